@@ -1,0 +1,146 @@
+//! Typed addresses: the only handle anyone gets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use crate::env::Clock;
+use crate::health::Meters;
+use crate::{AskError, Lane, Message, Refusal, Reply};
+
+pub(crate) struct LocalMailbox<M> {
+    pub(crate) control: mpsc::Sender<M>,
+    pub(crate) work: mpsc::Sender<M>,
+    pub(crate) meters: Arc<Meters>,
+}
+
+impl<M: Message> LocalMailbox<M> {
+    fn lane(&self, message: &M) -> &mpsc::Sender<M> {
+        match message.lane() {
+            Lane::Control => &self.control,
+            Lane::Work => &self.work,
+        }
+    }
+}
+
+/// The far end of a remote mailbox, as the link offers it.
+pub trait RemoteMailbox<M>: Send + Sync {
+    /// Hands the message to the link, waiting for credit.
+    fn tell(&self, message: M) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// Hands the message to the link if there is credit now.
+    fn try_tell(&self, message: M) -> Result<(), Refusal>;
+    /// Whether the link is up.
+    fn is_up(&self) -> bool;
+}
+
+enum Place<M: Message> {
+    Local(Arc<LocalMailbox<M>>),
+    Remote(Arc<dyn RemoteMailbox<M>>),
+}
+
+impl<M: Message> Clone for Place<M> {
+    fn clone(&self) -> Self {
+        match self {
+            Place::Local(local) => Place::Local(Arc::clone(local)),
+            Place::Remote(remote) => Place::Remote(Arc::clone(remote)),
+        }
+    }
+}
+
+/// The way to one actor, here or on another host. Cloning gains no room in the mailbox.
+pub struct Address<M: Message> {
+    place: Place<M>,
+    may_ask: bool,
+    clock: Arc<dyn Clock>,
+}
+
+impl<M: Message> Clone for Address<M> {
+    fn clone(&self) -> Self {
+        Address { place: self.place.clone(), may_ask: self.may_ask, clock: Arc::clone(&self.clock) }
+    }
+}
+
+impl<M: Message> std::fmt::Debug for Address<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.place {
+            Place::Local(local) => write!(f, "Address({})", local.meters.name()),
+            Place::Remote(_) => f.write_str("Address(remote)"),
+        }
+    }
+}
+
+impl<M: Message> Address<M> {
+    pub(crate) fn local(local: Arc<LocalMailbox<M>>, may_ask: bool, clock: Arc<dyn Clock>) -> Self {
+        Address { place: Place::Local(local), may_ask, clock }
+    }
+
+    /// An address whose mailbox is at the other end of a link. Asking is allowed: a remote ask has a deadline and
+    /// its answer never waits for the asker's own mailbox.
+    pub fn remote(remote: Arc<dyn RemoteMailbox<M>>, clock: Arc<dyn Clock>) -> Self {
+        Address { place: Place::Remote(remote), may_ask: true, clock }
+    }
+
+    /// Delivers, waiting for room: back-pressure.
+    ///
+    /// # Errors
+    /// [`Refusal::Closed`] when the actor has stopped for good; from a remote mailbox also the link's refusals.
+    pub async fn tell(&self, message: M) -> Result<(), Refusal> {
+        match &self.place {
+            Place::Local(local) => local.lane(&message).send(message).await.map_err(|_| Refusal::Closed),
+            Place::Remote(remote) => remote.tell(message).await,
+        }
+    }
+
+    /// Delivers if there is room now.
+    ///
+    /// # Errors
+    /// [`Refusal::Full`] when the lane is at its bound (counted), [`Refusal::Closed`] when the actor has stopped.
+    pub fn try_tell(&self, message: M) -> Result<(), Refusal> {
+        match &self.place {
+            Place::Local(local) => local.lane(&message).try_send(message).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => {
+                    local.meters.refused();
+                    Refusal::Full
+                }
+                mpsc::error::TrySendError::Closed(_) => Refusal::Closed,
+            }),
+            Place::Remote(remote) => remote.try_tell(message),
+        }
+    }
+
+    /// Sends what `make` builds around a [`Reply`] and waits for the answer, both within `deadline`.
+    ///
+    /// # Errors
+    /// See [`AskError`]. After [`AskError::Deadline`], [`AskError::Crashed`] and [`AskError::LinkDown`] the message may
+    /// have been handled.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        make: impl FnOnce(Reply<T>) -> M,
+    ) -> Result<T, AskError> {
+        if !self.may_ask {
+            return Err(AskError::Undeclared);
+        }
+        let (reply, answer) = Reply::channel();
+        let message = make(reply);
+        let exchange = async {
+            self.tell(message).await?;
+            answer.await.unwrap_or(Err(AskError::Crashed))
+        };
+        let exchange = std::pin::pin!(exchange);
+        match futures::future::select(exchange, self.clock.sleep(deadline)).await {
+            futures::future::Either::Left((result, _)) => result,
+            futures::future::Either::Right(((), _)) => Err(AskError::Deadline),
+        }
+    }
+
+    /// Whether the mailbox can be reached: a local one until it is closed, a remote one while its link is up.
+    pub fn is_up(&self) -> bool {
+        match &self.place {
+            Place::Local(local) => !local.work.is_closed(),
+            Place::Remote(remote) => remote.is_up(),
+        }
+    }
+}

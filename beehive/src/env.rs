@@ -1,0 +1,172 @@
+//! What a daemon is given from outside: spawning, clock and randomness.
+//!
+//! The only place that reads the machine's clock and entropy; a simulation hands in its own.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
+use rand::rngs::StdRng;
+use rand::{Rng, RngCore, SeedableRng};
+
+/// A point of the monotonic clock, as time since the environment was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub struct Moment(pub Duration);
+
+impl Moment {
+    /// Time from `earlier` to this point; zero when `earlier` is later.
+    pub fn since(self, earlier: Moment) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl std::ops::Add<Duration> for Moment {
+    type Output = Moment;
+    fn add(self, rhs: Duration) -> Moment {
+        Moment(self.0 + rhs)
+    }
+}
+
+/// A clock: monotonic time, wall time and sleeping.
+pub trait Clock: Send + Sync {
+    /// Monotonic time since the clock was made.
+    fn now(&self) -> Moment;
+    /// Wall time. May be years off on a box without a battery: never decide a conflict by it.
+    fn wall(&self) -> SystemTime;
+    /// Completes after `pause`.
+    fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// tokio's clock: real time in a daemon, virtual time under a paused runtime.
+pub struct TokioClock {
+    start: tokio::time::Instant,
+    wall_at_start: SystemTime,
+    follows_pause: bool,
+}
+
+impl TokioClock {
+    /// Real time. Wall time is read from the machine at each call, so that a corrected clock is seen.
+    pub fn real() -> Self {
+        TokioClock {
+            start: tokio::time::Instant::now(),
+            wall_at_start: SystemTime::now(),
+            follows_pause: false,
+        }
+    }
+
+    /// Wall time starts at `wall` and moves with tokio's clock, for paused runtimes.
+    pub fn paused_from(wall: SystemTime) -> Self {
+        TokioClock { start: tokio::time::Instant::now(), wall_at_start: wall, follows_pause: true }
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Moment {
+        Moment(self.start.elapsed())
+    }
+    fn wall(&self) -> SystemTime {
+        if self.follows_pause { self.wall_at_start + self.start.elapsed() } else { SystemTime::now() }
+    }
+    fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(pause).boxed()
+    }
+}
+
+type Spawner = Rc<dyn Fn(LocalBoxFuture<'static, ()>)>;
+
+/// What every actor of a hive shares. Cheap to clone; stays on the hive's thread.
+#[derive(Clone)]
+pub struct Env {
+    clock: Arc<dyn Clock>,
+    random: Arc<Mutex<StdRng>>,
+    spawner: Spawner,
+}
+
+impl Env {
+    /// An environment from its parts. `seed` drives all jitter and all generated ids.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        seed: u64,
+        spawner: impl Fn(LocalBoxFuture<'static, ()>) + 'static,
+    ) -> Self {
+        Env {
+            clock,
+            random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
+            spawner: Rc::new(spawner),
+        }
+    }
+
+    /// The environment of a daemon: real clock, seed from the machine, tasks on the current thread.
+    pub fn real() -> Self {
+        let seed = rand::rngs::StdRng::from_os_rng().next_u64();
+        Env::new(Arc::new(TokioClock::real()), seed, |task| {
+            actix_rt::spawn(task);
+        })
+    }
+
+    /// The environment of a test: tokio's clock (which may be paused) and a fixed seed.
+    pub fn seeded(seed: u64) -> Self {
+        let epoch = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        Env::new(Arc::new(TokioClock::paused_from(epoch)), seed, |task| {
+            tokio::task::spawn_local(task);
+        })
+    }
+
+    /// Monotonic now.
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// The clock itself, for parts that run on another thread.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// Wall time; see [`Clock::wall`].
+    pub fn wall(&self) -> SystemTime {
+        self.clock.wall()
+    }
+
+    /// Completes after `pause`.
+    pub fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
+        self.clock.sleep(pause)
+    }
+
+    /// `Some` with the result, or `None` when `limit` passed first.
+    pub async fn timeout<F: Future>(&self, limit: Duration, work: F) -> Option<F::Output> {
+        let work = std::pin::pin!(work);
+        match futures::future::select(work, self.sleep(limit)).await {
+            futures::future::Either::Left((done, _)) => Some(done),
+            futures::future::Either::Right(((), _)) => None,
+        }
+    }
+
+    /// Runs `task` on the hive's thread.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        (self.spawner)(task.boxed_local());
+    }
+
+    /// A number below `bound` (0 when `bound` is 0).
+    pub fn random_below(&self, bound: u64) -> u64 {
+        if bound == 0 {
+            return 0;
+        }
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).random_range(0..bound)
+    }
+
+    /// 16 random bytes, for ids.
+    pub fn random_id(&self) -> [u8; 16] {
+        let mut id = [0; 16];
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut id);
+        id
+    }
+
+    /// A pause between half of `base` and `base`.
+    pub fn jitter(&self, base: Duration) -> Duration {
+        let half = base / 2;
+        let span = u64::try_from(half.as_micros()).unwrap_or(u64::MAX);
+        half + Duration::from_micros(self.random_below(span.saturating_add(1)))
+    }
+}

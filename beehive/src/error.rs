@@ -1,0 +1,90 @@
+//! Why a message was not taken, why an ask was not answered, why an actor gave up.
+
+use thiserror::Error;
+
+/// Why a mailbox did not take a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The mailbox holds as many messages as it may.
+    #[error("mailbox is full")]
+    Full,
+    /// The actor has been stopped for good.
+    #[error("mailbox is closed")]
+    Closed,
+    /// The mailbox is on another host and the link to it is down.
+    #[error("link is down")]
+    LinkDown,
+    /// The message is larger than a frame may be.
+    #[error("message is too large for a frame")]
+    TooLarge,
+}
+
+/// Why an ask was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AskError {
+    /// The message was not taken.
+    #[error("not delivered")]
+    Refused(#[source] Refusal),
+    /// No reply came before the deadline. The message may still be handled.
+    #[error("no reply before the deadline")]
+    Deadline,
+    /// The actor died or dropped the reply while it handled the message.
+    #[error("actor crashed while it handled the message")]
+    Crashed,
+    /// The link went down after the message left. It may have been handled.
+    #[error("link went down before the reply came")]
+    LinkDown,
+    /// The peer refused the message: no such mailbox, not allowed, or not understood.
+    #[error("peer refused the message: {0}")]
+    Rejected(String),
+    /// The address was granted for telling only.
+    #[error("asking over this address was not declared in the topology")]
+    Undeclared,
+}
+
+impl From<Refusal> for AskError {
+    fn from(why: Refusal) -> Self {
+        AskError::Refused(why)
+    }
+}
+
+/// Why an actor cannot go on: its supervisor starts a new one, or gives up by the policy.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{reason}")]
+pub struct Fault {
+    /// What went wrong, for a person.
+    pub reason: String,
+}
+
+impl Fault {
+    /// A fault with the whole chain of causes of `error`.
+    pub fn from_error(error: &dyn std::error::Error) -> Self {
+        let mut reason = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            reason.push_str(": ");
+            reason.push_str(&inner.to_string());
+            cause = inner.source();
+        }
+        Fault { reason }
+    }
+
+    /// A fault described by a sentence.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Fault { reason: reason.into() }
+    }
+}
+
+/// What is wrong with the wiring of a hive.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum WiringError {
+    /// Two mailboxes have one name.
+    #[error("two mailboxes are named `{0}`")]
+    Duplicate(String),
+    /// A mailbox was made but nobody supervises it.
+    #[error("mailbox `{0}` has no actor")]
+    NoActor(String),
+    /// Asks go round in a circle, so two actors could wait for each other.
+    #[error("asks go in a circle: {}", .0.join(" -> "))]
+    AskCycle(Vec<String>),
+}

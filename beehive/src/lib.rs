@@ -1,0 +1,39 @@
+//! The runtime: actors, mailboxes, supervision, links.
+//!
+//! Every module of a daemon registers in the daemon's [`Hive`] as an actor and owns one message enum. Whoever may
+//! talk to it holds an [`Address`] of that enum: there is no send by name and no global. actix runs the state of each
+//! actor; the queue, the supervisor and the restart are ours, because actix' own mailbox is not bounded for cloned
+//! handles and its supervisor does not survive a panic.
+//!
+//! * [`Address::tell`] waits for room, [`Address::try_tell`] answers at once, [`Address::ask`] waits for a reply until a
+//!   deadline. A full queue is an answer, never a hidden wait.
+//! * A mailbox is owned by its supervisor and survives a restart; the message that was being handled when the actor
+//!   died is lost (its asker hears [`AskError::Crashed`]), because a poisonous message must not kill it twice.
+//! * Control messages ([`Lane::Control`]) overtake work.
+//! * Spawning, clock and randomness are in [`Env`], an argument.
+//! * A remote mailbox ([`link`]) has the same face: remote adds only "the link is down" to the answers.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod actor;
+mod address;
+mod env;
+mod error;
+mod health;
+pub mod link;
+mod mailbox;
+mod reply;
+mod router;
+mod supervisor;
+pub mod testing;
+mod topology;
+
+pub use actor::{Actor, Context};
+pub use address::{Address, RemoteMailbox};
+pub use env::{Clock, Env, Moment, TokioClock};
+pub use error::{AskError, Fault, Refusal, WiringError};
+pub use health::{ActorReport, ActorState, HiveReport, Meters};
+pub use mailbox::{Capacity, Lane, Mailbox, Message};
+pub use reply::Reply;
+pub use router::{Ended, Hive, Inspector};
+pub use supervisor::{Policy, RestartBudget, Verdict};
+pub use topology::{Flow, Topology};

@@ -1,0 +1,144 @@
+//! Who talks to whom, as declared when addresses are granted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::WiringError;
+
+/// What an address is granted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flow {
+    /// Telling only.
+    Tell,
+    /// Telling and asking. Asks must not go in a circle.
+    Ask,
+    /// Telling and asking over a link, which may run in both directions because remote asks never wait for a mailbox.
+    Remote,
+}
+
+/// The declared map of a hive.
+#[derive(Debug, Clone, Default)]
+pub struct Topology {
+    actors: Vec<&'static str>,
+    flows: BTreeSet<(&'static str, &'static str, Flow)>,
+}
+
+impl Topology {
+    pub(crate) fn add(&mut self, actor: &'static str) -> Result<(), WiringError> {
+        if self.actors.contains(&actor) {
+            return Err(WiringError::Duplicate(actor.to_owned()));
+        }
+        self.actors.push(actor);
+        Ok(())
+    }
+
+    pub(crate) fn connect(&mut self, from: &'static str, to: &'static str, flow: Flow) {
+        self.flows.insert((from, to, flow));
+    }
+
+    /// The declared flows: from, to, how.
+    pub fn flows(&self) -> impl Iterator<Item = (&'static str, &'static str, Flow)> + '_ {
+        self.flows.iter().copied()
+    }
+
+    /// Checks that no chain of asks comes back to where it began.
+    ///
+    /// # Errors
+    /// [`WiringError::AskCycle`] with the circle.
+    pub fn check(&self) -> Result<(), WiringError> {
+        let mut downhill: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (from, to, flow) in self.flows() {
+            if flow == Flow::Ask {
+                downhill.entry(from).or_default().push(to);
+            }
+        }
+        let mut done = BTreeSet::new();
+        for start in downhill.keys() {
+            let mut path = Vec::new();
+            if let Some(circle) = circle_from(start, &downhill, &mut path, &mut done) {
+                return Err(WiringError::AskCycle(circle));
+            }
+        }
+        Ok(())
+    }
+
+    /// The map in the DOT language: solid arrows tell, bold ones ask, dashed ones cross a link.
+    pub fn dot(&self, daemon: &str) -> String {
+        let mut out = format!("digraph \"{daemon}\" {{\n  rankdir=LR;\n  node [shape=box];\n");
+        for actor in &self.actors {
+            out.push_str(&format!("  \"{actor}\";\n"));
+        }
+        for (from, to, flow) in self.flows() {
+            let style = match flow {
+                Flow::Tell => "solid",
+                Flow::Ask => "bold",
+                Flow::Remote => "dashed",
+            };
+            out.push_str(&format!("  \"{from}\" -> \"{to}\" [style={style}];\n"));
+        }
+        out.push_str("}\n");
+        out
+    }
+
+    /// The map as text, a line a flow.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for (from, to, flow) in self.flows() {
+            let arrow = match flow {
+                Flow::Tell => "tells",
+                Flow::Ask => "asks",
+                Flow::Remote => "reaches over the link",
+            };
+            out.push_str(&format!("{from} {arrow} {to}\n"));
+        }
+        out
+    }
+}
+
+fn circle_from<'a>(
+    at: &'a str,
+    downhill: &BTreeMap<&'a str, Vec<&'a str>>,
+    path: &mut Vec<&'a str>,
+    done: &mut BTreeSet<&'a str>,
+) -> Option<Vec<String>> {
+    if let Some(begin) = path.iter().position(|seen| *seen == at) {
+        let mut circle: Vec<String> = path.iter().skip(begin).map(|s| (*s).to_owned()).collect();
+        circle.push(at.to_owned());
+        return Some(circle);
+    }
+    if done.contains(at) {
+        return None;
+    }
+    path.push(at);
+    for next in downhill.get(at).into_iter().flatten() {
+        if let Some(circle) = circle_from(next, downhill, path, done) {
+            return Some(circle);
+        }
+    }
+    path.pop();
+    done.insert(at);
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_in_a_circle_are_named() {
+        let mut map = Topology::default();
+        map.connect("a", "b", Flow::Ask);
+        map.connect("b", "c", Flow::Ask);
+        map.connect("c", "b", Flow::Tell);
+        assert_eq!(map.check(), Ok(()));
+        map.connect("c", "a", Flow::Ask);
+        let Err(WiringError::AskCycle(circle)) = map.check() else { panic!("not found") };
+        assert_eq!(circle, ["a", "b", "c", "a"]);
+    }
+
+    #[test]
+    fn a_name_is_taken_once() {
+        let mut map = Topology::default();
+        assert_eq!(map.add("a"), Ok(()));
+        assert_eq!(map.add("a"), Err(WiringError::Duplicate("a".into())));
+    }
+}

@@ -1,0 +1,1 @@
+//! Ours beside a reference, in one run.

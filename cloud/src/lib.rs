@@ -1,0 +1,1 @@
+//! CloudCore: picks the cloud's modules, joins and runs them.

@@ -1,0 +1,1 @@
+//! Every setting of both daemons: defaults, units, validation.

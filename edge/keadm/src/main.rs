@@ -1,0 +1,2 @@
+//! Joins a node to a cluster, and undoes it.
+fn main() {}

@@ -1,0 +1,1 @@
+//! EdgeCore: picks the node's modules, joins and runs them.

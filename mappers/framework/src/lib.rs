@@ -1,0 +1,1 @@
+//! Everything a mapper is except its protocol.

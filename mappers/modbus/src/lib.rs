@@ -1,0 +1,1 @@
+//! The Modbus mapper, and a Modbus device to play with.

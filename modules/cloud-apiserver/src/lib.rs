@@ -1,0 +1,1 @@
+//! The stand-alone API server: SQLite store, HTTPS, and the controllers a single box needs.

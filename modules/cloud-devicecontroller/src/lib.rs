@@ -1,0 +1,1 @@
+//! Devices and device models down to the edge, twins and states up.

@@ -1,0 +1,1 @@
+//! Sessions of edge nodes, the certificate authority and enrolment.

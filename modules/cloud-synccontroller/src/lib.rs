@@ -1,0 +1,1 @@
+//! The desired map of every node, and the only sender of it.

@@ -1,0 +1,48 @@
+//! What DeviceController accepts: from the API server, and from nodes over the link.
+
+use beehive::{Message, Reply};
+
+use crate::{NodeName, UpReport};
+
+/// Messages to DeviceController.
+#[derive(Debug)]
+pub enum DeviceControllerMsg {
+    /// From a node, which is the name in its certificate.
+    Up {
+        /// The node.
+        node: NodeName,
+        /// What it says.
+        message: DeviceUp,
+    },
+    /// The caches of the API server's objects have moved: look.
+    Look,
+}
+
+/// What a node may say to the device controller.
+#[derive(Debug)]
+pub enum DeviceUp {
+    /// Reports from the outbox, by their sequence.
+    Reports {
+        /// In order.
+        reports: Vec<(i64, UpReport)>,
+        /// The sequences whose write succeeded, or can never succeed.
+        reply: Reply<Vec<i64>>,
+    },
+}
+
+impl Message for DeviceControllerMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            DeviceControllerMsg::Up { .. } => "Up",
+            DeviceControllerMsg::Look => "Look",
+        }
+    }
+}
+
+impl Message for DeviceUp {
+    fn name(&self) -> &'static str {
+        match self {
+            DeviceUp::Reports { .. } => "Reports",
+        }
+    }
+}

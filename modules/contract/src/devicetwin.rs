@@ -1,0 +1,79 @@
+//! What DeviceTwin accepts.
+
+use beehive::{Message, Reply};
+use bytes::Bytes;
+
+/// A report or registration that came over DMI, already parsed and capped.
+#[derive(Debug)]
+pub enum DmiCall {
+    /// A mapper says where it is.
+    Register {
+        /// Its name.
+        name: String,
+        /// The protocol that it speaks.
+        protocol: String,
+        /// Path of its own socket.
+        address: String,
+        /// Version and API version, for people.
+        version: String,
+        /// Whether it wants its devices and will be called back.
+        with_data: bool,
+    },
+    /// Twins of a device.
+    Twins {
+        /// The device's namespace.
+        namespace: String,
+        /// The device's name.
+        name: String,
+        /// (property, observed desired value, reported value)
+        twins: Vec<(String, String, String)>,
+    },
+    /// The state of a device.
+    State {
+        /// The device's namespace.
+        namespace: String,
+        /// The device's name.
+        name: String,
+        /// The state as the mapper says it.
+        state: String,
+    },
+}
+
+/// Messages to DeviceTwin.
+#[derive(Debug)]
+pub enum TwinMsg {
+    /// Devices or models may have changed in the store: look.
+    Look,
+    /// An MQTT client published on a topic of the twins. Answered after the commit; an error sentence means refused.
+    Mqtt {
+        /// The topic.
+        topic: String,
+        /// The payload.
+        payload: Bytes,
+        /// When accepted.
+        reply: Reply<Result<(), String>>,
+    },
+    /// A mapper called. Answered after the commit; for `Register` with the mapper's devices as JSON of the node's own making.
+    Dmi {
+        /// The call.
+        call: DmiCall,
+        /// The DMI answer: encoded protobuf of the response message, or a sentence.
+        reply: Reply<Result<Vec<u8>, String>>,
+    },
+    /// What the mapper of `protocol` should have may not have reached it yet: try again.
+    Push {
+        /// The protocol.
+        protocol: String,
+    },
+}
+
+impl Message for TwinMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            TwinMsg::Look => "Look",
+            TwinMsg::Mqtt { .. } => "Mqtt",
+            TwinMsg::Dmi { .. } => "Dmi",
+            TwinMsg::Push { .. } => "Push",
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What EdgeController accepts: from the hub and the API server, and from nodes over the link.
+
+use beehive::{Message, Reply};
+
+use crate::{NodeName, TokenGrant, TokenQuery, UpReport};
+
+/// Messages to EdgeController.
+#[derive(Debug)]
+pub enum EdgeControllerMsg {
+    /// A session opened.
+    NodeUp {
+        /// The node.
+        node: NodeName,
+    },
+    /// A session ended.
+    NodeDown {
+        /// The node.
+        node: NodeName,
+    },
+    /// From a node, which is the name in its certificate.
+    Up {
+        /// The node.
+        node: NodeName,
+        /// What it says.
+        message: EdgeUp,
+    },
+    /// The caches of the API server's objects have moved: look.
+    Look,
+}
+
+/// What a node may say to the edge controller.
+#[derive(Debug)]
+pub enum EdgeUp {
+    /// Reports from the outbox, by their sequence.
+    Reports {
+        /// In order.
+        reports: Vec<(i64, UpReport)>,
+        /// The sequences whose write succeeded, or can never succeed.
+        reply: Reply<Vec<i64>>,
+    },
+    /// Edged makes progress: renew the Lease.
+    Alive,
+    /// A token, please.
+    Token {
+        /// Which.
+        query: TokenQuery,
+        /// The token, or a sentence why not.
+        reply: Reply<Result<TokenGrant, String>>,
+    },
+}
+
+impl Message for EdgeControllerMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            EdgeControllerMsg::NodeUp { .. } => "NodeUp",
+            EdgeControllerMsg::NodeDown { .. } => "NodeDown",
+            EdgeControllerMsg::Up { message, .. } => message.name(),
+            EdgeControllerMsg::Look => "Look",
+        }
+    }
+}
+
+impl Message for EdgeUp {
+    fn name(&self) -> &'static str {
+        match self {
+            EdgeUp::Reports { .. } => "Reports",
+            EdgeUp::Alive => "Alive",
+            EdgeUp::Token { .. } => "Token",
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What Edged accepts.
+
+use beehive::Message;
+
+/// Messages to Edged.
+#[derive(Debug)]
+pub enum EdgedMsg {
+    /// Desired pods or what they need may have changed in the store: look. Says nothing about what changed.
+    Look,
+    /// The runtime said that something happened in it, or may have.
+    RuntimeChanged {
+        /// The sandbox or container, when the runtime named one.
+        id: Option<String>,
+    },
+    /// A pod's worker has something to report or has ended.
+    PodMoved {
+        /// The pod's uid.
+        uid: String,
+    },
+    /// Time to report the node, to relist and to renew what ages.
+    Tick,
+}
+
+impl Message for EdgedMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            EdgedMsg::Look => "Look",
+            EdgedMsg::RuntimeChanged { .. } => "RuntimeChanged",
+            EdgedMsg::PodMoved { .. } => "PodMoved",
+            EdgedMsg::Tick => "Tick",
+        }
+    }
+}

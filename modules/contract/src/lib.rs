@@ -1,0 +1,22 @@
+//! The message enums of every module, one file each, the ids that are parsed once, and the wire types.
+//!
+//! No behaviour lives here. Serialisation for the wire happens here and nowhere else ([`wire`]).
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod cloudhub;
+pub mod devicecontroller;
+pub mod devicetwin;
+pub mod edgecontroller;
+pub mod edged;
+pub mod edgehub;
+pub mod eventbus;
+pub mod ids;
+pub mod metamanager;
+pub mod object;
+pub mod report;
+pub mod synccontroller;
+pub mod wire;
+
+pub use ids::{NodeName, ObjectKey, ParseIdError};
+pub use object::{Change, Held, Object};
+pub use report::{TokenGrant, TokenQuery, TwinValue, UpReport};

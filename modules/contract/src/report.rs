@@ -1,0 +1,129 @@
+//! What a node reports, and what it asks for on behalf of its pods.
+
+use serde::{Deserialize, Serialize};
+
+/// A value of a twin with its metadata (`timestamp` in milliseconds as text, `type`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TwinValue {
+    /// The value as text.
+    pub value: String,
+    /// Metadata, sorted by key.
+    pub metadata: std::collections::BTreeMap<String, String>,
+}
+
+/// One report on its way up. JSON bodies are text of the named Kubernetes type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpReport {
+    /// The node as Edged sees it: a `Node` as JSON with metadata.labels, spec.taints and status. Newest wins.
+    Node {
+        /// The Node.
+        node_json: String,
+    },
+    /// A pod's status: `PodStatus` as JSON. Newest wins per pod.
+    PodStatus {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        name: String,
+        /// The pod's uid; the status of another incarnation is dropped.
+        uid: String,
+        /// The PodStatus.
+        status_json: String,
+    },
+    /// A pod that was to go is gone: nothing of it runs any more.
+    PodGone {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        name: String,
+        /// The pod's uid.
+        uid: String,
+    },
+    /// An `Event` (core v1) as JSON, its name made by the node so that a repeat is recognised.
+    Event {
+        /// The event's namespace.
+        namespace: String,
+        /// The event's name.
+        name: String,
+        /// The Event.
+        event_json: String,
+    },
+    /// One property of a device's twin. Newest wins per property. `None` means: deleted.
+    Twin {
+        /// The device's namespace.
+        namespace: String,
+        /// The device's name.
+        name: String,
+        /// The property.
+        property: String,
+        /// What the device reported.
+        reported: Option<TwinValue>,
+        /// The desired value as the node knows it.
+        observed_desired: Option<TwinValue>,
+    },
+    /// A device's state.
+    DeviceState {
+        /// The device's namespace.
+        namespace: String,
+        /// The device's name.
+        name: String,
+        /// As reported: online, offline, ok, unhealthy or unknown.
+        state: String,
+        /// RFC 3339, when it was last online.
+        last_online_time: Option<String>,
+    },
+}
+
+impl UpReport {
+    /// The outbox key under which a newer report replaces an older one; `None` for reports that all count.
+    pub fn newest_key(&self) -> Option<String> {
+        match self {
+            UpReport::Node { .. } => Some("node".to_owned()),
+            UpReport::PodStatus { uid, .. } => Some(format!("pod/{uid}")),
+            // Not the same key as the status: both must arrive.
+            UpReport::PodGone { uid, .. } => Some(format!("gone/{uid}")),
+            UpReport::Event { .. } => None,
+            UpReport::Twin { namespace, name, property, .. } => Some(format!("twin/{namespace}/{name}/{property}")),
+            UpReport::DeviceState { namespace, name, .. } => Some(format!("state/{namespace}/{name}")),
+        }
+    }
+
+    /// Whether the device controller takes it; the edge controller takes the others.
+    pub fn is_of_a_device(&self) -> bool {
+        match self {
+            UpReport::Twin { .. } | UpReport::DeviceState { .. } => true,
+            UpReport::Node { .. }
+            | UpReport::PodStatus { .. }
+            | UpReport::PodGone { .. }
+            | UpReport::Event { .. } => false,
+        }
+    }
+}
+
+/// A request for a service-account token (authentication.k8s.io/v1 TokenRequest), bound to a pod of the asking node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenQuery {
+    /// Namespace of the pod and of the account.
+    pub namespace: String,
+    /// The service account.
+    pub service_account: String,
+    /// Audiences; empty means the API server's own.
+    pub audiences: Vec<String>,
+    /// How long it should live, in seconds.
+    pub expiration_seconds: i64,
+    /// The pod that will mount it.
+    pub pod_name: String,
+    /// The pod's uid.
+    pub pod_uid: String,
+}
+
+/// A token as granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenGrant {
+    /// The bearer token.
+    pub token: String,
+    /// When it ends, in seconds since 1970 by the cloud's clock.
+    pub expires_unix: i64,
+    /// How long it lives from being issued, in seconds: what a node with a wrong clock goes by.
+    pub lifetime_seconds: i64,
+}

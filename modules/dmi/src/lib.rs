@@ -1,0 +1,1 @@
+//! The device mapper interface, v1beta1.

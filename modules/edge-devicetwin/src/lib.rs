@@ -1,0 +1,1 @@
+//! Device twins, and the DMI server that mappers register at.

@@ -1,0 +1,1 @@
+//! Runs pods: CRI, volumes, status.

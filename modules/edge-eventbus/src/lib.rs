@@ -1,0 +1,1 @@
+//! The MQTT broker of a node: rumqttd's router behind our own listener.

@@ -1,0 +1,1 @@
+//! The node's side of the link: dials, says hello, mints addresses.

@@ -1,0 +1,1 @@
+//! The Kubernetes REST rules over a Store trait.

@@ -1,0 +1,1 @@
+//! The invariants that hold over the whole repository.

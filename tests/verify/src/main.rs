@@ -1,0 +1,2 @@
+//! Formatting, lints and every test, in one command.
+fn main() {}
