@@ -1,1 +1,12 @@
 //! Every setting of both daemons: defaults, units, validation.
+//!
+//! Key names are KubeEdge's (`cloudcore.config.kubeedge.io`, `edgecore.config.kubeedge.io`), so that its users' files and
+//! habits carry over; a key that KubeHive does not know is refused by name, and all faults are told at once. The
+//! annotated default files in this folder are what `--defaultconfig` prints; a test holds them to the structs.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod cloud;
+pub mod edge;
+mod load;
+
+pub use load::{ConfigError, Defect, FILE_MAX, parse_host_port};

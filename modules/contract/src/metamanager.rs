@@ -22,8 +22,12 @@ pub enum MetaMsg {
     Down(MetaDown),
     /// Somebody committed rows to the outbox: look.
     OutboxGrew,
+    /// Edged makes progress: said every 10 s, passed on while the link is up.
+    EdgedAlive,
     /// The cloud confirmed these outbox rows, or a delivery failed (`None`).
     Delivered {
+        /// Which delivery.
+        delivery: u64,
         /// The rows, by their sequence.
         confirmed: Option<Vec<i64>>,
     },
@@ -61,6 +65,7 @@ impl Message for MetaMsg {
             MetaMsg::Down(MetaDown::Holdings { .. }) => "Holdings",
             MetaMsg::Down(MetaDown::Apply { .. }) => "Apply",
             MetaMsg::OutboxGrew => "OutboxGrew",
+            MetaMsg::EdgedAlive => "EdgedAlive",
             MetaMsg::Delivered { .. } => "Delivered",
             MetaMsg::Token { .. } => "Token",
         }
@@ -68,9 +73,11 @@ impl Message for MetaMsg {
     fn lane(&self) -> beehive::Lane {
         match self {
             MetaMsg::LinkUp { .. } | MetaMsg::LinkDown => beehive::Lane::Control,
-            MetaMsg::Down(_) | MetaMsg::OutboxGrew | MetaMsg::Delivered { .. } | MetaMsg::Token { .. } => {
-                beehive::Lane::Work
-            }
+            MetaMsg::Down(_)
+            | MetaMsg::OutboxGrew
+            | MetaMsg::EdgedAlive
+            | MetaMsg::Delivered { .. }
+            | MetaMsg::Token { .. } => beehive::Lane::Work,
         }
     }
 }

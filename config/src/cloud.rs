@@ -1,0 +1,231 @@
+//! `cloudcore.yaml`.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::load::{self, ConfigError, Defect};
+
+/// The annotated default file.
+pub const DEFAULT_FILE: &str = include_str!("../cloudcore.yaml");
+
+/// Where `cloudcore` looks without `--config`.
+pub const DEFAULT_PATH: &str = "/etc/kubeedge/config/cloudcore.yaml";
+
+/// All of CloudCore's settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CloudCore {
+    /// `cloudcore.config.kubeedge.io/v1alpha1` or `v1alpha2`.
+    pub api_version: ApiVersion,
+    /// `CloudCore`.
+    pub kind: Kind,
+    /// What all modules share.
+    pub common_config: CommonConfig,
+    /// How the API server is reached.
+    #[serde(rename = "kubeAPIConfig")]
+    pub kube_api_config: KubeApiConfig,
+    /// The modules.
+    pub modules: Modules,
+}
+
+/// The accepted versions of the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ApiVersion {
+    /// What KubeEdge's binary prints.
+    #[default]
+    #[serde(rename = "cloudcore.config.kubeedge.io/v1alpha1")]
+    V1alpha1,
+    /// What KubeEdge's chart writes.
+    #[serde(rename = "cloudcore.config.kubeedge.io/v1alpha2")]
+    V1alpha2,
+}
+
+/// The kind of the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// The only one.
+    #[default]
+    CloudCore,
+}
+
+/// What all modules share.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CommonConfig {
+    /// The admin endpoint.
+    pub monitor_server: MonitorServer,
+}
+
+/// The admin endpoint: state of every actor as JSON, health.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct MonitorServer {
+    /// IP:port.
+    pub bind_address: String,
+}
+
+impl Default for MonitorServer {
+    fn default() -> Self {
+        MonitorServer { bind_address: "127.0.0.1:9091".to_owned() }
+    }
+}
+
+/// How the API server is reached.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct KubeApiConfig {
+    /// URL of the API server; wins over the kubeconfig's.
+    pub master: String,
+    /// Path of a kubeconfig; empty: the service account of the pod.
+    pub kube_config: String,
+}
+
+/// CloudCore's modules.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Modules {
+    /// Sessions, certificates, enrolment.
+    pub cloud_hub: CloudHub,
+    /// Nodes and pods.
+    pub edge_controller: EdgeController,
+}
+
+/// Sessions, certificates, enrolment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CloudHub {
+    /// Links accepted at once.
+    pub node_limit: usize,
+    /// Addresses under which nodes reach this CloudCore: in the server certificate and in `keadm`'s advice.
+    pub advertise_address: Vec<String>,
+    /// DNS names for the server certificate.
+    pub dns_names: Vec<String>,
+    /// Life of a node's certificate, in days.
+    pub edge_cert_signing_duration: u32,
+    /// Half of a join token's life, in hours.
+    pub token_refresh_duration: u32,
+    /// The link.
+    pub quic: Listener,
+    /// Enrolment.
+    pub https: Listener,
+}
+
+impl Default for CloudHub {
+    fn default() -> Self {
+        CloudHub {
+            node_limit: 1000,
+            advertise_address: vec!["127.0.0.1".to_owned()],
+            dns_names: Vec::new(),
+            edge_cert_signing_duration: 365,
+            token_refresh_duration: 12,
+            quic: Listener { address: "0.0.0.0".to_owned(), port: 10001 },
+            https: Listener { address: "0.0.0.0".to_owned(), port: 10002 },
+        }
+    }
+}
+
+/// An address to listen at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Listener {
+    /// An IP address of this host, or 0.0.0.0.
+    pub address: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Nodes and pods.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EdgeController {
+    /// How often an alive node's Lease is renewed, in seconds.
+    pub node_update_frequency: u32,
+}
+
+impl Default for EdgeController {
+    fn default() -> Self {
+        EdgeController { node_update_frequency: 10 }
+    }
+}
+
+impl CloudCore {
+    /// Reads and validates a file.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let config: CloudCore = load::parse(path, &load::read(path)?)?;
+        let defects = config.defects();
+        if defects.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Invalid { path: PathBuf::from(path), defects })
+        }
+    }
+
+    /// Everything that is wrong with the values.
+    pub fn defects(&self) -> Vec<Defect> {
+        let mut defects = Vec::new();
+        let hub = &self.modules.cloud_hub;
+        if self.common_config.monitor_server.bind_address.parse::<std::net::SocketAddr>().is_err() {
+            let shown = &self.common_config.monitor_server.bind_address;
+            defects
+                .push(Defect::new("commonConfig.monitorServer.bindAddress", format!("is `{shown}`, not IP:port")));
+        }
+        for (key, listener) in
+            [("modules.cloudHub.quic.address", &hub.quic), ("modules.cloudHub.https.address", &hub.https)]
+        {
+            load::check_ip(key, &listener.address, &mut defects);
+        }
+        if hub.advertise_address.is_empty() {
+            defects.push(Defect::new("modules.cloudHub.advertiseAddress", "is empty: name an address that nodes reach"));
+        }
+        for address in &hub.advertise_address {
+            load::check_ip("modules.cloudHub.advertiseAddress", address, &mut defects);
+        }
+        let positive = [
+            ("modules.cloudHub.nodeLimit", hub.node_limit),
+            ("modules.cloudHub.edgeCertSigningDuration", hub.edge_cert_signing_duration as usize),
+            ("modules.cloudHub.tokenRefreshDuration", hub.token_refresh_duration as usize),
+            ("modules.edgeController.nodeUpdateFrequency", self.modules.edge_controller.node_update_frequency as usize),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                defects.push(Defect::new(key, "is 0; it must be at least 1"));
+            }
+        }
+        defects
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_file_says_every_key_and_its_default() {
+        let parsed: CloudCore = load::parse(Path::new("cloudcore.yaml"), DEFAULT_FILE).unwrap();
+        assert_eq!(parsed, CloudCore::default());
+        let written: serde_json::Value = serde_saphyr::from_str(DEFAULT_FILE).unwrap();
+        assert_eq!(written, serde_json::to_value(CloudCore::default()).unwrap());
+        assert_eq!(parsed.defects(), []);
+    }
+
+    #[test]
+    fn unknown_keys_are_named() {
+        let error = load::parse::<CloudCore>(Path::new("f"), "modules: {cloudHub: {nodeLimt: 3}}").unwrap_err();
+        assert!(error.to_string().contains("nodeLimt"), "{error}");
+    }
+
+    #[test]
+    fn all_defects_are_told_at_once() {
+        let text = "modules: {cloudHub: {nodeLimit: 0, advertiseAddress: [nowhere], quic: {address: x, port: 1}}}";
+        let config: CloudCore = load::parse(Path::new("f"), text).unwrap();
+        let keys: Vec<String> = config.defects().into_iter().map(|d| d.key).collect();
+        assert_eq!(
+            keys,
+            ["modules.cloudHub.quic.address", "modules.cloudHub.advertiseAddress", "modules.cloudHub.nodeLimit"]
+        );
+    }
+}

@@ -1,0 +1,342 @@
+//! `edgecore.yaml`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::load::{self, ConfigError, Defect};
+
+/// The annotated default file.
+pub const DEFAULT_FILE: &str = include_str!("../edgecore.yaml");
+
+/// Where `edgecore` looks without `--config`.
+pub const DEFAULT_PATH: &str = "/etc/kubeedge/config/edgecore.yaml";
+
+/// All of EdgeCore's settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EdgeCore {
+    /// `edgecore.config.kubeedge.io/v1alpha2`.
+    pub api_version: ApiVersion,
+    /// `EdgeCore`.
+    pub kind: Kind,
+    /// The store.
+    pub database: Database,
+    /// The modules.
+    pub modules: Modules,
+}
+
+/// The accepted version of the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ApiVersion {
+    /// The only one that KubeEdge loads since 1.12.
+    #[default]
+    #[serde(rename = "edgecore.config.kubeedge.io/v1alpha2")]
+    V1alpha2,
+}
+
+/// The kind of the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// The only one.
+    #[default]
+    EdgeCore,
+}
+
+/// The store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Database {
+    /// Path of the SQLite file.
+    pub data_source: PathBuf,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Database { data_source: PathBuf::from("/var/lib/kubeedge/edgecore.db") }
+    }
+}
+
+/// EdgeCore's modules.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Modules {
+    /// Pods.
+    pub edged: Edged,
+    /// The link.
+    pub edge_hub: EdgeHub,
+    /// MQTT.
+    pub event_bus: EventBus,
+    /// Twins and mappers.
+    pub device_twin: DeviceTwin,
+}
+
+/// Pods.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Edged {
+    /// The node's name; empty: the host's.
+    pub hostname_override: String,
+    /// The node's address; empty: the one on the way to the cloud.
+    #[serde(rename = "nodeIP")]
+    pub node_ip: String,
+    /// Labels that the node registers with.
+    pub node_labels: BTreeMap<String, String>,
+    /// Whether pods may be scheduled to the node when it registers.
+    pub register_schedulable: bool,
+    /// Pods' volumes live here.
+    pub root_directory: PathBuf,
+    /// The image of the sandbox container.
+    pub pod_sandbox_image: String,
+    /// What kubelet calls its own configuration.
+    pub tailored_kubelet_config: TailoredKubeletConfig,
+}
+
+impl Default for Edged {
+    fn default() -> Self {
+        Edged {
+            hostname_override: String::new(),
+            node_ip: String::new(),
+            node_labels: BTreeMap::new(),
+            register_schedulable: true,
+            root_directory: PathBuf::from("/var/lib/kubelet"),
+            pod_sandbox_image: "kubeedge/pause:3.6".to_owned(),
+            tailored_kubelet_config: TailoredKubeletConfig::default(),
+        }
+    }
+}
+
+/// The part of KubeletConfiguration that is honoured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TailoredKubeletConfig {
+    /// `unix://` and a path.
+    pub container_runtime_endpoint: String,
+    /// Containers' logs.
+    pub pod_logs_dir: PathBuf,
+    /// The same as the runtime's.
+    pub cgroup_driver: CgroupDriver,
+    /// The search domain of pods.
+    pub cluster_domain: String,
+    /// DNS servers of pods with dnsPolicy ClusterFirst.
+    #[serde(rename = "clusterDNS")]
+    pub cluster_dns: Vec<String>,
+    /// The node's own resolver file.
+    pub resolv_conf: PathBuf,
+    /// How many pods the node takes.
+    pub max_pods: u32,
+    /// Taints that the node registers with.
+    pub register_with_taints: Vec<Taint>,
+}
+
+impl Default for TailoredKubeletConfig {
+    fn default() -> Self {
+        TailoredKubeletConfig {
+            container_runtime_endpoint: "unix:///run/containerd/containerd.sock".to_owned(),
+            pod_logs_dir: PathBuf::from("/var/log/pods"),
+            cgroup_driver: CgroupDriver::Cgroupfs,
+            cluster_domain: "cluster.local".to_owned(),
+            cluster_dns: Vec::new(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            max_pods: 110,
+            register_with_taints: Vec::new(),
+        }
+    }
+}
+
+impl TailoredKubeletConfig {
+    /// The socket behind `containerRuntimeEndpoint`.
+    pub fn runtime_socket(&self) -> PathBuf {
+        let endpoint = &self.container_runtime_endpoint;
+        PathBuf::from(endpoint.strip_prefix("unix://").unwrap_or(endpoint))
+    }
+}
+
+/// Who writes cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupDriver {
+    /// The runtime itself.
+    Cgroupfs,
+    /// systemd on the runtime's behalf.
+    Systemd,
+}
+
+/// A taint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Taint {
+    /// The key.
+    pub key: String,
+    /// The value.
+    #[serde(default)]
+    pub value: String,
+    /// The effect.
+    pub effect: TaintEffect,
+}
+
+/// What a taint does (core v1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaintEffect {
+    /// Nothing new is scheduled.
+    NoSchedule,
+    /// Nothing new is scheduled if there is another place.
+    PreferNoSchedule,
+    /// What runs is evicted.
+    NoExecute,
+}
+
+/// The link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EdgeHub {
+    /// Life sign of the node, in seconds.
+    pub heartbeat: u32,
+    /// Enrolment, `https://host:port`.
+    pub http_server: String,
+    /// The CA's certificate.
+    pub tls_ca_file: PathBuf,
+    /// The node's certificate.
+    pub tls_cert_file: PathBuf,
+    /// The node's key.
+    pub tls_private_key_file: PathBuf,
+    /// The link.
+    pub quic: Quic,
+}
+
+impl Default for EdgeHub {
+    fn default() -> Self {
+        EdgeHub {
+            heartbeat: 10,
+            http_server: "https://127.0.0.1:10002".to_owned(),
+            tls_ca_file: PathBuf::from("/etc/kubeedge/ca/rootCA.crt"),
+            tls_cert_file: PathBuf::from("/etc/kubeedge/certs/server.crt"),
+            tls_private_key_file: PathBuf::from("/etc/kubeedge/certs/server.key"),
+            quic: Quic::default(),
+        }
+    }
+}
+
+/// The link over QUIC.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Quic {
+    /// The cloud's end, host:port.
+    pub server: String,
+}
+
+impl Default for Quic {
+    fn default() -> Self {
+        Quic { server: "127.0.0.1:10001".to_owned() }
+    }
+}
+
+/// MQTT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EventBus {
+    /// IP:port of the node's broker.
+    pub mqtt_server_internal: String,
+}
+
+impl Default for EventBus {
+    fn default() -> Self {
+        EventBus { mqtt_server_internal: "127.0.0.1:1883".to_owned() }
+    }
+}
+
+/// Twins and mappers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DeviceTwin {
+    /// Folder of `dmi.sock`.
+    pub dmi_sock_path: PathBuf,
+}
+
+impl Default for DeviceTwin {
+    fn default() -> Self {
+        DeviceTwin { dmi_sock_path: PathBuf::from("/etc/kubeedge/") }
+    }
+}
+
+impl EdgeCore {
+    /// Reads and validates a file.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let config: EdgeCore = load::parse(path, &load::read(path)?)?;
+        let defects = config.defects();
+        if defects.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Invalid { path: PathBuf::from(path), defects })
+        }
+    }
+
+    /// Everything that is wrong with the values.
+    pub fn defects(&self) -> Vec<Defect> {
+        let mut defects = Vec::new();
+        let modules = &self.modules;
+        if let Err(what) = load::parse_host_port(&modules.edge_hub.quic.server) {
+            defects.push(Defect::new("modules.edgeHub.quic.server", format!("is not usable: {what}")));
+        }
+        let https = modules.edge_hub.http_server.strip_prefix("https://");
+        if https.is_none_or(|rest| load::parse_host_port(rest).is_err()) {
+            let shown = &modules.edge_hub.http_server;
+            defects.push(Defect::new("modules.edgeHub.httpServer", format!("is `{shown}`, not https://host:port")));
+        }
+        if modules.edge_hub.heartbeat == 0 {
+            defects.push(Defect::new("modules.edgeHub.heartbeat", "is 0; it must be at least 1"));
+        }
+        if modules.event_bus.mqtt_server_internal.parse::<std::net::SocketAddr>().is_err() {
+            let shown = &modules.event_bus.mqtt_server_internal;
+            defects.push(Defect::new("modules.eventBus.mqttServerInternal", format!("is `{shown}`, not IP:port")));
+        }
+        if !modules.edged.node_ip.is_empty() {
+            load::check_ip("modules.edged.nodeIP", &modules.edged.node_ip, &mut defects);
+        }
+        let kubelet = &modules.edged.tailored_kubelet_config;
+        if !kubelet.container_runtime_endpoint.starts_with("unix:///") {
+            let shown = &kubelet.container_runtime_endpoint;
+            defects.push(Defect::new(
+                "modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint",
+                format!("is `{shown}`, not unix:///path"),
+            ));
+        }
+        for server in &kubelet.cluster_dns {
+            load::check_ip("modules.edged.tailoredKubeletConfig.clusterDNS", server, &mut defects);
+        }
+        defects
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_file_says_every_key_and_its_default() {
+        let parsed: EdgeCore = load::parse(Path::new("edgecore.yaml"), DEFAULT_FILE).unwrap();
+        assert_eq!(parsed, EdgeCore::default());
+        let written: serde_json::Value = serde_saphyr::from_str(DEFAULT_FILE).unwrap();
+        assert_eq!(written, serde_json::to_value(EdgeCore::default()).unwrap());
+        assert_eq!(parsed.defects(), []);
+    }
+
+    #[test]
+    fn a_bad_value_is_named_by_its_key() {
+        let text = "modules: {edgeHub: {quic: {server: nowhere}}, eventBus: {mqttServerInternal: 'x'}}";
+        let config: EdgeCore = load::parse(Path::new("f"), text).unwrap();
+        let keys: Vec<String> = config.defects().into_iter().map(|d| d.key).collect();
+        assert_eq!(keys, ["modules.edgeHub.quic.server", "modules.eventBus.mqttServerInternal"]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_file_or_too_large_is_refused() {
+        assert!(matches!(EdgeCore::load(Path::new("/nowhere/x")), Err(ConfigError::Read { .. })));
+        let error = load::parse::<EdgeCore>(Path::new("f"), "- a\n- b\n").unwrap_err();
+        assert!(matches!(error, ConfigError::Parse { .. }), "{error}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Reading a config file: capped, strict, and every defect told at once.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// 1 MiB: the largest config file that is read.
+pub const FILE_MAX: u64 = 1 << 20;
+
+/// One thing that is wrong, by its dotted key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defect {
+    /// The dotted key, as `modules.edgeHub.heartbeat`.
+    pub key: String,
+    /// What is wrong with its value, and what would be right.
+    pub what: String,
+}
+
+impl Defect {
+    pub(crate) fn new(key: &str, what: impl Into<String>) -> Self {
+        Defect { key: key.to_owned(), what: what.into() }
+    }
+}
+
+/// Why a config file was not taken.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read config file `{path}`: check that it exists and may be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is too large to be a config file.
+    #[error("config file `{path}` has {size} bytes; at most {FILE_MAX} are read")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        size: u64,
+    },
+    /// It is no YAML of the expected shape.
+    #[error("config file `{path}` is not understood: {reason}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// Values are wrong.
+    #[error("config file `{path}` has {} wrong values: {}", .defects.len(), told(.defects))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// All of them.
+        defects: Vec<Defect>,
+    },
+}
+
+fn told(defects: &[Defect]) -> String {
+    let lines: Vec<String> = defects.iter().map(|d| format!("`{}` {}", d.key, d.what)).collect();
+    lines.join("; ")
+}
+
+/// Reads at most [`FILE_MAX`] bytes.
+pub(crate) fn read(path: &Path) -> Result<String, ConfigError> {
+    let at = |source| ConfigError::Read { path: path.to_owned(), source };
+    let size = std::fs::metadata(path).map_err(at)?.len();
+    if size > FILE_MAX {
+        return Err(ConfigError::TooLarge { path: path.to_owned(), size });
+    }
+    std::fs::read_to_string(path).map_err(at)
+}
+
+/// Parses YAML into a config.
+pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    serde_saphyr::from_str(text)
+        .map_err(|error| ConfigError::Parse { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// Takes `host:port` apart; an IPv6 host stands in brackets.
+///
+/// # Errors
+/// A sentence that says what is missing.
+pub fn parse_host_port(text: &str) -> Result<(String, u16), String> {
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("`{text}` is not host:port"))?;
+    let port = port.parse::<u16>().map_err(|_| format!("`{port}` is not a port between 1 and 65535"))?;
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let host = match bare {
+        Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_ok() => v6,
+        Some(_) => return Err(format!("`{host}` is not an IPv6 address in brackets")),
+        None if host.is_empty() || host.contains(':') => {
+            return Err(format!("`{text}` is not host:port; write an IPv6 host in brackets"));
+        }
+        None => host,
+    };
+    if port == 0 {
+        return Err("port 0 is not a port to reach".to_owned());
+    }
+    Ok((host.to_owned(), port))
+}
+
+pub(crate) fn check_ip(key: &str, text: &str, defects: &mut Vec<Defect>) {
+    if text.parse::<IpAddr>().is_err() {
+        defects.push(Defect::new(key, format!("is `{text}`, not an IP address")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_and_port() {
+        assert_eq!(parse_host_port("10.0.0.1:10000"), Ok(("10.0.0.1".into(), 10000)));
+        assert_eq!(parse_host_port("[fd00::1]:1"), Ok(("fd00::1".into(), 1)));
+        assert_eq!(parse_host_port("cloud.example:65535"), Ok(("cloud.example".into(), 65535)));
+        for bad in ["", "host", ":1", "host:0", "host:65536", "fd00::1:1", "[x]:1", "host:"] {
+            assert!(parse_host_port(bad).is_err(), "{bad}");
+        }
+    }
+}

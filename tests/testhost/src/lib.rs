@@ -1,0 +1,218 @@
+//! A host to test on: a network namespace with a private containerd in it and two images made from busybox.
+//!
+//! Needs root, containerd, runc, the CNI plugins, iproute2, util-linux and busybox-static; [`TestHost::new`] says which
+//! of them is missing. Everything of a host lies under one folder in `/tmp` and in one namespace, and goes with it:
+//! processes by their ids, mounts, cgroups, the namespace and the folder.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! let host = testhost::TestHost::new("demo")?;
+//! println!("{} in {}", host.endpoint(), host.netns());
+//! host.command("ip").args(["address", "show"]).status()?;
+//! # Ok(()) }
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod needs;
+mod oci;
+mod processes;
+mod runtime;
+mod teardown;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail};
+
+pub use needs::missing;
+pub use oci::{Entry, Image};
+
+/// The busybox image that every host holds: `/bin/sh` and all applets, no command of its own but `sh`.
+pub const BUSYBOX: &str = "kubehive.test/busybox:1";
+/// The image of the sandboxes.
+pub const PAUSE: &str = "kubehive.test/pause:1";
+
+/// How a host is made.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    name: String,
+    uplink: bool,
+    parent: PathBuf,
+}
+
+impl Builder {
+    /// Joins the namespace to the machine with a veth pair and routes, so that the machine reaches the pods.
+    #[must_use]
+    pub fn uplink(mut self) -> Self {
+        self.uplink = true;
+        self
+    }
+
+    /// Puts the host's folder under `parent` instead of `/tmp`. Keep it short: sockets lie in it.
+    #[must_use]
+    pub fn under(mut self, parent: &Path) -> Self {
+        self.parent = parent.to_owned();
+        self
+    }
+
+    /// Makes the host and waits until its runtime answers and holds the images.
+    ///
+    /// # Errors
+    /// Names what is missing on this machine, or which step failed and what the program said.
+    pub fn start(self) -> Result<TestHost> {
+        if let Some(sentence) = missing() {
+            bail!("{sentence}");
+        }
+        TestHost::start(self)
+    }
+}
+
+/// A running host. Dropping it removes all of it.
+#[derive(Debug)]
+pub struct TestHost {
+    dir: PathBuf,
+    netns: String,
+    subnet: u8,
+    uplink: bool,
+    containerd: Option<Child>,
+}
+
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+impl TestHost {
+    /// A host of the plain kind.
+    ///
+    /// # Errors
+    /// See [`Builder::start`].
+    pub fn new(name: &str) -> Result<TestHost> {
+        TestHost::builder(name).start()
+    }
+
+    /// A host with choices. `name` shows in the folder and in the namespace.
+    pub fn builder(name: &str) -> Builder {
+        Builder { name: name.to_owned(), uplink: false, parent: PathBuf::from("/tmp") }
+    }
+
+    fn start(how: Builder) -> Result<TestHost> {
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let label: String = how.name.chars().filter(|c| c.is_ascii_alphanumeric()).take(12).collect();
+        let unique = format!("{label}{}n{number}", std::process::id());
+        let dir = how.parent.join(format!("kh-{unique}"));
+        std::fs::create_dir_all(&dir).with_context(|| format!("make folder {}", dir.display()))?;
+        let subnet = free_subnet()?;
+        // From here on Drop cleans up whatever was made.
+        let mut host = TestHost { dir, netns: format!("kh-{unique}"), subnet, uplink: how.uplink, containerd: None };
+        host.make_network()?;
+        host.start_runtime()?;
+        host.import(&Image::busybox(BUSYBOX)?)?;
+        host.import(&Image::pause(PAUSE)?)?;
+        Ok(host)
+    }
+
+    /// The host's folder. Tests may put what they like into it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The name of the network namespace.
+    pub fn netns(&self) -> &str {
+        &self.netns
+    }
+
+    /// The runtime's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("containerd.sock")
+    }
+
+    /// The runtime's socket as a CRI endpoint.
+    pub fn endpoint(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// The first three numbers of the pods' addresses.
+    pub fn pod_prefix(&self) -> String {
+        format!("10.202.{}", self.subnet)
+    }
+
+    /// The host's address as the machine sees it, and the machine's as the host sees it, when there is an uplink.
+    pub fn uplink(&self) -> Option<(String, String)> {
+        self.uplink.then(|| (format!("10.201.{}.2", self.subnet), format!("10.201.{}.1", self.subnet)))
+    }
+
+    /// The process id of the runtime, while it runs.
+    pub fn runtime_pid(&self) -> Option<u32> {
+        self.containerd.as_ref().map(Child::id)
+    }
+
+    /// A command that will run in the host's network namespace.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.netns)).arg("--").arg(program);
+        command
+    }
+
+    /// `ctr` on this host's runtime, in the namespace of CRI.
+    pub fn ctr(&self) -> Command {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(self.socket()).args(["--namespace", "k8s.io"]);
+        command
+    }
+
+    fn make_network(&self) -> Result<()> {
+        run(Command::new("ip").args(["netns", "add", &self.netns]))?;
+        run(self.command("ip").args(["link", "set", "lo", "up"]))?;
+        if !self.uplink {
+            return Ok(());
+        }
+        let (outer, inner) = (format!("khu{}", self.subnet), format!("khd{}", self.subnet));
+        run(Command::new("ip")
+            .args(["link", "add", &outer, "type", "veth", "peer", "name", &inner, "netns", &self.netns]))?;
+        let (here, there) = (format!("10.201.{}.1/30", self.subnet), format!("10.201.{}.2/30", self.subnet));
+        run(Command::new("ip").args(["address", "add", &here, "dev", &outer]))?;
+        run(Command::new("ip").args(["link", "set", &outer, "up"]))?;
+        run(self.command("ip").args(["address", "add", &there, "dev", &inner]))?;
+        run(self.command("ip").args(["link", "set", &inner, "up"]))?;
+        let gateway = format!("10.201.{}.1", self.subnet);
+        run(self.command("ip").args(["route", "add", "default", "via", &gateway]))?;
+        let pods = format!("10.202.{}.0/24", self.subnet);
+        let via = format!("10.201.{}.2", self.subnet);
+        run(Command::new("ip").args(["route", "replace", &pods, "via", &via]))
+    }
+}
+
+/// Runs a command to its end; an error holds what it said.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    output(command).map(drop)
+}
+
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let shown = format!("{command:?}");
+    let output = command.output().with_context(|| format!("start {shown}"))?;
+    if !output.status.success() {
+        bail!("{shown} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Claims a number below 250 that no other host of this machine uses: a folder per number, held by process id.
+fn free_subnet() -> Result<u8> {
+    let claims = Path::new("/tmp/kh-subnets");
+    std::fs::create_dir_all(claims).context("make folder /tmp/kh-subnets")?;
+    for number in 0..250_u8 {
+        let claim = claims.join(number.to_string());
+        if let Ok(holder) = std::fs::read_to_string(&claim) {
+            if Path::new("/proc").join(holder.trim()).exists() {
+                continue;
+            }
+            drop(std::fs::remove_file(&claim));
+        }
+        let made = std::fs::OpenOptions::new().write(true).create_new(true).open(&claim);
+        if let Ok(mut file) = made {
+            use std::io::Write as _;
+            write!(file, "{}", std::process::id()).context("claim a subnet")?;
+            return Ok(number);
+        }
+    }
+    bail!("250 test hosts hold a subnet already: remove stale files in /tmp/kh-subnets")
+}
