@@ -1,0 +1,344 @@
+//! The certificate authority.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use thiserror::Error;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// 16 KiB: the largest certificate signing request that is looked at. An EC one has about 500 bytes.
+pub const CSR_MAX: usize = 16 << 10;
+/// Clocks of nodes are off by this much without being noticed: certificates begin earlier by it.
+const BACKDATE: Duration = Duration::from_secs(3600);
+/// 50 years, as long as OpenSSL-based tools compute with.
+const CA_LIFE: Duration = Duration::from_secs(50 * 365 * 86_400);
+/// What stands before a node's name in its certificate (Kubernetes' node authorizer).
+const NODE_PREFIX: &str = "system:node:";
+
+/// Why a certificate could not be made or read.
+#[derive(Debug, Error)]
+pub enum AuthorityError {
+    /// The CA's certificate or key is not usable.
+    #[error("CA certificate and key are not usable")]
+    BadAuthority(#[source] rcgen::Error),
+    /// The certificate is of another key.
+    #[error("CA certificate and key do not belong together")]
+    NotAPair,
+    /// The request is no certificate signing request.
+    #[error("not a certificate signing request (DER, at most 16 KiB)")]
+    BadRequest,
+    /// Signing failed.
+    #[error("cannot sign")]
+    Sign(#[source] rcgen::Error),
+    /// A name for the server's certificate is no DNS name.
+    #[error("`{0}` is no DNS name for a certificate")]
+    BadName(String),
+    /// A time is out of range.
+    #[error("the validity of the certificate is out of range")]
+    BadTime,
+    /// A certificate cannot be read.
+    #[error("not an X.509 certificate")]
+    BadCertificate,
+    /// The certificate is not a node's.
+    #[error("certificate's common name `{0}` is not system:node:<name>")]
+    NotANode(String),
+}
+
+/// The CA: its certificate and its key.
+pub struct Authority {
+    cert_pem: String,
+    cert_der: Vec<u8>,
+    key_pem: String,
+}
+
+/// A certificate that was signed.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The certificate.
+    pub pem: String,
+    /// The same as DER.
+    pub der: Vec<u8>,
+    /// Its serial number in lower-case hex.
+    pub serial: String,
+    /// When it ends.
+    pub not_after: SystemTime,
+}
+
+/// Under which addresses and names a server is reached.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// IP addresses.
+    pub addresses: Vec<IpAddr>,
+    /// DNS names.
+    pub names: Vec<String>,
+}
+
+/// A key that was made on the node, and the request for its certificate.
+pub struct NodeRequest {
+    /// The key as PEM. Never leaves the node.
+    pub key_pem: String,
+    /// The request as DER.
+    pub csr_der: Vec<u8>,
+}
+
+impl NodeRequest {
+    /// Makes an EC P-256 key and a request for `node`.
+    ///
+    /// # Errors
+    /// When the machine gives no randomness.
+    pub fn new(node: &str) -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Sign)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = node_subject(node);
+        let csr = params.serialize_request(&key).map_err(AuthorityError::Sign)?;
+        Ok(NodeRequest { key_pem: key.serialize_pem(), csr_der: csr.der().to_vec() })
+    }
+}
+
+fn node_subject(node: &str) -> DistinguishedName {
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::OrganizationName, "system:nodes");
+    subject.push(DnType::CommonName, format!("{NODE_PREFIX}{node}"));
+    subject
+}
+
+fn window(params: &mut CertificateParams, now: SystemTime, life: Duration) -> Result<SystemTime, AuthorityError> {
+    let not_after = now.checked_add(life).ok_or(AuthorityError::BadTime)?;
+    let not_before = now.checked_sub(BACKDATE).ok_or(AuthorityError::BadTime)?;
+    let offset = |at: SystemTime| {
+        let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| AuthorityError::BadTime)?.as_secs();
+        let seconds = i64::try_from(seconds).map_err(|_| AuthorityError::BadTime)?;
+        time::OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| AuthorityError::BadTime)
+    };
+    params.not_before = offset(not_before)?;
+    params.not_after = offset(not_after)?;
+    Ok(not_after)
+}
+
+fn serial_number(random: [u8; 16]) -> SerialNumber {
+    let mut bytes = random.to_vec();
+    // Positive and not empty, as RFC 5280 4.1.2.2 wants it.
+    bytes[0] = (bytes[0] & 0x7f) | 0x40;
+    SerialNumber::from(bytes)
+}
+
+impl Authority {
+    /// Makes a new CA.
+    ///
+    /// # Errors
+    /// When the machine gives no randomness or `now` is out of range.
+    pub fn create(now: SystemTime, serial: [u8; 16]) -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Sign)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "KubeHive");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.serial_number = Some(serial_number(serial));
+        window(&mut params, now, CA_LIFE)?;
+        let cert = params.self_signed(&key).map_err(AuthorityError::Sign)?;
+        Ok(Authority { cert_pem: cert.pem(), cert_der: cert.der().to_vec(), key_pem: key.serialize_pem() })
+    }
+
+    /// A CA as it was stored.
+    ///
+    /// # Errors
+    /// When the two do not belong together or are no PEM.
+    pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, AuthorityError> {
+        let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::BadAuthority)?;
+        let (_, pem) =
+            x509_parser::pem::parse_x509_pem(cert_pem.as_bytes()).map_err(|_| AuthorityError::BadCertificate)?;
+        let (_, cert) =
+            X509Certificate::from_der(&pem.contents).map_err(|_| AuthorityError::BadCertificate)?;
+        if cert.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+            return Err(AuthorityError::NotAPair);
+        }
+        let authority = Authority {
+            cert_pem: cert_pem.to_owned(),
+            cert_der: pem.contents.clone(),
+            key_pem: key_pem.to_owned(),
+        };
+        authority.issuer()?;
+        Ok(authority)
+    }
+
+    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
+        let key = KeyPair::from_pem(&self.key_pem).map_err(AuthorityError::BadAuthority)?;
+        Issuer::from_ca_cert_pem(&self.cert_pem, key).map_err(AuthorityError::BadAuthority)
+    }
+
+    /// The CA's certificate as PEM.
+    pub fn cert_pem(&self) -> &str {
+        &self.cert_pem
+    }
+
+    /// The CA's certificate as DER.
+    pub fn cert_der(&self) -> &[u8] {
+        &self.cert_der
+    }
+
+    /// The CA's key as PEM.
+    pub fn key_pem(&self) -> &str {
+        &self.key_pem
+    }
+
+    /// Makes a key and a certificate for a server that is reached under `reach`. Returns the certificate and the key's PEM.
+    ///
+    /// # Errors
+    /// When a name is no DNS name or `life` is out of range.
+    pub fn server(
+        &self,
+        reach: &Reach,
+        now: SystemTime,
+        life: Duration,
+        serial: [u8; 16],
+    ) -> Result<(Issued, String), AuthorityError> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Sign)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "KubeHive CloudCore");
+        params.subject_alt_names = reach.addresses.iter().map(|ip| SanType::IpAddress(*ip)).collect();
+        for name in &reach.names {
+            let dns = Ia5String::try_from(name.as_str()).map_err(|_| AuthorityError::BadName(name.clone()))?;
+            params.subject_alt_names.push(SanType::DnsName(dns));
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.serial_number = Some(serial_number(serial));
+        let not_after = window(&mut params, now, life)?;
+        let cert = params.signed_by(&key, &self.issuer()?).map_err(AuthorityError::Sign)?;
+        Ok((issued(&cert, not_after)?, key.serialize_pem()))
+    }
+
+    /// Signs the key in `csr_der` for `node`. Whatever else the request asks for is not granted.
+    ///
+    /// # Errors
+    /// When the request is none, is too large, or is not signed by its own key.
+    pub fn sign_node(
+        &self,
+        csr_der: &[u8],
+        node: &str,
+        now: SystemTime,
+        life: Duration,
+        serial: [u8; 16],
+    ) -> Result<Issued, AuthorityError> {
+        if csr_der.len() > CSR_MAX {
+            return Err(AuthorityError::BadRequest);
+        }
+        // Only the public key is taken over; reading the request checks its signature.
+        let request = CertificateSigningRequestParams::from_der(&csr_der.into())
+            .map_err(|_| AuthorityError::BadRequest)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = node_subject(node);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.serial_number = Some(serial_number(serial));
+        let not_after = window(&mut params, now, life)?;
+        let cert = params.signed_by(&request.public_key, &self.issuer()?).map_err(AuthorityError::Sign)?;
+        issued(&cert, not_after)
+    }
+}
+
+fn issued(cert: &rcgen::Certificate, not_after: SystemTime) -> Result<Issued, AuthorityError> {
+    Ok(Issued { pem: cert.pem(), der: cert.der().to_vec(), serial: serial_of(cert.der())?, not_after })
+}
+
+/// The serial number of a certificate, in lower-case hex.
+///
+/// # Errors
+/// When `der` is no certificate.
+pub fn serial_of(der: &[u8]) -> Result<String, AuthorityError> {
+    let (_, cert) = X509Certificate::from_der(der).map_err(|_| AuthorityError::BadCertificate)?;
+    Ok(hex::encode(cert.raw_serial()))
+}
+
+/// The node whose certificate this is. Says nothing about who signed it.
+///
+/// # Errors
+/// When `der` is no certificate, or not a node's.
+pub fn node_of_certificate(der: &[u8]) -> Result<String, AuthorityError> {
+    let (_, cert) = X509Certificate::from_der(der).map_err(|_| AuthorityError::BadCertificate)?;
+    let mut names = cert.subject().iter_common_name();
+    let name = names.next().and_then(|cn| cn.as_str().ok()).unwrap_or_default();
+    // A second common name could be read differently elsewhere.
+    if names.next().is_some() {
+        return Err(AuthorityError::NotANode(name.chars().take(64).collect()));
+    }
+    name.strip_prefix(NODE_PREFIX)
+        .filter(|node| !node.is_empty())
+        .map(str::to_owned)
+        .ok_or_else(|| AuthorityError::NotANode(name.chars().take(64).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn a_stored_authority_signs_like_the_first() {
+        let first = Authority::create(now(), [1; 16]).unwrap();
+        let again = Authority::from_pem(first.cert_pem(), first.key_pem()).unwrap();
+        assert_eq!(again.cert_der(), first.cert_der());
+        let request = NodeRequest::new("edge-1").unwrap();
+        let cert = again.sign_node(&request.csr_der, "edge-1", now(), DAY, [2; 16]).unwrap();
+        let (_, parsed) = X509Certificate::from_der(&cert.der).unwrap();
+        let (_, ca) = X509Certificate::from_der(first.cert_der()).unwrap();
+        assert!(parsed.verify_signature(Some(ca.public_key())).is_ok());
+        assert_eq!(node_of_certificate(&cert.der).unwrap(), "edge-1");
+        assert_eq!(cert.serial, serial_of(&cert.der).unwrap());
+    }
+
+    #[test]
+    fn the_name_comes_from_us_and_not_from_the_request() {
+        let ca = Authority::create(now(), [1; 16]).unwrap();
+        let request = NodeRequest::new("somebody-else").unwrap();
+        let cert = ca.sign_node(&request.csr_der, "edge-1", now(), DAY, [3; 16]).unwrap();
+        assert_eq!(node_of_certificate(&cert.der).unwrap(), "edge-1");
+    }
+
+    #[test]
+    fn bad_requests_are_refused() {
+        let ca = Authority::create(now(), [1; 16]).unwrap();
+        let mut broken = NodeRequest::new("edge-1").unwrap().csr_der;
+        let last = broken.len() - 1;
+        broken[last] ^= 1;
+        for csr in [Vec::new(), vec![0x30; 100], vec![0; CSR_MAX + 1], broken] {
+            assert!(matches!(
+                ca.sign_node(&csr, "edge-1", now(), DAY, [3; 16]),
+                Err(AuthorityError::BadRequest)
+            ));
+        }
+    }
+
+    #[test]
+    fn a_foreign_key_is_noticed() {
+        let one = Authority::create(now(), [1; 16]).unwrap();
+        let two = Authority::create(now(), [2; 16]).unwrap();
+        assert!(matches!(
+            Authority::from_pem(one.cert_pem(), two.key_pem()),
+            Err(AuthorityError::NotAPair)
+        ));
+    }
+
+    #[test]
+    fn a_servers_certificate_is_no_nodes() {
+        let ca = Authority::create(now(), [1; 16]).unwrap();
+        let reach = Reach { addresses: vec!["10.0.0.1".parse().unwrap()], names: vec!["cloud.example".into()] };
+        let (cert, _key) = ca.server(&reach, now(), DAY, [4; 16]).unwrap();
+        assert!(matches!(node_of_certificate(&cert.der), Err(AuthorityError::NotANode(_))));
+        let unusable = Reach { addresses: vec![], names: vec!["ü".into()] };
+        assert!(matches!(ca.server(&unusable, now(), DAY, [4; 16]), Err(AuthorityError::BadName(_))));
+    }
+}

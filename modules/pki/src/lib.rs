@@ -1,0 +1,21 @@
+//! The cluster's certificate authority and its join tokens. Pure: time and serial numbers come as arguments, nothing is
+//! stored here.
+//!
+//! * The authority signs one server certificate for CloudCore and a client certificate per node. A request's own subject
+//!   and usages are not looked at: the node's name comes from the token or from its present certificate.
+//! * A join token is `<sha256 of the CA's DER in hex>.<JWT>` (four parts between dots, as KubeEdge writes it). The first
+//!   part pins the CA on the node before anything is trusted; the JWT is HS256 under a key of its own.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod authority;
+mod token;
+
+pub use authority::{Authority, AuthorityError, CSR_MAX, Issued, NodeRequest, Reach, node_of_certificate, serial_of};
+pub use token::{Claims, JoinToken, TOKEN_MAX, TokenError, TokenKey};
+
+use sha2::{Digest, Sha256};
+
+/// The pin of a CA: SHA-256 of its certificate's DER, in lower-case hex.
+pub fn pin_of(ca_der: &[u8]) -> String {
+    hex::encode(Sha256::digest(ca_der))
+}
