@@ -1,1 +1,3 @@
 //! Remote mailboxes.
+
+pub mod wire;

@@ -24,8 +24,10 @@ pub enum EdgeControllerMsg {
         /// What it says.
         message: EdgeUp,
     },
-    /// The caches of the API server's objects have moved: look.
+    /// The caches of the API server's objects have moved: look soon.
     Look,
+    /// The pause after the first nudge is over: look.
+    LookNow,
 }
 
 /// What a node may say to the edge controller.
@@ -56,6 +58,7 @@ impl Message for EdgeControllerMsg {
             EdgeControllerMsg::NodeDown { .. } => "NodeDown",
             EdgeControllerMsg::Up { message, .. } => message.name(),
             EdgeControllerMsg::Look => "Look",
+            EdgeControllerMsg::LookNow => "LookNow",
         }
     }
 }

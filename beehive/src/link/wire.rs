@@ -1,0 +1,92 @@
+//! What a message enum implements to be sent over a link. The codec is the implementor's business.
+
+use thiserror::Error;
+
+use crate::{AskError, Message};
+
+/// Where the answer's bytes of an ask go at the asking end. Dropping it tells the asker nothing came.
+pub type AnswerSlot = Box<dyn FnOnce(Result<Vec<u8>, AskError>) + Send>;
+
+/// A message as bytes, with the slot of its answer if it is an ask.
+pub struct Outgoing {
+    /// The body of the frame.
+    pub body: Vec<u8>,
+    /// Where the answer goes.
+    pub reply: Option<AnswerSlot>,
+}
+
+/// Why a message could not become bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("cannot encode the message: {0}")]
+pub struct EncodeError(String);
+
+impl EncodeError {
+    /// With a sentence.
+    pub fn new(reason: String) -> Self {
+        EncodeError(reason)
+    }
+}
+
+/// Why bytes are no message.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("cannot decode the message: {0}")]
+pub struct DecodeError(String);
+
+impl DecodeError {
+    /// With a sentence.
+    pub fn new(reason: String) -> Self {
+        DecodeError(reason)
+    }
+}
+
+/// The way back to an asker at the other end of the link. Dropping it tells the asker that the actor crashed.
+pub struct ReplyTo(Option<AnswerWriter>);
+
+type AnswerWriter = Box<dyn FnOnce(Result<Vec<u8>, String>) + Send>;
+
+impl ReplyTo {
+    /// A way back that hands the answer, or a sentence why there is none, to `write`.
+    pub fn new(write: impl FnOnce(Result<Vec<u8>, String>) + Send + 'static) -> Self {
+        ReplyTo(Some(Box::new(write)))
+    }
+
+    /// Answers.
+    pub fn send(mut self, answer: Vec<u8>) {
+        if let Some(write) = self.0.take() {
+            write(Ok(answer));
+        }
+    }
+
+    /// Says why there is no answer.
+    pub fn fail(mut self, why: String) {
+        if let Some(write) = self.0.take() {
+            write(Err(why));
+        }
+    }
+}
+
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        if let Some(write) = self.0.take() {
+            write(Err("the actor crashed while it handled the message".to_owned()));
+        }
+    }
+}
+
+/// A message enum that may cross a link.
+pub trait Wire: Message + Sized {
+    /// The name of the mailbox at the other end.
+    const MAILBOX: &'static str;
+
+    /// The message as bytes.
+    ///
+    /// # Errors
+    /// When it does not fit a frame.
+    fn encode(self) -> Result<Outgoing, EncodeError>;
+
+    /// The message from bytes that the other end sent: hostile until proved otherwise.
+    ///
+    /// # Errors
+    /// When the bytes are no message, or an ask came without a way back.
+    fn decode(body: &[u8], reply: Option<ReplyTo>) -> Result<Self, DecodeError>;
+}
