@@ -1,1 +1,19 @@
 //! Devices and device models down to the edge, twins and states up.
+//!
+//! # Owns
+//! The watches of devices and device models, and what each node was last told to hold.
+//! # Accepts
+//! [`contract::devicecontroller::DeviceControllerMsg`]: reports of nodes, nudges from its own watches.
+//! # Tells
+//! SyncController which devices and models each node should hold; the API server each device's DeviceStatus.
+//! # Keeps across a restart
+//! Nothing: it lists again.
+//! # Never
+//! Takes a node's word about a device that is not bound to that node.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod actor;
+pub mod plan;
+mod uplink;
+
+pub use actor::DeviceController;

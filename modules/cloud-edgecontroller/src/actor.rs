@@ -8,11 +8,11 @@ use beehive::{Actor, Address, Context, Fault, Moment, Reply};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::synccontroller::{Source, SyncMsg};
-use contract::{NodeName, Object, ObjectKey, TokenQuery, UpReport};
+use contract::{NodeName, ObjectKey, TokenQuery, UpReport};
 use futures::StreamExt;
+use kubewatch::{Held, Shared, Told, Watched};
 use serde_json::Value;
 
-use crate::caches::{self, Shared};
 use crate::plan::{self, EDGE_LABEL};
 use crate::uplink;
 
@@ -34,7 +34,7 @@ pub struct EdgeController {
     sync: Address<SyncMsg>,
     lease_period: Duration,
     watches: Option<Watches>,
-    told: BTreeMap<NodeName, BTreeMap<ObjectKey, Arc<Object>>>,
+    told: Told,
     ready: bool,
     look_is_due: bool,
     up: BTreeSet<NodeName>,
@@ -49,7 +49,7 @@ impl EdgeController {
             sync,
             lease_period,
             watches: None,
-            told: BTreeMap::new(),
+            told: Told::default(),
             ready: false,
             look_is_due: false,
             up: BTreeSet::new(),
@@ -62,7 +62,9 @@ impl Actor for EdgeController {
     type Message = EdgeControllerMsg;
 
     async fn started(&mut self, cx: &mut Context<EdgeControllerMsg>) -> Result<(), Fault> {
-        let watch = |resource, kind| caches::watch(&self.client, resource, kind, cx);
+        let watch = |resource, kind| {
+            kubewatch::watch(&self.client, Watched::core(resource, kind), cx, || EdgeControllerMsg::Look)
+        };
         self.watches = Some(Watches {
             nodes: watch(NODES, "Node"),
             pods: watch(PODS, "Pod"),
@@ -105,8 +107,8 @@ impl Actor for EdgeController {
         serde_json::json!({
             "listed": self.ready,
             "linkedNodes": self.up.len(),
-            "edgeNodes": self.told.len(),
-            "objects": self.told.values().map(BTreeMap::len).sum::<usize>(),
+            "edgeNodes": self.told.nodes(),
+            "objects": self.told.objects(),
         })
     }
 }
@@ -122,27 +124,7 @@ impl EdgeController {
     /// Compares what nodes should hold with what they were told, and tells the difference.
     async fn look(&mut self, cx: &Context<EdgeControllerMsg>) {
         let Some(wanted) = self.wanted(cx) else { return };
-        for (node, objects) in &wanted {
-            let told = self.told.entry(node.clone()).or_default();
-            for (key, object) in objects {
-                let same = told.get(key).is_some_and(|t| t.uid == object.uid && t.version == object.version);
-                if !same {
-                    let message = SyncMsg::Upsert { node: node.clone(), object: Arc::clone(object) };
-                    let _ = self.sync.tell(message).await;
-                    told.insert(key.clone(), Arc::clone(object));
-                }
-            }
-        }
-        for (node, told) in &mut self.told {
-            let keep = wanted.get(node);
-            let gone: Vec<ObjectKey> =
-                told.keys().filter(|key| keep.is_none_or(|keep| !keep.contains_key(key))).cloned().collect();
-            for key in gone {
-                told.remove(&key);
-                let _ = self.sync.tell(SyncMsg::Delete { node: node.clone(), key }).await;
-            }
-        }
-        self.told.retain(|_, told| !told.is_empty());
+        self.told.tell(&wanted, &self.sync).await;
         if !self.ready {
             self.ready = true;
             let _ = self.sync.tell(SyncMsg::SourceReady(Source::Edge)).await;
@@ -150,7 +132,7 @@ impl EdgeController {
     }
 
     /// `None` before everything has been listed once: half a list would look like deletes.
-    fn wanted(&self, cx: &Context<EdgeControllerMsg>) -> Option<BTreeMap<NodeName, BTreeMap<ObjectKey, Arc<Object>>>> {
+    fn wanted(&self, cx: &Context<EdgeControllerMsg>) -> Option<BTreeMap<NodeName, Held>> {
         let watches = self.watches.as_ref()?;
         let (nodes, pods) = (watches.nodes.borrow(), watches.pods.borrow());
         let (config_maps, secrets) = (watches.config_maps.borrow(), watches.secrets.borrow());
@@ -192,8 +174,7 @@ impl EdgeController {
     ) {
         let Some(node) = plan::node_of(pod).filter(|node| edge_nodes.contains(node)) else { return };
         // Asked once per version of the pod: what was told already has been looked at.
-        let known = self.told.get(&node).is_some_and(|told| told.contains_key(key));
-        if known {
+        if self.told.knows(&node, key) {
             return;
         }
         if let Some(tolerations) = plan::lifted_tolerations(pod) {

@@ -14,7 +14,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
-mod caches;
 pub mod plan;
 mod uplink;
 

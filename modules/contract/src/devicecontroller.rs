@@ -14,8 +14,15 @@ pub enum DeviceControllerMsg {
         /// What it says.
         message: DeviceUp,
     },
-    /// The caches of the API server's objects have moved: look.
+    /// The caches of the API server's objects have moved: look soon.
     Look,
+    /// The pause after the first nudge is over: look.
+    LookNow,
+    /// The DeviceStatus of the device with this uid could not be made: try again.
+    StatusMissing {
+        /// The device's uid.
+        uid: String,
+    },
 }
 
 /// What a node may say to the device controller.
@@ -35,6 +42,8 @@ impl Message for DeviceControllerMsg {
         match self {
             DeviceControllerMsg::Up { .. } => "Up",
             DeviceControllerMsg::Look => "Look",
+            DeviceControllerMsg::LookNow => "LookNow",
+            DeviceControllerMsg::StatusMissing { .. } => "StatusMissing",
         }
     }
 }

@@ -1,0 +1,108 @@
+//! What nodes were told to hold, and the difference to what they should.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use beehive::Address;
+use contract::synccontroller::SyncMsg;
+use contract::{NodeName, Object, ObjectKey};
+
+/// The objects that a node should hold.
+pub type Held = BTreeMap<ObjectKey, Arc<Object>>;
+
+/// What each node was last told to hold by one controller.
+#[derive(Debug, Default)]
+pub struct Told {
+    nodes: BTreeMap<NodeName, Held>,
+}
+
+impl Told {
+    /// Takes `wanted` as what was told, and answers the messages that make it true.
+    pub fn difference(&mut self, wanted: &BTreeMap<NodeName, Held>) -> Vec<SyncMsg> {
+        let mut messages = Vec::new();
+        for (node, objects) in wanted {
+            let told = self.nodes.entry(node.clone()).or_default();
+            for (key, object) in objects {
+                let same = told.get(key).is_some_and(|t| t.uid == object.uid && t.version == object.version);
+                if !same {
+                    messages.push(SyncMsg::Upsert { node: node.clone(), object: Arc::clone(object) });
+                    told.insert(key.clone(), Arc::clone(object));
+                }
+            }
+        }
+        for (node, told) in &mut self.nodes {
+            let keep = wanted.get(node);
+            let gone: Vec<ObjectKey> =
+                told.keys().filter(|key| keep.is_none_or(|keep| !keep.contains_key(key))).cloned().collect();
+            for key in gone {
+                told.remove(&key);
+                messages.push(SyncMsg::Delete { node: node.clone(), key });
+            }
+        }
+        self.nodes.retain(|_, told| !told.is_empty());
+        messages
+    }
+
+    /// Tells SyncController the difference, waiting for room.
+    pub async fn tell(&mut self, wanted: &BTreeMap<NodeName, Held>, sync: &Address<SyncMsg>) {
+        for message in self.difference(wanted) {
+            // SyncController outlives its sources; it refuses only while the daemon ends.
+            let _ = sync.tell(message).await;
+        }
+    }
+
+    /// Whether `node` was told of `key`.
+    pub fn knows(&self, node: &NodeName, key: &ObjectKey) -> bool {
+        self.nodes.get(node).is_some_and(|told| told.contains_key(key))
+    }
+
+    /// Nodes that hold anything.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Objects on all nodes.
+    pub fn objects(&self) -> usize {
+        self.nodes.values().map(BTreeMap::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn held(entries: &[(&str, &str)]) -> Held {
+        let object = |name: &str, version: &str| Object {
+            key: ObjectKey::new("pods", "d", name),
+            uid: format!("uid-{name}"),
+            version: version.to_owned(),
+            json: Bytes::new(),
+        };
+        entries.iter().map(|(n, v)| object(n, v)).map(|o| (o.key.clone(), Arc::new(o))).collect()
+    }
+
+    fn told(messages: &[SyncMsg]) -> Vec<String> {
+        messages
+            .iter()
+            .map(|message| match message {
+                SyncMsg::Upsert { object, .. } => format!("+{}@{}", object.key.name, object.version),
+                SyncMsg::Delete { key, .. } => format!("-{}", key.name),
+                other => beehive::Message::name(other).to_owned(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_the_difference_is_told() {
+        let node = NodeName::parse("edge-1").unwrap();
+        let mut memory = Told::default();
+        let mut wanted = BTreeMap::from([(node.clone(), held(&[("a", "1"), ("b", "1")]))]);
+        assert_eq!(told(&memory.difference(&wanted)), ["+a@1", "+b@1"]);
+        assert!(memory.difference(&wanted).is_empty());
+        wanted.insert(node.clone(), held(&[("a", "2")]));
+        assert_eq!(told(&memory.difference(&wanted)), ["+a@2", "-b"]);
+        assert_eq!(told(&memory.difference(&BTreeMap::new())), ["-a"]);
+        assert_eq!((memory.nodes(), memory.objects()), (0, 0));
+    }
+}
