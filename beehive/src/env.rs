@@ -91,11 +91,7 @@ impl Env {
         seed: u64,
         spawner: impl Fn(LocalBoxFuture<'static, ()>) + 'static,
     ) -> Self {
-        Env {
-            clock,
-            random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
-            spawner: Rc::new(spawner),
-        }
+        Env { clock, random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))), spawner: Rc::new(spawner) }
     }
 
     /// The environment of a daemon: real clock, seed from the machine, tasks on the current thread.

@@ -59,7 +59,8 @@ impl<M: Message> Mailbox<M> {
         let (control_tx, control) = mpsc::channel(CONTROL_CAPACITY);
         let (work_tx, work) = mpsc::channel(capacity.work);
         let meters = Arc::new(Meters::new(name, capacity.work));
-        let local = Arc::new(LocalMailbox { control: control_tx, work: work_tx, meters: Arc::clone(&meters) });
+        let local =
+            Arc::new(LocalMailbox { control: control_tx, work: work_tx, meters: Arc::clone(&meters) });
         Mailbox { name, control, work, local, meters }
     }
 

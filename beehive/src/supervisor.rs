@@ -3,7 +3,9 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use actix::prelude::{ActorFutureExt, Addr, Handler, MailboxError, MessageResult, ResponseActFuture, WrapFuture};
+use actix::prelude::{
+    ActorFutureExt, Addr, Handler, MailboxError, MessageResult, ResponseActFuture, WrapFuture,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::health::ActorState;

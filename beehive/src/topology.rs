@@ -63,9 +63,9 @@ impl Topology {
 
     /// The map in the DOT language: solid arrows tell, bold ones ask, dashed ones cross a link.
     pub fn dot(&self, daemon: &str) -> String {
-        let mut out = format!("digraph \"{daemon}\" {{\n  rankdir=LR;\n  node [shape=box];\n");
+        let mut out = format!("digraph \"{daemon}\" {{\n  rankdir=LR;\n");
         for actor in &self.actors {
-            out.push_str(&format!("  \"{actor}\";\n"));
+            out.push_str(&format!("  \"{actor}\" [shape=box];\n"));
         }
         for (from, to, flow) in self.flows() {
             let style = match flow {

@@ -69,7 +69,8 @@ impl Actor for Adder {
 }
 
 fn run<F: Future>(test: impl FnOnce(Env) -> F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async { test(Env::seeded(7)).await })
 }
 

@@ -170,8 +170,10 @@ impl CloudCore {
         let hub = &self.modules.cloud_hub;
         if self.common_config.monitor_server.bind_address.parse::<std::net::SocketAddr>().is_err() {
             let shown = &self.common_config.monitor_server.bind_address;
-            defects
-                .push(Defect::new("commonConfig.monitorServer.bindAddress", format!("is `{shown}`, not IP:port")));
+            defects.push(Defect::new(
+                "commonConfig.monitorServer.bindAddress",
+                format!("is `{shown}`, not IP:port"),
+            ));
         }
         for (key, listener) in
             [("modules.cloudHub.quic.address", &hub.quic), ("modules.cloudHub.https.address", &hub.https)]
@@ -179,7 +181,10 @@ impl CloudCore {
             load::check_ip(key, &listener.address, &mut defects);
         }
         if hub.advertise_address.is_empty() {
-            defects.push(Defect::new("modules.cloudHub.advertiseAddress", "is empty: name an address that nodes reach"));
+            defects.push(Defect::new(
+                "modules.cloudHub.advertiseAddress",
+                "is empty: name an address that nodes reach",
+            ));
         }
         for address in &hub.advertise_address {
             load::check_ip("modules.cloudHub.advertiseAddress", address, &mut defects);
@@ -188,7 +193,10 @@ impl CloudCore {
             ("modules.cloudHub.nodeLimit", hub.node_limit),
             ("modules.cloudHub.edgeCertSigningDuration", hub.edge_cert_signing_duration as usize),
             ("modules.cloudHub.tokenRefreshDuration", hub.token_refresh_duration as usize),
-            ("modules.edgeController.nodeUpdateFrequency", self.modules.edge_controller.node_update_frequency as usize),
+            (
+                "modules.edgeController.nodeUpdateFrequency",
+                self.modules.edge_controller.node_update_frequency as usize,
+            ),
         ];
         for (key, value) in positive {
             if value == 0 {
@@ -214,18 +222,24 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_named() {
-        let error = load::parse::<CloudCore>(Path::new("f"), "modules: {cloudHub: {nodeLimt: 3}}").unwrap_err();
+        let error =
+            load::parse::<CloudCore>(Path::new("f"), "modules: {cloudHub: {nodeLimt: 3}}").unwrap_err();
         assert!(error.to_string().contains("nodeLimt"), "{error}");
     }
 
     #[test]
     fn all_defects_are_told_at_once() {
-        let text = "modules: {cloudHub: {nodeLimit: 0, advertiseAddress: [nowhere], quic: {address: x, port: 1}}}";
+        let text =
+            "modules: {cloudHub: {nodeLimit: 0, advertiseAddress: [nowhere], quic: {address: x, port: 1}}}";
         let config: CloudCore = load::parse(Path::new("f"), text).unwrap();
         let keys: Vec<String> = config.defects().into_iter().map(|d| d.key).collect();
         assert_eq!(
             keys,
-            ["modules.cloudHub.quic.address", "modules.cloudHub.advertiseAddress", "modules.cloudHub.nodeLimit"]
+            [
+                "modules.cloudHub.quic.address",
+                "modules.cloudHub.advertiseAddress",
+                "modules.cloudHub.nodeLimit"
+            ]
         );
     }
 }

@@ -285,14 +285,20 @@ impl EdgeCore {
         let https = modules.edge_hub.http_server.strip_prefix("https://");
         if https.is_none_or(|rest| load::parse_host_port(rest).is_err()) {
             let shown = &modules.edge_hub.http_server;
-            defects.push(Defect::new("modules.edgeHub.httpServer", format!("is `{shown}`, not https://host:port")));
+            defects.push(Defect::new(
+                "modules.edgeHub.httpServer",
+                format!("is `{shown}`, not https://host:port"),
+            ));
         }
         if modules.edge_hub.heartbeat == 0 {
             defects.push(Defect::new("modules.edgeHub.heartbeat", "is 0; it must be at least 1"));
         }
         if modules.event_bus.mqtt_server_internal.parse::<std::net::SocketAddr>().is_err() {
             let shown = &modules.event_bus.mqtt_server_internal;
-            defects.push(Defect::new("modules.eventBus.mqttServerInternal", format!("is `{shown}`, not IP:port")));
+            defects.push(Defect::new(
+                "modules.eventBus.mqttServerInternal",
+                format!("is `{shown}`, not IP:port"),
+            ));
         }
         if !modules.edged.node_ip.is_empty() {
             load::check_ip("modules.edged.nodeIP", &modules.edged.node_ip, &mut defects);

@@ -142,14 +142,16 @@ impl DeviceController {
     fn ensure_statuses(&mut self, cx: &Context<DeviceControllerMsg>) {
         let Some((devices, _)) = &self.watches else { return };
         let devices = devices.borrow();
-        let living: BTreeSet<&str> = devices.objects.values().map(|cached| cached.object.uid.as_str()).collect();
+        let living: BTreeSet<&str> =
+            devices.objects.values().map(|cached| cached.object.uid.as_str()).collect();
         self.with_status.retain(|uid| living.contains(uid.as_str()));
         for (key, cached) in &devices.objects {
             let uid = cached.object.uid.clone();
             if !self.with_status.insert(uid.clone()) {
                 continue;
             }
-            let (client, key, myself, env) = (self.client.clone(), key.clone(), cx.myself(), cx.env().clone());
+            let (client, key, myself, env) =
+                (self.client.clone(), key.clone(), cx.myself(), cx.env().clone());
             cx.spawn(async move {
                 if let Err(error) = uplink::ensure_status(&client, &key.namespace, &key.name, &uid).await {
                     tracing::warn!(device = %key, reason = %Fault::from_error(&error), "no DeviceStatus made");
@@ -185,8 +187,9 @@ impl DeviceController {
                 }
             }
             let done = std::cell::RefCell::new(done);
-            let writes =
-                futures::stream::iter(by_device).for_each_concurrent(WRITES_AT_ONCE, |((namespace, name), batch)| {
+            let writes = futures::stream::iter(by_device).for_each_concurrent(
+                WRITES_AT_ONCE,
+                |((namespace, name), batch)| {
                     let (client, node, done) = (&client, &node, &done);
                     async move {
                         let reports: Vec<&UpReport> = batch.iter().map(|(_, report)| report).collect();
@@ -198,7 +201,8 @@ impl DeviceController {
                             }
                         }
                     }
-                });
+                },
+            );
             let _ = env.timeout(WRITE_DEADLINE, writes).await;
             reply.send(done.into_inner());
         });

@@ -144,7 +144,8 @@ mod tests {
         let device = json!({ "spec": { "nodeName": "edge-1", "deviceModelRef": { "name": "m" } } });
         let key = ObjectKey::new(DEVICES, "d", "pump");
         let held = wanted([(&key, &device)], |_| true);
-        let names: Vec<&str> = held[&NodeName::parse("edge-1").unwrap()].iter().map(|k| k.name.as_str()).collect();
+        let names: Vec<&str> =
+            held[&NodeName::parse("edge-1").unwrap()].iter().map(|k| k.name.as_str()).collect();
         assert_eq!(names, ["m", "pump"]);
         assert!(wanted([(&key, &json!({ "spec": {} }))], |_| true).is_empty());
     }

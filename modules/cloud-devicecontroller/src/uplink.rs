@@ -98,7 +98,8 @@ pub(crate) async fn write(
             return Ok(());
         }
         // The resource version makes the write fail when another report came in between.
-        let patch = json!({ "metadata": { "resourceVersion": held.metadata.resource_version }, "status": status });
+        let patch =
+            json!({ "metadata": { "resourceVersion": held.metadata.resource_version }, "status": status });
         match statuses.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
             Ok(_) => return Ok(()),
             Err(error) if code_of(&error) == Some(409) => {}
@@ -109,6 +110,7 @@ pub(crate) async fn write(
             Err(error) => return Err(error),
         }
     }
-    let busy = kube::core::Status::failure("DeviceStatus is written by others all the time", "Conflict").with_code(409);
+    let busy = kube::core::Status::failure("DeviceStatus is written by others all the time", "Conflict")
+        .with_code(409);
     Err(kube::Error::Api(Box::new(busy)))
 }

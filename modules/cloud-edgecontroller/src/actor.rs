@@ -194,18 +194,19 @@ impl EdgeController {
         let (client, env) = (self.client.clone(), cx.env().clone());
         cx.spawn(async move {
             let done = std::cell::RefCell::new(Vec::new());
-            let writes = futures::stream::iter(reports).for_each_concurrent(WRITES_AT_ONCE, |(seq, report)| {
-                let (client, node, done) = (&client, &node, &done);
-                async move {
-                    match uplink::write(client, node, report).await {
-                        Ok(()) => done.borrow_mut().push(seq),
-                        Err(error) => {
-                            let reason = Fault::from_error(&error).reason;
-                            tracing::warn!(%node, %reason, "report not written; the node sends it again");
+            let writes =
+                futures::stream::iter(reports).for_each_concurrent(WRITES_AT_ONCE, |(seq, report)| {
+                    let (client, node, done) = (&client, &node, &done);
+                    async move {
+                        match uplink::write(client, node, report).await {
+                            Ok(()) => done.borrow_mut().push(seq),
+                            Err(error) => {
+                                let reason = Fault::from_error(&error).reason;
+                                tracing::warn!(%node, %reason, "report not written; the node sends it again");
+                            }
                         }
                     }
-                }
-            });
+                });
             // What was written in time is confirmed; the rest comes again.
             let _ = env.timeout(uplink::WRITE_DEADLINE, writes).await;
             reply.send(done.into_inner());

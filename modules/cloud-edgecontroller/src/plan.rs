@@ -170,8 +170,15 @@ mod tests {
     #[test]
     fn everything_that_a_pod_needs_goes_with_it() {
         let names: Vec<String> = needs_of(&pod()).into_iter().map(|key| key.name).collect();
-        let expected =
-            ["cm-init", "cm-volume", "kube-root-ca.crt", "projected", "registry", "secret-env", "secret-volume"];
+        let expected = [
+            "cm-init",
+            "cm-volume",
+            "kube-root-ca.crt",
+            "projected",
+            "registry",
+            "secret-env",
+            "secret-volume",
+        ];
         assert_eq!(names, expected);
         assert!(needs_of(&pod()).iter().all(|key| key.namespace == "shop"));
         assert!(needs_of(&json!({ "spec": { "volumes": 3, "containers": [null] } })).is_empty());

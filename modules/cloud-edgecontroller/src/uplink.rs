@@ -188,7 +188,11 @@ async fn write_event(
 }
 
 /// Renews the node's Lease, which is made at the first life sign.
-pub(crate) async fn renew(client: &kube::Client, node: &NodeName, now: jiff::Timestamp) -> Result<(), UpError> {
+pub(crate) async fn renew(
+    client: &kube::Client,
+    node: &NodeName,
+    now: jiff::Timestamp,
+) -> Result<(), UpError> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), LEASE_NAMESPACE);
     let spec = json!({
         "holderIdentity": node.as_str(),
@@ -227,11 +231,17 @@ pub(crate) async fn token(
     let id = (query.namespace.as_str(), query.pod_name.as_str(), query.pod_uid.as_str());
     let pod = own_pod(&pods, node, id).await.map_err(|error| Fault::from_error(&error).reason)?;
     let spec = pod.and_then(|pod| pod.spec).ok_or_else(|| {
-        format!("pod `{}/{}` with uid {} is not bound to this node", query.namespace, query.pod_name, query.pod_uid)
+        format!(
+            "pod `{}/{}` with uid {} is not bound to this node",
+            query.namespace, query.pod_name, query.pod_uid
+        )
     })?;
     let account = spec.service_account_name.unwrap_or_else(|| "default".to_owned());
     if account != query.service_account {
-        return Err(format!("pod `{}` does not run as service account `{}`", query.pod_name, query.service_account));
+        return Err(format!(
+            "pod `{}` does not run as service account `{}`",
+            query.pod_name, query.service_account
+        ));
     }
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &query.namespace);
     let request = TokenRequest {

@@ -8,7 +8,9 @@ pub const NAME_MAX: usize = 253;
 
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{what} `{shown}` is not a DNS-1123 subdomain: use lower-case letters, digits, `-` and `.`, at most 253, beginning and ending with a letter or digit")]
+#[error(
+    "{what} `{shown}` is not a DNS-1123 subdomain: use lower-case letters, digits, `-` and `.`, at most 253, beginning and ending with a letter or digit"
+)]
 pub struct ParseIdError {
     /// What kind of name it was to be.
     pub what: &'static str,

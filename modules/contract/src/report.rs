@@ -83,7 +83,9 @@ impl UpReport {
             // Not the same key as the status: both must arrive.
             UpReport::PodGone { uid, .. } => Some(format!("gone/{uid}")),
             UpReport::Event { .. } => None,
-            UpReport::Twin { namespace, name, property, .. } => Some(format!("twin/{namespace}/{name}/{property}")),
+            UpReport::Twin { namespace, name, property, .. } => {
+                Some(format!("twin/{namespace}/{name}/{property}"))
+            }
             UpReport::DeviceState { namespace, name, .. } => Some(format!("state/{namespace}/{name}")),
         }
     }

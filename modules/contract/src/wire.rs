@@ -207,7 +207,8 @@ impl Wire for MetaDown {
         match decode(body).map_err(|e| refused(&e))? {
             WireMetaDown::Holdings => Ok(MetaDown::Holdings { reply: back(reply)? }),
             WireMetaDown::Apply(changes) => {
-                let changes: Result<Vec<Change>, WireError> = changes.into_iter().map(Change::try_from).collect();
+                let changes: Result<Vec<Change>, WireError> =
+                    changes.into_iter().map(Change::try_from).collect();
                 Ok(MetaDown::Apply { changes: changes.map_err(|e| refused(&e))?, reply: back(reply)? })
             }
         }
@@ -241,7 +242,9 @@ impl Wire for DeviceUp {
 
     fn encode(self) -> Result<Outgoing, EncodeError> {
         match self {
-            DeviceUp::Reports { reports, reply } => outgoing(&WireDeviceUp::Reports(reports), Some(slot(reply))),
+            DeviceUp::Reports { reports, reply } => {
+                outgoing(&WireDeviceUp::Reports(reports), Some(slot(reply)))
+            }
         }
     }
 

@@ -69,7 +69,11 @@ impl Cache {
             Event::Apply(object) => self.put(what, object).is_some_and(|(_, moved)| moved),
             Event::Delete(object) => {
                 let (namespace, name) = (object.metadata.namespace, object.metadata.name);
-                let key = ObjectKey::new(what.group_resource, &namespace.unwrap_or_default(), &name.unwrap_or_default());
+                let key = ObjectKey::new(
+                    what.group_resource,
+                    &namespace.unwrap_or_default(),
+                    &name.unwrap_or_default(),
+                );
                 self.objects.remove(&key).is_some()
             }
         }
@@ -122,7 +126,11 @@ impl Watched {
     }
 
     fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// As kube's dynamic API wants it.

@@ -107,11 +107,16 @@ fn node_subject(node: &str) -> DistinguishedName {
     subject
 }
 
-fn window(params: &mut CertificateParams, now: SystemTime, life: Duration) -> Result<SystemTime, AuthorityError> {
+fn window(
+    params: &mut CertificateParams,
+    now: SystemTime,
+    life: Duration,
+) -> Result<SystemTime, AuthorityError> {
     let not_after = now.checked_add(life).ok_or(AuthorityError::BadTime)?;
     let not_before = now.checked_sub(BACKDATE).ok_or(AuthorityError::BadTime)?;
     let offset = |at: SystemTime| {
-        let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| AuthorityError::BadTime)?.as_secs();
+        let seconds =
+            at.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| AuthorityError::BadTime)?.as_secs();
         let seconds = i64::try_from(seconds).map_err(|_| AuthorityError::BadTime)?;
         time::OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| AuthorityError::BadTime)
     };
@@ -152,8 +157,8 @@ impl Authority {
     /// When the two do not belong together or are no PEM.
     pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, AuthorityError> {
         let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::BadAuthority)?;
-        let (_, pem) =
-            x509_parser::pem::parse_x509_pem(cert_pem.as_bytes()).map_err(|_| AuthorityError::BadCertificate)?;
+        let (_, pem) = x509_parser::pem::parse_x509_pem(cert_pem.as_bytes())
+            .map_err(|_| AuthorityError::BadCertificate)?;
         let (_, cert) =
             X509Certificate::from_der(&pem.contents).map_err(|_| AuthorityError::BadCertificate)?;
         if cert.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
@@ -205,7 +210,8 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, "KubeHive CloudCore");
         params.subject_alt_names = reach.addresses.iter().map(|ip| SanType::IpAddress(*ip)).collect();
         for name in &reach.names {
-            let dns = Ia5String::try_from(name.as_str()).map_err(|_| AuthorityError::BadName(name.clone()))?;
+            let dns =
+                Ia5String::try_from(name.as_str()).map_err(|_| AuthorityError::BadName(name.clone()))?;
             params.subject_alt_names.push(SanType::DnsName(dns));
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -326,16 +332,14 @@ mod tests {
     fn a_foreign_key_is_noticed() {
         let one = Authority::create(now(), [1; 16]).unwrap();
         let two = Authority::create(now(), [2; 16]).unwrap();
-        assert!(matches!(
-            Authority::from_pem(one.cert_pem(), two.key_pem()),
-            Err(AuthorityError::NotAPair)
-        ));
+        assert!(matches!(Authority::from_pem(one.cert_pem(), two.key_pem()), Err(AuthorityError::NotAPair)));
     }
 
     #[test]
     fn a_servers_certificate_is_no_nodes() {
         let ca = Authority::create(now(), [1; 16]).unwrap();
-        let reach = Reach { addresses: vec!["10.0.0.1".parse().unwrap()], names: vec!["cloud.example".into()] };
+        let reach =
+            Reach { addresses: vec!["10.0.0.1".parse().unwrap()], names: vec!["cloud.example".into()] };
         let (cert, _key) = ca.server(&reach, now(), DAY, [4; 16]).unwrap();
         assert!(matches!(node_of_certificate(&cert.der), Err(AuthorityError::NotANode(_))));
         let unusable = Reach { addresses: vec![], names: vec!["ü".into()] };

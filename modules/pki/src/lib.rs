@@ -10,7 +10,9 @@
 mod authority;
 mod token;
 
-pub use authority::{Authority, AuthorityError, CSR_MAX, Issued, NodeRequest, Reach, node_of_certificate, serial_of};
+pub use authority::{
+    Authority, AuthorityError, CSR_MAX, Issued, NodeRequest, Reach, node_of_certificate, serial_of,
+};
 pub use token::{Claims, JoinToken, TOKEN_MAX, TokenError, TokenKey};
 
 use sha2::{Digest, Sha256};

@@ -22,7 +22,9 @@ pub enum TokenError {
     #[error("this token has expired: print a new one with `keadm gettoken`")]
     Expired,
     /// It pins another CA.
-    #[error("the server at this address shows a CA that this token does not pin: check the address, or print a new token with `keadm gettoken`")]
+    #[error(
+        "the server at this address shows a CA that this token does not pin: check the address, or print a new token with `keadm gettoken`"
+    )]
     WrongAuthority,
     /// It is bound to another name.
     #[error("this token is bound to the name `{0}`: join under it, or print a token without --edgenode-name")]

@@ -102,7 +102,8 @@ impl TestHost {
         std::fs::create_dir_all(&dir).with_context(|| format!("make folder {}", dir.display()))?;
         let subnet = free_subnet()?;
         // From here on Drop cleans up whatever was made.
-        let mut host = TestHost { dir, netns: format!("kh-{unique}"), subnet, uplink: how.uplink, containerd: None };
+        let mut host =
+            TestHost { dir, netns: format!("kh-{unique}"), subnet, uplink: how.uplink, containerd: None };
         host.make_network()?;
         host.start_runtime()?;
         host.import(&Image::busybox(BUSYBOX)?)?;
@@ -166,8 +167,18 @@ impl TestHost {
             return Ok(());
         }
         let (outer, inner) = (format!("khu{}", self.subnet), format!("khd{}", self.subnet));
-        run(Command::new("ip")
-            .args(["link", "add", &outer, "type", "veth", "peer", "name", &inner, "netns", &self.netns]))?;
+        run(Command::new("ip").args([
+            "link",
+            "add",
+            &outer,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            &inner,
+            "netns",
+            &self.netns,
+        ]))?;
         let (here, there) = (format!("10.201.{}.1/30", self.subnet), format!("10.201.{}.2/30", self.subnet));
         run(Command::new("ip").args(["address", "add", &here, "dev", &outer]))?;
         run(Command::new("ip").args(["link", "set", &outer, "up"]))?;

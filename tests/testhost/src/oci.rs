@@ -181,7 +181,13 @@ fn header(kind: tar::EntryType, size: u64, mode: u32) -> tar::Header {
     header
 }
 
-fn add<W: Write>(to: &mut tar::Builder<W>, kind: tar::EntryType, path: &str, bytes: &[u8], mode: u32) -> Result<()> {
+fn add<W: Write>(
+    to: &mut tar::Builder<W>,
+    kind: tar::EntryType,
+    path: &str,
+    bytes: &[u8],
+    mode: u32,
+) -> Result<()> {
     let mut header = header(kind, bytes.len() as u64, mode);
     to.append_data(&mut header, path, bytes).with_context(|| format!("add {path} to an archive"))
 }

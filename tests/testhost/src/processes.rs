@@ -15,7 +15,9 @@ pub(crate) fn of_runtime(socket: &Path) -> Vec<u32> {
     let mut parents: BTreeMap<u32, u32> = BTreeMap::new();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         if let Some(parent) = parent_of(pid) {
             parents.insert(pid, parent);
         }
@@ -46,7 +48,9 @@ pub(crate) fn cgroups_of(pid: u32) -> Vec<std::path::PathBuf> {
     let mut folders = Vec::new();
     for line in text.lines() {
         let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
+            continue;
+        };
         let path = path.trim_start_matches('/');
         if path.is_empty() {
             continue;
@@ -81,6 +85,8 @@ pub(crate) fn wait_gone(pids: &[u32], limit: Duration) {
 fn is_alive(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
-        .and_then(|stat| stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next().map(str::to_owned)))
+        .and_then(|stat| {
+            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next().map(str::to_owned))
+        })
         .is_some_and(|state| state != "Z" && state != "X")
 }

@@ -103,7 +103,8 @@ impl TestHost {
     fn write_config(&self) -> Result<()> {
         let dir = self.dir.display();
         for folder in ["net.d", "certs.d", "root", "state", "opt"] {
-            std::fs::create_dir_all(self.dir.join(folder)).with_context(|| format!("make folder {dir}/{folder}"))?;
+            std::fs::create_dir_all(self.dir.join(folder))
+                .with_context(|| format!("make folder {dir}/{folder}"))?;
         }
         let config = format!(
             r#"version = 2

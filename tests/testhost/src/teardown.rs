@@ -40,8 +40,11 @@ fn remove_shim_sockets(dir: &Path) {
 fn unmount_below(dir: &Path) {
     let prefix = format!("{}/", dir.display());
     let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mut points: Vec<&str> =
-        table.lines().filter_map(|line| line.split(' ').nth(1)).filter(|point| point.starts_with(&prefix)).collect();
+    let mut points: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .filter(|point| point.starts_with(&prefix))
+        .collect();
     // The deepest and the latest first.
     points.reverse();
     for chunk in points.chunks(64) {

@@ -1,1 +1,0 @@
-//! Ours beside a reference, in one run.

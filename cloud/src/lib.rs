@@ -1,1 +1,0 @@
-//! CloudCore: picks the cloud's modules, joins and runs them.

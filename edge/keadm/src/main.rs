@@ -1,2 +1,0 @@
-//! Joins a node to a cluster, and undoes it.
-fn main() {}

@@ -1,1 +1,0 @@
-//! EdgeCore: picks the node's modules, joins and runs them.

@@ -1,1 +1,0 @@
-//! Everything a mapper is except its protocol.

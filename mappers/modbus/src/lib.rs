@@ -1,1 +1,0 @@
-//! The Modbus mapper, and a Modbus device to play with.

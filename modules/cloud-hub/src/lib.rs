@@ -1,1 +1,0 @@
-//! Sessions of edge nodes, the certificate authority and enrolment.

@@ -1,1 +1,0 @@
-//! The custom resources as Rust types, and the YAML made from them.

@@ -1,0 +1,159 @@
+//! What can go wrong between Edged and the runtime.
+
+use thiserror::Error as ThisError;
+use tonic::{Code, Status};
+
+/// Why a call to the runtime failed.
+#[derive(Debug, Clone, PartialEq, Eq, ThisError)]
+pub enum Error {
+    /// Nobody answers at the endpoint.
+    #[error("runtime at {endpoint} is unreachable: {message}; start it, or set containerRuntimeEndpoint")]
+    Unreachable {
+        /// The endpoint as configured.
+        endpoint: String,
+        /// What the transport said.
+        message: String,
+    },
+    /// The endpoint is not one that can be dialled.
+    #[error("`{0}` is no runtime endpoint: write unix:///path/to/runtime.sock")]
+    BadEndpoint(String),
+    /// No answer in time. The runtime may still do what it was told.
+    #[error("{call} did not answer in time")]
+    Deadline {
+        /// The call.
+        call: &'static str,
+    },
+    /// The sandbox or container does not exist.
+    #[error("{call}: {message}")]
+    NotFound {
+        /// The call.
+        call: &'static str,
+        /// What the runtime said.
+        message: String,
+    },
+    /// The registry does not have the image.
+    #[error("image {image} not found: {message}")]
+    ImageNotFound {
+        /// The image as asked for.
+        image: String,
+        /// What the runtime said.
+        message: String,
+    },
+    /// The registry refused to hand the image out.
+    #[error("pull of image {image} was refused: {message}")]
+    PullRefused {
+        /// The image as asked for.
+        image: String,
+        /// What the runtime said.
+        message: String,
+    },
+    /// The runtime does not have this call.
+    #[error("runtime does not have {call}")]
+    Unsupported {
+        /// The call.
+        call: &'static str,
+    },
+    /// Anything else that the runtime said.
+    #[error("{call}: {message}")]
+    Failed {
+        /// The call.
+        call: &'static str,
+        /// What the runtime said.
+        message: String,
+    },
+}
+
+/// Longer texts from the runtime are cut: they end up in statuses and events.
+const MESSAGE_MAX: usize = 1024;
+
+pub(crate) fn shorten(text: &str) -> String {
+    if text.len() <= MESSAGE_MAX {
+        return text.to_owned();
+    }
+    let mut end = MESSAGE_MAX;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+impl Error {
+    /// Whether the runtime itself could not be reached, so that nothing is known about what was asked.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Error::Unreachable { .. })
+    }
+
+    /// Whether the thing that was asked for does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::NotFound { .. } | Error::ImageNotFound { .. })
+    }
+
+    pub(crate) fn from_status(call: &'static str, endpoint: &str, status: &Status) -> Error {
+        let message = shorten(status.message());
+        match status.code() {
+            Code::DeadlineExceeded => Error::Deadline { call },
+            // tonic's own deadline comes as a cancellation.
+            Code::Cancelled if status.message().contains("Timeout expired") => Error::Deadline { call },
+            Code::NotFound => Error::NotFound { call, message },
+            Code::Unimplemented => Error::Unsupported { call },
+            Code::Unavailable => Error::Unreachable { endpoint: endpoint.to_owned(), message },
+            _ if transport_broke(status) => Error::Unreachable { endpoint: endpoint.to_owned(), message },
+            _ => Error::Failed { call, message },
+        }
+    }
+
+    pub(crate) fn from_pull(image: &str, endpoint: &str, status: &Status) -> Error {
+        let message = shorten(status.message());
+        let text = status.message();
+        let refused =
+            ["401", "403", "authorization failed", "pull access denied", "unauthorized", "forbidden"];
+        let absent = ["not found", "manifest unknown", "name unknown"];
+        let general = Error::from_status("PullImage", endpoint, status);
+        if general.is_unreachable() && transport_broke(status) {
+            return general;
+        }
+        let lower = text.to_lowercase();
+        match status.code() {
+            Code::PermissionDenied | Code::Unauthenticated => {
+                Error::PullRefused { image: image.to_owned(), message }
+            }
+            Code::DeadlineExceeded => general,
+            _ if refused.iter().any(|mark| lower.contains(mark)) => {
+                Error::PullRefused { image: image.to_owned(), message }
+            }
+            Code::NotFound => Error::ImageNotFound { image: image.to_owned(), message },
+            _ if absent.iter().any(|mark| lower.contains(mark)) => {
+                Error::ImageNotFound { image: image.to_owned(), message }
+            }
+            // The runtime answered, so it is the registry that is unavailable.
+            Code::Unavailable => Error::Failed { call: "PullImage", message },
+            _ => general,
+        }
+    }
+}
+
+/// Whether the status was made here because the connection broke, and not by the runtime.
+fn transport_broke(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_says_whether_the_image_is_absent_or_refused() {
+        let absent = Status::new(Code::NotFound, "failed to resolve reference \"r/x:1\": r/x:1: not found");
+        assert!(matches!(Error::from_pull("r/x:1", "e", &absent), Error::ImageNotFound { .. }));
+        let refused = Status::new(Code::Unknown, "failed to authorize: unexpected status: 401 Unauthorized");
+        assert!(matches!(Error::from_pull("r/x:1", "e", &refused), Error::PullRefused { .. }));
+        let down = Status::new(Code::Unknown, "dial tcp 127.0.0.1:5000: connect: connection refused");
+        assert!(matches!(Error::from_pull("r/x:1", "e", &down), Error::Failed { .. }));
+    }
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        let text = "é".repeat(2000);
+        assert!(shorten(&text).len() <= MESSAGE_MAX + '…'.len_utf8());
+    }
+}

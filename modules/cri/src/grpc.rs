@@ -1,0 +1,357 @@
+//! CRI over a unix socket.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Response, Status};
+
+use crate::containerd::service::SubscribeRequest;
+use crate::containerd::service::events_client::EventsClient;
+use crate::runtime::Answer;
+use crate::v1::image_service_client::ImageServiceClient;
+use crate::v1::runtime_service_client::RuntimeServiceClient;
+use crate::v1::*;
+use crate::{Error, Event, EventStream, Runtime, events};
+
+/// 16 MiB: what the kubelet accepts; a node with many images goes over gRPC's usual 4.
+const MESSAGE_MAX: usize = 16 << 20;
+/// A pull goes on as long as it makes progress, which CRI does not tell; half an hour is a large image on a thin line.
+const PULL_DEADLINE: Duration = Duration::from_secs(1800);
+/// What the runtime may take beyond the grace period to end a container.
+const STOP_MARGIN: Duration = Duration::from_secs(120);
+/// containerd's namespace of CRI's containers.
+const NAMESPACE: &str = "k8s.io";
+
+/// A runtime that answers CRI on a unix socket. Connects when first used and again whenever the connection is lost.
+#[derive(Clone)]
+pub struct Grpc {
+    runtime: RuntimeServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
+    events: EventsClient<Channel>,
+    endpoint: String,
+    image_endpoint: String,
+    deadline: Duration,
+}
+
+impl Grpc {
+    /// A client for `endpoint` and `image_endpoint` (`unix:///path`, or a bare path). Must be called within a tokio
+    /// runtime. `deadline` holds for every call but pulls and stops.
+    ///
+    /// # Errors
+    /// [`Error::BadEndpoint`].
+    pub fn new(endpoint: &str, image_endpoint: &str, deadline: Duration) -> Result<Grpc, Error> {
+        let channel = channel_of(endpoint)?;
+        let image_channel =
+            if image_endpoint == endpoint { channel.clone() } else { channel_of(image_endpoint)? };
+        Ok(Grpc {
+            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
+            images: ImageServiceClient::new(image_channel).max_decoding_message_size(MESSAGE_MAX),
+            events: EventsClient::new(channel).max_decoding_message_size(MESSAGE_MAX),
+            endpoint: endpoint.to_owned(),
+            image_endpoint: image_endpoint.to_owned(),
+            deadline,
+        })
+    }
+
+    fn request<T>(&self, body: T) -> Request<T> {
+        self.request_within(body, self.deadline)
+    }
+
+    fn request_within<T>(&self, body: T, limit: Duration) -> Request<T> {
+        let mut request = Request::new(body);
+        request.set_timeout(limit);
+        request
+    }
+
+    fn answer<'a, R, T>(
+        &self,
+        call: &'static str,
+        reply: impl Future<Output = Result<Response<R>, Status>> + Send + 'a,
+        take: impl FnOnce(R) -> T + Send + 'a,
+    ) -> Answer<'a, T>
+    where
+        R: 'a,
+    {
+        let endpoint = self.endpoint.clone();
+        Box::pin(async move {
+            match reply.await {
+                Ok(response) => Ok(take(response.into_inner())),
+                Err(status) => Err(Error::from_status(call, &endpoint, &status)),
+            }
+        })
+    }
+}
+
+fn channel_of(endpoint: &str) -> Result<Channel, Error> {
+    let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint).to_owned();
+    if !path.starts_with('/') {
+        return Err(Error::BadEndpoint(endpoint.to_owned()));
+    }
+    // The address is never looked up: the connector below goes to the socket.
+    let address = Endpoint::from_static("http://runtime.invalid");
+    Ok(address.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move {
+            let stream = tokio::net::UnixStream::connect(path).await?;
+            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
+        }
+    })))
+}
+
+/// Stopping or removing what is gone already is success.
+fn gone_is_fine(answer: Answer<'_, ()>) -> Answer<'_, ()> {
+    Box::pin(async move {
+        match answer.await {
+            Err(Error::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    })
+}
+
+/// Calls `call` with a clone of the client, which is how tonic wants to be used from many places at once.
+macro_rules! unary {
+    ($self:ident, $client:ident, $method:ident, $name:literal, $request:expr, $take:expr) => {{
+        let mut client = $self.$client.clone();
+        let request = $request;
+        $self.answer($name, async move { client.$method(request).await }, $take)
+    }};
+}
+
+impl Runtime for Grpc {
+    fn version(&self) -> Answer<'_, VersionResponse> {
+        let body = VersionRequest { version: "v1".to_owned() };
+        unary!(self, runtime, version, "Version", self.request(body), |answer| answer)
+    }
+
+    fn status(&self) -> Answer<'_, RuntimeStatus> {
+        let body = StatusRequest { verbose: false };
+        unary!(self, runtime, status, "Status", self.request(body), |answer: StatusResponse| {
+            answer.status.unwrap_or_default()
+        })
+    }
+
+    fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {
+        let body = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+        // Twice the deadline, as the kubelet gives it: network plugins are slow at boot.
+        let request = self.request_within(body, self.deadline * 2);
+        unary!(self, runtime, run_pod_sandbox, "RunPodSandbox", request, |answer: RunPodSandboxResponse| {
+            answer.pod_sandbox_id
+        })
+    }
+
+    fn stop_sandbox(&self, id: &str) -> Answer<'_, ()> {
+        let body = StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        gone_is_fine(unary!(self, runtime, stop_pod_sandbox, "StopPodSandbox", self.request(body), drop))
+    }
+
+    fn remove_sandbox(&self, id: &str) -> Answer<'_, ()> {
+        let body = RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        gone_is_fine(unary!(self, runtime, remove_pod_sandbox, "RemovePodSandbox", self.request(body), drop))
+    }
+
+    fn sandbox_status(&self, id: &str) -> Answer<'_, PodSandboxStatus> {
+        let body = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+        unary!(
+            self,
+            runtime,
+            pod_sandbox_status,
+            "PodSandboxStatus",
+            self.request(body),
+            |answer: PodSandboxStatusResponse| { answer.status.unwrap_or_default() }
+        )
+    }
+
+    fn list_sandboxes(&self, filter: PodSandboxFilter) -> Answer<'_, Vec<PodSandbox>> {
+        let body = ListPodSandboxRequest { filter: Some(filter) };
+        unary!(
+            self,
+            runtime,
+            list_pod_sandbox,
+            "ListPodSandbox",
+            self.request(body),
+            |answer: ListPodSandboxResponse| { answer.items }
+        )
+    }
+
+    fn create_container(
+        &self,
+        sandbox: &str,
+        config: ContainerConfig,
+        sandbox_config: PodSandboxConfig,
+    ) -> Answer<'_, String> {
+        let body = CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        unary!(
+            self,
+            runtime,
+            create_container,
+            "CreateContainer",
+            self.request(body),
+            |answer: CreateContainerResponse| { answer.container_id }
+        )
+    }
+
+    fn start_container(&self, id: &str) -> Answer<'_, ()> {
+        let body = StartContainerRequest { container_id: id.to_owned() };
+        unary!(self, runtime, start_container, "StartContainer", self.request(body), drop)
+    }
+
+    fn stop_container(&self, id: &str, grace: Duration) -> Answer<'_, ()> {
+        let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        let body = StopContainerRequest { container_id: id.to_owned(), timeout };
+        let request = self.request_within(body, grace.saturating_add(STOP_MARGIN));
+        gone_is_fine(unary!(self, runtime, stop_container, "StopContainer", request, drop))
+    }
+
+    fn remove_container(&self, id: &str) -> Answer<'_, ()> {
+        let body = RemoveContainerRequest { container_id: id.to_owned() };
+        gone_is_fine(unary!(self, runtime, remove_container, "RemoveContainer", self.request(body), drop))
+    }
+
+    fn list_containers(&self, filter: ContainerFilter) -> Answer<'_, Vec<Container>> {
+        let body = ListContainersRequest { filter: Some(filter) };
+        unary!(
+            self,
+            runtime,
+            list_containers,
+            "ListContainers",
+            self.request(body),
+            |answer: ListContainersResponse| { answer.containers }
+        )
+    }
+
+    fn container_status(&self, id: &str) -> Answer<'_, ContainerStatus> {
+        let body = ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        unary!(
+            self,
+            runtime,
+            container_status,
+            "ContainerStatus",
+            self.request(body),
+            |answer: ContainerStatusResponse| { answer.status.unwrap_or_default() }
+        )
+    }
+
+    fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse> {
+        let timeout = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+        let body = ExecSyncRequest { container_id: id.to_owned(), cmd: command, timeout };
+        let request = self.request_within(body, limit.saturating_add(self.deadline));
+        unary!(self, runtime, exec_sync, "ExecSync", request, |answer| answer)
+    }
+
+    fn events(&self) -> EventStream {
+        let own = self.clone();
+        // A Go server sends its headers with the first event, so asking and waiting for the first event are one thing;
+        // a runtime without CRI events says so at once.
+        stream::once(async move {
+            let first = own.cri_events().await;
+            match first {
+                Err(Error::Unsupported { .. }) => own.containerd_events().await,
+                other => other,
+            }
+        })
+        .flat_map(|opened| match opened {
+            Ok(events) => events,
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        })
+        .boxed()
+    }
+
+    fn list_images(&self) -> Answer<'_, Vec<Image>> {
+        let body = ListImagesRequest { filter: None };
+        unary!(self, images, list_images, "ListImages", self.request(body), |answer: ListImagesResponse| {
+            answer.images
+        })
+    }
+
+    fn image_status(&self, image: &str) -> Answer<'_, Option<Image>> {
+        let body = ImageStatusRequest { image: Some(spec_of(image)), verbose: false };
+        unary!(
+            self,
+            images,
+            image_status,
+            "ImageStatus",
+            self.request(body),
+            |answer: ImageStatusResponse| { answer.image }
+        )
+    }
+
+    fn pull_image(&self, image: &str, auth: Option<AuthConfig>) -> Answer<'_, String> {
+        let body = PullImageRequest { image: Some(spec_of(image)), auth, sandbox_config: None };
+        let request = self.request_within(body, PULL_DEADLINE);
+        let (mut client, image) = (self.images.clone(), image.to_owned());
+        Box::pin(async move {
+            match client.pull_image(request).await {
+                Ok(response) => Ok(response.into_inner().image_ref),
+                Err(status) => Err(Error::from_pull(&image, &self.image_endpoint, &status)),
+            }
+        })
+    }
+
+    fn remove_image(&self, image: &str) -> Answer<'_, ()> {
+        let body = RemoveImageRequest { image: Some(spec_of(image)) };
+        gone_is_fine(unary!(self, images, remove_image, "RemoveImage", self.request(body), drop))
+    }
+
+    fn image_filesystems(&self) -> Answer<'_, Vec<FilesystemUsage>> {
+        let body = ImageFsInfoRequest {};
+        unary!(
+            self,
+            images,
+            image_fs_info,
+            "ImageFsInfo",
+            self.request(body),
+            |answer: ImageFsInfoResponse| { answer.image_filesystems }
+        )
+    }
+}
+
+fn spec_of(image: &str) -> ImageSpec {
+    ImageSpec { image: image.to_owned(), ..ImageSpec::default() }
+}
+
+type Opened = Result<BoxStream<'static, Result<Event, Error>>, Error>;
+
+impl Grpc {
+    fn cri_events(&self) -> BoxFuture<'static, Opened> {
+        let (mut client, endpoint) = (self.runtime.clone(), self.endpoint.clone());
+        Box::pin(async move {
+            let call = "GetContainerEvents";
+            let opened = client.get_container_events(Request::new(GetEventsRequest {})).await;
+            let stream = opened.map_err(|status| Error::from_status(call, &endpoint, &status))?.into_inner();
+            Ok(stream
+                .map(move |item| match item {
+                    Ok(event) => Ok(events::from_cri(event)),
+                    Err(status) => Err(Error::from_status(call, &endpoint, &status)),
+                })
+                .boxed())
+        })
+    }
+
+    fn containerd_events(&self) -> BoxFuture<'static, Opened> {
+        let (mut client, endpoint) = (self.events.clone(), self.endpoint.clone());
+        Box::pin(async move {
+            let call = "containerd Events.Subscribe";
+            let filter = format!("namespace=={NAMESPACE},topic~=^/tasks/");
+            let mut request = Request::new(SubscribeRequest { filters: vec![filter] });
+            let namespace = tonic::metadata::MetadataValue::from_static(NAMESPACE);
+            request.metadata_mut().insert("containerd-namespace", namespace);
+            let opened = client.subscribe(request).await;
+            let stream = opened.map_err(|status| Error::from_status(call, &endpoint, &status))?.into_inner();
+            Ok(stream
+                .filter_map(move |item| {
+                    let event = match item {
+                        Ok(envelope) => events::from_containerd(envelope).map(Ok),
+                        Err(status) => Some(Err(Error::from_status(call, &endpoint, &status))),
+                    };
+                    std::future::ready(event)
+                })
+                .boxed())
+        })
+    }
+}

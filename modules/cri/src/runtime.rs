@@ -1,0 +1,65 @@
+//! What Edged needs of a container runtime.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use crate::v1::{
+    AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStatus, ExecSyncResponse,
+    FilesystemUsage, Image, PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxStatus, RuntimeStatus,
+    VersionResponse,
+};
+use crate::{Error, EventStream};
+
+/// What a call answers.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
+
+/// A container runtime as CRI describes it. Every call has a deadline; stopping and removing what is gone succeeds.
+pub trait Runtime: Send + Sync {
+    /// Name and version.
+    fn version(&self) -> Answer<'_, VersionResponse>;
+    /// Whether the runtime and its network are ready.
+    fn status(&self) -> Answer<'_, RuntimeStatus>;
+    /// Makes and starts a sandbox; answers its id.
+    fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String>;
+    /// Ends what runs in a sandbox and takes its network down.
+    fn stop_sandbox(&self, id: &str) -> Answer<'_, ()>;
+    /// Removes a sandbox and its containers.
+    fn remove_sandbox(&self, id: &str) -> Answer<'_, ()>;
+    /// One sandbox, with its addresses.
+    fn sandbox_status(&self, id: &str) -> Answer<'_, PodSandboxStatus>;
+    /// The sandboxes that pass the filter.
+    fn list_sandboxes(&self, filter: PodSandboxFilter) -> Answer<'_, Vec<PodSandbox>>;
+    /// Makes a container; answers its id.
+    fn create_container(
+        &self,
+        sandbox: &str,
+        config: ContainerConfig,
+        sandbox_config: PodSandboxConfig,
+    ) -> Answer<'_, String>;
+    /// Starts a container.
+    fn start_container(&self, id: &str) -> Answer<'_, ()>;
+    /// Ends a container: politely, then after `grace` by force.
+    fn stop_container(&self, id: &str, grace: Duration) -> Answer<'_, ()>;
+    /// Removes a container.
+    fn remove_container(&self, id: &str) -> Answer<'_, ()>;
+    /// The containers that pass the filter.
+    fn list_containers(&self, filter: ContainerFilter) -> Answer<'_, Vec<Container>>;
+    /// One container.
+    fn container_status(&self, id: &str) -> Answer<'_, ContainerStatus>;
+    /// Runs a command in a container and waits for its end.
+    fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse>;
+    /// What the runtime tells of its own accord, from now on. The stream's first item can be
+    /// [`Error::Unsupported`]: then the caller has to look from time to time.
+    fn events(&self) -> EventStream;
+    /// All images.
+    fn list_images(&self) -> Answer<'_, Vec<Image>>;
+    /// One image, or `None` when it is not here.
+    fn image_status(&self, image: &str) -> Answer<'_, Option<Image>>;
+    /// Fetches an image; answers its reference.
+    fn pull_image(&self, image: &str, auth: Option<AuthConfig>) -> Answer<'_, String>;
+    /// Removes an image.
+    fn remove_image(&self, image: &str) -> Answer<'_, ()>;
+    /// The file systems that hold the images.
+    fn image_filesystems(&self) -> Answer<'_, Vec<FilesystemUsage>>;
+}

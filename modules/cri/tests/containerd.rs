@@ -1,0 +1,117 @@
+//! The calls against a real containerd.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use cri::v1::{
+    ContainerConfig, ContainerFilter, ContainerMetadata, ContainerState, ImageSpec, LinuxContainerConfig,
+    LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxFilter, PodSandboxMetadata,
+};
+use cri::{Error, EventKind, Grpc, Runtime};
+use futures::StreamExt as _;
+use testhost::TestHost;
+
+fn sandbox(host: &TestHost) -> PodSandboxConfig {
+    PodSandboxConfig {
+        metadata: Some(PodSandboxMetadata {
+            name: "p".into(),
+            uid: "u-1".into(),
+            namespace: "default".into(),
+            attempt: 0,
+        }),
+        hostname: "p".into(),
+        log_directory: host.dir().join("logs").display().to_string(),
+        labels: HashMap::from([("io.kubernetes.pod.uid".into(), "u-1".into())]),
+        linux: Some(LinuxPodSandboxConfig::default()),
+        ..PodSandboxConfig::default()
+    }
+}
+
+fn container(script: &str) -> ContainerConfig {
+    ContainerConfig {
+        metadata: Some(ContainerMetadata { name: "c".into(), attempt: 0 }),
+        image: Some(ImageSpec { image: testhost::BUSYBOX.into(), ..ImageSpec::default() }),
+        command: vec!["/bin/sh".into(), "-c".into(), script.into()],
+        log_path: "c.log".into(),
+        linux: Some(LinuxContainerConfig::default()),
+        ..ContainerConfig::default()
+    }
+}
+
+#[tokio::test]
+async fn a_container_runs_and_its_end_is_told() {
+    let host = TestHost::new("cri").unwrap();
+    let runtime = Grpc::new(&host.endpoint(), &host.endpoint(), Duration::from_secs(60)).unwrap();
+    let version = runtime.version().await.unwrap();
+    assert_eq!(version.runtime_name, "containerd");
+    let status = runtime.status().await.unwrap();
+    assert!(status.conditions.iter().all(|condition| condition.status), "{status:?}");
+    assert!(runtime.image_status(testhost::BUSYBOX).await.unwrap().is_some());
+    assert!(runtime.image_status("kubehive.test/absent:1").await.unwrap().is_none());
+    assert!(!runtime.image_filesystems().await.unwrap().is_empty());
+
+    let mut events = runtime.events();
+    let told = tokio::spawn(async move {
+        let mut told = Vec::new();
+        while let Some(event) = events.next().await {
+            let event = event.unwrap();
+            let stopped = event.kind == EventKind::Stopped;
+            told.push(event);
+            if stopped {
+                break;
+            }
+        }
+        told
+    });
+
+    let config = sandbox(&host);
+    let pod = runtime.run_sandbox(config.clone()).await.unwrap();
+    let address = runtime.sandbox_status(&pod).await.unwrap().network.unwrap().ip;
+    assert!(address.starts_with(&host.pod_prefix()), "{address}");
+    let id =
+        runtime.create_container(&pod, container("echo hello; sleep 0.2; exit 3"), config).await.unwrap();
+    runtime.start_container(&id).await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(30), told).await.unwrap().unwrap();
+    assert!(told.iter().any(|event| event.id == id && event.kind == EventKind::Started), "{told:?}");
+    assert!(told.iter().any(|event| event.id == id && event.kind == EventKind::Stopped), "{told:?}");
+
+    // The event can be ahead of CRI's own books.
+    let status = loop {
+        let status = runtime.container_status(&id).await.unwrap();
+        if status.state() == ContainerState::ContainerExited {
+            break status;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(status.exit_code, 3);
+    let log = std::fs::read_to_string(host.dir().join("logs/c.log")).unwrap();
+    assert!(log.contains("hello"), "{log}");
+
+    let by_uid = HashMap::from([("io.kubernetes.pod.uid".to_owned(), "u-1".to_owned())]);
+    let filter = PodSandboxFilter { label_selector: by_uid, ..PodSandboxFilter::default() };
+    assert_eq!(runtime.list_sandboxes(filter).await.unwrap().len(), 1);
+    let filter = ContainerFilter { pod_sandbox_id: pod.clone(), ..ContainerFilter::default() };
+    assert_eq!(runtime.list_containers(filter).await.unwrap().len(), 1);
+
+    runtime.stop_sandbox(&pod).await.unwrap();
+    runtime.remove_sandbox(&pod).await.unwrap();
+    runtime.stop_container(&id, Duration::from_secs(1)).await.unwrap();
+    runtime.remove_container(&id).await.unwrap();
+    assert!(matches!(runtime.container_status(&id).await, Err(Error::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn a_missing_runtime_is_unreachable_and_found_again() {
+    let mut host = TestHost::new("crigone").unwrap();
+    let runtime = Grpc::new(&host.endpoint(), &host.endpoint(), Duration::from_secs(60)).unwrap();
+    runtime.version().await.unwrap();
+    host.kill_runtime().unwrap();
+    let error = runtime.version().await.unwrap_err();
+    assert!(error.is_unreachable(), "{error:?}");
+    host.restart_runtime().unwrap();
+    runtime.version().await.unwrap();
+    // Nobody listens on port 1 of the namespace.
+    let error = runtime.pull_image("127.0.0.1:1/x:1", None).await.unwrap_err();
+    assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+}

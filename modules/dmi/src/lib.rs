@@ -1,1 +1,0 @@
-//! The device mapper interface, v1beta1.

@@ -1,1 +1,0 @@
-//! Device twins, and the DMI server that mappers register at.

@@ -1,1 +1,0 @@
-//! Runs pods: CRI, volumes, status.

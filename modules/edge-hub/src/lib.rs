@@ -1,1 +1,0 @@
-//! The node's side of the link: dials, says hello, mints addresses.

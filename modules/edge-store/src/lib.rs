@@ -1,1 +1,0 @@
-//! The one SQLite file of a node: writer, readers and migrations.

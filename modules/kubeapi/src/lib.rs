@@ -1,1 +1,0 @@
-//! The Kubernetes REST rules over a Store trait.

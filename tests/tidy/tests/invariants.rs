@@ -1,0 +1,91 @@
+//! The rules, held to the real tree.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::LazyLock;
+
+use tidy::{Finding, Repository, dependencies, doors, members, names, words};
+
+static REPOSITORY: LazyLock<Repository> = LazyLock::new(|| {
+    let repository = Repository::read().expect("the repository can be read");
+    // A rule over nothing holds always.
+    assert!(repository.files.iter().any(|file| file.path == "beehive/src/lib.rs"), "no files were read");
+    assert!(repository.packages.iter().any(|package| package.name == "tidy"), "no crates were read");
+    repository
+});
+
+#[track_caller]
+fn holds(found: &[Finding]) {
+    let shown: Vec<String> = found.iter().map(|finding| format!("  {finding}")).collect();
+    assert!(found.is_empty(), "{} place(s):\n{}", found.len(), shown.join("\n"));
+}
+
+#[test]
+fn beehive_has_never_heard_of_what_runs_on_it() {
+    holds(&words::foreign_to_beehive(&REPOSITORY.files));
+}
+
+#[test]
+fn no_actor_depends_on_another_actor() {
+    holds(&dependencies::between_modules(&REPOSITORY.packages));
+}
+
+#[test]
+fn what_every_module_may_use_holds_no_actor() {
+    holds(&dependencies::actors_in_shared(&REPOSITORY.files));
+}
+
+#[test]
+fn imports_go_one_way() {
+    holds(&dependencies::one_way(&REPOSITORY.packages));
+}
+
+#[test]
+fn the_edge_has_no_kubernetes_client_and_the_cloud_no_broker_or_runtime() {
+    holds(&dependencies::sides(&REPOSITORY.packages));
+}
+
+#[test]
+fn only_contract_encodes_for_the_wire() {
+    holds(&dependencies::wire_codec(&REPOSITORY.packages, &REPOSITORY.files));
+}
+
+#[test]
+fn threads_clocks_randomness_queues_and_exits_stay_behind_their_doors() {
+    holds(&doors::outside(&REPOSITORY.files));
+}
+
+#[test]
+fn every_listed_door_is_used() {
+    holds(&doors::unused(&REPOSITORY.files));
+}
+
+#[test]
+fn nothing_starts_a_shell() {
+    holds(&doors::shells(&REPOSITORY.files));
+}
+
+#[test]
+fn every_name_says_something() {
+    holds(&names::say_nothing(&REPOSITORY.files));
+}
+
+#[test]
+fn the_root_holds_only_what_the_owner_listed() {
+    holds(&names::at_the_root(&REPOSITORY.files));
+}
+
+#[test]
+fn a_folder_has_its_crates_name() {
+    holds(&members::folder_names(&REPOSITORY.packages));
+}
+
+#[test]
+fn every_crate_takes_the_workspaces_lints() {
+    holds(&members::lints(&REPOSITORY.packages));
+}
+
+#[test]
+fn no_crate_is_a_stub() {
+    holds(&members::stubs(&REPOSITORY));
+}

@@ -1,0 +1,247 @@
+//! The steps, and how one is run.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+
+use crate::{crate_folder, packages};
+
+/// How a step that did not fail ended.
+pub(crate) enum Outcome {
+    /// It looked, and all is well.
+    Passed,
+    /// It could not look, and that is allowed; the text says why.
+    Skipped(String),
+}
+
+/// Why a step failed, and what the reader can do about it.
+pub(crate) struct Failure {
+    pub(crate) what: anyhow::Error,
+    pub(crate) cure: String,
+}
+
+/// The checkout, and the cargo that looks at it.
+pub(crate) struct Workspace {
+    root: PathBuf,
+    cargo: OsString,
+    /// Where all steps build, so that no dependency is compiled twice for the same purpose.
+    target: PathBuf,
+    incremental: bool,
+    nextest: bool,
+}
+
+impl Workspace {
+    /// The checkout that this program belongs to.
+    pub(crate) fn here() -> anyhow::Result<Self> {
+        let folder = crate_folder();
+        let root = folder
+            .ancestors()
+            .nth(2)
+            .map(Path::to_path_buf)
+            .with_context(|| format!("no workspace above {}", folder.display()))?;
+        let target = match std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty()) {
+            // A relative folder means relative to where the user stands, and the steps stand elsewhere.
+            Some(folder) => std::path::absolute(&folder).context("CARGO_TARGET_DIR is not a path")?,
+            None => root.join("target"),
+        };
+        let mut workspace = Workspace {
+            root,
+            cargo: std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
+            target,
+            incremental: std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+            nextest: false,
+        };
+        workspace.nextest = workspace.has(&["nextest", "--version"]);
+        Ok(workspace)
+    }
+
+    fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.cargo);
+        command
+            .args(arguments)
+            .current_dir(&self.root)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .stdin(Stdio::null());
+        // `cargo run` tells its child about this crate. Build scripts that watch those variables would run again.
+        for (name, _) in std::env::vars_os() {
+            let Some(text) = name.to_str() else { continue };
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
+        if !self.incremental {
+            command.env("CARGO_INCREMENTAL", "0");
+        }
+        command
+    }
+
+    /// Whether this subcommand of cargo is installed.
+    fn has(&self, arguments: &[&str]) -> bool {
+        self.cargo(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+}
+
+/// One thing that is looked at.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    work: Work,
+    cure: &'static str,
+}
+
+enum Work {
+    Packages,
+    Cargo(&'static [&'static str]),
+    Tests,
+    /// Needs cargo-deny, which not everyone has.
+    Deny(&'static [&'static str]),
+}
+
+const NEXTEST: &[&str] = &["nextest", "run", "--workspace", "--locked", "--no-fail-fast"];
+/// Everything but the documentation's examples, which have a step of their own.
+const PLAIN: &[&str] =
+    &["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"];
+
+/// Cheap ones first, so that a small mistake is told within seconds.
+pub(crate) fn all() -> Vec<Step> {
+    vec![
+        Step { name: "packages", work: Work::Packages, cure: "" },
+        Step {
+            name: "formatting",
+            work: Work::Cargo(&["fmt", "--all", "--check"]),
+            cure: "cargo fmt --all (and rustup component add rustfmt, if it is not there)",
+        },
+        Step {
+            name: "lints",
+            work: Work::Cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+            cure: "mend what clippy names above; an exception is an `#[expect]` with its reason beside the code",
+        },
+        Step {
+            name: "build of the tests",
+            work: Work::Cargo(&["test", "--workspace", "--locked", "--no-run"]),
+            cure: "mend what the compiler names above; if it is the lock file, run cargo build and commit Cargo.lock",
+        },
+        Step {
+            name: "tests",
+            work: Work::Tests,
+            cure: "run the failing one alone: cargo test -p CRATE NAME -- --nocapture",
+        },
+        Step {
+            name: "examples in the documentation",
+            work: Work::Cargo(&["test", "--workspace", "--locked", "--doc"]),
+            cure: "run the failing one alone: cargo test -p CRATE --doc",
+        },
+        Step {
+            name: "licences, bans and sources of dependencies",
+            work: Work::Deny(&["deny", "check", "--config", ".deny.toml", "bans", "licenses", "sources"]),
+            cure: "leave the dependency out, or add an exception with its reason to .deny.toml",
+        },
+        Step {
+            name: "advisories about dependencies",
+            work: Work::Deny(&["deny", "check", "--config", ".deny.toml", "advisories"]),
+            cure: "update the crate, or add an exception with its reason to .deny.toml; \
+                   if the database could not be had, cargo deny fetch says why",
+        },
+    ]
+}
+
+impl Step {
+    /// Does the work, with the output going straight to the reader.
+    pub(crate) fn run(&self, workspace: &Workspace) -> Result<Outcome, Failure> {
+        match self.work {
+            Work::Packages => packages::install(),
+            Work::Cargo(arguments) => self.cargo(workspace, arguments),
+            Work::Tests => self.cargo(workspace, if workspace.nextest { NEXTEST } else { PLAIN }),
+            Work::Deny(_) if !workspace.has(&["deny", "--version"]) => Ok(Outcome::Skipped(
+                "cargo-deny is not installed (cargo install --locked cargo-deny)".to_owned(),
+            )),
+            Work::Deny(arguments) => self.cargo(workspace, arguments),
+        }
+    }
+
+    fn cargo(&self, workspace: &Workspace, arguments: &[&str]) -> Result<Outcome, Failure> {
+        let told = format!("cargo {}", arguments.join(" "));
+        crate::say(&format!("      {told}"));
+        let failure = |what| Failure { what, cure: self.cure.to_owned() };
+        let status = workspace
+            .cargo(arguments)
+            .status()
+            .with_context(|| format!("{told} did not start"))
+            .map_err(failure)?;
+        if status.success() {
+            Ok(Outcome::Passed)
+        } else {
+            Err(failure(anyhow::anyhow!("{told} ended with {status}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workspace(cargo: &str) -> Workspace {
+        Workspace {
+            root: std::env::temp_dir(),
+            cargo: cargo.into(),
+            target: std::env::temp_dir(),
+            incremental: false,
+            nextest: false,
+        }
+    }
+
+    fn step(work: Work) -> Step {
+        Step { name: "a step", work, cure: "do this" }
+    }
+
+    #[test]
+    fn a_step_passes_only_when_its_command_does() {
+        let step = step(Work::Cargo(&[]));
+        assert!(matches!(step.run(&workspace("/bin/true")), Ok(Outcome::Passed)));
+        let failure = step.run(&workspace("/bin/false")).err().expect("a failure");
+        assert_eq!(failure.cure, "do this");
+        assert!(failure.what.to_string().contains("exit status: 1"));
+        assert!(step.run(&workspace("/nowhere/cargo")).is_err());
+    }
+
+    #[test]
+    fn a_missing_cargo_deny_is_said_and_not_failed() {
+        let outcome = step(Work::Deny(&["deny"])).run(&workspace("/bin/false"));
+        let Ok(Outcome::Skipped(why)) = outcome else { panic!("not skipped") };
+        assert!(why.contains("cargo-deny is not installed"));
+    }
+
+    #[test]
+    fn every_failure_has_a_cure() {
+        assert!(all().iter().all(|step| matches!(step.work, Work::Packages) || !step.cure.is_empty()));
+    }
+
+    #[test]
+    fn warnings_are_denied() {
+        let lints = all().into_iter().find(|step| step.name == "lints").expect("lints");
+        let Work::Cargo(arguments) = lints.work else { panic!("lints are cargo's") };
+        assert!(arguments.ends_with(&["--", "-D", "warnings"]));
+    }
+
+    #[test]
+    fn a_continuous_run_builds_without_incremental_files() {
+        let command = workspace("/bin/true").cargo(&[]);
+        let set = command
+            .get_envs()
+            .any(|(name, value)| name == "CARGO_INCREMENTAL" && value.is_some_and(|value| value == "0"));
+        assert!(set);
+    }
+}
