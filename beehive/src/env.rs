@@ -96,10 +96,12 @@ impl Env {
 
     /// The environment of a daemon: real clock, seed from the machine, tasks on the current thread.
     pub fn real() -> Self {
-        let seed = rand::rngs::StdRng::from_os_rng().next_u64();
-        Env::new(Arc::new(TokioClock::real()), seed, |task| {
+        let mut env = Env::new(Arc::new(TokioClock::real()), 0, |task| {
             actix_rt::spawn(task);
-        })
+        });
+        // Keys are made from it, so it starts from all the entropy that the generator takes.
+        env.random = Arc::new(Mutex::new(StdRng::from_os_rng()));
+        env
     }
 
     /// The environment of a test: tokio's clock (which may be paused) and a fixed seed.
@@ -154,9 +156,17 @@ impl Env {
 
     /// 16 random bytes, for ids.
     pub fn random_id(&self) -> [u8; 16] {
-        let mut id = [0; 16];
-        self.random.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut id);
-        id
+        self.id_source()()
+    }
+
+    /// A source of [`Env::random_id`] for parts that run on another thread.
+    pub fn id_source(&self) -> Box<dyn Fn() -> [u8; 16] + Send + Sync> {
+        let random = Arc::clone(&self.random);
+        Box::new(move || {
+            let mut id = [0; 16];
+            random.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut id);
+            id
+        })
     }
 
     /// A pause between half of `base` and `base`.

@@ -1,0 +1,172 @@
+//! HTTPS to CloudCore's enrolment port. The server is trusted through a CA that is pinned by hash or held already; nothing
+//! is ever sent to a server that is not.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+/// 9 s for a whole exchange, so that whatever is wrong is said within 10.
+pub(crate) const EXCHANGE_DEADLINE: Duration = Duration::from_secs(9);
+/// 64 KiB: the largest answer that is read.
+const ANSWER_MAX: usize = 64 << 10;
+
+/// Which CA the server must come from.
+#[derive(Debug, Clone)]
+pub(crate) enum Trust {
+    /// One whose certificate has this SHA-256, shown by the server in its chain.
+    Pin(String),
+    /// This one.
+    Authority(Vec<u8>),
+}
+
+/// What the server is asked.
+pub(crate) struct Ask {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) trust: Trust,
+    pub(crate) identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    pub(crate) request: Request<Full<Bytes>>,
+}
+
+/// What it answered, and the CA that it was trusted through.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+    pub(crate) ca_der: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Verifier {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+    trusted: Mutex<Option<Vec<u8>>>,
+    wrong_pin: Mutex<bool>,
+}
+
+impl Verifier {
+    fn authority(&self, chain: &[CertificateDer<'_>]) -> Option<CertificateDer<'static>> {
+        match &self.trust {
+            Trust::Authority(der) => Some(CertificateDer::from(der.clone())),
+            Trust::Pin(pin) => {
+                chain.iter().find(|cert| pki::pin_of(cert) == *pin).map(|cert| cert.clone().into_owned())
+            }
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(ca) = self.authority(chain) else {
+            *self.wrong_pin.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            return Err(rustls::CertificateError::UnknownIssuer.into());
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone())?;
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let verified = inner.verify_server_cert(leaf, &[], name, ocsp, now)?;
+        *self.trusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(ca.to_vec());
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Asks, within [`EXCHANGE_DEADLINE`].
+pub(crate) async fn exchange(ask: Ask) -> Result<Answer> {
+    let (host, port) = (ask.host.clone(), ask.port);
+    let Ok(answer) = tokio::time::timeout(EXCHANGE_DEADLINE, talk(ask)).await else {
+        bail!(
+            "no answer from {host}:{port} within 9 s: check the address, and that no firewall drops TCP to that port"
+        );
+    };
+    answer
+}
+
+async fn talk(ask: Ask) -> Result<Answer> {
+    let Ask { host, port, trust, identity, mut request } = ask;
+    let tcp = tokio::net::TcpStream::connect((host.as_str(), port)).await.with_context(|| {
+        format!("cannot reach {host}:{port}: check the address, --certport, and that CloudCore runs")
+    })?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = Arc::new(Verifier {
+        trust,
+        provider: Arc::clone(&provider),
+        trusted: Mutex::default(),
+        wrong_pin: Mutex::default(),
+    });
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>);
+    let tls = match identity {
+        Some((chain, key)) => {
+            builder.with_client_auth_cert(chain, key).context("this node's certificate is not usable")?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let name = ServerName::try_from(host.clone()).with_context(|| format!("`{host}` is no host name"))?;
+    let stream = match tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, tcp).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            if *verifier.wrong_pin.lock().unwrap_or_else(PoisonError::into_inner) {
+                return Err(pki::TokenError::WrongAuthority.into());
+            }
+            let words = format!(
+                "{host}:{port} is not this cluster's CloudCore, or {host} is missing in its advertiseAddress"
+            );
+            return Err(error).context(words);
+        }
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    actix_rt::spawn(async move {
+        let _ = connection.await;
+    });
+    request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_str(&format!("{host}:{port}"))?);
+    let response = sender.send_request(request).await.with_context(|| format!("{host}:{port} broke off"))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+    let Ok(body) = body else { bail!("the answer of {host}:{port} is longer than 64 KiB or was cut off") };
+    let ca_der = verifier.trusted.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default();
+    Ok(Answer { status, body: body.to_bytes().to_vec(), ca_der })
+}

@@ -1,0 +1,9 @@
+//! Joins a node to a cluster, and undoes it.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod https;
+mod node;
+mod token;
+
+pub use node::{Join, join, reset};
+pub use token::{TOKEN_LIFE, get_token};

@@ -1,0 +1,189 @@
+//! `keadm join` and `keadm reset`.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use config::edge::EdgeCore;
+use config::parse_host_port;
+use contract::NodeName;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use pki::{JoinToken, NodeRequest};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
+
+use crate::https::{Ask, Trust, exchange};
+
+/// What a node joins with.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// `host:port` of CloudCore, as KubeEdge's users write it. The host counts; the ports of the link and of enrolment
+    /// are their own.
+    pub cloudcore: String,
+    /// The port of enrolment.
+    pub cert_port: u16,
+    /// The token.
+    pub token: String,
+    /// The node's name.
+    pub node: String,
+    /// Where `edgecore.yaml` is written.
+    pub config: PathBuf,
+    /// `a.b.c=value` into `edgecore.yaml`.
+    pub set: Vec<String>,
+}
+
+/// Makes the key here, gets the certificate, writes the files, and says what it did, a line each.
+///
+/// # Errors
+/// A sentence with the cure. Nothing is left behind then.
+pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
+    let node = NodeName::parse(&order.node).context("--edgenode-name is not usable")?;
+    let token = JoinToken::parse(&order.token)?;
+    let (host, _) = parse_host_port(&order.cloudcore)
+        .map_err(|what| anyhow::anyhow!("--cloudcore-ipport is not usable: {what}"))?;
+    let settings = settings(order, &node, &host)?;
+    let hub = &settings.modules.edge_hub;
+    for path in [&order.config, &hub.tls_cert_file, &hub.tls_private_key_file] {
+        if path.exists() {
+            bail!("{} is there already: run `keadm reset` first", path.display());
+        }
+    }
+    let request = NodeRequest::new(node.as_str())?;
+    let ask = Request::get("/edge.crt")
+        .header("Authorization", format!("Bearer {}", token.jwt))
+        .header("NodeName", node.as_str())
+        .body(Full::new(Bytes::from(request.csr_der.clone())))?;
+    let trust = Trust::Pin(token.ca_pin.clone());
+    let answer = exchange(Ask { host, port: order.cert_port, trust, identity: None, request: ask }).await?;
+    if answer.status != StatusCode::OK {
+        bail!("{}", told(answer.status, &answer.body));
+    }
+    say(format!("CloudCore's CA has the hash that the token pins ({}…)", &token.ca_pin[..12]));
+    let named =
+        pki::node_of_certificate(&answer.body).context("CloudCore did not answer with a certificate")?;
+    if named != node.as_str() {
+        bail!("CloudCore answered with the certificate of `{named}`");
+    }
+    let files = [
+        (&hub.tls_private_key_file, request.key_pem.clone(), 0o600),
+        (&hub.tls_cert_file, pem("CERTIFICATE", &answer.body), 0o644),
+        (&hub.tls_ca_file, pem("CERTIFICATE", &answer.ca_der), 0o644),
+        (&order.config, serde_saphyr::to_string(&settings)?, 0o640),
+    ];
+    for (path, text, mode) in files {
+        write(path, &text, mode)?;
+        say(format!("wrote {}", path.display()));
+    }
+    say(format!("node `{node}` has joined; start edgecore --config {}", order.config.display()));
+    Ok(())
+}
+
+/// Gives the name back to the cloud and removes what `join` wrote.
+///
+/// # Errors
+/// When the cloud cannot be reached and `force` is not set. The files stay then, so that it can be tried again.
+pub async fn reset(config: &Path, force: bool, say: &mut dyn FnMut(String)) -> Result<()> {
+    let settings = EdgeCore::load(config)?;
+    let hub = &settings.modules.edge_hub;
+    match give_back(&settings).await {
+        Ok(words) => say(words),
+        Err(error) if force => say(format!("the cloud was not told ({error:#}); the name stays taken there")),
+        Err(error) => {
+            return Err(error.context("the name was not given back; --force removes the files all the same"));
+        }
+    }
+    for path in [&hub.tls_private_key_file, &hub.tls_cert_file, &hub.tls_ca_file, &config.to_path_buf()] {
+        match fs::remove_file(path) {
+            Ok(()) => say(format!("removed {}", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        }
+    }
+    Ok(())
+}
+
+async fn give_back(settings: &EdgeCore) -> Result<String> {
+    let hub = &settings.modules.edge_hub;
+    let address = hub.http_server.strip_prefix("https://").unwrap_or(&hub.http_server);
+    let (host, port) = parse_host_port(address).map_err(anyhow::Error::msg)?;
+    let read = |path: &Path| {
+        CertificateDer::from_pem_file(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let ca = read(&hub.tls_ca_file)?;
+    let chain = vec![read(&hub.tls_cert_file)?];
+    let key = PrivateKeyDer::from_pem_file(&hub.tls_private_key_file)
+        .with_context(|| format!("cannot read {}", hub.tls_private_key_file.display()))?;
+    let request = Request::delete("/edge.crt").body(Full::default())?;
+    let trust = Trust::Authority(ca.to_vec());
+    let answer = exchange(Ask { host, port, trust, identity: Some((chain, key)), request }).await?;
+    match answer.status {
+        StatusCode::OK | StatusCode::NOT_FOUND => Ok(told(answer.status, &answer.body)),
+        status => bail!("{}", told(status, &answer.body)),
+    }
+}
+
+/// What the server said, made harmless for a terminal.
+fn told(status: StatusCode, body: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(1000).collect();
+    if text.is_empty() { format!("CloudCore answered {status}") } else { text }
+}
+
+/// The defaults, what joining knows, then `--set`.
+fn settings(order: &Join, node: &NodeName, host: &str) -> Result<EdgeCore> {
+    let shown = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let mut settings = EdgeCore::default();
+    settings.modules.edged.hostname_override = node.as_str().to_owned();
+    settings.modules.edge_hub.http_server = format!("https://{shown}:{}", order.cert_port);
+    settings.modules.edge_hub.quic.server = format!("{shown}:10001");
+    let mut tree = serde_json::to_value(&settings)?;
+    for pair in &order.set {
+        let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair} is not key=value") };
+        let pointer = format!("/{}", key.replace('.', "/"));
+        let Some(place) = tree.pointer_mut(&pointer) else {
+            bail!("--set {key}: edgecore.yaml has no such key");
+        };
+        *place = match place {
+            Value::String(_) => Value::from(value),
+            _ => serde_json::from_str(value)
+                .with_context(|| format!("--set {key}: `{value}` is not of its type"))?,
+        };
+    }
+    let settings: EdgeCore = serde_json::from_value(tree).context("--set gives a value of the wrong type")?;
+    let defects = settings.defects();
+    if let Some(defect) = defects.first() {
+        bail!("`{}` {}", defect.key, defect.what);
+    }
+    Ok(settings)
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
+/// Writes a new file that was never readable by others, through a name of its own.
+fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let at = || format!("cannot write {}", path.display());
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).with_context(at)?;
+    }
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&fresh)
+        .with_context(at)?;
+    file.write_all(text.as_bytes()).with_context(at)?;
+    file.sync_all().with_context(at)?;
+    fs::rename(&fresh, path).with_context(at)
+}

@@ -1,0 +1,106 @@
+//! Joining and resetting against the real enrolment server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use beehive::Env;
+use config::edge::EdgeCore;
+use harness::{EnrolmentCloud, Objects};
+use keadm::{Join, join, reset};
+
+fn order(folder: &Path, cloud: &EnrolmentCloud, token: String) -> Join {
+    let path = |name: &str| folder.join(name).display().to_string();
+    Join {
+        cloudcore: "127.0.0.1:10000".to_owned(),
+        cert_port: cloud.server.address.port(),
+        token,
+        node: "edge-1".to_owned(),
+        config: folder.join("config/edgecore.yaml"),
+        set: vec![
+            format!("modules.edgeHub.tlsCaFile={}", path("ca/rootCA.crt")),
+            format!("modules.edgeHub.tlsCertFile={}", path("certs/server.crt")),
+            format!("modules.edgeHub.tlsPrivateKeyFile={}", path("certs/server.key")),
+            "modules.edgeHub.heartbeat=7".to_owned(),
+        ],
+    }
+}
+
+#[actix_rt::test]
+async fn a_node_joins_with_a_token_of_gettoken_and_is_reset() {
+    let (objects, env) = (Objects::default(), Env::real());
+    let cloud = EnrolmentCloud::start(&objects, &env).await;
+    let folder = tempfile::tempdir().unwrap();
+    let token = keadm::get_token(objects.client(), None, &env).await.unwrap();
+    let order = order(folder.path(), &cloud, token);
+    let mut said = Vec::new();
+    join(&order, &mut |line| said.push(line)).await.unwrap();
+    assert!(said.iter().any(|line| line.contains("edgecore.yaml")), "{said:?}");
+
+    let settings = EdgeCore::load(&order.config).unwrap();
+    assert_eq!(settings.modules.edged.hostname_override, "edge-1");
+    assert_eq!(settings.modules.edge_hub.heartbeat, 7);
+    assert_eq!(settings.modules.edge_hub.quic.server, "127.0.0.1:10001");
+    let key = std::fs::metadata(&settings.modules.edge_hub.tls_private_key_file).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+
+    let again = join(&order, &mut |_| {}).await.unwrap_err();
+    assert!(format!("{again:#}").contains("keadm reset"), "{again:#}");
+
+    reset(&order.config, false, &mut |_| {}).await.unwrap();
+    assert!(!order.config.exists() && !settings.modules.edge_hub.tls_private_key_file.exists());
+    join(&order, &mut |_| {}).await.expect("the name is free again");
+    cloud.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn every_fault_is_a_sentence_with_its_cure_and_leaves_nothing_behind() {
+    let env = Env::real();
+    let cloud = EnrolmentCloud::start(&Objects::default(), &env).await;
+    let other = EnrolmentCloud::start(&Objects::default(), &env).await;
+    let folder = tempfile::tempdir().unwrap();
+    let good = order(folder.path(), &cloud, cloud.token(60, None));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let with = |change: &dyn Fn(&mut Join)| {
+        let mut order = good.clone();
+        change(&mut order);
+        order
+    };
+    let cases = [
+        (with(&|o| o.token = "pasted.half".into()), "paste it whole"),
+        (with(&|o| o.token = cloud.token(-60, None)), "has expired"),
+        (with(&|o| o.token = other.token(60, None)), "does not pin"),
+        (with(&|o| o.token = cloud.token(60, Some("edge-9"))), "bound to the name `edge-9`"),
+        (with(&|o| o.cert_port = closed), "check the address"),
+        (with(&|o| o.node = "Not_A_Name".into()), "--edgenode-name"),
+        (with(&|o| o.cloudcore = "nowhere".into()), "--cloudcore-ipport"),
+        (with(&|o| o.set.push("modules.edgeHub.heartbeet=1".into())), "no such key"),
+    ];
+    for (order, words) in cases {
+        let start = Instant::now();
+        let error = join(&order, &mut |_| {}).await.unwrap_err();
+        assert!(format!("{error:#}").contains(words), "{error:#}");
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    // A server that accepts and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let order = with(&|o| o.cert_port = silent.local_addr().unwrap().port());
+    let error = join(&order, &mut |_| {}).await.unwrap_err();
+    assert!(format!("{error:#}").contains("no answer from"), "{error:#}");
+
+    join(&good, &mut |_| {}).await.unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let twin = with(&|o| {
+        o.config = elsewhere.path().join("edgecore.yaml");
+        o.set = ["tlsCaFile", "tlsCertFile", "tlsPrivateKeyFile"]
+            .map(|key| format!("modules.edgeHub.{key}={}", elsewhere.path().join(key).display()))
+            .to_vec();
+    });
+    let error = join(&twin, &mut |_| {}).await.unwrap_err();
+    assert!(format!("{error:#}").contains("has a living certificate"), "{error:#}");
+    cloud.server.stop().await;
+    other.server.stop().await;
+}

@@ -1,0 +1,218 @@
+//! What CloudCore keeps in Secrets.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use beehive::Env;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{Api, ObjectMeta, PostParams};
+use pki::{Authority, AuthorityError, Reach, TokenKey};
+use thiserror::Error;
+
+use crate::plan::Register;
+
+/// Where KubeEdge keeps its Secrets.
+const NAMESPACE: &str = "kubeedge";
+/// The CA (KubeEdge's name): `cadata`, `cakeydata`, both PEM.
+const CA_SECRET: &str = "casecret";
+/// The key of the join tokens: `tokenkey`, 32 random bytes.
+const TOKEN_SECRET: &str = "tokenkeysecret";
+/// The register: `register`, JSON.
+const REGISTER_SECRET: &str = "edgeregister";
+/// How often a compare-and-swap is tried when others write, too.
+const SWAP_TRIES: usize = 10;
+/// 900 KiB: a Secret holds at most 1 MiB. About 9,000 nodes of 100 bytes each.
+const REGISTER_MAX: usize = 900 << 10;
+/// A year, as KubeEdge's node certificates; the server's is made anew at each start.
+const SERVER_LIFE: Duration = Duration::from_secs(365 * 86_400);
+
+/// Why the vault did not answer.
+#[derive(Debug, Error)]
+pub enum VaultError {
+    /// The API server refused or could not be reached.
+    #[error("cannot read or write Secret `kubeedge/{secret}`: check CloudCore's RBAC and the API server")]
+    Api {
+        /// The Secret.
+        secret: &'static str,
+        /// Why.
+        #[source]
+        source: kube::Error,
+    },
+    /// A Secret holds something else than it should.
+    #[error(
+        "Secret `kubeedge/{secret}` is not usable in `{key}`: restore it, or delete it to start anew (all nodes join again)"
+    )]
+    Broken {
+        /// The Secret.
+        secret: &'static str,
+        /// The key in it.
+        key: &'static str,
+    },
+    /// The certificate authority failed.
+    #[error("certificate authority failed")]
+    Authority(#[from] AuthorityError),
+    /// Others wrote all the time.
+    #[error("Secret `kubeedge/{0}` is written by others all the time: try again")]
+    Contended(&'static str),
+    /// The register is full.
+    #[error("the register of certificates is full: reset nodes that are gone")]
+    Full,
+}
+
+fn code_of(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// The Secrets of namespace `kubeedge`. Whoever comes first makes them; everybody else takes what is there.
+#[derive(Clone)]
+pub struct Vault {
+    secrets: Api<Secret>,
+    namespaces: Api<Namespace>,
+}
+
+type Data = BTreeMap<String, ByteString>;
+
+impl Vault {
+    /// A vault behind `client`.
+    pub fn new(client: kube::Client) -> Self {
+        Vault { secrets: Api::namespaced(client.clone(), NAMESPACE), namespaces: Api::all(client) }
+    }
+
+    /// The CA, made if there is none. However many CloudCores start together, all get the same one: creating a Secret
+    /// that exists fails, and whoever fails reads.
+    ///
+    /// # Errors
+    /// See [`VaultError`].
+    pub async fn authority(&self, env: &Env) -> Result<Authority, VaultError> {
+        self.ensure_namespace().await?;
+        let secret = self
+            .get_or_create(CA_SECRET, || {
+                let authority = Authority::create(env.wall(), env.random_id())?;
+                Ok(Data::from([
+                    ("cadata".to_owned(), ByteString(authority.cert_pem().as_bytes().to_vec())),
+                    ("cakeydata".to_owned(), ByteString(authority.key_pem().as_bytes().to_vec())),
+                ]))
+            })
+            .await?;
+        let text = |key: &'static str| {
+            let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+            let text = bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
+            text.ok_or(VaultError::Broken { secret: CA_SECRET, key })
+        };
+        Ok(Authority::from_pem(&text("cadata")?, &text("cakeydata")?)?)
+    }
+
+    /// The key of the join tokens, made if there is none.
+    ///
+    /// # Errors
+    /// See [`VaultError`].
+    pub async fn token_key(&self, env: &Env) -> Result<TokenKey, VaultError> {
+        self.ensure_namespace().await?;
+        let secret = self
+            .get_or_create(TOKEN_SECRET, || {
+                let mut key = env.random_id().to_vec();
+                key.extend(env.random_id());
+                Ok(Data::from([("tokenkey".to_owned(), ByteString(key))]))
+            })
+            .await?;
+        let bytes = secret.data.as_ref().and_then(|data| data.get("tokenkey"));
+        bytes
+            .and_then(|bytes| TokenKey::new(&bytes.0))
+            .ok_or(VaultError::Broken { secret: TOKEN_SECRET, key: "tokenkey" })
+    }
+
+    /// A server's chain for these addresses and names, and its key, both PEM. The CA stands in the chain, so that a node
+    /// can find the one that its token pins.
+    ///
+    /// # Errors
+    /// When a name is no DNS name.
+    pub fn server_certificate(
+        authority: &Authority,
+        addresses: Vec<IpAddr>,
+        names: Vec<String>,
+        env: &Env,
+    ) -> Result<(String, String), VaultError> {
+        let reach = Reach { addresses, names };
+        let (cert, key) = authority.server(&reach, env.wall(), SERVER_LIFE, env.random_id())?;
+        Ok((format!("{}{}", cert.pem, authority.cert_pem()), key))
+    }
+
+    /// Changes the register by compare-and-swap: `change` may run several times, each time on what is there now.
+    ///
+    /// # Errors
+    /// What `change` refused, inside `Ok`; the vault's own faults outside.
+    pub async fn change_register<T, E>(
+        &self,
+        now: SystemTime,
+        mut change: impl FnMut(&mut Register) -> Result<T, E>,
+    ) -> Result<Result<T, E>, VaultError> {
+        let at = |source| VaultError::Api { secret: REGISTER_SECRET, source };
+        let broken = || VaultError::Broken { secret: REGISTER_SECRET, key: "register" };
+        let now_unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        for _ in 0..SWAP_TRIES {
+            let mut secret = self.get_or_create(REGISTER_SECRET, || Ok(Data::new())).await?;
+            let data = secret.data.get_or_insert_default();
+            let mut register: Register = match data.get("register") {
+                Some(bytes) => serde_json::from_slice(&bytes.0).map_err(|_| broken())?,
+                None => Register::default(),
+            };
+            register.expire(now_unix);
+            let outcome = match change(&mut register) {
+                Ok(outcome) => outcome,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            let bytes = serde_json::to_vec(&register).map_err(|_| broken())?;
+            if bytes.len() > REGISTER_MAX {
+                return Err(VaultError::Full);
+            }
+            data.insert("register".to_owned(), ByteString(bytes));
+            // The resource version that was read makes this fail when another CloudCore wrote in between.
+            match self.secrets.replace(REGISTER_SECRET, &PostParams::default(), &secret).await {
+                Ok(_) => return Ok(Ok(outcome)),
+                Err(error) if matches!(code_of(&error), Some(404 | 409)) => {}
+                Err(error) => return Err(at(error)),
+            }
+        }
+        Err(VaultError::Contended(REGISTER_SECRET))
+    }
+
+    async fn ensure_namespace(&self) -> Result<(), VaultError> {
+        let at = |source| VaultError::Api { secret: CA_SECRET, source };
+        if self.namespaces.get_opt(NAMESPACE).await.map_err(at)?.is_some() {
+            return Ok(());
+        }
+        let metadata = ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() };
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        match self.namespaces.create(&PostParams::default(), &namespace).await {
+            Ok(_) => Ok(()),
+            Err(error) if code_of(&error) == Some(409) => Ok(()),
+            Err(error) => Err(at(error)),
+        }
+    }
+
+    async fn get_or_create(
+        &self,
+        name: &'static str,
+        make: impl Fn() -> Result<Data, VaultError>,
+    ) -> Result<Secret, VaultError> {
+        let at = |source| VaultError::Api { secret: name, source };
+        for _ in 0..SWAP_TRIES {
+            if let Some(secret) = self.secrets.get_opt(name).await.map_err(at)? {
+                return Ok(secret);
+            }
+            let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+            let secret = Secret { metadata, data: Some(make()?), ..Secret::default() };
+            match self.secrets.create(&PostParams::default(), &secret).await {
+                Ok(secret) => return Ok(secret),
+                Err(error) if code_of(&error) == Some(409) => {}
+                Err(error) => return Err(at(error)),
+            }
+        }
+        Err(VaultError::Contended(name))
+    }
+}
