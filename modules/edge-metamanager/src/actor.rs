@@ -1,0 +1,241 @@
+//! MetaManager's actor.
+
+use std::time::Duration;
+
+use beehive::{Actor, Address, Context, Fault, Reply};
+use contract::devicecontroller::DeviceUp;
+use contract::devicetwin::TwinMsg;
+use contract::edgecontroller::EdgeUp;
+use contract::edged::EdgedMsg;
+use contract::ids::{DEVICE_MODELS, DEVICES};
+use contract::metamanager::{MetaDown, MetaMsg};
+use contract::{Change, Held, ObjectKey, TokenGrant, TokenQuery};
+use edge_store::{Store, Write};
+
+use crate::plan::{self, Delivery, Sender};
+
+/// 30 s: a delivery waits for the cloud's own writes.
+const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
+/// 15 s: a pod that starts waits for its token.
+const TOKEN_DEADLINE: Duration = Duration::from_secs(15);
+/// 5 s: rows whose nudge was lost to a full mailbox leave at the latest after this.
+const LOOK_PERIOD: Duration = Duration::from_secs(5);
+
+struct Cloud {
+    edge: Address<EdgeUp>,
+    device: Address<DeviceUp>,
+}
+
+/// Stands between the node's store and the cloud.
+pub struct MetaManager {
+    store: Store,
+    edged: Address<EdgedMsg>,
+    twin: Address<TwinMsg>,
+    cloud: Option<Cloud>,
+    sender: Sender,
+    applied: u64,
+    confirmed: u64,
+}
+
+impl MetaManager {
+    /// A MetaManager over `store` with its neighbours on the node.
+    pub fn new(store: Store, edged: Address<EdgedMsg>, twin: Address<TwinMsg>) -> Self {
+        MetaManager { store, edged, twin, cloud: None, sender: Sender::default(), applied: 0, confirmed: 0 }
+    }
+}
+
+impl Actor for MetaManager {
+    type Message = MetaMsg;
+
+    async fn started(&mut self, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
+        cx.every(LOOK_PERIOD, || MetaMsg::OutboxGrew);
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: MetaMsg, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
+        match message {
+            MetaMsg::LinkUp { edge, device } => self.link_up(edge, device, cx).await,
+            MetaMsg::LinkDown => self.link_down(),
+            MetaMsg::Down(MetaDown::Holdings { reply }) => self.holdings(reply),
+            MetaMsg::Down(MetaDown::Apply { changes, reply }) => self.apply(changes, reply).await,
+            MetaMsg::OutboxGrew => self.deliver(cx).await,
+            MetaMsg::EdgedAlive => self.alive(),
+            MetaMsg::Delivered { delivery, confirmed } => self.delivered(delivery, confirmed, cx).await,
+            MetaMsg::Token { query, reply } => self.token(query, reply, cx),
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        serde_json::json!({
+            "linked": self.cloud.is_some(),
+            "appliedChanges": self.applied,
+            "confirmedReports": self.confirmed,
+        })
+    }
+}
+
+impl MetaManager {
+    async fn link_up(&mut self, edge: Address<EdgeUp>, device: Address<DeviceUp>, cx: &Context<MetaMsg>) {
+        self.cloud = Some(Cloud { edge, device });
+        self.sender.link_up();
+        self.deliver(cx).await;
+    }
+
+    fn link_down(&mut self) {
+        self.cloud = None;
+        self.sender.link_down();
+    }
+
+    fn holdings(&self, reply: Reply<Vec<Held>>) {
+        match self.store.object_heads() {
+            Ok(heads) => reply.send(
+                heads
+                    .into_iter()
+                    .map(|(key, uid, version)| Held {
+                        key: ObjectKey { resource: key.resource, namespace: key.namespace, name: key.name },
+                        uid,
+                        version,
+                    })
+                    .collect(),
+            ),
+            // Not answered: the cloud asks again. An empty answer would be a lie that costs a full refill.
+            Err(error) => {
+                let reason = Fault::from_error(&error).reason;
+                tracing::error!(%reason, "store does not say what it holds");
+                reply.fail(beehive::AskError::Rejected(reason));
+            }
+        }
+    }
+
+    /// One batch is one commit; the answer goes out after it.
+    async fn apply(&mut self, changes: Vec<Change>, reply: Reply<Result<(), String>>) {
+        let devices = changes.iter().any(|c| matches!(c.key().resource.as_str(), DEVICES | DEVICE_MODELS));
+        let others = changes.iter().any(|c| !matches!(c.key().resource.as_str(), DEVICES | DEVICE_MODELS));
+        let count = changes.len() as u64;
+        let writes = changes.into_iter().map(write_of).collect();
+        match self.store.commit(writes).await {
+            Ok(_) => {
+                self.applied += count;
+                reply.send(Ok(()));
+                // A full mailbox already holds a nudge to look.
+                if others {
+                    let _ = self.edged.try_tell(EdgedMsg::Look);
+                }
+                if devices {
+                    let _ = self.twin.try_tell(TwinMsg::Look);
+                }
+            }
+            Err(error) => {
+                let reason = Fault::from_error(&error).reason;
+                tracing::error!(%reason, "batch not committed");
+                reply.send(Err(reason));
+            }
+        }
+    }
+
+    fn alive(&self) {
+        if let Some(cloud) = &self.cloud {
+            let _ = cloud.edge.try_tell(EdgeUp::Alive);
+        }
+    }
+
+    /// Sends the head of the outbox, unless a delivery is under way.
+    async fn deliver(&mut self, cx: &Context<MetaMsg>) {
+        let Some(cloud) = &self.cloud else { return };
+        let Some(number) = self.sender.begin() else { return };
+        let rows = match self.store.outbox_head(plan::DELIVERY_ROWS, plan::DELIVERY_BYTES) {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::error!(reason = %Fault::from_error(&error), "outbox cannot be read");
+                Vec::new()
+            }
+        };
+        if rows.is_empty() {
+            self.sender.nothing_to_send();
+            return;
+        }
+        let delivery = plan::sort(rows.into_iter().map(|row| (row.seq, row.body)));
+        let (edge, device, myself) = (cloud.edge.clone(), cloud.device.clone(), cx.myself());
+        cx.spawn(async move {
+            let confirmed = send(delivery, &edge, &device).await;
+            let _ = myself.tell(MetaMsg::Delivered { delivery: number, confirmed }).await;
+        });
+    }
+
+    async fn delivered(&mut self, number: u64, confirmed: Option<Vec<i64>>, cx: &Context<MetaMsg>) {
+        let seqs = confirmed.unwrap_or_default();
+        let mut any = !seqs.is_empty();
+        if any {
+            let count = seqs.len() as u64;
+            match self.store.commit(vec![Write::Confirm { seqs }]).await {
+                Ok(_) => self.confirmed += count,
+                Err(error) => {
+                    // The rows stay and are sent again; the cloud recognises repeats.
+                    tracing::error!(reason = %Fault::from_error(&error), "confirmation not committed");
+                    any = false;
+                }
+            }
+        }
+        match self.sender.ended(number, any) {
+            None => {}
+            Some(Duration::ZERO) => self.deliver(cx).await,
+            Some(pause) => {
+                cx.after(cx.env().jitter(pause), MetaMsg::OutboxGrew);
+            }
+        }
+    }
+
+    fn token(&self, query: TokenQuery, reply: Reply<Result<TokenGrant, String>>, cx: &Context<MetaMsg>) {
+        let Some(cloud) = &self.cloud else {
+            reply.send(Err("the cloud is out of reach, and only it can grant a token".to_owned()));
+            return;
+        };
+        let edge = cloud.edge.clone();
+        cx.spawn(async move {
+            let answer = edge.ask(TOKEN_DEADLINE, |reply| EdgeUp::Token { query, reply }).await;
+            reply.send(answer.unwrap_or_else(|error| Err(error.to_string())));
+        });
+    }
+}
+
+fn write_of(change: Change) -> Write {
+    match change {
+        Change::Upsert(object) => Write::PutObject {
+            key: store_key(object.key),
+            uid: object.uid,
+            resource_version: object.version,
+            json: object.json.to_vec(),
+        },
+        Change::Delete { key, uid } => Write::DeleteObject { key: store_key(key), uid },
+    }
+}
+
+fn store_key(key: ObjectKey) -> edge_store::ObjectKey {
+    edge_store::ObjectKey { resource: key.resource, namespace: key.namespace, name: key.name }
+}
+
+/// `None` when nothing at all was confirmed.
+async fn send(delivery: Delivery, edge: &Address<EdgeUp>, device: &Address<DeviceUp>) -> Option<Vec<i64>> {
+    let Delivery { edge: to_edge, device: to_device, unreadable } = delivery;
+    if !unreadable.is_empty() {
+        tracing::error!(rows = unreadable.len(), "rows of the outbox are no reports and are dropped");
+    }
+    let for_edge = async {
+        if to_edge.is_empty() {
+            return Vec::new();
+        }
+        let ask = edge.ask(DELIVERY_DEADLINE, |reply| EdgeUp::Reports { reports: to_edge, reply });
+        ask.await.unwrap_or_default()
+    };
+    let for_device = async {
+        if to_device.is_empty() {
+            return Vec::new();
+        }
+        let ask = device.ask(DELIVERY_DEADLINE, |reply| DeviceUp::Reports { reports: to_device, reply });
+        ask.await.unwrap_or_default()
+    };
+    let (by_edge, by_device) = futures::future::join(for_edge, for_device).await;
+    let confirmed: Vec<i64> = unreadable.into_iter().chain(by_edge).chain(by_device).collect();
+    (!confirmed.is_empty()).then_some(confirmed)
+}

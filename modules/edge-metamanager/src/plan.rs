@@ -1,0 +1,138 @@
+//! Decides which reports to send next. Pure.
+
+use std::time::Duration;
+
+use contract::{UpReport, wire};
+
+/// 64 rows per delivery: a busy second of a node.
+pub const DELIVERY_ROWS: usize = 64;
+/// 256 KiB per delivery: well within a frame.
+pub const DELIVERY_BYTES: usize = 256 << 10;
+/// The first pause after a delivery that confirmed nothing; doubles up to [`PAUSE_MAX`].
+pub const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// The longest pause.
+pub const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// The reports of one delivery, by who takes them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// For the edge controller.
+    pub edge: Vec<(i64, UpReport)>,
+    /// For the device controller.
+    pub device: Vec<(i64, UpReport)>,
+    /// Rows that are no reports: they can only be dropped, with a word.
+    pub unreadable: Vec<i64>,
+}
+
+/// Sorts the head of the outbox by receiver, in order.
+pub fn sort(rows: impl IntoIterator<Item = (i64, Vec<u8>)>) -> Delivery {
+    let mut delivery = Delivery::default();
+    for (seq, body) in rows {
+        match wire::decode_report(&body) {
+            Ok(report) if report.is_of_a_device() => delivery.device.push((seq, report)),
+            Ok(report) => delivery.edge.push((seq, report)),
+            Err(_) => delivery.unreadable.push(seq),
+        }
+    }
+    delivery
+}
+
+/// Whether a delivery is under way, and how long to wait after one that failed.
+#[derive(Debug, Default)]
+pub struct Sender {
+    linked: bool,
+    number: u64,
+    flying: bool,
+    failures: u32,
+}
+
+impl Sender {
+    /// The link came up: whatever flew before is lost or repeated.
+    pub fn link_up(&mut self) {
+        *self = Sender { linked: true, number: self.number, flying: false, failures: 0 };
+    }
+
+    /// The link went down.
+    pub fn link_down(&mut self) {
+        self.linked = false;
+        self.flying = false;
+    }
+
+    /// The number of the delivery to begin now, if one may begin.
+    pub fn begin(&mut self) -> Option<u64> {
+        if !self.linked || self.flying {
+            return None;
+        }
+        self.flying = true;
+        self.number += 1;
+        Some(self.number)
+    }
+
+    /// The outbox was empty after all.
+    pub fn nothing_to_send(&mut self) {
+        self.flying = false;
+    }
+
+    /// Delivery `number` ended. Answers after which pause the next may begin, or `None` for an old delivery.
+    pub fn ended(&mut self, number: u64, confirmed_any: bool) -> Option<Duration> {
+        if number != self.number || !self.flying {
+            return None;
+        }
+        self.flying = false;
+        if confirmed_any {
+            self.failures = 0;
+            return Some(Duration::ZERO);
+        }
+        let pause = (PAUSE_MIN * 2_u32.pow(self.failures.min(8))).min(PAUSE_MAX);
+        self.failures = self.failures.saturating_add(1);
+        Some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_delivery_at_a_time_and_none_without_a_link() {
+        let mut sender = Sender::default();
+        assert_eq!(sender.begin(), None);
+        sender.link_up();
+        assert_eq!(sender.begin(), Some(1));
+        assert_eq!(sender.begin(), None);
+        assert_eq!(sender.ended(1, true), Some(Duration::ZERO));
+        assert_eq!(sender.begin(), Some(2));
+        sender.link_down();
+        assert_eq!(sender.ended(2, true), None);
+        sender.link_up();
+        assert_eq!(sender.begin(), Some(3));
+        assert_eq!(sender.ended(2, true), None, "an answer from before the cut");
+    }
+
+    #[test]
+    fn failures_back_off() {
+        let mut sender = Sender::default();
+        sender.link_up();
+        for expected in [500, 1000, 2000] {
+            let number = sender.begin().unwrap();
+            assert_eq!(sender.ended(number, false), Some(Duration::from_millis(expected)));
+        }
+    }
+
+    #[test]
+    fn reports_go_to_who_takes_them_in_order() {
+        let gone = |uid: &str| UpReport::PodGone { namespace: "d".into(), name: "p".into(), uid: uid.into() };
+        let state = UpReport::DeviceState {
+            namespace: "d".into(),
+            name: "s".into(),
+            state: "online".into(),
+            last_online_time: None,
+        };
+        let row = |report: &UpReport| wire::encode_report(report).unwrap();
+        let delivery =
+            sort([(1, row(&gone("a"))), (2, row(&state)), (3, vec![0xff; 3]), (4, row(&gone("b")))]);
+        assert_eq!(delivery.edge, [(1, gone("a")), (4, gone("b"))]);
+        assert_eq!(delivery.device, [(2, state)]);
+        assert_eq!(delivery.unreadable, [3]);
+    }
+}

@@ -1,0 +1,171 @@
+//! One step of a batch against the open transaction.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::checksum::seal;
+use crate::state::Usage;
+use crate::{Class, Options, StoreError, Write, read};
+
+const PUT_OBJECT: &str = "INSERT INTO objects \
+    (resource, namespace, name, uid, resource_version, json, revision, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+    ON CONFLICT (resource, namespace, name) DO UPDATE SET uid = excluded.uid, \
+    resource_version = excluded.resource_version, json = excluded.json, revision = excluded.revision, sum = excluded.sum";
+const DELETE_OBJECT: &str = "DELETE FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3";
+const PUT_ROW: &str = "INSERT INTO plain (kind, key1, key2, value, revision, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+    ON CONFLICT (kind, key1, key2) DO UPDATE SET value = excluded.value, revision = excluded.revision, sum = excluded.sum";
+const DELETE_ROW: &str = "DELETE FROM plain WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3";
+const DELETE_ROWS: &str = "DELETE FROM plain WHERE kind = ?1 AND key1 = ?2";
+const ENQUEUE: &str = "INSERT INTO outbox (class, key, body, revision, sum) VALUES (?1, ?2, ?3, ?4, ?5)";
+const REPLACED: &str = "DELETE FROM outbox WHERE class = 'status' AND key = ?1 \
+    RETURNING octet_length(key) + octet_length(body)";
+const CONFIRM: &str = "DELETE FROM outbox WHERE seq = ?1 RETURNING octet_length(key) + octet_length(body)";
+
+/// All of the above; a file in which one of them does not compile is not ours.
+pub(crate) const STATEMENTS: &[&str] =
+    &[PUT_OBJECT, DELETE_OBJECT, PUT_ROW, DELETE_ROW, DELETE_ROWS, ENQUEUE, REPLACED, CONFIRM];
+
+/// The bounds that writes are held to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    outbox_rows: u64,
+    outbox_bytes: u64,
+    row_bytes: usize,
+}
+
+impl From<&Options> for Bounds {
+    fn from(options: &Options) -> Self {
+        Bounds {
+            outbox_rows: options.outbox_rows,
+            outbox_bytes: options.outbox_bytes,
+            row_bytes: options.row_bytes,
+        }
+    }
+}
+
+/// Why a step was not done.
+#[derive(Debug)]
+pub(crate) enum NotDone {
+    Refused(StoreError),
+    Sql(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for NotDone {
+    fn from(error: rusqlite::Error) -> Self {
+        NotDone::Sql(error)
+    }
+}
+
+/// Does `write` at `revision`, and keeps `usage` true.
+pub(crate) fn apply(
+    conn: &Connection,
+    write: &Write,
+    revision: i64,
+    bounds: &Bounds,
+    usage: &mut Usage,
+) -> Result<(), NotDone> {
+    match write {
+        Write::PutObject { key, uid, resource_version, json } => {
+            let columns =
+                [&key.resource, &key.namespace, &key.name, uid, resource_version].map(String::as_bytes);
+            let size = columns.iter().map(|c| c.len()).sum::<usize>() + json.len();
+            bounds.fits(size, || format!("object {key}"))?;
+            let [resource, namespace, name, uid_bytes, version] = columns;
+            let sum = seal("objects", &[resource, namespace, name, uid_bytes, version, json], revision);
+            conn.prepare_cached(PUT_OBJECT)?.execute((
+                &key.resource,
+                &key.namespace,
+                &key.name,
+                uid,
+                resource_version,
+                json,
+                revision,
+                sum,
+            ))?;
+        }
+        Write::DeleteObject { key, uid } => {
+            // A damaged row's uid proves nothing, so such a row goes.
+            let held = read::object(conn, key)?.and_then(Result::ok).map(|object| object.uid);
+            if uid.is_none() || held.is_none() || *uid == held {
+                conn.prepare_cached(DELETE_OBJECT)?.execute((&key.resource, &key.namespace, &key.name))?;
+            }
+        }
+        Write::PutRow { table, key1, key2, value } => {
+            let kind = table.as_str();
+            bounds.fits(key1.len() + key2.len() + value.len(), || format!("row {kind}/{key1}/{key2}"))?;
+            let sum = seal("plain", &[kind.as_bytes(), key1.as_bytes(), key2.as_bytes(), value], revision);
+            conn.prepare_cached(PUT_ROW)?.execute((kind, key1, key2, value, revision, sum))?;
+        }
+        Write::DeleteRow { table, key1, key2 } => {
+            conn.prepare_cached(DELETE_ROW)?.execute((table.as_str(), key1, key2))?;
+        }
+        Write::DeleteRows { table, key1 } => {
+            conn.prepare_cached(DELETE_ROWS)?.execute((table.as_str(), key1))?;
+        }
+        Write::Enqueue { class, key, body } => enqueue(conn, (*class, key, body), revision, bounds, usage)?,
+        Write::Confirm { seqs } => confirm(conn, seqs, usage)?,
+    }
+    Ok(())
+}
+
+fn enqueue(
+    conn: &Connection,
+    (class, key, body): (Class, &str, &[u8]),
+    revision: i64,
+    bounds: &Bounds,
+    usage: &mut Usage,
+) -> Result<(), NotDone> {
+    let size = key.len() + body.len();
+    bounds.fits(size, || format!("report {}/{key}", class.as_str()))?;
+    match class {
+        // There are as many of these as there are things to report on, so they always fit.
+        Class::Status => {
+            let replaced =
+                conn.prepare_cached(REPLACED)?.query_row([key], |row| row.get::<_, i64>(0)).optional()?;
+            usage.remove(replaced);
+        }
+        Class::Event | Class::Telemetry => {
+            if usage.rows >= bounds.outbox_rows {
+                return Err(full("outbox_rows", bounds.outbox_rows));
+            }
+            if usage.bytes.saturating_add(size as u64) > bounds.outbox_bytes {
+                return Err(full("outbox_bytes", bounds.outbox_bytes));
+            }
+        }
+    }
+    let sum = seal("outbox", &[class.as_str().as_bytes(), key.as_bytes(), body], revision);
+    conn.prepare_cached(ENQUEUE)?.execute((class.as_str(), key, body, revision, sum))?;
+    usage.rows += 1;
+    usage.bytes += size as u64;
+    Ok(())
+}
+
+/// Deletes exactly these rows of the outbox.
+pub(crate) fn confirm(conn: &Connection, seqs: &[i64], usage: &mut Usage) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare_cached(CONFIRM)?;
+    for seq in seqs {
+        usage.remove(statement.query_row([seq], |row| row.get(0)).optional()?);
+    }
+    Ok(())
+}
+
+fn full(bound: &'static str, limit: u64) -> NotDone {
+    NotDone::Refused(StoreError::Full { bound, limit })
+}
+
+impl Usage {
+    fn remove(&mut self, bytes: Option<i64>) {
+        if let Some(bytes) = bytes {
+            self.rows = self.rows.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(u64::try_from(bytes).unwrap_or(0));
+        }
+    }
+}
+
+impl Bounds {
+    fn fits(&self, size: usize, what: impl FnOnce() -> String) -> Result<(), NotDone> {
+        if size <= self.row_bytes {
+            return Ok(());
+        }
+        Err(NotDone::Refused(StoreError::TooLarge { what: what(), size, limit: self.row_bytes }))
+    }
+}

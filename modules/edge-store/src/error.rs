@@ -1,0 +1,181 @@
+//! What can go wrong, where, and what helps.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+/// Why a store did not open, read or commit.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A bound of the outbox is reached.
+    #[error("outbox is full: {bound} is {limit}; it empties when the cloud confirms, or raise {bound}")]
+    Full {
+        /// The option that is the bound.
+        bound: &'static str,
+        /// Its value.
+        limit: u64,
+    },
+    /// One row is larger than a row may be.
+    #[error("{what} has {size} bytes, at most {limit} are kept; make it smaller")]
+    TooLarge {
+        /// The row.
+        what: String,
+        /// Its size.
+        size: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// The file cannot grow.
+    #[error("{} cannot grow: the disk is full or max_bytes is reached; free space on that disk or raise max_bytes", path.display())]
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be written.
+    #[error("{} is read-only; remount its file system writable and give edgecore write access to it", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk does not do what it is told.
+    #[error("{} cannot be read or written; check the disk and the kernel's log", path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's word for it.
+        source: rusqlite::Error,
+    },
+    /// The file broke while it was open.
+    #[error("{} is damaged; restart edgecore, which sets the file aside and salvages its rows", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's word for it.
+        source: rusqlite::Error,
+    },
+    /// Another process has the file, or this one has it twice.
+    #[error("{} is in use by another edgecore; stop that one or give this one a database of its own", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file or folder refused what opening needs.
+    #[error("cannot {doing} {}; check that its folder exists, is writable and has space", path.display())]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's word for it.
+        source: std::io::Error,
+    },
+    /// Anything else that SQLite reports.
+    #[error("database {} refused a statement", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's word for it.
+        source: rusqlite::Error,
+    },
+    /// The writer has ended.
+    #[error("writer of {} has ended; restart edgecore", path.display())]
+    Stopped {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        // A full disk also shows when the log's index cannot grow.
+        const SHM_SIZE: i32 = 4874;
+        let path = path.to_owned();
+        if source.sqlite_extended_error_code() == Some(SHM_SIZE) {
+            return StoreError::NoSpace { path };
+        }
+        match code(&source) {
+            Some(ErrorCode::DiskFull) => StoreError::NoSpace { path },
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreError::ReadOnly { path },
+            _ if is_broken(&source) => StoreError::Damaged { path, source },
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => StoreError::Disk { path, source },
+            _ => StoreError::Sqlite { path, source },
+        }
+    }
+
+    pub(crate) fn file(doing: &'static str, path: &Path, source: std::io::Error) -> Self {
+        let path = path.to_owned();
+        let kind = source.kind();
+        if matches!(kind, std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
+            StoreError::NoSpace { path }
+        } else if kind == std::io::ErrorKind::ReadOnlyFilesystem {
+            StoreError::ReadOnly { path }
+        } else {
+            StoreError::File { doing, path, source }
+        }
+    }
+}
+
+fn code(error: &rusqlite::Error) -> Option<ErrorCode> {
+    error.sqlite_error_code()
+}
+
+/// Whether the file, not the disk or the system, is at fault.
+pub(crate) fn is_broken(error: &rusqlite::Error) -> bool {
+    const SHORT_READ: i32 = 522;
+    const CORRUPT_FS: i32 = 8458;
+    match code(error) {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => true,
+        Some(ErrorCode::SystemIoFailure) => {
+            matches!(error.sqlite_extended_error_code(), Some(SHORT_READ | CORRUPT_FS))
+        }
+        _ => false,
+    }
+}
+
+/// Whether an error while opening speaks of the file's content: a schema or a value that is not ours.
+pub(crate) fn is_not_ours(error: &rusqlite::Error) -> bool {
+    is_broken(error)
+        || match code(error) {
+            // SQLITE_ERROR: a table or column is missing, the format is unsupported.
+            Some(ErrorCode::Unknown | ErrorCode::TypeMismatch | ErrorCode::TooBig) => true,
+            Some(ErrorCode::ConstraintViolation | ErrorCode::InternalMalfunction) => true,
+            Some(_) => false,
+            // rusqlite's own: no such row, wrong type, not UTF-8, statement that it cannot use.
+            None => true,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sqlite(extended: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(extended), None)
+    }
+
+    #[test]
+    fn each_fault_names_the_path_and_the_cure() {
+        let path = Path::new("/var/lib/x.db");
+        for (extended, cure) in [
+            (13, "free space"),
+            (8, "remount"),
+            (266, "check the disk"),
+            (11, "restart edgecore"),
+            (522, "set"),
+        ] {
+            let text = StoreError::sqlite(path, sqlite(extended)).to_string();
+            assert!(text.contains("/var/lib/x.db") && text.contains(cure), "{extended}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_full_or_read_only_disk_is_no_broken_file() {
+        for extended in [13, 8, 266, 14, 5, 7, 778] {
+            assert!(!is_not_ours(&sqlite(extended)), "{extended}");
+        }
+        for extended in [11, 26, 1, 522, 267] {
+            assert!(is_not_ours(&sqlite(extended)), "{extended}");
+        }
+    }
+}

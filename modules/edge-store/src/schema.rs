@@ -1,0 +1,177 @@
+//! The file's shape: how a connection is set up, the migrations, and the facts about the file itself.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use crate::checksum::seal;
+use crate::{apply, read};
+
+/// Migrations only add: the release before this one must still be able to open the file.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE meta (
+        key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, sum INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE objects (
+        resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+        uid TEXT NOT NULL, resource_version TEXT NOT NULL, json BLOB NOT NULL,
+        revision INTEGER NOT NULL, sum INTEGER NOT NULL,
+        PRIMARY KEY (resource, namespace, name)
+    ) STRICT;
+    CREATE TABLE plain (
+        kind TEXT NOT NULL, key1 TEXT NOT NULL, key2 TEXT NOT NULL, value BLOB NOT NULL,
+        revision INTEGER NOT NULL, sum INTEGER NOT NULL,
+        PRIMARY KEY (kind, key1, key2)
+    ) STRICT;
+    CREATE TABLE outbox (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, class TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL,
+        revision INTEGER NOT NULL, sum INTEGER NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX outbox_newest ON outbox (key) WHERE class = 'status';
+"];
+
+const PAGE_BYTES: u64 = 4096;
+const GET_META: &str = "SELECT value, sum FROM meta WHERE key = ?1";
+const PUT_META: &str = "INSERT INTO meta (key, value, sum) VALUES (?1, ?2, ?3) \
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, sum = excluded.sum";
+
+/// What the file says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) incarnation: Vec<u8>,
+    pub(crate) revision: u64,
+}
+
+/// Why a file was not taken.
+#[derive(Debug)]
+pub(crate) enum Unfit {
+    /// SQLite or the system said no.
+    Sql(rusqlite::Error),
+    /// The content is not what this store wrote.
+    Broken(String),
+}
+
+impl From<rusqlite::Error> for Unfit {
+    fn from(error: rusqlite::Error) -> Self {
+        Unfit::Sql(error)
+    }
+}
+
+/// The writer's connection.
+pub(crate) fn writer(path: &Path, max_bytes: u64) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    settings(&conn, 512)?;
+    // It has an effect before the first table only; later it would write into a file that is still to be checked.
+    let vacuum: i64 = conn.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
+    if vacuum == 0 {
+        conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        tracing::warn!(path = %path.display(), mode, "database is not in WAL mode");
+    }
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "wal_autocheckpoint", 256)?;
+    conn.pragma_update(None, "journal_size_limit", 1 << 20)?;
+    let pages = i64::try_from(max_bytes / PAGE_BYTES).unwrap_or(i64::MAX).clamp(1, 0xffff_fffe);
+    conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+    Ok(conn)
+}
+
+/// A reader's connection.
+pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    settings(&conn, 256)?;
+    Ok(conn)
+}
+
+fn settings(conn: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
+    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.pragma_update(None, "cache_size", -cache_kib)?;
+    conn.pragma_update(None, "mmap_size", 0)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.pragma_update(None, "trusted_schema", "OFF")?;
+    conn.pragma_update(None, "cell_size_check", "ON")
+}
+
+/// Brings an empty file to the newest shape.
+pub(crate) fn create(conn: &mut Connection, incarnation: &[u8]) -> rusqlite::Result<Meta> {
+    let tx = conn.transaction()?;
+    migrate(&tx, 0)?;
+    put_meta(&tx, "incarnation", incarnation)?;
+    put_revision(&tx, 0)?;
+    tx.commit()?;
+    Ok(Meta { incarnation: incarnation.to_vec(), revision: 0 })
+}
+
+/// `true` for a file in which nothing was ever committed.
+pub(crate) fn is_empty(conn: &Connection) -> rusqlite::Result<bool> {
+    Ok(version(conn)? == 0
+        && conn.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?)
+}
+
+/// Checks a file that has been in use, and brings it to the newest shape.
+pub(crate) fn check(conn: &mut Connection) -> Result<Meta, Unfit> {
+    // The full check, not quick_check: only it compares each index with its table, and a wrong index hides good rows.
+    let verdict: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        return Err(Unfit::Broken(verdict));
+    }
+    let version = version(conn)?;
+    // Held twice, because one changed bit of it would skip or repeat a migration.
+    let noted = get_meta(conn, "version")?;
+    if noted != version.to_le_bytes() || version < 1 {
+        return Err(Unfit::Broken(format!("user_version {version} is not the version that was written")));
+    }
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    if done < MIGRATIONS.len() {
+        let tx = conn.transaction()?;
+        migrate(&tx, done)?;
+        tx.commit()?;
+    }
+    for statement in apply::STATEMENTS.iter().chain(read::STATEMENTS).chain(&[GET_META, PUT_META]) {
+        conn.prepare(statement)?;
+    }
+    let revision = get_meta(conn, "revision")?;
+    let revision = <[u8; 8]>::try_from(revision.as_slice()).map(u64::from_le_bytes);
+    let Ok(revision) = revision else {
+        return Err(Unfit::Broken("the revision is no number".to_owned()));
+    };
+    Ok(Meta { incarnation: get_meta(conn, "incarnation")?, revision })
+}
+
+pub(crate) fn put_revision(conn: &Connection, revision: u64) -> rusqlite::Result<()> {
+    put_meta(conn, "revision", &revision.to_le_bytes())
+}
+
+fn migrate(conn: &Connection, done: usize) -> rusqlite::Result<()> {
+    for step in MIGRATIONS.iter().skip(done) {
+        conn.execute_batch(step)?;
+    }
+    let version = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    conn.pragma_update(None, "user_version", version)?;
+    put_meta(conn, "version", &version.to_le_bytes())
+}
+
+fn version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn put_meta(conn: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+    let sum = seal("meta", &[key.as_bytes(), value], 0);
+    conn.prepare_cached(PUT_META)?.execute((key, value, sum)).map(drop)
+}
+
+fn get_meta(conn: &Connection, key: &str) -> Result<Vec<u8>, Unfit> {
+    let found: Option<(Vec<u8>, i64)> =
+        conn.query_row(GET_META, [key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    match found {
+        Some((value, sum)) if sum == seal("meta", &[key.as_bytes(), &value], 0) => Ok(value),
+        Some(_) => Err(Unfit::Broken(format!("the checksum of {key} is wrong"))),
+        None => Err(Unfit::Broken(format!("{key} is missing"))),
+    }
+}

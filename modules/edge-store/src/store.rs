@@ -1,0 +1,259 @@
+//! The handle.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::apply::Bounds;
+use crate::opening::{self, Opened};
+use crate::read::{self, Checked, Readers};
+use crate::state::{Damaged, Shared, Snapshot};
+use crate::writer::{Answer, Batch, Job, Writer};
+use crate::{Committed, ObjectKey, OutboxRow, Row, StoreError, StoredObject, Table, Write, wait};
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The incarnation that a new file gets. Random, so that no two files are taken for one.
+    pub incarnation: [u8; 16],
+    /// How large the file may grow.
+    pub max_bytes: u64,
+    /// How many rows the outbox may have when an event or telemetry comes.
+    pub outbox_rows: u64,
+    /// How many bytes of keys and bodies the outbox may have with an event or telemetry that comes.
+    pub outbox_bytes: u64,
+    /// How large one row may be.
+    pub row_bytes: usize,
+    /// How many batches may wait for the writer; further ones wait for room.
+    pub queue: usize,
+}
+
+impl Options {
+    /// Bounds for a small node: a file of 512 MiB at most, of which the outbox takes 64 MiB or 20 000 rows.
+    pub fn new(incarnation: [u8; 16]) -> Self {
+        Options {
+            incarnation,
+            max_bytes: 512 << 20,
+            outbox_rows: 20_000,
+            outbox_bytes: 64 << 20,
+            // The largest object that the cloud sends is 3 MiB.
+            row_bytes: 4 << 20,
+            queue: 64,
+        }
+    }
+}
+
+/// The node's database. Clones share one file, one writer and its readers; when the last one goes, the writer finishes
+/// what was queued and the file is closed.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    readers: Readers,
+    opened: Opened,
+    incarnation: Vec<u8>,
+    /// `None` only while dropping.
+    queue: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    /// Held as long as the file is open.
+    _lock: File,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Readers first: only the last connection tidies the log away, and that has to be the writer.
+        self.readers.close();
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Store {
+    /// Opens the file at `path`, or makes it. Blocks while the file is checked.
+    ///
+    /// # Errors
+    /// When the disk, the folder or another process stands in the way. A broken file is no error: it is set aside, and
+    /// [`Store::opened`] says so.
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Store, StoreError> {
+        let found = opening::open(path.as_ref(), &options)?;
+        let path = path.as_ref().to_owned();
+        let usage = read::usage(&found.conn).map_err(|e| StoreError::sqlite(&path, e))?;
+        let shared = Arc::new(Shared::new(path.clone(), found.meta.revision, usage));
+        let writer =
+            Writer::new(found.conn, Arc::clone(&shared), Bounds::from(&options), options.max_bytes, usage);
+        let (queue, jobs) = mpsc::channel(options.queue.max(1));
+        let thread = writer.start(jobs).map_err(|e| StoreError::file("start the writer of", &path, e))?;
+        let inner = Inner {
+            shared,
+            readers: Readers::new(path),
+            opened: found.opened,
+            incarnation: found.meta.incarnation,
+            queue: Some(queue),
+            thread: Some(thread),
+            _lock: found.lock,
+        };
+        Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// How the file was found.
+    pub fn opened(&self) -> &Opened {
+        &self.inner.opened
+    }
+
+    /// Which file this is: revisions of different incarnations do not compare.
+    pub fn incarnation(&self) -> &[u8] {
+        &self.inner.incarnation
+    }
+
+    /// The revision of the last commit.
+    pub fn revision(&self) -> u64 {
+        self.inner.shared.revision()
+    }
+
+    /// How the store stands.
+    pub fn snapshot(&self) -> Snapshot {
+        self.inner.shared.snapshot()
+    }
+
+    /// Rows that failed their checksum since the store was opened; the first 256 of them.
+    pub fn damaged_rows(&self) -> Vec<Damaged> {
+        self.inner.shared.damaged_rows()
+    }
+
+    /// Bytes of the file and its log.
+    ///
+    /// # Errors
+    /// When the file's size cannot be read.
+    pub fn size_on_disk(&self) -> Result<u64, StoreError> {
+        opening::size_on_disk(&self.inner.shared.path)
+    }
+
+    /// Commits a batch: all of it or nothing. Resolves after the COMMIT returned.
+    ///
+    /// Batches of one caller that awaits each are committed in order. Nothing happens before the future is first
+    /// polled; dropped later, the batch may or may not be committed.
+    ///
+    /// # Errors
+    /// When a bound is reached, a row is too large or the disk is full, read-only or broken; then nothing of the batch
+    /// is kept.
+    pub fn commit(
+        &self,
+        writes: Vec<Write>,
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send + use<> {
+        self.ask(|answer| Job::Commit(Batch { writes, answer }))
+    }
+
+    /// [`Store::commit`] for a thread that may block.
+    ///
+    /// # Errors
+    /// As for [`Store::commit`].
+    pub fn commit_blocking(&self, writes: Vec<Write>) -> Result<Committed, StoreError> {
+        wait::for_future(self.commit(writes))
+    }
+
+    /// Moves the log into the file and gives free pages back to the file system.
+    ///
+    /// # Errors
+    /// When the disk does not take it; nothing is lost.
+    pub fn checkpoint(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.ask(Job::Checkpoint)
+    }
+
+    /// One object; `None` if it is not held or damaged.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn get_object(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StoreError> {
+        let found = self.inner.readers.with(|conn| read::object(conn, key))?;
+        Ok(self.sound(found).pop())
+    }
+
+    /// The objects of a resource, in one namespace or all, by namespace and name. Damaged ones are left out:
+    /// who acts on an absence looks at [`Store::damaged_rows`] first.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn list_objects(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+    ) -> Result<Vec<StoredObject>, StoreError> {
+        let found = self.inner.readers.with(|conn| read::objects(conn, resource, namespace))?;
+        Ok(self.sound(found))
+    }
+
+    /// Key, uid and resourceVersion of every object. A damaged one has an empty uid and version, so that comparing
+    /// with the cloud's replaces or deletes it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn object_heads(&self) -> Result<Vec<(ObjectKey, String, String)>, StoreError> {
+        let (heads, damaged) = self.inner.readers.with(read::heads)?;
+        damaged.into_iter().for_each(|row| self.inner.shared.found_damaged(row));
+        Ok(heads)
+    }
+
+    /// The oldest rows of the outbox: at most `limit_rows`, and no more than `limit_bytes` unless the first row alone
+    /// is larger. Damaged rows are reported and dropped.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn outbox_head(&self, limit_rows: usize, limit_bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        let head = self.inner.readers.with(|conn| read::outbox_head(conn, limit_rows, limit_bytes))?;
+        let seqs: Vec<i64> = head.damaged.iter().map(|(seq, _)| *seq).collect();
+        head.damaged.into_iter().for_each(|(_, row)| self.inner.shared.found_damaged(row));
+        if let (false, Some(queue)) = (seqs.is_empty(), &self.inner.queue) {
+            // If the queue is full the next look finds them again.
+            let _ = queue.try_send(Job::Drop(seqs));
+        }
+        Ok(head.rows)
+    }
+
+    /// The value of one plain row; `None` if there is none or it is damaged.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn get_row(&self, table: Table, key1: &str, key2: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = self.inner.readers.with(|conn| read::row(conn, table, key1, key2))?;
+        Ok(self.sound(found).pop().map(|(_, row)| row.value))
+    }
+
+    /// The rows of a table, all or those under one first key, by their keys. Damaged ones are left out.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn list_rows(&self, table: Table, key1: Option<&str>) -> Result<Vec<Row>, StoreError> {
+        let found = self.inner.readers.with(|conn| read::rows(conn, table, key1))?;
+        Ok(self.sound(found).into_iter().map(|(_, row)| row).collect())
+    }
+
+    fn sound<T>(&self, found: impl IntoIterator<Item = Checked<T>>) -> Vec<T> {
+        let report = |row| self.inner.shared.found_damaged(row);
+        found.into_iter().filter_map(|row| row.map_err(report).ok()).collect()
+    }
+
+    fn ask<T, J>(&self, job: J) -> impl Future<Output = Result<T, StoreError>> + Send + use<T, J>
+    where
+        T: Send,
+        J: FnOnce(Answer<T>) -> Job + Send,
+    {
+        // Holds the store open until the answer is there.
+        let inner = Arc::clone(&self.inner);
+        async move {
+            let stopped = || StoreError::Stopped { path: inner.shared.path.clone() };
+            let (answer, answered) = oneshot::channel();
+            let queue = inner.queue.as_ref().ok_or_else(stopped)?;
+            queue.send(job(answer)).await.map_err(|_| stopped())?;
+            answered.await.map_err(|_| stopped())?
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The thread that writes. No error ends it: a batch that cannot be done is answered and the next one is tried.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::apply::{self, Bounds, NotDone};
+use crate::state::{Shared, Usage};
+use crate::{Committed, StoreError, Write, read, schema};
+
+/// More batches in one transaction save little, and make the first of them wait.
+const GROUP: usize = 64;
+
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the writer is asked for.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Commit(Batch),
+    /// Moves the log into the file and gives free pages back.
+    Checkpoint(Answer<()>),
+    /// Takes rows out of the outbox that nobody can ever send.
+    Drop(Vec<i64>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) answer: Answer<Committed>,
+}
+
+pub(crate) struct Writer {
+    conn: Connection,
+    shared: Arc<Shared>,
+    bounds: Bounds,
+    max_bytes: u64,
+    usage: Usage,
+    revision: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        conn: Connection,
+        shared: Arc<Shared>,
+        bounds: Bounds,
+        max_bytes: u64,
+        usage: Usage,
+    ) -> Self {
+        let revision = shared.revision();
+        Writer { conn, shared, bounds, max_bytes, usage, revision }
+    }
+
+    /// The one thread of this crate; it ends when the last handle is gone and its queue is empty.
+    pub(crate) fn start(
+        mut self,
+        mut jobs: mpsc::Receiver<Job>,
+    ) -> std::io::Result<std::thread::JoinHandle<()>> {
+        std::thread::Builder::new().name("edge-store".to_owned()).spawn(move || {
+            while let Some(job) = jobs.blocking_recv() {
+                self.turn(job, &mut jobs);
+            }
+        })
+    }
+
+    /// Does `job`, and with it the batches that wait behind it.
+    fn turn(&mut self, job: Job, jobs: &mut mpsc::Receiver<Job>) {
+        let mut group = Vec::new();
+        let mut next = Some(job);
+        while let Some(job) = next.take() {
+            match job {
+                Job::Commit(batch) => {
+                    group.push(batch);
+                    if group.len() < GROUP {
+                        next = jobs.try_recv().ok();
+                    }
+                }
+                Job::Checkpoint(answer) => {
+                    self.commit(std::mem::take(&mut group));
+                    let done = self.checkpoint().map_err(|e| self.fail(e));
+                    let _ = answer.send(done);
+                }
+                Job::Drop(seqs) => {
+                    self.commit(std::mem::take(&mut group));
+                    self.forget(&seqs);
+                }
+            }
+        }
+        self.commit(group);
+    }
+
+    fn commit(&mut self, group: Vec<Batch>) {
+        if group.is_empty() {
+            return;
+        }
+        let (batches, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|b| (b.writes, b.answer)).unzip();
+        for (answer, outcome) in answers.into_iter().zip(self.commit_group(&batches)) {
+            if outcome.is_err() {
+                self.shared.refused();
+            }
+            // Whoever asked may have left; what is committed stays committed.
+            let _ = answer.send(outcome);
+        }
+    }
+
+    /// One transaction, or if it fails as a whole one for each batch, so that no batch pays for its neighbour.
+    fn commit_group(&mut self, batches: &[Vec<Write>]) -> Vec<Result<Committed, StoreError>> {
+        match self.transaction(batches) {
+            Ok(outcomes) => outcomes,
+            Err(error) if batches.len() == 1 => vec![Err(self.fail(error))],
+            Err(_) => batches
+                .iter()
+                .map(|batch| match self.transaction(std::slice::from_ref(batch)) {
+                    Ok(mut outcomes) => outcomes.pop().unwrap_or_else(|| Err(self.stopped())),
+                    Err(error) => Err(self.fail(error)),
+                })
+                .collect(),
+        }
+    }
+
+    fn transaction(
+        &mut self,
+        batches: &[Vec<Write>],
+    ) -> rusqlite::Result<Vec<Result<Committed, StoreError>>> {
+        let before = (self.usage, self.revision);
+        let outcome = self.try_transaction(batches);
+        if outcome.is_err() {
+            (self.usage, self.revision) = before;
+            self.leave_transaction();
+        }
+        outcome
+    }
+
+    fn try_transaction(
+        &mut self,
+        batches: &[Vec<Write>],
+    ) -> rusqlite::Result<Vec<Result<Committed, StoreError>>> {
+        let start = self.revision;
+        let mut outcomes = Vec::with_capacity(batches.len());
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        for batch in batches {
+            outcomes.push(self.batch(batch)?);
+        }
+        if self.revision == start {
+            self.conn.execute_batch("ROLLBACK")?;
+            return Ok(outcomes);
+        }
+        schema::put_revision(&self.conn, self.revision)?;
+        self.conn.execute_batch("COMMIT")?;
+        self.shared.now_at(self.revision, self.usage);
+        self.shared.transaction(outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64);
+        Ok(outcomes)
+    }
+
+    /// One batch in a savepoint. The outer error means that the whole transaction is lost.
+    fn batch(&mut self, writes: &[Write]) -> rusqlite::Result<Result<Committed, StoreError>> {
+        if writes.is_empty() {
+            return Ok(Ok(Committed { revision: self.revision }));
+        }
+        let (mut usage, revision) = (self.usage, self.revision + 1);
+        // SQLite's integers are signed; the end of their range is out of any reach.
+        let stamp = i64::try_from(revision).unwrap_or(i64::MAX);
+        self.conn.execute_batch("SAVEPOINT batch")?;
+        let done =
+            writes.iter().try_for_each(|w| apply::apply(&self.conn, w, stamp, &self.bounds, &mut usage));
+        let error = match done {
+            Ok(()) => {
+                self.conn.execute_batch("RELEASE batch")?;
+                (self.usage, self.revision) = (usage, revision);
+                return Ok(Ok(Committed { revision }));
+            }
+            Err(NotDone::Refused(error)) => error,
+            // SQLite itself may have rolled everything back.
+            Err(NotDone::Sql(error)) if self.conn.is_autocommit() => return Err(error),
+            Err(NotDone::Sql(error)) => self.fail(error),
+        };
+        self.conn.execute_batch("ROLLBACK TO batch; RELEASE batch")?;
+        Ok(Err(error))
+    }
+
+    /// Gets out of a transaction that failed, with a new connection if the old one is stuck in it.
+    fn leave_transaction(&mut self) {
+        if self.conn.is_autocommit() || self.conn.execute_batch("ROLLBACK").is_ok() {
+            return;
+        }
+        match schema::writer(&self.shared.path, self.max_bytes) {
+            Ok(conn) => self.conn = conn,
+            Err(error) => {
+                tracing::error!(path = %self.shared.path.display(), %error, "writer cannot reopen its file")
+            }
+        }
+    }
+
+    fn forget(&mut self, seqs: &[i64]) {
+        let mut usage = self.usage;
+        match apply::confirm(&self.conn, seqs, &mut usage) {
+            Ok(()) => {
+                self.usage = usage;
+                self.shared.now_at(self.revision, usage);
+            }
+            Err(error) => {
+                tracing::warn!(path = %self.shared.path.display(), %error, "damaged rows stay in the outbox");
+                // Some may be gone, each in a transaction of its own.
+                if let Ok(usage) = read::usage(&self.conn) {
+                    self.usage = usage;
+                }
+            }
+        }
+    }
+
+    fn checkpoint(&self) -> rusqlite::Result<()> {
+        let mut vacuum = self.conn.prepare("PRAGMA incremental_vacuum")?;
+        let mut steps = vacuum.query([])?;
+        while steps.next()?.is_some() {}
+        drop(steps);
+        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+
+    fn fail(&self, error: rusqlite::Error) -> StoreError {
+        StoreError::sqlite(&self.shared.path, error)
+    }
+
+    fn stopped(&self) -> StoreError {
+        StoreError::Stopped { path: PathBuf::from(&self.shared.path) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Class, Options};
+
+    fn writer(dir: &tempfile::TempDir) -> Writer {
+        let path = dir.path().join("edgecore.db");
+        let mut options = Options::new([1; 16]);
+        options.outbox_rows = 2;
+        let mut conn = schema::writer(&path, options.max_bytes).unwrap();
+        schema::create(&mut conn, &options.incarnation).unwrap();
+        let shared = Arc::new(Shared::new(path, 0, Usage::default()));
+        Writer::new(conn, shared, Bounds::from(&options), options.max_bytes, Usage::default())
+    }
+
+    fn event(key: &str) -> Write {
+        Write::Enqueue { class: Class::Event, key: key.to_owned(), body: b"b".to_vec() }
+    }
+
+    #[test]
+    fn a_group_is_one_transaction_and_a_refused_batch_leaves_no_trace_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        let group = [vec![event("a")], vec![event("b"), event("c")], vec![], vec![event("d")]];
+        let outcomes = writer.commit_group(&group);
+        let revisions: Vec<_> = outcomes.iter().map(|o| o.as_ref().ok().map(|c| c.revision)).collect();
+        assert_eq!(revisions, [Some(1), None, Some(1), Some(2)]);
+        assert!(matches!(outcomes[1], Err(StoreError::Full { bound: "outbox_rows", limit: 2 })));
+        let keys: Vec<_> =
+            read::outbox_head(&writer.conn, 9, 999).unwrap().rows.into_iter().map(|r| r.key).collect();
+        assert_eq!(keys, ["a", "d"]);
+        assert_eq!(writer.shared.snapshot().transactions, 1);
+        assert_eq!(read::usage(&writer.conn).unwrap(), writer.usage);
+    }
+
+    #[test]
+    fn what_waits_in_the_queue_shares_a_transaction_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        let (queue, mut jobs) = mpsc::channel(8);
+        let answers: Vec<_> = ["a", "b"]
+            .map(|key| {
+                let (answer, answered) = oneshot::channel();
+                queue.try_send(Job::Commit(Batch { writes: vec![event(key)], answer })).unwrap();
+                answered
+            })
+            .into();
+        let first = jobs.try_recv().unwrap();
+        writer.turn(first, &mut jobs);
+        let revisions: Vec<_> =
+            answers.into_iter().map(|a| a.blocking_recv().unwrap().unwrap().revision).collect();
+        assert_eq!(revisions, [1, 2]);
+        let snapshot = writer.shared.snapshot();
+        assert_eq!((snapshot.transactions, snapshot.batches), (1, 2));
+    }
+
+    #[test]
+    fn a_transaction_that_fails_as_a_whole_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        writer.conn.pragma_update(None, "query_only", "ON").unwrap();
+        let outcomes = writer.commit_group(&[vec![event("a")], vec![event("b")]]);
+        assert!(outcomes.iter().all(|o| matches!(o, Err(StoreError::ReadOnly { .. }))), "{outcomes:?}");
+        assert_eq!((writer.usage, writer.revision), (Usage::default(), 0));
+        writer.conn.pragma_update(None, "query_only", "OFF").unwrap();
+        assert_eq!(writer.commit_group(&[vec![event("a")]])[0].as_ref().unwrap().revision, 1);
+    }
+}
