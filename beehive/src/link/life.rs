@@ -1,0 +1,83 @@
+//! Whether the other end is there. Pure: what was heard when, and what to do now.
+
+use std::time::Duration;
+
+use crate::Moment;
+
+/// Silence after which the other end is asked.
+pub const PING_AFTER: Duration = Duration::from_secs(6);
+/// How long the first ping may go unanswered before they come every second.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// The pause between pings after that.
+const PING_PERIOD: Duration = Duration::from_secs(1);
+/// Silence after which the link is dead. QUIC itself would notice much later, or not at all after a rebinding.
+pub const DEAD_AFTER: Duration = Duration::from_secs(10);
+
+/// What to do about a silent link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Nothing until then.
+    Wait(Duration),
+    /// Ask, and look again after this.
+    Ping(Duration),
+    /// Give it up.
+    Dead,
+}
+
+/// Decides at `now`, when something was last heard at `heard` and a ping went out at `pinged` last.
+pub(crate) fn decide(now: Moment, heard: Moment, pinged: Option<Moment>) -> Action {
+    let silence = now.since(heard);
+    if silence >= DEAD_AFTER {
+        return Action::Dead;
+    }
+    if silence < PING_AFTER {
+        return Action::Wait(PING_AFTER - silence);
+    }
+    let until_dead = DEAD_AFTER - silence;
+    match pinged.filter(|at| *at > heard) {
+        None => Action::Ping(ANSWER_WITHIN.min(until_dead)),
+        Some(at) => {
+            let first = silence < PING_AFTER + ANSWER_WITHIN;
+            let due = if first { ANSWER_WITHIN } else { PING_PERIOD };
+            let waited = now.since(at);
+            if waited >= due {
+                Action::Ping(PING_PERIOD.min(until_dead))
+            } else {
+                Action::Wait((due - waited).min(until_dead))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn a_silent_link_is_asked_and_then_dead_at_ten_seconds() {
+        let (mut now, mut pinged, mut pings) = (at(0), None, Vec::new());
+        loop {
+            match decide(now, at(0), pinged) {
+                Action::Wait(pause) => now = now + pause,
+                Action::Ping(pause) => {
+                    pings.push(now.0.as_millis());
+                    pinged = Some(now);
+                    now = now + pause;
+                }
+                Action::Dead => break,
+            }
+        }
+        assert_eq!(pings, [6000, 8000, 9000]);
+        assert_eq!(now, at(10_000));
+    }
+
+    #[test]
+    fn any_sign_of_life_starts_anew() {
+        assert_eq!(decide(at(9000), at(8500), Some(at(8000))), Action::Wait(Duration::from_millis(5500)));
+        assert_eq!(decide(at(15_000), at(8500), Some(at(8000))), Action::Ping(Duration::from_secs(2)));
+    }
+}

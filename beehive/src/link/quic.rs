@@ -1,0 +1,344 @@
+//! The transport of the daemons: QUIC over s2n-quic with rustls, verified both ways.
+//!
+//! Three things about s2n-quic shape this file. A client whose certificate is refused sees its connect succeed, so a
+//! link counts as up only after the hello was answered. A connection goes silent after its address has changed five
+//! times, so the link's own pings decide about life and death. And the peer's certificate can be read only in an event
+//! of the handshake.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use s2n_quic::client::Connect;
+use s2n_quic::connection::{Handle, StreamAcceptor};
+use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Subscriber, events};
+use s2n_quic::provider::limits::Limits;
+use s2n_quic::provider::tls::rustls as quic_tls;
+use thiserror::Error;
+use tokio::sync::Mutex;
+
+use super::transport::{Acceptor, Connection, DialError, Dialer, PeerName, Reader, Writer};
+
+/// What this link speaks above QUIC (ALPN, RFC 7301).
+const PROTOCOL: &[u8] = b"hive-link/0";
+/// 30 s: the link's own pings decide far earlier; this only clears up.
+const IDLE: Duration = Duration::from_secs(30);
+/// 10 s: a handshake that takes longer is given up.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// 1 MiB: what one stream may have on its way, one frame of the largest size.
+const STREAM_WINDOW: u64 = 1 << 20;
+/// 4 MiB: what one connection may have on its way, so that four full streams do not hold up a fifth.
+const CONNECTION_WINDOW: u64 = 4 << 20;
+/// 128: streams that may be open at once from one end.
+const STREAMS: u64 = 128;
+
+/// A certificate, its key, and the authority that both ends trust. All PEM (RFC 7468).
+#[derive(Clone)]
+pub struct Credentials {
+    /// The certificate, with what leads to the authority if there is anything between.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// The authority's certificate.
+    pub authority: String,
+}
+
+/// Why an endpoint could not be made.
+#[derive(Debug, Error)]
+pub enum EndpointError {
+    /// A certificate or key is no PEM of the right kind.
+    #[error("the {what} cannot be read: {reason}")]
+    Unreadable {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// TLS does not take them.
+    #[error("the certificate cannot be used: {0}")]
+    Tls(#[source] rustls::Error),
+    /// The socket could not be opened.
+    #[error("cannot use UDP address {address}: {reason}")]
+    Socket {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// The parameters of the protocol do not fit together.
+    #[error("limits: {0}")]
+    Limits(String),
+}
+
+struct Material {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Arc<RootCertStore>,
+}
+
+fn material(credentials: &Credentials) -> Result<Material, EndpointError> {
+    let unreadable = |what| move |reason: String| EndpointError::Unreadable { what, reason };
+    let chain = certificates(&credentials.certificate).map_err(unreadable("certificate"))?;
+    let key = PrivateKeyDer::from_pem_slice(credentials.key.as_bytes())
+        .map_err(|error| unreadable("key")(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(&credentials.authority).map_err(unreadable("authority's certificate"))? {
+        roots.add(authority).map_err(|error| unreadable("authority's certificate")(error.to_string()))?;
+    }
+    Ok(Material { chain, key, roots: Arc::new(roots) })
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let chain = chain.map_err(|error| error.to_string())?;
+    if chain.is_empty() { Err("no certificate is in it".to_owned()) } else { Ok(chain) }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn server_tls(credentials: &Credentials) -> Result<ServerConfig, EndpointError> {
+    let Material { chain, key, roots } = material(credentials)?;
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(
+            |error| EndpointError::Unreadable { what: "authority's certificate", reason: error.to_string() },
+        )?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(EndpointError::Tls)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(EndpointError::Tls)?;
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    Ok(config)
+}
+
+fn client_tls(credentials: &Credentials) -> Result<ClientConfig, EndpointError> {
+    let Material { chain, key, roots } = material(credentials)?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(EndpointError::Tls)?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(EndpointError::Tls)?;
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    Ok(config)
+}
+
+fn limits(asked: u64, offered: u64) -> Result<Limits, EndpointError> {
+    let build = || {
+        Limits::new()
+            .with_max_idle_timeout(IDLE)?
+            .with_max_handshake_duration(HANDSHAKE)?
+            .with_data_window(CONNECTION_WINDOW)?
+            .with_bidirectional_local_data_window(STREAM_WINDOW)?
+            .with_bidirectional_remote_data_window(STREAM_WINDOW)?
+            .with_max_open_local_bidirectional_streams(asked)?
+            .with_max_open_remote_bidirectional_streams(offered)
+    };
+    build().map_err(|error| EndpointError::Limits(error.to_string()))
+}
+
+/// Reads the peer's certificate out of the handshake.
+struct ReadPeer;
+
+#[derive(Default)]
+struct PeerSeen(Option<PeerName>);
+
+impl Subscriber for ReadPeer {
+    type ConnectionContext = PeerSeen;
+
+    fn create_connection_context(&mut self, _: &ConnectionMeta, _: &ConnectionInfo) -> PeerSeen {
+        PeerSeen::default()
+    }
+
+    fn on_tls_exporter_ready(
+        &mut self,
+        context: &mut PeerSeen,
+        _: &ConnectionMeta,
+        event: &events::TlsExporterReady,
+    ) {
+        context.0 = event
+            .session
+            .peer_cert_chain_der()
+            .ok()
+            .and_then(|chain| chain.into_iter().next())
+            .and_then(|leaf| common_name(&leaf));
+    }
+}
+
+/// The common name of a certificate's subject.
+fn common_name(der: &[u8]) -> Option<PeerName> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    Some(PeerName::verified(name))
+}
+
+struct QuicConnection {
+    handle: Handle,
+    streams: Mutex<StreamAcceptor>,
+    peer: PeerName,
+}
+
+impl QuicConnection {
+    fn new(connection: s2n_quic::Connection) -> Option<Self> {
+        let peer = connection.query_event_context(|seen: &PeerSeen| seen.0.clone()).ok().flatten()?;
+        let (handle, streams) = connection.split();
+        Some(QuicConnection { handle, streams: Mutex::new(streams), peer })
+    }
+}
+
+fn halves(stream: s2n_quic::stream::BidirectionalStream) -> (Writer, Reader) {
+    let (receive, send) = stream.split();
+    (Box::new(send), Box::new(receive))
+}
+
+impl Connection for QuicConnection {
+    fn open(&self) -> BoxFuture<'_, io::Result<(Writer, Reader)>> {
+        let mut handle = self.handle.clone();
+        Box::pin(async move { Ok(halves(handle.open_bidirectional_stream().await?)) })
+    }
+
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Writer, Reader)>> {
+        Box::pin(async {
+            match self.streams.lock().await.accept_bidirectional_stream().await? {
+                Some(stream) => Ok(halves(stream)),
+                None => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the other end closed it")),
+            }
+        })
+    }
+
+    fn peer(&self) -> &PeerName {
+        &self.peer
+    }
+
+    fn close(&self) {
+        self.handle.close(0_u8.into());
+    }
+}
+
+/// Takes connections on a UDP port.
+pub struct QuicAcceptor {
+    server: s2n_quic::Server,
+    address: SocketAddr,
+}
+
+impl QuicAcceptor {
+    /// Listens on `listen` (port 0: any). Needs a tokio runtime, whose thread does the protocol's work.
+    ///
+    /// # Errors
+    /// See [`EndpointError`].
+    pub fn bind(listen: SocketAddr, credentials: &Credentials) -> Result<Self, EndpointError> {
+        let socket = |reason: &dyn std::fmt::Display| EndpointError::Socket {
+            address: listen,
+            reason: reason.to_string(),
+        };
+        let tls = quic_tls::Server::from(Arc::new(server_tls(credentials)?));
+        let server = s2n_quic::Server::builder()
+            .with_tls(tls)
+            .map_err(|error| socket(&error))?
+            .with_io(listen)
+            .map_err(|error| socket(&error))?
+            .with_limits(limits(STREAMS, STREAMS)?)
+            .map_err(|error| EndpointError::Limits(error.to_string()))?
+            .with_event(ReadPeer)
+            .map_err(|error| EndpointError::Limits(error.to_string()))?
+            .start()
+            .map_err(|error| socket(&error))?;
+        let address = server.local_addr().map_err(|error| socket(&error))?;
+        Ok(QuicAcceptor { server, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Acceptor for QuicAcceptor {
+    fn accept(&mut self) -> BoxFuture<'_, Option<Box<dyn Connection>>> {
+        Box::pin(async {
+            loop {
+                match QuicConnection::new(self.server.accept().await?) {
+                    Some(connection) => return Some(Box::new(connection) as Box<dyn Connection>),
+                    None => tracing::warn!("a certificate without a common name was presented; not let in"),
+                }
+            }
+        })
+    }
+}
+
+/// Dials one `host:port`.
+pub struct QuicDialer {
+    client: s2n_quic::Client,
+    host: String,
+    port: u16,
+}
+
+impl QuicDialer {
+    /// Dials `host:port`, which has to be named in the other end's certificate. Each attempt looks the name up anew.
+    /// Needs a tokio runtime, whose thread does the protocol's work.
+    ///
+    /// # Errors
+    /// See [`EndpointError`].
+    pub fn new(host: &str, port: u16, credentials: &Credentials) -> Result<Self, EndpointError> {
+        if ServerName::try_from(host).is_err() {
+            let reason = format!("`{}` is neither a DNS name nor an IP address", host.escape_debug());
+            return Err(EndpointError::Unreadable { what: "host to dial", reason });
+        }
+        // An IPv6 socket reaches both families where the machine has IPv6; else this one.
+        let any: SocketAddr = match host.parse::<std::net::Ipv6Addr>() {
+            Ok(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+            Err(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+        };
+        let socket = |reason: &dyn std::fmt::Display| EndpointError::Socket {
+            address: any,
+            reason: reason.to_string(),
+        };
+        let tls = quic_tls::Client::from(Arc::new(client_tls(credentials)?));
+        let client = s2n_quic::Client::builder()
+            .with_tls(tls)
+            .map_err(|error| socket(&error))?
+            .with_io(any)
+            .map_err(|error| socket(&error))?
+            .with_limits(limits(STREAMS, STREAMS)?)
+            .map_err(|error| EndpointError::Limits(error.to_string()))?
+            .with_event(ReadPeer)
+            .map_err(|error| EndpointError::Limits(error.to_string()))?
+            .start()
+            .map_err(|error| socket(&error))?;
+        Ok(QuicDialer { client, host: host.trim_matches(['[', ']']).to_owned(), port })
+    }
+
+    fn target(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+impl Dialer for QuicDialer {
+    fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DialError>> {
+        Box::pin(async {
+            let resolved = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+            let addresses: Vec<SocketAddr> =
+                resolved.map_err(|_| DialError::Resolve(self.host.clone()))?.collect();
+            // The socket is of one family.
+            let wants_v6 = self.host.parse::<std::net::Ipv6Addr>().is_ok();
+            let address = addresses
+                .into_iter()
+                .find(|address| address.is_ipv6() == wants_v6)
+                .ok_or_else(|| DialError::Resolve(self.host.clone()))?;
+            let connect = Connect::new(address).with_server_name(self.host.as_str());
+            let failed = |reason: String| DialError::Connect { target: self.target(), reason };
+            let connection = self.client.connect(connect).await.map_err(|error| failed(error.to_string()))?;
+            let connection = QuicConnection::new(connection)
+                .ok_or_else(|| failed("its certificate has no common name".to_owned()))?;
+            Ok(Box::new(connection) as Box<dyn Connection>)
+        })
+    }
+}

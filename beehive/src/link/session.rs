@@ -1,0 +1,446 @@
+//! A link from hello to its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use thiserror::Error;
+
+use super::core::Core;
+use super::frame::{Frame, Kind, WIRE_VERSION};
+use super::inbound::{self, Routes};
+use super::life::{self, Action};
+use super::outbound::Remote;
+use super::transport::{Connection, PeerName, Reader, Traffic, Writer};
+use super::wire::Wire;
+use crate::{Address, Env};
+
+/// 10 s: how long a hello and its answer may take.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// 64: streams that the other end may have open at once; two per mailbox are used.
+const STREAMS_MAX: usize = 64;
+
+/// What a dialling end says of itself. Its name has to be the one in its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// The oldest wire version that it speaks.
+    pub oldest: u8,
+    /// The newest wire version that it speaks.
+    pub newest: u8,
+    /// Its name.
+    pub name: String,
+}
+
+impl Greeting {
+    /// The greeting of an end that speaks what this build speaks.
+    pub fn of(name: impl Into<String>) -> Self {
+        Greeting { oldest: WIRE_VERSION, newest: WIRE_VERSION, name: name.into() }
+    }
+
+    /// ```text
+    /// oldest u8 | newest u8 | name
+    /// ```
+    fn encode(&self) -> Vec<u8> {
+        let mut body = vec![self.oldest, self.newest];
+        body.extend(self.name.as_bytes());
+        body
+    }
+
+    fn decode(body: &[u8]) -> Option<Greeting> {
+        let (&[oldest, newest], name) = body.split_first_chunk()?;
+        // 253: the longest name that a certificate of ours carries.
+        (name.len() <= 253).then_some(())?;
+        Some(Greeting { oldest, newest, name: String::from_utf8(name.to_vec()).ok()? })
+    }
+}
+
+/// Why the accepting end does not want the link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// For a person.
+    pub reason: String,
+    /// How long to wait before trying again; `None`: no advice.
+    pub wait: Option<Duration>,
+}
+
+/// Why no link came about.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// The other end answered and does not want it.
+    #[error("refused: {}", .0.reason)]
+    Refused(Refused),
+    /// The other end did not say hello, or not its answer, within 10 s.
+    #[error("no hello within 10 s")]
+    Silent,
+    /// The connection broke; a certificate that the other end does not accept shows here, too.
+    #[error("connection ended during the hello: {0}")]
+    Broke(String),
+    /// What came was no hello, or no answer to one.
+    #[error("expected a {expected}, and something else came")]
+    Unexpected {
+        /// What should have come.
+        expected: &'static str,
+    },
+    /// The name in the greeting is not the one in the certificate.
+    #[error("it calls itself `{claimed}`, and its certificate is of `{certified}`")]
+    Impostor {
+        /// What it says.
+        claimed: String,
+        /// What the certificate says.
+        certified: String,
+    },
+    /// No wire version is common.
+    #[error(
+        "it speaks wire versions {oldest} to {newest}, and this end speaks {WIRE_VERSION}: upgrade the older one"
+    )]
+    Versions {
+        /// Its oldest.
+        oldest: u8,
+        /// Its newest.
+        newest: u8,
+    },
+}
+
+/// Why a link ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// This end closed it.
+    Closed,
+    /// The other end closed it in order.
+    Left,
+    /// Nothing was heard for 10 s.
+    Silent,
+    /// The connection broke.
+    Broke(String),
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ending::Closed => f.write_str("closed by this end"),
+            Ending::Left => f.write_str("closed by the other end"),
+            Ending::Silent => write!(f, "nothing was heard for {} s", life::DEAD_AFTER.as_secs()),
+            Ending::Broke(why) => write!(f, "the connection broke: {why}"),
+        }
+    }
+}
+
+/// A link that is up. Dropping it ends it.
+pub struct Link {
+    env: Env,
+    core: Arc<Core>,
+    connection: Arc<dyn Connection>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Link({})", self.core.peer)
+    }
+}
+
+/// Somebody who has said hello and waits for the answer.
+pub struct Arrival {
+    env: Env,
+    core: Core,
+    connection: Box<dyn Connection>,
+    control: (Writer, Reader),
+}
+
+impl Arrival {
+    /// Reads the hello of a connection that was accepted, and checks it against the certificate.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; the other end has been told as far as it could be.
+    pub async fn meet(env: &Env, connection: Box<dyn Connection>) -> Result<Arrival, LinkError> {
+        let core = new_core(env, &*connection);
+        let hello = async {
+            let mut control =
+                connection.accept().await.map_err(|error| LinkError::Broke(error.to_string()))?;
+            let frame = first_frame(&core, &mut control.1).await?;
+            Ok((frame, control))
+        };
+        let (frame, control) = env.timeout(HELLO_WITHIN, hello).await.unwrap_or(Err(LinkError::Silent))?;
+        let arrival = Arrival { env: env.clone(), core, connection, control };
+        match arrival.check(&frame) {
+            Ok(()) => Ok(arrival),
+            Err(error) => {
+                arrival.refuse(Refused { reason: error.to_string(), wait: None }).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn check(&self, frame: &Frame) -> Result<(), LinkError> {
+        let greeting = (frame.kind == Kind::Hello).then(|| Greeting::decode(&frame.body)).flatten();
+        let Some(greeting) = greeting else { return Err(LinkError::Unexpected { expected: "hello" }) };
+        if greeting.name != self.core.peer.as_str() {
+            return Err(LinkError::Impostor {
+                claimed: greeting.name.escape_debug().to_string(),
+                certified: self.core.peer.to_string(),
+            });
+        }
+        if !(greeting.oldest..=greeting.newest).contains(&WIRE_VERSION) {
+            return Err(LinkError::Versions { oldest: greeting.oldest, newest: greeting.newest });
+        }
+        Ok(())
+    }
+
+    /// Who it is, by its certificate.
+    pub fn peer(&self) -> &PeerName {
+        &self.core.peer
+    }
+
+    /// Lets it in: it may reach `routes`.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub async fn admit(mut self, routes: Routes) -> Result<Link, LinkError> {
+        let ack = Frame::new(Kind::HelloAck, 0, Vec::new());
+        self.core
+            .write(&mut self.control.0, &ack)
+            .await
+            .map_err(|error| LinkError::Broke(error.to_string()))?;
+        Ok(Link::start(self.env, self.core, self.connection, self.control, routes))
+    }
+
+    /// Sends it away.
+    pub async fn refuse(mut self, why: Refused) {
+        let mut refuse = Frame::new(Kind::Refuse, 0, why.reason.into_bytes());
+        refuse.deadline_ms =
+            why.wait.map_or(0, |wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1));
+        let goodbye = async {
+            let _ = self.core.write(&mut self.control.0, &refuse).await;
+            // Closing at once could overtake the sentence: the other end closes when it has read it.
+            while let Ok(Some(_)) = self.core.read(&mut self.control.1).await {}
+        };
+        let _ = self.env.timeout(Duration::from_secs(2), goodbye).await;
+        self.connection.close();
+    }
+}
+
+fn new_core(env: &Env, connection: &dyn Connection) -> Core {
+    Core::new(connection.peer().clone(), env.clock(), Arc::default())
+}
+
+async fn first_frame(core: &Core, reader: &mut Reader) -> Result<Frame, LinkError> {
+    match core.read(reader).await {
+        Ok(Some(frame)) => Ok(frame),
+        Ok(None) => Err(LinkError::Broke("it ended".to_owned())),
+        Err(error) => Err(LinkError::Broke(crate::Fault::from_error(&error).reason)),
+    }
+}
+
+impl Link {
+    /// Says hello over a connection that was dialled. The link is up only when the other end has answered.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn greet(
+        env: &Env,
+        connection: Box<dyn Connection>,
+        greeting: &Greeting,
+        routes: Routes,
+    ) -> Result<Link, LinkError> {
+        let core = new_core(env, &*connection);
+        let hello = async {
+            let broke = |error: std::io::Error| LinkError::Broke(error.to_string());
+            let mut control = connection.open().await.map_err(broke)?;
+            let hello = Frame::new(Kind::Hello, 0, greeting.encode());
+            core.write(&mut control.0, &hello).await.map_err(broke)?;
+            let answer = first_frame(&core, &mut control.1).await?;
+            Ok((answer, control))
+        };
+        let answer = env.timeout(HELLO_WITHIN, hello).await.unwrap_or(Err(LinkError::Silent));
+        let (answer, control) = answer.inspect_err(|_| connection.close())?;
+        match answer.kind {
+            Kind::HelloAck => Ok(Link::start(env.clone(), core, connection, control, routes)),
+            Kind::Refuse => {
+                connection.close();
+                let wait =
+                    (answer.deadline_ms > 0).then(|| Duration::from_millis(u64::from(answer.deadline_ms)));
+                let reason = String::from_utf8_lossy(&answer.body).into_owned();
+                Err(LinkError::Refused(Refused { reason, wait }))
+            }
+            Kind::Open
+            | Kind::Tell
+            | Kind::Ask
+            | Kind::Reply
+            | Kind::Nack
+            | Kind::Credit
+            | Kind::Hello
+            | Kind::Ping
+            | Kind::Pong
+            | Kind::Bye => {
+                connection.close();
+                Err(LinkError::Unexpected { expected: "answer to the hello" })
+            }
+        }
+    }
+
+    fn start(
+        env: Env,
+        core: Core,
+        connection: Box<dyn Connection>,
+        control: (Writer, Reader),
+        routes: Routes,
+    ) -> Link {
+        let (core, connection): (Arc<Core>, Arc<dyn Connection>) = (Arc::new(core), Arc::from(connection));
+        env.spawn(keep(Arc::clone(&core), Arc::clone(&connection), control));
+        let taken = take_streams(env.clone(), Arc::clone(&core), Arc::clone(&connection), routes);
+        env.spawn(until_end(Arc::clone(&core), taken));
+        Link { env, core, connection }
+    }
+
+    /// The mailbox at the other end that accepts `M`.
+    pub fn remote<M: Wire>(&self) -> Address<M> {
+        let remote = Remote::<M>::new(&self.env, &self.core, &self.connection);
+        Address::remote(Arc::new(remote), self.env.clock())
+    }
+
+    /// Who is at the other end, by its certificate.
+    pub fn peer(&self) -> &PeerName {
+        &self.core.peer
+    }
+
+    /// The bytes that crossed so far.
+    pub fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.core.traffic)
+    }
+
+    /// Waits for the link's end. Does not keep the link.
+    pub fn ended(&self) -> impl Future<Output = Ending> + 'static {
+        let core = Arc::clone(&self.core);
+        async move { core.ended().await }
+    }
+
+    /// Ends it in order.
+    pub fn close(&self) {
+        self.core.end(Ending::Closed);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+async fn until_end(core: Arc<Core>, work: impl Future<Output = ()>) {
+    let (work, ended) = (std::pin::pin!(work), std::pin::pin!(core.ended()));
+    drop(select(work, ended).await);
+}
+
+/// Serves each stream that the other end opens.
+async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>, routes: Routes) {
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        match connection.accept().await {
+            Ok(_) if open.load(Ordering::Relaxed) >= STREAMS_MAX => {
+                tracing::warn!(peer = %core.peer, "more than {STREAMS_MAX} streams; one was refused");
+            }
+            Ok((writer, reader)) => {
+                open.fetch_add(1, Ordering::Relaxed);
+                let (open, serve) =
+                    (Arc::clone(&open), inbound::serve(Arc::clone(&core), routes.clone(), writer, reader));
+                let core = Arc::clone(&core);
+                env.spawn(async move {
+                    until_end(core, serve).await;
+                    open.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            Err(error) => {
+                core.end(Ending::Broke(error.to_string()));
+                return;
+            }
+        }
+    }
+}
+
+/// Watches over the link: pings, answers, the end.
+async fn keep(core: Arc<Core>, connection: Arc<dyn Connection>, control: (Writer, Reader)) {
+    let (mut writer, mut reader) = control;
+    let (heard_tx, mut heard) = tokio::sync::mpsc::channel(4);
+    let read = async {
+        loop {
+            match core.read(&mut reader).await {
+                Ok(Some(frame)) if frame.kind == Kind::Bye => {
+                    core.end(Ending::Left);
+                    return;
+                }
+                Ok(Some(frame)) => {
+                    if heard_tx.send(frame.kind).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => {
+                    core.end(Ending::Broke("its first stream ended".to_owned()));
+                    return;
+                }
+                Err(error) => {
+                    core.end(Ending::Broke(crate::Fault::from_error(&error).reason));
+                    return;
+                }
+            }
+        }
+    };
+    let live = async {
+        let mut pinged = None;
+        loop {
+            let now = core.clock.now();
+            let pause = match life::decide(now, core.last_heard(), pinged) {
+                Action::Wait(pause) => pause,
+                Action::Ping(pause) => {
+                    pinged = Some(now);
+                    let ping = Frame::new(Kind::Ping, 0, Vec::new());
+                    // A connection that takes no more bytes must not hold up the decision that it is dead.
+                    if !write_within(&core, &mut writer, &ping, pause).await {
+                        continue;
+                    }
+                    pause
+                }
+                Action::Dead => {
+                    core.end(Ending::Silent);
+                    return;
+                }
+            };
+            let next = {
+                let (frame, sleep) = (std::pin::pin!(heard.recv()), core.clock.sleep(pause));
+                match select(frame, sleep).await {
+                    Either::Left((frame, _)) => frame,
+                    Either::Right(_) => None,
+                }
+            };
+            if next == Some(Kind::Ping) {
+                let pong = Frame::new(Kind::Pong, 0, Vec::new());
+                write_within(&core, &mut writer, &pong, life::DEAD_AFTER).await;
+            }
+        }
+    };
+    {
+        let work = std::pin::pin!(async { futures::join!(read, live) });
+        let ended = std::pin::pin!(core.ended());
+        drop(select(work, ended).await);
+    }
+    if core.ended().await == Ending::Closed {
+        let bye = Frame::new(Kind::Bye, 0, Vec::new());
+        write_within(&core, &mut writer, &bye, Duration::from_secs(1)).await;
+        // Closing at once could overtake the word; the other end closes when it has read it.
+        let (goodbye, limit) =
+            (std::pin::pin!(core.read(&mut reader)), core.clock.sleep(Duration::from_secs(1)));
+        drop(select(goodbye, limit).await);
+    }
+    connection.close();
+}
+
+async fn write_within(core: &Core, writer: &mut Writer, frame: &Frame, limit: Duration) -> bool {
+    let write = std::pin::pin!(core.write(writer, frame));
+    match select(write, core.clock.sleep(limit)).await {
+        Either::Left((Ok(()), _)) => true,
+        Either::Left((Err(error), _)) => {
+            core.end(Ending::Broke(error.to_string()));
+            true
+        }
+        Either::Right(_) => false,
+    }
+}

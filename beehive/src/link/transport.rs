@@ -1,0 +1,102 @@
+//! What is below the frames: something that dials, something that accepts, and connections with streams.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::future::BoxFuture;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// The receiving half of a stream.
+pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
+/// The sending half of a stream.
+pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Who is at the other end: the common name of its verified certificate, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerName(String);
+
+impl PeerName {
+    /// A name as a transport found it in a certificate that it has verified.
+    pub fn verified(name: impl Into<String>) -> Self {
+        PeerName(name.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for PeerName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why no connection could be made.
+#[derive(Debug, Error)]
+pub enum DialError {
+    /// The address does not resolve.
+    #[error("cannot find the address of `{0}`")]
+    Resolve(String),
+    /// Nobody answered, or the other end is not who it should be.
+    #[error("no connection to `{target}`: {reason}")]
+    Connect {
+        /// Whom.
+        target: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Makes connections.
+pub trait Dialer: Send + Sync {
+    /// One attempt.
+    fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DialError>>;
+}
+
+/// Takes connections.
+pub trait Acceptor: Send {
+    /// The next connection whose peer was verified; `None` when the acceptor has ended.
+    fn accept(&mut self) -> BoxFuture<'_, Option<Box<dyn Connection>>>;
+}
+
+/// One connection with many streams.
+pub trait Connection: Send + Sync {
+    /// Opens a stream.
+    fn open(&self) -> BoxFuture<'_, io::Result<(Writer, Reader)>>;
+    /// The next stream that the other end opened.
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Writer, Reader)>>;
+    /// Who is at the other end.
+    fn peer(&self) -> &PeerName;
+    /// Ends it, and all its streams.
+    fn close(&self);
+}
+
+/// Bytes of frames that crossed one link, headers included.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Traffic {
+    pub(crate) fn add_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that came in.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that went out.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,102 @@
+//! Links over real QUIC on loopback, with certificates made for each test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod wire;
+
+use beehive::Env;
+use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
+use beehive::link::{Acceptor, Arrival, Dialer, Greeting, Link, LinkError, Routes};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use wire::{LONG, Talk};
+
+struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    fn new() -> Ca {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        Ca(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn issue(&self, name: &str) -> Credentials {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+        let certificate = params.signed_by(&key, &self.0).unwrap().pem();
+        Credentials { certificate, key: key.serialize_pem(), authority: self.0.pem() }
+    }
+}
+
+fn run(test: impl AsyncFnOnce(Env)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async { test(Env::seeded(1)).await });
+}
+
+#[test]
+fn each_end_knows_the_other_by_its_certificate() {
+    run(async |env| {
+        let ca = Ca::new();
+        let mut server = QuicAcceptor::bind("127.0.0.1:0".parse().unwrap(), &ca.issue("cloud")).unwrap();
+        let dialer = QuicDialer::new("127.0.0.1", server.address().port(), &ca.issue("edge-1")).unwrap();
+        let (edge, cloud) = futures::join!(dialer.dial(), server.accept());
+        let (edge, cloud, mut probe) = wire::link(&env, edge.unwrap(), cloud.unwrap(), 1).await;
+        let (edge, cloud) = (edge.unwrap(), cloud.unwrap());
+        assert_eq!((edge.peer().as_str(), cloud.peer().as_str()), ("cloud", "edge-1"));
+        let talk = edge.remote::<Talk>();
+        // More than every window together.
+        for number in 0..40_u8 {
+            let large = vec![number; 300_000];
+            let (told, heard) = futures::join!(talk.tell(Talk::Say(large.clone())), probe.next(LONG));
+            told.unwrap();
+            assert!(matches!(heard.unwrap().talk, Talk::Say(text) if text == large));
+        }
+        let ended = cloud.ended();
+        drop(edge);
+        assert!(env.timeout(LONG, ended).await.is_some());
+    });
+}
+
+#[test]
+fn a_stranger_is_let_in_at_neither_end() {
+    run(async |env| {
+        let (ca, other) = (Ca::new(), Ca::new());
+        let mut server = QuicAcceptor::bind("127.0.0.1:0".parse().unwrap(), &ca.issue("cloud")).unwrap();
+        let port = server.address().port();
+        // The server is not who the client trusts.
+        let dialer = QuicDialer::new("127.0.0.1", port, &other.issue("edge-1")).unwrap();
+        assert!(dialer.dial().await.is_err());
+        // The client trusts the server, and the server does not trust the client: the hello is never answered.
+        let mut half = other.issue("edge-1");
+        half.authority = ca.issue("x").authority;
+        let dialer = QuicDialer::new("127.0.0.1", port, &half).unwrap();
+        let refused = match dialer.dial().await {
+            Err(_) => true,
+            Ok(connection) => {
+                let greeted = Link::greet(&env, connection, &Greeting::of("edge-1"), Routes::new()).await;
+                matches!(greeted, Err(LinkError::Broke(_)))
+            }
+        };
+        assert!(refused);
+        // Nobody has arrived.
+        let nobody = env.timeout(std::time::Duration::from_millis(200), async {
+            Arrival::meet(&env, server.accept().await.unwrap()).await.is_ok()
+        });
+        assert!(nobody.await.is_none());
+    });
+}
+
+#[test]
+fn credentials_that_cannot_be_used_are_named() {
+    run(async |_env| {
+        let ca = Ca::new();
+        let mut bad = ca.issue("cloud");
+        bad.key = "nonsense".to_owned();
+        let error = QuicAcceptor::bind("127.0.0.1:0".parse().unwrap(), &bad).err().unwrap();
+        assert!(error.to_string().starts_with("the key cannot be read"), "{error}");
+        let error = QuicDialer::new("not a host", 1, &ca.issue("edge")).err().unwrap();
+        assert!(error.to_string().contains("neither a DNS name nor an IP address"), "{error}");
+    });
+}
