@@ -169,15 +169,16 @@ impl Subscriber for ReadPeer {
             .peer_cert_chain_der()
             .ok()
             .and_then(|chain| chain.into_iter().next())
-            .and_then(|leaf| common_name(&leaf));
+            .and_then(|leaf| peer_of(&leaf));
     }
 }
 
-/// The common name of a certificate's subject.
-fn common_name(der: &[u8]) -> Option<PeerName> {
+/// The common name of a certificate's subject, and its serial number.
+fn peer_of(der: &[u8]) -> Option<PeerName> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
-    Some(PeerName::verified(name))
+    let serial: String = certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(PeerName::verified(name, serial))
 }
 
 struct QuicConnection {

@@ -12,25 +12,33 @@ pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
 /// The sending half of a stream.
 pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// Who is at the other end: the common name of its verified certificate, and nothing else.
+/// Who is at the other end: the common name and the serial number of its verified certificate, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerName(String);
+pub struct PeerName {
+    name: String,
+    serial: String,
+}
 
 impl PeerName {
-    /// A name as a transport found it in a certificate that it has verified.
-    pub fn verified(name: impl Into<String>) -> Self {
-        PeerName(name.into())
+    /// A name and a serial number (lower-case hex) as a transport found them in a certificate that it has verified.
+    pub fn verified(name: impl Into<String>, serial: impl Into<String>) -> Self {
+        PeerName { name: name.into(), serial: serial.into() }
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
+    }
+
+    /// The serial number of the certificate.
+    pub fn serial(&self) -> &str {
+        &self.serial
     }
 }
 
 impl std::fmt::Display for PeerName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 

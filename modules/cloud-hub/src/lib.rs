@@ -1,14 +1,15 @@
-//! The certificate authority's keeping, and the enrolment of edge nodes.
+//! Sessions of edge nodes, their enrolment, and the certificate authority's keeping.
 //!
 //! # Owns
-//! The CA, CloudCore's server certificate, the key of the join tokens and the register of living node certificates: all
+//! The links of the nodes. The CA, CloudCore's server certificate, the key of the join tokens and the register of living node certificates: all
 //! in Secrets of namespace `kubeedge`, so that every CloudCore serves every node.
 //! # Accepts
-//! HTTPS on 10002: `GET /ca.crt`, `GET /edge.crt` with a join token, `DELETE /edge.crt` with the node's own certificate.
+//! Links from nodes whose certificate lives. [`contract::cloudhub::CloudHubMsg`]: sessions that opened or ended. HTTPS on 10002: `GET /ca.crt`, `GET /edge.crt` with a join token, `DELETE /edge.crt` with the node's own certificate.
 //! # Tells
-//! Nobody yet: sessions come with the link.
+//! SyncController and EdgeController who is linked. What a node says goes past the hub, into the controllers' own
+//! mailboxes, under the name in the node's certificate.
 //! # Keeps across a restart
-//! Everything, in the Secrets. A write is a compare-and-swap on the Secret's resource version.
+//! Everything but the links, in the Secrets. A write is a compare-and-swap on the Secret's resource version.
 //! # Never
 //! Makes a second CA beside one that is there, signs a name that the token does not allow, or reads more than 16 KiB of
 //! a request.
@@ -16,7 +17,9 @@
 
 mod https;
 pub mod plan;
+mod sessions;
 mod vault;
 
 pub use https::{Enrolment, EnrolmentError, EnrolmentServer};
+pub use sessions::{CloudHub, Neighbours};
 pub use vault::{Vault, VaultError};

@@ -181,6 +181,21 @@ impl Vault {
         Err(VaultError::Contended(REGISTER_SECRET))
     }
 
+    /// The register as it is now; empty before the first node has joined.
+    ///
+    /// # Errors
+    /// See [`VaultError`].
+    pub async fn register(&self) -> Result<Register, VaultError> {
+        let at = |source| VaultError::Api { secret: REGISTER_SECRET, source };
+        let secret = self.secrets.get_opt(REGISTER_SECRET).await.map_err(at)?;
+        let Some(bytes) = secret.and_then(|secret| secret.data).and_then(|mut data| data.remove("register"))
+        else {
+            return Ok(Register::default());
+        };
+        let broken = |_| VaultError::Broken { secret: REGISTER_SECRET, key: "register" };
+        serde_json::from_slice(&bytes.0).map_err(broken)
+    }
+
     async fn ensure_namespace(&self) -> Result<(), VaultError> {
         let at = |source| VaultError::Api { secret: CA_SECRET, source };
         if self.namespaces.get_opt(NAMESPACE).await.map_err(at)?.is_some() {

@@ -5,6 +5,13 @@ use beehive::Message;
 /// Messages to EdgeHub.
 #[derive(Debug)]
 pub enum EdgeHubMsg {
+    /// Time to dial.
+    Dial,
+    /// The cloud answered the hello of this attempt.
+    LinkUp {
+        /// Which attempt.
+        attempt: u64,
+    },
     /// The link of this attempt ended or could not be made.
     LinkEnded {
         /// Which attempt.
@@ -14,21 +21,17 @@ pub enum EdgeHubMsg {
         /// What the cloud asked to wait, in milliseconds.
         wait_ms: Option<u64>,
     },
-    /// The cloud answered the hello of this attempt.
-    LinkUp {
-        /// Which attempt.
-        attempt: u64,
-    },
-    /// Time to dial.
-    Dial,
+    /// MetaManager began anew and has forgotten the link: make a new one.
+    MetaBegan,
 }
 
 impl Message for EdgeHubMsg {
     fn name(&self) -> &'static str {
         match self {
-            EdgeHubMsg::LinkEnded { .. } => "LinkEnded",
-            EdgeHubMsg::LinkUp { .. } => "LinkUp",
             EdgeHubMsg::Dial => "Dial",
+            EdgeHubMsg::LinkUp { .. } => "LinkUp",
+            EdgeHubMsg::LinkEnded { .. } => "LinkEnded",
+            EdgeHubMsg::MetaBegan => "MetaBegan",
         }
     }
 }

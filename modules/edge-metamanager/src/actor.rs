@@ -7,6 +7,7 @@ use contract::devicecontroller::DeviceUp;
 use contract::devicetwin::TwinMsg;
 use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
+use contract::edgehub::EdgeHubMsg;
 use contract::ids::{DEVICE_MODELS, DEVICES};
 use contract::metamanager::{MetaDown, MetaMsg};
 use contract::{Change, Held, ObjectKey, TokenGrant, TokenQuery};
@@ -31,6 +32,7 @@ pub struct MetaManager {
     store: Store,
     edged: Address<EdgedMsg>,
     twin: Address<TwinMsg>,
+    hub: Address<EdgeHubMsg>,
     cloud: Option<Cloud>,
     sender: Sender,
     applied: u64,
@@ -39,8 +41,22 @@ pub struct MetaManager {
 
 impl MetaManager {
     /// A MetaManager over `store` with its neighbours on the node.
-    pub fn new(store: Store, edged: Address<EdgedMsg>, twin: Address<TwinMsg>) -> Self {
-        MetaManager { store, edged, twin, cloud: None, sender: Sender::default(), applied: 0, confirmed: 0 }
+    pub fn new(
+        store: Store,
+        edged: Address<EdgedMsg>,
+        twin: Address<TwinMsg>,
+        hub: Address<EdgeHubMsg>,
+    ) -> Self {
+        MetaManager {
+            store,
+            edged,
+            twin,
+            hub,
+            cloud: None,
+            sender: Sender::default(),
+            applied: 0,
+            confirmed: 0,
+        }
     }
 }
 
@@ -49,6 +65,8 @@ impl Actor for MetaManager {
 
     async fn started(&mut self, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
         cx.every(LOOK_PERIOD, || MetaMsg::OutboxGrew);
+        // A link that is up was handed to an earlier incarnation and would stay unused.
+        let _ = self.hub.try_tell(EdgeHubMsg::MetaBegan);
         Ok(())
     }
 

@@ -43,11 +43,14 @@ fn node() -> Node {
     let (twin, twin_address) = Probe::new(&env, 8);
     let (edge_up, edge) = Probe::new(&env, 8);
     let (device_up, device) = Probe::new(&env, 8);
+    let (_, hub_address) = Probe::new(&env, 8);
     let mut hive = Hive::new("test", env);
     let mailbox = hive.mailbox::<MetaMsg>("edge-metamanager", Capacity::new(8, "a test's choice"));
     let meta = hive.grant("tester", &mailbox, Flow::Ask);
     let (kept, e, t) = (store.clone(), edged_address, twin_address);
-    hive.supervise(mailbox, Policy::default(), move || MetaManager::new(kept.clone(), e.clone(), t.clone()));
+    hive.supervise(mailbox, Policy::default(), move || {
+        MetaManager::new(kept.clone(), e.clone(), t.clone(), hub_address.clone())
+    });
     hive.open().unwrap();
     Node {
         _hive: hive,

@@ -1,0 +1,246 @@
+//! CloudHub's actor: who is linked, and their addresses to whom they concern.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::link::{Acceptor, Arrival, Connection, Link, PeerName, Refused, Routes};
+use beehive::{Actor, Address, Context, Env, Fault};
+use contract::NodeName;
+use contract::cloudhub::CloudHubMsg;
+use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
+use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use contract::synccontroller::SyncMsg;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+
+use crate::vault::Vault;
+
+/// What stands before a node's name in its certificate (Kubernetes' node authorizer).
+const NODE_PREFIX: &str = "system:node:";
+/// 64: hellos that are answered at once; a storm of more waits in the transport's own backlog.
+const ARRIVALS_MAX: usize = 64;
+/// 30 s: what a node is asked to wait that finds the hub full.
+const FULL_WAIT: Duration = Duration::from_secs(30);
+/// 5 s: what a node is asked to wait while the register cannot be read.
+const REGISTER_WAIT: Duration = Duration::from_secs(5);
+
+/// The open sessions, shared with the tasks that watch over them.
+#[derive(Default)]
+struct Sessions {
+    last: u64,
+    open: BTreeMap<NodeName, (u64, Link)>,
+}
+
+/// Whom the hub tells, and whom its nodes may reach.
+#[derive(Clone)]
+pub struct Neighbours {
+    /// SyncController.
+    pub sync: Address<SyncMsg>,
+    /// EdgeController.
+    pub edge: Address<EdgeControllerMsg>,
+    /// DeviceController.
+    pub device: Address<DeviceControllerMsg>,
+}
+
+/// Accepts links, lets in whom the register knows, and hands their mailboxes on.
+pub struct CloudHub {
+    acceptor: Rc<Mutex<Box<dyn Acceptor>>>,
+    vault: Vault,
+    node_limit: usize,
+    neighbours: Neighbours,
+    sessions: Rc<RefCell<Sessions>>,
+    refused: Rc<RefCell<u64>>,
+}
+
+impl CloudHub {
+    /// A hub that takes what `acceptor` brings, at most `node_limit` nodes. A later incarnation goes on with the same
+    /// acceptor.
+    pub fn new(
+        acceptor: Rc<Mutex<Box<dyn Acceptor>>>,
+        vault: Vault,
+        node_limit: usize,
+        neighbours: Neighbours,
+    ) -> Self {
+        CloudHub { acceptor, vault, node_limit, neighbours, sessions: Rc::default(), refused: Rc::default() }
+    }
+}
+
+impl Actor for CloudHub {
+    type Message = CloudHubMsg;
+
+    async fn started(&mut self, cx: &mut Context<CloudHubMsg>) -> Result<(), Fault> {
+        let desk = Rc::new(Desk {
+            env: cx.env().clone(),
+            vault: self.vault.clone(),
+            node_limit: self.node_limit,
+            neighbours: self.neighbours.clone(),
+            sessions: Rc::clone(&self.sessions),
+            refused: Rc::clone(&self.refused),
+            myself: cx.myself(),
+        });
+        let acceptor = Rc::clone(&self.acceptor);
+        cx.spawn(async move {
+            let mut acceptor = acceptor.lock().await;
+            let places = Arc::new(Semaphore::new(ARRIVALS_MAX));
+            while let Some(connection) = acceptor.accept().await {
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                let desk = Rc::clone(&desk);
+                let env = desk.env.clone();
+                env.spawn(async move { desk.receive(connection, place).await });
+            }
+        });
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: CloudHubMsg, _: &mut Context<CloudHubMsg>) -> Result<(), Fault> {
+        match message {
+            CloudHubMsg::Opened { node, session } => self.opened(node, session).await,
+            CloudHubMsg::Closed { node, session, reason } => self.closed(node, session, reason).await,
+        }
+        Ok(())
+    }
+
+    async fn stopping(&mut self, _: &mut Context<CloudHubMsg>) {
+        self.sessions.borrow_mut().open.clear();
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        let sessions = self.sessions.borrow();
+        let nodes: BTreeMap<&str, serde_json::Value> = sessions
+            .open
+            .iter()
+            .map(|(node, (session, link))| {
+                let traffic = link.traffic();
+                let view = serde_json::json!({
+                    "session": session, "bytesIn": traffic.received(), "bytesOut": traffic.sent(),
+                });
+                (node.as_str(), view)
+            })
+            .collect();
+        serde_json::json!({ "nodes": nodes, "refusedArrivals": *self.refused.borrow() })
+    }
+}
+
+impl CloudHub {
+    async fn opened(&self, node: NodeName, session: u64) {
+        let meta = {
+            let sessions = self.sessions.borrow();
+            sessions.open.get(&node).filter(|(open, _)| *open == session).map(|(_, link)| link.remote())
+        };
+        // It may have ended already, or been replaced.
+        let Some(meta) = meta else { return };
+        tracing::info!(%node, session, "node linked");
+        let _ = self.neighbours.edge.tell(EdgeControllerMsg::NodeUp { node: node.clone() }).await;
+        let _ = self.neighbours.sync.tell(SyncMsg::NodeUp { node, session, meta }).await;
+    }
+
+    async fn closed(&self, node: NodeName, session: u64, reason: String) {
+        let last = {
+            let mut sessions = self.sessions.borrow_mut();
+            let last = sessions.open.get(&node).is_some_and(|(open, _)| *open == session);
+            if last {
+                sessions.open.remove(&node);
+            }
+            last
+        };
+        tracing::info!(%node, session, %reason, "node's link ended");
+        let _ = self.neighbours.sync.tell(SyncMsg::NodeDown { node: node.clone(), session }).await;
+        if last {
+            let _ = self.neighbours.edge.tell(EdgeControllerMsg::NodeDown { node }).await;
+        }
+    }
+}
+
+/// Receives arrivals: what their tasks need of the hub.
+struct Desk {
+    env: Env,
+    vault: Vault,
+    node_limit: usize,
+    neighbours: Neighbours,
+    sessions: Rc<RefCell<Sessions>>,
+    refused: Rc<RefCell<u64>>,
+    myself: Address<CloudHubMsg>,
+}
+
+impl Desk {
+    async fn receive(&self, connection: Box<dyn Connection>, place: OwnedSemaphorePermit) {
+        let peer = connection.peer().clone();
+        let arrival = match Arrival::meet(&self.env, connection).await {
+            Ok(arrival) => arrival,
+            Err(error) => {
+                *self.refused.borrow_mut() += 1;
+                tracing::warn!(%peer, reason = %Fault::from_error(&error).reason, "hello not accepted");
+                return;
+            }
+        };
+        let node = match self.may_enter(&peer).await {
+            Ok(node) => node,
+            Err(refused) => {
+                *self.refused.borrow_mut() += 1;
+                tracing::warn!(%peer, reason = refused.reason, "node refused");
+                arrival.refuse(refused).await;
+                return;
+            }
+        };
+        drop(place);
+        let link = match arrival.admit(self.routes(&node)).await {
+            Ok(link) => link,
+            Err(error) => {
+                tracing::warn!(%node, reason = %Fault::from_error(&error).reason, "link broke during the hello");
+                return;
+            }
+        };
+        self.keep(node, link).await;
+    }
+
+    /// The newer link of a node wins: the older one is most often a connection whose end nobody has noticed.
+    async fn keep(&self, node: NodeName, link: Link) {
+        let ended = link.ended();
+        let session = {
+            let mut sessions = self.sessions.borrow_mut();
+            sessions.last += 1;
+            let session = sessions.last;
+            sessions.open.insert(node.clone(), (session, link));
+            session
+        };
+        let _ = self.myself.tell(CloudHubMsg::Opened { node: node.clone(), session }).await;
+        let reason = ended.await.to_string();
+        let _ = self.myself.tell(CloudHubMsg::Closed { node, session, reason }).await;
+    }
+
+    async fn may_enter(&self, peer: &PeerName) -> Result<NodeName, Refused> {
+        let refuse = |reason: String, wait| Refused { reason, wait };
+        let node =
+            peer.as_str().strip_prefix(NODE_PREFIX).and_then(|name| NodeName::parse(name).ok()).ok_or_else(
+                || refuse(format!("`{peer}` is not the name of a node: run `keadm join`"), None),
+            )?;
+        let register = self.vault.register().await.map_err(|error| {
+            tracing::error!(%node, reason = %Fault::from_error(&error).reason, "register not read");
+            refuse("the register of certificates cannot be read now".to_owned(), Some(REGISTER_WAIT))
+        })?;
+        if register.is_revoked(peer.serial()) {
+            let reason = format!("the certificate of `{node}` was given back: run `keadm join` again");
+            return Err(refuse(reason, Some(Duration::from_secs(60))));
+        }
+        let sessions = self.sessions.borrow();
+        if sessions.open.len() >= self.node_limit && !sessions.open.contains_key(&node) {
+            let reason = format!("this CloudCore serves its limit of {} nodes", self.node_limit);
+            return Err(refuse(reason, Some(FULL_WAIT)));
+        }
+        Ok(node)
+    }
+
+    /// What the node says is of this node, whatever it says.
+    fn routes(&self, node: &NodeName) -> Routes {
+        let (edge_node, device_node) = (node.clone(), node.clone());
+        Routes::new()
+            .accept(self.neighbours.edge.clone(), move |message: EdgeUp, _: &PeerName| {
+                EdgeControllerMsg::Up { node: edge_node.clone(), message }
+            })
+            .accept(self.neighbours.device.clone(), move |message: DeviceUp, _: &PeerName| {
+                DeviceControllerMsg::Up { node: device_node.clone(), message }
+            })
+    }
+}

@@ -1,0 +1,142 @@
+//! Sessions over the transport in memory, the register in a stand-in API server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::link::memory::{Cable, MemoryPort, listen};
+use beehive::link::{Acceptor, Dialer, Ending, Greeting, Link, LinkError, PeerName, Routes};
+use beehive::testing::Probe;
+use beehive::{Capacity, Env, Hive, Policy};
+use cloud_hub::plan::Living;
+use cloud_hub::{CloudHub, Neighbours, Vault};
+use contract::NodeName;
+use contract::cloudhub::CloudHubMsg;
+use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use contract::synccontroller::SyncMsg;
+use harness::Objects;
+use tokio::sync::Mutex;
+
+const LONG: Duration = Duration::from_secs(5);
+
+struct Bench {
+    env: Env,
+    port: MemoryPort,
+    vault: Vault,
+    edge: Probe<EdgeControllerMsg>,
+    sync: Probe<SyncMsg>,
+    _hive: Hive,
+}
+
+fn run(test: impl AsyncFnOnce(Bench)) {
+    actix_rt::System::new().block_on(async {
+        let env = Env::real();
+        let vault = Vault::new(Objects::default().client());
+        // The namespace has to be there for the register.
+        vault.authority(&env).await.unwrap();
+        let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
+        let ((edge, edge_address), (sync, sync_address)) = (Probe::new(&env, 16), Probe::new(&env, 16));
+        let (_device, device_address) = Probe::new(&env, 16);
+        let neighbours = Neighbours { sync: sync_address, edge: edge_address, device: device_address };
+        let mut hive = Hive::new("test", env.clone());
+        let mailbox = hive.mailbox::<CloudHubMsg>("cloud-hub", Capacity::new(64, "a test's choice"));
+        let acceptor: Rc<Mutex<Box<dyn Acceptor>>> = Rc::new(Mutex::new(Box::new(acceptor)));
+        let (kept, limit) = (vault.clone(), 2);
+        hive.supervise(mailbox, Policy::default(), move || {
+            CloudHub::new(acceptor.clone(), kept.clone(), limit, neighbours.clone())
+        });
+        hive.open().unwrap();
+        test(Bench { env, port, vault, edge, sync, _hive: hive }).await;
+    });
+}
+
+impl Bench {
+    async fn link(&self, name: &str, serial: &str) -> Result<Link, LinkError> {
+        let connection =
+            self.port.dialer(PeerName::verified(name, serial), Cable::new()).dial().await.unwrap();
+        Link::greet(&self.env, connection, &Greeting::of(name), Routes::new()).await
+    }
+}
+
+fn refused(link: Result<Link, LinkError>) -> beehive::link::Refused {
+    match link {
+        Err(LinkError::Refused(refused)) => refused,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_node_is_who_its_certificate_says_and_its_end_is_told() {
+    run(async |mut bench| {
+        let link = bench.link("system:node:a", "aa").await.unwrap();
+        let up = |message| match message {
+            SyncMsg::NodeUp { node, session, .. } => Some((node, session)),
+            _ => None,
+        };
+        let (node, session) = bench.sync.find(LONG, up).await.unwrap();
+        assert_eq!(node.as_str(), "a");
+        link.remote::<EdgeUp>().tell(EdgeUp::Alive).await.unwrap();
+        let alive = |message| match message {
+            EdgeControllerMsg::Up { node, message: EdgeUp::Alive } => Some(node),
+            _ => None,
+        };
+        assert_eq!(bench.edge.find(LONG, alive).await.unwrap().as_str(), "a");
+        drop(link);
+        let down = |message| match message {
+            SyncMsg::NodeDown { node, session } => Some((node, session)),
+            _ => None,
+        };
+        assert_eq!(bench.sync.find(LONG, down).await.unwrap(), (node, session));
+    });
+}
+
+#[test]
+fn the_newer_link_of_a_node_wins() {
+    run(async |mut bench| {
+        let older = bench.link("system:node:a", "aa").await.unwrap();
+        let newer = bench.link("system:node:a", "aa").await.unwrap();
+        assert_eq!(older.ended().await, Ending::Left);
+        let mut sessions = Vec::new();
+        while sessions.len() < 3 {
+            match bench.sync.next(LONG).await.unwrap() {
+                SyncMsg::NodeUp { session, .. } => sessions.push((session, true)),
+                SyncMsg::NodeDown { session, .. } => sessions.push((session, false)),
+                other => panic!("{other:?}"),
+            }
+        }
+        sessions.sort_unstable();
+        assert_eq!(sessions, [(1, false), (1, true), (2, true)]);
+        assert!(newer.remote::<EdgeUp>().is_up());
+    });
+}
+
+#[test]
+fn who_is_no_node_or_gave_its_certificate_back_is_refused() {
+    run(async |bench| {
+        let no_node = refused(bench.link("system:masters", "aa").await);
+        assert!(no_node.reason.contains("keadm join"), "{}", no_node.reason);
+        let node = NodeName::parse("a").unwrap();
+        let gone = Living { serial: "aa".into(), not_after_unix: u64::MAX };
+        let now = std::time::SystemTime::UNIX_EPOCH;
+        let release = bench.vault.change_register(now, |register| {
+            register.nodes.insert("a".into(), gone.clone());
+            register.release(&node, "aa")
+        });
+        release.await.unwrap().unwrap();
+        let revoked = refused(bench.link("system:node:a", "aa").await);
+        assert!(revoked.reason.contains("was given back"), "{}", revoked.reason);
+        assert!(bench.link("system:node:a", "ab").await.is_ok());
+    });
+}
+
+#[test]
+fn above_the_limit_a_node_is_asked_to_wait() {
+    run(async |bench| {
+        let _one = bench.link("system:node:a", "aa").await.unwrap();
+        let _two = bench.link("system:node:b", "bb").await.unwrap();
+        let full = refused(bench.link("system:node:c", "cc").await);
+        assert_eq!(full.wait, Some(Duration::from_secs(30)));
+        // A node that is counted already may come again.
+        assert!(bench.link("system:node:a", "aa").await.is_ok());
+    });
+}

@@ -1,0 +1,136 @@
+//! EdgeHub against a cloud end in memory, on a paused clock.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::link::memory::{Cable, MemoryAcceptor, listen};
+use beehive::link::{Acceptor, Arrival, Ending, Link, PeerName, Refused, Routes};
+use beehive::testing::Probe;
+use beehive::{Capacity, Env, Hive, Moment, Policy};
+use contract::edgehub::EdgeHubMsg;
+use contract::metamanager::{MetaDown, MetaMsg};
+use edge_hub::EdgeHub;
+
+const LONG: Duration = Duration::from_secs(100);
+
+struct Bench {
+    env: Env,
+    cloud: MemoryAcceptor,
+    cable: Cable,
+    meta: Probe<MetaMsg>,
+    hub: beehive::Address<EdgeHubMsg>,
+    _hive: Hive,
+}
+
+fn run(test: impl AsyncFnOnce(Bench)) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let env = Env::seeded(3);
+        let (port, cloud) = listen(PeerName::verified("cloud", "01"));
+        let cable = Cable::new();
+        let dialer = Rc::new(port.dialer(PeerName::verified("system:node:a", "02"), cable.clone()));
+        let (meta, meta_address) = Probe::new(&env, 16);
+        let mut hive = Hive::new("test", env.clone());
+        let mailbox = hive.mailbox::<EdgeHubMsg>("edge-hub", Capacity::new(8, "a test's choice"));
+        let hub = hive.grant("tester", &mailbox, beehive::Flow::Tell);
+        hive.supervise(mailbox, Policy::default(), move || {
+            EdgeHub::new(dialer.clone(), "system:node:a", meta_address.clone())
+        });
+        hive.open().unwrap();
+        test(Bench { env, cloud, cable, meta, hub, _hive: hive }).await;
+    });
+}
+
+impl Bench {
+    async fn admit(&mut self) -> Link {
+        let connection = self.cloud.accept().await.unwrap();
+        Arrival::meet(&self.env, connection).await.unwrap().admit(Routes::new()).await.unwrap()
+    }
+
+    async fn until_up(&mut self) -> Moment {
+        self.meta
+            .find(LONG, |message| matches!(message, MetaMsg::LinkUp { .. }).then_some(()))
+            .await
+            .unwrap();
+        self.env.now()
+    }
+
+    async fn until_down(&mut self) {
+        self.meta.find(LONG, |message| matches!(message, MetaMsg::LinkDown).then_some(())).await.unwrap();
+    }
+}
+
+#[test]
+fn the_cloud_reaches_metamanager_over_the_link() {
+    run(async |mut bench| {
+        let link = bench.admit().await;
+        bench.until_up().await;
+        let meta = link.remote::<MetaDown>();
+        let ask = meta.ask(LONG, |reply| MetaDown::Holdings { reply });
+        let answer = async {
+            let holdings = |message| match message {
+                MetaMsg::Down(MetaDown::Holdings { reply }) => Some(reply),
+                _ => None,
+            };
+            bench.meta.find(LONG, holdings).await.unwrap().send(Vec::new());
+        };
+        let (held, ()) = tokio::join!(ask, answer);
+        assert_eq!(held.unwrap(), []);
+    });
+}
+
+#[test]
+fn a_link_that_ends_is_made_anew_at_once() {
+    run(async |mut bench| {
+        let link = bench.admit().await;
+        let first = bench.until_up().await;
+        drop(link);
+        bench.until_down().await;
+        let _again = bench.admit().await;
+        assert_eq!(bench.until_up().await, first);
+    });
+}
+
+#[test]
+fn a_cut_is_noticed_within_ten_seconds_and_a_mended_cable_used_within_two() {
+    run(async |mut bench| {
+        let _link = bench.admit().await;
+        let up = bench.until_up().await;
+        bench.cable.cut();
+        bench.until_down().await;
+        assert!(bench.env.now().since(up) <= Duration::from_secs(10));
+        bench.env.sleep(Duration::from_secs(3600)).await;
+        bench.cable.mend();
+        let mended = bench.env.now();
+        let _again = bench.admit().await;
+        let up = bench.until_up().await;
+        assert!(up.since(mended) <= Duration::from_secs(2), "{:?}", up.since(mended));
+    });
+}
+
+#[test]
+fn a_cloud_that_asks_to_wait_is_given_time() {
+    run(async |mut bench| {
+        let connection = bench.cloud.accept().await.unwrap();
+        let refused = Refused { reason: "full".to_owned(), wait: Some(Duration::from_secs(30)) };
+        Arrival::meet(&bench.env, connection).await.unwrap().refuse(refused).await;
+        let asked = bench.env.now();
+        let _link = bench.admit().await;
+        let waited = bench.env.now().since(asked);
+        assert!(Duration::from_secs(13) <= waited && waited <= Duration::from_secs(30), "{waited:?}");
+    });
+}
+
+#[test]
+fn a_metamanager_that_began_anew_gets_a_new_link() {
+    run(async |mut bench| {
+        let link = bench.admit().await;
+        bench.until_up().await;
+        bench.hub.tell(EdgeHubMsg::MetaBegan).await.unwrap();
+        assert_eq!(link.ended().await, Ending::Left);
+        let _again = bench.admit().await;
+        bench.until_up().await;
+    });
+}
