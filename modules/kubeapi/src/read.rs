@@ -1,0 +1,210 @@
+//! Get and list.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::api::{Answer, Api, Call, Form};
+use crate::failure::Failure;
+use crate::field::{as_fields, entry};
+use crate::kind::Kind;
+use crate::selector::{Fields, Labels};
+use crate::store::{Item, Key, Range, Store};
+use crate::table;
+
+/// 500: what is read at once when a selector has to look at objects that it may not take.
+const CHUNK: usize = 500;
+
+/// Which objects a list or a watch is about.
+pub(crate) struct Choice {
+    labels: Labels,
+    fields: Fields,
+}
+
+impl Choice {
+    pub(crate) fn of(call: &Call<'_>) -> Result<Choice, Failure> {
+        Ok(Choice {
+            labels: Labels::parse(call.query.get("labelSelector").unwrap_or_default())?,
+            fields: Fields::parse(
+                call.query.get("fieldSelector").unwrap_or_default(),
+                &call.kind.group_resource(),
+            )?,
+        })
+    }
+
+    pub(crate) fn takes(&self, object: &Value) -> bool {
+        self.labels.matches(object) && self.fields.matches(object)
+    }
+
+    /// The one object that it can only be.
+    fn only(&self, namespaced: bool, namespace: &str) -> Option<&str> {
+        self.fields.only_name().filter(|_| !namespaced || !namespace.is_empty())
+    }
+}
+
+/// A stored object as a client sees it.
+pub(crate) fn present(kind: &Kind, json: &[u8], revision: u64) -> Result<Value, Failure> {
+    let mut object: Value = serde_json::from_slice(json).map_err(|error| Failure::internal(&error))?;
+    as_fields(&mut object).insert("apiVersion".to_owned(), json!(kind.api_version()));
+    as_fields(&mut object).insert("kind".to_owned(), json!(&*kind.kind));
+    as_fields(entry(&mut object, "metadata"))
+        .insert("resourceVersion".to_owned(), json!(revision.to_string()));
+    Ok(object)
+}
+
+impl Call<'_> {
+    pub(crate) fn key(&self) -> Key {
+        Key {
+            resource: self.kind.group_resource(),
+            namespace: if self.kind.namespaced { self.attributes.namespace.clone() } else { String::new() },
+            name: self.attributes.name.clone(),
+        }
+    }
+
+    /// One object as the client wants it.
+    pub(crate) fn shape<S: Store>(&self, api: &Api<S>, object: Value) -> Value {
+        match self.form {
+            Form::Whole => object,
+            Form::Metadata => table::partial(&object),
+            Form::Table => {
+                let meta = json!({ "resourceVersion": object["metadata"]["resourceVersion"] });
+                let include = self.query.get("includeObject").unwrap_or_default();
+                table::render(&self.kind, std::slice::from_ref(&object), meta, include, api.now())
+            }
+        }
+    }
+}
+
+impl<S: Store> Api<S> {
+    /// The object at `key`, as stored and as a client sees it.
+    pub(crate) async fn read(&self, kind: &Kind, key: &Key) -> Result<(Item, Value), Failure> {
+        let item = self.inner.store.get(key).await?;
+        let item = item.ok_or_else(|| Failure::not_found(&kind.names_of(), &key.name))?;
+        let object = present(kind, &item.json, item.revision)?;
+        Ok((item, object))
+    }
+
+    pub(crate) async fn get(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let (_, object) = self.read(&call.kind, &call.key()).await?;
+        Ok(Answer::ok(call.shape(self, object)))
+    }
+
+    pub(crate) async fn list(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let choice = Choice::of(call)?;
+        let limit = call.query.number("limit").filter(|limit| *limit > 0);
+        let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let after = match call.query.get("continue").filter(|token| !token.is_empty()) {
+            Some(token) => Some(read_continue(token)?),
+            None => None,
+        };
+        let (objects, revision, more) = self.select(call, &choice, after, limit).await?;
+        if call.query.get("resourceVersionMatch") == Some("Exact")
+            && call.query.number("resourceVersion").is_some_and(|wanted| wanted != revision)
+        {
+            return Err(Failure::gone(revision));
+        }
+        let mut meta = json!({ "resourceVersion": revision.to_string() });
+        if let Some(last) = objects.last().filter(|_| more) {
+            meta["continue"] = json!(write_continue(last));
+        }
+        Ok(Answer::ok(match call.form {
+            Form::Whole => {
+                // Items of a list carry no kind of their own.
+                let items: Vec<Value> = objects
+                    .into_iter()
+                    .map(|mut object| {
+                        crate::field::remove(&mut object, "kind");
+                        crate::field::remove(&mut object, "apiVersion");
+                        object
+                    })
+                    .collect();
+                let items = if matches!(call.kind.source, crate::kind::Source::Custom(_)) {
+                    // A custom object's reader has no types to take them from.
+                    items
+                        .into_iter()
+                        .map(|mut object| {
+                            object["apiVersion"] = json!(call.kind.api_version());
+                            object["kind"] = json!(&*call.kind.kind);
+                            object
+                        })
+                        .collect()
+                } else {
+                    items
+                };
+                json!({ "kind": &*call.kind.list_kind, "apiVersion": call.kind.api_version(), "metadata": meta, "items": items })
+            }
+            Form::Metadata => {
+                let items: Vec<Value> = objects.iter().map(table::partial).collect();
+                json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items })
+            }
+            Form::Table => {
+                let include = call.query.get("includeObject").unwrap_or_default();
+                table::render(&call.kind, &objects, meta, include, self.now())
+            }
+        }))
+    }
+
+    /// Objects that `choice` takes, the revision that they show, and whether there are more.
+    pub(crate) async fn select(
+        &self,
+        call: &Call<'_>,
+        choice: &Choice,
+        mut after: Option<(String, String)>,
+        limit: Option<usize>,
+    ) -> Result<(Vec<Value>, u64, bool), Failure> {
+        let namespace = call.kind.namespaced.then(|| call.attributes.namespace.clone());
+        let namespace = namespace.filter(|namespace| !namespace.is_empty());
+        let resource = call.kind.group_resource();
+        if let Some(name) = choice.only(call.kind.namespaced, &call.attributes.namespace) {
+            // The revision first: what changes after it comes by the watch.
+            let revision = self.inner.store.revision();
+            let key = Key { resource, namespace: namespace.unwrap_or_default(), name: name.to_owned() };
+            let item = self.inner.store.get(&key).await?;
+            let object = item.map(|item| present(&call.kind, &item.json, item.revision)).transpose()?;
+            return Ok((object.into_iter().filter(|o| choice.takes(o)).collect(), revision, false));
+        }
+        let mut objects = Vec::new();
+        let mut shown = None;
+        loop {
+            let chunk = limit.map(|_| CHUNK);
+            let range = Range {
+                resource: resource.clone(),
+                namespace: namespace.clone(),
+                after: after.take(),
+                limit: chunk,
+            };
+            let page = self.inner.store.list(range).await?;
+            // The oldest revision of all pages: a watch from there misses nothing.
+            let revision = *shown.get_or_insert(page.revision);
+            let last = page.items.last().map(|item| (item.key.namespace.clone(), item.key.name.clone()));
+            let count = page.items.len();
+            for (at, item) in page.items.into_iter().enumerate() {
+                let object = present(&call.kind, &item.json, item.revision)?;
+                if !choice.takes(&object) {
+                    continue;
+                }
+                objects.push(object);
+                if limit.is_some_and(|limit| objects.len() >= limit) {
+                    return Ok((objects, revision, page.more || at + 1 < count));
+                }
+            }
+            if !page.more || last.is_none() {
+                return Ok((objects, revision, false));
+            }
+            after = last;
+        }
+    }
+}
+
+fn write_continue(last: &Value) -> String {
+    let (namespace, name) = (crate::field::namespace(last), crate::field::name(last));
+    URL_SAFE_NO_PAD.encode(json!([namespace, name]).to_string())
+}
+
+fn read_continue(token: &str) -> Result<(String, String), Failure> {
+    let read = || {
+        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        serde_json::from_slice::<(String, String)>(&bytes).ok()
+    };
+    read().ok_or_else(|| Failure::bad_request("continue key is not valid"))
+}

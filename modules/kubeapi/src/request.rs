@@ -1,0 +1,166 @@
+//! What a request wants, from its path, query and method.
+
+use http::Method;
+use http::request::Parts;
+
+/// What a request wants to do, for an authorizer (RBAC's terms).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attributes {
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; a method in lower case for
+    /// paths that are no resources.
+    pub verb: String,
+    /// The API group; empty for the core group.
+    pub group: String,
+    /// The version.
+    pub version: String,
+    /// The plural; empty for a path that is no resource.
+    pub resource: String,
+    /// The subresource, or empty.
+    pub subresource: String,
+    /// The namespace, or empty.
+    pub namespace: String,
+    /// The name, or empty.
+    pub name: String,
+    /// The path, for those that are no resources.
+    pub path: String,
+}
+
+impl Attributes {
+    /// Reads a request.
+    pub fn of(parts: &Parts) -> Attributes {
+        let path = parts.uri.path();
+        let query = Query::of(parts.uri.query().unwrap_or_default());
+        let segments: Vec<String> =
+            path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect();
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let (group, version, rest) = match segments.as_slice() {
+            ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
+            ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
+            _ => {
+                let verb = parts.method.as_str().to_ascii_lowercase();
+                return Attributes { verb, path: path.to_owned(), ..Attributes::default() };
+            }
+        };
+        let owned = str::to_owned;
+        let mut found = Attributes {
+            group: owned(group),
+            version: owned(version),
+            path: owned(path),
+            ..Attributes::default()
+        };
+        // The old way to watch: a word in front of the path.
+        let (rest, old_watch) = match rest {
+            ["watch", rest @ ..] if !rest.is_empty() => (rest, true),
+            rest => (rest, false),
+        };
+        let rest = match rest {
+            // `namespaces/x/finalize` and `namespaces/x/status` are of the namespace itself.
+            ["namespaces", name, sub @ ("finalize" | "status")] => {
+                found.namespace = owned(name);
+                &["namespaces", *name, *sub][..]
+            }
+            ["namespaces", namespace, rest @ ..] if !rest.is_empty() => {
+                found.namespace = owned(namespace);
+                rest
+            }
+            rest => rest,
+        };
+        let mut rest = rest.iter();
+        found.resource = rest.next().copied().map(owned).unwrap_or_default();
+        found.name = rest.next().copied().map(owned).unwrap_or_default();
+        found.subresource = rest.map(|s| (*s).to_owned()).collect::<Vec<_>>().join("/");
+        let watches = old_watch || matches!(query.get("watch"), Some("true" | "1" | ""));
+        found.verb = owned(match (&parts.method, found.name.is_empty()) {
+            (&Method::GET | &Method::HEAD, _) if watches => "watch",
+            (&Method::GET | &Method::HEAD, true) => "list",
+            (&Method::GET | &Method::HEAD, false) => "get",
+            (&Method::POST, _) => "create",
+            (&Method::PUT, _) => "update",
+            (&Method::PATCH, _) => "patch",
+            (&Method::DELETE, true) => "deletecollection",
+            (&Method::DELETE, false) => "delete",
+            _ => "unknown",
+        });
+        found
+    }
+}
+
+/// The query of a request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn of(text: &str) -> Query {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(&key.replace('+', " ")), decode(&value.replace('+', " ")))
+        });
+        Query(pairs.collect())
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn is_true(&self, key: &str) -> bool {
+        matches!(self.get(key), Some("true" | "1"))
+    }
+
+    pub(crate) fn number(&self, key: &str) -> Option<u64> {
+        self.get(key).and_then(|value| value.parse().ok())
+    }
+}
+
+/// Percent-decoding (RFC 3986); what is no valid escape stays as it is.
+fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let escape = (byte == b'%')
+            .then(|| bytes.get(at + 1..at + 3))
+            .flatten()
+            .and_then(|two| std::str::from_utf8(two).ok())
+            .and_then(|two| u8::from_str_radix(two, 16).ok());
+        match escape {
+            Some(decoded) => {
+                out.push(decoded);
+                at += 3;
+            }
+            None => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: Method, uri: &str) -> Attributes {
+        Attributes::of(&http::Request::builder().method(method).uri(uri).body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn paths_are_read_as_a_server_reads_them() {
+        let pod = of(Method::GET, "/api/v1/namespaces/d/pods/a/log?x=1");
+        assert_eq!((pod.verb.as_str(), pod.namespace.as_str(), pod.resource.as_str()), ("get", "d", "pods"));
+        assert_eq!((pod.name.as_str(), pod.subresource.as_str()), ("a", "log"));
+        let all = of(Method::GET, "/apis/apps/v1/deployments?watch=true");
+        assert_eq!((all.verb.as_str(), all.group.as_str(), all.namespace.as_str()), ("watch", "apps", ""));
+        let namespace = of(Method::DELETE, "/api/v1/namespaces/d");
+        assert_eq!((namespace.verb.as_str(), namespace.resource.as_str()), ("delete", "namespaces"));
+        assert_eq!(namespace.name, "d");
+        let finalize = of(Method::PUT, "/api/v1/namespaces/d/finalize");
+        assert_eq!((finalize.resource.as_str(), finalize.subresource.as_str()), ("namespaces", "finalize"));
+        assert_eq!(of(Method::DELETE, "/api/v1/namespaces/d/pods").verb, "deletecollection");
+        assert_eq!(of(Method::GET, "/version").path, "/version");
+        assert_eq!(of(Method::GET, "/apis/apps/v1").resource, "");
+        assert_eq!(of(Method::GET, "/api/v1/watch/pods").verb, "watch");
+        let odd = of(Method::GET, "/api/v1/nodes/a%3Ab%zz");
+        assert_eq!(odd.name, "a:b%zz");
+    }
+}
