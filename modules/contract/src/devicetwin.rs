@@ -53,7 +53,7 @@ pub enum TwinMsg {
         /// When accepted.
         reply: Reply<Result<(), String>>,
     },
-    /// A mapper called. Answered after the commit; for `Register` with the mapper's devices as JSON of the node's own making.
+    /// A mapper called. Answered after the commit.
     Dmi {
         /// The call.
         call: DmiCall,
@@ -65,6 +65,17 @@ pub enum TwinMsg {
         /// The protocol.
         protocol: String,
     },
+    /// A push to a mapper ended.
+    Pushed {
+        /// The protocol.
+        protocol: String,
+        /// Which session of that mapper; what an older one says no longer counts.
+        session: u64,
+        /// Which calls of the push the mapper took, by their place in it.
+        done: Vec<usize>,
+        /// Why others are to be tried again.
+        failure: Option<String>,
+    },
 }
 
 impl Message for TwinMsg {
@@ -74,6 +85,7 @@ impl Message for TwinMsg {
             TwinMsg::Mqtt { .. } => "Mqtt",
             TwinMsg::Dmi { .. } => "Dmi",
             TwinMsg::Push { .. } => "Push",
+            TwinMsg::Pushed { .. } => "Pushed",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the EventBus accepts.
 
-use beehive::Message;
+use beehive::{Lane, Message};
 use bytes::Bytes;
 
 /// Messages to the EventBus.
@@ -12,12 +12,12 @@ pub enum EventBusMsg {
         topic: String,
         /// The payload.
         payload: Bytes,
-        /// 0 or 1.
+        /// 0 or 1; more is taken as 1.
         qos: u8,
         /// Keep it for later subscribers.
         retain: bool,
     },
-    /// The broker's router died and a new one must be made.
+    /// The broker's router died and a new one must be made. The EventBus tells it to itself; ignored while one lives.
     RouterDied,
 }
 
@@ -26,6 +26,13 @@ impl Message for EventBusMsg {
         match self {
             EventBusMsg::Publish { .. } => "Publish",
             EventBusMsg::RouterDied => "RouterDied",
+        }
+    }
+
+    fn lane(&self) -> Lane {
+        match self {
+            EventBusMsg::Publish { .. } => Lane::Work,
+            EventBusMsg::RouterDied => Lane::Control,
         }
     }
 }
