@@ -113,7 +113,17 @@ impl<S: Store> Clone for Api<S> {
 pub(crate) struct Inner<S> {
     pub(crate) store: Arc<S>,
     pub(crate) options: Options,
-    kinds: RwLock<Option<Arc<Vec<Kind>>>>,
+    kinds: RwLock<Kinds>,
+    /// Held from the choice of a service's address to its write.
+    pub(crate) addresses: tokio::sync::Mutex<()>,
+}
+
+/// What is served, as far as it is known.
+#[derive(Default)]
+struct Kinds {
+    /// How often it was forgotten: what was read before that is not kept.
+    generation: u64,
+    known: Option<Arc<Vec<Kind>>>,
 }
 
 /// How the client wants objects.
@@ -149,7 +159,8 @@ impl Answer {
 impl<S: Store> Api<S> {
     /// The API over `store`.
     pub fn new(store: Arc<S>, options: Options) -> Self {
-        Api { inner: Arc::new(Inner { store, options, kinds: RwLock::new(None) }) }
+        let (kinds, addresses) = (RwLock::default(), tokio::sync::Mutex::default());
+        Api { inner: Arc::new(Inner { store, options, kinds, addresses }) }
     }
 
     /// The store behind it.
@@ -178,7 +189,7 @@ impl<S: Store> Api<S> {
 
     async fn answer(&self, parts: &Parts, body: &[u8], user: &User) -> Result<Answer, Failure> {
         if body.len() > BODY_MAX {
-            return Err(Failure::too_large());
+            return Err(Failure::too_large(&format!("limit is {BODY_MAX}")));
         }
         let attributes = Attributes::of(parts);
         let form = form(parts)?;
@@ -192,7 +203,9 @@ impl<S: Store> Api<S> {
             return Ok(answer);
         }
         let kind = self.kind(&attributes).await?;
-        if kind.namespaced && attributes.namespace.is_empty() && !attributes.name.is_empty()
+        // The name of a list or a watch may be of its selector.
+        let selects = matches!(attributes.verb.as_str(), "list" | "watch");
+        if kind.namespaced && attributes.namespace.is_empty() && !attributes.name.is_empty() && !selects
             || !kind.namespaced && !attributes.namespace.is_empty() && kind.group_resource() != "namespaces"
         {
             return Err(Failure::no_such_path());
@@ -249,10 +262,13 @@ impl<S: Store> Api<S> {
 
     /// All kinds that are served now.
     pub(crate) async fn kinds(&self) -> Result<Arc<Vec<Kind>>, Failure> {
-        let known = self.inner.kinds.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(known) = known {
-            return Ok(known);
-        }
+        let generation = {
+            let kinds = self.inner.kinds.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = &kinds.known {
+                return Ok(Arc::clone(known));
+            }
+            kinds.generation
+        };
         let mut kinds = kind::built_in();
         let range = Range { resource: DEFINITIONS.to_owned(), namespace: None, after: None, limit: None };
         for item in self.inner.store.list(range).await?.items {
@@ -260,13 +276,18 @@ impl<S: Store> Api<S> {
             kinds.extend(custom::kinds(&definition));
         }
         let kinds = Arc::new(kinds);
-        *self.inner.kinds.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&kinds));
+        let mut kept = self.inner.kinds.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.generation == generation {
+            kept.known = Some(Arc::clone(&kinds));
+        }
         Ok(kinds)
     }
 
     /// A definition was written: what is served is read anew.
     pub(crate) fn forget_kinds(&self) {
-        *self.inner.kinds.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut kept = self.inner.kinds.write().unwrap_or_else(PoisonError::into_inner);
+        kept.generation += 1;
+        kept.known = None;
     }
 
     async fn kind(&self, attributes: &Attributes) -> Result<Kind, Failure> {

@@ -7,6 +7,7 @@ use crate::api::{Answer, Api, Call, DEFINITIONS};
 use crate::failure::Failure;
 use crate::field::{as_fields, entry, list, name, number, text};
 use crate::kind::Kind;
+use crate::protobuf;
 use crate::read::{Choice, present};
 use crate::store::{Key, Range, Store, Write, WriteError};
 use crate::write::{bytes, failed, key_of, resource_of_definition};
@@ -27,6 +28,8 @@ impl Wishes {
     fn of(call: &Call<'_>, body: &[u8]) -> Result<Wishes, Failure> {
         let options: Value = if body.is_empty() {
             Value::Null
+        } else if let Some(options) = protobuf::delete_options(body)? {
+            options
         } else {
             serde_json::from_slice(body).map_err(|error| {
                 Failure::bad_request(format!("the DeleteOptions are unrecognized: {error}"))
@@ -62,7 +65,7 @@ pub(crate) fn is_over(kind: &Kind, object: &Value) -> bool {
     !text(object, "/metadata/deletionTimestamp").is_empty()
         && list(object, "/metadata/finalizers").is_empty()
         && number(object, "/metadata/deletionGracePeriodSeconds") == Some(0)
-        && !(kind.is("namespaces") && !list(object, "/spec/finalizers").is_empty())
+        && (!kind.is("namespaces") || list(object, "/spec/finalizers").is_empty())
 }
 
 impl<S: Store> Api<S> {
@@ -198,17 +201,25 @@ impl<S: Store> Api<S> {
         object
     }
 
-    async fn remove_all_of(&self, definition: &Value) -> Result<(), Failure> {
+    /// Removes the objects of a definition that is gone.
+    pub(crate) async fn remove_all_of(&self, definition: &Value) -> Result<(), Failure> {
         let Some(resource) = resource_of_definition(definition) else { return Ok(()) };
         let range = Range { resource, namespace: None, after: None, limit: None };
-        for item in self.inner.store.list(range).await?.items {
-            let write = Write::Delete { key: item.key, expected: item.revision };
-            match self.inner.store.write(write).await {
-                Ok(_) | Err(WriteError::Missing | WriteError::Conflict { .. } | WriteError::Exists) => {}
-                Err(WriteError::Store(error)) => return Err(error.into()),
+        for _ in 0..TRIES {
+            let items = self.inner.store.list(range.clone()).await?.items;
+            if items.is_empty() {
+                return Ok(());
+            }
+            for item in items {
+                let write = Write::Delete { key: item.key, expected: item.revision };
+                match self.inner.store.write(write).await {
+                    // Who lost against another write is in the next list.
+                    Ok(_) | Err(WriteError::Missing | WriteError::Conflict { .. } | WriteError::Exists) => {}
+                    Err(WriteError::Store(error)) => return Err(error.into()),
+                }
             }
         }
-        Ok(())
+        Err(Failure::internal(&"objects of the definition are written faster than they are removed"))
     }
 }
 

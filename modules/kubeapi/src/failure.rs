@@ -173,8 +173,8 @@ impl Failure {
         Failure::new(410, "Expired", format!("too old resource version: the oldest one is {oldest}"))
     }
 
-    pub(crate) fn too_large() -> Self {
-        Failure::new(413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728")
+    pub(crate) fn too_large(what: &str) -> Self {
+        Failure::new(413, "RequestEntityTooLarge", format!("Request entity too large: {what}"))
     }
 
     pub(crate) fn media_type(what: &str) -> Self {

@@ -23,13 +23,14 @@ pub(crate) struct Choice {
 
 impl Choice {
     pub(crate) fn of(call: &Call<'_>) -> Result<Choice, Failure> {
-        Ok(Choice {
-            labels: Labels::parse(call.query.get("labelSelector").unwrap_or_default())?,
-            fields: Fields::parse(
-                call.query.get("fieldSelector").unwrap_or_default(),
-                &call.kind.group_resource(),
-            )?,
-        })
+        let labels = Labels::parse(call.query.get("labelSelector").unwrap_or_default())?;
+        let selector = call.query.get("fieldSelector").unwrap_or_default();
+        let mut fields = Fields::parse(selector, &call.kind.group_resource())?;
+        if !call.attributes.name.is_empty() {
+            // Who may see this one may not see the others.
+            fields = fields.named(&call.attributes.name)?;
+        }
+        Ok(Choice { labels, fields })
     }
 
     pub(crate) fn takes(&self, object: &Value) -> bool {
@@ -93,11 +94,16 @@ impl<S: Store> Api<S> {
         let choice = Choice::of(call)?;
         let limit = call.query.number("limit").filter(|limit| *limit > 0);
         let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let after = match call.query.get("continue").filter(|token| !token.is_empty()) {
-            Some(token) => Some(read_continue(token)?),
-            None => None,
+        let (first, after) = match call.query.get("continue").filter(|token| !token.is_empty()) {
+            Some(token) => {
+                let (first, namespace, name) = read_continue(token)?;
+                (Some(first), Some((namespace, name)))
+            }
+            None => (None, None),
         };
         let (objects, revision, more) = self.select(call, &choice, after, limit).await?;
+        // Every page answers the first one's: a watch from there misses nothing of any page.
+        let revision = first.unwrap_or(revision);
         if call.query.get("resourceVersionMatch") == Some("Exact")
             && call.query.number("resourceVersion").is_some_and(|wanted| wanted != revision)
         {
@@ -105,7 +111,7 @@ impl<S: Store> Api<S> {
         }
         let mut meta = json!({ "resourceVersion": revision.to_string() });
         if let Some(last) = objects.last().filter(|_| more) {
-            meta["continue"] = json!(write_continue(last));
+            meta["continue"] = json!(write_continue(revision, last));
         }
         Ok(Answer::ok(match call.form {
             Form::Whole => {
@@ -196,15 +202,18 @@ impl<S: Store> Api<S> {
     }
 }
 
-fn write_continue(last: &Value) -> String {
+/// (revision of the first page, namespace and name of the last object so far)
+type Continue = (u64, String, String);
+
+fn write_continue(first: u64, last: &Value) -> String {
     let (namespace, name) = (crate::field::namespace(last), crate::field::name(last));
-    URL_SAFE_NO_PAD.encode(json!([namespace, name]).to_string())
+    URL_SAFE_NO_PAD.encode(json!([first, namespace, name]).to_string())
 }
 
-fn read_continue(token: &str) -> Result<(String, String), Failure> {
+fn read_continue(token: &str) -> Result<Continue, Failure> {
     let read = || {
         let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-        serde_json::from_slice::<(String, String)>(&bytes).ok()
+        serde_json::from_slice::<Continue>(&bytes).ok()
     };
     read().ok_or_else(|| Failure::bad_request("continue key is not valid"))
 }

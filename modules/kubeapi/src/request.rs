@@ -3,6 +3,8 @@
 use http::Method;
 use http::request::Parts;
 
+use crate::selector::Fields;
+
 /// What a request wants to do, for an authorizer (RBAC's terms).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attributes {
@@ -19,7 +21,7 @@ pub struct Attributes {
     pub subresource: String,
     /// The namespace, or empty.
     pub namespace: String,
-    /// The name, or empty.
+    /// The name, or empty. A list or a watch that asks for one name by its field selector has that one.
     pub name: String,
     /// The path, for those that are no resources.
     pub path: String,
@@ -69,9 +71,11 @@ impl Attributes {
         found.resource = rest.next().copied().map(owned).unwrap_or_default();
         found.name = rest.next().copied().map(owned).unwrap_or_default();
         found.subresource = rest.map(|s| (*s).to_owned()).collect::<Vec<_>>().join("/");
-        let watches = old_watch || matches!(query.get("watch"), Some("true" | "1" | ""));
+        let watches = |word: &str| !matches!(word.to_ascii_lowercase().as_str(), "false" | "0");
         found.verb = owned(match (&parts.method, found.name.is_empty()) {
-            (&Method::GET | &Method::HEAD, _) if watches => "watch",
+            (&Method::GET | &Method::HEAD, _) if old_watch => "watch",
+            // With a name in the path it is a get, whatever the query says.
+            (&Method::GET | &Method::HEAD, true) if query.get("watch").is_some_and(watches) => "watch",
             (&Method::GET | &Method::HEAD, true) => "list",
             (&Method::GET | &Method::HEAD, false) => "get",
             (&Method::POST, _) => "create",
@@ -81,6 +85,13 @@ impl Attributes {
             (&Method::DELETE, false) => "delete",
             _ => "unknown",
         });
+        // As with a real server, a deletecollection is never authorized by name.
+        if found.name.is_empty() && matches!(found.verb.as_str(), "list" | "watch") {
+            let wanted = Fields::name_in(query.get("fieldSelector").unwrap_or_default());
+            let is_segment =
+                |name: &String| !matches!(name.as_str(), "." | "..") && !name.contains(['/', '%']);
+            found.name = wanted.filter(is_segment).unwrap_or_default();
+        }
         found
     }
 }
@@ -160,7 +171,22 @@ mod tests {
         assert_eq!(of(Method::GET, "/version").path, "/version");
         assert_eq!(of(Method::GET, "/apis/apps/v1").resource, "");
         assert_eq!(of(Method::GET, "/api/v1/watch/pods").verb, "watch");
+        let named = of(Method::GET, "/api/v1/namespaces/d/secrets/a?watch=true");
+        assert_eq!((named.verb.as_str(), named.name.as_str()), ("get", "a"));
+        let old = of(Method::GET, "/api/v1/watch/namespaces/d/secrets/a");
+        assert_eq!((old.verb.as_str(), old.name.as_str()), ("watch", "a"));
+        assert_eq!(of(Method::GET, "/api/v1/pods?watch=0").verb, "list");
         let odd = of(Method::GET, "/api/v1/nodes/a%3Ab%zz");
         assert_eq!(odd.name, "a:b%zz");
+    }
+
+    #[test]
+    fn a_list_of_one_name_is_authorized_by_that_name() {
+        let name = |method: Method, uri: &str| of(method, &format!("/api/v1/pods?{uri}")).name;
+        assert_eq!(name(Method::GET, "fieldSelector=spec.nodeName%3Dn,metadata.name%3Dx"), "x");
+        assert_eq!(name(Method::GET, "watch=1&fieldSelector=metadata.name=x"), "x");
+        assert_eq!(name(Method::GET, "fieldSelector=metadata.name!=x"), "");
+        assert_eq!(name(Method::GET, "fieldSelector=metadata.name=x/y"), "");
+        assert_eq!(name(Method::DELETE, "fieldSelector=metadata.name=x"), "");
     }
 }

@@ -156,6 +156,23 @@ fn selectable(group_resource: &str) -> &'static [&'static str] {
 impl Fields {
     /// Parses `a=b,c!=d` for objects of `group_resource`.
     pub(crate) fn parse(selector: &str, group_resource: &str) -> Result<Fields, Failure> {
+        let fields = Fields::terms(selector)?;
+        for (field, _, _) in &fields.0 {
+            let known = matches!(field.as_str(), "metadata.name" | "metadata.namespace")
+                || selectable(group_resource).contains(&field.as_str());
+            if !known {
+                return Err(Failure::bad_request(format!("field label not supported: {field}")));
+            }
+        }
+        Ok(fields)
+    }
+
+    /// The one name that a selector of any kind's objects asks for, if it does.
+    pub(crate) fn name_in(selector: &str) -> Option<String> {
+        Fields::terms(selector).ok()?.only_name().map(str::to_owned)
+    }
+
+    fn terms(selector: &str) -> Result<Fields, Failure> {
         let mut fields = Vec::new();
         for part in selector.split(',').filter(|part| !part.is_empty()) {
             let (left, right, equal) = if let Some((left, right)) = part.split_once("!=") {
@@ -165,14 +182,19 @@ impl Fields {
             } else {
                 return Err(Failure::bad_request(format!("invalid selector: '{part}'; can't understand it")));
             };
-            let known = matches!(left, "metadata.name" | "metadata.namespace")
-                || selectable(group_resource).contains(&left);
-            if !known {
-                return Err(Failure::bad_request(format!("field label not supported: {left}")));
-            }
             fields.push((left.to_owned(), right.to_owned(), equal));
         }
         Ok(Fields(fields))
+    }
+
+    /// The same, of the object `name` only.
+    pub(crate) fn named(mut self, name: &str) -> Result<Fields, Failure> {
+        if self.0.is_empty() {
+            self.0.push(("metadata.name".to_owned(), name.to_owned(), true));
+        } else if self.only_name() != Some(name) {
+            return Err(Failure::bad_request("fieldSelector metadata.name doesn't match requested name"));
+        }
+        Ok(self)
     }
 
     /// The one name that it asks for, if it does.

@@ -23,8 +23,9 @@ pub(crate) fn prune(object: &mut Value, understood: &Value) -> Vec<String> {
 fn walk(object: &mut Value, understood: &Value, path: &str, unknown: &mut Vec<String>) {
     match (object, understood) {
         (Value::Object(fields), Value::Object(known)) => {
-            fields.retain(|name, value| {
-                let keep = known.contains_key(name) || is_empty(value);
+            // The typed kinds write every field back that was there, empty ones, too.
+            fields.retain(|name, _| {
+                let keep = known.contains_key(name);
                 if !keep {
                     unknown.push(join(path, name));
                 }
@@ -42,16 +43,6 @@ fn walk(object: &mut Value, understood: &Value, path: &str, unknown: &mut Vec<St
             }
         }
         _ => {}
-    }
-}
-
-/// A typed reading does not write empty things back, so their absence says nothing.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

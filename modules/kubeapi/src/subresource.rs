@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Answer, Api, Call, TokenOrder, User};
 use crate::failure::{Cause, Failure};
-use crate::field::{as_fields, entry, list, name, text};
+use crate::field::{as_fields, default, entry, list, name, text};
 use crate::kind::{Source, Status};
 use crate::patch::{self, Format};
 use crate::request::Attributes;
@@ -49,6 +49,11 @@ impl<S: Store> Api<S> {
             let cause = Cause::required("target.name", "");
             return Err(Failure::invalid(&call.kind.names_of(), &call.attributes.name, &[cause]));
         }
+        let target = text(&binding, "/target/kind");
+        if !matches!(target, "" | "Node") {
+            let cause = Cause::unsupported("target.kind", &json!(target), &["Node", "<empty>"]);
+            return Err(Failure::invalid(&call.kind.names_of(), &call.attributes.name, &[cause]));
+        }
         let key = call.key();
         let uid = text(&binding, "/metadata/uid").to_owned();
         let now = self.now_text();
@@ -77,6 +82,9 @@ impl<S: Store> Api<S> {
                 conditions.retain(|condition| text(condition, "/type") != "PodScheduled");
                 conditions.push(scheduled);
             }
+            if call.is_dry_run() {
+                return Ok(Answer::Object(StatusCode::CREATED, success(), Vec::new()));
+            }
             let write = crate::store::Write::Update {
                 key: key.clone(),
                 expected: item.revision,
@@ -93,10 +101,10 @@ impl<S: Store> Api<S> {
 
     /// `spec.finalizers` of a namespace, and nothing else.
     async fn finalize(&self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let body = call.body_object()?;
+        let body = call.intake(call.body_object()?)?.object;
         let finalizers = body["spec"]["finalizers"].clone();
         let wanted = text(&body, "/metadata/resourceVersion").to_owned();
-        let stored = self.change(call, Part::Main, &wanted, |current| {
+        let stored = self.change(call, Part::Finalize, &wanted, |current| {
             let mut next = current.clone();
             // An empty list is said, or the default would come back.
             let list = if finalizers.is_array() { finalizers.clone() } else { json!([]) };
@@ -116,23 +124,23 @@ impl<S: Store> Api<S> {
         if call.attributes.verb == "get" {
             return Ok(Answer::ok(scale_of(&current, &paths)));
         }
-        let body: Value = serde_json::from_slice(call.body)
-            .map_err(|error| Failure::bad_request(format!("the Scale is unrecognized: {error}")))?;
         let wanted_version;
         let next = if call.attributes.verb == "update" {
+            let mut body = call.body_object()?;
             wanted_version = text(&body, "/metadata/resourceVersion").to_owned();
+            // Clients in Go leave a zero out.
+            if let Some(spec) = body.get_mut("spec").filter(|spec| spec.is_object()) {
+                default(spec, "replicas", json!(0));
+            }
             body
         } else {
+            let body: Value = serde_json::from_slice(call.body)
+                .map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
             wanted_version = String::new();
             let format = Format::of(&call.content_type)?;
             patch::apply(format, "Scale", &scale_of(&current, &paths), &body)?
         };
-        let replicas = next["spec"]["replicas"].as_i64().unwrap_or_default();
-        if replicas < 0 {
-            let what = "must be greater than or equal to 0";
-            let cause = Cause::invalid("spec.replicas", &json!(replicas), what);
-            return Err(Failure::invalid(&call.kind.names_of(), &call.attributes.name, &[cause]));
-        }
+        let replicas = replicas(call, &next)?;
         let stored = self
             .change(call, Part::Main, &wanted_version, |current| {
                 let mut next = current.clone();
@@ -173,6 +181,12 @@ impl<S: Store> Api<S> {
                 return Err(Failure::not_found(&pods, &pod_name));
             };
             let stored: Value = serde_json::from_slice(&item.json).unwrap_or_default();
+            if text(&stored, "/spec/serviceAccountName") != name(&account) {
+                return Err(Failure::bad_request(format!(
+                    "cannot bind token for serviceaccount \"{}\" to pod running with different serviceaccount name.",
+                    name(&account)
+                )));
+            }
             let stored_uid = text(&stored, "/metadata/uid").to_owned();
             if !uid.is_empty() && uid != stored_uid {
                 let what = format!(
@@ -252,6 +266,28 @@ impl<S: Store> Api<S> {
         as_fields(entry(&mut review, "metadata"));
         Ok(Some(Answer::Object(StatusCode::CREATED, review, Vec::new())))
     }
+}
+
+/// The wish of a Scale.
+fn replicas(call: &Call<'_>, scale: &Value) -> Result<i32, Failure> {
+    let kind = text(scale, "/kind");
+    if !matches!(kind, "" | "Scale") {
+        let message = format!("expected a Scale, got a `{}`", kind.escape_debug());
+        return Err(Failure::bad_request(message));
+    }
+    let wanted = &scale["spec"]["replicas"];
+    let cause = match wanted.as_i64().map(i32::try_from) {
+        Some(Ok(replicas)) if replicas >= 0 => return Ok(replicas),
+        Some(Ok(replicas)) => {
+            Cause::invalid("spec.replicas", &json!(replicas), "must be greater than or equal to 0")
+        }
+        None if wanted.is_null() => Cause::required("spec.replicas", ""),
+        Some(Err(_)) | None => {
+            let what = format!("cannot be handled as a Scale: spec.replicas: {wanted} is no 32-bit integer");
+            return Err(Failure::bad_request(what));
+        }
+    };
+    Err(Failure::invalid(&call.kind.names_of(), &call.attributes.name, &[cause]))
 }
 
 fn words(object: &Value, pointer: &str) -> Vec<String> {

@@ -275,6 +275,11 @@ fn service(object: &Value, causes: &mut Vec<Cause>) {
             causes.push(Cause::invalid(field, &json!(number), "must be between 1 and 65535, inclusive"));
         }
     }
+    if text(spec, "/type") == "ExternalName"
+        && (!text(spec, "/clusterIP").is_empty() || !list(spec, "/clusterIPs").is_empty())
+    {
+        causes.push(Cause::forbidden("spec.clusterIPs", "may not be set for ExternalName services"));
+    }
     enumerated(spec, "spec", "type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], causes);
 }
 
@@ -353,6 +358,18 @@ fn definition(object: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
+/// Finalizers that `new` has and `old`, which is being deleted, has not.
+pub(crate) fn new_finalizers(old: &Value, new: &Value) -> Option<Cause> {
+    let known = list(old, "/metadata/finalizers");
+    let added = list(new, "/metadata/finalizers").iter().filter(|finalizer| !known.contains(finalizer));
+    let added: BTreeSet<String> = added.map(Value::to_string).collect();
+    let added = Vec::from_iter(added).join(", ");
+    let what = format!(
+        "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}"
+    );
+    (!added.is_empty()).then(|| Cause::forbidden("metadata.finalizers", &what))
+}
+
 /// What may not change from `old` to `new` of a built-in kind.
 pub(crate) fn change(group_resource: &str, old: &Value, new: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -376,7 +393,12 @@ pub(crate) fn change(group_resource: &str, old: &Value, new: &Value) -> Vec<Caus
             }
         }
         "services" if differs("/spec/clusterIP") && !text(old, "/spec/clusterIP").is_empty() => {
-            causes.push(Cause::invalid("spec.clusterIP", &new["spec"]["clusterIP"], "field is immutable"));
+            // A service that becomes a mere name gives its address back.
+            let gives_back = text(new, "/spec/type") == "ExternalName" && new["spec"]["clusterIP"].is_null();
+            if !gives_back {
+                let what = "field is immutable";
+                causes.push(Cause::invalid("spec.clusterIP", &new["spec"]["clusterIP"], what));
+            }
         }
         "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io"
             if differs("/roleRef") =>

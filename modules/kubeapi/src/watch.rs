@@ -65,8 +65,12 @@ impl<S: Store> View<S> {
     }
 
     fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
+        let (kind, api_version) = match self.form {
+            Form::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
+            Form::Whole | Form::Table => (&*self.kind.kind, self.kind.api_version()),
+        };
         let mut object = json!({
-            "kind": &*self.kind.kind, "apiVersion": self.kind.api_version(),
+            "kind": kind, "apiVersion": api_version,
             "metadata": { "resourceVersion": revision.to_string(), "creationTimestamp": null },
         });
         if initial_end {

@@ -10,8 +10,8 @@ use crate::field::{as_fields, drop_nulls, entry, list, name, namespace, remove, 
 use crate::kind::{Kind, Source, Status};
 use crate::patch::{self, Format};
 use crate::read::present;
-use crate::store::{Key, Range, Store, Write, WriteError};
-use crate::{custom, defaults, strict, validate};
+use crate::store::{Key, Store, Write, WriteError};
+use crate::{custom, defaults, protobuf, service, strict, validate};
 
 /// 8: how often a write is tried that lost against another and may be made again.
 const TRIES: usize = 8;
@@ -23,6 +23,8 @@ const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 pub(crate) enum Part {
     Main,
     Status,
+    /// `spec.finalizers` of a namespace.
+    Finalize,
 }
 
 /// What a client's object came to, and what it should hear about it.
@@ -38,13 +40,24 @@ impl Call<'_> {
 
     pub(crate) fn body_object(&self) -> Result<Value, Failure> {
         let media = self.content_type.split(';').next().unwrap_or_default().trim();
-        if !matches!(media, "application/json" | "" | "*/*") {
-            let what =
-                format!("accepted media types include: application/json (got `{}`)", media.escape_debug());
-            return Err(Failure::media_type(&what));
-        }
-        let object: Value = serde_json::from_slice(self.body)
-            .map_err(|error| Failure::bad_request(format!("the object provided is unrecognized: {error}")))?;
+        let unrecognized = |error: &dyn std::fmt::Display| {
+            Failure::bad_request(format!("the object provided is unrecognized: {error}"))
+        };
+        let object: Value = match media {
+            "application/json" | "" | "*/*" => {
+                serde_json::from_slice(self.body).map_err(|error| unrecognized(&error))?
+            }
+            "application/yaml" => yaml(self.body).map_err(|error| unrecognized(&error))?,
+            protobuf::MEDIA => protobuf::decode(self.body)?,
+            other => {
+                let what = format!(
+                    "accepted media types include: application/json, application/yaml, \
+                     application/vnd.kubernetes.protobuf (got `{}`)",
+                    other.escape_debug()
+                );
+                return Err(Failure::media_type(&what));
+            }
+        };
         if object.is_object() {
             Ok(object)
         } else {
@@ -106,6 +119,15 @@ impl Call<'_> {
     }
 }
 
+/// One document of YAML. Without aliases: a few of them could repeat a large text without end.
+fn yaml(body: &[u8]) -> Result<Value, serde_saphyr::Error> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_aliases: 0 },
+        with_snippet: false,
+    };
+    serde_saphyr::from_slice_with_options(body, options)
+}
+
 impl<S: Store> Api<S> {
     pub(crate) async fn create(&self, call: &Call<'_>) -> Result<Answer, Failure> {
         let Intake { mut object, warnings } = call.intake(call.body_object()?)?;
@@ -113,6 +135,7 @@ impl<S: Store> Api<S> {
         self.place(call, &mut object).await?;
         let generated = text(&object, "/metadata/generateName").to_owned();
         let generates = name(&object).is_empty() && !generated.is_empty();
+        let _addresses = self.addresses(kind, Part::Main).await;
         for attempt in 1.. {
             if generates {
                 let cut: String = generated.chars().take(58).collect();
@@ -206,7 +229,16 @@ impl<S: Store> Api<S> {
         defaults::fill(&resource, object);
         match resource.as_str() {
             "pods" => self.admit_pod(kind, object).await?,
-            "services" => self.give_address(object).await?,
+            "services" => self.give_address(kind, object).await?,
+            "namespaces" => {
+                // Its own finalizer goes only when its content has gone.
+                let finalizers = entry(entry(object, "spec"), "finalizers");
+                if let Value::Array(finalizers) = finalizers
+                    && !finalizers.contains(&json!("kubernetes"))
+                {
+                    finalizers.push(json!("kubernetes"));
+                }
+            }
             DEFINITIONS => accept(object, &now),
             _ => {}
         }
@@ -227,41 +259,6 @@ impl<S: Store> Api<S> {
         };
         let account: Value = serde_json::from_slice(&item.json).unwrap_or_default();
         defaults::mount_token(pod, &account, &self.suffix());
-        Ok(())
-    }
-
-    /// The first free address of 10.96.0.0/12 from a random place on; the first 256 are for those who ask by number.
-    async fn give_address(&self, service: &mut Value) -> Result<(), Failure> {
-        const FIRST: u32 = u32::from_be_bytes([10, 96, 1, 0]);
-        const COUNT: u32 = (1 << 20) - 512;
-        let given = text(service, "/spec/clusterIP").to_owned();
-        if text(service, "/spec/type") == "ExternalName" {
-            return Ok(());
-        }
-        let address = if given.is_empty() {
-            let range = Range { resource: "services".to_owned(), namespace: None, after: None, limit: None };
-            let taken: Vec<String> = self
-                .inner
-                .store
-                .list(range)
-                .await?
-                .items
-                .iter()
-                .filter_map(|item| serde_json::from_slice::<Value>(&item.json).ok())
-                .map(|service| text(&service, "/spec/clusterIP").to_owned())
-                .collect();
-            let [a, b, c, d, ..] = (self.inner.options.random)();
-            let start = u32::from_be_bytes([a, b, c, d]) % COUNT;
-            let free = (0..COUNT)
-                .map(|step| std::net::Ipv4Addr::from(FIRST + (start + step) % COUNT).to_string())
-                .find(|address| !taken.contains(address));
-            free.ok_or_else(|| Failure::internal(&"no service address is free"))?
-        } else {
-            given
-        };
-        let spec = as_fields(entry(service, "spec"));
-        spec.insert("clusterIP".to_owned(), json!(address));
-        spec.insert("clusterIPs".to_owned(), json!([address]));
         Ok(())
     }
 
@@ -288,8 +285,11 @@ impl<S: Store> Api<S> {
         let names = call.kind.names_of();
         let version = text(&object, "/metadata/resourceVersion").to_owned();
         if version.is_empty() && !call.kind.blind_updates {
-            let cause =
-                Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
+            let cause = Cause {
+                field: "metadata.resourceVersion".to_owned(),
+                reason: "FieldValueInvalid",
+                message: "Invalid value: 0x0: must be specified for an update".to_owned(),
+            };
             return Err(Failure::invalid(&names, &call.attributes.name, &[cause]));
         }
         let stored = self.change(call, part, &version, |_| Ok(object.clone())).await?;
@@ -334,12 +334,16 @@ impl<S: Store> Api<S> {
     ) -> Result<Value, Failure> {
         let (kind, key) = (&call.kind, call.key());
         let names = kind.names_of();
+        let addresses = self.addresses(kind, part).await;
         for _ in 0..TRIES {
             let (item, current) = self.read(kind, &key).await?;
             if !matches!(wanted, "" | "0") && wanted != item.revision.to_string() {
                 return Err(Failure::stale(&names, &key.name));
             }
-            let object = self.settle(kind, part, &current, next(&current)?)?;
+            let mut object = self.settle(kind, part, &current, next(&current)?)?;
+            if addresses.is_some() && service::asks(&current, &object) {
+                self.give_address(kind, &mut object).await?;
+            }
             let mut before = current.clone();
             remove(entry(&mut before, "metadata"), "resourceVersion");
             if object == before {
@@ -357,6 +361,9 @@ impl<S: Store> Api<S> {
             match self.inner.store.write(write).await {
                 Ok(revision) => {
                     self.written(kind);
+                    if gone && kind.is(DEFINITIONS) {
+                        self.remove_all_of(&current).await?;
+                    }
                     return present(kind, &bytes(&object), revision);
                 }
                 Err(WriteError::Conflict { .. }) if matches!(wanted, "" | "0") => {}
@@ -386,10 +393,18 @@ impl<S: Store> Api<S> {
             return Err(Failure::conflict(&names, own_name, &what));
         }
         match part {
-            Part::Main if kind.status != Status::None => {
-                crate::field::put(&mut next, "status", current.get("status").cloned());
+            Part::Main | Part::Finalize => {
+                if kind.status != Status::None {
+                    crate::field::put(&mut next, "status", current.get("status").cloned());
+                }
+                if kind.is("namespaces") && part == Part::Main {
+                    let finalizers = current.pointer("/spec/finalizers").cloned();
+                    crate::field::put(entry(&mut next, "spec"), "finalizers", finalizers);
+                }
+                if kind.is("services") {
+                    service::keep_address(current, &mut next);
+                }
             }
-            Part::Main => {}
             Part::Status => {
                 let status = remove(&mut next, "status");
                 let metadata = next["metadata"].clone();
@@ -454,13 +469,13 @@ fn check(kind: &Kind, old: Option<&Value>, object: &Value) -> Result<(), Failure
     if let Some(old) = old {
         causes.extend(validate::change(&kind.group_resource(), old, object));
     }
-    // An object that is on its way out may be as wrong as it was.
-    let leaving = old.is_some_and(|old| !text(old, "/metadata/deletionTimestamp").is_empty());
-    if causes.is_empty() || leaving && old.is_some_and(|old| wanted_part(old) == wanted_part(object)) {
-        Ok(())
-    } else {
-        Err(Failure::invalid(&kind.names_of(), name(object), &causes))
+    // An object that is on its way out may be as wrong as it was, but nothing new may hold it up.
+    let leaving = old.filter(|old| !text(old, "/metadata/deletionTimestamp").is_empty());
+    if leaving.is_some_and(|old| wanted_part(old) == wanted_part(object)) {
+        causes.clear();
     }
+    causes.extend(leaving.and_then(|old| validate::new_finalizers(old, object)));
+    if causes.is_empty() { Ok(()) } else { Err(Failure::invalid(&kind.names_of(), name(object), &causes)) }
 }
 
 /// A definition is served as soon as it is stored.

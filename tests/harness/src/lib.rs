@@ -2,7 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cloud;
+mod cluster;
 mod objects;
+mod runtime;
 
 pub use cloud::EnrolmentCloud;
+pub use cluster::{Carrier, Cluster, LONG, Node, run};
 pub use objects::Objects;
+pub use runtime::{Seen, StandInRuntime};

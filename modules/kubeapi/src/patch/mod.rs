@@ -1,9 +1,11 @@
 //! Patches: JSON patch (RFC 6902), JSON merge patch (RFC 7386), strategic merge patch (Kubernetes).
 
+mod json;
 mod strategic;
 
 use serde_json::Value;
 
+use crate::api::BODY_MAX;
 use crate::failure::Failure;
 
 /// Which patch a body is.
@@ -32,18 +34,12 @@ impl Format {
 pub(crate) fn apply(format: Format, kind: &str, object: &Value, patch: &Value) -> Result<Value, Failure> {
     let mut next = object.clone();
     match format {
-        Format::Json => {
-            let patch: json_patch::Patch = serde_json::from_value(patch.clone())
-                .map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
-            json_patch::patch(&mut next, &patch).map_err(|error| Failure {
-                code: 422,
-                reason: "Invalid",
-                message: format!("the server rejected our request due to an error in our request: {error}"),
-                details: None,
-            })?;
-        }
+        Format::Json => json::apply(&mut next, patch)?,
         Format::Merge => json_patch::merge(&mut next, patch),
         Format::Strategic => strategic::merge(&mut next, patch, kind)?,
+    }
+    if json::size(&next) > BODY_MAX {
+        return Err(Failure::too_large(&format!("limit is {BODY_MAX}")));
     }
     Ok(next)
 }

@@ -23,9 +23,11 @@ fn strategy(kind: &str, path: &[String], field: &str) -> Merge {
         | "ephemeralContainers"
         | "env"
         | "volumes"
-        | "imagePullSecrets"
+        | "schedulingGates"
         | "resourceClaims" => Merge::By("name"),
         "secrets" if kind == "ServiceAccount" => Merge::By("name"),
+        // Those of a pod; an account's are replaced.
+        "imagePullSecrets" if kind != "ServiceAccount" => Merge::By("name"),
         "volumeMounts" => Merge::By("mountPath"),
         "volumeDevices" => Merge::By("devicePath"),
         "hostAliases" | "podIPs" | "hostIPs" => Merge::By("ip"),
@@ -252,6 +254,21 @@ mod tests {
             json!({"spec": {"volumes": [{"$patch": "replace"}, {"name": "z"}]}}),
         );
         assert_eq!(replaced["spec"]["volumes"], json!([{"name": "z"}]));
+    }
+
+    #[test]
+    fn some_lists_depend_on_the_kind() {
+        let merge = |kind: &str, path: &str| {
+            let list = |name: &str| match path {
+                "" => json!({"imagePullSecrets": [{"name": name}]}),
+                field => json!({"spec": {field: [{"name": name}]}}),
+            };
+            let next = merged(kind, list("a"), list("b"));
+            next.pointer("/imagePullSecrets").unwrap_or(&next["spec"][path]).as_array().unwrap().len()
+        };
+        assert_eq!(merge("Pod", "schedulingGates"), 2);
+        assert_eq!(merge("Pod", "imagePullSecrets"), 2);
+        assert_eq!(merge("ServiceAccount", ""), 1);
     }
 
     #[test]

@@ -1,0 +1,158 @@
+//! CloudCore from its first write to its end.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use beehive::link::quic::{Credentials, EndpointError, QuicAcceptor};
+use beehive::link::Acceptor;
+use beehive::{Ended, Env, Hive, WiringError};
+use cloud_hub::{Enrolment, EnrolmentError, EnrolmentServer, Vault, VaultError};
+use config::cloud::CloudCore as Settings;
+use thiserror::Error;
+
+use crate::crds::{self, CrdError};
+use crate::monitor::{Monitor, MonitorError};
+use crate::topology::{self, Parts};
+
+/// Why CloudCore did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A custom resource is not there.
+    #[error(transparent)]
+    Definitions(#[from] CrdError),
+    /// The CA or a Secret is not there.
+    #[error("certificates")]
+    Vault(#[from] VaultError),
+    /// Enrolment does not listen.
+    #[error("enrolment")]
+    Enrolment(#[from] EnrolmentError),
+    /// The link does not listen.
+    #[error("the link's port (modules.cloudHub.quic)")]
+    Link(#[from] EndpointError),
+    /// The admin endpoint does not listen.
+    #[error("the admin endpoint")]
+    Monitor(#[from] MonitorError),
+    /// The map is wrong.
+    #[error("wiring")]
+    Wiring(#[from] WiringError),
+    /// A setting that was not validated.
+    #[error("setting `{0}` is no IP address")]
+    Address(String),
+}
+
+/// Where nodes arrive.
+pub enum Transport {
+    /// QUIC, at the address of the settings.
+    Quic,
+    /// Something else: a harness brings its own.
+    Given(Box<dyn Acceptor>),
+}
+
+/// A running CloudCore.
+pub struct CloudCore {
+    hive: Hive,
+    enrolment: EnrolmentServer,
+    monitor: Monitor,
+    link: Option<SocketAddr>,
+}
+
+impl CloudCore {
+    /// Starts everything, in this order: definitions, certificates, enrolment, the link's port, the actors.
+    ///
+    /// # Errors
+    /// See [`StartError`]: each says what is missing.
+    pub async fn start(
+        settings: &Settings,
+        client: kube::Client,
+        transport: Transport,
+        env: Env,
+    ) -> Result<Self, StartError> {
+        let hub = &settings.modules.cloud_hub;
+        crds::apply(&client, &env).await?;
+        tracing::info!("custom resources are served");
+        let vault = Vault::new(client.clone());
+        let authority = vault.authority(&env).await?;
+        let token_key = vault.token_key(&env).await?;
+        let addresses: Result<Vec<IpAddr>, StartError> =
+            hub.advertise_address.iter().map(|address| ip(address)).collect();
+        let (chain, key) =
+            Vault::server_certificate(&authority, addresses?, hub.dns_names.clone(), &env)?;
+        let credentials = Credentials {
+            certificate: chain.clone(),
+            key: key.clone(),
+            authority: authority.cert_pem().to_owned(),
+        };
+        let days = u64::from(hub.edge_cert_signing_duration);
+        let enrolment = Enrolment {
+            authority,
+            token_key,
+            vault: vault.clone(),
+            certificate_life: Duration::from_secs(days * 86_400),
+        };
+        let at = (ip(&hub.https.address)?, hub.https.port).into();
+        let enrolment = EnrolmentServer::start(at, &chain, &key, enrolment, &env)?;
+        tracing::info!(address = %enrolment.address, "enrolment listens");
+        let (acceptor, link): (Box<dyn Acceptor>, _) = match transport {
+            Transport::Given(acceptor) => (acceptor, None),
+            Transport::Quic => {
+                let at = (ip(&hub.quic.address)?, hub.quic.port).into();
+                let acceptor = QuicAcceptor::bind(at, &credentials)?;
+                let address = acceptor.address();
+                tracing::info!(%address, "the link listens");
+                (Box::new(acceptor), Some(address))
+            }
+        };
+        let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
+        let parts = Parts {
+            client,
+            acceptor,
+            vault,
+            node_limit: hub.node_limit,
+            lease_period: Duration::from_secs(frequency),
+        };
+        let mut hive = Hive::new("cloudcore", env.clone());
+        let seats = topology::seats(&mut hive);
+        topology::actors(&mut hive, seats, parts);
+        hive.open()?;
+        let monitor_at = &settings.common_config.monitor_server.bind_address;
+        let at = monitor_at.parse().map_err(|_| StartError::Address(monitor_at.clone()))?;
+        let monitor = Monitor::start(at, hive.inspector(), &env)?;
+        Ok(CloudCore { hive, enrolment, monitor, link })
+    }
+
+    /// Where enrolment listens.
+    pub fn enrolment_address(&self) -> SocketAddr {
+        self.enrolment.address
+    }
+
+    /// Where the link listens, if it is QUIC.
+    pub fn link_address(&self) -> Option<SocketAddr> {
+        self.link
+    }
+
+    /// Where the admin endpoint listens.
+    pub fn monitor_address(&self) -> SocketAddr {
+        self.monitor.address
+    }
+
+    /// Reads the state of every actor.
+    pub fn inspector(&self) -> beehive::Inspector {
+        self.hive.inspector()
+    }
+
+    /// Waits until an actor has given up, and says why.
+    pub async fn gave_up(&mut self) -> String {
+        self.hive.gave_up().await
+    }
+
+    /// Stops everything in order, within `deadline`.
+    pub async fn stop(self, deadline: Duration) -> Ended {
+        self.enrolment.stop().await;
+        self.monitor.stop().await;
+        self.hive.shutdown(deadline).await
+    }
+}
+
+fn ip(text: &str) -> Result<IpAddr, StartError> {
+    text.parse().map_err(|_| StartError::Address(text.to_owned()))
+}

@@ -1,0 +1,113 @@
+//! The map of CloudCore: who there is, who may talk to whom, and what each is made of.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::link::Acceptor;
+use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
+use cloud_devicecontroller::DeviceController;
+use cloud_edgecontroller::EdgeController;
+use cloud_hub::{CloudHub, Neighbours, Vault};
+use cloud_synccontroller::SyncController;
+use contract::cloudhub::CloudHubMsg;
+use contract::devicecontroller::DeviceControllerMsg;
+use contract::edgecontroller::EdgeControllerMsg;
+use contract::synccontroller::SyncMsg;
+use contract::wire::META_MAILBOX;
+use tokio::sync::Mutex;
+
+const HUB: &str = "cloud-hub";
+const EDGE: &str = contract::wire::EDGE_MAILBOX;
+const DEVICE: &str = contract::wire::DEVICE_MAILBOX;
+const SYNC: &str = "cloud-synccontroller";
+
+/// Every mailbox of CloudCore and every address that was granted.
+pub struct Seats {
+    sync: Mailbox<SyncMsg>,
+    edge: Mailbox<EdgeControllerMsg>,
+    device: Mailbox<DeviceControllerMsg>,
+    hub: Mailbox<CloudHubMsg>,
+    edge_to_sync: Address<SyncMsg>,
+    device_to_sync: Address<SyncMsg>,
+    hub_to: Neighbours,
+}
+
+/// What the actors are made of.
+pub struct Parts {
+    /// The API server.
+    pub client: kube::Client,
+    /// Where nodes arrive.
+    pub acceptor: Box<dyn Acceptor>,
+    /// The register of certificates.
+    pub vault: Vault,
+    /// Nodes at once.
+    pub node_limit: usize,
+    /// How often an alive node's Lease is renewed.
+    pub lease_period: Duration,
+}
+
+/// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
+/// the map can be printed anywhere.
+pub fn seats(hive: &mut Hive) -> Seats {
+    let sync = hive.mailbox(SYNC, Capacity::new(4096, "one look at the caches may move thousands of objects"));
+    let edge = hive.mailbox(EDGE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
+    let device = hive.mailbox(DEVICE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
+    let hub = hive.mailbox(HUB, Capacity::new(1024, "a thousand nodes that come back together"));
+    let seats = Seats {
+        edge_to_sync: hive.grant(EDGE, &sync, Flow::Tell),
+        device_to_sync: hive.grant(DEVICE, &sync, Flow::Tell),
+        hub_to: Neighbours {
+            sync: hive.grant(HUB, &sync, Flow::Tell),
+            edge: hive.grant(HUB, &edge, Flow::Tell),
+            device: hive.grant(HUB, &device, Flow::Tell),
+        },
+        sync,
+        edge,
+        device,
+        hub,
+    };
+    hive.declare_remote(SYNC, META_MAILBOX);
+    hive.declare_remote(META_MAILBOX, EDGE);
+    hive.declare_remote(META_MAILBOX, DEVICE);
+    seats
+}
+
+/// These three hold one truth together, in memory: a new one beside two old ones would have lost its part. The first
+/// fault of one ends the daemon, which lists everything again when it comes back.
+fn together() -> Policy {
+    Policy { budget: 0, ..Policy::default() }
+}
+
+/// Makes the actors.
+pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
+    let Parts { client, acceptor, vault, node_limit, lease_period } = parts;
+    hive.supervise(seats.sync, together(), SyncController::default);
+    let (edge_client, edge_to_sync) = (client.clone(), seats.edge_to_sync);
+    hive.supervise(seats.edge, together(), move || {
+        EdgeController::new(edge_client.clone(), edge_to_sync.clone(), lease_period)
+    });
+    let device_to_sync = seats.device_to_sync;
+    hive.supervise(seats.device, together(), move || {
+        DeviceController::new(client.clone(), device_to_sync.clone())
+    });
+    let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), seats.hub_to);
+    hive.supervise(seats.hub, Policy::default(), move || {
+        CloudHub::new(Rc::clone(&acceptor), vault.clone(), node_limit, hub_to.clone())
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_has_no_circle_of_asks_and_every_mailbox_an_actor() {
+        actix_rt::System::new().block_on(async {
+            let mut hive = Hive::new("cloudcore", beehive::Env::real());
+            let _seats = seats(&mut hive);
+            hive.topology().check().unwrap();
+            let text = hive.topology().text();
+            assert!(text.contains("cloud-synccontroller reaches over the link edge-metamanager"), "{text}");
+        });
+    }
+}

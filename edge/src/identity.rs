@@ -1,0 +1,129 @@
+//! Who this node is: what `keadm join` wrote.
+
+use std::path::{Path, PathBuf};
+
+use beehive::link::quic::Credentials;
+use config::edge::EdgeCore as Settings;
+use contract::NodeName;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use thiserror::Error;
+
+/// 256 KiB: the largest certificate or key file that is read.
+const FILE_MAX: u64 = 256 << 10;
+
+/// Why the node does not know who it is.
+#[derive(Debug, Error)]
+pub enum IdentityError {
+    /// A file is not there or cannot be read.
+    #[error("cannot read `{path}`: run `keadm join` on this machine first")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is too large to be what it should be.
+    #[error("`{0}` is larger than 256 KiB and no certificate or key: run `keadm reset` and `keadm join`")]
+    TooLarge(PathBuf),
+    /// The certificate is not a node's.
+    #[error("`{path}` is not the certificate of a node ({reason}): run `keadm reset` and `keadm join`")]
+    NotANode {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The config names another node than the certificate.
+    #[error("modules.edged.hostnameOverride is `{configured}`, and the certificate is of `{certified}`: make them one")]
+    OtherName {
+        /// In the config.
+        configured: String,
+        /// In the certificate.
+        certified: String,
+    },
+}
+
+/// The node's name and what proves it.
+pub struct Identity {
+    /// The name in the certificate.
+    pub node: NodeName,
+    /// The certificate, its key, and the CA.
+    pub credentials: Credentials,
+}
+
+impl Identity {
+    /// Reads the files that the settings name.
+    ///
+    /// # Errors
+    /// See [`IdentityError`].
+    pub fn read(settings: &Settings) -> Result<Self, IdentityError> {
+        let hub = &settings.modules.edge_hub;
+        let certificate = read(&hub.tls_cert_file)?;
+        let not_a_node =
+            |reason: String| IdentityError::NotANode { path: hub.tls_cert_file.clone(), reason };
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes())
+            .map_err(|error| not_a_node(error.to_string()))?;
+        let certified = pki::node_of_certificate(&der).map_err(|error| not_a_node(error.to_string()))?;
+        let configured = &settings.modules.edged.hostname_override;
+        if !configured.is_empty() && *configured != certified {
+            return Err(IdentityError::OtherName { configured: configured.clone(), certified });
+        }
+        let node = NodeName::parse(&certified).map_err(|error| not_a_node(error.to_string()))?;
+        let credentials =
+            Credentials { certificate, key: read(&hub.tls_private_key_file)?, authority: read(&hub.tls_ca_file)? };
+        Ok(Identity { node, credentials })
+    }
+
+    /// The common name of the node's certificate (Kubernetes' node authorizer).
+    pub fn common_name(&self) -> String {
+        format!("system:node:{}", self.node)
+    }
+}
+
+fn read(path: &Path) -> Result<String, IdentityError> {
+    let at = |source| IdentityError::Read { path: path.to_owned(), source };
+    if std::fs::metadata(path).map_err(at)?.len() > FILE_MAX {
+        return Err(IdentityError::TooLarge(path.to_owned()));
+    }
+    std::fs::read_to_string(path).map_err(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_has_not_joined_is_told_to() {
+        let mut settings = Settings::default();
+        settings.modules.edge_hub.tls_cert_file = PathBuf::from("/nowhere/server.crt");
+        let error = Identity::read(&settings).err().unwrap().to_string();
+        assert!(error.contains("/nowhere/server.crt") && error.contains("keadm join"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_is_not_the_certificates_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = pki::Authority::create(std::time::SystemTime::now(), [1; 16]).unwrap();
+        let request = pki::NodeRequest::new("a").unwrap();
+        let issued = authority
+            .sign_node(&request.csr_der, "a", std::time::SystemTime::now(), std::time::Duration::from_secs(60), [2; 16])
+            .unwrap();
+        let mut settings = Settings::default();
+        let hub = &mut settings.modules.edge_hub;
+        for (path, text, name) in [
+            (&mut hub.tls_cert_file, &issued.pem, "crt"),
+            (&mut hub.tls_private_key_file, &request.key_pem, "key"),
+            (&mut hub.tls_ca_file, &authority.cert_pem().to_owned(), "ca"),
+        ] {
+            *path = folder.path().join(name);
+            std::fs::write(path, text).unwrap();
+        }
+        assert_eq!(Identity::read(&settings).unwrap().common_name(), "system:node:a");
+        settings.modules.edged.hostname_override = "b".to_owned();
+        assert!(matches!(Identity::read(&settings), Err(IdentityError::OtherName { .. })));
+        std::fs::write(&settings.modules.edge_hub.tls_cert_file, "nonsense").unwrap();
+        assert!(matches!(Identity::read(&settings), Err(IdentityError::NotANode { .. })));
+    }
+}

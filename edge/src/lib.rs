@@ -1,0 +1,14 @@
+//! EdgeCore: picks the node's modules, joins them and runs them.
+//!
+//! [`topology`] is the map: all mailboxes first, then all actors. [`EdgeCore::start`] is the order in which a node comes
+//! up: identity, store, actors. No cloud is needed for it: what the store holds runs. The binary and the test harness
+//! use the same one.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod core;
+mod identity;
+pub mod notify;
+pub mod topology;
+
+pub use core::{EdgeCore, Parts, StartError};
+pub use identity::{Identity, IdentityError};

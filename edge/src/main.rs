@@ -1,0 +1,131 @@
+//! `edgecore`: the node's daemon.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use beehive::link::quic::QuicDialer;
+use beehive::{Ended, Env, Hive};
+use clap::{Parser, Subcommand};
+use config::edge::{DEFAULT_FILE, DEFAULT_PATH, EdgeCore as Settings};
+use edge::{EdgeCore, Identity, Parts};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// 10 s: what a stop may take. Containers go on.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// 2 min: kubelet's runtimeRequestTimeout.
+const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(120);
+
+#[derive(Parser)]
+#[command(name = "edgecore", version, about = "The node's side of KubeHive")]
+struct Cli {
+    /// Path of edgecore.yaml
+    #[arg(long, default_value = DEFAULT_PATH)]
+    config: PathBuf,
+    /// Print the annotated default config and end
+    #[arg(long)]
+    defaultconfig: bool,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Prints who talks to whom
+    Topology {
+        /// In the DOT language
+        #[arg(long)]
+        dot: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    // One thread for the hive and the link; a few for files, which block.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    match actix_rt::System::with_tokio_rt(|| runtime).block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<()> {
+    let env = Env::real();
+    if cli.defaultconfig {
+        return say(DEFAULT_FILE);
+    }
+    if let Some(Verb::Topology { dot }) = cli.verb {
+        let mut hive = Hive::new("edgecore", env);
+        let _seats = edge::topology::seats(&mut hive);
+        let map = hive.topology();
+        return say(&if dot { map.dot("edgecore") } else { map.text() });
+    }
+    let settings = Settings::load(&cli.config)?;
+    let identity = Identity::read(&settings)?;
+    let hub = &settings.modules.edge_hub;
+    let (host, port) = config::parse_host_port(&hub.quic.server)
+        .map_err(|what| anyhow::anyhow!("modules.edgeHub.quic.server: {what}"))?;
+    let dialer = QuicDialer::new(&host, port, &identity.credentials).context("the link to the cloud")?;
+    let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
+    let runtime = cri::Grpc::new(endpoint, endpoint, RUNTIME_ANSWERS_WITHIN).context("the container runtime")?;
+    let parts = Parts {
+        node: identity.node.clone(),
+        common_name: identity.common_name(),
+        dialer: Rc::new(dialer),
+        runtime: Arc::new(runtime),
+    };
+    let mut core = EdgeCore::start(&settings, parts, env).await?;
+    edge::notify::tell("READY=1");
+    let ended_by = tokio::select! {
+        reason = core.gave_up() => Err(anyhow::anyhow!("an actor gave up: {reason}")),
+        signal = stop_signal() => signal,
+    };
+    edge::notify::tell("STOPPING=1");
+    let ended = core.stop(STOP_WITHIN).await;
+    tracing::info!(?ended, "stopped; containers go on");
+    match (ended_by?, ended) {
+        (_, Ended::InOrder) => Ok(()),
+        (_, Ended::Late(actors)) => bail!("these actors did not stop in time: {}", actors.join(", ")),
+        (_, Ended::GaveUp(reason)) => bail!("an actor gave up: {reason}"),
+    }
+}
+
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    // A reader that closed the pipe has read what it wanted.
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+async fn stop_signal() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! The map of EdgeCore: who there is, who may talk to whom, and what each is made of.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
+use config::edge::EdgeCore as Settings;
+use contract::devicetwin::TwinMsg;
+use contract::edged::EdgedMsg;
+use contract::edgehub::EdgeHubMsg;
+use contract::eventbus::EventBusMsg;
+use contract::metamanager::MetaMsg;
+use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX};
+use edge_devicetwin::DeviceTwin;
+use edge_edged::Edged;
+use edge_eventbus::EventBus;
+use edge_hub::EdgeHub;
+use edge_metamanager::MetaManager;
+use edge_store::Store;
+
+use crate::Parts;
+
+const META: &str = META_MAILBOX;
+const EDGED: &str = "edge-edged";
+const TWIN: &str = "edge-devicetwin";
+const BUS: &str = "edge-eventbus";
+const HUB: &str = "edge-hub";
+
+/// Every mailbox of EdgeCore and every address that was granted.
+pub struct Seats {
+    bus: Mailbox<EventBusMsg>,
+    twin: Mailbox<TwinMsg>,
+    edged: Mailbox<EdgedMsg>,
+    meta: Mailbox<MetaMsg>,
+    hub: Mailbox<EdgeHubMsg>,
+    twin_to_bus: Address<EventBusMsg>,
+    twin_to_meta: Address<MetaMsg>,
+    bus_to_twin: Address<TwinMsg>,
+    edged_to_meta: Address<MetaMsg>,
+    meta_to_edged: Address<EdgedMsg>,
+    meta_to_twin: Address<TwinMsg>,
+    meta_to_hub: Address<EdgeHubMsg>,
+    hub_to_meta: Address<MetaMsg>,
+}
+
+/// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
+/// the map can be printed anywhere.
+pub fn seats(hive: &mut Hive) -> Seats {
+    let meta = hive.mailbox(META, Capacity::new(256, "16 batches of the cloud, and a token for each pod of a full node"));
+    let twin = hive.mailbox(TWIN, Capacity::new(256, "a report of each of a few hundred devices"));
+    let bus = hive.mailbox(BUS, Capacity::new(1024, "a delta, a document and a result for each of those reports"));
+    let edged = hive.mailbox(EDGED, Capacity::new(256, "a word of each of twice as many pods as a node takes"));
+    let hub = hive.mailbox(HUB, Capacity::new(16, "the ends of a few attempts"));
+    let seats = Seats {
+        twin_to_bus: hive.grant(TWIN, &bus, Flow::Tell),
+        twin_to_meta: hive.grant(TWIN, &meta, Flow::Tell),
+        bus_to_twin: hive.grant(BUS, &twin, Flow::Ask),
+        edged_to_meta: hive.grant(EDGED, &meta, Flow::Ask),
+        meta_to_edged: hive.grant(META, &edged, Flow::Tell),
+        meta_to_twin: hive.grant(META, &twin, Flow::Tell),
+        meta_to_hub: hive.grant(META, &hub, Flow::Tell),
+        hub_to_meta: hive.grant(HUB, &meta, Flow::Tell),
+        bus,
+        twin,
+        edged,
+        meta,
+        hub,
+    };
+    hive.declare_remote(META, EDGE_MAILBOX);
+    hive.declare_remote(META, DEVICE_MAILBOX);
+    seats
+}
+
+/// Makes the actors.
+pub fn actors(hive: &mut Hive, seats: Seats, settings: &Settings, parts: Parts, store: &Store) {
+    let Parts { node, common_name, dialer, runtime } = parts;
+    let modules = settings.modules.clone();
+    let kept = store.clone();
+    hive.supervise(seats.meta, Policy::default(), move || {
+        MetaManager::new(
+            kept.clone(),
+            seats.meta_to_edged.clone(),
+            seats.meta_to_twin.clone(),
+            seats.meta_to_hub.clone(),
+        )
+    });
+    let (kept, name, devices) = (store.clone(), node.clone(), modules.device_twin.clone());
+    hive.supervise(seats.twin, Policy::default(), move || {
+        let (bus, meta) = (seats.twin_to_bus.clone(), seats.twin_to_meta.clone());
+        DeviceTwin::new(name.clone(), &devices, kept.clone(), bus, meta)
+    });
+    let (kept, broker) = (store.clone(), modules.event_bus.clone());
+    hive.supervise(seats.bus, Policy::default(), move || {
+        EventBus::new(&broker, kept.clone(), seats.bus_to_twin.clone())
+    });
+    let (kept, pods) = (store.clone(), edge_edged::Settings::new(node.as_str(), &modules.edged));
+    hive.supervise(seats.edged, Policy::default(), move || {
+        Edged::new(pods.clone(), Arc::clone(&runtime), kept.clone(), seats.edged_to_meta.clone())
+    });
+    hive.supervise(seats.hub, Policy::default(), move || {
+        EdgeHub::new(Rc::clone(&dialer), &common_name, seats.hub_to_meta.clone())
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_has_no_circle_of_asks() {
+        actix_rt::System::new().block_on(async {
+            let mut hive = Hive::new("edgecore", beehive::Env::real());
+            let _seats = seats(&mut hive);
+            hive.topology().check().unwrap();
+            let text = hive.topology().text();
+            assert!(text.contains("edge-eventbus asks edge-devicetwin"), "{text}");
+        });
+    }
+}

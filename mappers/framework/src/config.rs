@@ -1,0 +1,264 @@
+//! The config file of a mapper, with the keys of KubeEdge's mapper framework.
+
+use std::fmt;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// 1 MiB: the largest config file that is read.
+pub const FILE_MAX: u64 = 1 << 20;
+/// Where edgecore listens unless it is configured otherwise.
+pub const DEFAULT_EDGECORE_SOCKET: &str = "/etc/kubeedge/dmi.sock";
+/// What a mapper can do about its devices: ask edgecore for them.
+const REGISTER: &str = "register";
+/// The keys that are understood; others get a warning, because KubeEdge's templates carry more.
+const KNOWN: [(&str, &[&str]); 3] = [
+    ("grpc_server", &["socket_path"]),
+    ("common", &["name", "version", "api_version", "protocol", "address", "edgecore_sock", "http_port"]),
+    ("dev_init", &["mode"]),
+];
+
+/// A mapper's config.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Config {
+    /// The mapper's own socket.
+    pub grpc_server: GrpcServer,
+    /// Who the mapper is, and where edgecore is.
+    pub common: Common,
+    /// Where devices come from.
+    #[serde(default)]
+    pub dev_init: DevInit,
+}
+
+/// The mapper's own socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct GrpcServer {
+    /// Its path; edgecore is told of it at registration.
+    pub socket_path: PathBuf,
+}
+
+/// Who the mapper is, and where edgecore is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Common {
+    /// The mapper's name on its node.
+    pub name: String,
+    /// The mapper's version.
+    #[serde(default)]
+    pub version: String,
+    /// The version of the interface that it speaks.
+    #[serde(default)]
+    pub api_version: String,
+    /// The protocol; it selects the devices that edgecore hands out.
+    #[serde(default)]
+    pub protocol: String,
+    /// Where KubeEdge's REST server would listen.
+    #[serde(default)]
+    pub address: String,
+    /// edgecore's socket.
+    #[serde(default = "default_edgecore_socket")]
+    pub edgecore_sock: String,
+    /// The port of KubeEdge's REST server.
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub http_port: String,
+}
+
+/// Where devices come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct DevInit {
+    /// `register`, or empty for the same.
+    #[serde(default)]
+    pub mode: String,
+}
+
+/// Why a config file was not taken.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read config file `{}`: check that it exists and may be read, or name another with --config-file", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is too large to be one.
+    #[error("config file `{}` has more than {FILE_MAX} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is no YAML of the expected shape.
+    #[error("config file `{}` is not understood: {reason}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// A value is wrong.
+    #[error("config file `{}`: `{key}` {what}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The dotted key.
+        key: &'static str,
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+}
+
+impl Config {
+    /// Reads a config file; `protocol` is what `common.protocol` is when the file leaves it out.
+    ///
+    /// # Errors
+    /// With the file, the key and the cure.
+    pub fn read(path: &Path, protocol: &str) -> Result<Self, ConfigError> {
+        let text = read_capped(path)?;
+        let parse = |reason: String| ConfigError::Parse { path: path.to_owned(), reason };
+        let mut config: Config = serde_saphyr::from_str(&text).map_err(|error| parse(error.to_string()))?;
+        for key in unknown_keys(&text) {
+            tracing::warn!(file = %path.display(), key, "config key is not known and has no effect");
+        }
+        if config.common.protocol.is_empty() {
+            protocol.clone_into(&mut config.common.protocol);
+        }
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let wrong = |key, what: &dyn fmt::Display| {
+            Err(ConfigError::Invalid { path: path.to_owned(), key, what: what.to_string() })
+        };
+        if self.common.name.is_empty() {
+            return wrong("common.name", &"is empty; give the mapper a name");
+        }
+        if !self.grpc_server.socket_path.is_absolute() {
+            let what = format!("is `{}`; write an absolute path", self.grpc_server.socket_path.display());
+            return wrong("grpc_server.socket_path", &what);
+        }
+        if self.common.edgecore_sock.is_empty() {
+            return wrong("common.edgecore_sock", &"is empty; write the path of edgecore's dmi.sock");
+        }
+        if !["", REGISTER].contains(&self.dev_init.mode.as_str()) {
+            let what = format!("is `{}`; only `{REGISTER}` is supported", self.dev_init.mode);
+            return wrong("dev_init.mode", &what);
+        }
+        Ok(())
+    }
+}
+
+fn read_capped(path: &Path) -> Result<String, ConfigError> {
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    Ok(text)
+}
+
+fn unknown_keys(text: &str) -> Vec<String> {
+    let Ok(serde_json::Value::Object(top)) = serde_saphyr::from_str::<serde_json::Value>(text) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (section, value) in &top {
+        let Some((_, keys)) = KNOWN.iter().find(|(known, _)| known == section) else {
+            found.push(section.clone());
+            continue;
+        };
+        let inner = value.as_object().into_iter().flat_map(serde_json::Map::keys);
+        found.extend(inner.filter(|key| !keys.contains(&key.as_str())).map(|key| format!("{section}.{key}")));
+    }
+    found
+}
+
+fn default_edgecore_socket() -> String {
+    DEFAULT_EDGECORE_SOCKET.to_owned()
+}
+
+fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    struct Either;
+    impl serde::de::Visitor<'_> for Either {
+        type Value = String;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a port")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+        fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<String, E> {
+            Ok(number.to_string())
+        }
+        fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<String, E> {
+            Ok(number.to_string())
+        }
+    }
+    deserializer.deserialize_any(Either)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: &str = "\
+grpc_server:
+  socket_path: /etc/kubeedge/modbus.sock
+common:
+  name: Modbus-mapper
+  version: v1.13.0
+  api_version: v1.0.0
+  protocol: modbus
+  address: 127.0.0.1
+  edgecore_sock: /etc/kubeedge/dmi.sock
+  http_port: 7777
+";
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path, "modbus")
+    }
+
+    #[test]
+    fn kubeedges_template_is_read() {
+        let config = read(TEMPLATE).unwrap();
+        assert_eq!(config.common.name, "Modbus-mapper");
+        assert_eq!(config.common.http_port, "7777");
+        assert_eq!(config.grpc_server.socket_path, Path::new("/etc/kubeedge/modbus.sock"));
+    }
+
+    #[test]
+    fn what_may_be_left_out_has_a_default() {
+        let config = read("grpc_server: {socket_path: /tmp/m.sock}\ncommon: {name: m}\n").unwrap();
+        assert_eq!(config.common.edgecore_sock, DEFAULT_EDGECORE_SOCKET);
+        assert_eq!(config.common.protocol, "modbus");
+    }
+
+    #[test]
+    fn defects_name_the_key() {
+        let said = |text: &str| read(text).unwrap_err().to_string();
+        assert!(
+            said("grpc_server: {socket_path: m.sock}\ncommon: {name: m}\n")
+                .contains("grpc_server.socket_path")
+        );
+        assert!(said("grpc_server: {socket_path: /m.sock}\ncommon: {name: ''}\n").contains("common.name"));
+        assert!(said("common: {name: m}\n").contains("grpc_server"));
+        assert!(said(&format!("{TEMPLATE}dev_init: {{mode: configmap}}\n")).contains("dev_init.mode"));
+        assert!(said(&format!("# {}", "x".repeat(1 << 20))).contains("more than"));
+        let missing = Config::read(Path::new("/nonexistent/config.yaml"), "modbus").unwrap_err().to_string();
+        assert!(missing.contains("--config-file"), "{missing}");
+    }
+
+    #[test]
+    fn unknown_keys_are_found() {
+        let text = format!("{TEMPLATE}  typo: 1\nextra: {{}}\n");
+        assert_eq!(unknown_keys(&text), ["common.typo", "extra"]);
+        assert!(unknown_keys(TEMPLATE).is_empty());
+    }
+}

@@ -1,0 +1,193 @@
+//! edgecore's socket, from the mapper's side.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dmi::v1beta1::device_manager_service_client::DeviceManagerServiceClient;
+use dmi::v1beta1::{
+    DeviceStatus, MapperInfo, MapperRegisterRequest, MapperRegisterResponse, ReportDeviceStatesRequest,
+    ReportDeviceStatusRequest, Twin, TwinProperty,
+};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Request, Status};
+use tower::service_fn;
+
+use crate::table::Key;
+use crate::track::Known;
+use crate::value::Kind;
+
+/// A registration brings all devices along.
+const REGISTRATION_DEADLINE: Duration = Duration::from_secs(10);
+/// A report is one transaction in edgecore.
+const REPORT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What became of a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// edgecore has it.
+    Taken,
+    /// edgecore will never take it.
+    Refused(String),
+    /// edgecore does not take it now, which says nothing about anything else.
+    Later(String),
+    /// edgecore takes nothing now.
+    Away(String),
+}
+
+/// One property in a report.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) property: String,
+    pub(crate) kind: Kind,
+    pub(crate) known: Known,
+}
+
+/// A client of edgecore that notices when a connection is lost, used or not.
+#[derive(Debug, Clone)]
+pub(crate) struct EdgeCore {
+    client: DeviceManagerServiceClient<Channel>,
+}
+
+impl EdgeCore {
+    /// The client, and a counter of lost connections.
+    pub(crate) fn at(socket: &str) -> (Self, watch::Receiver<u64>) {
+        let path = socket.strip_prefix("unix:").unwrap_or(socket);
+        let path: Arc<str> = path.strip_prefix("//").unwrap_or(path).into();
+        let (lost, losses) = watch::channel(0);
+        let lost = Arc::new(lost);
+        // The URI only fills a header; where the connection goes, the connector says.
+        let endpoint = Endpoint::from_static("http://localhost");
+        let channel = endpoint.connect_with_connector_lazy(service_fn(move |_: Uri| {
+            let (path, lost) = (Arc::clone(&path), Arc::clone(&lost));
+            async move {
+                let stream = UnixStream::connect(&*path).await?;
+                Ok::<_, io::Error>(TokioIo::new(Watched { stream, lost }))
+            }
+        }));
+        let client =
+            DeviceManagerServiceClient::new(channel).max_decoding_message_size(dmi::REGISTRATION_MAX);
+        (EdgeCore { client }, losses)
+    }
+
+    pub(crate) async fn register(&self, mapper: MapperInfo) -> Result<MapperRegisterResponse, Status> {
+        let request = MapperRegisterRequest { with_data: true, mapper: Some(mapper) };
+        let answer = self.client.clone().mapper_register(within(request, REGISTRATION_DEADLINE)).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Reports properties of a device.
+    pub(crate) async fn status(&self, device: &Key, lines: &[Line]) -> Told {
+        let twins = lines.iter().map(twin).collect();
+        let request = ReportDeviceStatusRequest {
+            device_name: device.name.clone(),
+            device_namespace: device.namespace.clone(),
+            reported_device: Some(DeviceStatus { twins, ..Default::default() }),
+        };
+        let answer = self.client.clone().report_device_status(within(request, REPORT_DEADLINE)).await;
+        told(answer.map(drop))
+    }
+
+    /// Reports whether a device answers.
+    pub(crate) async fn state(&self, device: &Key, state: &str) -> Told {
+        let request = ReportDeviceStatesRequest {
+            device_name: device.name.clone(),
+            device_namespace: device.namespace.clone(),
+            state: state.to_owned(),
+        };
+        let answer = self.client.clone().report_device_states(within(request, REPORT_DEADLINE)).await;
+        told(answer.map(drop))
+    }
+}
+
+/// Both sides are always there: KubeEdge's edgecore does not survive a twin without one of them.
+pub(crate) fn twin(line: &Line) -> Twin {
+    let millis = line.known.read_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let side = |value: &str| TwinProperty {
+        value: value.to_owned(),
+        metadata: [
+            ("timestamp".to_owned(), millis.to_string()),
+            ("type".to_owned(), line.kind.in_twin().to_owned()),
+        ]
+        .into(),
+    };
+    Twin {
+        property_name: line.property.clone(),
+        observed_desired: Some(side(&line.known.observed)),
+        reported: Some(side(&line.known.value)),
+    }
+}
+
+/// The time that goes into reports.
+pub(crate) fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+fn told(answer: Result<(), Status>) -> Told {
+    let Err(status) = answer else {
+        return Told::Taken;
+    };
+    match status.code() {
+        // KubeEdge before 1.23 knows no states.
+        Code::InvalidArgument | Code::Unimplemented => Told::Refused(described(&status)),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted => {
+            Told::Away(described(&status))
+        }
+        // KubeEdge's edgecore has one code for all that it does not like, a passing lack of tokens included.
+        _ => Told::Later(described(&status)),
+    }
+}
+
+/// A status in one line.
+pub(crate) fn described(status: &Status) -> String {
+    match status.message() {
+        "" => status.code().description().to_owned(),
+        message => message.chars().take(512).collect(),
+    }
+}
+
+fn within<T>(message: T, deadline: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    request
+}
+
+/// A connection that counts its own end.
+struct Watched {
+    stream: UnixStream,
+    lost: Arc<watch::Sender<u64>>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.lost.send_modify(|count| *count += 1);
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

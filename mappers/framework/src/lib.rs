@@ -1,0 +1,37 @@
+//! Everything a mapper is except its protocol.
+//!
+//! A mapper is a program that speaks one protocol to devices and the device mapper interface to edgecore. The
+//! protocol is a [`Protocol`] and its [`Session`]; [`run`] is the rest:
+//!
+//! - it serves the mapper's own socket, registers at edgecore's, and registers again whenever edgecore was away;
+//! - it keeps the devices and models that edgecore hands out, one task per device, each with its own connection and
+//!   back-off;
+//! - it reads every property in its `collectCycle` and reports what changed at once, and what did not change every
+//!   `reportCycle`;
+//! - it writes desired values, within the model's limits, and reports them as observed once the device has them;
+//! - it tells whether the device answers, for devices whose `stateReport` asks for that.
+//!
+//! Cycles are milliseconds. What a mapper does not do yet (device methods, push methods, databases, the REST
+//! interface, BYTES and STREAM properties) is named in a warning for every device that asks for it.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod backoff;
+mod config;
+mod device;
+mod edgecore;
+mod exchange;
+mod mapper;
+mod plan;
+mod protocol;
+mod service;
+mod settings;
+mod table;
+mod track;
+mod value;
+
+pub use config::{Common, Config, ConfigError, DEFAULT_EDGECORE_SOCKET, DevInit, FILE_MAX, GrpcServer};
+pub use dmi::Scalar;
+pub use mapper::{MapperError, run};
+pub use protocol::{Fault, Property, Protocol, Refusal, Session};
+pub use settings::Settings;
+pub use value::{Kind, Limits, Unfit, Value};

@@ -1,0 +1,471 @@
+//! What to do about a device: its description and its model, understood once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dmi::v1beta1::{Device, DeviceModel, DeviceProperty, ModelProperty, PushMethod, VisitorConfig};
+
+use crate::protocol::{Property, Protocol, Refusal};
+use crate::settings::Settings;
+use crate::value::{Kind, Limits, Unfit, Value};
+
+/// What a cycle is when it is 0 or absent, as in KubeEdge's framework.
+const DEFAULT_CYCLE: Duration = Duration::from_secs(1);
+/// Nothing is read more often; what asks for it is read this often.
+const SHORTEST_CYCLE: Duration = Duration::from_millis(10);
+/// A cycle beyond a day is most likely written in nanoseconds, as old samples have it.
+const SUSPICIOUS_CYCLE: Duration = Duration::from_secs(24 * 3600);
+/// What a clock can add without running over.
+const LONGEST_CYCLE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// More properties than any device has; a description with more is refused.
+pub(crate) const PROPERTIES_MAX: usize = 4096;
+
+/// What to do about one device.
+pub(crate) struct Plan<P: Protocol> {
+    pub(crate) address: P::Address,
+    pub(crate) properties: Vec<Planned<P::Visitor>>,
+    /// Whether to tell its state, and how often again when it did not change.
+    pub(crate) state: Option<StateReport>,
+}
+
+/// How the state is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StateReport {
+    pub(crate) again: Option<Duration>,
+}
+
+/// What to do about one property.
+#[derive(Debug)]
+pub(crate) struct Planned<V> {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) visitor: V,
+    /// How often to read it. None: nobody asked for its value.
+    pub(crate) collect: Option<Duration>,
+    /// How often to report it when it did not change.
+    pub(crate) again: Option<Duration>,
+    pub(crate) wish: Wish,
+}
+
+/// What a user wants of a property.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Wish {
+    /// Nothing.
+    Nothing,
+    /// Something that the property cannot have; the device keeps what it has.
+    Unfit,
+    /// This.
+    Value(Desired),
+}
+
+/// A value that the device shall have.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Desired {
+    /// As the user wrote it.
+    pub(crate) text: String,
+    pub(crate) value: Value,
+}
+
+/// A plan, and what of the device is not in it.
+pub(crate) struct Understood<P: Protocol> {
+    pub(crate) plan: Result<Plan<P>, Refusal>,
+    /// A sentence for everything that is not honoured.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Understands a device.
+pub(crate) fn understand<P: Protocol>(
+    protocol: &P,
+    device: &Device,
+    model: Option<&DeviceModel>,
+) -> Understood<P> {
+    let mut notes = Vec::new();
+    let plan = plan(protocol, device, model, &mut notes);
+    Understood { plan, notes }
+}
+
+fn plan<P: Protocol>(
+    protocol: &P,
+    device: &Device,
+    model: Option<&DeviceModel>,
+    notes: &mut Vec<String>,
+) -> Result<Plan<P>, Refusal> {
+    let spec = device.spec.as_ref().ok_or_else(|| Refusal::new("the device has no spec"))?;
+    let model = model.and_then(|model| model.spec.as_ref()).ok_or_else(|| {
+        Refusal::new(format!("its model `{}` is not here; apply it", spec.device_model_reference))
+    })?;
+    let config = spec.protocol.as_ref().ok_or_else(|| Refusal::new("the device has no spec.protocol"))?;
+    if config.protocol_name != protocol.name() {
+        let sentence = format!(
+            "its protocol is `{}`, and this mapper speaks `{}`",
+            config.protocol_name,
+            protocol.name()
+        );
+        return Err(Refusal::new(sentence));
+    }
+    if spec.properties.len() > PROPERTIES_MAX {
+        let sentence =
+            format!("it has {} properties; at most {PROPERTIES_MAX} are served", spec.properties.len());
+        return Err(Refusal::new(sentence));
+    }
+    let settings = Settings::from_wire(&config.config_data.clone().unwrap_or_default().data);
+    let address = protocol.address(&settings)?;
+    note_unasked(&settings, "spec.protocol.configData", notes);
+    if !spec.methods.is_empty() {
+        notes.push("spec.methods are not served yet".to_owned());
+    }
+    let modelled: BTreeMap<&str, &ModelProperty> =
+        model.properties.iter().map(|modelled| (modelled.name.as_str(), modelled)).collect();
+    let mut names = BTreeSet::new();
+    let mut properties = Vec::with_capacity(spec.properties.len());
+    for property in &spec.properties {
+        if !names.insert(property.name.as_str()) {
+            notes.push(format!("property `{}` is there twice; the first one counts", property.name));
+            continue;
+        }
+        match planned(protocol, property, modelled.get(property.name.as_str()).copied(), notes) {
+            Ok(planned) => properties.push(planned),
+            Err(refusal) => notes.push(format!("property `{}` is left out: {refusal}", property.name)),
+        }
+    }
+    Ok(Plan { address, properties, state: state_report(device, notes) })
+}
+
+fn planned<P: Protocol>(
+    protocol: &P,
+    property: &DeviceProperty,
+    modelled: Option<&ModelProperty>,
+    notes: &mut Vec<String>,
+) -> Result<Planned<P::Visitor>, Refusal> {
+    let name = &property.name;
+    let modelled = modelled.ok_or_else(|| Refusal::new("its model has no property of that name"))?;
+    let kind = Kind::named(&modelled.r#type).ok_or_else(|| {
+        let sentence = format!(
+            "its type `{}` is not served; INT, FLOAT, DOUBLE, STRING and BOOLEAN are",
+            modelled.r#type
+        );
+        Refusal::new(sentence)
+    })?;
+    let writable = !modelled.access_mode.eq_ignore_ascii_case("ReadOnly");
+    let limits = Limits::parse(&modelled.minimum, &modelled.maximum);
+    let numbers = limits.clone().unwrap_or_default();
+    let described =
+        Property { name: name.clone(), kind, writable, minimum: numbers.minimum, maximum: numbers.maximum };
+    let empty = VisitorConfig::default();
+    let visitors = property.visitors.as_ref().unwrap_or(&empty);
+    if !visitors.protocol_name.is_empty() && visitors.protocol_name != protocol.name() {
+        let sentence = format!(
+            "its visitors are of protocol `{}`, and this mapper speaks `{}`",
+            visitors.protocol_name,
+            protocol.name()
+        );
+        return Err(Refusal::new(sentence));
+    }
+    let settings = Settings::from_wire(&visitors.config_data.clone().unwrap_or_default().data);
+    let visitor = protocol.visitor(&described, &settings)?;
+    note_unasked(&settings, &format!("the visitors of property `{name}`"), notes);
+    for method in pushes(property.push_method.as_ref()) {
+        notes.push(format!("property `{name}`: pushMethod.{method} is not served yet"));
+    }
+    let wish = wish(property, kind, writable, limits, notes);
+    let (collect, again) = cycles(property, notes);
+    Ok(Planned { name: name.clone(), kind, visitor, collect, again, wish })
+}
+
+fn cycles(property: &DeviceProperty, notes: &mut Vec<String>) -> (Option<Duration>, Option<Duration>) {
+    if !property.report_to_cloud {
+        return (None, None);
+    }
+    let name = &property.name;
+    let collect = cycle(property.collect_cycle, &format!("property `{name}`: collectCycle"), notes);
+    let collect = collect.unwrap_or(DEFAULT_CYCLE);
+    let again = cycle(property.report_cycle, &format!("property `{name}`: reportCycle"), notes);
+    // Nothing is said again more often than it is read.
+    (Some(collect), again.map(|again| again.max(collect)))
+}
+
+fn wish(
+    property: &DeviceProperty,
+    kind: Kind,
+    writable: bool,
+    limits: Result<Limits, Unfit>,
+    notes: &mut Vec<String>,
+) -> Wish {
+    let text = property.desired.as_ref().map(|desired| desired.value.as_str()).unwrap_or_default();
+    if text.is_empty() {
+        return Wish::Nothing;
+    }
+    if !writable {
+        notes.push(format!("property `{}` is ReadOnly; its desired value is not written", property.name));
+        return Wish::Nothing;
+    }
+    let value = Value::parse(kind, text).and_then(|value| {
+        limits?.check(&value)?;
+        Ok(value)
+    });
+    match value {
+        Ok(value) => Wish::Value(Desired { text: text.to_owned(), value }),
+        Err(unfit) => {
+            notes.push(format!("property `{}`: its desired value is not written: {unfit}", property.name));
+            Wish::Unfit
+        }
+    }
+}
+
+fn state_report(device: &Device, notes: &mut Vec<String>) -> Option<StateReport> {
+    let status = device.status.as_ref().filter(|status| status.report_to_cloud)?;
+    Some(StateReport { again: cycle(status.report_cycle, "stateReport.reportCycle", notes) })
+}
+
+/// A cycle in milliseconds; None when it is 0 or absent.
+fn cycle(given: i64, what: &str, notes: &mut Vec<String>) -> Option<Duration> {
+    let millis = match u64::try_from(given) {
+        Ok(0) => return None,
+        Ok(millis) => millis,
+        Err(_) => {
+            notes.push(format!("{what} is {given}; a cycle is a positive number of milliseconds"));
+            return None;
+        }
+    };
+    let wanted = Duration::from_millis(millis);
+    if wanted < SHORTEST_CYCLE {
+        notes.push(format!("{what} is {given} ms; the shortest is {} ms", SHORTEST_CYCLE.as_millis()));
+    }
+    if wanted > SUSPICIOUS_CYCLE {
+        notes.push(format!(
+            "{what} is {given} ms, which is {} days; the unit is milliseconds",
+            wanted.as_secs() / 86_400
+        ));
+    }
+    Some(wanted.clamp(SHORTEST_CYCLE, LONGEST_CYCLE))
+}
+
+fn note_unasked(settings: &Settings, place: &str, notes: &mut Vec<String>) {
+    let unasked = settings.unasked();
+    if !unasked.is_empty() {
+        notes.push(format!("{place}: `{}` is not known and has no effect", unasked.join("`, `")));
+    }
+}
+
+fn pushes(method: Option<&PushMethod>) -> Vec<&'static str> {
+    let Some(method) = method else {
+        return Vec::new();
+    };
+    let all = [
+        (method.http.is_some(), "http"),
+        (method.mqtt.is_some(), "mqtt"),
+        (method.otel.is_some(), "otel"),
+        (method.db_method.is_some(), "dbMethod"),
+        (method.anomaly_detection.is_some(), "anomalyDetection"),
+    ];
+    all.into_iter().filter(|(there, _)| *there).map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use dmi::Scalar;
+    use dmi::v1beta1::{
+        CustomizedValue, DeviceMethod, DeviceModelSpec, DeviceSpec, DeviceStatus, ProtocolConfig,
+        PushMethodHttp, TwinProperty,
+    };
+
+    use super::*;
+    use crate::protocol::{Fault, Session};
+
+    struct Plain;
+    struct Nowhere;
+
+    impl Protocol for Plain {
+        type Address = String;
+        type Visitor = i64;
+        type Session = Nowhere;
+        fn name(&self) -> &'static str {
+            "plain"
+        }
+        fn address(&self, settings: &Settings) -> Result<String, Refusal> {
+            settings.text("host")?.ok_or_else(|| Refusal::new("setting `host` is missing"))
+        }
+        fn visitor(&self, _: &Property, settings: &Settings) -> Result<i64, Refusal> {
+            settings.whole("slot")?.ok_or_else(|| Refusal::new("setting `slot` is missing"))
+        }
+        async fn connect(&self, _: &String) -> Result<Nowhere, Fault> {
+            Err(Fault::Link("nowhere".to_owned()))
+        }
+    }
+
+    impl Session for Nowhere {
+        type Visitor = i64;
+        async fn read(&mut self, _: &i64) -> Result<Value, Fault> {
+            Err(Fault::Link("nowhere".to_owned()))
+        }
+        async fn write(&mut self, _: &i64, _: &Value) -> Result<(), Fault> {
+            Err(Fault::Link("nowhere".to_owned()))
+        }
+    }
+
+    fn config(pairs: &[(&str, Scalar)]) -> Option<CustomizedValue> {
+        let data: BTreeMap<_, _> =
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), value.to_any())).collect();
+        Some(CustomizedValue { data })
+    }
+
+    fn property(name: &str, desired: &str) -> DeviceProperty {
+        DeviceProperty {
+            name: name.to_owned(),
+            desired: Some(TwinProperty { value: desired.to_owned(), ..Default::default() }),
+            visitors: Some(VisitorConfig {
+                protocol_name: "plain".to_owned(),
+                config_data: config(&[("slot", Scalar::Int(3))]),
+            }),
+            report_to_cloud: true,
+            ..Default::default()
+        }
+    }
+
+    fn device(properties: Vec<DeviceProperty>) -> Device {
+        let protocol = ProtocolConfig {
+            protocol_name: "plain".to_owned(),
+            config_data: config(&[("host", Scalar::Text("here".to_owned()))]),
+        };
+        Device {
+            name: "d".to_owned(),
+            namespace: "default".to_owned(),
+            spec: Some(DeviceSpec {
+                device_model_reference: "m".to_owned(),
+                protocol: Some(protocol),
+                properties,
+                methods: Vec::new(),
+            }),
+            status: None,
+        }
+    }
+
+    fn model() -> DeviceModel {
+        let property = |name: &str, kind: &str, mode: &str, maximum: &str| ModelProperty {
+            name: name.to_owned(),
+            r#type: kind.to_owned(),
+            access_mode: mode.to_owned(),
+            maximum: maximum.to_owned(),
+            ..Default::default()
+        };
+        let properties = vec![
+            property("level", "INT", "ReadWrite", "100"),
+            property("seen", "FLOAT", "ReadOnly", ""),
+            property("film", "STREAM", "ReadOnly", ""),
+            property("odd", "INT", "ReadWrite", "many"),
+        ];
+        DeviceModel {
+            name: "m".to_owned(),
+            namespace: "default".to_owned(),
+            spec: Some(DeviceModelSpec { properties, commands: Vec::new() }),
+        }
+    }
+
+    fn understood(device: &Device) -> (Plan<Plain>, Vec<String>) {
+        let understood = understand(&Plain, device, Some(&model()));
+        (understood.plan.unwrap(), understood.notes)
+    }
+
+    #[test]
+    fn a_plain_device_is_planned_with_defaults() {
+        let (plan, notes) = understood(&device(vec![property("level", "7"), property("seen", "")]));
+        assert_eq!(notes, Vec::<String>::new());
+        assert_eq!(plan.address, "here");
+        let level = &plan.properties[0];
+        assert_eq!((level.collect, level.again), (Some(DEFAULT_CYCLE), None));
+        assert_eq!(level.wish, Wish::Value(Desired { text: "7".to_owned(), value: Value::Int(7) }));
+        assert_eq!(plan.properties[1].kind, Kind::Float);
+        assert_eq!(plan.state, None);
+    }
+
+    #[test]
+    fn what_is_not_reported_is_not_read() {
+        let mut quiet = property("level", "7");
+        quiet.report_to_cloud = false;
+        quiet.collect_cycle = 50;
+        let (plan, _) = understood(&device(vec![quiet]));
+        assert_eq!(plan.properties[0].collect, None);
+        assert!(matches!(plan.properties[0].wish, Wish::Value(_)), "but it is written");
+    }
+
+    #[test]
+    fn cycles_are_milliseconds_within_reason() {
+        let mut fast = property("level", "");
+        (fast.collect_cycle, fast.report_cycle) = (1, 5);
+        let mut nanoseconds = property("seen", "");
+        (nanoseconds.collect_cycle, nanoseconds.report_cycle) = (10_000_000_000, -1);
+        let (plan, notes) = understood(&device(vec![fast, nanoseconds]));
+        assert_eq!(plan.properties[0].collect, Some(SHORTEST_CYCLE));
+        assert_eq!(plan.properties[0].again, Some(SHORTEST_CYCLE));
+        assert_eq!(plan.properties[1].collect, Some(Duration::from_millis(10_000_000_000)));
+        assert_eq!(plan.properties[1].again, None);
+        assert!(notes.iter().any(|note| note.contains("115 days; the unit is milliseconds")), "{notes:?}");
+        assert_eq!(notes.len(), 4, "{notes:?}");
+        assert_eq!(cycle(i64::MAX, "x", &mut Vec::new()), Some(LONGEST_CYCLE));
+    }
+
+    #[test]
+    fn desired_values_stay_within_the_model() {
+        let (plan, notes) =
+            understood(&device(vec![property("level", "101"), property("seen", "1"), property("odd", "1")]));
+        let wishes: Vec<&Wish> = plan.properties.iter().map(|planned| &planned.wish).collect();
+        assert_eq!(wishes, [&Wish::Unfit, &Wish::Nothing, &Wish::Unfit], "and all are read");
+        assert!(notes[0].contains("above the model's maximum 100"), "{notes:?}");
+        assert!(notes[1].contains("ReadOnly"), "{notes:?}");
+        assert!(notes[2].contains("`many` is not a number"), "{notes:?}");
+    }
+
+    #[test]
+    fn nothing_is_ignored_in_silence() {
+        let mut pushed = property("level", "");
+        pushed.push_method = Some(PushMethod { http: Some(PushMethodHttp::default()), ..Default::default() });
+        let mut strange = property("seen", "");
+        strange.visitors.as_mut().unwrap().config_data =
+            config(&[("slot", Scalar::Int(1)), ("colour", Scalar::Int(1))]);
+        let mut device =
+            device(vec![pushed.clone(), strange, pushed, property("film", ""), property("ghost", "")]);
+        device.spec.as_mut().unwrap().methods.push(DeviceMethod::default());
+        let (plan, notes) = understood(&device);
+        assert_eq!(plan.properties.len(), 2);
+        for said in [
+            "spec.methods",
+            "pushMethod.http",
+            "`colour` is not known",
+            "there twice",
+            "`STREAM`",
+            "no property of that name",
+        ] {
+            assert!(notes.iter().any(|note| note.contains(said)), "{said}: {notes:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_served_says_why() {
+        let why = |device: &Device, model: Option<&DeviceModel>| {
+            understand(&Plain, device, model).plan.err().unwrap().to_string()
+        };
+        assert!(why(&device(Vec::new()), None).contains("model `m` is not here"));
+        assert!(why(&Device::default(), Some(&model())).contains("no spec"));
+        let mut other = device(Vec::new());
+        other.spec.as_mut().unwrap().protocol.as_mut().unwrap().protocol_name = "opcua".to_owned();
+        assert!(why(&other, Some(&model())).contains("`opcua`"));
+        let mut lost = device(Vec::new());
+        lost.spec.as_mut().unwrap().protocol.as_mut().unwrap().config_data = None;
+        assert!(why(&lost, Some(&model())).contains("`host` is missing"));
+        let many = device((0..=PROPERTIES_MAX).map(|at| property(&at.to_string(), "")).collect());
+        assert!(why(&many, Some(&model())).contains("at most"));
+    }
+
+    #[test]
+    fn the_state_is_told_when_asked_for() {
+        let mut device = device(Vec::new());
+        device.status = Some(DeviceStatus { report_to_cloud: true, report_cycle: 250, ..Default::default() });
+        assert_eq!(
+            understood(&device).0.state,
+            Some(StateReport { again: Some(Duration::from_millis(250)) })
+        );
+        device.status =
+            Some(DeviceStatus { report_to_cloud: false, report_cycle: 250, ..Default::default() });
+        assert_eq!(understood(&device).0.state, None);
+    }
+}

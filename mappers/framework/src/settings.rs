@@ -1,0 +1,180 @@
+//! The settings of a protocol: what `configData` holds.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use dmi::Scalar;
+use prost_types::Any;
+
+use crate::protocol::Refusal;
+
+/// What `configData` holds. Keys are found in any case, as KubeEdge's mappers find them, and numbers may be written as
+/// text.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// By the key in lower case: the key as written, and its value.
+    found: BTreeMap<String, (String, Result<Scalar, Refusal>)>,
+    /// What was asked for, to know what nobody understands.
+    asked: RefCell<BTreeSet<String>>,
+}
+
+impl Settings {
+    /// From the wire. A value that is none is a defect of its key only.
+    pub fn from_wire(data: &BTreeMap<String, Any>) -> Self {
+        let found = data.iter().map(|(key, any)| {
+            let value = Scalar::from_any(any)
+                .map_err(|error| Refusal::new(format!("setting `{key}` is not understood: {error}")));
+            (key.to_ascii_lowercase(), (key.clone(), value))
+        });
+        Settings { found: found.collect(), asked: RefCell::default() }
+    }
+
+    /// From plain values, for tests of a protocol.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, Scalar)>) -> Self {
+        let found =
+            pairs.into_iter().map(|(key, value)| (key.to_ascii_lowercase(), (key.to_owned(), Ok(value))));
+        Settings { found: found.collect(), asked: RefCell::default() }
+    }
+
+    /// A text. Numbers and booleans are texts, too.
+    ///
+    /// # Errors
+    /// When the value is none.
+    pub fn text(&self, key: &str) -> Result<Option<String>, Refusal> {
+        Ok(self.value(key)?.map(|value| value.to_string()).filter(|text| !text.is_empty()))
+    }
+
+    /// A whole number.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn whole(&self, key: &str) -> Result<Option<i64>, Refusal> {
+        let Some(value) = self.value(key)? else {
+            return Ok(None);
+        };
+        let number = match value {
+            Scalar::Int(number) => Some(*number),
+            // KubeEdge sends every number as one with a fraction. 2^53 is where those stop to tell whole ones apart.
+            #[allow(clippy::cast_possible_truncation)]
+            Scalar::Float(number) => {
+                (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(*number as i64)
+            }
+            Scalar::Text(text) if text.is_empty() => return Ok(None),
+            Scalar::Text(text) => text.trim().parse().ok(),
+            Scalar::Bool(_) => None,
+        };
+        number.map(Some).ok_or_else(|| wrong(key, value, "a whole number"))
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    /// When it is something else.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn number(&self, key: &str) -> Result<Option<f64>, Refusal> {
+        let Some(value) = self.value(key)? else {
+            return Ok(None);
+        };
+        let number = match value {
+            Scalar::Int(number) => Some(*number as f64),
+            Scalar::Float(number) => Some(*number),
+            Scalar::Text(text) if text.is_empty() => return Ok(None),
+            Scalar::Text(text) => text.trim().parse().ok(),
+            Scalar::Bool(_) => None,
+        };
+        number.filter(|number| number.is_finite()).map(Some).ok_or_else(|| wrong(key, value, "a number"))
+    }
+
+    /// true or false; false when it is not there.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn flag(&self, key: &str) -> Result<bool, Refusal> {
+        match self.value(key)? {
+            None => Ok(false),
+            Some(Scalar::Bool(yes)) => Ok(*yes),
+            Some(Scalar::Text(text)) if text.is_empty() || text.eq_ignore_ascii_case("false") => Ok(false),
+            Some(Scalar::Text(text)) if text.eq_ignore_ascii_case("true") => Ok(true),
+            Some(value) => Err(wrong(key, value, "true or false")),
+        }
+    }
+
+    /// Keys as written that nobody asked for.
+    pub fn unasked(&self) -> Vec<String> {
+        let asked = self.asked.borrow();
+        self.found
+            .iter()
+            .filter(|(key, _)| !asked.contains(*key))
+            .map(|(_, (written, _))| written.clone())
+            .collect()
+    }
+
+    fn value(&self, key: &str) -> Result<Option<&Scalar>, Refusal> {
+        let key = key.to_ascii_lowercase();
+        let found = match self.found.get(&key) {
+            None => Ok(None),
+            Some((_, Ok(value))) => Ok(Some(value)),
+            Some((_, Err(refusal))) => Err(refusal.clone()),
+        };
+        self.asked.borrow_mut().insert(key);
+        found
+    }
+}
+
+fn wrong(key: &str, value: &Scalar, wanted: &str) -> Refusal {
+    let shown: String = value.to_string().chars().take(64).collect();
+    Refusal::new(format!("setting `{key}` is `{shown}`, which is not {wanted}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings::from_pairs([
+            ("slaveID", Scalar::Float(7.0)),
+            ("port", Scalar::Text("1502".to_owned())),
+            ("scale", Scalar::Float(0.1)),
+            ("isSwap", Scalar::Bool(true)),
+            ("isRegisterSwap", Scalar::Text("False".to_owned())),
+            ("half", Scalar::Float(0.5)),
+            ("none", Scalar::Text(String::new())),
+        ])
+    }
+
+    #[test]
+    fn values_are_found_in_any_case_and_form() {
+        let settings = settings();
+        assert_eq!(settings.whole("slaveid"), Ok(Some(7)));
+        assert_eq!(settings.whole("Port"), Ok(Some(1502)));
+        assert_eq!(settings.text("port"), Ok(Some("1502".to_owned())));
+        assert_eq!(settings.number("scale"), Ok(Some(0.1)));
+        assert_eq!(settings.flag("isSwap"), Ok(true));
+        assert_eq!(settings.flag("isRegisterSwap"), Ok(false));
+        assert_eq!(settings.flag("absent"), Ok(false));
+        assert_eq!(settings.whole("absent"), Ok(None));
+        assert_eq!(settings.whole("none"), Ok(None));
+        assert_eq!(settings.text("none"), Ok(None));
+        assert_eq!(settings.unasked(), ["half"]);
+    }
+
+    #[test]
+    fn what_is_wrong_says_which_and_why() {
+        let settings = settings();
+        let said = settings.whole("half").unwrap_err().to_string();
+        assert_eq!(said, "setting `half` is `0.5`, which is not a whole number");
+        assert!(settings.flag("port").is_err());
+        assert!(settings.number("isSwap").is_err());
+    }
+
+    #[test]
+    fn a_value_of_a_strange_type_spoils_only_its_key() {
+        let data = BTreeMap::from([
+            ("good".to_owned(), Scalar::Int(1).to_any()),
+            ("bad".to_owned(), Any { type_url: "type.googleapis.com/x.Y".to_owned(), value: Vec::new() }),
+        ]);
+        let settings = Settings::from_wire(&data);
+        assert_eq!(settings.whole("good"), Ok(Some(1)));
+        assert!(settings.whole("bad").unwrap_err().to_string().contains("`bad`"));
+    }
+}

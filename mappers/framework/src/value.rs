@@ -1,0 +1,268 @@
+//! Values of properties: text in twins, typed towards devices.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// What the values of a property are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Whole numbers.
+    Int,
+    /// Numbers of 32 bits.
+    Float,
+    /// Numbers of 64 bits.
+    Double,
+    /// Text.
+    Text,
+    /// true or false.
+    Bool,
+}
+
+/// A value of a property.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A whole number.
+    Int(i64),
+    /// A number of 32 bits.
+    Float(f32),
+    /// A number of 64 bits.
+    Double(f64),
+    /// Text.
+    Text(String),
+    /// true or false.
+    Bool(bool),
+}
+
+/// Why a text is no value of a property.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Unfit {
+    /// It does not say such a value.
+    #[error("`{text}` is not {wanted}")]
+    Kind {
+        /// What was written, shortened.
+        text: String,
+        /// What would be right.
+        wanted: &'static str,
+    },
+    /// It is below the model's minimum.
+    #[error("{value} is below the model's minimum {minimum}")]
+    TooLow {
+        /// The value.
+        value: String,
+        /// The limit.
+        minimum: String,
+    },
+    /// It is above the model's maximum.
+    #[error("{value} is above the model's maximum {maximum}")]
+    TooHigh {
+        /// The value.
+        value: String,
+        /// The limit.
+        maximum: String,
+    },
+    /// The model's limit is no number.
+    #[error("the model's limit `{0}` is not a number")]
+    Limit(String),
+}
+
+/// The numbers between which a property may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Limits {
+    /// The smallest.
+    pub minimum: Option<f64>,
+    /// The largest.
+    pub maximum: Option<f64>,
+}
+
+impl Kind {
+    /// From the `type` of a model's property, in any case.
+    pub fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "int" | "integer" => Some(Kind::Int),
+            "float" => Some(Kind::Float),
+            "double" => Some(Kind::Double),
+            "string" => Some(Kind::Text),
+            "boolean" | "bool" => Some(Kind::Bool),
+            _ => None,
+        }
+    }
+
+    /// As a twin's metadata calls it. A twin knows one word for both sizes of numbers.
+    pub fn in_twin(self) -> &'static str {
+        match self {
+            Kind::Int => "int",
+            Kind::Float | Kind::Double => "float",
+            Kind::Text => "string",
+            Kind::Bool => "boolean",
+        }
+    }
+
+    fn wanted(self) -> &'static str {
+        match self {
+            Kind::Int => "a whole number of 64 bits",
+            Kind::Float => "a number of 32 bits",
+            Kind::Double => "a number",
+            Kind::Text => "text",
+            Kind::Bool => "true or false",
+        }
+    }
+}
+
+impl Value {
+    /// Reads what a user wrote into a twin.
+    ///
+    /// # Errors
+    /// When it says no value of that kind.
+    pub fn parse(kind: Kind, text: &str) -> Result<Self, Unfit> {
+        let trimmed = text.trim();
+        let value = match kind {
+            Kind::Int => trimmed.parse().ok().map(Value::Int),
+            Kind::Float => trimmed.parse::<f32>().ok().filter(|number| number.is_finite()).map(Value::Float),
+            Kind::Double => {
+                trimmed.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::Double)
+            }
+            Kind::Text => Some(Value::Text(text.to_owned())),
+            Kind::Bool => match trimmed.to_ascii_lowercase().as_str() {
+                "true" | "1" => Some(Value::Bool(true)),
+                "false" | "0" => Some(Value::Bool(false)),
+                _ => None,
+            },
+        };
+        value.ok_or_else(|| Unfit::Kind { text: text.chars().take(64).collect(), wanted: kind.wanted() })
+    }
+
+    /// What kind of value it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Value::Int(_) => Kind::Int,
+            Value::Float(_) => Kind::Float,
+            Value::Double(_) => Kind::Double,
+            Value::Text(_) => Kind::Text,
+            Value::Bool(_) => Kind::Bool,
+        }
+    }
+
+    /// As a number, if it is one.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Value::Int(number) => Some(*number as f64),
+            // By way of its digits: 0.1 of 32 bits is the 0.1 that a person wrote.
+            Value::Float(number) => number.to_string().parse().ok(),
+            Value::Double(number) => Some(*number),
+            Value::Text(_) | Value::Bool(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Int(number) => number.fmt(f),
+            Value::Float(number) => number.fmt(f),
+            Value::Double(number) => number.fmt(f),
+            Value::Text(text) => f.write_str(text),
+            Value::Bool(yes) => yes.fmt(f),
+        }
+    }
+}
+
+impl Limits {
+    /// From a model's texts; an empty one sets no limit.
+    ///
+    /// # Errors
+    /// When one is not a number.
+    pub fn parse(minimum: &str, maximum: &str) -> Result<Self, Unfit> {
+        Ok(Limits { minimum: limit(minimum)?, maximum: limit(maximum)? })
+    }
+
+    /// Whether a value is within the limits. Text and booleans always are.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check(&self, value: &Value) -> Result<(), Unfit> {
+        let Some(number) = value.number() else {
+            return Ok(());
+        };
+        if let Some(minimum) = self.minimum.filter(|minimum| number < *minimum) {
+            return Err(Unfit::TooLow { value: value.to_string(), minimum: minimum.to_string() });
+        }
+        if let Some(maximum) = self.maximum.filter(|maximum| number > *maximum) {
+            return Err(Unfit::TooHigh { value: value.to_string(), maximum: maximum.to_string() });
+        }
+        Ok(())
+    }
+}
+
+fn limit(text: &str) -> Result<Option<f64>, Unfit> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(Some(number)),
+        Ok(_) | Err(_) => Err(Unfit::Limit(text.chars().take(64).collect())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_users_write_is_read_by_kind() {
+        assert_eq!(Value::parse(Kind::Int, " -42 "), Ok(Value::Int(-42)));
+        assert_eq!(Value::parse(Kind::Float, "23.5"), Ok(Value::Float(23.5)));
+        assert_eq!(Value::parse(Kind::Double, "1e3"), Ok(Value::Double(1000.0)));
+        assert_eq!(Value::parse(Kind::Bool, "True"), Ok(Value::Bool(true)));
+        assert_eq!(Value::parse(Kind::Bool, "0"), Ok(Value::Bool(false)));
+        assert_eq!(Value::parse(Kind::Text, " as is "), Ok(Value::Text(" as is ".to_owned())));
+        for (kind, text) in [
+            (Kind::Int, "4.5"),
+            (Kind::Int, ""),
+            (Kind::Int, "9223372036854775808"),
+            (Kind::Float, "NaN"),
+            (Kind::Float, "1e39"),
+            (Kind::Double, "inf"),
+            (Kind::Bool, "on"),
+        ] {
+            assert!(Value::parse(kind, text).is_err(), "{kind:?} {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_read_back() {
+        for value in [
+            Value::Int(i64::MIN),
+            Value::Float(0.1),
+            Value::Float(f32::MAX),
+            Value::Double(1.0 / 3.0),
+            Value::Double(-1e-300),
+            Value::Bool(true),
+            Value::Text("a".to_owned()),
+        ] {
+            assert_eq!(Value::parse(value.kind(), &value.to_string()), Ok(value));
+        }
+    }
+
+    #[test]
+    fn limits_hold_numbers_and_only_those() {
+        let limits = Limits::parse("-40", "0.1").unwrap();
+        assert_eq!(limits.check(&Value::Int(-40)), Ok(()));
+        assert_eq!(limits.check(&Value::Float(0.1)), Ok(()), "the limit itself is allowed");
+        assert!(matches!(limits.check(&Value::Int(-41)), Err(Unfit::TooLow { .. })));
+        assert!(matches!(limits.check(&Value::Double(0.2)), Err(Unfit::TooHigh { .. })));
+        assert_eq!(limits.check(&Value::Text("1000".to_owned())), Ok(()));
+        assert_eq!(Limits::parse("", " "), Ok(Limits::default()));
+        assert_eq!(Limits::parse("low", ""), Err(Unfit::Limit("low".to_owned())));
+    }
+
+    #[test]
+    fn kinds_have_the_models_names() {
+        assert_eq!(Kind::named("INT"), Some(Kind::Int));
+        assert_eq!(Kind::named("Boolean"), Some(Kind::Bool));
+        assert_eq!(Kind::named("STREAM"), None);
+        assert_eq!(Kind::named(""), None);
+    }
+}

@@ -1,0 +1,192 @@
+//! The mapper against a Modbus device that we did not write: pymodbus, from PyPI.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../../framework/tests/edgecore/mod.rs"]
+mod edgecore;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use dmi::Scalar;
+use dmi::v1beta1::UpdateDeviceRequest;
+use edgecore::{EdgeCore, Mapper, desiring, device, model, modelled, property};
+use modbus::Modbus;
+
+/// One version, so that a new release changes nothing here.
+const PYMODBUS: &str = "pymodbus==3.11.4";
+
+/// A Python that has pymodbus: the machine's own, or one in a virtual environment made for these tests.
+fn python() -> PathBuf {
+    let version = PYMODBUS.rsplit('=').next().unwrap();
+    let has = |python: &Path| {
+        let check = format!("import pymodbus, sys; sys.exit(pymodbus.__version__ != '{version}')");
+        Command::new(python)
+            .args(["-c", &check])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    let own = PathBuf::from("python3");
+    if has(&own) {
+        return own;
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("pymodbus-{version}"));
+    let made = folder.join("bin/python3");
+    if has(&made) {
+        return made;
+    }
+    run(
+        Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
+        "python3 with its venv module is needed (Debian: python3-venv)",
+    );
+    run(
+        Command::new(&made).args(["-m", "pip", "install", "--quiet", "--no-deps", PYMODBUS]),
+        "pymodbus has to be installed, or PyPI within reach",
+    );
+    made
+}
+
+fn run(command: &mut Command, need: &str) {
+    match command.output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => panic!("{need}: {command:?}: {}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => panic!("{need}: {command:?}: {error}"),
+    }
+}
+
+/// The device, and a way to look into it that is not Modbus.
+struct Pymodbus {
+    port: u16,
+    child: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Pymodbus {
+    fn start() -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pymodbus/server.py");
+        let mut child =
+            Command::new(python()).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (commands, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut device = Pymodbus { port: 0, child, commands, answers: BufReader::new(answers) };
+        device.port = device.line().parse().unwrap();
+        device
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    fn ask(&mut self, command: &str) -> String {
+        writeln!(self.commands, "{command}").unwrap();
+        self.line()
+    }
+}
+
+impl Drop for Pymodbus {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[tokio::test]
+async fn a_device_of_other_make_is_read_and_written() {
+    let mut pymodbus = Pymodbus::start();
+    let visit = |name: &str, register: &str, offset: i64, more: &[(&'static str, Scalar)]| {
+        let mut pairs =
+            vec![("register", Scalar::Text(register.to_owned())), ("offset", Scalar::Int(offset))];
+        pairs.extend(more.iter().cloned());
+        property(name, "modbus", &pairs)
+    };
+    let yes = || Scalar::Bool(true);
+    let limit = |count| ("limit", Scalar::Int(count));
+    let properties = vec![
+        visit("coil", "CoilRegister", 3, &[]),
+        visit("input", "DiscreteInputRegister", 4, &[]),
+        visit("celsius", "InputRegister", 10, &[limit(1), ("scale", Scalar::Float(0.1))]),
+        visit("below", "InputRegister", 11, &[]),
+        visit("word", "HoldingRegister", 20, &[]),
+        visit("wide", "HoldingRegister", 30, &[limit(2)]),
+        visit("float", "HoldingRegister", 40, &[]),
+        visit("bytes", "HoldingRegister", 50, &[limit(2), ("isSwap", yes())]),
+        visit("words", "HoldingRegister", 60, &[limit(2), ("isRegisterSwap", yes())]),
+        visit("both", "HoldingRegister", 70, &[limit(2), ("isSwap", yes()), ("isRegisterSwap", yes())]),
+    ];
+    let mut below = modelled("below", "INT", "ReadOnly");
+    below.minimum = "-40".to_owned();
+    let kinds = [("coil", "BOOLEAN"), ("word", "INT"), ("wide", "INT"), ("float", "FLOAT")];
+    let swapped = [("bytes", "INT"), ("words", "FLOAT"), ("both", "INT")];
+    let mut modelled_ones =
+        vec![modelled("input", "BOOLEAN", "ReadOnly"), modelled("celsius", "DOUBLE", "ReadOnly"), below];
+    modelled_ones.extend(kinds.iter().chain(&swapped).map(|(name, kind)| modelled(name, kind, "ReadWrite")));
+    let place = [("ip", Scalar::Text("127.0.0.1".to_owned())), ("port", Scalar::Int(pymodbus.port.into()))];
+    let plc = device("plc", "plc", "modbus", &place, properties);
+
+    for command in [
+        "set input 4 1",
+        "set register 10 235 65496",
+        "set holding 20 7",
+        "set holding 30 1 2",
+        "set holding 40 16828 0",
+        "set holding 50 513 1027",
+        "set holding 60 0 16828",
+        "set holding 70 1027 513",
+    ] {
+        assert_eq!(pymodbus.ask(command), "ok");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let edgecore = EdgeCore::at(folder.path());
+    {
+        let mut book = edgecore.book.lock().unwrap();
+        book.models = vec![model("plc", modelled_ones)];
+        book.devices = vec![plc.clone()];
+    }
+    edgecore.start();
+    let mut mapper = Mapper::start(folder.path(), Modbus);
+    for (property, value) in [
+        ("coil", "false"),
+        ("input", "true"),
+        ("celsius", "23.5"),
+        ("below", "-40"),
+        ("word", "7"),
+        ("wide", "65538"),
+        ("float", "23.5"),
+        ("bytes", "16909060"),
+        ("words", "23.5"),
+        ("both", "16909060"),
+    ] {
+        edgecore.until_value("plc", property, value).await;
+    }
+
+    pymodbus.ask("set register 10 241");
+    edgecore.until_value("plc", "celsius", "24.1").await;
+
+    let wishes = [
+        ("coil", "true"),
+        ("word", "65535"),
+        ("wide", "70000"),
+        ("float", "-0.5"),
+        ("bytes", "67305985"),
+        ("words", "-0.5"),
+        ("both", "67305985"),
+    ];
+    let wanted = wishes.iter().fold(plc, |device, (property, value)| desiring(device, property, value));
+    mapper.calls.update_device(UpdateDeviceRequest { device: Some(wanted) }).await.unwrap();
+    for (property, value) in wishes {
+        let both = Some((value.to_owned(), value.to_owned()));
+        edgecore.until(property, |heard| (heard.last("plc", property) == both).then_some(())).await;
+    }
+    // What the device itself says it has.
+    assert_eq!(pymodbus.ask("get coil 2 3"), "0 1 0");
+    assert_eq!(pymodbus.ask("get holding 20 2"), "65535 0");
+    assert_eq!(pymodbus.ask("get holding 30 2"), "1 4464");
+    assert_eq!(pymodbus.ask("get holding 40 2"), "48896 0");
+    assert_eq!(pymodbus.ask("get holding 50 2"), "772 258");
+    assert_eq!(pymodbus.ask("get holding 60 2"), "0 48896");
+    assert_eq!(pymodbus.ask("get holding 70 2"), "258 772");
+    mapper.stop().await;
+}

@@ -1,0 +1,167 @@
+//! Who asks: bearer tokens of the admin and of service accounts.
+
+use std::sync::Arc;
+
+use beehive::Clock;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use kubeapi::{Attributes, Hooks, Key, Store, TokenOrder, User};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::rbac;
+use crate::store::SqliteStore;
+
+/// The issuer and the audience of tokens for the API server itself.
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// 16 KiB: the longest token that is looked at.
+const TOKEN_MAX: usize = 16 << 10;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: Vec<String>,
+    exp: i64,
+    iat: i64,
+    nbf: i64,
+    jti: String,
+    #[serde(rename = "kubernetes.io")]
+    bound: Bound,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Bound {
+    namespace: String,
+    serviceaccount: Named,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<Named>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Named {
+    name: String,
+    uid: String,
+}
+
+/// Knows tokens, and what their users may.
+pub(crate) struct Gate {
+    store: Arc<SqliteStore>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
+    sign: EncodingKey,
+    verify: DecodingKey,
+    /// Compared by hash, so that the time of the comparison says nothing of the token.
+    admin: [u8; 32],
+}
+
+impl Gate {
+    pub(crate) fn new(
+        store: Arc<SqliteStore>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
+        key: &rcgen::KeyPair,
+        admin_token: &str,
+    ) -> Result<Gate, jsonwebtoken::errors::Error> {
+        Ok(Gate {
+            store,
+            clock,
+            random,
+            sign: EncodingKey::from_ec_pem(key.serialize_pem().as_bytes())?,
+            verify: DecodingKey::from_ec_pem(key.public_key_pem().as_bytes())?,
+            admin: Sha256::digest(admin_token).into(),
+        })
+    }
+
+    fn now(&self) -> i64 {
+        Timestamp::try_from(self.clock.wall()).unwrap_or_default().as_second()
+    }
+
+    /// Whose token it is.
+    pub(crate) async fn authenticate(&self, token: &str, audience: &str) -> Option<User> {
+        if token.len() > TOKEN_MAX {
+            return None;
+        }
+        let hash: [u8; 32] = Sha256::digest(token).into();
+        if hash == self.admin {
+            let groups = vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
+            return Some(User { name: "kubernetes-admin".to_owned(), groups, uid: String::new() });
+        }
+        let mut validation = Validation::new(Algorithm::ES256);
+        // Times are checked against the clock that this server was given.
+        validation.validate_exp = false;
+        validation.required_spec_claims.clear();
+        validation.set_audience(&[audience]);
+        validation.set_issuer(&[ISSUER]);
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.verify, &validation).ok()?.claims;
+        let now = self.now();
+        if claims.exp <= now || claims.nbf > now + 60 {
+            return None;
+        }
+        let Bound { namespace, serviceaccount, pod } = claims.bound;
+        self.is_there("serviceaccounts", &namespace, &serviceaccount).await.then_some(())?;
+        if let Some(pod) = &pod {
+            self.is_there("pods", &namespace, pod).await.then_some(())?;
+        }
+        Some(User {
+            name: format!("system:serviceaccount:{namespace}:{}", serviceaccount.name),
+            groups: vec![
+                "system:serviceaccounts".to_owned(),
+                format!("system:serviceaccounts:{namespace}"),
+                "system:authenticated".to_owned(),
+            ],
+            uid: serviceaccount.uid,
+        })
+    }
+
+    /// Whether the object that a token is bound to is still the same one.
+    async fn is_there(&self, resource: &str, namespace: &str, named: &Named) -> bool {
+        let key =
+            Key { resource: resource.to_owned(), namespace: namespace.to_owned(), name: named.name.clone() };
+        let Ok(Some(item)) = self.store.get(&key).await else { return false };
+        serde_json::from_slice::<Value>(&item.json)
+            .is_ok_and(|object| object["metadata"]["uid"].as_str() == Some(&named.uid))
+    }
+}
+
+impl Hooks for Gate {
+    fn mint_token(&self, order: &TokenOrder) -> Result<(String, Vec<String>, Timestamp), String> {
+        let now = self.now();
+        // A day at the most: a node renews long before.
+        let exp = now.saturating_add(order.expiration_seconds.min(86_400));
+        let audiences =
+            if order.audiences.is_empty() { vec![ISSUER.to_owned()] } else { order.audiences.clone() };
+        let named = |(name, uid): &(String, String)| Named { name: name.clone(), uid: uid.clone() };
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            sub: format!("system:serviceaccount:{}:{}", order.namespace, order.service_account),
+            aud: audiences.clone(),
+            exp,
+            iat: now,
+            nbf: now,
+            jti: hex::encode((self.random)()),
+            bound: Bound {
+                namespace: order.namespace.clone(),
+                serviceaccount: Named {
+                    name: order.service_account.clone(),
+                    uid: order.service_account_uid.clone(),
+                },
+                pod: order.pod.as_ref().map(named),
+            },
+        };
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.sign)
+            .map_err(|error| error.to_string())?;
+        Ok((token, audiences, Timestamp::from_second(exp).unwrap_or_default()))
+    }
+
+    fn review_token<'a>(&'a self, token: &'a str, audiences: &'a [String]) -> BoxFuture<'a, Option<User>> {
+        let audience = audiences.first().map_or(ISSUER, String::as_str);
+        Box::pin(self.authenticate(token, audience))
+    }
+
+    fn authorize<'a>(&'a self, user: &'a User, attributes: &'a Attributes) -> BoxFuture<'a, bool> {
+        Box::pin(rbac::allows(&*self.store, user, attributes))
+    }
+}

@@ -1,0 +1,179 @@
+//! Rolls replica sets so that each deployment runs its template.
+
+mod plan;
+mod rollout;
+mod template;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use self::plan::Step;
+use super::cache::{Cache, DEPLOYMENTS, REPLICA_SETS};
+use super::object::{
+    Key, controller_of, controller_uid, has_ended, is_deleting, labels, name, namespace, number, reference_to, uid,
+};
+use super::retry::{Retry, sooner};
+use super::selector::{is_empty, selects};
+use super::write::{code, message, unless_stale};
+use super::{Controller, Shared, claim};
+
+const NAME: &str = "deployment-controller";
+
+pub(crate) struct Deployments {
+    shared: Rc<Shared>,
+    retry: Retry<Key>,
+}
+
+impl Deployments {
+    pub(crate) fn new(shared: &Rc<Shared>) -> Self {
+        Deployments { shared: Rc::clone(shared), retry: shared.retry() }
+    }
+}
+
+impl Controller for Deployments {
+    fn name(&self) -> &'static str {
+        "deployment"
+    }
+
+    fn reads(&self) -> Vec<Rc<Cache>> {
+        let shared = &self.shared;
+        vec![Rc::clone(&shared.deployments), Rc::clone(&shared.replica_sets), Rc::clone(&shared.pods)]
+    }
+
+    async fn look(&mut self) -> Option<Duration> {
+        let shared = Rc::clone(&self.shared);
+        let (deployments, sets) = (shared.deployments.all(), shared.replica_sets.all());
+        let pods = shared.pods.all();
+        let running: BTreeSet<&str> = pods.iter().filter(|pod| !has_ended(pod)).map(|pod| controller_uid(pod)).collect();
+        let mut owned: BTreeMap<&str, Vec<&Arc<Value>>> = BTreeMap::new();
+        for set in &sets {
+            let owner = if controller_of(set).is_some() { controller_uid(set) } else { "" };
+            owned.entry(owner).or_default().push(set);
+        }
+        self.retry.keep(|key| shared.deployments.get(key).is_some());
+        let now = shared.env().now();
+        let mut wake = None;
+        for deployment in &deployments {
+            let key = Key::of(deployment);
+            if !self.retry.may(&key, now) {
+                continue;
+            }
+            let own = owned.get(uid(deployment)).map(Vec::as_slice).unwrap_or_default();
+            let free = owned.get("").map(Vec::as_slice).unwrap_or_default();
+            match settle(&shared, deployment, own, free, &running).await {
+                Ok(next) => {
+                    self.retry.done(&key);
+                    wake = sooner(wake, next);
+                }
+                Err(error) => {
+                    tracing::warn!(deployment = %key, error = message(&error), "deployment not settled; it is tried again");
+                    self.retry.failed(key, shared.env());
+                }
+            }
+        }
+        sooner(wake, self.retry.next(shared.env().now()))
+    }
+}
+
+async fn settle(
+    shared: &Shared,
+    deployment: &Value,
+    own: &[&Arc<Value>],
+    free: &[&Arc<Value>],
+    running: &BTreeSet<&str>,
+) -> Result<Option<Duration>, kube::Error> {
+    let selector = &deployment["spec"]["selector"];
+    if is_empty(selector) {
+        return Ok(None);
+    }
+    let (own, strange): (Vec<&Value>, Vec<&Value>) =
+        own.iter().map(|set| &***set).partition(|set| selects(selector, labels(set)));
+    if !is_deleting(deployment) {
+        for set in strange {
+            unless_stale(claim::release(shared, REPLICA_SETS, set, uid(deployment)).await)?;
+        }
+        let reference = reference_to(deployment, "apps/v1", "Deployment");
+        let orphans = free.iter().filter(|set| {
+            namespace(set) == namespace(deployment) && selects(selector, labels(set)) && !is_deleting(set)
+        });
+        let mut adopted = false;
+        for set in orphans {
+            unless_stale(claim::adopt(shared, REPLICA_SETS, set, &reference).await)?;
+            adopted = true;
+        }
+        if adopted {
+            // It counts as soon as the watch tells.
+            return Ok(None);
+        }
+    }
+    let old_pods = own.iter().any(|set| running.contains(uid(set)) && !template::is_same(deployment, set));
+    let plan = plan::plan(deployment, &own, old_pods, shared.writer.wall());
+    // The deployment's own annotation comes last: the status is written against the version that was read.
+    let (last, first): (Vec<Step>, Vec<Step>) =
+        plan.steps.into_iter().partition(|step| matches!(step, Step::Revision(_)));
+    for step in first {
+        write(shared, deployment, &own, step).await?;
+    }
+    if !plan::is_said(deployment, &plan.status) {
+        unless_stale(shared.writer.patch_status(DEPLOYMENTS, deployment, plan.status).await)?;
+    }
+    for step in last {
+        write(shared, deployment, &own, step).await?;
+    }
+    Ok(plan.wake)
+}
+
+async fn write(shared: &Shared, deployment: &Value, own: &[&Value], step: Step) -> Result<(), kube::Error> {
+    let key = |set: &str| Key::new(namespace(deployment), set);
+    match step {
+        Step::Create(set) => {
+            let (set_name, size) = (name(&set).to_owned(), rollout::size(&set));
+            match shared.writer.create(REPLICA_SETS, namespace(deployment), set).await {
+                Ok(_) => {
+                    let told = format!("Scaled up replica set {set_name} from 0 to {size}");
+                    shared.writer.event(NAME, deployment, false, "ScalingReplicaSet", &told).await;
+                    Ok(())
+                }
+                Err(error) if code(&error) == Some(409) => taken(shared, deployment, &key(&set_name)).await,
+                Err(error) => {
+                    let told = format!("Failed to create new replica set \"{set_name}\": {}", message(&error));
+                    shared.writer.event(NAME, deployment, true, "ReplicaSetCreateError", &told).await;
+                    Err(error)
+                }
+            }
+        }
+        Step::Patch { set, patch } => unless_stale(shared.writer.patch(REPLICA_SETS, &key(&set), &patch).await),
+        Step::Scale { set, patch, from, to } => match shared.writer.patch(REPLICA_SETS, &key(&set), &patch).await {
+            Ok(()) => {
+                if from != to {
+                    let way = if to > from { "up" } else { "down" };
+                    let told = format!("Scaled {way} replica set {set} from {from} to {to}");
+                    shared.writer.event(NAME, deployment, false, "ScalingReplicaSet", &told).await;
+                }
+                Ok(())
+            }
+            Err(error) => unless_stale::<()>(Err(error)),
+        },
+        Step::Delete(set) => match own.iter().find(|own| name(own) == set) {
+            Some(set) => unless_stale(shared.writer.delete(REPLICA_SETS, set, None).await),
+            None => Ok(()),
+        },
+        Step::Revision(patch) => unless_stale(shared.writer.patch(DEPLOYMENTS, &Key::of(deployment), &patch).await),
+    }
+}
+
+/// The name is taken: by ourselves a moment ago, or by another template with the same hash. Then the next hash is
+/// another one.
+async fn taken(shared: &Shared, deployment: &Value, key: &Key) -> Result<(), kube::Error> {
+    let Some(set) = shared.writer.get(REPLICA_SETS, key).await? else { return Ok(()) };
+    if template::is_owned(&set, uid(deployment)) && template::is_same(deployment, &set) {
+        return Ok(());
+    }
+    let collisions = number(deployment, "/status/collisionCount").unwrap_or_default() + 1;
+    let status = json!({ "collisionCount": collisions });
+    unless_stale(shared.writer.patch_status(DEPLOYMENTS, deployment, status).await)
+}

@@ -1,0 +1,232 @@
+//! Tells which nodes are silent, keeps new pods away from them, and removes those that may not stay.
+
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::Moment;
+use serde_json::{Value, json};
+
+use self::plan::{Pulse, Stay};
+use super::cache::{Cache, NODES, PODS};
+use super::object::{Key, condition_status, has_ended, is_deleting, name, namespace, text, uid, version};
+use super::retry::{Retry, sooner};
+use super::write::{message, unless_stale};
+use super::{Controller, LEASE_NAMESPACE, Shared};
+
+const NAME: &str = "node-controller";
+const EVICTION: &str = "taint-eviction-controller";
+
+pub(crate) struct Lifecycle {
+    shared: Rc<Shared>,
+    pulses: BTreeMap<String, Pulse>,
+    /// Since when pods, by uid, are on a node with taints that limit their stay.
+    tainted: BTreeMap<String, Moment>,
+    /// Since when nodes that pods are bound to are missing.
+    lost: BTreeMap<String, Moment>,
+    retry: Retry<Key>,
+}
+
+impl Lifecycle {
+    pub(crate) fn new(shared: &Rc<Shared>) -> Self {
+        Lifecycle {
+            shared: Rc::clone(shared),
+            pulses: BTreeMap::new(),
+            tainted: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            retry: shared.retry(),
+        }
+    }
+}
+
+impl Controller for Lifecycle {
+    fn name(&self) -> &'static str {
+        "node lifecycle"
+    }
+
+    fn reads(&self) -> Vec<Rc<Cache>> {
+        let shared = &self.shared;
+        vec![Rc::clone(&shared.nodes), Rc::clone(&shared.pods), Rc::clone(&shared.leases)]
+    }
+
+    async fn look(&mut self) -> Option<Duration> {
+        let shared = Rc::clone(&self.shared);
+        let (nodes, pods) = (shared.nodes.all(), shared.pods.all());
+        self.retry.keep(|key| shared.nodes.get(key).is_some() || shared.pods.get(key).is_some());
+        let mut wake = (!nodes.is_empty()).then_some(shared.settings.node_check_period);
+        self.pulses.retain(|known, _| nodes.iter().any(|node| name(node) == known));
+        let mut unready = BTreeSet::new();
+        for node in &nodes {
+            let left = self.heard(node);
+            if !left.is_zero() {
+                wake = sooner(wake, Some(left));
+            }
+            if self.may(node) {
+                let result = settle(&shared, node, left.is_zero()).await;
+                self.done(node, "node", result);
+            }
+            // As the server told it: what was written just now is told by the next change.
+            if matches!(condition_status(node, "Ready"), "False" | "Unknown") {
+                unready.insert(name(node));
+            }
+        }
+        for pod in pods.iter().filter(|pod| unready.contains(text(pod, "/spec/nodeName"))) {
+            if let Some(conditions) = plan::unready(pod, shared.writer.wall()).filter(|_| self.may(pod)) {
+                let status = json!({ "conditions": conditions });
+                let result = unless_stale(shared.writer.patch_status(PODS, pod, status).await);
+                self.done(pod, "pod", result);
+            }
+        }
+        let by_name: BTreeMap<&str, &Value> = nodes.iter().map(|node| (name(node), &**node)).collect();
+        wake = sooner(wake, self.evict(&pods, &by_name).await);
+        wake = sooner(wake, self.collect(&pods, &by_name).await);
+        sooner(wake, self.retry.next(shared.env().now()))
+    }
+}
+
+impl Lifecycle {
+    fn may(&self, object: &Value) -> bool {
+        self.retry.may(&Key::of(object), self.shared.env().now())
+    }
+
+    fn done(&mut self, object: &Value, what: &'static str, result: Result<(), kube::Error>) {
+        let key = Key::of(object);
+        match result {
+            Ok(()) => self.retry.done(&key),
+            Err(error) => {
+                tracing::warn!(what, object = %key, error = message(&error), "not settled; it is tried again");
+                self.retry.failed(key, self.shared.env());
+            }
+        }
+    }
+
+    /// Looks for signs of life. Answers for how much longer the node may be silent.
+    fn heard(&mut self, node: &Value) -> Duration {
+        let settings = &self.shared.settings;
+        let now = self.shared.env().now();
+        let lease = self.shared.leases.get(&Key::new(LEASE_NAMESPACE, name(node)));
+        let pulse = self.pulses.entry(name(node).to_owned()).or_insert_with(|| Pulse::first(now));
+        pulse.look(node, lease.as_deref(), now);
+        pulse.left(node, now, settings.node_grace, settings.node_startup_grace)
+    }
+
+    /// Removes pods whose time on a tainted node is over.
+    async fn evict(&mut self, pods: &[Arc<Value>], nodes: &BTreeMap<&str, &Value>) -> Option<Duration> {
+        let shared = Rc::clone(&self.shared);
+        let now = shared.env().now();
+        let mut still = BTreeSet::new();
+        let mut wake = None;
+        for pod in pods.iter().filter(|pod| !is_deleting(pod)) {
+            let Some(node) = nodes.get(text(pod, "/spec/nodeName")) else { continue };
+            let Stay::For(limit) = plan::stay(pod, node) else { continue };
+            still.insert(uid(pod));
+            let since = *self.tainted.entry(uid(pod).to_owned()).or_insert(now);
+            let left = limit.saturating_sub(now.since(since));
+            if !left.is_zero() {
+                wake = sooner(wake, Some(left));
+            } else if self.may(pod) {
+                let told = format!("Marking for deletion Pod {}/{}", namespace(pod), name(pod));
+                shared.writer.event(EVICTION, pod, false, "TaintManagerEviction", &told).await;
+                let why = "Taint manager: deleting due to NoExecute taint";
+                let result = remove(&shared, pod, "DeletionByTaintManager", why, None).await;
+                self.done(pod, "pod", result);
+            }
+        }
+        self.tainted.retain(|pod, _| still.contains(pod.as_str()));
+        wake
+    }
+
+    /// Removes pods of nodes that do not exist, and those that nobody will ever end.
+    async fn collect(&mut self, pods: &[Arc<Value>], nodes: &BTreeMap<&str, &Value>) -> Option<Duration> {
+        let shared = Rc::clone(&self.shared);
+        let now = shared.env().now();
+        let (mut missing, mut gone, mut wake) = (BTreeSet::new(), BTreeMap::new(), None);
+        for pod in pods {
+            let node = text(pod, "/spec/nodeName");
+            if node.is_empty() {
+                if is_deleting(pod) && self.may(pod) {
+                    let result = unless_stale(shared.writer.delete(PODS, pod, Some(0)).await);
+                    self.done(pod, "pod", result);
+                }
+                continue;
+            }
+            if nodes.contains_key(node) {
+                continue;
+            }
+            missing.insert(node);
+            let since = *self.lost.entry(node.to_owned()).or_insert(now);
+            let left = shared.settings.lost_node_grace.saturating_sub(now.since(since));
+            if !left.is_zero() {
+                wake = sooner(wake, Some(left));
+                continue;
+            }
+            if !self.may(pod) {
+                continue;
+            }
+            let result = match gone.get(node) {
+                Some(gone) => Ok(*gone),
+                // The server is asked: a watch may be late.
+                None => shared.writer.get(NODES, &Key::new("", node)).await.map(|found| found.is_none()),
+            };
+            let result = match result {
+                Ok(is_gone) => {
+                    gone.insert(node, is_gone);
+                    if is_gone { forget(&shared, pod).await } else { Ok(()) }
+                }
+                Err(error) => Err(error),
+            };
+            self.done(pod, "pod", result);
+        }
+        self.lost.retain(|node, _| missing.contains(node.as_str()));
+        wake
+    }
+}
+
+async fn settle(shared: &Shared, node: &Value, is_silent: bool) -> Result<(), kube::Error> {
+    let wall = shared.writer.wall();
+    if let Some(conditions) = plan::silent(node, wall).filter(|_| is_silent) {
+        let was = condition_status(node, "Ready").to_owned();
+        match shared.writer.patch_status(NODES, node, json!({ "conditions": conditions })).await {
+            Ok(()) if was == "True" => {
+                let told = format!("Node {} status is now: NodeNotReady", name(node));
+                tracing::warn!(node = name(node), "node is silent; it is not ready any more");
+                shared.writer.event(NAME, node, false, "NodeNotReady", &told).await;
+            }
+            other => unless_stale(other)?,
+        }
+        // The taints follow from the conditions when the watch tells them.
+        return Ok(());
+    }
+    if let Some(taints) = plan::taints(node, wall) {
+        let patch = json!({
+            "metadata": { "uid": uid(node), "resourceVersion": version(node) }, "spec": { "taints": taints },
+        });
+        unless_stale(shared.writer.patch(NODES, &Key::of(node), &patch).await)?;
+    }
+    Ok(())
+}
+
+/// Says why, and deletes.
+async fn remove(
+    shared: &Shared,
+    pod: &Value,
+    reason: &str,
+    why: &str,
+    grace: Option<u32>,
+) -> Result<(), kube::Error> {
+    let mut status = json!({ "conditions": plan::disrupted(pod, reason, why, shared.writer.wall()) });
+    // Nobody is there to say how it ended.
+    if grace == Some(0) && !has_ended(pod) {
+        status["phase"] = json!("Failed");
+    }
+    unless_stale(shared.writer.patch_status(PODS, pod, status).await)?;
+    unless_stale(shared.writer.delete(PODS, pod, grace).await)
+}
+
+async fn forget(shared: &Shared, pod: &Value) -> Result<(), kube::Error> {
+    tracing::info!(pod = %Key::of(pod), "pod removed: its node does not exist");
+    remove(shared, pod, "DeletionByPodGC", "PodGC: node no longer exists", Some(0)).await
+}

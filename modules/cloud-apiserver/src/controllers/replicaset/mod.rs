@@ -1,0 +1,219 @@
+//! Keeps as many pods as each replica set asks for.
+
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::Moment;
+use futures::future::join_all;
+use serde_json::Value;
+
+use self::plan::Change;
+use super::cache::{Cache, PODS, REPLICA_SETS};
+use super::object::{Key, controller_of, controller_uid, is_deleting, labels, name, namespace, number, reference_to, uid};
+use super::retry::{Retry, sooner};
+use super::selector::{is_empty, selects};
+use super::write::{code, message, unless_stale};
+use super::{AT_ONCE, Controller, Shared, claim};
+
+const NAME: &str = "replicaset-controller";
+/// 30 s: after that a pod that was made and never seen is taken for removed by somebody before the watch told it.
+const UNSEEN: Duration = Duration::from_secs(30);
+
+pub(crate) struct ReplicaSets {
+    shared: Rc<Shared>,
+    /// Pods that were made and are not in the cache yet, by the uid of their set.
+    unseen: BTreeMap<String, BTreeMap<String, Moment>>,
+    /// Pods that were deleted and do not show it in the cache yet.
+    going: BTreeSet<String>,
+    /// Why the last change of a set failed.
+    failures: BTreeMap<Key, (&'static str, String)>,
+    retry: Retry<Key>,
+}
+
+impl ReplicaSets {
+    pub(crate) fn new(shared: &Rc<Shared>) -> Self {
+        ReplicaSets {
+            shared: Rc::clone(shared),
+            unseen: BTreeMap::new(),
+            going: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            retry: shared.retry(),
+        }
+    }
+}
+
+impl Controller for ReplicaSets {
+    fn name(&self) -> &'static str {
+        "replicaset"
+    }
+
+    fn reads(&self) -> Vec<Rc<Cache>> {
+        vec![Rc::clone(&self.shared.replica_sets), Rc::clone(&self.shared.pods)]
+    }
+
+    async fn look(&mut self) -> Option<Duration> {
+        let shared = Rc::clone(&self.shared);
+        let (sets, pods) = (shared.replica_sets.all(), shared.pods.all());
+        let now = shared.env().now();
+        self.forget(&sets, &pods, now);
+        let mut owned: BTreeMap<&str, Vec<&Arc<Value>>> = BTreeMap::new();
+        let mut free: Vec<&Arc<Value>> = Vec::new();
+        for pod in &pods {
+            match controller_of(pod) {
+                Some(_) => owned.entry(controller_uid(pod)).or_default().push(pod),
+                None => free.push(pod),
+            }
+        }
+        let mut wake = None;
+        for set in &sets {
+            let key = Key::of(set);
+            if !self.retry.may(&key, now) {
+                continue;
+            }
+            let own = owned.get(uid(set)).map(Vec::as_slice).unwrap_or_default();
+            match self.settle(set, own, &free).await {
+                Ok(next) => {
+                    self.retry.done(&key);
+                    wake = sooner(wake, next);
+                }
+                Err(error) => {
+                    tracing::warn!(replicaset = %key, error = message(&error), "replica set not settled; it is tried again");
+                    self.retry.failed(key, shared.env());
+                }
+            }
+        }
+        let unseen = self.unseen.values().flat_map(BTreeMap::values).map(|since| (*since + UNSEEN).since(now)).min();
+        sooner(sooner(wake, unseen), self.retry.next(shared.env().now()))
+    }
+}
+
+impl ReplicaSets {
+    /// What the cache shows by now is no expectation any more.
+    fn forget(&mut self, sets: &[Arc<Value>], pods: &[Arc<Value>], now: Moment) {
+        let seen: BTreeMap<&str, &Arc<Value>> = pods.iter().map(|pod| (uid(pod), pod)).collect();
+        for made in self.unseen.values_mut() {
+            made.retain(|pod, since| !seen.contains_key(pod.as_str()) && now.since(*since) < UNSEEN);
+        }
+        self.unseen.retain(|_, made| !made.is_empty());
+        self.going.retain(|pod| seen.get(pod.as_str()).is_some_and(|pod| !is_deleting(pod)));
+        let there: BTreeSet<Key> = sets.iter().map(|set| Key::of(set)).collect();
+        self.retry.keep(|key| there.contains(key));
+        self.failures.retain(|key, _| there.contains(key));
+    }
+
+    async fn settle(
+        &mut self,
+        set: &Arc<Value>,
+        own: &[&Arc<Value>],
+        free: &[&Arc<Value>],
+    ) -> Result<Option<Duration>, kube::Error> {
+        let shared = Rc::clone(&self.shared);
+        let selector = &set["spec"]["selector"];
+        if is_empty(selector) {
+            return Ok(None);
+        }
+        let (own, strange): (Vec<&Arc<Value>>, Vec<&Arc<Value>>) =
+            own.iter().copied().partition(|pod| selects(selector, labels(pod)));
+        if !is_deleting(set) {
+            let reference = reference_to(set, "apps/v1", "ReplicaSet");
+            for pod in strange {
+                unless_stale(claim::release(&shared, PODS, pod, uid(set)).await)?;
+            }
+            let orphans = free.iter().filter(|pod| {
+                namespace(pod) == namespace(set) && selects(selector, labels(pod)) && !is_deleting(pod)
+            });
+            let mut adopted = false;
+            for pod in orphans.filter(|pod| !super::object::has_ended(pod)) {
+                unless_stale(claim::adopt(&shared, PODS, pod, &reference).await)?;
+                adopted = true;
+            }
+            if adopted {
+                // It counts as soon as the watch tells.
+                return Ok(None);
+            }
+        }
+        let staying = own.iter().map(|pod| &***pod).filter(|pod| !self.going.contains(uid(pod)));
+        let active = plan::active(staying);
+        let key = Key::of(set);
+        let unseen = self.unseen.get(uid(set)).map(BTreeMap::len).unwrap_or_default();
+        let wanted = number(set, "/spec/replicas").unwrap_or(1);
+        let change = plan::change(usize::try_from(wanted).unwrap_or_default(), &active, unseen);
+        let result = match change {
+            _ if is_deleting(set) => Ok(()),
+            Change::Nothing => Ok(()),
+            Change::Create(count) => self.create(set, count).await.map_err(|error| ("FailedCreate", error)),
+            Change::Delete(pods) => self.delete(set, &pods).await.map_err(|error| ("FailedDelete", error)),
+        };
+        match &result {
+            Ok(()) => self.failures.remove(&key),
+            Err((reason, error)) => self.failures.insert(key.clone(), (reason, message(error))),
+        };
+        let failure = self.failures.get(&key).map(|(reason, message)| (*reason, message.as_str()));
+        let (status, next) = plan::status(set, &active, failure, shared.writer.wall());
+        if !plan::is_said(set, &status) {
+            unless_stale(shared.writer.patch_status(REPLICA_SETS, set, status).await)?;
+        }
+        result.map(|()| next).map_err(|(_, error)| error)
+    }
+
+    /// One, then two, then four…: a template that is refused is not sent five hundred times.
+    async fn create(&mut self, set: &Value, count: usize) -> Result<(), kube::Error> {
+        let shared = Rc::clone(&self.shared);
+        let pod = plan::pod(set);
+        let (mut left, mut batch) = (count, 1);
+        while left > 0 {
+            let now = batch.min(left).min(AT_ONCE);
+            let made = join_all((0..now).map(|_| shared.writer.create(PODS, namespace(set), pod.clone()))).await;
+            let mut failed = None;
+            for result in made {
+                match result {
+                    Ok(made) => {
+                        let since = shared.env().now();
+                        self.unseen.entry(uid(set).to_owned()).or_default().insert(uid(&made).to_owned(), since);
+                        let told = format!("Created pod: {}", name(&made));
+                        shared.writer.event(NAME, set, false, "SuccessfulCreate", &told).await;
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if let Some(error) = failed {
+                let told = format!("Error creating: {}", message(&error));
+                shared.writer.event(NAME, set, true, "FailedCreate", &told).await;
+                return Err(error);
+            }
+            left -= now;
+            batch *= 2;
+        }
+        Ok(())
+    }
+
+    async fn delete(&mut self, set: &Value, pods: &[&Value]) -> Result<(), kube::Error> {
+        let shared = Rc::clone(&self.shared);
+        for batch in pods.chunks(AT_ONCE) {
+            let results = join_all(batch.iter().map(|pod| shared.writer.delete(PODS, pod, None))).await;
+            for (pod, result) in batch.iter().zip(results) {
+                match result {
+                    Ok(()) => {
+                        self.going.insert(uid(pod).to_owned());
+                        let told = format!("Deleted pod: {}", name(pod));
+                        shared.writer.event(NAME, set, false, "SuccessfulDelete", &told).await;
+                    }
+                    // Somebody was faster, or it is another pod by now.
+                    Err(error) if matches!(code(&error), Some(404 | 409)) => {
+                        self.going.insert(uid(pod).to_owned());
+                    }
+                    Err(error) => {
+                        let told = format!("Error deleting: {}", message(&error));
+                        shared.writer.event(NAME, set, true, "FailedDelete", &told).await;
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! Gives pods that have no node one.
+
+mod plan;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use serde_json::{Value, json};
+
+use self::plan::{Placement, Room};
+use super::cache::{Cache, PODS};
+use super::object::{Key, condition, list, name, namespace, text, uid, with_condition};
+use super::retry::Retry;
+use super::write::{is_stale, message, unless_stale};
+use super::{AT_ONCE, Controller, Shared};
+
+const NAME: &str = "default-scheduler";
+
+pub(crate) struct Scheduler {
+    shared: Rc<Shared>,
+    /// Pods by uid whose binding was written and is not in the cache yet.
+    bound: BTreeMap<String, String>,
+    retry: Retry<Key>,
+}
+
+impl Scheduler {
+    pub(crate) fn new(shared: &Rc<Shared>) -> Self {
+        Scheduler { shared: Rc::clone(shared), bound: BTreeMap::new(), retry: shared.retry() }
+    }
+}
+
+impl Controller for Scheduler {
+    fn name(&self) -> &'static str {
+        "scheduler"
+    }
+
+    fn reads(&self) -> Vec<Rc<Cache>> {
+        vec![Rc::clone(&self.shared.nodes), Rc::clone(&self.shared.pods)]
+    }
+
+    async fn look(&mut self) -> Option<Duration> {
+        let shared = Rc::clone(&self.shared);
+        let (nodes, pods) = (shared.nodes.all(), shared.pods.all());
+        self.bound.retain(|uid_bound, _| {
+            pods.iter().any(|pod| uid(pod) == uid_bound && text(pod, "/spec/nodeName").is_empty())
+        });
+        self.retry.keep(|key| shared.pods.get(key).is_some());
+        let mut rooms: BTreeMap<String, Room<'_>> =
+            nodes.iter().map(|node| (name(node).to_owned(), Room::new(node))).collect();
+        for pod in &pods {
+            let assumed = self.bound.get(uid(pod)).map(String::as_str);
+            if let Some(room) = rooms.get_mut(assumed.unwrap_or(text(pod, "/spec/nodeName"))) {
+                room.take(pod);
+            }
+        }
+        let now = shared.env().now();
+        let mut waiting: Vec<&Value> = pods.iter().map(|pod| &**pod).filter(|pod| plan::is_waiting(pod)).collect();
+        waiting.retain(|pod| !self.bound.contains_key(uid(pod)) && self.retry.may(&Key::of(pod), now));
+        plan::sort(&mut waiting);
+        let mut decisions = Vec::new();
+        for pod in waiting {
+            if plan::is_gated(pod) {
+                let why = "Scheduling is blocked due to non-empty scheduling gates".to_owned();
+                decisions.push(Decision::Wait(pod, "SchedulingGated", why));
+                continue;
+            }
+            match plan::place(pod, &rooms) {
+                Placement::Nowhere(why) => decisions.push(Decision::Wait(pod, "Unschedulable", why)),
+                Placement::Best(best) => {
+                    let pick = shared.env().random_below(u64::try_from(best.len()).unwrap_or_default());
+                    let Some(node) = best.into_iter().nth(usize::try_from(pick).unwrap_or_default()) else { continue };
+                    if let Some(room) = rooms.get_mut(&node) {
+                        room.take(pod);
+                    }
+                    decisions.push(Decision::Bind(pod, node));
+                }
+            }
+        }
+        self.write(decisions).await;
+        self.retry.next(shared.env().now())
+    }
+}
+
+enum Decision<'a> {
+    Bind(&'a Value, String),
+    Wait(&'a Value, &'static str, String),
+}
+
+impl Scheduler {
+    async fn write(&mut self, decisions: Vec<Decision<'_>>) {
+        let shared = Rc::clone(&self.shared);
+        let written = futures::stream::iter(decisions)
+            .map(|decision| async {
+                let result = match &decision {
+                    Decision::Bind(pod, node) => bind(&shared, pod, node).await,
+                    Decision::Wait(pod, reason, why) => wait(&shared, pod, reason, why).await,
+                };
+                (decision, result)
+            })
+            .buffer_unordered(AT_ONCE);
+        let written: Vec<_> = written.collect().await;
+        for (decision, result) in written {
+            let (pod, node) = match decision {
+                Decision::Bind(pod, node) => (pod, Some(node)),
+                Decision::Wait(pod, ..) => (pod, None),
+            };
+            let key = Key::of(pod);
+            match (result, node) {
+                (Ok(()), Some(node)) => {
+                    self.retry.done(&key);
+                    self.bound.insert(uid(pod).to_owned(), node);
+                }
+                (Ok(()), None) => self.retry.done(&key),
+                (Err(error), _) => {
+                    // A conflict is told by the watch; but if the watch has told it already, nothing else wakes us.
+                    if !is_stale(&error) {
+                        tracing::warn!(pod = %key, error = message(&error), "pod not scheduled; it is tried again");
+                    }
+                    self.retry.failed(key, shared.env());
+                }
+            }
+        }
+    }
+}
+
+async fn bind(shared: &Shared, pod: &Value, node: &str) -> Result<(), kube::Error> {
+    shared.writer.bind(pod, node).await?;
+    let told = format!("Successfully assigned {}/{} to {node}", namespace(pod), name(pod));
+    shared.writer.event(NAME, pod, false, "Scheduled", &told).await;
+    Ok(())
+}
+
+/// Says once why a pod waits.
+async fn wait(shared: &Shared, pod: &Value, reason: &str, why: &str) -> Result<(), kube::Error> {
+    let said = condition(pod, "PodScheduled");
+    let same = said.is_some_and(|said| text(said, "/reason") == reason && text(said, "/message") == why);
+    if same {
+        return Ok(());
+    }
+    let new = json!({ "type": "PodScheduled", "status": "False", "reason": reason, "message": why, "lastProbeTime": null });
+    let conditions = with_condition(list(pod, "/status/conditions"), new, shared.writer.wall());
+    let patched = shared.writer.patch_status(PODS, pod, json!({ "conditions": conditions })).await;
+    unless_stale(patched)?;
+    if reason == "Unschedulable" {
+        shared.writer.event(NAME, pod, true, "FailedScheduling", why).await;
+    }
+    Ok(())
+}

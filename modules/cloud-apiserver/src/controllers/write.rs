@@ -1,0 +1,211 @@
+//! Writes to the API server.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use beehive::Env;
+use jiff::Timestamp;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use serde_json::{Value, json};
+
+use super::cache::{EVENTS, Kind, PODS};
+use super::object::{Key, name, namespace, seconds, text, uid, version};
+
+/// 256 events are remembered, so that a repeat counts up and is not another event.
+const EVENTS_REMEMBERED: usize = 256;
+
+/// An error and its causes in one line.
+pub(crate) fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_line = cause.to_string();
+        if !line.contains(&cause_line) {
+            line.push_str(": ");
+            line.push_str(&cause_line);
+        }
+        source = cause.source();
+    }
+    line
+}
+
+/// The HTTP code of a refusal.
+pub(crate) fn code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// What the server said to a refusal, or what went wrong on the way.
+pub(crate) fn message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => told(other),
+    }
+}
+
+/// Gone, or changed meanwhile: the watch tells it soon, and then it is looked at again.
+pub(crate) fn is_stale(error: &kube::Error) -> bool {
+    matches!(code(error), Some(404 | 409 | 410))
+}
+
+/// `Ok` for what the watch will tell about.
+pub(crate) fn unless_stale<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(error) if !is_stale(&error) => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+struct Remembered {
+    about: String,
+    reason: String,
+    message: String,
+    key: Key,
+    count: i64,
+}
+
+/// Writes objects and events.
+pub(crate) struct Writer {
+    client: kube::Client,
+    env: Env,
+    events: RefCell<VecDeque<Remembered>>,
+}
+
+impl Writer {
+    pub(crate) fn new(client: kube::Client, env: Env) -> Self {
+        Writer { client, env, events: RefCell::default() }
+    }
+
+    pub(crate) fn client(&self) -> &kube::Client {
+        &self.client
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub(crate) fn wall(&self) -> Timestamp {
+        Timestamp::try_from(self.env.wall()).unwrap_or_default()
+    }
+
+    fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+        if namespace.is_empty() {
+            Api::all_with(self.client.clone(), &kind.api_resource())
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource())
+        }
+    }
+
+    pub(crate) async fn get(&self, kind: Kind, key: &Key) -> Result<Option<Value>, kube::Error> {
+        let found = self.api(kind, &key.namespace).get_opt(&key.name).await?;
+        found.map(|object| serde_json::to_value(&object).map_err(kube::Error::SerdeError)).transpose()
+    }
+
+    pub(crate) async fn create(&self, kind: Kind, namespace: &str, mut object: Value) -> Result<Value, kube::Error> {
+        object["apiVersion"] = json!(kind.api_version());
+        object["kind"] = json!(kind.kind);
+        let object: DynamicObject = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+        let made = self.api(kind, namespace).create(&PostParams::default(), &object).await?;
+        serde_json::to_value(&made).map_err(kube::Error::SerdeError)
+    }
+
+    /// A merge patch.
+    pub(crate) async fn patch(&self, kind: Kind, key: &Key, patch: &Value) -> Result<(), kube::Error> {
+        let patch = Patch::Merge(patch);
+        self.api(kind, &key.namespace).patch(&key.name, &PatchParams::default(), &patch).await.map(|_| ())
+    }
+
+    /// Writes fields of the status, if the object is still as it was read.
+    pub(crate) async fn patch_status(&self, kind: Kind, object: &Value, status: Value) -> Result<(), kube::Error> {
+        let patch = json!({
+            "metadata": { "uid": uid(object), "resourceVersion": version(object) }, "status": status,
+        });
+        let api = self.api(kind, namespace(object));
+        api.patch_status(name(object), &PatchParams::default(), &Patch::Merge(&patch)).await.map(|_| ())
+    }
+
+    /// Deletes exactly this object and no other one of its name.
+    pub(crate) async fn delete(&self, kind: Kind, object: &Value, grace: Option<u32>) -> Result<(), kube::Error> {
+        let how = DeleteParams {
+            grace_period_seconds: grace,
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: Some(Preconditions { uid: Some(uid(object).to_owned()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        self.api(kind, namespace(object)).delete(name(object), &how).await.map(|_| ())
+    }
+
+    /// Binds a pod to a node.
+    pub(crate) async fn bind(&self, pod: &Value, node: &str) -> Result<(), kube::Error> {
+        let binding = json!({
+            "apiVersion": "v1", "kind": "Binding",
+            "metadata": { "namespace": namespace(pod), "name": name(pod), "uid": uid(pod) },
+            "target": { "apiVersion": "v1", "kind": "Node", "name": node },
+        });
+        let api = self.api(PODS, namespace(pod));
+        let _: Value = api.create_subresource("binding", name(pod), &PostParams::default(), &binding).await?;
+        Ok(())
+    }
+
+    /// Tells what happened to `about`. An event that cannot be written is a word in the log.
+    pub(crate) async fn event(&self, from: &str, about: &Value, warning: bool, reason: &str, message: &str) {
+        if let Err(error) = self.try_event(from, about, warning, reason, message).await {
+            tracing::debug!(from, reason, error = told(&error), "event not written");
+        }
+    }
+
+    async fn try_event(
+        &self,
+        from: &str,
+        about: &Value,
+        warning: bool,
+        reason: &str,
+        message: &str,
+    ) -> Result<(), kube::Error> {
+        let now = seconds(self.wall());
+        let repeat = {
+            let mut events = self.events.borrow_mut();
+            let known = events
+                .iter_mut()
+                .find(|known| known.about == uid(about) && known.reason == reason && known.message == message);
+            known.map(|known| {
+                known.count += 1;
+                (known.key.clone(), known.count)
+            })
+        };
+        if let Some((key, count)) = repeat {
+            let patch = json!({ "count": count, "lastTimestamp": now });
+            return self.patch(EVENTS, &key, &patch).await;
+        }
+        // Events about what is in no namespace live in `default`.
+        let home = if namespace(about).is_empty() { "default" } else { namespace(about) };
+        let id: String = self.env.random_id().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let key = Key { namespace: home.to_owned(), name: format!("{}.{id}", name(about)) };
+        let event = json!({
+            "metadata": { "namespace": key.namespace, "name": key.name },
+            "type": if warning { "Warning" } else { "Normal" },
+            "reason": reason, "message": message, "count": 1,
+            "firstTimestamp": now, "lastTimestamp": now,
+            "source": { "component": from }, "reportingComponent": from, "reportingInstance": "",
+            "involvedObject": {
+                "apiVersion": text(about, "/apiVersion"), "kind": text(about, "/kind"), "uid": uid(about),
+                "namespace": namespace(about), "name": name(about), "resourceVersion": version(about),
+            },
+        });
+        self.create(EVENTS, home, event).await?;
+        let mut events = self.events.borrow_mut();
+        if events.len() >= EVENTS_REMEMBERED {
+            events.pop_front();
+        }
+        events.push_back(Remembered {
+            about: uid(about).to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            key,
+            count: 1,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,28 @@
+//! The stand-alone Kubernetes API: a SQLite file, HTTPS, and the controllers that a single box needs.
+//!
+//! For trying out, for tests and for a box without a cluster. [`kubeapi`] holds the rules; here are what it stands on
+//! ([`store`]), who may ask (tokens and RBAC), the server, and the controllers of `kube-controller-manager` and
+//! `kube-scheduler` in their plain kind.
+//!
+//! # Owns
+//! One folder: the database, the CA, the key of the tokens, the admin's kubeconfig.
+//! # Accepts
+//! HTTPS with bearer tokens; requests of the same process through [`Running::client`].
+//! # Tells
+//! Nobody: its clients watch.
+//! # Keeps across a restart
+//! Every object. The history of changes does not outlive it: a watch from before is told to list again.
+//! # Never
+//! Answers a write before it is on disk, or a request without credentials.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod authority;
+mod bootstrap;
+pub mod controllers;
+mod keys;
+mod rbac;
+mod serve;
+mod server;
+pub mod store;
+
+pub use server::{Running, Settings, StartError, start};

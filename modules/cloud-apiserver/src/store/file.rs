@@ -1,0 +1,66 @@
+//! The file: two tables.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use kubeapi::{Change, Item, Key};
+use rusqlite::{Connection, params};
+
+/// `synchronous=FULL`: with a write-ahead log only this survives a power cut after the answer.
+pub(super) fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let conn = Connection::open(path)?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.execute_batch(
+        "CREATE TABLE IF NOT EXISTS objects (
+             resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+             revision INTEGER NOT NULL, json BLOB NOT NULL,
+             PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID;
+         CREATE TABLE IF NOT EXISTS revision (only_row INTEGER PRIMARY KEY CHECK (only_row = 0), last INTEGER NOT NULL);
+         INSERT OR IGNORE INTO revision VALUES (0, 0);",
+    )?;
+    Ok(conn)
+}
+
+/// Everything that is there, and the last revision.
+pub(super) fn read(conn: &Connection) -> Result<(BTreeMap<Key, Item>, u64), rusqlite::Error> {
+    let mut query = conn.prepare("SELECT resource, namespace, name, revision, json FROM objects")?;
+    let rows = query.query_map([], |row| {
+        let key = Key { resource: row.get(0)?, namespace: row.get(1)?, name: row.get(2)? };
+        let json: Vec<u8> = row.get(4)?;
+        Ok((key.clone(), Item { key, revision: unsigned(row.get(3)?), json: Bytes::from(json) }))
+    })?;
+    let items: Result<BTreeMap<Key, Item>, _> = rows.collect();
+    let revision = conn.query_row("SELECT last FROM revision", [], |row| row.get(0))?;
+    Ok((items?, unsigned(revision)))
+}
+
+/// SQLite's integers have a sign; revisions never come near their end.
+fn signed(revision: u64) -> i64 {
+    i64::try_from(revision).unwrap_or(i64::MAX)
+}
+
+fn unsigned(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or_default()
+}
+
+/// Writes changes as one transaction.
+pub(super) fn commit(conn: &mut Connection, changes: &[Change]) -> Result<(), rusqlite::Error> {
+    let transaction = conn.transaction()?;
+    for change in changes {
+        let Key { resource, namespace, name } = &change.key;
+        match &change.after {
+            Some(json) => transaction
+                .prepare_cached("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![resource, namespace, name, signed(change.revision), &json[..]])?,
+            None => transaction
+                .prepare_cached("DELETE FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3")?
+                .execute(params![resource, namespace, name])?,
+        };
+    }
+    if let Some(last) = changes.last() {
+        transaction.prepare_cached("UPDATE revision SET last = ?1")?.execute(params![signed(last.revision)])?;
+    }
+    transaction.commit()
+}

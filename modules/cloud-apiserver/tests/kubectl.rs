@@ -1,0 +1,207 @@
+//! The server over real HTTPS, asked by `kubectl` and by kube-rs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use beehive::Env;
+use cloud_apiserver::{Running, Settings, start};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+struct Bench {
+    running: Running,
+    folder: PathBuf,
+    _temp: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Bench {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().to_owned();
+        let settings = Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: folder.clone(),
+            ..Settings::default()
+        };
+        Bench { running: start(settings, Env::real()).await.unwrap(), folder, _temp: temp }
+    }
+
+    /// What kubectl printed; it has to succeed.
+    async fn kubectl(&self, args: &[&str]) -> String {
+        let (ok, out, err) = self.try_kubectl(args, "").await;
+        assert!(ok, "kubectl {args:?}: {out}{err}");
+        out
+    }
+
+    async fn apply(&self, manifest: &str) -> String {
+        let (ok, out, err) = self.try_kubectl(&["apply", "-f", "-"], manifest).await;
+        assert!(ok, "{out}{err}");
+        out
+    }
+
+    async fn try_kubectl(&self, args: &[&str], input: &str) -> (bool, String, String) {
+        let config = self.running.kubeconfig_path().to_owned();
+        kubectl(&config, &self.folder, args, input).await
+    }
+}
+
+async fn kubectl(config: &Path, home: &Path, args: &[&str], input: &str) -> (bool, String, String) {
+    use tokio::io::AsyncWriteExt;
+    let mut command = tokio::process::Command::new("kubectl");
+    command.arg("--kubeconfig").arg(config).arg("--cache-dir").arg(home.join("cache")).args(args);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).await.unwrap();
+    drop(stdin);
+    let output = child.wait_with_output();
+    let output = tokio::time::timeout(std::time::Duration::from_secs(60), output).await.expect("kubectl hangs").unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
+}
+
+fn run(test: impl AsyncFnOnce(Bench)) {
+    // The test installs nothing; it says what is missing.
+    assert!(Command::new("kubectl").arg("version").arg("--client").output().is_ok(), "kubectl is not installed");
+    actix_rt::System::new().block_on(async { test(Bench::new().await).await });
+}
+
+const DEPLOYMENT: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: web, image: "busybox:1", ports: [{containerPort: 80}]}
+"#;
+
+#[test]
+fn kubectl_gets_applies_changes_and_deletes() {
+    run(async |bench| {
+        let out = bench.kubectl(&["get", "namespaces"]).await;
+        for name in ["NAME", "STATUS", "default", "kube-system", "Active"] {
+            assert!(out.contains(name), "{out}");
+        }
+        assert_eq!(bench.apply(DEPLOYMENT).await, "deployment.apps/web created\n");
+        assert_eq!(bench.apply(DEPLOYMENT).await, "deployment.apps/web unchanged\n");
+        let changed = DEPLOYMENT.replace("busybox:1", "busybox:2");
+        assert_eq!(bench.apply(&changed).await, "deployment.apps/web configured\n");
+        let image = ["get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}"];
+        assert_eq!(bench.kubectl(&image).await, "busybox:2");
+        let out = bench.kubectl(&["get", "deploy", "-o", "wide"]).await;
+        assert!(out.contains("UP-TO-DATE") && out.contains("busybox:2") && out.contains("app=web"), "{out}");
+        bench.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: cm}, data: {a: '1'}}").await;
+        bench.kubectl(&["patch", "configmap", "cm", "-p", r#"{"data":{"b":"2"}}"#]).await;
+        bench.kubectl(&["label", "configmap", "cm", "tier=x"]).await;
+        bench.kubectl(&["annotate", "configmap", "cm", "note=y"]).await;
+        let out = bench.kubectl(&["get", "cm", "-l", "tier in (x)", "-o", "yaml"]).await;
+        for part in ["b: \"2\"", "note: \"y\"", "kind: ConfigMap"] {
+            assert!(out.contains(part), "{out}");
+        }
+        let out = bench.kubectl(&["get", "cm", "cm", "-o", "json"]).await;
+        assert!(out.contains("\"tier\": \"x\""), "{out}");
+        let out = bench.kubectl(&["describe", "configmap", "cm"]).await;
+        assert!(out.contains("Data") && out.contains("BinaryData"), "{out}");
+        let out = bench.kubectl(&["scale", "deployment", "web", "--replicas=0"]).await;
+        assert_eq!(out, "deployment.apps/web scaled\n");
+        let out = bench.kubectl(&["delete", "configmap", "cm"]).await;
+        assert!(out.starts_with("configmap \"cm\" deleted"), "{out}");
+        let (ok, _, err) = bench.try_kubectl(&["get", "cm", "cm"], "").await;
+        assert!(!ok && err.contains("configmaps \"cm\" not found"), "{err}");
+        let out = bench.kubectl(&["api-resources"]).await;
+        for part in ["deployments", "deploy", "customresourcedefinitions", "leases"] {
+            assert!(out.contains(part), "{out}");
+        }
+        let out = bench.kubectl(&["version"]).await;
+        assert!(out.contains("Server Version: v1.33"), "{out}");
+        bench.running.stop(std::time::Duration::from_secs(5)).await;
+    });
+}
+
+#[test]
+fn kubectl_hears_what_is_wrong() {
+    run(async |bench| {
+        let typo = DEPLOYMENT.replace("replicas:", "replica:");
+        let (ok, _, err) = bench.try_kubectl(&["apply", "-f", "-"], &typo).await;
+        assert!(!ok && err.contains("strict decoding error: unknown field \"spec.replica\""), "{err}");
+        let wrong = DEPLOYMENT.replace("matchLabels: {app: web}", "matchLabels: {app: other}");
+        let (ok, _, err) = bench.try_kubectl(&["apply", "-f", "-"], &wrong).await;
+        assert!(!ok && err.contains("`selector` does not match template `labels`"), "{err}");
+        // Without credentials nothing is told.
+        let text = std::fs::read_to_string(bench.running.kubeconfig_path()).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["users"][0]["user"]["token"] = serde_json::json!("wrong");
+        let stranger = bench.folder.join("stranger");
+        std::fs::write(&stranger, config.to_string()).unwrap();
+        let (ok, _, err) = kubectl(&stranger, &bench.folder, &["get", "pods"], "").await;
+        assert!(!ok && err.contains("Unauthorized"), "{err}");
+    });
+}
+
+#[test]
+fn custom_resources_are_checked_and_watched() {
+    run(async |bench| {
+        let definition = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: things.x.io}
+spec:
+  group: x.io
+  scope: Namespaced
+  names: {plural: things, kind: Thing, shortNames: [th]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    additionalPrinterColumns: [{name: Size, type: integer, jsonPath: .spec.size}]
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer, maximum: 3}}}}}}
+"#;
+        bench.apply(definition).await;
+        bench.kubectl(&["wait", "--for=condition=Established", "crd/things.x.io", "--timeout=20s"]).await;
+        let thing = |size: &str| format!("{{apiVersion: x.io/v1, kind: Thing, metadata: {{name: t}}, spec: {size}}}");
+        assert_eq!(bench.apply(&thing("{size: 1}")).await, "thing.x.io/t created\n");
+        assert_eq!(bench.apply(&thing("{size: 2}")).await, "thing.x.io/t configured\n");
+        let out = bench.kubectl(&["get", "th"]).await;
+        assert!(out.contains("SIZE") && out.contains("t      2"), "{out}");
+        let (ok, _, err) = bench.try_kubectl(&["apply", "-f", "-"], &thing("{size: 9}")).await;
+        assert!(!ok && err.contains("should be less than or equal to 3"), "{err}");
+        let (ok, _, err) = bench.try_kubectl(&["apply", "-f", "-"], &thing("{sice: 1}")).await;
+        assert!(!ok && err.contains("unknown field \"spec.sice\""), "{err}");
+        let wait = ["wait", "--for=jsonpath={.spec.size}=3", "thing/t", "--timeout=30s"];
+        let (waited, ()) = futures::join!(bench.kubectl(&wait), async {
+            bench.kubectl(&["patch", "thing", "t", "--type=merge", "-p", r#"{"spec":{"size":3}}"#]).await;
+        });
+        assert!(waited.contains("condition met"), "{waited}");
+    });
+}
+
+#[test]
+fn objects_outlive_the_server_and_stale_writes_are_refused() {
+    run(async |bench| {
+        let file = Kubeconfig::read_from(bench.running.kubeconfig_path()).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+        let maps: Api<ConfigMap> = Api::default_namespaced(kube::Client::try_from(config).unwrap());
+        let mut map = ConfigMap::default();
+        map.metadata.name = Some("a".into());
+        let first = maps.create(&PostParams::default(), &map).await.unwrap();
+        let mut next = first.clone();
+        next.data = Some([("k".to_owned(), "v".to_owned())].into());
+        maps.replace("a", &PostParams::default(), &next).await.unwrap();
+        match maps.replace("a", &PostParams::default(), &next).await {
+            Err(kube::Error::Api(status)) => assert_eq!((status.code, status.reason.as_str()), (409, "Conflict")),
+            other => panic!("{other:?}"),
+        }
+        let folder = bench.folder.clone();
+        bench.running.stop(std::time::Duration::from_secs(5)).await;
+        let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), data_dir: folder, ..Settings::default() };
+        let again = start(settings, Env::real()).await.unwrap();
+        let maps: Api<ConfigMap> = Api::default_namespaced(again.client());
+        assert_eq!(maps.get("a").await.unwrap().data.unwrap()["k"], "v");
+    });
+}

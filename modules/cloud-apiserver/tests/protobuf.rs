@@ -1,0 +1,171 @@
+//! What `kubectl create` sends as protobuf arrives as the object that was meant.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use beehive::Env;
+use cloud_apiserver::{Running, Settings, start};
+use serde_json::{Value, json};
+
+struct Bench {
+    running: Running,
+    folder: PathBuf,
+    _temp: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Bench {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().to_owned();
+        let settings =
+            Settings { listen: ([127, 0, 0, 1], 0).into(), data_dir: folder.clone(), ..Settings::default() };
+        Bench { running: start(settings, Env::real()).await.unwrap(), folder, _temp: temp }
+    }
+
+    async fn try_kubectl(&self, args: &[&str]) -> (bool, String, String) {
+        let mut command = tokio::process::Command::new("kubectl");
+        command.arg("--kubeconfig").arg(self.running.kubeconfig_path());
+        command.arg("--cache-dir").arg(self.folder.join("cache")).args(args);
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // The test installs nothing; it says what is missing.
+        let output = child.spawn().expect("kubectl is not installed").wait_with_output();
+        let output = tokio::time::timeout(Duration::from_secs(60), output);
+        let output = output.await.expect("kubectl hangs").unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// What kubectl printed; it has to succeed.
+    async fn kubectl(&self, args: &[&str]) -> String {
+        let (ok, out, err) = self.try_kubectl(args).await;
+        assert!(ok, "kubectl {args:?}: {out}{err}");
+        out
+    }
+
+    /// Creates; the object has to have been sent as protobuf.
+    async fn create(&self, args: &[&str]) {
+        let words = [&["create", "-v=8"], args].concat();
+        let (ok, out, err) = self.try_kubectl(&words).await;
+        assert!(ok && out.ends_with(" created\n"), "kubectl {words:?}: {out}{err}");
+        assert!(
+            err.contains("Content-Type: application/vnd.kubernetes.protobuf"),
+            "no protobuf was sent: {err}"
+        );
+        assert!(!err.contains("Warning"), "{err}");
+    }
+
+    async fn read(&self, what: &[&str]) -> Value {
+        let out = self.kubectl(&[&["get", "-o", "json"], what].concat()).await;
+        serde_json::from_str(&out).unwrap()
+    }
+}
+
+fn run(test: impl AsyncFnOnce(&Bench)) {
+    actix_rt::System::new().block_on(async {
+        let bench = Bench::new().await;
+        test(&bench).await;
+        bench.running.stop(Duration::from_secs(5)).await;
+    });
+}
+
+#[test]
+fn data_namespaces_and_accounts() {
+    run(async |bench| {
+        bench.create(&["configmap", "cm", "--from-literal=a=1", "--from-literal=empty="]).await;
+        assert_eq!(bench.read(&["cm", "cm"]).await["data"], json!({ "a": "1", "empty": "" }));
+        let file = bench.folder.join("bytes");
+        std::fs::write(&file, [0xff, 0x00]).unwrap();
+        bench.create(&["configmap", "raw", &format!("--from-file=b={}", file.display())]).await;
+        assert_eq!(bench.read(&["cm", "raw"]).await["binaryData"], json!({ "b": "/wA=" }));
+        bench.create(&["secret", "generic", "s", "--from-literal=password=x"]).await;
+        let secret = bench.read(&["secret", "s"]).await;
+        assert_eq!((&secret["data"], &secret["type"]), (&json!({ "password": "eA==" }), &json!("Opaque")));
+        bench.create(&["namespace", "n"]).await;
+        assert_eq!(bench.read(&["ns", "n"]).await["status"]["phase"], "Active");
+        bench.create(&["serviceaccount", "robot", "-n", "n"]).await;
+        let robot = bench.read(&["sa", "robot", "-n", "n"]).await;
+        assert_eq!(robot["metadata"]["namespace"], "n");
+        assert!(robot["metadata"]["creationTimestamp"].is_string(), "{robot}");
+        // The refusals are those of JSON bodies.
+        let (ok, _, err) = bench.try_kubectl(&["create", "configmap", "cm"]).await;
+        assert!(!ok && err.contains("configmaps \"cm\" already exists"), "{err}");
+        let (ok, _, err) = bench.try_kubectl(&["create", "serviceaccount", "Wrong_Name"]).await;
+        assert!(!ok && err.contains("metadata.name: Invalid value"), "{err}");
+        let out = bench.kubectl(&["create", "configmap", "dry", "--dry-run=server", "-o", "json"]).await;
+        assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["metadata"]["name"], "dry");
+    });
+}
+
+#[test]
+fn deployments_and_services() {
+    run(async |bench| {
+        bench
+            .create(&[
+                "deployment",
+                "web",
+                "--image=busybox:1",
+                "--replicas=2",
+                "--port=80",
+                "--",
+                "sleep",
+                "9",
+            ])
+            .await;
+        let web = bench.read(&["deploy", "web"]).await;
+        assert_eq!(web["spec"]["replicas"], 2);
+        assert_eq!(web["spec"]["selector"], json!({ "matchLabels": { "app": "web" } }));
+        let template = &web["spec"]["template"];
+        assert_eq!(template["metadata"]["labels"], json!({ "app": "web" }));
+        let container = &template["spec"]["containers"][0];
+        assert_eq!((&container["name"], &container["image"]), (&json!("busybox"), &json!("busybox:1")));
+        assert_eq!(container["command"], json!(["sleep", "9"]));
+        assert_eq!(container["ports"], json!([{ "containerPort": 80, "protocol": "TCP" }]));
+        assert_eq!(web["spec"]["strategy"]["type"], "RollingUpdate");
+        bench.create(&["service", "clusterip", "svc", "--tcp=80:8080"]).await;
+        let service = bench.read(&["svc", "svc"]).await;
+        assert_eq!(service["spec"]["selector"], json!({ "app": "svc" }));
+        assert_eq!(
+            service["spec"]["ports"],
+            json!([{ "name": "80-8080", "port": 80, "protocol": "TCP", "targetPort": 8080 }]),
+        );
+        assert_eq!(service["spec"]["type"], "ClusterIP");
+        bench.create(&["service", "clusterip", "headless", "--clusterip=None", "--tcp=80"]).await;
+        assert_eq!(bench.read(&["svc", "headless"]).await["spec"]["clusterIP"], "None");
+    });
+}
+
+#[test]
+fn roles_and_their_bindings() {
+    run(async |bench| {
+        bench.create(&["role", "reader", "--verb=get,list", "--resource=pods", "--resource-name=a"]).await;
+        assert_eq!(
+            bench.read(&["role", "reader"]).await["rules"],
+            json!([{ "apiGroups": [""], "resources": ["pods"], "resourceNames": ["a"], "verbs": ["get", "list"] }]),
+        );
+        bench.create(&["clusterrole", "health", "--verb=get", "--non-resource-url=/healthz"]).await;
+        assert_eq!(
+            bench.read(&["clusterrole", "health"]).await["rules"],
+            json!([{ "nonResourceURLs": ["/healthz"], "verbs": ["get"] }]),
+        );
+        bench
+            .create(&["rolebinding", "rb", "--role=reader", "--serviceaccount=default:robot", "--user=u"])
+            .await;
+        let binding = bench.read(&["rolebinding", "rb"]).await;
+        let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader" });
+        assert_eq!(binding["roleRef"], role);
+        assert_eq!(
+            binding["subjects"],
+            json!([
+                { "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "u" },
+                { "kind": "ServiceAccount", "name": "robot", "namespace": "default" },
+            ]),
+        );
+        bench.create(&["clusterrolebinding", "crb", "--clusterrole=health", "--group=g"]).await;
+        let binding = bench.read(&["clusterrolebinding", "crb"]).await;
+        assert_eq!(binding["roleRef"]["name"], "health");
+        assert_eq!(binding["subjects"][0]["kind"], "Group");
+    });
+}

@@ -1,0 +1,33 @@
+//! The custom resources as Rust types, and the YAML made from them.
+//!
+//! Group, names and fields are KubeEdge's (`devices.kubeedge.io/v1beta1`), so that its users' manifests apply
+//! unchanged. The types here are the only source: [`manifests`] makes the definitions, and a test keeps the files in
+//! `cloud/deploy/crds` equal to them.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod device;
+mod device_model;
+mod device_status;
+mod manifest;
+
+pub use device::{
+    DbMethod, DesiredValue, Device, DeviceMethod, DeviceProperty, DeviceSpec, Influxdb2, Influxdb2Client,
+    Influxdb2Data, LegacyStatus, ModelReference, Mysql, MysqlClient, ProtocolConfig, PushHttp, PushMethod,
+    PushMqtt, PushOtel, Redis, RedisClient, StateReport, TdEngine, TdEngineClient, VisitorConfig,
+};
+pub use device_model::{AccessMode, DeviceModel, DeviceModelSpec, ModelProperty, PropertyType};
+pub use device_status::{DeviceStatus, DeviceStatusSpec, DeviceStatusStatus, Twin, TwinProperty};
+pub use manifest::{file_name, manifests, to_yaml};
+
+/// The API group of all device resources.
+pub const GROUP: &str = "devices.kubeedge.io";
+/// The version of the API that is served and stored.
+pub const VERSION: &str = "v1beta1";
+
+/// Free-form settings: any JSON under any key.
+pub type AnyMap = std::collections::BTreeMap<String, serde_json::Value>;
+
+/// The schema of an [`AnyMap`]: without the extension the API server would prune every key.
+fn any_map_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}

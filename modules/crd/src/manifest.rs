@@ -1,0 +1,60 @@
+//! From types to definitions.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+use crate::{Device, DeviceModel, DeviceStatus};
+
+/// All definitions, ready to be applied.
+pub fn manifests() -> Vec<CustomResourceDefinition> {
+    [Device::crd(), DeviceModel::crd(), DeviceStatus::crd()].into_iter().map(finish).collect()
+}
+
+/// The name of the file that holds a definition: `<plural>.yaml`.
+pub fn file_name(crd: &CustomResourceDefinition) -> String {
+    format!("{}.yaml", crd.spec.names.plural)
+}
+
+/// A definition as YAML.
+///
+/// # Errors
+/// When the definition cannot be written as YAML, which a test rules out for ours.
+pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser::Error> {
+    serde_saphyr::to_string(crd)
+}
+
+/// Brings a derived definition to the contract: status is written by a plain patch of the object, so there is no
+/// status subresource; nothing is nullable, nothing has a default, and not even the spec is required.
+fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        version.subresources = None;
+        let Some(validation) = &mut version.schema else { continue };
+        let plain = validation.open_api_v3_schema.take().and_then(|schema| {
+            let mut schema = serde_json::to_value(schema).ok()?;
+            strip(&mut schema);
+            if let Value::Object(root) = &mut schema {
+                root.remove("required");
+                root.remove("title");
+            }
+            serde_json::from_value(schema).ok()
+        });
+        validation.open_api_v3_schema = plain;
+    }
+    crd
+}
+
+/// Removes `nullable` and `default` of a schema, leaving properties of these names alone.
+fn strip(schema: &mut Value) {
+    let Value::Object(fields) = schema else { return };
+    fields.remove("nullable");
+    fields.remove("default");
+    if let Some(Value::Object(properties)) = fields.get_mut("properties") {
+        properties.values_mut().for_each(strip);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(schema) = fields.get_mut(inner) {
+            strip(schema);
+        }
+    }
+}

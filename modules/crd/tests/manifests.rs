@@ -1,0 +1,241 @@
+//! The definitions are KubeEdge's contract, and the files in `cloud/deploy/crds` are made from them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+fn schema(plural: &str) -> Value {
+    let crd = crd::manifests().into_iter().find(|crd| crd.spec.names.plural == plural).unwrap();
+    serde_json::to_value(crd).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+fn at<'a>(schema: &'a Value, path: &str) -> &'a Value {
+    let mut here = schema;
+    for step in path.split('.') {
+        here = if step == "[]" { &here["items"] } else { &here["properties"][step] };
+        assert!(!here.is_null(), "{path} stops at {step}");
+    }
+    here
+}
+
+/// Set `WRITE_CRDS=1` to write the files anew.
+#[test]
+fn the_files_are_current() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../cloud/deploy/crds");
+    let write = std::env::var_os("WRITE_CRDS").is_some();
+    let mut expected = Vec::new();
+    for crd in crd::manifests() {
+        let (name, yaml) = (crd::file_name(&crd), crd::to_yaml(&crd).unwrap());
+        let path = folder.join(&name);
+        if write {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&path, &yaml).unwrap();
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == yaml, "{} is not current: run WRITE_CRDS=1 cargo test -p crd", path.display());
+        let back: k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition =
+            serde_saphyr::from_str(&found).unwrap();
+        assert_eq!(back, crd, "{name} reads back as something else");
+        expected.push(name);
+    }
+    let mut found: Vec<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("device"))
+        .collect();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn names_scope_and_subresources_are_the_contract() {
+    let seen: Vec<Value> = crd::manifests()
+        .iter()
+        .map(|crd| {
+            let spec = serde_json::to_value(&crd.spec).unwrap();
+            let version = &spec["versions"][0];
+            json!([
+                crd.metadata.name,
+                spec["group"],
+                spec["scope"],
+                spec["names"]["kind"],
+                spec["names"]["singular"],
+                spec["names"]["shortNames"],
+                version["name"],
+                version["served"],
+                version["storage"],
+                version["subresources"]
+            ])
+        })
+        .collect();
+    let row = |name: &str, kind: &str, singular: &str| {
+        json!([
+            format!("{name}.devices.kubeedge.io"),
+            "devices.kubeedge.io",
+            "Namespaced",
+            kind,
+            singular,
+            null,
+            "v1beta1",
+            true,
+            true,
+            null
+        ])
+    };
+    assert_eq!(
+        seen,
+        [
+            row("devices", "Device", "device"),
+            row("devicemodels", "DeviceModel", "devicemodel"),
+            row("devicestatuses", "DeviceStatus", "devicestatus"),
+        ]
+    );
+}
+
+/// Some servers show only the first result of a path with `[*]`; `-o wide` has the whole list on every one.
+#[test]
+fn kubectl_get_shows_what_was_reported() {
+    let crd = crd::manifests().into_iter().find(|crd| crd.spec.names.plural == "devicestatuses").unwrap();
+    let columns = crd.spec.versions[0].additional_printer_columns.clone().unwrap();
+    let shown: Vec<(&str, &str, i32)> =
+        columns.iter().map(|c| (c.name.as_str(), c.json_path.as_str(), c.priority.unwrap_or(0))).collect();
+    assert!(shown.contains(&("Properties", ".status.twins[*].propertyName", 0)), "{shown:?}");
+    assert!(shown.contains(&("Reported", ".status.twins[*].reported.value", 0)), "{shown:?}");
+    assert!(shown.contains(&("Twins", ".status.twins", 1)), "{shown:?}");
+}
+
+#[test]
+fn every_field_of_the_contract_is_there() {
+    let device = schema("devices");
+    for (path, kind) in [
+        ("spec.deviceModelRef.name", "string"),
+        ("spec.nodeName", "string"),
+        ("spec.properties.[].name", "string"),
+        ("spec.properties.[].desired.value", "string"),
+        ("spec.properties.[].desired.metadata", "object"),
+        ("spec.properties.[].visitors.protocolName", "string"),
+        ("spec.properties.[].visitors.configData", "object"),
+        ("spec.properties.[].reportCycle", "integer"),
+        ("spec.properties.[].collectCycle", "integer"),
+        ("spec.properties.[].reportToCloud", "boolean"),
+        ("spec.properties.[].pushMethod.http.hostName", "string"),
+        ("spec.properties.[].pushMethod.http.port", "integer"),
+        ("spec.properties.[].pushMethod.http.requestPath", "string"),
+        ("spec.properties.[].pushMethod.http.timeout", "integer"),
+        ("spec.properties.[].pushMethod.mqtt.address", "string"),
+        ("spec.properties.[].pushMethod.mqtt.topic", "string"),
+        ("spec.properties.[].pushMethod.mqtt.qos", "integer"),
+        ("spec.properties.[].pushMethod.mqtt.retained", "boolean"),
+        ("spec.properties.[].pushMethod.otel.endpointURL", "string"),
+        ("spec.properties.[].pushMethod.dbMethod.influxdb2.influxdb2ClientConfig.url", "string"),
+        ("spec.properties.[].pushMethod.dbMethod.influxdb2.influxdb2ClientConfig.org", "string"),
+        ("spec.properties.[].pushMethod.dbMethod.influxdb2.influxdb2ClientConfig.bucket", "string"),
+        ("spec.properties.[].pushMethod.dbMethod.influxdb2.influxdb2DataConfig.measurement", "string"),
+        ("spec.properties.[].pushMethod.dbMethod.influxdb2.influxdb2DataConfig.tag", "object"),
+        ("spec.properties.[].pushMethod.dbMethod.influxdb2.influxdb2DataConfig.fieldKey", "string"),
+        ("spec.properties.[].pushMethod.dbMethod.redis.redisClientConfig.addr", "string"),
+        ("spec.properties.[].pushMethod.dbMethod.redis.redisClientConfig.db", "integer"),
+        ("spec.properties.[].pushMethod.dbMethod.redis.redisClientConfig.poolsize", "integer"),
+        ("spec.properties.[].pushMethod.dbMethod.redis.redisClientConfig.minIdleConns", "integer"),
+        ("spec.properties.[].pushMethod.dbMethod.TDEngine.TDEngineClientConfig.addr", "string"),
+        ("spec.properties.[].pushMethod.dbMethod.TDEngine.TDEngineClientConfig.dbName", "string"),
+        ("spec.properties.[].pushMethod.dbMethod.mysql.mysqlClientConfig.addr", "string"),
+        ("spec.properties.[].pushMethod.dbMethod.mysql.mysqlClientConfig.database", "string"),
+        ("spec.properties.[].pushMethod.dbMethod.mysql.mysqlClientConfig.userName", "string"),
+        ("spec.properties.[].pushMethod.anomalyDetection", "object"),
+        ("spec.methods.[].name", "string"),
+        ("spec.methods.[].description", "string"),
+        ("spec.methods.[].propertyNames.[]", "string"),
+        ("spec.protocol.protocolName", "string"),
+        ("spec.protocol.configData", "object"),
+        ("spec.stateReport.reportCycle", "integer"),
+        ("spec.stateReport.reportToCloud", "boolean"),
+        ("status", "object"),
+    ] {
+        assert_eq!(at(&device, path)["type"], kind, "{path}");
+    }
+    for path in [
+        "spec.protocol.configData",
+        "spec.properties.[].visitors.configData",
+        "spec.properties.[].pushMethod.anomalyDetection",
+        "status",
+    ] {
+        assert_eq!(at(&device, path)["x-kubernetes-preserve-unknown-fields"], true, "{path}");
+    }
+    let model = schema("devicemodels");
+    for name in ["name", "description", "minimum", "maximum", "unit"] {
+        assert_eq!(at(&model, &format!("spec.properties.[].{name}"))["type"], "string", "{name}");
+    }
+    let types = json!(["INT", "FLOAT", "DOUBLE", "STRING", "BOOLEAN", "BYTES", "STREAM"]);
+    assert_eq!(at(&model, "spec.properties.[].type")["enum"], types);
+    assert_eq!(at(&model, "spec.properties.[].accessMode")["enum"], json!(["ReadWrite", "ReadOnly"]));
+    assert_eq!(at(&model, "spec.protocolConfigData")["x-kubernetes-preserve-unknown-fields"], true);
+    let status = schema("devicestatuses");
+    for path in ["status.twins.[].propertyName", "status.state", "status.lastOnlineTime"] {
+        assert_eq!(at(&status, path)["type"], "string", "{path}");
+    }
+    assert_eq!(at(&status, "status.extensions")["x-kubernetes-preserve-unknown-fields"], true);
+    for side in ["reported", "observedDesired"] {
+        assert_eq!(at(&status, &format!("status.twins.[].{side}"))["required"], json!(["value"]));
+    }
+}
+
+/// What is required, nullable or defaulted decides which manifests are refused.
+#[test]
+fn only_values_are_required() {
+    fn walk(schema: &Value, path: &str, required: &mut Vec<String>) {
+        assert!(schema.get("nullable").is_none() && schema.get("default").is_none(), "{path}");
+        assert!(schema.get("anyOf").is_none() && schema.get("oneOf").is_none(), "{path}");
+        assert!(schema.get("type").is_some(), "{path} has no type");
+        for name in schema["required"].as_array().into_iter().flatten() {
+            required.push(format!("{path}.{}", name.as_str().unwrap()));
+        }
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            walk(inner, &format!("{path}.{name}"), required);
+        }
+        for inner in ["items", "additionalProperties"] {
+            if schema[inner].is_object() {
+                walk(&schema[inner], &format!("{path}.[]"), required);
+            }
+        }
+    }
+    let mut required = Vec::new();
+    for plural in ["devices", "devicemodels", "devicestatuses"] {
+        walk(&schema(plural), plural, &mut required);
+    }
+    assert_eq!(
+        required,
+        [
+            "devices.spec.properties.[].desired.value",
+            "devicestatuses.status.twins.[].observedDesired.value",
+            "devicestatuses.status.twins.[].reported.value",
+        ]
+    );
+}
+
+#[test]
+fn objects_survive_a_round_trip() {
+    let device = json!({
+        "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device",
+        "metadata": { "name": "lamp", "namespace": "default" },
+        "spec": {
+            "deviceModelRef": { "name": "lamps" }, "nodeName": "edge-1",
+            "properties": [{
+                "name": "power", "desired": { "value": "on" }, "collectCycle": 500, "reportToCloud": true,
+                "visitors": { "protocolName": "modbus", "configData": { "register": "CoilRegister", "offset": 3, "deep": { "a": [1] } } },
+                "pushMethod": { "dbMethod": { "TDEngine": { "TDEngineClientConfig": { "dbName": "d" } } } }
+            }],
+            "protocol": { "protocolName": "modbus", "configData": { "ip": "127.0.0.1", "port": 502 } },
+        },
+        "status": { "reportToCloud": true, "reportCycle": 60, "twins": [] }
+    });
+    let parsed: crd::Device = serde_json::from_value(device.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&parsed).unwrap(), device);
+    assert_eq!((parsed.protocol_name(), parsed.model_name()), ("modbus", "lamps"));
+    assert_eq!(parsed.state_report().report_cycle, Some(60));
+    let bare: crd::DeviceStatus =
+        serde_json::from_value(json!({ "metadata": { "name": "lamp" }, "spec": {} })).unwrap();
+    assert_eq!(bare.status, None);
+}

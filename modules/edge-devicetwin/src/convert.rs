@@ -1,0 +1,275 @@
+//! From the cloud's objects to the messages that mappers know. Pure.
+//!
+//! A device is sent with its model laid under it: keys of its own win. Parts that the SDKs take for granted are never
+//! left out (protocol, desired, visitors and their settings), because a mapper that misses one ends.
+
+use std::collections::BTreeMap;
+
+use crd::{AnyMap, Device, DeviceModel, DeviceProperty, VisitorConfig};
+use dmi::Scalar;
+use dmi::v1beta1 as pb;
+use serde_json::Value;
+
+use crate::DeviceId;
+
+/// The protocol of a device: its own, else its model's.
+pub(crate) fn protocol<'a>(device: &'a Device, model: Option<&'a DeviceModel>) -> &'a str {
+    match device.protocol_name() {
+        "" => model.and_then(|model| model.spec.protocol.as_deref()).unwrap_or_default(),
+        name => name,
+    }
+}
+
+/// A device as its mapper gets it.
+pub(crate) fn device(id: &DeviceId, device: &Device, model: Option<&DeviceModel>) -> pb::Device {
+    let own = device.spec.protocol.as_ref().map(|protocol| &protocol.config_data);
+    let base = model.map(|model| &model.spec.protocol_config_data);
+    let report = device.state_report();
+    pb::Device {
+        name: id.name.clone(),
+        namespace: id.namespace.clone(),
+        spec: Some(pb::DeviceSpec {
+            device_model_reference: device.model_name().to_owned(),
+            protocol: Some(pb::ProtocolConfig {
+                protocol_name: protocol(device, model).to_owned(),
+                config_data: Some(settings(base, own)),
+            }),
+            properties: device.spec.properties.iter().map(|p| property(p, device, model)).collect(),
+            methods: device
+                .spec
+                .methods
+                .iter()
+                .map(|method| pb::DeviceMethod {
+                    name: method.name.clone(),
+                    description: method.description.clone().unwrap_or_default(),
+                    property_names: method.property_names.clone(),
+                })
+                .collect(),
+        }),
+        status: Some(pb::DeviceStatus {
+            twins: Vec::new(),
+            report_to_cloud: report.report_to_cloud.unwrap_or_default(),
+            report_cycle: report.report_cycle.unwrap_or_default(),
+        }),
+    }
+}
+
+/// A model as a mapper gets it.
+pub(crate) fn model(id: &DeviceId, model: &DeviceModel) -> pb::DeviceModel {
+    let properties = model.spec.properties.iter().map(|property| pb::ModelProperty {
+        name: property.name.clone(),
+        description: property.description.clone().unwrap_or_default(),
+        r#type: property.value_type.map(|t| t.as_str()).unwrap_or_default().to_owned(),
+        access_mode: property.access_mode.map(|mode| mode.as_str()).unwrap_or_default().to_owned(),
+        minimum: property.minimum.clone().unwrap_or_default(),
+        maximum: property.maximum.clone().unwrap_or_default(),
+        unit: property.unit.clone().unwrap_or_default(),
+    });
+    pb::DeviceModel {
+        name: id.name.clone(),
+        namespace: id.namespace.clone(),
+        spec: Some(pb::DeviceModelSpec { properties: properties.collect(), commands: Vec::new() }),
+    }
+}
+
+fn property(property: &DeviceProperty, device: &Device, model: Option<&DeviceModel>) -> pb::DeviceProperty {
+    let own = property.visitors.as_ref();
+    let base = model
+        .and_then(|model| model.spec.properties.iter().find(|p| p.name == property.name))
+        .and_then(|p| p.visitors.as_ref());
+    let named = |visitors: Option<&VisitorConfig>| visitors.and_then(|v| v.protocol_name.clone());
+    let desired = property.desired.clone().unwrap_or_default();
+    pb::DeviceProperty {
+        name: property.name.clone(),
+        desired: Some(pb::TwinProperty { value: desired.value, metadata: desired.metadata }),
+        visitors: Some(pb::VisitorConfig {
+            protocol_name: named(own)
+                .or_else(|| named(base))
+                .unwrap_or_else(|| protocol(device, model).to_owned()),
+            config_data: Some(settings(base.map(|v| &v.config_data), own.map(|v| &v.config_data))),
+        }),
+        report_cycle: property.report_cycle.unwrap_or_default(),
+        collect_cycle: property.collect_cycle.unwrap_or_default(),
+        report_to_cloud: property.report_to_cloud.unwrap_or_default(),
+        push_method: property.push_method.as_ref().map(push_method),
+    }
+}
+
+/// Settings with those of the model under those of the device, per key.
+fn settings(base: Option<&AnyMap>, own: Option<&AnyMap>) -> pb::CustomizedValue {
+    let both = base.into_iter().chain(own).flatten();
+    let merged: BTreeMap<&String, &Value> = both.collect();
+    pb::CustomizedValue { data: any_map(merged) }
+}
+
+fn any_map<'a>(
+    values: impl IntoIterator<Item = (&'a String, &'a Value)>,
+) -> BTreeMap<String, prost_types::Any> {
+    values.into_iter().filter_map(|(key, value)| Some((key.clone(), scalar(value)?.to_any()))).collect()
+}
+
+/// Mappers know texts, truths and numbers. Anything deeper goes to them as the text of its JSON; null is nothing.
+fn scalar(value: &Value) -> Option<Scalar> {
+    match value {
+        Value::Null => None,
+        Value::Bool(yes) => Some(Scalar::Bool(*yes)),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => Some(Scalar::Int(whole)),
+            None => number.as_f64().map(Scalar::Float),
+        },
+        Value::String(text) => Some(Scalar::Text(text.clone())),
+        Value::Array(_) | Value::Object(_) => Some(Scalar::Text(value.to_string())),
+    }
+}
+
+fn push_method(method: &crd::PushMethod) -> pb::PushMethod {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    pb::PushMethod {
+        http: method.http.as_ref().map(|http| pb::PushMethodHttp {
+            hostname: text(&http.host_name),
+            port: http.port.unwrap_or_default(),
+            requestpath: text(&http.request_path),
+            timeout: http.timeout.unwrap_or_default(),
+        }),
+        mqtt: method.mqtt.as_ref().map(|mqtt| pb::PushMethodMqtt {
+            address: text(&mqtt.address),
+            topic: text(&mqtt.topic),
+            qos: mqtt.qos.unwrap_or_default(),
+            retained: mqtt.retained.unwrap_or_default(),
+        }),
+        db_method: method.db_method.as_ref().map(db_method),
+        otel: method.otel.as_ref().map(|otel| pb::PushMethodOtel { endpoint_url: text(&otel.endpoint_url) }),
+        anomaly_detection: (!method.anomaly_detection.is_empty())
+            .then(|| pb::AnomalyDetection { data: any_map(&method.anomaly_detection) }),
+    }
+}
+
+fn db_method(db: &crd::DbMethod) -> pb::DbMethod {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    pb::DbMethod {
+        influxdb2: db.influxdb2.as_ref().map(|influx| pb::DbMethodInfluxdb2 {
+            influxdb2_client_config: influx.client.as_ref().map(|client| pb::Influxdb2ClientConfig {
+                url: text(&client.url),
+                org: text(&client.org),
+                bucket: text(&client.bucket),
+            }),
+            influxdb2_data_config: influx.data.as_ref().map(|data| pb::Influxdb2DataConfig {
+                measurement: text(&data.measurement),
+                tag: data.tag.clone(),
+                field_key: text(&data.field_key),
+            }),
+        }),
+        redis: db.redis.as_ref().map(|redis| pb::DbMethodRedis {
+            redis_client_config: redis.client.as_ref().map(|client| pb::RedisClientConfig {
+                addr: text(&client.addr),
+                db: client.db.unwrap_or_default(),
+                poolsize: client.poolsize.unwrap_or_default(),
+                min_idle_conns: client.min_idle_conns.unwrap_or_default(),
+            }),
+        }),
+        tdengine: db.td_engine.as_ref().map(|engine| pb::DbMethodTdEngine {
+            td_engine_client_config: engine.client.as_ref().map(|client| pb::TdEngineClientConfig {
+                addr: text(&client.addr),
+                dbname: text(&client.db_name),
+            }),
+        }),
+        mysql: db.mysql.as_ref().map(|mysql| pb::DbMethodMySql {
+            mysql_client_config: mysql.client.as_ref().map(|client| pb::MySqlClientConfig {
+                addr: text(&client.addr),
+                database: text(&client.database),
+                user_name: text(&client.user_name),
+            }),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn id(name: &str) -> DeviceId {
+        DeviceId::parse("d", name).unwrap()
+    }
+
+    fn parts() -> (Device, DeviceModel) {
+        let device = json!({
+            "metadata": { "name": "pump", "namespace": "d" },
+            "spec": {
+                "deviceModelRef": { "name": "pumps" }, "nodeName": "n",
+                "properties": [
+                    { "name": "speed", "desired": { "value": "7" }, "collectCycle": 500, "reportToCloud": true,
+                      "visitors": { "protocolName": "modbus", "configData": { "offset": 3 } },
+                      "pushMethod": { "http": { "hostName": "h", "port": 80, "requestPath": "/x" },
+                        "dbMethod": { "TDEngine": { "TDEngineClientConfig": { "dbName": "t" } } } } },
+                    { "name": "heat" }
+                ],
+                "protocol": { "protocolName": "modbus", "configData": { "ip": "10.0.0.1", "port": 502, "deep": { "a": 1 }, "none": null } }
+            }
+        });
+        let model = json!({
+            "metadata": { "name": "pumps", "namespace": "d" },
+            "spec": {
+                "properties": [{ "name": "speed", "type": "INT", "accessMode": "ReadWrite", "unit": "rpm",
+                    "visitors": { "protocolName": "modbus", "configData": { "register": "HoldingRegister", "offset": 1 } } }],
+                "protocol": "modbus", "protocolConfigData": { "port": 1502, "slaveID": 4 }
+            }
+        });
+        (serde_json::from_value(device).unwrap(), serde_json::from_value(model).unwrap())
+    }
+
+    fn read(settings: Option<&pb::CustomizedValue>) -> BTreeMap<String, Scalar> {
+        let data = &settings.unwrap().data;
+        data.iter().map(|(key, any)| (key.clone(), Scalar::from_any(any).unwrap())).collect()
+    }
+
+    #[test]
+    fn the_device_wins_over_its_model_key_by_key() {
+        let (device, model) = parts();
+        let spec = super::device(&id("pump"), &device, Some(&model)).spec.unwrap();
+        let protocol = spec.protocol.unwrap();
+        assert_eq!(
+            read(protocol.config_data.as_ref()),
+            BTreeMap::from([
+                ("deep".to_owned(), Scalar::Text("{\"a\":1}".to_owned())),
+                ("ip".to_owned(), Scalar::Text("10.0.0.1".to_owned())),
+                ("port".to_owned(), Scalar::Int(502)),
+                ("slaveID".to_owned(), Scalar::Int(4)),
+            ])
+        );
+        let visitors = spec.properties[0].visitors.as_ref().unwrap();
+        assert_eq!(
+            read(visitors.config_data.as_ref()),
+            BTreeMap::from([
+                ("offset".to_owned(), Scalar::Int(3)),
+                ("register".to_owned(), Scalar::Text("HoldingRegister".to_owned())),
+            ])
+        );
+        let push = spec.properties[0].push_method.as_ref().unwrap();
+        assert_eq!(push.http.as_ref().unwrap().hostname, "h");
+        let engine = push.db_method.as_ref().unwrap().tdengine.as_ref().unwrap();
+        assert_eq!(engine.td_engine_client_config.as_ref().unwrap().dbname, "t");
+    }
+
+    #[test]
+    fn nothing_that_a_mapper_takes_for_granted_is_missing() {
+        let bare: Device = serde_json::from_value(json!({
+            "metadata": { "name": "pump" }, "spec": { "properties": [{ "name": "heat" }] }
+        }))
+        .unwrap();
+        let sent = super::device(&id("pump"), &bare, None);
+        assert!(sent.status.is_some());
+        let spec = sent.spec.unwrap();
+        assert!(spec.protocol.unwrap().config_data.is_some());
+        let heat = &spec.properties[0];
+        assert!(heat.desired.is_some() && heat.visitors.as_ref().unwrap().config_data.is_some());
+    }
+
+    #[test]
+    fn a_model_keeps_its_words() {
+        let (device, model) = parts();
+        assert_eq!(protocol(&device, Some(&model)), "modbus");
+        let sent = super::model(&id("pumps"), &model).spec.unwrap().properties.remove(0);
+        assert_eq!((&*sent.r#type, &*sent.access_mode, &*sent.unit), ("INT", "ReadWrite", "rpm"));
+    }
+}

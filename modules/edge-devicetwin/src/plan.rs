@@ -1,0 +1,368 @@
+//! Decides what becomes of twins and who is a member. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crd::{Device, DeviceModel, PropertyType};
+
+use crate::DeviceId;
+use crate::payload::{PartRequest, UpdateRequest, ValueRequest};
+use crate::twin::{Side, Twin};
+
+/// 1024 twins in a message and on a device.
+pub(crate) const TWINS_MAX: usize = 1024;
+/// 128 characters of a property's name (KubeEdge).
+const NAME_MAX: usize = 128;
+/// 512 characters of a value over MQTT (KubeEdge).
+const MQTT_VALUE_MAX: usize = 512;
+/// 4 KiB of a value from the cloud or a mapper.
+const VALUE_MAX: usize = 4096;
+/// The type of a property that nobody gave one.
+const TEXT: &str = "string";
+
+/// KubeEdge's codes of refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// 400
+    BadRequest,
+    /// 404: no such device.
+    NotFound,
+    /// 500: the store does not take it.
+    Internal,
+}
+
+impl Code {
+    /// The number on the wire.
+    pub(crate) fn number(self) -> u16 {
+        match self {
+            Code::BadRequest => 400,
+            Code::NotFound => 404,
+            Code::Internal => 500,
+        }
+    }
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) code: Code,
+    pub(crate) reason: String,
+}
+
+impl Refused {
+    /// A refusal.
+    pub(crate) fn new(code: Code, reason: impl Into<String>) -> Self {
+        Refused { code, reason: reason.into() }
+    }
+}
+
+fn bad(reason: impl Into<String>) -> Refused {
+    Refused::new(Code::BadRequest, reason)
+}
+
+/// What one property was and becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Touch {
+    pub(crate) property: String,
+    /// `None` when it was not there.
+    pub(crate) before: Option<Twin>,
+    pub(crate) after: Twin,
+}
+
+impl Touch {
+    /// Whether it says anything that was not known.
+    pub(crate) fn is_news(&self) -> bool {
+        self.before.as_ref().is_none_or(|before| !before.says_the_same_as(&self.after))
+    }
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.,:/@#".contains(&byte)
+}
+
+/// Whether a property may be called that (KubeEdge).
+fn check_name(name: &str) -> Result<(), String> {
+    if !name.is_empty() && name.len() <= NAME_MAX && name.bytes().all(is_plain) {
+        return Ok(());
+    }
+    Err(format!("property `{}` is not 1 to 128 of a-z A-Z 0-9 - _ . , : / @ #", cut(name)))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// Whether an MQTT client may give `value` to a property of this type (KubeEdge).
+fn check_value(property: &str, value: &str, value_type: &str) -> Result<(), String> {
+    if value.len() > MQTT_VALUE_MAX || !value.bytes().all(is_plain) {
+        return Err(format!("the value of `{property}` is not at most 512 of a-z A-Z 0-9 - _ . , : / @ #"));
+    }
+    let fits = match value_type {
+        "int" | "integer" => value.parse::<i64>().is_ok(),
+        "float" => value.parse::<f64>().is_ok(),
+        "boolean" => matches!(value, "true" | "false"),
+        _ => true,
+    };
+    if fits { Ok(()) } else { Err(format!("the value of `{property}` is not of its type, {value_type}")) }
+}
+
+/// What a client's `twin/update` makes of the twins of a device: all of it or nothing.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn update(
+    held: &BTreeMap<String, Twin>,
+    request: &UpdateRequest,
+    now: i64,
+) -> Result<Vec<Touch>, Refused> {
+    if request.twin.len() > TWINS_MAX {
+        return Err(bad("more than 1024 properties in one message"));
+    }
+    let mut touched = Vec::with_capacity(request.twin.len());
+    for (property, part) in &request.twin {
+        check_name(property).map_err(bad)?;
+        let before = held.get(property);
+        let after = match part {
+            Some(part) if !is_deletion(part) => change(property, before, part, now)?,
+            Some(_) | None => delete(property, before)?,
+        };
+        touched.push(Touch { property: property.clone(), before: before.cloned(), after });
+    }
+    check_room(held, &touched).map_err(bad)?;
+    Ok(touched)
+}
+
+fn check_room(held: &BTreeMap<String, Twin>, touched: &[Touch]) -> Result<(), String> {
+    let new = touched.iter().filter(|touch| touch.before.is_none()).count();
+    if held.len() + new > TWINS_MAX {
+        return Err("a device has at most 1024 properties".to_owned());
+    }
+    Ok(())
+}
+
+fn given_type(part: &PartRequest) -> Option<&str> {
+    part.metadata.as_ref()?.value_type.as_deref().filter(|word| !word.is_empty())
+}
+
+fn is_deletion(part: &PartRequest) -> bool {
+    given_type(part) == Some("deleted")
+}
+
+fn delete(property: &str, before: Option<&Twin>) -> Result<Twin, Refused> {
+    let Some(before) = before.filter(|twin| !twin.deleted) else {
+        return Err(bad(format!("there is no property `{property}` to delete")));
+    };
+    if !before.optional {
+        return Err(bad(format!("property `{property}` is not optional and cannot be deleted")));
+    }
+    let mut after = Twin { deleted: true, expected: None, actual: None, observed: None, ..before.clone() };
+    after.expected_version.edge += 1;
+    after.actual_version.edge += 1;
+    Ok(after)
+}
+
+/// The first to write a property fixes its type; it may become obligatory and never optional again.
+fn change(property: &str, before: Option<&Twin>, part: &PartRequest, now: i64) -> Result<Twin, Refused> {
+    let mut twin = match before {
+        Some(living) if !living.deleted => {
+            let mut twin = living.clone();
+            twin.optional &= part.optional.unwrap_or(true);
+            twin
+        }
+        Some(_) | None => {
+            let value_type = given_type(part).unwrap_or(TEXT);
+            if !matches!(value_type, "string" | "int" | "integer" | "float" | "boolean") {
+                let shown = cut(value_type);
+                return Err(bad(format!(
+                    "type `{shown}` of `{property}` is none of string, int, integer, float and boolean"
+                )));
+            }
+            let fresh = Twin { optional: part.optional.unwrap_or(true), ..Twin::new(value_type) };
+            // Versions go on where a deleted one left off.
+            before.map_or(fresh.clone(), |old| Twin {
+                expected_version: old.expected_version,
+                actual_version: old.actual_version,
+                desired: old.desired.clone(),
+                ..fresh
+            })
+        }
+    };
+    if let Some(side) = &part.expected {
+        twin.expected = Some(taken(property, side, &twin.value_type, now)?);
+        twin.expected_version.edge += 1;
+        twin.observed = None;
+    }
+    if let Some(side) = &part.actual {
+        twin.actual = Some(taken(property, side, &twin.value_type, now)?);
+        twin.actual_version.edge += 1;
+    }
+    Ok(twin)
+}
+
+fn taken(property: &str, side: &ValueRequest, value_type: &str, now: i64) -> Result<Side, Refused> {
+    let Some(value) = &side.value else {
+        return Err(bad(format!("a side of `{property}` has no value")));
+    };
+    check_value(property, value, value_type).map_err(bad)?;
+    Ok(Side { value: value.clone(), timestamp: now })
+}
+
+/// What a mapper's report makes of the twins. `reports` are property, observed desired value and reported value.
+///
+/// # Errors
+/// A sentence for the mapper.
+pub(crate) fn observe(
+    held: &BTreeMap<String, Twin>,
+    reports: &[(String, String, String)],
+    types: &BTreeMap<&str, &'static str>,
+    now: i64,
+) -> Result<Vec<Touch>, String> {
+    if reports.len() > TWINS_MAX {
+        return Err("more than 1024 properties in one report".to_owned());
+    }
+    // The last one of a name counts.
+    let last: BTreeMap<&str, (&str, &str)> = reports
+        .iter()
+        .map(|(name, observed, reported)| (name.as_str(), (&**observed, &**reported)))
+        .collect();
+    let mut touched = Vec::with_capacity(last.len());
+    for (property, (observed, reported)) in last {
+        check_name(property)?;
+        if observed.len() > VALUE_MAX || reported.len() > VALUE_MAX {
+            return Err(format!("a value of `{property}` has more than 4096 bytes"));
+        }
+        let before = held.get(property);
+        let mut after = begin(before, types.get(property).copied());
+        after.actual = Some(Side { value: reported.to_owned(), timestamp: now });
+        after.actual_version.edge += 1;
+        let observed = (!observed.is_empty()).then(|| Side { value: observed.to_owned(), timestamp: now });
+        // Without a word of the cloud, what the mapper works towards is what the property should be (KubeEdge).
+        if after.desired.is_none()
+            && let Some(observed) = &observed
+        {
+            after.expected = Some(observed.clone());
+            after.expected_version.edge += 1;
+        }
+        after.observed = observed;
+        touched.push(Touch { property: property.to_owned(), before: before.cloned(), after });
+    }
+    check_room(held, &touched)?;
+    Ok(touched)
+}
+
+/// A property that somebody speaks of lives, even if it was deleted before.
+fn begin(before: Option<&Twin>, value_type: Option<&str>) -> Twin {
+    let mut twin = before.cloned().unwrap_or_else(|| Twin::new(value_type.unwrap_or(TEXT)));
+    twin.deleted = false;
+    twin
+}
+
+/// The values that the cloud wants, by property. An empty one is none.
+fn wishes(device: &Device) -> BTreeMap<&str, &str> {
+    let named = device.spec.properties.iter().filter_map(|property| {
+        let value = property.desired.as_ref()?.value.as_str();
+        let usable = !value.is_empty() && value.len() <= VALUE_MAX && check_name(&property.name).is_ok();
+        usable.then_some((property.name.as_str(), value))
+    });
+    named.take(TWINS_MAX).collect()
+}
+
+/// What the cloud's desired values make of the twins. Each is taken over once, so that an MQTT client's word after it
+/// stays until the cloud wants something else.
+pub(crate) fn desire(
+    held: &BTreeMap<String, Twin>,
+    device: &Device,
+    types: &BTreeMap<&str, &'static str>,
+    now: i64,
+) -> Vec<Touch> {
+    let wishes = wishes(device);
+    let mut touched = Vec::new();
+    for (&property, &wish) in &wishes {
+        let before = held.get(property);
+        if before.is_some_and(|twin| twin.desired.as_deref() == Some(wish)) {
+            continue;
+        }
+        let mut after = begin(before, types.get(property).copied());
+        after.expected = Some(Side { value: wish.to_owned(), timestamp: now });
+        after.expected_version.cloud += 1;
+        after.desired = Some(wish.to_owned());
+        touched.push(Touch { property: property.to_owned(), before: before.cloned(), after });
+    }
+    for (property, before) in held {
+        if before.desired.is_none() || wishes.contains_key(property.as_str()) {
+            continue;
+        }
+        let mut after = before.clone();
+        // Only what the cloud wanted goes with its wish.
+        if after.expected.as_ref().map(|side| &side.value) == after.desired.as_ref() {
+            after.expected = None;
+            after.expected_version.cloud += 1;
+        }
+        after.desired = None;
+        touched.push(Touch { property: property.clone(), before: Some(before.clone()), after });
+    }
+    touched
+}
+
+/// The types of a model's properties, as twins name them.
+pub(crate) fn types(model: Option<&DeviceModel>) -> BTreeMap<&str, &'static str> {
+    let properties = model.map(|model| model.spec.properties.as_slice()).unwrap_or_default();
+    let word = |value_type: PropertyType| match value_type {
+        PropertyType::Int => "int",
+        PropertyType::Float | PropertyType::Double => "float",
+        PropertyType::Boolean => "boolean",
+        PropertyType::String | PropertyType::Bytes | PropertyType::Stream => TEXT,
+    };
+    properties.iter().filter_map(|p| Some((p.name.as_str(), word(p.value_type?)))).collect()
+}
+
+/// The properties of a whole device that are not what they should be.
+pub(crate) fn delta(twins: &BTreeMap<String, Twin>) -> BTreeMap<&str, &str> {
+    let living = twins.iter().filter(|(_, twin)| !twin.deleted);
+    let differing = living.filter_map(|(name, twin)| {
+        let expected = twin.expected.as_ref()?.value.as_str();
+        let actual = twin.actual.as_ref().map_or("", |side| side.value.as_str());
+        (!expected.is_empty() && expected != actual).then_some((name.as_str(), expected))
+    });
+    differing.collect()
+}
+
+/// Whether a word is a state (KubeEdge), and then whether a device in it is there.
+pub(crate) fn is_online(state: &str) -> Option<bool> {
+    match state.to_ascii_lowercase().as_str() {
+        "online" | "ok" => Some(true),
+        "offline" | "unhealthy" | "unknown" => Some(false),
+        _ => None,
+    }
+}
+
+/// Who came and who went.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Membership {
+    pub(crate) added: Vec<DeviceId>,
+    pub(crate) removed: Vec<DeviceId>,
+    /// Another device under the same name: gone and come.
+    pub(crate) replaced: Vec<DeviceId>,
+}
+
+/// Compares the uids of the devices that were known with those found. What is `present` but could not be read stays
+/// as it is.
+pub(crate) fn membership(
+    known: &BTreeMap<DeviceId, String>,
+    found: &BTreeMap<DeviceId, String>,
+    present: &BTreeSet<DeviceId>,
+) -> Membership {
+    let mut membership = Membership::default();
+    for (id, uid) in found {
+        match known.get(id) {
+            None => membership.added.push(id.clone()),
+            Some(old) if old != uid => membership.replaced.push(id.clone()),
+            Some(_) => {}
+        }
+    }
+    membership.removed =
+        known.keys().filter(|id| !found.contains_key(*id) && !present.contains(*id)).cloned().collect();
+    membership
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+use super::*;
+use serde_json::{Value, json};
+
+type Twins = BTreeMap<String, Twin>;
+
+fn request(twin: Value) -> UpdateRequest {
+    serde_json::from_value(json!({ "event_id": "e", "twin": twin })).unwrap()
+}
+
+fn apply(twins: &mut Twins, touched: &[Touch]) {
+    for touch in touched {
+        twins.insert(touch.property.clone(), touch.after.clone());
+    }
+}
+
+fn told(twins: &mut Twins, twin: Value) -> Result<Vec<Touch>, Refused> {
+    let touched = update(twins, &request(twin), 5)?;
+    apply(twins, &touched);
+    Ok(touched)
+}
+
+fn device(properties: Value) -> Device {
+    serde_json::from_value(json!({ "metadata": { "name": "pump" }, "spec": { "properties": properties } }))
+        .unwrap()
+}
+
+fn wanted(twins: &mut Twins, desired: Option<&str>) -> Vec<Touch> {
+    let device = device(match desired {
+        Some(value) => json!([{ "name": "led", "desired": { "value": value } }]),
+        None => json!([{ "name": "led" }]),
+    });
+    let touched = desire(twins, &device, &BTreeMap::new(), 9);
+    apply(twins, &touched);
+    touched
+}
+
+fn report(property: &str, observed: &str, reported: &str) -> (String, String, String) {
+    (property.to_owned(), observed.to_owned(), reported.to_owned())
+}
+
+fn expected(twins: &Twins) -> Option<&str> {
+    twins["led"].expected.as_ref().map(|side| side.value.as_str())
+}
+
+#[test]
+fn an_update_counts_each_side_that_it_names() {
+    let mut twins = Twins::new();
+    told(&mut twins, json!({ "t": { "actual": { "value": "21.5" }, "metadata": { "type": "float" } } }))
+        .unwrap();
+    told(&mut twins, json!({ "t": { "actual": { "value": "22" } } })).unwrap();
+    let twin = &twins["t"];
+    assert_eq!((twin.actual_version.edge, twin.expected_version.edge), (2, 0));
+    // The node's clock, not the client's.
+    assert_eq!(twin.actual, Some(Side { value: "22".into(), timestamp: 5 }));
+    assert_eq!((twin.value_type.as_str(), twin.optional), ("float", true));
+    let touched = told(&mut twins, json!({ "t": { "actual": { "value": "22" } } })).unwrap();
+    assert!(!touched[0].is_news());
+}
+
+#[test]
+fn the_first_type_stays_and_values_are_of_it() {
+    let mut twins = Twins::new();
+    told(&mut twins, json!({ "t": { "actual": { "value": "1" }, "metadata": { "type": "int" } } })).unwrap();
+    assert!(
+        told(&mut twins, json!({ "t": { "actual": { "value": "x" }, "metadata": { "type": "string" } } }))
+            .is_err()
+    );
+    for (kind, good, bad) in
+        [("int", "-3", "3.5"), ("integer", "7", ""), ("float", "1e3", "one"), ("boolean", "true", "yes")]
+    {
+        let part =
+            |value: &str| json!({ "p": { "actual": { "value": value }, "metadata": { "type": kind } } });
+        assert!(update(&Twins::new(), &request(part(good)), 0).is_ok(), "{kind}");
+        assert!(update(&Twins::new(), &request(part(bad)), 0).is_err(), "{kind}");
+    }
+    let strange = json!({ "p": { "metadata": { "type": "blob" } } });
+    assert_eq!(update(&Twins::new(), &request(strange), 0).unwrap_err().code, Code::BadRequest);
+}
+
+#[test]
+fn one_bad_name_or_value_refuses_all() {
+    let long = "a".repeat(129);
+    for twin in [
+        json!({ "good": { "actual": { "value": "1" } }, "b d": { "actual": { "value": "1" } } }),
+        json!({ "good": { "actual": { "value": "1" } }, "bad": { "actual": { "value": "a b" } } }),
+        json!({ "good": { "actual": { "value": "{}" } } }),
+        json!({ "good": { "actual": {} } }),
+        json!({ "": { "actual": { "value": "1" } } }),
+        json!({ long: { "actual": { "value": "1" } } }),
+        json!({ "good": { "actual": { "value": "a".repeat(513) } } }),
+    ] {
+        assert!(update(&Twins::new(), &request(twin.clone()), 0).is_err(), "{twin}");
+    }
+    let many: serde_json::Map<String, Value> = (0..1025).map(|n| (format!("p{n}"), json!({}))).collect();
+    assert!(update(&Twins::new(), &request(Value::Object(many)), 0).is_err());
+    let full: Twins = (0..1024).map(|n| (format!("p{n}"), Twin::new("string"))).collect();
+    assert!(update(&full, &request(json!({ "one-more": {} })), 0).is_err());
+    assert!(update(&full, &request(json!({ "p3": {} })), 0).is_ok());
+}
+
+#[test]
+fn null_deletes_what_is_optional_and_versions_go_on() {
+    let mut twins = Twins::new();
+    told(&mut twins, json!({ "a": { "actual": { "value": "1" } }, "b": { "optional": false } })).unwrap();
+    assert!(told(&mut twins, json!({ "b": null })).is_err());
+    // Once obligatory, always obligatory.
+    told(&mut twins, json!({ "b": { "optional": true } })).unwrap();
+    assert!(told(&mut twins, json!({ "b": null })).is_err());
+    told(&mut twins, json!({ "a": null })).unwrap();
+    assert!(twins["a"].deleted && twins["a"].actual.is_none());
+    assert!(told(&mut twins, json!({ "a": null })).is_err());
+    assert!(told(&mut twins, json!({ "never": null })).is_err());
+    told(&mut twins, json!({ "a": { "actual": { "value": "true" }, "metadata": { "type": "boolean" } } }))
+        .unwrap();
+    assert_eq!((twins["a"].deleted, twins["a"].actual_version.edge), (false, 3));
+    told(&mut twins, json!({ "a": { "metadata": { "type": "deleted" } } })).unwrap();
+    assert!(twins["a"].deleted);
+}
+
+#[test]
+fn a_wish_of_the_cloud_is_taken_once() {
+    let mut twins = Twins::new();
+    assert_eq!(wanted(&mut twins, Some("on")).len(), 1);
+    assert_eq!((expected(&twins), twins["led"].expected_version.cloud), (Some("on"), 1));
+    assert!(wanted(&mut twins, Some("on")).is_empty());
+    // A client's word stays until the cloud wants something else.
+    told(&mut twins, json!({ "led": { "expected": { "value": "off" } } })).unwrap();
+    assert!(wanted(&mut twins, Some("on")).is_empty());
+    assert_eq!(expected(&twins), Some("off"));
+    wanted(&mut twins, Some("blue"));
+    assert_eq!(expected(&twins), Some("blue"));
+    wanted(&mut twins, None);
+    assert_eq!(expected(&twins), None);
+    assert!(wanted(&mut twins, None).is_empty());
+    assert!(wanted(&mut twins, Some("")).is_empty(), "an empty wish is none");
+}
+
+#[test]
+fn a_client_may_delete_a_property_that_the_cloud_has_a_wish_for() {
+    let mut twins = Twins::new();
+    wanted(&mut twins, Some("on"));
+    told(&mut twins, json!({ "led": null })).unwrap();
+    assert!(wanted(&mut twins, Some("on")).is_empty());
+    wanted(&mut twins, Some("off"));
+    assert!(!twins["led"].deleted);
+}
+
+#[test]
+fn a_mapper_reports_without_changing_the_wish_of_the_cloud() {
+    let mut twins = Twins::new();
+    wanted(&mut twins, Some("20"));
+    // The mapper has not heard of 20 yet.
+    let touched = observe(&twins, &[report("led", "10", "9")], &BTreeMap::new(), 3).unwrap();
+    apply(&mut twins, &touched);
+    assert_eq!(expected(&twins), Some("20"));
+    let id = DeviceId::parse("d", "pump").unwrap();
+    let contract::UpReport::Twin { reported, observed_desired, .. } = twins["led"].report(&id, "led") else {
+        panic!()
+    };
+    assert_eq!((reported.unwrap().value, observed_desired.unwrap().value), ("9".into(), "10".into()));
+}
+
+#[test]
+fn without_a_wish_of_the_cloud_the_mapper_says_what_should_be() {
+    let mut twins = Twins::new();
+    let types = BTreeMap::from([("led", "int")]);
+    let touched = observe(&twins, &[report("led", "", "1")], &types, 3).unwrap();
+    apply(&mut twins, &touched);
+    assert_eq!((expected(&twins), twins["led"].value_type.as_str()), (None, "int"));
+    // A mapper's value is the device's own word, whatever the type.
+    let touched = observe(&twins, &[report("led", "5", "no reading °C")], &types, 3).unwrap();
+    apply(&mut twins, &touched);
+    assert_eq!(expected(&twins), Some("5"));
+    assert!(observe(&twins, &[report("b d", "", "1")], &types, 3).is_err());
+    assert!(observe(&twins, &[report("led", "", &"x".repeat(5000))], &types, 3).is_err());
+}
+
+#[test]
+fn the_delta_is_over_the_whole_device() {
+    let mut twins = Twins::new();
+    let part = |expected: &str, actual: &str| json!({ "expected": { "value": expected }, "actual": { "value": actual } });
+    told(&mut twins, json!({ "same": part("1", "1"), "other": part("on", "off"), "free": part("", "x"), "gone": part("1", "2") }))
+        .unwrap();
+    told(&mut twins, json!({ "gone": null, "unread": { "expected": { "value": "1" } } })).unwrap();
+    assert_eq!(delta(&twins), BTreeMap::from([("other", "on"), ("unread", "1")]));
+}
+
+#[test]
+fn states_are_words() {
+    for (word, online) in
+        [("online", true), ("OK", true), ("Offline", false), ("unhealthy", false), ("unknown", false)]
+    {
+        assert_eq!(is_online(word), Some(online), "{word}");
+    }
+    assert_eq!(is_online("disconnected"), None);
+    assert_eq!(is_online(""), None);
+}
+
+#[test]
+fn what_cannot_be_read_is_no_absence() {
+    let id = |name: &str| DeviceId::parse("d", name).unwrap();
+    let known =
+        [("a", "1"), ("b", "1"), ("c", "1"), ("e", "1")].map(|(name, uid)| (id(name), uid.to_owned())).into();
+    let found = [("a", "1"), ("c", "2"), ("d", "1")].map(|(name, uid)| (id(name), uid.to_owned())).into();
+    let present = ["a", "b", "c", "d"].map(id).into();
+    let change = membership(&known, &found, &present);
+    assert_eq!(change, Membership { added: vec![id("d")], removed: vec![id("e")], replaced: vec![id("c")] });
+}

@@ -1,0 +1,102 @@
+//! One twin, as it is kept.
+
+use contract::{TwinValue, UpReport};
+use serde::{Deserialize, Serialize};
+
+use crate::DeviceId;
+
+/// A value and when this node took it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Side {
+    /// The value as text.
+    pub(crate) value: String,
+    /// Milliseconds since 1970, by this node's clock.
+    pub(crate) timestamp: i64,
+}
+
+/// How often each end has set a side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Version {
+    /// By the cloud.
+    pub(crate) cloud: u64,
+    /// By the node.
+    pub(crate) edge: u64,
+}
+
+/// One property of one device: what it is, and what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Twin {
+    /// What it should be, by the last who said so: the cloud or an MQTT client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expected: Option<Side>,
+    /// What the device says that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) actual: Option<Side>,
+    /// What the mapper says that it should be: it shows whether the cloud's word has come through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) observed: Option<Side>,
+    /// Versions of `expected`.
+    #[serde(default)]
+    pub(crate) expected_version: Version,
+    /// Versions of `actual`.
+    #[serde(default)]
+    pub(crate) actual_version: Version,
+    /// Whether an MQTT client may delete it.
+    pub(crate) optional: bool,
+    /// The type of its values: string, int, integer, float or boolean.
+    pub(crate) value_type: String,
+    /// The cloud's desired value that `expected` has taken over, so that each one is taken once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) desired: Option<String>,
+    /// It was deleted. The row stays, because versions go on from it.
+    #[serde(default)]
+    pub(crate) deleted: bool,
+}
+
+impl Twin {
+    /// A twin without values.
+    pub(crate) fn new(value_type: &str) -> Self {
+        Twin {
+            expected: None,
+            actual: None,
+            observed: None,
+            expected_version: Version::default(),
+            actual_version: Version::default(),
+            optional: true,
+            value_type: value_type.to_owned(),
+            desired: None,
+            deleted: false,
+        }
+    }
+
+    /// Whether `other` would tell anybody something new: times and versions alone do not.
+    pub(crate) fn says_the_same_as(&self, other: &Twin) -> bool {
+        let value = |side: &Option<Side>| side.as_ref().map(|side| side.value.clone());
+        value(&self.expected) == value(&other.expected)
+            && value(&self.actual) == value(&other.actual)
+            && value(&self.observed) == value(&other.observed)
+            && self.optional == other.optional
+            && self.value_type == other.value_type
+            && self.desired == other.desired
+            && self.deleted == other.deleted
+    }
+
+    /// What the cloud is to know of it.
+    pub(crate) fn report(&self, id: &DeviceId, property: &str) -> UpReport {
+        let known = |side: Option<&Side>| {
+            let side = side.filter(|_| !self.deleted)?;
+            let metadata = [
+                ("timestamp".to_owned(), side.timestamp.to_string()),
+                ("type".to_owned(), self.value_type.clone()),
+            ];
+            Some(TwinValue { value: side.value.clone(), metadata: metadata.into() })
+        };
+        UpReport::Twin {
+            namespace: id.namespace.clone(),
+            name: id.name.clone(),
+            property: property.to_owned(),
+            reported: known(self.actual.as_ref()),
+            observed_desired: known(self.observed.as_ref().or(self.expected.as_ref())),
+        }
+    }
+}

@@ -1,0 +1,574 @@
+//! DeviceTwin between a real store, probes for its neighbours and stand-in mappers on real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use beehive::testing::Probe;
+use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
+use bytes::Bytes;
+use contract::devicetwin::TwinMsg;
+use contract::eventbus::EventBusMsg;
+use contract::ids::{DEVICE_MODELS, DEVICES};
+use contract::metamanager::MetaMsg;
+use contract::{NodeName, UpReport, wire};
+use dmi::v1beta1 as pb;
+use dmi::v1beta1::device_manager_service_client::DeviceManagerServiceClient;
+use dmi::v1beta1::device_mapper_service_server::{DeviceMapperService, DeviceMapperServiceServer};
+use edge_devicetwin::DeviceTwin;
+use edge_store::{ObjectKey, Options, Store, Table, Write};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tonic::{Code, Request, Response, Status};
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct Node {
+    hive: Hive,
+    store: Store,
+    twin: Address<TwinMsg>,
+    bus: Probe<EventBusMsg>,
+    meta: Probe<MetaMsg>,
+    folder: PathBuf,
+}
+
+fn run<F: Future>(test: impl FnOnce(PathBuf) -> F) {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async { test(folder.path().to_owned()).await });
+}
+
+fn options() -> Options {
+    Options::new([1; 16])
+}
+
+fn start(folder: &Path, options: Options) -> Node {
+    let env = Env::seeded(1);
+    let store = Store::open(folder.join("edgecore.db"), options).unwrap();
+    let (bus, bus_address) = Probe::new(&env, 64);
+    let (meta, meta_address) = Probe::new(&env, 64);
+    let mut hive = Hive::new("test", env);
+    let mailbox = hive.mailbox::<TwinMsg>("edge-devicetwin", Capacity::new(64, "a test's choice"));
+    let twin = hive.grant("tester", &mailbox, Flow::Ask);
+    let settings = config::edge::DeviceTwin { dmi_sock_path: folder.to_owned() };
+    let kept = store.clone();
+    hive.supervise(mailbox, Policy::default(), move || {
+        let node = NodeName::parse("edge-1").unwrap();
+        DeviceTwin::new(node, &settings, kept.clone(), bus_address.clone(), meta_address.clone())
+    });
+    hive.open().unwrap();
+    Node { hive, store, twin, bus, meta, folder: folder.to_owned() }
+}
+
+impl Node {
+    async fn put(&self, resource: &str, name: &str, uid: &str, json: Value) {
+        let write = Write::PutObject {
+            key: ObjectKey::new(resource, "default", name),
+            uid: uid.to_owned(),
+            resource_version: "1".to_owned(),
+            json: json.to_string().into_bytes(),
+        };
+        self.store.commit(vec![write]).await.unwrap();
+        self.twin.tell(TwinMsg::Look).await.unwrap();
+    }
+
+    async fn delete(&self, resource: &str, name: &str) {
+        let key = ObjectKey::new(resource, "default", name);
+        self.store.commit(vec![Write::DeleteObject { key, uid: None }]).await.unwrap();
+        self.twin.tell(TwinMsg::Look).await.unwrap();
+    }
+
+    async fn pump(&self, desired: &str) {
+        let model = json!({ "metadata": { "name": "pumps" }, "spec": { "properties": [
+            { "name": "speed", "type": "INT", "visitors": { "configData": { "register": "HoldingRegister" } } }] } });
+        let device = json!({ "metadata": { "name": "pump", "labels": { "description": "a-pump" } }, "spec": {
+            "deviceModelRef": { "name": "pumps" }, "nodeName": "edge-1",
+            "properties": [{ "name": "speed", "desired": { "value": desired }, "visitors": { "configData": { "offset": 3 } } }],
+            "protocol": { "protocolName": "modbus", "configData": { "port": 502 } } } });
+        self.put(DEVICE_MODELS, "pumps", "m1", model).await;
+        self.put(DEVICES, "pump", "u1", device).await;
+    }
+
+    async fn mqtt(&self, topic: &str, payload: impl Into<Bytes>) -> Result<(), String> {
+        let (topic, payload) = (topic.to_owned(), payload.into());
+        self.twin.ask(SOON, |reply| TwinMsg::Mqtt { topic, payload, reply }).await.unwrap()
+    }
+
+    async fn update(&self, twin: Value) -> Result<(), String> {
+        let payload = json!({ "event_id": "7c1f", "timestamp": 1, "twin": twin }).to_string();
+        self.mqtt("$hw/events/device/default/pump/twin/update", payload).await
+    }
+
+    /// The next payload on a topic that ends so.
+    async fn published(&mut self, end: &str) -> Value {
+        let wanted = |message| {
+            let EventBusMsg::Publish { topic, payload, qos: 1, retain: false } = message else { return None };
+            topic.ends_with(end).then_some(payload)
+        };
+        let payload = self.bus.find(SOON, wanted).await;
+        serde_json::from_slice(&payload.unwrap_or_else(|| panic!("nothing on …{end}"))).unwrap()
+    }
+
+    fn reports(&self) -> Vec<UpReport> {
+        let rows = self.store.outbox_head(1000, 1 << 20).unwrap();
+        rows.iter().map(|row| wire::decode_report(&row.body).unwrap()).collect()
+    }
+
+    async fn manager(&self) -> DeviceManagerServiceClient<tonic::transport::Channel> {
+        let socket = self.folder.join(dmi::SOCKET_NAME);
+        until(|| socket.exists()).await;
+        DeviceManagerServiceClient::new(dmi::channel(socket.to_str().unwrap()))
+    }
+
+    async fn stop(self) {
+        assert_eq!(self.hive.shutdown(SOON).await, beehive::Ended::InOrder);
+    }
+}
+
+async fn until(fact: impl Fn() -> bool) {
+    let wait = async {
+        while !fact() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(SOON, wait).await.expect("the fact comes about");
+}
+
+fn twin_rows(store: &Store) -> usize {
+    store.list_rows(Table::Twins, Some("default/pump")).unwrap().len()
+}
+
+fn speed(reports: &[UpReport]) -> Option<(Option<&str>, Option<&str>)> {
+    reports.iter().find_map(|report| {
+        let UpReport::Twin { property, reported, observed_desired, .. } = report else { return None };
+        let sides = (
+            reported.as_ref().map(|v| v.value.as_str()),
+            observed_desired.as_ref().map(|v| v.value.as_str()),
+        );
+        (property == "speed").then_some(sides)
+    })
+}
+
+/// A mapper that takes everything and writes down what.
+struct Mapper {
+    calls: mpsc::Sender<String>,
+    reject_updates: bool,
+}
+
+impl Mapper {
+    /// Serves at `path` until the handle is aborted.
+    fn serve(path: &Path, reject_updates: bool) -> (mpsc::Receiver<String>, tokio::task::JoinHandle<()>) {
+        let (calls, seen) = mpsc::channel(64);
+        let listener = dmi::listen(path).unwrap();
+        let service = DeviceMapperServiceServer::new(Mapper { calls, reject_updates });
+        let task = tokio::spawn(async move {
+            let server =
+                tonic::transport::Server::builder().serve_with_incoming(service, dmi::incoming(listener));
+            server.await.unwrap();
+        });
+        (seen, task)
+    }
+
+    async fn note<T: Default>(&self, what: String) -> Result<Response<T>, Status> {
+        self.calls.send(what).await.unwrap();
+        Ok(Response::new(T::default()))
+    }
+}
+
+fn desired(device: Option<pb::Device>) -> String {
+    let device = device.unwrap();
+    let spec = device.spec.unwrap();
+    let property = &spec.properties[0];
+    assert!(property.visitors.as_ref().unwrap().config_data.as_ref().unwrap().data.contains_key("register"));
+    format!(
+        "{}/{} {}={}",
+        device.namespace,
+        device.name,
+        property.name,
+        property.desired.as_ref().unwrap().value
+    )
+}
+
+#[tonic::async_trait]
+impl DeviceMapperService for Mapper {
+    async fn register_device(
+        &self,
+        request: Request<pb::RegisterDeviceRequest>,
+    ) -> Result<Response<pb::RegisterDeviceResponse>, Status> {
+        self.note(format!("register {}", desired(request.into_inner().device))).await
+    }
+    async fn remove_device(
+        &self,
+        request: Request<pb::RemoveDeviceRequest>,
+    ) -> Result<Response<pb::RemoveDeviceResponse>, Status> {
+        let request = request.into_inner();
+        self.note(format!("remove {}/{}", request.device_namespace, request.device_name)).await
+    }
+    async fn update_device(
+        &self,
+        request: Request<pb::UpdateDeviceRequest>,
+    ) -> Result<Response<pb::UpdateDeviceResponse>, Status> {
+        let what = format!("update {}", desired(request.into_inner().device));
+        if self.reject_updates {
+            self.calls.send(format!("rejected {what}")).await.unwrap();
+            return Err(Status::unknown("no such device"));
+        }
+        self.note(what).await
+    }
+    async fn create_device_model(
+        &self,
+        request: Request<pb::CreateDeviceModelRequest>,
+    ) -> Result<Response<pb::CreateDeviceModelResponse>, Status> {
+        self.note(format!("create model {}", request.into_inner().model.unwrap().name)).await
+    }
+    async fn remove_device_model(
+        &self,
+        request: Request<pb::RemoveDeviceModelRequest>,
+    ) -> Result<Response<pb::RemoveDeviceModelResponse>, Status> {
+        self.note(format!("remove model {}", request.into_inner().model_name)).await
+    }
+    async fn update_device_model(
+        &self,
+        request: Request<pb::UpdateDeviceModelRequest>,
+    ) -> Result<Response<pb::UpdateDeviceModelResponse>, Status> {
+        self.note(format!("update model {}", request.into_inner().model.unwrap().name)).await
+    }
+    async fn get_device(
+        &self,
+        _: Request<pb::GetDeviceRequest>,
+    ) -> Result<Response<pb::GetDeviceResponse>, Status> {
+        Err(Status::unimplemented("never called"))
+    }
+}
+
+async fn called(seen: &mut mpsc::Receiver<String>) -> String {
+    tokio::time::timeout(SOON, seen.recv()).await.expect("the mapper is called").unwrap()
+}
+
+fn registration(folder: &Path, with_data: bool) -> pb::MapperRegisterRequest {
+    let mapper = pb::MapperInfo {
+        name: "modbus-mapper".to_owned(),
+        version: "v1".to_owned(),
+        api_version: "v1beta1".to_owned(),
+        protocol: "modbus".to_owned(),
+        address: folder.join("mapper.sock").to_str().unwrap().as_bytes().to_vec(),
+        state: "ok".to_owned(),
+    };
+    pb::MapperRegisterRequest { with_data, mapper: Some(mapper) }
+}
+
+fn status_report(observed: &str, reported: &str) -> pb::ReportDeviceStatusRequest {
+    let side = |value: &str| Some(pb::TwinProperty { value: value.to_owned(), ..Default::default() });
+    let twin = pb::Twin {
+        property_name: "speed".to_owned(),
+        observed_desired: side(observed),
+        reported: side(reported),
+    };
+    pb::ReportDeviceStatusRequest {
+        device_name: "pump".to_owned(),
+        device_namespace: "default".to_owned(),
+        reported_device: Some(pb::DeviceStatus { twins: vec![twin], ..Default::default() }),
+    }
+}
+
+#[test]
+fn an_update_is_answered_after_one_commit_of_row_and_report() {
+    run(|folder| async move {
+        let mut node = start(&folder, options());
+        node.pump("").await;
+        node.published("membership/updated").await;
+        let before = node.store.revision();
+        node.update(json!({ "heat": { "actual": { "value": "21.5" }, "expected": { "value": "30" }, "metadata": { "type": "float" } } }))
+            .await
+            .unwrap();
+        assert_eq!(node.store.revision(), before + 1, "one commit");
+        assert_eq!(twin_rows(&node.store), 1);
+        let UpReport::Twin { property, reported, observed_desired, .. } = node.reports().remove(0) else {
+            panic!()
+        };
+        let reported = reported.unwrap();
+        assert_eq!((property.as_str(), reported.value.as_str()), ("heat", "21.5"));
+        assert_eq!(reported.metadata["type"], "float");
+        assert!(reported.metadata["timestamp"].parse::<i64>().unwrap() > 1_800_000_000_000);
+        assert_eq!(observed_desired.unwrap().value, "30");
+        assert!(matches!(node.meta.next(SOON).await, Some(MetaMsg::OutboxGrew)));
+
+        let result = node.published("default/pump/twin/update/result").await;
+        assert_eq!(result["event_id"], "7c1f");
+        let twin = &result["twin"]["heat"];
+        assert_eq!(
+            (&twin["actual"]["value"], &twin["optional"], &twin["metadata"]),
+            (&json!("21.5"), &json!(true), &json!({ "type": "float" }))
+        );
+        assert!(twin["actual"]["metadata"]["timestamp"].is_i64() && twin.get("actual_version").is_none());
+        let document = node.published("default/pump/twin/update/document").await;
+        assert_eq!(document["event_id"], "7c1f");
+        assert_eq!(
+            (&document["twin"]["heat"]["last"], &document["twin"]["heat"]["current"]),
+            (&Value::Null, twin)
+        );
+        let delta = node.published("default/pump/twin/update/delta").await;
+        assert_eq!(delta["delta"], json!({ "heat": "30" }));
+        assert_eq!(&delta["twin"]["heat"], twin);
+
+        // The same again is answered, and costs no commit.
+        let before = node.store.revision();
+        node.update(json!({ "heat": { "actual": { "value": "21.5" } } })).await.unwrap();
+        assert_eq!(node.published("twin/update/result").await["twin"]["heat"]["actual"]["value"], "21.5");
+        assert_eq!(node.store.revision(), before);
+        assert_ne!(node.published("twin/update/document").await["twin"]["heat"]["last"], Value::Null);
+
+        node.update(json!({ "heat": null })).await.unwrap();
+        assert_eq!(node.published("twin/update/document").await["twin"]["heat"]["current"], Value::Null);
+        let heat = node
+            .reports()
+            .into_iter()
+            .find(|r| matches!(r, UpReport::Twin { property, .. } if property == "heat"));
+        assert!(matches!(heat, Some(UpReport::Twin { reported: None, observed_desired: None, .. })));
+        node.mqtt("$hw/events/device/default/pump/twin/get", r#"{"event_id":"g1"}"#).await.unwrap();
+        let got = node.published("twin/get/result").await;
+        assert_eq!((&got["event_id"], &got["twin"]), (&json!("g1"), &json!({})));
+        node.stop().await;
+    });
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_its_code() {
+    run(|folder| async move {
+        let mut node = start(&folder, options());
+        node.pump("").await;
+        let elsewhere = "$hw/events/device/default/stranger/twin/update";
+        let update = r#"{"event_id":"u","twin":{"a":{"actual":{"value":"1"}}}}"#;
+        assert!(node.mqtt(elsewhere, update).await.is_err());
+        let result = node.published("default/stranger/twin/update/result").await;
+        assert_eq!((&result["event_id"], &result["code"]), (&json!("u"), &json!(404)));
+        assert!(result["reason"].as_str().unwrap().contains("default/stranger"));
+        assert!(node.mqtt("$hw/events/device/default/stranger/twin/get", "{}").await.is_err());
+        assert_eq!(node.published("default/stranger/twin/get/result").await["code"], 404);
+        let mine = "$hw/events/device/default/pump/twin/update";
+        let deep = "[".repeat(100_000);
+        let large = format!(r#"{{"twin":{{"a":{{"actual":{{"value":"{}"}}}}}}}}"#, "x".repeat(300 << 10));
+        let long_id = format!(r#"{{"event_id":"{}","twin":{{}}}}"#, "x".repeat(300));
+        for payload in [
+            "",
+            "x",
+            "null",
+            "{}",
+            r#"{"twin":7}"#,
+            r#"{"twin":{"a":{"actual":{"value":7}}}}"#,
+            &deep,
+            &large,
+            &long_id,
+        ] {
+            assert!(node.mqtt(mine, payload.to_owned()).await.is_err(), "{:.40}", payload);
+            assert_eq!(node.published("default/pump/twin/update/result").await["code"], 400, "{payload:.40}");
+        }
+        assert!(node.mqtt(mine, vec![0xff, 0xfe]).await.is_err());
+        for topic in
+            ["$hw/events/device/default/pump/twin/cloud_updated", "$hw/events/device/pump/twin/update", "a/b"]
+        {
+            assert!(node.mqtt(topic, update).await.is_err(), "{topic}");
+        }
+        assert_eq!(twin_rows(&node.store), 0);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn what_the_store_does_not_take_is_not_kept() {
+    run(|folder| async move {
+        let mut node = start(&folder, Options { row_bytes: 900, ..options() });
+        node.put(DEVICES, "pump", "u1", json!({ "metadata": { "name": "pump" }, "spec": {} })).await;
+        let value = "x".repeat(500);
+        let sides = json!({ "heat": { "actual": { "value": value }, "expected": { "value": value } } });
+        assert!(node.update(sides).await.unwrap_err().contains("900"));
+        assert_eq!(node.published("twin/update/result").await["code"], 500);
+        node.mqtt("$hw/events/device/default/pump/twin/get", "{}").await.unwrap();
+        assert_eq!(node.published("twin/get/result").await["twin"], json!({}));
+        assert!(node.reports().is_empty());
+        node.stop().await;
+    });
+}
+
+#[test]
+fn members_come_with_the_cloud_and_go_with_their_twins() {
+    run(|folder| async move {
+        let mut node = start(&folder, options());
+        node.pump("").await;
+        let updated = node.published("$hw/events/node/edge-1/membership/updated").await;
+        assert_eq!(updated["added_devices"], json!([{ "id": "default/pump", "name": "pump" }]));
+        assert_eq!(updated["removed_devices"], Value::Null);
+        node.mqtt("$hw/events/device/default/pump/state/update", r#"{"state":"online"}"#).await.unwrap();
+        let state = node.published("default/pump/state/update/result").await;
+        assert_eq!((&state["device"]["name"], &state["device"]["state"]), (&json!("pump"), &json!("online")));
+        let time = state["device"]["lastOnlineTime"].as_str().unwrap().to_owned();
+        assert!(time.starts_with("2027-01-15T") && time.ends_with('Z') && time.len() == 20, "{time}");
+        assert!(
+            node.mqtt("$hw/events/device/default/pump/state/update", r#"{"state":"dancing"}"#).await.is_err()
+        );
+        let state = UpReport::DeviceState {
+            namespace: "default".into(),
+            name: "pump".into(),
+            state: "online".into(),
+            last_online_time: Some(time.clone()),
+        };
+        assert_eq!(node.reports(), [state]);
+        node.mqtt("$hw/events/node/edge-1/membership/get", r#"{"event_id":"m1"}"#).await.unwrap();
+        let members = node.published("membership/get/result").await;
+        assert_eq!(members["event_id"], "m1");
+        assert_eq!(
+            members["devices"],
+            json!([{ "id": "default/pump", "name": "pump", "description": "a-pump", "state": "online", "last_online": time }])
+        );
+        node.update(json!({ "heat": { "actual": { "value": "1" } } })).await.unwrap();
+        // Another device under the same name begins anew.
+        node.put(DEVICES, "pump", "u2", json!({ "metadata": { "name": "pump" }, "spec": {} })).await;
+        let updated = node.published("membership/updated").await;
+        assert_eq!(updated["removed_devices"], updated["added_devices"]);
+        assert_eq!(twin_rows(&node.store), 0);
+        // An object that is not understood is no device that is gone.
+        node.put(DEVICES, "pump", "u2", json!({ "spec": 7 })).await;
+        node.mqtt("$hw/events/node/edge-1/membership/get", "{}").await.unwrap();
+        assert_eq!(node.published("membership/get/result").await["devices"][0]["state"], "unknown");
+        node.delete(DEVICES, "pump").await;
+        let updated = node.published("membership/updated").await;
+        assert_eq!(updated["removed_devices"], json!([{ "id": "default/pump", "name": "pump" }]));
+        assert!(store_is_empty(&node.store));
+        node.stop().await;
+    });
+}
+
+fn store_is_empty(store: &Store) -> bool {
+    [Table::Twins, Table::DeviceStates].iter().all(|table| store.list_rows(*table, None).unwrap().is_empty())
+}
+
+#[test]
+fn a_mapper_registers_reports_and_hears_of_desired_values() {
+    run(|folder| async move {
+        let mut node = start(&folder, options());
+        node.pump("7").await;
+        assert_eq!(node.published("default/pump/twin/update/delta").await["delta"], json!({ "speed": "7" }));
+        let (mut seen, mapper) = Mapper::serve(&folder.join("mapper.sock"), false);
+        let mut manager = node.manager().await;
+        let answer = manager.mapper_register(registration(&folder, true)).await.unwrap().into_inner();
+        assert_eq!(answer.model_list.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["pumps"]);
+        assert_eq!(answer.device_list.len(), 1);
+        assert_eq!(desired(answer.device_list.into_iter().next()), "default/pump speed=7");
+
+        let before = node.store.revision();
+        manager.report_device_status(status_report("7", "5")).await.unwrap();
+        assert_eq!(node.store.revision(), before + 1, "row and report in one commit");
+        assert_eq!(twin_rows(&node.store), 1);
+        assert_eq!(speed(&node.reports()), Some((Some("5"), Some("7"))));
+        let result = node.published("default/pump/twin/update/result").await;
+        assert_eq!(result["twin"]["speed"]["actual"]["value"], "5");
+        // The same reading again is nobody's news.
+        manager.report_device_status(status_report("7", "5")).await.unwrap();
+        assert_eq!(node.store.revision(), before + 1);
+
+        node.pump("9").await;
+        assert_eq!(called(&mut seen).await, "update default/pump speed=9");
+        assert_eq!(
+            speed(&node.reports()),
+            Some((Some("5"), Some("7"))),
+            "the mapper has not said that it knows"
+        );
+        manager.report_device_status(status_report("9", "9")).await.unwrap();
+        assert_eq!(speed(&node.reports()), Some((Some("9"), Some("9"))));
+        let state = pb::ReportDeviceStatesRequest {
+            device_name: "pump".to_owned(),
+            device_namespace: "default".to_owned(),
+            state: "ok".to_owned(),
+        };
+        manager.report_device_states(state.clone()).await.unwrap();
+        assert_eq!(node.published("state/update/result").await["device"]["state"], "ok");
+        // A word that the SDK has and the contract has not.
+        manager
+            .report_device_states(pb::ReportDeviceStatesRequest { state: "disconnected".to_owned(), ..state })
+            .await
+            .unwrap();
+
+        node.delete(DEVICES, "pump").await;
+        assert_eq!(called(&mut seen).await, "remove default/pump");
+        assert_eq!(called(&mut seen).await, "remove model pumps");
+        mapper.abort();
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_broken_call_of_a_mapper_gets_an_error() {
+    run(|folder| async move {
+        let node = start(&folder, options());
+        node.pump("7").await;
+        let mut manager = node.manager().await;
+        let nobody = pb::MapperRegisterRequest { with_data: true, mapper: None };
+        assert_eq!(manager.mapper_register(nobody).await.unwrap_err().code(), Code::InvalidArgument);
+        let mut no_protocol = registration(&folder, true);
+        no_protocol.mapper.as_mut().unwrap().protocol.clear();
+        assert_eq!(manager.mapper_register(no_protocol).await.unwrap_err().code(), Code::FailedPrecondition);
+        let quiet = manager.mapper_register(registration(&folder, false)).await.unwrap().into_inner();
+        assert!(quiet.device_list.is_empty());
+        assert!(node.store.list_rows(Table::Mappers, None).unwrap().is_empty());
+        let mut half = status_report("", "1");
+        half.reported_device.as_mut().unwrap().twins[0].observed_desired = None;
+        assert_eq!(manager.report_device_status(half).await.unwrap_err().code(), Code::InvalidArgument);
+        let nothing = pb::ReportDeviceStatusRequest { reported_device: None, ..status_report("", "") };
+        assert_eq!(manager.report_device_status(nothing).await.unwrap_err().code(), Code::InvalidArgument);
+        let stranger =
+            pb::ReportDeviceStatusRequest { device_name: "stranger".to_owned(), ..status_report("", "1") };
+        let refused = manager.report_device_status(stranger).await.unwrap_err();
+        assert!(refused.code() == Code::FailedPrecondition && refused.message().contains("default/stranger"));
+        let mut many = status_report("", "1");
+        let twins = &mut many.reported_device.as_mut().unwrap().twins;
+        *twins = vec![twins[0].clone(); 1025];
+        assert_eq!(manager.report_device_status(many).await.unwrap_err().code(), Code::InvalidArgument);
+        let large = status_report("", &"x".repeat(300 << 10));
+        assert_eq!(manager.report_device_status(large).await.unwrap_err().code(), Code::OutOfRange);
+        manager.report_device_status(status_report("", "1")).await.unwrap();
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_restart_serves_the_twins_and_pushes_until_the_mapper_is_there() {
+    run(|folder| async move {
+        let node = start(&folder, options());
+        node.pump("7").await;
+        let mut manager = node.manager().await;
+        manager.mapper_register(registration(&folder, true)).await.unwrap();
+        manager.report_device_status(status_report("7", "7")).await.unwrap();
+        drop(manager);
+        node.stop().await;
+
+        // Nobody serves the mapper's socket yet.
+        let mut node = start(&folder, options());
+        node.mqtt("$hw/events/device/default/pump/twin/get", "{}").await.unwrap();
+        let got = node.published("twin/get/result").await;
+        assert_eq!(got["twin"]["speed"]["actual"]["value"], "7");
+        assert_eq!(got["twin"]["speed"]["metadata"]["type"], "int");
+        node.pump("8").await;
+        let (mut seen, mapper) = Mapper::serve(&folder.join("mapper.sock"), false);
+        assert_eq!(called(&mut seen).await, "create model pumps");
+        assert_eq!(called(&mut seen).await, "register default/pump speed=8");
+        assert_eq!(called(&mut seen).await, "update default/pump speed=8");
+        mapper.abort();
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_mapper_that_refuses_an_update_gets_the_device_anew() {
+    run(|folder| async move {
+        let node = start(&folder, options());
+        node.pump("7").await;
+        let (mut seen, mapper) = Mapper::serve(&folder.join("mapper.sock"), true);
+        let mut manager = node.manager().await;
+        manager.mapper_register(registration(&folder, true)).await.unwrap();
+        node.pump("8").await;
+        assert_eq!(called(&mut seen).await, "rejected update default/pump speed=8");
+        assert_eq!(called(&mut seen).await, "register default/pump speed=8");
+        mapper.abort();
+        node.stop().await;
+    });
+}

@@ -1,0 +1,461 @@
+//! Edged's actor: one worker per pod, and the node's own report.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::{Actor, Address, Context, Fault, Moment};
+use contract::UpReport;
+use contract::edged::EdgedMsg;
+use contract::metamanager::MetaMsg;
+use cri::Runtime;
+use edge_store::Store;
+use futures::FutureExt as _;
+use serde_json::Value;
+
+use crate::admission::{Admission, Room};
+use crate::desired::{Desired, PodId, fnv1a};
+use crate::dns::{self, NodeDns};
+use crate::error::DesiredError;
+use crate::inbox::{Assignment, Inbox};
+use crate::machine::{self, Machine};
+use crate::node::{self, Findings};
+use crate::objects::references;
+use crate::plan::Intent;
+use crate::settings::Settings;
+use crate::store::{Desk, Versions};
+use crate::tools::{NodeView, Tools, blocking};
+use crate::watch::{Listing, Watch};
+use crate::worker::Worker;
+
+/// Before a worker that panicked is made anew.
+const WORKER_PAUSE: Duration = Duration::from_secs(5);
+/// A node whose report has not changed is reported again after this.
+const REPORT_UNCHANGED_AFTER: Duration = Duration::from_secs(60);
+/// A report that takes longer has come to a stop.
+const REPORT_WITHIN: Duration = Duration::from_secs(60);
+/// How long the runtime may take to say how it fares.
+const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(8);
+
+/// One pod and its worker.
+struct Station {
+    id: PodId,
+    inbox: Rc<Inbox>,
+    print: Vec<(String, i32)>,
+}
+
+/// What was last reported about the node.
+#[derive(Default)]
+struct Reported {
+    /// Since when a report is being made.
+    since: Cell<Option<Moment>>,
+    last: RefCell<Option<(Value, Moment)>>,
+}
+
+/// Runs the node's pods.
+pub struct Edged {
+    settings: Settings,
+    runtime: Arc<dyn Runtime>,
+    desk: Desk,
+    meta: Address<MetaMsg>,
+    tools: Option<Rc<Tools>>,
+    machine: Machine,
+    stations: BTreeMap<String, Station>,
+    parsed: BTreeMap<u64, Arc<Desired>>,
+    versions: Versions,
+    listing: Listing,
+    reported: Rc<Reported>,
+}
+
+impl Edged {
+    /// Edged over `runtime` and `store`, made anew by its factory after a fault.
+    ///
+    /// `settings` come from [`Settings::new`]. `runtime` is shared by all incarnations; a [`cri::Grpc`] connects when
+    /// it is used, so nothing has to be there yet. `meta` must allow asking: tokens come that way, and nudges and the
+    /// sign of life go there. Whoever commits objects to `store` tells Edged [`EdgedMsg::Look`].
+    pub fn new(settings: Settings, runtime: Arc<dyn Runtime>, store: Store, meta: Address<MetaMsg>) -> Self {
+        Edged {
+            settings,
+            runtime,
+            desk: Desk::new(store),
+            meta,
+            tools: None,
+            machine: Machine::default(),
+            stations: BTreeMap::new(),
+            parsed: BTreeMap::new(),
+            versions: Versions::default(),
+            listing: Listing::default(),
+            reported: Rc::default(),
+        }
+    }
+}
+
+impl Actor for Edged {
+    type Message = EdgedMsg;
+
+    async fn started(&mut self, cx: &mut Context<EdgedMsg>) -> Result<(), Fault> {
+        self.machine = self.look_at_machine().await?;
+        let view = self.view();
+        let (settings, runtime) = (self.settings.clone(), Arc::clone(&self.runtime));
+        let tools =
+            Tools::new(settings, runtime, self.desk.clone(), self.meta.clone(), cx.env().clone(), view);
+        self.tools = Some(Rc::new(tools));
+        let watch = Watch {
+            runtime: Arc::clone(&self.runtime),
+            node: self.settings.node_name.clone(),
+            env: cx.env().clone(),
+            edged: cx.myself(),
+            listing: Rc::clone(&self.listing),
+            lost: Cell::new(false),
+            relist_every: self.settings.relist_every,
+            poll_every: self.settings.poll_every,
+        };
+        cx.spawn(watch.run());
+        cx.every(self.settings.report_node_every, || EdgedMsg::Tick);
+        self.versions = self.desk.versions().unwrap_or_default();
+        self.look(cx);
+        self.tick(cx).await;
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: EdgedMsg, cx: &mut Context<EdgedMsg>) -> Result<(), Fault> {
+        match message {
+            EdgedMsg::Look => self.look_again(cx),
+            EdgedMsg::RuntimeChanged { id } => self.runtime_changed(id.as_deref(), cx),
+            EdgedMsg::PodMoved { uid } => self.pod_moved(&uid, cx),
+            EdgedMsg::Tick => self.tick(cx).await,
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Value {
+        let mut phases: BTreeMap<String, usize> = BTreeMap::new();
+        for station in self.stations.values().filter(|station| !station.inbox.has_ended()) {
+            *phases.entry(station.inbox.phase()).or_default() += 1;
+        }
+        let ready = self.reported.last.borrow().as_ref().and_then(|(node, _)| {
+            let conditions = node.pointer("/status/conditions")?.as_array()?;
+            conditions
+                .iter()
+                .find(|condition| condition["type"] == "Ready")
+                .map(|ready| ready["status"].clone())
+        });
+        serde_json::json!({"pods": phases, "ready": ready})
+    }
+}
+
+impl Edged {
+    async fn look_at_machine(&self) -> Result<Machine, Fault> {
+        let (root, ips) = (self.settings.root.clone(), self.settings.node_ips.clone());
+        let look = blocking("look at the machine from", move || Ok(machine::look(&root, &ips)));
+        look.await.map_err(|error| Fault::from_error(&error))
+    }
+
+    fn view(&self) -> NodeView {
+        let (cpu_milli, memory) = node::allocatable(&self.machine);
+        let resolv_conf = match std::fs::metadata(&self.settings.resolv_conf) {
+            Ok(metadata) if metadata.len() <= dns::FILE_MAX => {
+                std::fs::read_to_string(&self.settings.resolv_conf).unwrap_or_default()
+            }
+            Ok(_) | Err(_) => String::new(),
+        };
+        let runtime = self.tools.as_ref().map(|tools| tools.node.borrow().runtime.clone());
+        NodeView {
+            runtime: runtime.unwrap_or_else(|| "containerd".to_owned()),
+            host_ips: self.machine.ips.clone(),
+            cpu_milli,
+            memory,
+            dns: NodeDns {
+                cluster_servers: self.settings.cluster_dns.clone(),
+                cluster_domain: self.settings.cluster_domain.clone(),
+                resolv_conf,
+            },
+        }
+    }
+
+    /// The store may have changed: assigns, and lets the workers look at their objects.
+    fn look_again(&mut self, cx: &Context<EdgedMsg>) {
+        self.look(cx);
+        let changed = match self.desk.versions() {
+            Ok(versions) => {
+                let changed = versions.changed_since(&self.versions);
+                self.versions = versions;
+                changed
+            }
+            Err(error) => {
+                tracing::error!(%error, "versions of objects cannot be read from the store");
+                return;
+            }
+        };
+        if changed.is_empty() {
+            return;
+        }
+        for station in self.stations.values() {
+            let pod = station.inbox.assignment().pod;
+            if references(pod.spec()).meet(&pod.id.namespace, &changed) {
+                station.inbox.objects_changed();
+            }
+        }
+    }
+
+    /// Brings the workers in line with the store.
+    fn look(&mut self, cx: &Context<EdgedMsg>) {
+        let stored = match self.desk.pods() {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::error!(%error, "pods cannot be read from the store");
+                return;
+            }
+        };
+        let wanted = self.assignments(&stored);
+        let mut uids: BTreeSet<String> =
+            wanted.iter().map(|assignment| assignment.pod.id.uid.clone()).collect();
+        uids.extend(self.unreadable());
+        self.dismiss(&uids);
+        for assignment in wanted {
+            let id = assignment.pod.id.clone();
+            match self.stations.get(&id.uid) {
+                Some(station) => station.inbox.assign(assignment),
+                // Another pod of this name has to be gone first; its end leads back here.
+                None if self.name_is_taken(&id) => {}
+                None => self.hire(assignment, cx),
+            }
+        }
+    }
+
+    /// The pods whose rows in the store cannot be read: they go on as they are until the cloud has sent them again.
+    fn unreadable(&self) -> Vec<String> {
+        if self.desk.is_whole() {
+            return Vec::new();
+        }
+        let damaged = self.desk.damaged_pods().unwrap_or_else(|error| {
+            tracing::error!(%error, "damaged rows of the store cannot be named");
+            self.stations
+                .values()
+                .map(|station| (station.id.namespace.clone(), station.id.name.clone()))
+                .collect()
+        });
+        let own = |id: &PodId| damaged.contains(&(id.namespace.clone(), id.name.clone()));
+        self.stations
+            .values()
+            .filter(|station| own(&station.id))
+            .map(|station| station.id.uid.clone())
+            .collect()
+    }
+
+    /// What should become of each pod in the store.
+    fn assignments(&mut self, stored: &[Vec<u8>]) -> Vec<Assignment> {
+        let mut parsed = BTreeMap::new();
+        let mut wanted = Vec::new();
+        let mut held = Vec::new();
+        for json in stored {
+            let print = fnv1a(json);
+            match self.parsed.get(&print).cloned().map_or_else(|| Desired::parse(json).map(Arc::new), Ok) {
+                Ok(pod) => {
+                    parsed.insert(print, Arc::clone(&pod));
+                    wanted.push(pod);
+                }
+                Err(DesiredError::NotAPod { id, reason }) => {
+                    tracing::error!(pod = %id.name, namespace = %id.namespace, %reason, "pod is refused");
+                    let intent = Intent::Hold { reason: "InvalidPod".to_owned(), message: reason };
+                    held.push(Assignment { pod: Arc::new(Desired::nameless(*id)), intent, in_cloud: true });
+                }
+                Err(error) => {
+                    tracing::error!(error = %Fault::from_error(&error), "pod in the store is passed over")
+                }
+            }
+        }
+        self.parsed = parsed;
+        let labels = self.labels();
+        let mut admission = Admission::new(self.room(), &labels);
+        let admitted = |uid: &str| {
+            self.stations.get(uid).is_some_and(|station| station.inbox.assignment().intent == Intent::Run)
+        };
+        // Those that have started before keep their place.
+        let rank = |pod: &Arc<Desired>| {
+            let started = pod.cloud_status().and_then(|status| status.start_time.as_ref().map(|time| time.0));
+            let made = pod.pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            (!admitted(&pod.id.uid), started.is_none(), started.or(made), pod.id.uid.clone())
+        };
+        wanted.sort_by_cached_key(rank);
+        let decided = wanted.into_iter().map(|pod| {
+            let running = pod.cloud_status().and_then(|status| status.phase.as_deref()) == Some("Running");
+            let intent = match self.stations.get(&pod.id.uid).map(|station| station.inbox.assignment().intent)
+            {
+                // A pod that was turned away stays so.
+                Some(Intent::Fail { reason, message }) if !pod.is_leaving() => {
+                    Intent::Fail { reason, message }
+                }
+                before => admission.decide(&pod, running || before == Some(Intent::Run)),
+            };
+            Assignment { pod, intent, in_cloud: true }
+        });
+        decided.chain(held).collect()
+    }
+
+    fn room(&self) -> Room {
+        let (cpu_milli, memory) = node::allocatable(&self.machine);
+        Room { pods: u64::from(self.settings.max_pods), cpu_milli, memory }
+    }
+
+    /// The node's labels as the cloud has them, else as they are reported.
+    fn labels(&self) -> BTreeMap<String, String> {
+        let stored = self.desk.node(&self.settings.node_name).ok().flatten();
+        let node = stored.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+        let labels =
+            node.and_then(|node| serde_json::from_value(node.pointer("/metadata/labels")?.clone()).ok());
+        labels.unwrap_or_else(|| node::labels(&self.settings))
+    }
+
+    /// Pods that are no longer in the store end; those that have ended are forgotten.
+    fn dismiss(&mut self, wanted: &BTreeSet<String>) {
+        self.stations.retain(|uid, station| wanted.contains(uid) || !station.inbox.has_ended());
+        for station in
+            self.stations.iter().filter(|(uid, _)| !wanted.contains(*uid)).map(|(_, station)| station)
+        {
+            let mut assignment = station.inbox.assignment();
+            assignment.intent = Intent::Leave;
+            assignment.in_cloud = false;
+            station.inbox.assign(assignment);
+        }
+    }
+
+    fn name_is_taken(&self, id: &PodId) -> bool {
+        let same =
+            |other: &PodId| other.name == id.name && other.namespace == id.namespace && other.uid != id.uid;
+        self.stations.values().any(|station| same(&station.id) && !station.inbox.has_ended())
+    }
+
+    fn hire(&mut self, assignment: Assignment, cx: &Context<EdgedMsg>) {
+        let id = assignment.pod.id.clone();
+        let inbox = Rc::new(Inbox::new(assignment));
+        self.employ(&id, &inbox, cx);
+        self.stations.insert(id.uid.clone(), Station { id, inbox, print: Vec::new() });
+    }
+
+    /// A worker for the inbox. When it ends, or panics, the actor hears of it.
+    fn employ(&self, id: &PodId, inbox: &Rc<Inbox>, cx: &Context<EdgedMsg>) {
+        let Some(tools) = self.tools.clone() else { return };
+        let worker = Worker::new(tools, Rc::clone(inbox));
+        let (env, edged, uid, name) = (cx.env().clone(), cx.myself(), id.uid.clone(), id.name.clone());
+        cx.spawn(async move {
+            if AssertUnwindSafe(worker.run()).catch_unwind().await.is_err() {
+                tracing::error!(pod = %name, "worker of a pod panicked and is made anew");
+                env.sleep(WORKER_PAUSE).await;
+            }
+            let _ = edged.tell(EdgedMsg::PodMoved { uid }).await;
+        });
+    }
+
+    /// A worker is done, or has to be made anew.
+    fn pod_moved(&mut self, uid: &str, cx: &Context<EdgedMsg>) {
+        let Some(station) = self.stations.get(uid) else { return };
+        if station.inbox.has_ended() {
+            self.look(cx);
+        } else {
+            self.employ(&station.id, &station.inbox, cx);
+        }
+    }
+
+    /// The runtime spoke of one thing, or was looked at as a whole.
+    fn runtime_changed(&mut self, id: Option<&str>, cx: &Context<EdgedMsg>) {
+        if let Some(id) = id {
+            for station in self.stations.values().filter(|station| station.inbox.has(id)) {
+                station.inbox.runtime_changed();
+            }
+            return;
+        }
+        let Some(found) = self.listing.borrow_mut().take() else { return };
+        for (uid, station) in &mut self.stations {
+            let print = found.get(uid).map(|pod| pod.print.clone()).unwrap_or_default();
+            if print != station.print {
+                station.print = print;
+                station.inbox.runtime_changed();
+            }
+        }
+        for (uid, pod) in found {
+            if !self.stations.contains_key(&uid) {
+                self.orphan(PodId { namespace: pod.namespace, name: pod.name, uid }, cx);
+            }
+        }
+    }
+
+    /// Something runs for a pod that nobody wants.
+    fn orphan(&mut self, id: PodId, cx: &Context<EdgedMsg>) {
+        if !self.desk.absence_counts() {
+            tracing::warn!(pod = %id.name, uid = %id.uid, "pod is not in the store, which is new or has lost rows: left alone");
+            return;
+        }
+        // One whose object waits for another of its name is no orphan.
+        if self.parsed.values().any(|pod| pod.id.uid == id.uid) {
+            return;
+        }
+        tracing::info!(pod = %id.name, namespace = %id.namespace, uid = %id.uid, "pod is wanted no more and ends");
+        let pod = Arc::new(Desired::nameless(id));
+        self.hire(Assignment { pod, intent: Intent::Leave, in_cloud: false }, cx);
+    }
+
+    /// Says that Edged makes progress, and reports the node.
+    async fn tick(&mut self, cx: &Context<EdgedMsg>) {
+        let stuck = self.reported.since.get().is_some_and(|since| cx.now().since(since) > REPORT_WITHIN);
+        if stuck {
+            tracing::error!(
+                "no report of the node could be made for a minute: edged does not count as alive"
+            );
+        } else {
+            // A full mailbox: the next tick says it.
+            let _ = self.meta.try_tell(MetaMsg::EdgedAlive);
+        }
+        if let Ok(machine) = self.look_at_machine().await {
+            self.machine = machine;
+        }
+        let Some(tools) = self.tools.clone() else { return };
+        *tools.node.borrow_mut() = self.view();
+        if self.reported.since.get().is_some() {
+            return;
+        }
+        self.reported.since.set(Some(cx.now()));
+        let (reported, machine) = (Rc::clone(&self.reported), self.machine.clone());
+        cx.spawn(async move {
+            report_node(&tools, &reported, machine).await;
+            reported.since.set(None);
+        });
+    }
+}
+
+async fn report_node(tools: &Tools, reported: &Reported, machine: Machine) {
+    let asked = async {
+        let both = futures::future::try_join(tools.runtime.version(), tools.runtime.status());
+        let (version, status) = both.await.map_err(|error| error.to_string())?;
+        Ok((version, status))
+    };
+    let runtime = match tools.env.timeout(RUNTIME_ANSWERS_WITHIN, asked).await {
+        Some(answer) => answer,
+        None => Err(format!("no answer within {} s", RUNTIME_ANSWERS_WITHIN.as_secs())),
+    };
+    if let Ok((version, _)) = &runtime {
+        tools.node.borrow_mut().runtime.clone_from(&version.runtime_name);
+    }
+    let images = match runtime {
+        Ok(_) => tools.env.timeout(RUNTIME_ANSWERS_WITHIN, tools.runtime.list_images()).await,
+        Err(_) => None,
+    };
+    let images = images.and_then(Result::ok).unwrap_or_default();
+    let wall = tools.wall().to_string();
+    let before = reported.last.borrow().clone();
+    let findings = Findings { machine, runtime, images };
+    let node = node::report(&tools.settings, &findings, before.as_ref().map(|(node, _)| node), &wall);
+    let now = tools.now();
+    let fresh =
+        before.is_some_and(|(old, at)| node::same(&old, &node) && now.since(at) < REPORT_UNCHANGED_AFTER);
+    if fresh {
+        return;
+    }
+    match tools.report(&UpReport::Node { node_json: node.to_string() }).await {
+        Ok(()) => *reported.last.borrow_mut() = Some((node, now)),
+        Err(error) => tracing::error!(%error, "report of the node could not be kept"),
+    }
+}

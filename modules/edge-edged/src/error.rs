@@ -1,0 +1,46 @@
+//! What can go wrong with a pod.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::desired::PodId;
+
+/// Why an object in the store is not a pod that can be looked at.
+#[derive(Debug, Error)]
+pub(crate) enum DesiredError {
+    #[error("pod has {size} bytes of JSON, more than an API server stores")]
+    TooLarge { size: usize },
+    #[error("pod is not JSON")]
+    NotJson(#[source] serde_json::Error),
+    #[error("{what} `{shown}` is not a name")]
+    BadName { what: &'static str, shown: String },
+    #[error("pod cannot be understood: {reason}")]
+    NotAPod { id: Box<PodId>, reason: String },
+}
+
+/// Why one step for a pod did not work. The variants that name something missing are tried again when it may have come.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum StepError {
+    /// A config map, a secret or a key in one.
+    #[error("{0}")]
+    Missing(String),
+    /// Something in the pod that cannot be done here, or that is wrong.
+    #[error("{0}")]
+    Config(String),
+    /// A file operation.
+    #[error("{what} {}: {reason}", path.display())]
+    File { what: &'static str, path: PathBuf, reason: String },
+    /// The runtime.
+    #[error("{0}")]
+    Runtime(#[from] cri::Error),
+    /// No token for the service account.
+    #[error("no token for service account {account}: {reason}")]
+    Token { account: String, reason: String },
+}
+
+impl StepError {
+    pub(crate) fn file(what: &'static str, path: &std::path::Path, error: &dyn std::fmt::Display) -> Self {
+        StepError::File { what, path: path.to_owned(), reason: error.to_string() }
+    }
+}

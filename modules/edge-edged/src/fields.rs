@@ -1,0 +1,376 @@
+//! Which fields of a pod are honoured. What is not in the tables is named, never ignored in silence.
+
+use serde_json::Value;
+
+/// What became of the fields of a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Review {
+    /// Fields on which the pod's safety or sense depends: it must not run.
+    pub(crate) refused: Vec<String>,
+    /// Fields that have no effect here.
+    pub(crate) unhonoured: Vec<String>,
+}
+
+impl Review {
+    /// What is not honoured, in a sentence; `None` when all is.
+    pub(crate) fn message(&self) -> Option<String> {
+        let refused = self.refused_message();
+        let unhonoured = (!self.unhonoured.is_empty())
+            .then(|| format!("not honoured on this node: {}", self.unhonoured.join(", ")));
+        match (refused, unhonoured) {
+            (Some(refused), Some(unhonoured)) => Some(format!("{refused}; {unhonoured}")),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Why the pod must not run here.
+    pub(crate) fn refused_message(&self) -> Option<String> {
+        (!self.refused.is_empty())
+            .then(|| format!("not run, because this node cannot honour: {}", self.refused.join(", ")))
+    }
+}
+
+/// At most so many are named; the rest is counted.
+const NAMED_MAX: usize = 32;
+
+enum Rule {
+    /// Taken over as it is, with everything below.
+    Honoured,
+    /// Has a meaning only where it changes nothing here.
+    NoMatter,
+    /// Honoured by the rules below; every element of a list by itself.
+    Inside(&'static [(&'static str, Rule)]),
+    /// Honoured only with one of these values (as text); else refused.
+    Only(&'static [&'static str]),
+    /// Must not run with it.
+    Refused,
+    /// Has no effect here.
+    Unhonoured,
+}
+use Rule::{Honoured, Inside, NoMatter, Only, Refused, Unhonoured};
+
+const KEY_REF: Rule = Honoured;
+
+const SECURITY_OF_CONTAINER: &[(&str, Rule)] = &[
+    ("runAsUser", Honoured),
+    ("runAsGroup", Honoured),
+    ("runAsNonRoot", Honoured),
+    ("privileged", Honoured),
+    ("capabilities", Honoured),
+    ("readOnlyRootFilesystem", Honoured),
+    ("allowPrivilegeEscalation", Honoured),
+    ("seccompProfile", Honoured),
+    ("seLinuxOptions", Refused),
+    ("appArmorProfile", Inside(&[("type", Only(&["Unconfined"])), ("localhostProfile", Refused)])),
+    ("procMount", Only(&["Default"])),
+    ("windowsOptions", Refused),
+];
+
+const CONTAINER: &[(&str, Rule)] = &[
+    ("name", Honoured),
+    ("image", Honoured),
+    ("imagePullPolicy", Honoured),
+    ("command", Honoured),
+    ("args", Honoured),
+    ("workingDir", Honoured),
+    (
+        "env",
+        Inside(&[
+            ("name", Honoured),
+            ("value", Honoured),
+            (
+                "valueFrom",
+                Inside(&[
+                    ("configMapKeyRef", KEY_REF),
+                    ("secretKeyRef", KEY_REF),
+                    ("fieldRef", KEY_REF),
+                    ("resourceFieldRef", KEY_REF),
+                    ("fileKeyRef", Refused),
+                ]),
+            ),
+        ]),
+    ),
+    ("envFrom", Honoured),
+    ("ports", Honoured),
+    ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Refused)])),
+    ("resizePolicy", NoMatter),
+    ("restartPolicy", Only(&["Always"])),
+    (
+        "volumeMounts",
+        Inside(&[
+            ("name", Honoured),
+            ("mountPath", Honoured),
+            ("readOnly", Honoured),
+            ("subPath", Honoured),
+            ("subPathExpr", Honoured),
+            ("mountPropagation", Honoured),
+            ("recursiveReadOnly", Only(&["Disabled", "IfPossible"])),
+        ]),
+    ),
+    ("volumeDevices", Refused),
+    ("livenessProbe", Unhonoured),
+    ("readinessProbe", Unhonoured),
+    ("startupProbe", Unhonoured),
+    ("lifecycle", Unhonoured),
+    ("terminationMessagePath", Honoured),
+    ("terminationMessagePolicy", Honoured),
+    ("securityContext", Inside(SECURITY_OF_CONTAINER)),
+    ("stdin", Honoured),
+    ("stdinOnce", Honoured),
+    ("tty", Honoured),
+];
+
+const VOLUME: &[(&str, Rule)] = &[
+    ("name", Honoured),
+    ("emptyDir", Inside(&[("medium", Only(&["", "Memory"])), ("sizeLimit", Unhonoured)])),
+    ("hostPath", Honoured),
+    ("configMap", Honoured),
+    ("secret", Honoured),
+    ("downwardAPI", Honoured),
+    (
+        "projected",
+        Inside(&[
+            ("defaultMode", Honoured),
+            (
+                "sources",
+                Inside(&[
+                    ("configMap", Honoured),
+                    ("secret", Honoured),
+                    ("downwardAPI", Honoured),
+                    ("serviceAccountToken", Honoured),
+                ]),
+            ),
+        ]),
+    ),
+];
+
+const POD: &[(&str, Rule)] = &[
+    ("containers", Inside(CONTAINER)),
+    ("initContainers", Inside(CONTAINER)),
+    ("ephemeralContainers", Unhonoured),
+    ("volumes", Inside(VOLUME)),
+    ("restartPolicy", Only(&["Always", "OnFailure", "Never"])),
+    ("terminationGracePeriodSeconds", Honoured),
+    ("activeDeadlineSeconds", Honoured),
+    ("dnsPolicy", Honoured),
+    ("dnsConfig", Honoured),
+    ("nodeSelector", Honoured),
+    ("nodeName", Honoured),
+    ("hostname", Honoured),
+    ("subdomain", Honoured),
+    ("setHostnameAsFQDN", Only(&["false"])),
+    ("hostAliases", Honoured),
+    ("hostNetwork", Honoured),
+    ("hostPID", Honoured),
+    ("hostIPC", Honoured),
+    ("hostUsers", Only(&["true"])),
+    ("shareProcessNamespace", Honoured),
+    ("imagePullSecrets", Honoured),
+    ("enableServiceLinks", NoMatter),
+    ("serviceAccount", NoMatter),
+    ("serviceAccountName", Honoured),
+    ("automountServiceAccountToken", NoMatter),
+    (
+        "securityContext",
+        Inside(&[
+            ("runAsUser", Honoured),
+            ("runAsGroup", Honoured),
+            ("runAsNonRoot", Honoured),
+            ("fsGroup", Honoured),
+            ("fsGroupChangePolicy", Honoured),
+            ("supplementalGroups", Honoured),
+            ("supplementalGroupsPolicy", Only(&["Merge"])),
+            ("sysctls", Honoured),
+            ("seccompProfile", Honoured),
+            ("seLinuxOptions", Refused),
+            ("seLinuxChangePolicy", NoMatter),
+            ("appArmorProfile", Inside(&[("type", Only(&["Unconfined"])), ("localhostProfile", Refused)])),
+            ("windowsOptions", Refused),
+        ]),
+    ),
+    // What only the scheduler and the controllers look at.
+    ("affinity", NoMatter),
+    ("schedulerName", NoMatter),
+    ("tolerations", NoMatter),
+    ("topologySpreadConstraints", NoMatter),
+    ("priority", NoMatter),
+    ("priorityClassName", NoMatter),
+    ("preemptionPolicy", NoMatter),
+    ("schedulingGates", NoMatter),
+    // The kubelet tells the pod's readiness by these, and so does the status here.
+    ("readinessGates", Honoured),
+    ("os", Inside(&[("name", Only(&["linux"]))])),
+    ("overhead", Unhonoured),
+    ("runtimeClassName", Refused),
+    ("resourceClaims", Refused),
+    ("resources", Refused),
+];
+
+/// Looks at every field of a pod's `spec`.
+pub(crate) fn review(spec: &Value) -> Review {
+    let mut review = Review::default();
+    look(spec, POD, "spec", &mut review);
+    look_at_devices(spec, &mut review);
+    look_at_memory(spec, &mut review);
+    bound(&mut review.refused);
+    bound(&mut review.unhonoured);
+    review
+}
+
+fn bound(names: &mut Vec<String>) {
+    names.sort();
+    names.dedup();
+    let more = names.len().saturating_sub(NAMED_MAX);
+    if more > 0 {
+        names.truncate(NAMED_MAX);
+        names.push(format!("and {more} more"));
+    }
+}
+
+fn is_absent(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+fn look(value: &Value, rules: &[(&str, Rule)], path: &str, review: &mut Review) {
+    let Value::Object(map) = value else { return };
+    for (key, below) in map {
+        // An empty object means something where it chooses a kind (`emptyDir: {}`), and those are honoured below.
+        if below.is_null() {
+            continue;
+        }
+        let at = format!("{path}.{}", key.chars().take(64).collect::<String>());
+        match rules.iter().find(|(name, _)| name == key).map(|(_, rule)| rule) {
+            Some(Honoured | NoMatter) => {}
+            Some(Unhonoured) if is_absent(below) => {}
+            Some(Unhonoured) => review.unhonoured.push(at),
+            Some(Refused) if is_absent(below) => {}
+            Some(Refused) => review.refused.push(at),
+            Some(Only(values)) => {
+                let text = match below {
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                if !values.contains(&text.as_str()) {
+                    review.refused.push(format!("{at}={}", text.chars().take(64).collect::<String>()));
+                }
+            }
+            Some(Inside(rules)) => look_inside(below, rules, &at, review),
+            // An unknown kind of volume or source would leave a hole where the pod expects its data.
+            None if (path.contains(".volumes[") || path.contains(".valueFrom")) && !below.is_null() => {
+                review.refused.push(at);
+            }
+            None if is_absent(below) => {}
+            None => review.unhonoured.push(at),
+        }
+    }
+}
+
+fn look_inside(value: &Value, rules: &[(&str, Rule)], at: &str, review: &mut Review) {
+    let Value::Array(list) = value else { return look(value, rules, at, review) };
+    for (index, element) in list.iter().enumerate() {
+        let label = element.get("name").and_then(Value::as_str).map(|name| name.chars().take(64).collect());
+        let label: String = label.unwrap_or_else(|| index.to_string());
+        look(element, rules, &format!("{at}[{label}]"), review);
+    }
+}
+
+/// A size limit is honoured where the volume is memory.
+fn look_at_memory(spec: &Value, review: &mut Review) {
+    for volume in spec.get("volumes").and_then(Value::as_array).into_iter().flatten() {
+        if volume.pointer("/emptyDir/medium").and_then(Value::as_str) == Some("Memory") {
+            let name = volume.get("name").and_then(Value::as_str).unwrap_or_default();
+            let path = format!("spec.volumes[{name}].emptyDir.sizeLimit");
+            review.unhonoured.retain(|named| *named != path);
+        }
+    }
+}
+
+/// Resources beyond CPU, memory and disk come from device plugins, which are not there.
+fn look_at_devices(spec: &Value, review: &mut Review) {
+    for list in ["containers", "initContainers"] {
+        for container in spec.get(list).and_then(Value::as_array).into_iter().flatten() {
+            let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
+            let limits = container.pointer("/resources/limits").and_then(Value::as_object);
+            for resource in limits.into_iter().flatten().map(|(key, _)| key) {
+                if !matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") {
+                    let resource: String = resource.chars().take(64).collect();
+                    review.refused.push(format!("spec.{list}[{name}].resources.limits.{resource}"));
+                } else if resource == "ephemeral-storage" {
+                    review.unhonoured.push(format!("spec.{list}[{name}].resources.limits.ephemeral-storage"));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_plain_pod_has_nothing_to_name() {
+        let spec = json!({
+            "containers": [{"name": "a", "image": "x", "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+                "volumeMounts": [{"name": "v", "mountPath": "/v"}], "resources": {"limits": {"cpu": "1"}},
+                "securityContext": {"runAsUser": 1}}],
+            "volumes": [{"name": "v", "emptyDir": {}}, {"name": "t", "projected": {"defaultMode": 420, "sources": [
+                {"serviceAccountToken": {"path": "token"}}, {"configMap": {"name": "kube-root-ca.crt"}}]}}],
+            "tolerations": [{"key": "k"}], "securityContext": {}, "affinity": {},
+            "preemptionPolicy": "PreemptLowerPriority", "priority": 0,
+        });
+        assert_eq!(review(&spec), Review::default());
+    }
+
+    #[test]
+    fn what_is_not_honoured_is_named() {
+        let spec = json!({
+            "containers": [{"name": "a", "livenessProbe": {"exec": {}}, "lifecycle": {"preStop": {}},
+                "brandNew": {"x": 1}}],
+            "futureField": 7,
+        });
+        let review = review(&spec);
+        assert!(review.refused.is_empty());
+        assert_eq!(
+            review.unhonoured,
+            [
+                "spec.containers[a].brandNew",
+                "spec.containers[a].lifecycle",
+                "spec.containers[a].livenessProbe",
+                "spec.futureField",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_safety_depends_on_is_refused() {
+        let spec = json!({
+            "hostUsers": false,
+            "containers": [{"name": "a", "resources": {"limits": {"nvidia.com/gpu": "1"}},
+                "securityContext": {"seLinuxOptions": {"level": "s0"}, "procMount": "Unmasked"}}],
+            "volumes": [{"name": "p", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "n", "newKind": {}}],
+        });
+        assert_eq!(
+            review(&spec).refused,
+            [
+                "spec.containers[a].resources.limits.nvidia.com/gpu",
+                "spec.containers[a].securityContext.procMount=Unmasked",
+                "spec.containers[a].securityContext.seLinuxOptions",
+                "spec.hostUsers=false",
+                "spec.volumes[n].newKind",
+                "spec.volumes[p].persistentVolumeClaim",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_list_is_bounded() {
+        let spec: serde_json::Map<String, Value> = (0..100).map(|i| (format!("f{i}"), json!(1))).collect();
+        assert_eq!(review(&Value::Object(spec)).unhonoured.len(), NAMED_MAX + 1);
+    }
+}

@@ -1,0 +1,55 @@
+//! Runs the node's pods on a container runtime and tells how they and the node fare.
+//!
+//! # Owns
+//! Everything in the runtime with the node's label, the pods' folders below `rootDirectory` and `podLogsDir`, and their
+//! cgroups. One worker per pod; they start, stop and wait beside each other.
+//! # Accepts
+//! [`contract::edged::EdgedMsg`]: nudges to look at the store or at the runtime, and its own timers.
+//! # Tells
+//! The outbox of the store: pod statuses, ends of pods, events, the node. MetaManager: that the outbox grew, that
+//! Edged makes progress, and which tokens pods need.
+//! # Keeps across a restart
+//! Service account tokens, in the store. All else is there already: what should be is in the store, what is is in the
+//! runtime, restart counts included. Containers that run are taken over without being touched.
+//! # Never
+//! Ignores a field of a pod in silence, starts a pod whose safety it cannot give, follows a link out of a volume, or
+//! ends a pod for its absence from a store that has lost rows.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod actor;
+mod admission;
+mod backoff;
+mod cgroup;
+mod conditions;
+mod container;
+mod desired;
+mod dns;
+mod env;
+mod error;
+mod events;
+mod fields;
+mod image;
+mod inbox;
+mod last_words;
+mod layout;
+mod machine;
+mod node;
+mod objects;
+mod observe;
+mod perform;
+mod plan;
+mod quantity;
+mod resources;
+mod sandbox;
+mod security;
+mod settings;
+mod status;
+mod store;
+mod tokens;
+mod tools;
+mod volumes;
+mod watch;
+mod worker;
+
+pub use actor::Edged;
+pub use settings::Settings;

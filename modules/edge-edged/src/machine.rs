@@ -1,0 +1,107 @@
+//! What the machine says about itself. Blocks for a moment.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::UdpSocket;
+use std::path::Path;
+
+/// More of a file of the kernel's is not read.
+const FILE_MAX: u64 = 256 << 10;
+
+/// The machine's unchanging facts and how it fares.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub(crate) cpus: u64,
+    pub(crate) memory: u64,
+    pub(crate) memory_available: u64,
+    pub(crate) disk: u64,
+    pub(crate) disk_available: u64,
+    pub(crate) inodes: u64,
+    pub(crate) inodes_free: u64,
+    pub(crate) pids_max: u64,
+    pub(crate) pids: u64,
+    pub(crate) kernel: String,
+    pub(crate) os_image: String,
+    pub(crate) machine_id: String,
+    pub(crate) boot_id: String,
+    pub(crate) system_uuid: String,
+    pub(crate) ips: Vec<String>,
+}
+
+fn text(path: &str) -> String {
+    let mut bytes = Vec::new();
+    let Ok(file) = fs::File::open(path) else { return String::new() };
+    drop(file.take(FILE_MAX).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).trim().to_owned()
+}
+
+/// Looks at the machine. `root` is the folder whose disk counts; `ips` the configured addresses.
+pub(crate) fn look(root: &Path, ips: &[String]) -> Machine {
+    let meminfo = text("/proc/meminfo");
+    let kilobytes = |key: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(key));
+        let number = line.and_then(|line| line.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
+        number.unwrap_or(0).saturating_mul(1024)
+    };
+    let stat = text("/proc/stat");
+    let cpus = stat.lines().filter(|line| {
+        line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    });
+    let release = text("/etc/os-release");
+    let pretty = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let mut machine = Machine {
+        cpus: u64::try_from(cpus.count()).unwrap_or(1).max(1),
+        memory: kilobytes("MemTotal:"),
+        memory_available: kilobytes("MemAvailable:"),
+        pids_max: text("/proc/sys/kernel/pid_max").parse().unwrap_or(0),
+        pids: threads(&text("/proc/loadavg")),
+        kernel: text("/proc/sys/kernel/osrelease"),
+        os_image: pretty.unwrap_or("Linux").trim_matches('"').to_owned(),
+        machine_id: text("/etc/machine-id"),
+        boot_id: text("/proc/sys/kernel/random/boot_id"),
+        system_uuid: text("/sys/class/dmi/id/product_uuid").to_lowercase(),
+        ips: if ips.is_empty() { route_address().into_iter().collect() } else { ips.to_vec() },
+        ..Machine::default()
+    };
+    let mut at = root;
+    while !at.exists() {
+        let Some(parent) = at.parent() else { break };
+        at = parent;
+    }
+    if let Ok(disk) = rustix::fs::statvfs(at) {
+        machine.disk = disk.f_blocks.saturating_mul(disk.f_frsize);
+        machine.disk_available = disk.f_bavail.saturating_mul(disk.f_frsize);
+        machine.inodes = disk.f_files;
+        machine.inodes_free = disk.f_favail;
+    }
+    machine
+}
+
+/// `/proc/loadavg`'s fourth word is running/all threads.
+fn threads(loadavg: &str) -> u64 {
+    let word = loadavg.split_whitespace().nth(3).and_then(|word| word.split_once('/'));
+    word.and_then(|(_, all)| all.parse().ok()).unwrap_or(0)
+}
+
+/// The address from which the outside would be reached. Nothing is sent.
+fn route_address() -> Option<String> {
+    // A documentation address: only the routing table is asked.
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified()).then(|| ip.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_knows_itself() {
+        let machine = look(Path::new("/nowhere/yet"), &["192.0.2.7".to_owned()]);
+        assert!(machine.cpus > 0 && machine.memory > 0 && machine.disk > 0);
+        assert!(!machine.kernel.is_empty() && !machine.boot_id.is_empty());
+        assert_eq!(machine.ips, ["192.0.2.7"]);
+        assert_eq!(threads("0.1 0.2 0.3 2/345 99"), 345);
+    }
+}

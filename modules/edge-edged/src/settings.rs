@@ -1,0 +1,86 @@
+//! What Edged is told by the configuration.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use config::edge::{CgroupDriver, Taint};
+
+/// Edged's settings: those of `edgecore.yaml`, and what has no key there yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The node's name.
+    pub node_name: String,
+    /// The node's addresses; empty: found out from the route to the outside.
+    pub node_ips: Vec<String>,
+    /// Labels that the node registers with, beside the usual ones.
+    pub node_labels: BTreeMap<String, String>,
+    /// Taints that the node registers with.
+    pub taints: Vec<Taint>,
+    /// Whether pods may be scheduled to the node when it registers.
+    pub schedulable: bool,
+    /// Pods' volumes live below this folder.
+    pub root: PathBuf,
+    /// Containers' logs live below this folder.
+    pub logs: PathBuf,
+    /// The node's own resolver file.
+    pub resolv_conf: PathBuf,
+    /// DNS servers of pods with dnsPolicy ClusterFirst.
+    pub cluster_dns: Vec<String>,
+    /// The search domain of pods.
+    pub cluster_domain: String,
+    /// The same as the runtime's.
+    pub cgroup_driver: CgroupDriver,
+    /// Below which cgroup the pods' are: `/kubepods`.
+    pub cgroup_root: String,
+    /// How many pods the node takes.
+    pub max_pods: u32,
+    /// One pull at a time.
+    pub serial_pulls: bool,
+    /// How often the node is reported.
+    pub report_node_every: Duration,
+    /// How often the runtime is looked at although it tells of its changes.
+    pub relist_every: Duration,
+    /// How often the runtime is looked at when it does not tell of its changes.
+    pub poll_every: Duration,
+    /// How many images the node's status names.
+    pub images_max: usize,
+    /// Whether ordinary events of pods are sent; what was not honoured is told in any case.
+    pub report_events: bool,
+    /// The version in `status.nodeInfo.kubeletVersion`.
+    pub version: String,
+}
+
+/// The version of Kubernetes whose pod rules are followed.
+const KUBERNETES: &str = "v1.33.0";
+
+impl Settings {
+    /// Settings from the file's section. `node_name` is the parsed `hostnameOverride` or the host's own name.
+    pub fn new(node_name: &str, edged: &config::edge::Edged) -> Settings {
+        let kubelet = &edged.tailored_kubelet_config;
+        let ips = edged.node_ip.split(',').map(str::trim).filter(|ip| !ip.is_empty());
+        Settings {
+            node_name: node_name.to_owned(),
+            node_ips: ips.map(str::to_owned).collect(),
+            node_labels: edged.node_labels.clone(),
+            taints: kubelet.register_with_taints.clone(),
+            schedulable: edged.register_schedulable,
+            root: edged.root_directory.clone(),
+            logs: kubelet.pod_logs_dir.clone(),
+            resolv_conf: kubelet.resolv_conf.clone(),
+            cluster_dns: kubelet.cluster_dns.clone(),
+            cluster_domain: kubelet.cluster_domain.clone(),
+            cgroup_driver: kubelet.cgroup_driver,
+            cgroup_root: "/kubepods".to_owned(),
+            max_pods: kubelet.max_pods,
+            serial_pulls: true,
+            report_node_every: Duration::from_secs(10),
+            // containerd 1.7 gives each CRI event to one listener only, so that one can be lost to a neighbour.
+            relist_every: Duration::from_secs(20),
+            poll_every: Duration::from_secs(1),
+            images_max: 50,
+            report_events: true,
+            version: format!("{KUBERNETES}-kubehive-{}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+}

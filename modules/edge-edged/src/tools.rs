@@ -1,0 +1,174 @@
+//! What every pod's worker may use.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use beehive::{Address, Env, Moment};
+use contract::UpReport;
+use contract::metamanager::MetaMsg;
+use cri::Runtime;
+use k8s_openapi::api::core::v1::PodSpec;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+
+use crate::desired::PodId;
+use crate::dns::NodeDns;
+use crate::env::Facts;
+use crate::error::StepError;
+use crate::events::{Kind, Recorder};
+use crate::objects::{Sources, references};
+use crate::sandbox::Place;
+use crate::settings::Settings;
+use crate::store::Desk;
+use crate::tokens::TokenBook;
+
+/// Where the kernel shows its cgroups.
+pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
+/// Pulls at a time when they are not serial.
+const PULLS: usize = 5;
+
+/// What is known of the node.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeView {
+    /// `containerd`, as the runtime names itself.
+    pub(crate) runtime: String,
+    pub(crate) host_ips: Vec<String>,
+    pub(crate) cpu_milli: u64,
+    pub(crate) memory: u64,
+    pub(crate) dns: NodeDns,
+}
+
+/// Shared by all workers, which live on one thread.
+pub(crate) struct Tools {
+    pub(crate) settings: Settings,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) desk: Desk,
+    pub(crate) meta: Address<MetaMsg>,
+    pub(crate) env: Env,
+    pub(crate) tokens: TokenBook,
+    pub(crate) recorder: Recorder,
+    pub(crate) pulls: Semaphore,
+    pub(crate) node: RefCell<NodeView>,
+}
+
+impl Tools {
+    pub(crate) fn new(
+        settings: Settings,
+        runtime: Arc<dyn Runtime>,
+        desk: Desk,
+        meta: Address<MetaMsg>,
+        env: Env,
+        node: NodeView,
+    ) -> Self {
+        let recorder = Recorder::new(&settings.node_name, env.random_id());
+        let pulls = Semaphore::new(if settings.serial_pulls { 1 } else { PULLS });
+        let node = RefCell::new(node);
+        Tools { settings, runtime, desk, meta, env, tokens: TokenBook::default(), recorder, pulls, node }
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.env.now()
+    }
+
+    /// Wall time in whole seconds, as the API server keeps it.
+    pub(crate) fn wall(&self) -> jiff::Timestamp {
+        let now = jiff::Timestamp::try_from(self.env.wall()).unwrap_or_default();
+        jiff::Timestamp::from_second(now.as_second()).unwrap_or_default()
+    }
+
+    pub(crate) fn facts(&self, pod_ips: &[String], host_network: bool) -> Facts {
+        let node = self.node.borrow();
+        Facts {
+            pod_ips: if host_network { node.host_ips.clone() } else { pod_ips.to_vec() },
+            host_ips: node.host_ips.clone(),
+            node_name: self.settings.node_name.clone(),
+            node_cpu_milli: node.cpu_milli,
+            node_memory: node.memory,
+        }
+    }
+
+    pub(crate) fn place<'a>(&'a self, dns: &'a NodeDns) -> Place<'a> {
+        Place {
+            node_name: &self.settings.node_name,
+            logs: &self.settings.logs,
+            root: &self.settings.root,
+            dns,
+            cgroup_driver: self.settings.cgroup_driver,
+            cgroup_root: &self.settings.cgroup_root,
+        }
+    }
+
+    /// Reads what a pod names from the store. An object that cannot be read counts as missing, with a word.
+    pub(crate) fn sources(&self, namespace: &str, spec: &PodSpec) -> Sources {
+        let wanted = references(spec);
+        let mut sources = Sources::default();
+        for name in wanted.config_maps {
+            let found = read(self.desk.config_map(namespace, &name), &name);
+            sources.config_maps.insert(name, found);
+        }
+        for name in wanted.secrets {
+            let found = read(self.desk.secret(namespace, &name), &name);
+            sources.secrets.insert(name, found);
+        }
+        sources
+    }
+
+    /// Puts a report into the outbox and nudges MetaManager.
+    pub(crate) async fn report(&self, report: &UpReport) -> Result<(), String> {
+        self.desk.report(report).await?;
+        // A full mailbox already holds a nudge to look.
+        let _ = self.meta.try_tell(MetaMsg::OutboxGrew);
+        Ok(())
+    }
+
+    /// Raises an event beside what goes on. One that cannot be kept is logged and forgotten.
+    pub(crate) fn event(self: &Rc<Self>, pod: &PodId, kind: Kind, reason: &str, message: &str) {
+        let Some(report) = self.recorder.event(pod, kind, reason, message, self.now(), self.wall()) else {
+            return;
+        };
+        tracing::info!(pod = %pod.name, namespace = %pod.namespace, reason, message, "pod event");
+        if kind == Kind::Normal && !self.settings.report_events {
+            return;
+        }
+        let tools = Rc::clone(self);
+        let reason = reason.to_owned();
+        self.env.spawn(async move {
+            if let Err(error) = tools.report(&report).await {
+                tracing::warn!(reason, %error, "event is lost");
+            }
+        });
+    }
+}
+
+fn read<T: DeserializeOwned>(
+    found: Result<Option<Vec<u8>>, edge_store::StoreError>,
+    name: &str,
+) -> Option<T> {
+    let bytes = match found {
+        Ok(bytes) => bytes?,
+        Err(error) => {
+            tracing::error!(name, %error, "object cannot be read from the store");
+            return None;
+        }
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::error!(name, %error, "object in the store is not what its key says");
+            None
+        }
+    }
+}
+
+/// Runs what blocks beside the hive's thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> Result<T, StepError> + Send + 'static,
+) -> Result<T, StepError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(StepError::file(what, Path::new(""), &error)),
+    }
+}

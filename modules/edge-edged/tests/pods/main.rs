@@ -1,0 +1,8 @@
+//! Edged against a real containerd: pods come from a store, reports go into it.
+// What the starts took is shown with --nocapture.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+mod lives;
+mod needs;
+mod node;
+mod speed;

@@ -1,0 +1,369 @@
+//! A node for the tests: a real runtime, a real store, Edged alone in a hive, and a probe in MetaManager's place.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::testing::Probe;
+use beehive::{Address, Capacity, Ended, Env, Flow, Hive, Policy};
+use contract::edged::EdgedMsg;
+use contract::metamanager::MetaMsg;
+use contract::{TokenGrant, TokenQuery, UpReport, wire};
+use cri::{Grpc, Runtime};
+use edge_edged::{Edged, Settings};
+use edge_store::{ObjectKey, Options, Store, Write};
+use serde_json::{Value, json};
+use testhost::TestHost;
+
+/// For a cold, shared machine.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A test host whose pods' cgroups go with it.
+pub(crate) struct Machine {
+    // Ends first: what runs holds its cgroups.
+    host: TestHost,
+    _cgroups: Cgroups,
+}
+
+impl Machine {
+    pub(crate) fn new(name: &str) -> Machine {
+        let host = TestHost::new(name).unwrap();
+        let _cgroups = Cgroups(host.netns().to_owned());
+        Machine { host, _cgroups }
+    }
+}
+
+impl Deref for Machine {
+    type Target = TestHost;
+    fn deref(&self) -> &TestHost {
+        &self.host
+    }
+}
+
+impl DerefMut for Machine {
+    fn deref_mut(&mut self) -> &mut TestHost {
+        &mut self.host
+    }
+}
+
+/// The cgroups below this name, in every hierarchy.
+struct Cgroups(String);
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for top in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path()) {
+            remove_cgroup(&top.join(&self.0));
+        }
+    }
+}
+
+/// The deepest first; one that was never made is no matter.
+fn remove_cgroup(path: &Path) {
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    drop(std::fs::remove_dir(path));
+}
+
+/// What was told to MetaManager.
+#[derive(Default)]
+pub(crate) struct Heard {
+    pub(crate) alive: usize,
+    /// Without a cloud no token is granted.
+    pub(crate) offline: bool,
+    pub(crate) queries: Vec<TokenQuery>,
+}
+
+/// Edged and what it works with.
+pub(crate) struct Node {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) store: Store,
+    pub(crate) heard: Rc<RefCell<Heard>>,
+    pub(crate) settings: Settings,
+    pub(crate) edged: Address<EdgedMsg>,
+    env: Env,
+    hive: Hive,
+    meta: Address<MetaMsg>,
+}
+
+/// Runs a test on one thread, as a daemon's hive does.
+pub(crate) fn run<F: Future>(test: F) -> F::Output {
+    actix_rt::System::new().block_on(test)
+}
+
+impl Node {
+    /// A node with an empty store.
+    pub(crate) fn start(host: &Machine) -> Node {
+        let mut settings = Settings::new("edge-1", &config::edge::Edged::default());
+        settings.root = host.dir().join("kubelet");
+        settings.logs = host.dir().join("pods");
+        settings.node_ips = vec!["192.0.2.1".to_owned()];
+        settings.cgroup_root = format!("/{}", host.netns());
+        settings.report_node_every = Duration::from_millis(500);
+        let env = Env::real();
+        let runtime = Grpc::new(&host.endpoint(), &host.endpoint(), SOON).unwrap();
+        let runtime: Arc<dyn Runtime> = Arc::new(runtime);
+        let store = Store::open(host.dir().join("edge.db"), Options::new([1; 16])).unwrap();
+        let (probe, meta) = Probe::new(&env, 64);
+        let heard = Rc::new(RefCell::new(Heard::default()));
+        actix_rt::spawn(listen(probe, Rc::clone(&heard)));
+        let (hive, edged) = begin(&env, &settings, &runtime, &store, &meta);
+        Node { runtime, store, heard, settings, edged, env, hive, meta }
+    }
+
+    /// Ends Edged as a daemon ends, does something, and starts it again on the store as it is then.
+    pub(crate) async fn restart(
+        self,
+        host: &Machine,
+        meanwhile: impl AsyncFnOnce(&Store, &dyn Runtime),
+    ) -> Node {
+        let Node { runtime, store, heard, settings, edged, env, hive, meta } = self;
+        assert_eq!(hive.shutdown(Duration::from_secs(10)).await, Ended::InOrder);
+        drop((edged, store));
+        let path = host.dir().join("edge.db");
+        // Tasks that were ended let go of the file a moment later.
+        let again = async || Store::open(&path, Options::new([1; 16])).ok();
+        let store = eventually(again).await.expect("the store opens again");
+        meanwhile(&store, runtime.as_ref()).await;
+        let (hive, edged) = begin(&env, &settings, &runtime, &store, &meta);
+        Node { runtime, store, heard, settings, edged, env, hive, meta }
+    }
+
+    /// Puts objects into the store as MetaManager does, and says so.
+    pub(crate) async fn apply(&self, objects: &[Value]) {
+        put(&self.store, objects).await;
+        self.edged.tell(EdgedMsg::Look).await.unwrap();
+    }
+
+    /// Forgets a pod and says so.
+    pub(crate) async fn forget(&self, pod: &str) {
+        forget(&self.store, pod).await;
+        self.edged.tell(EdgedMsg::Look).await.unwrap();
+    }
+
+    /// What Edged tells of itself.
+    pub(crate) async fn snapshot(&self) -> Value {
+        self.hive.inspector().report(SOON).await.actors[0].snapshot.clone()
+    }
+
+    /// Everything in the outbox, the oldest first.
+    pub(crate) fn reports(&self) -> Vec<UpReport> {
+        let rows = self.store.outbox_head(10_000, 64 << 20).unwrap();
+        rows.iter().map(|row| wire::decode_report(&row.body).unwrap()).collect()
+    }
+
+    /// The newest status of a pod.
+    pub(crate) fn status(&self, pod: &str) -> Option<Value> {
+        self.reports().into_iter().rev().find_map(|report| match report {
+            UpReport::PodStatus { name, status_json, .. } if name == pod => {
+                serde_json::from_str(&status_json).ok()
+            }
+            _ => None,
+        })
+    }
+
+    /// The newest report of the node.
+    pub(crate) fn node(&self) -> Option<Value> {
+        self.reports().into_iter().rev().find_map(|report| match report {
+            UpReport::Node { node_json } => serde_json::from_str(&node_json).ok(),
+            _ => None,
+        })
+    }
+
+    /// The events of a pod: reason and message.
+    pub(crate) fn events(&self, pod: &str) -> Vec<(String, String)> {
+        let events = self.reports().into_iter().filter_map(|report| match report {
+            UpReport::Event { event_json, .. } => serde_json::from_str::<Value>(&event_json).ok(),
+            _ => None,
+        });
+        let own = events.filter(|event| event["involvedObject"]["name"] == pod);
+        own.map(|event| (text(&event["reason"]), text(&event["message"]))).collect()
+    }
+
+    /// Waits for a status of a pod.
+    pub(crate) async fn until(&self, pod: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let found = eventually(async || self.status(pod).filter(|status| holds(status))).await;
+        found.unwrap_or_else(|| {
+            let shown = self.status(pod).map(|status| format!("{status:#}")).unwrap_or_default();
+            panic!("waited in vain for {what}; {pod} is {shown}; events: {:#?}", self.events(pod))
+        })
+    }
+
+    /// Waits until a pod is ready.
+    pub(crate) async fn until_ready(&self, pod: &str) -> Value {
+        self.until(pod, "Ready", |status| condition(status, "Ready")["status"] == "True").await
+    }
+
+    /// Waits until the end of a pod is reported.
+    pub(crate) async fn until_gone(&self, pod: &str) {
+        let gone = |report: &UpReport| matches!(report, UpReport::PodGone { name, .. } if name == pod);
+        let found = eventually(async || self.reports().iter().any(gone).then_some(())).await;
+        assert!(found.is_some(), "{pod} does not end; {:#?}", self.events(pod));
+    }
+
+    /// Waits for the node's condition Ready to be `wanted`.
+    pub(crate) async fn until_node_is(&self, wanted: &str) -> Value {
+        let ready = |node: &Value| {
+            let conditions = node["status"]["conditions"].as_array().unwrap();
+            conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == wanted)
+        };
+        eventually(async || self.node().filter(|node| ready(node))).await.expect("the node says how it fares")
+    }
+
+    /// Runs a command in a pod's container and answers what it printed.
+    pub(crate) async fn exec(&self, status: &Value, command: &[&str]) -> String {
+        let command = command.iter().map(|part| (*part).to_owned()).collect();
+        let done =
+            self.runtime.exec_sync(&container_id(status), command, Duration::from_secs(30)).await.unwrap();
+        String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
+    }
+
+    /// Where a pod's volumes lie.
+    pub(crate) fn pod_folder(&self, pod: &str) -> PathBuf {
+        self.settings.root.join("pods").join(uid(pod))
+    }
+}
+
+fn begin(
+    env: &Env,
+    settings: &Settings,
+    runtime: &Arc<dyn Runtime>,
+    store: &Store,
+    meta: &Address<MetaMsg>,
+) -> (Hive, Address<EdgedMsg>) {
+    let mut hive = Hive::new("edgecore", env.clone());
+    let mailbox = hive.mailbox::<EdgedMsg>("edged", Capacity::new(128, "a test's choice"));
+    let address = hive.grant("test", &mailbox, Flow::Tell);
+    let (settings, runtime, store, meta) =
+        (settings.clone(), Arc::clone(runtime), store.clone(), meta.clone());
+    let made = move || Edged::new(settings.clone(), Arc::clone(&runtime), store.clone(), meta.clone());
+    hive.supervise(mailbox, Policy::default(), made);
+    hive.open().unwrap();
+    (hive, address)
+}
+
+async fn listen(mut probe: Probe<MetaMsg>, heard: Rc<RefCell<Heard>>) {
+    loop {
+        match probe.next(Duration::from_secs(3600)).await {
+            Some(MetaMsg::EdgedAlive) => heard.borrow_mut().alive += 1,
+            Some(MetaMsg::Token { reply, .. }) if heard.borrow().offline => {
+                reply.send(Err("the cloud is out of reach".to_owned()));
+            }
+            Some(MetaMsg::Token { query, reply }) => {
+                let token = format!("token {}", heard.borrow().queries.len());
+                heard.borrow_mut().queries.push(query);
+                // An hour from the machine's own clock.
+                let expires_unix = jiff::Timestamp::now().as_second() + 3600;
+                reply.send(Ok(TokenGrant { token, expires_unix, lifetime_seconds: 3600 }));
+            }
+            Some(_) => {}
+            None => return,
+        }
+    }
+}
+
+/// Looks again and again until there is something, or [`SOON`] is over.
+pub(crate) async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let looks = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(SOON, looks).await.ok()
+}
+
+/// Puts objects into a store.
+pub(crate) async fn put(store: &Store, objects: &[Value]) {
+    let writes = objects.iter().map(|object| {
+        let resource = match object["kind"].as_str().unwrap() {
+            "Pod" => "pods",
+            "ConfigMap" => "configmaps",
+            "Secret" => "secrets",
+            other => panic!("no resource for {other}"),
+        };
+        let metadata = &object["metadata"];
+        let json = serde_json::to_vec(object).unwrap();
+        Write::PutObject {
+            key: ObjectKey::new(resource, "default", text(&metadata["name"])),
+            uid: text(&metadata["uid"]),
+            // Any text that differs when the object does.
+            resource_version: format!("{}-{}", json.len(), json.iter().map(|b| u64::from(*b)).sum::<u64>()),
+            json,
+        }
+    });
+    store.commit(writes.collect()).await.unwrap();
+}
+
+/// Forgets a pod in a store.
+pub(crate) async fn forget(store: &Store, pod: &str) {
+    let key = ObjectKey::new("pods", "default", pod);
+    store.commit(vec![Write::DeleteObject { key, uid: None }]).await.unwrap();
+}
+
+fn uid(pod: &str) -> String {
+    format!("uid-of-{pod}")
+}
+
+/// A pod of one busybox container `c` that runs `script`, with `spec` merged over it.
+pub(crate) fn pod(name: &str, script: &str, spec: Value) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "uid": uid(name), "labels": {"app": name},
+            "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {
+            "containers": [container("c", script)],
+            "restartPolicy": "Always", "nodeName": "edge-1", "terminationGracePeriodSeconds": 2,
+            "serviceAccountName": "default", "dnsPolicy": "Default",
+        },
+    });
+    for (key, value) in spec.as_object().cloned().unwrap_or_default() {
+        pod["spec"][key] = value;
+    }
+    pod
+}
+
+/// A busybox container that runs `script`.
+pub(crate) fn container(name: &str, script: &str) -> Value {
+    json!({"name": name, "image": testhost::BUSYBOX, "imagePullPolicy": "IfNotPresent",
+        "command": ["/bin/sh", "-c", script]})
+}
+
+/// A script that runs until it is asked to end, and ends well.
+pub(crate) const WAITS: &str = "trap 'exit 0' TERM; while true; do sleep 0.1; done";
+
+/// The pod as the API server has it after `kubectl delete`.
+pub(crate) fn deleted(pod: &Value, grace: u32) -> Value {
+    let mut pod = pod.clone();
+    pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    pod["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+    pod
+}
+
+pub(crate) fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+    let list = status["conditions"].as_array().unwrap();
+    list.iter().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
+}
+
+/// The first container's status.
+pub(crate) fn first(status: &Value) -> &Value {
+    &status["containerStatuses"][0]
+}
+
+/// The first container's id in the runtime.
+pub(crate) fn container_id(status: &Value) -> String {
+    text(&first(status)["containerID"]).trim_start_matches("containerd://").to_owned()
+}
+
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,329 @@
+//! The EventBus' actor.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Actor, Address, Context, Env, Fault, Moment};
+use bytes::Bytes;
+use contract::devicetwin::TwinMsg;
+use contract::eventbus::EventBusMsg;
+use edge_store::{Store, Table};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::broker::Broker;
+use crate::connection::Shared;
+use crate::core::{self, CoreOut};
+use crate::error::CoreError;
+use crate::retained::Retained;
+use crate::session::Message;
+use crate::{listener, topic};
+
+/// 5 s: a router that has been handed a message and has not answered by then never will.
+const STALL: Duration = Duration::from_secs(5);
+/// 5 s: a store that is full or read-only is tried again.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+/// A router that dies six times in a minute is not helped by another one.
+const DEATHS: usize = 5;
+const DEATHS_WITHIN: Duration = Duration::from_secs(60);
+
+/// The broker of a node.
+pub struct EventBus {
+    address: String,
+    store: Store,
+    twin: Address<TwinMsg>,
+    running: Option<Running>,
+    deaths: Vec<Moment>,
+    /// Where a test finds the broker of the running incarnation.
+    #[cfg(test)]
+    spy: tests::Spy,
+}
+
+struct Running {
+    shared: Rc<Shared>,
+    listening: SocketAddr,
+}
+
+impl EventBus {
+    /// A broker that listens where `config` says, keeps retained messages in `store` and asks `twin` about what clients
+    /// publish on its topics. Its address is to be granted for asking.
+    pub fn new(config: &config::edge::EventBus, store: Store, twin: Address<TwinMsg>) -> Self {
+        let address = config.mqtt_server_internal.clone();
+        EventBus {
+            address,
+            store,
+            twin,
+            running: None,
+            deaths: Vec::new(),
+            #[cfg(test)]
+            spy: tests::Spy::default(),
+        }
+    }
+
+    /// What a supervisor makes brokers with.
+    pub fn factory(
+        config: config::edge::EventBus,
+        store: Store,
+        twin: Address<TwinMsg>,
+    ) -> impl FnMut() -> EventBus + 'static {
+        move || EventBus::new(&config, store.clone(), twin.clone())
+    }
+}
+
+impl Actor for EventBus {
+    type Message = EventBusMsg;
+
+    async fn started(&mut self, cx: &mut Context<EventBusMsg>) -> Result<(), Fault> {
+        let rows = self.store.list_rows(Table::Retained, None).map_err(|e| Fault::from_error(&e))?;
+        let broker = Broker::new(Retained::load(rows));
+        let listener = TcpListener::bind(&self.address).await.map_err(|e| self.not_bound(&e))?;
+        let listening = listener.local_addr().map_err(|e| self.not_bound(&e))?;
+        let shared = Rc::new(Shared {
+            broker: RefCell::new(broker),
+            stored: watch::Sender::new(0),
+            twin: self.twin.clone(),
+            env: cx.env().clone(),
+        });
+        start_router(&shared, cx)?;
+        cx.spawn(keep(Rc::clone(&shared), self.store.clone()));
+        cx.spawn(listener::listen(Rc::clone(&shared), listener));
+        tracing::info!(%listening, "MQTT clients may connect");
+        #[cfg(test)]
+        self.spy.replace(Some(Rc::clone(&shared)));
+        self.running = Some(Running { shared, listening });
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: EventBusMsg, cx: &mut Context<EventBusMsg>) -> Result<(), Fault> {
+        let Some(Running { shared, .. }) = &self.running else {
+            return Err(Fault::new("broker has not started"));
+        };
+        match message {
+            EventBusMsg::Publish { topic, payload, qos, retain } => {
+                publish(shared, topic, payload, qos, retain).await;
+                Ok(())
+            }
+            EventBusMsg::RouterDied => revive(shared, &mut self.deaths, cx),
+        }
+    }
+
+    async fn stopping(&mut self, cx: &mut Context<EventBusMsg>) {
+        let Some(Running { shared, .. }) = &self.running else { return };
+        shared.broker.borrow().close_all();
+        store_once(shared, &self.store, cx.env()).await;
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        let Some(Running { shared, listening }) = &self.running else { return serde_json::Value::Null };
+        let broker = shared.broker.borrow();
+        let (clients, sessions, subscriptions) = broker.sizes();
+        let counts = &broker.counts;
+        serde_json::json!({
+            "listening": listening.to_string(),
+            "router": if broker.has_core() { "up" } else { "down" },
+            "clients": clients,
+            "sessions": sessions,
+            "subscriptions": subscriptions,
+            "retained": broker.retained.len(),
+            "messagesIn": counts.messages_in,
+            "messagesOut": counts.messages_out,
+            "refusedTopics": counts.refused_topics,
+            "refusedByTwin": counts.refused_by_twin,
+            "unansweredByTwin": counts.unanswered_by_twin,
+            "refusedSubscriptions": counts.refused_subscriptions,
+            "refusedConnections": counts.refused_connections,
+            "brokenConnections": counts.malformed,
+            "droppedQos0": counts.dropped_qos0,
+            "lostQos1": counts.lost_qos1,
+            "cutOff": counts.cut_off,
+            "notRetained": counts.not_retained,
+            "routerDeaths": counts.router_deaths,
+        })
+    }
+}
+
+impl EventBus {
+    fn not_bound(&self, error: &std::io::Error) -> Fault {
+        let address = &self.address;
+        Fault::new(format!(
+            "cannot listen on {address} (modules.eventBus.mqttServerInternal): {error}; is another broker there?"
+        ))
+    }
+}
+
+async fn publish(shared: &Rc<Shared>, name: String, payload: Bytes, qos: u8, retain: bool) {
+    if let Some(defect) = topic::name_defect(&name) {
+        shared.broker.borrow_mut().counts.refused_topics += 1;
+        tracing::error!(topic = %name, ?defect, "node's own publish refused");
+        return;
+    }
+    let message = Message { inside: topic::inside(&name), topic: name, payload, qos: qos.min(1) };
+    shared.broker.borrow_mut().publish(message, retain);
+    loop {
+        let moved = {
+            let broker = shared.broker.borrow();
+            if !broker.backlog_is_long() {
+                return;
+            }
+            Rc::clone(&broker.moved)
+        };
+        moved.notified().await;
+    }
+}
+
+fn revive(shared: &Rc<Shared>, deaths: &mut Vec<Moment>, cx: &Context<EventBusMsg>) -> Result<(), Fault> {
+    if shared.broker.borrow().has_core() {
+        return Ok(());
+    }
+    let now = cx.now();
+    deaths.retain(|death| now.since(*death) < DEATHS_WITHIN);
+    deaths.push(now);
+    if deaths.len() > DEATHS {
+        return Err(Fault::new("MQTT router dies again and again"));
+    }
+    start_router(shared, cx)?;
+    tracing::warn!("MQTT router replaced, clients stay connected");
+    Ok(())
+}
+
+fn start_router(shared: &Rc<Shared>, cx: &Context<EventBusMsg>) -> Result<(), Fault> {
+    let (core_in, core_out) = core::start().map_err(|e| Fault::from_error(&e))?;
+    shared.broker.borrow_mut().core_started(core_in);
+    let (shared, myself) = (Rc::clone(shared), cx.myself());
+    cx.spawn(async move {
+        let error = pump(&shared, core_out).await;
+        tracing::error!(%error, "MQTT router is gone");
+        shared.broker.borrow_mut().core_died();
+        let _ = myself.tell(EventBusMsg::RouterDied).await;
+    });
+    Ok(())
+}
+
+/// Takes the router's answers until it dies.
+async fn pump(shared: &Shared, mut core_out: CoreOut) -> CoreError {
+    let mut oldest: Option<(u64, Moment)> = None;
+    loop {
+        match shared.env.timeout(STALL, core_out.next()).await {
+            Some(Ok(found)) => shared.broker.borrow_mut().matched(found),
+            Some(Err(error)) => return error,
+            None => {}
+        }
+        let (now, broker) = (shared.env.now(), shared.broker.borrow());
+        let owed = broker.owed();
+        let same = oldest.filter(|(message, _)| owed == Some(*message));
+        if !broker.has_core() || same.is_some_and(|(_, since)| now.since(since) >= STALL) {
+            return CoreError::Stalled;
+        }
+        oldest = same.or_else(|| owed.map(|message| (message, now)));
+    }
+}
+
+/// Brings retained messages into the store as they change.
+async fn keep(shared: Rc<Shared>, store: Store) {
+    let changed = Rc::clone(&shared.broker.borrow().to_store);
+    loop {
+        if !shared.broker.borrow().retained.is_dirty() {
+            changed.notified().await;
+        }
+        if !store_once(&shared, &store, &shared.env).await {
+            shared.env.sleep(STORE_PAUSE).await;
+        }
+    }
+}
+
+/// Whether the store took what there was.
+async fn store_once(shared: &Shared, store: &Store, env: &Env) -> bool {
+    let (writes, topics, change) = shared.broker.borrow_mut().retained.take_writes();
+    if writes.is_empty() {
+        return true;
+    }
+    let began = env.now();
+    let taken = match store.commit(writes).await {
+        Ok(_) => true,
+        Err(error) => {
+            let (reason, tried) = (Fault::from_error(&error).reason, env.now().since(began));
+            tracing::error!(%reason, ?tried, "retained messages are not in the store and would not survive a restart");
+            shared.broker.borrow_mut().retained.not_written(topics);
+            false
+        }
+    };
+    // Also when it failed: the message is delivered and kept here, and the store is tried again.
+    shared.stored.send_replace(change);
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use beehive::testing::Probe;
+    use beehive::{Capacity, Flow, Hive, Policy};
+    use edge_store::Options;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    pub(super) type Spy = Rc<RefCell<Option<Rc<Shared>>>>;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    async fn until(env: &Env, fact: impl Fn() -> bool) {
+        let end = env.now() + SOON;
+        while !fact() {
+            assert!(env.now() < end, "not in time");
+            env.sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    #[test]
+    fn a_dead_router_is_replaced_and_its_clients_notice_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path().join("edgecore.db"), Options::new([1; 16])).unwrap();
+            let env = Env::seeded(1);
+            let (_probe, twin) = Probe::new(&env, 1);
+            let mut hive = Hive::new("test", env.clone());
+            let mailbox = hive.mailbox("edge-eventbus", Capacity::new(8, "a test's choice"));
+            let bus = hive.grant("tester", &mailbox, Flow::Tell);
+            let spy = Spy::default();
+            let config = config::edge::EventBus { mqtt_server_internal: "127.0.0.1:0".to_owned() };
+            let mut make = EventBus::factory(config, store, twin);
+            let for_actor = Rc::clone(&spy);
+            hive.supervise(mailbox, Policy::default(), move || EventBus {
+                spy: Rc::clone(&for_actor),
+                ..make()
+            });
+            hive.open().unwrap();
+            until(&env, || spy.borrow().is_some()).await;
+            let shared = spy.borrow().clone().unwrap();
+            let report = hive.inspector().report(SOON).await;
+            let view = serde_json::to_value(&report).unwrap()["actors"][0]["snapshot"].clone();
+            let address = view["listening"].as_str().unwrap().to_owned();
+
+            let mut client = tokio::net::TcpStream::connect(&address).await.unwrap();
+            client.write_all(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01a").await.unwrap();
+            client.write_all(b"\x82\x06\x00\x01\x00\x01t\x00").await.unwrap();
+            let mut greeting = [0; 9];
+            client.read_exact(&mut greeting).await.unwrap();
+            for round in 0..3 {
+                shared.broker.borrow_mut().kill_core();
+                for n in 0..100 {
+                    let payload = Bytes::from(format!("{n:03}"));
+                    let topic = "t".to_owned();
+                    bus.tell(EventBusMsg::Publish { topic, payload, qos: 0, retain: n == 99 }).await.unwrap();
+                }
+                for n in 0..100 {
+                    let mut got = [0; 8];
+                    env.timeout(SOON, client.read_exact(&mut got)).await.unwrap().unwrap();
+                    assert_eq!(got.to_vec(), format!("\x30\x06\0\x01t{n:03}").into_bytes());
+                }
+                let alive = || {
+                    let broker = shared.broker.borrow();
+                    broker.counts.router_deaths == round + 1 && broker.has_core()
+                };
+                until(&env, alive).await;
+            }
+            assert_eq!(shared.broker.borrow().retained.len(), 1);
+        });
+    }
+}

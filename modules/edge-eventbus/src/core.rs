@@ -1,0 +1,117 @@
+//! The door to rumqttd: nothing else in this crate names it.
+//!
+//! Only its router is used, over one link that subscribes to every filter. The router carries topic and number of a
+//! message and says which filters take it; the messages themselves never enter its logs. That makes its weak sides
+//! harmless: a log that overflows drops its oldest entries in silence, so no more is handed in than a log surely holds
+//! ([`WINDOW_BYTES`]); sessions, retained messages and acknowledgements of its own are not used; and whatever it fails to
+//! give back is known by number, so a dead router loses nothing.
+
+use bytes::Bytes;
+use rumqttd::local::{LinkBuilder, LinkRx, LinkTx};
+use rumqttd::protocol::{self, Packet, QoS, RetainForwardRule, SubscribeProperties};
+use rumqttd::{Notification, Router, RouterConfig};
+
+use crate::error::CoreError;
+
+/// 4 KiB: one segment of a filter's log. Two are kept, so the newest 4 KiB are always there.
+pub(crate) const WINDOW_BYTES: usize = 4 << 10;
+/// 128: a filter's log is never given back, and weighs up to 40 KiB when it is full.
+pub(crate) const FILTERS: usize = 128;
+/// 4096: what the router has found out about a topic is never given back either.
+pub(crate) const TOPICS: usize = 4096;
+
+/// What an entry weighs in a log.
+pub(crate) fn weight(topic: &str) -> usize {
+    4 + topic.len() + size_of::<u64>()
+}
+
+/// The way into a router.
+pub(crate) struct CoreIn(LinkTx);
+
+/// The way out of it.
+pub(crate) struct CoreOut(LinkRx);
+
+/// A filter took a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Match {
+    pub(crate) filter: usize,
+    pub(crate) message: u64,
+}
+
+/// Starts a router on a thread of its own. The thread ends only by dying: rumqttd has no way to stop it.
+pub(crate) fn start() -> Result<(CoreIn, CoreOut), CoreError> {
+    let config = RouterConfig {
+        max_connections: 1,
+        max_outgoing_packet_count: 100,
+        max_segment_size: WINDOW_BYTES,
+        max_segment_count: 2,
+        ..RouterConfig::default()
+    };
+    let router = Router::new(0, config).spawn();
+    // Waits for the router's first answer, which takes as long as the thread takes to start.
+    let (tx, rx, _) = LinkBuilder::new("eventbus", router).build()?;
+    Ok((CoreIn(tx), CoreOut(rx)))
+}
+
+impl CoreIn {
+    /// From now on [`CoreOut`] names `number` for every message that `filter` takes.
+    pub(crate) fn add(&mut self, filter: &str, number: usize) -> Result<(), CoreError> {
+        let filter = protocol::Filter {
+            path: filter.to_owned(),
+            qos: QoS::AtMostOnce,
+            nolocal: false,
+            preserve_retain: false,
+            retain_forward_rule: RetainForwardRule::Never,
+        };
+        let properties = SubscribeProperties { id: Some(number), user_properties: Vec::new() };
+        self.push(Packet::Subscribe(protocol::Subscribe { pkid: 1, filters: vec![filter] }, Some(properties)))
+    }
+
+    /// Takes a filter back.
+    pub(crate) fn remove(&mut self, filter: &str) -> Result<(), CoreError> {
+        self.0.try_unsubscribe(filter)?;
+        Ok(())
+    }
+
+    /// Asks who takes `message`.
+    pub(crate) fn route(&mut self, topic: &str, message: u64) -> Result<(), CoreError> {
+        let number = Bytes::copy_from_slice(&message.to_be_bytes());
+        self.0.try_publish(Bytes::copy_from_slice(topic.as_bytes()), number)?;
+        Ok(())
+    }
+
+    fn push(&mut self, packet: Packet) -> Result<(), CoreError> {
+        // Sending is asynchronous in name only: it is done when it is first polled.
+        match futures::FutureExt::now_or_never(self.0.send(packet)) {
+            Some(sent) => sent.map(drop).map_err(CoreError::from),
+            None => Err(CoreError::Stalled),
+        }
+    }
+
+    /// Ends the router's thread the way that a client could if its topics went in as they came.
+    #[cfg(test)]
+    pub(crate) fn kill(&mut self) {
+        let _ = self.0.publish("é", "x");
+    }
+}
+
+impl CoreOut {
+    /// The next match.
+    pub(crate) async fn next(&mut self) -> Result<Match, CoreError> {
+        loop {
+            match self.0.next().await? {
+                Some(Notification::Forward(forward)) => {
+                    let filter = forward.properties.and_then(|p| p.subscription_identifiers.first().copied());
+                    let message =
+                        <[u8; 8]>::try_from(forward.publish.payload.as_ref()).map(u64::from_be_bytes);
+                    if let (Some(filter), Ok(message)) = (filter, message) {
+                        return Ok(Match { filter, message });
+                    }
+                }
+                // Without this the link stays unscheduled for ever.
+                Some(Notification::Unschedule) => self.0.wake().await?,
+                Some(_) | None => {}
+            }
+        }
+    }
+}

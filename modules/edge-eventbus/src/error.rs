@@ -1,0 +1,68 @@
+//! What can go wrong between a client and the broker.
+
+use thiserror::Error;
+
+/// Why bytes are no packet of MQTT 3.1.1.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum Malformed {
+    /// A packet larger than any that is taken.
+    #[error("packet of {size} bytes is larger than {limit}")]
+    TooLarge {
+        /// What it says.
+        size: usize,
+        /// What is taken.
+        limit: usize,
+    },
+    /// A length of more than four bytes.
+    #[error("remaining length takes more than four bytes")]
+    Length,
+    /// A packet whose fields do not fit into it, or do not fill it.
+    #[error("{0} is cut short or has bytes left over")]
+    Fields(&'static str),
+    /// A field with a value that the specification forbids.
+    #[error("{0}")]
+    Forbidden(&'static str),
+}
+
+/// Why a connection ended other than by a DISCONNECT.
+#[derive(Debug, Error)]
+pub(crate) enum Broken {
+    /// The socket failed.
+    #[error("socket failed")]
+    Socket(#[from] std::io::Error),
+    /// The client closed it.
+    #[error("closed by the client without a DISCONNECT")]
+    Closed,
+    /// What it sent is no MQTT.
+    #[error("not MQTT 3.1.1")]
+    Malformed(#[from] Malformed),
+    /// It broke the protocol.
+    #[error("{0}")]
+    Protocol(&'static str),
+    /// It was silent for one and a half times its keep-alive.
+    #[error("silent for longer than its keep-alive allows")]
+    Silent,
+    /// It does not read.
+    #[error("does not read what it is sent")]
+    Stuck,
+    /// Another connection has the same client id.
+    #[error("another connection came with its client id")]
+    TakenOver,
+    /// The broker ends.
+    #[error("broker ends")]
+    Ending,
+    /// DeviceTwin did not answer, so nothing can be acknowledged.
+    #[error("not acknowledged because DeviceTwin did not answer: {0}")]
+    Unanswered(beehive::AskError),
+}
+
+/// Why the router cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum CoreError {
+    /// Its thread has ended.
+    #[error("router's thread has ended")]
+    Link(#[from] rumqttd::local::LinkError),
+    /// It was handed a message and did not give it back.
+    #[error("router does not give back what it was handed")]
+    Stalled,
+}

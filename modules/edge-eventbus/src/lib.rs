@@ -1,0 +1,39 @@
+//! The MQTT 3.1.1 broker of a node: rumqttd's router behind our own listener.
+//!
+//! # Owns
+//! The listener, the clients' sessions, the retained messages, and rumqttd's router with the one thread that it runs on.
+//!
+//! # Accepts
+//! [`contract::eventbus::EventBusMsg`]: what the node publishes, and that the router has died. From the network: any
+//! MQTT 3.1.1 client. A client of another version gets CONNACK 1 (unacceptable protocol version) in the shape of 3.1.1,
+//! which is what clients of version 5 fall back on.
+//!
+//! # Tells
+//! Asks DeviceTwin about every publish on a topic of the twins (section 3 of the contracts). Subscribers get the message
+//! as from any broker; the publisher's PUBACK waits for DeviceTwin's answer, which comes after its commit. A refusal is
+//! acknowledged too, because 3.1.1 has no negative acknowledgement and DeviceTwin answers with a document of its own; it
+//! is logged and counted. No answer at all is never acknowledged: the connection is closed, and the client sends again.
+//!
+//! # Keeps across a restart
+//! Retained messages, in the store; a retained publish of QoS 1 or 2 is acknowledged after its commit. Persistent
+//! sessions live in memory: they survive the client's absence and the router's death, not that of the daemon.
+//!
+//! # Never
+//! Never lets a client's topic, frame or silence end the router or the actor. Never loses a message of QoS 1 in silence:
+//! publishers wait for slow subscribers, a subscriber that does not move is cut off, and what an absent one's queue
+//! cannot take is counted and logged. Never grants more than QoS 1; a publish of QoS 2 is taken with its full handshake.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod actor;
+mod broker;
+mod connection;
+mod core;
+mod error;
+mod listener;
+mod packet;
+mod plan;
+mod retained;
+mod session;
+mod topic;
+
+pub use actor::EventBus;

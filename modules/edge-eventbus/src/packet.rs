@@ -1,0 +1,411 @@
+//! Packets of MQTT 3.1.1: parsed from hostile bytes, written for clients.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::error::Malformed;
+
+/// The protocol level of 3.1.1.
+const LEVEL: u8 = 4;
+
+/// What a client is told about its CONNECT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectCode {
+    Accepted = 0,
+    UnacceptableVersion = 1,
+    IdentifierRejected = 2,
+}
+
+/// What a client asks for when it connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Connect {
+    pub(crate) client_id: String,
+    pub(crate) clean: bool,
+    pub(crate) keep_alive: u16,
+    pub(crate) will: Option<Publish>,
+}
+
+/// A message on its way in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Publish {
+    pub(crate) topic: String,
+    pub(crate) payload: Bytes,
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    /// 0 with QoS 0.
+    pub(crate) pkid: u16,
+}
+
+/// What a client may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Packet {
+    Connect(Connect),
+    /// A CONNECT of another version of MQTT, whose rest was not looked at.
+    OtherVersion(u8),
+    Publish(Publish),
+    PubAck(u16),
+    PubRel(u16),
+    Subscribe {
+        pkid: u16,
+        filters: Vec<(String, u8)>,
+    },
+    Unsubscribe {
+        pkid: u16,
+        filters: Vec<String>,
+    },
+    PingReq,
+    Disconnect,
+}
+
+/// Takes the next packet out of `buffer`; `None` while it is not all there.
+pub(crate) fn decode(buffer: &mut BytesMut, limit: usize) -> Result<Option<Packet>, Malformed> {
+    let Some((header, length)) = frame(buffer)? else { return Ok(None) };
+    if length > limit {
+        return Err(Malformed::TooLarge { size: length, limit });
+    }
+    if buffer.len() < header + length {
+        return Ok(None);
+    }
+    let first = buffer.first().copied().unwrap_or_default();
+    let mut packet = buffer.split_to(header + length);
+    packet.advance(header);
+    parse(first, Fields { rest: &packet, of: name(first) }).map(Some)
+}
+
+/// Length of the fixed header and of what follows.
+fn frame(buffer: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
+    let mut length = 0;
+    for (place, byte) in buffer.iter().skip(1).take(4).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Ok(Some((2 + place, length)));
+        }
+    }
+    if buffer.len() >= 5 { Err(Malformed::Length) } else { Ok(None) }
+}
+
+fn name(first: u8) -> &'static str {
+    match first >> 4 {
+        1 => "CONNECT",
+        3 => "PUBLISH",
+        4 => "PUBACK",
+        6 => "PUBREL",
+        8 => "SUBSCRIBE",
+        10 => "UNSUBSCRIBE",
+        12 => "PINGREQ",
+        14 => "DISCONNECT",
+        _ => "packet",
+    }
+}
+
+fn parse(first: u8, mut fields: Fields<'_>) -> Result<Packet, Malformed> {
+    let flags = first & 0x0f;
+    let packet = match (first >> 4, flags) {
+        (1, 0) => return connect(fields),
+        (3, _) => Packet::Publish(publish(flags, &mut fields)?),
+        (4, 0) => Packet::PubAck(fields.pkid()?),
+        (6, 2) => Packet::PubRel(fields.pkid()?),
+        (8, 2) => subscribe(&mut fields)?,
+        (10, 2) => unsubscribe(&mut fields)?,
+        (12, 0) => Packet::PingReq,
+        (14, 0) => Packet::Disconnect,
+        _ => return Err(Malformed::Forbidden("packet type or its flags are none that a client sends here")),
+    };
+    fields.end()?;
+    Ok(packet)
+}
+
+fn connect(mut fields: Fields<'_>) -> Result<Packet, Malformed> {
+    let protocol = fields.binary()?;
+    let level = fields.u8()?;
+    if protocol != b"MQTT" && protocol != b"MQIsdp" {
+        return Err(Malformed::Forbidden("protocol is not called MQTT"));
+    }
+    if protocol != b"MQTT" || level != LEVEL {
+        return Ok(Packet::OtherVersion(level));
+    }
+    let flags = fields.u8()?;
+    let (will, qos, retain) = (flags & 0x04 != 0, (flags >> 3) & 3, flags & 0x20 != 0);
+    if flags & 1 != 0 || qos == 3 || (!will && (qos != 0 || retain)) || flags & 0xc0 == 0x40 {
+        return Err(Malformed::Forbidden("flags of CONNECT contradict each other"));
+    }
+    let keep_alive = fields.u16()?;
+    let client_id = fields.text()?;
+    let will = if will {
+        let topic = fields.text()?;
+        let payload = Bytes::copy_from_slice(fields.binary()?);
+        Some(Publish { topic, payload, qos, retain, pkid: 0 })
+    } else {
+        None
+    };
+    // Who may reach the listener may use it; credentials are read so that clients which send them get in.
+    if flags & 0x80 != 0 {
+        fields.text()?;
+    }
+    if flags & 0x40 != 0 {
+        fields.binary()?;
+    }
+    fields.end()?;
+    Ok(Packet::Connect(Connect { client_id, clean: flags & 0x02 != 0, keep_alive, will }))
+}
+
+fn publish(flags: u8, fields: &mut Fields<'_>) -> Result<Publish, Malformed> {
+    let qos = (flags >> 1) & 3;
+    if qos == 3 || (qos == 0 && flags & 0x08 != 0) {
+        return Err(Malformed::Forbidden("flags of PUBLISH contradict each other"));
+    }
+    let topic = fields.text()?;
+    let pkid = if qos > 0 { fields.pkid()? } else { 0 };
+    // A copy, so that a small message does not keep the whole read buffer.
+    let payload = Bytes::copy_from_slice(fields.remaining());
+    Ok(Publish { topic, payload, qos, retain: flags & 1 != 0, pkid })
+}
+
+fn subscribe(fields: &mut Fields<'_>) -> Result<Packet, Malformed> {
+    let pkid = fields.pkid()?;
+    let mut filters = Vec::new();
+    while !fields.rest.is_empty() {
+        let filter = fields.text()?;
+        let qos = fields.u8()?;
+        if qos > 2 {
+            return Err(Malformed::Forbidden("SUBSCRIBE asks for a QoS above 2"));
+        }
+        filters.push((filter, qos));
+    }
+    if filters.is_empty() {
+        return Err(Malformed::Forbidden("SUBSCRIBE without a filter"));
+    }
+    Ok(Packet::Subscribe { pkid, filters })
+}
+
+fn unsubscribe(fields: &mut Fields<'_>) -> Result<Packet, Malformed> {
+    let pkid = fields.pkid()?;
+    let mut filters = Vec::new();
+    while !fields.rest.is_empty() {
+        filters.push(fields.text()?);
+    }
+    if filters.is_empty() {
+        return Err(Malformed::Forbidden("UNSUBSCRIBE without a filter"));
+    }
+    Ok(Packet::Unsubscribe { pkid, filters })
+}
+
+struct Fields<'a> {
+    rest: &'a [u8],
+    of: &'static str,
+}
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Malformed::Fields(self.of))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, Malformed> {
+        Ok(self.take(1)?.iter().fold(0, |_, byte| *byte))
+    }
+
+    fn u16(&mut self) -> Result<u16, Malformed> {
+        Ok(self.take(2)?.iter().fold(0, |number, byte| (number << 8) | u16::from(*byte)))
+    }
+
+    fn pkid(&mut self) -> Result<u16, Malformed> {
+        match self.u16()? {
+            0 => Err(Malformed::Forbidden("packet identifier is 0")),
+            pkid => Ok(pkid),
+        }
+    }
+
+    fn binary(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = self.u16()?;
+        self.take(usize::from(length))
+    }
+
+    fn text(&mut self) -> Result<String, Malformed> {
+        let text =
+            std::str::from_utf8(self.binary()?).map_err(|_| Malformed::Forbidden("text is not UTF-8"))?;
+        if text.contains('\0') {
+            return Err(Malformed::Forbidden("text contains NUL"));
+        }
+        Ok(text.to_owned())
+    }
+
+    fn remaining(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
+    fn end(&self) -> Result<(), Malformed> {
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed::Fields(self.of)) }
+    }
+}
+
+pub(crate) fn connack(present: bool, code: ConnectCode) -> Bytes {
+    Bytes::copy_from_slice(&[0x20, 2, u8::from(present), code as u8])
+}
+
+pub(crate) fn puback(pkid: u16) -> Bytes {
+    short(0x40, pkid)
+}
+
+pub(crate) fn pubrec(pkid: u16) -> Bytes {
+    short(0x50, pkid)
+}
+
+pub(crate) fn pubcomp(pkid: u16) -> Bytes {
+    short(0x70, pkid)
+}
+
+pub(crate) fn unsuback(pkid: u16) -> Bytes {
+    short(0xb0, pkid)
+}
+
+pub(crate) fn pingresp() -> Bytes {
+    Bytes::from_static(&[0xd0, 0])
+}
+
+pub(crate) fn suback(pkid: u16, codes: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(8 + codes.len());
+    out.put_u8(0x90);
+    put_length(&mut out, 2 + codes.len());
+    out.put_u16(pkid);
+    out.put_slice(codes);
+    out.freeze()
+}
+
+/// Writes a PUBLISH; a `pkid` makes it one of QoS 1.
+pub(crate) fn put_publish(
+    out: &mut BytesMut,
+    topic: &str,
+    payload: &[u8],
+    pkid: Option<u16>,
+    again: bool,
+    retain: bool,
+) {
+    let qos = u8::from(pkid.is_some());
+    out.put_u8(0x30 | (u8::from(again) << 3) | (qos << 1) | u8::from(retain));
+    put_length(out, 2 + topic.len() + 2 * usize::from(qos) + payload.len());
+    // Topics are capped far below 64 KiB when they come in.
+    out.put_u16(u16::try_from(topic.len()).unwrap_or(u16::MAX));
+    out.put_slice(topic.as_bytes());
+    if let Some(pkid) = pkid {
+        out.put_u16(pkid);
+    }
+    out.put_slice(payload);
+}
+
+fn short(first: u8, pkid: u16) -> Bytes {
+    let [high, low] = pkid.to_be_bytes();
+    Bytes::copy_from_slice(&[first, 2, high, low])
+}
+
+fn put_length(out: &mut BytesMut, mut length: usize) {
+    loop {
+        let low = u8::try_from(length & 0x7f).unwrap_or_default();
+        length >>= 7;
+        if length == 0 {
+            out.put_u8(low);
+            return;
+        }
+        out.put_u8(low | 0x80);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMIT: usize = 4096;
+
+    fn whole(bytes: &[u8]) -> Result<Option<Packet>, Malformed> {
+        decode(&mut BytesMut::from(bytes), LIMIT)
+    }
+
+    #[test]
+    fn a_connect_with_everything_is_read() {
+        let bytes = b"\x10\x1e\x00\x04MQTT\x04\xee\x00\x3c\x00\x02id\x00\x01w\x00\x03off\x00\x01u\x00\x03pwd";
+        let will = Publish { topic: "w".into(), payload: "off".into(), qos: 1, retain: true, pkid: 0 };
+        let wanted = Connect { client_id: "id".into(), clean: true, keep_alive: 60, will: Some(will) };
+        assert_eq!(whole(bytes), Ok(Some(Packet::Connect(wanted))));
+    }
+
+    #[test]
+    fn other_versions_are_told_apart_from_other_protocols() {
+        assert_eq!(
+            whole(b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x00"),
+            Ok(Some(Packet::OtherVersion(5)))
+        );
+        assert_eq!(
+            whole(b"\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x00"),
+            Ok(Some(Packet::OtherVersion(3)))
+        );
+        assert!(whole(b"\x10\x0c\x00\x04HTTP\x04\x02\x00\x3c\x00\x00").is_err());
+    }
+
+    #[test]
+    fn what_the_specification_forbids_is_refused() {
+        let forbidden: [&[u8]; 12] = [
+            b"\x10\x0c\x00\x04MQTT\x04\x03\x00\x3c\x00\x00",
+            b"\x10\x0c\x00\x04MQTT\x04\x1a\x00\x3c\x00\x00",
+            b"\x10\x0c\x00\x04MQTT\x04\x42\x00\x3c\x00\x00",
+            b"\x36\x05\x00\x01a\x00\x01",
+            b"\x32\x05\x00\x01a\x00\x00",
+            b"\x38\x03\x00\x01a",
+            b"\x30\x03\x00\x01\xff",
+            b"\x30\x03\x00\x01\x00",
+            b"\x80\x06\x00\x01\x00\x01a\x00",
+            b"\x82\x02\x00\x01",
+            b"\x82\x06\x00\x01\x00\x01a\x03",
+            b"\x20\x02\x00\x00",
+        ];
+        for bytes in forbidden {
+            assert!(matches!(whole(bytes), Err(Malformed::Forbidden(_))), "{bytes:x?}");
+        }
+        assert_eq!(whole(b"\xc0\x01\x00"), Err(Malformed::Fields("PINGREQ")));
+        assert_eq!(whole(b"\x30\xff\xff\xff\xff"), Err(Malformed::Length));
+        assert_eq!(
+            whole(b"\x30\xff\xff\xff\x7f"),
+            Err(Malformed::TooLarge { size: 268_435_455, limit: LIMIT })
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn no_bytes_panic_and_nothing_is_taken_twice(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut buffer = BytesMut::from(bytes.as_slice());
+            let mut left = buffer.len();
+            while let Ok(Some(_)) = decode(&mut buffer, LIMIT) {
+                prop_assert!(buffer.len() < left);
+                left = buffer.len();
+            }
+        }
+
+        #[test]
+        fn plausible_headers_do_not_panic(first: u8, body in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut bytes = BytesMut::new();
+            bytes.put_u8(first);
+            put_length(&mut bytes, body.len());
+            bytes.put_slice(&body);
+            if let Ok(done) = decode(&mut bytes, LIMIT) {
+                prop_assert!(done.is_some() && bytes.is_empty());
+            }
+        }
+
+        #[test]
+        fn a_packet_that_is_written_is_read_again_and_needs_its_last_byte(
+            topic in "[a-zé/$]{1,20}", payload in proptest::collection::vec(any::<u8>(), 0..300),
+            pkid in proptest::option::of(1u16..), retain: bool, again: bool,
+        ) {
+            let mut bytes = BytesMut::new();
+            put_publish(&mut bytes, &topic, &payload, pkid, again && pkid.is_some(), retain);
+            for cut in 0..bytes.len() {
+                prop_assert_eq!(decode(&mut BytesMut::from(&bytes[..cut]), LIMIT), Ok(None));
+            }
+            let qos = u8::from(pkid.is_some());
+            let wanted = Publish { topic, payload: payload.into(), qos, retain, pkid: pkid.unwrap_or(0) };
+            prop_assert_eq!(decode(&mut bytes, LIMIT), Ok(Some(Packet::Publish(wanted))));
+            prop_assert!(bytes.is_empty());
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Bounds, and which topics are DeviceTwin's.
+
+use std::time::Duration;
+
+/// 256 KiB: a twin of 1 000 properties of 128 bytes in one document fits; clients keep one such buffer each.
+pub(crate) const PACKET_BYTES: usize = 256 << 10;
+/// 72 KiB: a CONNECT with the largest will. Nobody is known before it, so it is taken in less memory.
+pub(crate) const CONNECT_BYTES: usize = 72 << 10;
+/// 128 clients at once: more devices than one node has ports for, and a known amount of memory.
+pub(crate) const CONNECTIONS: usize = 128;
+/// 256 sessions, the absent clients' included; the one that has been away longest makes room.
+pub(crate) const SESSIONS: usize = 256;
+/// 128 subscriptions of one client.
+pub(crate) const SUBSCRIPTIONS: usize = 128;
+/// 1024 different filters at once, because each publish is held against every one.
+pub(crate) const FILTERS: usize = 1024;
+/// From 100 messages in a subscriber's queue on (KubeEdge's sessionQueueSize) publishers of QoS 1 and 2 wait for it.
+pub(crate) const QUEUE_SOFT: usize = 100;
+/// 1000 messages is the end: a client that is there is cut off, for one that is away the message is counted as lost.
+pub(crate) const QUEUE_HARD: usize = 1000;
+/// 1 MiB of payload in a subscriber's queue counts like [`QUEUE_HARD`]; one message alone may be larger.
+pub(crate) const QUEUE_BYTES: usize = 1 << 20;
+/// 10 s: a subscriber that makes publishers wait longer is cut off.
+pub(crate) const SUBSCRIBER_PATIENCE: Duration = Duration::from_secs(10);
+/// 20 messages of QoS 1 on the way to one client.
+pub(crate) const INFLIGHT: usize = 20;
+/// 16 publishes of one client wait for DeviceTwin or the store at once; they share commits.
+pub(crate) const PENDING: usize = 16;
+/// 64 acknowledgements wait for one client's socket; then nothing more is read from it.
+pub(crate) const CONTROL: usize = 64;
+/// 256 handshakes of QoS 2 of one client are open at once.
+pub(crate) const QOS2: usize = 256;
+/// 64 KiB leave in one write.
+pub(crate) const WRITE_BYTES: usize = 64 << 10;
+/// 10 s from the connection to its CONNECT.
+pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// 20 s for one write.
+pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(20);
+/// 30 s: DeviceTwin commits to a slow card.
+pub(crate) const TWIN_DEADLINE: Duration = Duration::from_secs(30);
+/// 1024 retained messages, and 4 MiB of topics and payloads in them.
+pub(crate) const RETAINED: usize = 1024;
+/// See [`RETAINED`].
+pub(crate) const RETAINED_BYTES: usize = 4 << 20;
+/// 128 bytes: the longest client id that is taken.
+pub(crate) const CLIENT_ID_BYTES: usize = 128;
+/// 512 messages of the node's clients wait for the router; then publishers wait.
+pub(crate) const BACKLOG: usize = 512;
+
+/// Whether a client's publish on `topic` is DeviceTwin's: the filters that KubeEdge's EventBus hands to it, with a
+/// device being `<namespace>/<name>`.
+pub(crate) fn is_twins(topic: &str) -> bool {
+    let mut levels = topic.split('/');
+    if (levels.next(), levels.next()) != (Some("$hw"), Some("events")) {
+        return false;
+    }
+    let rest: Vec<&str> = levels.take(6).collect();
+    match rest.as_slice() {
+        ["device", _, _, "state", "update"] | ["device", _, _, "twin", _] => true,
+        ["node", _, "membership", "get"] => true,
+        _ => false,
+    }
+}
+
+/// How long a client may be silent.
+pub(crate) fn silence(keep_alive: u16) -> Option<Duration> {
+    (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twins_topics_are_those_of_the_contract() {
+        for topic in [
+            "$hw/events/device/default/sensor-1/twin/update",
+            "$hw/events/device/default/sensor-1/twin/get",
+            "$hw/events/device/default/sensor-1/twin/cloud_updated",
+            "$hw/events/device/default/sensor-1/state/update",
+            "$hw/events/device/events/device/twin/update",
+            "$hw/events/node/edge-1/membership/get",
+        ] {
+            assert!(is_twins(topic), "{topic}");
+        }
+        for topic in [
+            "$hw/events/device/default/sensor-1/twin/update/result",
+            "$hw/events/device/default/sensor-1/twin/get/result",
+            "$hw/events/device/default/sensor-1/state/update/result",
+            "$hw/events/device/sensor-1/twin/update",
+            "$hw/events/node/edge-1/membership/get/result",
+            "$hw/events/upload/x",
+            "hw/events/device/a/b/twin/update",
+            "$ke/events/device/a/b/data/update",
+        ] {
+            assert!(!is_twins(topic), "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_client_may_be_silent_for_one_and_a_half_keep_alives() {
+        assert_eq!(silence(0), None);
+        assert_eq!(silence(3), Some(Duration::from_millis(4500)));
+    }
+}

@@ -1,0 +1,321 @@
+//! What the broker knows of one client, connected or not.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use beehive::Moment;
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+
+use crate::error::Broken;
+use crate::{packet, plan};
+
+/// A message on its way through the broker.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) topic: String,
+    /// The topic in the router's form.
+    pub(crate) inside: String,
+    pub(crate) payload: Bytes,
+    pub(crate) qos: u8,
+}
+
+/// A message in a client's queue.
+#[derive(Debug)]
+struct Queued {
+    message: Rc<Message>,
+    qos: u8,
+    retain: bool,
+}
+
+/// What became of a message that was put into a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Put {
+    Queued,
+    /// The client is away, and QoS 0 is not kept for it.
+    NotKept,
+    /// QoS 0, and the queue has no room.
+    Dropped,
+    /// QoS 1, and the queue of a client that is away has no room.
+    Lost,
+    /// QoS 1, and a client that is there has let its queue overflow.
+    Overflow,
+}
+
+/// What a connection and the rest of the broker share.
+#[derive(Default)]
+pub(crate) struct Wires {
+    /// Packets that are no publishes; they go out first.
+    control: RefCell<VecDeque<Bytes>>,
+    /// There is something to write.
+    pub(crate) out: Notify,
+    /// Something was written or acknowledged.
+    pub(crate) room: Notify,
+    /// The connection has to end.
+    pub(crate) ended: Notify,
+    end: Cell<Option<Cut>>,
+    slow_since: Cell<Option<Moment>>,
+}
+
+/// Why the broker ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    TakenOver,
+    Stuck,
+    Ending,
+}
+
+impl Wires {
+    pub(crate) fn send(&self, packet: Bytes) {
+        self.control.borrow_mut().push_back(packet);
+        self.out.notify_one();
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.control.borrow().len()
+    }
+
+    pub(crate) fn cut(&self, why: Cut) {
+        if self.end.get().is_none() {
+            self.end.set(Some(why));
+        }
+        self.ended.notify_one();
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.end.get().is_some()
+    }
+
+    pub(crate) fn reason(&self) -> Broken {
+        match self.end.get() {
+            Some(Cut::TakenOver) => Broken::TakenOver,
+            Some(Cut::Ending) => Broken::Ending,
+            Some(Cut::Stuck) | None => Broken::Stuck,
+        }
+    }
+
+    pub(crate) fn moved(&self) {
+        self.slow_since.set(None);
+        self.room.notify_waiters();
+    }
+
+    /// Since when publishers have waited without the client moving.
+    pub(crate) fn slow_since(&self, now: Moment) -> Moment {
+        let since = self.slow_since.get().unwrap_or(now);
+        self.slow_since.set(Some(since));
+        since
+    }
+}
+
+/// A client's session.
+pub(crate) struct Session {
+    pub(crate) clean: bool,
+    /// Filters in the router's form, with the granted QoS.
+    pub(crate) subscriptions: BTreeMap<String, u8>,
+    pub(crate) wires: Option<Rc<Wires>>,
+    /// Orders the sessions of absent clients by the time they left.
+    pub(crate) left: u64,
+    queue: VecDeque<Queued>,
+    bytes: usize,
+    inflight: VecDeque<(u16, Queued)>,
+    /// How many of `inflight` were written on this connection.
+    written: usize,
+    open_qos2: BTreeSet<u16>,
+    last_pkid: u16,
+}
+
+impl Session {
+    pub(crate) fn new(clean: bool) -> Self {
+        Session {
+            clean,
+            subscriptions: BTreeMap::new(),
+            wires: None,
+            left: 0,
+            queue: VecDeque::new(),
+            bytes: 0,
+            inflight: VecDeque::new(),
+            written: 0,
+            open_qos2: BTreeSet::new(),
+            last_pkid: 0,
+        }
+    }
+
+    /// A connection takes the session; what was not acknowledged is sent again.
+    pub(crate) fn attach(&mut self, wires: Rc<Wires>) {
+        self.written = 0;
+        self.wires = Some(wires);
+    }
+
+    pub(crate) fn put(&mut self, message: &Rc<Message>, qos: u8, retain: bool) -> Put {
+        let away = self.wires.is_none();
+        if away && qos == 0 {
+            return Put::NotKept;
+        }
+        let size = message.payload.len();
+        let many = self.queue.len() >= plan::QUEUE_HARD;
+        let full = many || (!self.queue.is_empty() && self.bytes + size > plan::QUEUE_BYTES);
+        // Retained messages have a bound of their own, and are shared; see `takes_retained`.
+        if full && !retain {
+            return match (qos, away) {
+                (0, _) => Put::Dropped,
+                (_, true) => Put::Lost,
+                (_, false) => Put::Overflow,
+            };
+        }
+        self.bytes += size;
+        self.queue.push_back(Queued { message: Rc::clone(message), qos, retain });
+        if let Some(wires) = &self.wires {
+            wires.out.notify_one();
+        }
+        Put::Queued
+    }
+
+    /// Whether a new subscription's retained messages may be queued, however many they are.
+    pub(crate) fn takes_retained(&self) -> bool {
+        self.queue.len() < plan::QUEUE_HARD
+    }
+
+    /// A connected client whose queue is so long that publishers should wait.
+    pub(crate) fn is_slow(&self) -> bool {
+        let long = self.queue.len() >= plan::QUEUE_SOFT || self.bytes > plan::QUEUE_BYTES / 2;
+        long && self.wires.as_ref().is_some_and(|wires| !wires.is_cut())
+    }
+
+    /// Writes what may go out now; returns how many messages.
+    pub(crate) fn fill(&mut self, out: &mut BytesMut) -> u64 {
+        if let Some(wires) = &self.wires {
+            for packet in wires.control.borrow_mut().drain(..) {
+                out.extend_from_slice(&packet);
+            }
+        }
+        while let Some((pkid, Queued { message, retain, .. })) = self.inflight.get(self.written) {
+            if out.len() >= plan::WRITE_BYTES {
+                return 0;
+            }
+            packet::put_publish(out, &message.topic, &message.payload, Some(*pkid), true, *retain);
+            self.written += 1;
+        }
+        let mut count = 0;
+        while out.len() < plan::WRITE_BYTES {
+            let waits = |next: &Queued| next.qos > 0 && self.inflight.len() >= plan::INFLIGHT;
+            if self.queue.front().is_none_or(waits) {
+                break;
+            }
+            let Some(next) = self.queue.pop_front() else { break };
+            self.bytes = self.bytes.saturating_sub(next.message.payload.len());
+            let pkid = (next.qos > 0).then(|| self.free_pkid());
+            packet::put_publish(out, &next.message.topic, &next.message.payload, pkid, false, next.retain);
+            if let Some(pkid) = pkid {
+                self.inflight.push_back((pkid, next));
+                self.written += 1;
+            }
+            count += 1;
+        }
+        count
+    }
+
+    /// The client has acknowledged a message. An unknown one is an answer to an earlier connection.
+    pub(crate) fn acknowledged(&mut self, pkid: u16) {
+        if let Some(place) = self.inflight.iter().position(|(known, _)| *known == pkid) {
+            self.inflight.remove(place);
+            if place < self.written {
+                self.written -= 1;
+            }
+        }
+        if let Some(wires) = &self.wires {
+            wires.moved();
+            wires.out.notify_one();
+        }
+    }
+
+    /// Whether a publish of QoS 2 was taken before.
+    pub(crate) fn has_taken(&self, pkid: u16) -> bool {
+        self.open_qos2.contains(&pkid)
+    }
+
+    pub(crate) fn open_handshakes(&self) -> usize {
+        self.open_qos2.len()
+    }
+
+    pub(crate) fn taken(&mut self, pkid: u16) {
+        self.open_qos2.insert(pkid);
+    }
+
+    pub(crate) fn released(&mut self, pkid: u16) {
+        self.open_qos2.remove(&pkid);
+    }
+
+    fn free_pkid(&mut self) -> u16 {
+        loop {
+            self.last_pkid = self.last_pkid.wrapping_add(1);
+            let pkid = self.last_pkid;
+            if pkid != 0 && self.inflight.iter().all(|(used, _)| *used != pkid) {
+                return pkid;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(payload: &[u8]) -> Rc<Message> {
+        Rc::new(Message {
+            topic: "t".into(),
+            inside: "u/t".into(),
+            payload: Bytes::copy_from_slice(payload),
+            qos: 1,
+        })
+    }
+
+    fn connected() -> Session {
+        let mut session = Session::new(false);
+        session.attach(Rc::default());
+        session
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_is_sent_again_with_its_number() {
+        let mut session = connected();
+        for n in 0..3 {
+            session.put(&message(&[n]), 1, false);
+        }
+        let mut out = BytesMut::new();
+        assert_eq!(session.fill(&mut out), 3);
+        session.acknowledged(2);
+        session.attach(Rc::default());
+        out.clear();
+        assert_eq!(session.fill(&mut out), 0);
+        assert_eq!(&out[..], b"\x3a\x06\0\x01t\0\x01\0\x3a\x06\0\x01t\0\x03\x02");
+    }
+
+    #[test]
+    fn a_client_that_acknowledges_nothing_gets_a_window_and_no_more() {
+        let mut session = connected();
+        for _ in 0..plan::INFLIGHT + 5 {
+            session.put(&message(b"x"), 1, false);
+        }
+        let mut out = BytesMut::new();
+        assert_eq!(session.fill(&mut out), plan::INFLIGHT as u64);
+        session.acknowledged(1);
+        assert_eq!(session.fill(&mut out), 1);
+        assert_eq!(session.fill(&mut out), 0);
+    }
+
+    #[test]
+    fn a_full_queue_says_what_became_of_the_message() {
+        let mut session = connected();
+        while session.put(&message(b"x"), 1, false) == Put::Queued {}
+        assert_eq!(session.put(&message(b"x"), 0, false), Put::Dropped);
+        assert_eq!(session.put(&message(b"x"), 1, false), Put::Overflow);
+        session.wires = None;
+        assert_eq!(session.put(&message(b"x"), 1, false), Put::Lost);
+        assert_eq!(session.put(&message(b"x"), 0, false), Put::NotKept);
+        let mut session = connected();
+        let large = vec![0; plan::QUEUE_BYTES * 2];
+        assert_eq!(session.put(&message(&large), 1, false), Put::Queued);
+        assert_eq!(session.put(&message(b"x"), 0, false), Put::Dropped);
+    }
+}

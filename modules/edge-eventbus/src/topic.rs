@@ -1,0 +1,150 @@
+//! Topic names and filters: what is taken, how they match, and the form in which the router sees them.
+
+/// 1 KiB: KubeEdge's longest topic stays below 600 bytes.
+pub(crate) const MAX_BYTES: usize = 1024;
+
+/// Trees that belong to a broker itself, so no client publishes into them.
+const BROKERS_OWN: [&str; 3] = ["$SYS", "$share", "$queue"];
+
+/// Why a topic name is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// Forbidden by the specification: the connection ends.
+    Protocol(&'static str),
+    /// Allowed there, not taken here: the message is dropped and counted.
+    Policy(&'static str),
+}
+
+/// What is wrong with a topic name to publish on.
+pub(crate) fn name_defect(topic: &str) -> Option<Defect> {
+    if topic.is_empty() {
+        return Some(Defect::Protocol("topic name is empty"));
+    }
+    if topic.contains(['+', '#', '\0']) {
+        return Some(Defect::Protocol("topic name contains a wildcard or NUL"));
+    }
+    if topic.len() > MAX_BYTES {
+        return Some(Defect::Policy("topic name is longer than 1024 bytes"));
+    }
+    let tree = topic.split('/').next().unwrap_or_default();
+    if BROKERS_OWN.contains(&tree) {
+        return Some(Defect::Policy("topic belongs to the broker"));
+    }
+    None
+}
+
+/// What is wrong with a filter to subscribe to.
+pub(crate) fn filter_defect(filter: &str) -> Option<Defect> {
+    if filter.is_empty() || filter.contains('\0') {
+        return Some(Defect::Protocol("topic filter is empty or contains NUL"));
+    }
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let alone = level.len() == 1;
+        let last = levels.peek().is_none();
+        if (level.contains('#') && !(alone && last)) || (level.contains('+') && !alone) {
+            return Some(Defect::Protocol("wildcard does not fill its level, or # is not the last"));
+        }
+    }
+    if filter.len() > MAX_BYTES {
+        return Some(Defect::Policy("topic filter is longer than 1024 bytes"));
+    }
+    let tree = filter.split('/').next().unwrap_or_default();
+    if tree == "$share" || tree == "$queue" {
+        return Some(Defect::Policy("shared subscriptions are not in MQTT 3.1.1"));
+    }
+    None
+}
+
+/// The form of a name or filter inside the router: `$x` is `s/x` and `x` is `u/x`.
+///
+/// rumqttd refuses filters that begin with `$`, and dies of a name whose first character takes more than one byte. The
+/// two trees also keep `#` and `+` in the first level away from `$` topics, as the specification wants it.
+pub(crate) fn inside(topic: &str) -> String {
+    match topic.strip_prefix('$') {
+        Some(rest) => format!("s/{rest}"),
+        None => format!("u/{topic}"),
+    }
+}
+
+/// Whether a valid filter takes a valid name, both in the form of [`inside`].
+pub(crate) fn matches(filter: &str, topic: &str) -> bool {
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        if wanted == "#" {
+            return true;
+        }
+        match levels.next() {
+            Some(level) if wanted == "+" || wanted == level => {}
+            Some(_) | None => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn takes(filter: &str, topic: &str) -> bool {
+        matches(&inside(filter), &inside(topic))
+    }
+
+    #[test]
+    fn wildcards_match_as_the_specification_says() {
+        assert!(takes("sport/tennis/player1/#", "sport/tennis/player1"));
+        assert!(takes("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon"));
+        assert!(takes("#", "a") && takes("#", "/") && takes("+/+", "/finance") && takes("/+", "/finance"));
+        assert!(!takes("+", "/finance") && !takes("sport/+", "sport") && takes("sport/+", "sport/"));
+        assert!(
+            !takes("#", "$hw/x")
+                && !takes("+/x", "$hw/x")
+                && takes("$hw/+", "$hw/x")
+                && takes("$hw/#", "$hw")
+        );
+        assert!(!takes("hw/x", "$hw/x") && !takes("s/hw", "$hw") && !takes("Ä", "ä") && takes("ä/+", "ä/ö"));
+    }
+
+    #[test]
+    fn what_is_no_name_or_filter_is_told_apart_from_what_is_not_wanted() {
+        for name in ["", "a/+", "#", "a\0"] {
+            assert!(matches!(name_defect(name), Some(Defect::Protocol(_))), "{name}");
+        }
+        for name in ["$SYS/x", "$share/g/x", &"x".repeat(1025)] {
+            assert!(matches!(name_defect(name), Some(Defect::Policy(_))), "{name}");
+        }
+        for name in ["$hw/events/device/a/b/twin/update", "$", "é", "/", "a//b", "$é"] {
+            assert_eq!(name_defect(name), None, "{name}");
+        }
+        for filter in ["", "a+", "#/a", "a/b#", "$#", "a/++"] {
+            assert!(matches!(filter_defect(filter), Some(Defect::Protocol(_))), "{filter}");
+        }
+        assert!(matches!(filter_defect("$share/g/a"), Some(Defect::Policy(_))));
+        assert_eq!(filter_defect("$hw/events/+/+/#"), None);
+    }
+
+    fn levels(wild: bool) -> impl Strategy<Value = String> {
+        let level = if wild { "[abé+]|[abé]{0,2}" } else { "[abé]{0,2}" };
+        (proptest::bool::ANY, proptest::collection::vec(level, 1..5), proptest::bool::ANY).prop_map(
+            move |(dollar, mut levels, rest)| {
+                if wild && rest {
+                    levels.push("#".to_owned());
+                }
+                let dollar = if dollar && !levels[0].contains(['+', '#']) { "$" } else { "" };
+                format!("{dollar}{}", levels.join("/"))
+            },
+        )
+    }
+
+    proptest! {
+        // The broker counts on the router giving back exactly what our own matching expects.
+        #[test]
+        fn the_router_matches_as_we_do(filter in levels(true), topic in levels(false)) {
+            prop_assume!(!topic.is_empty() && !filter.is_empty());
+            prop_assert_eq!(filter_defect(&filter), None);
+            let (filter, topic) = (inside(&filter), inside(&topic));
+            prop_assert_eq!(matches(&filter, &topic), rumqttd::protocol::matches(&topic, &filter));
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! Request bodies as `application/vnd.kubernetes.protobuf`, made into the JSON that the same client would have sent.
+//!
+//! Typed clients of Go send built-in kinds this way. What a message has and the tables do not is refused by its number:
+//! nothing is left out in silence.
+
+mod schema;
+mod schema_access;
+mod schema_container;
+mod schema_core;
+mod schema_meta;
+mod schema_node;
+mod schema_pod;
+mod schema_volume;
+mod schema_workload;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::failure::Failure;
+use schema::{Count, Field, Message, Type};
+use wire::{Fault, Payload, Reader};
+
+/// The media type of these bodies.
+pub(crate) const MEDIA: &str = "application/vnd.kubernetes.protobuf";
+
+/// What the bodies begin with. JSON never does.
+const MAGIC: &[u8] = b"k8s\0";
+/// 64: how deep messages may lie in one another. Those of the tables need a quarter of it.
+const DEPTH_MAX: usize = 64;
+/// 262 144: how many values a body may have, so that 3 MiB of tiny ones do not become gigabytes in memory.
+const VALUES_MAX: usize = 1 << 18;
+/// The zero time of Go: year 1.
+const GO_ZERO: i64 = -62_135_596_800;
+/// The last second of the year 9999.
+const TIME_MAX: i64 = 253_402_300_799;
+
+/// The object of a body.
+///
+/// # Errors
+/// 415 if it is no such body or one of a kind that has no table, 400 if it does not fit its kind.
+pub(crate) fn decode(body: &[u8]) -> Result<Value, Failure> {
+    let envelope = Envelope::of(body)?;
+    let Some(message) = schema::of_kind(&envelope.api_version, &envelope.kind) else {
+        let (kind, version) = (shown(&envelope.kind), shown(&envelope.api_version));
+        let what = format!("`{kind}` of `{version}` is not read as protobuf, send it as application/json");
+        return Err(Failure::media_type(&what));
+    };
+    let mut fields = Map::new();
+    Decoder { values_left: VALUES_MAX }.message(message, envelope.raw, 0, &mut fields)?;
+    fields.insert("apiVersion".to_owned(), Value::String(envelope.api_version));
+    fields.insert("kind".to_owned(), Value::String(envelope.kind));
+    Ok(Value::Object(fields))
+}
+
+/// The DeleteOptions of a body; `None` if it is none of these bodies.
+///
+/// # Errors
+/// As [`decode`], and 400 for another kind.
+pub(crate) fn delete_options(body: &[u8]) -> Result<Option<Value>, Failure> {
+    if !body.starts_with(MAGIC) {
+        return Ok(None);
+    }
+    let options = decode(body)?;
+    match options["kind"].as_str() {
+        Some("DeleteOptions") => Ok(Some(options)),
+        other => {
+            let kind = shown(other.unwrap_or_default());
+            Err(Failure::bad_request(format!("the body of a delete has to be DeleteOptions, not `{kind}`")))
+        }
+    }
+}
+
+/// `runtime.Unknown`: what an object is, and its bytes.
+struct Envelope<'a> {
+    api_version: String,
+    kind: String,
+    raw: &'a [u8],
+}
+
+impl<'a> Envelope<'a> {
+    fn of(body: &'a [u8]) -> Result<Self, Failure> {
+        let Some(body) = body.strip_prefix(MAGIC) else {
+            return Err(Failure::media_type("a protobuf body has to begin with the four bytes `k8s\\0`"));
+        };
+        let mut envelope = Envelope { api_version: String::new(), kind: String::new(), raw: &[] };
+        let mut fields = Reader::new(body);
+        while let Some((number, payload)) = fields.field().map_err(in_message("Unknown"))? {
+            match (number, payload) {
+                (1, Payload::Bytes(bytes)) => envelope.type_meta(bytes)?,
+                (2, Payload::Bytes(raw)) => envelope.raw = raw,
+                (3 | 4, Payload::Bytes(b"")) => {}
+                (4, Payload::Bytes(media)) if media == MEDIA.as_bytes() => {}
+                (3, Payload::Bytes(_)) => {
+                    return Err(Failure::media_type("the object in the protobuf body is encoded once more"));
+                }
+                (4, Payload::Bytes(_)) => {
+                    return Err(Failure::media_type("the object in the protobuf body is not protobuf"));
+                }
+                (number, _) => return Err(unknown("Unknown", number)),
+            }
+        }
+        Ok(envelope)
+    }
+
+    fn type_meta(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut fields = Reader::new(bytes);
+        while let Some((number, payload)) = fields.field().map_err(in_message("TypeMeta"))? {
+            match (number, payload) {
+                (1, Payload::Bytes(bytes)) => self.api_version = words("TypeMeta", "apiVersion", bytes)?,
+                (2, Payload::Bytes(bytes)) => self.kind = words("TypeMeta", "kind", bytes)?,
+                (number, _) => return Err(unknown("TypeMeta", number)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a value stands, for messages.
+#[derive(Clone, Copy)]
+struct Place {
+    message: &'static str,
+    field: &'static str,
+}
+
+impl Place {
+    fn refuse(self, what: impl std::fmt::Display) -> Failure {
+        Failure::bad_request(format!(
+            "the protobuf body is not readable: {} of {}: {what}",
+            self.field, self.message
+        ))
+    }
+
+    fn fault(self, fault: Fault) -> Failure {
+        self.refuse(fault)
+    }
+
+    fn bytes(self, payload: Payload<'_>) -> Result<&[u8], Failure> {
+        match payload {
+            Payload::Bytes(bytes) => Ok(bytes),
+            Payload::Varint(_) | Payload::Fixed => Err(self.refuse("a length has to come first")),
+        }
+    }
+
+    fn number(self, payload: Payload<'_>) -> Result<u64, Failure> {
+        match payload {
+            Payload::Varint(number) => Ok(number),
+            Payload::Bytes(_) | Payload::Fixed => Err(self.refuse("a number has to be there")),
+        }
+    }
+
+    fn text(self, payload: Payload<'_>) -> Result<String, Failure> {
+        words(self.message, self.field, self.bytes(payload)?)
+    }
+
+    /// A negative number has 64 bits on the wire, whatever its type.
+    fn int32(self, number: u64) -> Result<i32, Failure> {
+        let number = number.cast_signed();
+        i32::try_from(number).map_err(|_| self.refuse(format_args!("{number} does not fit into 32 bits")))
+    }
+}
+
+/// Reads messages, and counts what they come to.
+struct Decoder {
+    values_left: usize,
+}
+
+impl Decoder {
+    /// Reads the fields of `bytes` into `fields`. What is there twice counts as it does in protobuf: the last one, and
+    /// messages go together.
+    fn message(
+        &mut self,
+        message: &'static Message,
+        bytes: &[u8],
+        depth: usize,
+        fields: &mut Map<String, Value>,
+    ) -> Result<(), Failure> {
+        if depth > DEPTH_MAX {
+            let what = format!("the protobuf body has more than {DEPTH_MAX} messages in one another");
+            return Err(Failure::bad_request(what));
+        }
+        let mut reader = Reader::new(bytes);
+        while let Some((number, payload)) = reader.field().map_err(in_message(message.name))? {
+            let field = message.field(number).ok_or_else(|| unknown(message.name, number))?;
+            let place = Place { message: message.name, field: field.name };
+            self.count()?;
+            match (field.count, field.of) {
+                (Count::Inline, Type::Message(inner)) => {
+                    self.message(inner, place.bytes(payload)?, depth + 1, fields)?;
+                }
+                (Count::Map, of) => self.pair(place, of, payload, depth, fields)?,
+                (Count::List, of) => self.items(place, of, payload, depth, fields)?,
+                (Count::Said | Count::Full | Count::Inline, _) => {
+                    self.one(place, field, payload, depth, fields)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) -> Result<(), Failure> {
+        let left = self.values_left.checked_sub(1);
+        let many = || Failure::bad_request(format!("the protobuf body has more than {VALUES_MAX} values"));
+        self.values_left = left.ok_or_else(many)?;
+        Ok(())
+    }
+
+    fn one(
+        &mut self,
+        place: Place,
+        field: &Field,
+        payload: Payload<'_>,
+        depth: usize,
+        fields: &mut Map<String, Value>,
+    ) -> Result<(), Failure> {
+        let value = if let Type::Message(message) = field.of {
+            let mut inner = match fields.remove(field.name) {
+                Some(Value::Object(earlier)) => earlier,
+                Some(_) | None => Map::new(),
+            };
+            self.message(message, place.bytes(payload)?, depth + 1, &mut inner)?;
+            Value::Object(inner)
+        } else {
+            self.value(place, field.of, payload, depth)?
+        };
+        if value.is_null() || field.count == Count::Full && is_zero(&value) {
+            fields.remove(field.name);
+        } else {
+            fields.insert(field.name.to_owned(), value);
+        }
+        Ok(())
+    }
+
+    fn items(
+        &mut self,
+        place: Place,
+        of: Type,
+        payload: Payload<'_>,
+        depth: usize,
+        fields: &mut Map<String, Value>,
+    ) -> Result<(), Failure> {
+        let list = fields.entry(place.field).or_insert_with(|| json!([]));
+        let Value::Array(list) = list else { return Err(place.refuse("it is there as something else")) };
+        match (of, payload) {
+            // Numbers may be written one after the other behind a single key.
+            (Type::Bool | Type::Int32 | Type::Int64, Payload::Bytes(packed)) => {
+                let mut numbers = Reader::new(packed);
+                while !numbers.is_empty() {
+                    self.count()?;
+                    let number = Payload::Varint(numbers.varint().map_err(|fault| place.fault(fault))?);
+                    list.push(self.value(place, of, number, depth)?);
+                }
+            }
+            (of, payload) => list.push(self.value(place, of, payload, depth)?),
+        }
+        Ok(())
+    }
+
+    /// A pair of a map is a message of key and value.
+    fn pair(
+        &mut self,
+        place: Place,
+        of: Type,
+        payload: Payload<'_>,
+        depth: usize,
+        fields: &mut Map<String, Value>,
+    ) -> Result<(), Failure> {
+        let (mut key, mut value) = (String::new(), Payload::Bytes(&[]));
+        let mut reader = Reader::new(place.bytes(payload)?);
+        while let Some((number, payload)) = reader.field().map_err(|fault| place.fault(fault))? {
+            match number {
+                1 => key = place.text(payload)?,
+                2 => value = payload,
+                other => return Err(place.refuse(format_args!("a pair has no field {other}"))),
+            }
+        }
+        let value = self.value(place, of, value, depth)?;
+        let map = fields.entry(place.field).or_insert_with(|| json!({}));
+        let Value::Object(map) = map else { return Err(place.refuse("it is there as something else")) };
+        map.insert(key, value);
+        Ok(())
+    }
+
+    /// One value; null for a time or a JSON text that is empty.
+    fn value(
+        &mut self,
+        place: Place,
+        of: Type,
+        payload: Payload<'_>,
+        depth: usize,
+    ) -> Result<Value, Failure> {
+        match of {
+            Type::Text => place.text(payload).map(Value::String),
+            Type::Bool => Ok(Value::Bool(place.number(payload)? != 0)),
+            Type::Int32 => Ok(json!(place.int32(place.number(payload)?)?)),
+            Type::Int64 => Ok(json!(place.number(payload)?.cast_signed())),
+            Type::Bytes => Ok(Value::String(STANDARD.encode(place.bytes(payload)?))),
+            Type::Message(message) => {
+                let mut inner = Map::new();
+                self.message(message, place.bytes(payload)?, depth + 1, &mut inner)?;
+                Ok(Value::Object(inner))
+            }
+            Type::Quantity => quantity(place, place.bytes(payload)?),
+            Type::IntOrString => int_or_string(place, place.bytes(payload)?),
+            Type::Time => time(place, place.bytes(payload)?, false),
+            Type::MicroTime => time(place, place.bytes(payload)?, true),
+            Type::RawJson => raw_json(place, place.bytes(payload)?),
+            Type::Words => self.word_list(place, place.bytes(payload)?),
+        }
+    }
+
+    fn word_list(&mut self, place: Place, bytes: &[u8]) -> Result<Value, Failure> {
+        let mut list = Vec::new();
+        each(place, bytes, |number, payload| match number {
+            1 => {
+                self.count()?;
+                list.push(Value::String(place.text(payload)?));
+                Ok(())
+            }
+            other => Err(unknown("ExtraValue", other)),
+        })?;
+        Ok(Value::Array(list))
+    }
+}
+
+/// Calls `take` with each field of a small message.
+fn each<'a>(
+    place: Place,
+    bytes: &'a [u8],
+    mut take: impl FnMut(u32, Payload<'a>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut reader = Reader::new(bytes);
+    while let Some((number, payload)) = reader.field().map_err(|fault| place.fault(fault))? {
+        take(number, payload)?;
+    }
+    Ok(())
+}
+
+fn quantity(place: Place, bytes: &[u8]) -> Result<Value, Failure> {
+    let mut text = String::new();
+    each(place, bytes, |number, payload| match number {
+        1 => {
+            text = place.text(payload)?;
+            Ok(())
+        }
+        other => Err(unknown("Quantity", other)),
+    })?;
+    Ok(if text.is_empty() { json!("0") } else { Value::String(text) })
+}
+
+fn int_or_string(place: Place, bytes: &[u8]) -> Result<Value, Failure> {
+    let (mut which, mut number, mut text) = (0, 0, String::new());
+    each(place, bytes, |field, payload| {
+        match field {
+            1 => which = place.number(payload)?,
+            2 => number = place.int32(place.number(payload)?)?,
+            3 => text = place.text(payload)?,
+            other => return Err(unknown("IntOrString", other)),
+        }
+        Ok(())
+    })?;
+    match which {
+        0 => Ok(json!(number)),
+        1 => Ok(Value::String(text)),
+        other => Err(place.refuse(format_args!("type {other} is neither a number nor a text"))),
+    }
+}
+
+/// RFC 3339 in whole seconds or in microseconds; null for no time.
+fn time(place: Place, bytes: &[u8], micro: bool) -> Result<Value, Failure> {
+    let (mut seconds, mut nanos) = (0, 0);
+    each(place, bytes, |number, payload| {
+        match number {
+            1 => seconds = place.number(payload)?.cast_signed(),
+            2 => nanos = place.int32(place.number(payload)?)?,
+            other => return Err(unknown("Timestamp", other)),
+        }
+        Ok(())
+    })?;
+    if bytes.is_empty() || seconds == GO_ZERO {
+        return Ok(Value::Null);
+    }
+    let known = (GO_ZERO..=TIME_MAX).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
+    let at = Timestamp::new(seconds, if micro { nanos } else { 0 }).ok().filter(|_| known);
+    let at = at.ok_or_else(|| place.refuse(format_args!("{seconds} s and {nanos} ns is no time")))?;
+    Ok(Value::String(if micro { format!("{at:.6}") } else { at.to_string() }))
+}
+
+fn raw_json(place: Place, bytes: &[u8]) -> Result<Value, Failure> {
+    let mut raw: &[u8] = &[];
+    each(place, bytes, |number, payload| match number {
+        1 => {
+            raw = place.bytes(payload)?;
+            Ok(())
+        }
+        other => Err(unknown("FieldsV1", other)),
+    })?;
+    if raw.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(raw).map_err(|error| place.refuse(error))
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+fn words(message: &'static str, field: &'static str, bytes: &[u8]) -> Result<String, Failure> {
+    let text = std::str::from_utf8(bytes);
+    text.map(str::to_owned).map_err(|error| Place { message, field }.refuse(error))
+}
+
+fn in_message(name: &'static str) -> impl Fn(Fault) -> Failure {
+    move |fault| Failure::bad_request(format!("the protobuf body is not readable: {name}: {fault}"))
+}
+
+fn unknown(message: &str, number: u32) -> Failure {
+    Failure::bad_request(format!("the protobuf message {message} has no field {number} that is known here"))
+}
+
+/// A client's text in a message for a person.
+fn shown(text: &str) -> String {
+    text.chars().take(64).flat_map(char::escape_debug).collect()
+}

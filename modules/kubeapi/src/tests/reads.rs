@@ -1,0 +1,97 @@
+//! Lists and watches, and what is served.
+
+use super::*;
+
+/// The definition of `things.x.io`.
+pub(super) fn things() -> Value {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({"metadata": {"name": "things.x.io"}, "spec": {
+        "group": "x.io", "scope": "Namespaced", "names": {"plural": "things", "kind": "Thing"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}})
+}
+
+async fn line(watch: &mut (impl futures::Stream<Item = Value> + Unpin)) -> Value {
+    tokio::time::timeout(std::time::Duration::from_secs(5), watch.next()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_named_watch_sees_one_object_only() {
+    let server = Server::new().await;
+    for name in ["a", "b"] {
+        server.ok(Method::POST, MAPS, json!({"metadata": {"name": name}})).await;
+    }
+    let one = server.ok(Method::GET, &format!("{MAPS}/a?watch=true"), Value::Null).await;
+    assert_eq!((&one["kind"], &one["metadata"]["name"]), (&json!("ConfigMap"), &json!("a")));
+    let ways = [
+        "/api/v1/watch/namespaces/d/configmaps/b".to_owned(),
+        "/api/v1/watch/namespaces/d/configmaps/b?fieldSelector=metadata.name=b".to_owned(),
+        format!("{MAPS}?watch=true&fieldSelector=metadata.name=b"),
+        "/api/v1/configmaps?watch=true&fieldSelector=metadata.name=b".to_owned(),
+    ];
+    for (at, uri) in ways.iter().enumerate() {
+        let mut watch = std::pin::pin!(server.watch(uri).await);
+        assert_eq!(line(&mut watch).await["object"]["metadata"]["name"], "b", "{uri}");
+        for name in ["a", "b"] {
+            server.patch(&format!("{MAPS}/{name}"), "merge", json!({"data": {"k": at.to_string()}})).await;
+        }
+        let next = line(&mut watch).await;
+        assert_eq!((&next["type"], &next["object"]["metadata"]["name"]), (&json!("MODIFIED"), &json!("b")));
+    }
+    for selector in ["metadata.name=a", "metadata.namespace=d"] {
+        let uri = format!("{}?fieldSelector={selector}", ways[0]);
+        let (code, message) = server.refused(Method::GET, &uri, Value::Null).await;
+        assert!(code == 400 && message.contains("doesn't match requested name"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn every_page_of_a_list_shows_the_first_ones_revision() {
+    let server = Server::new().await;
+    for name in ["a", "b", "c"] {
+        server.ok(Method::POST, MAPS, json!({"metadata": {"name": name}})).await;
+    }
+    let first = server.ok(Method::GET, &format!("{MAPS}?limit=1"), Value::Null).await;
+    let mut page = first.clone();
+    for expected in ["b", "c"] {
+        server.patch(&format!("{MAPS}/a"), "merge", json!({"data": {"k": expected}})).await;
+        let next = page["metadata"]["continue"].as_str().unwrap();
+        page = server.ok(Method::GET, &format!("{MAPS}?limit=1&continue={next}"), Value::Null).await;
+        assert_eq!(page["items"][0]["metadata"]["name"], expected);
+        assert_eq!(page["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    }
+    assert_eq!(page["metadata"].get("continue"), None);
+}
+
+#[tokio::test]
+async fn a_bookmark_has_the_form_that_was_asked_for() {
+    let server = Server::new().await;
+    let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+    for (accept, kind, version) in
+        [(accept, "PartialObjectMetadata", "meta.k8s.io/v1"), ("application/json", "ConfigMap", "v1")]
+    {
+        let uri = format!("{MAPS}?watch=true&allowWatchBookmarks=true&sendInitialEvents=true");
+        let request = Request::builder().uri(uri).header("accept", accept).body(Bytes::new()).unwrap();
+        let body = server.0.handle(request, &User::default()).await.into_body();
+        let Body::Stream(mut lines) = body else { panic!("not a stream") };
+        let bookmark: Value = serde_json::from_slice(&lines.next().await.unwrap()).unwrap();
+        assert_eq!(bookmark["type"], "BOOKMARK");
+        let object = &bookmark["object"];
+        assert_eq!((&object["kind"], &object["apiVersion"]), (&json!(kind), &json!(version)));
+    }
+}
+
+#[tokio::test]
+async fn what_was_read_before_a_definition_was_written_is_not_kept() {
+    let server = Server::new().await;
+    let api = Api::new(Arc::clone(server.0.store()), server.0.inner.options.clone());
+    let store = Arc::clone(api.store());
+    let held = store.gate.lock().await;
+    let mut reading = std::pin::pin!(api.kinds());
+    assert!(futures::poll!(&mut reading).is_pending());
+    server.ok(Method::POST, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", things()).await;
+    api.forget_kinds();
+    drop(held);
+    let serves = |kinds: &[crate::kind::Kind]| kinds.iter().any(|kind| kind.is("things.x.io"));
+    assert!(!serves(&reading.await.unwrap()));
+    assert!(serves(&api.kinds().await.unwrap()));
+}

@@ -1,0 +1,62 @@
+//! `cargo demo`: the whole idea on one machine, with nothing faked.
+//!
+//! A cluster of one box, a node that joins it, a pod, a device, a cut and what comes after it. Every step is observed
+//! from outside our code (`kubectl`, the runtime's own `ctr`, `mosquitto_sub`, pymodbus) and printed with its time.
+
+mod parts;
+mod relay;
+mod say;
+mod setup;
+mod stage;
+mod story;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::say::Say;
+use crate::story::Step;
+
+#[derive(Parser)]
+#[command(name = "demo", about = "Tells the story of KubeHive on this machine")]
+struct Cli {
+    /// Tell the story once, clean up, and exit 0 only if every step was observed
+    #[arg(long)]
+    once: bool,
+    /// With --once: break this step on purpose; the run must fail
+    #[arg(long, value_enum, requires = "once", value_name = "STEP")]
+    r#break: Option<Step>,
+    /// The cargo profile of the binaries
+    #[arg(long, default_value = "release")]
+    profile: String,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let say = Say::new();
+    match run(&cli, &say) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say.line(&format!("\nFAILED: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli, say: &Say) -> Result<()> {
+    let tools = setup::prepare(&cli.profile, say)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let told = story::tell(&tools, cli.r#break, say).await;
+        let (stage, result) = told;
+        if let Err(error) = &result {
+            say.line(&format!("\nstopped: {error:#}"));
+            stage.show_logs(say);
+        } else if !cli.once {
+            stage.stay(say).await?;
+        }
+        stage.leave(say).await;
+        result
+    })
+}

@@ -1,0 +1,208 @@
+//! Where the story plays: a host with a private containerd, folders, ports, processes.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use testhost::TestHost;
+
+use crate::parts::{Part, tail};
+use crate::relay::Relay;
+use crate::say::Say;
+use crate::setup::Tools;
+
+/// The node's name.
+pub(crate) const NODE: &str = "edge-1";
+/// 100 ms between looks at what is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Ports on loopback that were free a moment ago.
+pub(crate) struct Ports {
+    pub(crate) api: u16,
+    pub(crate) link: u16,
+    pub(crate) enrolment: u16,
+    pub(crate) monitor: u16,
+    pub(crate) mqtt: u16,
+    pub(crate) device: u16,
+}
+
+/// The stage.
+pub(crate) struct Stage<'a> {
+    pub(crate) tools: &'a Tools,
+    pub(crate) host: TestHost,
+    pub(crate) folder: PathBuf,
+    pub(crate) ports: Ports,
+    pub(crate) relay: Option<Relay>,
+    pub(crate) cloudcore: Option<Part>,
+    pub(crate) edgecore: Option<Part>,
+    pub(crate) device: Option<Part>,
+    pub(crate) mapper: Option<Part>,
+}
+
+impl<'a> Stage<'a> {
+    pub(crate) fn new(tools: &'a Tools) -> Result<Stage<'a>> {
+        let host = TestHost::new("demo")?;
+        let folder = host.dir().join("story");
+        std::fs::create_dir_all(&folder).context("make the story's folder")?;
+        let [api, link, enrolment, monitor, mqtt, device] = free_ports()?;
+        let ports = Ports { api, link, enrolment, monitor, mqtt, device };
+        Ok(Stage {
+            tools,
+            host,
+            folder,
+            ports,
+            relay: None,
+            cloudcore: None,
+            edgecore: None,
+            device: None,
+            mapper: None,
+        })
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("cloud/admin.kubeconfig")
+    }
+
+    pub(crate) fn edgecore_config(&self) -> PathBuf {
+        self.folder.join("edgecore.yaml")
+    }
+
+    pub(crate) fn our(&self, binary: &str) -> Command {
+        Command::new(self.tools.binaries.join(binary))
+    }
+
+    pub(crate) fn start_edgecore(&mut self) -> Result<()> {
+        let mut command = self.our("edgecore");
+        command.arg("--config").arg(self.edgecore_config());
+        self.edgecore = Some(Part::start("edgecore", &self.folder, &mut command)?);
+        Ok(())
+    }
+
+    /// What kubectl prints.
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.kubectl_with(args, "")
+    }
+
+    pub(crate) fn kubectl_with(&self, args: &[&str], input: &str) -> Result<String> {
+        let mut command = Command::new(&self.tools.kubectl);
+        command.arg("--kubeconfig").arg(self.kubeconfig());
+        command.arg("--cache-dir").arg(self.folder.join("kubectl-cache")).args(args);
+        said(&mut command, input)
+    }
+
+    /// Ids of running containers of this name, by the runtime's own word.
+    pub(crate) fn running(&self, container: &str) -> Result<Vec<String>> {
+        let filter = format!("labels.\"io.kubernetes.container.name\"=={container}");
+        let named = said(self.host.ctr().args(["containers", "list", "--quiet", &filter]), "")?;
+        let tasks = said(self.host.ctr().args(["tasks", "list"]), "")?;
+        let runs = |id: &str| {
+            tasks.lines().any(|line| line.starts_with(id) && line.split_whitespace().last() == Some("RUNNING"))
+        };
+        Ok(named.lines().filter(|id| !id.is_empty() && runs(id)).map(str::to_owned).collect())
+    }
+
+    /// One holding register, read by pymodbus.
+    pub(crate) fn register(&self, number: u16) -> Result<i64> {
+        let script = self.folder.join("register.py");
+        std::fs::write(&script, include_str!("register.py"))?;
+        let mut command = Command::new(&self.tools.python);
+        command.arg(script).arg(self.ports.device.to_string()).arg(number.to_string());
+        said(&mut command, "")?.trim().parse().context("pymodbus printed no number")
+    }
+
+    /// The pod's page, fetched from inside the node's network.
+    pub(crate) fn page(&self, address: &str) -> Result<String> {
+        said(self.host.command("busybox").args(["wget", "-q", "-T", "2", "-O", "-", &format!("http://{address}/")]), "")
+    }
+
+    /// Looks until `holds` answers, and says how long it took. Errors of a look are told only if it never holds.
+    pub(crate) async fn until<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut holds: impl FnMut(&Stage<'a>) -> Result<Option<T>>,
+    ) -> Result<(T, Duration)> {
+        let begun = Instant::now();
+        let mut last = None;
+        while begun.elapsed() < limit {
+            for part in [&mut self.cloudcore, &mut self.edgecore, &mut self.mapper, &mut self.device] {
+                if let Some(part) = part {
+                    part.check()?;
+                }
+            }
+            match tokio::task::block_in_place(|| holds(self)) {
+                Ok(Some(found)) => return Ok((found, begun.elapsed())),
+                Ok(None) => {}
+                Err(error) => last = Some(error),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let why = last.map(|error| format!(" (last: {error:#})")).unwrap_or_default();
+        bail!("not seen within {} s: {what}{why}", limit.as_secs())
+    }
+
+    pub(crate) fn show_logs(&self, say: &Say) {
+        for name in ["cloudcore", "edgecore", "mapper", "device"] {
+            let log = self.folder.join(format!("{name}.log"));
+            if log.exists() {
+                say.line(&format!("\n--- the end of {name}'s log\n{}", tail(&log, 12)));
+            }
+        }
+    }
+
+    /// Stays up until Ctrl-C.
+    pub(crate) async fn stay(&self, say: &Say) -> Result<()> {
+        say.line("\nThe cluster stays up until Ctrl-C. Try it:\n");
+        say.line(&format!("  export KUBECONFIG={}", self.kubeconfig().display()));
+        say.line("  kubectl get nodes,pods -o wide");
+        say.line("  kubectl get devicestatus boiler-1 -w");
+        say.line(&format!("  mosquitto_sub -p {} -t '$hw/events/#' -v", self.ports.mqtt));
+        tokio::signal::ctrl_c().await.context("wait for Ctrl-C")
+    }
+
+    /// Ends everything that was started.
+    pub(crate) async fn leave(mut self, say: &Say) {
+        say.doing("cleaning up");
+        for part in [&mut self.mapper, &mut self.edgecore, &mut self.cloudcore, &mut self.device] {
+            if let Some(part) = part {
+                part.end().await;
+            }
+        }
+        // The host's containers, namespace and folder go with it.
+        drop(self.host);
+    }
+}
+
+/// What a program prints; an error holds what it said.
+pub(crate) fn said(command: &mut Command, input: &str) -> Result<String> {
+    let output = answered(command, input)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let shown = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    bail!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim())
+}
+
+fn answered(command: &mut Command, input: &str) -> Result<Output> {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().with_context(|| format!("start {command:?}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that reads no input may have gone already.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    child.wait_with_output().context("wait for a program")
+}
+
+fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    // Held together, so that no two are the same.
+    let mut held = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+        *port = tcp.local_addr()?.port();
+        held.push(tcp);
+    }
+    Ok(ports)
+}

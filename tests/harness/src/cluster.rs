@@ -1,0 +1,320 @@
+//! A whole cluster in one process: an API, a CloudCore and any number of EdgeCores, on the real actors.
+//!
+//! ```no_run
+//! # fn main() {
+//! use std::time::Duration;
+//! use harness::{Cluster, StandInRuntime, run};
+//!
+//! run(async || {
+//!     let mut cluster = Cluster::spawn().await;
+//!     let node = cluster.node("edge-1").await;
+//!     cluster.until_ready(&node).await;
+//!     node.runtime().add_image("web:1");
+//!     cluster.apply("v1", "Pod", serde_json::json!({
+//!         "metadata": {"name": "web", "namespace": "default"},
+//!         "spec": {"containers": [{"name": "web", "image": "web:1"}]},
+//!     })).await;
+//!     cluster.until("web runs", || node.runtime().running().iter().any(|c| c.pod == "web")).await;
+//!     node.cable().cut();
+//! });
+//! # }
+//! ```
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::Env;
+use beehive::link::memory::{Cable, MemoryPort, listen};
+use beehive::link::quic::{Credentials, QuicDialer};
+use beehive::link::{Dialer, PeerName};
+use cloud::{CloudCore, Transport};
+use cloud_hub::Vault;
+use contract::NodeName;
+use edge::{EdgeCore, Parts};
+use kube::api::{Api, DynamicObject, PostParams};
+use serde_json::Value;
+
+use crate::StandInRuntime;
+
+/// 60 s of the environment's clock: what a test waits for a fact at the most.
+pub const LONG: Duration = Duration::from_secs(60);
+/// 20 ms between looks at a fact.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What carries the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// A cable in memory, that can be cut.
+    Memory,
+    /// Real QUIC on loopback, with certificates of the cluster's own CA.
+    Quic,
+}
+
+/// Runs a test on an actix system of its own.
+pub fn run(test: impl AsyncFnOnce()) {
+    actix_rt::System::new().block_on(async { test().await });
+}
+
+/// A cluster. Everything of it lies in one temporary folder and goes with it.
+pub struct Cluster {
+    folder: tempfile::TempDir,
+    env: Env,
+    api: cloud_apiserver::Running,
+    cloud: Option<CloudCore>,
+    carrier: Carrier,
+    port: Option<MemoryPort>,
+    settings: config::cloud::CloudCore,
+}
+
+impl Cluster {
+    /// A cluster whose links are cables in memory.
+    pub async fn spawn() -> Cluster {
+        Cluster::over(Carrier::Memory).await
+    }
+
+    /// A cluster with this carrier.
+    pub async fn over(carrier: Carrier) -> Cluster {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Env::real();
+        let server = cloud_apiserver::Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: folder.path().join("api"),
+            ..cloud_apiserver::Settings::default()
+        };
+        let api = cloud_apiserver::start(server, env.clone()).await.unwrap();
+        let mut settings = config::cloud::CloudCore::default();
+        settings.common_config.monitor_server.bind_address = "127.0.0.1:0".to_owned();
+        settings.modules.edge_controller.node_update_frequency = 2;
+        for listener in [&mut settings.modules.cloud_hub.quic, &mut settings.modules.cloud_hub.https] {
+            listener.address = "127.0.0.1".to_owned();
+            listener.port = 0;
+        }
+        let mut cluster = Cluster { folder, env, api, cloud: None, carrier, port: None, settings };
+        cluster.start_cloud().await;
+        cluster
+    }
+
+    async fn start_cloud(&mut self) {
+        let transport = match self.carrier {
+            Carrier::Quic => Transport::Quic,
+            Carrier::Memory => {
+                let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
+                self.port = Some(port);
+                Transport::Given(Box::new(acceptor))
+            }
+        };
+        let cloud = CloudCore::start(&self.settings, self.client(), transport, self.env.clone()).await.unwrap();
+        if let Some(address) = cloud.link_address() {
+            // A CloudCore that comes back is found where it was.
+            self.settings.modules.cloud_hub.quic.port = address.port();
+        }
+        self.cloud = Some(cloud);
+    }
+
+    /// A client of the API, as its admin.
+    pub fn client(&self) -> kube::Client {
+        self.api.client()
+    }
+
+    /// The kubeconfig of the API, for `kubectl`.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.api.kubeconfig_path().to_owned()
+    }
+
+    /// The state of CloudCore's actors.
+    pub async fn state(&self) -> beehive::HiveReport {
+        self.cloud.as_ref().unwrap().inspector().report(LONG).await
+    }
+
+    /// Ends CloudCore; the API goes on.
+    pub async fn stop_cloud(&mut self) {
+        if let Some(cloud) = self.cloud.take() {
+            cloud.stop(LONG).await;
+        }
+    }
+
+    /// Makes an EdgeCore over a runtime in memory, with the store of an earlier one of this name if there was one.
+    pub async fn node(&mut self, name: &str) -> Node {
+        let runtime = StandInRuntime::default();
+        let mut node = self.node_over(name, Arc::new(runtime.clone())).await;
+        node.stand_in = Some(runtime);
+        node
+    }
+
+    /// Makes an EdgeCore over any runtime.
+    pub async fn node_over(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>) -> Node {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut settings = config::edge::EdgeCore::default();
+        settings.database.data_source = folder.join("edgecore.db");
+        settings.modules.edged.hostname_override = name.to_owned();
+        settings.modules.edged.node_ip = "127.0.0.1".to_owned();
+        settings.modules.edged.root_directory = folder.join("kubelet");
+        settings.modules.edged.tailored_kubelet_config.pod_logs_dir = folder.join("logs");
+        settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
+        settings.modules.device_twin.dmi_sock_path = folder.clone();
+        let cable = Cable::new();
+        let dialer = self.dialer(name, &cable).await;
+        let mut node = Node {
+            name: NodeName::parse(name).unwrap(),
+            env: self.env.clone(),
+            settings,
+            folder,
+            cable,
+            dialer,
+            runtime,
+            stand_in: None,
+            core: None,
+        };
+        node.start().await;
+        node
+    }
+
+    async fn dialer(&self, name: &str, cable: &Cable) -> Rc<dyn Dialer> {
+        let common_name = format!("system:node:{name}");
+        match &self.port {
+            Some(port) => Rc::new(port.dialer(PeerName::verified(common_name, "01"), cable.clone())),
+            None => {
+                let vault = Vault::new(self.client());
+                let authority = vault.authority(&self.env).await.unwrap();
+                let request = pki::NodeRequest::new(name).unwrap();
+                let day = Duration::from_secs(86_400);
+                let issued = authority
+                    .sign_node(&request.csr_der, name, self.env.wall(), day, self.env.random_id())
+                    .unwrap();
+                let credentials = Credentials {
+                    certificate: issued.pem,
+                    key: request.key_pem.clone(),
+                    authority: authority.cert_pem().to_owned(),
+                };
+                let port = self.settings.modules.cloud_hub.quic.port;
+                Rc::new(QuicDialer::new("127.0.0.1", port, &credentials).unwrap())
+            }
+        }
+    }
+
+    /// Creates an object.
+    pub async fn apply(&self, api_version: &str, kind: &str, mut object: Value) -> DynamicObject {
+        object["apiVersion"] = Value::from(api_version);
+        object["kind"] = Value::from(kind);
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let namespace = object.metadata.namespace.clone();
+        self.objects(api_version, kind, namespace.as_deref()).create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    /// Objects of a kind. The plural is the kind's name in small letters with an `s` (`es` after `s`).
+    pub fn objects(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let small = kind.to_ascii_lowercase();
+        let plural = if small.ends_with('s') { format!("{small}es") } else { format!("{small}s") };
+        let resource = kube::api::ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            plural,
+        };
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client(), namespace, &resource),
+            None => Api::all_with(self.client(), &resource),
+        }
+    }
+
+    /// Waits until `holds`; panics with `what` after 60 s.
+    pub async fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        self.until_async(what, async || holds()).await;
+    }
+
+    /// Waits until `holds`, which may ask the API; panics with `what` after 60 s.
+    pub async fn until_async(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let waiting = async {
+            while !holds().await {
+                self.env.sleep(LOOK_EVERY).await;
+            }
+        };
+        assert!(self.env.timeout(LONG, waiting).await.is_some(), "waited in vain: {what}");
+    }
+
+    /// Waits until the API shows the node as Ready.
+    pub async fn until_ready(&self, node: &Node) {
+        let nodes = self.objects("v1", "Node", None);
+        self.until_async("the node is Ready", async || {
+            let Ok(Some(found)) = nodes.get_opt(node.name.as_str()).await else { return false };
+            let conditions = found.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+        })
+        .await;
+    }
+}
+
+/// An EdgeCore of a cluster.
+pub struct Node {
+    name: NodeName,
+    env: Env,
+    settings: config::edge::EdgeCore,
+    folder: PathBuf,
+    cable: Cable,
+    dialer: Rc<dyn Dialer>,
+    runtime: Arc<dyn cri::Runtime>,
+    stand_in: Option<StandInRuntime>,
+    core: Option<EdgeCore>,
+}
+
+impl Node {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// Its folder: store, volumes, `dmi.sock`.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
+    /// The cable to the cloud. A carrier of packets has none that can be cut: use a relay.
+    pub fn cable(&self) -> &Cable {
+        &self.cable
+    }
+
+    /// Its runtime in memory.
+    ///
+    /// # Panics
+    /// When it was made over another one.
+    pub fn runtime(&self) -> &StandInRuntime {
+        self.stand_in.as_ref().unwrap()
+    }
+
+    /// The EdgeCore itself: its store and its actors.
+    ///
+    /// # Panics
+    /// While it is stopped.
+    pub fn core(&self) -> &EdgeCore {
+        self.core.as_ref().unwrap()
+    }
+
+    /// The snapshot of one of its actors.
+    pub async fn snapshot(&self, actor: &str) -> Value {
+        let report = self.core().inspector().report(LONG).await;
+        report.actors.into_iter().find(|a| a.name == actor).map(|a| a.snapshot).unwrap_or_default()
+    }
+
+    /// Starts it. Neither the cloud nor the runtime has to be there.
+    pub async fn start(&mut self) {
+        let parts = Parts {
+            node: self.name.clone(),
+            common_name: format!("system:node:{}", self.name),
+            dialer: Rc::clone(&self.dialer),
+            runtime: Arc::clone(&self.runtime),
+        };
+        self.core = Some(EdgeCore::start(&self.settings, parts, self.env.clone()).await.unwrap());
+    }
+
+    /// Ends it in order; containers go on.
+    pub async fn stop(&mut self) {
+        if let Some(core) = self.core.take() {
+            core.stop(LONG).await;
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! A container runtime in memory: it keeps what CRI says about sandboxes and containers, and runs nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cri::v1::{
+    AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerState, ContainerStatus, ExecSyncResponse,
+    FilesystemUsage, Image, PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxNetworkStatus,
+    PodSandboxState, PodSandboxStatus, RuntimeCondition, RuntimeStatus, VersionResponse,
+};
+use cri::{Answer, Error, Event, EventKind, EventStream, Runtime};
+use futures::StreamExt;
+use tokio::sync::broadcast;
+
+/// 1,024 events that a slow reader may be behind.
+const EVENTS: usize = 1024;
+
+struct Sandbox {
+    config: PodSandboxConfig,
+    ready: bool,
+    number: usize,
+}
+
+struct Held {
+    sandbox: String,
+    config: ContainerConfig,
+    state: ContainerState,
+    number: usize,
+    exit_code: i32,
+}
+
+#[derive(Default)]
+struct State {
+    made: usize,
+    sandboxes: BTreeMap<String, Sandbox>,
+    containers: BTreeMap<String, Held>,
+}
+
+/// A runtime without containers. Cheap to clone; what it holds outlives the EdgeCore that uses it, as a real one's does.
+#[derive(Clone)]
+pub struct StandInRuntime {
+    state: Arc<Mutex<State>>,
+    images: Arc<Mutex<BTreeSet<String>>>,
+    events: broadcast::Sender<Event>,
+}
+
+impl Default for StandInRuntime {
+    fn default() -> Self {
+        StandInRuntime {
+            state: Arc::default(),
+            images: Arc::default(),
+            events: broadcast::channel(EVENTS).0,
+        }
+    }
+}
+
+/// A container as a test sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its id.
+    pub id: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The container's name.
+    pub name: String,
+}
+
+impl StandInRuntime {
+    /// The runtime holds this image from now on; others are pulled from nowhere and are not found.
+    pub fn add_image(&self, image: &str) {
+        self.images.lock().unwrap().insert(image.to_owned());
+    }
+
+    /// The containers that run.
+    pub fn running(&self) -> Vec<Seen> {
+        let state = self.state.lock().unwrap();
+        let runs = state.containers.iter().filter(|(_, held)| held.state == ContainerState::ContainerRunning);
+        runs.map(|(id, held)| {
+            let label = |key: &str| held.config.labels.get(key).cloned().unwrap_or_default();
+            Seen {
+                id: id.clone(),
+                pod: label("io.kubernetes.pod.name"),
+                name: label("io.kubernetes.container.name"),
+            }
+        })
+        .collect()
+    }
+
+    /// Ends a container from outside, as `kill -9` does.
+    pub fn kill(&self, id: &str, exit_code: i32) {
+        if let Some(held) = self.state.lock().unwrap().containers.get_mut(id) {
+            held.state = ContainerState::ContainerExited;
+            held.exit_code = exit_code;
+        }
+        self.tell(id, EventKind::Stopped);
+    }
+
+    fn tell(&self, id: &str, kind: EventKind) {
+        // Nobody listens: nobody hears.
+        let _ = self.events.send(Event { id: id.to_owned(), kind });
+    }
+}
+
+fn now() -> i64 {
+    i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}
+
+fn answer<T: Send + 'static>(value: Result<T, Error>) -> Answer<'static, T> {
+    Box::pin(async { value })
+}
+
+fn matches(
+    labels: &std::collections::HashMap<String, String>,
+    selector: &std::collections::HashMap<String, String>,
+) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+fn missing(call: &'static str, id: &str) -> Error {
+    Error::NotFound { call, message: format!("{id} is not known") }
+}
+
+impl Runtime for StandInRuntime {
+    fn version(&self) -> Answer<'_, VersionResponse> {
+        answer(Ok(VersionResponse {
+            version: "0.1.0".into(),
+            runtime_name: "stand-in".into(),
+            runtime_version: "1".into(),
+            runtime_api_version: "v1".into(),
+        }))
+    }
+
+    fn status(&self) -> Answer<'_, RuntimeStatus> {
+        let condition = |kind: &str| RuntimeCondition { r#type: kind.into(), status: true, ..Default::default() };
+        answer(Ok(RuntimeStatus { conditions: vec![condition("RuntimeReady"), condition("NetworkReady")] }))
+    }
+
+    fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {
+        let id = {
+            let mut state = self.state.lock().unwrap();
+            state.made += 1;
+            let number = state.made;
+            let id = format!("sandbox-{number}");
+            state.sandboxes.insert(id.clone(), Sandbox { config, ready: true, number });
+            id
+        };
+        self.tell(&id, EventKind::Started);
+        answer(Ok(id))
+    }
+
+    fn stop_sandbox(&self, id: &str) -> Answer<'_, ()> {
+        let ended = {
+            let mut state = self.state.lock().unwrap();
+            if let Some(sandbox) = state.sandboxes.get_mut(id) {
+                sandbox.ready = false;
+            }
+            let mut ended = Vec::new();
+            for (container, held) in &mut state.containers {
+                if held.sandbox == id && held.state == ContainerState::ContainerRunning {
+                    held.state = ContainerState::ContainerExited;
+                    held.exit_code = 137;
+                    ended.push(container.clone());
+                }
+            }
+            ended
+        };
+        for container in ended {
+            self.tell(&container, EventKind::Stopped);
+        }
+        answer(Ok(()))
+    }
+
+    fn remove_sandbox(&self, id: &str) -> Answer<'_, ()> {
+        let mut state = self.state.lock().unwrap();
+        state.sandboxes.remove(id);
+        state.containers.retain(|_, held| held.sandbox != id);
+        answer(Ok(()))
+    }
+
+    fn sandbox_status(&self, id: &str) -> Answer<'_, PodSandboxStatus> {
+        let state = self.state.lock().unwrap();
+        answer(state.sandboxes.get(id).ok_or_else(|| missing("PodSandboxStatus", id)).map(|sandbox| {
+            let network = PodSandboxNetworkStatus {
+                ip: format!("10.200.{}.{}", sandbox.number / 250, sandbox.number % 250 + 1),
+                additional_ips: Vec::new(),
+            };
+            PodSandboxStatus {
+                id: id.to_owned(),
+                metadata: sandbox.config.metadata.clone(),
+                state: sandbox_state(sandbox) as i32,
+                created_at: now(),
+                network: Some(network),
+                labels: sandbox.config.labels.clone(),
+                annotations: sandbox.config.annotations.clone(),
+            }
+        }))
+    }
+
+    fn list_sandboxes(&self, filter: PodSandboxFilter) -> Answer<'_, Vec<PodSandbox>> {
+        let state = self.state.lock().unwrap();
+        let found = state.sandboxes.iter().filter(|(id, sandbox)| {
+            (filter.id.is_empty() || filter.id == **id)
+                && filter.state.as_ref().is_none_or(|wanted| wanted.state == sandbox_state(sandbox) as i32)
+                && matches(&sandbox.config.labels, &filter.label_selector)
+        });
+        let all = found.map(|(id, sandbox)| PodSandbox {
+            id: id.clone(),
+            metadata: sandbox.config.metadata.clone(),
+            state: sandbox_state(sandbox) as i32,
+            created_at: i64::try_from(sandbox.number).unwrap(),
+            labels: sandbox.config.labels.clone(),
+            annotations: sandbox.config.annotations.clone(),
+        });
+        answer(Ok(all.collect()))
+    }
+
+    fn create_container(
+        &self,
+        sandbox: &str,
+        config: ContainerConfig,
+        _: PodSandboxConfig,
+    ) -> Answer<'_, String> {
+        let mut state = self.state.lock().unwrap();
+        if !state.sandboxes.get(sandbox).is_some_and(|sandbox| sandbox.ready) {
+            return answer(Err(missing("CreateContainer", sandbox)));
+        }
+        state.made += 1;
+        let number = state.made;
+        let id = format!("container-{number}");
+        let held = Held {
+            sandbox: sandbox.to_owned(),
+            config,
+            state: ContainerState::ContainerCreated,
+            number,
+            exit_code: 0,
+        };
+        state.containers.insert(id.clone(), held);
+        answer(Ok(id))
+    }
+
+    fn start_container(&self, id: &str) -> Answer<'_, ()> {
+        match self.state.lock().unwrap().containers.get_mut(id) {
+            Some(held) => held.state = ContainerState::ContainerRunning,
+            None => return answer(Err(missing("StartContainer", id))),
+        }
+        self.tell(id, EventKind::Started);
+        answer(Ok(()))
+    }
+
+    fn stop_container(&self, id: &str, _: Duration) -> Answer<'_, ()> {
+        self.kill(id, 0);
+        answer(Ok(()))
+    }
+
+    fn remove_container(&self, id: &str) -> Answer<'_, ()> {
+        self.state.lock().unwrap().containers.remove(id);
+        self.tell(id, EventKind::Deleted);
+        answer(Ok(()))
+    }
+
+    fn list_containers(&self, filter: ContainerFilter) -> Answer<'_, Vec<Container>> {
+        let state = self.state.lock().unwrap();
+        let found = state.containers.iter().filter(|(id, held)| {
+            (filter.id.is_empty() || filter.id == **id)
+                && (filter.pod_sandbox_id.is_empty() || filter.pod_sandbox_id == held.sandbox)
+                && filter.state.as_ref().is_none_or(|wanted| wanted.state == held.state as i32)
+                && matches(&held.config.labels, &filter.label_selector)
+        });
+        let all = found.map(|(id, held)| Container {
+            id: id.clone(),
+            pod_sandbox_id: held.sandbox.clone(),
+            metadata: held.config.metadata.clone(),
+            image: held.config.image.clone(),
+            image_ref: held.config.image.clone().unwrap_or_default().image,
+            state: held.state as i32,
+            created_at: i64::try_from(held.number).unwrap(),
+            labels: held.config.labels.clone(),
+            annotations: held.config.annotations.clone(),
+        });
+        answer(Ok(all.collect()))
+    }
+
+    fn container_status(&self, id: &str) -> Answer<'_, ContainerStatus> {
+        let state = self.state.lock().unwrap();
+        let found = state.containers.get(id).ok_or_else(|| missing("ContainerStatus", id));
+        answer(found.map(|held| {
+            let at = i64::try_from(held.number).unwrap();
+            ContainerStatus {
+                id: id.to_owned(),
+                metadata: held.config.metadata.clone(),
+                state: held.state as i32,
+                created_at: at,
+                started_at: at,
+                finished_at: if held.state == ContainerState::ContainerExited { now() } else { 0 },
+                exit_code: held.exit_code,
+                image: held.config.image.clone(),
+                image_ref: held.config.image.clone().unwrap_or_default().image,
+                reason: match (held.state, held.exit_code) {
+                    (ContainerState::ContainerExited, 0) => "Completed".into(),
+                    (ContainerState::ContainerExited, _) => "Error".into(),
+                    _ => String::new(),
+                },
+                message: String::new(),
+                labels: held.config.labels.clone(),
+                annotations: held.config.annotations.clone(),
+                log_path: held.config.log_path.clone(),
+            }
+        }))
+    }
+
+    fn exec_sync(&self, id: &str, _: Vec<String>, _: Duration) -> Answer<'_, ExecSyncResponse> {
+        answer(Err(Error::Failed { call: "ExecSync", message: format!("nothing runs in {id}") }))
+    }
+
+    fn events(&self) -> EventStream {
+        let events = self.events.subscribe();
+        futures::stream::unfold(events, |mut events| async move {
+            match events.recv().await {
+                Ok(event) => Some((Ok(event), events)),
+                Err(_) => {
+                    let lost = Error::Failed { call: "GetContainerEvents", message: "events were lost".into() };
+                    Some((Err(lost), events))
+                }
+            }
+        })
+        .boxed()
+    }
+
+    fn list_images(&self) -> Answer<'_, Vec<Image>> {
+        let images = self.images.lock().unwrap().iter().map(|name| image(name)).collect();
+        answer(Ok(images))
+    }
+
+    fn image_status(&self, wanted: &str) -> Answer<'_, Option<Image>> {
+        let held = self.images.lock().unwrap().contains(wanted);
+        answer(Ok(held.then(|| image(wanted))))
+    }
+
+    fn pull_image(&self, wanted: &str, _: Option<AuthConfig>) -> Answer<'_, String> {
+        if self.images.lock().unwrap().contains(wanted) {
+            return answer(Ok(wanted.to_owned()));
+        }
+        let message = "no registry is behind this runtime".into();
+        answer(Err(Error::ImageNotFound { image: wanted.to_owned(), message }))
+    }
+
+    fn remove_image(&self, wanted: &str) -> Answer<'_, ()> {
+        self.images.lock().unwrap().remove(wanted);
+        answer(Ok(()))
+    }
+
+    fn image_filesystems(&self) -> Answer<'_, Vec<FilesystemUsage>> {
+        answer(Ok(Vec::new()))
+    }
+}
+
+fn sandbox_state(sandbox: &Sandbox) -> PodSandboxState {
+    if sandbox.ready { PodSandboxState::SandboxReady } else { PodSandboxState::SandboxNotready }
+}
+
+fn image(name: &str) -> Image {
+    Image { id: name.to_owned(), repo_tags: vec![name.to_owned()], size: 1, ..Image::default() }
+}
