@@ -114,7 +114,10 @@ impl<'a> Stage<'a> {
 
     /// The pod's page, fetched from inside the node's network.
     pub(crate) fn page(&self, address: &str) -> Result<String> {
-        said(self.host.command("busybox").args(["wget", "-q", "-T", "2", "-O", "-", &format!("http://{address}/")]), "")
+        let script = self.folder.join("page.py");
+        std::fs::write(&script, include_str!("page.py"))?;
+        let python = self.tools.python.display().to_string();
+        said(self.host.command(&python).arg(script).arg(format!("http://{address}/")), "")
     }
 
     /// Looks until `holds` answers, and says how long it took. Errors of a look are told only if it never holds.
