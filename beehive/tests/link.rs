@@ -208,7 +208,8 @@ fn silence_instead_of_a_hello_is_given_up_after_ten_seconds() {
 fn bytes_that_are_no_frames_end_their_stream_only() {
     run(async |env| {
         let cable = Cable::new();
-        let (edge, cloud) = pair(&cable, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
+        let (edge, cloud) =
+            pair(&cable, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
         let (probe, heard) = beehive::testing::Probe::<Heard>::new(&env, 4);
         let meet =
             async { Arrival::meet(&env, Box::new(cloud)).await.unwrap().admit(wire::routes(heard)).await };

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use beehive::link::quic::{Credentials, EndpointError, QuicAcceptor};
 use beehive::link::Acceptor;
+use beehive::link::quic::{Credentials, EndpointError, QuicAcceptor};
 use beehive::{Ended, Env, Hive, WiringError};
 use cloud_hub::{Enrolment, EnrolmentError, EnrolmentServer, Vault, VaultError};
 use config::cloud::CloudCore as Settings;
@@ -75,8 +75,7 @@ impl CloudCore {
         let token_key = vault.token_key(&env).await?;
         let addresses: Result<Vec<IpAddr>, StartError> =
             hub.advertise_address.iter().map(|address| ip(address)).collect();
-        let (chain, key) =
-            Vault::server_certificate(&authority, addresses?, hub.dns_names.clone(), &env)?;
+        let (chain, key) = Vault::server_certificate(&authority, addresses?, hub.dns_names.clone(), &env)?;
         let credentials = Credentials {
             certificate: chain.clone(),
             key: key.clone(),

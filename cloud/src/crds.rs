@@ -29,7 +29,9 @@ pub enum CrdError {
         source: kube::Error,
     },
     /// The API server has it and does not serve it.
-    #[error("the definition `{0}` is not served after 30 s: see its conditions with `kubectl describe crd {0}`")]
+    #[error(
+        "the definition `{0}` is not served after 30 s: see its conditions with `kubectl describe crd {0}`"
+    )]
     NotServed(String),
 }
 
@@ -42,7 +44,9 @@ pub async fn apply(client: &kube::Client, env: &Env) -> Result<(), CrdError> {
     let ours = crd::manifests();
     for definition in &ours {
         let name = definition.metadata.name.clone().unwrap_or_default();
-        put(&api, definition, &name).await.map_err(|source| CrdError::Apply { name: name.clone(), source })?;
+        put(&api, definition, &name)
+            .await
+            .map_err(|source| CrdError::Apply { name: name.clone(), source })?;
     }
     for definition in &ours {
         let name = definition.metadata.name.clone().unwrap_or_default();
@@ -88,18 +92,9 @@ fn is_current(theirs: &CustomResourceDefinition, ours: &CustomResourceDefinition
     theirs.spec.versions == ours.spec.versions && theirs.spec.scope == ours.spec.scope
 }
 
-async fn until_served(
-    api: &Api<CustomResourceDefinition>,
-    name: &str,
-    env: &Env,
-) -> Result<(), kube::Error> {
+async fn until_served(api: &Api<CustomResourceDefinition>, name: &str, env: &Env) -> Result<(), kube::Error> {
     loop {
-        let conditions = api
-            .get(name)
-            .await?
-            .status
-            .and_then(|status| status.conditions)
-            .unwrap_or_default();
+        let conditions = api.get(name).await?.status.and_then(|status| status.conditions).unwrap_or_default();
         if conditions.iter().any(|c| c.type_ == "Established" && c.status == "True") {
             return Ok(());
         }

@@ -157,7 +157,9 @@ fn settings(path: Option<&std::path::Path>) -> Result<Settings> {
 
 async fn client(settings: &Settings, flag: Option<&std::path::Path>) -> Result<kube::Client> {
     let api = &settings.kube_api_config;
-    let path = flag.map(PathBuf::from).or_else(|| (!api.kube_config.is_empty()).then(|| api.kube_config.clone().into()));
+    let path = flag
+        .map(PathBuf::from)
+        .or_else(|| (!api.kube_config.is_empty()).then(|| api.kube_config.clone().into()));
     let mut config = match path {
         Some(path) => {
             let file = Kubeconfig::read_from(&path)
@@ -166,8 +168,9 @@ async fn client(settings: &Settings, flag: Option<&std::path::Path>) -> Result<k
                 .await
                 .with_context(|| format!("kubeconfig `{}` is not usable", path.display()))?
         }
-        None => kube::Config::incluster()
-            .context("not in a cluster: give --kubeconfig PATH, or --standalone to serve an API of our own")?,
+        None => kube::Config::incluster().context(
+            "not in a cluster: give --kubeconfig PATH, or --standalone to serve an API of our own",
+        )?,
     };
     if !api.master.is_empty() {
         config.cluster_url = api.master.parse().context("kubeAPIConfig.master is not a URL")?;

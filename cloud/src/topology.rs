@@ -49,7 +49,8 @@ pub struct Parts {
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
 /// the map can be printed anywhere.
 pub fn seats(hive: &mut Hive) -> Seats {
-    let sync = hive.mailbox(SYNC, Capacity::new(4096, "one look at the caches may move thousands of objects"));
+    let sync =
+        hive.mailbox(SYNC, Capacity::new(4096, "one look at the caches may move thousands of objects"));
     let edge = hive.mailbox(EDGE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
     let device = hive.mailbox(DEVICE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
     let hub = hive.mailbox(HUB, Capacity::new(1024, "a thousand nodes that come back together"));

@@ -36,7 +36,9 @@ pub enum IdentityError {
         reason: String,
     },
     /// The config names another node than the certificate.
-    #[error("modules.edged.hostnameOverride is `{configured}`, and the certificate is of `{certified}`: make them one")]
+    #[error(
+        "modules.edged.hostnameOverride is `{configured}`, and the certificate is of `{certified}`: make them one"
+    )]
     OtherName {
         /// In the config.
         configured: String,
@@ -61,8 +63,7 @@ impl Identity {
     pub fn read(settings: &Settings) -> Result<Self, IdentityError> {
         let hub = &settings.modules.edge_hub;
         let certificate = read(&hub.tls_cert_file)?;
-        let not_a_node =
-            |reason: String| IdentityError::NotANode { path: hub.tls_cert_file.clone(), reason };
+        let not_a_node = |reason: String| IdentityError::NotANode { path: hub.tls_cert_file.clone(), reason };
         let der = CertificateDer::from_pem_slice(certificate.as_bytes())
             .map_err(|error| not_a_node(error.to_string()))?;
         let certified = pki::node_of_certificate(&der).map_err(|error| not_a_node(error.to_string()))?;
@@ -71,8 +72,11 @@ impl Identity {
             return Err(IdentityError::OtherName { configured: configured.clone(), certified });
         }
         let node = NodeName::parse(&certified).map_err(|error| not_a_node(error.to_string()))?;
-        let credentials =
-            Credentials { certificate, key: read(&hub.tls_private_key_file)?, authority: read(&hub.tls_ca_file)? };
+        let credentials = Credentials {
+            certificate,
+            key: read(&hub.tls_private_key_file)?,
+            authority: read(&hub.tls_ca_file)?,
+        };
         Ok(Identity { node, credentials })
     }
 
@@ -108,7 +112,13 @@ mod tests {
         let authority = pki::Authority::create(std::time::SystemTime::now(), [1; 16]).unwrap();
         let request = pki::NodeRequest::new("a").unwrap();
         let issued = authority
-            .sign_node(&request.csr_der, "a", std::time::SystemTime::now(), std::time::Duration::from_secs(60), [2; 16])
+            .sign_node(
+                &request.csr_der,
+                "a",
+                std::time::SystemTime::now(),
+                std::time::Duration::from_secs(60),
+                [2; 16],
+            )
             .unwrap();
         let mut settings = Settings::default();
         let hub = &mut settings.modules.edge_hub;

@@ -88,7 +88,8 @@ async fn run(cli: Cli) -> Result<()> {
         .map_err(|what| anyhow::anyhow!("modules.edgeHub.quic.server: {what}"))?;
     let dialer = QuicDialer::new(&host, port, &identity.credentials).context("the link to the cloud")?;
     let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
-    let runtime = cri::Grpc::new(endpoint, endpoint, RUNTIME_ANSWERS_WITHIN).context("the container runtime")?;
+    let runtime =
+        cri::Grpc::new(endpoint, endpoint, RUNTIME_ANSWERS_WITHIN).context("the container runtime")?;
     let parts = Parts {
         node: identity.node.clone(),
         common_name: identity.common_name(),

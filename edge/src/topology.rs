@@ -46,10 +46,15 @@ pub struct Seats {
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
 /// the map can be printed anywhere.
 pub fn seats(hive: &mut Hive) -> Seats {
-    let meta = hive.mailbox(META, Capacity::new(256, "16 batches of the cloud, and a token for each pod of a full node"));
+    let meta = hive.mailbox(
+        META,
+        Capacity::new(256, "16 batches of the cloud, and a token for each pod of a full node"),
+    );
     let twin = hive.mailbox(TWIN, Capacity::new(256, "a report of each of a few hundred devices"));
-    let bus = hive.mailbox(BUS, Capacity::new(1024, "a delta, a document and a result for each of those reports"));
-    let edged = hive.mailbox(EDGED, Capacity::new(256, "a word of each of twice as many pods as a node takes"));
+    let bus =
+        hive.mailbox(BUS, Capacity::new(1024, "a delta, a document and a result for each of those reports"));
+    let edged =
+        hive.mailbox(EDGED, Capacity::new(256, "a word of each of twice as many pods as a node takes"));
     let hub = hive.mailbox(HUB, Capacity::new(16, "the ends of a few attempts"));
     let seats = Seats {
         twin_to_bus: hive.grant(TWIN, &bus, Flow::Tell),

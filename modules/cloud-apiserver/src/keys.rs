@@ -73,7 +73,8 @@ fn broken(path: &Path, reason: &dyn std::fmt::Display) -> KeyError {
 fn authority(folder: &Path, env: &Env) -> Result<Authority, KeyError> {
     let (cert_path, key_path) = (folder.join("ca.crt"), folder.join("ca.key"));
     if !key_path.exists() {
-        let made = Authority::create(env.wall(), env.random_id()).map_err(|error| broken(&key_path, &error))?;
+        let made =
+            Authority::create(env.wall(), env.random_id()).map_err(|error| broken(&key_path, &error))?;
         write(&cert_path, made.cert_pem())?;
         // The key last: with it the pair is complete.
         write(&key_path, made.key_pem())?;

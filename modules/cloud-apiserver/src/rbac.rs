@@ -147,14 +147,18 @@ mod tests {
             name: name.into(),
             ..Attributes::default()
         };
-        let rule = json!({"apiGroups": [""], "resources": ["pods", "nodes/status"], "verbs": ["get", "patch"]});
+        let rule =
+            json!({"apiGroups": [""], "resources": ["pods", "nodes/status"], "verbs": ["get", "patch"]});
         assert!(rule_allows(&rule, &wanted("get", "pods", "", "a")));
         assert!(rule_allows(&rule, &wanted("patch", "nodes", "status", "a")));
         assert!(!rule_allows(&rule, &wanted("get", "pods", "log", "a")));
         assert!(!rule_allows(&rule, &wanted("delete", "pods", "", "a")));
         assert!(!rule_allows(&rule, &wanted("get", "nodes", "", "a")));
         let one = json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"], "resourceNames": ["x"]});
-        assert!(rule_allows(&one, &wanted("get", "pods", "", "x")) && !rule_allows(&one, &wanted("get", "pods", "", "y")));
+        assert!(
+            rule_allows(&one, &wanted("get", "pods", "", "x"))
+                && !rule_allows(&one, &wanted("get", "pods", "", "y"))
+        );
         let path = Attributes { verb: "get".into(), path: "/openapi/v3".into(), ..Attributes::default() };
         assert!(rule_allows(&json!({"nonResourceURLs": ["/openapi*"], "verbs": ["get"]}), &path));
         assert!(!rule_allows(&json!({"nonResourceURLs": ["/version"], "verbs": ["get"]}), &path));

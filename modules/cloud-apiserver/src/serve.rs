@@ -103,7 +103,8 @@ impl Desk {
         let (parts, body) = request.into_parts();
         let open = matches!(parts.uri.path(), "/healthz" | "/livez" | "/readyz" | "/version");
         let header = parts.headers.get(AUTHORIZATION);
-        let user = match header.and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' ')) {
+        let user = match header.and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '))
+        {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
                 self.gate.authenticate(token.trim(), ISSUER).await
             }

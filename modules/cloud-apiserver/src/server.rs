@@ -211,7 +211,15 @@ fn client_of(api: &Api<SqliteStore>) -> kube::Client {
 
 fn tls(keys: &Keys, advertise: &[String], env: &Env) -> Result<TlsAcceptor, StartError> {
     let certificate = |error: &dyn std::fmt::Display| StartError::Certificate(error.to_string());
-    let own = ["127.0.0.1", "::1", "10.96.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    let own = [
+        "127.0.0.1",
+        "::1",
+        "10.96.0.1",
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+    ];
     let all = own.into_iter().chain(advertise.iter().map(String::as_str));
     let (mut addresses, mut names) = (Vec::new(), Vec::new());
     for reached in all {
@@ -225,7 +233,8 @@ fn tls(keys: &Keys, advertise: &[String], env: &Env) -> Result<TlsAcceptor, Star
         .server(&Reach { addresses, names }, env.wall(), SERVER_LIFE, env.random_id())
         .map_err(|error| certificate(&error))?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| certificate(&error))?;
-    let chain = vec![CertificateDer::from(issued.der), CertificateDer::from(keys.authority.cert_der().to_vec())];
+    let chain =
+        vec![CertificateDer::from(issued.der), CertificateDer::from(keys.authority.cert_der().to_vec())];
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

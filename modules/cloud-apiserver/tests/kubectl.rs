@@ -20,11 +20,8 @@ impl Bench {
     async fn new() -> Bench {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path().to_owned();
-        let settings = Settings {
-            listen: ([127, 0, 0, 1], 0).into(),
-            data_dir: folder.clone(),
-            ..Settings::default()
-        };
+        let settings =
+            Settings { listen: ([127, 0, 0, 1], 0).into(), data_dir: folder.clone(), ..Settings::default() };
         Bench { running: start(settings, Env::real()).await.unwrap(), folder, _temp: temp }
     }
 
@@ -51,19 +48,26 @@ async fn kubectl(config: &Path, home: &Path, args: &[&str], input: &str) -> (boo
     use tokio::io::AsyncWriteExt;
     let mut command = tokio::process::Command::new("kubectl");
     command.arg("--kubeconfig").arg(config).arg("--cache-dir").arg(home.join("cache")).args(args);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(input.as_bytes()).await.unwrap();
     drop(stdin);
     let output = child.wait_with_output();
-    let output = tokio::time::timeout(std::time::Duration::from_secs(60), output).await.expect("kubectl hangs").unwrap();
+    let output = tokio::time::timeout(std::time::Duration::from_secs(60), output)
+        .await
+        .expect("kubectl hangs")
+        .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.success(), text(&output.stdout), text(&output.stderr))
 }
 
 fn run(test: impl AsyncFnOnce(Bench)) {
     // The test installs nothing; it says what is missing.
-    assert!(Command::new("kubectl").arg("version").arg("--client").output().is_ok(), "kubectl is not installed");
+    assert!(
+        Command::new("kubectl").arg("version").arg("--client").output().is_ok(),
+        "kubectl is not installed"
+    );
     actix_rt::System::new().block_on(async { test(Bench::new().await).await });
 }
 
@@ -164,7 +168,8 @@ spec:
 "#;
         bench.apply(definition).await;
         bench.kubectl(&["wait", "--for=condition=Established", "crd/things.x.io", "--timeout=20s"]).await;
-        let thing = |size: &str| format!("{{apiVersion: x.io/v1, kind: Thing, metadata: {{name: t}}, spec: {size}}}");
+        let thing =
+            |size: &str| format!("{{apiVersion: x.io/v1, kind: Thing, metadata: {{name: t}}, spec: {size}}}");
         assert_eq!(bench.apply(&thing("{size: 1}")).await, "thing.x.io/t created\n");
         assert_eq!(bench.apply(&thing("{size: 2}")).await, "thing.x.io/t configured\n");
         let out = bench.kubectl(&["get", "th"]).await;
@@ -194,12 +199,15 @@ fn objects_outlive_the_server_and_stale_writes_are_refused() {
         next.data = Some([("k".to_owned(), "v".to_owned())].into());
         maps.replace("a", &PostParams::default(), &next).await.unwrap();
         match maps.replace("a", &PostParams::default(), &next).await {
-            Err(kube::Error::Api(status)) => assert_eq!((status.code, status.reason.as_str()), (409, "Conflict")),
+            Err(kube::Error::Api(status)) => {
+                assert_eq!((status.code, status.reason.as_str()), (409, "Conflict"))
+            }
             other => panic!("{other:?}"),
         }
         let folder = bench.folder.clone();
         bench.running.stop(std::time::Duration::from_secs(5)).await;
-        let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), data_dir: folder, ..Settings::default() };
+        let settings =
+            Settings { listen: ([127, 0, 0, 1], 0).into(), data_dir: folder, ..Settings::default() };
         let again = start(settings, Env::real()).await.unwrap();
         let maps: Api<ConfigMap> = Api::default_namespaced(again.client());
         assert_eq!(maps.get("a").await.unwrap().data.unwrap()["k"], "v");

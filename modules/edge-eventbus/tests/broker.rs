@@ -363,7 +363,12 @@ fn hostile_bytes_end_their_own_connection_and_nothing_else() {
             // The broker may have closed it before all was sent.
             let _ = client.socket.write_all(&sent).await;
             let _ = client.socket.shutdown().await;
-            let t0=node.env.now(); client.rest().await; let d=node.env.now().since(t0); if d.as_millis()>5 { eprintln!("{round} {d:?} {greeted} {sent:x?}"); }
+            let t0 = node.env.now();
+            client.rest().await;
+            let d = node.env.now().since(t0);
+            if d.as_millis() > 5 {
+                eprintln!("{round} {d:?} {greeted} {sent:x?}");
+            }
             if round % 50 == 0 {
                 node.publish("alive", "yes", false).await;
                 witness.expect(&publish("alive", "yes", 0, 0)).await;

@@ -35,7 +35,9 @@ pub(crate) struct Tools {
 pub(crate) fn prepare(profile: &str, say: &Say) -> Result<Tools> {
     say.line("KubeHive's story, on this machine, with nothing faked.\n");
     if !is_root() {
-        bail!("the story runs real containers in network namespaces of its own and needs root: sudo -E cargo demo");
+        bail!(
+            "the story runs real containers in network namespaces of its own and needs root: sudo -E cargo demo"
+        );
     }
     packages(say)?;
     let kubectl = kubectl(say)?;
@@ -85,10 +87,18 @@ fn kubectl(say: &Say) -> Result<PathBuf> {
     let debian = "/usr/bin/kubectl";
     if !Path::new(debian).exists() {
         say.doing("installing kubernetes-client (no kubectl 1.32 or newer is in the path)");
-        run(Command::new("apt-get").args(["install", "-q", "-y", "--no-install-recommends", "kubernetes-client"]))?;
+        run(Command::new("apt-get").args([
+            "install",
+            "-q",
+            "-y",
+            "--no-install-recommends",
+            "kubernetes-client",
+        ]))?;
     }
     match version(debian) {
-        Some((_, shown)) => say.line(&format!("kubectl {shown}, Debian's (none of 1.32 or newer is in the path)")),
+        Some((_, shown)) => {
+            say.line(&format!("kubectl {shown}, Debian's (none of 1.32 or newer is in the path)"))
+        }
         None => bail!("no kubectl works: put kubectl 1.32 or newer into the path"),
     }
     Ok(PathBuf::from(debian))

@@ -98,7 +98,9 @@ impl<'a> Stage<'a> {
         let named = said(self.host.ctr().args(["containers", "list", "--quiet", &filter]), "")?;
         let tasks = said(self.host.ctr().args(["tasks", "list"]), "")?;
         let runs = |id: &str| {
-            tasks.lines().any(|line| line.starts_with(id) && line.split_whitespace().last() == Some("RUNNING"))
+            tasks
+                .lines()
+                .any(|line| line.starts_with(id) && line.split_whitespace().last() == Some("RUNNING"))
         };
         Ok(named.lines().filter(|id| !id.is_empty() && runs(id)).map(str::to_owned).collect())
     }
@@ -184,13 +186,18 @@ pub(crate) fn said(command: &mut Command, input: &str) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let shown = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let shown =
+        Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     bail!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim())
 }
 
 fn answered(command: &mut Command, input: &str) -> Result<Output> {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().with_context(|| format!("start {command:?}"))?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {command:?}"))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A program that reads no input may have gone already.
         let _ = stdin.write_all(input.as_bytes());

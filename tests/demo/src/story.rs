@@ -43,11 +43,7 @@ pub(crate) enum Step {
 const LONG: Duration = Duration::from_secs(60);
 
 /// Tells the story. The stage is given back whatever happened, to be shown and left.
-pub(crate) async fn tell<'a>(
-    tools: &'a Tools,
-    broken: Option<Step>,
-    say: &Say,
-) -> (Stage<'a>, Result<()>) {
+pub(crate) async fn tell<'a>(tools: &'a Tools, broken: Option<Step>, say: &Say) -> (Stage<'a>, Result<()>) {
     say.doing("making the node's host: a network namespace with a containerd of its own");
     let stage = tokio::task::block_in_place(|| Stage::new(tools));
     let mut story = match stage {
@@ -182,7 +178,10 @@ impl Story<'_, '_> {
                 Ok(line.split_whitespace().any(|word| word == "Ready").then_some(line))
             })
             .await?;
-        self.say.seen(begun.elapsed(), &format!("node joined: {}", line.split_whitespace().collect::<Vec<_>>().join(" ")));
+        self.say.seen(
+            begun.elapsed(),
+            &format!("node joined: {}", line.split_whitespace().collect::<Vec<_>>().join(" ")),
+        );
         Ok(())
     }
 
@@ -212,7 +211,9 @@ impl Story<'_, '_> {
             })
             .await?;
         let running = stage.running("web")?;
-        let [web] = running.as_slice() else { bail!("the runtime says {running:?} instead of one container") };
+        let [web] = running.as_slice() else {
+            bail!("the runtime says {running:?} instead of one container")
+        };
         self.web = web.clone();
         self.say.seen(took, &format!("kubectl apply → Running at {address}, container {}", short(web)));
         self.address = address;
@@ -223,7 +224,9 @@ impl Story<'_, '_> {
         let address = self.address.clone();
         let (page, took) = self
             .stage
-            .until("an HTTP answer of the container", Duration::from_secs(20), |stage| stage.page(&address).map(Some))
+            .until("an HTTP answer of the container", Duration::from_secs(20), |stage| {
+                stage.page(&address).map(Some)
+            })
             .await?;
         self.say.seen(took, &format!("http://{address}/ answers “{}”", page.trim()));
         Ok(())
@@ -280,7 +283,8 @@ impl Story<'_, '_> {
     }
 
     fn want(&self, value: i64) -> Result<()> {
-        let patch = format!(r#"[{{"op":"replace","path":"/spec/properties/1/desired/value","value":"{value}"}}]"#);
+        let patch =
+            format!(r#"[{{"op":"replace","path":"/spec/properties/1/desired/value","value":"{value}"}}]"#);
         self.stage.kubectl(&["patch", "device", "boiler-1", "--type=json", "-p", &patch]).map(drop)
     }
 
@@ -315,7 +319,8 @@ impl Story<'_, '_> {
                 Ok(stage.running("web")?.into_iter().find(|id| *id != old))
             })
             .await?;
-        self.say.seen(took, &format!("container killed, without the cloud: {} → {}", short(&old), short(&web)));
+        self.say
+            .seen(took, &format!("container killed, without the cloud: {} → {}", short(&old), short(&web)));
         self.web = web;
         let address = self.address.clone();
         self.stage
@@ -340,7 +345,9 @@ impl Story<'_, '_> {
         }
         self.say.seen(
             begun.elapsed(),
-            &format!("twin on MQTT, without the cloud: mosquitto_sub reads temperature {first}, then {second}"),
+            &format!(
+                "twin on MQTT, without the cloud: mosquitto_sub reads temperature {first}, then {second}"
+            ),
         );
         Ok(())
     }
@@ -352,7 +359,12 @@ impl Story<'_, '_> {
         let result = format!("{topic}/result");
         let reader = std::thread::spawn({
             let port = port.clone();
-            move || said(Command::new("mosquitto_sub").args(["-p", &port, "-t", &result, "-C", "1", "-W", "10"]), "")
+            move || {
+                said(
+                    Command::new("mosquitto_sub").args(["-p", &port, "-t", &result, "-C", "1", "-W", "10"]),
+                    "",
+                )
+            }
         });
         while !reader.is_finished() {
             said(Command::new("mosquitto_pub").args(["-p", &port, "-q", "1", "-t", topic, "-m", "{}"]), "")?;
@@ -391,7 +403,10 @@ impl Story<'_, '_> {
         }
         self.say.seen(
             begun.elapsed(),
-            &format!("edgecore restarted, without the cloud: container {} untouched, twin at {temperature}", short(&self.web)),
+            &format!(
+                "edgecore restarted, without the cloud: container {} untouched, twin at {temperature}",
+                short(&self.web)
+            ),
         );
         Ok(())
     }
@@ -401,7 +416,9 @@ impl Story<'_, '_> {
         self.stage.kubectl(&["patch", "configmap", "page", "--type=merge", "-p", patch])?;
         self.stage.kubectl(&["delete", "pod", "extra", "--wait=false"])?;
         self.want(654)?;
-        self.say.line("             meanwhile in the cloud: a config map changed, a pod deleted, a setpoint set to 654");
+        self.say.line(
+            "             meanwhile in the cloud: a config map changed, a pod deleted, a setpoint set to 654",
+        );
         if self.stage.register(1)? != 321 || self.stage.running("extra")?.len() != 1 {
             bail!("something of it arrived over a link that is cut");
         }
@@ -434,12 +451,17 @@ impl Story<'_, '_> {
             begun.elapsed(),
             &format!(
                 "link back: setpoint {:.1} s, pod gone {:.1} s, page {:.1} s; {crossed} bytes crossed",
-                seconds(set), seconds(gone), seconds(page),
+                seconds(set),
+                seconds(gone),
+                seconds(page),
             ),
         );
         self.stage
             .until("the deleted pod leaves the API", limit, |stage| {
-                Ok(stage.kubectl(&["get", "pod", "extra", "--ignore-not-found", "-o", "name"])?.is_empty().then_some(()))
+                Ok(stage
+                    .kubectl(&["get", "pod", "extra", "--ignore-not-found", "-o", "name"])?
+                    .is_empty()
+                    .then_some(()))
             })
             .await?;
         let running = self.stage.running("web")?;

@@ -105,7 +105,8 @@ impl Cluster {
                 Transport::Given(Box::new(acceptor))
             }
         };
-        let cloud = CloudCore::start(&self.settings, self.client(), transport, self.env.clone()).await.unwrap();
+        let cloud =
+            CloudCore::start(&self.settings, self.client(), transport, self.env.clone()).await.unwrap();
         if let Some(address) = cloud.link_address() {
             // A CloudCore that comes back is found where it was.
             self.settings.modules.cloud_hub.quic.port = address.port();
@@ -201,7 +202,10 @@ impl Cluster {
         object["kind"] = Value::from(kind);
         let object: DynamicObject = serde_json::from_value(object).unwrap();
         let namespace = object.metadata.namespace.clone();
-        self.objects(api_version, kind, namespace.as_deref()).create(&PostParams::default(), &object).await.unwrap()
+        self.objects(api_version, kind, namespace.as_deref())
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap()
     }
 
     /// Objects of a kind. The plural is the kind's name in small letters with an `s` (`es` after `s`).

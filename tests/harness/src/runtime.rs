@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cri::v1::{
-    AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerState, ContainerStatus, ExecSyncResponse,
-    FilesystemUsage, Image, PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxNetworkStatus,
-    PodSandboxState, PodSandboxStatus, RuntimeCondition, RuntimeStatus, VersionResponse,
+    AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerState, ContainerStatus,
+    ExecSyncResponse, FilesystemUsage, Image, PodSandbox, PodSandboxConfig, PodSandboxFilter,
+    PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus, RuntimeCondition, RuntimeStatus,
+    VersionResponse,
 };
 use cri::{Answer, Error, Event, EventKind, EventStream, Runtime};
 use futures::StreamExt;
@@ -47,11 +48,7 @@ pub struct StandInRuntime {
 
 impl Default for StandInRuntime {
     fn default() -> Self {
-        StandInRuntime {
-            state: Arc::default(),
-            images: Arc::default(),
-            events: broadcast::channel(EVENTS).0,
-        }
+        StandInRuntime { state: Arc::default(), images: Arc::default(), events: broadcast::channel(EVENTS).0 }
     }
 }
 
@@ -103,7 +100,8 @@ impl StandInRuntime {
 }
 
 fn now() -> i64 {
-    i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+    i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos())
+        .unwrap()
 }
 
 fn answer<T: Send + 'static>(value: Result<T, Error>) -> Answer<'static, T> {
@@ -132,7 +130,8 @@ impl Runtime for StandInRuntime {
     }
 
     fn status(&self) -> Answer<'_, RuntimeStatus> {
-        let condition = |kind: &str| RuntimeCondition { r#type: kind.into(), status: true, ..Default::default() };
+        let condition =
+            |kind: &str| RuntimeCondition { r#type: kind.into(), status: true, ..Default::default() };
         answer(Ok(RuntimeStatus { conditions: vec![condition("RuntimeReady"), condition("NetworkReady")] }))
     }
 
@@ -319,7 +318,8 @@ impl Runtime for StandInRuntime {
             match events.recv().await {
                 Ok(event) => Some((Ok(event), events)),
                 Err(_) => {
-                    let lost = Error::Failed { call: "GetContainerEvents", message: "events were lost".into() };
+                    let lost =
+                        Error::Failed { call: "GetContainerEvents", message: "events were lost".into() };
                     Some((Err(lost), events))
                 }
             }

@@ -29,14 +29,18 @@ pub(crate) const SERVICES: Kind = Kind { group: "", plural: "services", kind: "S
 pub(crate) const ENDPOINTS: Kind = Kind { group: "", plural: "endpoints", kind: "Endpoints" };
 pub(crate) const EVENTS: Kind = Kind { group: "", plural: "events", kind: "Event" };
 pub(crate) const CONFIG_MAPS: Kind = Kind { group: "", plural: "configmaps", kind: "ConfigMap" };
-pub(crate) const SERVICE_ACCOUNTS: Kind = Kind { group: "", plural: "serviceaccounts", kind: "ServiceAccount" };
+pub(crate) const SERVICE_ACCOUNTS: Kind =
+    Kind { group: "", plural: "serviceaccounts", kind: "ServiceAccount" };
 pub(crate) const DEPLOYMENTS: Kind = Kind { group: "apps", plural: "deployments", kind: "Deployment" };
 pub(crate) const REPLICA_SETS: Kind = Kind { group: "apps", plural: "replicasets", kind: "ReplicaSet" };
 pub(crate) const LEASES: Kind = Kind { group: "coordination.k8s.io", plural: "leases", kind: "Lease" };
 pub(crate) const ENDPOINT_SLICES: Kind =
     Kind { group: "discovery.k8s.io", plural: "endpointslices", kind: "EndpointSlice" };
-pub(crate) const DEFINITIONS: Kind =
-    Kind { group: "apiextensions.k8s.io", plural: "customresourcedefinitions", kind: "CustomResourceDefinition" };
+pub(crate) const DEFINITIONS: Kind = Kind {
+    group: "apiextensions.k8s.io",
+    plural: "customresourcedefinitions",
+    kind: "CustomResourceDefinition",
+};
 
 impl Kind {
     pub(crate) fn api_version(&self) -> String {
@@ -178,7 +182,8 @@ mod tests {
     use super::*;
 
     fn pod(name: &str) -> DynamicObject {
-        serde_json::from_value(json!({"metadata": {"namespace": "d", "name": name}, "spec": {"x": 1}})).unwrap()
+        serde_json::from_value(json!({"metadata": {"namespace": "d", "name": name}, "spec": {"x": 1}}))
+            .unwrap()
     }
 
     #[test]

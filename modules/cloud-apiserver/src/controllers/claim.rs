@@ -24,7 +24,12 @@ pub(super) async fn adopt(
 }
 
 /// Takes the owner away from the object.
-pub(super) async fn release(shared: &Shared, kind: Kind, object: &Value, owner: &str) -> Result<(), kube::Error> {
+pub(super) async fn release(
+    shared: &Shared,
+    kind: Kind,
+    object: &Value,
+    owner: &str,
+) -> Result<(), kube::Error> {
     let mut owners = list(object, "/metadata/ownerReferences").to_vec();
     owners.retain(|known| text(known, "/uid") != owner);
     shared.writer.patch(kind, &Key::of(object), &patch(object, owners)).await

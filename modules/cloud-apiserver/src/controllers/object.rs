@@ -152,7 +152,8 @@ mod tests {
     #[test]
     fn a_condition_keeps_its_transition_time_while_its_status_stays() {
         let then = seconds(Timestamp::from_second(1000).unwrap());
-        let old = vec![json!({"type": "A"}), json!({"type": "B", "status": "True", "lastTransitionTime": then})];
+        let old =
+            vec![json!({"type": "A"}), json!({"type": "B", "status": "True", "lastTransitionTime": then})];
         let now = Timestamp::from_second(2000).unwrap();
         let kept = with_condition(&old, json!({"type": "B", "status": "True", "reason": "x"}), now);
         assert_eq!(kept[1]["lastTransitionTime"], json!(then));

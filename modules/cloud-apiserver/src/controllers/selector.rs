@@ -97,9 +97,7 @@ mod tests {
     #[test]
     fn operators_of_expressions() {
         let labels = json!({"a": "1", "b": "x"});
-        let expression = |key: &str, operator: &str, values: &[&str]| {
-            json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]})
-        };
+        let expression = |key: &str, operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
         let cases = [
             ("a", "In", &["1", "2"][..], true),
             ("a", "In", &["2"], false),
@@ -115,7 +113,11 @@ mod tests {
             ("b", "Near", &["2"], false),
         ];
         for (key, operator, values, wanted) in cases {
-            assert_eq!(selects(&expression(key, operator, values), &labels), wanted, "{key} {operator} {values:?}");
+            assert_eq!(
+                selects(&expression(key, operator, values), &labels),
+                wanted,
+                "{key} {operator} {values:?}"
+            );
         }
         assert!(selects(&json!({}), &labels));
         assert!(!selects(&Value::Null, &labels));
@@ -128,7 +130,8 @@ mod tests {
             json!({"spec": {"affinity": {"nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}}})
         };
-        let zone = |zone: &str| json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]});
+        let zone =
+            |zone: &str| json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]});
         let named = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]});
         assert!(wants_node(&pod(json!([zone("b"), zone("a")])), &node));
         assert!(wants_node(&pod(json!([named])), &node));

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 
 use beehive::Env;
 use jiff::Timestamp;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
 use serde_json::{Value, json};
 
 use super::cache::{EVENTS, Kind, PODS};
@@ -103,7 +105,12 @@ impl Writer {
         found.map(|object| serde_json::to_value(&object).map_err(kube::Error::SerdeError)).transpose()
     }
 
-    pub(crate) async fn create(&self, kind: Kind, namespace: &str, mut object: Value) -> Result<Value, kube::Error> {
+    pub(crate) async fn create(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        mut object: Value,
+    ) -> Result<Value, kube::Error> {
         object["apiVersion"] = json!(kind.api_version());
         object["kind"] = json!(kind.kind);
         let object: DynamicObject = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
@@ -118,7 +125,12 @@ impl Writer {
     }
 
     /// Writes fields of the status, if the object is still as it was read.
-    pub(crate) async fn patch_status(&self, kind: Kind, object: &Value, status: Value) -> Result<(), kube::Error> {
+    pub(crate) async fn patch_status(
+        &self,
+        kind: Kind,
+        object: &Value,
+        status: Value,
+    ) -> Result<(), kube::Error> {
         let patch = json!({
             "metadata": { "uid": uid(object), "resourceVersion": version(object) }, "status": status,
         });
@@ -127,7 +139,12 @@ impl Writer {
     }
 
     /// Deletes exactly this object and no other one of its name.
-    pub(crate) async fn delete(&self, kind: Kind, object: &Value, grace: Option<u32>) -> Result<(), kube::Error> {
+    pub(crate) async fn delete(
+        &self,
+        kind: Kind,
+        object: &Value,
+        grace: Option<u32>,
+    ) -> Result<(), kube::Error> {
         let how = DeleteParams {
             grace_period_seconds: grace,
             propagation_policy: Some(PropagationPolicy::Background),
@@ -167,9 +184,9 @@ impl Writer {
         let now = seconds(self.wall());
         let repeat = {
             let mut events = self.events.borrow_mut();
-            let known = events
-                .iter_mut()
-                .find(|known| known.about == uid(about) && known.reason == reason && known.message == message);
+            let known = events.iter_mut().find(|known| {
+                known.about == uid(about) && known.reason == reason && known.message == message
+            });
             known.map(|known| {
                 known.count += 1;
                 (known.key.clone(), known.count)

@@ -60,7 +60,9 @@ pub(super) fn commit(conn: &mut Connection, changes: &[Change]) -> Result<(), ru
         };
     }
     if let Some(last) = changes.last() {
-        transaction.prepare_cached("UPDATE revision SET last = ?1")?.execute(params![signed(last.revision)])?;
+        transaction
+            .prepare_cached("UPDATE revision SET last = ?1")?
+            .execute(params![signed(last.revision)])?;
     }
     transaction.commit()
 }

@@ -14,9 +14,7 @@ use std::thread::JoinHandle;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
-use kubeapi::{
-    Change, Changes, Item, Key, Page, Range, Store, StoreError, WatchError, Write, WriteError,
-};
+use kubeapi::{Change, Changes, Item, Key, Page, Range, Store, StoreError, WatchError, Write, WriteError};
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -150,10 +148,11 @@ impl Store for SqliteStore {
                 name: String::new(),
             }),
         };
-        let mut found = state.items.range((begin, Bound::Unbounded)).map(|(_, item)| item).take_while(|item| {
-            item.key.resource == range.resource
-                && range.namespace.as_ref().is_none_or(|namespace| *namespace == item.key.namespace)
-        });
+        let mut found =
+            state.items.range((begin, Bound::Unbounded)).map(|(_, item)| item).take_while(|item| {
+                item.key.resource == range.resource
+                    && range.namespace.as_ref().is_none_or(|namespace| *namespace == item.key.namespace)
+            });
         let limit = range.limit.unwrap_or(usize::MAX);
         let items: Vec<Item> = found.by_ref().take(limit).cloned().collect();
         let page = Page { more: found.next().is_some(), items, revision: state.revision };
@@ -206,9 +205,7 @@ impl Store for SqliteStore {
                 Err(broadcast::error::RecvError::Closed) => None,
             }
         });
-        let live = live.filter(move |change| {
-            futures::future::ready(change.as_ref().map_or(true, &wanted))
-        });
+        let live = live.filter(move |change| futures::future::ready(change.as_ref().map_or(true, &wanted)));
         let changes = stream::iter(past.into_iter().map(Ok)).chain(live).boxed();
         Box::pin(async { Ok(changes) })
     }
@@ -275,7 +272,10 @@ mod tests {
             store.write(create(name)).await.unwrap();
         }
         let mut watch = store.watch("pods", Some("d"), 1).await.unwrap();
-        store.write(Write::Create { key: Key { resource: "nodes".into(), ..key("n") }, json: json("{}") }).await.unwrap();
+        store
+            .write(Write::Create { key: Key { resource: "nodes".into(), ..key("n") }, json: json("{}") })
+            .await
+            .unwrap();
         store.write(create("c")).await.unwrap();
         for (revision, name) in [(2, "b"), (4, "c")] {
             let change = watch.next().await.unwrap().unwrap();

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use self::plan::Step;
 use super::cache::{Cache, DEPLOYMENTS, REPLICA_SETS};
 use super::object::{
-    Key, controller_of, controller_uid, has_ended, is_deleting, labels, name, namespace, number, reference_to, uid,
+    Key, controller_of, controller_uid, has_ended, is_deleting, labels, name, namespace, number,
+    reference_to, uid,
 };
 use super::retry::{Retry, sooner};
 use super::selector::{is_empty, selects};
@@ -48,7 +49,8 @@ impl Controller for Deployments {
         let shared = Rc::clone(&self.shared);
         let (deployments, sets) = (shared.deployments.all(), shared.replica_sets.all());
         let pods = shared.pods.all();
-        let running: BTreeSet<&str> = pods.iter().filter(|pod| !has_ended(pod)).map(|pod| controller_uid(pod)).collect();
+        let running: BTreeSet<&str> =
+            pods.iter().filter(|pod| !has_ended(pod)).map(|pod| controller_uid(pod)).collect();
         let mut owned: BTreeMap<&str, Vec<&Arc<Value>>> = BTreeMap::new();
         for set in &sets {
             let owner = if controller_of(set).is_some() { controller_uid(set) } else { "" };
@@ -140,29 +142,36 @@ async fn write(shared: &Shared, deployment: &Value, own: &[&Value], step: Step) 
                 }
                 Err(error) if code(&error) == Some(409) => taken(shared, deployment, &key(&set_name)).await,
                 Err(error) => {
-                    let told = format!("Failed to create new replica set \"{set_name}\": {}", message(&error));
+                    let told =
+                        format!("Failed to create new replica set \"{set_name}\": {}", message(&error));
                     shared.writer.event(NAME, deployment, true, "ReplicaSetCreateError", &told).await;
                     Err(error)
                 }
             }
         }
-        Step::Patch { set, patch } => unless_stale(shared.writer.patch(REPLICA_SETS, &key(&set), &patch).await),
-        Step::Scale { set, patch, from, to } => match shared.writer.patch(REPLICA_SETS, &key(&set), &patch).await {
-            Ok(()) => {
-                if from != to {
-                    let way = if to > from { "up" } else { "down" };
-                    let told = format!("Scaled {way} replica set {set} from {from} to {to}");
-                    shared.writer.event(NAME, deployment, false, "ScalingReplicaSet", &told).await;
+        Step::Patch { set, patch } => {
+            unless_stale(shared.writer.patch(REPLICA_SETS, &key(&set), &patch).await)
+        }
+        Step::Scale { set, patch, from, to } => {
+            match shared.writer.patch(REPLICA_SETS, &key(&set), &patch).await {
+                Ok(()) => {
+                    if from != to {
+                        let way = if to > from { "up" } else { "down" };
+                        let told = format!("Scaled {way} replica set {set} from {from} to {to}");
+                        shared.writer.event(NAME, deployment, false, "ScalingReplicaSet", &told).await;
+                    }
+                    Ok(())
                 }
-                Ok(())
+                Err(error) => unless_stale::<()>(Err(error)),
             }
-            Err(error) => unless_stale::<()>(Err(error)),
-        },
+        }
         Step::Delete(set) => match own.iter().find(|own| name(own) == set) {
             Some(set) => unless_stale(shared.writer.delete(REPLICA_SETS, set, None).await),
             None => Ok(()),
         },
-        Step::Revision(patch) => unless_stale(shared.writer.patch(DEPLOYMENTS, &Key::of(deployment), &patch).await),
+        Step::Revision(patch) => {
+            unless_stale(shared.writer.patch(DEPLOYMENTS, &Key::of(deployment), &patch).await)
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::rollout::{self, Bounds, Resize, size, size_annotations, total};
 use super::template;
 use crate::controllers::object::{
-    annotation, condition, condition_status, is_deleting, list, name, number, reference_to, seconds, text, time, uid,
-    version, with_condition,
+    annotation, condition, condition_status, is_deleting, list, name, number, reference_to, seconds, text,
+    time, uid, version, with_condition,
 };
 
 pub(crate) const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -53,7 +53,8 @@ pub(crate) struct Plan {
 /// the deployment's are still there.
 pub(crate) fn plan(deployment: &Value, sets: &[&Value], old_pods: bool, now: Timestamp) -> Plan {
     let new = template::current(deployment, sets);
-    let old: Vec<&Value> = sets.iter().copied().filter(|set| new.is_none_or(|new| uid(new) != uid(set))).collect();
+    let old: Vec<&Value> =
+        sets.iter().copied().filter(|set| new.is_none_or(|new| uid(new) != uid(set))).collect();
     let mut plan = Plan::default();
     let mut progress = None;
     if !is_deleting(deployment) {
@@ -97,7 +98,8 @@ fn steps(
         return progress;
     }
     let Some(new) = new else {
-        let shrunk: Vec<Resize<'_>> = if rollout::is_rolling(deployment) { Vec::new() } else { all_down(old) };
+        let shrunk: Vec<Resize<'_>> =
+            if rollout::is_rolling(deployment) { Vec::new() } else { all_down(old) };
         resize(deployment, &shrunk, steps);
         // Recreate: what ran before is gone before the next comes.
         if rollout::is_rolling(deployment) || shrunk.is_empty() && !old_pods {
@@ -155,10 +157,16 @@ fn resize(deployment: &Value, resizes: &[Resize<'_>], steps: &mut Vec<Step>) {
         steps.retain(|step| match step {
             Step::Patch { set: other, patch } if other == name(set) => {
                 let more = patch["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
-                fields.extend(more.into_iter().filter(|(key, _)| key != rollout::DESIRED && key != rollout::MAX));
+                fields.extend(
+                    more.into_iter().filter(|(key, _)| key != rollout::DESIRED && key != rollout::MAX),
+                );
                 false
             }
-            Step::Patch { .. } | Step::Create(_) | Step::Scale { .. } | Step::Delete(_) | Step::Revision(_) => true,
+            Step::Patch { .. }
+            | Step::Create(_)
+            | Step::Scale { .. }
+            | Step::Delete(_)
+            | Step::Revision(_) => true,
         });
         let mut patch = patch_of(set, fields);
         patch["spec"] = json!({ "replicas": to, "minReadySeconds": min_ready(deployment) });
@@ -184,7 +192,9 @@ fn say_revision(deployment: &Value, revision: &str, steps: &mut Vec<Step>) {
 
 fn copied(deployment: &Value) -> serde_json::Map<String, Value> {
     let all = deployment["metadata"]["annotations"].as_object().into_iter().flatten();
-    all.filter(|(key, _)| !OWN.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())).collect()
+    all.filter(|(key, _)| !OWN.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 fn make(deployment: &Value, revision: i64, size: i64) -> Value {
@@ -243,9 +253,8 @@ fn leftovers(deployment: &Value, old: &[&Value]) -> Vec<Step> {
 }
 
 fn status(deployment: &Value, new: Option<&Value>, sets: &[&Value]) -> Value {
-    let sum = |field: &str| -> i64 {
-        sets.iter().filter_map(|set| number(set, &format!("/status/{field}"))).sum()
-    };
+    let sum =
+        |field: &str| -> i64 { sets.iter().filter_map(|set| number(set, &format!("/status/{field}"))).sum() };
     let available = sum("availableReplicas");
     let updated = new.and_then(|new| number(new, "/status/replicas")).unwrap_or_default();
     json!({
@@ -265,7 +274,8 @@ fn is_complete(deployment: &Value, status: &Value) -> bool {
 
 /// A pause is told once, and its end, too.
 fn paused(deployment: &Value, conditions: Vec<Value>, now: Timestamp) -> Vec<Value> {
-    let reason = condition(deployment, "Progressing").map(|condition| text(condition, "/reason")).unwrap_or_default();
+    let reason =
+        condition(deployment, "Progressing").map(|condition| text(condition, "/reason")).unwrap_or_default();
     let is_paused = deployment["spec"]["paused"] == json!(true);
     let new = match (is_paused, reason) {
         (_, "ProgressDeadlineExceeded") => None,
@@ -298,9 +308,7 @@ fn conditions_of(
     progress: Option<(&'static str, String)>,
     now: Timestamp,
 ) -> (Vec<Value>, Option<Duration>) {
-    let told = |kind: &str, state: &str, reason: &str, message: &str| {
-        json!({ "type": kind, "status": state, "reason": reason, "message": message, "lastUpdateTime": seconds(now) })
-    };
+    let told = |kind: &str, state: &str, reason: &str, message: &str| json!({ "type": kind, "status": state, "reason": reason, "message": message, "lastUpdateTime": seconds(now) });
     let enough = status["availableReplicas"].as_i64().unwrap_or_default() >= Bounds::of(deployment).fewest();
     let (state, reason, message) = if enough {
         ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
@@ -338,7 +346,11 @@ fn conditions_of(
     if is_complete(deployment, status) {
         if reason != "NewReplicaSetAvailable" {
             let message = format!("{subject} has successfully progressed.");
-            conditions = with_condition(&conditions, told("Progressing", "True", "NewReplicaSetAvailable", &message), now);
+            conditions = with_condition(
+                &conditions,
+                told("Progressing", "True", "NewReplicaSetAvailable", &message),
+                now,
+            );
         }
         return (conditions, None);
     }
@@ -349,7 +361,8 @@ fn conditions_of(
     // What was complete and is not any more has just begun to roll.
     if reason == "NewReplicaSetAvailable" || has_progressed(deployment, status) {
         let message = format!("{subject} is progressing.");
-        conditions = with_condition(&conditions, told("Progressing", "True", "ReplicaSetUpdated", &message), now);
+        conditions =
+            with_condition(&conditions, told("Progressing", "True", "ReplicaSetUpdated", &message), now);
         return (conditions, Some(wait(deadline)));
     }
     let since = current.as_ref().and_then(|current| time(current, "/lastUpdateTime")).unwrap_or(now);
@@ -359,7 +372,11 @@ fn conditions_of(
     }
     if reason != "ProgressDeadlineExceeded" {
         let message = format!("{subject} has timed out progressing.");
-        conditions = with_condition(&conditions, told("Progressing", "False", "ProgressDeadlineExceeded", &message), now);
+        conditions = with_condition(
+            &conditions,
+            told("Progressing", "False", "ProgressDeadlineExceeded", &message),
+            now,
+        );
     }
     (conditions, None)
 }
@@ -384,7 +401,6 @@ pub(crate) fn is_said(deployment: &Value, status: &Value) -> bool {
         said == value || said.is_null() && (value == &json!(0) || value == &json!([]))
     })
 }
-
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]

@@ -39,7 +39,8 @@ fn said(deployment: &mut Value, plan: &Plan) {
     deployment["status"] = plan.status.clone();
     for step in &plan.steps {
         if let Step::Revision(patch) = step {
-            deployment["metadata"]["annotations"][REVISION] = patch["metadata"]["annotations"][REVISION].clone();
+            deployment["metadata"]["annotations"][REVISION] =
+                patch["metadata"]["annotations"][REVISION].clone();
         }
     }
 }
@@ -74,7 +75,10 @@ fn a_new_deployment_gets_a_replica_set_and_then_is_complete() {
     with_pods(&mut set, 2);
     let third = plan(&deployment, &[&set], false, at(2));
     assert_eq!(progressing(&third), ("True".to_owned(), "NewReplicaSetAvailable".to_owned()));
-    assert_eq!((&third.status["updatedReplicas"], &third.status["availableReplicas"]), (&json!(2), &json!(2)));
+    assert_eq!(
+        (&third.status["updatedReplicas"], &third.status["availableReplicas"]),
+        (&json!(2), &json!(2))
+    );
     assert_eq!(third.wake, None);
     said(&mut deployment, &third);
     let again = plan(&deployment, &[&set], false, at(3));
@@ -189,7 +193,9 @@ fn a_scaled_deployment_scales_its_set() {
     for (replicas, to) in [(4, 4), (1, 1), (0, 0)] {
         deployment["spec"]["replicas"] = json!(replicas);
         let scaled = plan(&deployment, &[&one], false, at(1));
-        let Some(Step::Scale { to: planned, .. }) = scaled.steps.first() else { panic!("{:?}", scaled.steps) };
+        let Some(Step::Scale { to: planned, .. }) = scaled.steps.first() else {
+            panic!("{:?}", scaled.steps)
+        };
         assert_eq!(*planned, to);
     }
 }

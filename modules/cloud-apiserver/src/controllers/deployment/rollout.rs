@@ -221,7 +221,10 @@ mod tests {
         assert_eq!(bounds(1, json!("25%"), json!("25%")), (1, 0));
         assert_eq!(bounds(3, json!(0), json!("0%")), (0, 1));
         assert_eq!(bounds(2, json!(1), json!(5)), (1, 2));
-        assert_eq!(Bounds::of(&json!({"spec": {"replicas": 4}})), Bounds { replicas: 4, surge: 1, unavailable: 1 });
+        assert_eq!(
+            Bounds::of(&json!({"spec": {"replicas": 4}})),
+            Bounds { replicas: 4, surge: 1, unavailable: 1 }
+        );
     }
 
     #[test]

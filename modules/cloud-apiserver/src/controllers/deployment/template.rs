@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::controllers::object::{list, time, name, number, text};
+use crate::controllers::object::{list, name, number, text, time};
 
 /// The label that tells the pods of one template from those of another.
 pub(crate) const HASH_LABEL: &str = "pod-template-hash";

@@ -38,7 +38,8 @@ impl Controller for Endpoints {
 
     async fn look(&mut self) -> Option<Duration> {
         let shared = Rc::clone(&self.shared);
-        let (services, pods, slices) = (shared.services.all(), shared.pods.all(), shared.endpoint_slices.all());
+        let (services, pods, slices) =
+            (shared.services.all(), shared.pods.all(), shared.endpoint_slices.all());
         let pods: Vec<&Value> = pods.iter().map(|pod| &**pod).collect();
         let now = shared.env().now();
         self.retry.keep(|key| shared.services.get(key).is_some());
@@ -70,9 +71,12 @@ async fn settle(
     let ours = |slice: &&Arc<Value>| {
         namespace(slice) == namespace(service)
             && labels(slice)["endpointslice.kubernetes.io/managed-by"] == plan::MANAGED_BY
-            && list(slice, "/metadata/ownerReferences").iter().any(|owner| text(owner, "/uid") == uid(service))
+            && list(slice, "/metadata/ownerReferences")
+                .iter()
+                .any(|owner| text(owner, "/uid") == uid(service))
     };
-    let mut there: BTreeMap<&str, &Arc<Value>> = slices.iter().filter(ours).map(|slice| (name(slice), slice)).collect();
+    let mut there: BTreeMap<&str, &Arc<Value>> =
+        slices.iter().filter(ours).map(|slice| (name(slice), slice)).collect();
     for (slice_name, slice) in plan::slices(service, pods) {
         let old = there.remove(slice_name.as_str()).map(|old| &**old);
         put(shared, ENDPOINT_SLICES, old, slice, &["endpoints", "ports"]).await?;
@@ -101,7 +105,9 @@ async fn put(
         };
     };
     let is_nothing = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-    let same = |field: &&&str| there[**field] == wanted[**field] || is_nothing(&there[**field]) && is_nothing(&wanted[**field]);
+    let same = |field: &&&str| {
+        there[**field] == wanted[**field] || is_nothing(&there[**field]) && is_nothing(&wanted[**field])
+    };
     if fields.iter().filter(same).count() == fields.len() {
         return Ok(());
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::controllers::object::{has_ended, is_deleting, is_ready, labels, list, name, namespace, reference_to, text, uid};
+use crate::controllers::object::{
+    has_ended, is_deleting, is_ready, labels, list, name, namespace, reference_to, text, uid,
+};
 use crate::controllers::selector::picks_all;
 
 /// Who keeps the slices.
@@ -43,7 +45,10 @@ fn ports(service: &Value, pod: &Value) -> Vec<(String, i64, String)> {
         let target = match &port["targetPort"] {
             Value::Number(number) => number.as_i64(),
             Value::String(wanted) => containers()
-                .find(|port| text(port, "/name") == wanted && matches!(text(port, "/protocol"), p if p == protocol || p.is_empty()))
+                .find(|port| {
+                    text(port, "/name") == wanted
+                        && matches!(text(port, "/protocol"), p if p == protocol || p.is_empty())
+                })
                 .and_then(|port| port["containerPort"].as_i64()),
             _ => port["port"].as_i64(),
         };
@@ -116,7 +121,8 @@ pub(crate) fn endpoints(service: &Value, pods: &[&Value]) -> Value {
 
 /// The EndpointSlices of a service, by name.
 pub(crate) fn slices(service: &Value, pods: &[&Value]) -> BTreeMap<String, Value> {
-    let mut groups: Vec<(Vec<(String, i64, String)>, Vec<&Value>)> = grouped(service, pods).into_iter().collect();
+    let mut groups: Vec<(Vec<(String, i64, String)>, Vec<&Value>)> =
+        grouped(service, pods).into_iter().collect();
     if groups.is_empty() {
         groups.push((Vec::new(), Vec::new()));
     }
@@ -172,7 +178,12 @@ mod tests {
 
     #[test]
     fn ready_and_other_addresses_with_the_pods_own_port() {
-        let pods = [pod("b", "10.0.0.2", "True"), pod("a", "10.0.0.1", "True"), pod("c", "10.0.0.3", "False"), pod("d", "", "True")];
+        let pods = [
+            pod("b", "10.0.0.2", "True"),
+            pod("a", "10.0.0.1", "True"),
+            pod("c", "10.0.0.3", "False"),
+            pod("d", "", "True"),
+        ];
         let pods: Vec<&Value> = pods.iter().collect();
         let made = endpoints(&service(json!("http")), &pods);
         let subset = &made["subsets"][0];
@@ -190,7 +201,8 @@ mod tests {
 
     #[test]
     fn many_addresses_need_more_slices_and_none_needs_one() {
-        let pods: Vec<Value> = (0..150).map(|at| pod(&format!("p{at}"), &format!("10.0.1.{at}"), "True")).collect();
+        let pods: Vec<Value> =
+            (0..150).map(|at| pod(&format!("p{at}"), &format!("10.0.1.{at}"), "True")).collect();
         let pods: Vec<&Value> = pods.iter().collect();
         assert_eq!(slices(&service(json!(80)), &pods).len(), 2);
         assert_eq!(slices(&service(json!(80)), &[]).len(), 1);

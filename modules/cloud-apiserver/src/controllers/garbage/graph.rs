@@ -69,7 +69,9 @@ impl Graph {
             });
             picture.resources.push(served.resource.clone());
             let objects = watched.objects.borrow();
-            picture.objects.extend(objects.values().map(|entry| Arc::new(Entry { kind: at, ..entry.clone() })));
+            picture
+                .objects
+                .extend(objects.values().map(|entry| Arc::new(Entry { kind: at, ..entry.clone() })));
         }
         picture
     }
@@ -81,7 +83,9 @@ impl Graph {
         loop {
             match discover::kinds(self.shared.writer.client()).await {
                 Ok(served) => self.follow(served, &mut running, &watches),
-                Err(error) => tracing::warn!(reason = told(&error), "kinds not discovered; it is tried again"),
+                Err(error) => {
+                    tracing::warn!(reason = told(&error), "kinds not discovered; it is tried again")
+                }
             }
             let period = self.shared.env().sleep(self.shared.settings.discovery_period);
             let definitions = std::pin::pin!(self.definitions.notified());
@@ -169,7 +173,11 @@ impl Graph {
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(kind = watched.served.resource.kind, reason = told(&error), "watch interrupted");
+                    tracing::debug!(
+                        kind = watched.served.resource.kind,
+                        reason = told(&error),
+                        "watch interrupted"
+                    );
                 }
             }
         }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy,
+};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -55,7 +57,8 @@ impl Controller for Garbage {
         let there: BTreeSet<&str> = picture.objects.iter().map(|object| object.uid.as_str()).collect();
         self.retry.keep(|uid| there.contains(uid.as_str()));
         let steps = plan::plan(&picture.objects, &picture.kinds);
-        let due: Vec<Step> = steps.into_iter().filter(|step| self.retry.may(&step.object().uid, now)).collect();
+        let due: Vec<Step> =
+            steps.into_iter().filter(|step| self.retry.may(&step.object().uid, now)).collect();
         let done: Vec<(String, Result<(), kube::Error>)> = futures::stream::iter(due)
             .map(|step| {
                 let (shared, picture) = (&shared, &picture);
@@ -69,7 +72,11 @@ impl Controller for Garbage {
                 Ok(()) => self.retry.done(&uid),
                 Err(error) => {
                     if !is_stale(&error) {
-                        tracing::warn!(uid, error = message(&error), "dependent not settled; it is tried again");
+                        tracing::warn!(
+                            uid,
+                            error = message(&error),
+                            "dependent not settled; it is tried again"
+                        );
                     }
                     self.retry.failed(uid, shared.env());
                 }
@@ -131,7 +138,9 @@ async fn gone(
 ) -> Result<Vec<String>, kube::Error> {
     let mut gone = Vec::new();
     for (kind, owner) in owners {
-        let (Some(resource), Some(seen)) = (picture.resources.get(*kind), picture.kinds.get(*kind)) else { continue };
+        let (Some(resource), Some(seen)) = (picture.resources.get(*kind), picture.kinds.get(*kind)) else {
+            continue;
+        };
         let namespace = if seen.namespaced { object.key.namespace.as_str() } else { "" };
         let live = api(shared, resource, namespace).get_metadata_opt(&owner.name).await?;
         if live.is_none_or(|live| live.metadata.uid.as_deref() != Some(&owner.uid)) {
@@ -141,7 +150,12 @@ async fn gone(
     Ok(gone)
 }
 
-async fn delete(shared: &Shared, picture: &Picture, object: &Arc<Entry>, foreground: bool) -> Result<(), kube::Error> {
+async fn delete(
+    shared: &Shared,
+    picture: &Picture,
+    object: &Arc<Entry>,
+    foreground: bool,
+) -> Result<(), kube::Error> {
     let Some(resource) = picture.resources.get(object.kind) else { return Ok(()) };
     let has = |wanted: &str| object.finalizers.iter().any(|finalizer| finalizer == wanted);
     // What its own finalizers ask for is kept.

@@ -55,7 +55,9 @@ pub(crate) enum Step {
 impl Step {
     pub(crate) fn object(&self) -> &Arc<Entry> {
         match self {
-            Step::Delete { object, .. } | Step::Unlink { object, .. } | Step::Release { object, .. } => object,
+            Step::Delete { object, .. } | Step::Unlink { object, .. } | Step::Release { object, .. } => {
+                object
+            }
         }
     }
 }
@@ -69,7 +71,12 @@ enum Standing {
     Missing(usize),
 }
 
-fn standing(object: &Entry, owner: &Owner, kinds: &[KindSeen], by_uid: &BTreeMap<&str, &Arc<Entry>>) -> Standing {
+fn standing(
+    object: &Entry,
+    owner: &Owner,
+    kinds: &[KindSeen],
+    by_uid: &BTreeMap<&str, &Arc<Entry>>,
+) -> Standing {
     if let Some(found) = by_uid.get(owner.uid.as_str()) {
         let near = found.key.namespace.is_empty() || found.key.namespace == object.key.namespace;
         if near && found.key.name == owner.name {
@@ -89,7 +96,8 @@ fn standing(object: &Entry, owner: &Owner, kinds: &[KindSeen], by_uid: &BTreeMap
 
 /// One look at all objects.
 pub(crate) fn plan(objects: &[Arc<Entry>], kinds: &[KindSeen]) -> Vec<Step> {
-    let by_uid: BTreeMap<&str, &Arc<Entry>> = objects.iter().map(|object| (object.uid.as_str(), object)).collect();
+    let by_uid: BTreeMap<&str, &Arc<Entry>> =
+        objects.iter().map(|object| (object.uid.as_str(), object)).collect();
     let mut dependents: BTreeMap<&str, Vec<(&Arc<Entry>, bool)>> = BTreeMap::new();
     for object in objects {
         for owner in &object.owners {
@@ -188,7 +196,12 @@ mod tests {
         let objects: Vec<Arc<Entry>> = objects.into_iter().map(Arc::new).collect();
         let line = |step: &Step| match step {
             Step::Delete { object, verify, foreground } => {
-                format!("delete {} if {} are gone{}", object.uid, verify.len(), if *foreground { ", waiting" } else { "" })
+                format!(
+                    "delete {} if {} are gone{}",
+                    object.uid,
+                    verify.len(),
+                    if *foreground { ", waiting" } else { "" }
+                )
             }
             Step::Unlink { object, verify, surely } => {
                 format!("unlink {} from {surely:?} and {} if gone", object.uid, verify.len())
@@ -207,7 +220,11 @@ mod tests {
             told(vec![set.clone(), object(1, "d", "p", &["rs", "gone"])]),
             ["unlink p from [] and 1 if gone"]
         );
-        assert_eq!(told(vec![set, object(1, "other", "p", &["rs"])]), ["delete p if 1 are gone"], "other namespace");
+        assert_eq!(
+            told(vec![set, object(1, "other", "p", &["rs"])]),
+            ["delete p if 1 are gone"],
+            "other namespace"
+        );
         let mut leaving = object(1, "d", "p", &["rs"]);
         leaving.deleting = true;
         assert_eq!(told(vec![leaving]), Vec::<String>::new());
@@ -233,10 +250,10 @@ mod tests {
         assert_eq!(told(vec![set.clone(), pod.clone(), below]), ["delete p if 0 are gone, waiting"]);
         let mut loose = pod;
         loose.owners[0].blocks = false;
-        assert_eq!(told(vec![set.clone(), loose]), [
-            "release rs from foregroundDeletion",
-            "delete p if 0 are gone"
-        ]);
+        assert_eq!(
+            told(vec![set.clone(), loose]),
+            ["release rs from foregroundDeletion", "delete p if 0 are gone"]
+        );
         assert_eq!(told(vec![set]), ["release rs from foregroundDeletion"]);
     }
 

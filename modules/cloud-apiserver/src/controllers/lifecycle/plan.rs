@@ -44,7 +44,9 @@ impl Pulse {
             self.at = now;
         }
         // `Unknown` is what we wrote ourselves.
-        let Some(ready) = condition(node, "Ready").filter(|ready| text(ready, "/status") != "Unknown") else { return };
+        let Some(ready) = condition(node, "Ready").filter(|ready| text(ready, "/status") != "Unknown") else {
+            return;
+        };
         let heartbeat = format!("{} {}", text(ready, "/lastHeartbeatTime"), text(ready, "/status"));
         if heartbeat != self.heartbeat {
             self.heartbeat = heartbeat;
@@ -141,7 +143,8 @@ pub(crate) enum Stay {
 pub(crate) fn stay(pod: &Value, node: &Value) -> Stay {
     let mut shortest = None;
     for taint in list(node, "/spec/taints").iter().filter(|taint| text(taint, "/effect") == "NoExecute") {
-        let mut covering = list(pod, "/spec/tolerations").iter().filter(|toleration| covers(toleration, taint)).peekable();
+        let mut covering =
+            list(pod, "/spec/tolerations").iter().filter(|toleration| covers(toleration, taint)).peekable();
         if covering.peek().is_none() {
             return Stay::For(Duration::ZERO);
         }
@@ -229,17 +232,25 @@ mod tests {
             let mut node = node(ready, "");
             node["spec"]["taints"] = taints;
             let next = super::taints(&node, Timestamp::UNIX_EPOCH);
-            next.map(|next| next.iter().map(|t| format!("{}:{}", text(t, "/key"), text(t, "/effect"))).collect::<Vec<_>>())
+            next.map(|next| {
+                next.iter().map(|t| format!("{}:{}", text(t, "/key"), text(t, "/effect"))).collect::<Vec<_>>()
+            })
         };
         let mine = json!([{"key": "mine", "effect": "NoExecute"}]);
         assert_eq!(carried("True", mine.clone()), None);
-        let lost = ["mine:NoExecute", "node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"];
+        let lost = [
+            "mine:NoExecute",
+            "node.kubernetes.io/unreachable:NoSchedule",
+            "node.kubernetes.io/unreachable:NoExecute",
+        ];
         assert_eq!(carried("Unknown", mine).unwrap(), lost);
         let unreachable = json!([
             {"key": UNREACHABLE, "effect": "NoSchedule"}, {"key": UNREACHABLE, "effect": "NoExecute"}]);
         assert_eq!(carried("Unknown", unreachable.clone()), None);
-        assert_eq!(carried("False", unreachable.clone()).unwrap(), [
-            "node.kubernetes.io/not-ready:NoSchedule", "node.kubernetes.io/not-ready:NoExecute"]);
+        assert_eq!(
+            carried("False", unreachable.clone()).unwrap(),
+            ["node.kubernetes.io/not-ready:NoSchedule", "node.kubernetes.io/not-ready:NoExecute"]
+        );
         assert_eq!(carried("True", unreachable).unwrap(), Vec::<String>::new());
         let new = super::taints(&json!({"spec": {"unschedulable": true}}), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(new.len(), 2, "a node that has said nothing is not ready, and this one is cordoned");
@@ -250,9 +261,7 @@ mod tests {
         let mut node = node("Unknown", "");
         node["spec"]["taints"] = json!([{"key": UNREACHABLE, "effect": "NoExecute"}]);
         let stay = |tolerations: Value| super::stay(&json!({"spec": {"tolerations": tolerations}}), &node);
-        let lasting = |seconds: Value| {
-            json!({"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds})
-        };
+        let lasting = |seconds: Value| json!({"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
         assert_eq!(stay(json!([])), Stay::For(Duration::ZERO));
         assert_eq!(stay(json!([lasting(json!(300))])), Stay::For(Duration::from_secs(300)));
         assert_eq!(stay(json!([lasting(Value::Null)])), Stay::ForEver);

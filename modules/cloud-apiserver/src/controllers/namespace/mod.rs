@@ -108,11 +108,14 @@ async fn empty_of(shared: &Shared, namespace: &str, served: &Served) -> Result<O
         return Ok(None);
     }
     let resource = format!("{}.{}", served.resource.plural, served.resource.group);
-    let finalizers = rest.iter().flat_map(|object| plan::finalizers(&json!({ "metadata": object.metadata }))).collect();
+    let finalizers =
+        rest.iter().flat_map(|object| plan::finalizers(&json!({ "metadata": object.metadata }))).collect();
     Ok(Some(Left { resource, count: rest.len(), finalizers }))
 }
 
-async fn list(api: &Api<DynamicObject>) -> Result<Vec<kube::core::PartialObjectMeta<DynamicObject>>, kube::Error> {
+async fn list(
+    api: &Api<DynamicObject>,
+) -> Result<Vec<kube::core::PartialObjectMeta<DynamicObject>>, kube::Error> {
     Ok(api.list_metadata(&ListParams::default()).await?.items)
 }
 

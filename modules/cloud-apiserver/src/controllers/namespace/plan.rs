@@ -10,7 +10,8 @@ const FINALIZER: &str = "kubernetes";
 
 /// Whether the namespace waits for its objects to go.
 pub(crate) fn is_leaving(namespace: &Value) -> bool {
-    is_deleting(namespace) && list(namespace, "/spec/finalizers").iter().any(|finalizer| finalizer == FINALIZER)
+    is_deleting(namespace)
+        && list(namespace, "/spec/finalizers").iter().any(|finalizer| finalizer == FINALIZER)
 }
 
 /// The namespace without our finalizer.
@@ -33,7 +34,12 @@ pub(crate) struct Left {
 }
 
 /// The conditions that say what the namespace waits for; `None` if they say it already.
-pub(crate) fn conditions(namespace: &Value, left: &[Left], failure: Option<&str>, now: Timestamp) -> Option<Vec<Value>> {
+pub(crate) fn conditions(
+    namespace: &Value,
+    left: &[Left],
+    failure: Option<&str>,
+    now: Timestamp,
+) -> Option<Vec<Value>> {
     let mut conditions = list(namespace, "/status/conditions").to_vec();
     let mut moved = false;
     let mut say = |kind: &str, problem: Option<(&str, String)>, fine: (&str, &str)| {
@@ -43,7 +49,9 @@ pub(crate) fn conditions(namespace: &Value, left: &[Left], failure: Option<&str>
         };
         let new = json!({ "type": kind, "status": status, "reason": reason, "message": message });
         let old = condition(namespace, kind);
-        if old.is_none_or(|old| ["status", "reason", "message"].iter().any(|field| old[*field] != new[*field])) {
+        if old
+            .is_none_or(|old| ["status", "reason", "message"].iter().any(|field| old[*field] != new[*field]))
+        {
             moved = true;
             conditions = with_condition(&conditions, new, now);
         }
@@ -62,11 +70,21 @@ pub(crate) fn conditions(namespace: &Value, left: &[Left], failure: Option<&str>
     for finalizer in left.iter().flat_map(|left| &left.finalizers) {
         *holders.entry(finalizer).or_default() += 1;
     }
-    let held: Vec<String> =
-        holders.iter().map(|(finalizer, count)| format!("{finalizer} in {count} resource instances")).collect();
-    let held = (!held.is_empty())
-        .then(|| ("SomeFinalizersRemain", format!("Some content in the namespace has finalizers remaining: {}", held.join(", "))));
-    say("NamespaceFinalizersRemaining", held, ("ContentHasNoFinalizers", "All content-preserving finalizers finished"));
+    let held: Vec<String> = holders
+        .iter()
+        .map(|(finalizer, count)| format!("{finalizer} in {count} resource instances"))
+        .collect();
+    let held = (!held.is_empty()).then(|| {
+        (
+            "SomeFinalizersRemain",
+            format!("Some content in the namespace has finalizers remaining: {}", held.join(", ")),
+        )
+    });
+    say(
+        "NamespaceFinalizersRemaining",
+        held,
+        ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+    );
     moved.then_some(conditions)
 }
 

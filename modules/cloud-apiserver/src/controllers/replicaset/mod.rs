@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use self::plan::Change;
 use super::cache::{Cache, PODS, REPLICA_SETS};
-use super::object::{Key, controller_of, controller_uid, is_deleting, labels, name, namespace, number, reference_to, uid};
+use super::object::{
+    Key, controller_of, controller_uid, is_deleting, labels, name, namespace, number, reference_to, uid,
+};
 use super::retry::{Retry, sooner};
 use super::selector::{is_empty, selects};
 use super::write::{code, message, unless_stale};
@@ -86,7 +88,8 @@ impl Controller for ReplicaSets {
                 }
             }
         }
-        let unseen = self.unseen.values().flat_map(BTreeMap::values).map(|since| (*since + UNSEEN).since(now)).min();
+        let unseen =
+            self.unseen.values().flat_map(BTreeMap::values).map(|since| (*since + UNSEEN).since(now)).min();
         sooner(sooner(wake, unseen), self.retry.next(shared.env().now()))
     }
 }
@@ -167,13 +170,17 @@ impl ReplicaSets {
         let (mut left, mut batch) = (count, 1);
         while left > 0 {
             let now = batch.min(left).min(AT_ONCE);
-            let made = join_all((0..now).map(|_| shared.writer.create(PODS, namespace(set), pod.clone()))).await;
+            let made =
+                join_all((0..now).map(|_| shared.writer.create(PODS, namespace(set), pod.clone()))).await;
             let mut failed = None;
             for result in made {
                 match result {
                     Ok(made) => {
                         let since = shared.env().now();
-                        self.unseen.entry(uid(set).to_owned()).or_default().insert(uid(&made).to_owned(), since);
+                        self.unseen
+                            .entry(uid(set).to_owned())
+                            .or_default()
+                            .insert(uid(&made).to_owned(), since);
                         let told = format!("Created pod: {}", name(&made));
                         shared.writer.event(NAME, set, false, "SuccessfulCreate", &told).await;
                     }

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::controllers::object::{
-    annotation, condition, is_active, is_deleting, is_ready, labels, list, name, number, reference_to, text, time,
+    annotation, condition, is_active, is_deleting, is_ready, labels, list, name, number, reference_to, text,
+    time,
 };
 use crate::controllers::selector::picks_all;
 
@@ -102,7 +103,8 @@ pub(crate) fn status(
     let mut conditions = list(set, "/status/conditions").to_vec();
     match failure {
         Some((reason, message)) => {
-            let new = json!({ "type": "ReplicaFailure", "status": "True", "reason": reason, "message": message });
+            let new =
+                json!({ "type": "ReplicaFailure", "status": "True", "reason": reason, "message": message });
             conditions = crate::controllers::object::with_condition(&conditions, new, now);
         }
         None => conditions.retain(|condition| text(condition, "/type") != "ReplicaFailure"),

@@ -56,7 +56,8 @@ impl Controller for Scheduler {
             }
         }
         let now = shared.env().now();
-        let mut waiting: Vec<&Value> = pods.iter().map(|pod| &**pod).filter(|pod| plan::is_waiting(pod)).collect();
+        let mut waiting: Vec<&Value> =
+            pods.iter().map(|pod| &**pod).filter(|pod| plan::is_waiting(pod)).collect();
         waiting.retain(|pod| !self.bound.contains_key(uid(pod)) && self.retry.may(&Key::of(pod), now));
         plan::sort(&mut waiting);
         let mut decisions = Vec::new();
@@ -70,7 +71,9 @@ impl Controller for Scheduler {
                 Placement::Nowhere(why) => decisions.push(Decision::Wait(pod, "Unschedulable", why)),
                 Placement::Best(best) => {
                     let pick = shared.env().random_below(u64::try_from(best.len()).unwrap_or_default());
-                    let Some(node) = best.into_iter().nth(usize::try_from(pick).unwrap_or_default()) else { continue };
+                    let Some(node) = best.into_iter().nth(usize::try_from(pick).unwrap_or_default()) else {
+                        continue;
+                    };
                     if let Some(room) = rooms.get_mut(&node) {
                         room.take(pod);
                     }

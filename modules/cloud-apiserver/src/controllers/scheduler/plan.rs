@@ -165,7 +165,8 @@ pub(crate) fn place(pod: &Value, rooms: &BTreeMap<String, Room<'_>>) -> Placemen
     }
     if fitting.is_empty() {
         // Counted, and sorted as text, as kube-scheduler does.
-        let mut told: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let mut told: Vec<String> =
+            reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         told.sort();
         return Placement::Nowhere(format!("0/{} nodes are available: {}.", rooms.len(), told.join(", ")));
     }
@@ -175,7 +176,9 @@ pub(crate) fn place(pod: &Value, rooms: &BTreeMap<String, Room<'_>>) -> Placemen
     // The spread of siblings counts twice, as in the default weights.
     let total = |room: &Room<'_>| room.score(pod, &asked) + 2 * FULL * (most - siblings(room)) / most;
     let best = fitting.iter().map(|room| total(room)).max().unwrap_or_default();
-    Placement::Best(fitting.iter().filter(|room| total(room) == best).map(|room| room.name().to_owned()).collect())
+    Placement::Best(
+        fitting.iter().filter(|room| total(room) == best).map(|room| room.name().to_owned()).collect(),
+    )
 }
 
 /// What this scheduler cannot honour: such a pod waits, instead of running where it should not.
@@ -265,7 +268,8 @@ mod tests {
     fn refusals_are_told_in_the_words_of_kube_scheduler() {
         assert_eq!(nowhere(place(&pod("1"), &BTreeMap::new())), "no nodes available to schedule pods");
         let mut nodes = [node("a", "4"), node("b", "1"), node("c", "1")];
-        nodes[0]["spec"]["taints"] = json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}]);
+        nodes[0]["spec"]["taints"] =
+            json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}]);
         assert_eq!(
             nowhere(place(&pod("2"), &rooms(&nodes, &[]))),
             "0/3 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/unreachable: }, 2 Insufficient cpu."
@@ -286,7 +290,10 @@ mod tests {
         ended["status"] = json!({"phase": "Succeeded"});
         assert!(matches!(place(&pod("4"), &rooms(&nodes, &[("a", ended)])), Placement::Best(_)));
         let three = [("a", pod("0")), ("a", pod("0")), ("a", pod("0"))];
-        assert_eq!(nowhere(place(&pod("0"), &rooms(&nodes, &three))), "0/1 nodes are available: 1 Too many pods.");
+        assert_eq!(
+            nowhere(place(&pod("0"), &rooms(&nodes, &three))),
+            "0/1 nodes are available: 1 Too many pods."
+        );
         let mut with_port = pod("1");
         with_port["spec"]["containers"][0]["ports"] = json!([{"hostPort": 80}]);
         assert_eq!(
@@ -299,7 +306,8 @@ mod tests {
     fn what_is_not_honoured_is_not_ignored() {
         let nodes = [node("a", "4")];
         let mut picky = pod("1");
-        picky["spec"]["affinity"] = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}});
+        picky["spec"]["affinity"] =
+            json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}});
         assert_eq!(
             nowhere(place(&picky, &rooms(&nodes, &[]))),
             "0/1 nodes are available: required podAntiAffinity is not honoured by this scheduler."
@@ -314,9 +322,7 @@ mod tests {
 
     #[test]
     fn the_important_and_the_older_go_first() {
-        let pod = |name: &str, priority: i64, created: &str| {
-            json!({"metadata": {"name": name, "creationTimestamp": created}, "spec": {"priority": priority}})
-        };
+        let pod = |name: &str, priority: i64, created: &str| json!({"metadata": {"name": name, "creationTimestamp": created}, "spec": {"priority": priority}});
         let pods = [
             pod("young", 0, "2026-01-02T00:00:00Z"),
             pod("old", 0, "2026-01-01T00:00:00Z"),
