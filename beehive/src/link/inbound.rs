@@ -28,9 +28,12 @@ trait Route: Send + Sync {
     fn deliver(&self, body: &[u8], reply: Option<ReplyTo>, peer: &PeerName) -> Result<Delivery, DecodeError>;
 }
 
+/// Makes the mailbox's own message of what came over the link, and of who sent it.
+type Wrap<W, M> = dyn Fn(W, &PeerName) -> M + Send + Sync;
+
 struct RouteTo<W, M: Message> {
     to: Address<M>,
-    wrap: Box<dyn Fn(W, &PeerName) -> M + Send + Sync>,
+    wrap: Box<Wrap<W, M>>,
 }
 
 impl<W: Wire, M: Message> Route for RouteTo<W, M> {

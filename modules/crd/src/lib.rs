@@ -5,6 +5,9 @@
 //! `cloud/deploy/crds` equal to them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+// kube's derive takes one `printcolumn(…)` per column: the lint sees their `type_` as repeated.
+#![allow(clippy::duplicated_attributes)]
+
 mod device;
 mod device_model;
 mod device_status;

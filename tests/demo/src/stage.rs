@@ -132,10 +132,9 @@ impl<'a> Stage<'a> {
         let begun = Instant::now();
         let mut last = None;
         while begun.elapsed() < limit {
-            for part in [&mut self.cloudcore, &mut self.edgecore, &mut self.mapper, &mut self.device] {
-                if let Some(part) = part {
-                    part.check()?;
-                }
+            let parts = [&mut self.cloudcore, &mut self.edgecore, &mut self.mapper, &mut self.device];
+            for part in parts.into_iter().flatten() {
+                part.check()?;
             }
             match tokio::task::block_in_place(|| holds(self)) {
                 Ok(Some(found)) => return Ok((found, begun.elapsed())),
@@ -170,10 +169,9 @@ impl<'a> Stage<'a> {
     /// Ends everything that was started.
     pub(crate) async fn leave(mut self, say: &Say) {
         say.doing("cleaning up");
-        for part in [&mut self.mapper, &mut self.edgecore, &mut self.cloudcore, &mut self.device] {
-            if let Some(part) = part {
-                part.end().await;
-            }
+        let parts = [&mut self.mapper, &mut self.edgecore, &mut self.cloudcore, &mut self.device];
+        for part in parts.into_iter().flatten() {
+            part.end().await;
         }
         // The host's containers, namespace and folder go with it.
         drop(self.host);

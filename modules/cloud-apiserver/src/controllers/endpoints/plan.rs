@@ -121,8 +121,7 @@ pub(crate) fn endpoints(service: &Value, pods: &[&Value]) -> Value {
 
 /// The EndpointSlices of a service, by name.
 pub(crate) fn slices(service: &Value, pods: &[&Value]) -> BTreeMap<String, Value> {
-    let mut groups: Vec<(Vec<(String, i64, String)>, Vec<&Value>)> =
-        grouped(service, pods).into_iter().collect();
+    let mut groups: Vec<_> = grouped(service, pods).into_iter().collect();
     if groups.is_empty() {
         groups.push((Vec::new(), Vec::new()));
     }
