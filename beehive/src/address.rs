@@ -1,6 +1,6 @@
 //! Typed addresses: the only handle anyone gets.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -10,10 +10,14 @@ use crate::env::Clock;
 use crate::health::Meters;
 use crate::{AskError, Lane, Message, Refusal, Reply};
 
+pub(crate) type Tap<M> = Box<dyn Fn(&M) + Send + Sync>;
+
 pub(crate) struct LocalMailbox<M> {
     pub(crate) control: mpsc::Sender<M>,
     pub(crate) work: mpsc::Sender<M>,
     pub(crate) meters: Arc<Meters>,
+    /// Who looks on, if anybody: see [`crate::Hive::tap`].
+    pub(crate) tap: OnceLock<Tap<M>>,
 }
 
 impl<M: Message> LocalMailbox<M> {

@@ -87,4 +87,10 @@ pub enum WiringError {
     /// Asks go round in a circle, so two actors could wait for each other.
     #[error("asks go in a circle: {}", .0.join(" -> "))]
     AskCycle(Vec<String>),
+    /// There is no mailbox of that name and message.
+    #[error("no mailbox of that message is named `{0}`")]
+    NoMailbox(String),
+    /// Somebody looks on at the mailbox already.
+    #[error("mailbox `{0}` is tapped already")]
+    Tapped(String),
 }

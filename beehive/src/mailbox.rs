@@ -1,6 +1,6 @@
 //! A mailbox: two exactly bounded lanes, owned by the supervisor, kept across restarts.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
 
@@ -59,9 +59,20 @@ impl<M: Message> Mailbox<M> {
         let (control_tx, control) = mpsc::channel(CONTROL_CAPACITY);
         let (work_tx, work) = mpsc::channel(capacity.work);
         let meters = Arc::new(Meters::new(name, capacity.work));
-        let local =
-            Arc::new(LocalMailbox { control: control_tx, work: work_tx, meters: Arc::clone(&meters) });
+        let local = Arc::new(LocalMailbox {
+            control: control_tx,
+            work: work_tx,
+            meters: Arc::clone(&meters),
+            tap: OnceLock::new(),
+        });
         Mailbox { name, control, work, local, meters }
+    }
+
+    /// Shows a message to whoever looks on, right before the actor is handed it.
+    pub(crate) fn show(&self, message: &M) {
+        if let Some(tap) = self.local.tap.get() {
+            tap(message);
+        }
     }
 
     /// The actor's name.

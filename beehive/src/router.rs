@@ -1,11 +1,13 @@
 //! The hive: every actor of a daemon, who may talk to whom, and how it all ends.
 
-use std::collections::BTreeSet;
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::address::LocalMailbox;
 use crate::health::{HiveReport, Meters};
 use crate::supervisor::{End, Order, Supervisor};
 use crate::{Actor, Address, Capacity, Env, Flow, Mailbox, Message, Policy, Topology, WiringError};
@@ -37,6 +39,8 @@ pub struct Hive {
     env: Env,
     topology: Topology,
     unmanned: BTreeSet<&'static str>,
+    /// The mailboxes by name, each an `Arc<LocalMailbox<M>>` of its own `M`.
+    mailboxes: BTreeMap<&'static str, Box<dyn Any>>,
     stations: Rc<std::cell::RefCell<Vec<Station>>>,
     ready: Vec<Box<dyn FnOnce()>>,
     ends_tx: mpsc::Sender<String>,
@@ -53,6 +57,7 @@ impl Hive {
             env,
             topology: Topology::default(),
             unmanned: BTreeSet::new(),
+            mailboxes: BTreeMap::new(),
             stations: Rc::default(),
             ready: Vec::new(),
             ends_tx,
@@ -72,7 +77,25 @@ impl Hive {
             self.wiring = Err(error);
         }
         self.unmanned.insert(name);
-        Mailbox::new(name, capacity)
+        let mailbox = Mailbox::new(name, capacity);
+        self.mailboxes.insert(name, Box::new(Arc::clone(&mailbox.local)));
+        mailbox
+    }
+
+    /// Lets `see` look at every message that the actor named `mailbox` is handed from now on, right before it is:
+    /// how a probe sits at a mailbox of a running daemon. `see` runs on the hive's thread and must not wait.
+    ///
+    /// # Errors
+    /// [`WiringError::NoMailbox`] when no mailbox of `M` has that name, [`WiringError::Tapped`] when somebody looks on
+    /// already.
+    pub fn tap<M: Message>(
+        &self,
+        mailbox: &str,
+        see: impl Fn(&M) + Send + Sync + 'static,
+    ) -> Result<(), WiringError> {
+        let found = self.mailboxes.get(mailbox).and_then(|any| any.downcast_ref::<Arc<LocalMailbox<M>>>());
+        let local = found.ok_or_else(|| WiringError::NoMailbox(mailbox.to_owned()))?;
+        local.tap.set(Box::new(see)).map_err(|_| WiringError::Tapped(mailbox.to_owned()))
     }
 
     /// The address of `to` for the actor named `from`, and an arrow in the topology.

@@ -228,7 +228,7 @@ impl<A: Actor, F: FnMut() -> A + 'static> Supervisor<A, F> {
         self.mailbox.meters.enter(ActorState::Running);
         loop {
             match self.next().await {
-                Next::Message(message) => self.job(cell, message.name(), Job::Handle(message)).await?,
+                Next::Message(message) => self.hand(cell, message).await?,
                 Next::Order(Order::Inspect(answer)) => {
                     let view = cell.send(Look).await.map_err(died)?;
                     let _ = answer.send(view);
@@ -259,12 +259,17 @@ impl<A: Actor, F: FnMut() -> A + 'static> Supervisor<A, F> {
         self.mailbox.control.close();
         self.mailbox.work.close();
         while let Some(message) = self.mailbox.control.recv().await {
-            self.job(cell, message.name(), Job::Handle(message)).await?;
+            self.hand(cell, message).await?;
         }
         while let Some(message) = self.mailbox.work.recv().await {
-            self.job(cell, message.name(), Job::Handle(message)).await?;
+            self.hand(cell, message).await?;
         }
         Ok(())
+    }
+
+    async fn hand(&self, cell: &Addr<Cell<A>>, message: A::Message) -> Result<(), Fault> {
+        self.mailbox.show(&message);
+        self.job(cell, message.name(), Job::Handle(message)).await
     }
 
     async fn job(&self, cell: &Addr<Cell<A>>, what: &'static str, job: Job<A::Message>) -> Result<(), Fault> {

@@ -99,6 +99,27 @@ fn a_mailbox_holds_exactly_its_bound_and_clones_gain_nothing() {
 }
 
 #[test]
+fn a_tap_sees_what_the_actor_is_handed_and_takes_nothing_away() {
+    run(|env| async move {
+        let (mut hive, address, mut probe) = adder(&env, Policy::default());
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let notes = std::sync::Arc::clone(&seen);
+        hive.tap("adder", move |job: &Job| notes.lock().unwrap().push(job.name())).unwrap();
+        address.try_tell(Job::Add(1)).unwrap();
+        address.try_tell(Job::First(2)).unwrap();
+        assert!(seen.lock().unwrap().is_empty(), "nothing was handled yet");
+        hive.open().unwrap();
+        assert_eq!(probe.next(SOON).await.unwrap().0, 2);
+        assert_eq!(probe.next(SOON).await.unwrap().0, 1);
+        assert_eq!(*seen.lock().unwrap(), ["First", "Add"]);
+        let again = hive.tap("adder", |_: &Job| ());
+        assert_eq!(again, Err(beehive::WiringError::Tapped("adder".to_owned())));
+        let other = hive.tap("adder", |_: &Seen| ());
+        assert_eq!(other, Err(beehive::WiringError::NoMailbox("adder".to_owned())));
+    });
+}
+
+#[test]
 fn control_overtakes_work() {
     run(|env| async move {
         let (mut hive, address, mut probe) = adder(&env, Policy::default());

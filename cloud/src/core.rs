@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use beehive::link::Acceptor;
 use beehive::link::quic::{Credentials, EndpointError, QuicAcceptor};
-use beehive::{Ended, Env, Hive, WiringError};
+use beehive::{Ended, Env, Hive, Message, WiringError};
 use cloud_hub::{Enrolment, EnrolmentError, EnrolmentServer, Vault, VaultError};
 use config::cloud::CloudCore as Settings;
 use thiserror::Error;
@@ -137,6 +137,18 @@ impl CloudCore {
     /// Reads the state of every actor.
     pub fn inspector(&self) -> beehive::Inspector {
         self.hive.inspector()
+    }
+
+    /// Lets a probe look at every message that an actor is handed: see [`Hive::tap`].
+    ///
+    /// # Errors
+    /// See [`Hive::tap`].
+    pub fn tap<M: Message>(
+        &self,
+        mailbox: &str,
+        see: impl Fn(&M) + Send + Sync + 'static,
+    ) -> Result<(), WiringError> {
+        self.hive.tap(mailbox, see)
     }
 
     /// Waits until an actor has given up, and says why.

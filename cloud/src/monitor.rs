@@ -38,7 +38,7 @@ impl Monitor {
     /// # Errors
     /// When the port is taken.
     pub fn start(address: SocketAddr, inspector: Inspector, env: &Env) -> Result<Self, MonitorError> {
-        let (ask, mut asked) = mpsc::channel::<oneshot::Sender<HiveReport>>(READERS);
+        let (ask, mut asked): (mpsc::Sender<oneshot::Sender<HiveReport>>, _) = mpsc::channel(READERS);
         // The hive lives on this thread, the endpoint on one of its own.
         env.spawn(async move {
             while let Some(answer) = asked.recv().await {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::link::Dialer;
-use beehive::{Ended, Env, Fault, Hive, WiringError};
+use beehive::{Ended, Env, Fault, Hive, Message, WiringError};
 use config::edge::EdgeCore as Settings;
 use contract::NodeName;
 use cri::Runtime;
 use edge_store::{Options, Store, StoreError};
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 use crate::topology;
 
@@ -29,6 +30,7 @@ pub enum StartError {
 }
 
 /// What EdgeCore is given from outside.
+#[derive(Clone)]
 pub struct Parts {
     /// The node's name, from its certificate.
     pub node: NodeName,
@@ -44,6 +46,8 @@ pub struct Parts {
 pub struct EdgeCore {
     hive: Hive,
     store: Store,
+    /// Dropped with EdgeCore: what runs beside the actors ends then.
+    _running: oneshot::Sender<()>,
 }
 
 impl EdgeCore {
@@ -59,15 +63,16 @@ impl EdgeCore {
         topology::actors(&mut hive, seats, settings, parts, &store);
         hive.open()?;
         let (kept, sleeper) = (store.clone(), env.clone());
+        let (running, mut ended) = oneshot::channel();
         env.spawn(async move {
-            loop {
-                sleeper.sleep(CHECKPOINT_EVERY).await;
+            // Ends with EdgeCore, so that the file is let go.
+            while sleeper.timeout(CHECKPOINT_EVERY, &mut ended).await.is_none() {
                 if let Err(error) = kept.checkpoint().await {
                     tracing::warn!(reason = %Fault::from_error(&error).reason, "store's log not moved");
                 }
             }
         });
-        Ok(EdgeCore { hive, store })
+        Ok(EdgeCore { hive, store, _running: running })
     }
 
     /// Reads the state of every actor.
@@ -78,6 +83,18 @@ impl EdgeCore {
     /// The node's store.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Lets a probe look at every message that an actor is handed: see [`Hive::tap`].
+    ///
+    /// # Errors
+    /// See [`Hive::tap`].
+    pub fn tap<M: Message>(
+        &self,
+        mailbox: &str,
+        see: impl Fn(&M) + Send + Sync + 'static,
+    ) -> Result<(), WiringError> {
+        self.hive.tap(mailbox, see)
     }
 
     /// Waits until an actor has given up, and says why.

@@ -1,6 +1,6 @@
 //! A whole cluster in one process: an API, a CloudCore and any number of EdgeCores, on the real actors.
 //!
-//! ```no_run
+//! ```
 //! # fn main() {
 //! use std::time::Duration;
 //! use harness::{Cluster, StandInRuntime, run};
@@ -25,7 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::Env;
+use beehive::{Env, Message};
 use beehive::link::memory::{Cable, MemoryPort, listen};
 use beehive::link::quic::{Credentials, QuicDialer};
 use beehive::link::{Dialer, PeerName};
@@ -36,7 +36,7 @@ use edge::{EdgeCore, Parts};
 use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::Value;
 
-use crate::StandInRuntime;
+use crate::{Notes, StandInRuntime};
 
 /// 60 s of the environment's clock: what a test waits for a fact at the most.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -96,7 +96,8 @@ impl Cluster {
         cluster
     }
 
-    async fn start_cloud(&mut self) {
+    /// Starts CloudCore, at the addresses that an earlier one had.
+    pub async fn start_cloud(&mut self) {
         let transport = match self.carrier {
             Carrier::Quic => Transport::Quic,
             Carrier::Memory => {
@@ -127,6 +128,20 @@ impl Cluster {
     /// The state of CloudCore's actors.
     pub async fn state(&self) -> beehive::HiveReport {
         self.cloud.as_ref().unwrap().inspector().report(LONG).await
+    }
+
+    /// Puts a probe at one of CloudCore's mailboxes: see [`Node::probe`].
+    ///
+    /// # Panics
+    /// When no mailbox of `M` has that name, or CloudCore is stopped.
+    pub fn probe<M: Message, T: Send + 'static>(
+        &self,
+        mailbox: &str,
+        pick: impl Fn(&M) -> Option<T> + Send + Sync + 'static,
+    ) -> Notes<T> {
+        let notes = Notes::default();
+        self.cloud.as_ref().unwrap().tap(mailbox, notes.tap(pick)).unwrap();
+        notes
     }
 
     /// Ends CloudCore; the API goes on.
@@ -298,6 +313,21 @@ impl Node {
         self.core.as_ref().unwrap()
     }
 
+    /// Puts a probe at one of its mailboxes: what `pick` makes of each message is noted before the actor is handed
+    /// it. A mailbox has room for one probe, and an EdgeCore that is started again has none.
+    ///
+    /// # Panics
+    /// When no mailbox of `M` has that name.
+    pub fn probe<M: Message, T: Send + 'static>(
+        &self,
+        mailbox: &str,
+        pick: impl Fn(&M) -> Option<T> + Send + Sync + 'static,
+    ) -> Notes<T> {
+        let notes = Notes::default();
+        self.core().tap(mailbox, notes.tap(pick)).unwrap();
+        notes
+    }
+
     /// The snapshot of one of its actors.
     pub async fn snapshot(&self, actor: &str) -> Value {
         let report = self.core().inspector().report(LONG).await;
@@ -312,7 +342,18 @@ impl Node {
             dialer: Rc::clone(&self.dialer),
             runtime: Arc::clone(&self.runtime),
         };
-        self.core = Some(EdgeCore::start(&self.settings, parts, self.env.clone()).await.unwrap());
+        // The tasks of one that was stopped a moment ago may still hold the store: a process would have ended.
+        let started = async {
+            loop {
+                match EdgeCore::start(&self.settings, parts.clone(), self.env.clone()).await {
+                    Err(edge::StartError::Store(edge_store::StoreError::InUse { .. })) => {
+                        self.env.sleep(LOOK_EVERY).await;
+                    }
+                    other => return other.unwrap(),
+                }
+            }
+        };
+        self.core = Some(self.env.timeout(LONG, started).await.expect("the store is let go"));
     }
 
     /// Ends it in order; containers go on.

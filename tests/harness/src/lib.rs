@@ -4,9 +4,11 @@
 mod cloud;
 mod cluster;
 mod objects;
+mod probe;
 mod runtime;
 
 pub use cloud::EnrolmentCloud;
 pub use cluster::{Carrier, Cluster, LONG, Node, run};
 pub use objects::Objects;
+pub use probe::Notes;
 pub use runtime::{Seen, StandInRuntime};

@@ -34,7 +34,11 @@ const DOORS: &[Door] = &[
         calls: &["thread::spawn", "thread::Builder", "thread::scope"],
         free: Free::Programs,
         cure: "use the hive's spawner, or say here why a thread is needed",
-        openings: &[("modules/edge-store/src/writer.rs", "the one thread that writes the node's file")],
+        openings: &[
+            ("modules/edge-store/src/writer.rs", "the one thread that writes the node's file"),
+            ("modules/cloud-apiserver/src/store/writer.rs", "the one thread that writes the API's file"),
+            ("modules/cloud-apiserver/src/server.rs", "a large list must not hold up the links of the nodes"),
+        ],
     },
     Door {
         what: "a clock",
