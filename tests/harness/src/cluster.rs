@@ -33,10 +33,10 @@ use cloud::{CloudCore, Transport};
 use cloud_hub::Vault;
 use contract::NodeName;
 use edge::{EdgeCore, Parts};
-use kube::api::{Api, DynamicObject, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use serde_json::Value;
 
-use crate::{Notes, StandInRuntime};
+use crate::{Notes, StandInRuntime, account};
 
 /// 60 s of the environment's clock: what a test waits for a fact at the most.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -57,11 +57,13 @@ pub fn run(test: impl AsyncFnOnce()) {
     actix_rt::System::new().block_on(async { test().await });
 }
 
-/// A cluster. Everything of it lies in one temporary folder and goes with it.
+/// A cluster. Everything of it lies in one temporary folder and goes with it. CloudCore is the service account of
+/// `cloud/deploy/rbac.yaml` and may do what that file says, nothing else.
 pub struct Cluster {
     folder: tempfile::TempDir,
     env: Env,
     api: cloud_apiserver::Running,
+    account: kube::Client,
     cloud: Option<CloudCore>,
     carrier: Carrier,
     port: Option<MemoryPort>,
@@ -91,7 +93,8 @@ impl Cluster {
             listener.address = "127.0.0.1".to_owned();
             listener.port = 0;
         }
-        let mut cluster = Cluster { folder, env, api, cloud: None, carrier, port: None, settings };
+        let account = account::cloudcore(&api.client(), api.kubeconfig_path()).await;
+        let mut cluster = Cluster { folder, env, api, account, cloud: None, carrier, port: None, settings };
         cluster.start_cloud().await;
         cluster
     }
@@ -107,7 +110,7 @@ impl Cluster {
             }
         };
         let cloud =
-            CloudCore::start(&self.settings, self.client(), transport, self.env.clone()).await.unwrap();
+            CloudCore::start(&self.settings, self.account.clone(), transport, self.env.clone()).await.unwrap();
         if let Some(address) = cloud.link_address() {
             // A CloudCore that comes back is found where it was.
             self.settings.modules.cloud_hub.quic.port = address.port();
@@ -118,6 +121,11 @@ impl Cluster {
     /// A client of the API, as its admin.
     pub fn client(&self) -> kube::Client {
         self.api.client()
+    }
+
+    /// A client that is CloudCore's account.
+    pub fn account(&self) -> kube::Client {
+        self.account.clone()
     }
 
     /// The kubeconfig of the API, for `kubectl`.
@@ -225,19 +233,21 @@ impl Cluster {
 
     /// Objects of a kind. The plural is the kind's name in small letters with an `s` (`es` after `s`).
     pub fn objects(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let small = kind.to_ascii_lowercase();
-        let plural = if small.ends_with('s') { format!("{small}es") } else { format!("{small}s") };
-        let resource = kube::api::ApiResource {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            api_version: api_version.to_owned(),
-            kind: kind.to_owned(),
-            plural,
-        };
+        self.objects_as(self.client(), api_version, kind, namespace)
+    }
+
+    /// Objects of a kind, as whoever the client is.
+    pub fn objects_as(
+        &self,
+        client: kube::Client,
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+    ) -> Api<DynamicObject> {
+        let resource = resource(api_version, kind);
         match namespace {
-            Some(namespace) => Api::namespaced_with(self.client(), namespace, &resource),
-            None => Api::all_with(self.client(), &resource),
+            Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+            None => Api::all_with(client, &resource),
         }
     }
 
@@ -265,6 +275,20 @@ impl Cluster {
             conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
         })
         .await;
+    }
+}
+
+/// A kind by its names. The plural is the kind's name in small letters with an `s` (`es` after `s`).
+pub(crate) fn resource(api_version: &str, kind: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let small = kind.to_ascii_lowercase();
+    let plural = if small.ends_with('s') { format!("{small}es") } else { format!("{small}s") };
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        plural,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What tests are built with: stand-ins that refuse what the real parts refuse.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod account;
 mod cloud;
 mod cluster;
 mod objects;

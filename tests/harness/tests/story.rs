@@ -4,7 +4,7 @@
 use contract::metamanager::{MetaDown, MetaMsg};
 use contract::wire::META_MAILBOX;
 use harness::{Carrier, Cluster, Node, run};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 const IMAGE: &str = "web:1";
@@ -170,5 +170,26 @@ fn nodes_find_a_cloudcore_that_comes_back() {
         cluster.start_cloud().await;
         until_runs(&cluster, &node, "web").await;
         assert!(other.runtime().running().is_empty(), "a pod went to a node that it is not bound to");
+    });
+}
+
+#[test]
+fn cloudcore_may_do_no_more_than_its_account() {
+    run(async || {
+        let cluster = Cluster::spawn().await;
+        let pod = cluster.apply(
+            "v1",
+            "Pod",
+            json!({
+                "metadata": {"name": "mine", "namespace": "default"},
+                "spec": {"containers": [{"name": "c", "image": IMAGE}]},
+            }),
+        );
+        let mut pod = pod.await;
+        let pods = cluster.objects_as(cluster.account(), "v1", "Pod", Some("default"));
+        pods.list(&ListParams::default()).await.unwrap();
+        pod.metadata = kube::api::ObjectMeta { name: Some("other".to_owned()), ..Default::default() };
+        let refused = pods.create(&PostParams::default(), &pod).await.unwrap_err();
+        assert!(matches!(&refused, kube::Error::Api(status) if status.code == 403), "{refused}");
     });
 }
