@@ -33,7 +33,12 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // cargo's alias ends in `--` already, and `cargo demo -- --once` brings another.
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|first| first == "--") {
+        arguments.remove(1);
+    }
+    let cli = Cli::parse_from(arguments);
     let say = Say::new();
     match run(&cli, &say) {
         Ok(()) => ExitCode::SUCCESS,
