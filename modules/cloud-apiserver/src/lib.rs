@@ -19,6 +19,7 @@
 mod authority;
 mod bootstrap;
 pub mod controllers;
+mod impersonate;
 mod keys;
 mod rbac;
 mod serve;

@@ -20,8 +20,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::authority::{Gate, ISSUER};
-use crate::rbac;
 use crate::store::SqliteStore;
+use crate::{impersonate, rbac};
 
 /// 1,024 connections: a kubectl holds one or two, a node none.
 const CONNECTIONS_MAX: usize = 1024;
@@ -119,6 +119,10 @@ impl Desk {
             reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return reply;
         };
+        let user = match impersonate::acting(&self.gate, &parts.headers, &user).await {
+            Ok(other) => other.unwrap_or(user),
+            Err(right) => return reply(Failure::forbidden(rbac::refusal(&user, &right)).to_response()),
+        };
         let wanted = self.api.attributes(&parts);
         if !open && !self.gate.authorize(&user, &wanted).await {
             return reply(Failure::forbidden(rbac::refusal(&user, &wanted)).to_response());
@@ -128,8 +132,10 @@ impl Desk {
         let body = match body {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Bytes::from(vec![0; BODY_MAX + 1]),
-            // Whoever stops sending hears nothing either.
-            Ok(Err(_)) | Err(_) => Bytes::new(),
+            // Half a body must not be taken for a whole one: a delete without its preconditions, say.
+            Ok(Err(_)) | Err(_) => {
+                return reply(Failure::bad_request("the request's body did not arrive").to_response());
+            }
         };
         reply(self.api.handle(Request::from_parts(parts, body), &user).await)
     }

@@ -169,3 +169,13 @@ fn roles_and_their_bindings() {
         assert_eq!(binding["subjects"][0]["kind"], "Group");
     });
 }
+
+#[test]
+fn an_account_asks_what_it_may() {
+    run(async |bench| {
+        assert_eq!(bench.kubectl(&["auth", "can-i", "delete", "nodes"]).await, "yes\n");
+        let who = "--as=system:serviceaccount:default:default";
+        let (ok, out, err) = bench.try_kubectl(&["auth", "can-i", "delete", "nodes", who]).await;
+        assert!(!ok, "{out}{err}");
+    });
+}

@@ -4,7 +4,6 @@
 //! unchanged. The types here are the only source: [`manifests`] makes the definitions, and a test keeps the files in
 //! `cloud/deploy/crds` equal to them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
-
 // kube's derive takes one `printcolumn(…)` per column: the lint sees their `type_` as repeated.
 #![allow(clippy::duplicated_attributes)]
 

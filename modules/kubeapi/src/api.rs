@@ -199,7 +199,7 @@ impl<S: Store> Api<S> {
         let query = Query::of(parts.uri.query().unwrap_or_default());
         let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or("application/json").to_owned();
-        if let Some(answer) = self.review(&attributes, body, user).await? {
+        if let Some(answer) = self.review(&attributes, &content_type, body, user).await? {
             return Ok(answer);
         }
         let kind = self.kind(&attributes).await?;

@@ -93,7 +93,8 @@ impl Failure {
         Failure { code, reason, message: message.into(), details: None }
     }
 
-    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+    /// 400.
+    pub fn bad_request(message: impl Into<String>) -> Self {
         Failure::new(400, "BadRequest", message)
     }
 

@@ -11,7 +11,7 @@ use crate::kind::{Source, Status};
 use crate::patch::{self, Format};
 use crate::request::Attributes;
 use crate::store::{Key, Store};
-use crate::write::Part;
+use crate::write::{Part, object_of};
 
 /// 10 min: the shortest life of a token, as with a real server.
 const TOKEN_LIFE_MIN: i64 = 600;
@@ -223,6 +223,7 @@ impl<S: Store> Api<S> {
     pub(crate) async fn review(
         &self,
         attributes: &Attributes,
+        content_type: &str,
         body: &[u8],
         user: &User,
     ) -> Result<Option<Answer>, Failure> {
@@ -238,8 +239,7 @@ impl<S: Store> Api<S> {
         if attributes.verb != "create" {
             return Err(Failure::method());
         }
-        let mut review: Value = serde_json::from_slice(body)
-            .map_err(|error| Failure::bad_request(format!("the review is unrecognized: {error}")))?;
+        let mut review = object_of(body, content_type)?;
         let hooks = &self.inner.options.hooks;
         let status = if asked.1 == "tokenreviews" {
             let audiences = words(&review, "/spec/audiences");

@@ -33,36 +33,41 @@ pub(crate) struct Intake {
     pub(crate) warnings: Vec<String>,
 }
 
+/// The object of a body, in any of the forms that clients send.
+pub(crate) fn object_of(body: &[u8], content_type: &str) -> Result<Value, Failure> {
+    let media = content_type.split(';').next().unwrap_or_default().trim();
+    let unrecognized = |error: &dyn std::fmt::Display| {
+        Failure::bad_request(format!("the object provided is unrecognized: {error}"))
+    };
+    let object: Value = match media {
+        "application/json" | "" | "*/*" => {
+            serde_json::from_slice(body).map_err(|error| unrecognized(&error))?
+        }
+        "application/yaml" => yaml(body).map_err(|error| unrecognized(&error))?,
+        protobuf::MEDIA => protobuf::decode(body)?,
+        other => {
+            let what = format!(
+                "accepted media types include: application/json, application/yaml, \
+                 application/vnd.kubernetes.protobuf (got `{}`)",
+                other.escape_debug()
+            );
+            return Err(Failure::media_type(&what));
+        }
+    };
+    if object.is_object() {
+        Ok(object)
+    } else {
+        Err(Failure::bad_request("the object provided is unrecognized (must be of type object)"))
+    }
+}
+
 impl Call<'_> {
     pub(crate) fn is_dry_run(&self) -> bool {
         self.query.get("dryRun") == Some("All")
     }
 
     pub(crate) fn body_object(&self) -> Result<Value, Failure> {
-        let media = self.content_type.split(';').next().unwrap_or_default().trim();
-        let unrecognized = |error: &dyn std::fmt::Display| {
-            Failure::bad_request(format!("the object provided is unrecognized: {error}"))
-        };
-        let object: Value = match media {
-            "application/json" | "" | "*/*" => {
-                serde_json::from_slice(self.body).map_err(|error| unrecognized(&error))?
-            }
-            "application/yaml" => yaml(self.body).map_err(|error| unrecognized(&error))?,
-            protobuf::MEDIA => protobuf::decode(self.body)?,
-            other => {
-                let what = format!(
-                    "accepted media types include: application/json, application/yaml, \
-                     application/vnd.kubernetes.protobuf (got `{}`)",
-                    other.escape_debug()
-                );
-                return Err(Failure::media_type(&what));
-            }
-        };
-        if object.is_object() {
-            Ok(object)
-        } else {
-            Err(Failure::bad_request("the object provided is unrecognized (must be of type object)"))
-        }
+        object_of(self.body, &self.content_type)
     }
 
     /// Reads an object as its kind, and deals with fields that the kind does not have.

@@ -22,7 +22,8 @@ pub(crate) async fn cloudcore(admin: &kube::Client, kubeconfig: &Path) -> kube::
         let object: DynamicObject = serde_json::from_value(object).unwrap();
         api.create(&PostParams::default(), &object).await.unwrap();
     }
-    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
+    let request =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
     let request = http::Request::post("/api/v1/namespaces/kubeedge/serviceaccounts/cloudcore/token")
         .header("content-type", "application/json")
         .body(serde_json::to_vec(&request).unwrap())

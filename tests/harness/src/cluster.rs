@@ -25,10 +25,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Env, Message};
 use beehive::link::memory::{Cable, MemoryPort, listen};
 use beehive::link::quic::{Credentials, QuicDialer};
 use beehive::link::{Dialer, PeerName};
+use beehive::{Env, Message};
 use cloud::{CloudCore, Transport};
 use cloud_hub::Vault;
 use contract::NodeName;
@@ -109,8 +109,9 @@ impl Cluster {
                 Transport::Given(Box::new(acceptor))
             }
         };
-        let cloud =
-            CloudCore::start(&self.settings, self.account.clone(), transport, self.env.clone()).await.unwrap();
+        let cloud = CloudCore::start(&self.settings, self.account.clone(), transport, self.env.clone())
+            .await
+            .unwrap();
         if let Some(address) = cloud.link_address() {
             // A CloudCore that comes back is found where it was.
             self.settings.modules.cloud_hub.quic.port = address.port();

@@ -18,7 +18,9 @@ async fn pod(cluster: &Cluster, name: &str, node: &Node) {
             "name": "web", "image": IMAGE, "volumeMounts": [{"name": "page", "mountPath": "/www"}],
         }],
     });
-    cluster.apply("v1", "Pod", json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec})).await;
+    cluster
+        .apply("v1", "Pod", json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec}))
+        .await;
 }
 
 async fn page(cluster: &Cluster, text: &str) {
@@ -62,7 +64,9 @@ async fn told_over(carrier: Carrier) {
     pod(&cluster, "web", &node).await;
     let first = until_runs(&cluster, &node, "web").await;
     cluster
-        .until_async("the pod is Running in the API", async || status(&cluster, "web").await["phase"] == "Running")
+        .until_async("the pod is Running in the API", async || {
+            status(&cluster, "web").await["phase"] == "Running"
+        })
         .await;
     let id = status(&cluster, "web").await["containerStatuses"][0]["containerID"].clone();
     assert!(id.as_str().unwrap().ends_with(&first), "{id} and not {first}");
