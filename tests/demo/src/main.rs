@@ -27,6 +27,9 @@ struct Cli {
     /// With --once: break this step on purpose; the run must fail
     #[arg(long, value_enum, requires = "once", value_name = "STEP")]
     r#break: Option<Step>,
+    /// Tell it against this cluster instead of one of our own; what the story makes in it is deleted at the end
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<std::path::PathBuf>,
     /// The cargo profile of the binaries
     #[arg(long, default_value = "release")]
     profile: String,
@@ -53,7 +56,7 @@ fn run(cli: &Cli, say: &Say) -> Result<()> {
     let tools = setup::prepare(&cli.profile, say)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let told = story::tell(&tools, cli.r#break, say).await;
+        let told = story::tell(&tools, cli.kubeconfig.clone(), cli.r#break, say).await;
         let (stage, result) = told;
         if let Err(error) = &result {
             say.line(&format!("\nstopped: {error:#}"));

@@ -34,6 +34,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) host: TestHost,
     pub(crate) folder: PathBuf,
     pub(crate) ports: Ports,
+    /// The kubeconfig of a cluster that is not ours.
+    pub(crate) cluster: Option<PathBuf>,
     pub(crate) relay: Option<Relay>,
     pub(crate) cloudcore: Option<Part>,
     pub(crate) edgecore: Option<Part>,
@@ -42,7 +44,7 @@ pub(crate) struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    pub(crate) fn new(tools: &'a Tools) -> Result<Stage<'a>> {
+    pub(crate) fn new(tools: &'a Tools, cluster: Option<PathBuf>) -> Result<Stage<'a>> {
         let host = TestHost::new("demo")?;
         let folder = host.dir().join("story");
         std::fs::create_dir_all(&folder).context("make the story's folder")?;
@@ -53,6 +55,7 @@ impl<'a> Stage<'a> {
             host,
             folder,
             ports,
+            cluster,
             relay: None,
             cloudcore: None,
             edgecore: None,
@@ -62,7 +65,7 @@ impl<'a> Stage<'a> {
     }
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {
-        self.folder.join("cloud/admin.kubeconfig")
+        self.cluster.clone().unwrap_or_else(|| self.folder.join("cloud/admin.kubeconfig"))
     }
 
     pub(crate) fn edgecore_config(&self) -> PathBuf {
@@ -169,12 +172,30 @@ impl<'a> Stage<'a> {
     /// Ends everything that was started.
     pub(crate) async fn leave(mut self, say: &Say) {
         say.doing("cleaning up");
+        if self.cluster.is_some() {
+            // While edgecore is there, pods end in order.
+            for kinds in
+                ["deployment/web", "pod/extra", "configmap/page", "device/boiler-1", "devicemodel/boiler"]
+            {
+                self.forget(&["delete", kinds, "--ignore-not-found", "--timeout=30s"], say);
+            }
+            self.forget(&["wait", "--for=delete", "pod", "-l", "app=web", "--timeout=30s"], say);
+            self.forget(&["delete", "node", NODE, "--ignore-not-found"], say);
+        }
         let parts = [&mut self.mapper, &mut self.edgecore, &mut self.cloudcore, &mut self.device];
         for part in parts.into_iter().flatten() {
             part.end().await;
         }
         // The host's containers, namespace and folder go with it.
         drop(self.host);
+    }
+}
+
+impl Stage<'_> {
+    fn forget(&self, args: &[&str], say: &Say) {
+        if let Err(error) = self.kubectl(args) {
+            say.line(&format!("left in the cluster: {error:#}"));
+        }
     }
 }
 

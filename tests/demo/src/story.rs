@@ -1,5 +1,6 @@
 //! The story: eleven steps, each observed from outside our code.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -43,9 +44,14 @@ pub(crate) enum Step {
 const LONG: Duration = Duration::from_secs(60);
 
 /// Tells the story. The stage is given back whatever happened, to be shown and left.
-pub(crate) async fn tell<'a>(tools: &'a Tools, broken: Option<Step>, say: &Say) -> (Stage<'a>, Result<()>) {
+pub(crate) async fn tell<'a>(
+    tools: &'a Tools,
+    cluster: Option<PathBuf>,
+    broken: Option<Step>,
+    say: &Say,
+) -> (Stage<'a>, Result<()>) {
     say.doing("making the node's host: a network namespace with a containerd of its own");
-    let stage = tokio::task::block_in_place(|| Stage::new(tools));
+    let stage = tokio::task::block_in_place(|| Stage::new(tools, cluster));
     let mut story = match stage {
         Ok(stage) => Story { stage, broken, say, web: String::new(), address: String::new() },
         Err(error) => {
@@ -101,9 +107,13 @@ impl Story<'_, '_> {
         let path = stage.folder.join("cloudcore.yaml");
         std::fs::write(&path, config)?;
         let mut command = stage.our("cloudcore");
-        command.arg("--config").arg(&path).arg("--standalone");
-        command.arg("--standalone-dir").arg(stage.folder.join("cloud"));
-        command.arg("--standalone-listen").arg(format!("127.0.0.1:{}", ports.api));
+        command.arg("--config").arg(&path);
+        if let Some(kubeconfig) = &stage.cluster {
+            command.arg("--kubeconfig").arg(kubeconfig);
+        } else {
+            command.arg("--standalone").arg("--standalone-dir").arg(stage.folder.join("cloud"));
+            command.arg("--standalone-listen").arg(format!("127.0.0.1:{}", ports.api));
+        }
         stage.cloudcore = Some(Part::start("cloudcore", &stage.folder, &mut command)?);
         if self.broken == Some(Step::Cluster)
             && let Some(cloudcore) = &mut stage.cloudcore
@@ -117,9 +127,10 @@ impl Story<'_, '_> {
                 }
                 let ready = stage.kubectl(&["get", "--raw", "/readyz"])?;
                 let served = stage.kubectl(&["get", "crd", "devices.devices.kubeedge.io", "-o", "name"])?;
-                let version = stage.kubectl(&["version"])?;
-                let version = version.lines().find(|line| line.starts_with("Server")).unwrap_or_default();
-                Ok((ready == "ok" && !served.is_empty()).then(|| version.to_owned()))
+                let version = stage.kubectl(&["get", "--raw", "/version"])?;
+                let version: serde_json::Value = serde_json::from_str(&version).context("/version")?;
+                let version = format!("Kubernetes API {}", version["gitVersion"].as_str().unwrap_or("?"));
+                Ok((ready == "ok" && !served.is_empty()).then_some(version))
             })
             .await?;
         self.say.seen(took, &format!("cluster up: {version}"));
