@@ -51,7 +51,9 @@ fn each_end_knows_the_other_by_its_certificate() {
             let large = vec![number; 300_000];
             let (told, heard) = futures::join!(talk.tell(Talk::Say(large.clone())), probe.next(LONG));
             told.unwrap();
-            assert!(matches!(heard.unwrap().talk, Talk::Say(text) if text == large));
+            let heard = heard.unwrap();
+            assert_eq!(heard.from, "edge-1");
+            assert!(matches!(heard.talk, Talk::Say(text) if text == large));
         }
         let ended = cloud.ended();
         drop(edge);

@@ -11,7 +11,7 @@ use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
 use edge_store::{Store, Table};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::broker::Broker;
 use crate::connection::Shared;
@@ -76,13 +76,17 @@ impl Actor for EventBus {
     type Message = EventBusMsg;
 
     async fn started(&mut self, cx: &mut Context<EventBusMsg>) -> Result<(), Fault> {
+        // What an earlier incarnation has handed to the store is in it when this comes back.
+        self.store.commit(Vec::new()).await.map_err(|e| Fault::from_error(&e))?;
         let rows = self.store.list_rows(Table::Retained, None).map_err(|e| Fault::from_error(&e))?;
-        let broker = Broker::new(Retained::load(rows));
+        let broker = Broker::new(Retained::load(rows), core::CAPS);
         let listener = TcpListener::bind(&self.address).await.map_err(|e| self.not_bound(&e))?;
         let listening = listener.local_addr().map_err(|e| self.not_bound(&e))?;
         let shared = Rc::new(Shared {
             broker: RefCell::new(broker),
             stored: watch::Sender::new(0),
+            storing: Mutex::new(()),
+            strangers: RefCell::default(),
             twin: self.twin.clone(),
             env: cx.env().clone(),
         });
@@ -140,6 +144,7 @@ impl Actor for EventBus {
             "cutOff": counts.cut_off,
             "notRetained": counts.not_retained,
             "routerDeaths": counts.router_deaths,
+            "routerRebuilds": counts.router_rebuilds,
         })
     }
 }
@@ -193,7 +198,7 @@ fn start_router(shared: &Rc<Shared>, cx: &Context<EventBusMsg>) -> Result<(), Fa
     shared.broker.borrow_mut().core_started(core_in);
     let (shared, myself) = (Rc::clone(shared), cx.myself());
     cx.spawn(async move {
-        let error = pump(&shared, core_out).await;
+        let error = route(&shared, core_out).await;
         tracing::error!(%error, "MQTT router is gone");
         shared.broker.borrow_mut().core_died();
         let _ = myself.tell(EventBusMsg::RouterDied).await;
@@ -201,20 +206,45 @@ fn start_router(shared: &Rc<Shared>, cx: &Context<EventBusMsg>) -> Result<(), Fa
     Ok(())
 }
 
-/// Takes the router's answers until it dies.
-async fn pump(shared: &Shared, mut core_out: CoreOut) -> CoreError {
-    let mut oldest: Option<(u64, Moment)> = None;
+/// Takes the answers of one router after the other until one dies.
+async fn route(shared: &Shared, mut core_out: CoreOut) -> CoreError {
     loop {
-        match shared.env.timeout(STALL, core_out.next()).await {
-            Some(Ok(found)) => shared.broker.borrow_mut().matched(found),
-            Some(Err(error)) => return error,
-            None => {}
+        if let Some(error) = pump(shared, &mut core_out).await {
+            return error;
+        }
+        let core_in = match core::start() {
+            Ok((core_in, fresh)) => {
+                core_out = fresh;
+                core_in
+            }
+            Err(error) => return error,
+        };
+        shared.broker.borrow_mut().core_replaced(core_in);
+        tracing::debug!("MQTT router was full of topics or filters and is replaced");
+    }
+}
+
+/// Takes the router's answers until it dies, which is an error, or is full, which is none.
+async fn pump(shared: &Shared, core_out: &mut CoreOut) -> Option<CoreError> {
+    let mut oldest: Option<(u64, Moment)> = None;
+    let full = Rc::clone(&shared.broker.borrow().full);
+    loop {
+        tokio::select! {
+            next = shared.env.timeout(STALL, core_out.next()) => match next {
+                Some(Ok(found)) => shared.broker.borrow_mut().matched(found),
+                Some(Err(error)) => return Some(error),
+                None => {}
+            },
+            () = full.notified() => {}
         }
         let (now, broker) = (shared.env.now(), shared.broker.borrow());
         let owed = broker.owed();
         let same = oldest.filter(|(message, _)| owed == Some(*message));
         if !broker.has_core() || same.is_some_and(|(_, since)| now.since(since) >= STALL) {
-            return CoreError::Stalled;
+            return Some(CoreError::Stalled);
+        }
+        if broker.core_is_full() {
+            return None;
         }
         oldest = same.or_else(|| owed.map(|message| (message, now)));
     }
@@ -235,6 +265,8 @@ async fn keep(shared: Rc<Shared>, store: Store) {
 
 /// Whether the store took what there was.
 async fn store_once(shared: &Shared, store: &Store, env: &Env) -> bool {
+    // One at a time: whoever comes later, the end of the broker included, knows then that the earlier is over.
+    let _storing = shared.storing.lock().await;
     let (writes, topics, change) = shared.broker.borrow_mut().retained.take_writes();
     if writes.is_empty() {
         return true;

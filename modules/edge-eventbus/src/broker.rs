@@ -2,7 +2,8 @@
 //!
 //! Which filters take a message is the router's to say. The broker knows beforehand how many answers there must be, so
 //! that no message is forgotten by a router that dies, stalls or drops; then it hands them out itself, as it does for the
-//! few filters and topics for which the router would need memory that it never gives back.
+//! few filters and topics for which the router would need memory that it never gives back. Whoever says it, messages are
+//! handed out in the order in which they came.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::rc::Rc;
@@ -10,7 +11,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use tokio::sync::Notify;
 
-use crate::core::{self, CoreIn, Match};
+use crate::core::{self, Caps, CoreIn, Match};
 use crate::error::CoreError;
 use crate::retained::Retained;
 use crate::session::{Cut, Message, Put, Session, Wires};
@@ -32,9 +33,16 @@ struct Pending {
     message: Rc<Message>,
     /// Who gets it, each once, with the highest QoS of its matching subscriptions.
     targets: BTreeMap<ClientId, u8>,
-    /// Filters that the router has not named yet.
+    /// Filters that the router has not named yet. When there are none, only earlier messages are waited for.
     missing: Vec<usize>,
     handed_in: bool,
+}
+
+impl Pending {
+    /// What it has in the router's window.
+    fn weight(&self) -> usize {
+        if self.handed_in { core::weight(&self.message.inside) } else { 0 }
+    }
 }
 
 /// Counts for the snapshot.
@@ -53,16 +61,23 @@ pub(crate) struct Counts {
     pub(crate) cut_off: u64,
     pub(crate) not_retained: u64,
     pub(crate) router_deaths: u64,
+    pub(crate) router_rebuilds: u64,
 }
 
 /// The broker's state. Lives on the hive's thread; never borrowed across an await.
 pub(crate) struct Broker {
     core: Option<CoreIn>,
+    caps: Caps,
     sessions: BTreeMap<ClientId, Session>,
     filters: BTreeMap<String, Filter>,
     /// Filters and topics for which the router holds memory.
     core_filters: BTreeSet<String>,
     core_topics: HashSet<String>,
+    core_topic_bytes: usize,
+    /// The router should be replaced: what it cannot forget is what keeps new topics or filters out.
+    core_is_full: bool,
+    /// The router is full.
+    pub(crate) full: Rc<Notify>,
     pending: BTreeMap<u64, Pending>,
     /// Messages that the router has not been handed yet.
     backlog: VecDeque<u64>,
@@ -74,19 +89,23 @@ pub(crate) struct Broker {
     pub(crate) retained: Retained,
     /// There is something for the store.
     pub(crate) to_store: Rc<Notify>,
-    /// The backlog got shorter.
+    /// A message was handed out.
     pub(crate) moved: Rc<Notify>,
     pub(crate) counts: Counts,
 }
 
 impl Broker {
-    pub(crate) fn new(retained: Retained) -> Self {
+    pub(crate) fn new(retained: Retained, caps: Caps) -> Self {
         Broker {
             core: None,
+            caps,
             sessions: BTreeMap::new(),
             filters: BTreeMap::new(),
             core_filters: BTreeSet::new(),
             core_topics: HashSet::new(),
+            core_topic_bytes: 0,
+            core_is_full: false,
+            full: Rc::default(),
             pending: BTreeMap::new(),
             backlog: VecDeque::new(),
             window: 0,
@@ -163,7 +182,10 @@ impl Broker {
         let defect = topic::filter_defect(filter);
         if defect.is_some() || too_many || !session.takes_retained() {
             self.counts.refused_subscriptions += 1;
-            tracing::warn!(client = %client, ?defect, too_many, "subscription refused");
+            let refused = self.counts.refused_subscriptions;
+            if refused.is_power_of_two() {
+                tracing::warn!(client = %client, ?defect, too_many, refused, "subscription refused");
+            }
             return REFUSED;
         }
         session.subscriptions.insert(inside.clone(), granted);
@@ -190,27 +212,29 @@ impl Broker {
         let message = Rc::new(message);
         let change = if retain { self.retain(&message) } else { None };
         let mut targets: BTreeMap<ClientId, u8> = BTreeMap::new();
-        let (mut by_router, mut by_us) = (Vec::new(), Vec::new());
+        let mut missing = Vec::new();
         for (_, filter) in self.filters.iter().filter(|(name, _)| topic::matches(name, &message.inside)) {
             for (client, qos) in &filter.members {
                 let highest = targets.entry(Rc::clone(client)).or_default();
                 *highest = (*highest).max(*qos);
             }
-            if filter.routed { by_router.push(filter.number) } else { by_us.push(filter.number) }
+            if filter.routed {
+                missing.push(filter.number);
+            }
         }
-        if !by_router.is_empty() && !self.topic_is_routed(&message.inside) {
-            by_us.append(&mut by_router);
+        if !missing.is_empty() && !self.topic_is_routed(&message.inside) {
+            missing.clear();
         }
-        let mut pending = Pending { message, targets, missing: by_router, handed_in: false };
-        for number in by_us {
-            self.hand_out(&mut pending, number);
+        if targets.is_empty() {
+            return change;
         }
-        if !pending.missing.is_empty() {
-            self.next_message += 1;
-            self.pending.insert(self.next_message, pending);
+        self.next_message += 1;
+        if !missing.is_empty() {
             self.backlog.push_back(self.next_message);
-            self.feed();
         }
+        self.pending.insert(self.next_message, Pending { message, targets, missing, handed_in: false });
+        self.feed();
+        self.hand_out();
         change
     }
 
@@ -226,21 +250,18 @@ impl Broker {
     }
 
     pub(crate) fn backlog_is_long(&self) -> bool {
-        self.backlog.len() >= plan::BACKLOG
+        self.pending.len() >= plan::BACKLOG
     }
 
     /// The router has found a filter that takes a message.
     pub(crate) fn matched(&mut self, found: Match) {
-        let Some(mut pending) = self.pending.remove(&found.message) else { return };
-        if let Some(place) = pending.missing.iter().position(|number| *number == found.filter) {
-            pending.missing.swap_remove(place);
-            self.hand_out(&mut pending, found.filter);
-        }
+        let Some(pending) = self.pending.get_mut(&found.message) else { return };
+        let Some(place) = pending.missing.iter().position(|number| *number == found.filter) else { return };
+        pending.missing.swap_remove(place);
         if pending.missing.is_empty() {
-            self.given_back(&pending);
+            self.window = self.window.saturating_sub(pending.weight());
             self.feed();
-        } else {
-            self.pending.insert(found.message, pending);
+            self.hand_out();
         }
     }
 
@@ -257,28 +278,30 @@ impl Broker {
         self.core.is_some()
     }
 
+    /// Whether the router has learnt all that it may, and an empty one should come.
+    pub(crate) fn core_is_full(&self) -> bool {
+        self.core_is_full
+    }
+
+    /// An empty router comes for one that is full. Clients, sessions and retained messages are not the router's, so that
+    /// it has only to learn the filters.
+    pub(crate) fn core_replaced(&mut self, core: CoreIn) {
+        self.counts.router_rebuilds += 1;
+        self.core_left();
+        self.core_started(core);
+    }
+
     /// The oldest message of which the router owes an answer.
     pub(crate) fn owed(&self) -> Option<u64> {
         self.pending.first_key_value().filter(|(_, pending)| pending.handed_in).map(|(message, _)| *message)
     }
 
-    /// The router is gone: what it has not given back is handed out without it, in order.
+    /// The router is gone.
     pub(crate) fn core_died(&mut self) {
-        if self.core.take().is_none() {
-            return;
+        if self.has_core() {
+            self.counts.router_deaths += 1;
+            self.core_left();
         }
-        self.counts.router_deaths += 1;
-        self.core_filters.clear();
-        self.core_topics.clear();
-        self.filters.values_mut().for_each(|filter| filter.routed = false);
-        self.backlog.clear();
-        self.window = 0;
-        for (_, mut pending) in std::mem::take(&mut self.pending) {
-            for number in std::mem::take(&mut pending.missing) {
-                self.hand_out(&mut pending, number);
-            }
-        }
-        self.moved.notify_waiters();
     }
 
     pub(crate) fn close_all(&self) {
@@ -301,30 +324,48 @@ impl Broker {
         }
     }
 
+    /// Goes on without the router: what it has not given back is handed out, in order.
+    fn core_left(&mut self) {
+        self.core = None;
+        self.core_filters.clear();
+        self.core_topics.clear();
+        self.core_topic_bytes = 0;
+        self.core_is_full = false;
+        self.filters.values_mut().for_each(|filter| filter.routed = false);
+        self.backlog.clear();
+        self.window = 0;
+        self.pending.values_mut().for_each(|pending| pending.missing.clear());
+        self.hand_out();
+    }
+
     fn retain(&mut self, message: &Rc<Message>) -> Option<u64> {
         let change = self.retained.put(message);
         self.to_store.notify_one();
         if change.is_none() {
             self.counts.not_retained += 1;
-            tracing::warn!(topic = %message.topic, "no room for another retained message");
+            let refused = self.counts.not_retained;
+            if refused.is_power_of_two() {
+                tracing::warn!(topic = %message.topic, refused, "no room for another retained message");
+            }
         }
         change
     }
 
-    /// Hands the message to the members of a filter who have not got it by another one.
-    fn hand_out(&mut self, pending: &mut Pending, number: usize) {
-        let Some(filter) = self.filters.values().find(|filter| filter.number == number) else { return };
-        let members: Vec<ClientId> = filter.members.keys().cloned().collect();
-        for client in members {
-            if let Some(qos) = pending.targets.remove(&client) {
-                self.deliver(&client, &pending.message, qos.min(pending.message.qos), false);
+    /// Hands out the oldest messages, up to the first that the router owes an answer for.
+    fn hand_out(&mut self) {
+        while let Some(oldest) = self.pending.first_entry().filter(|oldest| oldest.get().missing.is_empty()) {
+            let Pending { message, targets, .. } = oldest.remove();
+            for (client, qos) in targets {
+                self.deliver(&client, &message, qos.min(message.qos), false);
             }
+            self.moved.notify_waiters();
         }
     }
 
     fn deliver(&mut self, client: &ClientId, message: &Rc<Message>, qos: u8, retain: bool) {
         let Some(session) = self.sessions.get_mut(client) else { return };
         match session.put(message, qos, retain) {
+            Put::Queued if session.held() > plan::HELD_LITTLE => self.relieve(),
             Put::Queued | Put::NotKept => {}
             Put::Dropped => {
                 self.counts.dropped_qos0 += 1;
@@ -332,7 +373,11 @@ impl Broker {
             }
             Put::Lost => {
                 self.counts.lost_qos1 += 1;
-                tracing::warn!(client = %client, topic = %message.topic, "client is away and its queue is full, message lost");
+                session.lost += 1;
+                if session.lost.is_power_of_two() {
+                    let (topic, lost) = (&message.topic, session.lost);
+                    tracing::warn!(client = %client, %topic, lost, "client is away and its queue is full, message lost");
+                }
             }
             Put::Overflow => {
                 self.counts.lost_qos1 += 1;
@@ -343,6 +388,30 @@ impl Broker {
                     }
                     wires.cut(Cut::Stuck);
                 }
+            }
+        }
+    }
+
+    /// Makes the session that holds most give way if all together hold too much.
+    fn relieve(&mut self) {
+        if self.sessions.values().map(Session::held).sum::<usize>() <= plan::HELD_BYTES {
+            return;
+        }
+        let Some((client, session)) = self.sessions.iter_mut().max_by_key(|(_, session)| session.held())
+        else {
+            return;
+        };
+        let lost = session.give_up();
+        self.counts.lost_qos1 += lost;
+        tracing::warn!(client = %client, lost, "sessions hold too much, and this one most: it is given up");
+        match &session.wires {
+            Some(wires) => {
+                self.counts.cut_off += 1;
+                wires.cut(Cut::Stuck);
+            }
+            None => {
+                let client = Rc::clone(client);
+                self.forget(&client);
             }
         }
     }
@@ -360,7 +429,14 @@ impl Broker {
 
     /// Makes a filter the router's, if it may have another one.
     fn teach(&mut self, inside: &str) {
-        let room = self.core_filters.len() < core::FILTERS || self.core_filters.contains(inside);
+        let room = self.core_filters.len() < self.caps.filters || self.core_filters.contains(inside);
+        if !room {
+            // Only what nobody subscribes to any more is forgotten by starting anew.
+            let living = self.filters.values().filter(|filter| filter.routed).count();
+            if living <= self.caps.filters / 2 {
+                self.fill_up();
+            }
+        }
         let (Some(core), Some(filter), true) = (&mut self.core, self.filters.get_mut(inside), room) else {
             return;
         };
@@ -384,16 +460,10 @@ impl Broker {
         if !routed {
             return;
         }
-        let mut settled = Vec::new();
-        for (message, pending) in &mut self.pending {
+        for pending in self.pending.values_mut().filter(|pending| pending.missing.contains(&number)) {
             pending.missing.retain(|missing| *missing != number);
             if pending.missing.is_empty() {
-                settled.push(*message);
-            }
-        }
-        for message in settled {
-            if let Some(pending) = self.pending.remove(&message) {
-                self.given_back(&pending);
+                self.window = self.window.saturating_sub(pending.weight());
             }
         }
         if let Some(core) = &mut self.core
@@ -402,19 +472,14 @@ impl Broker {
             self.core_failed(&error);
         }
         self.feed();
-    }
-
-    fn given_back(&mut self, pending: &Pending) {
-        if pending.handed_in {
-            self.window = self.window.saturating_sub(core::weight(&pending.message.inside));
-        }
-        self.moved.notify_waiters();
+        self.hand_out();
     }
 
     /// Hands the router what its logs surely hold.
     fn feed(&mut self) {
         while let Some(next) = self.backlog.front().copied() {
-            if let Some(pending) = self.pending.get_mut(&next) {
+            // What nobody is named for any more needs no answer.
+            if let Some(pending) = self.pending.get_mut(&next).filter(|pending| !pending.missing.is_empty()) {
                 let weight = core::weight(&pending.message.inside);
                 if self.window > 0 && self.window + weight > core::WINDOW_BYTES {
                     return;
@@ -438,11 +503,23 @@ impl Broker {
         if self.core_topics.contains(inside) {
             return true;
         }
-        let room = self.core_topics.len() < core::TOPICS;
+        let room = self.core_topics.len() < self.caps.topics
+            && self.core_topic_bytes + inside.len() <= self.caps.topic_bytes;
         if room {
+            self.core_topic_bytes += inside.len();
             self.core_topics.insert(inside.to_owned());
         }
+        if !room {
+            self.fill_up();
+        }
         room
+    }
+
+    fn fill_up(&mut self) {
+        if !self.core_is_full {
+            self.core_is_full = true;
+            self.full.notify_one();
+        }
     }
 
     fn core_failed(&mut self, error: &CoreError) {
@@ -465,6 +542,10 @@ impl Broker {
 
     fn forget(&mut self, client: &ClientId) {
         let Some(session) = self.sessions.remove(client) else { return };
+        // A later session of the same name is owed nothing.
+        for pending in self.pending.values_mut() {
+            pending.targets.remove(client);
+        }
         for filter in session.subscriptions.keys() {
             self.leave_filter(client, filter);
         }
@@ -472,184 +553,4 @@ impl Broker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::CoreOut;
-    use bytes::Bytes;
-
-    fn message(topic: &str, payload: &str) -> Message {
-        let payload = Bytes::copy_from_slice(payload.as_bytes());
-        Message { topic: topic.into(), inside: topic::inside(topic), payload, qos: 1 }
-    }
-
-    fn with_router() -> (Broker, CoreOut) {
-        let mut broker = Broker::new(Retained::default());
-        let (core_in, core_out) = core::start().unwrap();
-        broker.core_started(core_in);
-        (broker, core_out)
-    }
-
-    fn client(broker: &mut Broker, name: &str, filters: &[&str]) -> (ClientId, Rc<Wires>) {
-        let id: ClientId = name.into();
-        let (wires, _) = broker.attach(&id, true);
-        for filter in filters {
-            assert_eq!(broker.subscribe(&id, filter, 1), 1);
-        }
-        (id, wires)
-    }
-
-    fn payloads(broker: &mut Broker, (id, wires): &(ClientId, Rc<Wires>)) -> Vec<String> {
-        let mut seen = Vec::new();
-        loop {
-            let mut out = BytesMut::new();
-            broker.fill(id, wires, &mut out);
-            if out.is_empty() {
-                return seen;
-            }
-            while let Some(packet) = crate::packet::decode(&mut out, 1 << 20).unwrap() {
-                if let crate::packet::Packet::Publish(publish) = packet {
-                    seen.push(String::from_utf8_lossy(&publish.payload).into_owned());
-                    broker.session_of(id, wires).unwrap().acknowledged(publish.pkid);
-                }
-            }
-        }
-    }
-
-    async fn settle(broker: &mut Broker, out: &mut CoreOut) {
-        while broker.owed().is_some() {
-            let found = tokio::time::timeout(std::time::Duration::from_secs(10), out.next()).await;
-            broker.matched(found.unwrap().unwrap());
-        }
-    }
-
-    fn run(test: impl Future<Output = ()>) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
-    }
-
-    #[test]
-    fn many_messages_through_small_logs_all_arrive_once_and_in_order() {
-        run(async {
-            let (mut broker, mut out) = with_router();
-            let all = client(&mut broker, "all", &["#", "t/+", "$hw/#"]);
-            let one = client(&mut broker, "one", &["t/é"]);
-            let mut wanted = Vec::new();
-            for round in 0..20 {
-                for n in 0..100 {
-                    broker.publish(
-                        message(if n % 2 == 0 { "t/é" } else { "$hw/x" }, &format!("{round}.{n}")),
-                        false,
-                    );
-                    wanted.push(format!("{round}.{n}"));
-                }
-                settle(&mut broker, &mut out).await;
-                let seen = payloads(&mut broker, &all);
-                // Order holds per topic.
-                for parity in [0, 1] {
-                    let of = |list: &[String]| -> Vec<String> {
-                        let even = |s: &&String| s.ends_with(['0', '2', '4', '6', '8']) == (parity == 0);
-                        list.iter().filter(even).cloned().collect()
-                    };
-                    assert_eq!(of(&seen), of(&wanted));
-                }
-                assert_eq!(payloads(&mut broker, &one).len(), 50);
-                wanted.clear();
-            }
-        });
-    }
-
-    #[test]
-    fn a_dead_router_loses_nothing_and_a_new_one_goes_on() {
-        run(async {
-            let (mut broker, mut out) = with_router();
-            let one = client(&mut broker, "one", &["a/#", "a/b"]);
-            broker.kill_core();
-            let wanted: Vec<String> = (0..60).map(|n| n.to_string()).collect();
-            for n in &wanted {
-                broker.publish(message("a/b", n), false);
-            }
-            assert!(out.next().await.is_err());
-            broker.core_died();
-            broker.publish(message("a/b", "between"), false);
-            let (core_in, mut out) = core::start().unwrap();
-            broker.core_started(core_in);
-            broker.publish(message("a/b", "after"), false);
-            assert!(broker.owed().is_some(), "the new router is not used");
-            settle(&mut broker, &mut out).await;
-            let mut wanted = wanted;
-            wanted.extend(["between".to_owned(), "after".to_owned()]);
-            assert_eq!(payloads(&mut broker, &one), wanted);
-        });
-    }
-
-    #[test]
-    fn filters_and_topics_beyond_the_routers_are_served_all_the_same() {
-        run(async {
-            let (mut broker, mut out) = with_router();
-            let names: Vec<String> = (0..core::FILTERS + 20).map(|n| format!("f/{n}")).collect();
-            let mut clients = Vec::new();
-            for (n, part) in names.chunks(plan::SUBSCRIPTIONS).enumerate() {
-                let part: Vec<&str> = part.iter().map(String::as_str).collect();
-                clients.push(client(&mut broker, &n.to_string(), &part));
-            }
-            let all = client(&mut broker, "all", &["f/#"]);
-            for name in &names {
-                broker.publish(message(name, name), false);
-            }
-            settle(&mut broker, &mut out).await;
-            let mut seen = Vec::new();
-            for one in &clients {
-                seen.extend(payloads(&mut broker, one));
-            }
-            seen.sort();
-            let mut wanted = names.clone();
-            wanted.sort();
-            assert_eq!(seen, wanted);
-            assert_eq!(payloads(&mut broker, &all).len(), names.len());
-        });
-    }
-
-    #[test]
-    fn a_filter_that_is_left_while_messages_are_under_way_owes_nothing() {
-        run(async {
-            let (mut broker, mut out) = with_router();
-            let one = client(&mut broker, "one", &["a"]);
-            let two = client(&mut broker, "two", &["+"]);
-            for n in 0..200 {
-                broker.publish(message("a", &n.to_string()), false);
-            }
-            broker.unsubscribe(&one.0, "a");
-            settle(&mut broker, &mut out).await;
-            assert_eq!(payloads(&mut broker, &two).len(), 200);
-            broker.detach(&two.0, &two.1);
-            broker.publish(message("a", "x"), false);
-            assert!(!broker.owed().is_some());
-            assert_eq!(broker.sizes(), (1, 1, 0));
-        });
-    }
-
-    #[test]
-    fn too_many_subscriptions_and_shared_ones_are_refused() {
-        let mut broker = Broker::new(Retained::default());
-        let (id, _) = client(&mut broker, "one", &[]);
-        for n in 0..plan::SUBSCRIPTIONS {
-            assert_eq!(broker.subscribe(&id, &n.to_string(), 2), 1);
-        }
-        assert_eq!(broker.subscribe(&id, "more", 0), REFUSED);
-        assert_eq!(broker.subscribe(&id, "7", 0), 0);
-        assert_eq!(broker.subscribe(&id, "$share/g/7", 0), REFUSED);
-        assert_eq!(broker.counts.refused_subscriptions, 2);
-    }
-
-    #[test]
-    fn the_session_that_was_away_longest_makes_room() {
-        let mut broker = Broker::new(Retained::default());
-        for n in 0..=plan::SESSIONS {
-            let id: ClientId = n.to_string().into();
-            let (wires, present) = broker.attach(&id, false);
-            assert!(!present);
-            broker.detach(&id, &wires);
-        }
-        assert_eq!(broker.sizes().1, plan::SESSIONS);
-        assert!(broker.attach(&"1".into(), false).1 && !broker.attach(&"0".into(), false).1);
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! One client's connection, from CONNECT to its end.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, Notify, watch};
 
 use crate::broker::Broker;
 use crate::error::Broken;
@@ -29,8 +30,23 @@ pub(crate) struct Shared {
     pub(crate) broker: RefCell<Broker>,
     /// Up to which change the store has the retained messages.
     pub(crate) stored: watch::Sender<u64>,
+    /// Held while the store takes some.
+    pub(crate) storing: Mutex<()>,
+    /// Connections that have not said who they are, the oldest first.
+    pub(crate) strangers: RefCell<VecDeque<Rc<Notify>>>,
     pub(crate) twin: Address<TwinMsg>,
     pub(crate) env: Env,
+}
+
+impl Shared {
+    /// Sends the oldest stranger away; `false` if there is none.
+    pub(crate) fn displace(&self) -> bool {
+        let oldest = self.strangers.borrow_mut().pop_front();
+        oldest.is_some_and(|leave| {
+            leave.notify_one();
+            true
+        })
+    }
 }
 
 /// A publish whose handling has ended.
@@ -43,11 +59,22 @@ struct Settled {
 type Settling = FuturesOrdered<LocalBoxFuture<'static, Settled>>;
 
 /// Serves one connection to its end, and what it set going to the end of that.
-pub(crate) async fn serve(shared: Rc<Shared>, mut socket: TcpStream) {
+pub(crate) fn serve(shared: Rc<Shared>, socket: TcpStream) -> impl Future<Output = ()> {
     // Small packets that are waited for; a refusal only costs time.
     let _ = socket.set_nodelay(true);
+    let leave = Rc::<Notify>::default();
+    shared.strangers.borrow_mut().push_back(Rc::clone(&leave));
+    serve_stranger(shared, socket, leave)
+}
+
+async fn serve_stranger(shared: Rc<Shared>, mut socket: TcpStream, leave: Rc<Notify>) {
     let mut buffer = BytesMut::new();
-    let connect = match greet(&shared, &mut socket, &mut buffer).await {
+    let greeted = tokio::select! {
+        greeted = greet(&shared, &mut socket, &mut buffer) => greeted,
+        () = leave.notified() => Err(Broken::Displaced),
+    };
+    shared.strangers.borrow_mut().retain(|other| !Rc::ptr_eq(other, &leave));
+    let connect = match greeted {
         Ok(Some(connect)) => connect,
         Ok(None) => return,
         Err(error) => return note(&shared, "", &error),
@@ -76,11 +103,23 @@ fn note(shared: &Shared, client: &str, error: &Broken) {
     let reason = beehive::Fault::from_error(error).reason;
     match error {
         Broken::Malformed(_) | Broken::Protocol(_) => {
-            shared.broker.borrow_mut().counts.malformed += 1;
-            tracing::warn!(client, %reason, "connection closed");
+            let mut broker = shared.broker.borrow_mut();
+            broker.counts.malformed += 1;
+            let broken = broker.counts.malformed;
+            // Whoever sends nonsense shall not fill the log with it.
+            if broken.is_power_of_two() {
+                tracing::warn!(client, %reason, broken, "connection closed");
+            } else {
+                tracing::debug!(client, %reason, "connection closed");
+            }
         }
         Broken::Unanswered(_) | Broken::Stuck => tracing::warn!(client, %reason, "connection closed"),
-        Broken::Socket(_) | Broken::Closed | Broken::Silent | Broken::TakenOver | Broken::Ending => {
+        Broken::Socket(_)
+        | Broken::Closed
+        | Broken::Silent
+        | Broken::Displaced
+        | Broken::TakenOver
+        | Broken::Ending => {
             tracing::debug!(client, %reason, "connection closed");
         }
     }
@@ -102,6 +141,13 @@ async fn greet(
 ) -> Result<Option<Connect>, Broken> {
     let (mut read, mut write) = socket.split();
     let until = Some(shared.env.now() + plan::CONNECT_DEADLINE);
+    while buffer.is_empty() {
+        // Who speaks something else is known by the first byte, and need not be waited for.
+        fetch(&shared.env, &mut read, buffer, until).await?;
+    }
+    if buffer.first() != Some(&packet::CONNECT) {
+        return Err(Broken::Protocol("first packet is not CONNECT"));
+    }
     let refusal = match hear(&shared.env, &mut read, buffer, plan::CONNECT_BYTES, until).await? {
         Packet::Connect(connect) => match connect_defect(&connect) {
             None => return Ok(Some(connect)),
@@ -138,16 +184,28 @@ async fn hear(
         if let Some(packet) = packet::decode(buffer, limit)? {
             return Ok(packet);
         }
-        buffer.reserve(1024);
-        let read = socket.read_buf(buffer);
-        let count = match until {
-            Some(until) => env.timeout(until.since(env.now()), read).await.ok_or(Broken::Silent)??,
-            None => read.await?,
-        };
-        if count == 0 {
-            return Err(Broken::Closed);
-        }
+        fetch(env, socket, buffer, until).await?;
     }
+}
+
+/// Reads what there is.
+async fn fetch(
+    env: &Env,
+    socket: &mut ReadHalf<'_>,
+    buffer: &mut BytesMut,
+    until: Option<Moment>,
+) -> Result<(), Broken> {
+    if buffer.is_empty() && buffer.capacity() > plan::BUFFER_BYTES {
+        // One large packet is no reason to keep so much for a silent client.
+        *buffer = BytesMut::new();
+    }
+    buffer.reserve(1024);
+    let read = socket.read_buf(buffer);
+    let count = match until {
+        Some(until) => env.timeout(until.since(env.now()), read).await.ok_or(Broken::Silent)??,
+        None => read.await?,
+    };
+    if count == 0 { Err(Broken::Closed) } else { Ok(()) }
 }
 
 enum Event {
@@ -192,7 +250,14 @@ impl Client {
         let silence = plan::silence(keep_alive);
         let env = self.shared.env.clone();
         let mut heard_at = env.now();
+        let mut turn = 0;
         loop {
+            if turn >= plan::TURN {
+                // What is in the buffer already could be thousands of packets; the others' turn comes first.
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
+            turn += 1;
             let until = silence.map(|silence| heard_at + silence);
             let room = self.wires.waiting() < plan::CONTROL;
             let may_hear = room && self.settling.len() < plan::PENDING;
@@ -243,6 +308,9 @@ impl Client {
     }
 
     fn subscribe(&self, pkid: u16, filters: &[(String, u8)]) -> Result<(), Broken> {
+        if filters.len() > plan::SUBSCRIPTIONS {
+            return Err(Broken::Protocol("SUBSCRIBE with more filters than a client may have"));
+        }
         for (filter, _) in filters {
             if let Some(Defect::Protocol(what)) = topic::filter_defect(filter) {
                 return Err(Broken::Protocol(what));
@@ -261,8 +329,14 @@ impl Client {
             Some(Defect::Protocol(what)) => return Err(Broken::Protocol(what)),
             Some(Defect::Policy(why)) => {
                 // 3.1.1 can only acknowledge what it refuses, or have it sent again for ever.
-                self.shared.broker.borrow_mut().counts.refused_topics += 1;
-                tracing::warn!(client = %self.id, why, "publish refused");
+                let refused = {
+                    let counts = &mut self.shared.broker.borrow_mut().counts;
+                    counts.refused_topics += 1;
+                    counts.refused_topics
+                };
+                if refused.is_power_of_two() {
+                    tracing::warn!(client = %self.id, why, refused, "publish refused");
+                }
                 self.settled(qos, pkid);
                 return Ok(());
             }
@@ -337,8 +411,14 @@ async fn ask_twin(shared: &Shared, client: &str, topic: String, payload: Bytes) 
     match ask.await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => {
-            shared.broker.borrow_mut().counts.refused_by_twin += 1;
-            tracing::warn!(client, topic = %asked, %why, "DeviceTwin refuses a publish");
+            let mut broker = shared.broker.borrow_mut();
+            broker.counts.refused_by_twin += 1;
+            let refused = broker.counts.refused_by_twin;
+            if refused.is_power_of_two() {
+                tracing::warn!(client, topic = %asked, %why, refused, "DeviceTwin refuses a publish");
+            } else {
+                tracing::debug!(client, topic = %asked, %why, "DeviceTwin refuses a publish");
+            }
             Ok(())
         }
         Err(error) => {

@@ -4,7 +4,10 @@
 //! message and says which filters take it; the messages themselves never enter its logs. That makes its weak sides
 //! harmless: a log that overflows drops its oldest entries in silence, so no more is handed in than a log surely holds
 //! ([`WINDOW_BYTES`]); sessions, retained messages and acknowledgements of its own are not used; and whatever it fails to
-//! give back is known by number, so a dead router loses nothing.
+//! give back is known by number, so a dead router loses nothing. Nor can it forget a topic or a filter, or be told to
+//! stop: see [`Caps`] and [`Last`].
+
+use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
 use rumqttd::local::{LinkBuilder, LinkRx, LinkTx};
@@ -15,17 +18,26 @@ use crate::error::CoreError;
 
 /// 4 KiB: one segment of a filter's log. Two are kept, so the newest 4 KiB are always there.
 pub(crate) const WINDOW_BYTES: usize = 4 << 10;
-/// 128: a filter's log is never given back, and weighs up to 40 KiB when it is full.
-pub(crate) const FILTERS: usize = 128;
-/// 4096: what the router has found out about a topic is never given back either.
-pub(crate) const TOPICS: usize = 4096;
+/// What one router is taught before it is replaced by an empty one, which is the only way to make rumqttd forget.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caps {
+    /// Filters, living and left: the log of one is never given back, and weighs up to 40 KiB when it is full.
+    pub(crate) filters: usize,
+    /// Topics: what it has found out about one is never given back either.
+    pub(crate) topics: usize,
+    /// Bytes in the names of these topics.
+    pub(crate) topic_bytes: usize,
+}
+
+/// 128 filters, 4096 topics, 256 KiB of names: more than the devices of a node have, and about 1 MiB in a router.
+pub(crate) const CAPS: Caps = Caps { filters: 128, topics: 4096, topic_bytes: 256 << 10 };
 
 /// What an entry weighs in a log.
 pub(crate) fn weight(topic: &str) -> usize {
     4 + topic.len() + size_of::<u64>()
 }
 
-/// The way into a router.
+/// The way into a router. The router ends when it is dropped.
 pub(crate) struct CoreIn(LinkTx);
 
 /// The way out of it.
@@ -38,7 +50,30 @@ pub(crate) struct Match {
     pub(crate) message: u64,
 }
 
-/// Starts a router on a thread of its own. The thread ends only by dying: rumqttd has no way to stop it.
+/// The payload of a router's last message: the thread that lets go of it unwinds, which frees all that the router has.
+///
+/// rumqttd has no other way to end its thread. Unwinding by `resume_unwind` is no panic: nothing is printed and no hook
+/// is called.
+struct Last {
+    sender: ThreadId,
+}
+
+impl AsRef<[u8]> for Last {
+    fn as_ref(&self) -> &[u8] {
+        b"last"
+    }
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        // A router that was dead before never takes it, and then it is dropped by who sent it.
+        if thread::current().id() != self.sender && !thread::panicking() {
+            std::panic::resume_unwind(Box::new(()));
+        }
+    }
+}
+
+/// Starts a router on a thread of its own.
 pub(crate) fn start() -> Result<(CoreIn, CoreOut), CoreError> {
     let config = RouterConfig {
         max_connections: 1,
@@ -92,6 +127,14 @@ impl CoreIn {
     #[cfg(test)]
     pub(crate) fn kill(&mut self) {
         let _ = self.0.publish("é", "x");
+    }
+}
+
+impl Drop for CoreIn {
+    fn drop(&mut self) {
+        let last = Bytes::from_owner(Last { sender: thread::current().id() });
+        // No filter of ours takes this topic. A router that takes nothing more is dead, or stuck beyond help.
+        let _ = self.0.try_publish(Bytes::from_static(b"last"), last);
     }
 }
 

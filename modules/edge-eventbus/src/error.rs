@@ -48,6 +48,9 @@ pub(crate) enum Broken {
     /// Another connection has the same client id.
     #[error("another connection came with its client id")]
     TakenOver,
+    /// It had not said who it is when another connection came and there was no room.
+    #[error("made room for another connection before its CONNECT")]
+    Displaced,
     /// The broker ends.
     #[error("broker ends")]
     Ending,
@@ -61,8 +64,14 @@ pub(crate) enum Broken {
 pub(crate) enum CoreError {
     /// Its thread has ended.
     #[error("router's thread has ended")]
-    Link(#[from] rumqttd::local::LinkError),
+    Link(#[source] Box<rumqttd::local::LinkError>),
     /// It was handed a message and did not give it back.
     #[error("router does not give back what it was handed")]
     Stalled,
+}
+
+impl From<rumqttd::local::LinkError> for CoreError {
+    fn from(error: rumqttd::local::LinkError) -> Self {
+        CoreError::Link(Box::new(error))
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! # Owns
 //! The listener, the clients' sessions, the retained messages, and rumqttd's router with the one thread that it runs on.
+//! rumqttd forgets no topic, so a router that has learnt its share is replaced by an empty one; clients notice nothing.
 //!
 //! # Accepts
 //! [`contract::eventbus::EventBusMsg`]: what the node publishes, and that the router has died. From the network: any
@@ -21,7 +22,8 @@
 //! # Never
 //! Never lets a client's topic, frame or silence end the router or the actor. Never loses a message of QoS 1 in silence:
 //! publishers wait for slow subscribers, a subscriber that does not move is cut off, and what an absent one's queue
-//! cannot take is counted and logged. Never grants more than QoS 1; a publish of QoS 2 is taken with its full handshake.
+//! cannot take is counted and logged. Never hands a client's messages out in another order than they came. Never takes
+//! memory for what a packet declares, only for what has come. Never grants more than QoS 1; a publish of QoS 2 is taken with its full handshake.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;

@@ -19,12 +19,18 @@ pub(crate) async fn listen(shared: Rc<Shared>, listener: TcpListener) {
         tokio::select! {
             Some(()) = connections.next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) if connections.len() < plan::CONNECTIONS => {
+                // Who says nothing shall not keep out who does.
+                Ok((socket, _)) if connections.len() < plan::CONNECTIONS || shared.displace() => {
                     connections.push(connection::serve(Rc::clone(&shared), socket));
                 }
                 Ok((_, peer)) => {
-                    shared.broker.borrow_mut().counts.refused_connections += 1;
-                    tracing::warn!(%peer, limit = plan::CONNECTIONS, "too many clients, connection refused");
+                    let mut broker = shared.broker.borrow_mut();
+                    broker.counts.refused_connections += 1;
+                    let refused = broker.counts.refused_connections;
+                    if refused.is_power_of_two() {
+                        let limit = plan::CONNECTIONS;
+                        tracing::warn!(%peer, limit, refused, "too many clients, connection refused");
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "connection not accepted");

@@ -7,6 +7,10 @@ use crate::error::Malformed;
 /// The protocol level of 3.1.1.
 const LEVEL: u8 = 4;
 
+const STRANGE: &str = "packet type or its flags are none that a client sends here";
+/// How a CONNECT begins.
+pub(crate) const CONNECT: u8 = 0x10;
+
 /// What a client is told about its CONNECT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectCode {
@@ -58,6 +62,10 @@ pub(crate) enum Packet {
 
 /// Takes the next packet out of `buffer`; `None` while it is not all there.
 pub(crate) fn decode(buffer: &mut BytesMut, limit: usize) -> Result<Option<Packet>, Malformed> {
+    let Some(first) = buffer.first().copied() else { return Ok(None) };
+    if !is_a_clients(first) {
+        return Err(Malformed::Forbidden(STRANGE));
+    }
     let Some((header, length)) = frame(buffer)? else { return Ok(None) };
     if length > limit {
         return Err(Malformed::TooLarge { size: length, limit });
@@ -65,10 +73,14 @@ pub(crate) fn decode(buffer: &mut BytesMut, limit: usize) -> Result<Option<Packe
     if buffer.len() < header + length {
         return Ok(None);
     }
-    let first = buffer.first().copied().unwrap_or_default();
     let mut packet = buffer.split_to(header + length);
     packet.advance(header);
     parse(first, Fields { rest: &packet, of: name(first) }).map(Some)
+}
+
+/// Whether a packet of a client may begin so. Seen at once, whatever length comes after it and never fills up.
+fn is_a_clients(first: u8) -> bool {
+    matches!((first >> 4, first & 0x0f), (3, _) | (1 | 4 | 12 | 14, 0) | (6 | 8 | 10, 2))
 }
 
 /// Length of the fixed header and of what follows.
@@ -108,7 +120,7 @@ fn parse(first: u8, mut fields: Fields<'_>) -> Result<Packet, Malformed> {
         (10, 2) => unsubscribe(&mut fields)?,
         (12, 0) => Packet::PingReq,
         (14, 0) => Packet::Disconnect,
-        _ => return Err(Malformed::Forbidden("packet type or its flags are none that a client sends here")),
+        _ => return Err(Malformed::Forbidden(STRANGE)),
     };
     fields.end()?;
     Ok(packet)
@@ -311,101 +323,4 @@ fn put_length(out: &mut BytesMut, mut length: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const LIMIT: usize = 4096;
-
-    fn whole(bytes: &[u8]) -> Result<Option<Packet>, Malformed> {
-        decode(&mut BytesMut::from(bytes), LIMIT)
-    }
-
-    #[test]
-    fn a_connect_with_everything_is_read() {
-        let bytes = b"\x10\x1e\x00\x04MQTT\x04\xee\x00\x3c\x00\x02id\x00\x01w\x00\x03off\x00\x01u\x00\x03pwd";
-        let will = Publish { topic: "w".into(), payload: "off".into(), qos: 1, retain: true, pkid: 0 };
-        let wanted = Connect { client_id: "id".into(), clean: true, keep_alive: 60, will: Some(will) };
-        assert_eq!(whole(bytes), Ok(Some(Packet::Connect(wanted))));
-    }
-
-    #[test]
-    fn other_versions_are_told_apart_from_other_protocols() {
-        assert_eq!(
-            whole(b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x00"),
-            Ok(Some(Packet::OtherVersion(5)))
-        );
-        assert_eq!(
-            whole(b"\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x00"),
-            Ok(Some(Packet::OtherVersion(3)))
-        );
-        assert!(whole(b"\x10\x0c\x00\x04HTTP\x04\x02\x00\x3c\x00\x00").is_err());
-    }
-
-    #[test]
-    fn what_the_specification_forbids_is_refused() {
-        let forbidden: [&[u8]; 12] = [
-            b"\x10\x0c\x00\x04MQTT\x04\x03\x00\x3c\x00\x00",
-            b"\x10\x0c\x00\x04MQTT\x04\x1a\x00\x3c\x00\x00",
-            b"\x10\x0c\x00\x04MQTT\x04\x42\x00\x3c\x00\x00",
-            b"\x36\x05\x00\x01a\x00\x01",
-            b"\x32\x05\x00\x01a\x00\x00",
-            b"\x38\x03\x00\x01a",
-            b"\x30\x03\x00\x01\xff",
-            b"\x30\x03\x00\x01\x00",
-            b"\x80\x06\x00\x01\x00\x01a\x00",
-            b"\x82\x02\x00\x01",
-            b"\x82\x06\x00\x01\x00\x01a\x03",
-            b"\x20\x02\x00\x00",
-        ];
-        for bytes in forbidden {
-            assert!(matches!(whole(bytes), Err(Malformed::Forbidden(_))), "{bytes:x?}");
-        }
-        assert_eq!(whole(b"\xc0\x01\x00"), Err(Malformed::Fields("PINGREQ")));
-        assert_eq!(whole(b"\x30\xff\xff\xff\xff"), Err(Malformed::Length));
-        assert_eq!(
-            whole(b"\x30\xff\xff\xff\x7f"),
-            Err(Malformed::TooLarge { size: 268_435_455, limit: LIMIT })
-        );
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-        #[test]
-        fn no_bytes_panic_and_nothing_is_taken_twice(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut buffer = BytesMut::from(bytes.as_slice());
-            let mut left = buffer.len();
-            while let Ok(Some(_)) = decode(&mut buffer, LIMIT) {
-                prop_assert!(buffer.len() < left);
-                left = buffer.len();
-            }
-        }
-
-        #[test]
-        fn plausible_headers_do_not_panic(first: u8, body in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let mut bytes = BytesMut::new();
-            bytes.put_u8(first);
-            put_length(&mut bytes, body.len());
-            bytes.put_slice(&body);
-            if let Ok(done) = decode(&mut bytes, LIMIT) {
-                prop_assert!(done.is_some() && bytes.is_empty());
-            }
-        }
-
-        #[test]
-        fn a_packet_that_is_written_is_read_again_and_needs_its_last_byte(
-            topic in "[a-zé/$]{1,20}", payload in proptest::collection::vec(any::<u8>(), 0..300),
-            pkid in proptest::option::of(1u16..), retain: bool, again: bool,
-        ) {
-            let mut bytes = BytesMut::new();
-            put_publish(&mut bytes, &topic, &payload, pkid, again && pkid.is_some(), retain);
-            for cut in 0..bytes.len() {
-                prop_assert_eq!(decode(&mut BytesMut::from(&bytes[..cut]), LIMIT), Ok(None));
-            }
-            let qos = u8::from(pkid.is_some());
-            let wanted = Publish { topic, payload: payload.into(), qos, retain, pkid: pkid.unwrap_or(0) };
-            prop_assert_eq!(decode(&mut bytes, LIMIT), Ok(Some(Packet::Publish(wanted))));
-            prop_assert!(bytes.is_empty());
-        }
-    }
-}
+mod tests;

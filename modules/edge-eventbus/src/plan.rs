@@ -6,6 +6,10 @@ use std::time::Duration;
 pub(crate) const PACKET_BYTES: usize = 256 << 10;
 /// 72 KiB: a CONNECT with the largest will. Nobody is known before it, so it is taken in less memory.
 pub(crate) const CONNECT_BYTES: usize = 72 << 10;
+/// 16 KiB: a read buffer that is larger is given back when it is empty.
+pub(crate) const BUFFER_BYTES: usize = 16 << 10;
+/// 32 packets of one client are handled before another client's are looked at.
+pub(crate) const TURN: usize = 32;
 /// 128 clients at once: more devices than one node has ports for, and a known amount of memory.
 pub(crate) const CONNECTIONS: usize = 128;
 /// 256 sessions, the absent clients' included; the one that has been away longest makes room.
@@ -24,6 +28,12 @@ pub(crate) const QUEUE_BYTES: usize = 1 << 20;
 pub(crate) const SUBSCRIBER_PATIENCE: Duration = Duration::from_secs(10);
 /// 20 messages of QoS 1 on the way to one client.
 pub(crate) const INFLIGHT: usize = 20;
+/// 512 KiB of payload on the way to one client; one message alone may be larger.
+pub(crate) const INFLIGHT_BYTES: usize = 512 << 10;
+/// 16 MiB of payload for all sessions together; beyond it the one that holds most gives way.
+pub(crate) const HELD_BYTES: usize = 16 << 20;
+/// 32 KiB: a session that holds less is not what makes it too much.
+pub(crate) const HELD_LITTLE: usize = 32 << 10;
 /// 16 publishes of one client wait for DeviceTwin or the store at once; they share commits.
 pub(crate) const PENDING: usize = 16;
 /// 64 acknowledgements wait for one client's socket; then nothing more is read from it.
@@ -44,7 +54,7 @@ pub(crate) const RETAINED: usize = 1024;
 pub(crate) const RETAINED_BYTES: usize = 4 << 20;
 /// 128 bytes: the longest client id that is taken.
 pub(crate) const CLIENT_ID_BYTES: usize = 128;
-/// 512 messages of the node's clients wait for the router; then publishers wait.
+/// 512 messages wait for the router; then publishers wait.
 pub(crate) const BACKLOG: usize = 512;
 
 /// Whether a client's publish on `topic` is DeviceTwin's: the filters that KubeEdge's EventBus hands to it, with a
@@ -55,11 +65,10 @@ pub(crate) fn is_twins(topic: &str) -> bool {
         return false;
     }
     let rest: Vec<&str> = levels.take(6).collect();
-    match rest.as_slice() {
-        ["device", _, _, "state", "update"] | ["device", _, _, "twin", _] => true,
-        ["node", _, "membership", "get"] => true,
-        _ => false,
-    }
+    matches!(
+        rest.as_slice(),
+        ["device", _, _, "state", "update"] | ["device", _, _, "twin", _] | ["node", _, "membership", "get"]
+    )
 }
 
 /// How long a client may be silent.

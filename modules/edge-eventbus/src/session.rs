@@ -116,9 +116,16 @@ pub(crate) struct Session {
     pub(crate) wires: Option<Rc<Wires>>,
     /// Orders the sessions of absent clients by the time they left.
     pub(crate) left: u64,
+    /// Messages that its queue could not take while it was away.
+    pub(crate) lost: u64,
     queue: VecDeque<Queued>,
+    /// How many of `queue` are retained messages, which have a bound of their own and are shared.
+    kept: usize,
+    /// Bytes of payload in the others.
     bytes: usize,
     inflight: VecDeque<(u16, Queued)>,
+    /// Bytes of payload in `inflight`.
+    flying: usize,
     /// How many of `inflight` were written on this connection.
     written: usize,
     open_qos2: BTreeSet<u16>,
@@ -132,9 +139,12 @@ impl Session {
             subscriptions: BTreeMap::new(),
             wires: None,
             left: 0,
+            lost: 0,
             queue: VecDeque::new(),
+            kept: 0,
             bytes: 0,
             inflight: VecDeque::new(),
+            flying: 0,
             written: 0,
             open_qos2: BTreeSet::new(),
             last_pkid: 0,
@@ -153,9 +163,9 @@ impl Session {
             return Put::NotKept;
         }
         let size = message.payload.len();
-        let many = self.queue.len() >= plan::QUEUE_HARD;
-        let full = many || (!self.queue.is_empty() && self.bytes + size > plan::QUEUE_BYTES);
-        // Retained messages have a bound of their own, and are shared; see `takes_retained`.
+        let many = self.queue.len() - self.kept >= plan::QUEUE_HARD;
+        let full = many || (self.bytes > 0 && self.bytes + size > plan::QUEUE_BYTES);
+        // For retained ones, see `takes_retained`.
         if full && !retain {
             return match (qos, away) {
                 (0, _) => Put::Dropped,
@@ -163,7 +173,11 @@ impl Session {
                 (_, false) => Put::Overflow,
             };
         }
-        self.bytes += size;
+        if retain {
+            self.kept += 1;
+        } else {
+            self.bytes += size;
+        }
         self.queue.push_back(Queued { message: Rc::clone(message), qos, retain });
         if let Some(wires) = &self.wires {
             wires.out.notify_one();
@@ -173,12 +187,24 @@ impl Session {
 
     /// Whether a new subscription's retained messages may be queued, however many they are.
     pub(crate) fn takes_retained(&self) -> bool {
-        self.queue.len() < plan::QUEUE_HARD
+        self.kept < plan::QUEUE_HARD
+    }
+
+    /// Bytes of payload that are kept in memory for this session.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes + self.flying
+    }
+
+    /// Forgets what is in the queue; returns how many messages of QoS 1 that were.
+    pub(crate) fn give_up(&mut self) -> u64 {
+        let lost = self.queue.drain(..).filter(|queued| queued.qos > 0).count();
+        (self.kept, self.bytes) = (0, 0);
+        lost as u64
     }
 
     /// A connected client whose queue is so long that publishers should wait.
     pub(crate) fn is_slow(&self) -> bool {
-        let long = self.queue.len() >= plan::QUEUE_SOFT || self.bytes > plan::QUEUE_BYTES / 2;
+        let long = self.queue.len() - self.kept >= plan::QUEUE_SOFT || self.bytes > plan::QUEUE_BYTES / 2;
         long && self.wires.as_ref().is_some_and(|wires| !wires.is_cut())
     }
 
@@ -198,15 +224,19 @@ impl Session {
         }
         let mut count = 0;
         while out.len() < plan::WRITE_BYTES {
-            let waits = |next: &Queued| next.qos > 0 && self.inflight.len() >= plan::INFLIGHT;
-            if self.queue.front().is_none_or(waits) {
+            if self.queue.front().is_none_or(|next| self.has_to_wait(next)) {
                 break;
             }
             let Some(next) = self.queue.pop_front() else { break };
-            self.bytes = self.bytes.saturating_sub(next.message.payload.len());
+            if next.retain {
+                self.kept -= 1;
+            } else {
+                self.bytes = self.bytes.saturating_sub(next.message.payload.len());
+            }
             let pkid = (next.qos > 0).then(|| self.free_pkid());
             packet::put_publish(out, &next.message.topic, &next.message.payload, pkid, false, next.retain);
             if let Some(pkid) = pkid {
+                self.flying += next.message.payload.len();
                 self.inflight.push_back((pkid, next));
                 self.written += 1;
             }
@@ -215,10 +245,18 @@ impl Session {
         count
     }
 
+    /// Whether earlier messages of QoS 1 have to be acknowledged first.
+    fn has_to_wait(&self, next: &Queued) -> bool {
+        let large = self.flying > 0 && self.flying + next.message.payload.len() > plan::INFLIGHT_BYTES;
+        next.qos > 0 && (large || self.inflight.len() >= plan::INFLIGHT)
+    }
+
     /// The client has acknowledged a message. An unknown one is an answer to an earlier connection.
     pub(crate) fn acknowledged(&mut self, pkid: u16) {
         if let Some(place) = self.inflight.iter().position(|(known, _)| *known == pkid) {
-            self.inflight.remove(place);
+            if let Some((_, done)) = self.inflight.remove(place) {
+                self.flying = self.flying.saturating_sub(done.message.payload.len());
+            }
             if place < self.written {
                 self.written -= 1;
             }
@@ -302,6 +340,40 @@ mod tests {
         session.acknowledged(1);
         assert_eq!(session.fill(&mut out), 1);
         assert_eq!(session.fill(&mut out), 0);
+    }
+
+    #[test]
+    fn large_messages_have_a_smaller_window_and_one_always_goes() {
+        let mut session = connected();
+        let (large, small) = (message(&vec![0; plan::INFLIGHT_BYTES]), message(b"x"));
+        assert_eq!(
+            (session.put(&large, 1, false), session.put(&small, 1, false)),
+            (Put::Queued, Put::Queued)
+        );
+        let mut out = BytesMut::new();
+        assert_eq!((session.fill(&mut out), session.held() > plan::INFLIGHT_BYTES), (1, true));
+        session.acknowledged(1);
+        out.clear();
+        assert_eq!(session.fill(&mut out), 1);
+        session.put(&large, 1, false);
+        out.clear();
+        assert_eq!(session.fill(&mut out), 0);
+        session.acknowledged(2);
+        assert_eq!(session.fill(&mut out), 1);
+        session.acknowledged(3);
+        assert_eq!(session.held(), 0);
+    }
+
+    #[test]
+    fn retained_messages_in_the_queue_do_not_make_it_full() {
+        let mut session = connected();
+        for _ in 0..plan::RETAINED {
+            assert_eq!(session.put(&message(&[0; 4096]), 1, true), Put::Queued);
+        }
+        assert!(!session.takes_retained() && !session.is_slow() && session.held() == 0);
+        assert_eq!(session.put(&message(b"x"), 1, false), Put::Queued);
+        assert_eq!(session.give_up(), plan::RETAINED as u64 + 1);
+        assert!(session.takes_retained() && session.held() == 0);
     }
 
     #[test]

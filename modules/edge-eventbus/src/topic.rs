@@ -146,5 +146,18 @@ mod tests {
             let (filter, topic) = (inside(&filter), inside(&topic));
             prop_assert_eq!(matches(&filter, &topic), rumqttd::protocol::matches(&topic, &filter));
         }
+
+        #[test]
+        fn no_text_is_too_strange_to_be_judged(one in "(\\PC|[/+#$\0]){0,20}", other in "(\\PC|[/+#$\0]){0,20}") {
+            let (name, filter) = (name_defect(&one), filter_defect(&other));
+            prop_assert_eq!(name.is_none(), !one.is_empty() && !one.contains(['+', '#', '\0'])
+                && !BROKERS_OWN.iter().any(|own| one == *own || one.starts_with(&format!("{own}/"))));
+            prop_assert!(filter.is_none() || other.is_empty() || other.contains(['+', '#', '\0', '$']));
+            if name.is_none() && filter.is_none() {
+                let (topic, filter) = (inside(&one), inside(&other));
+                prop_assert_eq!(matches(&filter, &topic), rumqttd::protocol::matches(&topic, &filter));
+                prop_assert!(matches(&topic, &topic));
+            }
+        }
     }
 }

@@ -180,6 +180,12 @@ impl<'a> Stage<'a> {
                 self.forget(&["delete", kinds, "--ignore-not-found", "--timeout=30s"], say);
             }
             self.forget(&["wait", "--for=delete", "pod", "-l", "app=web", "--timeout=30s"], say);
+            if let Some(edgecore) = &mut self.edgecore {
+                edgecore.end().await;
+            }
+            if let Err(error) = said(self.our("keadm").arg("reset").arg("--config").arg(self.edgecore_config()), "") {
+                say.line(&format!("the name {NODE} is not given back: {error:#}"));
+            }
             self.forget(&["delete", "node", NODE, "--ignore-not-found"], say);
         }
         let parts = [&mut self.mapper, &mut self.edgecore, &mut self.cloudcore, &mut self.device];

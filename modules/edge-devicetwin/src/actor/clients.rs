@@ -65,7 +65,7 @@ impl DeviceTwin {
             return self.refuse(topic, &base, Refused::new(Code::Internal, reason));
         }
         self.publish(topic, payload::update_result(&base, &touched));
-        self.tell_change(id, &touched, &base);
+        self.tell_change(id, &touched, &base, cx);
         Ok(())
     }
 

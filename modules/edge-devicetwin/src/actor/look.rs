@@ -59,7 +59,7 @@ impl DeviceTwin {
         self.tell_membership(&change, cx);
         for (id, touches) in touched {
             self.keep(&id, &touches, cx);
-            self.tell_change(&id, &touches, &Self::base(None, cx));
+            self.tell_change(&id, &touches, &Self::base(None, cx), cx);
         }
         let protocols: Vec<String> = self.sessions.keys().cloned().collect();
         for protocol in protocols {
@@ -87,10 +87,18 @@ impl DeviceTwin {
     }
 
     /// Document and delta.
-    pub(super) fn tell_change(&mut self, id: &DeviceId, touched: &[Touch], base: &Base) {
+    pub(super) fn tell_change(
+        &mut self,
+        id: &DeviceId,
+        touched: &[Touch],
+        base: &Base,
+        cx: &Context<TwinMsg>,
+    ) {
         self.publish(id.topic("twin/update/document"), payload::document(base, touched));
         let Some(member) = self.members.get(id) else { return };
-        if let Some(payload) = payload::delta(base, &member.twins, &plan::delta(&member.twins)) {
+        // A delta answers nobody: it has an id of its own.
+        let delta = Self::base(None, cx);
+        if let Some(payload) = payload::delta(&delta, &member.twins, &plan::delta(&member.twins)) {
             self.publish(id.topic("twin/update/delta"), payload);
         }
     }

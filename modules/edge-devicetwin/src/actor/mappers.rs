@@ -58,7 +58,7 @@ impl DeviceTwin {
         // A value that stays the same every second is nobody's news.
         if !news.is_empty() {
             self.publish(id.topic("twin/update/result"), payload::update_result(&base, &news));
-            self.tell_change(&id, &news, &base);
+            self.tell_change(&id, &news, &base, cx);
         }
         // The answer has no fields: its encoding is empty.
         Ok(Vec::new())

@@ -1,6 +1,8 @@
-//! A broker on a real socket with a probe for DeviceTwin, and clients of three kinds.
+//! A broker on a real socket with a probe for DeviceTwin, and clients of four kinds.
+#![allow(dead_code, reason = "each binary of tests uses some of it")]
 
-use std::cell::RefCell;
+pub(crate) mod line;
+
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::rc::Rc;
@@ -15,6 +17,7 @@ use edge_store::{Options, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
@@ -23,7 +26,7 @@ pub(crate) struct Node {
     inspector: Inspector,
     pub(crate) env: Env,
     pub(crate) bus: Address<EventBusMsg>,
-    pub(crate) twin: RefCell<Probe<TwinMsg>>,
+    twin: Rc<Mutex<Probe<TwinMsg>>>,
     pub(crate) address: SocketAddr,
 }
 
@@ -50,7 +53,7 @@ impl Node {
             inspector,
             env,
             bus,
-            twin: RefCell::new(twin),
+            twin: Rc::new(Mutex::new(twin)),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
         };
         node.wait("a listener", |view| view["listening"].is_string()).await;
@@ -87,6 +90,24 @@ impl Node {
     pub(crate) async fn publish(&self, topic: &str, payload: &str, retain: bool) {
         let (topic, payload) = (topic.to_owned(), payload.to_owned().into());
         self.bus.tell(EventBusMsg::Publish { topic, payload, qos: 1, retain }).await.unwrap();
+    }
+
+    /// What DeviceTwin is asked next.
+    pub(crate) async fn asked(&self, limit: Duration) -> Option<TwinMsg> {
+        self.twin.lock().await.next(limit).await
+    }
+
+    /// Answers for DeviceTwin from now on.
+    pub(crate) fn answer(&self, word: Result<(), String>) {
+        let twin = Rc::clone(&self.twin);
+        self.env.spawn(async move {
+            loop {
+                let next = twin.lock().await.next(SOON).await;
+                if let Some(TwinMsg::Mqtt { reply, .. }) = next {
+                    reply.send(word.clone());
+                }
+            }
+        });
     }
 
     pub(crate) fn mosquitto(&self, tool: &str, arguments: &[&str]) -> Child {

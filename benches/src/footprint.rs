@@ -1,0 +1,82 @@
+//! What a node's daemon weighs at rest.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::proc;
+use crate::stage::Stage;
+use crate::stats::Summary;
+use crate::table::{Bar, Row, Table, say};
+
+/// 20 MB of resident memory and 15 MB on disk (KubeEdge: 132 and 100).
+const RESIDENT_MAX: f64 = 20.0;
+const DISK_MAX: f64 = 15.0;
+/// Memory has settled when it has not grown for this long; two heartbeats and a look at the runtime are in it.
+const QUIET: Duration = Duration::from_secs(25);
+const SETTLES_WITHIN: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(binaries: &Path) -> Result<Table> {
+    say("\nfootprint: bringing up a node, and waiting until it rests …");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(measure(binaries))
+}
+
+async fn measure(binaries: &Path) -> Result<Table> {
+    let mut stage = Stage::new(binaries).await?;
+    let samples = settle(&mut stage).await?;
+    let edge = proc::memory(stage.edgecore.id())?;
+    let cloud = proc::memory(stage.cloudcore.id())?;
+    let on_disk = |name: &str| -> Result<f64> {
+        Ok(mega(std::fs::metadata(binaries.join(name)).with_context(|| format!("size of {name}"))?.len()))
+    };
+    let mut table =
+        Table::new("footprint: edgecore joined, Ready and idle, with its broker (MB = 1 000 000 bytes)");
+    let mut add = |what: &str, unit, ours, bar| {
+        table.add(Row { what: what.to_owned(), unit, ours, reference: None, bar });
+    };
+    let resident = Summary::of(&samples).context("no samples")?;
+    add("edgecore, resident", "MB", resident, Bar::AtMost(RESIDENT_MAX));
+    add("edgecore, proportional", "MB", Summary::single(mega(edge.proportional)), Bar::None);
+    add("edgecore, of it anonymous", "MB", Summary::single(mega(edge.anonymous)), Bar::None);
+    #[allow(clippy::cast_precision_loss)] // a handful
+    add("edgecore, threads", "", Summary::single(edge.threads as f64), Bar::None);
+    add("edgecore, on disk", "MB", Summary::single(on_disk("edgecore")?), Bar::AtMost(DISK_MAX));
+    add("cloudcore with its own API, resident", "MB", Summary::single(mega(cloud.resident)), Bar::None);
+    add("cloudcore, on disk", "MB", Summary::single(on_disk("cloudcore")?), Bar::None);
+    add("keadm, on disk", "MB", Summary::single(on_disk("keadm")?), Bar::None);
+    table.print();
+    say("edgecore's resident memory by mapping:");
+    for (what, bytes) in proc::by_mapping(stage.edgecore.id())? {
+        say(&format!("  {:>6.2} MB  {what}", mega(bytes)));
+    }
+    Ok(table)
+}
+
+/// Waits until resident memory has stopped growing, and gives back what it was in that time.
+async fn settle(stage: &mut Stage) -> Result<Vec<f64>> {
+    let begun = Instant::now();
+    let (mut samples, mut highest) = (Vec::new(), 0.0_f64);
+    let mut quiet_since = Instant::now();
+    while quiet_since.elapsed() < QUIET && begun.elapsed() < SETTLES_WITHIN {
+        tokio::time::sleep(LOOK_EVERY).await;
+        stage.edgecore.check()?;
+        stage.cloudcore.check()?;
+        let resident = mega(proc::memory(stage.edgecore.id())?.resident);
+        // Within 1 %.
+        if resident > highest * 1.01 {
+            highest = resident;
+            quiet_since = Instant::now();
+            samples.clear();
+        }
+        samples.push(resident);
+    }
+    Ok(samples)
+}
+
+#[allow(clippy::cast_precision_loss)] // far below 2^52
+fn mega(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}

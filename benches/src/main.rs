@@ -1,0 +1,129 @@
+//! What KubeHive costs, beside the plainest thing that does the same in the same run.
+//!
+//! One run on a shared machine means little by itself, so everything is measured in turn with its reference, round by
+//! round, and the ratio is what counts. A bar that is missed makes the exit code 1; what has no bar is for information.
+//!
+//! ```text
+//! cargo run --release -p benches -- pod-start     # create -> Running beside bare CRI calls; root, containerd
+//! cargo run --release -p benches -- footprint     # edgecore at rest: memory and size on disk; root, containerd
+//! cargo run --release -p benches -- mailbox       # tell and ask beside tokio's channel and actix
+//! cargo run --release -p benches -- link          # a remote mailbox beside bare QUIC streams
+//! cargo run --release -p benches -- store         # committed writes beside one transaction for each
+//! cargo run --release -p benches -- all
+//! ```
+
+mod footprint;
+mod link;
+mod mailbox;
+mod part;
+mod pod_start;
+mod proc;
+mod stage;
+mod stats;
+mod store;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::table::{Table, say};
+
+#[derive(Parser)]
+#[command(name = "benches", about = "Measures KubeHive beside its references")]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// One pod, image present, create -> Running in a watch, beside the same raw CRI calls
+    PodStart {
+        #[command(flatten)]
+        daemons: Daemons,
+        #[command(flatten)]
+        rounds: Rounds,
+    },
+    /// edgecore with its broker at rest: memory and size on disk
+    Footprint {
+        #[command(flatten)]
+        daemons: Daemons,
+    },
+    /// A mailbox's tell and ask, beside a bare channel and a bare actix address
+    Mailbox,
+    /// A remote mailbox over QUIC, beside bare streams with the same bodies
+    Link,
+    /// The node's store with 64 writers, beside one transaction for each write
+    Store,
+    /// Everything
+    All {
+        #[command(flatten)]
+        daemons: Daemons,
+        #[command(flatten)]
+        rounds: Rounds,
+    },
+}
+
+#[derive(Args)]
+struct Daemons {
+    /// A folder with cloudcore, edgecore and keadm to measure; built in release if left out
+    #[arg(long)]
+    binaries: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Rounds {
+    /// How many pods are started each way
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(3..=1000))]
+    rounds: u32,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().bench) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            say("\nA bar was missed.");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            say(&format!("\nFAILED: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs what was asked for, and says whether every bar was held.
+fn run(bench: &Bench) -> Result<bool> {
+    if cfg!(debug_assertions) {
+        say("Not the release profile: what follows says nothing about the product.");
+    }
+    let tables = match bench {
+        Bench::PodStart { daemons, rounds } => vec![pod_start::run(&binaries(daemons)?, rounds.rounds)?],
+        Bench::Footprint { daemons } => vec![footprint::run(&binaries(daemons)?)?],
+        Bench::Mailbox => vec![mailbox::run()?],
+        Bench::Link => vec![link::run()?],
+        Bench::Store => vec![store::run()?],
+        Bench::All { daemons, rounds } => {
+            let folder = binaries(daemons)?;
+            let tables = [
+                footprint::run(&folder)?,
+                pod_start::run(&folder, rounds.rounds)?,
+                mailbox::run()?,
+                link::run()?,
+                store::run()?,
+            ];
+            return Ok(tables.iter().all(Table::holds));
+        }
+    };
+    Ok(tables.iter().all(Table::holds))
+}
+
+fn binaries(daemons: &Daemons) -> Result<PathBuf> {
+    match &daemons.binaries {
+        Some(folder) => Ok(folder.clone()),
+        None => stage::build(),
+    }
+}

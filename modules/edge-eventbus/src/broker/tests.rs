@@ -1,0 +1,456 @@
+//! The broker between a real router and clients without sockets.
+
+use super::*;
+use crate::core::CoreOut;
+use bytes::Bytes;
+
+fn message(topic: &str, payload: &str) -> Message {
+    let payload = Bytes::copy_from_slice(payload.as_bytes());
+    Message { topic: topic.into(), inside: topic::inside(topic), payload, qos: 1 }
+}
+
+fn with_router() -> (Broker, CoreOut) {
+    with_small_router(core::CAPS)
+}
+
+fn with_small_router(caps: Caps) -> (Broker, CoreOut) {
+    let mut broker = Broker::new(Retained::default(), caps);
+    let (core_in, core_out) = core::start().unwrap();
+    broker.core_started(core_in);
+    (broker, core_out)
+}
+
+fn client(broker: &mut Broker, name: &str, filters: &[&str]) -> (ClientId, Rc<Wires>) {
+    let id: ClientId = name.into();
+    let (wires, _) = broker.attach(&id, true);
+    for filter in filters {
+        assert_eq!(broker.subscribe(&id, filter, 1), 1);
+    }
+    (id, wires)
+}
+
+fn payloads(broker: &mut Broker, (id, wires): &(ClientId, Rc<Wires>)) -> Vec<String> {
+    let mut seen = Vec::new();
+    loop {
+        let mut out = BytesMut::new();
+        broker.fill(id, wires, &mut out);
+        if out.is_empty() {
+            return seen;
+        }
+        while let Some(packet) = crate::packet::decode(&mut out, 1 << 20).unwrap() {
+            if let crate::packet::Packet::Publish(publish) = packet {
+                seen.push(String::from_utf8_lossy(&publish.payload).into_owned());
+                broker.session_of(id, wires).unwrap().acknowledged(publish.pkid);
+            }
+        }
+    }
+}
+
+async fn settle(broker: &mut Broker, out: &mut CoreOut) {
+    while broker.owed().is_some() {
+        let found = tokio::time::timeout(std::time::Duration::from_secs(10), out.next()).await;
+        broker.matched(found.unwrap().unwrap());
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}
+
+#[test]
+fn many_messages_through_small_logs_all_arrive_once_and_in_order() {
+    run(async {
+        let (mut broker, mut out) = with_router();
+        let all = client(&mut broker, "all", &["#", "t/+", "$hw/#"]);
+        let one = client(&mut broker, "one", &["t/é"]);
+        let mut wanted = Vec::new();
+        for round in 0..20 {
+            for n in 0..100 {
+                broker.publish(
+                    message(if n % 2 == 0 { "t/é" } else { "$hw/x" }, &format!("{round}.{n}")),
+                    false,
+                );
+                wanted.push(format!("{round}.{n}"));
+            }
+            settle(&mut broker, &mut out).await;
+            assert_eq!(payloads(&mut broker, &all), wanted);
+            assert_eq!(payloads(&mut broker, &one).len(), 50);
+            wanted.clear();
+        }
+    });
+}
+
+#[test]
+fn a_dead_router_loses_nothing_and_a_new_one_goes_on() {
+    run(async {
+        let (mut broker, mut out) = with_router();
+        let one = client(&mut broker, "one", &["a/#", "a/b"]);
+        broker.kill_core();
+        let wanted: Vec<String> = (0..60).map(|n| n.to_string()).collect();
+        for n in &wanted {
+            broker.publish(message("a/b", n), false);
+        }
+        assert!(out.next().await.is_err());
+        broker.core_died();
+        broker.publish(message("a/b", "between"), false);
+        let (core_in, mut out) = core::start().unwrap();
+        broker.core_started(core_in);
+        broker.publish(message("a/b", "after"), false);
+        assert!(broker.owed().is_some(), "the new router is not used");
+        settle(&mut broker, &mut out).await;
+        let mut wanted = wanted;
+        wanted.extend(["between".to_owned(), "after".to_owned()]);
+        assert_eq!(payloads(&mut broker, &one), wanted);
+    });
+}
+
+#[test]
+fn filters_and_topics_beyond_the_routers_are_served_all_the_same() {
+    run(async {
+        let (mut broker, mut out) = with_router();
+        let names: Vec<String> = (0..core::CAPS.filters + 20).map(|n| format!("f/{n}")).collect();
+        let mut clients = Vec::new();
+        for (n, part) in names.chunks(plan::SUBSCRIPTIONS).enumerate() {
+            let part: Vec<&str> = part.iter().map(String::as_str).collect();
+            clients.push(client(&mut broker, &n.to_string(), &part));
+        }
+        let all = client(&mut broker, "all", &["f/#"]);
+        for name in &names {
+            broker.publish(message(name, name), false);
+        }
+        settle(&mut broker, &mut out).await;
+        let mut seen = Vec::new();
+        for one in &clients {
+            seen.extend(payloads(&mut broker, one));
+        }
+        seen.sort();
+        let mut wanted = names.clone();
+        wanted.sort();
+        assert_eq!(seen, wanted);
+        assert_eq!(payloads(&mut broker, &all).len(), names.len());
+    });
+}
+
+#[test]
+fn a_filter_that_is_left_while_messages_are_under_way_owes_nothing() {
+    run(async {
+        let (mut broker, mut out) = with_router();
+        let one = client(&mut broker, "one", &["a"]);
+        let two = client(&mut broker, "two", &["+"]);
+        for n in 0..200 {
+            broker.publish(message("a", &n.to_string()), false);
+        }
+        broker.unsubscribe(&one.0, "a");
+        settle(&mut broker, &mut out).await;
+        assert_eq!(payloads(&mut broker, &two).len(), 200);
+        broker.detach(&two.0, &two.1);
+        broker.publish(message("a", "x"), false);
+        assert!(broker.owed().is_none());
+        assert_eq!(broker.sizes(), (1, 1, 0));
+    });
+}
+
+#[test]
+fn too_many_subscriptions_and_shared_ones_are_refused() {
+    let mut broker = Broker::new(Retained::default(), core::CAPS);
+    let (id, _) = client(&mut broker, "one", &[]);
+    for n in 0..plan::SUBSCRIPTIONS {
+        assert_eq!(broker.subscribe(&id, &n.to_string(), 2), 1);
+    }
+    assert_eq!(broker.subscribe(&id, "more", 0), REFUSED);
+    assert_eq!(broker.subscribe(&id, "7", 0), 0);
+    assert_eq!(broker.subscribe(&id, "$share/g/7", 0), REFUSED);
+    assert_eq!(broker.counts.refused_subscriptions, 2);
+}
+
+#[test]
+fn the_session_that_was_away_longest_makes_room() {
+    let mut broker = Broker::new(Retained::default(), core::CAPS);
+    for n in 0..=plan::SESSIONS {
+        let id: ClientId = n.to_string().into();
+        let (wires, present) = broker.attach(&id, false);
+        assert!(!present);
+        broker.detach(&id, &wires);
+    }
+    assert_eq!(broker.sizes().1, plan::SESSIONS);
+    assert!(broker.attach(&"1".into(), false).1 && !broker.attach(&"0".into(), false).1);
+}
+
+/// Settles, and replaces the router whenever it is full, as the actor does.
+async fn settle_anew(broker: &mut Broker, out: &mut CoreOut) {
+    settle(broker, out).await;
+    if broker.core_is_full() {
+        let (core_in, fresh) = core::start().unwrap();
+        broker.core_replaced(core_in);
+        *out = fresh;
+    }
+}
+
+#[test]
+fn a_router_full_of_topics_is_replaced_and_every_message_arrives_once_and_in_order() {
+    run(async {
+        let (mut broker, mut out) = with_small_router(Caps { topics: 50, ..core::CAPS });
+        let all = client(&mut broker, "all", &["t/#", "t/+/x"]);
+        broker.publish(message("kept", "kept"), true);
+        for round in 0..100 {
+            let wanted: Vec<String> = (0..10).map(|n| format!("{round}.{n}")).collect();
+            for payload in &wanted {
+                broker.publish(message(&format!("t/{payload}/x"), payload), false);
+                broker.publish(message("t/same", "same"), false);
+            }
+            settle_anew(&mut broker, &mut out).await;
+            let wanted: Vec<&str> = wanted.iter().flat_map(|payload| [payload, "same"]).collect();
+            assert_eq!(payloads(&mut broker, &all), wanted);
+        }
+        assert!((15..=25).contains(&broker.counts.router_rebuilds), "{}", broker.counts.router_rebuilds);
+        assert_eq!((broker.counts.router_deaths, broker.retained.len()), (0, 1));
+        assert_eq!((broker.core_topics.len() <= 50, broker.pending.len(), broker.window), (true, 0, 0));
+        let late = client(&mut broker, "late", &["kept"]);
+        assert_eq!(payloads(&mut broker, &late), ["kept"]);
+    });
+}
+
+#[test]
+fn what_a_full_router_has_not_given_back_is_handed_out_without_it() {
+    run(async {
+        let (mut broker, mut out) = with_small_router(Caps { topic_bytes: 20, ..core::CAPS });
+        let one = client(&mut broker, "one", &["a", "b"]);
+        for n in 0..300 {
+            broker.publish(message("a", &n.to_string()), false);
+        }
+        assert!(broker.owed().is_some() && !broker.backlog.is_empty());
+        broker.unsubscribe(&one.0, "b");
+        let (core_in, fresh) = core::start().unwrap();
+        broker.core_replaced(core_in);
+        out = {
+            drop(out);
+            fresh
+        };
+        broker.publish(message("a", "after"), false);
+        assert!(broker.owed().is_some(), "the new router is not used");
+        settle(&mut broker, &mut out).await;
+        let wanted: Vec<String> = (0..300).map(|n| n.to_string()).chain(["after".to_owned()]).collect();
+        assert_eq!(payloads(&mut broker, &one), wanted);
+    });
+}
+
+#[test]
+fn a_router_full_of_filters_that_nobody_has_any_more_is_replaced() {
+    run(async {
+        let (mut broker, mut out) = with_small_router(Caps { filters: 10, ..core::CAPS });
+        let one = client(&mut broker, "one", &["lasting"]);
+        for n in 0..100 {
+            assert_eq!(broker.subscribe(&one.0, &format!("f/{n}"), 1), 1);
+            broker.publish(message(&format!("f/{n}"), "x"), false);
+            settle_anew(&mut broker, &mut out).await;
+            assert_eq!(payloads(&mut broker, &one), ["x"]);
+            broker.unsubscribe(&one.0, &format!("f/{n}"));
+        }
+        assert!((8..=12).contains(&broker.counts.router_rebuilds), "{}", broker.counts.router_rebuilds);
+        // As many as live are not helped by a new one: they are served without it.
+        let many: Vec<String> = (0..20).map(|n| format!("m/{n}")).collect();
+        let before = broker.counts.router_rebuilds;
+        for filter in &many {
+            assert_eq!(broker.subscribe(&one.0, filter, 1), 1);
+            settle_anew(&mut broker, &mut out).await;
+        }
+        for filter in &many {
+            broker.publish(message(filter, "y"), false);
+        }
+        settle_anew(&mut broker, &mut out).await;
+        assert_eq!(payloads(&mut broker, &one).len(), 20);
+        assert!(broker.counts.router_rebuilds <= before + 1);
+    });
+}
+
+#[test]
+fn all_sessions_together_hold_no_more_than_the_bound_and_the_greediest_gives_way() {
+    let mut broker = Broker::new(Retained::default(), core::CAPS);
+    let modest = client(&mut broker, "modest", &["little"]);
+    let payload = "x".repeat(200 << 10);
+    for n in 0..100 {
+        let (id, topic): (ClientId, _) = (n.to_string().into(), format!("t/{n}"));
+        let (wires, _) = broker.attach(&id, false);
+        assert_eq!(broker.subscribe(&id, &topic, 1), 1);
+        if n % 2 == 0 {
+            broker.detach(&id, &wires);
+        }
+        broker.publish(message("little", "x"), false);
+        for _ in 0..4 {
+            broker.publish(message(&topic, &payload), false);
+        }
+        assert!(broker.sessions.values().map(Session::held).sum::<usize>() <= plan::HELD_BYTES);
+    }
+    assert!(broker.counts.lost_qos1 > 100 && broker.counts.cut_off > 10, "{:?}", broker.counts);
+    assert_eq!(payloads(&mut broker, &modest).len(), 100);
+    assert!(broker.sizes().1 > 20);
+}
+
+/// Deterministic noise: the sequence of splitmix64.
+struct Noise(u64);
+
+impl Noise {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % bound.max(1) as u64).unwrap()
+    }
+}
+
+const NAMES: [&str; 6] = ["a/b", "a/c", "$hw/a", "\u{e9}/b", "b", "a"];
+const FILTERS: [&str; 8] = ["#", "a/+", "a/#", "$hw/#", "+/b", "a/b", "+", "b"];
+
+/// A client of the fuzz loop, and what it is owed.
+struct Guest {
+    id: ClientId,
+    clean: bool,
+    wires: Option<Rc<Wires>>,
+    filters: BTreeSet<&'static str>,
+    /// What was published for it and has not come, in order.
+    due: VecDeque<String>,
+    /// What has come and is not acknowledged: these may come again.
+    open: BTreeMap<u16, String>,
+}
+
+impl Guest {
+    fn come(&mut self, broker: &mut Broker) {
+        let (wires, _) = broker.attach(&self.id, self.clean);
+        self.wires = Some(wires);
+    }
+
+    fn go(&mut self, broker: &mut Broker) {
+        let Some(wires) = self.wires.take() else { return };
+        broker.detach(&self.id, &wires);
+        if self.clean {
+            self.filters.clear();
+            self.due.clear();
+            self.open.clear();
+        }
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        self.filters.iter().any(|filter| topic::matches(&topic::inside(filter), &topic::inside(name)))
+    }
+
+    /// Reads what there is, and acknowledges `patience` out of ten.
+    fn read(&mut self, broker: &mut Broker, noise: &mut Noise, patience: usize) {
+        let Some(wires) = self.wires.clone() else { return };
+        let mut out = BytesMut::new();
+        broker.fill(&self.id, &wires, &mut out);
+        while !out.is_empty() {
+            let again = out[0] & 8 != 0;
+            let packet = crate::packet::decode(&mut out, 1 << 20).unwrap().unwrap();
+            let crate::packet::Packet::Publish(publish) = packet else { panic!("{packet:?}") };
+            let payload = String::from_utf8(publish.payload.to_vec()).unwrap();
+            if again {
+                assert_eq!(self.open.get(&publish.pkid), Some(&payload));
+            } else {
+                assert_eq!(self.due.pop_front().as_ref(), Some(&payload), "{} on {}", self.id, publish.topic);
+                assert!(self.open.insert(publish.pkid, payload).is_none(), "number used twice");
+            }
+        }
+        assert!(self.open.len() <= plan::INFLIGHT);
+        let known: Vec<u16> = self.open.keys().copied().collect();
+        for pkid in known {
+            if noise.below(10) < patience {
+                self.open.remove(&pkid);
+                broker.session_of(&self.id, &wires).unwrap().acknowledged(pkid);
+            }
+        }
+        // Nonsense changes nothing.
+        broker.session_of(&self.id, &wires).unwrap().acknowledged(60_000);
+    }
+}
+
+/// Comings, goings, filters, publishes, half-read queues, full routers and dead ones, in any order: every message of
+/// QoS 1 reaches every session that had a filter for it, in order, and again only if not acknowledged.
+#[test]
+fn whatever_clients_do_every_session_gets_what_it_is_owed() {
+    run(async {
+        for seed in 0..8 {
+            let mut noise = Noise(seed);
+            let (mut broker, mut out) = with_small_router(Caps { filters: 6, topics: 5, topic_bytes: 1000 });
+            let guest = |n: usize| Guest {
+                id: n.to_string().into(),
+                clean: n == 0,
+                wires: None,
+                filters: BTreeSet::new(),
+                due: VecDeque::new(),
+                open: BTreeMap::new(),
+            };
+            let mut guests: Vec<Guest> = (0..4).map(guest).collect();
+            for guest in &mut guests {
+                guest.come(&mut broker);
+            }
+            for step in 0..3000 {
+                let who = noise.below(guests.len());
+                let guest = guests.get_mut(who).unwrap();
+                let filter = FILTERS[noise.below(FILTERS.len())];
+                match noise.below(20) {
+                    0 => {
+                        settle_anew(&mut broker, &mut out).await;
+                        guest.go(&mut broker);
+                    }
+                    1 | 2 => {
+                        settle_anew(&mut broker, &mut out).await;
+                        if guest.clean {
+                            guest.go(&mut broker);
+                        }
+                        guest.come(&mut broker);
+                    }
+                    3 | 4 if guest.wires.is_some() => {
+                        assert_eq!(broker.subscribe(&guest.id, filter, 2), 1);
+                        guest.filters.insert(filter);
+                    }
+                    5 => {
+                        settle_anew(&mut broker, &mut out).await;
+                        if guest.wires.is_some() {
+                            broker.unsubscribe(&guest.id, filter);
+                            guest.filters.remove(filter);
+                        }
+                    }
+                    6..=12 => {
+                        let name = NAMES[noise.below(NAMES.len())];
+                        let payload = format!("{seed}.{step}");
+                        for guest in &mut guests {
+                            if guest.takes(name) {
+                                guest.due.push_back(payload.clone());
+                            }
+                        }
+                        broker.publish(message(name, &payload), false);
+                    }
+                    13..=17 => {
+                        let patience = noise.below(11);
+                        guest.read(&mut broker, &mut noise, patience);
+                    }
+                    18 => settle_anew(&mut broker, &mut out).await,
+                    _ => {
+                        // One in many routers dies; what it was handed is not lost.
+                        if noise.below(8) == 0 {
+                            broker.core_died();
+                            let (core_in, fresh) = core::start().unwrap();
+                            broker.core_started(core_in);
+                            out = fresh;
+                        }
+                    }
+                }
+                let (_, sessions, subscriptions) = broker.sizes();
+                assert!(sessions <= guests.len() && subscriptions <= guests.len() * FILTERS.len());
+            }
+            settle_anew(&mut broker, &mut out).await;
+            for guest in &mut guests {
+                if guest.wires.is_none() {
+                    guest.come(&mut broker);
+                }
+                for _ in 0..200 {
+                    guest.read(&mut broker, &mut noise, 10);
+                }
+                assert!(guest.due.is_empty(), "seed {seed}: {} is owed {:?}", guest.id, guest.due);
+                assert!(guest.open.is_empty());
+            }
+            assert_eq!((broker.counts.lost_qos1, broker.counts.cut_off, broker.pending.len()), (0, 0, 0));
+            assert!(broker.counts.router_rebuilds > 10, "{}", broker.counts.router_rebuilds);
+        }
+    });
+}
