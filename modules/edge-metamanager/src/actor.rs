@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use beehive::{Actor, Address, Context, Fault, Reply};
+use beehive::{Actor, Address, Context, Fault, Moment, Reply};
 use contract::devicecontroller::DeviceUp;
 use contract::devicetwin::TwinMsg;
 use contract::edgecontroller::EdgeUp;
@@ -21,6 +21,8 @@ const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
 const TOKEN_DEADLINE: Duration = Duration::from_secs(15);
 /// 5 s: rows whose nudge was lost to a full mailbox leave at the latest after this.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
+/// 15 s: Edged speaks every 10.
+const EDGED_ALIVE_FOR: Duration = Duration::from_secs(15);
 
 struct Cloud {
     edge: Address<EdgeUp>,
@@ -37,6 +39,8 @@ pub struct MetaManager {
     sender: Sender,
     applied: u64,
     confirmed: u64,
+    /// When Edged last said that it makes progress.
+    edged_alive: Option<Moment>,
 }
 
 impl MetaManager {
@@ -56,6 +60,7 @@ impl MetaManager {
             sender: Sender::default(),
             applied: 0,
             confirmed: 0,
+            edged_alive: None,
         }
     }
 }
@@ -77,7 +82,10 @@ impl Actor for MetaManager {
             MetaMsg::Down(MetaDown::Holdings { reply }) => self.holdings(reply),
             MetaMsg::Down(MetaDown::Apply { changes, reply }) => self.apply(changes, reply).await,
             MetaMsg::OutboxGrew => self.deliver(cx).await,
-            MetaMsg::EdgedAlive => self.alive(),
+            MetaMsg::EdgedAlive => {
+                self.edged_alive = Some(cx.now());
+                self.pass_on_alive();
+            }
             MetaMsg::Delivered { delivery, confirmed } => self.delivered(delivery, confirmed, cx).await,
             MetaMsg::Token { query, reply } => self.token(query, reply, cx),
         }
@@ -97,6 +105,10 @@ impl MetaManager {
     async fn link_up(&mut self, edge: Address<EdgeUp>, device: Address<DeviceUp>, cx: &Context<MetaMsg>) {
         self.cloud = Some(Cloud { edge, device });
         self.sender.link_up();
+        // A node that comes back is Ready at once, not at Edged's next word.
+        if self.edged_alive.is_some_and(|at| cx.now().since(at) <= EDGED_ALIVE_FOR) {
+            self.pass_on_alive();
+        }
         self.deliver(cx).await;
     }
 
@@ -152,7 +164,7 @@ impl MetaManager {
         }
     }
 
-    fn alive(&self) {
+    fn pass_on_alive(&self) {
         if let Some(cloud) = &self.cloud {
             let _ = cloud.edge.try_tell(EdgeUp::Alive);
         }

@@ -130,3 +130,16 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         .expect("a confirmed report leaves the outbox");
     });
 }
+
+#[test]
+fn a_node_that_comes_back_is_alive_at_once() {
+    run(|node| async move {
+        let mut node = node;
+        node.meta.tell(MetaMsg::EdgedAlive).await.unwrap();
+        node.meta
+            .tell(MetaMsg::LinkUp { edge: node.edge.clone(), device: node.device.clone() })
+            .await
+            .unwrap();
+        assert!(matches!(node.edge_up.next(SOON).await, Some(EdgeUp::Alive)));
+    });
+}

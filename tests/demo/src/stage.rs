@@ -183,7 +183,9 @@ impl<'a> Stage<'a> {
             if let Some(edgecore) = &mut self.edgecore {
                 edgecore.end().await;
             }
-            if let Err(error) = said(self.our("keadm").arg("reset").arg("--config").arg(self.edgecore_config()), "") {
+            if let Err(error) =
+                said(self.our("keadm").arg("reset").arg("--config").arg(self.edgecore_config()), "")
+            {
                 say.line(&format!("the name {NODE} is not given back: {error:#}"));
             }
             self.forget(&["delete", "node", NODE, "--ignore-not-found"], say);

@@ -31,9 +31,8 @@ pub(crate) async fn cloudcore(admin: &kube::Client, kubeconfig: &Path) -> kube::
     let granted: Value = admin.request(request).await.unwrap();
     let mut found = Kubeconfig::read_from(kubeconfig).unwrap();
     for user in &mut found.auth_infos {
-        let mut account = kube::config::AuthInfo::default();
-        account.token = Some(granted["status"]["token"].as_str().unwrap().to_owned().into());
-        user.auth_info = Some(account);
+        let token = granted["status"]["token"].as_str().unwrap().to_owned();
+        user.auth_info = Some(kube::config::AuthInfo { token: Some(token.into()), ..Default::default() });
     }
     let config = kube::Config::from_custom_kubeconfig(found, &KubeConfigOptions::default()).await.unwrap();
     kube::Client::try_from(config).unwrap()

@@ -54,7 +54,8 @@ async fn start(folder: PathBuf) -> Node {
     let port = loop {
         let report = serde_json::to_value(inspector.report(SOON).await).unwrap();
         let actors = report["actors"].as_array().unwrap().clone();
-        let listening = actors.iter().find_map(|actor| actor["snapshot"]["listening"].as_str().map(str::to_owned));
+        let listening =
+            actors.iter().find_map(|actor| actor["snapshot"]["listening"].as_str().map(str::to_owned));
         if let Some(listening) = listening {
             break listening.rsplit(':').next().unwrap().parse().unwrap();
         }
@@ -97,10 +98,13 @@ impl App {
     async fn connect(node: &Node) -> App {
         let (client, events) = AsyncClient::new(MqttOptions::new("app", "127.0.0.1", node.port), 10);
         let mut app = App { client, events, acknowledged: 0 };
-        for filter in ["$hw/events/device/+/+/twin/update/+", "$hw/events/device/+/+/twin/get/result",
-            "$hw/events/device/+/+/state/update/result", "$hw/events/node/edge-1/membership/updated",
-            "$hw/events/node/edge-1/membership/get/result"]
-        {
+        for filter in [
+            "$hw/events/device/+/+/twin/update/+",
+            "$hw/events/device/+/+/twin/get/result",
+            "$hw/events/device/+/+/state/update/result",
+            "$hw/events/node/edge-1/membership/updated",
+            "$hw/events/node/edge-1/membership/get/result",
+        ] {
             app.client.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
             while !matches!(app.event().await, Packet::SubAck(_)) {}
         }
@@ -109,7 +113,8 @@ impl App {
 
     async fn event(&mut self) -> Packet {
         loop {
-            let event = tokio::time::timeout(SOON, self.events.poll()).await.expect("an event in time").unwrap();
+            let event =
+                tokio::time::timeout(SOON, self.events.poll()).await.expect("an event in time").unwrap();
             if let Event::Incoming(packet) = event {
                 return packet;
             }
@@ -179,23 +184,50 @@ fn a_device_reports_and_is_told_what_is_desired() {
         assert_eq!(news["added_devices"], json!([{ "id": "default/sensor-1", "name": "sensor-1" }]));
         assert_eq!(news["removed_devices"], Value::Null);
 
-        let got = app.ask(&format!("{DEVICE}/twin/update"), json!({ "event_id": "7c1f", "timestamp": 5,
-            "twin": { "temperature": { "actual": { "value": "21.5" }, "metadata": { "type": "float" } } } }).to_string(), 2).await;
-        assert_eq!(node.store.list_rows(Table::Twins, Some("default/sensor-1")).unwrap().len(), 1, "PUBACK before the commit");
+        let got = app
+            .ask(
+                &format!("{DEVICE}/twin/update"),
+                json!({ "event_id": "7c1f", "timestamp": 5,
+            "twin": { "temperature": { "actual": { "value": "21.5" }, "metadata": { "type": "float" } } } })
+                .to_string(),
+                2,
+            )
+            .await;
+        assert_eq!(
+            node.store.list_rows(Table::Twins, Some("default/sensor-1")).unwrap().len(),
+            1,
+            "PUBACK before the commit"
+        );
         let result = on(&got, "twin/update/result");
         assert_eq!(keys(result), ["event_id", "timestamp", "twin"]);
         assert_eq!(result["event_id"], "7c1f");
         let temperature = &result["twin"]["temperature"];
-        assert!(is_now(&result["timestamp"]) && is_now(&temperature["actual"]["metadata"]["timestamp"]), "{result}");
-        assert_eq!((&temperature["actual"]["value"], &temperature["optional"], &temperature["metadata"]), (&json!("21.5"), &json!(true), &json!({ "type": "float" })));
+        assert!(
+            is_now(&result["timestamp"]) && is_now(&temperature["actual"]["metadata"]["timestamp"]),
+            "{result}"
+        );
+        assert_eq!(
+            (&temperature["actual"]["value"], &temperature["optional"], &temperature["metadata"]),
+            (&json!("21.5"), &json!(true), &json!({ "type": "float" }))
+        );
         assert_eq!(keys(temperature), ["actual", "metadata", "optional"], "versions are stripped");
         let document = on(&got, "twin/update/document");
-        assert_eq!((&document["event_id"], &document["twin"]["temperature"]["last"]), (&json!("7c1f"), &Value::Null));
+        assert_eq!(
+            (&document["event_id"], &document["twin"]["temperature"]["last"]),
+            (&json!("7c1f"), &Value::Null)
+        );
         assert_eq!(document["twin"]["temperature"]["current"]["actual"]["value"], "21.5");
 
         // A desired value: result, document and delta, and the delta has the whole twin and an id of its own.
-        let got = app.ask(&format!("{DEVICE}/twin/update"), json!({ "event_id": "a2",
-            "twin": { "led": { "expected": { "value": "on" }, "actual": { "value": "off" } } } }).to_string(), 3).await;
+        let got = app
+            .ask(
+                &format!("{DEVICE}/twin/update"),
+                json!({ "event_id": "a2",
+            "twin": { "led": { "expected": { "value": "on" }, "actual": { "value": "off" } } } })
+                .to_string(),
+                3,
+            )
+            .await;
         assert_eq!(on(&got, "twin/update/result")["event_id"], "a2");
         assert_eq!(on(&got, "twin/update/document")["event_id"], "a2");
         let delta = on(&got, "twin/update/delta");
@@ -205,12 +237,19 @@ fn a_device_reports_and_is_told_what_is_desired() {
         assert_eq!(delta["twin"]["led"]["metadata"]["type"], "string");
 
         // What was asked for is reported: no delta any more.
-        let got = app.ask(&format!("{DEVICE}/twin/update"), json!({ "event_id": "a3", "twin": { "led": { "actual": { "value": "on" } } } }).to_string(), 2).await;
+        let got = app
+            .ask(
+                &format!("{DEVICE}/twin/update"),
+                json!({ "event_id": "a3", "twin": { "led": { "actual": { "value": "on" } } } }).to_string(),
+                2,
+            )
+            .await;
         assert!(got.iter().all(|(topic, _)| !topic.ends_with("delta")), "{got:?}");
         assert_eq!(on(&got, "twin/update/document")["twin"]["led"]["last"]["actual"]["value"], "off");
 
         // Deletion of an optional property.
-        let got = app.ask(&format!("{DEVICE}/twin/update"), r#"{"event_id":"a4","twin":{"led":null}}"#, 2).await;
+        let got =
+            app.ask(&format!("{DEVICE}/twin/update"), r#"{"event_id":"a4","twin":{"led":null}}"#, 2).await;
         assert_eq!(on(&got, "twin/update/result")["twin"], json!({ "led": null }));
         assert_eq!(on(&got, "twin/update/document")["twin"]["led"]["current"], Value::Null);
 
@@ -233,26 +272,69 @@ fn what_is_refused_says_so_with_kubeedges_codes_and_is_acknowledged() {
             ("{\"event_id\":", 400, ""),
             (r#"{"event_id":"e1","twin":{"bad name":{"actual":{"value":"1"}}}}"#, 400, "e1"),
             (r#"{"event_id":"e2","twin":{"t":{"actual":{"value":"a b"}}}}"#, 400, "e2"),
-            (r#"{"event_id":"e3","twin":{"t":{"actual":{"value":"x"},"metadata":{"type":"int"}}}}"#, 400, "e3"),
-            (r#"{"event_id":"e4","twin":{"t":{"actual":{"value":"x"},"metadata":{"type":"struct"}}}}"#, 400, "e4"),
+            (
+                r#"{"event_id":"e3","twin":{"t":{"actual":{"value":"x"},"metadata":{"type":"int"}}}}"#,
+                400,
+                "e3",
+            ),
+            (
+                r#"{"event_id":"e4","twin":{"t":{"actual":{"value":"x"},"metadata":{"type":"struct"}}}}"#,
+                400,
+                "e4",
+            ),
             (r#"{"event_id":"e5","twin":{"never":null}}"#, 400, "e5"),
         ];
         for (payload, code, id) in cases {
             let got = app.ask(&update, payload, 1).await;
             let refusal = on(&got, "twin/update/result");
-            assert_eq!((&refusal["code"], &refusal["event_id"]), (&json!(code), &json!(id)), "{payload}: {refusal}");
-            assert!(refusal["reason"].as_str().is_some_and(|reason| !reason.is_empty()) && is_now(&refusal["timestamp"]));
+            assert_eq!(
+                (&refusal["code"], &refusal["event_id"]),
+                (&json!(code), &json!(id)),
+                "{payload}: {refusal}"
+            );
+            assert!(
+                refusal["reason"].as_str().is_some_and(|reason| !reason.is_empty())
+                    && is_now(&refusal["timestamp"])
+            );
             assert_eq!(keys(refusal), ["code", "event_id", "reason", "timestamp"]);
         }
         for what in ["twin/update", "twin/get"] {
-            let got = app.ask(&format!("$hw/events/device/default/stranger/{what}"), r#"{"event_id":"e6","twin":{}}"#, 1).await;
-            assert_eq!((got[0].0.as_str(), &got[0].1["code"], &got[0].1["event_id"]),
-                (format!("$hw/events/device/default/stranger/{what}/result").as_str(), &json!(404), &json!("e6")));
+            let got = app
+                .ask(
+                    &format!("$hw/events/device/default/stranger/{what}"),
+                    r#"{"event_id":"e6","twin":{}}"#,
+                    1,
+                )
+                .await;
+            assert_eq!(
+                (got[0].0.as_str(), &got[0].1["code"], &got[0].1["event_id"]),
+                (
+                    format!("$hw/events/device/default/stranger/{what}/result").as_str(),
+                    &json!(404),
+                    &json!("e6")
+                )
+            );
         }
         // Nobody but the cloud says what the cloud says; a state that is none has no answer. Both are acknowledged.
-        assert!(app.ask(&format!("{DEVICE}/twin/cloud_updated"), r#"{"event_id":"e7","twin":{"t":{"expected":{"value":"1"}}}}"#, 0).await.is_empty());
-        assert!(app.ask(&format!("{DEVICE}/state/update"), r#"{"event_id":"e8","state":"disconnected"}"#, 0).await.is_empty());
-        assert!(app.ask("$hw/events/device/default/stranger/state/update", r#"{"state":"online"}"#, 0).await.is_empty());
+        assert!(
+            app.ask(
+                &format!("{DEVICE}/twin/cloud_updated"),
+                r#"{"event_id":"e7","twin":{"t":{"expected":{"value":"1"}}}}"#,
+                0
+            )
+            .await
+            .is_empty()
+        );
+        assert!(
+            app.ask(&format!("{DEVICE}/state/update"), r#"{"event_id":"e8","state":"disconnected"}"#, 0)
+                .await
+                .is_empty()
+        );
+        assert!(
+            app.ask("$hw/events/device/default/stranger/state/update", r#"{"state":"online"}"#, 0)
+                .await
+                .is_empty()
+        );
         let got = app.ask(&format!("{DEVICE}/twin/get"), r#"{"event_id":"g"}"#, 1).await;
         assert_eq!(on(&got, "twin/get/result")["twin"], json!({}), "one bad part spoils the whole update");
         node.hive.shutdown(SOON).await;
@@ -270,16 +352,29 @@ fn states_and_members() {
             let got = app.ask(&format!("{DEVICE}/state/update"), body, 1).await;
             let state = on(&got, "state/update/result");
             assert!(is_uuid(&state["event_id"]) && is_now(&state["timestamp"]), "{state}");
-            assert_eq!((&state["device"]["name"], &state["device"]["state"]), (&json!("sensor-1"), &json!(said)));
+            assert_eq!(
+                (&state["device"]["name"], &state["device"]["state"]),
+                (&json!("sensor-1"), &json!(said))
+            );
             let last = state["device"].get("lastOnlineTime");
-            assert_eq!(last.is_some_and(|time| time.as_str().unwrap().starts_with("2027-01-15T") && time.as_str().unwrap().len() == 20), online, "{state}");
+            assert_eq!(
+                last.is_some_and(|time| time.as_str().unwrap().starts_with("2027-01-15T")
+                    && time.as_str().unwrap().len() == 20),
+                online,
+                "{state}"
+            );
             let got = app.ask("$hw/events/node/edge-1/membership/get", r#"{"event_id":"m1"}"#, 1).await;
             let (topic, members) = &got[0];
-            assert_eq!((topic.as_str(), &members["event_id"]), ("$hw/events/node/edge-1/membership/get/result", &json!("m1")));
+            assert_eq!(
+                (topic.as_str(), &members["event_id"]),
+                ("$hw/events/node/edge-1/membership/get/result", &json!("m1"))
+            );
             assert!(is_now(&members["timestamp"]));
             let member = &members["devices"][0];
-            assert_eq!((&member["id"], &member["name"], &member["state"], &member["description"]),
-                (&json!("default/sensor-1"), &json!("sensor-1"), &json!(said), &json!("a-sensor")));
+            assert_eq!(
+                (&member["id"], &member["name"], &member["state"], &member["description"]),
+                (&json!("default/sensor-1"), &json!("sensor-1"), &json!(said), &json!("a-sensor"))
+            );
             assert_eq!(member.get("last_online").is_some(), online);
         }
         assert!(app.ask("$hw/events/node/other/membership/get", r#"{"event_id":"m2"}"#, 0).await.is_empty());
@@ -288,7 +383,10 @@ fn states_and_members() {
         node.twin.tell(TwinMsg::Look).await.unwrap();
         let (topic, news) = app.next().await;
         assert_eq!(topic, "$hw/events/node/edge-1/membership/updated");
-        assert_eq!((&news["added_devices"], &news["removed_devices"]), (&Value::Null, &json!([{ "id": "default/sensor-1", "name": "sensor-1" }])));
+        assert_eq!(
+            (&news["added_devices"], &news["removed_devices"]),
+            (&Value::Null, &json!([{ "id": "default/sensor-1", "name": "sensor-1" }]))
+        );
         node.hive.shutdown(SOON).await;
     });
 }
