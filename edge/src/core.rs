@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use beehive::link::Dialer;
 use beehive::{Ended, Env, Fault, Hive, Message, WiringError};
 use config::edge::EdgeCore as Settings;
 use contract::NodeName;
 use cri::Runtime;
-use edge_store::{Options, Store, StoreError};
+use edge_store::{Options, Store, StoreError, WallClock};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -56,7 +56,10 @@ impl EdgeCore {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(settings: &Settings, parts: Parts, env: Env) -> Result<Self, StartError> {
-        let store = Store::open(&settings.database.data_source, Options::new(env.random_id()))?;
+        let clock = env.clock();
+        let mut options = Options::new(env.random_id());
+        options.clock = Some(WallClock::new(move || seconds(clock.wall())));
+        let store = Store::open(&settings.database.data_source, options)?;
         tracing::info!(opened = ?store.opened(), revision = store.revision(), "store is open");
         let mut hive = Hive::new("edgecore", env.clone());
         let seats = topology::seats(&mut hive);
@@ -97,13 +100,24 @@ impl EdgeCore {
         self.hive.tap(mailbox, see)
     }
 
-    /// Waits until an actor has given up, and says why.
+    /// Waits until EdgeCore cannot go on, and says why: an actor has given up, or the store's file broke and is to be
+    /// set aside by the next start.
     pub async fn gave_up(&mut self) -> String {
-        self.hive.gave_up().await
+        tokio::select! {
+            reason = self.hive.gave_up() => reason,
+            () = self.store.broken() => {
+                "the node's store is broken; the next start sets it aside and saves what can be read".to_owned()
+            }
+        }
     }
 
     /// Stops everything in order, within `deadline`. Containers go on.
     pub async fn stop(self, deadline: Duration) -> Ended {
         self.hive.shutdown(deadline).await
     }
+}
+
+fn seconds(wall: SystemTime) -> i64 {
+    let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

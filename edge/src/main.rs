@@ -99,7 +99,7 @@ async fn run(cli: Cli) -> Result<()> {
     let mut core = EdgeCore::start(&settings, parts, env).await?;
     edge::notify::tell("READY=1");
     let ended_by = tokio::select! {
-        reason = core.gave_up() => Err(anyhow::anyhow!("an actor gave up: {reason}")),
+        reason = core.gave_up() => Err(anyhow::anyhow!(reason)),
         signal = stop_signal() => signal,
     };
     edge::notify::tell("STOPPING=1");

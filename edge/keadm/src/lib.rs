@@ -3,7 +3,9 @@
 
 mod https;
 mod node;
+mod store;
 mod token;
 
 pub use node::{Join, join, reset};
+pub use store::{StoreVerb, show_store};
 pub use token::{TOKEN_LIFE, get_token};

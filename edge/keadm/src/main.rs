@@ -59,6 +59,9 @@ enum Verb {
         #[arg(long)]
         force: bool,
     },
+    /// Looks into the node's store
+    #[command(subcommand)]
+    Store(keadm::StoreVerb),
 }
 
 fn main() -> ExitCode {
@@ -98,6 +101,7 @@ async fn run(cli: Cli) -> Result<()> {
             keadm::join(&order, &mut say).await
         }
         Verb::Reset { config, force } => keadm::reset(&config, force, &mut say).await,
+        Verb::Store(verb) => keadm::show_store(&verb, Env::real().wall(), &mut say),
     }
 }
 

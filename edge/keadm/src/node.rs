@@ -97,7 +97,16 @@ pub async fn reset(config: &Path, force: bool, say: &mut dyn FnMut(String)) -> R
             return Err(error.context("the name was not given back; --force removes the files all the same"));
         }
     }
-    for path in [&hub.tls_private_key_file, &hub.tls_cert_file, &hub.tls_ca_file, &config.to_path_buf()] {
+    let mut files =
+        vec![hub.tls_private_key_file.clone(), hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
+    // What the node held: the store, its log, and the key that its secrets are sealed with.
+    for suffix in ["", "-wal", "-shm", ".key"] {
+        let mut file = settings.database.data_source.clone().into_os_string();
+        file.push(suffix);
+        files.push(file.into());
+    }
+    files.push(config.to_path_buf());
+    for path in &files {
         match fs::remove_file(path) {
             Ok(()) => say(format!("removed {}", path.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

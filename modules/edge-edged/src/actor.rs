@@ -33,8 +33,8 @@ use crate::worker::Worker;
 
 /// Before a worker that panicked is made anew.
 const WORKER_PAUSE: Duration = Duration::from_secs(5);
-/// A node whose report has not changed is reported again after this.
-const REPORT_UNCHANGED_AFTER: Duration = Duration::from_secs(60);
+/// 5 min: a node whose report has not changed is reported again after this, as by kubelet (nodeStatusReportFrequency).
+const REPORT_UNCHANGED_AFTER: Duration = Duration::from_secs(300);
 /// A report that takes longer has come to a stop.
 const REPORT_WITHIN: Duration = Duration::from_secs(60);
 /// How long the runtime may take to say how it fares.

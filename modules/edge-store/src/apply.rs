@@ -1,10 +1,14 @@
 //! One step of a batch against the open transaction.
 
+use std::borrow::Cow;
+
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::checksum::seal;
+use crate::checksum::{bound_to, sealed_sum, sum};
+use crate::read::{OBJECTS_TABLE, OUTBOX_TABLE, ROWS_TABLE};
 use crate::state::Usage;
-use crate::{Class, Options, StoreError, Write, read};
+use crate::vault::Vault;
+use crate::{Class, Options, StoreError, Write, plan, read};
 
 const PUT_OBJECT: &str = "INSERT INTO objects \
     (resource, namespace, name, uid, resource_version, json, revision, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
@@ -15,7 +19,8 @@ const PUT_ROW: &str = "INSERT INTO plain (kind, key1, key2, value, revision, sum
     ON CONFLICT (kind, key1, key2) DO UPDATE SET value = excluded.value, revision = excluded.revision, sum = excluded.sum";
 const DELETE_ROW: &str = "DELETE FROM plain WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3";
 const DELETE_ROWS: &str = "DELETE FROM plain WHERE kind = ?1 AND key1 = ?2";
-const ENQUEUE: &str = "INSERT INTO outbox (class, key, body, revision, sum) VALUES (?1, ?2, ?3, ?4, ?5)";
+const ENQUEUE: &str =
+    "INSERT INTO outbox (class, key, body, revision, sum, queued) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 const REPLACED: &str = "DELETE FROM outbox WHERE class = 'status' AND key = ?1 \
     RETURNING octet_length(key) + octet_length(body)";
 const CONFIRM: &str = "DELETE FROM outbox WHERE seq = ?1 RETURNING octet_length(key) + octet_length(body)";
@@ -55,36 +60,65 @@ impl From<rusqlite::Error> for NotDone {
     }
 }
 
-/// Does `write` at `revision`, and keeps `usage` true.
-pub(crate) fn apply(
-    conn: &Connection,
-    write: &Write,
+/// What a step is done with.
+pub(crate) struct Bench<'a> {
+    pub(crate) conn: &'a Connection,
+    pub(crate) vault: &'a Vault,
+    pub(crate) bounds: &'a Bounds,
+    /// The revision of the batch.
+    pub(crate) revision: i64,
+    /// The time in seconds since 1970; 0 if nobody told it.
+    pub(crate) now: i64,
+}
+
+/// A row's value as it goes into the file, and its sum.
+pub(crate) fn sealed<'a>(
+    vault: &Vault,
+    secret: bool,
+    table: &str,
+    columns: &[&[u8]],
+    value: &'a [u8],
     revision: i64,
-    bounds: &Bounds,
-    usage: &mut Usage,
-) -> Result<(), NotDone> {
+) -> Result<(Cow<'a, [u8]>, i64), StoreError> {
+    let with = |value: &[u8], sum: fn(&str, &[&[u8]], i64) -> i64| {
+        let all: Vec<&[u8]> = columns.iter().copied().chain([value]).collect();
+        sum(table, &all, revision)
+    };
+    if !secret {
+        return Ok((Cow::Borrowed(value), with(value, sum)));
+    }
+    let value = vault.seal(&bound_to(table, columns, revision), value);
+    let value = value.ok_or_else(|| StoreError::NoKey { path: vault.path().to_owned() })?;
+    let sum = with(&value, sealed_sum);
+    Ok((Cow::Owned(value), sum))
+}
+
+/// Does `write`, and keeps `usage` true.
+pub(crate) fn apply(bench: &Bench<'_>, write: &Write, usage: &mut Usage) -> Result<(), NotDone> {
+    let Bench { conn, vault, bounds, revision, .. } = *bench;
     match write {
         Write::PutObject { key, uid, resource_version, json } => {
             let columns =
                 [&key.resource, &key.namespace, &key.name, uid, resource_version].map(String::as_bytes);
             let size = columns.iter().map(|c| c.len()).sum::<usize>() + json.len();
             bounds.fits(size, || format!("object {key}"))?;
-            let [resource, namespace, name, uid_bytes, version] = columns;
-            let sum = seal("objects", &[resource, namespace, name, uid_bytes, version, json], revision);
+            let secret = plan::seals_objects(&key.resource);
+            let (value, sum) =
+                sealed(vault, secret, OBJECTS_TABLE, &columns, json, revision).map_err(NotDone::Refused)?;
             conn.prepare_cached(PUT_OBJECT)?.execute((
                 &key.resource,
                 &key.namespace,
                 &key.name,
                 uid,
                 resource_version,
-                json,
+                &value,
                 revision,
                 sum,
             ))?;
         }
         Write::DeleteObject { key, uid } => {
             // A damaged row's uid proves nothing, so such a row goes.
-            let held = read::object(conn, key)?.and_then(Result::ok).map(|object| object.uid);
+            let held = read::object(conn, vault, key)?.and_then(Result::ok).map(|object| object.uid);
             if uid.is_none() || held.is_none() || *uid == held {
                 conn.prepare_cached(DELETE_OBJECT)?.execute((&key.resource, &key.namespace, &key.name))?;
             }
@@ -92,8 +126,11 @@ pub(crate) fn apply(
         Write::PutRow { table, key1, key2, value } => {
             let kind = table.as_str();
             bounds.fits(key1.len() + key2.len() + value.len(), || format!("row {kind}/{key1}/{key2}"))?;
-            let sum = seal("plain", &[kind.as_bytes(), key1.as_bytes(), key2.as_bytes(), value], revision);
-            conn.prepare_cached(PUT_ROW)?.execute((kind, key1, key2, value, revision, sum))?;
+            let columns = [kind.as_bytes(), key1.as_bytes(), key2.as_bytes()];
+            let secret = plan::seals_rows(*table);
+            let (value, sum) =
+                sealed(vault, secret, ROWS_TABLE, &columns, value, revision).map_err(NotDone::Refused)?;
+            conn.prepare_cached(PUT_ROW)?.execute((kind, key1, key2, &value, revision, sum))?;
         }
         Write::DeleteRow { table, key1, key2 } => {
             conn.prepare_cached(DELETE_ROW)?.execute((table.as_str(), key1, key2))?;
@@ -101,19 +138,20 @@ pub(crate) fn apply(
         Write::DeleteRows { table, key1 } => {
             conn.prepare_cached(DELETE_ROWS)?.execute((table.as_str(), key1))?;
         }
-        Write::Enqueue { class, key, body } => enqueue(conn, (*class, key, body), revision, bounds, usage)?,
+        Write::Enqueue { class, key, body } => enqueue(bench, *class, key, body, usage)?,
         Write::Confirm { seqs } => confirm(conn, seqs, usage)?,
     }
     Ok(())
 }
 
 fn enqueue(
-    conn: &Connection,
-    (class, key, body): (Class, &str, &[u8]),
-    revision: i64,
-    bounds: &Bounds,
+    bench: &Bench<'_>,
+    class: Class,
+    key: &str,
+    body: &[u8],
     usage: &mut Usage,
 ) -> Result<(), NotDone> {
+    let Bench { conn, bounds, revision, now, .. } = *bench;
     let size = key.len() + body.len();
     bounds.fits(size, || format!("report {}/{key}", class.as_str()))?;
     match class {
@@ -132,8 +170,8 @@ fn enqueue(
             }
         }
     }
-    let sum = seal("outbox", &[class.as_str().as_bytes(), key.as_bytes(), body], revision);
-    conn.prepare_cached(ENQUEUE)?.execute((class.as_str(), key, body, revision, sum))?;
+    let sum = sum(OUTBOX_TABLE, &[class.as_str().as_bytes(), key.as_bytes(), body], revision);
+    conn.prepare_cached(ENQUEUE)?.execute((class.as_str(), key, body, revision, sum, now))?;
     usage.rows += 1;
     usage.bytes += size as u64;
     Ok(())

@@ -54,6 +54,40 @@ pub enum StoreError {
         /// SQLite's word for it.
         source: rusqlite::Error,
     },
+    /// The file could not be opened for writing, and still cannot.
+    #[error("{} can be read but not written: {reason}", path.display())]
+    Impaired {
+        /// The file.
+        path: PathBuf,
+        /// What stands in the way.
+        reason: String,
+    },
+    /// There is no key to seal a secret with.
+    #[error("{} is not there and cannot be made, so nothing secret is kept; make its folder writable", path.display())]
+    NoKey {
+        /// The key's file.
+        path: PathBuf,
+    },
+    /// There is no file.
+    #[error("{} does not exist; edgecore makes it when it starts, or name another one", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is something else, or too broken to be looked into.
+    #[error("{} is not a node's store, or is broken ({reason}); edgecore sets it aside when it starts", path.display())]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another connection does not let go of the file.
+    #[error("{} is held by another program that lets nobody in beside it; end that program and try again", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another process has the file, or this one has it twice.
     #[error("{} is in use by another edgecore; stop that one or give this one a database of its own", path.display())]
     InUse {
@@ -95,11 +129,31 @@ impl StoreError {
             return StoreError::NoSpace { path };
         }
         match code(&source) {
+            Some(ErrorCode::DatabaseBusy) => StoreError::Busy { path },
             Some(ErrorCode::DiskFull) => StoreError::NoSpace { path },
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreError::ReadOnly { path },
             _ if is_broken(&source) => StoreError::Damaged { path, source },
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => StoreError::Disk { path, source },
             _ => StoreError::Sqlite { path, source },
+        }
+    }
+
+    /// Whether the disk takes no writes, though the file may be good.
+    pub(crate) fn is_disk(&self) -> bool {
+        matches!(self, StoreError::NoSpace { .. } | StoreError::ReadOnly { .. } | StoreError::Disk { .. })
+    }
+
+    /// Whether the caller's batch is at fault and not the disk.
+    pub(crate) fn is_bound(&self) -> bool {
+        matches!(self, StoreError::Full { .. } | StoreError::TooLarge { .. })
+    }
+
+    /// The same refusal for another batch.
+    pub(crate) fn again(&self, path: &Path) -> StoreError {
+        match self {
+            StoreError::NoSpace { path } => StoreError::NoSpace { path: path.clone() },
+            StoreError::ReadOnly { path } => StoreError::ReadOnly { path: path.clone() },
+            other => StoreError::Impaired { path: path.to_owned(), reason: other.to_string() },
         }
     }
 
@@ -131,6 +185,14 @@ pub(crate) fn is_broken(error: &rusqlite::Error) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the disk is at fault.
+pub(crate) fn is_of_disk(error: &rusqlite::Error) -> bool {
+    matches!(
+        code(error),
+        Some(ErrorCode::DiskFull | ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure)
+    )
 }
 
 /// Whether an error while opening speaks of the file's content: a schema or a value that is not ours.

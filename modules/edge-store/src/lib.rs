@@ -1,42 +1,61 @@
 //! The one SQLite file of a node: writer, readers and migrations.
 //!
 //! # Owns
-//! `edgecore.db` with its write-ahead log and lock file, the files set aside beside it, and the one thread that writes.
+//! `edgecore.db` with its write-ahead log, its lock file and its node key `edgecore.db.key`, the files set aside beside
+//! it, and the one thread that writes.
 //!
 //! # Accepts
 //! Batches of [`Write`]s from any thread. A batch is one transaction or nothing; [`Store::commit`] answers after the
 //! COMMIT returned, and what it confirmed survives a power cut. Batches that wait together share one transaction, each
-//! in a savepoint of its own. Reads go past the writer on connections of their own and see the last commit.
+//! in a savepoint of its own. Reads go past the writer on connections of their own and see the last commit. Beside it
+//! all a person may [`Peek`], from another process too.
 //!
 //! # Tells
-//! Nobody. How the file was found is in [`Store::opened`], what goes on in [`Store::snapshot`], and which rows failed
-//! their checksum in [`Store::damaged_rows`].
+//! Nobody. How the file was found is in [`Store::opened`], what goes on and why the disk refuses in
+//! [`Store::snapshot`], what damage destroyed in [`Store::damaged_rows`] (objects: the cloud sends them again) and
+//! [`Store::lost_rows`] (the rest), and that the file broke while it was open in [`Store::broken`].
 //!
 //! # Keeps across a restart
 //! Everything that was committed, the store-wide revision and the incarnation of the file. A file that SQLite's
-//! integrity check refuses is set aside as `edgecore.db.broken-<n>`; its readable rows move into a fresh file with a
-//! new incarnation.
+//! integrity check refuses, or whose log lost commits that were answered, is set aside as `edgecore.db.broken-<n>`; its
+//! readable rows move into a fresh file with a new incarnation, and those of which only the key is left are named.
+//!
+//! Secrets and tokens are sealed under the node key, each bound to its row; which rows those are stands in `plan.rs`.
+//! Secrets that an earlier release left in the open are sealed when the file is opened. Without the key, or with
+//! another one, they count as damaged and come again from the cloud.
+//!
+//! On a disk that takes no writes the file is opened all the same: it is read, each commit is refused with the reason
+//! and looks whether the disk takes writes by now.
 //!
 //! # Never
-//! Never answers with a row whose checksum is wrong, never deletes a broken file before newer ones take its place, and
-//! never lets a full disk or a read-only file system end the writer.
+//! Never answers with a row whose checksum is wrong, never writes a secret in the open, never deletes a broken file
+//! before newer ones take its place, never writes while nothing changes, and never lets a full disk or a read-only file
+//! system end the writer.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod apply;
+mod audit;
 mod checksum;
 mod error;
+mod files;
 mod opening;
+mod peek;
+mod plan;
 mod read;
+mod readers;
 mod rows;
 mod salvage;
 mod schema;
 mod state;
 mod store;
+mod vault;
 mod wait;
+mod wal;
 mod writer;
 
 pub use error::StoreError;
 pub use opening::Opened;
+pub use peek::{Entry, Peek, Report};
 pub use rows::{Class, Committed, ObjectKey, OutboxRow, Row, StoredObject, Table, Write};
-pub use state::{Damaged, Snapshot};
-pub use store::{Options, Store};
+pub use state::{Damaged, Harm, Snapshot};
+pub use store::{Options, Store, WallClock};

@@ -1,22 +1,28 @@
 //! Opens the file as it is found, and sets a broken one aside.
 //!
 //! The salvaged copy is built beside the broken file and takes its name by a rename, so that a crash at any point leaves
-//! either the broken file to salvage again or the finished copy to take.
+//! either the broken file to salvage again or the finished copy to take. On a disk that takes no writes the file is
+//! opened for reading alone.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use crate::audit::{self, Findings};
 use crate::error::is_not_ours;
-use crate::salvage::salvage;
+use crate::files::{
+    beside, folder, forget_oldest, lock, make_private, newest_broken, next_broken, remove, remove_database,
+    rename, size, sync_folder,
+};
+use crate::salvage::{Salvage, salvage};
 use crate::schema::{self, Meta, Unfit};
+use crate::state::{Damaged, Harm};
+use crate::vault::{KeyFile, Vault};
+use crate::wal::{self, Wal};
 use crate::{Options, StoreError};
-
-/// Broken files beside the database; older ones are deleted.
-const BROKEN_KEPT: usize = 3;
 
 /// How the file was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +41,20 @@ pub enum Opened {
 }
 
 pub(crate) struct Found {
-    pub(crate) conn: Connection,
+    pub(crate) conn: Access,
     pub(crate) meta: Meta,
     pub(crate) opened: Opened,
+    pub(crate) damaged: Vec<Damaged>,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) lock: File,
+}
+
+/// What the disk allows.
+pub(crate) enum Access {
+    /// Everything.
+    Full(Connection),
+    /// Reading.
+    Reading(Connection, StoreError),
 }
 
 enum Attempt {
@@ -51,8 +67,28 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Found, StoreError> 
         fs::create_dir_all(folder).map_err(|e| StoreError::file("make the folder of", path, e))?;
     }
     let lock = lock(path)?;
+    let vault = Arc::new(Vault::new(path));
+    let error = match open_whole(path, options, &vault) {
+        Ok((conn, meta, opened, damaged)) => {
+            return Ok(Found { conn: Access::Full(conn), meta, opened, damaged, vault, lock });
+        }
+        Err(error) => error,
+    };
+    let Some((conn, meta, damaged)) = error.is_disk().then(|| open_for_reading(path, &vault)).flatten()
+    else {
+        return Err(error);
+    };
+    tracing::error!(path = %path.display(), %error, "database is open for reading alone");
+    Ok(Found { conn: Access::Reading(conn, error), meta, opened: Opened::Clean, damaged, vault, lock })
+}
+
+fn open_whole(
+    path: &Path,
+    options: &Options,
+    vault: &Vault,
+) -> Result<(Connection, Meta, Opened, Vec<Damaged>), StoreError> {
     let stray = finish_interrupted(path)?;
-    let (conn, meta, opened) = match attempt(path, options)? {
+    let (mut conn, meta, opened, mut damaged) = match attempt(path, options)? {
         Attempt::Taken(conn, meta, fresh) => {
             let opened = match stray {
                 Some((aside, true)) => Opened::SetAside { path: aside, salvaged: count(&conn, path)? },
@@ -60,13 +96,15 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Found, StoreError> 
                 None if fresh => Opened::Fresh,
                 None => Opened::Clean,
             };
-            (conn, meta, opened)
+            (conn, meta, opened, Vec::new())
         }
         Attempt::Broken(reason) => {
             tracing::error!(path = %path.display(), reason, "database is broken and is set aside");
-            let (aside, salvaged) = replace(path, options)?;
+            let (aside, Salvage { rows, lost, .. }) = replace(path, options)?;
             match attempt(path, options)? {
-                Attempt::Taken(conn, meta, _) => (conn, meta, Opened::SetAside { path: aside, salvaged }),
+                Attempt::Taken(conn, meta, _) => {
+                    (conn, meta, Opened::SetAside { path: aside, salvaged: rows }, lost)
+                }
                 // A file that breaks while it is written is the disk's doing.
                 Attempt::Broken(reason) => {
                     let source = std::io::Error::new(ErrorKind::InvalidData, reason);
@@ -76,30 +114,63 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Found, StoreError> 
         }
     };
     if let Opened::SetAside { path: aside, salvaged } = &opened {
-        tracing::warn!(path = %aside.display(), salvaged, "database was set aside and its readable rows carried over");
+        let lost = damaged.len();
+        tracing::warn!(path = %aside.display(), salvaged, lost, "database was set aside and its readable rows carried over");
     }
-    Ok(Found { conn, meta, opened, lock })
+    let key = vault.load_or_make()?;
+    let findings = audit::audit(&conn, vault).map_err(|e| StoreError::sqlite(path, e))?;
+    tell_of_key(vault, &key, &findings);
+    // The next start tries again; until then the rows are read as they are.
+    if let Err(error) = audit::mend(&mut conn, vault, &findings) {
+        tracing::warn!(path = %path.display(), %error, "rows of the database are not mended");
+    }
+    damaged.extend(findings.damaged);
+    Ok((conn, meta, opened, damaged))
+}
+
+/// Opens the file on a disk that takes no writes. A broken file needs a copy, and that needs a disk.
+fn open_for_reading(path: &Path, vault: &Vault) -> Option<(Connection, Meta, Vec<Damaged>)> {
+    if size(path).ok()? == 0 || header(path).ok()?.is_some() || log_is_lost(path).ok()?.is_some() {
+        return None;
+    }
+    let conn = schema::without_writes(path).ok()?;
+    let meta = schema::check_only(&conn).ok()?;
+    vault.load().ok()?;
+    let findings = audit::audit(&conn, vault).ok()?;
+    Some((conn, meta, findings.damaged))
+}
+
+/// Opens the file that [`open`] could only open for reading, now that the disk may take writes again.
+pub(crate) fn open_again(
+    path: &Path,
+    options: &Options,
+    vault: &Vault,
+) -> Result<(Connection, Meta), StoreError> {
+    vault.load_or_make()?;
+    match attempt(path, options)? {
+        Attempt::Taken(conn, meta, _) => Ok((conn, meta)),
+        Attempt::Broken(reason) => Err(StoreError::NotAStore { path: path.to_owned(), reason }),
+    }
+}
+
+fn tell_of_key(vault: &Vault, key: &KeyFile, findings: &Findings) {
+    if findings.locked == 0 {
+        return;
+    }
+    let found = match key {
+        KeyFile::Kept => "another key was in its place",
+        KeyFile::Missing => "there was none",
+        KeyFile::Unreadable => "the file held no key",
+    };
+    tracing::error!(
+        key = %vault.path().display(), found, rows = findings.locked,
+        "the key that sealed this database is lost: its secrets are fetched again from the cloud"
+    );
 }
 
 pub(crate) fn size_on_disk(path: &Path) -> Result<u64, StoreError> {
-    let size = fs::metadata(path).map_err(|e| StoreError::file("see the size of", path, e))?.len();
-    Ok(size + fs::metadata(beside(path, "-wal")).map_or(0, |m| m.len()))
-}
-
-/// SQLite lets two processes write; our counters and the setting aside do not.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let lock_path = beside(path, ".lock");
-    let file = private()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&lock_path)
-        .map_err(|e| StoreError::file("open", &lock_path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(e)) => Err(StoreError::file("lock", &lock_path, e)),
-    }
+    let file = fs::metadata(path).map_err(|e| StoreError::file("see the size of", path, e))?.len();
+    Ok(file + size(&beside(path, "-wal"))?)
 }
 
 /// After a crash while setting aside: takes the finished copy, and moves a log without its file out of the way, because
@@ -137,13 +208,11 @@ fn attempt(path: &Path, options: &Options) -> Result<Attempt, StoreError> {
     if let Some(reason) = header(path)? {
         return Ok(Attempt::Broken(reason));
     }
+    if let Some(reason) = log_is_lost(path)? {
+        return Ok(Attempt::Broken(reason));
+    }
     // Made here and not by SQLite, for its mode: the file holds secrets.
-    private()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(|e| StoreError::file("open", path, e))?;
+    make_private(path, false)?;
     match take(path, options) {
         Ok((conn, meta, fresh)) => Ok(Attempt::Taken(conn, meta, fresh)),
         Err(Unfit::Broken(reason)) => Ok(Attempt::Broken(reason)),
@@ -164,7 +233,7 @@ fn take(path: &Path, options: &Options) -> Result<(Connection, Meta, bool), Unfi
 
 /// What is wrong with a file's header, as far as SQLite would take it for something else: it opens a file with a
 /// changed format byte as read-only instead of refusing it.
-fn header(path: &Path) -> Result<Option<String>, StoreError> {
+pub(crate) fn header(path: &Path) -> Result<Option<String>, StoreError> {
     let mut bytes = Vec::new();
     match File::open(path) {
         Ok(file) => file.take(100).read_to_end(&mut bytes).map_err(|e| StoreError::file("read", path, e))?,
@@ -179,14 +248,38 @@ fn header(path: &Path) -> Result<Option<String>, StoreError> {
     Ok((!sound).then(|| "the header is not SQLite's".to_owned()))
 }
 
+/// What is wrong with the log, as far as SQLite would pass over commits in it without a word.
+fn log_is_lost(path: &Path) -> Result<Option<String>, StoreError> {
+    if size(path)? == 0 {
+        return Ok(None);
+    }
+    let (log, index) = (beside(path, "-wal"), beside(path, "-shm"));
+    // SQLite takes the index away before the log, so the log alone may stay behind but never the index alone.
+    if !log.exists() && size(&index)? > 0 {
+        return Ok(Some("its log is gone".to_owned()));
+    }
+    match wal::examine(&log).map_err(|e| StoreError::file("read", &log, e))? {
+        Wal::Whole => Ok(None),
+        Wal::Torn => {
+            tracing::warn!(path = %log.display(), "last commit of the log is torn, as by a power cut before it was answered");
+            Ok(None)
+        }
+        Wal::Lost => Ok(Some("commits in its log cannot be read".to_owned())),
+    }
+}
+
 /// Salvages into a copy, moves the broken file aside and the copy to its place.
-fn replace(path: &Path, options: &Options) -> Result<(PathBuf, u64), StoreError> {
+fn replace(path: &Path, options: &Options) -> Result<(PathBuf, Salvage), StoreError> {
     let copy = beside(path, ".salvage");
+    let log_is_lost = log_is_lost(path)?.is_some();
     remove_database(&copy)?;
-    let salvaged = build_copy(path, &copy, options).map_err(|e| match e {
+    let mut salvage = build_copy(path, &copy, options).map_err(|e| match e {
         Unfit::Sql(e) => StoreError::sqlite(&copy, e),
         Unfit::Broken(reason) => StoreError::file("make", &copy, std::io::Error::other(reason)),
     })?;
+    if log_is_lost {
+        salvage.lost.push(Damaged::new("log", &[b"the last commits"], Harm::Lost));
+    }
     let aside = next_broken(path)?;
     remove(&beside(path, "-shm"))?;
     rename(path, &aside)?;
@@ -196,113 +289,24 @@ fn replace(path: &Path, options: &Options) -> Result<(PathBuf, u64), StoreError>
     rename(&copy, path)?;
     sync_folder(path)?;
     forget_oldest(path)?;
-    Ok((aside, salvaged))
+    Ok((aside, salvage))
 }
 
-fn build_copy(path: &Path, copy: &Path, options: &Options) -> Result<u64, Unfit> {
-    private()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(copy)
-        .map_err(|e| Unfit::Broken(format!("{}: {e}", copy.display())))?;
+fn build_copy(path: &Path, copy: &Path, options: &Options) -> Result<Salvage, Unfit> {
+    make_private(copy, true).map_err(|e| Unfit::Broken(e.to_string()))?;
     let mut conn = schema::writer(copy, options.max_bytes)?;
     schema::create(&mut conn, &options.incarnation)?;
-    let (rows, _) = salvage(path, &mut conn)?;
+    let salvage = salvage(path, &mut conn)?;
     // Closing moves the log into the file, so that one rename moves everything.
     conn.close().map_err(|(_, e)| e)?;
     if beside(copy, "-wal").exists() {
         return Err(Unfit::Broken("the log of the salvaged copy stays".to_owned()));
     }
-    Ok(rows)
+    Ok(salvage)
 }
 
 fn count(conn: &Connection, path: &Path) -> Result<u64, StoreError> {
     let sql = "SELECT (SELECT count(*) FROM objects) + (SELECT count(*) FROM plain) + (SELECT count(*) FROM outbox)";
     let rows: i64 = conn.query_row(sql, [], |row| row.get(0)).map_err(|e| StoreError::sqlite(path, e))?;
     Ok(u64::try_from(rows).unwrap_or(0))
-}
-
-/// The numbers of the broken files beside `path`, ascending.
-fn broken_numbers(path: &Path) -> Result<Vec<u64>, StoreError> {
-    let fail = |e| StoreError::file("list the folder of", path, e);
-    let prefix = format!("{}.broken-", path.file_name().unwrap_or_default().to_string_lossy());
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(folder(path).unwrap_or(Path::new("."))).map_err(fail)? {
-        let name = entry.map_err(fail)?.file_name();
-        let name = name.to_string_lossy();
-        let number = name.strip_prefix(&prefix).map(|rest| rest.strip_suffix("-wal").unwrap_or(rest));
-        numbers.extend(number.and_then(|n| n.parse::<u64>().ok()));
-    }
-    numbers.sort_unstable();
-    numbers.dedup();
-    Ok(numbers)
-}
-
-fn broken(path: &Path, number: u64) -> PathBuf {
-    beside(path, &format!(".broken-{number}"))
-}
-
-fn newest_broken(path: &Path) -> Result<Option<PathBuf>, StoreError> {
-    Ok(broken_numbers(path)?.last().map(|n| broken(path, *n)))
-}
-
-fn next_broken(path: &Path) -> Result<PathBuf, StoreError> {
-    let last = broken_numbers(path)?.last().copied().unwrap_or(0);
-    Ok(broken(path, last.saturating_add(1)))
-}
-
-fn forget_oldest(path: &Path) -> Result<(), StoreError> {
-    let numbers = broken_numbers(path)?;
-    for number in numbers.iter().take(numbers.len().saturating_sub(BROKEN_KEPT)) {
-        remove_database(&broken(path, *number))?;
-    }
-    Ok(())
-}
-
-fn remove_database(path: &Path) -> Result<(), StoreError> {
-    remove(path)?;
-    remove(&beside(path, "-wal"))?;
-    remove(&beside(path, "-shm"))
-}
-
-fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(StoreError::file("remove", path, e)),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
-    fs::rename(from, to).map_err(|e| StoreError::file("rename", from, e))
-}
-
-fn size(path: &Path) -> Result<u64, StoreError> {
-    match fs::metadata(path) {
-        Ok(meta) => Ok(meta.len()),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(0),
-        Err(e) => Err(StoreError::file("see the size of", path, e)),
-    }
-}
-
-/// A rename is only on disk when its folder is.
-fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    let folder = folder(path).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| StoreError::file("sync", folder, e))
-}
-
-fn folder(path: &Path) -> Option<&Path> {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty())
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.mode(0o600);
-    options
 }

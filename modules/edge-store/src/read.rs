@@ -1,16 +1,11 @@
 //! Reads: every row is held against its checksum before anyone sees it.
 
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::checksum::seal;
-use crate::state::{Damaged, Usage};
-use crate::{Class, ObjectKey, OutboxRow, Row, StoreError, StoredObject, Table, schema};
-
-/// Two reads at once are rare on a node; each connection costs its page cache.
-const IDLE_READERS: usize = 2;
+use crate::checksum::{bound_to, sealed_sum, sum};
+use crate::state::{Damaged, Harm, Usage};
+use crate::vault::Vault;
+use crate::{Class, ObjectKey, OutboxRow, Row, StoredObject, Table};
 
 const OBJECT: &str = "SELECT resource, namespace, name, uid, resource_version, json, revision, sum FROM objects \
     WHERE resource = ?1 AND namespace = ?2 AND name = ?3";
@@ -31,55 +26,22 @@ pub(crate) const STATEMENTS: &[&str] = &[OBJECT, OBJECTS, ALL_OBJECTS, ROW, ROWS
 /// A row that held, or what is wrong with it.
 pub(crate) type Checked<T> = Result<T, Damaged>;
 
-/// Connections beside the writer.
-#[derive(Debug)]
-pub(crate) struct Readers {
-    path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-}
-
-impl Readers {
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Readers { path, idle: Mutex::new(Vec::new()) }
-    }
-
-    pub(crate) fn with<T>(
-        &self,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
-        let fail = |e| StoreError::sqlite(&self.path, e);
-        let kept = self.idle().pop();
-        let conn = match kept {
-            Some(conn) => conn,
-            None => schema::reader(&self.path).map_err(fail)?,
-        };
-        let answer = read(&conn).map_err(fail)?;
-        let mut idle = self.idle();
-        if idle.len() < IDLE_READERS {
-            idle.push(conn);
-        }
-        Ok(answer)
-    }
-
-    pub(crate) fn close(&self) {
-        self.idle().clear();
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-pub(crate) fn object(conn: &Connection, key: &ObjectKey) -> rusqlite::Result<Option<Checked<StoredObject>>> {
-    conn.prepare_cached(OBJECT)?.query_row((&key.resource, &key.namespace, &key.name), object_of).optional()
+pub(crate) fn object(
+    conn: &Connection,
+    vault: &Vault,
+    key: &ObjectKey,
+) -> rusqlite::Result<Option<Checked<StoredObject>>> {
+    let by = (&key.resource, &key.namespace, &key.name);
+    conn.prepare_cached(OBJECT)?.query_row(by, |row| object_of(row, vault)).optional()
 }
 
 pub(crate) fn objects(
     conn: &Connection,
+    vault: &Vault,
     resource: &str,
     namespace: Option<&str>,
 ) -> rusqlite::Result<Vec<Checked<StoredObject>>> {
-    conn.prepare_cached(OBJECTS)?.query_map((resource, namespace), object_of)?.collect()
+    conn.prepare_cached(OBJECTS)?.query_map((resource, namespace), |row| object_of(row, vault))?.collect()
 }
 
 /// An object's key, uid and version.
@@ -87,12 +49,12 @@ type HeldVersion = (ObjectKey, String, String);
 
 /// Keys, uids and versions. What is damaged has its key and no version, so that the cloud sends it again or has it
 /// deleted.
-pub(crate) fn heads(conn: &Connection) -> rusqlite::Result<(Vec<HeldVersion>, Vec<Damaged>)> {
+pub(crate) fn heads(conn: &Connection, vault: &Vault) -> rusqlite::Result<(Vec<HeldVersion>, Vec<Damaged>)> {
     let mut statement = conn.prepare_cached(ALL_OBJECTS)?;
     let mut found = statement.query([])?;
     let (mut heads, mut damaged) = (Vec::new(), Vec::new());
     while let Some(row) = found.next()? {
-        match object_of(row)? {
+        match object_of(row, vault)? {
             Ok(object) => heads.push((object.key, object.uid, object.resource_version)),
             Err(row_damaged) => {
                 damaged.push(row_damaged);
@@ -109,19 +71,22 @@ pub(crate) fn heads(conn: &Connection) -> rusqlite::Result<(Vec<HeldVersion>, Ve
 
 pub(crate) fn row(
     conn: &Connection,
+    vault: &Vault,
     table: Table,
     key1: &str,
     key2: &str,
 ) -> rusqlite::Result<Option<Checked<(Table, Row)>>> {
-    conn.prepare_cached(ROW)?.query_row((table.as_str(), key1, key2), row_of).optional()
+    let by = (table.as_str(), key1, key2);
+    conn.prepare_cached(ROW)?.query_row(by, |row| row_of(row, vault)).optional()
 }
 
 pub(crate) fn rows(
     conn: &Connection,
+    vault: &Vault,
     table: Table,
     key1: Option<&str>,
 ) -> rusqlite::Result<Vec<Checked<(Table, Row)>>> {
-    conn.prepare_cached(ROWS)?.query_map((table.as_str(), key1), row_of)?.collect()
+    conn.prepare_cached(ROWS)?.query_map((table.as_str(), key1), |row| row_of(row, vault))?.collect()
 }
 
 /// The oldest rows of the outbox, and the seqs of damaged ones on the way.
@@ -143,7 +108,7 @@ pub(crate) fn outbox_head(
     while head.rows.len() < limit_rows {
         let Some(row) = found.next()? else { break };
         match outbox_of(row)? {
-            (_, Ok((out, _))) => {
+            (_, Ok(out)) => {
                 bytes = bytes.saturating_add(out.key.len() + out.body.len());
                 // One row always goes, or a large one would wait for ever.
                 if bytes > limit_bytes && !head.rows.is_empty() {
@@ -165,72 +130,116 @@ pub(crate) fn usage(conn: &Connection) -> rusqlite::Result<Usage> {
 }
 
 /// An object from the first eight columns.
-pub(crate) fn object_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Checked<StoredObject>> {
-    let Some((columns, revision)) = sealed::<6>(row, "objects")? else {
-        return Ok(Err(damaged(row, "objects", 0..3)));
+pub(crate) fn object_of(row: &rusqlite::Row<'_>, vault: &Vault) -> rusqlite::Result<Checked<StoredObject>> {
+    let held = match held::<6>(row, OBJECTS_TABLE)? {
+        Ok(held) => held,
+        Err(damaged) => return Ok(Err(damaged)),
     };
-    let [resource, namespace, name, uid, version, json] = columns;
+    let [resource, namespace, name, uid, version, _] = held.columns;
     let texts = [resource, namespace, name, uid, version].map(|c| String::from_utf8(c.to_vec()));
     let [Ok(resource), Ok(namespace), Ok(name), Ok(uid), Ok(resource_version)] = texts else {
-        return Ok(Err(damaged(row, "objects", 0..3)));
+        return Ok(Err(held.damaged(Harm::Checksum)));
     };
     let key = ObjectKey { resource, namespace, name };
-    Ok(Ok(StoredObject { key, uid, resource_version, json: json.to_vec(), revision }))
+    let Some(json) = held.value(vault) else { return Ok(Err(held.damaged(Harm::Sealed))) };
+    Ok(Ok(StoredObject { key, uid, resource_version, json, revision: held.stamp() }))
 }
 
 /// A plain row from the first six columns.
-pub(crate) fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Checked<(Table, Row)>> {
-    let checked = sealed::<4>(row, "plain")?.and_then(|([kind, key1, key2, value], revision)| {
-        let table = Table::parse(std::str::from_utf8(kind).ok()?)?;
-        let key1 = String::from_utf8(key1.to_vec()).ok()?;
-        let key2 = String::from_utf8(key2.to_vec()).ok()?;
-        Some((table, Row { key1, key2, value: value.to_vec(), revision }))
-    });
-    Ok(checked.ok_or_else(|| damaged(row, "plain", 0..3)))
+pub(crate) fn row_of(row: &rusqlite::Row<'_>, vault: &Vault) -> rusqlite::Result<Checked<(Table, Row)>> {
+    let held = match held::<4>(row, ROWS_TABLE)? {
+        Ok(held) => held,
+        Err(damaged) => return Ok(Err(damaged)),
+    };
+    let [kind, key1, key2, _] = held.columns.map(|c| std::str::from_utf8(c).ok());
+    let (Some(table), Some(key1), Some(key2)) = (kind.and_then(Table::parse), key1, key2) else {
+        return Ok(Err(held.damaged(Harm::Checksum)));
+    };
+    let Some(value) = held.value(vault) else { return Ok(Err(held.damaged(Harm::Sealed))) };
+    let (key1, key2) = (key1.to_owned(), key2.to_owned());
+    Ok(Ok((table, Row { key1, key2, value, revision: held.stamp() })))
 }
 
-/// A row of the outbox from the first six columns: its seq, and if it held the row and its revision.
-pub(crate) fn outbox_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Checked<(OutboxRow, u64)>)> {
+/// A row of the outbox from the first six columns: its seq, and if it held the row.
+pub(crate) fn outbox_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Checked<OutboxRow>)> {
     let seq = row.get(5)?;
-    let checked = sealed::<3>(row, "outbox")?.and_then(|([class, key, body], revision)| {
-        let class = Class::parse(std::str::from_utf8(class).ok()?)?;
-        let key = String::from_utf8(key.to_vec()).ok()?;
-        Some((OutboxRow { seq, class, key, body: body.to_vec() }, revision))
-    });
-    Ok((seq, checked.ok_or_else(|| damaged(row, "outbox", 0..2))))
+    let held = match held::<3>(row, OUTBOX_TABLE)? {
+        Ok(held) => held,
+        Err(damaged) => return Ok((seq, Err(damaged))),
+    };
+    let [class, key, body] = held.columns;
+    let class = std::str::from_utf8(class).ok().and_then(Class::parse);
+    let (Some(class), Ok(key)) = (class, std::str::from_utf8(key)) else {
+        return Ok((seq, Err(held.damaged(Harm::Checksum))));
+    };
+    Ok((seq, Ok(OutboxRow { seq, class, key: key.to_owned(), body: body.to_vec() })))
 }
 
-/// `N` columns and a revision.
-type Sealed<'a, const N: usize> = ([&'a [u8]; N], u64);
+/// The tables as they stand in the file, in sums and in [`Damaged`].
+pub(crate) const OBJECTS_TABLE: &str = "objects";
+pub(crate) const ROWS_TABLE: &str = "plain";
+pub(crate) const OUTBOX_TABLE: &str = "outbox";
+
+/// A row whose sum is right: its columns, of which the last is the value.
+pub(crate) struct Held<'a, const N: usize> {
+    table: &'static str,
+    pub(crate) columns: [&'a [u8]; N],
+    pub(crate) revision: i64,
+    pub(crate) sealed: bool,
+}
+
+impl<const N: usize> Held<'_, N> {
+    /// The value; `None` if the vault does not open it.
+    pub(crate) fn value(&self, vault: &Vault) -> Option<Vec<u8>> {
+        let (value, rest) = self.columns.split_last()?;
+        if self.sealed {
+            vault.open(&bound_to(self.table, rest, self.revision), value)
+        } else {
+            Some(value.to_vec())
+        }
+    }
+
+    pub(crate) fn damaged(&self, harm: Harm) -> Damaged {
+        Damaged::new(self.table, &self.columns[..key_width(self.table)], harm)
+    }
+
+    /// The revision as the handle knows it.
+    pub(crate) fn stamp(&self) -> u64 {
+        u64::try_from(self.revision).unwrap_or(0)
+    }
+}
+
+/// How many columns the key has.
+fn key_width(table: &str) -> usize {
+    if table == OUTBOX_TABLE { 2 } else { 3 }
+}
 
 /// The first `N` columns and the revision after them, if the sum behind that is right.
-fn sealed<'a, const N: usize>(
+pub(crate) fn held<'a, const N: usize>(
     row: &'a rusqlite::Row<'_>,
-    table: &str,
-) -> rusqlite::Result<Option<Sealed<'a, N>>> {
+    table: &'static str,
+) -> rusqlite::Result<Checked<Held<'a, N>>> {
     let mut columns: [&[u8]; N] = [&[]; N];
+    let mut whole = true;
     for (at, column) in columns.iter_mut().enumerate() {
         match row.get_ref(at)?.as_bytes() {
             Ok(bytes) => *column = bytes,
-            Err(_) => return Ok(None),
+            Err(_) => whole = false,
         }
     }
-    let (Ok(revision), Ok(sum)) = (row.get_ref(N)?.as_i64(), row.get_ref(N + 1)?.as_i64()) else {
-        return Ok(None);
+    let damaged = || Damaged::new(table, &columns[..key_width(table)], Harm::Checksum);
+    let (Ok(revision), Ok(found)) = (row.get_ref(N)?.as_i64(), row.get_ref(N + 1)?.as_i64()) else {
+        return Ok(Err(damaged()));
     };
-    let held = seal(table, &columns, revision) == sum;
-    Ok(u64::try_from(revision).ok().filter(|_| held).map(|revision| (columns, revision)))
-}
-
-fn damaged(row: &rusqlite::Row<'_>, table: &'static str, key: std::ops::Range<usize>) -> Damaged {
-    let parts: Vec<String> = key
-        .map(|at| {
-            let bytes = row.get_ref(at).ok().and_then(|value| value.as_bytes().ok()).unwrap_or_default();
-            // A damaged key may have any length; a log line may not.
-            String::from_utf8_lossy(&bytes[..bytes.len().min(256)]).into_owned()
-        })
-        .collect();
-    Damaged { table, key: parts.join("/") }
+    let sealed = match found {
+        found if found == sum(table, &columns, revision) => false,
+        found if found == sealed_sum(table, &columns, revision) => true,
+        _ => return Ok(Err(damaged())),
+    };
+    if !whole || revision < 0 {
+        return Ok(Err(damaged()));
+    }
+    Ok(Ok(Held { table, columns, revision, sealed }))
 }
 
 fn text(row: &rusqlite::Row<'_>, at: usize) -> Option<String> {

@@ -7,67 +7,91 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::is_not_ours;
-use crate::{read, schema};
+use crate::read::{self, OBJECTS_TABLE, OUTBOX_TABLE, ROWS_TABLE};
+use crate::schema;
+use crate::state::{Damaged, Harm};
 
 /// A broken tree may lead in circles; a node's file never has this many rows.
 const STEPS: usize = 1_000_000;
+
+/// So many lost rows are named.
+const NAMED: usize = 4096;
 
 struct Source {
     columns: &'static str,
     table: &'static str,
     insert: &'static str,
-    /// The row's revision, if it holds.
-    check: fn(&rusqlite::Row<'_>) -> rusqlite::Result<Option<u64>>,
+    /// The row's revision, if its sum is right. What is sealed is carried over as it is: the key may come back.
+    check: fn(&rusqlite::Row<'_>) -> rusqlite::Result<read::Checked<u64>>,
     width: usize,
+    /// An index that holds the keys a second time, and the keys in it that the copy does not have.
+    keys: &'static str,
+    is_carried: &'static str,
 }
 
 const SOURCES: [Source; 3] = [
     Source {
         columns: "resource, namespace, name, uid, resource_version, json, revision, sum",
-        table: "objects",
+        table: OBJECTS_TABLE,
         insert: "INSERT OR IGNORE INTO objects (resource, namespace, name, uid, resource_version, json, revision, sum) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        check: |row| Ok(read::object_of(row)?.ok().map(|object| object.revision)),
+        check: |row| Ok(read::held::<6>(row, OBJECTS_TABLE)?.map(|held| held.stamp())),
         width: 8,
+        keys: "SELECT resource, namespace, name FROM objects INDEXED BY sqlite_autoindex_objects_1",
+        is_carried: "SELECT 1 FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3",
     },
     Source {
         columns: "kind, key1, key2, value, revision, sum",
-        table: "plain",
+        table: ROWS_TABLE,
         insert: "INSERT OR IGNORE INTO plain (kind, key1, key2, value, revision, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        check: |row| Ok(read::row_of(row)?.ok().map(|(_, row)| row.revision)),
+        check: |row| Ok(read::held::<4>(row, ROWS_TABLE)?.map(|held| held.stamp())),
         width: 6,
+        keys: "SELECT kind, key1, key2 FROM plain INDEXED BY sqlite_autoindex_plain_1",
+        is_carried: "SELECT 1 FROM plain WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3",
     },
     // With their seqs: the new file must not use one of them again.
     Source {
         columns: "class, key, body, revision, sum, seq",
-        table: "outbox",
+        table: OUTBOX_TABLE,
         insert: "INSERT OR IGNORE INTO outbox (class, key, body, revision, sum, seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        check: |row| Ok(read::outbox_of(row)?.1.ok().map(|(_, revision)| revision)),
+        check: |row| Ok(read::held::<3>(row, OUTBOX_TABLE)?.map(|held| held.stamp())),
         width: 6,
+        keys: "SELECT 'status', key FROM outbox INDEXED BY outbox_newest WHERE class = 'status'",
+        is_carried: "SELECT 1 FROM outbox WHERE class = ?1 AND key = ?2",
     },
 ];
 
-/// Copies the sound rows of `from` into the fresh `into`; says how many, and leaves `into` at the newest revision found.
-/// An error is the new file's; what is wrong with the old one only ends the reading.
-pub(crate) fn salvage(from: &Path, into: &mut Connection) -> rusqlite::Result<(u64, u64)> {
+/// What came out of a broken file.
+#[derive(Debug, Default)]
+pub(crate) struct Salvage {
+    /// Rows carried over.
+    pub(crate) rows: u64,
+    /// The newest revision among them.
+    pub(crate) newest: u64,
+    /// Rows that are known to have been there.
+    pub(crate) lost: Vec<Damaged>,
+}
+
+/// Copies the sound rows of `from` into the fresh `into`, and leaves `into` at the newest revision found. An error is
+/// the new file's; what is wrong with the old one only ends the reading.
+pub(crate) fn salvage(from: &Path, into: &mut Connection) -> rusqlite::Result<Salvage> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut found = Salvage::default();
     let Ok(broken) = Connection::open_with_flags(from, flags) else {
-        return Ok((0, 0));
+        return Ok(found);
     };
     let tx = into.transaction()?;
-    let (mut rows, mut newest) = (0, 0);
     for source in &SOURCES {
         let mut seen = BTreeSet::new();
         // A scan ends at the first page that cannot be read; from the other end it reaches what lies behind.
         for direction in ["ASC", "DESC"] {
-            let (found, at) = scan(&broken, &tx, source, direction, &mut seen)?;
-            rows += found;
-            newest = newest.max(at);
+            scan(&broken, &tx, source, direction, &mut seen, &mut found)?;
         }
+        missing(&broken, &tx, source, &mut found.lost)?;
     }
-    schema::put_revision(&tx, newest)?;
+    schema::put_revision(&tx, found.newest)?;
     tx.commit()?;
-    Ok((rows, newest))
+    Ok(found)
 }
 
 fn scan(
@@ -76,37 +100,69 @@ fn scan(
     source: &Source,
     direction: &str,
     seen: &mut BTreeSet<i64>,
-) -> rusqlite::Result<(u64, u64)> {
-    let Source { columns, table, insert, check, width } = source;
+    salvage: &mut Salvage,
+) -> rusqlite::Result<()> {
+    let Source { columns, table, insert, check, width, .. } = source;
     let mut insert = into.prepare_cached(insert)?;
-    let (mut rows, mut newest) = (0, 0);
     // NOT INDEXED: an index may be what is broken.
     let sql = format!("SELECT {columns}, rowid FROM {table} NOT INDEXED ORDER BY rowid {direction}");
-    let Ok(mut statement) = broken.prepare(&sql) else {
-        return Ok((0, 0));
-    };
-    let Ok(mut found) = statement.query([]) else {
-        return Ok((0, 0));
-    };
+    let Ok(mut statement) = broken.prepare(&sql) else { return Ok(()) };
+    let Ok(mut found) = statement.query([]) else { return Ok(()) };
     for _ in 0..STEPS {
         let Ok(Some(row)) = found.next() else { break };
         let Ok(rowid) = row.get(*width) else { continue };
         if !seen.insert(rowid) {
             continue;
         }
-        let Ok(Some(revision)) = check(row) else { continue };
+        let revision = match check(row) {
+            Ok(Ok(revision)) => revision,
+            Ok(Err(damaged)) => {
+                name(&mut salvage.lost, damaged);
+                continue;
+            }
+            Err(_) => continue,
+        };
         let values: Result<Vec<_>, _> =
             (0..*width).map(|at| row.get_ref(at).map(ToSqlOutput::Borrowed)).collect();
         let Ok(values) = values else { continue };
         match insert.execute(rusqlite::params_from_iter(values.iter())) {
             Ok(inserted) => {
-                rows += inserted as u64;
-                newest = newest.max(revision);
+                salvage.rows += inserted as u64;
+                salvage.newest = salvage.newest.max(revision);
             }
             // This row only: it does not fit the table.
             Err(error) if is_not_ours(&error) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok((rows, newest))
+    Ok(())
+}
+
+/// Names the rows of which only the key is left.
+fn missing(
+    broken: &Connection,
+    into: &Connection,
+    source: &Source,
+    lost: &mut Vec<Damaged>,
+) -> rusqlite::Result<()> {
+    let mut is_carried = into.prepare(source.is_carried)?;
+    let width = is_carried.parameter_count();
+    let Ok(mut statement) = broken.prepare(source.keys) else { return Ok(()) };
+    let Ok(mut found) = statement.query([]) else { return Ok(()) };
+    for _ in 0..STEPS {
+        let Ok(Some(row)) = found.next() else { break };
+        let key: Result<Vec<String>, _> = (0..width).map(|at| row.get(at)).collect();
+        let Ok(key) = key else { continue };
+        if !is_carried.exists(rusqlite::params_from_iter(key.iter()))? {
+            let parts: Vec<&[u8]> = key.iter().map(String::as_bytes).collect();
+            name(lost, Damaged::new(source.table, &parts, Harm::Lost));
+        }
+    }
+    Ok(())
+}
+
+fn name(lost: &mut Vec<Damaged>, row: Damaged) {
+    if lost.len() < NAMED && !lost.iter().any(|known| known.table == row.table && known.key == row.key) {
+        lost.push(row);
+    }
 }

@@ -1,15 +1,20 @@
 //! The file's shape: how a connection is set up, the migrations, and the facts about the file itself.
 
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::checksum::seal;
+use crate::checksum::sum;
+use crate::files::beside;
 use crate::{apply, read};
 
 /// Migrations only add: the release before this one must still be able to open the file.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta (
         key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, sum INTEGER NOT NULL
     ) STRICT;
@@ -29,7 +34,13 @@ const MIGRATIONS: [&str; 1] = ["
         revision INTEGER NOT NULL, sum INTEGER NOT NULL
     ) STRICT;
     CREATE UNIQUE INDEX outbox_newest ON outbox (key) WHERE class = 'status';
-"];
+",
+    // When a report was queued, in seconds since 1970 and for people only: no sum covers it.
+    "ALTER TABLE outbox ADD COLUMN queued INTEGER NOT NULL DEFAULT 0;",
+];
+
+/// The key in `meta`.
+const REWRITTEN: &str = "rewritten";
 
 const PAGE_BYTES: u64 = 4096;
 const GET_META: &str = "SELECT value, sum FROM meta WHERE key = ?1";
@@ -89,6 +100,36 @@ pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// A connection that writes nothing, not even the log's index beside the file, which readers share with the writer. So
+/// it is for a file that nobody writes: the index is in its memory, and the log is not moved when it closes.
+pub(crate) fn without_writes(path: &Path) -> rusqlite::Result<Connection> {
+    let log = std::fs::metadata(beside(path, "-wal")).map_or(0, |meta| meta.len());
+    // SQLite would make a log where there is none, and takes locks that a read-only disk does not give.
+    let how = if log > 0 { "vfs=unix-none" } else { "immutable=1" };
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(uri(path, how), flags)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    settings(&conn, 512)?;
+    Ok(conn)
+}
+
+fn uri(path: &Path, how: &str) -> String {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            // Writing into a string does not fail.
+            byte => drop(write!(uri, "%{byte:02x}")),
+        }
+    }
+    uri.push('?');
+    uri.push_str(how);
+    uri
+}
+
 fn settings(conn: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     conn.busy_timeout(Duration::from_secs(5))?;
     conn.pragma_update(None, "cache_size", -cache_kib)?;
@@ -104,6 +145,7 @@ pub(crate) fn create(conn: &mut Connection, incarnation: &[u8]) -> rusqlite::Res
     migrate(&tx, 0)?;
     put_meta(&tx, "incarnation", incarnation)?;
     put_revision(&tx, 0)?;
+    note_rewritten(&tx, true)?;
     tx.commit()?;
     Ok(Meta { incarnation: incarnation.to_vec(), revision: 0 })
 }
@@ -116,18 +158,8 @@ pub(crate) fn is_empty(conn: &Connection) -> rusqlite::Result<bool> {
 
 /// Checks a file that has been in use, and brings it to the newest shape.
 pub(crate) fn check(conn: &mut Connection) -> Result<Meta, Unfit> {
-    // The full check, not quick_check: only it compares each index with its table, and a wrong index hides good rows.
-    let verdict: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if verdict != "ok" {
-        return Err(Unfit::Broken(verdict));
-    }
-    let version = version(conn)?;
-    // Held twice, because one changed bit of it would skip or repeat a migration.
-    let noted = get_meta(conn, "version")?;
-    if noted != version.to_le_bytes() || version < 1 {
-        return Err(Unfit::Broken(format!("user_version {version} is not the version that was written")));
-    }
-    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    integrity(conn)?;
+    let done = noted_version(conn)?;
     if done < MIGRATIONS.len() {
         let tx = conn.transaction()?;
         migrate(&tx, done)?;
@@ -136,12 +168,57 @@ pub(crate) fn check(conn: &mut Connection) -> Result<Meta, Unfit> {
     for statement in apply::STATEMENTS.iter().chain(read::STATEMENTS).chain(&[GET_META, PUT_META]) {
         conn.prepare(statement)?;
     }
+    meta(conn)
+}
+
+/// [`check`] for a file that cannot be written: it stays in its shape.
+pub(crate) fn check_only(conn: &Connection) -> Result<Meta, Unfit> {
+    integrity(conn)?;
+    readable(conn)
+}
+
+/// Whether the file has the shape of a store, without reading all of it.
+pub(crate) fn readable(conn: &Connection) -> Result<Meta, Unfit> {
+    noted_version(conn)?;
+    for statement in read::STATEMENTS {
+        conn.prepare(statement)?;
+    }
+    meta(conn)
+}
+
+fn integrity(conn: &Connection) -> Result<(), Unfit> {
+    // The full check, not quick_check: only it compares each index with its table, and a wrong index hides good rows.
+    let verdict: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(Unfit::Broken(verdict)) }
+}
+
+/// How many migrations the file has seen.
+fn noted_version(conn: &Connection) -> Result<usize, Unfit> {
+    let version = version(conn)?;
+    // Held twice, because one changed bit of it would skip or repeat a migration.
+    let noted = get_meta(conn, "version")?;
+    if noted != version.to_le_bytes() || version < 1 {
+        return Err(Unfit::Broken(format!("user_version {version} is not the version that was written")));
+    }
+    Ok(usize::try_from(version).unwrap_or(usize::MAX))
+}
+
+fn meta(conn: &Connection) -> Result<Meta, Unfit> {
     let revision = get_meta(conn, "revision")?;
     let revision = <[u8; 8]>::try_from(revision.as_slice()).map(u64::from_le_bytes);
     let Ok(revision) = revision else {
         return Err(Unfit::Broken("the revision is no number".to_owned()));
     };
     Ok(Meta { incarnation: get_meta(conn, "incarnation")?, revision })
+}
+
+/// Whether the file was written anew since secrets last stood in it in the open.
+pub(crate) fn is_rewritten(conn: &Connection) -> bool {
+    get_meta(conn, REWRITTEN).is_ok_and(|value| value == [1])
+}
+
+pub(crate) fn note_rewritten(conn: &Connection, yes: bool) -> rusqlite::Result<()> {
+    put_meta(conn, REWRITTEN, &[u8::from(yes)])
 }
 
 pub(crate) fn put_revision(conn: &Connection, revision: u64) -> rusqlite::Result<()> {
@@ -162,7 +239,7 @@ fn version(conn: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn put_meta(conn: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> {
-    let sum = seal("meta", &[key.as_bytes(), value], 0);
+    let sum = sum("meta", &[key.as_bytes(), value], 0);
     conn.prepare_cached(PUT_META)?.execute((key, value, sum)).map(drop)
 }
 
@@ -170,7 +247,7 @@ fn get_meta(conn: &Connection, key: &str) -> Result<Vec<u8>, Unfit> {
     let found: Option<(Vec<u8>, i64)> =
         conn.query_row(GET_META, [key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     match found {
-        Some((value, sum)) if sum == seal("meta", &[key.as_bytes(), &value], 0) => Ok(value),
+        Some((value, found)) if found == sum("meta", &[key.as_bytes(), &value], 0) => Ok(value),
         Some(_) => Err(Unfit::Broken(format!("the checksum of {key} is wrong"))),
         None => Err(Unfit::Broken(format!("{key} is missing"))),
     }

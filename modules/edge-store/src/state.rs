@@ -1,20 +1,59 @@
 //! What the writer and the readers tell the handle.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
 
 /// The list is for a person and for Edged's caution, so it need not be longer.
-const DAMAGED_KEPT: usize = 256;
+const DAMAGED_KEPT: usize = 4096;
+/// A log that repeats itself hides the rest.
+const DAMAGED_LOGGED: usize = 64;
 
-/// A row that failed its checksum.
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Harm {
+    /// It is not what was written.
+    Checksum,
+    /// The node key does not open it.
+    Sealed,
+    /// The part of the file that it stood in cannot be read.
+    Lost,
+}
+
+impl Harm {
+    /// In a person's words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Harm::Checksum => "its checksum is wrong",
+            Harm::Sealed => "the node key does not open it",
+            Harm::Lost => "its part of the file cannot be read",
+        }
+    }
+}
+
+/// A row that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Damaged {
-    /// Its table.
+    /// Its table; `log` stands for commits of which nothing is known any more.
     pub table: &'static str,
     /// Its key, as far as it can be read.
     pub key: String,
+    /// What is wrong with it.
+    pub harm: Harm,
+}
+
+impl Damaged {
+    pub(crate) fn new(table: &'static str, key: &[&[u8]], harm: Harm) -> Self {
+        // A damaged key may have any length and hold anything; a line of a log may not.
+        let part = |bytes: &&[u8]| -> String {
+            let text = String::from_utf8_lossy(&bytes[..bytes.len().min(256)]);
+            text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+        };
+        Damaged { table, key: key.iter().map(part).collect::<Vec<_>>().join("/"), harm }
+    }
 }
 
 /// How the store stands.
@@ -28,12 +67,16 @@ pub struct Snapshot {
     pub batches: u64,
     /// Batches that were refused or failed.
     pub refused: u64,
-    /// Rows found with a wrong checksum.
+    /// Rows that could not be read, since the store opened; at most a few thousand are told apart.
     pub damaged: u64,
+    /// Those of them that were written again or are not wanted any more.
+    pub healed: u64,
     /// Rows in the outbox.
     pub outbox_rows: u64,
     /// Bytes of keys and bodies in the outbox.
     pub outbox_bytes: u64,
+    /// Why the disk refused the last write, with the cure; `None` again once it takes one.
+    pub trouble: Option<String>,
 }
 
 /// How full the outbox is.
@@ -53,7 +96,10 @@ pub(crate) struct Shared {
     outbox_rows: AtomicU64,
     outbox_bytes: AtomicU64,
     damaged: AtomicU64,
-    damaged_rows: Mutex<BTreeSet<Damaged>>,
+    healed: AtomicU64,
+    known: Mutex<BTreeMap<(&'static str, String), Harm>>,
+    trouble: Mutex<Option<String>>,
+    broken: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -76,25 +122,61 @@ impl Shared {
     pub(crate) fn transaction(&self, committed: u64) {
         self.transactions.fetch_add(1, Ordering::Relaxed);
         self.batches.fetch_add(committed, Ordering::Relaxed);
+        let trouble = lock(&self.trouble).take();
+        if trouble.is_some() {
+            tracing::info!(path = %self.path.display(), "database takes writes again");
+        }
     }
 
     pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts and logs a row once, however often it is read.
-    pub(crate) fn found_damaged(&self, row: Damaged) {
-        let mut known = self.damaged_rows.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= DAMAGED_KEPT || known.contains(&row) {
-            return;
+    /// The disk refused. Said once, until it takes a write again.
+    pub(crate) fn trouble(&self, reason: String) {
+        let mut trouble = lock(&self.trouble);
+        if trouble.is_none() {
+            tracing::error!(path = %self.path.display(), reason, "database takes no writes");
         }
-        tracing::error!(path = %self.path.display(), table = row.table, key = %row.key, "row fails its checksum and is skipped");
-        self.damaged.fetch_add(1, Ordering::Relaxed);
-        known.insert(row);
+        *trouble = Some(reason);
     }
 
-    pub(crate) fn damaged_rows(&self) -> Vec<Damaged> {
-        self.damaged_rows.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    /// The file broke while it was open.
+    pub(crate) fn broke(&self) {
+        self.broken.send_replace(true);
+    }
+
+    pub(crate) fn broken(&self) -> watch::Receiver<bool> {
+        self.broken.subscribe()
+    }
+
+    /// Counts and logs a row once, however often it is read.
+    pub(crate) fn found_damaged(&self, row: Damaged) {
+        let mut known = lock(&self.known);
+        let Damaged { table, key, harm } = row;
+        if known.len() >= DAMAGED_KEPT || known.contains_key(&(table, key.clone())) {
+            return;
+        }
+        if known.len() < DAMAGED_LOGGED {
+            tracing::error!(path = %self.path.display(), table, key, harm = harm.as_str(), "row cannot be read and is skipped");
+        }
+        self.damaged.fetch_add(1, Ordering::Relaxed);
+        known.insert((table, key), harm);
+    }
+
+    /// The row under this key was written again, or is not wanted any more.
+    pub(crate) fn healed(&self, table: &'static str, key: &[&[u8]]) {
+        let mut known = lock(&self.known);
+        if !known.is_empty() && known.remove(&(table, Damaged::new(table, key, Harm::Lost).key)).is_some() {
+            self.healed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The damaged rows of the tables that `wanted` names.
+    pub(crate) fn damaged_rows(&self, wanted: impl Fn(&str) -> bool) -> Vec<Damaged> {
+        let known = lock(&self.known);
+        let rows = known.iter().filter(|((table, _), _)| wanted(table));
+        rows.map(|((table, key), harm)| Damaged { table, key: key.clone(), harm: *harm }).collect()
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -104,8 +186,45 @@ impl Shared {
             batches: self.batches.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             damaged: self.damaged.load(Ordering::Relaxed),
+            healed: self.healed.load(Ordering::Relaxed),
             outbox_rows: self.outbox_rows.load(Ordering::Relaxed),
             outbox_bytes: self.outbox_bytes.load(Ordering::Relaxed),
+            trouble: lock(&self.trouble).clone(),
         }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_counted_once_and_healed_by_its_key() {
+        let shared = Shared::default();
+        let row = |key: &str| Damaged::new("objects", &[b"pods", b"d", key.as_bytes()], Harm::Checksum);
+        for key in ["a", "b", "a", "x\n"] {
+            shared.found_damaged(row(key));
+        }
+        shared.healed("plain", &[b"pods", b"d", b"a"]);
+        shared.healed("objects", &[b"pods", b"d", b"a"]);
+        shared.healed("objects", &[b"pods", b"d", b"a"]);
+        let keys: Vec<_> = shared.damaged_rows(|_| true).into_iter().map(|row| row.key).collect();
+        assert_eq!(keys, ["pods/d/b", "pods/d/x\u{fffd}"]);
+        let snapshot = shared.snapshot();
+        assert_eq!((snapshot.damaged, snapshot.healed), (3, 1));
+    }
+
+    #[test]
+    fn trouble_stays_until_a_write_is_taken() {
+        let shared = Shared::default();
+        shared.trouble("a".to_owned());
+        shared.trouble("b".to_owned());
+        assert_eq!(shared.snapshot().trouble.as_deref(), Some("b"));
+        shared.transaction(1);
+        assert_eq!(shared.snapshot().trouble, None);
     }
 }

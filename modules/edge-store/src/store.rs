@@ -5,14 +5,37 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::apply::Bounds;
-use crate::opening::{self, Opened};
-use crate::read::{self, Checked, Readers};
+use crate::opening::{self, Access, Opened};
+use crate::read::{self, Checked, OBJECTS_TABLE};
+use crate::readers::Readers;
 use crate::state::{Damaged, Shared, Snapshot};
+use crate::vault::Vault;
 use crate::writer::{Answer, Batch, Job, Writer};
 use crate::{Committed, ObjectKey, OutboxRow, Row, StoreError, StoredObject, Table, Write, wait};
+
+/// Tells the time, in seconds since 1970, from any thread.
+#[derive(Clone)]
+pub struct WallClock(Arc<dyn Fn() -> i64 + Send + Sync>);
+
+impl WallClock {
+    /// A clock that asks `seconds`.
+    pub fn new(seconds: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        WallClock(Arc::new(seconds))
+    }
+
+    pub(crate) fn seconds(&self) -> i64 {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WallClock")
+    }
+}
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -29,6 +52,8 @@ pub struct Options {
     pub row_bytes: usize,
     /// How many batches may wait for the writer; further ones wait for room.
     pub queue: usize,
+    /// When a report is queued, so that a person sees its age. Nothing is decided by it.
+    pub clock: Option<WallClock>,
 }
 
 impl Options {
@@ -42,6 +67,7 @@ impl Options {
             // The largest object that the cloud sends is 3 MiB.
             row_bytes: 4 << 20,
             queue: 64,
+            clock: None,
         }
     }
 }
@@ -56,7 +82,8 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
-    readers: Readers,
+    readers: Arc<Readers>,
+    vault: Arc<Vault>,
     opened: Opened,
     incarnation: Vec<u8>,
     /// `None` only while dropping.
@@ -80,21 +107,28 @@ impl Drop for Inner {
 impl Store {
     /// Opens the file at `path`, or makes it. Blocks while the file is checked.
     ///
+    /// A file on a disk that takes no writes is opened all the same: it is read, commits are refused with the reason, and
+    /// each of them looks whether the disk takes it by now.
+    ///
     /// # Errors
     /// When the disk, the folder or another process stands in the way. A broken file is no error: it is set aside, and
     /// [`Store::opened`] says so.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Store, StoreError> {
         let found = opening::open(path.as_ref(), &options)?;
         let path = path.as_ref().to_owned();
-        let usage = read::usage(&found.conn).map_err(|e| StoreError::sqlite(&path, e))?;
+        let (Access::Full(conn) | Access::Reading(conn, _)) = &found.conn;
+        let usage = read::usage(conn).map_err(|e| StoreError::sqlite(&path, e))?;
         let shared = Arc::new(Shared::new(path.clone(), found.meta.revision, usage));
-        let writer =
-            Writer::new(found.conn, Arc::clone(&shared), Bounds::from(&options), options.max_bytes, usage);
+        found.damaged.into_iter().for_each(|row| shared.found_damaged(row));
         let (queue, jobs) = mpsc::channel(options.queue.max(1));
+        let vault = Arc::clone(&found.vault);
+        let writer = Writer::new(found.conn, Arc::clone(&shared), found.vault, options, usage);
+        let readers = writer.readers();
         let thread = writer.start(jobs).map_err(|e| StoreError::file("start the writer of", &path, e))?;
         let inner = Inner {
             shared,
-            readers: Readers::new(path),
+            readers,
+            vault,
             opened: found.opened,
             incarnation: found.meta.incarnation,
             queue: Some(queue),
@@ -124,9 +158,27 @@ impl Store {
         self.inner.shared.snapshot()
     }
 
-    /// Rows that failed their checksum since the store was opened; the first 256 of them.
+    /// Objects that damage destroyed and the cloud has neither sent again nor had deleted since: those found when the
+    /// store was opened and those read since.
     pub fn damaged_rows(&self) -> Vec<Damaged> {
-        self.inner.shared.damaged_rows()
+        self.inner.shared.damaged_rows(|table| table == OBJECTS_TABLE)
+    }
+
+    /// Everything else that damage destroyed since the store was opened: rows of the node's own tables, reports, and
+    /// commits in a log that was lost. Nobody sends these again under their keys; a restart forgets them.
+    pub fn lost_rows(&self) -> Vec<Damaged> {
+        self.inner.shared.damaged_rows(|table| table != OBJECTS_TABLE)
+    }
+
+    /// Resolves when the file breaks while it is open. The cure is to open it anew, which sets it aside.
+    pub fn broken(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut broken = self.inner.shared.broken();
+        async move {
+            // The sender lives as long as the store; without one nothing breaks any more.
+            if broken.wait_for(|broken| *broken).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Bytes of the file and its log.
@@ -173,7 +225,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn get_object(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StoreError> {
-        let found = self.inner.readers.with(|conn| read::object(conn, key))?;
+        let found = self.read(|conn, vault| read::object(conn, vault, key))?;
         Ok(self.sound(found).pop())
     }
 
@@ -187,7 +239,7 @@ impl Store {
         resource: &str,
         namespace: Option<&str>,
     ) -> Result<Vec<StoredObject>, StoreError> {
-        let found = self.inner.readers.with(|conn| read::objects(conn, resource, namespace))?;
+        let found = self.read(|conn, vault| read::objects(conn, vault, resource, namespace))?;
         Ok(self.sound(found))
     }
 
@@ -197,7 +249,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn object_heads(&self) -> Result<Vec<(ObjectKey, String, String)>, StoreError> {
-        let (heads, damaged) = self.inner.readers.with(read::heads)?;
+        let (heads, damaged) = self.read(read::heads)?;
         damaged.into_iter().for_each(|row| self.inner.shared.found_damaged(row));
         Ok(heads)
     }
@@ -208,7 +260,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn outbox_head(&self, limit_rows: usize, limit_bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
-        let head = self.inner.readers.with(|conn| read::outbox_head(conn, limit_rows, limit_bytes))?;
+        let head = self.read(|conn, _| read::outbox_head(conn, limit_rows, limit_bytes))?;
         let seqs: Vec<i64> = head.damaged.iter().map(|(seq, _)| *seq).collect();
         head.damaged.into_iter().for_each(|(_, row)| self.inner.shared.found_damaged(row));
         if let (false, Some(queue)) = (seqs.is_empty(), &self.inner.queue) {
@@ -223,7 +275,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn get_row(&self, table: Table, key1: &str, key2: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = self.inner.readers.with(|conn| read::row(conn, table, key1, key2))?;
+        let found = self.read(|conn, vault| read::row(conn, vault, table, key1, key2))?;
         Ok(self.sound(found).pop().map(|(_, row)| row.value))
     }
 
@@ -232,8 +284,19 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn list_rows(&self, table: Table, key1: Option<&str>) -> Result<Vec<Row>, StoreError> {
-        let found = self.inner.readers.with(|conn| read::rows(conn, table, key1))?;
+        let found = self.read(|conn, vault| read::rows(conn, vault, table, key1))?;
         Ok(self.sound(found).into_iter().map(|(_, row)| row).collect())
+    }
+
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection, &Vault) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let answer = self.inner.readers.with(|conn| read(conn, &self.inner.vault));
+        if matches!(answer, Err(StoreError::Damaged { .. })) {
+            self.inner.shared.broke();
+        }
+        answer
     }
 
     fn sound<T>(&self, found: impl IntoIterator<Item = Checked<T>>) -> Vec<T> {

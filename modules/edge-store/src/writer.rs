@@ -6,9 +6,13 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::apply::{self, Bounds, NotDone};
+use crate::apply::{self, Bench, Bounds, NotDone};
+use crate::opening::{self, Access};
+use crate::read::{OBJECTS_TABLE, ROWS_TABLE};
+use crate::readers::Readers;
 use crate::state::{Shared, Usage};
-use crate::{Committed, StoreError, Write, read, schema};
+use crate::vault::Vault;
+use crate::{Committed, Options, StoreError, Write, read, schema};
 
 /// More batches in one transaction save little, and make the first of them wait.
 const GROUP: usize = 64;
@@ -32,24 +36,40 @@ pub(crate) struct Batch {
 }
 
 pub(crate) struct Writer {
-    conn: Connection,
+    /// `None` while the disk has taken no write since the file was opened.
+    conn: Option<Connection>,
     shared: Arc<Shared>,
+    readers: Arc<Readers>,
+    vault: Arc<Vault>,
+    options: Options,
     bounds: Bounds,
-    max_bytes: u64,
     usage: Usage,
     revision: u64,
 }
 
 impl Writer {
+    /// The writer and the readers of a file, with what the disk allows.
     pub(crate) fn new(
-        conn: Connection,
+        access: Access,
         shared: Arc<Shared>,
-        bounds: Bounds,
-        max_bytes: u64,
+        vault: Arc<Vault>,
+        options: Options,
         usage: Usage,
     ) -> Self {
-        let revision = shared.revision();
-        Writer { conn, shared, bounds, max_bytes, usage, revision }
+        let path = shared.path.clone();
+        let (conn, readers) = match access {
+            Access::Full(conn) => (Some(conn), Readers::beside(path)),
+            Access::Reading(conn, error) => {
+                shared.trouble(error.to_string());
+                (None, Readers::alone(path, conn))
+            }
+        };
+        let (revision, bounds) = (shared.revision(), Bounds::from(&options));
+        Writer { conn, shared, readers: Arc::new(readers), vault, options, bounds, usage, revision }
+    }
+
+    pub(crate) fn readers(&self) -> Arc<Readers> {
+        Arc::clone(&self.readers)
     }
 
     /// The one thread of this crate; it ends when the last handle is gone and its queue is empty.
@@ -78,7 +98,7 @@ impl Writer {
                 }
                 Job::Checkpoint(answer) => {
                     self.commit(std::mem::take(&mut group));
-                    let done = self.checkpoint().map_err(|e| self.fail(e));
+                    let done = self.stand_up().and_then(|()| self.checkpoint().map_err(|e| self.fail(e)));
                     let _ = answer.send(done);
                 }
                 Job::Drop(seqs) => {
@@ -95,17 +115,60 @@ impl Writer {
             return;
         }
         let (batches, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|b| (b.writes, b.answer)).unzip();
-        for (answer, outcome) in answers.into_iter().zip(self.commit_group(&batches)) {
-            if outcome.is_err() {
-                self.shared.refused();
+        let outcomes = self.commit_group(&batches);
+        for ((answer, outcome), batch) in answers.into_iter().zip(outcomes).zip(&batches) {
+            match &outcome {
+                Ok(_) => self.healed(batch),
+                Err(error) => {
+                    self.shared.refused();
+                    if !error.is_bound() {
+                        self.shared.trouble(error.to_string());
+                    }
+                }
             }
             // Whoever asked may have left; what is committed stays committed.
             let _ = answer.send(outcome);
         }
     }
 
+    /// What is written again or deleted is no damage any more.
+    fn healed(&self, batch: &[Write]) {
+        for write in batch {
+            match write {
+                Write::PutObject { key, .. } | Write::DeleteObject { key, .. } => {
+                    let key = [&key.resource, &key.namespace, &key.name].map(String::as_bytes);
+                    self.shared.healed(OBJECTS_TABLE, &key);
+                }
+                Write::PutRow { table, key1, key2, .. } | Write::DeleteRow { table, key1, key2 } => {
+                    let key = [table.as_str().as_bytes(), key1.as_bytes(), key2.as_bytes()];
+                    self.shared.healed(ROWS_TABLE, &key);
+                }
+                Write::DeleteRows { .. } | Write::Enqueue { .. } | Write::Confirm { .. } => {}
+            }
+        }
+    }
+
+    /// The connection; where there is none, the disk may take writes by now.
+    fn stand_up(&mut self) -> Result<(), StoreError> {
+        if self.conn.is_some() {
+            return Ok(());
+        }
+        let (path, options, vault) = (&self.shared.path, &self.options, &self.vault);
+        let (conn, meta) = self.readers.step_aside(|| opening::open_again(path, options, vault))?;
+        self.revision = meta.revision;
+        self.conn = Some(conn);
+        Ok(())
+    }
+
+    fn conn(&self) -> rusqlite::Result<&Connection> {
+        self.conn.as_ref().ok_or(rusqlite::Error::InvalidQuery)
+    }
+
     /// One transaction, or if it fails as a whole one for each batch, so that no batch pays for its neighbour.
     fn commit_group(&mut self, batches: &[Vec<Write>]) -> Vec<Result<Committed, StoreError>> {
+        if let Err(error) = self.stand_up() {
+            return batches.iter().map(|_| Err(error.again(&self.shared.path))).collect();
+        }
         match self.transaction(batches) {
             Ok(outcomes) => outcomes,
             Err(error) if batches.len() == 1 => vec![Err(self.fail(error))],
@@ -138,16 +201,16 @@ impl Writer {
     ) -> rusqlite::Result<Vec<Result<Committed, StoreError>>> {
         let start = self.revision;
         let mut outcomes = Vec::with_capacity(batches.len());
-        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        self.conn()?.execute_batch("BEGIN IMMEDIATE")?;
         for batch in batches {
             outcomes.push(self.batch(batch)?);
         }
         if self.revision == start {
-            self.conn.execute_batch("ROLLBACK")?;
+            self.conn()?.execute_batch("ROLLBACK")?;
             return Ok(outcomes);
         }
-        schema::put_revision(&self.conn, self.revision)?;
-        self.conn.execute_batch("COMMIT")?;
+        schema::put_revision(self.conn()?, self.revision)?;
+        self.conn()?.execute_batch("COMMIT")?;
         self.shared.now_at(self.revision, self.usage);
         self.shared.transaction(outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64);
         Ok(outcomes)
@@ -161,31 +224,39 @@ impl Writer {
         let (mut usage, revision) = (self.usage, self.revision + 1);
         // SQLite's integers are signed; the end of their range is out of any reach.
         let stamp = i64::try_from(revision).unwrap_or(i64::MAX);
-        self.conn.execute_batch("SAVEPOINT batch")?;
-        let done =
-            writes.iter().try_for_each(|w| apply::apply(&self.conn, w, stamp, &self.bounds, &mut usage));
+        let conn = self.conn()?;
+        conn.execute_batch("SAVEPOINT batch")?;
+        let bench = Bench {
+            conn,
+            vault: &self.vault,
+            bounds: &self.bounds,
+            revision: stamp,
+            now: self.options.clock.as_ref().map_or(0, |clock| clock.seconds()),
+        };
+        let done = writes.iter().try_for_each(|write| apply::apply(&bench, write, &mut usage));
         let error = match done {
             Ok(()) => {
-                self.conn.execute_batch("RELEASE batch")?;
+                conn.execute_batch("RELEASE batch")?;
                 (self.usage, self.revision) = (usage, revision);
                 return Ok(Ok(Committed { revision }));
             }
             Err(NotDone::Refused(error)) => error,
             // SQLite itself may have rolled everything back.
-            Err(NotDone::Sql(error)) if self.conn.is_autocommit() => return Err(error),
+            Err(NotDone::Sql(error)) if conn.is_autocommit() => return Err(error),
             Err(NotDone::Sql(error)) => self.fail(error),
         };
-        self.conn.execute_batch("ROLLBACK TO batch; RELEASE batch")?;
+        conn.execute_batch("ROLLBACK TO batch; RELEASE batch")?;
         Ok(Err(error))
     }
 
     /// Gets out of a transaction that failed, with a new connection if the old one is stuck in it.
     fn leave_transaction(&mut self) {
-        if self.conn.is_autocommit() || self.conn.execute_batch("ROLLBACK").is_ok() {
+        let Ok(conn) = self.conn() else { return };
+        if conn.is_autocommit() || conn.execute_batch("ROLLBACK").is_ok() {
             return;
         }
-        match schema::writer(&self.shared.path, self.max_bytes) {
-            Ok(conn) => self.conn = conn,
+        match schema::writer(&self.shared.path, self.options.max_bytes) {
+            Ok(conn) => self.conn = Some(conn),
             Err(error) => {
                 tracing::error!(path = %self.shared.path.display(), %error, "writer cannot reopen its file")
             }
@@ -193,8 +264,10 @@ impl Writer {
     }
 
     fn forget(&mut self, seqs: &[i64]) {
+        // Without a writer the next start drops them.
+        let Ok(conn) = self.conn() else { return };
         let mut usage = self.usage;
-        match apply::confirm(&self.conn, seqs, &mut usage) {
+        match apply::confirm(conn, seqs, &mut usage) {
             Ok(()) => {
                 self.usage = usage;
                 self.shared.now_at(self.revision, usage);
@@ -202,7 +275,7 @@ impl Writer {
             Err(error) => {
                 tracing::warn!(path = %self.shared.path.display(), %error, "damaged rows stay in the outbox");
                 // Some may be gone, each in a transaction of its own.
-                if let Ok(usage) = read::usage(&self.conn) {
+                if let Ok(usage) = read::usage(conn) {
                     self.usage = usage;
                 }
             }
@@ -210,15 +283,20 @@ impl Writer {
     }
 
     fn checkpoint(&self) -> rusqlite::Result<()> {
-        let mut vacuum = self.conn.prepare("PRAGMA incremental_vacuum")?;
+        let conn = self.conn()?;
+        let mut vacuum = conn.prepare("PRAGMA incremental_vacuum")?;
         let mut steps = vacuum.query([])?;
         while steps.next()?.is_some() {}
         drop(steps);
-        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     }
 
     fn fail(&self, error: rusqlite::Error) -> StoreError {
-        StoreError::sqlite(&self.shared.path, error)
+        let error = StoreError::sqlite(&self.shared.path, error);
+        if matches!(error, StoreError::Damaged { .. }) {
+            self.shared.broke();
+        }
+        error
     }
 
     fn stopped(&self) -> StoreError {
@@ -235,10 +313,9 @@ mod tests {
         let path = dir.path().join("edgecore.db");
         let mut options = Options::new([1; 16]);
         options.outbox_rows = 2;
-        let mut conn = schema::writer(&path, options.max_bytes).unwrap();
-        schema::create(&mut conn, &options.incarnation).unwrap();
+        let found = opening::open(&path, &options).unwrap();
         let shared = Arc::new(Shared::new(path, 0, Usage::default()));
-        Writer::new(conn, shared, Bounds::from(&options), options.max_bytes, Usage::default())
+        Writer::new(found.conn, shared, found.vault, options, Usage::default())
     }
 
     fn event(key: &str) -> Write {
@@ -254,11 +331,15 @@ mod tests {
         let revisions: Vec<_> = outcomes.iter().map(|o| o.as_ref().ok().map(|c| c.revision)).collect();
         assert_eq!(revisions, [Some(1), None, Some(1), Some(2)]);
         assert!(matches!(outcomes[1], Err(StoreError::Full { bound: "outbox_rows", limit: 2 })));
-        let keys: Vec<_> =
-            read::outbox_head(&writer.conn, 9, 999).unwrap().rows.into_iter().map(|r| r.key).collect();
+        let keys: Vec<_> = read::outbox_head(writer.conn().unwrap(), 9, 999)
+            .unwrap()
+            .rows
+            .into_iter()
+            .map(|r| r.key)
+            .collect();
         assert_eq!(keys, ["a", "d"]);
         assert_eq!(writer.shared.snapshot().transactions, 1);
-        assert_eq!(read::usage(&writer.conn).unwrap(), writer.usage);
+        assert_eq!(read::usage(writer.conn().unwrap()).unwrap(), writer.usage);
     }
 
     #[test]
@@ -286,11 +367,11 @@ mod tests {
     fn a_transaction_that_fails_as_a_whole_is_left() {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = writer(&dir);
-        writer.conn.pragma_update(None, "query_only", "ON").unwrap();
+        writer.conn().unwrap().pragma_update(None, "query_only", "ON").unwrap();
         let outcomes = writer.commit_group(&[vec![event("a")], vec![event("b")]]);
         assert!(outcomes.iter().all(|o| matches!(o, Err(StoreError::ReadOnly { .. }))), "{outcomes:?}");
         assert_eq!((writer.usage, writer.revision), (Usage::default(), 0));
-        writer.conn.pragma_update(None, "query_only", "OFF").unwrap();
+        writer.conn().unwrap().pragma_update(None, "query_only", "OFF").unwrap();
         assert_eq!(writer.commit_group(&[vec![event("a")]])[0].as_ref().unwrap().revision, 1);
     }
 }

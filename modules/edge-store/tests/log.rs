@@ -1,0 +1,125 @@
+//! The files beside the database, damaged: the log and its index.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+
+use edge_store::{Class, Opened, Options, Store, Table, Write};
+use tempfile::TempDir;
+
+const FILES: [&str; 3] = ["edgecore.db", "edgecore.db-wal", "edgecore.db-shm"];
+
+fn open(dir: &TempDir, incarnation: u8) -> Store {
+    Store::open(dir.path().join("edgecore.db"), Options::new([incarnation; 16])).unwrap()
+}
+
+fn put(n: usize) -> Vec<Write> {
+    vec![
+        Write::PutRow {
+            table: Table::Facts,
+            key1: format!("k{n}"),
+            key2: String::new(),
+            value: vec![b'v'; 200],
+        },
+        Write::Enqueue { class: Class::Event, key: format!("{n}"), body: vec![] },
+    ]
+}
+
+/// A file as a kill leaves it, with its log and its index: ten commits are in the file and ten in the log.
+fn killed() -> TempDir {
+    let (live, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(&live, 1);
+    for n in 0..10 {
+        store.commit_blocking(put(n)).unwrap();
+    }
+    drop(store);
+    let store = open(&live, 1);
+    for n in 10..20 {
+        store.commit_blocking(put(n)).unwrap();
+    }
+    for name in FILES.iter().chain(&["edgecore.db.key"]) {
+        fs::copy(live.path().join(name), dir.path().join(name)).unwrap();
+    }
+    dir
+}
+
+fn facts(store: &Store) -> usize {
+    store.list_rows(Table::Facts, None).unwrap().len()
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn the_logs_index_may_hold_anything() {
+    for garbage in [vec![], vec![0; 32768], vec![0xa5; 32768], vec![7; 100]] {
+        let dir = killed();
+        fs::write(dir.path().join("edgecore.db-shm"), garbage).unwrap();
+        let store = open(&dir, 2);
+        assert_eq!((store.opened(), facts(&store)), (&Opened::Clean, 20));
+        store.commit_blocking(put(20)).unwrap();
+    }
+}
+
+#[test]
+fn commits_that_the_log_lost_are_not_passed_over() {
+    type Damage = fn(&Path);
+    let lost: [(&str, Damage); 4] = [
+        ("gone", |log| fs::remove_file(log).unwrap()),
+        ("garbage", |log| change(log, |bytes| bytes.fill(0x5a))),
+        ("without a header", |log| change(log, |bytes| bytes[..32].fill(0))),
+        ("a bit flipped in the middle", |log| change(log, |bytes| bytes[32 + 24 + 4120 * 9 + 77] ^= 4)),
+    ];
+    for (what, damage) in lost {
+        let dir = killed();
+        damage(&dir.path().join("edgecore.db-wal"));
+        let store = open(&dir, 2);
+        let Opened::SetAside { path, salvaged } = store.opened() else {
+            panic!("{what}: {:?}", store.opened())
+        };
+        assert!(path.exists(), "{what}");
+        // Nobody may take the file for the one that answered the lost commits.
+        assert_eq!(store.incarnation(), [2; 16], "{what}");
+        assert!((10..20).contains(&facts(&store)), "{what}");
+        assert_eq!(*salvaged, 2 * facts(&store) as u64, "{what}");
+        assert_eq!(store.lost_rows()[0].table, "log", "{what}: {:?}", store.lost_rows());
+        store.commit_blocking(put(20)).unwrap();
+        drop(store);
+        assert_eq!(open(&dir, 3).opened(), &Opened::Clean, "{what}");
+    }
+}
+
+#[test]
+fn a_log_that_ends_early_is_no_damage() {
+    for cut in [1, 3000, 4120, 9000] {
+        let dir = killed();
+        change(&dir.path().join("edgecore.db-wal"), |bytes| bytes.truncate(bytes.len() - cut));
+        let store = open(&dir, 2);
+        assert_eq!((store.opened(), store.snapshot().damaged), (&Opened::Clean, 0), "{cut}");
+        assert!((17..20).contains(&facts(&store)), "{cut}: {}", facts(&store));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_breaks_while_it_is_open_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir, 1);
+    for n in 0..200 {
+        store.commit(put(n)).await.unwrap();
+    }
+    store.checkpoint().await.unwrap();
+    let broken = store.broken();
+    change(&dir.path().join("edgecore.db"), |bytes| bytes[4096 * 2..].fill(0xa5));
+    // The caches hold good pages for a while.
+    let error = (0..200).find_map(|n| store.get_row(Table::Facts, &format!("k{n}"), "").err());
+    if error.is_none() {
+        store.commit((0..200).flat_map(put).collect()).await.unwrap_err();
+    }
+    broken.await;
+    drop(store);
+    let store = open(&dir, 2);
+    assert!(matches!(store.opened(), Opened::SetAside { .. }), "{:?}", store.opened());
+}
