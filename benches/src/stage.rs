@@ -116,6 +116,7 @@ fn join(binaries: &Path, folder: &Path, ports: &Ports, host: &TestHost, token: &
         "modules.edged.nodeIP=127.0.0.1".to_owned(),
         format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", host.endpoint()),
         format!("modules.edged.tailoredKubeletConfig.podLogsDir={shown}/logs"),
+        "modules.edged.tailoredKubeletConfig.evictionHard.nodefs\\.available=64Mi".to_owned(),
         format!("modules.edgeHub.tlsCaFile={shown}/edge-ca.crt"),
         format!("modules.edgeHub.tlsCertFile={shown}/edge.crt"),
         format!("modules.edgeHub.tlsPrivateKeyFile={shown}/edge.key"),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::EvictionHard;
 use crate::load::{self, ConfigError, Defect};
 
 /// The annotated default file.
@@ -128,6 +129,8 @@ pub struct TailoredKubeletConfig {
     pub max_pods: u32,
     /// Taints that the node registers with.
     pub register_with_taints: Vec<Taint>,
+    /// What has to be left on the node.
+    pub eviction_hard: EvictionHard,
 }
 
 impl Default for TailoredKubeletConfig {
@@ -141,6 +144,7 @@ impl Default for TailoredKubeletConfig {
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             max_pods: 110,
             register_with_taints: Vec::new(),
+            eviction_hard: EvictionHard::default(),
         }
     }
 }

@@ -8,5 +8,7 @@
 pub mod cloud;
 pub mod edge;
 mod load;
+mod threshold;
 
 pub use load::{ConfigError, Defect, FILE_MAX, parse_host_port};
+pub use threshold::{EvictionHard, Threshold};

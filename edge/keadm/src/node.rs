@@ -152,8 +152,7 @@ fn settings(order: &Join, node: &NodeName, host: &str) -> Result<EdgeCore> {
     let mut tree = serde_json::to_value(&settings)?;
     for pair in &order.set {
         let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair} is not key=value") };
-        let pointer = format!("/{}", key.replace('.', "/"));
-        let Some(place) = tree.pointer_mut(&pointer) else {
+        let Some(place) = tree.pointer_mut(&pointer(key)) else {
             bail!("--set {key}: edgecore.yaml has no such key");
         };
         *place = match place {
@@ -168,6 +167,22 @@ fn settings(order: &Join, node: &NodeName, host: &str) -> Result<EdgeCore> {
         bail!("`{}` {}", defect.key, defect.what);
     }
     Ok(settings)
+}
+
+/// The JSON pointer of a key as Helm writes it: dots between the parts, `\.` for a dot inside of one.
+fn pointer(key: &str) -> String {
+    let mut pointer = String::from("/");
+    let mut letters = key.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => pointer.extend(letters.next()),
+            '.' => pointer.push('/'),
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            other => pointer.push(other),
+        }
+    }
+    pointer
 }
 
 fn pem(label: &str, der: &[u8]) -> String {
@@ -195,4 +210,16 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     file.write_all(text.as_bytes()).with_context(at)?;
     file.sync_all().with_context(at)?;
     fs::rename(&fresh, path).with_context(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_set_may_hold_dots() {
+        assert_eq!(pointer("modules.edged.nodeIP"), "/modules/edged/nodeIP");
+        assert_eq!(pointer("a.evictionHard.nodefs\\.available"), "/a/evictionHard/nodefs.available");
+        assert_eq!(pointer("labels.x/y~z"), "/labels/x~1y~0z");
+    }
 }

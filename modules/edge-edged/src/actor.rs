@@ -155,7 +155,7 @@ impl Edged {
     }
 
     fn view(&self) -> NodeView {
-        let (cpu_milli, memory) = node::allocatable(&self.machine);
+        let (cpu_milli, memory) = node::allocatable(&self.settings, &self.machine);
         let resolv_conf = match std::fs::metadata(&self.settings.resolv_conf) {
             Ok(metadata) if metadata.len() <= dns::FILE_MAX => {
                 std::fs::read_to_string(&self.settings.resolv_conf).unwrap_or_default()
@@ -297,7 +297,7 @@ impl Edged {
     }
 
     fn room(&self) -> Room {
-        let (cpu_milli, memory) = node::allocatable(&self.machine);
+        let (cpu_milli, memory) = node::allocatable(&self.settings, &self.machine);
         Room { pods: u64::from(self.settings.max_pods), cpu_milli, memory }
     }
 

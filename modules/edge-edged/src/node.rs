@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use config::{EvictionHard, Threshold};
 use cri::v1::{Image, RuntimeStatus, VersionResponse};
 use serde_json::{Value, json};
 
 use crate::machine::Machine;
 use crate::settings::Settings;
 
-/// The kubelet's hard eviction bounds: below them the node says that it is pressed.
-const MEMORY_MIN: u64 = 100 << 20;
-const DISK_MIN_PERCENT: u64 = 10;
-const INODES_MIN_PERCENT: u64 = 5;
-const PIDS_MIN_PERCENT: u64 = 5;
 /// Names of one image that are told.
 const NAMES_MAX: usize = 5;
 
@@ -26,8 +22,9 @@ pub(crate) struct Findings {
 }
 
 /// What pods may use: (CPU in thousandths, memory in bytes).
-pub(crate) fn allocatable(machine: &Machine) -> (u64, u64) {
-    (machine.cpus.saturating_mul(1000), machine.memory.saturating_sub(MEMORY_MIN))
+pub(crate) fn allocatable(settings: &Settings, machine: &Machine) -> (u64, u64) {
+    let kept = settings.eviction.memory_available.of(machine.memory);
+    (machine.cpus.saturating_mul(1000), machine.memory.saturating_sub(kept))
 }
 
 /// The node's labels: the usual ones, then those of the configuration.
@@ -62,7 +59,7 @@ fn architecture() -> &'static str {
 /// The whole Node. `before` is the report before, for the times of its conditions.
 pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&Value>, wall: &str) -> Value {
     let machine = &findings.machine;
-    let (cpu, memory) = allocatable(machine);
+    let (cpu, memory) = allocatable(settings, machine);
     let taints: Vec<Value> =
         settings.taints.iter().filter_map(|taint| serde_json::to_value(taint).ok()).collect();
     let capacity = json!({
@@ -85,10 +82,10 @@ pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&V
             "allocatable": {
                 "cpu": format!("{cpu}m"),
                 "memory": format!("{}Ki", memory / 1024),
-                "ephemeral-storage": (machine.disk - machine.disk / DISK_MIN_PERCENT).to_string(),
+                "ephemeral-storage": machine.disk.saturating_sub(settings.eviction.nodefs_available.of(machine.disk)).to_string(),
                 "pods": settings.max_pods.to_string(),
             },
-            "conditions": conditions(findings, before, wall),
+            "conditions": conditions(&settings.eviction, findings, before, wall),
             "addresses": addresses(settings, machine),
             "nodeInfo": info(settings, findings),
             "images": images(&findings.images, settings.images_max),
@@ -123,13 +120,14 @@ fn info(settings: &Settings, findings: &Findings) -> Value {
     })
 }
 
-fn conditions(findings: &Findings, before: Option<&Value>, wall: &str) -> Vec<Value> {
+fn conditions(bounds: &EvictionHard, findings: &Findings, before: Option<&Value>, wall: &str) -> Vec<Value> {
     let machine = &findings.machine;
-    let below = |part: u64, whole: u64, percent: u64| whole > 0 && part < whole / 100 * percent;
-    let memory = machine.memory > 0 && machine.memory_available < MEMORY_MIN;
-    let disk = below(machine.disk_available, machine.disk, DISK_MIN_PERCENT)
-        || below(machine.inodes_free, machine.inodes, INODES_MIN_PERCENT);
-    let pids = below(machine.pids_max.saturating_sub(machine.pids), machine.pids_max, PIDS_MIN_PERCENT);
+    let below = |left: u64, whole: u64, bound: Threshold| whole > 0 && left < bound.of(whole);
+    let memory = below(machine.memory_available, machine.memory, bounds.memory_available);
+    let disk = below(machine.disk_available, machine.disk, bounds.nodefs_available)
+        || below(machine.inodes_free, machine.inodes, bounds.nodefs_inodes_free);
+    let pids_left = machine.pids_max.saturating_sub(machine.pids);
+    let pids = below(pids_left, machine.pids_max, bounds.pid_available);
     let pressure = |kind: &str, pressed: bool, what: &str, yes: &str, no: &str| {
         let (reason, verb) = if pressed { (yes, "has no") } else { (no, "has sufficient") };
         (kind.to_owned(), pressed, reason.to_owned(), format!("edged {verb} {what} available"))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use config::EvictionHard;
 use config::edge::{CgroupDriver, Taint};
 
 /// Edged's settings: those of `edgecore.yaml`, and what has no key there yet.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub cgroup_root: String,
     /// How many pods the node takes.
     pub max_pods: u32,
+    /// What has to be left on the node.
+    pub eviction: EvictionHard,
     /// One pull at a time.
     pub serial_pulls: bool,
     /// How often the node is reported.
@@ -73,6 +76,7 @@ impl Settings {
             cgroup_driver: kubelet.cgroup_driver,
             cgroup_root: "/kubepods".to_owned(),
             max_pods: kubelet.max_pods,
+            eviction: kubelet.eviction_hard.clone(),
             serial_pulls: true,
             report_node_every: Duration::from_secs(10),
             // containerd 1.7 gives each CRI event to one listener only, so that one can be lost to a neighbour.

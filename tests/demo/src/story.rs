@@ -165,6 +165,8 @@ impl Story<'_, '_> {
             "modules.edged.nodeIP=127.0.0.1".to_owned(),
             format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", stage.host.endpoint()),
             format!("modules.edged.tailoredKubeletConfig.podLogsDir={folder}/logs"),
+            // The story needs a few megabytes, however full the disk is.
+            "modules.edged.tailoredKubeletConfig.evictionHard.nodefs\\.available=64Mi".to_owned(),
             format!("modules.edgeHub.tlsCaFile={folder}/edge-ca.crt"),
             format!("modules.edgeHub.tlsCertFile={folder}/edge.crt"),
             format!("modules.edgeHub.tlsPrivateKeyFile={folder}/edge.key"),

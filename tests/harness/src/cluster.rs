@@ -31,6 +31,8 @@ use beehive::link::{Dialer, PeerName};
 use beehive::{Env, Message};
 use cloud::{CloudCore, Transport};
 use cloud_hub::Vault;
+use config::Threshold;
+use config::edge::CgroupDriver;
 use contract::NodeName;
 use edge::{EdgeCore, Parts};
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
@@ -163,13 +165,22 @@ impl Cluster {
     /// Makes an EdgeCore over a runtime in memory, with the store of an earlier one of this name if there was one.
     pub async fn node(&mut self, name: &str) -> Node {
         let runtime = StandInRuntime::default();
-        let mut node = self.node_over(name, Arc::new(runtime.clone())).await;
+        let mut node = self.unstarted(name, Arc::new(runtime.clone())).await;
         node.stand_in = Some(runtime);
+        // Nothing runs, so nothing is bounded: the runtime is said to make the pods' cgroups.
+        node.settings.modules.edged.tailored_kubelet_config.cgroup_driver = CgroupDriver::Systemd;
+        node.start().await;
         node
     }
 
     /// Makes an EdgeCore over any runtime.
     pub async fn node_over(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>) -> Node {
+        let mut node = self.unstarted(name, runtime).await;
+        node.start().await;
+        node
+    }
+
+    async fn unstarted(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>) -> Node {
         let folder = self.folder.path().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut settings = config::edge::EdgeCore::default();
@@ -178,11 +189,13 @@ impl Cluster {
         settings.modules.edged.node_ip = "127.0.0.1".to_owned();
         settings.modules.edged.root_directory = folder.join("kubelet");
         settings.modules.edged.tailored_kubelet_config.pod_logs_dir = folder.join("logs");
+        // A test is not about how full this machine's disk is.
+        settings.modules.edged.tailored_kubelet_config.eviction_hard.nodefs_available = Threshold::Part(0);
         settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
         settings.modules.device_twin.dmi_sock_path = folder.clone();
         let cable = Cable::new();
         let dialer = self.dialer(name, &cable).await;
-        let mut node = Node {
+        Node {
             name: NodeName::parse(name).unwrap(),
             env: self.env.clone(),
             settings,
@@ -192,9 +205,7 @@ impl Cluster {
             runtime,
             stand_in: None,
             core: None,
-        };
-        node.start().await;
-        node
+        }
     }
 
     async fn dialer(&self, name: &str, cable: &Cable) -> Rc<dyn Dialer> {
@@ -276,6 +287,18 @@ impl Cluster {
             conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
         })
         .await;
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Volumes in memory outlive a node, as they do in a real one that stops.
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let inside = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for mount in inside.filter(|path| std::path::Path::new(path).starts_with(self.folder.path())) {
+            // What stays mounted is seen by whoever looks at the temporary folder that stays with it.
+            let _ = std::process::Command::new("umount").arg(mount).status();
+        }
     }
 }
 

@@ -1,0 +1,162 @@
+//! The kubelet's eviction bounds: `10%` of the whole, or an amount like `100Mi`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// 32 characters: longer ones are no bounds that anybody wrote.
+const LENGTH_MAX: usize = 32;
+/// A whole in hundredths of a percent.
+const WHOLE: u64 = 10_000;
+
+/// How much has to be left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Threshold {
+    /// A part of the whole, in hundredths of a percent: 0 to 10,000.
+    Part(u64),
+    /// An amount: bytes, inodes or processes.
+    Amount(u64),
+}
+
+impl Threshold {
+    /// How much that is of `whole`.
+    pub fn of(self, whole: u64) -> u64 {
+        match self {
+            Threshold::Part(part) => {
+                u64::try_from(u128::from(whole) * u128::from(part) / u128::from(WHOLE)).unwrap_or(whole)
+            }
+            Threshold::Amount(amount) => amount,
+        }
+    }
+}
+
+impl FromStr for Threshold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        read(text).ok_or_else(|| {
+            let shown: String = text.chars().take(LENGTH_MAX).collect();
+            format!(
+                "`{}` is no bound: write a percentage like 10% or an amount like 100Mi",
+                shown.escape_debug()
+            )
+        })
+    }
+}
+
+fn read(text: &str) -> Option<Threshold> {
+    if text.len() > LENGTH_MAX {
+        return None;
+    }
+    if let Some(percent) = text.strip_suffix('%') {
+        let (whole, fraction) = percent.split_once('.').unwrap_or((percent, ""));
+        let fraction = format!("{fraction:0<2}");
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || fraction.len() != 2 || !digits(whole) || !digits(&fraction) {
+            return None;
+        }
+        let part = whole.parse::<u64>().ok()?.checked_mul(100)? + fraction.parse::<u64>().ok()?;
+        return (part <= WHOLE).then_some(Threshold::Part(part));
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let factor: u64 = match suffix {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor).map(Threshold::Amount)
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Threshold::Part(part) if part % 100 == 0 => write!(f, "{}%", part / 100),
+            Threshold::Part(part) => write!(f, "{}.{:02}%", part / 100, part % 100),
+            Threshold::Amount(amount) if *amount > 0 && amount % (1 << 20) == 0 => {
+                write!(f, "{}Mi", amount >> 20)
+            }
+            Threshold::Amount(amount) => write!(f, "{amount}"),
+        }
+    }
+}
+
+impl From<Threshold> for String {
+    fn from(threshold: Threshold) -> String {
+        threshold.to_string()
+    }
+}
+
+impl TryFrom<String> for Threshold {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// The kubelet's `evictionHard`. Below a bound the node says that it is pressed, and gets no new pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvictionHard {
+    /// Memory.
+    #[serde(rename = "memory.available")]
+    pub memory_available: Threshold,
+    /// Room on the file system of `rootDirectory`.
+    #[serde(rename = "nodefs.available")]
+    pub nodefs_available: Threshold,
+    /// Inodes of that file system.
+    #[serde(rename = "nodefs.inodesFree")]
+    pub nodefs_inodes_free: Threshold,
+    /// KubeEdge's key. It has no effect: the runtime's file system is not measured.
+    #[serde(rename = "imagefs.available")]
+    pub imagefs_available: Threshold,
+    /// Processes that may still start.
+    #[serde(rename = "pid.available")]
+    pub pid_available: Threshold,
+}
+
+impl Default for EvictionHard {
+    fn default() -> Self {
+        EvictionHard {
+            memory_available: Threshold::Amount(100 << 20),
+            nodefs_available: Threshold::Part(1000),
+            nodefs_inodes_free: Threshold::Part(500),
+            imagefs_available: Threshold::Part(1500),
+            pid_available: Threshold::Part(500),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_read_as_the_kubelet_reads_them() {
+        for (text, of_a_million) in [
+            ("10%", 100_000),
+            ("0%", 0),
+            ("2.5%", 25_000),
+            ("100%", 1_000_000),
+            ("100Mi", 100 << 20),
+            ("7k", 7000),
+        ] {
+            let threshold: Threshold = text.parse().unwrap();
+            assert_eq!(threshold.of(1_000_000), of_a_million, "{text}");
+            assert_eq!(threshold.to_string().parse(), Ok(threshold), "{text}");
+        }
+        for text in ["", "%", "101%", "-1%", "1.234%", "1.x%", "Mi", "1 Mi", "99999999999Ti", "1e3"] {
+            assert!(text.parse::<Threshold>().is_err(), "{text}");
+        }
+    }
+}
