@@ -11,6 +11,8 @@ use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
+use crate::Fault;
+
 /// A point of the monotonic clock, as time since the environment was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Moment(pub Duration);
@@ -76,12 +78,22 @@ impl Clock for TokioClock {
 
 type Spawner = Rc<dyn Fn(LocalBoxFuture<'static, ()>)>;
 
+/// Where work goes that blocks its thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocking {
+    /// tokio's threads for such work.
+    Beside,
+    /// The hive's own thread: nothing else goes on meanwhile, so that two runs are alike.
+    Here,
+}
+
 /// What every actor of a hive shares. Cheap to clone; stays on the hive's thread.
 #[derive(Clone)]
 pub struct Env {
     clock: Arc<dyn Clock>,
     random: Arc<Mutex<StdRng>>,
     spawner: Spawner,
+    blocking: Blocking,
 }
 
 impl Env {
@@ -91,7 +103,35 @@ impl Env {
         seed: u64,
         spawner: impl Fn(LocalBoxFuture<'static, ()>) + 'static,
     ) -> Self {
-        Env { clock, random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))), spawner: Rc::new(spawner) }
+        Env {
+            clock,
+            random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
+            spawner: Rc::new(spawner),
+            blocking: Blocking::Beside,
+        }
+    }
+
+    /// The same environment without threads beside the hive's: for a simulation, whose runs have to be alike.
+    #[must_use]
+    pub fn without_threads(mut self) -> Self {
+        self.blocking = Blocking::Here;
+        self
+    }
+
+    /// Runs work that blocks its thread (files, the machine) beside the hive's thread.
+    ///
+    /// # Errors
+    /// When the work panicked.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        match self.blocking {
+            Blocking::Here => Ok(work()),
+            Blocking::Beside => {
+                tokio::task::spawn_blocking(work).await.map_err(|error| Fault::from_error(&error))
+            }
+        }
     }
 
     /// The environment of a daemon: real clock, seed from the machine, tasks on the current thread.

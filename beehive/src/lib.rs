@@ -16,6 +16,7 @@
 
 mod actor;
 mod address;
+pub mod defect;
 mod env;
 mod error;
 mod health;

@@ -95,7 +95,7 @@ fn start_cloudcore(binaries: &Path, folder: &Path, ports: &Ports) -> Result<Part
         "apiVersion: cloudcore.config.kubeedge.io/v1alpha1\nkind: CloudCore\n\
          commonConfig: {{monitorServer: {{bindAddress: '127.0.0.1:{}'}}}}\n\
          modules:\n  cloudHub:\n    advertiseAddress: [127.0.0.1]\n    \
-         quic: {{address: 127.0.0.1, port: {}}}\n    https: {{address: 127.0.0.1, port: {}}}\n",
+         quic: {{address: 127.0.0.1, port: {}}}\n    websocket: {{enable: false}}\n    https: {{address: 127.0.0.1, port: {}}}\n",
         ports.monitor, ports.link, ports.enrolment,
     );
     let path = folder.join("cloudcore.yaml");
@@ -121,6 +121,7 @@ fn join(binaries: &Path, folder: &Path, ports: &Ports, host: &TestHost, token: &
         format!("modules.edgeHub.tlsCertFile={shown}/edge.crt"),
         format!("modules.edgeHub.tlsPrivateKeyFile={shown}/edge.key"),
         format!("modules.edgeHub.quic.server=127.0.0.1:{}", ports.link),
+        "modules.edgeHub.websocket.enable=false".to_owned(),
         format!("modules.eventBus.mqttServerInternal=127.0.0.1:{}", ports.mqtt),
         format!("modules.deviceTwin.dmiSockPath={shown}/"),
     ];

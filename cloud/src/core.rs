@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use beehive::link::Acceptor;
 use beehive::link::quic::{Credentials, EndpointError, QuicAcceptor};
+use beehive::link::{Acceptor, Acceptors};
 use beehive::{Ended, Env, Hive, Message, WiringError};
-use cloud_hub::{Enrolment, EnrolmentError, EnrolmentServer, Vault, VaultError};
+use cloud_hub::{
+    Enrolment, EnrolmentError, EnrolmentServer, Vault, VaultError, WebSocketAcceptor, WebSocketError,
+};
 use config::cloud::CloudCore as Settings;
 use thiserror::Error;
 
@@ -29,6 +31,9 @@ pub enum StartError {
     /// The link does not listen.
     #[error("the link's port (modules.cloudHub.quic)")]
     Link(#[from] EndpointError),
+    /// The link's fallback does not listen.
+    #[error("the link's TCP port (modules.cloudHub.websocket)")]
+    WebSocket(#[from] WebSocketError),
     /// The admin endpoint does not listen.
     #[error("the admin endpoint")]
     Monitor(#[from] MonitorError),
@@ -54,6 +59,7 @@ pub struct CloudCore {
     enrolment: EnrolmentServer,
     monitor: Monitor,
     link: Option<SocketAddr>,
+    websocket: Option<SocketAddr>,
 }
 
 impl CloudCore {
@@ -91,6 +97,7 @@ impl CloudCore {
         let at = (ip(&hub.https.address)?, hub.https.port).into();
         let enrolment = EnrolmentServer::start(at, &chain, &key, enrolment, &env)?;
         tracing::info!(address = %enrolment.address, "enrolment listens");
+        let mut websocket = None;
         let (acceptor, link): (Box<dyn Acceptor>, _) = match transport {
             Transport::Given(acceptor) => (acceptor, None),
             Transport::Quic => {
@@ -98,7 +105,15 @@ impl CloudCore {
                 let acceptor = QuicAcceptor::bind(at, &credentials)?;
                 let address = acceptor.address();
                 tracing::info!(%address, "the link listens");
-                (Box::new(acceptor), Some(address))
+                let mut acceptors: Vec<Box<dyn Acceptor>> = vec![Box::new(acceptor)];
+                if hub.websocket.enable {
+                    let at = (ip(&hub.websocket.address)?, hub.websocket.port).into();
+                    let fallback = WebSocketAcceptor::start(at, &credentials, &env)?;
+                    tracing::info!(address = %fallback.address, "the link's fallback listens");
+                    websocket = Some(fallback.address);
+                    acceptors.push(Box::new(fallback));
+                }
+                (Box::new(Acceptors::new(acceptors)), Some(address))
             }
         };
         let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
@@ -116,7 +131,7 @@ impl CloudCore {
         let monitor_at = &settings.common_config.monitor_server.bind_address;
         let at = monitor_at.parse().map_err(|_| StartError::Address(monitor_at.clone()))?;
         let monitor = Monitor::start(at, hive.inspector(), &env)?;
-        Ok(CloudCore { hive, enrolment, monitor, link })
+        Ok(CloudCore { hive, enrolment, monitor, link, websocket })
     }
 
     /// Where enrolment listens.
@@ -127,6 +142,11 @@ impl CloudCore {
     /// Where the link listens, if it is QUIC.
     pub fn link_address(&self) -> Option<SocketAddr> {
         self.link
+    }
+
+    /// Where the link's fallback listens, if it does.
+    pub fn websocket_address(&self) -> Option<SocketAddr> {
+        self.websocket
     }
 
     /// Where the admin endpoint listens.

@@ -107,6 +107,8 @@ pub struct CloudHub {
     pub token_refresh_duration: u32,
     /// The link.
     pub quic: Listener,
+    /// The link where UDP is blocked.
+    pub websocket: OptionalListener,
     /// Enrolment.
     pub https: Listener,
 }
@@ -120,6 +122,7 @@ impl Default for CloudHub {
             edge_cert_signing_duration: 365,
             token_refresh_duration: 12,
             quic: Listener { address: "0.0.0.0".to_owned(), port: 10001 },
+            websocket: OptionalListener { enable: true, address: "0.0.0.0".to_owned(), port: 10000 },
             https: Listener { address: "0.0.0.0".to_owned(), port: 10002 },
         }
     }
@@ -133,6 +136,24 @@ pub struct Listener {
     pub address: String,
     /// The port.
     pub port: u16,
+}
+
+/// An address to listen at, or not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct OptionalListener {
+    /// Whether anybody listens.
+    pub enable: bool,
+    /// An IP address of this host, or 0.0.0.0.
+    pub address: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Default for OptionalListener {
+    fn default() -> Self {
+        CloudHub::default().websocket
+    }
 }
 
 /// Nodes and pods.
@@ -180,6 +201,7 @@ impl CloudCore {
         {
             load::check_ip(key, &listener.address, &mut defects);
         }
+        load::check_ip("modules.cloudHub.websocket.address", &hub.websocket.address, &mut defects);
         if hub.advertise_address.is_empty() {
             defects.push(Defect::new(
                 "modules.cloudHub.advertiseAddress",

@@ -207,6 +207,8 @@ pub struct EdgeHub {
     pub tls_private_key_file: PathBuf,
     /// The link.
     pub quic: Quic,
+    /// The link where UDP is blocked.
+    pub websocket: WebSocket,
 }
 
 impl Default for EdgeHub {
@@ -218,6 +220,7 @@ impl Default for EdgeHub {
             tls_cert_file: PathBuf::from("/etc/kubeedge/certs/server.crt"),
             tls_private_key_file: PathBuf::from("/etc/kubeedge/certs/server.key"),
             quic: Quic::default(),
+            websocket: WebSocket::default(),
         }
     }
 }
@@ -226,8 +229,24 @@ impl Default for EdgeHub {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Quic {
-    /// The cloud's end, host:port.
+    /// The cloud's end, host:port; several, separated by commas, are tried in turn.
     pub server: String,
+}
+
+/// The link over WebSocket, where UDP is blocked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct WebSocket {
+    /// Whether it is used at all.
+    pub enable: bool,
+    /// The cloud's end, host:port; several, separated by commas.
+    pub server: String,
+}
+
+impl Default for WebSocket {
+    fn default() -> Self {
+        WebSocket { enable: true, server: "127.0.0.1:10000".to_owned() }
+    }
 }
 
 impl Default for Quic {
@@ -283,8 +302,16 @@ impl EdgeCore {
     pub fn defects(&self) -> Vec<Defect> {
         let mut defects = Vec::new();
         let modules = &self.modules;
-        if let Err(what) = load::parse_host_port(&modules.edge_hub.quic.server) {
-            defects.push(Defect::new("modules.edgeHub.quic.server", format!("is not usable: {what}")));
+        let hub = &modules.edge_hub;
+        for (key, servers) in [
+            ("modules.edgeHub.quic.server", &hub.quic.server),
+            ("modules.edgeHub.websocket.server", &hub.websocket.server),
+        ] {
+            for server in servers.split(',').map(str::trim) {
+                if let Err(what) = load::parse_host_port(server) {
+                    defects.push(Defect::new(key, format!("is not usable: {what}")));
+                }
+            }
         }
         let https = modules.edge_hub.http_server.strip_prefix("https://");
         if https.is_none_or(|rest| load::parse_host_port(rest).is_err()) {

@@ -4,11 +4,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use beehive::link::Dialer;
-use beehive::{Ended, Env, Fault, Hive, Message, WiringError};
+use beehive::{Actor, Address, Ended, Env, Fault, Hive, Message, WiringError};
 use config::edge::EdgeCore as Settings;
 use contract::NodeName;
+use contract::devicetwin::TwinMsg;
+use contract::eventbus::EventBusMsg;
 use cri::Runtime;
+use edge_eventbus::EventBus;
+use edge_hub::Ways;
+use edge_hub::surroundings::Surroundings;
 use edge_store::{Options, Store, StoreError, WallClock};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -21,9 +25,6 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(3600);
 /// Why EdgeCore did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The store does not open.
-    #[error("the node's store (database.dataSource)")]
-    Store(#[from] StoreError),
     /// The map is wrong.
     #[error("wiring")]
     Wiring(#[from] WiringError),
@@ -37,9 +38,24 @@ pub struct Parts {
     /// The common name of its certificate.
     pub common_name: String,
     /// How the cloud is reached.
-    pub dialer: Rc<dyn Dialer>,
+    pub ways: Ways,
+    /// Eyes on the node's network, so that a change of it is not waited out.
+    pub surroundings: Option<Rc<dyn Surroundings>>,
     /// The container runtime.
     pub runtime: Arc<dyn Runtime>,
+    /// The node's store: see [`open_store`].
+    pub store: Store,
+}
+
+/// Opens the node's store where the settings say. Blocks while the file is checked.
+///
+/// # Errors
+/// See [`Store::open`].
+pub fn open_store(settings: &Settings, env: &Env) -> Result<Store, StoreError> {
+    let clock = env.clock();
+    let mut options = Options::new(env.random_id());
+    options.clock = Some(WallClock::new(move || seconds(clock.wall())));
+    Store::open(&settings.database.data_source, options)
 }
 
 /// A running EdgeCore.
@@ -51,19 +67,31 @@ pub struct EdgeCore {
 }
 
 impl EdgeCore {
-    /// Opens the store and starts every actor. Waits for nobody: neither the cloud nor the runtime has to be there.
+    /// Starts every actor. Waits for nobody: neither the cloud nor the runtime has to be there.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(settings: &Settings, parts: Parts, env: Env) -> Result<Self, StartError> {
-        let clock = env.clock();
-        let mut options = Options::new(env.random_id());
-        options.clock = Some(WallClock::new(move || seconds(clock.wall())));
-        let store = Store::open(&settings.database.data_source, options)?;
+        let (broker, kept) = (settings.modules.event_bus.clone(), parts.store.clone());
+        let bus = move |twin| EventBus::new(&broker, kept.clone(), twin);
+        Self::start_over(settings, parts, env, bus).await
+    }
+
+    /// [`EdgeCore::start`] with something else in EventBus' place: a harness brings its own.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_over<B: Actor<Message = EventBusMsg>>(
+        settings: &Settings,
+        parts: Parts,
+        env: Env,
+        bus: impl Fn(Address<TwinMsg>) -> B + 'static,
+    ) -> Result<Self, StartError> {
+        let store = parts.store.clone();
         tracing::info!(opened = ?store.opened(), revision = store.revision(), "store is open");
         let mut hive = Hive::new("edgecore", env.clone());
         let seats = topology::seats(&mut hive);
-        topology::actors(&mut hive, seats, settings, parts, &store);
+        topology::actors(&mut hive, seats, settings, parts, bus);
         hive.open()?;
         let (kept, sleeper) = (store.clone(), env.clone());
         let (running, mut ended) = oneshot::channel();

@@ -10,5 +10,5 @@ mod identity;
 pub mod notify;
 pub mod topology;
 
-pub use core::{EdgeCore, Parts, StartError};
+pub use core::{EdgeCore, Parts, StartError, open_store};
 pub use identity::{Identity, IdentityError};

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use beehive::link::quic::QuicDialer;
 use beehive::{Ended, Env, Hive};
 use clap::{Parser, Subcommand};
 use config::edge::{DEFAULT_FILE, DEFAULT_PATH, EdgeCore as Settings};
 use edge::{EdgeCore, Identity, Parts};
+use edge_hub::Ways;
+use edge_hub::surroundings::Kernel;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// 10 s: what a stop may take. Containers go on.
@@ -84,17 +85,20 @@ async fn run(cli: Cli) -> Result<()> {
     let settings = Settings::load(&cli.config)?;
     let identity = Identity::read(&settings)?;
     let hub = &settings.modules.edge_hub;
-    let (host, port) = config::parse_host_port(&hub.quic.server)
-        .map_err(|what| anyhow::anyhow!("modules.edgeHub.quic.server: {what}"))?;
-    let dialer = QuicDialer::new(&host, port, &identity.credentials).context("the link to the cloud")?;
+    let fallback = if hub.websocket.enable { hub.websocket.server.as_str() } else { "" };
+    let ways = Ways::to(&hub.quic.server, fallback, &identity.credentials, &env.clock())
+        .context("the link to the cloud (modules.edgeHub.quic, modules.edgeHub.websocket)")?;
+    let surroundings = Kernel::towards(ways.hosts());
     let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
     let runtime =
         cri::Grpc::new(endpoint, endpoint, RUNTIME_ANSWERS_WITHIN).context("the container runtime")?;
     let parts = Parts {
         node: identity.node.clone(),
         common_name: identity.common_name(),
-        dialer: Rc::new(dialer),
+        ways,
+        surroundings: Some(Rc::new(surroundings)),
         runtime: Arc::new(runtime),
+        store: edge::open_store(&settings, &env).context("the node's store (database.dataSource)")?,
     };
     let mut core = EdgeCore::start(&settings, parts, env).await?;
     edge::notify::tell("READY=1");

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
+use beehive::{Actor, Address, Capacity, Flow, Hive, Mailbox, Policy};
 use config::edge::EdgeCore as Settings;
 use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
@@ -13,10 +13,8 @@ use contract::metamanager::MetaMsg;
 use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX};
 use edge_devicetwin::DeviceTwin;
 use edge_edged::Edged;
-use edge_eventbus::EventBus;
 use edge_hub::EdgeHub;
 use edge_metamanager::MetaManager;
-use edge_store::Store;
 
 use crate::Parts;
 
@@ -76,9 +74,15 @@ pub fn seats(hive: &mut Hive) -> Seats {
     seats
 }
 
-/// Makes the actors.
-pub fn actors(hive: &mut Hive, seats: Seats, settings: &Settings, parts: Parts, store: &Store) {
-    let Parts { node, common_name, dialer, runtime } = parts;
+/// Makes the actors. `bus` makes the one between the node's MQTT clients and DeviceTwin.
+pub fn actors<B: Actor<Message = EventBusMsg>>(
+    hive: &mut Hive,
+    seats: Seats,
+    settings: &Settings,
+    parts: Parts,
+    bus: impl Fn(Address<TwinMsg>) -> B + 'static,
+) {
+    let Parts { node, common_name, ways, surroundings, runtime, store } = parts;
     let modules = settings.modules.clone();
     let kept = store.clone();
     hive.supervise(seats.meta, Policy::default(), move || {
@@ -94,16 +98,17 @@ pub fn actors(hive: &mut Hive, seats: Seats, settings: &Settings, parts: Parts, 
         let (bus, meta) = (seats.twin_to_bus.clone(), seats.twin_to_meta.clone());
         DeviceTwin::new(name.clone(), &devices, kept.clone(), bus, meta)
     });
-    let (kept, broker) = (store.clone(), modules.event_bus.clone());
-    hive.supervise(seats.bus, Policy::default(), move || {
-        EventBus::new(&broker, kept.clone(), seats.bus_to_twin.clone())
-    });
+    hive.supervise(seats.bus, Policy::default(), move || bus(seats.bus_to_twin.clone()));
     let (kept, pods) = (store.clone(), edge_edged::Settings::new(node.as_str(), &modules.edged));
     hive.supervise(seats.edged, Policy::default(), move || {
         Edged::new(pods.clone(), Arc::clone(&runtime), kept.clone(), seats.edged_to_meta.clone())
     });
     hive.supervise(seats.hub, Policy::default(), move || {
-        EdgeHub::new(Rc::clone(&dialer), &common_name, seats.hub_to_meta.clone())
+        let hub = EdgeHub::new(ways.clone(), &common_name, seats.hub_to_meta.clone());
+        match &surroundings {
+            Some(surroundings) => hub.watching(Rc::clone(surroundings)),
+            None => hub,
+        }
     });
 }
 

@@ -149,6 +149,7 @@ fn settings(order: &Join, node: &NodeName, host: &str) -> Result<EdgeCore> {
     settings.modules.edged.hostname_override = node.as_str().to_owned();
     settings.modules.edge_hub.http_server = format!("https://{shown}:{}", order.cert_port);
     settings.modules.edge_hub.quic.server = format!("{shown}:10001");
+    settings.modules.edge_hub.websocket.server = format!("{shown}:10000");
     let mut tree = serde_json::to_value(&settings)?;
     for pair in &order.set {
         let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair} is not key=value") };

@@ -42,6 +42,7 @@ async fn a_node_joins_with_a_token_of_gettoken_and_is_reset() {
     assert_eq!(settings.modules.edged.hostname_override, "edge-1");
     assert_eq!(settings.modules.edge_hub.heartbeat, 7);
     assert_eq!(settings.modules.edge_hub.quic.server, "127.0.0.1:10001");
+    assert_eq!(settings.modules.edge_hub.websocket.server, "127.0.0.1:10000");
     let key = std::fs::metadata(&settings.modules.edge_hub.tls_private_key_file).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
 

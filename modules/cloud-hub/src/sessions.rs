@@ -15,6 +15,7 @@ use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::synccontroller::SyncMsg;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
+use crate::admission::Admission;
 use crate::vault::Vault;
 
 /// What stands before a node's name in its certificate (Kubernetes' node authorizer).
@@ -78,6 +79,7 @@ impl Actor for CloudHub {
             neighbours: self.neighbours.clone(),
             sessions: Rc::clone(&self.sessions),
             refused: Rc::clone(&self.refused),
+            admission: RefCell::new(Admission::new(cx.now())),
             myself: cx.myself(),
         });
         let acceptor = Rc::clone(&self.acceptor);
@@ -161,6 +163,7 @@ struct Desk {
     neighbours: Neighbours,
     sessions: Rc<RefCell<Sessions>>,
     refused: Rc<RefCell<u64>>,
+    admission: RefCell<Admission>,
     myself: Address<CloudHubMsg>,
 }
 
@@ -212,6 +215,9 @@ impl Desk {
 
     async fn may_enter(&self, peer: &PeerName) -> Result<NodeName, Refused> {
         let refuse = |reason: String, wait| Refused { reason, wait };
+        // Before anything is read for it: a storm is sent away cheaply.
+        let admitted = self.admission.borrow_mut().arrive(self.env.now());
+        admitted.map_err(|wait| refuse("too many nodes arrive at once".to_owned(), Some(wait)))?;
         let node =
             peer.as_str().strip_prefix(NODE_PREFIX).and_then(|name| NodeName::parse(name).ok()).ok_or_else(
                 || refuse(format!("`{peer}` is not the name of a node: run `keadm join`"), None),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Actor, Address, Context, Fault, Moment};
+use beehive::{Actor, Address, Context, Env, Fault, Moment};
 use contract::UpReport;
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
@@ -97,7 +97,7 @@ impl Actor for Edged {
     type Message = EdgedMsg;
 
     async fn started(&mut self, cx: &mut Context<EdgedMsg>) -> Result<(), Fault> {
-        self.machine = self.look_at_machine().await?;
+        self.machine = self.look_at_machine(cx.env()).await?;
         let view = self.view();
         let (settings, runtime) = (self.settings.clone(), Arc::clone(&self.runtime));
         let tools =
@@ -148,9 +148,9 @@ impl Actor for Edged {
 }
 
 impl Edged {
-    async fn look_at_machine(&self) -> Result<Machine, Fault> {
+    async fn look_at_machine(&self, env: &Env) -> Result<Machine, Fault> {
         let (root, ips) = (self.settings.root.clone(), self.settings.node_ips.clone());
-        let look = blocking("look at the machine from", move || Ok(machine::look(&root, &ips)));
+        let look = blocking(env, "look at the machine from", move || Ok(machine::look(&root, &ips)));
         look.await.map_err(|error| Fault::from_error(&error))
     }
 
@@ -409,7 +409,7 @@ impl Edged {
             // A full mailbox: the next tick says it.
             let _ = self.meta.try_tell(MetaMsg::EdgedAlive);
         }
-        if let Ok(machine) = self.look_at_machine().await {
+        if let Ok(machine) = self.look_at_machine(cx.env()).await {
             self.machine = machine;
         }
         let Some(tools) = self.tools.clone() else { return };

@@ -1,9 +1,11 @@
 //! A pod as it should be, parsed once at the border.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+use beehive::defect::{self, Defect};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use serde_json::Value;
 
 use crate::error::DesiredError;
 use crate::fields::{self, Review};
@@ -63,7 +65,12 @@ impl Desired {
         let spec = spec.ok_or_else(|| invalid(&id, "spec is missing".to_owned()))?;
         check(spec).map_err(|reason| invalid(&id, reason))?;
         let qos = resources::qos(spec);
-        let hashes = all_of(spec).map(|container| (container.name.clone(), hash_of(container))).collect();
+        let mut hashes: Vec<_> =
+            all_of(spec).map(|container| (container.name.clone(), hash_of(container))).collect();
+        if defect::is_planted(Defect::NeedlessRestart) {
+            let version = pod.metadata.resource_version.clone().unwrap_or_default();
+            hashes.iter_mut().for_each(|(_, hash)| *hash ^= fnv1a(version.as_bytes()));
+        }
         Ok(Desired { id, review, qos, hashes, pod })
     }
 

@@ -60,7 +60,7 @@ pub(crate) async fn prepare_volumes(
     let facts = tools.facts(&[], pod.host_network());
     let root = tools.settings.root.clone();
     let prepare = move || volumes::prepare(&root, &pod, &sources, &tokens, &facts);
-    let prepared = blocking("prepare the volumes in", prepare).await?;
+    let prepared = blocking(&tools.env, "prepare the volumes in", prepare).await?;
     Ok((prepared, refresh_at))
 }
 
@@ -89,7 +89,7 @@ pub(crate) async fn run_sandbox(
         }
         Ok(())
     };
-    blocking("make the log folder in", make).await?;
+    blocking(&tools.env, "make the log folder in", make).await?;
     let made = tools.runtime.run_sandbox(config).await;
     made.map_err(|error| {
         tracing::warn!(pod = %id.name, %error, "sandbox did not start");
@@ -254,7 +254,7 @@ async fn create(
             volumes::write_hosts(&layout::etc_hosts(&root, &pod.id.uid), &pod, &ips, &node)?;
             volumes::mounts_of(&root, &pod, spec, attempt, &volumes, &env)
         };
-        blocking("make the mounts in", make).await?
+        blocking(&tools.env, "make the mounts in", make).await?
     };
     let start = Start {
         attempt,
@@ -303,7 +303,7 @@ pub(crate) async fn teardown(tools: Rc<Tools>, pod: PodId) -> Result<(), StepErr
     let root = tools.settings.root.clone();
     let cgroup_root = tools.settings.cgroup_root.clone();
     let logs = layout::pod_logs(&tools.settings.logs, &pod);
-    blocking("clear away", move || {
+    blocking(&tools.env, "clear away", move || {
         volumes::teardown(&root, &pod.uid, Some(&logs))?;
         cgroup::remove(CGROUPS.as_ref(), &pod.uid, &cgroup_root);
         Ok(())

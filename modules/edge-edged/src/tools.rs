@@ -164,11 +164,12 @@ fn read<T: DeserializeOwned>(
 
 /// Runs what blocks beside the hive's thread.
 pub(crate) async fn blocking<T: Send + 'static>(
+    env: &Env,
     what: &'static str,
     work: impl FnOnce() -> Result<T, StepError> + Send + 'static,
 ) -> Result<T, StepError> {
-    match tokio::task::spawn_blocking(work).await {
+    match env.blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(StepError::file(what, Path::new(""), &error)),
+        Err(fault) => Err(StepError::file(what, Path::new(""), &fault)),
     }
 }

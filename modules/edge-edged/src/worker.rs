@@ -165,7 +165,7 @@ impl Worker {
             return;
         }
         let (root, uid) = (self.tools.settings.root.clone(), uid.to_owned());
-        let read = blocking("read in", move || {
+        let read = blocking(&self.tools.env, "read in", move || {
             Ok(unread.iter().map(|c| (c.id.clone(), last_words::read(&root, &uid, c))).collect::<Vec<_>>())
         });
         if let Ok(read) = read.await {

@@ -58,4 +58,4 @@ pub use opening::Opened;
 pub use peek::{Entry, Peek, Report};
 pub use rows::{Class, Committed, ObjectKey, OutboxRow, Row, StoredObject, Table, Write};
 pub use state::{Damaged, Harm, Snapshot};
-pub use store::{Options, Store, WallClock};
+pub use store::{Options, StandInDisk, Store, WallClock};

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -54,6 +54,31 @@ pub struct Options {
     pub queue: usize,
     /// When a report is queued, so that a person sees its age. Nothing is decided by it.
     pub clock: Option<WallClock>,
+    /// Whoever commits writes on its own thread: for a simulation, whose runs have to be alike.
+    pub threadless: bool,
+    /// A stand-in that takes no writes at times; `None`: the disk itself decides.
+    pub disk: Option<StandInDisk>,
+}
+
+/// A disk of a simulation: it says before each transaction whether it is full.
+#[derive(Clone)]
+pub struct StandInDisk(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl StandInDisk {
+    /// A disk that is full while `full` says so.
+    pub fn new(full: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        StandInDisk(Arc::new(full))
+    }
+
+    pub(crate) fn refuses(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for StandInDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StandInDisk")
+    }
 }
 
 impl Options {
@@ -68,6 +93,8 @@ impl Options {
             row_bytes: 4 << 20,
             queue: 64,
             clock: None,
+            threadless: false,
+            disk: None,
         }
     }
 }
@@ -87,17 +114,34 @@ struct Inner {
     opened: Opened,
     incarnation: Vec<u8>,
     /// `None` only while dropping.
-    queue: Option<mpsc::Sender<Job>>,
+    desk: Option<Desk>,
     thread: Option<JoinHandle<()>>,
     /// Held as long as the file is open.
     _lock: File,
+}
+
+/// Where a job is handed in.
+enum Desk {
+    /// The writer's own thread.
+    Queue(mpsc::Sender<Job>),
+    /// Whoever asks writes: for a simulation, whose runs have to be alike.
+    Here(Mutex<Writer>),
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Desk::Queue(_) => "Queue",
+            Desk::Here(_) => "Here",
+        })
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         // Readers first: only the last connection tidies the log away, and that has to be the writer.
         self.readers.close();
-        self.queue = None;
+        self.desk = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -120,19 +164,25 @@ impl Store {
         let usage = read::usage(conn).map_err(|e| StoreError::sqlite(&path, e))?;
         let shared = Arc::new(Shared::new(path.clone(), found.meta.revision, usage));
         found.damaged.into_iter().for_each(|row| shared.found_damaged(row));
-        let (queue, jobs) = mpsc::channel(options.queue.max(1));
         let vault = Arc::clone(&found.vault);
+        let (length, threadless) = (options.queue.max(1), options.threadless);
         let writer = Writer::new(found.conn, Arc::clone(&shared), found.vault, options, usage);
         let readers = writer.readers();
-        let thread = writer.start(jobs).map_err(|e| StoreError::file("start the writer of", &path, e))?;
+        let (desk, thread) = if threadless {
+            (Desk::Here(Mutex::new(writer)), None)
+        } else {
+            let (queue, jobs) = mpsc::channel(length);
+            let thread = writer.start(jobs).map_err(|e| StoreError::file("start the writer of", &path, e))?;
+            (Desk::Queue(queue), Some(thread))
+        };
         let inner = Inner {
             shared,
             readers,
             vault,
             opened: found.opened,
             incarnation: found.meta.incarnation,
-            queue: Some(queue),
-            thread: Some(thread),
+            desk: Some(desk),
+            thread,
             _lock: found.lock,
         };
         Ok(Store { inner: Arc::new(inner) })
@@ -263,9 +313,13 @@ impl Store {
         let head = self.read(|conn, _| read::outbox_head(conn, limit_rows, limit_bytes))?;
         let seqs: Vec<i64> = head.damaged.iter().map(|(seq, _)| *seq).collect();
         head.damaged.into_iter().for_each(|(_, row)| self.inner.shared.found_damaged(row));
-        if let (false, Some(queue)) = (seqs.is_empty(), &self.inner.queue) {
-            // If the queue is full the next look finds them again.
-            let _ = queue.try_send(Job::Drop(seqs));
+        if !seqs.is_empty() {
+            match &self.inner.desk {
+                // If the queue is full the next look finds them again.
+                Some(Desk::Queue(queue)) => drop(queue.try_send(Job::Drop(seqs))),
+                Some(Desk::Here(writer)) => lock(writer).run(Job::Drop(seqs)),
+                None => {}
+            }
         }
         Ok(head.rows)
     }
@@ -314,9 +368,15 @@ impl Store {
         async move {
             let stopped = || StoreError::Stopped { path: inner.shared.path.clone() };
             let (answer, answered) = oneshot::channel();
-            let queue = inner.queue.as_ref().ok_or_else(stopped)?;
-            queue.send(job(answer)).await.map_err(|_| stopped())?;
+            match inner.desk.as_ref().ok_or_else(stopped)? {
+                Desk::Queue(queue) => queue.send(job(answer)).await.map_err(|_| stopped())?,
+                Desk::Here(writer) => lock(writer).run(job(answer)),
+            }
             answered.await.map_err(|_| stopped())?
         }
     }
+}
+
+fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
+    writer.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -84,6 +84,12 @@ impl Writer {
         })
     }
 
+    /// Does one job on the caller's thread.
+    pub(crate) fn run(&mut self, job: Job) {
+        let (_, mut nothing) = mpsc::channel(1);
+        self.turn(job, &mut nothing);
+    }
+
     /// Does `job`, and with it the batches that wait behind it.
     fn turn(&mut self, job: Job, jobs: &mut mpsc::Receiver<Job>) {
         let mut group = Vec::new();
@@ -166,6 +172,12 @@ impl Writer {
 
     /// One transaction, or if it fails as a whole one for each batch, so that no batch pays for its neighbour.
     fn commit_group(&mut self, batches: &[Vec<Write>]) -> Vec<Result<Committed, StoreError>> {
+        if let Some(disk) = &self.options.disk
+            && disk.refuses()
+        {
+            let full = || StoreError::NoSpace { path: self.shared.path.clone() };
+            return batches.iter().map(|_| Err(full())).collect();
+        }
         if let Err(error) = self.stand_up() {
             return batches.iter().map(|_| Err(error.again(&self.shared.path))).collect();
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use beehive::Address;
+use beehive::defect::{self, Defect};
 use contract::synccontroller::SyncMsg;
 use contract::{NodeName, Object, ObjectKey};
 
@@ -26,7 +27,10 @@ impl Told {
                 let same = told.get(key).is_some_and(|t| t.uid == object.uid && t.version == object.version);
                 if !same {
                     messages.push(SyncMsg::Upsert { node: node.clone(), object: Arc::clone(object) });
-                    told.insert(key.clone(), Arc::clone(object));
+                    let before = told.insert(key.clone(), Arc::clone(object));
+                    if let (Some(object), true) = (before, defect::is_planted(Defect::StaleVersion)) {
+                        messages.push(SyncMsg::Upsert { node: node.clone(), object });
+                    }
                 }
             }
         }
@@ -36,6 +40,9 @@ impl Told {
                 told.keys().filter(|key| keep.is_none_or(|keep| !keep.contains_key(key))).cloned().collect();
             for key in gone {
                 told.remove(&key);
+                if defect::is_planted(Defect::DroppedDelete) {
+                    continue;
+                }
                 messages.push(SyncMsg::Delete { node: node.clone(), key });
             }
         }

@@ -101,7 +101,7 @@ impl Story<'_, '_> {
         let config = format!(
             "apiVersion: cloudcore.config.kubeedge.io/v1alpha1\nkind: CloudCore\n\
              commonConfig: {{monitorServer: {{bindAddress: '127.0.0.1:{}'}}}}\n\
-             modules:\n  cloudHub:\n    advertiseAddress: [127.0.0.1]\n    quic: {{address: 127.0.0.1, port: {}}}\n    https: {{address: 127.0.0.1, port: {}}}\n",
+             modules:\n  cloudHub:\n    advertiseAddress: [127.0.0.1]\n    quic: {{address: 127.0.0.1, port: {}}}\n    websocket: {{enable: false}}\n    https: {{address: 127.0.0.1, port: {}}}\n",
             ports.monitor, ports.link, ports.enrolment,
         );
         let path = stage.folder.join("cloudcore.yaml");
@@ -171,6 +171,7 @@ impl Story<'_, '_> {
             format!("modules.edgeHub.tlsCertFile={folder}/edge.crt"),
             format!("modules.edgeHub.tlsPrivateKeyFile={folder}/edge.key"),
             format!("modules.edgeHub.quic.server=127.0.0.1:{}", relay.port),
+            "modules.edgeHub.websocket.enable=false".to_owned(),
             format!("modules.eventBus.mqttServerInternal=127.0.0.1:{}", stage.ports.mqtt),
             format!("modules.deviceTwin.dmiSockPath={folder}/"),
         ];

@@ -25,9 +25,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use beehive::link::PeerName;
 use beehive::link::memory::{Cable, MemoryPort, listen};
-use beehive::link::quic::{Credentials, QuicDialer};
-use beehive::link::{Dialer, PeerName};
+use beehive::link::tls::Credentials;
 use beehive::{Env, Message};
 use cloud::{CloudCore, Transport};
 use cloud_hub::Vault;
@@ -35,6 +35,7 @@ use config::Threshold;
 use config::edge::CgroupDriver;
 use contract::NodeName;
 use edge::{EdgeCore, Parts};
+use edge_hub::Ways;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use serde_json::Value;
 
@@ -52,6 +53,8 @@ pub enum Carrier {
     Memory,
     /// Real QUIC on loopback, with certificates of the cluster's own CA.
     Quic,
+    /// Real WebSocket on loopback; UDP goes to a wall that answers nothing.
+    WebSocket,
 }
 
 /// Runs a test on an actix system of its own.
@@ -69,6 +72,8 @@ pub struct Cluster {
     cloud: Option<CloudCore>,
     carrier: Carrier,
     port: Option<MemoryPort>,
+    /// Where UDP goes that gets no answer.
+    wall: std::net::UdpSocket,
     settings: config::cloud::CloudCore,
 }
 
@@ -95,8 +100,14 @@ impl Cluster {
             listener.address = "127.0.0.1".to_owned();
             listener.port = 0;
         }
+        let websocket = &mut settings.modules.cloud_hub.websocket;
+        websocket.enable = carrier == Carrier::WebSocket;
+        websocket.address = "127.0.0.1".to_owned();
+        websocket.port = 0;
+        let wall = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let account = account::cloudcore(&api.client(), api.kubeconfig_path()).await;
-        let mut cluster = Cluster { folder, env, api, account, cloud: None, carrier, port: None, settings };
+        let mut cluster =
+            Cluster { folder, env, api, account, cloud: None, carrier, port: None, wall, settings };
         cluster.start_cloud().await;
         cluster
     }
@@ -104,7 +115,7 @@ impl Cluster {
     /// Starts CloudCore, at the addresses that an earlier one had.
     pub async fn start_cloud(&mut self) {
         let transport = match self.carrier {
-            Carrier::Quic => Transport::Quic,
+            Carrier::Quic | Carrier::WebSocket => Transport::Quic,
             Carrier::Memory => {
                 let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
                 self.port = Some(port);
@@ -117,6 +128,9 @@ impl Cluster {
         if let Some(address) = cloud.link_address() {
             // A CloudCore that comes back is found where it was.
             self.settings.modules.cloud_hub.quic.port = address.port();
+        }
+        if let Some(address) = cloud.websocket_address() {
+            self.settings.modules.cloud_hub.websocket.port = address.port();
         }
         self.cloud = Some(cloud);
     }
@@ -194,24 +208,24 @@ impl Cluster {
         settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
         settings.modules.device_twin.dmi_sock_path = folder.clone();
         let cable = Cable::new();
-        let dialer = self.dialer(name, &cable).await;
+        let ways = self.ways(name, &cable).await;
         Node {
             name: NodeName::parse(name).unwrap(),
             env: self.env.clone(),
             settings,
             folder,
             cable,
-            dialer,
+            ways,
             runtime,
             stand_in: None,
             core: None,
         }
     }
 
-    async fn dialer(&self, name: &str, cable: &Cable) -> Rc<dyn Dialer> {
+    async fn ways(&self, name: &str, cable: &Cable) -> Ways {
         let common_name = format!("system:node:{name}");
         match &self.port {
-            Some(port) => Rc::new(port.dialer(PeerName::verified(common_name, "01"), cable.clone())),
+            Some(port) => Rc::new(port.dialer(PeerName::verified(common_name, "01"), cable.clone())).into(),
             None => {
                 let vault = Vault::new(self.client());
                 let authority = vault.authority(&self.env).await.unwrap();
@@ -225,8 +239,17 @@ impl Cluster {
                     key: request.key_pem.clone(),
                     authority: authority.cert_pem().to_owned(),
                 };
-                let port = self.settings.modules.cloud_hub.quic.port;
-                Rc::new(QuicDialer::new("127.0.0.1", port, &credentials).unwrap())
+                let hub = &self.settings.modules.cloud_hub;
+                let (quic, websocket) = match self.carrier {
+                    Carrier::WebSocket => (
+                        self.wall.local_addr().unwrap().to_string(),
+                        format!("127.0.0.1:{}", hub.websocket.port),
+                    ),
+                    Carrier::Memory | Carrier::Quic => {
+                        (format!("127.0.0.1:{}", hub.quic.port), String::new())
+                    }
+                };
+                Ways::to(&quic, &websocket, &credentials, &self.env.clock()).unwrap()
             }
         }
     }
@@ -323,7 +346,7 @@ pub struct Node {
     settings: config::edge::EdgeCore,
     folder: PathBuf,
     cable: Cable,
-    dialer: Rc<dyn Dialer>,
+    ways: Ways,
     runtime: Arc<dyn cri::Runtime>,
     stand_in: Option<StandInRuntime>,
     core: Option<EdgeCore>,
@@ -384,24 +407,24 @@ impl Node {
 
     /// Starts it. Neither the cloud nor the runtime has to be there.
     pub async fn start(&mut self) {
-        let parts = Parts {
-            node: self.name.clone(),
-            common_name: format!("system:node:{}", self.name),
-            dialer: Rc::clone(&self.dialer),
-            runtime: Arc::clone(&self.runtime),
-        };
         // The tasks of one that was stopped a moment ago may still hold the store: a process would have ended.
-        let started = async {
+        let opened = async {
             loop {
-                match EdgeCore::start(&self.settings, parts.clone(), self.env.clone()).await {
-                    Err(edge::StartError::Store(edge_store::StoreError::InUse { .. })) => {
-                        self.env.sleep(LOOK_EVERY).await;
-                    }
+                match edge::open_store(&self.settings, &self.env) {
+                    Err(edge_store::StoreError::InUse { .. }) => self.env.sleep(LOOK_EVERY).await,
                     other => return other.unwrap(),
                 }
             }
         };
-        self.core = Some(self.env.timeout(LONG, started).await.expect("the store is let go"));
+        let parts = Parts {
+            node: self.name.clone(),
+            common_name: format!("system:node:{}", self.name),
+            ways: self.ways.clone(),
+            surroundings: None,
+            runtime: Arc::clone(&self.runtime),
+            store: self.env.timeout(LONG, opened).await.expect("the store is let go"),
+        };
+        self.core = Some(EdgeCore::start(&self.settings, parts, self.env.clone()).await.unwrap());
     }
 
     /// Ends it in order; containers go on.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use beehive::{Clock, TokioClock};
 use cri::v1::{
     AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerState, ContainerStatus,
     ExecSyncResponse, FilesystemUsage, Image, PodSandbox, PodSandboxConfig, PodSandboxFilter,
@@ -34,6 +35,7 @@ struct Held {
 #[derive(Default)]
 struct State {
     made: usize,
+    started: Vec<Seen>,
     sandboxes: BTreeMap<String, Sandbox>,
     containers: BTreeMap<String, Held>,
 }
@@ -44,11 +46,12 @@ pub struct StandInRuntime {
     state: Arc<Mutex<State>>,
     images: Arc<Mutex<BTreeSet<String>>>,
     events: broadcast::Sender<Event>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Default for StandInRuntime {
     fn default() -> Self {
-        StandInRuntime { state: Arc::default(), images: Arc::default(), events: broadcast::channel(EVENTS).0 }
+        StandInRuntime::with_clock(Arc::new(TokioClock::real()))
     }
 }
 
@@ -59,11 +62,33 @@ pub struct Seen {
     pub id: String,
     /// The pod's name.
     pub pod: String,
+    /// The pod's uid.
+    pub uid: String,
     /// The container's name.
     pub name: String,
 }
 
 impl StandInRuntime {
+    /// A runtime whose times are those of `clock`.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        StandInRuntime {
+            state: Arc::default(),
+            images: Arc::default(),
+            events: broadcast::channel(EVENTS).0,
+            clock,
+        }
+    }
+
+    fn now(&self) -> i64 {
+        let since = self.clock.wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    }
+
+    /// Every container that was ever started, in order.
+    pub fn started(&self) -> Vec<Seen> {
+        self.state.lock().unwrap().started.clone()
+    }
+
     /// The runtime holds this image from now on; others are pulled from nowhere and are not found.
     pub fn add_image(&self, image: &str) {
         self.images.lock().unwrap().insert(image.to_owned());
@@ -73,15 +98,7 @@ impl StandInRuntime {
     pub fn running(&self) -> Vec<Seen> {
         let state = self.state.lock().unwrap();
         let runs = state.containers.iter().filter(|(_, held)| held.state == ContainerState::ContainerRunning);
-        runs.map(|(id, held)| {
-            let label = |key: &str| held.config.labels.get(key).cloned().unwrap_or_default();
-            Seen {
-                id: id.clone(),
-                pod: label("io.kubernetes.pod.name"),
-                name: label("io.kubernetes.container.name"),
-            }
-        })
-        .collect()
+        runs.map(|(id, held)| seen(id, held)).collect()
     }
 
     /// Ends a container from outside, as `kill -9` does.
@@ -99,9 +116,14 @@ impl StandInRuntime {
     }
 }
 
-fn now() -> i64 {
-    i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos())
-        .unwrap()
+fn seen(id: &str, held: &Held) -> Seen {
+    let label = |key: &str| held.config.labels.get(key).cloned().unwrap_or_default();
+    Seen {
+        id: id.to_owned(),
+        pod: label("io.kubernetes.pod.name"),
+        uid: label("io.kubernetes.pod.uid"),
+        name: label("io.kubernetes.container.name"),
+    }
 }
 
 fn answer<T: Send + 'static>(value: Result<T, Error>) -> Answer<'static, T> {
@@ -188,7 +210,7 @@ impl Runtime for StandInRuntime {
                 id: id.to_owned(),
                 metadata: sandbox.config.metadata.clone(),
                 state: sandbox_state(sandbox) as i32,
-                created_at: now(),
+                created_at: self.now(),
                 network: Some(network),
                 labels: sandbox.config.labels.clone(),
                 annotations: sandbox.config.annotations.clone(),
@@ -239,9 +261,13 @@ impl Runtime for StandInRuntime {
     }
 
     fn start_container(&self, id: &str) -> Answer<'_, ()> {
-        match self.state.lock().unwrap().containers.get_mut(id) {
-            Some(held) => held.state = ContainerState::ContainerRunning,
-            None => return answer(Err(missing("StartContainer", id))),
+        {
+            let state = &mut *self.state.lock().unwrap();
+            let Some(held) = state.containers.get_mut(id) else {
+                return answer(Err(missing("StartContainer", id)));
+            };
+            held.state = ContainerState::ContainerRunning;
+            state.started.push(seen(id, held));
         }
         self.tell(id, EventKind::Started);
         answer(Ok(()))
@@ -291,7 +317,7 @@ impl Runtime for StandInRuntime {
                 state: held.state as i32,
                 created_at: at,
                 started_at: at,
-                finished_at: if held.state == ContainerState::ContainerExited { now() } else { 0 },
+                finished_at: if held.state == ContainerState::ContainerExited { self.now() } else { 0 },
                 exit_code: held.exit_code,
                 image: held.config.image.clone(),
                 image_ref: held.config.image.clone().unwrap_or_default().image,

@@ -98,6 +98,11 @@ fn a_pod_goes_down_and_its_state_comes_up_over_quic() {
 }
 
 #[test]
+fn a_pod_goes_down_and_its_state_comes_up_over_websocket_where_udp_is_blocked() {
+    run(async || told_over(Carrier::WebSocket).await);
+}
+
+#[test]
 fn a_cut_stops_nothing_and_what_comes_after_it_is_the_difference() {
     run(async || {
         let mut cluster = Cluster::spawn().await;

@@ -1,0 +1,56 @@
+//! Deliberate defects, for showing that a simulation can fail.
+//!
+//! The switch is there only with the feature `defects`, which no daemon is built with; without it [`is_planted`] is
+//! `false` at compile time and what it guards is gone.
+
+/// A mistake that somebody could make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Defect {
+    /// A batch from the cloud is acknowledged although its commit failed.
+    AckBeforeCommit,
+    /// A delete is taken for sent without being sent.
+    DroppedDelete,
+    /// A report is confirmed although the cloud's own write failed.
+    ConfirmBeforeWrite,
+    /// A report leaves the outbox when it is sent.
+    ForgottenReport,
+    /// Every pod that is looked at again is started anew.
+    NeedlessRestart,
+    /// After a newer version of an object the older one is sent again.
+    StaleVersion,
+}
+
+impl Defect {
+    /// All of them.
+    pub const ALL: [Defect; 6] = [
+        Defect::AckBeforeCommit,
+        Defect::DroppedDelete,
+        Defect::ConfirmBeforeWrite,
+        Defect::ForgottenReport,
+        Defect::NeedlessRestart,
+        Defect::StaleVersion,
+    ];
+}
+
+#[cfg(feature = "defects")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Defect>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a defect into everything that runs on this thread, or takes it out again.
+#[cfg(feature = "defects")]
+pub fn plant(defect: Option<Defect>) {
+    PLANTED.set(defect);
+}
+
+/// Whether the defect is planted on this thread.
+#[cfg(feature = "defects")]
+pub fn is_planted(defect: Defect) -> bool {
+    PLANTED.get() == Some(defect)
+}
+
+/// Nothing is planted in a daemon.
+#[cfg(not(feature = "defects"))]
+pub const fn is_planted(_: Defect) -> bool {
+    false
+}

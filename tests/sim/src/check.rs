@@ -1,0 +1,179 @@
+//! What has to hold in every run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::api::objects;
+use crate::story::{Story, device};
+use crate::world::note;
+
+/// 5 min of the simulated clock: once faults have stopped, everything is as it should be within this.
+const LIMIT: Duration = Duration::from_secs(300);
+/// 500 ms of the simulated clock between looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Every queue is within its bound. Held at any time.
+pub(crate) async fn bounds(story: &mut Story) {
+    let mut reports = Vec::new();
+    for node in &story.world.nodes {
+        if let Some(core) = node.core() {
+            reports.push(core.inspector().report(Duration::from_secs(1)).await);
+        }
+        if let Some(store) = node.store() {
+            let rows = store.snapshot().outbox_rows;
+            if rows > 20_000 {
+                note(&story.world.violations, format!("the outbox of {} holds {rows} rows", node.name));
+            }
+        }
+    }
+    reports.extend(story.world.cloud_report().await);
+    for actor in reports.iter().flat_map(|report| &report.actors) {
+        if actor.queued > actor.capacity {
+            let (name, queued) = (&actor.name, actor.queued);
+            note(&story.world.violations, format!("{name} queues {queued} of {}", actor.capacity));
+        }
+    }
+}
+
+/// Once faults have stopped: the nodes' sets are the cloud's, containers and statuses are as they should be, and no
+/// accepted report is missing.
+pub(crate) async fn converges(story: &mut Story) {
+    let until = story.world.env.now() + LIMIT;
+    loop {
+        let wrong = differences(story).await;
+        if wrong.is_empty() {
+            break;
+        }
+        if story.world.env.now() > until {
+            for what in wrong {
+                note(&story.world.violations, format!("after {} s: {what}", LIMIT.as_secs()));
+            }
+            return;
+        }
+        story.world.env.sleep(LOOK_EVERY).await;
+        if story.world.cloud_gave_up().await.is_some() {
+            story.world.kill_cloud().await;
+            story.world.start_cloud().await;
+        }
+    }
+    needless_restarts(story);
+}
+
+async fn differences(story: &Story) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for number in 0..story.world.nodes.len() {
+        held(story, number, &mut wrong).await;
+        reported(story, number, &mut wrong).await;
+    }
+    wrong
+}
+
+type Versions = BTreeMap<(String, String), (String, String)>;
+
+fn version(object: &Value) -> (String, String) {
+    let of = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    (of("uid"), of("resourceVersion"))
+}
+
+/// The node holds its pods and what they need, in the API's versions, and nothing else; and they run.
+async fn held(story: &Story, number: usize, wrong: &mut Vec<String>) {
+    let node = &story.world.nodes[number];
+    let pods = story.pods_of(number).await;
+    let mut should = Versions::new();
+    let mut maps = BTreeSet::new();
+    for pod in &pods {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        if !story.pods.contains_key(&name) {
+            wrong.push(format!("{name} was deleted and is still in the API"));
+        }
+        if pod["status"]["phase"] != "Running" {
+            wrong.push(format!("{name} is {} in the API", pod["status"]["phase"]));
+        }
+        should.insert(("pods".to_owned(), name), version(pod));
+        let map = pod.pointer("/spec/containers/0/env/0/valueFrom/configMapKeyRef/name");
+        maps.extend(map.and_then(Value::as_str).map(str::to_owned));
+    }
+    for name in story.pods.iter().filter(|(_, on)| **on == number).map(|(name, _)| name) {
+        if !should.contains_key(&("pods".to_owned(), name.clone())) {
+            wrong.push(format!("{name} is not in the API"));
+        }
+    }
+    let listed =
+        objects(&story.world.client, "v1", "ConfigMap").list(&kube::api::ListParams::default()).await;
+    for map in listed.map(|list| list.items).unwrap_or_default() {
+        let map = serde_json::to_value(map).unwrap_or_default();
+        let name = map["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        if maps.contains(&name) {
+            should.insert(("configmaps".to_owned(), name), version(&map));
+        }
+    }
+    let Some(store) = node.store() else { return wrong.push(format!("{} does not run", node.name)) };
+    let heads = match store.object_heads() {
+        Ok(heads) => heads,
+        Err(error) => return wrong.push(format!("the store of {} is not read: {error}", node.name)),
+    };
+    let ours = |resource: &str| matches!(resource, "pods" | "configmaps");
+    let holds: Versions = heads
+        .into_iter()
+        .filter(|(key, _, _)| ours(&key.resource))
+        .map(|(key, uid, version)| ((key.resource, key.name), (uid, version)))
+        .collect();
+    for (key, version) in &should {
+        // A pod's version grows with its status, which came from the node: that is not sent back.
+        let same = |held: &(String, String)| held.0 == version.0 && (key.0 == "pods" || held.1 == version.1);
+        match holds.get(key) {
+            Some(held) if same(held) => {}
+            Some(held) => {
+                wrong.push(format!("{} holds {} at {}, not {}", node.name, key.1, held.1, version.1))
+            }
+            None => wrong.push(format!("{} does not hold {}", node.name, key.1)),
+        }
+    }
+    for key in holds.keys().filter(|key| !should.contains_key(*key)) {
+        wrong.push(format!("{} holds {} that it should not", node.name, key.1));
+    }
+    let running: BTreeSet<String> = node.runtime.running().into_iter().map(|seen| seen.pod).collect();
+    let wanted: BTreeSet<String> =
+        should.keys().filter(|(resource, _)| resource == "pods").map(|(_, name)| name.clone()).collect();
+    if running != wanted {
+        wrong.push(format!("{} runs {running:?}, not {wanted:?}", node.name));
+    }
+}
+
+/// What a node accepted from its device is in the API.
+async fn reported(story: &Story, number: usize, wrong: &mut Vec<String>) {
+    let name = device(number);
+    let Some(accepted) = story.accepted.get(&name) else { return };
+    let statuses = objects(&story.world.client, "devices.kubeedge.io/v1beta1", "DeviceStatus");
+    let status = statuses.get_opt(&name).await.ok().flatten();
+    let value = status.as_ref().and_then(|status| {
+        let twins = status.data.pointer("/status/twins")?.as_array()?;
+        let twin = twins.iter().find(|twin| twin["propertyName"] == "speed")?;
+        twin.pointer("/reported/value")?.as_str()?.parse::<u64>().ok()
+    });
+    // A later one may have been committed without its answer having been heard.
+    if value.is_none_or(|value| value < *accepted) {
+        wrong.push(format!("{name} turns at {value:?} in the API; {accepted} was accepted"));
+    }
+}
+
+/// A container is started once, and once more for each time that it was killed.
+fn needless_restarts(story: &Story) {
+    for node in &story.world.nodes {
+        let mut started: BTreeMap<String, (String, usize)> = BTreeMap::new();
+        for seen in node.runtime.started() {
+            started.entry(seen.uid).or_insert((seen.pod, 0)).1 += 1;
+        }
+        for (uid, (pod, times)) in started {
+            let killed = story.kills.get(&uid).copied().unwrap_or_default();
+            if times > killed + 1 {
+                note(
+                    &story.world.violations,
+                    format!("{pod} was started {times} times and killed {killed} times"),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The link of a run: cables in memory, and a cloud that may be gone.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use beehive::link::memory::{Cable, MemoryPort};
+use beehive::link::{Connection, DialError, Dialer, PeerName};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+/// Where CloudCore listens now, if it runs.
+#[derive(Clone, Default)]
+pub(crate) struct Place(Arc<Mutex<Option<MemoryPort>>>);
+
+impl Place {
+    pub(crate) fn set(&self, port: Option<MemoryPort>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = port;
+    }
+}
+
+/// Dials wherever CloudCore listens now.
+pub(crate) struct ToCloud {
+    pub(crate) place: Place,
+    pub(crate) cable: Cable,
+    pub(crate) me: PeerName,
+}
+
+impl Dialer for ToCloud {
+    fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DialError>> {
+        let port = self.place.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        async move {
+            match port {
+                Some(port) => port.dialer(self.me.clone(), self.cable.clone()).dial().await,
+                None => Err(DialError::Connect {
+                    target: "the cloud".to_owned(),
+                    reason: "nobody listens".to_owned(),
+                }),
+            }
+        }
+        .boxed()
+    }
+}

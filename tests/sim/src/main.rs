@@ -1,0 +1,143 @@
+//! `cargo sim`: as many seeds as wanted.
+#![allow(clippy::print_stdout)]
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use beehive::defect::Defect;
+use clap::Parser;
+use sim::{Fault, Outcome};
+use tokio::sync::mpsc;
+
+#[derive(Parser)]
+#[command(name = "sim", about = "Tells stories with faults until one goes wrong")]
+struct Cli {
+    /// How many seeds
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Replay this seed alone, and print what happened
+    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    seed: Option<u64>,
+    /// Plant this defect; the run succeeds when it is caught
+    #[arg(long, value_parser = defect)]
+    defect: Option<Defect>,
+    /// How many at a time
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+}
+
+fn defect(text: &str) -> Result<Defect, String> {
+    let found = Defect::ALL.into_iter().find(|defect| format!("{defect:?}").eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("no such defect; there are {:?}", Defect::ALL))
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off")),
+        )
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
+    match cli.seed {
+        Some(seed) => replay(seed, cli.defect),
+        None => many(&cli),
+    }
+}
+
+fn replay(seed: u64, planted: Option<Defect>) -> ExitCode {
+    let outcome = sim::run(seed, planted);
+    for line in &outcome.trace {
+        println!("{line}");
+    }
+    verdict(planted, outcome.violations.iter().map(|what| (seed, what.clone())).collect())
+}
+
+fn many(cli: &Cli) -> ExitCode {
+    let begun = Instant::now();
+    let next = AtomicU64::new(cli.from);
+    let end = cli.from.saturating_add(cli.seeds);
+    let (tell, mut told) = mpsc::channel::<(u64, Outcome)>(64);
+    let mut faults: BTreeMap<Fault, usize> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    let mut count = 0_u64;
+    std::thread::scope(|scope| {
+        for _ in 0..cli.jobs.max(1) {
+            let (tell, next) = (tell.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end || tell.blocking_send((seed, sim::run(seed, cli.defect))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(tell);
+        let mut shown = Instant::now();
+        while let Some((seed, outcome)) = told.blocking_recv() {
+            count += 1;
+            for (fault, times) in outcome.faults {
+                *faults.entry(fault).or_default() += times;
+            }
+            for what in outcome.violations {
+                println!("seed {seed}: {what}");
+                wrong.push((seed, what));
+            }
+            if shown.elapsed() > Duration::from_secs(10) {
+                shown = Instant::now();
+                println!("{count} of {} seeds, {:.1} a second", cli.seeds, per_second(count, begun));
+            }
+            if !wrong.is_empty() {
+                // The first is enough; what is under way is let go.
+                next.store(end, Ordering::Relaxed);
+            }
+        }
+    });
+    println!(
+        "{count} seeds in {:.1} s, {:.1} a second",
+        begun.elapsed().as_secs_f64(),
+        per_second(count, begun)
+    );
+    for fault in Fault::ALL {
+        println!("{:>8} times {fault:?}", faults.get(&fault).copied().unwrap_or_default());
+    }
+    let never: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| !faults.contains_key(fault)).collect();
+    if !never.is_empty() && wrong.is_empty() {
+        println!("FAILED: these faults never struck: {never:?}");
+        return ExitCode::FAILURE;
+    }
+    verdict(cli.defect, wrong)
+}
+
+fn per_second(count: u64, begun: Instant) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / begun.elapsed().as_secs_f64().max(0.001)
+}
+
+fn verdict(planted: Option<Defect>, wrong: Vec<(u64, String)>) -> ExitCode {
+    match (planted, wrong.first()) {
+        (None, None) => {
+            println!("no violation");
+            ExitCode::SUCCESS
+        }
+        (None, Some((seed, what))) => {
+            println!("FAILED at seed {seed}: {what}\nreplay it: cargo sim --seed {seed}");
+            ExitCode::FAILURE
+        }
+        (Some(defect), Some((seed, what))) => {
+            println!("{defect:?} was caught at seed {seed}: {what}");
+            ExitCode::SUCCESS
+        }
+        (Some(defect), None) => {
+            println!("FAILED: {defect:?} was not caught");
+            ExitCode::FAILURE
+        }
+    }
+}
