@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use beehive::link::memory::{Cable, MemoryConnection, pair};
 use beehive::link::{
-    Arrival, Connection, Ending, Greeting, Link, LinkError, PeerName, Refused, Routes, WIRE_VERSION,
+    Arrival, Connection, Ending, Greeting, Link, LinkError, PeerName, Refused, Routes, Urgency, WIRE_VERSION,
 };
 use beehive::{AskError, Env, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -214,7 +214,7 @@ fn bytes_that_are_no_frames_end_their_stream_only() {
         let meet =
             async { Arrival::meet(&env, Box::new(cloud)).await.unwrap().admit(wire::routes(heard)).await };
         let hello = async {
-            let (mut writer, mut reader) = edge.open().await.unwrap();
+            let (mut writer, mut reader) = edge.open(Urgency::Work).await.unwrap();
             let mut frame = vec![0, 0, 0, 24, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             frame.extend([0, 0]);
             frame.extend(b"edge-1");
@@ -229,7 +229,7 @@ fn bytes_that_are_no_frames_end_their_stream_only() {
         for hostile in
             [&b"\xff\xff\xff\xff"[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\x10\0\x63aaaaaaaaaaaaaa"]
         {
-            let (mut writer, mut reader) = edge.open().await.unwrap();
+            let (mut writer, mut reader) = edge.open(Urgency::Work).await.unwrap();
             writer.write_all(hostile).await.unwrap();
             // The stream is ended, with a sentence or without.
             let mut rest = Vec::new();

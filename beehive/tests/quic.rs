@@ -5,7 +5,7 @@ mod wire;
 
 use beehive::Env;
 use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
-use beehive::link::{Acceptor, Arrival, Dialer, Greeting, Link, LinkError, Routes};
+use beehive::link::{Acceptor, Arrival, DialError, Dialer, Greeting, Link, LinkError, Routes};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use wire::{LONG, Talk};
 
@@ -100,5 +100,23 @@ fn credentials_that_cannot_be_used_are_named() {
         assert!(error.to_string().starts_with("the key cannot be read"), "{error}");
         let error = QuicDialer::new("not a host", 1, &ca.issue("edge")).err().unwrap();
         assert!(error.to_string().contains("neither a DNS name nor an IP address"), "{error}");
+    });
+}
+
+#[test]
+fn a_place_that_answers_nothing_is_told_apart_from_one_that_refuses() {
+    run(async |_env| {
+        let ca = Ca::new();
+        // Takes every packet and says nothing, as a wall in between does.
+        let wall = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = wall.local_addr().unwrap().port();
+        let dialer = QuicDialer::new("127.0.0.1", port, &ca.issue("edge-1")).unwrap();
+        let error = dialer.dial().await.err().unwrap();
+        assert!(matches!(error, DialError::Unanswered { .. }), "{error}");
+        // Who answers is reached.
+        let mut server = QuicAcceptor::bind("127.0.0.1:0".parse().unwrap(), &ca.issue("cloud")).unwrap();
+        let dialer = QuicDialer::new("127.0.0.1", server.address().port(), &ca.issue("edge-1")).unwrap();
+        let (edge, cloud) = futures::join!(dialer.dial(), server.accept());
+        assert!(edge.is_ok() && cloud.is_some());
     });
 }

@@ -10,7 +10,7 @@ use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
-use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX};
+use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX};
 use edge_devicetwin::DeviceTwin;
 use edge_edged::Edged;
 use edge_eventbus::EventBus;
@@ -36,6 +36,7 @@ pub struct Seats {
     twin_to_bus: Address<EventBusMsg>,
     twin_to_meta: Address<MetaMsg>,
     bus_to_twin: Address<TwinMsg>,
+    bus_to_meta: Address<MetaMsg>,
     edged_to_meta: Address<MetaMsg>,
     meta_to_edged: Address<EdgedMsg>,
     meta_to_twin: Address<TwinMsg>,
@@ -60,6 +61,7 @@ pub fn seats(hive: &mut Hive) -> Seats {
         twin_to_bus: hive.grant(TWIN, &bus, Flow::Tell),
         twin_to_meta: hive.grant(TWIN, &meta, Flow::Tell),
         bus_to_twin: hive.grant(BUS, &twin, Flow::Ask),
+        bus_to_meta: hive.grant(BUS, &meta, Flow::Tell),
         edged_to_meta: hive.grant(EDGED, &meta, Flow::Ask),
         meta_to_edged: hive.grant(META, &edged, Flow::Tell),
         meta_to_twin: hive.grant(META, &twin, Flow::Tell),
@@ -73,6 +75,7 @@ pub fn seats(hive: &mut Hive) -> Seats {
     };
     hive.declare_remote(META, EDGE_MAILBOX);
     hive.declare_remote(META, DEVICE_MAILBOX);
+    hive.declare_remote(META, ROUTER_MAILBOX);
     seats
 }
 
@@ -96,7 +99,7 @@ pub fn actors(hive: &mut Hive, seats: Seats, settings: &Settings, parts: Parts, 
     });
     let (kept, broker) = (store.clone(), modules.event_bus.clone());
     hive.supervise(seats.bus, Policy::default(), move || {
-        EventBus::new(&broker, kept.clone(), seats.bus_to_twin.clone())
+        EventBus::new(&broker, kept.clone(), seats.bus_to_twin.clone(), seats.bus_to_meta.clone())
     });
     let (kept, pods) = (store.clone(), edge_edged::Settings::new(node.as_str(), &modules.edged));
     hive.supervise(seats.edged, Policy::default(), move || {

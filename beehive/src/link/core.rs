@@ -1,16 +1,18 @@
 //! What every task of a link shares.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 
-use super::frame::{Frame, FrameError};
+use super::frame::{self, Frame, FrameError};
 use super::session::Ending;
-use super::transport::{PeerName, Traffic, Writer};
+use super::transport::{PeerName, Reader, Traffic, Writer};
 use crate::{Clock, Moment};
 
 pub(super) struct Core {
@@ -38,6 +40,11 @@ impl Core {
 
     pub(super) fn last_heard(&self) -> Moment {
         Moment(Duration::from_micros(self.heard_micros.load(Ordering::Relaxed)))
+    }
+
+    /// Reads one frame. Its bytes are a sign of life as they come: a large frame may take a slow link half a minute.
+    pub(super) async fn read(&self, reader: &mut Reader) -> Result<Option<Frame>, FrameError> {
+        frame::read(&mut Heard { core: self, reader }).await
     }
 
     pub(super) async fn write(&self, writer: &mut Writer, frame: &Frame) -> io::Result<()> {
@@ -85,5 +92,27 @@ impl Core {
                 tracing::warn!(peer = %self.peer, error = %error, "bytes that are no frame; their stream is ended");
             }
         }
+    }
+}
+
+/// A stream whose bytes are heard.
+struct Heard<'a> {
+    core: &'a Core,
+    reader: &'a mut Reader,
+}
+
+impl AsyncRead for Heard<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        futures::ready!(Pin::new(&mut *self.reader).poll_read(cx, into))?;
+        let bytes = into.filled().len() - before;
+        if bytes > 0 {
+            self.core.heard(bytes);
+        }
+        Poll::Ready(Ok(()))
     }
 }

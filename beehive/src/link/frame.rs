@@ -39,7 +39,7 @@ pub(crate) enum Kind {
     HelloAck = 8,
     /// The greeting was not accepted. Body: a sentence; `deadline_ms`: how long to wait, 0 for no advice.
     Refuse = 9,
-    /// Are you there?
+    /// Are you there? `deadline_ms`: how long the sender has heard nothing.
     Ping = 10,
     /// Yes.
     Pong = 11,
@@ -144,10 +144,8 @@ impl Frame {
     }
 }
 
-/// Reads one frame; `None` when the stream ended between frames. Answers also how many bytes it took.
-pub(crate) async fn read<R: AsyncRead + Unpin + ?Sized>(
-    reader: &mut R,
-) -> Result<Option<(Frame, usize)>, FrameError> {
+/// Reads one frame; `None` when the stream ended between frames.
+pub(crate) async fn read<R: AsyncRead + Unpin + ?Sized>(reader: &mut R) -> Result<Option<Frame>, FrameError> {
     let mut len = [0_u8; 4];
     let first = reader.read(&mut len).await?;
     if first == 0 {
@@ -164,7 +162,7 @@ pub(crate) async fn read<R: AsyncRead + Unpin + ?Sized>(
     if got < len {
         return Err(FrameError::Io(io::ErrorKind::UnexpectedEof.into()));
     }
-    Ok(Some((Frame::decode(&bytes)?, 4 + len)))
+    Ok(Some(Frame::decode(&bytes)?))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::core::Core;
-use super::frame::{self, Frame, Kind};
+use super::frame::{Frame, Kind};
 use super::transport::{PeerName, Reader, Writer};
 use super::wire::{DecodeError, ReplyTo, Wire};
 use crate::{Address, Message, Refusal};
@@ -237,14 +237,5 @@ impl Answer {
     fn not_understood(self) -> u64 {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = Phase::Over;
         self.id
-    }
-}
-
-/// Reads one frame of `reader` as `core` counts it.
-impl Core {
-    pub(super) async fn read(&self, reader: &mut Reader) -> Result<Option<Frame>, frame::FrameError> {
-        let Some((frame, bytes)) = frame::read(reader).await? else { return Ok(None) };
-        self.heard(bytes);
-        Ok(Some(frame))
     }
 }

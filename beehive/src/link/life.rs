@@ -49,6 +49,22 @@ pub(crate) fn decide(now: Moment, heard: Moment, pinged: Option<Moment>) -> Acti
     }
 }
 
+/// How long the other end may have heard nothing before what it says of that is taken as a sign: the answer to its first
+/// ping is late by then.
+const UNHEARD: Duration = Duration::from_secs(8);
+
+/// When something was heard last, for [`decide`]. A ping says how long its sender has heard nothing (`unheard`); where that
+/// is long, the way there may be closed while the way back is not. Then this end counts as silent for just as long, until
+/// it hears something after `told`: both ends give up together, even when the other's last word is lost.
+pub(crate) fn heard(last: Moment, told: Option<(Moment, Duration)>) -> Moment {
+    match told {
+        Some((at, unheard)) if unheard >= UNHEARD && last <= at => {
+            Moment(at.0.saturating_sub(unheard.min(UNHEARD)))
+        }
+        Some(_) | None => last,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +95,18 @@ mod tests {
     fn any_sign_of_life_starts_anew() {
         assert_eq!(decide(at(9000), at(8500), Some(at(8000))), Action::Wait(Duration::from_millis(5500)));
         assert_eq!(decide(at(15_000), at(8500), Some(at(8000))), Action::Ping(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn who_is_not_heard_asks_and_gives_up_with_the_other_end() {
+        let told = Some((at(20_000), Duration::from_secs(8)));
+        let silent = heard(at(20_000), told);
+        assert_eq!(silent, at(12_000));
+        assert_eq!(decide(at(20_000), silent, None), Action::Ping(ANSWER_WITHIN));
+        assert_eq!(decide(at(22_000), silent, Some(at(21_000))), Action::Dead);
+        // Anything heard after that shows that it was late only.
+        assert_eq!(heard(at(20_500), told), at(20_500));
+        // A first ping says nothing: nobody has had a reason to speak.
+        assert_eq!(heard(at(20_000), Some((at(20_000), PING_AFTER))), at(20_000));
     }
 }

@@ -1,33 +1,57 @@
 //! A transport inside one process: for tests, and for clusters that live in one.
 //!
-//! Its cable can be cut: bytes that are on their way then stay there, as they do when packets are dropped, and go on
-//! when it is mended.
+//! Its cable can be cut, both ways or one: bytes that are on their way then stay there, as they do when packets are
+//! dropped, and go on when it is mended. It can be made slow.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::{mpsc, watch};
 
-use super::transport::{Acceptor, Connection, DialError, Dialer, PeerName, Reader, Writer};
+use super::transport::{Acceptor, Connection, DialError, Dialer, PeerName, Reader, Urgency, Writer};
+use crate::{Clock, Moment};
 
 /// 64 KiB: what one stream holds in flight.
 const STREAM_WINDOW: usize = 64 << 10;
 /// 64: streams and connections that wait to be taken.
 const BACKLOG: usize = 64;
 
+/// 1200 bytes: what goes over a slow cable at a time, so that streams take turns on it as packets do.
+const PACKET: usize = 1200;
+
+/// A direction of a cable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the end that dialled.
+    ToAcceptor,
+    /// From the end that accepted.
+    ToDialler,
+}
+
 /// The cable between two ends.
 #[derive(Clone, Default)]
-pub struct Cable(Arc<Mutex<CableState>>);
+pub struct Cable(Arc<Mutex<[Wire; 2]>>);
 
+/// One direction.
 #[derive(Default)]
-struct CableState {
+struct Wire {
     cut: bool,
     waiting: Vec<Waker>,
+    slow: Option<Slow>,
+}
+
+struct Slow {
+    clock: Arc<dyn Clock>,
+    bytes_per_second: u64,
+    /// When what was put on it so far is over.
+    free_at: Moment,
 }
 
 impl Cable {
@@ -36,45 +60,97 @@ impl Cable {
         Self::default()
     }
 
+    fn wires(&self) -> MutexGuard<'_, [Wire; 2]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From now on nothing arrives.
     pub fn cut(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).cut = true;
+        self.cut_way(Way::ToAcceptor);
+        self.cut_way(Way::ToDialler);
+    }
+
+    /// From now on nothing arrives in this direction.
+    pub fn cut_way(&self, way: Way) {
+        let [to_acceptor, to_dialler] = &mut *self.wires();
+        match way {
+            Way::ToAcceptor => to_acceptor.cut = true,
+            Way::ToDialler => to_dialler.cut = true,
+        }
     }
 
     /// Everything goes on.
     pub fn mend(&self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.cut = false;
-        for waker in state.waiting.drain(..) {
-            waker.wake();
+        for wire in &mut *self.wires() {
+            wire.cut = false;
+            for waker in wire.waiting.drain(..) {
+                waker.wake();
+            }
         }
     }
 
-    /// Whether nothing arrives now.
+    /// From now on all streams together carry so many bytes a second in each direction.
+    pub fn slow_down(&self, clock: &Arc<dyn Clock>, bytes_per_second: u64) {
+        for wire in &mut *self.wires() {
+            let (clock, bytes_per_second) = (Arc::clone(clock), bytes_per_second.max(1));
+            wire.slow = Some(Slow { clock, bytes_per_second, free_at: Moment::default() });
+        }
+    }
+
+    /// Whether nothing arrives now in one direction at least: nobody can connect then.
     pub fn is_cut(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).cut
+        self.wires().iter().any(|wire| wire.cut)
+    }
+
+    fn with<T>(&self, way: Way, work: impl FnOnce(&mut Wire) -> T) -> T {
+        let [to_acceptor, to_dialler] = &mut *self.wires();
+        work(match way {
+            Way::ToAcceptor => to_acceptor,
+            Way::ToDialler => to_dialler,
+        })
     }
 
     /// Ready while the cable is whole.
-    fn poll_whole(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !state.cut {
-            return Poll::Ready(());
-        }
-        if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.waiting.push(cx.waker().clone());
-        }
-        Poll::Pending
+    fn poll_whole(&self, way: Way, cx: &Context<'_>) -> Poll<()> {
+        self.with(way, |wire| {
+            if !wire.cut {
+                return Poll::Ready(());
+            }
+            if !wire.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                wire.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
     }
 
-    async fn whole(&self) {
-        futures::future::poll_fn(|cx| self.poll_whole(cx)).await;
+    async fn whole(&self, way: Way) {
+        futures::future::poll_fn(|cx| self.poll_whole(way, cx)).await;
+    }
+
+    fn is_slow(&self, way: Way) -> bool {
+        self.with(way, |wire| wire.slow.is_some())
+    }
+
+    /// Completes when so many bytes are over, behind all that were put on it before.
+    fn carry(&self, way: Way, bytes: usize) -> BoxFuture<'static, ()> {
+        self.with(way, |wire| match &mut wire.slow {
+            None => Box::pin(std::future::ready(())),
+            Some(slow) => {
+                let now = slow.clock.now();
+                let micros = (bytes as u64).saturating_mul(1_000_000) / slow.bytes_per_second;
+                slow.free_at = slow.free_at.max(now) + Duration::from_micros(micros);
+                slow.clock.sleep(slow.free_at.since(now))
+            }
+        })
     }
 }
 
 struct CableReader {
     cable: Cable,
+    way: Way,
     end: tokio::io::ReadHalf<DuplexStream>,
+    /// What is on a slow cable, and what it still takes.
+    packet: Option<(Bytes, BoxFuture<'static, ()>)>,
 }
 
 impl AsyncRead for CableReader {
@@ -83,8 +159,30 @@ impl AsyncRead for CableReader {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        futures::ready!(self.cable.poll_whole(cx));
-        Pin::new(&mut self.end).poll_read(cx, buf)
+        let this = &mut *self;
+        futures::ready!(this.cable.poll_whole(this.way, cx));
+        if this.packet.is_none() {
+            if !this.cable.is_slow(this.way) {
+                return Pin::new(&mut this.end).poll_read(cx, buf);
+            }
+            let mut bytes = [0; PACKET];
+            let mut packet = ReadBuf::new(&mut bytes);
+            futures::ready!(Pin::new(&mut this.end).poll_read(cx, &mut packet))?;
+            let bytes = Bytes::copy_from_slice(packet.filled());
+            let over = this.cable.carry(this.way, bytes.len());
+            this.packet = Some((bytes, over));
+        }
+        let Some((bytes, over)) = &mut this.packet else { return Poll::Pending };
+        if !bytes.is_empty() {
+            futures::ready!(over.poll_unpin(cx));
+            // What has come may be taken in parts.
+            *over = Box::pin(std::future::ready(()));
+        }
+        buf.put_slice(&bytes.split_to(bytes.len().min(buf.remaining())));
+        if bytes.is_empty() {
+            this.packet = None;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -125,37 +223,50 @@ type Stream = (Writer, Reader);
 pub struct MemoryConnection {
     peer: PeerName,
     cable: Cable,
+    /// The direction that leads here.
+    here: Way,
     opened: mpsc::Sender<Stream>,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Stream>>,
     /// Whether this end, and whether the other end has closed.
     closed: Arc<watch::Sender<bool>>,
 }
 
-/// The two ends of a connection over `cable`. Each is told who the other is.
+/// The two ends of a connection over `cable`: of `one`, who dialled, and of `other`, who accepted. Each is told who the
+/// other is.
 pub fn pair(cable: &Cable, one: PeerName, other: PeerName) -> (MemoryConnection, MemoryConnection) {
     let (to_other, from_one) = mpsc::channel(BACKLOG);
     let (to_one, from_other) = mpsc::channel(BACKLOG);
     let closed = Arc::new(watch::channel(false).0);
-    let end = |peer, opened, incoming| MemoryConnection {
+    let end = |peer, here, opened, incoming| MemoryConnection {
         peer,
         cable: cable.clone(),
+        here,
         opened,
         incoming: tokio::sync::Mutex::new(incoming),
         closed: Arc::clone(&closed),
     };
-    (end(other, to_other, from_other), end(one, to_one, from_one))
+    (end(other, Way::ToDialler, to_other, from_other), end(one, Way::ToAcceptor, to_one, from_one))
 }
 
 impl MemoryConnection {
-    fn halves(&self, end: DuplexStream) -> Stream {
+    /// The halves at the end of the cable that `here` leads to.
+    fn halves(&self, here: Way, end: DuplexStream) -> Stream {
         let (reader, writer) = tokio::io::split(end);
-        (Box::new(StreamWriter(writer)), Box::new(CableReader { cable: self.cable.clone(), end: reader }))
+        let reader = CableReader { cable: self.cable.clone(), way: here, end: reader, packet: None };
+        (Box::new(StreamWriter(writer)), Box::new(reader))
+    }
+
+    fn there(&self) -> Way {
+        match self.here {
+            Way::ToAcceptor => Way::ToDialler,
+            Way::ToDialler => Way::ToAcceptor,
+        }
     }
 
     async fn until_closed(&self) {
         // A word about the end crosses the cable like everything else.
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
-        self.cable.whole().await;
+        self.cable.whole(self.here).await;
     }
 }
 
@@ -164,14 +275,14 @@ fn closed() -> io::Error {
 }
 
 impl Connection for MemoryConnection {
-    fn open(&self) -> BoxFuture<'_, io::Result<Stream>> {
+    fn open(&self, _: Urgency) -> BoxFuture<'_, io::Result<Stream>> {
         Box::pin(async {
             if *self.closed.borrow() {
                 return Err(closed());
             }
             let (mine, theirs) = tokio::io::duplex(STREAM_WINDOW);
-            self.opened.send(self.halves(theirs)).await.map_err(|_| closed())?;
-            Ok(self.halves(mine))
+            self.opened.send(self.halves(self.there(), theirs)).await.map_err(|_| closed())?;
+            Ok(self.halves(self.here, mine))
         })
     }
 
@@ -180,7 +291,7 @@ impl Connection for MemoryConnection {
             let mut incoming = self.incoming.lock().await;
             let next = async {
                 let stream = incoming.recv().await;
-                self.cable.whole().await;
+                self.cable.whole(self.here).await;
                 stream
             };
             tokio::select! {

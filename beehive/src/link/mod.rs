@@ -12,22 +12,27 @@
 //! * An ask fails with [`crate::AskError::LinkDown`] when the link ends first. It may have been handled.
 //! * The other end can reach only what [`Routes`] allow, and is who its certificate says.
 //!
-//! The transport below the frames is an argument ([`Dialer`], [`Acceptor`], [`Connection`]); [`quic`] is the one of the
-//! daemons, [`memory`] one for tests and for clusters in one process.
+//! The transport below the frames is an argument ([`Dialer`], [`Acceptor`], [`Connection`]): [`quic`] first, [`ws`] where UDP
+//! is blocked (its streams share one ordered connection by [`mux`]), [`memory`] for tests and for clusters in one process.
 
 mod core;
 mod frame;
 mod inbound;
 mod life;
 pub mod memory;
+pub mod mux;
 mod outbound;
 pub mod quic;
 mod session;
+pub mod tls;
 mod transport;
 pub mod wire;
+pub mod ws;
 
 pub use frame::{FRAME_MAX, WIRE_VERSION};
 pub use inbound::Routes;
 pub use life::{DEAD_AFTER, PING_AFTER};
 pub use session::{Arrival, Ending, Greeting, Link, LinkError, Refused};
-pub use transport::{Acceptor, Connection, DialError, Dialer, PeerName, Reader, Traffic, Writer};
+pub use transport::{
+    Acceptor, Acceptors, Connection, DialError, Dialer, PeerName, Reader, Traffic, Urgency, Writer,
+};

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::core::Core;
 use super::frame::{Frame, Kind};
 use super::inbound::{LANE_CREDITS, PENDING_MAX};
-use super::transport::{Connection, Reader, Writer};
+use super::transport::{Connection, Reader, Urgency, Writer};
 use super::wire::{AnswerSlot, Outgoing, Wire};
 use crate::{AskError, Env, Lane, Refusal, RemoteMailbox};
 
@@ -26,8 +26,8 @@ impl<M: Wire> Remote<M> {
     pub(super) fn new(env: &Env, core: &Arc<Core>, connection: &Arc<dyn Connection>) -> Self {
         Remote {
             core: Arc::clone(core),
-            work: LaneSender::new(env, core, connection, M::MAILBOX),
-            control: LaneSender::new(env, core, connection, M::MAILBOX),
+            work: LaneSender::new(env, core, connection, M::MAILBOX, Urgency::Work),
+            control: LaneSender::new(env, core, connection, M::MAILBOX, Urgency::Control),
             message: PhantomData,
         }
     }
@@ -84,7 +84,13 @@ struct LaneSender {
 }
 
 impl LaneSender {
-    fn new(env: &Env, core: &Arc<Core>, connection: &Arc<dyn Connection>, mailbox: &'static str) -> Self {
+    fn new(
+        env: &Env,
+        core: &Arc<Core>,
+        connection: &Arc<dyn Connection>,
+        mailbox: &'static str,
+        urgency: Urgency,
+    ) -> Self {
         let credits = Arc::new(Semaphore::new(LANE_CREDITS));
         let (queue, waiting) = mpsc::channel(LANE_CREDITS);
         let lane = LaneTask {
@@ -92,6 +98,7 @@ impl LaneSender {
             connection: Arc::clone(connection),
             credits: Arc::clone(&credits),
             mailbox,
+            urgency,
         };
         env.spawn(lane.run(waiting));
         LaneSender { credits, queue }
@@ -108,6 +115,7 @@ struct LaneTask {
     connection: Arc<dyn Connection>,
     credits: Arc<Semaphore>,
     mailbox: &'static str,
+    urgency: Urgency,
 }
 
 impl LaneTask {
@@ -139,7 +147,7 @@ impl LaneTask {
     }
 
     async fn stream(&self, first: Outgoing, waiting: &mut mpsc::Receiver<Outgoing>, pending: &mut Pending) {
-        let (mut writer, mut reader) = match self.connection.open().await {
+        let (mut writer, mut reader) = match self.connection.open(self.urgency).await {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(peer = %self.core.peer, mailbox = self.mailbox, error = %error, "no stream");

@@ -8,21 +8,22 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::pki_types::ServerName;
 use s2n_quic::client::Connect;
 use s2n_quic::connection::{Handle, StreamAcceptor};
 use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Subscriber, events};
 use s2n_quic::provider::limits::Limits;
 use s2n_quic::provider::tls::rustls as quic_tls;
-use thiserror::Error;
 use tokio::sync::Mutex;
 
-use super::transport::{Acceptor, Connection, DialError, Dialer, PeerName, Reader, Writer};
+pub use super::tls::{Credentials, EndpointError};
+
+use super::tls;
+use super::transport::{Acceptor, Connection, DialError, Dialer, PeerName, Reader, Urgency, Writer};
 
 /// What this link speaks above QUIC (ALPN, RFC 7301).
 const PROTOCOL: &[u8] = b"hive-link/0";
@@ -30,6 +31,11 @@ const PROTOCOL: &[u8] = b"hive-link/0";
 const IDLE: Duration = Duration::from_secs(30);
 /// 10 s: a handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// 3 s without one packet from there: nobody answers, or UDP is blocked on the way.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// 200 ms: the round trip that a handshake assumes at first. First packets are then sent again after 0.6 s, 1.2 s…, so that
+/// an attempt that began before the way was whole finds it soon after.
+const FIRST_ROUND_TRIP: Duration = Duration::from_millis(200);
 /// 1 MiB: what one stream may have on its way, one frame of the largest size.
 const STREAM_WINDOW: u64 = 1 << 20;
 /// 4 MiB: what one connection may have on its way, so that four full streams do not hold up a fifth.
@@ -37,105 +43,12 @@ const CONNECTION_WINDOW: u64 = 4 << 20;
 /// 128: streams that may be open at once from one end.
 const STREAMS: u64 = 128;
 
-/// A certificate, its key, and the authority that both ends trust. All PEM (RFC 7468).
-#[derive(Clone)]
-pub struct Credentials {
-    /// The certificate, with what leads to the authority if there is anything between.
-    pub certificate: String,
-    /// Its key.
-    pub key: String,
-    /// The authority's certificate.
-    pub authority: String,
-}
-
-/// Why an endpoint could not be made.
-#[derive(Debug, Error)]
-pub enum EndpointError {
-    /// A certificate or key is no PEM of the right kind.
-    #[error("the {what} cannot be read: {reason}")]
-    Unreadable {
-        /// Which.
-        what: &'static str,
-        /// Why.
-        reason: String,
-    },
-    /// TLS does not take them.
-    #[error("the certificate cannot be used: {0}")]
-    Tls(#[source] rustls::Error),
-    /// The socket could not be opened.
-    #[error("cannot use UDP address {address}: {reason}")]
-    Socket {
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        reason: String,
-    },
-    /// The parameters of the protocol do not fit together.
-    #[error("limits: {0}")]
-    Limits(String),
-}
-
-struct Material {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    roots: Arc<RootCertStore>,
-}
-
-fn material(credentials: &Credentials) -> Result<Material, EndpointError> {
-    let unreadable = |what| move |reason: String| EndpointError::Unreadable { what, reason };
-    let chain = certificates(&credentials.certificate).map_err(unreadable("certificate"))?;
-    let key = PrivateKeyDer::from_pem_slice(credentials.key.as_bytes())
-        .map_err(|error| unreadable("key")(error.to_string()))?;
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(&credentials.authority).map_err(unreadable("authority's certificate"))? {
-        roots.add(authority).map_err(|error| unreadable("authority's certificate")(error.to_string()))?;
-    }
-    Ok(Material { chain, key, roots: Arc::new(roots) })
-}
-
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let chain = chain.map_err(|error| error.to_string())?;
-    if chain.is_empty() { Err("no certificate is in it".to_owned()) } else { Ok(chain) }
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-fn server_tls(credentials: &Credentials) -> Result<ServerConfig, EndpointError> {
-    let Material { chain, key, roots } = material(credentials)?;
-    let verifier =
-        rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(
-            |error| EndpointError::Unreadable { what: "authority's certificate", reason: error.to_string() },
-        )?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(EndpointError::Tls)?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(EndpointError::Tls)?;
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
-    Ok(config)
-}
-
-fn client_tls(credentials: &Credentials) -> Result<ClientConfig, EndpointError> {
-    let Material { chain, key, roots } = material(credentials)?;
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(EndpointError::Tls)?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .map_err(EndpointError::Tls)?;
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
-    Ok(config)
-}
-
 fn limits(asked: u64, offered: u64) -> Result<Limits, EndpointError> {
     let build = || {
         Limits::new()
             .with_max_idle_timeout(IDLE)?
             .with_max_handshake_duration(HANDSHAKE)?
+            .with_initial_round_trip_time(FIRST_ROUND_TRIP)?
             .with_data_window(CONNECTION_WINDOW)?
             .with_bidirectional_local_data_window(STREAM_WINDOW)?
             .with_bidirectional_remote_data_window(STREAM_WINDOW)?
@@ -145,17 +58,32 @@ fn limits(asked: u64, offered: u64) -> Result<Limits, EndpointError> {
     build().map_err(|error| EndpointError::Limits(error.to_string()))
 }
 
-/// Reads the peer's certificate out of the handshake.
-struct ReadPeer;
+/// Reads the peer's certificate out of the handshake, and notes whether anybody answers the newest one.
+#[derive(Default)]
+struct Watch(Arc<Answers>);
+
+/// Whether the newest connection of an endpoint has been answered at all.
+#[derive(Default)]
+struct Answers {
+    newest: AtomicU64,
+    answered: AtomicBool,
+}
 
 #[derive(Default)]
 struct PeerSeen(Option<PeerName>);
 
-impl Subscriber for ReadPeer {
+impl Subscriber for Watch {
     type ConnectionContext = PeerSeen;
 
-    fn create_connection_context(&mut self, _: &ConnectionMeta, _: &ConnectionInfo) -> PeerSeen {
+    fn create_connection_context(&mut self, meta: &ConnectionMeta, _: &ConnectionInfo) -> PeerSeen {
+        self.0.newest.store(meta.id, Ordering::Relaxed);
         PeerSeen::default()
+    }
+
+    fn on_packet_received(&mut self, _: &mut PeerSeen, meta: &ConnectionMeta, _: &events::PacketReceived) {
+        if self.0.newest.load(Ordering::Relaxed) == meta.id {
+            self.0.answered.store(true, Ordering::Relaxed);
+        }
     }
 
     fn on_tls_exporter_ready(
@@ -169,16 +97,8 @@ impl Subscriber for ReadPeer {
             .peer_cert_chain_der()
             .ok()
             .and_then(|chain| chain.into_iter().next())
-            .and_then(|leaf| peer_of(&leaf));
+            .and_then(|leaf| tls::peer_of(&leaf));
     }
-}
-
-/// The common name of a certificate's subject, and its serial number.
-fn peer_of(der: &[u8]) -> Option<PeerName> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
-    let serial: String = certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(PeerName::verified(name, serial))
 }
 
 struct QuicConnection {
@@ -201,7 +121,8 @@ fn halves(stream: s2n_quic::stream::BidirectionalStream) -> (Writer, Reader) {
 }
 
 impl Connection for QuicConnection {
-    fn open(&self) -> BoxFuture<'_, io::Result<(Writer, Reader)>> {
+    // s2n-quic has no priorities: it serves the streams that have something in turn, so that none waits for another.
+    fn open(&self, _: Urgency) -> BoxFuture<'_, io::Result<(Writer, Reader)>> {
         let mut handle = self.handle.clone();
         Box::pin(async move { Ok(halves(handle.open_bidirectional_stream().await?)) })
     }
@@ -240,7 +161,7 @@ impl QuicAcceptor {
             address: listen,
             reason: reason.to_string(),
         };
-        let tls = quic_tls::Server::from(Arc::new(server_tls(credentials)?));
+        let tls = quic_tls::Server::from(Arc::new(tls::server(credentials, PROTOCOL)?));
         let server = s2n_quic::Server::builder()
             .with_tls(tls)
             .map_err(|error| socket(&error))?
@@ -248,7 +169,7 @@ impl QuicAcceptor {
             .map_err(|error| socket(&error))?
             .with_limits(limits(STREAMS, STREAMS)?)
             .map_err(|error| EndpointError::Limits(error.to_string()))?
-            .with_event(ReadPeer)
+            .with_event(Watch::default())
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .start()
             .map_err(|error| socket(&error))?;
@@ -280,6 +201,7 @@ pub struct QuicDialer {
     client: s2n_quic::Client,
     host: String,
     port: u16,
+    answers: Arc<Answers>,
 }
 
 impl QuicDialer {
@@ -302,7 +224,8 @@ impl QuicDialer {
             address: any,
             reason: reason.to_string(),
         };
-        let tls = quic_tls::Client::from(Arc::new(client_tls(credentials)?));
+        let answers = Arc::<Answers>::default();
+        let tls = quic_tls::Client::from(Arc::new(tls::client(credentials, PROTOCOL)?));
         let client = s2n_quic::Client::builder()
             .with_tls(tls)
             .map_err(|error| socket(&error))?
@@ -310,11 +233,11 @@ impl QuicDialer {
             .map_err(|error| socket(&error))?
             .with_limits(limits(STREAMS, STREAMS)?)
             .map_err(|error| EndpointError::Limits(error.to_string()))?
-            .with_event(ReadPeer)
+            .with_event(Watch(Arc::clone(&answers)))
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .start()
             .map_err(|error| socket(&error))?;
-        Ok(QuicDialer { client, host: host.trim_matches(['[', ']']).to_owned(), port })
+        Ok(QuicDialer { client, host: host.trim_matches(['[', ']']).to_owned(), port, answers })
     }
 
     fn target(&self) -> String {
@@ -336,7 +259,17 @@ impl Dialer for QuicDialer {
                 .ok_or_else(|| DialError::Resolve(self.host.clone()))?;
             let connect = Connect::new(address).with_server_name(self.host.as_str());
             let failed = |reason: String| DialError::Connect { target: self.target(), reason };
-            let connection = self.client.connect(connect).await.map_err(|error| failed(error.to_string()))?;
+            self.answers.answered.store(false, Ordering::Relaxed);
+            let mut attempt = std::pin::pin!(self.client.connect(connect));
+            let connection = match tokio::time::timeout(ANSWER_WITHIN, &mut attempt).await {
+                Ok(connection) => connection,
+                Err(_) if !self.answers.answered.load(Ordering::Relaxed) => {
+                    return Err(DialError::Unanswered { target: self.target() });
+                }
+                // A slow handshake is not a blocked one.
+                Err(_) => attempt.await,
+            };
+            let connection = connection.map_err(|error| failed(error.to_string()))?;
             let connection = QuicConnection::new(connection)
                 .ok_or_else(|| failed("its certificate has no common name".to_owned()))?;
             Ok(Box::new(connection) as Box<dyn Connection>)

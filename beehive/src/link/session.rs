@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 use super::core::Core;
 use super::frame::{Frame, Kind, WIRE_VERSION};
 use super::inbound::{self, Routes};
 use super::life::{self, Action};
 use super::outbound::Remote;
-use super::transport::{Connection, PeerName, Reader, Traffic, Writer};
+use super::transport::{Connection, PeerName, Reader, Traffic, Urgency, Writer};
 use super::wire::Wire;
 use crate::{Address, Env};
 
@@ -245,7 +246,7 @@ impl Link {
         let core = new_core(env, &*connection);
         let hello = async {
             let broke = |error: std::io::Error| LinkError::Broke(error.to_string());
-            let mut control = connection.open().await.map_err(broke)?;
+            let mut control = connection.open(Urgency::Vital).await.map_err(broke)?;
             let hello = Frame::new(Kind::Hello, 0, greeting.encode());
             core.write(&mut control.0, &hello).await.map_err(broke)?;
             let answer = first_frame(&core, &mut control.1).await?;
@@ -360,65 +361,15 @@ async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>
 /// Watches over the link: pings, answers, the end.
 async fn keep(core: Arc<Core>, connection: Arc<dyn Connection>, control: (Writer, Reader)) {
     let (mut writer, mut reader) = control;
-    let (heard_tx, mut heard) = tokio::sync::mpsc::channel(4);
-    let read = async {
-        loop {
-            match core.read(&mut reader).await {
-                Ok(Some(frame)) if frame.kind == Kind::Bye => {
-                    core.end(Ending::Left);
-                    return;
-                }
-                Ok(Some(frame)) => {
-                    if heard_tx.send(frame.kind).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(None) => {
-                    core.end(Ending::Broke("its first stream ended".to_owned()));
-                    return;
-                }
-                Err(error) => {
-                    core.end(Ending::Broke(crate::Fault::from_error(&error).reason));
-                    return;
-                }
-            }
-        }
-    };
-    let live = async {
-        let mut pinged = None;
-        loop {
-            let now = core.clock.now();
-            let pause = match life::decide(now, core.last_heard(), pinged) {
-                Action::Wait(pause) => pause,
-                Action::Ping(pause) => {
-                    pinged = Some(now);
-                    let ping = Frame::new(Kind::Ping, 0, Vec::new());
-                    // A connection that takes no more bytes must not hold up the decision that it is dead.
-                    if !write_within(&core, &mut writer, &ping, pause).await {
-                        continue;
-                    }
-                    pause
-                }
-                Action::Dead => {
-                    core.end(Ending::Silent);
-                    return;
-                }
-            };
-            let next = {
-                let (frame, sleep) = (std::pin::pin!(heard.recv()), core.clock.sleep(pause));
-                match select(frame, sleep).await {
-                    Either::Left((frame, _)) => frame,
-                    Either::Right(_) => None,
-                }
-            };
-            if next == Some(Kind::Ping) {
-                let pong = Frame::new(Kind::Pong, 0, Vec::new());
-                write_within(&core, &mut writer, &pong, life::DEAD_AFTER).await;
-            }
-        }
-    };
     {
-        let work = std::pin::pin!(async { futures::join!(read, live) });
+        // Two pings and two answers may wait behind a stream that takes no more bytes. Further ones would say nothing new.
+        let (out, waiting) = mpsc::channel(4);
+        // Both wait for each other's turn, and neither may be dropped in the middle of a frame.
+        let (pings, heard) = mpsc::channel(4);
+        let write = write_all(&core, &mut writer, waiting);
+        let read = listen(&core, &mut reader, pings);
+        let live = live(&core, heard, out);
+        let work = std::pin::pin!(async { futures::join!(read, write, live) });
         let ended = std::pin::pin!(core.ended());
         drop(select(work, ended).await);
     }
@@ -433,14 +384,66 @@ async fn keep(core: Arc<Core>, connection: Arc<dyn Connection>, control: (Writer
     connection.close();
 }
 
-async fn write_within(core: &Core, writer: &mut Writer, frame: &Frame, limit: Duration) -> bool {
-    let write = std::pin::pin!(core.write(writer, frame));
-    match select(write, core.clock.sleep(limit)).await {
-        Either::Left((Ok(()), _)) => true,
-        Either::Left((Err(error), _)) => {
-            core.end(Ending::Broke(error.to_string()));
-            true
+/// Hands on each ping and its answer, and notes the end.
+async fn listen(core: &Core, reader: &mut Reader, pings: mpsc::Sender<Frame>) {
+    loop {
+        match core.read(reader).await {
+            Ok(Some(frame)) if frame.kind == Kind::Bye => return core.end(Ending::Left),
+            Ok(Some(frame)) => {
+                if pings.send(frame).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return core.end(Ending::Broke("its first stream ended".to_owned())),
+            Err(error) => return core.end(Ending::Broke(crate::Fault::from_error(&error).reason)),
         }
-        Either::Right(_) => false,
     }
+}
+
+async fn write_all(core: &Core, writer: &mut Writer, mut waiting: mpsc::Receiver<Frame>) {
+    while let Some(frame) = waiting.recv().await {
+        if let Err(error) = core.write(writer, &frame).await {
+            return core.end(Ending::Broke(error.to_string()));
+        }
+    }
+}
+
+/// Decides over life and death, whatever becomes of the writing: a connection that takes no more bytes is dead in time.
+async fn live(core: &Core, mut heard: mpsc::Receiver<Frame>, out: mpsc::Sender<Frame>) {
+    let (mut pinged, mut told) = (None, None);
+    loop {
+        let now = core.clock.now();
+        let last = life::heard(core.last_heard(), told);
+        let pause = match life::decide(now, last, pinged) {
+            Action::Wait(pause) => pause,
+            Action::Ping(pause) => {
+                pinged = Some(now);
+                let mut ping = Frame::new(Kind::Ping, 0, Vec::new());
+                // The true silence, whatever the other end said of its own: two ends that doubt each other would never end.
+                let silence = now.since(core.last_heard());
+                ping.deadline_ms = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+                let _ = out.try_send(ping);
+                pause
+            }
+            Action::Dead => return core.end(Ending::Silent),
+        };
+        let next = {
+            let (frame, sleep) = (std::pin::pin!(heard.recv()), core.clock.sleep(pause));
+            match select(frame, sleep).await {
+                Either::Left((Some(frame), _)) => Some(frame),
+                // Whoever listened has noted the end.
+                Either::Left((None, _)) => return,
+                Either::Right(_) => None,
+            }
+        };
+        if let Some(ping) = next.filter(|frame| frame.kind == Kind::Ping) {
+            told = Some((core.clock.now(), Duration::from_millis(u64::from(ping.deadline_ms))));
+            let _ = out.try_send(Frame::new(Kind::Pong, 0, Vec::new()));
+        }
+    }
+}
+
+async fn write_within(core: &Core, writer: &mut Writer, frame: &Frame, limit: Duration) {
+    let write = std::pin::pin!(core.write(writer, frame));
+    drop(select(write, core.clock.sleep(limit)).await);
 }

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, select_all};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -56,6 +57,31 @@ pub enum DialError {
         /// Why.
         reason: String,
     },
+    /// Not a single packet came back: nobody is there, or something on the way drops them.
+    #[error("nothing came back from `{target}`")]
+    Unanswered {
+        /// Whom.
+        target: String,
+    },
+    /// The other end answered that it takes nobody now.
+    #[error("`{target}` takes nobody now and asks to wait {} s", .wait.as_secs())]
+    Busy {
+        /// Whom.
+        target: String,
+        /// How long it asks to wait.
+        wait: Duration,
+    },
+}
+
+/// What goes first where streams share one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// The link's own stream: hello, pings, the end.
+    Vital,
+    /// A control lane.
+    Control,
+    /// A work lane.
+    Work,
 }
 
 /// Makes connections.
@@ -66,14 +92,44 @@ pub trait Dialer: Send + Sync {
 
 /// Takes connections.
 pub trait Acceptor: Send {
-    /// The next connection whose peer was verified; `None` when the acceptor has ended.
+    /// The next connection whose peer was verified; `None` when the acceptor has ended. Dropping the future loses no
+    /// connection.
     fn accept(&mut self) -> BoxFuture<'_, Option<Box<dyn Connection>>>;
+}
+
+/// Several acceptors as one: a place that is reached in more than one way.
+pub struct Acceptors(Vec<Box<dyn Acceptor>>);
+
+impl Acceptors {
+    /// Takes what any of them brings. It ends when all have ended.
+    pub fn new(acceptors: Vec<Box<dyn Acceptor>>) -> Self {
+        Acceptors(acceptors)
+    }
+}
+
+impl Acceptor for Acceptors {
+    fn accept(&mut self) -> BoxFuture<'_, Option<Box<dyn Connection>>> {
+        Box::pin(async {
+            loop {
+                if self.0.is_empty() {
+                    return None;
+                }
+                // The first in the row is asked first: each has its turn, so that a storm at one does not close another.
+                self.0.rotate_left(1);
+                let (next, at, _) = select_all(self.0.iter_mut().map(|acceptor| acceptor.accept())).await;
+                match next {
+                    Some(connection) => return Some(connection),
+                    None => drop(self.0.remove(at)),
+                }
+            }
+        })
+    }
 }
 
 /// One connection with many streams.
 pub trait Connection: Send + Sync {
     /// Opens a stream.
-    fn open(&self) -> BoxFuture<'_, io::Result<(Writer, Reader)>>;
+    fn open(&self, urgency: Urgency) -> BoxFuture<'_, io::Result<(Writer, Reader)>>;
     /// The next stream that the other end opened.
     fn accept(&self) -> BoxFuture<'_, io::Result<(Writer, Reader)>>;
     /// Who is at the other end.

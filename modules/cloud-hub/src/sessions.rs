@@ -12,9 +12,11 @@ use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use contract::router::{RouterMsg, RouterUp};
 use contract::synccontroller::SyncMsg;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
+use crate::admission::Admission;
 use crate::vault::Vault;
 
 /// What stands before a node's name in its certificate (Kubernetes' node authorizer).
@@ -42,6 +44,8 @@ pub struct Neighbours {
     pub edge: Address<EdgeControllerMsg>,
     /// DeviceController.
     pub device: Address<DeviceControllerMsg>,
+    /// CloudRouter.
+    pub router: Address<RouterMsg>,
 }
 
 /// Accepts links, lets in whom the register knows, and hands their mailboxes on.
@@ -78,6 +82,7 @@ impl Actor for CloudHub {
             neighbours: self.neighbours.clone(),
             sessions: Rc::clone(&self.sessions),
             refused: Rc::clone(&self.refused),
+            admission: RefCell::new(Admission::new(cx.now())),
             myself: cx.myself(),
         });
         let acceptor = Rc::clone(&self.acceptor);
@@ -161,6 +166,7 @@ struct Desk {
     neighbours: Neighbours,
     sessions: Rc<RefCell<Sessions>>,
     refused: Rc<RefCell<u64>>,
+    admission: RefCell<Admission>,
     myself: Address<CloudHubMsg>,
 }
 
@@ -212,6 +218,9 @@ impl Desk {
 
     async fn may_enter(&self, peer: &PeerName) -> Result<NodeName, Refused> {
         let refuse = |reason: String, wait| Refused { reason, wait };
+        // Before anything is read for it: a storm is sent away cheaply.
+        let admitted = self.admission.borrow_mut().arrive(self.env.now());
+        admitted.map_err(|wait| refuse("too many nodes arrive at once".to_owned(), Some(wait)))?;
         let node =
             peer.as_str().strip_prefix(NODE_PREFIX).and_then(|name| NodeName::parse(name).ok()).ok_or_else(
                 || refuse(format!("`{peer}` is not the name of a node: run `keadm join`"), None),
@@ -234,13 +243,17 @@ impl Desk {
 
     /// What the node says is of this node, whatever it says.
     fn routes(&self, node: &NodeName) -> Routes {
-        let (edge_node, device_node) = (node.clone(), node.clone());
+        let (edge_node, device_node, router_node) = (node.clone(), node.clone(), node.clone());
         Routes::new()
             .accept(self.neighbours.edge.clone(), move |message: EdgeUp, _: &PeerName| {
                 EdgeControllerMsg::Up { node: edge_node.clone(), message }
             })
             .accept(self.neighbours.device.clone(), move |message: DeviceUp, _: &PeerName| {
                 DeviceControllerMsg::Up { node: device_node.clone(), message }
+            })
+            .accept(self.neighbours.router.clone(), move |message: RouterUp, _: &PeerName| RouterMsg::Up {
+                node: router_node.clone(),
+                message,
             })
     }
 }

@@ -7,6 +7,13 @@ use beehive::Message;
 pub enum EdgeHubMsg {
     /// Time to dial.
     Dial,
+    /// Time to see whether there is a better way than the one of this attempt's link.
+    Probe {
+        /// Which attempt.
+        attempt: u64,
+    },
+    /// The way to the cloud looks different: another address of the node's, another route.
+    NetworkChanged,
     /// The cloud answered the hello of this attempt.
     LinkUp {
         /// Which attempt.
@@ -29,6 +36,8 @@ impl Message for EdgeHubMsg {
     fn name(&self) -> &'static str {
         match self {
             EdgeHubMsg::Dial => "Dial",
+            EdgeHubMsg::Probe { .. } => "Probe",
+            EdgeHubMsg::NetworkChanged => "NetworkChanged",
             EdgeHubMsg::LinkUp { .. } => "LinkUp",
             EdgeHubMsg::LinkEnded { .. } => "LinkEnded",
             EdgeHubMsg::MetaBegan => "MetaBegan",

@@ -1,47 +1,82 @@
 //! EdgeHub's actor.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::link::{Dialer, Greeting, Link, LinkError, PeerName, Routes};
-use beehive::{Actor, Address, Context, Env, Fault};
+use beehive::link::{Greeting, Link};
+use beehive::{Actor, Address, Context, Fault};
 use contract::edgehub::EdgeHubMsg;
-use contract::metamanager::{MetaDown, MetaMsg};
+use contract::metamanager::MetaMsg;
+use futures::future::AbortHandle;
 
-use crate::plan::{ATTEMPT_LIMIT, Pause, Redial};
+use crate::attempt::{Caller, End};
+use crate::plan::{Carrier, Next, Plan};
+use crate::surroundings::Surroundings;
+use crate::ways::Ways;
+
+/// 1 s between looks at the node's network.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Keeps one link to the cloud.
 pub struct EdgeHub {
-    dialer: Rc<dyn Dialer>,
+    ways: Ways,
     greeting: Greeting,
     meta: Address<MetaMsg>,
-    redial: Redial,
-    attempt: u64,
-    link: Rc<RefCell<Option<Link>>>,
-    up: bool,
+    surroundings: Option<Rc<dyn Surroundings>>,
+    plan: Plan,
+    last_attempt: u64,
+    /// The attempt that is under way: at most one.
+    trying: Option<Trying>,
+    /// The attempt whose link is in use.
+    up: Option<Up>,
+    links: Links,
     last_end: Option<String>,
+    probes: u64,
 }
 
-/// Why an attempt came to nothing, or its link to an end.
-struct End {
-    reason: String,
-    wait: Option<Duration>,
+/// Links of attempts that came to something, shared with their tasks.
+type Links = Rc<RefCell<BTreeMap<u64, (Link, Carrier)>>>;
+
+struct Trying {
+    attempt: u64,
+    server: usize,
+    /// It is made beside a link that is up: its failure changes nothing.
+    beside: bool,
+    task: AbortHandle,
+}
+
+struct Up {
+    attempt: u64,
+    server: usize,
+    carrier: Carrier,
 }
 
 impl EdgeHub {
-    /// A hub that dials with `dialer` and says that it is `name`: the common name of the node's certificate.
-    pub fn new(dialer: Rc<dyn Dialer>, name: &str, meta: Address<MetaMsg>) -> Self {
+    /// A hub that dials `ways` (or one dialer) and says that it is `name`: the common name of the node's certificate.
+    pub fn new(ways: impl Into<Ways>, name: &str, meta: Address<MetaMsg>) -> Self {
+        let ways = ways.into();
         EdgeHub {
-            dialer,
+            plan: Plan::new(ways.0.len()),
+            ways,
             greeting: Greeting::of(name),
             meta,
-            redial: Redial::default(),
-            attempt: 0,
-            link: Rc::default(),
-            up: false,
+            surroundings: None,
+            last_attempt: 0,
+            trying: None,
+            up: None,
+            links: Rc::default(),
             last_end: None,
+            probes: 0,
         }
+    }
+
+    /// With an eye on the node's network: a change of it is not waited out.
+    #[must_use]
+    pub fn watching(mut self, surroundings: Rc<dyn Surroundings>) -> Self {
+        self.surroundings = Some(surroundings);
+        self
     }
 }
 
@@ -51,6 +86,7 @@ impl Actor for EdgeHub {
     async fn started(&mut self, cx: &mut Context<EdgeHubMsg>) -> Result<(), Fault> {
         // An earlier incarnation's link ended with it.
         let _ = self.meta.tell(MetaMsg::LinkDown).await;
+        self.watch(cx);
         self.dial(cx);
         Ok(())
     }
@@ -58,7 +94,9 @@ impl Actor for EdgeHub {
     async fn handle(&mut self, message: EdgeHubMsg, cx: &mut Context<EdgeHubMsg>) -> Result<(), Fault> {
         match message {
             EdgeHubMsg::Dial => self.dial(cx),
-            EdgeHubMsg::LinkUp { attempt } => self.link_up(attempt).await,
+            EdgeHubMsg::Probe { attempt } => self.probe(attempt, cx),
+            EdgeHubMsg::NetworkChanged => self.network_changed(cx),
+            EdgeHubMsg::LinkUp { attempt } => self.link_up(attempt, cx).await,
             EdgeHubMsg::LinkEnded { attempt, reason, wait_ms } => {
                 self.link_ended(attempt, reason, wait_ms.map(Duration::from_millis), cx).await;
             }
@@ -68,15 +106,19 @@ impl Actor for EdgeHub {
     }
 
     async fn stopping(&mut self, _: &mut Context<EdgeHubMsg>) {
-        self.link.borrow_mut().take();
+        self.links.borrow_mut().clear();
     }
 
     fn snapshot(&self) -> serde_json::Value {
-        let link = self.link.borrow();
-        let traffic = link.as_ref().map(Link::traffic);
+        let links = self.links.borrow();
+        let traffic = self.up.as_ref().and_then(|up| links.get(&up.attempt)).map(|(link, _)| link.traffic());
+        let server = self.up.as_ref().and_then(|up| self.ways.0.get(up.server)).map(|server| &server.name);
         serde_json::json!({
-            "up": self.up,
-            "attempts": self.attempt,
+            "up": self.up.is_some(),
+            "carrier": self.up.as_ref().map(|up| up.carrier.name()),
+            "server": server,
+            "attempts": self.last_attempt,
+            "probes": self.probes,
             "bytesIn": traffic.as_ref().map(|traffic| traffic.received()),
             "bytesOut": traffic.as_ref().map(|traffic| traffic.sent()),
             "lastEnd": self.last_end,
@@ -85,35 +127,90 @@ impl Actor for EdgeHub {
 }
 
 impl EdgeHub {
-    /// One attempt, and the life of its link, beside the actor.
-    fn dial(&mut self, cx: &Context<EdgeHubMsg>) {
-        self.attempt += 1;
-        let attempt = self.attempt;
-        let (dialer, greeting, meta) = (Rc::clone(&self.dialer), self.greeting.clone(), self.meta.clone());
-        let (slot, myself, env) = (Rc::clone(&self.link), cx.myself(), cx.env().clone());
+    /// Looks at the network every second, beside the actor.
+    fn watch(&self, cx: &Context<EdgeHubMsg>) {
+        let Some(surroundings) = self.surroundings.clone() else { return };
+        let (env, myself) = (cx.env().clone(), cx.myself());
         cx.spawn(async move {
-            let end = match env.timeout(ATTEMPT_LIMIT, connect(&env, &*dialer, &greeting, meta)).await {
-                None => End { reason: "no answer within 12 s".to_owned(), wait: None },
-                Some(Err(end)) => end,
-                Some(Ok(link)) => {
+            let mut known = surroundings.view();
+            loop {
+                env.sleep(LOOK_EVERY).await;
+                let seen = surroundings.view();
+                let changed = seen != known;
+                known.clone_from(&seen);
+                // A way that is gone leads nowhere: there is nothing to dial until there is one again.
+                if changed && seen.is_some() && myself.tell(EdgeHubMsg::NetworkChanged).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// The next attempt if there is no link, or its time.
+    fn dial(&mut self, cx: &Context<EdgeHubMsg>) {
+        if self.up.is_some() || self.trying.is_some() {
+            return;
+        }
+        match self.plan.next(cx.env().now(), |pause| cx.env().jitter(pause)) {
+            Next::Dial { server, head_start } => self.attempt(server, Some(head_start), cx),
+            Next::Wait(pause) => {
+                cx.after(pause, EdgeHubMsg::Dial);
+            }
+        }
+    }
+
+    /// One attempt, and the life of its link, beside the actor. Without a head start it is over QUIC alone.
+    fn attempt(&mut self, server: usize, head_start: Option<Duration>, cx: &Context<EdgeHubMsg>) {
+        let Some(target) = self.ways.0.get(server).cloned() else { return };
+        self.last_attempt += 1;
+        let attempt = self.last_attempt;
+        let (env, greeting, meta) = (cx.env().clone(), self.greeting.clone(), self.meta.clone());
+        let caller = Caller { env, greeting, meta };
+        let (links, myself) = (Rc::clone(&self.links), cx.myself());
+        let task = cx.spawn(async move {
+            let made = match (head_start, &target.quic) {
+                (Some(head_start), _) => caller.link(&target, head_start).await,
+                (None, Some(quic)) => caller.over(&**quic).await.map(|link| (link, Carrier::Quic)),
+                (None, None) => return,
+            };
+            let end = match made {
+                Err(end) => end,
+                Ok((link, carrier)) => {
                     let ended = link.ended();
-                    *slot.borrow_mut() = Some(link);
+                    links.borrow_mut().insert(attempt, (link, carrier));
                     let _ = myself.tell(EdgeHubMsg::LinkUp { attempt }).await;
-                    End { reason: ended.await.to_string(), wait: None }
+                    End { reason: ended.await.to_string(), wait: None, answered: true }
                 }
             };
             let wait_ms = end.wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             let _ = myself.tell(EdgeHubMsg::LinkEnded { attempt, reason: end.reason, wait_ms }).await;
         });
+        self.trying = Some(Trying { attempt, server, beside: self.up.is_some(), task });
     }
 
-    async fn link_up(&mut self, attempt: u64) {
-        let addresses = self.link.borrow().as_ref().map(|link| (link.remote(), link.remote()));
-        let Some((edge, device)) = addresses.filter(|_| attempt == self.attempt) else { return };
-        tracing::info!(attempt, "linked to the cloud");
-        self.up = true;
-        self.redial.linked();
-        let _ = self.meta.tell(MetaMsg::LinkUp { edge, device }).await;
+    /// Make before break: the link that was in use goes only when the new one is there.
+    async fn link_up(&mut self, attempt: u64, cx: &Context<EdgeHubMsg>) {
+        let Some(trying) = self.trying.take_if(|trying| trying.attempt == attempt) else {
+            // Of an attempt that was given up.
+            self.links.borrow_mut().remove(&attempt);
+            return;
+        };
+        let of_cloud = |(link, carrier): &(Link, Carrier)| {
+            (MetaMsg::LinkUp { edge: link.remote(), device: link.remote(), router: link.remote() }, *carrier)
+        };
+        let Some((up, carrier)) = self.links.borrow().get(&attempt).map(of_cloud) else { return };
+        let server = self.ways.0.get(trying.server).map_or("", |server| &server.name);
+        tracing::info!(attempt, server, carrier = carrier.name(), "linked to the cloud");
+        let before = self.up.replace(Up { attempt, server: trying.server, carrier });
+        self.plan.linked(trying.server, carrier);
+        if before.is_some() {
+            let _ = self.meta.tell(MetaMsg::LinkDown).await;
+        }
+        let _ = self.meta.tell(up).await;
+        if let Some(before) = before {
+            self.links.borrow_mut().remove(&before.attempt);
+        }
+        self.probe_later(cx);
     }
 
     async fn link_ended(
@@ -123,56 +220,74 @@ impl EdgeHub {
         wait: Option<Duration>,
         cx: &Context<EdgeHubMsg>,
     ) {
-        if attempt != self.attempt {
+        self.links.borrow_mut().remove(&attempt);
+        if self.up.take_if(|up| up.attempt == attempt).is_some() {
+            tracing::warn!(attempt, %reason, "link to the cloud ended");
+            self.last_end = Some(reason);
+            self.plan.ended();
+            let _ = self.meta.tell(MetaMsg::LinkDown).await;
+            // An attempt beside it was made to take its place, and may just have done so at the other end.
+            if let Some(trying) = &mut self.trying {
+                trying.beside = false;
+            }
+            self.dial(cx);
             return;
         }
-        self.link.borrow_mut().take();
-        let was_up = std::mem::take(&mut self.up);
+        let Some(trying) = self.trying.take_if(|trying| trying.attempt == attempt) else { return };
+        if trying.beside {
+            tracing::debug!(attempt, %reason, "no better way to the cloud");
+            self.probe_later(cx);
+            return;
+        }
         // The same reason every two seconds for days would fill the log.
-        if was_up || self.last_end.as_ref() != Some(&reason) {
+        if self.last_end.as_ref() != Some(&reason) {
             tracing::warn!(attempt, %reason, "no link to the cloud");
         }
         self.last_end = Some(reason);
-        if was_up {
-            let _ = self.meta.tell(MetaMsg::LinkDown).await;
+        self.plan.failed(trying.server, wait, cx.env().now(), |pause| cx.env().jitter(pause));
+        self.dial(cx);
+    }
+
+    fn probe_later(&mut self, cx: &Context<EdgeHubMsg>) {
+        let Some(up) = &self.up else { return };
+        if self.ways.0.get(up.server).is_none_or(|server| server.quic.is_none()) {
+            return;
         }
-        match self.redial.ended(was_up, wait) {
-            Pause::None => self.dial(cx),
-            Pause::Jittered(pause) => {
-                cx.after(cx.env().jitter(pause), EdgeHubMsg::Dial);
-            }
+        if let Some(pause) = self.plan.next_probe(up.carrier) {
+            cx.after(cx.env().jitter(pause), EdgeHubMsg::Probe { attempt: up.attempt });
+        }
+    }
+
+    /// Looks whether QUIC passes again, beside the link.
+    fn probe(&mut self, attempt: u64, cx: &Context<EdgeHubMsg>) {
+        let Some(up) = self.up.as_ref().filter(|up| up.attempt == attempt) else { return };
+        if self.trying.is_some() {
+            return;
+        }
+        self.probes += 1;
+        self.attempt(up.server, None, cx);
+    }
+
+    /// A link that is up may be of an address that is gone: another is made beside it. While there is none, the pause ends.
+    fn network_changed(&mut self, cx: &Context<EdgeHubMsg>) {
+        tracing::info!("the node's way to the cloud has changed");
+        self.plan.network_changed();
+        // What is under way began on the old way.
+        if let Some(trying) = self.trying.take() {
+            trying.task.abort();
+            self.links.borrow_mut().remove(&trying.attempt);
+        }
+        match &self.up {
+            Some(up) => self.attempt(up.server, Some(crate::plan::HEAD_START), cx),
+            None => self.dial(cx),
         }
     }
 
     /// Ending the link is enough: its task tells the end, and the next attempt follows at once.
     fn meta_began(&self) {
-        if self.up
-            && let Some(link) = self.link.borrow().as_ref()
-        {
+        let links = self.links.borrow();
+        if let Some((link, _)) = self.up.as_ref().and_then(|up| links.get(&up.attempt)) {
             link.close();
         }
     }
-}
-
-async fn connect(
-    env: &Env,
-    dialer: &dyn Dialer,
-    greeting: &Greeting,
-    meta: Address<MetaMsg>,
-) -> Result<Link, End> {
-    let connection =
-        dialer.dial().await.map_err(|error| End { reason: Fault::from_error(&error).reason, wait: None })?;
-    // What the cloud says is checked by its certificate alone; it may reach MetaManager and nothing else.
-    let routes = Routes::new().accept(meta, |message: MetaDown, _: &PeerName| MetaMsg::Down(message));
-    Link::greet(env, connection, greeting, routes).await.map_err(|error| End {
-        reason: Fault::from_error(&error).reason,
-        wait: match error {
-            LinkError::Refused(refused) => refused.wait,
-            LinkError::Silent
-            | LinkError::Broke(_)
-            | LinkError::Unexpected { .. }
-            | LinkError::Impostor { .. }
-            | LinkError::Versions { .. } => None,
-        },
-    })
 }

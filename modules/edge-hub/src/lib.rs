@@ -1,18 +1,24 @@
 //! Keeps the node's link to the cloud.
 //!
 //! # Owns
-//! The link: one at a time, made anew whenever it ends.
+//! The link: one in use at a time, made anew whenever it ends; over QUIC, or over WebSocket where UDP is blocked, with a
+//! look every few minutes whether QUIC passes again. A better one is made before the other is left.
 //! # Accepts
-//! [`contract::edgehub::EdgeHubMsg`]: what became of an attempt, and that it is time for the next.
+//! [`contract::edgehub::EdgeHubMsg`]: what became of an attempt, that it is time for the next, and that the node's network
+//! has changed.
 //! # Tells
 //! MetaManager that the link is up, with the cloud's mailboxes, and that it is down.
 //! # Keeps across a restart
 //! Nothing. A restart of the hub ends its link.
 //! # Never
-//! Carries a payload: the link's streams end in MetaManager's own mailbox.
+//! Carries a payload: the link's streams end in MetaManager's own mailbox. Makes a pause grow unless the cloud asks.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod attempt;
 pub mod plan;
+pub mod surroundings;
+mod ways;
 
 pub use actor::EdgeHub;
+pub use ways::{Server, Ways, WaysError};

@@ -1,46 +1,180 @@
-//! When to dial next. Pure.
+//! Whom to dial next, how and when. Pure: the time and the jitter are arguments.
 
 use std::time::Duration;
 
-/// 2 s: the pause while nothing answers; jitter makes it 1 to 2 s.
+use beehive::Moment;
+
+/// 2 s: the period of attempts while nothing answers; jitter makes it 1 to 2 s.
 pub const SILENT_PAUSE: Duration = Duration::from_secs(2);
 /// 60 s: the longest pause, however long the cloud asks for.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// 12 s: an attempt may take this long, the hello's own 10 s included.
-pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(12);
+/// 15 s: one attempt may take this long over one carrier, the hello's own 10 s included.
+pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(15);
+/// 3 s: how long QUIC is tried alone. An answer over the worst link that is used takes two round trips of 600 ms.
+pub const HEAD_START: Duration = Duration::from_secs(3);
+/// 10 s after a fallback QUIC is tried again: a link that was cut as a whole comes back as a whole.
+pub const FIRST_PROBE: Duration = Duration::from_secs(10);
+/// 5 min: the longest time between looks whether UDP passes again.
+pub const PROBE_EVERY: Duration = Duration::from_secs(300);
 
-/// Decides pauses from what the attempts so far came to.
-#[derive(Debug, Default)]
-pub struct Redial {
-    asked_to_wait: u32,
-}
-
-/// How long to wait before the next attempt.
+/// What carries a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pause {
-    /// Not at all.
-    None,
-    /// Half of this to all of this, so that a fleet does not come in step.
-    Jittered(Duration),
+pub enum Carrier {
+    /// QUIC: a stream for each lane.
+    Quic,
+    /// WebSocket, where UDP is blocked.
+    WebSocket,
 }
 
-impl Redial {
-    /// The cloud let the node in.
-    pub fn linked(&mut self) {
-        self.asked_to_wait = 0;
+impl Carrier {
+    /// Its name in logs and snapshots.
+    pub fn name(self) -> &'static str {
+        match self {
+            Carrier::Quic => "quic",
+            Carrier::WebSocket => "websocket",
+        }
+    }
+}
+
+/// What to do while there is no link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Dial this server now. WebSocket joins in after `head_start`.
+    Dial {
+        /// Its place in the list.
+        server: usize,
+        /// How long QUIC is tried alone.
+        head_start: Duration,
+    },
+    /// Nothing, for so long.
+    Wait(Duration),
+}
+
+/// Where one of the servers stands.
+#[derive(Debug, Clone, Default)]
+struct Server {
+    /// It has asked not to be dialled before.
+    not_before: Moment,
+    /// How often it has asked since a link was up.
+    asked: u32,
+    /// It was tried in this turn.
+    tried: bool,
+}
+
+/// Decides from what the attempts so far came to.
+#[derive(Debug)]
+pub struct Plan {
+    servers: Vec<Server>,
+    /// The server that served last; the first of each turn.
+    preferred: usize,
+    turn_began: Option<Moment>,
+    /// What carried the last link: where UDP was blocked a moment ago, it gets no head start.
+    last: Carrier,
+    probe: Duration,
+}
+
+impl Plan {
+    /// For so many servers, in the order of their listing.
+    pub fn new(servers: usize) -> Self {
+        Plan {
+            servers: vec![Server::default(); servers.max(1)],
+            preferred: 0,
+            turn_began: None,
+            last: Carrier::Quic,
+            probe: FIRST_PROBE,
+        }
     }
 
-    /// An attempt failed, or a link that was up ended. Only a cloud that answers and asks to wait makes the pause grow:
-    /// it doubles with every time that it asks, from what it asks for up to 60 s.
-    pub fn ended(&mut self, was_up: bool, wait: Option<Duration>) -> Pause {
-        match wait {
-            Some(wait) => {
-                let doublings = self.asked_to_wait.min(6);
-                self.asked_to_wait += 1;
-                Pause::Jittered((wait * 2_u32.pow(doublings)).clamp(SILENT_PAUSE, LONGEST_PAUSE))
+    /// What to do now that there is no link and no attempt. `jitter` makes half of a pause to all of it.
+    pub fn next(&mut self, now: Moment, jitter: impl Fn(Duration) -> Duration) -> Next {
+        let began = *self.turn_began.get_or_insert(now);
+        let count = self.servers.len();
+        let order = (0..count).map(|step| (self.preferred + step) % count);
+        let due = |server: &Server| !server.tried && server.not_before <= now;
+        if let Some(at) = order.into_iter().find(|at| self.servers.get(*at).is_some_and(due)) {
+            if let Some(server) = self.servers.get_mut(at) {
+                server.tried = true;
             }
-            None if was_up => Pause::None,
-            None => Pause::Jittered(SILENT_PAUSE),
+            let head_start = match self.last {
+                Carrier::Quic => HEAD_START,
+                Carrier::WebSocket => Duration::ZERO,
+            };
+            return Next::Dial { server: at, head_start };
+        }
+        // The turn is over. Whoever was silent is tried again soon; who asked to wait is given the time.
+        let silent = self.servers.iter().any(|server| server.tried && server.not_before <= now);
+        let pause = if silent {
+            // The period counts from the turn's beginning: an attempt that took long was a pause in itself.
+            jitter(SILENT_PAUSE).saturating_sub(now.since(began))
+        } else {
+            let first = self.servers.iter().map(|server| server.not_before).min().unwrap_or(now);
+            first.since(now)
+        };
+        self.new_turn();
+        Next::Wait(pause)
+    }
+
+    fn new_turn(&mut self) {
+        self.turn_began = None;
+        for server in &mut self.servers {
+            server.tried = false;
+        }
+    }
+
+    /// An attempt came to nothing. Only a cloud that answers and asks to wait makes the pause grow: it doubles with every
+    /// time that it asks, from what it asks for up to 60 s.
+    pub fn failed(
+        &mut self,
+        server: usize,
+        wait: Option<Duration>,
+        now: Moment,
+        jitter: impl Fn(Duration) -> Duration,
+    ) {
+        let Some(server) = self.servers.get_mut(server) else { return };
+        server.tried = true;
+        if let Some(wait) = wait {
+            let pause =
+                wait.saturating_mul(2_u32.pow(server.asked.min(6))).clamp(SILENT_PAUSE, LONGEST_PAUSE);
+            server.asked += 1;
+            server.not_before = now + jitter(pause);
+        }
+    }
+
+    /// The cloud let the node in.
+    pub fn linked(&mut self, server: usize, carrier: Carrier) {
+        self.preferred = server;
+        self.last = carrier;
+        self.new_turn();
+        if let Some(server) = self.servers.get_mut(server) {
+            (server.asked, server.not_before) = (0, Moment::default());
+        }
+        if carrier == Carrier::Quic {
+            self.probe = FIRST_PROBE;
+        }
+    }
+
+    /// A link that was up ended: a new turn, at once.
+    pub fn ended(&mut self) {
+        self.new_turn();
+    }
+
+    /// The node has another address or route: whatever was silent may answer now, and UDP may pass. Who asked to wait is
+    /// still given the time.
+    pub fn network_changed(&mut self) {
+        self.new_turn();
+        self.last = Carrier::Quic;
+        self.probe = FIRST_PROBE;
+    }
+
+    /// When to look whether QUIC passes again, beside a link over `carrier`. The pause doubles up to 5 min.
+    pub fn next_probe(&mut self, carrier: Carrier) -> Option<Duration> {
+        match carrier {
+            Carrier::Quic => None,
+            Carrier::WebSocket => {
+                let pause = self.probe;
+                self.probe = (2 * pause).min(PROBE_EVERY);
+                Some(pause)
+            }
         }
     }
 }
@@ -49,26 +183,125 @@ impl Redial {
 mod tests {
     use super::*;
 
+    fn at(seconds: u64) -> Moment {
+        Moment(Duration::from_secs(seconds))
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn whole(pause: Duration) -> Duration {
+        pause
+    }
+
+    fn dial(server: usize) -> Next {
+        Next::Dial { server, head_start: HEAD_START }
+    }
+
     #[test]
-    fn a_link_that_broke_is_dialled_at_once_and_then_every_two_seconds() {
-        let mut redial = Redial::default();
-        redial.linked();
-        assert_eq!(redial.ended(true, None), Pause::None);
+    fn what_is_silent_is_dialled_every_two_seconds_for_ever() {
+        let mut plan = Plan::new(1);
+        let mut now = at(0);
         for _ in 0..1000 {
-            assert_eq!(redial.ended(false, None), Pause::Jittered(SILENT_PAUSE));
+            assert_eq!(plan.next(now, whole), dial(0));
+            plan.failed(0, None, now, whole);
+            assert_eq!(plan.next(now, whole), Next::Wait(SILENT_PAUSE));
+            now = now + SILENT_PAUSE;
+        }
+        // An attempt that took longer than the period is followed by the next.
+        assert_eq!(plan.next(now, whole), dial(0));
+        plan.failed(0, None, now + seconds(6), whole);
+        assert_eq!(plan.next(now + seconds(6), whole), Next::Wait(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_link_that_ended_is_dialled_at_once() {
+        let mut plan = Plan::new(2);
+        assert_eq!(plan.next(at(0), whole), dial(0));
+        plan.failed(0, None, at(0), whole);
+        assert_eq!(plan.next(at(0), whole), dial(1));
+        plan.linked(1, Carrier::Quic);
+        plan.ended();
+        // With the server that served last.
+        assert_eq!(plan.next(at(100), whole), dial(1));
+        plan.failed(1, None, at(100), whole);
+        assert_eq!(plan.next(at(100), whole), dial(0));
+    }
+
+    #[test]
+    fn servers_are_tried_in_turn_before_any_pause() {
+        let mut plan = Plan::new(3);
+        for turn in 0..3 {
+            for server in 0..3 {
+                assert_eq!(plan.next(at(2 * turn), whole), dial(server));
+                plan.failed(server, None, at(2 * turn), whole);
+            }
+            assert_eq!(plan.next(at(2 * turn), whole), Next::Wait(SILENT_PAUSE));
         }
     }
 
     #[test]
     fn the_pause_grows_only_when_the_cloud_asks() {
-        let mut redial = Redial::default();
-        let five = Some(Duration::from_secs(5));
-        let pauses: Vec<Pause> = (0..6).map(|_| redial.ended(false, five)).collect();
-        let seconds = |s| Pause::Jittered(Duration::from_secs(s));
-        assert_eq!(pauses, [seconds(5), seconds(10), seconds(20), seconds(40), seconds(60), seconds(60)]);
-        assert_eq!(redial.ended(false, None), Pause::Jittered(SILENT_PAUSE));
-        redial.linked();
-        assert_eq!(redial.ended(true, five), seconds(5));
-        assert_eq!(Redial::default().ended(false, Some(Duration::ZERO)), Pause::Jittered(SILENT_PAUSE));
+        let mut plan = Plan::new(1);
+        let mut now = at(0);
+        for expected in [5, 10, 20, 40, 60, 60, 60] {
+            assert_eq!(plan.next(now, whole), dial(0));
+            plan.failed(0, Some(seconds(5)), now, whole);
+            assert_eq!(plan.next(now, whole), Next::Wait(seconds(expected)));
+            now = now + seconds(expected);
+        }
+        assert_eq!(plan.next(now, whole), dial(0));
+        plan.failed(0, None, now, whole);
+        assert_eq!(plan.next(now, whole), Next::Wait(SILENT_PAUSE));
+        // A link that was up forgets it, and no wish is too short or too long.
+        plan.linked(0, Carrier::Quic);
+        for (asked, pause) in [(0, 2), (u64::MAX / 4, 60)] {
+            plan.failed(0, Some(seconds(asked)), now, whole);
+            assert_eq!(plan.next(now, whole), Next::Wait(seconds(pause)));
+            plan.linked(0, Carrier::Quic);
+        }
+    }
+
+    #[test]
+    fn who_asks_to_wait_is_left_alone_while_others_are_tried() {
+        let mut plan = Plan::new(2);
+        assert_eq!(plan.next(at(0), whole), dial(0));
+        plan.failed(0, Some(seconds(30)), at(0), whole);
+        assert_eq!(plan.next(at(0), whole), dial(1));
+        plan.failed(1, None, at(0), whole);
+        assert_eq!(plan.next(at(0), whole), Next::Wait(SILENT_PAUSE));
+        assert_eq!(plan.next(at(2), whole), dial(1));
+        plan.failed(1, Some(seconds(60)), at(2), whole);
+        // Both ask: until the first may be dialled.
+        assert_eq!(plan.next(at(2), whole), Next::Wait(seconds(28)));
+        assert_eq!(plan.next(at(30), whole), dial(0));
+    }
+
+    #[test]
+    fn a_change_of_the_network_ends_a_pause_but_not_a_wait() {
+        let mut plan = Plan::new(2);
+        assert_eq!(plan.next(at(0), whole), dial(0));
+        plan.failed(0, Some(seconds(30)), at(0), whole);
+        assert_eq!(plan.next(at(0), whole), dial(1));
+        plan.network_changed();
+        assert_eq!(plan.next(at(1), whole), dial(1));
+    }
+
+    #[test]
+    fn where_udp_was_blocked_websocket_waits_for_nobody_and_quic_is_looked_for() {
+        let mut plan = Plan::new(1);
+        plan.linked(0, Carrier::WebSocket);
+        let pauses: Vec<u64> =
+            (0..7).filter_map(|_| plan.next_probe(Carrier::WebSocket)).map(|pause| pause.as_secs()).collect();
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
+        plan.ended();
+        assert_eq!(plan.next(at(0), whole), Next::Dial { server: 0, head_start: Duration::ZERO });
+        // A link that flaps over WebSocket does not begin the looks anew.
+        plan.linked(0, Carrier::WebSocket);
+        assert_eq!(plan.next_probe(Carrier::WebSocket), Some(PROBE_EVERY));
+        plan.linked(0, Carrier::Quic);
+        assert_eq!(plan.next_probe(Carrier::Quic), None);
+        assert_eq!(plan.next_probe(Carrier::WebSocket), Some(FIRST_PROBE));
     }
 }

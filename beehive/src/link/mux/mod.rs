@@ -1,0 +1,140 @@
+//! Many streams over one ordered pipe of messages, for transports that have no streams of their own.
+//!
+//! An ordered pipe has one queue, and what is put into it first arrives first. Two things keep it short for what is
+//! urgent: a message for the pipe is chosen at the last moment, the most urgent stream first and streams of one urgency
+//! in turn ([`Urgency`]); and [`budget`] bounds the bytes that are on their way, so that a pipe that takes megabytes in
+//! advance is not given them. Each stream has a window of its own, so that one that nobody reads stops only its writer.
+//!
+//! [`over`] makes a [`Connection`] and its two doors to the pipe. Whoever owns the pipe hands each message that came to
+//! [`Inlet::take`], and sends what [`Outlet`] yields, in order. Dropping either ends the connection.
+//!
+//! Everything that comes in is hostile until parsed: cells are at most [`CELL_MAX`] bytes, a stream holds at most its
+//! window, and a connection at most [`STREAMS_MAX`] streams of the other end.
+
+mod budget;
+mod cell;
+mod state;
+mod stream;
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::future::BoxFuture;
+
+pub use cell::CELL_MAX;
+use cell::Cell;
+use state::State;
+pub use state::{Breach, Role, STREAMS_MAX};
+use stream::{StreamReader, StreamWriter};
+
+use super::transport::{Connection, PeerName, Reader, Urgency, Writer};
+use crate::Clock;
+
+/// What the doors, the connection and its streams share.
+struct Shared {
+    state: Mutex<State>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection over a pipe whose other end is `peer`, and the pipe's two doors.
+pub fn over(role: Role, peer: PeerName, clock: Arc<dyn Clock>) -> (MuxConnection, Inlet, Outlet) {
+    let shared = Arc::new(Shared { state: Mutex::new(State::new(role)), clock });
+    let (inlet, outlet) = (Inlet(Arc::clone(&shared)), Outlet(Arc::clone(&shared)));
+    (MuxConnection { shared, peer }, inlet, outlet)
+}
+
+/// Where messages of the pipe go in.
+pub struct Inlet(Arc<Shared>);
+
+impl Inlet {
+    /// Takes one message that came. Never waits: the streams' windows bound what is held.
+    ///
+    /// # Errors
+    /// When the other end breaks the rules; the connection has ended then, and the pipe should.
+    pub fn take(&self, message: Bytes) -> Result<(), Breach> {
+        let mut state = self.0.state();
+        let taken =
+            Cell::decode(message).map_err(Breach::from).and_then(|cell| state.take(cell, self.0.clock.now()));
+        taken.inspect_err(|breach| state.end(io::ErrorKind::InvalidData, &breach.to_string()))
+    }
+}
+
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        self.0.state().end(io::ErrorKind::ConnectionReset, "the pipe ended");
+    }
+}
+
+/// Where messages for the pipe come out. Ends when the connection was closed and the pipe may be, too.
+pub struct Outlet(Arc<Shared>);
+
+impl Stream for Outlet {
+    type Item = Bytes;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let mut state = self.0.state();
+        let next = state.poll_cell(cx, self.0.clock.now());
+        next.map(|cell| cell.map(|cell| cell.encode()))
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.0.state().end(io::ErrorKind::ConnectionReset, "the pipe ended");
+    }
+}
+
+/// A connection whose streams share one pipe.
+pub struct MuxConnection {
+    shared: Arc<Shared>,
+    peer: PeerName,
+}
+
+impl MuxConnection {
+    fn halves(&self, id: u32) -> (Writer, Reader) {
+        let writer = StreamWriter::new(Arc::clone(&self.shared), id);
+        let reader = StreamReader::new(Arc::clone(&self.shared), id);
+        (Box::new(writer), Box::new(reader))
+    }
+}
+
+impl Connection for MuxConnection {
+    fn open(&self, urgency: Urgency) -> BoxFuture<'_, io::Result<(Writer, Reader)>> {
+        Box::pin(async move {
+            let id = self.shared.state().open(urgency)?;
+            Ok(self.halves(id))
+        })
+    }
+
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Writer, Reader)>> {
+        Box::pin(async {
+            let next = futures::future::poll_fn(|cx| self.shared.state().poll_arrival(cx));
+            let id = next.await?;
+            Ok(self.halves(id))
+        })
+    }
+
+    fn peer(&self) -> &PeerName {
+        &self.peer
+    }
+
+    fn close(&self) {
+        self.shared.state().close();
+    }
+}
+
+impl Drop for MuxConnection {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,498 @@
+//! The streams of one connection: what each holds, what may go next. No input or output; it wakes who waits.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use super::budget::{Budget, ECHO_EVERY};
+use super::cell::{Cell, CellError, DATA_MAX};
+use crate::Moment;
+use crate::link::transport::Urgency;
+
+/// 256 KiB: what the other end may send on a stream before this end has read it.
+pub(super) const WINDOW: u32 = 256 << 10;
+/// 64 KiB: what a writer may leave here before it waits.
+const OUT_MAX: usize = 64 << 10;
+/// 72: streams that the other end may have open at once; the link itself allows 64 and refuses the others one by one.
+pub const STREAMS_MAX: usize = 72;
+
+/// Which end of the connection this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It dialled.
+    Dialled,
+    /// It accepted.
+    Accepted,
+}
+
+/// How the other end broke the rules of the pipe.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("not as agreed: {0}")]
+pub struct Breach(String);
+
+impl From<CellError> for Breach {
+    fn from(error: CellError) -> Self {
+        Breach(error.to_string())
+    }
+}
+
+fn breach(what: impl Into<String>) -> Breach {
+    Breach(what.into())
+}
+
+/// One stream, both directions.
+struct Stream {
+    urgency: Urgency,
+    out: Out,
+    into: In,
+}
+
+/// What goes out on a stream.
+#[derive(Default)]
+struct Out {
+    /// Whether the other end knows of the stream.
+    announced: bool,
+    waiting: BytesMut,
+    /// Bytes that the other end still takes.
+    allowed: u64,
+    /// The writer has written everything, or is gone.
+    complete: bool,
+    ended: bool,
+    /// The other end reads no more.
+    unwanted: bool,
+    waker: Option<Waker>,
+}
+
+/// What comes in on a stream.
+#[derive(Default)]
+struct In {
+    waiting: VecDeque<Bytes>,
+    /// Bytes that the other end may still send.
+    granted: u32,
+    /// Bytes that were read, and are not yet granted again.
+    read: u32,
+    complete: bool,
+    /// The reader is gone: what still comes is dropped.
+    unread: bool,
+    stop_sent: bool,
+    waker: Option<Waker>,
+}
+
+impl Stream {
+    fn new(urgency: Urgency, announced: bool) -> Self {
+        Stream {
+            urgency,
+            out: Out { announced, allowed: u64::from(WINDOW), ..Out::default() },
+            into: In { granted: WINDOW, ..In::default() },
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.out.ended && self.into.complete && (self.into.unread || self.into.waiting.is_empty())
+    }
+
+    fn has_something(&self) -> bool {
+        let out = &self.out;
+        !out.ended && (!out.announced || (!out.waiting.is_empty() && out.allowed > 0) || self.may_end())
+    }
+
+    fn may_end(&self) -> bool {
+        self.out.complete && self.out.waiting.is_empty() && !self.out.ended
+    }
+
+    fn wake(&mut self) {
+        for waker in [self.out.waker.take(), self.into.waker.take()].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+}
+
+enum Life {
+    Up,
+    /// This end closes; the other is not yet told.
+    Closing,
+    Over(io::ErrorKind, String),
+}
+
+pub(super) struct State {
+    role: Role,
+    next: u32,
+    last_of_peer: u32,
+    streams: BTreeMap<u32, Stream>,
+    arrivals: VecDeque<u32>,
+    arrival_waker: Option<Waker>,
+    outlet_waker: Option<Waker>,
+    /// Per urgency, the stream that was served last.
+    served: [u32; 3],
+    budget: Budget,
+    /// Bytes of streams that came in all, and how many of them the other end has been told of.
+    arrived: u64,
+    echoed: u64,
+    echo_wanted: bool,
+    life: Life,
+}
+
+impl State {
+    pub(super) fn new(role: Role) -> Self {
+        State {
+            role,
+            next: if role == Role::Dialled { 1 } else { 2 },
+            last_of_peer: 0,
+            streams: BTreeMap::new(),
+            arrivals: VecDeque::new(),
+            arrival_waker: None,
+            outlet_waker: None,
+            served: [0; 3],
+            budget: Budget::new(),
+            arrived: 0,
+            echoed: 0,
+            echo_wanted: false,
+            life: Life::Up,
+        }
+    }
+
+    /// Why nothing goes any more, if so.
+    fn over(&self) -> Option<io::Error> {
+        match &self.life {
+            Life::Up => None,
+            Life::Closing => {
+                Some(io::Error::new(io::ErrorKind::NotConnected, "this end closed the connection"))
+            }
+            Life::Over(kind, why) => Some(io::Error::new(*kind, why.clone())),
+        }
+    }
+
+    /// The connection ends at once; the first reason stays.
+    pub(super) fn end(&mut self, kind: io::ErrorKind, why: &str) {
+        if matches!(self.life, Life::Over(..)) {
+            return;
+        }
+        self.life = Life::Over(kind, why.to_owned());
+        self.wake_all();
+    }
+
+    /// The connection ends as soon as the other end was told.
+    pub(super) fn close(&mut self) {
+        if matches!(self.life, Life::Up) {
+            self.life = Life::Closing;
+            self.wake_all();
+        }
+    }
+
+    fn wake_all(&mut self) {
+        self.streams.values_mut().for_each(Stream::wake);
+        for waker in [self.arrival_waker.take(), self.outlet_waker.take()].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+
+    fn wake_outlet(&mut self) {
+        if let Some(waker) = self.outlet_waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Drops a stream of which nothing is left to do.
+    fn forget_if_over(&mut self, id: u32) {
+        if self.streams.get(&id).is_some_and(Stream::is_over) {
+            self.streams.remove(&id);
+        }
+    }
+}
+
+/// What the connection asks.
+impl State {
+    pub(super) fn open(&mut self, urgency: Urgency) -> io::Result<u32> {
+        if let Some(error) = self.over() {
+            return Err(error);
+        }
+        let id = self.next;
+        self.next =
+            id.checked_add(2).ok_or_else(|| io::Error::other("the connection has used up its streams"))?;
+        self.streams.insert(id, Stream::new(urgency, false));
+        self.wake_outlet();
+        Ok(id)
+    }
+
+    pub(super) fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u32>> {
+        if let Some(id) = self.arrivals.pop_front() {
+            return Poll::Ready(Ok(id));
+        }
+        if let Some(error) = self.over() {
+            return Poll::Ready(Err(error));
+        }
+        self.arrival_waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// What the halves of a stream ask.
+impl State {
+    /// Takes as many of `bytes` as there is room for.
+    pub(super) fn poll_write(
+        &mut self,
+        id: u32,
+        bytes: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(error) = self.over() {
+            return Poll::Ready(Err(error));
+        }
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.out.complete) else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let out = &mut stream.out;
+        let room = OUT_MAX.saturating_sub(out.waiting.len());
+        if room == 0 {
+            out.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let taken = bytes.get(..room).unwrap_or(bytes);
+        out.waiting.extend_from_slice(taken);
+        let taken = taken.len();
+        self.wake_outlet();
+        Poll::Ready(Ok(taken))
+    }
+
+    /// The writer has written everything, or is gone.
+    pub(super) fn complete(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.out.complete = true;
+            self.wake_outlet();
+        }
+    }
+
+    /// Up to `most` bytes; empty at the end of the stream.
+    pub(super) fn poll_read(
+        &mut self,
+        id: u32,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Bytes>> {
+        let over = self.over();
+        let Some(stream) = self.streams.get_mut(&id) else { return Poll::Ready(Ok(Bytes::new())) };
+        let into = &mut stream.into;
+        if let Some(first) = into.waiting.front_mut() {
+            let taken = first.split_to(most.min(first.len()));
+            if first.is_empty() {
+                into.waiting.pop_front();
+            }
+            into.read += u32::try_from(taken.len()).unwrap_or(WINDOW);
+            if into.read >= WINDOW / 2 {
+                self.wake_outlet();
+            }
+            self.forget_if_over(id);
+            return Poll::Ready(Ok(taken));
+        }
+        if into.complete {
+            return Poll::Ready(Ok(Bytes::new()));
+        }
+        if let Some(error) = over {
+            return Poll::Ready(Err(error));
+        }
+        into.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The reader is gone.
+    pub(super) fn unread(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.into.unread = true;
+            stream.into.waiting.clear();
+            self.wake_outlet();
+            self.forget_if_over(id);
+        }
+    }
+}
+
+/// What the pipe's doors ask.
+impl State {
+    /// Takes what the other end sent.
+    pub(super) fn take(&mut self, cell: Cell, now: Moment) -> Result<(), Breach> {
+        if matches!(self.life, Life::Over(..)) {
+            return Ok(());
+        }
+        match cell {
+            Cell::Open { stream, urgency } => self.opened(stream, urgency)?,
+            Cell::Data { stream, bytes, echo } => self.data(stream, bytes, echo)?,
+            Cell::Window { stream, more } => self.window(stream, more)?,
+            Cell::End { stream } => {
+                let Some(ended) = self.streams.get_mut(&stream).filter(|stream| !stream.into.complete) else {
+                    return Err(breach(format!("the end of stream {stream}, which is not open")));
+                };
+                ended.into.complete = true;
+                if let Some(waker) = ended.into.waker.take() {
+                    waker.wake();
+                }
+                self.forget_if_over(stream);
+            }
+            Cell::Stop { stream } => {
+                // It may have ended on its way: that is no breach.
+                if let Some(stopped) = self.streams.get_mut(&stream) {
+                    stopped.out.unwanted = true;
+                    stopped.out.complete = true;
+                    stopped.out.waiting.clear();
+                    if let Some(waker) = stopped.out.waker.take() {
+                        waker.wake();
+                    }
+                    self.wake_outlet();
+                }
+            }
+            Cell::Echo { arrived } => {
+                self.budget.echoed(arrived, now);
+                self.wake_outlet();
+            }
+            Cell::Close => self.end(io::ErrorKind::ConnectionAborted, "the other end closed it"),
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, id: u32, urgency: Urgency) -> Result<(), Breach> {
+        let theirs = if self.role == Role::Dialled { 0 } else { 1 };
+        if id % 2 != theirs || id <= self.last_of_peer {
+            return Err(breach(format!("stream {id} opened, which is not the next")));
+        }
+        if self.streams.keys().filter(|id| *id % 2 == theirs).count() >= STREAMS_MAX {
+            return Err(breach(format!("more than {STREAMS_MAX} streams")));
+        }
+        self.last_of_peer = id;
+        self.streams.insert(id, Stream::new(urgency, true));
+        self.arrivals.push_back(id);
+        if let Some(waker) = self.arrival_waker.take() {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, id: u32, bytes: Bytes, echo: bool) -> Result<(), Breach> {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.into.complete) else {
+            return Err(breach(format!("bytes on stream {id}, which is not open")));
+        };
+        let into = &mut stream.into;
+        into.granted = into
+            .granted
+            .checked_sub(len)
+            .ok_or_else(|| breach(format!("more bytes on stream {id} than its window allows")))?;
+        if into.unread {
+            drop(bytes);
+        } else {
+            into.waiting.push_back(bytes);
+            if let Some(waker) = into.waker.take() {
+                waker.wake();
+            }
+        }
+        self.arrived += u64::from(len);
+        self.echo_wanted |= echo || self.arrived - self.echoed >= ECHO_EVERY;
+        if self.echo_wanted {
+            self.wake_outlet();
+        }
+        Ok(())
+    }
+
+    fn window(&mut self, id: u32, more: u32) -> Result<(), Breach> {
+        // It may have ended on its way: that is no breach.
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let allowed = stream.out.allowed + u64::from(more);
+        if allowed > u64::from(u32::MAX) {
+            return Err(breach(format!("a window of {allowed} bytes for stream {id}")));
+        }
+        stream.out.allowed = allowed;
+        self.wake_outlet();
+        Ok(())
+    }
+
+    /// The next cell for the pipe; `None` once the connection is over and nothing is left to say.
+    pub(super) fn poll_cell(&mut self, cx: &mut Context<'_>, now: Moment) -> Poll<Option<Cell>> {
+        match self.life {
+            Life::Over(..) => return Poll::Ready(None),
+            Life::Closing => {
+                self.end(io::ErrorKind::NotConnected, "this end closed the connection");
+                return Poll::Ready(Some(Cell::Close));
+            }
+            Life::Up => {}
+        }
+        match self.next_cell(now) {
+            Some(cell) => Poll::Ready(Some(cell)),
+            None => {
+                self.outlet_waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn next_cell(&mut self, now: Moment) -> Option<Cell> {
+        if std::mem::take(&mut self.echo_wanted) {
+            self.echoed = self.arrived;
+            return Some(Cell::Echo { arrived: self.arrived });
+        }
+        if let Some(cell) = self.next_grant() {
+            return Some(cell);
+        }
+        for urgency in [Urgency::Vital, Urgency::Control, Urgency::Work] {
+            if !self.budget.has_room(urgency) {
+                return None;
+            }
+            if let Some(id) = self.next_turn(urgency) {
+                return self.serve(id, now);
+            }
+        }
+        None
+    }
+
+    /// A stream whose reader has made room, or is gone.
+    fn next_grant(&mut self) -> Option<Cell> {
+        self.streams.iter_mut().find_map(|(id, stream)| {
+            let into = &mut stream.into;
+            if into.complete || !stream.out.announced {
+                return None;
+            }
+            if into.unread {
+                let first = !std::mem::replace(&mut into.stop_sent, true);
+                return first.then_some(Cell::Stop { stream: *id });
+            }
+            if into.read < WINDOW / 2 {
+                return None;
+            }
+            let more = std::mem::take(&mut into.read);
+            into.granted += more;
+            Some(Cell::Window { stream: *id, more })
+        })
+    }
+
+    /// The stream of this urgency whose turn it is.
+    fn next_turn(&mut self, urgency: Urgency) -> Option<u32> {
+        let served = self.served.get_mut(urgency as usize)?;
+        let waits = |(_, stream): &(&u32, &Stream)| stream.urgency == urgency && stream.has_something();
+        let (after, upto) = (self.streams.range(*served + 1..), self.streams.range(..=*served));
+        let (id, _) = after.chain(upto).find(waits)?;
+        *served = *id;
+        Some(*id)
+    }
+
+    fn serve(&mut self, id: u32, now: Moment) -> Option<Cell> {
+        let stream = self.streams.get_mut(&id)?;
+        if !stream.out.announced {
+            stream.out.announced = true;
+            return Some(Cell::Open { stream: id, urgency: stream.urgency });
+        }
+        if stream.may_end() {
+            stream.out.ended = true;
+            self.forget_if_over(id);
+            return Some(Cell::End { stream: id });
+        }
+        let out = &mut stream.out;
+        let allowed = usize::try_from(out.allowed).unwrap_or(usize::MAX);
+        let len = out.waiting.len().min(DATA_MAX).min(allowed);
+        let bytes = out.waiting.split_to(len).freeze();
+        out.allowed -= len as u64;
+        if let Some(waker) = out.waker.take() {
+            waker.wake();
+        }
+        let echo = self.budget.sent(len, now);
+        Some(Cell::Data { stream: id, bytes, echo })
+    }
+}

@@ -1,0 +1,208 @@
+//! The link where UDP is blocked: WebSocket (RFC 6455) over TLS, verified both ways, carrying the same frames.
+//!
+//! Each binary message is one cell of [`super::mux`]. Here is the dialling end, and what both ends have to agree on; the
+//! accepting end belongs to whoever has an HTTP server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, Either, select};
+use futures::{Sink, SinkExt, Stream, StreamExt};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use super::mux::{self, CELL_MAX, Inlet, Outlet, Role};
+use super::tls::{self, Credentials, EndpointError};
+use super::transport::{Connection, DialError, Dialer, PeerName};
+use crate::Clock;
+
+/// The path of the upgrade request.
+pub const PATH: &str = "/link";
+/// What this link speaks above WebSocket (`Sec-WebSocket-Protocol`).
+pub const PROTOCOL: &str = "hive-link.0";
+/// What both ends speak above TLS (ALPN): upgrades are of HTTP/1.1.
+pub const ALPN: &[u8] = b"http/1.1";
+
+/// 3 s without an answer from TCP: nobody is there, or something on the way drops packets.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// 10 s for TLS and the upgrade.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// 30 s for one cell: a socket that takes longer belongs to a link that was given up long before.
+const SEND_WITHIN: Duration = Duration::from_secs(30);
+/// 1 s for the last words to leave.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// 5 s: what is waited when the other end says that it takes nobody, and not for how long.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// 3600: no other end is believed that asks for more seconds.
+const WAIT_MAX: u64 = 3600;
+/// 16 KiB of reading at a time: two cells.
+const READ_AT_ONCE: usize = 16 << 10;
+
+type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+/// Dials one `host:port`.
+pub struct WebSocketDialer {
+    tls: TlsConnector,
+    host: String,
+    name: ServerName<'static>,
+    port: u16,
+    clock: Arc<dyn Clock>,
+}
+
+impl WebSocketDialer {
+    /// Dials `host:port`, which has to be named in the other end's certificate. Each attempt looks the name up anew.
+    /// Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`EndpointError`].
+    pub fn new(
+        host: &str,
+        port: u16,
+        credentials: &Credentials,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, EndpointError> {
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let name = ServerName::try_from(host.clone()).map_err(|_| EndpointError::Unreadable {
+            what: "host to dial",
+            reason: format!("`{}` is neither a DNS name nor an IP address", host.escape_debug()),
+        })?;
+        let tls = TlsConnector::from(Arc::new(tls::client(credentials, ALPN)?));
+        Ok(WebSocketDialer { tls, host, name, port, clock })
+    }
+
+    fn target(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    fn failed(&self, reason: impl std::fmt::Display) -> DialError {
+        DialError::Connect { target: self.target(), reason: reason.to_string() }
+    }
+
+    /// `None` when the limit passed first.
+    async fn within<F: Future>(&self, limit: Duration, work: F) -> Option<F::Output> {
+        match select(std::pin::pin!(work), self.clock.sleep(limit)).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
+        }
+    }
+
+    async fn connect(&self) -> Result<TcpStream, DialError> {
+        let resolved = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+        let addresses: Vec<SocketAddr> =
+            resolved.map_err(|_| DialError::Resolve(self.host.clone()))?.collect();
+        let connect =
+            async { TcpStream::connect(addresses.as_slice()).await.map_err(|error| self.failed(error)) };
+        let socket = self.within(ANSWER_WITHIN, connect).await;
+        let socket = socket.unwrap_or_else(|| Err(DialError::Unanswered { target: self.target() }))?;
+        // Each cell is a message of its own; none must wait for the next.
+        socket.set_nodelay(true).map_err(|error| self.failed(error))?;
+        Ok(socket)
+    }
+
+    /// The socket, and whose certificate was shown.
+    async fn upgrade(&self, socket: TcpStream) -> Result<(Socket, PeerName), DialError> {
+        let tls = self.tls.connect(self.name.clone(), socket).await.map_err(|error| self.failed(error))?;
+        let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let peer = leaf
+            .and_then(|leaf| tls::peer_of(leaf))
+            .ok_or_else(|| self.failed("its certificate has no common name"))?;
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let mut request = format!("wss://{host}:{}{PATH}", self.port)
+            .into_client_request()
+            .map_err(|error| self.failed(error))?;
+        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_AT_ONCE)
+            .write_buffer_size(0)
+            .max_message_size(Some(CELL_MAX))
+            .max_frame_size(Some(CELL_MAX));
+        match client_async_with_config(request, tls, Some(config)).await {
+            Ok((socket, _)) => Ok((socket, peer)),
+            Err(Error::Http(answer)) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                let asked = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+                let wait = asked
+                    .and_then(|seconds| seconds.parse().ok())
+                    .map_or(BUSY_WAIT, |seconds: u64| Duration::from_secs(seconds.min(WAIT_MAX)));
+                Err(DialError::Busy { target: self.target(), wait })
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+}
+
+impl Dialer for WebSocketDialer {
+    fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DialError>> {
+        Box::pin(async {
+            let socket = self.connect().await?;
+            let upgraded = self.within(HANDSHAKE, self.upgrade(socket)).await;
+            let (socket, peer) =
+                upgraded.unwrap_or_else(|| Err(self.failed("no answer to the upgrade within 10 s")))?;
+            let (connection, inlet, outlet) = mux::over(Role::Dialled, peer, Arc::clone(&self.clock));
+            tokio::spawn(carry(socket, inlet, outlet, Arc::clone(&self.clock)));
+            Ok(Box::new(connection) as Box<dyn Connection>)
+        })
+    }
+}
+
+/// Moves messages between the socket and the connection, until either ends.
+async fn carry(socket: Socket, inlet: Inlet, outlet: Outlet, clock: Arc<dyn Clock>) {
+    let (sink, stream) = socket.split();
+    let (write, read) = (Box::pin(write(sink, outlet, &*clock)), Box::pin(read(stream, inlet)));
+    // Whichever ends takes its door with it, and so the connection; the last words still want to leave.
+    match select(write, read).await {
+        Either::Left(_) => {}
+        Either::Right(((), write)) => drop(select(write, clock.sleep(GOODBYE)).await),
+    }
+}
+
+async fn write<S>(mut sink: S, mut outlet: Outlet, clock: &dyn Clock)
+where
+    S: Sink<Message, Error = Error> + Unpin,
+{
+    while let Some(cell) = outlet.next().await {
+        match select(sink.send(Message::Binary(cell)), clock.sleep(SEND_WITHIN)).await {
+            Either::Left((Ok(()), _)) => {}
+            Either::Left((Err(error), _)) => {
+                tracing::debug!(%error, "socket takes no more");
+                return;
+            }
+            Either::Right(_) => return,
+        }
+    }
+    let _ = sink.send(Message::Close(None)).await;
+}
+
+async fn read<S>(mut stream: S, inlet: Inlet)
+where
+    S: Stream<Item = Result<Message, Error>> + Unpin,
+{
+    while let Some(message) = stream.next().await {
+        let cell: Bytes = match message {
+            Ok(Message::Binary(cell)) => cell,
+            // The library answers pings by itself.
+            Ok(Message::Ping(_) | Message::Pong(_)) => continue,
+            Ok(Message::Close(_)) => return,
+            Ok(Message::Text(_) | Message::Frame(_)) => {
+                tracing::warn!("a message that is not binary; the connection is ended");
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "socket broke off");
+                return;
+            }
+        };
+        if let Err(breach) = inlet.take(cell) {
+            tracing::warn!(error = %breach, "the other end breaks the rules; the connection is ended");
+            return;
+        }
+    }
+}

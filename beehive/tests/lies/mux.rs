@@ -1,0 +1,187 @@
+//! Links over one ordered pipe, on a paused clock: what the streams of a connection promise, and what ends it.
+
+use std::time::Duration;
+
+use crate::pipe::{self, Pipe};
+use crate::run;
+use crate::wire::{LONG, Talk, link};
+use beehive::Refusal;
+use beehive::link::mux::{CELL_MAX, Role, STREAMS_MAX};
+use beehive::link::{Connection, Ending, Urgency};
+use bytes::Bytes;
+use futures::StreamExt;
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+#[test]
+fn messages_and_answers_cross_a_pipe() {
+    run(async |env| {
+        let (edge, cloud) = pipe::ends(&env, Pipe::FAST);
+        let (edge, cloud, mut probe) = link(&env, edge, cloud, 4).await;
+        let (edge, cloud) = (edge.unwrap(), cloud.unwrap());
+        assert_eq!((edge.peer().as_str(), cloud.peer().as_str()), ("cloud", "edge-1"));
+        let talk = edge.remote::<Talk>();
+        env.spawn(async move {
+            while let Some(heard) = probe.next(LONG).await {
+                assert_eq!(heard.from, "edge-1");
+                if let Talk::Length(text, reply) = heard.talk {
+                    reply.send(text.len());
+                }
+            }
+        });
+        // The largest frame, and more than every window together.
+        for len in [0, 1, 1 << 20, 300_000, (1 << 20) - 1] {
+            let length = talk.ask(LONG, |reply| Talk::Length(vec![7; len], reply)).await;
+            // The kind takes one byte.
+            let expected =
+                if len == 1 << 20 { Err(beehive::AskError::Refused(Refusal::TooLarge)) } else { Ok(len) };
+            assert_eq!(length, expected);
+        }
+        let ended = cloud.ended();
+        drop(edge);
+        assert_eq!(ended.await, Ending::Left);
+    });
+}
+
+#[test]
+fn a_stream_that_nobody_reads_stops_its_writer_and_no_other() {
+    run(async |env| {
+        let (edge, cloud) = pipe::ends(&env, Pipe::FAST);
+        let (mut stuck, _stuck_back) = edge.open(Urgency::Work).await.unwrap();
+        let (_there, _there_reader) = {
+            stuck.write_all(&[1]).await.unwrap();
+            cloud.accept().await.unwrap()
+        };
+        let mut written = 0;
+        while env.timeout(LONG, stuck.write_all(&[0; 1024])).await.is_some() {
+            written += 1024;
+            assert!(written < 1 << 20, "no back-pressure");
+        }
+        // The window at the other end, and what a writer may leave at this one.
+        assert_eq!(written / 1024, 256 + 64 - 1);
+        let (mut free, _free_back) = edge.open(Urgency::Work).await.unwrap();
+        free.write_all(b"passes").await.unwrap();
+        drop(free);
+        let (_writer, mut reader) = cloud.accept().await.unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "passes");
+    });
+}
+
+#[test]
+fn a_reader_that_is_gone_stops_the_writer_and_streams_are_used_up_by_no_number_of_them() {
+    run(async |env| {
+        let (edge, cloud) = pipe::ends(&env, Pipe::FAST);
+        for _ in 0..10 * STREAMS_MAX {
+            let (mut writer, _reader) = edge.open(Urgency::Work).await.unwrap();
+            writer.write_all(b"x").await.unwrap();
+            drop(cloud.accept().await.unwrap());
+            let stopped = async {
+                while writer.write_all(&[0; 4096]).await.is_ok() {
+                    env.sleep(Duration::from_millis(1)).await
+                }
+            };
+            env.timeout(LONG, stopped).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_pipe_that_ends_ends_the_connection_and_what_came_is_still_read() {
+    run(async |env| {
+        let (edge, inlet, mut outlet) = pipe::end(&env, Role::Dialled, "cloud");
+        let (mut writer, mut reader) = edge.open(Urgency::Vital).await.unwrap();
+        writer.write_all(b"hello").await.unwrap();
+        let cells: Vec<Bytes> = vec![outlet.next().await.unwrap(), outlet.next().await.unwrap()];
+        assert_eq!(cells[0][..], [1, 0, 0, 0, 1, 0]);
+        assert_eq!(cells[1][..], *b"\x03\0\0\0\x01hello");
+        inlet.take(Bytes::from_static(b"\x02\0\0\0\x01back")).unwrap();
+        drop(inlet);
+        let mut back = [0; 4];
+        reader.read_exact(&mut back).await.unwrap();
+        assert_eq!(&back, b"back");
+        assert!(reader.read_exact(&mut back).await.is_err());
+        assert!(writer.write_all(b"more").await.is_err());
+        assert!(edge.accept().await.is_err());
+        assert!(edge.open(Urgency::Work).await.is_err());
+        assert_eq!(outlet.next().await, None);
+    });
+}
+
+#[test]
+fn a_connection_that_is_closed_says_so_and_ends() {
+    run(async |env| {
+        let (edge, _inlet, mut outlet) = pipe::end(&env, Role::Dialled, "cloud");
+        drop(edge);
+        assert_eq!(outlet.next().await.unwrap()[..], [8]);
+        assert_eq!(outlet.next().await, None);
+    });
+}
+
+#[test]
+fn who_breaks_the_rules_is_named_and_the_connection_ended() {
+    run(async |env| {
+        let too_long = [vec![2, 0, 0, 0, 1], vec![0; CELL_MAX]].concat();
+        let cases: [(&[&[u8]], &str); 8] = [
+            (&[b"\x01\0\0\0\x02\x02"], "stream 2 opened, which is not the next"),
+            (&[b"\x01\0\0\0\x03\x02", b"\x01\0\0\0\x01\x02"], "stream 1 opened"),
+            (&[b"\x02\0\0\0\x05xyz"], "bytes on stream 5, which is not open"),
+            (&[b"\x05\0\0\0\x05"], "the end of stream 5"),
+            (&[b"\x01\0\0\0\x01\x02", b"\x04\0\0\0\x01\xff\xff\xff\xff"], "a window of"),
+            (&[b"\x63"], "unknown kind 99"),
+            (&[b"GET / HTTP/1.1\r\n\r\n"], "unknown kind 71"),
+            (&[&too_long], "at most"),
+        ];
+        for (cells, sentence) in cases {
+            let (cloud, inlet, mut outlet) = pipe::end(&env, Role::Accepted, "edge-1");
+            let mut last = Ok(());
+            for cell in cells {
+                last = inlet.take(Bytes::copy_from_slice(cell));
+            }
+            let breach = last.unwrap_err().to_string();
+            assert!(breach.contains(sentence), "{breach}");
+            assert!(cloud.open(Urgency::Work).await.is_err());
+            assert_eq!(outlet.next().await, None);
+        }
+    });
+}
+
+#[test]
+fn neither_more_streams_nor_more_bytes_than_agreed_are_held() {
+    run(async |env| {
+        let (_cloud, inlet, _outlet) = pipe::end(&env, Role::Accepted, "edge-1");
+        let open = |id: u32| inlet.take(Bytes::from([vec![1], id.to_be_bytes().to_vec(), vec![2]].concat()));
+        for number in 0..STREAMS_MAX as u32 {
+            open(2 * number + 1).unwrap();
+        }
+        assert!(open(2 * STREAMS_MAX as u32 + 1).unwrap_err().to_string().contains("more than 72 streams"));
+        let (_cloud, inlet, _outlet) = pipe::end(&env, Role::Accepted, "edge-1");
+        inlet.take(Bytes::from_static(b"\x01\0\0\0\x01\x02")).unwrap();
+        let data = Bytes::from([vec![2, 0, 0, 0, 1], vec![0; 8192]].concat());
+        for _ in 0..32 {
+            inlet.take(data.clone()).unwrap();
+        }
+        assert!(inlet.take(data).unwrap_err().to_string().contains("than its window allows"));
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn no_messages_end_more_than_their_connection(
+        cells in proptest::collection::vec((0_u8..9, 0_u32..6, proptest::collection::vec(any::<u8>(), 0..9)), 0..60),
+    ) {
+        run(async |env| {
+            let (cloud, inlet, mut outlet) = pipe::end(&env, Role::Accepted, "edge-1");
+            for (kind, stream, rest) in cells {
+                let cell = [vec![kind], stream.to_be_bytes().to_vec(), rest].concat();
+                if inlet.take(Bytes::from(cell)).is_err() {
+                    break;
+                }
+                drop(env.timeout(Duration::ZERO, cloud.accept()).await);
+                while env.timeout(Duration::ZERO, outlet.next()).await.flatten().is_some() {}
+            }
+        });
+    }
+}

@@ -1,0 +1,193 @@
+//! Links that lie, on a paused clock: whatever the way of it, both ends know within ten seconds.
+
+use std::time::Duration;
+
+use crate::wire::{Talk, link};
+use crate::{pipe, run};
+use beehive::link::memory::{Cable, MemoryConnection, Way, pair};
+use beehive::link::mux::Role;
+use beehive::link::{Arrival, Connection, Ending, Greeting, Link, PeerName, Routes, Urgency};
+use beehive::{Env, Moment};
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// After the second unanswered ping, before the end.
+const JUST_BEFORE: Duration = Duration::from_millis(9500);
+const TEN: Duration = Duration::from_secs(10);
+
+fn ends(cable: &Cable) -> (MemoryConnection, MemoryConnection) {
+    pair(cable, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"))
+}
+
+/// A link that has been idle for so long that pings have gone both ways, and whatever is in the middle of a pause.
+async fn idle(env: &Env, cable: &Cable, phase: Duration) -> (Link, Link) {
+    let (edge, cloud) = ends(cable);
+    let (edge, cloud, _probe) = link(env, Box::new(edge), Box::new(cloud), 4).await;
+    env.sleep(Duration::from_secs(60) + phase).await;
+    (edge.unwrap(), cloud.unwrap())
+}
+
+/// The ends of both links, and how long after `begun` the later one knew.
+async fn both_end(env: &Env, begun: Moment, edge: &Link, cloud: &Link) -> (Ending, Ending, Duration) {
+    let (edge, cloud) = futures::join!(edge.ended(), cloud.ended());
+    (edge, cloud, env.now().since(begun))
+}
+
+/// Every half second of the pause between pings.
+fn phases() -> impl Iterator<Item = Duration> {
+    (0..14).map(|step| Duration::from_millis(500 * step))
+}
+
+#[test]
+fn a_way_that_closes_in_one_direction_is_noticed_at_both_ends() {
+    run(async |env| {
+        for (way, phase) in
+            [Way::ToAcceptor, Way::ToDialler].into_iter().flat_map(|way| phases().map(move |p| (way, p)))
+        {
+            let cable = Cable::new();
+            let (edge, cloud) = idle(&env, &cable, phase).await;
+            cable.cut_way(way);
+            let (_, _, after) = both_end(&env, env.now(), &edge, &cloud).await;
+            assert!(after <= TEN, "{way:?} {phase:?}: {after:?}");
+        }
+    });
+}
+
+#[test]
+fn who_is_not_heard_knows_even_when_the_last_word_of_the_other_end_is_lost() {
+    run(async |env| {
+        for (way, back) in [(Way::ToAcceptor, Way::ToDialler), (Way::ToDialler, Way::ToAcceptor)] {
+            let cable = Cable::new();
+            let (edge, cloud) = idle(&env, &cable, Duration::ZERO).await;
+            // A message and its credit: both ends have just been heard.
+            edge.remote::<Talk>().tell(Talk::Hurry).await.unwrap();
+            env.sleep(Duration::from_millis(1)).await;
+            let cut_at = env.now();
+            cable.cut_way(way);
+            // Just before the deaf end gives up, the way back closes, too: its goodbye does not arrive.
+            let (cutter, clock) = (cable.clone(), env.clone());
+            env.spawn(async move {
+                clock.sleep(JUST_BEFORE).await;
+                cutter.cut_way(back);
+            });
+            let (_, _, after) = both_end(&env, cut_at, &edge, &cloud).await;
+            assert!(after <= TEN, "{way:?}: {after:?}");
+        }
+    });
+}
+
+#[test]
+fn an_end_that_vanished_without_a_word_is_noticed() {
+    run(async |env| {
+        for phase in phases() {
+            let cable = Cable::new();
+            let (edge, cloud) = idle(&env, &cable, phase).await;
+            let gone_at = env.now();
+            cable.cut();
+            drop(cloud);
+            edge.ended().await;
+            assert!(env.now().since(gone_at) <= TEN);
+        }
+    });
+}
+
+#[test]
+fn an_end_that_stands_still_is_noticed_however_much_is_sent_to_it() {
+    run(async |env| {
+        let cable = Cable::new();
+        let (edge, cloud) = ends(&cable);
+        // It says hello and never looks at the connection again, as a frozen process does.
+        let frozen = async {
+            let (mut writer, mut reader) = cloud.accept().await.unwrap();
+            let mut hello = vec![0; 20 + 2 + 6];
+            reader.read_exact(&mut hello).await.unwrap();
+            hello.truncate(20);
+            (hello[3], hello[5]) = (16, 8);
+            writer.write_all(&hello).await.unwrap();
+            (writer, reader)
+        };
+        let greeting = Greeting::of("edge-1");
+        let greet = Link::greet(&env, Box::new(edge), &greeting, Routes::new());
+        let (edge, _kept) = futures::join!(greet, frozen);
+        let edge = edge.unwrap();
+        let up_at = env.now();
+        let talk = edge.remote::<Talk>();
+        env.spawn(async move { while talk.tell(Talk::Say(vec![0; 100_000])).await.is_ok() {} });
+        assert_eq!(edge.ended().await, Ending::Silent);
+        assert_eq!(env.now().since(up_at), TEN);
+        drop(cloud);
+    });
+}
+
+#[test]
+fn a_pipe_that_takes_no_more_is_noticed() {
+    run(async |env| {
+        let (edge, inlet, mut outlet) = pipe::end(&env, Role::Dialled, "cloud");
+        let cloud = async {
+            // The stream opens, the hello comes; its answer goes back, and then the pipe stalls in both directions.
+            for _ in 0..2 {
+                outlet.next().await.unwrap();
+            }
+            let ack = b"\x02\0\0\0\x01\0\0\0\x10\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+            inlet.take(Bytes::from_static(ack)).unwrap();
+            (inlet, outlet)
+        };
+        let greeting = Greeting::of("edge-1");
+        let greet = Link::greet(&env, Box::new(edge), &greeting, Routes::new());
+        let (edge, _pipe) = futures::join!(greet, cloud);
+        let (edge, up_at) = (edge.unwrap(), env.now());
+        let talk = edge.remote::<Talk>();
+        env.spawn(async move { while talk.tell(Talk::Say(vec![0; 100_000])).await.is_ok() {} });
+        assert_eq!(edge.ended().await, Ending::Silent);
+        assert_eq!(env.now().since(up_at), TEN);
+    });
+}
+
+#[test]
+fn a_frame_that_takes_half_a_minute_is_a_sign_of_life_all_the_while() {
+    run(async |env| {
+        let cable = Cable::new();
+        cable.slow_down(&env.clock(), 32_000);
+        let (edge, cloud) = ends(&cable);
+        let (edge, cloud, mut probe) = link(&env, Box::new(edge), Box::new(cloud), 4).await;
+        let (edge, _cloud) = (edge.unwrap(), cloud.unwrap());
+        let begun = env.now();
+        edge.remote::<Talk>().tell(Talk::Say(vec![0; 1 << 19])).await.unwrap();
+        edge.remote::<Talk>().tell(Talk::Say(vec![0; 1 << 19])).await.unwrap();
+        for _ in 0..2 {
+            probe.next(Duration::from_secs(100)).await.unwrap();
+        }
+        assert!(env.now().since(begun) > Duration::from_secs(30));
+    });
+}
+
+#[test]
+fn a_short_hole_in_one_direction_ends_nothing() {
+    run(async |env| {
+        for phase in phases() {
+            let cable = Cable::new();
+            let (edge, cloud) = idle(&env, &cable, phase).await;
+            cable.cut_way(Way::ToAcceptor);
+            env.sleep(Duration::from_millis(2500)).await;
+            cable.mend();
+            env.sleep(Duration::from_secs(60)).await;
+            assert!(env.timeout(Duration::ZERO, edge.ended()).await.is_none(), "{phase:?}");
+            drop((edge, cloud));
+        }
+    });
+}
+
+#[test]
+fn a_stranger_that_opens_streams_and_says_nothing_is_sent_away() {
+    run(async |env| {
+        let (edge, cloud) = ends(&Cable::new());
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            kept.push(edge.open(Urgency::Work).await.unwrap());
+        }
+        let begun = env.now();
+        assert!(Arrival::meet(&env, Box::new(cloud)).await.is_err());
+        assert_eq!(env.now().since(begun), TEN);
+    });
+}

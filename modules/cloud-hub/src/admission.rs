@@ -1,0 +1,83 @@
+//! How many arrivals are let in a second, and when the others may come again. Pure.
+
+use std::time::Duration;
+
+use beehive::Moment;
+
+/// 100 a second: each costs the API server a read and the controllers a digest. Two thousand nodes are in after 20 s.
+const PER_SECOND: f64 = 100.0;
+/// 200 at once: a second of cuts at a full CloudCore is no storm.
+const BURST: f64 = 200.0;
+/// 1 s: the shortest wait; 60 s: the longest that is asked for.
+const WAIT: (f64, f64) = (1.0, 60.0);
+
+/// Counts arrivals.
+pub(crate) struct Admission {
+    places: f64,
+    /// Those who were sent away and will come again, as far as places have not become free for them.
+    waiting: f64,
+    seen: Moment,
+}
+
+impl Admission {
+    pub(crate) fn new(now: Moment) -> Self {
+        Admission { places: BURST, waiting: 0.0, seen: now }
+    }
+
+    /// One more arrives.
+    ///
+    /// # Errors
+    /// How long it has to wait: the longer, the more wait already.
+    pub(crate) fn arrive(&mut self, now: Moment) -> Result<(), Duration> {
+        let freed = now.since(self.seen).as_secs_f64() * PER_SECOND;
+        self.seen = now;
+        self.places = (self.places + freed).min(BURST);
+        self.waiting = (self.waiting - freed).max(0.0);
+        if self.places >= 1.0 {
+            self.places -= 1.0;
+            return Ok(());
+        }
+        self.waiting += 1.0;
+        let (least, most) = WAIT;
+        Err(Duration::from_secs_f64((self.waiting / PER_SECOND).clamp(least, most)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn a_burst_is_let_in_and_a_storm_is_spread() {
+        let mut admission = Admission::new(at(0));
+        let waits: Vec<Duration> = (0..2200).filter_map(|_| admission.arrive(at(0)).err()).collect();
+        assert_eq!(waits.len(), 2000);
+        assert_eq!(waits[0], Duration::from_secs(1));
+        assert_eq!(waits[1999], Duration::from_secs(20));
+        let later = (0..1000).filter(|_| admission.arrive(at(1000)).is_ok()).count();
+        assert_eq!(later, 100);
+    }
+
+    #[test]
+    fn a_fleet_that_keeps_to_it_is_in_within_a_minute() {
+        let mut admission = Admission::new(at(0));
+        // When each comes next; the worst jitter: half of what it was asked.
+        let mut coming: std::collections::BTreeMap<(u64, u32), u32> =
+            (0..2000).map(|id| ((0, id), 0)).collect();
+        let mut last = 0;
+        while let Some(((millis, id), asked)) = coming.pop_first() {
+            match admission.arrive(at(millis)) {
+                Ok(()) => last = millis,
+                Err(wait) => {
+                    let wait = wait.as_millis() as u64 * 2_u64.pow(asked.min(6));
+                    coming.insert((millis + wait.clamp(2000, 60_000) / 2, id), asked + 1);
+                }
+            }
+        }
+        assert!(last <= 60_000, "{last}");
+    }
+}

@@ -1,0 +1,211 @@
+//! Links over real WebSocket and TLS on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::link::tls::Credentials;
+use beehive::link::ws::WebSocketDialer;
+use beehive::link::{
+    Acceptor, Acceptors, Arrival, Connection, DialError, Dialer, Ending, Greeting, Link, PeerName, Routes,
+    Urgency, memory,
+};
+use beehive::testing::Probe;
+use beehive::{Capacity, Env, Hive, Policy};
+use cloud_hub::{CloudHub, Neighbours, Vault, WebSocketAcceptor};
+use contract::cloudhub::CloudHubMsg;
+use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use contract::synccontroller::SyncMsg;
+use harness::Objects;
+use pki::Authority;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Mutex;
+
+const LONG: Duration = Duration::from_secs(20);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn authority(env: &Env) -> Authority {
+    Authority::create(env.wall(), env.random_id()).unwrap()
+}
+
+fn of_cloud(authority: &Authority, env: &Env) -> Credentials {
+    let addresses = vec!["127.0.0.1".parse().unwrap()];
+    let (certificate, key) = Vault::server_certificate(authority, addresses, Vec::new(), env).unwrap();
+    Credentials { certificate, key, authority: authority.cert_pem().to_owned() }
+}
+
+fn of_node(authority: &Authority, node: &str, env: &Env) -> Credentials {
+    let request = pki::NodeRequest::new(node).unwrap();
+    let issued = authority.sign_node(&request.csr_der, node, env.wall(), DAY, env.random_id()).unwrap();
+    Credentials {
+        certificate: issued.pem,
+        key: request.key_pem.clone(),
+        authority: authority.cert_pem().to_owned(),
+    }
+}
+
+fn listen(authority: &Authority, env: &Env) -> WebSocketAcceptor {
+    WebSocketAcceptor::start("127.0.0.1:0".parse().unwrap(), &of_cloud(authority, env), env).unwrap()
+}
+
+fn dialer(port: u16, credentials: &Credentials, env: &Env) -> WebSocketDialer {
+    WebSocketDialer::new("127.0.0.1", port, credentials, env.clock()).unwrap()
+}
+
+fn run(test: impl AsyncFnOnce(Env)) {
+    actix_rt::System::new().block_on(async { test(Env::real()).await });
+}
+
+#[test]
+fn a_node_reaches_the_hub_over_websocket_under_the_name_in_its_certificate() {
+    run(async |env| {
+        let vault = Vault::new(Objects::default().client());
+        let authority = vault.authority(&env).await.unwrap();
+        let server = listen(&authority, &env);
+        let port = server.address.port();
+        // Beside another way to arrive, as in the daemon.
+        let (quic, over_quic) = memory::listen(PeerName::verified("cloud", "00"));
+        let acceptors: Box<dyn Acceptor> =
+            Box::new(Acceptors::new(vec![Box::new(over_quic), Box::new(server)]));
+        let acceptor = Rc::new(Mutex::new(acceptors));
+        let ((mut edge, edge_to), (mut sync, sync_to)) = (Probe::new(&env, 16), Probe::new(&env, 16));
+        let ((_device, device_to), (_router, router)) = (Probe::new(&env, 16), Probe::new(&env, 16));
+        let neighbours = Neighbours { sync: sync_to, edge: edge_to, device: device_to, router };
+        let mut hive = Hive::new("test", env.clone());
+        let mailbox = hive.mailbox::<CloudHubMsg>("cloud-hub", Capacity::new(64, "a test's choice"));
+        hive.supervise(mailbox, Policy::default(), move || {
+            CloudHub::new(acceptor.clone(), vault.clone(), 10, neighbours.clone())
+        });
+        hive.open().unwrap();
+
+        let credentials = of_node(&authority, "a", &env);
+        let connection = dialer(port, &credentials, &env).dial().await.unwrap();
+        assert_eq!(connection.peer().as_str(), "KubeHive CloudCore");
+        let greeting = Greeting::of("system:node:a");
+        let link = Link::greet(&env, connection, &greeting, Routes::new()).await.unwrap();
+        link.remote::<EdgeUp>().tell(EdgeUp::Alive).await.unwrap();
+        let alive = |message| match message {
+            EdgeControllerMsg::Up { node, message: EdgeUp::Alive } => Some(node),
+            _ => None,
+        };
+        assert_eq!(edge.find(LONG, alive).await.unwrap().as_str(), "a");
+        // The same node by the other way: the newer link wins, whatever carries it.
+        let cable = memory::Cable::new();
+        let other = quic.dialer(PeerName::verified("system:node:a", "01"), cable).dial().await.unwrap();
+        let newer = Link::greet(&env, other, &greeting, Routes::new()).await.unwrap();
+        assert_eq!(env.timeout(LONG, link.ended()).await, Some(Ending::Left));
+        drop(newer);
+        let down = |message| matches!(message, SyncMsg::NodeDown { session: 2, .. }).then_some(());
+        assert!(sync.find(LONG, down).await.is_some());
+        // Who says another name than its certificate's is not let in.
+        let connection = dialer(port, &credentials, &env).dial().await.unwrap();
+        let impostor = Link::greet(&env, connection, &Greeting::of("system:node:b"), Routes::new()).await;
+        assert!(impostor.unwrap_err().to_string().contains("its certificate is of `system:node:a`"));
+    });
+}
+
+#[test]
+fn a_stranger_is_let_in_at_neither_end() {
+    run(async |env| {
+        let (ours, other) = (authority(&env), authority(&env));
+        let mut server = listen(&ours, &env);
+        let port = server.address.port();
+        // The server is not who the client trusts.
+        assert!(dialer(port, &of_node(&other, "a", &env), &env).dial().await.is_err());
+        // The client trusts the server, and the server does not trust the client.
+        let mut half = of_node(&other, "a", &env);
+        half.authority = ours.cert_pem().to_owned();
+        assert!(dialer(port, &half, &env).dial().await.is_err());
+        // Nobody has arrived.
+        assert!(env.timeout(Duration::from_millis(200), server.accept()).await.is_none());
+    });
+}
+
+async fn connected(env: &Env) -> (Box<dyn Connection>, Box<dyn Connection>, WebSocketAcceptor) {
+    let authority = authority(env);
+    let mut server = listen(&authority, env);
+    let dialer = dialer(server.address.port(), &of_node(&authority, "a", env), env);
+    let (edge, cloud) = futures::join!(dialer.dial(), server.accept());
+    (edge.unwrap(), cloud.unwrap(), server)
+}
+
+#[test]
+fn megabytes_cross_in_both_directions_at_once_and_arrive_whole() {
+    run(async |env| {
+        let (edge, cloud, _server) = connected(&env).await;
+        assert_eq!(cloud.peer().as_str(), "system:node:a");
+        let (mut up, mut down) = edge.open(Urgency::Work).await.unwrap();
+        up.write_all(b"begin").await.unwrap();
+        let (mut back, mut came) = cloud.accept().await.unwrap();
+        let body: Vec<u8> = (0..4_000_000_u32).map(|number| (number % 251) as u8).collect();
+        let send = async {
+            up.write_all(&body).await.unwrap();
+            up.shutdown().await.unwrap();
+        };
+        let send_back = async {
+            back.write_all(&body).await.unwrap();
+            back.shutdown().await.unwrap();
+        };
+        let (mut there, mut here) = (Vec::new(), Vec::new());
+        let moved = async {
+            futures::join!(send, send_back, came.read_to_end(&mut there), down.read_to_end(&mut here))
+        };
+        let (_, _, arrived, returned) = env.timeout(LONG, moved).await.unwrap();
+        arrived.and(returned).unwrap();
+        assert_eq!(there, [b"begin", &body[..]].concat());
+        assert_eq!(here, body);
+    });
+}
+
+#[test]
+fn an_end_that_closes_is_heard_at_the_other() {
+    run(async |env| {
+        for edge_closes in [true, false] {
+            let (edge, cloud, _server) = connected(&env).await;
+            let (stays, goes) = if edge_closes { (cloud, edge) } else { (edge, cloud) };
+            goes.close();
+            drop(goes);
+            let ended = async { while stays.accept().await.is_ok() {} };
+            assert!(env.timeout(LONG, ended).await.is_some());
+            assert!(stays.open(Urgency::Work).await.is_err());
+        }
+    });
+}
+
+#[test]
+fn a_full_backlog_answers_and_asks_to_wait() {
+    run(async |env| {
+        let authority = authority(&env);
+        let mut server = listen(&authority, &env);
+        let dialer = dialer(server.address.port(), &of_node(&authority, "a", &env), &env);
+        let mut waiting = Vec::new();
+        let busy = loop {
+            match dialer.dial().await {
+                Ok(connection) => waiting.push(connection),
+                Err(error) => break error,
+            }
+            assert!(waiting.len() <= 64);
+        };
+        assert!(matches!(busy, DialError::Busy { wait, .. } if wait == Duration::from_secs(5)), "{busy}");
+        assert_eq!(waiting.len(), 64);
+        drop(server.accept().await.unwrap());
+        assert!(dialer.dial().await.is_ok());
+    });
+}
+
+#[test]
+fn a_port_where_nobody_listens_and_a_peer_that_is_silent_are_told_apart_from_the_cloud() {
+    run(async |env| {
+        let authority = authority(&env);
+        let credentials = of_node(&authority, "a", &env);
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        drop(taken);
+        let refused = dialer(port, &credentials, &env).dial().await.err().unwrap();
+        assert!(matches!(refused, DialError::Connect { .. }), "{refused}");
+        // A hello that never comes is given up by the link.
+        let (edge, cloud, _server) = connected(&env).await;
+        drop(edge);
+        assert!(Arrival::meet(&env, cloud).await.is_err());
+    });
+}

@@ -1,0 +1,140 @@
+//! The ways to the cloud: its servers, and what each can be reached over.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use beehive::Clock;
+use beehive::link::Dialer;
+use beehive::link::quic::QuicDialer;
+use beehive::link::tls::{Credentials, EndpointError};
+use beehive::link::ws::WebSocketDialer;
+use thiserror::Error;
+
+use crate::plan::Carrier;
+
+/// One server, and how it is reached.
+#[derive(Clone)]
+pub struct Server {
+    /// Its name in logs.
+    pub name: String,
+    /// Over QUIC.
+    pub quic: Option<Rc<dyn Dialer>>,
+    /// Over WebSocket, where UDP is blocked.
+    pub websocket: Option<Rc<dyn Dialer>>,
+}
+
+impl Server {
+    pub(crate) fn dialer(&self, carrier: Carrier) -> Option<Rc<dyn Dialer>> {
+        match carrier {
+            Carrier::Quic => self.quic.clone(),
+            Carrier::WebSocket => self.websocket.clone(),
+        }
+    }
+}
+
+/// Why the ways cannot be used.
+#[derive(Debug, Error)]
+pub enum WaysError {
+    /// A list names something that is no server.
+    #[error("{0}")]
+    Server(String),
+    /// An endpoint cannot be made.
+    #[error("the way to `{server}`")]
+    Endpoint {
+        /// Whom it would reach.
+        server: String,
+        /// Why.
+        #[source]
+        source: EndpointError,
+    },
+}
+
+/// All servers, in the order in which they are tried.
+#[derive(Clone)]
+pub struct Ways(pub Vec<Server>);
+
+impl Ways {
+    /// The servers of two lists of `host:port`, separated by commas: QUIC's and WebSocket's. Entries of the same host are
+    /// one server with both. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`WaysError`].
+    pub fn to(
+        quic: &str,
+        websocket: &str,
+        credentials: &Credentials,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Ways, WaysError> {
+        let mut servers: Vec<(String, Server)> = Vec::new();
+        let lists = [(Carrier::Quic, listed(quic)?), (Carrier::WebSocket, listed(websocket)?)];
+        for (carrier, list) in lists {
+            for (host, port) in list {
+                let failed = |source| WaysError::Endpoint { server: format!("{host}:{port}"), source };
+                let dialer: Rc<dyn Dialer> = match carrier {
+                    Carrier::Quic => Rc::new(QuicDialer::new(&host, port, credentials).map_err(failed)?),
+                    Carrier::WebSocket => {
+                        let clock = Arc::clone(clock);
+                        Rc::new(WebSocketDialer::new(&host, port, credentials, clock).map_err(failed)?)
+                    }
+                };
+                let free = |server: &Server| server.dialer(carrier).is_none();
+                let at = match servers.iter().position(|(known, server)| *known == host && free(server)) {
+                    Some(at) => at,
+                    None => {
+                        let server = Server { name: host.clone(), quic: None, websocket: None };
+                        servers.push((host.clone(), server));
+                        servers.len() - 1
+                    }
+                };
+                if let Some((_, server)) = servers.get_mut(at) {
+                    match carrier {
+                        Carrier::Quic => server.quic = Some(dialer),
+                        Carrier::WebSocket => server.websocket = Some(dialer),
+                    }
+                }
+            }
+        }
+        if servers.is_empty() {
+            return Err(WaysError::Server("no server is named".to_owned()));
+        }
+        Ok(Ways(servers.into_iter().map(|(_, server)| server).collect()))
+    }
+
+    /// The servers' names.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|server| server.name.as_str())
+    }
+}
+
+/// A list of `host:port`, separated by commas.
+fn listed(list: &str) -> Result<Vec<(String, u16)>, WaysError> {
+    let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    entries.map(|entry| config::parse_host_port(entry).map_err(WaysError::Server)).collect()
+}
+
+impl From<Rc<dyn Dialer>> for Ways {
+    /// One server that is reached by one dialer.
+    fn from(dialer: Rc<dyn Dialer>) -> Self {
+        Ways(vec![Server { name: "the cloud".to_owned(), quic: Some(dialer), websocket: None }])
+    }
+}
+
+impl<D: Dialer + 'static> From<Rc<D>> for Ways {
+    fn from(dialer: Rc<D>) -> Self {
+        Ways::from(dialer as Rc<dyn Dialer>)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_taken_apart() {
+        let listed = |text: &str| listed(text).unwrap();
+        assert_eq!(listed("a:1"), [("a".to_owned(), 1)]);
+        assert_eq!(listed(" a:1 , [fd00::1]:2,"), [("a".to_owned(), 1), ("fd00::1".to_owned(), 2)]);
+        assert_eq!(listed(""), []);
+        assert!(super::listed("a:1,b").is_err());
+    }
+}
