@@ -14,7 +14,7 @@ pub enum Defect {
     ConfirmBeforeWrite,
     /// A report leaves the outbox when it is sent.
     ForgottenReport,
-    /// Every pod that is looked at again is started anew.
+    /// What has a new version is started anew, although nothing that it is made of has changed.
     NeedlessRestart,
     /// After a newer version of an object the older one is sent again.
     StaleVersion,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use beehive::{ActorState, Env, HiveReport, Inspector};
+use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -99,20 +100,138 @@ async fn state(ask: web::Data<Ask>) -> HttpResponse {
     }
 }
 
-/// `connected_nodes` is KubeEdge's one gauge.
+/// `connected_nodes` is KubeEdge's one gauge; the others say of each node whether it holds what it should.
 async fn metrics(ask: web::Data<Ask>) -> HttpResponse {
     let Some(report) = report(&ask).await else {
         return HttpResponse::ServiceUnavailable().body("the hive has ended\n");
     };
-    let nodes = report
-        .actors
-        .iter()
-        .find(|actor| actor.name == "cloud-hub")
-        .and_then(|hub| hub.snapshot["nodes"].as_object())
-        .map_or(0, serde_json::Map::len);
-    let text = format!(
+    let snapshot = |name| report.actors.iter().find(|actor| actor.name == name).map(|actor| &actor.snapshot);
+    let null = Value::Null;
+    let hub = snapshot("cloud-hub").unwrap_or(&null);
+    let sync = snapshot("cloud-synccontroller").unwrap_or(&null);
+    let nodes = hub["nodes"].as_object().map_or(0, serde_json::Map::len);
+    let mut text = format!(
         "# HELP KubeEdge_CloudCore_connected_nodes Number of nodes that connected to the cloudHub instance\n\
          # TYPE KubeEdge_CloudCore_connected_nodes gauge\nKubeEdge_CloudCore_connected_nodes {nodes}\n"
     );
+    sync_metrics(&mut text, hub, sync);
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text)
+}
+
+/// One gauge or counter of each node: its name, what it says, and its value from a node's view, with more labels.
+type Series = (&'static str, &'static str, &'static str, fn(&Value) -> Option<(String, String)>);
+
+/// From SyncController's view of a node.
+const OF_SYNC: [Series; 7] = [
+    ("kubehive_node_linked", "gauge", "Whether this CloudCore has a session with the node", |node| {
+        flag(&node["linked"])
+    }),
+    ("kubehive_node_in_sync", "gauge", "Whether the node has confirmed all that it should hold", |node| {
+        flag(&node["in_sync"])
+    }),
+    ("kubehive_node_objects_desired", "gauge", "Objects that the node should hold", |node| {
+        plain(&node["desired"])
+    }),
+    ("kubehive_node_objects_waiting", "gauge", "Objects that the node has not confirmed", |node| {
+        plain(&node["waiting"])
+    }),
+    (
+        "kubehive_node_oldest_waiting_seconds",
+        "gauge",
+        "How long the object that waits longest has waited",
+        |node| {
+            let label = format!(",object=\"{}\"", escaped(node["oldest"]["object"].as_str()?));
+            plain(&node["oldest"]["seconds"]).map(|(_, value)| (label, value))
+        },
+    ),
+    (
+        "kubehive_node_last_confirmed_timestamp_seconds",
+        "gauge",
+        "When the node last confirmed anything, since 1970",
+        |node| plain(&node["last_confirmed"]),
+    ),
+    ("kubehive_node_refused_batches_total", "counter", "Batches that the node refused", |node| {
+        plain(&node["refused"])
+    }),
+];
+
+/// From CloudHub's view of a node.
+const OF_HUB: [Series; 2] = [
+    (
+        "kubehive_node_link_received_bytes_total",
+        "counter",
+        "Bytes of frames from the node in this session",
+        |node| plain(&node["bytesIn"]),
+    ),
+    (
+        "kubehive_node_link_sent_bytes_total",
+        "counter",
+        "Bytes of frames to the node in this session",
+        |node| plain(&node["bytesOut"]),
+    ),
+];
+
+fn sync_metrics(text: &mut String, hub: &Value, sync: &Value) {
+    let views = OF_SYNC.iter().map(|series| (series, sync)).chain(OF_HUB.iter().map(|s| (s, &hub["nodes"])));
+    for ((name, kind, help, value), nodes) in views {
+        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        for (node, view) in nodes.as_object().into_iter().flatten() {
+            // Of a node that was never here another CloudCore knows.
+            let is_strange = view["linked"] == false && view["last_confirmed"].is_null();
+            if let Some((labels, value)) = value(view).filter(|_| !is_strange) {
+                text.push_str(&format!("{name}{{node=\"{}\"{labels}}} {value}\n", escaped(node)));
+            }
+        }
+    }
+}
+
+fn plain(value: &Value) -> Option<(String, String)> {
+    value.is_number().then(|| (String::new(), value.to_string()))
+}
+
+fn flag(value: &Value) -> Option<(String, String)> {
+    value.as_bool().map(|flag| (String::new(), u8::from(flag).to_string()))
+}
+
+/// A label's value as Prometheus reads it.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_node_has_its_line_and_what_is_unknown_has_none() {
+        let sync = json!({
+            "edge-0": {"linked": false, "in_sync": false, "waiting": 9, "last_confirmed": null},
+            "edge-1": {"linked": true, "in_sync": false, "desired": 7, "waiting": 2, "refused": 3, "last_confirmed": 1_700_000_000,
+                "oldest": {"object": "pods/d/a\"b", "seconds": 5}},
+            "edge-2": {"in_sync": true, "desired": 1, "waiting": 0, "refused": 0, "last_confirmed": null,
+                "oldest": null},
+        });
+        let hub = json!({"nodes": {"edge-1": {"bytesIn": 10, "bytesOut": 20}}});
+        let mut text = String::new();
+        sync_metrics(&mut text, &hub, &sync);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let expected = [
+            "kubehive_node_linked{node=\"edge-1\"} 1",
+            "kubehive_node_in_sync{node=\"edge-1\"} 0",
+            "kubehive_node_in_sync{node=\"edge-2\"} 1",
+            "kubehive_node_objects_desired{node=\"edge-1\"} 7",
+            "kubehive_node_objects_desired{node=\"edge-2\"} 1",
+            "kubehive_node_objects_waiting{node=\"edge-1\"} 2",
+            "kubehive_node_objects_waiting{node=\"edge-2\"} 0",
+            "kubehive_node_oldest_waiting_seconds{node=\"edge-1\",object=\"pods/d/a\\\"b\"} 5",
+            "kubehive_node_last_confirmed_timestamp_seconds{node=\"edge-1\"} 1700000000",
+            "kubehive_node_refused_batches_total{node=\"edge-1\"} 3",
+            "kubehive_node_refused_batches_total{node=\"edge-2\"} 0",
+            "kubehive_node_link_received_bytes_total{node=\"edge-1\"} 10",
+            "kubehive_node_link_sent_bytes_total{node=\"edge-1\"} 20",
+        ];
+        assert_eq!(lines, expected);
+        sync_metrics(&mut text, &Value::Null, &Value::Null);
+    }
 }

@@ -8,10 +8,12 @@ use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
 use cloud_devicecontroller::DeviceController;
 use cloud_edgecontroller::EdgeController;
 use cloud_hub::{CloudHub, Neighbours, Vault};
+use cloud_router::CloudRouter;
 use cloud_synccontroller::SyncController;
 use contract::cloudhub::CloudHubMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
+use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use contract::wire::META_MAILBOX;
 use tokio::sync::Mutex;
@@ -19,6 +21,7 @@ use tokio::sync::Mutex;
 const HUB: &str = "cloud-hub";
 const EDGE: &str = contract::wire::EDGE_MAILBOX;
 const DEVICE: &str = contract::wire::DEVICE_MAILBOX;
+const ROUTER: &str = contract::wire::ROUTER_MAILBOX;
 const SYNC: &str = "cloud-synccontroller";
 
 /// Every mailbox of CloudCore and every address that was granted.
@@ -26,7 +29,9 @@ pub struct Seats {
     sync: Mailbox<SyncMsg>,
     edge: Mailbox<EdgeControllerMsg>,
     device: Mailbox<DeviceControllerMsg>,
+    router: Mailbox<RouterMsg>,
     hub: Mailbox<CloudHubMsg>,
+    sync_to_edge: Address<EdgeControllerMsg>,
     edge_to_sync: Address<SyncMsg>,
     device_to_sync: Address<SyncMsg>,
     hub_to: Neighbours,
@@ -53,23 +58,28 @@ pub fn seats(hive: &mut Hive) -> Seats {
         hive.mailbox(SYNC, Capacity::new(4096, "one look at the caches may move thousands of objects"));
     let edge = hive.mailbox(EDGE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
     let device = hive.mailbox(DEVICE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
+    let router = hive.mailbox(ROUTER, Capacity::new(256, "a frame each, so 64 MiB of telemetry at the most"));
     let hub = hive.mailbox(HUB, Capacity::new(1024, "a thousand nodes that come back together"));
     let seats = Seats {
+        sync_to_edge: hive.grant(SYNC, &edge, Flow::Ask),
         edge_to_sync: hive.grant(EDGE, &sync, Flow::Tell),
         device_to_sync: hive.grant(DEVICE, &sync, Flow::Tell),
         hub_to: Neighbours {
             sync: hive.grant(HUB, &sync, Flow::Tell),
             edge: hive.grant(HUB, &edge, Flow::Tell),
             device: hive.grant(HUB, &device, Flow::Tell),
+            router: hive.grant(HUB, &router, Flow::Tell),
         },
         sync,
         edge,
         device,
+        router,
         hub,
     };
     hive.declare_remote(SYNC, META_MAILBOX);
     hive.declare_remote(META_MAILBOX, EDGE);
     hive.declare_remote(META_MAILBOX, DEVICE);
+    hive.declare_remote(META_MAILBOX, ROUTER);
     seats
 }
 
@@ -82,7 +92,8 @@ fn together() -> Policy {
 /// Makes the actors.
 pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
     let Parts { client, acceptor, vault, node_limit, lease_period } = parts;
-    hive.supervise(seats.sync, together(), SyncController::default);
+    let sync_to_edge = seats.sync_to_edge;
+    hive.supervise(seats.sync, together(), move || SyncController::new(sync_to_edge.clone()));
     let (edge_client, edge_to_sync) = (client.clone(), seats.edge_to_sync);
     hive.supervise(seats.edge, together(), move || {
         EdgeController::new(edge_client.clone(), edge_to_sync.clone(), lease_period)
@@ -91,6 +102,7 @@ pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
     hive.supervise(seats.device, together(), move || {
         DeviceController::new(client.clone(), device_to_sync.clone())
     });
+    hive.supervise(seats.router, Policy::default(), CloudRouter::default);
     let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), seats.hub_to);
     hive.supervise(seats.hub, Policy::default(), move || {
         CloudHub::new(Rc::clone(&acceptor), vault.clone(), node_limit, hub_to.clone())

@@ -9,6 +9,7 @@ use config::edge::EdgeCore as Settings;
 use contract::NodeName;
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
+use contract::metamanager::MetaMsg;
 use cri::Runtime;
 use edge_eventbus::EventBus;
 use edge_hub::Ways;
@@ -73,7 +74,7 @@ impl EdgeCore {
     /// See [`StartError`].
     pub async fn start(settings: &Settings, parts: Parts, env: Env) -> Result<Self, StartError> {
         let (broker, kept) = (settings.modules.event_bus.clone(), parts.store.clone());
-        let bus = move |twin| EventBus::new(&broker, kept.clone(), twin);
+        let bus = move |twin, meta| EventBus::new(&broker, kept.clone(), twin, meta);
         Self::start_over(settings, parts, env, bus).await
     }
 
@@ -85,7 +86,7 @@ impl EdgeCore {
         settings: &Settings,
         parts: Parts,
         env: Env,
-        bus: impl Fn(Address<TwinMsg>) -> B + 'static,
+        bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>) -> B + 'static,
     ) -> Result<Self, StartError> {
         let store = parts.store.clone();
         tracing::info!(opened = ?store.opened(), revision = store.revision(), "store is open");

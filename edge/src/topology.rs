@@ -10,7 +10,7 @@ use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
-use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX};
+use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX};
 use edge_devicetwin::DeviceTwin;
 use edge_edged::Edged;
 use edge_hub::EdgeHub;
@@ -34,6 +34,7 @@ pub struct Seats {
     twin_to_bus: Address<EventBusMsg>,
     twin_to_meta: Address<MetaMsg>,
     bus_to_twin: Address<TwinMsg>,
+    bus_to_meta: Address<MetaMsg>,
     edged_to_meta: Address<MetaMsg>,
     meta_to_edged: Address<EdgedMsg>,
     meta_to_twin: Address<TwinMsg>,
@@ -58,6 +59,7 @@ pub fn seats(hive: &mut Hive) -> Seats {
         twin_to_bus: hive.grant(TWIN, &bus, Flow::Tell),
         twin_to_meta: hive.grant(TWIN, &meta, Flow::Tell),
         bus_to_twin: hive.grant(BUS, &twin, Flow::Ask),
+        bus_to_meta: hive.grant(BUS, &meta, Flow::Tell),
         edged_to_meta: hive.grant(EDGED, &meta, Flow::Ask),
         meta_to_edged: hive.grant(META, &edged, Flow::Tell),
         meta_to_twin: hive.grant(META, &twin, Flow::Tell),
@@ -71,6 +73,7 @@ pub fn seats(hive: &mut Hive) -> Seats {
     };
     hive.declare_remote(META, EDGE_MAILBOX);
     hive.declare_remote(META, DEVICE_MAILBOX);
+    hive.declare_remote(META, ROUTER_MAILBOX);
     seats
 }
 
@@ -80,7 +83,7 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     seats: Seats,
     settings: &Settings,
     parts: Parts,
-    bus: impl Fn(Address<TwinMsg>) -> B + 'static,
+    bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>) -> B + 'static,
 ) {
     let Parts { node, common_name, ways, surroundings, runtime, store } = parts;
     let modules = settings.modules.clone();
@@ -98,7 +101,9 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
         let (bus, meta) = (seats.twin_to_bus.clone(), seats.twin_to_meta.clone());
         DeviceTwin::new(name.clone(), &devices, kept.clone(), bus, meta)
     });
-    hive.supervise(seats.bus, Policy::default(), move || bus(seats.bus_to_twin.clone()));
+    hive.supervise(seats.bus, Policy::default(), move || {
+        bus(seats.bus_to_twin.clone(), seats.bus_to_meta.clone())
+    });
     let (kept, pods) = (store.clone(), edge_edged::Settings::new(node.as_str(), &modules.edged));
     hive.supervise(seats.edged, Policy::default(), move || {
         Edged::new(pods.clone(), Arc::clone(&runtime), kept.clone(), seats.edged_to_meta.clone())

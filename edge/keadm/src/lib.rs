@@ -4,8 +4,10 @@
 mod https;
 mod node;
 mod store;
+mod sync;
 mod token;
 
 pub use node::{Join, join, reset};
 pub use store::{StoreVerb, show_store};
+pub use sync::{Sync, show_sync};
 pub use token::{TOKEN_LIFE, get_token};

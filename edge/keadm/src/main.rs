@@ -62,6 +62,8 @@ enum Verb {
     /// Looks into the node's store
     #[command(subcommand)]
     Store(keadm::StoreVerb),
+    /// Shows whether a node holds what it should, or what this node holds
+    Sync(keadm::Sync),
 }
 
 fn main() -> ExitCode {
@@ -101,6 +103,7 @@ async fn run(cli: Cli) -> Result<()> {
             keadm::join(&order, &mut say).await
         }
         Verb::Reset { config, force } => keadm::reset(&config, force, &mut say).await,
+        Verb::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
         Verb::Store(verb) => keadm::show_store(&verb, Env::real().wall(), &mut say),
     }
 }

@@ -117,7 +117,7 @@ fn state(harm: Option<Harm>) -> String {
 }
 
 /// As Kubernetes shows it: the two largest units at most.
-fn age(seconds: u64) -> String {
+pub(crate) fn age(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match seconds {
         0..120 => format!("{seconds}s"),
@@ -134,7 +134,7 @@ fn summary(entries: &[Entry], reports: &[Report], say: &mut dyn FnMut(String)) {
     say(format!("{} rows, {} reports wait for the cloud, {damaged} damaged", entries.len(), reports.len()));
 }
 
-fn table(heads: &[&str], rows: Vec<Vec<String>>, say: &mut dyn FnMut(String)) {
+pub(crate) fn table(heads: &[&str], rows: Vec<Vec<String>>, say: &mut dyn FnMut(String)) {
     let width = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
         cells.chain([heads.get(at).map_or(0, |head| head.len())]).max().unwrap_or(0)
@@ -204,7 +204,7 @@ fn mask_all(value: &mut Value) {
 }
 
 /// Harmless for a terminal.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let cut = text.len() > DOCUMENT_MAX;
     let shown = text.chars().filter(|c| *c == '\n' || !c.is_control()).take(DOCUMENT_MAX);
     shown.chain(if cut { "\n…" } else { "" }.chars()).collect()

@@ -8,14 +8,14 @@ use beehive::defect::{self, Defect};
 use beehive::{Actor, Address, Context, Fault, Moment, Reply};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
-use contract::synccontroller::{Source, SyncMsg};
+use contract::synccontroller::{Source, SyncMsg, SyncTruth};
 use contract::{NodeName, ObjectKey, TokenQuery, UpReport};
 use futures::StreamExt;
 use kubewatch::{Held, Shared, Told, Watched};
 use serde_json::Value;
 
 use crate::plan::{self, EDGE_LABEL};
-use crate::uplink;
+use crate::{synced, uplink};
 
 /// 20 ms: the changes of one `kubectl apply` become one look at the caches.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
@@ -40,6 +40,8 @@ pub struct EdgeController {
     look_is_due: bool,
     up: BTreeSet<NodeName>,
     renewed: BTreeMap<NodeName, Moment>,
+    /// What this CloudCore last wrote into each node's Lease.
+    leased: BTreeMap<NodeName, jiff::Timestamp>,
 }
 
 impl EdgeController {
@@ -55,6 +57,7 @@ impl EdgeController {
             look_is_due: false,
             up: BTreeSet::new(),
             renewed: BTreeMap::new(),
+            leased: BTreeMap::new(),
         }
     }
 }
@@ -95,6 +98,7 @@ impl Actor for EdgeController {
             EdgeControllerMsg::Up { node, message: EdgeUp::Token { query, reply } } => {
                 self.token(node, query, reply, cx);
             }
+            EdgeControllerMsg::Synced { node, truth, reply } => self.synced(node, truth, reply, cx),
             EdgeControllerMsg::Look => self.look_soon(cx),
             EdgeControllerMsg::LookNow => {
                 self.look_is_due = false;
@@ -225,10 +229,19 @@ impl EdgeController {
         }
         self.renewed.insert(node.clone(), now);
         let (client, wall) = (self.client.clone(), jiff::Timestamp::try_from(cx.wall()).unwrap_or_default());
+        self.leased.insert(node.clone(), wall);
         cx.spawn(async move {
             if let Err(error) = uplink::renew(&client, &node, wall).await {
                 tracing::warn!(%node, reason = %Fault::from_error(&error), "lease not renewed");
             }
+        });
+    }
+
+    fn synced(&self, node: NodeName, truth: SyncTruth, reply: Reply<bool>, cx: &Context<EdgeControllerMsg>) {
+        let (client, now) = (self.client.clone(), jiff::Timestamp::try_from(cx.wall()).unwrap_or_default());
+        let renewed = self.leased.get(&node).copied();
+        cx.spawn(async move {
+            reply.send(synced::show(&client, &node, &truth, renewed, now).await);
         });
     }
 

@@ -3,10 +3,10 @@
 //! # Owns
 //! The watches of nodes, pods, config maps and secrets, and what each edge node was last told to hold.
 //! # Accepts
-//! [`contract::edgecontroller::EdgeControllerMsg`]: sessions from the hub, reports and token requests of nodes, nudges
-//! from its own watches.
+//! [`contract::edgecontroller::EdgeControllerMsg`]: sessions from the hub, SyncController's word on how nodes stand,
+//! reports and token requests of nodes, nudges from its own watches.
 //! # Tells
-//! SyncController what each node should hold; the API server what nodes report.
+//! SyncController what each node should hold; the API server what nodes report, and whether they hold what they should.
 //! # Keeps across a restart
 //! Nothing: it lists again.
 //! # Never
@@ -15,6 +15,7 @@
 
 mod actor;
 pub mod plan;
+mod synced;
 mod uplink;
 
 pub use actor::EdgeController;

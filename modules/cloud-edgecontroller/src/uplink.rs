@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::plan;
 
 /// Where nodes' Leases live.
-const LEASE_NAMESPACE: &str = "kube-node-lease";
+pub(crate) const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// 40 s: how long a Lease counts (kubelet's default).
 const LEASE_SECONDS: i32 = 40;
 /// The longest token that is asked for: a day. The API server may grant less.

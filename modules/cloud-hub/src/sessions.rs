@@ -12,6 +12,7 @@ use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use contract::router::{RouterMsg, RouterUp};
 use contract::synccontroller::SyncMsg;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
@@ -43,6 +44,8 @@ pub struct Neighbours {
     pub edge: Address<EdgeControllerMsg>,
     /// DeviceController.
     pub device: Address<DeviceControllerMsg>,
+    /// CloudRouter.
+    pub router: Address<RouterMsg>,
 }
 
 /// Accepts links, lets in whom the register knows, and hands their mailboxes on.
@@ -240,13 +243,17 @@ impl Desk {
 
     /// What the node says is of this node, whatever it says.
     fn routes(&self, node: &NodeName) -> Routes {
-        let (edge_node, device_node) = (node.clone(), node.clone());
+        let (edge_node, device_node, router_node) = (node.clone(), node.clone(), node.clone());
         Routes::new()
             .accept(self.neighbours.edge.clone(), move |message: EdgeUp, _: &PeerName| {
                 EdgeControllerMsg::Up { node: edge_node.clone(), message }
             })
             .accept(self.neighbours.device.clone(), move |message: DeviceUp, _: &PeerName| {
                 DeviceControllerMsg::Up { node: device_node.clone(), message }
+            })
+            .accept(self.neighbours.router.clone(), move |message: RouterUp, _: &PeerName| RouterMsg::Up {
+                node: router_node.clone(),
+                message,
             })
     }
 }

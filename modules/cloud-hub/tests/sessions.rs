@@ -36,8 +36,9 @@ fn run(test: impl AsyncFnOnce(Bench)) {
         vault.authority(&env).await.unwrap();
         let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
         let ((edge, edge_address), (sync, sync_address)) = (Probe::new(&env, 16), Probe::new(&env, 16));
-        let (_device, device_address) = Probe::new(&env, 16);
-        let neighbours = Neighbours { sync: sync_address, edge: edge_address, device: device_address };
+        let ((_device, device_address), (_router, router)) = (Probe::new(&env, 16), Probe::new(&env, 16));
+        let neighbours =
+            Neighbours { sync: sync_address, edge: edge_address, device: device_address, router };
         let mut hive = Hive::new("test", env.clone());
         let mailbox = hive.mailbox::<CloudHubMsg>("cloud-hub", Capacity::new(64, "a test's choice"));
         let acceptor: Rc<Mutex<Box<dyn Acceptor>>> = Rc::new(Mutex::new(Box::new(acceptor)));

@@ -1,48 +1,78 @@
 //! SyncController's actor: hands messages to the plan and performs its effects.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use beehive::{Actor, Address, Context, Fault};
-use contract::NodeName;
-use contract::metamanager::MetaDown;
-use contract::synccontroller::{Source, SyncMsg};
+use beehive::{Actor, Address, AskError, Context, Env, Fault, Refusal};
+use contract::metamanager::{MetaDown, NotApplied};
+use contract::synccontroller::{Loss, Source, SyncMsg, SyncTruth};
+use contract::{NodeName, edgecontroller::EdgeControllerMsg};
 
 use crate::plan::{Effect, Plan};
+use crate::truth::Stamp;
 
 /// 60 s: a batch over a slow link with a full disk queue in front of it. The link's own pings notice a dead link earlier.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+/// 30 s: the API server has a moment.
+const SHOW_DEADLINE: Duration = Duration::from_secs(30);
+/// 1 s between looks whose truth has changed.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Feeds every node the difference between what it holds and what it should.
 pub struct SyncController {
     plan: Plan,
     mailboxes: BTreeMap<NodeName, (u64, Address<MetaDown>)>,
+    /// Writes the truth about nodes where people look.
+    edge: Address<EdgeControllerMsg>,
+    env: Option<Env>,
 }
 
-impl Default for SyncController {
-    fn default() -> Self {
-        SyncController { plan: Plan::new([Source::Edge, Source::Device]), mailboxes: BTreeMap::new() }
+impl SyncController {
+    /// A controller that tells `edge` how nodes stand.
+    pub fn new(edge: Address<EdgeControllerMsg>) -> Self {
+        SyncController {
+            plan: Plan::new([Source::Edge, Source::Device]),
+            mailboxes: BTreeMap::new(),
+            edge,
+            env: None,
+        }
     }
 }
 
 impl Actor for SyncController {
     type Message = SyncMsg;
 
+    async fn started(&mut self, cx: &mut Context<SyncMsg>) -> Result<(), Fault> {
+        self.env = Some(cx.env().clone());
+        cx.every(TICK, || SyncMsg::Tick);
+        Ok(())
+    }
+
     async fn handle(&mut self, message: SyncMsg, cx: &mut Context<SyncMsg>) -> Result<(), Fault> {
+        let now = stamp(cx.env());
         let effects = match message {
-            SyncMsg::Upsert { node, object } => self.plan.upsert(&node, object),
-            SyncMsg::Delete { node, key } => self.plan.delete(&node, key),
-            SyncMsg::SourceReady(source) => self.plan.source_ready(source),
+            SyncMsg::Upsert { node, object } => self.plan.upsert(&node, object, now),
+            SyncMsg::Delete { node, key } => self.plan.delete(&node, &key, now),
+            SyncMsg::Flush => self.plan.flush(),
+            SyncMsg::SourceReady(source) => self.plan.source_ready(source, now),
             SyncMsg::NodeUp { node, session, meta } => self.node_up(node, session, meta),
             SyncMsg::NodeDown { node, session } => self.node_down(&node, session),
-            SyncMsg::Holdings { node, session, held } => self.plan.holdings(&node, session, held),
-            SyncMsg::Applied { node, session, batch, result } => {
-                if let Err(why) = &result {
-                    tracing::warn!(%node, batch, %why, "batch not applied");
-                }
-                self.plan.applied(&node, session, batch, result)
+            SyncMsg::Offered { node, session, offer } => self.plan.offered(&node, session, offer, now),
+            SyncMsg::Holdings { node, session, offer, buckets, held } => {
+                self.plan.holdings(&node, session, (offer, &buckets), held, now)
             }
-            SyncMsg::Retry { node, session } => self.plan.retry(&node, session),
+            SyncMsg::Applied { node, session, batch, result } => {
+                if let Err(loss) = &result {
+                    tracing::warn!(%node, batch, ?loss, "batch not applied");
+                }
+                self.plan.applied(&node, session, batch, result, now)
+            }
+            SyncMsg::Retry { node, session, again } => self.plan.retry(&node, session, again),
+            SyncMsg::Tick => self.plan.tick(now),
+            SyncMsg::Shown { node, truth, written } => {
+                self.plan.shown(&node, truth, written);
+                Vec::new()
+            }
         };
         for effect in effects {
             self.perform(effect, cx);
@@ -51,8 +81,14 @@ impl Actor for SyncController {
     }
 
     fn snapshot(&self) -> serde_json::Value {
-        serde_json::to_value(self.plan.view()).unwrap_or_default()
+        let view = self.env.as_ref().map(|env| self.plan.view(stamp(env)));
+        serde_json::to_value(view).unwrap_or_default()
     }
+}
+
+fn stamp(env: &Env) -> Stamp {
+    let since = env.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Stamp { moment: env.now(), unix: i64::try_from(since.as_secs()).unwrap_or(i64::MAX) }
 }
 
 impl SyncController {
@@ -74,11 +110,25 @@ impl SyncController {
 
     fn perform(&self, effect: Effect, cx: &Context<SyncMsg>) {
         match effect {
-            Effect::AskHoldings { node, session } => self.ask_holdings(node, session, cx),
-            Effect::Send { node, session, batch, changes } => self.send(node, session, batch, changes, cx),
-            Effect::RetryAfter { node, session, pause } => {
-                cx.after(cx.env().jitter(pause), SyncMsg::Retry { node, session });
+            Effect::AskOffer { node, session } => self.ask_offer(node, session, cx),
+            Effect::AskHoldings { node, session, offer, buckets } => {
+                self.ask_holdings(node, session, offer, buckets, cx);
             }
+            Effect::Send { node, session, batch, offer, place, changes } => {
+                let Some(meta) = self.mailbox(&node, session) else { return };
+                let apply = move |reply| MetaDown::Apply { offer, place, changes, reply };
+                self.send(node, session, batch, meta, apply, cx);
+            }
+            Effect::Flush => {
+                let myself = cx.myself();
+                cx.spawn(async move {
+                    let _ = myself.tell(SyncMsg::Flush).await;
+                });
+            }
+            Effect::RetryAfter { node, session, pause, again } => {
+                cx.after(cx.env().jitter(pause), SyncMsg::Retry { node, session, again });
+            }
+            Effect::Show { node, truth } => self.show(node, truth, cx),
         }
     }
 
@@ -86,15 +136,36 @@ impl SyncController {
         self.mailboxes.get(node).filter(|(open, _)| *open == session).map(|(_, meta)| meta.clone())
     }
 
-    fn ask_holdings(&self, node: NodeName, session: u64, cx: &Context<SyncMsg>) {
+    fn ask_offer(&self, node: NodeName, session: u64, cx: &Context<SyncMsg>) {
         let Some(meta) = self.mailbox(&node, session) else { return };
         let myself = cx.myself();
         cx.spawn(async move {
-            let held = meta.ask(ANSWER_DEADLINE, |reply| MetaDown::Holdings { reply }).await;
-            if let Err(error) = &held {
+            let offer = meta.ask(ANSWER_DEADLINE, |reply| MetaDown::Offer { reply }).await;
+            if let Err(error) = &offer {
                 tracing::warn!(%node, %error, "node did not say what it holds");
             }
-            let _ = myself.tell(SyncMsg::Holdings { node, session, held: held.ok() }).await;
+            let _ = myself.tell(SyncMsg::Offered { node, session, offer: offer.ok() }).await;
+        });
+    }
+
+    fn ask_holdings(
+        &self,
+        node: NodeName,
+        session: u64,
+        offer: u64,
+        buckets: Vec<u16>,
+        cx: &Context<SyncMsg>,
+    ) {
+        let Some(meta) = self.mailbox(&node, session) else { return };
+        let myself = cx.myself();
+        cx.spawn(async move {
+            let asked = buckets.clone();
+            let ask = |reply| MetaDown::Holdings { offer, buckets: asked, reply };
+            let held = meta.ask(ANSWER_DEADLINE, ask).await;
+            if let Err(error) = &held {
+                tracing::warn!(%node, %error, "node did not list what it holds");
+            }
+            let _ = myself.tell(SyncMsg::Holdings { node, session, offer, buckets, held: held.ok() }).await;
         });
     }
 
@@ -103,15 +174,48 @@ impl SyncController {
         node: NodeName,
         session: u64,
         batch: u64,
-        changes: Vec<contract::Change>,
+        meta: Address<MetaDown>,
+        apply: impl FnOnce(beehive::Reply<Result<(), NotApplied>>) -> MetaDown + 'static,
         cx: &Context<SyncMsg>,
     ) {
-        let Some(meta) = self.mailbox(&node, session) else { return };
         let myself = cx.myself();
         cx.spawn(async move {
-            let answer = meta.ask(ANSWER_DEADLINE, |reply| MetaDown::Apply { changes, reply }).await;
-            let result = answer.unwrap_or_else(|error| Err(error.to_string()));
+            let result = match meta.ask(ANSWER_DEADLINE, apply).await {
+                Ok(answer) => answer.map_err(said),
+                Err(error) => Err(loss_of(error)),
+            };
             let _ = myself.tell(SyncMsg::Applied { node, session, batch, result }).await;
         });
+    }
+
+    /// Beside the actor: the edge controller may be as busy with this one's room as this one with its own.
+    fn show(&self, node: NodeName, truth: SyncTruth, cx: &Context<SyncMsg>) {
+        let (edge, myself) = (self.edge.clone(), cx.myself());
+        cx.spawn(async move {
+            let (about, told) = (node.clone(), truth.clone());
+            let synced = |reply| EdgeControllerMsg::Synced { node: about, truth: told, reply };
+            let written = edge.ask(SHOW_DEADLINE, synced).await.unwrap_or(false);
+            let _ = myself.tell(SyncMsg::Shown { node, truth, written }).await;
+        });
+    }
+}
+
+fn said(answer: NotApplied) -> Loss {
+    match answer {
+        NotApplied::Refused(why) => Loss::Refused(why),
+        NotApplied::Stale => Loss::Stale,
+    }
+}
+
+fn loss_of(error: AskError) -> Loss {
+    match error {
+        AskError::Refused(Refusal::TooLarge) => Loss::TooLarge,
+        // The node is there, and does not understand what it was sent.
+        AskError::Rejected(why) => Loss::Refused(why),
+        other @ (AskError::Refused(_)
+        | AskError::Deadline
+        | AskError::Crashed
+        | AskError::LinkDown
+        | AskError::Undeclared) => Loss::Unanswered(other.to_string()),
     }
 }

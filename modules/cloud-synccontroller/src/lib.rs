@@ -1,16 +1,18 @@
 //! The desired map of every node, and the only sender of it.
 //!
 //! # Owns
-//! For each node: what it should hold (one shared body per object), what its session is known to hold, and the batches
-//! in flight.
+//! For each node: what it should hold (one shared body per object), what it is known to hold, which objects wait since
+//! when, and the batches in flight.
 //! # Accepts
 //! [`contract::synccontroller::SyncMsg`]: upserts and deletes from the controllers, sessions from the hub, answers of
 //! the nodes.
 //! # Tells
-//! The nodes' MetaManagers, over the link: a question for what they hold, then only the difference, newest version per
-//! key, several batches in flight, each acknowledged after the node's commit.
+//! The nodes' MetaManagers, over the link: a question for a digest of what they hold, one for the lists of the buckets
+//! that differ, then only the difference, newest version per key, several batches in flight, each acknowledged after the
+//! node's commit. EdgeController, for people: how a node stands, when that has changed.
 //! # Keeps across a restart
-//! Nothing. The controllers list again and the nodes say again what they hold.
+//! Nothing. The controllers list again and the nodes say again what they hold. Whatever goes wrong with a batch ends the
+//! same way: after a pause the node is asked again what it holds.
 //! # Never
 //! Sends an object by its history, has one key in two batches at once, or deletes on a node before every source has
 //! listed everything.
@@ -18,5 +20,7 @@
 
 mod actor;
 pub mod plan;
+mod session;
+pub mod truth;
 
 pub use actor::SyncController;

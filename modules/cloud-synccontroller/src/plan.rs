@@ -1,12 +1,16 @@
-//! Decides what to send to whom. Pure: messages in, effects out.
+//! Decides what to ask whom, what to send and what to show. Pure: messages in, effects out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::ids::{CONFIG_MAPS, DEVICE_MODELS, SECRETS};
-use contract::synccontroller::Source;
-use contract::{Change, Held, NodeName, Object, ObjectKey};
+use contract::digest::bucket_of;
+use contract::metamanager::Offer;
+use contract::synccontroller::{Again, Loss, Source, SyncTruth};
+use contract::{Change, Digest, Held, NodeName, Object, ObjectKey};
+
+use crate::session::{Desired, HeldMap, Phase, Session, version_of};
+use crate::truth::{Board, NodeView, Oldest, Stamp, harmless, news};
 
 /// 8 batches: on a link of 200 ms that is 8 × 64 objects per round trip.
 pub const WINDOW: usize = 8;
@@ -14,20 +18,35 @@ pub const WINDOW: usize = 8;
 pub const BATCH_OBJECTS: usize = 64;
 /// 256 KiB of JSON per batch, before compression, unless one object is larger: well within a frame.
 pub const BATCH_BYTES: usize = 256 << 10;
-/// The first pause after a refused batch; doubles up to [`RETRY_MAX`].
+/// 1 s: the pause after a second refusal; doubles up to [`RETRY_MAX`].
 pub const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest pause after refused batches.
 pub const RETRY_MAX: Duration = Duration::from_secs(30);
+/// 1000 objects are listed in one answer, as far as the buckets are even: twice as many of the longest names fit a frame.
+pub const LIST_OBJECTS: usize = 1000;
+/// 20 nodes a second: two thousand that come back together are shown within two minutes.
+pub const SHOWS_AT_ONCE: usize = 20;
 
 /// What the actor is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Ask the node's MetaManager what it holds.
+    /// Ask the node's MetaManager what it holds in short.
+    AskOffer {
+        /// The node.
+        node: NodeName,
+        /// Its session.
+        session: u64,
+    },
+    /// Ask it what it holds in some buckets.
     AskHoldings {
         /// The node.
         node: NodeName,
         /// Its session.
         session: u64,
+        /// Of which offer.
+        offer: u64,
+        /// The buckets.
+        buckets: Vec<u16>,
     },
     /// Send one batch and await its answer.
     Send {
@@ -37,10 +56,16 @@ pub enum Effect {
         session: u64,
         /// The batch's number.
         batch: u64,
+        /// The offer it starts from.
+        offer: u64,
+        /// Its place behind that.
+        place: u64,
         /// In order.
         changes: Vec<Change>,
     },
-    /// Come back with a retry.
+    /// Flush when what is in the mailbox now has been handled: it may be much, and then goes in few batches.
+    Flush,
+    /// Come back later.
     RetryAfter {
         /// The node.
         node: NodeName,
@@ -48,32 +73,81 @@ pub enum Effect {
         session: u64,
         /// The pause.
         pause: Duration,
+        /// What for.
+        again: Again,
     },
-}
-
-type Version = (String, String);
-
-/// What one session is known to hold, and what is on its way.
-#[derive(Debug)]
-struct Session {
-    number: u64,
-    /// `None` until the node has answered.
-    held: Option<BTreeMap<ObjectKey, Version>>,
-    /// Keys whose state on the node is not, or may not be, what it should be.
-    dirty: BTreeSet<(u8, ObjectKey)>,
-    /// What each batch in flight makes of its keys; `None` deletes.
-    flying: BTreeMap<u64, Vec<(ObjectKey, Option<Version>)>>,
-    in_flight: BTreeSet<ObjectKey>,
-    next_batch: u64,
-    refusals: u32,
-    resting: bool,
-    last_refusal: Option<String>,
+    /// Write the truth where people look.
+    Show {
+        /// The node.
+        node: NodeName,
+        /// The truth.
+        truth: SyncTruth,
+    },
 }
 
 #[derive(Debug, Default)]
 struct Node {
-    desired: BTreeMap<ObjectKey, Arc<Object>>,
+    desired: Desired,
+    /// What it holds, as far as it has confirmed; `None` until it has answered for the first time.
+    held: Option<HeldMap>,
+    /// The keys in which the two differ, and since when.
+    waiting: BTreeMap<ObjectKey, Stamp>,
+    confirmed: Option<Stamp>,
+    refused: u64,
+    last_refusal: Option<String>,
+    /// Whether the last refusal is not healed yet.
+    refusing: bool,
     session: Option<Session>,
+    board: Board,
+}
+
+impl Node {
+    /// Whether `key` waits.
+    fn judge(&mut self, key: &ObjectKey, may_delete: bool, now: Stamp) -> bool {
+        let has = self.held.as_ref().and_then(|held| held.get(key));
+        let waits = match self.desired.get(key) {
+            Some(object) => has.is_none_or(|has| *has != version_of(object)),
+            None => has.is_some() && may_delete,
+        };
+        if !waits {
+            self.waiting.remove(key);
+        } else if !self.waiting.contains_key(key) {
+            self.waiting.insert(key.clone(), now);
+        }
+        waits
+    }
+
+    /// Judges every key, and marks what differs.
+    fn compare(&mut self, may_delete: bool, now: Stamp) {
+        let held = self.held.iter().flat_map(BTreeMap::keys);
+        let keys: BTreeSet<ObjectKey> =
+            self.desired.keys().chain(held).chain(self.waiting.keys()).cloned().collect();
+        for key in keys {
+            let waits = self.judge(&key, may_delete, now);
+            let is_desired = self.desired.contains_key(&key);
+            if let Some(open) = self.session.as_mut().filter(|open| waits && open.is_open()) {
+                open.mark(&key, is_desired);
+            }
+        }
+    }
+
+    fn oldest(&self) -> Option<(&ObjectKey, Stamp)> {
+        self.waiting.iter().map(|(key, since)| (key, *since)).min_by_key(|(_, since)| since.moment)
+    }
+
+    fn refusal(&self) -> Option<&str> {
+        self.last_refusal.as_deref().filter(|_| self.refusing)
+    }
+
+    /// What is known of the node now is `held`.
+    fn open(&mut self, offer: u64, held: HeldMap, may_delete: bool, now: Stamp) {
+        self.held = Some(held);
+        if let Some(open) = &mut self.session {
+            open.phase = Phase::Open { offer };
+        }
+        self.compare(may_delete, now);
+        self.refusing &= !self.waiting.is_empty();
+    }
 }
 
 /// Every node's desired map and session.
@@ -81,84 +155,66 @@ struct Node {
 pub struct Plan {
     waiting_for: BTreeSet<Source>,
     nodes: BTreeMap<NodeName, Node>,
-}
-
-/// One node, for the snapshot.
-#[derive(Debug, serde::Serialize)]
-pub struct NodeView {
-    /// Objects it should hold.
-    pub desired: usize,
-    /// Objects that wait or fly.
-    pub waiting: usize,
-    /// Whether it holds what it should, as far as it has confirmed.
-    pub in_sync: bool,
-    /// Why its store refused the last batch, if it did.
-    pub last_refusal: Option<String>,
-}
-
-/// What pods and devices need goes with or before them.
-fn rank(key: &ObjectKey) -> u8 {
-    match key.resource.as_str() {
-        CONFIG_MAPS | SECRETS | DEVICE_MODELS => 0,
-        _ => 1,
-    }
+    /// Nodes for which something was marked since the last flush.
+    touched: BTreeSet<NodeName>,
 }
 
 impl Plan {
     /// A plan that waits for `sources` before it deletes anything.
     pub fn new(sources: impl IntoIterator<Item = Source>) -> Self {
-        Plan { waiting_for: sources.into_iter().collect(), nodes: BTreeMap::new() }
+        Plan { waiting_for: sources.into_iter().collect(), nodes: BTreeMap::new(), touched: BTreeSet::new() }
     }
 
     /// The node should hold `object`.
-    pub fn upsert(&mut self, node: &NodeName, object: Arc<Object>) -> Vec<Effect> {
+    pub fn upsert(&mut self, node: &NodeName, object: Arc<Object>, now: Stamp) -> Vec<Effect> {
         let entry = self.nodes.entry(node.clone()).or_default();
         let key = object.key.clone();
         entry.desired.insert(key.clone(), object);
-        self.touch(node, key)
+        self.touch(node, &key, now)
     }
 
     /// The node should not hold `key`.
-    pub fn delete(&mut self, node: &NodeName, key: ObjectKey) -> Vec<Effect> {
-        if let Some(entry) = self.nodes.get_mut(node) {
-            entry.desired.remove(&key);
+    pub fn delete(&mut self, node: &NodeName, key: &ObjectKey, now: Stamp) -> Vec<Effect> {
+        let Some(entry) = self.nodes.get_mut(node) else { return Vec::new() };
+        entry.desired.remove(key);
+        if entry.session.is_none() && entry.desired.is_empty() {
+            self.nodes.remove(node);
+            return Vec::new();
         }
-        self.touch(node, key)
+        self.touch(node, key, now)
+    }
+
+    /// Sends what was marked.
+    pub fn flush(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.touched).iter().flat_map(|node| self.pump(node)).collect()
     }
 
     /// `source` has listed everything once.
-    pub fn source_ready(&mut self, source: Source) -> Vec<Effect> {
+    pub fn source_ready(&mut self, source: Source, now: Stamp) -> Vec<Effect> {
         if !self.waiting_for.remove(&source) || !self.waiting_for.is_empty() {
             return Vec::new();
         }
-        let nodes: Vec<NodeName> = self.nodes.keys().cloned().collect();
-        nodes.iter().flat_map(|node| self.compare(node)).collect()
+        for node in self.nodes.values_mut() {
+            node.compare(true, now);
+        }
+        let names: Vec<NodeName> = self.nodes.keys().cloned().collect();
+        names.iter().flat_map(|name| self.pump(name)).collect()
     }
 
     /// A session opened; it replaces an older one.
     pub fn node_up(&mut self, node: NodeName, session: u64) -> Vec<Effect> {
         let entry = self.nodes.entry(node.clone()).or_default();
-        if entry.session.as_ref().is_some_and(|s| s.number > session) {
+        if entry.session.as_ref().is_some_and(|open| open.number > session) {
             return Vec::new();
         }
-        entry.session = Some(Session {
-            number: session,
-            held: None,
-            dirty: BTreeSet::new(),
-            flying: BTreeMap::new(),
-            in_flight: BTreeSet::new(),
-            next_batch: 1,
-            refusals: 0,
-            resting: false,
-            last_refusal: None,
-        });
-        vec![Effect::AskHoldings { node, session }]
+        entry.session = Some(Session::new(session));
+        vec![Effect::AskOffer { node, session }]
     }
 
     /// A session ended.
     pub fn node_down(&mut self, node: &NodeName, session: u64) {
         if let Some(entry) = self.nodes.get_mut(node)
-            && entry.session.as_ref().is_some_and(|s| s.number == session)
+            && entry.session.as_ref().is_some_and(|open| open.number == session)
         {
             entry.session = None;
             if entry.desired.is_empty() {
@@ -167,306 +223,274 @@ impl Plan {
         }
     }
 
-    /// The node said what it holds, or did not answer.
-    pub fn holdings(&mut self, node: &NodeName, session: u64, held: Option<Vec<Held>>) -> Vec<Effect> {
-        let Some(open) = self.session(node, session) else { return Vec::new() };
-        match held {
-            None => vec![Effect::RetryAfter { node: node.clone(), session, pause: RETRY_MIN }],
-            Some(held) => {
-                open.held = Some(held.into_iter().map(|h| (h.key, (h.uid, h.version))).collect());
-                self.compare(node)
-            }
+    /// The node said what it holds in short, or did not answer.
+    pub fn offered(
+        &mut self,
+        node: &NodeName,
+        session: u64,
+        offer: Option<Offer>,
+        now: Stamp,
+    ) -> Vec<Effect> {
+        let may_delete = self.waiting_for.is_empty();
+        let Some(entry) = self.with_session(node, session) else { return Vec::new() };
+        let Some(open) = entry.session.as_mut().filter(|open| matches!(open.phase, Phase::Asking)) else {
+            return Vec::new();
+        };
+        let Some(Offer { number, digest }) = offer.filter(|offer| offer.digest.is_sound()) else {
+            return self.rest(node);
+        };
+        open.begin();
+        entry.confirmed = Some(now);
+        let of = digest.buckets.len();
+        let differing = if digest.objects == 0 {
+            Vec::new()
+        } else {
+            let marks = entry.desired.iter().map(|(key, o)| (key, o.uid.as_str(), o.version.as_str()));
+            digest.differing(&Digest::of(marks, of))
+        };
+        let missing: BTreeSet<u16> = differing.iter().copied().collect();
+        let found: HeldMap = if digest.objects == 0 {
+            HeldMap::new()
+        } else {
+            let same = entry.desired.iter().filter(|(key, _)| !is_in(&missing, key, of));
+            same.map(|(key, object)| (key.clone(), version_of(object))).collect()
+        };
+        if missing.is_empty() {
+            entry.open(number, found, may_delete, now);
+            return self.pump(node);
         }
+        open.phase = Phase::Listing { offer: number, of, missing, found };
+        let per_bucket = usize::try_from(digest.objects).unwrap_or(usize::MAX).div_ceil(of).max(1);
+        let ask = |buckets: &[u16]| Effect::AskHoldings {
+            node: node.clone(),
+            session,
+            offer: number,
+            buckets: buckets.to_vec(),
+        };
+        differing.chunks((LIST_OBJECTS / per_bucket).max(1)).map(ask).collect()
     }
 
-    /// A batch was committed, refused or lost.
+    /// The node said what it holds in `buckets`, or did not answer.
+    pub fn holdings(
+        &mut self,
+        node: &NodeName,
+        session: u64,
+        (offer, buckets): (u64, &[u16]),
+        held: Option<Vec<Held>>,
+        now: Stamp,
+    ) -> Vec<Effect> {
+        let may_delete = self.waiting_for.is_empty();
+        let Some(entry) = self.with_session(node, session) else { return Vec::new() };
+        let Some(Phase::Listing { offer: asked, of, missing, found }) =
+            entry.session.as_mut().map(|open| &mut open.phase)
+        else {
+            return Vec::new();
+        };
+        if *asked != offer {
+            return Vec::new();
+        }
+        let Some(held) = held else { return self.rest(node) };
+        let answered: BTreeSet<u16> = buckets.iter().copied().filter(|b| missing.remove(b)).collect();
+        // What it was not asked for is not listened to.
+        let said = held.into_iter().filter(|held| is_in(&answered, &held.key, *of));
+        found.extend(said.map(|held| (held.key, (held.uid, held.version))));
+        if !missing.is_empty() {
+            return Vec::new();
+        }
+        let found = std::mem::take(found);
+        entry.confirmed = Some(now);
+        entry.open(offer, found, may_delete, now);
+        self.pump(node)
+    }
+
+    /// A batch was committed, or not.
     pub fn applied(
         &mut self,
         node: &NodeName,
         session: u64,
         batch: u64,
-        result: Result<(), String>,
+        result: Result<(), Loss>,
+        now: Stamp,
     ) -> Vec<Effect> {
-        let Some(open) = self.session(node, session) else { return Vec::new() };
-        let Some(keys) = open.flying.remove(&batch) else { return Vec::new() };
-        let committed = result.is_ok();
-        for (key, version) in keys {
-            open.in_flight.remove(&key);
-            if !committed {
-                open.dirty.insert((rank(&key), key));
-            } else if let Some(held) = &mut open.held {
-                match version {
-                    Some(version) => held.insert(key, version),
-                    None => held.remove(&key),
-                };
+        let may_delete = self.waiting_for.is_empty();
+        let Some(entry) = self.with_session(node, session) else { return Vec::new() };
+        let Some(open) = entry.session.as_mut() else { return Vec::new() };
+        let Some(outcome) = open.landed(batch) else { return Vec::new() };
+        let mut aside = None;
+        let goes_on = match result {
+            Ok(()) => {
+                open.taken(&outcome);
+                entry.confirmed = Some(now);
+                let held = entry.held.get_or_insert_default();
+                for (key, version) in &outcome {
+                    match version {
+                        Some(version) => held.insert(key.clone(), version.clone()),
+                        None => held.remove(key),
+                    };
+                }
+                true
+            }
+            Err(Loss::Refused(why)) => {
+                open.refused(&outcome);
+                aside = open.time_aside();
+                entry.refused += 1;
+                entry.last_refusal = Some(harmless(&why));
+                entry.refusing = true;
+                false
+            }
+            Err(Loss::TooLarge) => {
+                if let Some((key, _)) = outcome.first() {
+                    entry.last_refusal = Some(format!("{key} is too large for the link"));
+                }
+                entry.refusing = true;
+                open.never(outcome.clone());
+                false
+            }
+            Err(Loss::Stale | Loss::Unanswered(_)) => false,
+        };
+        for (key, _) in &outcome {
+            let waits = entry.judge(key, may_delete, now);
+            let is_desired = entry.desired.contains_key(key);
+            if let Some(open) = entry.session.as_mut().filter(|_| waits) {
+                open.mark(key, is_desired);
             }
         }
-        match result {
-            Ok(()) => {
-                open.refusals = 0;
-                open.last_refusal = None;
-                self.pump(node)
+        if goes_on {
+            let healed = entry.session.as_ref().is_some_and(Session::has_nothing_aside);
+            entry.refusing &= !healed && !entry.waiting.is_empty();
+            return self.pump(node);
+        }
+        let mut effects = self.rest(node);
+        effects.extend(aside.map(|pause| Effect::RetryAfter {
+            node: node.clone(),
+            session,
+            pause,
+            again: Again::Aside,
+        }));
+        effects
+    }
+
+    /// A pause is over.
+    pub fn retry(&mut self, node: &NodeName, session: u64, again: Again) -> Vec<Effect> {
+        let Some(open) = self.with_session(node, session).and_then(|entry| entry.session.as_mut()) else {
+            return Vec::new();
+        };
+        match again {
+            Again::Compare => {
+                open.resting = false;
+                open.phase = Phase::Asking;
+                vec![Effect::AskOffer { node: node.clone(), session }]
             }
-            Err(why) => {
-                let pause = (RETRY_MIN * 2_u32.pow(open.refusals.min(5))).min(RETRY_MAX);
-                open.refusals = open.refusals.saturating_add(1);
-                open.last_refusal = Some(why);
-                if std::mem::replace(&mut open.resting, true) {
-                    return Vec::new();
-                }
-                vec![Effect::RetryAfter { node: node.clone(), session, pause }]
+            Again::Aside => {
+                open.aside_is_due();
+                self.pump(node)
             }
         }
     }
 
-    /// The pause after a refusal, or after an unanswered question, is over.
-    pub fn retry(&mut self, node: &NodeName, session: u64) -> Vec<Effect> {
-        let Some(open) = self.session(node, session) else { return Vec::new() };
-        open.resting = false;
-        if open.held.is_none() {
-            return vec![Effect::AskHoldings { node: node.clone(), session }];
+    /// Whose truth is to be written now: those first that were written longest ago.
+    pub fn tick(&mut self, now: Stamp) -> Vec<Effect> {
+        if !self.waiting_for.is_empty() {
+            return Vec::new();
         }
-        self.pump(node)
+        let mut wanted: Vec<(&NodeName, &mut Node, SyncTruth)> = Vec::new();
+        for (name, node) in &mut self.nodes {
+            // Of a node that was never here somebody else knows.
+            let is_known = node.confirmed.is_some()
+                && node.session.as_ref().is_none_or(|open| open.is_open() || node.refusing);
+            let truth = news(node.waiting.len(), node.oldest(), node.refusal(), node.session.is_some(), now);
+            if let Some(truth) = truth.filter(|truth| is_known && node.board.wants(truth, now.moment)) {
+                wanted.push((name, node, truth));
+            }
+        }
+        wanted.sort_by_key(|(_, node, _)| node.board.at());
+        let shows = wanted.into_iter().take(SHOWS_AT_ONCE).map(|(name, node, truth)| {
+            node.board.begin(now.moment);
+            Effect::Show { node: name.clone(), truth }
+        });
+        shows.collect()
+    }
+
+    /// The truth about a node was written, or not.
+    pub fn shown(&mut self, node: &NodeName, truth: SyncTruth, written: bool) {
+        if let Some(entry) = self.nodes.get_mut(node) {
+            entry.board.end(truth, written);
+        }
     }
 
     /// Every node, for the snapshot.
-    pub fn view(&self) -> BTreeMap<String, NodeView> {
+    pub fn view(&self, now: Stamp) -> BTreeMap<String, NodeView> {
         let all_ready = self.waiting_for.is_empty();
-        self.nodes
-            .iter()
-            .map(|(name, node)| {
-                let open = node.session.as_ref();
-                let waiting = open.map_or(node.desired.len(), |s| s.dirty.len() + s.in_flight.len());
-                let answered = open.is_some_and(|s| s.held.is_some());
-                let view = NodeView {
-                    desired: node.desired.len(),
-                    waiting,
-                    in_sync: all_ready && answered && waiting == 0,
-                    last_refusal: open.and_then(|s| s.last_refusal.clone()),
-                };
-                (name.to_string(), view)
-            })
-            .collect()
+        let view = |node: &Node| {
+            let is_open = node.session.as_ref().is_some_and(Session::is_open);
+            NodeView {
+                linked: node.session.is_some(),
+                in_sync: all_ready && is_open && node.waiting.is_empty(),
+                desired: node.desired.len(),
+                waiting: node.waiting.len(),
+                oldest: node.oldest().map(|(key, since)| Oldest {
+                    object: key.to_string(),
+                    seconds: now.moment.since(since.moment).as_secs(),
+                }),
+                last_confirmed: node.confirmed.map(|at| at.unix),
+                refused: node.refused,
+                last_refusal: node.last_refusal.clone(),
+                refusing: node.refusing,
+            }
+        };
+        self.nodes.iter().map(|(name, node)| (name.to_string(), view(node))).collect()
     }
 
-    fn session(&mut self, node: &NodeName, number: u64) -> Option<&mut Session> {
-        self.nodes.get_mut(node)?.session.as_mut().filter(|s| s.number == number)
+    fn with_session(&mut self, node: &NodeName, number: u64) -> Option<&mut Node> {
+        let entry = self.nodes.get_mut(node)?;
+        entry.session.as_ref().is_some_and(|open| open.number == number).then_some(entry)
+    }
+
+    /// Nothing goes out for a while, and then everything is compared anew.
+    fn rest(&mut self, node: &NodeName) -> Vec<Effect> {
+        let Some(open) = self.nodes.get_mut(node).and_then(|entry| entry.session.as_mut()) else {
+            return Vec::new();
+        };
+        let session = open.number;
+        let retry = |pause| Effect::RetryAfter { node: node.clone(), session, pause, again: Again::Compare };
+        open.rest().map(retry).into_iter().collect()
     }
 
     /// Marks `key` when the node does not hold what it should.
-    fn touch(&mut self, node: &NodeName, key: ObjectKey) -> Vec<Effect> {
+    fn touch(&mut self, node: &NodeName, key: &ObjectKey, now: Stamp) -> Vec<Effect> {
+        let may_delete = self.waiting_for.is_empty();
         let Some(entry) = self.nodes.get_mut(node) else { return Vec::new() };
-        if let Some(open) = &mut entry.session
-            && open.held.is_some()
-        {
-            open.dirty.insert((rank(&key), key));
+        entry.judge(key, may_delete, now);
+        let is_desired = entry.desired.contains_key(key);
+        if let Some(open) = entry.session.as_mut().filter(|open| open.is_open()) {
+            open.mark(key, is_desired);
+            let is_first = self.touched.is_empty();
+            self.touched.insert(node.clone());
+            return if is_first { vec![Effect::Flush] } else { Vec::new() };
         }
-        self.pump(node)
+        Vec::new()
     }
 
-    /// Marks every key in which desired and held differ.
-    fn compare(&mut self, node: &NodeName) -> Vec<Effect> {
-        if let Some(Node { desired, session: Some(open) }) = self.nodes.get_mut(node)
-            && let Some(held) = &open.held
-        {
-            let keys = desired.keys().chain(held.keys());
-            open.dirty.extend(keys.map(|key| (rank(key), key.clone())));
-        }
-        self.pump(node)
-    }
-
-    /// Fills the window from what is marked. A key whose batch flies waits for its answer.
+    /// Fills the window from what is marked.
     fn pump(&mut self, name: &NodeName) -> Vec<Effect> {
         let may_delete = self.waiting_for.is_empty();
-        let Some(Node { desired, session: Some(open) }) = self.nodes.get_mut(name) else { return Vec::new() };
-        let Some(held) = &open.held else { return Vec::new() };
         let mut effects = Vec::new();
-        while !open.resting && open.flying.len() < WINDOW {
-            let mut changes = Vec::new();
-            let mut keys = Vec::new();
-            let mut bytes = 0;
-            let mut passed = Vec::new();
-            while changes.len() < BATCH_OBJECTS && bytes < BATCH_BYTES {
-                let Some((rank, key)) = open.dirty.pop_first() else { break };
-                if open.in_flight.contains(&key) {
-                    passed.push((rank, key));
-                    continue;
-                }
-                match (desired.get(&key), held.get(&key)) {
-                    (Some(object), there) => {
-                        let version = (object.uid.clone(), object.version.clone());
-                        if there == Some(&version) {
-                            continue;
-                        }
-                        // A large object flies alone rather than making a frame too long.
-                        if !changes.is_empty() && bytes + object.json.len() > BATCH_BYTES {
-                            open.dirty.insert((rank, key));
-                            break;
-                        }
-                        bytes += object.json.len();
-                        changes.push(Change::Upsert(Object::clone(object)));
-                        keys.push((key, Some(version)));
-                    }
-                    (None, Some(_)) if may_delete => {
-                        changes.push(Change::Delete { key: key.clone(), uid: None });
-                        keys.push((key, None));
-                    }
-                    // Compared again when the last source is ready.
-                    (None, _) => {}
-                }
+        if let Some(Node { desired, held: Some(held), session: Some(open), .. }) = self.nodes.get_mut(name) {
+            while let Some(batch) = open.next(desired, held, may_delete) {
+                effects.push(Effect::Send {
+                    node: name.clone(),
+                    session: open.number,
+                    batch: batch.number,
+                    offer: batch.offer,
+                    place: batch.place,
+                    changes: batch.changes,
+                });
             }
-            open.dirty.extend(passed);
-            if changes.is_empty() {
-                break;
-            }
-            let batch = open.next_batch;
-            open.next_batch += 1;
-            open.in_flight.extend(keys.iter().map(|(key, _)| key.clone()));
-            open.flying.insert(batch, keys);
-            effects.push(Effect::Send { node: name.clone(), session: open.number, batch, changes });
         }
         effects
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use contract::ids::PODS;
-
-    fn node() -> NodeName {
-        NodeName::parse("edge-1").unwrap()
-    }
-
-    fn object(resource: &str, name: &str, version: &str) -> Arc<Object> {
-        Arc::new(Object {
-            key: ObjectKey::new(resource, "default", name),
-            uid: format!("uid-{name}"),
-            version: version.to_owned(),
-            json: Bytes::from_static(b"{}"),
-        })
-    }
-
-    fn held(resource: &str, name: &str, version: &str) -> Held {
-        let o = object(resource, name, version);
-        Held { key: o.key.clone(), uid: o.uid.clone(), version: o.version.clone() }
-    }
-
-    fn ready() -> Plan {
-        Plan::new([])
-    }
-
-    fn sent(effects: &[Effect]) -> Vec<(u64, Vec<String>)> {
-        effects
-            .iter()
-            .filter_map(|e| match e {
-                Effect::Send { batch, changes, .. } => Some((*batch, changes.iter().map(describe).collect())),
-                Effect::AskHoldings { .. } | Effect::RetryAfter { .. } => None,
-            })
-            .collect()
-    }
-
-    fn describe(change: &Change) -> String {
-        match change {
-            Change::Upsert(o) => format!("+{}@{}", o.key.name, o.version),
-            Change::Delete { key, .. } => format!("-{}", key.name),
-        }
-    }
-
-    #[test]
-    fn only_the_difference_travels_and_needs_go_first() {
-        let mut plan = ready();
-        plan.upsert(&node(), object(PODS, "same", "1"));
-        plan.upsert(&node(), object(PODS, "changed", "2"));
-        plan.upsert(&node(), object(CONFIG_MAPS, "z-needed", "1"));
-        plan.node_up(node(), 1);
-        let effects = plan.holdings(
-            &node(),
-            1,
-            Some(vec![held(PODS, "same", "1"), held(PODS, "changed", "1"), held(PODS, "gone", "1")]),
-        );
-        assert_eq!(sent(&effects), [(1, vec!["+z-needed@1".into(), "+changed@2".into(), "-gone".into()])]);
-        assert!(plan.applied(&node(), 1, 1, Ok(())).is_empty());
-        assert!(plan.view()["edge-1"].in_sync);
-    }
-
-    #[test]
-    fn nothing_is_deleted_before_every_source_is_ready() {
-        let mut plan = Plan::new([Source::Edge, Source::Device]);
-        plan.node_up(node(), 1);
-        assert!(sent(&plan.holdings(&node(), 1, Some(vec![held(PODS, "kept", "1")]))).is_empty());
-        assert!(sent(&plan.source_ready(Source::Edge)).is_empty());
-        assert!(!plan.view()["edge-1"].in_sync);
-        assert_eq!(sent(&plan.source_ready(Source::Device)), [(1, vec!["-kept".into()])]);
-    }
-
-    #[test]
-    fn a_key_in_flight_waits_and_then_goes_newest() {
-        let mut plan = ready();
-        plan.node_up(node(), 1);
-        plan.holdings(&node(), 1, Some(vec![]));
-        assert_eq!(sent(&plan.upsert(&node(), object(PODS, "a", "1"))), [(1, vec!["+a@1".into()])]);
-        assert!(plan.upsert(&node(), object(PODS, "a", "2")).is_empty());
-        assert!(plan.upsert(&node(), object(PODS, "a", "3")).is_empty());
-        assert_eq!(sent(&plan.applied(&node(), 1, 1, Ok(()))), [(2, vec!["+a@3".into()])]);
-    }
-
-    #[test]
-    fn a_refused_batch_is_tried_again_after_a_pause() {
-        let mut plan = ready();
-        plan.node_up(node(), 1);
-        plan.holdings(&node(), 1, Some(vec![]));
-        plan.upsert(&node(), object(PODS, "a", "1"));
-        let effects = plan.applied(&node(), 1, 1, Err("disk is full".into()));
-        assert_eq!(effects, [Effect::RetryAfter { node: node(), session: 1, pause: RETRY_MIN }]);
-        assert_eq!(plan.view()["edge-1"].last_refusal.as_deref(), Some("disk is full"));
-        assert!(plan.upsert(&node(), object(PODS, "b", "1")).is_empty(), "rests");
-        assert_eq!(sent(&plan.retry(&node(), 1)), [(2, vec!["+a@1".into(), "+b@1".into()])]);
-    }
-
-    #[test]
-    fn an_old_session_is_not_heard() {
-        let mut plan = ready();
-        plan.node_up(node(), 2);
-        assert!(plan.node_up(node(), 1).is_empty());
-        assert!(plan.holdings(&node(), 1, Some(vec![])).is_empty());
-        plan.node_down(&node(), 1);
-        plan.upsert(&node(), object(PODS, "a", "1"));
-        assert_eq!(sent(&plan.holdings(&node(), 2, Some(vec![]))).len(), 1);
-    }
-
-    #[test]
-    fn the_window_bounds_what_flies() {
-        let mut plan = ready();
-        for n in 0..2000 {
-            plan.upsert(&node(), object(PODS, &format!("p{n}"), "1"));
-        }
-        plan.node_up(node(), 1);
-        let mut flying = sent(&plan.holdings(&node(), 1, Some(vec![])));
-        assert_eq!(flying.len(), WINDOW);
-        let mut total = 0;
-        while let Some((batch, changes)) = flying.pop() {
-            assert!(changes.len() <= BATCH_OBJECTS);
-            total += changes.len();
-            flying.extend(sent(&plan.applied(&node(), 1, batch, Ok(()))));
-            assert!(flying.len() <= WINDOW);
-        }
-        assert_eq!(total, 2000);
-        assert!(plan.view()["edge-1"].in_sync);
-    }
-
-    #[test]
-    fn a_large_object_flies_alone() {
-        let mut plan = ready();
-        let large = Object {
-            json: Bytes::from(vec![b' '; BATCH_BYTES + 1]),
-            ..Object::clone(&object(PODS, "b-large", "1"))
-        };
-        plan.upsert(&node(), object(PODS, "a", "1"));
-        plan.upsert(&node(), Arc::new(large));
-        plan.node_up(node(), 1);
-        let effects = plan.holdings(&node(), 1, Some(vec![]));
-        assert_eq!(sent(&effects), [(1, vec!["+a@1".into()]), (2, vec!["+b-large@1".into()])]);
-    }
+fn is_in(buckets: &BTreeSet<u16>, key: &ObjectKey, of: usize) -> bool {
+    u16::try_from(bucket_of(key, of)).is_ok_and(|bucket| buckets.contains(&bucket))
 }

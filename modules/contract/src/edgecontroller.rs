@@ -2,6 +2,7 @@
 
 use beehive::{Message, Reply};
 
+use crate::synccontroller::SyncTruth;
 use crate::{NodeName, TokenGrant, TokenQuery, UpReport};
 
 /// Messages to EdgeController.
@@ -23,6 +24,15 @@ pub enum EdgeControllerMsg {
         node: NodeName,
         /// What it says.
         message: EdgeUp,
+    },
+    /// SyncController has something to show about a node.
+    Synced {
+        /// The node.
+        node: NodeName,
+        /// What.
+        truth: SyncTruth,
+        /// Whether it was written, or is not this CloudCore's to write.
+        reply: Reply<bool>,
     },
     /// The caches of the API server's objects have moved: look soon.
     Look,
@@ -57,6 +67,7 @@ impl Message for EdgeControllerMsg {
             EdgeControllerMsg::NodeUp { .. } => "NodeUp",
             EdgeControllerMsg::NodeDown { .. } => "NodeDown",
             EdgeControllerMsg::Up { message, .. } => message.name(),
+            EdgeControllerMsg::Synced { .. } => "Synced",
             EdgeControllerMsg::Look => "Look",
             EdgeControllerMsg::LookNow => "LookNow",
         }

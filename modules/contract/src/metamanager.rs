@@ -1,10 +1,12 @@
 //! What MetaManager accepts: from its own node, and from the cloud over the link.
 
 use beehive::{Address, Message, Reply};
+use serde::{Deserialize, Serialize};
 
 use crate::devicecontroller::DeviceUp;
 use crate::edgecontroller::EdgeUp;
-use crate::{Change, Held, TokenGrant, TokenQuery};
+use crate::router::RouterUp;
+use crate::{Change, Digest, Held, TokenGrant, TokenQuery};
 
 /// Messages to MetaManager.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub enum MetaMsg {
         edge: Address<EdgeUp>,
         /// The device controller.
         device: Address<DeviceUp>,
+        /// The router.
+        router: Address<RouterUp>,
     },
     /// The link is down.
     LinkDown,
@@ -43,18 +47,50 @@ pub enum MetaMsg {
 /// What the cloud may say to a node's MetaManager.
 #[derive(Debug)]
 pub enum MetaDown {
-    /// What do you hold?
+    /// What do you hold, in short? The answer begins a new offer: what belongs to an older one is not taken any more.
+    Offer {
+        /// The offer.
+        reply: Reply<Offer>,
+    },
+    /// What exactly do you hold in these buckets of your offer?
     Holdings {
-        /// Every object held.
+        /// Which offer.
+        offer: u64,
+        /// The buckets.
+        buckets: Vec<u16>,
+        /// Every object held in them.
         reply: Reply<Vec<Held>>,
     },
     /// Hold or forget these. Answered after the commit.
     Apply {
+        /// Which offer it starts from.
+        offer: u64,
+        /// The batch's place behind that offer, from 1. One that comes out of turn is not taken.
+        place: u64,
         /// In order.
         changes: Vec<Change>,
-        /// `Err` names what the node's store refused; nothing of the batch was applied then.
-        reply: Reply<Result<(), String>>,
+        /// `Err`: nothing of the batch was applied.
+        reply: Reply<Result<(), NotApplied>>,
     },
+}
+
+/// What a node holds at one moment, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Random: batches name it, so that one which a broken link left behind is known by it.
+    pub number: u64,
+    /// What it holds.
+    pub digest: Digest,
+}
+
+/// Why a batch was not applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NotApplied {
+    /// The node's store refused it, for this reason. The offer ends with it: what is on its way behind the batch would
+    /// come before what it may need.
+    Refused(String),
+    /// It belongs to an offer that has ended, or comes out of turn.
+    Stale,
 }
 
 impl Message for MetaMsg {
@@ -62,6 +98,7 @@ impl Message for MetaMsg {
         match self {
             MetaMsg::LinkUp { .. } => "LinkUp",
             MetaMsg::LinkDown => "LinkDown",
+            MetaMsg::Down(MetaDown::Offer { .. }) => "Offer",
             MetaMsg::Down(MetaDown::Holdings { .. }) => "Holdings",
             MetaMsg::Down(MetaDown::Apply { .. }) => "Apply",
             MetaMsg::OutboxGrew => "OutboxGrew",
@@ -85,6 +122,7 @@ impl Message for MetaMsg {
 impl Message for MetaDown {
     fn name(&self) -> &'static str {
         match self {
+            MetaDown::Offer { .. } => "Offer",
             MetaDown::Holdings { .. } => "Holdings",
             MetaDown::Apply { .. } => "Apply",
         }

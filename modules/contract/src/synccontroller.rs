@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use beehive::{Address, Message};
 
-use crate::metamanager::MetaDown;
+use crate::metamanager::{MetaDown, Offer};
 use crate::{Held, NodeName, Object, ObjectKey};
 
 /// Who fills the desired maps. Nothing is deleted on a node before every source has listed all it has.
@@ -33,6 +33,8 @@ pub enum SyncMsg {
         /// Which object.
         key: ObjectKey,
     },
+    /// What was told so far is to go out.
+    Flush,
     /// The source has listed everything once.
     SourceReady(Source),
     /// A session opened.
@@ -51,16 +53,29 @@ pub enum SyncMsg {
         /// The session.
         session: u64,
     },
-    /// A node answered what it holds; `None`: it did not.
+    /// A node answered what it holds in short; `None`: it did not.
+    Offered {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+        /// Its offer.
+        offer: Option<Offer>,
+    },
+    /// A node answered what it holds in some buckets; `None`: it did not.
     Holdings {
         /// The node.
         node: NodeName,
         /// The session.
         session: u64,
-        /// What it holds.
+        /// Of which offer.
+        offer: u64,
+        /// The buckets that were asked for.
+        buckets: Vec<u16>,
+        /// What it holds in them.
         held: Option<Vec<Held>>,
     },
-    /// A batch was committed by the node (`Ok`), refused by its store, or lost (`Err` with the reason).
+    /// A batch was committed by the node (`Ok`), or not.
     Applied {
         /// The node.
         node: NodeName,
@@ -69,15 +84,76 @@ pub enum SyncMsg {
         /// The batch's number in the session.
         batch: u64,
         /// What became of it.
-        result: Result<(), String>,
+        result: Result<(), Loss>,
     },
-    /// Try a refused batch again.
+    /// A pause is over.
     Retry {
         /// The node.
         node: NodeName,
         /// The session.
         session: u64,
+        /// What is to be tried again.
+        again: Again,
     },
+    /// Time to see whose truth is to be shown.
+    Tick,
+    /// The truth about a node was written where it is shown, or could not be.
+    Shown {
+        /// The node.
+        node: NodeName,
+        /// What was to be written.
+        truth: SyncTruth,
+        /// Whether it was.
+        written: bool,
+    },
+}
+
+/// What is tried again after a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Everything is compared anew.
+    Compare,
+    /// An object that was refused when it came alone.
+    Aside,
+}
+
+/// What became of a batch that was not committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// The node did not take it, for this reason: its store refused it, or it was not understood.
+    Refused(String),
+    /// It came behind one that was refused, or the node has forgotten the offer.
+    Stale,
+    /// Its one object fits no frame.
+    TooLarge,
+    /// Nobody knows what became of it, for this reason.
+    Unanswered(String),
+}
+
+/// How a node stands to what it should hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncTruth {
+    /// In one word.
+    pub state: SyncState,
+    /// How many objects wait.
+    pub waiting: usize,
+    /// The one that waits longest, and since when, in seconds since 1970.
+    pub oldest: Option<(ObjectKey, i64)>,
+    /// Why the node did not take a batch the last time, as long as that is not healed.
+    pub refusal: Option<String>,
+    /// Whether this CloudCore has a session with the node. Without one somebody else may know better.
+    pub linked: bool,
+}
+
+/// [`SyncTruth`] in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SyncState {
+    /// It has confirmed all that it should hold.
+    InSync,
+    /// Objects wait.
+    Waiting,
+    /// Objects wait because the node did not take them.
+    Refused,
 }
 
 impl Message for SyncMsg {
@@ -85,12 +161,16 @@ impl Message for SyncMsg {
         match self {
             SyncMsg::Upsert { .. } => "Upsert",
             SyncMsg::Delete { .. } => "Delete",
+            SyncMsg::Flush => "Flush",
             SyncMsg::SourceReady(_) => "SourceReady",
             SyncMsg::NodeUp { .. } => "NodeUp",
             SyncMsg::NodeDown { .. } => "NodeDown",
+            SyncMsg::Offered { .. } => "Offered",
             SyncMsg::Holdings { .. } => "Holdings",
             SyncMsg::Applied { .. } => "Applied",
             SyncMsg::Retry { .. } => "Retry",
+            SyncMsg::Tick => "Tick",
+            SyncMsg::Shown { .. } => "Shown",
         }
     }
 }

@@ -18,8 +18,9 @@ use thiserror::Error;
 
 use crate::devicecontroller::DeviceUp;
 use crate::edgecontroller::EdgeUp;
-use crate::metamanager::MetaDown;
-use crate::{Change, Held, Object, ObjectKey, TokenGrant, TokenQuery, UpReport};
+use crate::metamanager::{MetaDown, NotApplied, Offer};
+use crate::router::RouterUp;
+use crate::{Change, Held, Object, ObjectKey, Telemetry, TokenGrant, TokenQuery, UpReport, Upload};
 
 /// 1 MiB: the largest body of a frame.
 pub const BODY_MAX: u64 = 1 << 20;
@@ -33,6 +34,8 @@ pub const META_MAILBOX: &str = "edge-metamanager";
 pub const EDGE_MAILBOX: &str = "cloud-edgecontroller";
 /// The mailbox of the device controller.
 pub const DEVICE_MAILBOX: &str = "cloud-devicecontroller";
+/// The mailbox of the router.
+pub const ROUTER_MAILBOX: &str = "cloud-router";
 
 /// Why bytes are not a message.
 #[derive(Debug, Error)]
@@ -70,6 +73,22 @@ pub fn encode_report(report: &UpReport) -> Result<Vec<u8>, WireError> {
 /// # Errors
 /// When the bytes are not a report.
 pub fn decode_report(bytes: &[u8]) -> Result<UpReport, WireError> {
+    decode(bytes)
+}
+
+/// Telemetry as a row of the outbox holds it: a row of the class of its own, so that it is not taken for a report.
+///
+/// # Errors
+/// When it is larger than [`BODY_MAX`].
+pub fn encode_telemetry(telemetry: &Telemetry) -> Result<Vec<u8>, WireError> {
+    encode(telemetry)
+}
+
+/// Telemetry from a row of the outbox.
+///
+/// # Errors
+/// When the bytes are none.
+pub fn decode_telemetry(bytes: &[u8]) -> Result<Telemetry, WireError> {
     decode(bytes)
 }
 
@@ -138,8 +157,9 @@ impl TryFrom<WireChange> for Change {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum WireMetaDown {
-    Holdings,
-    Apply(Vec<WireChange>),
+    Offer,
+    Holdings { offer: u64, buckets: Vec<u16> },
+    Apply { offer: u64, place: u64, changes: Vec<WireChange> },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -152,6 +172,11 @@ enum WireEdgeUp {
 #[derive(Debug, Serialize, Deserialize)]
 enum WireDeviceUp {
     Reports(Vec<(i64, UpReport)>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum WireRouterUp {
+    Telemetry(Vec<Upload>),
 }
 
 fn refused(error: &WireError) -> DecodeError {
@@ -195,21 +220,31 @@ impl Wire for MetaDown {
 
     fn encode(self) -> Result<Outgoing, EncodeError> {
         match self {
-            MetaDown::Holdings { reply } => outgoing(&WireMetaDown::Holdings, Some(slot::<Vec<Held>>(reply))),
-            MetaDown::Apply { changes, reply } => outgoing(
-                &WireMetaDown::Apply(changes.into_iter().map(WireChange::from).collect()),
-                Some(slot(reply)),
-            ),
+            MetaDown::Offer { reply } => outgoing(&WireMetaDown::Offer, Some(slot::<Offer>(reply))),
+            MetaDown::Holdings { offer, buckets, reply } => {
+                outgoing(&WireMetaDown::Holdings { offer, buckets }, Some(slot::<Vec<Held>>(reply)))
+            }
+            MetaDown::Apply { offer, place, changes, reply } => {
+                let changes = changes.into_iter().map(WireChange::from).collect();
+                outgoing(
+                    &WireMetaDown::Apply { offer, place, changes },
+                    Some(slot::<Result<(), NotApplied>>(reply)),
+                )
+            }
         }
     }
 
     fn decode(body: &[u8], reply: Option<ReplyTo>) -> Result<Self, DecodeError> {
         match decode(body).map_err(|e| refused(&e))? {
-            WireMetaDown::Holdings => Ok(MetaDown::Holdings { reply: back(reply)? }),
-            WireMetaDown::Apply(changes) => {
+            WireMetaDown::Offer => Ok(MetaDown::Offer { reply: back(reply)? }),
+            WireMetaDown::Holdings { offer, buckets } => {
+                Ok(MetaDown::Holdings { offer, buckets, reply: back(reply)? })
+            }
+            WireMetaDown::Apply { offer, place, changes } => {
                 let changes: Result<Vec<Change>, WireError> =
                     changes.into_iter().map(Change::try_from).collect();
-                Ok(MetaDown::Apply { changes: changes.map_err(|e| refused(&e))?, reply: back(reply)? })
+                let changes = changes.map_err(|e| refused(&e))?;
+                Ok(MetaDown::Apply { offer, place, changes, reply: back(reply)? })
             }
         }
     }
@@ -251,6 +286,24 @@ impl Wire for DeviceUp {
     fn decode(body: &[u8], reply: Option<ReplyTo>) -> Result<Self, DecodeError> {
         match decode(body).map_err(|e| refused(&e))? {
             WireDeviceUp::Reports(reports) => Ok(DeviceUp::Reports { reports, reply: back(reply)? }),
+        }
+    }
+}
+
+impl Wire for RouterUp {
+    const MAILBOX: &'static str = ROUTER_MAILBOX;
+
+    fn encode(self) -> Result<Outgoing, EncodeError> {
+        match self {
+            RouterUp::Telemetry { uploads, reply } => {
+                outgoing(&WireRouterUp::Telemetry(uploads), Some(slot(reply)))
+            }
+        }
+    }
+
+    fn decode(body: &[u8], reply: Option<ReplyTo>) -> Result<Self, DecodeError> {
+        match decode(body).map_err(|e| refused(&e))? {
+            WireRouterUp::Telemetry(uploads) => Ok(RouterUp::Telemetry { uploads, reply: back(reply)? }),
         }
     }
 }

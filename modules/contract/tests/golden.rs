@@ -9,8 +9,11 @@ use beehive::link::wire::{ReplyTo, Wire};
 use bytes::Bytes;
 use contract::devicecontroller::DeviceUp;
 use contract::edgecontroller::EdgeUp;
-use contract::metamanager::MetaDown;
-use contract::{Change, Held, Object, ObjectKey, TokenGrant, TokenQuery, TwinValue, UpReport};
+use contract::metamanager::{MetaDown, NotApplied, Offer};
+use contract::router::RouterUp;
+use contract::{
+    Change, Digest, Held, Object, ObjectKey, Telemetry, TokenGrant, TokenQuery, TwinValue, UpReport, Upload,
+};
 
 const GOLDEN: &str = include_str!("wire-0.txt");
 
@@ -62,6 +65,22 @@ fn reports() -> Vec<(&'static str, UpReport)> {
     ]
 }
 
+fn telemetry() -> Telemetry {
+    Telemetry {
+        client: s("c"),
+        topic: s("a/user/b"),
+        boot: *b"0123456789abcdef",
+        sequence: 5,
+        dup: true,
+        qos: 1,
+        payload: Bytes::from_static(b"21.5"),
+    }
+}
+
+fn uploads() -> Vec<Upload> {
+    vec![Upload { row: 7, repeat: true, telemetry: telemetry() }]
+}
+
 fn query() -> TokenQuery {
     TokenQuery {
         namespace: s("d"),
@@ -87,13 +106,22 @@ fn body<M: Wire>(message: M) -> Vec<u8> {
 
 /// (name, body) of every message that goes out.
 fn messages() -> Vec<(String, Vec<u8>)> {
-    let apply = |change| body(MetaDown::Apply { changes: vec![change], reply: Reply::channel().0 });
+    let apply = |change| {
+        body(MetaDown::Apply { offer: 5, place: 6, changes: vec![change], reply: Reply::channel().0 })
+    };
     let mut all = vec![
-        (s("holdings"), body(MetaDown::Holdings { reply: Reply::channel().0 })),
+        (s("offer"), body(MetaDown::Offer { reply: Reply::channel().0 })),
+        (
+            s("holdings"),
+            body(MetaDown::Holdings { offer: 5, buckets: vec![1, 255], reply: Reply::channel().0 }),
+        ),
         (s("apply-delete"), apply(Change::Delete { key: key(), uid: Some(s("u")) })),
         (s("alive"), body(EdgeUp::Alive)),
         (s("token"), body(EdgeUp::Token { query: query(), reply: Reply::channel().0 })),
     ];
+    let uploading = RouterUp::Telemetry { uploads: uploads(), reply: Reply::channel().0 };
+    all.push((s("telemetry"), body(uploading)));
+    all.push((s("row-telemetry"), contract::wire::encode_telemetry(&telemetry()).unwrap()));
     for (name, report) in reports() {
         let reports = vec![(7, report.clone())];
         let bytes = if report.is_of_a_device() {
@@ -125,10 +153,14 @@ fn golden_bytes_are_read_back() {
     let golden = golden();
     let bytes = |name: &str| unhex(golden[name]);
     let changes = |name: &str| match MetaDown::decode(&bytes(name), way()) {
-        Ok(MetaDown::Apply { changes, .. }) => changes,
+        Ok(MetaDown::Apply { offer: 5, place: 6, changes, .. }) => changes,
         other => panic!("{other:?}"),
     };
-    assert!(matches!(MetaDown::decode(&bytes("holdings"), way()), Ok(MetaDown::Holdings { .. })));
+    assert!(matches!(MetaDown::decode(&bytes("offer"), way()), Ok(MetaDown::Offer { .. })));
+    match MetaDown::decode(&bytes("holdings"), way()) {
+        Ok(MetaDown::Holdings { offer: 5, buckets, .. }) => assert_eq!(buckets, [1, 255]),
+        other => panic!("{other:?}"),
+    }
     assert_eq!(changes("apply-delete"), [Change::Delete { key: key(), uid: Some(s("u")) }]);
     // Only read: compression may differ between versions of its library, what it inflates to may not.
     assert_eq!(changes("apply-upsert"), [Change::Upsert(object())]);
@@ -137,6 +169,11 @@ fn golden_bytes_are_read_back() {
         Ok(EdgeUp::Token { query: read, .. }) => assert_eq!(read, query()),
         other => panic!("{other:?}"),
     }
+    match RouterUp::decode(&bytes("telemetry"), way()) {
+        Ok(RouterUp::Telemetry { uploads: read, .. }) => assert_eq!(read, uploads()),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(contract::wire::decode_telemetry(&bytes("row-telemetry")).unwrap(), telemetry());
     for (name, report) in reports() {
         assert_eq!(contract::wire::decode_report(&bytes(&format!("row-{name}"))).unwrap(), report);
     }
@@ -150,7 +187,13 @@ fn answers_are_written_as_the_golden_file_says() {
         Some(ReplyTo::new(move |bytes| assert_eq!(hex(&bytes.unwrap()), expected, "{name}")))
     };
     let bytes = |name: &str| unhex(golden[name]);
-    let Ok(MetaDown::Holdings { reply }) = MetaDown::decode(&bytes("holdings"), answer("holdings-answer"))
+    let Ok(MetaDown::Offer { reply }) = MetaDown::decode(&bytes("offer"), answer("offer-answer")) else {
+        panic!()
+    };
+    // The hashes themselves are of the wire, too.
+    reply.send(Offer { number: 5, digest: Digest::of([(&key(), "u", "9")], 2) });
+    let Ok(MetaDown::Holdings { reply, .. }) =
+        MetaDown::decode(&bytes("holdings"), answer("holdings-answer"))
     else {
         panic!()
     };
@@ -163,9 +206,20 @@ fn answers_are_written_as_the_golden_file_says() {
     else {
         panic!()
     };
-    reply.send(Err(s("full")));
+    reply.send(Err(NotApplied::Refused(s("full"))));
+    let Ok(MetaDown::Apply { reply, .. }) = MetaDown::decode(&bytes("apply-delete"), answer("apply-stale"))
+    else {
+        panic!()
+    };
+    reply.send(Err(NotApplied::Stale));
     let Ok(DeviceUp::Reports { reply, .. }) =
         DeviceUp::decode(&bytes("report-twin"), answer("reports-answer"))
+    else {
+        panic!()
+    };
+    reply.send(vec![7]);
+    let Ok(RouterUp::Telemetry { reply, .. }) =
+        RouterUp::decode(&bytes("telemetry"), answer("telemetry-answer"))
     else {
         panic!()
     };

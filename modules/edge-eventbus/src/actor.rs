@@ -9,6 +9,7 @@ use beehive::{Actor, Address, Context, Env, Fault, Moment};
 use bytes::Bytes;
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
+use contract::metamanager::MetaMsg;
 use edge_store::{Store, Table};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
@@ -19,7 +20,8 @@ use crate::core::{self, CoreOut};
 use crate::error::CoreError;
 use crate::retained::Retained;
 use crate::session::Message;
-use crate::{listener, topic};
+use crate::uploads::Uploads;
+use crate::{listener, topic, uploads};
 
 /// 5 s: a router that has been handed a message and has not answered by then never will.
 const STALL: Duration = Duration::from_secs(5);
@@ -34,6 +36,7 @@ pub struct EventBus {
     address: String,
     store: Store,
     twin: Address<TwinMsg>,
+    meta: Address<MetaMsg>,
     running: Option<Running>,
     deaths: Vec<Moment>,
     /// Where a test finds the broker of the running incarnation.
@@ -48,13 +51,20 @@ struct Running {
 
 impl EventBus {
     /// A broker that listens where `config` says, keeps retained messages in `store` and asks `twin` about what clients
-    /// publish on its topics. Its address is to be granted for asking.
-    pub fn new(config: &config::edge::EventBus, store: Store, twin: Address<TwinMsg>) -> Self {
+    /// publish on its topics; its address is to be granted for asking. What is for the cloud goes into the outbox of
+    /// `store`, of which `meta` is told.
+    pub fn new(
+        config: &config::edge::EventBus,
+        store: Store,
+        twin: Address<TwinMsg>,
+        meta: Address<MetaMsg>,
+    ) -> Self {
         let address = config.mqtt_server_internal.clone();
         EventBus {
             address,
             store,
             twin,
+            meta,
             running: None,
             deaths: Vec::new(),
             #[cfg(test)]
@@ -67,8 +77,9 @@ impl EventBus {
         config: config::edge::EventBus,
         store: Store,
         twin: Address<TwinMsg>,
+        meta: Address<MetaMsg>,
     ) -> impl FnMut() -> EventBus + 'static {
-        move || EventBus::new(&config, store.clone(), twin.clone())
+        move || EventBus::new(&config, store.clone(), twin.clone(), meta.clone())
     }
 }
 
@@ -86,12 +97,14 @@ impl Actor for EventBus {
             broker: RefCell::new(broker),
             stored: watch::Sender::new(0),
             storing: Mutex::new(()),
+            uploads: Uploads::default(),
             strangers: RefCell::default(),
             twin: self.twin.clone(),
             env: cx.env().clone(),
         });
         start_router(&shared, cx)?;
         cx.spawn(keep(Rc::clone(&shared), self.store.clone()));
+        cx.spawn(uploads::keep(Rc::clone(&shared), self.store.clone(), self.meta.clone()));
         cx.spawn(listener::listen(Rc::clone(&shared), listener));
         tracing::info!(%listening, "MQTT clients may connect");
         #[cfg(test)]
@@ -116,6 +129,8 @@ impl Actor for EventBus {
     async fn stopping(&mut self, cx: &mut Context<EventBusMsg>) {
         let Some(Running { shared, .. }) = &self.running else { return };
         shared.broker.borrow().close_all();
+        // What a device sent without asking for a word back is kept, too, if the store is quick.
+        cx.env().timeout(STORE_PAUSE, shared.uploads.settled()).await;
         store_once(shared, &self.store, cx.env()).await;
     }
 
@@ -142,6 +157,11 @@ impl Actor for EventBus {
             "droppedQos0": counts.dropped_qos0,
             "lostQos1": counts.lost_qos1,
             "cutOff": counts.cut_off,
+            "uploaded": counts.uploaded,
+            "uploadsWaiting": shared.uploads.waiting(),
+            "uploadSources": shared.uploads.sources(),
+            "refusedUploads": counts.refused_uploads,
+            "droppedUploads": counts.dropped_uploads,
             "notRetained": counts.not_retained,
             "routerDeaths": counts.router_deaths,
             "routerRebuilds": counts.router_rebuilds,
@@ -313,13 +333,13 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(folder.path().join("edgecore.db"), Options::new([1; 16])).unwrap();
             let env = Env::seeded(1);
-            let (_probe, twin) = Probe::new(&env, 1);
+            let ((_probe, twin), (_meta, meta)) = (Probe::new(&env, 1), Probe::new(&env, 1));
             let mut hive = Hive::new("test", env.clone());
             let mailbox = hive.mailbox("edge-eventbus", Capacity::new(8, "a test's choice"));
             let bus = hive.grant("tester", &mailbox, Flow::Tell);
             let spy = Spy::default();
             let config = config::edge::EventBus { mqtt_server_internal: "127.0.0.1:0".to_owned() };
-            let mut make = EventBus::factory(config, store, twin);
+            let mut make = EventBus::factory(config, store, twin, meta);
             let for_actor = Rc::clone(&spy);
             hive.supervise(mailbox, Policy::default(), move || EventBus {
                 spy: Rc::clone(&for_actor),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Address, AskError, Env, Moment};
+use beehive::{Address, Env, Moment};
 use bytes::{Bytes, BytesMut};
 use contract::devicetwin::TwinMsg;
 use futures::future::LocalBoxFuture;
@@ -13,13 +13,15 @@ use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, oneshot, watch};
 
 use crate::broker::Broker;
 use crate::error::Broken;
 use crate::packet::{self, Connect, ConnectCode, Packet, Publish};
 use crate::session::{Cut, Message, Wires};
+use crate::sources::Source;
 use crate::topic::Defect;
+use crate::uploads::{Item, Line, Outcome, Uploads};
 use crate::{plan, topic};
 
 /// 1 s: a publisher waits no longer for room in slow queues, so that two clients that wait for each other go on.
@@ -32,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) stored: watch::Sender<u64>,
     /// Held while the store takes some.
     pub(crate) storing: Mutex<()>,
+    /// What is on its way into the outbox.
+    pub(crate) uploads: Uploads,
     /// Connections that have not said who they are, the oldest first.
     pub(crate) strangers: RefCell<VecDeque<Rc<Notify>>>,
     pub(crate) twin: Address<TwinMsg>,
@@ -53,7 +57,7 @@ impl Shared {
 struct Settled {
     qos: u8,
     pkid: u16,
-    result: Result<(), AskError>,
+    result: Result<(), Broken>,
 }
 
 type Settling = FuturesOrdered<LocalBoxFuture<'static, Settled>>;
@@ -84,7 +88,8 @@ async fn serve_stranger(shared: Rc<Shared>, mut socket: TcpStream, leave: Rc<Not
     let (wires, present) = shared.broker.borrow_mut().attach(&id, connect.clean);
     wires.send(packet::connack(present, ConnectCode::Accepted));
     tracing::debug!(client = %id, present, "client connected");
-    let mut client = Client { shared, id, wires, settling: FuturesOrdered::new() };
+    let line = Rc::default();
+    let mut client = Client { shared, id, wires, line, settling: FuturesOrdered::new() };
     let end = client.run(&mut socket, buffer, connect.keep_alive).await;
     drop(socket);
     client.shared.broker.borrow_mut().detach(&client.id, &client.wires);
@@ -92,7 +97,7 @@ async fn serve_stranger(shared: Rc<Shared>, mut socket: TcpStream, leave: Rc<Not
         note(&client.shared, &client.id, &error);
         // Clients outlive a broker that ends, and come back to the next one.
         if let (Some(will), false) = (connect.will, matches!(error, Broken::Ending)) {
-            client.publish(will, 0);
+            client.publish(will, None);
         }
     }
     // A device that sends one value and leaves has still sent it.
@@ -109,6 +114,17 @@ fn note(shared: &Shared, client: &str, error: &Broken) {
             // Whoever sends nonsense shall not fill the log with it.
             if broken.is_power_of_two() {
                 tracing::warn!(client, %reason, broken, "connection closed");
+            } else {
+                tracing::debug!(client, %reason, "connection closed");
+            }
+        }
+        Broken::NotKept(_) => {
+            let mut broker = shared.broker.borrow_mut();
+            broker.counts.closed_for_uploads += 1;
+            let closed = broker.counts.closed_for_uploads;
+            // Clients come again and again while the cloud is away.
+            if closed.is_power_of_two() {
+                tracing::warn!(client, %reason, closed, "connection closed");
             } else {
                 tracing::debug!(client, %reason, "connection closed");
             }
@@ -218,6 +234,7 @@ struct Client {
     shared: Rc<Shared>,
     id: Rc<str>,
     wires: Rc<Wires>,
+    line: Rc<Line>,
     /// Publishes that are not acknowledged yet, in their order.
     settling: Settling,
 }
@@ -352,7 +369,12 @@ impl Client {
             }
         }
         wait_for_room(&self.shared, &self.id, &topic::inside(&publish.topic), qos).await;
-        self.publish(publish, pkid);
+        let room = if plan::is_for_the_cloud(&publish.topic) {
+            self.shared.uploads.room(publish.topic.len() + publish.payload.len()).await
+        } else {
+            None
+        };
+        self.publish(publish, room);
         Ok(())
     }
 
@@ -363,14 +385,19 @@ impl Client {
     }
 
     /// Subscribers get the message at once; DeviceTwin and the store are waited for by what is pushed here.
-    fn publish(&mut self, publish: Publish, pkid: u16) {
-        let Publish { topic: name, payload, qos, retain, .. } = publish;
+    fn publish(&mut self, publish: Publish, room: Option<OwnedSemaphorePermit>) {
+        let Publish { topic: name, payload, qos, retain, dup, pkid } = publish;
         if topic::name_defect(&name).is_some() {
             // Only a will gets here with such a topic.
             self.shared.broker.borrow_mut().counts.refused_topics += 1;
             return;
         }
         let for_twin = plan::is_twins(&name).then(|| (name.clone(), payload.clone()));
+        let upload = plan::is_for_the_cloud(&name).then(|| {
+            let source = Source { client: Rc::clone(&self.id), topic: name.as_str().into() };
+            let (payload, line) = (payload.clone(), Rc::clone(&self.line));
+            self.shared.uploads.put(Item { source, payload, qos, dup, line, room })
+        });
         let message = Message { inside: topic::inside(&name), topic: name, payload, qos };
         let change = self.shared.broker.borrow_mut().publish(message, retain);
         if for_twin.is_none() && qos == 0 {
@@ -381,6 +408,9 @@ impl Client {
             let mut result = Ok(());
             if let Some((topic, payload)) = for_twin {
                 result = ask_twin(&shared, &id, topic, payload).await;
+            }
+            if let (Some(upload), true) = (upload, qos > 0) {
+                result = kept(&shared, upload).await;
             }
             if let (Some(change), true) = (change, qos > 0) {
                 // The sender lives as long as this.
@@ -394,7 +424,7 @@ impl Client {
         let Settled { qos, pkid, result } = settled;
         match (qos, result) {
             (0, _) => {}
-            (_, Err(error)) => return Err(Broken::Unanswered(error)),
+            (_, Err(error)) => return Err(error),
             (1, Ok(())) => self.wires.send(packet::puback(pkid)),
             (_, Ok(())) => {
                 self.session(|session| session.taken(pkid));
@@ -405,7 +435,19 @@ impl Client {
     }
 }
 
-async fn ask_twin(shared: &Shared, client: &str, topic: String, payload: Bytes) -> Result<(), AskError> {
+/// Waits until the outbox has a message.
+async fn kept(shared: &Shared, upload: oneshot::Receiver<Outcome>) -> Result<(), Broken> {
+    match upload.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(why)) => {
+            shared.env.sleep(plan::REFUSAL_PAUSE).await;
+            Err(Broken::NotKept(why))
+        }
+        Err(_) => Err(Broken::Ending),
+    }
+}
+
+async fn ask_twin(shared: &Shared, client: &str, topic: String, payload: Bytes) -> Result<(), Broken> {
     let asked = topic.clone();
     let ask = shared.twin.ask(plan::TWIN_DEADLINE, |reply| TwinMsg::Mqtt { topic, payload, reply });
     match ask.await {
@@ -424,7 +466,7 @@ async fn ask_twin(shared: &Shared, client: &str, topic: String, payload: Bytes) 
         Err(error) => {
             shared.broker.borrow_mut().counts.unanswered_by_twin += 1;
             tracing::error!(client, topic = %asked, %error, "DeviceTwin does not answer");
-            Err(error)
+            Err(Broken::Unanswered(error))
         }
     }
 }

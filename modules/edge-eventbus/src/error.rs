@@ -1,5 +1,7 @@
 //! What can go wrong between a client and the broker.
 
+use std::rc::Rc;
+
 use thiserror::Error;
 
 /// Why bytes are no packet of MQTT 3.1.1.
@@ -54,6 +56,9 @@ pub(crate) enum Broken {
     /// The broker ends.
     #[error("broker ends")]
     Ending,
+    /// The store did not take it, so nothing can be acknowledged.
+    #[error("not acknowledged because the node does not keep it for the cloud: {0}")]
+    NotKept(Rc<str>),
     /// DeviceTwin did not answer, so nothing can be acknowledged.
     #[error("not acknowledged because DeviceTwin did not answer: {0}")]
     Unanswered(beehive::AskError),

@@ -15,6 +15,12 @@
 //! acknowledged too, because 3.1.1 has no negative acknowledgement and DeviceTwin answers with a document of its own; it
 //! is logged and counted. No answer at all is never acknowledged: the connection is closed, and the client sends again.
 //!
+//! What clients publish for the cloud (`$hw/events/upload/#`, `SYS/dis/upload_records`, `+/user/#`) goes into the outbox,
+//! numbered per client and topic, and is acknowledged after that commit; MetaManager is told to look. Where the store
+//! takes no more, a publish of QoS 1 or 2 is refused: it is not acknowledged, nor is anything behind it, and the
+//! connection is closed, so that the client sends it again. Only QoS 0 is dropped, which is counted and leaves a gap in
+//! the source's numbers.
+//!
 //! # Keeps across a restart
 //! Retained messages, in the store; a retained publish of QoS 1 or 2 is acknowledged after its commit. Persistent
 //! sessions live in memory: they survive the client's absence and the router's death, not that of the daemon.
@@ -36,6 +42,8 @@ mod packet;
 mod plan;
 mod retained;
 mod session;
+mod sources;
 mod topic;
+mod uploads;
 
 pub use actor::EventBus;

@@ -35,6 +35,8 @@ pub(crate) struct Publish {
     pub(crate) payload: Bytes,
     pub(crate) qos: u8,
     pub(crate) retain: bool,
+    /// The client may have sent it before.
+    pub(crate) dup: bool,
     /// 0 with QoS 0.
     pub(crate) pkid: u16,
 }
@@ -145,7 +147,7 @@ fn connect(mut fields: Fields<'_>) -> Result<Packet, Malformed> {
     let will = if will {
         let topic = fields.text()?;
         let payload = Bytes::copy_from_slice(fields.binary()?);
-        Some(Publish { topic, payload, qos, retain, pkid: 0 })
+        Some(Publish { topic, payload, qos, retain, dup: false, pkid: 0 })
     } else {
         None
     };
@@ -169,7 +171,8 @@ fn publish(flags: u8, fields: &mut Fields<'_>) -> Result<Publish, Malformed> {
     let pkid = if qos > 0 { fields.pkid()? } else { 0 };
     // A copy, so that a small message does not keep the whole read buffer.
     let payload = Bytes::copy_from_slice(fields.remaining());
-    Ok(Publish { topic, payload, qos, retain: flags & 1 != 0, pkid })
+    let (dup, retain) = (flags & 0x08 != 0, flags & 1 != 0);
+    Ok(Publish { topic, payload, qos, retain, dup, pkid })
 }
 
 fn subscribe(fields: &mut Fields<'_>) -> Result<Packet, Malformed> {

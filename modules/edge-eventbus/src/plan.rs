@@ -57,6 +57,32 @@ pub(crate) const CLIENT_ID_BYTES: usize = 128;
 /// 512 messages wait for the router; then publishers wait.
 pub(crate) const BACKLOG: usize = 512;
 
+/// 4 MiB of messages for the cloud wait for the store; then their publishers wait.
+pub(crate) const UPLOAD_BYTES: usize = 4 << 20;
+/// 512 bytes: what a small one of them takes beside its payload.
+pub(crate) const UPLOAD_OVERHEAD: usize = 512;
+/// 256 messages for the cloud in one commit.
+pub(crate) const UPLOAD_BATCH: usize = 256;
+/// 1 MiB of payload in one commit; one message alone always fits.
+pub(crate) const UPLOAD_BATCH_BYTES: usize = 1 << 20;
+/// 1024 sources are counted at once: more clients and topics than a node's devices have.
+pub(crate) const UPLOAD_SOURCES: usize = 1024;
+/// 1 s between a message that the store does not take and the end of its connection, because many a client comes back
+/// at once and says it again.
+pub(crate) const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether a client's publish on `topic` is for the cloud: `$hw/events/upload/#`, `SYS/dis/upload_records` and
+/// `+/user/#`, to which KubeEdge's EventBus subscribes.
+pub(crate) fn is_for_the_cloud(topic: &str) -> bool {
+    let mut levels = topic.split('/');
+    match (levels.next(), levels.next(), levels.next()) {
+        (Some("$hw"), Some("events"), Some("upload")) => true,
+        // A wildcard in the first level keeps away from `$` topics.
+        (Some(first), Some("user"), _) => !first.starts_with('$'),
+        _ => topic == "SYS/dis/upload_records",
+    }
+}
+
 /// Whether a client's publish on `topic` is DeviceTwin's: the filters that KubeEdge's EventBus hands to it, with a
 /// device being `<namespace>/<name>`.
 pub(crate) fn is_twins(topic: &str) -> bool {
@@ -103,6 +129,46 @@ mod tests {
             "$ke/events/device/a/b/data/update",
         ] {
             assert!(!is_twins(topic), "{topic}");
+        }
+    }
+
+    #[test]
+    fn topics_for_the_cloud_are_those_of_the_contract() {
+        for topic in [
+            "$hw/events/upload",
+            "$hw/events/upload/a/b",
+            "SYS/dis/upload_records",
+            "app/user/x/y",
+            "app/user",
+            "/user/x",
+        ] {
+            assert!(is_for_the_cloud(topic) && !is_twins(topic), "{topic}");
+        }
+        for topic in [
+            "$hw/events/uploads",
+            "hw/events/upload/x",
+            "$hw/events/device/a/b/twin/update",
+            "SYS/dis/upload_records/x",
+            "SYS/dis",
+            "$app/user/x",
+            "app/users/x",
+            "a/b/user/x",
+            "user/x",
+        ] {
+            assert!(!is_for_the_cloud(topic), "{topic}");
+        }
+        let filters = ["$hw/events/upload/#", "SYS/dis/upload_records", "+/user/#"];
+        let takes = |topic: &str| {
+            let inside = crate::topic::inside(topic);
+            filters.iter().any(|filter| crate::topic::matches(&crate::topic::inside(filter), &inside))
+        };
+        for first in ["$hw", "hw", "SYS", "", "$", "a", "user"] {
+            for second in ["events", "dis", "user", ""] {
+                for third in ["", "/upload", "/upload/x", "/upload_records", "/", "/user/#"] {
+                    let topic = format!("{first}/{second}{third}");
+                    assert_eq!(is_for_the_cloud(&topic), takes(&topic), "{topic}");
+                }
+            }
         }
     }
 

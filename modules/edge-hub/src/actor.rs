@@ -196,7 +196,7 @@ impl EdgeHub {
             return;
         };
         let of_cloud = |(link, carrier): &(Link, Carrier)| {
-            (MetaMsg::LinkUp { edge: link.remote(), device: link.remote() }, *carrier)
+            (MetaMsg::LinkUp { edge: link.remote(), device: link.remote(), router: link.remote() }, *carrier)
         };
         let Some((up, carrier)) = self.links.borrow().get(&attempt).map(of_cloud) else { return };
         let server = self.ways.0.get(trying.server).map_or("", |server| &server.name);

@@ -10,11 +10,13 @@ use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::ids::{DEVICE_MODELS, DEVICES};
-use contract::metamanager::{MetaDown, MetaMsg};
+use contract::metamanager::{MetaDown, MetaMsg, NotApplied, Offer};
+use contract::router::RouterUp;
 use contract::{Change, Held, ObjectKey, TokenGrant, TokenQuery};
-use edge_store::{Store, Write};
+use edge_store::{Store, StoreError, Write};
 
-use crate::plan::{self, Delivery, Sender};
+use crate::offer::{Gate, Heads};
+use crate::plan::{self, Delivery, Repeats, Sender};
 
 /// 30 s: a delivery waits for the cloud's own writes.
 const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
@@ -25,9 +27,11 @@ const LOOK_PERIOD: Duration = Duration::from_secs(5);
 /// 15 s: Edged speaks every 10.
 const EDGED_ALIVE_FOR: Duration = Duration::from_secs(15);
 
+#[derive(Clone)]
 struct Cloud {
     edge: Address<EdgeUp>,
     device: Address<DeviceUp>,
+    router: Address<RouterUp>,
 }
 
 /// Stands between the node's store and the cloud.
@@ -38,6 +42,8 @@ pub struct MetaManager {
     hub: Address<EdgeHubMsg>,
     cloud: Option<Cloud>,
     sender: Sender,
+    gate: Gate,
+    repeats: Repeats,
     applied: u64,
     confirmed: u64,
     /// When Edged last said that it makes progress.
@@ -59,6 +65,8 @@ impl MetaManager {
             hub,
             cloud: None,
             sender: Sender::default(),
+            gate: Gate::default(),
+            repeats: Repeats::default(),
             applied: 0,
             confirmed: 0,
             edged_alive: None,
@@ -70,6 +78,7 @@ impl Actor for MetaManager {
     type Message = MetaMsg;
 
     async fn started(&mut self, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
+        self.repeats = Repeats::after(self.store.snapshot().outbox_rows);
         cx.every(LOOK_PERIOD, || MetaMsg::OutboxGrew);
         // A link that is up was handed to an earlier incarnation and would stay unused.
         let _ = self.hub.try_tell(EdgeHubMsg::MetaBegan);
@@ -78,10 +87,17 @@ impl Actor for MetaManager {
 
     async fn handle(&mut self, message: MetaMsg, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
         match message {
-            MetaMsg::LinkUp { edge, device } => self.link_up(edge, device, cx).await,
+            MetaMsg::LinkUp { edge, device, router } => {
+                self.link_up(Cloud { edge, device, router }, cx).await;
+            }
             MetaMsg::LinkDown => self.link_down(),
-            MetaMsg::Down(MetaDown::Holdings { reply }) => self.holdings(reply),
-            MetaMsg::Down(MetaDown::Apply { changes, reply }) => self.apply(changes, reply).await,
+            MetaMsg::Down(MetaDown::Offer { reply }) => self.offer(reply, cx),
+            MetaMsg::Down(MetaDown::Holdings { offer, buckets, reply }) => {
+                self.holdings(offer, &buckets, reply);
+            }
+            MetaMsg::Down(MetaDown::Apply { offer, place, changes, reply }) => {
+                self.apply((offer, place), changes, reply).await;
+            }
             MetaMsg::OutboxGrew => self.deliver(cx).await,
             MetaMsg::EdgedAlive => {
                 self.edged_alive = Some(cx.now());
@@ -103,8 +119,8 @@ impl Actor for MetaManager {
 }
 
 impl MetaManager {
-    async fn link_up(&mut self, edge: Address<EdgeUp>, device: Address<DeviceUp>, cx: &Context<MetaMsg>) {
-        self.cloud = Some(Cloud { edge, device });
+    async fn link_up(&mut self, cloud: Cloud, cx: &Context<MetaMsg>) {
+        self.cloud = Some(cloud);
         self.sender.link_up();
         // A node that comes back is Ready at once, not at Edged's next word.
         if self.edged_alive.is_some_and(|at| cx.now().since(at) <= EDGED_ALIVE_FOR) {
@@ -118,29 +134,40 @@ impl MetaManager {
         self.sender.link_down();
     }
 
-    fn holdings(&self, reply: Reply<Vec<Held>>) {
-        match self.store.object_heads() {
-            Ok(heads) => reply.send(
-                heads
-                    .into_iter()
-                    .map(|(key, uid, version)| Held {
-                        key: ObjectKey { resource: key.resource, namespace: key.namespace, name: key.name },
-                        uid,
-                        version,
-                    })
-                    .collect(),
-            ),
-            // Not answered: the cloud asks again. An empty answer would be a lie that costs a full refill.
+    /// What the node holds in short. Batches that were sent before are of an older offer, and do not count any more.
+    fn offer(&mut self, reply: Reply<Offer>, cx: &Context<MetaMsg>) {
+        let heads = match self.store.object_heads() {
+            Ok(heads) => Heads::of(heads),
             Err(error) => {
-                let reason = Fault::from_error(&error).reason;
-                tracing::error!(%reason, "store does not say what it holds");
-                reply.fail(beehive::AskError::Rejected(reason));
+                self.gate.close();
+                return unread(&error, reply);
             }
+        };
+        let (number, digest) = (number_of(cx.env().random_id()), heads.digest());
+        self.gate.open(number, digest.buckets.len());
+        reply.send(Offer { number, digest });
+    }
+
+    fn holdings(&self, offer: u64, buckets: &[u16], reply: Reply<Vec<Held>>) {
+        let Some(of) = self.gate.buckets_of(offer) else {
+            return reply.fail(beehive::AskError::Rejected("the offer has ended".to_owned()));
+        };
+        match self.store.object_heads() {
+            Ok(heads) => reply.send(Heads::of(heads).in_buckets(buckets, of)),
+            Err(error) => unread(&error, reply),
         }
     }
 
     /// One batch is one commit; the answer goes out after it.
-    async fn apply(&mut self, changes: Vec<Change>, reply: Reply<Result<(), String>>) {
+    async fn apply(
+        &mut self,
+        (offer, place): (u64, u64),
+        changes: Vec<Change>,
+        reply: Reply<Result<(), NotApplied>>,
+    ) {
+        if !self.gate.passes(offer, place) {
+            return reply.send(Err(NotApplied::Stale));
+        }
         let devices = changes.iter().any(|c| matches!(c.key().resource.as_str(), DEVICES | DEVICE_MODELS));
         let others = changes.iter().any(|c| !matches!(c.key().resource.as_str(), DEVICES | DEVICE_MODELS));
         let count = changes.len() as u64;
@@ -159,9 +186,10 @@ impl MetaManager {
             }
             Err(_) if defect::is_planted(Defect::AckBeforeCommit) => reply.send(Ok(())),
             Err(error) => {
+                self.gate.close();
                 let reason = Fault::from_error(&error).reason;
                 tracing::error!(%reason, "batch not committed");
-                reply.send(Err(reason));
+                reply.send(Err(NotApplied::Refused(reason)));
             }
         }
     }
@@ -191,10 +219,10 @@ impl MetaManager {
             let seqs = rows.iter().map(|row| row.seq).collect();
             let _ = self.store.commit(vec![Write::Confirm { seqs }]).await;
         }
-        let delivery = plan::sort(rows.into_iter().map(|row| (row.seq, row.body)));
-        let (edge, device, myself) = (cloud.edge.clone(), cloud.device.clone(), cx.myself());
+        let delivery = plan::sort(rows, &mut self.repeats);
+        let (cloud, myself) = (cloud.clone(), cx.myself());
         cx.spawn(async move {
-            let confirmed = send(delivery, &edge, &device).await;
+            let confirmed = send(delivery, &cloud).await;
             let _ = myself.tell(MetaMsg::Delivered { delivery: number, confirmed }).await;
         });
     }
@@ -235,6 +263,18 @@ impl MetaManager {
     }
 }
 
+/// Not answered: the cloud asks again. An empty answer would be a lie that costs a full refill.
+fn unread<T>(error: &StoreError, reply: Reply<T>) {
+    let reason = Fault::from_error(error).reason;
+    tracing::error!(%reason, "store does not say what it holds");
+    reply.fail(beehive::AskError::Rejected(reason));
+}
+
+/// A number that no earlier incarnation of the actor has used.
+fn number_of(id: [u8; 16]) -> u64 {
+    id.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+}
+
 fn write_of(change: Change) -> Write {
     match change {
         Change::Upsert(object) => Write::PutObject {
@@ -252,8 +292,8 @@ fn store_key(key: ObjectKey) -> edge_store::ObjectKey {
 }
 
 /// `None` when nothing at all was confirmed.
-async fn send(delivery: Delivery, edge: &Address<EdgeUp>, device: &Address<DeviceUp>) -> Option<Vec<i64>> {
-    let Delivery { edge: to_edge, device: to_device, unreadable } = delivery;
+async fn send(delivery: Delivery, cloud: &Cloud) -> Option<Vec<i64>> {
+    let Delivery { edge: to_edge, device: to_device, router: to_router, unreadable } = delivery;
     if !unreadable.is_empty() {
         tracing::error!(rows = unreadable.len(), "rows of the outbox are no reports and are dropped");
     }
@@ -261,17 +301,27 @@ async fn send(delivery: Delivery, edge: &Address<EdgeUp>, device: &Address<Devic
         if to_edge.is_empty() {
             return Vec::new();
         }
-        let ask = edge.ask(DELIVERY_DEADLINE, |reply| EdgeUp::Reports { reports: to_edge, reply });
+        let ask = cloud.edge.ask(DELIVERY_DEADLINE, |reply| EdgeUp::Reports { reports: to_edge, reply });
         ask.await.unwrap_or_default()
     };
     let for_device = async {
         if to_device.is_empty() {
             return Vec::new();
         }
-        let ask = device.ask(DELIVERY_DEADLINE, |reply| DeviceUp::Reports { reports: to_device, reply });
+        let ask =
+            cloud.device.ask(DELIVERY_DEADLINE, |reply| DeviceUp::Reports { reports: to_device, reply });
         ask.await.unwrap_or_default()
     };
-    let (by_edge, by_device) = futures::future::join(for_edge, for_device).await;
-    let confirmed: Vec<i64> = unreadable.into_iter().chain(by_edge).chain(by_device).collect();
+    let for_router = async {
+        if to_router.is_empty() {
+            return Vec::new();
+        }
+        let ask =
+            cloud.router.ask(DELIVERY_DEADLINE, |reply| RouterUp::Telemetry { uploads: to_router, reply });
+        ask.await.unwrap_or_default()
+    };
+    let (by_edge, by_device, by_router) = futures::future::join3(for_edge, for_device, for_router).await;
+    let confirmed = unreadable.into_iter().chain(by_edge).chain(by_device).chain(by_router);
+    let confirmed: Vec<i64> = confirmed.collect();
     (!confirmed.is_empty()).then_some(confirmed)
 }

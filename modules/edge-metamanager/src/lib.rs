@@ -10,10 +10,12 @@
 //! # Keeps across a restart
 //! Everything: objects and outbox are in the store. A report leaves it when the cloud has confirmed its own write.
 //! # Never
-//! Acknowledges before the commit, or drops a report because the link is down.
+//! Acknowledges before the commit, applies a batch that a broken link left behind or that comes out of turn, or drops a
+//! report because the link is down.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+pub mod offer;
 pub mod plan;
 
 pub use actor::MetaManager;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use contract::{UpReport, wire};
+use contract::{UpReport, Upload, wire};
+use edge_store::{Class, OutboxRow};
 
 /// 64 rows per delivery: a busy second of a node.
 pub const DELIVERY_ROWS: usize = 64;
@@ -20,14 +21,27 @@ pub struct Delivery {
     pub edge: Vec<(i64, UpReport)>,
     /// For the device controller.
     pub device: Vec<(i64, UpReport)>,
+    /// For the router.
+    pub router: Vec<Upload>,
     /// Rows that are no reports: they can only be dropped, with a word.
     pub unreadable: Vec<i64>,
 }
 
 /// Sorts the head of the outbox by receiver, in order.
-pub fn sort(rows: impl IntoIterator<Item = (i64, Vec<u8>)>) -> Delivery {
+pub fn sort(rows: impl IntoIterator<Item = OutboxRow>, repeats: &mut Repeats) -> Delivery {
     let mut delivery = Delivery::default();
-    for (seq, body) in rows {
+    for OutboxRow { seq, class, body, .. } in rows {
+        let repeat = repeats.is_one(seq);
+        match class {
+            Class::Status | Class::Event => {}
+            Class::Telemetry => {
+                match wire::decode_telemetry(&body) {
+                    Ok(telemetry) => delivery.router.push(Upload { row: seq, repeat, telemetry }),
+                    Err(_) => delivery.unreadable.push(seq),
+                }
+                continue;
+            }
+        }
         match wire::decode_report(&body) {
             Ok(report) if report.is_of_a_device() => delivery.device.push((seq, report)),
             Ok(report) => delivery.edge.push((seq, report)),
@@ -35,6 +49,34 @@ pub fn sort(rows: impl IntoIterator<Item = (i64, Vec<u8>)>) -> Delivery {
         }
     }
     delivery
+}
+
+/// Knows which rows may have been sent before, so that the cloud need not remember.
+///
+/// The head of the outbox is always its oldest rows, so one number stands for all that this incarnation has seen. What
+/// was there when it began an earlier one may have sent: that many of the first rows, whichever they are.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    seen: i64,
+    inherited: u64,
+}
+
+impl Repeats {
+    /// For an incarnation that finds `rows` in the outbox.
+    pub fn after(rows: u64) -> Self {
+        Repeats { seen: i64::MIN, inherited: rows }
+    }
+
+    /// Whether the row may have been sent before. Asked of each row that is about to be sent, in order.
+    pub fn is_one(&mut self, seq: i64) -> bool {
+        if seq <= self.seen {
+            return true;
+        }
+        self.seen = seq;
+        let inherited = self.inherited > 0;
+        self.inherited = self.inherited.saturating_sub(1);
+        inherited
+    }
 }
 
 /// Whether a delivery is under way, and how long to wait after one that failed.
@@ -92,6 +134,19 @@ impl Sender {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contract::Telemetry;
+
+    #[test]
+    fn what_was_sent_and_what_may_have_been_is_a_repeat() {
+        let mut repeats = Repeats::after(2);
+        let asked = |repeats: &mut Repeats, seqs: &[i64]| -> Vec<bool> {
+            seqs.iter().map(|seq| repeats.is_one(*seq)).collect()
+        };
+        // 3 and 7 were there before; 8 came since, and 7 was replaced by 9 before it was seen.
+        assert_eq!(asked(&mut repeats, &[3, 8, 9]), [true, true, false]);
+        assert_eq!(asked(&mut repeats, &[8, 9, 10]), [true, true, false]);
+        assert_eq!(asked(&mut Repeats::after(0), &[1, 2, 2]), [false, false, true]);
+    }
 
     #[test]
     fn one_delivery_at_a_time_and_none_without_a_link() {
@@ -128,11 +183,33 @@ mod tests {
             state: "online".into(),
             last_online_time: None,
         };
-        let row = |report: &UpReport| wire::encode_report(report).unwrap();
-        let delivery =
-            sort([(1, row(&gone("a"))), (2, row(&state)), (3, vec![0xff; 3]), (4, row(&gone("b")))]);
+        let telemetry = |sequence| Telemetry {
+            client: "c".into(),
+            topic: "a/user/b".into(),
+            boot: [1; 16],
+            sequence,
+            dup: false,
+            qos: 1,
+            payload: "x".into(),
+        };
+        let row = |seq, class, body| OutboxRow { seq, class, key: String::new(), body };
+        let report = |seq, report: &UpReport| row(seq, Class::Event, wire::encode_report(report).unwrap());
+        let uploaded =
+            |seq, sequence| row(seq, Class::Telemetry, wire::encode_telemetry(&telemetry(sequence)).unwrap());
+        let rows = [
+            report(1, &gone("a")),
+            report(2, &state),
+            row(3, Class::Status, vec![0xff; 3]),
+            report(4, &gone("b")),
+            uploaded(5, 1),
+            row(6, Class::Telemetry, vec![1]),
+            uploaded(7, 2),
+        ];
+        let delivery = sort(rows, &mut Repeats::after(5));
         assert_eq!(delivery.edge, [(1, gone("a")), (4, gone("b"))]);
         assert_eq!(delivery.device, [(2, state)]);
-        assert_eq!(delivery.unreadable, [3]);
+        assert_eq!(delivery.unreadable, [3, 6]);
+        let upload = |row, repeat, sequence| Upload { row, repeat, telemetry: telemetry(sequence) };
+        assert_eq!(delivery.router, [upload(5, true, 1), upload(7, false, 2)]);
     }
 }

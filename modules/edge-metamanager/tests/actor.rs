@@ -11,7 +11,8 @@ use contract::devicetwin::TwinMsg;
 use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
 use contract::metamanager::{MetaDown, MetaMsg};
-use contract::{Change, Held, Object, ObjectKey, UpReport, wire};
+use contract::router::RouterUp;
+use contract::{Change, Object, ObjectKey, Telemetry, UpReport, wire};
 use edge_metamanager::MetaManager;
 use edge_store::{Class, Options, Store, Write};
 
@@ -27,6 +28,8 @@ struct Node {
     edge: Address<EdgeUp>,
     _device_up: Probe<DeviceUp>,
     device: Address<DeviceUp>,
+    router_up: Probe<RouterUp>,
+    router: Address<RouterUp>,
     _folder: tempfile::TempDir,
 }
 
@@ -43,6 +46,7 @@ fn node() -> Node {
     let (twin, twin_address) = Probe::new(&env, 8);
     let (edge_up, edge) = Probe::new(&env, 8);
     let (device_up, device) = Probe::new(&env, 8);
+    let (router_up, router) = Probe::new(&env, 8);
     let (_, hub_address) = Probe::new(&env, 8);
     let mut hive = Hive::new("test", env);
     let mailbox = hive.mailbox::<MetaMsg>("edge-metamanager", Capacity::new(8, "a test's choice"));
@@ -62,7 +66,31 @@ fn node() -> Node {
         edge,
         _device_up: device_up,
         device,
+        router_up,
+        router,
         _folder: folder,
+    }
+}
+
+impl Node {
+    fn up(&self) -> MetaMsg {
+        let (edge, device, router) = (self.edge.clone(), self.device.clone(), self.router.clone());
+        MetaMsg::LinkUp { edge, device, router }
+    }
+
+    async fn upload(&self, sequence: u64) {
+        let telemetry = Telemetry {
+            client: "c".into(),
+            topic: "a/user/b".into(),
+            boot: [1; 16],
+            sequence,
+            dup: false,
+            qos: 1,
+            payload: Bytes::from_static(b"x"),
+        };
+        let body = wire::encode_telemetry(&telemetry).unwrap();
+        let write = Write::Enqueue { class: Class::Telemetry, key: "a/user/b".into(), body };
+        self.store.commit(vec![write]).await.unwrap();
     }
 }
 
@@ -81,17 +109,18 @@ fn a_batch_is_acknowledged_after_its_commit_and_edged_is_told_to_look() {
         // The whole of it: a hive that is dropped stops.
         let mut node = node;
         let changes = vec![Change::Upsert(pod("a", "1")), Change::Upsert(pod("b", "1"))];
-        let answer =
-            node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Apply { changes, reply })).await.unwrap();
-        assert_eq!(answer, Ok(()));
+        let offer =
+            node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Offer { reply })).await.unwrap().number;
+        let apply = |place, changes| {
+            node.meta.ask(SOON, move |reply| MetaMsg::Down(MetaDown::Apply { offer, place, changes, reply }))
+        };
+        assert_eq!(apply(1, changes).await, Ok(Ok(())));
         assert_eq!(node.store.object_heads().unwrap().len(), 2);
         assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::Look)));
         let changes = vec![Change::Delete { key: ObjectKey::new("pods", "d", "a"), uid: None }];
-        let answer = node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Apply { changes, reply })).await;
-        assert_eq!(answer, Ok(Ok(())));
-        let held = node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Holdings { reply })).await.unwrap();
-        let b = pod("b", "1");
-        assert_eq!(held, [Held { key: b.key, uid: b.uid, version: b.version }]);
+        assert_eq!(apply(2, changes).await, Ok(Ok(())));
+        let heads = node.store.object_heads().unwrap();
+        assert_eq!(heads.iter().map(|(key, ..)| key.name.as_str()).collect::<Vec<_>>(), ["b"]);
     });
 }
 
@@ -104,9 +133,7 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         let body = wire::encode_report(&report).unwrap();
         let key = report.newest_key().unwrap();
         node.store.commit(vec![Write::Enqueue { class: Class::Status, key, body }]).await.unwrap();
-        let up = || MetaMsg::LinkUp { edge: node.edge.clone(), device: node.device.clone() };
-
-        node.meta.tell(up()).await.unwrap();
+        node.meta.tell(node.up()).await.unwrap();
         let Some(EdgeUp::Reports { reports, reply }) = node.edge_up.next(SOON).await else { panic!() };
         assert_eq!(reports[0].1, report);
         // The cloud could not write it: nothing confirmed.
@@ -117,7 +144,7 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         // The link breaks before the answer: it is sent again over the next one.
         node.meta.tell(MetaMsg::LinkDown).await.unwrap();
         drop(reply);
-        node.meta.tell(up()).await.unwrap();
+        node.meta.tell(node.up()).await.unwrap();
         let Some(EdgeUp::Reports { reports: again, reply }) = node.edge_up.next(SOON).await else { panic!() };
         assert_eq!(again, reports);
         reply.send(vec![again[0].0]);
@@ -136,10 +163,47 @@ fn a_node_that_comes_back_is_alive_at_once() {
     run(|node| async move {
         let mut node = node;
         node.meta.tell(MetaMsg::EdgedAlive).await.unwrap();
-        node.meta
-            .tell(MetaMsg::LinkUp { edge: node.edge.clone(), device: node.device.clone() })
-            .await
-            .unwrap();
+        node.meta.tell(node.up()).await.unwrap();
         assert!(matches!(node.edge_up.next(SOON).await, Some(EdgeUp::Alive)));
+    });
+}
+
+#[test]
+fn telemetry_stays_until_the_router_has_confirmed_it_and_what_may_have_been_sent_is_marked() {
+    run(|node| async move {
+        let mut node = node;
+        // It has begun before there is anything.
+        node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Offer { reply })).await.unwrap();
+        for sequence in 1..=2 {
+            node.upload(sequence).await;
+        }
+        node.meta.tell(node.up()).await.unwrap();
+        let got = async |node: &mut Node| {
+            let Some(RouterUp::Telemetry { uploads, reply }) = node.router_up.next(SOON).await else {
+                panic!()
+            };
+            let seen: Vec<(u64, bool)> = uploads.iter().map(|u| (u.telemetry.sequence, u.repeat)).collect();
+            (seen, uploads.iter().map(|u| u.row).collect::<Vec<_>>(), reply)
+        };
+        let (seen, rows, reply) = got(&mut node).await;
+        assert_eq!(seen, [(1, false), (2, false)]);
+        node.upload(3).await;
+        // Half of it is confirmed, so the other half comes again, marked, before what is new.
+        reply.send(rows[..1].to_vec());
+        let (seen, _, reply) = got(&mut node).await;
+        assert_eq!(seen, [(2, true), (3, false)]);
+        node.meta.tell(MetaMsg::LinkDown).await.unwrap();
+        drop(reply);
+        node.meta.tell(node.up()).await.unwrap();
+        let (seen, rows, reply) = got(&mut node).await;
+        assert_eq!(seen, [(2, true), (3, true)]);
+        reply.send(rows);
+        tokio::time::timeout(SOON, async {
+            while !node.store.outbox_head(10, 1 << 20).unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("confirmed telemetry leaves the outbox");
     });
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use beehive::Address;
 use beehive::defect::{self, Defect};
+use contract::ids::{DEVICES, PODS};
 use contract::synccontroller::SyncMsg;
 use contract::{NodeName, Object, ObjectKey};
 
@@ -23,7 +24,10 @@ impl Told {
         let mut messages = Vec::new();
         for (node, objects) in wanted {
             let told = self.nodes.entry(node.clone()).or_default();
-            for (key, object) in objects {
+            // What pods and devices need is told before them, so that it goes with or before them.
+            let (needing, others): (Vec<_>, Vec<_>) =
+                objects.iter().partition(|(key, _)| matches!(key.resource.as_str(), PODS | DEVICES));
+            for (key, object) in others.into_iter().chain(needing) {
                 let same = told.get(key).is_some_and(|t| t.uid == object.uid && t.version == object.version);
                 if !same {
                     messages.push(SyncMsg::Upsert { node: node.clone(), object: Arc::clone(object) });
@@ -98,6 +102,19 @@ mod tests {
                 other => beehive::Message::name(other).to_owned(),
             })
             .collect()
+    }
+
+    #[test]
+    fn what_a_pod_needs_is_told_before_it() {
+        let mut objects = held(&[("a-pod", "1")]);
+        let pod = objects.values().next().cloned().unwrap();
+        for resource in ["configmaps", "secrets"] {
+            let key = ObjectKey::new(resource, "d", resource);
+            objects.insert(key.clone(), Arc::new(Object { key, ..Object::clone(&pod) }));
+        }
+        let wanted = BTreeMap::from([(NodeName::parse("edge-1").unwrap(), objects)]);
+        let messages = Told::default().difference(&wanted);
+        assert_eq!(told(&messages), ["+configmaps@1", "+secrets@1", "+a-pod@1"]);
     }
 
     #[test]

@@ -40,6 +40,7 @@ async fn start(folder: PathBuf) -> Node {
     let (to_bus, to_twin) =
         (hive.grant("edge-devicetwin", &buses, Flow::Tell), hive.grant("edge-eventbus", &twins, Flow::Ask));
     let twin = hive.grant("tester", &twins, Flow::Ask);
+    let meta_of_bus = meta_address.clone();
     let settings = config::edge::DeviceTwin { dmi_sock_path: folder };
     let kept = store.clone();
     hive.supervise(twins, Policy::default(), move || {
@@ -47,7 +48,7 @@ async fn start(folder: PathBuf) -> Node {
         DeviceTwin::new(node, &settings, kept.clone(), to_bus.clone(), meta_address.clone())
     });
     let broker = config::edge::EventBus { mqtt_server_internal: "127.0.0.1:0".to_owned() };
-    hive.supervise(buses, Policy::default(), EventBus::factory(broker, store.clone(), to_twin));
+    hive.supervise(buses, Policy::default(), EventBus::factory(broker, store.clone(), to_twin, meta_of_bus));
     hive.open().unwrap();
     let inspector = hive.inspector();
     let until = env.now() + SOON;

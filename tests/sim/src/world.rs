@@ -202,7 +202,7 @@ impl World {
             store: store.clone(),
         };
         let (settings, twin) = (node.settings.clone(), Rc::clone(&node.twin));
-        let bus = move |address| {
+        let bus = move |address, _| {
             twin.replace(Some(address));
             Bus
         };

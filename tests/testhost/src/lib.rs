@@ -15,6 +15,7 @@
 
 mod needs;
 mod oci;
+mod power;
 mod processes;
 mod runtime;
 mod teardown;
@@ -160,13 +161,16 @@ impl TestHost {
         command
     }
 
-    fn make_network(&self) -> Result<()> {
+    /// The machine's end of the uplink.
+    pub(crate) fn outer_link(&self) -> Option<String> {
+        self.uplink.then(|| format!("khu{}", self.subnet))
+    }
+
+    pub(crate) fn make_network(&self) -> Result<()> {
         run(Command::new("ip").args(["netns", "add", &self.netns]))?;
         run(self.command("ip").args(["link", "set", "lo", "up"]))?;
-        if !self.uplink {
-            return Ok(());
-        }
-        let (outer, inner) = (format!("khu{}", self.subnet), format!("khd{}", self.subnet));
+        let Some(outer) = self.outer_link() else { return Ok(()) };
+        let inner = format!("khd{}", self.subnet);
         run(Command::new("ip").args([
             "link",
             "add",

@@ -13,23 +13,32 @@ impl Drop for TestHost {
             drop(child.kill());
             drop(child.wait());
         }
-        let pids = processes::of_runtime(&self.socket());
-        let cgroups: BTreeSet<PathBuf> = pids.iter().flat_map(|pid| processes::cgroups_of(*pid)).collect();
-        processes::kill(&pids);
-        processes::wait_gone(&pids, Duration::from_secs(10));
-        remove_shim_sockets(&self.dir);
-        unmount_below(&self.dir);
-        remove_cgroups(&cgroups);
+        self.end_containers();
         drop(Command::new("ip").args(["netns", "delete", &self.netns]).output());
         drop(std::fs::remove_dir_all(&self.dir));
         drop(std::fs::remove_file(Path::new("/tmp/kh-subnets").join(self.subnet.to_string())));
     }
 }
 
-/// A shim that was killed leaves its socket behind, outside the runtime's folders.
-fn remove_shim_sockets(dir: &Path) {
+impl TestHost {
+    /// Ends the shims and all that runs below them, with their mounts and cgroups.
+    pub(crate) fn end_containers(&self) {
+        let pids = processes::of_runtime(&self.socket());
+        let cgroups: BTreeSet<PathBuf> = pids.iter().flat_map(|pid| processes::cgroups_of(*pid)).collect();
+        processes::kill(&pids);
+        processes::wait_gone(&pids, Duration::from_secs(10));
+        remove_what_shims_left(&self.dir);
+        unmount_below(&self.dir);
+        remove_cgroups(&cgroups);
+    }
+}
+
+/// What killed shims leave behind outside the runtime's folders: their sockets, and what runc wrote down about their
+/// containers.
+fn remove_what_shims_left(dir: &Path) {
     let tasks = dir.join("state/io.containerd.runtime.v2.task/k8s.io");
     for bundle in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
+        drop(std::fs::remove_dir_all(Path::new("/run/containerd/runc/k8s.io").join(bundle.file_name())));
         let Ok(address) = std::fs::read_to_string(bundle.path().join("address")) else { continue };
         if let Some(path) = address.trim().strip_prefix("unix://") {
             drop(std::fs::remove_file(path));

@@ -24,3 +24,35 @@ fn a_host_comes_up_and_leaves_nothing_behind() {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(dir.to_str().unwrap()));
 }
+
+#[test]
+fn a_host_that_lost_its_power_keeps_its_disk_and_nothing_else() {
+    let mut host = testhost::TestHost::builder("power").uplink().start().unwrap();
+    let said = |host: &testhost::TestHost, args: &[&str]| {
+        let output = host.ctr().args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // runc knows ids of the whole machine.
+    let sleeper = format!("sleeper-{}", std::process::id());
+    said(&host, &["run", "--detach", testhost::BUSYBOX, &sleeper, "/bin/sleep", "1000"]);
+    let tasks = said(&host, &["tasks", "list"]);
+    let line = tasks.lines().find(|line| line.starts_with(&sleeper)).unwrap();
+    let process = Path::new("/proc").join(line.split_whitespace().nth(1).unwrap());
+    // One that has ended and that nobody has waited for yet has no command line.
+    let runs = || std::fs::read(process.join("cmdline")).is_ok_and(|line| !line.is_empty());
+    assert!(runs());
+    let runc = Path::new("/run/containerd/runc/k8s.io").join(&sleeper);
+    assert!(runc.exists());
+    host.cut_power().unwrap();
+    assert!(!runc.exists());
+    assert!(!runs() && host.runtime_pid().is_none());
+    assert!(!Path::new("/run/netns").join(host.netns()).exists());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(host.dir().to_str().unwrap()));
+    host.restore_power().unwrap();
+    host.restart_runtime().unwrap();
+    assert!(said(&host, &["images", "list", "--quiet"]).contains(testhost::BUSYBOX));
+    assert!(said(&host, &["containers", "list", "--quiet"]).contains(&sleeper));
+    assert!(!said(&host, &["tasks", "list"]).contains(&sleeper));
+}

@@ -12,7 +12,8 @@ fn whole(bytes: &[u8]) -> Result<Option<Packet>, Malformed> {
 #[test]
 fn a_connect_with_everything_is_read() {
     let bytes = b"\x10\x1e\x00\x04MQTT\x04\xee\x00\x3c\x00\x02id\x00\x01w\x00\x03off\x00\x01u\x00\x03pwd";
-    let will = Publish { topic: "w".into(), payload: "off".into(), qos: 1, retain: true, pkid: 0 };
+    let will =
+        Publish { topic: "w".into(), payload: "off".into(), qos: 1, retain: true, dup: false, pkid: 0 };
     let wanted = Connect { client_id: "id".into(), clean: true, keep_alive: 60, will: Some(will) };
     assert_eq!(whole(bytes), Ok(Some(Packet::Connect(wanted))));
 }
@@ -139,7 +140,8 @@ proptest! {
             prop_assert_eq!(decode(&mut BytesMut::from(&bytes[..cut]), LIMIT), Ok(None));
         }
         let qos = u8::from(pkid.is_some());
-        let wanted = Publish { topic, payload: payload.into(), qos, retain, pkid: pkid.unwrap_or(0) };
+        let (dup, pkid) = (again && pkid.is_some(), pkid.unwrap_or(0));
+        let wanted = Publish { topic, payload: payload.into(), qos, retain, dup, pkid };
         prop_assert_eq!(decode(&mut bytes, LIMIT), Ok(Some(Packet::Publish(wanted))));
         prop_assert!(bytes.is_empty());
     }

@@ -4,6 +4,7 @@
 pub(crate) mod line;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Inspector, Policy};
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
+use contract::metamanager::MetaMsg;
 use edge_eventbus::EventBus;
 use edge_store::{Options, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,25 +29,37 @@ pub(crate) struct Node {
     pub(crate) env: Env,
     pub(crate) bus: Address<EventBusMsg>,
     twin: Rc<Mutex<Probe<TwinMsg>>>,
+    meta: Rc<Mutex<Probe<MetaMsg>>>,
     pub(crate) address: SocketAddr,
 }
 
 pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce(Store) -> F) {
+    run_over(Options::new([1; 16]), |store, _| test(store));
+}
+
+/// With bounds of its own; the test is handed the path of the file, too.
+pub(crate) fn run_over<F: Future<Output = ()>>(options: Options, test: impl FnOnce(Store, PathBuf) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().join("edgecore.db"), Options::new([1; 16])).unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, test(store));
+    let path = folder.path().join("edgecore.db");
+    let store = Store::open(&path, options).unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test(store, path));
 }
 
 impl Node {
     pub(crate) async fn start(store: Store) -> Rc<Node> {
         let env = Env::seeded(7);
         let (twin, twin_address) = Probe::new(&env, 64);
+        let (meta, meta_address) = Probe::new(&env, 1);
         let mut hive = Hive::new("test", env.clone());
         let mailbox = hive.mailbox::<EventBusMsg>("edge-eventbus", Capacity::new(16, "a test's choice"));
         let bus = hive.grant("tester", &mailbox, Flow::Tell);
         let config = config::edge::EventBus { mqtt_server_internal: "127.0.0.1:0".to_owned() };
-        hive.supervise(mailbox, Policy::default(), EventBus::factory(config, store, twin_address));
+        hive.supervise(
+            mailbox,
+            Policy::default(),
+            EventBus::factory(config, store, twin_address, meta_address),
+        );
         hive.open().unwrap();
         let inspector = hive.inspector();
         let mut node = Node {
@@ -54,6 +68,7 @@ impl Node {
             env,
             bus,
             twin: Rc::new(Mutex::new(twin)),
+            meta: Rc::new(Mutex::new(meta)),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
         };
         node.wait("a listener", |view| view["listening"].is_string()).await;
@@ -95,6 +110,11 @@ impl Node {
     /// What DeviceTwin is asked next.
     pub(crate) async fn asked(&self, limit: Duration) -> Option<TwinMsg> {
         self.twin.lock().await.next(limit).await
+    }
+
+    /// What MetaManager is told next.
+    pub(crate) async fn told(&self, limit: Duration) -> Option<MetaMsg> {
+        self.meta.lock().await.next(limit).await
     }
 
     /// Answers for DeviceTwin from now on.

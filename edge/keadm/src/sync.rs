@@ -1,0 +1,167 @@
+//! `keadm sync`: whether a node holds what it should, as the cluster sees it, and what it holds, as it sees itself.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use config::edge::EdgeCore;
+use contract::NodeName;
+use edge_store::Peek;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::Value;
+
+use crate::store::{age, plain, table};
+
+/// The condition that CloudCore writes on the Node.
+const SYNCED: &str = "kubehive.io/Synced";
+
+/// Whose sync is shown.
+#[derive(Debug, Clone, Args)]
+pub struct Sync {
+    /// A node of the cluster; without it, what this machine's own store holds
+    pub node: Option<String>,
+    /// Path of the cluster's kubeconfig
+    #[arg(long, default_value = "/root/.kube/config")]
+    pub kube_config: PathBuf,
+    /// This node's edgecore.yaml
+    #[arg(long, default_value = config::edge::DEFAULT_PATH)]
+    pub config: PathBuf,
+}
+
+/// Shows what `order` asks for, at the time `now`, a line each. Nothing is changed.
+///
+/// # Errors
+/// When the cluster or the store cannot be read.
+pub async fn show_sync(order: &Sync, now: SystemTime, say: &mut dyn FnMut(String)) -> Result<()> {
+    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let Some(node) = &order.node else { return of_this_node(&order.config, now, say) };
+    let node = NodeName::parse(node)?;
+    let file = Kubeconfig::read_from(&order.kube_config)
+        .with_context(|| format!("cannot use kubeconfig {}", order.kube_config.display()))?;
+    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    of_node(kube::Client::try_from(config)?, &node, now, say).await
+}
+
+async fn of_node(client: kube::Client, node: &NodeName, now: u64, say: &mut dyn FnMut(String)) -> Result<()> {
+    let resource = ApiResource {
+        group: String::new(),
+        version: "v1".to_owned(),
+        api_version: "v1".to_owned(),
+        kind: "Node".to_owned(),
+        plural: "nodes".to_owned(),
+    };
+    let nodes: Api<DynamicObject> = Api::all_with(client, &resource);
+    let Some(found) = nodes.get_opt(node.as_str()).await.context("cannot read the node")? else {
+        bail!("the cluster has no node `{node}`: `kubectl get nodes` lists them");
+    };
+    let conditions = found.data.pointer("/status/conditions").and_then(Value::as_array);
+    let condition = conditions.into_iter().flatten().find(|condition| condition["type"] == SYNCED);
+    let Some(condition) = condition else {
+        bail!(
+            "node `{node}` has no condition {SYNCED}: CloudCore writes it some seconds after the node is linked"
+        );
+    };
+    of_condition(node, condition, now).into_iter().for_each(say);
+    Ok(())
+}
+
+/// The condition as tables. What cannot be taken apart is shown as it is.
+fn of_condition(node: &NodeName, condition: &Value, now: u64) -> Vec<String> {
+    let text = |name: &str| plain(condition[name].as_str().unwrap_or("-"));
+    let mut lines = Vec::new();
+    let mut say = |line| lines.push(line);
+    let since = text("lastTransitionTime");
+    let heads = ["NODE", "SYNCED", "REASON", "FOR", "WRITTEN"];
+    let row = [node.to_string(), text("status"), text("reason"), for_how_long(&since, now)];
+    let written = for_how_long(&text("lastHeartbeatTime"), now);
+    table(&heads, vec![row.into_iter().chain([format!("{written} ago")]).collect()], &mut say);
+    let message = text("message");
+    say(String::new());
+    let mut parts = message.splitn(3, "; ");
+    let waiting = parts.next().and_then(|part| part.strip_suffix(" waiting"));
+    let oldest = parts.next().and_then(|part| part.strip_prefix("oldest ")?.rsplit_once(" since "));
+    let refused = parts.next().and_then(|part| part.strip_prefix("refused: "));
+    match (waiting, oldest) {
+        (Some(waiting), Some((oldest, since))) => {
+            let row = vec![waiting.to_owned(), oldest.to_owned(), for_how_long(since, now)];
+            table(&["WAITING", "OLDEST", "FOR"], vec![row], &mut say);
+        }
+        _ => say(message.clone()),
+    }
+    if let Some(why) = refused {
+        say(String::new());
+        say(format!("the node refused it: {why}"));
+    }
+    lines
+}
+
+fn for_how_long(since: &str, now: u64) -> String {
+    let since = since.parse::<jiff::Timestamp>().ok().and_then(|at| u64::try_from(at.as_second()).ok());
+    since.map_or_else(|| "-".to_owned(), |since| age(now.saturating_sub(since)))
+}
+
+fn of_this_node(config: &Path, now: u64, say: &mut dyn FnMut(String)) -> Result<()> {
+    let settings = EdgeCore::load(config)
+        .with_context(|| format!("the store's place is database.dataSource in {}", config.display()))?;
+    let path = &settings.database.data_source;
+    let peek = Peek::open(path)?;
+    say(format!("{} at revision {}", path.display(), peek.revision()));
+    let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for entry in peek.entries(None, None, false)? {
+        let (count, damaged) = kinds.entry(entry.class).or_default();
+        *count += 1;
+        *damaged += usize::from(entry.harm.is_some());
+    }
+    say(String::new());
+    let row = |(kind, (count, damaged)): (String, (usize, usize))| {
+        vec![kind, count.to_string(), damaged.to_string()]
+    };
+    table(&["KIND", "HELD", "DAMAGED"], kinds.into_iter().map(row).collect(), say);
+    let reports = peek.reports(None)?;
+    let queued = reports.iter().filter_map(|report| u64::try_from(report.queued?).ok());
+    let oldest = queued.min().map_or_else(|| "-".to_owned(), |at| age(now.saturating_sub(at)));
+    say(String::new());
+    table(&["OUTBOX", "OLDEST"], vec![vec![reports.len().to_string(), oldest]], say);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn shown(condition: &Value) -> Vec<String> {
+        of_condition(&NodeName::parse("edge-1").unwrap(), condition, 1_700_000_300)
+    }
+
+    #[test]
+    fn a_refusal_is_taken_apart() {
+        let lines = shown(&json!({
+            "type": SYNCED, "status": "False", "reason": "EdgeRefused",
+            "message": "3 waiting; oldest pods/default/web since 2023-11-14T22:13:20Z; refused: disk; full\u{1b}[2J",
+            "lastTransitionTime": "2023-11-14T22:14:20Z", "lastHeartbeatTime": "2023-11-14T22:18:15Z",
+        }));
+        assert_eq!(
+            lines,
+            [
+                "NODE    SYNCED  REASON       FOR  WRITTEN",
+                "edge-1  False   EdgeRefused  4m   5s ago",
+                "",
+                "WAITING  OLDEST            FOR",
+                "3        pods/default/web  5m",
+                "",
+                "the node refused it: disk; full[2J",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_written_otherwise_is_shown_as_it_is() {
+        let lines =
+            shown(&json!({"type": SYNCED, "status": "True", "message": "the node has confirmed all"}));
+        assert_eq!(lines[1..], ["edge-1  True    -       -    - ago", "", "the node has confirmed all"]);
+    }
+}

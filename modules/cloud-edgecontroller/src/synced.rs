@@ -1,0 +1,143 @@
+//! Shows on a Node whether it holds what it should: the condition `kubehive.io/Synced`.
+
+use beehive::Fault;
+use contract::NodeName;
+use contract::synccontroller::{SyncState, SyncTruth};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::uplink::LEASE_NAMESPACE;
+
+/// The condition's type.
+pub(crate) const SYNCED: &str = "kubehive.io/Synced";
+
+/// Writes `truth` on the Node. Answers whether nothing is left to do: it is there, or is not ours to write. `renewed` is
+/// when this CloudCore last renewed the node's Lease.
+pub(crate) async fn show(
+    client: &kube::Client,
+    node: &NodeName,
+    truth: &SyncTruth,
+    renewed: Option<jiff::Timestamp>,
+    now: jiff::Timestamp,
+) -> bool {
+    match write(client, node, truth, renewed, now).await {
+        Ok(done) => done,
+        Err(error) => {
+            let reason = Fault::from_error(&error).reason;
+            tracing::warn!(%node, %reason, "condition {SYNCED} not written; tried again");
+            false
+        }
+    }
+}
+
+async fn write(
+    client: &kube::Client,
+    node: &NodeName,
+    truth: &SyncTruth,
+    renewed: Option<jiff::Timestamp>,
+    now: jiff::Timestamp,
+) -> Result<bool, kube::Error> {
+    if !truth.linked && !is_last(client, node, renewed).await? {
+        return Ok(true);
+    }
+    let nodes: Api<Node> = Api::all(client.clone());
+    // It is registered when it first reports.
+    let Some(found) = nodes.get_opt(node.as_str()).await? else { return Ok(false) };
+    let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
+    let before = conditions.iter().find(|condition| condition.type_ == SYNCED);
+    if let Some(condition) = condition(truth, before, now) {
+        let patch = json!({ "status": { "conditions": [condition] } });
+        nodes.patch_status(node.as_str(), &PatchParams::default(), &Patch::Strategic(&patch)).await?;
+    }
+    Ok(true)
+}
+
+/// Whether nobody has renewed the node's Lease after us: whoever did has the node now, and knows better.
+async fn is_last(
+    client: &kube::Client,
+    node: &NodeName,
+    renewed: Option<jiff::Timestamp>,
+) -> Result<bool, kube::Error> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), LEASE_NAMESPACE);
+    let lease = leases.get_opt(node.as_str()).await?;
+    let last = lease.and_then(|lease| lease.spec).and_then(|spec| spec.renew_time);
+    // The API server keeps microseconds.
+    Ok(last.map(|time| time.0.as_microsecond()) == renewed.map(|time| time.as_microsecond()))
+}
+
+/// The condition, unless `before` says the same already.
+fn condition(truth: &SyncTruth, before: Option<&NodeCondition>, now: jiff::Timestamp) -> Option<Value> {
+    let (status, reason) = match truth.state {
+        SyncState::InSync => ("True", "InSync"),
+        SyncState::Waiting => ("False", "Waiting"),
+        SyncState::Refused => ("False", "EdgeRefused"),
+    };
+    let message = message(truth);
+    let same = before.is_some_and(|before| {
+        before.status == status
+            && before.reason.as_deref() == Some(reason)
+            && before.message.as_deref() == Some(message.as_str())
+    });
+    if same {
+        return None;
+    }
+    // Kubernetes' own times have whole seconds.
+    let text = |time: jiff::Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let unmoved = before.filter(|before| before.status == status);
+    let since = unmoved.and_then(|before| before.last_transition_time.as_ref()).map_or(now, |time| time.0);
+    Some(json!({
+        "type": SYNCED, "status": status, "reason": reason, "message": message,
+        "lastHeartbeatTime": text(now), "lastTransitionTime": text(since),
+    }))
+}
+
+/// In parts with `; ` between them, as `keadm sync` takes them apart: how many wait, the oldest, why.
+fn message(truth: &SyncTruth) -> String {
+    let Some((key, unix)) = &truth.oldest else {
+        return "the node has confirmed all that it should hold".to_owned();
+    };
+    let since = jiff::Timestamp::from_second(*unix).unwrap_or_default();
+    let mut text = format!("{} waiting; oldest {key} since {since}", truth.waiting);
+    if let Some(refusal) = &truth.refusal {
+        text.push_str("; refused: ");
+        text.push_str(refusal);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::ObjectKey;
+
+    fn truth(state: SyncState) -> SyncTruth {
+        let waits = state != SyncState::InSync;
+        SyncTruth {
+            state,
+            waiting: usize::from(waits),
+            oldest: waits.then(|| (ObjectKey::new("pods", "default", "web"), 1_700_000_000)),
+            refusal: (state == SyncState::Refused).then(|| "disk is full".to_owned()),
+            linked: true,
+        }
+    }
+
+    #[test]
+    fn it_is_written_on_a_change_and_keeps_the_time_of_the_last_one() {
+        let at = |second| jiff::Timestamp::from_second(second).unwrap();
+        let first = condition(&truth(SyncState::Waiting), None, at(0)).unwrap();
+        assert_eq!((&first["status"], &first["reason"]), (&json!("False"), &json!("Waiting")));
+        assert_eq!(first["message"], "1 waiting; oldest pods/default/web since 2023-11-14T22:13:20Z");
+        let before: NodeCondition = serde_json::from_value(first.clone()).unwrap();
+        assert_eq!(condition(&truth(SyncState::Waiting), Some(&before), at(9)), None);
+        let second = condition(&truth(SyncState::Refused), Some(&before), at(9)).unwrap();
+        assert_eq!(second["reason"], "EdgeRefused");
+        assert!(second["message"].as_str().unwrap().ends_with("; refused: disk is full"), "{second}");
+        assert_eq!(second["lastTransitionTime"], first["lastTransitionTime"], "False it was before");
+        let before: NodeCondition = serde_json::from_value(second).unwrap();
+        let third = condition(&truth(SyncState::InSync), Some(&before), at(20)).unwrap();
+        assert_eq!((&third["status"], &third["reason"]), (&json!("True"), &json!("InSync")));
+        assert_eq!(third["lastTransitionTime"], "1970-01-01T00:00:20Z");
+    }
+}

@@ -1,0 +1,301 @@
+//! One session with a node: what it was asked, which batches fly, and what it would not take. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::ids::{CONFIG_MAPS, DEVICE_MODELS, SECRETS};
+use contract::{Change, Object, ObjectKey};
+
+use crate::plan::{BATCH_BYTES, BATCH_OBJECTS, RETRY_MAX, RETRY_MIN, WINDOW};
+
+/// uid and resourceVersion: two objects under one key are the same when both are.
+pub(crate) type Version = (String, String);
+pub(crate) type Desired = BTreeMap<ObjectKey, Arc<Object>>;
+pub(crate) type HeldMap = BTreeMap<ObjectKey, Version>;
+/// What a batch makes of its keys; `None` deletes.
+pub(crate) type Outcome = Vec<(ObjectKey, Option<Version>)>;
+
+/// 100 ms: after a first refusal, which may have been of one object only.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// An object that is never tried again in this version.
+const NEVER: u32 = u32::MAX;
+
+pub(crate) fn version_of(object: &Object) -> Version {
+    (object.uid.clone(), object.version.clone())
+}
+
+/// What pods and devices need goes with or before them, and leaves after them.
+fn rank(key: &ObjectKey, is_desired: bool) -> u8 {
+    let is_need = matches!(key.resource.as_str(), CONFIG_MAPS | SECRETS | DEVICE_MODELS);
+    match (is_desired, is_need) {
+        (true, true) => 0,
+        (true, false) => 1,
+        (false, false) => 2,
+        (false, true) => 3,
+    }
+}
+
+/// Where the session is.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// It was asked what it holds.
+    Asking,
+    /// It was asked for the buckets that differ.
+    Listing {
+        offer: u64,
+        /// How many buckets there are.
+        of: usize,
+        missing: BTreeSet<u16>,
+        /// What it holds, as far as known.
+        found: HeldMap,
+    },
+    /// What it holds is known, and batches go out behind this offer.
+    Open { offer: u64 },
+}
+
+/// An object that the node refused when it came alone.
+#[derive(Debug)]
+struct Aside {
+    version: Option<Version>,
+    tries: u32,
+}
+
+/// A batch that is to go.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) number: u64,
+    pub(crate) offer: u64,
+    pub(crate) place: u64,
+    pub(crate) changes: Vec<Change>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) number: u64,
+    pub(crate) phase: Phase,
+    /// Keys whose state on the node is not, or may not be, what it should be.
+    dirty: BTreeSet<(u8, ObjectKey)>,
+    flying: BTreeMap<u64, Outcome>,
+    in_flight: BTreeSet<ObjectKey>,
+    last_batch: u64,
+    last_place: u64,
+    /// How many objects a batch may have: few after a refusal, to find out which object it was about.
+    limit: usize,
+    aside: BTreeMap<ObjectKey, Aside>,
+    aside_is_due: bool,
+    /// Whether somebody will say that they are due.
+    pub(crate) aside_is_timed: bool,
+    /// Refusals with no success between them.
+    refusals: u32,
+    pub(crate) resting: bool,
+}
+
+impl Session {
+    pub(crate) fn new(number: u64) -> Self {
+        Session {
+            number,
+            phase: Phase::Asking,
+            dirty: BTreeSet::new(),
+            flying: BTreeMap::new(),
+            in_flight: BTreeSet::new(),
+            last_batch: 0,
+            last_place: 0,
+            limit: BATCH_OBJECTS,
+            aside: BTreeMap::new(),
+            aside_is_due: false,
+            aside_is_timed: false,
+            refusals: 0,
+            resting: false,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open { .. })
+    }
+
+    /// A new offer was answered: whatever flew behind an older one is in it, or will not be taken.
+    pub(crate) fn begin(&mut self) {
+        self.flying.clear();
+        self.in_flight.clear();
+        self.dirty.clear();
+        self.last_place = 0;
+    }
+
+    /// `key` may differ.
+    pub(crate) fn mark(&mut self, key: &ObjectKey, is_desired: bool) {
+        self.dirty.insert((rank(key, is_desired), key.clone()));
+    }
+
+    /// Whether every object that was refused alone has been taken since, or is not wanted any more.
+    pub(crate) fn has_nothing_aside(&self) -> bool {
+        self.aside.is_empty()
+    }
+
+    /// Batch `number` ended. Answers what it was to make of its keys.
+    pub(crate) fn landed(&mut self, number: u64) -> Option<Outcome> {
+        let outcome = self.flying.remove(&number)?;
+        for (key, _) in &outcome {
+            self.in_flight.remove(key);
+        }
+        Some(outcome)
+    }
+
+    /// The node took a batch.
+    pub(crate) fn taken(&mut self, outcome: &Outcome) {
+        self.refusals = 0;
+        self.limit = (self.limit * 2).min(BATCH_OBJECTS);
+        let was_aside = outcome.iter().filter(|(key, _)| self.aside.remove(key).is_some()).count() > 0;
+        if was_aside {
+            // What was wrong with one is over, and so perhaps with the others.
+            self.aside.retain(|_, aside| aside.tries == NEVER);
+        }
+    }
+
+    /// The node refused a batch: the next ones are small, and an object that was alone stands aside.
+    pub(crate) fn refused(&mut self, outcome: &Outcome) {
+        self.limit = 1;
+        if let [(key, version)] = outcome.as_slice() {
+            let tries = self.aside.get(key).filter(|aside| aside.version == *version).map_or(0, |a| a.tries);
+            let aside = Aside { version: version.clone(), tries: tries.saturating_add(1).min(NEVER - 1) };
+            self.aside.insert(key.clone(), aside);
+        }
+    }
+
+    /// The objects of a batch can never go in this version.
+    pub(crate) fn never(&mut self, outcome: Outcome) {
+        let aside = |(key, version)| (key, Aside { version, tries: NEVER });
+        self.aside.extend(outcome.into_iter().map(aside));
+    }
+
+    /// Begins a rest, unless there is one. Answers how long it is.
+    pub(crate) fn rest(&mut self) -> Option<Duration> {
+        if std::mem::replace(&mut self.resting, true) {
+            return None;
+        }
+        let pause = match self.refusals {
+            0 => RETRY_FIRST,
+            more => (RETRY_MIN * 2_u32.pow((more - 1).min(5))).min(RETRY_MAX),
+        };
+        self.refusals = self.refusals.saturating_add(1);
+        Some(pause)
+    }
+
+    /// The pause before what stands aside is tried again, unless that is timed already.
+    pub(crate) fn time_aside(&mut self) -> Option<Duration> {
+        let tries = self.aside.values().map(|aside| aside.tries).filter(|tries| *tries != NEVER).min()?;
+        if std::mem::replace(&mut self.aside_is_timed, true) {
+            return None;
+        }
+        Some((RETRY_MIN * 2_u32.pow(tries.saturating_sub(1).min(5))).min(RETRY_MAX))
+    }
+
+    /// What stands aside may be tried.
+    pub(crate) fn aside_is_due(&mut self) {
+        self.aside_is_timed = false;
+        self.aside_is_due = true;
+    }
+
+    /// The next batch from what is marked, if there is one and the window has room. A key whose batch flies waits for
+    /// its answer.
+    pub(crate) fn next(&mut self, desired: &Desired, held: &HeldMap, may_delete: bool) -> Option<Batch> {
+        let Phase::Open { offer } = self.phase else { return None };
+        let window = if self.limit < BATCH_OBJECTS { 1 } else { WINDOW };
+        if self.resting || self.flying.len() >= window {
+            return None;
+        }
+        let (mut changes, mut outcome) = self.fill(desired, held, may_delete);
+        if changes.is_empty() && self.flying.is_empty() && self.aside_is_due {
+            self.aside_is_due = false;
+            (changes, outcome) = self.one_from_aside(desired, held, may_delete);
+        }
+        if changes.is_empty() {
+            return None;
+        }
+        self.last_batch += 1;
+        self.last_place += 1;
+        self.in_flight.extend(outcome.iter().map(|(key, _)| key.clone()));
+        self.flying.insert(self.last_batch, outcome);
+        Some(Batch { number: self.last_batch, offer, place: self.last_place, changes })
+    }
+
+    fn fill(&mut self, desired: &Desired, held: &HeldMap, may_delete: bool) -> (Vec<Change>, Outcome) {
+        let (mut changes, mut outcome, mut bytes) = (Vec::new(), Outcome::new(), 0);
+        let mut passed = Vec::new();
+        while changes.len() < self.limit && bytes < BATCH_BYTES {
+            let Some((rank, key)) = self.dirty.pop_first() else { break };
+            if self.in_flight.contains(&key) {
+                passed.push((rank, key));
+                continue;
+            }
+            let Some((change, version)) = change(&key, desired, held, may_delete) else {
+                self.aside.remove(&key);
+                continue;
+            };
+            if let Some(aside) = self.aside.get(&key) {
+                if aside.version == version {
+                    passed.push((rank, key));
+                    continue;
+                }
+                self.aside.remove(&key);
+            }
+            let size = size_of(&change);
+            // A large object flies alone rather than making a frame too long.
+            if !changes.is_empty() && bytes + size > BATCH_BYTES {
+                self.dirty.insert((rank, key));
+                break;
+            }
+            bytes += size;
+            changes.push(change);
+            outcome.push((key, version));
+        }
+        self.dirty.extend(passed);
+        (changes, outcome)
+    }
+
+    /// The object that was tried least often, alone.
+    fn one_from_aside(
+        &mut self,
+        desired: &Desired,
+        held: &HeldMap,
+        may_delete: bool,
+    ) -> (Vec<Change>, Outcome) {
+        loop {
+            let due = self.aside.iter().filter(|(_, aside)| aside.tries != NEVER);
+            let Some(key) = due.min_by_key(|(_, aside)| aside.tries).map(|(key, _)| key.clone()) else {
+                return (Vec::new(), Outcome::new());
+            };
+            if let Some((change, version)) = change(&key, desired, held, may_delete) {
+                self.dirty.retain(|(_, marked)| *marked != key);
+                return (vec![change], vec![(key, version)]);
+            }
+            // It is not wanted any more.
+            self.aside.remove(&key);
+        }
+    }
+}
+
+fn size_of(change: &Change) -> usize {
+    match change {
+        Change::Upsert(object) => object.json.len(),
+        Change::Delete { .. } => 0,
+    }
+}
+
+/// What makes the node hold what it should under `key`; `None` when it does, as far as may be done now.
+fn change(
+    key: &ObjectKey,
+    desired: &Desired,
+    held: &HeldMap,
+    may_delete: bool,
+) -> Option<(Change, Option<Version>)> {
+    match (desired.get(key), held.get(key)) {
+        (Some(object), there) => {
+            let version = version_of(object);
+            (there != Some(&version)).then(|| (Change::Upsert(Object::clone(object)), Some(version)))
+        }
+        (None, Some(_)) if may_delete => Some((Change::Delete { key: key.clone(), uid: None }, None)),
+        // Compared again when the last source is ready.
+        (None, _) => None,
+    }
+}

@@ -1,0 +1,153 @@
+//! SyncController between probes: one stands in for a node's MetaManager, one for EdgeController.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::testing::Probe;
+use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
+use bytes::Bytes;
+use cloud_synccontroller::SyncController;
+use contract::edgecontroller::EdgeControllerMsg;
+use contract::metamanager::{MetaDown, NotApplied, Offer};
+use contract::synccontroller::{Source, SyncMsg, SyncState, SyncTruth};
+use contract::{Change, Digest, NodeName, Object, ObjectKey};
+
+/// The clock is simulated: it moves when everybody waits.
+const LONG: Duration = Duration::from_secs(120);
+
+struct Bench {
+    env: Env,
+    hive: Hive,
+    sync: Address<SyncMsg>,
+    meta: Probe<MetaDown>,
+    to_meta: Address<MetaDown>,
+    edge: Probe<EdgeControllerMsg>,
+}
+
+fn run(test: impl AsyncFnOnce(Bench)) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async { test(bench()).await });
+}
+
+fn bench() -> Bench {
+    let env = Env::seeded(7);
+    let (meta, to_meta) = Probe::new(&env, 16);
+    let (edge, to_edge) = Probe::new(&env, 16);
+    let mut hive = Hive::new("test", env.clone());
+    let mailbox = hive.mailbox("cloud-synccontroller", Capacity::new(64, "a test's choice"));
+    let sync = hive.grant("tester", &mailbox, Flow::Tell);
+    hive.supervise(mailbox, Policy::default(), move || SyncController::new(to_edge.clone()));
+    hive.open().unwrap();
+    Bench { env, hive, sync, meta, to_meta, edge }
+}
+
+fn node() -> NodeName {
+    NodeName::parse("edge-1").unwrap()
+}
+
+impl Bench {
+    async fn tell(&self, message: SyncMsg) {
+        self.sync.tell(message).await.unwrap();
+    }
+
+    async fn upsert(&self, name: &str) {
+        let object = Object {
+            key: ObjectKey::new("pods", "default", name),
+            uid: format!("uid-{name}"),
+            version: "1".to_owned(),
+            json: Bytes::from_static(b"{}"),
+        };
+        self.tell(SyncMsg::Upsert { node: node(), object: Arc::new(object) }).await;
+    }
+
+    async fn ready(&self) {
+        self.tell(SyncMsg::SourceReady(Source::Edge)).await;
+        self.tell(SyncMsg::SourceReady(Source::Device)).await;
+    }
+
+    /// Answers the next question with an empty store.
+    async fn offers_nothing(&mut self, number: u64) {
+        let Some(MetaDown::Offer { reply }) = self.meta.next(LONG).await else { panic!("not asked") };
+        reply.send(Offer { number, digest: Digest::of([], 1) });
+    }
+
+    /// Answers the next batch. Gives its offer, its place and the names in it.
+    async fn answers(&mut self, answer: Result<(), NotApplied>) -> (u64, u64, Vec<String>) {
+        let Some(MetaDown::Apply { offer, place, changes, reply }) = self.meta.next(LONG).await else {
+            panic!("nothing sent")
+        };
+        reply.send(answer);
+        (offer, place, changes.iter().map(|change: &Change| change.key().name.clone()).collect())
+    }
+
+    async fn shown(&mut self) -> SyncTruth {
+        let Some(EdgeControllerMsg::Synced { truth, reply, .. }) = self.edge.next(LONG).await else {
+            panic!("nothing shown")
+        };
+        reply.send(true);
+        truth
+    }
+
+    async fn view(&self) -> serde_json::Value {
+        let report = self.hive.inspector().report(LONG).await;
+        report.actors[0].snapshot["edge-1"].clone()
+    }
+}
+
+#[test]
+fn a_write_that_the_disk_refused_twice_is_seen_within_seconds_and_heals_by_itself() {
+    run(async |mut bench| {
+        bench.ready().await;
+        bench.upsert("a").await;
+        bench.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: bench.to_meta.clone() }).await;
+        bench.offers_nothing(1).await;
+        let began = bench.env.now();
+        let full = || Err(NotApplied::Refused("cannot grow: the disk is full".to_owned()));
+        assert_eq!(bench.answers(full()).await, (1, 1, vec!["a".to_owned()]));
+        let truth = bench.shown().await;
+        assert!(bench.env.now().since(began) <= Duration::from_secs(2));
+        assert_eq!((truth.state, truth.waiting), (SyncState::Refused, 1));
+        assert_eq!(truth.refusal.as_deref(), Some("cannot grow: the disk is full"));
+        assert_eq!(truth.oldest.unwrap().0.to_string(), "pods/default/a");
+        let view = bench.view().await;
+        assert_eq!(
+            (&view["in_sync"], &view["refusing"], &view["refused"]),
+            (&false.into(), &true.into(), &1.into())
+        );
+
+        // It is asked what it holds, and the same is tried again.
+        bench.offers_nothing(2).await;
+        assert_eq!(bench.answers(full()).await, (2, 1, vec!["a".to_owned()]));
+        bench.offers_nothing(3).await;
+        assert_eq!(bench.answers(Ok(())).await, (3, 1, vec!["a".to_owned()]));
+        assert!(bench.env.now().since(began) <= Duration::from_secs(6), "{:?}", bench.env.now().since(began));
+        assert_eq!(bench.shown().await.state, SyncState::InSync);
+        let view = bench.view().await;
+        assert_eq!(
+            (&view["in_sync"], &view["refusing"], &view["refused"]),
+            (&true.into(), &false.into(), &2.into())
+        );
+        assert!(view["last_confirmed"].is_i64(), "{view}");
+    });
+}
+
+#[test]
+fn an_answer_that_is_lost_is_not_taken_for_one() {
+    run(async |mut bench| {
+        bench.ready().await;
+        bench.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: bench.to_meta.clone() }).await;
+        // The first question gets no answer.
+        let Some(MetaDown::Offer { reply }) = bench.meta.next(LONG).await else { panic!("not asked") };
+        drop(reply);
+        bench.offers_nothing(1).await;
+        assert_eq!(bench.shown().await.state, SyncState::InSync);
+        bench.upsert("a").await;
+        let Some(MetaDown::Apply { reply, .. }) = bench.meta.next(LONG).await else { panic!("not sent") };
+        drop(reply);
+        // Had it been committed, the digest would say so.
+        bench.offers_nothing(2).await;
+        assert_eq!(bench.answers(Ok(())).await, (2, 1, vec!["a".to_owned()]));
+    });
+}

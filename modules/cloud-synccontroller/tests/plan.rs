@@ -1,0 +1,568 @@
+//! The plan against a node in memory that does what MetaManager does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::Moment;
+use bytes::Bytes;
+use cloud_synccontroller::plan::{
+    BATCH_BYTES, BATCH_OBJECTS, Effect, LIST_OBJECTS, Plan, RETRY_MAX, SHOWS_AT_ONCE, WINDOW,
+};
+use cloud_synccontroller::truth::{NodeView, SHOW_EVERY, Stamp};
+use contract::digest::{bucket_of, buckets_for};
+use contract::ids::{CONFIG_MAPS, DEVICES, PODS, SECRETS};
+use contract::metamanager::Offer;
+use contract::synccontroller::{Again, Loss, Source, SyncState, SyncTruth};
+use contract::{Change, Digest, Held, NodeName, Object, ObjectKey};
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+type Set = BTreeMap<ObjectKey, (String, String)>;
+
+fn at(seconds: u64) -> Stamp {
+    Stamp { moment: Moment(Duration::from_secs(seconds)), unix: 1_000_000 + i64::try_from(seconds).unwrap() }
+}
+
+fn name() -> NodeName {
+    NodeName::parse("edge-1").unwrap()
+}
+
+fn object(resource: &str, name: &str, version: &str) -> Arc<Object> {
+    Arc::new(Object {
+        key: ObjectKey::new(resource, "default", name),
+        uid: format!("uid-{name}"),
+        version: version.to_owned(),
+        json: Bytes::from_static(b"{}"),
+    })
+}
+
+fn describe(change: &Change) -> String {
+    match change {
+        Change::Upsert(o) => format!("+{}@{}", o.key.name, o.version),
+        Change::Delete { key, .. } => format!("-{}", key.name),
+    }
+}
+
+/// A node's store, its gate, and what it was asked.
+#[derive(Default)]
+struct Edge {
+    held: Set,
+    offer: Option<u64>,
+    place: u64,
+    last_offer: u64,
+    /// Refuses a batch for which this says so.
+    refuses: Option<fn(&[Change]) -> bool>,
+    lists: usize,
+    listed: usize,
+    batches: Vec<Vec<String>>,
+    stale: usize,
+    refused: usize,
+}
+
+impl Edge {
+    fn holding(set: &Set) -> Edge {
+        Edge { held: set.clone(), ..Edge::default() }
+    }
+
+    fn offer(&mut self) -> Offer {
+        self.last_offer += 1;
+        self.offer = Some(self.last_offer);
+        self.place = 0;
+        let marks = self.held.iter().map(|(key, (uid, version))| (key, uid.as_str(), version.as_str()));
+        Offer { number: self.last_offer, digest: Digest::of(marks, buckets_for(self.held.len())) }
+    }
+
+    fn list(&mut self, buckets: &[u16]) -> Vec<Held> {
+        let of = buckets_for(self.held.len());
+        let of_bucket = |key: &ObjectKey| buckets.contains(&u16::try_from(bucket_of(key, of)).unwrap());
+        let held = self.held.iter().filter(|(key, _)| of_bucket(key)).map(|(key, (uid, version))| Held {
+            key: key.clone(),
+            uid: uid.clone(),
+            version: version.clone(),
+        });
+        let list: Vec<Held> = held.collect();
+        self.lists += 1;
+        self.listed += list.len();
+        list
+    }
+
+    fn apply(&mut self, offer: u64, place: u64, changes: Vec<Change>) -> Result<(), Loss> {
+        if self.offer != Some(offer) || place != self.place + 1 {
+            self.offer = self.offer.filter(|open| *open != offer);
+            self.stale += 1;
+            return Err(Loss::Stale);
+        }
+        self.place = place;
+        if self.refuses.is_some_and(|refuses| refuses(&changes)) {
+            self.offer = None;
+            self.refused += 1;
+            return Err(Loss::Refused("disk is full".to_owned()));
+        }
+        self.batches.push(changes.iter().map(describe).collect());
+        for change in changes {
+            match change {
+                Change::Upsert(o) => self.held.insert(o.key.clone(), (o.uid.clone(), o.version.clone())),
+                Change::Delete { key, .. } => self.held.remove(&key),
+            };
+        }
+        Ok(())
+    }
+
+    fn changes(&self) -> Vec<String> {
+        self.batches.concat()
+    }
+}
+
+/// One change, and what goes out for it.
+fn put(plan: &mut Plan, object: Arc<Object>, now: Stamp) -> Vec<Effect> {
+    plan.upsert(&name(), object, now);
+    plan.flush()
+}
+
+/// What is due at which second.
+type Timers = Vec<(u64, u64, Again)>;
+
+/// A plan, a node, and the messages between them.
+struct Bench {
+    plan: Plan,
+    edge: Edge,
+    second: u64,
+    timers: Timers,
+    most_flying: usize,
+    shown: Vec<(u64, SyncTruth)>,
+}
+
+impl Bench {
+    fn new(plan: Plan, edge: Edge) -> Bench {
+        Bench { plan, edge, second: 0, timers: Vec::new(), most_flying: 0, shown: Vec::new() }
+    }
+
+    fn now(&self) -> Stamp {
+        at(self.second)
+    }
+
+    fn up(&mut self, session: u64) {
+        let effects = self.plan.node_up(name(), session);
+        self.settle(effects);
+    }
+
+    fn put(&mut self, object: Arc<Object>) {
+        let effects = self.plan.upsert(&name(), object, self.now());
+        self.settle(effects);
+    }
+
+    /// Performs effects, first come first served, until there are none.
+    fn settle(&mut self, effects: Vec<Effect>) {
+        let mut queue: std::collections::VecDeque<Effect> = effects.into();
+        let now = self.now();
+        while let Some(effect) = queue.pop_front() {
+            let flying = queue.iter().filter(|e| matches!(e, Effect::Send { .. })).count();
+            self.most_flying = self.most_flying.max(flying + 1);
+            queue.extend(match effect {
+                Effect::AskOffer { node, session } => {
+                    let offer = self.edge.offer();
+                    self.plan.offered(&node, session, Some(offer), now)
+                }
+                Effect::AskHoldings { node, session, offer, buckets } => {
+                    let held = self.edge.list(&buckets);
+                    self.plan.holdings(&node, session, (offer, &buckets), Some(held), now)
+                }
+                Effect::Send { node, session, batch, offer, place, changes } => {
+                    assert!(changes.len() <= BATCH_OBJECTS);
+                    let result = self.edge.apply(offer, place, changes);
+                    self.plan.applied(&node, session, batch, result, now)
+                }
+                Effect::Flush => self.plan.flush(),
+                Effect::RetryAfter { session, pause, again, .. } => {
+                    assert!(pause <= RETRY_MAX);
+                    self.timers.push((self.second + pause.as_secs().max(1), session, again));
+                    Vec::new()
+                }
+                Effect::Show { node, truth } => {
+                    self.shown.push((self.second, truth.clone()));
+                    self.plan.shown(&node, truth, true);
+                    Vec::new()
+                }
+            });
+        }
+    }
+
+    /// Lets time pass, a second at a time.
+    fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.second += 1;
+            let now = self.second;
+            let (due, later): (Timers, Timers) =
+                std::mem::take(&mut self.timers).into_iter().partition(|(when, ..)| *when <= now);
+            self.timers = later;
+            for (_, session, again) in due {
+                let effects = self.plan.retry(&name(), session, again);
+                self.settle(effects);
+            }
+            let effects = self.plan.tick(self.now());
+            self.settle(effects);
+        }
+    }
+
+    fn view(&self) -> NodeView {
+        self.plan.view(self.now())["edge-1"].clone()
+    }
+
+    fn states(&self) -> Vec<SyncState> {
+        self.shown.iter().map(|(_, truth)| truth.state).collect()
+    }
+}
+
+fn set(objects: &[&Arc<Object>]) -> Set {
+    objects.iter().map(|o| (o.key.clone(), (o.uid.clone(), o.version.clone()))).collect()
+}
+
+#[test]
+fn only_the_difference_travels_and_needs_go_first_and_leave_last() {
+    let (same, old) = (object(PODS, "same", "1"), object(PODS, "changed", "1"));
+    let (pod, need) = (object(PODS, "gone", "1"), object(CONFIG_MAPS, "gone-need", "1"));
+    let mut bench = Bench::new(Plan::new([]), Edge::holding(&set(&[&same, &old, &pod, &need])));
+    bench.put(same);
+    bench.put(object(PODS, "changed", "2"));
+    bench.put(object(SECRETS, "z-needed", "1"));
+    bench.up(1);
+    assert_eq!(bench.edge.batches, [["+z-needed@1", "+changed@2", "-gone", "-gone-need"]]);
+    assert!(bench.view().in_sync);
+}
+
+#[test]
+fn nothing_is_deleted_or_shown_before_every_source_is_ready() {
+    let kept = object(PODS, "kept", "1");
+    let mut bench = Bench::new(Plan::new([Source::Edge, Source::Device]), Edge::holding(&set(&[&kept])));
+    bench.up(1);
+    let effects = bench.plan.source_ready(Source::Edge, at(0));
+    assert!(effects.is_empty());
+    bench.pass(20);
+    assert!(!bench.view().in_sync && bench.edge.batches.is_empty() && bench.shown.is_empty());
+    let effects = bench.plan.source_ready(Source::Device, bench.now());
+    bench.settle(effects);
+    assert_eq!(bench.edge.batches, [["-kept"]]);
+}
+
+#[test]
+fn a_key_in_flight_waits_and_then_goes_newest() {
+    let mut plan = Plan::new([]);
+    plan.node_up(name(), 1);
+    let mut edge = Edge::default();
+    plan.offered(&name(), 1, Some(edge.offer()), at(0));
+    let first = put(&mut plan, object(DEVICES, "a", "1"), at(0));
+    assert!(matches!(&first[..], [Effect::Send { batch: 1, place: 1, .. }]));
+    assert!(put(&mut plan, object(DEVICES, "a", "2"), at(0)).is_empty());
+    assert!(put(&mut plan, object(DEVICES, "a", "3"), at(0)).is_empty());
+    let second = plan.applied(&name(), 1, 1, Ok(()), at(0));
+    let [Effect::Send { batch: 2, place: 2, changes, .. }] = &second[..] else { panic!("{second:?}") };
+    assert_eq!(describe(&changes[0]), "+a@3");
+    // Back to what it is while that flies: the node ends with it all the same.
+    assert!(put(&mut plan, object(DEVICES, "a", "1"), at(1)).is_empty());
+    let third = plan.applied(&name(), 1, 2, Ok(()), at(1));
+    let [Effect::Send { changes, .. }] = &third[..] else { panic!("{third:?}") };
+    assert_eq!(describe(&changes[0]), "+a@1");
+}
+
+#[test]
+fn an_old_session_is_not_heard() {
+    let mut plan = Plan::new([]);
+    plan.node_up(name(), 2);
+    assert!(plan.node_up(name(), 1).is_empty());
+    let mut edge = Edge::default();
+    assert!(plan.offered(&name(), 1, Some(edge.offer()), at(0)).is_empty());
+    plan.node_down(&name(), 1);
+    plan.upsert(&name(), object(PODS, "a", "1"), at(0));
+    assert_eq!(plan.offered(&name(), 2, Some(edge.offer()), at(0)).len(), 1);
+    assert!(plan.retry(&name(), 1, Again::Compare).is_empty());
+}
+
+#[test]
+fn the_window_bounds_what_flies_and_two_thousand_objects_arrive() {
+    let mut plan = Plan::new([]);
+    for n in 0..2000 {
+        plan.upsert(&name(), object(PODS, &format!("p{n}"), "1"), at(0));
+    }
+    let mut bench = Bench::new(plan, Edge::default());
+    bench.up(1);
+    assert_eq!(bench.edge.held.len(), 2000);
+    assert_eq!(bench.edge.batches.len(), 2000_usize.div_ceil(BATCH_OBJECTS));
+    assert_eq!((bench.most_flying, bench.edge.lists), (WINDOW, 0));
+    assert!(bench.view().in_sync);
+}
+
+#[test]
+fn a_large_object_flies_alone_and_one_that_fits_no_frame_stands_aside() {
+    let large =
+        Object { json: Bytes::from(vec![b' '; BATCH_BYTES + 1]), ..Object::clone(&object(PODS, "b", "1")) };
+    let mut plan = Plan::new([]);
+    plan.upsert(&name(), object(PODS, "a", "1"), at(0));
+    plan.upsert(&name(), Arc::new(large), at(0));
+    plan.node_up(name(), 1);
+    let mut edge = Edge::default();
+    let effects = plan.offered(&name(), 1, Some(edge.offer()), at(0));
+    let [Effect::Send { batch: 1, .. }, Effect::Send { batch: 2, changes, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(changes.len(), 1);
+    plan.applied(&name(), 1, 1, Ok(()), at(0));
+    let rest = plan.applied(&name(), 1, 2, Err(Loss::TooLarge), at(0));
+    assert!(matches!(&rest[..], [Effect::RetryAfter { again: Again::Compare, .. }]), "{rest:?}");
+    edge.held = set(&[&object(PODS, "a", "1")]);
+    plan.retry(&name(), 1, Again::Compare);
+    let effects = plan.offered(&name(), 1, Some(edge.offer()), at(1));
+    let [Effect::AskHoldings { offer, buckets, .. }] = &effects[..] else { panic!("{effects:?}") };
+    let held = edge.list(buckets);
+    let effects = plan.holdings(&name(), 1, (*offer, buckets), Some(held), at(1));
+    assert!(effects.is_empty(), "it is not tried again: {effects:?}");
+    let view = plan.view(at(1))["edge-1"].clone();
+    assert_eq!((view.waiting, view.refusing), (1, true));
+    assert_eq!(view.last_refusal.as_deref(), Some("pods/default/b is too large for the link"));
+    assert_eq!(put(&mut plan, object(PODS, "b", "2"), at(1)).len(), 1, "a smaller version is");
+}
+
+#[test]
+fn changes_that_come_together_go_together() {
+    let mut bench = Bench::new(Plan::new([]), Edge::default());
+    bench.up(1);
+    for n in 0..100 {
+        let effects = bench.plan.upsert(&name(), object(PODS, &format!("p{n}"), "1"), at(0));
+        assert_eq!(effects.len(), usize::from(n == 0), "{effects:?}");
+    }
+    bench.settle(vec![Effect::Flush]);
+    assert_eq!(bench.edge.batches.len(), 2);
+}
+
+#[test]
+fn a_full_disk_is_seen_at_once_and_heals_by_itself() {
+    let mut bench = Bench::new(Plan::new([]), Edge::default());
+    bench.up(1);
+    bench.pass(15);
+    bench.edge.refuses = Some(|_| true);
+    for n in 0..100 {
+        bench.put(object(PODS, &format!("p{n}"), "1"));
+    }
+    bench.pass(2);
+    let view = bench.view();
+    assert_eq!((view.in_sync, view.refusing, view.waiting), (false, true, 100));
+    assert_eq!(view.last_refusal.as_deref(), Some("disk is full"));
+    assert_eq!(bench.states(), [SyncState::InSync, SyncState::Refused]);
+    bench.pass(600);
+    assert!(bench.edge.refused <= 70, "{} tries in ten minutes", bench.edge.refused);
+    assert_eq!(bench.view().waiting, 100);
+    bench.edge.refuses = None;
+    bench.pass(60);
+    assert!(bench.view().in_sync, "{:?}", bench.view());
+    assert_eq!(bench.edge.held.len(), 100);
+    bench.pass(10);
+    assert_eq!(bench.states(), [SyncState::InSync, SyncState::Refused, SyncState::InSync]);
+}
+
+#[test]
+fn one_object_that_the_node_cannot_keep_holds_up_no_other() {
+    let poison = |changes: &[Change]| changes.iter().any(|change| change.key().name == "p50");
+    let mut bench = Bench::new(Plan::new([]), Edge { refuses: Some(poison), ..Edge::default() });
+    for n in 0..200 {
+        bench.put(object(SECRETS, &format!("p{n}"), "1"));
+    }
+    bench.up(1);
+    bench.pass(30);
+    assert_eq!(bench.edge.held.len(), 199);
+    let view = bench.view();
+    assert_eq!((view.waiting, view.refusing), (1, true));
+    assert_eq!(view.oldest.unwrap().object, "secrets/default/p50");
+    bench.put(object(PODS, "later", "1"));
+    bench.pass(1);
+    assert_eq!(bench.edge.held.len(), 200, "others go on");
+    bench.edge.refuses = None;
+    bench.pass(60);
+    assert!(bench.view().in_sync && !bench.view().refusing);
+}
+
+#[test]
+fn what_flew_behind_a_refusal_is_sent_again_in_order() {
+    let mut plan = Plan::new([]);
+    for n in 0..(BATCH_OBJECTS * 4) {
+        plan.upsert(&name(), object(CONFIG_MAPS, &format!("c{n}"), "1"), at(0));
+    }
+    plan.upsert(&name(), object(PODS, "needs-them", "1"), at(0));
+    let first_only = |changes: &[Change]| changes.len() == BATCH_OBJECTS;
+    let mut bench = Bench::new(plan, Edge { refuses: Some(first_only), ..Edge::default() });
+    bench.up(1);
+    assert_eq!((bench.edge.refused, bench.edge.stale), (1, 4));
+    assert!(bench.edge.held.is_empty());
+    bench.edge.refuses = None;
+    bench.pass(2);
+    assert!(bench.view().in_sync);
+    assert_eq!(bench.edge.changes().last().map(String::as_str), Some("+needs-them@1"));
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_asked_again() {
+    let mut plan = Plan::new([]);
+    plan.node_up(name(), 1);
+    plan.upsert(&name(), object(PODS, "a", "1"), at(0));
+    let hostile = Offer { number: 1, digest: Digest { objects: 7, buckets: vec![0; 3] } };
+    for answer in [None, Some(hostile)] {
+        let effects = plan.offered(&name(), 1, answer, at(0));
+        assert!(matches!(&effects[..], [Effect::RetryAfter { again: Again::Compare, .. }]), "{effects:?}");
+        assert!(matches!(&plan.retry(&name(), 1, Again::Compare)[..], [Effect::AskOffer { .. }]));
+    }
+    let mut edge = Edge::holding(&set(&[&object(PODS, "b", "1")]));
+    let effects = plan.offered(&name(), 1, Some(edge.offer()), at(0));
+    let [Effect::AskHoldings { offer, buckets, .. }] = &effects[..] else { panic!("{effects:?}") };
+    let effects = plan.holdings(&name(), 1, (*offer, buckets), None, at(0));
+    assert!(matches!(&effects[..], [Effect::RetryAfter { .. }]), "{effects:?}");
+}
+
+#[test]
+fn what_waits_while_there_is_no_link_is_shown_by_who_had_it_last() {
+    let mut bench = Bench::new(Plan::new([]), Edge::default());
+    bench.put(object(PODS, "a", "1"));
+    bench.pass(30);
+    assert!(bench.shown.is_empty(), "a node that was never here");
+    bench.up(1);
+    bench.pass(12);
+    bench.plan.node_down(&name(), 1);
+    bench.put(object(PODS, "a", "2"));
+    bench.put(object(PODS, "b", "1"));
+    bench.pass(60);
+    assert_eq!(bench.states(), [SyncState::InSync, SyncState::Waiting]);
+    let (when, last) = bench.shown.last().unwrap();
+    assert_eq!((*when, last.waiting, last.linked), (45, 2, false));
+    assert_eq!(last.oldest, Some((object(PODS, "a", "2").key.clone(), 1_000_042)));
+    let view = bench.view();
+    assert_eq!((view.linked, view.in_sync, view.waiting), (false, false, 2));
+    assert_eq!(view.oldest.unwrap().seconds, 60);
+    assert_eq!(view.last_confirmed, Some(1_000_030));
+    bench.up(2);
+    bench.pass(10);
+    assert_eq!(bench.states(), [SyncState::InSync, SyncState::Waiting, SyncState::InSync]);
+    assert_eq!(bench.edge.batches.len(), 2);
+}
+
+#[test]
+fn a_storm_is_shown_a_few_nodes_at_a_time_and_nobody_is_forgotten() {
+    let mut plan = Plan::new([]);
+    for n in 0..(SHOWS_AT_ONCE * 3) {
+        let node = NodeName::parse(&format!("edge-{n}")).unwrap();
+        plan.node_up(node.clone(), 1);
+        plan.offered(&node, 1, Some(Edge::default().offer()), at(0));
+    }
+    let mut shown = std::collections::BTreeSet::new();
+    for second in 1..=3 {
+        let effects = plan.tick(at(second));
+        assert_eq!(effects.len(), SHOWS_AT_ONCE);
+        for effect in effects {
+            let Effect::Show { node, truth } = effect else { panic!("{effect:?}") };
+            shown.insert(node.clone());
+            // The API server does not take every one.
+            plan.shown(&node, truth, !node.as_str().ends_with('0'));
+        }
+    }
+    assert_eq!(shown.len(), SHOWS_AT_ONCE * 3);
+    assert!(plan.tick(at(4)).is_empty());
+    let again = plan.tick(at(3 + SHOW_EVERY.as_secs()));
+    assert_eq!(again.len(), 6, "those that were not written");
+}
+
+fn random_set(random: &mut StdRng, objects: usize) -> Set {
+    let resources = [PODS, CONFIG_MAPS, SECRETS, DEVICES];
+    (0..objects)
+        .map(|n| {
+            let key = ObjectKey::new(resources[n % 4], "default", &format!("object-{n}"));
+            (key, (format!("uid-{n}"), random.random_range(1..1_000_000_u32).to_string()))
+        })
+        .collect()
+}
+
+fn plan_of(set: &Set) -> Plan {
+    let mut plan = Plan::new([]);
+    for (key, (uid, version)) in set {
+        let (uid, version) = (uid.clone(), version.clone());
+        let object = Object { key: key.clone(), uid, version, json: Bytes::from_static(b"{}") };
+        plan.upsert(&name(), Arc::new(object), at(0));
+    }
+    plan
+}
+
+#[test]
+fn of_a_thousand_objects_three_changed_ones_cost_a_few_buckets() {
+    let mut random = StdRng::seed_from_u64(3);
+    let held = random_set(&mut random, 1000);
+    let mut desired = held.clone();
+    for entry in desired.values_mut().step_by(400) {
+        entry.1.push('7');
+    }
+    let mut bench = Bench::new(plan_of(&desired), Edge::holding(&held));
+    bench.up(1);
+    assert_eq!(bench.edge.changes().len(), 3);
+    assert_eq!(bench.edge.lists, 1);
+    assert!((3..=40).contains(&bench.edge.listed), "{}", bench.edge.listed);
+    assert_eq!(bench.edge.held, desired);
+}
+
+#[test]
+fn long_lists_come_in_parts() {
+    let mut random = StdRng::seed_from_u64(4);
+    let held = random_set(&mut random, 5 * LIST_OBJECTS);
+    let mut bench = Bench::new(Plan::new([]), Edge::holding(&held));
+    bench.put(object(PODS, "only", "1"));
+    bench.up(1);
+    assert!((5..=7).contains(&bench.edge.lists), "{}", bench.edge.lists);
+    assert_eq!(bench.edge.held.len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn equal_sets_send_nothing_and_any_difference_is_found(
+        seed: u64, objects in 0_usize..700, changed in 0_usize..12, gone in 0_usize..12, fresh in 0_usize..12,
+        reborn in 0_usize..4,
+    ) {
+        let mut random = StdRng::seed_from_u64(seed);
+        let desired = random_set(&mut random, objects);
+        let mut held = desired.clone();
+        let keys: Vec<ObjectKey> = desired.keys().cloned().collect();
+        let pick = |random: &mut StdRng| {
+            (!keys.is_empty()).then(|| keys[random.random_range(0..keys.len())].clone())
+        };
+        for _ in 0..changed {
+            if let Some(entry) = pick(&mut random).and_then(|key| held.get_mut(&key)) {
+                // Older or newer: versions do not compare.
+                entry.1 = random.random_range(1..1_000_000_u32).to_string();
+            }
+        }
+        for _ in 0..reborn {
+            if let Some(entry) = pick(&mut random).and_then(|key| held.get_mut(&key)) {
+                entry.0.push_str("-before");
+            }
+        }
+        for _ in 0..gone {
+            if let Some(key) = pick(&mut random) {
+                held.remove(&key);
+            }
+        }
+        for n in 0..fresh {
+            held.insert(ObjectKey::new(PODS, "other", &format!("{n}")), (format!("u{n}"), "1".to_owned()));
+        }
+        let differ = desired.iter().filter(|(key, value)| held.get(*key) != Some(*value)).count()
+            + held.keys().filter(|key| !desired.contains_key(*key)).count();
+        let mut bench = Bench::new(plan_of(&desired), Edge::holding(&held));
+        bench.up(1);
+        prop_assert_eq!(&bench.edge.held, &desired);
+        prop_assert_eq!(bench.edge.changes().len(), differ);
+        prop_assert!(bench.view().in_sync);
+        if differ == 0 {
+            prop_assert_eq!((bench.edge.lists, bench.edge.batches.len()), (0, 0));
+        }
+        // And once more: nothing is left to say.
+        let (lists, batches) = (bench.edge.lists, bench.edge.batches.len());
+        bench.up(2);
+        prop_assert_eq!((bench.edge.lists, bench.edge.batches.len()), (lists, batches));
+    }
+}

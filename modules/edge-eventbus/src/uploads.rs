@@ -1,0 +1,249 @@
+//! From clients into the outbox: what is for the cloud is committed before it is acknowledged, in the order in which it
+//! came.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use beehive::{Address, Env, Fault};
+use bytes::Bytes;
+use contract::metamanager::MetaMsg;
+use contract::{Telemetry, wire};
+use edge_store::{Class, Store, Write};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::connection::Shared;
+use crate::plan;
+use crate::sources::{Number, Source, Sources};
+
+/// What became of a message: kept, or why not.
+pub(crate) type Outcome = Result<(), Rc<str>>;
+
+/// One connection, as far as uploads go. Once a message that comes again was refused, nothing behind it is taken: it
+/// comes again, too, and would overtake.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    refused: Cell<bool>,
+}
+
+/// A message on its way into the outbox.
+pub(crate) struct Item {
+    pub(crate) source: Source,
+    pub(crate) payload: Bytes,
+    pub(crate) qos: u8,
+    pub(crate) dup: bool,
+    pub(crate) line: Rc<Line>,
+    /// Its share of the memory, given back when it is settled. A will has none.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+struct Waiting {
+    item: Item,
+    outcome: oneshot::Sender<Outcome>,
+}
+
+/// Messages that the store has not taken yet.
+pub(crate) struct Uploads {
+    queue: RefCell<VecDeque<Waiting>>,
+    came: Notify,
+    settled: Notify,
+    /// Of a batch that is with the store.
+    storing: Cell<usize>,
+    room: Arc<Semaphore>,
+    sources: Cell<usize>,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Uploads {
+            queue: RefCell::default(),
+            came: Notify::new(),
+            settled: Notify::new(),
+            storing: Cell::default(),
+            room: Arc::new(Semaphore::new(plan::UPLOAD_BYTES)),
+            sources: Cell::default(),
+        }
+    }
+}
+
+impl Uploads {
+    /// Waits until there is memory for a message of so many bytes.
+    pub(crate) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let share = u32::try_from((bytes + plan::UPLOAD_OVERHEAD).min(plan::UPLOAD_BYTES)).ok()?;
+        Arc::clone(&self.room).acquire_many_owned(share).await.ok()
+    }
+
+    /// Hands a message over. What is refused only makes room for others if it is heard of.
+    pub(crate) fn put(&self, item: Item) -> oneshot::Receiver<Outcome> {
+        let (outcome, told) = oneshot::channel();
+        self.queue.borrow_mut().push_back(Waiting { item, outcome });
+        self.came.notify_one();
+        told
+    }
+
+    /// Resolves when all that was handed over is settled.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.waiting() == 0 {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// How many messages the store has not taken yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.borrow().len() + self.storing.get()
+    }
+
+    /// How many sources are counted.
+    pub(crate) fn sources(&self) -> usize {
+        self.sources.get()
+    }
+
+    fn batch(&self) -> Vec<Waiting> {
+        let mut queue = self.queue.borrow_mut();
+        let mut bytes = 0;
+        let fits = |waiting: &&Waiting| {
+            bytes += waiting.item.payload.len();
+            bytes <= plan::UPLOAD_BATCH_BYTES
+        };
+        let count = queue.iter().take(plan::UPLOAD_BATCH).take_while(fits).count();
+        let count = count.max(1).min(queue.len());
+        let batch: Vec<Waiting> = queue.drain(..count).collect();
+        self.storing.set(batch.len());
+        batch
+    }
+}
+
+/// Brings messages into the outbox until it is dropped.
+pub(crate) async fn keep(shared: Rc<Shared>, store: Store, meta: Address<MetaMsg>) {
+    let (env, counted): (Env, Store) = (shared.env.clone(), store.clone());
+    let sources = Sources::new(plan::UPLOAD_SOURCES, move || {
+        // The revision only grows within one file, so that boots differ even where randomness repeats itself.
+        let mut boot = env.random_id();
+        boot[8..].copy_from_slice(&counted.revision().to_be_bytes());
+        boot
+    });
+    let mut keeper = Keeper { shared: Rc::clone(&shared), store, sources };
+    loop {
+        let batch = shared.uploads.batch();
+        if batch.is_empty() {
+            shared.uploads.came.notified().await;
+            continue;
+        }
+        if keeper.settle(batch).await {
+            // A full mailbox already holds a nudge to look.
+            let _ = meta.try_tell(MetaMsg::OutboxGrew);
+        }
+        shared.uploads.sources.set(keeper.sources.len());
+        shared.uploads.storing.set(0);
+        shared.uploads.settled.notify_waiters();
+    }
+}
+
+struct Keeper {
+    shared: Rc<Shared>,
+    store: Store,
+    sources: Sources,
+}
+
+impl Keeper {
+    /// Settles each; says whether anything was kept.
+    async fn settle(&mut self, batch: Vec<Waiting>) -> bool {
+        let (refused, batch): (Vec<Waiting>, Vec<Waiting>) =
+            batch.into_iter().partition(|waiting| waiting.item.line.refused.get());
+        for waiting in refused {
+            self.behind(waiting);
+        }
+        if batch.is_empty() {
+            return false;
+        }
+        let items: Vec<&Item> = batch.iter().map(|waiting| &waiting.item).collect();
+        if self.commit(&items).await.is_ok() {
+            for waiting in batch {
+                self.kept(waiting);
+            }
+            return true;
+        }
+        // All or nothing was refused: each on its own, for there may be room for the first, or the last be too large.
+        let mut any = false;
+        for waiting in batch {
+            if waiting.item.line.refused.get() {
+                self.behind(waiting);
+                continue;
+            }
+            match self.commit(&[&waiting.item]).await {
+                Ok(()) => {
+                    self.kept(waiting);
+                    any = true;
+                }
+                Err(why) => self.refused(waiting, why),
+            }
+        }
+        any
+    }
+
+    /// Numbers and commits these, or leaves no trace of them.
+    async fn commit(&mut self, items: &[&Item]) -> Outcome {
+        let numbers: Vec<Number> = items.iter().map(|item| self.sources.next(&item.source)).collect();
+        let writes: Result<Vec<Write>, wire::WireError> =
+            items.iter().zip(&numbers).map(|(item, number)| write(item, *number)).collect();
+        let done = match writes {
+            Ok(writes) => self.store.commit(writes).await.map_err(|error| Fault::from_error(&error).reason),
+            Err(error) => Err(Fault::from_error(&error).reason),
+        };
+        let Err(reason) = done else { return Ok(()) };
+        for (item, number) in items.iter().zip(&numbers).rev() {
+            self.sources.take_back(&item.source, *number);
+        }
+        Err(reason.into())
+    }
+
+    fn kept(&self, waiting: Waiting) {
+        let Waiting { item, outcome } = waiting;
+        self.shared.broker.borrow_mut().counts.uploaded += 1;
+        drop(item.room);
+        let _ = outcome.send(Ok(()));
+    }
+
+    fn behind(&mut self, waiting: Waiting) {
+        self.refused(waiting, "one before it was refused".into());
+    }
+
+    /// What comes again is refused; what does not is lost, and leaves a gap in its source's numbers.
+    fn refused(&mut self, waiting: Waiting, why: Rc<str>) {
+        let Waiting { item, outcome } = waiting;
+        let counts = &mut self.shared.broker.borrow_mut().counts;
+        if item.qos > 0 {
+            item.line.refused.set(true);
+            counts.refused_uploads += 1;
+            let _ = outcome.send(Err(why));
+            return;
+        }
+        self.sources.next(&item.source);
+        counts.dropped_uploads += 1;
+        let dropped = counts.dropped_uploads;
+        if dropped.is_power_of_two() {
+            let Source { client, topic } = &item.source;
+            tracing::warn!(%client, %topic, %why, dropped, "message of QoS 0 for the cloud dropped");
+        }
+    }
+}
+
+fn write(item: &Item, number: Number) -> Result<Write, wire::WireError> {
+    let Source { client, topic } = &item.source;
+    let telemetry = Telemetry {
+        client: client.to_string(),
+        topic: topic.to_string(),
+        boot: number.boot,
+        sequence: number.sequence,
+        dup: item.dup,
+        qos: item.qos,
+        payload: item.payload.clone(),
+    };
+    let body = wire::encode_telemetry(&telemetry)?;
+    Ok(Write::Enqueue { class: Class::Telemetry, key: telemetry.topic, body })
+}

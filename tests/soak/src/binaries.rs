@@ -1,0 +1,61 @@
+//! The binaries under test.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+
+/// Builds `cloudcore`, `edgecore` and `keadm` with this cargo profile and answers their folder. Once a process and
+/// profile: tests of one process ask at once, and a daemon must not become another one while it is tested.
+///
+/// # Errors
+/// When cargo cannot build them.
+pub fn build(profile: &str) -> Result<PathBuf> {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(folder) = built.get(profile) {
+        return Ok(folder.clone());
+    }
+    let status = cargo()
+        .args([
+            "build",
+            "--locked",
+            "--profile",
+            profile,
+            "-p",
+            "cloud",
+            "-p",
+            "edge",
+            "-p",
+            "keadm",
+            "--bins",
+        ])
+        .stdin(Stdio::null())
+        .status()
+        .context("start cargo")?;
+    if !status.success() {
+        bail!("the binaries do not build");
+    }
+    let out =
+        cargo().args(["metadata", "--format-version", "1", "--no-deps"]).output().context("start cargo")?;
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).context("cargo metadata")?;
+    let target = json["target_directory"].as_str().context("cargo metadata names no target folder")?;
+    let folder = Path::new(target).join(if profile == "dev" { "debug" } else { profile });
+    built.insert(profile.to_owned(), folder.clone());
+    Ok(folder)
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    // A run or a test by cargo tells about this crate. Build scripts that watch those variables would run again.
+    for (name, _) in std::env::vars_os() {
+        let Some(text) = name.to_str() else { continue };
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}

@@ -1,0 +1,29 @@
+//! `cargo soak`: faults on real parts, over and over, with everything counted.
+//!
+//! Real daemons, a real containerd in a network namespace of its own, and a relay of ours as the only way between node
+//! and cloud. What happened is asked of others: `kubectl`, the runtime's own `ctr`, `/proc`, an MQTT client that is not
+//! ours. Everything is made for the run and goes with it, also when the run fails.
+//!
+//! * [`reboot`]: the node loses its power while there is no cloud, and its pods come back.
+//! * [`kill`]: the daemons are killed and the link is cut at random instants, and nothing accepted is lost.
+//! * [`lies`]: the link lies in every way that we know of, and heals.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod binaries;
+pub mod kill;
+mod kubectl;
+mod ledger;
+pub mod lies;
+mod mqtt;
+mod outcome;
+mod parts;
+mod pods;
+pub mod reboot;
+mod relay;
+mod say;
+mod stage;
+
+pub use ledger::{Ledger, Rule};
+pub use outcome::{Outcome, Samples};
+pub use say::Say;
+pub use stage::Stage;

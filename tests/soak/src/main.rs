@@ -1,0 +1,128 @@
+//! `cargo soak`: faults on real parts, for as long as wanted. Exit code 1 says that something was lost or got stuck.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use soak::{Outcome, Say, Stage, binaries, kill, lies, reboot};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Parser)]
+#[command(name = "soak", about = "Breaks KubeHive's real parts over and over, and counts what was lost")]
+struct Cli {
+    /// The cargo profile of the daemons
+    #[arg(long, global = true, default_value = "release")]
+    profile: String,
+    /// Daemons that are built already, instead
+    #[arg(long, global = true, value_name = "FOLDER")]
+    binaries: Option<PathBuf>,
+    /// Decides what happens when
+    #[arg(long, global = true, default_value_t = 1)]
+    seed: u64,
+    /// Keep the daemons' logs here when something is wrong
+    #[arg(long, global = true, value_name = "FOLDER")]
+    logs: Option<PathBuf>,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// The node loses its power while there is no cloud, and its pods come back
+    Reboot {
+        #[arg(long, default_value_t = 50)]
+        rounds: u32,
+        /// Pods beside the one that comes and goes
+        #[arg(long, default_value_t = 9)]
+        pods: u32,
+        /// How long the link is cut before the power goes; tokens last 600 s
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        away: u64,
+    },
+    /// kill -9 of EdgeCore and CloudCore and cuts at random instants: nothing accepted is lost
+    Kill {
+        #[arg(long, default_value_t = 30)]
+        minutes: u32,
+        #[arg(long, default_value_t = 10)]
+        devices: u32,
+    },
+    /// The link drops one way, delays, reorders, duplicates, changes its port, and heals
+    Lies {
+        #[arg(long, default_value_t = 5)]
+        turns: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    // cargo's alias ends in `--` already, and `cargo soak -- reboot` brings another.
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|first| first == "--") {
+        arguments.remove(1);
+    }
+    let cli = Cli::parse_from(arguments);
+    let say = Say::new();
+    match run(&cli, &say) {
+        Ok(outcome) => {
+            outcome.print(&say);
+            if outcome.violations().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            say.line(&format!("\nFAILED: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli, say: &Say) -> Result<Outcome> {
+    let binaries = match &cli.binaries {
+        Some(folder) => std::path::absolute(folder).context("--binaries is no path")?,
+        None => binaries::build(&cli.profile)?,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        tokio::select! {
+            outcome = play(cli, &binaries, say) => outcome,
+            _ = interrupt.recv() => bail!("interrupted; everything is removed"),
+            _ = terminate.recv() => bail!("ended; everything is removed"),
+        }
+    })
+}
+
+async fn play(cli: &Cli, binaries: &std::path::Path, say: &Say) -> Result<Outcome> {
+    let mut stage = Stage::new("soak", binaries, cli.seed, say).await?;
+    let seed = cli.seed;
+    let outcome = match cli.scenario {
+        Scenario::Reboot { rounds, pods, away } => {
+            let away = Duration::from_secs(away);
+            let options = reboot::Options { rounds, pods, away, seed, bar: Some(reboot::BAR) };
+            reboot::run(&mut stage, &options, say).await
+        }
+        Scenario::Kill { minutes, devices } => {
+            let options = kill::Options {
+                // A minute with what makes it whole again.
+                stretches: minutes,
+                stretch: Duration::from_secs(50),
+                devices,
+                report_every: Duration::from_millis(100),
+                want_every: Duration::from_secs(1),
+                seed,
+            };
+            kill::run(&mut stage, &options, say).await
+        }
+        Scenario::Lies { turns } => {
+            let options = lies::Options { turns, hold: Duration::from_secs(15), seed };
+            lies::run(&mut stage, &options, say).await
+        }
+    };
+    if !outcome.violations().is_empty() {
+        say.line(&stage.log_tails());
+        if let Some(folder) = &cli.logs {
+            stage.keep_logs(folder)?;
+        }
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,97 @@
+//! What a scenario found: figures, and what must not have been.
+
+use std::time::Duration;
+
+use crate::Say;
+
+/// 20 violations are told in full; the rest is counted.
+const TOLD: usize = 20;
+
+/// Times or counts of one kind.
+#[derive(Debug, Clone, Default)]
+pub struct Samples(Vec<f64>);
+
+impl Samples {
+    /// Adds a time, in seconds.
+    pub fn add(&mut self, time: Duration) {
+        self.0.push(time.as_secs_f64());
+    }
+
+    /// Adds all of another.
+    pub fn join(&mut self, other: Samples) {
+        self.0.extend(other.0);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// `median 1.2 s, largest 3.4 s`.
+    pub fn shown(&self) -> String {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        match (sorted.get(sorted.len() / 2), sorted.last()) {
+            (Some(median), Some(largest)) => format!("median {median:.2} s, largest {largest:.2} s"),
+            _ => "none".to_owned(),
+        }
+    }
+}
+
+/// What a scenario found.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    title: String,
+    rows: Vec<(String, String)>,
+    violations: Vec<String>,
+}
+
+impl Outcome {
+    pub(crate) fn new(title: &str) -> Self {
+        Outcome { title: title.to_owned(), ..Outcome::default() }
+    }
+
+    pub(crate) fn row(&mut self, what: &str, value: impl Into<String>) {
+        self.rows.push((what.to_owned(), value.into()));
+    }
+
+    pub(crate) fn violation(&mut self, what: impl Into<String>) {
+        self.violations.push(what.into());
+    }
+
+    /// What must not have been.
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    /// Prints the table.
+    pub fn print(&self, say: &Say) {
+        let width = self.rows.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
+        say.line(&format!("\n{}", self.title));
+        for (what, value) in &self.rows {
+            say.line(&format!("  {what:width$}  {value}"));
+        }
+        say.line(&format!("  {:width$}  {}", "violations", self.violations.len()));
+        for violation in self.violations.iter().take(TOLD) {
+            say.line(&format!("    {violation}"));
+        }
+        if self.violations.len() > TOLD {
+            say.line(&format!("    and {} more", self.violations.len() - TOLD));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_show_their_median_and_their_largest() {
+        let mut samples = Samples::default();
+        assert_eq!(samples.shown(), "none");
+        for millis in [3000, 1000, 2000] {
+            samples.add(Duration::from_millis(millis));
+        }
+        assert_eq!(samples.shown(), "median 2.00 s, largest 3.00 s");
+    }
+}
