@@ -125,7 +125,7 @@ enum Desk {
     /// The writer's own thread.
     Queue(mpsc::Sender<Job>),
     /// Whoever asks writes: for a simulation, whose runs have to be alike.
-    Here(Mutex<Writer>),
+    Here(Box<Mutex<Writer>>),
 }
 
 impl std::fmt::Debug for Desk {
@@ -169,7 +169,7 @@ impl Store {
         let writer = Writer::new(found.conn, Arc::clone(&shared), found.vault, options, usage);
         let readers = writer.readers();
         let (desk, thread) = if threadless {
-            (Desk::Here(Mutex::new(writer)), None)
+            (Desk::Here(Box::new(Mutex::new(writer))), None)
         } else {
             let (queue, jobs) = mpsc::channel(length);
             let thread = writer.start(jobs).map_err(|e| StoreError::file("start the writer of", &path, e))?;
