@@ -162,11 +162,14 @@ fn enqueue(
             usage.remove(replaced);
         }
         Class::Event | Class::Telemetry => {
-            if usage.rows >= bounds.outbox_rows {
-                return Err(full("outbox_rows", bounds.outbox_rows));
+            // The last eighth is kept for events: a flood of telemetry must not silence them.
+            let share = |bound: u64| if class == Class::Telemetry { bound - bound / 8 } else { bound };
+            let (rows, bytes) = (share(bounds.outbox_rows), share(bounds.outbox_bytes));
+            if usage.rows >= rows {
+                return Err(full("outbox_rows", rows));
             }
-            if usage.bytes.saturating_add(size as u64) > bounds.outbox_bytes {
-                return Err(full("outbox_bytes", bounds.outbox_bytes));
+            if usage.bytes.saturating_add(size as u64) > bytes {
+                return Err(full("outbox_bytes", bytes));
             }
         }
     }

@@ -167,6 +167,21 @@ fn the_outbox_refuses_at_its_bounds_but_takes_a_status() {
 }
 
 #[test]
+fn a_flood_of_telemetry_leaves_room_for_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_with(&dir, |o| o.outbox_rows = 16).unwrap();
+    for number in 0..14 {
+        store.commit_blocking(vec![enqueue(Class::Telemetry, &format!("t{number}"), b"x")]).unwrap();
+    }
+    let error = store.commit_blocking(vec![enqueue(Class::Telemetry, "one more", b"x")]).unwrap_err();
+    assert!(matches!(error, StoreError::Full { bound: "outbox_rows", limit: 14 }), "{error}");
+    for number in 0..2 {
+        store.commit_blocking(vec![enqueue(Class::Event, &format!("e{number}"), b"x")]).unwrap();
+    }
+    assert!(store.commit_blocking(vec![enqueue(Class::Event, "e3", b"x")]).is_err());
+}
+
+#[test]
 fn the_head_of_the_outbox_is_oldest_first_and_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);

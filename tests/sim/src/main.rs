@@ -37,7 +37,12 @@ fn defect(text: &str) -> Result<Defect, String> {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // cargo's alias ends in `--` already, and `cargo sim -- --seeds N` brings another.
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|first| first == "--") {
+        arguments.remove(1);
+    }
+    let cli = Cli::parse_from(arguments);
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
