@@ -39,9 +39,20 @@ pub enum MetaMsg {
     Token {
         /// Which.
         query: TokenQuery,
-        /// The token, or a sentence why not.
-        reply: Reply<Result<TokenGrant, String>>,
+        /// The token, or why not.
+        reply: Reply<Result<TokenGrant, NoToken>>,
     },
+}
+
+/// Why there is no token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoToken {
+    /// The cloud is out of reach, and only it can grant one.
+    #[error("the cloud is out of reach, and only it can grant a token")]
+    OutOfReach,
+    /// The cloud grants none.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// What the cloud may say to a node's MetaManager.

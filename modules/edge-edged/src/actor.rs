@@ -124,7 +124,13 @@ impl Actor for Edged {
     async fn handle(&mut self, message: EdgedMsg, cx: &mut Context<EdgedMsg>) -> Result<(), Fault> {
         match message {
             EdgedMsg::Look => self.look_again(cx),
-            EdgedMsg::RuntimeChanged { id } => self.runtime_changed(id.as_deref(), cx),
+            EdgedMsg::RuntimeChanged { id } => {
+                self.runtime_changed(id.as_deref(), cx);
+                // A runtime that answers again makes the node Ready now, not at the next tick.
+                if id.is_none() && !self.reported_ready() {
+                    self.tick(cx).await;
+                }
+            }
             EdgedMsg::PodMoved { uid } => self.pod_moved(&uid, cx),
             EdgedMsg::Tick => self.tick(cx).await,
         }
@@ -136,18 +142,25 @@ impl Actor for Edged {
         for station in self.stations.values().filter(|station| !station.inbox.has_ended()) {
             *phases.entry(station.inbox.phase()).or_default() += 1;
         }
-        let ready = self.reported.last.borrow().as_ref().and_then(|(node, _)| {
-            let conditions = node.pointer("/status/conditions")?.as_array()?;
-            conditions
-                .iter()
-                .find(|condition| condition["type"] == "Ready")
-                .map(|ready| ready["status"].clone())
-        });
+        let ready = self.reported.ready();
         serde_json::json!({"pods": phases, "ready": ready})
     }
 }
 
+impl Reported {
+    /// The status of the node's condition Ready, as it was reported last.
+    fn ready(&self) -> Option<Value> {
+        let last = self.last.borrow();
+        let conditions = last.as_ref()?.0.pointer("/status/conditions")?.as_array()?;
+        conditions.iter().find(|condition| condition["type"] == "Ready").map(|ready| ready["status"].clone())
+    }
+}
+
 impl Edged {
+    fn reported_ready(&self) -> bool {
+        self.reported.ready().is_some_and(|status| status == "True")
+    }
+
     async fn look_at_machine(&self, env: &Env) -> Result<Machine, Fault> {
         let (root, ips) = (self.settings.root.clone(), self.settings.node_ips.clone());
         let look = blocking(env, "look at the machine from", move || Ok(machine::look(&root, &ips)));

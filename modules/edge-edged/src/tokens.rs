@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use beehive::{Address, Env, Moment};
-use contract::metamanager::MetaMsg;
+use contract::metamanager::{MetaMsg, NoToken};
 use contract::{TokenGrant, TokenQuery};
 
 use crate::desired::Desired;
@@ -16,6 +16,8 @@ use crate::volumes::{TokenWant, Tokens};
 const DEADLINE: Duration = Duration::from_secs(20);
 /// After a refusal while an older token is in use.
 const RETRY: Duration = Duration::from_secs(60);
+/// 5 s: nobody but this node is asked while the cloud is out of reach, and a link may be up for seconds only.
+const RETRY_WITHOUT_CLOUD: Duration = Duration::from_secs(5);
 
 /// One token at hand.
 #[derive(Debug, Clone)]
@@ -100,7 +102,7 @@ async fn renew(
         return Ok(held(grant.clone(), left, env.now()));
     }
     let answer = meta.ask(DEADLINE, |reply| MetaMsg::Token { query, reply }).await;
-    let reason = match answer {
+    let (reason, retry) = match answer {
         Ok(Ok(grant)) => {
             if let Err(reason) = desk.keep_token(&key, &grant).await {
                 tracing::warn!(pod = %pod.id.name, %reason, "token is not kept for a restart without the cloud");
@@ -108,14 +110,15 @@ async fn renew(
             let left = grant.lifetime_seconds;
             return Ok(held(grant, left, env.now()));
         }
-        Ok(Err(reason)) => reason,
-        Err(error) => error.to_string(),
+        Ok(Err(NoToken::OutOfReach)) => (NoToken::OutOfReach.to_string(), RETRY_WITHOUT_CLOUD),
+        Ok(Err(NoToken::Refused(reason))) => (reason, RETRY),
+        Err(error) => (error.to_string(), RETRY_WITHOUT_CLOUD),
     };
     // The pod goes on with what it has, even past its end: a clock may be wrong, and without the cloud there is no
     // better one.
     let before = old.map(|held| held.token).or(kept.map(|grant| grant.token));
     match before {
-        Some(token) => Ok(Held { token, renew_at: env.now() + RETRY }),
+        Some(token) => Ok(Held { token, renew_at: env.now() + env.jitter(retry) }),
         None => Err(reason),
     }
 }

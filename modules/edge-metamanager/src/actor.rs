@@ -10,7 +10,7 @@ use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::ids::{DEVICE_MODELS, DEVICES};
-use contract::metamanager::{MetaDown, MetaMsg, NotApplied, Offer};
+use contract::metamanager::{MetaDown, MetaMsg, NoToken, NotApplied, Offer};
 use contract::router::RouterUp;
 use contract::{Change, Held, ObjectKey, TokenGrant, TokenQuery};
 use edge_store::{Store, StoreError, Write};
@@ -250,15 +250,16 @@ impl MetaManager {
         }
     }
 
-    fn token(&self, query: TokenQuery, reply: Reply<Result<TokenGrant, String>>, cx: &Context<MetaMsg>) {
+    fn token(&self, query: TokenQuery, reply: Reply<Result<TokenGrant, NoToken>>, cx: &Context<MetaMsg>) {
         let Some(cloud) = &self.cloud else {
-            reply.send(Err("the cloud is out of reach, and only it can grant a token".to_owned()));
+            reply.send(Err(NoToken::OutOfReach));
             return;
         };
         let edge = cloud.edge.clone();
         cx.spawn(async move {
             let answer = edge.ask(TOKEN_DEADLINE, |reply| EdgeUp::Token { query, reply }).await;
-            reply.send(answer.unwrap_or_else(|error| Err(error.to_string())));
+            // No answer is the link's fault, whatever it was.
+            reply.send(answer.map_or(Err(NoToken::OutOfReach), |answer| answer.map_err(NoToken::Refused)));
         });
     }
 }

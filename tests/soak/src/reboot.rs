@@ -32,11 +32,15 @@ pub struct Options {
     pub bar: Option<Duration>,
 }
 
+/// A pod goes on with a token that ended while there was no cloud, and has a new one soon after the link is back.
+const TOKENS_WITHIN: Duration = Duration::from_secs(120);
+
 #[derive(Default)]
 struct Figures {
     done: u32,
     up: Samples,
     caught_up: Samples,
+    tokens: Samples,
     remembered: (usize, usize),
     addresses: usize,
 }
@@ -53,6 +57,7 @@ pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
     let bar = BAR.as_secs();
     outcome.row("all run again after the runtime is up", format!("{} (bar: {bar} s)", figures.up.shown()));
     outcome.row("link back → all in sync", figures.caught_up.shown());
+    outcome.row("then: all tokens valid", figures.tokens.shown());
     let (sandboxes, containers) = figures.remembered;
     outcome
         .row("most that the runtime remembered", format!("{sandboxes} sandboxes, {containers} containers"));
@@ -82,7 +87,8 @@ async fn rounds(
         round.change(options.away).await.context("with the link cut")?;
         let early = dice.random_bool(0.5);
         let up = round.reboot(early).await.context("after the reboot")?;
-        let (uids, caught_up, token_left) = round.after().await.context("after the link was back")?;
+        let CaughtUp { uids, took, tokens_after, tokens_last } =
+            round.after().await.context("after the link was back")?;
         let first = first.get_or_insert_with(|| uids.clone());
         if *first != uids {
             outcome
@@ -113,16 +119,28 @@ async fn rounds(
         }
         figures.done += 1;
         figures.up.add(up);
-        figures.caught_up.add(caught_up);
+        figures.caught_up.add(took);
+        figures.tokens.add(tokens_after);
         let order = if early { "before" } else { "after" };
         say.at(&format!(
-            "round {:3}: EdgeCore {order} the runtime; all pods after {:.2} s, in sync {:.2} s after the link; tokens last {token_left} s",
+            "round {:3}: EdgeCore {order} the runtime; all pods after {:.2} s, in sync {:.2} s after the link; tokens valid after {:.2} s for {tokens_last} s",
             figures.done,
             up.as_secs_f64(),
-            caught_up.as_secs_f64(),
+            took.as_secs_f64(),
+            tokens_after.as_secs_f64(),
         ));
     }
     Ok(())
+}
+
+/// What was seen when the link was back.
+struct CaughtUp {
+    /// The pods.
+    uids: BTreeMap<String, String>,
+    took: Duration,
+    tokens_after: Duration,
+    /// How many seconds the first of them to end lasts.
+    tokens_last: u64,
 }
 
 struct Round<'a> {
@@ -195,8 +213,8 @@ impl Round<'_> {
         Ok(took)
     }
 
-    /// The link is back. Answers the pods and their uids, how long it took, and how long their tokens last.
-    async fn after(&mut self) -> Result<(BTreeMap<String, String>, Duration, u64)> {
+    /// The link is back, and everything is in sync.
+    async fn after(&mut self) -> Result<CaughtUp> {
         let before = pods::running(&self.stage.host).await?;
         self.stage.relay.tell(Lie::None);
         let begun = Instant::now();
@@ -223,9 +241,9 @@ impl Round<'_> {
                 bail!("{} did not change and has a new container since the link is back", inside.pod);
             }
         }
-        let (left, _) = self
+        let (tokens_last, tokens_after) = self
             .stage
-            .until("tokens that are valid", LONG, async |stage| {
+            .until("tokens that are valid", TOKENS_WITHIN, async |stage| {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
                 let ends: Result<Vec<u64>> =
                     pods::running(&stage.host).await?.iter().map(Inside::token_ends).collect();
@@ -236,7 +254,8 @@ impl Round<'_> {
                 Ok(Some(end - now))
             })
             .await?;
-        Ok((running.into_iter().map(|inside| (inside.pod, inside.uid)).collect(), took, left))
+        let uids = running.into_iter().map(|inside| (inside.pod, inside.uid)).collect();
+        Ok(CaughtUp { uids, took, tokens_after, tokens_last })
     }
 }
 

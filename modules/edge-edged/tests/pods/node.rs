@@ -11,7 +11,7 @@ use std::time::Duration;
 use beehive::testing::Probe;
 use beehive::{Address, Capacity, Ended, Env, Flow, Hive, Policy};
 use contract::edged::EdgedMsg;
-use contract::metamanager::MetaMsg;
+use contract::metamanager::{MetaMsg, NoToken};
 use contract::{TokenGrant, TokenQuery, UpReport, wire};
 use cri::{Grpc, Runtime};
 use edge_edged::{Edged, Settings};
@@ -254,7 +254,7 @@ async fn listen(mut probe: Probe<MetaMsg>, heard: Rc<RefCell<Heard>>) {
         match probe.next(Duration::from_secs(3600)).await {
             Some(MetaMsg::EdgedAlive) => heard.borrow_mut().alive += 1,
             Some(MetaMsg::Token { reply, .. }) if heard.borrow().offline => {
-                reply.send(Err("the cloud is out of reach".to_owned()));
+                reply.send(Err(NoToken::OutOfReach));
             }
             Some(MetaMsg::Token { query, reply }) => {
                 let token = format!("token {}", heard.borrow().queries.len());

@@ -140,7 +140,10 @@ pub(crate) async fn report(
         };
         books.open().reconnects += 1;
         if let Some(last) = accepted {
-            let Ok(held) = read(&mut client, &device).await.map(|twin| count(&twin)) else { continue };
+            let Ok(held) = read(&mut client, &device).await.map(|twin| count(&twin)) else {
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            };
             if held < Some(last) {
                 books.open().lost.push(format!("{device}: the node holds {held:?} and had accepted {last}"));
             }
