@@ -103,7 +103,7 @@ impl Stage {
             "apiVersion: cloudcore.config.kubeedge.io/v1alpha1\nkind: CloudCore\n\
              commonConfig: {{monitorServer: {{bindAddress: '127.0.0.1:{}'}}}}\n\
              modules:\n  cloudHub:\n    advertiseAddress: [127.0.0.1, {}]\n    \
-             quic: {{address: 127.0.0.1, port: {}}}\n    https: {{address: 127.0.0.1, port: {}}}\n",
+             quic: {{address: 127.0.0.1, port: {}}}\n    websocket: {{enable: false}}\n    https: {{address: 127.0.0.1, port: {}}}\n",
             ports.monitor, self.addresses.1, ports.link, ports.enrolment,
         );
         std::fs::write(self.folder.join("cloudcore.yaml"), config).context("write cloudcore.yaml")
@@ -135,6 +135,8 @@ impl Stage {
             format!("modules.edgeHub.tlsCertFile={folder}/edge.crt"),
             format!("modules.edgeHub.tlsPrivateKeyFile={folder}/edge.key"),
             // The relay is the only thing of the cloud that the node's network reaches.
+            // The relay carries UDP alone: nothing may get around a cut.
+            "modules.edgeHub.websocket.enable=false".to_owned(),
             format!("modules.edgeHub.quic.server={outer}:{}", self.relay.port),
             format!("modules.eventBus.mqttServerInternal={inner}:{MQTT}"),
             format!("modules.deviceTwin.dmiSockPath={folder}/"),
