@@ -15,9 +15,9 @@
 mod footprint;
 mod link;
 mod mailbox;
-mod part;
 mod pod_start;
 mod proc;
+mod program;
 mod stage;
 mod stats;
 mod store;

@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Node;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use testhost::TestHost;
+use testhost::{Daemon, TestHost, free_ports};
 
-use crate::part::{Part, said};
+use crate::program::said;
 
 /// The node's name.
 const NODE: &str = "edge-1";
@@ -35,8 +35,8 @@ pub(crate) fn build() -> Result<PathBuf> {
 
 /// The cluster. Dropping it ends all of it: the node first, then the cloud, then the host with its containers.
 pub(crate) struct Stage {
-    pub(crate) edgecore: Part,
-    pub(crate) cloudcore: Part,
+    pub(crate) edgecore: Daemon,
+    pub(crate) cloudcore: Daemon,
     pub(crate) client: Client,
     pub(crate) host: TestHost,
 }
@@ -73,7 +73,7 @@ impl Stage {
         join(binaries, &folder, &ports, &host, token.trim())?;
         let mut command = Command::new(binaries.join("edgecore"));
         command.arg("--config").arg(folder.join("edgecore.yaml"));
-        let mut edgecore = Part::start("edgecore", &folder, &mut command)?;
+        let mut edgecore = Daemon::start("edgecore", &folder, &mut command)?;
         let file = Kubeconfig::read_from(&kubeconfig).context("read the admin kubeconfig")?;
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
         let client = Client::try_from(config)?;
@@ -90,7 +90,7 @@ impl Stage {
     }
 }
 
-fn start_cloudcore(binaries: &Path, folder: &Path, ports: &Ports) -> Result<Part> {
+fn start_cloudcore(binaries: &Path, folder: &Path, ports: &Ports) -> Result<Daemon> {
     let config = format!(
         "apiVersion: cloudcore.config.kubeedge.io/v1alpha1\nkind: CloudCore\n\
          commonConfig: {{monitorServer: {{bindAddress: '127.0.0.1:{}'}}}}\n\
@@ -104,7 +104,7 @@ fn start_cloudcore(binaries: &Path, folder: &Path, ports: &Ports) -> Result<Part
     command.arg("--config").arg(&path).arg("--standalone");
     command.arg("--standalone-dir").arg(folder.join("cloud"));
     command.arg("--standalone-listen").arg(format!("127.0.0.1:{}", ports.api));
-    Part::start("cloudcore", folder, &mut command)
+    Daemon::start("cloudcore", folder, &mut command)
 }
 
 fn join(binaries: &Path, folder: &Path, ports: &Ports, host: &TestHost, token: &str) -> Result<()> {
@@ -139,7 +139,7 @@ fn join(binaries: &Path, folder: &Path, ports: &Ports, host: &TestHost, token: &
 /// Looks until `holds` answers. Errors of a look are told only if it never holds.
 async fn until<T>(
     what: &str,
-    parts: &mut [&mut Part],
+    parts: &mut [&mut Daemon],
     mut holds: impl AsyncFnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let begun = Instant::now();
@@ -158,16 +158,4 @@ async fn until<T>(
     let why = last.map(|error| format!(" (last: {error:#})")).unwrap_or_default();
     let logs: Vec<String> = parts.iter().map(|part| part.tail()).collect();
     bail!("not seen within {} s: {what}{why}\n{}", LONG.as_secs(), logs.join("\n---\n"))
-}
-
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    // Held together, so that no two are the same.
-    let mut held = Vec::new();
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let tcp = std::net::TcpListener::bind("127.0.0.1:0").context("find a free port")?;
-        *port = tcp.local_addr()?.port();
-        held.push(tcp);
-    }
-    Ok(ports)
 }

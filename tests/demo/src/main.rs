@@ -3,7 +3,6 @@
 //! A cluster of one box, a node that joins it, a pod, a device, a cut and what comes after it. Every step is observed
 //! from outside our code (`kubectl`, the runtime's own `ctr`, `mosquitto_sub`, pymodbus) and printed with its time.
 
-mod parts;
 mod relay;
 mod say;
 mod setup;
@@ -36,12 +35,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    // cargo's alias ends in `--` already, and `cargo demo -- --once` brings another.
-    let mut arguments: Vec<_> = std::env::args_os().collect();
-    if arguments.get(1).is_some_and(|first| first == "--") {
-        arguments.remove(1);
-    }
-    let cli = Cli::parse_from(arguments);
+    let cli = Cli::parse();
     let say = Say::new();
     match run(&cli, &say) {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,8 +50,7 @@ fn run(cli: &Cli, say: &Say) -> Result<()> {
     let tools = setup::prepare(&cli.profile, say)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let told = story::tell(&tools, cli.kubeconfig.clone(), cli.r#break, say).await;
-        let (stage, result) = told;
+        let (stage, result) = story::tell(&tools, cli.kubeconfig.clone(), cli.r#break, say).await?;
         if let Err(error) = &result {
             say.line(&format!("\nstopped: {error:#}"));
             stage.show_logs(say);

@@ -6,9 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use testhost::TestHost;
+use testhost::{Daemon, TestHost, free_ports, tail};
 
-use crate::parts::{Part, tail};
 use crate::relay::Relay;
 use crate::say::Say;
 use crate::setup::Tools;
@@ -37,10 +36,10 @@ pub(crate) struct Stage<'a> {
     /// The kubeconfig of a cluster that is not ours.
     pub(crate) cluster: Option<PathBuf>,
     pub(crate) relay: Option<Relay>,
-    pub(crate) cloudcore: Option<Part>,
-    pub(crate) edgecore: Option<Part>,
-    pub(crate) device: Option<Part>,
-    pub(crate) mapper: Option<Part>,
+    pub(crate) cloudcore: Option<Daemon>,
+    pub(crate) edgecore: Option<Daemon>,
+    pub(crate) device: Option<Daemon>,
+    pub(crate) mapper: Option<Daemon>,
 }
 
 impl<'a> Stage<'a> {
@@ -79,7 +78,7 @@ impl<'a> Stage<'a> {
     pub(crate) fn start_edgecore(&mut self) -> Result<()> {
         let mut command = self.our("edgecore");
         command.arg("--config").arg(self.edgecore_config());
-        self.edgecore = Some(Part::start("edgecore", &self.folder, &mut command)?);
+        self.edgecore = Some(Daemon::start("edgecore", &self.folder, &mut command)?);
         Ok(())
     }
 
@@ -181,7 +180,7 @@ impl<'a> Stage<'a> {
             }
             self.forget(&["wait", "--for=delete", "pod", "-l", "app=web", "--timeout=30s"], say);
             if let Some(edgecore) = &mut self.edgecore {
-                edgecore.end().await;
+                edgecore.end();
             }
             if let Err(error) =
                 said(self.our("keadm").arg("reset").arg("--config").arg(self.edgecore_config()), "")
@@ -192,7 +191,7 @@ impl<'a> Stage<'a> {
         }
         let parts = [&mut self.mapper, &mut self.edgecore, &mut self.cloudcore, &mut self.device];
         for part in parts.into_iter().flatten() {
-            part.end().await;
+            part.end();
         }
         // The host's containers, namespace and folder go with it.
         drop(self.host);
@@ -230,16 +229,4 @@ fn answered(command: &mut Command, input: &str) -> Result<Output> {
         let _ = stdin.write_all(input.as_bytes());
     }
     child.wait_with_output().context("wait for a program")
-}
-
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    // Held together, so that no two are the same.
-    let mut held = Vec::new();
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let tcp = std::net::TcpListener::bind("127.0.0.1:0").context("find a free port")?;
-        *port = tcp.local_addr()?.port();
-        held.push(tcp);
-    }
-    Ok(ports)
 }

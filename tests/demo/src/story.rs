@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::parts::Part;
 use crate::relay::Relay;
 use crate::say::Say;
 use crate::setup::Tools;
 use crate::stage::{NODE, Stage, said};
+use testhost::Daemon;
 
 /// A step of the story, and what `--break` does to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,24 +43,18 @@ pub(crate) enum Step {
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Tells the story. The stage is given back whatever happened, to be shown and left.
+/// Tells the story. The stage is given back whatever happened on it, to be shown and left.
 pub(crate) async fn tell<'a>(
     tools: &'a Tools,
     cluster: Option<PathBuf>,
     broken: Option<Step>,
     say: &Say,
-) -> (Stage<'a>, Result<()>) {
+) -> Result<(Stage<'a>, Result<()>)> {
     say.doing("making the node's host: a network namespace with a containerd of its own");
-    let stage = tokio::task::block_in_place(|| Stage::new(tools, cluster));
-    let mut story = match stage {
-        Ok(stage) => Story { stage, broken, say, web: String::new(), address: String::new() },
-        Err(error) => {
-            say.line(&format!("\nFAILED: {error:#}"));
-            std::process::abort()
-        }
-    };
+    let stage = tokio::task::block_in_place(|| Stage::new(tools, cluster))?;
+    let mut story = Story { stage, broken, say, web: String::new(), address: String::new() };
     let result = story.all().await;
-    (story.stage, result)
+    Ok((story.stage, result))
 }
 
 struct Story<'a, 'b> {
@@ -114,7 +108,7 @@ impl Story<'_, '_> {
             command.arg("--standalone").arg("--standalone-dir").arg(stage.folder.join("cloud"));
             command.arg("--standalone-listen").arg(format!("127.0.0.1:{}", ports.api));
         }
-        stage.cloudcore = Some(Part::start("cloudcore", &stage.folder, &mut command)?);
+        stage.cloudcore = Some(Daemon::start("cloudcore", &stage.folder, &mut command)?);
         if self.broken == Some(Step::Cluster)
             && let Some(cloudcore) = &mut stage.cloudcore
         {
@@ -253,7 +247,7 @@ impl Story<'_, '_> {
         std::fs::write(&script, include_str!("device.py"))?;
         let mut command = Command::new(&stage.tools.python);
         command.arg(&script).arg(stage.ports.device.to_string());
-        stage.device = Some(Part::start("device", &stage.folder, &mut command)?);
+        stage.device = Some(Daemon::start("device", &stage.folder, &mut command)?);
         let folder = stage.folder.display();
         let config = format!(
             "grpc_server:\n  socket_path: {folder}/modbus.sock\ncommon:\n  name: modbus-mapper\n  version: v1.0.0\n  \
@@ -264,7 +258,7 @@ impl Story<'_, '_> {
         if !broken {
             let mut command = stage.our("modbus-mapper");
             command.arg("--config-file").arg(&path);
-            stage.mapper = Some(Part::start("mapper", &stage.folder, &mut command)?);
+            stage.mapper = Some(Daemon::start("mapper", &stage.folder, &mut command)?);
         }
         let manifest =
             include_str!("manifests/device.yaml").replace("DEVICE_PORT", &stage.ports.device.to_string());
@@ -394,7 +388,7 @@ impl Story<'_, '_> {
         let broken = self.is_broken(Step::Edgecore);
         let begun = Instant::now();
         if let Some(edgecore) = &mut self.stage.edgecore {
-            edgecore.end().await;
+            edgecore.end();
         }
         self.stage.edgecore = None;
         if broken {

@@ -326,7 +326,7 @@ impl Drop for Cluster {
 }
 
 /// A kind by its names. The plural is the kind's name in small letters with an `s` (`es` after `s`).
-pub(crate) fn resource(api_version: &str, kind: &str) -> ApiResource {
+pub fn resource(api_version: &str, kind: &str) -> ApiResource {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let small = kind.to_ascii_lowercase();
     let plural = if small.ends_with('s') { format!("{small}es") } else { format!("{small}s") };

@@ -9,7 +9,7 @@ mod probe;
 mod runtime;
 
 pub use cloud::EnrolmentCloud;
-pub use cluster::{Carrier, Cluster, LONG, Node, run};
+pub use cluster::{Carrier, Cluster, LONG, Node, resource, run};
 pub use objects::Objects;
 pub use probe::Notes;
 pub use runtime::{Seen, StandInRuntime};

@@ -12,7 +12,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use jiff::Timestamp;
-use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use kube::api::{Api, DynamicObject, PostParams};
 use kubeapi::{Attributes, Body, Hooks, Options, TokenOrder, User, VersionInfo};
 use serde_json::{Value, json};
 
@@ -112,16 +112,7 @@ fn whole(bytes: Bytes) -> UnsyncBoxBody<Bytes, Infallible> {
 
 /// Objects of a kind.
 pub(crate) fn objects(client: &kube::Client, api_version: &str, kind: &str) -> Api<DynamicObject> {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let small = kind.to_ascii_lowercase();
-    let plural = if small.ends_with('s') { format!("{small}es") } else { format!("{small}s") };
-    let resource = ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: api_version.to_owned(),
-        kind: kind.to_owned(),
-        plural,
-    };
+    let resource = harness::resource(api_version, kind);
     match kind {
         "Namespace" | "Node" => Api::all_with(client.clone(), &resource),
         _ => Api::namespaced_with(client.clone(), "default", &resource),

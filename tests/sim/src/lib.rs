@@ -21,6 +21,9 @@ use beehive::defect::{self, Defect};
 
 pub use story::{Fault, Outcome};
 
+/// How many events the outbox of a node takes in a run.
+pub const OUTBOX_BOUND: u64 = world::OUTBOX_ROWS;
+
 /// Tells the story of a seed, with a deliberate defect if one is given.
 ///
 /// # Panics

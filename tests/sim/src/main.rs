@@ -37,12 +37,7 @@ fn defect(text: &str) -> Result<Defect, String> {
 }
 
 fn main() -> ExitCode {
-    // cargo's alias ends in `--` already, and `cargo sim -- --seeds N` brings another.
-    let mut arguments: Vec<_> = std::env::args_os().collect();
-    if arguments.get(1).is_some_and(|first| first == "--") {
-        arguments.remove(1);
-    }
-    let cli = Cli::parse_from(arguments);
+    let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
@@ -133,7 +128,7 @@ fn verdict(planted: Option<Defect>, wrong: Vec<(u64, String)>) -> ExitCode {
             ExitCode::SUCCESS
         }
         (None, Some((seed, what))) => {
-            println!("FAILED at seed {seed}: {what}\nreplay it: cargo sim --seed {seed}");
+            println!("FAILED at seed {seed}: {what}\nreplay it: cargo sim -- --seed {seed}");
             ExitCode::FAILURE
         }
         (Some(defect), Some((seed, what))) => {

@@ -1,6 +1,6 @@
 //! What happens in a run: people change things in the API, devices report, and faults strike.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub struct Outcome {
     pub violations: Vec<String>,
     /// How often each fault struck.
     pub faults: BTreeMap<Fault, usize>,
+    /// The most events and telemetry that an outbox held at once.
+    pub fullest: u64,
     /// What happened, in order.
     pub trace: Vec<String>,
 }
@@ -82,7 +84,8 @@ pub(crate) struct Story {
     speed: u64,
     /// How often a container of the pod's uid was killed by the run.
     pub(crate) kills: BTreeMap<String, usize>,
-    cut: BTreeSet<usize>,
+    /// The most events that an outbox held.
+    pub(crate) fullest: u64,
 }
 
 pub(crate) fn device(node: usize) -> String {
@@ -107,7 +110,7 @@ impl Story {
             accepted: BTreeMap::new(),
             speed: 0,
             kills: BTreeMap::new(),
-            cut: BTreeSet::new(),
+            fullest: 0,
         };
         story.begin().await;
         for _ in 0..STEPS {
@@ -130,6 +133,7 @@ impl Story {
     async fn end(mut self) -> Outcome {
         let found = std::mem::take(&mut *self.world.violations.lock().expect("nobody panics with it"));
         self.outcome.violations = found;
+        self.outcome.fullest = self.fullest;
         for number in 0..self.world.nodes.len() {
             self.world.kill_node(number).await;
         }
@@ -269,9 +273,6 @@ impl Story {
                 *self.kills.entry(victim.uid.clone()).or_default() += 1;
             }
         }
-        if matches!(fault, Fault::Cut | Fault::CutUp | Fault::CutDown) {
-            self.cut.insert(number);
-        }
         *self.outcome.faults.entry(fault).or_default() += 1;
         self.say(format!("{fault:?} at node {number}"));
     }
@@ -280,10 +281,7 @@ impl Story {
     async fn mend(&mut self) {
         let number = self.random.random_range(0..self.world.nodes.len());
         match self.random.random_range(0..3) {
-            0 => {
-                self.world.nodes[number].cable.mend();
-                self.cut.remove(&number);
-            }
+            0 => self.world.nodes[number].cable.mend(),
             1 => self.world.nodes[number].disk_full.store(false, Ordering::Relaxed),
             _ => self.world.api.set_away(false),
         }
@@ -298,7 +296,6 @@ impl Story {
             node.cable.speed_up();
             node.disk_full.store(false, Ordering::Relaxed);
         }
-        self.cut.clear();
         self.world.start_cloud().await;
         for number in 0..self.world.nodes.len() {
             self.world.start_node(number).await;

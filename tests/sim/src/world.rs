@@ -27,6 +27,8 @@ use crate::link::{Place, ToCloud};
 
 /// 10 s between renewals of a node's Lease: the default.
 const LEASE_PERIOD: Duration = Duration::from_secs(10);
+/// A bound of the outbox that a run reaches: a node that is cut off for a while has more to tell.
+pub(crate) const OUTBOX_ROWS: u64 = 12;
 /// What runs in every pod.
 pub(crate) const IMAGE: &str = "web:1";
 
@@ -187,6 +189,7 @@ impl World {
         let full = Arc::clone(&node.disk_full);
         let mut options = Options::new(env.random_id());
         options.threadless = true;
+        options.outbox_rows = OUTBOX_ROWS;
         options.disk = Some(StandInDisk::new(move || full.load(Ordering::Relaxed)));
         options.clock = Some(WallClock::new(move || {
             let since = clock.wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

@@ -9,14 +9,16 @@ use sim::{Fault, run};
 /// The seeds of one test. nextest runs tests beside each other.
 fn seeds(from: u64, to: u64) {
     let mut struck = BTreeSet::new();
+    let mut fullest = 0;
     for seed in from..to {
         let outcome = run(seed, None);
         assert!(
             outcome.violations.is_empty(),
-            "seed {seed}: {:#?}\nreplay it: cargo sim --seed {seed}",
+            "seed {seed}: {:#?}\nreplay it: cargo sim -- --seed {seed}",
             outcome.violations
         );
         struck.extend(outcome.faults.into_keys());
+        fullest = fullest.max(outcome.fullest);
     }
     let never: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| !struck.contains(fault)).collect();
     assert!(never.is_empty(), "these faults never struck: {never:?}");

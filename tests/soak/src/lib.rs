@@ -16,7 +16,6 @@ mod ledger;
 pub mod lies;
 mod mqtt;
 mod outcome;
-mod parts;
 mod pods;
 pub mod reboot;
 mod relay;

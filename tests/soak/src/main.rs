@@ -56,12 +56,7 @@ enum Scenario {
 }
 
 fn main() -> ExitCode {
-    // cargo's alias ends in `--` already, and `cargo soak -- reboot` brings another.
-    let mut arguments: Vec<_> = std::env::args_os().collect();
-    if arguments.get(1).is_some_and(|first| first == "--") {
-        arguments.remove(1);
-    }
-    let cli = Cli::parse_from(arguments);
+    let cli = Cli::parse();
     let say = Say::new();
     match run(&cli, &say) {
         Ok(outcome) => {

@@ -5,12 +5,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use testhost::TestHost;
+use testhost::{Daemon, TestHost, free_ports, tail};
 use tokio::task::block_in_place;
 
 use crate::Say;
 use crate::kubectl::{Kubectl, said};
-use crate::parts::{Part, tail};
 use crate::relay::Relay;
 
 /// The node's name.
@@ -34,8 +33,8 @@ struct Ports {
 pub struct Stage {
     pub(crate) relay: Relay,
     pub(crate) kubectl: Kubectl,
-    cloudcore: Option<Part>,
-    edgecore: Option<Part>,
+    cloudcore: Option<Daemon>,
+    edgecore: Option<Daemon>,
     binaries: PathBuf,
     folder: PathBuf,
     ports: Ports,
@@ -165,7 +164,7 @@ impl Stage {
         let program = self.binaries.join("edgecore").display().to_string();
         let mut command = self.host.command(&program);
         command.arg("--config").arg(self.edgecore_config());
-        self.edgecore = Some(Part::start("edgecore", &self.folder, &mut command)?);
+        self.edgecore = Some(Daemon::start("edgecore", &self.folder, &mut command)?);
         Ok(())
     }
 
@@ -174,7 +173,7 @@ impl Stage {
         command.arg("--config").arg(self.folder.join("cloudcore.yaml"));
         command.arg("--standalone").arg("--standalone-dir").arg(self.folder.join("cloud"));
         command.arg("--standalone-listen").arg(format!("127.0.0.1:{}", self.ports.api));
-        self.cloudcore = Some(Part::start("cloudcore", &self.folder, &mut command)?);
+        self.cloudcore = Some(Daemon::start("cloudcore", &self.folder, &mut command)?);
         Ok(())
     }
 
@@ -261,16 +260,4 @@ impl Stage {
         }
         Ok(())
     }
-}
-
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    // Held together, so that no two are the same.
-    let mut held = Vec::new();
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let tcp = std::net::TcpListener::bind("127.0.0.1:0").context("find a free port")?;
-        *port = tcp.local_addr()?.port();
-        held.push(tcp);
-    }
-    Ok(ports)
 }

@@ -13,6 +13,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod daemon;
 mod needs;
 mod oci;
 mod power;
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
+pub use daemon::{Daemon, free_ports, tail};
 pub use needs::missing;
 pub use oci::{Entry, Image};
 
