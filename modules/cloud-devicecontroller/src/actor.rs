@@ -8,7 +8,7 @@ use beehive::{Actor, Address, Context, Fault, Reply};
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::ids::{DEVICE_MODELS, DEVICES};
 use contract::synccontroller::{Source, SyncMsg};
-use contract::{NodeName, ObjectKey, UpReport};
+use contract::{NodeName, ObjectKey, Report, UpReport};
 use futures::StreamExt;
 use kubewatch::{Held, Shared, Told, Watched};
 
@@ -165,24 +165,24 @@ impl DeviceController {
     fn reports(
         &self,
         node: NodeName,
-        reports: Vec<(i64, UpReport)>,
+        reports: Vec<Report>,
         reply: Reply<Vec<i64>>,
         cx: &Context<DeviceControllerMsg>,
     ) {
         let (client, env) = (self.client.clone(), cx.env().clone());
         cx.spawn(async move {
-            let mut by_device: BTreeMap<(String, String), Vec<(i64, UpReport)>> = BTreeMap::new();
+            let mut by_device: BTreeMap<(String, String), Vec<Report>> = BTreeMap::new();
             let mut done = Vec::new();
-            for (seq, report) in reports {
-                match plan::device_of(&report) {
+            for report in reports {
+                match plan::device_of(&report.report) {
                     Some((namespace, name)) => {
                         let key = (namespace.to_owned(), name.to_owned());
-                        by_device.entry(key).or_default().push((seq, report));
+                        by_device.entry(key).or_default().push(report);
                     }
                     // Not for this controller: dropped, with a word.
                     None => {
                         tracing::warn!(%node, "a report for the other controller was dropped");
-                        done.push(seq);
+                        done.push(report.row);
                     }
                 }
             }
@@ -192,9 +192,9 @@ impl DeviceController {
                 |((namespace, name), batch)| {
                     let (client, node, done) = (&client, &node, &done);
                     async move {
-                        let reports: Vec<&UpReport> = batch.iter().map(|(_, report)| report).collect();
+                        let reports: Vec<&UpReport> = batch.iter().map(|report| &report.report).collect();
                         match uplink::write(client, node, (&namespace, &name), &reports).await {
-                            Ok(()) => done.borrow_mut().extend(batch.iter().map(|(seq, _)| *seq)),
+                            Ok(()) => done.borrow_mut().extend(batch.iter().map(|report| report.row)),
                             Err(error) => {
                                 let reason = Fault::from_error(&error).reason;
                                 tracing::warn!(%node, %reason, "twin not written; the node sends it again");

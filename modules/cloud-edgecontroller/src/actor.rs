@@ -9,7 +9,7 @@ use beehive::{Actor, Address, Context, Fault, Moment, Reply};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::synccontroller::{Source, SyncMsg, SyncTruth};
-use contract::{NodeName, ObjectKey, TokenQuery, UpReport};
+use contract::{NodeName, ObjectKey, Report, TokenQuery};
 use futures::StreamExt;
 use kubewatch::{Held, Shared, Told, Watched};
 use serde_json::Value;
@@ -192,21 +192,22 @@ impl EdgeController {
     fn reports(
         &self,
         node: NodeName,
-        reports: Vec<(i64, UpReport)>,
+        reports: Vec<Report>,
         reply: Reply<Vec<i64>>,
         cx: &Context<EdgeControllerMsg>,
     ) {
         let (client, env) = (self.client.clone(), cx.env().clone());
         cx.spawn(async move {
             let done = std::cell::RefCell::new(Vec::new());
-            let writes =
-                futures::stream::iter(reports).for_each_concurrent(WRITES_AT_ONCE, |(seq, report)| {
+            let writes = futures::stream::iter(reports).for_each_concurrent(
+                WRITES_AT_ONCE,
+                |Report { row, report, .. }| {
                     let (client, node, done) = (&client, &node, &done);
                     async move {
                         match uplink::write(client, node, report).await {
-                            Ok(()) => done.borrow_mut().push(seq),
+                            Ok(()) => done.borrow_mut().push(row),
                             Err(_) if defect::is_planted(Defect::ConfirmBeforeWrite) => {
-                                done.borrow_mut().push(seq);
+                                done.borrow_mut().push(row);
                             }
                             Err(error) => {
                                 let reason = Fault::from_error(&error).reason;
@@ -214,7 +215,8 @@ impl EdgeController {
                             }
                         }
                     }
-                });
+                },
+            );
             // What was written in time is confirmed; the rest comes again.
             let _ = env.timeout(uplink::WRITE_DEADLINE, writes).await;
             reply.send(done.into_inner());

@@ -2,7 +2,7 @@
 
 use beehive::{Message, Reply};
 
-use crate::{NodeName, UpReport};
+use crate::{NodeName, Report};
 
 /// Messages to DeviceController.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub enum DeviceUp {
     /// Reports from the outbox, by their sequence.
     Reports {
         /// In order.
-        reports: Vec<(i64, UpReport)>,
+        reports: Vec<Report>,
         /// The sequences whose write succeeded, or can never succeed.
         reply: Reply<Vec<i64>>,
     },

@@ -3,7 +3,7 @@
 use beehive::{Message, Reply};
 
 use crate::synccontroller::SyncTruth;
-use crate::{NodeName, TokenGrant, TokenQuery, UpReport};
+use crate::{NodeName, Report, TokenGrant, TokenQuery};
 
 /// Messages to EdgeController.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub enum EdgeUp {
     /// Reports from the outbox, by their sequence.
     Reports {
         /// In order.
-        reports: Vec<(i64, UpReport)>,
+        reports: Vec<Report>,
         /// The sequences whose write succeeded, or can never succeed.
         reply: Reply<Vec<i64>>,
     },

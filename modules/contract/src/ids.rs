@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// On an object that a node reports about: which of the node's reports it holds, as `EPOCH.ROW` (the session's epoch and
+/// the outbox row). CloudCore's own, and never sent to nodes.
+pub const REPORTED_ANNOTATION: &str = "kubehive.io/reported";
+
 /// 253: the longest DNS-1123 subdomain, which is what Kubernetes allows for most names.
 pub const NAME_MAX: usize = 253;
 

@@ -23,5 +23,5 @@ pub mod wire;
 pub use digest::Digest;
 pub use ids::{NodeName, ObjectKey, ParseIdError};
 pub use object::{Change, Held, Object};
-pub use report::{TokenGrant, TokenQuery, TwinValue, UpReport};
+pub use report::{Report, TokenGrant, TokenQuery, TwinValue, UpReport};
 pub use router::{Telemetry, Upload};

@@ -11,6 +11,17 @@ pub struct TwinValue {
     pub metadata: std::collections::BTreeMap<String, String>,
 }
 
+/// A row of a node's outbox on its way to a controller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The row's seq, by which it is confirmed.
+    pub row: i64,
+    /// The node may have sent this row before.
+    pub repeat: bool,
+    /// What it says.
+    pub report: UpReport,
+}
+
 /// One report on its way up. JSON bodies are text of the named Kubernetes type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UpReport {

@@ -20,7 +20,7 @@ use crate::devicecontroller::DeviceUp;
 use crate::edgecontroller::EdgeUp;
 use crate::metamanager::{MetaDown, NotApplied, Offer};
 use crate::router::RouterUp;
-use crate::{Change, Held, Object, ObjectKey, Telemetry, TokenGrant, TokenQuery, UpReport, Upload};
+use crate::{Change, Held, Object, ObjectKey, Report, Telemetry, TokenGrant, TokenQuery, UpReport, Upload};
 
 /// 1 MiB: the largest body of a frame.
 pub const BODY_MAX: u64 = 1 << 20;
@@ -179,6 +179,15 @@ enum WireRouterUp {
     Telemetry(Vec<Upload>),
 }
 
+fn unmarked(reports: Vec<Report>) -> Vec<(i64, UpReport)> {
+    reports.into_iter().map(|report| (report.row, report.report)).collect()
+}
+
+/// Version 0 has no mark for repeats.
+fn marked(reports: Vec<(i64, UpReport)>) -> Vec<Report> {
+    reports.into_iter().map(|(row, report)| Report { row, repeat: false, report }).collect()
+}
+
 fn refused(error: &WireError) -> DecodeError {
     DecodeError::new(beehive::Fault::from_error(error).reason)
 }
@@ -255,7 +264,9 @@ impl Wire for EdgeUp {
 
     fn encode(self) -> Result<Outgoing, EncodeError> {
         match self {
-            EdgeUp::Reports { reports, reply } => outgoing(&WireEdgeUp::Reports(reports), Some(slot(reply))),
+            EdgeUp::Reports { reports, reply } => {
+                outgoing(&WireEdgeUp::Reports(unmarked(reports)), Some(slot(reply)))
+            }
             EdgeUp::Alive => outgoing(&WireEdgeUp::Alive, None),
             EdgeUp::Token { query, reply } => {
                 outgoing(&WireEdgeUp::Token(query), Some(slot::<Result<TokenGrant, String>>(reply)))
@@ -265,7 +276,9 @@ impl Wire for EdgeUp {
 
     fn decode(body: &[u8], reply: Option<ReplyTo>) -> Result<Self, DecodeError> {
         match decode(body).map_err(|e| refused(&e))? {
-            WireEdgeUp::Reports(reports) => Ok(EdgeUp::Reports { reports, reply: back(reply)? }),
+            WireEdgeUp::Reports(reports) => {
+                Ok(EdgeUp::Reports { reports: marked(reports), reply: back(reply)? })
+            }
             WireEdgeUp::Alive => Ok(EdgeUp::Alive),
             WireEdgeUp::Token(query) => Ok(EdgeUp::Token { query, reply: back(reply)? }),
         }
@@ -278,14 +291,16 @@ impl Wire for DeviceUp {
     fn encode(self) -> Result<Outgoing, EncodeError> {
         match self {
             DeviceUp::Reports { reports, reply } => {
-                outgoing(&WireDeviceUp::Reports(reports), Some(slot(reply)))
+                outgoing(&WireDeviceUp::Reports(unmarked(reports)), Some(slot(reply)))
             }
         }
     }
 
     fn decode(body: &[u8], reply: Option<ReplyTo>) -> Result<Self, DecodeError> {
         match decode(body).map_err(|e| refused(&e))? {
-            WireDeviceUp::Reports(reports) => Ok(DeviceUp::Reports { reports, reply: back(reply)? }),
+            WireDeviceUp::Reports(reports) => {
+                Ok(DeviceUp::Reports { reports: marked(reports), reply: back(reply)? })
+            }
         }
     }
 }

@@ -12,7 +12,8 @@ use contract::edgecontroller::EdgeUp;
 use contract::metamanager::{MetaDown, NotApplied, Offer};
 use contract::router::RouterUp;
 use contract::{
-    Change, Digest, Held, Object, ObjectKey, Telemetry, TokenGrant, TokenQuery, TwinValue, UpReport, Upload,
+    Change, Digest, Held, Object, ObjectKey, Report, Telemetry, TokenGrant, TokenQuery, TwinValue, UpReport,
+    Upload,
 };
 
 const GOLDEN: &str = include_str!("wire-0.txt");
@@ -123,7 +124,7 @@ fn messages() -> Vec<(String, Vec<u8>)> {
     all.push((s("telemetry"), body(uploading)));
     all.push((s("row-telemetry"), contract::wire::encode_telemetry(&telemetry()).unwrap()));
     for (name, report) in reports() {
-        let reports = vec![(7, report.clone())];
+        let reports = vec![Report { row: 7, repeat: false, report: report.clone() }];
         let bytes = if report.is_of_a_device() {
             body(DeviceUp::Reports { reports, reply: Reply::channel().0 })
         } else {

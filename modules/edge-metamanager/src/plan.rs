@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::{UpReport, Upload, wire};
+use contract::{Report, Upload, wire};
 use edge_store::{Class, OutboxRow};
 
 /// 64 rows per delivery: a busy second of a node.
@@ -18,9 +18,9 @@ pub const PAUSE_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// For the edge controller.
-    pub edge: Vec<(i64, UpReport)>,
+    pub edge: Vec<Report>,
     /// For the device controller.
-    pub device: Vec<(i64, UpReport)>,
+    pub device: Vec<Report>,
     /// For the router.
     pub router: Vec<Upload>,
     /// Rows that are no reports: they can only be dropped, with a word.
@@ -43,8 +43,10 @@ pub fn sort(rows: impl IntoIterator<Item = OutboxRow>, repeats: &mut Repeats) ->
             }
         }
         match wire::decode_report(&body) {
-            Ok(report) if report.is_of_a_device() => delivery.device.push((seq, report)),
-            Ok(report) => delivery.edge.push((seq, report)),
+            Ok(report) => {
+                let to = if report.is_of_a_device() { &mut delivery.device } else { &mut delivery.edge };
+                to.push(Report { row: seq, repeat, report });
+            }
             Err(_) => delivery.unreadable.push(seq),
         }
     }
@@ -135,6 +137,7 @@ impl Sender {
 mod tests {
     use super::*;
     use contract::Telemetry;
+    use contract::UpReport;
 
     #[test]
     fn what_was_sent_and_what_may_have_been_is_a_repeat() {
@@ -206,8 +209,9 @@ mod tests {
             uploaded(7, 2),
         ];
         let delivery = sort(rows, &mut Repeats::after(5));
-        assert_eq!(delivery.edge, [(1, gone("a")), (4, gone("b"))]);
-        assert_eq!(delivery.device, [(2, state)]);
+        let marked = |row, report| Report { row, repeat: row <= 5, report };
+        assert_eq!(delivery.edge, [marked(1, gone("a")), marked(4, gone("b"))]);
+        assert_eq!(delivery.device, [marked(2, state)]);
         assert_eq!(delivery.unreadable, [3, 6]);
         let upload = |row, repeat, sequence| Upload { row, repeat, telemetry: telemetry(sequence) };
         assert_eq!(delivery.router, [upload(5, true, 1), upload(7, false, 2)]);

@@ -135,7 +135,7 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         node.store.commit(vec![Write::Enqueue { class: Class::Status, key, body }]).await.unwrap();
         node.meta.tell(node.up()).await.unwrap();
         let Some(EdgeUp::Reports { reports, reply }) = node.edge_up.next(SOON).await else { panic!() };
-        assert_eq!(reports[0].1, report);
+        assert_eq!((&reports[0].report, reports[0].repeat), (&report, false));
         // The cloud could not write it: nothing confirmed.
         reply.send(Vec::new());
         let Some(EdgeUp::Reports { reports, reply }) = node.edge_up.next(SOON).await else { panic!() };
@@ -146,8 +146,8 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         drop(reply);
         node.meta.tell(node.up()).await.unwrap();
         let Some(EdgeUp::Reports { reports: again, reply }) = node.edge_up.next(SOON).await else { panic!() };
-        assert_eq!(again, reports);
-        reply.send(vec![again[0].0]);
+        assert_eq!((&again[0].report, again[0].repeat), (&report, true));
+        reply.send(vec![again[0].row]);
         tokio::time::timeout(SOON, async {
             while !node.store.outbox_head(10, 1 << 20).unwrap().is_empty() {
                 tokio::task::yield_now().await;
