@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use thiserror::Error;
 
 use super::transport::PeerName;
@@ -102,14 +104,93 @@ pub fn server(credentials: &Credentials, protocol: &[u8]) -> Result<ServerConfig
 /// See [`EndpointError`].
 pub(super) fn client(credentials: &Credentials, protocol: &[u8]) -> Result<ClientConfig, EndpointError> {
     let Material { chain, key, roots } = material(credentials)?;
+    let inner = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().map_err(|error| {
+        EndpointError::Unreadable { what: "authority's certificate", reason: error.to_string() }
+    })?;
+    let verifier = Arc::new(ByKnownTime { inner, own: chain.first().cloned() });
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(EndpointError::Tls)?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
         .with_client_auth_cert(chain, key)
         .map_err(EndpointError::Tls)?;
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
+}
+
+/// Verifies as rustls does, at a moment that a clock which is years off does not decide: see [`time_to_check_by`].
+#[derive(Debug)]
+struct ByKnownTime {
+    inner: Arc<WebPkiServerVerifier>,
+    own: Option<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for ByKnownTime {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let at = match &self.own {
+            Some(own) => time_to_check_by(now, own, leaf),
+            None => now,
+        };
+        self.inner.verify_server_cert(leaf, chain, name, ocsp, at)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// The moment at which to check the certificate that the other end `shown`: the clock's, if a certificate that this end
+/// `held` before is valid then.
+///
+/// A box without a battery boots in 1970, and one whose clock is decades ahead is as common. Whoever holds a certificate
+/// knows that it is at least as late as when that was signed: a clock that contradicts it is no judge. The latest
+/// beginning of both certificates is taken instead, so that one which had ended before ours was signed is still refused.
+pub fn time_to_check_by(now: UnixTime, held: &CertificateDer<'_>, shown: &CertificateDer<'_>) -> UnixTime {
+    let (Some((held_from, held_to)), Some((shown_from, _))) = (validity(held), validity(shown)) else {
+        return now;
+    };
+    if (held_from..=held_to).contains(&now.as_secs()) {
+        return now;
+    }
+    tracing::warn!(
+        clock = now.as_secs(),
+        "the clock is outside the life of this end's certificate and is not believed: set it"
+    );
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(held_from.max(shown_from)))
+}
+
+/// When a certificate begins and ends, in seconds since 1970.
+fn validity(der: &[u8]) -> Option<(u64, u64)> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let validity = certificate.validity();
+    let seconds = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+    Some((seconds(validity.not_before), seconds(validity.not_after)))
 }
 
 /// Who a certificate (DER) that TLS has verified is of: the common name of its subject, and its serial number. `None`
@@ -119,4 +200,66 @@ pub fn peer_of(der: &[u8]) -> Option<PeerName> {
     let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
     let serial: String = certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect();
     Some(PeerName::verified(name, serial))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
+    };
+
+    type Ca = CertifiedIssuer<'static, KeyPair>;
+
+    fn ca() -> Ca {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params.not_before, params.not_after) = (date_time_ymd(2025, 1, 1), date_time_ymd(2075, 1, 1));
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn of(ca: &Ca, from: i32, to: i32) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+        (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn year(year: u64) -> UnixTime {
+        // Mid-year; a year of 365.25 days is near enough.
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs((year - 1970) * 31_557_600 + 15_000_000))
+    }
+
+    /// Whether an end that holds a certificate of 2026 takes a server's, when its clock says `now`.
+    fn takes(now: u64, server_from: i32, server_to: i32) -> bool {
+        let ca = ca();
+        let (own, key) = of(&ca, 2026, 2027);
+        let credentials = Credentials { certificate: own, key, authority: ca.pem() };
+        let Material { chain, roots, .. } = material(&credentials).unwrap();
+        let inner = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().unwrap();
+        let verifier = ByKnownTime { inner, own: chain.first().cloned() };
+        let (server, _) = of(&ca, server_from, server_to);
+        let server = certificates(&server).unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        verifier.verify_server_cert(&server[0], &[], &name, &[], year(now)).is_ok()
+    }
+
+    #[test]
+    fn a_clock_that_is_years_off_stops_nothing() {
+        for clock in [1970, 2026, 2060] {
+            assert!(takes(clock, 2026, 2036), "{clock}");
+            assert!(takes(clock, 2025, 2036), "{clock}");
+        }
+        // The server's was signed while the box lay in a drawer.
+        assert!(takes(1970, 2030, 2040));
+    }
+
+    #[test]
+    fn what_has_ended_is_refused_whatever_the_clock_says() {
+        for clock in [1970, 2026, 2060] {
+            assert!(!takes(clock, 2024, 2025), "{clock}");
+        }
+        assert!(!takes(2026, 2030, 2040), "a clock that may be right is believed");
+    }
 }
