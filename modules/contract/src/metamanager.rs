@@ -30,6 +30,8 @@ pub enum MetaMsg {
     EdgedAlive,
     /// The cloud confirmed these outbox rows, or a delivery failed (`None`).
     Delivered {
+        /// Of which queue.
+        queue: OutboxQueue,
         /// Which delivery.
         delivery: u64,
         /// The rows, by their sequence.
@@ -42,6 +44,18 @@ pub enum MetaMsg {
         /// The token, or why not.
         reply: Reply<Result<TokenGrant, NoToken>>,
     },
+}
+
+/// What leaves the outbox side by side: neither a backlog of telemetry nor devices whose status cannot be written hold up
+/// the status of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutboxQueue {
+    /// Status and events of the node and its pods.
+    Node,
+    /// Twins and states of devices.
+    Devices,
+    /// Telemetry.
+    Telemetry,
 }
 
 /// Why there is no token.

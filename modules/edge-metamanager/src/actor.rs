@@ -10,10 +10,10 @@ use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::ids::{DEVICE_MODELS, DEVICES};
-use contract::metamanager::{MetaDown, MetaMsg, NoToken, NotApplied, Offer};
+use contract::metamanager::{MetaDown, MetaMsg, NoToken, NotApplied, Offer, OutboxQueue};
 use contract::router::RouterUp;
 use contract::{Change, Held, ObjectKey, TokenGrant, TokenQuery};
-use edge_store::{Store, StoreError, Write};
+use edge_store::{Queue, Store, StoreError, Write};
 
 use crate::offer::{Gate, Heads};
 use crate::plan::{self, Delivery, Repeats, Sender};
@@ -34,6 +34,30 @@ struct Cloud {
     router: Address<RouterUp>,
 }
 
+/// In the order of the roads.
+const QUEUES: [OutboxQueue; 3] = [OutboxQueue::Node, OutboxQueue::Devices, OutboxQueue::Telemetry];
+
+/// What leaves the outbox in one order, one delivery at a time.
+struct Road {
+    queue: OutboxQueue,
+    sender: Sender,
+    repeats: Repeats,
+}
+
+impl Road {
+    fn new(queue: OutboxQueue) -> Self {
+        Road { queue, sender: Sender::default(), repeats: Repeats::default() }
+    }
+
+    fn rows(&self) -> Queue {
+        match self.queue {
+            OutboxQueue::Node => Queue::Node,
+            OutboxQueue::Devices => Queue::Devices,
+            OutboxQueue::Telemetry => Queue::Telemetry,
+        }
+    }
+}
+
 /// Stands between the node's store and the cloud.
 pub struct MetaManager {
     store: Store,
@@ -41,9 +65,8 @@ pub struct MetaManager {
     twin: Address<TwinMsg>,
     hub: Address<EdgeHubMsg>,
     cloud: Option<Cloud>,
-    sender: Sender,
+    roads: [Road; 3],
     gate: Gate,
-    repeats: Repeats,
     applied: u64,
     confirmed: u64,
     /// When Edged last said that it makes progress.
@@ -64,9 +87,8 @@ impl MetaManager {
             twin,
             hub,
             cloud: None,
-            sender: Sender::default(),
+            roads: QUEUES.map(Road::new),
             gate: Gate::default(),
-            repeats: Repeats::default(),
             applied: 0,
             confirmed: 0,
             edged_alive: None,
@@ -78,7 +100,10 @@ impl Actor for MetaManager {
     type Message = MetaMsg;
 
     async fn started(&mut self, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
-        self.repeats = Repeats::after(self.store.snapshot().outbox_rows);
+        for road in &mut self.roads {
+            // What cannot be counted is taken for sent.
+            road.repeats = Repeats::after(self.store.queue_rows(road.rows()).unwrap_or(u64::MAX));
+        }
         cx.every(LOOK_PERIOD, || MetaMsg::OutboxGrew);
         // A link that is up was handed to an earlier incarnation and would stay unused.
         let _ = self.hub.try_tell(EdgeHubMsg::MetaBegan);
@@ -103,7 +128,9 @@ impl Actor for MetaManager {
                 self.edged_alive = Some(cx.now());
                 self.pass_on_alive();
             }
-            MetaMsg::Delivered { delivery, confirmed } => self.delivered(delivery, confirmed, cx).await,
+            MetaMsg::Delivered { queue, delivery, confirmed } => {
+                self.delivered(queue, delivery, confirmed, cx).await;
+            }
             MetaMsg::Token { query, reply } => self.token(query, reply, cx),
         }
         Ok(())
@@ -121,7 +148,7 @@ impl Actor for MetaManager {
 impl MetaManager {
     async fn link_up(&mut self, cloud: Cloud, cx: &Context<MetaMsg>) {
         self.cloud = Some(cloud);
-        self.sender.link_up();
+        self.roads.iter_mut().for_each(|road| road.sender.link_up());
         // A node that comes back is Ready at once, not at Edged's next word.
         if self.edged_alive.is_some_and(|at| cx.now().since(at) <= EDGED_ALIVE_FOR) {
             self.pass_on_alive();
@@ -131,7 +158,7 @@ impl MetaManager {
 
     fn link_down(&mut self) {
         self.cloud = None;
-        self.sender.link_down();
+        self.roads.iter_mut().for_each(|road| road.sender.link_down());
     }
 
     /// What the node holds in short. Batches that were sent before are of an older offer, and do not count any more.
@@ -200,11 +227,28 @@ impl MetaManager {
         }
     }
 
-    /// Sends the head of the outbox, unless a delivery is under way.
     async fn deliver(&mut self, cx: &Context<MetaMsg>) {
-        let Some(cloud) = &self.cloud else { return };
-        let Some(number) = self.sender.begin() else { return };
-        let rows = match self.store.outbox_head(plan::DELIVERY_ROWS, plan::DELIVERY_BYTES) {
+        for queue in QUEUES {
+            self.deliver_from(queue, cx).await;
+        }
+    }
+
+    fn road(&mut self, queue: OutboxQueue) -> &mut Road {
+        let [node, devices, telemetry] = &mut self.roads;
+        match queue {
+            OutboxQueue::Node => node,
+            OutboxQueue::Devices => devices,
+            OutboxQueue::Telemetry => telemetry,
+        }
+    }
+
+    /// Sends the head of a queue, unless a delivery of it is under way.
+    async fn deliver_from(&mut self, queue: OutboxQueue, cx: &Context<MetaMsg>) {
+        let Some(cloud) = self.cloud.clone() else { return };
+        let store = self.store.clone();
+        let road = self.road(queue);
+        let Some(number) = road.sender.begin() else { return };
+        let rows = match store.queue_head(road.rows(), plan::DELIVERY_ROWS, plan::DELIVERY_BYTES) {
             Ok(rows) => rows,
             Err(error) => {
                 tracing::error!(reason = %Fault::from_error(&error), "outbox cannot be read");
@@ -212,22 +256,28 @@ impl MetaManager {
             }
         };
         if rows.is_empty() {
-            self.sender.nothing_to_send();
+            road.sender.nothing_to_send();
             return;
         }
         if defect::is_planted(Defect::ForgottenReport) {
             let seqs = rows.iter().map(|row| row.seq).collect();
-            let _ = self.store.commit(vec![Write::Confirm { seqs }]).await;
+            let _ = store.commit(vec![Write::Confirm { seqs }]).await;
         }
-        let delivery = plan::sort(rows, &mut self.repeats);
-        let (cloud, myself) = (cloud.clone(), cx.myself());
+        let delivery = plan::sort(rows, &mut road.repeats);
+        let myself = cx.myself();
         cx.spawn(async move {
             let confirmed = send(delivery, &cloud).await;
-            let _ = myself.tell(MetaMsg::Delivered { delivery: number, confirmed }).await;
+            let _ = myself.tell(MetaMsg::Delivered { queue, delivery: number, confirmed }).await;
         });
     }
 
-    async fn delivered(&mut self, number: u64, confirmed: Option<Vec<i64>>, cx: &Context<MetaMsg>) {
+    async fn delivered(
+        &mut self,
+        queue: OutboxQueue,
+        number: u64,
+        confirmed: Option<Vec<i64>>,
+        cx: &Context<MetaMsg>,
+    ) {
         let seqs = confirmed.unwrap_or_default();
         let mut any = !seqs.is_empty();
         if any {
@@ -241,9 +291,9 @@ impl MetaManager {
                 }
             }
         }
-        match self.sender.ended(number, any) {
+        match self.road(queue).sender.ended(number, any) {
             None => {}
-            Some(Duration::ZERO) => self.deliver(cx).await,
+            Some(Duration::ZERO) => self.deliver_from(queue, cx).await,
             Some(pause) => {
                 cx.after(cx.env().jitter(pause), MetaMsg::OutboxGrew);
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use beehive::defect::{self, Defect};
 use contract::{Report, Upload, wire};
 use edge_store::{Class, OutboxRow};
 
@@ -50,6 +51,9 @@ pub fn sort(rows: impl IntoIterator<Item = OutboxRow>, repeats: &mut Repeats) ->
             Err(_) => delivery.unreadable.push(seq),
         }
     }
+    if defect::is_planted(Defect::ReorderedTelemetry) {
+        delivery.router.reverse();
+    }
     delivery
 }
 
@@ -71,6 +75,9 @@ impl Repeats {
 
     /// Whether the row may have been sent before. Asked of each row that is about to be sent, in order.
     pub fn is_one(&mut self, seq: i64) -> bool {
+        if defect::is_planted(Defect::UnmarkedRepeat) {
+            return false;
+        }
         if seq <= self.seen {
             return true;
         }

@@ -26,7 +26,7 @@ struct Node {
     _twin: Probe<TwinMsg>,
     edge_up: Probe<EdgeUp>,
     edge: Address<EdgeUp>,
-    _device_up: Probe<DeviceUp>,
+    device_up: Probe<DeviceUp>,
     device: Address<DeviceUp>,
     router_up: Probe<RouterUp>,
     router: Address<RouterUp>,
@@ -64,7 +64,7 @@ fn node() -> Node {
         _twin: twin,
         edge_up,
         edge,
-        _device_up: device_up,
+        device_up,
         device,
         router_up,
         router,
@@ -76,6 +76,12 @@ impl Node {
     fn up(&self) -> MetaMsg {
         let (edge, device, router) = (self.edge.clone(), self.device.clone(), self.router.clone());
         MetaMsg::LinkUp { edge, device, router }
+    }
+
+    async fn report(&self, report: UpReport) {
+        let body = wire::encode_report(&report).unwrap();
+        let write = Write::Enqueue { class: Class::Status, key: report.newest_key().unwrap(), body };
+        self.store.commit(vec![write]).await.unwrap();
     }
 
     async fn upload(&self, sequence: u64) {
@@ -155,6 +161,36 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         })
         .await
         .expect("a confirmed report leaves the outbox");
+    });
+}
+
+#[test]
+fn neither_devices_nor_telemetry_hold_up_the_status_of_a_pod() {
+    run(|node| async move {
+        let mut node = node;
+        // More than one delivery of each, before the pod's.
+        for sequence in 1..=100 {
+            node.upload(sequence).await;
+            node.report(UpReport::DeviceState {
+                namespace: "d".into(),
+                name: format!("sensor-{sequence}"),
+                state: "online".into(),
+                last_online_time: None,
+            })
+            .await;
+        }
+        node.report(UpReport::PodGone { namespace: "d".into(), name: "a".into(), uid: "u".into() }).await;
+        node.meta.tell(node.up()).await.unwrap();
+        // Neither the router nor the device controller answers.
+        let Some(RouterUp::Telemetry { uploads, reply: _kept }) = node.router_up.next(SOON).await else {
+            panic!()
+        };
+        let Some(DeviceUp::Reports { reports, reply: _kept_too }) = node.device_up.next(SOON).await else {
+            panic!()
+        };
+        assert_eq!((uploads.len(), reports.len()), (64, 64));
+        let Some(EdgeUp::Reports { reports, .. }) = node.edge_up.next(SOON).await else { panic!() };
+        assert_eq!(reports.len(), 1);
     });
 }
 

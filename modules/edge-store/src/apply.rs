@@ -161,6 +161,7 @@ fn enqueue(
                 conn.prepare_cached(REPLACED)?.query_row([key], |row| row.get::<_, i64>(0)).optional()?;
             usage.remove(replaced);
         }
+        Class::Event | Class::Telemetry if boundless() => {}
         Class::Event | Class::Telemetry => {
             // The last eighth is kept for events: a flood of telemetry must not silence them.
             let share = |bound: u64| if class == Class::Telemetry { bound - bound / 8 } else { bound };
@@ -178,6 +179,17 @@ fn enqueue(
     usage.rows += 1;
     usage.bytes += size as u64;
     Ok(())
+}
+
+/// Whether the bound is left out on purpose.
+#[cfg(feature = "defects")]
+fn boundless() -> bool {
+    beehive::defect::is_planted(beehive::defect::Defect::BoundlessOutbox)
+}
+
+#[cfg(not(feature = "defects"))]
+const fn boundless() -> bool {
+    false
 }
 
 /// Deletes exactly these rows of the outbox.

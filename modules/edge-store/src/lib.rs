@@ -56,6 +56,6 @@ mod writer;
 pub use error::StoreError;
 pub use opening::Opened;
 pub use peek::{Entry, Peek, Report};
-pub use rows::{Class, Committed, ObjectKey, OutboxRow, Row, StoredObject, Table, Write};
+pub use rows::{Class, Committed, ObjectKey, OutboxRow, Queue, Row, StoredObject, Table, Write};
 pub use state::{Damaged, Harm, Snapshot};
 pub use store::{Options, StandInDisk, Store, WallClock};

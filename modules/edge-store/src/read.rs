@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::checksum::{bound_to, sealed_sum, sum};
 use crate::state::{Damaged, Harm, Usage};
 use crate::vault::Vault;
-use crate::{Class, ObjectKey, OutboxRow, Row, StoredObject, Table};
+use crate::{Class, ObjectKey, OutboxRow, Queue, Row, StoredObject, Table};
 
 const OBJECT: &str = "SELECT resource, namespace, name, uid, resource_version, json, revision, sum FROM objects \
     WHERE resource = ?1 AND namespace = ?2 AND name = ?3";
@@ -18,10 +18,16 @@ const ROW: &str =
 const ROWS: &str = "SELECT kind, key1, key2, value, revision, sum FROM plain \
     WHERE kind = ?1 AND (?2 IS NULL OR key1 = ?2) ORDER BY key1, key2";
 const OUTBOX: &str = "SELECT class, key, body, revision, sum, seq FROM outbox ORDER BY seq";
+const QUEUE: &str = "SELECT class, key, body, revision, sum, seq FROM outbox WHERE \
+    CASE WHEN class = 'telemetry' THEN 2 WHEN key GLOB 'twin/*' OR key GLOB 'state/*' THEN 1 ELSE 0 END = ?1 \
+    ORDER BY seq";
+const WAITING: &str = "SELECT count(*) FROM outbox WHERE \
+    CASE WHEN class = 'telemetry' THEN 2 WHEN key GLOB 'twin/*' OR key GLOB 'state/*' THEN 1 ELSE 0 END = ?1";
 const USAGE: &str = "SELECT count(*), coalesce(sum(octet_length(key) + octet_length(body)), 0) FROM outbox";
 
 /// All of the above; a file in which one of them does not compile is not ours.
-pub(crate) const STATEMENTS: &[&str] = &[OBJECT, OBJECTS, ALL_OBJECTS, ROW, ROWS, OUTBOX, USAGE];
+pub(crate) const STATEMENTS: &[&str] =
+    &[OBJECT, OBJECTS, ALL_OBJECTS, ROW, ROWS, OUTBOX, QUEUE, WAITING, USAGE];
 
 /// A row that held, or what is wrong with it.
 pub(crate) type Checked<T> = Result<T, Damaged>;
@@ -96,15 +102,20 @@ pub(crate) struct Head {
     pub(crate) damaged: Vec<(i64, Damaged)>,
 }
 
+/// The head of one queue, or of all.
 pub(crate) fn outbox_head(
     conn: &Connection,
+    queue: Option<Queue>,
     limit_rows: usize,
     limit_bytes: usize,
 ) -> rusqlite::Result<Head> {
     let mut head = Head::default();
     let mut bytes = 0_usize;
-    let mut statement = conn.prepare_cached(OUTBOX)?;
-    let mut found = statement.query([])?;
+    let mut statement = conn.prepare_cached(if queue.is_some() { QUEUE } else { OUTBOX })?;
+    let mut found = match queue {
+        Some(queue) => statement.query([queue.number()])?,
+        None => statement.query([])?,
+    };
     while head.rows.len() < limit_rows {
         let Some(row) = found.next()? else { break };
         match outbox_of(row)? {
@@ -120,6 +131,12 @@ pub(crate) fn outbox_head(
         }
     }
     Ok(head)
+}
+
+/// How many rows of a queue wait.
+pub(crate) fn waiting(conn: &Connection, queue: Queue) -> rusqlite::Result<u64> {
+    let count: i64 = conn.prepare_cached(WAITING)?.query_row([queue.number()], |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
 }
 
 pub(crate) fn usage(conn: &Connection) -> rusqlite::Result<Usage> {

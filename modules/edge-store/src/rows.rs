@@ -65,6 +65,28 @@ impl Class {
     }
 }
 
+/// What leaves the outbox side by side, each in the order of its seqs: a backlog of one does not hold up the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// Status and events of the node and its pods.
+    Node,
+    /// Twins and states of devices: the rows whose key begins with `twin/` or `state/`.
+    Devices,
+    /// Telemetry.
+    Telemetry,
+}
+
+impl Queue {
+    /// The number in the file's index. A row whose class or key is damaged is in the first queue.
+    pub(crate) fn number(self) -> i64 {
+        match self {
+            Queue::Node => 0,
+            Queue::Devices => 1,
+            Queue::Telemetry => 2,
+        }
+    }
+}
+
 /// One report that the cloud has not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxRow {

@@ -13,7 +13,7 @@ use crate::files::beside;
 use crate::{apply, read};
 
 /// Migrations only add: the release before this one must still be able to open the file.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE meta (
         key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, sum INTEGER NOT NULL
@@ -37,6 +37,10 @@ const MIGRATIONS: [&str; 2] = [
 ",
     // When a report was queued, in seconds since 1970 and for people only: no sum covers it.
     "ALTER TABLE outbox ADD COLUMN queued INTEGER NOT NULL DEFAULT 0;",
+    // The queues leave side by side, each by seq: see `rows::Queue`.
+    "CREATE INDEX outbox_queue ON outbox (
+        CASE WHEN class = 'telemetry' THEN 2 WHEN key GLOB 'twin/*' OR key GLOB 'state/*' THEN 1 ELSE 0 END, seq
+    );",
 ];
 
 /// The key in `meta`.

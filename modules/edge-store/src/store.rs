@@ -14,7 +14,7 @@ use crate::readers::Readers;
 use crate::state::{Damaged, Shared, Snapshot};
 use crate::vault::Vault;
 use crate::writer::{Answer, Batch, Job, Writer};
-use crate::{Committed, ObjectKey, OutboxRow, Row, StoreError, StoredObject, Table, Write, wait};
+use crate::{Committed, ObjectKey, OutboxRow, Queue, Row, StoreError, StoredObject, Table, Write, wait};
 
 /// Tells the time, in seconds since 1970, from any thread.
 #[derive(Clone)]
@@ -310,7 +310,37 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn outbox_head(&self, limit_rows: usize, limit_bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
-        let head = self.read(|conn, _| read::outbox_head(conn, limit_rows, limit_bytes))?;
+        self.head(None, limit_rows, limit_bytes)
+    }
+
+    /// The oldest rows of one queue of the outbox, within the limits as [`Store::outbox_head`] has them.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn queue_head(
+        &self,
+        queue: Queue,
+        limit_rows: usize,
+        limit_bytes: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.head(Some(queue), limit_rows, limit_bytes)
+    }
+
+    /// How many rows of a queue wait.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn queue_rows(&self, queue: Queue) -> Result<u64, StoreError> {
+        self.read(|conn, _| read::waiting(conn, queue))
+    }
+
+    fn head(
+        &self,
+        queue: Option<Queue>,
+        limit_rows: usize,
+        limit_bytes: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        let head = self.read(|conn, _| read::outbox_head(conn, queue, limit_rows, limit_bytes))?;
         let seqs: Vec<i64> = head.damaged.iter().map(|(seq, _)| *seq).collect();
         head.damaged.into_iter().for_each(|(_, row)| self.inner.shared.found_damaged(row));
         if !seqs.is_empty() {
