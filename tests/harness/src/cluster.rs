@@ -194,8 +194,14 @@ impl Cluster {
         node
     }
 
+    /// Where everything lies that a node of this name has: a test may put a disk of its own there before it makes the node.
+    /// What is mounted there goes with the cluster.
+    pub fn folder_of(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     async fn unstarted(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>) -> Node {
-        let folder = self.folder.path().join(name);
+        let folder = self.folder_of(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut settings = config::edge::EdgeCore::default();
         settings.database.data_source = folder.join("edgecore.db");
@@ -319,8 +325,8 @@ impl Drop for Cluster {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let inside = mounts.lines().filter_map(|line| line.split(' ').nth(1));
         for mount in inside.filter(|path| std::path::Path::new(path).starts_with(self.folder.path())) {
-            // What stays mounted is seen by whoever looks at the temporary folder that stays with it.
-            let _ = std::process::Command::new("umount").arg(mount).status();
+            // A node that was not stopped may still have files open there.
+            let _ = std::process::Command::new("umount").args(["--lazy", mount]).status();
         }
     }
 }
