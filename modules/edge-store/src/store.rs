@@ -122,8 +122,9 @@ struct Inner {
 
 /// Where a job is handed in.
 enum Desk {
-    /// The writer's own thread.
-    Queue(mpsc::Sender<Job>),
+    /// The writer's own thread. Whoever waits for room waits in turn: a channel alone lets who comes late overtake
+    /// somebody who has been given room and was not polled since.
+    Queue(mpsc::Sender<Job>, tokio::sync::Mutex<()>),
     /// Whoever asks writes: for a simulation, whose runs have to be alike.
     Here(Box<Mutex<Writer>>),
 }
@@ -131,7 +132,7 @@ enum Desk {
 impl std::fmt::Debug for Desk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Desk::Queue(_) => "Queue",
+            Desk::Queue(..) => "Queue",
             Desk::Here(_) => "Here",
         })
     }
@@ -173,7 +174,7 @@ impl Store {
         } else {
             let (queue, jobs) = mpsc::channel(length);
             let thread = writer.start(jobs).map_err(|e| StoreError::file("start the writer of", &path, e))?;
-            (Desk::Queue(queue), Some(thread))
+            (Desk::Queue(queue, tokio::sync::Mutex::default()), Some(thread))
         };
         let inner = Inner {
             shared,
@@ -241,8 +242,7 @@ impl Store {
 
     /// Commits a batch: all of it or nothing. Resolves after the COMMIT returned.
     ///
-    /// Batches of one caller that awaits each are committed in order. Nothing happens before the future is first
-    /// polled; dropped later, the batch may or may not be committed.
+    /// Batches are committed in the order in which their futures are first polled. Nothing happens before; dropped later, the batch may or may not be committed.
     ///
     /// # Errors
     /// When a bound is reached, a row is too large or the disk is full, read-only or broken; then nothing of the batch
@@ -346,7 +346,7 @@ impl Store {
         if !seqs.is_empty() {
             match &self.inner.desk {
                 // If the queue is full the next look finds them again.
-                Some(Desk::Queue(queue)) => drop(queue.try_send(Job::Drop(seqs))),
+                Some(Desk::Queue(queue, _)) => drop(queue.try_send(Job::Drop(seqs))),
                 Some(Desk::Here(writer)) => lock(writer).run(Job::Drop(seqs)),
                 None => {}
             }
@@ -399,7 +399,10 @@ impl Store {
             let stopped = || StoreError::Stopped { path: inner.shared.path.clone() };
             let (answer, answered) = oneshot::channel();
             match inner.desk.as_ref().ok_or_else(stopped)? {
-                Desk::Queue(queue) => queue.send(job(answer)).await.map_err(|_| stopped())?,
+                Desk::Queue(queue, turn) => {
+                    let _turn = turn.lock().await;
+                    queue.send(job(answer)).await.map_err(|_| stopped())?;
+                }
                 Desk::Here(writer) => lock(writer).run(job(answer)),
             }
             answered.await.map_err(|_| stopped())?
