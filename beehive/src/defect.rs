@@ -18,17 +18,29 @@ pub enum Defect {
     NeedlessRestart,
     /// After a newer version of an object the older one is sent again.
     StaleVersion,
+    /// Events and telemetry are taken although the outbox is full.
+    BoundlessOutbox,
+    /// What may have been sent before carries no mark.
+    UnmarkedRepeat,
+    /// Telemetry is sent the newest first.
+    ReorderedTelemetry,
+    /// Who has lost something to another still writes what it has heard about it.
+    StaleOwner,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Defect; 6] = [
+    pub const ALL: [Defect; 10] = [
         Defect::AckBeforeCommit,
         Defect::DroppedDelete,
         Defect::ConfirmBeforeWrite,
         Defect::ForgottenReport,
         Defect::NeedlessRestart,
         Defect::StaleVersion,
+        Defect::BoundlessOutbox,
+        Defect::UnmarkedRepeat,
+        Defect::ReorderedTelemetry,
+        Defect::StaleOwner,
     ];
 }
 

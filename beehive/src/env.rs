@@ -118,6 +118,13 @@ impl Env {
         self
     }
 
+    /// The same environment, in which `spawner` starts the tasks.
+    #[must_use]
+    pub fn spawned_by(mut self, spawner: impl Fn(LocalBoxFuture<'static, ()>) + 'static) -> Self {
+        self.spawner = Rc::new(spawner);
+        self
+    }
+
     /// Runs work that blocks its thread (files, the machine) beside the hive's thread.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use beehive::link::memory::{Cable, MemoryConnection, pair};
 use beehive::link::{
-    Arrival, Connection, Ending, Greeting, Link, LinkError, PeerName, Refused, Routes, Urgency, WIRE_VERSION,
+    Arrival, Connection, Ending, Greeting, Link, LinkError, PeerName, Refused, Routes, Urgency, Versions,
 };
 use beehive::{AskError, Env, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -176,8 +176,8 @@ fn impostors_and_strangers_to_the_version_are_refused() {
         let cases = [
             (Greeting::of("edge-2"), "it calls itself `edge-2`"),
             (
-                Greeting { oldest: WIRE_VERSION + 1, newest: WIRE_VERSION + 3, name: "edge-1".into() },
-                "upgrade",
+                Greeting { versions: Versions { oldest: 8, newest: 9 }, name: "edge-1".into() },
+                "upgrade the end that it reached",
             ),
         ];
         for (greeting, sentence) in cases {

@@ -9,6 +9,7 @@
 //! cargo run --release -p benches -- mailbox       # tell and ask beside tokio's channel and actix
 //! cargo run --release -p benches -- link          # a remote mailbox beside bare QUIC streams
 //! cargo run --release -p benches -- store         # committed writes beside one transaction for each
+//! cargo run --release -p benches -- storm         # two thousand nodes come back to one CloudCore at once
 //! cargo run --release -p benches -- all
 //! ```
 
@@ -21,6 +22,7 @@ mod program;
 mod stage;
 mod stats;
 mod store;
+mod storm;
 mod table;
 
 use std::path::PathBuf;
@@ -58,7 +60,15 @@ enum Bench {
     Link,
     /// The node's store with 64 writers, beside one transaction for each write
     Store,
-    /// Everything
+    /// Many nodes come back to one CloudCore at once, and the others feel nothing of it
+    Storm {
+        #[command(flatten)]
+        daemons: Daemons,
+        /// How many nodes there are
+        #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(11..=5000))]
+        edges: u32,
+    },
+    /// Everything but the storm, which wants the machine to itself
     All {
         #[command(flatten)]
         daemons: Daemons,
@@ -106,6 +116,7 @@ fn run(bench: &Bench) -> Result<bool> {
         Bench::Mailbox => vec![mailbox::run()?],
         Bench::Link => vec![link::run()?],
         Bench::Store => vec![store::run()?],
+        Bench::Storm { daemons, edges } => vec![storm::run(&binaries(daemons)?, usize::try_from(*edges)?)?],
         Bench::All { daemons, rounds } => {
             let folder = binaries(daemons)?;
             let tables = [

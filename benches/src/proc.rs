@@ -29,6 +29,36 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     })
 }
 
+/// The most that was ever resident, in bytes.
+pub(crate) fn peak(pid: u32) -> Result<u64> {
+    let status = read(pid, "status")?;
+    number_after(&status, "VmHWM:").map(|kib| kib * 1024).with_context(|| format!("no peak of process {pid}"))
+}
+
+/// Seconds of user and of system time by the names of threads.
+pub(crate) fn threads(pid: u32) -> Result<BTreeMap<String, (f64, f64)>> {
+    let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("threads of the process")? {
+        // A thread may end while it is looked at.
+        let Ok(stat) = fs::read_to_string(thread?.path().join("stat")) else { continue };
+        if let Some((name, user, system)) = times(&stat) {
+            let sum = sums.entry(name).or_default();
+            *sum = (sum.0 + user, sum.1 + system);
+        }
+    }
+    Ok(sums)
+}
+
+/// Name, user and system time of a line of `stat`, whose ticks are a hundred a second on Linux.
+fn times(stat: &str) -> Option<(String, f64, f64)> {
+    let (before, after) = stat.rsplit_once(')')?;
+    let (_, name) = before.split_once('(')?;
+    let mut fields = after.split_whitespace();
+    let user: u32 = fields.nth(11)?.parse().ok()?;
+    let system: u32 = fields.next()?.parse().ok()?;
+    Some((name.to_owned(), f64::from(user) / 100.0, f64::from(system) / 100.0))
+}
+
 /// Resident bytes by what is mapped: the program's own file, the heap, stacks, libraries, the rest.
 pub(crate) fn by_mapping(pid: u32) -> Result<BTreeMap<String, u64>> {
     let program = fs::read_link(format!("/proc/{pid}/exe")).context("name of the program")?;
@@ -93,6 +123,13 @@ mod tests {
         assert_eq!(sums["program, written data"], 8192);
         assert_eq!(sums["anonymous maps (arenas, stacks of threads, buffers)"], 32768);
         assert_eq!(sums.len(), 3);
+    }
+
+    #[test]
+    fn times_of_a_thread_are_read_behind_its_name() {
+        let stat = "7 (a (b) c) S 1 7 7 0 -1 4194560 1 2 3 4 250 50 0 0 20 0 1 0 9 0 0";
+        assert_eq!(times(stat), Some(("a (b) c".to_owned(), 2.5, 0.5)));
+        assert_eq!(times("7 (x"), None);
     }
 
     #[test]

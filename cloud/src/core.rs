@@ -74,6 +74,8 @@ impl CloudCore {
         env: Env,
     ) -> Result<Self, StartError> {
         let hub = &settings.modules.cloud_hub;
+        let identity = identity(&env);
+        tracing::info!(identity, "this CloudCore");
         crds::apply(&client, &env).await?;
         tracing::info!("custom resources are served");
         let vault = Vault::new(client.clone());
@@ -123,6 +125,7 @@ impl CloudCore {
             vault,
             node_limit: hub.node_limit,
             lease_period: Duration::from_secs(frequency),
+            identity,
         };
         let mut hive = Hive::new("cloudcore", env.clone());
         let seats = topology::seats(&mut hive);
@@ -182,6 +185,12 @@ impl CloudCore {
         self.monitor.stop().await;
         self.hive.shutdown(deadline).await
     }
+}
+
+/// A name that no other CloudCore has, nor an earlier life of this one.
+pub fn identity(env: &Env) -> String {
+    let random = env.random_id().into_iter().take(8).map(|byte| format!("{byte:02x}"));
+    format!("cloudcore-{}", random.collect::<String>())
 }
 
 fn ip(text: &str) -> Result<IpAddr, StartError> {

@@ -10,6 +10,6 @@ mod crds;
 mod monitor;
 pub mod topology;
 
-pub use core::{CloudCore, StartError, Transport};
+pub use core::{CloudCore, StartError, Transport, identity};
 pub use crds::{CrdError, apply as apply_definitions};
 pub use monitor::{Monitor, MonitorError};

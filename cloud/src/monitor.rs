@@ -109,12 +109,13 @@ async fn metrics(ask: web::Data<Ask>) -> HttpResponse {
     let null = Value::Null;
     let hub = snapshot("cloud-hub").unwrap_or(&null);
     let sync = snapshot("cloud-synccontroller").unwrap_or(&null);
+    let router = snapshot("cloud-router").unwrap_or(&null);
     let nodes = hub["nodes"].as_object().map_or(0, serde_json::Map::len);
     let mut text = format!(
         "# HELP KubeEdge_CloudCore_connected_nodes Number of nodes that connected to the cloudHub instance\n\
          # TYPE KubeEdge_CloudCore_connected_nodes gauge\nKubeEdge_CloudCore_connected_nodes {nodes}\n"
     );
-    sync_metrics(&mut text, hub, sync);
+    node_metrics(&mut text, hub, sync, router);
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text)
 }
 
@@ -171,9 +172,40 @@ const OF_HUB: [Series; 2] = [
     ),
 ];
 
-fn sync_metrics(text: &mut String, hub: &Value, sync: &Value) {
-    let views = OF_SYNC.iter().map(|series| (series, sync)).chain(OF_HUB.iter().map(|s| (s, &hub["nodes"])));
-    for ((name, kind, help, value), nodes) in views {
+/// From CloudRouter's view of a node. It remembers a known number of nodes, those that were heard last; its sources have no
+/// lines, for their names are the clients' choice.
+const OF_ROUTER: [Series; 4] = [
+    (
+        "kubehive_node_telemetry_received_total",
+        "counter",
+        "Messages of MQTT clients of the node that arrived, each counted once",
+        |node| plain(&node["received"]),
+    ),
+    (
+        "kubehive_node_telemetry_repeats_total",
+        "counter",
+        "Messages of MQTT clients of the node that arrived again",
+        |node| plain(&node["repeats"]),
+    ),
+    (
+        "kubehive_node_telemetry_missing_total",
+        "counter",
+        "Messages of QoS 0 that the node had no room for",
+        |node| plain(&node["missing"]),
+    ),
+    (
+        "kubehive_node_telemetry_refused_total",
+        "counter",
+        "Messages from the node that no node of ours sends",
+        |node| plain(&node["refused"]),
+    ),
+];
+
+fn node_metrics(text: &mut String, hub: &Value, sync: &Value, router: &Value) {
+    let of_sync = OF_SYNC.iter().map(|series| (series, sync));
+    let of_hub = OF_HUB.iter().map(|series| (series, &hub["nodes"]));
+    let of_router = OF_ROUTER.iter().map(|series| (series, &router["nodes"]));
+    for ((name, kind, help, value), nodes) in of_sync.chain(of_hub).chain(of_router) {
         text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
         for (node, view) in nodes.as_object().into_iter().flatten() {
             // Of a node that was never here another CloudCore knows.
@@ -213,8 +245,10 @@ mod tests {
                 "oldest": null},
         });
         let hub = json!({"nodes": {"edge-1": {"bytesIn": 10, "bytesOut": 20}}});
+        let router = json!({"received": 9, "nodes": {"edge-1": {
+            "received": 5, "missing": 1, "repeats": 2, "refused": 0, "sources": [{"client": "c", "received": 5}]}}});
         let mut text = String::new();
-        sync_metrics(&mut text, &hub, &sync);
+        node_metrics(&mut text, &hub, &sync, &router);
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         let expected = [
             "kubehive_node_linked{node=\"edge-1\"} 1",
@@ -230,8 +264,12 @@ mod tests {
             "kubehive_node_refused_batches_total{node=\"edge-2\"} 0",
             "kubehive_node_link_received_bytes_total{node=\"edge-1\"} 10",
             "kubehive_node_link_sent_bytes_total{node=\"edge-1\"} 20",
+            "kubehive_node_telemetry_received_total{node=\"edge-1\"} 5",
+            "kubehive_node_telemetry_repeats_total{node=\"edge-1\"} 2",
+            "kubehive_node_telemetry_missing_total{node=\"edge-1\"} 1",
+            "kubehive_node_telemetry_refused_total{node=\"edge-1\"} 0",
         ];
         assert_eq!(lines, expected);
-        sync_metrics(&mut text, &Value::Null, &Value::Null);
+        node_metrics(&mut text, &Value::Null, &Value::Null, &Value::Null);
     }
 }

@@ -33,7 +33,9 @@ pub struct Seats {
     hub: Mailbox<CloudHubMsg>,
     sync_to_edge: Address<EdgeControllerMsg>,
     edge_to_sync: Address<SyncMsg>,
+    edge_to_hub: Address<CloudHubMsg>,
     device_to_sync: Address<SyncMsg>,
+    device_to_edge: Address<EdgeControllerMsg>,
     hub_to: Neighbours,
 }
 
@@ -49,6 +51,8 @@ pub struct Parts {
     pub node_limit: usize,
     /// How often an alive node's Lease is renewed.
     pub lease_period: Duration,
+    /// Who this CloudCore is among those that run: its own in each life.
+    pub identity: String,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
@@ -63,10 +67,12 @@ pub fn seats(hive: &mut Hive) -> Seats {
     let seats = Seats {
         sync_to_edge: hive.grant(SYNC, &edge, Flow::Ask),
         edge_to_sync: hive.grant(EDGE, &sync, Flow::Tell),
+        edge_to_hub: hive.grant(EDGE, &hub, Flow::Tell),
         device_to_sync: hive.grant(DEVICE, &sync, Flow::Tell),
+        device_to_edge: hive.grant(DEVICE, &edge, Flow::Ask),
         hub_to: Neighbours {
             sync: hive.grant(HUB, &sync, Flow::Tell),
-            edge: hive.grant(HUB, &edge, Flow::Tell),
+            edge: hive.grant(HUB, &edge, Flow::Ask),
             device: hive.grant(HUB, &device, Flow::Tell),
             router: hive.grant(HUB, &router, Flow::Tell),
         },
@@ -91,16 +97,17 @@ fn together() -> Policy {
 
 /// Makes the actors.
 pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
-    let Parts { client, acceptor, vault, node_limit, lease_period } = parts;
+    let Parts { client, acceptor, vault, node_limit, lease_period, identity } = parts;
     let sync_to_edge = seats.sync_to_edge;
     hive.supervise(seats.sync, together(), move || SyncController::new(sync_to_edge.clone()));
-    let (edge_client, edge_to_sync) = (client.clone(), seats.edge_to_sync);
+    let (edge_client, edge_to_sync, edge_to_hub) = (client.clone(), seats.edge_to_sync, seats.edge_to_hub);
     hive.supervise(seats.edge, together(), move || {
-        EdgeController::new(edge_client.clone(), edge_to_sync.clone(), lease_period)
+        let (client, sync, hub) = (edge_client.clone(), edge_to_sync.clone(), edge_to_hub.clone());
+        EdgeController::new(client, sync, hub, &identity, lease_period)
     });
-    let device_to_sync = seats.device_to_sync;
+    let (device_to_sync, device_to_edge) = (seats.device_to_sync, seats.device_to_edge);
     hive.supervise(seats.device, together(), move || {
-        DeviceController::new(client.clone(), device_to_sync.clone())
+        DeviceController::new(client.clone(), device_to_sync.clone(), device_to_edge.clone())
     });
     hive.supervise(seats.router, Policy::default(), CloudRouter::default);
     let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), seats.hub_to);

@@ -8,25 +8,34 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::sync::watch;
 
 use super::frame::{self, Frame, FrameError};
+use super::posted::Posted;
 use super::session::Ending;
 use super::transport::{PeerName, Reader, Traffic, Writer};
+use super::version::WireVersion;
 use crate::{Clock, Moment};
 
 pub(super) struct Core {
     pub(super) peer: PeerName,
+    /// Agreed in the hello; only the hello's own frames are spoken before that.
+    pub(super) version: WireVersion,
     pub(super) traffic: Arc<Traffic>,
     pub(super) clock: Arc<dyn Clock>,
     heard_micros: AtomicU64,
-    ending: watch::Sender<Option<Ending>>,
+    ending: Posted<Option<Ending>>,
 }
 
 impl Core {
     pub(super) fn new(peer: PeerName, clock: Arc<dyn Clock>, traffic: Arc<Traffic>) -> Self {
-        let core =
-            Core { peer, traffic, clock, heard_micros: AtomicU64::new(0), ending: watch::channel(None).0 };
+        let core = Core {
+            peer,
+            version: WireVersion::Zero,
+            traffic,
+            clock,
+            heard_micros: AtomicU64::new(0),
+            ending: Posted::new(None),
+        };
         core.heard(0);
         core
     }
@@ -42,13 +51,31 @@ impl Core {
         Moment(Duration::from_micros(self.heard_micros.load(Ordering::Relaxed)))
     }
 
-    /// Reads one frame. Its bytes are a sign of life as they come: a large frame may take a slow link half a minute.
-    pub(super) async fn read(&self, reader: &mut Reader) -> Result<Option<Frame>, FrameError> {
-        frame::read(&mut Heard { core: self, reader }).await
+    /// Reads one frame of at most `most` bytes; `None` when the stream ended between frames.
+    pub(super) async fn read(&self, reader: &mut Reader, most: usize) -> Result<Option<Frame>, FrameError> {
+        match self.read_len(reader, most).await? {
+            Some(len) => self.read_rest(reader, len).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the declared length of the next frame.
+    pub(super) async fn read_len(
+        &self,
+        reader: &mut Reader,
+        most: usize,
+    ) -> Result<Option<usize>, FrameError> {
+        frame::read_len(&mut Heard { core: self, reader }, most).await
+    }
+
+    /// Reads what follows a length. Its bytes are a sign of life as they come: a large frame may take a slow link half a
+    /// minute.
+    pub(super) async fn read_rest(&self, reader: &mut Reader, len: usize) -> Result<Frame, FrameError> {
+        frame::read_rest(&mut Heard { core: self, reader }, len, self.version).await
     }
 
     pub(super) async fn write(&self, writer: &mut Writer, frame: &Frame) -> io::Result<()> {
-        let bytes = frame.encode();
+        let bytes = frame.encode(self.version);
         writer.write_all(&bytes).await?;
         writer.flush().await?;
         self.traffic.add_sent(bytes.len());
@@ -56,27 +83,19 @@ impl Core {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.ending.borrow().is_none()
+        self.ending.look(Option::is_none)
     }
 
     /// Ends the link; the first reason stays.
     pub(super) fn end(&self, why: Ending) {
-        self.ending.send_if_modified(|ending| {
-            let first = ending.is_none();
-            if first {
-                *ending = Some(why);
-            }
-            first
+        self.ending.change(|ending| {
+            ending.get_or_insert(why);
         });
     }
 
     /// Waits for the link's end.
     pub(super) async fn ended(&self) -> Ending {
-        let mut ending = self.ending.subscribe();
-        match ending.wait_for(Option::is_some).await {
-            Ok(ending) => ending.clone().unwrap_or(Ending::Closed),
-            Err(_) => Ending::Closed,
-        }
+        self.ending.until(Clone::clone).await
     }
 
     /// A stream ended in the middle of a frame, or with bytes that are none.
@@ -84,9 +103,9 @@ impl Core {
         match error {
             // The connection's own end, told elsewhere.
             FrameError::Io(error) => tracing::debug!(peer = %self.peer, error = %error, "a stream broke off"),
-            FrameError::TooLong(_)
+            FrameError::TooLong { .. }
             | FrameError::TooShort(_)
-            | FrameError::Version(_)
+            | FrameError::Version { .. }
             | FrameError::Kind(_)
             | FrameError::Extension(_) => {
                 tracing::warn!(peer = %self.peer, error = %error, "bytes that are no frame; their stream is ended");

@@ -1,21 +1,27 @@
 //! Frames: a header of fixed size, an extension block, a body. Sizes are checked before anything is allocated.
 //!
 //! ```text
-//! len u32 | version u8 | kind u8 | id u64 | deadline_ms u32 | ext_len u16 | extension | body      (big-endian)
+//! len u32 | version u8 | kind u8 | id u64 | amount u32 | ext_len u16 | extension | body      (big-endian)
 //! ```
-//! `len` counts what follows it.
+//! `len` counts what follows it. `id` and `amount` are what the kind says, 0 where it says nothing of them.
+//!
+//! The layout is the same in the versions 0 and 1, and both are frozen (see [`super::version`]): `tests/frames-0.txt` and
+//! `tests/frames-1.txt` hold every kind byte by byte. They differ in `Credit` and in the body of `HelloAck`. The frames of
+//! the hello (`Hello`, `HelloAck`, `Refuse`) carry version 0 in every version; all others carry the agreed one.
 
 use std::io;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::version::WireVersion;
+
+/// 1 MiB: the largest body.
+pub(crate) const BODY_MAX: usize = 1 << 20;
 /// 1 MiB of body and 4 KiB around it: the largest frame.
-pub const FRAME_MAX: usize = (1 << 20) + (4 << 10);
-/// The version of the frames and of what is in them. Version 0 may still change.
-pub const WIRE_VERSION: u8 = 0;
+pub const FRAME_MAX: usize = BODY_MAX + (4 << 10);
 /// What follows `len` at the least.
-const FIXED: usize = 1 + 1 + 8 + 4 + 2;
+pub(crate) const FIXED: usize = 1 + 1 + 8 + 4 + 2;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +37,15 @@ pub(crate) enum Kind {
     Reply = 4,
     /// No answer, and why. Body: a sentence. With id 0: about the stream.
     Nack = 5,
-    /// `id` more messages may be sent on this stream.
+    /// `id` more messages may be sent on this stream, and from version 1 on `amount` more bytes after the fixed header.
     Credit = 6,
     /// First on the first stream. Body: the greeting.
     Hello = 7,
-    /// The greeting was accepted.
+    /// The greeting was accepted. Body: the agreed version, one byte; empty: version 0.
     HelloAck = 8,
-    /// The greeting was not accepted. Body: a sentence; `deadline_ms`: how long to wait, 0 for no advice.
+    /// The greeting was not accepted. Body: a sentence; `amount`: how many ms to wait, 0 for no advice.
     Refuse = 9,
-    /// Are you there? `deadline_ms`: how long the sender has heard nothing.
+    /// Are you there? `amount`: for how many ms the sender has heard nothing.
     Ping = 10,
     /// Yes.
     Pong = 11,
@@ -54,6 +60,15 @@ impl Kind {
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
+
+    /// The version that a frame of this kind carries where `agreed` is spoken.
+    fn version(self, agreed: WireVersion) -> WireVersion {
+        use Kind::{Ask, Bye, Credit, Hello, HelloAck, Nack, Open, Ping, Pong, Refuse, Reply, Tell};
+        match self {
+            Hello | HelloAck | Refuse => WireVersion::Zero,
+            Open | Tell | Ask | Reply | Nack | Credit | Ping | Pong | Bye => agreed,
+        }
+    }
 }
 
 /// One frame.
@@ -61,7 +76,7 @@ impl Kind {
 pub(crate) struct Frame {
     pub(crate) kind: Kind,
     pub(crate) id: u64,
-    pub(crate) deadline_ms: u32,
+    pub(crate) amount: u32,
     pub(crate) extension: Vec<u8>,
     pub(crate) body: Vec<u8>,
 }
@@ -71,12 +86,12 @@ pub(crate) struct Frame {
 pub(crate) enum FrameError {
     #[error("stream broke off")]
     Io(#[from] io::Error),
-    #[error("frame of {0} bytes; at most {FRAME_MAX} are read")]
-    TooLong(usize),
+    #[error("frame of {len} bytes; at most {most} are read here")]
+    TooLong { len: usize, most: usize },
     #[error("frame of {0} bytes is shorter than a header")]
     TooShort(usize),
-    #[error("frame of wire version {0}; this end speaks {WIRE_VERSION}")]
-    Version(u8),
+    #[error("frame of wire version {found} where {agreed} is spoken")]
+    Version { found: u8, agreed: u8 },
     #[error("frame of unknown kind {0}")]
     Kind(u8),
     #[error("extension of {0} bytes does not fit its frame")]
@@ -85,25 +100,25 @@ pub(crate) enum FrameError {
 
 impl Frame {
     pub(crate) fn new(kind: Kind, id: u64, body: Vec<u8>) -> Self {
-        Frame { kind, id, deadline_ms: 0, extension: Vec::new(), body }
+        Frame { kind, id, amount: 0, extension: Vec::new(), body }
     }
 
     /// Whether a body of this length fits a frame.
     pub(crate) fn fits(body: usize) -> bool {
-        body <= 1 << 20
+        body <= BODY_MAX
     }
 
-    /// The frame as bytes.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The frame as bytes, on a link that speaks `agreed`.
+    pub(crate) fn encode(&self, agreed: WireVersion) -> Vec<u8> {
         // Extensions are ours and short; a longer one is cut off rather than lying about its length.
         let extension = self.extension.get(..usize::from(u16::MAX)).unwrap_or(&self.extension);
         let len = FIXED + extension.len() + self.body.len();
         let mut bytes = Vec::with_capacity(4 + len);
         bytes.extend(u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
-        bytes.push(WIRE_VERSION);
+        bytes.push(self.kind.version(agreed).number());
         bytes.push(self.kind as u8);
         bytes.extend(self.id.to_be_bytes());
-        bytes.extend(self.deadline_ms.to_be_bytes());
+        bytes.extend(self.amount.to_be_bytes());
         bytes.extend(u16::try_from(extension.len()).unwrap_or(u16::MAX).to_be_bytes());
         bytes.extend(extension);
         bytes.extend(&self.body);
@@ -111,22 +126,24 @@ impl Frame {
     }
 
     /// Checks a declared length.
-    fn check_len(len: usize) -> Result<(), FrameError> {
-        if len > FRAME_MAX {
-            return Err(FrameError::TooLong(len));
+    fn check_len(len: usize, most: usize) -> Result<(), FrameError> {
+        if len > most {
+            return Err(FrameError::TooLong { len, most });
         }
         if len < FIXED { Err(FrameError::TooShort(len)) } else { Ok(()) }
     }
 
-    /// Takes what follows `len` apart.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Frame, FrameError> {
-        Frame::check_len(bytes.len())?;
+    /// Takes what follows `len` apart, on a link that speaks `agreed`.
+    pub(crate) fn decode(bytes: &[u8], agreed: WireVersion) -> Result<Frame, FrameError> {
+        Frame::check_len(bytes.len(), FRAME_MAX)?;
         let (fixed, rest) = bytes.split_at(FIXED);
-        let (version, kind) = (fixed[0], fixed[1]);
-        if version != WIRE_VERSION {
-            return Err(FrameError::Version(version));
+        let (found, byte) = (fixed[0], fixed[1]);
+        let kind = Kind::from_byte(byte);
+        let agreed = kind.map_or(agreed, |kind| kind.version(agreed)).number();
+        if found != agreed {
+            return Err(FrameError::Version { found, agreed });
         }
-        let kind = Kind::from_byte(kind).ok_or(FrameError::Kind(kind))?;
+        let kind = kind.ok_or(FrameError::Kind(byte))?;
         let number = |at: std::ops::Range<usize>| {
             fixed.get(at).into_iter().flatten().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte))
         };
@@ -137,15 +154,18 @@ impl Frame {
         Ok(Frame {
             kind,
             id: number(2..10),
-            deadline_ms: u32::try_from(number(10..14)).unwrap_or(u32::MAX),
+            amount: u32::try_from(number(10..14)).unwrap_or(u32::MAX),
             extension: extension.to_vec(),
             body: body.to_vec(),
         })
     }
 }
 
-/// Reads one frame; `None` when the stream ended between frames.
-pub(crate) async fn read<R: AsyncRead + Unpin + ?Sized>(reader: &mut R) -> Result<Option<Frame>, FrameError> {
+/// Reads the declared length of the next frame; `None` when the stream ended between frames.
+pub(crate) async fn read_len<R: AsyncRead + Unpin + ?Sized>(
+    reader: &mut R,
+    most: usize,
+) -> Result<Option<usize>, FrameError> {
     let mut len = [0_u8; 4];
     let first = reader.read(&mut len).await?;
     if first == 0 {
@@ -155,14 +175,23 @@ pub(crate) async fn read<R: AsyncRead + Unpin + ?Sized>(reader: &mut R) -> Resul
         reader.read_exact(rest).await?;
     }
     let len = usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX);
-    Frame::check_len(len)?;
+    Frame::check_len(len, most)?;
+    Ok(Some(len))
+}
+
+/// Reads what follows a length that was checked.
+pub(crate) async fn read_rest<R: AsyncRead + Unpin + ?Sized>(
+    reader: &mut R,
+    len: usize,
+    agreed: WireVersion,
+) -> Result<Frame, FrameError> {
     // Grows as bytes come: a declared length alone costs nothing.
     let mut bytes = Vec::new();
     let got = reader.take(len as u64).read_to_end(&mut bytes).await?;
     if got < len {
         return Err(FrameError::Io(io::ErrorKind::UnexpectedEof.into()));
     }
-    Ok(Some(Frame::decode(&bytes)?))
+    Frame::decode(&bytes, agreed)
 }
 
 #[cfg(test)]
@@ -170,35 +199,64 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn version() -> impl Strategy<Value = WireVersion> {
+        proptest::sample::select(WireVersion::ALL.to_vec())
+    }
+
     #[test]
     fn the_layout_is_what_is_written_above() {
         let frame =
-            Frame { kind: Kind::Ask, id: 7, deadline_ms: 9, extension: vec![0xee], body: vec![0xbb, 0xbc] };
-        let bytes = frame.encode();
-        assert_eq!(bytes, [0, 0, 0, 19, 0, 3, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 9, 0, 1, 0xee, 0xbb, 0xbc]);
-        assert_eq!(Frame::decode(&bytes[4..]).unwrap(), frame);
+            Frame { kind: Kind::Ask, id: 7, amount: 9, extension: vec![0xee], body: vec![0xbb, 0xbc] };
+        for version in WireVersion::ALL {
+            let bytes = frame.encode(version);
+            let number = version.number();
+            assert_eq!(
+                bytes,
+                [0, 0, 0, 19, number, 3, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 9, 0, 1, 0xee, 0xbb, 0xbc]
+            );
+            assert_eq!(Frame::decode(&bytes[4..], version).unwrap(), frame);
+        }
     }
 
     #[test]
     fn bad_frames_are_named() {
-        let good = Frame::new(Kind::Tell, 0, vec![]).encode()[4..].to_vec();
+        let good = Frame::new(Kind::Tell, 0, vec![]).encode(WireVersion::One)[4..].to_vec();
         let with = |at: usize, byte: u8| {
             let mut bytes = good.clone();
             bytes[at] = byte;
-            Frame::decode(&bytes)
+            Frame::decode(&bytes, WireVersion::One)
         };
-        assert!(matches!(with(0, 9), Err(FrameError::Version(9))));
+        assert!(matches!(with(0, 9), Err(FrameError::Version { found: 9, agreed: 1 })));
+        // What another version spoke is refused where one was agreed on.
+        assert!(matches!(with(0, 0), Err(FrameError::Version { found: 0, agreed: 1 })));
         assert!(matches!(with(1, 0), Err(FrameError::Kind(0))));
         assert!(matches!(with(14, 1), Err(FrameError::Extension(256))));
-        assert!(matches!(Frame::decode(&good[1..]), Err(FrameError::TooShort(15))));
-        assert!(matches!(Frame::decode(&vec![0; FRAME_MAX + 1]), Err(FrameError::TooLong(_))));
+        // A hello is of version 0, whatever else is spoken.
+        assert!(matches!(with(1, Kind::Hello as u8), Err(FrameError::Version { found: 1, agreed: 0 })));
+        assert!(matches!(Frame::decode(&good[1..], WireVersion::One), Err(FrameError::TooShort(15))));
+        let long = Frame::decode(&vec![0; FRAME_MAX + 1], WireVersion::One);
+        assert!(matches!(long, Err(FrameError::TooLong { .. })));
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_frame_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(frame) = Frame::decode(&bytes) {
-                prop_assert_eq!(&frame.encode()[4..], &bytes[..]);
+        fn any_bytes_are_a_frame_or_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200), version in version()
+        ) {
+            if let Ok(frame) = Frame::decode(&bytes, version) {
+                prop_assert_eq!(&frame.encode(version)[4..], &bytes[..]);
+            }
+        }
+
+        #[test]
+        fn what_is_almost_a_frame_is_a_frame_or_refused(
+            (kind, at, byte) in (1..=12_u8, 0..24_usize, any::<u8>()), version in version()
+        ) {
+            let frame = Frame::new(Kind::from_byte(kind).unwrap(), 1, vec![0; 8]);
+            let mut bytes = frame.encode(version)[4..].to_vec();
+            bytes[at] = byte;
+            if let Ok(frame) = Frame::decode(&bytes, version) {
+                prop_assert_eq!(&frame.encode(version)[4..], &bytes[..]);
             }
         }
     }
@@ -206,10 +264,13 @@ mod tests {
     #[tokio::test]
     async fn a_declared_length_allocates_nothing() {
         let mut hostile: &[u8] = &[0xff, 0xff, 0xff, 0xff, 0];
-        assert!(matches!(read(&mut hostile).await, Err(FrameError::TooLong(_))));
+        assert!(matches!(read_len(&mut hostile, FRAME_MAX).await, Err(FrameError::TooLong { .. })));
+        let mut large: &[u8] = &[0, 0, 1, 0, 0];
+        assert!(matches!(read_len(&mut large, 255).await, Err(FrameError::TooLong { len: 256, most: 255 })));
         let mut cut: &[u8] = &[0, 0, 0, 16, 0, 3];
-        assert!(matches!(read(&mut cut).await, Err(FrameError::Io(_))));
+        let len = read_len(&mut cut, FRAME_MAX).await.unwrap().unwrap();
+        assert!(matches!(read_rest(&mut cut, len, WireVersion::Zero).await, Err(FrameError::Io(_))));
         let mut ended: &[u8] = &[];
-        assert!(matches!(read(&mut ended).await, Ok(None)));
+        assert!(matches!(read_len(&mut ended, FRAME_MAX).await, Ok(None)));
     }
 }

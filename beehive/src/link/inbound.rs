@@ -7,14 +7,12 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::core::Core;
-use super::frame::{Frame, Kind};
+use super::frame::{FIXED, FRAME_MAX, Frame, Kind};
+use super::room::{Answers, Held, LANE_MESSAGES, LaneRoom, Waiting};
 use super::transport::{PeerName, Reader, Writer};
+use super::version::WireVersion;
 use super::wire::{DecodeError, ReplyTo, Wire};
 use crate::{Address, Message, Refusal};
-
-/// 16: what a lane's inbox holds, and so the credits that its sender begins with. At 1 MiB a message, a lane that
-/// nobody empties holds 16 MiB at the most.
-pub(super) const LANE_CREDITS: usize = 16;
 
 /// 4096: asks of one lane that may wait for their answers, at either end.
 pub(super) const PENDING_MAX: usize = 4096;
@@ -25,7 +23,7 @@ const NAME_MAX: usize = 128;
 type Delivery = BoxFuture<'static, Result<(), Refusal>>;
 
 trait Route: Send + Sync {
-    fn deliver(&self, body: &[u8], reply: Option<ReplyTo>, peer: &PeerName) -> Result<Delivery, DecodeError>;
+    fn deliver(&self, body: &[u8], reply: Option<ReplyTo>, core: &Core) -> Result<Delivery, DecodeError>;
 }
 
 /// Makes the mailbox's own message of what came over the link, and of who sent it.
@@ -37,8 +35,8 @@ struct RouteTo<W, M: Message> {
 }
 
 impl<W: Wire, M: Message> Route for RouteTo<W, M> {
-    fn deliver(&self, body: &[u8], reply: Option<ReplyTo>, peer: &PeerName) -> Result<Delivery, DecodeError> {
-        let message = (self.wrap)(W::decode(body, reply)?, peer);
+    fn deliver(&self, body: &[u8], reply: Option<ReplyTo>, core: &Core) -> Result<Delivery, DecodeError> {
+        let message = (self.wrap)(W::decode(body, reply, core.version)?, &core.peer);
         let to = self.to.clone();
         Ok(Box::pin(async move { to.tell(message).await }))
     }
@@ -73,8 +71,26 @@ impl std::fmt::Debug for Routes {
     }
 }
 
+/// A frame on its way back, and what it holds until it was written.
+struct Back {
+    frame: Frame,
+    _waiting: Option<Waiting>,
+}
+
+impl From<Frame> for Back {
+    fn from(frame: Frame) -> Self {
+        Back { frame, _waiting: None }
+    }
+}
+
 /// Serves one stream that the other end opened, until it ends.
-pub(super) async fn serve(core: Arc<Core>, routes: Routes, writer: Writer, mut reader: Reader) {
+pub(super) async fn serve(
+    core: Arc<Core>,
+    routes: Routes,
+    room: LaneRoom,
+    writer: Writer,
+    mut reader: Reader,
+) {
     let route = match open(&core, &routes, &mut reader).await {
         Ok(route) => route,
         Err(sentence) => {
@@ -86,18 +102,18 @@ pub(super) async fn serve(core: Arc<Core>, routes: Routes, writer: Writer, mut r
         }
     };
     // Room for every answer that may be outstanding and for the credits; memory is taken as it is used.
-    let (back, answers) = mpsc::channel(PENDING_MAX + LANE_CREDITS);
-    let (inbox, messages) = mpsc::channel(LANE_CREDITS);
+    let (back, answers) = mpsc::channel(PENDING_MAX + LANE_MESSAGES);
+    let (inbox, messages) = mpsc::channel(LANE_MESSAGES);
     let write = answer(&core, writer, answers);
-    let forward = forward(&core, route, messages, back);
-    let read = fill(&core, &mut reader, inbox);
+    let read = fill(&core, &mut reader, &room, inbox, back.clone());
+    let forward = forward(&core, route, &room, messages, back);
     // The forwarder and the writer end by themselves when the reader has: what was taken is still delivered.
     futures::join!(read, forward, write);
 }
 
 async fn open(core: &Core, routes: &Routes, reader: &mut Reader) -> Result<Arc<dyn Route>, String> {
-    let first = core.read(reader).await.map_err(|error| error.to_string())?;
-    let Some(first) = first.filter(|frame| frame.kind == Kind::Open && frame.body.len() <= NAME_MAX) else {
+    let first = core.read(reader, FIXED + NAME_MAX).await.map_err(|error| error.to_string())?;
+    let Some(first) = first.filter(|frame| frame.kind == Kind::Open) else {
         return Err("a stream begins by naming its mailbox".to_owned());
     };
     let name = String::from_utf8_lossy(&first.body);
@@ -108,24 +124,41 @@ async fn open(core: &Core, routes: &Routes, reader: &mut Reader) -> Result<Arc<d
 }
 
 /// Reads messages into the inbox. A sender that exceeds its credits breaks the contract, and its stream ends.
-async fn fill(core: &Core, reader: &mut Reader, inbox: mpsc::Sender<Frame>) {
+async fn fill(
+    core: &Core,
+    reader: &mut Reader,
+    room: &LaneRoom,
+    inbox: mpsc::Sender<(Frame, Held)>,
+    back: mpsc::Sender<Back>,
+) {
     loop {
-        match core.read(reader).await {
-            Ok(Some(frame)) if matches!(frame.kind, Kind::Tell | Kind::Ask) => {
-                if inbox.try_send(frame).is_err() {
-                    tracing::warn!(peer = %core.peer, "a sender exceeded its credits; its stream is ended");
+        let len = match core.read_len(reader, FRAME_MAX).await {
+            Ok(Some(len)) => len,
+            Ok(None) => return,
+            Err(error) => return core.stream_broke(&error),
+        };
+        // Before a byte of it is read: what finds no room stays on the stream.
+        let held = match room.take(len.saturating_sub(FIXED)).await {
+            Ok(held) => held,
+            Err(overrun) => {
+                tracing::warn!(peer = %core.peer, reason = %overrun, "a sender exceeded its credits");
+                let nack = Frame::new(Kind::Nack, 0, overrun.to_string().into_bytes());
+                let _ = back.send(nack.into()).await;
+                return;
+            }
+        };
+        match core.read_rest(reader, len).await {
+            Ok(frame) if matches!(frame.kind, Kind::Tell | Kind::Ask) => {
+                // Never full: it has a place for each credit.
+                if inbox.try_send((frame, held)).is_err() {
                     return;
                 }
             }
-            Ok(Some(frame)) => {
+            Ok(frame) => {
                 tracing::warn!(peer = %core.peer, kind = ?frame.kind, "unexpected frame on a mailbox's stream");
                 return;
             }
-            Ok(None) => return,
-            Err(error) => {
-                core.stream_broke(&error);
-                return;
-            }
+            Err(error) => return core.stream_broke(&error),
         }
     }
 }
@@ -134,13 +167,20 @@ async fn fill(core: &Core, reader: &mut Reader, inbox: mpsc::Sender<Frame>) {
 async fn forward(
     core: &Core,
     route: Arc<dyn Route>,
-    mut inbox: mpsc::Receiver<Frame>,
-    back: mpsc::Sender<Frame>,
+    room: &LaneRoom,
+    mut inbox: mpsc::Receiver<(Frame, Held)>,
+    back: mpsc::Sender<Back>,
 ) {
-    while let Some(frame) = inbox.recv().await {
-        let answer = (frame.kind == Kind::Ask).then(|| Answer::new(frame.id, back.clone()));
+    while let Some((frame, held)) = inbox.recv().await {
+        if frame.kind == Kind::Ask {
+            room.answers_are_read().await;
+        }
+        let answer = (frame.kind == Kind::Ask).then(|| Answer::new(frame.id, back.clone(), room.answers()));
         let reply = answer.as_ref().map(Answer::way);
-        match route.deliver(&frame.body, reply, &core.peer) {
+        let delivery = route.deliver(&frame.body, reply, core);
+        // What the mailbox gets is made; its bytes need not wait with it.
+        drop(frame);
+        match delivery {
             Ok(delivery) => {
                 if let Some(answer) = &answer {
                     answer.understood();
@@ -153,34 +193,41 @@ async fn forward(
                 tracing::warn!(peer = %core.peer, error = %error, "message was not understood");
                 let id = answer.map_or(0, |answer| answer.not_understood());
                 let nack = Frame::new(Kind::Nack, id, error.to_string().into_bytes());
-                if back.send(nack).await.is_err() {
-                    return;
-                }
+                let _ = back.send(nack.into()).await;
             }
         }
-        if back.send(Frame::new(Kind::Credit, 1, Vec::new())).await.is_err() {
-            return;
-        }
+        let mut credit = Frame::new(Kind::Credit, 1, Vec::new());
+        credit.amount = match core.version {
+            WireVersion::Zero => 0,
+            WireVersion::One => held.size(),
+        };
+        // Free before the sender can know of it.
+        drop(held);
+        // Whoever sent may be gone for good, and what was taken is delivered all the same.
+        let _ = back.send(credit.into()).await;
     }
 }
 
 /// Writes answers and credits.
-async fn answer(core: &Core, mut writer: Writer, mut answers: mpsc::Receiver<Frame>) {
-    while let Some(mut frame) = answers.recv().await {
+async fn answer(core: &Core, mut writer: Writer, mut answers: mpsc::Receiver<Back>) {
+    while let Some(mut back) = answers.recv().await {
         // Credits that wait together travel as one frame.
-        while frame.kind == Kind::Credit {
+        while back.frame.kind == Kind::Credit {
             match answers.try_recv() {
-                Ok(next) if next.kind == Kind::Credit => frame.id += next.id,
+                Ok(next) if next.frame.kind == Kind::Credit => {
+                    back.frame.id += next.frame.id;
+                    back.frame.amount = back.frame.amount.saturating_add(next.frame.amount);
+                }
                 Ok(next) => {
-                    if core.write(&mut writer, &frame).await.is_err() {
+                    if core.write(&mut writer, &back.frame).await.is_err() {
                         return;
                     }
-                    frame = next;
+                    back = next;
                 }
                 Err(_) => break,
             }
         }
-        if core.write(&mut writer, &frame).await.is_err() {
+        if core.write(&mut writer, &back.frame).await.is_err() {
             return;
         }
     }
@@ -190,22 +237,23 @@ async fn answer(core: &Core, mut writer: Writer, mut answers: mpsc::Receiver<Fra
 /// decoder that fails drops it, and that is not a crash of the actor.
 struct Answer {
     id: u64,
+    answers: Answers,
     phase: Arc<Mutex<Phase>>,
 }
 
 enum Phase {
-    Decoding(mpsc::Sender<Frame>, Option<Frame>),
-    Live(mpsc::Sender<Frame>),
+    Decoding(mpsc::Sender<Back>, Option<Back>),
+    Live(mpsc::Sender<Back>),
     Over,
 }
 
 impl Answer {
-    fn new(id: u64, back: mpsc::Sender<Frame>) -> Self {
-        Answer { id, phase: Arc::new(Mutex::new(Phase::Decoding(back, None))) }
+    fn new(id: u64, back: mpsc::Sender<Back>, answers: Answers) -> Self {
+        Answer { id, answers, phase: Arc::new(Mutex::new(Phase::Decoding(back, None))) }
     }
 
     fn way(&self) -> ReplyTo {
-        let (id, phase) = (self.id, Arc::clone(&self.phase));
+        let (id, phase, answers) = (self.id, Arc::clone(&self.phase), self.answers.clone());
         ReplyTo::new(move |answer| {
             let frame = match answer {
                 Ok(body) if Frame::fits(body.len()) => Frame::new(Kind::Reply, id, body),
@@ -214,11 +262,12 @@ impl Answer {
                 }
                 Err(sentence) => Frame::new(Kind::Nack, id, sentence.into_bytes()),
             };
+            let back = Back { _waiting: Some(answers.wait(frame.body.len())), frame };
             let mut phase = phase.lock().unwrap_or_else(PoisonError::into_inner);
             match &mut *phase {
-                Phase::Decoding(_, kept) => *kept = Some(frame),
+                Phase::Decoding(_, kept) => *kept = Some(back),
                 // Never full: the other end keeps to PENDING_MAX asks. If it does not, it loses its answer.
-                Phase::Live(back) => drop(back.try_send(frame)),
+                Phase::Live(way) => drop(way.try_send(back)),
                 Phase::Over => {}
             }
         })
@@ -226,10 +275,10 @@ impl Answer {
 
     fn understood(&self) {
         let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Phase::Decoding(back, kept) = std::mem::replace(&mut *phase, Phase::Over) {
+        if let Phase::Decoding(way, kept) = std::mem::replace(&mut *phase, Phase::Over) {
             match kept {
-                Some(frame) => drop(back.try_send(frame)),
-                None => *phase = Phase::Live(back),
+                Some(back) => drop(way.try_send(back)),
+                None => *phase = Phase::Live(way),
             }
         }
     }

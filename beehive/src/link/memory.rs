@@ -1,7 +1,9 @@
 //! A transport inside one process: for tests, and for clusters that live in one.
 //!
 //! Its cable can be cut, both ways or one: bytes that are on their way then stay there, as they do when packets are
-//! dropped, and go on when it is mended. It can be made slow.
+//! dropped, and go on when it is mended. It can be made slow, and late by a pause that is drawn for each piece of each
+//! stream, so that streams overtake each other as QUIC's do. It can fall silent for the connections that it has, as QUIC
+//! does when it is re-bound too often: nothing of theirs arrives any more, and no end either.
 
 use std::io;
 use std::pin::Pin;
@@ -13,8 +15,9 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
+use super::posted::Posted;
 use super::transport::{Acceptor, Connection, DialError, Dialer, PeerName, Reader, Urgency, Writer};
 use crate::{Clock, Moment};
 
@@ -25,6 +28,9 @@ const BACKLOG: usize = 64;
 
 /// 1200 bytes: what goes over a slow cable at a time, so that streams take turns on it as packets do.
 const PACKET: usize = 1200;
+
+/// 16 KiB: what a late cable holds back at a time.
+const PIECE: usize = 16 << 10;
 
 /// A direction of a cable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +43,14 @@ pub enum Way {
 
 /// The cable between two ends.
 #[derive(Clone, Default)]
-pub struct Cable(Arc<Mutex<[Wire; 2]>>);
+pub struct Cable(Arc<Mutex<Wires>>);
+
+#[derive(Default)]
+struct Wires {
+    ways: [Wire; 2],
+    /// How often it fell silent: connections that were made before carry nothing.
+    silences: u64,
+}
 
 /// One direction.
 #[derive(Default)]
@@ -45,6 +58,12 @@ struct Wire {
     cut: bool,
     waiting: Vec<Waker>,
     slow: Option<Slow>,
+    late: Option<Late>,
+}
+
+struct Late {
+    clock: Arc<dyn Clock>,
+    pause: Box<dyn Fn() -> Duration + Send>,
 }
 
 struct Slow {
@@ -60,7 +79,7 @@ impl Cable {
         Self::default()
     }
 
-    fn wires(&self) -> MutexGuard<'_, [Wire; 2]> {
+    fn wires(&self) -> MutexGuard<'_, Wires> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -72,16 +91,12 @@ impl Cable {
 
     /// From now on nothing arrives in this direction.
     pub fn cut_way(&self, way: Way) {
-        let [to_acceptor, to_dialler] = &mut *self.wires();
-        match way {
-            Way::ToAcceptor => to_acceptor.cut = true,
-            Way::ToDialler => to_dialler.cut = true,
-        }
+        self.with(way, |wire| wire.cut = true);
     }
 
     /// Everything goes on.
     pub fn mend(&self) {
-        for wire in &mut *self.wires() {
+        for wire in &mut self.wires().ways {
             wire.cut = false;
             for waker in wire.waiting.drain(..) {
                 waker.wake();
@@ -91,34 +106,55 @@ impl Cable {
 
     /// From now on all streams together carry so many bytes a second in each direction.
     pub fn slow_down(&self, clock: &Arc<dyn Clock>, bytes_per_second: u64) {
-        for wire in &mut *self.wires() {
+        for wire in &mut self.wires().ways {
             let (clock, bytes_per_second) = (Arc::clone(clock), bytes_per_second.max(1));
             wire.slow = Some(Slow { clock, bytes_per_second, free_at: Moment::default() });
         }
     }
 
-    /// It carries as much as it is given again.
-    pub fn speed_up(&self) {
-        for wire in &mut *self.wires() {
-            wire.slow = None;
+    /// From now on each piece of each stream is held back for what `pause` says then. Order is kept within a stream, and
+    /// not between streams.
+    pub fn hold_back(&self, clock: &Arc<dyn Clock>, pause: impl Fn() -> Duration + Clone + Send + 'static) {
+        for wire in &mut self.wires().ways {
+            wire.late = Some(Late { clock: Arc::clone(clock), pause: Box::new(pause.clone()) });
         }
+    }
+
+    /// It carries as much as it is given again, and at once.
+    pub fn speed_up(&self) {
+        for wire in &mut self.wires().ways {
+            (wire.slow, wire.late) = (None, None);
+        }
+    }
+
+    /// Nothing of the connections that it has now ever arrives again, and neither end is told. New ones are carried.
+    pub fn fall_silent(&self) {
+        self.wires().silences += 1;
     }
 
     /// Whether nothing arrives now in one direction at least: nobody can connect then.
     pub fn is_cut(&self) -> bool {
-        self.wires().iter().any(|wire| wire.cut)
+        self.wires().ways.iter().any(|wire| wire.cut)
     }
 
     fn with<T>(&self, way: Way, work: impl FnOnce(&mut Wire) -> T) -> T {
-        let [to_acceptor, to_dialler] = &mut *self.wires();
+        let [to_acceptor, to_dialler] = &mut self.wires().ways;
         work(match way {
             Way::ToAcceptor => to_acceptor,
             Way::ToDialler => to_dialler,
         })
     }
 
-    /// Ready while the cable is whole.
-    fn poll_whole(&self, way: Way, cx: &Context<'_>) -> Poll<()> {
+    fn silences(&self) -> u64 {
+        self.wires().silences
+    }
+
+    /// Ready while the cable is whole, and has not fallen silent since `born`.
+    fn poll_whole(&self, way: Way, born: u64, cx: &Context<'_>) -> Poll<()> {
+        if self.silences() != born {
+            // Nobody is ever woken: whoever waits gives up by its own clock.
+            return Poll::Pending;
+        }
         self.with(way, |wire| {
             if !wire.cut {
                 return Poll::Ready(());
@@ -130,23 +166,33 @@ impl Cable {
         })
     }
 
-    async fn whole(&self, way: Way) {
-        futures::future::poll_fn(|cx| self.poll_whole(way, cx)).await;
+    async fn whole(&self, way: Way, born: u64) {
+        futures::future::poll_fn(|cx| self.poll_whole(way, born, cx)).await;
     }
 
-    fn is_slow(&self, way: Way) -> bool {
-        self.with(way, |wire| wire.slow.is_some())
+    /// How much goes over it at a time, if it takes its time.
+    fn piece(&self, way: Way) -> Option<usize> {
+        self.with(way, |wire| match (&wire.slow, &wire.late) {
+            (Some(_), _) => Some(PACKET),
+            (None, Some(_)) => Some(PIECE),
+            (None, None) => None,
+        })
     }
 
-    /// Completes when so many bytes are over, behind all that were put on it before.
+    /// Completes when so many bytes are over: behind all that were put on it before, and after their own pause.
     fn carry(&self, way: Way, bytes: usize) -> BoxFuture<'static, ()> {
-        self.with(way, |wire| match &mut wire.slow {
-            None => Box::pin(std::future::ready(())),
-            Some(slow) => {
+        self.with(way, |wire| {
+            let slow = wire.slow.as_mut().map(|slow| {
                 let now = slow.clock.now();
                 let micros = (bytes as u64).saturating_mul(1_000_000) / slow.bytes_per_second;
                 slow.free_at = slow.free_at.max(now) + Duration::from_micros(micros);
-                slow.clock.sleep(slow.free_at.since(now))
+                (Arc::clone(&slow.clock), slow.free_at.since(now))
+            });
+            let late = wire.late.as_ref().map(|late| (Arc::clone(&late.clock), (late.pause)()));
+            match (slow, late) {
+                (None, None) => Box::pin(std::future::ready(())),
+                (Some((clock, pause)), None) | (None, Some((clock, pause))) => clock.sleep(pause),
+                (Some((clock, slow)), Some((_, late))) => clock.sleep(slow + late),
             }
         })
     }
@@ -155,8 +201,9 @@ impl Cable {
 struct CableReader {
     cable: Cable,
     way: Way,
+    born: u64,
     end: tokio::io::ReadHalf<DuplexStream>,
-    /// What is on a slow cable, and what it still takes.
+    /// What is on a slow or late cable, and what it still takes.
     packet: Option<(Bytes, BoxFuture<'static, ()>)>,
 }
 
@@ -167,12 +214,12 @@ impl AsyncRead for CableReader {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        futures::ready!(this.cable.poll_whole(this.way, cx));
+        futures::ready!(this.cable.poll_whole(this.way, this.born, cx));
         if this.packet.is_none() {
-            if !this.cable.is_slow(this.way) {
+            let Some(piece) = this.cable.piece(this.way) else {
                 return Pin::new(&mut this.end).poll_read(cx, buf);
-            }
-            let mut bytes = [0; PACKET];
+            };
+            let mut bytes = vec![0; piece];
             let mut packet = ReadBuf::new(&mut bytes);
             futures::ready!(Pin::new(&mut this.end).poll_read(cx, &mut packet))?;
             let bytes = Bytes::copy_from_slice(packet.filled());
@@ -232,10 +279,11 @@ pub struct MemoryConnection {
     cable: Cable,
     /// The direction that leads here.
     here: Way,
+    born: u64,
     opened: mpsc::Sender<Stream>,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Stream>>,
     /// Whether this end, and whether the other end has closed.
-    closed: Arc<watch::Sender<bool>>,
+    closed: Arc<Posted<bool>>,
 }
 
 /// The two ends of a connection over `cable`: of `one`, who dialled, and of `other`, who accepted. Each is told who the
@@ -243,11 +291,13 @@ pub struct MemoryConnection {
 pub fn pair(cable: &Cable, one: PeerName, other: PeerName) -> (MemoryConnection, MemoryConnection) {
     let (to_other, from_one) = mpsc::channel(BACKLOG);
     let (to_one, from_other) = mpsc::channel(BACKLOG);
-    let closed = Arc::new(watch::channel(false).0);
+    let closed = Arc::new(Posted::new(false));
+    let born = cable.silences();
     let end = |peer, here, opened, incoming| MemoryConnection {
         peer,
         cable: cable.clone(),
         here,
+        born,
         opened,
         incoming: tokio::sync::Mutex::new(incoming),
         closed: Arc::clone(&closed),
@@ -259,7 +309,8 @@ impl MemoryConnection {
     /// The halves at the end of the cable that `here` leads to.
     fn halves(&self, here: Way, end: DuplexStream) -> Stream {
         let (reader, writer) = tokio::io::split(end);
-        let reader = CableReader { cable: self.cable.clone(), way: here, end: reader, packet: None };
+        let reader =
+            CableReader { cable: self.cable.clone(), way: here, born: self.born, end: reader, packet: None };
         (Box::new(StreamWriter(writer)), Box::new(reader))
     }
 
@@ -272,8 +323,8 @@ impl MemoryConnection {
 
     async fn until_closed(&self) {
         // A word about the end crosses the cable like everything else.
-        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
-        self.cable.whole(self.here).await;
+        self.closed.until(|closed| closed.then_some(())).await;
+        self.cable.whole(self.here, self.born).await;
     }
 }
 
@@ -284,7 +335,7 @@ fn closed() -> io::Error {
 impl Connection for MemoryConnection {
     fn open(&self, _: Urgency) -> BoxFuture<'_, io::Result<Stream>> {
         Box::pin(async {
-            if *self.closed.borrow() {
+            if self.closed.look(|closed| *closed) {
                 return Err(closed());
             }
             let (mine, theirs) = tokio::io::duplex(STREAM_WINDOW);
@@ -298,10 +349,12 @@ impl Connection for MemoryConnection {
             let mut incoming = self.incoming.lock().await;
             let next = async {
                 let stream = incoming.recv().await;
-                self.cable.whole(self.here).await;
+                self.cable.whole(self.here, self.born).await;
                 stream
             };
             tokio::select! {
+                // What was opened before the end is still taken.
+                biased;
                 stream = next => stream.ok_or_else(closed),
                 () = self.until_closed() => Err(closed()),
             }
@@ -313,7 +366,7 @@ impl Connection for MemoryConnection {
     }
 
     fn close(&self) {
-        self.closed.send_replace(true);
+        self.closed.change(|closed| *closed = true);
     }
 }
 

@@ -6,33 +6,50 @@
 //! wire. One forwarder per inbox holds one message at a time in front of the local mailbox, whose waiting line is fair:
 //! one link's flood starves nobody.
 //!
-//! What the caller may rely on:
-//! * Messages of one mailbox and lane arrive in order, as long as the link lives. A link that breaks loses what was on
-//!   its way; whoever needs more keeps it until the answer of an ask has come.
-//! * An ask fails with [`crate::AskError::LinkDown`] when the link ends first. It may have been handled.
+//! # What is delivered, and how
+//!
+//! * At most once, and in the order in which they were told, the messages of one mailbox and lane as long as the link lives.
+//!   Between mailboxes, and between the lanes of one, there is no order. A link that breaks loses what was on its way.
+//! * At least once what an ask carries, if the asker keeps it until the answer has come and asks again over the next link.
+//!   An ask that fails with [`crate::AskError::LinkDown`] may have been handled. Whoever answers before the work is safe
+//!   breaks the promise for both; which messages are repeated, marked or replaced by newer ones is said where they are
+//!   defined, not here.
+//! * Bounded: a lane has 16 messages and (from wire version 1 on) 1 MiB on its way, a link makes its receiving end hold 4 MiB
+//!   of messages whatever the number of its streams, and a lane has 4096 asks without an answer. At the bound
+//!   [`crate::Address::tell`] waits and [`crate::Address::try_tell`] is refused; nothing that was taken is dropped for room. A
+//!   sender that sends more than it has credits for is told so and its stream is ended.
+//! * Urgent first: control lanes have streams of their own, and so has the link itself (its pings, its end). What a lane holds
+//!   beyond 16 KiB comes out of what all lanes of the link share; up to that it passes, however much the others hold.
 //! * The other end can reach only what [`Routes`] allow, and is who its certificate says.
+//! * Both ends speak one wire version, agreed in the hello: see [`WireVersion`] and [`Versions`].
 //!
 //! The transport below the frames is an argument ([`Dialer`], [`Acceptor`], [`Connection`]): [`quic`] first, [`ws`] where UDP
 //! is blocked (its streams share one ordered connection by [`mux`]), [`memory`] for tests and for clusters in one process.
 
 mod core;
 mod frame;
+#[cfg(test)]
+mod golden;
 mod inbound;
 mod life;
 pub mod memory;
 pub mod mux;
 mod outbound;
+mod posted;
 pub mod quic;
+mod room;
 mod session;
 pub mod tls;
 mod transport;
+mod version;
 pub mod wire;
 pub mod ws;
 
-pub use frame::{FRAME_MAX, WIRE_VERSION};
+pub use frame::FRAME_MAX;
 pub use inbound::Routes;
 pub use life::{DEAD_AFTER, PING_AFTER};
 pub use session::{Arrival, Ending, Greeting, Link, LinkError, Refused};
 pub use transport::{
     Acceptor, Acceptors, Connection, DialError, Dialer, PeerName, Reader, Traffic, Urgency, Writer,
 };
+pub use version::{Versions, WireVersion};

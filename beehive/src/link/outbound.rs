@@ -5,12 +5,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, Either, select};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
 use super::core::Core;
-use super::frame::{Frame, Kind};
-use super::inbound::{LANE_CREDITS, PENDING_MAX};
+use super::frame::{FRAME_MAX, Frame, Kind};
+use super::inbound::PENDING_MAX;
+use super::room::{LANE_BYTES, LANE_MESSAGES};
 use super::transport::{Connection, Reader, Urgency, Writer};
+use super::version::WireVersion;
 use super::wire::{AnswerSlot, Outgoing, Wire};
 use crate::{AskError, Env, Lane, Refusal, RemoteMailbox};
 
@@ -44,24 +46,22 @@ impl<M: Wire> RemoteMailbox<M> for Remote<M> {
     fn tell(&self, message: M) -> BoxFuture<'_, Result<(), Refusal>> {
         let lane = self.lane(&message);
         Box::pin(async move {
-            // A message that waits for room is not yet encoded: what waits costs no second copy.
-            let permit = lane.credits.acquire().await.map_err(|_| Refusal::LinkDown)?;
-            let outgoing = encode(message)?;
-            permit.forget();
-            lane.push(outgoing)
+            // One at a time: only the message whose turn it is is encoded, and the others cost no second copy.
+            let _turn = lane.turn.lock().await;
+            let place = lane.credits.message().await?;
+            let outgoing = encode(message, self.core.version)?;
+            let bytes = lane.credits.bytes(outgoing.body.len()).await?;
+            lane.push(Queued { outgoing, spent: Spent { place, bytes } })
         })
     }
 
     fn try_tell(&self, message: M) -> Result<(), Refusal> {
         let lane = self.lane(&message);
-        let permit = match lane.credits.try_acquire() {
-            Ok(permit) => permit,
-            Err(tokio::sync::TryAcquireError::NoPermits) => return Err(Refusal::Full),
-            Err(tokio::sync::TryAcquireError::Closed) => return Err(Refusal::LinkDown),
-        };
-        let outgoing = encode(message)?;
-        permit.forget();
-        lane.push(outgoing)
+        let Ok(_turn) = lane.turn.try_lock() else { return Err(Refusal::Full) };
+        let place = lane.credits.try_message()?;
+        let outgoing = encode(message, self.core.version)?;
+        let bytes = lane.credits.try_bytes(outgoing.body.len())?;
+        lane.push(Queued { outgoing, spent: Spent { place, bytes } })
     }
 
     fn is_up(&self) -> bool {
@@ -69,18 +69,82 @@ impl<M: Wire> RemoteMailbox<M> for Remote<M> {
     }
 }
 
-fn encode<M: Wire>(message: M) -> Result<Outgoing, Refusal> {
+fn encode<M: Wire>(message: M, version: WireVersion) -> Result<Outgoing, Refusal> {
     let name = message.name();
-    let outgoing = message.encode().map_err(|error| {
+    let outgoing = message.encode(version).map_err(|error| {
         tracing::warn!(message = name, error = %error, "message fits no frame");
         Refusal::TooLarge
     })?;
     if Frame::fits(outgoing.body.len()) { Ok(outgoing) } else { Err(Refusal::TooLarge) }
 }
 
+/// What the other end has room for.
+#[derive(Clone)]
+struct Credits {
+    version: WireVersion,
+    messages: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+}
+
+/// The credits of one message. Dropped, they are free again.
+struct Spent {
+    place: OwnedSemaphorePermit,
+    bytes: OwnedSemaphorePermit,
+}
+
+impl Credits {
+    fn new(version: WireVersion) -> Self {
+        let (messages, bytes) = (Semaphore::new(LANE_MESSAGES), Semaphore::new(LANE_BYTES));
+        Credits { version, messages: Arc::new(messages), bytes: Arc::new(bytes) }
+    }
+
+    async fn message(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.messages).acquire_owned().await.map_err(|_| Refusal::LinkDown)
+    }
+
+    fn try_message(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.messages).try_acquire_owned().map_err(refusal)
+    }
+
+    async fn bytes(&self, body: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let cost = self.cost(body);
+        Arc::clone(&self.bytes).acquire_many_owned(cost).await.map_err(|_| Refusal::LinkDown)
+    }
+
+    fn try_bytes(&self, body: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.bytes).try_acquire_many_owned(self.cost(body)).map_err(refusal)
+    }
+
+    /// In version 0 the other end gives no bytes back.
+    fn cost(&self, body: usize) -> u32 {
+        match self.version {
+            WireVersion::Zero => 0,
+            WireVersion::One => u32::try_from(body).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn close(&self) {
+        self.messages.close();
+        self.bytes.close();
+    }
+}
+
+fn refusal(why: TryAcquireError) -> Refusal {
+    match why {
+        TryAcquireError::NoPermits => Refusal::Full,
+        TryAcquireError::Closed => Refusal::LinkDown,
+    }
+}
+
+struct Queued {
+    outgoing: Outgoing,
+    spent: Spent,
+}
+
 struct LaneSender {
-    credits: Arc<Semaphore>,
-    queue: mpsc::Sender<Outgoing>,
+    turn: Mutex<()>,
+    credits: Credits,
+    queue: mpsc::Sender<Queued>,
 }
 
 impl LaneSender {
@@ -91,47 +155,79 @@ impl LaneSender {
         mailbox: &'static str,
         urgency: Urgency,
     ) -> Self {
-        let credits = Arc::new(Semaphore::new(LANE_CREDITS));
-        let (queue, waiting) = mpsc::channel(LANE_CREDITS);
+        let credits = Credits::new(core.version);
+        let (queue, waiting) = mpsc::channel(LANE_MESSAGES);
         let lane = LaneTask {
             core: Arc::clone(core),
             connection: Arc::clone(connection),
-            credits: Arc::clone(&credits),
+            credits: credits.clone(),
             mailbox,
             urgency,
         };
         env.spawn(lane.run(waiting));
-        LaneSender { credits, queue }
+        LaneSender { turn: Mutex::new(()), credits, queue }
     }
 
     /// Whoever holds a credit finds a place.
-    fn push(&self, outgoing: Outgoing) -> Result<(), Refusal> {
-        self.queue.try_send(outgoing).map_err(|_| Refusal::LinkDown)
+    fn push(&self, queued: Queued) -> Result<(), Refusal> {
+        self.queue.try_send(queued).map_err(|_| Refusal::LinkDown)
     }
 }
 
 struct LaneTask {
     core: Arc<Core>,
     connection: Arc<dyn Connection>,
-    credits: Arc<Semaphore>,
+    credits: Credits,
     mailbox: &'static str,
     urgency: Urgency,
 }
 
+/// What was sent on a stream and has not come back: credits, and answers.
+#[derive(Default)]
+struct Underway {
+    messages: usize,
+    bytes: usize,
+    pending: Pending,
+}
+
+impl Underway {
+    /// A message leaves with its credits.
+    fn leave(&mut self, spent: Spent) {
+        self.messages += spent.place.num_permits();
+        self.bytes += spent.bytes.num_permits();
+        spent.place.forget();
+        spent.bytes.forget();
+    }
+
+    /// The other end gives credits back, at most what it was given.
+    fn credit(&mut self, credits: &Credits, messages: u64, bytes: u32) {
+        let messages = usize::try_from(messages).unwrap_or(usize::MAX).min(self.messages);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.bytes);
+        self.messages -= messages;
+        self.bytes -= bytes;
+        credits.messages.add_permits(messages);
+        credits.bytes.add_permits(bytes);
+    }
+
+    /// The stream is over. Another one begins with fresh credits.
+    fn over(&mut self, credits: &Credits) {
+        self.credit(credits, u64::MAX, u32::MAX);
+        self.pending.fail();
+    }
+}
+
 impl LaneTask {
     /// Waits for a first message, opens the stream and serves it until the link ends or nobody can send any more.
-    async fn run(self, mut waiting: mpsc::Receiver<Outgoing>) {
-        let mut pending = Pending::default();
+    async fn run(self, mut waiting: mpsc::Receiver<Queued>) {
+        let mut underway = Underway::default();
         let work = async {
             while let Some(first) = waiting.recv().await {
-                self.stream(first, &mut waiting, &mut pending).await;
-                // The stream ended, the link perhaps not: the next message opens a new one with fresh credits.
-                pending.fail();
+                self.stream(first, &mut waiting, &mut underway).await;
+                // The stream ended, the link perhaps not: the next message opens a new one.
+                underway.over(&self.credits);
                 if !self.core.is_up() {
                     return;
                 }
-                let lost = LANE_CREDITS.saturating_sub(self.credits.available_permits() + waiting.len());
-                self.credits.add_permits(lost);
             }
         };
         {
@@ -139,28 +235,28 @@ impl LaneTask {
             drop(select(work, ended).await);
         }
         self.credits.close();
-        pending.fail();
+        underway.pending.fail();
         waiting.close();
-        while let Ok(outgoing) = waiting.try_recv() {
-            fail(outgoing.reply);
+        while let Ok(queued) = waiting.try_recv() {
+            fail(queued.outgoing.reply);
         }
     }
 
-    async fn stream(&self, first: Outgoing, waiting: &mut mpsc::Receiver<Outgoing>, pending: &mut Pending) {
+    async fn stream(&self, first: Queued, waiting: &mut mpsc::Receiver<Queued>, underway: &mut Underway) {
         let (mut writer, mut reader) = match self.connection.open(self.urgency).await {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(peer = %self.core.peer, mailbox = self.mailbox, error = %error, "no stream");
-                fail(first.reply);
+                fail(first.outgoing.reply);
                 return;
             }
         };
         let open = Frame::new(Kind::Open, 0, self.mailbox.as_bytes().to_vec());
         if self.core.write(&mut writer, &open).await.is_err() {
-            fail(first.reply);
+            fail(first.outgoing.reply);
             return;
         }
-        if self.send(&mut writer, first, pending).await.is_err() {
+        if self.send(&mut writer, first, underway).await.is_err() {
             return;
         }
         // A frame that is half read must not be lost to a message that wants out, so reading has a task's loop of its own.
@@ -176,17 +272,17 @@ impl LaneTask {
                     }
                 };
                 match turn {
-                    Either::Left(Some(frame)) => self.take(frame, pending),
+                    Either::Left(Some(frame)) => self.take(frame, underway),
                     Either::Left(None) => return,
-                    Either::Right(Some(outgoing)) => {
-                        if self.send(&mut writer, outgoing, pending).await.is_err() {
+                    Either::Right(Some(queued)) => {
+                        if self.send(&mut writer, queued, underway).await.is_err() {
                             return;
                         }
                     }
                     // Nobody can send any more; answers may still come.
-                    Either::Right(None) if pending.is_empty() => return,
+                    Either::Right(None) if underway.pending.is_empty() => return,
                     Either::Right(None) => match heard.recv().await {
-                        Some(frame) => self.take(frame, pending),
+                        Some(frame) => self.take(frame, underway),
                         None => return,
                     },
                 }
@@ -203,29 +299,26 @@ impl LaneTask {
     async fn send(
         &self,
         writer: &mut Writer,
-        outgoing: Outgoing,
-        pending: &mut Pending,
+        queued: Queued,
+        underway: &mut Underway,
     ) -> std::io::Result<()> {
+        let Queued { outgoing, spent } = queued;
         let frame = match outgoing.reply {
             None => Frame::new(Kind::Tell, 0, outgoing.body),
-            Some(slot) => match pending.add(slot) {
+            Some(slot) => match underway.pending.add(slot) {
                 Some(id) => Frame::new(Kind::Ask, id, outgoing.body),
-                None => {
-                    // Not sent, so its place at the other end is free.
-                    self.credits.add_permits(1);
-                    return Ok(());
-                }
+                // Not sent, so its place at the other end is free.
+                None => return Ok(()),
             },
         };
+        underway.leave(spent);
         self.core.write(writer, &frame).await
     }
 
-    fn take(&self, frame: Frame, pending: &mut Pending) {
+    fn take(&self, frame: Frame, underway: &mut Underway) {
+        let pending = &mut underway.pending;
         match frame.kind {
-            Kind::Credit => {
-                let room = LANE_CREDITS.saturating_sub(self.credits.available_permits());
-                self.credits.add_permits(usize::try_from(frame.id).unwrap_or(usize::MAX).min(room));
-            }
+            Kind::Credit => underway.credit(&self.credits, frame.id, frame.amount),
             Kind::Reply => pending.answer(frame.id, Ok(frame.body)),
             Kind::Nack => {
                 let sentence = String::from_utf8_lossy(&frame.body).into_owned();
@@ -252,7 +345,7 @@ impl LaneTask {
 
 async fn read_all(core: &Core, reader: &mut Reader, heard: mpsc::Sender<Frame>) {
     loop {
-        match core.read(reader).await {
+        match core.read(reader, FRAME_MAX).await {
             Ok(Some(frame)) => {
                 if heard.send(frame).await.is_err() {
                     return;

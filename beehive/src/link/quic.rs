@@ -8,13 +8,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rustls::pki_types::ServerName;
 use s2n_quic::client::Connect;
 use s2n_quic::connection::{Handle, StreamAcceptor};
+use s2n_quic::provider::connection_id::default::Format;
 use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Subscriber, events};
 use s2n_quic::provider::limits::Limits;
 use s2n_quic::provider::tls::rustls as quic_tls;
@@ -40,8 +41,20 @@ const FIRST_ROUND_TRIP: Duration = Duration::from_millis(200);
 const STREAM_WINDOW: u64 = 1 << 20;
 /// 4 MiB: what one connection may have on its way, so that four full streams do not hold up a fifth.
 const CONNECTION_WINDOW: u64 = 4 << 20;
+/// 8 bytes, half of what the library takes: every packet carries one, and on an idle link packets are little else. Random
+/// ones of 64 bits do not meet.
+const ID_BYTES: usize = 8;
 /// 128: streams that may be open at once from one end.
 const STREAMS: u64 = 128;
+
+fn short_ids() -> Result<Format, EndpointError> {
+    let failed = |error: &dyn std::fmt::Display| EndpointError::Limits(error.to_string());
+    Format::builder()
+        .with_len(ID_BYTES)
+        .map_err(|error| failed(&error))?
+        .build()
+        .map_err(|error| failed(&error))
+}
 
 fn limits(asked: u64, offered: u64) -> Result<Limits, EndpointError> {
     let build = || {
@@ -58,16 +71,10 @@ fn limits(asked: u64, offered: u64) -> Result<Limits, EndpointError> {
     build().map_err(|error| EndpointError::Limits(error.to_string()))
 }
 
-/// Reads the peer's certificate out of the handshake, and notes whether anybody answers the newest one.
+/// Reads the peer's certificate out of the handshake, and counts the packets that have come to the endpoint: several dials
+/// of one server may be under way, and an answer to any of them shows that it is there.
 #[derive(Default)]
-struct Watch(Arc<Answers>);
-
-/// Whether the newest connection of an endpoint has been answered at all.
-#[derive(Default)]
-struct Answers {
-    newest: AtomicU64,
-    answered: AtomicBool,
-}
+struct Watch(Arc<AtomicU64>);
 
 #[derive(Default)]
 struct PeerSeen(Option<PeerName>);
@@ -75,15 +82,12 @@ struct PeerSeen(Option<PeerName>);
 impl Subscriber for Watch {
     type ConnectionContext = PeerSeen;
 
-    fn create_connection_context(&mut self, meta: &ConnectionMeta, _: &ConnectionInfo) -> PeerSeen {
-        self.0.newest.store(meta.id, Ordering::Relaxed);
+    fn create_connection_context(&mut self, _: &ConnectionMeta, _: &ConnectionInfo) -> PeerSeen {
         PeerSeen::default()
     }
 
-    fn on_packet_received(&mut self, _: &mut PeerSeen, meta: &ConnectionMeta, _: &events::PacketReceived) {
-        if self.0.newest.load(Ordering::Relaxed) == meta.id {
-            self.0.answered.store(true, Ordering::Relaxed);
-        }
+    fn on_packet_received(&mut self, _: &mut PeerSeen, _: &ConnectionMeta, _: &events::PacketReceived) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     fn on_tls_exporter_ready(
@@ -167,6 +171,8 @@ impl QuicAcceptor {
             .map_err(|error| socket(&error))?
             .with_io(listen)
             .map_err(|error| socket(&error))?
+            .with_connection_id(short_ids()?)
+            .map_err(|error| EndpointError::Limits(error.to_string()))?
             .with_limits(limits(STREAMS, STREAMS)?)
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .with_event(Watch::default())
@@ -201,7 +207,7 @@ pub struct QuicDialer {
     client: s2n_quic::Client,
     host: String,
     port: u16,
-    answers: Arc<Answers>,
+    received: Arc<AtomicU64>,
 }
 
 impl QuicDialer {
@@ -224,20 +230,22 @@ impl QuicDialer {
             address: any,
             reason: reason.to_string(),
         };
-        let answers = Arc::<Answers>::default();
+        let received = Arc::<AtomicU64>::default();
         let tls = quic_tls::Client::from(Arc::new(tls::client(credentials, PROTOCOL)?));
         let client = s2n_quic::Client::builder()
             .with_tls(tls)
             .map_err(|error| socket(&error))?
             .with_io(any)
             .map_err(|error| socket(&error))?
+            .with_connection_id(short_ids()?)
+            .map_err(|error| EndpointError::Limits(error.to_string()))?
             .with_limits(limits(STREAMS, STREAMS)?)
             .map_err(|error| EndpointError::Limits(error.to_string()))?
-            .with_event(Watch(Arc::clone(&answers)))
+            .with_event(Watch(Arc::clone(&received)))
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .start()
             .map_err(|error| socket(&error))?;
-        Ok(QuicDialer { client, host: host.trim_matches(['[', ']']).to_owned(), port, answers })
+        Ok(QuicDialer { client, host: host.trim_matches(['[', ']']).to_owned(), port, received })
     }
 
     fn target(&self) -> String {
@@ -248,9 +256,11 @@ impl QuicDialer {
 impl Dialer for QuicDialer {
     fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DialError>> {
         Box::pin(async {
-            let resolved = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+            // A resolver without a network says nothing for long.
+            let lookup = tokio::net::lookup_host((self.host.as_str(), self.port));
+            let resolved = tokio::time::timeout(ANSWER_WITHIN, lookup).await.ok().and_then(Result::ok);
             let addresses: Vec<SocketAddr> =
-                resolved.map_err(|_| DialError::Resolve(self.host.clone()))?.collect();
+                resolved.ok_or_else(|| DialError::Resolve(self.host.clone()))?.collect();
             // The socket is of one family.
             let wants_v6 = self.host.parse::<std::net::Ipv6Addr>().is_ok();
             let address = addresses
@@ -259,11 +269,11 @@ impl Dialer for QuicDialer {
                 .ok_or_else(|| DialError::Resolve(self.host.clone()))?;
             let connect = Connect::new(address).with_server_name(self.host.as_str());
             let failed = |reason: String| DialError::Connect { target: self.target(), reason };
-            self.answers.answered.store(false, Ordering::Relaxed);
+            let before = self.received.load(Ordering::Relaxed);
             let mut attempt = std::pin::pin!(self.client.connect(connect));
             let connection = match tokio::time::timeout(ANSWER_WITHIN, &mut attempt).await {
                 Ok(connection) => connection,
-                Err(_) if !self.answers.answered.load(Ordering::Relaxed) => {
+                Err(_) if self.received.load(Ordering::Relaxed) == before => {
                     return Err(DialError::Unanswered { target: self.target() });
                 }
                 // A slow handshake is not a blocked one.

@@ -9,26 +9,26 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::core::Core;
-use super::frame::{Frame, Kind, WIRE_VERSION};
+use super::frame::{Frame, Kind};
 use super::inbound::{self, Routes};
 use super::life::{self, Action};
 use super::outbound::Remote;
+use super::room::{LinkRoom, STREAMS_MAX};
 use super::transport::{Connection, PeerName, Reader, Traffic, Urgency, Writer};
+use super::version::{Versions, WireVersion};
 use super::wire::Wire;
 use crate::{Address, Env};
 
 /// 10 s: how long a hello and its answer may take.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
-/// 64: streams that the other end may have open at once; two per mailbox are used.
-const STREAMS_MAX: usize = 64;
+/// 8 KiB: frames of the first stream are short, and one is read of somebody who is not yet let in.
+const VITAL_MAX: usize = 8 << 10;
 
 /// What a dialling end says of itself. Its name has to be the one in its certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Greeting {
-    /// The oldest wire version that it speaks.
-    pub oldest: u8,
-    /// The newest wire version that it speaks.
-    pub newest: u8,
+    /// The wire versions that it speaks.
+    pub versions: Versions,
     /// Its name.
     pub name: String,
 }
@@ -36,14 +36,14 @@ pub struct Greeting {
 impl Greeting {
     /// The greeting of an end that speaks what this build speaks.
     pub fn of(name: impl Into<String>) -> Self {
-        Greeting { oldest: WIRE_VERSION, newest: WIRE_VERSION, name: name.into() }
+        Greeting { versions: Versions::OURS, name: name.into() }
     }
 
     /// ```text
     /// oldest u8 | newest u8 | name
     /// ```
-    fn encode(&self) -> Vec<u8> {
-        let mut body = vec![self.oldest, self.newest];
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut body = vec![self.versions.oldest, self.versions.newest];
         body.extend(self.name.as_bytes());
         body
     }
@@ -51,8 +51,8 @@ impl Greeting {
     fn decode(body: &[u8]) -> Option<Greeting> {
         let (&[oldest, newest], name) = body.split_first_chunk()?;
         // 253: the longest name that a certificate of ours carries.
-        (name.len() <= 253).then_some(())?;
-        Some(Greeting { oldest, newest, name: String::from_utf8(name.to_vec()).ok()? })
+        (name.len() <= 253 && oldest <= newest).then_some(())?;
+        Some(Greeting { versions: Versions { oldest, newest }, name: String::from_utf8(name.to_vec()).ok()? })
     }
 }
 
@@ -93,14 +93,22 @@ pub enum LinkError {
     },
     /// No wire version is common.
     #[error(
-        "it speaks wire versions {oldest} to {newest}, and this end speaks {WIRE_VERSION}: upgrade the older one"
+        "`{name}` dialled and speaks {theirs}, and the end that it reached speaks {ours}: upgrade {}",
+        older(.name, *.theirs, *.ours)
     )]
     Versions {
-        /// Its oldest.
-        oldest: u8,
-        /// Its newest.
-        newest: u8,
+        /// Who dialled.
+        name: String,
+        /// What it speaks.
+        theirs: Versions,
+        /// What the end speaks that it reached.
+        ours: Versions,
     },
+}
+
+/// Which of two ends without a common version is to be upgraded.
+fn older(name: &str, theirs: Versions, ours: Versions) -> String {
+    if theirs.newest < ours.oldest { format!("`{name}`") } else { "the end that it reached".to_owned() }
 }
 
 /// Why a link ended.
@@ -154,6 +162,18 @@ impl Arrival {
     /// # Errors
     /// See [`LinkError`]; the other end has been told as far as it could be.
     pub async fn meet(env: &Env, connection: Box<dyn Connection>) -> Result<Arrival, LinkError> {
+        Arrival::meet_as(env, connection, Versions::OURS).await
+    }
+
+    /// The same as an end that speaks `ours`: of these, only what this build speaks is agreed on.
+    ///
+    /// # Errors
+    /// See [`Arrival::meet`].
+    pub async fn meet_as(
+        env: &Env,
+        connection: Box<dyn Connection>,
+        ours: Versions,
+    ) -> Result<Arrival, LinkError> {
         let core = new_core(env, &*connection);
         let hello = async {
             let mut control =
@@ -162,9 +182,12 @@ impl Arrival {
             Ok((frame, control))
         };
         let (frame, control) = env.timeout(HELLO_WITHIN, hello).await.unwrap_or(Err(LinkError::Silent))?;
-        let arrival = Arrival { env: env.clone(), core, connection, control };
-        match arrival.check(&frame) {
-            Ok(()) => Ok(arrival),
+        let mut arrival = Arrival { env: env.clone(), core, connection, control };
+        match arrival.check(&frame, ours) {
+            Ok(version) => {
+                arrival.core.version = version;
+                Ok(arrival)
+            }
             Err(error) => {
                 arrival.refuse(Refused { reason: error.to_string(), wait: None }).await;
                 Err(error)
@@ -172,7 +195,7 @@ impl Arrival {
         }
     }
 
-    fn check(&self, frame: &Frame) -> Result<(), LinkError> {
+    fn check(&self, frame: &Frame, ours: Versions) -> Result<WireVersion, LinkError> {
         let greeting = (frame.kind == Kind::Hello).then(|| Greeting::decode(&frame.body)).flatten();
         let Some(greeting) = greeting else { return Err(LinkError::Unexpected { expected: "hello" }) };
         if greeting.name != self.core.peer.as_str() {
@@ -181,10 +204,17 @@ impl Arrival {
                 certified: self.core.peer.to_string(),
             });
         }
-        if !(greeting.oldest..=greeting.newest).contains(&WIRE_VERSION) {
-            return Err(LinkError::Versions { oldest: greeting.oldest, newest: greeting.newest });
-        }
-        Ok(())
+        let agreed = ours.newest_common(greeting.versions).and_then(WireVersion::of);
+        agreed.ok_or_else(|| LinkError::Versions {
+            name: self.core.peer.to_string(),
+            theirs: greeting.versions,
+            ours,
+        })
+    }
+
+    /// The wire version that was agreed on.
+    pub fn version(&self) -> WireVersion {
+        self.core.version
     }
 
     /// Who it is, by its certificate.
@@ -197,7 +227,7 @@ impl Arrival {
     /// # Errors
     /// When the connection broke.
     pub async fn admit(mut self, routes: Routes) -> Result<Link, LinkError> {
-        let ack = Frame::new(Kind::HelloAck, 0, Vec::new());
+        let ack = Frame::new(Kind::HelloAck, 0, ack_body(self.core.version));
         self.core
             .write(&mut self.control.0, &ack)
             .await
@@ -208,16 +238,33 @@ impl Arrival {
     /// Sends it away.
     pub async fn refuse(mut self, why: Refused) {
         let mut refuse = Frame::new(Kind::Refuse, 0, why.reason.into_bytes());
-        refuse.deadline_ms =
-            why.wait.map_or(0, |wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1));
+        refuse.amount = why.wait.map_or(0, |wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1));
         let goodbye = async {
             let _ = self.core.write(&mut self.control.0, &refuse).await;
             // Closing at once could overtake the sentence: the other end closes when it has read it.
-            while let Ok(Some(_)) = self.core.read(&mut self.control.1).await {}
+            while let Ok(Some(_)) = self.core.read(&mut self.control.1, VITAL_MAX).await {}
         };
         let _ = self.env.timeout(Duration::from_secs(2), goodbye).await;
         self.connection.close();
     }
+}
+
+/// The agreed version. Ends of version 0 know no body, so it has none there.
+pub(super) fn ack_body(version: WireVersion) -> Vec<u8> {
+    match version {
+        WireVersion::Zero => Vec::new(),
+        WireVersion::One => vec![version.number()],
+    }
+}
+
+/// The version that an answer to a greeting names, if it is one that was offered.
+fn agreed(answer: &Frame, offered: Versions) -> Option<WireVersion> {
+    let number = match answer.body.as_slice() {
+        [] => 0,
+        [number] => *number,
+        _ => return None,
+    };
+    offered.contains(number).then(|| WireVersion::of(number)).flatten()
 }
 
 fn new_core(env: &Env, connection: &dyn Connection) -> Core {
@@ -225,7 +272,7 @@ fn new_core(env: &Env, connection: &dyn Connection) -> Core {
 }
 
 async fn first_frame(core: &Core, reader: &mut Reader) -> Result<Frame, LinkError> {
-    match core.read(reader).await {
+    match core.read(reader, VITAL_MAX).await {
         Ok(Some(frame)) => Ok(frame),
         Ok(None) => Err(LinkError::Broke("it ended".to_owned())),
         Err(error) => Err(LinkError::Broke(crate::Fault::from_error(&error).reason)),
@@ -243,7 +290,7 @@ impl Link {
         greeting: &Greeting,
         routes: Routes,
     ) -> Result<Link, LinkError> {
-        let core = new_core(env, &*connection);
+        let mut core = new_core(env, &*connection);
         let hello = async {
             let broke = |error: std::io::Error| LinkError::Broke(error.to_string());
             let mut control = connection.open(Urgency::Vital).await.map_err(broke)?;
@@ -255,11 +302,19 @@ impl Link {
         let answer = env.timeout(HELLO_WITHIN, hello).await.unwrap_or(Err(LinkError::Silent));
         let (answer, control) = answer.inspect_err(|_| connection.close())?;
         match answer.kind {
-            Kind::HelloAck => Ok(Link::start(env.clone(), core, connection, control, routes)),
+            Kind::HelloAck => match agreed(&answer, greeting.versions) {
+                Some(version) => {
+                    core.version = version;
+                    Ok(Link::start(env.clone(), core, connection, control, routes))
+                }
+                None => {
+                    connection.close();
+                    Err(LinkError::Unexpected { expected: "wire version of those that were offered" })
+                }
+            },
             Kind::Refuse => {
                 connection.close();
-                let wait =
-                    (answer.deadline_ms > 0).then(|| Duration::from_millis(u64::from(answer.deadline_ms)));
+                let wait = (answer.amount > 0).then(|| Duration::from_millis(u64::from(answer.amount)));
                 let reason = String::from_utf8_lossy(&answer.body).into_owned();
                 Err(LinkError::Refused(Refused { reason, wait }))
             }
@@ -304,6 +359,11 @@ impl Link {
         &self.core.peer
     }
 
+    /// The wire version that was agreed on.
+    pub fn version(&self) -> WireVersion {
+        self.core.version
+    }
+
     /// The bytes that crossed so far.
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.core.traffic)
@@ -335,6 +395,7 @@ async fn until_end(core: Arc<Core>, work: impl Future<Output = ()>) {
 /// Serves each stream that the other end opens.
 async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>, routes: Routes) {
     let open = Arc::new(AtomicUsize::new(0));
+    let room = LinkRoom::new();
     loop {
         match connection.accept().await {
             Ok(_) if open.load(Ordering::Relaxed) >= STREAMS_MAX => {
@@ -342,8 +403,9 @@ async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>
             }
             Ok((writer, reader)) => {
                 open.fetch_add(1, Ordering::Relaxed);
-                let (open, serve) =
-                    (Arc::clone(&open), inbound::serve(Arc::clone(&core), routes.clone(), writer, reader));
+                let open = Arc::clone(&open);
+                let room = room.lane(core.version);
+                let serve = inbound::serve(Arc::clone(&core), routes.clone(), room, writer, reader);
                 let core = Arc::clone(&core);
                 env.spawn(async move {
                     until_end(core, serve).await;
@@ -378,7 +440,7 @@ async fn keep(core: Arc<Core>, connection: Arc<dyn Connection>, control: (Writer
         write_within(&core, &mut writer, &bye, Duration::from_secs(1)).await;
         // Closing at once could overtake the word; the other end closes when it has read it.
         let (goodbye, limit) =
-            (std::pin::pin!(core.read(&mut reader)), core.clock.sleep(Duration::from_secs(1)));
+            (std::pin::pin!(core.read(&mut reader, VITAL_MAX)), core.clock.sleep(Duration::from_secs(1)));
         drop(select(goodbye, limit).await);
     }
     connection.close();
@@ -387,7 +449,7 @@ async fn keep(core: Arc<Core>, connection: Arc<dyn Connection>, control: (Writer
 /// Hands on each ping and its answer, and notes the end.
 async fn listen(core: &Core, reader: &mut Reader, pings: mpsc::Sender<Frame>) {
     loop {
-        match core.read(reader).await {
+        match core.read(reader, VITAL_MAX).await {
             Ok(Some(frame)) if frame.kind == Kind::Bye => return core.end(Ending::Left),
             Ok(Some(frame)) => {
                 if pings.send(frame).await.is_err() {
@@ -421,7 +483,7 @@ async fn live(core: &Core, mut heard: mpsc::Receiver<Frame>, out: mpsc::Sender<F
                 let mut ping = Frame::new(Kind::Ping, 0, Vec::new());
                 // The true silence, whatever the other end said of its own: two ends that doubt each other would never end.
                 let silence = now.since(core.last_heard());
-                ping.deadline_ms = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+                ping.amount = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
                 let _ = out.try_send(ping);
                 pause
             }
@@ -437,7 +499,7 @@ async fn live(core: &Core, mut heard: mpsc::Receiver<Frame>, out: mpsc::Sender<F
             }
         };
         if let Some(ping) = next.filter(|frame| frame.kind == Kind::Ping) {
-            told = Some((core.clock.now(), Duration::from_millis(u64::from(ping.deadline_ms))));
+            told = Some((core.clock.now(), Duration::from_millis(u64::from(ping.amount))));
             let _ = out.try_send(Frame::new(Kind::Pong, 0, Vec::new()));
         }
     }

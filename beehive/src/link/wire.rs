@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::version::WireVersion;
 use crate::{AskError, Message};
 
 /// Where the answer's bytes of an ask go at the asking end. Dropping it tells the asker nothing came.
@@ -78,15 +79,15 @@ pub trait Wire: Message + Sized {
     /// The name of the mailbox at the other end.
     const MAILBOX: &'static str;
 
-    /// The message as bytes.
+    /// The message as bytes, in the version that both ends agreed on. The answer will be in the same.
     ///
     /// # Errors
     /// When it does not fit a frame.
-    fn encode(self) -> Result<Outgoing, EncodeError>;
+    fn encode(self, version: WireVersion) -> Result<Outgoing, EncodeError>;
 
-    /// The message from bytes that the other end sent: hostile until proved otherwise.
+    /// The message from bytes of that version that the other end sent: hostile until proved otherwise.
     ///
     /// # Errors
     /// When the bytes are no message, or an ask came without a way back.
-    fn decode(body: &[u8], reply: Option<ReplyTo>) -> Result<Self, DecodeError>;
+    fn decode(body: &[u8], reply: Option<ReplyTo>, version: WireVersion) -> Result<Self, DecodeError>;
 }

@@ -27,7 +27,8 @@ use crate::Clock;
 
 /// The path of the upgrade request.
 pub const PATH: &str = "/link";
-/// What this link speaks above WebSocket (`Sec-WebSocket-Protocol`).
+/// What this link speaks above WebSocket (`Sec-WebSocket-Protocol`): the cells of [`super::mux`]. Which version of the
+/// frames is in them is agreed in the hello, as on every link.
 pub const PROTOCOL: &str = "hive-link.0";
 /// What both ends speak above TLS (ALPN): upgrades are of HTTP/1.1.
 pub const ALPN: &[u8] = b"http/1.1";

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Fault, Reply};
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
+use contract::edgecontroller::EdgeControllerMsg;
 use contract::ids::{DEVICE_MODELS, DEVICES};
 use contract::synccontroller::{Source, SyncMsg};
-use contract::{NodeName, ObjectKey, Report, UpReport};
+use contract::{NodeName, ObjectKey, Report};
 use futures::StreamExt;
-use kubewatch::{Held, Shared, Told, Watched};
+use kubewatch::{Held, Placed, Shared, Told, Watched};
 
-use crate::{plan, uplink};
+use crate::plan;
+use crate::uplink::{self, UpError, Uplink};
 
 const DEVICE: Watched = Watched {
     group_resource: DEVICES,
@@ -38,26 +40,38 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(20);
 /// 10 s before a DeviceStatus that could not be made is tried again.
 const STATUS_RETRY: Duration = Duration::from_secs(10);
 
+/// What nodes should hold, and devices with their uids, if they are there.
+type Moved = (BTreeMap<NodeName, Held>, Vec<(ObjectKey, Option<String>)>);
+
+/// A device and its uid; without one it is gone.
+type Device = (ObjectKey, Option<String>);
+
 /// Brings devices and their models to their nodes, and their twins back.
 pub struct DeviceController {
     client: kube::Client,
     sync: Address<SyncMsg>,
+    /// Says who has a node.
+    edge: Address<EdgeControllerMsg>,
     watches: Option<(Shared, Shared)>,
+    placed: Placed,
     told: Told,
-    with_status: BTreeSet<String>,
+    /// The uids of the devices that have a DeviceStatus, or get one.
+    with_status: BTreeMap<ObjectKey, String>,
     ready: bool,
     look_is_due: bool,
 }
 
 impl DeviceController {
-    /// A controller over `client`.
-    pub fn new(client: kube::Client, sync: Address<SyncMsg>) -> Self {
+    /// A controller over `client`; `edge` knows who has which node.
+    pub fn new(client: kube::Client, sync: Address<SyncMsg>, edge: Address<EdgeControllerMsg>) -> Self {
         DeviceController {
             client,
             sync,
+            edge,
             watches: None,
+            placed: Placed::default(),
             told: Told::default(),
-            with_status: BTreeSet::new(),
+            with_status: BTreeMap::new(),
             ready: false,
             look_is_due: false,
         }
@@ -79,8 +93,8 @@ impl Actor for DeviceController {
         cx: &mut Context<DeviceControllerMsg>,
     ) -> Result<(), Fault> {
         match message {
-            DeviceControllerMsg::Up { node, message: DeviceUp::Reports { reports, reply } } => {
-                self.reports(node, reports, reply, cx);
+            DeviceControllerMsg::Up { node, epoch, message: DeviceUp::Reports { reports, reply } } => {
+                self.reports(node, epoch, reports, reply, cx);
             }
             DeviceControllerMsg::Look => {
                 if !std::mem::replace(&mut self.look_is_due, true) {
@@ -91,10 +105,7 @@ impl Actor for DeviceController {
                 self.look_is_due = false;
                 self.look(cx).await;
             }
-            DeviceControllerMsg::StatusMissing { uid } => {
-                self.with_status.remove(&uid);
-                self.look(cx).await;
-            }
+            DeviceControllerMsg::StatusMissing { uid } => self.status_is_missing(&uid, cx),
         }
         Ok(())
     }
@@ -110,8 +121,10 @@ impl Actor for DeviceController {
 
 impl DeviceController {
     async fn look(&mut self, cx: &Context<DeviceControllerMsg>) {
-        let Some(wanted) = self.wanted() else { return };
-        self.ensure_statuses(cx);
+        let Some((wanted, devices)) = self.moved() else { return };
+        for device in devices {
+            self.status_of(device, cx);
+        }
         self.told.tell(&wanted, &self.sync).await;
         if !self.ready {
             self.ready = true;
@@ -119,58 +132,81 @@ impl DeviceController {
         }
     }
 
+    /// What the nodes should hold that anything touched, and the devices that moved.
     /// `None` before both have been listed once.
-    fn wanted(&self) -> Option<BTreeMap<NodeName, Held>> {
+    fn moved(&mut self) -> Option<Moved> {
         let (devices, models) = self.watches.as_ref()?;
-        let (devices, models) = (devices.borrow(), models.borrow());
+        let (mut devices, mut models) = (devices.borrow_mut(), models.borrow_mut());
         if !devices.listed || !models.listed {
             return None;
         }
-        let find = |key: &ObjectKey| {
-            let cache = if key.resource == DEVICES { &devices } else { &models };
-            cache.objects.get(key).map(|cached| Arc::clone(&cached.object))
+        let (mut touched, mut moved) = (BTreeSet::new(), Vec::new());
+        for key in devices.take_moved() {
+            let device = devices.objects.get(&key);
+            let place = device.and_then(|device| plan::place_of(&key, &device.value));
+            self.placed.put(&key, place, &mut touched);
+            let uid = device.map(|device| device.object.uid.clone());
+            moved.push((key, uid));
+        }
+        for key in models.take_moved() {
+            self.placed.need_moved(&key, &mut touched);
+        }
+        let held = |node: &NodeName| {
+            let on_node =
+                self.placed.on(node).flat_map(|(key, place)| std::iter::once(key).chain(&place.needs));
+            let objects = on_node.filter_map(|key| {
+                let cache = if key.resource == DEVICES { &devices } else { &models };
+                Some((key.clone(), Arc::clone(&cache.objects.get(key)?.object)))
+            });
+            objects.collect::<Held>()
         };
-        let values = devices.objects.iter().map(|(key, cached)| (key, &cached.value));
-        let wanted = plan::wanted(values, |key| models.objects.contains_key(key));
-        let with_objects = wanted.into_iter().map(|(node, keys)| {
-            (node, keys.into_iter().filter_map(|key| find(&key).map(|object| (key, object))).collect())
+        let wanted = touched.into_iter().map(|node| {
+            let objects = held(&node);
+            (node, objects)
         });
-        Some(with_objects.collect())
+        Some((wanted.collect(), moved))
     }
 
-    /// Every device has a DeviceStatus of its name (KubeEdge).
-    fn ensure_statuses(&mut self, cx: &Context<DeviceControllerMsg>) {
-        let Some((devices, _)) = &self.watches else { return };
-        let devices = devices.borrow();
-        let living: BTreeSet<&str> =
-            devices.objects.values().map(|cached| cached.object.uid.as_str()).collect();
-        self.with_status.retain(|uid| living.contains(uid.as_str()));
-        for (key, cached) in &devices.objects {
-            let uid = cached.object.uid.clone();
-            if !self.with_status.insert(uid.clone()) {
-                continue;
-            }
-            let (client, key, myself, env) =
-                (self.client.clone(), key.clone(), cx.myself(), cx.env().clone());
-            cx.spawn(async move {
-                if let Err(error) = uplink::ensure_status(&client, &key.namespace, &key.name, &uid).await {
-                    tracing::warn!(device = %key, reason = %Fault::from_error(&error), "no DeviceStatus made");
-                    env.sleep(STATUS_RETRY).await;
-                    let _ = myself.tell(DeviceControllerMsg::StatusMissing { uid }).await;
-                }
-            });
+    /// Every device has a DeviceStatus of its name (KubeEdge), made once per uid.
+    fn status_of(&mut self, (key, uid): Device, cx: &Context<DeviceControllerMsg>) {
+        let Some(uid) = uid else {
+            self.with_status.remove(&key);
+            return;
+        };
+        if self.with_status.insert(key.clone(), uid.clone()).as_ref() != Some(&uid) {
+            self.ensure_status(key, uid, cx);
         }
+    }
+
+    fn status_is_missing(&self, uid: &str, cx: &Context<DeviceControllerMsg>) {
+        let device = self.with_status.iter().find(|(_, known)| *known == uid);
+        if let Some((key, uid)) = device {
+            self.ensure_status(key.clone(), uid.clone(), cx);
+        }
+    }
+
+    fn ensure_status(&self, key: ObjectKey, uid: String, cx: &Context<DeviceControllerMsg>) {
+        let (client, myself, env) = (self.client.clone(), cx.myself(), cx.env().clone());
+        cx.spawn(async move {
+            if let Err(error) = uplink::ensure_status(&client, &key.namespace, &key.name, &uid).await {
+                tracing::warn!(device = %key, reason = %Fault::from_error(&error), "no DeviceStatus made");
+                env.sleep(STATUS_RETRY).await;
+                let _ = myself.tell(DeviceControllerMsg::StatusMissing { uid }).await;
+            }
+        });
     }
 
     fn reports(
         &self,
         node: NodeName,
+        epoch: u64,
         reports: Vec<Report>,
         reply: Reply<Vec<i64>>,
         cx: &Context<DeviceControllerMsg>,
     ) {
-        let (client, env) = (self.client.clone(), cx.env().clone());
+        let (client, edge, env) = (self.client.clone(), self.edge.clone(), cx.env().clone());
         cx.spawn(async move {
+            let uplink = Uplink { client, edge, node: node.clone(), epoch };
             let mut by_device: BTreeMap<(String, String), Vec<Report>> = BTreeMap::new();
             let mut done = Vec::new();
             for report in reports {
@@ -190,11 +226,13 @@ impl DeviceController {
             let writes = futures::stream::iter(by_device).for_each_concurrent(
                 WRITES_AT_ONCE,
                 |((namespace, name), batch)| {
-                    let (client, node, done) = (&client, &node, &done);
+                    let (uplink, node, done) = (&uplink, &node, &done);
                     async move {
-                        let reports: Vec<&UpReport> = batch.iter().map(|report| &report.report).collect();
-                        match uplink::write(client, node, (&namespace, &name), &reports).await {
+                        match uplink.write((&namespace, &name), &batch).await {
                             Ok(()) => done.borrow_mut().extend(batch.iter().map(|report| report.row)),
+                            Err(UpError::Superseded) => {
+                                tracing::info!(%node, epoch, "twin of an ended session was not written");
+                            }
                             Err(error) => {
                                 let reason = Fault::from_error(&error).reason;
                                 tracing::warn!(%node, %reason, "twin not written; the node sends it again");

@@ -1,9 +1,10 @@
 //! Decides which devices a node should hold, and what a report makes of a DeviceStatus. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use contract::ids::{DEVICE_MODELS, DEVICES};
+use contract::ids::DEVICE_MODELS;
 use contract::{NodeName, ObjectKey, TwinValue, UpReport};
+use kubewatch::Place;
 use serde_json::{Value, json};
 
 /// The node that owns a device.
@@ -11,23 +12,11 @@ pub fn node_of(device: &Value) -> Option<NodeName> {
     NodeName::parse(device.pointer("/spec/nodeName")?.as_str()?).ok()
 }
 
-/// Devices by node, each with its model when that exists.
-pub fn wanted<'a>(
-    devices: impl IntoIterator<Item = (&'a ObjectKey, &'a Value)>,
-    exists: impl Fn(&ObjectKey) -> bool,
-) -> BTreeMap<NodeName, BTreeSet<ObjectKey>> {
-    let mut wanted = BTreeMap::<NodeName, BTreeSet<ObjectKey>>::new();
-    for (key, device) in devices {
-        let Some(node) = node_of(device) else { continue };
-        let held = wanted.entry(node).or_default();
-        held.insert(ObjectKey::new(DEVICES, &key.namespace, &key.name));
-        let model = device.pointer("/spec/deviceModelRef/name").and_then(Value::as_str).unwrap_or_default();
-        let model = ObjectKey::new(DEVICE_MODELS, &key.namespace, model);
-        if exists(&model) {
-            held.insert(model);
-        }
-    }
-    wanted
+/// Where a device belongs, and the model that it needs there.
+pub fn place_of(key: &ObjectKey, device: &Value) -> Option<Place> {
+    let model = device.pointer("/spec/deviceModelRef/name").and_then(Value::as_str).unwrap_or_default();
+    let needs = BTreeSet::from([ObjectKey::new(DEVICE_MODELS, &key.namespace, model)]);
+    Some(Place { node: node_of(device)?, needs })
 }
 
 /// The device that a report speaks of: namespace and name.
@@ -101,6 +90,7 @@ fn shown(value: &TwinValue) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn twin(property: &str, value: Option<&str>) -> UpReport {
         UpReport::Twin {
@@ -142,11 +132,10 @@ mod tests {
     #[test]
     fn a_device_goes_with_its_model() {
         let device = json!({ "spec": { "nodeName": "edge-1", "deviceModelRef": { "name": "m" } } });
-        let key = ObjectKey::new(DEVICES, "d", "pump");
-        let held = wanted([(&key, &device)], |_| true);
-        let names: Vec<&str> =
-            held[&NodeName::parse("edge-1").unwrap()].iter().map(|k| k.name.as_str()).collect();
-        assert_eq!(names, ["m", "pump"]);
-        assert!(wanted([(&key, &json!({ "spec": {} }))], |_| true).is_empty());
+        let key = ObjectKey::new("devices", "d", "pump");
+        let place = place_of(&key, &device).unwrap();
+        assert_eq!(place.node.as_str(), "edge-1");
+        assert_eq!(place.needs, BTreeSet::from([ObjectKey::new(DEVICE_MODELS, "d", "m")]));
+        assert_eq!(place_of(&key, &json!({ "spec": {} })), None);
     }
 }

@@ -1,13 +1,22 @@
 //! Writes what nodes report to DeviceStatus objects.
 
-use contract::{NodeName, UpReport};
+use std::time::Duration;
+
+use beehive::Address;
+use beehive::defect::{self, Defect};
+use contract::edgecontroller::EdgeControllerMsg;
+use contract::ids::REPORTED_ANNOTATION;
+use contract::{NodeName, Report};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::marks::{self, Standing};
 use crate::plan;
 
 /// How often a write is tried again when somebody else wrote in between.
 const CONFLICT_TRIES: usize = 5;
+/// 5 s for an answer who has a node: a read of its Lease.
+const HOLDS_DEADLINE: Duration = Duration::from_secs(5);
 
 fn resource(plural: &str, kind: &str) -> ApiResource {
     ApiResource {
@@ -68,49 +77,99 @@ fn statuses(client: &kube::Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &resource("devicestatuses", "DeviceStatus"))
 }
 
-/// Writes the reports of one device. `Ok` means: written, or never possible.
-///
-/// # Errors
-/// When the API server could not be reached or refused for now.
-pub(crate) async fn write(
-    client: &kube::Client,
-    node: &NodeName,
-    (namespace, name): (&str, &str),
-    reports: &[&UpReport],
-) -> Result<(), kube::Error> {
-    let devices: Api<DynamicObject> =
-        Api::namespaced_with(client.clone(), namespace, &resource("devices", "Device"));
-    let Some(device) = devices.get_opt(name).await? else { return Ok(()) };
-    let bound = plan::node_of(&device.data);
-    if bound.as_ref() != Some(node) {
-        tracing::warn!(%node, namespace, name, "report about a device of another node was refused");
-        return Ok(());
-    }
-    let uid = device.metadata.uid.unwrap_or_default();
-    let statuses = statuses(client, namespace);
-    for _ in 0..CONFLICT_TRIES {
-        let Some(held) = statuses.get_opt(name).await? else {
-            ensure_status(client, namespace, name, &uid).await?;
-            continue;
-        };
-        let mut status = held.data.get("status").cloned().unwrap_or(Value::Null);
-        if !plan::merge(&mut status, reports) {
-            return Ok(());
-        }
-        // The resource version makes the write fail when another report came in between.
-        let patch =
-            json!({ "metadata": { "resourceVersion": held.metadata.resource_version }, "status": status });
-        match statuses.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Ok(_) => return Ok(()),
-            Err(error) if code_of(&error) == Some(409) => {}
-            Err(error) if matches!(code_of(&error), Some(400 | 404 | 413 | 422)) => {
-                tracing::info!(%node, namespace, name, %error, "report dropped: it can never be written");
+/// Why reports were not written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpError {
+    /// The API server refused or could not be reached.
+    #[error("API server did not take it")]
+    Api(#[from] kube::Error),
+    /// Others wrote all the time.
+    #[error("DeviceStatus is written by others all the time")]
+    Contended,
+    /// The node has gone on to a later session and says it again there.
+    #[error("a later session of the node has reported")]
+    Superseded,
+    /// Nobody can say now whether it has.
+    #[error("whether the node is still here is not known: {0}")]
+    Unknown(String),
+}
+
+/// Writes what one node says in one session.
+pub(crate) struct Uplink {
+    pub(crate) client: kube::Client,
+    /// Says who has the node.
+    pub(crate) edge: Address<EdgeControllerMsg>,
+    pub(crate) node: NodeName,
+    pub(crate) epoch: u64,
+}
+
+impl Uplink {
+    /// Writes the reports of one device. `Ok` means: written, older than what is held, or never possible.
+    pub(crate) async fn write(
+        &self,
+        (namespace, name): (&str, &str),
+        reports: &[Report],
+    ) -> Result<(), UpError> {
+        let devices: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, &resource("devices", "Device"));
+        let statuses = statuses(&self.client, namespace);
+        for _ in 0..CONFLICT_TRIES {
+            // The status is read first and written as it was read. Whatever is read after it, who has the device and who
+            // has the node, held until then: others write only after it has changed.
+            let held = statuses.get_opt(name).await?;
+            let Some(device) = devices.get_opt(name).await? else { return Ok(()) };
+            if plan::node_of(&device.data).as_ref() != Some(&self.node) {
+                tracing::warn!(node = %self.node, namespace, name, "report about a device of another node was refused");
                 return Ok(());
             }
-            Err(error) => return Err(error),
+            let Some(held) = held else {
+                let uid = device.metadata.uid.unwrap_or_default();
+                ensure_status(&self.client, namespace, name, &uid).await?;
+                continue;
+            };
+            let Some(patch) = self.patch(&held, reports).await? else { return Ok(()) };
+            match statuses.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+                Ok(_) => return Ok(()),
+                Err(error) if matches!(code_of(&error), Some(404 | 409)) => {}
+                Err(error) if matches!(code_of(&error), Some(400 | 413 | 422)) => {
+                    let node = &self.node;
+                    tracing::info!(%node, namespace, name, %error, "report dropped: it can never be written");
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(UpError::Contended)
     }
-    let busy = kube::core::Status::failure("DeviceStatus is written by others all the time", "Conflict")
-        .with_code(409);
-    Err(kube::Error::Api(Box::new(busy)))
+
+    /// What makes `held` hold the reports; `None` if it holds them, or newer ones.
+    async fn patch(&self, held: &DynamicObject, reports: &[Report]) -> Result<Option<Value>, UpError> {
+        let text = held.metadata.annotations.as_ref().and_then(|all| all.get(REPORTED_ANNOTATION));
+        let mut held_marks = text.and_then(|text| marks::parse(text));
+        match marks::standing(held_marks.as_ref(), &self.node, self.epoch) {
+            Standing::Speaks => {}
+            Standing::Later if defect::is_planted(Defect::StaleOwner) => held_marks = None,
+            Standing::Later if self.has_the_node().await? => held_marks = None,
+            Standing::Later => return Err(UpError::Superseded),
+        }
+        let (marks, news) = marks::take(held_marks, &self.node, self.epoch, reports);
+        if news.is_empty() {
+            return Ok(None);
+        }
+        let mut status = held.data.get("status").cloned().unwrap_or(Value::Null);
+        // Written even if nothing else is new: the mark is what keeps an older report out.
+        plan::merge(&mut status, &news);
+        let marks = serde_json::to_string(&marks).map_err(kube::Error::SerdeError)?;
+        let metadata = json!({
+            "resourceVersion": held.metadata.resource_version,
+            "annotations": { REPORTED_ANNOTATION: marks },
+        });
+        Ok(Some(json!({ "metadata": metadata, "status": status })))
+    }
+
+    async fn has_the_node(&self) -> Result<bool, UpError> {
+        let (node, epoch) = (self.node.clone(), self.epoch);
+        let asked = self.edge.ask(HOLDS_DEADLINE, |reply| EdgeControllerMsg::Holds { node, epoch, reply });
+        asked.await.map_err(|error| error.to_string()).flatten().map_err(UpError::Unknown)
+    }
 }

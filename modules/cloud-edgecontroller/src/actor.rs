@@ -1,26 +1,31 @@
 //! EdgeController's actor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::defect::{self, Defect};
 use beehive::{Actor, Address, Context, Fault, Moment, Reply};
+use contract::cloudhub::CloudHubMsg;
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::synccontroller::{Source, SyncMsg, SyncTruth};
 use contract::{NodeName, ObjectKey, Report, TokenQuery};
 use futures::StreamExt;
 use kubewatch::{Held, Shared, Told, Watched};
-use serde_json::Value;
 
-use crate::plan::{self, EDGE_LABEL};
-use crate::{synced, uplink};
+use crate::index::{Index, Look};
+use crate::plan;
+use crate::synced;
+use crate::tenure::Tenures;
+use crate::uplink::{self, Outcome, Uplink};
 
 /// 20 ms: the changes of one `kubectl apply` become one look at the caches.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// 8 writes of one node's reports at once: reports of different objects do not wait for each other.
 const WRITES_AT_ONCE: usize = 8;
+/// 5 s for taking a node, as long as the hub waits.
+const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
 
 struct Watches {
     nodes: Shared,
@@ -35,29 +40,41 @@ pub struct EdgeController {
     sync: Address<SyncMsg>,
     lease_period: Duration,
     watches: Option<Watches>,
+    index: Index,
     told: Told,
     ready: bool,
     look_is_due: bool,
-    up: BTreeSet<NodeName>,
-    renewed: BTreeMap<NodeName, Moment>,
-    /// What this CloudCore last wrote into each node's Lease.
-    leased: BTreeMap<NodeName, jiff::Timestamp>,
+    /// When it looks again for pods that wait.
+    wakes: Option<Moment>,
+    tenures: Tenures,
+    /// Who is linked, and since which epoch.
+    up: BTreeMap<NodeName, u64>,
+    /// When each Lease was last renewed, and in which epoch.
+    renewed: BTreeMap<NodeName, (u64, Moment)>,
 }
 
 impl EdgeController {
-    /// A controller over `client` that renews Leases at most every `lease_period`.
-    pub fn new(client: kube::Client, sync: Address<SyncMsg>, lease_period: Duration) -> Self {
+    /// The controller of the CloudCore of that name, over `client`, which renews Leases at most every `lease_period`.
+    pub fn new(
+        client: kube::Client,
+        sync: Address<SyncMsg>,
+        hub: Address<CloudHubMsg>,
+        cloudcore: &str,
+        lease_period: Duration,
+    ) -> Self {
         EdgeController {
+            tenures: Tenures::new(client.clone(), cloudcore, hub),
             client,
             sync,
             lease_period,
             watches: None,
+            index: Index::default(),
             told: Told::default(),
             ready: false,
             look_is_due: false,
-            up: BTreeSet::new(),
+            wakes: None,
+            up: BTreeMap::new(),
             renewed: BTreeMap::new(),
-            leased: BTreeMap::new(),
         }
     }
 }
@@ -84,18 +101,17 @@ impl Actor for EdgeController {
         cx: &mut Context<EdgeControllerMsg>,
     ) -> Result<(), Fault> {
         match message {
-            EdgeControllerMsg::NodeUp { node } => {
-                self.up.insert(node);
+            EdgeControllerMsg::Claim { node, reply } => self.claim(node, reply, cx),
+            EdgeControllerMsg::Holds { node, epoch, reply } => self.holds(node, epoch, reply, cx),
+            EdgeControllerMsg::NodeUp { node, epoch } => {
+                self.up.insert(node, epoch);
             }
-            EdgeControllerMsg::NodeDown { node } => {
-                self.up.remove(&node);
-                self.renewed.remove(&node);
+            EdgeControllerMsg::NodeDown { node, epoch } => self.node_down(&node, epoch),
+            EdgeControllerMsg::Up { node, epoch, message: EdgeUp::Reports { reports, reply } } => {
+                self.reports(node, epoch, reports, reply, cx);
             }
-            EdgeControllerMsg::Up { node, message: EdgeUp::Reports { reports, reply } } => {
-                self.reports(node, reports, reply, cx);
-            }
-            EdgeControllerMsg::Up { node, message: EdgeUp::Alive } => self.alive(node, cx),
-            EdgeControllerMsg::Up { node, message: EdgeUp::Token { query, reply } } => {
+            EdgeControllerMsg::Up { node, epoch, message: EdgeUp::Alive } => self.alive(node, epoch, cx),
+            EdgeControllerMsg::Up { node, message: EdgeUp::Token { query, reply }, .. } => {
                 self.token(node, query, reply, cx);
             }
             EdgeControllerMsg::Synced { node, truth, reply } => self.synced(node, truth, reply, cx),
@@ -110,6 +126,7 @@ impl Actor for EdgeController {
 
     fn snapshot(&self) -> serde_json::Value {
         serde_json::json!({
+            "cloudCore": self.tenures.cloudcore(),
             "listed": self.ready,
             "linkedNodes": self.up.len(),
             "edgeNodes": self.told.nodes(),
@@ -126,65 +143,114 @@ impl EdgeController {
         }
     }
 
-    /// Compares what nodes should hold with what they were told, and tells the difference.
+    /// Compares what nodes should hold with what they were told, as far as anything moved, and tells the difference.
     async fn look(&mut self, cx: &Context<EdgeControllerMsg>) {
-        let Some(wanted) = self.wanted(cx) else { return };
+        let Some((look, wanted)) = self.moved(cx.now()) else { return };
+        self.lift_tolerations(&look, cx);
         self.told.tell(&wanted, &self.sync).await;
-        if !self.ready {
+        if look.is_complete && !self.ready {
             self.ready = true;
             let _ = self.sync.tell(SyncMsg::SourceReady(Source::Edge)).await;
         }
+        if let Some(pause) = look.again {
+            self.look_again(pause, cx);
+        }
     }
 
-    /// `None` before everything has been listed once: half a list would look like deletes.
-    fn wanted(&self, cx: &Context<EdgeControllerMsg>) -> Option<BTreeMap<NodeName, Held>> {
-        let watches = self.watches.as_ref()?;
-        let (nodes, pods) = (watches.nodes.borrow(), watches.pods.borrow());
-        let (config_maps, secrets) = (watches.config_maps.borrow(), watches.secrets.borrow());
+    /// One look is timed at a time, unless an earlier one is needed.
+    fn look_again(&mut self, pause: Duration, cx: &Context<EdgeControllerMsg>) {
+        let (now, at) = (cx.now(), cx.now() + pause);
+        if self.wakes.is_none_or(|wakes| wakes <= now || at < wakes) {
+            self.wakes = Some(at);
+            cx.after(pause, EdgeControllerMsg::LookNow);
+        }
+    }
+
+    /// What the nodes should hold that anything touched. `None` before everything has been listed once: half a list
+    /// would look like deletes.
+    fn moved(&mut self, now: Moment) -> Option<(Look, BTreeMap<NodeName, Held>)> {
+        let Watches { nodes, pods, config_maps, secrets } = self.watches.as_ref()?;
+        let [mut nodes, mut pods] = [nodes, pods].map(|cache| cache.borrow_mut());
+        let [mut config_maps, mut secrets] = [config_maps, secrets].map(|cache| cache.borrow_mut());
         if ![&nodes, &pods, &config_maps, &secrets].iter().all(|cache| cache.listed) {
             return None;
         }
-        let edge_nodes: BTreeSet<NodeName> = nodes
-            .objects
-            .iter()
-            .filter(|(_, node)| node.value["metadata"]["labels"].get(EDGE_LABEL).is_some())
-            .filter_map(|(key, _)| NodeName::parse(&key.name).ok())
-            .collect();
+        for key in nodes.take_moved() {
+            self.index.node(&key, nodes.objects.get(&key).map(|cached| &cached.value));
+        }
+        for key in pods.take_moved() {
+            self.index.pod(&key, pods.objects.get(&key).map(|cached| &cached.value), now);
+        }
+        for key in config_maps.take_moved().into_iter().chain(secrets.take_moved()) {
+            self.index.need(&key);
+        }
         let find = |key: &ObjectKey| {
             let cache = match key.resource.as_str() {
                 PODS => &pods,
                 CONFIG_MAPS => &config_maps,
                 _ => &secrets,
             };
-            cache.objects.get(key).map(|cached| Arc::clone(&cached.object))
+            cache.objects.get(key).map(|cached| &cached.object)
         };
-        for (key, pod) in &pods.objects {
-            self.lift_tolerations(&edge_nodes, key, &pod.value, cx);
-        }
-        let values = pods.objects.iter().map(|(key, cached)| (key, &cached.value));
-        let wanted = plan::wanted(&edge_nodes, values, |key| find(key).is_some());
-        let with_objects = wanted.into_iter().map(|(node, keys)| {
-            let objects = keys.into_iter().filter_map(|key| find(&key).map(|object| (key, object)));
-            (node, objects.collect())
+        let look = self.index.look(|key| find(key).is_some(), now);
+        let with_objects = look.wanted.iter().map(|(node, keys)| {
+            let objects = keys.iter().filter_map(|key| Some((key.clone(), Arc::clone(find(key)?))));
+            (node.clone(), objects.collect())
         });
-        Some(with_objects.collect())
+        let wanted = with_objects.collect();
+        Some((look, wanted))
     }
 
-    fn lift_tolerations(
-        &self,
-        edge_nodes: &BTreeSet<NodeName>,
-        key: &ObjectKey,
-        pod: &Value,
-        cx: &Context<EdgeControllerMsg>,
-    ) {
-        let Some(node) = plan::node_of(pod).filter(|node| edge_nodes.contains(node)) else { return };
-        // Asked once per version of the pod: what was told already has been looked at.
-        if self.told.knows(&node, key) {
+    /// Asked once per version of a pod on an edge node.
+    fn lift_tolerations(&self, look: &Look, cx: &Context<EdgeControllerMsg>) {
+        let Some(watches) = &self.watches else { return };
+        let pods = watches.pods.borrow();
+        for key in &look.pods {
+            let lifted = pods.objects.get(key).and_then(|pod| plan::lifted_tolerations(&pod.value));
+            if let Some(tolerations) = lifted {
+                let (client, key) = (self.client.clone(), key.clone());
+                cx.spawn(async move { uplink::lift(&client, &key.namespace, &key.name, tolerations).await });
+            }
+        }
+    }
+
+    /// Beside the actor, as whatever asks the API server.
+    fn claim(&self, node: NodeName, reply: Reply<Result<u64, String>>, cx: &Context<EdgeControllerMsg>) {
+        // Whoever asked may have been sent away meanwhile: its node has another link by now.
+        if reply.is_abandoned() {
             return;
         }
-        if let Some(tolerations) = plan::lifted_tolerations(pod) {
-            let (client, key) = (self.client.clone(), key.clone());
-            cx.spawn(async move { uplink::lift(&client, &key.namespace, &key.name, tolerations).await });
+        let (tenures, env) = (self.tenures.clone(), cx.env().clone());
+        cx.spawn(async move {
+            let answer = match env.timeout(CLAIM_DEADLINE, tenures.claim(&node)).await {
+                Some(taken) => taken.map_err(|error| Fault::from_error(&error).reason),
+                None => Err("API server did not answer in time".to_owned()),
+            };
+            reply.send(answer);
+        });
+    }
+
+    fn holds(
+        &self,
+        node: NodeName,
+        epoch: u64,
+        reply: Reply<Result<bool, String>>,
+        cx: &Context<EdgeControllerMsg>,
+    ) {
+        let tenures = self.tenures.clone();
+        cx.spawn(async move {
+            let held = tenures.holds(&node, epoch).await;
+            reply.send(held.map_err(|error| Fault::from_error(&error).reason));
+        });
+    }
+
+    /// The end of an older session may be told after a newer one has begun.
+    fn node_down(&mut self, node: &NodeName, epoch: u64) {
+        if self.up.get(node) == Some(&epoch) {
+            self.up.remove(node);
+        }
+        if self.renewed.get(node).is_some_and(|(of, _)| *of == epoch) {
+            self.renewed.remove(node);
         }
     }
 
@@ -192,20 +258,26 @@ impl EdgeController {
     fn reports(
         &self,
         node: NodeName,
+        epoch: u64,
         reports: Vec<Report>,
         reply: Reply<Vec<i64>>,
         cx: &Context<EdgeControllerMsg>,
     ) {
-        let (client, env) = (self.client.clone(), cx.env().clone());
+        let (client, tenures, env) = (self.client.clone(), self.tenures.clone(), cx.env().clone());
         cx.spawn(async move {
+            let uplink = Uplink { client, tenures, node, epoch };
             let done = std::cell::RefCell::new(Vec::new());
             let writes = futures::stream::iter(reports).for_each_concurrent(
                 WRITES_AT_ONCE,
                 |Report { row, report, .. }| {
-                    let (client, node, done) = (&client, &node, &done);
+                    let (uplink, done) = (&uplink, &done);
                     async move {
-                        match uplink::write(client, node, report).await {
-                            Ok(()) => done.borrow_mut().push(row),
+                        let node = &uplink.node;
+                        match uplink.write(row, report).await {
+                            Ok(Outcome::Done) => done.borrow_mut().push(row),
+                            Ok(Outcome::Superseded) => {
+                                tracing::info!(%node, epoch, "report of an ended session was not written");
+                            }
                             Err(_) if defect::is_planted(Defect::ConfirmBeforeWrite) => {
                                 done.borrow_mut().push(row);
                             }
@@ -223,27 +295,27 @@ impl EdgeController {
         });
     }
 
-    fn alive(&mut self, node: NodeName, cx: &Context<EdgeControllerMsg>) {
+    fn alive(&mut self, node: NodeName, epoch: u64, cx: &Context<EdgeControllerMsg>) {
         let now = cx.now();
-        let recently = self.renewed.get(&node).is_some_and(|at| now.since(*at) < self.lease_period / 2);
-        if recently {
+        let recently = |(of, at): &(u64, Moment)| *of == epoch && now.since(*at) < self.lease_period / 2;
+        if self.renewed.get(&node).is_some_and(recently) {
             return;
         }
-        self.renewed.insert(node.clone(), now);
-        let (client, wall) = (self.client.clone(), jiff::Timestamp::try_from(cx.wall()).unwrap_or_default());
-        self.leased.insert(node.clone(), wall);
+        self.renewed.insert(node.clone(), (epoch, now));
+        let tenures = self.tenures.clone();
+        let wall = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
         cx.spawn(async move {
-            if let Err(error) = uplink::renew(&client, &node, wall).await {
+            if let Err(error) = tenures.renew(&node, epoch, wall).await {
                 tracing::warn!(%node, reason = %Fault::from_error(&error), "lease not renewed");
             }
         });
     }
 
     fn synced(&self, node: NodeName, truth: SyncTruth, reply: Reply<bool>, cx: &Context<EdgeControllerMsg>) {
-        let (client, now) = (self.client.clone(), jiff::Timestamp::try_from(cx.wall()).unwrap_or_default());
-        let renewed = self.leased.get(&node).copied();
+        let (client, tenures) = (self.client.clone(), self.tenures.clone());
+        let now = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
         cx.spawn(async move {
-            reply.send(synced::show(&client, &node, &truth, renewed, now).await);
+            reply.send(synced::show(&client, &tenures, &node, &truth, now).await);
         });
     }
 

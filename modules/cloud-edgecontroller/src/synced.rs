@@ -3,26 +3,27 @@
 use beehive::Fault;
 use contract::NodeName;
 use contract::synccontroller::{SyncState, SyncTruth};
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::uplink::LEASE_NAMESPACE;
+use crate::tenure::Tenures;
+use crate::uplink::{UpError, status_code};
 
+/// How often the condition is written again when somebody else wrote in between.
+const WRITE_TRIES: usize = 5;
 /// The condition's type.
 pub(crate) const SYNCED: &str = "kubehive.io/Synced";
 
-/// Writes `truth` on the Node. Answers whether nothing is left to do: it is there, or is not ours to write. `renewed` is
-/// when this CloudCore last renewed the node's Lease.
+/// Writes `truth` on the Node. Answers whether nothing is left to do: it is there, or is not ours to write.
 pub(crate) async fn show(
     client: &kube::Client,
+    tenures: &Tenures,
     node: &NodeName,
     truth: &SyncTruth,
-    renewed: Option<jiff::Timestamp>,
     now: jiff::Timestamp,
 ) -> bool {
-    match write(client, node, truth, renewed, now).await {
+    match write(client, tenures, node, truth, now).await {
         Ok(done) => done,
         Err(error) => {
             let reason = Fault::from_error(&error).reason;
@@ -34,37 +35,34 @@ pub(crate) async fn show(
 
 async fn write(
     client: &kube::Client,
+    tenures: &Tenures,
     node: &NodeName,
     truth: &SyncTruth,
-    renewed: Option<jiff::Timestamp>,
     now: jiff::Timestamp,
-) -> Result<bool, kube::Error> {
-    if !truth.linked && !is_last(client, node, renewed).await? {
-        return Ok(true);
-    }
+) -> Result<bool, UpError> {
     let nodes: Api<Node> = Api::all(client.clone());
-    // It is registered when it first reports.
-    let Some(found) = nodes.get_opt(node.as_str()).await? else { return Ok(false) };
-    let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
-    let before = conditions.iter().find(|condition| condition.type_ == SYNCED);
-    if let Some(condition) = condition(truth, before, now) {
-        let patch = json!({ "status": { "conditions": [condition] } });
-        nodes.patch_status(node.as_str(), &PatchParams::default(), &Patch::Strategic(&patch)).await?;
+    for _ in 0..WRITE_TRIES {
+        // It is registered when it first reports.
+        let Some(found) = nodes.get_opt(node.as_str()).await? else { return Ok(false) };
+        let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
+        let before = conditions.iter().find(|condition| condition.type_ == SYNCED);
+        let Some(condition) = condition(truth, before, now) else { return Ok(true) };
+        // The Node is read before the Lease, and written as it was read: nobody can have come between.
+        if !tenures.may_speak_of(node).await? {
+            return Ok(true);
+        }
+        let patch = json!({
+            "metadata": { "resourceVersion": found.metadata.resource_version },
+            "status": { "conditions": [condition] },
+        });
+        let patch = Patch::Strategic(&patch);
+        match nodes.patch_status(node.as_str(), &PatchParams::default(), &patch).await {
+            Ok(_) => return Ok(true),
+            Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    Ok(true)
-}
-
-/// Whether nobody has renewed the node's Lease after us: whoever did has the node now, and knows better.
-async fn is_last(
-    client: &kube::Client,
-    node: &NodeName,
-    renewed: Option<jiff::Timestamp>,
-) -> Result<bool, kube::Error> {
-    let leases: Api<Lease> = Api::namespaced(client.clone(), LEASE_NAMESPACE);
-    let lease = leases.get_opt(node.as_str()).await?;
-    let last = lease.and_then(|lease| lease.spec).and_then(|spec| spec.renew_time);
-    // The API server keeps microseconds.
-    Ok(last.map(|time| time.0.as_microsecond()) == renewed.map(|time| time.as_microsecond()))
+    Err(UpError::Contended)
 }
 
 /// The condition, unless `before` says the same already.

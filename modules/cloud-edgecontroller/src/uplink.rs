@@ -3,67 +3,152 @@
 use std::time::Duration;
 
 use beehive::Fault;
+use beehive::defect::{self, Defect};
 use contract::{NodeName, TokenGrant, TokenQuery, UpReport};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Node, Pod, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
 
+use crate::fence::{self, Mark, Verdict};
 use crate::plan;
+use crate::tenure::Tenures;
 
-/// Where nodes' Leases live.
-pub(crate) const LEASE_NAMESPACE: &str = "kube-node-lease";
-/// 40 s: how long a Lease counts (kubelet's default).
-const LEASE_SECONDS: i32 = 40;
 /// The longest token that is asked for: a day. The API server may grant less.
 const TOKEN_SECONDS_MAX: i64 = 86_400;
+/// How often a status is written again when somebody else wrote in between.
+const WRITE_TRIES: usize = 5;
 
 /// Why a report could not be written now. Whatever can never be written is no error: it is dropped with a word.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpError {
     /// The API server refused or could not be reached.
-    #[error("API server did not take the report")]
+    #[error("API server did not take it")]
     Api(#[from] kube::Error),
+    /// Others wrote all the time.
+    #[error("the object is written by others all the time")]
+    Contended,
 }
 
-fn status_code(error: &kube::Error) -> Option<u16> {
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is written, was before, or never can be.
+    Done,
+    /// The node has gone on to a later session and says it again there: this one does not speak for it any more.
+    Superseded,
+}
+
+pub(crate) fn status_code(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),
         _ => None,
     }
 }
 
-/// 404 and 409: the object is gone or is another one; 400 and 422: it can never be written.
+/// 404 and 409: the object is gone or is another one; 400 and 422: it can never be written. A status that lost against
+/// another write does not come here: it is read and judged again.
 fn is_final(error: &kube::Error) -> bool {
     matches!(status_code(error), Some(400 | 404 | 409 | 410 | 413 | 422))
 }
 
-/// Writes one report of `node`. `Ok` means: done, or never possible.
-pub(crate) async fn write(client: &kube::Client, node: &NodeName, report: UpReport) -> Result<(), UpError> {
-    let result = match report {
-        UpReport::Node { node_json } => return write_node(client, node, &node_json).await,
-        UpReport::PodStatus { namespace, name, uid, status_json } => {
-            write_pod_status(client, node, (&namespace, &name, &uid), &status_json).await
+/// Writes what one node says in one session.
+pub(crate) struct Uplink {
+    pub(crate) client: kube::Client,
+    pub(crate) tenures: Tenures,
+    pub(crate) node: NodeName,
+    pub(crate) epoch: u64,
+}
+
+impl Uplink {
+    /// Writes one report, which stands in this row of the node's outbox.
+    pub(crate) async fn write(&self, row: i64, report: UpReport) -> Result<Outcome, UpError> {
+        let mark = Mark { epoch: self.epoch, row };
+        let node = &self.node;
+        let result = match report {
+            UpReport::Node { node_json } => self.node_status(mark, &node_json).await,
+            UpReport::PodStatus { namespace, name, uid, status_json } => {
+                self.pod_status(mark, (&namespace, &name, &uid), &status_json).await
+            }
+            UpReport::PodGone { namespace, name, uid } => {
+                remove_pod(&self.client, node, (&namespace, &name, &uid)).await.map(|()| Outcome::Done)
+            }
+            UpReport::Event { namespace, name, event_json } => {
+                let written = write_event(&self.client, node, (&namespace, &name), &event_json);
+                written.await.map(|()| Outcome::Done)
+            }
+            UpReport::Twin { .. } | UpReport::DeviceState { .. } => {
+                tracing::warn!(%node, "a report for the other controller was dropped");
+                Ok(Outcome::Done)
+            }
+        };
+        match result {
+            Err(UpError::Api(error)) if is_final(&error) => {
+                let reason = Fault::from_error(&error).reason;
+                tracing::info!(%node, %reason, "report dropped: it can never be written");
+                Ok(Outcome::Done)
+            }
+            other => other,
         }
-        UpReport::PodGone { namespace, name, uid } => {
-            remove_pod(client, node, (&namespace, &name, &uid)).await
+    }
+
+    /// `None`: to be written. The Lease is asked only where the object holds what a later session said.
+    async fn spared(&self, held: &ObjectMeta, mark: Mark) -> Result<Option<Outcome>, UpError> {
+        match fence::judge(fence::mark_of(held), mark) {
+            Verdict::Write => Ok(None),
+            Verdict::Old => Ok(Some(Outcome::Done)),
+            Verdict::Later if defect::is_planted(Defect::StaleOwner) => Ok(None),
+            // The object is read before the Lease, and written as it was read: nobody can have come between.
+            Verdict::Later if self.tenures.holds(&self.node, self.epoch).await? => Ok(None),
+            Verdict::Later => Ok(Some(Outcome::Superseded)),
         }
-        UpReport::Event { namespace, name, event_json } => {
-            write_event(client, node, (&namespace, &name), &event_json).await
+    }
+
+    async fn node_status(&self, mark: Mark, text: &str) -> Result<Outcome, UpError> {
+        let node = &self.node;
+        let Some(report) = parse(node, "node", text) else { return Ok(Outcome::Done) };
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        for _ in 0..WRITE_TRIES {
+            let Some(found) = nodes.get_opt(node.as_str()).await? else {
+                if !register(&nodes, node, &report).await? {
+                    return Ok(Outcome::Done);
+                }
+                continue;
+            };
+            if let Some(outcome) = self.spared(&found.metadata, mark).await? {
+                return Ok(outcome);
+            }
+            let patch =
+                json!({ "metadata": fence::stamp(&found.metadata, mark), "status": report["status"] });
+            let patch = Patch::Strategic(&patch);
+            match nodes.patch_status(node.as_str(), &PatchParams::default(), &patch).await {
+                Ok(_) => return Ok(Outcome::Done),
+                Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        UpReport::Twin { .. } | UpReport::DeviceState { .. } => {
-            tracing::warn!(%node, "a report for the other controller was dropped");
-            Ok(())
+        Err(UpError::Contended)
+    }
+
+    async fn pod_status(&self, mark: Mark, id: (&str, &str, &str), text: &str) -> Result<Outcome, UpError> {
+        let Some(mut status) = parse(&self.node, "pod status", text) else { return Ok(Outcome::Done) };
+        let said = status["conditions"].take();
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.0);
+        for _ in 0..WRITE_TRIES {
+            let Some(pod) = own_pod(&pods, &self.node, id).await? else { return Ok(Outcome::Done) };
+            if let Some(outcome) = self.spared(&pod.metadata, mark).await? {
+                return Ok(outcome);
+            }
+            status["conditions"] = merged_conditions(&pod, &said);
+            let patch = json!({ "metadata": fence::stamp(&pod.metadata, mark), "status": status });
+            match pods.patch_status(id.1, &PatchParams::default(), &Patch::Merge(&patch)).await {
+                Ok(_) => return Ok(Outcome::Done),
+                Err(error) if status_code(&error) == Some(409) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-    };
-    match result {
-        Err(UpError::Api(error)) if is_final(&error) => {
-            tracing::info!(%node, reason = %Fault::from_error(&error), "report dropped: it can never be written");
-            Ok(())
-        }
-        other => other,
+        Err(UpError::Contended)
     }
 }
 
@@ -75,21 +160,13 @@ fn parse(node: &NodeName, what: &str, text: &str) -> Option<Value> {
     value
 }
 
-async fn write_node(client: &kube::Client, node: &NodeName, text: &str) -> Result<(), UpError> {
-    let Some(report) = parse(node, "node", text) else { return Ok(()) };
-    let nodes: Api<Node> = Api::all(client.clone());
-    let status = json!({ "status": report["status"] });
-    let patch = Patch::Strategic(&status);
-    match nodes.patch_status(node.as_str(), &PatchParams::default(), &patch).await {
-        Ok(_) => return Ok(()),
-        Err(error) if status_code(&error) == Some(404) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let registration: Node = match serde_json::from_value(plan::registration(node, &report)) {
+/// Makes the Node. Answers whether there is one now.
+async fn register(nodes: &Api<Node>, node: &NodeName, report: &Value) -> Result<bool, UpError> {
+    let registration: Node = match serde_json::from_value(plan::registration(node, report)) {
         Ok(registration) => registration,
         Err(error) => {
             tracing::warn!(%node, %error, "node not registered: its labels or taints are not understood");
-            return Ok(());
+            return Ok(false);
         }
     };
     match nodes.create(&PostParams::default(), &registration).await {
@@ -98,8 +175,7 @@ async fn write_node(client: &kube::Client, node: &NodeName, text: &str) -> Resul
         Err(error) if status_code(&error) == Some(409) => {}
         Err(error) => return Err(error.into()),
     }
-    nodes.patch_status(node.as_str(), &PatchParams::default(), &patch).await?;
-    Ok(())
+    Ok(true)
 }
 
 /// The pod if it is the one that the node speaks of and is bound to that node.
@@ -117,27 +193,9 @@ async fn own_pod(
     Ok((pod.metadata.uid.as_deref() == Some(uid)).then_some(pod))
 }
 
-async fn write_pod_status(
-    client: &kube::Client,
-    node: &NodeName,
-    id: (&str, &str, &str),
-    text: &str,
-) -> Result<(), UpError> {
-    let Some(status) = parse(node, "pod status", text) else { return Ok(()) };
-    let pods: Api<Pod> = Api::namespaced(client.clone(), id.0);
-    let Some(pod) = own_pod(&pods, node, id).await? else { return Ok(()) };
-    // The uid in the patch makes the write fail if the pod was replaced meanwhile.
-    let conditions = merged_conditions(&pod, &status);
-    let mut status = status;
-    status["conditions"] = conditions;
-    let patch = json!({ "metadata": { "uid": id.2 }, "status": status });
-    pods.patch_status(id.1, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-    Ok(())
-}
-
 /// The node's conditions, and those of others (the scheduler's, readiness gates) as they are.
-fn merged_conditions(pod: &Pod, status: &Value) -> Value {
-    let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+fn merged_conditions(pod: &Pod, said: &Value) -> Value {
+    let mut conditions = said.as_array().cloned().unwrap_or_default();
     let theirs = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     for condition in theirs {
         let said = conditions.iter().any(|ours| ours["type"] == condition.type_.as_str());
@@ -185,38 +243,6 @@ async fn write_event(
     // 409: a repeat, already there under the name that the node gave it.
     events.create(&PostParams::default(), &event).await?;
     Ok(())
-}
-
-/// Renews the node's Lease, which is made at the first life sign.
-pub(crate) async fn renew(
-    client: &kube::Client,
-    node: &NodeName,
-    now: jiff::Timestamp,
-) -> Result<(), UpError> {
-    let leases: Api<Lease> = Api::namespaced(client.clone(), LEASE_NAMESPACE);
-    let spec = json!({
-        "holderIdentity": node.as_str(),
-        "leaseDurationSeconds": LEASE_SECONDS,
-        "renewTime": MicroTime(now),
-    });
-    let patch = json!({ "spec": spec });
-    match leases.patch(node.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await {
-        Ok(_) => return Ok(()),
-        Err(error) if status_code(&error) == Some(404) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let lease = json!({
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": { "name": node.as_str(), "namespace": LEASE_NAMESPACE },
-        "spec": spec,
-    });
-    let lease: Lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
-    match leases.create(&PostParams::default(), &lease).await {
-        Ok(_) => Ok(()),
-        Err(error) if status_code(&error) == Some(409) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Gets a token for the service account of a pod that is bound to `node`.

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::{Acceptor, Arrival, Connection, Link, PeerName, Refused, Routes};
-use beehive::{Actor, Address, Context, Env, Fault};
+use beehive::link::{Acceptor, Arrival, Connection, Link, LinkError, PeerName, Refused, Routes};
+use beehive::{Actor, Address, Context, Env, Fault, Moment};
 use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
@@ -17,7 +17,11 @@ use contract::synccontroller::SyncMsg;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::admission::Admission;
-use crate::vault::Vault;
+use crate::plan::Register;
+use crate::vault::{Vault, VaultError};
+
+/// 1 s: how long a certificate that was given back may still open a link.
+const REGISTER_FRESH: Duration = Duration::from_secs(1);
 
 /// What stands before a node's name in its certificate (Kubernetes' node authorizer).
 const NODE_PREFIX: &str = "system:node:";
@@ -27,12 +31,26 @@ const ARRIVALS_MAX: usize = 64;
 const FULL_WAIT: Duration = Duration::from_secs(30);
 /// 5 s: what a node is asked to wait while the register cannot be read.
 const REGISTER_WAIT: Duration = Duration::from_secs(5);
+/// 5 s for taking a node: half of what its hello waits for an answer. A node that has given up and gone elsewhere is not
+/// to be taken from there.
+const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
+/// 2 s: what a node is asked to wait that could not be taken.
+const CLAIM_WAIT: Duration = Duration::from_secs(2);
+
+/// A session that is open.
+struct Open {
+    /// Its number in this CloudCore.
+    session: u64,
+    /// Since which epoch this CloudCore has the node.
+    epoch: u64,
+    link: Link,
+}
 
 /// The open sessions, shared with the tasks that watch over them.
 #[derive(Default)]
 struct Sessions {
     last: u64,
-    open: BTreeMap<NodeName, (u64, Link)>,
+    open: BTreeMap<NodeName, Open>,
 }
 
 /// Whom the hub tells, and whom its nodes may reach.
@@ -40,7 +58,7 @@ struct Sessions {
 pub struct Neighbours {
     /// SyncController.
     pub sync: Address<SyncMsg>,
-    /// EdgeController.
+    /// EdgeController. It is asked, too: it takes the nodes.
     pub edge: Address<EdgeControllerMsg>,
     /// DeviceController.
     pub device: Address<DeviceControllerMsg>,
@@ -83,6 +101,7 @@ impl Actor for CloudHub {
             sessions: Rc::clone(&self.sessions),
             refused: Rc::clone(&self.refused),
             admission: RefCell::new(Admission::new(cx.now())),
+            register: Mutex::new(None),
             myself: cx.myself(),
         });
         let acceptor = Rc::clone(&self.acceptor);
@@ -102,7 +121,10 @@ impl Actor for CloudHub {
     async fn handle(&mut self, message: CloudHubMsg, _: &mut Context<CloudHubMsg>) -> Result<(), Fault> {
         match message {
             CloudHubMsg::Opened { node, session } => self.opened(node, session).await,
-            CloudHubMsg::Closed { node, session, reason } => self.closed(node, session, reason).await,
+            CloudHubMsg::Closed { node, session, epoch, reason } => {
+                self.closed(node, session, epoch, reason).await;
+            }
+            CloudHubMsg::Lost { node, epoch } => self.lost(&node, epoch),
         }
         Ok(())
     }
@@ -116,10 +138,10 @@ impl Actor for CloudHub {
         let nodes: BTreeMap<&str, serde_json::Value> = sessions
             .open
             .iter()
-            .map(|(node, (session, link))| {
-                let traffic = link.traffic();
+            .map(|(node, open)| {
+                let traffic = open.link.traffic();
                 let view = serde_json::json!({
-                    "session": session, "bytesIn": traffic.received(), "bytesOut": traffic.sent(),
+                    "session": open.session, "epoch": open.epoch, "bytesIn": traffic.received(), "bytesOut": traffic.sent(),
                 });
                 (node.as_str(), view)
             })
@@ -130,30 +152,37 @@ impl Actor for CloudHub {
 
 impl CloudHub {
     async fn opened(&self, node: NodeName, session: u64) {
-        let meta = {
+        let found = {
             let sessions = self.sessions.borrow();
-            sessions.open.get(&node).filter(|(open, _)| *open == session).map(|(_, link)| link.remote())
+            let open = sessions.open.get(&node).filter(|open| open.session == session);
+            open.map(|open| (open.epoch, open.link.remote()))
         };
         // It may have ended already, or been replaced.
-        let Some(meta) = meta else { return };
-        tracing::info!(%node, session, "node linked");
-        let _ = self.neighbours.edge.tell(EdgeControllerMsg::NodeUp { node: node.clone() }).await;
+        let Some((epoch, meta)) = found else { return };
+        tracing::info!(%node, session, epoch, "node linked");
+        let _ = self.neighbours.edge.tell(EdgeControllerMsg::NodeUp { node: node.clone(), epoch }).await;
         let _ = self.neighbours.sync.tell(SyncMsg::NodeUp { node, session, meta }).await;
     }
 
-    async fn closed(&self, node: NodeName, session: u64, reason: String) {
-        let last = {
+    async fn closed(&self, node: NodeName, session: u64, epoch: u64, reason: String) {
+        {
             let mut sessions = self.sessions.borrow_mut();
-            let last = sessions.open.get(&node).is_some_and(|(open, _)| *open == session);
-            if last {
+            if sessions.open.get(&node).is_some_and(|open| open.session == session) {
                 sessions.open.remove(&node);
             }
-            last
-        };
-        tracing::info!(%node, session, %reason, "node's link ended");
+        }
+        tracing::info!(%node, session, epoch, %reason, "node's link ended");
         let _ = self.neighbours.sync.tell(SyncMsg::NodeDown { node: node.clone(), session }).await;
-        if last {
-            let _ = self.neighbours.edge.tell(EdgeControllerMsg::NodeDown { node }).await;
+        let _ = self.neighbours.edge.tell(EdgeControllerMsg::NodeDown { node, epoch }).await;
+    }
+
+    /// The rest goes as with any link that ends.
+    fn lost(&self, node: &NodeName, epoch: u64) {
+        let sessions = self.sessions.borrow();
+        if let Some(open) = sessions.open.get(node).filter(|open| open.epoch == epoch) {
+            let session = open.session;
+            tracing::warn!(%node, session, epoch, "another CloudCore has taken the node; its link here is ended");
+            open.link.close();
         }
     }
 }
@@ -167,6 +196,8 @@ struct Desk {
     sessions: Rc<RefCell<Sessions>>,
     refused: Rc<RefCell<u64>>,
     admission: RefCell<Admission>,
+    /// The register as it was read last, and when.
+    register: Mutex<Option<(Moment, Rc<Register>)>>,
     myself: Address<CloudHubMsg>,
 }
 
@@ -175,14 +206,19 @@ impl Desk {
         let peer = connection.peer().clone();
         let arrival = match Arrival::meet(&self.env, connection).await {
             Ok(arrival) => arrival,
+            // A node that dials more than once goes on with the first that answers.
+            Err(error @ LinkError::Broke(_)) => {
+                tracing::debug!(%peer, reason = %Fault::from_error(&error).reason, "left before its hello");
+                return;
+            }
             Err(error) => {
                 *self.refused.borrow_mut() += 1;
                 tracing::warn!(%peer, reason = %Fault::from_error(&error).reason, "hello not accepted");
                 return;
             }
         };
-        let node = match self.may_enter(&peer).await {
-            Ok(node) => node,
+        let (node, epoch) = match self.let_in(&peer).await {
+            Ok(entered) => entered,
             Err(refused) => {
                 *self.refused.borrow_mut() += 1;
                 tracing::warn!(%peer, reason = refused.reason, "node refused");
@@ -191,29 +227,49 @@ impl Desk {
             }
         };
         drop(place);
-        let link = match arrival.admit(self.routes(&node)).await {
+        let link = match arrival.admit(self.routes(&node, epoch)).await {
             Ok(link) => link,
             Err(error) => {
                 tracing::warn!(%node, reason = %Fault::from_error(&error).reason, "link broke during the hello");
                 return;
             }
         };
-        self.keep(node, link).await;
+        self.keep(node, epoch, link).await;
     }
 
     /// The newer link of a node wins: the older one is most often a connection whose end nobody has noticed.
-    async fn keep(&self, node: NodeName, link: Link) {
+    async fn keep(&self, node: NodeName, epoch: u64, link: Link) {
         let ended = link.ended();
         let session = {
             let mut sessions = self.sessions.borrow_mut();
+            // Two links that arrive together are admitted in any order; they were taken in one.
+            if sessions.open.get(&node).is_some_and(|open| open.epoch > epoch) {
+                tracing::info!(%node, epoch, "link ended at once: a newer one is open");
+                return;
+            }
             sessions.last += 1;
             let session = sessions.last;
-            sessions.open.insert(node.clone(), (session, link));
+            sessions.open.insert(node.clone(), Open { session, epoch, link });
             session
         };
         let _ = self.myself.tell(CloudHubMsg::Opened { node: node.clone(), session }).await;
         let reason = ended.await.to_string();
-        let _ = self.myself.tell(CloudHubMsg::Closed { node, session, reason }).await;
+        let _ = self.myself.tell(CloudHubMsg::Closed { node, session, epoch, reason }).await;
+    }
+
+    /// Checks who it is, and takes the node: from now on this CloudCore has it, and every other one has not.
+    async fn let_in(&self, peer: &PeerName) -> Result<(NodeName, u64), Refused> {
+        let node = self.may_enter(peer).await?;
+        let claim = |reply| EdgeControllerMsg::Claim { node: node.clone(), reply };
+        let answer = self.neighbours.edge.ask(CLAIM_DEADLINE, claim).await;
+        match answer.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(epoch) => Ok((node, epoch)),
+            Err(reason) => {
+                tracing::error!(%node, reason, "node not taken");
+                let reason = "the node's Lease cannot be written now".to_owned();
+                Err(Refused { reason, wait: Some(CLAIM_WAIT) })
+            }
+        }
     }
 
     async fn may_enter(&self, peer: &PeerName) -> Result<NodeName, Refused> {
@@ -225,7 +281,7 @@ impl Desk {
             peer.as_str().strip_prefix(NODE_PREFIX).and_then(|name| NodeName::parse(name).ok()).ok_or_else(
                 || refuse(format!("`{peer}` is not the name of a node: run `keadm join`"), None),
             )?;
-        let register = self.vault.register().await.map_err(|error| {
+        let register = self.register().await.map_err(|error| {
             tracing::error!(%node, reason = %Fault::from_error(&error).reason, "register not read");
             refuse("the register of certificates cannot be read now".to_owned(), Some(REGISTER_WAIT))
         })?;
@@ -241,15 +297,29 @@ impl Desk {
         Ok(node)
     }
 
+    /// The register, read once a second at the most: it has a line for each node, and in a storm each of them asks.
+    async fn register(&self) -> Result<Rc<Register>, VaultError> {
+        let mut kept = self.register.lock().await;
+        let now = self.env.now();
+        if let Some((at, register)) = kept.as_ref()
+            && now.since(*at) < REGISTER_FRESH
+        {
+            return Ok(Rc::clone(register));
+        }
+        let register = Rc::new(self.vault.register().await?);
+        *kept = Some((self.env.now(), Rc::clone(&register)));
+        Ok(register)
+    }
+
     /// What the node says is of this node, whatever it says.
-    fn routes(&self, node: &NodeName) -> Routes {
+    fn routes(&self, node: &NodeName, epoch: u64) -> Routes {
         let (edge_node, device_node, router_node) = (node.clone(), node.clone(), node.clone());
         Routes::new()
             .accept(self.neighbours.edge.clone(), move |message: EdgeUp, _: &PeerName| {
-                EdgeControllerMsg::Up { node: edge_node.clone(), message }
+                EdgeControllerMsg::Up { node: edge_node.clone(), epoch, message }
             })
             .accept(self.neighbours.device.clone(), move |message: DeviceUp, _: &PeerName| {
-                DeviceControllerMsg::Up { node: device_node.clone(), message }
+                DeviceControllerMsg::Up { node: device_node.clone(), epoch, message }
             })
             .accept(self.neighbours.router.clone(), move |message: RouterUp, _: &PeerName| RouterMsg::Up {
                 node: router_node.clone(),

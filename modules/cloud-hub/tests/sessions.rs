@@ -1,13 +1,15 @@
 //! Sessions over the transport in memory, the register in a stand-in API server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod controller;
+
 use std::rc::Rc;
 use std::time::Duration;
 
 use beehive::link::memory::{Cable, MemoryPort, listen};
 use beehive::link::{Acceptor, Dialer, Ending, Greeting, Link, LinkError, PeerName, Routes};
 use beehive::testing::Probe;
-use beehive::{Capacity, Env, Hive, Policy};
+use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use cloud_hub::plan::Living;
 use cloud_hub::{CloudHub, Neighbours, Vault};
 use contract::NodeName;
@@ -25,6 +27,8 @@ struct Bench {
     vault: Vault,
     edge: Probe<EdgeControllerMsg>,
     sync: Probe<SyncMsg>,
+    claims: controller::Answers,
+    hub: Address<CloudHubMsg>,
     _hive: Hive,
 }
 
@@ -35,19 +39,22 @@ fn run(test: impl AsyncFnOnce(Bench)) {
         // The namespace has to be there for the register.
         vault.authority(&env).await.unwrap();
         let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
-        let ((edge, edge_address), (sync, sync_address)) = (Probe::new(&env, 16), Probe::new(&env, 16));
+        let mut hive = Hive::new("test", env.clone());
+        let claims = controller::Answers::default();
+        let (edge, edge_address) = controller::of(&mut hive, &env, &claims);
+        let (sync, sync_address) = Probe::new(&env, 16);
         let ((_device, device_address), (_router, router)) = (Probe::new(&env, 16), Probe::new(&env, 16));
         let neighbours =
             Neighbours { sync: sync_address, edge: edge_address, device: device_address, router };
-        let mut hive = Hive::new("test", env.clone());
         let mailbox = hive.mailbox::<CloudHubMsg>("cloud-hub", Capacity::new(64, "a test's choice"));
+        let to_hub = hive.grant("a test", &mailbox, Flow::Tell);
         let acceptor: Rc<Mutex<Box<dyn Acceptor>>> = Rc::new(Mutex::new(Box::new(acceptor)));
         let (kept, limit) = (vault.clone(), 2);
         hive.supervise(mailbox, Policy::default(), move || {
             CloudHub::new(acceptor.clone(), kept.clone(), limit, neighbours.clone())
         });
         hive.open().unwrap();
-        test(Bench { env, port, vault, edge, sync, _hive: hive }).await;
+        test(Bench { env, port, vault, edge, sync, claims, hub: to_hub, _hive: hive }).await;
     });
 }
 
@@ -78,7 +85,7 @@ fn a_node_is_who_its_certificate_says_and_its_end_is_told() {
         assert_eq!(node.as_str(), "a");
         link.remote::<EdgeUp>().tell(EdgeUp::Alive).await.unwrap();
         let alive = |message| match message {
-            EdgeControllerMsg::Up { node, message: EdgeUp::Alive } => Some(node),
+            EdgeControllerMsg::Up { node, epoch: 1, message: EdgeUp::Alive } => Some(node),
             _ => None,
         };
         assert_eq!(bench.edge.find(LONG, alive).await.unwrap().as_str(), "a");
@@ -139,5 +146,50 @@ fn above_the_limit_a_node_is_asked_to_wait() {
         assert_eq!(full.wait, Some(Duration::from_secs(30)));
         // A node that is counted already may come again.
         assert!(bench.link("system:node:a", "aa").await.is_ok());
+    });
+}
+
+#[test]
+fn nobody_is_let_in_who_cannot_be_taken() {
+    run(async |bench| {
+        bench.claims.0.borrow_mut().push(Err("API server did not take it".to_owned()));
+        let refused = refused(bench.link("system:node:a", "aa").await);
+        assert!(refused.reason.contains("Lease"), "{}", refused.reason);
+        assert_eq!(refused.wait, Some(Duration::from_secs(2)));
+        assert!(bench.link("system:node:a", "aa").await.is_ok());
+    });
+}
+
+#[test]
+fn a_session_that_another_cloudcore_has_taken_is_ended() {
+    run(async |mut bench| {
+        let link = bench.link("system:node:a", "aa").await.unwrap();
+        let node = NodeName::parse("a").unwrap();
+        // Of an earlier session: this one goes on.
+        bench.hub.tell(CloudHubMsg::Lost { node: node.clone(), epoch: 7 }).await.unwrap();
+        bench.hub.tell(CloudHubMsg::Lost { node: node.clone(), epoch: 1 }).await.unwrap();
+        assert_eq!(bench.env.timeout(LONG, link.ended()).await, Some(Ending::Left));
+        let down = |message| match message {
+            EdgeControllerMsg::NodeDown { node, epoch } => Some((node, epoch)),
+            _ => None,
+        };
+        assert_eq!(bench.edge.find(LONG, down).await.unwrap(), (node, 1));
+    });
+}
+
+#[test]
+fn of_two_links_that_arrive_together_the_one_stays_that_took_the_node_last() {
+    run(async |mut bench| {
+        // The answers come from the end: the second link is told an epoch before the first one's.
+        bench.claims.0.borrow_mut().extend([Ok(4), Ok(5)]);
+        let first = bench.link("system:node:a", "aa").await.unwrap();
+        let up = |message| match message {
+            EdgeControllerMsg::NodeUp { epoch, .. } => Some(epoch),
+            _ => None,
+        };
+        assert_eq!(bench.edge.find(LONG, up).await, Some(5));
+        let late = bench.link("system:node:a", "aa").await.unwrap();
+        assert_eq!(bench.env.timeout(LONG, late.ended()).await, Some(Ending::Left));
+        assert!(first.remote::<EdgeUp>().is_up());
     });
 }

@@ -1,6 +1,8 @@
 //! Links over real WebSocket and TLS on loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod controller;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -68,10 +70,11 @@ fn a_node_reaches_the_hub_over_websocket_under_the_name_in_its_certificate() {
         let acceptors: Box<dyn Acceptor> =
             Box::new(Acceptors::new(vec![Box::new(over_quic), Box::new(server)]));
         let acceptor = Rc::new(Mutex::new(acceptors));
-        let ((mut edge, edge_to), (mut sync, sync_to)) = (Probe::new(&env, 16), Probe::new(&env, 16));
+        let mut hive = Hive::new("test", env.clone());
+        let (mut edge, edge_to) = controller::of(&mut hive, &env, &controller::Answers::default());
+        let (mut sync, sync_to) = Probe::new(&env, 16);
         let ((_device, device_to), (_router, router)) = (Probe::new(&env, 16), Probe::new(&env, 16));
         let neighbours = Neighbours { sync: sync_to, edge: edge_to, device: device_to, router };
-        let mut hive = Hive::new("test", env.clone());
         let mailbox = hive.mailbox::<CloudHubMsg>("cloud-hub", Capacity::new(64, "a test's choice"));
         hive.supervise(mailbox, Policy::default(), move || {
             CloudHub::new(acceptor.clone(), vault.clone(), 10, neighbours.clone())
@@ -85,7 +88,7 @@ fn a_node_reaches_the_hub_over_websocket_under_the_name_in_its_certificate() {
         let link = Link::greet(&env, connection, &greeting, Routes::new()).await.unwrap();
         link.remote::<EdgeUp>().tell(EdgeUp::Alive).await.unwrap();
         let alive = |message| match message {
-            EdgeControllerMsg::Up { node, message: EdgeUp::Alive } => Some(node),
+            EdgeControllerMsg::Up { node, epoch: 1, message: EdgeUp::Alive } => Some(node),
             _ => None,
         };
         assert_eq!(edge.find(LONG, alive).await.unwrap().as_str(), "a");

@@ -6,6 +6,13 @@ use contract::{NodeName, Upload};
 
 use crate::plan::{Ledger, Verdict};
 
+/// The target of the lines that [`CloudRouter`] says of each upload, at level `trace`. With
+/// `RUST_LOG=info,cloud_router::upload=trace` they tell what became of one message, across restarts of CloudCore, too:
+/// the ledger counts and keeps no message.
+pub const UPLOAD_LOG: &str = "cloud_router::upload";
+/// 64 bytes of a payload are told: enough to know it again.
+const TOLD_BYTES: usize = 64;
+
 /// Takes telemetry, and says what came.
 #[derive(Debug, Default)]
 pub struct CloudRouter {
@@ -32,6 +39,7 @@ impl Actor for CloudRouter {
 impl CloudRouter {
     fn telemetry(&mut self, node: &NodeName, uploads: &[Upload], reply: Reply<Vec<i64>>) {
         for upload in uploads {
+            tell(node, upload);
             let Upload { row, telemetry, .. } = upload;
             match self.ledger.take(node, upload) {
                 Verdict::Next | Verdict::Again => {}
@@ -47,4 +55,24 @@ impl CloudRouter {
         }
         reply.send(uploads.iter().map(|upload| upload.row).collect());
     }
+}
+
+/// Before the row is confirmed, so that no message that its node has forgotten is missing in the log. Whatever the client
+/// chose is escaped: it cannot write a line of its own.
+fn tell(node: &NodeName, upload: &Upload) {
+    let Upload { repeat, telemetry, .. } = upload;
+    let payload = &telemetry.payload;
+    tracing::trace!(
+        target: UPLOAD_LOG,
+        %node,
+        client = ?telemetry.client,
+        topic = ?telemetry.topic,
+        boot = %hex::encode(telemetry.boot),
+        sequence = telemetry.sequence,
+        repeat,
+        dup = telemetry.dup,
+        bytes = payload.len(),
+        payload = %format_args!("\"{}\"", payload.get(..TOLD_BYTES).unwrap_or(payload).escape_ascii()),
+        "upload arrived"
+    );
 }

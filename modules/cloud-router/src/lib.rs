@@ -1,7 +1,8 @@
 //! Where the telemetry of nodes arrives.
 //!
 //! There are no rules yet that would send it on. Until then the router says what came: per node and source how many
-//! messages, which are missing, which came again.
+//! messages, which are missing, which came again; and of each message, to whom it may concern ([`UPLOAD_LOG`]), that it
+//! came.
 //!
 //! # Owns
 //! The ledger of sources.
@@ -20,4 +21,4 @@
 mod actor;
 pub mod plan;
 
-pub use actor::CloudRouter;
+pub use actor::{CloudRouter, UPLOAD_LOG};

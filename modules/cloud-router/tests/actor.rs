@@ -1,15 +1,31 @@
 //! CloudRouter as a node sees it: what was taken is confirmed, whatever it was.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use beehive::{Capacity, Env, Flow, Hive, Policy};
-use cloud_router::CloudRouter;
+use cloud_router::{CloudRouter, UPLOAD_LOG};
 use contract::router::{RouterMsg, RouterUp};
 use contract::wire::ROUTER_MAILBOX;
 use contract::{NodeName, Telemetry, Upload};
+use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(10);
+
+/// A log in memory.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 fn upload(row: i64, sequence: u64) -> Upload {
     let telemetry = Telemetry {
@@ -26,6 +42,54 @@ fn upload(row: i64, sequence: u64) -> Upload {
 
 #[test]
 fn every_row_is_confirmed_and_shown() {
+    // The last is one that no node of ours sends: it would come for ever if it were not confirmed.
+    told(vec![upload(4, 1), upload(7, 2), upload(8, 2), upload(9, 0)], |confirmed, state| {
+        assert_eq!(confirmed, [4, 7, 8, 9]);
+        let view = &state["nodes"]["edge-1"];
+        assert_eq!(
+            (&view["received"], &view["repeats"], &view["refused"]),
+            (&2.into(), &1.into(), &1.into())
+        );
+    });
+}
+
+#[test]
+fn each_upload_has_one_line_in_the_log_whatever_is_in_it() {
+    let log = Log::default();
+    let lines = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_env_filter(format!("info,{UPLOAD_LOG}=trace"))
+        .with_writer(move || lines.clone())
+        .finish();
+    let mut nasty = upload(2, 2);
+    nasty.telemetry.topic = "a\ncloud_router::upload: client=\"x".to_owned();
+    nasty.telemetry.payload = [b"\n\"\xff".as_slice(), &[b'z'; 100]].concat().into();
+    nasty.repeat = true;
+    tracing::subscriber::with_default(subscriber, || {
+        told(vec![upload(1, 1), nasty], |confirmed, _| assert_eq!(confirmed, [1, 2]));
+    });
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once(" upload arrived "))
+        .map(|(_, fields)| fields)
+        .collect();
+    let boot = "01".repeat(16);
+    let first = format!(
+        "node=edge-1 client=\"c\" topic=\"a/user/b\" boot={boot} sequence=1 repeat=false dup=false bytes=4 payload=\"21.5\""
+    );
+    let second = format!(
+        "node=edge-1 client=\"c\" topic=\"a\\ncloud_router::upload: client=\\\"x\" boot={boot} sequence=2 repeat=true \
+         dup=false bytes=103 payload=\"\\n\\\"\\xff{}\"",
+        "z".repeat(61)
+    );
+    assert_eq!(lines, [first, second]);
+    assert_eq!(text.lines().count(), 2, "{text}");
+}
+
+/// What the router confirms of `uploads` of edge-1, and its state after that.
+fn told(uploads: Vec<Upload>, look: impl FnOnce(Vec<i64>, &Value)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut hive = Hive::new("test", Env::seeded(1));
@@ -33,8 +97,6 @@ fn every_row_is_confirmed_and_shown() {
         let router = hive.grant("tester", &mailbox, Flow::Ask);
         hive.supervise(mailbox, Policy::default(), CloudRouter::default);
         hive.open().unwrap();
-        // The last is one that no node of ours sends: it would come for ever if it were not confirmed.
-        let uploads = vec![upload(4, 1), upload(7, 2), upload(8, 2), upload(9, 0)];
         let confirmed = router
             .ask(SOON, |reply| RouterMsg::Up {
                 node: NodeName::parse("edge-1").unwrap(),
@@ -42,12 +104,7 @@ fn every_row_is_confirmed_and_shown() {
             })
             .await
             .unwrap();
-        assert_eq!(confirmed, [4, 7, 8, 9]);
         let report = hive.inspector().report(SOON).await;
-        let view = &report.actors[0].snapshot["nodes"]["edge-1"];
-        assert_eq!(
-            (&view["received"], &view["repeats"], &view["refused"]),
-            (&2.into(), &1.into(), &1.into())
-        );
+        look(confirmed, &report.actors[0].snapshot);
     });
 }

@@ -208,6 +208,7 @@ impl Plan {
             return Vec::new();
         }
         entry.session = Some(Session::new(session));
+        entry.board.forget();
         vec![Effect::AskOffer { node, session }]
     }
 
@@ -492,5 +493,5 @@ impl Plan {
 }
 
 fn is_in(buckets: &BTreeSet<u16>, key: &ObjectKey, of: usize) -> bool {
-    u16::try_from(bucket_of(key, of)).is_ok_and(|bucket| buckets.contains(&bucket))
+    !buckets.is_empty() && u16::try_from(bucket_of(key, of)).is_ok_and(|bucket| buckets.contains(&bucket))
 }

@@ -9,7 +9,7 @@ use contract::{Change, Object, ObjectKey};
 
 use crate::plan::{BATCH_BYTES, BATCH_OBJECTS, RETRY_MAX, RETRY_MIN, WINDOW};
 
-/// uid and resourceVersion: two objects under one key are the same when both are.
+/// uid and version of the content: two objects under one key are the same when both are.
 pub(crate) type Version = (String, String);
 pub(crate) type Desired = BTreeMap<ObjectKey, Arc<Object>>;
 pub(crate) type HeldMap = BTreeMap<ObjectKey, Version>;

@@ -83,6 +83,8 @@ pub(crate) struct Board {
     shown: Option<SyncTruth>,
     at: Option<Moment>,
     is_under_way: bool,
+    /// A session began while a write was under way.
+    is_overtaken: bool,
 }
 
 impl Board {
@@ -93,6 +95,12 @@ impl Board {
             SyncTruth { linked: truth.linked, ..shown.clone() } != *truth
         });
         is_new && !self.is_under_way && self.at.is_none_or(|at| now.since(at) >= SHOW_EVERY)
+    }
+
+    /// Somebody else may have written meanwhile: what was shown is to be shown again.
+    pub(crate) fn forget(&mut self) {
+        self.shown = None;
+        self.is_overtaken = self.is_under_way;
     }
 
     /// When something was written last: whoever waits longest comes first.
@@ -107,7 +115,8 @@ impl Board {
 
     pub(crate) fn end(&mut self, truth: SyncTruth, written: bool) {
         self.is_under_way = false;
-        if written {
+        let is_overtaken = std::mem::take(&mut self.is_overtaken);
+        if written && !is_overtaken {
             self.shown = Some(truth);
         }
     }
@@ -153,6 +162,22 @@ mod tests {
         assert!(
             !board.wants(&truth(2, true), stamp(19).moment) && board.wants(&truth(2, true), stamp(20).moment)
         );
+    }
+
+    #[test]
+    fn a_new_session_shows_everything_again() {
+        let truth =
+            |linked| SyncTruth { state: SyncState::InSync, waiting: 0, oldest: None, refusal: None, linked };
+        let mut board = Board::default();
+        board.begin(stamp(0).moment);
+        board.end(truth(true), true);
+        assert!(!board.wants(&truth(true), stamp(20).moment));
+        board.forget();
+        assert!(board.wants(&truth(true), stamp(20).moment), "another CloudCore may have had the node");
+        board.begin(stamp(20).moment);
+        board.forget();
+        board.end(truth(false), true);
+        assert!(board.wants(&truth(true), stamp(40).moment), "what was under way was said without the link");
     }
 
     #[test]

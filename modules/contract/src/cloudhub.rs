@@ -20,8 +20,17 @@ pub enum CloudHubMsg {
         node: NodeName,
         /// Its session.
         session: u64,
+        /// Its epoch.
+        epoch: u64,
         /// Why, for a person.
         reason: String,
+    },
+    /// The node has gone on to a later session, most likely with another CloudCore: what is left of this one is to end.
+    Lost {
+        /// The node.
+        node: NodeName,
+        /// The epoch of the session.
+        epoch: u64,
     },
 }
 
@@ -30,6 +39,7 @@ impl Message for CloudHubMsg {
         match self {
             CloudHubMsg::Opened { .. } => "Opened",
             CloudHubMsg::Closed { .. } => "Closed",
+            CloudHubMsg::Lost { .. } => "Lost",
         }
     }
 }

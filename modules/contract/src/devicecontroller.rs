@@ -11,6 +11,8 @@ pub enum DeviceControllerMsg {
     Up {
         /// The node.
         node: NodeName,
+        /// The epoch of the session in which it says so.
+        epoch: u64,
         /// What it says.
         message: DeviceUp,
     },

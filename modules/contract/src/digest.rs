@@ -86,7 +86,7 @@ fn absorb(hash: &mut Sha256, text: &str) {
     hash.update(text.as_bytes());
 }
 
-/// The first eight bytes: 64 bits per bucket, in which versions that a server gave out do not meet by chance.
+/// The first eight bytes: 64 bits per bucket, in which two sets of versions do not meet by chance.
 fn number(hash: Sha256) -> u64 {
     let bytes = hash.finalize();
     bytes.iter().take(8).rev().fold(0, |number, byte| (number << 8) | u64::from(*byte))

@@ -8,20 +8,42 @@ use crate::{NodeName, Report, TokenGrant, TokenQuery};
 /// Messages to EdgeController.
 #[derive(Debug)]
 pub enum EdgeControllerMsg {
+    /// A node's link was found good: take the node, whoever has it.
+    Claim {
+        /// The node.
+        node: NodeName,
+        /// The epoch of the new session, or a sentence why the node could not be taken.
+        reply: Reply<Result<u64, String>>,
+    },
+    /// Whether this CloudCore still has the node since that epoch.
+    Holds {
+        /// The node.
+        node: NodeName,
+        /// The epoch.
+        epoch: u64,
+        /// Whether, or a sentence why nobody can say now.
+        reply: Reply<Result<bool, String>>,
+    },
     /// A session opened.
     NodeUp {
         /// The node.
         node: NodeName,
+        /// The session's epoch.
+        epoch: u64,
     },
     /// A session ended.
     NodeDown {
         /// The node.
         node: NodeName,
+        /// The session's epoch.
+        epoch: u64,
     },
     /// From a node, which is the name in its certificate.
     Up {
         /// The node.
         node: NodeName,
+        /// The epoch of the session in which it says so.
+        epoch: u64,
         /// What it says.
         message: EdgeUp,
     },
@@ -64,6 +86,8 @@ pub enum EdgeUp {
 impl Message for EdgeControllerMsg {
     fn name(&self) -> &'static str {
         match self {
+            EdgeControllerMsg::Claim { .. } => "Claim",
+            EdgeControllerMsg::Holds { .. } => "Holds",
             EdgeControllerMsg::NodeUp { .. } => "NodeUp",
             EdgeControllerMsg::NodeDown { .. } => "NodeDown",
             EdgeControllerMsg::Up { message, .. } => message.name(),

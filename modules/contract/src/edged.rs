@@ -17,6 +17,9 @@ pub enum EdgedMsg {
         /// The pod's uid.
         uid: String,
     },
+    /// The cloud has heard nothing of the node for so long that the node controller may have written its conditions: report
+    /// the node although nothing has changed.
+    ReportAnew,
     /// Time to report the node, to relist and to renew what ages.
     Tick,
 }
@@ -27,6 +30,7 @@ impl Message for EdgedMsg {
             EdgedMsg::Look => "Look",
             EdgedMsg::RuntimeChanged { .. } => "RuntimeChanged",
             EdgedMsg::PodMoved { .. } => "PodMoved",
+            EdgedMsg::ReportAnew => "ReportAnew",
             EdgedMsg::Tick => "Tick",
         }
     }

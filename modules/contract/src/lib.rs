@@ -15,6 +15,7 @@ pub mod eventbus;
 pub mod ids;
 pub mod metamanager;
 pub mod object;
+mod packed;
 pub mod report;
 pub mod router;
 pub mod synccontroller;
@@ -22,6 +23,6 @@ pub mod wire;
 
 pub use digest::Digest;
 pub use ids::{NodeName, ObjectKey, ParseIdError};
-pub use object::{Change, Held, Object};
+pub use object::{Change, Held, Object, content_version};
 pub use report::{Report, TokenGrant, TokenQuery, TwinValue, UpReport};
 pub use router::{Telemetry, Upload};

@@ -53,6 +53,8 @@ struct Reported {
     /// Since when a report is being made.
     since: Cell<Option<Moment>>,
     last: RefCell<Option<(Value, Moment)>>,
+    /// The next report is made although nothing has changed.
+    anew: Cell<bool>,
 }
 
 /// Runs the node's pods.
@@ -132,6 +134,10 @@ impl Actor for Edged {
                 }
             }
             EdgedMsg::PodMoved { uid } => self.pod_moved(&uid, cx),
+            EdgedMsg::ReportAnew => {
+                self.reported.anew.set(true);
+                self.tick(cx).await;
+            }
             EdgedMsg::Tick => self.tick(cx).await,
         }
         Ok(())
@@ -464,11 +470,14 @@ async fn report_node(tools: &Tools, reported: &Reported, machine: Machine) {
     let now = tools.now();
     let fresh =
         before.is_some_and(|(old, at)| node::same(&old, &node) && now.since(at) < REPORT_UNCHANGED_AFTER);
-    if fresh {
+    if fresh && !reported.anew.get() {
         return;
     }
     match tools.report(&UpReport::Node { node_json: node.to_string() }).await {
-        Ok(()) => *reported.last.borrow_mut() = Some((node, now)),
+        Ok(()) => {
+            reported.anew.set(false);
+            *reported.last.borrow_mut() = Some((node, now));
+        }
         Err(error) => tracing::error!(%error, "report of the node could not be kept"),
     }
 }

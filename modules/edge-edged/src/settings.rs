@@ -40,7 +40,8 @@ pub struct Settings {
     pub eviction: EvictionHard,
     /// One pull at a time.
     pub serial_pulls: bool,
-    /// How often the node is reported.
+    /// How often Edged says that it makes progress, and looks whether the node is to be reported. A little less than the
+    /// silence after which the link asks: on an idle node nothing else travels.
     pub report_node_every: Duration,
     /// How often the runtime is looked at although it tells of its changes.
     pub relist_every: Duration,
@@ -78,7 +79,7 @@ impl Settings {
             max_pods: kubelet.max_pods,
             eviction: kubelet.eviction_hard.clone(),
             serial_pulls: true,
-            report_node_every: Duration::from_secs(10),
+            report_node_every: Duration::from_millis(6500),
             // containerd 1.7 gives each CRI event to one listener only, so that one can be lost to a neighbour.
             relist_every: Duration::from_secs(20),
             poll_every: Duration::from_secs(1),

@@ -61,6 +61,9 @@ impl Watch {
         let mut pause = RETRY;
         loop {
             tokio::select! {
+                // What has happened is passed on before anybody looks for what was missed. Events end; the pause is only
+                // put off.
+                biased;
                 event = events.next() => match event {
                     Some(Ok(event)) => self.pass_on(event).await,
                     Some(Err(Error::Unsupported { .. })) => return false,

@@ -121,8 +121,10 @@ impl Worker {
                 // Jobs under way go on meanwhile.
                 let pause = self.tools.env.sleep(RUNTIME_RETRY);
                 tokio::select! {
-                    () = pause => {}
+                    // A job that has ended is not passed over.
+                    biased;
                     Some((job, outcome)) = self.jobs.next(), if !self.jobs.is_empty() => self.ended(job, outcome),
+                    () = pause => {}
                 }
                 return false;
             }
@@ -360,6 +362,8 @@ impl Worker {
             }
         };
         tokio::select! {
+            // Whatever was first, the others are taken along below.
+            biased;
             Some((job, outcome)) = self.jobs.next(), if !self.jobs.is_empty() => self.ended(job, outcome),
             () = self.inbox.rung() => {}
             () = pause => {}

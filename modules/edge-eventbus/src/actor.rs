@@ -97,14 +97,15 @@ impl Actor for EventBus {
             broker: RefCell::new(broker),
             stored: watch::Sender::new(0),
             storing: Mutex::new(()),
-            uploads: Uploads::default(),
+            uploads: Rc::<Uploads>::default(),
             strangers: RefCell::default(),
             twin: self.twin.clone(),
             env: cx.env().clone(),
         });
         start_router(&shared, cx)?;
         cx.spawn(keep(Rc::clone(&shared), self.store.clone()));
-        cx.spawn(uploads::keep(Rc::clone(&shared), self.store.clone(), self.meta.clone()));
+        let uploads = Rc::clone(&shared.uploads);
+        cx.spawn(uploads::keep(uploads, cx.env().clone(), self.store.clone(), self.meta.clone()));
         cx.spawn(listener::listen(Rc::clone(&shared), listener));
         tracing::info!(%listening, "MQTT clients may connect");
         #[cfg(test)]
@@ -138,7 +139,7 @@ impl Actor for EventBus {
         let Some(Running { shared, listening }) = &self.running else { return serde_json::Value::Null };
         let broker = shared.broker.borrow();
         let (clients, sessions, subscriptions) = broker.sizes();
-        let counts = &broker.counts;
+        let (counts, uploads) = (&broker.counts, shared.uploads.counts());
         serde_json::json!({
             "listening": listening.to_string(),
             "router": if broker.has_core() { "up" } else { "down" },
@@ -157,11 +158,11 @@ impl Actor for EventBus {
             "droppedQos0": counts.dropped_qos0,
             "lostQos1": counts.lost_qos1,
             "cutOff": counts.cut_off,
-            "uploaded": counts.uploaded,
+            "uploaded": uploads.kept,
             "uploadsWaiting": shared.uploads.waiting(),
             "uploadSources": shared.uploads.sources(),
-            "refusedUploads": counts.refused_uploads,
-            "droppedUploads": counts.dropped_uploads,
+            "refusedUploads": uploads.refused,
+            "droppedUploads": uploads.dropped,
             "notRetained": counts.not_retained,
             "routerDeaths": counts.router_deaths,
             "routerRebuilds": counts.router_rebuilds,

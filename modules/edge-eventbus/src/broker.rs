@@ -60,10 +60,7 @@ pub(crate) struct Counts {
     pub(crate) lost_qos1: u64,
     pub(crate) cut_off: u64,
     pub(crate) not_retained: u64,
-    pub(crate) uploaded: u64,
-    pub(crate) refused_uploads: u64,
     pub(crate) closed_for_uploads: u64,
-    pub(crate) dropped_uploads: u64,
     pub(crate) router_deaths: u64,
     pub(crate) router_rebuilds: u64,
 }

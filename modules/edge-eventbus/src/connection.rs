@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     /// Held while the store takes some.
     pub(crate) storing: Mutex<()>,
     /// What is on its way into the outbox.
-    pub(crate) uploads: Uploads,
+    pub(crate) uploads: Rc<Uploads>,
     /// Connections that have not said who they are, the oldest first.
     pub(crate) strangers: RefCell<VecDeque<Rc<Notify>>>,
     pub(crate) twin: Address<TwinMsg>,

@@ -37,6 +37,7 @@ mod broker;
 mod connection;
 mod core;
 mod error;
+mod intake;
 mod listener;
 mod packet;
 mod plan;
@@ -47,3 +48,4 @@ mod topic;
 mod uploads;
 
 pub use actor::EventBus;
+pub use intake::{Intake, Publisher};

@@ -13,7 +13,6 @@ use contract::{Telemetry, wire};
 use edge_store::{Class, Store, Write};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::connection::Shared;
 use crate::plan;
 use crate::sources::{Number, Source, Sources};
 
@@ -43,8 +42,17 @@ struct Waiting {
     outcome: oneshot::Sender<Outcome>,
 }
 
+/// Counts for the snapshot.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) kept: u64,
+    pub(crate) refused: u64,
+    pub(crate) dropped: u64,
+}
+
 /// Messages that the store has not taken yet.
 pub(crate) struct Uploads {
+    counts: Cell<Counts>,
     queue: RefCell<VecDeque<Waiting>>,
     came: Notify,
     settled: Notify,
@@ -57,6 +65,7 @@ pub(crate) struct Uploads {
 impl Default for Uploads {
     fn default() -> Self {
         Uploads {
+            counts: Cell::default(),
             queue: RefCell::default(),
             came: Notify::new(),
             settled: Notify::new(),
@@ -98,6 +107,18 @@ impl Uploads {
         self.queue.borrow().len() + self.storing.get()
     }
 
+    /// What became of messages so far.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts.get()
+    }
+
+    fn count(&self, what: impl FnOnce(&mut Counts)) -> Counts {
+        let mut counts = self.counts.get();
+        what(&mut counts);
+        self.counts.set(counts);
+        counts
+    }
+
     /// How many sources are counted.
     pub(crate) fn sources(&self) -> usize {
         self.sources.get()
@@ -119,33 +140,33 @@ impl Uploads {
 }
 
 /// Brings messages into the outbox until it is dropped.
-pub(crate) async fn keep(shared: Rc<Shared>, store: Store, meta: Address<MetaMsg>) {
-    let (env, counted): (Env, Store) = (shared.env.clone(), store.clone());
+pub(crate) async fn keep(uploads: Rc<Uploads>, env: Env, store: Store, meta: Address<MetaMsg>) {
+    let counted = store.clone();
     let sources = Sources::new(plan::UPLOAD_SOURCES, move || {
         // The revision only grows within one file, so that boots differ even where randomness repeats itself.
         let mut boot = env.random_id();
         boot[8..].copy_from_slice(&counted.revision().to_be_bytes());
         boot
     });
-    let mut keeper = Keeper { shared: Rc::clone(&shared), store, sources };
+    let mut keeper = Keeper { uploads: Rc::clone(&uploads), store, sources };
     loop {
-        let batch = shared.uploads.batch();
+        let batch = uploads.batch();
         if batch.is_empty() {
-            shared.uploads.came.notified().await;
+            uploads.came.notified().await;
             continue;
         }
         if keeper.settle(batch).await {
             // A full mailbox already holds a nudge to look.
             let _ = meta.try_tell(MetaMsg::OutboxGrew);
         }
-        shared.uploads.sources.set(keeper.sources.len());
-        shared.uploads.storing.set(0);
-        shared.uploads.settled.notify_waiters();
+        uploads.sources.set(keeper.sources.len());
+        uploads.storing.set(0);
+        uploads.settled.notify_waiters();
     }
 }
 
 struct Keeper {
-    shared: Rc<Shared>,
+    uploads: Rc<Uploads>,
     store: Store,
     sources: Sources,
 }
@@ -204,7 +225,7 @@ impl Keeper {
 
     fn kept(&self, waiting: Waiting) {
         let Waiting { item, outcome } = waiting;
-        self.shared.broker.borrow_mut().counts.uploaded += 1;
+        self.uploads.count(|counts| counts.kept += 1);
         drop(item.room);
         let _ = outcome.send(Ok(()));
     }
@@ -216,16 +237,14 @@ impl Keeper {
     /// What comes again is refused; what does not is lost, and leaves a gap in its source's numbers.
     fn refused(&mut self, waiting: Waiting, why: Rc<str>) {
         let Waiting { item, outcome } = waiting;
-        let counts = &mut self.shared.broker.borrow_mut().counts;
         if item.qos > 0 {
             item.line.refused.set(true);
-            counts.refused_uploads += 1;
+            self.uploads.count(|counts| counts.refused += 1);
             let _ = outcome.send(Err(why));
             return;
         }
         self.sources.next(&item.source);
-        counts.dropped_uploads += 1;
-        let dropped = counts.dropped_uploads;
+        let dropped = self.uploads.count(|counts| counts.dropped += 1).dropped;
         if dropped.is_power_of_two() {
             let Source { client, topic } = &item.source;
             tracing::warn!(%client, %topic, %why, dropped, "message of QoS 0 for the cloud dropped");

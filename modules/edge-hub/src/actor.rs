@@ -13,6 +13,7 @@ use futures::future::AbortHandle;
 
 use crate::attempt::{Caller, End};
 use crate::plan::{Carrier, Next, Plan};
+use crate::series::Series;
 use crate::surroundings::Surroundings;
 use crate::ways::Ways;
 
@@ -167,9 +168,13 @@ impl EdgeHub {
         let (env, greeting, meta) = (cx.env().clone(), self.greeting.clone(), self.meta.clone());
         let caller = Caller { env, greeting, meta };
         let (links, myself) = (Rc::clone(&self.links), cx.myself());
+        let others = self.plan.has_others();
         let task = cx.spawn(async move {
             let made = match (head_start, &target.quic) {
-                (Some(head_start), _) => caller.link(&target, head_start).await,
+                (Some(head_start), _) => {
+                    let series = Series::new(caller.env.now(), head_start, &target.carriers(), others);
+                    caller.link(&target, series).await
+                }
                 (None, Some(quic)) => caller.over(&**quic).await.map(|link| (link, Carrier::Quic)),
                 (None, None) => return,
             };
@@ -239,7 +244,7 @@ impl EdgeHub {
             self.probe_later(cx);
             return;
         }
-        // The same reason every two seconds for days would fill the log.
+        // The same reason every few seconds for days would fill the log.
         if self.last_end.as_ref() != Some(&reason) {
             tracing::warn!(attempt, %reason, "no link to the cloud");
         }

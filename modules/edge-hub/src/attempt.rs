@@ -1,14 +1,15 @@
-//! One attempt: over QUIC, and over WebSocket where QUIC is not answered.
+//! One attempt at one server: dial after dial until somebody takes a connection, and then the hello.
 
 use std::pin::Pin;
-use std::time::Duration;
 
-use beehive::link::{DialError, Dialer, Greeting, Link, LinkError, PeerName, Routes};
-use beehive::{Address, Env, Fault};
+use beehive::link::{Connection, DialError, Dialer, Greeting, Link, LinkError, PeerName, Routes};
+use beehive::{Address, Env, Fault, Moment};
 use contract::metamanager::{MetaDown, MetaMsg};
-use futures::future::{Either, select};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 
-use crate::plan::{ATTEMPT_LIMIT, Carrier, SILENT_PAUSE};
+use crate::plan::{ATTEMPT_LIMIT, Carrier};
+use crate::series::{Series, Step};
 use crate::ways::Server;
 
 /// Why an attempt came to nothing, or its link to an end.
@@ -16,7 +17,7 @@ use crate::ways::Server;
 pub(crate) struct End {
     pub(crate) reason: String,
     /// What the cloud asked to wait.
-    pub(crate) wait: Option<Duration>,
+    pub(crate) wait: Option<std::time::Duration>,
     /// The cloud itself answered: no other way leads to another answer.
     pub(crate) answered: bool,
 }
@@ -27,7 +28,26 @@ impl End {
     }
 }
 
-type Dialling<'a> = Pin<Box<dyn Future<Output = Result<Link, End>> + 'a>>;
+impl From<DialError> for End {
+    fn from(error: DialError) -> Self {
+        let reason = Fault::from_error(&error).reason;
+        match error {
+            DialError::Busy { wait, .. } => End { reason, wait: Some(wait), answered: true },
+            DialError::Resolve(_) | DialError::Connect { .. } | DialError::Unanswered { .. } => {
+                End::silent(reason)
+            }
+        }
+    }
+}
+
+/// A dial that has come to its end.
+struct Dialled {
+    carrier: Carrier,
+    began: Moment,
+    connection: Result<Box<dyn Connection>, End>,
+}
+
+type Dials<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Dialled> + 'a>>>;
 
 /// What every attempt needs.
 #[derive(Clone)]
@@ -38,73 +58,73 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// A link to `server` over whichever way is answered first. QUIC is alone for `head_start`.
-    pub(crate) async fn link(&self, server: &Server, head_start: Duration) -> Result<(Link, Carrier), End> {
+    /// A link to `server` over whichever dial is answered first. Only that one says hello: the cloud takes the newest
+    /// hello of an edge for its link, so two at once would end each other.
+    pub(crate) async fn link(&self, server: &Server, mut series: Series) -> Result<(Link, Carrier), End> {
         let (quic, websocket) = (server.dialer(Carrier::Quic), server.dialer(Carrier::WebSocket));
-        match (quic, websocket) {
-            (Some(quic), Some(websocket)) => self.either(&*quic, &*websocket, head_start).await,
-            (Some(only), None) => Ok((self.over(&*only).await?, Carrier::Quic)),
-            (None, Some(only)) => Ok((self.over(&*only).await?, Carrier::WebSocket)),
-            (None, None) => Err(End::silent(format!("no way leads to `{}`", server.name))),
-        }
-    }
-
-    async fn either(
-        &self,
-        quic: &dyn Dialer,
-        websocket: &dyn Dialer,
-        head_start: Duration,
-    ) -> Result<(Link, Carrier), End> {
-        let mut first: Dialling<'_> = Box::pin(self.over(quic));
-        let early = self.env.timeout(head_start, &mut first).await;
-        let again = match early {
-            Some(Ok(link)) => return Ok((link, Carrier::Quic)),
-            Some(Err(end)) if end.answered => return Err(end),
-            Some(Err(_)) => None,
-            None => Some(first),
-        };
-        // Neither holds up the other: the way that is answered first is taken.
-        let quic = Box::pin(self.until_answered(quic, again));
-        match select(quic, Box::pin(self.over(websocket))).await {
-            Either::Left((link, _)) => link.map(|link| (link, Carrier::Quic)),
-            Either::Right((link, _)) => link.map(|link| (link, Carrier::WebSocket)),
-        }
-    }
-
-    /// Dials until there is an answer of any kind. Whoever waits sets the limit.
-    async fn until_answered<'a>(
-        &'a self,
-        dialer: &'a dyn Dialer,
-        mut attempt: Option<Dialling<'a>>,
-    ) -> Result<Link, End> {
+        let mut dials: Dials<'_> = FuturesUnordered::new();
+        let mut last = End::silent(format!("nothing came back from `{}`", server.name));
         loop {
-            match attempt.take() {
-                Some(attempt) => match attempt.await {
-                    Err(end) if !end.answered => self.env.sleep(self.env.jitter(SILENT_PAUSE)).await,
-                    answer => return answer,
-                },
-                None => self.env.sleep(self.env.jitter(SILENT_PAUSE)).await,
+            let now = self.env.now();
+            let pause = match series.step(now, |pause| self.env.jitter(pause)) {
+                Step::Over => return Err(last),
+                Step::Wait(pause) => pause,
+                Step::Dial(carrier) => {
+                    let dialer = match carrier {
+                        Carrier::Quic => &quic,
+                        Carrier::WebSocket => &websocket,
+                    };
+                    if let Some(dialer) = dialer {
+                        dials.push(Box::pin(self.begin(carrier, now, &**dialer)));
+                    }
+                    continue;
+                }
+            };
+            let Some(dialled) = self.first_of(&mut dials, pause).await else { continue };
+            let Dialled { carrier, began, connection } = dialled;
+            let failed = match connection {
+                Err(end) => end,
+                Ok(connection) => {
+                    dials.clear();
+                    series.taken();
+                    match self.greet(connection).await {
+                        Ok(link) => return Ok((link, carrier)),
+                        Err(end) => end,
+                    }
+                }
+            };
+            if failed.answered {
+                return Err(failed);
             }
-            attempt = Some(Box::pin(self.over(dialer)));
+            series.failed(carrier, began, self.env.now());
+            last = failed;
         }
     }
 
-    /// A link over one carrier.
-    pub(crate) async fn over(&self, dialer: &dyn Dialer) -> Result<Link, End> {
-        let limit = self.env.timeout(ATTEMPT_LIMIT, self.connect(dialer)).await;
-        limit.unwrap_or_else(|| Err(End::silent(format!("no answer within {} s", ATTEMPT_LIMIT.as_secs()))))
+    /// The next dial that comes to its end within `pause`.
+    async fn first_of(&self, dials: &mut Dials<'_>, pause: std::time::Duration) -> Option<Dialled> {
+        if dials.is_empty() {
+            self.env.sleep(pause).await;
+            return None;
+        }
+        self.env.timeout(pause, dials.next()).await.flatten()
     }
 
-    async fn connect(&self, dialer: &dyn Dialer) -> Result<Link, End> {
-        let connection = dialer.dial().await.map_err(|error| {
-            let reason = Fault::from_error(&error).reason;
-            match error {
-                DialError::Busy { wait, .. } => End { reason, wait: Some(wait), answered: true },
-                DialError::Resolve(_) | DialError::Connect { .. } | DialError::Unanswered { .. } => {
-                    End::silent(reason)
-                }
-            }
-        })?;
+    /// A link over one dial.
+    pub(crate) async fn over(&self, dialer: &dyn Dialer) -> Result<Link, End> {
+        let dialled = self.begin(Carrier::Quic, self.env.now(), dialer).await;
+        self.greet(dialled.connection?).await
+    }
+
+    async fn begin(&self, carrier: Carrier, began: Moment, dialer: &dyn Dialer) -> Dialled {
+        let connection = match self.env.timeout(ATTEMPT_LIMIT, dialer.dial()).await {
+            Some(dialled) => dialled.map_err(End::from),
+            None => Err(End::silent(format!("no connection within {} s", ATTEMPT_LIMIT.as_secs()))),
+        };
+        Dialled { carrier, began, connection }
+    }
+
+    async fn greet(&self, connection: Box<dyn Connection>) -> Result<Link, End> {
         // What the cloud says is checked by its certificate alone; it may reach MetaManager and nothing else.
         let meta = self.meta.clone();
         let routes = Routes::new().accept(meta, |message: MetaDown, _: &PeerName| MetaMsg::Down(message));

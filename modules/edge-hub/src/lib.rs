@@ -17,6 +17,7 @@
 mod actor;
 mod attempt;
 pub mod plan;
+pub mod series;
 pub mod surroundings;
 mod ways;
 

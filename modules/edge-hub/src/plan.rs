@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use beehive::Moment;
 
-/// 2 s: the period of attempts while nothing answers; jitter makes it 1 to 2 s.
-pub const SILENT_PAUSE: Duration = Duration::from_secs(2);
+/// 2 s: the pause after a refusal without advice; jitter makes it 1 to 2 s.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// 60 s: the longest pause, however long the cloud asks for.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// 15 s: one attempt may take this long over one carrier, the hello's own 10 s included.
+/// 15 s: one dial may take this long, and one server without others is dialled this long before that is told.
 pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(15);
 /// 3 s: how long QUIC is tried alone. An answer over the worst link that is used takes two round trips of 600 ms.
 pub const HEAD_START: Duration = Duration::from_secs(3);
@@ -101,17 +101,22 @@ impl Plan {
             };
             return Next::Dial { server: at, head_start };
         }
-        // The turn is over. Whoever was silent is tried again soon; who asked to wait is given the time.
+        // The turn is over. Whoever was silent is tried again; who asked to wait is given the time.
         let silent = self.servers.iter().any(|server| server.tried && server.not_before <= now);
         let pause = if silent {
-            // The period counts from the turn's beginning: an attempt that took long was a pause in itself.
-            jitter(SILENT_PAUSE).saturating_sub(now.since(began))
+            // It counts from the turn's beginning: an attempt that took long was a pause in itself.
+            jitter(REFUSED_PAUSE).saturating_sub(now.since(began))
         } else {
             let first = self.servers.iter().map(|server| server.not_before).min().unwrap_or(now);
             first.since(now)
         };
         self.new_turn();
         Next::Wait(pause)
+    }
+
+    /// Whether there is another server to go to.
+    pub fn has_others(&self) -> bool {
+        self.servers.len() > 1
     }
 
     fn new_turn(&mut self) {
@@ -134,7 +139,7 @@ impl Plan {
         server.tried = true;
         if let Some(wait) = wait {
             let pause =
-                wait.saturating_mul(2_u32.pow(server.asked.min(6))).clamp(SILENT_PAUSE, LONGEST_PAUSE);
+                wait.saturating_mul(2_u32.pow(server.asked.min(6))).clamp(REFUSED_PAUSE, LONGEST_PAUSE);
             server.asked += 1;
             server.not_before = now + jitter(pause);
         }
@@ -200,16 +205,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_silent_is_dialled_every_two_seconds_for_ever() {
+    fn an_attempt_is_followed_by_the_next_for_ever() {
         let mut plan = Plan::new(1);
         let mut now = at(0);
         for _ in 0..1000 {
             assert_eq!(plan.next(now, whole), dial(0));
             plan.failed(0, None, now, whole);
-            assert_eq!(plan.next(now, whole), Next::Wait(SILENT_PAUSE));
-            now = now + SILENT_PAUSE;
+            assert_eq!(plan.next(now, whole), Next::Wait(REFUSED_PAUSE));
+            now = now + REFUSED_PAUSE;
         }
-        // An attempt that took longer than the period is followed by the next.
+        // One that took longer than the pause is followed at once.
         assert_eq!(plan.next(now, whole), dial(0));
         plan.failed(0, None, now + seconds(6), whole);
         assert_eq!(plan.next(now + seconds(6), whole), Next::Wait(Duration::ZERO));
@@ -237,7 +242,7 @@ mod tests {
                 assert_eq!(plan.next(at(2 * turn), whole), dial(server));
                 plan.failed(server, None, at(2 * turn), whole);
             }
-            assert_eq!(plan.next(at(2 * turn), whole), Next::Wait(SILENT_PAUSE));
+            assert_eq!(plan.next(at(2 * turn), whole), Next::Wait(REFUSED_PAUSE));
         }
     }
 
@@ -253,7 +258,7 @@ mod tests {
         }
         assert_eq!(plan.next(now, whole), dial(0));
         plan.failed(0, None, now, whole);
-        assert_eq!(plan.next(now, whole), Next::Wait(SILENT_PAUSE));
+        assert_eq!(plan.next(now, whole), Next::Wait(REFUSED_PAUSE));
         // A link that was up forgets it, and no wish is too short or too long.
         plan.linked(0, Carrier::Quic);
         for (asked, pause) in [(0, 2), (u64::MAX / 4, 60)] {
@@ -270,7 +275,7 @@ mod tests {
         plan.failed(0, Some(seconds(30)), at(0), whole);
         assert_eq!(plan.next(at(0), whole), dial(1));
         plan.failed(1, None, at(0), whole);
-        assert_eq!(plan.next(at(0), whole), Next::Wait(SILENT_PAUSE));
+        assert_eq!(plan.next(at(0), whole), Next::Wait(REFUSED_PAUSE));
         assert_eq!(plan.next(at(2), whole), dial(1));
         plan.failed(1, Some(seconds(60)), at(2), whole);
         // Both ask: until the first may be dialled.

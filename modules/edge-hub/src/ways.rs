@@ -24,6 +24,11 @@ pub struct Server {
 }
 
 impl Server {
+    pub(crate) fn carriers(&self) -> Vec<Carrier> {
+        let all = [Carrier::Quic, Carrier::WebSocket];
+        all.into_iter().filter(|carrier| self.dialer(*carrier).is_some()).collect()
+    }
+
     pub(crate) fn dialer(&self, carrier: Carrier) -> Option<Rc<dyn Dialer>> {
         match carrier {
             Carrier::Quic => self.quic.clone(),

@@ -28,6 +28,8 @@ struct Line {
     to: MemoryDialer,
     clock: Arc<dyn Clock>,
     blocked: AtomicBool,
+    /// How long an answer takes, in milliseconds.
+    slow: AtomicU32,
     dials: AtomicU32,
 }
 
@@ -39,6 +41,7 @@ impl Dialer for Line {
                 self.clock.sleep(Duration::from_secs(3)).await;
                 return Err(DialError::Unanswered { target: "the cloud".to_owned() });
             }
+            self.clock.sleep(Duration::from_millis(u64::from(self.slow.load(Ordering::Relaxed)))).await;
             self.to.dial().await
         })
     }
@@ -89,7 +92,13 @@ struct Bench {
 
 fn line(env: &Env, port: &MemoryPort) -> Rc<Line> {
     let to = port.dialer(PeerName::verified("system:node:a", "02"), Cable::new());
-    Rc::new(Line { to, clock: env.clock(), blocked: AtomicBool::new(false), dials: AtomicU32::new(0) })
+    Rc::new(Line {
+        to,
+        clock: env.clock(),
+        blocked: AtomicBool::new(false),
+        slow: AtomicU32::new(0),
+        dials: AtomicU32::new(0),
+    })
 }
 
 /// `before` arranges the servers before the hub starts.
@@ -255,7 +264,7 @@ fn a_server_that_asks_to_wait_is_left_for_another() {
 }
 
 #[test]
-fn while_nothing_answers_there_is_never_a_pause_of_more_than_three_seconds() {
+fn while_nothing_answers_a_dial_begins_every_one_to_two_seconds() {
     run(
         1,
         |clouds| {
@@ -265,7 +274,7 @@ fn while_nothing_answers_there_is_never_a_pause_of_more_than_three_seconds() {
         async |bench| {
             bench.env.sleep(Duration::from_secs(3600)).await;
             let quic = bench.clouds[0].quic.dials();
-            assert!((700..=1800).contains(&quic), "{quic}");
+            assert!((1800..=3600).contains(&quic), "{quic}");
         },
     );
 }
@@ -301,4 +310,44 @@ fn a_network_that_comes_back_is_used_within_a_second_and_a_new_address_makes_a_l
             assert!(bench.until_up().await.since(back) <= Duration::from_secs(1));
         },
     );
+}
+
+#[test]
+fn over_a_slow_way_the_first_dial_wins_and_only_it_says_hello() {
+    run(
+        1,
+        |clouds| clouds[0].quic.slow.store(2500, Ordering::Relaxed),
+        async |mut bench| {
+            let begun = bench.env.now();
+            let link = admit(&bench.env, &mut bench.clouds[0].over_quic).await;
+            assert_eq!(bench.until_up().await.since(begun), Duration::from_millis(2500));
+            assert!((2..=3).contains(&bench.clouds[0].quic.dials()), "{}", bench.clouds[0].quic.dials());
+            // The others were given up before anybody could take them for the node's newest link.
+            let another = bench.clouds[0].over_quic.accept();
+            assert!(bench.env.timeout(Duration::from_secs(60), another).await.is_none());
+            assert!(link.remote::<MetaDown>().is_up());
+            assert_eq!(bench.clouds[0].websocket.dials(), 0);
+        },
+    );
+}
+
+#[test]
+fn whenever_the_way_is_whole_again_the_link_is_up_within_two_seconds() {
+    for phase in 0..40 {
+        run(
+            1,
+            |clouds| {
+                clouds[0].quic.block(true);
+                clouds[0].websocket.block(true);
+            },
+            async move |mut bench| {
+                bench.env.sleep(Duration::from_millis(60_000 + 73 * phase)).await;
+                bench.clouds[0].quic.block(false);
+                let back = bench.env.now();
+                let _link = admit(&bench.env, &mut bench.clouds[0].over_quic).await;
+                let took = bench.until_up().await.since(back);
+                assert!(took <= Duration::from_millis(1500), "{phase}: {took:?}");
+            },
+        );
+    }
 }

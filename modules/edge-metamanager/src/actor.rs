@@ -24,7 +24,10 @@ const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
 const TOKEN_DEADLINE: Duration = Duration::from_secs(15);
 /// 5 s: rows whose nudge was lost to a full mailbox leave at the latest after this.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
-/// 15 s: Edged speaks every 10.
+/// 30 s: after 40 without a word the node controller calls a node unknown (node-monitor-grace-period), which only the node's
+/// own report undoes.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+/// 15 s: Edged speaks every 6.5.
 const EDGED_ALIVE_FOR: Duration = Duration::from_secs(15);
 
 #[derive(Clone)]
@@ -69,6 +72,8 @@ pub struct MetaManager {
     gate: Gate,
     applied: u64,
     confirmed: u64,
+    /// When the link went down, while it is.
+    down_since: Option<Moment>,
     /// When Edged last said that it makes progress.
     edged_alive: Option<Moment>,
 }
@@ -91,6 +96,7 @@ impl MetaManager {
             gate: Gate::default(),
             applied: 0,
             confirmed: 0,
+            down_since: None,
             edged_alive: None,
         }
     }
@@ -115,7 +121,7 @@ impl Actor for MetaManager {
             MetaMsg::LinkUp { edge, device, router } => {
                 self.link_up(Cloud { edge, device, router }, cx).await;
             }
-            MetaMsg::LinkDown => self.link_down(),
+            MetaMsg::LinkDown => self.link_down(cx.now()),
             MetaMsg::Down(MetaDown::Offer { reply }) => self.offer(reply, cx),
             MetaMsg::Down(MetaDown::Holdings { offer, buckets, reply }) => {
                 self.holdings(offer, &buckets, reply);
@@ -149,6 +155,10 @@ impl MetaManager {
     async fn link_up(&mut self, cloud: Cloud, cx: &Context<MetaMsg>) {
         self.cloud = Some(cloud);
         self.roads.iter_mut().for_each(|road| road.sender.link_up());
+        if self.down_since.take().is_some_and(|since| cx.now().since(since) >= FORGOTTEN_AFTER) {
+            // A full mailbox: Edged reports by itself within five minutes.
+            let _ = self.edged.try_tell(EdgedMsg::ReportAnew);
+        }
         // A node that comes back is Ready at once, not at Edged's next word.
         if self.edged_alive.is_some_and(|at| cx.now().since(at) <= EDGED_ALIVE_FOR) {
             self.pass_on_alive();
@@ -156,7 +166,8 @@ impl MetaManager {
         self.deliver(cx).await;
     }
 
-    fn link_down(&mut self) {
+    fn link_down(&mut self, now: Moment) {
+        self.down_since.get_or_insert(now);
         self.cloud = None;
         self.roads.iter_mut().for_each(|road| road.sender.link_down());
     }

@@ -145,6 +145,7 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         // The cloud could not write it: nothing confirmed.
         reply.send(Vec::new());
         let Some(EdgeUp::Reports { reports, reply }) = node.edge_up.next(SOON).await else { panic!() };
+        assert_eq!((&reports[0].report, reports[0].repeat), (&report, true));
         assert_eq!(node.store.outbox_head(10, 1 << 20).unwrap().len(), 1);
 
         // The link breaks before the answer: it is sent again over the next one.
@@ -191,6 +192,34 @@ fn neither_devices_nor_telemetry_hold_up_the_status_of_a_pod() {
         assert_eq!((uploads.len(), reports.len()), (64, 64));
         let Some(EdgeUp::Reports { reports, .. }) = node.edge_up.next(SOON).await else { panic!() };
         assert_eq!(reports.len(), 1);
+    });
+}
+
+#[test]
+fn a_node_that_was_away_for_long_is_reported_anew() {
+    run(|node| async move {
+        let mut node = node;
+        let away = async |node: &Node, seconds| {
+            // The tell before was handled when this is answered.
+            node.meta.tell(MetaMsg::LinkDown).await.unwrap();
+            let offer = node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Offer { reply })).await;
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            tokio::time::resume();
+            node.meta.tell(node.up()).await.unwrap();
+            offer.unwrap().number
+        };
+        node.meta.tell(node.up()).await.unwrap();
+        let offer = away(&node, 20).await;
+        let changes = vec![Change::Upsert(pod("a", "1"))];
+        let apply = |reply| MetaMsg::Down(MetaDown::Apply { offer, place: 1, changes, reply });
+        assert_eq!(node.meta.ask(SOON, apply).await, Ok(Ok(())));
+        assert!(
+            matches!(node.edged.next(SOON).await, Some(EdgedMsg::Look)),
+            "a short cut is nothing to report"
+        );
+        away(&node, 30).await;
+        assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::ReportAnew)));
     });
 }
 

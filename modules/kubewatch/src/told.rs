@@ -19,39 +19,42 @@ pub struct Told {
 }
 
 impl Told {
-    /// Takes `wanted` as what was told, and answers the messages that make it true.
+    /// Takes `wanted` as what was told, and answers the messages that make it true. Nothing is said of nodes that are not
+    /// in it.
     pub fn difference(&mut self, wanted: &BTreeMap<NodeName, Held>) -> Vec<SyncMsg> {
         let mut messages = Vec::new();
         for (node, objects) in wanted {
-            let told = self.nodes.entry(node.clone()).or_default();
-            // What pods and devices need is told before them, so that it goes with or before them.
-            let (needing, others): (Vec<_>, Vec<_>) =
-                objects.iter().partition(|(key, _)| matches!(key.resource.as_str(), PODS | DEVICES));
-            for (key, object) in others.into_iter().chain(needing) {
-                let same = told.get(key).is_some_and(|t| t.uid == object.uid && t.version == object.version);
-                if !same {
-                    messages.push(SyncMsg::Upsert { node: node.clone(), object: Arc::clone(object) });
-                    let before = told.insert(key.clone(), Arc::clone(object));
-                    if let (Some(object), true) = (before, defect::is_planted(Defect::StaleVersion)) {
-                        messages.push(SyncMsg::Upsert { node: node.clone(), object });
-                    }
-                }
-            }
+            self.judge(node, objects, &mut messages);
         }
-        for (node, told) in &mut self.nodes {
-            let keep = wanted.get(node);
-            let gone: Vec<ObjectKey> =
-                told.keys().filter(|key| keep.is_none_or(|keep| !keep.contains_key(key))).cloned().collect();
-            for key in gone {
-                told.remove(&key);
-                if defect::is_planted(Defect::DroppedDelete) {
-                    continue;
-                }
-                messages.push(SyncMsg::Delete { node: node.clone(), key });
-            }
-        }
-        self.nodes.retain(|_, told| !told.is_empty());
         messages
+    }
+
+    fn judge(&mut self, node: &NodeName, objects: &Held, messages: &mut Vec<SyncMsg>) {
+        let told = self.nodes.entry(node.clone()).or_default();
+        // What pods and devices need is told before them, so that it goes with or before them.
+        let (needing, others): (Vec<_>, Vec<_>) =
+            objects.iter().partition(|(key, _)| matches!(key.resource.as_str(), PODS | DEVICES));
+        for (key, object) in others.into_iter().chain(needing) {
+            let same = told.get(key).is_some_and(|t| t.uid == object.uid && t.version == object.version);
+            if !same {
+                messages.push(SyncMsg::Upsert { node: node.clone(), object: Arc::clone(object) });
+                let before = told.insert(key.clone(), Arc::clone(object));
+                if let (Some(object), true) = (before, defect::is_planted(Defect::StaleVersion)) {
+                    messages.push(SyncMsg::Upsert { node: node.clone(), object });
+                }
+            }
+        }
+        let gone: Vec<ObjectKey> = told.keys().filter(|key| !objects.contains_key(*key)).cloned().collect();
+        for key in gone {
+            told.remove(&key);
+            if defect::is_planted(Defect::DroppedDelete) {
+                continue;
+            }
+            messages.push(SyncMsg::Delete { node: node.clone(), key });
+        }
+        if told.is_empty() {
+            self.nodes.remove(node);
+        }
     }
 
     /// Tells SyncController the difference, waiting for room.
@@ -60,11 +63,6 @@ impl Told {
             // SyncController outlives its sources; it refuses only while the daemon ends.
             let _ = sync.tell(message).await;
         }
-    }
-
-    /// Whether `node` was told of `key`.
-    pub fn knows(&self, node: &NodeName, key: &ObjectKey) -> bool {
-        self.nodes.get(node).is_some_and(|told| told.contains_key(key))
     }
 
     /// Nodes that hold anything.
@@ -126,7 +124,20 @@ mod tests {
         assert!(memory.difference(&wanted).is_empty());
         wanted.insert(node.clone(), held(&[("a", "2")]));
         assert_eq!(told(&memory.difference(&wanted)), ["+a@2", "-b"]);
-        assert_eq!(told(&memory.difference(&BTreeMap::new())), ["-a"]);
+        wanted.insert(node, Held::new());
+        assert_eq!(told(&memory.difference(&wanted)), ["-a"]);
         assert_eq!((memory.nodes(), memory.objects()), (0, 0));
+    }
+
+    #[test]
+    fn nothing_is_said_of_nodes_that_nothing_touched() {
+        let [one, two] = ["edge-1", "edge-2"].map(|name| NodeName::parse(name).unwrap());
+        let mut memory = Told::default();
+        let both = BTreeMap::from([(one.clone(), held(&[("a", "1")])), (two.clone(), held(&[("b", "1")]))]);
+        assert_eq!(told(&memory.difference(&both)), ["+a@1", "+b@1"]);
+        assert_eq!(told(&memory.difference(&BTreeMap::from([(one.clone(), held(&[("a", "2")]))]))), ["+a@2"]);
+        assert_eq!((memory.nodes(), memory.objects()), (2, 2));
+        assert_eq!(told(&memory.difference(&BTreeMap::from([(two, Held::new())]))), ["-b"]);
+        assert_eq!((memory.nodes(), memory.objects()), (1, 1));
     }
 }

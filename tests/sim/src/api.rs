@@ -3,8 +3,9 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use beehive::Env;
+use beehive::{Clock, Env};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -17,6 +18,13 @@ use kubeapi::{Attributes, Body, Hooks, Options, TokenOrder, User, VersionInfo};
 use serde_json::{Value, json};
 
 use crate::store::Memory;
+use crate::trace::Trace;
+use crate::world::Violations;
+
+/// 2 s: the most that a request takes over a slow path, and its answer.
+const SLOW: Duration = Duration::from_secs(2);
+/// 15 s: the most that one in eight of them takes.
+const SLOWEST: Duration = Duration::from_secs(15);
 
 /// Everybody may do everything, and a token is a name.
 struct Open;
@@ -39,11 +47,38 @@ impl Hooks for Open {
 #[derive(Clone)]
 pub(crate) struct Server {
     api: kubeapi::Api<Memory>,
+    clock: Arc<dyn Clock>,
+    /// 16 random bytes.
+    lots: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
+}
+
+/// The way of one CloudCore to the server.
+#[derive(Clone, Default)]
+pub(crate) struct Path {
     away: Arc<AtomicBool>,
+    slow: Arc<AtomicBool>,
+    stuck: Arc<AtomicBool>,
+}
+
+impl Path {
+    /// While the server is away, every request is answered with 503.
+    pub(crate) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+
+    /// While the path is stuck, three requests take longer than a node needs to go to another CloudCore.
+    pub(crate) fn set_stuck(&self, stuck: bool) {
+        self.stuck.store(stuck, Ordering::Relaxed);
+    }
+
+    /// While the path is slow, requests and answers arrive late, each for itself.
+    pub(crate) fn set_slow(&self, slow: bool) {
+        self.slow.store(slow, Ordering::Relaxed);
+    }
 }
 
 impl Server {
-    pub(crate) fn new(env: &Env) -> Server {
+    pub(crate) fn new(env: &Env, trace: &Trace, violations: &Violations) -> Server {
         let (wall, sleeper) = (env.clock(), env.clock());
         let options = Options {
             now: Arc::new(move || Timestamp::try_from(wall.wall()).unwrap_or_default()),
@@ -52,47 +87,57 @@ impl Server {
             version: VersionInfo { major: "1".into(), minor: "33".into(), git_version: "v1.33.0+sim".into() },
             hooks: Arc::new(Open),
         };
-        Server { api: kubeapi::Api::new(Arc::new(Memory::default()), options), away: Arc::default() }
+        let memory = Memory::new(trace.clone(), Arc::clone(violations));
+        let api = kubeapi::Api::new(Arc::new(memory), options);
+        Server { api, clock: env.clock(), lots: Arc::from(env.id_source()) }
     }
 
-    /// While it is away, every request is answered with 503.
-    pub(crate) fn set_away(&self, away: bool) {
-        self.away.store(away, Ordering::Relaxed);
+    /// A client over a path.
+    pub(crate) fn client(&self, path: &Path) -> kube::Client {
+        self.client_over(Some(path.clone()))
     }
 
-    /// A client that finds the server as it is.
-    pub(crate) fn client(&self) -> kube::Client {
-        self.client_when(true)
-    }
-
-    /// A client of the run itself, for which the server is never away.
+    /// A client of the run itself, for which the server is always there.
     pub(crate) fn own_client(&self) -> kube::Client {
-        self.client_when(false)
+        self.client_over(None)
     }
 
-    fn client_when(&self, may_be_away: bool) -> kube::Client {
+    fn client_over(&self, path: Option<Path>) -> kube::Client {
         let server = self.clone();
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
-            let server = server.clone();
-            async move { Ok::<_, Infallible>(server.answer(request, may_be_away).await) }
+            let (server, path) = (server.clone(), path.clone());
+            async move {
+                let Some(path) = path else { return Ok::<_, Infallible>(server.answer(request).await) };
+                server.dawdle(&path).await;
+                let response = match path.away.load(Ordering::Relaxed) {
+                    true => away(),
+                    false => server.answer(request).await,
+                };
+                server.dawdle(&path).await;
+                Ok(response)
+            }
         });
         kube::Client::new(service, "default")
+    }
+
+    /// What a request or an answer takes over a path that is slow.
+    async fn dawdle(&self, path: &Path) {
+        let stuck = path.stuck.load(Ordering::Relaxed);
+        if stuck || path.slow.load(Ordering::Relaxed) {
+            let [kind, lot, ..] = (self.lots)();
+            let (least, most) = match (stuck, kind < 32) {
+                (true, _) => (SLOW * 5 / 4, SLOW * 2),
+                (false, true) => (Duration::ZERO, SLOWEST),
+                (false, false) => (Duration::ZERO, SLOW),
+            };
+            self.clock.sleep(least + (most - least) * u32::from(lot) / 255).await;
+        }
     }
 
     async fn answer(
         &self,
         request: Request<kube::client::Body>,
-        may_be_away: bool,
     ) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
-        if may_be_away && self.away.load(Ordering::Relaxed) {
-            let status = json!({
-                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 503,
-                "reason": "ServiceUnavailable", "message": "the server is away",
-            });
-            let mut response = Response::new(whole(Bytes::from(status.to_string())));
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            return response;
-        }
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let response = self.api.handle(Request::from_parts(parts, body), &User::default()).await;
@@ -104,6 +149,16 @@ impl Server {
             }
         })
     }
+}
+
+fn away() -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 503,
+        "reason": "ServiceUnavailable", "message": "the server is away",
+    });
+    let mut response = Response::new(whole(Bytes::from(status.to_string())));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
 }
 
 fn whole(bytes: Bytes) -> UnsyncBoxBody<Bytes, Infallible> {

@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use contract::wire::ROUTER_MAILBOX;
 use edge_store::Class;
 use serde_json::Value;
 
 use crate::api::objects;
 use crate::story::{Story, device};
 use crate::world::{OUTBOX_ROWS, note};
+
+/// An eighth of the outbox is left to events.
+const TELEMETRY_ROWS: u64 = OUTBOX_ROWS - OUTBOX_ROWS / 8;
 
 /// 5 min of the simulated clock: once faults have stopped, everything is as it should be within this.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -25,14 +29,17 @@ pub(crate) async fn bounds(story: &mut Story) {
         if let Some(store) = node.store() {
             // A status is always taken: it replaces its elder.
             let rows = store.outbox_head(usize::MAX, usize::MAX).unwrap_or_default();
-            let events = rows.iter().filter(|row| row.class != Class::Status).count() as u64;
-            story.fullest = story.fullest.max(events);
-            if events > OUTBOX_ROWS {
-                note(&story.world.violations, format!("the outbox of {} holds {events} events", node.name));
+            let count = |class: Class| rows.iter().filter(|row| row.class == class).count() as u64;
+            let (events, telemetry) = (count(Class::Event), count(Class::Telemetry));
+            story.fullest = story.fullest.max(events + telemetry);
+            if events + telemetry > OUTBOX_ROWS || telemetry > TELEMETRY_ROWS {
+                let what =
+                    format!("the outbox of {} holds {events} events, {telemetry} of telemetry", node.name);
+                note(&story.world.violations, what);
             }
         }
     }
-    reports.extend(story.world.cloud_report().await);
+    reports.extend(story.world.cloud_reports().await);
     for actor in reports.iter().flat_map(|report| &report.actors) {
         if actor.queued > actor.capacity {
             let (name, queued) = (&actor.name, actor.queued);
@@ -57,12 +64,26 @@ pub(crate) async fn converges(story: &mut Story) {
             return;
         }
         story.world.env.sleep(LOOK_EVERY).await;
-        if story.world.cloud_gave_up().await.is_some() {
-            story.world.kill_cloud().await;
-            story.world.start_cloud().await;
-        }
+        story.world.raise_clouds().await;
     }
     needless_restarts(story);
+    unmarked_repeats(story).await;
+}
+
+/// The routers' own books say so, too.
+async fn unmarked_repeats(story: &Story) {
+    let reports = story.world.cloud_reports().await;
+    let routers =
+        reports.iter().flat_map(|report| &report.actors).filter(|actor| actor.name == ROUTER_MAILBOX);
+    for node in
+        routers.filter_map(|router| router.snapshot["nodes"].as_object()).flat_map(|nodes| nodes.values())
+    {
+        for source in node["sources"].as_array().into_iter().flatten() {
+            if source["unmarkedRepeats"] != 0 {
+                note(&story.world.violations, format!("a router saw repeats without a mark: {source}"));
+            }
+        }
+    }
 }
 
 async fn differences(story: &Story) -> Vec<String> {
@@ -70,22 +91,23 @@ async fn differences(story: &Story) -> Vec<String> {
     for number in 0..story.world.nodes.len() {
         held(story, number, &mut wrong).await;
         reported(story, number, &mut wrong).await;
+        uploaded(story, number, &mut wrong);
     }
     wrong
 }
 
-type Versions = BTreeMap<(String, String), (String, String)>;
+type Contents = BTreeMap<(String, String), (String, String)>;
 
-fn version(object: &Value) -> (String, String) {
-    let of = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    (of("uid"), of("resourceVersion"))
+/// uid, and what is in it. A pod's spec is set once here, and its status is the node's own.
+fn content(object: &Value) -> (String, String) {
+    (object["metadata"]["uid"].as_str().unwrap_or_default().to_owned(), object["data"].to_string())
 }
 
-/// The node holds its pods and what they need, in the API's versions, and nothing else; and they run.
+/// The node holds its pods and what they need, as the API does, and nothing else; and they run.
 async fn held(story: &Story, number: usize, wrong: &mut Vec<String>) {
     let node = &story.world.nodes[number];
     let pods = story.pods_of(number).await;
-    let mut should = Versions::new();
+    let mut should = Contents::new();
     let mut maps = BTreeSet::new();
     for pod in &pods {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
@@ -95,7 +117,7 @@ async fn held(story: &Story, number: usize, wrong: &mut Vec<String>) {
         if pod["status"]["phase"] != "Running" {
             wrong.push(format!("{name} is {} in the API", pod["status"]["phase"]));
         }
-        should.insert(("pods".to_owned(), name), version(pod));
+        should.insert(("pods".to_owned(), name), content(pod));
         let map = pod.pointer("/spec/containers/0/env/0/valueFrom/configMapKeyRef/name");
         maps.extend(map.and_then(Value::as_str).map(str::to_owned));
     }
@@ -110,28 +132,25 @@ async fn held(story: &Story, number: usize, wrong: &mut Vec<String>) {
         let map = serde_json::to_value(map).unwrap_or_default();
         let name = map["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if maps.contains(&name) {
-            should.insert(("configmaps".to_owned(), name), version(&map));
+            should.insert(("configmaps".to_owned(), name), content(&map));
         }
     }
     let Some(store) = node.store() else { return wrong.push(format!("{} does not run", node.name)) };
-    let heads = match store.object_heads() {
-        Ok(heads) => heads,
-        Err(error) => return wrong.push(format!("the store of {} is not read: {error}", node.name)),
-    };
-    let ours = |resource: &str| matches!(resource, "pods" | "configmaps");
-    let holds: Versions = heads
-        .into_iter()
-        .filter(|(key, _, _)| ours(&key.resource))
-        .map(|(key, uid, version)| ((key.resource, key.name), (uid, version)))
-        .collect();
-    for (key, version) in &should {
-        // A pod's version grows with its status, which came from the node: that is not sent back.
-        let same = |held: &(String, String)| held.0 == version.0 && (key.0 == "pods" || held.1 == version.1);
+    let mut holds = Contents::new();
+    for resource in ["pods", "configmaps"] {
+        let objects = match store.list_objects(resource, None) {
+            Ok(objects) => objects,
+            Err(error) => return wrong.push(format!("the store of {} is not read: {error}", node.name)),
+        };
+        for object in objects {
+            let held = serde_json::from_slice(&object.json).unwrap_or_default();
+            holds.insert((resource.to_owned(), object.key.name), content(&held));
+        }
+    }
+    for (key, there) in &should {
         match holds.get(key) {
-            Some(held) if same(held) => {}
-            Some(held) => {
-                wrong.push(format!("{} holds {} at {}, not {}", node.name, key.1, held.1, version.1))
-            }
+            Some(held) if held == there => {}
+            Some(held) => wrong.push(format!("{} holds {} as {}, not {}", node.name, key.1, held.1, there.1)),
             None => wrong.push(format!("{} does not hold {}", node.name, key.1)),
         }
     }
@@ -143,6 +162,17 @@ async fn held(story: &Story, number: usize, wrong: &mut Vec<String>) {
         should.keys().filter(|(resource, _)| resource == "pods").map(|(_, name)| name.clone()).collect();
     if running != wanted {
         wrong.push(format!("{} runs {running:?}, not {wanted:?}", node.name));
+    }
+}
+
+/// What a node's broker accepted has arrived. That it did so in order, the witness has seen.
+fn uploaded(story: &Story, number: usize, wrong: &mut Vec<String>) {
+    let name = &story.world.nodes[number].name;
+    for ((_, topic), accepted) in story.kept.iter().filter(|((node, _), _)| *node == number) {
+        let newest = story.world.witness.newest(name, topic);
+        if newest < *accepted {
+            wrong.push(format!("{name} {topic} arrived up to {newest}; {accepted} was accepted"));
+        }
     }
 }
 

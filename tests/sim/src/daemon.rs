@@ -1,27 +1,91 @@
 //! A daemon that can be killed at any await: everything it has spawned goes with it.
 
+use std::cell::Cell;
 use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
-use tokio::sync::oneshot;
+use beehive::Env;
+use futures::future::LocalBoxFuture;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
 
 /// A process of the run.
 pub(crate) struct Daemon {
     life: JoinHandle<()>,
+    fate: Rc<Fate>,
+}
+
+/// How many more turns of its tasks a daemon lives. A turn goes from one await to the next.
+#[derive(Default)]
+struct Fate {
+    turns_left: Cell<Option<u64>>,
+    over: Notify,
+}
+
+impl Fate {
+    /// Takes a turn, if there is one left.
+    fn turn(&self) -> bool {
+        match self.turns_left.get() {
+            None => true,
+            Some(0) => {
+                self.over.notify_one();
+                false
+            }
+            Some(left) => {
+                self.turns_left.set(Some(left - 1));
+                true
+            }
+        }
+    }
+}
+
+struct Mortal {
+    task: LocalBoxFuture<'static, ()>,
+    fate: Rc<Fate>,
+}
+
+impl Future for Mortal {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // What has died does not move any more, and nobody wakes it.
+        if self.fate.turn() { self.task.as_mut().poll(cx) } else { Poll::Pending }
+    }
 }
 
 impl Daemon {
-    /// Starts `make` in a set of tasks of its own, and waits for what it makes.
-    pub(crate) async fn start<T: 'static>(make: impl Future<Output = T> + 'static) -> (Daemon, T) {
+    /// Starts what `make` makes in a set of tasks of its own, and waits for it.
+    pub(crate) async fn start<T: 'static, F: Future<Output = T> + 'static>(
+        env: &Env,
+        make: impl FnOnce(Env) -> F,
+    ) -> (Daemon, T) {
+        let fate = Rc::<Fate>::default();
+        let shared = Rc::clone(&fate);
+        let env = env.clone().spawned_by(move |task| {
+            tokio::task::spawn_local(Mortal { task, fate: Rc::clone(&shared) });
+        });
         let (made, when_made) = oneshot::channel();
         let set = LocalSet::new();
+        let work = make(env);
         set.spawn_local(async move {
-            let _ = made.send(make.await);
+            let _ = made.send(work.await);
             std::future::pending::<()>().await;
         });
         let life = tokio::task::spawn_local(set);
         let made = when_made.await.expect("a daemon starts");
-        (Daemon { life }, made)
+        (Daemon { life, fate }, made)
+    }
+
+    /// Its tasks take so many more turns, and then none.
+    pub(crate) fn doom(&self, turns: u64) {
+        self.fate.turns_left.set(Some(turns));
+    }
+
+    /// Resolves when the last turn was taken.
+    pub(crate) async fn over(&self) {
+        self.fate.over.notified().await;
     }
 
     /// Kills it where it stands.

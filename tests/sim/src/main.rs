@@ -23,9 +23,15 @@ struct Cli {
     /// Replay this seed alone, and print what happened
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
+    /// With --seed: print everything that happened, too
+    #[arg(long, requires = "seed")]
+    trace: bool,
     /// Plant this defect; the run succeeds when it is caught
     #[arg(long, value_parser = defect)]
     defect: Option<Defect>,
+    /// Tell each seed twice, and fail when two tellings are not alike to the last event
+    #[arg(long)]
+    twice: bool,
     /// How many at a time
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -47,17 +53,19 @@ fn main() -> ExitCode {
         .without_time()
         .init();
     match cli.seed {
-        Some(seed) => replay(seed, cli.defect),
+        Some(seed) => replay(seed, &cli),
         None => many(&cli),
     }
 }
 
-fn replay(seed: u64, planted: Option<Defect>) -> ExitCode {
-    let outcome = sim::run(seed, planted);
-    for line in &outcome.trace {
+fn replay(seed: u64, cli: &Cli) -> ExitCode {
+    let outcome = if cli.trace { sim::run_traced(seed, cli.defect) } else { sim::run(seed, cli.defect) };
+    for line in if cli.trace { &outcome.trace } else { &outcome.tale } {
         println!("{line}");
     }
-    verdict(planted, outcome.violations.iter().map(|what| (seed, what.clone())).collect())
+    let sim::Fingerprint { sum, events } = outcome.fingerprint;
+    println!("{events} events, fingerprint {sum:016x}");
+    verdict(cli.defect, outcome.violations.iter().map(|what| (seed, what.clone())).collect())
 }
 
 fn many(cli: &Cli) -> ExitCode {
@@ -68,13 +76,14 @@ fn many(cli: &Cli) -> ExitCode {
     let mut faults: BTreeMap<Fault, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
     let mut count = 0_u64;
+    let (mut accepted, mut refused, mut fullest) = (0, 0, 0);
     std::thread::scope(|scope| {
         for _ in 0..cli.jobs.max(1) {
             let (tell, next) = (tell.clone(), &next);
             scope.spawn(move || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || tell.blocking_send((seed, sim::run(seed, cli.defect))).is_err() {
+                    if seed >= end || tell.blocking_send((seed, told_of(seed, cli))).is_err() {
                         return;
                     }
                 }
@@ -84,6 +93,9 @@ fn many(cli: &Cli) -> ExitCode {
         let mut shown = Instant::now();
         while let Some((seed, outcome)) = told.blocking_recv() {
             count += 1;
+            accepted += outcome.accepted;
+            refused += outcome.refused;
+            fullest = outcome.fullest.max(fullest);
             for (fault, times) in outcome.faults {
                 *faults.entry(fault).or_default() += times;
             }
@@ -106,6 +118,10 @@ fn many(cli: &Cli) -> ExitCode {
         begun.elapsed().as_secs_f64(),
         per_second(count, begun)
     );
+    println!(
+        "{accepted} of telemetry accepted, {refused} refused at the bound; the fullest outbox held {fullest} of {}",
+        sim::OUTBOX_BOUND
+    );
     for fault in Fault::ALL {
         println!("{:>8} times {fault:?}", faults.get(&fault).copied().unwrap_or_default());
     }
@@ -115,6 +131,15 @@ fn many(cli: &Cli) -> ExitCode {
         return ExitCode::FAILURE;
     }
     verdict(cli.defect, wrong)
+}
+
+/// Tells a seed, and again if that is wanted.
+fn told_of(seed: u64, cli: &Cli) -> Outcome {
+    let mut outcome = sim::run(seed, cli.defect);
+    if cli.twice && sim::run(seed, cli.defect).fingerprint != outcome.fingerprint {
+        outcome.violations.push("told twice, it is not the same story".to_owned());
+    }
+    outcome
 }
 
 fn per_second(count: u64, begun: Instant) -> f64 {

@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use kubeapi::{Change, Changes, Item, Key, Page, Range, Store, StoreError, WatchError, Write, WriteError};
+use serde_json::Value;
 use tokio::sync::broadcast;
+
+use crate::trace::Trace;
+use crate::world::{Violations, note};
 
 /// 65,536 changes that a watcher may be behind: more than a run makes.
 const BEHIND_MAX: usize = 1 << 16;
@@ -15,6 +20,8 @@ const BEHIND_MAX: usize = 1 << 16;
 pub(crate) struct Memory {
     state: Mutex<State>,
     live: broadcast::Sender<Change>,
+    trace: Trace,
+    violations: Violations,
 }
 
 #[derive(Default)]
@@ -24,16 +31,34 @@ struct State {
     history: Vec<Change>,
 }
 
-impl Default for Memory {
-    fn default() -> Self {
-        Memory { state: Mutex::default(), live: broadcast::channel(BEHIND_MAX).0 }
-    }
-}
-
 impl Memory {
+    pub(crate) fn new(trace: Trace, violations: Violations) -> Memory {
+        Memory { state: Mutex::default(), live: broadcast::channel(BEHIND_MAX).0, trace, violations }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Every write is noted, and none may bring back what a newer report has replaced.
+    fn judge(&self, change: &Change) {
+        let Change { revision, key, before, after } = change;
+        self.trace.note("api", format_args!("{revision} {key:?} {after:?}"));
+        if let (Some(before), Some(after)) = (speed(before.as_ref()), speed(after.as_ref()))
+            && after < before
+        {
+            note(&self.violations, format!("{} turns at {after} after {before}", key.name));
+        }
+    }
+}
+
+/// The reported speed in the status of a device: devices of a run only ever turn faster.
+fn speed(json: Option<&Bytes>) -> Option<u64> {
+    let object: Value = serde_json::from_slice(json?).ok()?;
+    (object["kind"] == "DeviceStatus").then_some(())?;
+    let twins = object.pointer("/status/twins")?.as_array()?;
+    let twin = twins.iter().find(|twin| twin["propertyName"] == "speed")?;
+    twin.pointer("/reported/value")?.as_str()?.parse().ok()
 }
 
 impl State {
@@ -96,6 +121,7 @@ impl Store for Memory {
     fn write(&self, write: Write) -> BoxFuture<'_, Result<u64, WriteError>> {
         let outcome = self.state().write(write).map(|change| {
             let revision = change.revision;
+            self.judge(&change);
             // Nobody may be watching.
             let _ = self.live.send(change);
             revision

@@ -1,7 +1,6 @@
 //! What happens in a run: people change things in the API, devices report, and faults strike.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -11,6 +10,9 @@ use serde_json::{Value, json};
 
 use crate::api::{create, objects};
 use crate::check;
+use crate::strike::Fault;
+use crate::telemetry::Meter;
+use crate::trace::Fingerprint;
 use crate::world::{IMAGE, World};
 
 /// 40 things that happen in a run.
@@ -19,44 +21,6 @@ const STEPS: usize = 40;
 const PODS_MAX: usize = 8;
 /// Config maps that pods refer to.
 const MAPS: usize = 4;
-
-/// A kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// A cable is cut both ways.
-    Cut,
-    /// Nothing goes up any more.
-    CutUp,
-    /// Nothing comes down any more.
-    CutDown,
-    /// A cable carries little.
-    Slow,
-    /// EdgeCore is killed, and started again.
-    NodeKilled,
-    /// CloudCore is killed, and started again.
-    CloudKilled,
-    /// A node's disk takes no writes.
-    DiskFull,
-    /// The API server is away.
-    ApiAway,
-    /// A container is killed.
-    ContainerKilled,
-}
-
-impl Fault {
-    /// All of them.
-    pub const ALL: [Fault; 9] = [
-        Fault::Cut,
-        Fault::CutUp,
-        Fault::CutDown,
-        Fault::Slow,
-        Fault::NodeKilled,
-        Fault::CloudKilled,
-        Fault::DiskFull,
-        Fault::ApiAway,
-        Fault::ContainerKilled,
-    ];
-}
 
 /// What one run came to.
 #[derive(Debug, Clone, Default)]
@@ -67,14 +31,22 @@ pub struct Outcome {
     pub faults: BTreeMap<Fault, usize>,
     /// The most events and telemetry that an outbox held at once.
     pub fullest: u64,
-    /// What happened, in order.
+    /// Publishes of QoS 1 that were accepted.
+    pub accepted: usize,
+    /// Publishes that an outbox at its bound has refused.
+    pub refused: usize,
+    /// What was told, in order.
+    pub tale: Vec<String>,
+    /// Everything that happened, as one number.
+    pub fingerprint: Fingerprint,
+    /// Everything that happened, if it was asked for.
     pub trace: Vec<String>,
 }
 
 /// A run with its seed.
 pub(crate) struct Story {
     pub(crate) world: World,
-    random: StdRng,
+    pub(crate) random: StdRng,
     outcome: Outcome,
     /// Pods that were made and not deleted: name to node.
     pub(crate) pods: BTreeMap<String, usize>,
@@ -82,6 +54,10 @@ pub(crate) struct Story {
     /// The last speed that each device's node accepted.
     pub(crate) accepted: BTreeMap<String, u64>,
     speed: u64,
+    /// A client of each node's broker.
+    meters: Vec<Meter>,
+    /// The last telemetry that was accepted, by node and topic.
+    pub(crate) kept: BTreeMap<(usize, String), u64>,
     /// How often a container of the pod's uid was killed by the run.
     pub(crate) kills: BTreeMap<String, usize>,
     /// The most events that an outbox held.
@@ -97,10 +73,11 @@ fn config_map(number: usize) -> String {
 }
 
 impl Story {
-    pub(crate) async fn tell(seed: u64) -> Outcome {
+    pub(crate) async fn tell(seed: u64, keep_trace: bool) -> Outcome {
         let mut random = StdRng::seed_from_u64(seed);
         let nodes = random.random_range(1..=3);
-        let world = World::new(seed, nodes).await;
+        let clouds = random.random_range(1..=2);
+        let world = World::new(seed, nodes, clouds, keep_trace).await;
         let mut story = Story {
             world,
             random,
@@ -109,6 +86,8 @@ impl Story {
             made: 0,
             accepted: BTreeMap::new(),
             speed: 0,
+            meters: std::iter::repeat_with(Meter::default).take(nodes).collect(),
+            kept: BTreeMap::new(),
             kills: BTreeMap::new(),
             fullest: 0,
         };
@@ -120,6 +99,9 @@ impl Story {
             story.wait(Duration::from_millis(pause)).await;
         }
         story.heal().await;
+        for number in 0..nodes {
+            story.publish(number, 0).await;
+        }
         check::converges(&mut story).await;
         // Once more without a reconnect, which would put right what was lost on the way.
         for _ in 0..4 {
@@ -134,26 +116,36 @@ impl Story {
         let found = std::mem::take(&mut *self.world.violations.lock().expect("nobody panics with it"));
         self.outcome.violations = found;
         self.outcome.fullest = self.fullest;
+        let answers_lost = self.world.nodes.iter().map(|node| node.ambush.struck()).sum();
+        self.struck(Fault::AnswerLost, answers_lost);
         for number in 0..self.world.nodes.len() {
             self.world.kill_node(number).await;
         }
-        self.world.kill_cloud().await;
+        for number in 0..self.world.clouds.len() {
+            self.world.kill_cloud(number).await;
+        }
+        (self.outcome.fingerprint, self.outcome.trace) = self.world.trace.end();
         self.outcome
     }
 
-    fn say(&mut self, what: String) {
-        let at = self.world.env.now().0.as_secs_f64();
-        tracing::info!("{at:.3} {what}");
-        self.outcome.trace.push(format!("{at:.3} {what}"));
+    /// A fault has struck so often.
+    pub(crate) fn struck(&mut self, fault: Fault, times: usize) {
+        if times > 0 {
+            *self.outcome.faults.entry(fault).or_default() += times;
+        }
     }
 
-    async fn wait(&mut self, pause: Duration) {
+    pub(crate) fn say(&mut self, what: String) {
+        let at = self.world.env.now().0.as_secs_f64();
+        tracing::info!("{at:.3} {what}");
+        self.world.trace.note("story", format_args!("{what}"));
+        self.outcome.tale.push(format!("{at:.3} {what}"));
+    }
+
+    pub(crate) async fn wait(&mut self, pause: Duration) {
         self.world.env.sleep(pause).await;
-        // A CloudCore that ends by itself is started again, as a Deployment does.
-        if let Some(reason) = self.world.cloud_gave_up().await {
-            self.say(format!("cloudcore ended: {reason}"));
-            self.world.kill_cloud().await;
-            self.world.start_cloud().await;
+        for reason in self.world.raise_clouds().await {
+            self.say(format!("it ended by itself: {reason}"));
         }
     }
 
@@ -178,10 +170,20 @@ impl Story {
     }
 
     async fn step(&mut self) {
-        match self.random.random_range(0..10) {
+        match self.random.random_range(0..12) {
             0..=3 => self.change().await,
-            4..=5 => self.report().await,
-            6 => self.mend().await,
+            4..=5 => {
+                let node = self.random.random_range(0..self.world.nodes.len());
+                self.report(node).await;
+            }
+            6..=7 => {
+                let node = self.random.random_range(0..self.world.nodes.len());
+                // Now and then more than the outbox has room for.
+                let most = if self.random.random_range(0..4) == 0 { 20 } else { 4 };
+                let count = self.random.random_range(1..=most);
+                self.publish(node, count).await;
+            }
+            8 => self.mend().await,
             _ => self.strike().await,
         }
     }
@@ -223,8 +225,7 @@ impl Story {
     }
 
     /// A device says something over MQTT.
-    async fn report(&mut self) {
-        let node = self.random.random_range(0..self.world.nodes.len());
+    pub(crate) async fn report(&mut self, node: usize) {
         self.speed += 1;
         let (speed, name) = (self.speed, device(node));
         if self.world.nodes[node].says_speed(&self.world.env, &name, speed).await {
@@ -233,74 +234,17 @@ impl Story {
         }
     }
 
-    async fn strike(&mut self) {
-        let fault = Fault::ALL[self.random.random_range(0..Fault::ALL.len())];
-        let number = self.random.random_range(0..self.world.nodes.len());
-        let node = &self.world.nodes[number];
-        match fault {
-            Fault::Cut => node.cable.cut(),
-            Fault::CutUp => node.cable.cut_way(beehive::link::memory::Way::ToAcceptor),
-            Fault::CutDown => node.cable.cut_way(beehive::link::memory::Way::ToDialler),
-            Fault::Slow => {
-                let rate = self.random.random_range(500..20_000);
-                node.cable.slow_down(&self.world.env.clock(), rate);
-            }
-            Fault::NodeKilled => {
-                let after = self.random.random_range(0..200);
-                self.world.env.sleep(Duration::from_millis(after)).await;
-                self.world.kill_node(number).await;
-                let away = self.random.random_range(0..20_000);
-                self.world.env.sleep(Duration::from_millis(away)).await;
-                self.world.start_node(number).await;
-            }
-            Fault::CloudKilled => {
-                let after = self.random.random_range(0..200);
-                self.world.env.sleep(Duration::from_millis(after)).await;
-                self.world.kill_cloud().await;
-                let away = self.random.random_range(0..20_000);
-                self.world.env.sleep(Duration::from_millis(away)).await;
-                self.world.start_cloud().await;
-            }
-            Fault::DiskFull => node.disk_full.store(true, Ordering::Relaxed),
-            Fault::ApiAway => self.world.api.set_away(true),
-            Fault::ContainerKilled => {
-                let running = node.runtime.running();
-                if running.is_empty() {
-                    return;
-                }
-                let victim = &running[self.random.random_range(0..running.len())];
-                node.runtime.kill(&victim.id, 137);
-                *self.kills.entry(victim.uid.clone()).or_default() += 1;
-            }
-        }
-        *self.outcome.faults.entry(fault).or_default() += 1;
-        self.say(format!("{fault:?} at node {number}"));
-    }
-
-    /// One thing is put right.
-    async fn mend(&mut self) {
-        let number = self.random.random_range(0..self.world.nodes.len());
-        match self.random.random_range(0..3) {
-            0 => self.world.nodes[number].cable.mend(),
-            1 => self.world.nodes[number].disk_full.store(false, Ordering::Relaxed),
-            _ => self.world.api.set_away(false),
-        }
-        self.say(format!("something is mended at node {number}"));
-    }
-
-    /// Everything is put right.
-    async fn heal(&mut self) {
-        self.world.api.set_away(false);
-        for node in &self.world.nodes {
-            node.cable.mend();
-            node.cable.speed_up();
-            node.disk_full.store(false, Ordering::Relaxed);
-        }
-        self.world.start_cloud().await;
-        for number in 0..self.world.nodes.len() {
-            self.world.start_node(number).await;
-        }
-        self.say("everything is put right".to_owned());
+    /// A client of the node's broker publishes for the cloud, what was not acknowledged before first.
+    async fn publish(&mut self, node: usize, count: usize) {
+        let intake = self.world.nodes[node].intake();
+        let kept = &mut self.kept;
+        let accepted = |topic: &str, number: u64| {
+            kept.insert((node, topic.to_owned()), number);
+        };
+        let burst = self.meters[node].publish(&self.world.env, intake, count, accepted).await;
+        self.outcome.accepted += burst.accepted;
+        self.outcome.refused += burst.full;
+        self.say(format!("telemetry of node {node}: {burst:?}"));
     }
 
     /// The pods of the API on a node.

@@ -1,5 +1,6 @@
 //! A cloud, its API and some nodes under one simulated clock.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,21 +14,28 @@ use cloud_hub::Vault;
 use contract::NodeName;
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
-use contract::metamanager::{MetaDown, MetaMsg};
-use contract::wire::META_MAILBOX;
-use contract::{Change, ObjectKey};
+use contract::metamanager::MetaMsg;
 use edge::{EdgeCore, Parts};
+use edge_eventbus::Intake;
+use edge_hub::{Server as CloudServer, Ways};
 use edge_store::{Options, StandInDisk, Store, WallClock};
 use harness::StandInRuntime;
 use serde_json::{Value, json};
 
-use crate::api::{Server, create};
+use crate::api::{Path, Server, create};
 use crate::daemon::Daemon;
 use crate::link::{Place, ToCloud};
+pub(crate) use crate::taps::Side;
+use crate::taps::{Ambush, CloudEyes, Newest, NodeEyes};
+use crate::telemetry::Witness;
+use crate::trace::Trace;
 
 /// 10 s between renewals of a node's Lease: the default.
 const LEASE_PERIOD: Duration = Duration::from_secs(10);
-/// A bound of the outbox that a run reaches: a node that is cut off for a while has more to tell.
+/// 1 s: a daemon that does not use up its turns by then is killed where it stands.
+const DOOM: Duration = Duration::from_secs(1);
+/// A bound of the outbox that a run reaches: a burst of telemetry is more, and so is what a node has to tell that is cut
+/// off for a while.
 pub(crate) const OUTBOX_ROWS: u64 = 12;
 /// What runs in every pod.
 pub(crate) const IMAGE: &str = "web:1";
@@ -39,29 +47,55 @@ pub(crate) fn note(violations: &Violations, what: String) {
     violations.lock().unwrap_or_else(PoisonError::into_inner).push(what);
 }
 
-/// In EventBus' place: MQTT and its threads stay outside. It lets a run speak to DeviceTwin as the bus would.
-struct Bus;
+/// In EventBus' place: MQTT and its threads stay outside. It lets a run speak to DeviceTwin as the bus would, and brings
+/// telemetry into the outbox with the bus' own code.
+struct Bus {
+    intake: Intake,
+    store: Store,
+    meta: Address<MetaMsg>,
+}
 
 impl Actor for Bus {
     type Message = EventBusMsg;
+
+    async fn started(&mut self, cx: &mut Context<EventBusMsg>) -> Result<(), Fault> {
+        cx.spawn(self.intake.keep(cx.env().clone(), self.store.clone(), self.meta.clone()));
+        Ok(())
+    }
 
     async fn handle(&mut self, _: EventBusMsg, _: &mut Context<EventBusMsg>) -> Result<(), Fault> {
         Ok(())
     }
 }
 
+/// The doors of a node's broker, while it runs.
+#[derive(Clone)]
+struct Doors {
+    twin: Address<TwinMsg>,
+    intake: Intake,
+}
+
 /// An edge node. Its folder, its runtime and its cable outlive its EdgeCore.
 pub(crate) struct Node {
     pub(crate) name: NodeName,
     settings: config::edge::EdgeCore,
-    pub(crate) cable: Cable,
-    dialer: Rc<ToCloud>,
+    /// One to each CloudCore.
+    pub(crate) cables: Vec<Cable>,
+    pub(crate) ambush: Ambush,
+    ways: Ways,
     pub(crate) runtime: StandInRuntime,
     pub(crate) disk_full: Arc<AtomicBool>,
     core: Option<(Daemon, EdgeCore, Store)>,
-    twin: Rc<std::cell::RefCell<Option<Address<TwinMsg>>>>,
-    /// The newest version of each object that was ever committed.
-    newest: Arc<Mutex<BTreeMap<ObjectKey, u64>>>,
+    doors: Rc<RefCell<Option<Doors>>>,
+    newest: Newest,
+}
+
+/// A CloudCore. Its place outlives it.
+#[derive(Default)]
+pub(crate) struct Cloud {
+    place: Place,
+    pub(crate) path: Path,
+    running: Option<(Daemon, Hive)>,
 }
 
 /// See the module.
@@ -71,17 +105,20 @@ pub(crate) struct World {
     /// The run's own client.
     pub(crate) client: kube::Client,
     pub(crate) violations: Violations,
-    place: Place,
-    cloud: Option<(Daemon, Hive)>,
+    pub(crate) trace: Trace,
+    pub(crate) witness: Witness,
+    ambushes: Arc<Mutex<BTreeMap<NodeName, Ambush>>>,
+    pub(crate) clouds: Vec<Cloud>,
     pub(crate) nodes: Vec<Node>,
     folder: tempfile::TempDir,
 }
 
 impl World {
-    /// A cluster of `nodes` nodes, everything started.
-    pub(crate) async fn new(seed: u64, nodes: usize) -> World {
+    /// A cluster of `nodes` nodes and `clouds` CloudCores, everything started.
+    pub(crate) async fn new(seed: u64, nodes: usize, clouds: usize, keep_trace: bool) -> World {
         let env = Env::seeded(seed).without_threads();
-        let api = Server::new(&env);
+        let (violations, trace) = (Violations::default(), Trace::new(env.clock(), keep_trace));
+        let api = Server::new(&env, &trace, &violations);
         let client = api.own_client();
         for name in ["default", "kubeedge", "kube-node-lease"] {
             create(&client, "v1", "Namespace", json!({"metadata": {"name": name}})).await;
@@ -95,13 +132,18 @@ impl World {
             env,
             api,
             client,
-            violations: Violations::default(),
-            place: Place::default(),
-            cloud: None,
+            witness: Witness::new(&violations),
+            violations,
+            trace,
+            ambushes: Arc::default(),
+            clouds: Vec::new(),
             nodes: Vec::new(),
             folder,
         };
-        world.start_cloud().await;
+        for number in 0..clouds {
+            world.clouds.push(Cloud::default());
+            world.start_cloud(number).await;
+        }
         for number in 0..nodes {
             let node = world.node(&format!("edge-{number}"));
             world.nodes.push(node);
@@ -125,54 +167,78 @@ impl World {
         settings.modules.device_twin.dmi_sock_path = folder;
         let runtime = StandInRuntime::with_clock(self.env.clock());
         runtime.add_image(IMAGE);
-        let cable = Cable::new();
-        let dialer = ToCloud {
-            place: self.place.clone(),
-            cable: cable.clone(),
-            me: PeerName::verified(format!("system:node:{name}"), "01"),
+        let cables: Vec<Cable> = self.clouds.iter().map(|_| Cable::new()).collect();
+        let server = |(number, cloud): (usize, &Cloud)| {
+            let me = PeerName::verified(format!("system:node:{name}"), "01");
+            let dialer = ToCloud { place: cloud.place.clone(), cable: cables[number].clone(), me };
+            CloudServer { name: format!("cloud-{number}"), quic: Some(Rc::new(dialer)), websocket: None }
         };
+        let ways = Ways(self.clouds.iter().enumerate().map(server).collect());
+        let ambush = Ambush::at(&cables);
+        let name = NodeName::parse(name).expect("a node's name");
+        self.ambushes.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), ambush.clone());
         Node {
-            name: NodeName::parse(name).expect("a node's name"),
+            name,
             settings,
-            cable,
-            dialer: Rc::new(dialer),
+            cables,
+            ambush,
+            ways,
             runtime,
             disk_full: Arc::default(),
             core: None,
-            twin: Rc::default(),
+            doors: Rc::default(),
             newest: Arc::default(),
         }
     }
 
-    /// Starts CloudCore's actors, if they do not run.
-    pub(crate) async fn start_cloud(&mut self) {
-        if self.cloud.is_some() {
+    /// Starts the actors of a CloudCore, if they do not run.
+    pub(crate) async fn start_cloud(&mut self, number: usize) {
+        let cloud = &mut self.clouds[number];
+        if cloud.running.is_some() {
             return;
         }
-        let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
-        self.place.set(Some(port));
-        let (client, env) = (self.api.client(), self.env.clone());
-        let make = async move {
+        let name = format!("cloud-{number}");
+        let (port, acceptor) = listen(PeerName::verified(&name, "00"));
+        cloud.place.set(Some(port));
+        let client = self.api.client(&cloud.path);
+        let eyes = CloudEyes {
+            name,
+            trace: self.trace.clone(),
+            witness: self.witness.clone(),
+            ambushes: Arc::clone(&self.ambushes),
+        };
+        let make = |env: Env| async move {
             let parts = cloud::topology::Parts {
                 vault: Vault::new(client.clone()),
                 client,
                 acceptor: Box::new(acceptor),
                 node_limit: 1000,
                 lease_period: LEASE_PERIOD,
+                identity: cloud::identity(&env),
             };
             let mut hive = Hive::new("cloudcore", env);
             let seats = cloud::topology::seats(&mut hive);
+            eyes.watch(&hive);
             cloud::topology::actors(&mut hive, seats, parts);
             hive.open().expect("the map of CloudCore is right");
             hive
         };
-        self.cloud = Some(Daemon::start(make).await);
+        cloud.running = Some(Daemon::start(&self.env, make).await);
     }
 
-    /// Kills CloudCore at whatever await it stands.
-    pub(crate) async fn kill_cloud(&mut self) {
-        if let Some((daemon, hive)) = self.cloud.take() {
-            self.place.set(None);
+    /// Lets a CloudCore take so many more turns, or live a second.
+    pub(crate) async fn doom_cloud(&self, number: usize, turns: u64) {
+        if let Some((daemon, _)) = &self.clouds[number].running {
+            daemon.doom(turns);
+            self.env.timeout(DOOM, daemon.over()).await;
+        }
+    }
+
+    /// Kills a CloudCore at whatever await it stands.
+    pub(crate) async fn kill_cloud(&mut self, number: usize) {
+        let cloud = &mut self.clouds[number];
+        if let Some((daemon, hive)) = cloud.running.take() {
+            cloud.place.set(None);
             daemon.kill().await;
             drop(hive);
         }
@@ -180,7 +246,7 @@ impl World {
 
     /// Starts a node's EdgeCore, if it does not run.
     pub(crate) async fn start_node(&mut self, number: usize) {
-        let (env, violations) = (self.env.clone(), Arc::clone(&self.violations));
+        let env = self.env.clone();
         let node = &mut self.nodes[number];
         if node.core.is_some() {
             return;
@@ -199,70 +265,71 @@ impl World {
         let parts = Parts {
             node: node.name.clone(),
             common_name: format!("system:node:{}", node.name),
-            ways: (Rc::clone(&node.dialer) as Rc<dyn beehive::link::Dialer>).into(),
+            ways: node.ways.clone(),
             surroundings: None,
             runtime: Arc::new(node.runtime.clone()),
             store: store.clone(),
         };
-        let (settings, twin) = (node.settings.clone(), Rc::clone(&node.twin));
-        let bus = move |address, _| {
-            twin.replace(Some(address));
-            Bus
+        let (settings, doors, kept) = (node.settings.clone(), Rc::clone(&node.doors), store.clone());
+        let bus = move |twin, meta| {
+            let intake = Intake::default();
+            doors.replace(Some(Doors { twin, intake: intake.clone() }));
+            Bus { intake, store: kept.clone(), meta }
         };
-        let make = async move {
+        let make = |env: Env| async move {
             EdgeCore::start_over(&settings, parts, env, bus).await.expect("the map of EdgeCore is right")
         };
-        let (daemon, core) = Daemon::start(make).await;
-        let (newest, name) = (Arc::clone(&node.newest), node.name.clone());
-        let watch = move |message: &MetaMsg| {
-            if let MetaMsg::Down(MetaDown::Apply { changes, .. }) = message {
-                no_older_after_newer(&name, &newest, changes, &violations);
-            }
+        let (daemon, core) = Daemon::start(&env, make).await;
+        let eyes = NodeEyes {
+            name: node.name.clone(),
+            trace: self.trace.clone(),
+            ambush: node.ambush.clone(),
+            newest: Arc::clone(&node.newest),
+            violations: Arc::clone(&self.violations),
         };
-        core.tap(META_MAILBOX, watch).expect("nobody else looks on");
+        eyes.watch(&core);
         node.core = Some((daemon, core, store));
+    }
+
+    /// Lets a node's EdgeCore take so many more turns, or live a second.
+    pub(crate) async fn doom_node(&self, number: usize, turns: u64) {
+        if let Some((daemon, _, _)) = &self.nodes[number].core {
+            daemon.doom(turns);
+            self.env.timeout(DOOM, daemon.over()).await;
+        }
     }
 
     /// Kills a node's EdgeCore at whatever await it stands.
     pub(crate) async fn kill_node(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         if let Some((daemon, core, store)) = node.core.take() {
-            node.twin.replace(None);
+            node.doors.replace(None);
             drop((core, store));
             daemon.kill().await;
         }
     }
 
-    /// The reports of CloudCore's actors.
-    pub(crate) async fn cloud_report(&self) -> Option<beehive::HiveReport> {
-        let (_, hive) = self.cloud.as_ref()?;
-        Some(hive.inspector().report(Duration::from_secs(5)).await)
-    }
-
-    /// Whether CloudCore has ended by itself.
-    pub(crate) async fn cloud_gave_up(&mut self) -> Option<String> {
-        let env = self.env.clone();
-        let (_, hive) = self.cloud.as_mut()?;
-        env.timeout(Duration::ZERO, hive.gave_up()).await
-    }
-}
-
-/// A version that is older than one which was handed in before is never applied: versions of the API only grow.
-fn no_older_after_newer(
-    node: &NodeName,
-    newest: &Mutex<BTreeMap<ObjectKey, u64>>,
-    changes: &[Change],
-    violations: &Violations,
-) {
-    let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
-    for change in changes {
-        let Change::Upsert(object) = change else { continue };
-        let version = object.version.parse().unwrap_or(0);
-        let held = newest.entry(object.key.clone()).or_default();
-        if version < *held {
-            note(violations, format!("{node}: {} at {version} after {held}", object.key.name));
+    /// The reports of the actors of all CloudCores.
+    pub(crate) async fn cloud_reports(&self) -> Vec<beehive::HiveReport> {
+        let mut reports = Vec::new();
+        for (_, hive) in self.clouds.iter().filter_map(|cloud| cloud.running.as_ref()) {
+            reports.push(hive.inspector().report(Duration::from_secs(5)).await);
         }
-        *held = version.max(*held);
+        reports
+    }
+
+    /// Starts again every CloudCore that has ended by itself, as a Deployment does, and says why they did.
+    pub(crate) async fn raise_clouds(&mut self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for number in 0..self.clouds.len() {
+            let Some((_, hive)) = &mut self.clouds[number].running else { continue };
+            let ended = self.env.timeout(Duration::ZERO, hive.gave_up()).await;
+            let Some(reason) = ended else { continue };
+            reasons.push(format!("cloud-{number}: {reason}"));
+            self.kill_cloud(number).await;
+            self.start_cloud(number).await;
+        }
+        reasons
     }
 }
 
@@ -277,9 +344,14 @@ impl Node {
         self.core.as_ref().map(|(_, core, _)| core)
     }
 
+    /// The way of telemetry, while its broker runs.
+    pub(crate) fn intake(&self) -> Option<Intake> {
+        self.doors.borrow().as_ref().map(|doors| doors.intake.clone())
+    }
+
     /// Says, as a client of the node's broker, that the device's speed is `value`. Whether that was accepted.
     pub(crate) async fn says_speed(&self, env: &Env, device: &str, value: u64) -> bool {
-        let Some(twin) = self.twin.borrow().clone() else { return false };
+        let Some(Doors { twin, .. }) = self.doors.borrow().clone() else { return false };
         let payload: Value = json!({"event_id": "", "timestamp": 0, "twin": {"speed": {"actual": {"value": value.to_string()}}}});
         let message = |reply: Reply<Result<(), String>>| TwinMsg::Mqtt {
             topic: format!("$hw/events/device/default/{device}/twin/update"),

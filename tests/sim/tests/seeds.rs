@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use beehive::defect::Defect;
-use sim::{Fault, run};
+use sim::{Fault, OUTBOX_BOUND, run};
 
 /// The seeds of one test. nextest runs tests beside each other.
 fn seeds(from: u64, to: u64) {
     let mut struck = BTreeSet::new();
-    let mut fullest = 0;
+    let (mut fullest, mut refused, mut accepted) = (0, 0, 0);
     for seed in from..to {
         let outcome = run(seed, None);
         assert!(
@@ -19,7 +19,14 @@ fn seeds(from: u64, to: u64) {
         );
         struck.extend(outcome.faults.into_keys());
         fullest = fullest.max(outcome.fullest);
+        (refused, accepted) = (refused + outcome.refused, accepted + outcome.accepted);
     }
+    // Telemetry fills its share of the outbox, is refused there, and most of it is accepted.
+    assert!(
+        fullest >= OUTBOX_BOUND - OUTBOX_BOUND / 8,
+        "the fullest outbox held {fullest} of {OUTBOX_BOUND}"
+    );
+    assert!(refused > 0 && accepted > 100, "{refused} refused and {accepted} accepted");
     let never: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| !struck.contains(fault)).collect();
     assert!(never.is_empty(), "these faults never struck: {never:?}");
 }
@@ -45,7 +52,7 @@ fn the_fourth_seeds_hold() {
 }
 
 fn caught(defect: Defect) {
-    let seed = (1..=200).find(|seed| !run(*seed, Some(defect)).violations.is_empty());
+    let seed = (1..=400).find(|seed| !run(*seed, Some(defect)).violations.is_empty());
     assert!(seed.is_some(), "{defect:?} was not caught");
 }
 
@@ -77,4 +84,24 @@ fn a_needless_restart_is_caught() {
 #[test]
 fn a_stale_version_is_caught() {
     caught(Defect::StaleVersion);
+}
+
+#[test]
+fn an_outbox_without_its_bound_is_caught() {
+    caught(Defect::BoundlessOutbox);
+}
+
+#[test]
+fn a_repeat_without_its_mark_is_caught() {
+    caught(Defect::UnmarkedRepeat);
+}
+
+#[test]
+fn a_stale_owner_is_caught() {
+    caught(Defect::StaleOwner);
+}
+
+#[test]
+fn telemetry_out_of_order_is_caught() {
+    caught(Defect::ReorderedTelemetry);
 }

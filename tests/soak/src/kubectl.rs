@@ -50,6 +50,13 @@ impl Kubectl {
         said(&mut command, &documents.join("\n---\n")).await.map(drop)
     }
 
+    /// `kubectl create` of some objects that are not there.
+    pub(crate) async fn create(&self, objects: &[Value]) -> Result<()> {
+        let documents: Vec<String> = objects.iter().map(Value::to_string).collect();
+        let mut command = self.command(&["create", "--request-timeout=10s", "-f", "-"]);
+        said(&mut command, &documents.join("\n---\n")).await.map(drop)
+    }
+
     /// A merge patch.
     pub(crate) async fn merge(&self, kind: &str, name: &str, patch: &Value) -> Result<()> {
         self.run(&["patch", kind, name, "--type=merge", "-p", &patch.to_string()]).await.map(drop)

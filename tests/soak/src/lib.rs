@@ -7,22 +7,32 @@
 //! * [`reboot`]: the node loses its power while there is no cloud, and its pods come back.
 //! * [`kill`]: the daemons are killed and the link is cut at random instants, and nothing accepted is lost.
 //! * [`lies`]: the link lies in every way that we know of, and heals.
+//! * [`idle`]: what a link costs over which nothing happens, and how soon both ends notice that it is gone.
+//! * [`reconnect`]: how soon a change is on the node once the link is back.
+//! * [`bulk`]: a thousand objects over a long way, and what a reconnect with them costs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod binaries;
+pub mod bulk;
+pub mod idle;
 pub mod kill;
 mod kubectl;
 mod ledger;
 pub mod lies;
+mod log;
+mod metrics;
 mod mqtt;
 mod outcome;
 mod pods;
 pub mod reboot;
+pub mod reconnect;
 mod relay;
 mod say;
 mod stage;
+mod uploads;
+mod witness;
 
 pub use ledger::{Ledger, Rule};
 pub use outcome::{Outcome, Samples};
 pub use say::Say;
-pub use stage::Stage;
+pub use stage::{Stage, Ways};

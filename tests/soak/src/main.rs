@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use soak::{Outcome, Say, Stage, binaries, kill, lies, reboot};
+use soak::{Outcome, Say, Stage, Ways, binaries, bulk, idle, kill, lies, reboot, reconnect};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -24,6 +24,9 @@ struct Cli {
     /// Keep the daemons' logs here when something is wrong
     #[arg(long, global = true, value_name = "FOLDER")]
     logs: Option<PathBuf>,
+    /// Tell each packet of what is counted in bytes
+    #[arg(long, global = true)]
+    packets: bool,
     #[command(subcommand)]
     scenario: Scenario,
 }
@@ -47,11 +50,32 @@ enum Scenario {
         minutes: u32,
         #[arg(long, default_value_t = 10)]
         devices: u32,
+        /// MQTT clients that publish telemetry
+        #[arg(long, default_value_t = 4)]
+        uploaders: u32,
     },
-    /// The link drops one way, delays, reorders, duplicates, changes its port, and heals
+    /// The link drops one way, delays, reorders, duplicates, changes its port, lets no UDP pass, and heals
     Lies {
         #[arg(long, default_value_t = 5)]
         turns: u32,
+        /// How often UDP is blocked
+        #[arg(long, default_value_t = 3)]
+        blocked: u32,
+    },
+    /// A node with nothing to do: what its link costs, and how soon a silent cut is noticed
+    Idle {
+        #[arg(long, default_value_t = 10)]
+        minutes: u32,
+    },
+    /// The link is gone for 20 to 60 s; how soon a change that was made meanwhile is on the node
+    Reconnect {
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+    },
+    /// 1,000 objects over a round trip of 200 ms, and what a reconnect with them costs
+    Bulk {
+        #[arg(long, default_value_t = 3)]
+        reconnects: u32,
     },
 }
 
@@ -88,7 +112,8 @@ fn run(cli: &Cli, say: &Say) -> Result<Outcome> {
 }
 
 async fn play(cli: &Cli, binaries: &std::path::Path, say: &Say) -> Result<Outcome> {
-    let mut stage = Stage::new("soak", binaries, cli.seed, say).await?;
+    let ways = if matches!(cli.scenario, Scenario::Lies { .. }) { Ways::Both } else { Ways::Quic };
+    let mut stage = Stage::new("soak", binaries, ways, cli.seed, say).await?;
     let seed = cli.seed;
     let outcome = match cli.scenario {
         Scenario::Reboot { rounds, pods, away } => {
@@ -96,21 +121,35 @@ async fn play(cli: &Cli, binaries: &std::path::Path, say: &Say) -> Result<Outcom
             let options = reboot::Options { rounds, pods, away, seed, bar: Some(reboot::BAR) };
             reboot::run(&mut stage, &options, say).await
         }
-        Scenario::Kill { minutes, devices } => {
+        Scenario::Kill { minutes, devices, uploaders } => {
             let options = kill::Options {
                 // A minute with what makes it whole again.
                 stretches: minutes,
                 stretch: Duration::from_secs(50),
                 devices,
                 report_every: Duration::from_millis(100),
+                uploaders,
+                upload_every: Duration::from_millis(50),
                 want_every: Duration::from_secs(1),
                 seed,
             };
             kill::run(&mut stage, &options, say).await
         }
-        Scenario::Lies { turns } => {
-            let options = lies::Options { turns, hold: Duration::from_secs(15), seed };
+        Scenario::Lies { turns, blocked } => {
+            let options = lies::Options { turns, hold: Duration::from_secs(15), blocked, seed };
             lies::run(&mut stage, &options, say).await
+        }
+        Scenario::Idle { minutes } => {
+            let options = idle::Options { length: Duration::from_secs(60) * minutes, packets: cli.packets };
+            idle::run(&mut stage, &options, say).await
+        }
+        Scenario::Reconnect { rounds } => {
+            let options = reconnect::Options { rounds, away: [20.0, 60.0], seed };
+            reconnect::run(&mut stage, &options, say).await
+        }
+        Scenario::Bulk { reconnects } => {
+            let options = bulk::Options { reconnects, packets: cli.packets, seed };
+            bulk::run(&mut stage, &options, say).await
         }
     };
     if !outcome.violations().is_empty() {

@@ -121,7 +121,8 @@ impl Inside {
         })
     }
 
-    fn file(&self, path: &str) -> Result<String> {
+    /// A file as the container sees it.
+    pub(crate) fn file(&self, path: &str) -> Result<String> {
         let at = self.root.join(path.trim_start_matches('/'));
         std::fs::read_to_string(at).with_context(|| format!("{path} in {}", self.pod))
     }

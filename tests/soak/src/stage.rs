@@ -1,16 +1,19 @@
 //! Where it plays: a host with a private containerd, a cloud of one process, a node, and a relay between the two.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use testhost::{Daemon, TestHost, free_ports, tail};
+use testhost::{Daemon, TestHost, free_ports};
 use tokio::task::block_in_place;
 
 use crate::Say;
 use crate::kubectl::{Kubectl, said};
-use crate::relay::Relay;
+use crate::log::Log;
+use crate::relay::{Relay, TcpRelay};
+use crate::uploads;
 
 /// The node's name.
 pub(crate) const NODE: &str = "edge-1";
@@ -25,13 +28,25 @@ const MQTT: u16 = 1883;
 struct Ports {
     api: u16,
     link: u16,
+    websocket: u16,
     enrolment: u16,
     monitor: u16,
+}
+
+/// What the node may reach its cloud over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ways {
+    /// QUIC alone: nothing gets around what happens to UDP.
+    Quic,
+    /// WebSocket, too, once the relay serves TCP.
+    Both,
 }
 
 /// The stage. Dropping it ends and removes all of it.
 pub struct Stage {
     pub(crate) relay: Relay,
+    pub(crate) tcp: TcpRelay,
+    ways: Ways,
     pub(crate) kubectl: Kubectl,
     cloudcore: Option<Daemon>,
     edgecore: Option<Daemon>,
@@ -45,30 +60,33 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Brings up a cloud and a node that is Ready. `name` shows in the folder and the namespace.
+    /// Brings up a cloud and a node that is Ready and linked over QUIC. `name` shows in the folder and the namespace.
     ///
     /// # Errors
     /// When something is missing on this machine, or a daemon does not come up.
-    pub async fn new(name: &str, binaries: &Path, seed: u64, say: &Say) -> Result<Stage> {
+    pub async fn new(name: &str, binaries: &Path, ways: Ways, seed: u64, say: &Say) -> Result<Stage> {
         say.at("bringing up a cloud, and a node in a network namespace with a containerd of its own");
         let host = block_in_place(|| TestHost::builder(name).uplink().start())?;
         let addresses = host.uplink().context("the host has no uplink")?;
         let folder = host.dir().join("stage");
         std::fs::create_dir_all(&folder).context("make the stage's folder")?;
-        let [api, link, enrolment, monitor] = free_ports()?;
+        let [api, link, websocket, enrolment, monitor] = free_ports()?;
         let relay = Relay::start(([127, 0, 0, 1], link).into(), seed).await?;
+        let tcp = TcpRelay::start(([127, 0, 0, 1], websocket).into(), &relay).await?;
         let kubectl = Kubectl {
             kubeconfig: folder.join("cloud/admin.kubeconfig"),
             cache: folder.join("kubectl-cache"),
         };
         let mut stage = Stage {
             relay,
+            tcp,
+            ways,
             kubectl,
             cloudcore: None,
             edgecore: None,
             binaries: binaries.to_owned(),
             folder,
-            ports: Ports { api, link, enrolment, monitor },
+            ports: Ports { api, link, websocket, enrolment, monitor },
             addresses,
             host,
         };
@@ -102,8 +120,8 @@ impl Stage {
             "apiVersion: cloudcore.config.kubeedge.io/v1alpha1\nkind: CloudCore\n\
              commonConfig: {{monitorServer: {{bindAddress: '127.0.0.1:{}'}}}}\n\
              modules:\n  cloudHub:\n    advertiseAddress: [127.0.0.1, {}]\n    \
-             quic: {{address: 127.0.0.1, port: {}}}\n    websocket: {{enable: false}}\n    https: {{address: 127.0.0.1, port: {}}}\n",
-            ports.monitor, self.addresses.1, ports.link, ports.enrolment,
+             quic: {{address: 127.0.0.1, port: {}}}\n    websocket: {{enable: true, address: 127.0.0.1, port: {}}}\n    https: {{address: 127.0.0.1, port: {}}}\n",
+            ports.monitor, self.addresses.1, ports.link, ports.websocket, ports.enrolment,
         );
         std::fs::write(self.folder.join("cloudcore.yaml"), config).context("write cloudcore.yaml")
     }
@@ -134,8 +152,8 @@ impl Stage {
             format!("modules.edgeHub.tlsCertFile={folder}/edge.crt"),
             format!("modules.edgeHub.tlsPrivateKeyFile={folder}/edge.key"),
             // The relay is the only thing of the cloud that the node's network reaches.
-            // The relay carries UDP alone: nothing may get around a cut.
-            "modules.edgeHub.websocket.enable=false".to_owned(),
+            format!("modules.edgeHub.websocket.enable={}", self.ways == Ways::Both),
+            format!("modules.edgeHub.websocket.server={outer}:{}", self.tcp.port),
             format!("modules.edgeHub.quic.server={outer}:{}", self.relay.port),
             format!("modules.eventBus.mqttServerInternal={inner}:{MQTT}"),
             format!("modules.deviceTwin.dmiSockPath={folder}/"),
@@ -173,6 +191,7 @@ impl Stage {
         command.arg("--config").arg(self.folder.join("cloudcore.yaml"));
         command.arg("--standalone").arg("--standalone-dir").arg(self.folder.join("cloud"));
         command.arg("--standalone-listen").arg(format!("127.0.0.1:{}", self.ports.api));
+        command.env("RUST_LOG", format!("info,{}=trace", uploads::TARGET));
         self.cloudcore = Some(Daemon::start("cloudcore", &self.folder, &mut command)?);
         Ok(())
     }
@@ -231,11 +250,40 @@ impl Stage {
         Ok(files.flatten().filter(|file| file.file_name().to_string_lossy().starts_with(&prefix)).count())
     }
 
+    /// Where CloudCore's monitor listens.
+    pub(crate) fn monitor(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.ports.monitor).into()
+    }
+
+    pub(crate) fn cloudcore_log(&self) -> PathBuf {
+        self.folder.join("cloudcore.log")
+    }
+
+    fn edgecore_log(&self) -> PathBuf {
+        self.folder.join("edgecore.log")
+    }
+
+    /// What the two daemons say from now on: the cloud's and the node's.
+    pub(crate) fn words(&self) -> Result<(Log, Log)> {
+        Ok((Log::from_now(self.cloudcore_log())?, Log::from_now(self.edgecore_log())?))
+    }
+
+    /// What carries the link by EdgeCore's last word about it.
+    pub(crate) fn carrier(&self) -> Result<Option<String>> {
+        let lines = Log::whole(self.edgecore_log()).lines()?;
+        let last = lines.iter().rfind(|line| {
+            [crate::log::NODE_LINKED, crate::log::NODE_UNLINKED].iter().any(|word| line.contains(word))
+        });
+        let carrier = last.and_then(|line| line.split_once("carrier=")).map(|(_, rest)| rest);
+        Ok(carrier
+            .map(|rest| rest.split_whitespace().next().unwrap_or_default().trim_matches('"').to_owned()))
+    }
+
     /// The logs, and how many lines of each are told.
     fn logs(&self) -> [(&'static str, PathBuf, usize); 3] {
         [
-            ("cloudcore", self.folder.join("cloudcore.log"), 25),
-            ("edgecore", self.folder.join("edgecore.log"), 25),
+            ("cloudcore", self.cloudcore_log(), 25),
+            ("edgecore", self.edgecore_log(), 25),
             ("containerd", self.host.dir().join("containerd.log"), 5),
         ]
     }
@@ -244,7 +292,7 @@ impl Stage {
     pub fn log_tails(&self) -> String {
         let ends = self
             .logs()
-            .map(|(name, path, lines)| format!("--- the end of {name}'s log\n{}", tail(&path, lines)));
+            .map(|(name, path, lines)| format!("--- the end of {name}'s log\n{}", last(&path, lines)));
         ends.join("\n")
     }
 
@@ -260,4 +308,12 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// The last lines of a log but those about single uploads.
+fn last(path: &Path, count: usize) -> String {
+    let lines = Log::whole(path.to_owned()).lines().unwrap_or_default();
+    let lines: Vec<&str> =
+        lines.iter().map(String::as_str).filter(|line| !line.contains(uploads::TARGET)).collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
 }

@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use soak::{Outcome, Say, Stage, binaries, kill, lies, reboot};
+use soak::{Outcome, Say, Stage, Ways, binaries, kill, lies, reboot};
 
 const SEED: u64 = 1;
 
-fn play(name: &str, scenario: impl AsyncFnOnce(&mut Stage, &Say) -> Outcome) {
+fn play(name: &str, ways: Ways, scenario: impl AsyncFnOnce(&mut Stage, &Say) -> Outcome) {
     let say = Say::new();
     let binaries = binaries::build("dev").unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut stage = Stage::new(name, &binaries, SEED, &say).await.unwrap();
+        let mut stage = Stage::new(name, &binaries, ways, SEED, &say).await.unwrap();
         let outcome = scenario(&mut stage, &say).await;
         outcome.print(&say);
         assert!(outcome.violations().is_empty(), "{:#?}\n{}", outcome.violations(), stage.log_tails());
@@ -21,7 +21,7 @@ fn play(name: &str, scenario: impl AsyncFnOnce(&mut Stage, &Say) -> Outcome) {
 
 #[test]
 fn pods_come_back_after_a_power_cut_without_the_cloud() {
-    play("soakreboot", async |stage, say| {
+    play("soakreboot", Ways::Quic, async |stage, say| {
         let options = reboot::Options { rounds: 5, pods: 3, away: Duration::ZERO, seed: SEED, bar: None };
         reboot::run(stage, &options, say).await
     });
@@ -29,12 +29,14 @@ fn pods_come_back_after_a_power_cut_without_the_cloud() {
 
 #[test]
 fn nothing_accepted_is_lost_under_cuts_and_kills() {
-    play("soakkill", async |stage, say| {
+    play("soakkill", Ways::Quic, async |stage, say| {
         let options = kill::Options {
             stretches: 1,
             stretch: Duration::from_secs(50),
             devices: 3,
             report_every: Duration::from_millis(200),
+            uploaders: 2,
+            upload_every: Duration::from_millis(100),
             want_every: Duration::from_secs(1),
             seed: SEED,
         };
@@ -44,8 +46,8 @@ fn nothing_accepted_is_lost_under_cuts_and_kills() {
 
 #[test]
 fn a_link_that_lied_heals() {
-    play("soaklies", async |stage, say| {
-        let options = lies::Options { turns: 1, hold: Duration::from_secs(12), seed: SEED };
+    play("soaklies", Ways::Quic, async |stage, say| {
+        let options = lies::Options { turns: 1, hold: Duration::from_secs(12), blocked: 0, seed: SEED };
         lies::run(stage, &options, say).await
     });
 }

@@ -3,6 +3,8 @@
 //! ```text
 //! kind u8 | what the kind says      (big-endian)
 //! ```
+//! Frozen under the name of the protocol (`hive-link.0`), whatever version of the frames it carries: `tests/cells-0.txt`
+//! holds every kind byte by byte, and a change is a new name.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
@@ -165,6 +167,28 @@ mod tests {
         for cell in cells {
             assert_eq!(Cell::decode(cell.encode()), Ok(cell));
         }
+    }
+
+    #[test]
+    fn every_cell_is_written_as_the_golden_file_says() {
+        let bytes = Bytes::from_static(b"abc");
+        let cells = [
+            ("open-vital", Cell::Open { stream: 7, urgency: Urgency::Vital }),
+            ("open-control", Cell::Open { stream: 7, urgency: Urgency::Control }),
+            ("open-work", Cell::Open { stream: 7, urgency: Urgency::Work }),
+            ("data", Cell::Data { stream: 8, bytes: bytes.clone(), echo: false }),
+            ("data-echo", Cell::Data { stream: 8, bytes, echo: true }),
+            ("window", Cell::Window { stream: 9, more: 10 }),
+            ("end", Cell::End { stream: 11 }),
+            ("stop", Cell::Stop { stream: 12 }),
+            ("echo", Cell::Echo { arrived: 13 }),
+            ("close", Cell::Close),
+        ];
+        let hex = |bytes: Bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let written: Vec<String> =
+            cells.iter().map(|(name, cell)| format!("{name} {}", hex(cell.encode()))).collect();
+        let golden: Vec<&str> = include_str!("../../../tests/cells-0.txt").lines().skip(1).collect();
+        assert_eq!(written, golden);
     }
 
     #[test]

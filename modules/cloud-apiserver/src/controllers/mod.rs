@@ -48,6 +48,10 @@ use write::Writer;
 
 /// 5 ms: the changes of one `kubectl apply` become one look at the caches.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// A look at thousands of objects takes its time; it is followed by a pause of this many times that, so that changes that
+/// never end leave the thread to others, and 1 s at the most.
+const PAUSE_TIMES: u32 = 9;
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// 8 writes of one controller at once: a slow one does not hold up the others.
 const AT_ONCE: usize = 8;
 /// 1 s, doubled at each crash up to a minute: how long a crashed controller rests.
@@ -230,15 +234,17 @@ async fn supervised(shared: &Shared, mut controller: impl Controller) {
 async fn work(controller: &mut impl Controller, reads: &[Rc<Cache>], nudge: &Notify, env: &Env) {
     loop {
         let mut wake = None;
+        let begun = env.now();
         if reads.iter().all(|cache| cache.is_listed()) {
             wake = controller.look().await;
         }
+        let took = env.now().since(begun);
         match wake {
             Some(pause) => {
                 let _ = env.timeout(pause, nudge.notified()).await;
             }
             None => nudge.notified().await,
         }
-        env.sleep(LOOK_PAUSE).await;
+        env.sleep((PAUSE_TIMES * took).clamp(LOOK_PAUSE, LOOK_PAUSE_MAX)).await;
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! Devices report ever higher values over MQTT at QoS 1; a value with a PUBACK is accepted. In the cloud somebody keeps
 //! changing what is desired of them. At the end each side shows at least the last value that the other accepted, and no
-//! watch ever went back. What comes beside twins (the upload topics) brings its task, and a [`crate::Ledger`] with
-//! [`crate::Rule::Each`], into [`device::Books`].
+//! watch ever went back. Other clients publish telemetry, of which each message arrives, in order per source.
 
 mod device;
 mod schedule;
@@ -18,6 +17,7 @@ use tokio::task::JoinSet;
 use crate::pods::{self, Inside};
 use crate::relay::Lie;
 use crate::stage::LONG;
+use crate::uploads::{self, Uploads};
 use crate::{Outcome, Samples, Say, Stage};
 use device::Shared;
 use schedule::{Act, Fault, schedule};
@@ -33,6 +33,10 @@ pub struct Options {
     pub devices: u32,
     /// How often each reports.
     pub report_every: Duration,
+    /// How many clients publish telemetry.
+    pub uploaders: u32,
+    /// How often each does.
+    pub upload_every: Duration,
     /// How often a desired value of one of them changes.
     pub want_every: Duration,
     /// Decides what breaks when.
@@ -50,14 +54,16 @@ struct Figures {
     stretches: u32,
     struck: [usize; Fault::ALL.len()],
     reported: Samples,
+    uploaded: Samples,
     desired: Samples,
 }
 
 /// Runs it. What goes wrong for good ends it and is a violation.
 pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
     let mut outcome = Outcome::new(&format!("ids accepted under cuts and kill -9, seed {}", options.seed));
-    let (books, mut figures) = (Shared::new(), Figures::default());
-    if let Err(error) = story(stage, options, say, &books, &mut figures, &mut outcome).await {
+    let (books, uploads, mut figures) = (Shared::new(), Uploads::new(), Figures::default());
+    let both = Both { books: &books, uploads: &uploads };
+    if let Err(error) = story(stage, options, say, both, &mut figures, &mut outcome).await {
         outcome.violation(format!("stretch {}: {error:#}", figures.stretches + 1));
     }
     let stretch = options.stretch.as_secs();
@@ -76,8 +82,10 @@ pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
             outcome.violation(format!("{what}: {violation}"));
         }
     }
-    outcome.row("connections to the broker", books.reconnects.to_string());
+    outcome.row("connections of devices to the broker", books.reconnects.to_string());
+    uploads.open().show(&mut outcome);
     outcome.row("all whole → last report in the cloud", figures.reported.shown());
+    outcome.row("then: every accepted upload in the cloud", figures.uploaded.shown());
     outcome.row("then: what is wanted on the node", figures.desired.shown());
     for (what, found) in
         [("acknowledged and refused", &books.refused), ("acknowledged and lost", &books.lost)]
@@ -89,23 +97,39 @@ pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
     outcome
 }
 
+/// What devices and what uploading clients did.
+#[derive(Clone, Copy)]
+struct Both<'a> {
+    books: &'a Shared,
+    uploads: &'a Uploads,
+}
+
 async fn story(
     stage: &mut Stage,
     options: &Options,
     say: &Say,
-    books: &Shared,
+    both: Both<'_>,
     figures: &mut Figures,
     outcome: &mut Outcome,
 ) -> Result<()> {
     let devices: Vec<String> = (0..options.devices).map(device::name).collect();
     let before = begin(stage, &devices).await?;
+    let Both { books, uploads } = both;
     // Dropped, and so ended, with this story.
     let mut watches = JoinSet::new();
     watches.spawn(device::watch_reports(stage.kubectl.clone(), books.clone()));
+    watches.spawn(uploads::follow(stage.cloudcore_log(), uploads.clone()));
+    let paused = watch::Sender::new(true);
+    for number in 0..options.uploaders {
+        let (broker, name, every) = (stage.broker(), format!("sensor-{number}"), options.upload_every);
+        watches.spawn(uploads::publish(broker, name, every, uploads.clone(), paused.subscribe()));
+    }
     for number in 0..options.stretches {
-        stretch(stage, options, number, &devices, books, figures).await?;
-        let (took, desired) = settle(stage, &devices, books).await?;
+        paused.send_replace(false);
+        stretch(stage, options, number, &devices, books, figures, &paused).await?;
+        let [took, uploaded, desired] = settle(stage, &devices, both).await?;
         figures.reported.add(took);
+        figures.uploaded.add(uploaded);
         figures.desired.add(desired);
         for owed in books.open().desired.owed() {
             outcome.violation(format!("desired values: {owed}"));
@@ -114,8 +138,9 @@ async fn story(
         figures.stretches += 1;
         let (accepted, _) = books.open().reported.counts();
         let (wanted, _) = books.open().desired.counts();
+        let (uploaded, _) = uploads.open().counts();
         say.at(&format!(
-            "stretch {:3}: last report in the cloud {:.2} s after all was whole; {accepted} reports and {wanted} desired values so far",
+            "stretch {:3}: last report in the cloud {:.2} s after all was whole; {accepted} reports, {uploaded} uploads and {wanted} desired values so far",
             figures.stretches,
             took.as_secs_f64(),
         ));
@@ -132,6 +157,7 @@ async fn stretch(
     devices: &[String],
     books: &Shared,
     figures: &mut Figures,
+    paused: &watch::Sender<bool>,
 ) -> Result<()> {
     let (seed, above) = (options.seed.wrapping_add(u64::from(number)), u64::from(number) * STRETCH_IDS);
     let (stop, stopped) = watch::channel(false);
@@ -155,6 +181,7 @@ async fn stretch(
     stage.check()?;
     // Nobody listens any more if all sources have ended.
     let _ = stop.send(true);
+    paused.send_replace(true);
     ended(up).await?;
     stage.kill_edgecore();
     ended(down).await?;
@@ -208,7 +235,8 @@ fn perform(stage: &mut Stage, act: Act) -> Result<()> {
 }
 
 /// Everything is whole again: both ways catch up. Answers how long each took.
-async fn settle(stage: &mut Stage, devices: &[String], books: &Shared) -> Result<(Duration, Duration)> {
+async fn settle(stage: &mut Stage, devices: &[String], both: Both<'_>) -> Result<[Duration; 3]> {
+    let Both { books, uploads } = both;
     let ((), reported) = stage
         .until("the last accepted report of every device in the cloud", LONG, async |_| {
             match books.open().reported.owed().as_slice() {
@@ -217,6 +245,8 @@ async fn settle(stage: &mut Stage, devices: &[String], books: &Shared) -> Result
             }
         })
         .await?;
+    let every = "every accepted upload in the cloud";
+    let ((), uploaded) = stage.until(every, LONG, async |_| uploads.open().all_arrived()).await?;
     let ((), desired) = stage
         .until("what the cloud wants of every device on the node", LONG, async |stage| {
             for name in devices {
@@ -231,7 +261,7 @@ async fn settle(stage: &mut Stage, devices: &[String], books: &Shared) -> Result
             Ok(Some(()))
         })
         .await?;
-    Ok((reported, desired))
+    Ok([reported, uploaded, desired])
 }
 
 /// The pods were left alone.

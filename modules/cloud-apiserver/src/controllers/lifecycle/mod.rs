@@ -57,7 +57,8 @@ impl Controller for Lifecycle {
         let (nodes, pods) = (shared.nodes.all(), shared.pods.all());
         self.retry.keep(|key| shared.nodes.get(key).is_some() || shared.pods.get(key).is_some());
         let mut wake = (!nodes.is_empty()).then_some(shared.settings.node_check_period);
-        self.pulses.retain(|known, _| nodes.iter().any(|node| name(node) == known));
+        let known: BTreeSet<&str> = nodes.iter().map(|node| name(node)).collect();
+        self.pulses.retain(|node, _| known.contains(node.as_str()));
         let mut unready = BTreeSet::new();
         for node in &nodes {
             let left = self.heard(node);
@@ -187,7 +188,7 @@ impl Lifecycle {
 
 async fn settle(shared: &Shared, node: &Value, is_silent: bool) -> Result<(), kube::Error> {
     let wall = shared.writer.wall();
-    if let Some(conditions) = plan::silent(node, wall).filter(|_| is_silent) {
+    if let Some(conditions) = is_silent.then(|| plan::silent(node, wall)).flatten() {
         let was = condition_status(node, "Ready").to_owned();
         match shared.writer.patch_status(NODES, node, json!({ "conditions": conditions })).await {
             Ok(()) if was == "True" => {

@@ -1,4 +1,8 @@
-//! The only way between the node and the cloud: a UDP relay that can lie.
+//! The only way between the node and the cloud: a relay for UDP, and for TCP where asked, that can lie.
+
+mod delay;
+mod record;
+mod tcp;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,7 +14,12 @@ use anyhow::{Context, Result};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
+
+pub(crate) use record::Packet;
+use record::Record;
+pub(crate) use tcp::TcpRelay;
 
 /// 64 KiB: the largest UDP packet.
 const PACKET_MAX: usize = 64 << 10;
@@ -28,7 +37,9 @@ pub(crate) enum Lie {
     NothingUp,
     /// Drops what the cloud sends.
     NothingDown,
-    /// Passes each on this much later.
+    /// Drops what is UDP.
+    NoUdp,
+    /// Passes each on this much later, in order.
     Delay(Duration),
     /// Lets every third be overtaken.
     Reorder,
@@ -36,17 +47,30 @@ pub(crate) enum Lie {
     Duplicate,
 }
 
+/// From the node, or to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     Up,
     Down,
+}
+
+impl Lie {
+    /// Whether TCP gets through. It is not told the finer lies: what gets lost or late below it is what QUIC is told.
+    fn lets_tcp(self, way: Way) -> bool {
+        match self {
+            Lie::Cut => false,
+            Lie::NothingUp => way == Way::Down,
+            Lie::NothingDown => way == Way::Up,
+            Lie::None | Lie::NoUdp | Lie::Delay(_) | Lie::Reorder | Lie::Duplicate => true,
+        }
+    }
 }
 
 /// When copies of a packet go on: none means that it is dropped.
 fn copies(lie: Lie, way: Way, dice: &mut SmallRng) -> Vec<Duration> {
     let late = |dice: &mut SmallRng| Duration::from_millis(dice.random_range(1..=LATE_MILLIS));
     match lie {
-        Lie::Cut => vec![],
+        Lie::Cut | Lie::NoUdp => vec![],
         Lie::NothingUp if way == Way::Up => vec![],
         Lie::NothingDown if way == Way::Down => vec![],
         Lie::None | Lie::NothingUp | Lie::NothingDown => vec![Duration::ZERO],
@@ -58,13 +82,14 @@ fn copies(lie: Lie, way: Way, dice: &mut SmallRng) -> Vec<Duration> {
     }
 }
 
+#[derive(Clone)]
 struct Outside {
     socket: Arc<UdpSocket>,
     back: AbortHandle,
+    late: delay::Line,
 }
 
 struct State {
-    lie: Lie,
     dice: SmallRng,
     /// One socket towards the cloud per client, as a NAT has.
     clients: HashMap<SocketAddr, Outside>,
@@ -73,7 +98,9 @@ struct State {
 struct Shared {
     inside: UdpSocket,
     cloud: SocketAddr,
+    lie: watch::Sender<Lie>,
     state: Mutex<State>,
+    record: Record,
     passed: AtomicU64,
     dropped: AtomicU64,
 }
@@ -84,13 +111,13 @@ impl Shared {
     }
 
     fn copies(&self, way: Way, length: usize) -> Vec<Duration> {
-        let mut state = self.state();
-        let lie = state.lie;
-        let copies = copies(lie, way, &mut state.dice);
+        let lie = *self.lie.borrow();
+        let copies = copies(lie, way, &mut self.state().dice);
         if copies.is_empty() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         } else {
             self.passed.fetch_add(length as u64, Ordering::Relaxed);
+            self.record.add(way, length);
         }
         copies
     }
@@ -115,11 +142,13 @@ impl Relay {
     pub(crate) async fn start(cloud: SocketAddr, seed: u64) -> Result<Relay> {
         let inside = UdpSocket::bind("0.0.0.0:0").await.context("open the relay's socket")?;
         let port = inside.local_addr()?.port();
-        let state = State { lie: Lie::None, dice: SmallRng::seed_from_u64(seed), clients: HashMap::new() };
+        let state = State { dice: SmallRng::seed_from_u64(seed), clients: HashMap::new() };
         let shared = Arc::new(Shared {
             inside,
             cloud,
+            lie: watch::Sender::new(Lie::None),
             state: Mutex::new(state),
+            record: Record::default(),
             passed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         });
@@ -129,7 +158,11 @@ impl Relay {
 
     /// From now on packets meet this.
     pub(crate) fn tell(&self, lie: Lie) {
-        self.shared.state().lie = lie;
+        self.shared.lie.send_replace(lie);
+    }
+
+    fn lies(&self) -> watch::Receiver<Lie> {
+        self.shared.lie.subscribe()
     }
 
     /// From now on the cloud sees every client at a new port, and what it sends to the old one is lost.
@@ -137,6 +170,16 @@ impl Relay {
         for (_, outside) in self.shared.state().clients.drain() {
             outside.back.abort();
         }
+    }
+
+    /// From now on every packet that is passed on is written down, and what was before is forgotten.
+    pub(crate) fn record(&self) {
+        self.shared.record.begin();
+    }
+
+    /// What was written down so far.
+    pub(crate) fn recorded(&self) -> Vec<Packet> {
+        self.shared.record.shown()
     }
 
     /// Bytes that crossed, both ways.
@@ -157,7 +200,7 @@ async fn forth(shared: Arc<Shared>) {
             tokio::task::yield_now().await;
             continue;
         };
-        let known = shared.state().clients.get(&client).map(|outside| Arc::clone(&outside.socket));
+        let known = shared.state().clients.get(&client).cloned();
         let outside = match known {
             Some(outside) => outside,
             None => {
@@ -167,28 +210,52 @@ async fn forth(shared: Arc<Shared>) {
         };
         for after in shared.copies(Way::Up, length) {
             if after.is_zero() {
-                let _ = outside.send(&packet[..length]).await;
+                let _ = outside.socket.send(&packet[..length]).await;
                 continue;
             }
-            let (outside, packet) = (Arc::clone(&outside), packet[..length].to_vec());
+            if in_order(&shared) {
+                outside.late.put(after, &packet[..length]);
+                continue;
+            }
+            let (socket, packet) = (Arc::clone(&outside.socket), packet[..length].to_vec());
             tokio::spawn(async move {
                 tokio::time::sleep(after).await;
-                let _ = outside.send(&packet).await;
+                let _ = socket.send(&packet).await;
             });
         }
     }
 }
 
-async fn open(shared: &Arc<Shared>, client: SocketAddr) -> std::io::Result<Arc<UdpSocket>> {
+/// Whether what is late stays in order: what is late by chance does not.
+fn in_order(shared: &Shared) -> bool {
+    matches!(*shared.lie.borrow(), Lie::Delay(_))
+}
+
+async fn open(shared: &Arc<Shared>, client: SocketAddr) -> std::io::Result<Outside> {
     let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
     socket.connect(shared.cloud).await?;
     let back = tokio::spawn(back(Arc::clone(&socket), Arc::clone(shared), client)).abort_handle();
-    shared.state().clients.insert(client, Outside { socket: Arc::clone(&socket), back });
-    Ok(socket)
+    let to_cloud = Arc::clone(&socket);
+    let late = delay::Line::start(move |packet| {
+        let to_cloud = Arc::clone(&to_cloud);
+        async move {
+            let _ = to_cloud.send(&packet).await;
+        }
+    });
+    let outside = Outside { socket, back, late };
+    shared.state().clients.insert(client, outside.clone());
+    Ok(outside)
 }
 
 async fn back(outside: Arc<UdpSocket>, shared: Arc<Shared>, client: SocketAddr) {
     let mut packet = vec![0; PACKET_MAX];
+    let to_client = Arc::clone(&shared);
+    let late = delay::Line::start(move |packet| {
+        let to_client = Arc::clone(&to_client);
+        async move {
+            let _ = to_client.inside.send_to(&packet, client).await;
+        }
+    });
     loop {
         // A refused packet shows here as an error; the next one may pass.
         let Ok(length) = outside.recv(&mut packet).await else {
@@ -198,6 +265,10 @@ async fn back(outside: Arc<UdpSocket>, shared: Arc<Shared>, client: SocketAddr) 
         for after in shared.copies(Way::Down, length) {
             if after.is_zero() {
                 let _ = shared.inside.send_to(&packet[..length], client).await;
+                continue;
+            }
+            if in_order(&shared) {
+                late.put(after, &packet[..length]);
                 continue;
             }
             let (shared, packet) = (Arc::clone(&shared), packet[..length].to_vec());
@@ -210,85 +281,4 @@ async fn back(outside: Arc<UdpSocket>, shared: Arc<Shared>, client: SocketAddr) 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SOON: Duration = Duration::from_secs(5);
-
-    struct Ends {
-        cloud: UdpSocket,
-        edge: UdpSocket,
-        relay: Relay,
-    }
-
-    async fn ends() -> Ends {
-        let cloud = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let relay = Relay::start(cloud.local_addr().unwrap(), 1).await.unwrap();
-        let edge = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        edge.connect(("127.0.0.1", relay.port)).await.unwrap();
-        Ends { cloud, edge, relay }
-    }
-
-    async fn heard(cloud: &UdpSocket) -> (Vec<u8>, SocketAddr) {
-        let mut packet = [0; 16];
-        let (length, from) =
-            tokio::time::timeout(SOON, cloud.recv_from(&mut packet)).await.expect("in time").unwrap();
-        (packet[..length].to_vec(), from)
-    }
-
-    async fn dropped(relay: &Relay, count: u64) {
-        let wait = async {
-            while relay.dropped() < count {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(SOON, wait).await.expect("in time");
-    }
-
-    #[tokio::test]
-    async fn a_lie_in_one_way_leaves_the_other() {
-        let Ends { cloud, edge, relay } = ends().await;
-        edge.send(b"one").await.unwrap();
-        let (_, client) = heard(&cloud).await;
-        relay.tell(Lie::NothingUp);
-        edge.send(b"lost").await.unwrap();
-        cloud.send_to(b"heard", client).await.unwrap();
-        let mut packet = [0; 16];
-        assert_eq!(edge.recv(&mut packet).await.unwrap(), 5);
-        dropped(&relay, 1).await;
-        relay.tell(Lie::NothingDown);
-        cloud.send_to(b"lost", client).await.unwrap();
-        edge.send(b"two").await.unwrap();
-        assert_eq!(heard(&cloud).await.0, b"two");
-        dropped(&relay, 2).await;
-        relay.tell(Lie::Cut);
-        edge.send(b"lost").await.unwrap();
-        dropped(&relay, 3).await;
-    }
-
-    #[tokio::test]
-    async fn a_rebound_client_has_another_port_and_is_answered_there() {
-        let Ends { cloud, edge, relay } = ends().await;
-        edge.send(b"one").await.unwrap();
-        let (_, before) = heard(&cloud).await;
-        relay.rebind();
-        edge.send(b"two").await.unwrap();
-        let (_, after) = heard(&cloud).await;
-        assert_ne!(before, after);
-        cloud.send_to(b"to nobody", before).await.unwrap();
-        cloud.send_to(b"here", after).await.unwrap();
-        let mut packet = [0; 16];
-        assert_eq!(edge.recv(&mut packet).await.unwrap(), 4);
-    }
-
-    #[test]
-    fn what_a_lie_makes_of_a_packet() {
-        let mut dice = SmallRng::seed_from_u64(1);
-        let mut of = |lie| (0..300).map(|_| copies(lie, Way::Up, &mut dice)).collect::<Vec<_>>();
-        assert!(of(Lie::Delay(SOON)).iter().all(|copies| *copies == [SOON]));
-        let overtaken = of(Lie::Reorder).iter().filter(|copies| !copies[0].is_zero()).count();
-        assert!((50..150).contains(&overtaken), "{overtaken}");
-        let twice = of(Lie::Duplicate).iter().filter(|copies| copies.len() == 2).count();
-        assert!((100..200).contains(&twice), "{twice}");
-    }
-}
+mod tests;

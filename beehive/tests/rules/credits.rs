@@ -1,0 +1,264 @@
+//! Credits in messages and bytes, between ends that keep to them.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::link::{Arrival, Connection, Greeting, Link, Routes, Versions, WireVersion};
+use beehive::testing::Probe;
+use beehive::{Address, Env, Refusal};
+use proptest::prelude::*;
+use tokio::io::AsyncWriteExt;
+
+use crate::raw::{self, CREDIT, Raw, TELL, ends, frame, next};
+use crate::run;
+use crate::wire::{Heard, LONG, Talk, link, routes};
+
+const MIB: usize = 1 << 20;
+
+/// A link of one version over `edge` and `cloud`, whose mailbox holds `capacity`.
+async fn speaking(
+    env: &Env,
+    version: WireVersion,
+    (edge, cloud): (Box<dyn Connection>, Box<dyn Connection>),
+    capacity: usize,
+) -> (Link, Link, Probe<Heard>) {
+    let (probe, heard) = Probe::new(env, capacity);
+    let number = version.number();
+    let versions = Versions { oldest: number, newest: number };
+    let greeting = Greeting { versions, name: "edge-1".to_owned() };
+    let greet = Link::greet(env, edge, &greeting, Routes::new());
+    let meet = async { Arrival::meet(env, cloud).await?.admit(routes(heard)).await };
+    let (edge, cloud) = futures::join!(greet, meet);
+    (edge.unwrap(), cloud.unwrap(), probe)
+}
+
+fn memory() -> (Box<dyn Connection>, Box<dyn Connection>) {
+    let (edge, cloud) = ends();
+    (Box::new(edge), Box::new(cloud))
+}
+
+fn say(heard: Heard) -> Vec<u8> {
+    match heard.talk {
+        Talk::Say(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// How many messages of a size are taken when nobody empties the mailbox.
+async fn taken(env: &Env, talk: &Address<Talk>, size: usize) -> usize {
+    let mut taken = 0;
+    while let Some(told) = env.timeout(LONG, talk.tell(Talk::Say(vec![0; size]))).await {
+        told.unwrap();
+        taken += 1;
+        assert!(taken < 100, "no back-pressure");
+    }
+    taken
+}
+
+#[test]
+fn a_sender_waits_for_bytes_as_for_places() {
+    run(async |env| {
+        // One in the mailbox, and of 300 kB three fit the credits.
+        let (edge, _cloud, mut probe) = speaking(&env, WireVersion::One, memory(), 1).await;
+        let talk = edge.remote::<Talk>();
+        assert_eq!(taken(&env, &talk, 300_000).await, 4);
+        assert_eq!(talk.try_tell(Talk::Say(vec![0; 300_000])), Err(Refusal::Full));
+        // What still fits may go; the places are not used up.
+        assert_eq!(talk.try_tell(Talk::Say(vec![0; 100_000])), Ok(()));
+        for _ in 0..5 {
+            probe.next(LONG).await.unwrap();
+        }
+        // An end of version 0 knows of places only.
+        let (edge, _cloud, _probe) = speaking(&env, WireVersion::Zero, memory(), 1).await;
+        assert_eq!(taken(&env, &edge.remote::<Talk>(), 300_000).await, 17);
+    });
+}
+
+#[test]
+fn who_waits_for_bytes_is_not_overtaken_on_its_lane() {
+    run(async |env| {
+        let (edge, cloud) = memory();
+        let (edge, _cloud, mut probe) = link(&env, edge, cloud, 1).await;
+        let edge = edge.unwrap();
+        let talk = edge.remote::<Talk>();
+        let large = |mark: u8| Talk::Say(vec![mark; MIB - 1]);
+        talk.tell(large(0)).await.unwrap();
+        talk.tell(large(1)).await.unwrap();
+        let (waiting, small) = (talk.clone(), talk.clone());
+        env.spawn(async move { waiting.tell(large(2)).await.unwrap() });
+        env.sleep(Duration::from_millis(1)).await;
+        env.spawn(async move { small.tell(Talk::Say(vec![3])).await.unwrap() });
+        env.sleep(Duration::from_millis(1)).await;
+        assert_eq!(talk.try_tell(Talk::Say(vec![4])), Err(Refusal::Full));
+        // Control is another lane.
+        talk.try_tell(Talk::Hurry).unwrap();
+        env.sleep(Duration::from_millis(1)).await;
+        assert!(matches!(probe.next(LONG).await.unwrap().talk, Talk::Hurry));
+        for mark in 0..4 {
+            assert_eq!(say(probe.next(LONG).await.unwrap())[0], mark);
+        }
+    });
+}
+
+#[test]
+fn the_largest_message_always_fits_again_and_again() {
+    run(async |env| {
+        for version in WireVersion::ALL {
+            let (edge, _cloud, mut probe) = speaking(&env, version, memory(), 1).await;
+            let talk = edge.remote::<Talk>();
+            for _ in 0..6 {
+                let (told, heard) = futures::join!(talk.tell(Talk::Say(vec![5; MIB - 1])), probe.next(LONG));
+                told.unwrap();
+                assert_eq!(say(heard.unwrap()).len(), MIB - 1);
+            }
+            assert_eq!(talk.tell(Talk::Say(vec![5; MIB])).await, Err(Refusal::TooLarge));
+            // What was refused has cost nothing.
+            assert_eq!(talk.try_tell(Talk::Say(vec![5; MIB - 1])), Ok(()));
+        }
+    });
+}
+
+#[test]
+fn a_credit_gives_back_what_the_message_took() {
+    run(async |env| {
+        for (version, amount) in [(0, 0), (1, 1001)] {
+            let (mut probe, heard) = Probe::<Heard>::new(&env, 4);
+            let raw = Raw::link(&env, version, routes(heard)).await;
+            let (mut writer, mut reader) = raw.stream(version, "talk").await;
+            writer.write_all(&frame(version, TELL, 0, 0, &[1; 1001])).await.unwrap();
+            probe.next(LONG).await.unwrap();
+            let credit = next(&mut reader).await.unwrap();
+            assert_eq!((credit.kind, credit.id, credit.amount), (CREDIT, 1, amount));
+        }
+    });
+}
+
+#[test]
+fn credits_that_were_never_spent_are_not_believed() {
+    run(async |env| {
+        let (edge, cloud) = ends();
+        let greeting = Greeting::of("edge-1");
+        let greet = Link::greet(&env, Box::new(edge), &greeting, Routes::new());
+        let answer = async {
+            let (mut writer, mut reader) = cloud.accept().await.unwrap();
+            next(&mut reader).await.unwrap();
+            writer.write_all(&frame(0, raw::HELLO_ACK, 0, 0, &[1])).await.unwrap();
+            (writer, reader)
+        };
+        let (link, _control) = futures::join!(greet, answer);
+        let link = link.unwrap();
+        let talk = link.remote::<Talk>();
+        talk.tell(Talk::Say(vec![0; 9])).await.unwrap();
+        let (mut writer, mut reader) = cloud.accept().await.unwrap();
+        next(&mut reader).await.unwrap();
+        for _ in 0..3 {
+            writer.write_all(&frame(1, CREDIT, u64::MAX, u32::MAX, &[])).await.unwrap();
+        }
+        env.sleep(Duration::from_millis(1)).await;
+        env.spawn(async move { while next(&mut reader).await.is_some() {} });
+        assert_eq!(taken(&env, &talk, 1).await, 16);
+    });
+}
+
+#[test]
+fn a_stream_that_ends_takes_no_credits_with_it() {
+    run(async |env| {
+        let (edge, cloud) = ends();
+        let greeting = Greeting::of("edge-1");
+        let greet = Link::greet(&env, Box::new(edge), &greeting, Routes::new());
+        let answer = async {
+            let (mut writer, mut reader) = cloud.accept().await.unwrap();
+            next(&mut reader).await.unwrap();
+            writer.write_all(&frame(0, raw::HELLO_ACK, 0, 0, &[1])).await.unwrap();
+            (writer, reader)
+        };
+        let (link, _control) = futures::join!(greet, answer);
+        let link = link.unwrap();
+        let talk = link.remote::<Talk>();
+        // Each stream is given up after its first message; once `keep` is set, one stays and nothing comes back on it.
+        let keep = Rc::new(Cell::new(false));
+        let kept = Rc::clone(&keep);
+        env.spawn(async move {
+            while let Ok((_writer, mut reader)) = cloud.accept().await {
+                next(&mut reader).await;
+                next(&mut reader).await;
+                while kept.get() && next(&mut reader).await.is_some() {}
+            }
+        });
+        for _ in 0..50 {
+            for _ in 0..3 {
+                talk.tell(Talk::Say(vec![0; 40_000])).await.unwrap();
+            }
+            env.sleep(Duration::from_millis(1)).await;
+        }
+        env.sleep(Duration::from_millis(100)).await;
+        keep.set(true);
+        assert_eq!(taken(&env, &talk, 0).await, 16);
+    });
+}
+
+/// How long so many small messages take over a way of 200 ms there and back.
+async fn takes(env: &Env, version: WireVersion, size: usize) -> Duration {
+    let cable = beehive::link::memory::Cable::new();
+    // A second of it is 10 MB, and each packet waits for those before it.
+    cable.slow_down(&env.clock(), 10_000_000);
+    let (edge, cloud) = beehive::link::memory::pair(
+        &cable,
+        beehive::link::PeerName::verified("edge-1", "01"),
+        beehive::link::PeerName::verified("cloud", "02"),
+    );
+    let (edge, _cloud, mut probe) = speaking(env, version, (Box::new(edge), Box::new(cloud)), 16).await;
+    let talk = edge.remote::<Talk>();
+    let begun = env.now();
+    let send = async {
+        for _ in 0..1000 {
+            talk.tell(Talk::Say(vec![0; size])).await.unwrap();
+        }
+    };
+    let hear = async {
+        for _ in 0..1000 {
+            probe.next(LONG).await.unwrap();
+        }
+    };
+    futures::join!(send, hear);
+    env.now().since(begun)
+}
+
+#[test]
+fn counting_bytes_costs_small_messages_no_time() {
+    run(async |env| {
+        for size in [10, 1000, 16_000] {
+            let (zero, one) =
+                (takes(&env, WireVersion::Zero, size).await, takes(&env, WireVersion::One, size).await);
+            assert!(one <= zero + zero / 50, "{size}: {one:?}, and {zero:?} without");
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_messages_arrive_in_order_within_the_credits(
+        sizes in proptest::collection::vec(
+            prop_oneof![4 => 0..200_usize, 2 => 0..70_000_usize, 1 => 0..MIB - 1], 1..60
+        ),
+        pauses in proptest::collection::vec(0..20_u64, 60),
+        version in proptest::sample::select(WireVersion::ALL.to_vec()),
+    ) {
+        run(async |env| {
+            let (edge, _cloud, mut probe) = speaking(&env, version, memory(), 2).await;
+            let talk = edge.remote::<Talk>();
+            let sender = sizes.clone();
+            env.spawn(async move {
+                for size in sender {
+                    talk.tell(Talk::Say(vec![9; size])).await.unwrap();
+                }
+            });
+            for (size, pause) in sizes.iter().zip(&pauses) {
+                env.sleep(Duration::from_millis(*pause)).await;
+                assert_eq!(say(probe.next(LONG).await.unwrap()).len(), *size);
+            }
+        });
+    }
+}

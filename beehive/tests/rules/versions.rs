@@ -1,0 +1,285 @@
+//! Which version two ends speak, and that they keep to it.
+
+use std::collections::BTreeMap;
+
+use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo, Wire};
+use beehive::link::{
+    Arrival, Connection, Ending, Greeting, Link, LinkError, PeerName, Routes, Urgency, Versions, WireVersion,
+};
+use beehive::testing::Probe;
+use beehive::{AskError, Env, Message, Reply};
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::raw::{self, HELLO, HELLO_ACK, NACK, OPEN, REFUSE, Raw, TELL, ends, frame, hello, next};
+use crate::run;
+use crate::wire::{Heard, LONG, Talk, routes};
+
+/// Asks in which version it was read.
+#[derive(Debug)]
+struct Which(Reply<u8>);
+
+impl Message for Which {
+    fn name(&self) -> &'static str {
+        "Which"
+    }
+}
+
+impl Wire for Which {
+    const MAILBOX: &'static str = "which";
+
+    fn encode(self, version: WireVersion) -> Result<Outgoing, EncodeError> {
+        let reply = Box::new(move |answer: Result<Vec<u8>, AskError>| match answer {
+            Ok(bytes) => self.0.send(bytes[0]),
+            Err(why) => self.0.fail(why),
+        });
+        Ok(Outgoing { body: vec![version.number()], reply: Some(reply) })
+    }
+
+    fn decode(body: &[u8], reply: Option<ReplyTo>, version: WireVersion) -> Result<Self, DecodeError> {
+        assert_eq!(body, [version.number()]);
+        let to = reply.unwrap();
+        Ok(Which(Reply::carried(move |answer: Result<u8, AskError>| to.send(vec![answer.unwrap()]))))
+    }
+}
+
+/// A mailbox that answers with the version of the link that it is told of.
+fn answering(env: &Env) -> Routes {
+    let (mut probe, address) = Probe::<Which>::new(env, 4);
+    env.spawn(async move {
+        while let Some(Which(reply)) = probe.next(LONG).await {
+            reply.send(77);
+        }
+    });
+    Routes::new().accept(address, |which: Which, _: &PeerName| which)
+}
+
+/// Both ends of a link between one that dials and speaks `theirs` and one that speaks `ours`.
+async fn meet(
+    env: &Env,
+    theirs: Versions,
+    ours: Versions,
+) -> (Result<Link, LinkError>, Result<Link, LinkError>) {
+    let (edge, cloud) = ends();
+    let greeting = Greeting { versions: theirs, name: "edge-1".to_owned() };
+    let greet = Link::greet(env, Box::new(edge), &greeting, answering(env));
+    let meet = async { Arrival::meet_as(env, Box::new(cloud), ours).await?.admit(answering(env)).await };
+    futures::join!(greet, meet)
+}
+
+fn versions(oldest: u8, newest: u8) -> Versions {
+    Versions { oldest, newest }
+}
+
+#[test]
+fn two_ends_speak_the_newest_common_version_in_both_directions() {
+    run(async |env| {
+        let cases = [
+            ((0, 0), (0, 1), WireVersion::Zero),
+            ((0, 1), (0, 0), WireVersion::Zero),
+            ((0, 0), (0, 0), WireVersion::Zero),
+            ((0, 1), (0, 1), WireVersion::One),
+            ((0, 1), (1, 2), WireVersion::One),
+            ((1, 2), (0, 1), WireVersion::One),
+        ];
+        for ((a, b), (c, d), expected) in cases {
+            let (edge, cloud) = meet(&env, versions(a, b), versions(c, d)).await;
+            let (edge, cloud) = (edge.unwrap(), cloud.unwrap());
+            assert_eq!((edge.version(), cloud.version()), (expected, expected), "{a}-{b} and {c}-{d}");
+            for link in [&edge, &cloud] {
+                let talk = link.remote::<Which>();
+                assert_eq!(talk.ask(LONG, Which).await, Ok(77), "{a}-{b} and {c}-{d}");
+            }
+        }
+    });
+}
+
+fn golden(text: &'static str) -> BTreeMap<&'static str, Vec<u8>> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let unhex = |hex: &str| {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    };
+    lines.map(|line| line.split_once(' ').unwrap()).map(|(name, hex)| (name, unhex(hex))).collect()
+}
+
+#[test]
+fn an_end_of_version_zero_that_dials_is_served_to_the_byte() {
+    run(async |env| {
+        let golden = golden(include_str!("../frames-0.txt"));
+        let (edge, cloud) = ends();
+        let (mut probe, heard) = Probe::<Heard>::new(&env, 4);
+        let admit = async { Arrival::meet(&env, Box::new(cloud)).await?.admit(routes(heard)).await };
+        let greet = async {
+            let (mut writer, mut reader) = edge.open(Urgency::Vital).await.unwrap();
+            writer.write_all(&golden["hello"]).await.unwrap();
+            let mut ack = vec![0; golden["hello-ack"].len()];
+            reader.read_exact(&mut ack).await.unwrap();
+            assert_eq!(ack, golden["hello-ack"]);
+            (writer, reader)
+        };
+        let (link, mut control) = futures::join!(admit, greet);
+        let link = link.unwrap();
+        assert_eq!(link.version(), WireVersion::Zero);
+        let (mut writer, mut reader) = edge.open(Urgency::Work).await.unwrap();
+        writer.write_all(&golden["open"]).await.unwrap();
+        writer.write_all(&frame(0, TELL, 0, 0, b"\x01hello")).await.unwrap();
+        assert!(
+            matches!(probe.next(LONG).await.unwrap().talk, Talk::Say(text) if text == b"hello".as_slice())
+        );
+        let credit = next(&mut reader).await.unwrap();
+        assert_eq!((credit.version, credit.kind, credit.id, credit.amount), (0, raw::CREDIT, 1, 0));
+        control.0.write_all(&golden["bye"]).await.unwrap();
+        assert_eq!(link.ended().await, Ending::Left);
+    });
+}
+
+#[test]
+fn an_end_of_version_zero_that_was_dialled_is_spoken_to_to_the_byte() {
+    run(async |env| {
+        let (zero, one) = (golden(include_str!("../frames-0.txt")), golden(include_str!("../frames-1.txt")));
+        let (edge, cloud) = ends();
+        let greeting = Greeting::of("edge-1");
+        let greet = Link::greet(&env, Box::new(edge), &greeting, Routes::new());
+        let answer = async {
+            let (mut writer, mut reader) = cloud.accept().await.unwrap();
+            let mut hello = vec![0; one["hello"].len()];
+            reader.read_exact(&mut hello).await.unwrap();
+            assert_eq!(hello, one["hello"]);
+            writer.write_all(&zero["hello-ack"]).await.unwrap();
+            (writer, reader)
+        };
+        let (link, _control) = futures::join!(greet, answer);
+        let link = link.unwrap();
+        assert_eq!(link.version(), WireVersion::Zero);
+        let talk = link.remote::<Talk>();
+        talk.tell(Talk::Say(b"hello".to_vec())).await.unwrap();
+        let (_writer, mut reader) = cloud.accept().await.unwrap();
+        let mut open = vec![0; zero["open"].len()];
+        reader.read_exact(&mut open).await.unwrap();
+        assert_eq!(open, zero["open"]);
+        let tell = next(&mut reader).await.unwrap();
+        assert_eq!((tell.version, tell.kind, tell.body), (0, TELL, b"\x01hello".to_vec()));
+    });
+}
+
+#[test]
+fn ends_without_a_common_version_are_told_who_is_to_upgrade() {
+    run(async |env| {
+        let newer = "`edge-1` dialled and speaks wire versions 2 to 3, and the end that it reached speaks wire \
+                     versions 0 to 1: upgrade the end that it reached";
+        let older = "`edge-1` dialled and speaks wire versions 0 to 1, and the end that it reached speaks wire \
+                     version 4: upgrade `edge-1`";
+        for (theirs, ours, sentence) in
+            [(versions(2, 3), Versions::OURS, newer), (Versions::OURS, versions(4, 4), older)]
+        {
+            let (edge, cloud) = meet(&env, theirs, ours).await;
+            assert_eq!(cloud.unwrap_err().to_string(), sentence);
+            assert_eq!(edge.unwrap_err().to_string(), format!("refused: {sentence}"));
+        }
+        // Whatever the stranger speaks: it can read the refusal.
+        let (edge, cloud) = ends();
+        let meet = Arrival::meet(&env, Box::new(cloud));
+        let greet = async {
+            let (mut writer, mut reader) = edge.open(Urgency::Vital).await.unwrap();
+            writer.write_all(&hello(2, 3)).await.unwrap();
+            next(&mut reader).await.unwrap()
+        };
+        let (met, refusal) = futures::join!(meet, greet);
+        assert!(matches!(met, Err(LinkError::Versions { .. })));
+        assert_eq!((refusal.version, refusal.kind, refusal.text()), (0, REFUSE, newer));
+    });
+}
+
+#[test]
+fn an_answer_with_a_version_that_was_not_offered_is_no_answer() {
+    run(async |env| {
+        for body in [&[2][..], &[0, 0], b"sentence"] {
+            let (edge, cloud) = ends();
+            let greeting = Greeting::of("edge-1");
+            let greet = Link::greet(&env, Box::new(edge), &greeting, Routes::new());
+            let answer = async {
+                let (mut writer, mut reader) = cloud.accept().await.unwrap();
+                assert_eq!(next(&mut reader).await.unwrap().kind, HELLO);
+                writer.write_all(&frame(0, HELLO_ACK, 0, 0, body)).await.unwrap();
+                (writer, reader)
+            };
+            let (link, _control) = futures::join!(greet, answer);
+            assert!(matches!(link, Err(LinkError::Unexpected { .. })), "{body:?}");
+        }
+    });
+}
+
+#[test]
+fn a_hello_whose_versions_are_no_range_is_no_hello() {
+    run(async |env| {
+        let (edge, cloud) = meet(&env, versions(3, 0), Versions::OURS).await;
+        assert!(matches!(cloud, Err(LinkError::Unexpected { expected: "hello" })));
+        assert!(matches!(edge, Err(LinkError::Refused(_))));
+    });
+}
+
+#[test]
+fn frames_of_another_version_than_the_agreed_one_are_refused() {
+    run(async |env| {
+        for (agreed, other) in [(0, 1), (1, 0)] {
+            let (mut probe, heard) = Probe::<Heard>::new(&env, 4);
+            let raw = Raw::link(&env, agreed, routes(heard)).await;
+            let sentence = format!("frame of wire version {other} where {agreed} is spoken");
+            // Where a stream begins.
+            let (_writer, mut reader) = raw.stream(other, "talk").await;
+            let nack = next(&mut reader).await.unwrap();
+            assert_eq!((nack.version, nack.kind, nack.text()), (agreed, NACK, sentence.as_str()));
+            // In the middle of one.
+            let (mut writer, mut reader) = raw.stream(agreed, "talk").await;
+            writer.write_all(&frame(other, TELL, 0, 0, b"\x01hello")).await.unwrap();
+            assert_eq!(next(&mut reader).await, None);
+            assert!(probe.next(LONG).await.is_none());
+            assert!(env.timeout(LONG, raw.link.ended()).await.is_none());
+            // On the link's own.
+            raw.control.lock().await.write_all(&frame(other, 10, 0, 0, &[])).await.unwrap();
+            assert_eq!(raw.link.ended().await, Ending::Broke(sentence));
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_begins_with_anything_but_a_name_is_told_so() {
+    run(async |env| {
+        let (_probe, heard) = Probe::<Heard>::new(&env, 4);
+        let raw = Raw::link(&env, 1, routes(heard)).await;
+        for (first, sentence) in [
+            (frame(1, TELL, 0, 0, b"\x01x"), "a stream begins by naming its mailbox"),
+            (frame(1, OPEN, 0, 0, b"wh\nat"), "mailbox `wh\\nat` is not open to this link"),
+            (frame(1, OPEN, 0, 0, &[b'x'; 129]), "frame of 145 bytes; at most 144 are read here"),
+        ] {
+            let (mut writer, mut reader) = raw.connection.open(Urgency::Work).await.unwrap();
+            writer.write_all(&first).await.unwrap();
+            assert_eq!(next(&mut reader).await.unwrap().text(), sentence);
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn any_two_ends_agree_on_the_newest_common_version_or_refuse(
+        (a, b) in (0..5_u8, 0..5_u8),
+        ours in proptest::sample::select(vec![(0, 0), (0, 1), (1, 1)]),
+    ) {
+        run(async |env| {
+            let (theirs, ours) = (versions(a.min(b), a.max(b)), versions(ours.0, ours.1));
+            let common = (ours.oldest..=ours.newest).rev().find(|number| theirs.contains(*number));
+            let (edge, cloud) = meet(&env, theirs, ours).await;
+            match common {
+                Some(number) => {
+                    assert_eq!(edge.unwrap().version().number(), number);
+                    assert_eq!(cloud.unwrap().version().number(), number);
+                }
+                None => {
+                    assert!(edge.unwrap_err().to_string().contains("upgrade"));
+                    assert!(matches!(cloud, Err(LinkError::Versions { .. })));
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,134 @@
+//! Which reports a DeviceStatus holds. Pure.
+//!
+//! Each property of a device is reported by itself, and so is its state: of each the newest counts. So the mark of a
+//! DeviceStatus names, for one session of one node, the newest row of each. A later session begins with none: it says
+//! what is newest in its own rows, and whatever an earlier one still has to say is older. A property that was deleted
+//! keeps its row until then, so that an older report does not bring it back.
+
+use std::collections::BTreeMap;
+
+use contract::{NodeName, Report, UpReport};
+use serde::{Deserialize, Serialize};
+
+/// What a DeviceStatus holds, as its annotation says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// The node that said it. A device may move.
+    pub node: String,
+    /// The epoch of the session.
+    pub epoch: u64,
+    /// The newest row of each property, by `twin/NAME`, and of the device's `state`.
+    pub rows: BTreeMap<String, i64>,
+}
+
+/// How a session stands to what a DeviceStatus holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the one that is held, or a later one.
+    Speaks,
+    /// A later session of the same node has spoken, or the Lease that counted it is no more: the Lease of now decides.
+    Later,
+}
+
+/// What a report is about within its device.
+fn part_of(report: &UpReport) -> String {
+    match report {
+        UpReport::Twin { property, .. } => format!("twin/{property}"),
+        UpReport::DeviceState { .. }
+        | UpReport::Node { .. }
+        | UpReport::PodStatus { .. }
+        | UpReport::PodGone { .. }
+        | UpReport::Event { .. } => "state".to_owned(),
+    }
+}
+
+/// Marks from an annotation. What somebody else has written there counts as none.
+pub fn parse(text: &str) -> Option<Marks> {
+    serde_json::from_str(text).ok()
+}
+
+/// How the session `epoch` of `node` stands to what is held.
+pub fn standing(held: Option<&Marks>, node: &NodeName, epoch: u64) -> Standing {
+    match held {
+        Some(held) if held.node == node.as_str() && held.epoch > epoch => Standing::Later,
+        Some(_) | None => Standing::Speaks,
+    }
+}
+
+/// Takes the reports of one device in the order of their rows. Answers the marks after them, and those that are newer
+/// than what is held.
+pub fn take<'a>(
+    held: Option<Marks>,
+    node: &NodeName,
+    epoch: u64,
+    reports: &'a [Report],
+) -> (Marks, Vec<&'a UpReport>) {
+    let held = held.filter(|held| held.node == node.as_str() && held.epoch == epoch);
+    let mut marks =
+        held.unwrap_or_else(|| Marks { node: node.as_str().to_owned(), epoch, rows: BTreeMap::new() });
+    let mut in_order: Vec<&Report> = reports.iter().collect();
+    in_order.sort_by_key(|report| report.row);
+    let mut news = Vec::new();
+    for Report { row, report, .. } in in_order {
+        let held = marks.rows.entry(part_of(report)).or_insert(i64::MIN);
+        if row > held {
+            *held = *row;
+            news.push(report);
+        }
+    }
+    (marks, news)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeName {
+        NodeName::parse(name).unwrap()
+    }
+
+    fn twin(row: i64, property: &str) -> Report {
+        let report = UpReport::Twin {
+            namespace: "d".into(),
+            name: "pump".into(),
+            property: property.into(),
+            reported: None,
+            observed_desired: None,
+        };
+        Report { row, repeat: false, report }
+    }
+
+    fn news(held: Option<Marks>, epoch: u64, reports: &[Report]) -> (Marks, usize) {
+        let (marks, news) = take(held, &node("a"), epoch, reports);
+        (marks, news.len())
+    }
+
+    #[test]
+    fn the_rows_of_one_property_say_nothing_of_another() {
+        let (held, all) = news(None, 4, &[twin(9, "speed")]);
+        assert_eq!(all, 1);
+        let (held, some) = news(Some(held), 4, &[twin(8, "speed"), twin(7, "heat"), twin(9, "speed")]);
+        assert_eq!(some, 1, "heat is news, the others are held");
+        assert_eq!(held.rows, BTreeMap::from([("twin/speed".into(), 9), ("twin/heat".into(), 7)]));
+        assert_eq!(parse(&serde_json::to_string(&held).unwrap()), Some(held));
+    }
+
+    #[test]
+    fn a_later_session_begins_anew_and_an_earlier_one_is_over() {
+        let (held, _) = news(None, 4, &[twin(9, "speed")]);
+        assert_eq!(standing(Some(&held), &node("a"), 3), Standing::Later);
+        assert_eq!(standing(Some(&held), &node("a"), 4), Standing::Speaks);
+        assert_eq!(standing(Some(&held), &node("b"), 1), Standing::Speaks, "the device has moved");
+        let (held, some) = news(Some(held), 5, &[twin(2, "heat")]);
+        assert_eq!((some, held.epoch, held.rows.len()), (1, 5, 1), "a new store counts from one");
+        let (held, one) = news(Some(held), 5, &[twin(3, "speed")]);
+        assert_eq!((one, held.rows.len()), (1, 2));
+    }
+
+    #[test]
+    fn a_deleted_property_is_not_brought_back() {
+        let (held, _) = news(None, 4, &[twin(9, "speed")]);
+        assert_eq!(news(Some(held), 4, &[twin(8, "speed")]).1, 0);
+        assert_eq!(parse("4.9"), None);
+    }
+}

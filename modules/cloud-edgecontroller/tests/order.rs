@@ -1,0 +1,176 @@
+//! EdgeController over watches that are late, on the simulated clock: what a pod needs is told before it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use beehive::testing::Probe;
+use beehive::{Capacity, Env, Hive, Moment, Policy};
+use bytes::Bytes;
+use cloud_edgecontroller::EdgeController;
+use contract::cloudhub::CloudHubMsg;
+use contract::synccontroller::SyncMsg;
+use futures::channel::mpsc;
+use futures::{SinkExt, StreamExt};
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{Full, StreamBody};
+use serde_json::{Value, json};
+
+/// The clock is simulated: it moves when everybody waits.
+const LONG: Duration = Duration::from_secs(60);
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+type Lists = BTreeMap<&'static str, Value>;
+
+/// An API server whose lists are given and whose watches tell what the test says, when it says so.
+struct Server {
+    lists: Lists,
+    watches: Mutex<BTreeMap<String, mpsc::Receiver<Bytes>>>,
+}
+
+impl Server {
+    fn answer(&self, request: &Request<kube::client::Body>) -> Response<Body> {
+        let resource = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        if watches {
+            let lines = self.watches.lock().unwrap().remove(&resource).expect("watched once");
+            let frames = lines.map(|line| Ok(http_body::Frame::data(line)));
+            return Response::new(UnsyncBoxBody::new(StreamBody::new(frames)));
+        }
+        let items = self.lists.get(resource.as_str()).cloned().unwrap_or_else(|| json!([]));
+        let metadata = json!({"resourceVersion": "10"});
+        let list = json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items});
+        Response::new(UnsyncBoxBody::new(Full::new(Bytes::from(list.to_string()))))
+    }
+}
+
+struct Bench {
+    env: Env,
+    _hive: Hive,
+    sync: Probe<SyncMsg>,
+    _hub: Probe<CloudHubMsg>,
+    watches: BTreeMap<&'static str, mpsc::Sender<Bytes>>,
+}
+
+fn run(lists: Lists, test: impl AsyncFnOnce(Bench)) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async { test(bench(lists)).await });
+}
+
+fn bench(mut lists: Lists) -> Bench {
+    lists.insert("nodes", json!([node()]));
+    let env = Env::seeded(7);
+    let (mut watches, mut receivers) = (BTreeMap::new(), BTreeMap::new());
+    for resource in ["nodes", "pods", "configmaps", "secrets"] {
+        let (sender, receiver) = mpsc::channel(16);
+        watches.insert(resource, sender);
+        receivers.insert(resource.to_owned(), receiver);
+    }
+    let server = Arc::new(Server { lists, watches: Mutex::new(receivers) });
+    let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+        let server = Arc::clone(&server);
+        async move { Ok::<_, Infallible>(server.answer(&request)) }
+    });
+    let client = kube::Client::new(service, "default");
+    let (sync, to_sync) = Probe::new(&env, 64);
+    let (hub, to_hub) = Probe::new(&env, 1);
+    let mut hive = Hive::new("test", env.clone());
+    let mailbox = hive.mailbox("cloud-edgecontroller", Capacity::new(64, "a test's choice"));
+    hive.supervise(mailbox, Policy::default(), move || {
+        EdgeController::new(client.clone(), to_sync.clone(), to_hub.clone(), "cloud-1", LONG)
+    });
+    hive.open().unwrap();
+    Bench { env, _hive: hive, sync, _hub: hub, watches }
+}
+
+fn node() -> Value {
+    let labels = json!({"node-role.kubernetes.io/edge": ""});
+    json!({"metadata": {"name": "edge-1", "uid": "n", "resourceVersion": "1", "labels": labels}})
+}
+
+fn pod(image: &str) -> Value {
+    json!({
+        "metadata": {"name": "web", "namespace": "default", "uid": "p", "resourceVersion": "2"},
+        "spec": {
+            "nodeName": "edge-1",
+            "initContainers": [{"name": "i", "envFrom": [{"secretRef": {"name": "token"}}]}],
+            "volumes": [{"name": "page", "configMap": {"name": "page"}}],
+            "containers": [{"name": "web", "image": image}],
+        },
+    })
+}
+
+fn need(name: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": "default", "uid": name, "resourceVersion": "3"}})
+}
+
+impl Bench {
+    async fn say(&mut self, resource: &str, what: &str, object: Value) {
+        let line = json!({"type": what, "object": object}).to_string() + "\n";
+        self.watches.get_mut(resource).unwrap().send(Bytes::from(line)).await.unwrap();
+    }
+
+    /// What SyncController is told until it is told this, and when that was.
+    async fn told_until(&mut self, last: &str) -> (Vec<String>, Moment) {
+        let mut told = Vec::new();
+        while told.last().is_none_or(|message| message != last) {
+            let message = self.sync.next(LONG).await.expect("more is told");
+            told.push(match message {
+                SyncMsg::Upsert { object, .. } => format!("+{}", object.key.name),
+                SyncMsg::Delete { key, .. } => format!("-{}", key.name),
+                other => beehive::Message::name(&other).to_owned(),
+            });
+        }
+        (told, self.env.now())
+    }
+
+    async fn quiet(&mut self) {
+        self.told_until("SourceReady").await;
+    }
+
+    async fn after(&self, milliseconds: u64) {
+        self.env.sleep(Duration::from_millis(milliseconds)).await;
+    }
+}
+
+#[test]
+fn what_a_pod_needs_is_told_before_it_when_its_watch_is_behind() {
+    run(Lists::new(), async |mut bench| {
+        bench.quiet().await;
+        bench.say("pods", "ADDED", pod("web:1")).await;
+        bench.after(60).await;
+        bench.say("secrets", "ADDED", need("token")).await;
+        bench.after(60).await;
+        bench.say("configmaps", "ADDED", need("page")).await;
+        assert_eq!(bench.told_until("+web").await.0, ["+token", "+page", "+web"]);
+        // It has gone: what comes later waits for nobody.
+        bench.say("secrets", "DELETED", need("token")).await;
+        bench.say("pods", "MODIFIED", pod("web:2")).await;
+        assert_eq!(bench.told_until("-token").await.0, ["+web", "-token"]);
+    });
+}
+
+#[test]
+fn a_pod_does_not_wait_for_ever() {
+    run(Lists::new(), async |mut bench| {
+        bench.quiet().await;
+        let began = bench.env.now();
+        bench.say("pods", "ADDED", pod("web:1")).await;
+        let (told, at) = bench.told_until("+web").await;
+        assert_eq!(told, ["+web"]);
+        let waited = at.since(began);
+        assert!((200..=250).contains(&waited.as_millis()), "{waited:?}");
+    });
+}
+
+#[test]
+fn nothing_counts_as_missing_before_the_pods_of_the_first_look_were_told() {
+    let lists = Lists::from([("pods", json!([pod("web:1")])), ("secrets", json!([need("token")]))]);
+    run(lists, async |mut bench| {
+        assert_eq!(bench.told_until("SourceReady").await.0, ["+token", "+web", "SourceReady"]);
+    });
+}

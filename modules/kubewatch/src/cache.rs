@@ -1,0 +1,291 @@
+//! What one watch has told, as nodes are to see it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use contract::ids::REPORTED_ANNOTATION;
+use contract::{Object, ObjectKey, content_version};
+use kube::api::DynamicObject;
+use kube::runtime::watcher::Event;
+use serde_json::Value;
+
+use crate::Watched;
+
+/// One object: what is sent, and what is read here.
+pub struct Cached {
+    /// As it goes to nodes: without what only the API server's bookkeeping moves.
+    pub object: Arc<Object>,
+    /// The same, taken apart and without its resourceVersion.
+    pub value: Value,
+}
+
+/// What one watch has told.
+#[derive(Default)]
+pub struct Cache {
+    /// The objects.
+    pub objects: BTreeMap<ObjectKey, Cached>,
+    /// Whether the first list is complete.
+    pub listed: bool,
+    /// While a list runs: what it named so far.
+    listing: Option<BTreeSet<ObjectKey>>,
+    /// What moved since somebody asked; `None` while nobody ever did.
+    moved: Option<BTreeSet<ObjectKey>>,
+    /// Whether the reader knows that something moved, and has not looked yet.
+    nudged: bool,
+}
+
+/// A cache that its watch fills.
+pub type Shared = Rc<RefCell<Cache>>;
+
+impl Cache {
+    /// What came, changed or went since the last call, and at the first call everything that is there. One reader per
+    /// cache: what one was told is not told again.
+    pub fn take_moved(&mut self) -> BTreeSet<ObjectKey> {
+        self.nudged = false;
+        match self.moved.replace(BTreeSet::new()) {
+            Some(moved) => moved,
+            None => self.objects.keys().cloned().collect(),
+        }
+    }
+
+    /// Takes one event in. Answers whether the reader is to be told to look: once, until it does, however much moves, and
+    /// not while the first list runs.
+    pub(crate) fn hear(&mut self, what: &Watched, event: Event<DynamicObject>) -> bool {
+        let was_listed = self.listed;
+        let moved = self.take(what, event);
+        let is_first = self.listed && !was_listed;
+        if !self.listed || !moved {
+            return false;
+        }
+        let was_nudged = std::mem::replace(&mut self.nudged, true);
+        is_first || !was_nudged
+    }
+
+    /// Answers whether anything that matters to nodes moved.
+    fn take(&mut self, what: &Watched, event: Event<DynamicObject>) -> bool {
+        match event {
+            Event::Init => {
+                self.listing = Some(BTreeSet::new());
+                false
+            }
+            Event::InitApply(object) => {
+                let Some((key, moved)) = self.put(what, object) else { return false };
+                if let Some(listing) = &mut self.listing {
+                    listing.insert(key);
+                }
+                moved
+            }
+            Event::InitDone => self.end_list(),
+            Event::Apply(object) => self.put(what, object).is_some_and(|(_, moved)| moved),
+            Event::Delete(object) => {
+                let (namespace, name) = (object.metadata.namespace, object.metadata.name);
+                let key = ObjectKey::new(
+                    what.group_resource,
+                    &namespace.unwrap_or_default(),
+                    &name.unwrap_or_default(),
+                );
+                self.remove(&key)
+            }
+        }
+    }
+
+    /// What the list did not name is gone.
+    fn end_list(&mut self) -> bool {
+        let is_first = !std::mem::replace(&mut self.listed, true);
+        let Some(named) = self.listing.take() else { return is_first };
+        let gone: Vec<ObjectKey> = self.objects.keys().filter(|key| !named.contains(*key)).cloned().collect();
+        for key in &gone {
+            self.remove(key);
+        }
+        is_first || !gone.is_empty()
+    }
+
+    fn remove(&mut self, key: &ObjectKey) -> bool {
+        let was_there = self.objects.remove(key).is_some();
+        if was_there {
+            self.note(key);
+        }
+        was_there
+    }
+
+    fn note(&mut self, key: &ObjectKey) {
+        if let Some(moved) = &mut self.moved {
+            moved.insert(key.clone());
+        }
+    }
+
+    /// Takes an object in, unless what nodes are to see of it is the same as before.
+    fn put(&mut self, what: &Watched, object: DynamicObject) -> Option<(ObjectKey, bool)> {
+        let (key, version, value) = trim(what, object)?;
+        if self.objects.get(&key).is_some_and(|cached| cached.value == value) {
+            return Some((key, false));
+        }
+        let object = Arc::new(to_send(&key, &version, &value)?);
+        self.objects.insert(key.clone(), Cached { object, value });
+        self.note(&key);
+        Some((key, true))
+    }
+}
+
+/// What nodes are to see of an object: without managedFields and status, which a node reported itself, without the
+/// mark of such a report, and without the resourceVersion, which moves with them. Whatever a spec says stays, and so does
+/// the generation, which moves with the spec.
+fn trim(what: &Watched, mut object: DynamicObject) -> Option<(ObjectKey, String, Value)> {
+    object.metadata.managed_fields = None;
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.remove(REPORTED_ANNOTATION);
+        if annotations.is_empty() {
+            object.metadata.annotations = None;
+        }
+    }
+    let version = object.metadata.resource_version.take()?;
+    let name = object.metadata.name.clone()?;
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let key = ObjectKey::new(what.group_resource, &namespace, &name);
+    let mut value = serde_json::to_value(&object).ok()?;
+    let fields = value.as_object_mut()?;
+    fields.remove("status");
+    fields.insert("apiVersion".to_owned(), Value::from(what.api_version()));
+    fields.insert("kind".to_owned(), Value::from(what.kind));
+    Some((key, version, value))
+}
+
+fn to_send(key: &ObjectKey, resource_version: &str, value: &Value) -> Option<Object> {
+    let uid = value.pointer("/metadata/uid")?.as_str()?.to_owned();
+    let version = content_version(value);
+    let mut sent = value.clone();
+    sent["metadata"]["resourceVersion"] = Value::from(resource_version);
+    let json = Bytes::from(serde_json::to_vec(&sent).ok()?);
+    Some(Object { key: key.clone(), uid, version, json })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const POD: Watched = Watched::core("pods", "Pod");
+
+    fn pod(version: &str, image: &str, phase: &str) -> DynamicObject {
+        named("p", version, image, phase)
+    }
+
+    fn named(name: &str, version: &str, image: &str, phase: &str) -> DynamicObject {
+        serde_json::from_value(json!({
+            "metadata": { "namespace": "d", "name": name, "uid": "u", "resourceVersion": version },
+            "spec": { "image": image }, "status": { "phase": phase },
+        }))
+        .unwrap()
+    }
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("pods", "d", name)
+    }
+
+    fn version(cache: &Cache) -> &str {
+        &cache.objects[&key("p")].object.version
+    }
+
+    #[test]
+    fn a_status_alone_moves_nothing() {
+        let mut cache = Cache::default();
+        assert!(cache.take(&POD, Event::Apply(pod("1", "a", "Pending"))));
+        let before = version(&cache).to_owned();
+        assert!(!cache.take(&POD, Event::Apply(pod("2", "a", "Running"))));
+        assert_eq!(version(&cache), before);
+        assert!(cache.take(&POD, Event::Apply(pod("3", "b", "Running"))));
+        assert_ne!(version(&cache), before);
+        let sent: Value = serde_json::from_slice(&cache.objects[&key("p")].object.json).unwrap();
+        assert_eq!(sent["metadata"]["resourceVersion"], "3");
+        assert_eq!(sent["kind"], "Pod");
+        assert_eq!(sent.get("status"), None);
+    }
+
+    #[test]
+    fn the_mark_of_a_report_moves_nothing_and_is_not_sent() {
+        let mut cache = Cache::default();
+        let with = |annotations: &[(&str, &str)]| {
+            let mut pod = pod("2", "a", "Running");
+            let texts = annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            pod.metadata.annotations = Some(texts.collect());
+            Event::Apply(pod)
+        };
+        cache.take(&POD, Event::Apply(pod("1", "a", "Pending")));
+        assert!(!cache.take(&POD, with(&[(REPORTED_ANNOTATION, "3.1")])));
+        assert!(!cache.take(&POD, with(&[(REPORTED_ANNOTATION, "3.2")])));
+        assert!(cache.take(&POD, with(&[(REPORTED_ANNOTATION, "3.2"), ("mine", "kept")])));
+        assert!(!cache.take(&POD, with(&[(REPORTED_ANNOTATION, "3.3"), ("mine", "kept")])));
+        let sent: Value = serde_json::from_slice(&cache.objects[&key("p")].object.json).unwrap();
+        assert_eq!(sent["metadata"]["annotations"], json!({ "mine": "kept" }));
+    }
+
+    #[test]
+    fn caches_that_saw_different_histories_come_to_the_same_version() {
+        let (mut old, mut fresh) = (Cache::default(), Cache::default());
+        for object in [pod("1", "a", "Pending"), pod("2", "a", "Running"), pod("5", "b", "Running")] {
+            old.take(&POD, Event::Apply(object));
+        }
+        fresh.take(&POD, Event::Init);
+        let mut later = pod("9", "b", "Failed");
+        later.metadata.annotations = Some([(REPORTED_ANNOTATION.to_owned(), "7.7".to_owned())].into());
+        later.metadata.managed_fields = Some(Vec::new());
+        fresh.take(&POD, Event::InitApply(later));
+        assert_eq!(version(&old), version(&fresh));
+        let mut other = pod("9", "b", "Failed");
+        other.metadata.uid = Some("another".to_owned());
+        fresh.take(&POD, Event::Apply(other));
+        assert_ne!(version(&old), version(&fresh));
+    }
+
+    #[test]
+    fn a_new_list_forgets_what_it_does_not_name() {
+        let mut cache = Cache::default();
+        cache.take(&POD, Event::Apply(pod("1", "a", "Pending")));
+        assert!(!cache.listed);
+        cache.take(&POD, Event::Init);
+        assert_eq!(cache.objects.len(), 1, "kept until the list is complete");
+        assert!(cache.take(&POD, Event::InitDone));
+        assert!(cache.listed && cache.objects.is_empty());
+    }
+
+    #[test]
+    fn what_moved_is_told_once_and_all_of_it_at_first() {
+        let mut cache = Cache::default();
+        let all = |cache: &mut Cache| cache.take_moved().into_iter().map(|key| key.name).collect::<Vec<_>>();
+        cache.take(&POD, Event::Init);
+        for name in ["p", "q"] {
+            cache.take(&POD, Event::InitApply(named(name, "1", "a", "Pending")));
+        }
+        assert!(cache.take(&POD, Event::InitDone));
+        assert_eq!(all(&mut cache), ["p", "q"]);
+        cache.take(&POD, Event::Apply(named("q", "2", "a", "Running")));
+        assert!(all(&mut cache).is_empty(), "a status");
+        cache.take(&POD, Event::Apply(named("q", "3", "b", "Running")));
+        cache.take(&POD, Event::Delete(named("q", "4", "b", "Running")));
+        assert_eq!(all(&mut cache), ["q"]);
+        cache.take(&POD, Event::Init);
+        assert!(cache.take(&POD, Event::InitDone));
+        assert_eq!(all(&mut cache), ["p"]);
+        cache.take(&POD, Event::Init);
+        assert!(!cache.take(&POD, Event::InitDone), "a list that changes nothing");
+        assert!(all(&mut cache).is_empty());
+    }
+
+    #[test]
+    fn the_reader_is_told_once_until_it_looks() {
+        let mut cache = Cache::default();
+        assert!(!cache.hear(&POD, Event::Init));
+        assert!(!cache.hear(&POD, Event::InitApply(pod("1", "a", "Pending"))), "the list is not complete");
+        assert!(cache.hear(&POD, Event::InitDone));
+        assert!(!cache.hear(&POD, Event::Apply(named("q", "2", "a", "Pending"))), "it knows");
+        cache.take_moved();
+        assert!(!cache.hear(&POD, Event::Apply(named("q", "3", "a", "Running"))), "a status");
+        assert!(cache.hear(&POD, Event::Delete(named("q", "4", "a", "Running"))));
+        assert!(!cache.hear(&POD, Event::Delete(pod("5", "a", "Running"))), "it knows");
+        assert_eq!(cache.take_moved().len(), 2);
+        assert!(cache.hear(&POD, Event::Apply(pod("6", "a", "Pending"))));
+    }
+}

@@ -1,0 +1,301 @@
+//! Faults: they strike, and are put right.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use beehive::link::memory::{Cable, Way};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::api::Path;
+use crate::story::Story;
+use crate::world::Side;
+
+/// 22 s: silence is noticed after ten, the CloudCore that served last is tried for six, and then the others are.
+const LINKED_WITHIN: Duration = Duration::from_secs(22);
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A cable is cut both ways.
+    Cut,
+    /// Nothing goes up any more.
+    CutUp,
+    /// Nothing comes down any more.
+    CutDown,
+    /// A cable carries little.
+    Slow,
+    /// Everything comes late.
+    Delayed,
+    /// Streams overtake each other.
+    Reordered,
+    /// The path changes: nothing arrives for a while, and then all of it does.
+    Rebound,
+    /// A link falls silent for ever and does not end, as QUIC does after too many changes of its path.
+    Silenced,
+    /// What was sent arrives, and its answer does not: so it is sent twice.
+    AnswerLost,
+    /// EdgeCore is killed, and started again.
+    NodeKilled,
+    /// CloudCore is killed, and started again.
+    CloudKilled,
+    /// A node's disk takes no writes.
+    DiskFull,
+    /// The API server is away.
+    ApiAway,
+    /// Each request to the API server, and each of its answers, takes a while of its own.
+    ApiSlow,
+    /// A node goes on to another CloudCore while the one before still writes for it.
+    Takeover,
+    /// A container is killed.
+    ContainerKilled,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 16] = [
+        Fault::Cut,
+        Fault::CutUp,
+        Fault::CutDown,
+        Fault::Slow,
+        Fault::Delayed,
+        Fault::Reordered,
+        Fault::Rebound,
+        Fault::Silenced,
+        Fault::AnswerLost,
+        Fault::NodeKilled,
+        Fault::CloudKilled,
+        Fault::DiskFull,
+        Fault::ApiAway,
+        Fault::ApiSlow,
+        Fault::Takeover,
+        Fault::ContainerKilled,
+    ];
+}
+
+impl Story {
+    pub(crate) async fn strike(&mut self) {
+        let fault = Fault::ALL[self.random.random_range(0..Fault::ALL.len())];
+        let number = self.random.random_range(0..self.world.nodes.len());
+        let struck = match fault {
+            Fault::Cut | Fault::CutUp | Fault::CutDown | Fault::Slow | Fault::Delayed | Fault::Reordered => {
+                self.strike_cable(fault, number);
+                true
+            }
+            Fault::Rebound => self.rebind(number).await,
+            Fault::Silenced => {
+                self.some_cables(number).iter().for_each(Cable::fall_silent);
+                true
+            }
+            Fault::AnswerLost => {
+                let side = if self.random.random() { Side::Node } else { Side::Cloud };
+                self.world.nodes[number].ambush.lay(side);
+                self.say(format!("the next answer of {side:?} at node {number} gets lost"));
+                // Something that will be answered, and something newer while the answer is missed.
+                self.report(number).await;
+                let pause = self.random.random_range(0..25_000);
+                self.world.env.sleep(Duration::from_millis(pause)).await;
+                self.report(number).await;
+                // It strikes when there is an answer.
+                return;
+            }
+            Fault::NodeKilled => {
+                self.kill_a_node(number).await;
+                true
+            }
+            Fault::CloudKilled => {
+                self.kill_a_cloud().await;
+                true
+            }
+            Fault::DiskFull => {
+                self.world.nodes[number].disk_full.store(true, Ordering::Relaxed);
+                true
+            }
+            Fault::ApiAway => {
+                self.some_paths().iter().for_each(|path| path.set_away(true));
+                true
+            }
+            Fault::ApiSlow => {
+                self.some_paths().iter().for_each(|path| path.set_slow(true));
+                true
+            }
+            Fault::Takeover => self.take_over(number).await,
+            Fault::ContainerKilled => self.kill_a_container(number),
+        };
+        if struck {
+            self.struck(fault, 1);
+            self.say(format!("{fault:?} at node {number}"));
+        }
+    }
+
+    /// All of a node's cables, or that to one CloudCore.
+    fn some_cables(&mut self, number: usize) -> Vec<Cable> {
+        let cables = self.world.nodes[number].cables.clone();
+        match self.random.random_range(0..=cables.len()) {
+            0 => cables,
+            one => vec![cables[one - 1].clone()],
+        }
+    }
+
+    /// The paths of all CloudCores to the API server, or that of one.
+    fn some_paths(&mut self) -> Vec<Path> {
+        let paths: Vec<Path> = self.world.clouds.iter().map(|cloud| cloud.path.clone()).collect();
+        match self.random.random_range(0..=paths.len()) {
+            0 => paths,
+            one => vec![paths[one - 1].clone()],
+        }
+    }
+
+    fn strike_cable(&mut self, fault: Fault, number: usize) {
+        let clock = self.world.env.clock();
+        let rate = self.random.random_range(500..20_000);
+        let delay = Duration::from_millis(self.random.random_range(20..2_000));
+        for cable in self.some_cables(number) {
+            if fault == Fault::Cut {
+                cable.cut();
+            } else if fault == Fault::CutUp {
+                cable.cut_way(Way::ToAcceptor);
+            } else if fault == Fault::CutDown {
+                cable.cut_way(Way::ToDialler);
+            } else if fault == Fault::Slow {
+                cable.slow_down(&clock, rate);
+            } else if fault == Fault::Delayed {
+                cable.hold_back(&clock, move || delay);
+            } else {
+                let lots = Arc::new(Mutex::new(StdRng::seed_from_u64(self.random.random())));
+                cable.hold_back(&clock, move || {
+                    let mut lots = lots.lock().unwrap_or_else(PoisonError::into_inner);
+                    Duration::from_millis(lots.random_range(0..1_500))
+                });
+            }
+        }
+    }
+
+    /// Nothing is lost by it, and nobody need notice.
+    async fn rebind(&mut self, number: usize) -> bool {
+        let cables = self.world.nodes[number].cables.clone();
+        if cables.iter().any(Cable::is_cut) {
+            return false;
+        }
+        cables.iter().for_each(Cable::cut);
+        let pause = self.random.random_range(20..4_000);
+        self.world.env.sleep(Duration::from_millis(pause)).await;
+        cables.iter().for_each(Cable::mend);
+        true
+    }
+
+    /// The node says something to a CloudCore that hardly reaches the API server, and something newer to another.
+    async fn take_over(&mut self, number: usize) -> bool {
+        let cables = self.world.nodes[number].cables.clone();
+        if cables.len() < 2 {
+            return false;
+        }
+        let old = self.random.random_range(0..cables.len());
+        // Whatever else was wrong would only keep the two from meeting.
+        self.world.nodes[number].disk_full.store(false, Ordering::Relaxed);
+        for cloud in &self.world.clouds {
+            cloud.path.set_away(false);
+            cloud.path.set_slow(false);
+        }
+        cables.iter().for_each(Cable::speed_up);
+        let path = self.world.clouds[old].path.clone();
+        for (at, cable) in cables.iter().enumerate() {
+            if at == old { cable.mend() } else { cable.cut() }
+        }
+        self.wait(LINKED_WITHIN).await;
+        // The node hears nothing any more, and is still heard.
+        cables[old].cut_way(Way::ToDialler);
+        self.wait(Duration::from_secs(7)).await;
+        path.set_stuck(true);
+        self.report(number).await;
+        let pause = self.random.random_range(500..3_000);
+        self.wait(Duration::from_millis(pause)).await;
+        for (at, cable) in cables.iter().enumerate() {
+            if at == old { cable.cut() } else { cable.mend() }
+        }
+        // Silence is noticed by now, and the old CloudCore tried for six seconds.
+        self.wait(Duration::from_secs(9)).await;
+        self.report(number).await;
+        let pause = self.random.random_range(500..2_000);
+        self.wait(Duration::from_millis(pause)).await;
+        path.set_stuck(false);
+        true
+    }
+
+    /// How many turns of its tasks a daemon still has: it dies at any await.
+    async fn some_turns(&mut self) -> u64 {
+        let after = self.random.random_range(0..200);
+        self.world.env.sleep(Duration::from_millis(after)).await;
+        self.random.random_range(0..300)
+    }
+
+    async fn kill_a_node(&mut self, number: usize) {
+        let turns = self.some_turns().await;
+        self.world.doom_node(number, turns).await;
+        self.world.kill_node(number).await;
+        self.stay_away().await;
+        self.world.start_node(number).await;
+    }
+
+    async fn kill_a_cloud(&mut self) {
+        let number = self.random.random_range(0..self.world.clouds.len());
+        let turns = self.some_turns().await;
+        self.world.doom_cloud(number, turns).await;
+        self.world.kill_cloud(number).await;
+        self.stay_away().await;
+        self.world.start_cloud(number).await;
+    }
+
+    async fn stay_away(&mut self) {
+        let away = self.random.random_range(0..20_000);
+        self.world.env.sleep(Duration::from_millis(away)).await;
+    }
+
+    fn kill_a_container(&mut self, number: usize) -> bool {
+        let node = &self.world.nodes[number];
+        let running = node.runtime.running();
+        if running.is_empty() {
+            return false;
+        }
+        let victim = &running[self.random.random_range(0..running.len())];
+        node.runtime.kill(&victim.id, 137);
+        *self.kills.entry(victim.uid.clone()).or_default() += 1;
+        true
+    }
+
+    /// One thing is put right.
+    pub(crate) async fn mend(&mut self) {
+        let number = self.random.random_range(0..self.world.nodes.len());
+        match self.random.random_range(0..5) {
+            0 => self.some_cables(number).iter().for_each(Cable::mend),
+            1 => self.some_cables(number).iter().for_each(Cable::speed_up),
+            2 => self.world.nodes[number].disk_full.store(false, Ordering::Relaxed),
+            3 => self.some_paths().iter().for_each(|path| path.set_slow(false)),
+            _ => self.some_paths().iter().for_each(|path| path.set_away(false)),
+        }
+        self.say(format!("something is mended at node {number}"));
+    }
+
+    /// Everything is put right.
+    pub(crate) async fn heal(&mut self) {
+        for cloud in &self.world.clouds {
+            cloud.path.set_away(false);
+            cloud.path.set_slow(false);
+            cloud.path.set_stuck(false);
+        }
+        for node in &self.world.nodes {
+            node.ambush.lift();
+            node.cables.iter().for_each(Cable::mend);
+            node.cables.iter().for_each(Cable::speed_up);
+            node.disk_full.store(false, Ordering::Relaxed);
+        }
+        for number in 0..self.world.clouds.len() {
+            self.world.start_cloud(number).await;
+        }
+        for number in 0..self.world.nodes.len() {
+            self.world.start_node(number).await;
+        }
+        self.say("everything is put right".to_owned());
+    }
+}

@@ -1,0 +1,153 @@
+//! A link over which nothing happens: what it costs, and how soon both ends notice that it is gone.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::log::{CLOUD_UNLINKED, NODE_UNLINKED};
+use crate::metrics::Metrics;
+use crate::relay::{Lie, Packet, Way};
+use crate::stage::{LONG, NODE};
+use crate::{Outcome, Say, Stage};
+
+/// 250 bit/s each way, as packets of IP.
+const BAR: f64 = 250.0;
+/// Within 10 s each end knows that the other is gone. What it takes to say so, and to be read, comes on top.
+const NOTICE: Duration = Duration::from_millis(10_250);
+/// How long a link that has just come up is left alone: addresses are validated and packet sizes are probed for.
+const CALM: Duration = Duration::from_secs(30);
+/// Sizes that are told.
+const SIZES: usize = 12;
+
+/// How it is done.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long is counted.
+    pub length: Duration,
+    /// Whether each packet is told.
+    pub packets: bool,
+}
+
+/// Runs it. What goes wrong for good ends it and is a violation.
+pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
+    let mut outcome = Outcome::new("an idle link");
+    if let Err(error) = story(stage, options, say, &mut outcome).await {
+        outcome.violation(format!("{error:#}"));
+    }
+    outcome
+}
+
+async fn story(stage: &mut Stage, options: &Options, say: &Say, outcome: &mut Outcome) -> Result<()> {
+    in_sync(stage).await?;
+    tokio::time::sleep(CALM).await;
+    say.at(&format!("counting for {} s", options.length.as_secs()));
+    stage.relay.record();
+    let begun = Instant::now();
+    while begun.elapsed() < options.length {
+        tokio::time::sleep(Duration::from_secs(1).min(options.length.saturating_sub(begun.elapsed()))).await;
+        stage.check()?;
+    }
+    let (packets, time) = (stage.relay.recorded(), begun.elapsed());
+    if options.packets {
+        Packet::tell(&packets, begun, say);
+    }
+    for (way, name) in [(Way::Up, "up"), (Way::Down, "down")] {
+        let found = Figures::of(&packets, way, time);
+        outcome.row(
+            &format!("{name}, bar {BAR} bit/s"),
+            format!("{:.0} bit/s: {} B in {} packets", found.bits_per_second, found.bytes, found.packets),
+        );
+        outcome.row(&format!("{name}: packets of IP by their size"), found.shown_sizes());
+        if found.packets == 0 {
+            outcome.violation(format!("nothing at all went {name}: it was not this link that was measured"));
+        }
+        if found.bits_per_second > BAR {
+            outcome.violation(format!("{name}: {:.0} bit/s", found.bits_per_second));
+        }
+    }
+    silence(stage, outcome).await
+}
+
+struct Figures {
+    bytes: usize,
+    packets: usize,
+    sizes: BTreeMap<usize, usize>,
+    bits_per_second: f64,
+}
+
+impl Figures {
+    fn of(packets: &[Packet], way: Way, time: Duration) -> Figures {
+        let mut sizes = BTreeMap::new();
+        for packet in packets.iter().filter(|packet| packet.way == way) {
+            *sizes.entry(packet.bytes()).or_insert(0) += 1;
+        }
+        let bytes = sizes.iter().map(|(size, count)| size * count).sum::<usize>();
+        let packets = sizes.values().sum();
+        Figures { bytes, packets, sizes, bits_per_second: 8.0 * bytes as f64 / time.as_secs_f64() }
+    }
+
+    /// The sizes that cost most.
+    fn shown_sizes(&self) -> String {
+        let mut sizes: Vec<(&usize, &usize)> = self.sizes.iter().collect();
+        sizes.sort_by_key(|(size, count)| std::cmp::Reverse(*size * *count));
+        let shown = sizes.iter().take(SIZES).map(|(size, count)| format!("{count} × {size} B"));
+        shown.collect::<Vec<_>>().join(", ")
+    }
+}
+
+async fn in_sync(stage: &mut Stage) -> Result<()> {
+    stage
+        .until("the node is in sync", LONG, async |stage| {
+            let metrics = Metrics::read(stage.monitor()).await?;
+            Ok((metrics.of("kubehive_node_in_sync", NODE) == Some(1.0)).then_some(()))
+        })
+        .await?;
+    Ok(())
+}
+
+/// The link is cut without a word.
+async fn silence(stage: &mut Stage, outcome: &mut Outcome) -> Result<()> {
+    let (mut cloud, mut node) = stage.words()?;
+    let begun = Instant::now();
+    stage.relay.tell(Lie::Cut);
+    let (mut by_cloud, mut by_node) = (None, None);
+    while by_cloud.is_none() || by_node.is_none() {
+        if begun.elapsed() > LONG {
+            bail!("60 s after a cut: noticed by the cloud {by_cloud:?}, by the node {by_node:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        stage.check()?;
+        for (log, word, noticed) in
+            [(&mut cloud, CLOUD_UNLINKED, &mut by_cloud), (&mut node, NODE_UNLINKED, &mut by_node)]
+        {
+            if log.lines()?.iter().any(|line| line.contains(word)) {
+                noticed.get_or_insert(begun.elapsed());
+            }
+        }
+    }
+    for (name, noticed) in [("the cloud", by_cloud), ("the node", by_node)] {
+        let took = noticed.unwrap_or_default();
+        outcome.row(&format!("cut → noticed by {name}"), format!("{:.2} s", took.as_secs_f64()));
+        if took > NOTICE {
+            outcome.violation(format!("{name} noticed the cut after {:.2} s", took.as_secs_f64()));
+        }
+    }
+    stage.relay.tell(Lie::None);
+    in_sync(stage).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_counted_each_way_with_their_headers() {
+        let at = Instant::now();
+        let packets = [(Way::Up, 22), (Way::Up, 72), (Way::Down, 1), (Way::Up, 22)]
+            .map(|(way, payload)| Packet { at, way, payload });
+        let up = Figures::of(&packets, Way::Up, Duration::from_secs(4));
+        assert_eq!((up.bytes, up.packets, up.bits_per_second), (200, 3, 400.0));
+        assert_eq!(up.shown_sizes(), "2 × 50 B, 1 × 100 B");
+    }
+}
