@@ -298,8 +298,8 @@ fn a_subscriber_that_does_not_read_is_bounded() {
         let grown = beside(move || {
             let mut line = Line::client(address, "loud");
             let some = publish("load", &"x".repeat(4000), 0, 0).repeat(16);
-            // 16 MB, and then 48 MB.
-            (0..250).for_each(|_| line.send(&some));
+            // 48 MB, until every queue on the way is full, and then 48 MB more.
+            (0..750).for_each(|_| line.send(&some));
             let full = resident();
             (0..750).for_each(|_| line.send(&some));
             line.send(&[0xc0, 0]);
