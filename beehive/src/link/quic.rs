@@ -254,6 +254,10 @@ impl QuicDialer {
 }
 
 impl Dialer for QuicDialer {
+    fn heard(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
     fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DialError>> {
         Box::pin(async {
             // A resolver without a network says nothing for long.

@@ -88,6 +88,11 @@ pub enum Urgency {
 pub trait Dialer: Send + Sync {
     /// One attempt.
     fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DialError>>;
+
+    /// How many packets have come from there so far, to any attempt; always 0 where that cannot be told.
+    fn heard(&self) -> u64 {
+        0
+    }
 }
 
 /// Takes connections.

@@ -1,6 +1,7 @@
 //! One attempt at one server: dial after dial until somebody takes a connection, and then the hello.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use beehive::link::{Connection, DialError, Dialer, Greeting, Link, LinkError, PeerName, Routes};
 use beehive::{Address, Env, Fault, Moment};
@@ -12,12 +13,15 @@ use crate::plan::{ATTEMPT_LIMIT, Carrier};
 use crate::series::{Series, Step};
 use crate::ways::Server;
 
+/// 3 s: whoever has answered a dial and says no more for so long is silent again.
+const ANSWER_LASTS: Duration = Duration::from_secs(3);
+
 /// Why an attempt came to nothing, or its link to an end.
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) reason: String,
     /// What the cloud asked to wait.
-    pub(crate) wait: Option<std::time::Duration>,
+    pub(crate) wait: Option<Duration>,
     /// The cloud itself answered: no other way leads to another answer.
     pub(crate) answered: bool,
 }
@@ -63,10 +67,16 @@ impl Caller {
     pub(crate) async fn link(&self, server: &Server, mut series: Series) -> Result<(Link, Carrier), End> {
         let (quic, websocket) = (server.dialer(Carrier::Quic), server.dialer(Carrier::WebSocket));
         let mut dials: Dials<'_> = FuturesUnordered::new();
+        let (mut heard, mut heard_at) = (quic.as_ref().map_or(0, |dialer| dialer.heard()), None);
         let mut last = End::silent(format!("nothing came back from `{}`", server.name));
         loop {
             let now = self.env.now();
-            let pause = match series.step(now, |pause| self.env.jitter(pause)) {
+            let count = quic.as_ref().map_or(0, |dialer| dialer.heard());
+            if count != std::mem::replace(&mut heard, count) {
+                heard_at = Some(now);
+            }
+            let answered = heard_at.is_some_and(|at| now.since(at) < ANSWER_LASTS);
+            let pause = match series.step(now, answered, |pause| self.env.jitter(pause)) {
                 Step::Over => return Err(last),
                 Step::Wait(pause) => pause,
                 Step::Dial(carrier) => {
@@ -102,7 +112,7 @@ impl Caller {
     }
 
     /// The next dial that comes to its end within `pause`.
-    async fn first_of(&self, dials: &mut Dials<'_>, pause: std::time::Duration) -> Option<Dialled> {
+    async fn first_of(&self, dials: &mut Dials<'_>, pause: Duration) -> Option<Dialled> {
         if dials.is_empty() {
             self.env.sleep(pause).await;
             return None;

@@ -2,7 +2,7 @@
 //!
 //! A dial that began while the way was cut finds out late that it is whole again: its packets wait longer and longer
 //! before they are sent once more. So further ones begin beside it, and whichever is answered first is used. None begins
-//! while an answer is being waited for from somebody who has taken the connection.
+//! while somebody there answers: in a storm each dial costs the cloud a handshake, and on a narrow way its packets count.
 
 use std::time::Duration;
 
@@ -86,8 +86,12 @@ impl Series {
         }
     }
 
-    /// What to do at `now`. A dial that is named has begun.
-    pub fn step(&mut self, now: Moment, jitter: impl Fn(Duration) -> Duration) -> Step {
+    /// What to do at `now`. A dial that is named has begun. `answered`: packets of a dial that is under way have come back a
+    /// moment ago.
+    pub fn step(&mut self, now: Moment, answered: bool, jitter: impl Fn(Duration) -> Duration) -> Step {
+        if answered && !self.quic.under_way.is_empty() {
+            return Step::Wait(PERIOD);
+        }
         let mut pause: Option<Duration> = None;
         let mut due = None;
         for carrier in [Carrier::Quic, Carrier::WebSocket] {
@@ -179,7 +183,7 @@ mod tests {
                 !gone
             });
             loop {
-                match series.step(now, jitter) {
+                match series.step(now, false, jitter) {
                     Step::Dial(carrier) => {
                         begun.push((now, carrier));
                         going.push((now, carrier));
@@ -239,31 +243,53 @@ mod tests {
     #[test]
     fn who_has_answered_and_is_slow_is_waited_for() {
         let mut series = Series::new(at(0), HEAD_START, &[Carrier::Quic], true);
-        assert_eq!(series.step(at(0), longest), Step::Dial(Carrier::Quic));
-        assert!(matches!(series.step(at(6000), longest), Step::Dial(_)));
-        assert!(matches!(series.step(at(8000), longest), Step::Dial(_)));
+        assert_eq!(series.step(at(0), false, longest), Step::Dial(Carrier::Quic));
+        assert!(matches!(series.step(at(6000), false, longest), Step::Dial(_)));
+        assert!(matches!(series.step(at(8000), false, longest), Step::Dial(_)));
         // Three at once are enough.
-        assert!(matches!(series.step(at(8900), longest), Step::Wait(_)));
-        assert!(matches!(series.step(at(9900), longest), Step::Wait(_)));
+        assert!(matches!(series.step(at(8900), false, longest), Step::Wait(_)));
+        assert!(matches!(series.step(at(9900), false, longest), Step::Wait(_)));
         series.failed(Carrier::Quic, at(0), at(10_000));
         series.failed(Carrier::Quic, at(6000), at(10_000));
-        assert_eq!(series.step(at(10_000), longest), Step::Over);
+        assert_eq!(series.step(at(10_000), false, longest), Step::Over);
+    }
+
+    #[test]
+    fn nothing_begins_beside_a_dial_that_is_being_answered() {
+        let mut series = Series::new(at(0), HEAD_START, &BOTH, false);
+        assert_eq!(
+            series.step(at(0), true, longest),
+            Step::Dial(Carrier::Quic),
+            "an answer to an earlier attempt"
+        );
+        for millis in (1000..6000).step_by(500) {
+            assert_eq!(series.step(at(millis), true, longest), Step::Wait(PERIOD));
+        }
+        // It says no more, or has come to nothing.
+        assert_eq!(series.step(at(6000), false, longest), Step::Dial(Carrier::Quic));
+        assert_eq!(series.step(at(6000), false, longest), Step::Dial(Carrier::WebSocket));
+        series.failed(Carrier::Quic, at(0), at(7000));
+        series.failed(Carrier::Quic, at(6000), at(7000));
+        assert_eq!(series.step(at(7500), true, longest), Step::Dial(Carrier::Quic));
     }
 
     #[test]
     fn websocket_joins_in_as_soon_as_quic_has_failed() {
         let mut series = Series::new(at(0), HEAD_START, &BOTH, false);
-        assert_eq!(series.step(at(0), longest), Step::Dial(Carrier::Quic));
-        assert_eq!(series.step(at(0), longest), Step::Wait(PERIOD + SPREAD));
+        assert_eq!(series.step(at(0), false, longest), Step::Dial(Carrier::Quic));
+        assert_eq!(series.step(at(0), false, longest), Step::Wait(PERIOD + SPREAD));
         series.failed(Carrier::Quic, at(0), at(20));
-        assert_eq!(series.step(at(20), longest), Step::Dial(Carrier::WebSocket));
-        assert_eq!(series.step(at(20), longest), Step::Wait(PERIOD + SPREAD - Duration::from_millis(20)));
+        assert_eq!(series.step(at(20), false, longest), Step::Dial(Carrier::WebSocket));
+        assert_eq!(
+            series.step(at(20), false, longest),
+            Step::Wait(PERIOD + SPREAD - Duration::from_millis(20))
+        );
     }
 
     #[test]
     fn a_server_that_is_reached_one_way_only_is_dialled_that_way_at_once() {
         let mut series = Series::new(at(0), HEAD_START, &[Carrier::WebSocket], false);
-        assert_eq!(series.step(at(0), longest), Step::Dial(Carrier::WebSocket));
-        assert_eq!(Series::new(at(0), HEAD_START, &[], false).step(at(0), longest), Step::Over);
+        assert_eq!(series.step(at(0), false, longest), Step::Dial(Carrier::WebSocket));
+        assert_eq!(Series::new(at(0), HEAD_START, &[], false).step(at(0), false, longest), Step::Over);
     }
 }
