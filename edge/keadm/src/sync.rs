@@ -80,16 +80,29 @@ fn of_condition(node: &NodeName, condition: &Value, now: u64) -> Vec<String> {
     table(&heads, vec![row.into_iter().chain([format!("{written} ago")]).collect()], &mut say);
     let message = text("message");
     say(String::new());
-    let mut parts = message.splitn(3, "; ");
-    let waiting = parts.next().and_then(|part| part.strip_suffix(" waiting"));
-    let oldest = parts.next().and_then(|part| part.strip_prefix("oldest ")?.rsplit_once(" since "));
-    let refused = parts.next().and_then(|part| part.strip_prefix("refused: "));
+    // What the node refuses is its own text, and comes last.
+    let (parts, refused) = match message.split_once("; refused: ") {
+        Some((parts, refused)) => (parts, Some(refused)),
+        None => (message.as_str(), None),
+    };
+    let mut parts = parts.split("; ").peekable();
+    let waiting = parts.peek().and_then(|part| part.strip_suffix(" waiting"));
+    let oldest = parts.clone().nth(1).and_then(|part| part.strip_prefix("oldest ")?.rsplit_once(" since "));
+    let confirmed = parts.clone().find_map(|part| part.strip_prefix("last confirmed "));
+    let link = parts.clone().find_map(|part| part.strip_prefix("link "));
     match (waiting, oldest) {
         (Some(waiting), Some((oldest, since))) => {
             let row = vec![waiting.to_owned(), oldest.to_owned(), for_how_long(since, now)];
             table(&["WAITING", "OLDEST", "FOR"], vec![row], &mut say);
         }
-        _ => say(message.clone()),
+        _ => say(parts.next().unwrap_or_default().to_owned()),
+    }
+    if let Some(confirmed) = confirmed {
+        say(format!(
+            "last confirmed {} ago; this session: {}",
+            for_how_long(confirmed, now),
+            link.unwrap_or("-")
+        ));
     }
     if let Some(why) = refused {
         say(String::new());
@@ -141,7 +154,7 @@ mod tests {
     fn a_refusal_is_taken_apart() {
         let lines = shown(&json!({
             "type": SYNCED, "status": "False", "reason": "EdgeRefused",
-            "message": "3 waiting; oldest pods/default/web since 2023-11-14T22:13:20Z; refused: disk; full\u{1b}[2J",
+            "message": "3 waiting; oldest pods/default/web since 2023-11-14T22:13:20Z; last confirmed 2023-11-14T22:18:10Z; link 9 bytes in, 8 bytes out; refused: disk; full\u{1b}[2J",
             "lastTransitionTime": "2023-11-14T22:14:20Z", "lastHeartbeatTime": "2023-11-14T22:18:15Z",
         }));
         assert_eq!(
@@ -152,6 +165,7 @@ mod tests {
                 "",
                 "WAITING  OLDEST            FOR",
                 "3        pods/default/web  5m",
+                "last confirmed 10s ago; this session: 9 bytes in, 8 bytes out",
                 "",
                 "the node refused it: disk; full[2J",
             ]

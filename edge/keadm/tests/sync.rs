@@ -38,7 +38,8 @@ fn a_node_is_shown_from_the_cluster_and_from_itself() {
             })
             .await;
         let text = shown(&of(Some("edge-1"))).await.unwrap();
-        assert!(text.ends_with("the node has confirmed all that it should hold"), "{text}");
+        assert!(text.contains("\nthe node has confirmed all that it should hold\nlast confirmed "), "{text}");
+        assert!(text.ends_with(" bytes out"), "{text}");
         let error = shown(&of(Some("edge-2"))).await.unwrap_err();
         assert!(error.contains("the cluster has no node `edge-2`"), "{error}");
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::defect::{self, Defect};
+use beehive::link::Traffic;
 use beehive::{Actor, Address, Context, Fault, Moment, Reply};
 use contract::cloudhub::CloudHubMsg;
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
@@ -16,7 +17,7 @@ use kubewatch::{Held, Shared, Told, Watched};
 
 use crate::index::{Index, Look};
 use crate::plan;
-use crate::synced;
+use crate::synced::{self, Shown};
 use crate::tenure::Tenures;
 use crate::uplink::{self, Outcome, Uplink};
 
@@ -47,8 +48,8 @@ pub struct EdgeController {
     /// When it looks again for pods that wait.
     wakes: Option<Moment>,
     tenures: Tenures,
-    /// Who is linked, and since which epoch.
-    up: BTreeMap<NodeName, u64>,
+    /// Who is linked, since which epoch, and what crosses the link.
+    up: BTreeMap<NodeName, (u64, Arc<Traffic>)>,
     /// When each Lease was last renewed, and in which epoch.
     renewed: BTreeMap<NodeName, (u64, Moment)>,
 }
@@ -103,8 +104,8 @@ impl Actor for EdgeController {
         match message {
             EdgeControllerMsg::Claim { node, reply } => self.claim(node, reply, cx),
             EdgeControllerMsg::Holds { node, epoch, reply } => self.holds(node, epoch, reply, cx),
-            EdgeControllerMsg::NodeUp { node, epoch } => {
-                self.up.insert(node, epoch);
+            EdgeControllerMsg::NodeUp { node, epoch, traffic } => {
+                self.up.insert(node, (epoch, traffic));
             }
             EdgeControllerMsg::NodeDown { node, epoch } => self.node_down(&node, epoch),
             EdgeControllerMsg::Up { node, epoch, message: EdgeUp::Reports { reports, reply } } => {
@@ -246,7 +247,7 @@ impl EdgeController {
 
     /// The end of an older session may be told after a newer one has begun.
     fn node_down(&mut self, node: &NodeName, epoch: u64) {
-        if self.up.get(node) == Some(&epoch) {
+        if self.up.get(node).is_some_and(|(of, _)| *of == epoch) {
             self.up.remove(node);
         }
         if self.renewed.get(node).is_some_and(|(of, _)| *of == epoch) {
@@ -314,8 +315,9 @@ impl EdgeController {
     fn synced(&self, node: NodeName, truth: SyncTruth, reply: Reply<bool>, cx: &Context<EdgeControllerMsg>) {
         let (client, tenures) = (self.client.clone(), self.tenures.clone());
         let now = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
+        let bytes = self.up.get(&node).map(|(_, traffic)| (traffic.received(), traffic.sent()));
         cx.spawn(async move {
-            reply.send(synced::show(&client, &tenures, &node, &truth, now).await);
+            reply.send(synced::show(&client, &tenures, &node, &Shown { truth, bytes, now }).await);
         });
     }
 

@@ -15,15 +15,19 @@ const WRITE_TRIES: usize = 5;
 /// The condition's type.
 pub(crate) const SYNCED: &str = "kubehive.io/Synced";
 
-/// Writes `truth` on the Node. Answers whether nothing is left to do: it is there, or is not ours to write.
-pub(crate) async fn show(
-    client: &kube::Client,
-    tenures: &Tenures,
-    node: &NodeName,
-    truth: &SyncTruth,
-    now: jiff::Timestamp,
-) -> bool {
-    match write(client, tenures, node, truth, now).await {
+/// What is shown of a node.
+pub(crate) struct Shown {
+    /// How it stands.
+    pub(crate) truth: SyncTruth,
+    /// The bytes that came and went over the link of this session, if there is one.
+    pub(crate) bytes: Option<(u64, u64)>,
+    /// The time of the writing.
+    pub(crate) now: jiff::Timestamp,
+}
+
+/// Writes it on the Node. Answers whether nothing is left to do: it is there, or is not ours to write.
+pub(crate) async fn show(client: &kube::Client, tenures: &Tenures, node: &NodeName, shown: &Shown) -> bool {
+    match write(client, tenures, node, shown).await {
         Ok(done) => done,
         Err(error) => {
             let reason = Fault::from_error(&error).reason;
@@ -37,8 +41,7 @@ async fn write(
     client: &kube::Client,
     tenures: &Tenures,
     node: &NodeName,
-    truth: &SyncTruth,
-    now: jiff::Timestamp,
+    shown: &Shown,
 ) -> Result<bool, UpError> {
     let nodes: Api<Node> = Api::all(client.clone());
     for _ in 0..WRITE_TRIES {
@@ -46,7 +49,7 @@ async fn write(
         let Some(found) = nodes.get_opt(node.as_str()).await? else { return Ok(false) };
         let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
         let before = conditions.iter().find(|condition| condition.type_ == SYNCED);
-        let Some(condition) = condition(truth, before, now) else { return Ok(true) };
+        let Some(condition) = condition(shown, before) else { return Ok(true) };
         // The Node is read before the Lease, and written as it was read: nobody can have come between.
         if !tenures.may_speak_of(node).await? {
             return Ok(true);
@@ -66,17 +69,18 @@ async fn write(
 }
 
 /// The condition, unless `before` says the same already.
-fn condition(truth: &SyncTruth, before: Option<&NodeCondition>, now: jiff::Timestamp) -> Option<Value> {
+fn condition(shown: &Shown, before: Option<&NodeCondition>) -> Option<Value> {
+    let Shown { truth, now, .. } = shown;
     let (status, reason) = match truth.state {
         SyncState::InSync => ("True", "InSync"),
         SyncState::Waiting => ("False", "Waiting"),
         SyncState::Refused => ("False", "EdgeRefused"),
     };
-    let message = message(truth);
+    let message = message(shown);
     let same = before.is_some_and(|before| {
         before.status == status
             && before.reason.as_deref() == Some(reason)
-            && before.message.as_deref() == Some(message.as_str())
+            && before.message.as_deref().is_some_and(|before| lasting(before) == lasting(&message))
     });
     if same {
         return None;
@@ -84,20 +88,36 @@ fn condition(truth: &SyncTruth, before: Option<&NodeCondition>, now: jiff::Times
     // Kubernetes' own times have whole seconds.
     let text = |time: jiff::Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let unmoved = before.filter(|before| before.status == status);
-    let since = unmoved.and_then(|before| before.last_transition_time.as_ref()).map_or(now, |time| time.0);
+    let since = unmoved.and_then(|before| before.last_transition_time.as_ref()).map_or(*now, |time| time.0);
     Some(json!({
         "type": SYNCED, "status": status, "reason": reason, "message": message,
-        "lastHeartbeatTime": text(now), "lastTransitionTime": text(since),
+        "lastHeartbeatTime": text(*now), "lastTransitionTime": text(since),
     }))
 }
 
-/// In parts with `; ` between them, as `keadm sync` takes them apart: how many wait, the oldest, why.
-fn message(truth: &SyncTruth) -> String {
-    let Some((key, unix)) = &truth.oldest else {
-        return "the node has confirmed all that it should hold".to_owned();
+/// What stands before the bytes.
+const BYTES: &str = "; link ";
+
+/// A message without its bytes: they alone are no reason to write.
+fn lasting(message: &str) -> (&str, &str) {
+    let Some((before, rest)) = message.split_once(BYTES) else { return (message, "") };
+    (before, rest.split_once("; ").map_or("", |(_, refusal)| refusal))
+}
+
+/// In parts with `; ` between them, as `keadm sync` takes them apart: how many wait, the oldest, when the node last confirmed
+/// anything, the bytes of this session, why it refuses. The last is the node's own text and may hold anything.
+fn message(Shown { truth, bytes, .. }: &Shown) -> String {
+    let time = |unix: i64| jiff::Timestamp::from_second(unix).unwrap_or_default();
+    let mut text = match &truth.oldest {
+        None => "the node has confirmed all that it should hold".to_owned(),
+        Some((key, unix)) => format!("{} waiting; oldest {key} since {}", truth.waiting, time(*unix)),
     };
-    let since = jiff::Timestamp::from_second(*unix).unwrap_or_default();
-    let mut text = format!("{} waiting; oldest {key} since {since}", truth.waiting);
+    if let Some(unix) = truth.last_confirmed {
+        text.push_str(&format!("; last confirmed {}", time(unix)));
+    }
+    if let Some((received, sent)) = bytes {
+        text.push_str(&format!("{BYTES}{received} bytes in, {sent} bytes out"));
+    }
     if let Some(refusal) = &truth.refusal {
         text.push_str("; refused: ");
         text.push_str(refusal);
@@ -110,31 +130,35 @@ mod tests {
     use super::*;
     use contract::ObjectKey;
 
-    fn truth(state: SyncState) -> SyncTruth {
+    fn shown(state: SyncState, second: i64, received: u64) -> Shown {
         let waits = state != SyncState::InSync;
-        SyncTruth {
+        let truth = SyncTruth {
             state,
             waiting: usize::from(waits),
             oldest: waits.then(|| (ObjectKey::new("pods", "default", "web"), 1_700_000_000)),
             refusal: (state == SyncState::Refused).then(|| "disk is full".to_owned()),
+            last_confirmed: Some(1_700_000_060),
             linked: true,
-        }
+        };
+        Shown { truth, bytes: Some((received, 7)), now: jiff::Timestamp::from_second(second).unwrap() }
     }
 
     #[test]
     fn it_is_written_on_a_change_and_keeps_the_time_of_the_last_one() {
-        let at = |second| jiff::Timestamp::from_second(second).unwrap();
-        let first = condition(&truth(SyncState::Waiting), None, at(0)).unwrap();
+        let first = condition(&shown(SyncState::Waiting, 0, 0), None).unwrap();
         assert_eq!((&first["status"], &first["reason"]), (&json!("False"), &json!("Waiting")));
-        assert_eq!(first["message"], "1 waiting; oldest pods/default/web since 2023-11-14T22:13:20Z");
+        assert_eq!(
+            first["message"],
+            "1 waiting; oldest pods/default/web since 2023-11-14T22:13:20Z; last confirmed 2023-11-14T22:14:20Z; link 0 bytes in, 7 bytes out"
+        );
         let before: NodeCondition = serde_json::from_value(first.clone()).unwrap();
-        assert_eq!(condition(&truth(SyncState::Waiting), Some(&before), at(9)), None);
-        let second = condition(&truth(SyncState::Refused), Some(&before), at(9)).unwrap();
+        assert_eq!(condition(&shown(SyncState::Waiting, 9, 9), Some(&before)), None);
+        let second = condition(&shown(SyncState::Refused, 9, 9), Some(&before)).unwrap();
         assert_eq!(second["reason"], "EdgeRefused");
         assert!(second["message"].as_str().unwrap().ends_with("; refused: disk is full"), "{second}");
         assert_eq!(second["lastTransitionTime"], first["lastTransitionTime"], "False it was before");
         let before: NodeCondition = serde_json::from_value(second).unwrap();
-        let third = condition(&truth(SyncState::InSync), Some(&before), at(20)).unwrap();
+        let third = condition(&shown(SyncState::InSync, 20, 20), Some(&before)).unwrap();
         assert_eq!((&third["status"], &third["reason"]), (&json!("True"), &json!("InSync")));
         assert_eq!(third["lastTransitionTime"], "1970-01-01T00:00:20Z");
     }

@@ -155,12 +155,13 @@ impl CloudHub {
         let found = {
             let sessions = self.sessions.borrow();
             let open = sessions.open.get(&node).filter(|open| open.session == session);
-            open.map(|open| (open.epoch, open.link.remote()))
+            open.map(|open| (open.epoch, open.link.traffic(), open.link.remote()))
         };
         // It may have ended already, or been replaced.
-        let Some((epoch, meta)) = found else { return };
+        let Some((epoch, traffic, meta)) = found else { return };
         tracing::info!(%node, session, epoch, "node linked");
-        let _ = self.neighbours.edge.tell(EdgeControllerMsg::NodeUp { node: node.clone(), epoch }).await;
+        let up = EdgeControllerMsg::NodeUp { node: node.clone(), epoch, traffic };
+        let _ = self.neighbours.edge.tell(up).await;
         let _ = self.neighbours.sync.tell(SyncMsg::NodeUp { node, session, meta }).await;
     }
 

@@ -400,6 +400,8 @@ impl Plan {
             let is_known = node.confirmed.is_some()
                 && node.session.as_ref().is_none_or(|open| open.is_open() || node.refusing);
             let truth = news(node.waiting.len(), node.oldest(), node.refusal(), node.session.is_some(), now);
+            let last_confirmed = node.confirmed.map(|at| at.unix);
+            let truth = truth.map(|truth| SyncTruth { last_confirmed, ..truth });
             if let Some(truth) = truth.filter(|truth| is_known && node.board.wants(truth, now.moment)) {
                 wanted.push((name, node, truth));
             }

@@ -10,6 +10,9 @@ use contract::synccontroller::{SyncState, SyncTruth};
 const NEWS_AFTER: Duration = Duration::from_secs(3);
 /// 10 s between two writes about one node.
 pub const SHOW_EVERY: Duration = Duration::from_secs(10);
+/// 5 min: the shortest time between writes that say only when the node last confirmed something, as kubelet reports a node in
+/// which nothing has changed.
+const REFRESH_EVERY: Duration = Duration::from_secs(300);
 /// 256 characters of what a node says it refused, and nothing that a terminal would obey.
 const REASON_MAX: usize = 256;
 
@@ -67,7 +70,9 @@ pub(crate) fn news(
     linked: bool,
     now: Stamp,
 ) -> Option<SyncTruth> {
-    let truth = |state, oldest, refusal| Some(SyncTruth { state, waiting, oldest, refusal, linked });
+    let truth = |state, oldest, refusal| {
+        Some(SyncTruth { state, waiting, oldest, refusal, last_confirmed: None, linked })
+    };
     let Some((key, since)) = oldest else { return truth(SyncState::InSync, None, None) };
     let oldest = Some((key.clone(), since.unix));
     match refusal {
@@ -90,11 +95,19 @@ pub(crate) struct Board {
 impl Board {
     /// Whether `truth` is to be written now.
     pub(crate) fn wants(&self, truth: &SyncTruth, now: Moment) -> bool {
-        let is_new = self.shown.as_ref().is_none_or(|shown| {
-            // Whether there is a link is told elsewhere.
-            SyncTruth { linked: truth.linked, ..shown.clone() } != *truth
-        });
-        is_new && !self.is_under_way && self.at.is_none_or(|at| now.since(at) >= SHOW_EVERY)
+        let Some(shown) = &self.shown else { return self.may_write(SHOW_EVERY, now) };
+        // Whether there is a link is told elsewhere.
+        let lasting =
+            SyncTruth { linked: truth.linked, last_confirmed: truth.last_confirmed, ..shown.clone() };
+        if lasting != *truth {
+            return self.may_write(SHOW_EVERY, now);
+        }
+        // A node that changes all the time and is always in sync.
+        shown.last_confirmed != truth.last_confirmed && self.may_write(REFRESH_EVERY, now)
+    }
+
+    fn may_write(&self, pause: Duration, now: Moment) -> bool {
+        !self.is_under_way && self.at.is_none_or(|at| now.since(at) >= pause)
     }
 
     /// Somebody else may have written meanwhile: what was shown is to be shown again.
@@ -147,6 +160,7 @@ mod tests {
             waiting,
             oldest: None,
             refusal: None,
+            last_confirmed: Some(0),
             linked,
         };
         let mut board = Board::default();
@@ -165,9 +179,20 @@ mod tests {
     }
 
     #[test]
+    fn when_a_node_last_confirmed_is_shown_every_five_minutes() {
+        let at =
+            |unix| SyncTruth { last_confirmed: Some(unix), ..news(0, None, None, true, stamp(0)).unwrap() };
+        let mut board = Board::default();
+        board.begin(stamp(0).moment);
+        board.end(at(0), true);
+        assert!(!board.wants(&at(200), stamp(299).moment));
+        assert!(board.wants(&at(200), stamp(300).moment));
+        assert!(!board.wants(&at(0), stamp(9000).moment), "nothing was confirmed since");
+    }
+
+    #[test]
     fn a_new_session_shows_everything_again() {
-        let truth =
-            |linked| SyncTruth { state: SyncState::InSync, waiting: 0, oldest: None, refusal: None, linked };
+        let truth = |linked| SyncTruth { linked, ..news(0, None, None, true, stamp(0)).unwrap() };
         let mut board = Board::default();
         board.begin(stamp(0).moment);
         board.end(truth(true), true);

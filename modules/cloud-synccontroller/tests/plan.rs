@@ -358,7 +358,11 @@ fn a_full_disk_is_seen_at_once_and_heals_by_itself() {
     assert!(bench.view().in_sync, "{:?}", bench.view());
     assert_eq!(bench.edge.held.len(), 100);
     bench.pass(10);
-    assert_eq!(bench.states(), [SyncState::InSync, SyncState::Refused, SyncState::InSync]);
+    let mut states = bench.states();
+    // When the node last confirmed anything is refreshed every five minutes.
+    assert!(states.len() <= 5, "{states:?}");
+    states.dedup();
+    assert_eq!(states, [SyncState::InSync, SyncState::Refused, SyncState::InSync]);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! What EdgeController accepts: from the hub and the API server, and from nodes over the link.
 
+use std::sync::Arc;
+
+use beehive::link::Traffic;
 use beehive::{Message, Reply};
 
 use crate::synccontroller::SyncTruth;
@@ -30,6 +33,8 @@ pub enum EdgeControllerMsg {
         node: NodeName,
         /// The session's epoch.
         epoch: u64,
+        /// The bytes that cross its link.
+        traffic: Arc<Traffic>,
     },
     /// A session ended.
     NodeDown {

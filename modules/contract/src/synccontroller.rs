@@ -141,6 +141,8 @@ pub struct SyncTruth {
     pub oldest: Option<(ObjectKey, i64)>,
     /// Why the node did not take a batch the last time, as long as that is not healed.
     pub refusal: Option<String>,
+    /// When the node last confirmed anything to this CloudCore, in seconds since 1970.
+    pub last_confirmed: Option<i64>,
     /// Whether this CloudCore has a session with the node. Without one somebody else may know better.
     pub linked: bool,
 }

@@ -165,7 +165,8 @@ impl Cloud {
     }
 
     async fn show(&self, state: SyncState, linked: bool) -> bool {
-        let truth = SyncTruth { state, waiting: 0, oldest: None, refusal: None, linked };
+        let truth =
+            SyncTruth { state, waiting: 0, oldest: None, refusal: None, last_confirmed: None, linked };
         let synced = |reply| EdgeControllerMsg::Synced { node: node(), truth, reply };
         self.edge.ask(LONG, synced).await.unwrap()
     }
