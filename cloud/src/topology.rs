@@ -16,6 +16,7 @@ use contract::edgecontroller::EdgeControllerMsg;
 use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use contract::wire::META_MAILBOX;
+use kubewatch::Interruptions;
 use tokio::sync::Mutex;
 
 const HUB: &str = "cloud-hub";
@@ -100,14 +101,17 @@ pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
     let Parts { client, acceptor, vault, node_limit, lease_period, identity } = parts;
     let sync_to_edge = seats.sync_to_edge;
     hive.supervise(seats.sync, together(), move || SyncController::new(sync_to_edge.clone()));
+    let interruptions = Interruptions::default();
+    let watched = interruptions.clone();
     let (edge_client, edge_to_sync, edge_to_hub) = (client.clone(), seats.edge_to_sync, seats.edge_to_hub);
     hive.supervise(seats.edge, together(), move || {
         let (client, sync, hub) = (edge_client.clone(), edge_to_sync.clone(), edge_to_hub.clone());
-        EdgeController::new(client, sync, hub, &identity, lease_period)
+        EdgeController::new(client, sync, hub, &identity, lease_period, watched.clone())
     });
     let (device_to_sync, device_to_edge) = (seats.device_to_sync, seats.device_to_edge);
     hive.supervise(seats.device, together(), move || {
-        DeviceController::new(client.clone(), device_to_sync.clone(), device_to_edge.clone())
+        let (sync, edge) = (device_to_sync.clone(), device_to_edge.clone());
+        DeviceController::new(client.clone(), sync, edge, interruptions.clone())
     });
     hive.supervise(seats.router, Policy::default(), CloudRouter::default);
     let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), seats.hub_to);

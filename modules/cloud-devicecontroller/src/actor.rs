@@ -11,7 +11,7 @@ use contract::ids::{DEVICE_MODELS, DEVICES};
 use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, ObjectKey, Report};
 use futures::StreamExt;
-use kubewatch::{Held, Placed, Shared, Told, Watched};
+use kubewatch::{Held, Interruptions, Placed, Shared, Told, Watched};
 
 use crate::plan;
 use crate::uplink::{self, UpError, Uplink};
@@ -52,6 +52,7 @@ pub struct DeviceController {
     sync: Address<SyncMsg>,
     /// Says who has a node.
     edge: Address<EdgeControllerMsg>,
+    interruptions: Interruptions,
     watches: Option<(Shared, Shared)>,
     placed: Placed,
     told: Told,
@@ -63,11 +64,17 @@ pub struct DeviceController {
 
 impl DeviceController {
     /// A controller over `client`; `edge` knows who has which node.
-    pub fn new(client: kube::Client, sync: Address<SyncMsg>, edge: Address<EdgeControllerMsg>) -> Self {
+    pub fn new(
+        client: kube::Client,
+        sync: Address<SyncMsg>,
+        edge: Address<EdgeControllerMsg>,
+        interruptions: Interruptions,
+    ) -> Self {
         DeviceController {
             client,
             sync,
             edge,
+            interruptions,
             watches: None,
             placed: Placed::default(),
             told: Told::default(),
@@ -82,7 +89,9 @@ impl Actor for DeviceController {
     type Message = DeviceControllerMsg;
 
     async fn started(&mut self, cx: &mut Context<DeviceControllerMsg>) -> Result<(), Fault> {
-        let watch = |what| kubewatch::watch(&self.client, what, cx, || DeviceControllerMsg::Look);
+        let watch = |what| {
+            kubewatch::watch(&self.client, what, &self.interruptions, cx, || DeviceControllerMsg::Look)
+        };
         self.watches = Some((watch(DEVICE), watch(DEVICE_MODEL)));
         Ok(())
     }

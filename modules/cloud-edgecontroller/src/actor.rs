@@ -13,7 +13,7 @@ use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::synccontroller::{Source, SyncMsg, SyncTruth};
 use contract::{NodeName, ObjectKey, Report, TokenQuery};
 use futures::StreamExt;
-use kubewatch::{Held, Shared, Told, Watched};
+use kubewatch::{Held, Interruptions, Shared, Told, Watched};
 
 use crate::index::{Index, Look};
 use crate::plan;
@@ -40,6 +40,7 @@ pub struct EdgeController {
     client: kube::Client,
     sync: Address<SyncMsg>,
     lease_period: Duration,
+    interruptions: Interruptions,
     watches: Option<Watches>,
     index: Index,
     told: Told,
@@ -62,8 +63,10 @@ impl EdgeController {
         hub: Address<CloudHubMsg>,
         cloudcore: &str,
         lease_period: Duration,
+        interruptions: Interruptions,
     ) -> Self {
         EdgeController {
+            interruptions,
             tenures: Tenures::new(client.clone(), cloudcore, hub),
             client,
             sync,
@@ -85,7 +88,8 @@ impl Actor for EdgeController {
 
     async fn started(&mut self, cx: &mut Context<EdgeControllerMsg>) -> Result<(), Fault> {
         let watch = |resource, kind| {
-            kubewatch::watch(&self.client, Watched::core(resource, kind), cx, || EdgeControllerMsg::Look)
+            let what = Watched::core(resource, kind);
+            kubewatch::watch(&self.client, what, &self.interruptions, cx, || EdgeControllerMsg::Look)
         };
         self.watches = Some(Watches {
             nodes: watch(NODES, "Node"),
@@ -220,6 +224,9 @@ impl EdgeController {
         // Whoever asked may have been sent away meanwhile: its node has another link by now.
         if reply.is_abandoned() {
             return;
+        }
+        if !self.interruptions.none() {
+            return reply.send(Err("a watch has broken off and has not listed again".to_owned()));
         }
         let (tenures, env) = (self.tenures.clone(), cx.env().clone());
         cx.spawn(async move {

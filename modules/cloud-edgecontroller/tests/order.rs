@@ -7,16 +7,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use beehive::testing::Probe;
-use beehive::{Capacity, Env, Hive, Moment, Policy};
+use beehive::{Address, Capacity, Env, Flow, Hive, Moment, Policy};
 use bytes::Bytes;
 use cloud_edgecontroller::EdgeController;
+use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
+use contract::edgecontroller::EdgeControllerMsg;
 use contract::synccontroller::SyncMsg;
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt};
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{Full, StreamBody};
+use kubewatch::Interruptions;
 use serde_json::{Value, json};
 
 /// The clock is simulated: it moves when everybody waits.
@@ -36,7 +39,11 @@ impl Server {
         let resource = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         if watches {
-            let lines = self.watches.lock().unwrap().remove(&resource).expect("watched once");
+            // One that is watched again has nothing to tell.
+            let lines = match self.watches.lock().unwrap().remove(&resource) {
+                Some(lines) => lines.left_stream(),
+                None => futures::stream::pending().right_stream(),
+            };
             let frames = lines.map(|line| Ok(http_body::Frame::data(line)));
             return Response::new(UnsyncBoxBody::new(StreamBody::new(frames)));
         }
@@ -53,6 +60,7 @@ struct Bench {
     sync: Probe<SyncMsg>,
     _hub: Probe<CloudHubMsg>,
     watches: BTreeMap<&'static str, mpsc::Sender<Bytes>>,
+    controller: Address<EdgeControllerMsg>,
 }
 
 fn run(lists: Lists, test: impl AsyncFnOnce(Bench)) {
@@ -80,11 +88,19 @@ fn bench(mut lists: Lists) -> Bench {
     let (hub, to_hub) = Probe::new(&env, 1);
     let mut hive = Hive::new("test", env.clone());
     let mailbox = hive.mailbox("cloud-edgecontroller", Capacity::new(64, "a test's choice"));
+    let controller = hive.grant("tester", &mailbox, Flow::Ask);
     hive.supervise(mailbox, Policy::default(), move || {
-        EdgeController::new(client.clone(), to_sync.clone(), to_hub.clone(), "cloud-1", LONG)
+        EdgeController::new(
+            client.clone(),
+            to_sync.clone(),
+            to_hub.clone(),
+            "cloud-1",
+            LONG,
+            Interruptions::default(),
+        )
     });
     hive.open().unwrap();
-    Bench { env, _hive: hive, sync, _hub: hub, watches }
+    Bench { env, _hive: hive, sync, _hub: hub, watches, controller }
 }
 
 fn node() -> Value {
@@ -135,6 +151,35 @@ impl Bench {
     async fn after(&self, milliseconds: u64) {
         self.env.sleep(Duration::from_millis(milliseconds)).await;
     }
+}
+
+/// What a CloudCore that lags behind does not know, it would have the node forget.
+#[test]
+fn no_node_is_taken_over_while_a_watch_is_broken() {
+    run(Lists::new(), async |mut bench| {
+        let claim = async |bench: &Bench| {
+            let node = NodeName::parse("edge-1").unwrap();
+            let asked = bench.controller.ask(LONG, |reply| EdgeControllerMsg::Claim { node, reply });
+            asked.await.unwrap().unwrap_err()
+        };
+        let ready = |message| matches!(message, SyncMsg::SourceReady(_)).then_some(());
+        bench.sync.find(LONG, ready).await.unwrap();
+        // This API has no Lease to give, and that is as far as it comes.
+        assert!(!claim(&bench).await.contains("watch"));
+        bench.watches.get_mut("pods").unwrap().send(Bytes::from_static(b"nonsense\n")).await.unwrap();
+        let refused = bench.env.timeout(LONG, async {
+            while !claim(&bench).await.contains("a watch has broken off") {
+                bench.env.sleep(Duration::from_millis(1)).await;
+            }
+        });
+        refused.await.expect("a broken watch is noticed");
+        let again = bench.env.timeout(LONG, async {
+            while claim(&bench).await.contains("a watch has broken off") {
+                bench.env.sleep(Duration::from_millis(100)).await;
+            }
+        });
+        again.await.expect("it lists again");
+    });
 }
 
 #[test]

@@ -7,19 +7,23 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod cache;
+mod interruption;
 mod placed;
 mod told;
 
 pub use cache::{Cache, Cached, Shared};
+pub use interruption::Interruptions;
 pub use placed::{Place, Placed};
 pub use told::{Held, Told};
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use beehive::{Context, Message};
 use futures::StreamExt;
 use kube::api::{Api, ApiResource, DynamicObject};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
+use kube::runtime::watcher::Event;
 
 /// Which objects are watched.
 #[derive(Debug, Clone, Copy)]
@@ -62,27 +66,51 @@ impl Watched {
     }
 }
 
+/// 1 s, doubled at each time up to 8 s: the pause before a watch that broke off lists again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(8);
+
 /// Watches `what` in all namespaces into a cache, and tells the actor what `nudge` makes when something moved
 /// since it called [`Cache::take_moved`].
-pub fn watch<M: Message>(client: &kube::Client, what: Watched, cx: &Context<M>, nudge: fn() -> M) -> Shared {
+///
+/// A watch that breaks off is an interruption until a new list is complete. It is not taken up where it broke off: only a
+/// list says that nothing was missed.
+pub fn watch<M: Message>(
+    client: &kube::Client,
+    what: Watched,
+    interruptions: &Interruptions,
+    cx: &Context<M>,
+    nudge: fn() -> M,
+) -> Shared {
     let shared = Shared::default();
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &what.api_resource());
     let cache = Rc::clone(&shared);
-    let myself = cx.myself();
+    let (myself, env, interruptions) = (cx.myself(), cx.env().clone(), interruptions.clone());
     cx.spawn(async move {
-        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    let is_due = cache.borrow_mut().hear(&what, event);
-                    // A full mailbox is full of other things: the watch waits with it. It refuses while the daemon
-                    // ends.
-                    if is_due {
-                        let _ = myself.tell(nudge()).await;
+        let (mut interruption, mut pause) = (None, AGAIN_AFTER);
+        loop {
+            let mut events = std::pin::pin!(watcher(api.clone(), watcher::Config::default()));
+            while let Some(event) = events.next().await {
+                let event = match event {
+                    Ok(event) => event,
+                    Err(error) => {
+                        tracing::warn!(resource = what.group_resource, %error, "watch interrupted");
+                        break;
                     }
+                };
+                let is_whole = matches!(event, Event::InitDone);
+                let is_due = cache.borrow_mut().hear(&what, event);
+                // A full mailbox is full of other things: the watch waits with it. It refuses while the daemon ends.
+                if is_due {
+                    let _ = myself.tell(nudge()).await;
                 }
-                Err(error) => tracing::warn!(resource = what.group_resource, %error, "watch interrupted"),
+                if is_whole {
+                    (interruption, pause) = (None, AGAIN_AFTER);
+                }
             }
+            interruption.get_or_insert_with(|| interruptions.begin());
+            env.sleep(env.jitter(pause)).await;
+            pause = (2 * pause).min(AGAIN_MAX);
         }
     });
     shared

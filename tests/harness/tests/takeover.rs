@@ -21,6 +21,7 @@ use contract::{NodeName, Report, TwinValue, UpReport};
 use futures::StreamExt;
 use harness::{LONG, resource, run};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kubewatch::Interruptions;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -116,11 +117,11 @@ impl Cloud {
         let (of_edge, sync_of_edge) = (client.clone(), to_sync.clone());
         hive.supervise(edge, Policy::default(), move || {
             let (client, sync, hub) = (of_edge.clone(), sync_of_edge.clone(), to_hub.clone());
-            EdgeController::new(client, sync, hub, name, Duration::ZERO)
+            EdgeController::new(client, sync, hub, name, Duration::ZERO, Interruptions::default())
         });
         let asked = edge_to.clone();
         hive.supervise(device, Policy::default(), move || {
-            DeviceController::new(client.clone(), to_sync.clone(), asked.clone())
+            DeviceController::new(client.clone(), to_sync.clone(), asked.clone(), Interruptions::default())
         });
         hive.open().unwrap();
         Cloud { edge: edge_to, device: device_to, hub, _sync: sync, _hive: hive }
