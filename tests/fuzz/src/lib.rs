@@ -8,6 +8,8 @@ use std::fs;
 
 /// 2 MiB may be left of any number of bad inputs.
 const LEFT_KIB: i64 = 2 << 10;
+/// Memory is that of the whole process: one door of a binary at a time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// Inputs that count.
 pub const INPUTS: u32 = 100_000;
 /// Inputs before those: allocators and caches have what they need then.
@@ -144,6 +146,7 @@ impl Scales {
 /// # Errors
 /// When more than 2 MiB are left.
 pub fn endure(seed: u64, mut feed: impl FnMut(&mut Noise)) -> Result<i64, String> {
+    let _alone = ALONE.blocking_lock();
     let mut noise = Noise::new(seed);
     (0..WARM_UP).for_each(|_| feed(&mut noise));
     let scales = Scales::tare();
@@ -156,6 +159,7 @@ pub fn endure(seed: u64, mut feed: impl FnMut(&mut Noise)) -> Result<i64, String
 /// # Errors
 /// When more than 2 MiB are left.
 pub async fn endure_async(seed: u64, mut feed: impl AsyncFnMut(&mut Noise)) -> Result<i64, String> {
+    let _alone = ALONE.lock().await;
     let mut noise = Noise::new(seed);
     for _ in 0..WARM_UP {
         feed(&mut noise).await;
