@@ -9,20 +9,14 @@ use beehive::link::memory::{Cable, MemoryConnection, pair};
 use beehive::link::{
     Arrival, Connection, Ending, Greeting, Link, LinkError, PeerName, Refused, Routes, Urgency, Versions,
 };
-use beehive::{AskError, Env, Refusal};
+use beehive::{AskError, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wire::{Heard, LONG, Talk, link};
+use wire::{Heard, LONG, Talk, link, run};
 
 fn ends(cable: &Cable) -> (Box<dyn Connection>, Box<dyn Connection>) {
     let (edge, cloud): (MemoryConnection, MemoryConnection) =
         pair(cable, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
     (Box::new(edge), Box::new(cloud))
-}
-
-fn run(test: impl AsyncFnOnce(Env)) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async { test(Env::seeded(1)).await });
 }
 
 fn text(heard: Heard) -> Vec<u8> {

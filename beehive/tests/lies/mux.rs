@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::pipe::{self, Pipe};
-use crate::run;
+use crate::wire::run;
 use crate::wire::{LONG, Talk, link};
 use beehive::Refusal;
 use beehive::link::mux::{CELL_MAX, Role, STREAMS_MAX};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::pipe::{self, Pipe};
-use crate::run;
+use crate::wire::run;
 use crate::wire::{Talk, link};
 use beehive::link::memory::{Cable, pair};
 use beehive::link::{Connection, PeerName};

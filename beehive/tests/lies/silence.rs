@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::pipe;
+use crate::wire::run;
 use crate::wire::{Talk, link};
-use crate::{pipe, run};
 use beehive::link::memory::{Cable, MemoryConnection, Way, pair};
 use beehive::link::mux::Role;
 use beehive::link::{Arrival, Connection, Ending, Greeting, Link, PeerName, Routes, Urgency};

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tokio::io::AsyncWriteExt;
 
 use crate::raw::{self, CREDIT, Raw, TELL, ends, frame, next};
-use crate::run;
+use crate::wire::run;
 use crate::wire::{Heard, LONG, Talk, link, routes};
 
 const MIB: usize = 1 << 20;
@@ -137,16 +137,7 @@ fn a_credit_gives_back_what_the_message_took() {
 #[test]
 fn credits_that_were_never_spent_are_not_believed() {
     run(async |env| {
-        let (edge, cloud) = ends();
-        let greeting = Greeting::of("edge-1");
-        let greet = Link::greet(&env, Box::new(edge), &greeting, Routes::new());
-        let answer = async {
-            let (mut writer, mut reader) = cloud.accept().await.unwrap();
-            next(&mut reader).await.unwrap();
-            writer.write_all(&frame(0, raw::HELLO_ACK, 0, 0, &[1])).await.unwrap();
-            (writer, reader)
-        };
-        let (link, _control) = futures::join!(greet, answer);
+        let (link, cloud, _control) = raw::taken_in(&env, &[1]).await;
         let link = link.unwrap();
         let talk = link.remote::<Talk>();
         talk.tell(Talk::Say(vec![0; 9])).await.unwrap();
@@ -164,16 +155,7 @@ fn credits_that_were_never_spent_are_not_believed() {
 #[test]
 fn a_stream_that_ends_takes_no_credits_with_it() {
     run(async |env| {
-        let (edge, cloud) = ends();
-        let greeting = Greeting::of("edge-1");
-        let greet = Link::greet(&env, Box::new(edge), &greeting, Routes::new());
-        let answer = async {
-            let (mut writer, mut reader) = cloud.accept().await.unwrap();
-            next(&mut reader).await.unwrap();
-            writer.write_all(&frame(0, raw::HELLO_ACK, 0, 0, &[1])).await.unwrap();
-            (writer, reader)
-        };
-        let (link, _control) = futures::join!(greet, answer);
+        let (link, cloud, _control) = raw::taken_in(&env, &[1]).await;
         let link = link.unwrap();
         let talk = link.remote::<Talk>();
         // Each stream is given up after its first message; once `keep` is set, one stays and nothing comes back on it.

@@ -9,7 +9,7 @@ use beehive::{AskError, Message, Reply};
 use tokio::io::AsyncWriteExt;
 
 use crate::raw::{ASK, CREDIT, NACK, REPLY, Raw, TELL, frame, next, write_what_is_taken};
-use crate::run;
+use crate::wire::run;
 use crate::wire::{Heard, LONG, Talk, routes};
 
 const MIB: usize = 1 << 20;

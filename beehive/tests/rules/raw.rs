@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use beehive::Env;
 use beehive::link::memory::{Cable, MemoryConnection, pair};
-use beehive::link::{Arrival, Connection, Link, PeerName, Reader, Routes, Urgency, Writer};
+use beehive::link::{
+    Arrival, Connection, Greeting, Link, LinkError, PeerName, Reader, Routes, Urgency, Writer,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 
@@ -20,6 +22,25 @@ pub(crate) const HELLO_ACK: u8 = 8;
 pub(crate) const REFUSE: u8 = 9;
 const PING: u8 = 10;
 const PONG: u8 = 11;
+
+/// A dialling end of ours whose hello is answered by hand with an acknowledgement of this body: its link, the connection and
+/// the first stream at the other end.
+pub(crate) async fn taken_in(
+    env: &Env,
+    body: &[u8],
+) -> (Result<Link, LinkError>, MemoryConnection, (Writer, Reader)) {
+    let (edge, cloud) = ends();
+    let greeting = Greeting::of("edge-1");
+    let greet = Link::greet(env, Box::new(edge), &greeting, Routes::new());
+    let answer = async {
+        let (mut writer, mut reader) = cloud.accept().await.unwrap();
+        assert_eq!(next(&mut reader).await.unwrap().kind, HELLO);
+        writer.write_all(&frame(0, HELLO_ACK, 0, 0, body)).await.unwrap();
+        (writer, reader)
+    };
+    let (link, control) = futures::join!(greet, answer);
+    (link, cloud, control)
+}
 
 /// A frame as bytes.
 pub(crate) fn frame(version: u8, kind: u8, id: u64, amount: u32, body: &[u8]) -> Vec<u8> {

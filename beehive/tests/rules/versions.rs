@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::raw::{self, HELLO, HELLO_ACK, NACK, OPEN, REFUSE, Raw, TELL, ends, frame, hello, next};
-use crate::run;
+use crate::wire::run;
 use crate::wire::{Heard, LONG, Talk, routes};
 
 /// Asks in which version it was read.
@@ -194,16 +194,7 @@ fn ends_without_a_common_version_are_told_who_is_to_upgrade() {
 fn an_answer_with_a_version_that_was_not_offered_is_no_answer() {
     run(async |env| {
         for body in [&[2][..], &[0, 0], b"sentence"] {
-            let (edge, cloud) = ends();
-            let greeting = Greeting::of("edge-1");
-            let greet = Link::greet(&env, Box::new(edge), &greeting, Routes::new());
-            let answer = async {
-                let (mut writer, mut reader) = cloud.accept().await.unwrap();
-                assert_eq!(next(&mut reader).await.unwrap().kind, HELLO);
-                writer.write_all(&frame(0, HELLO_ACK, 0, 0, body)).await.unwrap();
-                (writer, reader)
-            };
-            let (link, _control) = futures::join!(greet, answer);
+            let (link, _cloud, _control) = raw::taken_in(&env, body).await;
             assert!(matches!(link, Err(LinkError::Unexpected { .. })), "{body:?}");
         }
     });

@@ -7,6 +7,14 @@ use beehive::link::{Connection, Greeting, Link, LinkError, PeerName, Routes, Wir
 use beehive::testing::Probe;
 use beehive::{Address, AskError, Env, Lane, Message, Reply};
 
+/// Runs a test on a paused clock.
+#[allow(dead_code, reason = "QUIC needs a real one")]
+pub(crate) fn run(test: impl AsyncFnOnce(Env)) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async { test(Env::seeded(1)).await });
+}
+
 #[derive(Debug)]
 pub(crate) enum Talk {
     Say(Vec<u8>),

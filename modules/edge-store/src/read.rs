@@ -18,10 +18,10 @@ const ROW: &str =
 const ROWS: &str = "SELECT kind, key1, key2, value, revision, sum FROM plain \
     WHERE kind = ?1 AND (?2 IS NULL OR key1 = ?2) ORDER BY key1, key2";
 const OUTBOX: &str = "SELECT class, key, body, revision, sum, seq FROM outbox ORDER BY seq";
-const QUEUE: &str = "SELECT class, key, body, revision, sum, seq FROM outbox WHERE \
+pub(crate) const QUEUE: &str = "SELECT class, key, body, revision, sum, seq FROM outbox WHERE \
     CASE WHEN class = 'telemetry' THEN 2 WHEN key GLOB 'twin/*' OR key GLOB 'state/*' THEN 1 ELSE 0 END = ?1 \
     ORDER BY seq";
-const WAITING: &str = "SELECT count(*) FROM outbox WHERE \
+pub(crate) const WAITING: &str = "SELECT count(*) FROM outbox WHERE \
     CASE WHEN class = 'telemetry' THEN 2 WHEN key GLOB 'twin/*' OR key GLOB 'state/*' THEN 1 ELSE 0 END = ?1";
 const USAGE: &str = "SELECT count(*), coalesce(sum(octet_length(key) + octet_length(body)), 0) FROM outbox";
 

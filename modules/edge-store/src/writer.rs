@@ -355,6 +355,18 @@ mod tests {
     }
 
     #[test]
+    fn the_head_of_a_queue_is_found_by_its_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = writer(&dir);
+        for statement in [read::QUEUE, read::WAITING] {
+            // Written otherwise than in the index, the same condition would read the whole outbox.
+            let explain = format!("EXPLAIN QUERY PLAN {statement}");
+            let plan: String = writer.conn().unwrap().query_row(&explain, [0], |row| row.get(3)).unwrap();
+            assert!(plan.contains("INDEX outbox_queue (<expr>=?)"), "{plan}");
+        }
+    }
+
+    #[test]
     fn what_waits_in_the_queue_shares_a_transaction_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = writer(&dir);
