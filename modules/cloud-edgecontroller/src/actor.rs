@@ -8,7 +8,7 @@ use beehive::defect::{self, Defect};
 use beehive::link::Traffic;
 use beehive::{Actor, Address, Context, Fault, Moment, Reply};
 use contract::cloudhub::CloudHubMsg;
-use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use contract::edgecontroller::{ClaimRefused, EdgeControllerMsg, EdgeUp};
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::synccontroller::{Source, SyncMsg, SyncTruth};
 use contract::{NodeName, ObjectKey, Report, TokenQuery};
@@ -27,6 +27,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(20);
 const WRITES_AT_ONCE: usize = 8;
 /// 5 s for taking a node, as long as the hub waits.
 const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
+/// 2 s: what a node is asked to wait that could not be taken now.
+const CLAIM_WAIT: Duration = Duration::from_secs(2);
 
 struct Watches {
     nodes: Shared,
@@ -106,7 +108,7 @@ impl Actor for EdgeController {
         cx: &mut Context<EdgeControllerMsg>,
     ) -> Result<(), Fault> {
         match message {
-            EdgeControllerMsg::Claim { node, reply } => self.claim(node, reply, cx),
+            EdgeControllerMsg::Claim { node, reply, .. } => self.claim(node, reply, cx),
             EdgeControllerMsg::Holds { node, epoch, reply } => self.holds(node, epoch, reply, cx),
             EdgeControllerMsg::NodeUp { node, epoch, traffic } => {
                 self.up.insert(node, (epoch, traffic));
@@ -220,13 +222,19 @@ impl EdgeController {
     }
 
     /// Beside the actor, as whatever asks the API server.
-    fn claim(&self, node: NodeName, reply: Reply<Result<u64, String>>, cx: &Context<EdgeControllerMsg>) {
+    fn claim(
+        &self,
+        node: NodeName,
+        reply: Reply<Result<u64, ClaimRefused>>,
+        cx: &Context<EdgeControllerMsg>,
+    ) {
         // Whoever asked may have been sent away meanwhile: its node has another link by now.
         if reply.is_abandoned() {
             return;
         }
         if !self.interruptions.none() {
-            return reply.send(Err("a watch has broken off and has not listed again".to_owned()));
+            let reason = "a watch of the API server has broken off and has not listed again".to_owned();
+            return reply.send(Err(ClaimRefused { reason, wait: Some(CLAIM_WAIT) }));
         }
         let (tenures, env) = (self.tenures.clone(), cx.env().clone());
         cx.spawn(async move {
@@ -234,7 +242,7 @@ impl EdgeController {
                 Some(taken) => taken.map_err(|error| Fault::from_error(&error).reason),
                 None => Err("API server did not answer in time".to_owned()),
             };
-            reply.send(answer);
+            reply.send(answer.map_err(|reason| ClaimRefused { reason, wait: Some(CLAIM_WAIT) }));
         });
     }
 

@@ -159,8 +159,12 @@ fn no_node_is_taken_over_while_a_watch_is_broken() {
     run(Lists::new(), async |mut bench| {
         let claim = async |bench: &Bench| {
             let node = NodeName::parse("edge-1").unwrap();
-            let asked = bench.controller.ask(LONG, |reply| EdgeControllerMsg::Claim { node, reply });
-            asked.await.unwrap().unwrap_err()
+            let asked = bench.controller.ask(LONG, |reply| EdgeControllerMsg::Claim {
+                node,
+                certificate: "1".to_owned(),
+                reply,
+            });
+            asked.await.unwrap().unwrap_err().reason
         };
         let ready = |message| matches!(message, SyncMsg::SourceReady(_)).then_some(());
         bench.sync.find(LONG, ready).await.unwrap();
@@ -168,13 +172,13 @@ fn no_node_is_taken_over_while_a_watch_is_broken() {
         assert!(!claim(&bench).await.contains("watch"));
         bench.watches.get_mut("pods").unwrap().send(Bytes::from_static(b"nonsense\n")).await.unwrap();
         let refused = bench.env.timeout(LONG, async {
-            while !claim(&bench).await.contains("a watch has broken off") {
+            while !claim(&bench).await.contains("has broken off") {
                 bench.env.sleep(Duration::from_millis(1)).await;
             }
         });
         refused.await.expect("a broken watch is noticed");
         let again = bench.env.timeout(LONG, async {
-            while claim(&bench).await.contains("a watch has broken off") {
+            while claim(&bench).await.contains("has broken off") {
                 bench.env.sleep(Duration::from_millis(100)).await;
             }
         });

@@ -11,7 +11,7 @@ use beehive::{Actor, Address, Context, Env, Fault, Moment};
 use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
-use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use contract::edgecontroller::{ClaimRefused, EdgeControllerMsg, EdgeUp};
 use contract::router::{RouterMsg, RouterUp};
 use contract::synccontroller::SyncMsg;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
@@ -125,6 +125,7 @@ impl Actor for CloudHub {
                 self.closed(node, session, epoch, reason).await;
             }
             CloudHubMsg::Lost { node, epoch } => self.lost(&node, epoch),
+            CloudHubMsg::Disowned { node, reason } => self.disowned(&node, &reason),
         }
         Ok(())
     }
@@ -183,6 +184,15 @@ impl CloudHub {
         if let Some(open) = sessions.open.get(node).filter(|open| open.epoch == epoch) {
             let session = open.session;
             tracing::warn!(%node, session, epoch, "another CloudCore has taken the node; its link here is ended");
+            open.link.close();
+        }
+    }
+
+    fn disowned(&self, node: &NodeName, reason: &str) {
+        let sessions = self.sessions.borrow();
+        if let Some(open) = sessions.open.get(node) {
+            let session = open.session;
+            tracing::warn!(%node, session, reason, "the node is not ours any more; its link is ended");
             open.link.close();
         }
     }
@@ -261,13 +271,15 @@ impl Desk {
     /// Checks who it is, and takes the node: from now on this CloudCore has it, and every other one has not.
     async fn let_in(&self, peer: &PeerName) -> Result<(NodeName, u64), Refused> {
         let node = self.may_enter(peer).await?;
-        let claim = |reply| EdgeControllerMsg::Claim { node: node.clone(), reply };
+        let certificate = peer.serial().to_owned();
+        let claim = |reply| EdgeControllerMsg::Claim { node: node.clone(), certificate, reply };
         let answer = self.neighbours.edge.ask(CLAIM_DEADLINE, claim).await;
-        match answer.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok(epoch) => Ok((node, epoch)),
-            Err(reason) => {
-                tracing::error!(%node, reason, "node not taken");
-                let reason = "the node's Lease cannot be written now".to_owned();
+        match answer {
+            Ok(Ok(epoch)) => Ok((node, epoch)),
+            Ok(Err(ClaimRefused { reason, wait })) => Err(Refused { reason, wait }),
+            Err(error) => {
+                tracing::error!(%node, %error, "node not taken");
+                let reason = "whose the node is cannot be found out now".to_owned();
                 Err(Refused { reason, wait: Some(CLAIM_WAIT) })
             }
         }

@@ -14,7 +14,7 @@ use cloud_hub::plan::Living;
 use cloud_hub::{CloudHub, Neighbours, Vault};
 use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
-use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use contract::edgecontroller::{ClaimRefused, EdgeControllerMsg, EdgeUp};
 use contract::synccontroller::SyncMsg;
 use harness::Objects;
 use tokio::sync::Mutex;
@@ -152,10 +152,13 @@ fn above_the_limit_a_node_is_asked_to_wait() {
 #[test]
 fn nobody_is_let_in_who_cannot_be_taken() {
     run(async |bench| {
-        bench.claims.0.borrow_mut().push(Err("API server did not take it".to_owned()));
+        let (reason, wait) = ("the Node `a` was deleted".to_owned(), Some(Duration::from_secs(60)));
+        bench.claims.0.borrow_mut().push(Err(ClaimRefused { reason, wait }));
         let refused = refused(bench.link("system:node:a", "aa").await);
-        assert!(refused.reason.contains("Lease"), "{}", refused.reason);
-        assert_eq!(refused.wait, Some(Duration::from_secs(2)));
+        assert_eq!(
+            (&*refused.reason, refused.wait),
+            ("the Node `a` was deleted", Some(Duration::from_secs(60)))
+        );
         assert!(bench.link("system:node:a", "aa").await.is_ok());
     });
 }

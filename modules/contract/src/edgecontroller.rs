@@ -1,6 +1,7 @@
 //! What EdgeController accepts: from the hub and the API server, and from nodes over the link.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use beehive::link::Traffic;
 use beehive::{Message, Reply};
@@ -15,8 +16,10 @@ pub enum EdgeControllerMsg {
     Claim {
         /// The node.
         node: NodeName,
-        /// The epoch of the new session, or a sentence why the node could not be taken.
-        reply: Reply<Result<u64, String>>,
+        /// Serial number of the certificate that it came with, lower-case hex.
+        certificate: String,
+        /// The epoch of the new session, or why the node could not be taken.
+        reply: Reply<Result<u64, ClaimRefused>>,
     },
     /// Whether this CloudCore still has the node since that epoch.
     Holds {
@@ -65,6 +68,16 @@ pub enum EdgeControllerMsg {
     Look,
     /// The pause after the first nudge is over: look.
     LookNow,
+}
+
+/// Why a node was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRefused {
+    /// In a sentence that the node may read; it says what to do where somebody can do something.
+    pub reason: String,
+    /// When it is worth to come again: seconds where something is out of reach, a minute where an administrator has to act.
+    /// `None`: the node's own pace.
+    pub wait: Option<Duration>,
 }
 
 /// What a node may say to the edge controller.
