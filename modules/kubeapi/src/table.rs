@@ -272,12 +272,11 @@ fn steps(path: &str) -> Option<Vec<Step>> {
             rest = after;
         } else {
             let after = rest.strip_prefix('.').unwrap_or(rest);
-            let end = after.find(['.', '[']).unwrap_or(after.len());
-            let (name, after) = after.split_at(end);
+            let (name, after) = after.split_at(end_of_name(after));
             match name {
                 "" => {}
                 "*" => steps.push(Step::All),
-                name => steps.push(Step::Field(name.to_owned())),
+                name => steps.push(Step::Field(unescaped(name))),
             }
             if name.is_empty() && after.is_empty() {
                 break;
@@ -288,12 +287,30 @@ fn steps(path: &str) -> Option<Vec<Step>> {
     Some(steps)
 }
 
+/// A name ends at a dot or a bracket that no backslash stands before: `kubehive\.io/revoked` is one name.
+fn end_of_name(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, letter) in text.char_indices() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '.' | '[' => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn unescaped(name: &str) -> String {
+    name.replace("\\.", ".").replace("\\[", "[").replace("\\\\", "\\")
+}
+
 fn bracket(inside: &str) -> Option<Step> {
     if inside == "*" {
         return Some(Step::All);
     }
     if let Some(quoted) = inside.strip_prefix(['\'', '"']) {
-        return Some(Step::Field(quoted.trim_end_matches(['\'', '"']).to_owned()));
+        return Some(Step::Field(unescaped(quoted.trim_end_matches(['\'', '"']))));
     }
     if let Some(filter) = inside.strip_prefix("?(@").and_then(|filter| filter.strip_suffix(')')) {
         let (path, wanted) = filter.split_once("==")?;

@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 use crate::*;
 
 mod reads;
+mod registers;
 mod writes;
 
 #[derive(Default)]
@@ -201,7 +202,15 @@ impl Server {
     }
 
     async fn watch(&self, uri: &str) -> impl futures::Stream<Item = Value> + use<> {
-        let request = Request::builder().uri(uri).body(Bytes::new()).unwrap();
+        self.watch_as(uri.to_owned(), ("accept", "application/json")).await
+    }
+
+    async fn watch_as(
+        &self,
+        uri: String,
+        header: (&str, &str),
+    ) -> impl futures::Stream<Item = Value> + use<> {
+        let request = Request::builder().uri(uri).header(header.0, header.1).body(Bytes::new()).unwrap();
         let Body::Stream(lines) = self.0.handle(request, &User::default()).await.into_body() else {
             panic!()
         };
