@@ -10,6 +10,7 @@ use cloud_hub::{
     Enrolment, EnrolmentError, EnrolmentServer, Vault, VaultError, WebSocketAcceptor, WebSocketError,
 };
 use config::cloud::CloudCore as Settings;
+use kubewatch::{Reading, ReadingError};
 use thiserror::Error;
 
 use crate::crds::{self, CrdError};
@@ -22,6 +23,9 @@ pub enum StartError {
     /// A custom resource is not there.
     #[error(transparent)]
     Definitions(#[from] CrdError),
+    /// What pods need cannot be read.
+    #[error("Secrets and config maps")]
+    Reading(#[from] ReadingError),
     /// The CA or a Secret is not there.
     #[error("certificates")]
     Vault(#[from] VaultError),
@@ -78,6 +82,7 @@ impl CloudCore {
         tracing::info!(identity, "this CloudCore");
         crds::apply(&client, &env).await?;
         tracing::info!("custom resources are served");
+        let reading = Reading::probe(&client).await?;
         let vault = Vault::new(client.clone());
         let authority = vault.authority(&env).await?;
         let token_key = vault.token_key(&env).await?;
@@ -126,6 +131,7 @@ impl CloudCore {
             node_limit: hub.node_limit,
             lease_period: Duration::from_secs(frequency),
             identity,
+            reading,
         };
         let mut hive = Hive::new("cloudcore", env.clone());
         let seats = topology::seats(&mut hive);

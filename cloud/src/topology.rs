@@ -16,7 +16,7 @@ use contract::edgecontroller::EdgeControllerMsg;
 use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use contract::wire::META_MAILBOX;
-use kubewatch::Interruptions;
+use kubewatch::{Interruptions, Reading};
 use tokio::sync::Mutex;
 
 const HUB: &str = "cloud-hub";
@@ -54,6 +54,8 @@ pub struct Parts {
     pub lease_period: Duration,
     /// Who this CloudCore is among those that run: its own in each life.
     pub identity: String,
+    /// As whom Secrets and config maps are read.
+    pub reading: Reading,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
@@ -98,7 +100,7 @@ fn together() -> Policy {
 
 /// Makes the actors.
 pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
-    let Parts { client, acceptor, vault, node_limit, lease_period, identity } = parts;
+    let Parts { client, acceptor, vault, node_limit, lease_period, identity, reading } = parts;
     let sync_to_edge = seats.sync_to_edge;
     hive.supervise(seats.sync, together(), move || SyncController::new(sync_to_edge.clone()));
     let interruptions = Interruptions::default();
@@ -106,7 +108,7 @@ pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
     let (edge_client, edge_to_sync, edge_to_hub) = (client.clone(), seats.edge_to_sync, seats.edge_to_hub);
     hive.supervise(seats.edge, together(), move || {
         let (client, sync, hub) = (edge_client.clone(), edge_to_sync.clone(), edge_to_hub.clone());
-        EdgeController::new(client, sync, hub, &identity, lease_period, watched.clone())
+        EdgeController::new(client, sync, hub, &identity, lease_period, watched.clone(), reading)
     });
     let (device_to_sync, device_to_edge) = (seats.device_to_sync, seats.device_to_edge);
     hive.supervise(seats.device, together(), move || {

@@ -90,7 +90,7 @@ impl Actor for DeviceController {
 
     async fn started(&mut self, cx: &mut Context<DeviceControllerMsg>) -> Result<(), Fault> {
         let watch = |what| {
-            kubewatch::watch(&self.client, what, &self.interruptions, cx, || DeviceControllerMsg::Look)
+            kubewatch::watch(&self.client, what, None, &self.interruptions, cx, || DeviceControllerMsg::Look)
         };
         self.watches = Some((watch(DEVICE), watch(DEVICE_MODEL)));
         Ok(())

@@ -13,7 +13,7 @@ use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::synccontroller::{Source, SyncMsg, SyncTruth};
 use contract::{NodeName, ObjectKey, Report, TokenQuery};
 use futures::StreamExt;
-use kubewatch::{Held, Interruptions, Shared, Told, Watched};
+use kubewatch::{Held, Interruptions, Named, Reading, Shared, Told, Watched};
 
 use crate::index::{Index, Look};
 use crate::plan;
@@ -30,11 +30,14 @@ const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
 /// 2 s: what a node is asked to wait that could not be taken now.
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
 
+/// Those that are bound to a node: the others are nobody's yet.
+const BOUND: &str = "spec.nodeName!=";
+
 struct Watches {
     nodes: Shared,
     pods: Shared,
-    config_maps: Shared,
-    secrets: Shared,
+    /// Secrets and config maps that pods on edge nodes need.
+    needs: Named,
 }
 
 /// Brings pods and what they need to their nodes, and their status back.
@@ -43,6 +46,7 @@ pub struct EdgeController {
     sync: Address<SyncMsg>,
     lease_period: Duration,
     interruptions: Interruptions,
+    reading: Reading,
     watches: Option<Watches>,
     index: Index,
     told: Told,
@@ -66,9 +70,11 @@ impl EdgeController {
         cloudcore: &str,
         lease_period: Duration,
         interruptions: Interruptions,
+        reading: Reading,
     ) -> Self {
         EdgeController {
             interruptions,
+            reading,
             tenures: Tenures::new(client.clone(), cloudcore, hub),
             client,
             sync,
@@ -89,15 +95,17 @@ impl Actor for EdgeController {
     type Message = EdgeControllerMsg;
 
     async fn started(&mut self, cx: &mut Context<EdgeControllerMsg>) -> Result<(), Fault> {
-        let watch = |resource, kind| {
+        let watch = |resource, kind, selector| {
             let what = Watched::core(resource, kind);
-            kubewatch::watch(&self.client, what, &self.interruptions, cx, || EdgeControllerMsg::Look)
+            kubewatch::watch(&self.client, what, selector, &self.interruptions, cx, || {
+                EdgeControllerMsg::Look
+            })
         };
+        let needs = [Watched::core(CONFIG_MAPS, "ConfigMap"), Watched::core(SECRETS, "Secret")];
         self.watches = Some(Watches {
-            nodes: watch(NODES, "Node"),
-            pods: watch(PODS, "Pod"),
-            config_maps: watch(CONFIG_MAPS, "ConfigMap"),
-            secrets: watch(SECRETS, "Secret"),
+            nodes: watch(NODES, "Node", None),
+            pods: watch(PODS, "Pod", Some(BOUND)),
+            needs: Named::new(&self.client, self.reading, &needs, cx, || EdgeControllerMsg::Look),
         });
         Ok(())
     }
@@ -132,12 +140,15 @@ impl Actor for EdgeController {
     }
 
     fn snapshot(&self) -> serde_json::Value {
+        let (needs, open) = self.watches.as_ref().map(|watches| watches.needs.counts()).unwrap_or_default();
         serde_json::json!({
             "cloudCore": self.tenures.cloudcore(),
             "listed": self.ready,
             "linkedNodes": self.up.len(),
             "edgeNodes": self.told.nodes(),
             "objects": self.told.objects(),
+            "needs": needs,
+            "needsNotWhole": open,
         })
     }
 }
@@ -162,6 +173,9 @@ impl EdgeController {
         if let Some(pause) = look.again {
             self.look_again(pause, cx);
         }
+        if self.watches.as_ref().is_some_and(|watches| watches.needs.has_moved()) {
+            self.look_soon(cx);
+        }
     }
 
     /// One look is timed at a time, unless an earlier one is needed.
@@ -176,36 +190,44 @@ impl EdgeController {
     /// What the nodes should hold that anything touched. `None` before everything has been listed once: half a list
     /// would look like deletes.
     fn moved(&mut self, now: Moment) -> Option<(Look, BTreeMap<NodeName, Held>)> {
-        let Watches { nodes, pods, config_maps, secrets } = self.watches.as_ref()?;
+        let Watches { nodes, pods, needs } = self.watches.as_ref()?;
         let [mut nodes, mut pods] = [nodes, pods].map(|cache| cache.borrow_mut());
-        let [mut config_maps, mut secrets] = [config_maps, secrets].map(|cache| cache.borrow_mut());
-        if ![&nodes, &pods, &config_maps, &secrets].iter().all(|cache| cache.listed) {
+        if !nodes.listed || !pods.listed {
             return None;
         }
         for key in nodes.take_moved() {
-            self.index.node(&key, nodes.objects.get(&key).map(|cached| &cached.value));
+            self.index.node(&key, nodes.objects.get(&key).map(|cached| &cached.value), now);
         }
         for key in pods.take_moved() {
             self.index.pod(&key, pods.objects.get(&key).map(|cached| &cached.value), now);
         }
-        for key in config_maps.take_moved().into_iter().chain(secrets.take_moved()) {
+        for key in needs.take_moved() {
             self.index.need(&key);
         }
-        let find = |key: &ObjectKey| {
-            let cache = match key.resource.as_str() {
-                PODS => &pods,
-                CONFIG_MAPS => &config_maps,
-                _ => &secrets,
-            };
-            cache.objects.get(key).map(|cached| &cached.object)
+        let look = self.index.look(|key| needs.known(key), now);
+        for (key, readers) in &look.needs {
+            needs.want(key, readers.clone());
+        }
+        let find = |key: &ObjectKey| match key.resource.as_str() {
+            PODS => pods.objects.get(key).map(|cached| Arc::clone(&cached.object)),
+            _ => needs.object(key),
         };
-        let look = self.index.look(|key| find(key).is_some(), now);
         let with_objects = look.wanted.iter().map(|(node, keys)| {
-            let objects = keys.iter().filter_map(|key| Some((key.clone(), Arc::clone(find(key)?))));
+            let objects = keys.iter().filter_map(|key| Some((key.clone(), find(key)?)));
             (node.clone(), objects.collect())
         });
         let wanted = with_objects.collect();
         Some((look, wanted))
+    }
+
+    /// Why this CloudCore should not begin to speak for the node now: it would have the node forget what it does not know.
+    fn is_behind(&self, node: &NodeName) -> Option<String> {
+        if !self.interruptions.none() {
+            return Some("a watch of the API server has broken off and has not listed again".to_owned());
+        }
+        let needs = &self.watches.as_ref()?.needs;
+        let key = self.index.holds_up(node, |key| needs.is_whole(key))?;
+        Some(format!("the API server has not said what `{key}` is, which belongs on this node"))
     }
 
     /// Asked once per version of a pod on an edge node.
@@ -214,6 +236,9 @@ impl EdgeController {
         let pods = watches.pods.borrow();
         for key in &look.pods {
             let lifted = pods.objects.get(key).and_then(|pod| plan::lifted_tolerations(&pod.value));
+            if pods.objects.get(key).is_some_and(|pod| plan::needs_of(&pod.value).len() == plan::NEEDS_MAX) {
+                tracing::warn!(%key, most = plan::NEEDS_MAX, "the pod names more Secrets and config maps than are looked after");
+            }
             if let Some(tolerations) = lifted {
                 let (client, key) = (self.client.clone(), key.clone());
                 cx.spawn(async move { uplink::lift(&client, &key.namespace, &key.name, tolerations).await });
@@ -232,8 +257,7 @@ impl EdgeController {
         if reply.is_abandoned() {
             return;
         }
-        if !self.interruptions.none() {
-            let reason = "a watch of the API server has broken off and has not listed again".to_owned();
+        if let Some(reason) = self.is_behind(&node) {
             return reply.send(Err(ClaimRefused { reason, wait: Some(CLAIM_WAIT) }));
         }
         let (tenures, env) = (self.tenures.clone(), cx.env().clone());

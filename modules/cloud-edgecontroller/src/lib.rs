@@ -1,7 +1,7 @@
 //! Nodes, pods and what pods need: down to the edge, and their status up.
 //!
 //! # Owns
-//! The watches of nodes, pods, config maps and secrets, what each edge node was last told to hold, and the nodes' Leases:
+//! The watches of nodes and pods and of each Secret and config map that a pod on an edge node needs, what each edge node was last told to hold, and the nodes' Leases:
 //! which CloudCore has which node since which epoch.
 //! # Accepts
 //! [`contract::edgecontroller::EdgeControllerMsg`]: sessions and nodes to take from the hub, SyncController's word on how
@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+pub mod demand;
 pub mod fence;
 pub mod index;
 pub mod plan;

@@ -16,12 +16,17 @@ pub fn node_of(pod: &Value) -> Option<NodeName> {
     NodeName::parse(pod.pointer("/spec/nodeName")?.as_str()?).ok()
 }
 
-/// The config maps and secrets that a pod needs, init containers' too.
+/// 256 Secrets and config maps are looked after for one pod: each is a watch.
+pub const NEEDS_MAX: usize = 256;
+
+/// The config maps and secrets that a pod needs, init containers' too; the first [`NEEDS_MAX`] of them.
 pub fn needs_of(pod: &Value) -> BTreeSet<ObjectKey> {
     let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
     let mut needs = BTreeSet::new();
     let mut need = |resource: &str, name: Option<&Value>| {
-        if let Some(name) = name.and_then(Value::as_str).filter(|name| !name.is_empty()) {
+        if let Some(name) = name.and_then(Value::as_str).filter(|name| !name.is_empty())
+            && needs.len() < NEEDS_MAX
+        {
             needs.insert(ObjectKey::new(resource, namespace, name));
         }
     };

@@ -21,7 +21,7 @@ use contract::{NodeName, Report, TwinValue, UpReport};
 use futures::StreamExt;
 use harness::{LONG, resource, run};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
-use kubewatch::Interruptions;
+use kubewatch::{Interruptions, Reading};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -117,7 +117,15 @@ impl Cloud {
         let (of_edge, sync_of_edge) = (client.clone(), to_sync.clone());
         hive.supervise(edge, Policy::default(), move || {
             let (client, sync, hub) = (of_edge.clone(), sync_of_edge.clone(), to_hub.clone());
-            EdgeController::new(client, sync, hub, name, Duration::ZERO, Interruptions::default())
+            EdgeController::new(
+                client,
+                sync,
+                hub,
+                name,
+                Duration::ZERO,
+                Interruptions::default(),
+                Reading::AsItself,
+            )
         });
         let asked = edge_to.clone();
         hive.supervise(device, Policy::default(), move || {
@@ -182,7 +190,7 @@ fn of_node(row: i64, version: &str) -> Report {
         },
     });
     let node_json = json!({ "metadata": { "labels": {} }, "spec": {}, "status": status }).to_string();
-    Report { row, repeat: false, report: UpReport::Node { node_json } }
+    Report { row, repeat: false, report: UpReport::Node { node_json }.into() }
 }
 
 fn of_pod(row: i64, uid: &str, message: &str) -> Report {
@@ -193,7 +201,7 @@ fn of_pod(row: i64, uid: &str, message: &str) -> Report {
         uid: uid.to_owned(),
         status_json,
     };
-    Report { row, repeat: false, report }
+    Report { row, repeat: false, report: report.into() }
 }
 
 fn of_pump(row: i64, property: &str, value: &str) -> Report {
@@ -204,7 +212,7 @@ fn of_pump(row: i64, property: &str, value: &str) -> Report {
         reported: Some(TwinValue { value: value.into(), metadata: Default::default() }),
         observed_desired: None,
     };
-    Report { row, repeat: false, report }
+    Report { row, repeat: false, report: report.into() }
 }
 
 async fn kubelet_version(server: &Server) -> Value {

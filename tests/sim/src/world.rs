@@ -215,6 +215,7 @@ impl World {
                 node_limit: 1000,
                 lease_period: LEASE_PERIOD,
                 identity: cloud::identity(&env),
+                reading: kubewatch::Reading::AsItself,
             };
             let mut hive = Hive::new("cloudcore", env);
             let seats = cloud::topology::seats(&mut hive);
