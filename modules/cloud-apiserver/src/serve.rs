@@ -19,9 +19,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use crate::authority::{Gate, ISSUER};
+use crate::authority::Gate;
+use crate::impersonate::{self, Refused};
+use crate::rbac;
 use crate::store::SqliteStore;
-use crate::{impersonate, rbac};
 
 /// 1,024 connections: a kubectl holds one or two, a node none.
 const CONNECTIONS_MAX: usize = 1024;
@@ -106,7 +107,7 @@ impl Desk {
         let user = match header.and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '))
         {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                self.gate.authenticate(token.trim(), ISSUER).await
+                self.gate.authenticate(token.trim()).await
             }
             _ if header.is_none() && open => {
                 let groups = vec!["system:unauthenticated".to_owned()];
@@ -121,7 +122,12 @@ impl Desk {
         };
         let user = match impersonate::acting(&self.gate, &parts.headers, &user).await {
             Ok(other) => other.unwrap_or(user),
-            Err(right) => return reply(Failure::forbidden(rbac::refusal(&user, &right)).to_response()),
+            Err(Refused::Missing(right)) => {
+                return reply(Failure::forbidden(rbac::refusal(&user, &right)).to_response());
+            }
+            Err(Refused::Headers(what)) => {
+                return reply(Failure::bad_request(format!("impersonation: {what}")).to_response());
+            }
         };
         let wanted = self.api.attributes(&parts);
         if !open && !self.gate.authorize(&user, &wanted).await {

@@ -59,10 +59,20 @@ pub trait Hooks: Send + Sync {
     /// # Errors
     /// A sentence.
     fn mint_token(&self, order: &TokenOrder) -> Result<(String, Vec<String>, Timestamp), String>;
-    /// Whose token it is; `None` if it is nobody's.
-    fn review_token<'a>(&'a self, token: &'a str, audiences: &'a [String]) -> BoxFuture<'a, Option<User>>;
+    /// Whose token it is, and which of `audiences` it is for (an empty list asks for the API server itself); `None` if
+    /// it is nobody's or for none of them.
+    fn review_token<'a>(
+        &'a self,
+        token: &'a str,
+        audiences: &'a [String],
+    ) -> BoxFuture<'a, Option<(User, Vec<String>)>>;
     /// Whether the user may.
     fn authorize<'a>(&'a self, user: &'a User, attributes: &'a Attributes) -> BoxFuture<'a, bool>;
+    /// The rules (RBAC's `PolicyRule`) that the user has in a namespace, with those of the whole cluster; in an empty
+    /// one only the latter. Who may not `escalate` or `bind` gives no more than these. None by default.
+    fn rules_of<'a>(&'a self, _user: &'a User, _namespace: &'a str) -> BoxFuture<'a, Vec<Value>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
 }
 
 /// What `/version` says.
@@ -142,6 +152,7 @@ pub(crate) struct Call<'a> {
     pub(crate) form: Form,
     pub(crate) content_type: String,
     pub(crate) body: &'a [u8],
+    pub(crate) user: &'a User,
 }
 
 /// An answer before it is bytes.
@@ -210,7 +221,7 @@ impl<S: Store> Api<S> {
         {
             return Err(Failure::no_such_path());
         }
-        let call = Call { kind, attributes, query, form, content_type, body };
+        let call = Call { kind, attributes, query, form, content_type, body, user };
         if !call.attributes.subresource.is_empty() {
             return self.subresource(call).await;
         }

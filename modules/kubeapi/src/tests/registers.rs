@@ -59,8 +59,7 @@ async fn columns_and_short_names_are_served() {
 async fn metadata_alone_is_listed_in_pages_and_watched() {
     let server = register(&["a", "b", "c"]).await;
     let (mut names, mut from) = (Vec::new(), String::new());
-    let mut revision = Value::Null;
-    loop {
+    let revision = loop {
         let uri = format!("{ITEMS}?limit=2&continue={from}");
         let (code, page, _) = server.ask(Method::GET, &uri, METADATA, Value::Null).await;
         assert_eq!((code, &page["kind"]), (200, &json!("PartialObjectMetadataList")));
@@ -69,12 +68,11 @@ async fn metadata_alone_is_listed_in_pages_and_watched() {
             assert!(item["metadata"]["annotations"]["k.io/certificate"].is_string());
             names.push(item["metadata"]["name"].as_str().unwrap().to_owned());
         }
-        revision = page["metadata"]["resourceVersion"].clone();
         match page["metadata"]["continue"].as_str() {
             Some(next) => from = next.to_owned(),
-            None => break,
+            None => break page["metadata"]["resourceVersion"].clone(),
         }
-    }
+    };
     assert_eq!(names, ["a", "b", "c"]);
     let accept = ("accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json");
     let watch = |query: String| server.watch_as(format!("{ITEMS}?watch=true&{query}"), accept);
