@@ -23,9 +23,12 @@ pub mod controllers;
 mod folder;
 mod impersonate;
 mod keys;
+mod places;
+mod quota;
 mod rbac;
 mod serve;
 mod server;
+mod stall;
 pub mod store;
 
 pub use folder::FolderError;

@@ -141,7 +141,7 @@ pub async fn start(settings: Settings, env: Env) -> Result<Running, StartError> 
     let address = listener.local_addr().map_err(listening)?;
     let tls = tls(&keys, &settings.advertise, &env)?;
     let (stop, stopped) = watch::channel(false);
-    let desk = Desk { api: api.clone(), gate };
+    let desk = Desk::new(api.clone(), gate);
     // A thread of its own: a large list must not hold up the links of the nodes.
     let thread = std::thread::Builder::new()
         .name("apiserver".to_owned())

@@ -14,6 +14,7 @@ mod discovery;
 mod escalation;
 mod failure;
 mod field;
+mod json;
 mod kind;
 mod patch;
 mod podsecurity;

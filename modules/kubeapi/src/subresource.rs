@@ -134,7 +134,7 @@ impl<S: Store> Api<S> {
             }
             body
         } else {
-            let body: Value = serde_json::from_slice(call.body)
+            let body = crate::json::read(call.body)
                 .map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
             wanted_version = String::new();
             let format = Format::of(&call.content_type)?;

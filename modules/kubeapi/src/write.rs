@@ -40,9 +40,7 @@ pub(crate) fn object_of(body: &[u8], content_type: &str) -> Result<Value, Failur
         Failure::bad_request(format!("the object provided is unrecognized: {error}"))
     };
     let object: Value = match media {
-        "application/json" | "" | "*/*" => {
-            serde_json::from_slice(body).map_err(|error| unrecognized(&error))?
-        }
+        "application/json" | "" | "*/*" => crate::json::read(body).map_err(|error| unrecognized(&error))?,
         "application/yaml" => yaml(body).map_err(|error| unrecognized(&error))?,
         protobuf::MEDIA => protobuf::decode(body)?,
         other => {
@@ -318,7 +316,7 @@ impl<S: Store> Api<S> {
                 "accepted media types include: application/json-patch+json, application/merge-patch+json";
             return Err(Failure::media_type(what));
         }
-        let patch: Value = serde_json::from_slice(call.body)
+        let patch = crate::json::read(call.body)
             .map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
         let wanted = if format == Format::Json { "" } else { text(&patch, "/metadata/resourceVersion") };
         let mut warnings = Vec::new();
