@@ -53,19 +53,19 @@ pub(crate) fn run(check: Check, workspace: &Workspace, cure: &'static str) -> Re
         Check::Dependencies => deny(workspace, &["bans", "licenses", "sources"], cure),
         Check::Advisories => {
             let fetched = workspace
-                .cargo(&["deny", "fetch", "--config", ".deny.toml", "db"])
+                .cargo(&["deny", "--config", ".deny.toml", "fetch", "db"])
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .status()
                 .is_ok_and(|status| status.success());
             if fetched {
-                return deny(workspace, &["--disable-fetch", "advisories"], cure);
+                return deny(workspace, &["advisories"], cure);
             }
             if !has_database() {
                 return Ok(Outcome::Skipped("the RustSec database cannot be fetched from here".to_owned()));
             }
             // An old list of vulnerabilities is better than none, and its age is said.
-            deny(workspace, &["--disable-fetch", "advisories"], cure)?;
+            deny(workspace, &["advisories"], cure)?;
             Ok(Outcome::Skipped(
                 "the RustSec database cannot be fetched from here; an older copy of it had nothing to say"
                     .to_owned(),
@@ -78,12 +78,14 @@ pub(crate) fn run(check: Check, workspace: &Workspace, cure: &'static str) -> Re
 fn has_database() -> bool {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
-    home.and_then(|home| std::fs::read_dir(home.join("advisory-dbs")).ok())
-        .is_some_and(|mut found| found.next().is_some())
+    let found = home.and_then(|home| std::fs::read_dir(home.join("advisory-dbs")).ok());
+    // A fetch that failed leaves a lock file behind.
+    found.is_some_and(|found| found.flatten().any(|entry| entry.path().join(".git").exists()))
 }
 
 fn deny(workspace: &Workspace, which: &[&str], cure: &'static str) -> Result<Outcome, Failure> {
-    let arguments = [&["deny", "check", "--config", ".deny.toml"], which].concat();
+    // Offline: what it needs of the registry is here, or nothing was built; and the database was fetched before.
+    let arguments = [&["deny", "--offline", "--config", ".deny.toml", "check"], which].concat();
     let told = format!("cargo {}", arguments.join(" "));
     crate::say(&format!("      {told}"));
     let failure = |what| Failure { what, cure: cure.to_owned() };
