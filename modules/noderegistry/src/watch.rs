@@ -30,6 +30,9 @@ pub struct Sight {
 }
 
 impl Sight {
+    /// Why a link of a name must not be open that the register does not have.
+    pub const FORGOTTEN: &str = "the name is not in the register of edge nodes any more";
+
     fn of(metadata: &ObjectMeta) -> Self {
         Sight { living: plan::living(metadata), is_barred: plan::is_barred(metadata) }
     }
