@@ -17,7 +17,7 @@ use kubewatch::{Known, Place, Placed};
 use serde_json::Value;
 
 use crate::demand::Demand;
-use crate::plan::{self, EDGE_LABEL, Wanted};
+use crate::plan::{self, Wanted};
 
 /// 5 s: so long may a new pod wait for the API server's word on what it needs.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ impl Index {
     /// A node came, changed, or went (`None`).
     pub fn node(&mut self, key: &ObjectKey, node: Option<&Value>, now: Moment) {
         let Ok(name) = NodeName::parse(&key.name) else { return };
-        let is_edge = node.is_some_and(|node| node["metadata"]["labels"].get(EDGE_LABEL).is_some());
+        let is_edge = node.is_some_and(plan::is_edge);
         let has_turned =
             if is_edge { self.edge_nodes.insert(name.clone()) } else { self.edge_nodes.remove(&name) };
         if has_turned {
@@ -186,8 +186,10 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::EDGE_LABEL;
     use Known::{Absent, Present, Unknown};
     use contract::ids::{CONFIG_MAPS, NODES, PODS};
+    use noderegistry::ENROLMENT_ANNOTATION;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -196,7 +198,7 @@ mod tests {
     }
 
     fn edge_node() -> Value {
-        json!({ "metadata": { "labels": { EDGE_LABEL: "" } } })
+        json!({ "metadata": { "labels": { EDGE_LABEL: "" }, "annotations": { ENROLMENT_ANNOTATION: "0a" } } })
     }
 
     fn pod(uid: &str, node: &str, maps: &[&str]) -> Value {

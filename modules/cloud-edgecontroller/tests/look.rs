@@ -76,7 +76,7 @@ fn a_look_costs_by_what_changed() {
     let (mut pods, needs) = ((0..PODS).map(|n| (pod_key(n), pod(n, "1"))).collect::<Cached>(), needs());
     let nodes: BTreeSet<NodeName> =
         (0..NODES).map(|n| NodeName::parse(&format!("edge-{n:03}")).unwrap()).collect();
-    let edge = json!({"metadata": {"labels": {plan::EDGE_LABEL: ""}}});
+    let edge = json!({"metadata": {"labels": {plan::EDGE_LABEL: ""}, "annotations": {"kubehive.io/enrolment": "1"}}});
     let mut index = Index::default();
     for node in &nodes {
         index.node(&ObjectKey::new("nodes", "", node.as_str()), Some(&edge), Moment(Duration::ZERO));

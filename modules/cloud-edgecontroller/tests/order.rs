@@ -37,9 +37,9 @@ struct Server {
 }
 
 impl Server {
-    async fn answer(&self, request: &Request<kube::client::Body>) -> Response<Body> {
-        let resource = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-        let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+    async fn answer(&self, uri: http::Uri) -> Response<Body> {
+        let resource = uri.path().rsplit('/').next().unwrap_or_default().to_owned();
+        let watches = uri.query().is_some_and(|query| query.contains("watch=true"));
         if watches {
             // One that is watched again has nothing to tell.
             let lines = match self.watches.lock().unwrap().remove(&resource) {
@@ -99,7 +99,7 @@ fn bench(mut lists: Lists, gated: &[&'static str]) -> Bench {
     let server = Arc::new(Server { lists, gates: Mutex::new(closed), watches: Mutex::new(receivers) });
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
         let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(server.answer(&request).await) }
+        async move { Ok::<_, Infallible>(server.answer(request.uri().clone()).await) }
     });
     let client = kube::Client::new(service, "default");
     let (sync, to_sync) = Probe::new(&env, 64);
@@ -124,7 +124,9 @@ fn bench(mut lists: Lists, gated: &[&'static str]) -> Bench {
 
 fn node() -> Value {
     let labels = json!({"node-role.kubernetes.io/edge": ""});
-    json!({"metadata": {"name": "edge-1", "uid": "n", "resourceVersion": "1", "labels": labels}})
+    let annotations = json!({"kubehive.io/enrolment": "1"});
+    let metadata = json!({"name": "edge-1", "uid": "n", "resourceVersion": "1", "labels": labels, "annotations": annotations});
+    json!({"metadata": metadata})
 }
 
 fn pod(image: &str) -> Value {

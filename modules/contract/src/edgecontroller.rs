@@ -7,7 +7,7 @@ use beehive::link::Traffic;
 use beehive::{Message, Reply};
 
 use crate::synccontroller::SyncTruth;
-use crate::{NodeName, Report, TokenGrant, TokenQuery};
+use crate::{NodeName, Report, TokenGrant, TokenQuery, Unparsed};
 
 /// Messages to EdgeController.
 #[derive(Debug)]
@@ -29,6 +29,16 @@ pub enum EdgeControllerMsg {
         epoch: u64,
         /// Whether, or a sentence why nobody can say now.
         reply: Reply<Result<bool, String>>,
+    },
+    /// Whether what the node says in the session of that epoch counts: it is the newest one here, and the Node is still the
+    /// one that it was admitted for.
+    Counts {
+        /// The node.
+        node: NodeName,
+        /// The epoch.
+        epoch: u64,
+        /// Whether.
+        reply: Reply<bool>,
     },
     /// A session opened.
     NodeUp {
@@ -95,7 +105,7 @@ pub enum EdgeUp {
     /// A token, please.
     Token {
         /// Which.
-        query: TokenQuery,
+        query: Unparsed<TokenQuery>,
         /// The token, or a sentence why not.
         reply: Reply<Result<TokenGrant, String>>,
     },
@@ -106,6 +116,7 @@ impl Message for EdgeControllerMsg {
         match self {
             EdgeControllerMsg::Claim { .. } => "Claim",
             EdgeControllerMsg::Holds { .. } => "Holds",
+            EdgeControllerMsg::Counts { .. } => "Counts",
             EdgeControllerMsg::NodeUp { .. } => "NodeUp",
             EdgeControllerMsg::NodeDown { .. } => "NodeDown",
             EdgeControllerMsg::Up { message, .. } => message.name(),

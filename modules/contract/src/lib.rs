@@ -18,6 +18,7 @@ pub mod object;
 mod packed;
 pub mod report;
 pub mod router;
+pub mod said;
 pub mod synccontroller;
 pub mod wire;
 
@@ -26,3 +27,4 @@ pub use ids::{NodeName, ObjectKey, ParseIdError};
 pub use object::{Change, Held, Object, content_version};
 pub use report::{Report, TokenGrant, TokenQuery, TwinValue, UpReport};
 pub use router::{Telemetry, Upload};
+pub use said::Unparsed;

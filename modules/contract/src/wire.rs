@@ -226,25 +226,25 @@ impl WireReport for Marked {}
 
 impl From<Report> for Unmarked {
     fn from(report: Report) -> Self {
-        Unmarked(report.row, report.report)
+        Unmarked(report.row, report.report.0)
     }
 }
 
 impl From<Unmarked> for Report {
     fn from(Unmarked(row, report): Unmarked) -> Self {
-        Report { row, repeat: false, report }
+        Report { row, repeat: false, report: report.into() }
     }
 }
 
 impl From<Report> for Marked {
     fn from(report: Report) -> Self {
-        Marked(report.row, report.repeat, report.report)
+        Marked(report.row, report.repeat, report.report.0)
     }
 }
 
 impl From<Marked> for Report {
     fn from(Marked(row, repeat, report): Marked) -> Self {
-        Report { row, repeat, report }
+        Report { row, repeat, report: report.into() }
     }
 }
 
@@ -340,7 +340,7 @@ fn encode_edge<R: WireReport>(message: EdgeUp) -> Result<Outgoing, EncodeError> 
         }
         EdgeUp::Alive => outgoing(&WireEdgeUp::<R>::Alive, None),
         EdgeUp::Token { query, reply } => {
-            outgoing(&WireEdgeUp::<R>::Token(query), Some(slot::<Result<TokenGrant, String>>(reply)))
+            outgoing(&WireEdgeUp::<R>::Token(query.0), Some(slot::<Result<TokenGrant, String>>(reply)))
         }
     }
 }
@@ -351,7 +351,7 @@ fn decode_edge<R: WireReport>(body: &[u8], reply: Option<ReplyTo>) -> Result<Edg
             Ok(EdgeUp::Reports { reports: converted(reports), reply: back(reply)? })
         }
         WireEdgeUp::<R>::Alive => Ok(EdgeUp::Alive),
-        WireEdgeUp::<R>::Token(query) => Ok(EdgeUp::Token { query, reply: back(reply)? }),
+        WireEdgeUp::<R>::Token(query) => Ok(EdgeUp::Token { query: query.into(), reply: back(reply)? }),
     }
 }
 

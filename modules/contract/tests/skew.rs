@@ -60,7 +60,7 @@ async fn ends(env: &Env, edge: Versions, cloud: Versions) -> (Link, Link, Probe<
 }
 
 fn report() -> Report {
-    Report { row: 7, repeat: true, report: UpReport::Node { node_json: "{}".to_owned() } }
+    Report { row: 7, repeat: true, report: UpReport::Node { node_json: "{}".to_owned() }.into() }
 }
 
 fn upload() -> Upload {

@@ -318,7 +318,7 @@ impl MetaManager {
         };
         let edge = cloud.edge.clone();
         cx.spawn(async move {
-            let answer = edge.ask(TOKEN_DEADLINE, |reply| EdgeUp::Token { query, reply }).await;
+            let answer = edge.ask(TOKEN_DEADLINE, |reply| EdgeUp::Token { query: query.into(), reply }).await;
             // No answer is the link's fault, whatever it was.
             reply.send(answer.map_or(Err(NoToken::OutOfReach), |answer| answer.map_err(NoToken::Refused)));
         });

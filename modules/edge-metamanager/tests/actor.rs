@@ -141,11 +141,11 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         node.store.commit(vec![Write::Enqueue { class: Class::Status, key, body }]).await.unwrap();
         node.meta.tell(node.up()).await.unwrap();
         let Some(EdgeUp::Reports { reports, reply }) = node.edge_up.next(SOON).await else { panic!() };
-        assert_eq!((&reports[0].report, reports[0].repeat), (&report, false));
+        assert_eq!((&reports[0].report, reports[0].repeat), (&report.clone().into(), false));
         // The cloud could not write it: nothing confirmed.
         reply.send(Vec::new());
         let Some(EdgeUp::Reports { reports, reply }) = node.edge_up.next(SOON).await else { panic!() };
-        assert_eq!((&reports[0].report, reports[0].repeat), (&report, true));
+        assert_eq!((&reports[0].report, reports[0].repeat), (&report.clone().into(), true));
         assert_eq!(node.store.outbox_head(10, 1 << 20).unwrap().len(), 1);
 
         // The link breaks before the answer: it is sent again over the next one.
@@ -153,7 +153,7 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         drop(reply);
         node.meta.tell(node.up()).await.unwrap();
         let Some(EdgeUp::Reports { reports: again, reply }) = node.edge_up.next(SOON).await else { panic!() };
-        assert_eq!((&again[0].report, again[0].repeat), (&report, true));
+        assert_eq!((&again[0].report, again[0].repeat), (&report.clone().into(), true));
         reply.send(vec![again[0].row]);
         tokio::time::timeout(SOON, async {
             while !node.store.outbox_head(10, 1 << 20).unwrap().is_empty() {

@@ -136,7 +136,11 @@ impl Cloud {
     }
 
     async fn claim(&self) -> u64 {
-        self.edge.ask(LONG, |reply| EdgeControllerMsg::Claim { node: node(), certificate: "1".to_owned(), reply }).await.unwrap().unwrap()
+        self.edge
+            .ask(LONG, |reply| EdgeControllerMsg::Claim { node: node(), certificate: "1".to_owned(), reply })
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     async fn holds(&self, epoch: u64) -> bool {
