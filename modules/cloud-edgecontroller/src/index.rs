@@ -84,15 +84,15 @@ impl Index {
         let at_the_edge = place.as_ref().filter(|place| self.edge_nodes.contains(&place.node));
         if place.is_none() {
             self.uids.remove(key);
-            self.waiting.remove(key);
         } else {
             if self.uids.get(key).is_none_or(|known| known != uid) {
                 self.uids.insert(key.clone(), uid.to_owned());
-                if at_the_edge.is_some() {
-                    self.waiting.insert(key.clone(), now);
-                }
+                self.waiting.insert(key.clone(), now);
             }
             self.changed.insert(key.clone());
+        }
+        if at_the_edge.is_none() {
+            self.waiting.remove(key);
         }
         // First what is new: what stays needed is not let go in between.
         if let Some(place) = at_the_edge {
@@ -308,7 +308,7 @@ mod tests {
         index.pod(&key("later"), Some(&pod("u2", "edge-1", &["slow"])), at(1150));
         let look = index.look(known, at(1150));
         assert!(look.is_complete, "whatever came since");
-        assert_eq!(shown(&look), ["cloud-1: ", "edge-1: web"]);
+        assert_eq!(shown(&look), ["edge-1: web"]);
 
         let mut index = first();
         assert!(!index.look(all(Unknown), at(50_000)).is_complete, "though the pod went");
