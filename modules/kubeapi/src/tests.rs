@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 use crate::*;
 
 mod admission;
+mod raw;
 mod reads;
 mod registers;
 mod writes;
