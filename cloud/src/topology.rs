@@ -7,7 +7,7 @@ use beehive::link::Acceptor;
 use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
 use cloud_devicecontroller::DeviceController;
 use cloud_edgecontroller::EdgeController;
-use cloud_hub::{CloudHub, Neighbours, Vault};
+use cloud_hub::{CloudHub, Neighbours};
 use cloud_router::CloudRouter;
 use cloud_synccontroller::SyncController;
 use contract::cloudhub::CloudHubMsg;
@@ -17,6 +17,7 @@ use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use contract::wire::META_MAILBOX;
 use kubewatch::{Interruptions, Reading};
+use noderegistry::Registry;
 use tokio::sync::Mutex;
 
 const HUB: &str = "cloud-hub";
@@ -46,8 +47,8 @@ pub struct Parts {
     pub client: kube::Client,
     /// Where nodes arrive.
     pub acceptor: Box<dyn Acceptor>,
-    /// The register of certificates.
-    pub vault: Vault,
+    /// Who is a node of ours.
+    pub registry: Registry,
     /// Nodes at once.
     pub node_limit: usize,
     /// How often an alive node's Lease is renewed.
@@ -100,7 +101,7 @@ fn together() -> Policy {
 
 /// Makes the actors.
 pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
-    let Parts { client, acceptor, vault, node_limit, lease_period, identity, reading } = parts;
+    let Parts { client, acceptor, registry, node_limit, lease_period, identity, reading } = parts;
     let sync_to_edge = seats.sync_to_edge;
     hive.supervise(seats.sync, together(), move || SyncController::new(sync_to_edge.clone()));
     let interruptions = Interruptions::default();
@@ -118,7 +119,7 @@ pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
     hive.supervise(seats.router, Policy::default(), CloudRouter::default);
     let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), seats.hub_to);
     hive.supervise(seats.hub, Policy::default(), move || {
-        CloudHub::new(Rc::clone(&acceptor), vault.clone(), node_limit, hub_to.clone())
+        CloudHub::new(Rc::clone(&acceptor), registry.clone(), node_limit, hub_to.clone())
     });
 }
 

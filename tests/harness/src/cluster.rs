@@ -25,21 +25,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::PeerName;
 use beehive::link::memory::{Cable, MemoryPort, listen};
 use beehive::link::tls::Credentials;
+use beehive::link::{Dialer, Greeting, Link, LinkError, PeerName, Routes};
 use beehive::{Env, Message};
 use cloud::{CloudCore, Transport};
 use cloud_hub::Vault;
 use config::Threshold;
 use config::edge::CgroupDriver;
 use contract::NodeName;
+use contract::metamanager::MetaDown;
 use edge::{EdgeCore, Parts};
 use edge_hub::Ways;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use serde_json::Value;
 
-use crate::{Notes, StandInRuntime, account};
+use crate::real::{RealCluster, Served};
+use crate::{Notes, StandInRuntime, account, enter};
 
 /// 60 s of the environment's clock: what a test waits for a fact at the most.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -67,7 +69,7 @@ pub fn run(test: impl AsyncFnOnce()) {
 pub struct Cluster {
     folder: tempfile::TempDir,
     env: Env,
-    api: cloud_apiserver::Running,
+    api: Served,
     account: kube::Client,
     cloud: Option<CloudCore>,
     carrier: Carrier,
@@ -93,6 +95,25 @@ impl Cluster {
             ..cloud_apiserver::Settings::default()
         };
         let api = cloud_apiserver::start(server, env.clone()).await.unwrap();
+        let account = account::of_stand_alone(&api.client(), api.kubeconfig_path()).await;
+        Cluster::with(folder, env, Served::StandAlone(api), account, carrier).await
+    }
+
+    /// A CloudCore of its own beside a real API server, as the account that ships, with nodes whose links are cables in
+    /// memory. Names there are for the test to choose: others may use the cluster, too.
+    pub async fn beside(real: RealCluster) -> Cluster {
+        let account = real.account().await;
+        let folder = tempfile::tempdir().unwrap();
+        Cluster::with(folder, Env::real(), Served::Real(real), account, Carrier::Memory).await
+    }
+
+    async fn with(
+        folder: tempfile::TempDir,
+        env: Env,
+        api: Served,
+        account: kube::Client,
+        carrier: Carrier,
+    ) -> Cluster {
         let mut settings = config::cloud::CloudCore::default();
         settings.common_config.monitor_server.bind_address = "127.0.0.1:0".to_owned();
         settings.modules.edge_controller.node_update_frequency = 2;
@@ -105,7 +126,6 @@ impl Cluster {
         websocket.address = "127.0.0.1".to_owned();
         websocket.port = 0;
         let wall = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let account = account::cloudcore(&api.client(), api.kubeconfig_path()).await;
         let mut cluster =
             Cluster { folder, env, api, account, cloud: None, carrier, port: None, wall, settings };
         cluster.start_cloud().await;
@@ -137,7 +157,7 @@ impl Cluster {
 
     /// A client of the API, as its admin.
     pub fn client(&self) -> kube::Client {
-        self.api.client()
+        self.api.admin()
     }
 
     /// A client that is CloudCore's account.
@@ -147,7 +167,7 @@ impl Cluster {
 
     /// The kubeconfig of the API, for `kubectl`.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.api.kubeconfig_path().to_owned()
+        self.api.kubeconfig().to_owned()
     }
 
     /// The state of CloudCore's actors.
@@ -231,7 +251,10 @@ impl Cluster {
     async fn ways(&self, name: &str, cable: &Cable) -> Ways {
         let common_name = format!("system:node:{name}");
         match &self.port {
-            Some(port) => Rc::new(port.dialer(PeerName::verified(common_name, "01"), cable.clone())).into(),
+            Some(port) => {
+                enter(self.client(), name, "01", self.env.wall()).await;
+                Rc::new(port.dialer(PeerName::verified(common_name, "01"), cable.clone())).into()
+            }
             None => {
                 let vault = Vault::new(self.client());
                 let authority = vault.authority(&self.env).await.unwrap();
@@ -240,6 +263,7 @@ impl Cluster {
                 let issued = authority
                     .sign_node(&request.csr_der, name, self.env.wall(), day, self.env.random_id())
                     .unwrap();
+                enter(self.client(), name, &issued.serial, self.env.wall()).await;
                 let credentials = Credentials {
                     certificate: issued.pem,
                     key: request.key_pem.clone(),
@@ -258,6 +282,33 @@ impl Cluster {
                 Ways::to(&quic, &websocket, &credentials, &self.env.clock()).unwrap()
             }
         }
+    }
+
+    /// A link of whoever holds a certificate of this serial for `node`, with nothing of ours at the other end. What CloudCore
+    /// says there is given to `heard`.
+    ///
+    /// # Errors
+    /// As the hub refuses it.
+    ///
+    /// # Panics
+    /// When the links are no cables in memory.
+    pub async fn dial_as(
+        &self,
+        node: &str,
+        serial: &str,
+        heard: beehive::Address<MetaDown>,
+    ) -> Result<Link, LinkError> {
+        let me = PeerName::verified(format!("system:node:{node}"), serial);
+        let port = self.port.as_ref().expect("the links are cables in memory");
+        let dialled = port.dialer(me.clone(), Cable::new()).dial().await;
+        let connection = dialled.map_err(|error| LinkError::Broke(error.to_string()))?;
+        let routes = Routes::new().accept(heard, |message: MetaDown, _: &PeerName| message);
+        Link::greet(&self.env, connection, &Greeting::of(me.as_str()), routes).await
+    }
+
+    /// The clock and the lots of this cluster.
+    pub fn env(&self) -> &Env {
+        &self.env
     }
 
     /// Creates an object.
@@ -331,11 +382,15 @@ impl Drop for Cluster {
     }
 }
 
-/// A kind by its names. The plural is the kind's name in small letters with an `s` (`es` after `s`).
+/// A kind by its names. The plural is the kind's name in small letters with an `s` (`es` after `s`, `ies` for `y`).
 pub fn resource(api_version: &str, kind: &str) -> ApiResource {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let small = kind.to_ascii_lowercase();
-    let plural = if small.ends_with('s') { format!("{small}es") } else { format!("{small}s") };
+    let plural = match (small.ends_with('s'), small.strip_suffix('y')) {
+        (true, _) => format!("{small}es"),
+        (_, Some(stem)) => format!("{stem}ies"),
+        (false, None) => format!("{small}s"),
+    };
     ApiResource {
         group: group.to_owned(),
         version: version.to_owned(),
