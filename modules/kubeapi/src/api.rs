@@ -158,6 +158,8 @@ pub(crate) struct Call<'a> {
 /// An answer before it is bytes.
 pub(crate) enum Answer {
     Object(StatusCode, Value, Vec<String>),
+    /// Bytes of a media type that is no object.
+    Raw(&'static str, Bytes),
     Stream(BoxStream<'static, Bytes>),
 }
 
@@ -189,6 +191,11 @@ impl<S: Store> Api<S> {
         let (parts, body) = request.into_parts();
         match self.answer(&parts, &body, user).await {
             Ok(Answer::Object(code, object, warnings)) => whole(code, &object, &warnings),
+            Ok(Answer::Raw(media, bytes)) => {
+                let mut response = Response::new(Body::Whole(bytes));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+                response
+            }
             Ok(Answer::Stream(stream)) => {
                 let mut response = Response::new(Body::Stream(stream));
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -203,10 +210,10 @@ impl<S: Store> Api<S> {
             return Err(Failure::too_large(&format!("limit is {BODY_MAX}")));
         }
         let attributes = Attributes::of(parts);
-        let form = form(parts)?;
         if attributes.resource.is_empty() {
             return self.paths(parts).await;
         }
+        let form = form(parts)?;
         let query = Query::of(parts.uri.query().unwrap_or_default());
         let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or("application/json").to_owned();
@@ -261,6 +268,10 @@ impl<S: Store> Api<S> {
             ["apis"] => Some(discovery::groups(&kinds)),
             ["apis", group] => discovery::one_group(&kinds, group),
             ["apis", group, version] => discovery::resources(&kinds, group, version),
+            ["openapi", "v2"] => {
+                let (media, document) = discovery::openapi_v2(parts.headers.get(ACCEPT));
+                return Ok(Answer::Raw(media, document));
+            }
             ["openapi", "v3"] => Some(discovery::openapi_index(&kinds)),
             ["openapi", "v3", rest @ ..] => discovery::openapi(&kinds, &rest.join("/")),
             [] => Some(
@@ -268,7 +279,10 @@ impl<S: Store> Api<S> {
             ),
             _ => None,
         };
-        found.map(Answer::ok).ok_or_else(Failure::no_such_path)
+        // What is not there is not found, in whatever form it was asked for.
+        let found = found.ok_or_else(Failure::no_such_path)?;
+        form(parts)?;
+        Ok(Answer::ok(found))
     }
 
     /// All kinds that are served now.

@@ -34,7 +34,7 @@ impl Choice {
     }
 
     /// Whether it takes everything, so that nothing has to be looked at.
-    fn is_all(&self) -> bool {
+    pub(crate) fn is_all(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }
 

@@ -54,6 +54,13 @@ impl<S: Store> View<S> {
         let side = |json: &Option<Bytes>| {
             json.as_ref().map(|json| present(&self.kind, json, change.revision)).transpose()
         };
+        if self.choice.is_all()
+            && let Some(object) = side(&change.after)?
+        {
+            // What it was before makes no difference to this reader.
+            let event = if change.before.is_none() { "ADDED" } else { "MODIFIED" };
+            return Ok(Some((event, object)));
+        }
         let taken = |object: &Value| self.choice.takes(object);
         let (before, after) = (side(&change.before)?.filter(taken), side(&change.after)?.filter(taken));
         Ok(match (before, after) {
