@@ -4,7 +4,7 @@
 //! The links of the nodes. The CA, CloudCore's server certificate, the key of the join tokens and the register of living node certificates: all
 //! in Secrets of namespace `kubeedge`, so that every CloudCore serves every node.
 //! # Accepts
-//! Links from nodes whose certificate lives, over QUIC or over WebSocket on 10000, at most so many a second. [`contract::cloudhub::CloudHubMsg`]: sessions that opened, ended or were lost to another CloudCore. HTTPS on 10002: `GET /ca.crt`, `GET /edge.crt` with a join token, `DELETE /edge.crt` with the node's own certificate.
+//! Links from nodes whose certificate lives, over QUIC or over WebSocket on 10000, at most so many a second and, of each node, so many at once. [`contract::cloudhub::CloudHubMsg`]: sessions that opened, ended or were lost to another CloudCore. HTTPS on 10002: `GET /ca.crt`, `GET /edge.crt` with a join token, `DELETE /edge.crt` with the node's own certificate.
 //! # Tells
 //! SyncController and EdgeController who is linked; EdgeController is asked to take a node before it is let in. What a node says goes past the hub, into the controllers' own
 //! mailboxes, under the name in the node's certificate.
@@ -19,6 +19,8 @@ mod admission;
 mod https;
 pub mod plan;
 mod sessions;
+mod standing;
+mod threshold;
 mod vault;
 mod websocket;
 
