@@ -88,7 +88,7 @@ impl CloudHub {
         node_limit: usize,
         neighbours: Neighbours,
     ) -> Self {
-        let (sessions, refused, threshold) = (Rc::default(), Rc::default(), Threshold::default());
+        let (sessions, refused, threshold) = (Rc::default(), Rc::default(), Threshold::new());
         CloudHub { acceptor, vault, node_limit, neighbours, sessions, refused, threshold }
     }
 }
@@ -115,7 +115,7 @@ impl Actor for CloudHub {
             let mut acceptor = acceptor.lock().await;
             // Taken at once: whoever waits does so under the bounds of the threshold.
             while let Some(connection) = acceptor.accept().await {
-                let entered = desk.threshold.enter(connection);
+                let Some(entered) = desk.threshold.enter(connection, desk.env.now()) else { continue };
                 let desk = Rc::clone(&desk);
                 let env = desk.env.clone();
                 env.spawn(async move { desk.receive(entered).await });

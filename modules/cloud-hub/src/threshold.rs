@@ -1,36 +1,54 @@
 //! Connections from the moment that the hub took them until they are closed: see [`crate::standing`].
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use beehive::Moment;
+use beehive::link::door::{Rates, origin};
 use beehive::link::{Connection, PeerName, Reader, Urgency, Writer};
 use futures::future::{AbortHandle, AbortRegistration, BoxFuture};
 
 use crate::standing::Standing;
 
-#[derive(Default)]
+/// 2 a second and 10 at once of one name from one address: a node whose link breaks dials over two transports.
+const OF_NAME: (f64, f64) = (2.0, 10.0);
+
 struct Inside {
     standing: Standing,
+    rates: Rates<(String, Option<IpAddr>)>,
     /// Ends the waiting for a hello.
-    shown_out: std::collections::BTreeMap<u64, AbortHandle>,
+    shown_out: BTreeMap<u64, AbortHandle>,
 }
 
 /// Counts connections.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Threshold(Arc<Mutex<Inside>>);
 
 impl Threshold {
+    pub(crate) fn new() -> Self {
+        let (per_second, burst) = OF_NAME;
+        let (standing, rates) = (Standing::default(), Rates::new(per_second, burst));
+        Threshold(Arc::new(Mutex::new(Inside { standing, rates, shown_out: BTreeMap::new() })))
+    }
+
     fn inside(&self) -> MutexGuard<'_, Inside> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts `connection` until it is dropped. Whoever has to leave for it is told.
-    pub(crate) fn enter(&self, connection: Box<dyn Connection>) -> Entered {
+    /// Counts `connection` until it is dropped. Whoever has to leave for it is told. `None`: its name comes from its address
+    /// more often than any node does; it is closed without a word. The same name from elsewhere is not touched by that.
+    pub(crate) fn enter(&self, connection: Box<dyn Connection>, now: Moment) -> Option<Entered> {
         let (handle, until) = AbortHandle::new_pair();
         let (id, leaves) = {
             let mut inside = self.inside();
+            let from = (connection.peer().as_str().to_owned(), connection.address().map(origin));
+            if inside.rates.take(&from, now).is_err() {
+                connection.close();
+                return None;
+            }
             let (id, leaves) = inside.standing.enter(connection.peer().as_str(), connection.address());
             inside.shown_out.insert(id, handle);
             (id, leaves.and_then(|id| inside.shown_out.remove(&id)))
@@ -40,7 +58,7 @@ impl Threshold {
         }
         let place = Place { threshold: self.clone(), id };
         let guest = Guest { threshold: self.clone(), id };
-        Entered { connection: Box::new(Counted { connection, _place: place }), guest, until }
+        Some(Entered { connection: Box::new(Counted { connection, _place: place }), guest, until })
     }
 }
 
