@@ -176,9 +176,7 @@ pub enum AcceptError {
     Upgrade(String),
 }
 
-/// The accepting end, from a TCP socket of `address` on: TLS, the request (at most 64 KiB, which the library sees to) and
-/// its answer. `busy` is asked last: with a wait, the other end is told to come again after that. What is given as `keep`
-/// is dropped when the socket has ended. How long all that may take is the caller's business. Needs a tokio runtime.
+/// The accepting end, from a TCP socket of `address` on: TLS, and then [`upgrade`]. Needs a tokio runtime.
 ///
 /// # Errors
 /// See [`AcceptError`].
@@ -192,16 +190,36 @@ pub async fn accept<K: Send + 'static>(
     let tls = tls.accept(socket).await.map_err(AcceptError::Tls)?;
     let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let peer = leaf.and_then(|leaf| tls::peer_of(leaf)).ok_or(AcceptError::Nameless)?;
+    Ok(upgrade(tls, peer, clock, busy, keep).await?.from(address))
+}
+
+/// Reads the request of `peer` (at most 64 KiB and 124 headers, which the library sees to) and answers it. `busy` is asked
+/// last: with a wait, the other end is told to come again after that. What is given as `keep` is dropped when the socket has
+/// ended. How long the request may take is the caller's business. Needs a tokio runtime.
+///
+/// # Errors
+/// [`AcceptError::Upgrade`].
+pub async fn upgrade<S, K>(
+    socket: S,
+    peer: PeerName,
+    clock: Arc<dyn Clock>,
+    busy: impl FnOnce() -> Option<Duration> + Unpin,
+    keep: K,
+) -> Result<MuxConnection, AcceptError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    K: Send + 'static,
+{
     #[allow(clippy::result_large_err, reason = "the library's callback wants it so")]
     let upgrade = |request: &Request, response: Response| answer(request, response, busy);
-    let socket = accept_hdr_async_with_config(tls, upgrade, Some(config())).await;
+    let socket = accept_hdr_async_with_config(socket, upgrade, Some(config())).await;
     let socket = socket.map_err(|error| AcceptError::Upgrade(error.to_string()))?;
     let (connection, inlet, outlet) = mux::over(Role::Accepted, peer, Arc::clone(&clock));
     tokio::spawn(async move {
         carry(socket, inlet, outlet, clock).await;
         drop(keep);
     });
-    Ok(connection.from(address))
+    Ok(connection)
 }
 
 /// The answer to a request for an upgrade.
