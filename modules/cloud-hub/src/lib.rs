@@ -4,8 +4,9 @@
 //! The links of the nodes. The CA, CloudCore's server certificate and the key of the join tokens, in Secrets of namespace `kubeedge`, so that
 //! every CloudCore serves every node. Enrolment, into the register of [`noderegistry`].
 //! # Accepts
-//! Links from nodes that EdgeController takes, over QUIC or over WebSocket on 10000, at most so many a second. What the register says of
-//! their names, while they last. [`contract::cloudhub::CloudHubMsg`]: sessions that opened, ended, were lost to another CloudCore, or whose Node is not theirs any more. HTTPS on 10002: `GET /ca.crt`, `GET /edge.crt` with a join token, `DELETE /edge.crt` with the node's own certificate.
+//! Links from nodes that EdgeController takes, over QUIC or over WebSocket on 10000, at most so many a second and, of each node, so many at
+//! once. What the register says of their names, while they last. [`contract::cloudhub::CloudHubMsg`]: sessions that opened, ended, were lost
+//! to another CloudCore, or whose Node is not theirs any more. HTTPS on 10002: `GET /ca.crt`, `GET /edge.crt` with a join token, `DELETE /edge.crt` with the node's own certificate.
 //! # Tells
 //! SyncController and EdgeController who is linked; EdgeController is asked to take a node before it is let in. What a node says goes past the hub, into the controllers' own
 //! mailboxes, under the name in the node's certificate.
@@ -22,6 +23,8 @@ mod enrolment;
 mod https;
 mod roll;
 mod sessions;
+mod standing;
+mod threshold;
 mod vault;
 mod websocket;
 

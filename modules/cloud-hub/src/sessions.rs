@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::{Acceptor, Arrival, Connection, Link, LinkError, PeerName, Refused, Routes};
+use beehive::link::{Acceptor, Arrival, Link, LinkError, PeerName, Refused, Routes};
 use beehive::{Actor, Address, Context, Env, Fault};
 use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
@@ -14,15 +14,17 @@ use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::edgecontroller::{ClaimRefused, EdgeControllerMsg, EdgeUp};
 use contract::router::{RouterMsg, RouterUp};
 use contract::synccontroller::SyncMsg;
+use futures::future::Abortable;
 use noderegistry::{Heard, Registry};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::admission::Admission;
 use crate::roll::{Condemned, Roll};
+use crate::threshold::{Entered, Guest, Threshold};
 
 /// What stands before a node's name in its certificate (Kubernetes' node authorizer).
 const NODE_PREFIX: &str = "system:node:";
-/// 64: hellos that are answered at once; a storm of more waits in the transport's own backlog.
+/// 64: nodes that are taken at once; those of a storm that were let through wait for their turn.
 const ARRIVALS_MAX: usize = 64;
 /// 30 s: what a node is asked to wait that finds the hub full.
 const FULL_WAIT: Duration = Duration::from_secs(30);
@@ -87,6 +89,7 @@ pub struct CloudHub {
     neighbours: Neighbours,
     sessions: Rc<RefCell<Sessions>>,
     refused: Rc<RefCell<u64>>,
+    threshold: Threshold,
 }
 
 impl CloudHub {
@@ -98,14 +101,8 @@ impl CloudHub {
         node_limit: usize,
         neighbours: Neighbours,
     ) -> Self {
-        CloudHub {
-            acceptor,
-            registry,
-            node_limit,
-            neighbours,
-            sessions: Rc::default(),
-            refused: Rc::default(),
-        }
+        let (sessions, refused, threshold) = (Rc::default(), Rc::default(), Threshold::new());
+        CloudHub { acceptor, registry, node_limit, neighbours, sessions, refused, threshold }
     }
 }
 
@@ -119,6 +116,8 @@ impl Actor for CloudHub {
             neighbours: self.neighbours.clone(),
             sessions: Rc::clone(&self.sessions),
             refused: Rc::clone(&self.refused),
+            threshold: self.threshold.clone(),
+            places: Arc::new(Semaphore::new(ARRIVALS_MAX)),
             admission: RefCell::new(Admission::new(cx.now())),
             myself: cx.myself(),
         });
@@ -127,12 +126,12 @@ impl Actor for CloudHub {
         let acceptor = Rc::clone(&self.acceptor);
         cx.spawn(async move {
             let mut acceptor = acceptor.lock().await;
-            let places = Arc::new(Semaphore::new(ARRIVALS_MAX));
+            // Taken at once: whoever waits does so under the bounds of the threshold.
             while let Some(connection) = acceptor.accept().await {
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                let Some(entered) = desk.threshold.enter(connection, desk.env.now()) else { continue };
                 let desk = Rc::clone(&desk);
                 let env = desk.env.clone();
-                env.spawn(async move { desk.receive(connection, place).await });
+                env.spawn(async move { desk.receive(entered).await });
             }
         });
         Ok(())
@@ -227,14 +226,18 @@ struct Desk {
     neighbours: Neighbours,
     sessions: Rc<RefCell<Sessions>>,
     refused: Rc<RefCell<u64>>,
+    threshold: Threshold,
+    places: Arc<Semaphore>,
     admission: RefCell<Admission>,
     myself: Address<CloudHubMsg>,
 }
 
 impl Desk {
-    async fn receive(&self, connection: Box<dyn Connection>, place: OwnedSemaphorePermit) {
+    async fn receive(&self, entered: Entered) {
+        let Entered { connection, guest, until } = entered;
         let peer = connection.peer().clone();
-        let arrival = match Arrival::meet(&self.env, connection).await {
+        let met = Abortable::new(Arrival::meet(&self.env, connection), until).await;
+        let arrival = match met.unwrap_or(Err(LinkError::Late)) {
             Ok(arrival) => arrival,
             // A node that dials more than once goes on with the first that answers.
             Err(error @ LinkError::Broke(_)) => {
@@ -247,7 +250,7 @@ impl Desk {
                 return;
             }
         };
-        let (node, epoch, listed) = match self.let_in(&peer).await {
+        let (node, epoch, listed) = match self.let_in(&peer, &guest).await {
             Ok(entered) => entered,
             Err(refused) => {
                 *self.refused.borrow_mut() += 1;
@@ -256,7 +259,7 @@ impl Desk {
                 return;
             }
         };
-        drop(place);
+        guest.links();
         let link = match arrival.admit(self.routes(&node, epoch)).await {
             Ok(link) => link,
             Err(error) => {
@@ -292,7 +295,9 @@ impl Desk {
     }
 
     /// Checks who it is, and takes the node: from now on this CloudCore has it, and every other one has not.
-    async fn let_in(&self, peer: &PeerName) -> Result<(NodeName, u64, Listed), Refused> {
+    async fn let_in(&self, peer: &PeerName, guest: &Guest) -> Result<(NodeName, u64, Listed), Refused> {
+        self.has_turn(peer, guest)?;
+        let _place = self.places.acquire().await;
         let node = self.may_enter(peer)?;
         let listed = Listed::new(&self.sessions, &node, peer.serial());
         let certificate = peer.serial().to_owned();
@@ -309,11 +314,16 @@ impl Desk {
         }
     }
 
+    /// Before anything is read for it: a storm is sent away cheaply, and one node's storm takes no place of another's.
+    fn has_turn(&self, peer: &PeerName, guest: &Guest) -> Result<(), Refused> {
+        let refuse = |reason: &str, wait| Refused { reason: reason.to_owned(), wait: Some(wait) };
+        guest.asks().map_err(|wait| refuse("other links of this node are not over", wait))?;
+        let admitted = self.admission.borrow_mut().arrive(peer.as_str(), self.env.now());
+        admitted.map_err(|wait| refuse("too many nodes arrive at once", wait))
+    }
+
     fn may_enter(&self, peer: &PeerName) -> Result<NodeName, Refused> {
         let refuse = |reason: String, wait| Refused { reason, wait };
-        // Before anything is read for it: a storm is sent away cheaply.
-        let admitted = self.admission.borrow_mut().arrive(self.env.now());
-        admitted.map_err(|wait| refuse("too many nodes arrive at once".to_owned(), Some(wait)))?;
         let node =
             peer.as_str().strip_prefix(NODE_PREFIX).and_then(|name| NodeName::parse(name).ok()).ok_or_else(
                 || refuse(format!("`{peer}` is not the name of a node: run `keadm join`"), None),

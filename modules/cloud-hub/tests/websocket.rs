@@ -137,7 +137,10 @@ async fn connected(env: &Env) -> (Box<dyn Connection>, Box<dyn Connection>, WebS
     let mut server = listen(&authority, env);
     let dialer = dialer(server.address.port(), &of_node(&authority, "a", env), env);
     let (edge, cloud) = futures::join!(dialer.dial(), server.accept());
-    (edge.unwrap(), cloud.unwrap(), server)
+    let (edge, cloud) = (edge.unwrap(), cloud.unwrap());
+    // No hello is said.
+    cloud.admitted();
+    (edge, cloud, server)
 }
 
 #[test]
