@@ -163,7 +163,7 @@ fn settings(order: &Join, node: &NodeName, host: &str) -> Result<EdgeCore> {
         };
     }
     let settings: EdgeCore = serde_json::from_value(tree).context("--set gives a value of the wrong type")?;
-    let defects = settings.defects();
+    let defects = settings.defects_at(&order.config);
     if let Some(defect) = defects.first() {
         bail!("`{}` {}", defect.key, defect.what);
     }
@@ -197,7 +197,9 @@ fn pem(label: &str, der: &[u8]) -> String {
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     let at = || format!("cannot write {}", path.display());
     if let Some(folder) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).with_context(at)?;
+        // Whoever may read the file may pass its folder, and nobody else: a key's is 0700.
+        let folder_mode = mode | 0o100 | ((mode & 0o044) >> 2);
+        fs::DirBuilder::new().recursive(true).mode(folder_mode).create(folder).with_context(at)?;
     }
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
