@@ -17,8 +17,10 @@ pub struct DmiCaller {
 /// Why a call over DMI was not taken: a sentence for the mapper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DmiRefusal {
-    /// It cannot be done as it is.
+    /// It cannot be done as things are.
     Refused(String),
+    /// What it says can never be taken.
+    Unfit(String),
     /// This caller may not.
     Denied(String),
     /// What this caller may take of the node is used up.

@@ -181,6 +181,37 @@ mod tests {
     }
 
     #[test]
+    fn damage_makes_no_pod_of_another_name() {
+        let spelt = UID.replace('-', "_");
+        let whole = [
+            format!("0::/kubepods/burstable/pod{UID}/5ab\n"),
+            format!(
+                "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{spelt}.slice/c.scope\n"
+            ),
+            format!("3:cpu:/kubepods/pod{UID}/5\n1:name=systemd:/\n0::/\n"),
+        ];
+        for text in &whole {
+            for at in 0..=text.len() {
+                let (before, after) = text.split_at(at);
+                for piece in
+                    ["", "/", "..", "\n", ":", "\0", "pod", "_", "-", ".slice", "\u{202e}", "\u{fffd}"]
+                {
+                    for damaged in [format!("{before}{piece}"), format!("{before}{piece}{after}")] {
+                        if let Ok(Place::Pod(uid)) = place(&damaged) {
+                            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+                            assert!(
+                                !uid.is_empty() && uid.len() <= UID_MAX && uid.chars().all(plain),
+                                "{damaged:?}"
+                            );
+                        }
+                        let _ = (began(&damaged), of_pidfd(&damaged));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_process_is_told_by_its_start_whatever_its_name() {
         let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
         for name in ["(x)", "(a b)", "(a) Z 9 9 (b)", "())"] {

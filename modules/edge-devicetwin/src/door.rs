@@ -27,8 +27,11 @@ use crate::peer::Peers;
 const CONNECTIONS_MAX: usize = 512;
 /// 32 calls of a caller are answered at a time, an eighth of the twin's mailbox; others of his wait for their turn.
 const CALLS_AT_ONCE: usize = 32;
-/// 10 s until a connection's first byte: a client of gRPC speaks first, and at once.
-const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(10);
+/// 10 s until a connection has said what it speaks: a client of gRPC speaks first, and at once. After that HTTP/2's own
+/// pings tell who is there.
+const GREETING_WITHIN: Duration = Duration::from_secs(10);
+/// 24 bytes that begin every connection (RFC 9113, 3.4).
+const GREETING: usize = 24;
 /// 100 ms after the system refused a connection: there are no files left, and there will be.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -119,8 +122,10 @@ pub(crate) struct Called {
 pub(crate) struct Connection {
     stream: UnixStream,
     called: Called,
-    /// Until it has said something.
+    /// Until it has greeted.
     silent: Option<BoxFuture<'static, ()>>,
+    /// How many bytes of the greeting are missing.
+    missing: usize,
 }
 
 impl Connected for Connection {
@@ -147,8 +152,11 @@ impl AsyncRead for Connection {
                 Poll::Pending
             }
             Poll::Ready(done) => {
-                if buf.filled().len() > before {
-                    self.silent = None;
+                if self.silent.is_some() {
+                    self.missing = self.missing.saturating_sub(buf.filled().len() - before);
+                    if self.missing == 0 {
+                        self.silent = None;
+                    }
                 }
                 Poll::Ready(done)
             }
@@ -202,7 +210,7 @@ impl Door {
             .callers
             .admit(caller)
             .ok_or_else(|| format!("too many connections of pod `{pod}`, uid {uid}"))?;
-        Ok(Connection { stream, called, silent: Some(self.clock.sleep(FIRST_BYTE_WITHIN)) })
+        Ok(Connection { stream, called, silent: Some(self.clock.sleep(GREETING_WITHIN)), missing: GREETING })
     }
 }
 
@@ -275,21 +283,29 @@ mod tests {
     async fn who_connects_and_says_nothing_is_let_go() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let clock = beehive::Env::seeded(1).clock();
-        let begun = clock.now();
         let callers = Arc::new(Callers::default());
         let open = || {
             let (stream, far) = UnixStream::pair().unwrap();
             let called = callers.admit(caller(None, 0)).unwrap();
-            (Connection { stream, called, silent: Some(clock.sleep(FIRST_BYTE_WITHIN)) }, far)
+            (
+                Connection { stream, called, silent: Some(clock.sleep(GREETING_WITHIN)), missing: GREETING },
+                far,
+            )
         };
-        let (mut silent, _far) = open();
-        assert_eq!(silent.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(clock.now().since(begun) >= FIRST_BYTE_WITHIN);
+        for said in 0..GREETING {
+            let (mut silent, mut far) = open();
+            let begun = clock.now();
+            far.write_all(&vec![7; said]).await.unwrap();
+            let mut heard = Vec::new();
+            let error = silent.read_to_end(&mut heard).await.unwrap_err();
+            assert_eq!((error.kind(), heard.len()), (io::ErrorKind::TimedOut, said));
+            assert!(clock.now().since(begun) >= GREETING_WITHIN);
+        }
         // One that has spoken may be quiet.
         let (mut quiet, mut far) = open();
-        far.write_u8(7).await.unwrap();
-        assert_eq!(quiet.read_u8().await.unwrap(), 7);
-        let waited = tokio::time::timeout(FIRST_BYTE_WITHIN * 10, quiet.read_u8()).await;
+        far.write_all(&[7; GREETING]).await.unwrap();
+        quiet.read_exact(&mut [0; GREETING]).await.unwrap();
+        let waited = tokio::time::timeout(GREETING_WITHIN * 10, quiet.read_u8()).await;
         assert!(waited.is_err(), "{waited:?}");
     }
 

@@ -123,6 +123,7 @@ impl Manager {
                 .map_err(|error| Status::internal(error.to_string())),
             Either::Left((Ok(Err(refusal)), _)) => Err(match refusal {
                 DmiRefusal::Refused(reason) => Status::failed_precondition(reason),
+                DmiRefusal::Unfit(reason) => Status::invalid_argument(reason),
                 DmiRefusal::Denied(reason) => Status::permission_denied(reason),
                 DmiRefusal::UsedUp(reason) => Status::resource_exhausted(reason),
             }),

@@ -53,7 +53,7 @@ impl DeviceTwin {
         name: &str,
     ) -> Result<(DeviceId, String), DmiRefusal> {
         let id = DeviceId::parse(namespace, name).ok_or_else(|| {
-            DmiRefusal::Refused(
+            DmiRefusal::Unfit(
                 "the device's namespace and name are not two names as Kubernetes has them".to_owned(),
             )
         })?;
@@ -85,7 +85,8 @@ impl DeviceTwin {
         let base = Self::base(None, cx);
         let model = self.catalog.devices.get(id).and_then(|device| self.catalog.model_of(id, device).1);
         let member = self.member(id).map_err(|refused| refused.reason)?;
-        let touched = plan::observe(&member.twins, reports, &plan::types(model), base.timestamp)?;
+        let touched = plan::observe(&member.twins, reports, &plan::types(model), base.timestamp)
+            .map_err(DmiRefusal::Unfit)?;
         let before = self.share(protocol);
         self.share_after(id, before, &touched).check(before).map_err(DmiRefusal::UsedUp)?;
         let news = self.save(id, &touched, cx).await?;
