@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::beneath::{Access, Folder};
+use crate::beneath::Folder;
 use crate::error::StepError;
 
 /// The kubelet's mode of `rootDirectory` and `pods`: below them lie secrets that their containers may read whoever they
@@ -16,14 +16,15 @@ pub(crate) fn root(path: &Path) -> Result<Folder, StepError> {
     Folder::make_root(path, CLOSED)
 }
 
-/// Makes `rootDirectory` and the folders in it, and takes from others what they may do there. Answers what was
-/// repaired, a sentence each.
+/// Takes from others what they may do in `rootDirectory` and the folders in it. Answers what was repaired, a sentence
+/// each. What is not there yet is made closed when it is needed.
 pub(crate) fn secure(path: &Path) -> Result<Vec<String>, StepError> {
-    let root = root(path)?;
+    let Some(root) = Folder::find_root(path)? else { return Ok(Vec::new()) };
     let mut repaired: Vec<String> = root.tighten(CLOSED)?.into_iter().collect();
     for name in BELOW {
-        let below = root.make(Path::new(name), Access::mode(CLOSED))?;
-        repaired.extend(below.tighten(CLOSED)?);
+        if let Some(below) = root.find(Path::new(name))? {
+            repaired.extend(below.tighten(CLOSED)?);
+        }
     }
     Ok(repaired)
 }
@@ -33,10 +34,10 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, chown};
     use std::os::unix::process::CommandExt as _;
-    use std::path::PathBuf;
     use std::process::Command;
 
     use super::*;
+    use crate::beneath::Access;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -63,8 +64,8 @@ mod tests {
     #[test]
     fn a_folder_of_somebody_else_is_taken_back() {
         let dir = tempfile::tempdir().unwrap();
-        let root: PathBuf = dir.path().join("kubelet");
-        secure(&root).unwrap();
+        let root = dir.path().join("kubelet");
+        super::root(&root).unwrap();
         // Only root can give a folder away.
         if chown(&root, Some(65534), None).is_ok() {
             let said = secure(&root).unwrap();
@@ -88,7 +89,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let root = dir.path().join("kubelet");
-        secure(&root).unwrap();
+        assert_eq!(secure(&root).unwrap(), [] as [String; 0], "nothing is there yet");
         let folder = super::root(&root).unwrap();
         let volume =
             folder.make(Path::new("pods/u/volumes/kubernetes.io~secret/s"), Access::mode(0o750)).unwrap();

@@ -46,8 +46,8 @@ fn registry(image: &str) -> &str {
     }
 }
 
-/// What a pull is tried with, and where it comes from.
-#[derive(Debug, Clone)]
+/// What a pull is tried with, and where it comes from. Not to be shown: it holds a password.
+#[derive(Clone)]
 pub(crate) struct Credential {
     pub(crate) auth: AuthConfig,
     pub(crate) secret: SecretUsed,

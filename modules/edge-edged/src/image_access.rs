@@ -180,8 +180,9 @@ pub(crate) fn hash(bytes: &[u8]) -> String {
 impl Records {
     /// Those below `rootDirectory`.
     pub(crate) fn open(root: &Folder) -> Result<Records, StepError> {
-        let own = |name: &str| root.make(&Path::new("image_manager").join(name), Access::mode(0o700));
-        Ok(Records { pulling: own("pulling")?, pulled: own("pulled")? })
+        let own = root.make(Path::new("image_manager"), Access::mode(0o700))?;
+        let below = |name: &str| own.make(Path::new(name), Access::mode(0o700));
+        Ok(Records { pulling: below("pulling")?, pulled: below("pulled")? })
     }
 
     /// What is known of the image `image`, which the runtime has as `reference`.

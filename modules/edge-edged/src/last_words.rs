@@ -62,4 +62,30 @@ mod tests {
         assert_eq!(tail(dir.path(), Path::new("l"), MESSAGE_MAX), "");
         assert_eq!(tail(dir.path(), Path::new("../etc/passwd"), MESSAGE_MAX), "");
     }
+
+    #[test]
+    fn the_log_is_ours_whatever_the_runtime_says_and_nothing_is_read_through_a_link() {
+        let (root, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let id = PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
+        let status = cri::v1::ContainerStatus {
+            log_path: "/etc/passwd".into(),
+            exit_code: 1,
+            annotations: [(crate::container::MESSAGE_POLICY.to_owned(), "FallbackToLogsOnError".to_owned())]
+                .into(),
+            labels: [(crate::container::CONTAINER_NAME.to_owned(), "c".to_owned())].into(),
+            ..Default::default()
+        };
+        let seen = crate::observe::container_of(&status, "s");
+        let words = || read(root.path(), logs.path(), &id, &seen);
+        assert_eq!(words(), "");
+        let folder = logs.path().join("d_p_u/c");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("0.log"), "2026-11-21T00:00:00Z stdout F mine\n").unwrap();
+        assert_eq!(words(), "mine");
+        std::fs::rename(&folder, logs.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink(logs.path().join("moved"), &folder).unwrap();
+        assert_eq!(words(), "", "a link to its folder");
+        let hostile = ContainerSeen { name: "../../moved".to_owned(), ..seen.clone() };
+        assert_eq!(read(root.path(), logs.path(), &id, &hostile), "");
+    }
 }

@@ -97,4 +97,11 @@ impl Settings {
             version: format!("{KUBERNETES}-kubehive-{}", env!("CARGO_PKG_VERSION")),
         }
     }
+
+    /// With a sign of life at least every `heartbeat` (`modules.edgeHub.heartbeat`).
+    #[must_use]
+    pub fn alive_every(mut self, heartbeat: Duration) -> Settings {
+        self.report_node_every = self.report_node_every.min(heartbeat);
+        self
+    }
 }

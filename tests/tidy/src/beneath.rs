@@ -129,9 +129,10 @@ fn calls(file: &File) -> Vec<(&'static str, usize)> {
     found
 }
 
-/// A function or method of this name that is declared here, or a path to one of our own (`super::mount(`).
+/// A function or closure of this name that is declared in the same file.
 fn is_own(code: &str, at: usize, call: &str) -> bool {
-    code[..at].ends_with("fn ") || code.contains(&format!("fn {call}("))
+    let bare = !code[..at].ends_with(['.', ':']);
+    bare && [format!("fn {call}("), format!("let {call} = |")].iter().any(|own| code.contains(own))
 }
 
 #[cfg(test)]
@@ -178,6 +179,9 @@ mod tests {
         let free = "// std::fs::write\nlet metadata = pod.metadata.clone(); offs::x(); let fs = 1;\n\
                     #[cfg(test)]\nmod tests { fn f() { std::fs::write(p, b); } }\n";
         assert_eq!(found("modules/edge-edged/src/plan.rs", free), [] as [usize; 0]);
+        // A function of one's own hides no call of another.
+        let own = "fn mount(a: A) {}\nlet metadata = |a| a;\nmount(a);\nmetadata(a);\na.metadata();\nx::mount(a);\n";
+        assert_eq!(found("modules/edge-edged/src/plan.rs", own), [6, 5]);
     }
 
     #[test]

@@ -60,8 +60,14 @@ fn parent_of(path: &Path) -> Result<(Folder, &Path), StepError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(StepError::Config(format!("hostPath `{}` cannot be made", path.display())));
     };
-    fs::create_dir_all(parent).map_err(|error| StepError::file("make folder", parent, &error))?;
-    Ok((Folder::root(parent)?, Path::new(name)))
+    // What is there already is the host's, links included.
+    let there = parent.ancestors().find(|above| fs::metadata(above).is_ok()).unwrap_or(Path::new("/"));
+    let folder = Folder::root(there)?;
+    let folder = match parent.strip_prefix(there) {
+        Ok(missing) if !missing.as_os_str().is_empty() => folder.make(missing, Access::mode(0o755))?,
+        Ok(_) | Err(_) => folder,
+    };
+    Ok((folder, Path::new(name)))
 }
 
 /// Writes the pod's `/etc/hosts`. A container that has it mounted may have written into it.
@@ -124,6 +130,10 @@ mod tests {
         check_path(&source(&absent, "DirectoryOrCreate")).unwrap();
         check_path(&source(&absent, "Directory")).unwrap();
         assert!(check_path(&source(&absent, "File")).is_err());
+        check_path(&source(&dir.path().join("y/z"), "DirectoryOrCreate")).unwrap();
+        for made in ["x", "y", "y/z"] {
+            assert_eq!(fs::metadata(dir.path().join(made)).unwrap().permissions().mode() & 0o777, 0o755);
+        }
         check_path(&source(&dir.path().join("f"), "FileOrCreate")).unwrap();
         // What a container put there instead is not opened to others.
         fs::write(dir.path().join("secret"), "").unwrap();

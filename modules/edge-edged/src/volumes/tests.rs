@@ -108,7 +108,7 @@ fn two_hundred_updates_under_attack_touch_nothing_outside() {
     });
     assert!(outside.is_untouched(), "written outside");
     assert!(exchanged > UPDATES as u64, "the attacker had his chance {exchanged} times");
-    println!("{written} of {UPDATES} updates went through, {exchanged} exchanges");
+    assert!(written > 0, "no update went through: it was no attack on an updater that works");
     // When he is gone, the next update puts everything right.
     atomic::write(&folder, &payload(UPDATES), Some(4321)).unwrap();
     assert_eq!(fs::read_to_string(volume.path().join("k7")).unwrap(), "200-7");
