@@ -123,7 +123,7 @@ fn join(binaries: &Path, folder: &Path, ports: &Ports, host: &TestHost, token: &
         format!("modules.edgeHub.quic.server=127.0.0.1:{}", ports.link),
         "modules.edgeHub.websocket.enable=false".to_owned(),
         format!("modules.eventBus.mqttServerInternal=127.0.0.1:{}", ports.mqtt),
-        format!("modules.deviceTwin.dmiSockPath={shown}/"),
+        format!("modules.deviceTwin.dmiSockPath={shown}/dmi/"),
     ];
     let mut command = Command::new(binaries.join("keadm"));
     command.arg("join").arg(format!("--cloudcore-ipport=127.0.0.1:{}", ports.link));

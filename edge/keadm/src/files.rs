@@ -16,7 +16,9 @@ use pki::TOKEN_MAX;
 pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     let at = || format!("cannot write {}", path.display());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).with_context(at)?;
+    // Whoever may read the file may pass its folder, and nobody else: a key's is 0700.
+    let folder_mode = mode | 0o100 | ((mode & 0o044) >> 2);
+    fs::DirBuilder::new().recursive(true).mode(folder_mode).create(folder).with_context(at)?;
     check_folder(folder).with_context(at)?;
     let mut fresh = tempfile::Builder::new()
         .prefix(".keadm-")

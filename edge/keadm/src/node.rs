@@ -162,7 +162,7 @@ fn settings(order: &Join, node: &NodeName, host: &str) -> Result<EdgeCore> {
         };
     }
     let settings: EdgeCore = serde_json::from_value(tree).context("--set gives a value of the wrong type")?;
-    let defects = settings.defects();
+    let defects = settings.defects_at(&order.config);
     if let Some(defect) = defects.first() {
         bail!("`{}` {}", defect.key, defect.what);
     }

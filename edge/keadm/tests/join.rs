@@ -46,6 +46,8 @@ async fn a_node_joins_with_a_token_of_gettoken_and_is_reset() {
     assert_eq!(settings.modules.edge_hub.websocket.server, "127.0.0.1:10000");
     let key = std::fs::metadata(&settings.modules.edge_hub.tls_private_key_file).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    let folder_of_key = std::fs::metadata(folder.path().join("certs")).unwrap();
+    assert_eq!(folder_of_key.permissions().mode() & 0o777, 0o700);
 
     let again = join(&order, &mut |_| {}).await.unwrap_err();
     assert!(format!("{again:#}").contains("keadm reset"), "{again:#}");

@@ -156,7 +156,7 @@ impl Stage {
             format!("modules.edgeHub.websocket.server={outer}:{}", self.tcp.port),
             format!("modules.edgeHub.quic.server={outer}:{}", self.relay.port),
             format!("modules.eventBus.mqttServerInternal={inner}:{MQTT}"),
-            format!("modules.deviceTwin.dmiSockPath={folder}/"),
+            format!("modules.deviceTwin.dmiSockPath={folder}/dmi/"),
         ];
         let mut command = tokio::process::Command::new(self.binaries.join("keadm"));
         command.arg("join").arg(format!("--cloudcore-ipport=127.0.0.1:{}", self.ports.link));
