@@ -99,12 +99,12 @@ impl Cluster {
         Cluster::with(folder, env, Served::StandAlone(api), account, carrier).await
     }
 
-    /// A CloudCore of its own beside a real API server, as the account that ships, with nodes whose links are cables in
-    /// memory. Names there are for the test to choose: others may use the cluster, too.
+    /// A CloudCore of its own beside a real API server, as the account that ships, with nodes whose links are QUIC on
+    /// loopback. Names there are for the test to choose: others may use the cluster, too.
     pub async fn beside(real: RealCluster) -> Cluster {
         let account = real.account().await;
         let folder = tempfile::tempdir().unwrap();
-        Cluster::with(folder, Env::real(), Served::Real(real), account, Carrier::Memory).await
+        Cluster::with(folder, Env::real(), Served::Real(real), account, Carrier::Quic).await
     }
 
     async fn with(
