@@ -78,6 +78,11 @@ impl Gate {
         })
     }
 
+    /// The clock that this server was given.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
     fn now(&self) -> i64 {
         Timestamp::try_from(self.clock.wall()).unwrap_or_default().as_second()
     }

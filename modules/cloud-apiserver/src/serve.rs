@@ -22,7 +22,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use kubeapi::{Api, BODY_MAX, Body, Failure, Hooks, User};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::authority::Gate;
@@ -174,7 +173,7 @@ impl Desk {
     /// Waits for a place. Who is accepted and waits here keeps the next one waiting, in the listener's queue.
     async fn seat(&self, address: IpAddr, leave: &Arc<Notify>) -> Seat {
         loop {
-            let entry = self.limits.places().enter(address, Instant::now(), leave);
+            let entry = self.limits.places().enter(address, self.gate.clock().now(), leave);
             match entry {
                 Entry::In(id) => {
                     return Seat { limits: Arc::clone(&self.limits), id, user: Mutex::default() };
