@@ -1,6 +1,7 @@
 //! Who asks: bearer tokens of the admin and of service accounts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use beehive::Clock;
 use futures::future::BoxFuture;
@@ -16,6 +17,8 @@ use crate::store::SqliteStore;
 
 /// The issuer and the audience of tokens for the API server itself.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// 5 s between the looks at the rights of an open watch.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// 16 KiB: the longest token that is looked at.
 const TOKEN_MAX: usize = 16 << 10;
 
@@ -75,6 +78,11 @@ impl Gate {
         })
     }
 
+    /// The clock that this server was given.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
     fn now(&self) -> i64 {
         Timestamp::try_from(self.clock.wall()).unwrap_or_default().as_second()
     }
@@ -124,6 +132,17 @@ impl Gate {
             uid: serviceaccount.uid,
         };
         Some((user, meant))
+    }
+
+    /// Ends when the token is nobody's any more, or when `user`, whom its owner acts as, may no longer do `wanted`: a
+    /// watch does not outlive the right to it.
+    pub(crate) async fn withdrawn(self: Arc<Self>, token: String, user: User, wanted: Attributes) {
+        loop {
+            self.clock.sleep(LOOK_AGAIN).await;
+            if self.authenticate(&token).await.is_none() || !self.authorize(&user, &wanted).await {
+                return;
+            }
+        }
     }
 
     /// Whether the object that a token is bound to is still the same one.

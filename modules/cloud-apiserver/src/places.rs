@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use beehive::Moment;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 /// 256 strangers at a time.
 const STRANGERS_MAX: usize = 256;
@@ -25,7 +25,7 @@ const MASTERS: usize = 128;
 
 struct Stranger {
     address: IpAddr,
-    since: Instant,
+    since: Moment,
     leave: Arc<Notify>,
 }
 
@@ -49,15 +49,15 @@ pub(crate) enum Entry {
 
 impl Places {
     /// A connection comes. It leaves when `leave` is notified.
-    pub(crate) fn enter(&mut self, address: IpAddr, now: Instant, leave: &Arc<Notify>) -> Entry {
+    pub(crate) fn enter(&mut self, address: IpAddr, now: Moment, leave: &Arc<Notify>) -> Entry {
         if self.strangers.len() >= STRANGERS_MAX {
             match self.oldest_of_most() {
-                Some((id, since)) if now.saturating_duration_since(since) >= GRACE => {
+                Some((id, since)) if now.since(since) >= GRACE => {
                     if let Some(gone) = self.strangers.remove(&id) {
                         gone.leave.notify_one();
                     }
                 }
-                Some((_, since)) => return Entry::Wait(GRACE - now.saturating_duration_since(since)),
+                Some((_, since)) => return Entry::Wait(GRACE - now.since(since)),
                 None => {}
             }
         }
@@ -66,7 +66,7 @@ impl Places {
         Entry::In(self.next)
     }
 
-    fn oldest_of_most(&self) -> Option<(u64, Instant)> {
+    fn oldest_of_most(&self) -> Option<(u64, Moment)> {
         let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
         for stranger in self.strangers.values() {
             *counts.entry(stranger.address).or_default() += 1;
@@ -112,33 +112,34 @@ mod tests {
     use super::*;
 
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const START: Moment = Moment(GRACE);
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
-    fn entered(places: &mut Places, address: IpAddr, now: Instant) -> Option<u64> {
+    fn entered(places: &mut Places, address: IpAddr, now: Moment) -> Option<u64> {
         match places.enter(address, now, &Arc::new(Notify::new())) {
             Entry::In(id) => Some(id),
             Entry::Wait(_) => None,
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn idle_strangers_shut_nobody_out() {
-        let (mut places, start) = (Places::default(), Instant::now());
+        let (mut places, start) = (Places::default(), START);
         let first = Arc::new(Notify::new());
         let id = places.enter(A, start, &first);
         assert_eq!(id, Entry::In(1));
         for _ in 1..STRANGERS_MAX {
             assert!(entered(&mut places, A, start).is_some());
         }
-        let early = places.enter(B, start + GRACE / 2, &Arc::new(Notify::new()));
+        let early = places.enter(B, Moment(GRACE + GRACE / 2), &Arc::new(Notify::new()));
         assert_eq!(early, Entry::Wait(GRACE / 2));
-        assert!(entered(&mut places, B, start + GRACE).is_some());
+        assert!(entered(&mut places, B, Moment(2 * GRACE)).is_some());
         first.notified().await;
         assert_eq!(places.strangers.len(), STRANGERS_MAX);
         // The one of the other address stays, however old it becomes.
         for _ in 0..STRANGERS_MAX {
             assert!(
-                entered(&mut places, A, start + 3 * GRACE).is_some()
+                entered(&mut places, A, Moment(4 * GRACE)).is_some()
                     || places.strangers.len() == STRANGERS_MAX
             );
         }
@@ -147,7 +148,7 @@ mod tests {
 
     #[tokio::test]
     async fn users_have_a_number_of_connections_and_administrators_find_a_place() {
-        let (mut places, now) = (Places::default(), Instant::now());
+        let (mut places, now) = (Places::default(), START);
         let come = |places: &mut Places, user: &str, master: bool| {
             let id = entered(places, A, now).unwrap();
             let known = places.recognize(id, user, master);
@@ -176,10 +177,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_was_told_to_leave_is_not_recognized() {
-        let (mut places, now) = (Places::default(), Instant::now());
+        let (mut places, now) = (Places::default(), START);
         let first = entered(&mut places, A, now).unwrap();
         for _ in 0..STRANGERS_MAX {
-            entered(&mut places, A, now + GRACE);
+            entered(&mut places, A, Moment(now.0 + GRACE));
         }
         assert!(!places.recognize(first, "a", false));
         assert_eq!(places.known_count, 0);

@@ -22,7 +22,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use kubeapi::{Api, BODY_MAX, Body, Failure, Hooks, User};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::authority::Gate;
@@ -174,7 +173,7 @@ impl Desk {
     /// Waits for a place. Who is accepted and waits here keeps the next one waiting, in the listener's queue.
     async fn seat(&self, address: IpAddr, leave: &Arc<Notify>) -> Seat {
         loop {
-            let entry = self.limits.places().enter(address, Instant::now(), leave);
+            let entry = self.limits.places().enter(address, self.gate.clock().now(), leave);
             match entry {
                 Entry::In(id) => {
                     return Seat { limits: Arc::clone(&self.limits), id, user: Mutex::default() };
@@ -193,13 +192,12 @@ impl Desk {
             let answer = self.api.handle(Request::from_parts(parts, Bytes::new()), &nobody()).await;
             return closing(reply(answer));
         }
-        let user = match header.and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '))
-        {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                self.gate.authenticate(token.trim()).await
-            }
-            _ => None,
+        let credential = header.and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
+        let token = match credential {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim().to_owned(),
+            _ => String::new(),
         };
+        let user = self.gate.authenticate(&token).await;
         let Some(user) = user else {
             tokio::time::sleep(REFUSED_AFTER).await;
             let mut reply = closing(reply(Failure::unauthorized().to_response()));
@@ -229,7 +227,13 @@ impl Desk {
             Err(refusal) => return closing(refusal),
         };
         let answer = self.api.handle(Request::from_parts(parts, body), &user).await;
-        self.counted(answer, &payer)
+        match answer.into_parts() {
+            (parts, Body::Stream(lines)) => {
+                let ends = Arc::clone(&self.gate).withdrawn(token, user, wanted);
+                reply(Response::from_parts(parts, Body::Stream(lines.take_until(ends).boxed())))
+            }
+            (parts, body) => self.counted(Response::from_parts(parts, body), &payer),
+        }
     }
 
     /// The whole body, and its room, which is held until the answer is there.

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Address, Env, Fault, Reply};
+use beehive::{Address, AskError, Env, Fault, Reply};
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::said::{DeviceName, Said};
-use contract::{NodeName, Report};
+use contract::{Batch, NodeName, Report};
 use fairshare::{Bucket, Lines, Serving, is_told};
 use futures::StreamExt;
 
@@ -22,7 +22,7 @@ use crate::uplink::{UpError, Uplink};
 const WRITES_AT_ONCE: usize = 8;
 /// 20 s for one delivery; the node sends again what was not confirmed.
 const WRITE_DEADLINE: Duration = Duration::from_secs(20);
-/// 2 deliveries of a node wait behind the one that is written: at the most 1 MiB each.
+/// 2 deliveries of a node wait behind the one that is written: as they came, which is at the most 1 MiB each.
 const DELIVERIES_WAIT: usize = 2;
 /// 1024 reports of a message are taken; a node sends less.
 const REPORTS_MAX: usize = 1024;
@@ -32,7 +32,7 @@ const WRITES: (u32, Duration) = (2000, Duration::from_millis(5));
 /// What a node sent in one message.
 pub(crate) struct Delivery {
     pub(crate) epoch: u64,
-    pub(crate) reports: Vec<Report>,
+    pub(crate) reports: Batch<Report>,
     pub(crate) reply: Reply<Vec<i64>>,
 }
 
@@ -98,11 +98,19 @@ pub(crate) struct Counter {
 impl Counter {
     /// Writes what stands in the node's line, one delivery after the other.
     pub(crate) async fn deliver(self, node: NodeName, mut line: Serving<Delivery>, env: Env) {
-        while let Some(Delivery { epoch, mut reports, reply }) = line.take() {
+        while let Some(Delivery { epoch, reports, reply }) = line.take() {
             // Whoever asked has gone, and says it again.
             if reply.is_abandoned() {
                 continue;
             }
+            let mut reports = match reports.open() {
+                Ok(reports) => reports,
+                Err(error) => {
+                    self.accounts.refuse(&node, "a message that is none");
+                    reply.fail(AskError::Rejected(error.to_string()));
+                    continue;
+                }
+            };
             reports.truncate(REPORTS_MAX);
             let (client, edge) = (self.client.clone(), self.edge.clone());
             let uplink = Uplink { client, edge, node: node.clone(), epoch };

@@ -6,9 +6,9 @@
 use std::cell::RefCell;
 
 use beehive::defect::{self, Defect};
-use beehive::{Env, Fault, Reply};
+use beehive::{AskError, Env, Fault, Reply};
 use contract::said::{Said, Unfit};
-use contract::{NodeName, Report, TokenGrant, TokenQuery, Unparsed};
+use contract::{Batch, NodeName, Report, TokenGrant, TokenQuery, Unparsed};
 use fairshare::{Lines, Serving};
 use futures::StreamExt;
 use kubewatch::Shared;
@@ -21,7 +21,7 @@ use crate::uplink::{self, Outcome, Uplink, WRITE_DEADLINE};
 
 /// 8 writes of one node's reports at once: reports of different objects do not wait for each other.
 const WRITES_AT_ONCE: usize = 8;
-/// 2 deliveries of a node wait behind the one that is written: at the most 1 MiB each.
+/// 2 deliveries of a node wait behind the one that is written: as they came, which is at the most 1 MiB each.
 const DELIVERIES_WAIT: usize = 2;
 /// 1024 reports of a message are taken; a node sends less.
 const REPORTS_MAX: usize = 1024;
@@ -31,7 +31,7 @@ const QUESTIONS_WAIT: usize = 128;
 /// What a node sent in one message.
 pub(crate) struct Delivery {
     pub(crate) epoch: u64,
-    pub(crate) reports: Vec<Report>,
+    pub(crate) reports: Batch<Report>,
     pub(crate) reply: Reply<Vec<i64>>,
 }
 
@@ -60,11 +60,19 @@ pub(crate) fn lines() -> (Lines<Delivery>, Lines<Question>) {
 impl Counter {
     /// Writes what stands in the node's line, one delivery after the other.
     pub(crate) async fn deliver(self, node: NodeName, mut line: Serving<Delivery>, env: Env) {
-        while let Some(Delivery { epoch, mut reports, reply }) = line.take() {
+        while let Some(Delivery { epoch, reports, reply }) = line.take() {
             // Whoever asked has gone, and says it again.
             if reply.is_abandoned() {
                 continue;
             }
+            let mut reports = match reports.open() {
+                Ok(reports) => reports,
+                Err(error) => {
+                    self.accounts.of(&node).borrow_mut().refuse(&node, "a message that is none");
+                    reply.fail(AskError::Rejected(error.to_string()));
+                    continue;
+                }
+            };
             reports.truncate(REPORTS_MAX);
             let account = self.accounts.of(&node);
             let count = u32::try_from(reports.len()).unwrap_or(u32::MAX);

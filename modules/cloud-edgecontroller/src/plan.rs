@@ -18,8 +18,8 @@ pub fn node_of(pod: &Value) -> Option<NodeName> {
     NodeName::parse(pod.pointer("/spec/nodeName")?.as_str()?).ok()
 }
 
-/// 256 Secrets and config maps are looked after for one pod: each is a watch.
-pub const NEEDS_MAX: usize = 256;
+/// 1,024 Secrets and config maps are looked after for one pod: each is a watch.
+pub const NEEDS_MAX: usize = 1024;
 
 /// The config maps and secrets that a pod needs, init containers' too; the first [`NEEDS_MAX`] of them.
 pub fn needs_of(pod: &Value) -> BTreeSet<ObjectKey> {

@@ -7,7 +7,7 @@ use beehive::link::Traffic;
 use beehive::{Message, Reply};
 
 use crate::synccontroller::SyncTruth;
-use crate::{NodeName, Report, TokenGrant, TokenQuery, Unparsed};
+use crate::{Batch, NodeName, Report, TokenGrant, TokenQuery, Unparsed};
 
 /// Messages to EdgeController.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ pub enum EdgeUp {
     /// Reports from the outbox, by their sequence.
     Reports {
         /// In order.
-        reports: Vec<Report>,
+        reports: Batch<Report>,
         /// The sequences whose write succeeded, or can never succeed.
         reply: Reply<Vec<i64>>,
     },

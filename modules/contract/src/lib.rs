@@ -25,6 +25,7 @@ pub mod wire;
 pub use digest::Digest;
 pub use ids::{NodeName, ObjectKey, ParseIdError};
 pub use object::{Change, Held, Object, content_version};
+pub use packed::Batch;
 pub use report::{Report, TokenGrant, TokenQuery, TwinValue, UpReport};
 pub use router::{Telemetry, Upload};
 pub use said::Unparsed;

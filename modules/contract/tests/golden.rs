@@ -120,9 +120,9 @@ fn reported(report: UpReport, repeat: bool, version: WireVersion) -> Vec<u8> {
     let reports = vec![Report { row: 7, repeat, report: report.into() }];
     let reply = Reply::channel().0;
     if of_a_device {
-        body(DeviceUp::Reports { reports, reply }, version)
+        body(DeviceUp::Reports { reports: reports.into(), reply }, version)
     } else {
-        body(EdgeUp::Reports { reports, reply }, version)
+        body(EdgeUp::Reports { reports: reports.into(), reply }, version)
     }
 }
 
@@ -140,7 +140,7 @@ fn messages(version: WireVersion) -> Vec<(String, Vec<u8>)> {
         (s("alive"), body(EdgeUp::Alive, version)),
         (s("token"), body(EdgeUp::Token { query: query().into(), reply: Reply::channel().0 }, version)),
     ];
-    let uploading = RouterUp::Telemetry { uploads: uploads(), reply: Reply::channel().0 };
+    let uploading = RouterUp::Telemetry { uploads: uploads().into(), reply: Reply::channel().0 };
     all.push((s("telemetry"), body(uploading, version)));
     for (name, report) in reports() {
         all.push((format!("report-{name}"), reported(report.clone(), false, version)));
@@ -249,7 +249,7 @@ fn golden_bytes_are_read_back() {
             other => panic!("{other:?}"),
         }
         match read_back(version, "telemetry") {
-            RouterUp::Telemetry { uploads: read, .. } => assert_eq!(read, uploads()),
+            RouterUp::Telemetry { uploads: read, .. } => assert_eq!(read.open().unwrap(), uploads()),
         }
     }
 }
@@ -257,10 +257,10 @@ fn golden_bytes_are_read_back() {
 fn read_reports(version: WireVersion, name: &str, of_a_device: bool) -> Vec<Report> {
     if of_a_device {
         let DeviceUp::Reports { reports, .. } = read_back(version, name);
-        return reports;
+        return reports.open().unwrap();
     }
     match read_back(version, name) {
-        EdgeUp::Reports { reports, .. } => reports,
+        EdgeUp::Reports { reports, .. } => reports.open().unwrap(),
         other => panic!("{other:?}"),
     }
 }

@@ -104,12 +104,14 @@ fn an_odd_name_is_refused_alone() {
             let mut batch = vec![good(0)];
             batch.extend((1_i64..).zip(reports).map(|(row, odd)| report(row, odd)));
             batch.push(good(99));
-            let sent = EdgeUp::Reports { reports: batch.clone(), reply: Reply::channel().0 };
+            let sent = EdgeUp::Reports { reports: batch.clone().into(), reply: Reply::channel().0 };
             let body = sent.encode(version).unwrap().body;
             let EdgeUp::Reports { reports, .. } = EdgeUp::decode(&body, way(), version).unwrap() else {
                 panic!()
             };
             let (read, unfit): (Vec<_>, Vec<_>) = reports
+                .open()
+                .unwrap()
                 .into_iter()
                 .map(|report| (report.row, report.report.parse()))
                 .partition(|(_, said)| said.is_ok());
@@ -119,7 +121,7 @@ fn an_odd_name_is_refused_alone() {
                 let text = unfit.unwrap_err().to_string();
                 assert!(!text.chars().any(char::is_control), "{text:?}");
             }
-            let sent = DeviceUp::Reports { reports: batch, reply: Reply::channel().0 };
+            let sent = DeviceUp::Reports { reports: batch.into(), reply: Reply::channel().0 };
             assert!(DeviceUp::decode(&sent.encode(version).unwrap().body, way(), version).is_ok());
         }
     }

@@ -15,6 +15,7 @@ mod escalation;
 mod failure;
 mod field;
 mod json;
+mod jsonpath;
 mod kind;
 mod patch;
 mod podsecurity;

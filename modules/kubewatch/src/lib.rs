@@ -15,7 +15,7 @@ mod told;
 
 pub use cache::{Cache, Cached, Shared};
 pub use interruption::Interruptions;
-pub use named::{Known, Named, WATCHES_MAX};
+pub use named::{Known, NEEDS_MAX, Named, WATCHES_MAX};
 pub use placed::{Place, Placed};
 pub use reading::{Reading, ReadingError};
 pub use told::{Held, Told};

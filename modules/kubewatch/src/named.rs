@@ -20,8 +20,11 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::{Reading, Watched};
 
-/// 10,000 watches at once: each is a connection to the API server. What is beyond waits until others end.
-pub const WATCHES_MAX: usize = 10_000;
+/// 10,000 objects at once. What is beyond waits until others are needed no more.
+pub const NEEDS_MAX: usize = 10_000;
+/// 128 watches at once: each holds a connection to the API server. What is beyond is asked for now and then instead, as a
+/// kubelet does it that does not watch, until a watch ends.
+pub const WATCHES_MAX: usize = 128;
 /// 32 lists at once: a CloudCore that starts does not fall upon the API server with all of them.
 const LISTS_AT_ONCE: usize = 32;
 
@@ -70,6 +73,7 @@ struct Shop {
     kinds: Vec<Watched>,
     held: RefCell<Held>,
     lists: Semaphore,
+    watches: Semaphore,
     nudge: Nudge,
 }
 
@@ -98,7 +102,7 @@ impl Named {
             }
             .boxed_local()
         });
-        Named::with(client, reading, kinds, cx.env(), nudge, WATCHES_MAX)
+        Named::with(client, reading, kinds, cx.env(), nudge, (NEEDS_MAX, WATCHES_MAX))
     }
 
     fn with(
@@ -107,7 +111,7 @@ impl Named {
         kinds: &[Watched],
         env: &Env,
         nudge: Nudge,
-        most: usize,
+        (most, watches): (usize, usize),
     ) -> Named {
         let shop = Shop {
             client: client.clone(),
@@ -116,6 +120,7 @@ impl Named {
             kinds: kinds.to_vec(),
             held: RefCell::default(),
             lists: Semaphore::new(LISTS_AT_ONCE),
+            watches: Semaphore::new(watches),
             nudge,
         };
         Named { shop: Rc::new(shop), most }
@@ -156,7 +161,7 @@ impl Named {
             return;
         };
         if held.running >= self.most {
-            tracing::warn!(%key, most = self.most, "not watched: too many Secrets and config maps are needed at once");
+            tracing::warn!(%key, most = self.most, "not read: too many Secrets and config maps are needed at once");
             (entry.known, entry.is_whole) = (Known::Absent, true);
             held.moved.insert(key.clone());
             held.parked.insert(key.clone());

@@ -99,12 +99,12 @@ impl Cluster {
         Cluster::with(folder, env, Served::StandAlone(api), account, carrier).await
     }
 
-    /// A CloudCore of its own beside a real API server, as the account that ships, with nodes whose links are cables in
-    /// memory. Names there are for the test to choose: others may use the cluster, too.
+    /// A CloudCore of its own beside a real API server, as the account that ships, with nodes whose links are QUIC on
+    /// loopback. Names there are for the test to choose: others may use the cluster, too.
     pub async fn beside(real: RealCluster) -> Cluster {
         let account = real.account().await;
         let folder = tempfile::tempdir().unwrap();
-        Cluster::with(folder, Env::real(), Served::Real(real), account, Carrier::Memory).await
+        Cluster::with(folder, Env::real(), Served::Real(real), account, Carrier::Quic).await
     }
 
     async fn with(
@@ -198,8 +198,19 @@ impl Cluster {
 
     /// Makes an EdgeCore over a runtime in memory, with the store of an earlier one of this name if there was one.
     pub async fn node(&mut self, name: &str) -> Node {
+        let cable = Cable::new();
+        let ways = self.ways(name, &cable).await;
+        self.over_stand_in(name, cable, ways).await
+    }
+
+    /// The same for a node that has joined by itself, with its own ways to whatever CloudCores there are.
+    pub async fn node_by(&mut self, name: &str, ways: Ways) -> Node {
+        self.over_stand_in(name, Cable::new(), ways).await
+    }
+
+    async fn over_stand_in(&mut self, name: &str, cable: Cable, ways: Ways) -> Node {
         let runtime = StandInRuntime::default();
-        let mut node = self.unstarted(name, Arc::new(runtime.clone())).await;
+        let mut node = self.unstarted(name, Arc::new(runtime.clone()), cable, ways);
         node.stand_in = Some(runtime);
         // Nothing runs, so nothing is bounded: the runtime is said to make the pods' cgroups.
         node.settings.modules.edged.tailored_kubelet_config.cgroup_driver = CgroupDriver::Systemd;
@@ -209,7 +220,9 @@ impl Cluster {
 
     /// Makes an EdgeCore over any runtime.
     pub async fn node_over(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>) -> Node {
-        let mut node = self.unstarted(name, runtime).await;
+        let cable = Cable::new();
+        let ways = self.ways(name, &cable).await;
+        let mut node = self.unstarted(name, runtime, cable, ways);
         node.start().await;
         node
     }
@@ -220,7 +233,7 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
-    async fn unstarted(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>) -> Node {
+    fn unstarted(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>, cable: Cable, ways: Ways) -> Node {
         let folder = self.folder_of(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut settings = config::edge::EdgeCore::default();
@@ -233,8 +246,6 @@ impl Cluster {
         settings.modules.edged.tailored_kubelet_config.eviction_hard.nodefs_available = Threshold::Part(0);
         settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
         settings.modules.device_twin.dmi_sock_path = folder.clone();
-        let cable = Cable::new();
-        let ways = self.ways(name, &cable).await;
         Node {
             name: NodeName::parse(name).unwrap(),
             env: self.env.clone(),

@@ -148,3 +148,40 @@ fn a_token_is_for_its_audiences_and_an_account_is_one_uid() {
         assert_eq!(bench.ask(&token, "GET", "/apis", &Value::Null).await.0, 401);
     });
 }
+
+#[test]
+fn a_watch_ends_with_its_token_and_with_its_right() {
+    run(async |bench| {
+        account(bench).await;
+        let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["watch"]}]);
+        bench
+            .admin(
+                "POST",
+                &format!("{RBAC}/clusterroles"),
+                json!({"metadata": {"name": "w"}, "rules": rules}),
+            )
+            .await;
+        let binding = json!({"metadata": {"name": "w"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "w"},
+            "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:serviceaccounts"}]});
+        bench.admin("POST", &format!("{RBAC}/clusterrolebindings"), binding).await;
+        pod(bench, "p").await;
+        let bound = json!({"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p"}});
+        let tokens = [bench.token("default", bound).await, bench.token("default", json!({})).await];
+        let watch = async |token: &String| {
+            let path = "/api/v1/configmaps?watch=true&resourceVersion=1";
+            let (code, _) = bench.ask(token, "GET", path, &Value::Null).await;
+            code
+        };
+        let (mut first, mut second) = (Box::pin(watch(&tokens[0])), Box::pin(watch(&tokens[1])));
+        // Both are open: neither ends by itself.
+        let open = futures::future::select(&mut first, &mut second);
+        let quiet = tokio::time::timeout(std::time::Duration::from_secs(1), open).await;
+        assert!(quiet.is_err());
+        bench.admin("DELETE", "/api/v1/namespaces/default/pods/p", Value::Null).await;
+        // It ends in order, as a watch does at its end.
+        assert_eq!(first.await, 200);
+        bench.admin("DELETE", &format!("{RBAC}/clusterrolebindings/w"), Value::Null).await;
+        assert_eq!(second.await, 200);
+    });
+}

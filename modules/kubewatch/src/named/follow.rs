@@ -32,6 +32,9 @@ const LEARN_PAUSE: Duration = Duration::from_millis(200);
 const REFUSED_AFTER: Duration = Duration::from_secs(30);
 const REFUSED_MAX: Duration = Duration::from_secs(300);
 
+/// 30 s at the most, half of it at the least, until what is not watched is asked for again.
+const ASKED_EVERY: Duration = Duration::from_secs(30);
+
 /// How a turn ended.
 enum End {
     /// The API server does not let us read it.
@@ -40,6 +43,8 @@ enum End {
     Broken(String),
     /// Whoever it was read as needs it no more.
     Moved,
+    /// There was no room for a watch.
+    Unwatched,
 }
 
 /// What a watch remembers of its turns.
@@ -70,6 +75,7 @@ pub(super) async fn keep(shop: &Shop, key: &ObjectKey, what: &Watched, again: &N
             }
             End::Refused(status) => refused(shop, key, &status, &mut past).await,
             End::Moved => continue,
+            End::Unwatched => ASKED_EVERY,
         };
         let rest = shop.env.sleep(shop.env.jitter(pause));
         let called = std::pin::pin!(again.notified());
@@ -110,6 +116,7 @@ async fn turn(shop: &Shop, key: &ObjectKey, what: &Watched, past: &mut Past) -> 
         Err(end) => return end,
     };
     *past = Past::new();
+    let Ok(_room) = shop.watches.try_acquire() else { return End::Unwatched };
     loop {
         let began = shop.env.now();
         match turn.watch(version, reader.as_ref()).await {

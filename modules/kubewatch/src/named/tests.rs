@@ -132,7 +132,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(reading: Reading, most: usize) -> Bench {
+    fn new(reading: Reading, most: (usize, usize)) -> Bench {
         let (server, env, nudges) = (Server::default(), Env::seeded(3), Rc::new(RefCell::new(0)));
         let count = Rc::clone(&nudges);
         let nudge: Nudge = Box::new(move || {
@@ -172,7 +172,7 @@ fn run(test: impl AsyncFnOnce()) {
 #[test]
 fn one_watch_tells_what_is_there_what_moves_and_ends_when_nobody_needs_it() {
     run(async || {
-        let bench = Bench::new(Reading::AsItself, 9);
+        let bench = Bench::new(Reading::AsItself, (9, 9));
         bench.server.put("a", Some("1"));
         bench.want("a", &["n1"]);
         assert_eq!(bench.named.known(&key("a")), Known::Unknown);
@@ -203,7 +203,7 @@ fn one_watch_tells_what_is_there_what_moves_and_ends_when_nobody_needs_it() {
 #[test]
 fn a_watch_that_breaks_off_is_not_whole_until_it_has_listed_again() {
     run(async || {
-        let bench = Bench::new(Reading::AsItself, 9);
+        let bench = Bench::new(Reading::AsItself, (9, 9));
         bench.server.put("a", Some("1"));
         bench.want("a", &["n1"]);
         bench.after(10).await;
@@ -227,7 +227,7 @@ fn a_watch_that_breaks_off_is_not_whole_until_it_has_listed_again() {
 #[test]
 fn a_refusal_is_an_answer_and_no_loop() {
     run(async || {
-        let bench = Bench::new(Reading::AsItself, 9);
+        let bench = Bench::new(Reading::AsItself, (9, 9));
         bench.server.put("a", Some("1"));
         bench.server.0.lock().unwrap().refused.insert("a".into(), None);
         bench.want("a", &["n1"]);
@@ -250,7 +250,7 @@ fn a_refusal_is_an_answer_and_no_loop() {
 #[test]
 fn it_is_read_as_a_node_that_needs_it_and_as_another_when_that_one_may_not() {
     run(async || {
-        let bench = Bench::new(Reading::AsNodes, 9);
+        let bench = Bench::new(Reading::AsNodes, (9, 9));
         bench.server.put("a", Some("1"));
         let refuse = |node: Option<&str>| {
             let to = node.map(|node| format!("system:node:{node}"));
@@ -294,7 +294,7 @@ fn it_is_read_as_a_node_that_needs_it_and_as_another_when_that_one_may_not() {
 #[test]
 fn what_no_object_can_be_called_is_not_asked_for_and_what_is_too_much_waits() {
     run(async || {
-        let bench = Bench::new(Reading::AsItself, 2);
+        let bench = Bench::new(Reading::AsItself, (2, 9));
         for bad in ["a,metadata.name!=b", "../x", "A", "a=b", ""] {
             bench.want(bad, &["n1"]);
             assert_eq!(bench.named.known(&key(bad)), Known::Absent);
@@ -314,10 +314,35 @@ fn what_no_object_can_be_called_is_not_asked_for_and_what_is_too_much_waits() {
 }
 
 #[test]
+fn what_there_is_no_watch_for_is_asked_for_now_and_then_until_there_is_one() {
+    run(async || {
+        let bench = Bench::new(Reading::AsItself, (9, 1));
+        for name in ["a", "b"] {
+            bench.server.put(name, Some("1"));
+            bench.want(name, &["n1"]);
+        }
+        bench.after(10).await;
+        assert_eq!((bench.value("b").unwrap(), bench.server.open()), ("1".to_owned(), 1));
+        bench.server.put("b", Some("2"));
+        bench.after(30_000).await;
+        assert_eq!(bench.value("b").unwrap(), "2");
+        bench.server.asked();
+        bench.after(300_000).await;
+        let asked = bench.server.asked().iter().filter(|(_, name, _)| name == "b").count();
+        assert!((9..=21).contains(&asked), "{asked} times in five minutes");
+        bench.want("a", &[]);
+        bench.after(31_000).await;
+        bench.server.put("b", Some("3"));
+        bench.after(1).await;
+        assert_eq!(bench.value("b").unwrap(), "3", "watched now");
+    });
+}
+
+#[test]
 fn in_any_history_what_is_known_comes_to_what_the_server_holds() {
     for seed in 0..200 {
         run(async || {
-            let bench = Bench::new(Reading::AsItself, 100);
+            let bench = Bench::new(Reading::AsItself, (100, 100));
             let lots = Env::seeded(seed);
             let mut wanted = BTreeSet::new();
             for _ in 0..60 {
