@@ -12,7 +12,7 @@ fn one_hostile_certificate_makes_cloudcore_hold_no_more_than_its_bound() {
     let binaries = binaries::build("dev").unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let options = attack::Options { hold: Duration::from_secs(4), judge_others: false };
+        let options = attack::Options { hold: Duration::from_secs(1), judge_others: false };
         let outcome = attack::run("attacktest", &binaries, &options, &say).await;
         outcome.print(&say);
         assert!(outcome.violations().is_empty(), "{:#?}", outcome.violations());

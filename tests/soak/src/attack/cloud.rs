@@ -14,7 +14,7 @@ use crate::kubectl::said;
 /// Two addresses of one machine: from the one comes whoever is honest, from the other whoever is not.
 pub(crate) const HONEST: &str = "127.0.0.1";
 pub(crate) const HOSTILE: &str = "::1";
-const UP_WITHIN: Duration = Duration::from_secs(60);
+const UP_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The CloudCore that is attacked. Dropping it ends it and removes its files.

@@ -129,7 +129,8 @@ fn judge(name: &str, quiet: Felt, felt: Felt, outcome: &mut Outcome) {
             ("new link", quiet.link[at], felt.link[at]),
         ];
         for (what, quiet, felt) in pairs {
-            if felt > quiet * SLOWER_MAX + SLICE {
+            let within = felt <= quiet * SLOWER_MAX + SLICE;
+            if !within {
                 let way = way.name();
                 outcome.violation(format!(
                     "{name}: a {what} over {way} took {felt:.1} ms, in quiet {quiet:.1} ms"
