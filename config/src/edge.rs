@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket};
+use crate::kubelet;
 use crate::load::{self, ConfigError, Defect};
 use crate::{EvictionHard, mappers};
 
@@ -380,53 +381,13 @@ impl EdgeCore {
                 format!("is `{shown}`, not unix:///path"),
             ));
         }
-        kubelet_defects(kubelet, &mut defects);
+        defects.extend(kubelet::defects(&modules.edged));
         for server in &kubelet.cluster_dns {
             load::check_ip("modules.edged.tailoredKubeletConfig.clusterDNS", server, &mut defects);
         }
         defects.extend(mappers::defects(&modules.device_twin));
         defects.extend(mappers::exposed(self, Path::new(""), Path::to_path_buf));
         defects
-    }
-}
-
-/// What is wrong with the names that an administrator lists for pods.
-fn kubelet_defects(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
-    let mut seen = std::collections::BTreeSet::new();
-    for pattern in &kubelet.allowed_unsafe_sysctls {
-        let name = pattern.replace('/', ".");
-        // The kubelet's rule: only what belongs to a pod alone may be given to one.
-        let namespaced = name == "kernel.sem"
-            || ["kernel.shm", "kernel.msg", "fs.mqueue.", "net."].iter().any(|part| name.starts_with(part));
-        let stem = name.strip_suffix('*').unwrap_or(&name);
-        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
-        let key = "modules.edged.tailoredKubeletConfig.allowedUnsafeSysctls";
-        if !namespaced || !stem.bytes().all(fits) || stem.contains("..") {
-            let what = format!("has `{pattern}`, which is no sysctl that a pod has for itself");
-            defects.push(Defect::new(key, what));
-        } else if !seen.insert(name) {
-            defects.push(Defect::new(key, format!("has `{pattern}` twice")));
-        }
-    }
-    let key = "modules.edged.tailoredKubeletConfig.preloadedImagesVerificationAllowlist";
-    let list = &kubelet.preloaded_images_verification_allowlist;
-    if !list.is_empty()
-        && kubelet.image_pull_credentials_verification_policy
-            != ImageVerification::NeverVerifyAllowlistedImages
-    {
-        defects.push(Defect::new(
-            key,
-            "has an effect with imagePullCredentialsVerificationPolicy NeverVerifyAllowlistedImages only",
-        ));
-    }
-    for image in list {
-        let stem = image.strip_suffix("/*").unwrap_or(image);
-        let last = stem.rsplit('/').next().unwrap_or(stem);
-        let bad_tag = last.contains([':', '@']) && stem.contains('/');
-        if stem.is_empty() || stem.contains('*') || bad_tag {
-            let what = format!("has `{image}`, not a name without tag and digest, or a path and `/*`");
-            defects.push(Defect::new(key, what));
-        }
     }
 }
 
@@ -472,38 +433,6 @@ mod tests {
         let text = "modules: {eventBus: {mqttServerInternal: '', allowAnonymous: false, unixSocket: {path: /run/mqtt.sock}, passwordFile: /p}}";
         let config: EdgeCore = load::parse(Path::new("f"), text).unwrap();
         assert_eq!(config.defects(), []);
-    }
-
-    #[test]
-    fn only_a_pods_own_sysctls_can_be_allowed() {
-        let config = |list: &[&str]| {
-            let mut config = EdgeCore::default();
-            config.modules.edged.tailored_kubelet_config.allowed_unsafe_sysctls =
-                list.iter().map(|name| (*name).to_owned()).collect();
-            config.defects().len()
-        };
-        assert_eq!(config(&["kernel.msg*", "net.*", "kernel/shmmax", "kernel.sem", "fs.mqueue.msg_max"]), 0);
-        for bad in
-            ["kernel.*", "vm.swappiness", "*", "", "net.core.so max", "net..x", "net.*.x", "kernel.semi"]
-        {
-            assert_eq!(config(&[bad]), 1, "{bad}");
-        }
-        assert_eq!(config(&["net.a", "net/a"]), 1);
-    }
-
-    #[test]
-    fn a_list_of_images_without_its_policy_is_refused() {
-        let mut config = EdgeCore::default();
-        let kubelet = &mut config.modules.edged.tailored_kubelet_config;
-        kubelet.preloaded_images_verification_allowlist =
-            vec!["r.example:5000/a".to_owned(), "r.example/b/*".to_owned()];
-        assert_eq!(config.defects().len(), 1);
-        let kubelet = &mut config.modules.edged.tailored_kubelet_config;
-        kubelet.image_pull_credentials_verification_policy = ImageVerification::NeverVerifyAllowlistedImages;
-        assert_eq!(config.defects(), []);
-        let kubelet = &mut config.modules.edged.tailored_kubelet_config;
-        kubelet.preloaded_images_verification_allowlist = vec!["r.example/a:1".to_owned(), "*".to_owned()];
-        assert_eq!(config.defects().len(), 2);
     }
 
     #[test]

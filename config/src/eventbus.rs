@@ -68,6 +68,22 @@ impl EventBus {
                 format!("is `{}`, not an absolute path of at most 107 bytes", socket.display()),
             );
         }
+        let group = &self.unix_socket.group;
+        if group.len() > 64 || group.chars().any(|c| c.is_control() || c.is_whitespace() || c == ':') {
+            say("unixSocket.group", "is not the name or number of a group".to_owned());
+        }
+        for (key, path) in [
+            ("passwordFile", &self.password_file),
+            ("aclFile", &self.acl_file),
+            ("tls.certFile", &self.tls.cert_file),
+            ("tls.keyFile", &self.tls.key_file),
+            ("tls.clientCaFile", &self.tls.client_ca_file),
+            ("tls.crlFile", &self.tls.crl_file),
+        ] {
+            if !path.as_os_str().is_empty() && !path.is_absolute() {
+                say(key, format!("is `{}`, not an absolute path", path.display()));
+            }
+        }
         if plain.is_empty() && socket.as_os_str().is_empty() && !self.tls.enable {
             say(
                 "mqttServerInternal",
@@ -139,5 +155,29 @@ impl Default for MqttTls {
             client_ca_file: PathBuf::new(),
             crl_file: PathBuf::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_absolute_paths_and_a_group_a_name() {
+        let mut settings = EventBus { password_file: "passwords".into(), ..EventBus::default() };
+        settings.acl_file = "./acl".into();
+        settings.unix_socket.group = "mqtt users".to_owned();
+        settings.tls.client_ca_file = "ca".into();
+        let mut defects = Vec::new();
+        settings.defects(&mut defects);
+        let keys: Vec<String> = defects.into_iter().map(|defect| defect.key).collect();
+        let wanted = ["unixSocket.group", "passwordFile", "aclFile", "tls.clientCaFile"];
+        assert_eq!(keys, wanted.map(|key| format!("modules.eventBus.{key}")));
+        let mut settings =
+            EventBus { password_file: "/etc/kubehive/mqtt-passwords".into(), ..EventBus::default() };
+        settings.unix_socket.group = "mqtt".to_owned();
+        let mut defects = Vec::new();
+        settings.defects(&mut defects);
+        assert_eq!(defects, []);
     }
 }

@@ -8,6 +8,7 @@
 pub mod cloud;
 pub mod edge;
 mod eventbus;
+mod kubelet;
 mod load;
 mod mappers;
 mod threshold;

@@ -11,6 +11,8 @@ use crate::load::Defect;
 /// The folder that mappers mount.
 const FOLDER: &str = "modules.deviceTwin.dmiSockPath";
 const RULES: &str = "modules.deviceTwin.mappers";
+/// Ends of the keys whose values are paths, also relative ones.
+const PATHS: [&str; 7] = ["File", "Path", "path", "Dir", "Directory", "Source", "Conf"];
 /// 64: more rules than a node has mappers are a mistake.
 const RULES_MAX: usize = 64;
 
@@ -43,7 +45,7 @@ pub(crate) fn defects(settings: &DeviceTwin) -> Vec<Defect> {
 pub(crate) fn exposed(settings: &EdgeCore, file: &Path, resolve: impl Fn(&Path) -> PathBuf) -> Vec<Defect> {
     let configured = &settings.modules.device_twin.dmi_sock_path;
     let folder = lexical(&resolve(configured));
-    let reached = |path: &Path| path.is_absolute() && lexical(&resolve(path)).starts_with(&folder);
+    let reached = |path: &Path| lexical(&resolve(path)).starts_with(&folder);
     let mut defects = Vec::new();
     if reached(file) {
         let (shown, folder) = (file.display(), configured.display());
@@ -58,8 +60,10 @@ pub(crate) fn exposed(settings: &EdgeCore, file: &Path, resolve: impl Fn(&Path) 
     let tree = serde_json::to_value(settings).unwrap_or_default();
     let mut paths = Vec::new();
     collect("", &tree, &mut paths);
-    for (key, text) in paths.into_iter().filter(|(key, _)| key != FOLDER) {
-        if reached(Path::new(text.strip_prefix("unix://").unwrap_or(text))) {
+    for (key, text) in paths.into_iter().filter(|(key, text)| key != FOLDER && !text.is_empty()) {
+        let path = Path::new(text.strip_prefix("unix://").unwrap_or(text));
+        let is_path = path.is_absolute() || PATHS.iter().any(|end| key.ends_with(end));
+        if is_path && reached(path) {
             let what = format!(
                 "is `{text}`, which every mapper reaches by the folder {} that it mounts ({FOLDER}): move it out of \
                  there (for the node's key and certificates: `keadm reset` and `keadm join`, or move the files and \
@@ -98,8 +102,9 @@ fn lexical(path: &Path) -> PathBuf {
     plain
 }
 
-/// Where a path leads: the links of the part that exists are followed.
+/// Where a path leads, from the working folder if it is relative: the links of the part that exists are followed.
 pub(crate) fn resolved(path: &Path) -> PathBuf {
+    let Ok(path) = std::path::absolute(path) else { return path.to_path_buf() };
     let mut missing = Vec::new();
     for ancestor in path.ancestors() {
         if let Ok(found) = std::fs::canonicalize(ancestor) {
@@ -107,7 +112,7 @@ pub(crate) fn resolved(path: &Path) -> PathBuf {
         }
         missing.extend(ancestor.file_name());
     }
-    path.to_path_buf()
+    path
 }
 
 #[cfg(test)]
@@ -169,6 +174,20 @@ mod tests {
         assert!(error.contains("tlsPrivateKeyFile") && error.contains("1 wrong"), "{error}");
         write(&folder.path().join("elsewhere/server.key"));
         EdgeCore::load(&file).unwrap();
+    }
+
+    #[test]
+    fn a_relative_path_is_looked_at_from_the_working_folder() {
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        let mut settings = EdgeCore::default();
+        settings.modules.device_twin.dmi_sock_path = here.clone();
+        settings.database.data_source = PathBuf::from("./edgecore.db");
+        let found = settings.defects_at(Path::new("edgecore.yaml"));
+        assert_eq!(
+            found.iter().map(|defect| defect.key.as_str()).collect::<Vec<_>>(),
+            [FOLDER, "database.dataSource"]
+        );
+        assert_eq!(settings.defects_at(&here.join("../edgecore.yaml")).len(), 1);
     }
 
     #[test]

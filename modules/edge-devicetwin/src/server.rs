@@ -1,6 +1,9 @@
 //! The DMI server: every call of a mapper becomes one message to the twin.
 
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +59,8 @@ async fn serve_once(place: Place, twin: Address<TwinMsg>, clock: Arc<dyn Clock>)
     let Place { socket, group, peers, callers } = place;
     let group = group_id(&group)?;
     if let Some(folder) = socket.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+        make_folder(folder, group)
+            .map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
     }
     let listener = dmi::listen_for(&socket, group).map_err(|error| Fault::from_error(&error).reason)?;
     tracing::info!(socket = %socket.display(), "mappers may register");
@@ -74,6 +78,20 @@ async fn serve_once(place: Place, twin: Address<TwinMsg>, clock: Arc<dyn Clock>)
         .serve_with_incoming(Turns(service), door.connections())
         .await
         .map_err(|error| Fault::from_error(&error).reason)
+}
+
+/// Makes the folder that mappers share, whatever the umask of this process; one that is there stays as it is. Members of
+/// the group make their sockets in it, and remove only their own.
+fn make_folder(folder: &Path, group: Option<u32>) -> io::Result<()> {
+    if folder.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder)?;
+    if group.is_some() {
+        std::os::unix::fs::chown(folder, None, group)?;
+    }
+    let mode = if group.is_some() { 0o1770 } else { 0o755 };
+    std::fs::set_permissions(folder, Permissions::from_mode(mode))
 }
 
 /// The number of a group.

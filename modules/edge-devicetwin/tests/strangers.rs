@@ -519,6 +519,7 @@ fn another_local_user_reaches_nothing() {
         let socket = shared.join(dmi::SOCKET_NAME);
         until(|| socket.exists()).await;
         assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
+        assert_eq!(std::fs::metadata(&shared).unwrap().permissions().mode() & 0o7777, 0o1770);
         let mut manager = DeviceManagerServiceClient::new(dmi::channel(socket.to_str().unwrap()));
         register(&mut manager, &shared, "modbus").await.unwrap();
         assert!(as_user(socket.clone(), GROUP + 1).await.unwrap().is_err(), "not of the group");

@@ -265,7 +265,8 @@ impl Broker {
         members.find_map(|(client, _)| {
             let session = self.sessions.get(client)?;
             // A client cannot wait for itself: its acknowledgements come behind its publishes.
-            (publisher != client && session.is_slow()).then(|| session.wires.clone()).flatten()
+            let takes = publisher != client && session.rights.may_read(inside);
+            (takes && session.is_slow()).then(|| session.wires.clone()).flatten()
         })
     }
 

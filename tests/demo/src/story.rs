@@ -155,7 +155,6 @@ impl Story<'_, '_> {
         let settings = [
             format!("database.dataSource={folder}/edgecore.db"),
             format!("modules.edged.rootDirectory={folder}/kubelet"),
-            format!("modules.edged.podSandboxImage={}", testhost::PAUSE),
             "modules.edged.nodeIP=127.0.0.1".to_owned(),
             format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", stage.host.endpoint()),
             format!("modules.edged.tailoredKubeletConfig.podLogsDir={folder}/logs"),

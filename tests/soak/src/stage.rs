@@ -142,7 +142,6 @@ impl Stage {
         let settings = [
             format!("database.dataSource={folder}/edgecore.db"),
             format!("modules.edged.rootDirectory={folder}/kubelet"),
-            format!("modules.edged.podSandboxImage={}", testhost::PAUSE),
             format!("modules.edged.nodeIP={inner}"),
             format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", self.host.endpoint()),
             format!("modules.edged.tailoredKubeletConfig.podLogsDir={folder}/logs"),

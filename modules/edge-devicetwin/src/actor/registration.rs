@@ -1,6 +1,7 @@
 //! Who is the mapper of a protocol.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,7 +94,12 @@ impl DeviceTwin {
             return Ok(true);
         }
         let Ok(reach) = self.reach(row) else { return Ok(false) };
-        Ok(matches!(cx.env().timeout(LIFE_SIGN_WITHIN, reach.connect()).await, Some(Ok(_))))
+        Ok(match cx.env().timeout(LIFE_SIGN_WITHIN, reach.connect()).await {
+            Some(Ok(_)) => true,
+            // Somebody listens, and has no room: it is not known who, so nobody takes the place.
+            Some(Err(error)) => error.kind() == ErrorKind::WouldBlock,
+            None => true,
+        })
     }
 
     /// Lets a caller have a protocol that nobody else holds. Answers its devices, if it wants them.

@@ -109,6 +109,12 @@ impl Folder {
         Ok(Folder { fd, shown: path.to_owned(), way })
     }
 
+    /// A root on a kernel without `openat2`.
+    #[cfg(test)]
+    pub(crate) fn root_on_older(path: &Path) -> Folder {
+        Folder::root_by(path, Way::Walk).unwrap()
+    }
+
     /// Where it lies, for words and for the runtime.
     pub(crate) fn shown(&self) -> &Path {
         &self.shown

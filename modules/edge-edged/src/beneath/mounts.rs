@@ -105,6 +105,10 @@ impl Folder {
         mount_bind(own_name(&found.fd), own_name(&place)).map_err(fault("bind-mount at"))?;
         // Nothing that happens under the source later shall show here.
         let shown = self.open(at, OFlags::PATH, Mode::empty()).map_err(fault("open"))?;
+        let number = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+        if number(&shown).map_err(fault("look at"))? != number(&found.fd).map_err(fault("look at"))? {
+            return Err(self.fault("bind-mount at", at, &"it shows something else than what was checked"));
+        }
         mount_change(own_name(&shown), MountPropagationFlags::PRIVATE).map_err(fault("make private"))
     }
 

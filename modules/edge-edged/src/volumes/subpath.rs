@@ -51,6 +51,12 @@ pub(crate) fn mounts_of(
         list.push(plain("/etc/hosts", &root.shown().join(layout::etc_hosts(&pod.id.uid))));
     }
     let message_path = container::message_path(spec);
+    if !message_path.starts_with('/') || leads_up(message_path) {
+        let shown: String = message_path.chars().take(64).collect();
+        return Err(StepError::Config(format!(
+            "terminationMessagePath `{shown}` is no absolute path without `..`"
+        )));
+    }
     if !has(&list, message_path) {
         let at = layout::last_words(&pod.id.uid, &spec.name, attempt);
         if let Some(parent) = at.parent() {
@@ -64,6 +70,10 @@ pub(crate) fn mounts_of(
     Ok(list)
 }
 
+fn leads_up(path: &str) -> bool {
+    Path::new(path).components().any(|part| part == Component::ParentDir)
+}
+
 fn plain(container_path: &str, host_path: &Path) -> Mount {
     Mount {
         container_path: container_path.to_owned(),
@@ -75,8 +85,7 @@ fn plain(container_path: &str, host_path: &Path) -> Mount {
 fn mount(wanted: &VolumeMount, host_path: &Path, read_only: bool) -> Result<Mount, StepError> {
     let path = &wanted.mount_path;
     let container_path = if path.starts_with('/') { path.clone() } else { format!("/{path}") };
-    let upward = Path::new(&container_path).components().any(|part| part == Component::ParentDir);
-    if upward || path.is_empty() {
+    if leads_up(&container_path) || path.is_empty() {
         return Err(StepError::Config(format!("mountPath `{path}` is empty or contains `..`")));
     }
     let propagation = match wanted.mount_propagation.as_deref() {

@@ -101,18 +101,21 @@ fn two_hundred_updates_under_attack_touch_nothing_outside() {
     });
     assert!(caught, "the attacker of this test is too slow to prove anything");
 
-    let (volume, outside) = (tempfile::tempdir().unwrap(), Outside::new());
-    let folder = Folder::root(volume.path()).unwrap();
-    let (written, exchanged) = attacked(volume.path(), &outside, || {
-        (0..UPDATES).filter(|round| atomic::write(&folder, &payload(*round), Some(4321)).is_ok()).count()
-    });
-    assert!(outside.is_untouched(), "written outside");
-    assert!(exchanged > UPDATES as u64, "the attacker had his chance {exchanged} times");
-    assert!(written > 0, "no update went through: it was no attack on an updater that works");
-    // When he is gone, the next update puts everything right.
-    atomic::write(&folder, &payload(UPDATES), Some(4321)).unwrap();
-    assert_eq!(fs::read_to_string(volume.path().join("k7")).unwrap(), "200-7");
-    assert_eq!(fs::read_to_string(volume.path().join("d/10")).unwrap(), "200-10");
-    assert!(fs::symlink_metadata(volume.path().join(TRAP)).is_err());
-    assert!(outside.is_untouched());
+    for older in [false, true] {
+        let (volume, outside) = (tempfile::tempdir().unwrap(), Outside::new());
+        let path = volume.path();
+        let folder = if older { Folder::root_on_older(path) } else { Folder::root(path).unwrap() };
+        let (written, exchanged) = attacked(path, &outside, || {
+            (0..UPDATES).filter(|round| atomic::write(&folder, &payload(*round), Some(4321)).is_ok()).count()
+        });
+        assert!(outside.is_untouched(), "written outside; older: {older}");
+        assert!(exchanged > UPDATES as u64, "the attacker had his chance {exchanged} times");
+        assert!(written > 0, "no update went through: it was no attack on an updater that works");
+        // When he is gone, the next update puts everything right.
+        atomic::write(&folder, &payload(UPDATES), Some(4321)).unwrap();
+        assert_eq!(fs::read_to_string(path.join("k7")).unwrap(), "200-7");
+        assert_eq!(fs::read_to_string(path.join("d/10")).unwrap(), "200-10");
+        assert!(fs::symlink_metadata(path.join(TRAP)).is_err());
+        assert!(outside.is_untouched());
+    }
 }

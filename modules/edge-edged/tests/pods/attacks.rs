@@ -215,6 +215,7 @@ fn another_user_of_the_machine_sees_nothing_of_a_pod() {
             ("cat", volumes.join("kubernetes.io~secret/s/pass")),
             ("touch", empty.join("x")),
             ("cat", node.pod_folder("p").join("etc-hosts")),
+            ("cat", node.settings.logs.join("default_p_uid-of-p/c/0.log")),
         ] {
             let tried = Command::new(program).arg(&at).uid(65534).gid(65534).output().unwrap();
             let said = String::from_utf8_lossy(&tried.stderr).into_owned();
