@@ -1,9 +1,10 @@
 //! A process of a test with its log, ended by its id.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,10 @@ use anyhow::{Context, Result, bail};
 const END_WITHIN: Duration = Duration::from_secs(15);
 /// 20 ms between looks whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Well below 32768, where Linux begins with the ports of outgoing connections, and above what services use.
+const FIRST_PORT: u32 = 20_000;
+/// How many there are from there on.
+const PORTS: u32 = 12_000;
 /// Lines of the log that an error shows.
 const LINES: usize = 15;
 
@@ -94,18 +99,22 @@ pub fn tail(path: &Path, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-/// Ports on loopback that were free a moment ago, no two of them the same.
+/// Ports that were free a moment ago, TCP and UDP, on every address; no two of them the same. They lie below those that
+/// Linux gives to outgoing connections, so that no other test takes one before the daemon does.
 ///
 /// # Errors
 /// When there are none.
 pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    // Held together, so that no two are the same.
-    let mut held = Vec::new();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Two runs at the same time begin in different places.
+    let begin = std::process::id().wrapping_mul(97);
     let mut ports = [0; N];
     for port in &mut ports {
-        let tcp = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
-        *port = tcp.local_addr()?.port();
-        held.push(tcp);
+        *port = (0..PORTS)
+            .map(|_| begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS + FIRST_PORT)
+            .filter_map(|port| u16::try_from(port).ok())
+            .find(|port| TcpListener::bind(("::", *port)).is_ok() && UdpSocket::bind(("::", *port)).is_ok())
+            .context("find a free port")?;
     }
     Ok(ports)
 }
