@@ -112,7 +112,6 @@ fn join(binaries: &Path, folder: &Path, ports: &Ports, host: &TestHost, token: &
     let settings = [
         format!("database.dataSource={shown}/edgecore.db"),
         format!("modules.edged.rootDirectory={shown}/kubelet"),
-        format!("modules.edged.podSandboxImage={}", testhost::PAUSE),
         "modules.edged.nodeIP=127.0.0.1".to_owned(),
         format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", host.endpoint()),
         format!("modules.edged.tailoredKubeletConfig.podLogsDir={shown}/logs"),
@@ -123,7 +122,7 @@ fn join(binaries: &Path, folder: &Path, ports: &Ports, host: &TestHost, token: &
         format!("modules.edgeHub.quic.server=127.0.0.1:{}", ports.link),
         "modules.edgeHub.websocket.enable=false".to_owned(),
         format!("modules.eventBus.mqttServerInternal=127.0.0.1:{}", ports.mqtt),
-        format!("modules.deviceTwin.dmiSockPath={shown}/"),
+        format!("modules.deviceTwin.dmiSockPath={shown}/dmi/"),
     ];
     let mut command = Command::new(binaries.join("keadm"));
     command.arg("join").arg(format!("--cloudcore-ipport=127.0.0.1:{}", ports.link));

@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::EvictionHard;
+pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket};
+use crate::kubelet;
 use crate::load::{self, ConfigError, Defect};
+use crate::{EvictionHard, mappers};
 
 /// The annotated default file.
 pub const DEFAULT_FILE: &str = include_str!("../edgecore.yaml");
 
-/// Where `edgecore` looks without `--config`.
-pub const DEFAULT_PATH: &str = "/etc/kubeedge/config/edgecore.yaml";
+/// Where `edgecore` looks without `--config`. KubeEdge has it below `/etc/kubeedge`, the folder that its mappers mount:
+/// whoever writes this file there says what a process of root does at its next start.
+pub const DEFAULT_PATH: &str = "/etc/kubehive/edgecore.yaml";
 
 /// All of EdgeCore's settings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -127,6 +130,12 @@ pub struct TailoredKubeletConfig {
     pub resolv_conf: PathBuf,
     /// How many pods the node takes.
     pub max_pods: u32,
+    /// Sysctls that pods may set beside Kubernetes' safe ones: names, or beginnings that end in `*`.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// When a pod must show that it may pull an image that is here already.
+    pub image_pull_credentials_verification_policy: ImageVerification,
+    /// Images that need no credentials with [`ImageVerification::NeverVerifyAllowlistedImages`].
+    pub preloaded_images_verification_allowlist: Vec<String>,
     /// Taints that the node registers with.
     pub register_with_taints: Vec<Taint>,
     /// What has to be left on the node.
@@ -143,6 +152,9 @@ impl Default for TailoredKubeletConfig {
             cluster_dns: Vec::new(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             max_pods: 110,
+            allowed_unsafe_sysctls: Vec::new(),
+            image_pull_credentials_verification_policy: ImageVerification::NeverVerifyPreloadedImages,
+            preloaded_images_verification_allowlist: Vec::new(),
             register_with_taints: Vec::new(),
             eviction_hard: EvictionHard::default(),
         }
@@ -165,6 +177,19 @@ pub enum CgroupDriver {
     Cgroupfs,
     /// systemd on the runtime's behalf.
     Systemd,
+}
+
+/// The kubelet's imagePullCredentialsVerificationPolicy (KEP-2535).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageVerification {
+    /// An image that is here is everybody's.
+    NeverVerify,
+    /// An image that edgecore did not pull is everybody's.
+    NeverVerifyPreloadedImages,
+    /// An image on the list is everybody's.
+    NeverVerifyAllowlistedImages,
+    /// No image is everybody's.
+    AlwaysVerify,
 }
 
 /// A taint.
@@ -216,9 +241,9 @@ impl Default for EdgeHub {
         EdgeHub {
             heartbeat: 10,
             http_server: "https://127.0.0.1:10002".to_owned(),
-            tls_ca_file: PathBuf::from("/etc/kubeedge/ca/rootCA.crt"),
-            tls_cert_file: PathBuf::from("/etc/kubeedge/certs/server.crt"),
-            tls_private_key_file: PathBuf::from("/etc/kubeedge/certs/server.key"),
+            tls_ca_file: PathBuf::from("/var/lib/kubeedge/pki/rootCA.crt"),
+            tls_cert_file: PathBuf::from("/var/lib/kubeedge/pki/server.crt"),
+            tls_private_key_file: PathBuf::from("/var/lib/kubeedge/pki/server.key"),
             quic: Quic::default(),
             websocket: WebSocket::default(),
         }
@@ -255,32 +280,41 @@ impl Default for Quic {
     }
 }
 
-/// MQTT.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct EventBus {
-    /// IP:port of the node's broker.
-    pub mqtt_server_internal: String,
-}
-
-impl Default for EventBus {
-    fn default() -> Self {
-        EventBus { mqtt_server_internal: "127.0.0.1:1883".to_owned() }
-    }
-}
-
 /// Twins and mappers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DeviceTwin {
-    /// Folder of `dmi.sock`.
+    /// Folder of `dmi.sock` and of the mappers' own sockets: the one that mappers mount. Nothing else of the node may lie
+    /// below it.
     pub dmi_sock_path: PathBuf,
+    /// Name or number of the group whose processes may open `dmi.sock`; empty: root alone.
+    pub dmi_sock_group: String,
+    /// Who may be a mapper; empty: whoever can open the socket.
+    pub mappers: Vec<MapperRule>,
 }
 
 impl Default for DeviceTwin {
     fn default() -> Self {
-        DeviceTwin { dmi_sock_path: PathBuf::from("/etc/kubeedge/") }
+        DeviceTwin {
+            dmi_sock_path: PathBuf::from("/etc/kubeedge/"),
+            dmi_sock_group: String::new(),
+            mappers: Vec::new(),
+        }
     }
+}
+
+/// Pods of a namespace, or processes outside of pods, that may be mappers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct MapperRule {
+    /// Pods of this namespace. Either this or `uid`.
+    pub namespace: String,
+    /// Of those the ones with this service account; empty: all.
+    pub service_account: String,
+    /// Processes outside of pods with this user id.
+    pub uid: Option<u32>,
+    /// The protocols that they may register for; empty: any.
+    pub protocols: Vec<String>,
 }
 
 impl EdgeCore {
@@ -290,12 +324,23 @@ impl EdgeCore {
     /// See [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let config: EdgeCore = load::parse(path, &load::read(path)?)?;
-        let defects = config.defects();
+        let defects = config.defects_at(path);
         if defects.is_empty() {
             Ok(config)
         } else {
             Err(ConfigError::Invalid { path: PathBuf::from(path), defects })
         }
+    }
+
+    /// Everything that is wrong with the values when they stand in `file`, on this machine: links are followed.
+    pub fn defects_at(&self, file: &Path) -> Vec<Defect> {
+        let mut defects = self.defects();
+        for defect in mappers::exposed(self, file, mappers::resolved) {
+            if !defects.contains(&defect) {
+                defects.push(defect);
+            }
+        }
+        defects
     }
 
     /// Everything that is wrong with the values.
@@ -324,13 +369,7 @@ impl EdgeCore {
         if modules.edge_hub.heartbeat == 0 {
             defects.push(Defect::new("modules.edgeHub.heartbeat", "is 0; it must be at least 1"));
         }
-        if modules.event_bus.mqtt_server_internal.parse::<std::net::SocketAddr>().is_err() {
-            let shown = &modules.event_bus.mqtt_server_internal;
-            defects.push(Defect::new(
-                "modules.eventBus.mqttServerInternal",
-                format!("is `{shown}`, not IP:port"),
-            ));
-        }
+        modules.event_bus.defects(&mut defects);
         if !modules.edged.node_ip.is_empty() {
             load::check_ip("modules.edged.nodeIP", &modules.edged.node_ip, &mut defects);
         }
@@ -342,9 +381,12 @@ impl EdgeCore {
                 format!("is `{shown}`, not unix:///path"),
             ));
         }
+        defects.extend(kubelet::defects(&modules.edged));
         for server in &kubelet.cluster_dns {
             load::check_ip("modules.edged.tailoredKubeletConfig.clusterDNS", server, &mut defects);
         }
+        defects.extend(mappers::defects(&modules.device_twin));
+        defects.extend(mappers::exposed(self, Path::new(""), Path::to_path_buf));
         defects
     }
 }
@@ -368,6 +410,29 @@ mod tests {
         let config: EdgeCore = load::parse(Path::new("f"), text).unwrap();
         let keys: Vec<String> = config.defects().into_iter().map(|d| d.key).collect();
         assert_eq!(keys, ["modules.edgeHub.quic.server", "modules.eventBus.mqttServerInternal"]);
+    }
+
+    #[test]
+    fn a_broker_that_nobody_could_use_is_refused() {
+        for (event_bus, wanted) in [
+            ("{mqttServerInternal: ''}", "mqttServerInternal"),
+            ("{allowAnonymous: false}", "allowAnonymous"),
+            ("{allowAnonymous: false, tls: {clientCaFile: /ca}}", "allowAnonymous"),
+            ("{tls: {crlFile: /crl}}", "tls.crlFile"),
+            ("{tls: {enable: true, listen: x, certFile: /c, keyFile: /k}}", "tls.listen"),
+            ("{tls: {enable: true, keyFile: /k}}", "tls.certFile"),
+            ("{unixSocket: {path: mqtt.sock}}", "unixSocket.path"),
+            ("{maxConnections: 0}", "maxConnections"),
+            ("{maxConnectionsPerAddress: 0}", "maxConnectionsPerAddress"),
+        ] {
+            let text = format!("modules: {{eventBus: {event_bus}}}");
+            let config: EdgeCore = load::parse(Path::new("f"), &text).unwrap();
+            let keys: Vec<String> = config.defects().into_iter().map(|d| d.key).collect();
+            assert_eq!(keys, [format!("modules.eventBus.{wanted}")], "{event_bus}");
+        }
+        let text = "modules: {eventBus: {mqttServerInternal: '', allowAnonymous: false, unixSocket: {path: /run/mqtt.sock}, passwordFile: /p}}";
+        let config: EdgeCore = load::parse(Path::new("f"), text).unwrap();
+        assert_eq!(config.defects(), []);
     }
 
     #[test]

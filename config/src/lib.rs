@@ -7,7 +7,10 @@
 
 pub mod cloud;
 pub mod edge;
+mod eventbus;
+mod kubelet;
 mod load;
+mod mappers;
 mod threshold;
 
 pub use load::{ConfigError, Defect, FILE_MAX, parse_host_port};

@@ -8,7 +8,9 @@
 mod core;
 mod identity;
 pub mod notify;
+mod private;
 pub mod topology;
 
 pub use core::{EdgeCore, Parts, StartError, open_store};
 pub use identity::{Identity, IdentityError};
+pub use private::{NotPrivate, keep_private};

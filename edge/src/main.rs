@@ -1,6 +1,6 @@
 //! `edgecore`: the node's daemon.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -20,6 +20,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// 2 min: kubelet's runtimeRequestTimeout.
 const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(120);
+/// 4 KiB: four times the longest password.
+const PASSWORD_LINE_MAX: u64 = 4 << 10;
 
 #[derive(Parser)]
 #[command(name = "edgecore", version, about = "The node's side of KubeHive")]
@@ -41,6 +43,12 @@ enum Verb {
         /// In the DOT language
         #[arg(long)]
         dot: bool,
+    },
+    /// Prints a line of the broker's password file (modules.eventBus.passwordFile); the password is the first line of the
+    /// standard input
+    MqttPassword {
+        /// The user's name
+        name: String,
     },
 }
 
@@ -76,13 +84,20 @@ async fn run(cli: Cli) -> Result<()> {
     if cli.defaultconfig {
         return say(DEFAULT_FILE);
     }
-    if let Some(Verb::Topology { dot }) = cli.verb {
-        let mut hive = Hive::new("edgecore", env);
-        let _seats = edge::topology::seats(&mut hive);
-        let map = hive.topology();
-        return say(&if dot { map.dot("edgecore") } else { map.text() });
+    match cli.verb {
+        None => {}
+        Some(Verb::Topology { dot }) => {
+            let mut hive = Hive::new("edgecore", env);
+            let _seats = edge::topology::seats(&mut hive);
+            let map = hive.topology();
+            return say(&if dot { map.dot("edgecore") } else { map.text() });
+        }
+        Some(Verb::MqttPassword { name }) => return mqtt_password(&name, &env),
     }
     let settings = Settings::load(&cli.config)?;
+    for repaired in edge::keep_private(&settings)? {
+        tracing::warn!("other users of this machine could reach the node's own files: {repaired}");
+    }
     let identity = Identity::read(&settings)?;
     let hub = &settings.modules.edge_hub;
     let fallback = if hub.websocket.enable { hub.websocket.server.as_str() } else { "" };
@@ -114,6 +129,18 @@ async fn run(cli: Cli) -> Result<()> {
         (_, Ended::Late(actors)) => bail!("these actors did not stop in time: {}", actors.join(", ")),
         (_, Ended::GaveUp(reason)) => bail!("an actor gave up: {reason}"),
     }
+}
+
+fn mqtt_password(name: &str, env: &Env) -> Result<()> {
+    let mut password = Vec::new();
+    let input = std::io::stdin().lock().take(PASSWORD_LINE_MAX);
+    std::io::BufReader::new(input)
+        .read_until(b'\n', &mut password)
+        .context("the password on the standard input")?;
+    let end = password.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    password.truncate(end);
+    let line = edge_eventbus::password_line(name, &password, env.random_id());
+    say(&format!("{}\n", line.map_err(anyhow::Error::msg)?))
 }
 
 fn say(text: &str) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use beehive::{Actor, Address, Capacity, Flow, Hive, Mailbox, Policy};
 use config::edge::EdgeCore as Settings;
@@ -104,7 +105,9 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     hive.supervise(seats.bus, Policy::default(), move || {
         bus(seats.bus_to_twin.clone(), seats.bus_to_meta.clone())
     });
-    let (kept, pods) = (store.clone(), edge_edged::Settings::new(node.as_str(), &modules.edged));
+    let heartbeat = Duration::from_secs(modules.edge_hub.heartbeat.into());
+    let pods = edge_edged::Settings::new(node.as_str(), &modules.edged).alive_every(heartbeat);
+    let kept = store.clone();
     hive.supervise(seats.edged, Policy::default(), move || {
         Edged::new(pods.clone(), Arc::clone(&runtime), kept.clone(), seats.edged_to_meta.clone())
     });

@@ -136,9 +136,7 @@ fn told(answer: Result<(), Status>) -> Told {
     match status.code() {
         // KubeEdge before 1.23 knows no states.
         Code::InvalidArgument | Code::Unimplemented => Told::Refused(described(&status)),
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted => {
-            Told::Away(described(&status))
-        }
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Told::Away(described(&status)),
         // KubeEdge's edgecore has one code for all that it does not like, a passing lack of tokens included.
         _ => Told::Later(described(&status)),
     }

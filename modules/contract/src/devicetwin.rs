@@ -3,6 +3,36 @@
 use beehive::{Message, Reply};
 use bytes::Bytes;
 
+/// Who called over DMI, as the kernel says: KubeEdge's mappers carry no name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DmiCaller {
+    /// The uid of the pod that the process is in; `None`: it is in none.
+    pub pod: Option<String>,
+    /// The user id of the process, as the host counts.
+    pub uid: u32,
+    /// The process: boot id, process id and start, which no other one ever has together.
+    pub process: String,
+}
+
+/// Why a call over DMI was not taken: a sentence for the mapper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DmiRefusal {
+    /// It cannot be done as things are.
+    Refused(String),
+    /// What it says can never be taken.
+    Unfit(String),
+    /// This caller may not.
+    Denied(String),
+    /// What this caller may take of the node is used up.
+    UsedUp(String),
+}
+
+impl From<String> for DmiRefusal {
+    fn from(reason: String) -> Self {
+        DmiRefusal::Refused(reason)
+    }
+}
+
 /// A report or registration that came over DMI, already parsed and capped.
 #[derive(Debug)]
 pub enum DmiCall {
@@ -55,10 +85,12 @@ pub enum TwinMsg {
     },
     /// A mapper called. Answered after the commit.
     Dmi {
+        /// Who called.
+        caller: DmiCaller,
         /// The call.
         call: DmiCall,
-        /// The DMI answer: encoded protobuf of the response message, or a sentence.
-        reply: Reply<Result<Vec<u8>, String>>,
+        /// The DMI answer: encoded protobuf of the response message, or why not.
+        reply: Reply<Result<Vec<u8>, DmiRefusal>>,
     },
     /// What the mapper of `protocol` should have may not have reached it yet: try again.
     Push {

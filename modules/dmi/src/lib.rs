@@ -15,7 +15,7 @@ pub mod v1beta1 {
 }
 
 pub use scalar::{NotAScalar, Scalar};
-pub use socket::{SocketError, channel, incoming, listen};
+pub use socket::{SocketError, channel, channel_by, incoming, listen, listen_for, path_of};
 
 /// The file name of edgecore's socket inside the configured folder.
 pub const SOCKET_NAME: &str = "dmi.sock";

@@ -39,6 +39,14 @@ pub enum SocketError {
 /// # Errors
 /// When the folder or the path does not allow it, or when something that is no socket is there.
 pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
+    listen_for(path, None)
+}
+
+/// The same, in mode 0660 for the group with the number `group`, if there is one.
+///
+/// # Errors
+/// As [`listen`], and when this process may not give a file to the group.
+pub fn listen_for(path: &Path, group: Option<u32>) -> Result<UnixListener, SocketError> {
     let failed = |source| SocketError::Bind { path: path.to_owned(), source };
     if let Ok(found) = std::fs::symlink_metadata(path)
         && !found.file_type().is_socket()
@@ -55,6 +63,10 @@ pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
     let listener = UnixListener::bind(&fresh).map_err(failed)?;
     // Nobody can know the name yet; it gets its real one only when nobody else may open it.
     std::fs::set_permissions(&fresh, Permissions::from_mode(0o600)).map_err(failed)?;
+    if let Some(group) = group {
+        std::os::unix::fs::lchown(&fresh, None, Some(group)).map_err(failed)?;
+        std::fs::set_permissions(&fresh, Permissions::from_mode(0o660)).map_err(failed)?;
+    }
     std::fs::rename(&fresh, path).map_err(failed)?;
     Ok(listener)
 }
@@ -67,11 +79,24 @@ pub fn incoming(listener: UnixListener) -> UnixListenerStream {
 /// A channel to the server at `path`. It connects with the first call, and again when the connection was lost. A
 /// leading `unix:` or `unix://` is not part of the path.
 pub fn channel(path: &str) -> Channel {
-    let path = path.strip_prefix("unix:").unwrap_or(path);
-    let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+    let path = PathBuf::from(path_of(path));
+    channel_by(move || UnixStream::connect(path.clone()))
+}
+
+/// A channel over the connections that `connect` makes: one with the first call, and another when that was lost.
+pub fn channel_by<F>(connect: impl Fn() -> F + Send + Sync + 'static) -> Channel
+where
+    F: Future<Output = io::Result<UnixStream>> + Send + 'static,
+{
     // The URI only fills a header; where the connection goes, the connector says.
     Endpoint::from_static("http://localhost").connect_with_connector_lazy(service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        let connecting = connect();
+        async move { connecting.await.map(TokioIo::new) }
     }))
+}
+
+/// The path in an address as gRPC writes it: without a leading `unix:` or `unix://`.
+pub fn path_of(address: &str) -> &str {
+    let path = address.strip_prefix("unix:").unwrap_or(address);
+    path.strip_prefix("//").unwrap_or(path)
 }

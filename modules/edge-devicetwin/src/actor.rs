@@ -3,11 +3,12 @@
 mod clients;
 mod look;
 mod mappers;
+mod registration;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use beehive::{Actor, Address, Context, Fault};
@@ -19,10 +20,14 @@ use contract::metamanager::MetaMsg;
 use edge_store::{Store, Write};
 use tokio::sync::mpsc;
 
+use crate::door::Callers;
+use crate::holder::Holder;
 use crate::mapper::Session;
 use crate::members::{self, Member};
 use crate::payload::Base;
+use crate::peer::{Kernel, Peers};
 use crate::push::{Catalog, Met};
+use crate::share::Share;
 use crate::topic::DeviceId;
 use crate::{rows, server};
 
@@ -36,7 +41,9 @@ type Publication = (String, Bytes);
 /// Keeps the twins of the node's devices and speaks with their mappers.
 pub struct DeviceTwin {
     node: NodeName,
-    socket: PathBuf,
+    settings: config::edge::DeviceTwin,
+    peers: Arc<dyn Peers>,
+    callers: Arc<Callers>,
     store: Store,
     bus: Address<EventBusMsg>,
     meta: Address<MetaMsg>,
@@ -45,8 +52,15 @@ pub struct DeviceTwin {
     dropped: u64,
     catalog: Catalog,
     members: BTreeMap<DeviceId, Member>,
+    /// The mapper of each protocol.
     sessions: BTreeMap<String, Session>,
     session_number: u64,
+    /// For whom the pods that called speak, by uid.
+    holders: BTreeMap<String, Holder>,
+    /// What the devices of a protocol weigh, from their first report after a look on.
+    shares: BTreeMap<String, Share>,
+    /// Calls of mappers that were not theirs to make.
+    denied: u64,
 }
 
 impl DeviceTwin {
@@ -60,7 +74,9 @@ impl DeviceTwin {
     ) -> Self {
         DeviceTwin {
             node,
-            socket: settings.dmi_sock_path.join(dmi::SOCKET_NAME),
+            settings: settings.clone(),
+            peers: Arc::new(Kernel),
+            callers: Arc::default(),
             store,
             bus,
             meta,
@@ -71,7 +87,22 @@ impl DeviceTwin {
             members: BTreeMap::new(),
             sessions: BTreeMap::new(),
             session_number: 0,
+            holders: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            denied: 0,
         }
+    }
+
+    /// Asks `peers` who calls, in place of the kernel.
+    #[must_use]
+    pub fn told_by(mut self, peers: Arc<dyn Peers>) -> Self {
+        self.peers = peers;
+        self
+    }
+
+    /// The folder that mappers share.
+    fn folder(&self) -> &std::path::Path {
+        &self.settings.dmi_sock_path
     }
 }
 
@@ -82,8 +113,14 @@ impl Actor for DeviceTwin {
         self.load().map_err(|error| Fault::from_error(&error))?;
         self.publish_beside(cx);
         self.look(cx).await;
-        let (socket, twin, env) = (self.socket.clone(), cx.myself(), cx.env().clone());
-        cx.spawn(async move { server::serve(&socket, twin, env).await });
+        let place = server::Place {
+            socket: self.folder().join(dmi::SOCKET_NAME),
+            group: self.settings.dmi_sock_group.clone(),
+            peers: Arc::clone(&self.peers),
+            callers: Arc::clone(&self.callers),
+        };
+        let (twin, env) = (cx.myself(), cx.env().clone());
+        cx.spawn(async move { server::serve(place, twin, env).await });
         Ok(())
     }
 
@@ -91,7 +128,7 @@ impl Actor for DeviceTwin {
         match message {
             TwinMsg::Look => self.look(cx).await,
             TwinMsg::Mqtt { topic, payload, reply } => reply.send(self.mqtt(&topic, &payload, cx).await),
-            TwinMsg::Dmi { call, reply } => self.dmi(call, reply, cx).await,
+            TwinMsg::Dmi { caller, call, reply } => reply.send(self.dmi(&caller, call, cx).await),
             TwinMsg::Push { protocol } => self.retry(&protocol, cx),
             TwinMsg::Pushed { protocol, session, done, failure } => {
                 self.pushed(&protocol, session, &done, failure, cx).await;
@@ -107,14 +144,16 @@ impl Actor for DeviceTwin {
             .iter()
             .map(|(protocol, session)| {
                 let shown = serde_json::json!({
-                    "name": session.name, "version": session.version, "address": session.address,
-                    "devices": session.sent.devices.len(), "failures": session.failures,
+                    "name": session.row.name, "version": session.row.version, "address": session.row.address,
+                    "holder": session.row.holder.to_string(),
+                    "devices": session.row.sent.devices.len(), "failures": session.failures,
                 });
                 (protocol.clone(), shown)
             })
             .collect();
         serde_json::json!({
             "devices": self.members.len(), "twins": twins, "mappers": mappers, "droppedPublications": self.dropped,
+            "deniedCalls": self.denied, "connectionsTurnedAway": self.callers.turned_away(),
         })
     }
 }
@@ -123,10 +162,9 @@ impl Actor for DeviceTwin {
 impl DeviceTwin {
     fn load(&mut self) -> Result<(), edge_store::StoreError> {
         self.members = members::load(&self.store)?;
-        for (name, row) in rows::mappers(&self.store)? {
+        for (protocol, row) in rows::mappers(&self.store)? {
             self.session_number += 1;
-            let session = Session::new(name, &row, Met::default(), self.session_number);
-            self.sessions.insert(row.protocol, session);
+            self.sessions.insert(protocol, Session::new(row, Met::default(), self.session_number));
         }
         Ok(())
     }

@@ -12,21 +12,29 @@
 //! Every twin, state and mapper, in rows of the store that are committed together with the report for the cloud, before
 //! anybody is answered. What a mapper has got is kept as digests, so that a restart sends it what changed in between.
 //! # Never
-//! Takes a cloud's word from a local client, touches a twin of a device that is not the node's, or lets a mapper that
-//! hangs hold up anybody else.
+//! Takes a cloud's word from a local client, touches a twin of a device that is not the node's, takes a mapper's word for a
+//! device of a protocol that it has not registered, connects to a socket that is not the mapper's own, or lets a mapper
+//! that hangs hold up anybody else.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod caller;
 mod convert;
+mod door;
+mod holder;
 mod mapper;
 mod members;
 mod payload;
+mod peer;
 mod plan;
 mod push;
+mod reach;
 mod rows;
 mod server;
+mod share;
 mod topic;
 mod twin;
 
 pub use actor::DeviceTwin;
+pub use peer::{Kernel, Peers};
 pub(crate) use topic::DeviceId;

@@ -1,6 +1,7 @@
 //! One registered mapper, and the calls to it.
 
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use beehive::Env;
@@ -9,7 +10,8 @@ use dmi::v1beta1::device_mapper_service_client::DeviceMapperServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::push::{Call, Met, Sent};
+use crate::push::{Call, Met};
+use crate::reach::Reach;
 use crate::rows::MapperRow;
 
 /// 10 s for one call (KubeEdge).
@@ -18,21 +20,16 @@ const CALL_DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// 108 bytes of a socket's path, its end included (Linux).
-const PATH_MAX: usize = 107;
 /// 253 characters of a mapper's or a protocol's name.
 const NAME_MAX: usize = 253;
 
 /// A mapper, from its registration until the next one for its protocol.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// The mapper's name.
-    pub(crate) name: String,
-    pub(crate) address: String,
-    pub(crate) version: String,
+    /// Who and where it is, and what it has got.
+    pub(crate) row: MapperRow,
     /// Tells this session's pushes from those of earlier ones.
     pub(crate) number: u64,
-    pub(crate) sent: Sent,
     pub(crate) met: Met,
     /// The push under way.
     pub(crate) flying: Option<Rc<Vec<Call>>>,
@@ -45,29 +42,8 @@ pub(crate) struct Session {
 
 impl Session {
     /// A session that begins with what the mapper is known to have.
-    pub(crate) fn new(name: String, row: &MapperRow, met: Met, number: u64) -> Self {
-        Session {
-            name,
-            address: row.address.clone(),
-            version: row.version.clone(),
-            number,
-            sent: row.sent.clone(),
-            met,
-            flying: None,
-            again: false,
-            waiting: false,
-            failures: 0,
-        }
-    }
-
-    /// The row that keeps it.
-    pub(crate) fn row(&self, protocol: &str) -> MapperRow {
-        MapperRow {
-            protocol: protocol.to_owned(),
-            address: self.address.clone(),
-            version: self.version.clone(),
-            sent: self.sent.clone(),
-        }
+    pub(crate) fn new(row: MapperRow, met: Met, number: u64) -> Self {
+        Session { row, number, met, flying: None, again: false, waiting: false, failures: 0 }
     }
 
     /// The pause after one more push that failed.
@@ -82,36 +58,43 @@ impl Session {
 ///
 /// # Errors
 /// A sentence for the mapper.
-pub(crate) fn check(name: &str, protocol: &str, address: &str) -> Result<(), String> {
+pub(crate) fn check(name: &str, protocol: &str) -> Result<(), String> {
     let is_word =
         |text: &str| !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control);
-    if !is_word(name) {
-        return Err("the mapper's name is empty, longer than 253 bytes or has control characters".to_owned());
-    }
-    if !is_word(protocol) {
-        return Err(
-            "the mapper's protocol is empty, longer than 253 bytes or has control characters".to_owned()
-        );
-    }
-    let path = address.strip_prefix("unix:").unwrap_or(address);
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if !path.starts_with('/') || path.len() > PATH_MAX || path.contains('\0') {
-        return Err("the mapper's address is not the absolute path of a socket, at most 107 bytes".to_owned());
+    for (what, text) in [("name", name), ("protocol", protocol)] {
+        if !is_word(text) {
+            return Err(format!(
+                "the mapper's {what} is empty, longer than 253 bytes or has control characters"
+            ));
+        }
     }
     Ok(())
 }
 
 /// Makes the calls in order. Answers which were taken, and why others were not.
-pub(crate) async fn run(address: String, calls: Rc<Vec<Call>>, env: Env) -> (Vec<usize>, Option<String>) {
-    let mut client = DeviceMapperServiceClient::new(dmi::channel(&address));
+pub(crate) async fn run(reach: Reach, calls: Rc<Vec<Call>>, env: Env) -> (Vec<usize>, Option<String>) {
+    // Said beside the channel: what gRPC makes of it is that nobody is there.
+    let why: Arc<Mutex<Option<String>>> = Arc::default();
+    let told = Arc::clone(&why);
+    let channel = dmi::channel_by(move || {
+        let (reach, told) = (reach.clone(), Arc::clone(&told));
+        async move {
+            reach.connect().await.inspect_err(|error| {
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+            })
+        }
+    });
+    let mut client = DeviceMapperServiceClient::new(channel);
     let (mut done, mut failure) = (Vec::with_capacity(calls.len()), None);
     for (at, call) in calls.iter().enumerate() {
         match env.timeout(CALL_DEADLINE, make(&mut client, call)).await {
             Some(Ok(())) => done.push(at),
             Some(Err(status)) => {
-                failure = Some(format!("{}: {}", status.code(), status.message()));
+                failure = Some(format!("{}: {}", status.code(), cut(status.message())));
                 // Nobody is there: the rest would fail the same way.
                 if status.code() == Code::Unavailable {
+                    let reason = why.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    failure = reason.or(failure);
                     break;
                 }
             }
@@ -122,6 +105,11 @@ pub(crate) async fn run(address: String, calls: Rc<Vec<Call>>, env: Env) -> (Vec
         }
     }
     (done, failure)
+}
+
+/// What a mapper says, made harmless for a log.
+fn cut(message: &str) -> String {
+    message.chars().filter(|c| !c.is_control()).take(256).collect()
 }
 
 async fn make(client: &mut DeviceMapperServiceClient<Channel>, call: &Call) -> Result<(), Status> {
@@ -158,19 +146,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mapper_says_who_and_where_it_is() {
-        assert_eq!(check("m", "modbus", "/etc/kubeedge/modbus.sock"), Ok(()));
-        assert_eq!(check("m", "modbus", "unix:///etc/kubeedge/modbus.sock"), Ok(()));
-        let long = format!("/{}", "a".repeat(107));
-        for (name, protocol, address) in [
-            ("", "p", "/s"),
-            ("m", "", "/s"),
-            ("m\n", "p", "/s"),
-            ("m", "p", "s"),
-            ("m", "p", ""),
-            ("m", "p", &*long),
-        ] {
-            assert!(check(name, protocol, address).is_err(), "{name} {protocol} {address}");
+    fn a_mapper_says_who_it_is() {
+        assert_eq!(check("m", "modbus"), Ok(()));
+        let long = "a".repeat(254);
+        for (name, protocol) in
+            [("", "p"), ("m", ""), ("m\n", "p"), ("m", "p\u{1b}[2J"), (&*long, "p"), ("m", &*long)]
+        {
+            assert!(check(name, protocol).is_err(), "{name} {protocol}");
         }
     }
 }

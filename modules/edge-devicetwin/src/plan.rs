@@ -227,8 +227,8 @@ pub(crate) fn observe(
     let mut touched = Vec::with_capacity(last.len());
     for (property, (observed, reported)) in last {
         check_name(property)?;
-        if observed.len() > VALUE_MAX || reported.len() > VALUE_MAX {
-            return Err(format!("a value of `{property}` has more than 4096 bytes"));
+        for value in [observed, reported] {
+            check_reported(property, value, types.get(property).copied())?;
         }
         let before = held.get(property);
         let mut after = begin(before, types.get(property).copied());
@@ -247,6 +247,24 @@ pub(crate) fn observe(
     }
     check_room(held, &touched)?;
     Ok(touched)
+}
+
+/// Whether a mapper may report `value`. It is the device's own word, whatever the type (`no reading`), but no number that
+/// JSON does not have, and nothing that a terminal would obey.
+fn check_reported(property: &str, value: &str, value_type: Option<&str>) -> Result<(), String> {
+    if value.len() > VALUE_MAX {
+        return Err(format!("a value of `{property}` has more than 4096 bytes"));
+    }
+    if value.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
+        return Err(format!("a value of `{property}` has control characters"));
+    }
+    let is_number = matches!(value_type, Some("int" | "float"));
+    if is_number && value.trim().parse::<f64>().is_ok_and(|number| !number.is_finite()) {
+        return Err(format!(
+            "the value of `{property}` is not a finite number; report its device's state instead"
+        ));
+    }
+    Ok(())
 }
 
 /// A property that somebody speaks of lives, even if it was deleted before.

@@ -7,6 +7,7 @@ use edge_store::{Class, Store, StoreError, Table, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::DeviceId;
+use crate::holder::Holder;
 use crate::push::Sent;
 use crate::twin::Twin;
 
@@ -39,12 +40,20 @@ impl State {
     }
 }
 
-/// A mapper that registered, and what it has got.
+/// The mapper of a protocol, and what it has got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MapperRow {
-    pub(crate) protocol: String,
+    pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) version: String,
+    /// For whom it speaks.
+    pub(crate) holder: Holder,
+    /// The user of the process that registered.
+    pub(crate) uid: u32,
+    /// That process.
+    pub(crate) process: String,
+    /// It wants its devices.
+    pub(crate) with_data: bool,
     pub(crate) sent: Sent,
 }
 
@@ -63,7 +72,7 @@ pub(crate) fn twins(store: &Store, id: &DeviceId) -> Result<BTreeMap<String, Twi
     Ok(rows.into_iter().filter_map(|row| Some((row.key2, parse(&row.value)?))).collect())
 }
 
-/// The mappers by name.
+/// The mappers by protocol.
 pub(crate) fn mappers(store: &Store) -> Result<BTreeMap<String, MapperRow>, StoreError> {
     let rows = store.list_rows(Table::Mappers, None)?;
     Ok(rows.into_iter().filter_map(|row| Some((row.key1, parse(&row.value)?))).collect())
@@ -95,14 +104,19 @@ pub(crate) fn put_state(id: &DeviceId, state: &State) -> Write {
     }
 }
 
-/// Keeps a mapper.
-pub(crate) fn put_mapper(name: &str, mapper: &MapperRow) -> Write {
-    Write::PutRow { table: Table::Mappers, key1: name.to_owned(), key2: String::new(), value: json(mapper) }
+/// Keeps the mapper of a protocol.
+pub(crate) fn put_mapper(protocol: &str, mapper: &MapperRow) -> Write {
+    Write::PutRow {
+        table: Table::Mappers,
+        key1: protocol.to_owned(),
+        key2: String::new(),
+        value: json(mapper),
+    }
 }
 
-/// Forgets a mapper.
-pub(crate) fn delete_mapper(name: &str) -> Write {
-    Write::DeleteRow { table: Table::Mappers, key1: name.to_owned(), key2: String::new() }
+/// Forgets the mapper of a protocol.
+pub(crate) fn delete_mapper(protocol: &str) -> Write {
+    Write::DeleteRow { table: Table::Mappers, key1: protocol.to_owned(), key2: String::new() }
 }
 
 /// Forgets the twins of a device.

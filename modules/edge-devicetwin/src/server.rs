@@ -1,51 +1,120 @@
 //! The DMI server: every call of a mapper becomes one message to the twin.
 
-use std::path::Path;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Address, AskError, Clock, Env, Fault, Reply};
-use contract::devicetwin::{DmiCall, TwinMsg};
+use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, TwinMsg};
 use dmi::v1beta1 as pb;
 use dmi::v1beta1::device_manager_service_server::{DeviceManagerService, DeviceManagerServiceServer};
 use futures::future::{Either, select};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
+use crate::door::{Called, Callers, Door, Turns};
 use crate::payload::PAYLOAD_MAX;
+use crate::peer::Peers;
 use crate::plan::TWINS_MAX;
 
 /// 5 s for a call: the mailbox has room and the store has committed by then, or the mapper tries again.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// 64 calls of one connection at a time.
 const CALLS_AT_ONCE: usize = 64;
+/// 10 s for all of a call, from its head on: a message that comes in drops does not hold its caller's turn for ever.
+const WHOLE_CALL_WITHIN: Duration = Duration::from_secs(10);
+/// 30 s between the signs of life that a silent connection is asked for.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// 8 KiB of a call's head.
+const HEADERS_MAX: u32 = 8 << 10;
+/// 64 KiB that may arrive on a connection before they are read (RFC 9113's own).
+const WINDOW: u32 = 64 << 10;
 /// 5 s before a socket that could not be served is tried again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(5);
 
-/// Serves `socket` for ever.
-pub(crate) async fn serve(socket: &Path, twin: Address<TwinMsg>, env: Env) {
+/// Where mappers are served, and for whom.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) socket: PathBuf,
+    /// Name or number of the group that may open it; empty: none.
+    pub(crate) group: String,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) callers: Arc<Callers>,
+}
+
+/// Serves mappers for ever.
+pub(crate) async fn serve(place: Place, twin: Address<TwinMsg>, env: Env) {
     loop {
-        if let Err(reason) = serve_once(socket, twin.clone(), env.clock()).await {
-            tracing::error!(socket = %socket.display(), %reason, "mappers cannot reach this node");
+        if let Err(reason) = serve_once(place.clone(), twin.clone(), env.clock()).await {
+            tracing::error!(socket = %place.socket.display(), %reason, "mappers cannot reach this node");
         }
         env.sleep(env.jitter(LISTEN_PAUSE)).await;
     }
 }
 
-async fn serve_once(socket: &Path, twin: Address<TwinMsg>, clock: Arc<dyn Clock>) -> Result<(), String> {
+async fn serve_once(place: Place, twin: Address<TwinMsg>, clock: Arc<dyn Clock>) -> Result<(), String> {
+    let Place { socket, group, peers, callers } = place;
+    let group = group_id(&group)?;
     if let Some(folder) = socket.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+        make_folder(folder, group)
+            .map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
     }
-    let listener = dmi::listen(socket).map_err(|error| Fault::from_error(&error).reason)?;
+    let listener = dmi::listen_for(&socket, group).map_err(|error| Fault::from_error(&error).reason)?;
     tracing::info!(socket = %socket.display(), "mappers may register");
+    let door = Door { listener, peers, callers, clock: Arc::clone(&clock) };
     let service =
         DeviceManagerServiceServer::new(Manager { twin, clock }).max_decoding_message_size(PAYLOAD_MAX);
     tonic::transport::Server::builder()
         .concurrency_limit_per_connection(CALLS_AT_ONCE)
         .max_concurrent_streams(u32::try_from(CALLS_AT_ONCE).ok())
-        .serve_with_incoming(service, dmi::incoming(listener))
+        .http2_max_header_list_size(HEADERS_MAX)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .timeout(WHOLE_CALL_WITHIN)
+        .serve_with_incoming(Turns(service), door.connections())
         .await
         .map_err(|error| Fault::from_error(&error).reason)
+}
+
+/// Makes the folder that mappers share, whatever the umask of this process; one that is there stays as it is. Members of
+/// the group make their sockets in it, and remove only their own.
+fn make_folder(folder: &Path, group: Option<u32>) -> io::Result<()> {
+    if folder.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder)?;
+    if group.is_some() {
+        std::os::unix::fs::chown(folder, None, group)?;
+    }
+    let mode = if group.is_some() { 0o1770 } else { 0o755 };
+    std::fs::set_permissions(folder, Permissions::from_mode(mode))
+}
+
+/// The number of a group.
+fn group_id(group: &str) -> Result<Option<u32>, String> {
+    if group.is_empty() {
+        return Ok(None);
+    }
+    if let Ok(number) = group.parse() {
+        return Ok(Some(number));
+    }
+    match nix::unistd::Group::from_name(group) {
+        Ok(Some(found)) => Ok(Some(found.gid.as_raw())),
+        Ok(None) => {
+            Err(format!("modules.deviceTwin.dmiSockGroup is `{group}`, and this machine has no such group"))
+        }
+        Err(error) => Err(format!("group `{group}` was not found: {error}")),
+    }
+}
+
+/// Who called.
+fn caller<T>(request: &Request<T>) -> Result<DmiCaller, Status> {
+    let called = request.extensions().get::<Called>();
+    called.map(|called| DmiCaller::clone(&called.caller)).ok_or_else(|| Status::internal("nobody called"))
 }
 
 struct Manager {
@@ -55,10 +124,14 @@ struct Manager {
 
 impl Manager {
     /// Hands the call to the actor and waits for its answer, both within the deadline.
-    async fn call<T: Message + Default>(&self, call: DmiCall) -> Result<Response<T>, Status> {
+    async fn call<T: Message + Default>(
+        &self,
+        caller: DmiCaller,
+        call: DmiCall,
+    ) -> Result<Response<T>, Status> {
         let (reply, answer) = Reply::channel();
         let exchange = async {
-            self.twin.tell(TwinMsg::Dmi { call, reply }).await.map_err(AskError::from)?;
+            self.twin.tell(TwinMsg::Dmi { caller, call, reply }).await.map_err(AskError::from)?;
             answer.await.unwrap_or(Err(AskError::Crashed))
         };
         let exchange = std::pin::pin!(exchange);
@@ -66,7 +139,12 @@ impl Manager {
             Either::Left((Ok(Ok(bytes)), _)) => T::decode(bytes.as_slice())
                 .map(Response::new)
                 .map_err(|error| Status::internal(error.to_string())),
-            Either::Left((Ok(Err(reason)), _)) => Err(Status::failed_precondition(reason)),
+            Either::Left((Ok(Err(refusal)), _)) => Err(match refusal {
+                DmiRefusal::Refused(reason) => Status::failed_precondition(reason),
+                DmiRefusal::Unfit(reason) => Status::invalid_argument(reason),
+                DmiRefusal::Denied(reason) => Status::permission_denied(reason),
+                DmiRefusal::UsedUp(reason) => Status::resource_exhausted(reason),
+            }),
             Either::Left((Err(error), _)) => Err(Status::unavailable(error.to_string())),
             Either::Right(((), _)) => Err(Status::deadline_exceeded("edgecore is busy; try again")),
         }
@@ -79,25 +157,27 @@ impl DeviceManagerService for Manager {
         &self,
         request: Request<pb::MapperRegisterRequest>,
     ) -> Result<Response<pb::MapperRegisterResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let mapper = request.mapper.ok_or_else(|| Status::invalid_argument("the request has no mapper"))?;
         let address = String::from_utf8(mapper.address)
             .map_err(|_| Status::invalid_argument("the mapper's address is not UTF-8"))?;
         let version = format!("{} {}", mapper.version, mapper.api_version);
-        self.call(DmiCall::Register {
+        let call = DmiCall::Register {
             name: mapper.name,
             protocol: mapper.protocol,
             address,
-            version: version.trim().chars().take(128).collect(),
+            version: version.trim().chars().filter(|c| !c.is_control()).take(128).collect(),
             with_data: request.with_data,
-        })
-        .await
+        };
+        self.call(caller, call).await
     }
 
     async fn report_device_status(
         &self,
         request: Request<pb::ReportDeviceStatusRequest>,
     ) -> Result<Response<pb::ReportDeviceStatusResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let Some(status) = request.reported_device else {
             return Err(Status::invalid_argument("the report has no reportedDevice"));
@@ -113,15 +193,16 @@ impl DeviceManagerService for Manager {
             twins.push((twin.property_name, observed.value, reported.value));
         }
         let (namespace, name) = (request.device_namespace, request.device_name);
-        self.call(DmiCall::Twins { namespace, name, twins }).await
+        self.call(caller, DmiCall::Twins { namespace, name, twins }).await
     }
 
     async fn report_device_states(
         &self,
         request: Request<pb::ReportDeviceStatesRequest>,
     ) -> Result<Response<pb::ReportDeviceStatesResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let (namespace, name) = (request.device_namespace, request.device_name);
-        self.call(DmiCall::State { namespace, name, state: request.state }).await
+        self.call(caller, DmiCall::State { namespace, name, state: request.state }).await
     }
 }

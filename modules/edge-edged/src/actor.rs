@@ -20,6 +20,7 @@ use crate::admission::{Admission, Room};
 use crate::desired::{Desired, PodId, fnv1a};
 use crate::dns::{self, NodeDns};
 use crate::error::DesiredError;
+use crate::folders;
 use crate::inbox::{Assignment, Inbox};
 use crate::machine::{self, Machine};
 use crate::node::{self, Findings};
@@ -27,6 +28,7 @@ use crate::objects::references;
 use crate::plan::Intent;
 use crate::settings::Settings;
 use crate::store::{Desk, Versions};
+use crate::sysctls::Sysctls;
 use crate::tools::{NodeView, Tools, blocking};
 use crate::watch::{Listing, Watch};
 use crate::worker::Worker;
@@ -99,6 +101,7 @@ impl Actor for Edged {
     type Message = EdgedMsg;
 
     async fn started(&mut self, cx: &mut Context<EdgedMsg>) -> Result<(), Fault> {
+        self.secure_folders(cx.env()).await?;
         self.machine = self.look_at_machine(cx.env()).await?;
         let view = self.view();
         let (settings, runtime) = (self.settings.clone(), Arc::clone(&self.runtime));
@@ -165,6 +168,16 @@ impl Reported {
 impl Edged {
     fn reported_ready(&self) -> bool {
         self.reported.ready().is_some_and(|status| status == "True")
+    }
+
+    /// Nothing is put where others can look.
+    async fn secure_folders(&self, env: &Env) -> Result<(), Fault> {
+        let root = self.settings.root.clone();
+        let secured = blocking(env, "close the folders in", move || folders::secure(&root)).await;
+        for repaired in secured.map_err(|error| Fault::from_error(&error))? {
+            tracing::warn!("other users of this machine could look into pods: {repaired}");
+        }
+        Ok(())
     }
 
     async fn look_at_machine(&self, env: &Env) -> Result<Machine, Fault> {
@@ -289,7 +302,8 @@ impl Edged {
         }
         self.parsed = parsed;
         let labels = self.labels();
-        let mut admission = Admission::new(self.room(), &labels);
+        let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.machine.kernel);
+        let mut admission = Admission::new(self.room(), &labels, &sysctls);
         let admitted = |uid: &str| {
             self.stations.get(uid).is_some_and(|station| station.inbox.assignment().intent == Intent::Run)
         };

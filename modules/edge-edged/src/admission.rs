@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::desired::Desired;
 use crate::plan::Intent;
 use crate::resources;
+use crate::sysctls::Sysctls;
 
 /// What the node has to give, and what is taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,11 +20,12 @@ pub(crate) struct Room {
 pub(crate) struct Admission<'a> {
     left: Room,
     labels: &'a BTreeMap<String, String>,
+    sysctls: &'a Sysctls,
 }
 
 impl<'a> Admission<'a> {
-    pub(crate) fn new(room: Room, labels: &'a BTreeMap<String, String>) -> Self {
-        Admission { left: room, labels }
+    pub(crate) fn new(room: Room, labels: &'a BTreeMap<String, String>, sysctls: &'a Sysctls) -> Self {
+        Admission { left: room, labels, sysctls }
     }
 
     /// What is to become of a pod. One that was `admitted` before stays so.
@@ -49,6 +51,9 @@ impl<'a> Admission<'a> {
 
     fn refusal(&self, pod: &Desired) -> Option<Intent> {
         let fail = |reason: &str, message: String| Some(Intent::Fail { reason: reason.to_owned(), message });
+        if let Some(forbidden) = self.sysctls.refusal(pod.spec()) {
+            return fail("SysctlForbidden", format!("Pod was rejected: {forbidden}"));
+        }
         let selector = pod.spec().node_selector.iter().flatten();
         let unmet: Vec<String> = selector
             .filter(|(key, value)| self.labels.get(*key) != Some(*value))
@@ -99,7 +104,9 @@ mod tests {
     #[test]
     fn pods_are_taken_while_there_is_room() {
         let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
-        let mut admission = Admission::new(Room { pods: 3, cpu_milli: 1000, memory: 1 << 30 }, &labels);
+        let sysctls = Sysctls::new(&[], "6.1.0");
+        let room = Room { pods: 3, cpu_milli: 1000, memory: 1 << 30 };
+        let mut admission = Admission::new(room, &labels, &sysctls);
         let asks = |cpu: &str| {
             pod(json!({"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": cpu}}}]}))
         };
@@ -112,6 +119,15 @@ mod tests {
         );
         assert_eq!(reason(&admission.decide(&pod(json!({"nodeSelector": {"zone": "a"}})), false)), "Run");
         assert_eq!(reason(&admission.decide(&pod(json!({})), false)), "OutOfpods");
+        let unsafe_one =
+            pod(json!({"securityContext": {"sysctls": [{"name": "kernel.shmmax", "value": "1"}]}}));
+        match admission.decide(&unsafe_one, false) {
+            Intent::Fail { reason, message } => assert_eq!(
+                (reason.as_str(), message.as_str()),
+                ("SysctlForbidden", "Pod was rejected: forbidden sysctl: \"kernel.shmmax\" not allowlisted")
+            ),
+            other => panic!("{other:?}"),
+        }
         let refused = pod(json!({"hostUsers": false}));
         assert_eq!(reason(&admission.decide(&refused, true)), "FieldsNotSupported");
     }

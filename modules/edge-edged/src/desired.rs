@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::error::DesiredError;
 use crate::fields::{self, Review};
 use crate::resources::{self, Qos};
+use crate::shape;
 
 /// 2 MiB: more than the API server stores in one object.
 pub(crate) const JSON_MAX: usize = 2 << 20;
@@ -41,7 +42,8 @@ impl Desired {
         if json.len() > JSON_MAX {
             return Err(DesiredError::TooLarge { size: json.len() });
         }
-        let raw: Value = serde_json::from_slice(json).map_err(DesiredError::NotJson)?;
+        let raw: Value =
+            serde_json::from_slice(json).map_err(|error| DesiredError::NotJson(shape::of(&error)))?;
         let review = raw.get("spec").map(fields::review).unwrap_or_default();
         let text = |path: &str| raw.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let id = PodId {
@@ -59,7 +61,7 @@ impl Desired {
         }
         let pod: Pod = serde_json::from_value(raw).map_err(|source| DesiredError::NotAPod {
             id: Box::new(id.clone()),
-            reason: source.to_string(),
+            reason: format!("the object {}", shape::of(&source)),
         })?;
         let spec = pod.spec.as_ref();
         let spec = spec.ok_or_else(|| invalid(&id, "spec is missing".to_owned()))?;

@@ -11,8 +11,8 @@ use crate::desired::PodId;
 pub(crate) enum DesiredError {
     #[error("pod has {size} bytes of JSON, more than an API server stores")]
     TooLarge { size: usize },
-    #[error("pod is not JSON")]
-    NotJson(#[source] serde_json::Error),
+    #[error("pod {0}")]
+    NotJson(String),
     #[error("{what} `{shown}` is not a name")]
     BadName { what: &'static str, shown: String },
     #[error("pod cannot be understood: {reason}")]

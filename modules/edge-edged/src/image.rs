@@ -6,6 +6,7 @@ use cri::v1::AuthConfig;
 use k8s_openapi::api::core::v1::{Container, Secret};
 use serde_json::Value;
 
+use crate::image_access::{self, SecretUsed};
 use crate::objects::{Sources, bytes_of_secret};
 
 /// 1 MiB: what a Secret can hold.
@@ -45,20 +46,44 @@ fn registry(image: &str) -> &str {
     }
 }
 
+/// What a pull is tried with, and where it comes from. Not to be shown: it holds a password.
+#[derive(Clone)]
+pub(crate) struct Credential {
+    pub(crate) auth: AuthConfig,
+    pub(crate) secret: SecretUsed,
+}
+
 /// The credentials that fit the image, the most exact first. Broken secrets are skipped: the pull then says what is
 /// missing.
-pub(crate) fn credentials(image: &str, names: &[String], sources: &Sources) -> Vec<AuthConfig> {
-    let mut found: Vec<(usize, AuthConfig)> = Vec::new();
+pub(crate) fn credentials(image: &str, names: &[String], sources: &Sources) -> Vec<Credential> {
+    let mut found: Vec<(usize, Credential)> = Vec::new();
     for name in names {
         let Some(Some(secret)) = sources.secrets.get(name) else { continue };
         for (place, entry) in entries(secret) {
             if let Some(exactness) = fits(&place, image) {
-                found.extend(auth_of(&place, &entry).map(|auth| (exactness, auth)));
+                found.extend(auth_of(&place, &entry).map(|auth| (exactness, credential(auth, secret))));
             }
         }
     }
     found.sort_by_key(|(exactness, _)| std::cmp::Reverse(*exactness));
-    found.into_iter().map(|(_, auth)| auth).collect()
+    found.into_iter().map(|(_, credential)| credential).collect()
+}
+
+fn credential(auth: AuthConfig, secret: &Secret) -> Credential {
+    let metadata = &secret.metadata;
+    let parts = [&auth.username, &auth.password, &auth.identity_token, &auth.registry_token];
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        all.extend_from_slice(part.as_bytes());
+    }
+    let secret = SecretUsed {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+        credential_hash: image_access::hash(&all),
+    };
+    Credential { auth, secret }
 }
 
 fn entries(secret: &Secret) -> Vec<(String, Value)> {
@@ -159,7 +184,7 @@ mod tests {
         };
         let names = vec!["s".to_owned(), "absent".to_owned()];
         let users = |image: &str| -> Vec<String> {
-            credentials(image, &names, &sources).into_iter().map(|auth| auth.username).collect()
+            credentials(image, &names, &sources).into_iter().map(|own| own.auth.username).collect()
         };
         assert_eq!(users("r.example/team/x:1"), ["team", "u"]);
         assert_eq!(users("r.example/x:1"), ["u"]);

@@ -11,6 +11,10 @@ use crate::settings::Settings;
 
 /// Names of one image that are told.
 const NAMES_MAX: usize = 5;
+/// Longer names of images are left out, and longer words of the runtime cut.
+const IMAGE_NAME_MAX: usize = 512;
+const WORD_MAX: usize = 128;
+const REASONS_MAX: usize = 1024;
 
 /// What was found out for one report.
 #[derive(Debug, Clone)]
@@ -103,7 +107,10 @@ fn addresses(settings: &Settings, machine: &Machine) -> Vec<Value> {
 fn info(settings: &Settings, findings: &Findings) -> Value {
     let machine = &findings.machine;
     let runtime = match &findings.runtime {
-        Ok((version, _)) => format!("{}://{}", version.runtime_name, version.runtime_version),
+        Ok((version, _)) => {
+            let cut = |text: &str| text.chars().take(WORD_MAX).collect::<String>();
+            format!("{}://{}", cut(&version.runtime_name), cut(&version.runtime_version))
+        }
         Err(_) => String::new(),
     };
     json!({
@@ -176,7 +183,8 @@ fn readiness(findings: &Findings) -> (bool, String, String) {
         .map(|condition| format!("{}: {} {}", condition.r#type, condition.reason, condition.message))
         .collect();
     if !down.is_empty() {
-        return not(format!("container runtime is not ready: {}", down.join("; ")));
+        let down: String = down.join("; ").chars().take(REASONS_MAX).collect();
+        return not(format!("container runtime is not ready: {down}"));
     }
     (true, "EdgedReady".to_owned(), "edged is posting ready status".to_owned())
 }
@@ -185,11 +193,12 @@ fn readiness(findings: &Findings) -> (bool, String, String) {
 fn images(all: &[Image], max: usize) -> Vec<Value> {
     let mut all: Vec<&Image> = all.iter().collect();
     all.sort_by(|a, b| (b.size, &a.id).cmp(&(a.size, &b.id)));
+    let short = |name: &&String| name.len() <= IMAGE_NAME_MAX;
     all.into_iter()
         .take(max)
         .map(|image| {
             let names: Vec<&String> =
-                image.repo_digests.iter().chain(&image.repo_tags).take(NAMES_MAX).collect();
+                image.repo_digests.iter().chain(&image.repo_tags).filter(short).take(NAMES_MAX).collect();
             json!({"names": names, "sizeBytes": image.size})
         })
         .collect()

@@ -13,6 +13,24 @@ use futures::future::{try_join, try_join_all};
 use crate::container::{CONTAINER_NAME, HASH, MESSAGE_PATH, MESSAGE_POLICY, RESTART_COUNT};
 use crate::sandbox::{POD_NAME, POD_NAMESPACE, POD_UID};
 
+/// Instances of one pod that are looked at, the newest: ours remove what is old.
+const INSTANCES_MAX: usize = 512;
+/// Kubernetes' bound of a message.
+const MESSAGE_MAX: usize = 4096;
+/// Longer reasons, names and references are cut: they go into the pod's status.
+const WORD_MAX: usize = 512;
+/// A pod has one or two.
+const IPS_MAX: usize = 16;
+
+/// What a runtime says is passed on, but not without end.
+fn cut(text: &str, max: usize) -> String {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
 /// A sandbox as the runtime lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SandboxSeen {
@@ -59,7 +77,6 @@ pub(crate) struct ContainerSeen {
     pub(crate) image: String,
     pub(crate) image_ref: String,
     pub(crate) hash: Option<u64>,
-    pub(crate) log_path: String,
     /// `terminationMessagePath` and its policy, as they were at the start.
     pub(crate) message_path: String,
     pub(crate) message_policy: String,
@@ -119,7 +136,9 @@ pub(crate) async fn pod(
         runtime.list_sandboxes(PodSandboxFilter { label_selector: by_uid(), ..Default::default() });
     let containers =
         runtime.list_containers(ContainerFilter { label_selector: by_uid(), ..Default::default() });
-    let (sandboxes, containers) = try_join(sandboxes, containers).await?;
+    let (sandboxes, mut containers) = try_join(sandboxes, containers).await?;
+    containers.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+    containers.truncate(INSTANCES_MAX);
 
     let mut sandboxes: Vec<SandboxSeen> = sandboxes.iter().map(sandbox_of).collect();
     sandboxes.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
@@ -172,7 +191,9 @@ async fn addresses(
     };
     let network = status.network.unwrap_or_default();
     let more = network.additional_ips.into_iter().map(|ip| ip.ip);
-    let ips: Vec<String> = std::iter::once(network.ip).chain(more).filter(|ip| !ip.is_empty()).collect();
+    // They go into files of the pod and into its status, so they are addresses and nothing else.
+    let is_address = |ip: &String| ip.parse::<std::net::IpAddr>().is_ok();
+    let ips: Vec<String> = std::iter::once(network.ip).chain(more).filter(is_address).take(IPS_MAX).collect();
     known.ips = Some((sandbox.id.clone(), ips.clone()));
     Ok(ips)
 }
@@ -186,7 +207,7 @@ fn sandbox_of(sandbox: &PodSandbox) -> SandboxSeen {
     }
 }
 
-fn container_of(status: &ContainerStatus, sandbox: &str) -> ContainerSeen {
+pub(crate) fn container_of(status: &ContainerStatus, sandbox: &str) -> ContainerSeen {
     let note = |key: &str| status.annotations.get(key).cloned().unwrap_or_default();
     let life = match status.state() {
         ContainerState::ContainerCreated => Life::Created,
@@ -205,12 +226,11 @@ fn container_of(status: &ContainerStatus, sandbox: &str) -> ContainerSeen {
         started_at: status.started_at,
         finished_at: status.finished_at,
         exit_code: status.exit_code,
-        reason: status.reason.clone(),
-        message: status.message.clone(),
-        image: status.image.as_ref().map(|image| image.image.clone()).unwrap_or_default(),
-        image_ref: status.image_ref.clone(),
+        reason: cut(&status.reason, WORD_MAX),
+        message: cut(&status.message, MESSAGE_MAX),
+        image: status.image.as_ref().map(|image| cut(&image.image, WORD_MAX)).unwrap_or_default(),
+        image_ref: cut(&status.image_ref, WORD_MAX),
         hash: u64::from_str_radix(&note(HASH), 16).ok(),
-        log_path: status.log_path.clone(),
         message_path: note(MESSAGE_PATH),
         message_policy: note(MESSAGE_POLICY),
     }
@@ -244,9 +264,11 @@ pub(crate) async fn everything(
         if !crate::desired::is_path_safe(&uid) {
             continue;
         }
+        // They become parts of paths, too.
+        let safe = |key: &str| Some(label(key)).filter(|name| crate::desired::is_path_safe(name));
         let entry = found.entry(uid).or_insert_with(|| Found {
-            namespace: label(POD_NAMESPACE),
-            name: label(POD_NAME),
+            namespace: safe(POD_NAMESPACE).unwrap_or_default(),
+            name: safe(POD_NAME).unwrap_or_default(),
             print: Vec::new(),
         });
         entry.print.push((id, state));
@@ -255,4 +277,24 @@ pub(crate) async fn everything(
         pod.print.sort();
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_hostile_runtime_says_is_cut() {
+        let status = ContainerStatus {
+            id: "c".to_owned(),
+            reason: "é".repeat(1 << 20),
+            message: "x".repeat(1 << 20),
+            image_ref: "r".repeat(1 << 20),
+            ..ContainerStatus::default()
+        };
+        let seen = container_of(&status, "s");
+        assert!(seen.reason.len() <= WORD_MAX && seen.message.len() == MESSAGE_MAX);
+        assert_eq!(seen.image_ref.len(), WORD_MAX);
+        assert_eq!(cut("aé", 2), "a");
+    }
 }

@@ -7,20 +7,22 @@ use std::time::Duration;
 
 use beehive::Moment;
 use contract::UpReport;
-use cri::Error as RuntimeError;
 use cri::v1::LinuxContainerConfig;
 use k8s_openapi::api::core::v1::PodStatus;
 
 use crate::backoff::Fault;
+use crate::beneath::{Access, Folder};
 use crate::container::{self, Start};
 use crate::desired::{Desired, PodId};
 use crate::error::StepError;
 use crate::events::Kind;
-use crate::image::{self, PullPolicy};
 use crate::plan::{ImageReady, StopReason};
 use crate::tools::{CGROUPS, Tools, blocking};
 use crate::volumes::{self, Prepared, token_wants};
-use crate::{cgroup, env, layout, resources, sandbox, security};
+use crate::{cgroup, env, folders, layout, resources, sandbox, security};
+
+/// As the kubelet's: collectors of logs pass. The logs themselves are the runtime's, 0640.
+const LOGS: u32 = 0o755;
 
 /// What became of a job.
 #[derive(Debug)]
@@ -59,7 +61,7 @@ pub(crate) async fn prepare_volumes(
     let sources = tools.sources(&pod.id.namespace, pod.spec());
     let facts = tools.facts(&[], pod.host_network());
     let root = tools.settings.root.clone();
-    let prepare = move || volumes::prepare(&root, &pod, &sources, &tokens, &facts);
+    let prepare = move || volumes::prepare(&folders::root(&root)?, &pod, &sources, &tokens, &facts);
     let prepared = blocking(&tools.env, "prepare the volumes in", prepare).await?;
     Ok((prepared, refresh_at))
 }
@@ -79,10 +81,10 @@ pub(crate) async fn run_sandbox(
     }
     let config = sandbox::config(&pod, attempt, &tools.place(&dns))?;
     let (driver, root) = (tools.settings.cgroup_driver, tools.settings.cgroup_root.clone());
-    let logs = PathBuf::from(&config.log_directory);
+    let logs = tools.settings.logs.clone();
     let id = pod.id.clone();
     let make = move || {
-        std::fs::create_dir_all(&logs).map_err(|error| StepError::file("make folder", &logs, &error))?;
+        Folder::make_root(&logs, LOGS)?.make(&layout::pod_logs(&pod.id), Access::mode(LOGS))?;
         // The containers keep their own limits without the pod's.
         if let Err(error) = cgroup::make(CGROUPS.as_ref(), &pod, driver, &root) {
             tracing::warn!(pod = %pod.id.name, %error, "cgroup of a pod could not be made with its limits");
@@ -95,91 +97,6 @@ pub(crate) async fn run_sandbox(
         tracing::warn!(pod = %id.name, %error, "sandbox did not start");
         StepError::Runtime(error)
     })
-}
-
-/// Sees to it that a container's image is here. `ran_before`: this pod has run this image, so it was fetched with this
-/// pod's credentials once.
-pub(crate) async fn ensure_image(
-    tools: Rc<Tools>,
-    pod: Arc<Desired>,
-    name: String,
-    before: Option<Fault>,
-    ran_before: bool,
-) -> Result<ImageReady, Fault> {
-    let Some(spec) = pod.container(&name) else {
-        return Err(Fault::steady("InvalidImageName", format!("no container `{name}`"), false, tools.now()));
-    };
-    let image = image::name(spec);
-    let policy = image::policy(spec);
-    let fault =
-        |error: &RuntimeError| Fault::after(before.as_ref(), "ErrImagePull", error.to_string(), tools.now());
-    if policy != PullPolicy::Always {
-        match tools.runtime.image_status(&image).await {
-            Ok(Some(found)) => return Ok(ready(found)),
-            Ok(None) if policy == PullPolicy::Never => {
-                let text = format!("Container image \"{image}\" is not present with pull policy of Never");
-                tools.event(&pod.id, Kind::Warning, "ErrImageNeverPull", &text);
-                return Err(Fault::steady("ErrImageNeverPull", text, false, tools.now()));
-            }
-            Ok(None) => {}
-            Err(error) => {
-                return Err(Fault::after(
-                    before.as_ref(),
-                    "ImageInspectError",
-                    error.to_string(),
-                    tools.now(),
-                ));
-            }
-        }
-    }
-    let error = match pull(&tools, &pod, &image).await {
-        Ok(found) => return Ok(found),
-        Err(error) => error,
-    };
-    // Without a way to the registry a node goes on with what it had.
-    if ran_before && let Ok(Some(found)) = tools.runtime.image_status(&image).await {
-        let text = format!(
-            "Image \"{image}\" could not be pulled; its container restarts with the one at hand: {error}"
-        );
-        tools.event(&pod.id, Kind::Warning, "ImageNotRefreshed", &text);
-        return Ok(ready(found));
-    }
-    Err(fault(&error))
-}
-
-fn ready(image: cri::v1::Image) -> ImageReady {
-    ImageReady { reference: image.id.clone(), image }
-}
-
-async fn pull(tools: &Rc<Tools>, pod: &Desired, image: &str) -> Result<ImageReady, RuntimeError> {
-    // Never closed, so an error cannot come; without a permit the pull is merely not counted.
-    let _turn = tools.pulls.acquire().await.ok();
-    tools.event(&pod.id, Kind::Normal, "Pulling", &format!("Pulling image \"{image}\""));
-    let sources = tools.sources(&pod.id.namespace, pod.spec());
-    let names: Vec<String> =
-        pod.spec().image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect();
-    let mut tries: Vec<_> = image::credentials(image, &names, &sources).into_iter().map(Some).collect();
-    if tries.is_empty() {
-        tries.push(None);
-    }
-    let mut last = RuntimeError::Failed { call: "PullImage", message: "nothing was tried".to_owned() };
-    for auth in tries {
-        match tools.runtime.pull_image(image, auth).await {
-            Ok(_) => {
-                let found = tools.runtime.image_status(image).await?;
-                tools.event(&pod.id, Kind::Normal, "Pulled", &format!("Pulled image \"{image}\""));
-                let missing = || RuntimeError::ImageNotFound {
-                    image: image.to_owned(),
-                    message: "gone after the pull".to_owned(),
-                };
-                return found.map(ready).ok_or_else(missing);
-            }
-            Err(error) => last = error,
-        }
-    }
-    let text = format!("Failed to pull image \"{image}\": {last}");
-    tools.event(&pod.id, Kind::Warning, "Failed", &text);
-    Err(last)
 }
 
 /// What a start needs that was made before.
@@ -246,12 +163,14 @@ async fn create(
         let (pod, env, name) = (Arc::clone(pod), env.clone(), name.to_owned());
         let (root, node) = (tools.settings.root.clone(), tools.settings.node_name.clone());
         let (ips, volumes) = (ground.ips.clone(), ground.volumes);
-        let logs = layout::pod_logs(&tools.settings.logs, &pod.id).join(&name);
+        let logs = tools.settings.logs.clone();
         let make = move || {
             let spec =
                 pod.container(&name).ok_or_else(|| StepError::Config(format!("no container `{name}`")))?;
-            std::fs::create_dir_all(&logs).map_err(|error| StepError::file("make folder", &logs, &error))?;
-            volumes::write_hosts(&layout::etc_hosts(&root, &pod.id.uid), &pod, &ips, &node)?;
+            let log = layout::pod_logs(&pod.id).join(&name);
+            Folder::make_root(&logs, LOGS)?.make(&log, Access::mode(LOGS))?;
+            let root = folders::root(&root)?;
+            volumes::write_hosts(&root, &pod, &ips, &node)?;
             volumes::mounts_of(&root, &pod, spec, attempt, &volumes, &env)
         };
         blocking(&tools.env, "make the mounts in", make).await?
@@ -291,20 +210,18 @@ pub(crate) async fn stop(
 /// Removes an instance and its log.
 pub(crate) async fn remove_container(tools: Rc<Tools>, id: String, log: PathBuf) -> Result<(), StepError> {
     tools.runtime.remove_container(&id).await?;
-    if log.is_absolute() {
-        drop(std::fs::remove_file(log));
-    }
-    Ok(())
+    let logs = tools.settings.logs.clone();
+    let remove = move || Folder::find_root(&logs)?.map_or(Ok(()), |logs| logs.remove(&log));
+    blocking(&tools.env, "remove the log in", remove).await
 }
 
 /// Removes everything of the pod from the disk.
 pub(crate) async fn teardown(tools: Rc<Tools>, pod: PodId) -> Result<(), StepError> {
     tools.tokens.forget(&pod.uid, &tools.desk).await;
-    let root = tools.settings.root.clone();
+    let (root, logs) = (tools.settings.root.clone(), tools.settings.logs.clone());
     let cgroup_root = tools.settings.cgroup_root.clone();
-    let logs = layout::pod_logs(&tools.settings.logs, &pod);
     blocking(&tools.env, "clear away", move || {
-        volumes::teardown(&root, &pod.uid, Some(&logs))?;
+        volumes::teardown(&root, &logs, &pod.uid, &layout::pod_logs(&pod))?;
         cgroup::remove(CGROUPS.as_ref(), &pod.uid, &cgroup_root);
         Ok(())
     })

@@ -27,7 +27,6 @@ pub(crate) fn instance(pod: &Desired, name: &str, sandbox: &str, attempt: u32, l
         image: String::new(),
         image_ref: String::new(),
         hash: Some(pod.hash(name)),
-        log_path: String::new(),
         message_path: String::new(),
         message_policy: String::new(),
     }

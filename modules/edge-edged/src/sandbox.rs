@@ -10,7 +10,7 @@ use crate::desired::{Desired, PodId, all_of};
 use crate::dns::{self, NodeDns};
 use crate::error::StepError;
 use crate::resources::Qos;
-use crate::{layout, security};
+use crate::{layout, security, sysctls};
 
 /// The kubelet's label names, so that the tools of Kubernetes' users find their way.
 pub(crate) const POD_NAME: &str = "io.kubernetes.pod.name";
@@ -54,7 +54,7 @@ pub(crate) fn config(pod: &Desired, attempt: u32, place: &Place<'_>) -> Result<P
     annotations.insert("kubernetes.io/config.source".to_owned(), "api".to_owned());
     let sysctls = spec.security_context.as_ref().and_then(|own| own.sysctls.as_ref());
     let sysctls =
-        sysctls.into_iter().flatten().map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect();
+        sysctls.into_iter().flatten().map(|own| (sysctls::dotted(&own.name), own.value.clone())).collect();
     Ok(PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: pod.id.name.clone(),
@@ -64,7 +64,7 @@ pub(crate) fn config(pod: &Desired, attempt: u32, place: &Place<'_>) -> Result<P
         }),
         // On the node's network the pod has the node's name, and the runtime refuses to set one.
         hostname: if pod.host_network() { String::new() } else { hostname(pod, place.node_name) },
-        log_directory: layout::pod_logs(place.logs, &pod.id).display().to_string(),
+        log_directory: place.logs.join(layout::pod_logs(&pod.id)).display().to_string(),
         dns_config: Some(dns::of_pod(&pod.id.namespace, spec, place.dns)),
         port_mappings: ports(pod)?,
         labels: all_labels,

@@ -7,13 +7,15 @@ use cri::v1::{
 };
 use k8s_openapi::api::core::v1::{Container, PodSpec, SeccompProfile};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::error::StepError;
 
 /// What a container must not see of `/proc` and `/sys` (procMount Default).
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
@@ -26,6 +28,29 @@ const MASKED: [&str; 11] = [
 ];
 /// What a container must not change.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Counters from which a container could learn what else runs here, as the kubelet masks them since 1.34: those of the
+/// processors that the machine has. A runtime refuses to mask what is not there.
+fn throttling() -> &'static [String] {
+    static FOUND: OnceLock<Vec<String>> = OnceLock::new();
+    FOUND.get_or_init(|| throttling_below(Path::new("/sys/devices/system/cpu")))
+}
+
+fn throttling_below(cpus: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(cpus).into_iter().flatten().flatten();
+    let of_a_cpu = entries.filter(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.strip_prefix("cpu")
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    });
+    let mut found: Vec<String> = of_a_cpu
+        .map(|entry| entry.path().join("thermal_throttle"))
+        .filter(|path| path.is_dir())
+        .map(|path| path.display().to_string())
+        .collect();
+    found.sort();
+    found
+}
 
 fn value(number: Option<i64>) -> Option<Int64Value> {
     number.map(|value| Int64Value { value })
@@ -140,9 +165,13 @@ pub(crate) fn of_container(
         add_capabilities: wanted.add.clone().unwrap_or_default(),
         drop_capabilities: wanted.drop.clone().unwrap_or_default(),
     });
-    let list = |paths: &[&str]| {
+    let list = |paths: &[&str]| -> Vec<String> {
         if privileged { Vec::new() } else { paths.iter().map(|p| (*p).to_owned()).collect() }
     };
+    let mut masked = list(&MASKED);
+    if !privileged {
+        masked.extend_from_slice(throttling());
+    }
     Ok(LinuxContainerSecurityContext {
         capabilities,
         privileged,
@@ -153,7 +182,7 @@ pub(crate) fn of_container(
         readonly_rootfs: own.and_then(|own| own.read_only_root_filesystem).unwrap_or(false),
         supplemental_groups: groups(spec),
         no_new_privs: own.and_then(|own| own.allow_privilege_escalation) == Some(false),
-        masked_paths: list(&MASKED),
+        masked_paths: masked,
         readonly_paths: list(&READ_ONLY),
         seccomp: Some(seccomp(profile, root, ProfileType::Unconfined)?),
     })
@@ -179,6 +208,18 @@ fn check_not_root(user: Option<i64>, image_user: Option<i64>, image_name: &str) 
 mod tests {
     use super::*;
     use crate::desired::tests::pod;
+
+    #[test]
+    fn the_throttling_of_each_processor_is_masked() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["cpu0/thermal_throttle", "cpu12/thermal_throttle", "cpu3", "cpufreq/thermal_throttle"] {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        let found = throttling_below(dir.path());
+        let wanted = ["cpu0", "cpu12"].map(|cpu| format!("{}/{cpu}/thermal_throttle", dir.path().display()));
+        assert_eq!(found, wanted);
+        assert!(MASKED.contains(&"/proc/interrupts"));
+    }
     use serde_json::json;
 
     fn image(uid: Option<i64>, name: &str) -> Image {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use config::EvictionHard;
-use config::edge::{CgroupDriver, Taint};
+use config::edge::{CgroupDriver, ImageVerification, Taint};
 
 /// Edged's settings: those of `edgecore.yaml`, and what has no key there yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,12 @@ pub struct Settings {
     pub max_pods: u32,
     /// What has to be left on the node.
     pub eviction: EvictionHard,
+    /// Sysctls that pods may set beside the safe ones: names, or beginnings that end in `*`.
+    pub allowed_sysctls: Vec<String>,
+    /// When a pod must show that it may pull an image that is here already.
+    pub image_verification: ImageVerification,
+    /// Images that need no credentials, by that policy.
+    pub image_allowlist: Vec<String>,
     /// One pull at a time.
     pub serial_pulls: bool,
     /// How often Edged says that it makes progress, and looks whether the node is to be reported. A little less than the
@@ -78,6 +84,9 @@ impl Settings {
             cgroup_root: "/kubepods".to_owned(),
             max_pods: kubelet.max_pods,
             eviction: kubelet.eviction_hard.clone(),
+            allowed_sysctls: kubelet.allowed_unsafe_sysctls.clone(),
+            image_verification: kubelet.image_pull_credentials_verification_policy,
+            image_allowlist: kubelet.preloaded_images_verification_allowlist.clone(),
             serial_pulls: true,
             report_node_every: Duration::from_millis(6500),
             // containerd 1.7 gives each CRI event to one listener only, so that one can be lost to a neighbour.
@@ -87,5 +96,12 @@ impl Settings {
             report_events: true,
             version: format!("{KUBERNETES}-kubehive-{}", env!("CARGO_PKG_VERSION")),
         }
+    }
+
+    /// With a sign of life at least every `heartbeat` (`modules.edgeHub.heartbeat`).
+    #[must_use]
+    pub fn alive_every(mut self, heartbeat: Duration) -> Settings {
+        self.report_node_every = self.report_node_every.min(heartbeat);
+        self
     }
 }

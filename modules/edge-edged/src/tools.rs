@@ -21,6 +21,7 @@ use crate::events::{Kind, Recorder};
 use crate::objects::{Sources, references};
 use crate::sandbox::Place;
 use crate::settings::Settings;
+use crate::shape;
 use crate::store::Desk;
 use crate::tokens::TokenBook;
 
@@ -156,7 +157,7 @@ fn read<T: DeserializeOwned>(
     match serde_json::from_slice(&bytes) {
         Ok(value) => Some(value),
         Err(error) => {
-            tracing::error!(name, %error, "object in the store is not what its key says");
+            tracing::error!(name, "object in the store is not what its key says: it {}", shape::of(&error));
             None
         }
     }

@@ -13,16 +13,16 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use k8s_openapi::api::core::v1::PodStatus;
 
 use crate::backoff::{self, Fault};
-use crate::desired::Desired;
+use crate::desired::{Desired, PodId};
 use crate::events::Kind;
 use crate::image::{self, PullPolicy};
 use crate::inbox::{Assignment, Inbox};
-use crate::observe::{self, Known, Seen};
+use crate::observe::{self, ContainerSeen, Known, Seen};
 use crate::perform::{self, Ground, Outcome, StartFault};
 use crate::plan::{self, ImageState, Intent, Job, Memory, Plan, VolumeState, ran_long};
 use crate::status::{self, Surroundings};
 use crate::tools::{Tools, blocking};
-use crate::{last_words, layout};
+use crate::{last_words, layout, pulls};
 
 /// After the runtime could not be asked.
 const RUNTIME_RETRY: Duration = Duration::from_secs(1);
@@ -131,7 +131,7 @@ impl Worker {
         };
         self.stale = false;
         self.runtime_lost = false;
-        self.read_last_words(&uid, &mut seen).await;
+        self.read_last_words(&assignment.pod.id, &mut seen).await;
         for container in &mut seen.containers {
             if let Some(message) = self.messages.get(&container.id).filter(|text| !text.is_empty()) {
                 container.message.clone_from(message);
@@ -155,7 +155,7 @@ impl Worker {
         true
     }
 
-    async fn read_last_words(&mut self, uid: &str, seen: &mut Seen) {
+    async fn read_last_words(&mut self, id: &PodId, seen: &mut Seen) {
         self.messages.retain(|id, _| seen.containers.iter().any(|container| container.id == *id));
         let unread: Vec<_> = seen
             .containers
@@ -166,9 +166,11 @@ impl Worker {
         if unread.is_empty() {
             return;
         }
-        let (root, uid) = (self.tools.settings.root.clone(), uid.to_owned());
+        let (root, logs) = (self.tools.settings.root.clone(), self.tools.settings.logs.clone());
+        let id = id.clone();
         let read = blocking(&self.tools.env, "read in", move || {
-            Ok(unread.iter().map(|c| (c.id.clone(), last_words::read(&root, &uid, c))).collect::<Vec<_>>())
+            let words = |c: &ContainerSeen| (c.id.clone(), last_words::read(&root, &logs, &id, c));
+            Ok(unread.iter().map(words).collect::<Vec<_>>())
         });
         if let Ok(read) = read.await {
             self.messages.extend(read);
@@ -248,7 +250,7 @@ impl Worker {
                 };
                 let hash = Some(pod.hash(&container));
                 let ran_before = self.seen.newest(&container).is_some_and(|instance| instance.hash == hash);
-                perform::ensure_image(tools, pod, container, before, ran_before)
+                pulls::ensure_image(tools, pod, container, before, ran_before)
                     .map(Outcome::Image)
                     .boxed_local()
             }
@@ -273,8 +275,7 @@ impl Worker {
             }
             Job::RemoveContainer { id: container } => {
                 let seen = self.seen.containers.iter().find(|seen| seen.id == container)?;
-                let log =
-                    layout::pod_logs(&tools.settings.logs, &id).join(layout::log(&seen.name, seen.attempt));
+                let log = layout::pod_logs(&id).join(layout::log(&seen.name, seen.attempt));
                 perform::remove_container(tools, container, log).map(Outcome::Done).boxed_local()
             }
             Job::Teardown => perform::teardown(tools, id).map(Outcome::Done).boxed_local(),
@@ -330,6 +331,8 @@ impl Worker {
         self.named_refusal = Some(intent.clone());
         match intent {
             Intent::Hold { reason, message } | Intent::Fail { reason, message } => {
+                // The kubelet's event says why without saying that.
+                let message = message.strip_prefix("Pod was rejected: ").unwrap_or(message);
                 self.tools.event(&pod.id, Kind::Warning, reason, message);
             }
             Intent::Run | Intent::Leave => {}

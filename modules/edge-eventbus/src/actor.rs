@@ -14,14 +14,18 @@ use edge_store::{Store, Table};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 
+use crate::access::{Access, Files};
 use crate::broker::Broker;
 use crate::connection::Shared;
 use crate::core::{self, CoreOut};
 use crate::error::CoreError;
+use crate::listener::Listener;
+use crate::places::Limits;
 use crate::retained::Retained;
 use crate::session::Message;
+use crate::tls::Tls;
 use crate::uploads::Uploads;
-use crate::{listener, topic, uploads};
+use crate::{listener, topic, unix, uploads};
 
 /// 5 s: a router that has been handed a message and has not answered by then never will.
 const STALL: Duration = Duration::from_secs(5);
@@ -33,7 +37,7 @@ const DEATHS_WITHIN: Duration = Duration::from_secs(60);
 
 /// The broker of a node.
 pub struct EventBus {
-    address: String,
+    config: config::edge::EventBus,
     store: Store,
     twin: Address<TwinMsg>,
     meta: Address<MetaMsg>,
@@ -46,7 +50,10 @@ pub struct EventBus {
 
 struct Running {
     shared: Rc<Shared>,
-    listening: SocketAddr,
+    plain: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
+    /// The Unix socket's file goes with it.
+    unix: Option<unix::Bound>,
 }
 
 impl EventBus {
@@ -59,9 +66,8 @@ impl EventBus {
         twin: Address<TwinMsg>,
         meta: Address<MetaMsg>,
     ) -> Self {
-        let address = config.mqtt_server_internal.clone();
         EventBus {
-            address,
+            config: config.clone(),
             store,
             twin,
             meta,
@@ -90,15 +96,18 @@ impl Actor for EventBus {
         // What an earlier incarnation has handed to the store is in it when this comes back.
         self.store.commit(Vec::new()).await.map_err(|e| Fault::from_error(&e))?;
         let rows = self.store.list_rows(Table::Retained, None).map_err(|e| Fault::from_error(&e))?;
-        let broker = Broker::new(Retained::load(rows), core::CAPS);
-        let listener = TcpListener::bind(&self.address).await.map_err(|e| self.not_bound(&e))?;
-        let listening = listener.local_addr().map_err(|e| self.not_bound(&e))?;
+        let access = Access::new(&self.config);
+        let limits = Limits::of(&self.config);
+        let broker = Broker::new(Retained::load(rows), core::CAPS, access.first_acl()).with_room(limits);
+        let (listeners, plain, tls, unix) = self.bind().await?;
         let shared = Rc::new(Shared {
             broker: RefCell::new(broker),
             stored: watch::Sender::new(0),
             storing: Mutex::new(()),
             uploads: Rc::<Uploads>::default(),
-            strangers: RefCell::default(),
+            access,
+            tls: Tls::new(&self.config.tls),
+            limits,
             twin: self.twin.clone(),
             env: cx.env().clone(),
         });
@@ -106,11 +115,17 @@ impl Actor for EventBus {
         cx.spawn(keep(Rc::clone(&shared), self.store.clone()));
         let uploads = Rc::clone(&shared.uploads);
         cx.spawn(uploads::keep(uploads, cx.env().clone(), self.store.clone(), self.meta.clone()));
-        cx.spawn(listener::listen(Rc::clone(&shared), listener));
-        tracing::info!(%listening, "MQTT clients may connect");
+        let mut files = Files::new(&self.config);
+        // Before the first client, so that nobody gets in by what does not hold.
+        files.look(&shared).await;
+        cx.spawn(files.keep(Rc::clone(&shared)));
+        for listener in listeners {
+            cx.spawn(listener::listen(Rc::clone(&shared), listener));
+        }
+        tracing::info!(?plain, ?tls, unix = ?self.config.unix_socket.path, "MQTT clients may connect");
         #[cfg(test)]
         self.spy.replace(Some(Rc::clone(&shared)));
-        self.running = Some(Running { shared, listening });
+        self.running = Some(Running { shared, plain, tls, unix });
         Ok(())
     }
 
@@ -133,23 +148,44 @@ impl Actor for EventBus {
         // What a device sent without asking for a word back is kept, too, if the store is quick.
         cx.env().timeout(STORE_PAUSE, shared.uploads.settled()).await;
         store_once(shared, &self.store, cx.env()).await;
+        if let Some(running) = &mut self.running {
+            running.unix = None;
+        }
     }
 
     fn snapshot(&self) -> serde_json::Value {
-        let Some(Running { shared, listening }) = &self.running else { return serde_json::Value::Null };
+        let Some(Running { shared, plain, tls, unix }) = &self.running else {
+            return serde_json::Value::Null;
+        };
         let broker = shared.broker.borrow();
         let (clients, sessions, subscriptions) = broker.sizes();
         let (counts, uploads) = (&broker.counts, shared.uploads.counts());
         serde_json::json!({
-            "listening": listening.to_string(),
+            "listening": plain,
+            "listeningTls": tls,
+            "listeningUnix": unix.as_ref().map(|_| &self.config.unix_socket.path),
             "router": if broker.has_core() { "up" } else { "down" },
             "clients": clients,
+            "namedClients": broker.named(),
+            "clientsByUid": broker.by_uid(),
+            "users": shared.access.users(),
+            "passwordsWaiting": shared.access.waiting(),
+            "refusedFiles": *shared.access.problems.borrow(),
             "sessions": sessions,
             "subscriptions": subscriptions,
             "retained": broker.retained.len(),
             "messagesIn": counts.messages_in,
             "messagesOut": counts.messages_out,
             "refusedTopics": counts.refused_topics,
+            "refusedPublishes": counts.refused_publishes,
+            "refusedWills": counts.refused_wills,
+            "refusedLogins": counts.refused_logins,
+            "refusedUnauthorized": counts.refused_unauthorized,
+            "refusedBusy": counts.refused_full,
+            "refusedHandshakes": counts.refused_handshakes,
+            "displacedClients": counts.displaced,
+            "takenOver": counts.taken_over,
+            "revoked": counts.revoked,
             "refusedByTwin": counts.refused_by_twin,
             "unansweredByTwin": counts.unanswered_by_twin,
             "refusedSubscriptions": counts.refused_subscriptions,
@@ -170,13 +206,49 @@ impl Actor for EventBus {
     }
 }
 
+type Bound = (Vec<Listener>, Option<SocketAddr>, Option<SocketAddr>, Option<unix::Bound>);
+
 impl EventBus {
-    fn not_bound(&self, error: &std::io::Error) -> Fault {
-        let address = &self.address;
-        Fault::new(format!(
-            "cannot listen on {address} (modules.eventBus.mqttServerInternal): {error}; is another broker there?"
-        ))
+    /// Listens wherever the settings say.
+    async fn bind(&self) -> Result<Bound, Fault> {
+        let config::edge::EventBus { mqtt_server_internal, tls, unix_socket, .. } = &self.config;
+        let (mut listeners, mut plain, mut secure, mut file) = (Vec::new(), None, None, None);
+        if !mqtt_server_internal.is_empty() {
+            let (listener, address) = bind_tcp(mqtt_server_internal, "mqttServerInternal").await?;
+            plain = Some(address);
+            listeners.push(Listener::Plain(listener));
+        }
+        if tls.enable {
+            let (listener, address) = bind_tcp(&tls.listen, "tls.listen").await?;
+            secure = Some(address);
+            listeners.push(Listener::Tls(listener));
+        }
+        if !unix_socket.path.as_os_str().is_empty() {
+            let bound = unix::bind(&unix_socket.path, &unix_socket.group);
+            let shown = unix_socket.path.display();
+            let (listener, kept) = bound.map_err(|e| {
+                Fault::new(format!(
+                    "cannot listen on {shown} (modules.eventBus.unixSocket): {e}; does its folder exist?"
+                ))
+            })?;
+            file = Some(kept);
+            listeners.push(Listener::Unix(listener));
+        }
+        Ok((listeners, plain, secure, file))
     }
+}
+
+async fn bind_tcp(address: &str, key: &str) -> Result<(TcpListener, SocketAddr), Fault> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|e: std::io::Error| {
+        Fault::new(format!(
+            "cannot listen on {address} (modules.eventBus.{key}): {e}; is another broker there?"
+        ))
+    })
 }
 
 async fn publish(shared: &Rc<Shared>, name: String, payload: Bytes, qos: u8, retain: bool) {
@@ -185,7 +257,8 @@ async fn publish(shared: &Rc<Shared>, name: String, payload: Bytes, qos: u8, ret
         tracing::error!(topic = %name, ?defect, "node's own publish refused");
         return;
     }
-    let message = Message { inside: topic::inside(&name), topic: name, payload, qos: qos.min(1) };
+    let message =
+        Message { inside: topic::inside(&name), topic: name, payload, qos: qos.min(1), from: "".into() };
     shared.broker.borrow_mut().publish(message, retain);
     loop {
         let moved = {
@@ -339,7 +412,10 @@ mod tests {
             let mailbox = hive.mailbox("edge-eventbus", Capacity::new(8, "a test's choice"));
             let bus = hive.grant("tester", &mailbox, Flow::Tell);
             let spy = Spy::default();
-            let config = config::edge::EventBus { mqtt_server_internal: "127.0.0.1:0".to_owned() };
+            let config = config::edge::EventBus {
+                mqtt_server_internal: "127.0.0.1:0".to_owned(),
+                ..config::edge::EventBus::default()
+            };
             let mut make = EventBus::factory(config, store, twin, meta);
             let for_actor = Rc::clone(&spy);
             hive.supervise(mailbox, Policy::default(), move || EventBus {

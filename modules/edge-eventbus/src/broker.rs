@@ -11,10 +11,10 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use tokio::sync::Notify;
 
-use crate::core::{self, Caps, CoreIn, Match};
-use crate::error::CoreError;
+use crate::access::Acl;
+use crate::core::{self, Caps, CoreIn};
 use crate::retained::Retained;
-use crate::session::{Cut, Message, Put, Session, Wires};
+use crate::session::{Arrival, Cut, Message, Put, Session, Wires};
 use crate::{plan, topic};
 
 /// SUBACK's word for a refusal.
@@ -51,6 +51,15 @@ pub(crate) struct Counts {
     pub(crate) messages_in: u64,
     pub(crate) messages_out: u64,
     pub(crate) refused_topics: u64,
+    pub(crate) refused_publishes: u64,
+    pub(crate) refused_wills: u64,
+    pub(crate) refused_logins: u64,
+    pub(crate) refused_unauthorized: u64,
+    pub(crate) refused_full: u64,
+    pub(crate) refused_handshakes: u64,
+    pub(crate) displaced: u64,
+    pub(crate) taken_over: u64,
+    pub(crate) revoked: u64,
     pub(crate) refused_by_twin: u64,
     pub(crate) unanswered_by_twin: u64,
     pub(crate) refused_subscriptions: u64,
@@ -67,6 +76,9 @@ pub(crate) struct Counts {
 
 /// The broker's state. Lives on the hive's thread; never borrowed across an await.
 pub(crate) struct Broker {
+    acl: Acl,
+    /// How many sessions there may be.
+    room: usize,
     core: Option<CoreIn>,
     caps: Caps,
     sessions: BTreeMap<ClientId, Session>,
@@ -96,8 +108,10 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    pub(crate) fn new(retained: Retained, caps: Caps) -> Self {
+    pub(crate) fn new(retained: Retained, caps: Caps, acl: Acl) -> Self {
         Broker {
+            acl,
+            room: plan::SESSIONS,
             core: None,
             caps,
             sessions: BTreeMap::new(),
@@ -121,7 +135,7 @@ impl Broker {
     }
 
     /// A connection comes. Says whether there was a session to go on with.
-    pub(crate) fn attach(&mut self, client: &ClientId, clean: bool) -> (Rc<Wires>, bool) {
+    pub(crate) fn attach(&mut self, client: &ClientId, clean: bool, arrival: Arrival) -> (Rc<Wires>, bool) {
         let mut known = false;
         if let Some(session) = self.sessions.get(client) {
             if let Some(old) = &session.wires {
@@ -134,9 +148,9 @@ impl Broker {
         }
         if !known {
             self.make_room();
-            self.sessions.insert(Rc::clone(client), Session::new(clean));
+            self.sessions.insert(Rc::clone(client), Session::new(clean, self.acl.rights(client)));
         }
-        let wires = Rc::<Wires>::default();
+        let wires = Wires::of(arrival);
         if let Some(session) = self.sessions.get_mut(client) {
             session.attach(Rc::clone(&wires));
         }
@@ -176,16 +190,17 @@ impl Broker {
         let granted = qos.min(1);
         let inside = topic::inside(filter);
         let Some(session) = self.sessions.get_mut(client) else { return REFUSED };
+        let allowed = session.rights.may_subscribe(&inside);
         let is_new = !session.subscriptions.contains_key(&inside);
         let too_many = is_new
             && (session.subscriptions.len() >= plan::SUBSCRIPTIONS
                 || (self.filters.len() >= plan::FILTERS && !self.filters.contains_key(&inside)));
         let defect = topic::filter_defect(filter);
-        if defect.is_some() || too_many || !session.takes_retained() {
+        if defect.is_some() || !allowed || too_many || !session.takes_retained() {
             self.counts.refused_subscriptions += 1;
             let refused = self.counts.refused_subscriptions;
             if refused.is_power_of_two() {
-                tracing::warn!(client = %client, ?defect, too_many, refused, "subscription refused");
+                tracing::warn!(client = %client, ?filter, ?defect, allowed, too_many, refused, "subscription refused");
             }
             return REFUSED;
         }
@@ -194,7 +209,7 @@ impl Broker {
         if let Some(filter) = self.filters.get_mut(&inside) {
             filter.members.insert(Rc::clone(client), granted);
         }
-        for message in self.retained.matching(&inside) {
+        for message in self.retained_for(client, &inside) {
             self.deliver(client, &message, granted.min(message.qos), true);
         }
         granted
@@ -216,6 +231,10 @@ impl Broker {
         let mut missing = Vec::new();
         for (_, filter) in self.filters.iter().filter(|(name, _)| topic::matches(name, &message.inside)) {
             for (client, qos) in &filter.members {
+                if !self.sessions.get(client).is_some_and(|session| session.rights.may_read(&message.inside))
+                {
+                    continue;
+                }
                 let highest = targets.entry(Rc::clone(client)).or_default();
                 *highest = (*highest).max(*qos);
             }
@@ -246,63 +265,13 @@ impl Broker {
         members.find_map(|(client, _)| {
             let session = self.sessions.get(client)?;
             // A client cannot wait for itself: its acknowledgements come behind its publishes.
-            (publisher != client && session.is_slow()).then(|| session.wires.clone()).flatten()
+            let takes = publisher != client && session.rights.may_read(inside);
+            (takes && session.is_slow()).then(|| session.wires.clone()).flatten()
         })
     }
 
     pub(crate) fn backlog_is_long(&self) -> bool {
         self.pending.len() >= plan::BACKLOG
-    }
-
-    /// The router has found a filter that takes a message.
-    pub(crate) fn matched(&mut self, found: Match) {
-        let Some(pending) = self.pending.get_mut(&found.message) else { return };
-        let Some(place) = pending.missing.iter().position(|number| *number == found.filter) else { return };
-        pending.missing.swap_remove(place);
-        if pending.missing.is_empty() {
-            self.window = self.window.saturating_sub(pending.weight());
-            self.feed();
-            self.hand_out();
-        }
-    }
-
-    /// A router is there: it learns the filters.
-    pub(crate) fn core_started(&mut self, core: CoreIn) {
-        self.core = Some(core);
-        let names: Vec<String> = self.filters.keys().cloned().collect();
-        for name in names {
-            self.teach(&name);
-        }
-    }
-
-    pub(crate) fn has_core(&self) -> bool {
-        self.core.is_some()
-    }
-
-    /// Whether the router has learnt all that it may, and an empty one should come.
-    pub(crate) fn core_is_full(&self) -> bool {
-        self.core_is_full
-    }
-
-    /// An empty router comes for one that is full. Clients, sessions and retained messages are not the router's, so that
-    /// it has only to learn the filters.
-    pub(crate) fn core_replaced(&mut self, core: CoreIn) {
-        self.counts.router_rebuilds += 1;
-        self.core_left();
-        self.core_started(core);
-    }
-
-    /// The oldest message of which the router owes an answer.
-    pub(crate) fn owed(&self) -> Option<u64> {
-        self.pending.first_key_value().filter(|(_, pending)| pending.handed_in).map(|(message, _)| *message)
-    }
-
-    /// The router is gone.
-    pub(crate) fn core_died(&mut self) {
-        if self.has_core() {
-            self.counts.router_deaths += 1;
-            self.core_left();
-        }
     }
 
     pub(crate) fn close_all(&self) {
@@ -316,27 +285,6 @@ impl Broker {
         let here = self.sessions.values().filter(|session| session.wires.is_some()).count();
         let subscriptions = self.sessions.values().map(|session| session.subscriptions.len()).sum();
         (here, self.sessions.len(), subscriptions)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn kill_core(&mut self) {
-        if let Some(core) = &mut self.core {
-            core.kill();
-        }
-    }
-
-    /// Goes on without the router: what it has not given back is handed out, in order.
-    fn core_left(&mut self) {
-        self.core = None;
-        self.core_filters.clear();
-        self.core_topics.clear();
-        self.core_topic_bytes = 0;
-        self.core_is_full = false;
-        self.filters.values_mut().for_each(|filter| filter.routed = false);
-        self.backlog.clear();
-        self.window = 0;
-        self.pending.values_mut().for_each(|pending| pending.missing.clear());
-        self.hand_out();
     }
 
     fn retain(&mut self, message: &Rc<Message>) -> Option<u64> {
@@ -428,28 +376,6 @@ impl Broker {
         self.teach(inside);
     }
 
-    /// Makes a filter the router's, if it may have another one.
-    fn teach(&mut self, inside: &str) {
-        let room = self.core_filters.len() < self.caps.filters || self.core_filters.contains(inside);
-        if !room {
-            // Only what nobody subscribes to any more is forgotten by starting anew.
-            let living = self.filters.values().filter(|filter| filter.routed).count();
-            if living <= self.caps.filters / 2 {
-                self.fill_up();
-            }
-        }
-        let (Some(core), Some(filter), true) = (&mut self.core, self.filters.get_mut(inside), room) else {
-            return;
-        };
-        match core.add(inside, filter.number) {
-            Ok(()) => {
-                filter.routed = true;
-                self.core_filters.insert(inside.to_owned());
-            }
-            Err(error) => self.core_failed(&error),
-        }
-    }
-
     fn leave_filter(&mut self, client: &ClientId, inside: &str) {
         let Some(filter) = self.filters.get_mut(inside) else { return };
         filter.members.remove(client);
@@ -476,60 +402,8 @@ impl Broker {
         self.hand_out();
     }
 
-    /// Hands the router what its logs surely hold.
-    fn feed(&mut self) {
-        while let Some(next) = self.backlog.front().copied() {
-            // What nobody is named for any more needs no answer.
-            if let Some(pending) = self.pending.get_mut(&next).filter(|pending| !pending.missing.is_empty()) {
-                let weight = core::weight(&pending.message.inside);
-                if self.window > 0 && self.window + weight > core::WINDOW_BYTES {
-                    return;
-                }
-                let Some(core) = &mut self.core else { return };
-                if let Err(error) = core.route(&pending.message.inside, next) {
-                    self.core_failed(&error);
-                    return;
-                }
-                pending.handed_in = true;
-                self.window += weight;
-            }
-            self.backlog.pop_front();
-        }
-    }
-
-    fn topic_is_routed(&mut self, inside: &str) -> bool {
-        if self.core.is_none() {
-            return false;
-        }
-        if self.core_topics.contains(inside) {
-            return true;
-        }
-        let room = self.core_topics.len() < self.caps.topics
-            && self.core_topic_bytes + inside.len() <= self.caps.topic_bytes;
-        if room {
-            self.core_topic_bytes += inside.len();
-            self.core_topics.insert(inside.to_owned());
-        }
-        if !room {
-            self.fill_up();
-        }
-        room
-    }
-
-    fn fill_up(&mut self) {
-        if !self.core_is_full {
-            self.core_is_full = true;
-            self.full.notify_one();
-        }
-    }
-
-    fn core_failed(&mut self, error: &CoreError) {
-        tracing::error!(%error, "router takes nothing more");
-        self.core_died();
-    }
-
     fn make_room(&mut self) {
-        if self.sessions.len() < plan::SESSIONS {
+        if self.sessions.len() < self.room {
             return;
         }
         let away = self.sessions.iter().filter(|(_, session)| session.wires.is_none());
@@ -553,5 +427,7 @@ impl Broker {
     }
 }
 
+mod clients;
+mod routing;
 #[cfg(test)]
 mod tests;

@@ -1,25 +1,29 @@
 //! One client's connection, from CONNECT to its end.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Address, Env, Moment};
+use beehive::{Address, Env};
 use bytes::{Bytes, BytesMut};
 use contract::devicetwin::TwinMsg;
 use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, oneshot, watch};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, oneshot, watch};
 
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::error::Broken;
-use crate::packet::{self, Connect, ConnectCode, Packet, Publish};
+use crate::greeting::{self, Greeted, hear};
+use crate::listener::Stranger;
+use crate::packet::{self, Packet, Publish};
+use crate::peer::Peer;
+use crate::places::Limits;
 use crate::session::{Cut, Message, Wires};
 use crate::sources::Source;
+use crate::stream::{Reader, Stream, Writer};
+use crate::tls::Tls;
 use crate::topic::Defect;
 use crate::uploads::{Item, Line, Outcome, Uploads};
 use crate::{plan, topic};
@@ -36,21 +40,11 @@ pub(crate) struct Shared {
     pub(crate) storing: Mutex<()>,
     /// What is on its way into the outbox.
     pub(crate) uploads: Rc<Uploads>,
-    /// Connections that have not said who they are, the oldest first.
-    pub(crate) strangers: RefCell<VecDeque<Rc<Notify>>>,
+    pub(crate) access: Access,
+    pub(crate) tls: Tls,
+    pub(crate) limits: Limits,
     pub(crate) twin: Address<TwinMsg>,
     pub(crate) env: Env,
-}
-
-impl Shared {
-    /// Sends the oldest stranger away; `false` if there is none.
-    pub(crate) fn displace(&self) -> bool {
-        let oldest = self.strangers.borrow_mut().pop_front();
-        oldest.is_some_and(|leave| {
-            leave.notify_one();
-            true
-        })
-    }
 }
 
 /// A publish whose handling has ended.
@@ -63,41 +57,36 @@ struct Settled {
 type Settling = FuturesOrdered<LocalBoxFuture<'static, Settled>>;
 
 /// Serves one connection to its end, and what it set going to the end of that.
-pub(crate) fn serve(shared: Rc<Shared>, socket: TcpStream) -> impl Future<Output = ()> {
-    // Small packets that are waited for; a refusal only costs time.
-    let _ = socket.set_nodelay(true);
-    let leave = Rc::<Notify>::default();
-    shared.strangers.borrow_mut().push_back(Rc::clone(&leave));
-    serve_stranger(shared, socket, leave)
-}
-
-async fn serve_stranger(shared: Rc<Shared>, mut socket: TcpStream, leave: Rc<Notify>) {
-    let mut buffer = BytesMut::new();
+pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, stranger: Stranger) {
     let greeted = tokio::select! {
-        greeted = greet(&shared, &mut socket, &mut buffer) => greeted,
-        () = leave.notified() => Err(Broken::Displaced),
+        greeted = greeting::greet(&shared, stream, peer) => greeted,
+        () = stranger.displaced() => Err(Broken::Displaced),
     };
-    shared.strangers.borrow_mut().retain(|other| !Rc::ptr_eq(other, &leave));
-    let connect = match greeted {
-        Ok(Some(connect)) => connect,
+    drop(stranger);
+    let greeted = match greeted {
+        Ok(Some(greeted)) => greeted,
         Ok(None) => return,
         Err(error) => return note(&shared, "", &error),
     };
-    let name = if connect.client_id.is_empty() { generated_id(&shared.env) } else { connect.client_id };
-    let id: Rc<str> = name.into();
-    let (wires, present) = shared.broker.borrow_mut().attach(&id, connect.clean);
-    wires.send(packet::connack(present, ConnectCode::Accepted));
-    tracing::debug!(client = %id, present, "client connected");
+    let Greeted { mut reader, mut writer, buffer, id, wires, will } = greeted;
+    let keep_alive = wires.arrival.keep_alive;
     let line = Rc::default();
     let mut client = Client { shared, id, wires, line, settling: FuturesOrdered::new() };
-    let end = client.run(&mut socket, buffer, connect.keep_alive).await;
-    drop(socket);
+    let end = client.run(&mut reader, &mut writer, buffer, keep_alive).await;
+    drop((reader, writer));
     client.shared.broker.borrow_mut().detach(&client.id, &client.wires);
     if let Err(error) = end {
         note(&client.shared, &client.id, &error);
         // Clients outlive a broker that ends, and come back to the next one.
-        if let (Some(will), false) = (connect.will, matches!(error, Broken::Ending)) {
-            client.publish(will, None);
+        if let (Some(will), false) = (will, matches!(error, Broken::Ending)) {
+            // A user that is no more has no last word, and another may have lost the right since its CONNECT.
+            let may = client.shared.broker.borrow().may_write(&client.id, &will.topic);
+            if may && !matches!(error, Broken::Revoked) {
+                client.publish(will, None);
+            } else {
+                client.shared.broker.borrow_mut().counts.refused_wills += 1;
+                tracing::warn!(client = %client.id, topic = ?will.topic, "will not published: its client lost the right");
+            }
         }
     }
     // A device that sends one value and leaves has still sent it.
@@ -106,122 +95,36 @@ async fn serve_stranger(shared: Rc<Shared>, mut socket: TcpStream, leave: Rc<Not
 
 fn note(shared: &Shared, client: &str, error: &Broken) {
     let reason = beehive::Fault::from_error(error).reason;
-    match error {
-        Broken::Malformed(_) | Broken::Protocol(_) => {
-            let mut broker = shared.broker.borrow_mut();
-            broker.counts.malformed += 1;
-            let broken = broker.counts.malformed;
-            // Whoever sends nonsense shall not fill the log with it.
-            if broken.is_power_of_two() {
-                tracing::warn!(client, %reason, broken, "connection closed");
-            } else {
-                tracing::debug!(client, %reason, "connection closed");
-            }
+    let mut broker = shared.broker.borrow_mut();
+    let counts = &mut broker.counts;
+    let counted = match error {
+        Broken::Malformed(_) | Broken::Protocol(_) => &mut counts.malformed,
+        Broken::NotKept(_) => &mut counts.closed_for_uploads,
+        Broken::Handshake(_) | Broken::Unnamed(_) | Broken::NoCertificate => &mut counts.refused_handshakes,
+        Broken::TakenOver => &mut counts.taken_over,
+        Broken::Revoked => &mut counts.revoked,
+        Broken::Unanswered(_) | Broken::Stuck => {
+            tracing::warn!(client, %reason, "connection closed");
+            return;
         }
-        Broken::NotKept(_) => {
-            let mut broker = shared.broker.borrow_mut();
-            broker.counts.closed_for_uploads += 1;
-            let closed = broker.counts.closed_for_uploads;
-            // Clients come again and again while the cloud is away.
-            if closed.is_power_of_two() {
-                tracing::warn!(client, %reason, closed, "connection closed");
-            } else {
-                tracing::debug!(client, %reason, "connection closed");
-            }
-        }
-        Broken::Unanswered(_) | Broken::Stuck => tracing::warn!(client, %reason, "connection closed"),
         Broken::Socket(_)
         | Broken::Closed
         | Broken::Silent
         | Broken::Displaced
-        | Broken::TakenOver
+        | Broken::MadeRoom
         | Broken::Ending => {
             tracing::debug!(client, %reason, "connection closed");
+            return;
         }
-    }
-}
-
-fn generated_id(env: &Env) -> String {
-    let mut id = String::from("auto-");
-    for byte in env.random_id() {
-        id.push_str(&format!("{byte:02x}"));
-    }
-    id
-}
-
-/// Reads CONNECT. `None` when the client was told why it cannot stay.
-async fn greet(
-    shared: &Shared,
-    socket: &mut TcpStream,
-    buffer: &mut BytesMut,
-) -> Result<Option<Connect>, Broken> {
-    let (mut read, mut write) = socket.split();
-    let until = Some(shared.env.now() + plan::CONNECT_DEADLINE);
-    while buffer.is_empty() {
-        // Who speaks something else is known by the first byte, and need not be waited for.
-        fetch(&shared.env, &mut read, buffer, until).await?;
-    }
-    if buffer.first() != Some(&packet::CONNECT) {
-        return Err(Broken::Protocol("first packet is not CONNECT"));
-    }
-    let refusal = match hear(&shared.env, &mut read, buffer, plan::CONNECT_BYTES, until).await? {
-        Packet::Connect(connect) => match connect_defect(&connect) {
-            None => return Ok(Some(connect)),
-            Some(code) => code,
-        },
-        Packet::OtherVersion(level) => {
-            tracing::debug!(level, "client speaks another version of MQTT");
-            ConnectCode::UnacceptableVersion
-        }
-        _ => return Err(Broken::Protocol("first packet is not CONNECT")),
     };
-    shared.broker.borrow_mut().counts.refused_connections += 1;
-    let answer = packet::connack(false, refusal);
-    let written = shared.env.timeout(plan::WRITE_DEADLINE, write.write_all(&answer)).await;
-    written.ok_or(Broken::Stuck)??;
-    Ok(None)
-}
-
-fn connect_defect(connect: &Connect) -> Option<ConnectCode> {
-    let id = &connect.client_id;
-    let nameless = id.is_empty() && !connect.clean;
-    (nameless || id.len() > plan::CLIENT_ID_BYTES).then_some(ConnectCode::IdentifierRejected)
-}
-
-/// The next packet. Dropped half-way it has taken nothing out of `buffer`.
-async fn hear(
-    env: &Env,
-    socket: &mut ReadHalf<'_>,
-    buffer: &mut BytesMut,
-    limit: usize,
-    until: Option<Moment>,
-) -> Result<Packet, Broken> {
-    loop {
-        if let Some(packet) = packet::decode(buffer, limit)? {
-            return Ok(packet);
-        }
-        fetch(env, socket, buffer, until).await?;
+    *counted += 1;
+    let count = *counted;
+    // Whoever sends nonsense, or comes again and again while the cloud is away, shall not fill the log.
+    if count.is_power_of_two() {
+        tracing::warn!(client, %reason, count, "connection closed");
+    } else {
+        tracing::debug!(client, %reason, "connection closed");
     }
-}
-
-/// Reads what there is.
-async fn fetch(
-    env: &Env,
-    socket: &mut ReadHalf<'_>,
-    buffer: &mut BytesMut,
-    until: Option<Moment>,
-) -> Result<(), Broken> {
-    if buffer.is_empty() && buffer.capacity() > plan::BUFFER_BYTES {
-        // One large packet is no reason to keep so much for a silent client.
-        *buffer = BytesMut::new();
-    }
-    buffer.reserve(1024);
-    let read = socket.read_buf(buffer);
-    let count = match until {
-        Some(until) => env.timeout(until.since(env.now()), read).await.ok_or(Broken::Silent)??,
-        None => read.await?,
-    };
-    if count == 0 { Err(Broken::Closed) } else { Ok(()) }
 }
 
 enum Event {
@@ -242,14 +145,14 @@ struct Client {
 impl Client {
     async fn run(
         &mut self,
-        socket: &mut TcpStream,
+        reader: &mut Reader,
+        writer: &mut Writer,
         mut buffer: BytesMut,
         keep_alive: u16,
     ) -> Result<(), Broken> {
-        let (mut read, mut write) = socket.split();
         let (shared, id, wires) = (Rc::clone(&self.shared), Rc::clone(&self.id), Rc::clone(&self.wires));
-        let writing = write_all(&shared, &id, &wires, &mut write);
-        let reading = self.listen(&mut read, &mut buffer, keep_alive);
+        let writing = write_all(&shared, &id, &wires, writer);
+        let reading = self.listen(reader, &mut buffer, keep_alive);
         tokio::select! {
             biased;
             () = wires.ended.notified() => Err(wires.reason()),
@@ -260,7 +163,7 @@ impl Client {
 
     async fn listen(
         &mut self,
-        read: &mut ReadHalf<'_>,
+        read: &mut Reader,
         buffer: &mut BytesMut,
         keep_alive: u16,
     ) -> Result<(), Broken> {
@@ -289,6 +192,7 @@ impl Client {
                 Event::Room => {}
                 Event::Heard(packet) => {
                     heard_at = env.now();
+                    self.wires.heard(heard_at);
                     if self.take(packet).await?.is_none() {
                         return Ok(());
                     }
@@ -340,12 +244,31 @@ impl Client {
         Ok(())
     }
 
+    fn may_write(&self, name: &str) -> bool {
+        let inside = topic::inside(name);
+        let by_session = self.session(|session| Some(session.rights.may_write(&inside)));
+        by_session.unwrap_or_else(|| self.shared.broker.borrow().may_write(&self.id, name))
+    }
+
+    /// 3.1.1 can only acknowledge what it refuses, or have it sent again for ever: a publish that is not allowed is
+    /// dropped and counted, and with QoS 1 or 2 acknowledged, as mosquitto does it.
+    fn refuse_publish(&self, name: &str) {
+        let counts = &mut self.shared.broker.borrow_mut().counts;
+        counts.refused_publishes += 1;
+        let refused = counts.refused_publishes;
+        let (client, peer) = (&self.id, &self.wires.arrival.peer.label);
+        if refused.is_power_of_two() {
+            tracing::warn!(%client, peer, topic = ?name, refused, "publish refused: the client has no right to this topic");
+        } else {
+            tracing::debug!(%client, peer, topic = ?name, "publish refused");
+        }
+    }
+
     async fn take_publish(&mut self, publish: Publish) -> Result<(), Broken> {
         let Publish { qos, pkid, .. } = publish;
         match topic::name_defect(&publish.topic) {
             Some(Defect::Protocol(what)) => return Err(Broken::Protocol(what)),
             Some(Defect::Policy(why)) => {
-                // 3.1.1 can only acknowledge what it refuses, or have it sent again for ever.
                 let refused = {
                     let counts = &mut self.shared.broker.borrow_mut().counts;
                     counts.refused_topics += 1;
@@ -358,6 +281,11 @@ impl Client {
                 return Ok(());
             }
             None => {}
+        }
+        if !self.may_write(&publish.topic) {
+            self.refuse_publish(&publish.topic);
+            self.settled(qos, pkid);
+            return Ok(());
         }
         if qos == 2 {
             if self.session(|session| session.has_taken(pkid)) {
@@ -387,18 +315,14 @@ impl Client {
     /// Subscribers get the message at once; DeviceTwin and the store are waited for by what is pushed here.
     fn publish(&mut self, publish: Publish, room: Option<OwnedSemaphorePermit>) {
         let Publish { topic: name, payload, qos, retain, dup, pkid } = publish;
-        if topic::name_defect(&name).is_some() {
-            // Only a will gets here with such a topic.
-            self.shared.broker.borrow_mut().counts.refused_topics += 1;
-            return;
-        }
         let for_twin = plan::is_twins(&name).then(|| (name.clone(), payload.clone()));
         let upload = plan::is_for_the_cloud(&name).then(|| {
             let source = Source { client: Rc::clone(&self.id), topic: name.as_str().into() };
             let (payload, line) = (payload.clone(), Rc::clone(&self.line));
             self.shared.uploads.put(Item { source, payload, qos, dup, line, room })
         });
-        let message = Message { inside: topic::inside(&name), topic: name, payload, qos };
+        let from = Rc::clone(&self.id);
+        let message = Message { inside: topic::inside(&name), topic: name, payload, qos, from };
         let change = self.shared.broker.borrow_mut().publish(message, retain);
         if for_twin.is_none() && qos == 0 {
             return;
@@ -506,7 +430,7 @@ async fn write_all(
     shared: &Shared,
     client: &Rc<str>,
     wires: &Rc<Wires>,
-    socket: &mut WriteHalf<'_>,
+    socket: &mut Writer,
 ) -> Result<(), Broken> {
     let mut out = BytesMut::new();
     loop {
@@ -515,7 +439,11 @@ async fn write_all(
             wires.out.notified().await;
             continue;
         }
-        let written = shared.env.timeout(plan::WRITE_DEADLINE, socket.write_all(&out)).await;
+        let write = async {
+            socket.write_all(&out).await?;
+            socket.flush().await
+        };
+        let written = shared.env.timeout(plan::WRITE_DEADLINE, write).await;
         written.ok_or(Broken::Stuck)??;
         // A large message is not held on to for the next small one.
         out = if out.capacity() > 2 * plan::WRITE_BYTES { BytesMut::new() } else { out };

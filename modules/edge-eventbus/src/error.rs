@@ -53,6 +53,21 @@ pub(crate) enum Broken {
     /// It had not said who it is when another connection came and there was no room.
     #[error("made room for another connection before its CONNECT")]
     Displaced,
+    /// It was silent and had promised no sign of life, or was anonymous, when another client came and there was no room.
+    #[error("made room for another client")]
+    MadeRoom,
+    /// Its user is gone, has another password, or its certificate has to be shown again.
+    #[error("its user is gone or has to log in again")]
+    Revoked,
+    /// The listener with TLS has no certificate.
+    #[error("TLS listener has no certificate yet (modules.eventBus.tls)")]
+    NoCertificate,
+    /// The handshake failed.
+    #[error("TLS handshake failed")]
+    Handshake(#[source] std::io::Error),
+    /// Its certificate does not say who it is.
+    #[error("{0}")]
+    Unnamed(&'static str),
     /// The broker ends.
     #[error("broker ends")]
     Ending,

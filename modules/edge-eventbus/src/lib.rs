@@ -6,8 +6,12 @@
 //!
 //! # Accepts
 //! [`contract::eventbus::EventBusMsg`]: what the node publishes, and that the router has died. From the network: any
-//! MQTT 3.1.1 client. A client of another version gets CONNACK 1 (unacceptable protocol version) in the shape of 3.1.1,
+//! MQTT 3.1.1 client, over TCP, TLS or a Unix socket. A client of another version gets CONNACK 1 (unacceptable protocol version) in the shape of 3.1.1,
 //! which is what clients of version 5 fall back on.
+//!
+//! Who a client is and what it may do is in the `README.md` of this folder. A client is known by its name (the user and
+//! the client id), so that nobody has another user's session. What only `edgecore` says no client says: `edgecore`'s own
+//! publishes come through the mailbox, which no client reaches.
 //!
 //! # Tells
 //! Asks DeviceTwin about every publish on a topic of the twins (section 3 of the contracts). Subscribers get the message
@@ -26,26 +30,36 @@
 //! sessions live in memory: they survive the client's absence and the router's death, not that of the daemon.
 //!
 //! # Never
+//! Never publishes for a client, by a publish, a retained message or a will, what that client may not say.
 //! Never lets a client's topic, frame or silence end the router or the actor. Never loses a message of QoS 1 in silence:
 //! publishers wait for slow subscribers, a subscriber that does not move is cut off, and what an absent one's queue
 //! cannot take is counted and logged. Never hands a client's messages out in another order than they came. Never takes
 //! memory for what a packet declares, only for what has come. Never grants more than QoS 1; a publish of QoS 2 is taken with its full handshake.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod access;
 mod actor;
 mod broker;
 mod connection;
 mod core;
 mod error;
+mod greeting;
+mod identity;
 mod intake;
 mod listener;
 mod packet;
+mod peer;
+mod places;
 mod plan;
 mod retained;
 mod session;
 mod sources;
+mod stream;
+mod tls;
 mod topic;
+mod unix;
 mod uploads;
 
+pub use access::line as password_line;
 pub use actor::EventBus;
 pub use intake::{Intake, Publisher};

@@ -17,6 +17,29 @@ pub(crate) enum ConnectCode {
     Accepted = 0,
     UnacceptableVersion = 1,
     IdentifierRejected = 2,
+    ServerUnavailable = 3,
+    BadUserNameOrPassword = 4,
+    NotAuthorized = 5,
+}
+
+/// A password: any bytes, which show nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Password(Bytes);
+
+impl Password {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        Password(Bytes::copy_from_slice(bytes))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password")
+    }
 }
 
 /// What a client asks for when it connects.
@@ -26,6 +49,8 @@ pub(crate) struct Connect {
     pub(crate) clean: bool,
     pub(crate) keep_alive: u16,
     pub(crate) will: Option<Publish>,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Password>,
 }
 
 /// A message on its way in.
@@ -151,15 +176,11 @@ fn connect(mut fields: Fields<'_>) -> Result<Packet, Malformed> {
     } else {
         None
     };
-    // Who may reach the listener may use it; credentials are read so that clients which send them get in.
-    if flags & 0x80 != 0 {
-        fields.text()?;
-    }
-    if flags & 0x40 != 0 {
-        fields.binary()?;
-    }
+    let user = if flags & 0x80 != 0 { Some(fields.text()?) } else { None };
+    let password = if flags & 0x40 != 0 { Some(Password::new(fields.binary()?)) } else { None };
     fields.end()?;
-    Ok(Packet::Connect(Connect { client_id, clean: flags & 0x02 != 0, keep_alive, will }))
+    let clean = flags & 0x02 != 0;
+    Ok(Packet::Connect(Connect { client_id, clean, keep_alive, will, user, password }))
 }
 
 fn publish(flags: u8, fields: &mut Fields<'_>) -> Result<Publish, Malformed> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::topic;
+
 /// 256 KiB: a twin of 1 000 properties of 128 bytes in one document fits; clients keep one such buffer each.
 pub(crate) const PACKET_BYTES: usize = 256 << 10;
 /// 72 KiB: a CONNECT with the largest will. Nobody is known before it, so it is taken in less memory.
@@ -10,9 +12,10 @@ pub(crate) const CONNECT_BYTES: usize = 72 << 10;
 pub(crate) const BUFFER_BYTES: usize = 16 << 10;
 /// 32 packets of one client are handled before another client's are looked at.
 pub(crate) const TURN: usize = 32;
-/// 128 clients at once: more devices than one node has ports for, and a known amount of memory.
-pub(crate) const CONNECTIONS: usize = 128;
-/// 256 sessions, the absent clients' included; the one that has been away longest makes room.
+/// 64 connections of one listener that have not said who they are: each may make the broker keep a CONNECT.
+pub(crate) const STRANGERS: usize = 64;
+/// 256 sessions, the absent clients' included, or twice as many as clients may be there at once; the one that has been
+/// away longest makes room.
 pub(crate) const SESSIONS: usize = 256;
 /// 128 subscriptions of one client.
 pub(crate) const SUBSCRIPTIONS: usize = 128;
@@ -52,8 +55,12 @@ pub(crate) const TWIN_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) const RETAINED: usize = 1024;
 /// See [`RETAINED`].
 pub(crate) const RETAINED_BYTES: usize = 4 << 20;
-/// 128 bytes: the longest client id that is taken.
+/// 128 bytes: the longest name of a client that is taken, see [`crate::identity`]; of an anonymous one it is its client id.
 pub(crate) const CLIENT_ID_BYTES: usize = 128;
+/// 64 bytes: the longest user name, which leaves as much for the client id.
+pub(crate) const USER_BYTES: usize = 64;
+/// 1 KiB: the longest password.
+pub(crate) const PASSWORD_BYTES: usize = 1 << 10;
 /// 512 messages wait for the router; then publishers wait.
 pub(crate) const BACKLOG: usize = 512;
 
@@ -83,18 +90,44 @@ pub(crate) fn is_for_the_cloud(topic: &str) -> bool {
     }
 }
 
-/// Whether a client's publish on `topic` is DeviceTwin's: the filters that KubeEdge's EventBus hands to it, with a
-/// device being `<namespace>/<name>`.
+/// What clients publish in the trees that begin with `$`, in the router's form (see [`crate::topic::inside`]): the
+/// topics that KubeEdge's devices and applications publish on, and what is left of `$hw` only `edgecore` says. In the
+/// other trees they publish what they like.
+const CLIENTS_HW: [&str; 5] = [
+    "s/hw/events/device/+/+/state/update",
+    "s/hw/events/device/+/+/twin/update",
+    "s/hw/events/device/+/+/twin/get",
+    "s/hw/events/node/+/membership/get",
+    "s/hw/events/upload/#",
+];
+/// Time series of devices for applications on the node, with a namespace and, as in KubeEdge's older form, without.
+const CLIENTS_KE: [&str; 2] = ["s/ke/events/device/+/+/data/update", "s/ke/events/device/+/data/update"];
+/// Trees in which no other topic is a client's: `$hw` and the broker's own.
+const CLOSED: [&str; 4] = ["s/hw/#", "s/SYS/#", "s/share/#", "s/queue/#"];
+
+/// Whether a client without particular rights may publish on a topic, given in the router's form.
+pub(crate) fn is_clients(inside: &str) -> bool {
+    inside.starts_with("u/")
+        || CLIENTS_HW.iter().chain(&CLIENTS_KE).any(|filter| topic::matches(filter, inside))
+}
+
+/// Whether a client may be given the right to publish on a topic, given in the router's form.
+pub(crate) fn may_be_clients(inside: &str) -> bool {
+    let closed = CLOSED.iter().any(|tree| topic::matches(tree, inside));
+    !closed || CLIENTS_HW.iter().any(|filter| topic::matches(filter, inside))
+}
+
+/// Whether a filter, given in the router's form, takes a topic of [`may_be_clients`].
+pub(crate) fn may_overlap_clients(inside: &str) -> bool {
+    let closed = CLOSED.iter().any(|tree| topic::covers(tree, inside));
+    !closed || CLIENTS_HW.iter().any(|filter| topic::overlap(filter, inside))
+}
+
+/// Whether a client's publish on `topic` is DeviceTwin's: what KubeEdge's EventBus hands to it, with a device being
+/// `<namespace>/<name>`, less what no client may say.
 pub(crate) fn is_twins(topic: &str) -> bool {
-    let mut levels = topic.split('/');
-    if (levels.next(), levels.next()) != (Some("$hw"), Some("events")) {
-        return false;
-    }
-    let rest: Vec<&str> = levels.take(6).collect();
-    matches!(
-        rest.as_slice(),
-        ["device", _, _, "state", "update"] | ["device", _, _, "twin", _] | ["node", _, "membership", "get"]
-    )
+    let inside = topic::inside(topic);
+    inside.starts_with("s/hw/") && may_be_clients(&inside) && !is_for_the_cloud(topic)
 }
 
 /// How long a client may be silent.
@@ -111,7 +144,6 @@ mod tests {
         for topic in [
             "$hw/events/device/default/sensor-1/twin/update",
             "$hw/events/device/default/sensor-1/twin/get",
-            "$hw/events/device/default/sensor-1/twin/cloud_updated",
             "$hw/events/device/default/sensor-1/state/update",
             "$hw/events/device/events/device/twin/update",
             "$hw/events/node/edge-1/membership/get",
@@ -119,6 +151,7 @@ mod tests {
             assert!(is_twins(topic), "{topic}");
         }
         for topic in [
+            "$hw/events/device/default/sensor-1/twin/cloud_updated",
             "$hw/events/device/default/sensor-1/twin/update/result",
             "$hw/events/device/default/sensor-1/twin/get/result",
             "$hw/events/device/default/sensor-1/state/update/result",

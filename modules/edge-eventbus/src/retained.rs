@@ -24,18 +24,10 @@ impl Retained {
     pub(crate) fn load(rows: Vec<Row>) -> Self {
         let mut all = Retained::default();
         for row in rows {
-            let Some((qos, payload)) = row.value.split_first() else { continue };
-            if topic::name_defect(&row.key1).is_some() || *qos > 2 {
-                tracing::warn!(topic = %row.key1, "row is no retained message and is left out");
-                continue;
+            match read(&row) {
+                Some(message) => all.insert(Rc::new(message)),
+                None => tracing::warn!(topic = ?row.key1, "row is no retained message and is left out"),
             }
-            let message = Message {
-                inside: topic::inside(&row.key1),
-                topic: row.key1,
-                payload: Bytes::copy_from_slice(payload),
-                qos: *qos,
-            };
-            all.insert(Rc::new(message));
         }
         all
     }
@@ -79,9 +71,7 @@ impl Retained {
             .iter()
             .map(|topic| match self.kept.get(topic) {
                 Some(message) => {
-                    let mut value = Vec::with_capacity(1 + message.payload.len());
-                    value.push(message.qos);
-                    value.extend_from_slice(&message.payload);
+                    let value = value(message);
                     let (key1, key2) = (topic.clone(), String::new());
                     Write::PutRow { table: Table::Retained, key1, key2, value }
                 }
@@ -108,13 +98,44 @@ impl Retained {
     }
 }
 
+/// A row's value: the QoS, the length of the publisher's name, the name, the payload.
+fn value(message: &Message) -> Vec<u8> {
+    // Names are capped at 128 bytes when clients connect.
+    let length = u8::try_from(message.from.len()).unwrap_or_default();
+    let name = message.from.as_bytes().get(..usize::from(length)).unwrap_or_default();
+    [&[message.qos, length], name, &message.payload].concat()
+}
+
+/// The message of a row, if it is one that could have been published.
+fn read(row: &Row) -> Option<Message> {
+    let (qos, rest) = row.value.split_first()?;
+    let (length, rest) = rest.split_first()?;
+    let (name, payload) = rest.split_at_checked(usize::from(*length))?;
+    let (from, inside) = (std::str::from_utf8(name).ok()?, topic::inside(&row.key1));
+    let told = from.is_empty() || plan::may_be_clients(&inside);
+    (topic::name_defect(&row.key1).is_none() && *qos <= 2 && told).then(|| Message {
+        inside,
+        topic: row.key1.clone(),
+        payload: Bytes::copy_from_slice(payload),
+        qos: *qos,
+        from: from.into(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn message(topic: &str, payload: &[u8]) -> Rc<Message> {
         let payload = Bytes::copy_from_slice(payload);
-        Rc::new(Message { topic: topic.into(), inside: topic::inside(topic), payload, qos: 1 })
+        let from = if topic.starts_with('$') { "" } else { "user=plc;a" };
+        Rc::new(Message {
+            topic: topic.into(),
+            inside: topic::inside(topic),
+            payload,
+            qos: 1,
+            from: from.into(),
+        })
     }
 
     #[test]
@@ -135,9 +156,32 @@ mod tests {
             again.matching("s/hw/x").first().map(|m| (m.qos, m.payload.to_vec())),
             Some((1, b"1".to_vec()))
         );
+        assert_eq!(again.matching("u/#").first().map(|m| m.from.to_string()).as_deref(), Some("user=plc;a"));
         again.put(&message("y", b""));
         assert_eq!(again.len(), 1);
         assert!(matches!(again.take_writes().0.as_slice(), [Write::DeleteRow { key1, .. }] if key1 == "y"));
+    }
+
+    #[test]
+    fn a_row_that_no_client_could_have_published_is_left_out() {
+        let row = |topic: &str, value: &[u8]| Row {
+            key1: topic.into(),
+            key2: String::new(),
+            value: value.to_vec(),
+            revision: 1,
+        };
+        let spoofed = "$hw/events/node/edge-1/membership/updated";
+        let bad = [
+            row(spoofed, b"\x01\x01apayload"),
+            row("a/+", b"\x01\0x"),
+            row("a", b"\x03\0x"),
+            row("b", b"\x01\x09short"),
+            row("c", b"\x01"),
+            row("d", b""),
+            row("e", b"\x01\x01\xffx"),
+        ];
+        assert_eq!(Retained::load(bad.to_vec()).len(), 0);
+        assert_eq!(Retained::load(vec![row(spoofed, b"\x01\0payload"), row("a", b"\0\x01ax")]).len(), 2);
     }
 
     #[test]

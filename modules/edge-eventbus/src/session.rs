@@ -8,7 +8,9 @@ use beehive::Moment;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
+use crate::access::{Proof, Rights};
 use crate::error::Broken;
+use crate::peer::Peer;
 use crate::{packet, plan};
 
 /// A message on its way through the broker.
@@ -19,6 +21,18 @@ pub(crate) struct Message {
     pub(crate) inside: String,
     pub(crate) payload: Bytes,
     pub(crate) qos: u8,
+    /// The name of the client that published it; empty for the node itself.
+    pub(crate) from: Rc<str>,
+}
+
+/// How a connection came.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Arrival {
+    pub(crate) peer: Peer,
+    pub(crate) proof: Proof,
+    /// In seconds.
+    pub(crate) keep_alive: u16,
+    pub(crate) at: Moment,
 }
 
 /// A message in a client's queue.
@@ -46,6 +60,9 @@ pub(crate) enum Put {
 /// What a connection and the rest of the broker share.
 #[derive(Default)]
 pub(crate) struct Wires {
+    pub(crate) arrival: Arrival,
+    /// When the client last said something after its CONNECT.
+    heard: Cell<Option<Moment>>,
     /// Packets that are no publishes; they go out first.
     control: RefCell<VecDeque<Bytes>>,
     /// There is something to write.
@@ -62,11 +79,25 @@ pub(crate) struct Wires {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
     TakenOver,
+    MadeRoom,
+    Revoked,
     Stuck,
     Ending,
 }
 
 impl Wires {
+    pub(crate) fn of(arrival: Arrival) -> Rc<Self> {
+        Rc::new(Wires { arrival, ..Wires::default() })
+    }
+
+    pub(crate) fn heard(&self, now: Moment) {
+        self.heard.set(Some(now));
+    }
+
+    pub(crate) fn last_heard(&self) -> Option<Moment> {
+        self.heard.get()
+    }
+
     pub(crate) fn send(&self, packet: Bytes) {
         self.control.borrow_mut().push_back(packet);
         self.out.notify_one();
@@ -91,6 +122,8 @@ impl Wires {
         match self.end.get() {
             Some(Cut::TakenOver) => Broken::TakenOver,
             Some(Cut::Ending) => Broken::Ending,
+            Some(Cut::MadeRoom) => Broken::MadeRoom,
+            Some(Cut::Revoked) => Broken::Revoked,
             Some(Cut::Stuck) | None => Broken::Stuck,
         }
     }
@@ -111,6 +144,10 @@ impl Wires {
 /// A client's session.
 pub(crate) struct Session {
     pub(crate) clean: bool,
+    /// What proved who its client is, when it last came.
+    pub(crate) proof: Proof,
+    /// What its client may do.
+    pub(crate) rights: Rights,
     /// Filters in the router's form, with the granted QoS.
     pub(crate) subscriptions: BTreeMap<String, u8>,
     pub(crate) wires: Option<Rc<Wires>>,
@@ -133,9 +170,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(clean: bool) -> Self {
+    pub(crate) fn new(clean: bool, rights: Rights) -> Self {
         Session {
             clean,
+            proof: Proof::None,
+            rights,
             subscriptions: BTreeMap::new(),
             wires: None,
             left: 0,
@@ -154,6 +193,7 @@ impl Session {
     /// A connection takes the session; what was not acknowledged is sent again.
     pub(crate) fn attach(&mut self, wires: Rc<Wires>) {
         self.written = 0;
+        self.proof = wires.arrival.proof.clone();
         self.wires = Some(wires);
     }
 
@@ -305,11 +345,12 @@ mod tests {
             inside: "u/t".into(),
             payload: Bytes::copy_from_slice(payload),
             qos: 1,
+            from: "".into(),
         })
     }
 
     fn connected() -> Session {
-        let mut session = Session::new(false);
+        let mut session = Session::new(false, Rights::KubeEdge);
         session.attach(Rc::default());
         session
     }

@@ -82,6 +82,30 @@ pub(crate) fn matches(filter: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
+/// Whether some name is taken by both of two valid filters in the form of [`inside`].
+pub(crate) fn overlap(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    loop {
+        match (one.next(), other.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some(a), Some(b)) if a == "+" || b == "+" || a == b => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether every name that `inner` takes is taken by `outer`, too, both valid filters in the form of [`inside`].
+pub(crate) fn covers(outer: &str, inner: &str) -> bool {
+    let (mut outer, mut inner) = (outer.split('/'), inner.split('/'));
+    loop {
+        match (outer.next(), inner.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some(a), Some(b)) if a == b || (a == "+" && b != "#") => {}
+            _ => return false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +169,21 @@ mod tests {
             prop_assert_eq!(filter_defect(&filter), None);
             let (filter, topic) = (inside(&filter), inside(&topic));
             prop_assert_eq!(matches(&filter, &topic), rumqttd::protocol::matches(&topic, &filter));
+        }
+
+        #[test]
+        fn filters_that_share_a_name_overlap_and_a_covering_one_takes_all(
+            one in levels(true), other in levels(true), topic in levels(false),
+        ) {
+            prop_assume!(!topic.is_empty() && !one.is_empty() && !other.is_empty());
+            let (one, other, topic) = (inside(&one), inside(&other), inside(&topic));
+            if matches(&one, &topic) && matches(&other, &topic) {
+                prop_assert!(overlap(&one, &other) && overlap(&other, &one));
+            }
+            if covers(&one, &other) {
+                prop_assert!(overlap(&one, &other) && (!matches(&other, &topic) || matches(&one, &topic)));
+            }
+            prop_assert!(covers(&one, &one) && matches(&one, &topic) == covers(&one, &topic));
         }
 
         #[test]

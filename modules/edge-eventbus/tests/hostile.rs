@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use contract::devicetwin::TwinMsg;
 use node::line::Line;
-use node::{Node, SOON, connect, packet, publish, run, subscribe, text};
+use node::{Node, SOON, connect, connect_as, packet, publish, run, subscribe, text};
 
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -26,6 +26,9 @@ fn resident() -> i64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse().unwrap()
 }
+
+/// As mosquitto_passwd 2.0.11 wrote it.
+const PLC: &str = "plc:$7$101$J+sztkJ5MvbqwC5W$UGUZDqcVOj4sK9We0X2dVki1YjbCX2KWfG8k7uys3qan7T1E9J2/7CiUlw6SfCrnclfB8oimzqeG7ra396WFKg==\n";
 
 /// 2 MiB may be left of any number of bad inputs.
 const LEFT_KIB: i64 = 2 << 10;
@@ -90,6 +93,31 @@ impl Noise {
         }
     }
 
+    /// A CONNECT with a login that is none, of a broker without and with users.
+    fn login(&mut self) -> Vec<u8> {
+        let names = ["plc", "", "nobody", "user=plc;x", "edgecore", "plc\u{1}", "größe/#"];
+        let name = names[self.below(names.len())];
+        let long = "x".repeat(self.below(70_000).min(65_535));
+        let password = self.bytes(40);
+        match self.below(6) {
+            0 => connect_as(name, name, Some(&password)),
+            1 => connect_as("x", &long, Some(&password)),
+            2 => connect_as("x", name, Some(long.as_bytes())),
+            3 => connect_as(name, name, None),
+            _ => {
+                let mut good = connect_as("x", name, Some(&password));
+                let place = self.below(good.len());
+                if self.below(2) == 0 {
+                    good.truncate(place);
+                } else {
+                    let change = self.bytes(2).first().copied().unwrap_or(0xff);
+                    good.iter_mut().skip(place).take(1).for_each(|byte| *byte ^= change);
+                }
+                good
+            }
+        }
+    }
+
     /// What ends a connection, or leaves a packet without its end.
     fn poison(&mut self) -> Vec<u8> {
         let length = self.below(300) + 1;
@@ -121,7 +149,11 @@ fn harass(address: SocketAddr, seed: u64, count: usize) {
     while sent < count {
         let mut line = Line::raw(address);
         let clean = noise.below(2) == 0;
-        let mut all = if noise.below(8) == 0 { Vec::new() } else { connect("bad", clean, 0, None) };
+        let mut all = match noise.below(8) {
+            0 => Vec::new(),
+            1 => noise.login(),
+            _ => connect("bad", clean, 0, None),
+        };
         for _ in 0..noise.below(24) {
             all.extend(noise.nuisance());
             sent += 1;
@@ -158,6 +190,41 @@ fn a_hundred_thousand_bad_inputs_leave_nothing_behind() {
         for kind in ["refusedTopics", "refusedByTwin", "refusedSubscriptions", "brokenConnections"] {
             assert!(view[kind].as_u64().unwrap() > 1000, "{kind} in {view}");
         }
+        let mut good = node.client("good").await;
+        good.send(&[0xc0, 0]).await;
+        good.expect(&[0xd0, 0]).await;
+    });
+}
+
+#[test]
+fn thousands_of_bad_logins_leave_nothing_behind() {
+    let _alone = alone();
+    run(|store| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let password_file = folder.path().join("passwords");
+        std::fs::write(&password_file, PLC).unwrap();
+        let settings = config::edge::EventBus { password_file, ..config::edge::EventBus::default() };
+        let node = Node::start_as(store, settings).await;
+        let address = node.address;
+        // Nobody waits for an answer, so that the gate turns most away.
+        let try_logins = move |seed: u64, count: usize| {
+            let mut noise = Noise(seed);
+            for _ in 0..count {
+                let login = noise.login();
+                let mut line = Line::raw(address);
+                let _ = line.try_send(&login);
+            }
+        };
+        beside(move || try_logins(1, 2_000)).await;
+        let warm = resident();
+        beside(move || try_logins(2, 10_000)).await;
+        let settled = |view: &serde_json::Value| view["passwordsWaiting"] == 0 && view["clients"] == 0;
+        node.wait("an end of it", settled).await;
+        let grown = resident() - warm;
+        println!("10000 bad logins: {grown} KiB more resident");
+        assert!(grown <= LEFT_KIB, "{grown} KiB");
+        let view = node.view().await;
+        assert!(view["refusedLogins"].as_u64().unwrap() > 1000, "{view}");
         let mut good = node.client("good").await;
         good.send(&[0xc0, 0]).await;
         good.expect(&[0xd0, 0]).await;

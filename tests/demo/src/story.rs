@@ -155,7 +155,6 @@ impl Story<'_, '_> {
         let settings = [
             format!("database.dataSource={folder}/edgecore.db"),
             format!("modules.edged.rootDirectory={folder}/kubelet"),
-            format!("modules.edged.podSandboxImage={}", testhost::PAUSE),
             "modules.edged.nodeIP=127.0.0.1".to_owned(),
             format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", stage.host.endpoint()),
             format!("modules.edged.tailoredKubeletConfig.podLogsDir={folder}/logs"),
@@ -167,7 +166,7 @@ impl Story<'_, '_> {
             format!("modules.edgeHub.quic.server=127.0.0.1:{}", relay.port),
             "modules.edgeHub.websocket.enable=false".to_owned(),
             format!("modules.eventBus.mqttServerInternal=127.0.0.1:{}", stage.ports.mqtt),
-            format!("modules.deviceTwin.dmiSockPath={folder}/"),
+            format!("modules.deviceTwin.dmiSockPath={folder}/dmi/"),
         ];
         let mut command = stage.our("keadm");
         command.arg("join").arg(format!("--cloudcore-ipport=127.0.0.1:{}", relay.port));
@@ -250,8 +249,8 @@ impl Story<'_, '_> {
         stage.device = Some(Daemon::start("device", &stage.folder, &mut command)?);
         let folder = stage.folder.display();
         let config = format!(
-            "grpc_server:\n  socket_path: {folder}/modbus.sock\ncommon:\n  name: modbus-mapper\n  version: v1.0.0\n  \
-             api_version: v1.0.0\n  protocol: modbus\n  address: 127.0.0.1\n  edgecore_sock: {folder}/dmi.sock\n"
+            "grpc_server:\n  socket_path: {folder}/dmi/modbus.sock\ncommon:\n  name: modbus-mapper\n  version: v1.0.0\n  \
+             api_version: v1.0.0\n  protocol: modbus\n  address: 127.0.0.1\n  edgecore_sock: {folder}/dmi/dmi.sock\n"
         );
         let path = stage.folder.join("mapper.yaml");
         std::fs::write(&path, config)?;

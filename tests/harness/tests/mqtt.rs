@@ -41,13 +41,13 @@ async fn start(folder: PathBuf) -> Node {
         (hive.grant("edge-devicetwin", &buses, Flow::Tell), hive.grant("edge-eventbus", &twins, Flow::Ask));
     let twin = hive.grant("tester", &twins, Flow::Ask);
     let meta_of_bus = meta_address.clone();
-    let settings = config::edge::DeviceTwin { dmi_sock_path: folder };
+    let settings = config::edge::DeviceTwin { dmi_sock_path: folder, ..Default::default() };
     let kept = store.clone();
     hive.supervise(twins, Policy::default(), move || {
         let node = NodeName::parse("edge-1").unwrap();
         DeviceTwin::new(node, &settings, kept.clone(), to_bus.clone(), meta_address.clone())
     });
-    let broker = config::edge::EventBus { mqtt_server_internal: "127.0.0.1:0".to_owned() };
+    let broker = config::edge::EventBus { mqtt_server_internal: "127.0.0.1:0".to_owned(), ..Default::default() };
     hive.supervise(buses, Policy::default(), EventBus::factory(broker, store.clone(), to_twin, meta_of_bus));
     hive.open().unwrap();
     let inspector = hive.inspector();

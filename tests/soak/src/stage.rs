@@ -142,7 +142,6 @@ impl Stage {
         let settings = [
             format!("database.dataSource={folder}/edgecore.db"),
             format!("modules.edged.rootDirectory={folder}/kubelet"),
-            format!("modules.edged.podSandboxImage={}", testhost::PAUSE),
             format!("modules.edged.nodeIP={inner}"),
             format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", self.host.endpoint()),
             format!("modules.edged.tailoredKubeletConfig.podLogsDir={folder}/logs"),
@@ -156,7 +155,7 @@ impl Stage {
             format!("modules.edgeHub.websocket.server={outer}:{}", self.tcp.port),
             format!("modules.edgeHub.quic.server={outer}:{}", self.relay.port),
             format!("modules.eventBus.mqttServerInternal={inner}:{MQTT}"),
-            format!("modules.deviceTwin.dmiSockPath={folder}/"),
+            format!("modules.deviceTwin.dmiSockPath={folder}/dmi/"),
         ];
         let mut command = tokio::process::Command::new(self.binaries.join("keadm"));
         command.arg("join").arg(format!("--cloudcore-ipport=127.0.0.1:{}", self.ports.link));

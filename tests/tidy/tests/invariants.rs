@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use tidy::{Finding, Repository, dependencies, doors, members, names, words};
+use tidy::{Finding, Repository, beneath, dependencies, doors, members, names, words};
 
 static REPOSITORY: LazyLock<Repository> = LazyLock::new(|| {
     let repository = Repository::read().expect("the repository can be read");
@@ -58,6 +58,16 @@ fn threads_clocks_randomness_queues_and_exits_stay_behind_their_doors() {
 #[test]
 fn every_listed_door_is_used() {
     holds(&doors::unused(&REPOSITORY.files));
+}
+
+#[test]
+fn nothing_that_a_container_reaches_is_touched_by_its_path() {
+    holds(&beneath::by_path(&REPOSITORY.files));
+}
+
+#[test]
+fn every_path_on_the_list_is_used() {
+    holds(&beneath::unused(&REPOSITORY.files));
 }
 
 #[test]

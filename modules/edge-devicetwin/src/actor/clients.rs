@@ -84,6 +84,7 @@ impl DeviceTwin {
         if let Some(member) = self.members.get_mut(id) {
             member.take(touched, &saved, now);
         }
+        self.weigh(id, touched);
         Ok(news)
     }
 

@@ -50,6 +50,7 @@ impl DeviceTwin {
             }
         }
         self.catalog = catalog;
+        self.shares.clear();
         for id in &change.removed {
             self.members.remove(id);
         }

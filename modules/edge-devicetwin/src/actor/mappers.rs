@@ -1,123 +1,149 @@
 //! What mappers say, and what they are told.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use beehive::{Context, Reply};
-use contract::devicetwin::{DmiCall, TwinMsg};
-use prost::Message as _;
+use beehive::Context;
+use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, TwinMsg};
+use crd::{Device, DeviceModel};
 
 use super::DeviceTwin;
-use crate::mapper::{self, Session};
+use super::registration::Registration;
 use crate::push::{self, Wanted};
-use crate::rows::{self, MapperRow};
+use crate::rows;
+use crate::share::Share;
 use crate::topic::DeviceId;
-use crate::{payload, plan};
+use crate::{convert, mapper, payload, plan};
 
-/// 64 protocols on one node.
-const MAPPERS_MAX: usize = 64;
+/// The properties that a device or its model names.
+fn named<'a>(device: &'a Device, model: Option<&'a DeviceModel>) -> BTreeSet<&'a str> {
+    let own = device.spec.properties.iter().map(|property| property.name.as_str());
+    let models = model.into_iter().flat_map(|model| &model.spec.properties);
+    own.chain(models.map(|property| property.name.as_str())).collect()
+}
 
 impl DeviceTwin {
     pub(super) async fn dmi(
         &mut self,
+        caller: &DmiCaller,
         call: DmiCall,
-        reply: Reply<Result<Vec<u8>, String>>,
         cx: &Context<TwinMsg>,
-    ) {
-        let answer = match call {
+    ) -> Result<Vec<u8>, DmiRefusal> {
+        match call {
             DmiCall::Register { name, protocol, address, version, with_data } => {
-                let row = MapperRow { protocol, address, version, sent: push::Sent::default() };
-                self.register(name, row, with_data).await
+                let said = Registration { name, protocol, address, version, with_data };
+                self.register(caller, said, cx).await
             }
-            DmiCall::Twins { namespace, name, twins } => self.observe(&namespace, &name, &twins, cx).await,
+            DmiCall::Twins { namespace, name, twins } => {
+                let (id, protocol) = self.own_device(caller, &namespace, &name)?;
+                self.observe(&id, &protocol, &twins, cx).await
+            }
             DmiCall::State { namespace, name, state } => {
-                self.mapper_state(&namespace, &name, &state, cx).await
+                let (id, _) = self.own_device(caller, &namespace, &name)?;
+                self.mapper_state(&id, &state, cx).await.map_err(DmiRefusal::from)
             }
-        };
-        reply.send(answer);
+        }
     }
 
-    fn named(&self, namespace: &str, name: &str) -> Result<DeviceId, String> {
-        let id = DeviceId::parse(namespace, name).ok_or("namespace and name are no names of a device")?;
+    /// A device of this node whose protocol the caller has registered, and that protocol.
+    fn own_device(
+        &mut self,
+        caller: &DmiCaller,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(DeviceId, String), DmiRefusal> {
+        let id = DeviceId::parse(namespace, name).ok_or_else(|| {
+            DmiRefusal::Unfit(
+                "the device's namespace and name are not two names as Kubernetes has them".to_owned(),
+            )
+        })?;
         self.member(&id).map_err(|refused| refused.reason)?;
-        Ok(id)
+        let holder = self.holder_of(caller)?;
+        let protocol = self.protocol_of(&id).unwrap_or_default().to_owned();
+        if self.sessions.get(&protocol).is_some_and(|session| session.row.holder == holder) {
+            return Ok((id, protocol));
+        }
+        Err(self.deny(format!(
+            "device `{id}` is of protocol `{protocol}`, and {holder} is not its mapper: only the mapper that has \
+             registered for a protocol reports its devices"
+        )))
+    }
+
+    /// A device that is not in the catalog could not be read, and is nobody's.
+    fn protocol_of(&self, id: &DeviceId) -> Option<&str> {
+        let device = self.catalog.devices.get(id)?;
+        Some(convert::protocol(device, self.catalog.model_of(id, device).1))
     }
 
     async fn observe(
         &mut self,
-        namespace: &str,
-        name: &str,
+        id: &DeviceId,
+        protocol: &str,
         reports: &[(String, String, String)],
         cx: &Context<TwinMsg>,
-    ) -> Result<Vec<u8>, String> {
-        let id = self.named(namespace, name)?;
+    ) -> Result<Vec<u8>, DmiRefusal> {
         let base = Self::base(None, cx);
-        let model = self.catalog.devices.get(&id).and_then(|device| self.catalog.model_of(&id, device).1);
-        let member = self.member(&id).map_err(|refused| refused.reason)?;
-        let touched = plan::observe(&member.twins, reports, &plan::types(model), base.timestamp)?;
-        let news = self.save(&id, &touched, cx).await?;
+        let model = self.catalog.devices.get(id).and_then(|device| self.catalog.model_of(id, device).1);
+        let member = self.member(id).map_err(|refused| refused.reason)?;
+        let touched = plan::observe(&member.twins, reports, &plan::types(model), base.timestamp)
+            .map_err(DmiRefusal::Unfit)?;
+        let before = self.share(protocol);
+        self.share_after(id, before, &touched).check(before).map_err(DmiRefusal::UsedUp)?;
+        let news = self.save(id, &touched, cx).await?;
         // A value that stays the same every second is nobody's news.
         if !news.is_empty() {
             self.publish(id.topic("twin/update/result"), payload::update_result(&base, &news));
-            self.tell_change(&id, &news, &base, cx);
+            self.tell_change(id, &news, &base, cx);
         }
         // The answer has no fields: its encoding is empty.
         Ok(Vec::new())
     }
 
+    /// What the devices of a protocol weigh.
+    fn share(&mut self, protocol: &str) -> Share {
+        if let Some(known) = self.shares.get(protocol) {
+            return *known;
+        }
+        let mut share = Share::default();
+        for (id, device) in &self.catalog.devices {
+            let model = self.catalog.model_of(id, device).1;
+            if convert::protocol(device, model) == protocol
+                && let Some(member) = self.members.get(id)
+            {
+                let named = named(device, model);
+                share.add(&member.twins, |property| named.contains(property));
+            }
+        }
+        self.shares.insert(protocol.to_owned(), share);
+        share
+    }
+
+    fn share_after(&self, id: &DeviceId, before: Share, touched: &[plan::Touch]) -> Share {
+        let Some(device) = self.catalog.devices.get(id) else { return before };
+        let named = named(device, self.catalog.model_of(id, device).1);
+        before.after(touched, |property| named.contains(property))
+    }
+
+    /// Keeps the share of a device's protocol true after its twins have changed, by whoever.
+    pub(super) fn weigh(&mut self, id: &DeviceId, touched: &[plan::Touch]) {
+        let Some(protocol) = self.protocol_of(id).map(str::to_owned) else { return };
+        if let Some(before) = self.shares.get(&protocol).copied() {
+            let after = self.share_after(id, before, touched);
+            self.shares.insert(protocol, after);
+        }
+    }
+
     /// A word that is no state is passed over, as mappers are used to (`disconnected`).
     async fn mapper_state(
         &mut self,
-        namespace: &str,
-        name: &str,
+        id: &DeviceId,
         state: &str,
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<u8>, String> {
-        let id = self.named(namespace, name)?;
-        if plan::is_online(state).is_some() && self.save_state(&id, state, cx).await? {
-            self.tell_state(&id, cx);
+        if plan::is_online(state).is_some() && self.save_state(id, state, cx).await? {
+            self.tell_state(id, cx);
         }
         Ok(Vec::new())
-    }
-
-    /// A mapper that wants its devices takes over its protocol.
-    async fn register(
-        &mut self,
-        name: String,
-        mut row: MapperRow,
-        with_data: bool,
-    ) -> Result<Vec<u8>, String> {
-        mapper::check(&name, &row.protocol, &row.address)?;
-        if !with_data {
-            return Ok(Vec::new());
-        }
-        if self.sessions.len() >= MAPPERS_MAX && !self.sessions.contains_key(&row.protocol) {
-            return Err("mappers of 64 protocols are registered, which is the most".to_owned());
-        }
-        let (response, sent, met) = Wanted::of(&row.protocol, &self.catalog).registration();
-        let answer = response.encode_to_vec();
-        if answer.len() > dmi::REGISTRATION_MAX {
-            return Err("the mapper's devices are more than 16 MiB".to_owned());
-        }
-        row.sent = sent;
-        let mut writes = Vec::new();
-        if let Some(before) = self.sessions.get(&row.protocol).filter(|before| before.name != name) {
-            writes.push(rows::delete_mapper(&before.name));
-        }
-        writes.push(rows::put_mapper(&name, &row));
-        self.commit(writes).await?;
-        // The same mapper under another protocol has left the old one.
-        self.sessions.retain(|_, session| session.name != name);
-        self.session_number += 1;
-        let session = Session::new(name, &row, met, self.session_number);
-        tracing::info!(
-            mapper = session.name,
-            protocol = row.protocol,
-            address = row.address,
-            devices = row.sent.devices.len(),
-            "mapper registered"
-        );
-        self.sessions.insert(row.protocol, session);
-        Ok(answer)
     }
 
     pub(super) fn retry(&mut self, protocol: &str, cx: &Context<TwinMsg>) {
@@ -134,17 +160,24 @@ impl DeviceTwin {
             session.again = true;
             return;
         }
-        let calls = push::calls(&Wanted::of(protocol, &self.catalog), &session.sent, &session.met);
+        if !session.row.with_data {
+            return;
+        }
+        let calls = push::calls(&Wanted::of(protocol, &self.catalog), &session.row.sent, &session.met);
         if calls.is_empty() {
             return;
         }
         let calls = Rc::new(calls);
         session.flying = Some(Rc::clone(&calls));
         session.again = false;
-        let (number, address, protocol) = (session.number, session.address.clone(), protocol.to_owned());
+        let (number, row, protocol) = (session.number, session.row.clone(), protocol.to_owned());
+        let reach = self.reach(&row);
         let (env, myself) = (cx.env().clone(), cx.myself());
         cx.spawn(async move {
-            let (done, failure) = mapper::run(address, calls, env).await;
+            let (done, failure) = match reach {
+                Ok(reach) => mapper::run(reach, calls, env).await,
+                Err(reason) => (Vec::new(), Some(reason)),
+            };
             let _ = myself.tell(TwinMsg::Pushed { protocol, session: number, done, failure }).await;
         });
     }
@@ -163,25 +196,25 @@ impl DeviceTwin {
         let Some(calls) = session.flying.take() else { return };
         for (at, call) in calls.iter().enumerate() {
             if done.contains(&at) {
-                push::took(call, &mut session.sent, &mut session.met);
+                push::took(call, &mut session.row.sent, &mut session.met);
             } else {
                 push::refused(call, &mut session.met);
             }
         }
         let again = std::mem::take(&mut session.again);
-        let (name, row) = (session.name.clone(), session.row(protocol));
+        let row = session.row.clone();
         match failure {
             None => session.failures = 0,
             Some(reason) => {
                 let pause = session.failed();
-                tracing::warn!(protocol, mapper = name, %reason, "mapper not reached or not willing; tried again");
+                tracing::warn!(protocol, mapper = row.name, %reason, "mapper not reached or not willing; tried again");
                 if !std::mem::replace(&mut session.waiting, true) {
                     cx.after(cx.env().jitter(pause), TwinMsg::Push { protocol: protocol.to_owned() });
                 }
             }
         }
         if !done.is_empty()
-            && let Err(reason) = self.commit(vec![rows::put_mapper(&name, &row)]).await
+            && let Err(reason) = self.commit(vec![rows::put_mapper(protocol, &row)]).await
         {
             // After a restart the mapper hears more than it has to.
             tracing::warn!(protocol, %reason, "what the mapper has was not kept");

@@ -1,11 +1,10 @@
 //! Swapping all files of a volume at once: readers follow `..data`, which moves in one rename.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::payload::Payload;
+use super::payload::{FILES_MAX, Payload};
+use crate::beneath::{Access, Folder};
 use crate::desired::fnv1a;
 use crate::error::StepError;
 
@@ -27,98 +26,66 @@ fn name_of(payload: &Payload, group: Option<u32>) -> String {
     format!("..{:016x}", fnv1a(&all))
 }
 
-/// Brings the volume at `dir` to `payload`; answers whether anything changed.
-pub(super) fn write(dir: &Path, payload: &Payload, group: Option<u32>) -> Result<bool, StepError> {
+/// Brings the volume `dir` to `payload`; answers whether anything changed.
+pub(super) fn write(dir: &Folder, payload: &Payload, group: Option<u32>) -> Result<bool, StepError> {
     let name = name_of(payload, group);
-    let current = fs::read_link(dir.join(DATA)).ok();
-    let state = dir.join(&name);
-    if current.as_deref() == Some(Path::new(&name)) && state.is_dir() {
+    if dir.link_target(DATA).as_deref() == Some(Path::new(&name)) && dir.find(Path::new(&name))?.is_some() {
         return Ok(false);
     }
     // Left over from a write that was cut short.
-    remove(&state)?;
-    make_dir(&state, group)?;
+    dir.remove(Path::new(&name))?;
+    let folders = Access { mode: if group.is_some() { 0o2755 } else { 0o755 }, owner: None, group };
+    let state = dir.make(Path::new(&name), folders)?;
     for (path, file) in payload {
-        let at = state.join(path);
-        make_parents(&state, path, group)?;
-        fs::write(&at, &file.bytes).map_err(|error| StepError::file("write", &at, &error))?;
+        let path = Path::new(path);
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            state.make(parent, folders)?;
+        }
         let mode = if group.is_some() { file.mode | 0o440 } else { file.mode };
-        set_access(&at, mode, file.owner, group)?;
+        state.create(path, &file.bytes, Access { mode, owner: file.owner, group })?;
     }
-    let next = dir.join(NEXT);
-    remove(&next)?;
-    symlink(&name, &next).map_err(|error| StepError::file("link", &next, &error))?;
-    let data = dir.join(DATA);
-    fs::rename(&next, &data).map_err(|error| StepError::file("swap", &data, &error))?;
+    dir.remove(Path::new(NEXT))?;
+    dir.link(Path::new(&name), NEXT)?;
+    dir.rename(NEXT, DATA)?;
     link_entries(dir, payload)?;
-    if let Some(old) =
-        current.filter(|old| is_own(&old.to_string_lossy()) && old.as_path() != Path::new(&name))
-    {
-        remove(&dir.join(old))?;
-    }
+    remove_others(dir, payload, &name)?;
     Ok(true)
 }
 
 /// The names that containers see: one link per entry at the top, each through `..data`.
-fn link_entries(dir: &Path, payload: &Payload) -> Result<(), StepError> {
-    let wanted: BTreeSet<&str> = payload.keys().filter_map(|path| path.split('/').next()).collect();
-    for name in &wanted {
-        let link = dir.join(name);
+fn link_entries(dir: &Folder, payload: &Payload) -> Result<(), StepError> {
+    for name in tops(payload) {
         let target = Path::new(DATA).join(name);
-        if fs::read_link(&link).ok().as_deref() != Some(target.as_path()) {
-            remove(&link)?;
-            symlink(&target, &link).map_err(|error| StepError::file("link", &link, &error))?;
-        }
-    }
-    let entries = fs::read_dir(dir).map_err(|error| StepError::file("list", dir, &error))?;
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with("..") && !wanted.contains(name.as_str()) {
-            remove(&entry.path())?;
+        if dir.link_target(name).as_deref() != Some(target.as_path()) {
+            dir.remove(Path::new(name))?;
+            dir.link(&target, name)?;
         }
     }
     Ok(())
 }
 
-fn is_own(name: &str) -> bool {
-    name.len() == 18 && name.starts_with("..") && name.bytes().skip(2).all(|b| b.is_ascii_hexdigit())
+fn tops(payload: &Payload) -> BTreeSet<&str> {
+    payload.keys().filter_map(|path| path.split('/').next()).collect()
 }
 
-fn make_parents(state: &Path, path: &str, group: Option<u32>) -> Result<(), StepError> {
-    let mut at: PathBuf = state.to_owned();
-    let parts: Vec<&str> = path.split('/').collect();
-    for part in parts.iter().take(parts.len().saturating_sub(1)) {
-        at.push(part);
-        if !at.is_dir() {
-            make_dir(&at, group)?;
+/// Entries that are no longer there, and older states, those of writes that were cut short included.
+fn remove_others(dir: &Folder, payload: &Payload, state: &str) -> Result<(), StepError> {
+    let wanted = tops(payload);
+    // What was there before and what is there now.
+    for name in dir.names(3 * FILES_MAX)? {
+        let stays = name.to_str().is_some_and(|name| name == state || name == DATA || wanted.contains(name));
+        if !stays {
+            dir.remove(Path::new(&name))?;
         }
     }
     Ok(())
-}
-
-fn make_dir(path: &Path, group: Option<u32>) -> Result<(), StepError> {
-    fs::create_dir(path).map_err(|error| StepError::file("make folder", path, &error))?;
-    let mode = if group.is_some() { 0o2755 } else { 0o755 };
-    set_access(path, mode, None, group)
-}
-
-fn set_access(path: &Path, mode: u32, owner: Option<u32>, group: Option<u32>) -> Result<(), StepError> {
-    if owner.is_some() || group.is_some() {
-        chown(path, owner, group).map_err(|error| StepError::file("give away", path, &error))?;
-    }
-    // After the owner: a change of owner clears the set-group bit.
-    let permissions = fs::Permissions::from_mode(mode);
-    fs::set_permissions(path, permissions).map_err(|error| StepError::file("set the mode of", path, &error))
-}
-
-fn remove(path: &Path) -> Result<(), StepError> {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
-    let removed = if metadata.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    removed.map_err(|error| StepError::file("remove", path, &error))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
     use super::super::payload::File;
     use super::*;
 
@@ -130,12 +97,12 @@ mod tests {
     #[test]
     fn a_volume_changes_in_one_step_and_keeps_no_old_state() {
         let dir = tempfile::tempdir().unwrap();
-        let at = dir.path();
-        assert!(write(at, &payload(&[("a", "1"), ("d/e", "2")]), None).unwrap());
+        let (at, folder) = (dir.path(), Folder::root(dir.path()).unwrap());
+        assert!(write(&folder, &payload(&[("a", "1"), ("d/e", "2")]), None).unwrap());
         assert_eq!(fs::read_to_string(at.join("d/e")).unwrap(), "2");
         assert_eq!(fs::metadata(at.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
-        assert!(!write(at, &payload(&[("a", "1"), ("d/e", "2")]), None).unwrap());
-        assert!(write(at, &payload(&[("a", "3")]), None).unwrap());
+        assert!(!write(&folder, &payload(&[("a", "1"), ("d/e", "2")]), None).unwrap());
+        assert!(write(&folder, &payload(&[("a", "3")]), None).unwrap());
         assert_eq!(fs::read_to_string(at.join("a")).unwrap(), "3");
         assert!(!at.join("d").exists());
         // One state, `..data` and one link.
@@ -147,8 +114,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let wanted = payload(&[("a", "1")]);
         fs::create_dir(dir.path().join(name_of(&wanted, None))).unwrap();
+        fs::create_dir(dir.path().join("..0123456789abcdef")).unwrap();
         symlink("nowhere", dir.path().join(NEXT)).unwrap();
-        assert!(write(dir.path(), &wanted, None).unwrap());
+        assert!(write(&Folder::root(dir.path()).unwrap(), &wanted, None).unwrap());
         assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "1");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 }

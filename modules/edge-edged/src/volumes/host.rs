@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path};
 
 use k8s_openapi::api::core::v1::HostPathVolumeSource;
 
+use crate::beneath::{Access, Folder};
 use crate::desired::Desired;
 use crate::error::StepError;
-use crate::sandbox;
+use crate::{layout, sandbox};
 
 /// More of the node's own hosts file is not read.
 const HOSTS_MAX: u64 = 256 << 10;
@@ -32,12 +33,12 @@ pub(super) fn check_path(source: &HostPathVolumeSource) -> Result<(), StepError>
     match (kind, found) {
         ("", _) => Ok(()),
         ("DirectoryOrCreate", None) => {
-            fs::create_dir_all(path).map_err(|error| StepError::file("make folder", path, &error))?;
-            mode(path, 0o755)
+            let (parent, name) = parent_of(path)?;
+            parent.make(name, Access::mode(0o755)).map(drop)
         }
         ("FileOrCreate", None) => {
-            fs::File::create_new(path).map_err(|error| StepError::file("make file", path, &error))?;
-            mode(path, 0o644)
+            let (parent, name) = parent_of(path)?;
+            parent.create(name, b"", Access::mode(0o644))
         }
         ("Directory" | "DirectoryOrCreate", Some(found)) if found.is_dir() => Ok(()),
         ("Directory" | "DirectoryOrCreate", _) => wrong("a directory"),
@@ -53,27 +54,37 @@ pub(super) fn check_path(source: &HostPathVolumeSource) -> Result<(), StepError>
     }
 }
 
-fn mode(path: &Path, bits: u32) -> Result<(), StepError> {
-    let permissions = fs::Permissions::from_mode(bits);
-    fs::set_permissions(path, permissions).map_err(|error| StepError::file("set the mode of", path, &error))
+/// Another container may have the folder of a host path, so what is made there is made and opened to others by its
+/// descriptor: a link in its place would give away what it leads to.
+fn parent_of(path: &Path) -> Result<(Folder, &Path), StepError> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(StepError::Config(format!("hostPath `{}` cannot be made", path.display())));
+    };
+    // What is there already is the host's, links included.
+    let there = parent.ancestors().find(|above| fs::metadata(above).is_ok()).unwrap_or(Path::new("/"));
+    let folder = Folder::root(there)?;
+    let folder = match parent.strip_prefix(there) {
+        Ok(missing) if !missing.as_os_str().is_empty() => folder.make(missing, Access::mode(0o755))?,
+        Ok(_) | Err(_) => folder,
+    };
+    Ok((folder, Path::new(name)))
 }
 
-/// Writes the pod's `/etc/hosts`.
+/// Writes the pod's `/etc/hosts`. A container that has it mounted may have written into it.
 pub(crate) fn write_hosts(
-    path: &Path,
+    root: &Folder,
     pod: &Desired,
     ips: &[String],
     node_name: &str,
 ) -> Result<(), StepError> {
     let text = hosts(pod, ips, node_name);
-    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+    let at = layout::etc_hosts(&pod.id.uid);
+    root.make(&layout::pod(&pod.id.uid), Access::mode(0o750))?;
+    if root.read(&at, HOSTS_MAX).is_ok_and(|old| old.as_deref() == Some(text.as_bytes())) {
         return Ok(());
     }
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(|error| StepError::file("make folder", parent, &error))?;
-    }
     // Written in place: a container that has it mounted would not see a new file.
-    fs::write(path, text).map_err(|error| StepError::file("write", path, &error))
+    root.overwrite(&at, text.as_bytes(), Access::mode(0o644))
 }
 
 fn hosts(pod: &Desired, ips: &[String], node_name: &str) -> String {
@@ -101,6 +112,8 @@ fn hosts(pod: &Desired, ips: &[String], node_name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::desired::tests::pod;
     use serde_json::json;
@@ -117,7 +130,19 @@ mod tests {
         check_path(&source(&absent, "DirectoryOrCreate")).unwrap();
         check_path(&source(&absent, "Directory")).unwrap();
         assert!(check_path(&source(&absent, "File")).is_err());
+        check_path(&source(&dir.path().join("y/z"), "DirectoryOrCreate")).unwrap();
+        for made in ["x", "y", "y/z"] {
+            assert_eq!(fs::metadata(dir.path().join(made)).unwrap().permissions().mode() & 0o777, 0o755);
+        }
         check_path(&source(&dir.path().join("f"), "FileOrCreate")).unwrap();
+        // What a container put there instead is not opened to others.
+        fs::write(dir.path().join("secret"), "").unwrap();
+        fs::set_permissions(dir.path().join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("l")).unwrap();
+        for kind in ["FileOrCreate", "DirectoryOrCreate"] {
+            assert!(check_path(&source(&dir.path().join("l"), kind)).is_err(), "{kind}");
+        }
+        assert!(!dir.path().join("nowhere").exists());
         check_path(&source(Path::new("/dev/null"), "CharDevice")).unwrap();
         assert!(matches!(check_path(&source(Path::new("/a/../b"), "")), Err(StepError::Config(_))));
         assert!(matches!(check_path(&source(Path::new("/a"), "New")), Err(StepError::Config(_))));

@@ -2,12 +2,13 @@
 
 mod atomic;
 mod host;
-mod mounts;
 mod payload;
 mod prepare;
 mod subpath;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use host::write_hosts;
 pub(crate) use payload::{TokenWant, Tokens, token_wants};
-pub(crate) use prepare::{Prepared, prepare, teardown};
+pub(crate) use prepare::{At, Prepared, Volume, prepare, teardown};
 pub(crate) use subpath::mounts_of;

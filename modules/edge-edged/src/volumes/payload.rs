@@ -18,6 +18,13 @@ const MODE: i32 = 0o644;
 /// Kubernetes' default life of a mounted token, in seconds.
 const TOKEN_SECONDS: i64 = 3600;
 
+/// More files than the largest object has entries that make sense; each is an inode of the node.
+pub(super) const FILES_MAX: usize = 10_000;
+/// Kubernetes' bound of a key.
+const KEY_MAX: usize = 253;
+/// Linux' bound of a name.
+const NAME_MAX: usize = 255;
+
 /// One file of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct File {
@@ -79,7 +86,30 @@ pub(crate) fn of_volume(
     } else {
         return Ok(None);
     }
+    check(&payload)?;
     Ok(Some(payload))
+}
+
+/// No file may stand where another one's folder is, and there is a bound.
+fn check(payload: &Payload) -> Result<(), StepError> {
+    if payload.len() > FILES_MAX {
+        let count = payload.len();
+        return Err(StepError::Config(format!(
+            "it has {count} files, and at most {FILES_MAX} are put into one"
+        )));
+    }
+    for path in payload.keys() {
+        let mut above = Path::new(path).ancestors().skip(1).filter_map(Path::to_str);
+        if let Some(file) = above.find(|above| payload.contains_key(*above)) {
+            let (file, path) = (shown(file), shown(path));
+            return Err(StepError::Config(format!("`{path}` lies below `{file}`, which is a file")));
+        }
+    }
+    Ok(())
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 fn from_config_map(
@@ -201,7 +231,7 @@ fn select(
     let file = |bytes: &[u8], mode: i32| File { bytes: bytes.to_vec(), mode: mode_bits(mode), owner: None };
     let Some(items) = items.filter(|items| !items.is_empty()) else {
         for (key, bytes) in entries {
-            into.insert(inside(key)?, file(bytes, source.mode));
+            into.insert(key_of(key, source)?, file(bytes, source.mode));
         }
         return Ok(());
     };
@@ -224,14 +254,31 @@ fn mode_bits(mode: i32) -> u32 {
     u32::try_from(mode).unwrap_or(0o644) & 0o777
 }
 
-/// A path that stays inside its volume and does not look like our own bookkeeping (`..data`).
-fn inside(path: &str) -> Result<String, StepError> {
-    let normal = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
-    if path.is_empty() || path.len() > 4096 || !normal || path.starts_with("..") || path.contains('\0') {
-        let shown: String = path.chars().take(64).collect();
-        return Err(StepError::Config(format!("`{shown}` is no path inside a volume")));
+/// A key that is fit to be a file's name, as the API server has it: anything else comes from a cloud that is not one.
+fn key_of(key: &str, source: &Source<'_>) -> Result<String, StepError> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if key.is_empty() || key.len() > KEY_MAX || key.starts_with("..") || key == "." || !key.bytes().all(fits)
+    {
+        let (Source { kind, name, .. }, key) = (source, shown(key));
+        return Err(StepError::Config(format!(
+            "{kind} {name} has the key {key:?}, which is no name of a file"
+        )));
     }
-    Ok(path.to_owned())
+    Ok(key.to_owned())
+}
+
+/// A path that stays inside its volume and does not look like our own bookkeeping (`..data`). Answered in its plain
+/// form, so that two spellings of one file are one.
+fn inside(path: &str) -> Result<String, StepError> {
+    let plain = |part: Component<'_>| match part {
+        Component::Normal(name) => name.len() <= NAME_MAX,
+        Component::CurDir | Component::ParentDir | Component::RootDir | Component::Prefix(_) => false,
+    };
+    let normal = Path::new(path).components().all(plain);
+    if path.is_empty() || path.len() > 4096 || !normal || path.starts_with("..") || path.contains('\0') {
+        return Err(StepError::Config(format!("{:?} is no path inside a volume", shown(path))));
+    }
+    Ok(Path::new(path).components().collect::<std::path::PathBuf>().display().to_string())
 }
 
 #[cfg(test)]
@@ -284,6 +331,37 @@ mod tests {
                 json!({"name": "v", "configMap": {"name": "m", "items": [{"key": "a", "path": path}]}});
             assert!(matches!(payload(volume, &Tokens::new()), Err(StepError::Config(_))), "{path}");
         }
+    }
+
+    #[test]
+    fn keys_of_a_hostile_cloud_are_refused_with_a_sentence() {
+        let long = "k".repeat(300);
+        for key in ["..", ".", "../x", "a/b", "..data", "a\0b", "/etc/passwd", "", long.as_str(), "a b"] {
+            let map = json!({"metadata": {}, "data": {key: "1"}});
+            let sources = Sources {
+                config_maps: BTreeMap::from([("m".to_owned(), Some(serde_json::from_value(map).unwrap()))]),
+                ..Sources::default()
+            };
+            let pod = pod(json!({"volumes": [{"name": "v", "configMap": {"name": "m"}}]}));
+            let volume = &pod.spec().volumes.as_ref().unwrap()[0];
+            let error = of_volume(&pod, volume, &sources, &Tokens::new(), &Facts::default()).unwrap_err();
+            assert!(
+                matches!(&error, StepError::Config(text) if text.contains("ConfigMap m")),
+                "{key:?}: {error}"
+            );
+            assert!(error.to_string().len() < 400);
+        }
+    }
+
+    #[test]
+    fn too_many_files_and_a_file_below_a_file_are_refused() {
+        let file = || File { bytes: Vec::new(), mode: 0o644, owner: None };
+        let many: Payload = (0..=FILES_MAX).map(|at| (at.to_string(), file())).collect();
+        assert!(check(&many).unwrap_err().to_string().contains("10001 files"));
+        let nested = [("a", file()), ("a/b", file())].map(|(path, file)| (path.to_owned(), file));
+        assert!(check(&Payload::from(nested)).unwrap_err().to_string().contains("`a/b` lies below `a`"));
+        assert_eq!(inside("a//b/").unwrap(), "a/b");
+        assert!(inside(&format!("a/{}", "x".repeat(256))).is_err());
     }
 
     #[test]

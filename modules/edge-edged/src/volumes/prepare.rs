@@ -1,26 +1,45 @@
 //! Getting all volumes of a pod onto the disk, and off it. Blocks: runs beside the hive's thread.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Volume};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Volume as VolumeSpec};
 
 use super::payload::Payload;
-use super::{Tokens, atomic, host, mounts, payload};
+use super::{Tokens, atomic, host, payload};
+use crate::beneath::{Access, Folder};
 use crate::desired::Desired;
 use crate::env::Facts;
 use crate::error::StepError;
 use crate::objects::Sources;
 use crate::{layout, quantity};
 
-/// Where each volume of a pod lies on the node.
-pub(crate) type Prepared = BTreeMap<String, PathBuf>;
+/// Where a volume lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum At {
+    /// Below `rootDirectory`.
+    Ours(PathBuf),
+    /// On the host, where the pod says.
+    Host(PathBuf),
+}
+
+/// A volume that is ready to be mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Volume {
+    pub(crate) at: At,
+    /// It was made from objects: no container may write to it, whatever the pod says.
+    pub(crate) read_only: bool,
+}
+
+/// The volumes of a pod by their names.
+pub(crate) type Prepared = BTreeMap<String, Volume>;
+
+/// Folders that only lead to a volume: no other user of the node may pass.
+const LEADS: u32 = 0o750;
 
 /// Makes what is missing and brings files from objects up to date. Safe to repeat at any time.
 pub(crate) fn prepare(
-    root: &Path,
+    root: &Folder,
     pod: &Desired,
     sources: &Sources,
     tokens: &Tokens,
@@ -28,9 +47,9 @@ pub(crate) fn prepare(
 ) -> Result<Prepared, StepError> {
     let mut prepared = Prepared::new();
     for volume in pod.spec().volumes.iter().flatten() {
-        let path =
+        let made =
             one(root, pod, volume, sources, tokens, facts).map_err(|error| named(error, &volume.name))?;
-        prepared.insert(volume.name.clone(), path);
+        prepared.insert(volume.name.clone(), made);
     }
     Ok(prepared)
 }
@@ -45,23 +64,23 @@ fn named(error: StepError, volume: &str) -> StepError {
 }
 
 fn one(
-    root: &Path,
+    root: &Folder,
     pod: &Desired,
-    volume: &Volume,
+    volume: &VolumeSpec,
     sources: &Sources,
     tokens: &Tokens,
     facts: &Facts,
-) -> Result<PathBuf, StepError> {
+) -> Result<Volume, StepError> {
     let uid = &pod.id.uid;
     let group = fs_group(pod);
     if let Some(path) = &volume.host_path {
         host::check_path(path)?;
-        return Ok(PathBuf::from(&path.path));
+        return Ok(Volume { at: At::Host(PathBuf::from(&path.path)), read_only: false });
     }
     if let Some(source) = &volume.empty_dir {
-        let path = layout::volume(root, uid, "empty-dir", &volume.name);
-        empty_dir(&path, source, group)?;
-        return Ok(path);
+        let at = layout::volume(uid, "empty-dir", &volume.name);
+        empty_dir(root, &at, source, group)?;
+        return Ok(Volume { at: At::Ours(at), read_only: false });
     }
     let Some(files) = payload::of_volume(pod, volume, sources, tokens, facts)? else {
         return Err(StepError::Config("its kind is not supported".to_owned()));
@@ -75,9 +94,9 @@ fn one(
     } else {
         ("configmap", false)
     };
-    let path = layout::volume(root, uid, kind, &volume.name);
-    from_objects(&path, &files, secret, group)?;
-    Ok(path)
+    let at = layout::volume(uid, kind, &volume.name);
+    from_objects(root, &at, &files, secret, group)?;
+    Ok(Volume { at: At::Ours(at), read_only: true })
 }
 
 fn fs_group(pod: &Desired) -> Option<u32> {
@@ -85,57 +104,57 @@ fn fs_group(pod: &Desired) -> Option<u32> {
     u32::try_from(group).ok()
 }
 
-fn make_dir(path: &Path) -> Result<(), StepError> {
-    fs::create_dir_all(path).map_err(|error| StepError::file("make folder", path, &error))
+/// Makes the folder of a volume; the folders that lead there are for us alone.
+fn make(root: &Folder, at: &Path) -> Result<Folder, StepError> {
+    root.make(at, Access::mode(LEADS))
 }
 
-fn empty_dir(path: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> Result<(), StepError> {
-    make_dir(path)?;
-    if source.medium.as_deref() == Some("Memory") && !mounts::is_mount(path) {
-        let size = source.size_limit.as_ref().and_then(quantity::units);
-        mounts::tmpfs(path, size).map_err(|error| StepError::file("mount tmpfs at", path, &error))?;
+fn empty_dir(
+    root: &Folder,
+    at: &Path,
+    source: &EmptyDirVolumeSource,
+    group: Option<u32>,
+) -> Result<(), StepError> {
+    let mut folder = make(root, at)?;
+    if source.medium.as_deref() == Some("Memory") && !root.is_mount(at)? {
+        folder = root.tmpfs(at, source.size_limit.as_ref().and_then(quantity::units))?;
     }
-    let metadata = fs::metadata(path).map_err(|error| StepError::file("look at", path, &error))?;
+    let stat = folder.stat()?;
     let mode = if group.is_some() { 0o2777 } else { 0o777 };
-    if let Some(group) = group.filter(|group| metadata.gid() != *group) {
-        chown(path, None, Some(group)).map_err(|error| StepError::file("give away", path, &error))?;
-    }
-    if metadata.permissions().mode() & 0o7777 != mode {
-        let permissions = fs::Permissions::from_mode(mode);
-        fs::set_permissions(path, permissions)
-            .map_err(|error| StepError::file("set the mode of", path, &error))?;
+    // Only what differs: a container may have chosen a mode of its own below.
+    if stat.st_mode & 0o7777 != mode || group.is_some_and(|group| stat.st_gid != group) {
+        folder.set_access(Access { mode, owner: None, group })?;
     }
     Ok(())
 }
 
-fn from_objects(path: &Path, files: &Payload, secret: bool, group: Option<u32>) -> Result<(), StepError> {
-    make_dir(path)?;
+fn from_objects(
+    root: &Folder,
+    at: &Path,
+    files: &Payload,
+    secret: bool,
+    group: Option<u32>,
+) -> Result<(), StepError> {
+    let mut folder = make(root, at)?;
     // What is secret never touches the disk.
-    if secret && !mounts::is_mount(path) {
-        mounts::tmpfs(path, None).map_err(|error| StepError::file("mount tmpfs at", path, &error))?;
-        let permissions = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(path, permissions)
-            .map_err(|error| StepError::file("set the mode of", path, &error))?;
+    if secret && !root.is_mount(at)? {
+        folder = root.tmpfs(at, None)?;
     }
-    if let Some(group) = group {
-        chown(path, None, Some(group)).map_err(|error| StepError::file("give away", path, &error))?;
-        let permissions = fs::Permissions::from_mode(0o2775);
-        fs::set_permissions(path, permissions)
-            .map_err(|error| StepError::file("set the mode of", path, &error))?;
-    }
-    atomic::write(path, files, group)?;
+    let mode = if group.is_some() { 0o2775 } else { 0o755 };
+    folder.set_access(Access { mode, owner: None, group })?;
+    atomic::write(&folder, files, group)?;
     Ok(())
 }
 
 /// Removes everything of a pod from the disk: mounts, folders, logs. Never follows a mount or link out of them.
-pub(crate) fn teardown(root: &Path, uid: &str, logs: Option<&Path>) -> Result<(), StepError> {
-    let folder = layout::pod(root, uid);
-    mounts::detach_below(&folder)?;
-    if folder.exists() {
-        fs::remove_dir_all(&folder).map_err(|error| StepError::file("remove", &folder, &error))?;
+pub(crate) fn teardown(root: &Path, logs: &Path, uid: &str, pod_logs: &Path) -> Result<(), StepError> {
+    if let Some(root) = Folder::find_root(root)? {
+        let at = layout::pod(uid);
+        root.detach_below(&at)?;
+        root.remove(&at)?;
     }
-    if let Some(logs) = logs.filter(|logs| logs.exists()) {
-        fs::remove_dir_all(logs).map_err(|error| StepError::file("remove", logs, &error))?;
+    if let Some(logs) = Folder::find_root(logs)? {
+        logs.remove(pod_logs)?;
     }
     Ok(())
 }

@@ -1,16 +1,14 @@
 //! Mounts of a container, with `subPath` resolved so that nothing inside a volume can lead out of it.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use cri::v1::{Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2};
 use rustix::io::Errno;
 
-use super::{Prepared, mounts};
+use super::{At, Prepared, Volume};
+use crate::beneath::{Access, Folder};
 use crate::desired::Desired;
 use crate::env::expand;
 use crate::error::StepError;
@@ -18,7 +16,7 @@ use crate::{container, layout};
 
 /// The mounts of a container, the deepest last. Blocks.
 pub(crate) fn mounts_of(
-    root: &Path,
+    root: &Folder,
     pod: &Desired,
     spec: &Container,
     attempt: u32,
@@ -31,33 +29,49 @@ pub(crate) fn mounts_of(
         let Some(volume) = prepared.get(&wanted.name) else {
             return Err(StepError::Missing(format!("volume \"{}\" is not ready", wanted.name)));
         };
-        let inner = match (&wanted.sub_path, &wanted.sub_path_expr) {
-            (Some(path), _) if !path.is_empty() => path.clone(),
-            (_, Some(expression)) if !expression.is_empty() => expand(expression, &known),
-            _ => String::new(),
+        let (inner, said) = match (&wanted.sub_path, &wanted.sub_path_expr) {
+            (Some(path), _) if !path.is_empty() => (path.clone(), path),
+            (_, Some(expression)) if !expression.is_empty() => (expand(expression, &known), expression),
+            _ => (String::new(), &wanted.name),
         };
         let host_path = if inner.is_empty() {
-            volume.clone()
+            match &volume.at {
+                At::Ours(at) => root.shown().join(at),
+                At::Host(path) => path.clone(),
+            }
         } else {
-            let place = layout::sub_path(root, &pod.id.uid, &spec.name, &wanted.name, index);
-            sub_path(volume, &inner, &place)?;
-            place
+            let place = layout::sub_path(&pod.id.uid, &spec.name, &wanted.name, index);
+            sub_path(root, volume, &inner, said, &place)?;
+            root.shown().join(place)
         };
-        list.push(mount(wanted, &host_path)?);
+        list.push(mount(wanted, &host_path, volume.read_only)?);
     }
     let has = |list: &[Mount], path: &str| list.iter().any(|mount| mount.container_path == path);
     if !has(&list, "/etc/hosts") {
-        let host_path = layout::etc_hosts(root, &pod.id.uid);
-        list.push(plain("/etc/hosts", &host_path));
+        list.push(plain("/etc/hosts", &root.shown().join(layout::etc_hosts(&pod.id.uid))));
     }
     let message_path = container::message_path(spec);
+    if !message_path.starts_with('/') || leads_up(message_path) {
+        let shown: String = message_path.chars().take(64).collect();
+        return Err(StepError::Config(format!(
+            "terminationMessagePath `{shown}` is no absolute path without `..`"
+        )));
+    }
     if !has(&list, message_path) {
-        let host_path = layout::last_words(root, &pod.id.uid, &spec.name, attempt);
-        make_file(&host_path)?;
-        list.push(plain(message_path, &host_path));
+        let at = layout::last_words(&pod.id.uid, &spec.name, attempt);
+        if let Some(parent) = at.parent() {
+            root.make(parent, Access::mode(0o750))?;
+        }
+        // Any user of the container may leave its last words.
+        root.overwrite(&at, b"", Access::mode(0o666))?;
+        list.push(plain(message_path, &root.shown().join(at)));
     }
     list.sort_by_key(|mount| mount.container_path.matches('/').count());
     Ok(list)
+}
+
+fn leads_up(path: &str) -> bool {
+    Path::new(path).components().any(|part| part == Component::ParentDir)
 }
 
 fn plain(container_path: &str, host_path: &Path) -> Mount {
@@ -68,11 +82,10 @@ fn plain(container_path: &str, host_path: &Path) -> Mount {
     }
 }
 
-fn mount(wanted: &VolumeMount, host_path: &Path) -> Result<Mount, StepError> {
+fn mount(wanted: &VolumeMount, host_path: &Path, read_only: bool) -> Result<Mount, StepError> {
     let path = &wanted.mount_path;
     let container_path = if path.starts_with('/') { path.clone() } else { format!("/{path}") };
-    let upward = Path::new(&container_path).components().any(|part| part == Component::ParentDir);
-    if upward || path.is_empty() {
+    if leads_up(&container_path) || path.is_empty() {
         return Err(StepError::Config(format!("mountPath `{path}` is empty or contains `..`")));
     }
     let propagation = match wanted.mount_propagation.as_deref() {
@@ -84,104 +97,79 @@ fn mount(wanted: &VolumeMount, host_path: &Path) -> Result<Mount, StepError> {
     Ok(Mount {
         container_path,
         host_path: host_path.display().to_string(),
-        readonly: wanted.read_only.unwrap_or(false),
+        readonly: read_only || wanted.read_only.unwrap_or(false),
         propagation: propagation.into(),
     })
 }
 
-fn make_file(path: &Path) -> Result<(), StepError> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(|error| StepError::file("make folder", parent, &error))?;
-    }
-    fs::write(path, b"").map_err(|error| StepError::file("make file", path, &error))?;
-    // Any user of the container may leave its last words.
-    let open = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666);
-    fs::set_permissions(path, open).map_err(|error| StepError::file("set the mode of", path, &error))
-}
-
-/// Opens `inner` below `volume` (making folders that are missing) and shows what was opened at `place`. A link that
-/// a container put into the volume can lead only to other parts of it, and what was opened is what is mounted.
-fn sub_path(volume: &Path, inner: &str, place: &Path) -> Result<(), StepError> {
+/// Opens `inner` below the volume (making folders that are missing) and shows what was opened at `place`. A link that
+/// a container put into the volume can lead only to other parts of it, and what was opened is what is mounted. `said`
+/// is how the pod says it: what an expression expands to can be secret.
+fn sub_path(root: &Folder, volume: &Volume, inner: &str, said: &str, place: &Path) -> Result<(), StepError> {
+    let said: String = said.chars().take(64).collect();
     let parts: Vec<&str> = inner.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     if inner.starts_with('/') || parts.contains(&"..") || inner.contains('\0') || parts.is_empty() {
-        return Err(StepError::Config(format!("subPath `{inner}` is not a relative path without `..`")));
+        return Err(StepError::Config(format!("subPath `{said}` is not a relative path without `..`")));
     }
-    let fault = |errno: Errno| match errno {
-        Errno::XDEV | Errno::LOOP => StepError::Config(format!("subPath `{inner}` leads out of its volume")),
-        other => StepError::file("open", &volume.join(inner), &other),
+    let folder = match &volume.at {
+        At::Ours(at) => root.below(at)?,
+        At::Host(path) => Folder::root(path)?,
     };
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let top = openat2(CWD, volume, flags, Mode::empty(), ResolveFlags::empty()).map_err(fault)?;
-    let mut relative = PathBuf::new();
-    let mut opened: Option<OwnedFd> = None;
-    for part in parts {
-        relative.push(part);
-        let beneath = || openat2(&top, &relative, flags, Mode::empty(), ResolveFlags::BENEATH);
-        let next = match beneath() {
-            Err(Errno::NOENT) => {
-                let parent = opened.as_ref().unwrap_or(&top);
-                mkdirat(parent, part, Mode::from_raw_mode(0o750)).map_err(fault)?;
-                beneath().map_err(fault)?
-            }
-            other => other.map_err(fault)?,
-        };
-        opened = Some(next);
-    }
-    let Some(opened) = opened else { return Ok(()) };
-    let is_dir = fstat(&opened)
-        .map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
-        .map_err(fault)?;
-    mounts::detach(place)?;
-    make_place(place, is_dir)?;
-    mounts::bind(Path::new(&format!("/proc/self/fd/{}", opened.as_raw_fd())), place)
-}
-
-fn make_place(place: &Path, is_dir: bool) -> Result<(), StepError> {
-    if let Some(parent) = place.parent() {
-        fs::create_dir_all(parent).map_err(|error| StepError::file("make folder", parent, &error))?;
-    }
-    if let Ok(old) = fs::symlink_metadata(place)
-        && old.is_dir() != is_dir
-    {
-        let removed = if old.is_dir() { fs::remove_dir(place) } else { fs::remove_file(place) };
-        removed.map_err(|error| StepError::file("remove", place, &error))?;
-    }
-    if place.exists() {
-        return Ok(());
-    }
-    let made = if is_dir { fs::create_dir(place) } else { fs::File::create_new(place).map(drop) };
-    made.map_err(|error| StepError::file("make", place, &error))
+    let relative: PathBuf = parts.iter().collect();
+    let found = folder.sub_path(&relative).map_err(|errno| match errno {
+        Errno::XDEV | Errno::LOOP => StepError::Config(format!("subPath `{said}` leads out of its volume")),
+        other => StepError::Config(format!("subPath `{said}` cannot be prepared: {other}")),
+    })?;
+    root.show(&found, place)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    fn volume() -> Volume {
+        Volume { at: At::Ours("v".into()), read_only: false }
+    }
 
     #[test]
     fn a_sub_path_never_leaves_its_volume() {
         let dir = tempfile::tempdir().unwrap();
-        let (volume, place) = (dir.path().join("v"), dir.path().join("p"));
-        fs::create_dir(&volume).unwrap();
-        std::os::unix::fs::symlink("/etc", volume.join("out")).unwrap();
-        std::os::unix::fs::symlink("../..", volume.join("up")).unwrap();
+        fs::create_dir(dir.path().join("v")).unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("v/out")).unwrap();
+        std::os::unix::fs::symlink("../..", dir.path().join("v/up")).unwrap();
+        let root = Folder::root(dir.path()).unwrap();
         for bad in ["/etc", "../x", "a/../../x", "out", "out/passwd", "up", ""] {
-            let error = sub_path(&volume, bad, &place).unwrap_err();
+            let error = sub_path(&root, &volume(), bad, "$(SECRET)", Path::new("p")).unwrap_err();
             assert!(matches!(error, StepError::Config(_)), "{bad}: {error:?}");
+            assert!(error.to_string().contains("$(SECRET)"), "{error}");
         }
-        assert!(!mounts::is_mount(&place));
+        assert!(!root.is_mount(Path::new("p")).unwrap());
     }
 
     #[test]
-    fn a_sub_path_is_made_and_shown() {
+    fn a_sub_path_is_made_with_its_volumes_mode_and_shown() {
         let dir = tempfile::tempdir().unwrap();
-        let (volume, place) = (dir.path().join("v"), dir.path().join("p/0"));
-        fs::create_dir(&volume).unwrap();
+        fs::create_dir(dir.path().join("v")).unwrap();
+        fs::set_permissions(dir.path().join("v"), fs::Permissions::from_mode(0o2777)).unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let place = Path::new("p/0");
         // Needs the right to mount; without it the error names the step.
-        match sub_path(&volume, "a/b", &place) {
+        match sub_path(&root, &volume(), "a/b", "a/b", place) {
             Ok(()) => {
-                fs::write(place.join("f"), "1").unwrap();
-                assert_eq!(fs::read_to_string(volume.join("a/b/f")).unwrap(), "1");
-                mounts::detach(&place).unwrap();
+                fs::write(dir.path().join("p/0/f"), "1").unwrap();
+                assert_eq!(fs::read_to_string(dir.path().join("v/a/b/f")).unwrap(), "1");
+                let mode =
+                    |at: &str| fs::metadata(dir.path().join(at)).unwrap().permissions().mode() & 0o7777;
+                assert_eq!((mode("v/a"), mode("v/a/b")), (0o2777, 0o2777));
+                assert!(root.is_mount(place).unwrap());
+                // Once more over itself: what was there before goes.
+                sub_path(&root, &volume(), "a", "a", place).unwrap();
+                assert!(dir.path().join("p/0/b").exists());
+                root.detach_below(Path::new("p")).unwrap();
+                assert!(!root.is_mount(place).unwrap());
             }
             Err(error) => assert!(error.to_string().contains("bind-mount"), "{error}"),
         }

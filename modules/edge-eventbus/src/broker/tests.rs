@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 fn message(topic: &str, payload: &str) -> Message {
     let payload = Bytes::copy_from_slice(payload.as_bytes());
-    Message { topic: topic.into(), inside: topic::inside(topic), payload, qos: 1 }
+    Message { topic: topic.into(), inside: topic::inside(topic), payload, qos: 1, from: "".into() }
 }
 
 fn with_router() -> (Broker, CoreOut) {
@@ -14,7 +14,7 @@ fn with_router() -> (Broker, CoreOut) {
 }
 
 fn with_small_router(caps: Caps) -> (Broker, CoreOut) {
-    let mut broker = Broker::new(Retained::default(), caps);
+    let mut broker = Broker::new(Retained::default(), caps, Acl::KubeEdge);
     let (core_in, core_out) = core::start().unwrap();
     broker.core_started(core_in);
     (broker, core_out)
@@ -22,7 +22,7 @@ fn with_small_router(caps: Caps) -> (Broker, CoreOut) {
 
 fn client(broker: &mut Broker, name: &str, filters: &[&str]) -> (ClientId, Rc<Wires>) {
     let id: ClientId = name.into();
-    let (wires, _) = broker.attach(&id, true);
+    let (wires, _) = broker.attach(&id, true, Arrival::default());
     for filter in filters {
         assert_eq!(broker.subscribe(&id, filter, 1), 1);
     }
@@ -152,7 +152,7 @@ fn a_filter_that_is_left_while_messages_are_under_way_owes_nothing() {
 
 #[test]
 fn too_many_subscriptions_and_shared_ones_are_refused() {
-    let mut broker = Broker::new(Retained::default(), core::CAPS);
+    let mut broker = Broker::new(Retained::default(), core::CAPS, Acl::KubeEdge);
     let (id, _) = client(&mut broker, "one", &[]);
     for n in 0..plan::SUBSCRIPTIONS {
         assert_eq!(broker.subscribe(&id, &n.to_string(), 2), 1);
@@ -165,15 +165,18 @@ fn too_many_subscriptions_and_shared_ones_are_refused() {
 
 #[test]
 fn the_session_that_was_away_longest_makes_room() {
-    let mut broker = Broker::new(Retained::default(), core::CAPS);
+    let mut broker = Broker::new(Retained::default(), core::CAPS, Acl::KubeEdge);
     for n in 0..=plan::SESSIONS {
         let id: ClientId = n.to_string().into();
-        let (wires, present) = broker.attach(&id, false);
+        let (wires, present) = broker.attach(&id, false, Arrival::default());
         assert!(!present);
         broker.detach(&id, &wires);
     }
     assert_eq!(broker.sizes().1, plan::SESSIONS);
-    assert!(broker.attach(&"1".into(), false).1 && !broker.attach(&"0".into(), false).1);
+    assert!(
+        broker.attach(&"1".into(), false, Arrival::default()).1
+            && !broker.attach(&"0".into(), false, Arrival::default()).1
+    );
 }
 
 /// Settles, and replaces the router whenever it is full, as the actor does.
@@ -265,12 +268,12 @@ fn a_router_full_of_filters_that_nobody_has_any_more_is_replaced() {
 
 #[test]
 fn all_sessions_together_hold_no_more_than_the_bound_and_the_greediest_gives_way() {
-    let mut broker = Broker::new(Retained::default(), core::CAPS);
+    let mut broker = Broker::new(Retained::default(), core::CAPS, Acl::KubeEdge);
     let modest = client(&mut broker, "modest", &["little"]);
     let payload = "x".repeat(200 << 10);
     for n in 0..100 {
         let (id, topic): (ClientId, _) = (n.to_string().into(), format!("t/{n}"));
-        let (wires, _) = broker.attach(&id, false);
+        let (wires, _) = broker.attach(&id, false, Arrival::default());
         assert_eq!(broker.subscribe(&id, &topic, 1), 1);
         if n % 2 == 0 {
             broker.detach(&id, &wires);
@@ -315,7 +318,7 @@ struct Guest {
 
 impl Guest {
     fn come(&mut self, broker: &mut Broker) {
-        let (wires, _) = broker.attach(&self.id, self.clean);
+        let (wires, _) = broker.attach(&self.id, self.clean, Arrival::default());
         self.wires = Some(wires);
     }
 

@@ -14,7 +14,14 @@ fn a_connect_with_everything_is_read() {
     let bytes = b"\x10\x1e\x00\x04MQTT\x04\xee\x00\x3c\x00\x02id\x00\x01w\x00\x03off\x00\x01u\x00\x03pwd";
     let will =
         Publish { topic: "w".into(), payload: "off".into(), qos: 1, retain: true, dup: false, pkid: 0 };
-    let wanted = Connect { client_id: "id".into(), clean: true, keep_alive: 60, will: Some(will) };
+    let wanted = Connect {
+        client_id: "id".into(),
+        clean: true,
+        keep_alive: 60,
+        will: Some(will),
+        user: Some("u".into()),
+        password: Some(Password::new(b"pwd")),
+    };
     assert_eq!(whole(bytes), Ok(Some(Packet::Connect(wanted))));
 }
 

@@ -36,6 +36,34 @@ impl Line {
         self.socket.write_all(bytes).is_ok()
     }
 
+    /// The code of the CONNACK; 255 when the broker closes without one.
+    pub(crate) fn code(&mut self) -> u8 {
+        match self.try_next() {
+            Some((0x20, body)) => *body.get(1).unwrap(),
+            other => {
+                assert_eq!(other, None);
+                255
+            }
+        }
+    }
+
+    /// The next packet; `None` also when the broker reset the connection.
+    fn try_next(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            if let Some(packet) = self.whole() {
+                return Some(packet);
+            }
+            let mut some = [0; 64];
+            match self.socket.read(&mut some) {
+                Ok(count @ 1..) => self.buffer.extend_from_slice(some.get(..count).unwrap()),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    panic!("no answer");
+                }
+                Ok(_) | Err(_) => return None,
+            }
+        }
+    }
+
     /// Says that nothing more comes, and waits for the broker to close.
     pub(crate) fn finish(mut self) {
         let _ = self.socket.shutdown(std::net::Shutdown::Write);

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each binary of tests uses some of it")]
 
 pub(crate) mod line;
+pub(crate) mod users;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -48,13 +49,23 @@ pub(crate) fn run_over<F: Future<Output = ()>>(options: Options, test: impl FnOn
 
 impl Node {
     pub(crate) async fn start(store: Store) -> Rc<Node> {
+        Node::start_as(store, config::edge::EventBus::default()).await
+    }
+
+    /// With other settings; its port is any that is free.
+    pub(crate) async fn start_as(store: Store, mut config: config::edge::EventBus) -> Rc<Node> {
+        config.mqtt_server_internal = "127.0.0.1:0".to_owned();
+        Node::start_exactly(store, config).await
+    }
+
+    /// With these settings and no others.
+    pub(crate) async fn start_exactly(store: Store, config: config::edge::EventBus) -> Rc<Node> {
         let env = Env::seeded(7);
         let (twin, twin_address) = Probe::new(&env, 64);
         let (meta, meta_address) = Probe::new(&env, 1);
         let mut hive = Hive::new("test", env.clone());
         let mailbox = hive.mailbox::<EventBusMsg>("edge-eventbus", Capacity::new(16, "a test's choice"));
         let bus = hive.grant("tester", &mailbox, Flow::Tell);
-        let config = config::edge::EventBus { mqtt_server_internal: "127.0.0.1:0".to_owned() };
         hive.supervise(
             mailbox,
             Policy::default(),
@@ -71,8 +82,10 @@ impl Node {
             meta: Rc::new(Mutex::new(meta)),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
         };
-        node.wait("a listener", |view| view["listening"].is_string()).await;
-        node.address = node.view().await["listening"].as_str().unwrap().parse().unwrap();
+        node.wait("a listener", |view| view.is_object()).await;
+        if let Some(listening) = node.view().await["listening"].as_str() {
+            node.address = listening.parse().unwrap();
+        }
         Rc::new(node)
     }
 
@@ -227,6 +240,17 @@ pub(crate) fn connect(id: &str, clean: bool, keep_alive: u16, will: Option<(&str
     let mut body = [b"\x00\x04MQTT\x04".as_slice(), &[flags], &keep_alive.to_be_bytes(), &text(id)].concat();
     if let Some((topic, payload)) = will {
         body.extend([text(topic), text(payload)].concat());
+    }
+    packet(0x10, &[&body])
+}
+
+/// The same with a user name and a password.
+pub(crate) fn connect_as(id: &str, user: &str, password: Option<&[u8]>) -> Vec<u8> {
+    let flags = 0x82 | if password.is_some() { 0x40 } else { 0 };
+    let mut body = [b"\x00\x04MQTT\x04".as_slice(), &[flags, 0, 0], &text(id), &text(user)].concat();
+    if let Some(password) = password {
+        body.extend(u16::try_from(password.len()).unwrap().to_be_bytes());
+        body.extend(password);
     }
     packet(0x10, &[&body])
 }

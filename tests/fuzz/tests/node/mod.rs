@@ -45,7 +45,7 @@ impl Node {
         let mut hive = Hive::new("test", env);
         let mailbox = hive.mailbox::<TwinMsg>("edge-devicetwin", Capacity::new(64, "a test's choice"));
         let twin = hive.grant("tester", &mailbox, Flow::Ask);
-        let settings = config::edge::DeviceTwin { dmi_sock_path: folder.to_owned() };
+        let settings = config::edge::DeviceTwin { dmi_sock_path: folder.to_owned(), ..Default::default() };
         let kept = store.clone();
         hive.supervise(mailbox, Policy::default(), move || {
             let node = NodeName::parse("edge-1").unwrap();

@@ -1,0 +1,131 @@
+//! What is right for the part of the kubelet's configuration that is honoured.
+
+use crate::edge::{Edged, ImageVerification, TailoredKubeletConfig};
+use crate::load::Defect;
+
+/// What is wrong there.
+pub(crate) fn defects(edged: &Edged) -> Vec<Defect> {
+    let mut defects = Vec::new();
+    let kubelet = &edged.tailored_kubelet_config;
+    without_effect(edged, &mut defects);
+    sysctls(kubelet, &mut defects);
+    images(kubelet, &mut defects);
+    defects
+}
+
+/// Keys of KubeEdge's that do nothing here: their default says so, and anything else would be a promise.
+fn without_effect(edged: &Edged, defects: &mut Vec<Defect>) {
+    let default = Edged::default();
+    if edged.pod_sandbox_image != default.pod_sandbox_image {
+        let image = &edged.pod_sandbox_image;
+        defects.push(Defect::new(
+            "modules.edged.podSandboxImage",
+            format!("is `{image}` and has no effect: name the image in the runtime's own config (containerd: sandbox_image)"),
+        ));
+    }
+    let bound = |edged: &Edged| edged.tailored_kubelet_config.eviction_hard.imagefs_available;
+    if bound(edged) != bound(&default) {
+        defects.push(Defect::new(
+            "modules.edged.tailoredKubeletConfig.evictionHard.imagefs.available",
+            "is not 15% and has no effect: the runtime's file system is not measured; leave it out",
+        ));
+    }
+}
+
+fn sysctls(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
+    let mut seen = std::collections::BTreeSet::new();
+    for pattern in &kubelet.allowed_unsafe_sysctls {
+        let name = pattern.replace('/', ".");
+        // The kubelet's rule: only what belongs to a pod alone may be given to one.
+        let namespaced = name == "kernel.sem"
+            || ["kernel.shm", "kernel.msg", "fs.mqueue.", "net."].iter().any(|part| name.starts_with(part));
+        let stem = name.strip_suffix('*').unwrap_or(&name);
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+        let key = "modules.edged.tailoredKubeletConfig.allowedUnsafeSysctls";
+        if !namespaced || !stem.bytes().all(fits) || stem.contains("..") {
+            let what = format!("has `{pattern}`, which is no sysctl that a pod has for itself");
+            defects.push(Defect::new(key, what));
+        } else if !seen.insert(name) {
+            defects.push(Defect::new(key, format!("has `{pattern}` twice")));
+        }
+    }
+}
+
+fn images(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
+    let key = "modules.edged.tailoredKubeletConfig.preloadedImagesVerificationAllowlist";
+    let list = &kubelet.preloaded_images_verification_allowlist;
+    if !list.is_empty()
+        && kubelet.image_pull_credentials_verification_policy
+            != ImageVerification::NeverVerifyAllowlistedImages
+    {
+        defects.push(Defect::new(
+            key,
+            "has an effect with imagePullCredentialsVerificationPolicy NeverVerifyAllowlistedImages only",
+        ));
+    }
+    for image in list {
+        let stem = image.strip_suffix("/*").unwrap_or(image);
+        let last = stem.rsplit('/').next().unwrap_or(stem);
+        // A host may have a port.
+        let bad_tag = last.contains([':', '@']) && (stem.contains('/') || stem == image);
+        if stem.is_empty() || stem.contains('*') || bad_tag {
+            let what = format!("has `{image}`, not a name without tag and digest, or a path and `/*`");
+            defects.push(Defect::new(key, what));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::EdgeCore;
+
+    #[test]
+    fn only_a_pods_own_sysctls_can_be_allowed() {
+        let config = |list: &[&str]| {
+            let mut config = EdgeCore::default();
+            config.modules.edged.tailored_kubelet_config.allowed_unsafe_sysctls =
+                list.iter().map(|name| (*name).to_owned()).collect();
+            config.defects().len()
+        };
+        assert_eq!(config(&["kernel.msg*", "net.*", "kernel/shmmax", "kernel.sem", "fs.mqueue.msg_max"]), 0);
+        for bad in
+            ["kernel.*", "vm.swappiness", "*", "", "net.core.so max", "net..x", "net.*.x", "kernel.semi"]
+        {
+            assert_eq!(config(&[bad]), 1, "{bad}");
+        }
+        assert_eq!(config(&["net.a", "net/a"]), 1);
+    }
+
+    #[test]
+    fn a_list_of_images_without_its_policy_is_refused() {
+        let mut config = EdgeCore::default();
+        let kubelet = &mut config.modules.edged.tailored_kubelet_config;
+        kubelet.preloaded_images_verification_allowlist =
+            vec!["r.example:5000/a".to_owned(), "r.example/b/*".to_owned(), "r.example:5000/*".to_owned()];
+        assert_eq!(config.defects().len(), 1);
+        let kubelet = &mut config.modules.edged.tailored_kubelet_config;
+        kubelet.image_pull_credentials_verification_policy = ImageVerification::NeverVerifyAllowlistedImages;
+        assert_eq!(config.defects(), []);
+        let kubelet = &mut config.modules.edged.tailored_kubelet_config;
+        kubelet.preloaded_images_verification_allowlist =
+            vec!["r.example/a:1".to_owned(), "*".to_owned(), "busybox:1".to_owned()];
+        assert_eq!(config.defects().len(), 3);
+    }
+
+    #[test]
+    fn a_key_without_effect_is_refused_by_its_name() {
+        let mut config = EdgeCore::default();
+        config.modules.edged.pod_sandbox_image = "mirror.example/pause:3.9".to_owned();
+        config.modules.edged.tailored_kubelet_config.eviction_hard.imagefs_available =
+            crate::Threshold::Part(0);
+        let keys: Vec<String> = config.defects().into_iter().map(|defect| defect.key).collect();
+        assert_eq!(
+            keys,
+            [
+                "modules.edged.podSandboxImage",
+                "modules.edged.tailoredKubeletConfig.evictionHard.imagefs.available"
+            ]
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! Who gets in, and as whom.
+
+mod acl;
+mod files;
+mod gate;
+mod users;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use beehive::Env;
+
+use crate::identity;
+use crate::packet::{ConnectCode, Password};
+use crate::peer::Peer;
+use crate::plan;
+
+pub(crate) use acl::{Acl, Rights};
+pub(crate) use files::{Content, Files};
+pub(crate) use gate::Gate;
+pub(crate) use users::{Hash, Users};
+
+pub use users::line;
+
+/// Why a file is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Defect {
+    /// From 1 on; 0 for the file as a whole.
+    pub(crate) line: usize,
+    pub(crate) what: String,
+}
+
+impl Defect {
+    pub(crate) fn new(line: usize, what: impl Into<String>) -> Self {
+        Defect { line, what: what.into() }
+    }
+}
+
+/// What proves that a client is whom it says it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// Nothing: it is anonymous.
+    #[default]
+    None,
+    /// A password, by this hash.
+    Password(Arc<Hash>),
+    /// A certificate.
+    Certificate,
+}
+
+/// A client that is let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub(crate) user: Option<String>,
+    pub(crate) proof: Proof,
+}
+
+impl Login {
+    fn anonymous() -> Self {
+        Login { user: None, proof: Proof::None }
+    }
+}
+
+/// What decides about logins.
+pub(crate) struct Access {
+    allow_anonymous: bool,
+    password_file: Option<PathBuf>,
+    acl_file: Option<PathBuf>,
+    /// `None` while the file has never been understood: then nobody logs in by password.
+    users: RefCell<Option<Rc<Users>>>,
+    gate: Gate,
+    /// What is wrong with files, by their keys.
+    pub(crate) problems: RefCell<BTreeMap<&'static str, String>>,
+}
+
+impl Access {
+    pub(crate) fn new(config: &config::edge::EventBus) -> Self {
+        let set = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+        Access {
+            allow_anonymous: config.allow_anonymous,
+            password_file: set(&config.password_file),
+            acl_file: set(&config.acl_file),
+            users: RefCell::default(),
+            gate: Gate::default(),
+            problems: RefCell::default(),
+        }
+    }
+
+    /// What holds before the file has been read.
+    pub(crate) fn first_acl(&self) -> Acl {
+        if self.acl_file.is_some() { Acl::closed() } else { Acl::KubeEdge }
+    }
+
+    pub(crate) fn set_users(&self, users: Users) {
+        self.users.replace(Some(Rc::new(users)));
+    }
+
+    /// Users that log in by password.
+    pub(crate) fn users(&self) -> usize {
+        self.users.borrow().as_ref().map_or(0, |users| users.len())
+    }
+
+    /// Passwords that wait to be looked at.
+    pub(crate) fn waiting(&self) -> usize {
+        self.gate.waiting()
+    }
+
+    /// Whom a CONNECT comes from, or the code of its refusal.
+    ///
+    /// A certificate says it, whatever the CONNECT says. A user name is to be proved where there are users; where there is
+    /// no password file it proves nothing, so that its client is an anonymous one.
+    pub(crate) async fn login(
+        &self,
+        env: &Env,
+        peer: &Peer,
+        user: Option<String>,
+        password: Option<Password>,
+    ) -> Result<Login, ConnectCode> {
+        if let Some(user) = &peer.certified {
+            return Ok(Login { user: Some(user.clone()), proof: Proof::Certificate });
+        }
+        match user {
+            Some(user) if self.password_file.is_some() => {
+                let hash = self.prove(env, peer, &user, password).await?;
+                Ok(Login { user: Some(user), proof: Proof::Password(hash) })
+            }
+            _ if self.allow_anonymous => Ok(Login::anonymous()),
+            _ => Err(ConnectCode::NotAuthorized),
+        }
+    }
+
+    async fn prove(
+        &self,
+        env: &Env,
+        peer: &Peer,
+        user: &str,
+        password: Option<Password>,
+    ) -> Result<Arc<Hash>, ConnectCode> {
+        let users = self.users.borrow().clone().ok_or(ConnectCode::ServerUnavailable)?;
+        // None of these says anything about the users that there are.
+        let fits = |password: &Password| (1..=plan::PASSWORD_BYTES).contains(&password.bytes().len());
+        let password = password.filter(fits).ok_or(ConnectCode::BadUserNameOrPassword)?;
+        if identity::user_defect(user).is_some() {
+            return Err(ConnectCode::BadUserNameOrPassword);
+        }
+        let proof = self.gate.verify(env, peer.source, users.check(user), password).await;
+        let hash = proof.map_err(|gate::Busy| ConnectCode::ServerUnavailable)?;
+        let hash = hash.ok_or(ConnectCode::BadUserNameOrPassword)?;
+        // The file may have changed meanwhile.
+        if self.still(user, &hash) { Ok(hash) } else { Err(ConnectCode::BadUserNameOrPassword) }
+    }
+
+    /// Whether a password that was right is so still.
+    pub(crate) fn still(&self, user: &str, hash: &Arc<Hash>) -> bool {
+        self.users.borrow().as_ref().is_some_and(|users| users.hash(user) == Some(hash))
+    }
+
+    /// Whether there is such a user.
+    pub(crate) fn knows(&self, user: &str) -> bool {
+        self.users.borrow().as_ref().is_some_and(|users| users.hash(user).is_some())
+    }
+}

@@ -1,0 +1,146 @@
+//! What clients may do, and who of them has to go.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use beehive::Moment;
+
+use super::{Broker, ClientId};
+use crate::access::{Acl, Hash, Proof, Rights};
+use crate::peer::Source;
+use crate::places::{self, Limits, Place, Seat};
+use crate::session::{Arrival, Cut, Message};
+use crate::{identity, plan, topic};
+
+impl Broker {
+    /// Room for so many clients, and for as many sessions of absent ones.
+    pub(crate) fn with_room(mut self, limits: Limits) -> Self {
+        self.room = plan::SESSIONS.max(2 * limits.all);
+        self
+    }
+
+    /// Rights change: for what comes from now on, also of clients that are connected or away.
+    pub(crate) fn set_acl(&mut self, acl: Acl) {
+        for (client, session) in &mut self.sessions {
+            session.rights = acl.rights(client);
+        }
+        self.acl = acl;
+    }
+
+    /// Whether the client of that name may publish on a topic, be it connected or not.
+    pub(crate) fn may_write(&self, client: &str, name: &str) -> bool {
+        self.acl.rights(client).may_write(&topic::inside(name))
+    }
+
+    /// The retained messages of a filter that a client may read, and whose own clients may still write them.
+    pub(super) fn retained_for(&self, client: &ClientId, inside: &str) -> Vec<Rc<Message>> {
+        let Some(session) = self.sessions.get(client) else { return Vec::new() };
+        let mut writers: BTreeMap<Rc<str>, Rights> = BTreeMap::new();
+        let mut all = self.retained.matching(inside);
+        all.retain(|message| {
+            let by_node = message.from.is_empty();
+            session.rights.may_read(&message.inside)
+                && (by_node
+                    || writers
+                        .entry(Rc::clone(&message.from))
+                        .or_insert_with(|| self.acl.rights(&message.from))
+                        .may_write(&message.inside))
+        });
+        all
+    }
+
+    /// Makes sure that there is a place for a client, at the cost of another one if need be. The connection that it takes
+    /// over is none that counts.
+    pub(crate) fn make_place(
+        &mut self,
+        client: &ClientId,
+        arrival: &Arrival,
+        limits: Limits,
+        now: Moment,
+    ) -> bool {
+        let here = self.sessions.iter().filter(|(other, _)| *other != client);
+        let seats: Vec<Seat> = here
+            .filter_map(|(client, session)| {
+                let wires = session.wires.as_ref().filter(|wires| !wires.is_cut())?;
+                Some(seat(client, &wires.arrival, wires.last_heard()))
+            })
+            .collect();
+        match places::place(limits, &seats, &seat(client, arrival, None), now) {
+            Place::Free => true,
+            Place::None => false,
+            Place::Of(victim) => {
+                self.counts.displaced += 1;
+                let displaced = self.counts.displaced;
+                if displaced.is_power_of_two() {
+                    tracing::warn!(client = %victim, newcomer = %client, displaced, "too many clients: one made room");
+                }
+                if let Some(wires) = self.sessions.get(&victim).and_then(|session| session.wires.as_ref()) {
+                    wires.cut(Cut::MadeRoom);
+                }
+                true
+            }
+        }
+    }
+
+    /// Users have changed. `fate` says of each that came by password whether it stays (`None`) or has to log in again,
+    /// and with `Some(true)` that there is no such user any more, so that its sessions end, too. Returns how many
+    /// connections end.
+    pub(crate) fn revoke(&mut self, fate: impl Fn(&str, &Arc<Hash>) -> Option<bool>) -> usize {
+        let (mut cut, mut gone) = (0, Vec::new());
+        for (client, session) in &mut self.sessions {
+            let Proof::Password(hash) = &session.proof else { continue };
+            let (Some(user), _) = identity::parts(client) else { continue };
+            let Some(ends) = fate(user, hash) else { continue };
+            session.clean |= ends;
+            match &session.wires {
+                Some(wires) => {
+                    cut += 1;
+                    wires.cut(Cut::Revoked);
+                }
+                None if ends => gone.push(Rc::clone(client)),
+                None => {}
+            }
+        }
+        gone.iter().for_each(|client| self.forget(client));
+        cut
+    }
+
+    /// Other certificates are trusted than before: who came with one shows it again.
+    pub(crate) fn revoke_certified(&self) {
+        for session in self.sessions.values().filter(|session| session.proof == Proof::Certificate) {
+            if let Some(wires) = &session.wires {
+                wires.cut(Cut::Revoked);
+            }
+        }
+    }
+
+    /// How many clients each user of the Unix socket has.
+    pub(crate) fn by_uid(&self) -> BTreeMap<String, usize> {
+        let mut count = BTreeMap::new();
+        for wires in self.sessions.values().filter_map(|session| session.wires.as_ref()) {
+            if let Source::Uid(uid) = wires.arrival.peer.source {
+                *count.entry(uid.to_string()).or_default() += 1;
+            }
+        }
+        count
+    }
+
+    /// Clients that are connected as a user.
+    pub(crate) fn named(&self) -> usize {
+        let here = self.sessions.iter().filter(|(_, session)| session.wires.is_some());
+        here.filter(|(client, _)| identity::parts(client).0.is_some()).count()
+    }
+}
+
+fn seat(client: &ClientId, arrival: &Arrival, heard: Option<Moment>) -> Seat {
+    Seat {
+        client: Rc::clone(client),
+        named: arrival.proof != Proof::None,
+        door: arrival.peer.door,
+        source: arrival.peer.source,
+        keep_alive: arrival.keep_alive,
+        heard: heard.unwrap_or(arrival.at),
+        spoke: heard.is_some(),
+    }
+}

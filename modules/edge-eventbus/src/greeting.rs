@@ -1,0 +1,201 @@
+//! From a connection to a client: TLS, CONNECT, who it is, and whether there is a place for it.
+
+use std::rc::Rc;
+
+use beehive::{Env, Moment};
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::access::Login;
+use crate::connection::Shared;
+use crate::error::Broken;
+use crate::packet::{self, Connect, ConnectCode, Packet, Publish};
+use crate::peer::Peer;
+use crate::session::{Arrival, Wires};
+use crate::stream::{Reader, Stream, Writer};
+use crate::topic::Defect;
+use crate::{identity, plan, topic};
+
+/// A client that was let in.
+pub(crate) struct Greeted {
+    pub(crate) reader: Reader,
+    pub(crate) writer: Writer,
+    /// What it sent behind its CONNECT.
+    pub(crate) buffer: BytesMut,
+    pub(crate) id: Rc<str>,
+    pub(crate) wires: Rc<Wires>,
+    pub(crate) will: Option<Publish>,
+}
+
+/// Lets a client in; `None` when it was told why not. All of it together has one deadline.
+pub(crate) async fn greet(
+    shared: &Shared,
+    stream: Stream,
+    mut peer: Peer,
+) -> Result<Option<Greeted>, Broken> {
+    let until = shared.env.now() + plan::CONNECT_DEADLINE;
+    let left = || until.since(shared.env.now());
+    let stream = match (stream, peer.door) {
+        (Stream::Tcp(socket), crate::peer::Door::Tls) => {
+            let shaken = shared.env.timeout(left(), shared.tls.accept(&shared.env, socket)).await;
+            let (stream, user) = shaken.ok_or(Broken::Silent)??;
+            peer.certified = user;
+            Stream::Tls(Box::new(stream))
+        }
+        (stream, _) => stream,
+    };
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut buffer = BytesMut::new();
+    let admitted = match first(shared, &mut reader, &mut buffer, until).await? {
+        Packet::Connect(connect) => {
+            let label = peer.label.clone();
+            let judged = shared.env.timeout(left(), admit(shared, connect, peer)).await;
+            let admitted = judged.unwrap_or(Ok(Err(ConnectCode::ServerUnavailable)))?;
+            admitted.map_err(|code| (code, label))
+        }
+        Packet::OtherVersion(level) => {
+            tracing::debug!(level, "client speaks another version of MQTT");
+            Err((ConnectCode::UnacceptableVersion, peer.label))
+        }
+        _ => return Err(Broken::Protocol("first packet is not CONNECT")),
+    };
+    match admitted {
+        Ok((id, wires, will)) => Ok(Some(Greeted { reader, writer, buffer, id, wires, will })),
+        Err((code, label)) => {
+            count(shared, code, &label);
+            let answer = packet::connack(false, code);
+            let write = async {
+                writer.write_all(&answer).await?;
+                writer.shutdown().await
+            };
+            shared.env.timeout(plan::WRITE_DEADLINE, write).await.ok_or(Broken::Stuck)??;
+            Ok(None)
+        }
+    }
+}
+
+/// The first packet.
+async fn first(
+    shared: &Shared,
+    reader: &mut Reader,
+    buffer: &mut BytesMut,
+    until: Moment,
+) -> Result<Packet, Broken> {
+    while buffer.is_empty() {
+        // Who speaks something else is known by the first byte, and need not be waited for.
+        fetch(&shared.env, reader, buffer, Some(until)).await?;
+    }
+    if buffer.first() != Some(&packet::CONNECT) {
+        return Err(Broken::Protocol("first packet is not CONNECT"));
+    }
+    hear(&shared.env, reader, buffer, plan::CONNECT_BYTES, Some(until)).await
+}
+
+type Admitted = (Rc<str>, Rc<Wires>, Option<Publish>);
+
+/// Judges a CONNECT, and takes its client in.
+async fn admit(
+    shared: &Shared,
+    connect: Connect,
+    peer: Peer,
+) -> Result<Result<Admitted, ConnectCode>, Broken> {
+    let Connect { client_id, clean, keep_alive, will, user, password } = connect;
+    if let Some(Defect::Protocol(what)) = will.as_ref().and_then(|will| topic::name_defect(&will.topic)) {
+        return Err(Broken::Protocol(what));
+    }
+    if client_id.is_empty() && !clean {
+        return Ok(Err(ConnectCode::IdentifierRejected));
+    }
+    let Login { user, proof } = match shared.access.login(&shared.env, &peer, user, password).await {
+        Ok(login) => login,
+        Err(code) => return Ok(Err(code)),
+    };
+    let client_id = if client_id.is_empty() { generated_id(&shared.env) } else { client_id };
+    let id = match identity::name(user.as_deref(), &client_id) {
+        Ok(id) => id,
+        Err(identity::Unfit(what)) => {
+            tracing::debug!(peer = %peer.label, what, "client id refused");
+            return Ok(Err(ConnectCode::IdentifierRejected));
+        }
+    };
+    let mut broker = shared.broker.borrow_mut();
+    // At CONNECT, so that its owner hears of it; and again when it is published, as rights may change until then.
+    if let Some(will) = &will
+        && (topic::name_defect(&will.topic).is_some() || !broker.may_write(&id, &will.topic))
+    {
+        broker.counts.refused_wills += 1;
+        return Ok(Err(ConnectCode::NotAuthorized));
+    }
+    let now = shared.env.now();
+    let arrival = Arrival { peer, proof, keep_alive, at: now };
+    if !broker.make_place(&id, &arrival, shared.limits, now) {
+        return Ok(Err(ConnectCode::ServerUnavailable));
+    }
+    tracing::debug!(client = %id, peer = %arrival.peer.label, "client connected");
+    let (wires, present) = broker.attach(&id, clean, arrival);
+    wires.send(packet::connack(present, ConnectCode::Accepted));
+    Ok(Ok((id, wires, will)))
+}
+
+/// Counts a refusal, and tells of the first and then of ever fewer.
+fn count(shared: &Shared, code: ConnectCode, peer: &str) {
+    let counts = &mut shared.broker.borrow_mut().counts;
+    counts.refused_connections += 1;
+    let counted = match code {
+        ConnectCode::BadUserNameOrPassword => &mut counts.refused_logins,
+        ConnectCode::NotAuthorized => &mut counts.refused_unauthorized,
+        ConnectCode::ServerUnavailable => &mut counts.refused_full,
+        ConnectCode::Accepted | ConnectCode::UnacceptableVersion | ConnectCode::IdentifierRejected => return,
+    };
+    *counted += 1;
+    let refused = *counted;
+    if refused.is_power_of_two() {
+        tracing::warn!(peer, ?code, refused, "connection refused");
+    } else {
+        tracing::debug!(peer, ?code, "connection refused");
+    }
+}
+
+fn generated_id(env: &Env) -> String {
+    let mut id = String::from("auto-");
+    for byte in env.random_id() {
+        id.push_str(&format!("{byte:02x}"));
+    }
+    id
+}
+
+/// The next packet. Dropped half-way it has taken nothing out of `buffer`.
+pub(crate) async fn hear(
+    env: &Env,
+    socket: &mut Reader,
+    buffer: &mut BytesMut,
+    limit: usize,
+    until: Option<Moment>,
+) -> Result<Packet, Broken> {
+    loop {
+        if let Some(packet) = packet::decode(buffer, limit)? {
+            return Ok(packet);
+        }
+        fetch(env, socket, buffer, until).await?;
+    }
+}
+
+/// Reads what there is.
+async fn fetch(
+    env: &Env,
+    socket: &mut Reader,
+    buffer: &mut BytesMut,
+    until: Option<Moment>,
+) -> Result<(), Broken> {
+    if buffer.is_empty() && buffer.capacity() > plan::BUFFER_BYTES {
+        // One large packet is no reason to keep so much for a silent client.
+        *buffer = BytesMut::new();
+    }
+    buffer.reserve(1024);
+    let read = socket.read_buf(buffer);
+    let count = match until {
+        Some(until) => env.timeout(until.since(env.now()), read).await.ok_or(Broken::Silent)??,
+        None => read.await?,
+    };
+    if count == 0 { Err(Broken::Closed) } else { Ok(()) }
+}

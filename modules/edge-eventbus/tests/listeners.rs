@@ -1,0 +1,315 @@
+//! The Unix socket and TLS beside plain TCP, with mosquitto's tools and raw bytes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod node;
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use config::edge::{EventBus as Settings, MqttTls, MqttUnixSocket};
+use node::{Node, SOON, connect, lines, publish, run, subscribe};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, SanType,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+
+fn mosquitto(tool: &str, arguments: &[&str]) -> Child {
+    Command::new(format!("/usr/bin/mosquitto_{tool}"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+/// What the tool says when it fails.
+async fn fails(child: Child) -> String {
+    let output = tokio::time::timeout(SOON, child.wait_with_output()).await.unwrap().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_unix_socket_serves_its_group_and_knows_who_connects() {
+    run(|store| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mqtt.sock");
+        let unix_socket = MqttUnixSocket { path: path.clone(), group: "0".to_owned() };
+        let settings = Settings { unix_socket, max_connections_per_address: 3, ..Settings::default() };
+        let node = Node::start_as(store.clone(), settings.clone()).await;
+        let found = std::fs::symlink_metadata(&path).unwrap();
+        assert_eq!((found.permissions().mode() & 0o7777, found.gid()), (0o660, 0));
+        let shown = path.to_str().unwrap();
+        let sub = mosquitto("sub", &["--unix", shown, "-t", "t", "-C", "1"]);
+        node.subscriptions(1).await;
+        let uid = found.uid().to_string();
+        node.wait("its uid", |view| view["clientsByUid"][&uid] == 1).await;
+        lines(node.mosquitto("pub", &["-t", "t", "-m", "by TCP"])).await;
+        assert_eq!(lines(sub).await, ["by TCP"]);
+        // Nothing that only edgecore says comes in by this way either.
+        lines(mosquitto(
+            "pub",
+            &["--unix", shown, "-q", "1", "-t", "$hw/events/node/n/membership/updated", "-m", "x"],
+        ))
+        .await;
+        node.wait("a refusal", |view| view["refusedPublishes"] == 1 && view["clients"] == 0).await;
+        // One user has so many and no more; the others' places are not his.
+        let mut held = Vec::new();
+        for n in 0..4 {
+            let mut socket = UnixStream::connect(&path).await.unwrap();
+            socket.write_all(&connect(&n.to_string(), true, 60, None)).await.unwrap();
+            let mut code = [0; 4];
+            socket.read_exact(&mut code).await.unwrap();
+            assert_eq!(code, [0x20, 2, 0, if n < 3 { 0 } else { 3 }]);
+            held.push(socket);
+        }
+        node.client("by TCP").await;
+        drop(held);
+        node.stop().await;
+        assert!(!path.exists());
+        // A socket that a dead process left is replaced.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let node = Node::start_as(store, settings).await;
+        lines(mosquitto("pub", &["--unix", shown, "-t", "t", "-m", "x"])).await;
+        node.stop().await;
+    });
+}
+
+/// An authority with its folder of files.
+struct Ca {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: PathBuf,
+    name: &'static str,
+}
+
+impl Ca {
+    fn new(folder: &Path, name: &'static str) -> Ca {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let ca = Ca { issuer, folder: folder.to_owned(), name };
+        ca.write("ca", &ca.issuer.pem());
+        ca
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.join(format!("{}-{file}", self.name))
+    }
+
+    fn shown(&self, file: &str) -> String {
+        self.path(file).to_str().unwrap().to_owned()
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.folder.join("fresh"), text).unwrap();
+        std::fs::rename(self.folder.join("fresh"), self.path(file)).unwrap();
+    }
+
+    /// A certificate of these common names and its key, with a serial number of its own.
+    fn issue(&self, file: &str, names: &[&str], serial: u64) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        for name in names {
+            params.distinguished_name.push(DnType::CommonName, *name);
+        }
+        params.serial_number = Some(serial.into());
+        params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+        self.write(&format!("{file}.crt"), &params.signed_by(&key, &self.issuer).unwrap().pem());
+        self.write(&format!("{file}.key"), &key.serialize_pem());
+    }
+
+    fn revoke(&self, serials: &[u64]) {
+        let day = |year| rcgen::date_time_ymd(year, 1, 1);
+        let revoked = serials.iter().map(|serial| rcgen::RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: day(2025),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: day(2025),
+            next_update: day(2070),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        self.write("crl", &list.signed_by(&self.issuer).unwrap().pem().unwrap());
+    }
+}
+
+fn settings(ca: &Ca) -> Settings {
+    let tls = MqttTls {
+        enable: true,
+        listen: "127.0.0.1:0".to_owned(),
+        cert_file: ca.path("broker.crt"),
+        key_file: ca.path("broker.key"),
+        client_ca_file: ca.path("ca"),
+        crl_file: ca.path("crl"),
+    };
+    Settings { tls, ..Settings::default() }
+}
+
+async fn port(node: &Node) -> String {
+    let view = node.view().await;
+    view["listeningTls"].as_str().unwrap().rsplit(':').next().unwrap().to_owned()
+}
+
+/// The tool with a certificate, or without one.
+fn secure(tool: &str, port: &str, ca: &Ca, certificate: Option<&str>, arguments: &[&str]) -> Child {
+    let mut all = vec!["-h", "127.0.0.1", "-p", port, "--cafile"];
+    let (authority, crt, key);
+    authority = ca.shown("ca");
+    all.push(&authority);
+    if let Some(name) = certificate {
+        crt = ca.shown(&format!("{name}.crt"));
+        key = ca.shown(&format!("{name}.key"));
+        all.extend(["--cert", &crt, "--key", &key]);
+    }
+    mosquitto(tool, &[&all, arguments].concat())
+}
+
+#[test]
+fn a_certificate_says_who_its_client_is() {
+    run(|store| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = Ca::new(folder.path(), "ours");
+        ca.issue("broker", &["broker"], 1);
+        ca.issue("plc", &["plc"], 2);
+        ca.issue("lost", &["plc"], 3);
+        ca.issue("bad", &["a/b"], 4);
+        ca.issue("nameless", &[], 5);
+        ca.issue("edgecore", &["edgecore"], 6);
+        ca.revoke(&[3]);
+        let acl = folder.path().join("acl");
+        std::fs::write(&acl, "topic read #\nuser plc\ntopic line/7\npattern write u/%u").unwrap();
+        let mut settings = Settings { acl_file: acl, ..settings(&ca) };
+        settings.allow_anonymous = false;
+        let node = Node::start_as(store, settings).await;
+        let port = port(&node).await;
+        let sub = secure("sub", &port, &ca, Some("plc"), &["-t", "line/7", "-C", "2", "-q", "1"]);
+        node.subscriptions(1).await;
+        // Whatever it says in its CONNECT: the certificate counts.
+        let words = ["-u", "root", "-P", "x", "-i", "edgecore", "-q", "1"];
+        for (topic, message) in [("line/7", "one"), ("line/8", "none"), ("u/root", "none"), ("line/7", "two")]
+        {
+            let all = [&words[..], &["-t", topic, "-m", message]].concat();
+            lines(secure("pub", &port, &ca, Some("plc"), &all)).await;
+        }
+        assert_eq!(lines(sub).await, ["one", "two"]);
+        assert_eq!(node.view().await["refusedPublishes"], 2);
+        let refused = node.view().await["refusedHandshakes"].as_u64().unwrap();
+        // None, a revoked one, another authority's, and such as name no user.
+        let other = Ca::new(folder.path(), "other");
+        other.issue("plc", &["plc"], 2);
+        let publish = ["-t", "line/7", "-m", "x", "-q", "1"];
+        for certificate in [None, Some("lost"), Some("bad"), Some("nameless"), Some("edgecore")] {
+            fails(secure("pub", &port, &ca, certificate, &publish)).await;
+        }
+        let (crt, key, authority) = (other.shown("plc.crt"), other.shown("plc.key"), ca.shown("ca"));
+        let foreign = ["-h", "127.0.0.1", "-p", &port, "--cafile", &authority, "--cert", &crt, "--key", &key];
+        fails(mosquitto("pub", &[&foreign[..], &publish].concat())).await;
+        node.wait("six refusals", |view| view["refusedHandshakes"] == refused + 6).await;
+        // Plain MQTT at the port of TLS is no handshake, and TLS at the plain port no MQTT.
+        let mut plain = tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+        plain.write_all(&connect("x", true, 0, None)).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(SOON, plain.read_to_end(&mut rest)).await.unwrap();
+        assert!(!rest.starts_with(&[0x20]), "{rest:x?}");
+        let plain = node.address.port().to_string();
+        fails(secure("pub", &plain, &ca, Some("plc"), &publish)).await;
+    });
+}
+
+#[test]
+fn certificates_are_read_again_and_who_is_revoked_is_cut_off() {
+    run(|store| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = Ca::new(folder.path(), "ours");
+        // The broker's own is not there yet: nobody gets in, and nothing ends.
+        for (name, serial) in [("plc", 2), ("meter", 3)] {
+            ca.issue(name, &[name], serial);
+        }
+        ca.revoke(&[]);
+        let node = Node::start_as(store, settings(&ca)).await;
+        assert!(node.view().await["refusedFiles"]["tls"].is_string());
+        let port = port(&node).await;
+        let publish = ["-t", "t", "-m", "x", "-q", "1"];
+        fails(secure("pub", &port, &ca, Some("plc"), &publish)).await;
+        ca.issue("broker", &["broker"], 1);
+        node.wait("certificate", |view| view["refusedFiles"].as_object().unwrap().is_empty()).await;
+        let sub = secure("sub", &port, &ca, Some("meter"), &["-t", "t", "-q", "1"]);
+        node.wait("both", |view| view["namedClients"] == 1 && view["subscriptions"] == 1).await;
+        ca.revoke(&[3]);
+        node.wait("it is cut off", |view| view["revoked"] == 1).await;
+        lines(secure("pub", &port, &ca, Some("plc"), &publish)).await;
+        fails(secure("pub", &port, &ca, Some("meter"), &publish)).await;
+        assert_eq!(node.view().await["namedClients"], 0);
+        drop(sub);
+        // A list that is none changes nothing.
+        ca.write("crl", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+        node.wait("it is told", |view| view["refusedFiles"]["tls"].is_string()).await;
+        fails(secure("pub", &port, &ca, Some("meter"), &publish)).await;
+        lines(secure("pub", &port, &ca, Some("plc"), &publish)).await;
+    });
+}
+
+#[test]
+fn tls_without_an_authority_keeps_passwords_secret_and_half_a_handshake_keeps_nobody_out() {
+    run(|store| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = Ca::new(folder.path(), "ours");
+        ca.issue("broker", &["broker"], 1);
+        let passwords = folder.path().join("passwords");
+        std::fs::write(&passwords, edge_eventbus::password_line("plc", b"x y", [7; 16]).unwrap()).unwrap();
+        let mut settings = Settings { password_file: passwords, ..settings(&ca) };
+        (settings.tls.client_ca_file, settings.tls.crl_file) = (PathBuf::new(), PathBuf::new());
+        let node = Node::start_as(store, settings).await;
+        let port = port(&node).await;
+        let mut half = Vec::new();
+        for _ in 0..200 {
+            let mut socket = tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+            let _ = socket.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await;
+            half.push(socket);
+        }
+        let publish = ["-t", "t", "-m", "x", "-q", "1"];
+        lines(secure("pub", &port, &ca, None, &[&publish[..], &["-u", "plc", "-P", "x y"]].concat())).await;
+        fails(secure("pub", &port, &ca, None, &[&publish[..], &["-u", "plc", "-P", "x"]].concat())).await;
+        // A large message in both directions, and a persistent session.
+        let large = "x".repeat(200_000);
+        let file = folder.path().join("large");
+        std::fs::write(&file, &large).unwrap();
+        let sub = secure("sub", &port, &ca, None, &["-t", "large", "-C", "1", "-q", "1", "-i", "s", "-c"]);
+        node.subscriptions(1).await;
+        let all = ["-t", "large", "-q", "2", "-f", file.to_str().unwrap()];
+        lines(secure("pub", &port, &ca, None, &all)).await;
+        assert_eq!(lines(sub).await, [large]);
+        drop(half);
+    });
+}
+
+#[test]
+fn a_broker_needs_no_plain_listener() {
+    run(|store| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mqtt.sock");
+        let unix_socket = MqttUnixSocket { path: path.clone(), group: String::new() };
+        let settings = Settings { mqtt_server_internal: String::new(), unix_socket, ..Settings::default() };
+        let node = Node::start_exactly(store, settings).await;
+        assert!(node.view().await["listening"].is_null());
+        let mut socket = UnixStream::connect(&path).await.unwrap();
+        let all = [connect("x", true, 0, None), subscribe("t", 0), publish("t", "x", 0, 0)].concat();
+        socket.write_all(&all).await.unwrap();
+        let wanted = [b"\x20\x02\x00\x00\x90\x03\x00\x09\x00".to_vec(), publish("t", "x", 0, 0)].concat();
+        let mut got = vec![0; wanted.len()];
+        tokio::time::timeout(SOON, socket.read_exact(&mut got)).await.unwrap().unwrap();
+        assert_eq!(got, wanted);
+    });
+}
