@@ -5,10 +5,17 @@
 //! with a token (Retry, RFC 9000 section 8.1.2), which costs nothing to keep. Each address has a rate of its own and a share
 //! of what may be under way. What comes too fast is not answered: it comes again by itself, later each time. Whoever floods
 //! under the address of another drives that one to the transport over TCP at the worst, where addresses cannot be forged.
+//!
+//! Who was asked for a proof is not taken at its word soon after. A first packet is sent again when the answer
+//! takes long; the library (s2n-quic 1.91) makes a connection of the second, if that is let in, and another of what comes with
+//! the token that answered the first, under the same first id. One of them stays behind until its time is over, and a debug
+//! build ends the endpoint. A token is good for at most two seconds and for one connection, and is not asked for here when it comes: 264 more
+//! may begin of one address at the worst, those that it was asked for meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use s2n_quic::provider::endpoint_limits::{ConnectionAttempt, Limiter, Outcome};
 use s2n_quic::provider::event::events::SocketAddress;
@@ -26,6 +33,10 @@ const RETRY_RATE: (f64, f64) = (PER_SECOND, 64.0);
 const EACH_MAX: usize = 128;
 /// 512 under way in all.
 const ALL_MAX: usize = 512;
+/// 10 s, the time of a handshake: who was asked to prove its address is asked again, at least as long as that.
+const ASKED_FOR: Duration = Duration::from_secs(10);
+/// 4096 who were asked within that time: with more of them everybody is.
+const ASKED_MAX: usize = 4096;
 
 /// What is under way at one endpoint.
 #[derive(Clone)]
@@ -37,10 +48,43 @@ struct Shared {
 }
 
 struct Counts {
+    /// How many may be under way before every address has to be proved.
+    unproved_max: usize,
     under_way: BTreeMap<IpAddr, usize>,
     all: usize,
     unproved: Rates<IpAddr>,
     retries: Rates<IpAddr>,
+    asked: Asked,
+}
+
+/// Who was asked to prove its address: a lot that grows, and the one before it.
+#[derive(Default)]
+struct Asked {
+    latest: BTreeSet<(IpAddr, u16)>,
+    before: BTreeSet<(IpAddr, u16)>,
+    since: Moment,
+}
+
+impl Asked {
+    /// Whether `from` was asked lately, or so many were that it might be.
+    fn knows(&mut self, from: (IpAddr, u16), now: Moment) -> bool {
+        let age = now.since(self.since);
+        if age >= ASKED_FOR {
+            self.before = std::mem::take(&mut self.latest);
+            self.since = now;
+        }
+        if age >= 2 * ASKED_FOR {
+            self.before.clear();
+        }
+        let many = self.latest.len() >= ASKED_MAX || self.before.len() >= ASKED_MAX;
+        many || self.latest.contains(&from) || self.before.contains(&from)
+    }
+
+    fn add(&mut self, from: (IpAddr, u16)) {
+        if self.latest.len() < ASKED_MAX {
+            self.latest.insert(from);
+        }
+    }
 }
 
 /// What to do with a first packet.
@@ -55,19 +99,26 @@ impl Counts {
     fn new() -> Self {
         let rates = |(per_second, burst)| Rates::new(per_second, burst);
         let (unproved, retries) = (rates(UNPROVED_RATE), rates(RETRY_RATE));
-        Counts { under_way: BTreeMap::new(), all: 0, unproved, retries }
+        let (under_way, asked) = (BTreeMap::new(), Asked::default());
+        Counts { unproved_max: UNPROVED_MAX, under_way, all: 0, unproved, retries, asked }
     }
 
-    fn answer(&mut self, address: IpAddr, now: Moment) -> Answer {
-        let address = origin(address);
+    /// To a first packet from an address and a port.
+    fn answer(&mut self, from: (IpAddr, u16), now: Moment) -> Answer {
+        let address = origin(from.0);
         let own = self.under_way.get(&address).copied().unwrap_or(0);
         if self.all >= ALL_MAX || own >= EACH_MAX {
             return Answer::Nothing;
         }
-        if self.all < UNPROVED_MAX && self.unproved.take(&address, now).is_ok() {
+        let asked = self.asked.knows(from, now);
+        if !asked && self.all < self.unproved_max && self.unproved.take(&address, now).is_ok() {
             return Answer::Begin;
         }
-        if self.retries.take(&address, now).is_ok() { Answer::ProveIt } else { Answer::Nothing }
+        if self.retries.take(&address, now).is_err() {
+            return Answer::Nothing;
+        }
+        self.asked.add(from);
+        Answer::ProveIt
     }
 
     fn begin(&mut self, address: IpAddr) {
@@ -93,6 +144,18 @@ impl Handshakes {
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many may be under way before every address has to be proved.
+    #[cfg(test)]
+    pub(super) fn take_at_their_word(&self, most: usize) {
+        self.counts().unproved_max = most;
+    }
+
+    /// How many are under way.
+    #[cfg(test)]
+    pub(super) fn under_way(&self) -> usize {
+        self.counts().all
     }
 
     /// One has begun; it is under way until what is answered is dropped.
@@ -126,7 +189,8 @@ impl Limiter for Handshakes {
     /// Of a first packet without a token.
     fn on_connection_attempt(&mut self, attempt: &ConnectionAttempt) -> Outcome {
         let Some(address) = ip_of(&attempt.remote_address) else { return Outcome::drop() };
-        let answer = self.counts().answer(address, self.0.clock.now());
+        let from = (address, attempt.remote_address.port());
+        let answer = self.counts().answer(from, self.0.clock.now());
         match answer {
             Answer::Begin => Outcome::allow(),
             Answer::ProveIt => Outcome::retry(),
@@ -138,24 +202,29 @@ impl Limiter for Handshakes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn ip(last: u8) -> IpAddr {
         [10, 0, 0, last].into()
+    }
+
+    /// From another port each time.
+    fn from(address: IpAddr, port: usize) -> (IpAddr, u16) {
+        (address, u16::try_from(port).unwrap())
     }
 
     #[test]
     fn a_few_are_taken_at_their_word_and_then_each_address_at_its_rate() {
         let (mut counts, now) = (Counts::new(), Moment::default());
         let mut answers = |address, count: usize| {
-            let all: Vec<Answer> = (0..count).map(|_| counts.answer(address, now)).collect();
+            let all: Vec<Answer> = (0..count).map(|port| counts.answer(from(address, port), now)).collect();
             [Answer::Begin, Answer::ProveIt, Answer::Nothing]
                 .map(|what| all.iter().filter(|answer| **answer == what).count())
         };
         assert_eq!(answers(ip(1), 1000), [50, 64, 886]);
         assert_eq!(answers(ip(2), 10), [10, 0, 0]);
         let later = now + Duration::from_secs(1);
-        let more = (0..1000).filter(|_| counts.answer(ip(1), later) != Answer::Nothing).count();
+        let more =
+            (2000..3000).filter(|port| counts.answer(from(ip(1), *port), later) != Answer::Nothing).count();
         assert_eq!(more, 20 + 64);
     }
 
@@ -163,18 +232,48 @@ mod tests {
     fn what_is_under_way_asks_others_for_a_proof_and_has_a_bound() {
         let (mut counts, now) = (Counts::new(), Moment::default());
         (0..UNPROVED_MAX).for_each(|_| counts.begin(ip(1)));
-        assert_eq!(counts.answer(ip(2), now), Answer::ProveIt);
+        assert_eq!(counts.answer(from(ip(2), 5), now), Answer::ProveIt);
         (UNPROVED_MAX..EACH_MAX).for_each(|_| counts.begin(ip(1)));
-        assert_eq!(counts.answer(ip(1), now), Answer::Nothing);
-        assert_eq!(counts.answer(ip(2), now), Answer::ProveIt);
+        assert_eq!(counts.answer(from(ip(1), 5), now), Answer::Nothing);
+        assert_eq!(counts.answer(from(ip(2), 5), now), Answer::ProveIt);
         for other in 3..6 {
             (0..EACH_MAX).for_each(|_| counts.begin(ip(other)));
         }
-        assert_eq!(counts.answer(ip(2), now), Answer::Nothing);
+        assert_eq!(counts.answer(from(ip(2), 5), now), Answer::Nothing);
         for other in [1, 3, 4, 5] {
             (0..EACH_MAX).for_each(|_| counts.over(ip(other)));
         }
-        assert_eq!(counts.answer(ip(2), now), Answer::Begin);
+        assert_eq!(counts.answer(from(ip(2), 5), now), Answer::ProveIt, "it was asked before");
+        assert_eq!(counts.answer(from(ip(2), 6), now), Answer::Begin);
         assert!(counts.under_way.is_empty());
+    }
+
+    #[test]
+    fn who_was_asked_is_asked_again_for_the_time_of_a_handshake() {
+        let (mut counts, start) = (Counts::new(), Moment::default() + Duration::from_secs(100));
+        counts.unproved_max = 0;
+        assert_eq!(counts.answer(from(ip(1), 5), start), Answer::ProveIt);
+        counts.unproved_max = UNPROVED_MAX;
+        assert_eq!(counts.answer(from(ip(1), 6), start), Answer::Begin);
+        for second in [0, 5, 10] {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(counts.answer(from(ip(1), 5), now), Answer::ProveIt, "{second} s later");
+        }
+        assert_eq!(counts.answer(from(ip(1), 5), start + Duration::from_secs(31)), Answer::Begin);
+    }
+
+    #[test]
+    fn with_very_many_who_were_asked_everybody_is_until_it_is_calm() {
+        let (mut counts, now) = (Counts::new(), Moment::default());
+        counts.unproved_max = 0;
+        for number in 0..100_000_u32 {
+            counts.answer((IpAddr::from(number.to_be_bytes()), 1), now);
+        }
+        assert!(counts.asked.latest.len() <= ASKED_MAX);
+        counts.unproved_max = UNPROVED_MAX;
+        let quiet = IpAddr::from([200, 0, 0, 1]);
+        assert_eq!(counts.asked.latest.len(), ASKED_MAX);
+        assert_eq!(counts.answer(from(quiet, 5), now + Duration::from_secs(1)), Answer::ProveIt);
+        assert_eq!(counts.answer(from(quiet, 5), now + Duration::from_secs(60)), Answer::Begin);
     }
 }

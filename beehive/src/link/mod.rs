@@ -41,6 +41,8 @@ pub mod memory;
 pub mod mux;
 mod outbound;
 mod posted;
+#[cfg(test)]
+mod proofs;
 pub mod quic;
 mod room;
 mod session;

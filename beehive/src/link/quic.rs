@@ -250,12 +250,19 @@ impl QuicAcceptor {
     /// # Errors
     /// See [`EndpointError`].
     pub fn bind(listen: SocketAddr, credentials: &Credentials) -> Result<Self, EndpointError> {
+        QuicAcceptor::with(listen, credentials, &Handshakes::new(Arc::new(TokioClock::real())))
+    }
+
+    pub(super) fn with(
+        listen: SocketAddr,
+        credentials: &Credentials,
+        handshakes: &Handshakes,
+    ) -> Result<Self, EndpointError> {
         let socket = |reason: &dyn std::fmt::Display| EndpointError::Socket {
             address: listen,
             reason: reason.to_string(),
         };
         let tls = quic_tls::Server::from(Arc::new(tls::server(credentials, PROTOCOL)?));
-        let handshakes = Handshakes::new(Arc::new(TokioClock::real()));
         let watch = Watch { heard: Arc::default(), handshakes: Some(handshakes.clone()) };
         let server = s2n_quic::Server::builder()
             .with_tls(tls)
@@ -266,7 +273,7 @@ impl QuicAcceptor {
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .with_limits(limits(STREAMS, STREAMS)?)
             .map_err(|error| EndpointError::Limits(error.to_string()))?
-            .with_endpoint_limits(handshakes)
+            .with_endpoint_limits(handshakes.clone())
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .with_event(watch)
             .map_err(|error| EndpointError::Limits(error.to_string()))?

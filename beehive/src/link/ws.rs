@@ -1,9 +1,8 @@
 //! The link where UDP is blocked: WebSocket (RFC 6455) over TLS, verified both ways, carrying the same frames.
 //!
-//! Each binary message is one cell of [`super::mux`]. Here are both ends from the TCP socket on; who listens, and how many may
-//! come, is the business of whoever accepts.
+//! Each binary message is one cell of [`super::mux`]. Here is the end that dials; who accepts listens and bounds who comes.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,19 +10,16 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, Either, select};
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use rustls::pki_types::ServerName;
-use thiserror::Error as ThisError;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::mux::{self, CELL_MAX, Inlet, MuxConnection, Outlet, Role};
+use super::mux::{self, CELL_MAX, Inlet, Outlet, Role};
 use super::tls::{self, Credentials, EndpointError};
 use super::transport::{Connection, DialError, Dialer, PeerName};
 use crate::Clock;
@@ -162,100 +158,8 @@ impl Dialer for WebSocketDialer {
     }
 }
 
-/// Why no connection came of a socket.
-#[derive(Debug, ThisError)]
-pub enum AcceptError {
-    /// TLS did not come about: most often a certificate that is not of the authority.
-    #[error("no TLS: {0}")]
-    Tls(#[source] std::io::Error),
-    /// The certificate names nobody.
-    #[error("its certificate has no common name")]
-    Nameless,
-    /// What came was no upgrade to a link, or there was no room for it.
-    #[error("no upgrade: {0}")]
-    Upgrade(String),
-}
-
-/// The accepting end, from a TCP socket of `address` on: TLS, and then [`upgrade`]. Needs a tokio runtime.
-///
-/// # Errors
-/// See [`AcceptError`].
-pub async fn accept<K: Send + 'static>(
-    (socket, address): (TcpStream, IpAddr),
-    tls: &TlsAcceptor,
-    clock: Arc<dyn Clock>,
-    busy: impl FnOnce() -> Option<Duration> + Unpin,
-    keep: K,
-) -> Result<MuxConnection, AcceptError> {
-    let tls = tls.accept(socket).await.map_err(AcceptError::Tls)?;
-    let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let peer = leaf.and_then(|leaf| tls::peer_of(leaf)).ok_or(AcceptError::Nameless)?;
-    Ok(upgrade(tls, peer, clock, busy, keep).await?.from(address))
-}
-
-/// Reads the request of `peer` (at most 64 KiB and 124 headers, which the library sees to) and answers it. `busy` is asked
-/// last: with a wait, the other end is told to come again after that. What is given as `keep` is dropped when the socket has
-/// ended. How long the request may take is the caller's business. Needs a tokio runtime.
-///
-/// # Errors
-/// [`AcceptError::Upgrade`].
-pub async fn upgrade<S, K>(
-    socket: S,
-    peer: PeerName,
-    clock: Arc<dyn Clock>,
-    busy: impl FnOnce() -> Option<Duration> + Unpin,
-    keep: K,
-) -> Result<MuxConnection, AcceptError>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    K: Send + 'static,
-{
-    #[allow(clippy::result_large_err, reason = "the library's callback wants it so")]
-    let upgrade = |request: &Request, response: Response| answer(request, response, busy);
-    let socket = accept_hdr_async_with_config(socket, upgrade, Some(config())).await;
-    let socket = socket.map_err(|error| AcceptError::Upgrade(error.to_string()))?;
-    let (connection, inlet, outlet) = mux::over(Role::Accepted, peer, Arc::clone(&clock));
-    tokio::spawn(async move {
-        carry(socket, inlet, outlet, clock).await;
-        drop(keep);
-    });
-    Ok(connection)
-}
-
-/// The answer to a request for an upgrade.
-#[allow(clippy::result_large_err, reason = "the library's callback wants it so")]
-fn answer(
-    request: &Request,
-    mut response: Response,
-    busy: impl FnOnce() -> Option<Duration>,
-) -> Result<Response, ErrorResponse> {
-    let refuse = |status: StatusCode, sentence: &str| {
-        let mut refusal = ErrorResponse::new(Some(sentence.to_owned()));
-        *refusal.status_mut() = status;
-        refusal
-    };
-    if request.uri().path() != PATH {
-        return Err(refuse(StatusCode::NOT_FOUND, "nothing is here"));
-    }
-    let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    let mut offered = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
-    if !offered.any(|protocol| protocol.trim() == PROTOCOL) {
-        return Err(refuse(StatusCode::BAD_REQUEST, "this end speaks another link: upgrade the older end"));
-    }
-    if let Some(wait) = busy() {
-        let mut refusal = refuse(StatusCode::SERVICE_UNAVAILABLE, "too many arrive at once");
-        refusal.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
-        return Err(refusal);
-    }
-    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
-    Ok(response)
-}
-
 /// Moves messages between the socket and the connection, until either ends.
-async fn carry<S>(socket: WebSocketStream<S>, inlet: Inlet, outlet: Outlet, clock: Arc<dyn Clock>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn carry(socket: Socket, inlet: Inlet, outlet: Outlet, clock: Arc<dyn Clock>) {
     let over = outlet.over();
     let (sink, stream) = socket.split();
     let (write, read) = (Box::pin(write(sink, outlet, &*clock)), Box::pin(read(stream, inlet)));

@@ -25,11 +25,13 @@ mod roll;
 mod sessions;
 mod standing;
 mod threshold;
+mod upgrade;
 mod vault;
 mod websocket;
 
 pub use enrolment::Enrolment;
 pub use https::{EnrolmentError, EnrolmentServer};
 pub use sessions::{CloudHub, Neighbours};
+pub use upgrade::{UpgradeError, Upgrades};
 pub use vault::{Vault, VaultError};
 pub use websocket::{WebSocketAcceptor, WebSocketError};

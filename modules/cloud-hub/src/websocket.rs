@@ -1,7 +1,7 @@
 //! The link where UDP is blocked: WebSocket over TLS, for nodes with a certificate of ours and nobody else.
 //!
 //! Who comes is known by an address at first. Each address has a rate of handshakes and a share of the places in which they
-//! are made; what a socket may do after that is the business of [`ws`] and of the hub.
+//! are made; what a socket may do after that is the business of [`crate::upgrade`] and of the hub.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,6 +21,9 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::upgrade::{UpgradeError, Upgrades};
 
 /// 10 s for TLS and the request: the worst link that is used takes a few round trips of 600 ms.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -79,7 +82,10 @@ impl WebSocketAcceptor {
         let (sender, arrivals) = mpsc::channel(BACKLOG);
         let (arbiter, clock) = (Arbiter::new(), env.clock());
         let serve = async move |listener| match TcpListener::from_std(listener) {
-            Ok(listener) => Rc::new(Porch::new(tls, clock, sender)).serve(listener).await,
+            Ok(listener) => match Porch::new(tls, clock, sender).await {
+                Ok(porch) => Rc::new(porch).serve(listener).await,
+                Err(error) => tracing::error!(%error, "WebSocket server ended"),
+            },
             Err(error) => tracing::error!(%error, "WebSocket server ended"),
         };
         // What it keeps stays on its thread.
@@ -119,9 +125,24 @@ fn tune(socket: &TcpStream) {
     }
 }
 
+/// Why no link came of a socket.
+#[derive(Debug, Error)]
+enum NoLink {
+    /// Most often a certificate that is not of the authority.
+    #[error("no TLS: {0}")]
+    Tls(#[source] std::io::Error),
+    #[error("its certificate has no common name")]
+    Nameless,
+    #[error("4096 sockets are open")]
+    Full,
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
+}
+
 /// Where sockets stand until they are upgraded.
 struct Porch {
     tls: TlsAcceptor,
+    upgrades: Upgrades<TlsStream<TcpStream>>,
     clock: Arc<dyn Clock>,
     arrivals: mpsc::Sender<Box<dyn Connection>>,
     sockets: Arc<Semaphore>,
@@ -132,17 +153,22 @@ struct Porch {
 }
 
 impl Porch {
-    fn new(tls: TlsAcceptor, clock: Arc<dyn Clock>, arrivals: mpsc::Sender<Box<dyn Connection>>) -> Self {
+    async fn new(
+        tls: TlsAcceptor,
+        clock: Arc<dyn Clock>,
+        arrivals: mpsc::Sender<Box<dyn Connection>>,
+    ) -> Result<Self, UpgradeError> {
         let (most, each, yields_after) = PLACES;
-        Porch {
+        Ok(Porch {
             tls,
+            upgrades: Upgrades::new(Arc::clone(&clock)).await?,
             clock,
             arrivals,
             sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
             places: RefCell::new(Places::new(most, each, yields_after)),
             rates: RefCell::new(Rates::new(PER_SECOND, BURST)),
             shown_out: RefCell::default(),
-        }
+        })
     }
 
     async fn serve(self: Rc<Self>, listener: TcpListener) {
@@ -190,19 +216,16 @@ impl Porch {
         }
     }
 
-    async fn upgrade(&self, socket: TcpStream, address: IpAddr) -> Result<(), ws::AcceptError> {
+    async fn upgrade(&self, socket: TcpStream, address: IpAddr) -> Result<(), NoLink> {
         self.turn(address).await;
-        let Ok(open) = Arc::clone(&self.sockets).try_acquire_owned() else { return Ok(()) };
-        let mut place = None;
-        let busy = || {
-            place = self.arrivals.try_reserve().ok();
-            place.is_none().then_some(BUSY_WAIT)
-        };
-        let connection =
-            ws::accept((socket, address), &self.tls, Arc::clone(&self.clock), busy, open).await?;
-        if let Some(place) = place {
-            place.send(Box::new(connection));
-        }
+        let open = Arc::clone(&self.sockets).try_acquire_owned().map_err(|_| NoLink::Full)?;
+        let tls = self.tls.accept(socket).await.map_err(NoLink::Tls)?;
+        let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let peer = leaf.and_then(|leaf| tls::peer_of(leaf)).ok_or(NoLink::Nameless)?;
+        let arrivals = self.arrivals.clone();
+        let room = move || arrivals.try_reserve_owned().map_err(|_| BUSY_WAIT);
+        let (connection, place) = self.upgrades.upgrade(tls, peer, room, open).await?;
+        place.send(Box::new(connection.from(address)));
         Ok(())
     }
 

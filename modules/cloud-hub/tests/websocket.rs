@@ -4,9 +4,10 @@
 mod controller;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::tls::Credentials;
+use beehive::link::tls::{self, Credentials};
 use beehive::link::ws::WebSocketDialer;
 use beehive::link::{
     Acceptor, Acceptors, Arrival, Connection, DialError, Dialer, Ending, Greeting, Link, PeerName, Routes,
@@ -21,10 +22,13 @@ use contract::synccontroller::SyncMsg;
 use harness::{StandAlone, enter};
 use noderegistry::Registry;
 use pki::Authority;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 const LONG: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -55,6 +59,29 @@ fn listen(authority: &Authority, env: &Env) -> WebSocketAcceptor {
 
 fn dialer(port: u16, credentials: &Credentials, env: &Env) -> WebSocketDialer {
     WebSocketDialer::new("127.0.0.1", port, credentials, env.clock()).unwrap()
+}
+
+const REQUEST: &str = "GET /link HTTP/1.1\r\nHost: cloud\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Protocol: hive-link.1\r\n\r\n";
+
+/// TLS with a certificate of a node, and nothing said yet.
+async fn by_hand(port: u16, credentials: &Credentials) -> TlsStream<TcpStream> {
+    let tls = TlsConnector::from(Arc::new(tls::client(credentials, b"http/1.1").unwrap()));
+    let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    tls.connect(ServerName::try_from("127.0.0.1").unwrap(), socket).await.unwrap()
+}
+
+/// What is answered until the socket ends, or up to the end of a head that grants.
+async fn answer(socket: &mut TlsStream<TcpStream>) -> String {
+    let mut answer = Vec::new();
+    while !(answer.starts_with(b"HTTP/1.1 101") && answer.ends_with(b"\r\n\r\n")) {
+        match socket.read_u8().await {
+            Ok(byte) => answer.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(answer).unwrap()
 }
 
 fn run(test: impl AsyncFnOnce(Env)) {
@@ -221,5 +248,61 @@ fn a_port_where_nobody_listens_and_a_peer_that_is_silent_are_told_apart_from_the
         let (edge, cloud, _server) = connected(&env).await;
         drop(edge);
         assert!(Arrival::meet(&env, cloud).await.is_err());
+    });
+}
+
+#[test]
+fn a_head_without_an_end_is_not_read_to_its_end() {
+    run(async |env| {
+        let authority = authority(&env);
+        let server = listen(&authority, &env);
+        let mut socket = by_hand(server.address.port(), &of_node(&authority, "a", &env)).await;
+        let head = [&REQUEST[..REQUEST.len() - 2], &"X-A: b\r\n".repeat(4000)].concat();
+        let _ = socket.write_all(head.as_bytes()).await;
+        let answered = env.timeout(Duration::from_secs(5), answer(&mut socket)).await;
+        let answered = answered.expect("waits for more of it");
+        assert!(!answered.starts_with("HTTP/1.1 101"), "{answered}");
+    });
+}
+
+#[test]
+fn other_requests_are_told_what_is_wrong_with_them() {
+    run(async |env| {
+        let authority = authority(&env);
+        let server = listen(&authority, &env);
+        for (from, to, status) in [
+            ("/link", "/metrics", "404"),
+            ("hive-link.1", "hive-link.7", "400"),
+            ("Version: 13", "Version: 99", "400"),
+            ("Upgrade: websocket", "Upgrade: h2c", "400"),
+            ("GET", "POST", "404"),
+        ] {
+            let mut socket = by_hand(server.address.port(), &of_node(&authority, "a", &env)).await;
+            socket.write_all(REQUEST.replace(from, to).as_bytes()).await.unwrap();
+            let answered = env.timeout(LONG, answer(&mut socket)).await.unwrap();
+            assert!(answered.starts_with(&format!("HTTP/1.1 {status}")), "{to}: {answered}");
+        }
+    });
+}
+
+#[test]
+fn a_frame_that_is_larger_than_a_cell_ends_the_socket_before_its_body_has_come() {
+    run(async |env| {
+        let authority = authority(&env);
+        let mut server = listen(&authority, &env);
+        // 8 KiB and a head are a cell; one that says 1 GiB, and a text, and a piece of a message.
+        let long = [&[0x82, 0xff][..], &(1_u64 << 30).to_be_bytes(), &[0; 4], &[0; 500]].concat();
+        for bytes in [long, vec![0x81, 0x81, 0, 0, 0, 0, b'a'], vec![0x02, 0x81, 0, 0, 0, 0, 1]] {
+            let mut socket = by_hand(server.address.port(), &of_node(&authority, "a", &env)).await;
+            socket.write_all(REQUEST.as_bytes()).await.unwrap();
+            assert!(answer(&mut socket).await.starts_with("HTTP/1.1 101"));
+            let connection = server.accept().await.unwrap();
+            socket.write_all(&bytes).await.unwrap();
+            let ended = env.timeout(Duration::from_secs(5), connection.accept()).await;
+            assert!(ended.expect("waits for more of it").is_err());
+            let mut rest = Vec::new();
+            let gone = env.timeout(Duration::from_secs(5), socket.read_to_end(&mut rest)).await;
+            assert!(gone.is_some(), "the socket stays");
+        }
     });
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use beehive::TokioClock;
 use beehive::link::memory::{Cable, pair};
 use beehive::link::mux::{Inlet, MuxConnection, Outlet, Role, over};
-use beehive::link::{Arrival, Connection, PeerName, Routes, Urgency, ws};
+use beehive::link::{Arrival, Connection, PeerName, Routes, Urgency};
 use beehive::{Clock, Env};
 use bytes::Bytes;
+use cloud_hub::Upgrades;
 use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -19,10 +20,11 @@ fn peer() -> PeerName {
     PeerName::verified("edge-1", "01")
 }
 
-/// The request for an upgrade to WebSocket. Answers what was said to it.
+/// The request for an upgrade to WebSocket. Answers what was said to it; nothing when the service did not start. Needs a tokio
+/// runtime of one thread, in a `LocalSet`.
 pub async fn head(bytes: &[u8], clock: Arc<dyn Clock>) -> Vec<u8> {
     let (mut client, server) = tokio::io::duplex(SOCKET);
-    let upgrade = ws::upgrade(server, peer(), clock, || None, ());
+    let Ok(upgrades) = Upgrades::new(clock).await else { return Vec::new() };
     let ask = async {
         let _ = client.write_all(bytes).await;
         let _ = client.shutdown().await;
@@ -32,7 +34,7 @@ pub async fn head(bytes: &[u8], clock: Arc<dyn Clock>) -> Vec<u8> {
     };
     let upgraded = async {
         // Nobody goes on with it.
-        drop(upgrade.await);
+        drop(upgrades.upgrade(server, peer(), || Ok(()), ()).await);
     };
     let (answer, ()) = futures::join!(ask, upgraded);
     answer

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use beehive::TokioClock;
 use fuzz::{endure_async, link};
+use tokio::task::LocalSet;
 
 const GOOD: &[u8] = b"GET /link HTTP/1.1\r\nHost: cloud\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -14,6 +15,10 @@ const ELSEWHERE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: cloud\r\nConnection: k
 
 #[tokio::test]
 async fn a_request_is_granted_or_refused_and_leaves_nothing() {
+    LocalSet::new().run_until(requests()).await;
+}
+
+async fn requests() {
     let clock = Arc::new(TokioClock::real());
     let granted = |answer: &[u8]| answer.starts_with(b"HTTP/1.1 101");
     assert!(granted(&link::head(GOOD, clock.clone()).await));

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use beehive::TokioClock;
 use libfuzzer_sys::fuzz_target;
+use tokio::task::LocalSet;
 
 fuzz_target!(|bytes: &[u8]| {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async { fuzz::link::head(bytes, Arc::new(TokioClock::real())).await });
+    LocalSet::new().block_on(&runtime, async { fuzz::link::head(bytes, Arc::new(TokioClock::real())).await });
 });

@@ -107,6 +107,15 @@ impl Target {
         self.daemon.check()
     }
 
+    /// What it said when a part of it panicked, if one did.
+    pub(crate) fn panicked(&self) -> Option<String> {
+        let log = std::fs::read(self.folder.join("cloudcore.log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log).into_owned();
+        let lines: Vec<&str> =
+            text.lines().skip_while(|line| !line.contains("panicked at")).take(4).collect();
+        (!lines.is_empty()).then(|| lines.join(" | "))
+    }
+
     pub(crate) fn tail(&self) -> String {
         self.daemon.tail()
     }

@@ -81,6 +81,9 @@ async fn story(
             outcome
                 .violation(format!("{}: {more:.1} MiB more, at most {MORE_MAX} are allowed", flood.name()));
         }
+        if let Some(said) = target.panicked() {
+            anyhow::bail!("{}: a part of CloudCore panicked: {said}", flood.name());
+        }
         if deeds == 0 {
             outcome.violation(format!("{}: it got nowhere, and so shows nothing", flood.name()));
         }

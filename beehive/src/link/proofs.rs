@@ -1,0 +1,259 @@
+//! Links over real QUIC to an end that asks each address for a proof (Retry), on ways that lose, double and delay.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::handshakes::Handshakes;
+use super::quic::{QuicAcceptor, QuicDialer};
+use super::tls::Credentials;
+use super::transport::{Acceptor, Connection, Dialer, Urgency};
+use crate::TokioClock;
+
+/// A handshake's time and a little: then nothing of it is left.
+const OVER: Duration = Duration::from_secs(13);
+
+struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    fn new() -> Ca {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Ca(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn issue(&self, name: &str) -> Credentials {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+        let certificate = params.signed_by(&key, &self.0).unwrap().pem();
+        Credentials { certificate, key: key.serialize_pem(), authority: self.0.pem() }
+    }
+}
+
+/// When the copies of the packet with this number arrive, in ms: none, and it is lost.
+type Fate = fn(usize) -> &'static [u64];
+
+/// What happens on the way to the other end, and back.
+#[derive(Clone, Copy)]
+struct Way {
+    name: &'static str,
+    up: Fate,
+    down: Fate,
+    /// The link is up after so many ms at the latest.
+    usual: u64,
+}
+
+fn whole(_: usize) -> &'static [u64] {
+    &[0]
+}
+
+/// 600 ms after the first packet without an answer it is sent again, 1200 ms after that once more.
+const WAYS: [Way; 8] = [
+    Way { name: "whole", up: whole, down: whole, usual: 1500 },
+    Way { name: "all double", up: |_| &[0, 20], down: |_| &[0, 20], usual: 1500 },
+    Way { name: "first lost", up: |n| if n == 0 { &[] } else { &[0] }, down: whole, usual: 3000 },
+    Way { name: "with the token lost", up: |n| if n == 1 { &[] } else { &[0] }, down: whole, usual: 3000 },
+    Way {
+        name: "first overtaken by itself",
+        up: |n| if n == 0 { &[650] } else { &[0] },
+        down: whole,
+        usual: 3000,
+    },
+    Way {
+        name: "answer to the token lost",
+        up: whole,
+        down: |n| if n == 1 { &[] } else { &[0] },
+        usual: 3000,
+    },
+    // What answers the first comes after it was sent again, and before the answer to that.
+    Way { name: "late answers", up: whole, down: |n| if n == 0 { &[700] } else { &[250] }, usual: 5000 },
+    Way {
+        name: "first again much later",
+        up: |n| if n == 0 { &[0, 900] } else { &[0] },
+        down: whole,
+        usual: 1500,
+    },
+];
+
+/// A way to `to`; answers where it begins, and how many packets had come from there before the first answer.
+async fn relay(to: SocketAddr, way: Way) -> (u16, Arc<AtomicUsize>) {
+    let inside = Rc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let outside = Rc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    outside.connect(to).await.unwrap();
+    let port = inside.local_addr().unwrap().port();
+    let hello = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&hello);
+    tokio::task::spawn_local(async move {
+        let (mut ups, mut downs, mut client) = (0, 0, None);
+        let (mut up, mut down) = ([0; 2048], [0; 2048]);
+        loop {
+            let (bytes, fate, target) = tokio::select! {
+                came = inside.recv_from(&mut up) => {
+                    let Ok((len, from)) = came else { continue };
+                    client = Some(from);
+                    ups += 1;
+                    if downs == 0 {
+                        counted.store(ups, Ordering::Relaxed);
+                    }
+                    (up[..len].to_vec(), (way.up)(ups - 1), None)
+                }
+                came = outside.recv(&mut down) => {
+                    let Ok(len) = came else { continue };
+                    downs += 1;
+                    (down[..len].to_vec(), (way.down)(downs - 1), client)
+                }
+            };
+            for late in fate {
+                let (bytes, inside, outside) = (bytes.clone(), Rc::clone(&inside), Rc::clone(&outside));
+                tokio::task::spawn_local(async move {
+                    if *late > 0 {
+                        sleep(Duration::from_millis(*late)).await;
+                    }
+                    let _ = match target {
+                        Some(client) => inside.send_to(&bytes, client).await,
+                        None => outside.send(&bytes).await,
+                    };
+                });
+            }
+        }
+    });
+    (port, hello)
+}
+
+/// Echoes what the first stream of each connection says.
+fn echo(mut server: QuicAcceptor) -> Rc<std::cell::Cell<usize>> {
+    let came = Rc::new(std::cell::Cell::new(0));
+    let counted = Rc::clone(&came);
+    tokio::task::spawn_local(async move {
+        while let Some(connection) = server.accept().await {
+            counted.set(counted.get() + 1);
+            tokio::task::spawn_local(async move {
+                let (mut writer, mut reader) = connection.accept().await.unwrap();
+                let mut said = [0; 4];
+                reader.read_exact(&mut said).await.unwrap();
+                writer.write_all(&said).await.unwrap();
+                // Until the other end goes.
+                while connection.accept().await.is_ok() {}
+            });
+        }
+    });
+    came
+}
+
+async fn link(dialer: &QuicDialer) -> Box<dyn Connection> {
+    let connection = dialer.dial().await.unwrap();
+    let (mut writer, mut reader) = connection.open(Urgency::Vital).await.unwrap();
+    writer.write_all(b"here").await.unwrap();
+    let mut said = [0; 4];
+    reader.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"here");
+    connection
+}
+
+fn run(test: impl AsyncFnOnce(Ca, Handshakes, SocketAddr, Rc<std::cell::Cell<usize>>)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let (ca, handshakes) = (Ca::new(), Handshakes::new(Arc::new(TokioClock::real())));
+        let server =
+            QuicAcceptor::with("127.0.0.1:0".parse().unwrap(), &ca.issue("cloud"), &handshakes).unwrap();
+        let address = server.address();
+        let came = echo(server);
+        test(ca, handshakes, address, came).await;
+    });
+}
+
+async fn all_over(handshakes: &Handshakes) {
+    let over = async {
+        while handshakes.under_way() > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(OVER, over).await.expect("a handshake is under way that nobody goes on with");
+}
+
+#[test]
+fn a_hello_is_one_datagram() {
+    run(async |ca, _, address, _| {
+        let (port, hello) = relay(address, WAYS[0]).await;
+        let dialer = QuicDialer::new("127.0.0.1", port, &ca.issue("edge")).unwrap();
+        link(&dialer).await;
+        assert_eq!(hello.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn two_hundred_links_come_up_in_time_though_each_is_asked_for_a_proof() {
+    run(async |ca, handshakes, address, came| {
+        handshakes.take_at_their_word(0);
+        let edge = ca.issue("edge");
+        // One after the other, over one socket.
+        let dialer = QuicDialer::new("127.0.0.1", address.port(), &edge).unwrap();
+        for number in 0..104 {
+            let began = Instant::now();
+            link(&dialer).await;
+            let took = began.elapsed();
+            assert!(took < Duration::from_millis(1500), "link {number} took {took:?}");
+        }
+        // And on each way some, at once.
+        for round in 0..6 {
+            let mut links = FuturesUnordered::new();
+            for way in WAYS.into_iter().cycle().take(2 * WAYS.len()) {
+                let edge = &edge;
+                links.push(async move {
+                    let (port, _) = relay(address, way).await;
+                    let dialer = QuicDialer::new("127.0.0.1", port, edge).unwrap();
+                    let began = Instant::now();
+                    let connection = link(&dialer).await;
+                    let took = began.elapsed();
+                    assert!(took < Duration::from_millis(way.usual), "{round}, {}: took {took:?}", way.name);
+                    connection
+                });
+            }
+            while links.next().await.is_some() {}
+        }
+        assert_eq!(came.get(), 200);
+        all_over(&handshakes).await;
+        // It is still there.
+        link(&dialer).await;
+    });
+}
+
+#[test]
+fn who_was_asked_for_a_proof_makes_no_second_connection_when_it_would_be_taken_at_its_word() {
+    run(async |ca, handshakes, address, came| {
+        let edge = ca.issue("edge");
+        for _ in 0..3 {
+            handshakes.take_at_their_word(0);
+            let mut dialers = Vec::new();
+            for way in WAYS {
+                let (port, _) = relay(address, way).await;
+                dialers.push(QuicDialer::new("127.0.0.1", port, &edge).unwrap());
+            }
+            let links = futures::future::join_all(dialers.iter().map(link));
+            let calm = async {
+                // The first packets have been answered; those that are sent again have not come.
+                sleep(Duration::from_millis(300)).await;
+                handshakes.take_at_their_word(32);
+            };
+            let (links, ()) = futures::join!(links, calm);
+            sleep(Duration::from_secs(1)).await;
+            // Those that came up are not under way; whatever still is was left behind.
+            assert_eq!(handshakes.under_way(), 0);
+            drop(links);
+        }
+        assert_eq!(came.get(), 3 * WAYS.len());
+        link(&QuicDialer::new("127.0.0.1", address.port(), &ca.issue("edge")).unwrap()).await;
+    });
+}
