@@ -188,12 +188,12 @@ fn impostors_and_strangers_to_the_version_are_refused() {
 }
 
 #[test]
-fn silence_instead_of_a_hello_is_given_up_after_ten_seconds() {
+fn silence_instead_of_a_hello_is_given_up_after_five_seconds() {
     run(async |env| {
         let (edge, cloud) = ends(&Cable::new());
         let begun = env.now();
-        assert!(matches!(Arrival::meet(&env, cloud).await, Err(LinkError::Silent)));
-        assert_eq!(env.now().since(begun), Duration::from_secs(10));
+        assert!(matches!(Arrival::meet(&env, cloud).await, Err(LinkError::Late)));
+        assert_eq!(env.now().since(begun), Duration::from_secs(5));
         drop(edge);
     });
 }

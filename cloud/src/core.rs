@@ -10,6 +10,8 @@ use cloud_hub::{
     Enrolment, EnrolmentError, EnrolmentServer, Vault, VaultError, WebSocketAcceptor, WebSocketError,
 };
 use config::cloud::CloudCore as Settings;
+use kubewatch::{Reading, ReadingError};
+use noderegistry::Registry;
 use thiserror::Error;
 
 use crate::crds::{self, CrdError};
@@ -22,6 +24,9 @@ pub enum StartError {
     /// A custom resource is not there.
     #[error(transparent)]
     Definitions(#[from] CrdError),
+    /// What pods need cannot be read.
+    #[error("Secrets and config maps")]
+    Reading(#[from] ReadingError),
     /// The CA or a Secret is not there.
     #[error("certificates")]
     Vault(#[from] VaultError),
@@ -78,7 +83,8 @@ impl CloudCore {
         tracing::info!(identity, "this CloudCore");
         crds::apply(&client, &env).await?;
         tracing::info!("custom resources are served");
-        let vault = Vault::new(client.clone());
+        let reading = Reading::probe(&client).await?;
+        let (vault, registry) = (Vault::new(client.clone()), Registry::new(client.clone()));
         let authority = vault.authority(&env).await?;
         let token_key = vault.token_key(&env).await?;
         let addresses: Result<Vec<IpAddr>, StartError> =
@@ -93,8 +99,9 @@ impl CloudCore {
         let enrolment = Enrolment {
             authority,
             token_key,
-            vault: vault.clone(),
+            registry: registry.clone(),
             certificate_life: Duration::from_secs(days * 86_400),
+            token_life: Duration::from_secs(2 * 3600 * u64::from(hub.token_refresh_duration)),
         };
         let at = (ip(&hub.https.address)?, hub.https.port).into();
         let enrolment = EnrolmentServer::start(at, &chain, &key, enrolment, &env)?;
@@ -122,18 +129,21 @@ impl CloudCore {
         let parts = Parts {
             client,
             acceptor,
-            vault,
+            registry,
             node_limit: hub.node_limit,
             lease_period: Duration::from_secs(frequency),
             identity,
+            reading,
         };
         let mut hive = Hive::new("cloudcore", env.clone());
         let seats = topology::seats(&mut hive);
         topology::actors(&mut hive, seats, parts);
         hive.open()?;
-        let monitor_at = &settings.common_config.monitor_server.bind_address;
-        let at = monitor_at.parse().map_err(|_| StartError::Address(monitor_at.clone()))?;
-        let monitor = Monitor::start(at, hive.inspector(), &env)?;
+        let monitor = &settings.common_config.monitor_server;
+        let healthz = (!monitor.healthz_bind_address.is_empty())
+            .then(|| socket(&monitor.healthz_bind_address))
+            .transpose()?;
+        let monitor = Monitor::start(socket(&monitor.bind_address)?, healthz, hive.inspector(), &env)?;
         Ok(CloudCore { hive, enrolment, monitor, link, websocket })
     }
 
@@ -191,6 +201,10 @@ impl CloudCore {
 pub fn identity(env: &Env) -> String {
     let random = env.random_id().into_iter().take(8).map(|byte| format!("{byte:02x}"));
     format!("cloudcore-{}", random.collect::<String>())
+}
+
+fn socket(text: &str) -> Result<SocketAddr, StartError> {
+    text.parse().map_err(|_| StartError::Address(text.to_owned()))
 }
 
 fn ip(text: &str) -> Result<IpAddr, StartError> {

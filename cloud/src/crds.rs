@@ -1,4 +1,4 @@
-//! The definitions of the custom resources, brought to the API server at start.
+//! The definitions of the custom resources: looked at when CloudCore starts, and brought to the API server where it may.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ const TRIES: usize = 5;
 /// Why a definition is not there.
 #[derive(Debug, Error)]
 pub enum CrdError {
-    /// The API server does not take it from us.
+    /// The API server does not let us see or write it.
     #[error(
-        "cannot apply the definition `{name}`: apply `cloud/deploy/crds` with kubectl, or give CloudCore the rules of `cloud/deploy/rbac.yaml`"
+        "cannot read or apply the definition `{name}`: apply `cloud/deploy/crds` and `cloud/deploy/rbac.yaml` of this release with kubectl"
     )]
     Apply {
         /// Which.
@@ -28,6 +28,18 @@ pub enum CrdError {
         #[source]
         source: kube::Error,
     },
+    /// It is missing or another release's, and this account may not write it.
+    #[error(
+        "the definition `{name}` {state}, and this account may not write it: run `kubectl apply -f cloud/deploy/crds/{file}` of this release as an administrator"
+    )]
+    NotOurs {
+        /// Which.
+        name: String,
+        /// What is wrong with it.
+        state: &'static str,
+        /// The file that has it.
+        file: String,
+    },
     /// The API server has it and does not serve it.
     #[error(
         "the definition `{0}` is not served after 30 s: see its conditions with `kubectl describe crd {0}`"
@@ -35,7 +47,8 @@ pub enum CrdError {
     NotServed(String),
 }
 
-/// Creates or updates every definition and waits until all are served.
+/// Looks that every definition is there as this release has it, and waits until all are served. One that is missing or older
+/// is created or updated, if this account may.
 ///
 /// # Errors
 /// See [`CrdError`].
@@ -43,13 +56,10 @@ pub async fn apply(client: &kube::Client, env: &Env) -> Result<(), CrdError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let ours = crd::manifests();
     for definition in &ours {
-        let name = definition.metadata.name.clone().unwrap_or_default();
-        put(&api, definition, &name)
-            .await
-            .map_err(|source| CrdError::Apply { name: name.clone(), source })?;
+        put(&api, definition, &name_of(definition)).await?;
     }
     for definition in &ours {
-        let name = definition.metadata.name.clone().unwrap_or_default();
+        let name = name_of(definition);
         let served = env.timeout(SERVED_WITHIN, until_served(&api, &name, env)).await;
         match served {
             Some(Ok(())) => {}
@@ -60,30 +70,38 @@ pub async fn apply(client: &kube::Client, env: &Env) -> Result<(), CrdError> {
     Ok(())
 }
 
+fn name_of(definition: &CustomResourceDefinition) -> String {
+    definition.metadata.name.clone().unwrap_or_default()
+}
+
 async fn put(
     api: &Api<CustomResourceDefinition>,
     ours: &CustomResourceDefinition,
     name: &str,
-) -> Result<(), kube::Error> {
-    let mut last = Ok(());
+) -> Result<(), CrdError> {
+    let failed = |source| CrdError::Apply { name: name.to_owned(), source };
+    let mut last = None;
     for _ in 0..TRIES {
-        let outcome = match api.get_opt(name).await? {
-            None => api.create(&PostParams::default(), ours).await,
+        let (state, outcome) = match api.get_opt(name).await.map_err(failed)? {
             Some(theirs) if is_current(&theirs, ours) => return Ok(()),
+            None => ("is not there", api.create(&PostParams::default(), ours).await),
             Some(theirs) => {
                 let mut next = ours.clone();
                 next.metadata.resource_version = theirs.metadata.resource_version;
-                api.replace(name, &PostParams::default(), &next).await
+                ("is another release's", api.replace(name, &PostParams::default(), &next).await)
             }
         };
         match outcome {
             Ok(_) => return Ok(()),
             // Another CloudCore was faster.
-            Err(kube::Error::Api(status)) if status.code == 409 => last = Err(kube::Error::Api(status)),
-            Err(error) => return Err(error),
+            Err(kube::Error::Api(status)) if status.code == 409 => last = Some(kube::Error::Api(status)),
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                return Err(CrdError::NotOurs { name: name.to_owned(), state, file: crd::file_name(ours) });
+            }
+            Err(error) => return Err(failed(error)),
         }
     }
-    last
+    last.map_or(Ok(()), |error| Err(failed(error)))
 }
 
 /// The server adds defaults of its own (list kind, conversion, singular), so ours is compared by what it says of the

@@ -1,9 +1,11 @@
-//! The admin endpoint: health, and the state of every actor.
+//! The admin endpoint: health, and the state of every actor. It asks for no credential and so listens on loopback; health
+//! alone may be asked for from elsewhere, too.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::http::KeepAlive;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use beehive::{ActorState, Env, HiveReport, Inspector};
 use serde_json::Value;
@@ -15,11 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// 16 readers at once.
 const READERS: usize = 16;
 
+/// 64 connections at once to the port of health alone, each of which has 5 s to ask: probes are few and quick.
+const PROBES: usize = 64;
+const PROBE_WITHIN: Duration = Duration::from_secs(5);
+
 /// Why the endpoint is not there.
 #[derive(Debug, Error)]
-#[error("cannot listen at {address}: free the port, or change commonConfig.monitorServer.bindAddress")]
+#[error("cannot listen at {address}: free the port, or change commonConfig.monitorServer.{key}")]
 pub struct MonitorError {
     address: SocketAddr,
+    key: &'static str,
     #[source]
     source: std::io::Error,
 }
@@ -30,15 +37,22 @@ type Ask = mpsc::Sender<oneshot::Sender<HiveReport>>;
 pub struct Monitor {
     /// Where it listens.
     pub address: SocketAddr,
-    handle: ServerHandle,
+    /// Where health alone is answered, if it is.
+    pub healthz: Option<SocketAddr>,
+    handles: Vec<ServerHandle>,
 }
 
 impl Monitor {
-    /// Serves `/healthz`, `/state` and `/metrics` at `address`.
+    /// Serves `/healthz`, `/state` and `/metrics` at `address`, and `/healthz` alone at `healthz`.
     ///
     /// # Errors
-    /// When the port is taken.
-    pub fn start(address: SocketAddr, inspector: Inspector, env: &Env) -> Result<Self, MonitorError> {
+    /// When a port is taken.
+    pub fn start(
+        address: SocketAddr,
+        healthz: Option<SocketAddr>,
+        inspector: Inspector,
+        env: &Env,
+    ) -> Result<Self, MonitorError> {
         let (ask, mut asked): (mpsc::Sender<oneshot::Sender<HiveReport>>, _) = mpsc::channel(READERS);
         // The hive lives on this thread, the endpoint on one of its own.
         env.spawn(async move {
@@ -46,31 +60,50 @@ impl Monitor {
                 let _ = answer.send(inspector.report(PATIENCE).await);
             }
         });
+        let all = ask.clone();
         let server = HttpServer::new(move || {
             App::new()
-                .app_data(web::Data::new(ask.clone()))
+                .app_data(web::Data::new(all.clone()))
                 .route("/healthz", web::get().to(health))
                 .route("/state", web::get().to(state))
                 .route("/metrics", web::get().to(metrics))
-        })
-        .workers(1)
-        .disable_signals()
-        .bind(address)
-        .map_err(|source| MonitorError { address, source })?;
-        let address = server.addrs().first().copied().unwrap_or(address);
-        let server = server.run();
-        let handle = server.handle();
+        });
+        let server = server.workers(1).disable_signals().bind(address);
+        let server = server.map_err(|source| MonitorError { address, key: "bindAddress", source })?;
+        let mut monitor = Monitor {
+            address: server.addrs().first().copied().unwrap_or(address),
+            healthz,
+            handles: Vec::new(),
+        };
+        monitor.run(server.run());
+        if let Some(at) = healthz {
+            let server = HttpServer::new(move || {
+                App::new().app_data(web::Data::new(ask.clone())).route("/healthz", web::get().to(health))
+            });
+            let server = server.workers(1).disable_signals().max_connections(PROBES);
+            let server = server.client_request_timeout(PROBE_WITHIN).keep_alive(KeepAlive::Disabled).bind(at);
+            let server =
+                server.map_err(|source| MonitorError { address: at, key: "healthzBindAddress", source })?;
+            monitor.healthz = server.addrs().first().copied();
+            monitor.run(server.run());
+        }
+        Ok(monitor)
+    }
+
+    fn run(&mut self, server: Server) {
+        self.handles.push(server.handle());
         actix_rt::spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "admin endpoint ended");
             }
         });
-        Ok(Monitor { address, handle })
     }
 
     /// Stops listening.
     pub async fn stop(self) {
-        self.handle.stop(false).await;
+        for handle in self.handles {
+            handle.stop(false).await;
+        }
     }
 }
 
@@ -234,6 +267,34 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// The first line of an answer.
+    async fn get(at: SocketAddr, path: &str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.lines().next().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn the_port_of_health_tells_nothing_else() {
+        actix_rt::System::new().block_on(async {
+            let env = Env::real();
+            let hive = beehive::Hive::new("cloudcore", env.clone());
+            let any = "127.0.0.1:0".parse().unwrap();
+            let monitor = Monitor::start(any, Some(any), hive.inspector(), &env).unwrap();
+            let health = monitor.healthz.unwrap();
+            assert_eq!(get(health, "/healthz").await, "HTTP/1.1 200 OK");
+            for path in ["/state", "/metrics", "/", "/healthz/../state"] {
+                assert_eq!(get(health, path).await, "HTTP/1.1 404 Not Found", "{path}");
+            }
+            assert_eq!(get(monitor.address, "/metrics").await, "HTTP/1.1 200 OK");
+            monitor.stop().await;
+        });
+    }
 
     #[test]
     fn every_node_has_its_line_and_what_is_unknown_has_none() {

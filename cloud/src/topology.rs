@@ -7,7 +7,7 @@ use beehive::link::Acceptor;
 use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
 use cloud_devicecontroller::DeviceController;
 use cloud_edgecontroller::EdgeController;
-use cloud_hub::{CloudHub, Neighbours, Vault};
+use cloud_hub::{CloudHub, Neighbours};
 use cloud_router::CloudRouter;
 use cloud_synccontroller::SyncController;
 use contract::cloudhub::CloudHubMsg;
@@ -16,7 +16,8 @@ use contract::edgecontroller::EdgeControllerMsg;
 use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use contract::wire::META_MAILBOX;
-use kubewatch::Interruptions;
+use kubewatch::{Interruptions, Reading};
+use noderegistry::Registry;
 use tokio::sync::Mutex;
 
 const HUB: &str = "cloud-hub";
@@ -46,14 +47,16 @@ pub struct Parts {
     pub client: kube::Client,
     /// Where nodes arrive.
     pub acceptor: Box<dyn Acceptor>,
-    /// The register of certificates.
-    pub vault: Vault,
+    /// Who is a node of ours.
+    pub registry: Registry,
     /// Nodes at once.
     pub node_limit: usize,
     /// How often an alive node's Lease is renewed.
     pub lease_period: Duration,
     /// Who this CloudCore is among those that run: its own in each life.
     pub identity: String,
+    /// As whom Secrets and config maps are read.
+    pub reading: Reading,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
@@ -98,7 +101,7 @@ fn together() -> Policy {
 
 /// Makes the actors.
 pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
-    let Parts { client, acceptor, vault, node_limit, lease_period, identity } = parts;
+    let Parts { client, acceptor, registry, node_limit, lease_period, identity, reading } = parts;
     let sync_to_edge = seats.sync_to_edge;
     hive.supervise(seats.sync, together(), move || SyncController::new(sync_to_edge.clone()));
     let interruptions = Interruptions::default();
@@ -106,7 +109,7 @@ pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
     let (edge_client, edge_to_sync, edge_to_hub) = (client.clone(), seats.edge_to_sync, seats.edge_to_hub);
     hive.supervise(seats.edge, together(), move || {
         let (client, sync, hub) = (edge_client.clone(), edge_to_sync.clone(), edge_to_hub.clone());
-        EdgeController::new(client, sync, hub, &identity, lease_period, watched.clone())
+        EdgeController::new(client, sync, hub, &identity, lease_period, watched.clone(), reading)
     });
     let (device_to_sync, device_to_edge) = (seats.device_to_sync, seats.device_to_edge);
     hive.supervise(seats.device, together(), move || {
@@ -116,7 +119,7 @@ pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
     hive.supervise(seats.router, Policy::default(), CloudRouter::default);
     let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), seats.hub_to);
     hive.supervise(seats.hub, Policy::default(), move || {
-        CloudHub::new(Rc::clone(&acceptor), vault.clone(), node_limit, hub_to.clone())
+        CloudHub::new(Rc::clone(&acceptor), registry.clone(), node_limit, hub_to.clone())
     });
 }
 

@@ -61,13 +61,15 @@ pub struct CommonConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MonitorServer {
-    /// IP:port.
+    /// IP:port of a loopback address: whoever reaches it sees everything, without a credential.
     pub bind_address: String,
+    /// IP:port at which health is answered too, and nothing else; empty: nowhere.
+    pub healthz_bind_address: String,
 }
 
 impl Default for MonitorServer {
     fn default() -> Self {
-        MonitorServer { bind_address: "127.0.0.1:9091".to_owned() }
+        MonitorServer { bind_address: "127.0.0.1:9091".to_owned(), healthz_bind_address: String::new() }
     }
 }
 
@@ -103,7 +105,7 @@ pub struct CloudHub {
     pub dns_names: Vec<String>,
     /// Life of a node's certificate, in days.
     pub edge_cert_signing_duration: u32,
-    /// Half of a join token's life, in hours.
+    /// Half of the age, in hours, at which a join token is not taken any more, whatever end stands in it.
     pub token_refresh_duration: u32,
     /// The link.
     pub quic: Listener,
@@ -189,13 +191,7 @@ impl CloudCore {
     pub fn defects(&self) -> Vec<Defect> {
         let mut defects = Vec::new();
         let hub = &self.modules.cloud_hub;
-        if self.common_config.monitor_server.bind_address.parse::<std::net::SocketAddr>().is_err() {
-            let shown = &self.common_config.monitor_server.bind_address;
-            defects.push(Defect::new(
-                "commonConfig.monitorServer.bindAddress",
-                format!("is `{shown}`, not IP:port"),
-            ));
-        }
+        self.common_config.monitor_server.check(&mut defects);
         for (key, listener) in
             [("modules.cloudHub.quic.address", &hub.quic), ("modules.cloudHub.https.address", &hub.https)]
         {
@@ -229,6 +225,30 @@ impl CloudCore {
     }
 }
 
+impl MonitorServer {
+    fn check(&self, defects: &mut Vec<Defect>) {
+        let key = "commonConfig.monitorServer.bindAddress";
+        match self.bind_address.parse::<std::net::SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => {}
+            Ok(_) => defects.push(Defect::new(
+                key,
+                format!(
+                    "is `{}`, not a loopback address: /state and /metrics ask for no credential; let probes ask healthzBindAddress, and scrapers a proxy that authorizes them",
+                    self.bind_address
+                ),
+            )),
+            Err(_) => defects.push(Defect::new(key, format!("is `{}`, not IP:port", self.bind_address))),
+        }
+        let shown = &self.healthz_bind_address;
+        if !shown.is_empty() && shown.parse::<std::net::SocketAddr>().is_err() {
+            defects.push(Defect::new(
+                "commonConfig.monitorServer.healthzBindAddress",
+                format!("is `{shown}`, not IP:port"),
+            ));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +267,24 @@ mod tests {
         let error =
             load::parse::<CloudCore>(Path::new("f"), "modules: {cloudHub: {nodeLimt: 3}}").unwrap_err();
         assert!(error.to_string().contains("nodeLimt"), "{error}");
+    }
+
+    #[test]
+    fn what_asks_for_no_credential_listens_on_loopback_alone() {
+        let told = |text: &str| {
+            let config: CloudCore = load::parse(Path::new("f"), text).unwrap();
+            config.defects().into_iter().map(|defect| defect.key).collect::<Vec<_>>()
+        };
+        assert!(
+            told("commonConfig: {monitorServer: {bindAddress: '[::1]:9', healthzBindAddress: '0.0.0.0:9'}}")
+                .is_empty()
+        );
+        for open in ["0.0.0.0:9091", "192.0.2.1:9091", "[::]:9091", "nowhere"] {
+            let text = format!("commonConfig: {{monitorServer: {{bindAddress: '{open}'}}}}");
+            assert_eq!(told(&text), ["commonConfig.monitorServer.bindAddress"], "{open}");
+        }
+        let text = "commonConfig: {monitorServer: {healthzBindAddress: x}}";
+        assert_eq!(told(text), ["commonConfig.monitorServer.healthzBindAddress"]);
     }
 
     #[test]

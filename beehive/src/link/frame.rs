@@ -11,6 +11,7 @@
 
 use std::io;
 
+use bytes::BufMut;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -22,6 +23,8 @@ pub(crate) const BODY_MAX: usize = 1 << 20;
 pub const FRAME_MAX: usize = BODY_MAX + (4 << 10);
 /// What follows `len` at the least.
 pub(crate) const FIXED: usize = 1 + 1 + 8 + 4 + 2;
+/// 8 KiB: memory for the first bytes of a frame.
+const FIRST_PIECE: usize = 8 << 10;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +128,15 @@ impl Frame {
         bytes
     }
 
+    /// The frame that `bytes` are behind their length, as they are read from a stream.
+    #[cfg(test)]
+    pub(crate) fn decode(mut bytes: &[u8], agreed: WireVersion) -> Result<Frame, FrameError> {
+        use futures::FutureExt;
+        Frame::check_len(bytes.len(), FRAME_MAX)?;
+        let len = bytes.len();
+        read_rest(&mut bytes, len, agreed).now_or_never().unwrap()
+    }
+
     /// Checks a declared length.
     fn check_len(len: usize, most: usize) -> Result<(), FrameError> {
         if len > most {
@@ -132,11 +144,19 @@ impl Frame {
         }
         if len < FIXED { Err(FrameError::TooShort(len)) } else { Ok(()) }
     }
+}
 
-    /// Takes what follows `len` apart, on a link that speaks `agreed`.
-    pub(crate) fn decode(bytes: &[u8], agreed: WireVersion) -> Result<Frame, FrameError> {
-        Frame::check_len(bytes.len(), FRAME_MAX)?;
-        let (fixed, rest) = bytes.split_at(FIXED);
+/// What stands before the extension and the body.
+struct Head {
+    kind: Kind,
+    id: u64,
+    amount: u32,
+    extension: usize,
+}
+
+impl Head {
+    /// Takes the fixed part of a frame apart, on a link that speaks `agreed`.
+    fn decode(fixed: &[u8; FIXED], agreed: WireVersion) -> Result<Head, FrameError> {
         let (found, byte) = (fixed[0], fixed[1]);
         let kind = Kind::from_byte(byte);
         let agreed = kind.map_or(agreed, |kind| kind.version(agreed)).number();
@@ -147,16 +167,11 @@ impl Frame {
         let number = |at: std::ops::Range<usize>| {
             fixed.get(at).into_iter().flatten().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte))
         };
-        let extension = usize::try_from(number(14..16)).unwrap_or(usize::MAX);
-        let Some((extension, body)) = rest.split_at_checked(extension) else {
-            return Err(FrameError::Extension(extension));
-        };
-        Ok(Frame {
+        Ok(Head {
             kind,
             id: number(2..10),
             amount: u32::try_from(number(10..14)).unwrap_or(u32::MAX),
-            extension: extension.to_vec(),
-            body: body.to_vec(),
+            extension: usize::try_from(number(14..16)).unwrap_or(usize::MAX),
         })
     }
 }
@@ -185,13 +200,34 @@ pub(crate) async fn read_rest<R: AsyncRead + Unpin + ?Sized>(
     len: usize,
     agreed: WireVersion,
 ) -> Result<Frame, FrameError> {
-    // Grows as bytes come: a declared length alone costs nothing.
+    let mut fixed = [0; FIXED];
+    reader.read_exact(&mut fixed).await?;
+    // Before the rest is read: of what is no frame there is nothing to keep.
+    let head = Head::decode(&fixed, agreed)?;
+    let Some(body) = len.checked_sub(FIXED + head.extension) else {
+        return Err(FrameError::Extension(head.extension));
+    };
+    let extension = read_piece(reader, head.extension).await?;
+    let body = read_piece(reader, body).await?;
+    Ok(Frame { kind: head.kind, id: head.id, amount: head.amount, extension, body })
+}
+
+/// Reads so many bytes. Memory doubles as they come and ends at what is needed: a declared length alone costs nothing.
+async fn read_piece<R: AsyncRead + Unpin + ?Sized>(
+    reader: &mut R,
+    len: usize,
+) -> Result<Vec<u8>, FrameError> {
     let mut bytes = Vec::new();
-    let got = reader.take(len as u64).read_to_end(&mut bytes).await?;
-    if got < len {
-        return Err(FrameError::Io(io::ErrorKind::UnexpectedEof.into()));
+    while bytes.len() < len {
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve_exact((len - bytes.len()).min(bytes.len().max(FIRST_PIECE)));
+        }
+        let room = bytes.capacity().min(len) - bytes.len();
+        if reader.read_buf(&mut (&mut bytes).limit(room)).await? == 0 {
+            return Err(FrameError::Io(io::ErrorKind::UnexpectedEof.into()));
+        }
     }
-    Frame::decode(&bytes, agreed)
+    Ok(bytes)
 }
 
 #[cfg(test)]

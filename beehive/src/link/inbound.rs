@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 use tokio::sync::mpsc;
 
 use super::core::Core;
@@ -19,6 +20,9 @@ pub(super) const PENDING_MAX: usize = 4096;
 
 /// 128: the longest name of a mailbox that is looked at.
 const NAME_MAX: usize = 128;
+
+/// 10 s: how long a stream may take to name its mailbox.
+const NAME_WITHIN: Duration = Duration::from_secs(10);
 
 type Delivery = BoxFuture<'static, Result<(), Refusal>>;
 
@@ -91,7 +95,14 @@ pub(super) async fn serve(
     writer: Writer,
     mut reader: Reader,
 ) {
-    let route = match open(&core, &routes, &mut reader).await {
+    let named = {
+        let open = std::pin::pin!(open(&core, &routes, &mut reader));
+        match select(open, core.clock.sleep(NAME_WITHIN)).await {
+            Either::Left((named, _)) => named,
+            Either::Right(_) => Err("a stream names its mailbox within 10 s".to_owned()),
+        }
+    };
+    let route = match named {
         Ok(route) => route,
         Err(sentence) => {
             tracing::warn!(peer = %core.peer, reason = sentence, "refused a stream");

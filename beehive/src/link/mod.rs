@@ -18,6 +18,8 @@
 //!   of messages whatever the number of its streams, and a lane has 4096 asks without an answer. At the bound
 //!   [`crate::Address::tell`] waits and [`crate::Address::try_tell`] is refused; nothing that was taken is dropped for room. A
 //!   sender that sends more than it has credits for is told so and its stream is ended.
+//! * Nothing of a stranger: before its hello was answered an end that dialled has one stream, a few KiB and 5 s. How many may
+//!   come from one address is bounded by the transports ([`door`]).
 //! * Urgent first: control lanes have streams of their own, and so has the link itself (its pings, its end). What a lane holds
 //!   beyond 16 KiB comes out of what all lanes of the link share; up to that it passes, however much the others hold.
 //! * The other end can reach only what [`Routes`] allow, and is who its certificate says.
@@ -26,10 +28,13 @@
 //! The transport below the frames is an argument ([`Dialer`], [`Acceptor`], [`Connection`]): [`quic`] first, [`ws`] where UDP
 //! is blocked (its streams share one ordered connection by [`mux`]), [`memory`] for tests and for clusters in one process.
 
+mod arrival;
 mod core;
+pub mod door;
 mod frame;
 #[cfg(test)]
 mod golden;
+mod handshakes;
 mod inbound;
 mod life;
 pub mod memory;
@@ -45,10 +50,11 @@ mod version;
 pub mod wire;
 pub mod ws;
 
+pub use arrival::Arrival;
 pub use frame::FRAME_MAX;
 pub use inbound::Routes;
 pub use life::{DEAD_AFTER, PING_AFTER};
-pub use session::{Arrival, Ending, Greeting, Link, LinkError, Refused};
+pub use session::{Ending, Greeting, Link, LinkError, Refused};
 pub use transport::{
     Acceptor, Acceptors, Connection, DialError, Dialer, PeerName, Reader, Traffic, Urgency, Writer,
 };

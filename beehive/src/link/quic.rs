@@ -6,9 +6,9 @@
 //! of the handshake.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -19,12 +19,14 @@ use s2n_quic::provider::connection_id::default::Format;
 use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Subscriber, events};
 use s2n_quic::provider::limits::Limits;
 use s2n_quic::provider::tls::rustls as quic_tls;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 pub use super::tls::{Credentials, EndpointError};
 
+use super::handshakes::{self, Handshakes, UnderWay};
 use super::tls;
 use super::transport::{Acceptor, Connection, DialError, Dialer, PeerName, Reader, Urgency, Writer};
+use crate::TokioClock;
 
 /// What this link speaks above QUIC (ALPN, RFC 7301).
 const PROTOCOL: &[u8] = b"hive-link/0";
@@ -44,8 +46,10 @@ const CONNECTION_WINDOW: u64 = 4 << 20;
 /// 8 bytes, half of what the library takes: every packet carries one, and on an idle link packets are little else. Random
 /// ones of 64 bits do not meet.
 const ID_BYTES: usize = 8;
-/// 128: streams that may be open at once from one end.
-const STREAMS: u64 = 128;
+/// 72: streams that may be open at once from one end; the link itself allows 64 and refuses the others one by one.
+const STREAMS: u64 = 72;
+/// 16 KiB of the first stream: what is taken of somebody who was not yet let in. A hello has a few hundred bytes.
+const STRANGER_MAX: u64 = 16 << 10;
 
 fn short_ids() -> Result<Format, EndpointError> {
     let failed = |error: &dyn std::fmt::Display| EndpointError::Limits(error.to_string());
@@ -71,32 +75,101 @@ fn limits(asked: u64, offered: u64) -> Result<Limits, EndpointError> {
     build().map_err(|error| EndpointError::Limits(error.to_string()))
 }
 
-/// Reads the peer's certificate out of the handshake, and counts the packets that have come to the endpoint: several dials
-/// of one server may be under way, and an answer to any of them shows that it is there.
+/// Reads the peer's certificate out of the handshake, looks after those who were not yet let in, and counts the packets that
+/// have come to the endpoint: several dials of one server may be under way, and an answer to any of them shows that it is
+/// there.
+struct Watch {
+    heard: Arc<AtomicU64>,
+    /// Of an accepting end.
+    handshakes: Option<Handshakes>,
+}
+
+/// What is known of one connection.
+struct Seen {
+    peer: Option<PeerName>,
+    threshold: Arc<Threshold>,
+    under_way: Option<UnderWay>,
+}
+
+/// Whether an end was let in, and what it did before.
 #[derive(Default)]
-struct Watch(Arc<AtomicU64>);
+struct Threshold {
+    admitted: AtomicBool,
+    trespassed: AtomicBool,
+    changed: Notify,
+}
 
-#[derive(Default)]
-struct PeerSeen(Option<PeerName>);
-
-impl Subscriber for Watch {
-    type ConnectionContext = PeerSeen;
-
-    fn create_connection_context(&mut self, _: &ConnectionMeta, _: &ConnectionInfo) -> PeerSeen {
-        PeerSeen::default()
+impl Threshold {
+    fn trespass(&self) {
+        self.trespassed.store(true, Ordering::Relaxed);
+        self.changed.notify_waiters();
     }
 
-    fn on_packet_received(&mut self, _: &mut PeerSeen, _: &ConnectionMeta, _: &events::PacketReceived) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    async fn trespassed(&self) {
+        let mut changed = std::pin::pin!(self.changed.notified());
+        // In the line before the look, so that nothing falls between the two.
+        changed.as_mut().enable();
+        if !self.trespassed.load(Ordering::Relaxed) {
+            changed.await;
+        }
+    }
+}
+
+impl Subscriber for Watch {
+    type ConnectionContext = Seen;
+
+    fn create_connection_context(&mut self, _: &ConnectionMeta, _: &ConnectionInfo) -> Seen {
+        let threshold = Threshold { admitted: self.handshakes.is_none().into(), ..Threshold::default() };
+        Seen { peer: None, threshold: Arc::new(threshold), under_way: None }
+    }
+
+    fn on_connection_started(
+        &mut self,
+        seen: &mut Seen,
+        _: &ConnectionMeta,
+        event: &events::ConnectionStarted,
+    ) {
+        let address = handshakes::ip_of(&event.path.remote_addr);
+        if let (Some(handshakes), Some(address)) = (&self.handshakes, address) {
+            seen.under_way = Some(handshakes.begun(address));
+        }
+    }
+
+    fn on_handshake_status_updated(
+        &mut self,
+        seen: &mut Seen,
+        _: &ConnectionMeta,
+        _: &events::HandshakeStatusUpdated,
+    ) {
+        seen.under_way = None;
+    }
+
+    fn on_connection_closed(&mut self, seen: &mut Seen, _: &ConnectionMeta, _: &events::ConnectionClosed) {
+        seen.under_way = None;
+    }
+
+    fn on_packet_received(&mut self, _: &mut Seen, _: &ConnectionMeta, _: &events::PacketReceived) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn on_frame_received(&mut self, seen: &mut Seen, _: &ConnectionMeta, event: &events::FrameReceived) {
+        if seen.threshold.admitted.load(Ordering::Relaxed) {
+            return;
+        }
+        if let events::Frame::Stream { id, offset, len, .. } = &event.frame
+            && (*id != 0 || offset.saturating_add(u64::from(*len)) > STRANGER_MAX)
+        {
+            seen.threshold.trespass();
+        }
     }
 
     fn on_tls_exporter_ready(
         &mut self,
-        context: &mut PeerSeen,
+        seen: &mut Seen,
         _: &ConnectionMeta,
         event: &events::TlsExporterReady,
     ) {
-        context.0 = event
+        seen.peer = event
             .session
             .peer_cert_chain_der()
             .ok()
@@ -109,13 +182,17 @@ struct QuicConnection {
     handle: Handle,
     streams: Mutex<StreamAcceptor>,
     peer: PeerName,
+    threshold: Arc<Threshold>,
 }
 
 impl QuicConnection {
     fn new(connection: s2n_quic::Connection) -> Option<Self> {
-        let peer = connection.query_event_context(|seen: &PeerSeen| seen.0.clone()).ok().flatten()?;
+        let seen =
+            connection.query_event_context(|seen: &Seen| (seen.peer.clone(), Arc::clone(&seen.threshold)));
+        let (peer, threshold) = seen.ok()?;
+        let peer = peer?;
         let (handle, streams) = connection.split();
-        Some(QuicConnection { handle, streams: Mutex::new(streams), peer })
+        Some(QuicConnection { handle, streams: Mutex::new(streams), peer, threshold })
     }
 }
 
@@ -144,6 +221,18 @@ impl Connection for QuicConnection {
         &self.peer
     }
 
+    fn address(&self) -> Option<IpAddr> {
+        self.handle.remote_addr().ok().map(|address| address.ip())
+    }
+
+    fn admitted(&self) {
+        self.threshold.admitted.store(true, Ordering::Relaxed);
+    }
+
+    fn trespass(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.threshold.trespassed())
+    }
+
     fn close(&self) {
         self.handle.close(0_u8.into());
     }
@@ -166,6 +255,8 @@ impl QuicAcceptor {
             reason: reason.to_string(),
         };
         let tls = quic_tls::Server::from(Arc::new(tls::server(credentials, PROTOCOL)?));
+        let handshakes = Handshakes::new(Arc::new(TokioClock::real()));
+        let watch = Watch { heard: Arc::default(), handshakes: Some(handshakes.clone()) };
         let server = s2n_quic::Server::builder()
             .with_tls(tls)
             .map_err(|error| socket(&error))?
@@ -175,7 +266,9 @@ impl QuicAcceptor {
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .with_limits(limits(STREAMS, STREAMS)?)
             .map_err(|error| EndpointError::Limits(error.to_string()))?
-            .with_event(Watch::default())
+            .with_endpoint_limits(handshakes)
+            .map_err(|error| EndpointError::Limits(error.to_string()))?
+            .with_event(watch)
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .start()
             .map_err(|error| socket(&error))?;
@@ -241,7 +334,7 @@ impl QuicDialer {
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .with_limits(limits(STREAMS, STREAMS)?)
             .map_err(|error| EndpointError::Limits(error.to_string()))?
-            .with_event(Watch(Arc::clone(&received)))
+            .with_event(Watch { heard: Arc::clone(&received), handshakes: None })
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .start()
             .map_err(|error| socket(&error))?;

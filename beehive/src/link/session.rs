@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::core::Core;
+use super::door::Rates;
 use super::frame::{Frame, Kind};
 use super::inbound::{self, Routes};
 use super::life::{self, Action};
@@ -19,10 +20,13 @@ use super::version::{Versions, WireVersion};
 use super::wire::Wire;
 use crate::{Address, Env};
 
-/// 10 s: how long a hello and its answer may take.
+/// 10 s: how long the answer to a hello may take.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// 8 KiB: frames of the first stream are short, and one is read of somebody who is not yet let in.
-const VITAL_MAX: usize = 8 << 10;
+pub(super) const VITAL_MAX: usize = 8 << 10;
+
+/// 20 streams a second, and 128 at once: an end opens a few for each mailbox, once.
+const STREAM_RATE: (f64, f64) = (20.0, 128.0);
 
 /// What a dialling end says of itself. Its name has to be the one in its certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +52,7 @@ impl Greeting {
         body
     }
 
-    fn decode(body: &[u8]) -> Option<Greeting> {
+    pub(super) fn decode(body: &[u8]) -> Option<Greeting> {
         let (&[oldest, newest], name) = body.split_first_chunk()?;
         // 253: the longest name that a certificate of ours carries.
         (name.len() <= 253 && oldest <= newest).then_some(())?;
@@ -71,9 +75,12 @@ pub enum LinkError {
     /// The other end answered and does not want it.
     #[error("refused: {}", .0.reason)]
     Refused(Refused),
-    /// The other end did not say hello, or not its answer, within 10 s.
-    #[error("no hello within 10 s")]
+    /// The other end did not answer the hello within 10 s.
+    #[error("no answer to the hello within 10 s")]
     Silent,
+    /// The other end did not say hello within 5 s.
+    #[error("no hello within 5 s")]
+    Late,
     /// The connection broke; a certificate that the other end does not accept shows here, too.
     #[error("connection ended during the hello: {0}")]
     Broke(String),
@@ -148,107 +155,6 @@ impl std::fmt::Debug for Link {
     }
 }
 
-/// Somebody who has said hello and waits for the answer.
-pub struct Arrival {
-    env: Env,
-    core: Core,
-    connection: Box<dyn Connection>,
-    control: (Writer, Reader),
-}
-
-impl Arrival {
-    /// Reads the hello of a connection that was accepted, and checks it against the certificate.
-    ///
-    /// # Errors
-    /// See [`LinkError`]; the other end has been told as far as it could be.
-    pub async fn meet(env: &Env, connection: Box<dyn Connection>) -> Result<Arrival, LinkError> {
-        Arrival::meet_as(env, connection, Versions::OURS).await
-    }
-
-    /// The same as an end that speaks `ours`: of these, only what this build speaks is agreed on.
-    ///
-    /// # Errors
-    /// See [`Arrival::meet`].
-    pub async fn meet_as(
-        env: &Env,
-        connection: Box<dyn Connection>,
-        ours: Versions,
-    ) -> Result<Arrival, LinkError> {
-        let core = new_core(env, &*connection);
-        let hello = async {
-            let mut control =
-                connection.accept().await.map_err(|error| LinkError::Broke(error.to_string()))?;
-            let frame = first_frame(&core, &mut control.1).await?;
-            Ok((frame, control))
-        };
-        let (frame, control) = env.timeout(HELLO_WITHIN, hello).await.unwrap_or(Err(LinkError::Silent))?;
-        let mut arrival = Arrival { env: env.clone(), core, connection, control };
-        match arrival.check(&frame, ours) {
-            Ok(version) => {
-                arrival.core.version = version;
-                Ok(arrival)
-            }
-            Err(error) => {
-                arrival.refuse(Refused { reason: error.to_string(), wait: None }).await;
-                Err(error)
-            }
-        }
-    }
-
-    fn check(&self, frame: &Frame, ours: Versions) -> Result<WireVersion, LinkError> {
-        let greeting = (frame.kind == Kind::Hello).then(|| Greeting::decode(&frame.body)).flatten();
-        let Some(greeting) = greeting else { return Err(LinkError::Unexpected { expected: "hello" }) };
-        if greeting.name != self.core.peer.as_str() {
-            return Err(LinkError::Impostor {
-                claimed: greeting.name.escape_debug().to_string(),
-                certified: self.core.peer.to_string(),
-            });
-        }
-        let agreed = ours.newest_common(greeting.versions).and_then(WireVersion::of);
-        agreed.ok_or_else(|| LinkError::Versions {
-            name: self.core.peer.to_string(),
-            theirs: greeting.versions,
-            ours,
-        })
-    }
-
-    /// The wire version that was agreed on.
-    pub fn version(&self) -> WireVersion {
-        self.core.version
-    }
-
-    /// Who it is, by its certificate.
-    pub fn peer(&self) -> &PeerName {
-        &self.core.peer
-    }
-
-    /// Lets it in: it may reach `routes`.
-    ///
-    /// # Errors
-    /// When the connection broke.
-    pub async fn admit(mut self, routes: Routes) -> Result<Link, LinkError> {
-        let ack = Frame::new(Kind::HelloAck, 0, ack_body(self.core.version));
-        self.core
-            .write(&mut self.control.0, &ack)
-            .await
-            .map_err(|error| LinkError::Broke(error.to_string()))?;
-        Ok(Link::start(self.env, self.core, self.connection, self.control, routes))
-    }
-
-    /// Sends it away.
-    pub async fn refuse(mut self, why: Refused) {
-        let mut refuse = Frame::new(Kind::Refuse, 0, why.reason.into_bytes());
-        refuse.amount = why.wait.map_or(0, |wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1));
-        let goodbye = async {
-            let _ = self.core.write(&mut self.control.0, &refuse).await;
-            // Closing at once could overtake the sentence: the other end closes when it has read it.
-            while let Ok(Some(_)) = self.core.read(&mut self.control.1, VITAL_MAX).await {}
-        };
-        let _ = self.env.timeout(Duration::from_secs(2), goodbye).await;
-        self.connection.close();
-    }
-}
-
 /// The agreed version. Ends of version 0 know no body, so it has none there.
 pub(super) fn ack_body(version: WireVersion) -> Vec<u8> {
     match version {
@@ -267,11 +173,11 @@ fn agreed(answer: &Frame, offered: Versions) -> Option<WireVersion> {
     offered.contains(number).then(|| WireVersion::of(number)).flatten()
 }
 
-fn new_core(env: &Env, connection: &dyn Connection) -> Core {
+pub(super) fn new_core(env: &Env, connection: &dyn Connection) -> Core {
     Core::new(connection.peer().clone(), env.clock(), Arc::default())
 }
 
-async fn first_frame(core: &Core, reader: &mut Reader) -> Result<Frame, LinkError> {
+pub(super) async fn first_frame(core: &Core, reader: &mut Reader) -> Result<Frame, LinkError> {
     match core.read(reader, VITAL_MAX).await {
         Ok(Some(frame)) => Ok(frame),
         Ok(None) => Err(LinkError::Broke("it ended".to_owned())),
@@ -334,7 +240,7 @@ impl Link {
         }
     }
 
-    fn start(
+    pub(super) fn start(
         env: Env,
         core: Core,
         connection: Box<dyn Connection>,
@@ -396,8 +302,15 @@ async fn until_end(core: Arc<Core>, work: impl Future<Output = ()>) {
 async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>, routes: Routes) {
     let open = Arc::new(AtomicUsize::new(0));
     let room = LinkRoom::new();
+    let (per_second, burst) = STREAM_RATE;
+    let mut pace = Rates::new(per_second, burst);
     loop {
-        match connection.accept().await {
+        let next = connection.accept().await;
+        // Streams that come and go cost a task and a line of the log each.
+        while let Err(wait) = pace.take(&(), env.now()) {
+            env.sleep(wait).await;
+        }
+        match next {
             Ok(_) if open.load(Ordering::Relaxed) >= STREAMS_MAX => {
                 tracing::warn!(peer = %core.peer, "more than {STREAMS_MAX} streams; one was refused");
             }

@@ -95,6 +95,10 @@ pub fn server(credentials: &Credentials, protocol: &[u8]) -> Result<ServerConfig
         .with_single_cert(chain, key)
         .map_err(EndpointError::Tls)?;
     config.alpn_protocols = vec![protocol.to_vec()];
+    // No session is resumed: what is kept for that holds the whole chain that a client has shown, up to 64 KiB, and a
+    // certificate that has ended meanwhile would not be looked at again.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Ok(config)
 }
 
@@ -102,7 +106,7 @@ pub fn server(credentials: &Credentials, protocol: &[u8]) -> Result<ServerConfig
 ///
 /// # Errors
 /// See [`EndpointError`].
-pub(super) fn client(credentials: &Credentials, protocol: &[u8]) -> Result<ClientConfig, EndpointError> {
+pub fn client(credentials: &Credentials, protocol: &[u8]) -> Result<ClientConfig, EndpointError> {
     let Material { chain, key, roots } = material(credentials)?;
     let inner = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().map_err(|error| {
         EndpointError::Unreadable { what: "authority's certificate", reason: error.to_string() }

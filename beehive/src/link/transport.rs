@@ -1,6 +1,7 @@
 //! What is below the frames: something that dials, something that accepts, and connections with streams.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -139,6 +140,17 @@ pub trait Connection: Send + Sync {
     fn accept(&self) -> BoxFuture<'_, io::Result<(Writer, Reader)>>;
     /// Who is at the other end.
     fn peer(&self) -> &PeerName;
+    /// From where it came, where there are addresses.
+    fn address(&self) -> Option<IpAddr> {
+        None
+    }
+    /// The hello of the other end is about to be answered: from now on it may do more than say it.
+    fn admitted(&self) {}
+    /// Completes when the other end does more than say its hello before that was answered. Never where the transport itself
+    /// refuses that.
+    fn trespass(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
     /// Ends it, and all its streams.
     fn close(&self);
 }

@@ -1,9 +1,9 @@
 //! The link where UDP is blocked: WebSocket (RFC 6455) over TLS, verified both ways, carrying the same frames.
 //!
-//! Each binary message is one cell of [`super::mux`]. Here is the dialling end, and what both ends have to agree on; the
-//! accepting end belongs to whoever has an HTTP server.
+//! Each binary message is one cell of [`super::mux`]. Here are both ends from the TCP socket on; who listens, and how many may
+//! come, is the business of whoever accepts.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +11,19 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, Either, select};
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use rustls::pki_types::ServerName;
+use thiserror::Error as ThisError;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
 
-use super::mux::{self, CELL_MAX, Inlet, Outlet, Role};
+use super::mux::{self, CELL_MAX, Inlet, MuxConnection, Outlet, Role};
 use super::tls::{self, Credentials, EndpointError};
 use super::transport::{Connection, DialError, Dialer, PeerName};
 use crate::Clock;
@@ -29,7 +32,7 @@ use crate::Clock;
 pub const PATH: &str = "/link";
 /// What this link speaks above WebSocket (`Sec-WebSocket-Protocol`): the cells of [`super::mux`]. Which version of the
 /// frames is in them is agreed in the hello, as on every link.
-pub const PROTOCOL: &str = "hive-link.0";
+pub const PROTOCOL: &str = "hive-link.1";
 /// What both ends speak above TLS (ALPN): upgrades are of HTTP/1.1.
 pub const ALPN: &[u8] = b"http/1.1";
 
@@ -47,8 +50,18 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 const WAIT_MAX: u64 = 3600;
 /// 16 KiB of reading at a time: two cells.
 const READ_AT_ONCE: usize = 16 << 10;
+/// 64 messages: then the other sockets of the thread have their turn.
+const MESSAGES_A_TURN: usize = 64;
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_AT_ONCE)
+        .write_buffer_size(0)
+        .max_message_size(Some(CELL_MAX))
+        .max_frame_size(Some(CELL_MAX))
+}
 
 /// Dials one `host:port`.
 pub struct WebSocketDialer {
@@ -121,12 +134,7 @@ impl WebSocketDialer {
             .into_client_request()
             .map_err(|error| self.failed(error))?;
         request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_AT_ONCE)
-            .write_buffer_size(0)
-            .max_message_size(Some(CELL_MAX))
-            .max_frame_size(Some(CELL_MAX));
-        match client_async_with_config(request, tls, Some(config)).await {
+        match client_async_with_config(request, tls, Some(config())).await {
             Ok((socket, _)) => Ok((socket, peer)),
             Err(Error::Http(answer)) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 let asked = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
@@ -154,15 +162,116 @@ impl Dialer for WebSocketDialer {
     }
 }
 
+/// Why no connection came of a socket.
+#[derive(Debug, ThisError)]
+pub enum AcceptError {
+    /// TLS did not come about: most often a certificate that is not of the authority.
+    #[error("no TLS: {0}")]
+    Tls(#[source] std::io::Error),
+    /// The certificate names nobody.
+    #[error("its certificate has no common name")]
+    Nameless,
+    /// What came was no upgrade to a link, or there was no room for it.
+    #[error("no upgrade: {0}")]
+    Upgrade(String),
+}
+
+/// The accepting end, from a TCP socket of `address` on: TLS, and then [`upgrade`]. Needs a tokio runtime.
+///
+/// # Errors
+/// See [`AcceptError`].
+pub async fn accept<K: Send + 'static>(
+    (socket, address): (TcpStream, IpAddr),
+    tls: &TlsAcceptor,
+    clock: Arc<dyn Clock>,
+    busy: impl FnOnce() -> Option<Duration> + Unpin,
+    keep: K,
+) -> Result<MuxConnection, AcceptError> {
+    let tls = tls.accept(socket).await.map_err(AcceptError::Tls)?;
+    let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let peer = leaf.and_then(|leaf| tls::peer_of(leaf)).ok_or(AcceptError::Nameless)?;
+    Ok(upgrade(tls, peer, clock, busy, keep).await?.from(address))
+}
+
+/// Reads the request of `peer` (at most 64 KiB and 124 headers, which the library sees to) and answers it. `busy` is asked
+/// last: with a wait, the other end is told to come again after that. What is given as `keep` is dropped when the socket has
+/// ended. How long the request may take is the caller's business. Needs a tokio runtime.
+///
+/// # Errors
+/// [`AcceptError::Upgrade`].
+pub async fn upgrade<S, K>(
+    socket: S,
+    peer: PeerName,
+    clock: Arc<dyn Clock>,
+    busy: impl FnOnce() -> Option<Duration> + Unpin,
+    keep: K,
+) -> Result<MuxConnection, AcceptError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    K: Send + 'static,
+{
+    #[allow(clippy::result_large_err, reason = "the library's callback wants it so")]
+    let upgrade = |request: &Request, response: Response| answer(request, response, busy);
+    let socket = accept_hdr_async_with_config(socket, upgrade, Some(config())).await;
+    let socket = socket.map_err(|error| AcceptError::Upgrade(error.to_string()))?;
+    let (connection, inlet, outlet) = mux::over(Role::Accepted, peer, Arc::clone(&clock));
+    tokio::spawn(async move {
+        carry(socket, inlet, outlet, clock).await;
+        drop(keep);
+    });
+    Ok(connection)
+}
+
+/// The answer to a request for an upgrade.
+#[allow(clippy::result_large_err, reason = "the library's callback wants it so")]
+fn answer(
+    request: &Request,
+    mut response: Response,
+    busy: impl FnOnce() -> Option<Duration>,
+) -> Result<Response, ErrorResponse> {
+    let refuse = |status: StatusCode, sentence: &str| {
+        let mut refusal = ErrorResponse::new(Some(sentence.to_owned()));
+        *refusal.status_mut() = status;
+        refusal
+    };
+    if request.uri().path() != PATH {
+        return Err(refuse(StatusCode::NOT_FOUND, "nothing is here"));
+    }
+    let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let mut offered = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
+    if !offered.any(|protocol| protocol.trim() == PROTOCOL) {
+        return Err(refuse(StatusCode::BAD_REQUEST, "this end speaks another link: upgrade the older end"));
+    }
+    if let Some(wait) = busy() {
+        let mut refusal = refuse(StatusCode::SERVICE_UNAVAILABLE, "too many arrive at once");
+        refusal.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
+        return Err(refusal);
+    }
+    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    Ok(response)
+}
+
 /// Moves messages between the socket and the connection, until either ends.
-async fn carry(socket: Socket, inlet: Inlet, outlet: Outlet, clock: Arc<dyn Clock>) {
+async fn carry<S>(socket: WebSocketStream<S>, inlet: Inlet, outlet: Outlet, clock: Arc<dyn Clock>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let over = outlet.over();
     let (sink, stream) = socket.split();
     let (write, read) = (Box::pin(write(sink, outlet, &*clock)), Box::pin(read(stream, inlet)));
-    // Whichever ends takes its door with it, and so the connection; the last words still want to leave.
-    match select(write, read).await {
-        Either::Left(_) => {}
-        Either::Right(((), write)) => drop(select(write, clock.sleep(GOODBYE)).await),
-    }
+    let carried = std::pin::pin!(async {
+        // Whichever ends takes its door with it, and so the connection; the last words still want to leave.
+        match select(write, read).await {
+            Either::Left(_) => {}
+            Either::Right(((), write)) => write.await,
+        }
+    });
+    let late = std::pin::pin!(async {
+        over.await;
+        clock.sleep(GOODBYE).await;
+    });
+    // An end that reads nothing does not keep a socket that is over.
+    let _ = select(carried, late).await;
 }
 
 async fn write<S>(mut sink: S, mut outlet: Outlet, clock: &dyn Clock)
@@ -186,7 +295,12 @@ async fn read<S>(mut stream: S, inlet: Inlet)
 where
     S: Stream<Item = Result<Message, Error>> + Unpin,
 {
+    let mut turn = 0;
     while let Some(message) = stream.next().await {
+        turn += 1;
+        if turn % MESSAGES_A_TURN == 0 {
+            tokio::task::yield_now().await;
+        }
         let cell: Bytes = match message {
             Ok(Message::Binary(cell)) => cell,
             // The library answers pings by itself.

@@ -6,8 +6,8 @@ use crate::pipe::{self, Pipe};
 use crate::wire::run;
 use crate::wire::{LONG, Talk, link};
 use beehive::Refusal;
-use beehive::link::mux::{CELL_MAX, Role, STREAMS_MAX};
-use beehive::link::{Connection, Ending, Urgency};
+use beehive::link::mux::{self, CELL_MAX, Role, STREAMS_MAX};
+use beehive::link::{Connection, Ending, PeerName, Urgency};
 use bytes::Bytes;
 use futures::StreamExt;
 use proptest::prelude::*;
@@ -156,13 +156,74 @@ fn neither_more_streams_nor_more_bytes_than_agreed_are_held() {
             open(2 * number + 1).unwrap();
         }
         assert!(open(2 * STREAMS_MAX as u32 + 1).unwrap_err().to_string().contains("more than 72 streams"));
-        let (_cloud, inlet, _outlet) = pipe::end(&env, Role::Accepted, "edge-1");
-        inlet.take(Bytes::from_static(b"\x01\0\0\0\x01\x02")).unwrap();
-        let data = Bytes::from([vec![2, 0, 0, 0, 1], vec![0; 8192]].concat());
-        for _ in 0..32 {
-            inlet.take(data.clone()).unwrap();
+    });
+}
+
+const WINDOW: u8 = 4;
+
+/// Opens so many streams and sends on each as much as it may; answers how many bytes were taken of each.
+async fn fill(env: &beehive::Env, streams: u32, cell: usize) -> Vec<usize> {
+    let (_cloud, inlet, mut outlet) = pipe::end(env, Role::Accepted, "edge-1");
+    let mut taken = Vec::new();
+    for id in (0..streams).map(|number| (2 * number + 1).to_be_bytes().to_vec()) {
+        inlet.take(Bytes::from([vec![1], id.clone(), vec![2]].concat())).unwrap();
+        let (mut sent, mut allowed) = (0, 32 << 10);
+        while sent < allowed {
+            let cell = cell.min(allowed - sent);
+            inlet.take(Bytes::from([vec![2], id.clone(), vec![0; cell]].concat())).unwrap();
+            sent += cell;
+            while let Some(Some(cell)) = env.timeout(Duration::ZERO, outlet.next()).await {
+                if cell[0] == WINDOW {
+                    allowed += u32::from_be_bytes(cell[5..9].try_into().unwrap()) as usize;
+                }
+            }
         }
-        assert!(inlet.take(data).unwrap_err().to_string().contains("than its window allows"));
+        taken.push(sent);
+    }
+    // Not one more.
+    let more = inlet.take(Bytes::from_static(b"\x02\0\0\0\x01x"));
+    assert!(more.unwrap_err().to_string().contains("than its window allows"));
+    taken
+}
+
+#[test]
+fn all_streams_together_hold_no_more_than_the_connection_may() {
+    run(async |env| {
+        assert_eq!(fill(&env, 1, 8192).await, [256 << 10]);
+        let taken = fill(&env, STREAMS_MAX as u32, 8192).await;
+        // The first are wide, and each has its own.
+        assert_eq!((taken[0], taken[7], taken[8], taken[71]), (256 << 10, 256 << 10, 32 << 10, 32 << 10));
+        assert!(taken.iter().sum::<usize>() <= 4 << 20);
+    });
+}
+
+#[test]
+fn before_a_hello_was_answered_one_stream_and_a_few_bytes_are_taken() {
+    run(async |env| {
+        let stranger = || mux::over(Role::Accepted, PeerName::verified("edge-1", "01"), env.clock());
+        let first = Bytes::from_static(b"\x01\0\0\0\x01\0");
+        let data = |len| Bytes::from([vec![2, 0, 0, 0, 1], vec![0; len]].concat());
+        let (cloud, inlet, _outlet) = stranger();
+        inlet.take(first.clone()).unwrap();
+        inlet.take(data(8192)).unwrap();
+        inlet.take(data(8192)).unwrap();
+        assert!(inlet.take(data(1)).unwrap_err().to_string().contains("more than a hello"));
+        assert!(cloud.open(Urgency::Work).await.is_err());
+        let (cloud, inlet, _outlet) = stranger();
+        inlet.take(first).unwrap();
+        let second = Bytes::from_static(b"\x01\0\0\0\x03\x02");
+        assert!(inlet.take(second.clone()).unwrap_err().to_string().contains("a second stream before"));
+        drop(cloud);
+        // Also when the first is over.
+        let (cloud, inlet, _outlet) = stranger();
+        inlet.take(Bytes::from_static(b"\x01\0\0\0\x01\0")).unwrap();
+        inlet.take(Bytes::from_static(b"\x05\0\0\0\x01")).unwrap();
+        drop(cloud.accept().await.unwrap());
+        assert!(inlet.take(second.clone()).is_err());
+        let (cloud, inlet, _outlet) = stranger();
+        inlet.take(Bytes::from_static(b"\x01\0\0\0\x01\0")).unwrap();
+        cloud.admitted();
+        inlet.take(second).unwrap();
     });
 }
 

@@ -11,7 +11,7 @@ use beehive::{AskError, Env, Message, Reply};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::raw::{self, HELLO, HELLO_ACK, NACK, OPEN, REFUSE, Raw, TELL, ends, frame, hello, next};
+use crate::raw::{self, NACK, OPEN, REFUSE, Raw, TELL, ends, frame, hello, next};
 use crate::wire::run;
 use crate::wire::{Heard, LONG, Talk, routes};
 

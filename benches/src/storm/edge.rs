@@ -173,10 +173,10 @@ impl Meta {
             },
         });
         let report = UpReport::Node { node_json: node.to_string() };
-        let reports = vec![Report { row: 1, repeat: true, report }];
+        let reports = vec![Report { row: 1, repeat: true, report: report.into() }];
         let cloud = cloud.clone();
         cx.spawn(async move {
-            let _ = cloud.ask(REPORT_WITHIN, |reply| EdgeUp::Reports { reports, reply }).await;
+            let _ = cloud.ask(REPORT_WITHIN, |reply| EdgeUp::Reports { reports: reports.into(), reply }).await;
         });
     }
 

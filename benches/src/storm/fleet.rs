@@ -8,11 +8,12 @@ use anyhow::{Context, Result};
 use beehive::Env;
 use beehive::link::quic::Credentials;
 use cloud_hub::Vault;
-use cloud_hub::plan::{Living, Refusal};
+use contract::NodeName;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::Api;
 use kube::api::PostParams;
+use noderegistry::{Certificate, Enrolment, NewToken, Registry, Ticket};
 use serde_json::json;
 
 use super::STAY;
@@ -130,21 +131,29 @@ async fn certificates(cloud: &Cloud, count: usize) -> Result<Vec<Credentials>> {
     let env = Env::real();
     let vault = Vault::new(cloud.client.clone());
     let authority = vault.authority(&env).await?;
-    let (mut credentials, mut living) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let registry = Registry::new(cloud.client.clone());
+    let now = env.wall().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let (id, uses) = ("storm".to_owned(), u32::try_from(count)?);
+    let token = NewToken { id: id.clone(), expires_unix: now + LIFE.as_secs(), node: None, uses };
+    registry.add_token(&token, now).await?;
+    let (mut credentials, mut orders) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for number in 0..count {
         let name = name(number);
         let request = pki::NodeRequest::new(&name)?;
         let issued = authority.sign_node(&request.csr_der, &name, env.wall(), LIFE, env.random_id())?;
         let end = issued.not_after.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-        living.push((name, Living { serial: issued.serial, not_after_unix: end }));
+        orders.push(Enrolment {
+            ticket: Ticket { id: id.clone(), node: None },
+            token: None,
+            node: NodeName::parse(&name)?,
+            certificate: Certificate { serial: issued.serial, not_after_unix: end },
+            now_unix: now,
+        });
         let authority = authority.cert_pem().to_owned();
         credentials.push(Credentials { certificate: issued.pem, key: request.key_pem, authority });
     }
-    let enter = vault.change_register(env.wall(), |register| {
-        register.nodes.extend(living.iter().cloned());
-        Ok::<(), Refusal>(())
-    });
-    enter.await??;
+    let joins = orders.iter().map(|order| registry.enrol(order));
+    futures::stream::iter(joins).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
     Ok(credentials)
 }
 

@@ -1,13 +1,17 @@
 //! Joins a node to a cluster, and undoes it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod admin;
+mod files;
 mod https;
 mod node;
 mod store;
 mod sync;
 mod token;
 
+pub use admin::{adopt, client, free, revoke};
+pub use files::read_token;
 pub use node::{Join, join, reset};
 pub use store::{StoreVerb, show_store};
 pub use sync::{Sync, show_sync};
-pub use token::{TOKEN_LIFE, get_token};
+pub use token::{TOKEN_LIFE, get_token, list_tokens, withdraw_token};

@@ -1,15 +1,15 @@
 //! `keadm`: KubeEdge's verbs for a node's life in the cluster.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use beehive::Env;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use contract::NodeName;
 use keadm::Join;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use noderegistry::TOKEN_USES;
 
 #[derive(Parser)]
 #[command(name = "keadm", version, about = "Joins edge nodes to a cluster, and undoes it")]
@@ -20,23 +20,47 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Prints a token that a node can join with for 24 hours
+    /// Prints a token that new nodes can join with for 24 hours
+    ///
+    /// Good for names that have no Node in the cluster, and as often as --uses says. A name that has or had one needs a token
+    /// of its own: --edgenode-name. `keadm token list` shows the tokens, `keadm token revoke` withdraws one.
     Gettoken {
-        /// Path of the cluster's kubeconfig
-        #[arg(long, default_value = "/root/.kube/config")]
-        kube_config: PathBuf,
+        #[command(flatten)]
+        cluster: Cluster,
         /// Bind the token to this name and to one use
         #[arg(short = 'i', long)]
         edgenode_name: Option<String>,
+        /// How many nodes may join with it
+        #[arg(long, default_value_t = TOKEN_USES, value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "edgenode_name")]
+        uses: u32,
     },
+    /// Lists tokens and withdraws them
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// Lets an edge node have the cluster's Node of its name: one of KubeEdge, one made by hand, or one that was deleted
+    ///
+    /// Annotates the Node with its own uid and labels it as an edge node. Without a Node, CloudCore makes a new one.
+    Adopt(OfNode),
+    /// Evicts a node: its links end within seconds and its name is barred until `keadm free`
+    ///
+    /// The same as `kubectl label edgenode NODE kubehive.io/revoked=true`. Its Node and pods stay in the cluster until
+    /// `kubectl delete node NODE`.
+    Revoke(OfNode),
+    /// Frees a name that was revoked, or whose machine is lost: a new machine may join under it
+    ///
+    /// The same as `kubectl delete edgenode NODE`.
+    Free(OfNode),
     /// Makes this machine a node of the cluster
     Join {
         /// CloudCore, host:port
         #[arg(short = 'e', long)]
         cloudcore_ipport: String,
-        /// A token of `keadm gettoken`
-        #[arg(short = 't', long)]
-        token: String,
+        /// A token of `keadm gettoken`; every user of this machine sees it while keadm runs: --token-file hides it
+        #[arg(short = 't', long, required_unless_present = "token_file", conflicts_with = "token_file")]
+        token: Option<String>,
+        /// A file that holds the token; - for standard input
+        #[arg(long)]
+        token_file: Option<PathBuf>,
         /// The node's name; the host's if left out
         #[arg(short = 'i', long)]
         edgenode_name: Option<String>,
@@ -51,6 +75,9 @@ enum Verb {
         set: Vec<String>,
     },
     /// Gives the node's name back and removes what join wrote
+    ///
+    /// Its certificate is worth nothing then, and its session ends. As with KubeEdge its Node object stays in the cluster: an
+    /// administrator deletes it (`kubectl delete node NODE`), or the machine joins again with a token that is bound to its name.
     Reset {
         /// The edgecore.yaml that join wrote
         #[arg(long, default_value = config::edge::DEFAULT_PATH)]
@@ -64,6 +91,45 @@ enum Verb {
     Store(keadm::StoreVerb),
     /// Shows whether a node holds what it should, or what this node holds
     Sync(keadm::Sync),
+}
+
+/// Which cluster.
+#[derive(Args)]
+struct Cluster {
+    /// Path of the cluster's kubeconfig
+    #[arg(long, default_value = "/root/.kube/config")]
+    kube_config: PathBuf,
+}
+
+#[derive(Args)]
+struct OfNode {
+    /// The node's name
+    node: String,
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+impl OfNode {
+    async fn open(&self) -> Result<(kube::Client, NodeName)> {
+        let node = NodeName::parse(&self.node)?;
+        Ok((keadm::client(&self.cluster.kube_config).await?, node))
+    }
+}
+
+#[derive(Subcommand)]
+enum TokenVerb {
+    /// Lists the tokens that are good or were until a while ago
+    List {
+        #[command(flatten)]
+        cluster: Cluster,
+    },
+    /// Withdraws a token; nodes that joined with it stay
+    Revoke {
+        /// Its id, from `keadm token list`
+        id: String,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
 }
 
 fn main() -> ExitCode {
@@ -85,16 +151,32 @@ fn say(line: String) {
 
 async fn run(cli: Cli) -> Result<()> {
     match cli.verb {
-        Verb::Gettoken { kube_config, edgenode_name } => {
+        Verb::Gettoken { cluster, edgenode_name, uses } => {
             let node = edgenode_name.map(|name| NodeName::parse(&name)).transpose()?;
-            let file = Kubeconfig::read_from(&kube_config)
-                .with_context(|| format!("cannot use kubeconfig {}", kube_config.display()))?;
-            let client = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-            let client = kube::Client::try_from(client)?;
-            say(keadm::get_token(client, node.as_ref(), &Env::real()).await?);
+            let client = keadm::client(&cluster.kube_config).await?;
+            say(keadm::get_token(client, node.as_ref(), uses, &Env::real()).await?);
             Ok(())
         }
-        Verb::Join { cloudcore_ipport, token, edgenode_name, certport, config, set } => {
+        Verb::Token(TokenVerb::List { cluster }) => {
+            keadm::list_tokens(keadm::client(&cluster.kube_config).await?, &mut say).await
+        }
+        Verb::Token(TokenVerb::Revoke { id, cluster }) => {
+            keadm::withdraw_token(keadm::client(&cluster.kube_config).await?, &id, &mut say).await
+        }
+        Verb::Adopt(of) => {
+            let (client, node) = of.open().await?;
+            keadm::adopt(client, &node, &mut say).await
+        }
+        Verb::Revoke(of) => {
+            let (client, node) = of.open().await?;
+            keadm::revoke(client, &node, &mut say).await
+        }
+        Verb::Free(of) => {
+            let (client, node) = of.open().await?;
+            keadm::free(client, &node, &mut say).await
+        }
+        Verb::Join { cloudcore_ipport, token, token_file, edgenode_name, certport, config, set } => {
+            let token = token_of(token, token_file.as_deref())?;
             let node = match edgenode_name {
                 Some(name) => name,
                 None => host_name()?,
@@ -105,6 +187,20 @@ async fn run(cli: Cli) -> Result<()> {
         Verb::Reset { config, force } => keadm::reset(&config, force, &mut say).await,
         Verb::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
         Verb::Store(verb) => keadm::show_store(&verb, Env::real().wall(), &mut say),
+    }
+}
+
+/// From the command line as KubeEdge has it, with a word about who sees it there; from a file or standard input without one.
+fn token_of(shown: Option<String>, file: Option<&Path>) -> Result<String> {
+    match (shown, file) {
+        (Some(dash), None) if dash == "-" => keadm::read_token(Path::new("-")),
+        (None, Some(path)) => keadm::read_token(path),
+        (Some(token), None) => {
+            let words = "keadm: the token stands in the command line, where other users of this machine see it: --token-file hides it";
+            let _ = writeln!(std::io::stderr(), "{words}");
+            Ok(token)
+        }
+        _ => bail!("give --token or --token-file"),
     }
 }
 

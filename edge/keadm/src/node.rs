@@ -1,8 +1,6 @@
 //! `keadm join` and `keadm reset`.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +15,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
+use crate::files::{is_there, write};
 use crate::https::{Ask, Trust, exchange};
 
 /// What a node joins with.
@@ -49,7 +48,7 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     let settings = settings(order, &node, &host)?;
     let hub = &settings.modules.edge_hub;
     for path in [&order.config, &hub.tls_cert_file, &hub.tls_private_key_file] {
-        if path.exists() {
+        if is_there(path) {
             bail!("{} is there already: run `keadm reset` first", path.display());
         }
     }
@@ -191,28 +190,6 @@ fn pem(label: &str, der: &[u8]) -> String {
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
-}
-
-/// Writes a new file that was never readable by others, through a name of its own.
-fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
-    let at = || format!("cannot write {}", path.display());
-    if let Some(folder) = path.parent() {
-        // Whoever may read the file may pass its folder, and nobody else: a key's is 0700.
-        let folder_mode = mode | 0o100 | ((mode & 0o044) >> 2);
-        fs::DirBuilder::new().recursive(true).mode(folder_mode).create(folder).with_context(at)?;
-    }
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&fresh)
-        .with_context(at)?;
-    file.write_all(text.as_bytes()).with_context(at)?;
-    file.sync_all().with_context(at)?;
-    fs::rename(&fresh, path).with_context(at)
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use config::edge::EdgeCore;
 use contract::NodeName;
 use edge_store::Peek;
 use kube::api::{Api, ApiResource, DynamicObject};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
 use crate::store::{age, plain, table};
@@ -39,10 +38,7 @@ pub async fn show_sync(order: &Sync, now: SystemTime, say: &mut dyn FnMut(String
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let Some(node) = &order.node else { return of_this_node(&order.config, now, say) };
     let node = NodeName::parse(node)?;
-    let file = Kubeconfig::read_from(&order.kube_config)
-        .with_context(|| format!("cannot use kubeconfig {}", order.kube_config.display()))?;
-    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-    of_node(kube::Client::try_from(config)?, &node, now, say).await
+    of_node(crate::client(&order.kube_config).await?, &node, now, say).await
 }
 
 async fn of_node(client: kube::Client, node: &NodeName, now: u64, say: &mut dyn FnMut(String)) -> Result<()> {

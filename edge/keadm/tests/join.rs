@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use beehive::Env;
 use config::edge::EdgeCore;
-use harness::{EnrolmentCloud, Objects};
+use harness::{EnrolmentCloud, StandAlone};
 use keadm::{Join, join, reset};
 
 fn order(folder: &Path, cloud: &EnrolmentCloud, token: String) -> Join {
@@ -29,10 +29,11 @@ fn order(folder: &Path, cloud: &EnrolmentCloud, token: String) -> Join {
 
 #[actix_rt::test]
 async fn a_node_joins_with_a_token_of_gettoken_and_is_reset() {
-    let (objects, env) = (Objects::default(), Env::real());
-    let cloud = EnrolmentCloud::start(&objects, &env).await;
+    let env = Env::real();
+    let api = StandAlone::start(&env).await;
+    let cloud = EnrolmentCloud::start(api.client(), &env).await;
     let folder = tempfile::tempdir().unwrap();
-    let token = keadm::get_token(objects.client(), None, &env).await.unwrap();
+    let token = keadm::get_token(api.client(), None, 5, &env).await.unwrap();
     let order = order(folder.path(), &cloud, token);
     let mut said = Vec::new();
     join(&order, &mut |line| said.push(line)).await.unwrap();
@@ -60,21 +61,24 @@ async fn a_node_joins_with_a_token_of_gettoken_and_is_reset() {
 #[actix_rt::test]
 async fn every_fault_is_a_sentence_with_its_cure_and_leaves_nothing_behind() {
     let env = Env::real();
-    let cloud = EnrolmentCloud::start(&Objects::default(), &env).await;
-    let other = EnrolmentCloud::start(&Objects::default(), &env).await;
+    let (api, other_api) = (StandAlone::start(&env).await, StandAlone::start(&env).await);
+    let cloud = EnrolmentCloud::start(api.client(), &env).await;
+    let other = EnrolmentCloud::start(other_api.client(), &env).await;
     let folder = tempfile::tempdir().unwrap();
-    let good = order(folder.path(), &cloud, cloud.token(60, None));
+    let good = order(folder.path(), &cloud, cloud.token(60, None).await);
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let with = |change: &dyn Fn(&mut Join)| {
         let mut order = good.clone();
         change(&mut order);
         order
     };
+    let (expired, foreign) = (cloud.token(-60, None).await, other.token(60, None).await);
+    let bound = cloud.token(60, Some("edge-9")).await;
     let cases = [
         (with(&|o| o.token = "pasted.half".into()), "paste it whole"),
-        (with(&|o| o.token = cloud.token(-60, None)), "has expired"),
-        (with(&|o| o.token = other.token(60, None)), "does not pin"),
-        (with(&|o| o.token = cloud.token(60, Some("edge-9"))), "bound to the name `edge-9`"),
+        (with(&|o| o.token = expired.clone()), "has expired"),
+        (with(&|o| o.token = foreign.clone()), "does not pin"),
+        (with(&|o| o.token = bound.clone()), "bound to the name `edge-9`"),
         (with(&|o| o.cert_port = closed), "check the address"),
         (with(&|o| o.node = "Not_A_Name".into()), "--edgenode-name"),
         (with(&|o| o.cloudcore = "nowhere".into()), "--cloudcore-ipport"),

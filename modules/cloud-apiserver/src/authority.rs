@@ -1,6 +1,7 @@
 //! Who asks: bearer tokens of the admin and of service accounts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use beehive::Clock;
 use futures::future::BoxFuture;
@@ -16,6 +17,8 @@ use crate::store::SqliteStore;
 
 /// The issuer and the audience of tokens for the API server itself.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// 5 s between the looks at the rights of an open watch.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// 16 KiB: the longest token that is looked at.
 const TOKEN_MAX: usize = 16 << 10;
 
@@ -75,25 +78,38 @@ impl Gate {
         })
     }
 
+    /// The clock that this server was given.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
     fn now(&self) -> i64 {
         Timestamp::try_from(self.clock.wall()).unwrap_or_default().as_second()
     }
 
-    /// Whose token it is.
-    pub(crate) async fn authenticate(&self, token: &str, audience: &str) -> Option<User> {
+    /// Whose token it is, if it is one for the API server itself.
+    pub(crate) async fn authenticate(&self, token: &str) -> Option<User> {
+        self.known(token, &[ISSUER.to_owned()]).await.map(|(user, _)| user)
+    }
+
+    /// Whose token it is, and which of `audiences` it is for.
+    async fn known(&self, token: &str, audiences: &[String]) -> Option<(User, Vec<String>)> {
         if token.len() > TOKEN_MAX {
             return None;
         }
         let hash: [u8; 32] = Sha256::digest(token).into();
         if hash == self.admin {
+            let for_us =
+                audiences.iter().any(|audience| audience == ISSUER).then(|| vec![ISSUER.to_owned()])?;
             let groups = vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
-            return Some(User { name: "kubernetes-admin".to_owned(), groups, uid: String::new() });
+            let user = User { name: "kubernetes-admin".to_owned(), groups, uid: String::new() };
+            return Some((user, for_us));
         }
         let mut validation = Validation::new(Algorithm::ES256);
         // Times are checked against the clock that this server was given.
         validation.validate_exp = false;
         validation.required_spec_claims.clear();
-        validation.set_audience(&[audience]);
+        validation.set_audience(audiences);
         validation.set_issuer(&[ISSUER]);
         let claims = jsonwebtoken::decode::<Claims>(token, &self.verify, &validation).ok()?.claims;
         let now = self.now();
@@ -105,7 +121,8 @@ impl Gate {
         if let Some(pod) = &pod {
             self.is_there("pods", &namespace, pod).await.then_some(())?;
         }
-        Some(User {
+        let meant = audiences.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
+        let user = User {
             name: format!("system:serviceaccount:{namespace}:{}", serviceaccount.name),
             groups: vec![
                 "system:serviceaccounts".to_owned(),
@@ -113,7 +130,19 @@ impl Gate {
                 "system:authenticated".to_owned(),
             ],
             uid: serviceaccount.uid,
-        })
+        };
+        Some((user, meant))
+    }
+
+    /// Ends when the token is nobody's any more, or when `user`, whom its owner acts as, may no longer do `wanted`: a
+    /// watch does not outlive the right to it.
+    pub(crate) async fn withdrawn(self: Arc<Self>, token: String, user: User, wanted: Attributes) {
+        loop {
+            self.clock.sleep(LOOK_AGAIN).await;
+            if self.authenticate(&token).await.is_none() || !self.authorize(&user, &wanted).await {
+                return;
+            }
+        }
     }
 
     /// Whether the object that a token is bound to is still the same one.
@@ -156,12 +185,24 @@ impl Hooks for Gate {
         Ok((token, audiences, Timestamp::from_second(exp).unwrap_or_default()))
     }
 
-    fn review_token<'a>(&'a self, token: &'a str, audiences: &'a [String]) -> BoxFuture<'a, Option<User>> {
-        let audience = audiences.first().map_or(ISSUER, String::as_str);
-        Box::pin(self.authenticate(token, audience))
+    fn review_token<'a>(
+        &'a self,
+        token: &'a str,
+        audiences: &'a [String],
+    ) -> BoxFuture<'a, Option<(User, Vec<String>)>> {
+        Box::pin(async move {
+            if audiences.is_empty() {
+                return self.known(token, &[ISSUER.to_owned()]).await;
+            }
+            self.known(token, audiences).await
+        })
     }
 
     fn authorize<'a>(&'a self, user: &'a User, attributes: &'a Attributes) -> BoxFuture<'a, bool> {
         Box::pin(rbac::allows(&*self.store, user, attributes))
+    }
+
+    fn rules_of<'a>(&'a self, user: &'a User, namespace: &'a str) -> BoxFuture<'a, Vec<Value>> {
+        Box::pin(rbac::rules_of(&*self.store, user, namespace))
     }
 }

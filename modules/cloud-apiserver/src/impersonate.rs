@@ -9,22 +9,63 @@ use crate::authority::Gate;
 const GROUPS_MAX: usize = 32;
 const ACCOUNT: &str = "system:serviceaccount:";
 
-/// Whom the headers of a request of `user` name, if anybody. The error is the right that is missing.
-pub(crate) async fn acting(
-    gate: &Gate,
-    headers: &HeaderMap,
-    user: &User,
-) -> Result<Option<User>, Box<Attributes>> {
-    let of = |name: &str| -> Vec<String> {
-        let values = headers.get_all(name).iter();
-        values.filter_map(|value| value.to_str().ok()).map(str::to_owned).take(GROUPS_MAX).collect()
+/// Where the rights to act with an id or an extra are.
+const AUTHENTICATION: &str = "authentication.k8s.io";
+
+/// Why a request does not act as somebody else.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The right that is missing.
+    Missing(Box<Attributes>),
+    /// The headers say nobody that could be acted as.
+    Headers(String),
+}
+
+/// What the headers ask for. Whoever says one of them and is not understood must not go on as himself.
+struct Wish {
+    name: String,
+    groups: Vec<String>,
+    uid: String,
+    /// (key, value)
+    extras: Vec<(String, String)>,
+}
+
+fn wish(headers: &HeaderMap) -> Result<Option<Wish>, String> {
+    let of = |wanted: &str| -> Result<Vec<String>, String> {
+        let values = headers.get_all(wanted).iter();
+        values
+            .map(|value| match value.to_str() {
+                Ok(text) if !text.is_empty() => Ok(text.to_owned()),
+                _ => Err(format!("{wanted} is empty or no plain text")),
+            })
+            .collect()
     };
-    let extra = headers.keys().any(|name| name.as_str().starts_with("impersonate-extra-"));
-    let (names, mut groups) = (of("impersonate-user"), of("impersonate-group"));
-    let Some(name) = names.into_iter().next() else {
-        // A group, an id or an extra without a user is not acted on, and not left out in silence either.
-        let alone = !groups.is_empty() || extra || headers.contains_key("impersonate-uid");
-        return if alone { Err(right("users", "", "")) } else { Ok(None) };
+    let mut extras = Vec::new();
+    for name in headers.keys() {
+        if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
+            extras.extend(of(name.as_str())?.into_iter().map(|value| (key.to_owned(), value)));
+        }
+    }
+    let (mut names, groups, uids) =
+        (of("impersonate-user")?, of("impersonate-group")?, of("impersonate-uid")?);
+    if groups.len() + extras.len() > GROUPS_MAX {
+        return Err(format!("a request acts with {GROUPS_MAX} groups and extras at the most"));
+    }
+    if names.len() > 1 || uids.len() > 1 {
+        return Err("Impersonate-User and Impersonate-Uid are said once".to_owned());
+    }
+    let uid = uids.into_iter().next().unwrap_or_default();
+    match names.pop() {
+        Some(name) => Ok(Some(Wish { name, groups, uid, extras })),
+        None if groups.is_empty() && extras.is_empty() && uid.is_empty() => Ok(None),
+        None => Err("groups, an id or extras without an Impersonate-User".to_owned()),
+    }
+}
+
+/// Whom the headers of a request of `user` name, if anybody.
+pub(crate) async fn acting(gate: &Gate, headers: &HeaderMap, user: &User) -> Result<Option<User>, Refused> {
+    let Some(Wish { name, mut groups, uid, extras }) = wish(headers).map_err(Refused::Headers)? else {
+        return Ok(None);
     };
     let account = name.strip_prefix(ACCOUNT).and_then(|account| account.split_once(':'));
     let mut rights = vec![match account {
@@ -32,15 +73,21 @@ pub(crate) async fn acting(
         None => right("users", "", &name),
     }];
     rights.extend(groups.iter().map(|group| right("groups", "", group)));
-    if extra {
-        rights.push(right("userextras", "", ""));
-    }
-    if let Some(uid) = of("impersonate-uid").first() {
-        rights.push(right("uids", "", uid));
+    let authentication = |resource: &str, subresource: &str, name: &str| {
+        let of = Attributes {
+            group: AUTHENTICATION.to_owned(),
+            subresource: subresource.to_owned(),
+            ..*right(resource, "", name)
+        };
+        Box::new(of)
+    };
+    rights.extend(extras.iter().map(|(key, value)| authentication("userextras", key, value)));
+    if !uid.is_empty() {
+        rights.push(authentication("uids", "", &uid));
     }
     for right in rights {
         if !gate.authorize(user, &right).await {
-            return Err(right);
+            return Err(Refused::Missing(right));
         }
     }
     if let Some((namespace, _)) = account
@@ -49,8 +96,11 @@ pub(crate) async fn acting(
         groups.push("system:serviceaccounts".to_owned());
         groups.push(format!("system:serviceaccounts:{namespace}"));
     }
-    groups.push("system:authenticated".to_owned());
-    let uid = of("impersonate-uid").into_iter().next().unwrap_or_default();
+    let known = ["system:authenticated", "system:unauthenticated"];
+    if !groups.iter().any(|group| known.contains(&group.as_str())) {
+        let anonymous = name == "system:anonymous";
+        groups.push(known[usize::from(anonymous)].to_owned());
+    }
     Ok(Some(User { name, groups, uid }))
 }
 
@@ -62,4 +112,36 @@ fn right(resource: &str, namespace: &str, name: &str) -> Box<Attributes> {
         name: name.to_owned(),
         ..Attributes::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn refused(headers: &[(&'static str, &[u8])]) -> String {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        match wish(&map) {
+            Err(what) => what,
+            Ok(wish) => panic!("{:?}", wish.map(|wish| wish.name)),
+        }
+    }
+
+    #[test]
+    fn who_is_not_understood_does_not_go_on_as_himself() {
+        let told = refused(&[("impersonate-user", b"\xff\xfe")]);
+        assert!(told.contains("no plain text"), "{told}");
+        assert!(refused(&[("impersonate-user", b"")]).contains("empty"));
+        assert!(refused(&[("impersonate-group", b"g")]).contains("without an Impersonate-User"));
+        assert!(refused(&[("impersonate-extra-scopes", b"v")]).contains("without an Impersonate-User"));
+        assert!(refused(&[("impersonate-user", b"a"), ("impersonate-user", b"b")]).contains("once"));
+        let many: Vec<(&'static str, &[u8])> = std::iter::once(("impersonate-user", &b"a"[..]))
+            .chain(std::iter::repeat_n(("impersonate-group", &b"g"[..]), GROUPS_MAX + 1))
+            .collect();
+        assert!(refused(&many).contains("at the most"));
+        assert!(wish(&HeaderMap::new()).unwrap().is_none());
+    }
 }

@@ -1,8 +1,8 @@
 //! What the server keeps in its folder beside the database: the CA, the key of the tokens, the admin's credential.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use beehive::Env;
@@ -43,13 +43,8 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Reads what is in `folder`, and makes what is not.
+    /// Reads what is in `folder`, and makes what is not. The folder is there and nobody else's.
     pub(crate) fn load(folder: &Path, env: &Env) -> Result<Keys, KeyError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|source| KeyError::File { what: "make folder", path: folder.to_owned(), source })?;
         let authority = authority(folder, env)?;
         let path = folder.join("sa.key");
         let made = || rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map(|k| k.serialize_pem());
@@ -97,8 +92,12 @@ fn read(path: &Path) -> Result<String, KeyError> {
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), KeyError> {
     let at = |source| KeyError::File { what: "write", path: path.to_owned(), source };
     let beside = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(at)?;
+    // What a crash left there; then a file that nobody else has open.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(at)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at)?;
     fs::rename(&beside, path).map_err(at)
 }

@@ -5,7 +5,8 @@
 //! `kube-scheduler` in their plain kind.
 //!
 //! # Owns
-//! One folder: the database, the CA, the key of the tokens, the admin's kubeconfig.
+//! One folder: the database, the CA, the key of the tokens, the admin's kubeconfig. Secrets are in the clear there: the
+//! folder's mode 0700 and the files' 0600 protect them, checked at each start ([`FolderError`]).
 //! # Accepts
 //! HTTPS with bearer tokens; requests of the same process through [`Running::client`].
 //! # Tells
@@ -19,11 +20,16 @@
 mod authority;
 mod bootstrap;
 pub mod controllers;
+mod folder;
 mod impersonate;
 mod keys;
+mod places;
+mod quota;
 mod rbac;
 mod serve;
 mod server;
+mod stall;
 pub mod store;
 
+pub use folder::FolderError;
 pub use server::{Running, Settings, StartError, start};

@@ -10,23 +10,37 @@ pub(crate) async fn allows(store: &impl Store, user: &User, attributes: &Attribu
     if user.groups.iter().any(|group| group == "system:masters") {
         return true;
     }
-    for binding in objects(store, "clusterrolebindings", None).await {
-        if names(&binding, user, "") && role_allows(store, &binding["roleRef"], None, attributes).await {
-            return true;
-        }
-    }
-    if attributes.namespace.is_empty() {
-        return false;
-    }
-    let namespace = attributes.namespace.as_str();
-    for binding in objects(store, "rolebindings", Some(namespace)).await {
-        if names(&binding, user, namespace)
-            && role_allows(store, &binding["roleRef"], Some(namespace), attributes).await
-        {
+    let namespaces = ["", attributes.namespace.as_str()];
+    let distinct = if attributes.namespace.is_empty() { 1 } else { 2 };
+    for namespace in namespaces.into_iter().take(distinct) {
+        let rules = bound_in(store, user, namespace).await;
+        if rules.iter().any(|rule| rule_allows(rule, attributes)) {
             return true;
         }
     }
     false
+}
+
+/// The rules that `user` has in `namespace`, with those of the whole cluster.
+pub(crate) async fn rules_of(store: &impl Store, user: &User, namespace: &str) -> Vec<Value> {
+    let mut rules = bound_in(store, user, "").await;
+    if !namespace.is_empty() {
+        rules.extend(bound_in(store, user, namespace).await);
+    }
+    rules
+}
+
+/// The rules of the bindings of one namespace; an empty one stands for those of the cluster.
+async fn bound_in(store: &impl Store, user: &User, namespace: &str) -> Vec<Value> {
+    let bindings = match namespace {
+        "" => objects(store, "clusterrolebindings", None).await,
+        namespace => objects(store, "rolebindings", Some(namespace)).await,
+    };
+    let mut rules = Vec::new();
+    for binding in bindings.iter().filter(|binding| names(binding, user, namespace)) {
+        rules.extend(role_rules(store, &binding["roleRef"], namespace).await);
+    }
+    rules
 }
 
 async fn objects(store: &impl Store, plural: &str, namespace: Option<&str>) -> Vec<Value> {
@@ -58,26 +72,24 @@ fn names(binding: &Value, user: &User, namespace: &str) -> bool {
     })
 }
 
-async fn role_allows(
-    store: &impl Store,
-    reference: &Value,
-    namespace: Option<&str>,
-    attributes: &Attributes,
-) -> bool {
-    let (plural, namespace) = match (reference["kind"].as_str(), namespace) {
-        (Some("ClusterRole"), _) => ("clusterroles", String::new()),
-        (Some("Role"), Some(namespace)) => ("roles", namespace.to_owned()),
-        _ => return false,
+/// The rules of the role that a binding of `namespace` refers to. A binding of the cluster has no Role.
+async fn role_rules(store: &impl Store, reference: &Value, namespace: &str) -> Vec<Value> {
+    let (plural, namespace) = match reference["kind"].as_str() {
+        Some("ClusterRole") => ("clusterroles", String::new()),
+        Some("Role") if !namespace.is_empty() => ("roles", namespace.to_owned()),
+        _ => return Vec::new(),
     };
     let key = kubeapi::Key {
         resource: format!("{plural}.{GROUP}"),
         namespace,
         name: reference["name"].as_str().unwrap_or_default().to_owned(),
     };
-    let Ok(Some(item)) = store.get(&key).await else { return false };
-    let role: Value = serde_json::from_slice(&item.json).unwrap_or_default();
-    let rules = role["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
-    rules.iter().any(|rule| rule_allows(rule, attributes))
+    let Ok(Some(item)) = store.get(&key).await else { return Vec::new() };
+    let mut role: Value = serde_json::from_slice(&item.json).unwrap_or_default();
+    match role["rules"].take() {
+        Value::Array(rules) => rules,
+        _ => Vec::new(),
+    }
 }
 
 fn rule_allows(rule: &Value, wanted: &Attributes) -> bool {

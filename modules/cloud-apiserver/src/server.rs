@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::authority::Gate;
 use crate::bootstrap;
 use crate::controllers;
+use crate::folder::{self, FolderError};
 use crate::keys::{self, KeyError, Keys};
 use crate::serve::{self, Desk};
 use crate::store::{OpenError, SqliteStore};
@@ -59,6 +60,9 @@ impl Default for Settings {
 /// Why the server did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// Others could read or exchange what is in the folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// A key is not usable.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -97,8 +101,14 @@ pub struct Running {
 /// # Errors
 /// See [`StartError`].
 pub async fn start(settings: Settings, env: Env) -> Result<Running, StartError> {
+    for repaired in folder::secure(&settings.data_dir)? {
+        tracing::warn!("{repaired}");
+    }
     let keys = Keys::load(&settings.data_dir, &env)?;
-    let store = Arc::new(SqliteStore::open(&settings.data_dir.join("api.db"))?);
+    let database = settings.data_dir.join("api.db");
+    // SQLite gives its log and its shared memory the mode of the database.
+    folder::make_private(&database)?;
+    let store = Arc::new(SqliteStore::open(&database)?);
     let (clock, random) = (env.clock(), Arc::from(env.id_source()));
     let certificate = |error: &dyn std::fmt::Display| StartError::Certificate(error.to_string());
     let gate = Gate::new(
@@ -131,7 +141,7 @@ pub async fn start(settings: Settings, env: Env) -> Result<Running, StartError> 
     let address = listener.local_addr().map_err(listening)?;
     let tls = tls(&keys, &settings.advertise, &env)?;
     let (stop, stopped) = watch::channel(false);
-    let desk = Desk { api: api.clone(), gate };
+    let desk = Desk::new(api.clone(), gate);
     // A thread of its own: a large list must not hold up the links of the nodes.
     let thread = std::thread::Builder::new()
         .name("apiserver".to_owned())

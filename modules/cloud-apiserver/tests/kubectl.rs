@@ -213,3 +213,73 @@ fn objects_outlive_the_server_and_stale_writes_are_refused() {
         assert_eq!(maps.get("a").await.unwrap().data.unwrap()["k"], "v");
     });
 }
+
+#[test]
+fn a_register_of_the_cluster_is_kept_by_kubectl() {
+    run(async |bench| {
+        let definition = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: edgethings.x.io}
+spec:
+  group: x.io
+  scope: Cluster
+  names: {plural: edgethings, singular: edgething, kind: EdgeThing, shortNames: [et]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    additionalPrinterColumns:
+    - {name: Revoked, type: string, jsonPath: '.metadata.labels.x\.io/revoked'}
+    - {name: Owner, type: string, jsonPath: .spec.owner}
+    - {name: Certificate, type: string, jsonPath: '.metadata.annotations.x\.io/certificate', priority: 1}
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {owner: {type: string}}}}}}
+"#;
+        bench.apply(definition).await;
+        bench.kubectl(&["wait", "--for=condition=Established", "crd/edgethings.x.io", "--timeout=20s"]).await;
+        for name in ["n1", "n2"] {
+            bench.apply(&format!("{{apiVersion: x.io/v1, kind: EdgeThing, metadata: {{name: {name}}}, spec: {{owner: made}}}}")).await;
+        }
+        bench.kubectl(&["label", "edgething", "n1", "x.io/revoked=true"]).await;
+        bench.kubectl(&["annotate", "edgething", "n1", "x.io/certificate=0a1b"]).await;
+        let wide = bench.kubectl(&["get", "et", "-o", "wide"]).await;
+        let line = wide.lines().find(|line| line.starts_with("n1")).unwrap();
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["n1", "true", "made", "0a1b"], "{wide}");
+        let out = bench.kubectl(&["get", "edgethings", "-l", "x.io/revoked=true", "-o", "name"]).await;
+        assert_eq!(out, "edgething.x.io/n1\n");
+        let out = bench.kubectl(&["get", "et", "--chunk-size=1", "-o", "name"]).await;
+        assert_eq!(out, "edgething.x.io/n1\nedgething.x.io/n2\n");
+        let waited = ["wait", "--for=delete", "edgething/n1", "--timeout=20s"];
+        let (waited, deleted) =
+            futures::join!(bench.kubectl(&waited), bench.kubectl(&["delete", "edgething", "n1"]));
+        assert!(deleted.contains("\"n1\" deleted"), "{deleted}{waited}");
+    });
+}
+
+#[test]
+fn kubectl_hears_of_pod_security_and_of_what_is_not_served() {
+    run(async |bench| {
+        bench.kubectl(&["label", "ns", "default", "pod-security.kubernetes.io/enforce=restricted"]).await;
+        let (ok, out, err) = bench.try_kubectl(&["apply", "-f", "-"], DEPLOYMENT).await;
+        assert!(ok, "{out}{err}");
+        assert!(err.contains("Warning: would violate PodSecurity \"restricted:latest\""), "{err}");
+        let pod = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {hostNetwork: true, containers: [{name: c, image: x}]}}";
+        let (ok, _, err) = bench.try_kubectl(&["apply", "-f", "-"], pod).await;
+        assert!(
+            !ok && err
+                .contains("violates PodSecurity \"restricted:latest\": host namespaces (hostNetwork=true)"),
+            "{err}"
+        );
+        let (ok, _, err) = bench
+            .try_kubectl(
+                &["label", "ns", "default", "--overwrite", "pod-security.kubernetes.io/enforce=strict"],
+                "",
+            )
+            .await;
+        assert!(!ok && err.contains("must be one of privileged, baseline, restricted"), "{err}");
+        // There is no admission policy here, and nobody is told that there were one.
+        let policy = "{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicy, metadata: {name: p}}";
+        let (ok, _, err) = bench.try_kubectl(&["apply", "-f", "-"], policy).await;
+        assert!(!ok && err.contains("no matches for kind \"ValidatingAdmissionPolicy\""), "{err}");
+    });
+}

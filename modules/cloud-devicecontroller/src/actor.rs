@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Actor, Address, Context, Fault, Reply};
+use beehive::{Actor, Address, Context, Fault};
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::ids::{DEVICE_MODELS, DEVICES};
 use contract::synccontroller::{Source, SyncMsg};
-use contract::{NodeName, ObjectKey, Report};
-use futures::StreamExt;
+use contract::{NodeName, ObjectKey};
+use fairshare::Lines;
 use kubewatch::{Held, Interruptions, Placed, Shared, Told, Watched};
 
+use crate::deliveries::{self, Accounts, Counter, Delivery};
 use crate::plan;
-use crate::uplink::{self, UpError, Uplink};
+use crate::uplink;
 
 const DEVICE: Watched = Watched {
     group_resource: DEVICES,
@@ -33,10 +34,6 @@ const DEVICE_MODEL: Watched = Watched {
 
 /// 20 ms: the changes of one `kubectl apply` become one look at the caches.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
-/// 8 devices of one delivery are written at once.
-const WRITES_AT_ONCE: usize = 8;
-/// 20 s for one delivery; the node sends again what was not confirmed.
-const WRITE_DEADLINE: Duration = Duration::from_secs(20);
 /// 10 s before a DeviceStatus that could not be made is tried again.
 const STATUS_RETRY: Duration = Duration::from_secs(10);
 
@@ -58,6 +55,8 @@ pub struct DeviceController {
     told: Told,
     /// The uids of the devices that have a DeviceStatus, or get one.
     with_status: BTreeMap<ObjectKey, String>,
+    lines: Lines<Delivery>,
+    accounts: Accounts,
     ready: bool,
     look_is_due: bool,
 }
@@ -79,6 +78,8 @@ impl DeviceController {
             placed: Placed::default(),
             told: Told::default(),
             with_status: BTreeMap::new(),
+            lines: deliveries::lines(),
+            accounts: Accounts::default(),
             ready: false,
             look_is_due: false,
         }
@@ -90,7 +91,7 @@ impl Actor for DeviceController {
 
     async fn started(&mut self, cx: &mut Context<DeviceControllerMsg>) -> Result<(), Fault> {
         let watch = |what| {
-            kubewatch::watch(&self.client, what, &self.interruptions, cx, || DeviceControllerMsg::Look)
+            kubewatch::watch(&self.client, what, None, &self.interruptions, cx, || DeviceControllerMsg::Look)
         };
         self.watches = Some((watch(DEVICE), watch(DEVICE_MODEL)));
         Ok(())
@@ -103,7 +104,7 @@ impl Actor for DeviceController {
     ) -> Result<(), Fault> {
         match message {
             DeviceControllerMsg::Up { node, epoch, message: DeviceUp::Reports { reports, reply } } => {
-                self.reports(node, epoch, reports, reply, cx);
+                self.reports(node, Delivery { epoch, reports, reply }, cx);
             }
             DeviceControllerMsg::Look => {
                 if !std::mem::replace(&mut self.look_is_due, true) {
@@ -120,7 +121,10 @@ impl Actor for DeviceController {
     }
 
     fn snapshot(&self) -> serde_json::Value {
+        let (refused, turned_away) = self.accounts.sums();
         serde_json::json!({
+            "refusedReports": refused,
+            "turnedAway": turned_away,
             "listed": self.ready,
             "nodesWithDevices": self.told.nodes(),
             "objects": self.told.objects(),
@@ -205,53 +209,22 @@ impl DeviceController {
         });
     }
 
-    fn reports(
-        &self,
-        node: NodeName,
-        epoch: u64,
-        reports: Vec<Report>,
-        reply: Reply<Vec<i64>>,
-        cx: &Context<DeviceControllerMsg>,
-    ) {
-        let (client, edge, env) = (self.client.clone(), self.edge.clone(), cx.env().clone());
-        cx.spawn(async move {
-            let uplink = Uplink { client, edge, node: node.clone(), epoch };
-            let mut by_device: BTreeMap<(String, String), Vec<Report>> = BTreeMap::new();
-            let mut done = Vec::new();
-            for report in reports {
-                match plan::device_of(&report.report) {
-                    Some((namespace, name)) => {
-                        let key = (namespace.to_owned(), name.to_owned());
-                        by_device.entry(key).or_default().push(report);
-                    }
-                    // Not for this controller: dropped, with a word.
-                    None => {
-                        tracing::warn!(%node, "a report for the other controller was dropped");
-                        done.push(report.row);
-                    }
-                }
+    /// Writes the reports beside the actor, in a line for each node.
+    fn reports(&mut self, node: NodeName, delivery: Delivery, cx: &Context<DeviceControllerMsg>) {
+        match self.lines.put(&node, delivery) {
+            Ok(None) => {}
+            Ok(Some(line)) => {
+                let counter = Counter {
+                    client: self.client.clone(),
+                    edge: self.edge.clone(),
+                    accounts: self.accounts.clone(),
+                };
+                cx.spawn(counter.deliver(node, line, cx.env().clone()));
             }
-            let done = std::cell::RefCell::new(done);
-            let writes = futures::stream::iter(by_device).for_each_concurrent(
-                WRITES_AT_ONCE,
-                |((namespace, name), batch)| {
-                    let (uplink, node, done) = (&uplink, &node, &done);
-                    async move {
-                        match uplink.write((&namespace, &name), &batch).await {
-                            Ok(()) => done.borrow_mut().extend(batch.iter().map(|report| report.row)),
-                            Err(UpError::Superseded) => {
-                                tracing::info!(%node, epoch, "twin of an ended session was not written");
-                            }
-                            Err(error) => {
-                                let reason = Fault::from_error(&error).reason;
-                                tracing::warn!(%node, %reason, "twin not written; the node sends it again");
-                            }
-                        }
-                    }
-                },
-            );
-            let _ = env.timeout(WRITE_DEADLINE, writes).await;
-            reply.send(done.into_inner());
-        });
+            Err(Delivery { reply, .. }) => {
+                self.accounts.turn_away(&node);
+                reply.send(Vec::new());
+            }
+        }
     }
 }

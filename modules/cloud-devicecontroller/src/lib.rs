@@ -6,14 +6,16 @@
 //! [`contract::devicecontroller::DeviceControllerMsg`]: reports of nodes, nudges from its own watches.
 //! # Tells
 //! SyncController which devices and models each node should hold; the API server each device's DeviceStatus. EdgeController
-//! is asked who has a node where that is in doubt.
+//! is asked whether a node's word counts, and who has a node where that is in doubt.
 //! # Keeps across a restart
 //! Nothing: it lists again.
 //! # Never
-//! Takes a node's word about a device that is not bound to that node, or writes a report over a newer one.
+//! Takes the word of a node that is not ours, or about a device that is not bound to that node, keeps more of a node than its
+//! line has room for, or writes a report over a newer one.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod deliveries;
 pub mod marks;
 pub mod plan;
 mod uplink;

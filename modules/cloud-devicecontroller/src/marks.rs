@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use contract::{NodeName, Report, UpReport};
+use contract::NodeName;
+use contract::said::DeviceSaid;
 use serde::{Deserialize, Serialize};
 
 /// What a DeviceStatus holds, as its annotation says.
@@ -31,14 +32,10 @@ pub enum Standing {
 }
 
 /// What a report is about within its device.
-fn part_of(report: &UpReport) -> String {
+fn part_of(report: &DeviceSaid) -> String {
     match report {
-        UpReport::Twin { property, .. } => format!("twin/{property}"),
-        UpReport::DeviceState { .. }
-        | UpReport::Node { .. }
-        | UpReport::PodStatus { .. }
-        | UpReport::PodGone { .. }
-        | UpReport::Event { .. } => "state".to_owned(),
+        DeviceSaid::Twin { property, .. } => format!("twin/{property}"),
+        DeviceSaid::State { .. } => "state".to_owned(),
     }
 }
 
@@ -55,21 +52,30 @@ pub fn standing(held: Option<&Marks>, node: &NodeName, epoch: u64) -> Standing {
     }
 }
 
+/// A report of a device and its row in the node's outbox.
+pub type Row = (i64, DeviceSaid);
+
+/// 2048 properties are told apart in one session. Beyond that a property that is new is not taken.
+pub const PARTS_MAX: usize = 2048;
+
 /// Takes the reports of one device in the order of their rows. Answers the marks after them, and those that are newer
 /// than what is held.
 pub fn take<'a>(
     held: Option<Marks>,
     node: &NodeName,
     epoch: u64,
-    reports: &'a [Report],
-) -> (Marks, Vec<&'a UpReport>) {
+    reports: &'a [Row],
+) -> (Marks, Vec<&'a DeviceSaid>) {
     let held = held.filter(|held| held.node == node.as_str() && held.epoch == epoch);
     let mut marks =
         held.unwrap_or_else(|| Marks { node: node.as_str().to_owned(), epoch, rows: BTreeMap::new() });
-    let mut in_order: Vec<&Report> = reports.iter().collect();
-    in_order.sort_by_key(|report| report.row);
+    let mut in_order: Vec<&Row> = reports.iter().collect();
+    in_order.sort_by_key(|(row, _)| *row);
     let mut news = Vec::new();
-    for Report { row, report, .. } in in_order {
+    for (row, report) in in_order {
+        if marks.rows.len() >= PARTS_MAX && !marks.rows.contains_key(&part_of(report)) {
+            continue;
+        }
         let held = marks.rows.entry(part_of(report)).or_insert(i64::MIN);
         if row > held {
             *held = *row;
@@ -82,23 +88,18 @@ pub fn take<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contract::ids::PropertyName;
 
     fn node(name: &str) -> NodeName {
         NodeName::parse(name).unwrap()
     }
 
-    fn twin(row: i64, property: &str) -> Report {
-        let report = UpReport::Twin {
-            namespace: "d".into(),
-            name: "pump".into(),
-            property: property.into(),
-            reported: None,
-            observed_desired: None,
-        };
-        Report { row, repeat: false, report }
+    fn twin(row: i64, property: &str) -> Row {
+        let property = PropertyName::parse(property).unwrap();
+        (row, DeviceSaid::Twin { property, reported: None, observed_desired: None })
     }
 
-    fn news(held: Option<Marks>, epoch: u64, reports: &[Report]) -> (Marks, usize) {
+    fn news(held: Option<Marks>, epoch: u64, reports: &[Row]) -> (Marks, usize) {
         let (marks, news) = take(held, &node("a"), epoch, reports);
         (marks, news.len())
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use contract::ids::DEVICE_MODELS;
-use contract::{NodeName, ObjectKey, TwinValue, UpReport};
+use contract::said::DeviceSaid;
+use contract::{NodeName, ObjectKey, TwinValue};
 use kubewatch::Place;
 use serde_json::{Value, json};
 
@@ -19,40 +20,28 @@ pub fn place_of(key: &ObjectKey, device: &Value) -> Option<Place> {
     Some(Place { node: node_of(device)?, needs })
 }
 
-/// The device that a report speaks of: namespace and name.
-pub fn device_of(report: &UpReport) -> Option<(&str, &str)> {
-    match report {
-        UpReport::Twin { namespace, name, .. } | UpReport::DeviceState { namespace, name, .. } => {
-            Some((namespace, name))
-        }
-        UpReport::Node { .. }
-        | UpReport::PodStatus { .. }
-        | UpReport::PodGone { .. }
-        | UpReport::Event { .. } => None,
-    }
-}
+/// 1024 properties of one device, as on the node (KubeEdge has no bound). With the longest values that is more than an API
+/// server takes, and refused there.
+pub const TWINS_MAX: usize = 1024;
 
-/// Takes the reports of one device into its DeviceStatus' status. Answers whether anything changed.
-pub fn merge(status: &mut Value, reports: &[&UpReport]) -> bool {
+/// Takes the reports of one device into its DeviceStatus' status. Answers whether anything changed. A property beyond
+/// [`TWINS_MAX`] is left out.
+pub fn merge(status: &mut Value, reports: &[&DeviceSaid]) -> bool {
     let before = status.clone();
     if !status.is_object() {
         *status = json!({});
     }
     for report in reports {
         match report {
-            UpReport::Twin { property, reported, observed_desired, .. } => {
-                merge_twin(status, property, reported.as_ref(), observed_desired.as_ref());
+            DeviceSaid::Twin { property, reported, observed_desired } => {
+                merge_twin(status, property.as_str(), reported.as_ref(), observed_desired.as_ref());
             }
-            UpReport::DeviceState { state, last_online_time, .. } => {
+            DeviceSaid::State { state, last_online_time } => {
                 status["state"] = json!(state);
                 if let Some(time) = last_online_time {
                     status["lastOnlineTime"] = json!(time);
                 }
             }
-            UpReport::Node { .. }
-            | UpReport::PodStatus { .. }
-            | UpReport::PodGone { .. }
-            | UpReport::Event { .. } => {}
         }
     }
     *status != before
@@ -75,9 +64,11 @@ fn merge_twin(status: &mut Value, property: &str, reported: Option<&TwinValue>, 
         if let Some(value) = desired {
             twin["observedDesired"] = shown(value);
         }
+        let has_room = twins.len() < TWINS_MAX;
         match at.and_then(|at| twins.get_mut(at)) {
             Some(place) => *place = twin,
-            None => twins.push(twin),
+            None if has_room => twins.push(twin),
+            None => {}
         }
     }
     status["twins"] = Value::Array(twins);
@@ -90,13 +81,12 @@ fn shown(value: &TwinValue) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contract::ids::PropertyName;
     use std::collections::BTreeMap;
 
-    fn twin(property: &str, value: Option<&str>) -> UpReport {
-        UpReport::Twin {
-            namespace: "d".into(),
-            name: "pump".into(),
-            property: property.into(),
+    fn twin(property: &str, value: Option<&str>) -> DeviceSaid {
+        DeviceSaid::Twin {
+            property: PropertyName::parse(property).unwrap(),
             reported: value.map(|value| TwinValue { value: value.into(), metadata: BTreeMap::new() }),
             observed_desired: None,
         }
@@ -116,10 +106,20 @@ mod tests {
     }
 
     #[test]
+    fn there_is_an_end_to_properties() {
+        let mut status = json!({});
+        let reports: Vec<DeviceSaid> =
+            (0..2 * TWINS_MAX).map(|n| twin(&format!("p{n}"), Some("1"))).collect();
+        merge(&mut status, &reports.iter().collect::<Vec<_>>());
+        assert_eq!(status["twins"].as_array().unwrap().len(), TWINS_MAX);
+        merge(&mut status, &[&twin("p0", None), &twin("late", Some("1")), &twin("p1", Some("2"))]);
+        let twins = status["twins"].as_array().unwrap();
+        assert_eq!((twins.len(), &twins[0]["reported"]["value"]), (TWINS_MAX, &json!("2")));
+    }
+
+    #[test]
     fn a_state_keeps_when_it_was_online_last() {
-        let state = |state: &str, time: Option<&str>| UpReport::DeviceState {
-            namespace: "d".into(),
-            name: "pump".into(),
+        let state = |state: &str, time: Option<&str>| DeviceSaid::State {
             state: state.into(),
             last_online_time: time.map(Into::into),
         };

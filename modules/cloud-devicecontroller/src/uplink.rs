@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use beehive::Address;
 use beehive::defect::{self, Defect};
+use contract::NodeName;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::ids::REPORTED_ANNOTATION;
-use contract::{NodeName, Report};
+use contract::said::DeviceName;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::marks::{self, Standing};
+use crate::marks::{self, Row, Standing};
 use crate::plan;
 
 /// How often a write is tried again when somebody else wrote in between.
@@ -104,12 +105,21 @@ pub(crate) struct Uplink {
 }
 
 impl Uplink {
-    /// Writes the reports of one device. `Ok` means: written, older than what is held, or never possible.
+    /// Whether the node's word counts now.
+    pub(crate) async fn counts(&self) -> bool {
+        let (node, epoch) = (self.node.clone(), self.epoch);
+        let asked = self.edge.ask(HOLDS_DEADLINE, |reply| EdgeControllerMsg::Counts { node, epoch, reply });
+        asked.await.unwrap_or(false)
+    }
+
+    /// Writes the reports of one device. `Ok` means: written, older than what is held, or never possible; and `Some` why it
+    /// was not the node's to say.
     pub(crate) async fn write(
         &self,
-        (namespace, name): (&str, &str),
-        reports: &[Report],
-    ) -> Result<(), UpError> {
+        device: &DeviceName,
+        reports: &[Row],
+    ) -> Result<Option<&'static str>, UpError> {
+        let (namespace, name) = (device.namespace.as_str(), device.name.as_str());
         let devices: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, &resource("devices", "Device"));
         let statuses = statuses(&self.client, namespace);
@@ -117,24 +127,23 @@ impl Uplink {
             // The status is read first and written as it was read. Whatever is read after it, who has the device and who
             // has the node, held until then: others write only after it has changed.
             let held = statuses.get_opt(name).await?;
-            let Some(device) = devices.get_opt(name).await? else { return Ok(()) };
+            let Some(device) = devices.get_opt(name).await? else { return Ok(None) };
             if plan::node_of(&device.data).as_ref() != Some(&self.node) {
-                tracing::warn!(node = %self.node, namespace, name, "report about a device of another node was refused");
-                return Ok(());
+                return Ok(Some("a report about a device of another node"));
             }
             let Some(held) = held else {
                 let uid = device.metadata.uid.unwrap_or_default();
                 ensure_status(&self.client, namespace, name, &uid).await?;
                 continue;
             };
-            let Some(patch) = self.patch(&held, reports).await? else { return Ok(()) };
+            let Some(patch) = self.patch(&held, reports).await? else { return Ok(None) };
             match statuses.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(None),
                 Err(error) if matches!(code_of(&error), Some(404 | 409)) => {}
                 Err(error) if matches!(code_of(&error), Some(400 | 413 | 422)) => {
                     let node = &self.node;
-                    tracing::info!(%node, namespace, name, %error, "report dropped: it can never be written");
-                    return Ok(());
+                    tracing::debug!(%node, namespace, name, %error, "report dropped");
+                    return Ok(Some("a report that the API server can never take"));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -143,7 +152,7 @@ impl Uplink {
     }
 
     /// What makes `held` hold the reports; `None` if it holds them, or newer ones.
-    async fn patch(&self, held: &DynamicObject, reports: &[Report]) -> Result<Option<Value>, UpError> {
+    async fn patch(&self, held: &DynamicObject, reports: &[Row]) -> Result<Option<Value>, UpError> {
         let text = held.metadata.annotations.as_ref().and_then(|all| all.get(REPORTED_ANNOTATION));
         let mut held_marks = text.and_then(|text| marks::parse(text));
         match marks::standing(held_marks.as_ref(), &self.node, self.epoch) {

@@ -1,11 +1,11 @@
 //! What every edge node should hold, kept up by what moved in the caches: a look costs by that, not by all pods. Pure.
 //!
 //! # What a pod needs goes with or before it
-//! Pods and what they need come over watches of their own, and of two watches either may be ahead. Nothing in the API tells
-//! how far one is in the terms of the other: resourceVersions of different resources may be compared only since Kubernetes
-//! 1.35. So a pod that is new waits for a moment, and what it needs goes ahead of it: [`SETTLE`] when all of it is there,
-//! so that a change which was made just before the pod is there too, and [`MISSING`] while something is not. After that it
-//! goes anyway, because what is missing may be optional, or may never come, and the node says which.
+//! Secrets and config maps are watched one by one, by the names that pods on edge nodes refer to. So it is known of each
+//! whether the API server has answered: a new pod goes as soon as it has for all that it needs, whatever the answer was,
+//! because what is missing may be optional, or may never come, and the node says which. What was there when the pod was
+//! made is in the answer: it is asked for after the pod was seen. Only where another pod needed it before may a change of
+//! just then follow the pod, as with kubelets. A pod does not wait longer than [`PATIENCE`].
 //! A pod that has gone once never waits again, and nothing is deleted because of a wait.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,15 +13,16 @@ use std::time::Duration;
 
 use beehive::Moment;
 use contract::{NodeName, ObjectKey};
-use kubewatch::{Place, Placed};
+use kubewatch::{Known, Place, Placed};
 use serde_json::Value;
 
-use crate::plan::{self, EDGE_LABEL, Wanted};
+use crate::demand::Demand;
+use crate::plan::{self, Wanted};
 
-/// 50 ms: by so much one watch of an API server in reach may be behind another one.
-pub const SETTLE: Duration = Duration::from_millis(50);
-/// 200 ms: as long may something that a new pod needs be on its way.
-pub const MISSING: Duration = Duration::from_millis(200);
+/// 5 s: so long may a new pod wait for the API server's word on what it needs.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// 60 s: so long may the needs of the first look go unanswered until the other nodes wait no more for them.
+pub const FIRST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a look found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,10 +31,12 @@ pub struct Look {
     pub wanted: Wanted,
     /// Pods that came to an edge node or changed there.
     pub pods: BTreeSet<ObjectKey>,
-    /// When to look again though nothing moves: a pod waits.
+    /// When to look again though nothing moves: a pod waits, or the first look does.
     pub again: Option<Duration>,
-    /// Whether everything is in that was there at the first look: until then nothing is known to be missing.
+    /// Whether everything was answered that the first look asked for: until then nothing is known to be missing.
     pub is_complete: bool,
+    /// The needs whose nodes changed, and nodes to read them as: see [`Demand::take`].
+    pub needs: BTreeMap<ObjectKey, Vec<NodeName>>,
 }
 
 /// The index over the caches.
@@ -41,24 +44,35 @@ pub struct Look {
 pub struct Index {
     edge_nodes: BTreeSet<NodeName>,
     placed: Placed,
+    demand: Demand,
     uids: BTreeMap<ObjectKey, String>,
     /// New pods that wait, and since when.
     waiting: BTreeMap<ObjectKey, Moment>,
     /// Since the last look.
     touched: BTreeSet<NodeName>,
     changed: BTreeSet<ObjectKey>,
-    first_look: Option<Moment>,
+    /// What the first look asked for and was not answered yet, and when that was.
+    first: Option<(Moment, BTreeSet<ObjectKey>)>,
 }
 
 impl Index {
     /// A node came, changed, or went (`None`).
-    pub fn node(&mut self, key: &ObjectKey, node: Option<&Value>) {
+    pub fn node(&mut self, key: &ObjectKey, node: Option<&Value>, now: Moment) {
         let Ok(name) = NodeName::parse(&key.name) else { return };
-        let is_edge = node.is_some_and(|node| node["metadata"]["labels"].get(EDGE_LABEL).is_some());
+        let is_edge = node.is_some_and(plan::is_edge);
         let has_turned =
             if is_edge { self.edge_nodes.insert(name.clone()) } else { self.edge_nodes.remove(&name) };
         if has_turned {
-            self.changed.extend(self.placed.on(&name).map(|(pod, _)| pod.clone()));
+            for (pod, place) in self.placed.on(&name) {
+                self.changed.insert(pod.clone());
+                if is_edge {
+                    self.demand.add(&name, &place.needs);
+                    self.waiting.insert(pod.clone(), now);
+                } else {
+                    self.demand.remove(&name, &place.needs);
+                    self.waiting.remove(pod);
+                }
+            }
             self.touched.insert(name);
         }
     }
@@ -67,15 +81,25 @@ impl Index {
     pub fn pod(&mut self, key: &ObjectKey, pod: Option<&Value>, now: Moment) {
         let place = pod.and_then(|pod| Some(Place { node: plan::node_of(pod)?, needs: plan::needs_of(pod) }));
         let uid = pod.and_then(|pod| pod.pointer("/metadata/uid")?.as_str()).unwrap_or_default();
+        let at_the_edge = place.as_ref().filter(|place| self.edge_nodes.contains(&place.node));
         if place.is_none() {
             self.uids.remove(key);
-            self.waiting.remove(key);
         } else {
             if self.uids.get(key).is_none_or(|known| known != uid) {
                 self.uids.insert(key.clone(), uid.to_owned());
                 self.waiting.insert(key.clone(), now);
             }
             self.changed.insert(key.clone());
+        }
+        if at_the_edge.is_none() {
+            self.waiting.remove(key);
+        }
+        // First what is new: what stays needed is not let go in between.
+        if let Some(place) = at_the_edge {
+            self.demand.add(&place.node, &place.needs);
+        }
+        if let Some(before) = self.placed.place(key).filter(|place| self.edge_nodes.contains(&place.node)) {
+            self.demand.remove(&before.node, &before.needs);
         }
         self.placed.put(key, place, &mut self.touched);
     }
@@ -85,22 +109,48 @@ impl Index {
         self.placed.need_moved(key, &mut self.touched);
     }
 
-    /// What follows from all that moved since the last look, when these needs are there.
-    pub fn look(&mut self, exists: impl Fn(&ObjectKey) -> bool, now: Moment) -> Look {
-        let first = *self.first_look.get_or_insert(now);
-        let again = self.let_go(&exists, now);
+    /// What follows from all that moved since the last look, when this is known of the needs.
+    pub fn look(&mut self, known: impl Fn(&ObjectKey) -> Known, now: Moment) -> Look {
+        let needs = self.demand.take();
+        let rest = self.first_rest(&known, now);
+        let next = self.let_go(&known, now);
         let touched = std::mem::take(&mut self.touched);
         let wanted = touched.into_iter().map(|node| {
-            let keys = self.wanted_on(&node, &exists);
+            let keys = self.wanted_on(&node, &known);
             (node, keys)
         });
         let wanted: Wanted = wanted.collect();
         let mut pods = std::mem::take(&mut self.changed);
         pods.retain(|pod| self.placed.place(pod).is_some_and(|at| self.edge_nodes.contains(&at.node)));
-        Look { wanted, pods, again, is_complete: again.is_none() || now.since(first) >= MISSING }
+        let again = next.into_iter().chain(rest).min();
+        Look { wanted, pods, again, is_complete: rest.is_none(), needs }
     }
 
-    fn wanted_on(&self, node: &NodeName, exists: impl Fn(&ObjectKey) -> bool) -> BTreeSet<ObjectKey> {
+    /// For how long the first look may still wait for its answers; `None` when it waits no more.
+    fn first_rest(&mut self, known: impl Fn(&ObjectKey) -> Known, now: Moment) -> Option<Duration> {
+        let demand = &self.demand;
+        let (since, open) = self.first.get_or_insert_with(|| (now, demand.all().cloned().collect()));
+        open.retain(|need| demand.is_needed(need) && known(need) == Known::Unknown);
+        let rest = FIRST_PATIENCE.saturating_sub(now.since(*since));
+        if rest.is_zero() {
+            open.clear();
+        }
+        (!open.is_empty()).then_some(rest)
+    }
+
+    /// Why nobody should begin to speak for the node now: something that it should hold is not known to be, or not to be,
+    /// as the API server has it. Whoever did would have the node forget it.
+    pub fn holds_up(&self, node: &NodeName, is_whole: impl Fn(&ObjectKey) -> bool) -> Option<&ObjectKey> {
+        if !self.edge_nodes.contains(node) {
+            return None;
+        }
+        self.placed.on(node).find_map(|(pod, place)| {
+            let waits = self.waiting.contains_key(pod).then_some(pod);
+            waits.or_else(|| place.needs.iter().find(|need| !is_whole(need)))
+        })
+    }
+
+    fn wanted_on(&self, node: &NodeName, known: impl Fn(&ObjectKey) -> Known) -> BTreeSet<ObjectKey> {
         let mut wanted = BTreeSet::new();
         if !self.edge_nodes.contains(node) {
             return wanted;
@@ -109,33 +159,24 @@ impl Index {
             if !self.waiting.contains_key(pod) {
                 wanted.insert(pod.clone());
             }
-            wanted.extend(place.needs.iter().filter(|need| exists(need)).cloned());
+            wanted.extend(place.needs.iter().filter(|need| known(need) == Known::Present).cloned());
         }
         wanted
     }
 
-    /// Lets the pods go that have waited long enough. Answers in how long the next one will have.
-    fn let_go(&mut self, exists: impl Fn(&ObjectKey) -> bool, now: Moment) -> Option<Duration> {
+    /// Lets the pods go whose needs are answered or that have waited long enough. Answers in how long the next one will have.
+    fn let_go(&mut self, known: impl Fn(&ObjectKey) -> Known, now: Moment) -> Option<Duration> {
         let mut again: Option<Duration> = None;
-        let (placed, edge_nodes, touched) = (&self.placed, &self.edge_nodes, &mut self.touched);
+        let (placed, touched) = (&self.placed, &mut self.touched);
         self.waiting.retain(|pod, since| {
             let Some(place) = placed.place(pod) else { return false };
-            let pause = if place.needs.is_empty() {
-                Duration::ZERO
-            } else if place.needs.iter().all(&exists) {
-                SETTLE
-            } else {
-                MISSING
-            };
-            let rest = pause.saturating_sub(now.since(*since));
-            let is_edge = edge_nodes.contains(&place.node);
-            if rest.is_zero() {
+            let is_answered = place.needs.iter().all(|need| known(need) != Known::Unknown);
+            let rest = PATIENCE.saturating_sub(now.since(*since));
+            if is_answered || rest.is_zero() {
                 touched.insert(place.node.clone());
                 return false;
             }
-            if is_edge {
-                again = Some(again.map_or(rest, |again| again.min(rest)));
-            }
+            again = Some(again.map_or(rest, |again| again.min(rest)));
             true
         });
         again
@@ -145,7 +186,10 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::EDGE_LABEL;
+    use Known::{Absent, Present, Unknown};
     use contract::ids::{CONFIG_MAPS, NODES, PODS};
+    use noderegistry::ENROLMENT_ANNOTATION;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -154,7 +198,7 @@ mod tests {
     }
 
     fn edge_node() -> Value {
-        json!({ "metadata": { "labels": { EDGE_LABEL: "" } } })
+        json!({ "metadata": { "labels": { EDGE_LABEL: "" }, "annotations": { ENROLMENT_ANNOTATION: "0a" } } })
     }
 
     fn pod(uid: &str, node: &str, maps: &[&str]) -> Value {
@@ -185,87 +229,144 @@ mod tests {
         look.wanted.iter().map(keys).collect()
     }
 
+    /// Of everything.
+    fn all(known: Known) -> impl Fn(&ObjectKey) -> Known {
+        move |_| known
+    }
+
+    fn needs(look: &Look) -> Vec<String> {
+        let needs = look.needs.iter();
+        needs.map(|(need, nodes)| format!("{} by {}", need.name, nodes.len())).collect()
+    }
+
     fn index_with_edge_1() -> Index {
         let mut index = Index::default();
-        index.node(&node_key("edge-1"), Some(&edge_node()));
-        index.look(|_| false, at(0));
+        index.node(&node_key("edge-1"), Some(&edge_node()), at(0));
+        assert!(index.look(all(Unknown), at(0)).is_complete);
         index
     }
 
     #[test]
-    fn a_new_pod_goes_after_what_it_needs() {
+    fn a_new_pod_goes_when_all_that_it_needs_is_answered() {
         let mut index = index_with_edge_1();
-        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(1000));
-        let look = index.look(|_| false, at(1000));
-        assert_eq!((shown(&look), look.again), (vec!["edge-1: ".to_owned()], Some(MISSING)));
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page", "extra"])), at(1000));
+        let look = index.look(all(Unknown), at(1000));
+        assert_eq!((shown(&look), look.again), (vec!["edge-1: ".to_owned()], Some(PATIENCE)));
+        assert_eq!(needs(&look), ["extra by 1", "page by 1"]);
         assert_eq!(look.pods, BTreeSet::from([key("web")]));
 
         index.need(&map("page"));
-        let look = index.look(|_| true, at(1020));
+        let known = |need: &ObjectKey| if need.name == "page" { Present } else { Unknown };
+        let look = index.look(known, at(1020));
         assert_eq!(shown(&look), ["edge-1: page"], "what it needs goes ahead");
-        assert_eq!(look.again, Some(SETTLE - Duration::from_millis(20)));
-        let look = index.look(|_| true, at(1050));
+        assert_eq!(look.again, Some(PATIENCE - Duration::from_millis(20)));
+        let known = |need: &ObjectKey| if need.name == "page" { Present } else { Absent };
+        let look = index.look(known, at(1021));
         assert_eq!((shown(&look), look.again), (vec!["edge-1: page web".to_owned()], None));
-        assert_eq!(index.look(|_| true, at(1051)).wanted, Wanted::new(), "nothing moved");
+        assert_eq!(index.look(known, at(1051)).wanted, Wanted::new(), "nothing moved");
+        index.pod(&key("next"), Some(&pod("u2", "edge-1", &["page"])), at(1060));
+        assert_eq!(shown(&index.look(known, at(1060))), ["edge-1: page next web"], "its need is known");
     }
 
     #[test]
     fn a_pod_that_waits_in_vain_goes_and_one_that_has_gone_never_waits_again() {
         let mut index = index_with_edge_1();
         index.pod(&key("web"), Some(&pod("u1", "edge-1", &["never"])), at(1000));
-        assert_eq!(shown(&index.look(|_| false, at(1199))), ["edge-1: "]);
-        assert_eq!(shown(&index.look(|_| false, at(1200))), ["edge-1: web"]);
-        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["never", "neither"])), at(1300));
-        assert_eq!(shown(&index.look(|_| false, at(1300))), ["edge-1: web"]);
-        index.pod(&key("web"), Some(&pod("u2", "edge-1", &["never"])), at(1400));
-        assert_eq!(shown(&index.look(|_| false, at(1400))), ["edge-1: "], "another pod of that name is new");
-        index.pod(&key("web"), None, at(1410));
-        let look = index.look(|_| false, at(1410));
-        assert_eq!((shown(&look), look.again), (vec!["edge-1: ".to_owned()], None));
-        index.pod(&key("bare"), Some(&pod("u3", "edge-1", &[])), at(1500));
+        assert_eq!(shown(&index.look(all(Unknown), at(5999))), ["edge-1: "]);
+        assert_eq!(shown(&index.look(all(Unknown), at(6000))), ["edge-1: web"]);
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["never", "neither"])), at(6300));
+        assert_eq!(shown(&index.look(all(Unknown), at(6300))), ["edge-1: web"]);
+        index.pod(&key("web"), Some(&pod("u2", "edge-1", &["never"])), at(6400));
         assert_eq!(
-            shown(&index.look(|_| false, at(1500))),
+            shown(&index.look(all(Unknown), at(6400))),
+            ["edge-1: "],
+            "another pod of that name is new"
+        );
+        index.pod(&key("web"), None, at(6410));
+        let look = index.look(all(Unknown), at(6410));
+        assert_eq!((shown(&look), look.again), (vec!["edge-1: ".to_owned()], None));
+        index.pod(&key("bare"), Some(&pod("u3", "edge-1", &[])), at(6500));
+        assert_eq!(
+            shown(&index.look(all(Unknown), at(6500))),
             ["edge-1: bare"],
             "what needs nothing waits for nothing"
         );
     }
 
     #[test]
-    fn nothing_is_known_to_be_missing_while_a_pod_of_the_first_look_waits() {
-        let mut index = Index::default();
-        index.node(&node_key("edge-1"), Some(&edge_node()));
-        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["never"])), at(1000));
-        index.pod(&key("else"), Some(&pod("u1", "cloud-1", &["never"])), at(1000));
-        assert!(!index.look(|_| false, at(1000)).is_complete);
-        index.pod(&key("later"), Some(&pod("u2", "edge-1", &["never"])), at(1150));
-        assert!(!index.look(|_| false, at(1150)).is_complete);
-        let look = index.look(|_| false, at(1200));
+    fn nothing_is_known_to_be_missing_before_the_first_looks_needs_are_answered() {
+        let first = || {
+            let mut index = Index::default();
+            index.node(&node_key("edge-1"), Some(&edge_node()), at(0));
+            index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(1000));
+            index.pod(&key("else"), Some(&pod("u1", "cloud-1", &["never"])), at(1000));
+            assert!(!index.look(all(Unknown), at(1000)).is_complete);
+            index
+        };
+        let mut index = first();
+        let known = |need: &ObjectKey| if need.name == "page" { Absent } else { Unknown };
+        index.pod(&key("later"), Some(&pod("u2", "edge-1", &["slow"])), at(1150));
+        let look = index.look(known, at(1150));
         assert!(look.is_complete, "whatever came since");
-        assert_eq!(shown(&look), ["cloud-1: ", "edge-1: web"]);
-        let mut empty = Index::default();
-        assert!(empty.look(|_| false, at(5)).is_complete);
+        assert_eq!(shown(&look), ["edge-1: web"]);
+
+        let mut index = first();
+        assert!(!index.look(all(Unknown), at(50_000)).is_complete, "though the pod went");
+        let look = index.look(all(Unknown), at(61_000));
+        assert!(look.is_complete, "one that is never answered holds up its own nodes only");
+        let edge = NodeName::parse("edge-1").unwrap();
+        assert_eq!(index.holds_up(&edge, |_| false), Some(&map("page")));
+
+        let mut index = first();
+        index.pod(&key("web"), None, at(1200));
+        assert!(index.look(all(Unknown), at(1200)).is_complete, "nobody needs it any more");
+    }
+
+    #[test]
+    fn a_node_is_held_up_by_a_pod_that_waits_and_by_a_need_that_is_not_whole() {
+        let mut index = index_with_edge_1();
+        let edge = NodeName::parse("edge-1").unwrap();
+        let other = NodeName::parse("edge-2").unwrap();
+        assert_eq!(index.holds_up(&edge, |_| false), None, "nothing is there");
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(1000));
+        index.look(all(Unknown), at(1000));
+        assert_eq!(index.holds_up(&edge, |_| false), Some(&key("web")));
+        index.look(all(Absent), at(1010));
+        assert_eq!(index.holds_up(&edge, |_| true), None);
+        assert_eq!(index.holds_up(&edge, |_| false), Some(&map("page")), "its watch is broken");
+        assert_eq!(index.holds_up(&other, |_| false), None);
     }
 
     #[test]
     fn a_node_that_turns_to_the_edge_gets_its_pods_and_one_that_turns_away_nothing() {
         let mut index = Index::default();
         index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(0));
-        assert_eq!(index.look(|_| true, at(0)).again, None, "nobody waits for a pod of the cloud's nodes");
-        index.look(|_| true, at(900));
-        index.node(&node_key("edge-1"), Some(&edge_node()));
-        let look = index.look(|_| true, at(1000));
-        assert_eq!((shown(&look), look.pods.len()), (vec!["edge-1: page web".to_owned()], 1));
-        index.node(&node_key("edge-1"), Some(&edge_node()));
-        assert_eq!(index.look(|_| true, at(1001)), Look { is_complete: true, ..Look::default() });
-        index.node(&node_key("edge-1"), Some(&json!({ "metadata": {} })));
-        assert_eq!(shown(&index.look(|_| true, at(1002))), ["edge-1: "]);
+        let look = index.look(all(Unknown), at(0));
+        assert_eq!(
+            (look.again, needs(&look).len()),
+            (None, 0),
+            "nobody waits for a pod of the cloud's nodes"
+        );
+        index.node(&node_key("edge-1"), Some(&edge_node()), at(900));
+        let look = index.look(all(Unknown), at(1000));
+        assert_eq!((shown(&look), look.pods.len()), (vec!["edge-1: ".to_owned()], 1));
+        assert_eq!(needs(&look), ["page by 1"]);
+        assert_eq!(shown(&index.look(all(Present), at(1001))), ["edge-1: page web"]);
+        index.node(&node_key("edge-1"), Some(&edge_node()), at(1002));
+        assert_eq!(index.look(all(Present), at(1002)), Look { is_complete: true, ..Look::default() });
+        index.node(&node_key("edge-1"), Some(&json!({ "metadata": {} })), at(1003));
+        let look = index.look(all(Present), at(1003));
+        assert_eq!((shown(&look), needs(&look)), (vec!["edge-1: ".to_owned()], vec!["page by 0".to_owned()]));
     }
 
     #[derive(Debug, Clone)]
     enum Step {
         Node(usize, Option<bool>),
         Pod(usize, Option<(usize, usize, Vec<usize>)>),
+        /// What the API server holds.
         Need(usize, bool),
+        /// It answers what is asked of a need.
+        Answer(usize),
         Look(u64),
     }
 
@@ -275,7 +376,8 @@ mod tests {
             (0_usize..4, prop::option::of(any::<bool>())).prop_map(|(node, edge)| Step::Node(node, edge)),
             (0_usize..6, prop::option::of(placed)).prop_map(|(pod, place)| Step::Pod(pod, place)),
             (0_usize..4, any::<bool>()).prop_map(|(need, there)| Step::Need(need, there)),
-            (0_u64..120).prop_map(Step::Look),
+            (0_usize..4).prop_map(Step::Answer),
+            (0_u64..3000).prop_map(Step::Look),
         ];
         prop::collection::vec(step, 1..60)
     }
@@ -291,21 +393,51 @@ mod tests {
         }
     }
 
+    /// The API server and the named watches, by a few lines.
+    #[derive(Default)]
+    struct Watches {
+        there: BTreeSet<ObjectKey>,
+        /// Those that are watched, and whether each was answered.
+        watched: BTreeMap<ObjectKey, bool>,
+    }
+
+    impl Watches {
+        fn known(&self, need: &ObjectKey) -> Known {
+            match (self.watched.get(need), self.there.contains(need)) {
+                (Some(true), true) => Present,
+                (Some(true), false) => Absent,
+                _ => Unknown,
+            }
+        }
+
+        fn follow(&mut self, needs: &BTreeMap<ObjectKey, Vec<NodeName>>) {
+            for (need, nodes) in needs {
+                if nodes.is_empty() {
+                    self.watched.remove(need);
+                } else {
+                    self.watched.entry(need.clone()).or_default();
+                }
+            }
+        }
+    }
+
     proptest! {
-        /// However things moved: once nobody waits any more, what was told is what a look at everything would say; and
-        /// before that a pod is late at the most, and nothing else is missing or too much.
+        /// However things moved: exactly what a pod on an edge node needs is watched; once everything is answered what was
+        /// told is what a look at everything would say; and before that a pod is late at the most, and nothing else is
+        /// missing or too much.
         #[test]
         fn the_index_comes_to_what_a_look_at_everything_says(steps in steps()) {
             let (mut index, mut told, mut now) = (Index::default(), Wanted::new(), at(0));
             let (mut nodes, mut pods) = (BTreeSet::new(), BTreeMap::new());
-            let mut needs: BTreeSet<ObjectKey> = BTreeSet::new();
-            let all = [Step::Look(0), Step::Look(200)];
+            let mut watches = Watches::default();
+            let answers = (0..4).map(Step::Answer);
+            let all = [Step::Look(0)].into_iter().chain(answers).chain([Step::Look(0)]);
             for step in steps.into_iter().chain(all) {
                 match step {
                     Step::Node(n, edge) => {
                         let name = format!("n{n}");
                         let value = edge.map(|edge| if edge { edge_node() } else { json!({}) });
-                        index.node(&node_key(&name), value.as_ref());
+                        index.node(&node_key(&name), value.as_ref(), now);
                         let name = NodeName::parse(&name).unwrap();
                         if edge == Some(true) { nodes.insert(name) } else { nodes.remove(&name) };
                     }
@@ -326,13 +458,26 @@ mod tests {
                     }
                     Step::Need(n, there) => {
                         let key = map(&format!("m{n}"));
+                        if there { watches.there.insert(key.clone()) } else { watches.there.remove(&key) };
                         index.need(&key);
-                        if there { needs.insert(key) } else { needs.remove(&key) };
+                    }
+                    Step::Answer(n) => {
+                        let key = map(&format!("m{n}"));
+                        if let Some(answered) = watches.watched.get_mut(&key) {
+                            *answered = true;
+                            index.need(&key);
+                        }
                     }
                     Step::Look(milliseconds) => {
                         now = now + Duration::from_millis(milliseconds);
-                        follow(&mut told, index.look(|need| needs.contains(need), now));
-                        let full = plan::wanted(&nodes, &pods, |need| needs.contains(need));
+                        let look = index.look(|need| watches.known(need), now);
+                        watches.follow(&look.needs);
+                        follow(&mut told, look);
+                        let needed: BTreeSet<ObjectKey> =
+                            plan::wanted(&nodes, &pods, |_| true).into_values().flatten()
+                                .filter(|key| key.resource != PODS).collect();
+                        prop_assert!(watches.watched.keys().eq(&needed));
+                        let full = plan::wanted(&nodes, &pods, |need| watches.known(need) == Present);
                         for (node, keys) in &full {
                             let here = told.get(node).cloned().unwrap_or_default();
                             prop_assert!(here.is_subset(keys));
@@ -343,7 +488,8 @@ mod tests {
                     }
                 }
             }
-            prop_assert_eq!(told, plan::wanted(&nodes, &pods, |need| needs.contains(need)));
+            prop_assert!(index.waiting.is_empty(), "everything is answered");
+            prop_assert_eq!(told, plan::wanted(&nodes, &pods, |need| watches.known(need) == Present));
         }
     }
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::ids::{CONFIG_MAPS, PODS, SECRETS};
 use contract::{NodeName, ObjectKey};
-use serde_json::{Value, json};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use noderegistry::{ADOPTED_ANNOTATION, ENROLMENT_ANNOTATION};
+use serde_json::Value;
 
 /// The label that makes a node ours (KubeEdge).
 pub const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
@@ -16,12 +18,17 @@ pub fn node_of(pod: &Value) -> Option<NodeName> {
     NodeName::parse(pod.pointer("/spec/nodeName")?.as_str()?).ok()
 }
 
-/// The config maps and secrets that a pod needs, init containers' too.
+/// 1,024 Secrets and config maps are looked after for one pod: each is a watch.
+pub const NEEDS_MAX: usize = 1024;
+
+/// The config maps and secrets that a pod needs, init containers' too; the first [`NEEDS_MAX`] of them.
 pub fn needs_of(pod: &Value) -> BTreeSet<ObjectKey> {
     let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
     let mut needs = BTreeSet::new();
     let mut need = |resource: &str, name: Option<&Value>| {
-        if let Some(name) = name.and_then(Value::as_str).filter(|name| !name.is_empty()) {
+        if let Some(name) = name.and_then(Value::as_str).filter(|name| !name.is_empty())
+            && needs.len() < NEEDS_MAX
+        {
             needs.insert(ObjectKey::new(resource, namespace, name));
         }
     };
@@ -92,57 +99,25 @@ pub fn lifted_tolerations(pod: &Value) -> Option<Value> {
     lifted.then_some(Value::Array(tolerations))
 }
 
-/// The labels and taints of a node's report that the cloud takes over when it registers the node; roles and names of
-/// others are not a node's to claim.
-pub fn registration(node: &NodeName, report: &Value) -> Value {
-    let mut labels = serde_json::Map::new();
-    for (key, value) in report.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten() {
-        if may_claim(key) && value.is_string() {
-            labels.insert(key.clone(), value.clone());
-        }
-    }
-    labels.insert("kubernetes.io/hostname".to_owned(), json!(node.as_str()));
-    labels.insert(EDGE_LABEL.to_owned(), json!(""));
-    labels.insert("node-role.kubernetes.io/agent".to_owned(), json!(""));
-    let mut spec = serde_json::Map::new();
-    if let Some(taints) = report.pointer("/spec/taints").filter(|t| t.is_array()) {
-        spec.insert("taints".to_owned(), taints.clone());
-    }
-    if report.pointer("/spec/unschedulable") == Some(&Value::Bool(true)) {
-        spec.insert("unschedulable".to_owned(), Value::Bool(true));
-    }
-    json!({
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": { "name": node.as_str(), "labels": labels },
-        "spec": spec,
-    })
+/// Whether a Node is one of ours by what stands on it: CloudCore made it for a certificate, or an administrator adopted it
+/// by its uid. Whose of ours it is, the register says.
+pub fn is_ours(metadata: &ObjectMeta) -> bool {
+    let annotation = |key: &str| metadata.annotations.as_ref()?.get(key).filter(|value| !value.is_empty());
+    let adopted = annotation(ADOPTED_ANNOTATION);
+    annotation(ENROLMENT_ANNOTATION).is_some() || (adopted.is_some() && adopted == metadata.uid.as_ref())
 }
 
-/// What Kubernetes' NodeRestriction lets a kubelet set of `kubernetes.io` and `k8s.io`, and everything of others.
-fn may_claim(key: &str) -> bool {
-    let Some((prefix, _)) = key.split_once('/') else { return true };
-    let reserved = prefix == "kubernetes.io"
-        || prefix.ends_with(".kubernetes.io")
-        || prefix == "k8s.io"
-        || prefix.ends_with(".k8s.io");
-    let allowed = matches!(
-        key,
-        "kubernetes.io/os"
-            | "kubernetes.io/arch"
-            | "beta.kubernetes.io/os"
-            | "beta.kubernetes.io/arch"
-            | "node.kubernetes.io/instance-type"
-            | "topology.kubernetes.io/zone"
-            | "topology.kubernetes.io/region"
-    );
-    let kubelets = prefix == "kubelet.kubernetes.io" || prefix == "node.kubernetes.io";
-    !reserved || allowed || kubelets
+/// Whether pods on this Node are sent to an edge node: it has the label, and is one of ours.
+pub fn is_edge(node: &Value) -> bool {
+    let metadata = &node["metadata"];
+    metadata["labels"].get(EDGE_LABEL).is_some()
+        && serde_json::from_value(metadata.clone()).is_ok_and(|metadata| is_ours(&metadata))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn pod() -> Value {
         json!({
@@ -211,16 +186,21 @@ mod tests {
     }
 
     #[test]
-    fn a_node_cannot_claim_another_name_or_role() {
-        let report = json!({ "metadata": { "labels": {
-            "kubernetes.io/hostname": "other", "node-role.kubernetes.io/control-plane": "",
-            "kubernetes.io/arch": "arm64", "site": "quay-7" } }, "spec": { "taints": [] } });
-        let node = registration(&NodeName::parse("edge-1").unwrap(), &report);
-        let labels = node["metadata"]["labels"].as_object().unwrap();
-        assert_eq!(labels["kubernetes.io/hostname"], "edge-1");
-        assert_eq!(labels["kubernetes.io/arch"], "arm64");
-        assert_eq!(labels["site"], "quay-7");
-        assert!(!labels.contains_key("node-role.kubernetes.io/control-plane"));
-        assert!(labels.contains_key(EDGE_LABEL));
+    fn a_label_alone_makes_no_node_ours() {
+        let node = |uid: &str, annotations: Value| {
+            is_edge(
+                &json!({ "metadata": { "uid": uid, "labels": { EDGE_LABEL: "" }, "annotations": annotations } }),
+            )
+        };
+        assert!(!node("u", json!({})));
+        assert!(
+            node("u", json!({ ENROLMENT_ANNOTATION: "0a" })) && node("u", json!({ ADOPTED_ANNOTATION: "u" }))
+        );
+        assert!(!node("u", json!({ ADOPTED_ANNOTATION: "v" })), "copied from another one");
+        assert!(!node("u", json!({ ENROLMENT_ANNOTATION: "", ADOPTED_ANNOTATION: "" })));
+        assert!(!is_edge(
+            &json!({ "metadata": { "uid": "u", "annotations": { ENROLMENT_ANNOTATION: "0a" } } })
+        ));
+        assert!(!is_edge(&json!({})));
     }
 }

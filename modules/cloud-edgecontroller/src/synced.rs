@@ -7,8 +7,13 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
+use crate::registration::cut_to;
+use crate::residents::Residents;
 use crate::tenure::Tenures;
 use crate::uplink::{UpError, status_code};
+
+/// 512 bytes of a node's own words.
+const REFUSAL_MAX: usize = 512;
 
 /// How often the condition is written again when somebody else wrote in between.
 const WRITE_TRIES: usize = 5;
@@ -26,8 +31,13 @@ pub(crate) struct Shown {
 }
 
 /// Writes it on the Node. Answers whether nothing is left to do: it is there, or is not ours to write.
-pub(crate) async fn show(client: &kube::Client, tenures: &Tenures, node: &NodeName, shown: &Shown) -> bool {
-    match write(client, tenures, node, shown).await {
+pub(crate) async fn show(
+    client: &kube::Client,
+    (tenures, residents): (&Tenures, &Residents),
+    node: &NodeName,
+    shown: &Shown,
+) -> bool {
+    match write(client, (tenures, residents), node, shown).await {
         Ok(done) => done,
         Err(error) => {
             let reason = Fault::from_error(&error).reason;
@@ -39,7 +49,7 @@ pub(crate) async fn show(client: &kube::Client, tenures: &Tenures, node: &NodeNa
 
 async fn write(
     client: &kube::Client,
-    tenures: &Tenures,
+    (tenures, residents): (&Tenures, &Residents),
     node: &NodeName,
     shown: &Shown,
 ) -> Result<bool, UpError> {
@@ -47,6 +57,9 @@ async fn write(
     for _ in 0..WRITE_TRIES {
         // It is registered when it first reports.
         let Some(found) = nodes.get_opt(node.as_str()).await? else { return Ok(false) };
+        if !residents.is_of(node, &found.metadata) {
+            return Ok(true);
+        }
         let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
         let before = conditions.iter().find(|condition| condition.type_ == SYNCED);
         let Some(condition) = condition(shown, before) else { return Ok(true) };
@@ -120,7 +133,7 @@ fn message(Shown { truth, bytes, .. }: &Shown) -> String {
     }
     if let Some(refusal) = &truth.refusal {
         text.push_str("; refused: ");
-        text.push_str(refusal);
+        text.push_str(&cut_to(refusal.clone(), REFUSAL_MAX));
     }
     text
 }

@@ -1,22 +1,28 @@
 //! Writes what nodes report to the API server.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::Fault;
 use beehive::defect::{self, Defect};
-use contract::{NodeName, TokenGrant, TokenQuery, UpReport};
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Event, Node, Pod, ServiceAccount};
+use beehive::{Env, Fault};
+use contract::ids::{Namespace, ObjectName, PODS};
+use contract::said::{NodeSaid, PodId, Said, Unfit};
+use contract::{NodeName, ObjectKey};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kubewatch::Shared;
+use noderegistry::{NotAdmitted, RegistryError};
 use serde_json::{Value, json};
 
+use crate::accounts::Account;
+use crate::events::{self, About};
 use crate::fence::{self, Mark, Verdict};
-use crate::plan;
+use crate::registration;
+use crate::residents::{Residents, Word};
 use crate::tenure::Tenures;
 
-/// The longest token that is asked for: a day. The API server may grant less.
-const TOKEN_SECONDS_MAX: i64 = 86_400;
 /// How often a status is written again when somebody else wrote in between.
 const WRITE_TRIES: usize = 5;
 
@@ -29,6 +35,9 @@ pub(crate) enum UpError {
     /// Others wrote all the time.
     #[error("the object is written by others all the time")]
     Contended,
+    /// Whose the Node is cannot be found out.
+    #[error("whose the Node is cannot be found out now")]
+    Register(#[from] RegistryError),
 }
 
 /// What became of a report.
@@ -36,8 +45,12 @@ pub(crate) enum UpError {
 pub(crate) enum Outcome {
     /// It is written, was before, or never can be.
     Done,
-    /// The node has gone on to a later session and says it again there: this one does not speak for it any more.
+    /// It is not this session's to say, now or any more: the node says it again where it may.
     Superseded,
+    /// It is not the node's to say, or makes no sense: it is forgotten and counted.
+    Refused(&'static str),
+    /// It is more than a node may say: it is forgotten and counted.
+    TooMany,
 }
 
 pub(crate) fn status_code(error: &kube::Error) -> Option<u16> {
@@ -53,41 +66,65 @@ fn is_final(error: &kube::Error) -> bool {
     matches!(status_code(error), Some(400 | 404 | 409 | 410 | 413 | 422))
 }
 
+/// When a report is written among those that came with it: the Node before what is bound to it, and what is said of a pod
+/// before it is gone.
+pub(crate) fn turn(said: &Result<Said, Unfit>) -> usize {
+    match said {
+        Ok(Said::OfNode(NodeSaid::Node { .. })) => 0,
+        Ok(Said::OfNode(NodeSaid::PodGone { .. })) => 2,
+        Ok(Said::OfNode(NodeSaid::PodStatus { .. } | NodeSaid::Event { .. }) | Said::OfDevice(..))
+        | Err(_) => 1,
+    }
+}
+
 /// Writes what one node says in one session.
 pub(crate) struct Uplink {
     pub(crate) client: kube::Client,
     pub(crate) tenures: Tenures,
+    pub(crate) residents: Residents,
+    /// The pods that are bound to any node.
+    pub(crate) pods: Option<Shared>,
+    pub(crate) account: Rc<RefCell<Account>>,
+    pub(crate) env: Env,
     pub(crate) node: NodeName,
     pub(crate) epoch: u64,
 }
 
 impl Uplink {
     /// Writes one report, which stands in this row of the node's outbox.
-    pub(crate) async fn write(&self, row: i64, report: UpReport) -> Result<Outcome, UpError> {
+    pub(crate) async fn write(&self, row: i64, said: Result<Said, Unfit>) -> Result<Outcome, UpError> {
+        let said = match said {
+            Ok(Said::OfNode(said)) => said,
+            Ok(Said::OfDevice(..)) => return Ok(Outcome::Refused("a report for the device controller")),
+            Err(unfit) => {
+                tracing::debug!(node = %self.node, row, reason = %unfit, "report refused");
+                return Ok(Outcome::Refused("a report with an odd name or size"));
+            }
+        };
+        match (self.residents.word(&self.node, self.epoch), &said) {
+            (Word::Counts, _) | (Word::Unmade, NodeSaid::Node { .. }) => {}
+            (Word::Doubtful, _) => {
+                if self.residents.is_in_doubt(&self.node) {
+                    self.residents.look_into(&self.node).await;
+                }
+                return Ok(Outcome::Superseded);
+            }
+            (Word::Unmade | Word::Ended, _) => return Ok(Outcome::Superseded),
+        }
         let mark = Mark { epoch: self.epoch, row };
-        let node = &self.node;
-        let result = match report {
-            UpReport::Node { node_json } => self.node_status(mark, &node_json).await,
-            UpReport::PodStatus { namespace, name, uid, status_json } => {
-                self.pod_status(mark, (&namespace, &name, &uid), &status_json).await
-            }
-            UpReport::PodGone { namespace, name, uid } => {
-                remove_pod(&self.client, node, (&namespace, &name, &uid)).await.map(|()| Outcome::Done)
-            }
-            UpReport::Event { namespace, name, event_json } => {
-                let written = write_event(&self.client, node, (&namespace, &name), &event_json);
-                written.await.map(|()| Outcome::Done)
-            }
-            UpReport::Twin { .. } | UpReport::DeviceState { .. } => {
-                tracing::warn!(%node, "a report for the other controller was dropped");
-                Ok(Outcome::Done)
+        let result = match said {
+            NodeSaid::Node { node_json } => self.node_status(mark, &node_json).await,
+            NodeSaid::PodStatus { pod, status_json } => self.pod_status(mark, &pod, &status_json).await,
+            NodeSaid::PodGone { pod } => self.pod_gone(&pod).await,
+            NodeSaid::Event { namespace, name, event_json } => {
+                self.event(&namespace, &name, &event_json).await
             }
         };
         match result {
             Err(UpError::Api(error)) if is_final(&error) => {
                 let reason = Fault::from_error(&error).reason;
-                tracing::info!(%node, %reason, "report dropped: it can never be written");
-                Ok(Outcome::Done)
+                tracing::debug!(node = %self.node, %reason, "report dropped");
+                Ok(Outcome::Refused("a report that the API server can never take"))
             }
             other => other,
         }
@@ -107,20 +144,42 @@ impl Uplink {
 
     async fn node_status(&self, mark: Mark, text: &str) -> Result<Outcome, UpError> {
         let node = &self.node;
-        let Some(report) = parse(node, "node", text) else { return Ok(Outcome::Done) };
+        let Ok(report) = serde_json::from_str::<Value>(text) else {
+            return Ok(Outcome::Refused("a Node that is no JSON"));
+        };
+        let Some(status) = registration::node_status(&report["status"]) else {
+            return Ok(Outcome::Refused("a status of a Node that is none"));
+        };
         let nodes: Api<Node> = Api::all(self.client.clone());
         for _ in 0..WRITE_TRIES {
-            let Some(found) = nodes.get_opt(node.as_str()).await? else {
-                if !register(&nodes, node, &report).await? {
-                    return Ok(Outcome::Done);
+            let found = nodes.get_opt(node.as_str()).await?;
+            let Ok(uid) = self.residents.uid(node, self.epoch) else { return Ok(Outcome::Superseded) };
+            let Some(found) = found else {
+                if uid.is_some() {
+                    self.residents.disown(node, self.epoch, "its Node was deleted from the cluster").await;
+                    return Ok(Outcome::Superseded);
                 }
+                self.register(&nodes, &report).await?;
                 continue;
             };
+            if uid.is_none() {
+                match self.residents.made(node, self.epoch, &found.metadata).await {
+                    Ok(()) => {}
+                    Err(NotAdmitted::Unavailable(error)) => return Err(error.into()),
+                    Err(NotAdmitted::Refused(refusal)) => {
+                        self.residents.disown(node, self.epoch, &refusal.to_string()).await;
+                        return Ok(Outcome::Superseded);
+                    }
+                }
+            } else if uid != found.metadata.uid {
+                let reason = "another Node took the place of its own";
+                self.residents.disown(node, self.epoch, reason).await;
+                return Ok(Outcome::Superseded);
+            }
             if let Some(outcome) = self.spared(&found.metadata, mark).await? {
                 return Ok(outcome);
             }
-            let patch =
-                json!({ "metadata": fence::stamp(&found.metadata, mark), "status": report["status"] });
+            let patch = json!({ "metadata": fence::stamp(&found.metadata, mark), "status": status });
             let patch = Patch::Strategic(&patch);
             match nodes.patch_status(node.as_str(), &PatchParams::default(), &patch).await {
                 Ok(_) => return Ok(Outcome::Done),
@@ -131,18 +190,39 @@ impl Uplink {
         Err(UpError::Contended)
     }
 
-    async fn pod_status(&self, mark: Mark, id: (&str, &str, &str), text: &str) -> Result<Outcome, UpError> {
-        let Some(mut status) = parse(&self.node, "pod status", text) else { return Ok(Outcome::Done) };
-        let said = status["conditions"].take();
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.0);
+    /// Makes the Node, unless there is one.
+    async fn register(&self, nodes: &Api<Node>, report: &Value) -> Result<(), UpError> {
+        let node = &self.node;
+        let Some(certificate) = self.residents.certificate(node, self.epoch) else { return Ok(()) };
+        let registration = registration::registration(node, &certificate, report);
+        match nodes.create(&PostParams::default(), &registration).await {
+            Ok(_) => tracing::info!(%node, "node registered"),
+            // Another CloudCore was first, or this one before it was interrupted: whose it is shows its annotation.
+            Err(error) if status_code(&error) == Some(409) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn pod_status(&self, mark: Mark, id: &PodId, text: &str) -> Result<Outcome, UpError> {
+        let Some(mut status) = registration::pod_status(text) else {
+            return Ok(Outcome::Refused("a status of a pod that is none"));
+        };
+        let said = json!(status.conditions.take().unwrap_or_default());
+        let mut status = json!(status);
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
         for _ in 0..WRITE_TRIES {
-            let Some(pod) = own_pod(&pods, &self.node, id).await? else { return Ok(Outcome::Done) };
+            let pod = match own_pod(&pods, &self.node, id).await? {
+                Ownness::Own(pod) => pod,
+                Ownness::Gone => return Ok(Outcome::Done),
+                Ownness::Foreign => return Ok(Outcome::Refused(FOREIGN)),
+            };
             if let Some(outcome) = self.spared(&pod.metadata, mark).await? {
                 return Ok(outcome);
             }
             status["conditions"] = merged_conditions(&pod, &said);
             let patch = json!({ "metadata": fence::stamp(&pod.metadata, mark), "status": status });
-            match pods.patch_status(id.1, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            match pods.patch_status(id.name.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => return Ok(Outcome::Done),
                 Err(error) if status_code(&error) == Some(409) => {}
                 Err(error) => return Err(error.into()),
@@ -150,47 +230,93 @@ impl Uplink {
         }
         Err(UpError::Contended)
     }
-}
 
-fn parse(node: &NodeName, what: &str, text: &str) -> Option<Value> {
-    let value = serde_json::from_str(text).ok().filter(Value::is_object);
-    if value.is_none() {
-        tracing::warn!(%node, what, "report dropped: not a JSON object");
-    }
-    value
-}
-
-/// Makes the Node. Answers whether there is one now.
-async fn register(nodes: &Api<Node>, node: &NodeName, report: &Value) -> Result<bool, UpError> {
-    let registration: Node = match serde_json::from_value(plan::registration(node, report)) {
-        Ok(registration) => registration,
-        Err(error) => {
-            tracing::warn!(%node, %error, "node not registered: its labels or taints are not understood");
-            return Ok(false);
+    async fn pod_gone(&self, id: &PodId) -> Result<Outcome, UpError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
+        let pod = match own_pod(&pods, &self.node, id).await? {
+            Ownness::Own(pod) => pod,
+            Ownness::Gone => return Ok(Outcome::Done),
+            Ownness::Foreign => return Ok(Outcome::Refused(FOREIGN)),
+        };
+        if pod.metadata.deletion_timestamp.is_none() {
+            // Nobody asked for it to go: the pod stays, and the node will be told to run it again.
+            return Ok(Outcome::Done);
         }
-    };
-    match nodes.create(&PostParams::default(), &registration).await {
-        Ok(_) => tracing::info!(%node, "node registered"),
-        // Another CloudCore was first.
-        Err(error) if status_code(&error) == Some(409) => {}
-        Err(error) => return Err(error.into()),
+        let now = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(Preconditions { uid: Some(id.uid.to_string()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        pods.delete(id.name.as_str(), &now).await?;
+        Ok(Outcome::Done)
     }
-    Ok(true)
+
+    async fn event(&self, namespace: &Namespace, name: &ObjectName, text: &str) -> Result<Outcome, UpError> {
+        let node = &self.node;
+        let draft = match events::parse(node, namespace, text) {
+            Ok(draft) => draft,
+            Err(why) => return Ok(Outcome::Refused(why)),
+        };
+        // Before anything is read for it.
+        if !self.account.borrow_mut().events.take(&draft.about, self.env.now()) {
+            return Ok(Outcome::TooMany);
+        }
+        let uid = match &draft.about {
+            About::Node => self.residents.uid(node, self.epoch).unwrap_or_default(),
+            About::Pod(pod) if self.is_known_here(pod) => None,
+            About::Pod(pod) => {
+                let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace.as_str());
+                match own_pod(&pods, node, pod).await? {
+                    Ownness::Own(_) => None,
+                    Ownness::Gone => return Ok(Outcome::Done),
+                    Ownness::Foreign => return Ok(Outcome::Refused(FOREIGN)),
+                }
+            }
+        };
+        let event = events::event(draft, node, (namespace, name), uid);
+        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace.as_str());
+        match events.create(&PostParams::default(), &event).await {
+            Ok(_) => Ok(Outcome::Done),
+            // A repeat, already there under the name that the node gave it.
+            Err(error) if status_code(&error) == Some(409) => Ok(Outcome::Done),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the watch has shown the pod as one of this node.
+    fn is_known_here(&self, pod: &PodId) -> bool {
+        let Some(pods) = &self.pods else { return false };
+        let pods = pods.borrow();
+        let key = ObjectKey::new(PODS, pod.namespace.as_str(), pod.name.as_str());
+        pods.objects.get(&key).is_some_and(|known| {
+            let bound = known.value.pointer("/spec/nodeName").and_then(Value::as_str);
+            known.object.uid == pod.uid.as_str() && bound == Some(self.node.as_str())
+        })
+    }
 }
 
-/// The pod if it is the one that the node speaks of and is bound to that node.
-async fn own_pod(
-    pods: &Api<Pod>,
-    node: &NodeName,
-    (namespace, name, uid): (&str, &str, &str),
-) -> Result<Option<Pod>, UpError> {
-    let Some(pod) = pods.get_opt(name).await? else { return Ok(None) };
+const FOREIGN: &str = "a report about a pod of another node";
+
+/// A pod that a node speaks of.
+#[derive(Debug)]
+pub(crate) enum Ownness {
+    /// It is bound to that node.
+    Own(Box<Pod>),
+    /// It is no more, or another one has its name.
+    Gone,
+    /// It is bound to another node, or to none.
+    Foreign,
+}
+
+/// Whether the pod is bound to that node.
+pub(crate) async fn own_pod(pods: &Api<Pod>, node: &NodeName, id: &PodId) -> Result<Ownness, kube::Error> {
+    let Some(pod) = pods.get_opt(id.name.as_str()).await? else { return Ok(Ownness::Gone) };
     let bound = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     if bound != Some(node.as_str()) {
-        tracing::warn!(%node, namespace, name, "report about a pod of another node was refused");
-        return Ok(None);
+        return Ok(Ownness::Foreign);
     }
-    Ok((pod.metadata.uid.as_deref() == Some(uid)).then_some(pod))
+    let same = pod.metadata.uid.as_deref() == Some(id.uid.as_str());
+    Ok(if same { Ownness::Own(Box::new(pod)) } else { Ownness::Gone })
 }
 
 /// The node's conditions, and those of others (the scheduler's, readiness gates) as they are.
@@ -204,90 +330,6 @@ fn merged_conditions(pod: &Pod, said: &Value) -> Value {
         }
     }
     Value::Array(conditions)
-}
-
-async fn remove_pod(client: &kube::Client, node: &NodeName, id: (&str, &str, &str)) -> Result<(), UpError> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), id.0);
-    let Some(pod) = own_pod(&pods, node, id).await? else { return Ok(()) };
-    if pod.metadata.deletion_timestamp.is_none() {
-        // Nobody asked for it to go: the pod stays, and the node will be told to run it again.
-        return Ok(());
-    }
-    let now = DeleteParams {
-        grace_period_seconds: Some(0),
-        preconditions: Some(Preconditions { uid: Some(id.2.to_owned()), resource_version: None }),
-        ..DeleteParams::default()
-    };
-    pods.delete(id.1, &now).await?;
-    Ok(())
-}
-
-async fn write_event(
-    client: &kube::Client,
-    node: &NodeName,
-    (namespace, name): (&str, &str),
-    text: &str,
-) -> Result<(), UpError> {
-    let Some(mut value) = parse(node, "event", text) else { return Ok(()) };
-    value["metadata"] = json!({ "namespace": namespace, "name": name });
-    value["reportingInstance"] = json!(node.as_str());
-    value["source"] = json!({ "component": "edged", "host": node.as_str() });
-    let event: Event = match serde_json::from_value(value) {
-        Ok(event) => event,
-        Err(error) => {
-            tracing::warn!(%node, %error, "report dropped: not an event");
-            return Ok(());
-        }
-    };
-    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
-    // 409: a repeat, already there under the name that the node gave it.
-    events.create(&PostParams::default(), &event).await?;
-    Ok(())
-}
-
-/// Gets a token for the service account of a pod that is bound to `node`.
-pub(crate) async fn token(
-    client: &kube::Client,
-    node: &NodeName,
-    query: TokenQuery,
-    now_unix: i64,
-) -> Result<TokenGrant, String> {
-    let say = |error: kube::Error| Fault::from_error(&error).reason;
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &query.namespace);
-    let id = (query.namespace.as_str(), query.pod_name.as_str(), query.pod_uid.as_str());
-    let pod = own_pod(&pods, node, id).await.map_err(|error| Fault::from_error(&error).reason)?;
-    let spec = pod.and_then(|pod| pod.spec).ok_or_else(|| {
-        format!(
-            "pod `{}/{}` with uid {} is not bound to this node",
-            query.namespace, query.pod_name, query.pod_uid
-        )
-    })?;
-    let account = spec.service_account_name.unwrap_or_else(|| "default".to_owned());
-    if account != query.service_account {
-        return Err(format!(
-            "pod `{}` does not run as service account `{}`",
-            query.pod_name, query.service_account
-        ));
-    }
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &query.namespace);
-    let request = TokenRequest {
-        spec: TokenRequestSpec {
-            audiences: query.audiences,
-            expiration_seconds: Some(query.expiration_seconds.clamp(600, TOKEN_SECONDS_MAX)),
-            bound_object_ref: Some(BoundObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                name: Some(query.pod_name),
-                uid: Some(query.pod_uid),
-            }),
-        },
-        ..TokenRequest::default()
-    };
-    let granted =
-        accounts.create_token_request(&account, &PostParams::default(), &request).await.map_err(say)?;
-    let status = granted.status.ok_or("API server granted no token")?;
-    let expires_unix = status.expiration_timestamp.0.as_second();
-    Ok(TokenGrant { token: status.token, expires_unix, lifetime_seconds: (expires_unix - now_unix).max(0) })
 }
 
 /// Lifts the end of the tolerations of `pod`, given the resource version that they were read at.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use beehive::Moment;
+use beehive::link::door::Rates;
 
 /// 100 a second: each costs the API server a read and the controllers a digest. Two thousand nodes are in after 20 s.
 const PER_SECOND: f64 = 100.0;
@@ -11,8 +12,12 @@ const BURST: f64 = 200.0;
 /// 1 s: the shortest wait; 60 s: the longest that is asked for.
 const WAIT: (f64, f64) = (1.0, 60.0);
 
+/// 1 a second and 10 at once of one name: a node whose link breaks dials at once, and after that every second.
+const OF_NAME: (f64, f64) = (1.0, 10.0);
+
 /// Counts arrivals.
 pub(crate) struct Admission {
+    names: Rates<String>,
     places: f64,
     /// Those who were sent away and will come again, as far as places have not become free for them.
     waiting: f64,
@@ -21,14 +26,16 @@ pub(crate) struct Admission {
 
 impl Admission {
     pub(crate) fn new(now: Moment) -> Self {
-        Admission { places: BURST, waiting: 0.0, seen: now }
+        let (per_second, burst) = OF_NAME;
+        Admission { names: Rates::new(per_second, burst), places: BURST, waiting: 0.0, seen: now }
     }
 
-    /// One more arrives.
+    /// One more arrives, of `name`. What is too much of one name takes no place of others.
     ///
     /// # Errors
     /// How long it has to wait: the longer, the more wait already.
-    pub(crate) fn arrive(&mut self, now: Moment) -> Result<(), Duration> {
+    pub(crate) fn arrive(&mut self, name: &str, now: Moment) -> Result<(), Duration> {
+        self.names.take(&name.to_owned(), now).map_err(|_| Duration::from_secs(1))?;
         let freed = now.since(self.seen).as_secs_f64() * PER_SECOND;
         self.seen = now;
         self.places = (self.places + freed).min(BURST);
@@ -54,12 +61,23 @@ mod tests {
     #[test]
     fn a_burst_is_let_in_and_a_storm_is_spread() {
         let mut admission = Admission::new(at(0));
-        let waits: Vec<Duration> = (0..2200).filter_map(|_| admission.arrive(at(0)).err()).collect();
+        let waits: Vec<Duration> =
+            (0..2200).filter_map(|id| admission.arrive(&format!("n{id}"), at(0)).err()).collect();
         assert_eq!(waits.len(), 2000);
         assert_eq!(waits[0], Duration::from_secs(1));
         assert_eq!(waits[1999], Duration::from_secs(20));
-        let later = (0..1000).filter(|_| admission.arrive(at(1000)).is_ok()).count();
+        let later = (3000..4000).filter(|id| admission.arrive(&format!("n{id}"), at(1000)).is_ok()).count();
         assert_eq!(later, 100);
+    }
+
+    #[test]
+    fn a_node_that_comes_again_and_again_takes_no_place_of_others() {
+        let mut admission = Admission::new(at(0));
+        assert_eq!((0..5000).filter(|_| admission.arrive("loud", at(0)).is_ok()).count(), 10);
+        assert_eq!(admission.arrive("loud", at(500)), Err(Duration::from_secs(1)));
+        let others = (0..190).filter(|id| admission.arrive(&format!("n{id}"), at(0)).is_ok()).count();
+        assert_eq!(others, 190);
+        assert_eq!(admission.arrive("loud", at(1000)), Ok(()));
     }
 
     #[test]
@@ -70,7 +88,7 @@ mod tests {
             (0..2000).map(|id| ((0, id), 0)).collect();
         let mut last = 0;
         while let Some(((millis, id), asked)) = coming.pop_first() {
-            match admission.arrive(at(millis)) {
+            match admission.arrive(&format!("n{id}"), at(millis)) {
                 Ok(()) => last = millis,
                 Err(wait) => {
                     let wait = wait.as_millis() as u64 * 2_u64.pow(asked.min(6));

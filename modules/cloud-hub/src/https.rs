@@ -1,28 +1,48 @@
-//! Enrolment over HTTPS: KubeEdge's paths, capped bodies, sentences for people.
+//! Enrolment's port: HTTPS on a thread of its own, one request to a connection.
+//!
+//! Nobody waits for anybody: a connection has a deadline as a whole, so many of one address and so many together may be open,
+//! and those that have shown no credential go first (see [`crate::doors`]).
 
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
-use actix_web::http::StatusCode;
-use actix_web::rt::net::TcpStream;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use beehive::Env;
-use contract::NodeName;
-use pki::{Authority, CSR_MAX, TokenKey};
+use beehive::{Env, Moment};
+use futures::future::select;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, oneshot};
+use tokio_rustls::TlsAcceptor;
 
-use crate::plan::{Living, Refusal};
-use crate::vault::{Vault, VaultError};
+use crate::doors::{Arrival, Doors, Origin};
+use crate::enrolment::{Desk, Enrolment};
 
-/// 10 s: a client that has not sent its request by then is cut off.
+/// 5 s for the TLS handshake: four round trips of the worst link that is used (600 ms), and its losses.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// 10 s from the first byte to the last of the request; keadm gives up after 9.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-/// 256 connections at once: a fleet that joins retries.
-const CONNECTIONS_MAX: usize = 256;
+/// 30 s more for the register, and to write the answer: what is begun there is not broken off because a client is slow.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+/// 16 KiB: the longest head of a request; the longest token has 4.
+const HEAD_MAX: usize = 16 << 10;
+/// 32 header fields; keadm sends four.
+const FIELDS_MAX: usize = 32;
+/// 100 ms: the pause after the system had no socket for us.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// One line a minute about connections that were cut.
+const CUT_WORD_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the server could not be started.
 #[derive(Debug, Error)]
@@ -41,38 +61,17 @@ pub enum EnrolmentError {
     Certificate(String),
 }
 
-/// What enrolment decides with.
-pub struct Enrolment {
-    /// The CA.
-    pub authority: Authority,
-    /// The key of the join tokens.
-    pub token_key: TokenKey,
-    /// Where the register is kept.
-    pub vault: Vault,
-    /// How long a node's certificate lives.
-    pub certificate_life: Duration,
-}
-
-/// The same, with what the server's threads need of the environment.
-struct Desk {
-    enrolment: Enrolment,
-    clock: Arc<dyn beehive::Clock>,
-    serials: Box<dyn Fn() -> [u8; 16] + Send + Sync>,
-}
-
 /// The running server.
 pub struct EnrolmentServer {
     /// Where it listens.
     pub address: SocketAddr,
-    handle: ServerHandle,
+    thread: actix_rt::Arbiter,
+    stop: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
 }
 
-/// The client certificate of a connection.
-#[derive(Clone)]
-struct Shown(Vec<u8>);
-
 impl EnrolmentServer {
-    /// Listens at `address` with the certificate `chain_pem` and its key.
+    /// Listens at `address` with the certificate `chain_pem` and its key. Needs an actix system.
     ///
     /// # Errors
     /// See [`EnrolmentError`].
@@ -84,44 +83,30 @@ impl EnrolmentServer {
         env: &Env,
     ) -> Result<Self, EnrolmentError> {
         let tls = tls_config(chain_pem, key_pem, enrolment.authority.cert_der())?;
-        let desk = web::Data::new(Desk { enrolment, clock: env.clock(), serials: env.id_source() });
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(desk.clone())
-                .app_data(web::PayloadConfig::new(CSR_MAX))
-                .route("/ca.crt", web::get().to(ca_certificate))
-                .route("/edge.crt", web::get().to(enrol))
-                .route("/edge.crt", web::delete().to(release))
-        })
-        .workers(1)
-        .max_connections(CONNECTIONS_MAX)
-        .client_request_timeout(REQUEST_DEADLINE)
-        .shutdown_timeout(2)
-        .disable_signals()
-        .on_connect(|connection, extensions| {
-            let tls = connection.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>();
-            let shown =
-                tls.and_then(|tls| tls.get_ref().1.peer_certificates()).and_then(|chain| chain.first());
-            if let Some(leaf) = shown {
-                extensions.insert(Shown(leaf.to_vec()));
-            }
-        });
         let listening = |source| EnrolmentError::Listen { address, source };
-        let server = server.bind_rustls_0_23(address, tls).map_err(listening)?;
-        let address = server.addrs().first().copied().unwrap_or(address);
-        let server = server.run();
-        let handle = server.handle();
-        actix_rt::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "enrolment server ended");
-            }
+        let listener = std::net::TcpListener::bind(address).map_err(listening)?;
+        listener.set_nonblocking(true).map_err(listening)?;
+        let address = listener.local_addr().map_err(listening)?;
+        let desk = Desk { enrolment, clock: env.clock(), serials: env.id_source() };
+        let (stop, stopped) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let thread = actix_rt::Arbiter::new();
+        thread.spawn_fn(move || {
+            actix_rt::spawn(async move {
+                let serving = std::pin::pin!(serve(listener, tls, desk));
+                select(serving, stopped).await;
+                let _ = end.send(());
+            });
         });
-        Ok(EnrolmentServer { address, handle })
+        Ok(EnrolmentServer { address, thread, stop, ended })
     }
 
     /// Stops listening and ends what is open.
     pub async fn stop(self) {
-        self.handle.stop(false).await;
+        let _ = self.stop.send(());
+        let _ = self.ended.await;
+        // The tasks of open connections end with their thread.
+        self.thread.stop();
     }
 }
 
@@ -147,91 +132,141 @@ fn tls_config(chain: &str, key: &str, ca_der: &[u8]) -> Result<rustls::ServerCon
         .map_err(|error| bad(&error))
 }
 
-fn sentence(status: StatusCode, text: impl Into<String>) -> HttpResponse {
-    HttpResponse::build(status).content_type("text/plain; charset=utf-8").body(text.into())
+/// What all connections share.
+struct Hall {
+    desk: Desk,
+    tls: TlsAcceptor,
+    doors: RefCell<Doors>,
+    /// By number: how one is told to go.
+    cuts: RefCell<std::collections::BTreeMap<u64, Rc<Notify>>>,
+    cut: Cell<(u64, Option<Moment>)>,
 }
 
-fn refused(refusal: &Refusal) -> HttpResponse {
-    let status = match refusal {
-        Refusal::NameTaken(_) => StatusCode::CONFLICT,
-        Refusal::TokenUsed => StatusCode::UNAUTHORIZED,
-        Refusal::NotLiving(_) => StatusCode::NOT_FOUND,
-    };
-    sentence(status, refusal.to_string())
-}
-
-fn unavailable(error: &VaultError) -> HttpResponse {
-    let reason = beehive::Fault::from_error(error).reason;
-    tracing::error!(%reason, "enrolment failed");
-    sentence(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "the cloud cannot look into its register now: try again, or see CloudCore's log",
-    )
-}
-
-async fn ca_certificate(desk: web::Data<Desk>) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("application/octet-stream")
-        .body(desk.enrolment.authority.cert_der().to_vec())
-}
-
-async fn enrol(request: HttpRequest, desk: web::Data<Desk>, csr: web::Bytes) -> HttpResponse {
-    let header =
-        |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let Some(jwt) = header("Authorization").strip_prefix("Bearer ") else {
-        return sentence(StatusCode::UNAUTHORIZED, "show a join token: print one with `keadm gettoken`");
-    };
-    let node = match NodeName::parse(header("NodeName")) {
-        Ok(node) => node,
-        Err(error) => return sentence(StatusCode::BAD_REQUEST, error.to_string()),
-    };
-    let now = desk.clock.wall();
-    let now_unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let claims = match desk.enrolment.token_key.verify(jwt, now_unix, node.as_str()) {
-        Ok(claims) => claims,
-        Err(error) => return sentence(StatusCode::UNAUTHORIZED, error.to_string()),
-    };
-    let life = desk.enrolment.certificate_life;
-    let issued = match desk.enrolment.authority.sign_node(&csr, node.as_str(), now, life, (desk.serials)()) {
-        Ok(issued) => issued,
-        Err(error) => return sentence(StatusCode::BAD_REQUEST, beehive::Fault::from_error(&error).reason),
-    };
-    // The certificate leaves only after its name is in the register.
-    let living = Living {
-        serial: issued.serial.clone(),
-        not_after_unix: issued.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
-    };
-    let noted = desk.enrolment.vault.change_register(now, |register| {
-        register.may_enrol(&node, &claims, now_unix)?;
-        register.enrolled(&node, &claims, living.clone());
-        Ok(())
-    });
-    match noted.await {
-        Ok(Ok(())) => {
-            tracing::info!(%node, serial = issued.serial, "node enrolled");
-            HttpResponse::Ok().content_type("application/octet-stream").body(issued.der)
+async fn serve(listener: std::net::TcpListener, tls: rustls::ServerConfig, desk: Desk) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "enrolment does not listen");
+            return;
         }
-        Ok(Err(refusal)) => refused(&refusal),
-        Err(error) => unavailable(&error),
+    };
+    let hall = Rc::new(Hall {
+        desk,
+        tls: TlsAcceptor::from(Arc::new(tls)),
+        doors: RefCell::default(),
+        cuts: RefCell::default(),
+        cut: Cell::default(),
+    });
+    loop {
+        match listener.accept().await {
+            Ok((socket, address)) => hall.receive(socket, Origin::of(address.ip())),
+            Err(error) => {
+                tracing::warn!(%error, "enrolment cannot take a connection");
+                hall.desk.clock.sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 
-async fn release(request: HttpRequest, desk: web::Data<Desk>) -> HttpResponse {
-    let Some(Shown(der)) = request.conn_data::<Shown>() else {
-        return sentence(StatusCode::UNAUTHORIZED, "show the node's certificate to give its name back");
-    };
-    let identity = pki::node_of_certificate(der).ok().and_then(|name| NodeName::parse(&name).ok());
-    let (Some(node), Ok(serial)) = (identity, pki::serial_of(der)) else {
-        return sentence(StatusCode::FORBIDDEN, "this certificate is not a node's");
-    };
-    let released =
-        desk.enrolment.vault.change_register(desk.clock.wall(), |register| register.release(&node, &serial));
-    match released.await {
-        Ok(Ok(())) => {
-            tracing::info!(%node, serial, "node gave its name back");
-            sentence(StatusCode::OK, format!("the name `{node}` is free"))
+impl Hall {
+    fn receive(self: &Rc<Self>, socket: TcpStream, origin: Origin) {
+        let arrival = self.doors.borrow_mut().arrive(origin);
+        let (id, cut) = match arrival {
+            Arrival::Enters(id, cut) => (id, cut),
+            Arrival::Full => return self.note_cut(),
+        };
+        if let Some(told) = cut.and_then(|id| self.cuts.borrow_mut().remove(&id)) {
+            told.notify_one();
+            self.note_cut();
         }
-        Ok(Err(refusal)) => refused(&refusal),
-        Err(error) => unavailable(&error),
+        let told = Rc::new(Notify::new());
+        self.cuts.borrow_mut().insert(id, Rc::clone(&told));
+        let visit = Visit {
+            hall: Rc::clone(self),
+            origin,
+            id,
+            until: Cell::new(self.desk.clock.now() + HANDSHAKE_DEADLINE),
+        };
+        actix_rt::spawn(async move {
+            let visit = Rc::new(visit);
+            let talk = std::pin::pin!(visit.talk(socket));
+            let end = std::pin::pin!(select(Box::pin(told.notified()), Box::pin(visit.deadline())));
+            select(talk, end).await;
+        });
+    }
+
+    /// A flood makes no flood of lines.
+    fn note_cut(&self) {
+        let (count, said) = self.cut.get();
+        let now = self.desk.clock.now();
+        if said.is_none_or(|said| now.since(said) >= CUT_WORD_EVERY) {
+            tracing::warn!(count = count + 1, "enrolment is full: silent connections are cut");
+            self.cut.set((0, Some(now)));
+        } else {
+            self.cut.set((count + 1, said));
+        }
+    }
+}
+
+/// One connection.
+pub(crate) struct Visit {
+    hall: Rc<Hall>,
+    origin: Origin,
+    id: u64,
+    until: Cell<Moment>,
+}
+
+impl Visit {
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.hall.desk
+    }
+
+    /// It has shown a good credential: it is not cut for others.
+    pub(crate) fn trust(&self) {
+        self.hall.doors.borrow_mut().trust(self.origin, self.id);
+    }
+
+    /// Its request is whole: what follows has more time.
+    pub(crate) fn begin_work(&self) {
+        self.until.set(self.hall.desk.clock.now() + ANSWER_DEADLINE);
+    }
+
+    /// Completes at the deadline, which moves.
+    async fn deadline(&self) {
+        loop {
+            let left = self.until.get().since(self.hall.desk.clock.now());
+            if left.is_zero() {
+                return;
+            }
+            self.hall.desk.clock.sleep(left).await;
+        }
+    }
+
+    async fn talk(self: &Rc<Self>, socket: TcpStream) {
+        let begun = self.hall.desk.clock.now();
+        let Ok(stream) = self.hall.tls.accept(socket).await else { return };
+        self.until.set(begun + REQUEST_DEADLINE);
+        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let shown = shown.map(|leaf| leaf.to_vec());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (visit, shown) = (Rc::clone(self), shown.clone());
+            async move { Ok::<Response<Full<Bytes>>, Infallible>(visit.answer(request, shown.as_deref()).await) }
+        });
+        let served = http1::Builder::new()
+            .keep_alive(false)
+            .max_buf_size(HEAD_MAX)
+            .max_headers(FIELDS_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%error, "a connection to enrolment broke off");
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.hall.doors.borrow_mut().leave(self.origin, self.id);
+        self.hall.cuts.borrow_mut().remove(&self.id);
     }
 }

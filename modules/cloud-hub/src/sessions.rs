@@ -6,31 +6,28 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::{Acceptor, Arrival, Connection, Link, LinkError, PeerName, Refused, Routes};
-use beehive::{Actor, Address, Context, Env, Fault, Moment};
+use beehive::link::{Acceptor, Arrival, Link, LinkError, PeerName, Refused, Routes};
+use beehive::{Actor, Address, Context, Env, Fault};
 use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
-use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use contract::edgecontroller::{ClaimRefused, EdgeControllerMsg, EdgeUp};
 use contract::router::{RouterMsg, RouterUp};
 use contract::synccontroller::SyncMsg;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use futures::future::Abortable;
+use noderegistry::{Heard, Registry};
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::admission::Admission;
-use crate::plan::Register;
-use crate::vault::{Vault, VaultError};
-
-/// 1 s: how long a certificate that was given back may still open a link.
-const REGISTER_FRESH: Duration = Duration::from_secs(1);
+use crate::roll::{Condemned, Roll};
+use crate::threshold::{Entered, Guest, Threshold};
 
 /// What stands before a node's name in its certificate (Kubernetes' node authorizer).
 const NODE_PREFIX: &str = "system:node:";
-/// 64: hellos that are answered at once; a storm of more waits in the transport's own backlog.
+/// 64: nodes that are taken at once; those of a storm that were let through wait for their turn.
 const ARRIVALS_MAX: usize = 64;
 /// 30 s: what a node is asked to wait that finds the hub full.
 const FULL_WAIT: Duration = Duration::from_secs(30);
-/// 5 s: what a node is asked to wait while the register cannot be read.
-const REGISTER_WAIT: Duration = Duration::from_secs(5);
 /// 5 s for taking a node: half of what its hello waits for an answer. A node that has given up and gone elsewhere is not
 /// to be taken from there.
 const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
@@ -43,6 +40,8 @@ struct Open {
     session: u64,
     /// Since which epoch this CloudCore has the node.
     epoch: u64,
+    /// Its number on the roll.
+    id: u64,
     link: Link,
 }
 
@@ -51,6 +50,22 @@ struct Open {
 struct Sessions {
     last: u64,
     open: BTreeMap<NodeName, Open>,
+    roll: Roll,
+    /// How many links were ended because of the register.
+    condemned: u64,
+}
+
+impl Sessions {
+    /// Ends who must not be linked any more.
+    fn hear(&mut self, heard: Heard) {
+        for Condemned { node, id, reason } in self.roll.hear(heard) {
+            self.condemned += 1;
+            tracing::warn!(%node, reason, "the node's link is ended");
+            if let Some(open) = self.open.get(&node).filter(|open| open.id == id) {
+                open.link.close();
+            }
+        }
+    }
 }
 
 /// Whom the hub tells, and whom its nodes may reach.
@@ -66,14 +81,15 @@ pub struct Neighbours {
     pub router: Address<RouterMsg>,
 }
 
-/// Accepts links, lets in whom the register knows, and hands their mailboxes on.
+/// Accepts links, lets in whom EdgeController takes, ends who is not to be linked any more, and hands their mailboxes on.
 pub struct CloudHub {
     acceptor: Rc<Mutex<Box<dyn Acceptor>>>,
-    vault: Vault,
+    registry: Registry,
     node_limit: usize,
     neighbours: Neighbours,
     sessions: Rc<RefCell<Sessions>>,
     refused: Rc<RefCell<u64>>,
+    threshold: Threshold,
 }
 
 impl CloudHub {
@@ -81,11 +97,12 @@ impl CloudHub {
     /// acceptor.
     pub fn new(
         acceptor: Rc<Mutex<Box<dyn Acceptor>>>,
-        vault: Vault,
+        registry: Registry,
         node_limit: usize,
         neighbours: Neighbours,
     ) -> Self {
-        CloudHub { acceptor, vault, node_limit, neighbours, sessions: Rc::default(), refused: Rc::default() }
+        let (sessions, refused, threshold) = (Rc::default(), Rc::default(), Threshold::new());
+        CloudHub { acceptor, registry, node_limit, neighbours, sessions, refused, threshold }
     }
 }
 
@@ -95,24 +112,26 @@ impl Actor for CloudHub {
     async fn started(&mut self, cx: &mut Context<CloudHubMsg>) -> Result<(), Fault> {
         let desk = Rc::new(Desk {
             env: cx.env().clone(),
-            vault: self.vault.clone(),
             node_limit: self.node_limit,
             neighbours: self.neighbours.clone(),
             sessions: Rc::clone(&self.sessions),
             refused: Rc::clone(&self.refused),
+            threshold: self.threshold.clone(),
+            places: Arc::new(Semaphore::new(ARRIVALS_MAX)),
             admission: RefCell::new(Admission::new(cx.now())),
-            register: Mutex::new(None),
             myself: cx.myself(),
         });
+        let (registry, env, sessions) = (self.registry.clone(), cx.env().clone(), Rc::clone(&self.sessions));
+        cx.spawn(async move { registry.watch(&env, |heard| sessions.borrow_mut().hear(heard)).await });
         let acceptor = Rc::clone(&self.acceptor);
         cx.spawn(async move {
             let mut acceptor = acceptor.lock().await;
-            let places = Arc::new(Semaphore::new(ARRIVALS_MAX));
+            // Taken at once: whoever waits does so under the bounds of the threshold.
             while let Some(connection) = acceptor.accept().await {
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                let Some(entered) = desk.threshold.enter(connection, desk.env.now()) else { continue };
                 let desk = Rc::clone(&desk);
                 let env = desk.env.clone();
-                env.spawn(async move { desk.receive(connection, place).await });
+                env.spawn(async move { desk.receive(entered).await });
             }
         });
         Ok(())
@@ -125,6 +144,7 @@ impl Actor for CloudHub {
                 self.closed(node, session, epoch, reason).await;
             }
             CloudHubMsg::Lost { node, epoch } => self.lost(&node, epoch),
+            CloudHubMsg::Disowned { node, reason } => self.disowned(&node, &reason),
         }
         Ok(())
     }
@@ -146,7 +166,9 @@ impl Actor for CloudHub {
                 (node.as_str(), view)
             })
             .collect();
-        serde_json::json!({ "nodes": nodes, "refusedArrivals": *self.refused.borrow() })
+        serde_json::json!({
+            "nodes": nodes, "refusedArrivals": *self.refused.borrow(), "condemned": sessions.condemned,
+        })
     }
 }
 
@@ -186,26 +208,36 @@ impl CloudHub {
             open.link.close();
         }
     }
+
+    fn disowned(&self, node: &NodeName, reason: &str) {
+        let sessions = self.sessions.borrow();
+        if let Some(open) = sessions.open.get(node) {
+            let session = open.session;
+            tracing::warn!(%node, session, reason, "the node is not ours any more; its link is ended");
+            open.link.close();
+        }
+    }
 }
 
 /// Receives arrivals: what their tasks need of the hub.
 struct Desk {
     env: Env,
-    vault: Vault,
     node_limit: usize,
     neighbours: Neighbours,
     sessions: Rc<RefCell<Sessions>>,
     refused: Rc<RefCell<u64>>,
+    threshold: Threshold,
+    places: Arc<Semaphore>,
     admission: RefCell<Admission>,
-    /// The register as it was read last, and when.
-    register: Mutex<Option<(Moment, Rc<Register>)>>,
     myself: Address<CloudHubMsg>,
 }
 
 impl Desk {
-    async fn receive(&self, connection: Box<dyn Connection>, place: OwnedSemaphorePermit) {
+    async fn receive(&self, entered: Entered) {
+        let Entered { connection, guest, until } = entered;
         let peer = connection.peer().clone();
-        let arrival = match Arrival::meet(&self.env, connection).await {
+        let met = Abortable::new(Arrival::meet(&self.env, connection), until).await;
+        let arrival = match met.unwrap_or(Err(LinkError::Late)) {
             Ok(arrival) => arrival,
             // A node that dials more than once goes on with the first that answers.
             Err(error @ LinkError::Broke(_)) => {
@@ -218,7 +250,7 @@ impl Desk {
                 return;
             }
         };
-        let (node, epoch) = match self.let_in(&peer).await {
+        let (node, epoch, listed) = match self.let_in(&peer, &guest).await {
             Ok(entered) => entered,
             Err(refused) => {
                 *self.refused.borrow_mut() += 1;
@@ -227,7 +259,7 @@ impl Desk {
                 return;
             }
         };
-        drop(place);
+        guest.links();
         let link = match arrival.admit(self.routes(&node, epoch)).await {
             Ok(link) => link,
             Err(error) => {
@@ -235,14 +267,18 @@ impl Desk {
                 return;
             }
         };
-        self.keep(node, epoch, link).await;
+        self.keep(node, epoch, link, listed).await;
     }
 
     /// The newer link of a node wins: the older one is most often a connection whose end nobody has noticed.
-    async fn keep(&self, node: NodeName, epoch: u64, link: Link) {
+    async fn keep(&self, node: NodeName, epoch: u64, link: Link, listed: Listed) {
         let ended = link.ended();
         let session = {
             let mut sessions = self.sessions.borrow_mut();
+            // The register has changed since the node was let in.
+            if sessions.roll.condemned(&node, listed.id).is_some() {
+                return;
+            }
             // Two links that arrive together are admitted in any order; they were taken in one.
             if sessions.open.get(&node).is_some_and(|open| open.epoch > epoch) {
                 tracing::info!(%node, epoch, "link ended at once: a newer one is open");
@@ -250,7 +286,7 @@ impl Desk {
             }
             sessions.last += 1;
             let session = sessions.last;
-            sessions.open.insert(node.clone(), Open { session, epoch, link });
+            sessions.open.insert(node.clone(), Open { session, epoch, id: listed.id, link });
             session
         };
         let _ = self.myself.tell(CloudHubMsg::Opened { node: node.clone(), session }).await;
@@ -259,57 +295,45 @@ impl Desk {
     }
 
     /// Checks who it is, and takes the node: from now on this CloudCore has it, and every other one has not.
-    async fn let_in(&self, peer: &PeerName) -> Result<(NodeName, u64), Refused> {
-        let node = self.may_enter(peer).await?;
-        let claim = |reply| EdgeControllerMsg::Claim { node: node.clone(), reply };
+    async fn let_in(&self, peer: &PeerName, guest: &Guest) -> Result<(NodeName, u64, Listed), Refused> {
+        self.has_turn(peer, guest)?;
+        let _place = self.places.acquire().await;
+        let node = self.may_enter(peer)?;
+        let listed = Listed::new(&self.sessions, &node, peer.serial());
+        let certificate = peer.serial().to_owned();
+        let claim = |reply| EdgeControllerMsg::Claim { node: node.clone(), certificate, reply };
         let answer = self.neighbours.edge.ask(CLAIM_DEADLINE, claim).await;
-        match answer.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok(epoch) => Ok((node, epoch)),
-            Err(reason) => {
-                tracing::error!(%node, reason, "node not taken");
-                let reason = "the node's Lease cannot be written now".to_owned();
+        match answer {
+            Ok(Ok(epoch)) => Ok((node, epoch, listed)),
+            Ok(Err(ClaimRefused { reason, wait })) => Err(Refused { reason, wait }),
+            Err(error) => {
+                tracing::error!(%node, %error, "node not taken");
+                let reason = "whose the node is cannot be found out now".to_owned();
                 Err(Refused { reason, wait: Some(CLAIM_WAIT) })
             }
         }
     }
 
-    async fn may_enter(&self, peer: &PeerName) -> Result<NodeName, Refused> {
+    /// Before anything is read for it: a storm is sent away cheaply, and one node's storm takes no place of another's.
+    fn has_turn(&self, peer: &PeerName, guest: &Guest) -> Result<(), Refused> {
+        let refuse = |reason: &str, wait| Refused { reason: reason.to_owned(), wait: Some(wait) };
+        guest.asks().map_err(|wait| refuse("other links of this node are not over", wait))?;
+        let admitted = self.admission.borrow_mut().arrive(peer.as_str(), self.env.now());
+        admitted.map_err(|wait| refuse("too many nodes arrive at once", wait))
+    }
+
+    fn may_enter(&self, peer: &PeerName) -> Result<NodeName, Refused> {
         let refuse = |reason: String, wait| Refused { reason, wait };
-        // Before anything is read for it: a storm is sent away cheaply.
-        let admitted = self.admission.borrow_mut().arrive(self.env.now());
-        admitted.map_err(|wait| refuse("too many nodes arrive at once".to_owned(), Some(wait)))?;
         let node =
             peer.as_str().strip_prefix(NODE_PREFIX).and_then(|name| NodeName::parse(name).ok()).ok_or_else(
                 || refuse(format!("`{peer}` is not the name of a node: run `keadm join`"), None),
             )?;
-        let register = self.register().await.map_err(|error| {
-            tracing::error!(%node, reason = %Fault::from_error(&error).reason, "register not read");
-            refuse("the register of certificates cannot be read now".to_owned(), Some(REGISTER_WAIT))
-        })?;
-        if register.is_revoked(peer.serial()) {
-            let reason = format!("the certificate of `{node}` was given back: run `keadm join` again");
-            return Err(refuse(reason, Some(Duration::from_secs(60))));
-        }
         let sessions = self.sessions.borrow();
         if sessions.open.len() >= self.node_limit && !sessions.open.contains_key(&node) {
             let reason = format!("this CloudCore serves its limit of {} nodes", self.node_limit);
             return Err(refuse(reason, Some(FULL_WAIT)));
         }
         Ok(node)
-    }
-
-    /// The register, read once a second at the most: it has a line for each node, and in a storm each of them asks.
-    async fn register(&self) -> Result<Rc<Register>, VaultError> {
-        let mut kept = self.register.lock().await;
-        let now = self.env.now();
-        if let Some((at, register)) = kept.as_ref()
-            && now.since(*at) < REGISTER_FRESH
-        {
-            return Ok(Rc::clone(register));
-        }
-        let register = Rc::new(self.vault.register().await?);
-        *kept = Some((self.env.now(), Rc::clone(&register)));
-        Ok(register)
     }
 
     /// What the node says is of this node, whatever it says.
@@ -326,5 +350,25 @@ impl Desk {
                 node: router_node.clone(),
                 message,
             })
+    }
+}
+
+/// A place on the roll, left when this goes.
+struct Listed {
+    sessions: Rc<RefCell<Sessions>>,
+    node: NodeName,
+    id: u64,
+}
+
+impl Listed {
+    fn new(sessions: &Rc<RefCell<Sessions>>, node: &NodeName, serial: &str) -> Self {
+        let id = sessions.borrow_mut().roll.enter(node, serial);
+        Listed { sessions: Rc::clone(sessions), node: node.clone(), id }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.sessions.borrow_mut().roll.leave(&self.node, self.id);
     }
 }

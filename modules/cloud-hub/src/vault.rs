@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use beehive::Env;
 use k8s_openapi::ByteString;
@@ -11,20 +11,14 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use pki::{Authority, AuthorityError, Reach, TokenKey};
 use thiserror::Error;
 
-use crate::plan::Register;
-
 /// Where KubeEdge keeps its Secrets.
 const NAMESPACE: &str = "kubeedge";
 /// The CA (KubeEdge's name): `cadata`, `cakeydata`, both PEM.
 const CA_SECRET: &str = "casecret";
 /// The key of the join tokens: `tokenkey`, 32 random bytes.
 const TOKEN_SECRET: &str = "tokenkeysecret";
-/// The register: `register`, JSON.
-const REGISTER_SECRET: &str = "edgeregister";
 /// How often a compare-and-swap is tried when others write, too.
 const SWAP_TRIES: usize = 10;
-/// 900 KiB: a Secret holds at most 1 MiB. About 9,000 nodes of 100 bytes each.
-const REGISTER_MAX: usize = 900 << 10;
 /// A year, as KubeEdge's node certificates; the server's is made anew at each start.
 const SERVER_LIFE: Duration = Duration::from_secs(365 * 86_400);
 
@@ -56,9 +50,6 @@ pub enum VaultError {
     /// Others wrote all the time.
     #[error("Secret `kubeedge/{0}` is written by others all the time: try again")]
     Contended(&'static str),
-    /// The register is full.
-    #[error("the register of certificates is full: reset nodes that are gone")]
-    Full,
 }
 
 fn code_of(error: &kube::Error) -> Option<u16> {
@@ -89,7 +80,6 @@ impl Vault {
     /// # Errors
     /// See [`VaultError`].
     pub async fn authority(&self, env: &Env) -> Result<Authority, VaultError> {
-        self.ensure_namespace().await?;
         let secret = self
             .get_or_create(CA_SECRET, || {
                 let authority = Authority::create(env.wall(), env.random_id())?;
@@ -112,7 +102,6 @@ impl Vault {
     /// # Errors
     /// See [`VaultError`].
     pub async fn token_key(&self, env: &Env) -> Result<TokenKey, VaultError> {
-        self.ensure_namespace().await?;
         let secret = self
             .get_or_create(TOKEN_SECRET, || {
                 let mut key = env.random_id().to_vec();
@@ -142,71 +131,14 @@ impl Vault {
         Ok((format!("{}{}", cert.pem, authority.cert_pem()), key))
     }
 
-    /// Changes the register by compare-and-swap: `change` may run several times, each time on what is there now.
-    ///
-    /// # Errors
-    /// What `change` refused, inside `Ok`; the vault's own faults outside.
-    pub async fn change_register<T, E>(
-        &self,
-        now: SystemTime,
-        mut change: impl FnMut(&mut Register) -> Result<T, E>,
-    ) -> Result<Result<T, E>, VaultError> {
-        let at = |source| VaultError::Api { secret: REGISTER_SECRET, source };
-        let broken = || VaultError::Broken { secret: REGISTER_SECRET, key: "register" };
-        let now_unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        for _ in 0..SWAP_TRIES {
-            let mut secret = self.get_or_create(REGISTER_SECRET, || Ok(Data::new())).await?;
-            let data = secret.data.get_or_insert_default();
-            let mut register: Register = match data.get("register") {
-                Some(bytes) => serde_json::from_slice(&bytes.0).map_err(|_| broken())?,
-                None => Register::default(),
-            };
-            register.expire(now_unix);
-            let outcome = match change(&mut register) {
-                Ok(outcome) => outcome,
-                Err(refusal) => return Ok(Err(refusal)),
-            };
-            let bytes = serde_json::to_vec(&register).map_err(|_| broken())?;
-            if bytes.len() > REGISTER_MAX {
-                return Err(VaultError::Full);
-            }
-            data.insert("register".to_owned(), ByteString(bytes));
-            // The resource version that was read makes this fail when another CloudCore wrote in between.
-            match self.secrets.replace(REGISTER_SECRET, &PostParams::default(), &secret).await {
-                Ok(_) => return Ok(Ok(outcome)),
-                Err(error) if matches!(code_of(&error), Some(404 | 409)) => {}
-                Err(error) => return Err(at(error)),
-            }
-        }
-        Err(VaultError::Contended(REGISTER_SECRET))
-    }
-
-    /// The register as it is now; empty before the first node has joined.
-    ///
-    /// # Errors
-    /// See [`VaultError`].
-    pub async fn register(&self) -> Result<Register, VaultError> {
-        let at = |source| VaultError::Api { secret: REGISTER_SECRET, source };
-        let secret = self.secrets.get_opt(REGISTER_SECRET).await.map_err(at)?;
-        let Some(bytes) = secret.and_then(|secret| secret.data).and_then(|mut data| data.remove("register"))
-        else {
-            return Ok(Register::default());
-        };
-        let broken = |_| VaultError::Broken { secret: REGISTER_SECRET, key: "register" };
-        serde_json::from_slice(&bytes.0).map_err(broken)
-    }
-
-    async fn ensure_namespace(&self) -> Result<(), VaultError> {
-        let at = |source| VaultError::Api { secret: CA_SECRET, source };
-        if self.namespaces.get_opt(NAMESPACE).await.map_err(at)?.is_some() {
-            return Ok(());
-        }
+    /// The YAML that ships makes it, so that CloudCore's account has no right to: only who applied none comes here.
+    async fn make_namespace(&self) -> Result<(), kube::Error> {
         let metadata = ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };
         match self.namespaces.create(&PostParams::default(), &namespace).await {
             Ok(_) => Ok(()),
             Err(error) if code_of(&error) == Some(409) => Ok(()),
-            Err(error) => Err(at(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -225,6 +157,7 @@ impl Vault {
             match self.secrets.create(&PostParams::default(), &secret).await {
                 Ok(secret) => return Ok(secret),
                 Err(error) if code_of(&error) == Some(409) => {}
+                Err(error) if code_of(&error) == Some(404) => self.make_namespace().await.map_err(at)?,
                 Err(error) => return Err(at(error)),
             }
         }

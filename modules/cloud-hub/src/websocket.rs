@@ -1,41 +1,45 @@
 //! The link where UDP is blocked: WebSocket over TLS, for nodes with a certificate of ours and nobody else.
 //!
-//! A socket's actor moves cells between the socket and [`mux`], and nothing more. actix-web polls it only while the socket
-//! takes bytes; together with one cell a turn that is its back-pressure.
-//!
-//! actix-web-actors is no longer developed and stays behind this file; its successor is actix-ws.
+//! Who comes is known by an address at first. Each address has a rate of handshakes and a share of the places in which they
+//! are made; what a socket may do after that is the business of [`ws`] and of the hub.
 
-use std::net::SocketAddr;
-use std::pin::Pin;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, AsyncContext, StreamHandler};
-use actix_web::dev::ServerHandle;
-use actix_web::http::header::RETRY_AFTER;
-use actix_web::rt::net::TcpStream;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use actix_web_actors::ws;
-use beehive::link::mux::{self, CELL_MAX, Inlet, Outlet, Role};
+use actix_rt::Arbiter;
+use beehive::link::door::{PER_SECOND, Places, Rates, origin};
 use beehive::link::tls::{self, Credentials, EndpointError};
-use beehive::link::{Acceptor, Connection, PeerName, ws as link};
+use beehive::link::{Acceptor, Connection, ws};
 use beehive::{Clock, Env};
-use futures::Stream;
-use futures::future::BoxFuture;
+use futures::future::{AbortHandle, BoxFuture, Either, abortable, select};
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
 
-/// 10 s for TLS, and 10 s for the request: the worst link that is used takes a few round trips of 600 ms.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// 10 s for TLS and the request: the worst link that is used takes a few round trips of 600 ms.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// 4096 sockets at once: above any node limit; the hub counts nodes.
 const SOCKETS_MAX: usize = 4096;
+/// 512 handshakes at once, 128 of one address. One that takes more than 3 s yields to a newcomer who finds no place.
+const PLACES: (usize, usize, Duration) = (512, 128, Duration::from_secs(3));
+/// 200 handshakes at once of one address; further ones wait for their turn.
+const BURST: f64 = 200.0;
 /// 64: sockets that wait for the hub.
 const BACKLOG: usize = 64;
+/// 1024: sockets that wait for this end in the kernel.
+const LISTEN_BACKLOG: i32 = 1024;
 /// 5 s: what a client is asked to wait that finds the backlog full.
-const BUSY_SECONDS: u64 = 5;
+const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// 30 s: bytes that the other end has not confirmed by then end the socket. The link was given up long before.
 const UNCONFIRMED: Duration = Duration::from_secs(30);
+/// 100 ms until the next try when the machine gives no socket: most often it has no more files.
+const NO_SOCKET: Duration = Duration::from_millis(100);
 
 /// Why the listener could not be started.
 #[derive(Debug, Error)]
@@ -54,23 +58,13 @@ pub enum WebSocketError {
     Certificate(#[from] EndpointError),
 }
 
-/// Takes links over WebSocket.
+/// Takes links over WebSocket, on a thread of its own.
 pub struct WebSocketAcceptor {
     /// Where it listens.
     pub address: SocketAddr,
     arrivals: mpsc::Receiver<Box<dyn Connection>>,
-    server: ServerHandle,
+    arbiter: Arbiter,
 }
-
-/// What the server's thread needs.
-struct Desk {
-    clock: Arc<dyn Clock>,
-    arrivals: mpsc::Sender<Box<dyn Connection>>,
-}
-
-/// Who showed which certificate.
-#[derive(Clone)]
-struct Shown(PeerName);
 
 impl WebSocketAcceptor {
     /// Listens at `address` (port 0: any). Needs an actix system.
@@ -78,47 +72,26 @@ impl WebSocketAcceptor {
     /// # Errors
     /// See [`WebSocketError`].
     pub fn start(address: SocketAddr, credentials: &Credentials, env: &Env) -> Result<Self, WebSocketError> {
-        let config = tls::server(credentials, link::ALPN)?;
-        let (sender, arrivals) = mpsc::channel(BACKLOG);
-        let desk = web::Data::new(Desk { clock: env.clock(), arrivals: sender });
-        let server = HttpServer::new(move || {
-            App::new().app_data(desk.clone()).route(link::PATH, web::get().to(upgrade))
-        })
-        .workers(1)
-        .max_connections(SOCKETS_MAX)
-        .client_request_timeout(REQUEST_DEADLINE)
-        .shutdown_timeout(1)
-        .disable_signals()
-        .on_connect(|connection, extensions| {
-            let tls = connection.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>();
-            let Some((socket, tls)) = tls.map(|tls| tls.get_ref()) else { return };
-            tune(socket);
-            let leaf = tls.peer_certificates().and_then(|chain| chain.first());
-            if let Some(peer) = leaf.and_then(|leaf| tls::peer_of(leaf)) {
-                extensions.insert(Shown(peer));
-            }
-        });
+        let tls = TlsAcceptor::from(Arc::new(tls::server(credentials, ws::ALPN)?));
         let listening = |source| WebSocketError::Listen { address, source };
-        let server = server.bind_rustls_0_23(address, config).map_err(listening)?;
-        let address = server.addrs().first().copied().unwrap_or(address);
-        let server = server.run();
-        let handle = server.handle();
-        actix_rt::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "WebSocket server ended");
-            }
-        });
-        Ok(WebSocketAcceptor { address, arrivals, server: handle })
+        let listener = listen(address).map_err(listening)?;
+        let address = listener.local_addr().map_err(listening)?;
+        let (sender, arrivals) = mpsc::channel(BACKLOG);
+        let (arbiter, clock) = (Arbiter::new(), env.clock());
+        let serve = async move |listener| match TcpListener::from_std(listener) {
+            Ok(listener) => Rc::new(Porch::new(tls, clock, sender)).serve(listener).await,
+            Err(error) => tracing::error!(%error, "WebSocket server ended"),
+        };
+        // What it keeps stays on its thread.
+        arbiter.spawn_fn(move || drop(actix_rt::spawn(async move { serve(listener).await })));
+        Ok(WebSocketAcceptor { address, arrivals, arbiter })
     }
 }
 
 impl Drop for WebSocketAcceptor {
     fn drop(&mut self) {
-        let server = self.server.clone();
-        // Without a system there is no server either.
-        if let Some(arbiter) = actix_rt::Arbiter::try_current() {
-            arbiter.spawn(async move { server.stop(false).await });
-        }
+        // Its sockets go with it.
+        self.arbiter.stop();
     }
 }
 
@@ -126,6 +99,15 @@ impl Acceptor for WebSocketAcceptor {
     fn accept(&mut self) -> BoxFuture<'_, Option<Box<dyn Connection>>> {
         Box::pin(self.arrivals.recv())
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 fn tune(socket: &TcpStream) {
@@ -137,106 +119,102 @@ fn tune(socket: &TcpStream) {
     }
 }
 
-async fn upgrade(
-    request: HttpRequest,
-    body: web::Payload,
-    desk: web::Data<Desk>,
-) -> Result<HttpResponse, actix_web::Error> {
-    let Some(Shown(peer)) = request.conn_data::<Shown>() else {
-        return Ok(HttpResponse::Forbidden().body("the certificate has no common name"));
-    };
-    let Ok(place) = desk.arrivals.try_reserve() else {
-        let busy = HttpResponse::ServiceUnavailable()
-            .insert_header((RETRY_AFTER, BUSY_SECONDS.to_string()))
-            .body("too many nodes arrive at once");
-        return Ok(busy);
-    };
-    let (connection, inlet, outlet) = mux::over(Role::Accepted, peer.clone(), Arc::clone(&desk.clock));
-    let socket = Socket { peer: peer.clone(), inlet, outlet: Some(outlet) };
-    let answer = ws::WsResponseBuilder::new(socket, &request, body)
-        .protocols(&[link::PROTOCOL])
-        .frame_size(CELL_MAX)
-        .start()?;
-    place.send(Box::new(connection));
-    Ok(answer)
+/// Where sockets stand until they are upgraded.
+struct Porch {
+    tls: TlsAcceptor,
+    clock: Arc<dyn Clock>,
+    arrivals: mpsc::Sender<Box<dyn Connection>>,
+    sockets: Arc<Semaphore>,
+    places: RefCell<Places>,
+    rates: RefCell<Rates<IpAddr>>,
+    /// Ends a handshake that has to leave.
+    shown_out: RefCell<BTreeMap<u64, AbortHandle>>,
 }
 
-/// One socket.
-struct Socket {
-    peer: PeerName,
-    inlet: Inlet,
-    outlet: Option<Outlet>,
-}
-
-/// A cell for the socket.
-struct Outgoing(web::Bytes);
-
-impl Actor for Socket {
-    type Context = ws::WebsocketContext<Self>;
-
-    fn started(&mut self, cx: &mut Self::Context) {
-        if let Some(outlet) = self.outlet.take() {
-            cx.add_stream(OneATurn { outlet, rest: false });
+impl Porch {
+    fn new(tls: TlsAcceptor, clock: Arc<dyn Clock>, arrivals: mpsc::Sender<Box<dyn Connection>>) -> Self {
+        let (most, each, yields_after) = PLACES;
+        Porch {
+            tls,
+            clock,
+            arrivals,
+            sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
+            places: RefCell::new(Places::new(most, each, yields_after)),
+            rates: RefCell::new(Rates::new(PER_SECOND, BURST)),
+            shown_out: RefCell::default(),
         }
     }
-}
 
-impl StreamHandler<Outgoing> for Socket {
-    fn handle(&mut self, Outgoing(cell): Outgoing, cx: &mut Self::Context) {
-        cx.binary(cell);
-    }
-
-    /// The connection was closed.
-    fn finished(&mut self, cx: &mut Self::Context) {
-        cx.close(None);
-        cx.stop();
-    }
-}
-
-impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Socket {
-    fn handle(&mut self, message: Result<ws::Message, ws::ProtocolError>, cx: &mut Self::Context) {
-        match message {
-            Ok(ws::Message::Binary(cell)) => {
-                if let Err(breach) = self.inlet.take(cell) {
-                    tracing::warn!(peer = %self.peer, error = %breach, "breaks the rules; its socket is ended");
-                    cx.stop();
+    async fn serve(self: Rc<Self>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((socket, from)) => self.enter(socket, from.ip()),
+                Err(error) => {
+                    tracing::warn!(%error, "no socket");
+                    self.clock.sleep(NO_SOCKET).await;
                 }
             }
-            Ok(ws::Message::Ping(body)) => cx.pong(&body),
-            Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
-            Ok(ws::Message::Close(_)) => cx.stop(),
-            Ok(ws::Message::Text(_) | ws::Message::Continuation(_)) => {
-                tracing::warn!(peer = %self.peer, "a message that is no cell; its socket is ended");
-                cx.stop();
-            }
-            Err(error) => {
-                tracing::debug!(peer = %self.peer, %error, "socket broke off");
-                cx.stop();
-            }
         }
     }
 
-    fn finished(&mut self, cx: &mut Self::Context) {
-        cx.stop();
-    }
-}
-
-/// Yields one cell each time that the socket's actor is polled: what is chosen later may be more urgent.
-struct OneATurn {
-    outlet: Outlet,
-    rest: bool,
-}
-
-impl Stream for OneATurn {
-    type Item = Outgoing;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Outgoing>> {
-        if std::mem::take(&mut self.rest) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+    /// A socket that finds no place is closed: its address holds more than its share.
+    fn enter(self: &Rc<Self>, socket: TcpStream, address: IpAddr) {
+        let place = self.places.borrow_mut().enter(address, self.clock.now());
+        let Some((id, leaves)) = place else {
+            tracing::debug!(%address, "too many handshakes of one address; a socket was closed");
+            return;
+        };
+        if let Some(other) = leaves.and_then(|id| self.shown_out.borrow_mut().remove(&id)) {
+            other.abort();
         }
-        let next = Pin::new(&mut self.outlet).poll_next(cx);
-        self.rest = matches!(next, Poll::Ready(Some(_)));
-        next.map(|cell| cell.map(Outgoing))
+        let porch = Rc::clone(self);
+        let (work, handle) = abortable(async move { porch.receive(socket, address).await });
+        self.shown_out.borrow_mut().insert(id, handle);
+        let porch = Rc::clone(self);
+        actix_rt::spawn(async move {
+            let _ = work.await;
+            porch.places.borrow_mut().leave(id);
+            porch.shown_out.borrow_mut().remove(&id);
+        });
+    }
+
+    async fn receive(&self, socket: TcpStream, address: IpAddr) {
+        tune(&socket);
+        let upgrade = std::pin::pin!(self.upgrade(socket, address));
+        match select(upgrade, self.clock.sleep(HANDSHAKE)).await {
+            Either::Left((Ok(()), _)) => {}
+            Either::Left((Err(error), _)) => {
+                tracing::debug!(%address, reason = %beehive::Fault::from_error(&error).reason, "no link");
+            }
+            Either::Right(_) => tracing::debug!(%address, "no link: no upgrade within 10 s"),
+        }
+    }
+
+    async fn upgrade(&self, socket: TcpStream, address: IpAddr) -> Result<(), ws::AcceptError> {
+        self.turn(address).await;
+        let Ok(open) = Arc::clone(&self.sockets).try_acquire_owned() else { return Ok(()) };
+        let mut place = None;
+        let busy = || {
+            place = self.arrivals.try_reserve().ok();
+            place.is_none().then_some(BUSY_WAIT)
+        };
+        let connection =
+            ws::accept((socket, address), &self.tls, Arc::clone(&self.clock), busy, open).await?;
+        if let Some(place) = place {
+            place.send(Box::new(connection));
+        }
+        Ok(())
+    }
+
+    /// Waits for the turn of an address: a handshake costs this thread a millisecond, which all links share.
+    async fn turn(&self, address: IpAddr) {
+        let address = origin(address);
+        loop {
+            let turn = self.rates.borrow_mut().take(&address, self.clock.now());
+            match turn {
+                Ok(()) => return,
+                Err(wait) => self.clock.sleep(wait).await,
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Sessions over the transport in memory, the register in a stand-in API server.
+//! Sessions over the transport in memory, the register in the stand-alone API.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod controller;
@@ -10,13 +10,13 @@ use beehive::link::memory::{Cable, MemoryPort, listen};
 use beehive::link::{Acceptor, Dialer, Ending, Greeting, Link, LinkError, PeerName, Routes};
 use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
-use cloud_hub::plan::Living;
-use cloud_hub::{CloudHub, Neighbours, Vault};
+use cloud_hub::{CloudHub, Neighbours};
 use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
-use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use contract::edgecontroller::{ClaimRefused, EdgeControllerMsg, EdgeUp};
 use contract::synccontroller::SyncMsg;
-use harness::Objects;
+use harness::{StandAlone, enter};
+use noderegistry::Registry;
 use tokio::sync::Mutex;
 
 const LONG: Duration = Duration::from_secs(5);
@@ -24,7 +24,8 @@ const LONG: Duration = Duration::from_secs(5);
 struct Bench {
     env: Env,
     port: MemoryPort,
-    vault: Vault,
+    registry: Registry,
+    api: StandAlone,
     edge: Probe<EdgeControllerMsg>,
     sync: Probe<SyncMsg>,
     claims: controller::Answers,
@@ -35,9 +36,8 @@ struct Bench {
 fn run(test: impl AsyncFnOnce(Bench)) {
     actix_rt::System::new().block_on(async {
         let env = Env::real();
-        let vault = Vault::new(Objects::default().client());
-        // The namespace has to be there for the register.
-        vault.authority(&env).await.unwrap();
+        let api = StandAlone::start(&env).await;
+        let registry = Registry::new(api.client());
         let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
         let mut hive = Hive::new("test", env.clone());
         let claims = controller::Answers::default();
@@ -49,12 +49,12 @@ fn run(test: impl AsyncFnOnce(Bench)) {
         let mailbox = hive.mailbox::<CloudHubMsg>("cloud-hub", Capacity::new(64, "a test's choice"));
         let to_hub = hive.grant("a test", &mailbox, Flow::Tell);
         let acceptor: Rc<Mutex<Box<dyn Acceptor>>> = Rc::new(Mutex::new(Box::new(acceptor)));
-        let (kept, limit) = (vault.clone(), 2);
+        let (kept, limit) = (registry.clone(), 2);
         hive.supervise(mailbox, Policy::default(), move || {
             CloudHub::new(acceptor.clone(), kept.clone(), limit, neighbours.clone())
         });
         hive.open().unwrap();
-        test(Bench { env, port, vault, edge, sync, claims, hub: to_hub, _hive: hive }).await;
+        test(Bench { env, port, registry, api, edge, sync, claims, hub: to_hub, _hive: hive }).await;
     });
 }
 
@@ -119,21 +119,37 @@ fn the_newer_link_of_a_node_wins() {
 }
 
 #[test]
-fn who_is_no_node_or_gave_its_certificate_back_is_refused() {
+fn who_is_no_node_is_refused() {
     run(async |bench| {
         let no_node = refused(bench.link("system:masters", "aa").await);
         assert!(no_node.reason.contains("keadm join"), "{}", no_node.reason);
-        let node = NodeName::parse("a").unwrap();
-        let gone = Living { serial: "aa".into(), not_after_unix: u64::MAX };
-        let now = std::time::SystemTime::UNIX_EPOCH;
-        let release = bench.vault.change_register(now, |register| {
-            register.nodes.insert("a".into(), gone.clone());
-            register.release(&node, "aa")
-        });
-        release.await.unwrap().unwrap();
-        let revoked = refused(bench.link("system:node:a", "aa").await);
-        assert!(revoked.reason.contains("was given back"), "{}", revoked.reason);
-        assert!(bench.link("system:node:a", "ab").await.is_ok());
+    });
+}
+
+#[test]
+fn a_link_ends_when_its_certificate_is_not_the_living_one_any_more() {
+    run(async |bench| {
+        let node = |name: &str| NodeName::parse(name).unwrap();
+        let enter =
+            async |name: &str, serial: &str| enter(bench.api.client(), name, serial, bench.env.wall()).await;
+        let ended = async |link: &Link| bench.env.timeout(LONG, link.ended()).await.is_some();
+        // It gives its certificate back, joins anew, is revoked by an administrator, and is forgotten.
+        enter("a", "aa").await;
+        enter("b", "bb").await;
+        let stays = bench.link("system:node:b", "bb").await.unwrap();
+        let link = bench.link("system:node:a", "aa").await.unwrap();
+        bench.registry.release(&node("a"), "aa").await.unwrap();
+        assert!(ended(&link).await);
+        enter("a", "ab").await;
+        let link = bench.link("system:node:a", "ab").await.unwrap();
+        bench.registry.revoke(&node("a")).await.unwrap();
+        assert!(ended(&link).await);
+        bench.registry.free(&node("a")).await.unwrap();
+        enter("a", "ac").await;
+        let link = bench.link("system:node:a", "ac").await.unwrap();
+        bench.registry.free(&node("a")).await.unwrap();
+        assert!(ended(&link).await);
+        assert!(stays.remote::<EdgeUp>().is_up());
     });
 }
 
@@ -152,10 +168,13 @@ fn above_the_limit_a_node_is_asked_to_wait() {
 #[test]
 fn nobody_is_let_in_who_cannot_be_taken() {
     run(async |bench| {
-        bench.claims.0.borrow_mut().push(Err("API server did not take it".to_owned()));
+        let (reason, wait) = ("the Node `a` was deleted".to_owned(), Some(Duration::from_secs(60)));
+        bench.claims.0.borrow_mut().push(Err(ClaimRefused { reason, wait }));
         let refused = refused(bench.link("system:node:a", "aa").await);
-        assert!(refused.reason.contains("Lease"), "{}", refused.reason);
-        assert_eq!(refused.wait, Some(Duration::from_secs(2)));
+        assert_eq!(
+            (&*refused.reason, refused.wait),
+            ("the Node `a` was deleted", Some(Duration::from_secs(60)))
+        );
         assert!(bench.link("system:node:a", "aa").await.is_ok());
     });
 }

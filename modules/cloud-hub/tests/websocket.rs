@@ -18,8 +18,11 @@ use cloud_hub::{CloudHub, Neighbours, Vault, WebSocketAcceptor};
 use contract::cloudhub::CloudHubMsg;
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::synccontroller::SyncMsg;
-use harness::Objects;
+use harness::{StandAlone, enter};
+use noderegistry::Registry;
 use pki::Authority;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 
@@ -61,8 +64,9 @@ fn run(test: impl AsyncFnOnce(Env)) {
 #[test]
 fn a_node_reaches_the_hub_over_websocket_under_the_name_in_its_certificate() {
     run(async |env| {
-        let vault = Vault::new(Objects::default().client());
-        let authority = vault.authority(&env).await.unwrap();
+        let api = StandAlone::start(&env).await;
+        let registry = Registry::new(api.client());
+        let authority = authority(&env);
         let server = listen(&authority, &env);
         let port = server.address.port();
         // Beside another way to arrive, as in the daemon.
@@ -77,11 +81,15 @@ fn a_node_reaches_the_hub_over_websocket_under_the_name_in_its_certificate() {
         let neighbours = Neighbours { sync: sync_to, edge: edge_to, device: device_to, router };
         let mailbox = hive.mailbox::<CloudHubMsg>("cloud-hub", Capacity::new(64, "a test's choice"));
         hive.supervise(mailbox, Policy::default(), move || {
-            CloudHub::new(acceptor.clone(), vault.clone(), 10, neighbours.clone())
+            CloudHub::new(acceptor.clone(), registry.clone(), 10, neighbours.clone())
         });
         hive.open().unwrap();
 
         let credentials = of_node(&authority, "a", &env);
+        let serial =
+            pki::serial_of(&CertificateDer::from_pem_slice(credentials.certificate.as_bytes()).unwrap());
+        let serial = serial.unwrap();
+        enter(api.client(), "a", &serial, env.wall()).await;
         let connection = dialer(port, &credentials, &env).dial().await.unwrap();
         assert_eq!(connection.peer().as_str(), "KubeHive CloudCore");
         let greeting = Greeting::of("system:node:a");
@@ -94,7 +102,7 @@ fn a_node_reaches_the_hub_over_websocket_under_the_name_in_its_certificate() {
         assert_eq!(edge.find(LONG, alive).await.unwrap().as_str(), "a");
         // The same node by the other way: the newer link wins, whatever carries it.
         let cable = memory::Cable::new();
-        let other = quic.dialer(PeerName::verified("system:node:a", "01"), cable).dial().await.unwrap();
+        let other = quic.dialer(PeerName::verified("system:node:a", &serial), cable).dial().await.unwrap();
         let newer = Link::greet(&env, other, &greeting, Routes::new()).await.unwrap();
         assert_eq!(env.timeout(LONG, link.ended()).await, Some(Ending::Left));
         drop(newer);
@@ -129,7 +137,10 @@ async fn connected(env: &Env) -> (Box<dyn Connection>, Box<dyn Connection>, WebS
     let mut server = listen(&authority, env);
     let dialer = dialer(server.address.port(), &of_node(&authority, "a", env), env);
     let (edge, cloud) = futures::join!(dialer.dial(), server.accept());
-    (edge.unwrap(), cloud.unwrap(), server)
+    let (edge, cloud) = (edge.unwrap(), cloud.unwrap());
+    // No hello is said.
+    cloud.admitted();
+    (edge, cloud, server)
 }
 
 #[test]

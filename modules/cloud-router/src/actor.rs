@@ -1,8 +1,9 @@
 //! CloudRouter's actor.
 
-use beehive::{Actor, Context, Fault, Reply};
+use beehive::{Actor, AskError, Context, Fault, Reply};
 use contract::router::{RouterMsg, RouterUp};
 use contract::{NodeName, Upload};
+use fairshare::is_told;
 
 use crate::plan::{Ledger, Verdict};
 
@@ -24,9 +25,10 @@ impl Actor for CloudRouter {
 
     async fn handle(&mut self, message: RouterMsg, _: &mut Context<RouterMsg>) -> Result<(), Fault> {
         match message {
-            RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, reply } } => {
-                self.telemetry(&node, &uploads, reply);
-            }
+            RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, reply } } => match uploads.open() {
+                Ok(uploads) => self.telemetry(&node, &uploads, reply),
+                Err(error) => reply.fail(AskError::Rejected(error.to_string())),
+            },
         }
         Ok(())
     }
@@ -47,10 +49,11 @@ impl CloudRouter {
                     let (client, topic) = (&telemetry.client, &telemetry.topic);
                     tracing::debug!(%node, client, topic, missing, "messages of a source are missing");
                 }
-                Verdict::Refused(why) => {
-                    // Its node would send it for ever.
-                    tracing::warn!(%node, row, why, "telemetry refused");
+                // Its node would send it for ever. The log is not its own: it is told of less and less often.
+                Verdict::Refused { why, times } if is_told(times) => {
+                    tracing::warn!(%node, row, why, times, "telemetry of the node was refused");
                 }
+                Verdict::Refused { .. } => {}
             }
         }
         reply.send(uploads.iter().map(|upload| upload.row).collect());

@@ -33,7 +33,12 @@ pub enum Verdict {
     /// It was here before.
     Again,
     /// No node of ours would send it.
-    Refused(&'static str),
+    Refused {
+        /// Why.
+        why: &'static str,
+        /// How often that node has sent such.
+        times: u64,
+    },
 }
 
 /// Where a source was last counted.
@@ -89,7 +94,7 @@ impl Source {
                 self.unmarked += u64::from(!upload.repeat);
                 return;
             }
-            Verdict::Refused(_) => return,
+            Verdict::Refused { .. } => return,
         }
         self.bytes += upload.telemetry.payload.len() as u64;
         self.sent_again += u64::from(upload.telemetry.dup);
@@ -161,7 +166,7 @@ impl Ledger {
         node.heard = self.clock;
         if let Some(why) = defect {
             node.refused += 1;
-            return Verdict::Refused(why);
+            return Verdict::Refused { why, times: node.refused };
         }
         let source = node.sources.entry(key).or_default();
         source.heard = self.clock;
@@ -174,7 +179,7 @@ impl Ledger {
                 node.missing = node.missing.saturating_add(missing);
             }
             Verdict::Again => node.repeats += 1,
-            Verdict::Refused(_) => {}
+            Verdict::Refused { .. } => {}
         }
         verdict
     }
@@ -311,7 +316,7 @@ mod tests {
         for bad in
             [bad, upload("", 1, 1, false), upload(&"x".repeat(1025), 1, 1, false), upload("t", 1, 0, false)]
         {
-            assert!(matches!(ledger.take(&node("a"), &bad), Verdict::Refused(_)));
+            assert!(matches!(ledger.take(&node("a"), &bad), Verdict::Refused { .. }));
         }
         let view = ledger.view();
         assert_eq!(

@@ -100,7 +100,7 @@ fn told(uploads: Vec<Upload>, look: impl FnOnce(Vec<i64>, &Value)) {
         let confirmed = router
             .ask(SOON, |reply| RouterMsg::Up {
                 node: NodeName::parse("edge-1").unwrap(),
-                message: RouterUp::Telemetry { uploads, reply },
+                message: RouterUp::Telemetry { uploads: uploads.into(), reply },
             })
             .await
             .unwrap();

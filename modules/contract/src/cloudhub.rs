@@ -32,6 +32,13 @@ pub enum CloudHubMsg {
         /// The epoch of the session.
         epoch: u64,
     },
+    /// The Node of that name is not the one any more that the node's session is for: the link is to end.
+    Disowned {
+        /// The node.
+        node: NodeName,
+        /// Why, for a person.
+        reason: String,
+    },
 }
 
 impl Message for CloudHubMsg {
@@ -40,6 +47,7 @@ impl Message for CloudHubMsg {
             CloudHubMsg::Opened { .. } => "Opened",
             CloudHubMsg::Closed { .. } => "Closed",
             CloudHubMsg::Lost { .. } => "Lost",
+            CloudHubMsg::Disowned { .. } => "Disowned",
         }
     }
 }

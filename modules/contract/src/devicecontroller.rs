@@ -2,7 +2,7 @@
 
 use beehive::{Message, Reply};
 
-use crate::{NodeName, Report};
+use crate::{Batch, NodeName, Report};
 
 /// Messages to DeviceController.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub enum DeviceUp {
     /// Reports from the outbox, by their sequence.
     Reports {
         /// In order.
-        reports: Vec<Report>,
+        reports: Batch<Report>,
         /// The sequences whose write succeeded, or can never succeed.
         reply: Reply<Vec<i64>>,
     },

@@ -1,12 +1,13 @@
 //! What EdgeController accepts: from the hub and the API server, and from nodes over the link.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use beehive::link::Traffic;
 use beehive::{Message, Reply};
 
 use crate::synccontroller::SyncTruth;
-use crate::{NodeName, Report, TokenGrant, TokenQuery};
+use crate::{Batch, NodeName, Report, TokenGrant, TokenQuery, Unparsed};
 
 /// Messages to EdgeController.
 #[derive(Debug)]
@@ -15,8 +16,10 @@ pub enum EdgeControllerMsg {
     Claim {
         /// The node.
         node: NodeName,
-        /// The epoch of the new session, or a sentence why the node could not be taken.
-        reply: Reply<Result<u64, String>>,
+        /// Serial number of the certificate that it came with, lower-case hex.
+        certificate: String,
+        /// The epoch of the new session, or why the node could not be taken.
+        reply: Reply<Result<u64, ClaimRefused>>,
     },
     /// Whether this CloudCore still has the node since that epoch.
     Holds {
@@ -26,6 +29,16 @@ pub enum EdgeControllerMsg {
         epoch: u64,
         /// Whether, or a sentence why nobody can say now.
         reply: Reply<Result<bool, String>>,
+    },
+    /// Whether what the node says in the session of that epoch counts: it is the newest one here, and the Node is still the
+    /// one that it was admitted for.
+    Counts {
+        /// The node.
+        node: NodeName,
+        /// The epoch.
+        epoch: u64,
+        /// Whether.
+        reply: Reply<bool>,
     },
     /// A session opened.
     NodeUp {
@@ -67,13 +80,23 @@ pub enum EdgeControllerMsg {
     LookNow,
 }
 
+/// Why a node was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRefused {
+    /// In a sentence that the node may read; it says what to do where somebody can do something.
+    pub reason: String,
+    /// When it is worth to come again: seconds where something is out of reach, a minute where an administrator has to act.
+    /// `None`: the node's own pace.
+    pub wait: Option<Duration>,
+}
+
 /// What a node may say to the edge controller.
 #[derive(Debug)]
 pub enum EdgeUp {
     /// Reports from the outbox, by their sequence.
     Reports {
         /// In order.
-        reports: Vec<Report>,
+        reports: Batch<Report>,
         /// The sequences whose write succeeded, or can never succeed.
         reply: Reply<Vec<i64>>,
     },
@@ -82,7 +105,7 @@ pub enum EdgeUp {
     /// A token, please.
     Token {
         /// Which.
-        query: TokenQuery,
+        query: Unparsed<TokenQuery>,
         /// The token, or a sentence why not.
         reply: Reply<Result<TokenGrant, String>>,
     },
@@ -93,6 +116,7 @@ impl Message for EdgeControllerMsg {
         match self {
             EdgeControllerMsg::Claim { .. } => "Claim",
             EdgeControllerMsg::Holds { .. } => "Holds",
+            EdgeControllerMsg::Counts { .. } => "Counts",
             EdgeControllerMsg::NodeUp { .. } => "NodeUp",
             EdgeControllerMsg::NodeDown { .. } => "NodeDown",
             EdgeControllerMsg::Up { message, .. } => message.name(),

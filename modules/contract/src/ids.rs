@@ -11,30 +11,131 @@ pub const REPORTED_ANNOTATION: &str = "kubehive.io/reported";
 /// 253: the longest DNS-1123 subdomain, which is what Kubernetes allows for most names.
 pub const NAME_MAX: usize = 253;
 
+/// 63: the longest DNS-1123 label.
+pub const LABEL_MAX: usize = 63;
+
+/// 64: the longest uid that is taken. The API server's own are UUIDs, those of static pods hashes.
+pub const UID_MAX: usize = 64;
+
+/// 128: the longest name of a device's property (KubeEdge).
+pub const PROPERTY_MAX: usize = 128;
+
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "{what} `{shown}` is not a DNS-1123 subdomain: use lower-case letters, digits, `-` and `.`, at most 253, beginning and ending with a letter or digit"
-)]
+#[error("{what} `{shown}` is not {rule}")]
 pub struct ParseIdError {
     /// What kind of name it was to be.
     pub what: &'static str,
-    /// The refused text, cut to 64 characters.
+    /// The refused text, cut to 64 characters and escaped: whoever chose it cannot write a log line of its own.
     pub shown: String,
+    /// What it would have to be.
+    pub rule: &'static str,
+}
+
+impl ParseIdError {
+    fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
+        ParseIdError { what, shown: text.chars().take(64).flat_map(char::escape_default).collect(), rule }
+    }
+}
+
+const SUBDOMAIN: &str = "a DNS-1123 subdomain: use lower-case letters, digits, `-` and `.`, at most 253, beginning and ending with a letter or digit";
+const LABEL: &str = "a DNS-1123 label: use lower-case letters, digits and `-`, at most 63, beginning and ending with a letter or digit";
+const UID: &str = "1 to 64 of a-z A-Z 0-9 - . _, beginning with a letter or digit";
+const PROPERTY: &str = "1 to 128 of a-z A-Z 0-9 - _ . , : / @ #";
+
+/// Whether `text` is a DNS-1123 label (RFC 1123, as Kubernetes checks it).
+pub fn is_dns1123_label(text: &str) -> bool {
+    text.len() <= LABEL_MAX && is_part(text)
+}
+
+/// Lower-case letters, digits and `-`, beginning and ending with a letter or digit.
+fn is_part(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    edge(bytes.first())
+        && edge(bytes.last())
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
 /// Whether `text` is a DNS-1123 subdomain (RFC 1123, as Kubernetes checks it).
 pub fn is_dns1123_subdomain(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= NAME_MAX
-        && text.split('.').all(|label| {
-            let bytes = label.as_bytes();
-            let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-            edge(bytes.first())
-                && edge(bytes.last())
-                && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
-        })
+    // As Kubernetes has it, the labels of a subdomain are bounded by the whole alone.
+    !text.is_empty() && text.len() <= NAME_MAX && text.split('.').all(is_part)
 }
+
+fn is_uid(text: &str) -> bool {
+    text.len() <= UID_MAX
+        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+}
+
+fn is_property(text: &str) -> bool {
+    (1..=PROPERTY_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.,:/@#".contains(&b))
+}
+
+/// A text that has been parsed: there is no other way to one.
+macro_rules! parsed {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $holds:path, $rule:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Parses it.
+            ///
+            /// # Errors
+            /// When it is something else; the error says what it would have to be.
+            pub fn parse(text: &str) -> Result<Self, ParseIdError> {
+                if $holds(text) {
+                    Ok($name(text.to_owned()))
+                } else {
+                    Err(ParseIdError::new($what, text, $rule))
+                }
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+parsed!(
+    /// The namespace of an object that a node speaks of.
+    Namespace,
+    "namespace",
+    is_dns1123_label,
+    LABEL
+);
+parsed!(
+    /// The name of an object that a node speaks of: a pod, an event, a device, a service account.
+    ObjectName,
+    "name",
+    is_dns1123_subdomain,
+    SUBDOMAIN
+);
+parsed!(
+    /// The uid of an object. It is compared, and stands in the body of a request, never in its path.
+    Uid,
+    "uid",
+    is_uid,
+    UID
+);
+parsed!(
+    /// The name of a device's property.
+    PropertyName,
+    "property",
+    is_property,
+    PROPERTY
+);
 
 /// The name of an edge node, as in its Node object and in its certificate (`system:node:<name>`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,7 +151,7 @@ impl NodeName {
         if is_dns1123_subdomain(text) {
             Ok(NodeName(text.to_owned()))
         } else {
-            Err(ParseIdError { what: "node name", shown: text.chars().take(64).collect() })
+            Err(ParseIdError::new("node name", text, SUBDOMAIN))
         }
     }
 
@@ -129,5 +230,34 @@ mod tests {
         for bad in ["", "-a", "a-", "A", "a..b", ".a", "a_b", "a/b", "é", &"a".repeat(254)] {
             assert!(NodeName::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    /// Whatever would mean something in a path or a query.
+    #[test]
+    fn nothing_that_parses_means_anything_in_a_url() {
+        for bad in
+            ["", "a/b", "dev1?x=", "a#b", "a%2fb", "..", ".", "a b", "a\nb", "a\0", "../nodes", "a\\b", "&a"]
+        {
+            assert!(Namespace::parse(bad).is_err() && ObjectName::parse(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", "a/b", "a?b", "a%b", "a b", "a\nb", &"a".repeat(65)] {
+            assert!(Uid::parse(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", "a?b", "a b", "a\nb", "\u{e9}", &"a".repeat(129)] {
+            assert!(PropertyName::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(Namespace::parse("a.b").is_err() && Namespace::parse(&"a".repeat(64)).is_err());
+        assert!(Namespace::parse("kube-system").is_ok() && ObjectName::parse("web-0.x").is_ok());
+        assert!(Uid::parse("0b9a7f6e-1d2c-4e5f-8a9b-0c1d2e3f4a5b").is_ok());
+        assert!(PropertyName::parse("room/temp:1,2@x#y").is_ok());
+    }
+
+    #[test]
+    fn what_is_refused_cannot_write_a_log_line_of_its_own() {
+        let error = Namespace::parse("a\n2026-01-01 ERROR root: all is lost").unwrap_err().to_string();
+        assert!(
+            !error.contains('\n') && error.contains("a\\n2026") && error.contains("DNS-1123 label"),
+            "{error}"
+        );
     }
 }

@@ -18,11 +18,14 @@ pub mod object;
 mod packed;
 pub mod report;
 pub mod router;
+pub mod said;
 pub mod synccontroller;
 pub mod wire;
 
 pub use digest::Digest;
 pub use ids::{NodeName, ObjectKey, ParseIdError};
 pub use object::{Change, Held, Object, content_version};
+pub use packed::Batch;
 pub use report::{Report, TokenGrant, TokenQuery, TwinValue, UpReport};
 pub use router::{Telemetry, Upload};
+pub use said::Unparsed;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::said::Unparsed;
+
 /// A value of a twin with its metadata (`timestamp` in milliseconds as text, `type`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TwinValue {
@@ -19,10 +21,11 @@ pub struct Report {
     /// The node may have sent this row before.
     pub repeat: bool,
     /// What it says.
-    pub report: UpReport,
+    pub report: Unparsed<UpReport>,
 }
 
-/// One report on its way up. JSON bodies are text of the named Kubernetes type.
+/// One report on its way up, as the node writes it and as a row of its outbox holds it. The cloud reads it as
+/// [`crate::said::Said`]. JSON bodies are text of the named Kubernetes type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UpReport {
     /// The node as Edged sees it: a `Node` as JSON with metadata.labels, spec.taints and status. Newest wins.
@@ -113,7 +116,8 @@ impl UpReport {
     }
 }
 
-/// A request for a service-account token (authentication.k8s.io/v1 TokenRequest), bound to a pod of the asking node.
+/// A request for a service-account token (authentication.k8s.io/v1 TokenRequest), bound to a pod of the asking node. The
+/// cloud reads it as [`crate::said::TokenAsked`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenQuery {
     /// Namespace of the pod and of the account.

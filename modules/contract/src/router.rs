@@ -4,7 +4,7 @@ use beehive::{Message, Reply};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::NodeName;
+use crate::{Batch, NodeName};
 
 /// What an MQTT client of a node published for the cloud. Each one counts, in order per source.
 ///
@@ -59,7 +59,7 @@ pub enum RouterUp {
     /// The oldest rows of the outbox.
     Telemetry {
         /// In order.
-        uploads: Vec<Upload>,
+        uploads: Batch<Upload>,
         /// The rows that the router has taken, or never will.
         reply: Reply<Vec<i64>>,
     },

@@ -41,7 +41,7 @@ use thiserror::Error;
 use crate::devicecontroller::DeviceUp;
 use crate::edgecontroller::EdgeUp;
 use crate::metamanager::{MetaDown, NotApplied, Offer};
-use crate::packed::{pack, unpack};
+use crate::packed::{Batch, pack, packed_number, unpack};
 use crate::router::RouterUp;
 use crate::{Change, Held, Object, ObjectKey, Report, Telemetry, TokenGrant, TokenQuery, UpReport, Upload};
 
@@ -226,25 +226,25 @@ impl WireReport for Marked {}
 
 impl From<Report> for Unmarked {
     fn from(report: Report) -> Self {
-        Unmarked(report.row, report.report)
+        Unmarked(report.row, report.report.0)
     }
 }
 
 impl From<Unmarked> for Report {
     fn from(Unmarked(row, report): Unmarked) -> Self {
-        Report { row, repeat: false, report }
+        Report { row, repeat: false, report: report.into() }
     }
 }
 
 impl From<Report> for Marked {
     fn from(report: Report) -> Self {
-        Marked(report.row, report.repeat, report.report)
+        Marked(report.row, report.repeat, report.report.0)
     }
 }
 
 impl From<Marked> for Report {
     fn from(Marked(row, repeat, report): Marked) -> Self {
-        Report { row, repeat, report }
+        Report { row, repeat, report: report.into() }
     }
 }
 
@@ -333,14 +333,21 @@ fn unpacked(body: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
     unpack(body).map_err(|e| refused(&e))
 }
 
+/// The number of the messages that hold a batch: the first of their enums.
+const BATCH: u32 = 0;
+
+fn opened<T>(batch: Batch<T>) -> Result<Vec<T>, EncodeError> {
+    batch.open().map_err(|error| EncodeError::new(beehive::Fault::from_error(&error).reason))
+}
+
 fn encode_edge<R: WireReport>(message: EdgeUp) -> Result<Outgoing, EncodeError> {
     match message {
         EdgeUp::Reports { reports, reply } => {
-            outgoing(&WireEdgeUp::<R>::Reports(converted(reports)), Some(slot(reply)))
+            outgoing(&WireEdgeUp::<R>::Reports(converted(opened(reports)?)), Some(slot(reply)))
         }
         EdgeUp::Alive => outgoing(&WireEdgeUp::<R>::Alive, None),
         EdgeUp::Token { query, reply } => {
-            outgoing(&WireEdgeUp::<R>::Token(query), Some(slot::<Result<TokenGrant, String>>(reply)))
+            outgoing(&WireEdgeUp::<R>::Token(query.0), Some(slot::<Result<TokenGrant, String>>(reply)))
         }
     }
 }
@@ -348,10 +355,11 @@ fn encode_edge<R: WireReport>(message: EdgeUp) -> Result<Outgoing, EncodeError> 
 fn decode_edge<R: WireReport>(body: &[u8], reply: Option<ReplyTo>) -> Result<EdgeUp, DecodeError> {
     match decode(body).map_err(|e| refused(&e))? {
         WireEdgeUp::<R>::Reports(reports) => {
-            Ok(EdgeUp::Reports { reports: converted(reports), reply: back(reply)? })
+            let reports: Vec<Report> = converted(reports);
+            Ok(EdgeUp::Reports { reports: reports.into(), reply: back(reply)? })
         }
         WireEdgeUp::<R>::Alive => Ok(EdgeUp::Alive),
-        WireEdgeUp::<R>::Token(query) => Ok(EdgeUp::Token { query, reply: back(reply)? }),
+        WireEdgeUp::<R>::Token(query) => Ok(EdgeUp::Token { query: query.into(), reply: back(reply)? }),
     }
 }
 
@@ -368,6 +376,13 @@ impl Wire for EdgeUp {
     fn decode(body: &[u8], reply: Option<ReplyTo>, version: WireVersion) -> Result<Self, DecodeError> {
         match version {
             WireVersion::Zero => decode_edge::<Unmarked>(body, reply),
+            WireVersion::One if packed_number(body) == Some(BATCH) => {
+                let open = |body: &[u8]| match decode(&unpack(body)?)? {
+                    WireEdgeUp::<Marked>::Reports(reports) => Ok(converted(reports)),
+                    WireEdgeUp::Alive | WireEdgeUp::Token(_) => Err(WireError::Packed),
+                };
+                Ok(EdgeUp::Reports { reports: Batch::packed(body, open), reply: back(reply)? })
+            }
             WireVersion::One => decode_edge::<Marked>(&unpacked(body)?, reply),
         }
     }
@@ -376,7 +391,7 @@ impl Wire for EdgeUp {
 fn encode_device<R: WireReport>(message: DeviceUp) -> Result<Outgoing, EncodeError> {
     match message {
         DeviceUp::Reports { reports, reply } => {
-            outgoing(&WireDeviceUp::<R>::Reports(converted(reports)), Some(slot(reply)))
+            outgoing(&WireDeviceUp::<R>::Reports(converted(opened(reports)?)), Some(slot(reply)))
         }
     }
 }
@@ -384,7 +399,8 @@ fn encode_device<R: WireReport>(message: DeviceUp) -> Result<Outgoing, EncodeErr
 fn decode_device<R: WireReport>(body: &[u8], reply: Option<ReplyTo>) -> Result<DeviceUp, DecodeError> {
     match decode(body).map_err(|e| refused(&e))? {
         WireDeviceUp::<R>::Reports(reports) => {
-            Ok(DeviceUp::Reports { reports: converted(reports), reply: back(reply)? })
+            let reports: Vec<Report> = converted(reports);
+            Ok(DeviceUp::Reports { reports: reports.into(), reply: back(reply)? })
         }
     }
 }
@@ -402,6 +418,13 @@ impl Wire for DeviceUp {
     fn decode(body: &[u8], reply: Option<ReplyTo>, version: WireVersion) -> Result<Self, DecodeError> {
         match version {
             WireVersion::Zero => decode_device::<Unmarked>(body, reply),
+            WireVersion::One if packed_number(body) == Some(BATCH) => {
+                let open = |body: &[u8]| {
+                    let WireDeviceUp::<Marked>::Reports(reports) = decode(&unpack(body)?)?;
+                    Ok(converted(reports))
+                };
+                Ok(DeviceUp::Reports { reports: Batch::packed(body, open), reply: back(reply)? })
+            }
             WireVersion::One => decode_device::<Marked>(&unpacked(body)?, reply),
         }
     }
@@ -413,7 +436,7 @@ impl Wire for RouterUp {
     fn encode(self, version: WireVersion) -> Result<Outgoing, EncodeError> {
         let body = match self {
             RouterUp::Telemetry { uploads, reply } => {
-                outgoing(&WireRouterUp::Telemetry(uploads), Some(slot(reply)))
+                outgoing(&WireRouterUp::Telemetry(opened(uploads)?), Some(slot(reply)))
             }
         };
         match version {
@@ -423,12 +446,21 @@ impl Wire for RouterUp {
     }
 
     fn decode(body: &[u8], reply: Option<ReplyTo>, version: WireVersion) -> Result<Self, DecodeError> {
+        if version == WireVersion::One && packed_number(body) == Some(BATCH) {
+            let open = |body: &[u8]| {
+                let WireRouterUp::Telemetry(uploads) = decode(&unpack(body)?)?;
+                Ok(uploads)
+            };
+            return Ok(RouterUp::Telemetry { uploads: Batch::packed(body, open), reply: back(reply)? });
+        }
         let body = match version {
             WireVersion::Zero => Cow::Borrowed(body),
             WireVersion::One => unpacked(body)?,
         };
         match decode(&body).map_err(|e| refused(&e))? {
-            WireRouterUp::Telemetry(uploads) => Ok(RouterUp::Telemetry { uploads, reply: back(reply)? }),
+            WireRouterUp::Telemetry(uploads) => {
+                Ok(RouterUp::Telemetry { uploads: uploads.into(), reply: back(reply)? })
+            }
         }
     }
 }

@@ -117,12 +117,12 @@ fn body<M: Wire>(message: M, version: WireVersion) -> Vec<u8> {
 /// A report of that version: from version 1 on some are repeats, and the file has one of each.
 fn reported(report: UpReport, repeat: bool, version: WireVersion) -> Vec<u8> {
     let of_a_device = report.is_of_a_device();
-    let reports = vec![Report { row: 7, repeat, report }];
+    let reports = vec![Report { row: 7, repeat, report: report.into() }];
     let reply = Reply::channel().0;
     if of_a_device {
-        body(DeviceUp::Reports { reports, reply }, version)
+        body(DeviceUp::Reports { reports: reports.into(), reply }, version)
     } else {
-        body(EdgeUp::Reports { reports, reply }, version)
+        body(EdgeUp::Reports { reports: reports.into(), reply }, version)
     }
 }
 
@@ -138,9 +138,9 @@ fn messages(version: WireVersion) -> Vec<(String, Vec<u8>)> {
         (s("holdings"), body(holdings, version)),
         (s("apply-delete"), apply(Change::Delete { key: key(), uid: Some(s("u")) })),
         (s("alive"), body(EdgeUp::Alive, version)),
-        (s("token"), body(EdgeUp::Token { query: query(), reply: Reply::channel().0 }, version)),
+        (s("token"), body(EdgeUp::Token { query: query().into(), reply: Reply::channel().0 }, version)),
     ];
-    let uploading = RouterUp::Telemetry { uploads: uploads(), reply: Reply::channel().0 };
+    let uploading = RouterUp::Telemetry { uploads: uploads().into(), reply: Reply::channel().0 };
     all.push((s("telemetry"), body(uploading, version)));
     for (name, report) in reports() {
         all.push((format!("report-{name}"), reported(report.clone(), false, version)));
@@ -183,7 +183,7 @@ fn a_long_message_up_is_packed_from_version_one_on() {
     let sent = |version| reported(report.clone(), false, version);
     assert!(sent(WireVersion::Zero).len() > 1000 && sent(WireVersion::One).len() < 200);
     // Only read, as what is compressed may differ between versions of its library.
-    let expected = vec![Report { row: 7, repeat: false, report: report.clone() }];
+    let expected = vec![Report { row: 7, repeat: false, report: report.clone().into() }];
     assert_eq!(read_reports(WireVersion::One, "packed-pod-status", false), expected);
     let packed = unhex(golden(WireVersion::One)["packed-pod-status"]);
     assert!(EdgeUp::decode(&packed, way(), WireVersion::Zero).is_err());
@@ -245,11 +245,11 @@ fn golden_bytes_are_read_back() {
         let alive = EdgeUp::decode(&unhex(golden(version)["alive"]), None, version);
         assert!(matches!(alive, Ok(EdgeUp::Alive)));
         match read_back(version, "token") {
-            EdgeUp::Token { query: read, .. } => assert_eq!(read, query()),
+            EdgeUp::Token { query: read, .. } => assert_eq!(read, query().into()),
             other => panic!("{other:?}"),
         }
         match read_back(version, "telemetry") {
-            RouterUp::Telemetry { uploads: read, .. } => assert_eq!(read, uploads()),
+            RouterUp::Telemetry { uploads: read, .. } => assert_eq!(read.open().unwrap(), uploads()),
         }
     }
 }
@@ -257,10 +257,10 @@ fn golden_bytes_are_read_back() {
 fn read_reports(version: WireVersion, name: &str, of_a_device: bool) -> Vec<Report> {
     if of_a_device {
         let DeviceUp::Reports { reports, .. } = read_back(version, name);
-        return reports;
+        return reports.open().unwrap();
     }
     match read_back(version, name) {
-        EdgeUp::Reports { reports, .. } => reports,
+        EdgeUp::Reports { reports, .. } => reports.open().unwrap(),
         other => panic!("{other:?}"),
     }
 }
@@ -270,7 +270,7 @@ fn reports_are_read_back_with_their_mark_from_version_one_on() {
     for (name, report) in reports() {
         let of_a_device = report.is_of_a_device();
         let read = |version, prefix| read_reports(version, &format!("{prefix}-{name}"), of_a_device);
-        let expected = |repeat| vec![Report { row: 7, repeat, report: report.clone() }];
+        let expected = |repeat| vec![Report { row: 7, repeat, report: report.clone().into() }];
         assert_eq!(read(WireVersion::Zero, "report"), expected(false));
         assert_eq!(read(WireVersion::One, "report"), expected(false));
         assert_eq!(read(WireVersion::One, "repeat"), expected(true));

@@ -34,7 +34,11 @@ fn show(bytes: &[u8]) {
     for version in WireVersion::ALL {
         let again = |written: Result<Vec<u8>, _>| {
             let written: Result<_, beehive::link::wire::EncodeError> = written;
-            let written = written.unwrap();
+            // What came packed is opened late, and may be none.
+            let Ok(written) = written else {
+                assert!(bytes.starts_with(&[0xff; 4]));
+                return;
+            };
             // What is packed may be packed in more than one way.
             if ![bytes, &written].iter().any(|body| body.starts_with(&[0xff; 4])) {
                 assert_eq!(written, bytes);

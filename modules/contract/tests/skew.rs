@@ -60,7 +60,7 @@ async fn ends(env: &Env, edge: Versions, cloud: Versions) -> (Link, Link, Probe<
 }
 
 fn report() -> Report {
-    Report { row: 7, repeat: true, report: UpReport::Node { node_json: "{}".to_owned() } }
+    Report { row: 7, repeat: true, report: UpReport::Node { node_json: "{}".to_owned() }.into() }
 }
 
 fn upload() -> Upload {
@@ -101,14 +101,15 @@ fn releases_next_to_each_other_understand_each_other() {
             assert_eq!((edge.version(), cloud.version()), (spoken, spoken));
 
             let (to_edge, to_router) = (edge.remote::<EdgeUp>(), edge.remote::<RouterUp>());
-            let confirmed = to_edge.ask(LONG, |reply| EdgeUp::Reports { reports: vec![report()], reply });
+            let confirmed =
+                to_edge.ask(LONG, |reply| EdgeUp::Reports { reports: vec![report()].into(), reply });
             let answer = async {
                 let EdgeUpSeen(EdgeUp::Reports { reports, reply }) = heard.up.next(LONG).await.unwrap()
                 else {
                     panic!()
                 };
                 reply.send(vec![7]);
-                reports
+                reports.open().unwrap()
             };
             let (confirmed, reports) = futures::join!(confirmed, answer);
             assert_eq!(confirmed, Ok(vec![7]));
@@ -116,12 +117,12 @@ fn releases_next_to_each_other_understand_each_other() {
             assert_eq!(reports, [Report { repeat: spoken == WireVersion::One, ..report() }]);
 
             let confirmed =
-                to_router.ask(LONG, |reply| RouterUp::Telemetry { uploads: vec![upload()], reply });
+                to_router.ask(LONG, |reply| RouterUp::Telemetry { uploads: vec![upload()].into(), reply });
             let answer = async {
                 let RouterUpSeen(RouterUp::Telemetry { uploads, reply }) =
                     heard.telemetry.next(LONG).await.unwrap();
                 reply.send(vec![8]);
-                uploads
+                uploads.open().unwrap()
             };
             let (confirmed, uploads) = futures::join!(confirmed, answer);
             assert_eq!((confirmed, uploads), (Ok(vec![8]), vec![upload()]));

@@ -1,7 +1,7 @@
 //! The custom resources as Rust types, and the YAML made from them.
 //!
-//! Group, names and fields are KubeEdge's (`devices.kubeedge.io/v1beta1`), so that its users' manifests apply
-//! unchanged. The types here are the only source: [`manifests`] makes the definitions, and a test keeps the files in
+//! Group, names and fields of the devices are KubeEdge's (`devices.kubeedge.io/v1beta1`), so that its users' manifests apply
+//! unchanged; the register of nodes is ours (`kubehive.io/v1alpha1`). The types here are the only source: [`manifests`] makes the definitions, and a test keeps the files in
 //! `cloud/deploy/crds` equal to them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 // kube's derive takes one `printcolumn(…)` per column: the lint sees their `type_` as repeated.
@@ -10,6 +10,8 @@
 mod device;
 mod device_model;
 mod device_status;
+mod edge_node;
+mod join_token;
 mod manifest;
 
 pub use device::{
@@ -19,12 +21,16 @@ pub use device::{
 };
 pub use device_model::{AccessMode, DeviceModel, DeviceModelSpec, ModelProperty, PropertyType};
 pub use device_status::{DeviceStatus, DeviceStatusSpec, DeviceStatusStatus, Twin, TwinProperty};
+pub use edge_node::{CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, NodeOwner, REVOKED, REVOKED_LABEL};
+pub use join_token::{JoinToken, JoinTokenSpec};
 pub use manifest::{file_name, manifests, to_yaml};
 
 /// The API group of all device resources.
 pub const GROUP: &str = "devices.kubeedge.io";
-/// The version of the API that is served and stored.
+/// The version of the API of the devices that is served and stored.
 pub const VERSION: &str = "v1beta1";
+/// The API group of the register of nodes.
+pub const HIVE_GROUP: &str = "kubehive.io";
 
 /// Free-form settings: any JSON under any key.
 pub type AnyMap = std::collections::BTreeMap<String, serde_json::Value>;

@@ -4,11 +4,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::{Device, DeviceModel, DeviceStatus};
+use crate::{Device, DeviceModel, DeviceStatus, EdgeNode, HIVE_GROUP, JoinToken};
 
 /// All definitions, ready to be applied.
 pub fn manifests() -> Vec<CustomResourceDefinition> {
-    [Device::crd(), DeviceModel::crd(), DeviceStatus::crd()].into_iter().map(finish).collect()
+    [Device::crd(), DeviceModel::crd(), DeviceStatus::crd(), EdgeNode::crd(), JoinToken::crd()]
+        .into_iter()
+        .map(finish)
+        .collect()
 }
 
 /// The name of the file that holds a definition: `<plural>.yaml`.
@@ -25,7 +28,7 @@ pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::s
 }
 
 /// Brings a derived definition to the contract: status is written by a plain patch of the object, so there is no
-/// status subresource; nothing is nullable, nothing has a default, and not even the spec is required.
+/// status subresource; nothing is nullable, nothing has a default, and of a device not even the spec is required.
 fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         version.subresources = None;
@@ -34,7 +37,10 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             let mut schema = serde_json::to_value(schema).ok()?;
             strip(&mut schema);
             if let Value::Object(root) = &mut schema {
-                root.remove("required");
+                // KubeEdge takes a device without one; the register does not.
+                if crd.spec.group != HIVE_GROUP {
+                    root.remove("required");
+                }
                 root.remove("title");
             }
             serde_json::from_value(schema).ok()

@@ -42,7 +42,6 @@ fn the_files_are_current() {
     let mut found: Vec<String> = std::fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with("device"))
         .collect();
     found.sort();
     expected.sort();
@@ -70,15 +69,19 @@ fn names_scope_and_subresources_are_the_contract() {
             ])
         })
         .collect();
-    let row = |name: &str, kind: &str, singular: &str| {
+    let row = |name: &str, group: &str, kind: &str, short: Value| {
+        let (scope, version) = match group {
+            "devices.kubeedge.io" => ("Namespaced", "v1beta1"),
+            _ => ("Cluster", "v1alpha1"),
+        };
         json!([
-            format!("{name}.devices.kubeedge.io"),
-            "devices.kubeedge.io",
-            "Namespaced",
+            format!("{name}.{group}"),
+            group,
+            scope,
             kind,
-            singular,
-            null,
-            "v1beta1",
+            kind.to_ascii_lowercase(),
+            short,
+            version,
             true,
             true,
             null
@@ -87,9 +90,11 @@ fn names_scope_and_subresources_are_the_contract() {
     assert_eq!(
         seen,
         [
-            row("devices", "Device", "device"),
-            row("devicemodels", "DeviceModel", "devicemodel"),
-            row("devicestatuses", "DeviceStatus", "devicestatus"),
+            row("devices", "devices.kubeedge.io", "Device", Value::Null),
+            row("devicemodels", "devices.kubeedge.io", "DeviceModel", Value::Null),
+            row("devicestatuses", "devices.kubeedge.io", "DeviceStatus", Value::Null),
+            row("edgenodes", "kubehive.io", "EdgeNode", json!(["en"])),
+            row("jointokens", "kubehive.io", "JoinToken", Value::Null),
         ]
     );
 }

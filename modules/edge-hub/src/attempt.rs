@@ -143,6 +143,7 @@ impl Caller {
             match error {
                 LinkError::Refused(refused) => End { reason, wait: refused.wait, answered: true },
                 LinkError::Silent
+                | LinkError::Late
                 | LinkError::Broke(_)
                 | LinkError::Unexpected { .. }
                 | LinkError::Impostor { .. }

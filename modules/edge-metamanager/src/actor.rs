@@ -318,7 +318,7 @@ impl MetaManager {
         };
         let edge = cloud.edge.clone();
         cx.spawn(async move {
-            let answer = edge.ask(TOKEN_DEADLINE, |reply| EdgeUp::Token { query, reply }).await;
+            let answer = edge.ask(TOKEN_DEADLINE, |reply| EdgeUp::Token { query: query.into(), reply }).await;
             // No answer is the link's fault, whatever it was.
             reply.send(answer.map_or(Err(NoToken::OutOfReach), |answer| answer.map_err(NoToken::Refused)));
         });
@@ -363,23 +363,26 @@ async fn send(delivery: Delivery, cloud: &Cloud) -> Option<Vec<i64>> {
         if to_edge.is_empty() {
             return Vec::new();
         }
-        let ask = cloud.edge.ask(DELIVERY_DEADLINE, |reply| EdgeUp::Reports { reports: to_edge, reply });
+        let ask =
+            cloud.edge.ask(DELIVERY_DEADLINE, |reply| EdgeUp::Reports { reports: to_edge.into(), reply });
         ask.await.unwrap_or_default()
     };
     let for_device = async {
         if to_device.is_empty() {
             return Vec::new();
         }
-        let ask =
-            cloud.device.ask(DELIVERY_DEADLINE, |reply| DeviceUp::Reports { reports: to_device, reply });
+        let ask = cloud
+            .device
+            .ask(DELIVERY_DEADLINE, |reply| DeviceUp::Reports { reports: to_device.into(), reply });
         ask.await.unwrap_or_default()
     };
     let for_router = async {
         if to_router.is_empty() {
             return Vec::new();
         }
-        let ask =
-            cloud.router.ask(DELIVERY_DEADLINE, |reply| RouterUp::Telemetry { uploads: to_router, reply });
+        let ask = cloud
+            .router
+            .ask(DELIVERY_DEADLINE, |reply| RouterUp::Telemetry { uploads: to_router.into(), reply });
         ask.await.unwrap_or_default()
     };
     let (by_edge, by_device, by_router) = futures::future::join3(for_edge, for_device, for_router).await;

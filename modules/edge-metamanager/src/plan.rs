@@ -46,7 +46,7 @@ pub fn sort(rows: impl IntoIterator<Item = OutboxRow>, repeats: &mut Repeats) ->
         match wire::decode_report(&body) {
             Ok(report) => {
                 let to = if report.is_of_a_device() { &mut delivery.device } else { &mut delivery.edge };
-                to.push(Report { row: seq, repeat, report });
+                to.push(Report { row: seq, repeat, report: report.into() });
             }
             Err(_) => delivery.unreadable.push(seq),
         }
@@ -144,7 +144,7 @@ impl Sender {
 mod tests {
     use super::*;
     use contract::Telemetry;
-    use contract::UpReport;
+    use contract::{Unparsed, UpReport};
 
     #[test]
     fn what_was_sent_and_what_may_have_been_is_a_repeat() {
@@ -216,7 +216,7 @@ mod tests {
             uploaded(7, 2),
         ];
         let delivery = sort(rows, &mut Repeats::after(5));
-        let marked = |row, report| Report { row, repeat: row <= 5, report };
+        let marked = |row, report| Report { row, repeat: row <= 5, report: Unparsed::from(report) };
         assert_eq!(delivery.edge, [marked(1, gone("a")), marked(4, gone("b"))]);
         assert_eq!(delivery.device, [marked(2, state)]);
         assert_eq!(delivery.unreadable, [3, 6]);

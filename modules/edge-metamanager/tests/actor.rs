@@ -141,11 +141,13 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         node.store.commit(vec![Write::Enqueue { class: Class::Status, key, body }]).await.unwrap();
         node.meta.tell(node.up()).await.unwrap();
         let Some(EdgeUp::Reports { reports, reply }) = node.edge_up.next(SOON).await else { panic!() };
-        assert_eq!((&reports[0].report, reports[0].repeat), (&report, false));
+        let reports = reports.open().unwrap();
+        assert_eq!((&reports[0].report, reports[0].repeat), (&report.clone().into(), false));
         // The cloud could not write it: nothing confirmed.
         reply.send(Vec::new());
         let Some(EdgeUp::Reports { reports, reply }) = node.edge_up.next(SOON).await else { panic!() };
-        assert_eq!((&reports[0].report, reports[0].repeat), (&report, true));
+        let reports = reports.open().unwrap();
+        assert_eq!((&reports[0].report, reports[0].repeat), (&report.clone().into(), true));
         assert_eq!(node.store.outbox_head(10, 1 << 20).unwrap().len(), 1);
 
         // The link breaks before the answer: it is sent again over the next one.
@@ -153,7 +155,8 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         drop(reply);
         node.meta.tell(node.up()).await.unwrap();
         let Some(EdgeUp::Reports { reports: again, reply }) = node.edge_up.next(SOON).await else { panic!() };
-        assert_eq!((&again[0].report, again[0].repeat), (&report, true));
+        let again = again.open().unwrap();
+        assert_eq!((&again[0].report, again[0].repeat), (&report.clone().into(), true));
         reply.send(vec![again[0].row]);
         tokio::time::timeout(SOON, async {
             while !node.store.outbox_head(10, 1 << 20).unwrap().is_empty() {
@@ -189,8 +192,9 @@ fn neither_devices_nor_telemetry_hold_up_the_status_of_a_pod() {
         let Some(DeviceUp::Reports { reports, reply: _kept_too }) = node.device_up.next(SOON).await else {
             panic!()
         };
-        assert_eq!((uploads.len(), reports.len()), (64, 64));
+        assert_eq!((uploads.open().unwrap().len(), reports.open().unwrap().len()), (64, 64));
         let Some(EdgeUp::Reports { reports, .. }) = node.edge_up.next(SOON).await else { panic!() };
+        let reports = reports.open().unwrap();
         assert_eq!(reports.len(), 1);
     });
 }
@@ -247,6 +251,7 @@ fn telemetry_stays_until_the_router_has_confirmed_it_and_what_may_have_been_sent
             let Some(RouterUp::Telemetry { uploads, reply }) = node.router_up.next(SOON).await else {
                 panic!()
             };
+            let uploads = uploads.open().unwrap();
             let seen: Vec<(u64, bool)> = uploads.iter().map(|u| (u.telemetry.sequence, u.repeat)).collect();
             (seen, uploads.iter().map(|u| u.row).collect::<Vec<_>>(), reply)
         };

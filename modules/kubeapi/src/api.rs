@@ -59,10 +59,20 @@ pub trait Hooks: Send + Sync {
     /// # Errors
     /// A sentence.
     fn mint_token(&self, order: &TokenOrder) -> Result<(String, Vec<String>, Timestamp), String>;
-    /// Whose token it is; `None` if it is nobody's.
-    fn review_token<'a>(&'a self, token: &'a str, audiences: &'a [String]) -> BoxFuture<'a, Option<User>>;
+    /// Whose token it is, and which of `audiences` it is for (an empty list asks for the API server itself); `None` if
+    /// it is nobody's or for none of them.
+    fn review_token<'a>(
+        &'a self,
+        token: &'a str,
+        audiences: &'a [String],
+    ) -> BoxFuture<'a, Option<(User, Vec<String>)>>;
     /// Whether the user may.
     fn authorize<'a>(&'a self, user: &'a User, attributes: &'a Attributes) -> BoxFuture<'a, bool>;
+    /// The rules (RBAC's `PolicyRule`) that the user has in a namespace, with those of the whole cluster; in an empty
+    /// one only the latter. Who may not `escalate` or `bind` gives no more than these. None by default.
+    fn rules_of<'a>(&'a self, _user: &'a User, _namespace: &'a str) -> BoxFuture<'a, Vec<Value>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
 }
 
 /// What `/version` says.
@@ -142,11 +152,14 @@ pub(crate) struct Call<'a> {
     pub(crate) form: Form,
     pub(crate) content_type: String,
     pub(crate) body: &'a [u8],
+    pub(crate) user: &'a User,
 }
 
 /// An answer before it is bytes.
 pub(crate) enum Answer {
     Object(StatusCode, Value, Vec<String>),
+    /// Bytes of a media type that is no object.
+    Raw(&'static str, Bytes),
     Stream(BoxStream<'static, Bytes>),
 }
 
@@ -178,6 +191,11 @@ impl<S: Store> Api<S> {
         let (parts, body) = request.into_parts();
         match self.answer(&parts, &body, user).await {
             Ok(Answer::Object(code, object, warnings)) => whole(code, &object, &warnings),
+            Ok(Answer::Raw(media, bytes)) => {
+                let mut response = Response::new(Body::Whole(bytes));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+                response
+            }
             Ok(Answer::Stream(stream)) => {
                 let mut response = Response::new(Body::Stream(stream));
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -192,10 +210,10 @@ impl<S: Store> Api<S> {
             return Err(Failure::too_large(&format!("limit is {BODY_MAX}")));
         }
         let attributes = Attributes::of(parts);
-        let form = form(parts)?;
         if attributes.resource.is_empty() {
             return self.paths(parts).await;
         }
+        let form = form(parts)?;
         let query = Query::of(parts.uri.query().unwrap_or_default());
         let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or("application/json").to_owned();
@@ -210,7 +228,7 @@ impl<S: Store> Api<S> {
         {
             return Err(Failure::no_such_path());
         }
-        let call = Call { kind, attributes, query, form, content_type, body };
+        let call = Call { kind, attributes, query, form, content_type, body, user };
         if !call.attributes.subresource.is_empty() {
             return self.subresource(call).await;
         }
@@ -250,6 +268,10 @@ impl<S: Store> Api<S> {
             ["apis"] => Some(discovery::groups(&kinds)),
             ["apis", group] => discovery::one_group(&kinds, group),
             ["apis", group, version] => discovery::resources(&kinds, group, version),
+            ["openapi", "v2"] => {
+                let (media, document) = discovery::openapi_v2(parts.headers.get(ACCEPT));
+                return Ok(Answer::Raw(media, document));
+            }
             ["openapi", "v3"] => Some(discovery::openapi_index(&kinds)),
             ["openapi", "v3", rest @ ..] => discovery::openapi(&kinds, &rest.join("/")),
             [] => Some(
@@ -257,7 +279,10 @@ impl<S: Store> Api<S> {
             ),
             _ => None,
         };
-        found.map(Answer::ok).ok_or_else(Failure::no_such_path)
+        // What is not there is not found, in whatever form it was asked for.
+        let found = found.ok_or_else(Failure::no_such_path)?;
+        form(parts)?;
+        Ok(Answer::ok(found))
     }
 
     /// All kinds that are served now.

@@ -31,7 +31,7 @@ impl Wishes {
         } else if let Some(options) = protobuf::delete_options(body)? {
             options
         } else {
-            serde_json::from_slice(body).map_err(|error| {
+            crate::json::read(body).map_err(|error| {
                 Failure::bad_request(format!("the DeleteOptions are unrecognized: {error}"))
             })?
         };

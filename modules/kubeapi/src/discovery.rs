@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+use http::HeaderValue;
 use serde_json::{Value, json};
 
 use crate::kind::{Kind, Source, Status};
@@ -133,6 +135,21 @@ fn group_path(kind: &Kind) -> String {
     } else {
         format!("apis/{}", kind.api_version())
     }
+}
+
+/// `/openapi/v2`: an old client looks here for a kind that `/openapi/v3` does not know, and only then says that it is not
+/// served. There is nothing in it that is not in the other.
+pub(crate) fn openapi_v2(accept: Option<&HeaderValue>) -> (&'static str, Bytes) {
+    // Asked for with an `@` before the version, which an answer may not have.
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accept.contains("proto-openapi") {
+        // swagger: "2.0", info: {title: "Kubernetes", version: "1"}, paths: {}
+        return (PROTOBUF, Bytes::from_static(b"\x0a\x032.0\x12\x0f\x0a\x0aKubernetes\x12\x011\x42\x00"));
+    }
+    let document = json!({ "swagger": "2.0", "info": { "title": "Kubernetes", "version": "1" },
+        "paths": {}, "definitions": {} });
+    ("application/json", Bytes::from(document.to_string()))
 }
 
 /// `/openapi/v3`: which documents there are.

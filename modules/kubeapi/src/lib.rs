@@ -5,15 +5,20 @@
 //! neither the cloud nor the edge: both serve them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod admit;
 mod api;
 mod custom;
 mod defaults;
 mod delete;
 mod discovery;
+mod escalation;
 mod failure;
 mod field;
+mod json;
+mod jsonpath;
 mod kind;
 mod patch;
+mod podsecurity;
 mod protobuf;
 mod read;
 mod request;

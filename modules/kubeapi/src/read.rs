@@ -33,6 +33,11 @@ impl Choice {
         Ok(Choice { labels, fields })
     }
 
+    /// Whether it takes everything, so that nothing has to be looked at.
+    pub(crate) fn is_all(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
     pub(crate) fn takes(&self, object: &Value) -> bool {
         self.labels.matches(object) && self.fields.matches(object)
     }
@@ -155,21 +160,37 @@ impl<S: Store> Api<S> {
         &self,
         call: &Call<'_>,
         choice: &Choice,
-        mut after: Option<(String, String)>,
+        after: Option<(String, String)>,
         limit: Option<usize>,
     ) -> Result<(Vec<Value>, u64, bool), Failure> {
+        let (items, revision, more) = self.select_items(call, choice, after, limit).await?;
+        let objects = items.iter().map(|item| present(&call.kind, &item.json, item.revision));
+        Ok((objects.collect::<Result<_, _>>()?, revision, more))
+    }
+
+    /// The same as they are stored, which takes no memory of its own.
+    pub(crate) async fn select_items(
+        &self,
+        call: &Call<'_>,
+        choice: &Choice,
+        mut after: Option<(String, String)>,
+        limit: Option<usize>,
+    ) -> Result<(Vec<Item>, u64, bool), Failure> {
         let namespace = call.kind.namespaced.then(|| call.attributes.namespace.clone());
         let namespace = namespace.filter(|namespace| !namespace.is_empty());
         let resource = call.kind.group_resource();
+        let takes = |item: &Item| -> Result<bool, Failure> {
+            Ok(choice.is_all() || choice.takes(&present(&call.kind, &item.json, item.revision)?))
+        };
         if let Some(name) = choice.only(call.kind.namespaced, &call.attributes.namespace) {
             // The revision first: what changes after it comes by the watch.
             let revision = self.inner.store.revision();
             let key = Key { resource, namespace: namespace.unwrap_or_default(), name: name.to_owned() };
             let item = self.inner.store.get(&key).await?;
-            let object = item.map(|item| present(&call.kind, &item.json, item.revision)).transpose()?;
-            return Ok((object.into_iter().filter(|o| choice.takes(o)).collect(), revision, false));
+            let taken = item.as_ref().map(takes).transpose()?.unwrap_or(false);
+            return Ok((item.into_iter().filter(|_| taken).collect(), revision, false));
         }
-        let mut objects = Vec::new();
+        let mut items = Vec::new();
         let mut shown = None;
         loop {
             let chunk = limit.map(|_| CHUNK);
@@ -185,17 +206,16 @@ impl<S: Store> Api<S> {
             let last = page.items.last().map(|item| (item.key.namespace.clone(), item.key.name.clone()));
             let count = page.items.len();
             for (at, item) in page.items.into_iter().enumerate() {
-                let object = present(&call.kind, &item.json, item.revision)?;
-                if !choice.takes(&object) {
+                if !takes(&item)? {
                     continue;
                 }
-                objects.push(object);
-                if limit.is_some_and(|limit| objects.len() >= limit) {
-                    return Ok((objects, revision, page.more || at + 1 < count));
+                items.push(item);
+                if limit.is_some_and(|limit| items.len() >= limit) {
+                    return Ok((items, revision, page.more || at + 1 < count));
                 }
             }
             if !page.more || last.is_none() {
-                return Ok((objects, revision, false));
+                return Ok((items, revision, false));
             }
             after = last;
         }

@@ -80,6 +80,10 @@ impl Labels {
         Some(Requirement::Exists(key(part)?))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn matches(&self, object: &Value) -> bool {
         let labels = object.pointer("/metadata/labels");
         let of = |key: &str| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
@@ -185,6 +189,10 @@ impl Fields {
             fields.push((left.to_owned(), right.to_owned(), equal));
         }
         Ok(Fields(fields))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The same, of the object `name` only.

@@ -111,7 +111,7 @@ impl<S: Store> Api<S> {
             as_fields(entry(&mut next, "spec")).insert("finalizers".to_owned(), list);
             Ok(next)
         });
-        Ok(Answer::ok(stored.await?))
+        Ok(Answer::ok(stored.await?.0))
     }
 
     async fn scale(&self, call: &Call<'_>) -> Result<Answer, Failure> {
@@ -134,14 +134,14 @@ impl<S: Store> Api<S> {
             }
             body
         } else {
-            let body: Value = serde_json::from_slice(call.body)
+            let body = crate::json::read(call.body)
                 .map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
             wanted_version = String::new();
             let format = Format::of(&call.content_type)?;
             patch::apply(format, "Scale", &scale_of(&current, &paths), &body)?
         };
         let replicas = replicas(call, &next)?;
-        let stored = self
+        let (stored, _) = self
             .change(call, Part::Main, &wanted_version, |current| {
                 let mut next = current.clone();
                 let mut here = &mut next;
@@ -244,7 +244,7 @@ impl<S: Store> Api<S> {
         let status = if asked.1 == "tokenreviews" {
             let audiences = words(&review, "/spec/audiences");
             match hooks.review_token(text(&review, "/spec/token"), &audiences).await {
-                Some(user) => json!({ "authenticated": true, "audiences": audiences,
+                Some((user, audiences)) => json!({ "authenticated": true, "audiences": audiences,
                     "user": { "username": user.name, "groups": user.groups, "uid": user.uid } }),
                 None => json!({ "authenticated": false, "error": "the token is not known" }),
             }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::custom::Column;
 use crate::field::{list, name, number, text};
+use crate::jsonpath::json_path;
 use crate::kind::{Kind, Source};
 
 /// A cell of one object.
@@ -206,102 +207,6 @@ fn custom_cells(columns: &[Column], objects: &[Value], now: Timestamp) -> (Vec<V
         cells
     });
     (definitions, rows.collect())
-}
-
-/// The part of JSONPath that printer columns use: `.a.b`, `['a']`, `[0]`, `[*]`, `[?(@.k=="v")]`.
-pub(crate) fn json_path(object: &Value, path: &str) -> Option<Value> {
-    let mut found = vec![object];
-    for step in steps(path)? {
-        found = found.into_iter().flat_map(|value| step.of(value)).collect();
-    }
-    match found.as_slice() {
-        [] => None,
-        [one] => Some((*one).clone()),
-        // kubectl prints many as a list of words.
-        many => {
-            let words = many.iter().map(|value| match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            });
-            Some(json!(words.collect::<Vec<_>>().join(",")))
-        }
-    }
-}
-
-enum Step {
-    Field(String),
-    Index(i64),
-    All,
-    Equal(Vec<String>, String),
-}
-
-impl Step {
-    fn of<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
-        match self {
-            Step::Field(name) => value.get(name).into_iter().collect(),
-            Step::Index(at) => {
-                let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
-                let at = if *at < 0 { items.len() as i64 + at } else { *at };
-                usize::try_from(at).ok().and_then(|at| items.get(at)).into_iter().collect()
-            }
-            Step::All => match value {
-                Value::Array(items) => items.iter().collect(),
-                Value::Object(fields) => fields.values().collect(),
-                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
-            },
-            Step::Equal(path, wanted) => {
-                let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
-                let matches = |item: &&Value| {
-                    let found = path.iter().try_fold(*item, |value, name| value.get(name));
-                    found.is_some_and(|found| found.as_str() == Some(wanted))
-                };
-                items.iter().filter(matches).collect()
-            }
-        }
-    }
-}
-
-fn steps(path: &str) -> Option<Vec<Step>> {
-    let path = path.trim_start_matches('{').trim_end_matches('}').trim_start_matches('$');
-    let mut steps = Vec::new();
-    let mut rest = path;
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix('[') {
-            let (inside, after) = after.split_once(']')?;
-            steps.push(bracket(inside)?);
-            rest = after;
-        } else {
-            let after = rest.strip_prefix('.').unwrap_or(rest);
-            let end = after.find(['.', '[']).unwrap_or(after.len());
-            let (name, after) = after.split_at(end);
-            match name {
-                "" => {}
-                "*" => steps.push(Step::All),
-                name => steps.push(Step::Field(name.to_owned())),
-            }
-            if name.is_empty() && after.is_empty() {
-                break;
-            }
-            rest = after;
-        }
-    }
-    Some(steps)
-}
-
-fn bracket(inside: &str) -> Option<Step> {
-    if inside == "*" {
-        return Some(Step::All);
-    }
-    if let Some(quoted) = inside.strip_prefix(['\'', '"']) {
-        return Some(Step::Field(quoted.trim_end_matches(['\'', '"']).to_owned()));
-    }
-    if let Some(filter) = inside.strip_prefix("?(@").and_then(|filter| filter.strip_suffix(')')) {
-        let (path, wanted) = filter.split_once("==")?;
-        let path = path.split('.').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned);
-        let wanted = wanted.trim().trim_matches(['\'', '"']).to_owned();
-        return Some(Step::Equal(path.collect(), wanted));
-    }
-    inside.parse().ok().map(Step::Index)
 }
 
 fn or_none(text: &str) -> Value {
@@ -545,17 +450,5 @@ mod tests {
         assert_eq!(status(crashed), "CrashLoopBackOff");
         let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Running"}});
         assert_eq!(pod_status(&going), "Terminating");
-    }
-
-    #[test]
-    fn printer_columns_follow_their_path() {
-        let object = json!({"status": {"twins": [{"name": "t", "v": {"x": 1}}, {"name": "u", "v": {"x": 2}}], "a.b": 3}});
-        let of = |path: &str| json_path(&object, path);
-        assert_eq!(of(".status.twins[0].name"), Some(json!("t")));
-        assert_eq!(of("$.status.twins[-1].v.x"), Some(json!(2)));
-        assert_eq!(of(".status.twins[*].name"), Some(json!("t,u")));
-        assert_eq!(of(".status.twins[?(@.name==\"u\")].v.x"), Some(json!(2)));
-        assert_eq!(of(".status['a.b']"), Some(json!(3)));
-        assert_eq!(of(".status.none"), None);
     }
 }

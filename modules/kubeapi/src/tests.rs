@@ -13,7 +13,10 @@ use tokio::sync::broadcast;
 
 use crate::*;
 
+mod admission;
+mod raw;
 mod reads;
+mod registers;
 mod writes;
 
 #[derive(Default)]
@@ -125,12 +128,33 @@ impl Hooks for NoHooks {
         let ends = Timestamp::from_second(order.expiration_seconds).unwrap();
         Ok((format!("token-of-{}", order.service_account), vec!["api".into()], ends))
     }
-    fn review_token<'a>(&'a self, token: &'a str, _: &'a [String]) -> BoxFuture<'a, Option<User>> {
+    fn review_token<'a>(
+        &'a self,
+        token: &'a str,
+        _: &'a [String],
+    ) -> BoxFuture<'a, Option<(User, Vec<String>)>> {
         let user = User { name: "me".into(), ..User::default() };
-        Box::pin(async move { (token == "good").then_some(user) })
+        Box::pin(async move { (token == "good").then_some((user, vec!["api".to_owned()])) })
     }
     fn authorize<'a>(&'a self, user: &'a User, attributes: &'a Attributes) -> BoxFuture<'a, bool> {
-        Box::pin(async { user.name == "me" && attributes.verb == "get" })
+        let verb = attributes.verb.as_str();
+        let may = match user.name.as_str() {
+            "me" => verb == "get",
+            "binder" => verb == "bind" && attributes.name == "reader",
+            "root" => true,
+            _ => false,
+        };
+        Box::pin(std::future::ready(may))
+    }
+    fn rules_of<'a>(&'a self, user: &'a User, namespace: &'a str) -> BoxFuture<'a, Vec<Value>> {
+        let rules = match (user.name.as_str(), namespace) {
+            // Only in its namespace.
+            ("owner", "d") => {
+                vec![json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]})]
+            }
+            _ => Vec::new(),
+        };
+        Box::pin(std::future::ready(rules))
     }
 }
 
@@ -168,12 +192,23 @@ impl Server {
         headers: &[(&str, &str)],
         body: Value,
     ) -> (u16, Value, Vec<String>) {
+        self.ask_as(&User::default(), method, uri, headers, body).await
+    }
+
+    async fn ask_as(
+        &self,
+        user: &User,
+        method: Method,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> (u16, Value, Vec<String>) {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-        let response = self.0.handle(request.body(body).unwrap(), &User::default()).await;
+        let response = self.0.handle(request.body(body).unwrap(), user).await;
         let warnings =
             response.headers().get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
         let code = response.status().as_u16();
@@ -201,7 +236,15 @@ impl Server {
     }
 
     async fn watch(&self, uri: &str) -> impl futures::Stream<Item = Value> + use<> {
-        let request = Request::builder().uri(uri).body(Bytes::new()).unwrap();
+        self.watch_as(uri.to_owned(), ("accept", "application/json")).await
+    }
+
+    async fn watch_as(
+        &self,
+        uri: String,
+        header: (&str, &str),
+    ) -> impl futures::Stream<Item = Value> + use<> {
+        let request = Request::builder().uri(uri).header(header.0, header.1).body(Bytes::new()).unwrap();
         let Body::Stream(lines) = self.0.handle(request, &User::default()).await.into_body() else {
             panic!()
         };

@@ -13,7 +13,7 @@ use crate::api::{Answer, Api, Call, Form};
 use crate::failure::Failure;
 use crate::kind::Kind;
 use crate::read::{Choice, present};
-use crate::store::{Change, Changes, Store, WatchError};
+use crate::store::{Change, Changes, Item, Store, WatchError};
 use crate::table;
 
 /// 1 h: a watch ends by itself, so that its client looks again, as with a real server.
@@ -54,6 +54,13 @@ impl<S: Store> View<S> {
         let side = |json: &Option<Bytes>| {
             json.as_ref().map(|json| present(&self.kind, json, change.revision)).transpose()
         };
+        if self.choice.is_all()
+            && let Some(object) = side(&change.after)?
+        {
+            // What it was before makes no difference to this reader.
+            let event = if change.before.is_none() { "ADDED" } else { "MODIFIED" };
+            return Ok(Some((event, object)));
+        }
         let taken = |object: &Value| self.choice.takes(object);
         let (before, after) = (side(&change.before)?.filter(taken), side(&change.after)?.filter(taken));
         Ok(match (before, after) {
@@ -92,6 +99,9 @@ fn line(event: &str, object: &Value) -> Bytes {
 
 struct Flow<S: Store> {
     view: View<S>,
+    /// What was there at the beginning and is not told yet: the store's own bytes, so that a reader who takes his time
+    /// holds nothing of his own.
+    initial: std::vec::IntoIter<Item>,
     ready: VecDeque<Bytes>,
     changes: Changes,
     end: BoxFuture<'static, ()>,
@@ -118,11 +128,11 @@ impl<S: Store> Api<S> {
             },
         };
         let bookmarks = call.query.is_true("allowWatchBookmarks");
-        let (objects, revision) = match from {
+        let (items, revision) = match from {
             Some(revision) if !initial => (Vec::new(), revision),
             Some(_) | None => {
-                let (objects, revision, _) = self.select(call, &choice, None, None).await?;
-                (objects, revision)
+                let (items, revision, _) = self.select_items(call, &choice, None, None).await?;
+                (items, revision)
             }
         };
         let view = View {
@@ -132,8 +142,7 @@ impl<S: Store> Api<S> {
             form: call.form,
             include: call.query.get("includeObject").unwrap_or_default().to_owned(),
         };
-        let mut ready: VecDeque<Bytes> =
-            objects.iter().enumerate().map(|(at, object)| view.line("ADDED", object, at == 0)).collect();
+        let mut ready = VecDeque::new();
         if initial && bookmarks {
             ready.push_back(view.bookmark(revision, true));
         }
@@ -152,8 +161,9 @@ impl<S: Store> Api<S> {
         let limit = limit.map_or(LONGEST, Duration::from_secs).min(LONGEST);
         let sleep = Arc::clone(&self.inner.options.sleep);
         let flow = Flow {
-            first: objects.is_empty(),
+            first: true,
             view,
+            initial: items.into_iter(),
             ready,
             changes,
             end: sleep(limit),
@@ -174,6 +184,19 @@ enum Turn {
 
 async fn next<S: Store>(mut flow: Flow<S>) -> Option<(Bytes, Flow<S>)> {
     loop {
+        if let Some(item) = flow.initial.next() {
+            let first = std::mem::take(&mut flow.first);
+            let line = match present(&flow.view.kind, &item.json, item.revision) {
+                Ok(object) => flow.view.line("ADDED", &object, first),
+                Err(failure) => {
+                    flow.over = true;
+                    flow.initial = Vec::new().into_iter();
+                    flow.ready.clear();
+                    line("ERROR", &failure.to_status())
+                }
+            };
+            return Some((line, flow));
+        }
         if let Some(line) = flow.ready.pop_front() {
             return Some((line, flow));
         }

@@ -40,9 +40,7 @@ pub(crate) fn object_of(body: &[u8], content_type: &str) -> Result<Value, Failur
         Failure::bad_request(format!("the object provided is unrecognized: {error}"))
     };
     let object: Value = match media {
-        "application/json" | "" | "*/*" => {
-            serde_json::from_slice(body).map_err(|error| unrecognized(&error))?
-        }
+        "application/json" | "" | "*/*" => crate::json::read(body).map_err(|error| unrecognized(&error))?,
         "application/yaml" => yaml(body).map_err(|error| unrecognized(&error))?,
         protobuf::MEDIA => protobuf::decode(body)?,
         other => {
@@ -135,7 +133,7 @@ fn yaml(body: &[u8]) -> Result<Value, serde_saphyr::Error> {
 
 impl<S: Store> Api<S> {
     pub(crate) async fn create(&self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let Intake { mut object, warnings } = call.intake(call.body_object()?)?;
+        let Intake { mut object, mut warnings } = call.intake(call.body_object()?)?;
         let kind = &call.kind;
         self.place(call, &mut object).await?;
         let generated = text(&object, "/metadata/generateName").to_owned();
@@ -150,6 +148,10 @@ impl<S: Store> Api<S> {
             let mut next = object.clone();
             self.begin(kind, &mut next).await?;
             check(kind, None, &next)?;
+            let told = self.admit(call, None, &next).await?;
+            if attempt == 1 {
+                warnings.extend(told);
+            }
             let key = key_of(kind, &next);
             if call.is_dry_run() {
                 if self.inner.store.get(&key).await?.is_some() {
@@ -286,7 +288,7 @@ impl<S: Store> Api<S> {
 
     /// PUT of the object or of its status.
     pub(crate) async fn replace(&self, call: &Call<'_>, part: Part, body: &Value) -> Result<Answer, Failure> {
-        let Intake { object, warnings } = call.intake(body.clone())?;
+        let Intake { object, mut warnings } = call.intake(body.clone())?;
         let names = call.kind.names_of();
         let version = text(&object, "/metadata/resourceVersion").to_owned();
         if version.is_empty() && !call.kind.blind_updates {
@@ -297,7 +299,8 @@ impl<S: Store> Api<S> {
             };
             return Err(Failure::invalid(&names, &call.attributes.name, &[cause]));
         }
-        let stored = self.change(call, part, &version, |_| Ok(object.clone())).await?;
+        let (stored, told) = self.change(call, part, &version, |_| Ok(object.clone())).await?;
+        warnings.extend(told);
         Ok(Answer::Object(StatusCode::OK, call.shape(self, stored), warnings))
     }
 
@@ -313,11 +316,11 @@ impl<S: Store> Api<S> {
                 "accepted media types include: application/json-patch+json, application/merge-patch+json";
             return Err(Failure::media_type(what));
         }
-        let patch: Value = serde_json::from_slice(call.body)
+        let patch = crate::json::read(call.body)
             .map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
         let wanted = if format == Format::Json { "" } else { text(&patch, "/metadata/resourceVersion") };
         let mut warnings = Vec::new();
-        let stored = self
+        let (stored, told) = self
             .change(call, part, wanted, |current| {
                 let patched = patch::apply(format, &call.kind.kind, current, &patch)?;
                 let intake = call.intake(patched)?;
@@ -325,18 +328,19 @@ impl<S: Store> Api<S> {
                 Ok(intake.object)
             })
             .await?;
+        warnings.extend(told);
         Ok(Answer::Object(StatusCode::OK, call.shape(self, stored), warnings))
     }
 
     /// Makes `next` of the current object and writes it, again if another write came in between and the client did not
-    /// say which version it means.
+    /// say which version it means. Answers what is stored, and warnings.
     pub(crate) async fn change(
         &self,
         call: &Call<'_>,
         part: Part,
         wanted: &str,
         mut next: impl FnMut(&Value) -> Result<Value, Failure>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<(Value, Vec<String>), Failure> {
         let (kind, key) = (&call.kind, call.key());
         let names = kind.names_of();
         let addresses = self.addresses(kind, part).await;
@@ -352,10 +356,11 @@ impl<S: Store> Api<S> {
             let mut before = current.clone();
             remove(entry(&mut before, "metadata"), "resourceVersion");
             if object == before {
-                return Ok(current);
+                return Ok((current, Vec::new()));
             }
+            let told = self.admit(call, Some(&current), &object).await?;
             if call.is_dry_run() {
-                return present(kind, &bytes(&object), item.revision);
+                return Ok((present(kind, &bytes(&object), item.revision)?, told));
             }
             let gone = crate::delete::is_over(kind, &object);
             let write = if gone {
@@ -369,7 +374,7 @@ impl<S: Store> Api<S> {
                     if gone && kind.is(DEFINITIONS) {
                         self.remove_all_of(&current).await?;
                     }
-                    return present(kind, &bytes(&object), revision);
+                    return Ok((present(kind, &bytes(&object), revision)?, told));
                 }
                 Err(WriteError::Conflict { .. }) if matches!(wanted, "" | "0") => {}
                 Err(error) => return Err(failed(kind, &key.name, error)),

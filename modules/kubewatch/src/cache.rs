@@ -153,6 +153,12 @@ fn trim(what: &Watched, mut object: DynamicObject) -> Option<(ObjectKey, String,
     Some((key, version, value))
 }
 
+/// The same, as it goes to nodes.
+pub(crate) fn sent(what: &Watched, object: DynamicObject) -> Option<Object> {
+    let (key, version, value) = trim(what, object)?;
+    to_send(&key, &version, &value)
+}
+
 fn to_send(key: &ObjectKey, resource_version: &str, value: &Value) -> Option<Object> {
     let uid = value.pointer("/metadata/uid")?.as_str()?.to_owned();
     let version = content_version(value);

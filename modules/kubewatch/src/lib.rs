@@ -8,12 +8,16 @@
 
 mod cache;
 mod interruption;
+mod named;
 mod placed;
+mod reading;
 mod told;
 
 pub use cache::{Cache, Cached, Shared};
 pub use interruption::Interruptions;
+pub use named::{Known, NEEDS_MAX, Named, WATCHES_MAX};
 pub use placed::{Place, Placed};
+pub use reading::{Reading, ReadingError};
 pub use told::{Held, Told};
 
 use std::rc::Rc;
@@ -70,7 +74,7 @@ impl Watched {
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(8);
 
-/// Watches `what` in all namespaces into a cache, and tells the actor what `nudge` makes when something moved
+/// Watches `what` in all namespaces, as far as the field selector takes it, into a cache, and tells the actor what `nudge` makes when something moved
 /// since it called [`Cache::take_moved`].
 ///
 /// A watch that breaks off is an interruption until a new list is complete. It is not taken up where it broke off: only a
@@ -78,6 +82,7 @@ const AGAIN_MAX: Duration = Duration::from_secs(8);
 pub fn watch<M: Message>(
     client: &kube::Client,
     what: Watched,
+    selector: Option<&'static str>,
     interruptions: &Interruptions,
     cx: &Context<M>,
     nudge: fn() -> M,
@@ -89,7 +94,9 @@ pub fn watch<M: Message>(
     cx.spawn(async move {
         let (mut interruption, mut pause) = (None, AGAIN_AFTER);
         loop {
-            let mut events = std::pin::pin!(watcher(api.clone(), watcher::Config::default()));
+            let config =
+                watcher::Config { field_selector: selector.map(str::to_owned), ..Default::default() };
+            let mut events = std::pin::pin!(watcher(api.clone(), config));
             while let Some(event) = events.next().await {
                 let event = match event {
                     Ok(event) => event,

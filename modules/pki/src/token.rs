@@ -6,6 +6,8 @@ use thiserror::Error;
 
 /// 4 KiB: the longest token that is looked at.
 pub const TOKEN_MAX: usize = 4 << 10;
+/// 64: the longest id of a token; those of `keadm gettoken` have 32 hexadecimal digits.
+const ID_MAX: usize = 64;
 /// What a token is for; one of another kind is refused.
 const AUDIENCE: &str = "kubehive-join";
 
@@ -45,7 +47,7 @@ pub struct Claims {
     pub exp: u64,
     /// What it is for.
     pub aud: String,
-    /// Which token it is, so that a bound one works once.
+    /// Which token it is: the name of its object in the cluster, without which it is worth nothing.
     pub jti: String,
     /// The only name it is good for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,6 +141,11 @@ impl TokenKey {
                 if foreign { TokenError::Foreign } else { TokenError::Malformed }
             })?
             .claims;
+        // It names an object in the cluster, in a URL.
+        let is_id = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if claims.jti.is_empty() || claims.jti.len() > ID_MAX || !claims.jti.bytes().all(is_id) {
+            return Err(TokenError::Malformed);
+        }
         if claims.exp <= now_unix {
             return Err(TokenError::Expired);
         }
@@ -188,5 +195,10 @@ mod tests {
         let none = "eyJhbGciOiJub25lIn0.eyJleHAiOjk5OTl9.";
         assert_eq!(key(1).verify(none, 0, "edge-1"), Err(TokenError::Malformed));
         assert!(TokenKey::new(&[0; 31]).is_none());
+        // An id that would be another path.
+        for id in ["", "../../nodes/a?x=", "A", &"a".repeat(65)] {
+            let odd = JoinToken::parse(&key(1).mint(b"ca", 1000, id, None).unwrap()).unwrap();
+            assert_eq!(key(1).verify(&odd.jwt, 0, "edge-1"), Err(TokenError::Malformed), "{id}");
+        }
     }
 }

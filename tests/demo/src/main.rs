@@ -29,8 +29,8 @@ struct Cli {
     /// Tell it against this cluster instead of one of our own; what the story makes in it is deleted at the end
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<std::path::PathBuf>,
-    /// The cargo profile of the binaries
-    #[arg(long, default_value = "release")]
+    /// The cargo profile of the binaries: `release` is what ships, and takes a quarter of an hour to build
+    #[arg(long, default_value = "demo")]
     profile: String,
 }
 

@@ -43,7 +43,9 @@ pub(crate) fn prepare(profile: &str, say: &Say) -> Result<Tools> {
     let kubectl = kubectl(say)?;
     let target = target_folder()?;
     let python = pymodbus(&target, say)?;
-    say.doing(&format!("building cloudcore, edgecore, keadm and modbus-mapper (profile {profile})"));
+    say.doing(&format!(
+        "building cloudcore, edgecore, keadm and modbus-mapper (profile {profile}; some minutes the first time)"
+    ));
     build(profile)?;
     let folder = if profile == "dev" { "debug" } else { profile };
     Ok(Tools { kubectl, python, binaries: target.join(folder) })

@@ -4,6 +4,8 @@
 //! that were damaged, from a fixed seed: a run that fails fails again. What a door is given more than once may stay in its
 //! caches, so it is warmed up first; after that a hundred thousand inputs may leave 2 MiB.
 
+pub mod link;
+
 use std::fs;
 
 /// 2 MiB may be left of any number of bad inputs.

@@ -1,11 +1,14 @@
-//! The enrolment side of a CloudCore: the real server on a port of its own, its Secrets in [`Objects`].
+//! The enrolment side of a CloudCore: the real server on a port of its own, its objects behind any client; and joins that need no server.
 
 use std::time::{Duration, SystemTime};
 
 use beehive::Env;
 use cloud_hub::{Enrolment, EnrolmentServer, Vault};
+use contract::NodeName;
+use noderegistry::{Certificate, Entry, NewToken, Registry, Ticket};
 
-use crate::Objects;
+/// A day, in seconds.
+const DAY: u64 = 86_400;
 
 /// A running enrolment server. Must be made inside an actix system.
 pub struct EnrolmentCloud {
@@ -15,12 +18,20 @@ pub struct EnrolmentCloud {
     pub ca_der: Vec<u8>,
     /// The key of its tokens.
     pub token_key: pki::TokenKey,
+    /// Who is a node of its.
+    pub registry: Registry,
+    env: Env,
 }
 
 impl EnrolmentCloud {
     /// Starts one on 127.0.0.1.
-    pub async fn start(objects: &Objects, env: &Env) -> Self {
-        let vault = Vault::new(objects.client());
+    pub async fn start(client: kube::Client, env: &Env) -> Self {
+        Self::with_token_life(client, env, Duration::from_secs(DAY)).await
+    }
+
+    /// Starts one that takes no token which is older than this.
+    pub async fn with_token_life(client: kube::Client, env: &Env, token_life: Duration) -> Self {
+        let (vault, registry) = (Vault::new(client.clone()), Registry::new(client));
         let authority = vault.authority(env).await.unwrap();
         let token_key = vault.token_key(env).await.unwrap();
         let (chain, key) =
@@ -29,17 +40,80 @@ impl EnrolmentCloud {
         let enrolment = Enrolment {
             authority,
             token_key: token_key.clone(),
-            vault,
-            certificate_life: Duration::from_secs(86_400),
+            registry: registry.clone(),
+            certificate_life: Duration::from_secs(DAY),
+            token_life,
         };
         let server =
             EnrolmentServer::start("127.0.0.1:0".parse().unwrap(), &chain, &key, enrolment, env).unwrap();
-        EnrolmentCloud { server, ca_der, token_key }
+        EnrolmentCloud { server, ca_der, token_key, registry, env: env.clone() }
     }
 
-    /// A whole token that ends `lifetime` seconds from now.
-    pub fn token(&self, lifetime: i64, node: Option<&str>) -> String {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        self.token_key.mint(&self.ca_der, now.saturating_add_signed(lifetime), "t1", node).unwrap()
+    /// A whole token that ends `lifetime` seconds from now: for one name, or for many.
+    pub async fn token(&self, lifetime: i64, node: Option<&str>) -> String {
+        let id: String = self.env.random_id().iter().map(|byte| format!("{byte:02x}")).collect();
+        let expires_unix = unix(self.env.wall()).saturating_add_signed(lifetime);
+        let bound = node.map(|node| NodeName::parse(node).unwrap());
+        let token = NewToken { id: id.clone(), expires_unix, node: bound, uses: noderegistry::TOKEN_USES };
+        self.registry.add_token(&token, 0).await.unwrap();
+        self.token_key.mint(&self.ca_der, expires_unix, &id, node).unwrap()
+    }
+}
+
+/// Enters a certificate into the register, as a join with a token that is bound to its name does; one that lives there is
+/// given back first.
+pub async fn enter(client: kube::Client, node: &str, serial: &str, now: SystemTime) {
+    let (registry, name, now) = (Registry::new(client), NodeName::parse(node).unwrap(), unix(now));
+    let found = registry.edge_node(&name).await.unwrap();
+    match found.as_ref().and_then(|found| Entry::of(found).living) {
+        Some(living) if living == serial => return,
+        Some(living) => registry.release(&name, &living).await.unwrap(),
+        None => {}
+    }
+    let id = format!("{node}.{serial}");
+    let token = NewToken { id: id.clone(), expires_unix: now + DAY, node: Some(name.clone()), uses: 1 };
+    registry.add_token(&token, now).await.unwrap();
+    let order = noderegistry::Enrolment {
+        ticket: Ticket { id, node: Some(node.to_owned()) },
+        token: None,
+        node: name,
+        certificate: Certificate { serial: serial.to_owned(), not_after_unix: now + 365 * DAY },
+        now_unix: now,
+    };
+    registry.enrol(&order).await.unwrap();
+}
+
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// The stand-alone API with the definitions of the custom resources; it goes with this.
+pub struct StandAlone {
+    running: cloud_apiserver::Running,
+    _folder: tempfile::TempDir,
+}
+
+impl StandAlone {
+    /// Starts one on 127.0.0.1.
+    pub async fn start(env: &Env) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = cloud_apiserver::Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: folder.path().join("api"),
+            ..cloud_apiserver::Settings::default()
+        };
+        let running = cloud_apiserver::start(settings, env.clone()).await.unwrap();
+        cloud::apply_definitions(&running.client(), env).await.unwrap();
+        StandAlone { running, _folder: folder }
+    }
+
+    /// A client, as its admin.
+    pub fn client(&self) -> kube::Client {
+        self.running.client()
+    }
+
+    /// The kubeconfig of its admin.
+    pub fn kubeconfig(&self) -> std::path::PathBuf {
+        self.running.kubeconfig_path().to_owned()
     }
 }

@@ -25,21 +25,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::PeerName;
 use beehive::link::memory::{Cable, MemoryPort, listen};
 use beehive::link::tls::Credentials;
+use beehive::link::{Dialer, Greeting, Link, LinkError, PeerName, Routes};
 use beehive::{Env, Message};
 use cloud::{CloudCore, Transport};
 use cloud_hub::Vault;
 use config::Threshold;
 use config::edge::CgroupDriver;
 use contract::NodeName;
+use contract::metamanager::MetaDown;
 use edge::{EdgeCore, Parts};
 use edge_hub::Ways;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use serde_json::Value;
 
-use crate::{Notes, StandInRuntime, account};
+use crate::real::{RealCluster, Served};
+use crate::{Notes, StandInRuntime, account, enter};
 
 /// 60 s of the environment's clock: what a test waits for a fact at the most.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -67,7 +69,7 @@ pub fn run(test: impl AsyncFnOnce()) {
 pub struct Cluster {
     folder: tempfile::TempDir,
     env: Env,
-    api: cloud_apiserver::Running,
+    api: Served,
     account: kube::Client,
     cloud: Option<CloudCore>,
     carrier: Carrier,
@@ -93,6 +95,25 @@ impl Cluster {
             ..cloud_apiserver::Settings::default()
         };
         let api = cloud_apiserver::start(server, env.clone()).await.unwrap();
+        let account = account::of_stand_alone(&api.client(), api.kubeconfig_path()).await;
+        Cluster::with(folder, env, Served::StandAlone(api), account, carrier).await
+    }
+
+    /// A CloudCore of its own beside a real API server, as the account that ships, with nodes whose links are QUIC on
+    /// loopback. Names there are for the test to choose: others may use the cluster, too.
+    pub async fn beside(real: RealCluster) -> Cluster {
+        let account = real.account().await;
+        let folder = tempfile::tempdir().unwrap();
+        Cluster::with(folder, Env::real(), Served::Real(real), account, Carrier::Quic).await
+    }
+
+    async fn with(
+        folder: tempfile::TempDir,
+        env: Env,
+        api: Served,
+        account: kube::Client,
+        carrier: Carrier,
+    ) -> Cluster {
         let mut settings = config::cloud::CloudCore::default();
         settings.common_config.monitor_server.bind_address = "127.0.0.1:0".to_owned();
         settings.modules.edge_controller.node_update_frequency = 2;
@@ -105,7 +126,6 @@ impl Cluster {
         websocket.address = "127.0.0.1".to_owned();
         websocket.port = 0;
         let wall = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let account = account::cloudcore(&api.client(), api.kubeconfig_path()).await;
         let mut cluster =
             Cluster { folder, env, api, account, cloud: None, carrier, port: None, wall, settings };
         cluster.start_cloud().await;
@@ -137,7 +157,7 @@ impl Cluster {
 
     /// A client of the API, as its admin.
     pub fn client(&self) -> kube::Client {
-        self.api.client()
+        self.api.admin()
     }
 
     /// A client that is CloudCore's account.
@@ -147,7 +167,7 @@ impl Cluster {
 
     /// The kubeconfig of the API, for `kubectl`.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.api.kubeconfig_path().to_owned()
+        self.api.kubeconfig().to_owned()
     }
 
     /// The state of CloudCore's actors.
@@ -178,8 +198,19 @@ impl Cluster {
 
     /// Makes an EdgeCore over a runtime in memory, with the store of an earlier one of this name if there was one.
     pub async fn node(&mut self, name: &str) -> Node {
+        let cable = Cable::new();
+        let ways = self.ways(name, &cable).await;
+        self.over_stand_in(name, cable, ways).await
+    }
+
+    /// The same for a node that has joined by itself, with its own ways to whatever CloudCores there are.
+    pub async fn node_by(&mut self, name: &str, ways: Ways) -> Node {
+        self.over_stand_in(name, Cable::new(), ways).await
+    }
+
+    async fn over_stand_in(&mut self, name: &str, cable: Cable, ways: Ways) -> Node {
         let runtime = StandInRuntime::default();
-        let mut node = self.unstarted(name, Arc::new(runtime.clone())).await;
+        let mut node = self.unstarted(name, Arc::new(runtime.clone()), cable, ways);
         node.stand_in = Some(runtime);
         // Nothing runs, so nothing is bounded: the runtime is said to make the pods' cgroups.
         node.settings.modules.edged.tailored_kubelet_config.cgroup_driver = CgroupDriver::Systemd;
@@ -189,7 +220,9 @@ impl Cluster {
 
     /// Makes an EdgeCore over any runtime.
     pub async fn node_over(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>) -> Node {
-        let mut node = self.unstarted(name, runtime).await;
+        let cable = Cable::new();
+        let ways = self.ways(name, &cable).await;
+        let mut node = self.unstarted(name, runtime, cable, ways);
         node.start().await;
         node
     }
@@ -200,7 +233,7 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
-    async fn unstarted(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>) -> Node {
+    fn unstarted(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>, cable: Cable, ways: Ways) -> Node {
         let folder = self.folder_of(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut settings = config::edge::EdgeCore::default();
@@ -213,8 +246,6 @@ impl Cluster {
         settings.modules.edged.tailored_kubelet_config.eviction_hard.nodefs_available = Threshold::Part(0);
         settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
         settings.modules.device_twin.dmi_sock_path = folder.clone();
-        let cable = Cable::new();
-        let ways = self.ways(name, &cable).await;
         Node {
             name: NodeName::parse(name).unwrap(),
             env: self.env.clone(),
@@ -231,7 +262,10 @@ impl Cluster {
     async fn ways(&self, name: &str, cable: &Cable) -> Ways {
         let common_name = format!("system:node:{name}");
         match &self.port {
-            Some(port) => Rc::new(port.dialer(PeerName::verified(common_name, "01"), cable.clone())).into(),
+            Some(port) => {
+                enter(self.client(), name, "01", self.env.wall()).await;
+                Rc::new(port.dialer(PeerName::verified(common_name, "01"), cable.clone())).into()
+            }
             None => {
                 let vault = Vault::new(self.client());
                 let authority = vault.authority(&self.env).await.unwrap();
@@ -240,6 +274,7 @@ impl Cluster {
                 let issued = authority
                     .sign_node(&request.csr_der, name, self.env.wall(), day, self.env.random_id())
                     .unwrap();
+                enter(self.client(), name, &issued.serial, self.env.wall()).await;
                 let credentials = Credentials {
                     certificate: issued.pem,
                     key: request.key_pem.clone(),
@@ -258,6 +293,33 @@ impl Cluster {
                 Ways::to(&quic, &websocket, &credentials, &self.env.clock()).unwrap()
             }
         }
+    }
+
+    /// A link of whoever holds a certificate of this serial for `node`, with nothing of ours at the other end. What CloudCore
+    /// says there is given to `heard`.
+    ///
+    /// # Errors
+    /// As the hub refuses it.
+    ///
+    /// # Panics
+    /// When the links are no cables in memory.
+    pub async fn dial_as(
+        &self,
+        node: &str,
+        serial: &str,
+        heard: beehive::Address<MetaDown>,
+    ) -> Result<Link, LinkError> {
+        let me = PeerName::verified(format!("system:node:{node}"), serial);
+        let port = self.port.as_ref().expect("the links are cables in memory");
+        let dialled = port.dialer(me.clone(), Cable::new()).dial().await;
+        let connection = dialled.map_err(|error| LinkError::Broke(error.to_string()))?;
+        let routes = Routes::new().accept(heard, |message: MetaDown, _: &PeerName| message);
+        Link::greet(&self.env, connection, &Greeting::of(me.as_str()), routes).await
+    }
+
+    /// The clock and the lots of this cluster.
+    pub fn env(&self) -> &Env {
+        &self.env
     }
 
     /// Creates an object.
@@ -331,11 +393,15 @@ impl Drop for Cluster {
     }
 }
 
-/// A kind by its names. The plural is the kind's name in small letters with an `s` (`es` after `s`).
+/// A kind by its names. The plural is the kind's name in small letters with an `s` (`es` after `s`, `ies` for `y`).
 pub fn resource(api_version: &str, kind: &str) -> ApiResource {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let small = kind.to_ascii_lowercase();
-    let plural = if small.ends_with('s') { format!("{small}es") } else { format!("{small}s") };
+    let plural = match (small.ends_with('s'), small.strip_suffix('y')) {
+        (true, _) => format!("{small}es"),
+        (_, Some(stem)) => format!("{stem}ies"),
+        (false, None) => format!("{small}s"),
+    };
     ApiResource {
         group: group.to_owned(),
         version: version.to_owned(),

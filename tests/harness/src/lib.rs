@@ -6,10 +6,12 @@ mod cloud;
 mod cluster;
 mod objects;
 mod probe;
+mod real;
 mod runtime;
 
-pub use cloud::EnrolmentCloud;
+pub use cloud::{EnrolmentCloud, StandAlone, enter};
 pub use cluster::{Carrier, Cluster, LONG, Node, resource, run};
 pub use objects::Objects;
 pub use probe::Notes;
+pub use real::RealCluster;
 pub use runtime::{Seen, StandInRuntime};

@@ -119,6 +119,7 @@ fn a_node_goes_on_with_the_other_cloudcore_and_comes_back() {
         let cables = (Cable::new(), Cable::new());
         // At first there is no way to the second one.
         cables.1.cut();
+        harness::enter(cluster.client(), NODE, "01", std::time::SystemTime::now()).await;
         let servers = vec![a.server("a", &cables.0), b.server("b", &cables.1)];
         let runtime = StandInRuntime::default();
         runtime.add_image(IMAGE);

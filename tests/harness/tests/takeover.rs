@@ -19,13 +19,16 @@ use contract::ids::REPORTED_ANNOTATION;
 use contract::synccontroller::{SyncMsg, SyncState, SyncTruth};
 use contract::{NodeName, Report, TwinValue, UpReport};
 use futures::StreamExt;
-use harness::{LONG, resource, run};
+use harness::{LONG, enter, resource, run};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
-use kubewatch::Interruptions;
+use kubewatch::{Interruptions, Reading};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 const NODE: &str = "edge-1";
+const OTHER: &str = "edge-2";
+/// The serial of both.
+const CERTIFICATE: &str = "01";
 
 fn node() -> NodeName {
     NodeName::parse(NODE).unwrap()
@@ -47,6 +50,10 @@ impl Server {
             ..cloud_apiserver::Settings::default()
         };
         let api = cloud_apiserver::start(settings, env.clone()).await.unwrap();
+        cloud::apply_definitions(&api.client(), &env).await.unwrap();
+        for node in [NODE, OTHER] {
+            enter(api.client(), node, CERTIFICATE, env.wall()).await;
+        }
         Server { env, api, _folder: folder }
     }
 
@@ -98,6 +105,7 @@ fn mark(object: &DynamicObject) -> Option<String> {
 
 /// The controllers of one CloudCore. A test is its hub and its nodes.
 struct Cloud {
+    env: Env,
     edge: Address<EdgeControllerMsg>,
     device: Address<DeviceControllerMsg>,
     hub: Probe<CloudHubMsg>,
@@ -117,18 +125,44 @@ impl Cloud {
         let (of_edge, sync_of_edge) = (client.clone(), to_sync.clone());
         hive.supervise(edge, Policy::default(), move || {
             let (client, sync, hub) = (of_edge.clone(), sync_of_edge.clone(), to_hub.clone());
-            EdgeController::new(client, sync, hub, name, Duration::ZERO, Interruptions::default())
+            EdgeController::new(
+                client,
+                sync,
+                hub,
+                name,
+                Duration::ZERO,
+                Interruptions::default(),
+                Reading::AsItself,
+            )
         });
         let asked = edge_to.clone();
         hive.supervise(device, Policy::default(), move || {
             DeviceController::new(client.clone(), to_sync.clone(), asked.clone(), Interruptions::default())
         });
         hive.open().unwrap();
-        Cloud { edge: edge_to, device: device_to, hub, _sync: sync, _hive: hive }
+        Cloud { env: env.clone(), edge: edge_to, device: device_to, hub, _sync: sync, _hive: hive }
     }
 
     async fn claim(&self) -> u64 {
-        self.edge.ask(LONG, |reply| EdgeControllerMsg::Claim { node: node(), reply }).await.unwrap().unwrap()
+        self.claim_of(node()).await
+    }
+
+    async fn claim_of(&self, node: NodeName) -> u64 {
+        let taken = async {
+            loop {
+                let (node, certificate) = (node.clone(), CERTIFICATE.to_owned());
+                let claim = |reply| EdgeControllerMsg::Claim { node, certificate, reply };
+                match self.edge.ask(LONG, claim).await.unwrap() {
+                    Ok(epoch) => break epoch,
+                    // It has seen a pod and not yet what the pod needs: a node asks again.
+                    Err(refused) if refused.reason.contains("has not said") => {
+                        self.env.sleep(Duration::from_millis(20)).await;
+                    }
+                    Err(refused) => panic!("{refused:?}"),
+                }
+            }
+        };
+        self.env.timeout(LONG, taken).await.unwrap()
     }
 
     async fn holds(&self, epoch: u64) -> bool {
@@ -138,18 +172,25 @@ impl Cloud {
 
     /// The rows that are confirmed.
     async fn say(&self, epoch: u64, reports: Vec<Report>) -> Vec<i64> {
+        self.say_of(node(), epoch, reports).await
+    }
+
+    async fn say_of(&self, node: NodeName, epoch: u64, reports: Vec<Report>) -> Vec<i64> {
         let said = |reply| EdgeControllerMsg::Up {
-            node: node(),
+            node,
             epoch,
-            message: EdgeUp::Reports { reports, reply },
+            message: EdgeUp::Reports { reports: reports.into(), reply },
         };
         self.edge.ask(LONG, said).await.unwrap()
     }
 
     async fn say_of_a_device(&self, node: &str, epoch: u64, reports: Vec<Report>) -> Vec<i64> {
         let node = NodeName::parse(node).unwrap();
-        let said =
-            |reply| DeviceControllerMsg::Up { node, epoch, message: DeviceUp::Reports { reports, reply } };
+        let said = |reply| DeviceControllerMsg::Up {
+            node,
+            epoch,
+            message: DeviceUp::Reports { reports: reports.into(), reply },
+        };
         self.device.ask(LONG, said).await.unwrap()
     }
 
@@ -182,7 +223,7 @@ fn of_node(row: i64, version: &str) -> Report {
         },
     });
     let node_json = json!({ "metadata": { "labels": {} }, "spec": {}, "status": status }).to_string();
-    Report { row, repeat: false, report: UpReport::Node { node_json } }
+    Report { row, repeat: false, report: UpReport::Node { node_json }.into() }
 }
 
 fn of_pod(row: i64, uid: &str, message: &str) -> Report {
@@ -193,7 +234,7 @@ fn of_pod(row: i64, uid: &str, message: &str) -> Report {
         uid: uid.to_owned(),
         status_json,
     };
-    Report { row, repeat: false, report }
+    Report { row, repeat: false, report: report.into() }
 }
 
 fn of_pump(row: i64, property: &str, value: &str) -> Report {
@@ -204,7 +245,7 @@ fn of_pump(row: i64, property: &str, value: &str) -> Report {
         reported: Some(TwinValue { value: value.into(), metadata: Default::default() }),
         observed_desired: None,
     };
-    Report { row, repeat: false, report }
+    Report { row, repeat: false, report: report.into() }
 }
 
 async fn kubelet_version(server: &Server) -> Value {
@@ -252,6 +293,9 @@ fn a_link_is_no_sign_of_life_and_who_has_lost_the_node_does_not_renew() {
             Cloud::start("cloudcore-b", server.api.client(), &server.env),
         );
         let first = a.claim().await;
+        assert_eq!(renewed(&server).await, Value::Null);
+        // A sign of life is one of a Node.
+        a.say(first, vec![of_node(1, "v1")]).await;
         assert_eq!(renewed(&server).await, Value::Null);
         a.alive(first).await;
         let until = server.env.now() + LONG;
@@ -365,20 +409,25 @@ fn a_write_of_the_new_owner_between_read_and_write_of_the_old_one_stays() {
             (&pod.data["status"]["message"], mark(&pod)),
             (&json!("of the new owner"), Some("3.8".into()))
         );
-        // Of one session: the older of two writes waits and comes last.
+        // Of one session: one of two writes waits and comes last, and whichever it is, the newer one stays.
         let (client, arrived, go) = gated(server.api.client());
         let c = Cloud::start("cloudcore-c", client, &server.env);
         let third = c.claim().await;
-        let old = c.say(third, vec![of_pod(11, &uid, "eleven")]);
-        let new = async {
+        let both = c.say(third, vec![of_pod(11, &uid, "eleven"), of_pod(12, &uid, "twelve")]);
+        let pods = server.objects("v1", "Pod", Some("default"));
+        let other = async {
             arrived.notified().await;
-            assert_eq!(c.say(third, vec![of_pod(12, &uid, "twelve")]).await, [12]);
+            let until = server.env.now() + LONG;
+            while pods.get("web").await.unwrap().data["status"]["message"] == "of the new owner" {
+                assert!(server.env.now() < until, "the other one is never written");
+                server.env.sleep(Duration::from_millis(10)).await;
+            }
             go.notify_one();
         };
-        let (confirmed, ()) = futures::join!(old, new);
-        assert_eq!(confirmed, [11], "it is done: a newer one stands there");
-        let pod = server.objects("v1", "Pod", Some("default")).get("web").await.unwrap();
-        assert_eq!(pod.data["status"]["message"], "twelve");
+        let (mut confirmed, ()) = futures::join!(both, other);
+        confirmed.sort_unstable();
+        assert_eq!(confirmed, [11, 12]);
+        assert_eq!(pods.get("web").await.unwrap().data["status"]["message"], "twelve");
     });
 }
 
@@ -484,7 +533,6 @@ fn only_who_has_the_node_says_whether_it_is_in_sync() {
 fn of_each_property_the_newest_stays_whoever_writes_last() {
     run(async || {
         let server = Server::start().await;
-        cloud::apply_definitions(&server.api.client(), &server.env).await.unwrap();
         let device = json!({
             "metadata": { "name": "pump", "namespace": "default" },
             "spec": { "nodeName": NODE, "deviceModelRef": { "name": "pumps" } },
@@ -501,6 +549,7 @@ fn of_each_property_the_newest_stays_whoever_writes_last() {
             twin["reported"]["value"].as_str().map(str::to_owned)
         };
         let first = a.claim().await;
+        assert_eq!(a.say(first, vec![of_node(1, "v1")]).await, [1]);
         assert_eq!(a.say_of_a_device(NODE, first, vec![of_pump(9, "speed", "nine")]).await, [9]);
         let older = vec![of_pump(8, "speed", "eight"), of_pump(7, "heat", "seven")];
         let mut confirmed = a.say_of_a_device(NODE, first, older).await;
@@ -520,9 +569,12 @@ fn of_each_property_the_newest_stays_whoever_writes_last() {
         );
         // The device moves to a node that has had fewer sessions.
         let devices = server.objects("devices.kubeedge.io/v1beta1", "Device", Some("default"));
-        let moved = json!({ "spec": { "nodeName": "edge-2" } });
+        let moved = json!({ "spec": { "nodeName": OTHER } });
         devices.patch("pump", &PatchParams::default(), &Patch::Merge(moved)).await.unwrap();
-        assert_eq!(a.say_of_a_device("edge-2", 1, vec![of_pump(1, "speed", "of edge-2")]).await, [1]);
+        let other = NodeName::parse(OTHER).unwrap();
+        let epoch = a.claim_of(other.clone()).await;
+        assert_eq!(a.say_of(other, epoch, vec![of_node(1, "v1")]).await, [1]);
+        assert_eq!(a.say_of_a_device(OTHER, epoch, vec![of_pump(1, "speed", "of edge-2")]).await, [1]);
         assert_eq!(value("speed").await, Some("of edge-2".into()));
         assert_eq!(
             b.say_of_a_device(NODE, second, vec![of_pump(2, "speed", "of edge-1")]).await,

@@ -34,7 +34,7 @@ impl Hooks for Open {
         Ok((format!("token of {}", order.service_account), order.audiences.clone(), Timestamp::MAX))
     }
 
-    fn review_token<'a>(&'a self, _: &'a str, _: &'a [String]) -> BoxFuture<'a, Option<User>> {
+    fn review_token<'a>(&'a self, _: &'a str, _: &'a [String]) -> BoxFuture<'a, Option<(User, Vec<String>)>> {
         async { None }.boxed()
     }
 

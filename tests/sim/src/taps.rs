@@ -155,7 +155,9 @@ impl CloudEyes {
         });
         self.tap(hive, ROUTER_MAILBOX, |eyes, message: &RouterMsg| {
             let RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, .. } } = message;
-            eyes.witness.see(node, uploads);
+            if let Ok(uploads) = uploads.clone().open() {
+                eyes.witness.see(node, &uploads);
+            }
             eyes.answer(node);
         });
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use beehive::link::PeerName;
 use beehive::link::memory::{Cable, listen};
 use beehive::{Actor, Address, Context, Env, Fault, Hive, Reply};
-use cloud_hub::Vault;
 use contract::NodeName;
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
@@ -20,6 +19,7 @@ use edge_eventbus::Intake;
 use edge_hub::{Server as CloudServer, Ways};
 use edge_store::{Options, StandInDisk, Store, WallClock};
 use harness::StandInRuntime;
+use noderegistry::Registry;
 use serde_json::{Value, json};
 
 use crate::api::{Path, Server, create};
@@ -37,6 +37,8 @@ const DOOM: Duration = Duration::from_secs(1);
 /// A bound of the outbox that a run reaches: a burst of telemetry is more, and so is what a node has to tell that is cut
 /// off for a while.
 pub(crate) const OUTBOX_ROWS: u64 = 12;
+/// Of every node's certificate.
+const SERIAL: &str = "01";
 /// What runs in every pod.
 pub(crate) const IMAGE: &str = "web:1";
 
@@ -145,7 +147,9 @@ impl World {
             world.start_cloud(number).await;
         }
         for number in 0..nodes {
-            let node = world.node(&format!("edge-{number}"));
+            let name = format!("edge-{number}");
+            harness::enter(world.client.clone(), &name, SERIAL, world.env.wall()).await;
+            let node = world.node(&name);
             world.nodes.push(node);
             world.start_node(number).await;
         }
@@ -169,7 +173,7 @@ impl World {
         runtime.add_image(IMAGE);
         let cables: Vec<Cable> = self.clouds.iter().map(|_| Cable::new()).collect();
         let server = |(number, cloud): (usize, &Cloud)| {
-            let me = PeerName::verified(format!("system:node:{name}"), "01");
+            let me = PeerName::verified(format!("system:node:{name}"), SERIAL);
             let dialer = ToCloud { place: cloud.place.clone(), cable: cables[number].clone(), me };
             CloudServer { name: format!("cloud-{number}"), quic: Some(Rc::new(dialer)), websocket: None }
         };
@@ -209,12 +213,13 @@ impl World {
         };
         let make = |env: Env| async move {
             let parts = cloud::topology::Parts {
-                vault: Vault::new(client.clone()),
+                registry: Registry::new(client.clone()),
                 client,
                 acceptor: Box::new(acceptor),
                 node_limit: 1000,
                 lease_period: LEASE_PERIOD,
                 identity: cloud::identity(&env),
+                reading: kubewatch::Reading::AsItself,
             };
             let mut hive = Hive::new("cloudcore", env);
             let seats = cloud::topology::seats(&mut hive);

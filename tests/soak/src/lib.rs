@@ -4,6 +4,7 @@
 //! and cloud. What happened is asked of others: `kubectl`, the runtime's own `ctr`, `/proc`, an MQTT client that is not
 //! ours. Everything is made for the run and goes with it, also when the run fails.
 //!
+//! * [`attack`]: a hostile certificate does all that it can, and others hardly feel it. It needs no node and no containerd.
 //! * [`reboot`]: the node loses its power while there is no cloud, and its pods come back.
 //! * [`kill`]: the daemons are killed and the link is cut at random instants, and nothing accepted is lost.
 //! * [`lies`]: the link lies in every way that we know of, and heals.
@@ -12,6 +13,7 @@
 //! * [`bulk`]: a thousand objects over a long way, and what a reconnect with them costs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod attack;
 pub mod binaries;
 pub mod bulk;
 pub mod idle;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use soak::{Outcome, Say, Stage, Ways, binaries, bulk, idle, kill, lies, reboot, reconnect};
+use soak::{Outcome, Say, Stage, Ways, attack, binaries, bulk, idle, kill, lies, reboot, reconnect};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -33,6 +33,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Scenario {
+    /// One hostile certificate does all that it can: what CloudCore holds more, and what others feel
+    Attack {
+        /// How long each flood lasts
+        #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+        hold: u64,
+    },
     /// The node loses its power while there is no cloud, and its pods come back
     Reboot {
         #[arg(long, default_value_t = 50)]
@@ -112,6 +118,10 @@ fn run(cli: &Cli, say: &Say) -> Result<Outcome> {
 }
 
 async fn play(cli: &Cli, binaries: &std::path::Path, say: &Say) -> Result<Outcome> {
+    if let Scenario::Attack { hold } = cli.scenario {
+        let options = attack::Options { hold: Duration::from_secs(hold), judge_others: true };
+        return Ok(attack::run("attack", binaries, &options, say).await);
+    }
     let ways = if matches!(cli.scenario, Scenario::Lies { .. }) { Ways::Both } else { Ways::Quic };
     let mut stage = Stage::new("soak", binaries, ways, cli.seed, say).await?;
     let seed = cli.seed;
@@ -139,6 +149,8 @@ async fn play(cli: &Cli, binaries: &std::path::Path, say: &Say) -> Result<Outcom
             let options = lies::Options { turns, hold: Duration::from_secs(15), blocked, seed };
             lies::run(&mut stage, &options, say).await
         }
+        // Has no stage.
+        Scenario::Attack { .. } => Outcome::default(),
         Scenario::Idle { minutes } => {
             let options = idle::Options { length: Duration::from_secs(60) * minutes, packets: cli.packets };
             idle::run(&mut stage, &options, say).await

@@ -4,11 +4,12 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 8] = [
+const SHARED: [(&str, &str); 9] = [
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
     ("kubeapi", "the rules of the REST API, over a trait"),
     ("kubewatch", "caches that the cloud's controllers read"),
+    ("noderegistry", "whose a Node is, and the objects where it stands"),
     ("pki", "certificates and tokens, pure"),
     ("cri", "the container runtime's wire"),
     ("dmi", "the device mappers' wire"),

@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod deny;
 mod packages;
 mod steps;
 
@@ -33,6 +34,7 @@ fn verify(workspace: &Workspace) -> bool {
     let count = steps.len();
     let begun = Instant::now();
     let mut times: Vec<(&str, &str, Duration)> = Vec::new();
+    let mut unseen: Vec<String> = Vec::new();
     let mut failed: Option<(&str, Failure)> = None;
     for (at, step) in steps.iter().enumerate() {
         say(&format!("[{}/{count}] {}", at + 1, step.name));
@@ -47,7 +49,10 @@ fn verify(workspace: &Workspace) -> bool {
         times.push((step.name, word, took));
         match outcome {
             Ok(Outcome::Passed) => {}
-            Ok(Outcome::Skipped(why)) => say(&format!("      skipped: {why}")),
+            Ok(Outcome::Skipped(why)) => {
+                say(&format!("      skipped: {why}"));
+                unseen.push(format!("{} ({why})", step.name));
+            }
             Err(failure) => {
                 failed = Some((step.name, failure));
                 break;
@@ -65,7 +70,7 @@ fn verify(workspace: &Workspace) -> bool {
     say(&format!("{:>10}  in all", seconds(begun.elapsed())));
     match failed {
         None => {
-            say("verify: passed");
+            say(&verdict(&unseen));
             true
         }
         Some((name, failure)) => {
@@ -73,6 +78,15 @@ fn verify(workspace: &Workspace) -> bool {
             say(&format!("what to do: {}", failure.cure));
             false
         }
+    }
+}
+
+/// The last line of a run without a failure names what nobody looked at.
+fn verdict(unseen: &[String]) -> String {
+    if unseen.is_empty() {
+        "verify: passed".to_owned()
+    } else {
+        format!("verify: passed, without {}", unseen.join(", "))
     }
 }
 
@@ -100,6 +114,15 @@ fn crate_folder() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_line_names_what_was_not_looked_at() {
+        assert_eq!(verdict(&[]), "verify: passed");
+        assert_eq!(
+            verdict(&["advisories (no database)".to_owned()]),
+            "verify: passed, without advisories (no database)"
+        );
+    }
 
     #[test]
     fn times_are_read_at_a_glance() {

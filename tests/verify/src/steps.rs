@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
+use crate::deny::{self, Check};
 use crate::{crate_folder, packages};
 
 /// How a step that did not fail ended.
@@ -57,11 +58,21 @@ impl Workspace {
         Ok(workspace)
     }
 
-    fn cargo(&self, arguments: &[&str]) -> Command {
+    /// Where everything is built.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// A call of cargo that finds the tools which we brought ourselves.
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.cargo);
+        let machine = std::env::var_os("PATH").unwrap_or_default();
+        let tools = deny::folder(&self.target).join("bin");
+        let path = std::env::join_paths(std::env::split_paths(&machine).chain([tools])).unwrap_or(machine);
         command
             .args(arguments)
             .current_dir(&self.root)
+            .env("PATH", path)
             .env("CARGO_TARGET_DIR", &self.target)
             .stdin(Stdio::null());
         // `cargo run` tells its child about this crate. Build scripts that watch those variables would run again.
@@ -78,7 +89,7 @@ impl Workspace {
     }
 
     /// Whether this subcommand of cargo is installed.
-    fn has(&self, arguments: &[&str]) -> bool {
+    pub(crate) fn has(&self, arguments: &[&str]) -> bool {
         self.cargo(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -98,8 +109,9 @@ enum Work {
     Packages,
     Cargo(&'static [&'static str]),
     Tests,
-    /// Needs cargo-deny, which not everyone has.
-    Deny(&'static [&'static str]),
+    /// Brings cargo-deny.
+    DenyTool,
+    Deny(Check),
 }
 
 const NEXTEST: &[&str] = &["nextest", "run", "--workspace", "--locked", "--no-fail-fast"];
@@ -144,16 +156,16 @@ pub(crate) fn all() -> Vec<Step> {
             work: Work::Cargo(&["test", "--workspace", "--locked", "--doc"]),
             cure: "run the failing one alone: cargo test -p CRATE --doc",
         },
+        Step { name: "cargo-deny", work: Work::DenyTool, cure: "" },
         Step {
             name: "licences, bans and sources of dependencies",
-            work: Work::Deny(&["deny", "check", "--config", ".deny.toml", "bans", "licenses", "sources"]),
+            work: Work::Deny(Check::Dependencies),
             cure: "leave the dependency out, or add an exception with its reason to .deny.toml",
         },
         Step {
             name: "advisories about dependencies",
-            work: Work::Deny(&["deny", "check", "--config", ".deny.toml", "advisories"]),
-            cure: "update the crate, or add an exception with its reason to .deny.toml; \
-                   if the database could not be had, cargo deny fetch says why",
+            work: Work::Deny(Check::Advisories),
+            cure: "update the crate, or add an exception with its reason to .deny.toml",
         },
     ]
 }
@@ -165,10 +177,8 @@ impl Step {
             Work::Packages => packages::install(),
             Work::Cargo(arguments) => self.cargo(workspace, arguments),
             Work::Tests => self.cargo(workspace, if workspace.nextest { NEXTEST } else { PLAIN }),
-            Work::Deny(_) if !workspace.has(&["deny", "--version"]) => Ok(Outcome::Skipped(
-                "cargo-deny is not installed (cargo install --locked cargo-deny)".to_owned(),
-            )),
-            Work::Deny(arguments) => self.cargo(workspace, arguments),
+            Work::DenyTool => deny::install(workspace),
+            Work::Deny(check) => deny::run(check, workspace, self.cure),
         }
     }
 
@@ -219,14 +229,20 @@ mod tests {
 
     #[test]
     fn a_missing_cargo_deny_is_said_and_not_failed() {
-        let outcome = step(Work::Deny(&["deny"])).run(&workspace("/bin/false"));
-        let Ok(Outcome::Skipped(why)) = outcome else { panic!("not skipped") };
-        assert!(why.contains("cargo-deny is not installed"));
+        for work in [Work::DenyTool, Work::Deny(Check::Dependencies), Work::Deny(Check::Advisories)] {
+            let outcome = step(work).run(&workspace("/bin/false"));
+            let Ok(Outcome::Skipped(why)) = outcome else { panic!("not skipped") };
+            assert!(why.contains("cargo-deny"), "{why}");
+        }
     }
 
     #[test]
     fn every_failure_has_a_cure() {
-        assert!(all().iter().all(|step| matches!(step.work, Work::Packages) || !step.cure.is_empty()));
+        assert!(
+            all().iter().all(|step| {
+                matches!(step.work, Work::Packages | Work::DenyTool) || !step.cure.is_empty()
+            })
+        );
     }
 
     #[test]

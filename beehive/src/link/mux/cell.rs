@@ -3,7 +3,7 @@
 //! ```text
 //! kind u8 | what the kind says      (big-endian)
 //! ```
-//! Frozen under the name of the protocol (`hive-link.0`), whatever version of the frames it carries: `tests/cells-0.txt`
+//! Frozen under the name of the protocol (`hive-link.1`), whatever version of the frames it carries: `tests/cells-1.txt`
 //! holds every kind byte by byte, and a change is a new name.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -187,7 +187,7 @@ mod tests {
         let hex = |bytes: Bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let written: Vec<String> =
             cells.iter().map(|(name, cell)| format!("{name} {}", hex(cell.encode()))).collect();
-        let golden: Vec<&str> = include_str!("../../../tests/cells-0.txt").lines().skip(1).collect();
+        let golden: Vec<&str> = include_str!("../../../tests/cells-1.txt").lines().skip(1).collect();
         assert_eq!(written, golden);
     }
 

@@ -8,15 +8,20 @@
 //! [`over`] makes a [`Connection`] and its two doors to the pipe. Whoever owns the pipe hands each message that came to
 //! [`Inlet::take`], and sends what [`Outlet`] yields, in order. Dropping either ends the connection.
 //!
-//! Everything that comes in is hostile until parsed: cells are at most [`CELL_MAX`] bytes, a stream holds at most its
-//! window, and a connection at most [`STREAMS_MAX`] streams of the other end.
+//! Everything that comes in is hostile until parsed: cells are at most [`CELL_MAX`] bytes. Of an end that dialled and was not
+//! yet let in ([`Connection::admitted`]) one stream and 16 KiB are taken. After that a stream holds at most its window and a
+//! connection at most [`STREAMS_MAX`] streams of the other end and 4 MiB of all of them, in memory of their own: what waits
+//! costs no more for coming in small cells. Each stream has a small window of its own, and a wide one out of what they share.
 
 mod budget;
 mod cell;
+mod flow;
+mod held;
 mod state;
 mod stream;
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -50,7 +55,7 @@ impl Shared {
 pub fn over(role: Role, peer: PeerName, clock: Arc<dyn Clock>) -> (MuxConnection, Inlet, Outlet) {
     let shared = Arc::new(Shared { state: Mutex::new(State::new(role)), clock });
     let (inlet, outlet) = (Inlet(Arc::clone(&shared)), Outlet(Arc::clone(&shared)));
-    (MuxConnection { shared, peer }, inlet, outlet)
+    (MuxConnection { shared, peer, address: None }, inlet, outlet)
 }
 
 /// Where messages of the pipe go in.
@@ -88,6 +93,14 @@ impl Stream for Outlet {
     }
 }
 
+impl Outlet {
+    /// Completes once the connection is over or about to be: what is left to say is short.
+    pub fn over(&self) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(&self.0);
+        futures::future::poll_fn(move |cx| shared.state().poll_over(cx))
+    }
+}
+
 impl Drop for Outlet {
     fn drop(&mut self) {
         self.0.state().end(io::ErrorKind::ConnectionReset, "the pipe ended");
@@ -98,9 +111,17 @@ impl Drop for Outlet {
 pub struct MuxConnection {
     shared: Arc<Shared>,
     peer: PeerName,
+    address: Option<IpAddr>,
 }
 
 impl MuxConnection {
+    /// The same, known to have come from `address`.
+    #[must_use]
+    pub fn from(mut self, address: IpAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
     fn halves(&self, id: u32) -> (Writer, Reader) {
         let writer = StreamWriter::new(Arc::clone(&self.shared), id);
         let reader = StreamReader::new(Arc::clone(&self.shared), id);
@@ -126,6 +147,14 @@ impl Connection for MuxConnection {
 
     fn peer(&self) -> &PeerName {
         &self.peer
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    fn admitted(&self) {
+        self.shared.state().admitted();
     }
 
     fn close(&self) {

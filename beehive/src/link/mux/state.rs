@@ -4,20 +4,24 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use thiserror::Error;
+use tokio::io::ReadBuf;
 
 use super::budget::{Budget, ECHO_EVERY};
 use super::cell::{Cell, CellError, DATA_MAX};
+use super::flow::{OUT_MAX, OWN, Stream};
 use crate::Moment;
 use crate::link::transport::Urgency;
 
-/// 256 KiB: what the other end may send on a stream before this end has read it.
-pub(super) const WINDOW: u32 = 256 << 10;
-/// 64 KiB: what a writer may leave here before it waits.
-const OUT_MAX: usize = 64 << 10;
 /// 72: streams that the other end may have open at once; the link itself allows 64 and refuses the others one by one.
 pub const STREAMS_MAX: usize = 72;
+/// 4 MiB: what all streams together may make this end hold, as a connection of QUIC.
+const CONNECTION_MAX: u32 = 4 << 20;
+/// What of that streams take when more comes on them than their own window holds.
+const SHARED: u32 = CONNECTION_MAX - STREAMS_MAX as u32 * OWN;
+/// 16 KiB of one stream: what is taken of somebody who was not yet let in. A hello has a few hundred bytes.
+const STRANGER_MAX: u32 = 16 << 10;
 
 /// Which end of the connection this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,73 +47,6 @@ fn breach(what: impl Into<String>) -> Breach {
     Breach(what.into())
 }
 
-/// One stream, both directions.
-struct Stream {
-    urgency: Urgency,
-    out: Out,
-    into: In,
-}
-
-/// What goes out on a stream.
-#[derive(Default)]
-struct Out {
-    /// Whether the other end knows of the stream.
-    announced: bool,
-    waiting: BytesMut,
-    /// Bytes that the other end still takes.
-    allowed: u64,
-    /// The writer has written everything, or is gone.
-    complete: bool,
-    ended: bool,
-    /// The other end reads no more.
-    unwanted: bool,
-    waker: Option<Waker>,
-}
-
-/// What comes in on a stream.
-#[derive(Default)]
-struct In {
-    waiting: VecDeque<Bytes>,
-    /// Bytes that the other end may still send.
-    granted: u32,
-    /// Bytes that were read, and are not yet granted again.
-    read: u32,
-    complete: bool,
-    /// The reader is gone: what still comes is dropped.
-    unread: bool,
-    stop_sent: bool,
-    waker: Option<Waker>,
-}
-
-impl Stream {
-    fn new(urgency: Urgency, announced: bool) -> Self {
-        Stream {
-            urgency,
-            out: Out { announced, allowed: u64::from(WINDOW), ..Out::default() },
-            into: In { granted: WINDOW, ..In::default() },
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.out.ended && self.into.complete && (self.into.unread || self.into.waiting.is_empty())
-    }
-
-    fn has_something(&self) -> bool {
-        let out = &self.out;
-        !out.ended && (!out.announced || (!out.waiting.is_empty() && out.allowed > 0) || self.may_end())
-    }
-
-    fn may_end(&self) -> bool {
-        self.out.complete && self.out.waiting.is_empty() && !self.out.ended
-    }
-
-    fn wake(&mut self) {
-        for waker in [self.out.waker.take(), self.into.waker.take()].into_iter().flatten() {
-            waker.wake();
-        }
-    }
-}
-
 enum Life {
     Up,
     /// This end closes; the other is not yet told.
@@ -125,6 +62,11 @@ pub(super) struct State {
     arrivals: VecDeque<u32>,
     arrival_waker: Option<Waker>,
     outlet_waker: Option<Waker>,
+    over_waker: Option<Waker>,
+    /// What an end that was not yet let in may still send.
+    stranger: Option<u32>,
+    /// Room that no stream has taken.
+    shared: u32,
     /// Per urgency, the stream that was served last.
     served: [u32; 3],
     budget: Budget,
@@ -145,6 +87,10 @@ impl State {
             arrivals: VecDeque::new(),
             arrival_waker: None,
             outlet_waker: None,
+            over_waker: None,
+            // Who dialled has chosen whom it reached.
+            stranger: (role == Role::Accepted).then_some(STRANGER_MAX),
+            shared: SHARED,
             served: [0; 3],
             budget: Budget::new(),
             arrived: 0,
@@ -184,9 +130,13 @@ impl State {
 
     fn wake_all(&mut self) {
         self.streams.values_mut().for_each(Stream::wake);
-        for waker in [self.arrival_waker.take(), self.outlet_waker.take()].into_iter().flatten() {
-            waker.wake();
-        }
+        let doors = [self.arrival_waker.take(), self.outlet_waker.take(), self.over_waker.take()];
+        doors.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// The other end was let in.
+    pub(super) fn admitted(&mut self) {
+        self.stranger = None;
     }
 
     fn wake_outlet(&mut self) {
@@ -197,8 +147,10 @@ impl State {
 
     /// Drops a stream of which nothing is left to do.
     fn forget_if_over(&mut self, id: u32) {
-        if self.streams.get(&id).is_some_and(Stream::is_over) {
-            self.streams.remove(&id);
+        if self.streams.get(&id).is_some_and(Stream::is_over)
+            && let Some(stream) = self.streams.remove(&id)
+        {
+            self.shared += stream.into.of_shared();
         }
     }
 }
@@ -265,30 +217,28 @@ impl State {
         }
     }
 
-    /// Up to `most` bytes; empty at the end of the stream.
+    /// As many bytes as `buffer` has room for; none at the end of the stream.
     pub(super) fn poll_read(
         &mut self,
         id: u32,
-        most: usize,
+        buffer: &mut ReadBuf<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Bytes>> {
+    ) -> Poll<io::Result<()>> {
         let over = self.over();
-        let Some(stream) = self.streams.get_mut(&id) else { return Poll::Ready(Ok(Bytes::new())) };
+        let Some(stream) = self.streams.get_mut(&id) else { return Poll::Ready(Ok(())) };
         let into = &mut stream.into;
-        if let Some(first) = into.waiting.front_mut() {
-            let taken = first.split_to(most.min(first.len()));
-            if first.is_empty() {
-                into.waiting.pop_front();
-            }
-            into.read += u32::try_from(taken.len()).unwrap_or(WINDOW);
-            if into.read >= WINDOW / 2 {
+        if !into.waiting.is_empty() {
+            let taken = into.waiting.take(buffer.initialize_unfilled());
+            buffer.advance(taken);
+            into.read += u32::try_from(taken).unwrap_or(u32::MAX);
+            if into.is_due(self.shared) {
                 self.wake_outlet();
             }
             self.forget_if_over(id);
-            return Poll::Ready(Ok(taken));
+            return Poll::Ready(Ok(()));
         }
         if into.complete {
-            return Poll::Ready(Ok(Bytes::new()));
+            return Poll::Ready(Ok(()));
         }
         if let Some(error) = over {
             return Poll::Ready(Err(error));
@@ -312,7 +262,7 @@ impl State {
 impl State {
     /// Takes what the other end sent.
     pub(super) fn take(&mut self, cell: Cell, now: Moment) -> Result<(), Breach> {
-        if matches!(self.life, Life::Over(..)) {
+        if !matches!(self.life, Life::Up) {
             return Ok(());
         }
         match cell {
@@ -355,6 +305,9 @@ impl State {
         if id % 2 != theirs || id <= self.last_of_peer {
             return Err(breach(format!("stream {id} opened, which is not the next")));
         }
+        if self.stranger.is_some() && self.last_of_peer > 0 {
+            return Err(breach("a second stream before its hello was answered"));
+        }
         if self.streams.keys().filter(|id| *id % 2 == theirs).count() >= STREAMS_MAX {
             return Err(breach(format!("more than {STREAMS_MAX} streams")));
         }
@@ -372,22 +325,25 @@ impl State {
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.into.complete) else {
             return Err(breach(format!("bytes on stream {id}, which is not open")));
         };
+        if let Some(left) = &mut self.stranger {
+            let within = left.checked_sub(len);
+            *left = within.ok_or_else(|| breach("more than a hello before it was answered"))?;
+        }
         let into = &mut stream.into;
         into.granted = into
             .granted
             .checked_sub(len)
             .ok_or_else(|| breach(format!("more bytes on stream {id} than its window allows")))?;
-        if into.unread {
-            drop(bytes);
-        } else {
-            into.waiting.push_back(bytes);
+        if !into.unread {
+            into.waiting.push(&bytes);
             if let Some(waker) = into.waker.take() {
                 waker.wake();
             }
         }
+        let due = into.is_due(self.shared);
         self.arrived += u64::from(len);
         self.echo_wanted |= echo || self.arrived - self.echoed >= ECHO_EVERY;
-        if self.echo_wanted {
+        if self.echo_wanted || due {
             self.wake_outlet();
         }
         Ok(())
@@ -403,6 +359,15 @@ impl State {
         stream.out.allowed = allowed;
         self.wake_outlet();
         Ok(())
+    }
+
+    /// Ready once the connection is over, or about to be.
+    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !matches!(self.life, Life::Up) {
+            return Poll::Ready(());
+        }
+        self.over_waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// The next cell for the pipe; `None` once the connection is over and nothing is left to say.
@@ -445,21 +410,18 @@ impl State {
 
     /// A stream whose reader has made room, or is gone.
     fn next_grant(&mut self) -> Option<Cell> {
+        let shared = &mut self.shared;
         self.streams.iter_mut().find_map(|(id, stream)| {
             let into = &mut stream.into;
-            if into.complete || !stream.out.announced {
+            if !stream.out.announced || !into.is_due(*shared) {
                 return None;
             }
             if into.unread {
                 let first = !std::mem::replace(&mut into.stop_sent, true);
                 return first.then_some(Cell::Stop { stream: *id });
             }
-            if into.read < WINDOW / 2 {
-                return None;
-            }
-            let more = std::mem::take(&mut into.read);
-            into.granted += more;
-            Some(Cell::Window { stream: *id, more })
+            let more = into.grant(shared);
+            (more > 0).then_some(Cell::Window { stream: *id, more })
         })
     }
 

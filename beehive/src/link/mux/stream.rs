@@ -57,8 +57,7 @@ impl StreamReader {
 
 impl AsyncRead for StreamReader {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let next = self.shared.state().poll_read(self.id, into.remaining(), cx);
-        next.map_ok(|bytes| into.put_slice(&bytes))
+        self.shared.state().poll_read(self.id, into, cx)
     }
 }
 

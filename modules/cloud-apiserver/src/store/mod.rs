@@ -12,16 +12,28 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use kubeapi::{Change, Changes, Item, Key, Page, Range, Store, StoreError, WatchError, Write, WriteError};
 use thiserror::Error;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-/// 10,000 changes: how far back a watch may begin.
-const HISTORY: usize = 10_000;
-/// 4,096 changes that a slow watcher may be behind before it has to list again.
-const BEHIND: usize = 4_096;
+/// What the store holds at the most.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// How many changes are remembered: how far back a watch may begin, and how far behind a watcher may be.
+    changes: usize,
+    /// How many bytes they may have, each with what was before and what is after.
+    change_bytes: usize,
+    /// How many bytes all objects may have. What makes them more is refused then; removing always works.
+    object_bytes: usize,
+}
+
+/// 10,000 changes, 64 MiB of them, 512 MiB of objects: all of them are in memory.
+const BOUNDS: Bounds = Bounds { changes: 10_000, change_bytes: 64 << 20, object_bytes: 512 << 20 };
+/// 64 changes or 1 MiB that a watcher takes at once.
+const TAKEN: (usize, usize) = (64, 1 << 20);
 /// 256 writes that wait for the disk.
 const QUEUE: usize = 256;
 
@@ -46,14 +58,29 @@ pub enum OpenError {
 struct State {
     revision: u64,
     items: BTreeMap<Key, Item>,
+    /// Bytes of all items.
+    bytes: usize,
     history: VecDeque<Change>,
+    /// Bytes of the history.
+    history_bytes: usize,
     /// Changes up to this one are no longer known.
     forgotten: u64,
 }
 
 struct Shared {
+    bounds: Bounds,
     state: RwLock<State>,
-    live: broadcast::Sender<Change>,
+    /// The last revision: it wakes watchers, who read the history themselves.
+    news: watch::Sender<u64>,
+}
+
+/// What an object counts: its JSON, its key and the place of both.
+fn weight(key: &Key, json: &Bytes) -> usize {
+    json.len() + key.resource.len() + key.namespace.len() + key.name.len() + 256
+}
+
+fn weight_of(change: &Change) -> usize {
+    [&change.before, &change.after].into_iter().flatten().map(|json| weight(&change.key, json)).sum()
 }
 
 impl Shared {
@@ -66,24 +93,89 @@ impl Shared {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         for change in changes {
             state.revision = change.revision;
-            match &change.after {
+            let key = change.key.clone();
+            let old = match &change.after {
                 Some(json) => {
-                    let item =
-                        Item { key: change.key.clone(), revision: change.revision, json: json.clone() };
-                    state.items.insert(change.key.clone(), item);
+                    state.bytes += weight(&key, json);
+                    let item = Item { key: key.clone(), revision: change.revision, json: json.clone() };
+                    state.items.insert(key, item)
                 }
-                None => {
-                    state.items.remove(&change.key);
-                }
+                None => state.items.remove(&key),
+            };
+            let freed = old.map_or(0, |old| weight(&old.key, &old.json));
+            state.bytes = state.bytes.saturating_sub(freed);
+            state.history_bytes += weight_of(&change);
+            state.history.push_back(change);
+        }
+        while state.history.len() > self.bounds.changes || state.history_bytes > self.bounds.change_bytes {
+            let Some(oldest) = state.history.pop_front() else { break };
+            state.history_bytes = state.history_bytes.saturating_sub(weight_of(&oldest));
+            state.forgotten = oldest.revision;
+        }
+        let revision = state.revision;
+        drop(state);
+        self.news.send_replace(revision);
+    }
+}
+
+/// A watcher: where it is in the history, and what it has taken of it.
+struct Follower {
+    shared: Arc<Shared>,
+    news: watch::Receiver<u64>,
+    resource: String,
+    namespace: Option<String>,
+    seen: u64,
+    taken: VecDeque<Change>,
+    over: bool,
+}
+
+impl Follower {
+    fn wants(&self, change: &Change) -> bool {
+        change.key.resource == self.resource
+            && self.namespace.as_ref().is_none_or(|namespace| *namespace == change.key.namespace)
+    }
+
+    /// Takes some of what is new; `false` if it is too late for that.
+    fn take(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let state = shared.read();
+        if self.seen < state.forgotten {
+            return false;
+        }
+        let from = state.history.partition_point(|change| change.revision <= self.seen);
+        let mut bytes = 0;
+        for change in state.history.range(from..) {
+            self.seen = change.revision;
+            if self.wants(change) {
+                bytes += weight_of(change);
+                self.taken.push_back(change.clone());
             }
-            state.history.push_back(change.clone());
-            if state.history.len() > HISTORY
-                && let Some(oldest) = state.history.pop_front()
-            {
-                state.forgotten = oldest.revision;
+            if self.taken.len() >= TAKEN.0 || bytes >= TAKEN.1 {
+                break;
             }
-            // Nobody watches: nobody hears.
-            let _ = self.live.send(change);
+        }
+        true
+    }
+
+    async fn next(mut self) -> Option<(Result<Change, WatchError>, Self)> {
+        loop {
+            if let Some(change) = self.taken.pop_front() {
+                return Some((Ok(change), self));
+            }
+            if self.over {
+                return None;
+            }
+            // Before the look, so that what is written during it wakes.
+            let newest = *self.news.borrow_and_update();
+            if !self.take() {
+                self.over = true;
+                // What was missed is not known to concern this watcher; listing again is always right.
+                let oldest = self.shared.read().forgotten;
+                return Some((Err(WatchError::Gone { oldest }), self));
+            }
+            if self.taken.is_empty() && self.seen >= newest {
+                self.news.changed().await.ok()?;
+            }
         }
     }
 }
@@ -107,11 +199,17 @@ impl SqliteStore {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        SqliteStore::bounded(path, BOUNDS)
+    }
+
+    fn bounded(path: &Path, bounds: Bounds) -> Result<Self, OpenError> {
         let at = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let conn = file::open(path).map_err(at)?;
         let (items, revision) = file::read(&conn).map_err(at)?;
-        let state = State { revision, items, history: VecDeque::new(), forgotten: revision };
-        let shared = Arc::new(Shared { state: RwLock::new(state), live: broadcast::channel(BEHIND).0 });
+        let bytes = items.values().map(|item| weight(&item.key, &item.json)).sum();
+        let state = State { revision, items, bytes, forgotten: revision, ..State::default() };
+        let news = watch::Sender::new(revision);
+        let shared = Arc::new(Shared { bounds, state: RwLock::new(state), news });
         let (queue, jobs) = mpsc::channel(QUEUE);
         let thread = writer::start(conn, Arc::clone(&shared), jobs)?;
         Ok(SqliteStore { shared, queue: Some(queue), thread: Some(thread) })
@@ -175,38 +273,22 @@ impl Store for SqliteStore {
         namespace: Option<&str>,
         after: u64,
     ) -> BoxFuture<'_, Result<Changes, WatchError>> {
-        let (resource, namespace) = (resource.to_owned(), namespace.map(str::to_owned));
-        let wanted = move |change: &Change| {
-            change.key.resource == resource
-                && namespace.as_ref().is_none_or(|namespace| *namespace == change.key.namespace)
-        };
-        // Under the lock under which changes are published: nothing is missed and nothing seen twice.
         let state = self.shared.read();
         if after < state.forgotten || after > state.revision {
             let oldest = state.forgotten;
             return Box::pin(async move { Err(WatchError::Gone { oldest }) });
         }
-        let past: Vec<Change> = state
-            .history
-            .iter()
-            .filter(|change| change.revision > after && wanted(change))
-            .cloned()
-            .collect();
-        let live = self.shared.live.subscribe();
         drop(state);
-        let live = stream::unfold(Some(live), |live| async {
-            let mut live = live?;
-            match live.recv().await {
-                Ok(change) => Some((Ok(change), Some(live))),
-                Err(broadcast::error::RecvError::Lagged(_)) => {
-                    // What was missed is not known to concern this watcher; listing again is always right.
-                    Some((Err(WatchError::Gone { oldest: 0 }), None))
-                }
-                Err(broadcast::error::RecvError::Closed) => None,
-            }
-        });
-        let live = live.filter(move |change| futures::future::ready(change.as_ref().map_or(true, &wanted)));
-        let changes = stream::iter(past.into_iter().map(Ok)).chain(live).boxed();
+        let follower = Follower {
+            shared: Arc::clone(&self.shared),
+            news: self.shared.news.subscribe(),
+            resource: resource.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            seen: after,
+            taken: VecDeque::new(),
+            over: false,
+        };
+        let changes = stream::unfold(follower, Follower::next).boxed();
         Box::pin(async { Ok(changes) })
     }
 
@@ -218,7 +300,6 @@ impl Store for SqliteStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     fn key(name: &str) -> Key {
         Key { resource: "pods".into(), namespace: "d".into(), name: name.into() }
@@ -283,15 +364,66 @@ mod tests {
         }
     }
 
+    fn small(folder: &Path, bounds: Bounds) -> SqliteStore {
+        SqliteStore::bounded(&folder.join("api.db"), bounds).unwrap()
+    }
+
     #[tokio::test]
     async fn a_watcher_that_sleeps_has_to_list_again() {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&folder.path().join("api.db")).unwrap();
+        let store = small(folder.path(), Bounds { changes: 100, ..BOUNDS });
         let mut watch = store.watch("pods", None, 0).await.unwrap();
-        let writes = (0..BEHIND + 10).map(|n| store.write(create(&format!("p{n}"))));
+        let writes = (0..110).map(|n| store.write(create(&format!("p{n}"))));
         futures::stream::iter(writes).buffer_unordered(64).for_each(|_| async {}).await;
-        assert!(matches!(watch.next().await, Some(Err(WatchError::Gone { .. }))));
+        assert!(matches!(watch.next().await, Some(Err(WatchError::Gone { oldest: 10 }))));
         assert!(watch.next().await.is_none());
+        // Who is not so late misses nothing.
+        let watch = store.watch("pods", None, 10).await.unwrap();
+        let seen: Vec<u64> = watch.take(100).map(|change| change.unwrap().revision).collect().await;
+        assert_eq!(seen, Vec::from_iter(11..=110));
+    }
+
+    #[tokio::test]
+    async fn large_changes_are_forgotten_sooner() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = small(folder.path(), Bounds { change_bytes: 40_000, ..BOUNDS });
+        let large = Bytes::from(vec![b' '; 10_000]);
+        store.write(Write::Create { key: key("a"), json: large.clone() }).await.unwrap();
+        for revision in 1..50 {
+            store
+                .write(Write::Update { key: key("a"), expected: revision, json: large.clone() })
+                .await
+                .unwrap();
+        }
+        let state = store.shared.read();
+        assert!(state.history_bytes <= 40_000 && state.history.len() == 1, "{}", state.history.len());
+        assert_eq!((state.forgotten, state.bytes), (49, weight(&key("a"), &large)));
+    }
+
+    #[tokio::test]
+    async fn a_full_store_refuses_more_and_takes_less() {
+        let folder = tempfile::tempdir().unwrap();
+        let bounds = Bounds { object_bytes: 10_000, ..BOUNDS };
+        let store = small(folder.path(), bounds);
+        let object =
+            |name: &str, bytes: usize| Write::Create { key: key(name), json: Bytes::from(vec![b' '; bytes]) };
+        store.write(object("a", 8_000)).await.unwrap();
+        let refused = store.write(object("b", 2_000)).await.unwrap_err().to_string();
+        assert!(refused.contains("is full") && refused.contains("delete"), "{refused}");
+        let update = |expected, bytes: usize| Write::Update {
+            key: key("a"),
+            expected,
+            json: Bytes::from(vec![b' '; bytes]),
+        };
+        assert!(store.write(update(1, 9_900)).await.is_err());
+        assert_eq!(store.write(update(1, 7_000)).await.unwrap(), 2);
+        store.write(object("b", 2_000)).await.unwrap();
+        drop(store);
+        // Also with what was there at the start.
+        let store = small(folder.path(), bounds);
+        assert!(store.write(object("c", 2_000)).await.is_err());
+        store.write(Write::Delete { key: key("a"), expected: 2 }).await.unwrap();
+        store.write(object("c", 2_000)).await.unwrap();
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use kubeapi::{Change, Key, StoreError, Write, WriteError};
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::{Job, Shared, State, file};
+use super::{Job, Shared, State, file, weight};
 
 /// 128 writes in one transaction.
 const BATCH: usize = 128;
@@ -33,6 +33,8 @@ fn write(conn: &mut Connection, shared: &Shared, batch: Vec<Job>) {
     {
         let state = shared.read();
         stage.revision = state.revision;
+        stage.bytes = state.bytes;
+        stage.bytes_max = shared.bounds.object_bytes;
         for job in batch {
             match stage.take(&state, job.write) {
                 Ok(revision) => answers.push((job.answer, revision)),
@@ -62,6 +64,9 @@ fn write(conn: &mut Connection, shared: &Shared, batch: Vec<Job>) {
 #[derive(Default)]
 struct Stage {
     revision: u64,
+    /// What all objects have after the writes so far, and what they may have.
+    bytes: usize,
+    bytes_max: usize,
     changes: Vec<Change>,
     touched: BTreeMap<Key, Option<(u64, Bytes)>>,
 }
@@ -85,6 +90,16 @@ impl Stage {
             }
             (Some(_), Some(_)) | (None, None) => {}
         }
+        let weight_of = |json: &Bytes| weight(&key, json);
+        let (old, new) =
+            (before.as_ref().map_or(0, |(_, json)| weight_of(json)), after.as_ref().map_or(0, weight_of));
+        let bytes = self.bytes.saturating_sub(old).saturating_add(new);
+        if new > old && bytes > self.bytes_max {
+            let most = self.bytes_max >> 20;
+            let what = format!("the database is full ({most} MiB of objects): delete some first");
+            return Err(WriteError::Store(StoreError(what)));
+        }
+        self.bytes = bytes;
         self.revision += 1;
         let revision = self.revision;
         self.touched.insert(key.clone(), after.clone().map(|json| (revision, json)));

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use beehive::testing::Probe;
 use beehive::{Actor, Address, Capacity, Context, Env, Fault, Flow, Hive, Policy};
-use contract::edgecontroller::EdgeControllerMsg;
+use contract::edgecontroller::{ClaimRefused, EdgeControllerMsg};
 
 /// What the next nodes are answered; empty: the next epoch.
 #[derive(Clone, Default)]
-pub(crate) struct Answers(pub(crate) Rc<RefCell<Vec<Result<u64, String>>>>);
+pub(crate) struct Answers(pub(crate) Rc<RefCell<Vec<Result<u64, ClaimRefused>>>>);
 
 struct Controller {
     epoch: Rc<Cell<u64>>,

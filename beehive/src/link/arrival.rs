@@ -1,0 +1,126 @@
+//! Somebody who arrives: its hello, and the answer.
+
+use std::time::Duration;
+
+use futures::future::{Either, select};
+
+use super::core::Core;
+use super::frame::{Frame, Kind};
+use super::inbound::Routes;
+use super::session::{Greeting, Link, LinkError, Refused, VITAL_MAX, ack_body, first_frame, new_core};
+use super::transport::{Connection, PeerName, Reader, Writer};
+use super::version::{Versions, WireVersion};
+use crate::Env;
+
+/// 5 s: how long a hello may take once there is a connection. It leaves with the last words of the handshake.
+const HELLO_DUE: Duration = Duration::from_secs(5);
+
+/// Somebody who has said hello and waits for the answer.
+pub struct Arrival {
+    env: Env,
+    core: Core,
+    connection: Box<dyn Connection>,
+    control: (Writer, Reader),
+}
+
+impl Arrival {
+    /// Reads the hello of a connection that was accepted, and checks it against the certificate.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; the other end has been told as far as it could be.
+    pub async fn meet(env: &Env, connection: Box<dyn Connection>) -> Result<Arrival, LinkError> {
+        Arrival::meet_as(env, connection, Versions::OURS).await
+    }
+
+    /// The same as an end that speaks `ours`: of these, only what this build speaks is agreed on.
+    ///
+    /// # Errors
+    /// See [`Arrival::meet`].
+    pub async fn meet_as(
+        env: &Env,
+        connection: Box<dyn Connection>,
+        ours: Versions,
+    ) -> Result<Arrival, LinkError> {
+        let core = new_core(env, &*connection);
+        let hello = async {
+            let mut control =
+                connection.accept().await.map_err(|error| LinkError::Broke(error.to_string()))?;
+            let frame = first_frame(&core, &mut control.1).await?;
+            Ok((frame, control))
+        };
+        let heard = async {
+            match select(std::pin::pin!(hello), connection.trespass()).await {
+                Either::Left((heard, _)) => heard,
+                Either::Right(_) => Err(LinkError::Unexpected { expected: "hello and nothing beside it" }),
+            }
+        };
+        let heard = env.timeout(HELLO_DUE, heard).await.unwrap_or(Err(LinkError::Late));
+        let (frame, control) = heard.inspect_err(|_| connection.close())?;
+        let mut arrival = Arrival { env: env.clone(), core, connection, control };
+        match arrival.check(&frame, ours) {
+            Ok(version) => {
+                arrival.core.version = version;
+                Ok(arrival)
+            }
+            Err(error) => {
+                arrival.refuse(Refused { reason: error.to_string(), wait: None }).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn check(&self, frame: &Frame, ours: Versions) -> Result<WireVersion, LinkError> {
+        let greeting = (frame.kind == Kind::Hello).then(|| Greeting::decode(&frame.body)).flatten();
+        let Some(greeting) = greeting else { return Err(LinkError::Unexpected { expected: "hello" }) };
+        if greeting.name != self.core.peer.as_str() {
+            return Err(LinkError::Impostor {
+                claimed: greeting.name.escape_debug().to_string(),
+                certified: self.core.peer.to_string(),
+            });
+        }
+        let agreed = ours.newest_common(greeting.versions).and_then(WireVersion::of);
+        agreed.ok_or_else(|| LinkError::Versions {
+            name: self.core.peer.to_string(),
+            theirs: greeting.versions,
+            ours,
+        })
+    }
+
+    /// The wire version that was agreed on.
+    pub fn version(&self) -> WireVersion {
+        self.core.version
+    }
+
+    /// Who it is, by its certificate.
+    pub fn peer(&self) -> &PeerName {
+        &self.core.peer
+    }
+
+    /// Lets it in: it may reach `routes`.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub async fn admit(mut self, routes: Routes) -> Result<Link, LinkError> {
+        // Before the answer, which may be followed at once.
+        self.connection.admitted();
+        let ack = Frame::new(Kind::HelloAck, 0, ack_body(self.core.version));
+        self.core
+            .write(&mut self.control.0, &ack)
+            .await
+            .map_err(|error| LinkError::Broke(error.to_string()))?;
+        Ok(Link::start(self.env, self.core, self.connection, self.control, routes))
+    }
+
+    /// Sends it away.
+    pub async fn refuse(mut self, why: Refused) {
+        let mut refuse = Frame::new(Kind::Refuse, 0, why.reason.into_bytes());
+        refuse.amount = why.wait.map_or(0, |wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1));
+        let goodbye = async {
+            let _ = self.core.write(&mut self.control.0, &refuse).await;
+            // Closing at once could overtake the sentence: the other end closes when it has read it, and says nothing more.
+            let _ = self.core.read(&mut self.control.1, VITAL_MAX).await;
+        };
+        let _ = self.env.timeout(Duration::from_secs(2), goodbye).await;
+        self.connection.close();
+    }
+}

@@ -1,0 +1,131 @@
+//! An administrator's word about a node: `keadm adopt`, `keadm revoke`, `keadm free`. Everything here is a change of an object
+//! that kubectl makes as well.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use contract::NodeName;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use noderegistry::{ADOPTED_ANNOTATION, Entry, Registry, Revoked};
+use serde_json::json;
+
+/// The labels that KubeEdge's nodes have.
+const EDGE_LABELS: [&str; 2] = ["node-role.kubernetes.io/edge", "node-role.kubernetes.io/agent"];
+/// Labels of nodes that hold the cluster up: no edge machine is one.
+const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+
+/// A client of the cluster of this kubeconfig.
+///
+/// # Errors
+/// When the file is not usable.
+pub async fn client(kube_config: &Path) -> Result<kube::Client> {
+    let file = Kubeconfig::read_from(kube_config)
+        .with_context(|| format!("cannot use kubeconfig {}", kube_config.display()))?;
+    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    Ok(kube::Client::try_from(config)?)
+}
+
+/// Lets the edge node of this name have the Node of this name; without a Node, lets one be made for it again.
+///
+/// # Errors
+/// When there is neither a Node nor an edge node of that name, the name is revoked, or the Node is of the control plane.
+pub async fn adopt(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(String)) -> Result<()> {
+    let registry = Registry::new(client.clone());
+    let entry = registry.edge_node(node).await?.as_ref().map(Entry::of);
+    if entry.as_ref().is_some_and(|entry| entry.is_barred) {
+        bail!("`{node}` is revoked: `keadm free {node}` first");
+    }
+    let nodes: Api<Node> = Api::all(client);
+    let has_joined = entry.is_some_and(|entry| entry.living.is_some());
+    match nodes.get_opt(node.as_str()).await.context("cannot read the Node")? {
+        Some(found) => {
+            mark(&nodes, node, &found).await?;
+            say(format!(
+                "Node `{node}` is adopted: CloudCore takes its status and gives its pods to the edge node of that name"
+            ));
+        }
+        None if registry.allow_back(node).await? => {
+            say(format!(
+                "there is no Node `{node}`: CloudCore makes a new one when the edge node reports itself"
+            ));
+        }
+        None => bail!(
+            "the cluster has neither a Node `{node}` nor an edge node of that name: print a token with `keadm gettoken` and join it"
+        ),
+    }
+    say(if has_joined {
+        "the edge node has joined: it is let in within a minute".to_owned()
+    } else {
+        format!("next: `keadm gettoken --edgenode-name={node}`, and `keadm join` with it on the edge machine")
+    });
+    Ok(())
+}
+
+async fn mark(nodes: &Api<Node>, node: &NodeName, found: &Node) -> Result<()> {
+    let labels = found.metadata.labels.clone().unwrap_or_default();
+    if let Some(label) = CONTROL_PLANE.iter().find(|label| labels.contains_key(**label)) {
+        bail!("Node `{node}` is of the control plane (label {label}): it is not for an edge machine");
+    }
+    let uid = found.metadata.uid.as_deref().context("the Node has no uid")?;
+    let labels: serde_json::Map<String, serde_json::Value> =
+        EDGE_LABELS.iter().map(|label| ((*label).to_owned(), json!(""))).collect();
+    // The uid holds the patch to the Node that was looked at.
+    let patch =
+        json!({ "metadata": { "uid": uid, "labels": labels, "annotations": { ADOPTED_ANNOTATION: uid } } });
+    let patched = nodes.patch(node.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+    patched.map(|_| ()).context("cannot annotate the Node")
+}
+
+/// Bars a name.
+///
+/// # Errors
+/// When the cluster cannot be written.
+pub async fn revoke(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(String)) -> Result<()> {
+    let registry = Registry::new(client);
+    match registry.revoke(node).await? {
+        Revoked::Node => {
+            say(format!(
+                "`{node}` is revoked: its links end within seconds, and nothing is signed for the name until `keadm free {node}`"
+            ));
+            say(format!(
+                "its Node and pods stay in the cluster: `kubectl delete node {node}` takes them away"
+            ));
+            say("what it was given it still knows: change the Secrets of its pods, if the machine is in foreign hands".to_owned());
+            let token = registry.edge_node(node).await?.and_then(|found| found.spec.token);
+            if let Some(id) = token
+                && registry.token(&id).await?.is_some()
+            {
+                say(format!(
+                    "the token that it joined with is still good: `keadm token revoke {id}` withdraws it"
+                ));
+            }
+        }
+        Revoked::Nobody => {
+            say(format!("no edge node has the name `{node}`; it is barred until `keadm free {node}`"))
+        }
+    }
+    Ok(())
+}
+
+/// Frees a name: its certificate is worth nothing any more, and whoever has a token for it may join.
+///
+/// # Errors
+/// When nobody has the name.
+pub async fn free(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(String)) -> Result<()> {
+    let registry = Registry::new(client);
+    if !registry.free(node).await? {
+        bail!("no edge node has the name `{node}`, and it is not barred");
+    }
+    say(format!("the name `{node}` is free; a certificate that it had is worth nothing any more"));
+    if registry.node_metadata(node).await?.is_some() {
+        say(format!(
+            "its Node is still there: `kubectl delete node {node}`, or `keadm adopt {node}` for the machine that joins next"
+        ));
+    }
+    say(format!(
+        "next: `keadm gettoken --edgenode-name={node}`, and `keadm join` with it on the edge machine"
+    ));
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Files that joining writes: never through a name that somebody else could have put there, never through a link.
+
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use pki::TOKEN_MAX;
+
+/// Writes a new file that was never readable by others: under a name in the same folder that nobody can guess, made by this
+/// call (`O_EXCL`), and given its own only if that is free.
+///
+/// # Errors
+/// When the file is there already, be it a link to nowhere, or when everybody can rename files in its folder.
+pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let at = || format!("cannot write {}", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Whoever may read the file may pass its folder, and nobody else: a key's is 0700.
+    let folder_mode = mode | 0o100 | ((mode & 0o044) >> 2);
+    fs::DirBuilder::new().recursive(true).mode(folder_mode).create(folder).with_context(at)?;
+    check_folder(folder).with_context(at)?;
+    let mut fresh = tempfile::Builder::new()
+        .prefix(".keadm-")
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(folder)
+        .with_context(at)?;
+    fresh.write_all(text.as_bytes()).with_context(at)?;
+    fresh.as_file().set_permissions(Permissions::from_mode(mode)).with_context(at)?;
+    fresh.as_file().sync_all().with_context(at)?;
+    fresh.persist_noclobber(path).map_err(|error| error.error).with_context(at)?;
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).with_context(at)
+}
+
+/// Whether something has that name, a link to nowhere included.
+pub(crate) fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// A folder where everybody may rename everything is no place for a key.
+fn check_folder(folder: &Path) -> Result<()> {
+    let mode = fs::metadata(folder)?.mode();
+    if mode & 0o002 != 0 && mode & 0o1000 == 0 {
+        bail!("everybody may write in {}: `chmod o-w {0}` first", folder.display());
+    }
+    Ok(())
+}
+
+/// A token from a file; `-`: from standard input.
+///
+/// # Errors
+/// When it cannot be read, or is longer than a token.
+pub fn read_token(path: &Path) -> Result<String> {
+    let at = || format!("cannot read the token from {}", path.display());
+    let source: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(fs::File::open(path).with_context(at)?)
+    };
+    let mut text = String::new();
+    source.take(TOKEN_MAX as u64 + 64).read_to_string(&mut text).with_context(at)?;
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_link_that_waits_under_a_name_is_neither_followed_nor_replaced() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (path, target) = (folder.path().join("server.key"), elsewhere.path().join("stolen"));
+        // The names that keadm used before, and the file's own.
+        symlink(&target, folder.path().join("server.key.new")).unwrap();
+        write(&path, "one", 0o600).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let waiting = folder.path().join("edgecore.yaml");
+        symlink(&target, &waiting).unwrap();
+        assert!(is_there(&waiting));
+        assert!(write(&waiting, "two", 0o640).is_err());
+        assert!(!target.exists());
+        assert!(write(&path, "three", 0o600).is_err(), "what is there stays");
+        let left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 3, "{left:?}");
+    }
+
+    #[test]
+    fn a_folder_where_everybody_writes_is_no_place_for_a_key() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        let error = write(&folder.path().join("server.key"), "one", 0o600).unwrap_err();
+        assert!(format!("{error:#}").contains("chmod o-w"), "{error:#}");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
+        write(&folder.path().join("server.key"), "one", 0o600).unwrap();
+    }
+
+    #[test]
+    fn a_token_comes_from_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "abc.d.e.f\n").unwrap();
+        assert_eq!(read_token(&path).unwrap(), "abc.d.e.f");
+        assert!(read_token(&folder.path().join("none")).is_err());
+    }
+}

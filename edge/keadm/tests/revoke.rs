@@ -1,0 +1,268 @@
+//! Three CloudCores, nodes that join with keadm and link over either transport, and an administrator who evicts them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use beehive::Env;
+use beehive::link::tls::Credentials;
+use cloud::{CloudCore, Transport};
+use config::edge::EdgeCore as Settings;
+use contract::NodeName;
+use contract::metamanager::MetaMsg;
+use contract::wire::META_MAILBOX;
+use edge_hub::Ways;
+use harness::{Cluster, LONG, Node, Notes, run};
+use keadm::Join;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+/// What the review saw taking more than 35 s.
+const SOON: Duration = Duration::from_secs(5);
+const IMAGE: &str = "web:1";
+
+async fn cloud(cluster: &Cluster) -> CloudCore {
+    let mut settings = config::cloud::CloudCore::default();
+    settings.common_config.monitor_server.bind_address = "127.0.0.1:0".to_owned();
+    settings.modules.edge_controller.node_update_frequency = 2;
+    let hub = &mut settings.modules.cloud_hub;
+    for listener in [&mut hub.quic, &mut hub.https] {
+        (listener.address, listener.port) = ("127.0.0.1".to_owned(), 0);
+    }
+    (hub.websocket.address, hub.websocket.port) = ("127.0.0.1".to_owned(), 0);
+    CloudCore::start(&settings, cluster.account(), Transport::Quic, Env::real()).await.unwrap()
+}
+
+async fn hub(cloud: &CloudCore) -> Value {
+    let report = cloud.inspector().report(LONG).await;
+    report.actors.into_iter().find(|actor| actor.name == "cloud-hub").map(|actor| actor.snapshot).unwrap()
+}
+
+async fn refusals(cloud: &CloudCore) -> u64 {
+    hub(cloud).await["refusedArrivals"].as_u64().unwrap()
+}
+
+/// Joins as an edge machine does; answers what it holds then, or the sentence that keadm ends with.
+async fn join(cloud: &CloudCore, folder: PathBuf, node: &str, token: String) -> Result<Credentials, String> {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let order = Join {
+        cloudcore: "127.0.0.1:10000".to_owned(),
+        cert_port: cloud.enrolment_address().port(),
+        token,
+        node: node.to_owned(),
+        config: folder.join("edgecore.yaml"),
+        set: vec![
+            format!("modules.edgeHub.tlsCaFile={}", path("rootCA.crt")),
+            format!("modules.edgeHub.tlsCertFile={}", path("server.crt")),
+            format!("modules.edgeHub.tlsPrivateKeyFile={}", path("server.key")),
+        ],
+    };
+    keadm::join(&order, &mut |_| {}).await.map_err(|error| format!("{error:#}"))?;
+    let hub = Settings::load(&order.config).unwrap().modules.edge_hub;
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    Ok(Credentials {
+        certificate: read(&hub.tls_cert_file),
+        key: read(&hub.tls_private_key_file),
+        authority: read(&hub.tls_ca_file),
+    })
+}
+
+fn name(text: &str) -> NodeName {
+    NodeName::parse(text).unwrap()
+}
+
+async fn say(verb: impl AsyncFnOnce(&mut dyn FnMut(String)) -> anyhow::Result<()>) -> String {
+    let mut lines = Vec::new();
+    verb(&mut |line| lines.push(line)).await.unwrap();
+    lines.join("\n")
+}
+
+/// Everything that comes down to a node.
+fn received(node: &Node) -> Notes<()> {
+    node.probe(META_MAILBOX, |message: &MetaMsg| matches!(message, MetaMsg::Down(_)).then_some(()))
+}
+
+async fn pod(cluster: &Cluster, pod: &str, node: &str) {
+    let spec = json!({ "nodeName": node, "containers": [{ "name": "web", "image": IMAGE }] });
+    let metadata = json!({ "name": format!("{pod}-{node}"), "namespace": "default" });
+    cluster.apply("v1", "Pod", json!({ "metadata": metadata, "spec": spec })).await;
+}
+
+async fn has_session(cloud: &CloudCore, node: &str) -> bool {
+    hub(cloud).await["nodes"].get(node).is_some()
+}
+
+#[test]
+fn a_revoked_node_receives_nothing_more_and_its_name_does_not_come_back_until_it_is_freed() {
+    run(async || {
+        let mut cluster = Cluster::spawn().await;
+        cluster.stop_cloud().await;
+        let (a, b, c) = (cloud(&cluster).await, cloud(&cluster).await, cloud(&cluster).await);
+        let folder = tempfile::tempdir().unwrap();
+        // Where UDP goes that gets no answer.
+        let wall = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let clock = cluster.env().clock();
+        let quic = |cloud: &CloudCore, held: &Credentials| {
+            Ways::to(&cloud.link_address().unwrap().to_string(), "", held, &clock).unwrap()
+        };
+        let env = Env::real();
+        let token = keadm::get_token(cluster.client(), None, 3, &env).await.unwrap();
+        let joined =
+            async |node: &str| join(&a, folder.path().join(node), node, token.clone()).await.unwrap();
+        let (one, two, three) = (joined("edge-1").await, joined("edge-2").await, joined("edge-3").await);
+        let over_websocket =
+            Ways::to(&wall, &b.websocket_address().unwrap().to_string(), &two, &clock).unwrap();
+        let (first, third) = (quic(&a, &one), quic(&c, &three));
+        let mut first = cluster.node_by("edge-1", first).await;
+        let second = cluster.node_by("edge-2", over_websocket).await;
+        let third = cluster.node_by("edge-3", third).await;
+        for node in [&first, &second, &third] {
+            node.runtime().add_image(IMAGE);
+            cluster.until_ready(node).await;
+        }
+        let told = (received(&first), received(&second));
+        for node in ["edge-1", "edge-2", "edge-3"] {
+            pod(&cluster, "before", node).await;
+        }
+        for node in [&first, &second, &third] {
+            cluster.until("its pod runs", || node.runtime().running().len() == 1).await;
+        }
+
+        // By the verb, and by kubectl alone.
+        let begun = Instant::now();
+        let words = say(async |say| keadm::revoke(cluster.client(), &name("edge-1"), say).await).await;
+        assert!(words.contains("keadm free edge-1") && words.contains("keadm token revoke"), "{words}");
+        let edge_nodes = cluster.objects("kubehive.io/v1alpha1", "EdgeNode", None);
+        let label = json!({"metadata": {"labels": {"kubehive.io/revoked": "true"}}});
+        edge_nodes.patch("edge-2", &PatchParams::default(), &Patch::Merge(&label)).await.unwrap();
+        cluster
+            .until_async("both links are ended", async || {
+                !has_session(&a, "edge-1").await && !has_session(&b, "edge-2").await
+            })
+            .await;
+        let took = begun.elapsed();
+        println!("both links were ended {took:?} after the first word");
+        assert!(took < SOON, "{took:?}");
+        assert!(has_session(&c, "edge-3").await);
+
+        let (of_first, of_second) = (told.0.len(), told.1.len());
+        for node in ["edge-1", "edge-2", "edge-3"] {
+            pod(&cluster, "after", node).await;
+        }
+        cluster.until("the other node gets its pod", || third.runtime().running().len() == 2).await;
+        cluster
+            .until_async("they come again and are refused", async || {
+                refusals(&a).await > 0 && refusals(&b).await > 0
+            })
+            .await;
+        assert_eq!(
+            (told.0.len(), told.1.len()),
+            (of_first, of_second),
+            "something came down after the eviction"
+        );
+        assert_eq!((first.runtime().running().len(), second.runtime().running().len()), (1, 1));
+
+        // The name does not come back: not the Node, not with a token.
+        let nodes = cluster.objects("v1", "Node", None);
+        nodes.delete("edge-1", &DeleteParams::default()).await.unwrap();
+        first.stop().await;
+        let before = refusals(&a).await;
+        first.start().await;
+        cluster.until_async("it is refused", async || refusals(&a).await > before).await;
+        let bound = keadm::get_token(cluster.client(), Some(&name("edge-1")), 1, &env).await.unwrap();
+        let barred = join(&b, folder.path().join("again"), "edge-1", bound.clone()).await;
+        let error = barred.err().unwrap();
+        assert!(error.contains("was revoked") && error.contains("keadm free edge-1"), "{error}");
+        assert!(nodes.get_opt("edge-1").await.unwrap().is_none());
+        first.stop().await;
+
+        // Freed, the same token joins it again; what it had before is worth nothing.
+        let words = say(async |say| keadm::free(cluster.client(), &name("edge-1"), say).await).await;
+        assert!(words.contains("gettoken --edgenode-name=edge-1") && !words.contains("adopt"), "{words}");
+        let again = join(&b, folder.path().join("again"), "edge-1", bound).await.unwrap();
+        let before = refusals(&a).await;
+        let old = quic(&a, &one);
+        let mut stale = cluster.node_by("edge-1", old).await;
+        cluster.until_async("the old certificate is refused", async || refusals(&a).await > before).await;
+        stale.stop().await;
+        let again = quic(&a, &again);
+        let again = cluster.node_by("edge-1", again).await;
+        cluster.until_ready(&again).await;
+        for cloud in [a, b, c] {
+            cloud.stop(LONG).await;
+        }
+    });
+}
+
+#[test]
+fn a_node_that_was_deleted_or_made_by_hand_is_adopted() {
+    run(async || {
+        let mut cluster = Cluster::spawn().await;
+        let mut node = cluster.node("edge-1").await;
+        cluster.until_ready(&node).await;
+        let nodes = cluster.objects("v1", "Node", None);
+        let admin = cluster.client();
+        let adopt = async |text: &str| {
+            let mut lines = Vec::new();
+            let done = keadm::adopt(admin.clone(), &name(text), &mut |line| lines.push(line)).await;
+            done.map(|()| lines.join("\n")).map_err(|error| format!("{error:#}"))
+        };
+        // Deleted: gone until somebody says so.
+        nodes.delete("edge-1", &DeleteParams::default()).await.unwrap();
+        let gone = async || hub_of(&cluster).await["nodes"].get("edge-1").is_none();
+        cluster.until_async("its session ends", gone).await;
+        let words = adopt("edge-1").await.unwrap();
+        assert!(words.contains("makes a new one") && words.contains("has joined"), "{words}");
+        // It would come by itself within a minute.
+        node.stop().await;
+        node.start().await;
+        cluster
+            .until_async("its Node is made anew", async || nodes.get_opt("edge-1").await.unwrap().is_some())
+            .await;
+        // Made by hand, as KubeEdge's nodes are there already.
+        cluster.apply("v1", "Node", json!({"metadata": {"name": "old-1"}})).await;
+        let words = adopt("old-1").await.unwrap();
+        assert!(words.contains("gettoken --edgenode-name=old-1"), "{words}");
+        let adopted = nodes.get("old-1").await.unwrap();
+        let annotations = adopted.metadata.annotations.unwrap();
+        assert_eq!(annotations.get("kubehive.io/adopted"), adopted.metadata.uid.as_ref());
+        assert!(adopted.metadata.labels.unwrap().contains_key("node-role.kubernetes.io/edge"));
+        let mut old = cluster.node("old-1").await;
+        cluster.until_ready(&old).await;
+        old.stop().await;
+        // Neither one of the control plane, nor nobody, nor one that was revoked.
+        let labels = json!({"node-role.kubernetes.io/control-plane": ""});
+        cluster.apply("v1", "Node", json!({"metadata": {"name": "cp-1", "labels": labels}})).await;
+        assert!(adopt("cp-1").await.unwrap_err().contains("control plane"));
+        assert!(adopt("nobody").await.unwrap_err().contains("neither a Node"));
+        keadm::revoke(cluster.client(), &name("old-1"), &mut |_| {}).await.unwrap();
+        assert!(adopt("old-1").await.unwrap_err().contains("keadm free old-1"));
+    });
+}
+
+async fn hub_of(cluster: &Cluster) -> Value {
+    let state = cluster.state().await;
+    state.actors.into_iter().find(|actor| actor.name == "cloud-hub").map(|actor| actor.snapshot).unwrap()
+}
+
+#[test]
+fn tokens_are_listed_and_withdrawn_one_by_one() {
+    run(async || {
+        let cluster = Cluster::spawn().await;
+        let env = Env::real();
+        let listed = async || say(async |say| keadm::list_tokens(cluster.client(), say).await).await;
+        assert!(listed().await.contains("no token is good"));
+        keadm::get_token(cluster.client(), None, 7, &env).await.unwrap();
+        keadm::get_token(cluster.client(), Some(&name("edge-1")), 7, &env).await.unwrap();
+        let table = listed().await;
+        assert!(table.contains("0/7") && table.contains("0/1") && table.contains("edge-1"), "{table}");
+        let bound = table.lines().find(|line| line.contains("edge-1")).unwrap();
+        let id = bound.split_whitespace().next().unwrap();
+        say(async |say| keadm::withdraw_token(cluster.client(), id, say).await).await;
+        assert!(!listed().await.contains("edge-1"));
+        for wrong in [id, "../nodes/x", "", "a?x="] {
+            let error = keadm::withdraw_token(cluster.client(), wrong, &mut |_| {}).await.unwrap_err();
+            assert!(error.to_string().contains("keadm token list"), "{error:#}");
+        }
+    });
+}

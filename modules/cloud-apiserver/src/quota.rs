@@ -1,0 +1,81 @@
+//! How many bytes of bodies and of answers are held at a time, for each user and for all.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes in a permit.
+const UNIT: usize = 1024;
+
+/// A number of bytes for each user, and one for all of them together.
+pub(crate) struct Quota {
+    per_user: usize,
+    all: usize,
+    total: Arc<Semaphore>,
+    users: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+}
+
+/// Bytes that are held until it is dropped.
+pub(crate) struct Held {
+    _own: OwnedSemaphorePermit,
+    _total: OwnedSemaphorePermit,
+}
+
+impl Quota {
+    /// In bytes.
+    pub(crate) fn new(per_user: usize, all: usize) -> Self {
+        let (per_user, all) = (per_user / UNIT, all / UNIT);
+        Quota { per_user, all, total: Arc::new(Semaphore::new(all)), users: Mutex::default() }
+    }
+
+    fn of(&self, user: &str) -> Arc<Semaphore> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever holds or waits has a copy.
+        users.retain(|_, own| Arc::strong_count(own) > 1);
+        let own = users.entry(user.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.per_user)));
+        Arc::clone(own)
+    }
+
+    /// What is more than all there is waits for all of it.
+    fn units(&self, bytes: usize) -> u32 {
+        let units = bytes.div_ceil(UNIT).min(self.per_user).min(self.all);
+        u32::try_from(units).unwrap_or(u32::MAX)
+    }
+
+    /// Waits until `user` may hold so many bytes.
+    pub(crate) async fn hold(&self, user: &str, bytes: usize) -> Option<Held> {
+        let units = self.units(bytes);
+        let own = self.of(user).acquire_many_owned(units).await.ok()?;
+        let total = Arc::clone(&self.total).acquire_many_owned(units).await.ok()?;
+        Some(Held { _own: own, _total: total })
+    }
+
+    /// The same now or not at all.
+    pub(crate) fn try_hold(&self, user: &str, bytes: usize) -> Option<Held> {
+        let units = self.units(bytes);
+        let own = self.of(user).try_acquire_many_owned(units).ok()?;
+        let total = Arc::clone(&self.total).try_acquire_many_owned(units).ok()?;
+        Some(Held { _own: own, _total: total })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_user_holds_no_more_than_his_share() {
+        let quota = Quota::new(4096, 8192);
+        let first = quota.try_hold("a", 4000).unwrap();
+        assert!(quota.try_hold("a", 1).is_none());
+        let second = quota.hold("b", 1 << 30).await.unwrap();
+        // All is taken, whoever asks.
+        assert!(quota.try_hold("c", 1).is_none());
+        drop(first);
+        assert!(quota.try_hold("c", 4096).is_some());
+        drop(second);
+        assert!(quota.try_hold("a", 1).is_some());
+        assert_eq!(quota.users.lock().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,346 @@
+//! What a node may say of itself when its Node is made, and what of its reports is a status. Pure.
+//!
+//! CloudCore writes under an account of its own, which Kubernetes' NodeRestriction does not look at: so what that allows a
+//! kubelet is allowed here (plugin/pkg/admission/noderestriction and pkg/apis/well_known_labels.go of the kubelet, 1.36), and
+//! nothing else.
+
+use std::collections::BTreeMap;
+
+use contract::NodeName;
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, PodStatus, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use noderegistry::ENROLMENT_ANNOTATION;
+use serde_json::Value;
+
+use crate::plan::EDGE_LABEL;
+
+/// 64 labels, beside those that CloudCore sets.
+const LABELS_MAX: usize = 64;
+/// 316 bytes: a prefix of 253, a `/` and a name of 63.
+const LABEL_KEY_MAX: usize = 317;
+/// 63 bytes of a label's value.
+const LABEL_VALUE_MAX: usize = 63;
+/// 32 taints.
+const TAINTS_MAX: usize = 32;
+/// 1 KiB of the message of a condition.
+const MESSAGE_MAX: usize = 1 << 10;
+/// 16 addresses.
+const ADDRESSES_MAX: usize = 16;
+/// 50 images, as kubelets tell them (`nodeStatusMaxImages`), with 5 names each.
+const IMAGES_MAX: (usize, usize) = (50, 5);
+/// 64 resources.
+const RESOURCES_MAX: usize = 64;
+/// The conditions of a Node that a kubelet writes. `NetworkUnavailable` and `kubehive.io/Synced` are others' to say.
+const NODE_CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
+/// The conditions of a pod that a kubelet writes, and the one that names fields without effect.
+const POD_CONDITIONS: [&str; 9] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "DisruptionTarget",
+    "PodResizePending",
+    "PodResizeInProgress",
+    "kubehive.io/FieldsNotHonoured",
+];
+
+/// The Node that is made of a node's first report, for the certificate with this serial.
+pub(crate) fn registration(node: &NodeName, certificate: &str, report: &Value) -> Node {
+    let said = report.pointer("/metadata/labels").and_then(Value::as_object);
+    let mut labels: BTreeMap<String, String> = said
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key, value.as_str()?)))
+        .filter(|(key, value)| may_claim(key) && is_label_value(value))
+        .take(LABELS_MAX)
+        .map(|(key, value)| (key.clone(), value.to_owned()))
+        .collect();
+    labels.insert("kubernetes.io/hostname".to_owned(), node.as_str().to_owned());
+    labels.insert(EDGE_LABEL.to_owned(), String::new());
+    labels.insert("node-role.kubernetes.io/agent".to_owned(), String::new());
+    let taints = report.pointer("/spec/taints").and_then(Value::as_array);
+    let taints: Vec<Taint> = taints
+        .into_iter()
+        .flatten()
+        .filter_map(|taint| serde_json::from_value::<Taint>(taint.clone()).ok())
+        .filter(is_taint)
+        .take(TAINTS_MAX)
+        .map(|taint| Taint { time_added: None, ..taint })
+        .collect();
+    let unschedulable = report.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
+    Node {
+        metadata: ObjectMeta {
+            name: Some(node.as_str().to_owned()),
+            labels: Some(labels),
+            annotations: Some([(ENROLMENT_ANNOTATION.to_owned(), certificate.to_owned())].into()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(NodeSpec {
+            taints: (!taints.is_empty()).then_some(taints),
+            unschedulable: unschedulable.then_some(true),
+            ..NodeSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// Whether a node may set this label on itself.
+fn may_claim(key: &str) -> bool {
+    if key.len() > LABEL_KEY_MAX {
+        return false;
+    }
+    let Some((prefix, name)) = key.split_once('/') else { return is_qualified_name(key) };
+    let of = |domain: &str| is_within(prefix, domain);
+    if !contract::ids::is_dns1123_subdomain(prefix) || !is_qualified_name(name) {
+        return false;
+    }
+    if of("node-restriction.kubernetes.io") || of("kubehive.io") {
+        return false;
+    }
+    let reserved = of("kubernetes.io") || of("k8s.io");
+    let kubelets = of("kubelet.kubernetes.io") || of("node.kubernetes.io");
+    !reserved || kubelets || is_kubelet_label(key)
+}
+
+/// The domain, or one below it.
+fn is_within(prefix: &str, domain: &str) -> bool {
+    prefix.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// `KubeletLabels()` of the kubelet.
+fn is_kubelet_label(key: &str) -> bool {
+    matches!(
+        key,
+        "kubernetes.io/hostname"
+            | "topology.kubernetes.io/zone"
+            | "topology.kubernetes.io/region"
+            | "failure-domain.beta.kubernetes.io/zone"
+            | "failure-domain.beta.kubernetes.io/region"
+            | "beta.kubernetes.io/instance-type"
+            | "node.kubernetes.io/instance-type"
+            | "kubernetes.io/os"
+            | "kubernetes.io/arch"
+            | "beta.kubernetes.io/os"
+            | "beta.kubernetes.io/arch"
+    )
+}
+
+/// The part of a label's key behind the `/` (Kubernetes' qualified names).
+fn is_qualified_name(name: &str) -> bool {
+    !name.is_empty() && is_label_value(name)
+}
+
+/// At most 63 of letters, digits, `-`, `_` and `.`, with letters or digits at the ends; or nothing.
+fn is_label_value(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    let end = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+    bytes.len() <= LABEL_VALUE_MAX
+        && end(bytes.first())
+        && end(bytes.last())
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+}
+
+fn is_taint(taint: &Taint) -> bool {
+    let key = match taint.key.split_once('/') {
+        Some((prefix, name)) => contract::ids::is_dns1123_subdomain(prefix) && is_qualified_name(name),
+        None => is_qualified_name(&taint.key),
+    };
+    key && taint.value.as_deref().is_none_or(is_label_value)
+        && matches!(taint.effect.as_str(), "NoSchedule" | "PreferNoSchedule" | "NoExecute")
+}
+
+/// Of the status that a node reports what a kubelet writes. `None`: it is none.
+///
+/// It is made of the fields that were understood: what else stands in the text (a directive of a strategic merge, say) has
+/// no effect.
+pub(crate) fn node_status(said: &Value) -> Option<NodeStatus> {
+    let said: NodeStatus = serde_json::from_value(said.clone()).ok()?;
+    let conditions = said.conditions.map(|all| {
+        let own = all.into_iter().filter(|one| NODE_CONDITIONS.contains(&one.type_.as_str()));
+        let mut own: Vec<_> = own.take(NODE_CONDITIONS.len()).collect();
+        for condition in &mut own {
+            condition.message = condition.message.take().map(cut);
+            condition.reason = condition.reason.take().map(cut);
+        }
+        own
+    });
+    let images = said.images.map(|all| {
+        let mut all: Vec<_> = all.into_iter().take(IMAGES_MAX.0).collect();
+        for image in &mut all {
+            image.names.iter_mut().for_each(|names| names.truncate(IMAGES_MAX.1));
+        }
+        all
+    });
+    let few = |resources: Option<BTreeMap<_, _>>| resources.filter(|all| all.len() <= RESOURCES_MAX);
+    let addresses = said.addresses.map(|all| all.into_iter().take(ADDRESSES_MAX).collect());
+    Some(NodeStatus {
+        addresses,
+        allocatable: few(said.allocatable),
+        capacity: few(said.capacity),
+        conditions,
+        daemon_endpoints: said.daemon_endpoints,
+        features: said.features,
+        images,
+        node_info: said.node_info,
+        runtime_handlers: said.runtime_handlers,
+        volumes_in_use: said.volumes_in_use,
+        ..NodeStatus::default()
+    })
+}
+
+/// Of the status of a pod that a node reports what a kubelet writes. `None`: it is none.
+pub(crate) fn pod_status(text: &str) -> Option<PodStatus> {
+    let said: PodStatus = serde_json::from_str(text).ok()?;
+    let conditions = said.conditions.map(|all| {
+        let own = all.into_iter().filter(|one| POD_CONDITIONS.contains(&one.type_.as_str()));
+        own.take(POD_CONDITIONS.len()).collect()
+    });
+    Some(PodStatus {
+        conditions,
+        container_statuses: said.container_statuses,
+        ephemeral_container_statuses: said.ephemeral_container_statuses,
+        host_ip: said.host_ip,
+        host_ips: said.host_ips,
+        init_container_statuses: said.init_container_statuses,
+        message: said.message,
+        observed_generation: said.observed_generation,
+        phase: said.phase,
+        pod_ip: said.pod_ip,
+        pod_ips: said.pod_ips,
+        qos_class: said.qos_class,
+        reason: said.reason,
+        start_time: said.start_time,
+        ..PodStatus::default()
+    })
+}
+
+/// At most so much of a text, and no part of a character.
+pub(crate) fn cut_to(mut text: String, most: usize) -> String {
+    text.truncate(text.floor_char_boundary(most));
+    text
+}
+
+fn cut(text: String) -> String {
+    cut_to(text, MESSAGE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn made(report: Value) -> Node {
+        registration(&NodeName::parse("edge-1").unwrap(), "0a", &report)
+    }
+
+    #[test]
+    fn a_node_sets_the_labels_that_a_kubelet_may_and_no_others() {
+        let refused = [
+            "node-role.kubernetes.io/control-plane",
+            "node-role.kubernetes.io/master",
+            "node-restriction.kubernetes.io/vault",
+            "a.node-restriction.kubernetes.io/vault",
+            "kubernetes.io/cluster-service",
+            "x.k8s.io/y",
+            "k8s.io/y",
+            "kubehive.io/keep-eviction",
+            "a.kubehive.io/b",
+            "node.kubernetes.io.evil/../x",
+            "a b",
+            "",
+            "-a",
+            "a/b/c",
+        ];
+        let taken = [
+            "kubernetes.io/arch",
+            "kubernetes.io/os",
+            "topology.kubernetes.io/zone",
+            "failure-domain.beta.kubernetes.io/region",
+            "beta.kubernetes.io/instance-type",
+            "x.node.kubernetes.io/y",
+            "kubelet.kubernetes.io/y",
+            "site",
+            "example.com/site",
+            "notkubernetes.io/x",
+        ];
+        let labels: serde_json::Map<String, Value> =
+            refused.iter().chain(&taken).map(|key| ((*key).to_owned(), json!("quay-7"))).collect();
+        let mut labels = Value::Object(labels);
+        labels["kubernetes.io/hostname"] = json!("other");
+        labels["odd"] = json!("a b");
+        labels["number"] = json!(7);
+        let node = made(json!({ "metadata": { "labels": labels } }));
+        let labels = node.metadata.labels.unwrap();
+        for key in refused.iter().chain(&["odd", "number"]) {
+            assert!(!labels.contains_key(*key), "{key}");
+        }
+        for key in taken {
+            assert_eq!(labels.get(key).map(String::as_str), Some("quay-7"), "{key}");
+        }
+        assert_eq!(labels["kubernetes.io/hostname"], "edge-1");
+        assert!(labels.contains_key(EDGE_LABEL));
+    }
+
+    #[test]
+    fn there_is_an_end_to_labels_and_taints() {
+        let labels: serde_json::Map<String, Value> =
+            (0..1000).map(|n| (format!("l{n}"), json!(""))).collect();
+        let taint = |n: usize| json!({ "key": format!("t{n}"), "effect": "NoSchedule", "timeAdded": null });
+        let taints: Vec<Value> = (0..1000).map(taint).collect();
+        let node = made(json!({ "metadata": { "labels": labels }, "spec": { "taints": taints } }));
+        assert_eq!(node.metadata.labels.unwrap().len(), LABELS_MAX + 3);
+        assert_eq!(node.spec.unwrap().taints.unwrap().len(), TAINTS_MAX);
+        let odd = json!([{ "key": "a", "effect": "Everything" }, { "key": "a b", "effect": "NoExecute" }, 7]);
+        let node = made(json!({ "spec": { "taints": odd, "unschedulable": true, "podCIDR": "10.0.0.0/8" } }));
+        let spec = node.spec.unwrap();
+        assert_eq!((spec.taints, spec.unschedulable, spec.pod_cidr), (None, Some(true), None));
+        let annotations = node.metadata.annotations.unwrap();
+        assert_eq!(annotations, [(ENROLMENT_ANNOTATION.to_owned(), "0a".to_owned())].into());
+    }
+
+    #[test]
+    fn of_a_nodes_status_what_a_kubelet_writes_is_taken() {
+        let said = json!({
+            "conditions": [
+                { "type": "Ready", "status": "True", "message": "x".repeat(5000), "$patch": "delete" },
+                { "type": "kubehive.io/Synced", "status": "True" },
+                { "type": "NetworkUnavailable", "status": "False" },
+                { "$patch": "replace", "type": "DiskPressure", "status": "False" },
+            ],
+            "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }],
+            "volumesAttached": [{ "name": "v", "devicePath": "/dev/sda" }],
+            "config": { "error": "e" },
+            "phase": "Running",
+            "$patch": "replace",
+        });
+        let status = serde_json::to_value(node_status(&said).unwrap()).unwrap();
+        let types: Vec<&Value> =
+            status["conditions"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
+        assert_eq!(types, ["Ready", "DiskPressure"]);
+        assert_eq!(status["conditions"][0]["message"].as_str().unwrap().len(), MESSAGE_MAX);
+        assert!(!status.to_string().contains("$patch"), "{status}");
+        assert_eq!(status.as_object().unwrap().keys().collect::<Vec<_>>(), ["addresses", "conditions"]);
+        assert_eq!(node_status(&json!(7)), None);
+    }
+
+    #[test]
+    fn of_a_pods_status_what_a_kubelet_writes_is_taken() {
+        let said = json!({
+            "phase": "Running",
+            "nominatedNodeName": "control-plane",
+            "resourceClaimStatuses": [{ "name": "gpu", "resourceClaimName": "other" }],
+            "conditions": [{ "type": "Ready", "status": "True" }, { "type": "example.com/gate", "status": "True" }],
+        });
+        let status = serde_json::to_value(pod_status(&said.to_string()).unwrap()).unwrap();
+        assert_eq!(status.as_object().unwrap().keys().collect::<Vec<_>>(), ["conditions", "phase"]);
+        assert_eq!(status["conditions"].as_array().unwrap().len(), 1);
+        assert!(pod_status("[]").is_none());
+    }
+
+    #[test]
+    fn no_character_is_cut_in_two() {
+        assert_eq!(cut_to("aé".to_owned(), 2), "a");
+        assert_eq!(cut_to("ab".to_owned(), 2), "ab");
+    }
+}

@@ -1,0 +1,143 @@
+//! Tokens for the service accounts of pods that are bound to the node that asks.
+
+use beehive::Fault;
+use contract::said::TokenAsked;
+use contract::{NodeName, TokenGrant};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, ServiceAccount};
+use kube::api::{Api, PostParams};
+
+use crate::uplink::{Ownness, UpError, own_pod, status_code};
+
+/// 10 min: the shortest token (Kubernetes).
+const SECONDS_MIN: i64 = 600;
+/// The longest token that is asked for: a day. The API server may grant less.
+const SECONDS_MAX: i64 = 86_400;
+/// What a volume means that says nothing (Kubernetes).
+const SECONDS_DEFAULT: i64 = 3600;
+
+/// How long a token for these audiences lives, if a volume of the pod names it (NodeRestriction's rule): as long as a volume
+/// says, and of several the one that was asked for, or the shortest. The asker's own idea of time counts for nothing.
+///
+/// Tokens that CSI drivers ask for are not among them: there are no CSI volumes on edge nodes.
+pub(crate) fn lifetime(spec: &PodSpec, audiences: &[String], asked_seconds: i64) -> Option<i64> {
+    let audience = match audiences {
+        [] => "",
+        [one] => one,
+        _ => return None,
+    };
+    let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.projected.as_ref());
+    let sources = volumes.flat_map(|projected| projected.sources.iter().flatten());
+    let tokens = sources.filter_map(|source| source.service_account_token.as_ref());
+    let named = tokens.filter(|token| token.audience.as_deref().unwrap_or_default() == audience);
+    let seconds = named
+        .map(|token| token.expiration_seconds.unwrap_or(SECONDS_DEFAULT).clamp(SECONDS_MIN, SECONDS_MAX));
+    let seconds: Vec<i64> = seconds.collect();
+    if seconds.contains(&asked_seconds) { Some(asked_seconds) } else { seconds.into_iter().min() }
+}
+
+/// Gets a token.
+///
+/// # Errors
+/// Why there is none, in a sentence for the node, which tells nothing of the cloud's inside.
+pub(crate) async fn grant(
+    client: &kube::Client,
+    node: &NodeName,
+    asked: TokenAsked,
+    now_unix: i64,
+) -> Result<TokenGrant, String> {
+    let TokenAsked { pod: id, service_account, audiences, expiration_seconds } = asked;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), id.namespace.as_str());
+    let found = own_pod(&pods, node, &id).await.map_err(|error| told(node, &error.into()))?;
+    let spec = match found {
+        Ownness::Own(pod) => pod.spec,
+        Ownness::Gone | Ownness::Foreign => None,
+    };
+    let spec = spec.ok_or_else(|| format!("pod `{id}` is not bound to this node"))?;
+    let account = spec.service_account_name.as_deref().unwrap_or("default");
+    if account != service_account.as_str() {
+        return Err(format!("pod `{id}` does not run as service account `{service_account}`"));
+    }
+    let seconds = lifetime(&spec, &audiences, expiration_seconds)
+        .ok_or_else(|| format!("no volume of pod `{id}` names a token for these audiences"))?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), id.namespace.as_str());
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            audiences,
+            expiration_seconds: Some(seconds),
+            bound_object_ref: Some(BoundObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Pod".to_owned()),
+                name: Some(id.name.to_string()),
+                uid: Some(id.uid.to_string()),
+            }),
+        },
+        ..TokenRequest::default()
+    };
+    let granted =
+        accounts.create_token_request(service_account.as_str(), &PostParams::default(), &request).await;
+    let granted = granted.map_err(|error| told(node, &error.into()))?;
+    let status = granted.status.ok_or("the API server granted no token")?;
+    let expires_unix = status.expiration_timestamp.0.as_second();
+    Ok(TokenGrant { token: status.token, expires_unix, lifetime_seconds: (expires_unix - now_unix).max(0) })
+}
+
+/// What the node is told of an error; the error itself goes to the log.
+fn told(node: &NodeName, error: &UpError) -> String {
+    tracing::warn!(%node, reason = %Fault::from_error(error), "no token granted");
+    let code = match error {
+        UpError::Api(error) => status_code(error),
+        UpError::Contended | UpError::Register(_) => None,
+    };
+    match code {
+        Some(403) => "the API server does not let CloudCore ask for this token",
+        Some(404) => "there is no such service account or pod any more",
+        Some(409) => "the pod is another one by now",
+        Some(400..=499) => "the API server refuses this token",
+        Some(_) | None => "the API server cannot be asked for a token now",
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_token_is_for_what_a_volume_names() {
+        let source = |audience: Option<&str>, seconds: Option<i64>| json!({ "serviceAccountToken": { "path": "t", "audience": audience, "expirationSeconds": seconds } });
+        let spec: PodSpec = serde_json::from_value(json!({
+            "containers": [],
+            "volumes": [
+                { "name": "api", "projected": { "sources": [source(None, Some(3607)), { "configMap": { "name": "ca" } }] } },
+                { "name": "vault", "projected": { "sources": [
+                    source(Some("vault"), Some(7200)), source(Some("vault"), Some(900)), source(Some("sts"), None),
+                    source(Some("old"), Some(5)), source(Some("long"), Some(1_000_000)) ] } },
+                { "name": "plain", "emptyDir": {} },
+            ],
+        }))
+        .unwrap();
+        let life = |audiences: &[&str], asked| {
+            let audiences: Vec<String> = audiences.iter().map(|audience| (*audience).to_owned()).collect();
+            lifetime(&spec, &audiences, asked)
+        };
+        assert_eq!(life(&[], 3607), Some(3607));
+        assert_eq!(life(&[], 86_400), Some(3607), "as the volume says");
+        assert_eq!(
+            (life(&["vault"], 7200), life(&["vault"], 900), life(&["vault"], 1)),
+            (Some(7200), Some(900), Some(900))
+        );
+        assert_eq!(
+            (life(&["sts"], 0), life(&["old"], 5), life(&["long"], 1)),
+            (Some(3600), Some(600), Some(86_400))
+        );
+        assert_eq!(
+            life(&["https://kubernetes.default.svc"], 3600),
+            None,
+            "of any audience that no volume names"
+        );
+        assert_eq!(life(&["vault", "sts"], 900), None);
+        assert_eq!(lifetime(&PodSpec::default(), &[], 3600), None);
+    }
+}

@@ -1,0 +1,223 @@
+//! Enrolment over real HTTPS, with everything that it keeps in the stand-alone API.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod client;
+mod crowd;
+
+use std::time::Duration;
+
+use beehive::Env;
+use client::{Cloud, send, text};
+use cloud_hub::Vault;
+use contract::NodeName;
+use harness::Objects;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use pki::{Authority, JoinToken, NodeRequest};
+
+#[actix_rt::test]
+async fn a_node_joins_gives_its_name_back_and_joins_again() {
+    let env = Env::real();
+    let cloud = Cloud::start(&env).await;
+    let request = Request::get("/ca.crt").body(Full::default()).unwrap();
+    let (status, ca) = send(cloud.it.server.address, &cloud.it.ca_der, None, request).await.unwrap();
+    assert_eq!((status, &ca), (StatusCode::OK, &cloud.it.ca_der));
+
+    let key = NodeRequest::new("edge-1").unwrap();
+    let token = cloud.token(60, None).await;
+    let (status, cert) = cloud.join("edge-1", &token, &key.csr_der).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(pki::node_of_certificate(&cert).unwrap(), "edge-1");
+
+    let (status, body) = cloud.join("edge-1", &token, &key.csr_der).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(text(&body).contains("keadm reset"), "{}", text(&body));
+
+    let (status, _) = cloud.reset(None).await.unwrap();
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let (status, _) = cloud.reset(Some((&cert, &key.key_pem))).await.unwrap();
+    assert_eq!(status, StatusCode::OK);
+    let (status, _) = cloud.reset(Some((&cert, &key.key_pem))).await.unwrap();
+    assert_eq!(status, StatusCode::NOT_FOUND, "an old certificate frees nothing");
+    let (status, _) = cloud.join("edge-1", &token, &key.csr_der).await;
+    assert_eq!(status, StatusCode::OK);
+    cloud.it.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn every_refusal_is_a_sentence() {
+    let env = Env::real();
+    let cloud = Cloud::start(&env).await;
+    let csr = NodeRequest::new("edge-1").unwrap().csr_der;
+    let (open, bound) = (cloud.token(60, None).await, cloud.token(60, Some("edge-1")).await);
+    let forged = |key: [u8; 32], id: &str| {
+        let key = pki::TokenKey::new(&key).unwrap();
+        let text = key.mint(&cloud.it.ca_der, u64::MAX / 2, id, None).unwrap();
+        JoinToken::parse(&text).unwrap().jwt
+    };
+    // Signed with the cluster's key, and no object says that it is good.
+    let unknown = cloud.it.token_key.mint(&cloud.it.ca_der, u64::MAX / 2, "nobody-knows", None).unwrap();
+    let odd = cloud.it.token_key.mint(&cloud.it.ca_der, u64::MAX / 2, "../../nodes/a?x=", None).unwrap();
+    let [unknown, odd] = [unknown, odd].map(|text| JoinToken::parse(&text).unwrap().jwt);
+    let withdrawn = cloud.token(60, None).await;
+    for token in cloud.it.registry.tokens().await.unwrap() {
+        if token.spec.node.is_none() && cloud.is_of(&token, &withdrawn) {
+            assert!(cloud.it.registry.withdraw(token.metadata.name.as_deref().unwrap()).await.unwrap());
+        }
+    }
+    let too_long = vec![0x30; pki::CSR_MAX + 1];
+    let cases = [
+        ("edge-1", cloud.token(-60, None).await, csr.clone(), 401, "expired"),
+        ("edge-1", forged([7; 32], "x"), csr.clone(), 401, "not made by this cluster"),
+        ("edge-1", unknown, csr.clone(), 401, "withdrawn"),
+        ("edge-1", odd, csr.clone(), 401, "not a join token"),
+        ("edge-1", withdrawn, csr.clone(), 401, "withdrawn"),
+        ("edge-1", "nonsense".to_owned(), csr.clone(), 401, "not a join token"),
+        ("edge-2", bound.clone(), csr.clone(), 401, "bound to the name `edge-1`"),
+        ("Edge_1", open.clone(), csr.clone(), 400, "DNS-1123"),
+        ("edge-1/../x", open.clone(), csr.clone(), 400, "DNS-1123"),
+        ("edge-1", open.clone(), vec![1, 2, 3], 400, "not a certificate signing request"),
+        ("edge-1", open.clone(), too_long, 413, "longer than 16 KiB"),
+    ];
+    for (node, token, csr, status, words) in cases {
+        let (got, body) = cloud.join(node, &token, &csr).await;
+        assert_eq!(got.as_u16(), status, "{}", text(&body));
+        assert!(text(&body).contains(words), "{}", text(&body));
+    }
+    assert_eq!(cloud.join("edge-1", &bound, &csr).await.0, StatusCode::OK);
+    let (status, body) = cloud.join("edge-1", &bound, &csr).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(text(&body).contains("has been used"), "{}", text(&body));
+    // A certificate of another authority does not even get through the handshake.
+    let other = Authority::create(env.wall(), [9; 16]).unwrap();
+    let key = NodeRequest::new("edge-1").unwrap();
+    let day = Duration::from_secs(86_400);
+    let forged = other.sign_node(&key.csr_der, "edge-1", env.wall(), day, [8; 16]).unwrap();
+    assert!(cloud.reset(Some((&forged.der, &key.key_pem))).await.is_err());
+    cloud.it.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn odd_requests_get_a_sentence_or_an_end() {
+    let env = Env::real();
+    let cloud = Cloud::start(&env).await;
+    let ask = async |request: Request<Full<hyper::body::Bytes>>| {
+        send(cloud.it.server.address, &cloud.it.ca_der, None, request).await
+    };
+    let of = |method: &str, path: &str| {
+        Request::builder().method(method).uri(path).body(Full::<hyper::body::Bytes>::default()).unwrap()
+    };
+    for (method, path, status) in [
+        ("POST", "/edge.crt", 405),
+        ("BREW", "/ca.crt", 405),
+        ("GET", "/", 404),
+        ("GET", "/edge.crt/../x", 404),
+    ] {
+        let (got, body) = ask(of(method, path)).await.unwrap();
+        assert_eq!(got.as_u16(), status, "{method} {path}");
+        assert!(text(&body).contains("/edge.crt"), "{}", text(&body));
+    }
+    let mut long = of("GET", "/edge.crt");
+    long.headers_mut().insert("Authorization", format!("Bearer {}", "a".repeat(40 << 10)).parse().unwrap());
+    let got = ask(long).await;
+    assert!(got.as_ref().map_or(true, |(status, _)| status.as_u16() == 431), "{got:?}");
+    let mut many = of("GET", "/edge.crt");
+    for number in 0..100 {
+        let name: http::HeaderName = format!("x-{number}").parse().unwrap();
+        many.headers_mut().insert(name, "1".parse().unwrap());
+    }
+    let got = ask(many).await;
+    assert!(got.as_ref().map_or(true, |(status, _)| status.as_u16() == 431), "{got:?}");
+    cloud.it.server.stop().await;
+}
+
+/// C2: a stolen token that is good for many nodes.
+#[actix_rt::test]
+async fn an_open_token_becomes_no_node_that_has_a_node_object() {
+    let env = Env::real();
+    let cloud = Cloud::start(&env).await;
+    let nodes: Api<Node> = Api::all(cloud.api.client());
+    let control_plane: Node =
+        serde_json::from_value(serde_json::json!({"metadata": {"name": "cp-1"}})).unwrap();
+    let made = nodes.create(&PostParams::default(), &control_plane).await.unwrap();
+    let csr = NodeRequest::new("cp-1").unwrap().csr_der;
+    let open = cloud.token(60, None).await;
+    let (status, body) = cloud.join("cp-1", &open, &csr).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(text(&body).contains("--edgenode-name=cp-1"), "{}", text(&body));
+    // Bound to the name, and nobody has adopted the Node.
+    let bound = cloud.token(60, Some("cp-1")).await;
+    let (status, body) = cloud.join("cp-1", &bound, &csr).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(text(&body).contains("keadm adopt cp-1"), "{}", text(&body));
+    // A word that names another uid is none.
+    let say = async |word: &str| {
+        let word = serde_json::json!({"metadata": {"annotations": {noderegistry::ADOPTED_ANNOTATION: word}}});
+        nodes.patch("cp-1", &PatchParams::default(), &Patch::Merge(&word)).await.unwrap();
+    };
+    say("another").await;
+    assert_eq!(cloud.join("cp-1", &bound, &csr).await.0, StatusCode::FORBIDDEN);
+    let uid = made.metadata.uid.clone().unwrap();
+    say(&uid).await;
+    assert_eq!(cloud.join("cp-1", &open, &csr).await.0, StatusCode::FORBIDDEN, "an open one is not enough");
+    assert_eq!(cloud.join("cp-1", &bound, &csr).await.0, StatusCode::OK);
+    let node = NodeName::parse("cp-1").unwrap();
+    let entered = cloud.it.registry.edge_node(&node).await.unwrap().unwrap();
+    assert_eq!(entered.spec.node_uid, Some(uid));
+    // Withdrawn or used up, it joins nothing more.
+    nodes.delete("cp-1", &DeleteParams::default()).await.unwrap();
+    assert_eq!(cloud.join("cp-1", &bound, &csr).await.0, StatusCode::UNAUTHORIZED);
+    for token in cloud.it.registry.tokens().await.unwrap() {
+        cloud.it.registry.withdraw(token.metadata.name.as_deref().unwrap()).await.unwrap();
+    }
+    let (status, body) = cloud.join("new", &open, &csr).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(text(&body).contains("withdrawn"), "{}", text(&body));
+    cloud.it.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_token_that_is_older_than_the_setting_allows_is_not_taken() {
+    let env = Env::real();
+    let api = harness::StandAlone::start(&env).await;
+    let cloud = harness::EnrolmentCloud::with_token_life(api.client(), &env, Duration::ZERO).await;
+    let cloud = Cloud { it: cloud, api };
+    let csr = NodeRequest::new("edge-1").unwrap().csr_der;
+    let token = cloud.token(3600, None).await;
+    let (status, body) = cloud.join("edge-1", &token, &csr).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(text(&body).contains("expired"), "{}", text(&body));
+    cloud.it.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn clouds_that_start_together_agree_on_one_authority() {
+    let (objects, env) = (Objects::default(), Env::real());
+    let starts = (0..8).map(|_| {
+        let (vault, env) = (Vault::new(objects.client()), env.clone());
+        async move { vault.authority(&env).await.unwrap().cert_der().to_vec() }
+    });
+    let authorities = futures::future::join_all(starts).await;
+    assert!(authorities.windows(2).all(|pair| pair[0] == pair[1]));
+    // One CA: the others were refused and took what was there.
+    assert_eq!(objects.creates(), 1);
+}
+
+#[actix_rt::test]
+async fn nodes_that_join_together_are_all_in_the_register() {
+    let env = Env::real();
+    let cloud = Cloud::start(&env).await;
+    let token = cloud.token(60, None).await;
+    let csr = NodeRequest::new("x").unwrap().csr_der;
+    let joins = (0..5).map(|n| {
+        let (cloud, token, csr) = (&cloud, &token, &csr);
+        async move { cloud.join(&format!("edge-{n}"), token, csr).await.0 }
+    });
+    assert_eq!(futures::future::join_all(joins).await, [StatusCode::OK; 5]);
+    let (status, _) = cloud.join("edge-3", &token, &csr).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    cloud.it.server.stop().await;
+}

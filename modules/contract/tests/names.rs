@@ -1,0 +1,193 @@
+//! Odd names and sizes in every report and question that a node can send: each is refused by itself, and whatever comes with
+//! it is read.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+
+use beehive::Reply;
+use beehive::link::WireVersion;
+use beehive::link::wire::{ReplyTo, Wire};
+use contract::devicecontroller::DeviceUp;
+use contract::edgecontroller::EdgeUp;
+use contract::said::{self, NodeSaid, Said, Unfit};
+use contract::{Report, TokenQuery, TwinValue, Unparsed, UpReport};
+
+/// What an attacker would put where a name belongs.
+const ODD: [&str; 14] = [
+    "",
+    "dev1?x=",
+    "../../nodes/control-plane",
+    "a/b",
+    "a%2fb",
+    "a#b",
+    "a&fieldManager=b",
+    "a\nb",
+    "a\0b",
+    "A",
+    "..",
+    "-a",
+    "a ",
+    "\u{202e}a",
+];
+
+/// Each report with this text in one place where a name belongs.
+fn reports_with(odd: &str) -> Vec<UpReport> {
+    let pod = |[namespace, name, uid]: [&str; 3]| UpReport::PodStatus {
+        namespace: namespace.into(),
+        name: name.into(),
+        uid: uid.into(),
+        status_json: "{}".into(),
+    };
+    let gone = |[namespace, name, uid]: [&str; 3]| UpReport::PodGone {
+        namespace: namespace.into(),
+        name: name.into(),
+        uid: uid.into(),
+    };
+    let event = |[namespace, name]: [&str; 2]| UpReport::Event {
+        namespace: namespace.into(),
+        name: name.into(),
+        event_json: "{}".into(),
+    };
+    let twin = |[namespace, name, property]: [&str; 3]| UpReport::Twin {
+        namespace: namespace.into(),
+        name: name.into(),
+        property: property.into(),
+        reported: None,
+        observed_desired: None,
+    };
+    let state = |[namespace, name]: [&str; 2]| UpReport::DeviceState {
+        namespace: namespace.into(),
+        name: name.into(),
+        state: "online".into(),
+        last_online_time: None,
+    };
+    let mut all = vec![
+        pod([odd, "p", "u"]),
+        pod(["d", odd, "u"]),
+        gone([odd, "p", "u"]),
+        gone(["d", odd, "u"]),
+        event([odd, "e"]),
+        event(["d", odd]),
+        twin([odd, "n", "t"]),
+        twin(["d", odd, "t"]),
+        state([odd, "n"]),
+        state(["d", odd]),
+    ];
+    // Some are good where they stand in no path.
+    if odd != "A" {
+        all.extend([pod(["d", "p", odd]), gone(["d", "p", odd])]);
+    }
+    if !["A", "..", "-a", "../../nodes/control-plane", "a/b", "a#b"].contains(&odd) {
+        all.push(twin(["d", "n", odd]));
+    }
+    all
+}
+
+fn way() -> Option<ReplyTo> {
+    Some(ReplyTo::new(|_| {}))
+}
+
+fn report(row: i64, report: UpReport) -> Report {
+    Report { row, repeat: false, report: report.into() }
+}
+
+fn good(row: i64) -> Report {
+    report(row, UpReport::PodGone { namespace: "d".into(), name: "p".into(), uid: "u".into() })
+}
+
+#[test]
+fn an_odd_name_is_refused_alone() {
+    for version in WireVersion::ALL {
+        for odd in ODD {
+            let reports = reports_with(odd);
+            let count = reports.len();
+            let mut batch = vec![good(0)];
+            batch.extend((1_i64..).zip(reports).map(|(row, odd)| report(row, odd)));
+            batch.push(good(99));
+            let sent = EdgeUp::Reports { reports: batch.clone().into(), reply: Reply::channel().0 };
+            let body = sent.encode(version).unwrap().body;
+            let EdgeUp::Reports { reports, .. } = EdgeUp::decode(&body, way(), version).unwrap() else {
+                panic!()
+            };
+            let (read, unfit): (Vec<_>, Vec<_>) = reports
+                .open()
+                .unwrap()
+                .into_iter()
+                .map(|report| (report.row, report.report.parse()))
+                .partition(|(_, said)| said.is_ok());
+            assert_eq!(read.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [0, 99], "{odd:?}");
+            assert_eq!(unfit.len(), count, "{odd:?}");
+            for (_, unfit) in unfit {
+                let text = unfit.unwrap_err().to_string();
+                assert!(!text.chars().any(char::is_control), "{text:?}");
+            }
+            let sent = DeviceUp::Reports { reports: batch.into(), reply: Reply::channel().0 };
+            assert!(DeviceUp::decode(&sent.encode(version).unwrap().body, way(), version).is_ok());
+        }
+    }
+}
+
+#[test]
+fn an_odd_question_is_refused() {
+    let query = |[namespace, account, name, uid]: [&str; 4], audiences: Vec<String>| TokenQuery {
+        namespace: namespace.into(),
+        service_account: account.into(),
+        audiences,
+        expiration_seconds: 600,
+        pod_name: name.into(),
+        pod_uid: uid.into(),
+    };
+    let parse = |query: TokenQuery| Unparsed::from(query).parse();
+    assert!(parse(query(["d", "a", "p", "u"], vec!["vault".into()])).is_ok());
+    for odd in ODD {
+        for at in 0..3 {
+            let mut names = ["d", "a", "p", "u"];
+            names[at] = odd;
+            assert!(parse(query(names, vec![])).is_err(), "{odd:?} at {at}");
+        }
+    }
+    let many = vec!["a".to_owned(); said::AUDIENCES_MAX + 1];
+    for audiences in [many, vec!["a".repeat(said::AUDIENCE_MAX + 1)]] {
+        assert!(matches!(parse(query(["d", "a", "p", "u"], audiences)), Err(Unfit::Size { .. })));
+    }
+}
+
+#[test]
+fn what_is_too_large_is_refused() {
+    let text = |bytes: usize| "x".repeat(bytes);
+    let twin = |value: usize, entries: usize, entry: usize| {
+        let metadata: BTreeMap<String, String> =
+            (0..entries).map(|n| (format!("k{n}"), text(entry))).collect();
+        UpReport::Twin {
+            namespace: "d".into(),
+            name: "n".into(),
+            property: "t".into(),
+            reported: Some(TwinValue { value: text(value), metadata }),
+            observed_desired: None,
+        }
+    };
+    let pod = |bytes| UpReport::PodStatus {
+        namespace: "d".into(),
+        name: "p".into(),
+        uid: "u".into(),
+        status_json: text(bytes),
+    };
+    let event = |bytes| UpReport::Event { namespace: "d".into(), name: "e".into(), event_json: text(bytes) };
+    let fits = |report: UpReport| Unparsed::from(report).parse().is_ok();
+    assert!(fits(UpReport::Node { node_json: text(said::STATUS_MAX) }));
+    assert!(!fits(UpReport::Node { node_json: text(said::STATUS_MAX + 1) }));
+    assert!(fits(pod(said::STATUS_MAX)) && !fits(pod(said::STATUS_MAX + 1)));
+    assert!(fits(event(said::EVENT_MAX)) && !fits(event(said::EVENT_MAX + 1)));
+    assert!(fits(twin(said::VALUE_MAX, said::METADATA_MAX, said::METADATA_BYTES_MAX)));
+    assert!(!fits(twin(said::VALUE_MAX + 1, 0, 0)));
+    assert!(!fits(twin(1, said::METADATA_MAX + 1, 1)));
+    assert!(!fits(twin(1, 1, said::METADATA_BYTES_MAX + 1)));
+}
+
+#[test]
+fn what_is_good_is_read_as_it_was_said() {
+    let said =
+        Unparsed::from(UpReport::PodGone { namespace: "d".into(), name: "p.q".into(), uid: "u-1".into() });
+    let Ok(Said::OfNode(NodeSaid::PodGone { pod })) = said.parse() else { panic!() };
+    assert_eq!((pod.namespace.as_str(), pod.name.as_str(), pod.uid.as_str()), ("d", "p.q", "u-1"));
+}

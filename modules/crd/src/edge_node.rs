@@ -1,0 +1,71 @@
+//! EdgeNode: one name in the register of nodes, named as the node.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Annotation of an [`EdgeNode`]: the serial of the one living certificate, lower-case hex. Absent: there is none. It stands
+/// in the metadata, so that a watch of the metadata is enough to check links.
+pub const CERTIFICATE_ANNOTATION: &str = "kubehive.io/certificate";
+/// Label of an [`EdgeNode`] that bars its name while it is [`REVOKED`].
+pub const REVOKED_LABEL: &str = "kubehive.io/revoked";
+/// The value of [`REVOKED_LABEL`] that bars.
+pub const REVOKED: &str = "true";
+
+/// What is known of a node that joined. Nothing here is secret.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "kubehive.io",
+    version = "v1alpha1",
+    kind = "EdgeNode",
+    plural = "edgenodes",
+    singular = "edgenode",
+    shortname = "en",
+    derive = "Default",
+    derive = "PartialEq",
+    doc = "A name in the register of edge nodes. The label kubehive.io/revoked=true bars it; deleting it frees it.",
+    printcolumn(name = "Revoked", type_ = "string", json_path = ".metadata.labels.kubehive\\.io/revoked"),
+    printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner"),
+    printcolumn(name = "Until", type_ = "string", json_path = ".spec.notAfter"),
+    printcolumn(
+        name = "Certificate",
+        type_ = "string",
+        json_path = ".metadata.annotations.kubehive\\.io/certificate",
+        priority = 1
+    ),
+    printcolumn(name = "Node-UID", type_ = "string", json_path = ".spec.nodeUID", priority = 1),
+    printcolumn(name = "Token", type_ = "string", json_path = ".spec.token", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeNodeSpec {
+    /// The serial of the newest certificate, living or not, lower-case hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// When the newest certificate ends, as RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<String>,
+    /// The uid of the Node object that is this node's; absent until there is one.
+    #[serde(rename = "nodeUID", skip_serializing_if = "Option::is_none")]
+    pub node_uid: Option<String>,
+    /// How the Node object came to be this node's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<NodeOwner>,
+    /// The id of the token that the node joined with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// When it joined, as RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joined_at: Option<String>,
+}
+
+/// How a Node object came to be ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum NodeOwner {
+    /// CloudCore made it.
+    Made,
+    /// An administrator adopted it.
+    Adopted,
+}

@@ -1,0 +1,174 @@
+//! Who gives rights, and which pods a namespace lets in.
+
+use super::*;
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+
+fn role(name: &str, verbs: &[&str]) -> Value {
+    json!({"metadata": {"name": name}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": verbs}]})
+}
+
+fn binding(kind: &str, role: &str) -> Value {
+    json!({"metadata": {"name": "b"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
+        "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "friend"}]})
+}
+
+async fn code_as(server: &Server, who: &str, method: Method, uri: &str, body: Value) -> (u16, String) {
+    let user = User { name: who.to_owned(), ..User::default() };
+    let media = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+    let (code, answer, _) = server.ask_as(&user, method, uri, &[("content-type", media)], body).await;
+    (code, answer["message"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn nobody_gives_rights_that_he_has_not() {
+    let server = Server::new().await;
+    let roles = format!("{RBAC}/namespaces/d/roles");
+    let code = async |who: &str, method: Method, uri: &str, body: Value| {
+        code_as(&server, who, method, uri, body).await
+    };
+    let (refused, message) = code("owner", Method::POST, &roles, role("more", &["get", "delete"])).await;
+    assert_eq!(refused, 403);
+    assert!(message.contains("is attempting to grant RBAC permissions not currently held"), "{message}");
+    assert!(
+        message.contains(r#""verbs":["delete"]"#) && !message.contains(r#""verbs":["get"]"#),
+        "{message}"
+    );
+    assert_eq!(code("owner", Method::POST, &roles, role("own", &["get", "list"])).await.0, 201);
+    // Nor a step at a time, by either way to change.
+    let uri = format!("{roles}/own");
+    for (method, body) in [(Method::PUT, role("own", &["*"])), (Method::PATCH, role("own", &["*"]))] {
+        assert_eq!(code("owner", method, &uri, body).await.0, 403);
+    }
+    // What leaves the rules alone is no gift.
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(code("stranger", Method::PATCH, &uri, label).await.0, 200);
+    // His rights are in this namespace only.
+    assert_eq!(
+        code("owner", Method::POST, &format!("{RBAC}/clusterroles"), role("own", &["get"])).await.0,
+        403
+    );
+    assert_eq!(
+        code("root", Method::POST, &format!("{RBAC}/clusterroles"), role("reader", &["*"])).await.0,
+        201
+    );
+    let aggregated = json!({"metadata": {"name": "sum"}, "aggregationRule": {"clusterRoleSelectors": []}});
+    assert_eq!(code("owner", Method::POST, &format!("{RBAC}/clusterroles"), aggregated).await.0, 403);
+}
+
+#[tokio::test]
+async fn a_binding_gives_all_of_its_role() {
+    let server = Server::new().await;
+    let (roles, bindings) =
+        (format!("{RBAC}/namespaces/d/roles"), format!("{RBAC}/namespaces/d/rolebindings"));
+    for (name, verbs) in [("reader", &["get"][..]), ("admin", &["*"])] {
+        assert_eq!(code_as(&server, "root", Method::POST, &roles, role(name, verbs)).await.0, 201);
+    }
+    let bind = async |who: &str, role: &str| {
+        let dry = format!("{bindings}?dryRun=All");
+        code_as(&server, who, Method::POST, &dry, binding("Role", role)).await.0
+    };
+    assert_eq!(bind("owner", "reader").await, 201);
+    assert_eq!(bind("owner", "admin").await, 403);
+    assert_eq!(bind("stranger", "reader").await, 403);
+    assert_eq!(bind("binder", "reader").await, 201);
+    assert_eq!(bind("binder", "admin").await, 403);
+    // What does not exist yet could become anything.
+    assert_eq!(bind("owner", "later").await, 404);
+    assert_eq!(bind("root", "later").await, 201);
+    // Another subject is a gift, too.
+    let uri = format!("{bindings}/b");
+    assert_eq!(code_as(&server, "root", Method::POST, &bindings, binding("Role", "admin")).await.0, 201);
+    let me =
+        json!({"subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "owner"}]});
+    assert_eq!(code_as(&server, "owner", Method::PATCH, &uri, me).await.0, 403);
+}
+
+async fn label(server: &Server, labels: Value) -> (u16, Value, Vec<String>) {
+    let media = [("content-type", "application/merge-patch+json")];
+    let body = json!({"metadata": {"labels": labels}});
+    server.ask(Method::PATCH, "/api/v1/namespaces/d", &media, body).await
+}
+
+fn privileged(name: &str) -> Value {
+    let mut pod = pod(name);
+    pod["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
+    pod["spec"]["hostNetwork"] = json!(true);
+    pod
+}
+
+#[tokio::test]
+async fn a_namespace_refuses_what_its_level_forbids() {
+    let server = Server::new().await;
+    server.ok(Method::POST, PODS, privileged("before")).await;
+    let (code, answer, told) =
+        label(&server, json!({"pod-security.kubernetes.io/enforce": "baseline"})).await;
+    assert_eq!(code, 200, "{answer}");
+    assert!(told[0].contains("violate the new PodSecurity enforce level"), "{told:?}");
+    assert!(told[1].contains("before: host namespaces, privileged"), "{told:?}");
+    let (code, message) = server.refused(Method::POST, PODS, privileged("p")).await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        message,
+        "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true), \
+         privileged (container \"c\" must not set securityContext.privileged=true)"
+    );
+    // Also as a trial, and by the server itself.
+    let (code, _) = server.refused(Method::POST, &format!("{PODS}?dryRun=All"), privileged("p")).await;
+    assert_eq!(code, 403);
+    let root = User { name: "root".to_owned(), groups: vec!["system:masters".to_owned()], ..User::default() };
+    assert_eq!(server.ask_as(&root, Method::POST, PODS, &[], privileged("p")).await.0, 403);
+    server.ok(Method::POST, PODS, pod("good")).await;
+    // A pod from before keeps running and being reported, and gets no other image.
+    let status = json!({"metadata": {"labels": {"a": "b"}}, "status": {"phase": "Running"}});
+    assert_eq!(server.patch(&format!("{PODS}/before/status"), "merge", status.clone()).await.0, 200);
+    assert_eq!(server.patch(&format!("{PODS}/before"), "merge", status).await.0, 200);
+    let image = json!({"spec": {"containers": [{"name": "c", "image": "y"}]}});
+    assert_eq!(server.patch(&format!("{PODS}/before"), "strategic-merge", image).await.0, 403);
+}
+
+#[tokio::test]
+async fn who_makes_pods_later_is_warned() {
+    let server = Server::new().await;
+    label(&server, json!({"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/enforce-version": "v1.30"})).await;
+    let template =
+        json!({"metadata": {"labels": {"app": "w"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
+    let deployment = json!({"metadata": {"name": "w"}, "spec": {"selector": {"matchLabels": {"app": "w"}}, "template": template}});
+    let (code, _, told) =
+        server.ask(Method::POST, "/apis/apps/v1/namespaces/d/deployments", &[], deployment).await;
+    assert_eq!((code, told.len()), (201, 1), "{told:?}");
+    for part in ["would violate PodSecurity", "restricted:v1.30", "runAsNonRoot != true", "seccompProfile"] {
+        assert!(told[0].contains(part), "{told:?}");
+    }
+    let uri = "/apis/apps/v1/namespaces/d/deployments/w";
+    let media = [("content-type", "application/merge-patch+json")];
+    let (_, _, told) =
+        server.ask(Method::PATCH, uri, &media, json!({"metadata": {"labels": {"a": "b"}}})).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    // A word about warnings of its own goes before the one to enforce.
+    label(&server, json!({"pod-security.kubernetes.io/warn": "privileged"})).await;
+    let (_, _, told) =
+        server.ask(Method::PATCH, uri, &media, json!({"metadata": {"labels": {"a": "c"}}})).await;
+    assert_eq!(told, [""; 0]);
+}
+
+#[tokio::test]
+async fn labels_that_say_no_level_are_refused() {
+    let server = Server::new().await;
+    for (name, value) in [
+        ("enforce", "strict"),
+        ("warn", "Baseline"),
+        ("audit", "none"),
+        ("enforce-version", "1.25"),
+        ("warn-version", "v1.025"),
+        ("audit-version", "newest"),
+    ] {
+        let mut labels = json!({});
+        labels[format!("pod-security.kubernetes.io/{name}")] = json!(value);
+        let (code, answer, _) = label(&server, labels.clone()).await;
+        let message = answer["message"].as_str().unwrap();
+        assert!(code == 422 && message.contains(name) && message.contains("must be"), "{name}: {message}");
+        let made = json!({"metadata": {"name": "other", "labels": labels}});
+        assert_eq!(server.refused(Method::POST, "/api/v1/namespaces", made).await.0, 422);
+    }
+}

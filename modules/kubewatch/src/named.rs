@@ -1,0 +1,296 @@
+//! Watches of single objects by their names, as kubelets watch the Secrets and config maps of their pods: one for each
+//! that is needed, however many need it, and none for one that nobody needs any more.
+//!
+//! Nothing is listed that was not named: neither a right to all Secrets nor the memory for them is needed.
+
+mod follow;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use beehive::{Context, Env, Message};
+use contract::ids::is_dns1123_subdomain;
+use contract::{NodeName, Object, ObjectKey};
+use futures::FutureExt;
+use futures::future::{AbortHandle, Abortable, LocalBoxFuture};
+use kube::Client;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::{Reading, Watched};
+
+/// 10,000 objects at once. What is beyond waits until others are needed no more.
+pub const NEEDS_MAX: usize = 10_000;
+/// 128 watches at once: each holds a connection to the API server. What is beyond is asked for now and then instead, as a
+/// kubelet does it that does not watch, until a watch ends.
+pub const WATCHES_MAX: usize = 128;
+/// 32 lists at once: a CloudCore that starts does not fall upon the API server with all of them.
+const LISTS_AT_ONCE: usize = 32;
+
+/// What is known of an object that somebody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// The API server has not answered yet.
+    Unknown,
+    /// It is not there, or may not be read.
+    Absent,
+    /// It is there.
+    Present,
+}
+
+/// One that is needed.
+struct Entry {
+    /// Nodes that need it, for whoever reads as one of them. Never empty.
+    readers: Vec<NodeName>,
+    known: Known,
+    /// Whether what is known is as the API server has it: its watch has listed and did not break off since.
+    is_whole: bool,
+    object: Option<Arc<Object>>,
+    /// Ends a pause after a refusal: there are other nodes to read as.
+    again: Rc<Notify>,
+    /// None while it waits for room, and none for a name that nothing can have.
+    task: Option<AbortHandle>,
+}
+
+#[derive(Default)]
+struct Held {
+    entries: BTreeMap<ObjectKey, Entry>,
+    /// Those without a task, for want of room.
+    parked: BTreeSet<ObjectKey>,
+    running: usize,
+    moved: BTreeSet<ObjectKey>,
+    nudged: bool,
+}
+
+type Nudge = Box<dyn Fn() -> LocalBoxFuture<'static, ()>>;
+
+/// What the tasks share.
+struct Shop {
+    client: Client,
+    reading: Reading,
+    env: Env,
+    kinds: Vec<Watched>,
+    held: RefCell<Held>,
+    lists: Semaphore,
+    watches: Semaphore,
+    nudge: Nudge,
+}
+
+/// The watches of what is needed. They end with it.
+pub struct Named {
+    shop: Rc<Shop>,
+    most: usize,
+}
+
+impl Named {
+    /// None yet, of objects of these kinds. The actor is told what `nudge` makes when something is answered or moves, once
+    /// until it calls [`Named::take_moved`].
+    pub fn new<M: Message>(
+        client: &Client,
+        reading: Reading,
+        kinds: &[Watched],
+        cx: &Context<M>,
+        nudge: fn() -> M,
+    ) -> Named {
+        let myself = cx.myself();
+        let nudge: Nudge = Box::new(move || {
+            let myself = myself.clone();
+            // A full mailbox is full of other things: the watch waits with it. It refuses while the daemon ends.
+            async move {
+                let _ = myself.tell(nudge()).await;
+            }
+            .boxed_local()
+        });
+        Named::with(client, reading, kinds, cx.env(), nudge, (NEEDS_MAX, WATCHES_MAX))
+    }
+
+    fn with(
+        client: &Client,
+        reading: Reading,
+        kinds: &[Watched],
+        env: &Env,
+        nudge: Nudge,
+        (most, watches): (usize, usize),
+    ) -> Named {
+        let shop = Shop {
+            client: client.clone(),
+            reading,
+            env: env.clone(),
+            kinds: kinds.to_vec(),
+            held: RefCell::default(),
+            lists: Semaphore::new(LISTS_AT_ONCE),
+            watches: Semaphore::new(watches),
+            nudge,
+        };
+        Named { shop: Rc::new(shop), most }
+    }
+
+    /// These nodes need the object, a few of them if they are many; without any, nobody does and its watch ends.
+    pub fn want(&self, key: &ObjectKey, readers: Vec<NodeName>) {
+        let mut held = self.shop.held.borrow_mut();
+        if readers.is_empty() {
+            self.end(&mut held, key);
+        } else if let Some(entry) = held.entries.get_mut(key) {
+            if entry.readers != readers {
+                entry.readers = readers;
+                entry.again.notify_one();
+            }
+        } else {
+            let entry = Entry {
+                readers,
+                known: Known::Unknown,
+                is_whole: false,
+                object: None,
+                again: Rc::new(Notify::new()),
+                task: None,
+            };
+            held.entries.insert(key.clone(), entry);
+            self.begin(&mut held, key);
+        }
+    }
+
+    fn begin(&self, held: &mut Held, key: &ObjectKey) {
+        let Some(entry) = held.entries.get_mut(key) else { return };
+        let what = self.shop.kinds.iter().find(|what| what.group_resource == key.resource).copied();
+        // A pod may name anything; what is no name nothing has, and in a selector it would say something else.
+        let is_name = is_dns1123_subdomain(&key.name) && is_dns1123_subdomain(&key.namespace);
+        let Some(what) = what.filter(|_| is_name) else {
+            (entry.known, entry.is_whole) = (Known::Absent, true);
+            held.moved.insert(key.clone());
+            return;
+        };
+        if held.running >= self.most {
+            tracing::warn!(%key, most = self.most, "not read: too many Secrets and config maps are needed at once");
+            (entry.known, entry.is_whole) = (Known::Absent, true);
+            held.moved.insert(key.clone());
+            held.parked.insert(key.clone());
+            return;
+        }
+        held.running += 1;
+        let (handle, registration) = AbortHandle::new_pair();
+        entry.task = Some(handle);
+        let (shop, again, key) = (Rc::clone(&self.shop), Rc::clone(&entry.again), key.clone());
+        let task =
+            Abortable::new(async move { follow::keep(&shop, &key, &what, &again).await }, registration);
+        self.shop.env.spawn(async move {
+            let _ = task.await;
+        });
+    }
+
+    fn end(&self, held: &mut Held, key: &ObjectKey) {
+        held.moved.remove(key);
+        held.parked.remove(key);
+        let Some(task) = held.entries.remove(key).and_then(|entry| entry.task) else { return };
+        task.abort();
+        held.running -= 1;
+        if let Some(next) = held.parked.pop_first() {
+            self.begin(held, &next);
+        }
+    }
+
+    /// What was answered, came, changed or went since the last call.
+    pub fn take_moved(&self) -> BTreeSet<ObjectKey> {
+        let mut held = self.shop.held.borrow_mut();
+        held.nudged = false;
+        std::mem::take(&mut held.moved)
+    }
+
+    /// Whether [`Named::take_moved`] has anything: some are answered when they are asked for, and nobody is told.
+    pub fn has_moved(&self) -> bool {
+        !self.shop.held.borrow().moved.is_empty()
+    }
+
+    /// What is known of it.
+    pub fn known(&self, key: &ObjectKey) -> Known {
+        self.shop.held.borrow().entries.get(key).map_or(Known::Unknown, |entry| entry.known)
+    }
+
+    /// Whether what is known of it is as the API server has it.
+    pub fn is_whole(&self, key: &ObjectKey) -> bool {
+        self.shop.held.borrow().entries.get(key).is_some_and(|entry| entry.is_whole)
+    }
+
+    /// The object, if it is there.
+    pub fn object(&self, key: &ObjectKey) -> Option<Arc<Object>> {
+        self.shop.held.borrow().entries.get(key)?.object.clone()
+    }
+
+    /// How many are needed, and how many of those are not as the API server has them.
+    pub fn counts(&self) -> (usize, usize) {
+        let held = self.shop.held.borrow();
+        (held.entries.len(), held.entries.values().filter(|entry| !entry.is_whole).count())
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        for entry in self.shop.held.borrow().entries.values() {
+            if let Some(task) = &entry.task {
+                task.abort();
+            }
+        }
+    }
+}
+
+impl Shop {
+    /// The API server has told it whole: the object, or that it is not there.
+    async fn told(&self, key: &ObjectKey, object: Option<Object>) {
+        let known = if object.is_some() { Known::Present } else { Known::Absent };
+        self.put(key, |entry| {
+            let same = match (&entry.object, &object) {
+                (Some(before), Some(now)) => before.uid == now.uid && before.version == now.version,
+                (None, None) => entry.known == known,
+                _ => false,
+            };
+            entry.is_whole = true;
+            if !same {
+                entry.object = object.map(Arc::new);
+            }
+            entry.known = known;
+            !same
+        })
+        .await;
+    }
+
+    /// It may not be read. What was read before stays: that the right was withdrawn says nothing of the object.
+    async fn refused(&self, key: &ObjectKey) {
+        self.put(key, |entry| {
+            let is_news = entry.known == Known::Unknown;
+            if is_news {
+                entry.known = Known::Absent;
+            }
+            entry.is_whole = true;
+            is_news
+        })
+        .await;
+    }
+
+    fn broken(&self, key: &ObjectKey) {
+        if let Some(entry) = self.held.borrow_mut().entries.get_mut(key) {
+            entry.is_whole = false;
+        }
+    }
+
+    async fn put(&self, key: &ObjectKey, change: impl FnOnce(&mut Entry) -> bool) {
+        let is_due = {
+            let mut held = self.held.borrow_mut();
+            let Some(entry) = held.entries.get_mut(key) else { return };
+            if !change(entry) {
+                return;
+            }
+            held.moved.insert(key.clone());
+            !std::mem::replace(&mut held.nudged, true)
+        };
+        if is_due {
+            (self.nudge)().await;
+        }
+    }
+
+    fn readers(&self, key: &ObjectKey) -> Vec<NodeName> {
+        self.held.borrow().entries.get(key).map(|entry| entry.readers.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! One watch of one object, for as long as somebody needs it.
+
+use std::time::Duration;
+
+use beehive::Moment;
+use contract::{NodeName, Object, ObjectKey};
+use futures::TryStreamExt;
+use futures::future::{Either, select};
+use http::Request;
+use kube::api::{DynamicObject, ListParams, ObjectList, WatchEvent, WatchParams};
+use kube::core::Request as Requests;
+use tokio::sync::Notify;
+
+use super::Shop;
+use crate::cache::sent;
+use crate::reading::as_node;
+use crate::{AGAIN_AFTER, AGAIN_MAX, Reading, Watched};
+
+/// 30 s for an answer to begin.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// 290 s at the most, half of it at the least: the server ends a watch then, and it goes on where it was.
+const WATCH_FOR: Duration = Duration::from_secs(290);
+/// 30 s beyond that: the connection is dead and nobody said so.
+const SILENT_FOR: Duration = Duration::from_secs(30);
+/// 1 s: a watch that ends sooner than this has broken off, or it would be opened without end.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// 5 s: by so much the Node authorizer may be behind the pod's binding (it watches pods itself).
+const LEARNT_WITHIN: Duration = Duration::from_secs(5);
+/// 200 ms between the tries meanwhile.
+const LEARN_PAUSE: Duration = Duration::from_millis(200);
+/// 30 s, doubled at each time up to 5 min, before what was refused is asked for again.
+const REFUSED_AFTER: Duration = Duration::from_secs(30);
+const REFUSED_MAX: Duration = Duration::from_secs(300);
+
+/// 30 s at the most, half of it at the least, until what is not watched is asked for again.
+const ASKED_EVERY: Duration = Duration::from_secs(30);
+
+/// How a turn ended.
+enum End {
+    /// The API server does not let us read it.
+    Refused(Box<kube::core::Status>),
+    /// Whatever else: only a list says what was missed.
+    Broken(String),
+    /// Whoever it was read as needs it no more.
+    Moved,
+    /// There was no room for a watch.
+    Unwatched,
+}
+
+/// What a watch remembers of its turns.
+struct Past {
+    refused_since: Option<Moment>,
+    refused_pause: Duration,
+    pause: Duration,
+    was_said: bool,
+}
+
+impl Past {
+    fn new() -> Self {
+        Past { refused_since: None, refused_pause: REFUSED_AFTER, pause: AGAIN_AFTER, was_said: false }
+    }
+}
+
+/// Lists and watches it, again after each break.
+pub(super) async fn keep(shop: &Shop, key: &ObjectKey, what: &Watched, again: &Notify) {
+    let mut past = Past::new();
+    loop {
+        let pause = match turn(shop, key, what, &mut past).await {
+            End::Broken(reason) => {
+                tracing::warn!(%key, %reason, "watch interrupted");
+                shop.broken(key);
+                let pause = past.pause;
+                past.pause = (2 * pause).min(AGAIN_MAX);
+                pause
+            }
+            End::Refused(status) => refused(shop, key, &status, &mut past).await,
+            End::Moved => continue,
+            End::Unwatched => ASKED_EVERY,
+        };
+        let rest = shop.env.sleep(shop.env.jitter(pause));
+        let called = std::pin::pin!(again.notified());
+        if let Either::Right(_) = select(rest, called).await {
+            past.refused_since = None;
+        }
+    }
+}
+
+/// Answers how long to wait.
+async fn refused(shop: &Shop, key: &ObjectKey, status: &kube::core::Status, past: &mut Past) -> Duration {
+    let now = shop.env.now();
+    let since = *past.refused_since.get_or_insert(now);
+    if shop.reading == Reading::AsNodes && now.since(since) < LEARNT_WITHIN {
+        return LEARN_PAUSE;
+    }
+    if !std::mem::replace(&mut past.was_said, true) {
+        let cure = match shop.reading {
+            Reading::AsNodes => {
+                "does the server authorize with `Node`, and is the pod that refers to it still bound?"
+            }
+            Reading::AsItself => {
+                "apply cloud/deploy/rbac-secrets.yaml, or bind its ClusterRole in this namespace"
+            }
+        };
+        tracing::warn!(%key, reason = %status.message, cure, "may not be read, and counts as not there");
+    }
+    shop.refused(key).await;
+    let pause = past.refused_pause;
+    past.refused_pause = (2 * pause).min(REFUSED_MAX);
+    pause
+}
+
+async fn turn(shop: &Shop, key: &ObjectKey, what: &Watched, past: &mut Past) -> End {
+    let turn = Turn { shop, key, what };
+    let (mut version, reader) = match turn.list().await {
+        Ok(listed) => listed,
+        Err(end) => return end,
+    };
+    *past = Past::new();
+    let Ok(_room) = shop.watches.try_acquire() else { return End::Unwatched };
+    loop {
+        let began = shop.env.now();
+        match turn.watch(version, reader.as_ref()).await {
+            Ok(_) if shop.env.now().since(began) < SHORTEST => {
+                return End::Broken("the server ends watches at once".to_owned());
+            }
+            Ok(newer) => version = newer,
+            Err(end) => return end,
+        }
+        if reader.as_ref().is_some_and(|reader| !shop.readers(key).contains(reader)) {
+            return End::Moved;
+        }
+    }
+}
+
+struct Turn<'a> {
+    shop: &'a Shop,
+    key: &'a ObjectKey,
+    what: &'a Watched,
+}
+
+impl Turn<'_> {
+    fn requests(&self) -> Requests {
+        let namespace = Some(self.key.namespace.as_str());
+        Requests::new(<DynamicObject as kube::Resource>::url_path(&self.what.api_resource(), namespace))
+    }
+
+    /// Tells what is there. Answers the version of the list, and as whom it was read.
+    async fn list(&self) -> Result<(String, Option<NodeName>), End> {
+        let fields = format!("metadata.name={}", self.key.name);
+        let mut last = End::Broken("nobody reads it".to_owned());
+        for reader in self.readers() {
+            let request = self.requests().list(&ListParams::default().fields(&fields));
+            let Ok(request) = request else { return Err(End::Broken("no such request".to_owned())) };
+            let asked = self.shop.client.request(by(request, reader.as_ref()));
+            let listed: ObjectList<DynamicObject> = {
+                // It is never closed.
+                let _permit = self.shop.lists.acquire().await;
+                match self.in_time(asked).await {
+                    Ok(listed) => listed,
+                    Err(end @ End::Refused(_)) => {
+                        last = end;
+                        continue;
+                    }
+                    Err(broken) => return Err(broken),
+                }
+            };
+            let Some(version) = listed.metadata.resource_version else {
+                return Err(End::Broken("a list without a version".to_owned()));
+            };
+            let found = listed.items.into_iter().find_map(|object| self.take(object));
+            self.shop.told(self.key, found).await;
+            return Ok((version, reader));
+        }
+        Err(last)
+    }
+
+    /// As nodes that need it, and if none may, as itself: an administrator may have granted that.
+    fn readers(&self) -> Vec<Option<NodeName>> {
+        let nodes = match self.shop.reading {
+            Reading::AsItself => Vec::new(),
+            Reading::AsNodes => self.shop.readers(self.key),
+        };
+        nodes.into_iter().map(Some).chain([None]).collect()
+    }
+
+    /// Tells what moves, until the server ends the watch. Answers the version to go on from.
+    async fn watch(&self, mut version: String, reader: Option<&NodeName>) -> Result<String, End> {
+        let span = self.shop.env.jitter(WATCH_FOR);
+        let seconds = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
+        let params =
+            WatchParams::default().fields(&format!("metadata.name={}", self.key.name)).timeout(seconds);
+        let request = self.requests().watch(&params, &version);
+        let Ok(request) = request else { return Err(End::Broken("no such request".to_owned())) };
+        let opened = self.shop.client.request_events::<DynamicObject>(by(request, reader));
+        let mut events = std::pin::pin!(self.in_time(opened).await?);
+        loop {
+            let Some(event) = self.shop.env.timeout(span + SILENT_FOR, events.try_next()).await else {
+                return Err(End::Broken("nothing came for too long".to_owned()));
+            };
+            match event.map_err(end)? {
+                None => return Ok(version),
+                Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                    version = object.metadata.resource_version.clone().unwrap_or(version);
+                    if let Some(object) = self.take(object) {
+                        self.shop.told(self.key, Some(object)).await;
+                    }
+                }
+                Some(WatchEvent::Deleted(object)) => {
+                    version = object.metadata.resource_version.clone().unwrap_or(version);
+                    if object.metadata.name.as_deref() == Some(&self.key.name) {
+                        self.shop.told(self.key, None).await;
+                    }
+                }
+                Some(WatchEvent::Bookmark(mark)) => version = mark.metadata.resource_version,
+                Some(WatchEvent::Error(status)) => return Err(End::Broken(status.message)),
+            }
+        }
+    }
+
+    /// What nodes are to see of it, if it is the one that was asked for.
+    fn take(&self, object: DynamicObject) -> Option<Object> {
+        sent(self.what, object).filter(|object| object.key == *self.key)
+    }
+
+    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, End> {
+        match self.shop.env.timeout(ANSWER_WITHIN, asked).await {
+            Some(answer) => answer.map_err(end),
+            None => Err(End::Broken("the API server did not answer in time".to_owned())),
+        }
+    }
+}
+
+fn by(request: Request<Vec<u8>>, reader: Option<&NodeName>) -> Request<Vec<u8>> {
+    match reader {
+        Some(node) => as_node(request, node),
+        None => request,
+    }
+}
+
+fn end(error: kube::Error) -> End {
+    match error {
+        kube::Error::Api(status) if matches!(status.code, 403 | 404) => End::Refused(status),
+        error => End::Broken(beehive::Fault::from_error(&error).reason),
+    }
+}

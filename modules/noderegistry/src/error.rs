@@ -1,0 +1,87 @@
+//! Why the register did not do what it was asked to.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::plan::Refusal;
+
+/// 5 s: what a node is asked to wait when the register could not be read or written.
+const SOON: Duration = Duration::from_secs(5);
+/// 60 s: what a node is asked to wait that is not let in until a person has done something.
+const LATE: Duration = Duration::from_secs(60);
+
+/// The register could not be read or written now.
+#[derive(Debug, Error)]
+pub enum RegistryError {
+    /// The API server refused or could not be reached.
+    #[error(
+        "cannot read or write {what} `{name}`: check CloudCore's RBAC, the definitions and the API server"
+    )]
+    Api {
+        /// Of which kind.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// Others wrote all the time.
+    #[error("{what} `{name}` is written by others all the time: try again")]
+    Contended {
+        /// Of which kind.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl RegistryError {
+    pub(crate) fn api(what: &'static str, name: &str, source: kube::Error) -> Self {
+        RegistryError::Api { what, name: name.to_owned(), source: Box::new(source) }
+    }
+
+    pub(crate) fn contended(what: &'static str, name: &str) -> Self {
+        RegistryError::Contended { what, name: name.to_owned() }
+    }
+}
+
+/// Why a node's session is not admitted.
+#[derive(Debug, Error)]
+pub enum NotAdmitted {
+    /// It must not be.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Nobody can say now.
+    #[error("the register of nodes cannot be read now")]
+    Unavailable(#[from] RegistryError),
+}
+
+impl NotAdmitted {
+    /// How long the node is to wait: long where a person has to do something first.
+    pub fn wait(&self) -> Duration {
+        match self {
+            NotAdmitted::Refused(_) => LATE,
+            NotAdmitted::Unavailable(_) => SOON,
+        }
+    }
+}
+
+/// Why a node gets no certificate.
+#[derive(Debug, Error)]
+pub enum NotEnrolled {
+    /// It must not have one.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Nobody can say now.
+    #[error("the register of nodes cannot be written now")]
+    Unavailable(#[from] RegistryError),
+}
+
+pub(crate) fn code_of(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}

@@ -1,0 +1,256 @@
+//! The register's objects: read one by one, written by compare-and-swap.
+
+use std::sync::Arc;
+
+use contract::NodeName;
+use crd::{CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, JoinToken, REVOKED, REVOKED_LABEL};
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, PartialObjectMeta, PostParams};
+use tokio::sync::Mutex;
+
+use crate::error::{NotAdmitted, NotEnrolled, RegistryError, code_of};
+use crate::plan::{self, Admitted, Certificate, Entry, NodeObject, Refusal, Ticket};
+
+/// How often a compare-and-swap is tried when others write, too.
+pub(crate) const SWAP_TRIES: usize = 10;
+pub(crate) const EDGE_NODE: &str = "EdgeNode";
+const NODE: &str = "Node";
+
+/// A node that wants a certificate.
+#[derive(Debug, Clone)]
+pub struct Enrolment {
+    /// The token's signed words.
+    pub ticket: Ticket,
+    /// The token's object if it was read a moment ago, which spares a call.
+    pub token: Option<JoinToken>,
+    /// Under which name.
+    pub node: NodeName,
+    /// The certificate that it is to get.
+    pub certificate: Certificate,
+    /// Now, in seconds since 1970.
+    pub now_unix: u64,
+}
+
+/// What [`Registry::revoke`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revoked {
+    /// A node had joined under the name.
+    Node,
+    /// Nobody had: the name is barred for whoever comes.
+    Nobody,
+}
+
+/// The register of edge nodes and join tokens behind an API server.
+#[derive(Clone)]
+pub struct Registry {
+    edge_nodes: Api<EdgeNode>,
+    /// The same, the metadata alone.
+    pub(crate) names: Api<PartialObjectMeta<EdgeNode>>,
+    pub(crate) tokens: Api<JoinToken>,
+    nodes: Api<Node>,
+    /// Joins with one token come one after the other in this process: each would spoil the others' compare-and-swap.
+    pub(crate) spending: Arc<Mutex<()>>,
+}
+
+impl Registry {
+    /// The register behind `client`.
+    pub fn new(client: kube::Client) -> Self {
+        Registry {
+            edge_nodes: Api::all(client.clone()),
+            names: Api::all(client.clone()),
+            tokens: Api::all(client.clone()),
+            nodes: Api::all(client),
+            spending: Arc::default(),
+        }
+    }
+
+    /// Whether a session of `node` is admitted whose certificate has this serial, and for which Node: one read, and one
+    /// write where the register does not say yet whose the Node is. `node_metadata` is that of the Node object as it is
+    /// now; `None`: there is none. One from a cache may be late: read the Node before a refusal is taken as said.
+    ///
+    /// # Errors
+    /// See [`NotAdmitted`].
+    pub async fn admit(
+        &self,
+        node: &NodeName,
+        serial: &str,
+        node_metadata: Option<&ObjectMeta>,
+    ) -> Result<Admitted, NotAdmitted> {
+        let object = node_metadata.and_then(NodeObject::of);
+        for _ in 0..SWAP_TRIES {
+            let found = self.edge_node(node).await?;
+            let entry = found.as_ref().map(Entry::of);
+            let (admitted, note) = plan::admit(node, serial, entry.as_ref(), object.as_ref())?;
+            let (Some(mut found), Some(owner)) = (found, note) else { return Ok(admitted) };
+            found.spec.node_uid.clone_from(&admitted.node_uid);
+            found.spec.owner = Some(owner);
+            if self.swap(node, &found).await? {
+                tracing::info!(%node, uid = admitted.node_uid, ?owner, "the Node is this node's");
+                return Ok(admitted);
+            }
+        }
+        Err(RegistryError::contended(EDGE_NODE, node.as_str()).into())
+    }
+
+    /// Notes that the Node with this metadata was made for `node`, and answers its uid. CloudCore makes it with
+    /// [`crate::ENROLMENT_ANNOTATION`]; one that was there already under the name is taken only if it carries the same.
+    ///
+    /// # Errors
+    /// See [`NotAdmitted`]. [`Refusal::Foreign`]: it is somebody else's.
+    pub async fn node_made(
+        &self,
+        node: &NodeName,
+        serial: &str,
+        node_metadata: &ObjectMeta,
+    ) -> Result<String, NotAdmitted> {
+        let admitted = self.admit(node, serial, Some(node_metadata)).await?;
+        admitted.node_uid.ok_or_else(|| Refusal::Foreign(node.clone()).into())
+    }
+
+    /// The metadata of the Node of this name.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn node_metadata(&self, node: &NodeName) -> Result<Option<ObjectMeta>, RegistryError> {
+        let found = self.nodes.get_metadata_opt(node.as_str()).await;
+        let found = found.map_err(|source| RegistryError::api(NODE, node.as_str(), source))?;
+        Ok(found.map(|found| found.metadata))
+    }
+
+    /// Enters a certificate that was signed, before it leaves: at most six calls beside those that a race repeats, however
+    /// many nodes there are.
+    ///
+    /// # Errors
+    /// See [`NotEnrolled`]. The token has one use less only if the certificate was entered, or if nobody can say.
+    pub async fn enrol(&self, order: &Enrolment) -> Result<(), NotEnrolled> {
+        let Enrolment { ticket, node, certificate, now_unix, .. } = order;
+        let mut token = order.token.clone();
+        for _ in 0..SWAP_TRIES {
+            let known = match token.take() {
+                Some(token) => Some(token),
+                None => self.token(&ticket.id).await?,
+            };
+            plan::may_use(ticket, known.as_ref(), node, *now_unix)?;
+            let bound = ticket.node.is_some() || known.is_some_and(|token| token.spec.node.is_some());
+            let object = self.node_metadata(node).await?.as_ref().and_then(NodeObject::of);
+            let found = self.edge_node(node).await?;
+            let entry = found.as_ref().map(Entry::of);
+            let own = plan::may_enrol(node, bound, entry.as_ref(), object.as_ref(), *now_unix)?;
+            self.spend(ticket, node, *now_unix).await?;
+            let mut next = found.unwrap_or_else(|| EdgeNode::new(node.as_str(), EdgeNodeSpec::default()));
+            plan::enrolled(&mut next, certificate, own, &ticket.id, *now_unix);
+            let entered = self.swap(node, &next).await;
+            if matches!(&entered, Ok(true)) {
+                return Ok(());
+            }
+            // Another write was first, or the server refused it. If nobody can say, the use is gone: the safe side.
+            if is_surely_not_written(&entered) {
+                self.give_back(&ticket.id).await;
+            }
+            entered?;
+        }
+        Err(RegistryError::contended(EDGE_NODE, node.as_str()).into())
+    }
+
+    /// Takes the living certificate of `node` back: the name is free for whoever has a token for it, and the Node stays.
+    ///
+    /// # Errors
+    /// [`Refusal::NothingToGiveBack`]: an older certificate cannot free the name of a newer one.
+    pub async fn release(&self, node: &NodeName, serial: &str) -> Result<(), NotEnrolled> {
+        for _ in 0..SWAP_TRIES {
+            let found = self.edge_node(node).await?;
+            let is_its_own =
+                found.as_ref().is_some_and(|found| plan::living(&found.metadata).as_deref() == Some(serial));
+            let Some(mut found) = found.filter(|_| is_its_own) else {
+                return Err(Refusal::NothingToGiveBack(node.clone()).into());
+            };
+            if let Some(annotations) = &mut found.metadata.annotations {
+                annotations.remove(CERTIFICATE_ANNOTATION);
+            }
+            if self.swap(node, &found).await? {
+                return Ok(());
+            }
+        }
+        Err(RegistryError::contended(EDGE_NODE, node.as_str()).into())
+    }
+
+    /// Bars a name: its links end and nothing is signed for it until [`Registry::free`].
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn revoke(&self, node: &NodeName) -> Result<Revoked, RegistryError> {
+        for _ in 0..SWAP_TRIES {
+            let found = self.edge_node(node).await?;
+            let was = if found.is_some() { Revoked::Node } else { Revoked::Nobody };
+            let mut next = found.unwrap_or_else(|| EdgeNode::new(node.as_str(), EdgeNodeSpec::default()));
+            let labels = next.metadata.labels.get_or_insert_default();
+            labels.insert(REVOKED_LABEL.to_owned(), REVOKED.to_owned());
+            if self.swap(node, &next).await? {
+                return Ok(was);
+            }
+        }
+        Err(RegistryError::contended(EDGE_NODE, node.as_str()))
+    }
+
+    /// Forgets a name and whatever certificate it has. Answers whether it was known.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn free(&self, node: &NodeName) -> Result<bool, RegistryError> {
+        match self.edge_nodes.delete(node.as_str(), &DeleteParams::default()).await {
+            Ok(_) => Ok(true),
+            Err(error) if code_of(&error) == Some(404) => Ok(false),
+            Err(source) => Err(RegistryError::api(EDGE_NODE, node.as_str(), source)),
+        }
+    }
+
+    /// Lets a node whose Node was deleted come back: CloudCore makes it a new one. Answers whether the name was known.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn allow_back(&self, node: &NodeName) -> Result<bool, RegistryError> {
+        for _ in 0..SWAP_TRIES {
+            let Some(mut found) = self.edge_node(node).await? else { return Ok(false) };
+            (found.spec.node_uid, found.spec.owner) = (None, None);
+            if self.swap(node, &found).await? {
+                return Ok(true);
+            }
+        }
+        Err(RegistryError::contended(EDGE_NODE, node.as_str()))
+    }
+
+    /// What the register holds of a name.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn edge_node(&self, node: &NodeName) -> Result<Option<EdgeNode>, RegistryError> {
+        let found = self.edge_nodes.get_opt(node.as_str()).await;
+        found.map_err(|source| RegistryError::api(EDGE_NODE, node.as_str(), source))
+    }
+
+    /// Writes an object of the register as it was read and changed, or makes it. `false`: somebody else was first.
+    async fn swap(&self, node: &NodeName, object: &EdgeNode) -> Result<bool, RegistryError> {
+        let params = PostParams::default();
+        let written = match object.metadata.resource_version {
+            Some(_) => self.edge_nodes.replace(node.as_str(), &params, object).await,
+            None => self.edge_nodes.create(&params, object).await,
+        };
+        match written {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(code_of(&error), Some(404 | 409)) => Ok(false),
+            Err(source) => Err(RegistryError::api(EDGE_NODE, node.as_str(), source)),
+        }
+    }
+}
+
+/// Whether the outcome of a write says that it is not there: a conflict, or a refusal that the server itself gave.
+fn is_surely_not_written(outcome: &Result<bool, RegistryError>) -> bool {
+    match outcome {
+        Ok(written) => !written,
+        Err(RegistryError::Api { source, .. }) => {
+            code_of(source).is_some_and(|code| (400..500).contains(&code))
+        }
+        Err(RegistryError::Contended { .. }) => true,
+    }
+}

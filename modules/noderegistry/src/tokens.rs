@@ -1,0 +1,135 @@
+//! Join tokens, as far as the cluster knows of them.
+
+use contract::NodeName;
+use crd::{JoinToken, JoinTokenSpec};
+use kube::api::{DeleteParams, ListParams, PostParams};
+
+use crate::error::{NotEnrolled, RegistryError, code_of};
+use crate::plan::{self, Ticket};
+use crate::register::{Registry, SWAP_TRIES};
+
+const JOIN_TOKEN: &str = "JoinToken";
+/// 50 nodes: what a token is good for if nobody says otherwise; a site, and few enough that a token which leaks can't fill
+/// the register.
+pub const TOKEN_USES: u32 = 50;
+/// 500 tokens a page: what is listed at once.
+const PAGE: u32 = 500;
+
+/// A token that is to be good.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// Its id.
+    pub id: String,
+    /// When it ends, in seconds since 1970.
+    pub expires_unix: u64,
+    /// The only name that it is good for; then it is good once.
+    pub node: Option<NodeName>,
+    /// How many nodes may join with it.
+    pub uses: u32,
+}
+
+impl Registry {
+    /// Makes a token good. What has ended since is forgotten on the way.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn add_token(&self, token: &NewToken, now_unix: u64) -> Result<(), RegistryError> {
+        let spec = JoinTokenSpec {
+            expires: Some(plan::rfc3339(token.expires_unix)),
+            node: token.node.as_ref().map(|node| node.as_str().to_owned()),
+            uses: Some(if token.node.is_some() { 1 } else { token.uses }),
+            used: Some(0),
+        };
+        let created = self.tokens.create(&PostParams::default(), &JoinToken::new(&token.id, spec)).await;
+        created.map_err(|source| RegistryError::api(JOIN_TOKEN, &token.id, source))?;
+        for old in self.tokens().await? {
+            let end = old.spec.expires.as_deref().and_then(plan::unix);
+            if let (Some(name), true) = (&old.metadata.name, end.is_none_or(|end| end <= now_unix)) {
+                self.withdraw(name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The object of a token; `None`: it was withdrawn.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn token(&self, id: &str) -> Result<Option<JoinToken>, RegistryError> {
+        let found = self.tokens.get_opt(id).await;
+        found.map_err(|source| RegistryError::api(JOIN_TOKEN, id, source))
+    }
+
+    /// All tokens that are good or were.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn tokens(&self) -> Result<Vec<JoinToken>, RegistryError> {
+        let mut found = Vec::new();
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let page = self.tokens.list(&params).await;
+            let page = page.map_err(|source| RegistryError::api(JOIN_TOKEN, "(all)", source))?;
+            found.extend(page.items);
+            match page.metadata.continue_.filter(|next| !next.is_empty()) {
+                Some(next) => params = params.continue_token(&next),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// Withdraws a token. Answers whether it was there.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn withdraw(&self, id: &str) -> Result<bool, RegistryError> {
+        match self.tokens.delete(id, &DeleteParams::default()).await {
+            Ok(_) => Ok(true),
+            Err(error) if code_of(&error) == Some(404) => Ok(false),
+            Err(source) => Err(RegistryError::api(JOIN_TOKEN, id, source)),
+        }
+    }
+
+    /// Takes one use of a token, if one is left.
+    pub(crate) async fn spend(
+        &self,
+        ticket: &Ticket,
+        node: &NodeName,
+        now_unix: u64,
+    ) -> Result<(), NotEnrolled> {
+        let _alone = self.spending.lock().await;
+        for _ in 0..SWAP_TRIES {
+            let token = self.token(&ticket.id).await?;
+            plan::may_use(ticket, token.as_ref(), node, now_unix)?;
+            let Some(mut token) = token else { break };
+            token.spec.used = Some(token.spec.used.unwrap_or(0).saturating_add(1));
+            if self.swap_token(&ticket.id, &token).await? {
+                return Ok(());
+            }
+        }
+        Err(RegistryError::contended(JOIN_TOKEN, &ticket.id).into())
+    }
+
+    /// Gives a use back that made no node. One that cannot be given back is lost, which a new token mends.
+    pub(crate) async fn give_back(&self, id: &str) {
+        let _alone = self.spending.lock().await;
+        for _ in 0..SWAP_TRIES {
+            let Ok(Some(mut token)) = self.token(id).await else { break };
+            token.spec.used = Some(token.spec.used.unwrap_or(0).saturating_sub(1));
+            match self.swap_token(id, &token).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(_) => break,
+            }
+        }
+        tracing::warn!(token = id, "a use of the token was lost");
+    }
+
+    async fn swap_token(&self, id: &str, token: &JoinToken) -> Result<bool, RegistryError> {
+        match self.tokens.replace(id, &PostParams::default(), token).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(code_of(&error), Some(404 | 409)) => Ok(false),
+            Err(source) => Err(RegistryError::api(JOIN_TOKEN, id, source)),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The watch that open links are checked by.
+
+use std::time::Duration;
+
+use beehive::{Env, Fault};
+use contract::NodeName;
+use crd::EdgeNode;
+use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PartialObjectMeta;
+use kube::runtime::watcher::{Config, Event, watcher};
+
+use crate::plan;
+use crate::register::Registry;
+
+/// 10 s: how long one request of the watch lives. It is taken up where it was, and a connection that died without a word is
+/// noticed at most 5 s after it.
+const REQUEST_SECONDS: u32 = 10;
+/// 200 ms, doubled at each time up to 2 s: the pause before a watch that broke off is taken up again.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+const AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// What the register says of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// The serial of its living certificate.
+    pub living: Option<String>,
+    /// Whether an administrator barred it.
+    pub is_barred: bool,
+}
+
+impl Sight {
+    /// Why a link of a name must not be open that the register does not have.
+    pub const FORGOTTEN: &str = "the name is not in the register of edge nodes any more";
+
+    fn of(metadata: &ObjectMeta) -> Self {
+        Sight { living: plan::living(metadata), is_barred: plan::is_barred(metadata) }
+    }
+
+    /// Why a link with a certificate of this serial must not be open; `None`: it may.
+    pub fn against(&self, serial: &str) -> Option<&'static str> {
+        if self.is_barred {
+            Some("an administrator revoked the name")
+        } else if self.living.as_deref() != Some(serial) {
+            Some("its certificate was given back or replaced")
+        } else {
+            None
+        }
+    }
+}
+
+/// What the watch tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A list of all names begins.
+    Begins,
+    /// A name, as it is.
+    Is(NodeName, Sight),
+    /// A name that was forgotten.
+    Gone(NodeName),
+    /// The list is complete: a name that was not in it is gone.
+    Complete,
+}
+
+impl Registry {
+    /// Tells `hear` of every change of a name, for ever. After a break it goes on where it was, or lists everything again.
+    pub async fn watch(&self, env: &Env, mut hear: impl FnMut(Heard)) {
+        let config = Config::default().timeout(REQUEST_SECONDS);
+        let mut events = std::pin::pin!(watcher(self.names.clone(), config));
+        let mut pause = AGAIN_AFTER;
+        while let Some(event) = events.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    let reason = Fault::from_error(&error).reason;
+                    tracing::warn!(%reason, "watch of the register of nodes interrupted");
+                    env.sleep(env.jitter(pause)).await;
+                    pause = (2 * pause).min(AGAIN_MAX);
+                    continue;
+                }
+            };
+            pause = AGAIN_AFTER;
+            if let Some(heard) = heard(event) {
+                hear(heard);
+            }
+        }
+    }
+}
+
+fn heard(event: Event<PartialObjectMeta<EdgeNode>>) -> Option<Heard> {
+    // A name that no node can have has no link either.
+    let named = |metadata: &ObjectMeta| metadata.name.as_deref().and_then(|name| NodeName::parse(name).ok());
+    match event {
+        Event::Init => Some(Heard::Begins),
+        Event::InitDone => Some(Heard::Complete),
+        Event::InitApply(found) | Event::Apply(found) => {
+            Some(Heard::Is(named(&found.metadata)?, Sight::of(&found.metadata)))
+        }
+        Event::Delete(found) => Some(Heard::Gone(named(&found.metadata)?)),
+    }
+}

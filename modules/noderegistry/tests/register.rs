@@ -1,0 +1,313 @@
+//! The register in the stand-alone API, with every call counted.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use beehive::Env;
+use contract::NodeName;
+use crd::EdgeNode;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use noderegistry::{
+    Certificate, Enrolment, Entry, Heard, NewToken, NotAdmitted, NotEnrolled, Refusal, Registry, Revoked,
+    Sight, Ticket,
+};
+use serde_json::json;
+
+const NOW: u64 = 1_800_000_000;
+const LONG: Duration = Duration::from_secs(20);
+
+struct Bench {
+    env: Env,
+    client: kube::Client,
+    registry: Registry,
+    calls: Arc<AtomicUsize>,
+    _api: cloud_apiserver::Running,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Bench {
+        let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
+        let settings = cloud_apiserver::Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: folder.path().join("api"),
+            ..cloud_apiserver::Settings::default()
+        };
+        let api = cloud_apiserver::start(settings, env.clone()).await.unwrap();
+        let client = api.client();
+        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+        for definition in crd::manifests() {
+            definitions.create(&PostParams::default(), &definition).await.unwrap();
+        }
+        let served: Api<EdgeNode> = Api::all(client.clone());
+        let waiting = async {
+            while served.list(&ListParams::default()).await.is_err() {
+                env.sleep(Duration::from_millis(20)).await;
+            }
+        };
+        env.timeout(LONG, waiting).await.expect("the definitions are served");
+        let calls = Arc::new(AtomicUsize::new(0));
+        let (counted, inner) = (Arc::clone(&calls), client.clone());
+        let service = tower::service_fn(move |request| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let inner = inner.clone();
+            async move { inner.send(request).await }
+        });
+        let registry = Registry::new(kube::Client::new(service, "default"));
+        Bench { env, client, registry, calls, _api: api, _folder: folder }
+    }
+
+    async fn token(&self, id: &str, node: Option<&str>, uses: u32) -> Ticket {
+        let bound = node.map(name);
+        let token = NewToken { id: id.to_owned(), expires_unix: NOW + 1000, node: bound, uses };
+        self.registry.add_token(&token, NOW).await.unwrap();
+        Ticket { id: id.to_owned(), node: node.map(str::to_owned) }
+    }
+
+    async fn join(&self, ticket: &Ticket, node: &str, serial: &str) -> Result<(), NotEnrolled> {
+        let order = Enrolment {
+            ticket: ticket.clone(),
+            token: self.registry.token(&ticket.id).await.unwrap(),
+            node: name(node),
+            certificate: Certificate { serial: serial.to_owned(), not_after_unix: NOW + 10_000 },
+            now_unix: NOW,
+        };
+        self.registry.enrol(&order).await
+    }
+
+    fn nodes(&self) -> Api<Node> {
+        Api::all(self.client.clone())
+    }
+
+    async fn make_node(&self, name: &str, annotations: serde_json::Value) -> Node {
+        let node = json!({"metadata": {"name": name, "annotations": annotations}});
+        self.nodes().create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap()
+    }
+
+    async fn used(&self, ticket: &Ticket) -> u32 {
+        self.registry.token(&ticket.id).await.unwrap().unwrap().spec.used.unwrap()
+    }
+}
+
+fn name(text: &str) -> NodeName {
+    NodeName::parse(text).unwrap()
+}
+
+fn refused(outcome: Result<(), NotEnrolled>) -> Refusal {
+    match outcome {
+        Err(NotEnrolled::Refused(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn not_admitted<T: std::fmt::Debug>(outcome: Result<T, NotAdmitted>) -> Refusal {
+    match outcome {
+        Err(NotAdmitted::Refused(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[actix_rt::test]
+async fn a_node_is_admitted_for_the_node_that_was_made_for_it_and_for_no_other() {
+    let bench = Bench::new().await;
+    let (registry, edge) = (&bench.registry, name("edge-1"));
+    let open = bench.token("open", None, 5).await;
+    bench.join(&open, "edge-1", "aa").await.unwrap();
+    assert_eq!(registry.admit(&edge, "aa", None).await.unwrap().node_uid, None);
+    let made = bench.make_node("edge-1", json!({noderegistry::ENROLMENT_ANNOTATION: "aa"})).await;
+    let uid = made.metadata.uid.clone().unwrap();
+    assert_eq!(registry.node_made(&edge, "aa", &made.metadata).await.unwrap(), uid);
+    let entry = Entry::of(&registry.edge_node(&edge).await.unwrap().unwrap());
+    assert_eq!(entry.node_uid.as_ref(), Some(&uid));
+    let calls = bench.calls.load(Ordering::Relaxed);
+    assert_eq!(registry.admit(&edge, "aa", Some(&made.metadata)).await.unwrap().node_uid, Some(uid));
+    assert_eq!(bench.calls.load(Ordering::Relaxed) - calls, 1, "a hello costs one read");
+    // Deleted: it does not come back by itself, nor when somebody makes one of the same name.
+    bench.nodes().delete("edge-1", &DeleteParams::default()).await.unwrap();
+    assert_eq!(not_admitted(registry.admit(&edge, "aa", None).await), Refusal::Deleted(edge.clone()));
+    let other = bench.make_node("edge-1", json!({noderegistry::ENROLMENT_ANNOTATION: "aa"})).await;
+    let foreign = registry.admit(&edge, "aa", Some(&other.metadata)).await;
+    assert_eq!(not_admitted(foreign), Refusal::Foreign(edge.clone()));
+    // An administrator adopts it, by uid.
+    let uid = other.metadata.uid.clone().unwrap();
+    let adoption = json!({"metadata": {"annotations": {noderegistry::ADOPTED_ANNOTATION: uid}}});
+    let patch = Patch::Merge(&adoption);
+    let adopted = bench.nodes().patch("edge-1", &PatchParams::default(), &patch).await.unwrap();
+    let admitted = registry.admit(&edge, "aa", Some(&adopted.metadata)).await.unwrap();
+    assert_eq!(admitted.node_uid, Some(uid));
+    let entered = registry.edge_node(&edge).await.unwrap().unwrap();
+    assert_eq!(entered.spec.owner, Some(crd::NodeOwner::Adopted));
+    // It goes again, and may come back when the register forgets which it was.
+    bench.nodes().delete("edge-1", &DeleteParams::default()).await.unwrap();
+    assert!(registry.allow_back(&edge).await.unwrap());
+    assert_eq!(registry.admit(&edge, "aa", None).await.unwrap().node_uid, None);
+}
+
+#[actix_rt::test]
+async fn a_name_that_was_revoked_stays_barred_until_it_is_freed() {
+    let bench = Bench::new().await;
+    let (registry, edge) = (&bench.registry, name("edge-1"));
+    let open = bench.token("open", None, 50).await;
+    bench.join(&open, "edge-1", "aa").await.unwrap();
+    assert_eq!(registry.revoke(&edge).await.unwrap(), Revoked::Node);
+    assert_eq!(not_admitted(registry.admit(&edge, "aa", None).await), Refusal::Barred(edge.clone()));
+    let bound = bench.token("bound", Some("edge-1"), 1).await;
+    for ticket in [&open, &bound] {
+        assert_eq!(refused(bench.join(ticket, "edge-1", "bb").await), Refusal::Barred(edge.clone()));
+    }
+    assert_eq!(bench.used(&bound).await, 0, "a refusal costs no use");
+    registry.release(&edge, "aa").await.unwrap();
+    assert_eq!(refused(bench.join(&bound, "edge-1", "bb").await), Refusal::Barred(edge.clone()));
+    assert!(registry.free(&edge).await.unwrap() && !registry.free(&edge).await.unwrap());
+    assert_eq!(not_admitted(registry.admit(&edge, "aa", None).await), Refusal::NotRegistered(edge.clone()));
+    bench.join(&bound, "edge-1", "bb").await.unwrap();
+    assert_eq!(refused(bench.join(&bound, "edge-1", "cc").await), Refusal::TokenSpent(1));
+    // By kubectl alone.
+    let edge_nodes: Api<EdgeNode> = Api::all(bench.client.clone());
+    let label = json!({"metadata": {"labels": {crd::REVOKED_LABEL: "true"}}});
+    edge_nodes.patch("edge-1", &PatchParams::default(), &Patch::Merge(&label)).await.unwrap();
+    assert_eq!(not_admitted(registry.admit(&edge, "bb", None).await), Refusal::Barred(edge));
+    // A name that nobody has.
+    assert_eq!(registry.revoke(&name("edge-9")).await.unwrap(), Revoked::Nobody);
+    assert_eq!(refused(bench.join(&open, "edge-9", "dd").await), Refusal::Barred(name("edge-9")));
+}
+
+#[actix_rt::test]
+async fn of_many_that_join_at_once_as_many_get_in_as_the_token_allows() {
+    let bench = Bench::new().await;
+    let few = bench.token("few", None, 5).await;
+    let joins = (0..12).map(|number| {
+        let (bench, few) = (&bench, &few);
+        async move { bench.join(few, &format!("edge-{number}"), &format!("{number:02x}")).await }
+    });
+    let outcomes = futures::future::join_all(joins).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 5, "{outcomes:?}");
+    for outcome in outcomes.into_iter().filter(Result::is_err) {
+        assert_eq!(refused(outcome), Refusal::TokenSpent(5));
+    }
+    assert_eq!(bench.used(&few).await, 5);
+    // Many with one name: one gets it, and the others have used nothing up. Two registries, as two CloudCores have.
+    let many = bench.token("many", None, 50).await;
+    let elsewhere = Registry::new(bench.client.clone());
+    let joins = (0..8).map(|number| {
+        let (registry, many) = (if number % 2 == 0 { &bench.registry } else { &elsewhere }, many.clone());
+        async move {
+            let certificate = Certificate { serial: format!("f{number}"), not_after_unix: NOW + 10_000 };
+            let order =
+                Enrolment { ticket: many, token: None, node: name("same"), certificate, now_unix: NOW };
+            registry.enrol(&order).await
+        }
+    });
+    let outcomes = futures::future::join_all(joins).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+    assert_eq!(bench.used(&many).await, 1);
+}
+
+#[actix_rt::test]
+async fn the_watch_tells_each_change_and_goes_on_after_a_break() {
+    let bench = Bench::new().await;
+    let open = bench.token("open", None, 50).await;
+    bench.join(&open, "edge-0", "00").await.unwrap();
+    let heard: Rc<RefCell<Vec<Heard>>> = Rc::default();
+    let (kept, registry, env) = (Rc::clone(&heard), bench.registry.clone(), bench.env.clone());
+    actix_rt::spawn(async move { registry.watch(&env, |heard| kept.borrow_mut().push(heard)).await });
+    let until = async |what: &Heard| {
+        let waiting = async {
+            while !heard.borrow().contains(what) {
+                bench.env.sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(bench.env.timeout(LONG, waiting).await.is_some(), "{what:?} in {:?}", heard.borrow());
+    };
+    let is = |node: &str, living: Option<&str>, is_barred: bool| {
+        Heard::Is(name(node), Sight { living: living.map(str::to_owned), is_barred })
+    };
+    until(&Heard::Complete).await;
+    assert_eq!(*heard.borrow(), [Heard::Begins, is("edge-0", Some("00"), false), Heard::Complete]);
+    bench.join(&open, "edge-1", "01").await.unwrap();
+    until(&is("edge-1", Some("01"), false)).await;
+    // Longer than one request of the watch lives.
+    bench.env.sleep(Duration::from_secs(11)).await;
+    let begun = Instant::now();
+    bench.registry.revoke(&name("edge-1")).await.unwrap();
+    until(&is("edge-1", Some("01"), true)).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    bench.registry.release(&name("edge-0"), "00").await.unwrap();
+    until(&is("edge-0", None, false)).await;
+    bench.registry.free(&name("edge-1")).await.unwrap();
+    until(&Heard::Gone(name("edge-1"))).await;
+    assert_eq!(heard.borrow().iter().filter(|heard| **heard == Heard::Begins).count(), 1, "no new list");
+}
+
+#[actix_rt::test]
+async fn tokens_are_listed_withdrawn_one_by_one_and_forgotten_when_they_have_ended() {
+    let bench = Bench::new().await;
+    let (registry, old) = (&bench.registry, bench.token("old", None, 5).await);
+    bench.token("bound", Some("edge-1"), 50).await;
+    let listed: Vec<_> = registry.tokens().await.unwrap();
+    assert_eq!(listed.len(), 2);
+    assert_eq!(
+        listed.iter().map(|token| token.spec.uses.unwrap()).sum::<u32>(),
+        6,
+        "a bound one is good once"
+    );
+    assert!(registry.withdraw("bound").await.unwrap() && !registry.withdraw("bound").await.unwrap());
+    let later = NewToken { id: "later".into(), expires_unix: NOW + 9000, node: None, uses: 1 };
+    registry.add_token(&later, NOW + 1000).await.unwrap();
+    assert!(registry.token(&old.id).await.unwrap().is_none(), "it has ended");
+    assert!(registry.token("later").await.unwrap().is_some());
+}
+
+/// `count` joins with keys that nobody has. Each costs as many calls as the first one. Answers what the first hundred and the
+/// last hundred took, each as its median: what else runs here counts less.
+async fn join_many(count: usize) -> (Duration, Duration) {
+    let bench = Bench::new().await;
+    let open = bench.token("open", None, u32::try_from(count).unwrap()).await;
+    let mut times = Vec::with_capacity(count);
+    for number in 0..count {
+        let before = bench.calls.load(Ordering::Relaxed);
+        let begun = Instant::now();
+        bench.join(&open, &format!("edge-{number:05}"), &format!("{number:08x}")).await.unwrap();
+        times.push(begun.elapsed());
+        assert_eq!(bench.calls.load(Ordering::Relaxed) - before, 6, "calls of join {number}");
+    }
+    let median = |times: &mut [Duration]| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let (first, last) = (median(&mut times[..100]), median(&mut times[count - 100..]));
+    println!("{count} joins; the median of the first hundred is {first:?}, of the last {last:?}");
+    let edge_nodes: Api<EdgeNode> = Api::all(bench.client.clone());
+    let pages = futures::stream::unfold(Some(ListParams::default().limit(500)), |params| {
+        let edge_nodes = edge_nodes.clone();
+        async move {
+            let params = params?;
+            let page = edge_nodes.list_metadata(&params).await.unwrap();
+            let next = page.metadata.continue_.filter(|next| !next.is_empty());
+            Some((page.items.len(), next.map(|next| params.continue_token(&next))))
+        }
+    });
+    assert_eq!(pages.fold(0, |sum, page| async move { sum + page }).await, count);
+    (first, last)
+}
+
+#[actix_rt::test]
+async fn a_thousand_nodes_join_at_the_same_cost_each() {
+    join_many(1000).await;
+}
+
+/// Minutes: `cargo nextest run -p noderegistry --run-ignored only`.
+#[actix_rt::test]
+#[ignore = "takes minutes"]
+async fn ten_thousand_nodes_join_at_the_same_cost_each() {
+    let (first, last) = join_many(10_000).await;
+    assert!(last < 2 * first, "the median of the first hundred is {first:?}, of the last {last:?}");
+}
