@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket};
 use crate::kubelet;
 use crate::load::{self, ConfigError, Defect};
-use crate::{EvictionHard, mappers};
+use crate::{EvictionHard, counterpart, mappers};
 
 /// The annotated default file.
 pub const DEFAULT_FILE: &str = include_str!("../edgecore.yaml");
@@ -16,6 +16,9 @@ pub const DEFAULT_FILE: &str = include_str!("../edgecore.yaml");
 /// Where `edgecore` looks without `--config`. KubeEdge has it below `/etc/kubeedge`, the folder that its mappers mount:
 /// whoever writes this file there says what a process of root does at its next start.
 pub const DEFAULT_PATH: &str = "/etc/kubehive/edgecore.yaml";
+
+/// Where KubeEdge's users look for it: `keadm join` leaves a link to [`DEFAULT_PATH`] there.
+pub const KUBEEDGE_PATH: &str = "/etc/kubeedge/config/edgecore.yaml";
 
 /// All of EdgeCore's settings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -318,24 +321,45 @@ pub struct MapperRule {
 }
 
 impl EdgeCore {
-    /// Reads and validates a file.
+    /// Reads and validates a file, with the counterparts of what lies below the mappers' folder.
     ///
     /// # Errors
     /// See [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let config: EdgeCore = load::parse(path, &load::read(path)?)?;
-        let defects = config.defects_at(path);
-        if defects.is_empty() {
-            Ok(config)
-        } else {
-            Err(ConfigError::Invalid { path: PathBuf::from(path), defects })
-        }
+        Self::load_with_warnings(path).map(|(settings, _)| settings)
     }
 
-    /// Everything that is wrong with the values when they stand in `file`, on this machine: links are followed.
-    pub fn defects_at(&self, file: &Path) -> Vec<Defect> {
+    /// [`EdgeCore::load`], and a sentence for everything that is taken otherwise than it is written, or is dangerous.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load_with_warnings(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
+        let mut config: EdgeCore = load::parse(path, &load::read(path)?)?;
+        let mut warnings = config.take_counterparts();
+        let defects = config.defects_here();
+        if !defects.is_empty() {
+            return Err(ConfigError::Invalid { path: PathBuf::from(path), defects });
+        }
+        warnings.extend(config.reached(path).map(|defect| format!("`{}` {}", defect.key, defect.what)));
+        Ok((config, warnings))
+    }
+
+    /// Exchanges keys, certificates and CAs below the mappers' folder, where KubeEdge has them, for their counterparts in
+    /// `pki` beside the store: `/etc/kubeedge/certs/server.key` means `/var/lib/kubeedge/pki/server.key`. Nothing is
+    /// looked up for that. Answers a sentence for each.
+    pub fn take_counterparts(&mut self) -> Vec<String> {
+        counterpart::take(self)
+    }
+
+    /// What is wrong with `file` as the place of these settings: mappers reach it, or a link on the way to it.
+    pub fn reached(&self, file: &Path) -> Option<Defect> {
+        mappers::reached_file(self, file)
+    }
+
+    /// Everything that is wrong with the values on this machine: links are followed.
+    pub fn defects_here(&self) -> Vec<Defect> {
         let mut defects = self.defects();
-        for defect in mappers::exposed(self, file, mappers::resolved) {
+        for defect in mappers::exposed(self, mappers::way) {
             if !defects.contains(&defect) {
                 defects.push(defect);
             }
@@ -386,7 +410,7 @@ impl EdgeCore {
             load::check_ip("modules.edged.tailoredKubeletConfig.clusterDNS", server, &mut defects);
         }
         defects.extend(mappers::defects(&modules.device_twin));
-        defects.extend(mappers::exposed(self, Path::new(""), Path::to_path_buf));
+        defects.extend(mappers::exposed(self, |path| vec![mappers::lexical(path)]));
         defects
     }
 }

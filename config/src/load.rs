@@ -1,5 +1,6 @@
 //! Reading a config file: capped, strict, and every defect told at once.
 
+use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,9 @@ pub enum ConfigError {
         /// Its size.
         size: u64,
     },
+    /// It is a folder, a pipe or a device.
+    #[error("`{0}` is no regular file, and no config file")]
+    NoFile(PathBuf),
     /// It is no YAML of the expected shape.
     #[error("config file `{path}` is not understood: {reason}")]
     Parse {
@@ -67,14 +71,21 @@ fn told(defects: &[Defect]) -> String {
     lines.join("; ")
 }
 
-/// Reads at most [`FILE_MAX`] bytes.
+/// Reads a regular file of at most [`FILE_MAX`] bytes, whoever put it there.
 pub(crate) fn read(path: &Path) -> Result<String, ConfigError> {
     let at = |source| ConfigError::Read { path: path.to_owned(), source };
-    let size = std::fs::metadata(path).map_err(at)?.len();
+    // Asked before it is opened: a pipe would wait for its writer.
+    if !std::fs::metadata(path).map_err(at)?.is_file() {
+        return Err(ConfigError::NoFile(path.to_owned()));
+    }
+    let file = std::fs::File::open(path).map_err(at)?;
+    let size = file.metadata().map_err(at)?.len();
     if size > FILE_MAX {
         return Err(ConfigError::TooLarge { path: path.to_owned(), size });
     }
-    std::fs::read_to_string(path).map_err(at)
+    let mut text = String::new();
+    file.take(FILE_MAX).read_to_string(&mut text).map_err(at)?;
+    Ok(text)
 }
 
 /// Parses YAML into a config.

@@ -1,6 +1,8 @@
 //! What mappers may reach. They mount the folder of `dmi.sock`, most of them as root and writable: nothing of the node's
-//! own may lie below it.
+//! own may lie below it, and no way to it may lead through.
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
@@ -9,12 +11,14 @@ use crate::edge::{DeviceTwin, EdgeCore};
 use crate::load::Defect;
 
 /// The folder that mappers mount.
-const FOLDER: &str = "modules.deviceTwin.dmiSockPath";
+pub(crate) const FOLDER: &str = "modules.deviceTwin.dmiSockPath";
 const RULES: &str = "modules.deviceTwin.mappers";
 /// Ends of the keys whose values are paths, also relative ones.
 const PATHS: [&str; 7] = ["File", "Path", "path", "Dir", "Directory", "Source", "Conf"];
 /// 64: more rules than a node has mappers are a mistake.
 const RULES_MAX: usize = 64;
+/// 40: the kernel follows no more links on the way to a file.
+const LINKS_MAX: usize = 40;
 
 /// What is wrong with the settings of the mappers themselves.
 pub(crate) fn defects(settings: &DeviceTwin) -> Vec<Defect> {
@@ -41,21 +45,28 @@ pub(crate) fn defects(settings: &DeviceTwin) -> Vec<Defect> {
     defects
 }
 
-/// Every path among the settings, and `file` itself, that lies below the folder of the mappers after `resolve`.
-pub(crate) fn exposed(settings: &EdgeCore, file: &Path, resolve: impl Fn(&Path) -> PathBuf) -> Vec<Defect> {
+/// `file` as the place of the settings themselves: whoever may write it decides what the node does.
+pub(crate) fn reached_file(settings: &EdgeCore, file: &Path) -> Option<Defect> {
     let configured = &settings.modules.device_twin.dmi_sock_path;
-    let folder = lexical(&resolve(configured));
-    let reached = |path: &Path| lexical(&resolve(path)).starts_with(&folder);
-    let mut defects = Vec::new();
-    if reached(file) {
-        let (shown, folder) = (file.display(), configured.display());
+    let folder = end(way(configured));
+    way(file).iter().any(|place| place.starts_with(&folder)).then(|| {
         let what = format!(
-            "is `{folder}`, and this very file, {shown}, lies below it, where every mapper may write it: move it to \
-             {} and name it with --config, or give the mappers a folder of their own",
+            "is `{}`, and this very file, {}, is named by a path through it: whoever can write there (mappers that mount \
+             it, most of them as root) decides what runs as root on this node; move it to {} and name it with --config, \
+             or give the mappers a folder of their own",
+            configured.display(),
+            file.display(),
             crate::edge::DEFAULT_PATH
         );
-        defects.push(Defect::new(FOLDER, what));
-    }
+        Defect::new(FOLDER, what)
+    })
+}
+
+/// Every path among the settings that leads through the folder of the mappers: `way` has the places on it, itself last.
+pub(crate) fn exposed(settings: &EdgeCore, way: impl Fn(&Path) -> Vec<PathBuf>) -> Vec<Defect> {
+    let configured = &settings.modules.device_twin.dmi_sock_path;
+    let folder = end(way(configured));
+    let mut defects = Vec::new();
     // A struct of texts, numbers and lists: this cannot fail.
     let tree = serde_json::to_value(settings).unwrap_or_default();
     let mut paths = Vec::new();
@@ -63,17 +74,20 @@ pub(crate) fn exposed(settings: &EdgeCore, file: &Path, resolve: impl Fn(&Path) 
     for (key, text) in paths.into_iter().filter(|(key, text)| key != FOLDER && !text.is_empty()) {
         let path = Path::new(text.strip_prefix("unix://").unwrap_or(text));
         let is_path = path.is_absolute() || PATHS.iter().any(|end| key.ends_with(end));
-        if is_path && reached(path) {
+        if is_path && way(path).iter().any(|place| place.starts_with(&folder)) {
             let what = format!(
                 "is `{text}`, which every mapper reaches by the folder {} that it mounts ({FOLDER}): move it out of \
-                 there (for the node's key and certificates: `keadm reset` and `keadm join`, or move the files and \
-                 name their new place here)",
+                 there, with every link on the way to it",
                 configured.display()
             );
             defects.push(Defect::new(&key, what));
         }
     }
     defects
+}
+
+fn end(mut way: Vec<PathBuf>) -> PathBuf {
+    way.pop().unwrap_or_default()
 }
 
 /// Every text of the settings with its dotted key.
@@ -88,7 +102,7 @@ fn collect<'a>(key: &str, value: &'a Value, found: &mut Vec<(String, &'a str)>) 
 }
 
 /// Without `.` and `..`.
-fn lexical(path: &Path) -> PathBuf {
+pub(crate) fn lexical(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
         match part {
@@ -102,17 +116,30 @@ fn lexical(path: &Path) -> PathBuf {
     plain
 }
 
-/// Where a path leads, from the working folder if it is relative: the links of the part that exists are followed.
-pub(crate) fn resolved(path: &Path) -> PathBuf {
-    let Ok(path) = std::path::absolute(path) else { return path.to_path_buf() };
-    let mut missing = Vec::new();
-    for ancestor in path.ancestors() {
-        if let Ok(found) = std::fs::canonicalize(ancestor) {
-            return missing.iter().rev().fold(found, |path, part| path.join(part));
+/// Every place that the kernel passes on the way to `path`, from the working folder if it is relative, with every link that
+/// it follows; the last is where the path leads. A part that is not there is taken as no link.
+pub(crate) fn way(path: &Path) -> Vec<PathBuf> {
+    let from = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut parts: VecDeque<OsString> = from.iter().map(OsString::from).collect();
+    let (mut places, mut here, mut links) = (Vec::new(), PathBuf::new(), 0);
+    while let Some(part) = parts.pop_front() {
+        if part == ".." {
+            here.pop();
+        } else if part != "." {
+            // A root in the target of a link takes the place of what was before.
+            let next = here.join(&part);
+            places.push(next.clone());
+            match std::fs::read_link(&next) {
+                Ok(target) if links < LINKS_MAX => {
+                    links += 1;
+                    target.iter().rev().for_each(|part| parts.push_front(part.to_owned()));
+                }
+                _ => here = next,
+            }
         }
-        missing.extend(ancestor.file_name());
     }
-    path
+    places.push(here);
+    places
 }
 
 #[cfg(test)]
@@ -122,15 +149,6 @@ mod tests {
 
     fn keys(settings: &EdgeCore) -> Vec<String> {
         settings.defects().into_iter().map(|defect| defect.key).collect()
-    }
-
-    #[test]
-    fn kubeedges_places_are_refused_with_the_cure() {
-        let mut settings = EdgeCore::default();
-        settings.modules.edge_hub.tls_private_key_file = PathBuf::from("/etc/kubeedge/certs/server.key");
-        let defects = settings.defects();
-        assert_eq!(defects[0].key, "modules.edgeHub.tlsPrivateKeyFile");
-        assert!(defects[0].what.contains("keadm join"), "{}", defects[0].what);
     }
 
     #[test]
@@ -177,32 +195,64 @@ mod tests {
     }
 
     #[test]
+    fn a_way_through_the_folder_is_one_that_mappers_can_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let (shared, own) = (root.join("shared"), root.join("own"));
+        std::fs::create_dir(&shared).unwrap();
+        std::fs::create_dir(&own).unwrap();
+        let link = |to: &Path, at: &Path| std::os::unix::fs::symlink(to, at).unwrap();
+        // Both end in the node's own folder, and a mapper decides that.
+        link(&own, &shared.join("back"));
+        link(&shared.join("back"), &root.join("detour"));
+        let mut settings = EdgeCore::default();
+        settings.modules.device_twin.dmi_sock_path = shared.clone();
+        for (path, refused) in [
+            (root.join("detour/edgecore.db"), true),
+            (root.join("own/../shared/back/edgecore.db"), true),
+            (root.join("shared/x/../../own/edgecore.db"), true),
+            (root.join("own/edgecore.db"), false),
+        ] {
+            settings.database.data_source = path.clone();
+            let found: Vec<String> = settings.defects_here().into_iter().map(|defect| defect.key).collect();
+            assert_eq!(found.contains(&"database.dataSource".to_owned()), refused, "{}", path.display());
+            assert_eq!(settings.reached(&path).is_some(), refused, "{}", path.display());
+        }
+        link(Path::new("loop"), &root.join("loop"));
+        settings.database.data_source = root.join("loop/edgecore.db");
+        assert_eq!(settings.defects_here(), []);
+    }
+
+    #[test]
     fn a_relative_path_is_looked_at_from_the_working_folder() {
         let here = std::env::current_dir().unwrap().canonicalize().unwrap();
         let mut settings = EdgeCore::default();
         settings.modules.device_twin.dmi_sock_path = here.clone();
         settings.database.data_source = PathBuf::from("./edgecore.db");
-        let found = settings.defects_at(Path::new("edgecore.yaml"));
-        assert_eq!(
-            found.iter().map(|defect| defect.key.as_str()).collect::<Vec<_>>(),
-            [FOLDER, "database.dataSource"]
-        );
-        assert_eq!(settings.defects_at(&here.join("../edgecore.yaml")).len(), 1);
+        let found: Vec<String> = settings.defects_here().into_iter().map(|defect| defect.key).collect();
+        assert_eq!(found, ["database.dataSource"]);
+        assert!(settings.reached(Path::new("edgecore.yaml")).is_some());
+        assert!(settings.reached(&here.parent().unwrap().join("edgecore.yaml")).is_none());
     }
 
     #[test]
-    fn the_config_file_itself_lies_elsewhere() {
+    fn a_config_file_where_mappers_write_works_with_a_warning_also_behind_a_link() {
         let folder = tempfile::tempdir().unwrap();
-        let below = folder.path().join("config");
-        std::fs::create_dir(&below).unwrap();
-        let file = below.join("edgecore.yaml");
-        std::fs::write(
-            &file,
-            format!("modules: {{deviceTwin: {{dmiSockPath: {}}}}}", folder.path().display()),
-        )
-        .unwrap();
-        let error = EdgeCore::load(&file).unwrap_err().to_string();
-        assert!(error.contains("this very file") && error.contains("--config"), "{error}");
+        let (shared, own) = (folder.path().join("shared"), folder.path().join("own.yaml"));
+        std::fs::create_dir(&shared).unwrap();
+        std::fs::write(&own, format!("modules: {{deviceTwin: {{dmiSockPath: {}}}}}", shared.display()))
+            .unwrap();
+        let (settings, said) = EdgeCore::load_with_warnings(&own).unwrap();
+        assert_eq!(said, [] as [String; 0]);
+        let (copy, link) = (shared.join("copy.yaml"), shared.join("link.yaml"));
+        std::fs::copy(&own, &copy).unwrap();
+        std::os::unix::fs::symlink(&own, &link).unwrap();
+        for file in [copy, link] {
+            let (same, said) = EdgeCore::load_with_warnings(&file).unwrap();
+            assert_eq!((same, said.len()), (settings.clone(), 1));
+            let words = ["this very file", "as root", "--config", crate::edge::DEFAULT_PATH];
+            assert!(words.iter().all(|word| said[0].contains(word)), "{said:?}");
+        }
     }
 
     #[test]

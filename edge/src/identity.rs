@@ -136,4 +136,63 @@ mod tests {
         std::fs::write(&settings.modules.edge_hub.tls_cert_file, "nonsense").unwrap();
         assert!(matches!(Identity::read(&settings), Err(IdentityError::NotANode { .. })));
     }
+
+    /// A node's key and certificate and its CA, in KubeEdge's folders below `folder`, or all in one.
+    fn files(folder: &Path, apart: bool) -> [PathBuf; 3] {
+        let (ca, certs) =
+            if apart { (folder.join("ca"), folder.join("certs")) } else { (folder.into(), folder.into()) };
+        let now = std::time::SystemTime::now();
+        let authority = pki::Authority::create(now, [1; 16]).unwrap();
+        let request = pki::NodeRequest::new("a").unwrap();
+        let life = std::time::Duration::from_secs(60);
+        let issued = authority.sign_node(&request.csr_der, "a", now, life, [2; 16]).unwrap();
+        let places = [ca.join("rootCA.crt"), certs.join("server.crt"), certs.join("server.key")];
+        for (path, text) in places.iter().zip([authority.cert_pem(), &issued.pem, &request.key_pem]) {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        places
+    }
+
+    #[test]
+    fn a_ca_and_a_key_that_a_mapper_planted_are_never_read_and_its_links_never_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().canonicalize().unwrap();
+        let (shared, own) = (path.join("kubeedge"), path.join("own"));
+        let planted = files(&shared, true);
+        let config = path.join("edgecore.yaml");
+        let text = format!(
+            "{{database: {{dataSource: {}}}, modules: {{deviceTwin: {{dmiSockPath: {}}}, edgeHub: {{tlsCaFile: {}, \
+             tlsCertFile: {}, tlsPrivateKeyFile: {}}}}}}}",
+            own.join("edgecore.db").display(),
+            shared.display(),
+            planted[0].display(),
+            planted[1].display(),
+            planted[2].display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let settings = Settings::load(&config).unwrap();
+        let error = Identity::read(&settings).err().unwrap().to_string();
+        assert!(error.contains(own.join("pki/server.crt").to_str().unwrap()), "{error}");
+
+        let genuine = files(&own.join("pki"), false);
+        let text = |path: &Path| std::fs::read_to_string(path).unwrap();
+        let read = |config: &Path| Identity::read(&Settings::load(config).unwrap()).unwrap().credentials;
+        let wanted = [text(&genuine[0]), text(&genuine[1]), text(&genuine[2])];
+        assert_ne!(wanted[0], text(&planted[0]));
+        let seen = read(&config);
+        assert_eq!([seen.authority, seen.certificate, seen.key], wanted);
+        let elsewhere = files(&path.join("elsewhere"), false);
+        for (planted, target) in planted.iter().zip(&elsewhere) {
+            std::fs::remove_file(planted).unwrap();
+            std::os::unix::fs::symlink(target, planted).unwrap();
+        }
+        let seen = read(&config);
+        assert_eq!([seen.authority, seen.certificate, seen.key], wanted);
+        // Only the administrator can lead the node's own folder there, and that is refused.
+        std::fs::rename(own.join("pki"), path.join("aside")).unwrap();
+        std::os::unix::fs::symlink(shared.join("certs"), own.join("pki")).unwrap();
+        let error = Settings::load(&config).unwrap_err().to_string();
+        assert!(error.contains("3 wrong values"), "{error}");
+    }
 }

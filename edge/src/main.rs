@@ -94,7 +94,10 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Some(Verb::MqttPassword { name }) => return mqtt_password(&name, &env),
     }
-    let settings = Settings::load(&cli.config)?;
+    let (settings, warnings) = Settings::load_with_warnings(&cli.config)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     for repaired in edge::keep_private(&settings)? {
         tracing::warn!("other users of this machine could reach the node's own files: {repaired}");
     }

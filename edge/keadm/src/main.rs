@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use beehive::Env;
 use clap::{Args, Parser, Subcommand};
 use contract::NodeName;
-use keadm::Join;
+use keadm::{Join, Place};
 use noderegistry::TOKEN_USES;
 
 #[derive(Parser)]
@@ -67,7 +67,7 @@ enum Verb {
         /// CloudCore's port for certificates
         #[arg(short = 's', long, default_value_t = 10002)]
         certport: u16,
-        /// Where edgecore.yaml is written
+        /// Where edgecore.yaml is written. KubeEdge's place, /etc/kubeedge/config/edgecore.yaml, means this one and a link there
         #[arg(long, default_value = config::edge::DEFAULT_PATH)]
         config: PathBuf,
         /// A value of edgecore.yaml: a.b.c=value
@@ -181,10 +181,11 @@ async fn run(cli: Cli) -> Result<()> {
                 Some(name) => name,
                 None => host_name()?,
             };
+            let config = Place::of(&config);
             let order = Join { cloudcore: cloudcore_ipport, cert_port: certport, token, node, config, set };
             keadm::join(&order, &mut say).await
         }
-        Verb::Reset { config, force } => keadm::reset(&config, force, &mut say).await,
+        Verb::Reset { config, force } => keadm::reset(&Place::of(&config), force, &mut say).await,
         Verb::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
         Verb::Store(verb) => keadm::show_store(&verb, Env::real().wall(), &mut say),
     }

@@ -1,7 +1,7 @@
 //! `keadm join` and `keadm reset`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use config::edge::EdgeCore;
@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::files::{is_there, write};
 use crate::https::{Ask, Trust, exchange};
+use crate::place::Place;
 
 /// What a node joins with.
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ pub struct Join {
     /// The node's name.
     pub node: String,
     /// Where `edgecore.yaml` is written.
-    pub config: PathBuf,
+    pub config: Place,
     /// `a.b.c=value` into `edgecore.yaml`.
     pub set: Vec<String>,
 }
@@ -45,13 +46,14 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     let token = JoinToken::parse(&order.token)?;
     let (host, _) = parse_host_port(&order.cloudcore)
         .map_err(|what| anyhow::anyhow!("--cloudcore-ipport is not usable: {what}"))?;
-    let settings = settings(order, &node, &host)?;
+    let (settings, warnings) = settings(order, &node, &host)?;
     let hub = &settings.modules.edge_hub;
-    for path in [&order.config, &hub.tls_cert_file, &hub.tls_private_key_file] {
+    for path in [&order.config.file, &hub.tls_cert_file, &hub.tls_private_key_file] {
         if is_there(path) {
             bail!("{} is there already: run `keadm reset` first", path.display());
         }
     }
+    warnings.into_iter().for_each(&mut *say);
     let request = NodeRequest::new(node.as_str())?;
     let ask = Request::get("/edge.crt")
         .header("Authorization", format!("Bearer {}", token.jwt))
@@ -72,22 +74,27 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
         (&hub.tls_private_key_file, request.key_pem.clone(), 0o600),
         (&hub.tls_cert_file, pem("CERTIFICATE", &answer.body), 0o644),
         (&hub.tls_ca_file, pem("CERTIFICATE", &answer.ca_der), 0o644),
-        (&order.config, serde_saphyr::to_string(&settings)?, 0o640),
+        (&order.config.file, serde_saphyr::to_string(&settings)?, 0o640),
     ];
     for (path, text, mode) in files {
         write(path, &text, mode)?;
         say(format!("wrote {}", path.display()));
     }
-    say(format!("node `{node}` has joined; start edgecore --config {}", order.config.display()));
+    order.config.leave_link(&settings).into_iter().for_each(&mut *say);
+    say(format!("node `{node}` has joined; start edgecore --config {}", order.config.file.display()));
     Ok(())
 }
 
 /// Gives the name back to the cloud and removes what `join` wrote.
 ///
 /// # Errors
-/// When the cloud cannot be reached and `force` is not set. The files stay then, so that it can be tried again.
-pub async fn reset(config: &Path, force: bool, say: &mut dyn FnMut(String)) -> Result<()> {
-    let settings = EdgeCore::load(config)?;
+/// When the cloud cannot be reached and `force` is not set. The files stay then, so that it can be tried again. When
+/// mappers could have written the file, which says what is removed.
+pub async fn reset(config: &Place, force: bool, say: &mut dyn FnMut(String)) -> Result<()> {
+    // Also what the file itself would hide.
+    config.check(&EdgeCore::default())?;
+    let settings = EdgeCore::load(&config.file)?;
+    config.check(&settings)?;
     let hub = &settings.modules.edge_hub;
     match give_back(&settings).await {
         Ok(words) => say(words),
@@ -104,13 +111,16 @@ pub async fn reset(config: &Path, force: bool, say: &mut dyn FnMut(String)) -> R
         file.push(suffix);
         files.push(file.into());
     }
-    files.push(config.to_path_buf());
+    files.push(config.file.clone());
     for path in &files {
         match fs::remove_file(path) {
             Ok(()) => say(format!("removed {}", path.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot remove {}", path.display())),
         }
+    }
+    if let Some(link) = config.remove_link()? {
+        say(format!("removed {}", link.display()));
     }
     Ok(())
 }
@@ -141,8 +151,8 @@ fn told(status: StatusCode, body: &[u8]) -> String {
     if text.is_empty() { format!("CloudCore answered {status}") } else { text }
 }
 
-/// The defaults, what joining knows, then `--set`.
-fn settings(order: &Join, node: &NodeName, host: &str) -> Result<EdgeCore> {
+/// The defaults, what joining knows, then `--set`; and a sentence for everything that is taken otherwise.
+fn settings(order: &Join, node: &NodeName, host: &str) -> Result<(EdgeCore, Vec<String>)> {
     let shown = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let mut settings = EdgeCore::default();
     settings.modules.edged.hostname_override = node.as_str().to_owned();
@@ -161,12 +171,14 @@ fn settings(order: &Join, node: &NodeName, host: &str) -> Result<EdgeCore> {
                 .with_context(|| format!("--set {key}: `{value}` is not of its type"))?,
         };
     }
-    let settings: EdgeCore = serde_json::from_value(tree).context("--set gives a value of the wrong type")?;
-    let defects = settings.defects_at(&order.config);
-    if let Some(defect) = defects.first() {
+    let mut settings: EdgeCore =
+        serde_json::from_value(tree).context("--set gives a value of the wrong type")?;
+    let warnings = settings.take_counterparts();
+    order.config.check(&settings)?;
+    if let Some(defect) = settings.defects_here().first() {
         bail!("`{}` {}", defect.key, defect.what);
     }
-    Ok(settings)
+    Ok((settings, warnings))
 }
 
 /// The JSON pointer of a key as Helm writes it: dots between the parts, `\.` for a dot inside of one.

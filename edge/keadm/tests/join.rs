@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use beehive::Env;
 use config::edge::EdgeCore;
 use harness::{EnrolmentCloud, StandAlone};
-use keadm::{Join, join, reset};
+use keadm::{Join, Place, join, reset};
 
 fn order(folder: &Path, cloud: &EnrolmentCloud, token: String) -> Join {
     let path = |name: &str| folder.join(name).display().to_string();
@@ -17,7 +17,7 @@ fn order(folder: &Path, cloud: &EnrolmentCloud, token: String) -> Join {
         cert_port: cloud.server.address.port(),
         token,
         node: "edge-1".to_owned(),
-        config: folder.join("config/edgecore.yaml"),
+        config: folder.join("config/edgecore.yaml").into(),
         set: vec![
             format!("modules.edgeHub.tlsCaFile={}", path("ca/rootCA.crt")),
             format!("modules.edgeHub.tlsCertFile={}", path("certs/server.crt")),
@@ -39,7 +39,7 @@ async fn a_node_joins_with_a_token_of_gettoken_and_is_reset() {
     join(&order, &mut |line| said.push(line)).await.unwrap();
     assert!(said.iter().any(|line| line.contains("edgecore.yaml")), "{said:?}");
 
-    let settings = EdgeCore::load(&order.config).unwrap();
+    let settings = EdgeCore::load(&order.config.file).unwrap();
     assert_eq!(settings.modules.edged.hostname_override, "edge-1");
     assert_eq!(settings.modules.edge_hub.heartbeat, 7);
     assert_eq!(settings.modules.edge_hub.quic.server, "127.0.0.1:10001");
@@ -53,8 +53,61 @@ async fn a_node_joins_with_a_token_of_gettoken_and_is_reset() {
     assert!(format!("{again:#}").contains("keadm reset"), "{again:#}");
 
     reset(&order.config, false, &mut |_| {}).await.unwrap();
-    assert!(!order.config.exists() && !settings.modules.edge_hub.tls_private_key_file.exists());
+    assert!(!order.config.file.exists() && !settings.modules.edge_hub.tls_private_key_file.exists());
     join(&order, &mut |_| {}).await.expect("the name is free again");
+    cloud.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn kubeedges_places_mean_safe_ones_and_a_link_where_its_users_look() {
+    let env = Env::real();
+    let api = StandAlone::start(&env).await;
+    let cloud = EnrolmentCloud::start(api.client(), &env).await;
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().canonicalize().unwrap();
+    let (shared, own) = (path.join("kubeedge"), path.join("own"));
+    let token = keadm::get_token(api.client(), None, 5, &env).await.unwrap();
+    let mut order = order(&shared, &cloud, token);
+    order.set.push(format!("modules.deviceTwin.dmiSockPath={}", shared.display()));
+    order.set.push(format!("database.dataSource={}", own.join("edgecore.db").display()));
+
+    let refused = join(&order, &mut |_| {}).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("this very file"), "{refused:#}");
+    let link = shared.join("config/edgecore.yaml");
+    order.config = Place { file: own.join("edgecore.yaml"), link: Some(link.clone()) };
+    let mut said = Vec::new();
+    join(&order, &mut |line| said.push(line)).await.unwrap();
+    for (old, new) in [
+        ("ca/rootCA.crt", "rootCA.crt"),
+        ("certs/server.crt", "server.crt"),
+        ("certs/server.key", "server.key"),
+    ] {
+        let (old, new) = (shared.join(old), own.join("pki").join(new));
+        assert!(new.exists() && !old.exists(), "{}", new.display());
+        let both = |line: &&String| [&old, &new].iter().all(|path| line.contains(path.to_str().unwrap()));
+        assert_eq!(said.iter().filter(both).count(), 1, "{said:?}");
+    }
+    assert_eq!(std::fs::read_link(&link).unwrap(), order.config.file);
+    // What it wrote names the safe places itself; through the link one warning is left.
+    assert_eq!(EdgeCore::load_with_warnings(&order.config.file).unwrap().1, [] as [String; 0]);
+    let (settings, said) = EdgeCore::load_with_warnings(&link).unwrap();
+    assert_eq!((settings.modules.edge_hub.tls_private_key_file, said.len()), (own.join("pki/server.key"), 1));
+
+    // A mapper's file does not say what reset removes.
+    let victim = path.join("victim");
+    std::fs::write(&victim, "").unwrap();
+    let planted = shared.join("planted.yaml");
+    let text = format!(
+        "{{database: {{dataSource: {}}}, modules: {{deviceTwin: {{dmiSockPath: {}}}}}}}",
+        victim.display(),
+        shared.display()
+    );
+    std::fs::write(&planted, text).unwrap();
+    let refused = reset(&planted.into(), true, &mut |_| {}).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("this very file") && victim.exists(), "{refused:#}");
+
+    reset(&order.config, false, &mut |_| {}).await.unwrap();
+    assert!(link.symlink_metadata().is_err() && !own.join("pki/server.key").exists());
     cloud.server.stop().await;
 }
 
@@ -101,7 +154,7 @@ async fn every_fault_is_a_sentence_with_its_cure_and_leaves_nothing_behind() {
     join(&good, &mut |_| {}).await.unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let twin = with(&|o| {
-        o.config = elsewhere.path().join("edgecore.yaml");
+        o.config = elsewhere.path().join("edgecore.yaml").into();
         o.set = ["tlsCaFile", "tlsCertFile", "tlsPrivateKeyFile"]
             .map(|key| format!("modules.edgeHub.{key}={}", elsewhere.path().join(key).display()))
             .to_vec();

@@ -50,7 +50,7 @@ async fn join(cloud: &CloudCore, folder: PathBuf, node: &str, token: String) -> 
         cert_port: cloud.enrolment_address().port(),
         token,
         node: node.to_owned(),
-        config: folder.join("edgecore.yaml"),
+        config: folder.join("edgecore.yaml").into(),
         set: vec![
             format!("modules.edgeHub.tlsCaFile={}", path("rootCA.crt")),
             format!("modules.edgeHub.tlsCertFile={}", path("server.crt")),
@@ -58,7 +58,7 @@ async fn join(cloud: &CloudCore, folder: PathBuf, node: &str, token: String) -> 
         ],
     };
     keadm::join(&order, &mut |_| {}).await.map_err(|error| format!("{error:#}"))?;
-    let hub = Settings::load(&order.config).unwrap().modules.edge_hub;
+    let hub = Settings::load(&order.config.file).unwrap().modules.edge_hub;
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     Ok(Credentials {
         certificate: read(&hub.tls_cert_file),

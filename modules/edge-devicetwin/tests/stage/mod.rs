@@ -1,6 +1,8 @@
 //! DeviceTwin between a real store, probes for its neighbours and stand-in mappers on real sockets.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod callers;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
