@@ -192,6 +192,8 @@ struct Intake {
     upgraded: Cell<bool>,
     /// Read and not used.
     ahead: Cell<usize>,
+    /// The other end has said all it will.
+    ended: Cell<bool>,
     waits: RefCell<Option<Waker>>,
 }
 
@@ -241,7 +243,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Caller<S> {
         ready!(self.visit.intake.poll_room(cx))?;
         let before = into.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, into))?;
-        self.visit.intake.read(into.filled().len() - before);
+        let (intake, read) = (&self.visit.intake, into.filled().len() - before);
+        intake.read(read);
+        if read == 0 && !intake.upgraded.get() {
+            // The library would wait for the rest of a request. What came before is answered first.
+            if intake.ended.replace(true) {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         Poll::Ready(Ok(()))
     }
 }

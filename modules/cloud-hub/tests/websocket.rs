@@ -273,7 +273,7 @@ fn other_requests_are_told_what_is_wrong_with_them() {
         for (from, to, status) in [
             ("/link", "/metrics", "404"),
             ("hive-link.1", "hive-link.7", "400"),
-            ("Version: 13", "Version: 99", "400"),
+            ("Version: 13", "Version: 99", "426"),
             ("Upgrade: websocket", "Upgrade: h2c", "400"),
             ("GET", "POST", "404"),
         ] {
