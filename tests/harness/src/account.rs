@@ -47,6 +47,14 @@ async fn apply(admin: &kube::Client, objects: Vec<Value>) {
         let made: DynamicObject = serde_json::from_value(object.clone()).unwrap();
         match api.create(&PostParams::default(), &made).await {
             Ok(_) => {}
+            // A patch would leave of an earlier policy what this one no longer says.
+            Err(kube::Error::Api(status))
+                if status.code == 409 && kind.starts_with("ValidatingAdmission") =>
+            {
+                let mut made = made;
+                made.metadata.resource_version = api.get(&name).await.unwrap().metadata.resource_version;
+                api.replace(&name, &PostParams::default(), &made).await.unwrap();
+            }
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let patch = Patch::Merge(&object);
                 api.patch(&name, &PatchParams::default(), &patch).await.unwrap();

@@ -1,0 +1,334 @@
+//! What the account's token does not do: secrets, pods, Nodes, rights.
+
+use http::Request;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::{Attack, Refused, Stage, Tries, call, event, joined, lease, token, token_for};
+
+pub(crate) async fn secrets_and_users(stage: &Stage) -> Vec<Attack> {
+    let (ns, mut t) = (&stage.namespace, Tries(stage, Vec::new()));
+    let secrets = format!("/api/v1/namespaces/{ns}/secrets");
+    let none = Value::Null;
+    t.tries("list all Secrets", "GET", "/api/v1/secrets", none.clone()).await;
+    t.tries("list a namespace's Secrets", "GET", &secrets, none.clone()).await;
+    t.tries("read a Secret", "GET", &format!("{secrets}/referred"), none.clone()).await;
+    t.tries(
+        "read it by a list",
+        "GET",
+        &format!("{secrets}?fieldSelector=metadata.name%3Dreferred"),
+        none.clone(),
+    )
+    .await;
+    t.tries("read Secrets of kubeedge", "GET", "/api/v1/namespaces/kubeedge/secrets", none.clone()).await;
+    let nodes = [&stage.edge, &stage.plane].map(|node| format!("system:node:{node}"));
+    for node in &nodes {
+        let other = format!("{secrets}?fieldSelector=metadata.name%3Dother");
+        t.tries_as(node, "read a Secret that no pod there refers to", "GET", &other, none.clone()).await;
+        t.tries_as(node, "list all Secrets", "GET", "/api/v1/secrets", none.clone()).await;
+        t.tries_as(node, "get a Secret", "GET", &format!("{secrets}/referred"), none.clone()).await;
+        t.tries_as(node, "list pods", "GET", "/api/v1/pods", none.clone()).await;
+        let path = format!("/api/v1/nodes/{}/status", stage.plane);
+        t.tries_as(node, "write a status", "PATCH", &path, json!({"status": {"phase": "x"}})).await;
+        let path = format!("/api/v1/namespaces/{ns}/serviceaccounts/powerful/token");
+        t.tries_as(node, "get a token", "POST", &path, token(None, 3600)).await;
+    }
+    let powerful = format!("system:serviceaccount:{ns}:powerful");
+    for user in ["admin", "system:kube-controller-manager", "system:admin", &powerful] {
+        t.tries_as(user, "list all Secrets", "GET", "/api/v1/secrets", none.clone()).await;
+        t.tries_as(user, "list pods", "GET", "/api/v1/pods", none.clone()).await;
+    }
+    let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": "tokenkeysecret", "annotations": {"kubernetes.io/service-account.name": "cloudcore"}}});
+    let kubeedge = "/api/v1/namespaces/kubeedge/secrets?dryRun=All";
+    t.tries("make a Secret that gets an account's token", "POST", kubeedge, secret.clone()).await;
+    secret["type"] = "Opaque".into();
+    secret["metadata"]["name"] = "mine".into();
+    t.tries("make a Secret of another name", "POST", kubeedge, secret).await;
+    t.1
+}
+
+pub(crate) async fn pods(stage: &Stage) -> Vec<Attack> {
+    let (ns, mut t) = (&stage.namespace, Tries(stage, Vec::new()));
+    let pods = format!("/api/v1/namespaces/{ns}/pods");
+    stage.pod("loose", None, "plain").await;
+    stage.pod("plane", Some(&stage.plane), "plain").await;
+    stage.pod("foreign", Some(&stage.foreign), "plain").await;
+    let powerful = stage.pod("powerful", Some(&stage.edge), "powerful").await;
+    let plain = stage.pod("plain", Some(&stage.edge), "plain").await;
+
+    let image = json!({"spec": {"containers": [{"name": "c", "image": "mine:1"}]}});
+    let lifted = json!({"spec": {"tolerations": [
+        {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"},
+        {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}]}});
+    let more = json!({"spec": {"tolerations": [
+        {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"},
+        {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"},
+        {"operator": "Exists"}]}});
+    let failed = json!({"status": {"phase": "Failed", "podIP": "192.0.2.66"}});
+    for pod in ["edge", "plane", "foreign", "loose"] {
+        let path = format!("{pods}/{pod}");
+        t.tries(&format!("change the image of {pod}"), "PATCH", &path, image.clone()).await;
+        t.tries(&format!("label {pod}"), "MERGE", &path, json!({"metadata": {"labels": {"app": "x"}}})).await;
+        t.tries(&format!("annotate {pod}"), "MERGE", &path, json!({"metadata": {"annotations": {"a": "x"}}}))
+            .await;
+        t.tries(&format!("let {pod} tolerate all"), "MERGE", &path, more.clone()).await;
+        t.tries(&format!("end {pod}"), "MERGE", &path, json!({"spec": {"activeDeadlineSeconds": 1}})).await;
+        t.tries(&format!("delete {pod}, which runs"), "DELETE", &path, Value::Null).await;
+        let labels = json!({"metadata": {"labels": {"app": "x"}}});
+        t.tries(&format!("label {pod} with a status"), "MERGE", &format!("{path}/status"), labels).await;
+    }
+    for pod in ["plane", "foreign", "loose"] {
+        t.tries(&format!("lift the tolerations of {pod}"), "MERGE", &format!("{pods}/{pod}"), lifted.clone())
+            .await;
+        t.tries(
+            &format!("write the status of {pod}"),
+            "MERGE",
+            &format!("{pods}/{pod}/status"),
+            failed.clone(),
+        )
+        .await;
+    }
+    t.tries("delete all pods", "DELETE", &pods, Value::Null).await;
+    let mine = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "mine"},
+        "spec": {"containers": [{"name": "c", "image": "mine:1"}]}});
+    t.tries("make a pod", "POST", &pods, mine).await;
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "loose"}, "target": {"kind": "Node", "name": stage.edge}});
+    t.tries("bind a pod", "POST", &format!("{pods}/loose/binding"), binding).await;
+
+    let accounts = format!("/api/v1/namespaces/{ns}/serviceaccounts");
+    let path = format!("{accounts}/powerful/token");
+    t.tries("get a cluster-admin's token", "POST", &path, token(Some(("powerful", &powerful)), 3600)).await;
+    t.tries("get a cluster-admin's token for nobody", "POST", &path, token(None, 3600)).await;
+    let path = format!("{accounts}/plain/token");
+    t.tries("get a token for nobody", "POST", &path, token(None, 3600)).await;
+    t.tries("get a token of two days", "POST", &path, token(Some(("plain", &plain)), 172_800)).await;
+    for audiences in [&["sts"][..], &["vault", "sts"]] {
+        let asked = token_for(audiences, Some(("plain", &plain)), 3600);
+        t.tries(&format!("get a token for {audiences:?}"), "POST", &path, asked).await;
+    }
+    let path = "/api/v1/namespaces/kubeedge/serviceaccounts/cloudcore/token";
+    t.tries("get its own account's token", "POST", path, token(None, 3600)).await;
+    t.1
+}
+
+pub(crate) async fn nodes(stage: &Stage) -> Vec<Attack> {
+    let mut t = Tries(stage, Vec::new());
+    let (nodes, made) = ("/api/v1/nodes", "/api/v1/nodes?dryRun=All");
+    let ready = json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.66"}]}});
+    for node in [&stage.plane, &stage.foreign] {
+        t.tries(
+            &format!("write the status of {node}"),
+            "PATCH",
+            &format!("{nodes}/{node}/status"),
+            ready.clone(),
+        )
+        .await;
+    }
+    for node in [&stage.plane, &stage.foreign, &stage.edge] {
+        let (path, status) = (format!("{nodes}/{node}"), format!("{nodes}/{node}/status"));
+        let labels = json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
+        t.tries(&format!("label {node}"), "MERGE", &path, labels.clone()).await;
+        t.tries(&format!("label {node} with a status"), "MERGE", &status, labels).await;
+        let found = call(&stage.admin, "GET", &path, None, Value::Null).await.unwrap();
+        let adopted = json!({"metadata": {"annotations": {"kubehive.io/adopted": found["metadata"]["uid"]}}});
+        t.tries(&format!("adopt {node}"), "MERGE", &path, adopted.clone()).await;
+        t.tries(&format!("adopt {node} with a status"), "MERGE", &status, adopted).await;
+        let enrolled = json!({"metadata": {"annotations": {"kubehive.io/enrolment": "0b"}}});
+        t.tries(&format!("enrol {node} with a status"), "MERGE", &status, enrolled).await;
+        t.tries(&format!("delete {node}"), "DELETE", &path, Value::Null).await;
+    }
+    let plane = json!({"node-role.kubernetes.io/edge": "", "node-role.kubernetes.io/control-plane": ""});
+    t.tries("make a control-plane Node", "POST", made, joined("kubehive-x", plane)).await;
+    let mut plain = joined("kubehive-x", json!({}));
+    plain["metadata"]["annotations"] = json!({});
+    t.tries("make a Node that did not join", "POST", made, plain).await;
+    let mut plain = joined("kubehive-x", json!({}));
+    plain["metadata"]["labels"] = json!({"kubernetes.io/hostname": "kubehive-x"});
+    t.tries("make a Node without a role", "POST", made, plain).await;
+    for label in [
+        "node-restriction.kubernetes.io/vault",
+        "a.node-restriction.kubernetes.io/vault",
+        "node-role.kubernetes.io/master",
+        "kubernetes.io/role",
+        "kubernetes.io/cluster-service",
+        "x.k8s.io/y",
+        "k8s.io/y",
+        "kubehive.io/keep",
+        "a.kubehive.io/b",
+    ] {
+        let node = joined("kubehive-x", json!({label: "x"}));
+        t.tries(&format!("make a Node with the label {label}"), "POST", made, node).await;
+    }
+    let host = joined("kubehive-x", json!({"kubernetes.io/hostname": "plane"}));
+    t.tries("make a Node with another's hostname", "POST", made, host).await;
+    let condition = json!([{"type": "Ready", "status": "True"}]);
+    for (what, at, value) in [
+        ("a podCIDR", "/spec", json!({"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24"]})),
+        ("a provider", "/spec", json!({"providerID": "cloud://1"})),
+        ("a status", "/status", json!({"conditions": condition})),
+        ("an address", "/status", json!({"addresses": [{"type": "InternalIP", "address": "192.0.2.66"}]})),
+        ("room", "/status", json!({"capacity": {"cpu": "100"}})),
+        ("a kubelet's port", "/status", json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 6443}}})),
+    ] {
+        let mut node = joined("kubehive-x", json!({}));
+        node[at.trim_start_matches('/')] = value;
+        t.tries(&format!("make a Node with {what}"), "POST", made, node).await;
+    }
+    for (key, value) in [
+        ("flannel.alpha.coreos.com/public-ip", "192.0.2.66"),
+        ("node.alpha.kubernetes.io/ttl", "0"),
+        ("kubehive.io/reported", "1.1/u"),
+        ("kubehive.io/enrolment", "no serial"),
+    ] {
+        let mut node = joined("kubehive-x", json!({}));
+        node["metadata"]["annotations"][key] = value.into();
+        t.tries(&format!("make a Node with {key}: {value}"), "POST", made, node).await;
+    }
+    let attached = json!({"status": {"volumesAttached": [{"name": "v", "devicePath": "/dev/sda"}]}});
+    let path = format!("{nodes}/{}/status", stage.edge);
+    t.tries("say that a volume is attached", "MERGE", &path, attached).await;
+
+    // A node itself: what a captured kubelet's certificate may.
+    let adopt = |uid: &Value| json!({"metadata": {"annotations": {"kubehive.io/adopted": uid}}});
+    let path = format!("{nodes}/{}", stage.plane);
+    let found = call(&stage.admin, "GET", &path, None, Value::Null).await.unwrap();
+    for path in [path.clone(), format!("{path}/status")] {
+        let request = Request::patch(&path)
+            .header("content-type", "application/merge-patch+json")
+            .header("impersonate-user", format!("system:node:{}", stage.plane))
+            .header("impersonate-group", "system:nodes")
+            .body(adopt(&found["metadata"]["uid"]).to_string().into_bytes())
+            .unwrap();
+        let outcome = match stage.admin.request::<Value>(request).await {
+            Ok(value) => Ok(value),
+            Err(kube::Error::Api(status)) => Err(Refused { code: status.code, reason: status.message }),
+            Err(error) => panic!("{error}"),
+        };
+        t.1.push((format!("a node adopts itself by {path}"), outcome));
+    }
+    t.1
+}
+
+pub(crate) async fn events_and_leases(stage: &Stage) -> Vec<Attack> {
+    let (ns, mut t) = (&stage.namespace, Tries(stage, Vec::new()));
+    let about = |part: &str, value: Value| {
+        let mut told = event("bad.1", ns, "x");
+        told["involvedObject"][part] = value;
+        told
+    };
+    let with = |part: &str, value: Value| {
+        let mut told = event("bad.1", ns, "x");
+        told[part] = value;
+        told
+    };
+    let long = "x".repeat(1025);
+    let node = json!({"apiVersion": "v1", "kind": "Node", "name": stage.edge});
+    for (what, told) in [
+        ("a long event", event("big.1", ns, &long)),
+        ("an event with a long reason", with("reason", long[..129].into())),
+        ("an event of a long path", about("fieldPath", long.clone().into())),
+        ("an event of a long uid", about("uid", long.clone().into())),
+        ("an event of a long name", about("name", long.clone().into())),
+        ("an event of a Service", about("kind", "Service".into())),
+        ("an event of another API", about("apiVersion", "evil/v1".into())),
+        ("an event of another namespace's pod", about("namespace", "kube-system".into())),
+        ("an event of a Node in a pod's namespace", with("involvedObject", node)),
+        ("an event as the scheduler", with("source", json!({"component": "default-scheduler"}))),
+        ("an event of a long host", with("source", json!({"component": "edged", "host": long}))),
+        ("an event that points elsewhere", with("related", json!({"kind": "Node", "name": "x"}))),
+    ] {
+        let path = format!("/api/v1/namespaces/{ns}/events?dryRun=All");
+        t.tries(&format!("tell {what}"), "POST", &path, told).await;
+    }
+
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let held = stage.objects("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"));
+    for node in [&stage.plane, &stage.foreign] {
+        t.tries(&format!("make the Lease of {node}"), "POST", leases, lease(node)).await;
+        held.create(&PostParams::default(), &serde_json::from_value(lease(node)).unwrap()).await.unwrap();
+        let renewed =
+            json!({"spec": {"holderIdentity": node, "leaseDurationSeconds": 40, "leaseTransitions": 2}});
+        t.tries(&format!("renew the Lease of {node}"), "MERGE", &format!("{leases}/{node}"), renewed).await;
+    }
+    for spec in [
+        json!({"holderIdentity": "x".repeat(10_000)}),
+        json!({"leaseDurationSeconds": 1_000_000}),
+        json!({"leaseDurationSeconds": null}),
+    ] {
+        let path = format!("{leases}/{}", stage.edge);
+        t.tries("bend a Lease", "MERGE", &path, json!({"spec": spec})).await;
+    }
+    t.tries(
+        "take a Lease of the system",
+        "GET",
+        "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases",
+        Value::Null,
+    )
+    .await;
+    t.1
+}
+
+pub(crate) async fn rights(stage: &Stage) -> Vec<Attack> {
+    let mut t = Tries(stage, Vec::new());
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "mine"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "cloudcore", "namespace": "kubeedge"}]});
+    t.tries("bind itself to cluster-admin", "POST", &format!("{rbac}/clusterrolebindings"), binding).await;
+    let rules = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
+    t.tries("widen its role", "MERGE", &format!("{rbac}/clusterroles/cloudcore"), rules).await;
+    let policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+    t.tries("lift a policy", "DELETE", &format!("{policies}/kubehive-cloudcore-pods"), Value::Null).await;
+    let label = json!({"metadata": {"labels": {"kubehive.io/powerful-accounts": "allowed"}}});
+    t.tries("open a namespace", "MERGE", &format!("/api/v1/namespaces/{}", stage.namespace), label).await;
+    let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/edgenodes.kubehive.io";
+    t.tries("change a definition", "MERGE", definition, json!({"metadata": {"labels": {"a": "b"}}})).await;
+
+    let names = "/apis/kubehive.io/v1alpha1/edgenodes";
+    let path = format!("{names}/{}", stage.edge);
+    let barred = Patch::Merge(json!({"metadata": {"labels": {"kubehive.io/revoked": "true"}}}));
+    let entries = stage.objects("kubehive.io/v1alpha1", "EdgeNode", None);
+    let barred = entries.patch(&stage.edge, &PatchParams::default(), &barred).await.unwrap();
+    let mut freed = serde_json::to_value(&barred).unwrap();
+    freed["metadata"]["labels"] = json!({});
+    t.tries("free a barred name", "PUT", &path, freed).await;
+    let mut certified = serde_json::to_value(&barred).unwrap();
+    certified["metadata"]["annotations"]["kubehive.io/certificate"] = "0c".into();
+    t.tries("give a barred name a certificate", "PUT", &path, certified).await;
+    let mut forgotten = serde_json::to_value(&barred).unwrap();
+    forgotten["spec"] = json!({"nodeUID": "0"});
+    t.tries("forget what is known of a barred name", "PUT", &path, forgotten).await;
+    for word in ["True", "yes", "1", ""] {
+        let barred = Patch::Merge(json!({"metadata": {"labels": {"kubehive.io/revoked": word}}}));
+        let barred = entries.patch(&stage.edge, &PatchParams::default(), &barred).await.unwrap();
+        let mut certified = serde_json::to_value(&barred).unwrap();
+        certified["metadata"]["annotations"]["kubehive.io/certificate"] = "0c".into();
+        t.tries(&format!("give a name that is barred by `{word}` a certificate"), "PUT", &path, certified)
+            .await;
+    }
+    t.tries("delete a barred name", "DELETE", &path, Value::Null).await;
+
+    let tokens = "/apis/kubehive.io/v1alpha1/jointokens";
+    let path = format!("{tokens}/{}", stage.namespace);
+    let held = call(&stage.admin, "GET", &path, None, Value::Null).await.unwrap();
+    for (field, value) in [
+        ("uses", json!(1000)),
+        ("expires", json!("2099-01-01T00:00:00Z")),
+        ("node", json!("other")),
+        ("used", json!(0)),
+        ("used", json!(3)),
+    ] {
+        let mut bent = held.clone();
+        bent["spec"][field] = value.clone();
+        t.tries(&format!("set `{field}` of a join token to {value}"), "PUT", &path, bent).await;
+    }
+    let join = json!({"metadata": {}, "spec": {"expires": "2030-01-01T00:00:00Z", "uses": 1}});
+    let mut mine = join;
+    mine["apiVersion"] = "kubehive.io/v1alpha1".into();
+    mine["kind"] = "JoinToken".into();
+    mine["metadata"]["name"] = "mine".into();
+    t.tries("make a join token", "POST", tokens, mine).await;
+    t.1
+}

@@ -1,0 +1,405 @@
+//! CloudCore's account in a real Kubernetes: what it can do, and what whoever stole its token cannot.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod attacks;
+mod life;
+mod metadata;
+mod powers;
+
+use std::time::Duration;
+
+use harness::{RealCluster, resource, run};
+use http::Request;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+/// 20 s for what the cluster's own controllers do.
+const SOON: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A call, as somebody.
+async fn call(
+    client: &kube::Client,
+    method: &str,
+    path: &str,
+    user: Option<&str>,
+    body: Value,
+) -> Result<Value, Refused> {
+    let kind = match method {
+        "PATCH" => "application/strategic-merge-patch+json",
+        "MERGE" => "application/merge-patch+json",
+        _ => "application/json",
+    };
+    let method = if method == "MERGE" { "PATCH" } else { method };
+    let mut request = Request::builder().method(method).uri(path).header("content-type", kind);
+    if let Some(user) = user {
+        request = request.header("impersonate-user", user);
+    }
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    match client.request::<Value>(request.body(body).unwrap()).await {
+        Ok(value) => Ok(value),
+        Err(kube::Error::Api(status)) => Err(Refused { code: status.code, reason: status.message }),
+        Err(error) => panic!("{path}: {error}"),
+    }
+}
+
+/// What an API server said instead.
+#[derive(Debug)]
+struct Refused {
+    code: u16,
+    reason: String,
+}
+
+impl Refused {
+    /// It has no such right, or a policy of ours forbids it. Whatever else was wrong with a call proves nothing.
+    fn is_for_want_of_right(&self) -> bool {
+        self.code == 403 || self.is_by_policy()
+    }
+
+    fn is_by_policy(&self) -> bool {
+        self.code == 422 && self.reason.contains("ValidatingAdmissionPolicy 'kubehive-")
+    }
+}
+
+/// What a test made, for its end.
+struct Stage {
+    admin: kube::Client,
+    account: kube::Client,
+    namespace: String,
+    /// Ours, by CloudCore's own hand.
+    edge: String,
+    /// Somebody else's, with the label of an edge node.
+    foreign: String,
+    /// A machine of the control plane, which joined besides.
+    plane: String,
+}
+
+impl Stage {
+    fn objects(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+        match namespace {
+            Some(namespace) => {
+                Api::namespaced_with(self.admin.clone(), namespace, &resource(api_version, kind))
+            }
+            None => Api::all_with(self.admin.clone(), &resource(api_version, kind)),
+        }
+    }
+
+    async fn make(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        mut object: Value,
+    ) -> DynamicObject {
+        object["apiVersion"] = api_version.into();
+        object["kind"] = kind.into();
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let made = self.objects(api_version, kind, namespace).create(&PostParams::default(), &object).await;
+        made.unwrap_or_else(|error| panic!("{kind}: {error}"))
+    }
+
+    async fn set(cluster: &RealCluster) -> Stage {
+        let id = std::process::id();
+        let stage = Stage {
+            admin: cluster.admin(),
+            account: cluster.account().await,
+            namespace: format!("kubehive-test-{id}"),
+            edge: format!("kubehive-edge-{id}"),
+            foreign: format!("kubehive-foreign-{id}"),
+            plane: format!("kubehive-plane-{id}"),
+        };
+        stage.make("v1", "Namespace", None, json!({"metadata": {"name": stage.namespace}})).await;
+        stage
+            .make(
+                "v1",
+                "Node",
+                None,
+                json!({"metadata": {"name": stage.plane,
+            "labels": {"node-role.kubernetes.io/control-plane": "", "node-role.kubernetes.io/edge": ""},
+            "annotations": {"kubehive.io/enrolment": "0a"}}}),
+            )
+            .await;
+        stage
+            .make(
+                "v1",
+                "Node",
+                None,
+                json!({"metadata": {"name": stage.foreign,
+            "labels": {"node-role.kubernetes.io/edge": ""}}}),
+            )
+            .await;
+        stage.make("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", None, json!({
+            "metadata": {"name": stage.namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": "powerful", "namespace": stage.namespace}]})).await;
+        let ns = Some(stage.namespace.as_str());
+        for account in ["plain", "powerful", "probe"] {
+            stage.make("v1", "ServiceAccount", ns, json!({"metadata": {"name": account}})).await;
+        }
+        // Who asks for no audience gets the API server's own.
+        let path = format!("/api/v1/namespaces/{}/serviceaccounts/plain/token", stage.namespace);
+        let granted = call(&stage.admin, "POST", &path, None, token(None, 3600)).await.unwrap();
+        let own = granted["spec"]["audiences"].as_array().unwrap().iter().filter_map(Value::as_str);
+        let listed = own.chain(["vault"]).collect::<Vec<_>>().join(",");
+        let listed =
+            Patch::Merge(json!({"metadata": {"annotations": {"kubehive.io/token-audiences": listed}}}));
+        let namespaces = stage.objects("v1", "Namespace", None);
+        namespaces.patch(&stage.namespace, &PatchParams::default(), &listed).await.unwrap();
+        for secret in ["referred", "other"] {
+            stage
+                .make("v1", "Secret", ns, json!({"metadata": {"name": secret}, "stringData": {"k": "v"}}))
+                .await;
+        }
+        stage
+    }
+
+    async fn pod(&self, name: &str, node: Option<&str>, account: &str) -> String {
+        let pod = json!({"metadata": {"name": name}, "spec": {
+            "nodeName": node, "serviceAccountName": account, "automountServiceAccountToken": false,
+            "schedulingGates": if node.is_none() { json!([{"name": "kubehive.io/test"}]) } else { Value::Null },
+            "containers": [{"name": "c", "image": "web:1",
+                "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "referred", "key": "k"}}}]}]}});
+        self.make("v1", "Pod", Some(&self.namespace), pod).await.metadata.uid.unwrap()
+    }
+
+    /// As the account.
+    async fn does(&self, method: &str, path: &str, body: Value) -> Result<Value, Refused> {
+        call(&self.account, method, path, None, body).await
+    }
+
+    async fn clear(self) {
+        let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        let pods = self.objects("v1", "Pod", Some(&self.namespace));
+        for pod in pods.list(&Default::default()).await.unwrap() {
+            let _ = pods.delete(&pod.metadata.name.unwrap(), &now).await;
+        }
+        for node in [&self.edge, &self.foreign, &self.plane] {
+            let _ = self.objects("v1", "Node", None).delete(node, &now).await;
+            let leases = self.objects("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"));
+            let _ = leases.delete(node, &now).await;
+            let _ = self.objects("kubehive.io/v1alpha1", "EdgeNode", None).delete(node, &now).await;
+        }
+        let _ = self.objects("kubehive.io/v1alpha1", "JoinToken", None).delete(&self.namespace, &now).await;
+        let bindings = self.objects("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", None);
+        let _ = bindings.delete(&self.namespace, &now).await;
+        powers::clear(&self).await;
+        let _ = self.objects("v1", "Namespace", None).delete(&self.namespace, &now).await;
+    }
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    assert!(tokio::time::timeout(SOON, waiting).await.is_ok(), "waited in vain: {what}");
+}
+
+/// A Node as CloudCore makes it, with more labels.
+fn joined(name: &str, more: Value) -> Value {
+    let mut labels = json!({"kubernetes.io/hostname": name, "node-role.kubernetes.io/edge": "",
+        "node-role.kubernetes.io/agent": ""});
+    labels.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels,
+        "annotations": {"kubehive.io/enrolment": "0a"}}})
+}
+
+/// A Lease as CloudCore makes it.
+fn lease(name: &str) -> Value {
+    json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": name, "annotations": {"kubehive.io/cloudcore": "one"}},
+        "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "leaseTransitions": 1}})
+}
+
+/// An event of a pod as CloudCore makes it.
+fn event(name: &str, namespace: &str, message: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": namespace},
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": "edge", "uid": "u"},
+        "type": "Normal", "reason": "Started", "message": message, "count": 1,
+        "source": {"component": "edged", "host": "edge"}, "reportingComponent": "edged", "reportingInstance": "edge"})
+}
+
+/// A DeviceStatus as CloudCore makes it for the Device with this uid.
+fn device_status(name: &str, uid: &str) -> Value {
+    json!({"apiVersion": "devices.kubeedge.io/v1beta1", "kind": "DeviceStatus", "spec": {},
+        "metadata": {"name": name, "ownerReferences": [{"apiVersion": "devices.kubeedge.io/v1beta1",
+            "kind": "Device", "name": name, "uid": uid, "controller": true}]}})
+}
+
+fn token(pod: Option<(&str, &str)>, seconds: i64) -> Value {
+    token_for(&[], pod, seconds)
+}
+
+fn token_for(audiences: &[&str], pod: Option<(&str, &str)>, seconds: i64) -> Value {
+    let bound = pod.map(|(name, uid)| json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}));
+    json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": bound}})
+}
+
+/// What CloudCore does, each once. Everything that the attack has to be told apart from.
+async fn work(stage: &Stage) {
+    let (ns, edge) = (&stage.namespace, &stage.edge);
+    let must = async |what: &str, method: &str, path: &str, body: Value| {
+        let done = stage.does(method, path, body).await;
+        done.unwrap_or_else(|refused| panic!("CloudCore cannot {what}: {refused:?}"))
+    };
+    let labels = json!({"topology.kubernetes.io/zone": "hall-1", "node.kubernetes.io/instance-type": "box",
+        "kubernetes.io/arch": "arm64", "site": "a", "example.com/line": "7"});
+    let mut made = joined(edge, labels);
+    made["spec"] = json!({"unschedulable": true, "taints": [{"key": "edge", "effect": "NoSchedule"}]});
+    must("make a Node", "POST", "/api/v1/nodes", made).await;
+    let node = format!("/api/v1/nodes/{edge}");
+    let status = json!({"metadata": {"annotations": {"kubehive.io/reported": "1.1/u"}},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    must("write a Node's status", "PATCH", &format!("{node}/status"), status).await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    must("make a Lease", "POST", leases, lease(edge)).await;
+    let renewed = json!({"spec": {"holderIdentity": edge, "leaseDurationSeconds": 40,
+        "renewTime": "2026-01-01T00:00:00.000000Z"}});
+    must("renew a Lease", "MERGE", &format!("{leases}/{edge}"), renewed).await;
+
+    let registered = json!({"apiVersion": "kubehive.io/v1alpha1", "kind": "EdgeNode", "metadata": {"name": edge}, "spec": {}});
+    let mut entry = must("register a node", "POST", "/apis/kubehive.io/v1alpha1/edgenodes", registered).await;
+    entry["metadata"]["annotations"] = json!({"kubehive.io/certificate": "0a"});
+    must("note a certificate", "PUT", &format!("/apis/kubehive.io/v1alpha1/edgenodes/{edge}"), entry).await;
+    must("see the register", "GET", "/apis/kubehive.io/v1alpha1/edgenodes", Value::Null).await;
+    let join =
+        json!({"metadata": {"name": ns}, "spec": {"expires": "2030-01-01T00:00:00Z", "uses": 2, "used": 0}});
+    let made = stage.make("kubehive.io/v1alpha1", "JoinToken", None, join).await;
+    let mut used = serde_json::to_value(&made).unwrap();
+    used["spec"]["used"] = json!(1);
+    must("count a use", "PUT", &format!("/apis/kubehive.io/v1alpha1/jointokens/{ns}"), used).await;
+
+    let device =
+        json!({"metadata": {"name": "pump"}, "spec": {"nodeName": edge, "deviceModelRef": {"name": "pump"}}});
+    let device = stage.make("devices.kubeedge.io/v1beta1", "Device", Some(ns), device).await;
+    let statuses = format!("/apis/devices.kubeedge.io/v1beta1/namespaces/{ns}/devicestatuses");
+    let owned = device_status("pump", &device.metadata.uid.unwrap());
+    must("make a DeviceStatus", "POST", &statuses, owned).await;
+    let said =
+        json!({"metadata": {"annotations": {"kubehive.io/reported": "1.1/u"}}, "status": {"state": "ok"}});
+    must("write a DeviceStatus", "MERGE", &format!("{statuses}/pump"), said).await;
+
+    let uid = stage.pod("edge", Some(edge), "plain").await;
+    let pod = format!("/api/v1/namespaces/{ns}/pods/edge");
+    let held = must("see pods", "GET", &pod, Value::Null).await;
+    let mut tolerations = held["spec"]["tolerations"].clone();
+    let tolerated = tolerations.as_array_mut().unwrap();
+    assert!(
+        tolerated.iter().any(|toleration| toleration.get("tolerationSeconds").is_some()),
+        "{tolerated:?}"
+    );
+    for toleration in tolerated {
+        toleration.as_object_mut().unwrap().remove("tolerationSeconds");
+    }
+    must("lift tolerations", "MERGE", &pod, json!({"spec": {"tolerations": tolerations}})).await;
+    let status = json!({"metadata": {"annotations": {"kubehive.io/reported": "1.2/u"}}, "status": {"phase": "Running"}});
+    must("write a pod's status", "MERGE", &format!("{pod}/status"), status).await;
+    let accounts = format!("/api/v1/namespaces/{ns}/serviceaccounts");
+    must("get a pod's token", "POST", &format!("{accounts}/plain/token"), token(Some(("edge", &uid)), 3600))
+        .await;
+    let vault = token_for(&["vault"], Some(("edge", &uid)), 3600);
+    must("get a token for an audience", "POST", &format!("{accounts}/plain/token"), vault).await;
+    must("tell an event", "POST", &format!("/api/v1/namespaces/{ns}/events"), event("edge.1", ns, "started"))
+        .await;
+    let mut about_node = event("edge.2", "default", "ready");
+    about_node["involvedObject"] = json!({"apiVersion": "v1", "kind": "Node", "name": edge, "uid": "u"});
+    must("tell an event of a Node", "POST", "/api/v1/namespaces/default/events?dryRun=All", about_node).await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "casecret"}});
+    let made = stage.does("POST", "/api/v1/namespaces/kubeedge/secrets?dryRun=All", secret).await;
+    assert!(matches!(made, Ok(_) | Err(Refused { code: 409, .. })), "{made:?}");
+    let read = stage.does("GET", "/api/v1/namespaces/kubeedge/secrets/casecret", Value::Null).await;
+    assert!(matches!(read, Ok(_) | Err(Refused { code: 404, .. })), "{read:?}");
+    let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/edgenodes.kubehive.io";
+    must("see its definitions", "GET", definition, Value::Null).await;
+
+    // The Node authorizer learns of the pod a moment later.
+    let (user, named) = (
+        format!("system:node:{edge}"),
+        format!("/api/v1/namespaces/{ns}/secrets?fieldSelector=metadata.name%3Dreferred"),
+    );
+    until("a Secret is read as the node that needs it", async || {
+        let listed = call(&stage.account, "GET", &named, Some(&user), Value::Null).await;
+        listed.is_ok_and(|listed| listed["items"][0]["metadata"]["name"] == "referred")
+    })
+    .await;
+}
+
+#[test]
+fn a_stolen_token_of_cloudcores_account_does_what_cloudcore_does_and_nothing_else() {
+    run(async || {
+        let Some(cluster) = RealCluster::named().await else { return };
+        let stage = Stage::set(&cluster).await;
+        // Policies take effect a moment after they are made.
+        until("the policies are in force", async || {
+            let node = joined(&stage.edge, json!({"node-role.kubernetes.io/control-plane": ""}));
+            let made = stage.does("POST", "/api/v1/nodes?dryRun=All", node).await;
+            made.is_err_and(|refused| refused.is_by_policy()) && powers::are_judged(&stage).await
+        })
+        .await;
+        let suspect = type_warnings(&stage).await;
+        work(&stage).await;
+        let attacks = all(&stage).await;
+        let mut broken = Vec::new();
+        for (what, outcome) in attacks {
+            match outcome {
+                Err(refused) if refused.is_for_want_of_right() => {}
+                Err(refused) => broken.push(format!("{what}: {refused:?}")),
+                Ok(_) => broken.push(format!("{what}: done")),
+            }
+        }
+        stage.clear().await;
+        assert!(suspect.is_empty(), "the server's check of the policies:\n{}", suspect.join("\n"));
+        assert!(broken.is_empty(), "a stolen token can:\n{}", broken.join("\n"));
+    });
+}
+
+type Attack = (String, Result<Value, Refused>);
+
+async fn all(stage: &Stage) -> Vec<Attack> {
+    let mut all = attacks::secrets_and_users(stage).await;
+    all.extend(attacks::pods(stage).await);
+    all.extend(attacks::nodes(stage).await);
+    all.extend(attacks::events_and_leases(stage).await);
+    all.extend(powers::tokens(stage).await);
+    all.extend(metadata::attacks(stage).await);
+    all.extend(attacks::rights(stage).await);
+    all
+}
+
+/// What the API server finds wrong with our policies.
+async fn type_warnings(stage: &Stage) -> Vec<String> {
+    let policies = stage.objects("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", None);
+    let ours = async || {
+        let mut listed = policies.list(&Default::default()).await.unwrap().items;
+        listed.retain(|policy| policy.metadata.name.as_deref().unwrap_or_default().starts_with("kubehive-"));
+        listed
+    };
+    until("the policies are checked", async || {
+        let ours = ours().await;
+        let is_checked = |policy: &DynamicObject| {
+            policy.data["status"]["observedGeneration"].as_i64() == policy.metadata.generation
+        };
+        !ours.is_empty() && ours.iter().all(is_checked)
+    })
+    .await;
+    let warned = |policy: &DynamicObject| {
+        policy.data.pointer("/status/typeChecking/expressionWarnings").map(Value::to_string)
+    };
+    ours().await.iter().filter_map(warned).collect()
+}
+
+struct Tries<'a>(&'a Stage, Vec<Attack>);
+
+impl Tries<'_> {
+    async fn tries(&mut self, what: &str, method: &str, path: &str, body: Value) {
+        let outcome = self.0.does(method, path, body).await;
+        self.1.push((what.to_owned(), outcome));
+    }
+
+    async fn tries_as(&mut self, user: &str, what: &str, method: &str, path: &str, body: Value) {
+        let outcome = call(&self.0.account, method, path, Some(user), body).await;
+        self.1.push((format!("{what} as {user}"), outcome));
+    }
+}

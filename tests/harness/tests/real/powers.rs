@@ -1,0 +1,200 @@
+//! Tokens of accounts that may do one powerful thing, and no other.
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::{Attack, Stage, Tries, call, token, until};
+
+const RBAC: &str = "rbac.authorization.k8s.io/v1";
+const WRITE: [&str; 3] = ["create", "update", "patch"];
+
+/// Where an account may do something.
+#[derive(Clone, Copy, PartialEq)]
+enum Within {
+    Own,
+    System,
+    Everywhere,
+}
+
+/// `group`, `resource`, verbs.
+type Power = (&'static str, &'static str, &'static [&'static str]);
+
+const OWN: [Power; 17] = [
+    ("", "pods", &WRITE),
+    ("", "pods/exec", &["create", "get"]),
+    ("", "pods/attach", &["create", "get"]),
+    ("", "pods/ephemeralcontainers", &["update", "patch"]),
+    ("", "secrets", &["get", "list", "watch", "create", "update", "patch"]),
+    ("", "serviceaccounts/token", &["create"]),
+    ("", "serviceaccounts", &["impersonate"]),
+    ("", "namespaces", &["update", "patch"]),
+    ("apps", "deployments", &WRITE),
+    ("apps", "daemonsets", &WRITE),
+    ("apps", "statefulsets", &WRITE),
+    ("apps", "replicasets", &WRITE),
+    ("", "replicationcontrollers", &WRITE),
+    ("batch", "jobs", &WRITE),
+    ("batch", "cronjobs", &WRITE),
+    ("rbac.authorization.k8s.io", "roles", &["create", "update", "patch", "escalate", "bind"]),
+    ("rbac.authorization.k8s.io", "rolebindings", &WRITE),
+];
+
+const SYSTEM: [Power; 11] = [
+    ("", "pods", &WRITE),
+    ("", "pods/exec", &["create", "get"]),
+    ("", "pods/ephemeralcontainers", &["patch"]),
+    ("apps", "deployments", &WRITE),
+    ("apps", "daemonsets", &WRITE),
+    ("apps", "statefulsets", &["create"]),
+    ("batch", "jobs", &["create"]),
+    ("batch", "cronjobs", &["create"]),
+    ("", "serviceaccounts/token", &["create"]),
+    ("", "serviceaccounts", &["impersonate"]),
+    ("", "secrets", &["get", "list", "watch", "create"]),
+];
+
+const EVERYWHERE: [Power; 29] = [
+    ("*", "*", &["*"]),
+    ("", "pods", &WRITE),
+    ("", "pods/exec", &["create"]),
+    ("", "secrets", &["get", "list", "watch", "create"]),
+    ("", "serviceaccounts/token", &["create"]),
+    ("apps", "deployments", &WRITE),
+    ("batch", "cronjobs", &WRITE),
+    ("rbac.authorization.k8s.io", "clusterroles", &["create", "update", "patch", "escalate", "bind"]),
+    ("rbac.authorization.k8s.io", "clusterrolebindings", &WRITE),
+    ("rbac.authorization.k8s.io", "rolebindings", &WRITE),
+    ("", "users", &["impersonate"]),
+    ("", "groups", &["impersonate"]),
+    ("certificates.k8s.io", "certificatesigningrequests/approval", &["update", "patch"]),
+    ("certificates.k8s.io", "signers", &["approve", "sign"]),
+    ("", "nodes", &["create", "update", "patch", "delete"]),
+    ("", "nodes/status", &["update", "patch"]),
+    ("", "nodes/proxy", &["get", "create"]),
+    ("", "persistentvolumes", &WRITE),
+    ("", "namespaces", &["update", "patch"]),
+    ("kubehive.io", "edgenodes", &["create", "update", "patch", "delete"]),
+    ("kubehive.io", "jointokens", &WRITE),
+    ("apiextensions.k8s.io", "customresourcedefinitions", &WRITE),
+    ("apiregistration.k8s.io", "apiservices", &WRITE),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &WRITE),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations", &WRITE),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies", &WRITE),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings", &WRITE),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies", &["create", "update", "patch", "delete"]),
+    (
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings",
+        &["create", "update", "patch", "delete"],
+    ),
+];
+
+/// The role of the account `probe`: that rule, or none.
+async fn give(stage: &Stage, within: Within, rule: Option<Value>) {
+    let (kind, namespace) = match within {
+        Within::Own => ("Role", Some(stage.namespace.as_str())),
+        Within::System => ("Role", Some("kube-system")),
+        Within::Everywhere => ("ClusterRole", None),
+    };
+    let name = format!("{}-probe", stage.namespace);
+    let rules: Vec<Value> = rule.into_iter().collect();
+    let roles = stage.objects(RBAC, kind, namespace);
+    if roles.get_opt(&name).await.unwrap().is_some() {
+        let patch = Patch::Merge(json!({"rules": rules}));
+        roles.patch(&name, &PatchParams::default(), &patch).await.unwrap();
+        return;
+    }
+    stage.make(RBAC, kind, namespace, json!({"metadata": {"name": name}, "rules": rules})).await;
+    let binding = json!({"metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": "probe", "namespace": stage.namespace}]});
+    stage.make(RBAC, &format!("{kind}Binding"), namespace, binding).await;
+}
+
+/// The API server knows that the account may do it, or no longer may.
+async fn until_known(stage: &Stage, within: Within, (group, resource, verb): (&str, &str, &str), may: bool) {
+    let namespace = match within {
+        Within::Own => stage.namespace.as_str(),
+        Within::System => "kube-system",
+        Within::Everywhere => "",
+    };
+    let (kind, sub) = resource.split_once('/').unwrap_or((resource, ""));
+    let name = if kind == "namespaces" { namespace } else { "" };
+    let user = format!("system:serviceaccount:{}:probe", stage.namespace);
+    let asked = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {"user": user,
+        "resourceAttributes": {"group": group, "resource": kind, "subresource": sub, "verb": verb,
+            "namespace": namespace, "name": name}}});
+    until(&format!("{verb} {group}/{resource} in `{namespace}`: {may}"), async || {
+        let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let answer = call(&stage.admin, "POST", path, None, asked.clone()).await.unwrap();
+        answer["status"]["allowed"] == may
+    })
+    .await;
+}
+
+fn rule(group: &str, resource: &str, verb: &str) -> Value {
+    json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]})
+}
+
+fn path(stage: &Stage) -> String {
+    format!("/api/v1/namespaces/{}/serviceaccounts/probe/token", stage.namespace)
+}
+
+/// Whether a token is refused to an account for a right that the last of our policies asks for.
+pub(crate) async fn are_judged(stage: &Stage) -> bool {
+    let asked = ("", "pods", "create");
+    give(stage, Within::System, Some(rule(asked.0, asked.1, asked.2))).await;
+    until_known(stage, Within::System, asked, true).await;
+    let granted = stage.does("POST", &path(stage), token(Some(("nobody", "u")), 3600)).await;
+    granted.is_err_and(|refused| refused.is_by_policy())
+}
+
+pub(crate) async fn tokens(stage: &Stage) -> Vec<Attack> {
+    let mut t = Tries(stage, Vec::new());
+    let uid = stage.pod("probe", Some(&stage.edge), "probe").await;
+    let asked = token(Some(("probe", &uid)), 3600);
+    give(stage, Within::System, None).await;
+    for (within, powers) in
+        [(Within::Own, &OWN[..]), (Within::System, &SYSTEM), (Within::Everywhere, &EVERYWHERE)]
+    {
+        let place = match within {
+            Within::Own => "its namespace",
+            Within::System => "kube-system",
+            Within::Everywhere => "the cluster",
+        };
+        let mut last = None;
+        let each = powers
+            .iter()
+            .flat_map(|(group, resource, verbs)| verbs.iter().map(move |verb| (*group, *resource, *verb)));
+        for power in each {
+            give(stage, within, Some(rule(power.0, power.1, power.2))).await;
+            until_known(stage, within, power, true).await;
+            if let Some(last) = last.replace(power) {
+                until_known(stage, within, last, false).await;
+            }
+            let what = format!("get a token of an account that may {} {} in {place}", power.2, power.1);
+            t.tries(&what, "POST", &path(stage), asked.clone()).await;
+        }
+        give(stage, within, None).await;
+        if let Some(last) = last {
+            until_known(stage, within, last, false).await;
+        }
+    }
+    // What is harmless stays so: the refusals above were of the powers.
+    let harmless = ("", "configmaps", "get");
+    give(stage, Within::Own, Some(rule(harmless.0, harmless.1, harmless.2))).await;
+    until_known(stage, Within::Own, harmless, true).await;
+    let granted = stage.does("POST", &path(stage), asked).await;
+    granted.unwrap_or_else(|refused| panic!("a harmless account gets no token: {refused:?}"));
+    t.1
+}
+
+/// Removes what was made outside the test's namespace.
+pub(crate) async fn clear(stage: &Stage) {
+    let name = format!("{}-probe", stage.namespace);
+    for (kind, namespace) in [("Role", Some("kube-system")), ("ClusterRole", None)] {
+        for kind in [kind.to_owned(), format!("{kind}Binding")] {
+            let _ = stage.objects(RBAC, &kind, namespace).delete(&name, &DeleteParams::default()).await;
+        }
+    }
+}
