@@ -8,7 +8,7 @@ use contract::NodeName;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use noderegistry::{ADOPTED_ANNOTATION, Entry, Registry, Revoked};
+use noderegistry::{ADOPTED_ANNOTATION, Entry, Registry, Removal, Revoked, plan};
 use serde_json::json;
 
 /// The labels that KubeEdge's nodes have.
@@ -37,6 +37,11 @@ pub async fn adopt(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(St
     if entry.as_ref().is_some_and(|entry| entry.is_barred) {
         bail!("`{node}` is revoked: `keadm free {node}` first");
     }
+    if entry.as_ref().is_some_and(|entry| entry.is_ending) {
+        bail!(
+            "`{node}` is being freed, and finalizers hold its EdgeNode: remove them (`kubectl edit edgenode {node}`), then adopt"
+        );
+    }
     let nodes: Api<Node> = Api::all(client);
     let has_joined = entry.is_some_and(|entry| entry.living.is_some());
     match nodes.get_opt(node.as_str()).await.context("cannot read the Node")? {
@@ -63,10 +68,31 @@ pub async fn adopt(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(St
     Ok(())
 }
 
+/// That an object is there still, and the cure.
+pub(crate) fn held(kind: &str, name: &str, finalizers: &[String]) -> String {
+    format!(
+        "its object is still there, held by finalizers ({}): it goes when they are removed (`kubectl edit {kind} {name}`)",
+        listed(finalizers)
+    )
+}
+
+fn listed(finalizers: &[String]) -> String {
+    let shown: Vec<String> = finalizers.iter().map(|one| one.escape_debug().to_string()).collect();
+    shown.join(", ")
+}
+
 async fn mark(nodes: &Api<Node>, node: &NodeName, found: &Node) -> Result<()> {
     let labels = found.metadata.labels.clone().unwrap_or_default();
     if let Some(label) = CONTROL_PLANE.iter().find(|label| labels.contains_key(**label)) {
         bail!("Node `{node}` is of the control plane (label {label}): it is not for an edge machine");
+    }
+    let ending = || {
+        anyhow::anyhow!(
+            "Node `{node}` is being deleted, and finalizers hold it: it is nobody's. When it has gone (`kubectl get node {node} -o yaml` shows the finalizers), `keadm adopt {node}` has a new one made"
+        )
+    };
+    if plan::is_ending(&found.metadata) {
+        return Err(ending());
     }
     let uid = found.metadata.uid.as_deref().context("the Node has no uid")?;
     let labels: serde_json::Map<String, serde_json::Value> =
@@ -75,7 +101,17 @@ async fn mark(nodes: &Api<Node>, node: &NodeName, found: &Node) -> Result<()> {
     let patch =
         json!({ "metadata": { "uid": uid, "labels": labels, "annotations": { ADOPTED_ANNOTATION: uid } } });
     let patched = nodes.patch(node.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await;
-    patched.map(|_| ()).context("cannot annotate the Node")
+    let now = patched.context("cannot annotate the Node")?.metadata;
+    if plan::is_ending(&now) {
+        return Err(ending());
+    }
+    let word = now.annotations.as_ref().and_then(|annotations| annotations.get(ADOPTED_ANNOTATION));
+    if word.map(String::as_str) != Some(uid) {
+        bail!(
+            "the Node `{node}` does not have the annotation {ADOPTED_ANNOTATION} that was written: an admission webhook takes it away"
+        );
+    }
+    Ok(())
 }
 
 /// Bars a name.
@@ -93,9 +129,11 @@ pub async fn revoke(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(S
                 "its Node and pods stay in the cluster: `kubectl delete node {node}` takes them away"
             ));
             say("what it was given it still knows: change the Secrets of its pods, if the machine is in foreign hands".to_owned());
-            let token = registry.edge_node(node).await?.and_then(|found| found.spec.token);
-            if let Some(id) = token
-                && registry.token(&id).await?.is_some()
+            // What is not understood is barred as well; and such a token is good for nothing.
+            let found = registry.edge_node(node).await.ok().flatten();
+            if let Some(id) = found.and_then(|found| found.spec.token)
+                && let Ok(Some(token)) = registry.token(&id).await
+                && !plan::is_ending(&token.metadata)
             {
                 say(format!(
                     "the token that it joined with is still good: `keadm token revoke {id}` withdraws it"
@@ -104,6 +142,13 @@ pub async fn revoke(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(S
         }
         Revoked::Nobody => {
             say(format!("no edge node has the name `{node}`; it is barred until `keadm free {node}`"))
+        }
+        Revoked::Ending(finalizers) => {
+            say(format!("`{node}` was freed before: its links end, and nothing is signed for the name now"));
+            bail!(
+                "the bar goes with its EdgeNode, which only finalizers hold ({}): remove them (`kubectl edit edgenode {node}`), then `keadm revoke {node}` again",
+                listed(&finalizers)
+            );
         }
     }
     Ok(())
@@ -115,8 +160,13 @@ pub async fn revoke(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(S
 /// When nobody has the name.
 pub async fn free(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(String)) -> Result<()> {
     let registry = Registry::new(client);
-    if !registry.free(node).await? {
-        bail!("no edge node has the name `{node}`, and it is not barred");
+    match registry.free(node).await? {
+        Removal::Gone => {}
+        Removal::NotThere => bail!("no edge node has the name `{node}`, and it is not barred"),
+        Removal::Held(finalizers) => {
+            say(format!("a certificate that `{node}` had is worth nothing any more"));
+            bail!("the name is not free yet: {}", held("edgenode", node.as_str(), &finalizers));
+        }
     }
     say(format!("the name `{node}` is free; a certificate that it had is worth nothing any more"));
     if registry.node_metadata(node).await?.is_some() {

@@ -22,8 +22,8 @@ struct Cli {
 enum Verb {
     /// Prints a token that new nodes can join with for 24 hours
     ///
-    /// Good for names that have no Node in the cluster, and as often as --uses says. A name that has or had one needs a token
-    /// of its own: --edgenode-name. `keadm token list` shows the tokens, `keadm token revoke` withdraws one.
+    /// Good for new names, and as often as --uses says. A name that has or had a Node in the cluster, or that a Lease or a pod
+    /// there names, needs a token of its own: --edgenode-name. `keadm token list` shows the tokens, `keadm token revoke` withdraws one.
     Gettoken {
         #[command(flatten)]
         cluster: Cluster,

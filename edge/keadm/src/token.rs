@@ -6,8 +6,9 @@ use anyhow::{Context, Result, bail};
 use beehive::Env;
 use cloud_hub::Vault;
 use contract::NodeName;
-use noderegistry::{NewToken, Registry};
+use noderegistry::{ListedToken, NewToken, Registry, Removal};
 
+use crate::admin::held;
 use crate::store::table;
 
 /// 24 h, as KubeEdge's tokens.
@@ -30,11 +31,13 @@ pub async fn get_token(
     let now = now.context("this machine's clock is before 1970: set it")?.as_secs();
     let id: String = env.random_id().iter().map(|byte| format!("{byte:02x}")).collect();
     let expires_unix = now + TOKEN_LIFE.as_secs();
-    let token = NewToken { id: id.clone(), expires_unix, node: node.cloned(), uses };
+    // First what can fail here: what is entered in the cluster is good from then on.
+    let minted = key.mint(authority.cert_der(), expires_unix, &id, node.map(NodeName::as_str))?;
+    let token = NewToken { id, expires_unix, node: node.cloned(), uses };
     Registry::new(client).add_token(&token, now).await.context(
         "tokens cannot be entered in this cluster: start cloudcore once, or apply `cloud/deploy/crds` with kubectl",
     )?;
-    Ok(key.mint(authority.cert_der(), expires_unix, &id, node.map(NodeName::as_str))?)
+    Ok(minted)
 }
 
 /// Lists the tokens of the cluster.
@@ -47,17 +50,27 @@ pub async fn list_tokens(client: kube::Client, say: &mut dyn FnMut(String)) -> R
         say("no token is good: print one with `keadm gettoken`".to_owned());
         return Ok(());
     }
-    let row = |token: crd::JoinToken| {
-        let spec = token.spec;
-        vec![
-            token.metadata.name.unwrap_or_default(),
-            spec.node.unwrap_or_else(|| "(any new one)".to_owned()),
-            format!("{}/{}", spec.used.unwrap_or(0), spec.uses.unwrap_or(1)),
-            spec.expires.unwrap_or_default(),
-        ]
-    };
-    table(&["ID", "NODE", "USED", "EXPIRES"], tokens.into_iter().map(row).collect(), say);
+    table(&["ID", "NODE", "USED", "EXPIRES", "REMARK"], tokens.into_iter().map(row).collect(), say);
     Ok(())
+}
+
+fn row(listed: ListedToken) -> Vec<String> {
+    let withdrawn = || "withdrawn; finalizers hold its object".to_owned();
+    match listed.token {
+        Ok(token) => vec![
+            listed.id,
+            token.spec.node.unwrap_or_else(|| "(any new one)".to_owned()),
+            format!("{}/{}", token.spec.used.unwrap_or(0), token.spec.uses.unwrap_or(1)),
+            token.spec.expires.unwrap_or_default(),
+            if listed.is_ending { withdrawn() } else { String::new() },
+        ],
+        Err(why) => {
+            let why: String = why.chars().filter(|letter| !letter.is_control()).take(200).collect();
+            let odd = format!("not understood, good for nothing ({why})");
+            let [node, used, expires] = ["?"; 3].map(str::to_owned);
+            vec![listed.id, node, used, expires, if listed.is_ending { withdrawn() } else { odd }]
+        }
+    }
 }
 
 /// Withdraws a token.
@@ -71,9 +84,13 @@ pub async fn withdraw_token(client: kube::Client, id: &str, say: &mut dyn FnMut(
     if !is_id {
         bail!("`{}` is no id of a token: `keadm token list` shows them", id.escape_debug());
     }
-    if !Registry::new(client).withdraw(id).await? {
+    let removal = Registry::new(client).withdraw(id).await?;
+    if removal == Removal::NotThere {
         bail!("there is no token `{id}`: `keadm token list` shows those that are");
     }
     say(format!("token {id} is withdrawn: it joins nothing more; nodes that joined with it stay"));
+    if let Removal::Held(finalizers) = removal {
+        say(held("jointoken", id, &finalizers));
+    }
     Ok(())
 }

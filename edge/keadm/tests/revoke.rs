@@ -14,7 +14,7 @@ use contract::wire::META_MAILBOX;
 use edge_hub::Ways;
 use harness::{Cluster, LONG, Node, Notes, run};
 use keadm::Join;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 /// What the review saw taking more than 35 s.
@@ -237,6 +237,91 @@ fn a_node_that_was_deleted_or_made_by_hand_is_adopted() {
         assert!(adopt("nobody").await.unwrap_err().contains("neither a Node"));
         keadm::revoke(cluster.client(), &name("old-1"), &mut |_| {}).await.unwrap();
         assert!(adopt("old-1").await.unwrap_err().contains("keadm free old-1"));
+    });
+}
+
+async fn hold(cluster: &Cluster, kind: &str, object: &str, held: bool) {
+    let version = if kind == "Node" { "v1" } else { "kubehive.io/v1alpha1" };
+    let finalizers = if held { json!(["example.com/hold"]) } else { json!([]) };
+    let patch = Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+    let objects = cluster.objects(version, kind, None);
+    objects.patch(object, &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// What is deleted and held by a finalizer counts as gone, and the verbs say what is still there.
+#[test]
+fn what_finalizers_hold_is_gone_and_the_verbs_say_that_it_is_held() {
+    run(async || {
+        let mut cluster = Cluster::spawn().await;
+        let node = cluster.node("edge-1").await;
+        cluster.until_ready(&node).await;
+        let (admin, edge) = (cluster.client(), name("edge-1"));
+        // Its Node.
+        hold(&cluster, "Node", "edge-1", true).await;
+        let nodes = cluster.objects("v1", "Node", None);
+        nodes.delete("edge-1", &DeleteParams::default()).await.unwrap();
+        let gone = async || hub_of(&cluster).await["nodes"].get("edge-1").is_none();
+        cluster.until_async("its session ends", gone).await;
+        assert!(nodes.get("edge-1").await.unwrap().metadata.deletion_timestamp.is_some());
+        let error = keadm::adopt(admin.clone(), &edge, &mut |_| {}).await.unwrap_err();
+        assert!(error.to_string().contains("is being deleted"), "{error:#}");
+        hold(&cluster, "Node", "edge-1", false).await;
+        // Its name.
+        hold(&cluster, "EdgeNode", "edge-1", true).await;
+        let mut said = Vec::new();
+        let error = keadm::free(admin.clone(), &edge, &mut |line| said.push(line)).await.unwrap_err();
+        let cure = "kubectl edit edgenode edge-1";
+        assert!(error.to_string().contains("not free yet") && error.to_string().contains(cure), "{error:#}");
+        assert!(said.iter().all(|line| !line.contains("is free")), "{said:?}");
+        for verb in [
+            keadm::revoke(admin.clone(), &edge, &mut |_| {}).await,
+            keadm::adopt(admin.clone(), &edge, &mut |_| {}).await,
+        ] {
+            assert!(verb.unwrap_err().to_string().contains(cure));
+        }
+        hold(&cluster, "EdgeNode", "edge-1", false).await;
+        let error = keadm::free(admin.clone(), &edge, &mut |_| {}).await.unwrap_err();
+        assert!(error.to_string().contains("no edge node"), "{error:#}");
+        // A token.
+        let text = keadm::get_token(admin.clone(), Some(&name("held")), 1, &Env::real()).await.unwrap();
+        assert!(!text.is_empty());
+        let listed = async || say(async |say| keadm::list_tokens(cluster.client(), say).await).await;
+        let table = listed().await;
+        let id = table.lines().find(|line| line.contains("held")).unwrap().split_whitespace().next().unwrap();
+        hold(&cluster, "JoinToken", id, true).await;
+        let words = say(async |say| keadm::withdraw_token(cluster.client(), id, say).await).await;
+        assert!(words.contains("still there") && words.contains(&format!("edit jointoken {id}")), "{words}");
+        assert!(listed().await.contains("finalizers hold its object"));
+    });
+}
+
+/// Whoever may write the register writes something that nobody understands.
+#[test]
+fn an_odd_token_is_shown_as_such_and_withdrawn_and_stops_no_other() {
+    run(async || {
+        let cluster = Cluster::spawn().await;
+        let kind = "CustomResourceDefinition";
+        let definitions = cluster.objects("apiextensions.k8s.io/v1", kind, None);
+        let mut loose = definitions.get("jointokens.kubehive.io").await.unwrap();
+        loose.data["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+            json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+        definitions.replace("jointokens.kubehive.io", &PostParams::default(), &loose).await.unwrap();
+        let odd = json!({
+            "apiVersion": "kubehive.io/v1alpha1", "kind": "JoinToken", "metadata": { "name": "odd" },
+            "spec": { "expires": "2100-01-01T00:00:00Z", "uses": 50, "used": 5_000_000_000_u64 },
+        });
+        let odd = serde_json::from_value(odd).unwrap();
+        let tokens = cluster.objects("kubehive.io/v1alpha1", "JoinToken", None);
+        let plant = async || tokens.create(&PostParams::default(), &odd).await.is_ok();
+        cluster.until_async("the odd token is there", plant).await;
+        keadm::get_token(cluster.client(), None, 7, &Env::real()).await.unwrap();
+        let table = say(async |say| keadm::list_tokens(cluster.client(), say).await).await;
+        assert!(table.contains("0/7"), "{table}");
+        let line = table.lines().find(|line| line.starts_with("odd ")).unwrap();
+        assert!(line.contains("not understood"), "{table}");
+        let words = say(async |say| keadm::withdraw_token(cluster.client(), "odd", say).await).await;
+        assert!(words.contains("is withdrawn"), "{words}");
+        assert!(tokens.get_opt("odd").await.unwrap().is_none());
     });
 }
 

@@ -100,14 +100,18 @@ pub fn lifted_tolerations(pod: &Value) -> Option<Value> {
 }
 
 /// Whether a Node is one of ours by what stands on it: CloudCore made it for a certificate, or an administrator adopted it
-/// by its uid. Whose of ours it is, the register says.
+/// by its uid; and nobody has deleted it. Whose of ours it is, the register says.
 pub fn is_ours(metadata: &ObjectMeta) -> bool {
+    if noderegistry::plan::is_ending(metadata) {
+        return false;
+    }
     let annotation = |key: &str| metadata.annotations.as_ref()?.get(key).filter(|value| !value.is_empty());
     let adopted = annotation(ADOPTED_ANNOTATION);
     annotation(ENROLMENT_ANNOTATION).is_some() || (adopted.is_some() && adopted == metadata.uid.as_ref())
 }
 
-/// Whether pods on this Node are sent to an edge node: it has the label, and is one of ours.
+/// Whether pods on this Node are sent to an edge node: it has the label, is one of ours, and was not deleted: one that
+/// finalizers hold counts as gone.
 pub fn is_edge(node: &Value) -> bool {
     let metadata = &node["metadata"];
     metadata["labels"].get(EDGE_LABEL).is_some()
@@ -202,5 +206,10 @@ mod tests {
             &json!({ "metadata": { "uid": "u", "annotations": { ENROLMENT_ANNOTATION: "0a" } } })
         ));
         assert!(!is_edge(&json!({})));
+        let mut ending = json!({ "uid": "u", "labels": { EDGE_LABEL: "" }, "annotations": { ENROLMENT_ANNOTATION: "0a" } });
+        assert!(is_edge(&json!({ "metadata": ending })));
+        ending["deletionTimestamp"] = json!("2026-11-28T00:00:00Z");
+        ending["finalizers"] = json!(["example.com/hold"]);
+        assert!(!is_edge(&json!({ "metadata": ending })), "it was deleted, whatever holds it");
     }
 }

@@ -136,7 +136,7 @@ impl Residents {
     /// by what stands on it.
     pub(crate) fn is_of(&self, node: &NodeName, metadata: &ObjectMeta) -> bool {
         match self.held.borrow().get(node).map(|held| &held.uid) {
-            Some(Some(uid)) => metadata.uid.as_ref() == Some(uid),
+            Some(Some(uid)) => metadata.uid.as_ref() == Some(uid) && !noderegistry::plan::is_ending(metadata),
             Some(None) => false,
             None => plan::is_ours(metadata),
         }
@@ -186,9 +186,7 @@ impl Residents {
             let Some(resident) = held.get_mut(node) else { return };
             resident.looking = false;
             match found {
-                Ok(found) if found.as_ref().and_then(|found| found.uid.as_ref()) != resident.uid.as_ref() => {
-                    resident.epoch
-                }
+                Ok(found) if living_uid(found.as_ref()) != resident.uid.as_ref() => resident.epoch,
                 // It was the watch that is late.
                 Ok(_) => {
                     resident.seen = false;
@@ -225,12 +223,19 @@ impl Residents {
         serde_json::from_value(found.value.get("metadata")?.clone()).ok()
     }
 
+    /// Of the Node that the watch has, unless it was deleted.
     fn cached_uid(&self, node: &NodeName) -> Option<String> {
         let nodes = self.nodes.borrow();
         let cache = nodes.as_ref()?.borrow();
         let found = cache.objects.get(&ObjectKey::new(NODES, "", node.as_str()))?;
-        Some(found.object.uid.clone())
+        let is_ending = found.value.pointer("/metadata/deletionTimestamp").is_some();
+        (!is_ending).then(|| found.object.uid.clone())
     }
+}
+
+/// The uid of a Node that nobody has deleted: one that finalizers hold counts as gone.
+fn living_uid(found: Option<&ObjectMeta>) -> Option<&String> {
+    found.filter(|found| !noderegistry::plan::is_ending(found))?.uid.as_ref()
 }
 
 /// What the node is told; whatever of the cloud's inside is in it goes to the log alone.

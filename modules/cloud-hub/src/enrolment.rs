@@ -51,6 +51,7 @@ impl Sentence {
         let status = match refusal {
             Refusal::NameTaken(_) => StatusCode::CONFLICT,
             Refusal::TokenWithdrawn
+            | Refusal::OddToken
             | Refusal::TokenExpired
             | Refusal::TokenSpent(_)
             | Refusal::TokenOfAnotherName(_) => StatusCode::UNAUTHORIZED,
@@ -59,10 +60,19 @@ impl Sentence {
             | Refusal::NeedsBoundToken(_)
             | Refusal::Foreign(_)
             | Refusal::Deleted(_)
+            | Refusal::NodeEnding(_)
+            | Refusal::NameEnding(_)
+            | Refusal::OddName(_)
             | Refusal::NotRegistered(_)
             | Refusal::NotLiving(_) => StatusCode::FORBIDDEN,
         };
         Sentence(status, refusal.to_string())
+    }
+
+    fn too_often(what: &str, wait: Duration) -> Self {
+        let seconds = wait.as_secs().saturating_add(1);
+        let words = format!("too many requests with this {what}: wait {seconds} s, then try again");
+        Sentence(StatusCode::TOO_MANY_REQUESTS, words)
     }
 
     fn unavailable(error: &RegistryError) -> Self {
@@ -155,8 +165,10 @@ impl Visit {
         let claims = enrolment.token_key.verify(jwt, now_unix, node.as_str());
         let claims = claims.map_err(|error| refused(error.to_string()))?;
         let ticket = Ticket { id: claims.jti, node: claims.node };
-        let token =
-            enrolment.registry.token(&ticket.id).await.map_err(|error| Sentence::unavailable(&error))?;
+        self.knock(|knocks, now| knocks.join(&ticket.id, node.as_str(), now))
+            .map_err(|wait| Sentence::too_often("token", wait))?;
+        let token = enrolment.registry.token(&ticket.id).await;
+        let token = token.map_err(|error| Sentence::not_enrolled(&error.into()))?;
         plan::may_use(&ticket, token.as_ref(), &node, now_unix).map_err(|refusal| Sentence::of(&refusal))?;
         let token = token.ok_or_else(|| Sentence::of(&Refusal::TokenWithdrawn))?;
         let made = token.metadata.creation_timestamp.as_ref().map(|made| made.0.as_second());
@@ -175,6 +187,8 @@ impl Visit {
         let (Some(node), Ok(serial)) = (identity, pki::serial_of(der)) else {
             return Err(Sentence(StatusCode::FORBIDDEN, "this certificate is not a node's".to_owned()));
         };
+        self.knock(|knocks, now| knocks.give_back(&serial, now))
+            .map_err(|wait| Sentence::too_often("certificate", wait))?;
         self.trust();
         self.begin_work();
         let released = self.desk().enrolment.registry.release(&node, &serial).await;

@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::doors::{Arrival, Doors, Origin};
 use crate::enrolment::{Desk, Enrolment};
+use crate::knocks::Knocks;
 
 /// 5 s for the TLS handshake: four round trips of the worst link that is used (600 ms), and its losses.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
@@ -140,6 +141,7 @@ struct Hall {
     /// By number: how one is told to go.
     cuts: RefCell<std::collections::BTreeMap<u64, Rc<Notify>>>,
     cut: Cell<(u64, Option<Moment>)>,
+    knocks: RefCell<Knocks>,
 }
 
 async fn serve(listener: std::net::TcpListener, tls: rustls::ServerConfig, desk: Desk) {
@@ -156,6 +158,7 @@ async fn serve(listener: std::net::TcpListener, tls: rustls::ServerConfig, desk:
         doors: RefCell::default(),
         cuts: RefCell::default(),
         cut: Cell::default(),
+        knocks: RefCell::default(),
     });
     loop {
         match listener.accept().await {
@@ -219,6 +222,14 @@ pub(crate) struct Visit {
 impl Visit {
     pub(crate) fn desk(&self) -> &Desk {
         &self.hall.desk
+    }
+
+    /// Whether this credential may ask for something now.
+    pub(crate) fn knock(
+        &self,
+        with: impl FnOnce(&mut Knocks, Moment) -> Result<(), Duration>,
+    ) -> Result<(), Duration> {
+        with(&mut self.hall.knocks.borrow_mut(), self.hall.desk.clock.now())
     }
 
     /// It has shown a good credential: it is not cut for others.

@@ -21,6 +21,7 @@ mod admission;
 mod doors;
 mod enrolment;
 mod https;
+mod knocks;
 mod roll;
 mod sessions;
 mod standing;

@@ -103,7 +103,7 @@ mod tests {
     }
 
     fn is(name: &str, living: Option<&str>, is_barred: bool) -> Heard {
-        Heard::Is(node(name), Sight { living: living.map(str::to_owned), is_barred })
+        Heard::Is(node(name), Sight { living: living.map(str::to_owned), is_barred, is_ending: false })
     }
 
     fn ids(condemned: Vec<Condemned>) -> Vec<u64> {

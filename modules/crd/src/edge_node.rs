@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 /// Annotation of an [`EdgeNode`]: the serial of the one living certificate, lower-case hex. Absent: there is none. It stands
 /// in the metadata, so that a watch of the metadata is enough to check links.
 pub const CERTIFICATE_ANNOTATION: &str = "kubehive.io/certificate";
-/// Label of an [`EdgeNode`] that bars its name while it is [`REVOKED`].
+/// Label of an [`EdgeNode`] that bars its name while it is there with any value but [`NOT_REVOKED`].
 pub const REVOKED_LABEL: &str = "kubehive.io/revoked";
-/// The value of [`REVOKED_LABEL`] that bars.
+/// The value of [`REVOKED_LABEL`] that is written to bar.
 pub const REVOKED: &str = "true";
+/// The only value of [`REVOKED_LABEL`] that does not bar.
+pub const NOT_REVOKED: &str = "false";
 
 /// What is known of a node that joined. Nothing here is secret.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,21 +43,29 @@ pub const REVOKED: &str = "true";
 pub struct EdgeNodeSpec {
     /// The serial of the newest certificate, living or not, lower-case hex.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub serial: Option<String>,
     /// When the newest certificate ends, as RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub not_after: Option<String>,
     /// The uid of the Node object that is this node's; absent until there is one.
     #[serde(rename = "nodeUID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
     pub node_uid: Option<String>,
+    /// Whether the name has or had a Node object: only a token that is bound to it joins under it then. It stays when nodeUID goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub had_node: Option<bool>,
     /// How the Node object came to be this node's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<NodeOwner>,
     /// The id of the token that the node joined with.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub token: Option<String>,
     /// When it joined, as RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub joined_at: Option<String>,
 }
 

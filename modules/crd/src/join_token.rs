@@ -25,14 +25,18 @@ use serde::{Deserialize, Serialize};
 pub struct JoinTokenSpec {
     /// When the token ends, as RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub expires: Option<String>,
     /// The only node name that it is good for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub node: Option<String>,
     /// How many nodes may join with it; 1 if it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000))]
     pub uses: Option<u32>,
     /// How many have.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000))]
     pub used: Option<u32>,
 }

@@ -21,7 +21,9 @@ pub use device::{
 };
 pub use device_model::{AccessMode, DeviceModel, DeviceModelSpec, ModelProperty, PropertyType};
 pub use device_status::{DeviceStatus, DeviceStatusSpec, DeviceStatusStatus, Twin, TwinProperty};
-pub use edge_node::{CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, NodeOwner, REVOKED, REVOKED_LABEL};
+pub use edge_node::{
+    CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, NOT_REVOKED, NodeOwner, REVOKED, REVOKED_LABEL,
+};
 pub use join_token::{JoinToken, JoinTokenSpec};
 pub use manifest::{file_name, manifests, to_yaml};
 

@@ -27,6 +27,14 @@ pub enum RegistryError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// An object of it is not understood: nothing else is touched by that.
+    #[error("{refusal} ({why})")]
+    Odd {
+        /// What that means for whoever needs it.
+        refusal: Refusal,
+        /// What is odd.
+        why: String,
+    },
     /// Others wrote all the time.
     #[error("{what} `{name}` is written by others all the time: try again")]
     Contended {
@@ -42,6 +50,17 @@ impl RegistryError {
         RegistryError::Api { what, name: name.to_owned(), source: Box::new(source) }
     }
 
+    /// An odd object refuses; anything else is an error still. What is odd is for the log alone.
+    fn refusal(self) -> Result<Refusal, Self> {
+        match self {
+            RegistryError::Odd { refusal, why } => {
+                tracing::warn!(%refusal, why, "an object of the register is not understood");
+                Ok(refusal)
+            }
+            other => Err(other),
+        }
+    }
+
     pub(crate) fn contended(what: &'static str, name: &str) -> Self {
         RegistryError::Contended { what, name: name.to_owned() }
     }
@@ -55,7 +74,13 @@ pub enum NotAdmitted {
     Refused(#[from] Refusal),
     /// Nobody can say now.
     #[error("the register of nodes cannot be read now")]
-    Unavailable(#[from] RegistryError),
+    Unavailable(#[source] RegistryError),
+}
+
+impl From<RegistryError> for NotAdmitted {
+    fn from(error: RegistryError) -> Self {
+        error.refusal().map_or_else(NotAdmitted::Unavailable, NotAdmitted::Refused)
+    }
 }
 
 impl NotAdmitted {
@@ -76,7 +101,13 @@ pub enum NotEnrolled {
     Refused(#[from] Refusal),
     /// Nobody can say now.
     #[error("the register of nodes cannot be written now")]
-    Unavailable(#[from] RegistryError),
+    Unavailable(#[source] RegistryError),
+}
+
+impl From<RegistryError> for NotEnrolled {
+    fn from(error: RegistryError) -> Self {
+        error.refusal().map_or_else(NotEnrolled::Unavailable, NotEnrolled::Refused)
+    }
 }
 
 pub(crate) fn code_of(error: &kube::Error) -> Option<u16> {

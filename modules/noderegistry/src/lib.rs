@@ -19,8 +19,8 @@ mod watch;
 
 pub use error::{NotAdmitted, NotEnrolled, RegistryError};
 pub use plan::{Admitted, Certificate, Entry, NodeObject, Ownership, Refusal, Ticket};
-pub use register::{Enrolment, Registry, Revoked};
-pub use tokens::{NewToken, TOKEN_USES};
+pub use register::{Enrolment, Registry, Removal, Revoked};
+pub use tokens::{ListedToken, NewToken, TOKEN_USES};
 pub use watch::{Heard, Sight};
 
 /// Annotation of a Node: the uid of the Node that an administrator adopted. Of any other uid (a manifest that was copied, a

@@ -1,7 +1,7 @@
 //! Decides who is a node of ours: who may join, whose session is admitted, whose a Node is. Pure.
 
 use contract::NodeName;
-use crd::{CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, JoinToken, NodeOwner, REVOKED, REVOKED_LABEL};
+use crd::{CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, JoinToken, NOT_REVOKED, NodeOwner, REVOKED_LABEL};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use thiserror::Error;
 
@@ -21,12 +21,16 @@ pub struct Certificate {
 pub struct Entry {
     /// An administrator barred the name.
     pub is_barred: bool,
+    /// The object was deleted, and finalizers hold it: it counts for nothing, and the name is nobody's until it has gone.
+    pub is_ending: bool,
     /// The serial of the living certificate.
     pub living: Option<String>,
     /// The newest certificate, living or not.
     pub newest: Option<Certificate>,
     /// The uid of the Node that is this node's.
     pub node_uid: Option<String>,
+    /// The name has or had a Node. Only deleting the object forgets it.
+    pub had_node: bool,
 }
 
 impl Entry {
@@ -40,9 +44,11 @@ impl Entry {
         });
         Entry {
             is_barred: is_barred(&object.metadata),
+            is_ending: is_ending(&object.metadata),
             living: living(&object.metadata),
             newest,
             node_uid: spec.node_uid.clone(),
+            had_node: had_node(spec),
         }
     }
 
@@ -53,13 +59,24 @@ impl Entry {
     }
 }
 
-/// Whether an EdgeNode of this metadata bars its name.
+/// Whether an object was deleted and only finalizers hold it: whoever deleted it means that it is no more.
+pub fn is_ending(metadata: &ObjectMeta) -> bool {
+    metadata.deletion_timestamp.is_some()
+}
+
+/// Whether the name has or had a Node, as its object says.
+pub(crate) fn had_node(spec: &EdgeNodeSpec) -> bool {
+    spec.had_node == Some(true) || spec.node_uid.is_some()
+}
+
+/// Whether an EdgeNode of this metadata bars its name: by any value of the label but `false`, as whoever writes `True` or
+/// `yes` means it.
 pub fn is_barred(metadata: &ObjectMeta) -> bool {
     metadata
         .labels
         .as_ref()
         .and_then(|labels| labels.get(REVOKED_LABEL))
-        .is_some_and(|value| value == REVOKED)
+        .is_some_and(|value| value != NOT_REVOKED)
 }
 
 /// The serial of the living certificate in an EdgeNode's metadata.
@@ -77,6 +94,8 @@ pub struct NodeObject {
     pub adopted: Option<String>,
     /// The serial of the certificate that it was made for.
     pub enrolment: Option<String>,
+    /// It was deleted, and finalizers hold it.
+    pub is_ending: bool,
 }
 
 impl NodeObject {
@@ -87,6 +106,7 @@ impl NodeObject {
             uid: metadata.uid.clone()?,
             adopted: annotation(ADOPTED_ANNOTATION),
             enrolment: annotation(ENROLMENT_ANNOTATION),
+            is_ending: is_ending(metadata),
         })
     }
 
@@ -109,6 +129,8 @@ pub enum Ownership {
     MayBeMade,
     /// There was one, and it was deleted: it does not come back by itself.
     Deleted,
+    /// There is one that was deleted and that finalizers hold: nobody's.
+    Ending,
     /// Somebody else's.
     Foreign,
 }
@@ -122,6 +144,7 @@ pub enum Ownership {
 ///   CloudCore made it and had no time to note so.
 /// * No Node, no uid in the register, but a certificate: a fresh join, whose Node may be made.
 /// * No Node, but a uid in the register: it was deleted.
+/// * A Node that was deleted and is held by finalizers is nobody's.
 /// * Anything else is not ours.
 pub fn ownership(entry: Option<&Entry>, node: Option<&NodeObject>) -> Ownership {
     let known = entry.and_then(|entry| entry.node_uid.as_ref());
@@ -133,6 +156,9 @@ pub fn ownership(entry: Option<&Entry>, node: Option<&NodeObject>) -> Ownership 
             (None, None) => Ownership::Foreign,
         };
     };
+    if node.is_ending {
+        return Ownership::Ending;
+    }
     let ours = |note| Ownership::Ours { uid: node.uid.clone(), note };
     if known == Some(&node.uid) {
         return ours(None);
@@ -165,7 +191,7 @@ pub enum Refusal {
     NameTaken(NodeName),
     /// The name has a Node, or had one.
     #[error(
-        "the name `{0}` has or had a Node in the cluster: only a token that is bound to it joins here; print one with `keadm gettoken --edgenode-name={0}`"
+        "the name `{0}` has or had a Node in the cluster, or a Lease or a pod there still names it: only a token that is bound to it joins here; print one with `keadm gettoken --edgenode-name={0}`"
     )]
     NeedsBoundToken(NodeName),
     /// The Node of this name is not ours.
@@ -178,6 +204,21 @@ pub enum Refusal {
         "the Node `{0}` was deleted from the cluster: it comes back when an administrator says `keadm adopt {0}`, or by `keadm reset` and a new join"
     )]
     Deleted(NodeName),
+    /// The Node was deleted, and finalizers hold it.
+    #[error(
+        "the Node `{0}` is being deleted from the cluster, and its finalizers hold it (`kubectl get node {0} -o yaml` shows them): when it has gone, an administrator says `keadm adopt {0}`"
+    )]
+    NodeEnding(NodeName),
+    /// The name was freed, and finalizers hold its object.
+    #[error(
+        "the name `{0}` is being freed, and finalizers hold its EdgeNode (`kubectl get edgenode {0} -o yaml` shows them): when it has gone, join again"
+    )]
+    NameEnding(NodeName),
+    /// The name's object is not understood.
+    #[error(
+        "the EdgeNode `{0}` in the cluster is not understood: an administrator looks at it with `kubectl get edgenode {0} -o yaml` and mends it, or `keadm free {0}`, then join again"
+    )]
+    OddName(NodeName),
     /// Nobody joined under the name.
     #[error(
         "the name `{0}` is not in the cluster's register of edge nodes: run `keadm reset --force`, then `keadm join`"
@@ -194,6 +235,11 @@ pub enum Refusal {
     /// There is no such token any more.
     #[error("this token was withdrawn, or its cluster has lost it: print a new one with `keadm gettoken`")]
     TokenWithdrawn,
+    /// The token's object is not understood.
+    #[error(
+        "this token's object in the cluster is not understood: print a new one with `keadm gettoken`, and withdraw this one (`keadm token list` shows it)"
+    )]
+    OddToken,
     /// The token has ended.
     #[error("this token has expired: print a new one with `keadm gettoken`")]
     TokenExpired,
@@ -220,6 +266,9 @@ pub fn admit(
     if entry.is_barred {
         return Err(Refusal::Barred(node.clone()));
     }
+    if entry.is_ending {
+        return Err(Refusal::NameEnding(node.clone()));
+    }
     if entry.living.as_deref() != Some(serial) {
         return Err(Refusal::NotLiving(node.clone()));
     }
@@ -227,6 +276,7 @@ pub fn admit(
         Ownership::Ours { uid, note } => Ok((Admitted { node_uid: Some(uid) }, note)),
         Ownership::MayBeMade => Ok((Admitted { node_uid: None }, None)),
         Ownership::Deleted => Err(Refusal::Deleted(node.clone())),
+        Ownership::Ending => Err(Refusal::NodeEnding(node.clone())),
         Ownership::Foreign => Err(Refusal::Foreign(node.clone())),
     }
 }
@@ -250,7 +300,7 @@ pub fn may_use(
     node: &NodeName,
     now_unix: u64,
 ) -> Result<(), Refusal> {
-    let token = token.ok_or(Refusal::TokenWithdrawn)?;
+    let token = token.filter(|token| !is_ending(&token.metadata)).ok_or(Refusal::TokenWithdrawn)?;
     let other = [&ticket.node, &token.spec.node].into_iter().flatten().find(|bound| *bound != node.as_str());
     if let Some(other) = other {
         return Err(Refusal::TokenOfAnotherName(other.chars().take(64).collect()));
@@ -262,7 +312,8 @@ pub fn may_use(
     if used >= uses { Err(Refusal::TokenSpent(used)) } else { Ok(()) }
 }
 
-/// Whether `node` may have a certificate. Answers the uid of the Node that is already its own, and how it is.
+/// Whether `node` may have a certificate. Answers the uid of the Node that is already its own, and how it is. With a token
+/// that is not bound, nothing else in the cluster may point to the name either (see [`crate::Registry::enrol`]).
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -276,16 +327,20 @@ pub fn may_enrol(
     if entry.is_some_and(|entry| entry.is_barred) {
         return Err(Refusal::Barred(node.clone()));
     }
+    if entry.is_some_and(|entry| entry.is_ending) {
+        return Err(Refusal::NameEnding(node.clone()));
+    }
     if entry.is_some_and(|entry| entry.lives(now_unix)) {
         return Err(Refusal::NameTaken(node.clone()));
     }
-    let had_node = entry.is_some_and(|entry| entry.node_uid.is_some());
+    let had_node = entry.is_some_and(|entry| entry.had_node);
     if !is_bound && (object.is_some() || had_node) {
         return Err(Refusal::NeedsBoundToken(node.clone()));
     }
     let Some(object) = object else { return Ok(None) };
     match ownership(entry, Some(object)) {
         Ownership::Ours { uid, note } => Ok(Some((uid, note.unwrap_or(NodeOwner::Made)))),
+        Ownership::Ending => Err(Refusal::NodeEnding(node.clone())),
         Ownership::MayBeMade | Ownership::Deleted | Ownership::Foreign => Err(Refusal::Foreign(node.clone())),
     }
 }
@@ -305,12 +360,14 @@ pub(crate) fn enrolled(
         .spec
         .owner
         .filter(|_| own.as_ref().is_some_and(|own| Some(&own.0) == object.spec.node_uid.as_ref()));
+    let had_node = had_node(&object.spec) || own.is_some();
     let (node_uid, owner) = own.unzip();
     object.spec = EdgeNodeSpec {
         serial: Some(certificate.serial.clone()),
         not_after: Some(rfc3339(certificate.not_after_unix)),
         node_uid,
         owner: before.or(owner),
+        had_node: had_node.then_some(true),
         token: Some(token.to_owned()),
         joined_at: Some(rfc3339(now_unix)),
     };
@@ -329,190 +386,4 @@ pub(crate) fn rfc3339(unix: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: u64 = 1_800_000_000;
-
-    fn name() -> NodeName {
-        NodeName::parse("edge-1").unwrap()
-    }
-
-    fn certificate(serial: &str) -> Certificate {
-        Certificate { serial: serial.to_owned(), not_after_unix: NOW + 1000 }
-    }
-
-    /// A name that joined with the certificate `aa`.
-    fn joined(node_uid: Option<&str>) -> Entry {
-        Entry {
-            is_barred: false,
-            living: Some("aa".to_owned()),
-            newest: Some(certificate("aa")),
-            node_uid: node_uid.map(str::to_owned),
-        }
-    }
-
-    fn given_back(node_uid: Option<&str>) -> Entry {
-        Entry { living: None, ..joined(node_uid) }
-    }
-
-    fn object(uid: &str, adopted: Option<&str>, enrolment: Option<&str>) -> NodeObject {
-        NodeObject {
-            uid: uid.to_owned(),
-            adopted: adopted.map(str::to_owned),
-            enrolment: enrolment.map(str::to_owned),
-        }
-    }
-
-    fn ours(uid: &str, note: Option<NodeOwner>) -> Ownership {
-        Ownership::Ours { uid: uid.to_owned(), note }
-    }
-
-    #[test]
-    fn a_node_is_ours_by_uid_by_adoption_or_by_the_serial_it_was_made_for() {
-        let cases = [
-            // The uid that stands in the register, whatever else.
-            (Some(joined(Some("u1"))), Some(object("u1", None, None)), ours("u1", None)),
-            (Some(given_back(Some("u1"))), Some(object("u1", None, None)), ours("u1", None)),
-            // Deleted and made again: another one.
-            (Some(joined(Some("u1"))), Some(object("u2", None, None)), Ownership::Foreign),
-            (Some(joined(Some("u1"))), Some(object("u2", None, Some("aa"))), Ownership::Foreign),
-            // Made by us, and not noted yet.
-            (Some(joined(None)), Some(object("u1", None, Some("aa"))), ours("u1", Some(NodeOwner::Made))),
-            (Some(given_back(None)), Some(object("u1", None, Some("aa"))), ours("u1", Some(NodeOwner::Made))),
-            (Some(joined(None)), Some(object("u1", None, Some("bb"))), Ownership::Foreign),
-            (Some(joined(None)), Some(object("u1", None, None)), Ownership::Foreign),
-            // An administrator's word, which names the uid.
-            (Some(joined(None)), Some(object("u1", Some("u1"), None)), ours("u1", Some(NodeOwner::Adopted))),
-            (
-                Some(joined(Some("u0"))),
-                Some(object("u1", Some("u1"), None)),
-                ours("u1", Some(NodeOwner::Adopted)),
-            ),
-            (None, Some(object("u1", Some("u1"), None)), ours("u1", Some(NodeOwner::Adopted))),
-            (Some(joined(None)), Some(object("u1", Some("u0"), None)), Ownership::Foreign),
-            (Some(joined(None)), Some(object("u1", Some("true"), None)), Ownership::Foreign),
-            // No Node.
-            (Some(joined(None)), None, Ownership::MayBeMade),
-            (Some(joined(Some("u1"))), None, Ownership::Deleted),
-            (None, None, Ownership::Foreign),
-            (Some(Entry::default()), None, Ownership::Foreign),
-            // A control-plane node.
-            (None, Some(object("u9", None, None)), Ownership::Foreign),
-        ];
-        for (entry, node, expected) in cases {
-            assert_eq!(ownership(entry.as_ref(), node.as_ref()), expected, "{entry:?} {node:?}");
-        }
-    }
-
-    #[test]
-    fn only_the_living_serial_of_a_name_that_is_not_barred_is_admitted() {
-        let of = |serial: &str, entry: Option<&Entry>, node: Option<&NodeObject>| {
-            admit(&name(), serial, entry, node).map(|(admitted, _)| admitted.node_uid)
-        };
-        let node = object("u1", None, None);
-        assert_eq!(of("aa", Some(&joined(Some("u1"))), Some(&node)), Ok(Some("u1".to_owned())));
-        assert_eq!(of("aa", Some(&joined(None)), None), Ok(None));
-        assert_eq!(of("bb", Some(&joined(None)), None), Err(Refusal::NotLiving(name())));
-        assert_eq!(of("aa", Some(&given_back(Some("u1"))), Some(&node)), Err(Refusal::NotLiving(name())));
-        assert_eq!(of("aa", None, None), Err(Refusal::NotRegistered(name())));
-        assert_eq!(of("aa", Some(&joined(Some("u1"))), None), Err(Refusal::Deleted(name())));
-        assert_eq!(of("aa", Some(&joined(None)), Some(&node)), Err(Refusal::Foreign(name())));
-        let barred = Entry { is_barred: true, ..joined(Some("u1")) };
-        assert_eq!(of("aa", Some(&barred), Some(&node)), Err(Refusal::Barred(name())));
-    }
-
-    #[test]
-    fn an_open_token_makes_only_new_nodes() {
-        let of = |bound: bool, entry: Option<Entry>, node: Option<NodeObject>, now: u64| {
-            may_enrol(&name(), bound, entry.as_ref(), node.as_ref(), now)
-        };
-        let (bound, open, needs) = (true, false, Err(Refusal::NeedsBoundToken(name())));
-        let (mine, theirs) = (object("u1", None, None), object("u9", None, None));
-        let adopted = object("u9", Some("u9"), None);
-        // A new name.
-        assert_eq!(of(open, None, None, NOW), Ok(None));
-        assert_eq!(of(open, Some(given_back(None)), None, NOW), Ok(None));
-        // A name with a Node, or that had one.
-        assert_eq!(of(open, None, Some(theirs.clone()), NOW), needs);
-        assert_eq!(of(open, None, Some(adopted.clone()), NOW), needs);
-        assert_eq!(of(open, Some(given_back(Some("u1"))), Some(mine.clone()), NOW), needs);
-        assert_eq!(of(open, Some(given_back(Some("u1"))), None, NOW), needs);
-        // A bound token: for our own Nodes.
-        let made = Ok(Some(("u1".to_owned(), NodeOwner::Made)));
-        assert_eq!(of(bound, Some(given_back(Some("u1"))), Some(mine.clone()), NOW), made);
-        assert_eq!(
-            of(bound, Some(given_back(Some("u1"))), None, NOW),
-            Ok(None),
-            "a new join after a deletion"
-        );
-        assert_eq!(of(bound, None, Some(adopted), NOW), Ok(Some(("u9".to_owned(), NodeOwner::Adopted))));
-        assert_eq!(of(bound, None, Some(theirs.clone()), NOW), Err(Refusal::Foreign(name())));
-        assert_eq!(of(bound, Some(given_back(Some("u1"))), Some(theirs), NOW), Err(Refusal::Foreign(name())));
-        // A name in use, until its certificate ends.
-        let taken = Err(Refusal::NameTaken(name()));
-        assert_eq!(of(bound, Some(joined(Some("u1"))), Some(mine.clone()), NOW), taken);
-        assert_eq!(of(open, Some(joined(None)), None, NOW), taken);
-        assert_eq!(of(bound, Some(joined(Some("u1"))), Some(mine.clone()), NOW + 1000), made);
-        // A barred name.
-        for (living, entry) in
-            [(true, joined(Some("u1"))), (false, given_back(Some("u1"))), (false, Entry::default())]
-        {
-            let barred = Some(Entry { is_barred: true, ..entry });
-            let refused = Err(Refusal::Barred(name()));
-            assert_eq!(of(bound, barred.clone(), Some(mine.clone()), NOW), refused, "{living}");
-            assert_eq!(of(open, barred, None, NOW + 5000), refused, "{living}");
-        }
-    }
-
-    #[test]
-    fn a_token_is_worth_what_its_object_says() {
-        let spec =
-            crd::JoinTokenSpec { expires: Some(rfc3339(NOW + 10)), node: None, uses: Some(2), used: Some(1) };
-        let token = |change: &dyn Fn(&mut crd::JoinTokenSpec)| {
-            let mut spec = spec.clone();
-            change(&mut spec);
-            JoinToken::new("t1", spec)
-        };
-        let open = Ticket { id: "t1".into(), node: None };
-        let bound = Ticket { id: "t1".into(), node: Some("edge-2".into()) };
-        let of = |ticket: &Ticket, token: JoinToken| may_use(ticket, Some(&token), &name(), NOW);
-        assert_eq!(of(&open, token(&|_| ())), Ok(()));
-        assert_eq!(may_use(&open, None, &name(), NOW), Err(Refusal::TokenWithdrawn));
-        assert_eq!(of(&open, token(&|spec| spec.used = Some(2))), Err(Refusal::TokenSpent(2)));
-        assert_eq!(of(&open, token(&|spec| spec.uses = None)), Err(Refusal::TokenSpent(1)));
-        assert_eq!(of(&open, token(&|spec| spec.expires = Some(rfc3339(NOW)))), Err(Refusal::TokenExpired));
-        for unreadable in [None, Some("tomorrow".to_owned())] {
-            let token = token(&|spec| spec.expires.clone_from(&unreadable));
-            assert_eq!(of(&open, token), Err(Refusal::TokenExpired));
-        }
-        let other = Err(Refusal::TokenOfAnotherName("edge-2".into()));
-        assert_eq!(of(&bound, token(&|_| ())), other, "the signed words bind");
-        assert_eq!(
-            of(&open, token(&|spec| spec.node = Some("edge-2".into()))),
-            other,
-            "the object binds, too"
-        );
-    }
-
-    #[test]
-    fn an_object_says_what_was_written_into_it() {
-        let mut object = EdgeNode::new("edge-1", EdgeNodeSpec::default());
-        assert_eq!(Entry::of(&object), Entry::default());
-        enrolled(&mut object, &certificate("aa"), Some(("u1".into(), NodeOwner::Adopted)), "t1", NOW);
-        assert_eq!(Entry::of(&object), joined(Some("u1")));
-        assert_eq!(object.spec.owner, Some(NodeOwner::Adopted));
-        // It joins again: the Node is still the one that was adopted.
-        enrolled(&mut object, &certificate("bb"), Some(("u1".into(), NodeOwner::Made)), "t2", NOW);
-        assert_eq!(object.spec.owner, Some(NodeOwner::Adopted));
-        assert_eq!(living(&object.metadata).as_deref(), Some("bb"));
-        // And after its Node was deleted.
-        enrolled(&mut object, &certificate("cc"), None, "t3", NOW);
-        assert_eq!((object.spec.node_uid, object.spec.owner), (None, None));
-        object.metadata.labels = Some([(REVOKED_LABEL.to_owned(), "false".to_owned())].into());
-        assert!(!is_barred(&object.metadata));
-        object.metadata.labels = Some([(REVOKED_LABEL.to_owned(), "true".to_owned())].into());
-        assert!(is_barred(&object.metadata));
-        assert_eq!(rfc3339(u64::MAX), jiff::Timestamp::MAX.to_string());
-    }
-}
+mod tests;

@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use contract::NodeName;
 use crd::{CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, JoinToken, REVOKED, REVOKED_LABEL};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, PartialObjectMeta, PostParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams,
+    PostParams,
+};
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::error::{NotAdmitted, NotEnrolled, RegistryError, code_of};
@@ -16,6 +21,10 @@ use crate::plan::{self, Admitted, Certificate, Entry, NodeObject, Refusal, Ticke
 pub(crate) const SWAP_TRIES: usize = 10;
 pub(crate) const EDGE_NODE: &str = "EdgeNode";
 const NODE: &str = "Node";
+const LEASE: &str = "Lease";
+const POD: &str = "Pod";
+/// Where nodes' Leases live: a kubelet makes its own, and it stays for a while after the Node.
+const LEASE_NAMESPACE: &str = "kube-node-lease";
 
 /// A node that wants a certificate.
 #[derive(Debug, Clone)]
@@ -33,12 +42,25 @@ pub struct Enrolment {
 }
 
 /// What [`Registry::revoke`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revoked {
     /// A node had joined under the name.
     Node,
     /// Nobody had: the name is barred for whoever comes.
     Nobody,
+    /// The name was freed before, and these finalizers hold its object: the bar goes with it.
+    Ending(Vec<String>),
+}
+
+/// What became of an object that was deleted, as the server has it after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// It is no more.
+    Gone,
+    /// It counts as gone, but these finalizers hold it.
+    Held(Vec<String>),
+    /// There was none.
+    NotThere,
 }
 
 /// The register of edge nodes and join tokens behind an API server.
@@ -47,8 +69,14 @@ pub struct Registry {
     edge_nodes: Api<EdgeNode>,
     /// The same, the metadata alone.
     pub(crate) names: Api<PartialObjectMeta<EdgeNode>>,
+    /// The same, whatever is in them.
+    name_objects: Api<DynamicObject>,
     pub(crate) tokens: Api<JoinToken>,
+    /// The same, whatever is in them.
+    pub(crate) token_objects: Api<DynamicObject>,
     nodes: Api<Node>,
+    leases: Api<Lease>,
+    pods: Api<Pod>,
     /// Joins with one token come one after the other in this process: each would spoil the others' compare-and-swap.
     pub(crate) spending: Arc<Mutex<()>>,
 }
@@ -59,8 +87,12 @@ impl Registry {
         Registry {
             edge_nodes: Api::all(client.clone()),
             names: Api::all(client.clone()),
+            name_objects: Api::all_with(client.clone(), &ApiResource::erase::<EdgeNode>(&())),
             tokens: Api::all(client.clone()),
-            nodes: Api::all(client),
+            token_objects: Api::all_with(client.clone(), &ApiResource::erase::<JoinToken>(&())),
+            nodes: Api::all(client.clone()),
+            leases: Api::namespaced(client.clone(), LEASE_NAMESPACE),
+            pods: Api::all(client),
             spending: Arc::default(),
         }
     }
@@ -85,6 +117,7 @@ impl Registry {
             let (Some(mut found), Some(owner)) = (found, note) else { return Ok(admitted) };
             found.spec.node_uid.clone_from(&admitted.node_uid);
             found.spec.owner = Some(owner);
+            found.spec.had_node = Some(true);
             if self.swap(node, &found).await? {
                 tracing::info!(%node, uid = admitted.node_uid, ?owner, "the Node is this node's");
                 return Ok(admitted);
@@ -118,8 +151,25 @@ impl Registry {
         Ok(found.map(|found| found.metadata))
     }
 
-    /// Enters a certificate that was signed, before it leaves: at most six calls beside those that a race repeats, however
+    /// Whether anything that is left in the cluster says that there was a Node of this name: its Lease, or a pod that is bound
+    /// to it. Both outlive a Node, and the pods would be whoever's gets the name.
+    async fn is_pointed_to(&self, node: &NodeName) -> Result<bool, RegistryError> {
+        let lease = self.leases.get_metadata_opt(node.as_str()).await;
+        if lease.map_err(|source| RegistryError::api(LEASE, node.as_str(), source))?.is_some() {
+            return Ok(true);
+        }
+        let bound = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(1);
+        let pods = self.pods.list_metadata(&bound).await;
+        let pods = pods.map_err(|source| RegistryError::api(POD, node.as_str(), source))?;
+        // A page without a pod that is not the last one: there may be more.
+        Ok(!pods.items.is_empty() || pods.metadata.continue_.is_some_and(|next| !next.is_empty()))
+    }
+
+    /// Enters a certificate that was signed, before it leaves: at most eight calls beside those that a race repeats, however
     /// many nodes there are.
+    ///
+    /// With a token that is not bound to it a name must be new: no Node, none in the register, no Lease and no pod that
+    /// names it.
     ///
     /// # Errors
     /// See [`NotEnrolled`]. The token has one use less only if the certificate was entered, or if nobody can say.
@@ -137,6 +187,9 @@ impl Registry {
             let found = self.edge_node(node).await?;
             let entry = found.as_ref().map(Entry::of);
             let own = plan::may_enrol(node, bound, entry.as_ref(), object.as_ref(), *now_unix)?;
+            if !bound && self.is_pointed_to(node).await? {
+                return Err(Refusal::NeedsBoundToken(node.clone()).into());
+            }
             self.spend(ticket, node, *now_unix).await?;
             let mut next = found.unwrap_or_else(|| EdgeNode::new(node.as_str(), EdgeNodeSpec::default()));
             plan::enrolled(&mut next, certificate, own, &ticket.id, *now_unix);
@@ -175,43 +228,49 @@ impl Registry {
         Err(RegistryError::contended(EDGE_NODE, node.as_str()).into())
     }
 
-    /// Bars a name: its links end and nothing is signed for it until [`Registry::free`].
+    /// Bars a name, whatever is in its object: its links end and nothing is signed for it until [`Registry::free`].
     ///
     /// # Errors
     /// See [`RegistryError`].
     pub async fn revoke(&self, node: &NodeName) -> Result<Revoked, RegistryError> {
+        let label = json!({ "metadata": { "labels": { REVOKED_LABEL: REVOKED } } });
         for _ in 0..SWAP_TRIES {
-            let found = self.edge_node(node).await?;
-            let was = if found.is_some() { Revoked::Node } else { Revoked::Nobody };
-            let mut next = found.unwrap_or_else(|| EdgeNode::new(node.as_str(), EdgeNodeSpec::default()));
-            let labels = next.metadata.labels.get_or_insert_default();
-            labels.insert(REVOKED_LABEL.to_owned(), REVOKED.to_owned());
-            if self.swap(node, &next).await? {
-                return Ok(was);
+            let patched =
+                self.names.patch(node.as_str(), &PatchParams::default(), &Patch::Merge(&label)).await;
+            match patched {
+                Ok(found) if plan::is_ending(&found.metadata) => {
+                    return Ok(Revoked::Ending(found.metadata.finalizers.unwrap_or_default()));
+                }
+                Ok(_) => return Ok(Revoked::Node),
+                Err(error) if code_of(&error) == Some(404) => {}
+                Err(source) => return Err(RegistryError::api(EDGE_NODE, node.as_str(), source)),
+            }
+            let mut barred = EdgeNode::new(node.as_str(), EdgeNodeSpec::default());
+            barred.metadata.labels = Some([(REVOKED_LABEL.to_owned(), REVOKED.to_owned())].into());
+            if self.swap(node, &barred).await? {
+                return Ok(Revoked::Nobody);
             }
         }
         Err(RegistryError::contended(EDGE_NODE, node.as_str()))
     }
 
-    /// Forgets a name and whatever certificate it has. Answers whether it was known.
+    /// Forgets a name and whatever certificate it has, whatever is in its object. Answers what became of that.
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub async fn free(&self, node: &NodeName) -> Result<bool, RegistryError> {
-        match self.edge_nodes.delete(node.as_str(), &DeleteParams::default()).await {
-            Ok(_) => Ok(true),
-            Err(error) if code_of(&error) == Some(404) => Ok(false),
-            Err(source) => Err(RegistryError::api(EDGE_NODE, node.as_str(), source)),
-        }
+    pub async fn free(&self, node: &NodeName) -> Result<Removal, RegistryError> {
+        remove(&self.name_objects, EDGE_NODE, node.as_str()).await
     }
 
-    /// Lets a node whose Node was deleted come back: CloudCore makes it a new one. Answers whether the name was known.
+    /// Lets a node whose Node was deleted come back: CloudCore makes it a new one. That it had one is not forgotten. Answers
+    /// whether the name was known.
     ///
     /// # Errors
     /// See [`RegistryError`].
     pub async fn allow_back(&self, node: &NodeName) -> Result<bool, RegistryError> {
         for _ in 0..SWAP_TRIES {
             let Some(mut found) = self.edge_node(node).await? else { return Ok(false) };
+            found.spec.had_node = plan::had_node(&found.spec).then_some(true);
             (found.spec.node_uid, found.spec.owner) = (None, None);
             if self.swap(node, &found).await? {
                 return Ok(true);
@@ -225,8 +284,13 @@ impl Registry {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn edge_node(&self, node: &NodeName) -> Result<Option<EdgeNode>, RegistryError> {
-        let found = self.edge_nodes.get_opt(node.as_str()).await;
-        found.map_err(|source| RegistryError::api(EDGE_NODE, node.as_str(), source))
+        let found = self.name_objects.get_opt(node.as_str()).await;
+        let found = found.map_err(|source| RegistryError::api(EDGE_NODE, node.as_str(), source))?;
+        let odd = |why: kube::core::dynamic::ParseDynamicObjectError| RegistryError::Odd {
+            refusal: Refusal::OddName(node.clone()),
+            why: why.to_string(),
+        };
+        found.map(|found| found.try_parse().map_err(odd)).transpose()
     }
 
     /// Writes an object of the register as it was read and changed, or makes it. `false`: somebody else was first.
@@ -244,6 +308,24 @@ impl Registry {
     }
 }
 
+/// Deletes an object without a look into it, and reads back what became of it.
+pub(crate) async fn remove(
+    objects: &Api<DynamicObject>,
+    what: &'static str,
+    name: &str,
+) -> Result<Removal, RegistryError> {
+    let at = |source| RegistryError::api(what, name, source);
+    match objects.delete(name, &DeleteParams::default()).await {
+        Ok(_) => {}
+        Err(error) if code_of(&error) == Some(404) => return Ok(Removal::NotThere),
+        Err(source) => return Err(at(source)),
+    }
+    // One of that name that was made since is another one.
+    let held = objects.get_opt(name).await.map_err(at)?;
+    let held = held.map(|found| found.metadata).filter(plan::is_ending);
+    Ok(held.map_or(Removal::Gone, |found| Removal::Held(found.finalizers.unwrap_or_default())))
+}
+
 /// Whether the outcome of a write says that it is not there: a conflict, or a refusal that the server itself gave.
 fn is_surely_not_written(outcome: &Result<bool, RegistryError>) -> bool {
     match outcome {
@@ -252,5 +334,7 @@ fn is_surely_not_written(outcome: &Result<bool, RegistryError>) -> bool {
             code_of(source).is_some_and(|code| (400..500).contains(&code))
         }
         Err(RegistryError::Contended { .. }) => true,
+        // It is read after it was written.
+        Err(RegistryError::Odd { .. }) => false,
     }
 }

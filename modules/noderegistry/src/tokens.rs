@@ -1,12 +1,13 @@
 //! Join tokens, as far as the cluster knows of them.
 
+use beehive::Fault;
 use contract::NodeName;
 use crd::{JoinToken, JoinTokenSpec};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DynamicObject, ListParams, PostParams};
 
 use crate::error::{NotEnrolled, RegistryError, code_of};
-use crate::plan::{self, Ticket};
-use crate::register::{Registry, SWAP_TRIES};
+use crate::plan::{self, Refusal, Ticket};
+use crate::register::{Registry, Removal, SWAP_TRIES, remove};
 
 const JOIN_TOKEN: &str = "JoinToken";
 /// 50 nodes: what a token is good for if nobody says otherwise; a site, and few enough that a token which leaks can't fill
@@ -28,11 +29,32 @@ pub struct NewToken {
     pub uses: u32,
 }
 
+/// A token in a list.
+#[derive(Debug, Clone)]
+pub struct ListedToken {
+    /// Its id.
+    pub id: String,
+    /// It was withdrawn, and finalizers hold its object.
+    pub is_ending: bool,
+    /// What its object says, or why that is not understood.
+    pub token: Result<JoinToken, String>,
+}
+
+impl ListedToken {
+    fn of(object: DynamicObject) -> Self {
+        ListedToken {
+            id: object.metadata.name.clone().unwrap_or_default(),
+            is_ending: plan::is_ending(&object.metadata),
+            token: object.try_parse().map_err(|error| error.to_string()),
+        }
+    }
+}
+
 impl Registry {
-    /// Makes a token good. What has ended since is forgotten on the way.
+    /// Makes a token good. What has ended since is forgotten on the way, as far as that can be done.
     ///
     /// # Errors
-    /// See [`RegistryError`].
+    /// See [`RegistryError`]. The token is not good then, unless the server cannot be asked for it any more.
     pub async fn add_token(&self, token: &NewToken, now_unix: u64) -> Result<(), RegistryError> {
         let spec = JoinTokenSpec {
             expires: Some(plan::rfc3339(token.expires_unix)),
@@ -41,11 +63,27 @@ impl Registry {
             used: Some(0),
         };
         let created = self.tokens.create(&PostParams::default(), &JoinToken::new(&token.id, spec)).await;
-        created.map_err(|source| RegistryError::api(JOIN_TOKEN, &token.id, source))?;
+        if let Err(source) = created {
+            // Where nobody can say whether it is there, nothing good is left behind.
+            if code_of(&source).is_none_or(|code| code >= 500) {
+                let _ = self.withdraw(&token.id).await;
+            }
+            return Err(RegistryError::api(JOIN_TOKEN, &token.id, source));
+        }
+        if let Err(error) = self.forget_ended(now_unix).await {
+            let reason = Fault::from_error(&error).reason;
+            tracing::warn!(%reason, "tokens that have ended were not removed");
+        }
+        Ok(())
+    }
+
+    /// Those that are not understood stay for somebody to look at: they are good for nothing.
+    async fn forget_ended(&self, now_unix: u64) -> Result<(), RegistryError> {
         for old in self.tokens().await? {
-            let end = old.spec.expires.as_deref().and_then(plan::unix);
-            if let (Some(name), true) = (&old.metadata.name, end.is_none_or(|end| end <= now_unix)) {
-                self.withdraw(name).await?;
+            let Ok(token) = &old.token else { continue };
+            let end = token.spec.expires.as_deref().and_then(plan::unix);
+            if !old.is_ending && end.is_none_or(|end| end <= now_unix) {
+                self.withdraw(&old.id).await?;
             }
         }
         Ok(())
@@ -56,21 +94,26 @@ impl Registry {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn token(&self, id: &str) -> Result<Option<JoinToken>, RegistryError> {
-        let found = self.tokens.get_opt(id).await;
-        found.map_err(|source| RegistryError::api(JOIN_TOKEN, id, source))
+        let found = self.token_objects.get_opt(id).await;
+        let found = found.map_err(|source| RegistryError::api(JOIN_TOKEN, id, source))?;
+        let odd = |why: kube::core::dynamic::ParseDynamicObjectError| RegistryError::Odd {
+            refusal: Refusal::OddToken,
+            why: why.to_string(),
+        };
+        found.map(|found| found.try_parse().map_err(odd)).transpose()
     }
 
-    /// All tokens that are good or were.
+    /// All tokens that are good or were, each read for itself: one that is not understood keeps none from being shown.
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub async fn tokens(&self) -> Result<Vec<JoinToken>, RegistryError> {
+    pub async fn tokens(&self) -> Result<Vec<ListedToken>, RegistryError> {
         let mut found = Vec::new();
         let mut params = ListParams::default().limit(PAGE);
         loop {
-            let page = self.tokens.list(&params).await;
+            let page = self.token_objects.list(&params).await;
             let page = page.map_err(|source| RegistryError::api(JOIN_TOKEN, "(all)", source))?;
-            found.extend(page.items);
+            found.extend(page.items.into_iter().map(ListedToken::of));
             match page.metadata.continue_.filter(|next| !next.is_empty()) {
                 Some(next) => params = params.continue_token(&next),
                 None => return Ok(found),
@@ -78,16 +121,12 @@ impl Registry {
         }
     }
 
-    /// Withdraws a token. Answers whether it was there.
+    /// Withdraws a token, whatever is in its object. Answers what became of that.
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub async fn withdraw(&self, id: &str) -> Result<bool, RegistryError> {
-        match self.tokens.delete(id, &DeleteParams::default()).await {
-            Ok(_) => Ok(true),
-            Err(error) if code_of(&error) == Some(404) => Ok(false),
-            Err(source) => Err(RegistryError::api(JOIN_TOKEN, id, source)),
-        }
+    pub async fn withdraw(&self, id: &str) -> Result<Removal, RegistryError> {
+        remove(&self.token_objects, JOIN_TOKEN, id).await
     }
 
     /// Takes one use of a token, if one is left.

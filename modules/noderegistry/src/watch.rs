@@ -27,6 +27,8 @@ pub struct Sight {
     pub living: Option<String>,
     /// Whether an administrator barred it.
     pub is_barred: bool,
+    /// Whether it was freed, though finalizers hold its object.
+    pub is_ending: bool,
 }
 
 impl Sight {
@@ -34,13 +36,19 @@ impl Sight {
     pub const FORGOTTEN: &str = "the name is not in the register of edge nodes any more";
 
     fn of(metadata: &ObjectMeta) -> Self {
-        Sight { living: plan::living(metadata), is_barred: plan::is_barred(metadata) }
+        Sight {
+            living: plan::living(metadata),
+            is_barred: plan::is_barred(metadata),
+            is_ending: plan::is_ending(metadata),
+        }
     }
 
     /// Why a link with a certificate of this serial must not be open; `None`: it may.
     pub fn against(&self, serial: &str) -> Option<&'static str> {
         if self.is_barred {
             Some("an administrator revoked the name")
+        } else if self.is_ending {
+            Some("an administrator freed the name")
         } else if self.living.as_deref() != Some(serial) {
             Some("its certificate was given back or replaced")
         } else {

@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 
 use beehive::Env;
 use contract::NodeName;
-use crd::EdgeNode;
+use crd::{EdgeNode, JoinToken};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use noderegistry::{
-    Certificate, Enrolment, Entry, Heard, NewToken, NotAdmitted, NotEnrolled, Refusal, Registry, Revoked,
-    Sight, Ticket,
+    Certificate, Enrolment, Entry, Heard, NewToken, NotAdmitted, NotEnrolled, Refusal, Registry, Removal,
+    Revoked, Sight, Ticket,
 };
 use serde_json::json;
 
@@ -92,6 +93,37 @@ impl Bench {
         self.nodes().create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap()
     }
 
+    /// Any object by kubectl; `namespace` is empty for those that have none.
+    fn objects<K: kube::Resource<DynamicType = ()>>(&self, namespace: &str) -> Api<DynamicObject> {
+        let kind = ApiResource::erase::<K>(&());
+        if namespace.is_empty() {
+            return Api::all_with(self.client.clone(), &kind);
+        }
+        Api::namespaced_with(self.client.clone(), namespace, &kind)
+    }
+
+    async fn make<K: kube::Resource<DynamicType = ()>>(&self, namespace: &str, object: serde_json::Value) {
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        self.objects::<K>(namespace).create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    async fn hold<K: kube::Resource<DynamicType = ()>>(&self, name: &str, held: bool) {
+        let finalizers = if held { json!(["example.com/hold"]) } else { json!([]) };
+        let patch = json!({ "metadata": { "finalizers": finalizers } });
+        let objects = self.objects::<K>("");
+        objects.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
+
+    /// From now on the definition lets everything pass, as one of before its bounds did.
+    async fn loosen(&self, definition: &str) {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let mut found = definitions.get(definition).await.unwrap();
+        let all =
+            json!({ "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } });
+        found.spec.versions[0].schema = Some(serde_json::from_value(all).unwrap());
+        definitions.replace(definition, &PostParams::default(), &found).await.unwrap();
+    }
+
     async fn used(&self, ticket: &Ticket) -> u32 {
         self.registry.token(&ticket.id).await.unwrap().unwrap().spec.used.unwrap()
     }
@@ -149,6 +181,15 @@ async fn a_node_is_admitted_for_the_node_that_was_made_for_it_and_for_no_other()
     bench.nodes().delete("edge-1", &DeleteParams::default()).await.unwrap();
     assert!(registry.allow_back(&edge).await.unwrap());
     assert_eq!(registry.admit(&edge, "aa", None).await.unwrap().node_uid, None);
+    // That the name had a Node is not forgotten with the uid: an open token is not enough, a bound one is.
+    registry.release(&edge, "aa").await.unwrap();
+    assert_eq!(refused(bench.join(&open, "edge-1", "bb").await), Refusal::NeedsBoundToken(edge.clone()));
+    let bound = bench.token("bound", Some("edge-1"), 1).await;
+    bench.join(&bound, "edge-1", "bb").await.unwrap();
+    registry.release(&edge, "bb").await.unwrap();
+    assert_eq!(refused(bench.join(&open, "edge-1", "cc").await), Refusal::NeedsBoundToken(edge.clone()));
+    assert_eq!(registry.free(&edge).await.unwrap(), Removal::Gone);
+    bench.join(&open, "edge-1", "cc").await.unwrap();
 }
 
 #[actix_rt::test]
@@ -166,13 +207,14 @@ async fn a_name_that_was_revoked_stays_barred_until_it_is_freed() {
     assert_eq!(bench.used(&bound).await, 0, "a refusal costs no use");
     registry.release(&edge, "aa").await.unwrap();
     assert_eq!(refused(bench.join(&bound, "edge-1", "bb").await), Refusal::Barred(edge.clone()));
-    assert!(registry.free(&edge).await.unwrap() && !registry.free(&edge).await.unwrap());
+    assert_eq!(registry.free(&edge).await.unwrap(), Removal::Gone);
+    assert_eq!(registry.free(&edge).await.unwrap(), Removal::NotThere);
     assert_eq!(not_admitted(registry.admit(&edge, "aa", None).await), Refusal::NotRegistered(edge.clone()));
     bench.join(&bound, "edge-1", "bb").await.unwrap();
     assert_eq!(refused(bench.join(&bound, "edge-1", "cc").await), Refusal::TokenSpent(1));
     // By kubectl alone.
     let edge_nodes: Api<EdgeNode> = Api::all(bench.client.clone());
-    let label = json!({"metadata": {"labels": {crd::REVOKED_LABEL: "true"}}});
+    let label = json!({"metadata": {"labels": {crd::REVOKED_LABEL: "Yes"}}});
     edge_nodes.patch("edge-1", &PatchParams::default(), &Patch::Merge(&label)).await.unwrap();
     assert_eq!(not_admitted(registry.admit(&edge, "bb", None).await), Refusal::Barred(edge));
     // A name that nobody has.
@@ -228,7 +270,7 @@ async fn the_watch_tells_each_change_and_goes_on_after_a_break() {
         assert!(bench.env.timeout(LONG, waiting).await.is_some(), "{what:?} in {:?}", heard.borrow());
     };
     let is = |node: &str, living: Option<&str>, is_barred: bool| {
-        Heard::Is(name(node), Sight { living: living.map(str::to_owned), is_barred })
+        Heard::Is(name(node), Sight { living: living.map(str::to_owned), is_barred, is_ending: false })
     };
     until(&Heard::Complete).await;
     assert_eq!(*heard.borrow(), [Heard::Begins, is("edge-0", Some("00"), false), Heard::Complete]);
@@ -255,15 +297,144 @@ async fn tokens_are_listed_withdrawn_one_by_one_and_forgotten_when_they_have_end
     let listed: Vec<_> = registry.tokens().await.unwrap();
     assert_eq!(listed.len(), 2);
     assert_eq!(
-        listed.iter().map(|token| token.spec.uses.unwrap()).sum::<u32>(),
+        listed.iter().map(|listed| listed.token.as_ref().unwrap().spec.uses.unwrap()).sum::<u32>(),
         6,
         "a bound one is good once"
     );
-    assert!(registry.withdraw("bound").await.unwrap() && !registry.withdraw("bound").await.unwrap());
+    assert_eq!(registry.withdraw("bound").await.unwrap(), Removal::Gone);
+    assert_eq!(registry.withdraw("bound").await.unwrap(), Removal::NotThere);
     let later = NewToken { id: "later".into(), expires_unix: NOW + 9000, node: None, uses: 1 };
     registry.add_token(&later, NOW + 1000).await.unwrap();
     assert!(registry.token(&old.id).await.unwrap().is_none(), "it has ended");
     assert!(registry.token("later").await.unwrap().is_some());
+}
+
+/// What is left of a Node when it goes: its Lease and the pods that were bound to it, with their Secrets.
+#[actix_rt::test]
+async fn an_open_token_gets_no_name_that_a_lease_or_a_pod_points_to() {
+    let bench = Bench::new().await;
+    let open = bench.token("open", None, 50).await;
+    bench.make_node("cp-9", json!({})).await;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "vault", "namespace": "default" },
+        "spec": { "nodeName": "cp-9", "containers": [{ "name": "vault", "image": "vault:1" }] },
+    });
+    bench.make::<Pod>("default", pod).await;
+    bench.nodes().delete("cp-9", &DeleteParams::default()).await.unwrap();
+    let needs = Refusal::NeedsBoundToken(name("cp-9"));
+    assert_eq!(refused(bench.join(&open, "cp-9", "aa").await), needs, "the pod is there");
+    let lease = |node: &str| {
+        let metadata = json!({ "name": node, "namespace": "kube-node-lease" });
+        json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {} })
+    };
+    bench.make::<Lease>("kube-node-lease", lease("cp-8")).await;
+    assert_eq!(
+        refused(bench.join(&open, "cp-8", "aa").await),
+        Refusal::NeedsBoundToken(name("cp-8")),
+        "a kubelet's Lease is there"
+    );
+    assert_eq!(bench.used(&open).await, 0, "a refusal costs no use");
+    bench.join(&open, "cp-7", "aa").await.unwrap();
+    // An administrator's word for the name; or nothing is left of it.
+    let bound = bench.token("bound", Some("cp-9"), 1).await;
+    bench.join(&bound, "cp-9", "bb").await.unwrap();
+    bench.objects::<Lease>("kube-node-lease").delete("cp-8", &DeleteParams::default()).await.unwrap();
+    bench.join(&open, "cp-8", "cc").await.unwrap();
+}
+
+#[actix_rt::test]
+async fn what_was_deleted_is_gone_though_a_finalizer_holds_it() {
+    let bench = Bench::new().await;
+    let (registry, edge, hold) = (&bench.registry, name("edge-1"), vec!["example.com/hold".to_owned()]);
+    let open = bench.token("open", None, 50).await;
+    bench.join(&open, "edge-1", "aa").await.unwrap();
+    // The Node.
+    let made = bench.make_node("edge-1", json!({noderegistry::ENROLMENT_ANNOTATION: "aa"})).await;
+    registry.node_made(&edge, "aa", &made.metadata).await.unwrap();
+    bench.hold::<Node>("edge-1", true).await;
+    bench.nodes().delete("edge-1", &DeleteParams::default()).await.unwrap();
+    let ending = registry.node_metadata(&edge).await.unwrap();
+    assert!(ending.is_some(), "it is held");
+    let admitted = registry.admit(&edge, "aa", ending.as_ref()).await;
+    assert_eq!(not_admitted(admitted), Refusal::NodeEnding(edge.clone()));
+    bench.hold::<Node>("edge-1", false).await;
+    // The token.
+    bench.hold::<JoinToken>("open", true).await;
+    assert_eq!(registry.withdraw("open").await.unwrap(), Removal::Held(hold.clone()));
+    assert_eq!(refused(bench.join(&open, "edge-2", "bb").await), Refusal::TokenWithdrawn);
+    assert!(registry.tokens().await.unwrap().iter().all(|listed| listed.is_ending));
+    // The name.
+    let bound = bench.token("bound", Some("edge-1"), 1).await;
+    bench.hold::<EdgeNode>("edge-1", true).await;
+    assert_eq!(registry.free(&edge).await.unwrap(), Removal::Held(hold.clone()));
+    let admitted = registry.admit(&edge, "aa", None).await;
+    assert_eq!(not_admitted(admitted), Refusal::NameEnding(edge.clone()));
+    assert_eq!(refused(bench.join(&bound, "edge-1", "bb").await), Refusal::NameEnding(edge.clone()));
+    assert_eq!(registry.revoke(&edge).await.unwrap(), Revoked::Ending(hold));
+    let heard: Rc<RefCell<Vec<Heard>>> = Rc::default();
+    let kept = Rc::clone(&heard);
+    let listing = async {
+        while !heard.borrow().contains(&Heard::Complete) {
+            bench.env.sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let watching = registry.watch(&bench.env, |heard| kept.borrow_mut().push(heard));
+    futures::future::select(std::pin::pin!(watching), std::pin::pin!(listing)).await;
+    let sights = heard.borrow();
+    let [Heard::Begins, Heard::Is(of, sight), Heard::Complete] = sights.as_slice() else {
+        panic!("{sights:?}")
+    };
+    assert!(*of == edge && sight.is_ending && sight.against("aa").is_some(), "{sight:?}");
+    bench.hold::<EdgeNode>("edge-1", false).await;
+    assert_eq!(registry.free(&edge).await.unwrap(), Removal::NotThere);
+    bench.join(&bound, "edge-1", "bb").await.unwrap();
+}
+
+#[actix_rt::test]
+async fn an_odd_object_stops_nothing_but_itself() {
+    let bench = Bench::new().await;
+    let (registry, odd_name) = (&bench.registry, name("odd"));
+    let open = bench.token("open", None, 50).await;
+    let of = |kind: &str, spec: serde_json::Value| json!({ "apiVersion": "kubehive.io/v1alpha1", "kind": kind, "metadata": { "name": "odd" }, "spec": spec });
+    let token =
+        of("JoinToken", json!({ "expires": "2100-01-01T00:00:00Z", "uses": 50, "used": 5_000_000_000_u64 }));
+    let object: DynamicObject = serde_json::from_value(token.clone()).unwrap();
+    // The definitions that ship do not let it in.
+    let refused_by_the_server = bench.objects::<JoinToken>("").create(&PostParams::default(), &object).await;
+    assert!(refused_by_the_server.is_err(), "{refused_by_the_server:?}");
+    for definition in ["jointokens.kubehive.io", "edgenodes.kubehive.io"] {
+        bench.loosen(definition).await;
+    }
+    let planted = async {
+        while bench.objects::<JoinToken>("").create(&PostParams::default(), &object).await.is_err() {
+            bench.env.sleep(Duration::from_millis(20)).await;
+        }
+    };
+    bench.env.timeout(LONG, planted).await.expect("the loose definition is in force");
+    bench.make::<EdgeNode>("", of("EdgeNode", json!({ "owner": 7 }))).await;
+    // Tokens are listed, added and withdrawn.
+    let bound = bench.token("bound", Some("odd"), 1).await;
+    let mut listed: Vec<(String, bool)> =
+        registry.tokens().await.unwrap().iter().map(|one| (one.id.clone(), one.token.is_ok())).collect();
+    listed.sort();
+    assert_eq!(listed, [("bound".to_owned(), true), ("odd".to_owned(), false), ("open".to_owned(), true)]);
+    let order = Enrolment {
+        ticket: Ticket { id: "odd".into(), node: None },
+        token: None,
+        node: name("edge-1"),
+        certificate: Certificate { serial: "aa".into(), not_after_unix: NOW + 10 },
+        now_unix: NOW,
+    };
+    assert_eq!(refused(registry.enrol(&order).await), Refusal::OddToken);
+    assert_eq!(registry.withdraw("odd").await.unwrap(), Removal::Gone);
+    // The name is nobody's, and others are what they were.
+    bench.join(&open, "edge-1", "aa").await.unwrap();
+    assert_eq!(not_admitted(registry.admit(&odd_name, "aa", None).await), Refusal::OddName(odd_name.clone()));
+    assert_eq!(refused(bench.join(&bound, "odd", "bb").await), Refusal::OddName(odd_name.clone()));
+    assert_eq!(registry.revoke(&odd_name).await.unwrap(), Revoked::Node);
+    assert_eq!(registry.free(&odd_name).await.unwrap(), Removal::Gone);
+    bench.join(&bound, "odd", "bb").await.unwrap();
 }
 
 /// `count` joins with keys that nobody has. Each costs as many calls as the first one. Answers what the first hundred and the
@@ -277,7 +448,7 @@ async fn join_many(count: usize) -> (Duration, Duration) {
         let begun = Instant::now();
         bench.join(&open, &format!("edge-{number:05}"), &format!("{number:08x}")).await.unwrap();
         times.push(begun.elapsed());
-        assert_eq!(bench.calls.load(Ordering::Relaxed) - before, 6, "calls of join {number}");
+        assert_eq!(bench.calls.load(Ordering::Relaxed) - before, 8, "calls of join {number}");
     }
     let median = |times: &mut [Duration]| {
         times.sort_unstable();

@@ -13,7 +13,7 @@ use contract::NodeName;
 use harness::Objects;
 use http::{Request, StatusCode};
 use http_body_util::Full;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use pki::{Authority, JoinToken, NodeRequest};
@@ -64,8 +64,8 @@ async fn every_refusal_is_a_sentence() {
     let [unknown, odd] = [unknown, odd].map(|text| JoinToken::parse(&text).unwrap().jwt);
     let withdrawn = cloud.token(60, None).await;
     for token in cloud.it.registry.tokens().await.unwrap() {
-        if token.spec.node.is_none() && cloud.is_of(&token, &withdrawn) {
-            assert!(cloud.it.registry.withdraw(token.metadata.name.as_deref().unwrap()).await.unwrap());
+        if cloud.is_of(&token.id, &withdrawn) {
+            assert_eq!(cloud.it.registry.withdraw(&token.id).await.unwrap(), noderegistry::Removal::Gone);
         }
     }
     let too_long = vec![0x30; pki::CSR_MAX + 1];
@@ -171,11 +171,73 @@ async fn an_open_token_becomes_no_node_that_has_a_node_object() {
     nodes.delete("cp-1", &DeleteParams::default()).await.unwrap();
     assert_eq!(cloud.join("cp-1", &bound, &csr).await.0, StatusCode::UNAUTHORIZED);
     for token in cloud.it.registry.tokens().await.unwrap() {
-        cloud.it.registry.withdraw(token.metadata.name.as_deref().unwrap()).await.unwrap();
+        cloud.it.registry.withdraw(&token.id).await.unwrap();
     }
     let (status, body) = cloud.join("new", &open, &csr).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     assert!(text(&body).contains("withdrawn"), "{}", text(&body));
+    cloud.it.server.stop().await;
+}
+
+/// A Node that was just deleted, whose pods are there still.
+#[actix_rt::test]
+async fn an_open_token_does_not_become_a_node_that_was_just_deleted() {
+    let env = Env::real();
+    let cloud = Cloud::start(&env).await;
+    let client = cloud.api.client();
+    let (nodes, pods): (Api<Node>, Api<Pod>) = (Api::all(client.clone()), Api::namespaced(client, "default"));
+    let node = serde_json::json!({"metadata": {"name": "cp-9"}});
+    nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
+    let pod = serde_json::json!({
+        "metadata": {"name": "vault"},
+        "spec": {"nodeName": "cp-9", "containers": [{"name": "vault", "image": "vault:1"}]},
+    });
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    let csr = NodeRequest::new("cp-9").unwrap().csr_der;
+    let open = cloud.token(60, None).await;
+    nodes.delete("cp-9", &DeleteParams::default()).await.unwrap();
+    let (status, body) = cloud.join("cp-9", &open, &csr).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{}", text(&body));
+    assert!(text(&body).contains("--edgenode-name=cp-9"), "{}", text(&body));
+    assert!(cloud.it.registry.edge_node(&NodeName::parse("cp-9").unwrap()).await.unwrap().is_none());
+    cloud.it.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_credential_that_asks_all_the_time_is_told_to_wait() {
+    let env = Env::real();
+    let cloud = Cloud::start(&env).await;
+    let key = NodeRequest::new("edge-1").unwrap();
+    let token = cloud.token(60, None).await;
+    let (status, cert) = cloud.join("edge-1", &token, &key.csr_der).await;
+    assert_eq!(status, StatusCode::OK);
+    // A name that is taken, over and over.
+    let mut answers = Vec::new();
+    while answers.last() != Some(&StatusCode::TOO_MANY_REQUESTS) && answers.len() < 200 {
+        let (status, body) = cloud.join("edge-1", &token, &key.csr_der).await;
+        assert_eq!(
+            text(&body).contains("wait 1 s"),
+            status == StatusCode::TOO_MANY_REQUESTS,
+            "{}",
+            text(&body)
+        );
+        answers.push(status);
+    }
+    assert_eq!(answers.pop(), Some(StatusCode::TOO_MANY_REQUESTS));
+    assert!(
+        answers.len() >= 9 && answers.iter().all(|status| *status == StatusCode::CONFLICT),
+        "{answers:?}"
+    );
+    // A certificate that was given back, over and over.
+    let mut answers = Vec::new();
+    while answers.last() != Some(&StatusCode::TOO_MANY_REQUESTS) && answers.len() < 200 {
+        answers.push(cloud.reset(Some((&cert, &key.key_pem))).await.unwrap().0);
+    }
+    assert_eq!(answers.pop(), Some(StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!(answers.first(), Some(&StatusCode::OK));
+    assert!(answers.len() >= 10, "{answers:?}");
+    // Nobody else waits for that.
+    assert_eq!(cloud.join("edge-2", &token, &key.csr_der).await.0, StatusCode::OK);
     cloud.it.server.stop().await;
 }
 

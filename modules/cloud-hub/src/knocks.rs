@@ -1,0 +1,86 @@
+//! How often a credential may ask enrolment for something. Pure.
+//!
+//! Whoever holds a good token or a certificate of ours, also one that was given back, could have every request of his cost the
+//! API server several. What is too much is refused before any of them.
+
+use std::time::Duration;
+
+use beehive::Moment;
+use beehive::link::door::Rates;
+
+/// 100 a second and 1000 at once with one token: a site that joins as a whole.
+const OF_TOKEN: (f64, f64) = (100.0, 1000.0);
+/// 1 a second and 10 at once for one name: who is refused gains nothing by asking more often.
+const OF_NAME: (f64, f64) = (1.0, 10.0);
+/// 1 a second and 10 at once with one certificate: it has one name to give back.
+const OF_CERTIFICATE: (f64, f64) = (1.0, 10.0);
+
+/// Counts requests. What is remembered is bounded by [`Rates`]; and a token that is used under ever new names is held back by
+/// its own rate before it fills what is remembered of names.
+pub(crate) struct Knocks {
+    tokens: Rates<String>,
+    names: Rates<(String, String)>,
+    certificates: Rates<String>,
+}
+
+impl Default for Knocks {
+    fn default() -> Self {
+        Knocks {
+            tokens: Rates::new(OF_TOKEN.0, OF_TOKEN.1),
+            names: Rates::new(OF_NAME.0, OF_NAME.1),
+            certificates: Rates::new(OF_CERTIFICATE.0, OF_CERTIFICATE.1),
+        }
+    }
+}
+
+impl Knocks {
+    /// One more join with the token of this id as this node.
+    ///
+    /// # Errors
+    /// How long it has to wait.
+    pub(crate) fn join(&mut self, token: &str, node: &str, now: Moment) -> Result<(), Duration> {
+        self.tokens.take(&token.to_owned(), now)?;
+        self.names.take(&(token.to_owned(), node.to_owned()), now)
+    }
+
+    /// One more who gives the certificate with this serial back.
+    ///
+    /// # Errors
+    /// How long it has to wait.
+    pub(crate) fn give_back(&mut self, serial: &str, now: Moment) -> Result<(), Duration> {
+        self.certificates.take(&serial.to_owned(), now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn one_that_asks_again_and_again_is_held_back_and_others_are_not() {
+        let mut knocks = Knocks::default();
+        let of = |knocks: &mut Knocks, token: &str, node: &str, millis| {
+            knocks.join(token, node, at(millis)).is_ok()
+        };
+        assert_eq!((0..5000).filter(|_| of(&mut knocks, "spent", "taken", 0)).count(), 10);
+        assert!(!of(&mut knocks, "spent", "taken", 500) && of(&mut knocks, "site", "taken", 500));
+        assert!(of(&mut knocks, "spent", "taken", 60_000));
+        assert_eq!((0..5000).filter(|_| knocks.give_back("aa", at(0)).is_ok()).count(), 10);
+        assert!(knocks.give_back("bb", at(0)).is_ok());
+        assert!(knocks.give_back("aa", at(2000)).is_ok());
+    }
+
+    #[test]
+    fn a_site_joins_at_once_and_ever_new_names_have_an_end() {
+        let mut knocks = Knocks::default();
+        let joined = (0..50_000).filter(|id| knocks.join("site", &format!("n{id}"), at(0)).is_ok()).count();
+        assert_eq!(joined, 1000);
+        assert!(knocks.join("other", "edge-1", at(0)).is_ok());
+        let later = (0..5000).filter(|id| knocks.join("site", &format!("m{id}"), at(1000)).is_ok()).count();
+        assert_eq!(later, 100);
+    }
+}
