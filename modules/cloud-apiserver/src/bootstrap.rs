@@ -16,6 +16,11 @@ pub(crate) fn loopback() -> User {
     }
 }
 
+/// The controllers beside the server. Their requests ask no authorizer, but what they make for others counts as theirs.
+pub(crate) fn controllers() -> User {
+    User { name: kubeapi::CONTROLLERS.to_owned(), groups: Vec::new(), uid: String::new() }
+}
+
 fn objects() -> Vec<(String, Value)> {
     const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
     let namespace = |name: &str| ("/api/v1/namespaces".to_owned(), json!({"metadata": {"name": name}}));

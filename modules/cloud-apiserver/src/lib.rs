@@ -30,6 +30,8 @@ mod serve;
 mod server;
 mod stall;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
 pub use folder::FolderError;
 pub use server::{Running, Settings, StartError, start};

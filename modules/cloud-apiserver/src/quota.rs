@@ -18,8 +18,19 @@ pub(crate) struct Quota {
 
 /// Bytes that are held until it is dropped.
 pub(crate) struct Held {
-    _own: OwnedSemaphorePermit,
-    _total: OwnedSemaphorePermit,
+    own: OwnedSemaphorePermit,
+    total: OwnedSemaphorePermit,
+}
+
+impl Held {
+    /// Gives back what is more than `bytes`.
+    pub(crate) fn keep(&mut self, bytes: usize) {
+        let units = bytes.div_ceil(UNIT);
+        for permit in [&mut self.own, &mut self.total] {
+            let over = permit.num_permits().saturating_sub(units);
+            drop(permit.split(over));
+        }
+    }
 }
 
 impl Quota {
@@ -48,7 +59,7 @@ impl Quota {
         let units = self.units(bytes);
         let own = self.of(user).acquire_many_owned(units).await.ok()?;
         let total = Arc::clone(&self.total).acquire_many_owned(units).await.ok()?;
-        Some(Held { _own: own, _total: total })
+        Some(Held { own, total })
     }
 
     /// The same now or not at all.
@@ -56,7 +67,7 @@ impl Quota {
         let units = self.units(bytes);
         let own = self.of(user).try_acquire_many_owned(units).ok()?;
         let total = Arc::clone(&self.total).try_acquire_many_owned(units).ok()?;
-        Some(Held { _own: own, _total: total })
+        Some(Held { own, total })
     }
 }
 
@@ -74,7 +85,11 @@ mod tests {
         assert!(quota.try_hold("c", 1).is_none());
         drop(first);
         assert!(quota.try_hold("c", 4096).is_some());
-        drop(second);
+        // Who needs less than he thought gives back.
+        let mut less = second;
+        less.keep(1000);
+        assert!(quota.try_hold("b", 3072).is_some() && quota.try_hold("b", 3073).is_none());
+        drop(less);
         assert!(quota.try_hold("a", 1).is_some());
         assert_eq!(quota.users.lock().unwrap().len(), 1);
     }

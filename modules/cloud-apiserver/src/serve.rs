@@ -44,10 +44,15 @@ const HEAD_MAX: usize = 64 << 10;
 const REFUSED_AFTER: Duration = Duration::from_millis(250);
 /// 6 MiB of bodies that a user sends at a time, and 24 MiB of all: two and eight of the longest.
 const BODIES: (usize, usize) = (2 * BODY_MAX, 8 * BODY_MAX);
-/// 64 MiB of long answers that a user has not taken yet, and 192 MiB of all.
+/// 64 MiB of long answers that a user has not taken yet, and 192 MiB of all. A list counts what it looks at from before
+/// it begins: whoever lists more than his share does so alone. `system:masters` have as much again for themselves.
 const ANSWERS: (usize, usize) = (64 << 20, 192 << 20);
 /// 64 KiB: longer answers are counted until they are taken, and are sent in pieces of it.
 const PIECE: usize = 64 << 10;
+
+/// What a user hears whose answers are too many.
+const UNTAKEN: &str =
+    "earlier answers are not ready or have not been taken yet: read them, or list in pages (limit)";
 
 /// What each connection needs.
 #[derive(Clone)]
@@ -59,11 +64,27 @@ pub(crate) struct Desk {
 
 struct Limits {
     places: Mutex<Places>,
+    /// Of `system:masters`, whom nobody else keeps waiting.
+    masters: Shares,
+    others: Shares,
+}
+
+struct Shares {
     bodies: Quota,
     answers: Quota,
 }
 
+impl Shares {
+    fn new() -> Self {
+        Shares { bodies: Quota::new(BODIES.0, BODIES.1), answers: Quota::new(ANSWERS.0, ANSWERS.1) }
+    }
+}
+
 impl Limits {
+    fn of(&self, payer: &User) -> &Shares {
+        if payer.is_master() { &self.masters } else { &self.others }
+    }
+
     fn places(&self) -> MutexGuard<'_, Places> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,8 +105,7 @@ impl Seat {
         if known.is_some() {
             return true;
         }
-        let is_master = user.groups.iter().any(|group| group == "system:masters");
-        let taken = self.limits.places().recognize(self.id, &user.name, is_master);
+        let taken = self.limits.places().recognize(self.id, &user.name, user.is_master());
         if taken {
             *known = Some(user.name.clone());
         }
@@ -166,8 +186,8 @@ pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 impl Desk {
     pub(crate) fn new(api: Api<SqliteStore>, gate: Arc<Gate>) -> Self {
-        let (bodies, answers) = (Quota::new(BODIES.0, BODIES.1), Quota::new(ANSWERS.0, ANSWERS.1));
-        Desk { api, gate, limits: Arc::new(Limits { places: Mutex::default(), bodies, answers }) }
+        let limits = Limits { places: Mutex::default(), masters: Shares::new(), others: Shares::new() };
+        Desk { api, gate, limits: Arc::new(limits) }
     }
 
     /// Waits for a place. Who is accepted and waits here keeps the next one waiting, in the listener's queue.
@@ -208,7 +228,7 @@ impl Desk {
             return closing(busy("the user has too many connections"));
         }
         // Whose share it is: not whom he acts as.
-        let payer = user.name.clone();
+        let payer = user.clone();
         let user = match impersonate::acting(&self.gate, &parts.headers, &user).await {
             Ok(other) => other.unwrap_or(user),
             Err(Refused::Missing(right)) => {
@@ -226,25 +246,33 @@ impl Desk {
             Ok(body) => body,
             Err(refusal) => return closing(refusal),
         };
+        // Before anything is read or built for it.
+        let weight = self.api.weight(&wanted, parts.uri.query());
+        let held =
+            match (weight > PIECE).then(|| self.limits.of(&payer).answers.try_hold(&payer.name, weight)) {
+                Some(None) => return closing(busy(UNTAKEN)),
+                Some(held) => held,
+                None => None,
+            };
         let answer = self.api.handle(Request::from_parts(parts, body), &user).await;
         match answer.into_parts() {
             (parts, Body::Stream(lines)) => {
                 let ends = Arc::clone(&self.gate).withdrawn(token, user, wanted);
                 reply(Response::from_parts(parts, Body::Stream(lines.take_until(ends).boxed())))
             }
-            (parts, body) => self.counted(Response::from_parts(parts, body), &payer),
+            (parts, body) => self.counted(Response::from_parts(parts, body), &payer, held),
         }
     }
 
     /// The whole body, and its room, which is held until the answer is there.
-    async fn body(&self, body: Incoming, payer: &str) -> Result<(Bytes, Option<Held>), Reply> {
+    async fn body(&self, body: Incoming, payer: &User) -> Result<(Bytes, Option<Held>), Reply> {
         let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
         if declared == Some(0) {
             return Ok((Bytes::new(), None));
         }
         let bytes = declared.map_or(BODY_MAX, |bytes| bytes.min(BODY_MAX));
         let read = async {
-            let room = self.limits.bodies.hold(payer, bytes).await;
+            let room = self.limits.of(payer).bodies.hold(&payer.name, bytes).await;
             (room, Limited::new(body, BODY_MAX).collect().await)
         };
         match tokio::time::timeout(BODY_WITHIN, read).await {
@@ -260,17 +288,20 @@ impl Desk {
         }
     }
 
-    /// A long answer counts as the user's until it is taken.
-    fn counted(&self, answer: Response<Body>, payer: &str) -> Reply {
+    /// A long answer counts as the user's until it is taken. `held` is what a list has already for what it looked at.
+    fn counted(&self, answer: Response<Body>, payer: &User, held: Option<Held>) -> Reply {
         let length = match answer.body() {
             Body::Whole(bytes) if bytes.len() > PIECE => bytes.len(),
             Body::Whole(_) | Body::Stream(_) => return reply(answer),
         };
-        let Some(room) = self.limits.answers.try_hold(payer, length) else {
-            return closing(busy(
-                "earlier answers have not been taken yet: read them, or list in pages (limit)",
-            ));
+        let held = match held {
+            Some(mut held) => {
+                held.keep(length);
+                Some(held)
+            }
+            None => self.limits.of(payer).answers.try_hold(&payer.name, length),
         };
+        let Some(room) = held else { return closing(busy(UNTAKEN)) };
         let (mut parts, body) = answer.into_parts();
         let Body::Whole(bytes) = body else { return reply(Response::from_parts(parts, body)) };
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));

@@ -13,7 +13,7 @@ use futures::future::AbortHandle;
 use http::Request;
 use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
-use kubeapi::{Api, BODY_MAX, Options, VersionInfo};
+use kubeapi::{Api, BODY_MAX, Options, User, VersionInfo};
 use pki::Reach;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -166,7 +166,7 @@ pub async fn start(settings: Settings, env: Env) -> Result<Running, StartError> 
 
     let (task, registration) = AbortHandle::new_pair();
     let run = controllers::run(
-        client_of(&api),
+        client_of(&api, bootstrap::controllers()),
         env.clone(),
         controllers::Settings { ca_pem: keys.authority.cert_pem().to_owned(), ..settings.controllers },
     );
@@ -187,7 +187,7 @@ impl Running {
 
     /// A client inside this process, as `system:masters`.
     pub fn client(&self) -> kube::Client {
-        client_of(&self.api)
+        client_of(&self.api, bootstrap::loopback())
     }
 
     /// Stops listening, ends what is open and the controllers. What was answered is on disk.
@@ -204,15 +204,15 @@ impl Running {
 }
 
 /// A client whose requests go to the rules without a socket.
-fn client_of(api: &Api<SqliteStore>) -> kube::Client {
-    let api = api.clone();
+pub(crate) fn client_of(api: &Api<SqliteStore>, user: User) -> kube::Client {
+    let (api, user) = (api.clone(), Arc::new(user));
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
-        let api = api.clone();
+        let (api, user) = (api.clone(), Arc::clone(&user));
         async move {
             let (parts, body) = request.into_parts();
             let body = Limited::new(body, BODY_MAX + 1).collect().await;
             let body = body.map_or_else(|_| Bytes::from(vec![0; BODY_MAX + 1]), |body| body.to_bytes());
-            let response = api.handle(Request::from_parts(parts, body), &bootstrap::loopback()).await;
+            let response = api.handle(Request::from_parts(parts, body), &user).await;
             Ok::<_, Infallible>(serve::reply(response))
         }
     });

@@ -9,6 +9,7 @@ use crate::escalation;
 use crate::failure::{Failure, Names};
 use crate::field::{list, name, namespace, text};
 use crate::podsecurity::{self, Level, Policy, Standard, Subject};
+use crate::priority;
 use crate::request::Attributes;
 use crate::store::{Key, Range, Store};
 
@@ -29,6 +30,10 @@ impl<S: Store> Api<S> {
         old: Option<&Value>,
         new: &Value,
     ) -> Result<Vec<String>, Failure> {
+        if call.kind.is("pods") {
+            priority::admit_mirror(call.user, old, new)
+                .map_err(|what| Failure::refused(&call.kind.names_of(), name(new), what))?;
+        }
         if !call.attributes.subresource.is_empty() {
             // Those that write the object's main part change a number or a finalizer.
             return Ok(Vec::new());

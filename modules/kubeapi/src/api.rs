@@ -35,6 +35,13 @@ pub struct User {
     pub uid: String,
 }
 
+impl User {
+    /// Whether the user may do everything: a member of `system:masters`.
+    pub fn is_master(&self) -> bool {
+        self.groups.iter().any(|group| group == "system:masters")
+    }
+}
+
 /// What a service account's token is to say.
 #[derive(Debug, Clone)]
 pub struct TokenOrder {

@@ -1,6 +1,5 @@
 //! Delete: graceful for pods, held up by finalizers, with preconditions.
 
-use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::api::{Answer, Api, Call, DEFINITIONS};
@@ -9,8 +8,9 @@ use crate::field::{as_fields, entry, list, name, number, text};
 use crate::kind::Kind;
 use crate::protobuf;
 use crate::read::{Choice, present};
-use crate::store::{Key, Range, Store, Write, WriteError};
-use crate::write::{bytes, failed, key_of, resource_of_definition};
+use crate::sheet::Sheet;
+use crate::store::{Key, Range, Room, Store, Write, WriteError};
+use crate::write::{bytes, failed, resource_of_definition};
 
 const TRIES: usize = 8;
 
@@ -89,23 +89,22 @@ impl<S: Store> Api<S> {
     pub(crate) async fn delete_collection(&self, call: &Call<'_>) -> Result<Answer, Failure> {
         let choice = Choice::of(call)?;
         let wishes = Wishes::of(call, call.body)?;
-        let (objects, revision, _) = self.select(call, &choice, None, None).await?;
-        let mut items = Vec::new();
-        for object in objects {
-            match self.remove(call, &key_of(&call.kind, &object), &wishes).await {
-                Ok((object, _)) => items.push(object),
+        let (items, revision, _) = self.select_items(call, &choice, None, None).await?;
+        let mut sheet = Sheet::begin(
+            &json!({
+                "kind": &*call.kind.list_kind, "apiVersion": call.kind.api_version(),
+                "metadata": { "resourceVersion": revision.to_string() },
+            }),
+            "items",
+        )?;
+        for item in items {
+            match self.remove(call, &item.key, &wishes).await {
+                Ok((object, _)) => sheet.add(&object, item.json.len()).await?,
                 Err(failure) if failure.code == 404 => {}
                 Err(failure) => return Err(failure),
             }
         }
-        Ok(Answer::Object(
-            StatusCode::OK,
-            json!({
-                "kind": &*call.kind.list_kind, "apiVersion": call.kind.api_version(),
-                "metadata": { "resourceVersion": revision.to_string() }, "items": items,
-            }),
-            Vec::new(),
-        ))
+        Ok(sheet.end())
     }
 
     /// Deletes a pod as an eviction does.
@@ -154,7 +153,8 @@ impl<S: Store> Api<S> {
             } else {
                 Write::Update { key: key.clone(), expected: item.revision, json: bytes(&marked) }
             };
-            match self.inner.store.write(write).await {
+            // A mark makes the object larger, and is the way to make it nothing.
+            match self.inner.store.write_in(write, Room::Reserve).await {
                 Ok(revision) => {
                     self.written(kind);
                     if gone && kind.is(DEFINITIONS) {
@@ -215,7 +215,7 @@ impl<S: Store> Api<S> {
                 match self.inner.store.write(write).await {
                     // Who lost against another write is in the next list.
                     Ok(_) | Err(WriteError::Missing | WriteError::Conflict { .. } | WriteError::Exists) => {}
-                    Err(WriteError::Store(error)) => return Err(error.into()),
+                    Err(error) => return Err(Failure::internal(&error)),
                 }
             }
         }

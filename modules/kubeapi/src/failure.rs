@@ -183,6 +183,13 @@ impl Failure {
         Failure::new(415, "UnsupportedMediaType", message)
     }
 
+    /// 507: there is no room for it, whoever asks again.
+    pub(crate) fn full(names: &Names<'_>, name: &str, what: &str) -> Self {
+        let message = format!("{} \"{name}\" cannot be stored: {what}", names.group_resource());
+        let failure = Failure::new(507, "InsufficientStorage", message);
+        Failure { details: Some(names.details(name)), ..failure }
+    }
+
     pub(crate) fn internal(what: &dyn std::fmt::Display) -> Self {
         Failure::new(500, "InternalError", format!("Internal error occurred: {what}"))
     }

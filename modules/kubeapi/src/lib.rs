@@ -19,11 +19,14 @@ mod jsonpath;
 mod kind;
 mod patch;
 mod podsecurity;
+mod priority;
 mod protobuf;
 mod read;
+mod reference;
 mod request;
 mod selector;
 mod service;
+mod sheet;
 mod store;
 mod strict;
 mod subresource;
@@ -37,4 +40,7 @@ mod write;
 pub use api::{Api, BODY_MAX, Body, Hooks, Options, TokenOrder, User, VersionInfo};
 pub use failure::{Cause, Failure};
 pub use request::Attributes;
-pub use store::{Change, Changes, Item, Key, Page, Range, Store, StoreError, WatchError, Write, WriteError};
+pub use store::{
+    Change, Changes, Item, Key, Page, Range, Room, Store, StoreError, WatchError, Write, WriteError,
+};
+pub use write::CONTROLLERS;

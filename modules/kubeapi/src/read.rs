@@ -8,7 +8,9 @@ use crate::api::{Answer, Api, Call, Form};
 use crate::failure::Failure;
 use crate::field::{as_fields, entry};
 use crate::kind::Kind;
+use crate::request::{Attributes, Query};
 use crate::selector::{Fields, Labels};
+use crate::sheet::{Pace, STRIDE, Sheet};
 use crate::store::{Item, Key, Range, Store};
 use crate::table;
 
@@ -106,7 +108,7 @@ impl<S: Store> Api<S> {
             }
             None => (None, None),
         };
-        let (objects, revision, more) = self.select(call, &choice, after, limit).await?;
+        let (items, revision, more) = self.select_items(call, &choice, after, limit).await?;
         // Every page answers the first one's: a watch from there misses nothing of any page.
         let revision = first.unwrap_or(revision);
         if call.query.get("resourceVersionMatch") == Some("Exact")
@@ -115,60 +117,90 @@ impl<S: Store> Api<S> {
             return Err(Failure::gone(revision));
         }
         let mut meta = json!({ "resourceVersion": revision.to_string() });
-        if let Some(last) = objects.last().filter(|_| more) {
-            meta["continue"] = json!(write_continue(revision, last));
+        if let Some(last) = items.last().filter(|_| more) {
+            meta["continue"] = json!(write_continue(revision, &last.key));
         }
-        Ok(Answer::ok(match call.form {
-            Form::Whole => {
-                // Items of a list carry no kind of their own.
-                let items: Vec<Value> = objects
-                    .into_iter()
-                    .map(|mut object| {
-                        crate::field::remove(&mut object, "kind");
-                        crate::field::remove(&mut object, "apiVersion");
-                        object
-                    })
-                    .collect();
-                let items = if matches!(call.kind.source, crate::kind::Source::Custom(_)) {
-                    // A custom object's reader has no types to take them from.
-                    items
-                        .into_iter()
-                        .map(|mut object| {
-                            object["apiVersion"] = json!(call.kind.api_version());
-                            object["kind"] = json!(&*call.kind.kind);
-                            object
-                        })
-                        .collect()
-                } else {
-                    items
-                };
-                json!({ "kind": &*call.kind.list_kind, "apiVersion": call.kind.api_version(), "metadata": meta, "items": items })
-            }
-            Form::Metadata => {
-                let items: Vec<Value> = objects.iter().map(table::partial).collect();
-                json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items })
-            }
-            Form::Table => {
-                let include = call.query.get("includeObject").unwrap_or_default();
-                table::render(&call.kind, &objects, meta, include, self.now())
-            }
-        }))
+        if call.form == Form::Table {
+            self.rows(call, &items, meta).await
+        } else {
+            self.items(call, &items, meta).await
+        }
     }
 
-    /// Objects that `choice` takes, the revision that they show, and whether there are more.
-    pub(crate) async fn select(
-        &self,
-        call: &Call<'_>,
-        choice: &Choice,
-        after: Option<(String, String)>,
-        limit: Option<usize>,
-    ) -> Result<(Vec<Value>, u64, bool), Failure> {
-        let (items, revision, more) = self.select_items(call, choice, after, limit).await?;
-        let objects = items.iter().map(|item| present(&call.kind, &item.json, item.revision));
-        Ok((objects.collect::<Result<_, _>>()?, revision, more))
+    /// A list of whole objects, or of their metadata.
+    async fn items(&self, call: &Call<'_>, items: &[Item], meta: Value) -> Result<Answer, Failure> {
+        let kind = &call.kind;
+        let (list_kind, version) = match call.form {
+            Form::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1".to_owned()),
+            Form::Whole | Form::Table => (&*kind.list_kind, kind.api_version()),
+        };
+        let head = json!({ "kind": list_kind, "apiVersion": version, "metadata": meta });
+        let mut sheet = Sheet::begin(&head, "items")?;
+        let is_custom = matches!(kind.source, crate::kind::Source::Custom(_));
+        for item in items {
+            let mut object = present(kind, &item.json, item.revision)?;
+            if call.form == Form::Metadata {
+                object = table::partial(&object);
+            } else if !is_custom {
+                // Items of a list carry no kind of their own, but a custom object's reader has no types to take it from.
+                crate::field::remove(&mut object, "kind");
+                crate::field::remove(&mut object, "apiVersion");
+            }
+            sheet.add(&object, item.json.len()).await?;
+        }
+        Ok(sheet.end())
     }
 
-    /// The same as they are stored, which takes no memory of its own.
+    /// A list as a table. Some objects at a time: their columns are made ready once for all of them.
+    async fn rows(&self, call: &Call<'_>, items: &[Item], meta: Value) -> Result<Answer, Failure> {
+        let include = call.query.get("includeObject").unwrap_or_default();
+        let mut head = table::render(&call.kind, &[], meta, include, self.now());
+        crate::field::remove(&mut head, "rows");
+        let mut sheet = Sheet::begin(&head, "rows")?;
+        let (mut some, mut bytes) = (Vec::new(), 0);
+        for (at, item) in items.iter().enumerate() {
+            some.push(present(&call.kind, &item.json, item.revision)?);
+            bytes += item.json.len();
+            if bytes < STRIDE && at + 1 < items.len() {
+                continue;
+            }
+            let table = table::render(&call.kind, &some, Value::Null, include, self.now());
+            let each = bytes / some.len().max(1);
+            for row in crate::field::list(&table, "/rows") {
+                sheet.add(row, each).await?;
+            }
+            some.clear();
+            bytes = 0;
+        }
+        Ok(sheet.end())
+    }
+
+    /// How many bytes of stored objects a list or a `deletecollection` looks at, and so about how many its answer can
+    /// have; 0 for every other request. It costs a walk over the objects' sizes.
+    pub fn weight(&self, wanted: &Attributes, query: Option<&str>) -> usize {
+        let lists = matches!(wanted.verb.as_str(), "list" | "deletecollection");
+        if !lists || wanted.resource.is_empty() || !wanted.name.is_empty() {
+            return 0;
+        }
+        let query = Query::of(query.unwrap_or_default());
+        let said = |key: &str| query.get(key).filter(|value| !value.is_empty());
+        // With a selector there is no telling how many are looked at for those that it takes.
+        let selects = said("labelSelector").is_some() || said("fieldSelector").is_some();
+        let limit = query.number("limit").filter(|limit| *limit > 0 && !selects && wanted.verb == "list");
+        let after = said("continue").and_then(|token| read_continue(token).ok());
+        self.inner.store.weigh(&Range {
+            resource: match wanted.group.as_str() {
+                "" => wanted.resource.clone(),
+                group => format!("{}.{group}", wanted.resource),
+            },
+            namespace: Some(wanted.namespace.clone()).filter(|namespace| !namespace.is_empty()),
+            after: after.map(|(_, namespace, name)| (namespace, name)),
+            limit: limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+        })
+    }
+
+    /// Objects that `choice` takes, the revision that they show, and whether there are more: as they are stored, which
+    /// takes no memory of its own.
     pub(crate) async fn select_items(
         &self,
         call: &Call<'_>,
@@ -190,7 +222,7 @@ impl<S: Store> Api<S> {
             let taken = item.as_ref().map(takes).transpose()?.unwrap_or(false);
             return Ok((item.into_iter().filter(|_| taken).collect(), revision, false));
         }
-        let mut items = Vec::new();
+        let (mut items, mut pace) = (Vec::new(), Pace::default());
         let mut shown = None;
         loop {
             let chunk = limit.map(|_| CHUNK);
@@ -206,6 +238,9 @@ impl<S: Store> Api<S> {
             let last = page.items.last().map(|item| (item.key.namespace.clone(), item.key.name.clone()));
             let count = page.items.len();
             for (at, item) in page.items.into_iter().enumerate() {
+                if !choice.is_all() {
+                    pace.step(item.json.len()).await;
+                }
                 if !takes(&item)? {
                     continue;
                 }
@@ -225,9 +260,8 @@ impl<S: Store> Api<S> {
 /// (revision of the first page, namespace and name of the last object so far)
 type Continue = (u64, String, String);
 
-fn write_continue(first: u64, last: &Value) -> String {
-    let (namespace, name) = (crate::field::namespace(last), crate::field::name(last));
-    URL_SAFE_NO_PAD.encode(json!([first, namespace, name]).to_string())
+fn write_continue(first: u64, last: &Key) -> String {
+    URL_SAFE_NO_PAD.encode(json!([first, last.namespace, last.name]).to_string())
 }
 
 fn read_continue(token: &str) -> Result<Continue, Failure> {

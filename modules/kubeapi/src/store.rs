@@ -80,6 +80,15 @@ pub enum Write {
     },
 }
 
+/// What a write may take of a store's bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// What everybody shares: a part for each namespace, and all but the reserve.
+    Share,
+    /// Everything: for those who keep the cluster running, and for what only ends in something being removed.
+    Reserve,
+}
+
 /// Why a write was refused. Nothing was written.
 #[derive(Debug, Error)]
 pub enum WriteError {
@@ -95,6 +104,12 @@ pub enum WriteError {
         /// Its revision now.
         current: u64,
     },
+    /// The namespace, or everybody together, has its share. The text says which, and how much that is.
+    #[error("exceeded quota: {0}")]
+    Share(String),
+    /// The store is full. The text says how much that is.
+    #[error("{0}")]
+    Full(String),
     /// The store itself failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -143,6 +158,16 @@ pub trait Store: Send + Sync + 'static {
     fn list(&self, range: Range) -> BoxFuture<'_, Result<Page, StoreError>>;
     /// Writes; the answer is the revision of the write, and it is durable by then.
     fn write(&self, write: Write) -> BoxFuture<'_, Result<u64, WriteError>>;
+    /// The same for somebody who may have no more than `room`. A store without bounds knows no difference.
+    fn write_in(&self, write: Write, room: Room) -> BoxFuture<'_, Result<u64, WriteError>> {
+        let _ = room;
+        self.write(write)
+    }
+    /// How many bytes the objects of a range have, without reading them; 0 from a store that does not know.
+    fn weigh(&self, range: &Range) -> usize {
+        let _ = range;
+        0
+    }
     /// Changes of one resource (in one namespace, or all) after `after`, for as long as the stream is held.
     fn watch(
         &self,

@@ -9,8 +9,9 @@ use crate::failure::{Cause, Failure};
 use crate::field::{as_fields, default, entry, list, name, text};
 use crate::kind::{Source, Status};
 use crate::patch::{self, Format};
+use crate::reference;
 use crate::request::Attributes;
-use crate::store::{Key, Store};
+use crate::store::{Key, Room, Store};
 use crate::write::{Part, object_of};
 
 /// 10 min: the shortest life of a token, as with a real server.
@@ -47,6 +48,10 @@ impl<S: Store> Api<S> {
         let node = text(&binding, "/target/name").to_owned();
         if node.is_empty() {
             let cause = Cause::required("target.name", "");
+            return Err(Failure::invalid(&call.kind.names_of(), &call.attributes.name, &[cause]));
+        }
+        if let Some(what) = reference::bad_subdomain(&node) {
+            let cause = Cause::invalid("target.name", &json!(node), what);
             return Err(Failure::invalid(&call.kind.names_of(), &call.attributes.name, &[cause]));
         }
         let target = text(&binding, "/target/kind");
@@ -90,7 +95,8 @@ impl<S: Store> Api<S> {
                 expected: item.revision,
                 json: crate::write::bytes(&pod),
             };
-            match self.inner.store.write(write).await {
+            // It adds one name to each pod, and a pod that has its place is no tenant's to hold up.
+            match self.inner.store.write_in(write, Room::Reserve).await {
                 Ok(_) => return Ok(Answer::Object(StatusCode::CREATED, success(), Vec::new())),
                 Err(crate::store::WriteError::Conflict { .. }) => {}
                 Err(error) => return Err(crate::write::failed(&call.kind, &key.name, error)),

@@ -49,7 +49,7 @@ fn is_label(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
-fn bad_name(rule: NameRule, name: &str) -> Option<&'static str> {
+pub(crate) fn bad_name(rule: NameRule, name: &str) -> Option<&'static str> {
     match rule {
         NameRule::Subdomain if name.len() > 253 => Some("must be no more than 253 characters"),
         NameRule::Subdomain => (!name.split('.').all(is_label)).then_some(SUBDOMAIN),

@@ -10,8 +10,8 @@ use crate::field::{as_fields, drop_nulls, entry, list, name, namespace, remove, 
 use crate::kind::{Kind, Source, Status};
 use crate::patch::{self, Format};
 use crate::read::present;
-use crate::store::{Key, Store, Write, WriteError};
-use crate::{custom, defaults, protobuf, service, strict, validate};
+use crate::store::{Key, Room, Store, Write, WriteError};
+use crate::{custom, defaults, priority, protobuf, reference, service, strict, validate};
 
 /// 8: how often a write is tried that lost against another and may be made again.
 const TRIES: usize = 8;
@@ -122,6 +122,25 @@ impl Call<'_> {
     }
 }
 
+/// The user of the controllers that run beside the API: `system:kube-controller-manager`, as upstream.
+pub const CONTROLLERS: &str = "system:kube-controller-manager";
+
+impl Call<'_> {
+    /// What a write may take. The controllers make on behalf of others what those could multiply, pods above all, and
+    /// that counts as theirs; what the cluster needs of them has the reserve.
+    fn room(&self, key: &Key, part: Part) -> Room {
+        let of_cluster = key.namespace.is_empty()
+            || key.namespace.starts_with("kube-")
+            || matches!(key.resource.as_str(), "serviceaccounts" | "configmaps")
+            || part == Part::Status;
+        if self.user.is_master() || self.user.name == CONTROLLERS && of_cluster {
+            Room::Reserve
+        } else {
+            Room::Share
+        }
+    }
+}
+
 /// One document of YAML. Without aliases: a few of them could repeat a large text without end.
 fn yaml(body: &[u8]) -> Result<Value, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
@@ -146,7 +165,7 @@ impl<S: Store> Api<S> {
                 as_fields(entry(&mut object, "metadata")).insert("name".to_owned(), json!(made));
             }
             let mut next = object.clone();
-            self.begin(kind, &mut next).await?;
+            self.begin(call, &mut next).await?;
             check(kind, None, &next)?;
             let told = self.admit(call, None, &next).await?;
             if attempt == 1 {
@@ -159,7 +178,8 @@ impl<S: Store> Api<S> {
                 }
                 return Ok(Answer::Object(StatusCode::CREATED, call.shape(self, next), warnings));
             }
-            match self.inner.store.write(Write::Create { key: key.clone(), json: bytes(&next) }).await {
+            let write = Write::Create { key: key.clone(), json: bytes(&next) };
+            match self.inner.store.write_in(write, call.room(&key, Part::Main)).await {
                 Ok(revision) => {
                     self.written(kind);
                     let next = present(kind, &bytes(&next), revision)?;
@@ -167,7 +187,10 @@ impl<S: Store> Api<S> {
                 }
                 Err(WriteError::Exists) if generates && attempt < TRIES => {}
                 Err(WriteError::Exists) => return Err(Failure::exists(&kind.names_of(), &key.name)),
-                Err(error) => return Err(failed(kind, &key.name, error)),
+                // A made name is another one at each try: the refusal is the same.
+                Err(error) => {
+                    return Err(failed(kind, if generates { &generated } else { &key.name }, error));
+                }
             }
         }
         Err(Failure::internal(&"no name was free"))
@@ -214,7 +237,8 @@ impl<S: Store> Api<S> {
     }
 
     /// Gives a new object what a server gives it.
-    async fn begin(&self, kind: &Kind, object: &mut Value) -> Result<(), Failure> {
+    async fn begin(&self, call: &Call<'_>, object: &mut Value) -> Result<(), Failure> {
+        let kind = &call.kind;
         let now = self.now_text();
         let uid = uuid::Builder::from_random_bytes((self.inner.options.random)()).into_uuid().to_string();
         let metadata = as_fields(entry(object, "metadata"));
@@ -235,7 +259,7 @@ impl<S: Store> Api<S> {
         let resource = kind.group_resource();
         defaults::fill(&resource, object);
         match resource.as_str() {
-            "pods" => self.admit_pod(kind, object).await?,
+            "pods" => self.admit_pod(call, object).await?,
             "services" => self.give_address(kind, object).await?,
             "namespaces" => {
                 // Its own finalizer goes only when its content has gone.
@@ -252,8 +276,11 @@ impl<S: Store> Api<S> {
         Ok(())
     }
 
-    /// The ServiceAccount plugin: the account has to be there, and its token is mounted.
-    async fn admit_pod(&self, kind: &Kind, pod: &mut Value) -> Result<(), Failure> {
+    /// The Priority plugin, and the ServiceAccount plugin: the account has to be there, and its token is mounted.
+    async fn admit_pod(&self, call: &Call<'_>, pod: &mut Value) -> Result<(), Failure> {
+        let kind = &call.kind;
+        priority::admit(call.user, pod)
+            .map_err(|what| Failure::refused(&kind.names_of(), name(pod), &what))?;
         defaults::admit_pod(pod);
         let (space, account) = (namespace(pod).to_owned(), text(pod, "/spec/serviceAccountName").to_owned());
         let key =
@@ -368,7 +395,7 @@ impl<S: Store> Api<S> {
             } else {
                 Write::Update { key: key.clone(), expected: item.revision, json: bytes(&object) }
             };
-            match self.inner.store.write(write).await {
+            match self.inner.store.write_in(write, call.room(&key, part)).await {
                 Ok(revision) => {
                     self.written(kind);
                     if gone && kind.is(DEFINITIONS) {
@@ -472,6 +499,7 @@ fn wanted_part(object: &Value) -> Value {
 
 fn check(kind: &Kind, old: Option<&Value>, object: &Value) -> Result<(), Failure> {
     let mut causes = validate::metadata(kind, object);
+    causes.extend(reference::causes(&kind.group_resource(), object));
     match &kind.source {
         Source::BuiltIn(_) => causes.extend(validate::object(&kind.group_resource(), object)),
         Source::Custom(custom) => causes.extend(custom.validate(object)),
@@ -532,6 +560,8 @@ pub(crate) fn failed(kind: &Kind, name: &str, error: WriteError) -> Failure {
         WriteError::Exists => Failure::exists(&names, name),
         WriteError::Missing => Failure::not_found(&names, name),
         WriteError::Conflict { .. } => Failure::stale(&names, name),
+        WriteError::Share(_) => Failure::refused(&names, name, &error.to_string()),
+        WriteError::Full(what) => Failure::full(&names, name, &what),
         WriteError::Store(error) => error.into(),
     }
 }

@@ -4,6 +4,7 @@
 //! writes; what waits together is committed together, and nobody sees a change before it is on disk.
 
 mod file;
+mod share;
 mod writer;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,23 +16,44 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
-use kubeapi::{Change, Changes, Item, Key, Page, Range, Store, StoreError, WatchError, Write, WriteError};
+use kubeapi::{
+    Change, Changes, Item, Key, Page, Range, Room, Store, StoreError, WatchError, Write, WriteError,
+};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::share::{Step, Tally};
+
 /// What the store holds at the most.
 #[derive(Debug, Clone, Copy)]
-struct Bounds {
+pub(crate) struct Bounds {
     /// How many changes are remembered: how far back a watch may begin, and how far behind a watcher may be.
-    changes: usize,
+    pub(crate) changes: usize,
     /// How many bytes they may have, each with what was before and what is after.
-    change_bytes: usize,
+    pub(crate) change_bytes: usize,
     /// How many bytes all objects may have. What makes them more is refused then; removing always works.
-    object_bytes: usize,
+    pub(crate) object_bytes: usize,
+    /// How many of these are kept back for [`Room::Reserve`].
+    pub(crate) reserve: usize,
+    /// How many bytes the objects of one namespace may have, unless they are written with [`Room::Reserve`].
+    pub(crate) space_bytes: usize,
+    /// How many objects of one resource a namespace may have, with the same exception.
+    pub(crate) space_objects: usize,
+    /// How many pods there may be in all namespaces, with the same exception.
+    pub(crate) pods: usize,
 }
 
-/// 10,000 changes, 64 MiB of them, 512 MiB of objects: all of them are in memory.
-const BOUNDS: Bounds = Bounds { changes: 10_000, change_bytes: 64 << 20, object_bytes: 512 << 20 };
+/// 10,000 changes, 64 MiB of them, 512 MiB of objects: all of them are in memory. 64 MiB of these are kept back, 128 MiB
+/// and 10,000 of a resource are a namespace's, and 30,000 pods are all.
+pub(crate) const BOUNDS: Bounds = Bounds {
+    changes: 10_000,
+    change_bytes: 64 << 20,
+    object_bytes: 512 << 20,
+    reserve: 64 << 20,
+    space_bytes: 128 << 20,
+    space_objects: 10_000,
+    pods: 30_000,
+};
 /// 64 changes or 1 MiB that a watcher takes at once.
 const TAKEN: (usize, usize) = (64, 1 << 20);
 /// 256 writes that wait for the disk.
@@ -58,13 +80,35 @@ pub enum OpenError {
 struct State {
     revision: u64,
     items: BTreeMap<Key, Item>,
-    /// Bytes of all items.
-    bytes: usize,
+    /// What all items come to.
+    tally: Tally,
     history: VecDeque<Change>,
     /// Bytes of the history.
     history_bytes: usize,
     /// Changes up to this one are no longer known.
     forgotten: u64,
+}
+
+impl State {
+    /// The items of a range, whatever its limit.
+    fn within<'a>(&'a self, range: &'a Range) -> impl Iterator<Item = &'a Item> {
+        let begin = match (&range.after, &range.namespace) {
+            (Some((namespace, name)), _) => Bound::Excluded(Key {
+                resource: range.resource.clone(),
+                namespace: namespace.clone(),
+                name: name.clone(),
+            }),
+            (None, namespace) => Bound::Included(Key {
+                resource: range.resource.clone(),
+                namespace: namespace.clone().unwrap_or_default(),
+                name: String::new(),
+            }),
+        };
+        self.items.range((begin, Bound::Unbounded)).map(|(_, item)| item).take_while(|item| {
+            item.key.resource == range.resource
+                && range.namespace.as_ref().is_none_or(|namespace| *namespace == item.key.namespace)
+        })
+    }
 }
 
 struct Shared {
@@ -96,14 +140,14 @@ impl Shared {
             let key = change.key.clone();
             let old = match &change.after {
                 Some(json) => {
-                    state.bytes += weight(&key, json);
                     let item = Item { key: key.clone(), revision: change.revision, json: json.clone() };
-                    state.items.insert(key, item)
+                    state.items.insert(key.clone(), item)
                 }
                 None => state.items.remove(&key),
             };
-            let freed = old.map_or(0, |old| weight(&old.key, &old.json));
-            state.bytes = state.bytes.saturating_sub(freed);
+            let old = old.map(|old| weight(&old.key, &old.json));
+            let new = change.after.as_ref().map(|json| weight(&key, json));
+            state.tally.take(Step { key: &key, old, new });
             state.history_bytes += weight_of(&change);
             state.history.push_back(change);
         }
@@ -182,6 +226,7 @@ impl Follower {
 
 struct Job {
     write: Write,
+    room: Room,
     answer: oneshot::Sender<Result<u64, WriteError>>,
 }
 
@@ -202,12 +247,15 @@ impl SqliteStore {
         SqliteStore::bounded(path, BOUNDS)
     }
 
-    fn bounded(path: &Path, bounds: Bounds) -> Result<Self, OpenError> {
+    pub(crate) fn bounded(path: &Path, bounds: Bounds) -> Result<Self, OpenError> {
         let at = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let conn = file::open(path).map_err(at)?;
         let (items, revision) = file::read(&conn).map_err(at)?;
-        let bytes = items.values().map(|item| weight(&item.key, &item.json)).sum();
-        let state = State { revision, items, bytes, forgotten: revision, ..State::default() };
+        let mut tally = Tally::default();
+        for item in items.values() {
+            tally.take(Step { key: &item.key, old: None, new: Some(weight(&item.key, &item.json)) });
+        }
+        let state = State { revision, items, tally, forgotten: revision, ..State::default() };
         let news = watch::Sender::new(revision);
         let shared = Arc::new(Shared { bounds, state: RwLock::new(state), news });
         let (queue, jobs) = mpsc::channel(QUEUE);
@@ -234,35 +282,29 @@ impl Store for SqliteStore {
 
     fn list(&self, range: Range) -> BoxFuture<'_, Result<Page, StoreError>> {
         let state = self.shared.read();
-        let begin = match (&range.after, &range.namespace) {
-            (Some((namespace, name)), _) => Bound::Excluded(Key {
-                resource: range.resource.clone(),
-                namespace: namespace.clone(),
-                name: name.clone(),
-            }),
-            (None, namespace) => Bound::Included(Key {
-                resource: range.resource.clone(),
-                namespace: namespace.clone().unwrap_or_default(),
-                name: String::new(),
-            }),
-        };
-        let mut found =
-            state.items.range((begin, Bound::Unbounded)).map(|(_, item)| item).take_while(|item| {
-                item.key.resource == range.resource
-                    && range.namespace.as_ref().is_none_or(|namespace| *namespace == item.key.namespace)
-            });
+        let mut found = state.within(&range);
         let limit = range.limit.unwrap_or(usize::MAX);
         let items: Vec<Item> = found.by_ref().take(limit).cloned().collect();
         let page = Page { more: found.next().is_some(), items, revision: state.revision };
         Box::pin(async { Ok(page) })
     }
 
+    fn weigh(&self, range: &Range) -> usize {
+        let state = self.shared.read();
+        let items = state.within(range).take(range.limit.unwrap_or(usize::MAX));
+        items.map(|item| weight(&item.key, &item.json)).sum()
+    }
+
     fn write(&self, write: Write) -> BoxFuture<'_, Result<u64, WriteError>> {
-        Box::pin(async {
+        self.write_in(write, Room::Reserve)
+    }
+
+    fn write_in(&self, write: Write, room: Room) -> BoxFuture<'_, Result<u64, WriteError>> {
+        Box::pin(async move {
             let ended = || WriteError::Store(StoreError("the writer has ended".to_owned()));
             let queue = self.queue.as_ref().ok_or_else(ended)?;
             let (answer, written) = oneshot::channel();
-            queue.send(Job { write, answer }).await.map_err(|_| ended())?;
+            queue.send(Job { write, room, answer }).await.map_err(|_| ended())?;
             written.await.unwrap_or_else(|_| Err(ended()))
         })
     }
@@ -397,7 +439,7 @@ mod tests {
         }
         let state = store.shared.read();
         assert!(state.history_bytes <= 40_000 && state.history.len() == 1, "{}", state.history.len());
-        assert_eq!((state.forgotten, state.bytes), (49, weight(&key("a"), &large)));
+        assert_eq!((state.forgotten, state.tally.bytes), (49, weight(&key("a"), &large)));
     }
 
     #[tokio::test]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use kubeapi::{Change, Key, StoreError, Write, WriteError};
+use kubeapi::{Change, Key, Room, StoreError, Write, WriteError};
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::{Job, Shared, State, file, weight};
+use super::share::{Step, Tally};
+use super::{Bounds, Job, Shared, State, file, weight};
 
 /// 128 writes in one transaction.
 const BATCH: usize = 128;
@@ -28,21 +29,25 @@ pub(super) fn start(
 }
 
 fn write(conn: &mut Connection, shared: &Shared, batch: Vec<Job>) {
-    let mut stage = Stage::default();
     let mut answers = Vec::with_capacity(batch.len());
-    {
+    let stage = {
         let state = shared.read();
-        stage.revision = state.revision;
-        stage.bytes = state.bytes;
-        stage.bytes_max = shared.bounds.object_bytes;
+        let mut stage = Stage {
+            revision: state.revision,
+            tally: state.tally.clone(),
+            bounds: shared.bounds,
+            changes: Vec::new(),
+            touched: BTreeMap::new(),
+        };
         for job in batch {
-            match stage.take(&state, job.write) {
+            match stage.take(&state, job.write, job.room) {
                 Ok(revision) => answers.push((job.answer, revision)),
                 // An asker that has gone needs no answer.
                 Err(error) => drop(job.answer.send(Err(error))),
             }
         }
-    }
+        stage
+    };
     let outcome = if stage.changes.is_empty() { Ok(()) } else { file::commit(conn, &stage.changes) };
     match outcome {
         Ok(()) => {
@@ -61,18 +66,17 @@ fn write(conn: &mut Connection, shared: &Shared, batch: Vec<Job>) {
 }
 
 /// A batch on its way: what its earlier writes made of an object counts for its later ones.
-#[derive(Default)]
 struct Stage {
     revision: u64,
-    /// What all objects have after the writes so far, and what they may have.
-    bytes: usize,
-    bytes_max: usize,
+    /// What all objects come to after the writes so far, and what they may.
+    tally: Tally,
+    bounds: Bounds,
     changes: Vec<Change>,
     touched: BTreeMap<Key, Option<(u64, Bytes)>>,
 }
 
 impl Stage {
-    fn take(&mut self, state: &State, write: Write) -> Result<u64, WriteError> {
+    fn take(&mut self, state: &State, write: Write, room: Room) -> Result<u64, WriteError> {
         let (key, expected, after) = match write {
             Write::Create { key, json } => (key, None, Some(json)),
             Write::Update { key, expected, json } => (key, Some(expected), Some(json)),
@@ -91,15 +95,10 @@ impl Stage {
             (Some(_), Some(_)) | (None, None) => {}
         }
         let weight_of = |json: &Bytes| weight(&key, json);
-        let (old, new) =
-            (before.as_ref().map_or(0, |(_, json)| weight_of(json)), after.as_ref().map_or(0, weight_of));
-        let bytes = self.bytes.saturating_sub(old).saturating_add(new);
-        if new > old && bytes > self.bytes_max {
-            let most = self.bytes_max >> 20;
-            let what = format!("the database is full ({most} MiB of objects): delete some first");
-            return Err(WriteError::Store(StoreError(what)));
-        }
-        self.bytes = bytes;
+        let old = before.as_ref().map(|(_, json)| weight_of(json));
+        let step = Step { key: &key, old, new: after.as_ref().map(weight_of) };
+        self.tally.admit(step, room, &self.bounds)?;
+        self.tally.take(step);
         self.revision += 1;
         let revision = self.revision;
         self.touched.insert(key.clone(), after.clone().map(|json| (revision, json)));

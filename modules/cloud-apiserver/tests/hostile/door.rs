@@ -278,3 +278,56 @@ fn raw_bytes_end_a_connection_and_nothing_else() {
         served(bench).await;
     });
 }
+
+/// The token of a service account that may list config maps.
+async fn lister(bench: &Bench) -> String {
+    let role = json!({"metadata": {"name": "lister"}, "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"]}]});
+    bench.admin("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", role).await;
+    let account = json!({"metadata": {"name": "l"}});
+    bench.admin("POST", "/api/v1/namespaces/default/serviceaccounts", account).await;
+    let binding = json!({"metadata": {"name": "l"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "lister"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "default", "name": "l"}]});
+    bench.admin("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding).await;
+    bench.token("l", json!({})).await
+}
+
+#[test]
+fn large_lists_of_one_keep_nobody_waiting_and_are_counted_before_they_are_made() {
+    run(async |bench| {
+        fill(bench, 40, 900_000).await;
+        let token = lister(bench).await;
+        served(bench).await;
+        let before = resident();
+        for (query, least) in [("?labelSelector=none", 7), ("", 7)] {
+            let list = request(&token, &format!("GET {MAPS}{query}"), "connection: close\r\n");
+            let mut open = Vec::new();
+            for _ in 0..8 {
+                let mut stream = bench.dial().await.unwrap();
+                stream.write_all(list.as_bytes()).await.unwrap();
+                open.push(stream);
+            }
+            let mut slowest = Duration::ZERO;
+            for _ in 0..5 {
+                slowest = slowest.max(served(bench).await);
+            }
+            println!("{slowest:?} at the most for an administrator beside 8 lists{query} of 36 MB");
+            assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+            let (mut served, mut refused) = (0, 0);
+            for stream in &mut open {
+                let mut first = [0; 16];
+                stream.read_exact(&mut first).await.unwrap();
+                match code(&first) {
+                    200 => served += 1,
+                    429 => refused += 1,
+                    other => panic!("{other}"),
+                }
+            }
+            assert!(served >= 1 && served + refused == 8, "{served} served, {refused} refused");
+            assert!(refused <= least, "{refused}");
+            let more = resident().saturating_sub(before);
+            println!("{} MiB more", more / MIB);
+            assert!(more < 160 * MIB, "{} MiB", more / MIB);
+        }
+    });
+}

@@ -172,3 +172,90 @@ async fn labels_that_say_no_level_are_refused() {
         assert_eq!(server.refused(Method::POST, "/api/v1/namespaces", made).await.0, 422);
     }
 }
+
+fn annotated(name: &str) -> Value {
+    let mut pod = pod(name);
+    pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+    pod
+}
+
+fn of_group(group: &str) -> User {
+    User { name: "somebody".to_owned(), groups: vec![group.to_owned()], ..User::default() }
+}
+
+#[tokio::test]
+async fn a_tenants_pod_is_no_part_of_the_system() {
+    let server = Server::new().await;
+    let with = |field: &str, value: Value| {
+        let mut pod = pod("p");
+        pod["spec"][field] = value;
+        pod
+    };
+    for (body, told) in [
+        (with("priorityClassName", json!("system-node-critical")), "is not permitted in d namespace"),
+        (with("priorityClassName", json!("system-cluster-critical")), "is not permitted in d namespace"),
+        (with("priorityClassName", json!("mine")), "no PriorityClass with name mine was found"),
+        (with("priority", json!(2_000_001_000)), "must not be provided in pod spec"),
+        (with("priority", json!(-1)), "must not be provided in pod spec"),
+        (annotated("p"), "kubernetes.io/config.mirror"),
+    ] {
+        let (code, message) = server.refused(Method::POST, PODS, body).await;
+        assert_eq!(code, 403, "{message}");
+        assert!(message.starts_with("pods \"p\" is forbidden") && message.contains(told), "{message}");
+    }
+    let made = server.ok(Method::POST, PODS, with("priority", json!(0))).await;
+    assert_eq!(made["spec"]["priority"], 0);
+    // Nor later, by any way to change.
+    let mark = json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}});
+    for uri in [format!("{PODS}/p"), format!("{PODS}/p/status")] {
+        assert_eq!(server.patch(&uri, "merge", mark.clone()).await.0, 403, "{uri}");
+    }
+    // Who keeps the cluster running may, and a node may mirror; then nobody takes the mark away.
+    let root = of_group("system:masters");
+    let mut critical = with("priorityClassName", json!("system-node-critical"));
+    critical["metadata"]["name"] = json!("c");
+    let (code, made, _) = server.ask_as(&root, Method::POST, PODS, &[], critical).await;
+    assert_eq!((code, &made["spec"]["priority"]), (201, &json!(2_000_001_000)));
+    let node = of_group("system:nodes");
+    assert_eq!(server.ask_as(&node, Method::POST, PODS, &[], annotated("m")).await.0, 201);
+    let unmark = json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": null}}});
+    assert_eq!(server.patch(&format!("{PODS}/m"), "merge", unmark).await.0, 403);
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(server.patch(&format!("{PODS}/m"), "merge", label).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_name_of_another_object_is_a_name() {
+    let server = Server::new().await;
+    server.ok(Method::POST, PODS, pod("p")).await;
+    for name in ["../x", "a/b", "..", "A", "a b", "n%2f", &"n".repeat(254)] {
+        let binding = json!({"target": {"kind": "Node", "name": name}});
+        let (code, message) = server.refused(Method::POST, &format!("{PODS}/p/binding"), binding).await;
+        assert!(code == 422 && message.contains("target.name"), "{name}: {code} {message}");
+    }
+    assert_eq!(server.ok(Method::GET, &format!("{PODS}/p"), Value::Null).await["spec"].get("nodeName"), None);
+    let with = |pointer: &str, value: Value| {
+        let mut pod = pod("q");
+        pod["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"}]);
+        pod["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "s"}}]);
+        pod["spec"]["imagePullSecrets"] = json!([{"name": "s"}]);
+        pod["spec"]["nodeName"] = json!("n");
+        pod["spec"]["serviceAccountName"] = json!("default");
+        *pod.pointer_mut(pointer).unwrap() = value;
+        pod
+    };
+    for (pointer, field) in [
+        ("/metadata/ownerReferences/0/name", "metadata.ownerReferences[0].name"),
+        ("/spec/volumes/0/secret/secretName", "spec.volumes[0].secret.secretName"),
+        ("/spec/imagePullSecrets/0/name", "spec.imagePullSecrets[0].name"),
+        ("/spec/nodeName", "spec.nodeName"),
+        ("/spec/serviceAccountName", "spec.serviceAccountName"),
+    ] {
+        let (code, message) = server.refused(Method::POST, PODS, with(pointer, json!("../x"))).await;
+        // An account that cannot be is not found before it is looked at.
+        assert!(code == 422 && message.contains(field) || code == 403, "{pointer}: {code} {message}");
+    }
+    server.ok(Method::POST, PODS, with("/spec/nodeName", json!("n.x"))).await;
+    server.ok(Method::POST, &format!("{PODS}/p/binding"), json!({"target": {"name": "node-1.x"}})).await;
+}

@@ -95,3 +95,58 @@ async fn what_was_read_before_a_definition_was_written_is_not_kept() {
     assert!(!serves(&reading.await.unwrap()));
     assert!(serves(&api.kinds().await.unwrap()));
 }
+
+#[tokio::test]
+async fn a_list_lets_others_work_and_says_the_same_in_every_form() {
+    let server = Server::new().await;
+    for n in 0..40 {
+        let map = json!({"metadata": {"name": format!("m{n:02}"), "labels": {"n": n.to_string()}},
+            "data": {"k": "x".repeat(100_000)}});
+        server.ok(Method::POST, MAPS, map).await;
+    }
+    let table = "application/json;as=Table;g=meta.k8s.io;v=v1";
+    let metadata = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+    for (uri, accept, count) in [
+        (MAPS.to_owned(), "application/json", 40),
+        (MAPS.to_owned(), table, 40),
+        (format!("{MAPS}?includeObject=Object"), table, 40),
+        (MAPS.to_owned(), metadata, 40),
+        (format!("{MAPS}?labelSelector=n%3D7"), "application/json", 1),
+        (format!("{MAPS}?labelSelector=none"), "application/json", 0),
+    ] {
+        let request = Request::builder().uri(&uri).header("accept", accept).body(Bytes::new()).unwrap();
+        let user = User::default();
+        let mut answer = std::pin::pin!(server.0.handle(request, &user));
+        // 4 MB of objects are many times looked away from.
+        let mut turns = 0;
+        let response = loop {
+            match futures::poll!(&mut answer) {
+                std::task::Poll::Ready(response) => break response,
+                std::task::Poll::Pending => turns += 1,
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(turns >= 10, "{uri}: {turns}");
+        let Body::Whole(bytes) = response.into_body() else { panic!("a stream") };
+        let list: Value = serde_json::from_slice(&bytes).unwrap();
+        let field = if accept == table { "rows" } else { "items" };
+        let items = list[field].as_array().unwrap();
+        assert_eq!(items.len(), count, "{uri}");
+        assert!(list["metadata"]["resourceVersion"].is_string() && list["kind"].is_string(), "{uri}");
+        let names: Vec<&Value> = items
+            .iter()
+            .map(|item| {
+                if accept == table { &item["object"]["metadata"]["name"] } else { &item["metadata"]["name"] }
+            })
+            .collect();
+        assert!(names.is_sorted_by_key(|name| name.as_str()), "{names:?}");
+        if accept == table {
+            assert_eq!(list["columnDefinitions"][0]["name"], "Name");
+            assert_eq!(items[3]["cells"][0], "m03");
+        }
+    }
+    // What is removed together is told as it was.
+    let gone = server.ok(Method::DELETE, &format!("{MAPS}?labelSelector=n%3D7"), Value::Null).await;
+    assert_eq!((gone["items"].as_array().unwrap().len(), &gone["kind"]), (1, &json!("ConfigMapList")));
+    assert_eq!(gone["items"][0]["metadata"]["name"], "m07");
+}
