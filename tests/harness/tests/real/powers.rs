@@ -133,7 +133,10 @@ async fn until_known(stage: &Stage, within: Within, (group, resource, verb): (&s
 }
 
 fn rule(group: &str, resource: &str, verb: &str) -> Value {
-    json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]})
+    // A server of OpenShift takes a question for the one to mean the other.
+    let resources =
+        if resource == "nodes/proxy" { vec![resource, "nodes/unsafeproxy"] } else { vec![resource] };
+    json!({"apiGroups": [group], "resources": resources, "verbs": [verb]})
 }
 
 fn path(stage: &Stage) -> String {
