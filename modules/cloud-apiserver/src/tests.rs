@@ -184,7 +184,8 @@ async fn a_replica_set_without_end_ends() {
             // One event counts up: the tries leave nothing behind.
             let list = small.admin(Method::GET, events, Value::Null).await;
             let told = list["items"].as_array().unwrap().iter();
-            assert_eq!(told.filter(|event| event["reason"] == "FailedCreate").count(), 1);
+            let full = |event: &&Value| event["message"].as_str().unwrap().contains("exceeded quota");
+            assert_eq!(told.filter(full).count(), 1);
             // An administrator's pod has room.
             let pod =
                 json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
