@@ -34,13 +34,13 @@ pub async fn client(kube_config: &Path) -> Result<kube::Client> {
 pub async fn adopt(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(String)) -> Result<()> {
     let registry = Registry::new(client.clone());
     let entry = registry.edge_node(node).await?.as_ref().map(Entry::of);
-    if entry.as_ref().is_some_and(|entry| entry.is_barred) {
-        bail!("`{node}` is revoked: `keadm free {node}` first");
-    }
     if entry.as_ref().is_some_and(|entry| entry.is_ending) {
         bail!(
             "`{node}` is being freed, and finalizers hold its EdgeNode: remove them (`kubectl edit edgenode {node}`), then adopt"
         );
+    }
+    if entry.as_ref().is_some_and(|entry| entry.is_barred) {
+        bail!("`{node}` is revoked: `keadm free {node}` first");
     }
     let nodes: Api<Node> = Api::all(client);
     let has_joined = entry.is_some_and(|entry| entry.living.is_some());
