@@ -2,7 +2,7 @@
 
 mod sessions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +66,8 @@ pub struct EdgeController {
     questions: Lines<Question>,
     /// Who is linked, since which epoch, and what crosses the link.
     up: BTreeMap<NodeName, (u64, Arc<Traffic>)>,
+    /// Nodes that are told nothing until their link has ended.
+    withheld: BTreeSet<NodeName>,
     /// When each Lease was last renewed, and in which epoch.
     renewed: BTreeMap<NodeName, (u64, Moment)>,
 }
@@ -100,6 +102,7 @@ impl EdgeController {
             look_is_due: false,
             wakes: None,
             up: BTreeMap::new(),
+            withheld: BTreeSet::new(),
             renewed: BTreeMap::new(),
         }
     }
@@ -138,7 +141,7 @@ impl Actor for EdgeController {
             EdgeControllerMsg::NodeUp { node, epoch, traffic } => {
                 self.up.insert(node, (epoch, traffic));
             }
-            EdgeControllerMsg::NodeDown { node, epoch } => self.node_down(&node, epoch),
+            EdgeControllerMsg::NodeDown { node, epoch } => self.node_down(&node, epoch, cx),
             EdgeControllerMsg::Up { node, epoch, message: EdgeUp::Reports { reports, reply } } => {
                 self.reports(&node, Delivery { epoch, reports, reply }, cx);
             }
@@ -186,9 +189,9 @@ impl EdgeController {
 
     /// Compares what nodes should hold with what they were told, as far as anything moved, and tells the difference.
     async fn look(&mut self, cx: &Context<EdgeControllerMsg>) {
-        let Some(Moved { look, wanted, nodes }) = self.moved(cx.now()) else { return };
-        // Before anything is told for a node that is not the one of its session.
+        let Some(Moved { look, mut wanted, nodes }) = self.moved(cx.now()) else { return };
         self.look_into(nodes, cx);
+        self.withhold(&mut wanted);
         self.lift_tolerations(&look, cx);
         self.told.tell(&wanted, &self.sync).await;
         if look.is_complete && !self.ready {
@@ -201,6 +204,18 @@ impl EdgeController {
         if self.watches.as_ref().is_some_and(|watches| watches.needs.has_moved()) {
             self.look_soon(cx);
         }
+    }
+
+    /// A node whose Node was deleted is not told to let go of its pods: its link ends instead, and its pods run on. A word of
+    /// that kind would else overtake the end of the link.
+    fn withhold(&mut self, wanted: &mut BTreeMap<NodeName, Held>) {
+        wanted.retain(|node, _| {
+            let is_leaving = self.up.contains_key(node) && self.residents.is_over(node);
+            if is_leaving {
+                self.withheld.insert(node.clone());
+            }
+            !is_leaving
+        });
     }
 
     /// One look is timed at a time, unless an earlier one is needed.

@@ -141,15 +141,15 @@ pub fn renewal_patch(node: &NodeName, now: jiff::Timestamp, version: &str) -> Va
     })
 }
 
-/// A Lease where there is none.
+/// A Lease where there is none. It always has a time of renewal: Kubernetes' node lifecycle controller compares each one that it
+/// sees with the one before, and a Lease that it has seen without is never younger than anything, for as long as it runs. Before
+/// the first renewal that time is 1970, which is no sign of life.
 pub fn new_lease(node: &NodeName, cloudcore: &str, epoch: u64, renewed: Option<jiff::Timestamp>) -> Value {
     let mut lease = claim_patch(node, cloudcore, epoch, "");
     lease["apiVersion"] = json!("coordination.k8s.io/v1");
     lease["kind"] = json!("Lease");
     lease["metadata"] = json!({ "name": node.as_str(), "annotations": { CLOUDCORE_ANNOTATION: cloudcore } });
-    if let Some(now) = renewed {
-        lease["spec"]["renewTime"] = json!(MicroTime(now));
-    }
+    lease["spec"]["renewTime"] = json!(MicroTime(renewed.unwrap_or(jiff::Timestamp::UNIX_EPOCH)));
     lease
 }
 
@@ -230,7 +230,12 @@ mod tests {
         let held: Lease = serde_json::from_value(lease).unwrap();
         let expected = Standing { holder: Some("cloudcore-a".into()), epoch: 3, version: "9".into() };
         assert_eq!(standing(&held), expected);
-        assert_eq!(held.spec.unwrap().renew_time, None, "a link is no sign of life");
+        let renewed = held.spec.unwrap().renew_time.unwrap().0;
+        assert_eq!(
+            renewed,
+            jiff::Timestamp::UNIX_EPOCH,
+            "a link is no sign of life, and a Lease always has a time"
+        );
         assert_eq!(standing(&Lease::default()), Standing { holder: None, epoch: 0, version: String::new() });
     }
 

@@ -104,6 +104,11 @@ impl Index {
         self.placed.put(key, place, &mut self.touched);
     }
 
+    /// What the node should hold is to be said again.
+    pub fn touch(&mut self, node: &NodeName) {
+        self.touched.insert(node.clone());
+    }
+
     /// Something that pods may need came, changed or went.
     pub fn need(&mut self, key: &ObjectKey) {
         self.placed.need_moved(key, &mut self.touched);

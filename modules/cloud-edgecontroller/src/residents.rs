@@ -142,6 +142,17 @@ impl Residents {
         }
     }
 
+    /// Whether what the node is linked for is over, as far as the caches know: its Node went or was replaced, or the session
+    /// was ended for that already.
+    pub(crate) fn is_over(&self, node: &NodeName) -> bool {
+        let cached = self.cached_uid(node);
+        match self.held.borrow().get(node).map(|held| &held.uid) {
+            Some(Some(uid)) => cached.as_ref() != Some(uid),
+            Some(None) => false,
+            None => true,
+        }
+    }
+
     /// The serial of the session's certificate.
     pub(crate) fn certificate(&self, node: &NodeName, epoch: u64) -> Option<Rc<str>> {
         let held = self.held.borrow();

@@ -47,7 +47,8 @@ async fn start(folder: PathBuf) -> Node {
         let node = NodeName::parse("edge-1").unwrap();
         DeviceTwin::new(node, &settings, kept.clone(), to_bus.clone(), meta_address.clone())
     });
-    let broker = config::edge::EventBus { mqtt_server_internal: "127.0.0.1:0".to_owned(), ..Default::default() };
+    let broker =
+        config::edge::EventBus { mqtt_server_internal: "127.0.0.1:0".to_owned(), ..Default::default() };
     hive.supervise(buses, Policy::default(), EventBus::factory(broker, store.clone(), to_twin, meta_of_bus));
     hive.open().unwrap();
     let inspector = hive.inspector();

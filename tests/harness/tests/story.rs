@@ -1,6 +1,7 @@
 //! The story of the demo on the real actors in one process, with a runtime that runs nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use contract::Change;
 use contract::metamanager::{MetaDown, MetaMsg};
 use contract::wire::META_MAILBOX;
 use harness::{Carrier, Cluster, Node, run};
@@ -161,6 +162,37 @@ fn a_cut_stops_nothing_and_what_comes_after_it_is_the_difference() {
         assert_eq!(container_of(&node, "stays").as_ref(), Some(&kept));
         let changes: usize = applied.take().into_iter().sum();
         assert!((2..=6).contains(&changes), "{changes} changes travelled instead of the difference");
+    });
+}
+
+#[test]
+fn a_node_whose_node_is_deleted_keeps_its_pods_running() {
+    run(async || {
+        let mut cluster = Cluster::spawn().await;
+        let node = cluster.node("edge-1").await;
+        cluster.until_ready(&node).await;
+        node.runtime().add_image(IMAGE);
+        page(&cluster, "one").await;
+        pod(&cluster, "web", &node).await;
+        let container = until_runs(&cluster, &node, "web").await;
+        let forgotten = node.probe(META_MAILBOX, |message: &MetaMsg| match message {
+            MetaMsg::Down(MetaDown::Apply { changes, .. }) => {
+                changes.iter().any(|change| matches!(change, Change::Delete { .. })).then_some(())
+            }
+            _ => None,
+        });
+        let nodes = cluster.objects("v1", "Node", None);
+        nodes.delete(node.name(), &DeleteParams::default()).await.unwrap();
+        // It was sent away, dialled again and was refused: whatever was to come over the old link has come.
+        cluster
+            .until_async("the node is refused", async || {
+                let state = cluster.state().await;
+                let hub = state.actors.into_iter().find(|actor| actor.name == "cloud-hub").unwrap().snapshot;
+                hub["refusedArrivals"].as_u64().unwrap() > 0
+            })
+            .await;
+        assert!(forgotten.take().is_empty(), "the node was told to let go of something");
+        assert_eq!(container_of(&node, "web"), Some(container));
     });
 }
 

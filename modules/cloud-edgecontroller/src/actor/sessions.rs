@@ -87,9 +87,13 @@ impl EdgeController {
     }
 
     /// The end of an older session may be told after a newer one has begun.
-    pub(super) fn node_down(&mut self, node: &NodeName, epoch: u64) {
+    pub(super) fn node_down(&mut self, node: &NodeName, epoch: u64, cx: &Context<EdgeControllerMsg>) {
         if self.up.get(node).is_some_and(|(of, _)| *of == epoch) {
             self.up.remove(node);
+            if self.withheld.remove(node) {
+                self.index.touch(node);
+                self.look_soon(cx);
+            }
         }
         if self.renewed.get(node).is_some_and(|(of, _)| *of == epoch) {
             self.renewed.remove(node);
