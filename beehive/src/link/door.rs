@@ -3,7 +3,8 @@
 //! Before a certificate was seen, all that is known of whoever comes is an address: each address has a rate and a share of
 //! the places, so that one that floods takes none of another's. What is kept per address is bounded as well.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -76,62 +77,116 @@ impl<K: Ord + Clone> Rates<K> {
 }
 
 /// The places in front of a door, each for the time of a handshake.
+///
+/// When all are taken, whoever comes from an address with fewer places than the greediest has one of the greediest's, whatever
+/// its age: whoever holds much, and be it anew each second, holds it of nobody who holds less. Of its own share an address
+/// loses what it has held for long.
 #[derive(Debug)]
 pub struct Places {
     most: usize,
     each: usize,
-    /// How long a place is nobody else's, whoever wants it.
     yields_after: Duration,
     last: u64,
-    taken: BTreeMap<u64, (IpAddr, Moment)>,
+    taken: BTreeMap<u64, IpAddr>,
+    shares: BTreeMap<IpAddr, Share>,
+}
+
+/// What one address holds, by number: the lowest was taken first.
+#[derive(Debug, Default)]
+struct Share {
+    /// And since when. Those have to leave for others.
+    open: BTreeMap<u64, Moment>,
+    kept: BTreeSet<u64>,
+}
+
+impl Share {
+    fn oldest(&self) -> Option<(u64, Moment)> {
+        self.open.first_key_value().map(|(id, since)| (*id, *since))
+    }
+}
+
+/// The place that a newcomer finds.
+enum Room {
+    Free,
+    /// Of the one with this number.
+    Of(u64),
 }
 
 impl Places {
-    /// At most `most` places, `each` of them for one address. One that was held for `yields_after` is given to a newcomer
-    /// who finds no other.
+    /// At most `most` places, `each` of them for one address. What an address has held for `yields_after` it loses to a
+    /// newcomer of its own that finds no other place: with zero to any, and else those that are sooner done are not driven
+    /// out by those that come after them.
     pub fn new(most: usize, each: usize, yields_after: Duration) -> Self {
-        Places { most, each, yields_after, last: 0, taken: BTreeMap::new() }
+        Places { most, each, yields_after, last: 0, taken: BTreeMap::new(), shares: BTreeMap::new() }
     }
 
     /// A place for `address`, and who has to leave for it. `None`: there is none.
     pub fn enter(&mut self, address: IpAddr, now: Moment) -> Option<(u64, Option<u64>)> {
         let address = origin(address);
-        let own = self.taken.values().filter(|(of, _)| *of == address).count();
-        let from = if own >= self.each {
-            Some(address)
-        } else if self.taken.len() >= self.most {
-            Some(self.greediest()?)
-        } else {
-            None
-        };
-        let leaves = match from {
-            None => None,
-            Some(from) => {
-                // In the order in which they came.
-                let (id, (_, since)) = self.taken.iter().find(|(_, (of, _))| *of == from)?;
-                (now.since(*since) >= self.yields_after).then_some(*id).map(Some)?
-            }
+        let leaves = match self.room(address, now)? {
+            Room::Free => None,
+            Room::Of(id) => Some(id),
         };
         if let Some(id) = leaves {
-            self.taken.remove(&id);
+            self.leave(id);
         }
         self.last += 1;
-        self.taken.insert(self.last, (address, now));
+        self.taken.insert(self.last, address);
+        self.shares.entry(address).or_default().open.insert(self.last, now);
         Some((self.last, leaves))
     }
 
-    /// The address with the most places.
-    fn greediest(&self) -> Option<IpAddr> {
-        let mut counts = BTreeMap::<IpAddr, usize>::new();
-        for (address, _) in self.taken.values() {
-            *counts.entry(*address).or_default() += 1;
+    /// Whether `address` would find a place.
+    pub fn has_room(&self, address: IpAddr, now: Moment) -> bool {
+        self.room(origin(address), now).is_some()
+    }
+
+    fn room(&self, address: IpAddr, now: Moment) -> Option<Room> {
+        let own = self.shares.get(&address);
+        let (open, kept) = own.map_or((0, 0), |share| (share.open.len(), share.kept.len()));
+        let within_its_share = open + kept < self.each;
+        if within_its_share && self.taken.len() < self.most {
+            return Some(Room::Free);
         }
-        counts.into_iter().max_by_key(|(_, count)| *count).map(|(address, _)| address)
+        if within_its_share
+            && let Some(greediest) = self.greediest()
+            && greediest.open.len() > open
+        {
+            return greediest.oldest().map(|(id, _)| Room::Of(id));
+        }
+        let (id, since) = own?.oldest()?;
+        (now.since(since) >= self.yields_after).then_some(Room::Of(id))
+    }
+
+    /// Of the address with the most places that can be lost; of several, the one that has held one for longest.
+    fn greediest(&self) -> Option<&Share> {
+        self.shares.values().max_by_key(|share| (share.open.len(), share.oldest().map(|(id, _)| Reverse(id))))
+    }
+
+    /// The place is not lost to others any more.
+    pub fn keep(&mut self, id: u64) {
+        let share = self.taken.get(&id).and_then(|address| self.shares.get_mut(address));
+        if let Some(share) = share
+            && share.open.remove(&id).is_some()
+        {
+            share.kept.insert(id);
+        }
     }
 
     /// The place is free again.
     pub fn leave(&mut self, id: u64) {
-        self.taken.remove(&id);
+        let Some(address) = self.taken.remove(&id) else { return };
+        let Some(share) = self.shares.get_mut(&address) else { return };
+        share.open.remove(&id);
+        share.kept.remove(&id);
+        if share.open.is_empty() && share.kept.is_empty() {
+            self.shares.remove(&address);
+        }
+    }
+
+    /// Whether the place was not lost yet.
+    pub fn holds(&self, id: u64) -> bool {
+        self.taken.contains_key(&id)
     }
 
     /// How many are taken.
@@ -178,22 +233,87 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_its_share_and_what_is_held_too_long_yields() {
+    fn an_address_has_its_share_and_loses_of_it_what_was_held_for_long() {
         let mut places = Places::new(5, 3, Duration::from_secs(3));
         let first = places.enter(ip(1), at(0)).unwrap();
         assert_eq!(first, (1, None));
         assert_eq!(places.enter(ip(1), at(10)), Some((2, None)));
         assert_eq!(places.enter(ip(1), at(20)), Some((3, None)));
+        assert!(!places.has_room(ip(1), at(2999)));
         assert_eq!(places.enter(ip(1), at(2999)), None);
         assert_eq!(places.enter(ip(1), at(3000)), Some((4, Some(1))));
-        // Another one finds its places, and when all are taken the one with the most gives one up.
-        assert_eq!(places.enter(ip(2), at(3000)), Some((5, None)));
-        assert_eq!(places.enter(ip(2), at(3000)), Some((6, None)));
-        assert_eq!(places.enter(ip(3), at(3010)), Some((7, Some(2))));
-        assert_eq!(places.enter(ip(4), at(3010)), None);
-        places.leave(6);
-        assert_eq!(places.enter(ip(4), at(3010)), Some((8, None)));
-        assert_eq!(places.taken(), 5);
+        assert!(!places.holds(1) && places.holds(4));
+        // Whoever left for another leaves once.
+        places.leave(1);
+        assert_eq!(places.taken(), 3);
+        // With no time of its own each newcomer has the place of the oldest.
+        let mut places = Places::new(5, 2, Duration::ZERO);
+        let entered: Vec<_> = (0..4).filter_map(|_| places.enter(ip(1), at(0))).collect();
+        assert_eq!(entered, [(1, None), (2, None), (3, Some(1)), (4, Some(2))]);
+    }
+
+    #[test]
+    fn when_all_are_taken_whoever_has_fewer_has_one_of_the_greediest_however_young() {
+        let mut places = Places::new(6, 3, Duration::from_secs(3));
+        for from in [1, 1, 1, 2, 2, 2] {
+            assert!(matches!(places.enter(ip(from), at(0)), Some((_, None))));
+        }
+        assert_eq!(places.enter(ip(3), at(0)), Some((7, Some(1))));
+        assert_eq!(places.enter(ip(3), at(0)), Some((8, Some(4))));
+        // All have two: none of them has one of another's, and somebody new has.
+        for from in 1..=3 {
+            assert_eq!(places.enter(ip(from), at(0)), None);
+        }
+        assert_eq!(places.enter(ip(4), at(0)), Some((9, Some(2))));
+        // It has fewer than the others, and those who have lost one do not take its.
+        assert_eq!(places.enter(ip(1), at(0)), Some((10, Some(5))));
+        assert!(places.holds(9));
+        assert_eq!(places.taken(), 6);
+    }
+
+    #[test]
+    fn who_comes_again_and_again_from_a_few_addresses_leaves_room_for_each_other_one() {
+        let mut places = Places::new(512, 128, Duration::from_secs(3));
+        let mut held = std::collections::VecDeque::new();
+        for turn in 0..20_000_u64 {
+            // 560 of four addresses, each for less than a second.
+            let now = at(turn);
+            if let Some((id, _)) = places.enter(ip(u8::try_from(turn % 4).unwrap()), now) {
+                held.push_back(id);
+            }
+            if held.len() > 560 {
+                held.pop_front().into_iter().for_each(|id| places.leave(id));
+            }
+            if turn > 1000 && turn % 50 == 0 {
+                let (honest, _) = places.enter(ip(9), now).unwrap();
+                for other in 0..100_u8 {
+                    let _ = places.enter(ip(other % 4), now).map(|(id, _)| held.push_back(id));
+                }
+                assert!(places.holds(honest), "turn {turn}");
+                places.leave(honest);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_lost_to_nobody() {
+        let mut places = Places::new(4, 2, Duration::ZERO);
+        let of_one: Vec<u64> = (0..2).map(|_| places.enter(ip(1), at(0)).unwrap().0).collect();
+        places.keep(of_one[0]);
+        assert_eq!(places.enter(ip(1), at(0)), Some((3, Some(of_one[1]))));
+        places.keep(3);
+        assert_eq!(places.enter(ip(1), at(0)), None);
+        let (fourth, _) = places.enter(ip(2), at(0)).unwrap();
+        let (fifth, _) = places.enter(ip(2), at(0)).unwrap();
+        // The other address has more, and all of it is kept.
+        assert_eq!(places.enter(ip(3), at(0)), Some((6, Some(fourth))));
+        [fifth, 6].into_iter().for_each(|id| places.keep(id));
+        assert_eq!(places.enter(ip(9), at(0)), None);
+        // A number that has left is nobody's.
+        places.keep(fourth);
+        places.leave(3);
+        assert_eq!(places.enter(ip(9), at(0)), Some((7, None)));
+        assert_eq!(places.taken(), 4);
     }
 
     #[test]

@@ -3,16 +3,18 @@
 //! A first packet costs the accepting end a key exchange, a signature and some 100 KiB, and anybody can send one under
 //! anybody's address. So while few are under way a few are taken at their word; beyond that each is asked to come again
 //! with a token (Retry, RFC 9000 section 8.1.2), which costs nothing to keep. Each address has a rate of its own and a share
-//! of what may be under way. What comes too fast is not answered: it comes again by itself, later each time. Whoever floods
-//! under the address of another drives that one to the transport over TCP at the worst, where addresses cannot be forged.
+//! of the places for what is under way; when all are taken, an address that holds fewer than the greediest has one of that
+//! one's ([`super::door::Places`]), and the handshake that has lost its place is ended. What comes too fast is not answered: it
+//! comes again by itself, later each time. Whoever floods under the address of another drives that one to the transport over
+//! TCP at the worst, where addresses cannot be forged.
 //!
 //! Who was asked for a proof is not taken at its word soon after. A first packet is sent again when the answer
 //! takes long; the library (s2n-quic 1.91) makes a connection of the second, if that is let in, and another of what comes with
 //! the token that answered the first, under the same first id. One of them stays behind until its time is over, and a debug
-//! build ends the endpoint. A token is good for at most two seconds and for one connection, and is not asked for here when it comes: 264 more
-//! may begin of one address at the worst, those that it was asked for meanwhile.
+//! build ends the endpoint. A token is good for at most two seconds and for one connection, and is not asked for here when it
+//! comes: what then begins beyond the places has none and is ended at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +22,7 @@ use std::time::Duration;
 use s2n_quic::provider::endpoint_limits::{ConnectionAttempt, Limiter, Outcome};
 use s2n_quic::provider::event::events::SocketAddress;
 
-use super::door::{PER_SECOND, Rates, origin};
+use super::door::{PER_SECOND, Places, Rates, origin};
 use crate::{Clock, Moment};
 
 /// 32 under way: beyond them every address has to be proved.
@@ -29,10 +31,9 @@ const UNPROVED_MAX: usize = 32;
 const UNPROVED_RATE: (f64, f64) = (20.0, 50.0);
 /// 100 a second, as many as a hub lets in, and 64 at once of one address are asked to prove it.
 const RETRY_RATE: (f64, f64) = (PER_SECOND, 64.0);
-/// 128 under way of one address: with 100 KiB each, 12 MiB.
-const EACH_MAX: usize = 128;
-/// 512 under way in all.
-const ALL_MAX: usize = 512;
+/// 512 under way in all and 128 of one address: with 100 KiB each, 50 MiB and 12. One that takes more than 3 s yields to
+/// another of its address.
+const PLACES: (usize, usize, Duration) = (512, 128, Duration::from_secs(3));
 /// 10 s, the time of a handshake: who was asked to prove its address is asked again, at least as long as that.
 const ASKED_FOR: Duration = Duration::from_secs(10);
 /// 4096 who were asked within that time: with more of them everybody is.
@@ -50,8 +51,7 @@ struct Shared {
 struct Counts {
     /// How many may be under way before every address has to be proved.
     unproved_max: usize,
-    under_way: BTreeMap<IpAddr, usize>,
-    all: usize,
+    places: Places,
     unproved: Rates<IpAddr>,
     retries: Rates<IpAddr>,
     asked: Asked,
@@ -99,19 +99,19 @@ impl Counts {
     fn new() -> Self {
         let rates = |(per_second, burst)| Rates::new(per_second, burst);
         let (unproved, retries) = (rates(UNPROVED_RATE), rates(RETRY_RATE));
-        let (under_way, asked) = (BTreeMap::new(), Asked::default());
-        Counts { unproved_max: UNPROVED_MAX, under_way, all: 0, unproved, retries, asked }
+        let (most, each, yields_after) = PLACES;
+        let places = Places::new(most, each, yields_after);
+        Counts { unproved_max: UNPROVED_MAX, places, unproved, retries, asked: Asked::default() }
     }
 
     /// To a first packet from an address and a port.
     fn answer(&mut self, from: (IpAddr, u16), now: Moment) -> Answer {
         let address = origin(from.0);
-        let own = self.under_way.get(&address).copied().unwrap_or(0);
-        if self.all >= ALL_MAX || own >= EACH_MAX {
+        if !self.places.has_room(address, now) {
             return Answer::Nothing;
         }
         let asked = self.asked.knows(from, now);
-        if !asked && self.all < self.unproved_max && self.unproved.take(&address, now).is_ok() {
+        if !asked && self.places.taken() < self.unproved_max && self.unproved.take(&address, now).is_ok() {
             return Answer::Begin;
         }
         if self.retries.take(&address, now).is_err() {
@@ -119,21 +119,6 @@ impl Counts {
         }
         self.asked.add(from);
         Answer::ProveIt
-    }
-
-    fn begin(&mut self, address: IpAddr) {
-        self.all += 1;
-        *self.under_way.entry(address).or_default() += 1;
-    }
-
-    fn over(&mut self, address: IpAddr) {
-        self.all = self.all.saturating_sub(1);
-        if let Some(own) = self.under_way.get_mut(&address) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                self.under_way.remove(&address);
-            }
-        }
     }
 }
 
@@ -152,29 +137,50 @@ impl Handshakes {
         self.counts().unproved_max = most;
     }
 
+    /// Fewer places, for a test that fills them: as many in all, and as many of one address.
+    #[cfg(test)]
+    pub(super) fn narrow(&self, most: usize, each: usize) {
+        self.counts().places = Places::new(most, each, PLACES.2);
+    }
+
     /// How many are under way.
     #[cfg(test)]
     pub(super) fn under_way(&self) -> usize {
-        self.counts().all
+        self.counts().places.taken()
+    }
+
+    /// How many were begun and are not ended, with a place or without, and how many hold this besides.
+    #[cfg(test)]
+    pub(super) fn not_ended(&self) -> usize {
+        Arc::strong_count(&self.0)
     }
 
     /// One has begun; it is under way until what is answered is dropped.
     pub(super) fn begun(&self, address: IpAddr) -> UnderWay {
-        let address = origin(address);
-        self.counts().begin(address);
-        UnderWay { handshakes: self.clone(), address }
+        let now = self.0.clock.now();
+        let place = self.counts().places.enter(address, now).map(|(id, _)| id);
+        UnderWay { handshakes: self.clone(), place }
     }
 }
 
 /// A handshake that is under way.
 pub(super) struct UnderWay {
     handshakes: Handshakes,
-    address: IpAddr,
+    place: Option<u64>,
+}
+
+impl UnderWay {
+    /// Whether it may go on: it found a place, and nobody else has that now.
+    pub(super) fn has_place(&self) -> bool {
+        self.place.is_some_and(|id| self.handshakes.counts().places.holds(id))
+    }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.handshakes.counts().over(self.address);
+        if let Some(id) = self.place {
+            self.handshakes.counts().places.leave(id);
+        }
     }
 }
 
@@ -228,24 +234,32 @@ mod tests {
         assert_eq!(more, 20 + 64);
     }
 
+    fn begin(counts: &mut Counts, address: IpAddr, count: usize) -> Vec<u64> {
+        let now = Moment::default();
+        (0..count).map(|_| counts.places.enter(address, now).unwrap().0).collect()
+    }
+
     #[test]
     fn what_is_under_way_asks_others_for_a_proof_and_has_a_bound() {
         let (mut counts, now) = (Counts::new(), Moment::default());
-        (0..UNPROVED_MAX).for_each(|_| counts.begin(ip(1)));
+        let (most, each, yields_after) = PLACES;
+        let mut held = begin(&mut counts, ip(1), UNPROVED_MAX);
         assert_eq!(counts.answer(from(ip(2), 5), now), Answer::ProveIt);
-        (UNPROVED_MAX..EACH_MAX).for_each(|_| counts.begin(ip(1)));
+        held.extend(begin(&mut counts, ip(1), each - UNPROVED_MAX));
         assert_eq!(counts.answer(from(ip(1), 5), now), Answer::Nothing);
+        assert_eq!(counts.answer(from(ip(1), 5), now + yields_after), Answer::ProveIt);
         assert_eq!(counts.answer(from(ip(2), 5), now), Answer::ProveIt);
         for other in 3..6 {
-            (0..EACH_MAX).for_each(|_| counts.begin(ip(other)));
+            held.extend(begin(&mut counts, ip(other), each));
         }
-        assert_eq!(counts.answer(from(ip(2), 5), now), Answer::Nothing);
-        for other in [1, 3, 4, 5] {
-            (0..EACH_MAX).for_each(|_| counts.over(ip(other)));
-        }
+        assert_eq!(counts.places.taken(), most);
+        // Those who hold all have no more, and everybody else is asked.
+        assert_eq!(counts.answer(from(ip(3), 5), now), Answer::Nothing);
+        assert_eq!(counts.answer(from(ip(2), 5), now), Answer::ProveIt);
+        held.into_iter().for_each(|id| counts.places.leave(id));
         assert_eq!(counts.answer(from(ip(2), 5), now), Answer::ProveIt, "it was asked before");
         assert_eq!(counts.answer(from(ip(2), 6), now), Answer::Begin);
-        assert!(counts.under_way.is_empty());
+        assert_eq!(counts.places.taken(), 0);
     }
 
     #[test]

@@ -89,12 +89,20 @@ const WAYS: [Way; 8] = [
 
 /// A way to `to`; answers where it begins, and how many packets had come from there before the first answer.
 async fn relay(to: SocketAddr, way: Way) -> (u16, Arc<AtomicUsize>) {
+    let (port, hello, _) = relay_of([127, 0, 0, 1], to, way).await;
+    (port, hello)
+}
+
+/// One whose packets come from `address`; answers as well how many have come to it in all.
+async fn relay_of(address: [u8; 4], to: SocketAddr, way: Way) -> (u16, Arc<AtomicUsize>, Arc<AtomicUsize>) {
     let inside = Rc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-    let outside = Rc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let outside = Rc::new(UdpSocket::bind(SocketAddr::from((address, 0))).await.unwrap());
     outside.connect(to).await.unwrap();
     let port = inside.local_addr().unwrap().port();
     let hello = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&hello);
+    let all = Arc::new(AtomicUsize::new(0));
+    let counted_all = Arc::clone(&all);
     tokio::task::spawn_local(async move {
         let (mut ups, mut downs, mut client) = (0, 0, None);
         let (mut up, mut down) = ([0; 2048], [0; 2048]);
@@ -104,6 +112,7 @@ async fn relay(to: SocketAddr, way: Way) -> (u16, Arc<AtomicUsize>) {
                     let Ok((len, from)) = came else { continue };
                     client = Some(from);
                     ups += 1;
+                    counted_all.store(ups, Ordering::Relaxed);
                     if downs == 0 {
                         counted.store(ups, Ordering::Relaxed);
                     }
@@ -129,7 +138,7 @@ async fn relay(to: SocketAddr, way: Way) -> (u16, Arc<AtomicUsize>) {
             }
         }
     });
-    (port, hello)
+    (port, hello, all)
 }
 
 /// Echoes what the first stream of each connection says.
@@ -255,5 +264,77 @@ fn who_was_asked_for_a_proof_makes_no_second_connection_when_it_would_be_taken_a
         }
         assert_eq!(came.get(), 3 * WAYS.len());
         link(&QuicDialer::new("127.0.0.1", address.port(), &ca.issue("edge")).unwrap()).await;
+    });
+}
+
+/// What answers the request for a proof, and nothing after it.
+const HALF_OPEN: Way = Way {
+    name: "half open",
+    up: |n| if n < 2 { &[0] } else { &[] },
+    down: |n| if n == 0 { &[0] } else { &[] },
+    usual: 0,
+};
+
+/// Begins `count` handshakes from `address` and goes on with none of them; answers how many packets each has sent.
+async fn leave_half_open(ca: &Ca, address: [u8; 4], to: SocketAddr, count: usize) -> Vec<Arc<AtomicUsize>> {
+    let stranger = ca.issue("stranger");
+    let mut sent = Vec::new();
+    for _ in 0..count {
+        let (port, _, all) = relay_of(address, to, HALF_OPEN).await;
+        sent.push(all);
+        let dialer = QuicDialer::new("127.0.0.1", port, &stranger).unwrap();
+        tokio::task::spawn_local(async move { dialer.dial().await.is_ok() });
+    }
+    sent
+}
+
+async fn until(what: &str, fact: impl Fn() -> bool) {
+    let come = async {
+        while !fact() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(3), come).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+#[test]
+fn half_open_handshakes_of_a_few_addresses_leave_room_for_every_other_one() {
+    run(async |ca, handshakes, address, came| {
+        handshakes.take_at_their_word(0);
+        handshakes.narrow(8, 4);
+        let besides = handshakes.not_ended();
+        let strangers = Ca::new();
+        let dialer = QuicDialer::new("127.0.0.1", address.port(), &ca.issue("edge")).unwrap();
+        let mut links = Vec::new();
+        for round in 0..6 {
+            // They take each place again that the last link has left.
+            for stranger in [2, 3, 4] {
+                leave_half_open(&strangers, [127, 0, 0, stranger], address, 4).await;
+            }
+            until("the strangers do not fill the places", || handshakes.under_way() == 8).await;
+            let began = Instant::now();
+            links.push(link(&dialer).await);
+            let took = began.elapsed();
+            assert!(took < Duration::from_millis(1500), "link {round} took {took:?}");
+            assert!(handshakes.under_way() <= 8);
+        }
+        assert_eq!(came.get(), links.len());
+        // Who has lost its place is ended long before its time.
+        until("who has no place is not ended", || handshakes.not_ended() <= besides + 8).await;
+    });
+}
+
+#[test]
+fn what_begins_with_a_token_beyond_the_places_is_ended_at_once() {
+    run(async |ca, handshakes, address, _| {
+        handshakes.take_at_their_word(0);
+        handshakes.narrow(8, 2);
+        let besides = handshakes.not_ended();
+        // Those who are asked at once are told the same: there is room.
+        let sent = leave_half_open(&ca, [127, 0, 0, 2], address, 8).await;
+        // The third packet is the first one or the one with the token again: no answer to that comes through.
+        until("some have not come", || sent.iter().all(|sent| sent.load(Ordering::Relaxed) > 2)).await;
+        until("more than two go on", || handshakes.not_ended() <= besides + 2).await;
+        assert_eq!(handshakes.under_way(), 2);
     });
 }

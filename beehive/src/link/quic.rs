@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use s2n_quic::client::Connect;
 use s2n_quic::connection::{Handle, StreamAcceptor};
 use s2n_quic::provider::connection_id::default::Format;
-use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Subscriber, events};
+use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Subscriber, events, supervisor};
 use s2n_quic::provider::limits::Limits;
 use s2n_quic::provider::tls::rustls as quic_tls;
 use tokio::sync::{Mutex, Notify};
@@ -34,6 +34,10 @@ const PROTOCOL: &[u8] = b"hive-link/0";
 const IDLE: Duration = Duration::from_secs(30);
 /// 10 s: a handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// 200 ms: how soon a handshake that has lost its place to another is ended. 512 that look cost a few percent of a core.
+const LOOK_FOR_PLACE: Duration = Duration::from_millis(200);
+/// 1 ms: one that found no place is not waited for.
+const AT_ONCE: Duration = Duration::from_millis(1);
 /// 3 s without one packet from there: nobody answers, or UDP is blocked on the way.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// 200 ms: the round trip that a handshake assumes at first. First packets are then sent again after 0.6 s, 1.2 s…, so that
@@ -121,6 +125,32 @@ impl Subscriber for Watch {
     fn create_connection_context(&mut self, _: &ConnectionMeta, _: &ConnectionInfo) -> Seen {
         let threshold = Threshold { admitted: self.handshakes.is_none().into(), ..Threshold::default() };
         Seen { peer: None, threshold: Arc::new(threshold), under_way: None }
+    }
+
+    /// Ends with the handshake.
+    fn supervisor_timeout(
+        &mut self,
+        seen: &mut Seen,
+        _: &ConnectionMeta,
+        _: &supervisor::Context,
+    ) -> Option<Duration> {
+        let under_way = seen.under_way.as_ref()?;
+        Some(if under_way.has_place() { LOOK_FOR_PLACE } else { AT_ONCE })
+    }
+
+    /// Without a word: whoever holds the most places is told nothing, and nothing is kept of it.
+    fn on_supervisor_timeout(
+        &mut self,
+        seen: &mut Seen,
+        _: &ConnectionMeta,
+        _: &supervisor::Context,
+    ) -> supervisor::Outcome {
+        match &seen.under_way {
+            Some(under_way) if !under_way.has_place() => {
+                supervisor::Outcome::ImmediateClose { reason: "its place is another handshake's" }
+            }
+            _ => supervisor::Outcome::Continue,
+        }
     }
 
     fn on_connection_started(

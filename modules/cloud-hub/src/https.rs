@@ -1,15 +1,16 @@
 //! Enrolment's port: HTTPS on a thread of its own, one request to a connection.
 //!
 //! Nobody waits for anybody: a connection has a deadline as a whole, so many of one address and so many together may be open,
-//! and those that have shown no credential go first (see [`crate::doors`]).
+//! and those that have shown no credential go first (see [`Places`]).
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use beehive::link::door::Places;
 use beehive::{Env, Moment};
 use futures::future::select;
 use http::{Request, Response};
@@ -26,10 +27,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio_rustls::TlsAcceptor;
 
-use crate::doors::{Arrival, Doors, Origin};
 use crate::enrolment::{Desk, Enrolment};
 use crate::knocks::Knocks;
 
+/// 256 connections at once: a fleet that joins retries. 64 of one address (IPv6: of one /64): a site behind one address that
+/// joins as a whole. The oldest goes first, whatever its age.
+const PLACES: (usize, usize, Duration) = (256, 64, Duration::ZERO);
 /// 5 s for the TLS handshake: four round trips of the worst link that is used (600 ms), and its losses.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// 10 s from the first byte to the last of the request; keadm gives up after 9.
@@ -137,7 +140,7 @@ fn tls_config(chain: &str, key: &str, ca_der: &[u8]) -> Result<rustls::ServerCon
 struct Hall {
     desk: Desk,
     tls: TlsAcceptor,
-    doors: RefCell<Doors>,
+    places: RefCell<Places>,
     /// By number: how one is told to go.
     cuts: RefCell<std::collections::BTreeMap<u64, Rc<Notify>>>,
     cut: Cell<(u64, Option<Moment>)>,
@@ -152,17 +155,18 @@ async fn serve(listener: std::net::TcpListener, tls: rustls::ServerConfig, desk:
             return;
         }
     };
+    let (most, each, yields_after) = PLACES;
     let hall = Rc::new(Hall {
         desk,
         tls: TlsAcceptor::from(Arc::new(tls)),
-        doors: RefCell::default(),
+        places: RefCell::new(Places::new(most, each, yields_after)),
         cuts: RefCell::default(),
         cut: Cell::default(),
         knocks: RefCell::default(),
     });
     loop {
         match listener.accept().await {
-            Ok((socket, address)) => hall.receive(socket, Origin::of(address.ip())),
+            Ok((socket, address)) => hall.receive(socket, address.ip()),
             Err(error) => {
                 tracing::warn!(%error, "enrolment cannot take a connection");
                 hall.desk.clock.sleep(ACCEPT_PAUSE).await;
@@ -172,24 +176,17 @@ async fn serve(listener: std::net::TcpListener, tls: rustls::ServerConfig, desk:
 }
 
 impl Hall {
-    fn receive(self: &Rc<Self>, socket: TcpStream, origin: Origin) {
-        let arrival = self.doors.borrow_mut().arrive(origin);
-        let (id, cut) = match arrival {
-            Arrival::Enters(id, cut) => (id, cut),
-            Arrival::Full => return self.note_cut(),
-        };
+    fn receive(self: &Rc<Self>, socket: TcpStream, address: IpAddr) {
+        let place = self.places.borrow_mut().enter(address, self.desk.clock.now());
+        let Some((id, cut)) = place else { return self.note_cut() };
         if let Some(told) = cut.and_then(|id| self.cuts.borrow_mut().remove(&id)) {
             told.notify_one();
             self.note_cut();
         }
         let told = Rc::new(Notify::new());
         self.cuts.borrow_mut().insert(id, Rc::clone(&told));
-        let visit = Visit {
-            hall: Rc::clone(self),
-            origin,
-            id,
-            until: Cell::new(self.desk.clock.now() + HANDSHAKE_DEADLINE),
-        };
+        let visit =
+            Visit { hall: Rc::clone(self), id, until: Cell::new(self.desk.clock.now() + HANDSHAKE_DEADLINE) };
         actix_rt::spawn(async move {
             let visit = Rc::new(visit);
             let talk = std::pin::pin!(visit.talk(socket));
@@ -214,7 +211,6 @@ impl Hall {
 /// One connection.
 pub(crate) struct Visit {
     hall: Rc<Hall>,
-    origin: Origin,
     id: u64,
     until: Cell<Moment>,
 }
@@ -234,7 +230,7 @@ impl Visit {
 
     /// It has shown a good credential: it is not cut for others.
     pub(crate) fn trust(&self) {
-        self.hall.doors.borrow_mut().trust(self.origin, self.id);
+        self.hall.places.borrow_mut().keep(self.id);
     }
 
     /// Its request is whole: what follows has more time.
@@ -277,7 +273,7 @@ impl Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        self.hall.doors.borrow_mut().leave(self.origin, self.id);
+        self.hall.places.borrow_mut().leave(self.id);
         self.hall.cuts.borrow_mut().remove(&self.id);
     }
 }

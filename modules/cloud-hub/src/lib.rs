@@ -18,7 +18,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod admission;
-mod doors;
 mod enrolment;
 mod https;
 mod knocks;

@@ -29,7 +29,8 @@ use crate::upgrade::{UpgradeError, Upgrades};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// 4096 sockets at once: above any node limit; the hub counts nodes.
 const SOCKETS_MAX: usize = 4096;
-/// 512 handshakes at once, 128 of one address. One that takes more than 3 s yields to a newcomer who finds no place.
+/// 512 handshakes at once, 128 of one address. One that takes more than 3 s yields to another of its address; one of the
+/// greediest address yields to any of an address that holds less.
 const PLACES: (usize, usize, Duration) = (512, 128, Duration::from_secs(3));
 /// 200 handshakes at once of one address; further ones wait for their turn.
 const BURST: f64 = 200.0;
@@ -183,7 +184,7 @@ impl Porch {
         }
     }
 
-    /// A socket that finds no place is closed: its address holds more than its share.
+    /// A socket that finds no place is closed: no address holds more than its own.
     fn enter(self: &Rc<Self>, socket: TcpStream, address: IpAddr) {
         let place = self.places.borrow_mut().enter(address, self.clock.now());
         let Some((id, leaves)) = place else {
@@ -239,5 +240,77 @@ impl Porch {
                 Err(wait) => self.clock.sleep(wait).await,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use rustls_pki_types::ServerName;
+    use tokio::net::TcpSocket;
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::Vault;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// The credentials of the cloud, and of a node.
+    fn credentials(env: &Env) -> (Credentials, Credentials) {
+        let authority = pki::Authority::create(env.wall(), env.random_id()).unwrap();
+        let addresses = vec!["127.0.0.1".parse().unwrap()];
+        let (certificate, key) = Vault::server_certificate(&authority, addresses, Vec::new(), env).unwrap();
+        let ours = authority.cert_pem().to_owned();
+        let cloud = Credentials { certificate, key, authority: ours.clone() };
+        let request = pki::NodeRequest::new("a").unwrap();
+        let issued = authority.sign_node(&request.csr_der, "a", env.wall(), DAY, env.random_id()).unwrap();
+        (cloud, Credentials { certificate: issued.pem, key: request.key_pem.clone(), authority: ours })
+    }
+
+    async fn socket(from: u8, to: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, from], 0).into()).unwrap();
+        socket.connect(to).await.unwrap()
+    }
+
+    /// Sockets that are silent, closed before they are old and opened again, of four addresses with more than all places.
+    #[test]
+    fn handshakes_of_a_few_addresses_leave_room_for_every_other_one() {
+        actix_rt::System::new().block_on(async {
+            let env = Env::real();
+            let (cloud, node) = credentials(&env);
+            let tls = TlsAcceptor::from(Arc::new(tls::server(&cloud, ws::ALPN).unwrap()));
+            let (sender, _arrivals) = mpsc::channel(BACKLOG);
+            let mut porch = Porch::new(tls, env.clock(), sender).await.unwrap();
+            porch.places = RefCell::new(Places::new(32, 8, PLACES.2));
+            let porch = Rc::new(porch);
+            let listener = TcpListener::from_std(listen("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
+            let address = listener.local_addr().unwrap();
+            actix_rt::spawn(Rc::clone(&porch).serve(listener));
+
+            let connector = TlsConnector::from(Arc::new(tls::client(&node, ws::ALPN).unwrap()));
+            let mut silent = VecDeque::new();
+            for round in 0..40 {
+                // The oldest are closed before they are old, and as many are opened as there are places again.
+                while silent.len() > 28 {
+                    silent.pop_front();
+                }
+                let full = async {
+                    while porch.places.borrow().taken() < 32 {
+                        for from in 2..6 {
+                            silent.push_back(socket(from, address).await);
+                        }
+                        env.clock().sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                env.timeout(LONG, full).await.expect("the strangers do not fill the places");
+                let name = ServerName::try_from("127.0.0.1").unwrap();
+                let shaken = connector.connect(name, socket(1, address).await);
+                let shaken = env.timeout(LONG, shaken).await.expect("nobody answers");
+                assert!(shaken.is_ok(), "round {round}: {:?}", shaken.err());
+            }
+        });
     }
 }
