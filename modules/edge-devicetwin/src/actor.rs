@@ -114,7 +114,7 @@ impl Actor for DeviceTwin {
         self.publish_beside(cx);
         self.look(cx).await;
         let place = server::Place {
-            socket: self.folder().join(dmi::SOCKET_NAME),
+            folder: self.folder().to_owned(),
             group: self.settings.dmi_sock_group.clone(),
             peers: Arc::clone(&self.peers),
             callers: Arc::clone(&self.callers),
