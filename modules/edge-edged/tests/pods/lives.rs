@@ -44,7 +44,19 @@ fn a_killed_container_comes_back_and_a_restart_of_edged_touches_nothing() {
         let seen = node.runtime.container_status(&container_id(&untouched)).await.unwrap();
         assert_eq!(seen.state(), ContainerState::ContainerRunning);
 
-        let node = node.restart(&host, async |store, _| forget(store, "p").await).await;
+        // Of another, which was torn down when the power went, only folders are left.
+        let folder = node.pod_folder("torn");
+        let logs = node.settings.logs.join("default_torn_uid-of-torn");
+        let meanwhile = async |store: &edge_store::Store, _: &dyn cri::Runtime| {
+            forget(store, "p").await;
+            std::fs::create_dir_all(folder.join("volumes/kubernetes.io~empty-dir/v")).unwrap();
+            std::fs::write(folder.join("volumes/kubernetes.io~empty-dir/v/f"), "x").unwrap();
+            std::fs::create_dir_all(logs.join("c")).unwrap();
+        };
+        let node = node.restart(&host, meanwhile).await;
+        let cleared = eventually(async || (!folder.exists() && !logs.exists()).then_some(())).await;
+        cleared.expect("what is left on the disk of a pod that is gone is removed");
+        assert!(node.pod_folder("q").exists(), "a pod that is wanted keeps its folder");
         let left = eventually(async || {
             let left = node.runtime.list_containers(ContainerFilter::default()).await.unwrap();
             (left.len() == 1 && !node.pod_folder("p").exists()).then_some(left)
