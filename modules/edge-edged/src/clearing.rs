@@ -59,15 +59,17 @@ mod tests {
     use crate::error::StepError;
 
     const FILES: usize = 20_000;
-    const NESTED: usize = 2_000;
+    const NESTED: usize = 200;
 
     /// A pod's folder with as much in it as a container likes.
     fn fill(root: &Path, uid: &str) -> PathBuf {
         let pod = root.join("pods").join(uid);
         let volume = pod.join("volumes/kubernetes.io~empty-dir/v");
         fs::create_dir_all(&volume).unwrap();
-        for file in 0..FILES {
-            fs::write(volume.join(file.to_string()), "").unwrap();
+        fs::write(volume.join("file"), "").unwrap();
+        // Names of one file are as many entries, and sooner made.
+        for name in 0..FILES {
+            fs::hard_link(volume.join("file"), volume.join(name.to_string())).unwrap();
         }
         let mut inner = crate::beneath::Folder::root(&volume).unwrap();
         for _ in 0..NESTED {

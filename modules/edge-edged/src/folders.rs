@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rustix::fs::FileType;
-
 use crate::beneath::Folder;
 use crate::desired::{PodId, is_path_safe};
 use crate::error::StepError;
@@ -51,7 +49,7 @@ pub(crate) fn pods(root: &Path, logs: &Path) -> Result<Vec<PodId>, StepError> {
     let mut found = Vec::new();
     for uid in folder.names(PODS_MAX)? {
         let Some(uid) = uid.to_str().filter(|uid| is_path_safe(uid)) else { continue };
-        if folder.kind(uid)? == Some(FileType::Directory) {
+        if folder.has_folder(uid)? {
             let nameless = || PodId { namespace: String::new(), name: String::new(), uid: uid.to_owned() };
             found.push(names.remove(uid).unwrap_or_else(nameless));
         }

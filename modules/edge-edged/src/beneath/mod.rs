@@ -232,6 +232,11 @@ impl Folder {
         }
     }
 
+    /// Whether `name` is a folder itself, and no link to one.
+    pub(crate) fn has_folder(&self, name: &str) -> Result<bool, StepError> {
+        Ok(self.kind(name)? == Some(FileType::Directory))
+    }
+
     /// One plain name, or the fault that says it is none.
     fn plain<'a>(&self, what: &'static str, name: &'a str) -> Result<&'a Path, StepError> {
         let at = Path::new(name);

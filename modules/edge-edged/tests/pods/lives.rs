@@ -246,3 +246,26 @@ fn a_node_tells_how_it_fares_and_outlives_its_runtime() {
         .await;
     });
 }
+
+#[test]
+fn a_disk_that_does_not_answer_holds_up_no_sign_of_life() {
+    let mut threads = tokio::runtime::Builder::new_current_thread();
+    threads.enable_all().max_blocking_threads(1);
+    actix_rt::System::with_tokio_rt(move || threads.build().unwrap()).block_on(async {
+        let host = Machine::new("disk");
+        let node = Node::start(&host);
+        node.until_node_is("True").await;
+        // The only thread for files is held, as by a call that the kernel doesn't come back from.
+        let (go, may_go) = std::sync::mpsc::channel::<()>();
+        let held = tokio::task::spawn_blocking(move || may_go.recv());
+        let before = node.heard.borrow().alive;
+        let alive = eventually(async || (node.heard.borrow().alive >= before + 4).then_some(())).await;
+        alive.expect("Edged says that it makes progress");
+        assert!(!held.is_finished());
+        go.send(()).unwrap();
+        held.await.unwrap().unwrap();
+        // And the report that waited is made.
+        node.apply(&[pod("p", WAITS, json!({}))]).await;
+        node.until_ready("p").await;
+    });
+}
