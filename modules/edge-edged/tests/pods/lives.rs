@@ -64,16 +64,31 @@ fn a_killed_container_comes_back_and_a_restart_of_edged_touches_nothing() {
         let left = left.await.expect("what nobody wants ends");
         assert_eq!(left[0].id, container_id(&untouched));
 
-        // Another pod of the same name starts when the one before is gone.
+        // Another pod of the same name starts when nothing runs of the one before, however long its removal takes: here
+        // something is mounted in its way.
+        let in_the_way = node.settings.logs.join("default_q_uid-of-q/in the way");
+        std::fs::create_dir(&in_the_way).unwrap();
+        let mount = |program: &str, arguments: &[&str]| {
+            let done = std::process::Command::new(program).args(arguments).arg(&in_the_way).status();
+            assert!(done.unwrap().success(), "{program} {arguments:?}");
+        };
+        mount("mount", &["-t", "tmpfs", "tmpfs"]);
         let mut other = pod("q", WAITS, json!({}));
         other["metadata"]["uid"] = json!("another");
         node.apply(&[other]).await;
         let started = eventually(async || {
             let left = node.runtime.list_containers(ContainerFilter::default()).await.unwrap();
             let other = left.iter().all(|container| container.labels["io.kubernetes.pod.uid"] == "another");
-            (left.len() == 1 && other && !node.pod_folder("q").exists()).then_some(())
+            (left.len() == 1 && other).then_some(())
         });
-        started.await.expect("the other pod takes the place of the first");
+        let started = started.await;
+        let was_there = node.pod_folder("q").exists();
+        mount("umount", &["-l"]);
+        started.expect("the other pod takes the place of the first");
+        assert!(was_there, "the first was still being removed");
+        let gone =
+            eventually(async || (!node.pod_folder("q").exists() && !in_the_way.exists()).then_some(()));
+        gone.await.expect("the removal is tried again");
 
         node.forget("q").await;
         let empty = eventually(async || {
