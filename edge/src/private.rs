@@ -125,21 +125,16 @@ fn trusted(settings: &Settings, file: &Path) -> Vec<Trusted> {
 }
 
 /// Looks at every path that the node trusts, the settings in `file` first, and at the folders above, and closes what
-/// others could read or exchange. Answers what was repaired, a sentence each.
-///
-/// # Errors
-/// See [`NotPrivate`].
-pub fn keep_private(settings: &Settings, file: &Path) -> Result<Vec<String>, NotPrivate> {
+/// others could read or exchange. Answers what was repaired, a sentence each, also when something cannot be.
+pub fn keep_private(settings: &Settings, file: &Path) -> (Vec<String>, Result<(), NotPrivate>) {
     let mut look = Look {
         myself: rustix::process::geteuid().as_raw(),
         shared: settings.modules.device_twin.dmi_sock_path.canonicalize().ok(),
         seen: BTreeSet::new(),
         repaired: Vec::new(),
     };
-    for trusted in trusted(settings, file) {
-        look.at(&trusted)?;
-    }
-    Ok(look.repaired)
+    let outcome = trusted(settings, file).iter().try_for_each(|trusted| look.at(trusted));
+    (look.repaired, outcome)
 }
 
 struct Look {
