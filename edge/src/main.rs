@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,rumqttd=warn")),
         )
         .with_writer(std::io::stderr)
         .init();
@@ -98,9 +98,11 @@ async fn run(cli: Cli) -> Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    for repaired in edge::keep_private(&settings)? {
+    let (repaired, private) = edge::keep_private(&settings, &cli.config);
+    for repaired in repaired {
         tracing::warn!("other users of this machine could reach the node's own files: {repaired}");
     }
+    private?;
     let identity = Identity::read(&settings)?;
     let hub = &settings.modules.edge_hub;
     let fallback = if hub.websocket.enable { hub.websocket.server.as_str() } else { "" };

@@ -1,107 +1,261 @@
-//! The node's own files at start: what is secret is closed to other users of the machine.
+//! The node's own files at start: nobody else can exchange what `edgecore` trusts, nor read what is secret.
+//!
+//! Whoever may write to the settings, to a CA, to a password file, or to a folder on the way to one of them, decides what a
+//! process of root does. So each of them, and each folder above it, is root's or `edgecore`'s own, and others cannot write
+//! there. What is ours and too open is closed, and said; what is another user's is refused: what he has written there until
+//! now may be his, and only the administrator can say whether it is to be trusted.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use config::edge::EdgeCore as Settings;
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
+use rustix::io::Errno;
 use thiserror::Error;
 
-/// Nothing of these is for others.
-const OTHERS: u32 = 0o077;
-/// What others must not have in a folder where the node's own files lie: who may write there may exchange them.
+/// Who writes to a file may exchange what is in it, and who writes to a folder may exchange its files.
 const WRITE: u32 = 0o022;
+/// Others than owner and group: folders on the way, like `/var/log`, may have a group of the system's that writes.
+const OTHERS_WRITE: u32 = 0o002;
+/// Nothing of these is for others.
+const ALL: u32 = 0o077;
+/// A key that a group of the system's may read (`ssl-cert`).
+const KEY: u32 = 0o027;
 /// `/tmp` and the like: everybody may add, and only the owner may exchange.
 const STICKY: u32 = 0o1000;
+/// 4 times before somebody who exchanges links all the time is given up on.
+const TRIES: usize = 4;
 
-/// A file or folder of the node is open to others and cannot be closed.
+/// What is wrong with a file or folder of the node.
 #[derive(Debug, Error)]
-#[error("`{path}` is open to other users of this machine and cannot be closed: chmod it to {mode:04o}")]
-pub struct NotPrivate {
-    /// Which.
-    pub path: PathBuf,
-    /// The mode that it should have.
-    pub mode: u32,
-    /// Why it could not be set.
-    #[source]
-    pub source: std::io::Error,
+pub enum NotPrivate {
+    /// It is open to others and cannot be closed.
+    #[error(
+        "{what} `{path}` is open to other users of this machine and cannot be closed: chmod it to {mode:04o}"
+    )]
+    Open {
+        /// What it is to the node.
+        what: What,
+        /// Which.
+        path: PathBuf,
+        /// The mode that it should have.
+        mode: u32,
+        /// Why it could not be set.
+        #[source]
+        source: io::Error,
+    },
+    /// It is neither root's nor the own user's.
+    #[error(
+        "{what} `{path}` is user {owner}'s, who can exchange what edgecore trusts: make sure that it is what it should be, \
+         then `chown root: {path}`"
+    )]
+    AnothersOwn {
+        /// What it is to the node.
+        what: What,
+        /// Which.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// It cannot be looked at.
+    #[error("{what} `{path}` cannot be looked at")]
+    Unseen {
+        /// What it is to the node.
+        what: What,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
-/// Looks at the store with what lies beside it, at the node's key, and at their folders, and closes what others could
-/// read or exchange. Answers what was repaired, a sentence each. Pods' folders are the business of their module.
-///
-/// # Errors
-/// See [`NotPrivate`].
-pub fn keep_private(settings: &Settings) -> Result<Vec<String>, NotPrivate> {
+/// What a path is to the node: its key in the settings, and whether it is a folder on the way to that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct What {
+    key: &'static str,
+    above: bool,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.above { write!(f, "the folder on the way to {},", self.key) } else { f.write_str(self.key) }
+    }
+}
+
+/// A path that the node trusts, and what others must not have of it.
+struct Trusted {
+    key: &'static str,
+    path: PathBuf,
+    closed: u32,
+}
+
+/// Every path among the settings that decides what the node does or is secret, and the settings' own. Not among them are
+/// pods' folders, which their module looks after, sockets, which say by themselves who listens, and the host's resolver
+/// file.
+fn trusted(settings: &Settings, file: &Path) -> Vec<Trusted> {
     let store = &settings.database.data_source;
     let beside = |end: &str| {
         let mut name = store.clone().into_os_string();
         name.push(end);
         PathBuf::from(name)
     };
-    let key = &settings.modules.edge_hub.tls_private_key_file;
-    let mut repaired = Vec::new();
-    for file in [store.clone(), beside("-wal"), beside("-shm"), beside(".key"), key.clone()] {
-        repaired.extend(close(&file, OTHERS)?);
-    }
-    for folder in [store, key].into_iter().filter_map(|file| file.parent()) {
-        let sticky = fs::metadata(folder).is_ok_and(|found| found.mode() & STICKY != 0);
-        if !sticky {
-            repaired.extend(close(folder, WRITE)?);
-        }
-    }
-    Ok(repaired)
+    let (hub, bus) = (&settings.modules.edge_hub, &settings.modules.event_bus);
+    let entries = [
+        ("--config", file.to_owned(), WRITE),
+        ("database.dataSource", store.clone(), ALL),
+        ("database.dataSource", beside("-wal"), ALL),
+        ("database.dataSource", beside("-shm"), ALL),
+        ("database.dataSource", beside(".key"), ALL),
+        ("modules.edgeHub.tlsCaFile", hub.tls_ca_file.clone(), WRITE),
+        ("modules.edgeHub.tlsCertFile", hub.tls_cert_file.clone(), WRITE),
+        ("modules.edgeHub.tlsPrivateKeyFile", hub.tls_private_key_file.clone(), ALL),
+        ("modules.eventBus.passwordFile", bus.password_file.clone(), WRITE),
+        ("modules.eventBus.aclFile", bus.acl_file.clone(), WRITE),
+        ("modules.eventBus.tls.certFile", bus.tls.cert_file.clone(), WRITE),
+        ("modules.eventBus.tls.keyFile", bus.tls.key_file.clone(), KEY),
+        ("modules.eventBus.tls.clientCaFile", bus.tls.client_ca_file.clone(), WRITE),
+        ("modules.eventBus.tls.crlFile", bus.tls.crl_file.clone(), WRITE),
+    ];
+    let set = entries.into_iter().filter(|(_, path, _)| !path.as_os_str().is_empty());
+    set.map(|(key, path, closed)| Trusted { key, path, closed }).collect()
 }
 
-fn close(path: &Path, others: u32) -> Result<Option<String>, NotPrivate> {
-    // What is not there yet is made closed.
-    let Ok(found) = fs::metadata(path) else { return Ok(None) };
-    let (before, mode) = (found.mode() & 0o7777, found.mode() & 0o7777 & !others);
-    if before == mode {
-        return Ok(None);
+/// Looks at every path that the node trusts, the settings in `file` first, and at the folders above, and closes what
+/// others could read or exchange. Answers what was repaired, a sentence each, also when something cannot be.
+pub fn keep_private(settings: &Settings, file: &Path) -> (Vec<String>, Result<(), NotPrivate>) {
+    let mut look = Look {
+        myself: rustix::process::geteuid().as_raw(),
+        shared: settings.modules.device_twin.dmi_sock_path.canonicalize().ok(),
+        seen: BTreeSet::new(),
+        repaired: Vec::new(),
+    };
+    let outcome = trusted(settings, file).iter().try_for_each(|trusted| look.at(trusted));
+    (look.repaired, outcome)
+}
+
+struct Look {
+    myself: u32,
+    /// The mappers' folder: the administrator lets others write there, and what lies in it has been refused or warned of.
+    shared: Option<PathBuf>,
+    seen: BTreeSet<PathBuf>,
+    repaired: Vec<String>,
+}
+
+/// What becomes of a file or folder. Pure.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    Close(u32),
+    AnothersOwn,
+}
+
+fn judge(owner: u32, mode: u32, myself: u32, closed: u32, is_folder: bool) -> Verdict {
+    let mode = mode & 0o7777;
+    if owner != 0 && owner != myself {
+        Verdict::AnothersOwn
+    } else if mode & closed == 0 || (is_folder && mode & STICKY != 0) {
+        Verdict::Fine
+    } else {
+        Verdict::Close(mode & !closed)
     }
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|source| NotPrivate {
-        path: path.to_owned(),
-        mode,
-        source,
-    })?;
-    Ok(Some(format!("`{}` had mode {before:04o} and has {mode:04o} now", path.display())))
+}
+
+impl Look {
+    /// From the root down, and each where it really lies: once a folder is closed, nobody exchanges what is in it.
+    fn at(&mut self, trusted: &Trusted) -> Result<(), NotPrivate> {
+        for _ in 0..TRIES {
+            let real = real(&trusted.path);
+            // The folder of the name itself, too, if it is a link to somewhere else.
+            let named = trusted.path.parent().and_then(|folder| folder.canonicalize().ok());
+            let above = real.parent().into_iter().chain(named.as_deref());
+            let folders: BTreeSet<&Path> = above.flat_map(Path::ancestors).collect();
+            let near = [real.parent(), named.as_deref()];
+            // A folder sorts before what lies in it.
+            for folder in folders {
+                let closed = if near.contains(&Some(folder)) { WRITE } else { OTHERS_WRITE };
+                self.check(folder, trusted.key, closed, true)?;
+            }
+            self.check(&real, trusted.key, trusted.closed, false)?;
+            if self::real(&trusted.path) == real {
+                return Ok(());
+            }
+        }
+        Err(NotPrivate::Unseen {
+            what: What { key: trusted.key, above: false },
+            path: trusted.path.clone(),
+            source: io::Error::other("somebody exchanges it all the time"),
+        })
+    }
+
+    fn check(&mut self, path: &Path, key: &'static str, closed: u32, above: bool) -> Result<(), NotPrivate> {
+        let is_shared = self.shared.as_ref().is_some_and(|shared| path.starts_with(shared));
+        if is_shared && above {
+            return Ok(());
+        }
+        let what = What { key, above };
+        let unseen = |source: Errno| NotPrivate::Unseen {
+            what: what.clone(),
+            path: path.to_owned(),
+            source: source.into(),
+        };
+        let Some((opened, found)) = open(path).map_err(unseen)? else { return Ok(()) };
+        let is_folder = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+        match judge(found.st_uid, found.st_mode, self.myself, closed, is_folder) {
+            Verdict::Fine => {}
+            Verdict::AnothersOwn => {
+                return Err(NotPrivate::AnothersOwn { what, path: path.to_owned(), owner: found.st_uid });
+            }
+            Verdict::Close(mode) => {
+                // By its number the very file that was looked at, whatever has its name by now.
+                let itself = format!("/proc/self/fd/{}", opened.as_raw_fd());
+                rustix::fs::chmod(itself, Mode::from_raw_mode(mode)).map_err(|source| NotPrivate::Open {
+                    what,
+                    path: path.to_owned(),
+                    mode,
+                    source: source.into(),
+                })?;
+                let before = found.st_mode & 0o7777;
+                if self.seen.insert(path.to_owned()) {
+                    self.repaired
+                        .push(format!("`{}` had mode {before:04o} and has {mode:04o} now", path.display()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a path leads, all links followed; of one that is not there yet, as far as it is.
+fn real(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for known in absolute.ancestors() {
+        if let Ok(found) = known.canonicalize() {
+            let rest = absolute.strip_prefix(known).unwrap_or(Path::new(""));
+            // Joining nothing would add a slash.
+            return if rest.as_os_str().is_empty() { found } else { found.join(rest) };
+        }
+    }
+    absolute
+}
+
+/// What lies there, itself no link; `None`: nothing yet, and it is made closed.
+fn open(path: &Path) -> Result<Option<(OwnedFd, Stat)>, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        opened => {
+            let opened = opened?;
+            let found = fstat(&opened)?;
+            // A link that leads nowhere, or was put there just now: its mode says nothing.
+            let is_link = FileType::from_raw_mode(found.st_mode) == FileType::Symlink;
+            Ok((!is_link).then_some((opened, found)))
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_others_could_read_or_exchange_is_closed_and_said() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut settings = Settings::default();
-        settings.database.data_source = dir.path().join("db/edgecore.db");
-        settings.modules.edge_hub.tls_private_key_file = dir.path().join("pki/server.key");
-        assert_eq!(keep_private(&settings).unwrap(), [] as [String; 0], "nothing is there yet");
-        for folder in ["db", "pki"] {
-            fs::create_dir(dir.path().join(folder)).unwrap();
-            fs::set_permissions(dir.path().join(folder), Permissions::from_mode(0o755)).unwrap();
-        }
-        for (file, mode) in
-            [("db/edgecore.db", 0o644), ("db/edgecore.db-wal", 0o600), ("pki/server.key", 0o640)]
-        {
-            fs::write(dir.path().join(file), "x").unwrap();
-            fs::set_permissions(dir.path().join(file), Permissions::from_mode(mode)).unwrap();
-        }
-        let said = keep_private(&settings).unwrap();
-        assert_eq!(said.len(), 2, "{said:?}");
-        assert!(
-            said[0].contains("edgecore.db") && said[0].contains("0644") && said[1].contains("server.key")
-        );
-        let mode = |path: &str| fs::metadata(dir.path().join(path)).unwrap().mode() & 0o7777;
-        assert_eq!((mode("db/edgecore.db"), mode("pki/server.key")), (0o600, 0o600));
-        assert_eq!(keep_private(&settings).unwrap(), [] as [String; 0]);
-
-        fs::set_permissions(dir.path().join("db"), Permissions::from_mode(0o777)).unwrap();
-        assert_eq!(keep_private(&settings).unwrap().len(), 1);
-        assert_eq!(mode("db"), 0o755);
-        fs::set_permissions(dir.path().join("db"), Permissions::from_mode(0o1777)).unwrap();
-        assert_eq!(keep_private(&settings).unwrap(), [] as [String; 0]);
-    }
-}
+mod tests;

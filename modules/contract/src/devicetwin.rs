@@ -92,6 +92,8 @@ pub enum TwinMsg {
         /// The DMI answer: encoded protobuf of the response message, or why not.
         reply: Reply<Result<Vec<u8>, DmiRefusal>>,
     },
+    /// Reports on devices that came too fast have waited: it is their turn.
+    Report,
     /// What the mapper of `protocol` should have may not have reached it yet: try again.
     Push {
         /// The protocol.
@@ -116,6 +118,7 @@ impl Message for TwinMsg {
             TwinMsg::Look => "Look",
             TwinMsg::Mqtt { .. } => "Mqtt",
             TwinMsg::Dmi { .. } => "Dmi",
+            TwinMsg::Report => "Report",
             TwinMsg::Push { .. } => "Push",
             TwinMsg::Pushed { .. } => "Pushed",
         }

@@ -5,6 +5,7 @@
 //! its mappers and SDKs fit. [`Scalar`] is the one place that knows how settings travel inside `Any`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod place;
 mod scalar;
 mod socket;
 
@@ -15,7 +16,7 @@ pub mod v1beta1 {
 }
 
 pub use scalar::{NotAScalar, Scalar};
-pub use socket::{SocketError, channel, channel_by, incoming, listen, listen_for, path_of};
+pub use socket::{SocketError, Taken, channel, channel_by, incoming, listen, path_of, take};
 
 /// The file name of edgecore's socket inside the configured folder.
 pub const SOCKET_NAME: &str = "dmi.sock";

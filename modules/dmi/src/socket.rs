@@ -1,8 +1,6 @@
 //! Unix sockets for both sides.
 
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hyper_util::rt::TokioIo;
@@ -12,8 +10,11 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-/// What a new socket is called until it has its permissions.
-const FRESH: &str = ".new";
+use crate::SOCKET_NAME;
+use crate::place::{Failure, Place, Standing};
+
+/// 107 bytes of a socket's path, besides its end (Linux).
+const PATH_MAX: usize = 107;
 
 /// Why a socket cannot be served.
 #[derive(Debug, Error)]
@@ -25,7 +26,7 @@ pub enum SocketError {
         path: PathBuf,
     },
     /// The system refused.
-    #[error("cannot serve on {}; check that its folder exists and is writable, and that the path has less than 104 bytes", path.display())]
+    #[error("cannot serve on {}; check that its folder exists and is writable, and that the path has at most 107 bytes", path.display())]
     Bind {
         /// The path.
         path: PathBuf,
@@ -34,41 +35,55 @@ pub enum SocketError {
     },
 }
 
+/// Edgecore's socket.
+#[derive(Debug)]
+pub struct Taken {
+    /// Its listener.
+    pub listener: UnixListener,
+    /// What stood in its place and is there now: files and folders with a content.
+    pub aside: Vec<PathBuf>,
+}
+
 /// Serves on `path`, in mode 0600 from the first moment. A socket that an earlier process left there is replaced.
 ///
 /// # Errors
 /// When the folder or the path does not allow it, or when something that is no socket is there.
 pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
-    listen_for(path, None)
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    serve(path, || Place::open(folder).map_err(Failure::System)?.bind(name, None, Standing::Stays))
+        .map(|taken| taken.listener)
 }
 
-/// The same, in mode 0660 for the group with the number `group`, if there is one.
+/// Serves on [`SOCKET_NAME`] in `folder`, in mode 0600 from the first moment, or 0660 for the group with the number
+/// `group`. The name is edgecore's: an earlier socket, a link, an empty file or an empty folder that has it is removed, and
+/// what has a content is moved aside. A folder that is not there is made: 0755, or 1770 and the group's.
 ///
 /// # Errors
-/// As [`listen`], and when this process may not give a file to the group.
-pub fn listen_for(path: &Path, group: Option<u32>) -> Result<UnixListener, SocketError> {
+/// When the folder or the path does not allow it, when this process may not give a file to the group, and when somebody
+/// exchanges what is there all the time.
+pub fn take(folder: &Path, group: Option<u32>) -> Result<Taken, SocketError> {
+    serve(&folder.join(SOCKET_NAME), || {
+        Place::make(folder, group).map_err(Failure::System)?.bind(SOCKET_NAME, group, Standing::Goes)
+    })
+}
+
+type Bound = Result<(std::os::unix::net::UnixListener, Vec<PathBuf>), Failure>;
+
+fn serve(path: &Path, bind: impl FnOnce() -> Bound) -> Result<Taken, SocketError> {
     let failed = |source| SocketError::Bind { path: path.to_owned(), source };
-    if let Ok(found) = std::fs::symlink_metadata(path)
-        && !found.file_type().is_socket()
-    {
-        return Err(SocketError::NotASocket { path: path.to_owned() });
+    if path.as_os_str().len() > PATH_MAX {
+        // It could be bound here, and dialled by nobody.
+        return Err(failed(io::ErrorKind::InvalidFilename.into()));
     }
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(FRESH);
-    let fresh = PathBuf::from(fresh);
-    match std::fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
+    match bind() {
+        Ok((listener, aside)) => {
+            let listener = UnixListener::from_std(listener).map_err(failed)?;
+            Ok(Taken { listener, aside })
+        }
+        Err(Failure::NotASocket) => Err(SocketError::NotASocket { path: path.to_owned() }),
+        Err(Failure::System(source)) => Err(failed(source)),
     }
-    let listener = UnixListener::bind(&fresh).map_err(failed)?;
-    // Nobody can know the name yet; it gets its real one only when nobody else may open it.
-    std::fs::set_permissions(&fresh, Permissions::from_mode(0o600)).map_err(failed)?;
-    if let Some(group) = group {
-        std::os::unix::fs::lchown(&fresh, None, Some(group)).map_err(failed)?;
-        std::fs::set_permissions(&fresh, Permissions::from_mode(0o660)).map_err(failed)?;
-    }
-    std::fs::rename(&fresh, path).map_err(failed)?;
-    Ok(listener)
 }
 
 /// The connections of a listener, as a gRPC server takes them.

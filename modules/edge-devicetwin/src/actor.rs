@@ -1,6 +1,7 @@
 //! DeviceTwin's actor.
 
 mod clients;
+mod keeping;
 mod look;
 mod mappers;
 mod registration;
@@ -57,8 +58,10 @@ pub struct DeviceTwin {
     session_number: u64,
     /// For whom the pods that called speak, by uid.
     holders: BTreeMap<String, Holder>,
-    /// What the devices of a protocol weigh, from their first report after a look on.
+    /// What the devices of a protocol weigh, from the first change after a look on.
     shares: BTreeMap<String, Share>,
+    /// The reports that wait have their turn soon.
+    reporting: bool,
     /// Calls of mappers that were not theirs to make.
     denied: u64,
 }
@@ -89,6 +92,7 @@ impl DeviceTwin {
             session_number: 0,
             holders: BTreeMap::new(),
             shares: BTreeMap::new(),
+            reporting: false,
             denied: 0,
         }
     }
@@ -112,9 +116,12 @@ impl Actor for DeviceTwin {
     async fn started(&mut self, cx: &mut Context<TwinMsg>) -> Result<(), Fault> {
         self.load().map_err(|error| Fault::from_error(&error))?;
         self.publish_beside(cx);
+        if self.members.values().any(Member::waits) {
+            self.report_later(cx);
+        }
         self.look(cx).await;
         let place = server::Place {
-            socket: self.folder().join(dmi::SOCKET_NAME),
+            folder: self.folder().to_owned(),
             group: self.settings.dmi_sock_group.clone(),
             peers: Arc::clone(&self.peers),
             callers: Arc::clone(&self.callers),
@@ -129,6 +136,7 @@ impl Actor for DeviceTwin {
             TwinMsg::Look => self.look(cx).await,
             TwinMsg::Mqtt { topic, payload, reply } => reply.send(self.mqtt(&topic, &payload, cx).await),
             TwinMsg::Dmi { caller, call, reply } => reply.send(self.dmi(&caller, call, cx).await),
+            TwinMsg::Report => self.report_now(cx).await,
             TwinMsg::Push { protocol } => self.retry(&protocol, cx),
             TwinMsg::Pushed { protocol, session, done, failure } => {
                 self.pushed(&protocol, session, &done, failure, cx).await;

@@ -17,26 +17,110 @@ use crate::{DeviceId, plan};
 /// 60 s: a value that does not change is committed and reported again after this, so that its time stays true.
 const REFRESH: Duration = Duration::from_secs(60);
 
+/// 1 s between two reports on the same twin, or on the same state, in the long run: KubeEdge's mappers report as often by
+/// themselves. What changes faster reaches the cloud with its newest value.
+pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// 4 reports on the same at once.
+const REPORTS_AT_ONCE: u32 = 4;
+
+/// How often something was reported (GCRA).
+#[derive(Debug, Clone, Copy, Default)]
+struct Pace {
+    /// When the reports until now would all have been in time.
+    paid: Option<Moment>,
+}
+
+impl Pace {
+    fn is_due(self, now: Moment) -> bool {
+        self.paid.is_none_or(|paid| paid.since(now) <= REPORT_EVERY * (REPORTS_AT_ONCE - 1))
+    }
+
+    fn count(&mut self, now: Moment) {
+        self.paid = Some(self.paid.map_or(now, |paid| paid.max(now)) + REPORT_EVERY);
+    }
+}
+
 /// A device of the node.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) state: State,
-    pub(crate) state_saved: Option<Moment>,
+    state_saved: Option<Moment>,
+    state_pace: Pace,
     pub(crate) twins: BTreeMap<String, Twin>,
     /// When each twin was committed in this life of the actor.
     saved: BTreeMap<String, Moment>,
+    paces: BTreeMap<String, Pace>,
 }
 
 impl Member {
     /// A device with its rows.
     pub(crate) fn new(state: State, twins: BTreeMap<String, Twin>) -> Self {
-        Member { state, state_saved: None, twins, saved: BTreeMap::new() }
+        let state_pace = Pace::default();
+        Member { state, state_saved: None, state_pace, twins, saved: BTreeMap::new(), paces: BTreeMap::new() }
     }
 
-    /// Those of the touched that have to be committed.
-    pub(crate) fn news<'a>(&self, touched: &'a [Touch], now: Moment) -> Vec<&'a Touch> {
-        let stale = |touch: &Touch| is_stale(self.saved.get(&touch.property).copied(), now);
-        touched.iter().filter(|touch| touch.is_news() || stale(touch)).collect()
+    /// Those of the touched that have to be committed. Marks all of them, where the report has to wait for its turn.
+    pub(crate) fn news(&self, touched: &mut [Touch], now: Moment) -> Vec<Touch> {
+        let mut news = Vec::new();
+        for touch in touched {
+            let stale = is_stale(self.saved.get(&touch.property).copied(), now);
+            if touch.is_news() || stale {
+                touch.after.unreported = !self.is_due(&touch.property, now);
+                news.push(touch.clone());
+            } else {
+                touch.after.unreported = touch.before.as_ref().is_some_and(|before| before.unreported);
+            }
+        }
+        news
+    }
+
+    /// Whether a twin may be reported now.
+    fn is_due(&self, property: &str, now: Moment) -> bool {
+        self.paces.get(property).copied().unwrap_or_default().is_due(now)
+    }
+
+    /// Whether the state may be reported now.
+    pub(crate) fn is_state_due(&self, now: Moment) -> bool {
+        self.state_pace.is_due(now)
+    }
+
+    /// The twins and the state whose reports have waited and may go now, as they are to be kept, and whether others wait on.
+    pub(crate) fn due(&self, now: Moment) -> (Vec<(String, Twin)>, Option<State>, bool) {
+        let waiting = self.twins.iter().filter(|(_, twin)| twin.unreported);
+        let (due, others): (Vec<_>, Vec<_>) = waiting.partition(|(property, _)| self.is_due(property, now));
+        let reported = |twin: &Twin| Twin { unreported: false, ..twin.clone() };
+        let twins = due.into_iter().map(|(property, twin)| (property.clone(), reported(twin))).collect();
+        let is_due = self.state.unreported && self.is_state_due(now);
+        let state = is_due.then(|| State { unreported: false, ..self.state.clone() });
+        (twins, state, !others.is_empty() || (self.state.unreported && !is_due))
+    }
+
+    /// Whether anything waits to be reported.
+    pub(crate) fn waits(&self) -> bool {
+        self.state.unreported || self.twins.values().any(|twin| twin.unreported)
+    }
+
+    /// Takes over what was reported after it had waited.
+    pub(crate) fn reported(&mut self, twins: Vec<(String, Twin)>, state: Option<State>, now: Moment) {
+        for (property, twin) in twins {
+            self.paces.entry(property.clone()).or_default().count(now);
+            self.twins.insert(property, twin);
+        }
+        if let Some(state) = state {
+            self.state_pace.count(now);
+            self.state = state;
+        }
+    }
+
+    /// Takes a state over, after its commit if it was `news`.
+    pub(crate) fn take_state(&mut self, state: State, news: bool, now: Moment) {
+        if news {
+            self.state_saved = Some(now);
+            if !state.unreported {
+                self.state_pace.count(now);
+            }
+        }
+        self.state = state;
     }
 
     /// Whether the state has to be committed.
@@ -45,11 +129,16 @@ impl Member {
     }
 
     /// Takes over what was touched, after the commit of `saved`.
-    pub(crate) fn take(&mut self, touched: &[Touch], saved: &[String], now: Moment) {
+    pub(crate) fn take(&mut self, touched: &[Touch], saved: &[Touch], now: Moment) {
         for touch in touched {
             self.twins.insert(touch.property.clone(), touch.after.clone());
         }
-        self.saved.extend(saved.iter().map(|property| (property.clone(), now)));
+        for touch in saved {
+            self.saved.insert(touch.property.clone(), now);
+            if !touch.after.unreported {
+                self.paces.entry(touch.property.clone()).or_default().count(now);
+            }
+        }
     }
 }
 
@@ -57,12 +146,14 @@ fn is_stale(saved: Option<Moment>, now: Moment) -> bool {
     saved.is_none_or(|saved| now.since(saved) >= REFRESH)
 }
 
-/// The rows of touched twins, and the reports on them.
+/// The rows of touched twins, and the reports on them that need not wait.
 pub(crate) fn writes<'a>(id: &DeviceId, touched: impl IntoIterator<Item = &'a Touch>) -> Vec<Write> {
     let mut writes = Vec::new();
     for touch in touched {
         writes.push(rows::put_twin(id, &touch.property, &touch.after));
-        writes.extend(rows::enqueue(&touch.after.report(id, &touch.property)));
+        if !touch.after.unreported {
+            writes.extend(rows::enqueue(&touch.after.report(id, &touch.property)));
+        }
     }
     writes
 }
@@ -135,4 +226,34 @@ pub(crate) fn desire(
         }
     }
     touched
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_all_the_time_is_reported_once_a_second() {
+        let mut pace = Pace::default();
+        let mut reported = 0;
+        // A change each millisecond, for 10 s.
+        for millis in 0..10_000 {
+            let now = Moment(Duration::from_millis(millis));
+            if pace.is_due(now) {
+                pace.count(now);
+                reported += 1;
+            }
+        }
+        assert_eq!(reported, REPORTS_AT_ONCE + 9);
+        // Who was silent does not save up more than the reports at once.
+        let later = Moment(Duration::from_secs(1000));
+        let at_once = (0..100).filter(|_| {
+            let due = pace.is_due(later);
+            if due {
+                pace.count(later);
+            }
+            due
+        });
+        assert_eq!(at_once.count(), REPORTS_AT_ONCE as usize);
+    }
 }

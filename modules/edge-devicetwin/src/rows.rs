@@ -21,12 +21,15 @@ pub(crate) struct State {
     /// RFC 3339, when it was last online.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_online: Option<String>,
+    /// The cloud does not know of it yet: its report waits for its turn.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unreported: bool,
 }
 
 impl State {
     /// Of a device that said nothing yet.
     pub(crate) fn unknown(uid: &str) -> Self {
-        State { uid: uid.to_owned(), state: "unknown".to_owned(), last_online: None }
+        State { uid: uid.to_owned(), state: "unknown".to_owned(), last_online: None, unreported: false }
     }
 
     /// What the cloud is to know of it.

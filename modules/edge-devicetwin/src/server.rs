@@ -1,9 +1,6 @@
 //! The DMI server: every call of a mapper becomes one message to the twin.
 
-use std::fs::Permissions;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +35,8 @@ const LISTEN_PAUSE: Duration = Duration::from_secs(5);
 /// Where mappers are served, and for whom.
 #[derive(Clone)]
 pub(crate) struct Place {
-    pub(crate) socket: PathBuf,
+    /// The folder that mappers share.
+    pub(crate) folder: PathBuf,
     /// Name or number of the group that may open it; empty: none.
     pub(crate) group: String,
     pub(crate) peers: Arc<dyn Peers>,
@@ -49,21 +47,22 @@ pub(crate) struct Place {
 pub(crate) async fn serve(place: Place, twin: Address<TwinMsg>, env: Env) {
     loop {
         if let Err(reason) = serve_once(place.clone(), twin.clone(), env.clock()).await {
-            tracing::error!(socket = %place.socket.display(), %reason, "mappers cannot reach this node");
+            tracing::error!(folder = %place.folder.display(), %reason, "mappers cannot reach this node");
         }
         env.sleep(env.jitter(LISTEN_PAUSE)).await;
     }
 }
 
 async fn serve_once(place: Place, twin: Address<TwinMsg>, clock: Arc<dyn Clock>) -> Result<(), String> {
-    let Place { socket, group, peers, callers } = place;
+    let Place { folder, group, peers, callers } = place;
     let group = group_id(&group)?;
-    if let Some(folder) = socket.parent() {
-        make_folder(folder, group)
-            .map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
+    let dmi::Taken { listener, aside } =
+        dmi::take(&folder, group).map_err(|error| Fault::from_error(&error).reason)?;
+    for thing in aside {
+        let now = thing.display();
+        tracing::warn!(%now, "something that is no socket stood in the place of dmi.sock; it was moved aside");
     }
-    let listener = dmi::listen_for(&socket, group).map_err(|error| Fault::from_error(&error).reason)?;
-    tracing::info!(socket = %socket.display(), "mappers may register");
+    tracing::info!(folder = %folder.display(), socket = dmi::SOCKET_NAME, "mappers may register");
     let door = Door { listener, peers, callers, clock: Arc::clone(&clock) };
     let service =
         DeviceManagerServiceServer::new(Manager { twin, clock }).max_decoding_message_size(PAYLOAD_MAX);
@@ -78,20 +77,6 @@ async fn serve_once(place: Place, twin: Address<TwinMsg>, clock: Arc<dyn Clock>)
         .serve_with_incoming(Turns(service), door.connections())
         .await
         .map_err(|error| Fault::from_error(&error).reason)
-}
-
-/// Makes the folder that mappers share, whatever the umask of this process; one that is there stays as it is. Members of
-/// the group make their sockets in it, and remove only their own.
-fn make_folder(folder: &Path, group: Option<u32>) -> io::Result<()> {
-    if folder.exists() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(folder)?;
-    if group.is_some() {
-        std::os::unix::fs::chown(folder, None, group)?;
-    }
-    let mode = if group.is_some() { 0o1770 } else { 0o755 };
-    std::fs::set_permissions(folder, Permissions::from_mode(mode))
 }
 
 /// The number of a group.

@@ -51,6 +51,9 @@ pub(crate) struct Twin {
     /// It was deleted. The row stays, because versions go on from it.
     #[serde(default)]
     pub(crate) deleted: bool,
+    /// The cloud does not know of it yet: its report waits for its turn.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unreported: bool,
 }
 
 impl Twin {
@@ -66,6 +69,7 @@ impl Twin {
             value_type: value_type.to_owned(),
             desired: None,
             deleted: false,
+            unreported: false,
         }
     }
 

@@ -7,8 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Actor, Address, Context, Env, Fault, Moment};
-use contract::UpReport;
+use beehive::{Actor, Address, Context, Env, Fault};
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
@@ -19,13 +18,14 @@ use serde_json::Value;
 use crate::admission::{Admission, Room};
 use crate::desired::{Desired, PodId, fnv1a};
 use crate::dns::{self, NodeDns};
-use crate::error::DesiredError;
+use crate::error::{DesiredError, StepError};
 use crate::folders;
 use crate::inbox::{Assignment, Inbox};
 use crate::machine::{self, Machine};
-use crate::node::{self, Findings};
+use crate::node;
 use crate::objects::references;
 use crate::plan::Intent;
+use crate::reported::{Reported, report_node};
 use crate::settings::Settings;
 use crate::store::{Desk, Versions};
 use crate::sysctls::Sysctls;
@@ -35,28 +35,14 @@ use crate::worker::Worker;
 
 /// Before a worker that panicked is made anew.
 const WORKER_PAUSE: Duration = Duration::from_secs(5);
-/// 5 min: a node whose report has not changed is reported again after this, as by kubelet (nodeStatusReportFrequency).
-const REPORT_UNCHANGED_AFTER: Duration = Duration::from_secs(300);
 /// A report that takes longer has come to a stop.
 const REPORT_WITHIN: Duration = Duration::from_secs(60);
-/// How long the runtime may take to say how it fares.
-const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(8);
 
 /// One pod and its worker.
 struct Station {
     id: PodId,
     inbox: Rc<Inbox>,
     print: Vec<(String, i32)>,
-}
-
-/// What was last reported about the node.
-#[derive(Default)]
-struct Reported {
-    /// Since when a report is being made.
-    since: Cell<Option<Moment>>,
-    last: RefCell<Option<(Value, Moment)>>,
-    /// The next report is made although nothing has changed.
-    anew: Cell<bool>,
 }
 
 /// Runs the node's pods.
@@ -66,11 +52,14 @@ pub struct Edged {
     desk: Desk,
     meta: Address<MetaMsg>,
     tools: Option<Rc<Tools>>,
-    machine: Machine,
+    /// As it was seen last.
+    machine: Rc<RefCell<Machine>>,
     stations: BTreeMap<String, Station>,
     parsed: BTreeMap<u64, Arc<Desired>>,
     versions: Versions,
     listing: Listing,
+    /// The pods of the store were read the last time.
+    has_looked: bool,
     reported: Rc<Reported>,
 }
 
@@ -87,11 +76,12 @@ impl Edged {
             desk: Desk::new(store),
             meta,
             tools: None,
-            machine: Machine::default(),
+            machine: Rc::default(),
             stations: BTreeMap::new(),
             parsed: BTreeMap::new(),
             versions: Versions::default(),
             listing: Listing::default(),
+            has_looked: false,
             reported: Rc::default(),
         }
     }
@@ -102,15 +92,18 @@ impl Actor for Edged {
 
     async fn started(&mut self, cx: &mut Context<EdgedMsg>) -> Result<(), Fault> {
         self.secure_folders(cx.env()).await?;
-        self.machine = self.look_at_machine(cx.env()).await?;
-        let view = self.view();
+        let machine = look_at_machine(&self.settings, cx.env()).await;
+        self.machine.replace(machine.map_err(|error| Fault::from_error(&error))?);
+        let view = view(&self.settings, &self.machine.borrow(), "containerd");
         let (settings, runtime) = (self.settings.clone(), Arc::clone(&self.runtime));
-        let tools =
-            Tools::new(settings, runtime, self.desk.clone(), self.meta.clone(), cx.env().clone(), view);
+        let (desk, meta) = (self.desk.clone(), self.meta.clone());
+        let tools = Tools::new(settings, runtime, desk, meta, cx.myself(), cx.env().clone(), view);
         self.tools = Some(Rc::new(tools));
         let watch = Watch {
             runtime: Arc::clone(&self.runtime),
             node: self.settings.node_name.clone(),
+            root: self.settings.root.clone(),
+            logs: self.settings.logs.clone(),
             env: cx.env().clone(),
             edged: cx.myself(),
             listing: Rc::clone(&self.listing),
@@ -122,7 +115,7 @@ impl Actor for Edged {
         cx.every(self.settings.report_node_every, || EdgedMsg::Tick);
         self.versions = self.desk.versions().unwrap_or_default();
         self.look(cx);
-        self.tick(cx).await;
+        self.tick(cx);
         Ok(())
     }
 
@@ -133,15 +126,15 @@ impl Actor for Edged {
                 self.runtime_changed(id.as_deref(), cx);
                 // A runtime that answers again makes the node Ready now, not at the next tick.
                 if id.is_none() && !self.reported_ready() {
-                    self.tick(cx).await;
+                    self.tick(cx);
                 }
             }
             EdgedMsg::PodMoved { uid } => self.pod_moved(&uid, cx),
             EdgedMsg::ReportAnew => {
                 self.reported.anew.set(true);
-                self.tick(cx).await;
+                self.tick(cx);
             }
-            EdgedMsg::Tick => self.tick(cx).await,
+            EdgedMsg::Tick => self.tick(cx),
         }
         Ok(())
     }
@@ -153,15 +146,6 @@ impl Actor for Edged {
         }
         let ready = self.reported.ready();
         serde_json::json!({"pods": phases, "ready": ready})
-    }
-}
-
-impl Reported {
-    /// The status of the node's condition Ready, as it was reported last.
-    fn ready(&self) -> Option<Value> {
-        let last = self.last.borrow();
-        let conditions = last.as_ref()?.0.pointer("/status/conditions")?.as_array()?;
-        conditions.iter().find(|condition| condition["type"] == "Ready").map(|ready| ready["status"].clone())
     }
 }
 
@@ -178,34 +162,6 @@ impl Edged {
             tracing::warn!("other users of this machine could look into pods: {repaired}");
         }
         Ok(())
-    }
-
-    async fn look_at_machine(&self, env: &Env) -> Result<Machine, Fault> {
-        let (root, ips) = (self.settings.root.clone(), self.settings.node_ips.clone());
-        let look = blocking(env, "look at the machine from", move || Ok(machine::look(&root, &ips)));
-        look.await.map_err(|error| Fault::from_error(&error))
-    }
-
-    fn view(&self) -> NodeView {
-        let (cpu_milli, memory) = node::allocatable(&self.settings, &self.machine);
-        let resolv_conf = match std::fs::metadata(&self.settings.resolv_conf) {
-            Ok(metadata) if metadata.len() <= dns::FILE_MAX => {
-                std::fs::read_to_string(&self.settings.resolv_conf).unwrap_or_default()
-            }
-            Ok(_) | Err(_) => String::new(),
-        };
-        let runtime = self.tools.as_ref().map(|tools| tools.node.borrow().runtime.clone());
-        NodeView {
-            runtime: runtime.unwrap_or_else(|| "containerd".to_owned()),
-            host_ips: self.machine.ips.clone(),
-            cpu_milli,
-            memory,
-            dns: NodeDns {
-                cluster_servers: self.settings.cluster_dns.clone(),
-                cluster_domain: self.settings.cluster_domain.clone(),
-                resolv_conf,
-            },
-        }
     }
 
     /// The store may have changed: assigns, and lets the workers look at their objects.
@@ -239,9 +195,11 @@ impl Edged {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::error!(%error, "pods cannot be read from the store");
+                self.has_looked = false;
                 return;
             }
         };
+        self.has_looked = true;
         let wanted = self.assignments(&stored);
         let mut uids: BTreeSet<String> =
             wanted.iter().map(|assignment| assignment.pod.id.uid.clone()).collect();
@@ -302,7 +260,7 @@ impl Edged {
         }
         self.parsed = parsed;
         let labels = self.labels();
-        let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.machine.kernel);
+        let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.machine.borrow().kernel);
         let mut admission = Admission::new(self.room(), &labels, &sysctls);
         let admitted = |uid: &str| {
             self.stations.get(uid).is_some_and(|station| station.inbox.assignment().intent == Intent::Run)
@@ -330,7 +288,7 @@ impl Edged {
     }
 
     fn room(&self) -> Room {
-        let (cpu_milli, memory) = node::allocatable(&self.settings, &self.machine);
+        let (cpu_milli, memory) = node::allocatable(&self.settings, &self.machine.borrow());
         Room { pods: u64::from(self.settings.max_pods), cpu_milli, memory }
     }
 
@@ -359,7 +317,7 @@ impl Edged {
     fn name_is_taken(&self, id: &PodId) -> bool {
         let same =
             |other: &PodId| other.name == id.name && other.namespace == id.namespace && other.uid != id.uid;
-        self.stations.values().any(|station| same(&station.id) && !station.inbox.has_ended())
+        self.stations.values().any(|station| same(&station.id) && !station.inbox.has_left_runtime())
     }
 
     fn hire(&mut self, assignment: Assignment, cx: &Context<EdgedMsg>) {
@@ -416,8 +374,12 @@ impl Edged {
         }
     }
 
-    /// Something runs for a pod that nobody wants.
+    /// Something runs, or is left on the disk, of a pod that nobody wants.
     fn orphan(&mut self, id: PodId, cx: &Context<EdgedMsg>) {
+        // What could not be read says nothing of who is wanted.
+        if !self.has_looked {
+            return;
+        }
         if !self.desk.absence_counts() {
             tracing::warn!(pod = %id.name, uid = %id.uid, "pod is not in the store, which is new or has lost rows: left alone");
             return;
@@ -432,7 +394,7 @@ impl Edged {
     }
 
     /// Says that Edged makes progress, and reports the node.
-    async fn tick(&mut self, cx: &Context<EdgedMsg>) {
+    fn tick(&mut self, cx: &Context<EdgedMsg>) {
         let stuck = self.reported.since.get().is_some_and(|since| cx.now().since(since) > REPORT_WITHIN);
         if stuck {
             tracing::error!(
@@ -442,56 +404,49 @@ impl Edged {
             // A full mailbox: the next tick says it.
             let _ = self.meta.try_tell(MetaMsg::EdgedAlive);
         }
-        if let Ok(machine) = self.look_at_machine(cx.env()).await {
-            self.machine = machine;
-        }
         let Some(tools) = self.tools.clone() else { return };
-        *tools.node.borrow_mut() = self.view();
         if self.reported.since.get().is_some() {
             return;
         }
         self.reported.since.set(Some(cx.now()));
-        let (reported, machine) = (Rc::clone(&self.reported), self.machine.clone());
+        let (reported, machine) = (Rc::clone(&self.reported), Rc::clone(&self.machine));
+        // Beside the actor: a disk that doesn't answer holds up the report alone.
         cx.spawn(async move {
-            report_node(&tools, &reported, machine).await;
+            match look_at_machine(&tools.settings, &tools.env).await {
+                Ok(seen) => drop(machine.replace(seen)),
+                Err(error) => tracing::error!(%error, "machine cannot be looked at"),
+            }
+            let seen = machine.borrow().clone();
+            let runtime = tools.node.borrow().runtime.clone();
+            tools.node.replace(view(&tools.settings, &seen, &runtime));
+            report_node(&tools, &reported, seen).await;
             reported.since.set(None);
         });
     }
 }
 
-async fn report_node(tools: &Tools, reported: &Reported, machine: Machine) {
-    let asked = async {
-        let both = futures::future::try_join(tools.runtime.version(), tools.runtime.status());
-        let (version, status) = both.await.map_err(|error| error.to_string())?;
-        Ok((version, status))
-    };
-    let runtime = match tools.env.timeout(RUNTIME_ANSWERS_WITHIN, asked).await {
-        Some(answer) => answer,
-        None => Err(format!("no answer within {} s", RUNTIME_ANSWERS_WITHIN.as_secs())),
-    };
-    if let Ok((version, _)) = &runtime {
-        tools.node.borrow_mut().runtime.clone_from(&version.runtime_name);
-    }
-    let images = match runtime {
-        Ok(_) => tools.env.timeout(RUNTIME_ANSWERS_WITHIN, tools.runtime.list_images()).await,
-        Err(_) => None,
-    };
-    let images = images.and_then(Result::ok).unwrap_or_default();
-    let wall = tools.wall().to_string();
-    let before = reported.last.borrow().clone();
-    let findings = Findings { machine, runtime, images };
-    let node = node::report(&tools.settings, &findings, before.as_ref().map(|(node, _)| node), &wall);
-    let now = tools.now();
-    let fresh =
-        before.is_some_and(|(old, at)| node::same(&old, &node) && now.since(at) < REPORT_UNCHANGED_AFTER);
-    if fresh && !reported.anew.get() {
-        return;
-    }
-    match tools.report(&UpReport::Node { node_json: node.to_string() }).await {
-        Ok(()) => {
-            reported.anew.set(false);
-            *reported.last.borrow_mut() = Some((node, now));
+async fn look_at_machine(settings: &Settings, env: &Env) -> Result<Machine, StepError> {
+    let (root, ips) = (settings.root.clone(), settings.node_ips.clone());
+    blocking(env, "look at the machine from", move || Ok(machine::look(&root, &ips))).await
+}
+
+fn view(settings: &Settings, machine: &Machine, runtime: &str) -> NodeView {
+    let (cpu_milli, memory) = node::allocatable(settings, machine);
+    let resolv_conf = match std::fs::metadata(&settings.resolv_conf) {
+        Ok(metadata) if metadata.len() <= dns::FILE_MAX => {
+            std::fs::read_to_string(&settings.resolv_conf).unwrap_or_default()
         }
-        Err(error) => tracing::error!(%error, "report of the node could not be kept"),
+        Ok(_) | Err(_) => String::new(),
+    };
+    NodeView {
+        runtime: runtime.to_owned(),
+        host_ips: machine.ips.clone(),
+        cpu_milli,
+        memory,
+        dns: NodeDns {
+            cluster_servers: settings.cluster_dns.clone(),
+            cluster_domain: settings.cluster_domain.clone(),
+            resolv_conf,
+        },
     }
 }

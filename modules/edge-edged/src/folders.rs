@@ -1,15 +1,20 @@
 //! The folders of `edgecore` on the host: nobody else on the node may look into what pods hold.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::beneath::Folder;
+use crate::desired::{PodId, is_path_safe};
 use crate::error::StepError;
+use crate::layout;
 
 /// The kubelet's mode of `rootDirectory` and `pods`: below them lie secrets that their containers may read whoever they
 /// are, so the way there is closed instead.
 const CLOSED: u32 = 0o750;
 /// What no other user may read is below these, too.
-const BELOW: [&str; 2] = ["pods", "image_manager"];
+const BELOW: [&str; 2] = [layout::PODS, "image_manager"];
+/// So many folders of pods, or of logs, are looked at in one go; the next look finds the others.
+const PODS_MAX: usize = 1 << 16;
 
 /// `rootDirectory`, made when it is not there.
 pub(crate) fn root(path: &Path) -> Result<Folder, StepError> {
@@ -27,6 +32,29 @@ pub(crate) fn secure(path: &Path) -> Result<Vec<String>, StepError> {
         }
     }
     Ok(repaired)
+}
+
+/// The pods that have a folder below `rootDirectory`. Their names are told by the folders of their logs; one without any
+/// has an empty name and namespace.
+pub(crate) fn pods(root: &Path, logs: &Path) -> Result<Vec<PodId>, StepError> {
+    let Some(root) = Folder::find_root(root)? else { return Ok(Vec::new()) };
+    let Some(folder) = root.find(Path::new(layout::PODS))? else { return Ok(Vec::new()) };
+    let mut names = BTreeMap::new();
+    if let Some(logs) = Folder::find_root(logs)? {
+        for name in logs.names(PODS_MAX)? {
+            let id = name.to_str().and_then(layout::pod_of_logs);
+            names.extend(id.map(|id| (id.uid.clone(), id)));
+        }
+    }
+    let mut found = Vec::new();
+    for uid in folder.names(PODS_MAX)? {
+        let Some(uid) = uid.to_str().filter(|uid| is_path_safe(uid)) else { continue };
+        if folder.has_folder(uid)? {
+            let nameless = || PodId { namespace: String::new(), name: String::new(), uid: uid.to_owned() };
+            found.push(names.remove(uid).unwrap_or_else(nameless));
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -59,6 +87,29 @@ mod tests {
         fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).unwrap();
         assert_eq!(secure(&root).unwrap(), [] as [String; 0]);
         assert_eq!(mode(&root), 0o700);
+    }
+
+    #[test]
+    fn the_pods_on_the_disk_are_known_by_their_folders_and_logs() {
+        let (root, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        assert_eq!(pods(&root.path().join("none"), logs.path()).unwrap(), []);
+        assert_eq!(pods(root.path(), logs.path()).unwrap(), []);
+        for uid in ["u-1", "u-2"] {
+            fs::create_dir_all(root.path().join("pods").join(uid)).unwrap();
+        }
+        fs::write(root.path().join("pods/file"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", root.path().join("pods/link")).unwrap();
+        for name in ["ns_p_u-1", "ns_other_u-3", "no", "a_b"] {
+            fs::create_dir(logs.path().join(name)).unwrap();
+        }
+        let id = |namespace: &str, name: &str, uid: &str| PodId {
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: uid.into(),
+        };
+        let mut found = pods(root.path(), logs.path()).unwrap();
+        found.sort_by(|a, b| a.uid.cmp(&b.uid));
+        assert_eq!(found, [id("ns", "p", "u-1"), id("", "", "u-2")]);
     }
 
     #[test]

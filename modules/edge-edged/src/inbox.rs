@@ -25,6 +25,7 @@ pub(crate) struct Inbox {
     objects_changed: Cell<bool>,
     runtime_changed: Cell<bool>,
     ids: RefCell<BTreeSet<String>>,
+    left_runtime: Cell<bool>,
     ended: Cell<bool>,
     phase: RefCell<String>,
 }
@@ -37,6 +38,7 @@ impl Inbox {
             objects_changed: Cell::new(false),
             runtime_changed: Cell::new(false),
             ids: RefCell::default(),
+            left_runtime: Cell::new(false),
             ended: Cell::new(false),
             phase: RefCell::default(),
         }
@@ -86,6 +88,16 @@ impl Inbox {
     /// Whether a sandbox or container is the pod's.
     pub(crate) fn has(&self, id: &str) -> bool {
         self.ids.borrow().contains(id)
+    }
+
+    /// Whether the runtime has nothing of the pod any more: what is left lies on the disk, and is in nobody's way.
+    pub(crate) fn has_left_runtime(&self) -> bool {
+        self.left_runtime.get() || self.ended.get()
+    }
+
+    /// The runtime has nothing of the pod any more.
+    pub(crate) fn set_left_runtime(&self) {
+        self.left_runtime.set(true);
     }
 
     /// Whether nothing of the pod is left.

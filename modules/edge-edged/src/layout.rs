@@ -3,16 +3,25 @@
 
 use std::path::PathBuf;
 
-use crate::desired::PodId;
+use crate::desired::{PodId, is_path_safe};
+
+/// Below it lies what pods have.
+pub(crate) const PODS: &str = "pods";
 
 /// `pods/<uid>`
 pub(crate) fn pod(uid: &str) -> PathBuf {
-    PathBuf::from("pods").join(uid)
+    PathBuf::from(PODS).join(uid)
 }
 
 /// `<pod>/volumes/kubernetes.io~<kind>/<name>`
 pub(crate) fn volume(uid: &str, kind: &str, name: &str) -> PathBuf {
     pod(uid).join("volumes").join(format!("kubernetes.io~{kind}")).join(name)
+}
+
+/// `<pod>/plugins/kubernetes.io~empty-dir/<name>/ready`, the kubelet's mark of an emptyDir that has been made: from then on
+/// the volume is its containers'.
+pub(crate) fn ready(uid: &str, name: &str) -> PathBuf {
+    pod(uid).join("plugins").join("kubernetes.io~empty-dir").join(name).join("ready")
 }
 
 /// Where a `subPath` is mounted before a container sees it.
@@ -33,6 +42,14 @@ pub(crate) fn last_words(uid: &str, container: &str, attempt: u32) -> PathBuf {
 /// `<namespace>_<name>_<uid>`
 pub(crate) fn pod_logs(id: &PodId) -> PathBuf {
     PathBuf::from(format!("{}_{}_{}", id.namespace, id.name, id.uid))
+}
+
+/// The pod whose logs a folder of this name holds: neither namespaces nor names have a `_`.
+pub(crate) fn pod_of_logs(folder: &str) -> Option<PodId> {
+    let mut parts = folder.splitn(3, '_').map(str::to_owned);
+    let (namespace, name, uid) = (parts.next()?, parts.next()?, parts.next()?);
+    let safe = [&namespace, &name, &uid].into_iter().all(|part| is_path_safe(part));
+    safe.then_some(PodId { namespace, name, uid })
 }
 
 /// A container's log, below the pod's.

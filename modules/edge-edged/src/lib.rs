@@ -11,9 +11,11 @@
 //! # Keeps across a restart
 //! Service account tokens, in the store. All else is there already: what should be is in the store, what is is in the
 //! runtime, restart counts included. Containers that run are taken over without being touched.
+//! What is left on the disk of a pod that is gone from both is found there, and removed.
 //! # Never
-//! Ignores a field of a pod in silence, starts a pod whose safety it cannot give, follows a link out of a volume, or
-//! ends a pod for its absence from a store that has lost rows.
+//! Ignores a field of a pod in silence, starts a pod whose safety it cannot give, follows a link out of a volume, changes
+//! the mode or owner of an emptyDir that was made before, ends a pod for its absence from a store that has lost rows, or
+//! lets the node's report or another pod wait for work whose length a container chooses.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
@@ -21,6 +23,7 @@ mod admission;
 mod backoff;
 mod beneath;
 mod cgroup;
+mod clearing;
 mod conditions;
 mod container;
 mod desired;
@@ -43,6 +46,7 @@ mod perform;
 mod plan;
 mod pulls;
 mod quantity;
+mod reported;
 mod resources;
 mod sandbox;
 mod security;

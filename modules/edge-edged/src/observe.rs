@@ -236,7 +236,7 @@ pub(crate) fn container_of(status: &ContainerStatus, sandbox: &str) -> Container
     }
 }
 
-/// A pod of which the runtime has something.
+/// A pod of which the runtime, or the disk, has something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) namespace: String,

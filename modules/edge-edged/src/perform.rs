@@ -18,8 +18,8 @@ use crate::error::StepError;
 use crate::events::Kind;
 use crate::plan::{ImageReady, StopReason};
 use crate::tools::{CGROUPS, Tools, blocking};
-use crate::volumes::{self, Prepared, token_wants};
-use crate::{cgroup, env, folders, layout, resources, sandbox, security};
+use crate::volumes::{self, Prepared, Teardown, token_wants};
+use crate::{cgroup, clearing, env, folders, layout, resources, sandbox, security};
 
 /// As the kubelet's: collectors of logs pass. The logs themselves are the runtime's, 0640.
 const LOGS: u32 = 0o755;
@@ -215,17 +215,16 @@ pub(crate) async fn remove_container(tools: Rc<Tools>, id: String, log: PathBuf)
     blocking(&tools.env, "remove the log in", remove).await
 }
 
-/// Removes everything of the pod from the disk.
+/// Removes everything of the pod from the disk. How long that takes is the pod's choice, and nobody waits behind it.
 pub(crate) async fn teardown(tools: Rc<Tools>, pod: PodId) -> Result<(), StepError> {
     tools.tokens.forget(&pod.uid, &tools.desk).await;
     let (root, logs) = (tools.settings.root.clone(), tools.settings.logs.clone());
     let cgroup_root = tools.settings.cgroup_root.clone();
-    blocking(&tools.env, "clear away", move || {
-        volumes::teardown(&root, &logs, &pod.uid, &layout::pod_logs(&pod))?;
+    let begin = move || {
         cgroup::remove(CGROUPS.as_ref(), &pod.uid, &cgroup_root);
-        Ok(())
-    })
-    .await
+        Teardown::begin(&root, &logs, &pod.uid, &layout::pod_logs(&pod))
+    };
+    clearing::clear(&tools.env, begin).await
 }
 
 /// Leaves the status for the cloud.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use beehive::{Address, Env, Moment};
 use contract::UpReport;
+use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
 use k8s_openapi::api::core::v1::PodSpec;
@@ -47,6 +48,8 @@ pub(crate) struct Tools {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) desk: Desk,
     pub(crate) meta: Address<MetaMsg>,
+    /// The actor itself.
+    pub(crate) edged: Address<EdgedMsg>,
     pub(crate) env: Env,
     pub(crate) tokens: TokenBook,
     pub(crate) recorder: Recorder,
@@ -60,13 +63,15 @@ impl Tools {
         runtime: Arc<dyn Runtime>,
         desk: Desk,
         meta: Address<MetaMsg>,
+        edged: Address<EdgedMsg>,
         env: Env,
         node: NodeView,
     ) -> Self {
         let recorder = Recorder::new(&settings.node_name, env.random_id());
         let pulls = Semaphore::new(if settings.serial_pulls { 1 } else { PULLS });
         let node = RefCell::new(node);
-        Tools { settings, runtime, desk, meta, env, tokens: TokenBook::default(), recorder, pulls, node }
+        let tokens = TokenBook::default();
+        Tools { settings, runtime, desk, meta, edged, env, tokens, recorder, pulls, node }
     }
 
     pub(crate) fn now(&self) -> Moment {
@@ -129,7 +134,11 @@ impl Tools {
         let Some(report) = self.recorder.event(pod, kind, reason, message, self.now(), self.wall()) else {
             return;
         };
-        tracing::info!(pod = %pod.name, namespace = %pod.namespace, reason, message, "pod event");
+        tracing::info!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, reason, message, "pod event");
+        // Of some remains nobody knows whose they were.
+        if pod.name.is_empty() || pod.namespace.is_empty() {
+            return;
+        }
         if kind == Kind::Normal && !self.settings.report_events {
             return;
         }

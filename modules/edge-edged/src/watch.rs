@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,9 @@ use contract::edged::EdgedMsg;
 use cri::{Error, EventKind, Runtime};
 use futures::StreamExt as _;
 
+use crate::folders;
 use crate::observe::{self, Found};
+use crate::tools::blocking;
 
 /// After the runtime was lost.
 const RETRY: Duration = Duration::from_secs(1);
@@ -23,6 +26,9 @@ pub(crate) type Listing = Rc<RefCell<Option<BTreeMap<String, Found>>>>;
 pub(crate) struct Watch {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) node: String,
+    /// What pods have on the disk lies below these.
+    pub(crate) root: PathBuf,
+    pub(crate) logs: PathBuf,
     pub(crate) env: Env,
     pub(crate) edged: Address<EdgedMsg>,
     pub(crate) listing: Listing,
@@ -105,7 +111,8 @@ impl Watch {
 
     async fn look(&self) -> Result<(), Error> {
         match observe::everything(&self.runtime, &self.node).await {
-            Ok(found) => {
+            Ok(mut found) => {
+                self.look_at_disk(&mut found).await;
                 if self.lost.replace(false) {
                     tracing::info!("runtime answers again");
                 }
@@ -119,6 +126,21 @@ impl Watch {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Adds the pods of which only a folder is left. An end that was cut short, when the pod was gone from the store and
+    /// from the runtime but not from the disk, is known by nothing else.
+    async fn look_at_disk(&self, found: &mut BTreeMap<String, Found>) {
+        let (root, logs) = (self.root.clone(), self.logs.clone());
+        match blocking(&self.env, "look for pods below", move || folders::pods(&root, &logs)).await {
+            Ok(pods) => {
+                for id in pods {
+                    let left = Found { namespace: id.namespace, name: id.name, print: Vec::new() };
+                    found.entry(id.uid).or_insert(left);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "folders of pods cannot be looked at"),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use beehive::Moment;
 use contract::UpReport;
+use contract::edged::EdgedMsg;
 use futures::FutureExt as _;
 use futures::future::{AbortHandle, Abortable, LocalBoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -227,6 +228,11 @@ impl Worker {
         self.memory.busy.insert(job.clone());
         if matches!(job, Job::RemoveSandbox { .. }) && self.inbox.assignment().intent == Intent::Leave {
             self.frozen = true;
+        }
+        if job == Job::Teardown && !self.inbox.has_left_runtime() {
+            self.inbox.set_left_runtime();
+            // Another pod of this name may start. A full mailbox: the end of this one says it.
+            let _ = self.tools.edged.try_tell(EdgedMsg::Look);
         }
         let (abort, registration) = AbortHandle::new_pair();
         self.aborts.insert(job.clone(), abort);

@@ -23,6 +23,7 @@ use crate::listener::Listener;
 use crate::places::Limits;
 use crate::retained::Retained;
 use crate::session::Message;
+use crate::shares::Shares;
 use crate::tls::Tls;
 use crate::uploads::Uploads;
 use crate::{listener, topic, unix, uploads};
@@ -98,13 +99,15 @@ impl Actor for EventBus {
         let rows = self.store.list_rows(Table::Retained, None).map_err(|e| Fault::from_error(&e))?;
         let access = Access::new(&self.config);
         let limits = Limits::of(&self.config);
-        let broker = Broker::new(Retained::load(rows), core::CAPS, access.first_acl()).with_room(limits);
+        let shares = Shares::of(&self.config);
+        let broker = Broker::new(Retained::load(rows), core::CAPS, access.first_acl());
+        let broker = broker.with_room(limits).with_shares(shares);
         let (listeners, plain, tls, unix) = self.bind().await?;
         let shared = Rc::new(Shared {
             broker: RefCell::new(broker),
             stored: watch::Sender::new(0),
             storing: Mutex::new(()),
-            uploads: Rc::<Uploads>::default(),
+            uploads: Rc::new(Uploads::new(shares)),
             access,
             tls: Tls::new(&self.config.tls),
             limits,
@@ -160,7 +163,7 @@ impl Actor for EventBus {
         let broker = shared.broker.borrow();
         let (clients, sessions, subscriptions) = broker.sizes();
         let (counts, uploads) = (&broker.counts, shared.uploads.counts());
-        serde_json::json!({
+        let mut view = serde_json::json!({
             "listening": plain,
             "listeningTls": tls,
             "listeningUnix": unix.as_ref().map(|_| &self.config.unix_socket.path),
@@ -202,7 +205,12 @@ impl Actor for EventBus {
             "notRetained": counts.not_retained,
             "routerDeaths": counts.router_deaths,
             "routerRebuilds": counts.router_rebuilds,
-        })
+        });
+        let shared_out = [("forgottenSessions", counts.forgotten_sessions), ("slowed", counts.slowed)];
+        for (key, count) in shared_out {
+            view[key] = count.into();
+        }
+        view
     }
 }
 
@@ -254,7 +262,7 @@ async fn bind_tcp(address: &str, key: &str) -> Result<(TcpListener, SocketAddr),
 async fn publish(shared: &Rc<Shared>, name: String, payload: Bytes, qos: u8, retain: bool) {
     if let Some(defect) = topic::name_defect(&name) {
         shared.broker.borrow_mut().counts.refused_topics += 1;
-        tracing::error!(topic = %name, ?defect, "node's own publish refused");
+        tracing::error!(topic = ?name, ?defect, "node's own publish refused");
         return;
     }
     let message =

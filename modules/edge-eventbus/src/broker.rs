@@ -13,21 +13,18 @@ use tokio::sync::Notify;
 
 use crate::access::Acl;
 use crate::core::{self, Caps, CoreIn};
+use crate::filters::{Filter, Filters};
+use crate::identity::{self, Owner};
+use crate::rate::Rates;
 use crate::retained::Retained;
 use crate::session::{Arrival, Cut, Message, Put, Session, Wires};
+use crate::shares::{Room, Shares};
 use crate::{plan, topic};
 
 /// SUBACK's word for a refusal.
 const REFUSED: u8 = 0x80;
 
 type ClientId = Rc<str>;
-
-struct Filter {
-    number: usize,
-    /// Whether the router knows it.
-    routed: bool,
-    members: BTreeMap<ClientId, u8>,
-}
 
 struct Pending {
     message: Rc<Message>,
@@ -43,6 +40,15 @@ impl Pending {
     fn weight(&self) -> usize {
         if self.handed_in { core::weight(&self.message.inside) } else { 0 }
     }
+}
+
+/// What a publish has set going.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// With `retain`, the number of the change that the store has to take.
+    pub(crate) change: Option<u64>,
+    /// What it cost to find its subscribers: places looked at and members.
+    pub(crate) looks: usize,
 }
 
 /// Counts for the snapshot.
@@ -70,6 +76,14 @@ pub(crate) struct Counts {
     pub(crate) cut_off: u64,
     pub(crate) not_retained: u64,
     pub(crate) closed_for_uploads: u64,
+    /// Sessions that gave way because all held too much.
+    pub(crate) given_up: u64,
+    /// Sessions of absent clients that made room.
+    pub(crate) forgotten_sessions: u64,
+    /// Connections that the broker closed because they did not read, or were not answered for.
+    pub(crate) stuck: u64,
+    /// Times that a client was read more slowly because it asked for more than its share.
+    pub(crate) slowed: u64,
     pub(crate) router_deaths: u64,
     pub(crate) router_rebuilds: u64,
 }
@@ -82,7 +96,10 @@ pub(crate) struct Broker {
     core: Option<CoreIn>,
     caps: Caps,
     sessions: BTreeMap<ClientId, Session>,
-    filters: BTreeMap<String, Filter>,
+    filters: Filters,
+    shares: Shares,
+    /// Who has had how much of the broker's time.
+    pub(crate) rates: Rates,
     /// Filters and topics for which the router holds memory.
     core_filters: BTreeSet<String>,
     core_topics: HashSet<String>,
@@ -97,7 +114,6 @@ pub(crate) struct Broker {
     /// Weight of what the router has been handed and has not given back.
     window: usize,
     next_message: u64,
-    next_filter: usize,
     departures: u64,
     pub(crate) retained: Retained,
     /// There is something for the store.
@@ -115,7 +131,9 @@ impl Broker {
             core: None,
             caps,
             sessions: BTreeMap::new(),
-            filters: BTreeMap::new(),
+            filters: Filters::default(),
+            shares: Shares::default(),
+            rates: Rates::default(),
             core_filters: BTreeSet::new(),
             core_topics: HashSet::new(),
             core_topic_bytes: 0,
@@ -125,7 +143,6 @@ impl Broker {
             backlog: VecDeque::new(),
             window: 0,
             next_message: 0,
-            next_filter: 1,
             departures: 0,
             retained,
             to_store: Rc::default(),
@@ -147,7 +164,14 @@ impl Broker {
             }
         }
         if !known {
-            self.make_room();
+            if let Room::Of(absent) = self.room_for(client) {
+                self.counts.forgotten_sessions += 1;
+                let forgotten = self.counts.forgotten_sessions;
+                if forgotten.is_power_of_two() {
+                    tracing::warn!(client = ?absent, forgotten, "too many sessions: one of an absent client is forgotten");
+                }
+                self.forget(&absent);
+            }
             self.sessions.insert(Rc::clone(client), Session::new(clean, self.acl.rights(client)));
         }
         let wires = Wires::of(arrival);
@@ -192,22 +216,23 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(client) else { return REFUSED };
         let allowed = session.rights.may_subscribe(&inside);
         let is_new = !session.subscriptions.contains_key(&inside);
+        let owner = identity::owner(client);
         let too_many = is_new
             && (session.subscriptions.len() >= plan::SUBSCRIPTIONS
-                || (self.filters.len() >= plan::FILTERS && !self.filters.contains_key(&inside)));
+                || self.filters.owned_with(&owner, &inside) > self.shares.share(&owner, plan::FILTERS)
+                || (self.filters.len() >= plan::FILTERS && !self.filters.contains(&inside)));
         let defect = topic::filter_defect(filter);
         if defect.is_some() || !allowed || too_many || !session.takes_retained() {
             self.counts.refused_subscriptions += 1;
             let refused = self.counts.refused_subscriptions;
             if refused.is_power_of_two() {
-                tracing::warn!(client = %client, ?filter, ?defect, allowed, too_many, refused, "subscription refused");
+                tracing::warn!(?client, ?filter, ?defect, allowed, too_many, refused, "subscription refused");
             }
             return REFUSED;
         }
         session.subscriptions.insert(inside.clone(), granted);
-        self.add_filter(&inside);
-        if let Some(filter) = self.filters.get_mut(&inside) {
-            filter.members.insert(Rc::clone(client), granted);
+        if self.filters.join(&inside, client, granted) {
+            self.teach(&inside);
         }
         for message in self.retained_for(client, &inside) {
             self.deliver(client, &message, granted.min(message.qos), true);
@@ -222,14 +247,15 @@ impl Broker {
         }
     }
 
-    /// Sends a message on its way. With `retain`, returns the number of the change that the store has to take.
-    pub(crate) fn publish(&mut self, message: Message, retain: bool) -> Option<u64> {
+    /// Sends a message on its way.
+    pub(crate) fn publish(&mut self, message: Message, retain: bool) -> Published {
         self.counts.messages_in += 1;
         let message = Rc::new(message);
         let change = if retain { self.retain(&message) } else { None };
         let mut targets: BTreeMap<ClientId, u8> = BTreeMap::new();
         let mut missing = Vec::new();
-        for (_, filter) in self.filters.iter().filter(|(name, _)| topic::matches(name, &message.inside)) {
+        let (matching, looks) = self.filters.matching(&message.inside);
+        for filter in matching {
             for (client, qos) in &filter.members {
                 if !self.sessions.get(client).is_some_and(|session| session.rights.may_read(&message.inside))
                 {
@@ -246,7 +272,7 @@ impl Broker {
             missing.clear();
         }
         if targets.is_empty() {
-            return change;
+            return Published { change, looks };
         }
         self.next_message += 1;
         if !missing.is_empty() {
@@ -255,13 +281,13 @@ impl Broker {
         self.pending.insert(self.next_message, Pending { message, targets, missing, handed_in: false });
         self.feed();
         self.hand_out();
-        change
+        Published { change, looks }
     }
 
     /// A connected client whose queue a message on `inside` would make longer than it should be.
     pub(crate) fn slow_subscriber(&self, publisher: &ClientId, inside: &str) -> Option<Rc<Wires>> {
-        let matching = self.filters.iter().filter(|(name, _)| topic::matches(name, inside));
-        let mut members = matching.flat_map(|(_, filter)| &filter.members).filter(|(_, qos)| **qos > 0);
+        let (matching, _) = self.filters.matching(inside);
+        let mut members = matching.iter().flat_map(|filter| &filter.members).filter(|(_, qos)| **qos > 0);
         members.find_map(|(client, _)| {
             let session = self.sessions.get(client)?;
             // A client cannot wait for itself: its acknowledgements come behind its publishes.
@@ -294,7 +320,7 @@ impl Broker {
             self.counts.not_retained += 1;
             let refused = self.counts.not_retained;
             if refused.is_power_of_two() {
-                tracing::warn!(topic = %message.topic, refused, "no room for another retained message");
+                tracing::warn!(client = ?message.from, topic = ?message.topic, refused, "no room for another retained message");
             }
         }
         change
@@ -318,14 +344,18 @@ impl Broker {
             Put::Queued | Put::NotKept => {}
             Put::Dropped => {
                 self.counts.dropped_qos0 += 1;
-                tracing::debug!(client = %client, topic = %message.topic, "queue is full, message of QoS 0 dropped");
+                tracing::debug!(?client, topic = ?message.topic, "queue is full, message of QoS 0 dropped");
             }
             Put::Lost => {
                 self.counts.lost_qos1 += 1;
-                session.lost += 1;
-                if session.lost.is_power_of_two() {
-                    let (topic, lost) = (&message.topic, session.lost);
-                    tracing::warn!(client = %client, %topic, lost, "client is away and its queue is full, message lost");
+                let (topic, lost) = (&message.topic, self.counts.lost_qos1);
+                if lost.is_power_of_two() {
+                    tracing::warn!(
+                        ?client,
+                        ?topic,
+                        lost,
+                        "client is away and its queue is full, message lost"
+                    );
                 }
             }
             Put::Overflow => {
@@ -333,7 +363,10 @@ impl Broker {
                 if let Some(wires) = &session.wires {
                     if !wires.is_cut() {
                         self.counts.cut_off += 1;
-                        tracing::warn!(client = %client, topic = %message.topic, "client does not keep up and is cut off");
+                        let (topic, count) = (&message.topic, self.counts.cut_off);
+                        if count.is_power_of_two() {
+                            tracing::warn!(?client, ?topic, count, "client does not keep up and is cut off");
+                        }
                     }
                     wires.cut(Cut::Stuck);
                 }
@@ -341,18 +374,30 @@ impl Broker {
         }
     }
 
-    /// Makes the session that holds most give way if all together hold too much.
+    /// Makes the session that holds most give way if all together hold too much; one of the anonymous clients' if they
+    /// have more than their share.
     fn relieve(&mut self) {
-        if self.sessions.values().map(Session::held).sum::<usize>() <= plan::HELD_BYTES {
+        let (mut all, mut anonymous) = (0, 0);
+        for (client, session) in &self.sessions {
+            all += session.held();
+            anonymous += if identity::owner(client) == Owner::Anonymous { session.held() } else { 0 };
+        }
+        if all <= plan::HELD_BYTES {
             return;
         }
-        let Some((client, session)) = self.sessions.iter_mut().max_by_key(|(_, session)| session.held())
-        else {
+        let from_anonymous = anonymous > self.shares.share(&Owner::Anonymous, plan::HELD_BYTES);
+        let may = |client: &ClientId| !from_anonymous || identity::owner(client) == Owner::Anonymous;
+        let held = self.sessions.iter_mut().filter(|(client, _)| may(client));
+        let Some((client, session)) = held.max_by_key(|(_, session)| session.held()) else {
             return;
         };
         let lost = session.give_up();
         self.counts.lost_qos1 += lost;
-        tracing::warn!(client = %client, lost, "sessions hold too much, and this one most: it is given up");
+        self.counts.given_up += 1;
+        let count = self.counts.given_up;
+        if count.is_power_of_two() {
+            tracing::warn!(?client, lost, count, "sessions hold too much, and this one most: it is given up");
+        }
         match &session.wires {
             Some(wires) => {
                 self.counts.cut_off += 1;
@@ -365,28 +410,8 @@ impl Broker {
         }
     }
 
-    fn add_filter(&mut self, inside: &str) {
-        if self.filters.contains_key(inside) {
-            return;
-        }
-        let number = self.next_filter;
-        self.next_filter += 1;
-        let filter = Filter { number, routed: false, members: BTreeMap::new() };
-        self.filters.insert(inside.to_owned(), filter);
-        self.teach(inside);
-    }
-
     fn leave_filter(&mut self, client: &ClientId, inside: &str) {
-        let Some(filter) = self.filters.get_mut(inside) else { return };
-        filter.members.remove(client);
-        if !filter.members.is_empty() {
-            return;
-        }
-        let (number, routed) = (filter.number, filter.routed);
-        self.filters.remove(inside);
-        if !routed {
-            return;
-        }
+        let Some(Filter { number, routed: true, .. }) = self.filters.leave(inside, client) else { return };
         for pending in self.pending.values_mut().filter(|pending| pending.missing.contains(&number)) {
             pending.missing.retain(|missing| *missing != number);
             if pending.missing.is_empty() {
@@ -400,19 +425,6 @@ impl Broker {
         }
         self.feed();
         self.hand_out();
-    }
-
-    fn make_room(&mut self) {
-        if self.sessions.len() < self.room {
-            return;
-        }
-        let away = self.sessions.iter().filter(|(_, session)| session.wires.is_none());
-        if let Some(client) =
-            away.min_by_key(|(_, session)| session.left).map(|(client, _)| Rc::clone(client))
-        {
-            tracing::warn!(client = %client, "too many sessions: the one that was away longest is forgotten");
-            self.forget(&client);
-        }
     }
 
     fn forget(&mut self, client: &ClientId) {

@@ -4,28 +4,29 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Address, Env};
+use beehive::{Address, Env, Moment};
 use bytes::{Bytes, BytesMut};
 use contract::devicetwin::TwinMsg;
 use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::access::Access;
-use crate::broker::Broker;
+use crate::broker::{Broker, Published};
 use crate::error::Broken;
 use crate::greeting::{self, Greeted, hear};
 use crate::listener::Stranger;
 use crate::packet::{self, Packet, Publish};
 use crate::peer::Peer;
 use crate::places::Limits;
+use crate::rate::{Account, Cost};
 use crate::session::{Cut, Message, Wires};
 use crate::sources::Source;
 use crate::stream::{Reader, Stream, Writer};
 use crate::tls::Tls;
 use crate::topic::Defect;
-use crate::uploads::{Item, Line, Outcome, Uploads};
+use crate::uploads::{Item, Line, Outcome, Room, Uploads};
 use crate::{plan, topic};
 
 /// 1 s: a publisher waits no longer for room in slow queues, so that two clients that wait for each other go on.
@@ -71,7 +72,8 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, strang
     let Greeted { mut reader, mut writer, buffer, id, wires, will } = greeted;
     let keep_alive = wires.arrival.keep_alive;
     let line = Rc::default();
-    let mut client = Client { shared, id, wires, line, settling: FuturesOrdered::new() };
+    let account = Account::new(&id, wires.arrival.peer.source);
+    let mut client = Client { shared, id, wires, line, account, looks: 0, settling: FuturesOrdered::new() };
     let end = client.run(&mut reader, &mut writer, buffer, keep_alive).await;
     drop((reader, writer));
     client.shared.broker.borrow_mut().detach(&client.id, &client.wires);
@@ -84,8 +86,12 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, strang
             if may && !matches!(error, Broken::Revoked) {
                 client.publish(will, None);
             } else {
-                client.shared.broker.borrow_mut().counts.refused_wills += 1;
-                tracing::warn!(client = %client.id, topic = ?will.topic, "will not published: its client lost the right");
+                let counts = &mut client.shared.broker.borrow_mut().counts;
+                counts.refused_wills += 1;
+                let (client, topic, refused) = (&client.id, &will.topic, counts.refused_wills);
+                if refused.is_power_of_two() {
+                    tracing::warn!(?client, ?topic, refused, "will not published: its client lost the right");
+                }
             }
         }
     }
@@ -103,17 +109,14 @@ fn note(shared: &Shared, client: &str, error: &Broken) {
         Broken::Handshake(_) | Broken::Unnamed(_) | Broken::NoCertificate => &mut counts.refused_handshakes,
         Broken::TakenOver => &mut counts.taken_over,
         Broken::Revoked => &mut counts.revoked,
-        Broken::Unanswered(_) | Broken::Stuck => {
-            tracing::warn!(client, %reason, "connection closed");
-            return;
-        }
+        Broken::Unanswered(_) | Broken::Stuck => &mut counts.stuck,
         Broken::Socket(_)
         | Broken::Closed
         | Broken::Silent
         | Broken::Displaced
         | Broken::MadeRoom
         | Broken::Ending => {
-            tracing::debug!(client, %reason, "connection closed");
+            tracing::debug!(client, ?reason, "connection closed");
             return;
         }
     };
@@ -121,9 +124,9 @@ fn note(shared: &Shared, client: &str, error: &Broken) {
     let count = *counted;
     // Whoever sends nonsense, or comes again and again while the cloud is away, shall not fill the log.
     if count.is_power_of_two() {
-        tracing::warn!(client, %reason, count, "connection closed");
+        tracing::warn!(client, ?reason, count, "connection closed");
     } else {
-        tracing::debug!(client, %reason, "connection closed");
+        tracing::debug!(client, ?reason, "connection closed");
     }
 }
 
@@ -138,6 +141,9 @@ struct Client {
     id: Rc<str>,
     wires: Rc<Wires>,
     line: Rc<Line>,
+    account: Account,
+    /// What was looked at for the packet that is handled.
+    looks: usize,
     /// Publishes that are not acknowledged yet, in their order.
     settling: Settling,
 }
@@ -170,22 +176,24 @@ impl Client {
         let silence = plan::silence(keep_alive);
         let env = self.shared.env.clone();
         let mut heard_at = env.now();
-        let mut turn = 0;
+        let mut turn = Cost::default();
+        let mut not_before = heard_at;
         loop {
-            if turn >= plan::TURN {
+            if turn.work >= plan::TURN_WORK || turn.bytes >= plan::TURN_BYTES {
                 // What is in the buffer already could be thousands of packets; the others' turn comes first.
-                turn = 0;
+                turn = Cost::default();
                 tokio::task::yield_now().await;
             }
-            turn += 1;
             let until = silence.map(|silence| heard_at + silence);
             let room = self.wires.waiting() < plan::CONTROL;
-            let may_hear = room && self.settling.len() < plan::PENDING;
+            let pause = not_before.since(env.now());
+            let may_hear = room && pause.is_zero() && self.settling.len() < plan::PENDING;
             let event = tokio::select! {
                 biased;
                 Some(settled) = self.settling.next(), if !self.settling.is_empty() => Event::Settled(settled),
                 packet = hear(&env, read, buffer, plan::PACKET_BYTES, until), if may_hear => Event::Heard(packet?),
                 () = self.wires.room.notified(), if !room => Event::Room,
+                () = env.sleep(pause), if !pause.is_zero() => Event::Room,
             };
             match event {
                 Event::Settled(settled) => self.acknowledge(settled)?,
@@ -193,12 +201,38 @@ impl Client {
                 Event::Heard(packet) => {
                     heard_at = env.now();
                     self.wires.heard(heard_at);
+                    let cost = Cost::of(&packet, self.shared.broker.borrow().retained_count());
+                    self.looks = 0;
                     if self.take(packet).await?.is_none() {
                         return Ok(());
                     }
+                    let cost = cost.with_looks(self.looks);
+                    turn = Cost { work: turn.work + cost.work, bytes: turn.bytes + cost.bytes };
+                    not_before = self.pay(cost);
                 }
             }
         }
+    }
+
+    /// Pays for a packet; returns before when nothing more is to be read.
+    fn pay(&mut self, cost: Cost) -> Moment {
+        let now = self.shared.env.now();
+        let mut broker = self.shared.broker.borrow_mut();
+        let pause = broker.rates.charge(&mut self.account, cost, now);
+        if !pause.is_zero() {
+            broker.counts.slowed += 1;
+            let slowed = broker.counts.slowed;
+            if slowed.is_power_of_two() {
+                let (client, peer) = (&self.id, &self.wires.arrival.peer.label);
+                tracing::info!(
+                    ?client,
+                    peer,
+                    slowed,
+                    "client sends more than its share and is read more slowly"
+                );
+            }
+        }
+        now + pause
     }
 
     /// Does what a packet asks for; `None` for DISCONNECT.
@@ -258,9 +292,9 @@ impl Client {
         let refused = counts.refused_publishes;
         let (client, peer) = (&self.id, &self.wires.arrival.peer.label);
         if refused.is_power_of_two() {
-            tracing::warn!(%client, peer, topic = ?name, refused, "publish refused: the client has no right to this topic");
+            tracing::warn!(?client, peer, topic = ?name, refused, "publish refused: the client has no right to this topic");
         } else {
-            tracing::debug!(%client, peer, topic = ?name, "publish refused");
+            tracing::debug!(?client, peer, topic = ?name, "publish refused");
         }
     }
 
@@ -275,7 +309,7 @@ impl Client {
                     counts.refused_topics
                 };
                 if refused.is_power_of_two() {
-                    tracing::warn!(client = %self.id, why, refused, "publish refused");
+                    tracing::warn!(client = ?self.id, why, refused, "publish refused");
                 }
                 self.settled(qos, pkid);
                 return Ok(());
@@ -298,7 +332,7 @@ impl Client {
         }
         wait_for_room(&self.shared, &self.id, &topic::inside(&publish.topic), qos).await;
         let room = if plan::is_for_the_cloud(&publish.topic) {
-            self.shared.uploads.room(publish.topic.len() + publish.payload.len()).await
+            self.shared.uploads.room(&self.id, publish.topic.len() + publish.payload.len()).await
         } else {
             None
         };
@@ -313,7 +347,7 @@ impl Client {
     }
 
     /// Subscribers get the message at once; DeviceTwin and the store are waited for by what is pushed here.
-    fn publish(&mut self, publish: Publish, room: Option<OwnedSemaphorePermit>) {
+    fn publish(&mut self, publish: Publish, room: Option<Room>) {
         let Publish { topic: name, payload, qos, retain, dup, pkid } = publish;
         let for_twin = plan::is_twins(&name).then(|| (name.clone(), payload.clone()));
         let upload = plan::is_for_the_cloud(&name).then(|| {
@@ -323,7 +357,9 @@ impl Client {
         });
         let from = Rc::clone(&self.id);
         let message = Message { inside: topic::inside(&name), topic: name, payload, qos, from };
-        let change = self.shared.broker.borrow_mut().publish(message, retain);
+        let Published { change, looks } = self.shared.broker.borrow_mut().publish(message, retain);
+        // With QoS 1 it was looked before whether a subscriber is slow.
+        self.looks += looks * (1 + usize::from(qos.min(1)));
         if for_twin.is_none() && qos == 0 {
             return;
         }
@@ -381,15 +417,19 @@ async fn ask_twin(shared: &Shared, client: &str, topic: String, payload: Bytes) 
             broker.counts.refused_by_twin += 1;
             let refused = broker.counts.refused_by_twin;
             if refused.is_power_of_two() {
-                tracing::warn!(client, topic = %asked, %why, refused, "DeviceTwin refuses a publish");
+                tracing::warn!(client, topic = ?asked, ?why, refused, "DeviceTwin refuses a publish");
             } else {
-                tracing::debug!(client, topic = %asked, %why, "DeviceTwin refuses a publish");
+                tracing::debug!(client, topic = ?asked, ?why, "DeviceTwin refuses a publish");
             }
             Ok(())
         }
         Err(error) => {
-            shared.broker.borrow_mut().counts.unanswered_by_twin += 1;
-            tracing::error!(client, topic = %asked, %error, "DeviceTwin does not answer");
+            let counts = &mut shared.broker.borrow_mut().counts;
+            counts.unanswered_by_twin += 1;
+            let unanswered = counts.unanswered_by_twin;
+            if unanswered.is_power_of_two() {
+                tracing::error!(client, topic = ?asked, %error, unanswered, "DeviceTwin does not answer");
+            }
             Err(Broken::Unanswered(error))
         }
     }

@@ -119,6 +119,12 @@ async fn admit(
         }
     };
     let mut broker = shared.broker.borrow_mut();
+    // mosquitto's bridges bring such a will whether or not anybody wants it. It is dropped like a publish there.
+    let (will, brokers_own): (Option<Publish>, bool) = match will {
+        Some(will) if topic::is_brokers_own(&will.topic) => (None, true),
+        will => (will, false),
+    };
+    broker.counts.refused_wills += u64::from(brokers_own);
     // At CONNECT, so that its owner hears of it; and again when it is published, as rights may change until then.
     if let Some(will) = &will
         && (topic::name_defect(&will.topic).is_some() || !broker.may_write(&id, &will.topic))
@@ -126,12 +132,15 @@ async fn admit(
         broker.counts.refused_wills += 1;
         return Ok(Err(ConnectCode::NotAuthorized));
     }
+    if !broker.has_room(&id, clean) {
+        return Ok(Err(ConnectCode::ServerUnavailable));
+    }
     let now = shared.env.now();
     let arrival = Arrival { peer, proof, keep_alive, at: now };
     if !broker.make_place(&id, &arrival, shared.limits, now) {
         return Ok(Err(ConnectCode::ServerUnavailable));
     }
-    tracing::debug!(client = %id, peer = %arrival.peer.label, "client connected");
+    tracing::debug!(client = ?id, peer = %arrival.peer.label, "client connected");
     let (wires, present) = broker.attach(&id, clean, arrival);
     wires.send(packet::connack(present, ConnectCode::Accepted));
     Ok(Ok((id, wires, will)))

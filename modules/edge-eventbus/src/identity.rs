@@ -15,6 +15,26 @@ const END: char = ';';
 /// What `edgecore` calls itself in logs: no client has this id, no user this name.
 const RESERVED: &str = "edgecore";
 
+/// Whose something is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Owner {
+    /// The node itself.
+    Node,
+    /// All anonymous clients together.
+    Anonymous,
+    /// A user, with all his clients.
+    User(Rc<str>),
+}
+
+/// Whose a client is; the empty name is the node's.
+pub(crate) fn owner(name: &str) -> Owner {
+    match parts(name).0 {
+        Some(user) => Owner::User(user.into()),
+        None if name.is_empty() => Owner::Node,
+        None => Owner::Anonymous,
+    }
+}
+
 /// Why a user name or a client id is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unfit(pub(crate) &'static str);
@@ -33,6 +53,10 @@ pub(crate) fn user_defect(name: &str) -> Option<Unfit> {
 
 /// The name of a client.
 pub(crate) fn name(user: Option<&str>, client_id: &str) -> Result<Rc<str>, Unfit> {
+    // It is shown in logs and to the cloud, where it could pass for something else.
+    if client_id.chars().any(char::is_control) {
+        return Err(Unfit("client id has a control character"));
+    }
     let name: Rc<str> = match user {
         Some(user) => format!("{USER}{user}{END}{client_id}").into(),
         None if client_id.starts_with(USER) || client_id == RESERVED => {
@@ -63,6 +87,11 @@ mod tests {
         assert_eq!(name(None, "edgecore"), Err(Unfit("client id is reserved")));
         assert_eq!(name(None, "edgecore-1").as_deref(), Ok("edgecore-1"));
         assert!(name(Some("plc"), &"x".repeat(120)).is_err() && name(Some("plc"), &"x".repeat(119)).is_ok());
+        for id in ["a\nb", "\u{1b}[2J", "a\r", "\u{85}"] {
+            assert!(name(None, id).is_err() && name(Some("plc"), id).is_err(), "{id:?}");
+        }
+        assert_eq!(owner("user=plc;a"), Owner::User("plc".into()));
+        assert_eq!((owner("a"), owner("")), (Owner::Anonymous, Owner::Node));
         for user in ["", "a+", "#", "a/b", "a;b", "a\nb", "edgecore", &"x".repeat(65)] {
             assert!(user_defect(user).is_some(), "{user}");
         }

@@ -44,7 +44,7 @@ impl Publisher {
         if !plan::is_for_the_cloud(topic) {
             return Err(format!("`{topic}` is not for the cloud"));
         }
-        let room = self.uploads.room(topic.len() + payload.len()).await;
+        let room = self.uploads.room(&self.client, topic.len() + payload.len()).await;
         let source = Source { client: Rc::clone(&self.client), topic: topic.into() };
         let item = Item { source, payload, qos: 1, dup, line: Rc::clone(&self.line), room };
         let told = self.uploads.put(item);

@@ -10,16 +10,18 @@ pub(crate) const PACKET_BYTES: usize = 256 << 10;
 pub(crate) const CONNECT_BYTES: usize = 72 << 10;
 /// 16 KiB: a read buffer that is larger is given back when it is empty.
 pub(crate) const BUFFER_BYTES: usize = 16 << 10;
-/// 32 packets of one client are handled before another client's are looked at.
-pub(crate) const TURN: usize = 32;
+/// 64 units of work (see [`crate::rate`]), 16 small publishes, of one client are done before another client's turn comes.
+pub(crate) const TURN_WORK: u64 = 64;
+/// 64 KiB of one client are taken before another client's turn comes.
+pub(crate) const TURN_BYTES: u64 = 64 << 10;
 /// 64 connections of one listener that have not said who they are: each may make the broker keep a CONNECT.
 pub(crate) const STRANGERS: usize = 64;
-/// 256 sessions, the absent clients' included, or twice as many as clients may be there at once; the one that has been
-/// away longest makes room.
+/// 256 sessions, the absent clients' included, or twice as many as clients may be there at once; who makes room is in
+/// [`crate::shares`].
 pub(crate) const SESSIONS: usize = 256;
 /// 128 subscriptions of one client.
 pub(crate) const SUBSCRIPTIONS: usize = 128;
-/// 1024 different filters at once, because each publish is held against every one.
+/// 1024 different filters at once, shared as [`crate::shares`] says.
 pub(crate) const FILTERS: usize = 1024;
 /// From 100 messages in a subscriber's queue on (KubeEdge's sessionQueueSize) publishers of QoS 1 and 2 wait for it.
 pub(crate) const QUEUE_SOFT: usize = 100;
@@ -64,7 +66,8 @@ pub(crate) const PASSWORD_BYTES: usize = 1 << 10;
 /// 512 messages wait for the router; then publishers wait.
 pub(crate) const BACKLOG: usize = 512;
 
-/// 4 MiB of messages for the cloud wait for the store; then their publishers wait.
+/// 4 MiB of messages for the cloud wait for the store, those of anonymous clients half of it; then their publishers
+/// wait.
 pub(crate) const UPLOAD_BYTES: usize = 4 << 20;
 /// 512 bytes: what a small one of them takes beside its payload.
 pub(crate) const UPLOAD_OVERHEAD: usize = 512;

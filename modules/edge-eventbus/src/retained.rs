@@ -6,7 +6,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use edge_store::{Row, Table, Write};
 
+use crate::identity;
 use crate::session::Message;
+use crate::shares::{Held, Shares};
 use crate::{plan, topic};
 
 /// The newest retained message of each topic.
@@ -14,6 +16,10 @@ use crate::{plan, topic};
 pub(crate) struct Retained {
     kept: BTreeMap<String, Rc<Message>>,
     bytes: usize,
+    shares: Shares,
+    /// Messages and bytes of each owner.
+    messages_of: Held,
+    bytes_of: Held,
     /// Topics whose row is not what is kept here.
     dirty: BTreeSet<String>,
     change: u64,
@@ -32,6 +38,11 @@ impl Retained {
         all
     }
 
+    /// Shared like that from now on.
+    pub(crate) fn share(&mut self, shares: Shares) {
+        self.shares = shares;
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.kept.len()
     }
@@ -42,7 +53,12 @@ impl Retained {
         self.remove(&message.topic);
         if !message.payload.is_empty() {
             let size = message.topic.len() + message.payload.len();
-            if self.kept.len() >= plan::RETAINED || self.bytes + size > plan::RETAINED_BYTES {
+            let owner = identity::owner(&message.from);
+            let share = |bound| self.shares.share(&owner, bound);
+            let others_need_it = self.messages_of.of(&owner) >= share(plan::RETAINED)
+                || self.bytes_of.of(&owner) + size > share(plan::RETAINED_BYTES);
+            if others_need_it || self.kept.len() >= plan::RETAINED || self.bytes + size > plan::RETAINED_BYTES
+            {
                 // The old one is not true any more, so it goes in any case.
                 self.dirty.insert(message.topic.clone());
                 self.change += 1;
@@ -87,13 +103,19 @@ impl Retained {
     }
 
     fn insert(&mut self, message: Rc<Message>) {
-        self.bytes += message.topic.len() + message.payload.len();
+        let (owner, size) = (identity::owner(&message.from), message.topic.len() + message.payload.len());
+        self.messages_of.add(&owner, 1);
+        self.bytes_of.add(&owner, size);
+        self.bytes += size;
         self.kept.insert(message.topic.clone(), message);
     }
 
     fn remove(&mut self, topic: &str) {
         if let Some(old) = self.kept.remove(topic) {
-            self.bytes = self.bytes.saturating_sub(old.topic.len() + old.payload.len());
+            let (owner, size) = (identity::owner(&old.from), old.topic.len() + old.payload.len());
+            self.messages_of.take(&owner, 1);
+            self.bytes_of.take(&owner, size);
+            self.bytes = self.bytes.saturating_sub(size);
         }
     }
 }
@@ -185,14 +207,33 @@ mod tests {
     }
 
     #[test]
+    fn anonymous_clients_keep_no_more_than_their_half() {
+        let mut retained = Retained::default();
+        retained.share(Shares { users: true });
+        let from = |name: &str, topic: &str, size: usize| {
+            let payload = Bytes::from(vec![b'x'; size]);
+            let (topic, inside) = (topic.to_owned(), topic::inside(topic));
+            Rc::new(Message { topic, inside, payload, qos: 1, from: name.into() })
+        };
+        let kept = (0..plan::RETAINED).filter(|n| retained.put(&from("n", &n.to_string(), 1)).is_some());
+        assert_eq!(kept.count(), plan::RETAINED / 2);
+        assert!(retained.put(&from("user=plc;a", "users", 1)).is_some());
+        assert!(retained.put(&from("", "nodes", 1)).is_some());
+        // By bytes, too; and what is given up is free again.
+        assert_eq!(retained.put(&from("n", "0", plan::RETAINED_BYTES / 2)), None);
+        assert!(retained.put(&from("n", "again", 1)).is_some());
+        assert!(retained.put(&from("user=plc;a", "large", plan::RETAINED_BYTES / 2)).is_some());
+    }
+
+    #[test]
     fn there_is_a_bound_and_beyond_it_no_stale_message() {
         let mut retained = Retained::default();
         for n in 0..plan::RETAINED {
-            assert!(retained.put(&message(&n.to_string(), b"x")).is_some());
+            assert!(retained.put(&message(&format!("${n}"), b"x")).is_some());
         }
-        assert_eq!(retained.put(&message("more", b"x")), None);
-        assert!(retained.put(&message("7", b"y")).is_some());
-        assert_eq!(retained.put(&message("7", &vec![0; plan::RETAINED_BYTES])), None);
-        assert_eq!(retained.matching("u/7").len(), 0);
+        assert_eq!(retained.put(&message("$more", b"x")), None);
+        assert!(retained.put(&message("$7", b"y")).is_some());
+        assert_eq!(retained.put(&message("$7", &vec![0; plan::RETAINED_BYTES])), None);
+        assert_eq!(retained.matching("s/7").len(), 0);
     }
 }

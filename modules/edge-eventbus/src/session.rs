@@ -153,8 +153,6 @@ pub(crate) struct Session {
     pub(crate) wires: Option<Rc<Wires>>,
     /// Orders the sessions of absent clients by the time they left.
     pub(crate) left: u64,
-    /// Messages that its queue could not take while it was away.
-    pub(crate) lost: u64,
     queue: VecDeque<Queued>,
     /// How many of `queue` are retained messages, which have a bound of their own and are shared.
     kept: usize,
@@ -178,7 +176,6 @@ impl Session {
             subscriptions: BTreeMap::new(),
             wires: None,
             left: 0,
-            lost: 0,
             queue: VecDeque::new(),
             kept: 0,
             bytes: 0,

@@ -3,6 +3,10 @@
 /// 1 KiB: KubeEdge's longest topic stays below 600 bytes.
 pub(crate) const MAX_BYTES: usize = 1024;
 
+/// 32 levels: more than any tree of topics that somebody thought out has. What it costs to find out who takes a topic
+/// grows with its levels.
+pub(crate) const MAX_LEVELS: usize = 32;
+
 /// Trees that belong to a broker itself, so no client publishes into them.
 const BROKERS_OWN: [&str; 3] = ["$SYS", "$share", "$queue"];
 
@@ -26,11 +30,15 @@ pub(crate) fn name_defect(topic: &str) -> Option<Defect> {
     if topic.len() > MAX_BYTES {
         return Some(Defect::Policy("topic name is longer than 1024 bytes"));
     }
-    let tree = topic.split('/').next().unwrap_or_default();
-    if BROKERS_OWN.contains(&tree) {
-        return Some(Defect::Policy("topic belongs to the broker"));
+    if topic.split('/').count() > MAX_LEVELS {
+        return Some(Defect::Policy("topic name has more than 32 levels"));
     }
-    None
+    is_brokers_own(topic).then_some(Defect::Policy("topic belongs to the broker"))
+}
+
+/// Whether a topic is in a tree of a broker itself. mosquitto's bridges say there how they are, also by a will.
+pub(crate) fn is_brokers_own(topic: &str) -> bool {
+    BROKERS_OWN.contains(&topic.split('/').next().unwrap_or_default())
 }
 
 /// What is wrong with a filter to subscribe to.
@@ -48,6 +56,9 @@ pub(crate) fn filter_defect(filter: &str) -> Option<Defect> {
     }
     if filter.len() > MAX_BYTES {
         return Some(Defect::Policy("topic filter is longer than 1024 bytes"));
+    }
+    if filter.split('/').count() > MAX_LEVELS {
+        return Some(Defect::Policy("topic filter has more than 32 levels"));
     }
     let tree = filter.split('/').next().unwrap_or_default();
     if tree == "$share" || tree == "$queue" {
@@ -135,16 +146,19 @@ mod tests {
         for name in ["", "a/+", "#", "a\0"] {
             assert!(matches!(name_defect(name), Some(Defect::Protocol(_))), "{name}");
         }
-        for name in ["$SYS/x", "$share/g/x", &"x".repeat(1025)] {
+        for name in ["$SYS/x", "$share/g/x", &"x".repeat(1025), &"/".repeat(32)] {
             assert!(matches!(name_defect(name), Some(Defect::Policy(_))), "{name}");
         }
-        for name in ["$hw/events/device/a/b/twin/update", "$", "é", "/", "a//b", "$é"] {
+        for name in ["$hw/events/device/a/b/twin/update", "$", "é", "/", "a//b", "$é", &"/".repeat(31)] {
             assert_eq!(name_defect(name), None, "{name}");
         }
         for filter in ["", "a+", "#/a", "a/b#", "$#", "a/++"] {
             assert!(matches!(filter_defect(filter), Some(Defect::Protocol(_))), "{filter}");
         }
-        assert!(matches!(filter_defect("$share/g/a"), Some(Defect::Policy(_))));
+        for filter in ["$share/g/a", &format!("{}#", "+/".repeat(32)), &format!("{}1", "+/".repeat(505))] {
+            assert!(matches!(filter_defect(filter), Some(Defect::Policy(_))), "{filter}");
+        }
+        assert_eq!(filter_defect(&format!("{}#", "+/".repeat(31))), None);
         assert_eq!(filter_defect("$hw/events/+/+/#"), None);
     }
 

@@ -13,7 +13,9 @@ use contract::{Telemetry, wire};
 use edge_store::{Class, Store, Write};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::identity::{self, Owner};
 use crate::plan;
+use crate::shares::Shares;
 use crate::sources::{Number, Source, Sources};
 
 /// What became of a message: kept, or why not.
@@ -34,7 +36,13 @@ pub(crate) struct Item {
     pub(crate) dup: bool,
     pub(crate) line: Rc<Line>,
     /// Its share of the memory, given back when it is settled. A will has none.
-    pub(crate) room: Option<OwnedSemaphorePermit>,
+    pub(crate) room: Option<Room>,
+}
+
+/// Memory for a message, until it is dropped.
+pub(crate) struct Room {
+    _of_anonymous: Option<OwnedSemaphorePermit>,
+    _of_all: OwnedSemaphorePermit,
 }
 
 struct Waiting {
@@ -59,6 +67,9 @@ pub(crate) struct Uploads {
     /// Of a batch that is with the store.
     storing: Cell<usize>,
     room: Arc<Semaphore>,
+    /// What anonymous clients have of it: whoever logs in need not wait behind all of them.
+    anonymous: Arc<Semaphore>,
+    shares: Shares,
     sources: Cell<usize>,
 }
 
@@ -71,16 +82,46 @@ impl Default for Uploads {
             settled: Notify::new(),
             storing: Cell::default(),
             room: Arc::new(Semaphore::new(plan::UPLOAD_BYTES)),
+            anonymous: Arc::new(Semaphore::new(plan::UPLOAD_BYTES / 2)),
+            shares: Shares::default(),
             sources: Cell::default(),
         }
     }
 }
 
 impl Uploads {
-    /// Waits until there is memory for a message of so many bytes.
-    pub(crate) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let share = u32::try_from((bytes + plan::UPLOAD_OVERHEAD).min(plan::UPLOAD_BYTES)).ok()?;
-        Arc::clone(&self.room).acquire_many_owned(share).await.ok()
+    /// Shares the outbox like that.
+    pub(crate) fn new(shares: Shares) -> Self {
+        Uploads { shares, ..Uploads::default() }
+    }
+
+    /// Waits until there is memory for a message of so many bytes of a client.
+    pub(crate) async fn room(&self, client: &str, bytes: usize) -> Option<Room> {
+        let share = u32::try_from((bytes + plan::UPLOAD_OVERHEAD).min(plan::UPLOAD_BYTES / 2)).ok()?;
+        let of_anonymous = if identity::owner(client) == Owner::Anonymous {
+            Some(Arc::clone(&self.anonymous).acquire_many_owned(share).await.ok()?)
+        } else {
+            None
+        };
+        let of_all = Arc::clone(&self.room).acquire_many_owned(share).await.ok()?;
+        Some(Room { _of_anonymous: of_anonymous, _of_all: of_all })
+    }
+
+    /// Whether a client's message has to stay out of the outbox of `store`, with so many bytes of others before it: the
+    /// anonymous clients have a share of what telemetry may fill, and the rest is for those that log in.
+    fn is_strangers(&self, item: &Item, store: &Store, rows: usize, bytes: usize) -> bool {
+        if identity::owner(&item.source.client) != Owner::Anonymous || !self.shares.users {
+            return false;
+        }
+        let (most_rows, most_bytes) = store.telemetry_bounds();
+        let filled = store.snapshot();
+        let size = item.source.topic.len() + item.payload.len();
+        let share =
+            |bound| self.shares.share(&Owner::Anonymous, usize::try_from(bound).unwrap_or(usize::MAX));
+        let over = |filled: u64, more: usize, bound: u64| {
+            usize::try_from(filled).unwrap_or(usize::MAX).saturating_add(more) > share(bound)
+        };
+        over(filled.outbox_rows, rows + 1, most_rows) || over(filled.outbox_bytes, bytes + size, most_bytes)
     }
 
     /// Hands a message over. What is refused only makes room for others if it is heard of.
@@ -179,6 +220,7 @@ impl Keeper {
         for waiting in refused {
             self.behind(waiting);
         }
+        let batch = self.without_strangers(batch);
         if batch.is_empty() {
             return false;
         }
@@ -205,6 +247,22 @@ impl Keeper {
             }
         }
         any
+    }
+
+    /// Refuses what there is no room for in the anonymous clients' share; gives back the rest.
+    fn without_strangers(&mut self, batch: Vec<Waiting>) -> Vec<Waiting> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        for waiting in batch {
+            if waiting.item.line.refused.get() {
+                self.behind(waiting);
+            } else if self.uploads.is_strangers(&waiting.item, &self.store, taken.len(), bytes) {
+                self.refused(waiting, "anonymous clients have their share of the outbox".into());
+            } else {
+                bytes += waiting.item.source.topic.len() + waiting.item.payload.len();
+                taken.push(waiting);
+            }
+        }
+        taken
     }
 
     /// Numbers and commits these, or leaves no trace of them.
@@ -247,7 +305,7 @@ impl Keeper {
         let dropped = self.uploads.count(|counts| counts.dropped += 1).dropped;
         if dropped.is_power_of_two() {
             let Source { client, topic } = &item.source;
-            tracing::warn!(%client, %topic, %why, dropped, "message of QoS 0 for the cloud dropped");
+            tracing::warn!(?client, ?topic, ?why, dropped, "message of QoS 0 for the cloud dropped");
         }
     }
 }

@@ -292,8 +292,8 @@ fn take_topics(line: &mut Line, count: u32) -> u32 {
     taken
 }
 
-const TOPICS: u32 = 60_000;
-const WARM: u32 = 16_000;
+const TOPICS: u32 = 26_000;
+const WARM: u32 = 9_000;
 
 #[test]
 fn distinct_topics_without_end_cost_no_memory_and_nothing_is_lost_when_the_router_is_replaced() {
@@ -332,7 +332,7 @@ fn distinct_topics_without_end_cost_no_memory_and_nothing_is_lost_when_the_route
             view["routerRebuilds"]
         );
         assert!(grown <= LEFT_KIB, "{grown} KiB");
-        assert!(view["routerRebuilds"].as_u64().unwrap() >= 10, "{view}");
+        assert!(view["routerRebuilds"].as_u64().unwrap() >= 5, "{view}");
         assert_eq!((&view["routerDeaths"], &view["lostQos1"]), (&0.into(), &0.into()));
         routers_are(1).await;
 
@@ -365,10 +365,10 @@ fn a_subscriber_that_does_not_read_is_bounded() {
         let grown = beside(move || {
             let mut line = Line::client(address, "loud");
             let some = publish("load", &"x".repeat(4000), 0, 0).repeat(16);
-            // 48 MB, until every queue on the way is full, and then 48 MB more.
-            (0..750).for_each(|_| line.send(&some));
+            // 16 MB, until every queue on the way is full, and then 16 MB more.
+            (0..250).for_each(|_| line.send(&some));
             let full = resident();
-            (0..750).for_each(|_| line.send(&some));
+            (0..250).for_each(|_| line.send(&some));
             line.send(&[0xc0, 0]);
             assert_eq!(line.next().map(|(first, _)| first), Some(0xd0));
             resident() - full
@@ -376,10 +376,10 @@ fn a_subscriber_that_does_not_read_is_bounded() {
         .await;
         let view = node.view().await;
         println!(
-            "48 MB more for a subscriber that does not read: {grown} KiB more resident, {} dropped",
+            "16 MB more for a subscriber that does not read: {grown} KiB more resident, {} dropped",
             view["droppedQos0"]
         );
-        assert!(view["droppedQos0"].as_u64().unwrap() > 10_000, "{view}");
+        assert!(view["droppedQos0"].as_u64().unwrap() > 3_000, "{view}");
         assert!(grown <= LEFT_KIB, "{grown} KiB");
     });
 }
@@ -433,6 +433,10 @@ fn floods_do_not_keep_others_from_being_answered() {
         println!(
             "beside three floods a ping and a state take at most {worst:?}; {} messages in",
             view["messagesIn"]
+        );
+        assert!(
+            view["slowed"].as_u64().unwrap() > 100 && worst < Duration::from_secs(2),
+            "{worst:?} in {view}"
         );
         // Those who read their answers end by themselves; the one that does not is closed with the broker.
         assert!(publishes.await.unwrap() > 0);
@@ -492,7 +496,7 @@ fn a_client_has_sixteen_requests_under_way_and_the_next_client_has_its_own() {
 fn messages_of_qos_1_from_one_client_to_another() {
     let _alone = alone();
     run(|store| async move {
-        const COUNT: u32 = 20_000;
+        const COUNT: u32 = 8_000;
         let node = Node::start(store).await;
         let address = node.address;
         let subscriber = tokio::task::spawn_blocking(move || {

@@ -66,7 +66,9 @@ fn a_will_obeys_the_same_rule_at_connect_and_when_it_is_published() {
         for filter in ["$hw/#", "#"] {
             granted(&mut witness, filter, 0).await;
         }
-        for topic in EDGECORES {
+        // mosquitto's bridges leave a will under `$SYS`; `strangers.rs` shows what becomes of it.
+        let edgecores: Vec<&str> = EDGECORES.into_iter().filter(|topic| topic.starts_with("$hw/")).collect();
+        for topic in &edgecores {
             // What comes right behind a CONNECT that is refused is not looked at.
             let both =
                 [connect("dying", true, 0, Some((topic, "spoofed"))), publish("x", "x", 0, 0)].concat();
@@ -75,7 +77,7 @@ fn a_will_obeys_the_same_rule_at_connect_and_when_it_is_published() {
         for topic in ["", "a/#", "+"] {
             assert_eq!(answer(&node, &connect("dying", true, 0, Some((topic, "x")))).await, b"", "{topic}");
         }
-        assert_eq!(node.view().await["refusedWills"], EDGECORES.len());
+        assert_eq!(node.view().await["refusedWills"], edgecores.len());
         let mut first = node.raw().await;
         first.send(&connect("first", true, 0, Some(("last", "word")))).await;
         first.expect(&WELCOME).await;
@@ -88,7 +90,7 @@ fn a_will_obeys_the_same_rule_at_connect_and_when_it_is_published() {
         files.write("acl", "topic #\ntopic deny last");
         until_refused(&node, &mut second, "last").await;
         drop(second);
-        node.wait("goodbye", |view| view["clients"] == 1 && view["refusedWills"] == EDGECORES.len() + 1)
+        node.wait("goodbye", |view| view["clients"] == 1 && view["refusedWills"] == edgecores.len() + 1)
             .await;
         node.publish("end", "end", false).await;
         let mut rest = Vec::new();

@@ -144,6 +144,11 @@ pub(crate) fn apply(bench: &Bench<'_>, write: &Write, usage: &mut Usage) -> Resu
     Ok(())
 }
 
+/// What telemetry may fill of a bound: the last eighth is kept for events, which a flood of telemetry must not silence.
+pub(crate) const fn telemetrys(bound: u64) -> u64 {
+    bound - bound / 8
+}
+
 fn enqueue(
     bench: &Bench<'_>,
     class: Class,
@@ -163,8 +168,7 @@ fn enqueue(
         }
         Class::Event | Class::Telemetry if boundless() => {}
         Class::Event | Class::Telemetry => {
-            // The last eighth is kept for events: a flood of telemetry must not silence them.
-            let share = |bound: u64| if class == Class::Telemetry { bound - bound / 8 } else { bound };
+            let share = |bound: u64| if class == Class::Telemetry { telemetrys(bound) } else { bound };
             let (rows, bytes) = (share(bounds.outbox_rows), share(bounds.outbox_bytes));
             if usage.rows >= rows {
                 return Err(full("outbox_rows", rows));

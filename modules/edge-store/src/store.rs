@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::apply;
 use crate::opening::{self, Access, Opened};
 use crate::read::{self, Checked, OBJECTS_TABLE};
 use crate::readers::Readers;
@@ -113,6 +114,7 @@ struct Inner {
     vault: Arc<Vault>,
     opened: Opened,
     incarnation: Vec<u8>,
+    telemetry: (u64, u64),
     /// `None` only while dropping.
     desk: Option<Desk>,
     thread: Option<JoinHandle<()>>,
@@ -166,6 +168,7 @@ impl Store {
         let shared = Arc::new(Shared::new(path.clone(), found.meta.revision, usage));
         found.damaged.into_iter().for_each(|row| shared.found_damaged(row));
         let vault = Arc::clone(&found.vault);
+        let telemetry = (apply::telemetrys(options.outbox_rows), apply::telemetrys(options.outbox_bytes));
         let (length, threadless) = (options.queue.max(1), options.threadless);
         let writer = Writer::new(found.conn, Arc::clone(&shared), found.vault, options, usage);
         let readers = writer.readers();
@@ -182,6 +185,7 @@ impl Store {
             vault,
             opened: found.opened,
             incarnation: found.meta.incarnation,
+            telemetry,
             desk: Some(desk),
             thread,
             _lock: found.lock,
@@ -197,6 +201,11 @@ impl Store {
     /// Which file this is: revisions of different incarnations do not compare.
     pub fn incarnation(&self) -> &[u8] {
         &self.inner.incarnation
+    }
+
+    /// Up to how many rows, and how many bytes of keys and bodies, in the outbox it takes telemetry.
+    pub fn telemetry_bounds(&self) -> (u64, u64) {
+        self.inner.telemetry
     }
 
     /// The revision of the last commit.

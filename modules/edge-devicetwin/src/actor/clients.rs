@@ -1,21 +1,13 @@
 //! What MQTT clients want.
 
-use std::time::SystemTime;
-
 use beehive::Context;
 use contract::devicetwin::TwinMsg;
 
-use super::{DeviceTwin, millis};
-use crate::members::{self, Member};
+use super::DeviceTwin;
+use crate::members::Member;
 use crate::payload::{self, Base, GetRequest, StateRequest, UpdateRequest};
-use crate::plan::{self, Code, Refused, Touch};
-use crate::rows::{self, State};
+use crate::plan::{self, Code, Refused};
 use crate::topic::{self, DeviceId, Wish};
-
-/// RFC 3339 in whole seconds.
-fn rfc3339(time: SystemTime) -> Option<String> {
-    jiff::Timestamp::from_second(millis(time) / 1000).ok().map(|time| time.to_string())
-}
 
 impl DeviceTwin {
     pub(super) async fn mqtt(
@@ -57,35 +49,16 @@ impl DeviceTwin {
         let base = Self::base(Some(&request.event_id), cx);
         let planned =
             self.member(id).and_then(|member| plan::update(&member.twins, &request, base.timestamp));
-        let touched = match planned {
+        let mut touched = match planned {
             Ok(touched) => touched,
             Err(refused) => return self.refuse(topic, &base, refused),
         };
-        if let Err(reason) = self.save(id, &touched, cx).await {
-            return self.refuse(topic, &base, Refused::new(Code::Internal, reason));
+        if let Err(unsaved) = self.save(id, &mut touched, cx).await {
+            return self.refuse(topic, &base, unsaved.into());
         }
         self.publish(topic, payload::update_result(&base, &touched));
         self.tell_change(id, &touched, &base, cx);
         Ok(())
-    }
-
-    /// Commits what is news among the touched and takes all of it over. Answers the news.
-    pub(super) async fn save(
-        &mut self,
-        id: &DeviceId,
-        touched: &[Touch],
-        cx: &Context<TwinMsg>,
-    ) -> Result<Vec<Touch>, String> {
-        let Some(member) = self.members.get(id) else { return Ok(Vec::new()) };
-        let now = cx.now();
-        let news: Vec<Touch> = member.news(touched, now).into_iter().cloned().collect();
-        self.commit(members::writes(id, &news)).await?;
-        let saved: Vec<String> = news.iter().map(|touch| touch.property.clone()).collect();
-        if let Some(member) = self.members.get_mut(id) {
-            member.take(touched, &saved, now);
-        }
-        self.weigh(id, touched);
-        Ok(news)
     }
 
     fn get_twin(&mut self, id: &DeviceId, bytes: &[u8], cx: &Context<TwinMsg>) -> Result<(), String> {
@@ -118,33 +91,6 @@ impl DeviceTwin {
         self.save_state(id, &request.state, cx).await?;
         self.tell_state(id, cx);
         Ok(())
-    }
-
-    /// Answers whether it was news.
-    pub(super) async fn save_state(
-        &mut self,
-        id: &DeviceId,
-        state: &str,
-        cx: &Context<TwinMsg>,
-    ) -> Result<bool, String> {
-        let member = self.member(id).map_err(|refused| refused.reason)?;
-        let online = plan::is_online(state).unwrap_or_default();
-        let last_online = if online { rfc3339(cx.wall()) } else { None };
-        let state = State { uid: member.state.uid.clone(), state: state.to_owned(), last_online };
-        let now = cx.now();
-        let news = member.state_is_news(&state, now);
-        if news {
-            let mut writes = vec![rows::put_state(id, &state)];
-            writes.extend(rows::enqueue(&state.report(id)));
-            self.commit(writes).await?;
-        }
-        if let Some(member) = self.members.get_mut(id) {
-            member.state = state;
-            if news {
-                member.state_saved = Some(now);
-            }
-        }
-        Ok(news)
     }
 
     pub(super) fn tell_state(&mut self, id: &DeviceId, cx: &Context<TwinMsg>) {

@@ -82,8 +82,7 @@ impl DeviceTwin {
     /// Takes over what was committed.
     fn keep(&mut self, id: &DeviceId, touched: &[Touch], cx: &Context<TwinMsg>) {
         if let Some(member) = self.members.get_mut(id) {
-            let saved: Vec<String> = touched.iter().map(|touch| touch.property.clone()).collect();
-            member.take(touched, &saved, cx.now());
+            member.take(touched, touched, cx.now());
         }
     }
 

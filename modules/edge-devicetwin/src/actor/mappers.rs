@@ -1,26 +1,16 @@
 //! What mappers say, and what they are told.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use beehive::Context;
 use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, TwinMsg};
-use crd::{Device, DeviceModel};
 
 use super::DeviceTwin;
 use super::registration::Registration;
 use crate::push::{self, Wanted};
 use crate::rows;
-use crate::share::Share;
 use crate::topic::DeviceId;
 use crate::{convert, mapper, payload, plan};
-
-/// The properties that a device or its model names.
-fn named<'a>(device: &'a Device, model: Option<&'a DeviceModel>) -> BTreeSet<&'a str> {
-    let own = device.spec.properties.iter().map(|property| property.name.as_str());
-    let models = model.into_iter().flat_map(|model| &model.spec.properties);
-    own.chain(models.map(|property| property.name.as_str())).collect()
-}
 
 impl DeviceTwin {
     pub(super) async fn dmi(
@@ -35,23 +25,23 @@ impl DeviceTwin {
                 self.register(caller, said, cx).await
             }
             DmiCall::Twins { namespace, name, twins } => {
-                let (id, protocol) = self.own_device(caller, &namespace, &name)?;
-                self.observe(&id, &protocol, &twins, cx).await
+                let id = self.own_device(caller, &namespace, &name)?;
+                self.observe(&id, &twins, cx).await
             }
             DmiCall::State { namespace, name, state } => {
-                let (id, _) = self.own_device(caller, &namespace, &name)?;
+                let id = self.own_device(caller, &namespace, &name)?;
                 self.mapper_state(&id, &state, cx).await.map_err(DmiRefusal::from)
             }
         }
     }
 
-    /// A device of this node whose protocol the caller has registered, and that protocol.
+    /// A device of this node whose protocol the caller has registered.
     fn own_device(
         &mut self,
         caller: &DmiCaller,
         namespace: &str,
         name: &str,
-    ) -> Result<(DeviceId, String), DmiRefusal> {
+    ) -> Result<DeviceId, DmiRefusal> {
         let id = DeviceId::parse(namespace, name).ok_or_else(|| {
             DmiRefusal::Unfit(
                 "the device's namespace and name are not two names as Kubernetes has them".to_owned(),
@@ -61,7 +51,7 @@ impl DeviceTwin {
         let holder = self.holder_of(caller)?;
         let protocol = self.protocol_of(&id).unwrap_or_default().to_owned();
         if self.sessions.get(&protocol).is_some_and(|session| session.row.holder == holder) {
-            return Ok((id, protocol));
+            return Ok(id);
         }
         Err(self.deny(format!(
             "device `{id}` is of protocol `{protocol}`, and {holder} is not its mapper: only the mapper that has \
@@ -70,7 +60,7 @@ impl DeviceTwin {
     }
 
     /// A device that is not in the catalog could not be read, and is nobody's.
-    fn protocol_of(&self, id: &DeviceId) -> Option<&str> {
+    pub(super) fn protocol_of(&self, id: &DeviceId) -> Option<&str> {
         let device = self.catalog.devices.get(id)?;
         Some(convert::protocol(device, self.catalog.model_of(id, device).1))
     }
@@ -78,18 +68,15 @@ impl DeviceTwin {
     async fn observe(
         &mut self,
         id: &DeviceId,
-        protocol: &str,
         reports: &[(String, String, String)],
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<u8>, DmiRefusal> {
         let base = Self::base(None, cx);
         let model = self.catalog.devices.get(id).and_then(|device| self.catalog.model_of(id, device).1);
         let member = self.member(id).map_err(|refused| refused.reason)?;
-        let touched = plan::observe(&member.twins, reports, &plan::types(model), base.timestamp)
+        let mut touched = plan::observe(&member.twins, reports, &plan::types(model), base.timestamp)
             .map_err(DmiRefusal::Unfit)?;
-        let before = self.share(protocol);
-        self.share_after(id, before, &touched).check(before).map_err(DmiRefusal::UsedUp)?;
-        let news = self.save(id, &touched, cx).await?;
+        let news = self.save(id, &mut touched, cx).await?;
         // A value that stays the same every second is nobody's news.
         if !news.is_empty() {
             self.publish(id.topic("twin/update/result"), payload::update_result(&base, &news));
@@ -97,40 +84,6 @@ impl DeviceTwin {
         }
         // The answer has no fields: its encoding is empty.
         Ok(Vec::new())
-    }
-
-    /// What the devices of a protocol weigh.
-    fn share(&mut self, protocol: &str) -> Share {
-        if let Some(known) = self.shares.get(protocol) {
-            return *known;
-        }
-        let mut share = Share::default();
-        for (id, device) in &self.catalog.devices {
-            let model = self.catalog.model_of(id, device).1;
-            if convert::protocol(device, model) == protocol
-                && let Some(member) = self.members.get(id)
-            {
-                let named = named(device, model);
-                share.add(&member.twins, |property| named.contains(property));
-            }
-        }
-        self.shares.insert(protocol.to_owned(), share);
-        share
-    }
-
-    fn share_after(&self, id: &DeviceId, before: Share, touched: &[plan::Touch]) -> Share {
-        let Some(device) = self.catalog.devices.get(id) else { return before };
-        let named = named(device, self.catalog.model_of(id, device).1);
-        before.after(touched, |property| named.contains(property))
-    }
-
-    /// Keeps the share of a device's protocol true after its twins have changed, by whoever.
-    pub(super) fn weigh(&mut self, id: &DeviceId, touched: &[plan::Touch]) {
-        let Some(protocol) = self.protocol_of(id).map(str::to_owned) else { return };
-        if let Some(before) = self.shares.get(&protocol).copied() {
-            let after = self.share_after(id, before, touched);
-            self.shares.insert(protocol, after);
-        }
     }
 
     /// A word that is no state is passed over, as mappers are used to (`disconnected`).

@@ -17,7 +17,8 @@
 //!   `O_EXCL`, so that what is written is what was made.
 //! * What is read is opened as a mere place (`O_PATH`) first, and read only if it is a plain file: a FIFO does not
 //!   hang the reader and no device is touched. Reads have a bound.
-//! * Removal never follows a link and never enters a mount, and needs two descriptors however deep the tree is.
+//! * Removal never follows a link and never enters a mount, needs two descriptors however deep the tree is, and can be
+//!   left off and taken up again however much there is.
 //! * Mounts are made and undone on `/proc/self/fd/N`, which is the very thing that was checked.
 //! * The one place where links are followed is a `subPath`, as in the kubelet, and there only inside its volume.
 //!
@@ -44,6 +45,7 @@ use rustix::io::Errno;
 
 use crate::error::StepError;
 
+pub(crate) use removal::Removal;
 use walk::Way;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -228,6 +230,11 @@ impl Folder {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(self.fault("look at", at, &error)),
         }
+    }
+
+    /// Whether `name` is a folder itself, and no link to one.
+    pub(crate) fn has_folder(&self, name: &str) -> Result<bool, StepError> {
+        Ok(self.kind(name)? == Some(FileType::Directory))
     }
 
     /// One plain name, or the fault that says it is none.

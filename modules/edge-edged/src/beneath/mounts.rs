@@ -47,7 +47,8 @@ impl Folder {
         }
     }
 
-    fn same(&self) -> Result<Folder, Errno> {
+    /// The same folder, held once more.
+    pub(super) fn same(&self) -> Result<Folder, Errno> {
         let fd = self.fd.try_clone().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         Ok(Folder { fd, shown: self.shown.clone(), way: self.way })
     }

@@ -135,6 +135,12 @@ mod tests {
             assert_eq!(fs::metadata(dir.path().join(made)).unwrap().permissions().mode() & 0o777, 0o755);
         }
         check_path(&source(&dir.path().join("f"), "FileOrCreate")).unwrap();
+        // What is there stays as somebody wanted it.
+        for (name, kind) in [("x", "DirectoryOrCreate"), ("f", "FileOrCreate")] {
+            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o700)).unwrap();
+            check_path(&source(&dir.path().join(name), kind)).unwrap();
+            assert_eq!(fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777, 0o700);
+        }
         // What a container put there instead is not opened to others.
         fs::write(dir.path().join("secret"), "").unwrap();
         fs::set_permissions(dir.path().join("secret"), fs::Permissions::from_mode(0o600)).unwrap();

@@ -5,10 +5,12 @@ mod host;
 mod payload;
 mod prepare;
 mod subpath;
+mod teardown;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use host::write_hosts;
 pub(crate) use payload::{TokenWant, Tokens, token_wants};
-pub(crate) use prepare::{At, Prepared, Volume, prepare, teardown};
+pub(crate) use prepare::{At, Prepared, Volume, prepare};
 pub(crate) use subpath::mounts_of;
+pub(crate) use teardown::Teardown;

@@ -79,7 +79,7 @@ fn one(
     }
     if let Some(source) = &volume.empty_dir {
         let at = layout::volume(uid, "empty-dir", &volume.name);
-        empty_dir(root, &at, source, group)?;
+        empty_dir(root, &at, &layout::ready(uid, &volume.name), source, group)?;
         return Ok(Volume { at: At::Ours(at), read_only: false });
     }
     let Some(files) = payload::of_volume(pod, volume, sources, tokens, facts)? else {
@@ -109,23 +109,34 @@ fn make(root: &Folder, at: &Path) -> Result<Folder, StepError> {
     root.make(at, Access::mode(LEADS))
 }
 
+/// Made once, with the kubelet's mark `ready` outside of what a container can reach; a volume that is ready is left alone
+/// from then on, also by an edgecore that was started anew: its mode and owner are its containers' (the kubelet's
+/// `emptyDir.SetUpAt`). One without the mark was not made to its end.
 fn empty_dir(
     root: &Folder,
     at: &Path,
+    ready: &Path,
     source: &EmptyDirVolumeSource,
     group: Option<u32>,
 ) -> Result<(), StepError> {
+    let in_memory = source.medium.as_deref() == Some("Memory");
+    let mounted = in_memory && root.is_mount(at)?;
+    let there = if in_memory { mounted } else { root.find(at)?.is_some() };
+    if there && root.tail(ready, 0)?.is_some() {
+        return Ok(());
+    }
+    // Left from a volume that is gone, as one in memory after the machine was started anew: it says nothing of the next.
+    root.remove(ready)?;
     let mut folder = make(root, at)?;
-    if source.medium.as_deref() == Some("Memory") && !root.is_mount(at)? {
+    if in_memory && !mounted {
         folder = root.tmpfs(at, source.size_limit.as_ref().and_then(quantity::units))?;
     }
-    let stat = folder.stat()?;
     let mode = if group.is_some() { 0o2777 } else { 0o777 };
-    // Only what differs: a container may have chosen a mode of its own below.
-    if stat.st_mode & 0o7777 != mode || group.is_some_and(|group| stat.st_gid != group) {
-        folder.set_access(Access { mode, owner: None, group })?;
+    folder.set_access(Access { mode, owner: None, group })?;
+    if let Some(marks) = ready.parent() {
+        make(root, marks)?;
     }
-    Ok(())
+    root.create(ready, b"", Access::mode(0o640))
 }
 
 fn from_objects(
@@ -146,15 +157,83 @@ fn from_objects(
     Ok(())
 }
 
-/// Removes everything of a pod from the disk: mounts, folders, logs. Never follows a mount or link out of them.
-pub(crate) fn teardown(root: &Path, logs: &Path, uid: &str, pod_logs: &Path) -> Result<(), StepError> {
-    if let Some(root) = Folder::find_root(root)? {
-        let at = layout::pod(uid);
-        root.detach_below(&at)?;
-        root.remove(&at)?;
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, chown};
+
+    use rustix::fs::{CWD, Mode};
+    use serde_json::json;
+
+    use super::*;
+    use crate::desired::tests::pod;
+
+    fn facts() -> Facts {
+        Facts {
+            pod_ips: Vec::new(),
+            host_ips: Vec::new(),
+            node_name: "edge-1".to_owned(),
+            node_cpu_milli: 1000,
+            node_memory: 1 << 30,
+        }
     }
-    if let Some(logs) = Folder::find_root(logs)? {
-        logs.remove(pod_logs)?;
+
+    fn prepared(root: &Path, pod: &Desired) -> Prepared {
+        let root = Folder::root(root).unwrap();
+        prepare(&root, pod, &Sources::default(), &Tokens::new(), &facts()).unwrap()
     }
-    Ok(())
+
+    fn access(at: &Path) -> (u32, u32, u32) {
+        let found = fs::metadata(at).unwrap();
+        (found.mode() & 0o7777, found.uid(), found.gid())
+    }
+
+    fn chmod(at: &Path, mode: u32) {
+        rustix::fs::chmodat(CWD, at, Mode::from_raw_mode(mode), rustix::fs::AtFlags::empty()).unwrap();
+    }
+
+    /// A database closes its folder to all others: neither a changed config map nor a restart of edgecore opens it again.
+    #[test]
+    fn what_a_container_did_to_its_empty_dir_stays() {
+        for (security, mode) in [(json!({}), 0o777), (json!({"fsGroup": 4242}), 0o2777)] {
+            let dir = tempfile::tempdir().unwrap();
+            let pod = pod(json!({"securityContext": security, "volumes": [
+                {"name": "data", "emptyDir": {}}, {"name": "fast", "emptyDir": {"medium": "Memory"}},
+            ]}));
+            let at = |name: &str| dir.path().join(layout::volume(&pod.id.uid, "empty-dir", name));
+            let root = Folder::root(dir.path()).unwrap();
+            // Only root can mount and give away.
+            let probe = root.make(Path::new("probe"), Access::mode(0o700)).unwrap();
+            if root.tmpfs(Path::new("probe"), None).is_err() || chown(probe.shown(), Some(70), None).is_err()
+            {
+                return;
+            }
+            root.detach(Path::new("probe")).unwrap();
+            // Volumes whose making was cut short after their folder: they are made to their end.
+            root.make(&layout::volume(&pod.id.uid, "empty-dir", "data"), Access::mode(0o700)).unwrap();
+            prepared(dir.path(), &pod);
+            for name in ["data", "fast"] {
+                assert_eq!(access(&at(name)).0, mode, "{name}");
+                chown(at(name), Some(70), Some(70)).unwrap();
+                chmod(&at(name), 0o700);
+                fs::write(at(name).join("PG_VERSION"), "17").unwrap();
+            }
+            // As after a change of an object, and by an edgecore that knows of nothing.
+            for _ in 0..2 {
+                prepared(dir.path(), &pod);
+                for name in ["data", "fast"] {
+                    assert_eq!(access(&at(name)), (0o700, 70, 70), "{name}");
+                    assert!(at(name).join("PG_VERSION").exists(), "{name}");
+                }
+            }
+            // A machine that was started anew has lost what was in memory; an administrator may remove the other.
+            root.detach(&layout::volume(&pod.id.uid, "empty-dir", "fast")).unwrap();
+            fs::remove_dir_all(at("data")).unwrap();
+            prepared(dir.path(), &pod);
+            for name in ["data", "fast"] {
+                assert_eq!(access(&at(name)).0, mode, "{name} is made anew");
+            }
+            root.detach_below(&layout::pod(&pod.id.uid)).unwrap();
+        }
+    }
 }

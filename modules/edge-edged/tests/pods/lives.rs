@@ -44,7 +44,19 @@ fn a_killed_container_comes_back_and_a_restart_of_edged_touches_nothing() {
         let seen = node.runtime.container_status(&container_id(&untouched)).await.unwrap();
         assert_eq!(seen.state(), ContainerState::ContainerRunning);
 
-        let node = node.restart(&host, async |store, _| forget(store, "p").await).await;
+        // Of another, which was torn down when the power went, only folders are left.
+        let folder = node.pod_folder("torn");
+        let logs = node.settings.logs.join("default_torn_uid-of-torn");
+        let meanwhile = async |store: &edge_store::Store, _: &dyn cri::Runtime| {
+            forget(store, "p").await;
+            std::fs::create_dir_all(folder.join("volumes/kubernetes.io~empty-dir/v")).unwrap();
+            std::fs::write(folder.join("volumes/kubernetes.io~empty-dir/v/f"), "x").unwrap();
+            std::fs::create_dir_all(logs.join("c")).unwrap();
+        };
+        let node = node.restart(&host, meanwhile).await;
+        let cleared = eventually(async || (!folder.exists() && !logs.exists()).then_some(())).await;
+        cleared.expect("what is left on the disk of a pod that is gone is removed");
+        assert!(node.pod_folder("q").exists(), "a pod that is wanted keeps its folder");
         let left = eventually(async || {
             let left = node.runtime.list_containers(ContainerFilter::default()).await.unwrap();
             (left.len() == 1 && !node.pod_folder("p").exists()).then_some(left)
@@ -52,16 +64,31 @@ fn a_killed_container_comes_back_and_a_restart_of_edged_touches_nothing() {
         let left = left.await.expect("what nobody wants ends");
         assert_eq!(left[0].id, container_id(&untouched));
 
-        // Another pod of the same name starts when the one before is gone.
+        // Another pod of the same name starts when nothing runs of the one before, however long its removal takes: here
+        // something is mounted in its way.
+        let in_the_way = node.settings.logs.join("default_q_uid-of-q/in the way");
+        std::fs::create_dir(&in_the_way).unwrap();
+        let mount = |program: &str, arguments: &[&str]| {
+            let done = std::process::Command::new(program).args(arguments).arg(&in_the_way).status();
+            assert!(done.unwrap().success(), "{program} {arguments:?}");
+        };
+        mount("mount", &["-t", "tmpfs", "tmpfs"]);
         let mut other = pod("q", WAITS, json!({}));
         other["metadata"]["uid"] = json!("another");
         node.apply(&[other]).await;
         let started = eventually(async || {
             let left = node.runtime.list_containers(ContainerFilter::default()).await.unwrap();
             let other = left.iter().all(|container| container.labels["io.kubernetes.pod.uid"] == "another");
-            (left.len() == 1 && other && !node.pod_folder("q").exists()).then_some(())
+            (left.len() == 1 && other).then_some(())
         });
-        started.await.expect("the other pod takes the place of the first");
+        let started = started.await;
+        let was_there = node.pod_folder("q").exists();
+        mount("umount", &["-l"]);
+        started.expect("the other pod takes the place of the first");
+        assert!(was_there, "the first was still being removed");
+        let gone =
+            eventually(async || (!node.pod_folder("q").exists() && !in_the_way.exists()).then_some(()));
+        gone.await.expect("the removal is tried again");
 
         node.forget("q").await;
         let empty = eventually(async || {
@@ -232,5 +259,28 @@ fn a_node_tells_how_it_fares_and_outlives_its_runtime() {
             first(status)["restartCount"] == 1 && condition(status, "Ready")["status"] == "True"
         })
         .await;
+    });
+}
+
+#[test]
+fn a_disk_that_does_not_answer_holds_up_no_sign_of_life() {
+    let mut threads = tokio::runtime::Builder::new_current_thread();
+    threads.enable_all().max_blocking_threads(1);
+    actix_rt::System::with_tokio_rt(move || threads.build().unwrap()).block_on(async {
+        let host = Machine::new("disk");
+        let node = Node::start(&host);
+        node.until_node_is("True").await;
+        // The only thread for files is held, as by a call that the kernel doesn't come back from.
+        let (go, may_go) = std::sync::mpsc::channel::<()>();
+        let held = tokio::task::spawn_blocking(move || may_go.recv());
+        let before = node.heard.borrow().alive;
+        let alive = eventually(async || (node.heard.borrow().alive >= before + 4).then_some(())).await;
+        alive.expect("Edged says that it makes progress");
+        assert!(!held.is_finished());
+        go.send(()).unwrap();
+        held.await.unwrap().unwrap();
+        // And the report that waited is made.
+        node.apply(&[pod("p", WAITS, json!({}))]).await;
+        node.until_ready("p").await;
     });
 }

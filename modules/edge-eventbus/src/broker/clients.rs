@@ -11,6 +11,7 @@ use crate::access::{Acl, Hash, Proof, Rights};
 use crate::peer::Source;
 use crate::places::{self, Limits, Place, Seat};
 use crate::session::{Arrival, Cut, Message};
+use crate::shares::{self, Entry, Room, Shares};
 use crate::{identity, plan, topic};
 
 impl Broker {
@@ -18,6 +19,35 @@ impl Broker {
     pub(crate) fn with_room(mut self, limits: Limits) -> Self {
         self.room = plan::SESSIONS.max(2 * limits.all);
         self
+    }
+
+    /// Shares its tables like that.
+    pub(crate) fn with_shares(mut self, shares: Shares) -> Self {
+        self.shares = shares;
+        self.retained.share(shares);
+        self
+    }
+
+    /// What becomes of a session that `client` needs anew.
+    pub(super) fn room_for(&self, client: &ClientId) -> Room<ClientId> {
+        let others = self.sessions.iter().filter(|(other, _)| *other != client);
+        let entries = others.map(|(client, session)| Entry {
+            client: Rc::clone(client),
+            owner: identity::owner(client),
+            left: session.wires.is_none().then_some(session.left),
+        });
+        shares::room(self.shares, self.room, entries.collect(), &identity::owner(client))
+    }
+
+    /// Whether a client that comes may have a session. One that ends with the connection may in any case, as connections
+    /// have a bound of their own.
+    pub(crate) fn has_room(&self, client: &ClientId, clean: bool) -> bool {
+        clean || self.sessions.contains_key(client) || self.room_for(client) != Room::None
+    }
+
+    /// How many retained messages there are.
+    pub(crate) fn retained_count(&self) -> usize {
+        self.retained.len()
     }
 
     /// Rights change: for what comes from now on, also of clients that are connected or away.
@@ -73,7 +103,7 @@ impl Broker {
                 self.counts.displaced += 1;
                 let displaced = self.counts.displaced;
                 if displaced.is_power_of_two() {
-                    tracing::warn!(client = %victim, newcomer = %client, displaced, "too many clients: one made room");
+                    tracing::warn!(client = ?victim, newcomer = ?client, displaced, "too many clients: one made room");
                 }
                 if let Some(wires) = self.sessions.get(&victim).and_then(|session| session.wires.as_ref()) {
                     wires.cut(Cut::MadeRoom);

@@ -20,8 +20,7 @@ impl Broker {
     /// A router is there: it learns the filters.
     pub(crate) fn core_started(&mut self, core: CoreIn) {
         self.core = Some(core);
-        let names: Vec<String> = self.filters.keys().cloned().collect();
-        for name in names {
+        for name in self.filters.names() {
             self.teach(&name);
         }
     }
@@ -70,7 +69,7 @@ impl Broker {
         self.core_topics.clear();
         self.core_topic_bytes = 0;
         self.core_is_full = false;
-        self.filters.values_mut().for_each(|filter| filter.routed = false);
+        self.filters.unroute();
         self.backlog.clear();
         self.window = 0;
         self.pending.values_mut().for_each(|pending| pending.missing.clear());
@@ -82,8 +81,7 @@ impl Broker {
         let room = self.core_filters.len() < self.caps.filters || self.core_filters.contains(inside);
         if !room {
             // Only what nobody subscribes to any more is forgotten by starting anew.
-            let living = self.filters.values().filter(|filter| filter.routed).count();
-            if living <= self.caps.filters / 2 {
+            if self.filters.routed() <= self.caps.filters / 2 {
                 self.fill_up();
             }
         }

@@ -1,0 +1,204 @@
+//! How much of the broker's time a client may have. Pure.
+//!
+//! Everything a client says costs the hive's one thread some of its time. Who asks for more than his share is read more
+//! slowly: nothing is dropped, and what he sends waits in his own socket.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::Moment;
+
+use crate::identity;
+use crate::packet::Packet;
+use crate::peer::Source;
+use crate::plan;
+
+/// 8,000 units of work a second of one connection: 2,000 publishes that few subscribe to.
+const WORK_A_SECOND: u64 = 8_000;
+/// 4 MiB a second of one connection.
+const BYTES_A_SECOND: u64 = 4 << 20;
+/// All connections of one user, or all anonymous ones of one address or uid, have twice that.
+const TOGETHER: u32 = 2;
+/// 1 s: what was not used may be used at once.
+const BURST: Duration = Duration::from_secs(1);
+/// 25 ms of the common share is the most that one packet costs the others of an address: who sends dearer ones waits
+/// for that himself, and not his neighbours.
+const COMMON_MOST: Duration = Duration::from_millis(25);
+/// 256 sources are kept in mind, before those are forgotten that have nothing to pay.
+const SOURCES: usize = 256;
+
+/// Units of a publish, before it is known who gets it.
+const PUBLISH: u64 = 4;
+/// Units of a message for the cloud beside that: 500 a second of one connection.
+const UPLOAD: u64 = 12;
+/// Places of the trie or members of filters for one unit.
+const LOOKED_AT: usize = 8;
+
+/// What a packet costs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Cost {
+    pub(crate) work: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Cost {
+    /// What `packet` costs by itself, with so many retained messages to look through.
+    pub(crate) fn of(packet: &Packet, retained: usize) -> Cost {
+        let (work, bytes) = match packet {
+            Packet::Publish(publish) => {
+                let upload = if plan::is_for_the_cloud(&publish.topic) { UPLOAD } else { 0 };
+                (PUBLISH + upload, publish.topic.len() + publish.payload.len())
+            }
+            Packet::Subscribe { filters, .. } => {
+                let each = PUBLISH + looking_at(retained);
+                (each * filters.len() as u64, filters.iter().map(|(filter, _)| filter.len()).sum())
+            }
+            Packet::Unsubscribe { filters, .. } => {
+                (1 + filters.len() as u64, filters.iter().map(String::len).sum())
+            }
+            _ => (1, 0),
+        };
+        Cost { work, bytes: bytes as u64 }
+    }
+
+    /// The same with so many places looked at.
+    pub(crate) fn with_looks(self, looks: usize) -> Cost {
+        Cost { work: self.work + looking_at(looks), ..self }
+    }
+
+    /// How long a connection that sends nothing else may take for it.
+    fn span(self) -> Duration {
+        let at = |amount: u64, rate: u64| Duration::from_nanos(amount.saturating_mul(1_000_000_000 / rate));
+        at(self.work, WORK_A_SECOND).max(at(self.bytes, BYTES_A_SECOND))
+    }
+}
+
+fn looking_at(places: usize) -> u64 {
+    (places / LOOKED_AT) as u64
+}
+
+/// Up to when somebody's share is used.
+#[derive(Debug, Clone, Copy, Default)]
+struct Bucket(Moment);
+
+impl Bucket {
+    /// Returns how long to wait before the next.
+    fn charge(&mut self, now: Moment, span: Duration) -> Duration {
+        self.0 = self.0.max(now) + span;
+        self.0.since(now).saturating_sub(BURST)
+    }
+}
+
+/// Who pays together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Payer {
+    User(Rc<str>),
+    Source(Source),
+}
+
+/// What all that pay together have used.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    common: BTreeMap<Payer, Bucket>,
+}
+
+/// One connection's account.
+#[derive(Debug)]
+pub(crate) struct Account {
+    payer: Payer,
+    own: Bucket,
+}
+
+impl Account {
+    pub(crate) fn new(client: &str, source: Source) -> Self {
+        let payer = match identity::parts(client).0 {
+            Some(user) => Payer::User(user.into()),
+            None => Payer::Source(source),
+        };
+        Account { payer, own: Bucket::default() }
+    }
+}
+
+impl Rates {
+    /// Somebody has cost so much. Returns how long nothing more is to be read from him.
+    pub(crate) fn charge(&mut self, account: &mut Account, cost: Cost, now: Moment) -> Duration {
+        let span = cost.span();
+        if self.common.len() >= SOURCES && !self.common.contains_key(&account.payer) {
+            self.common.retain(|_, bucket| bucket.0 > now);
+        }
+        let common = self.common.entry(account.payer.clone()).or_default();
+        let together = common.charge(now, (span / TOGETHER).min(COMMON_MOST));
+        account.own.charge(now, span).max(together)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Publish;
+    use crate::peer::Peer;
+
+    fn publish(topic: &str, size: usize) -> Packet {
+        let payload = vec![0; size].into();
+        Packet::Publish(Publish { topic: topic.into(), payload, qos: 0, retain: false, dup: false, pkid: 0 })
+    }
+
+    /// How many of `cost` a connection, out of `many` of one source, gets through in ten seconds.
+    fn in_ten_seconds(cost: Cost, many: usize) -> usize {
+        let (mut rates, end) = (Rates::default(), Duration::from_secs(10));
+        let account = |n: usize| (Duration::ZERO, n, Account::new(&n.to_string(), Peer::default().source));
+        let mut all: Vec<_> = (0..many).map(account).collect();
+        let mut done = 0;
+        loop {
+            let Some((at, n, account)) = all.iter_mut().min_by_key(|(at, _, _)| *at) else { return done };
+            if *at >= end {
+                return done;
+            }
+            done += usize::from(*n == 0);
+            let now = *at;
+            *at = now + rates.charge(account, cost, Moment(now)) + Duration::from_nanos(1);
+        }
+    }
+
+    #[test]
+    fn a_connection_has_its_rate_and_a_source_twice_that_in_equal_parts() {
+        let small = Cost::of(&publish("a", 10), 0);
+        // Ten seconds and the burst.
+        assert!((21_500..=22_500).contains(&in_ten_seconds(small, 1)));
+        assert!((21_500..=22_500).contains(&in_ten_seconds(small, 2)));
+        assert!((4_200..=4_600).contains(&in_ten_seconds(small, 10)));
+        let large = Cost::of(&publish("a", 256 << 10), 0);
+        assert!((170..=180).contains(&in_ten_seconds(large, 1)));
+        let upload = Cost::of(&publish("$hw/events/upload/x", 10), 0);
+        assert!((5_400..=5_600).contains(&in_ten_seconds(upload, 1)));
+    }
+
+    #[test]
+    fn what_is_dear_to_find_is_dear_and_neighbours_do_not_pay_for_it() {
+        let cost = Cost::of(&publish("a", 1), 0).with_looks(20_000);
+        assert!(in_ten_seconds(cost, 1) < 100);
+        let (mut rates, source) = (Rates::default(), Peer::default().source);
+        let (mut greedy, mut modest) = (Account::new("greedy", source), Account::new("modest", source));
+        let filters = vec![String::new(); 80_000];
+        let flood = Cost::of(&Packet::Unsubscribe { pkid: 1, filters }, 0);
+        assert!(rates.charge(&mut greedy, flood, Moment::default()) > Duration::from_secs(5));
+        assert_eq!(rates.charge(&mut modest, Cost { work: 1, bytes: 0 }, Moment::default()), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_user_pays_for_himself_and_who_owes_nothing_is_forgotten() {
+        let (mut rates, source) = (Rates::default(), Peer::default().source);
+        let (mut nobody, mut user) = (Account::new("n", source), Account::new("user=plc;n", source));
+        for _ in 0..20_000 {
+            rates.charge(&mut nobody, Cost { work: 8, bytes: 0 }, Moment::default());
+        }
+        assert_eq!(rates.charge(&mut user, Cost { work: 8, bytes: 0 }, Moment::default()), Duration::ZERO);
+        let later = Moment(Duration::from_secs(3600));
+        for uid in 0..2_000 {
+            let mut one = Account::new("n", Source::Uid(uid));
+            rates.charge(&mut one, Cost { work: 1, bytes: 0 }, later + Duration::from_secs(u64::from(uid)));
+        }
+        assert!(rates.common.len() <= SOURCES);
+    }
+}
