@@ -176,7 +176,8 @@ impl Meta {
         let reports = vec![Report { row: 1, repeat: true, report: report.into() }];
         let cloud = cloud.clone();
         cx.spawn(async move {
-            let _ = cloud.ask(REPORT_WITHIN, |reply| EdgeUp::Reports { reports: reports.into(), reply }).await;
+            let _ =
+                cloud.ask(REPORT_WITHIN, |reply| EdgeUp::Reports { reports: reports.into(), reply }).await;
         });
     }
 
