@@ -172,16 +172,19 @@ impl Registry {
     /// names it.
     ///
     /// # Errors
-    /// See [`NotEnrolled`]. The token has one use less only if the certificate was entered, or if nobody can say.
+    /// See [`NotEnrolled`]. The token has one use less if the certificate was entered, and where another write of the name came
+    /// between: of two that join under one name at the same time, one has spent a use for nothing.
     pub async fn enrol(&self, order: &Enrolment) -> Result<(), NotEnrolled> {
         let Enrolment { ticket, node, certificate, now_unix, .. } = order;
-        let mut token = order.token.clone();
+        let (mut token, mut spent) = (order.token.clone(), false);
         for _ in 0..SWAP_TRIES {
             let known = match token.take() {
                 Some(token) => Some(token),
                 None => self.token(&ticket.id).await?,
             };
-            plan::may_use(ticket, known.as_ref(), node, *now_unix)?;
+            if !spent {
+                plan::may_use(ticket, known.as_ref(), node, *now_unix)?;
+            }
             let bound = ticket.node.is_some() || known.is_some_and(|token| token.spec.node.is_some());
             let object = self.node_metadata(node).await?.as_ref().and_then(NodeObject::of);
             let found = self.edge_node(node).await?;
@@ -190,16 +193,15 @@ impl Registry {
             if !bound && self.is_pointed_to(node).await? {
                 return Err(Refusal::NeedsBoundToken(node.clone()).into());
             }
-            self.spend(ticket, node, *now_unix).await?;
+            // Once, however often the entry is tried. A use that made no node is lost: `used` only grows, by the shipped policy, too.
+            if !std::mem::replace(&mut spent, true) {
+                self.spend(ticket, node, *now_unix).await?;
+            }
             let mut next = found.unwrap_or_else(|| EdgeNode::new(node.as_str(), EdgeNodeSpec::default()));
             plan::enrolled(&mut next, certificate, own, &ticket.id, *now_unix);
             let entered = self.swap(node, &next).await;
             if matches!(&entered, Ok(true)) {
                 return Ok(());
-            }
-            // Another write was first, or the server refused it. If nobody can say, the use is gone: the safe side.
-            if is_surely_not_written(&entered) {
-                self.give_back(&ticket.id).await;
             }
             entered?;
         }
@@ -324,17 +326,4 @@ pub(crate) async fn remove(
     let held = objects.get_opt(name).await.map_err(at)?;
     let held = held.map(|found| found.metadata).filter(plan::is_ending);
     Ok(held.map_or(Removal::Gone, |found| Removal::Held(found.finalizers.unwrap_or_default())))
-}
-
-/// Whether the outcome of a write says that it is not there: a conflict, or a refusal that the server itself gave.
-fn is_surely_not_written(outcome: &Result<bool, RegistryError>) -> bool {
-    match outcome {
-        Ok(written) => !written,
-        Err(RegistryError::Api { source, .. }) => {
-            code_of(source).is_some_and(|code| (400..500).contains(&code))
-        }
-        Err(RegistryError::Contended { .. }) => true,
-        // It is read after it was written.
-        Err(RegistryError::Odd { .. }) => false,
-    }
 }

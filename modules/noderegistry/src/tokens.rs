@@ -149,21 +149,6 @@ impl Registry {
         Err(RegistryError::contended(JOIN_TOKEN, &ticket.id).into())
     }
 
-    /// Gives a use back that made no node. One that cannot be given back is lost, which a new token mends.
-    pub(crate) async fn give_back(&self, id: &str) {
-        let _alone = self.spending.lock().await;
-        for _ in 0..SWAP_TRIES {
-            let Ok(Some(mut token)) = self.token(id).await else { break };
-            token.spec.used = Some(token.spec.used.unwrap_or(0).saturating_sub(1));
-            match self.swap_token(id, &token).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(_) => break,
-            }
-        }
-        tracing::warn!(token = id, "a use of the token was lost");
-    }
-
     async fn swap_token(&self, id: &str, token: &JoinToken) -> Result<bool, RegistryError> {
         match self.tokens.replace(id, &PostParams::default(), token).await {
             Ok(_) => Ok(true),

@@ -381,7 +381,7 @@ async fn what_was_deleted_is_gone_though_a_finalizer_holds_it() {
     };
     let watching = registry.watch(&bench.env, |heard| kept.borrow_mut().push(heard));
     futures::future::select(std::pin::pin!(watching), std::pin::pin!(listing)).await;
-    let sights = heard.borrow();
+    let sights = heard.take();
     let [Heard::Begins, Heard::Is(of, sight), Heard::Complete] = sights.as_slice() else {
         panic!("{sights:?}")
     };
