@@ -452,6 +452,9 @@ fn whoever_writes_and_whenever_the_mark_of_an_object_only_grows() {
             clouds[which].say(epochs[which].get(), vec![of_node(row, &text)]).await;
         });
         all.await;
+        // What does not fit into a node's line is turned away, and a node says it again: the last session has the last word.
+        let last = usize::from(epochs[1].get() > epochs[0].get());
+        clouds[last].say(epochs[last].get(), vec![of_node(80, "v80")]).await;
         let end = server.node().await;
         let mut seen = Vec::new();
         let mut events = std::pin::pin!(events);
