@@ -11,16 +11,25 @@ use futures::stream::FuturesUnordered;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::handshakes::Handshakes;
 use super::quic::{QuicAcceptor, QuicDialer};
 use super::tls::Credentials;
 use super::transport::{Acceptor, Connection, Dialer, Urgency};
-use crate::TokioClock;
+use crate::{Clock, Moment, TokioClock};
 
 /// A handshake's time and a little: then nothing of it is left.
 const OVER: Duration = Duration::from_secs(13);
+
+thread_local! {
+    static CLOCK: TokioClock = TokioClock::real();
+}
+
+/// By one clock within a test.
+fn now() -> Moment {
+    CLOCK.with(Clock::now)
+}
 
 struct Ca(CertifiedIssuer<'static, KeyPair>);
 
@@ -210,9 +219,9 @@ fn two_hundred_links_come_up_in_time_though_each_is_asked_for_a_proof() {
         // One after the other, over one socket.
         let dialer = QuicDialer::new("127.0.0.1", address.port(), &edge).unwrap();
         for number in 0..104 {
-            let began = Instant::now();
+            let began = now();
             link(&dialer).await;
-            let took = began.elapsed();
+            let took = now().since(began);
             assert!(took < Duration::from_millis(1500), "link {number} took {took:?}");
         }
         // And on each way some, at once.
@@ -223,9 +232,9 @@ fn two_hundred_links_come_up_in_time_though_each_is_asked_for_a_proof() {
                 links.push(async move {
                     let (port, _) = relay(address, way).await;
                     let dialer = QuicDialer::new("127.0.0.1", port, edge).unwrap();
-                    let began = Instant::now();
+                    let began = now();
                     let connection = link(&dialer).await;
-                    let took = began.elapsed();
+                    let took = now().since(began);
                     assert!(took < Duration::from_millis(way.usual), "{round}, {}: took {took:?}", way.name);
                     connection
                 });
@@ -312,9 +321,9 @@ fn half_open_handshakes_of_a_few_addresses_leave_room_for_every_other_one() {
                 leave_half_open(&strangers, [127, 0, 0, stranger], address, 4).await;
             }
             until("the strangers do not fill the places", || handshakes.under_way() == 8).await;
-            let began = Instant::now();
+            let began = now();
             links.push(link(&dialer).await);
-            let took = began.elapsed();
+            let took = now().since(began);
             assert!(took < Duration::from_millis(1500), "link {round} took {took:?}");
             assert!(handshakes.under_way() <= 8);
         }
