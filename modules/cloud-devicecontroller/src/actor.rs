@@ -106,6 +106,9 @@ impl Actor for DeviceController {
             DeviceControllerMsg::Up { node, epoch, message: DeviceUp::Reports { reports, reply } } => {
                 self.reports(node, Delivery { epoch, reports, reply }, cx);
             }
+            DeviceControllerMsg::AllNodesDown
+            | DeviceControllerMsg::NodeUp { .. }
+            | DeviceControllerMsg::NodeDown { .. } => {}
             DeviceControllerMsg::Look => {
                 if !std::mem::replace(&mut self.look_is_due, true) {
                     cx.after(LOOK_PAUSE, DeviceControllerMsg::LookNow);

@@ -138,6 +138,7 @@ impl Actor for EdgeController {
             EdgeControllerMsg::Claim { node, certificate, reply } => self.claim(node, certificate, reply, cx),
             EdgeControllerMsg::Holds { node, epoch, reply } => self.holds(node, epoch, reply, cx),
             EdgeControllerMsg::Counts { node, epoch, reply } => reply.send(self.counts(&node, epoch, cx)),
+            EdgeControllerMsg::AllNodesDown => self.up.clear(),
             EdgeControllerMsg::NodeUp { node, epoch, traffic } => {
                 self.up.insert(node, (epoch, traffic));
             }

@@ -143,6 +143,8 @@ impl Actor for CloudHub {
             CloudHubMsg::Closed { node, session, epoch, reason } => {
                 self.closed(node, session, epoch, reason).await;
             }
+            CloudHubMsg::SessionOver { node, session, .. } => self.lost(&node, session),
+            CloudHubMsg::TellSessions { .. } => {}
             CloudHubMsg::Lost { node, epoch } => self.lost(&node, epoch),
             CloudHubMsg::Disowned { node, reason } => self.disowned(&node, &reason),
         }

@@ -55,6 +55,7 @@ impl Actor for SyncController {
             SyncMsg::Delete { node, key } => self.plan.delete(&node, &key, now),
             SyncMsg::Flush => self.plan.flush(),
             SyncMsg::SourceReady(source) => self.plan.source_ready(source, now),
+            SyncMsg::AllNodesDown => Vec::new(),
             SyncMsg::NodeUp { node, session, meta } => self.node_up(node, session, meta),
             SyncMsg::NodeDown { node, session } => self.node_down(&node, session),
             SyncMsg::Offered { node, session, offer } => self.plan.offered(&node, session, offer, now),

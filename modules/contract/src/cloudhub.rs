@@ -25,6 +25,21 @@ pub enum CloudHubMsg {
         /// Why, for a person.
         reason: String,
     },
+    /// The session is over: another CloudCore has taken the node, or its Node object is gone or another one. The link of that
+    /// session is to end; one of a later session is not meant.
+    SessionOver {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// Whoever asks has begun anew: say `AllNodesDown` and then `NodeUp` of each open session to it.
+    TellSessions {
+        /// Who asks.
+        to: SessionReader,
+    },
     /// The node has gone on to a later session, most likely with another CloudCore: what is left of this one is to end.
     Lost {
         /// The node.
@@ -41,11 +56,26 @@ pub enum CloudHubMsg {
     },
 }
 
+/// Who is told of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionReader {
+    /// NodeLease.
+    NodeLease,
+    /// SyncController.
+    SyncController,
+    /// EdgeController.
+    EdgeController,
+    /// DeviceController.
+    DeviceController,
+}
+
 impl Message for CloudHubMsg {
     fn name(&self) -> &'static str {
         match self {
             CloudHubMsg::Opened { .. } => "Opened",
             CloudHubMsg::Closed { .. } => "Closed",
+            CloudHubMsg::SessionOver { .. } => "SessionOver",
+            CloudHubMsg::TellSessions { .. } => "TellSessions",
             CloudHubMsg::Lost { .. } => "Lost",
             CloudHubMsg::Disowned { .. } => "Disowned",
         }

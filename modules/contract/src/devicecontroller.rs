@@ -16,6 +16,22 @@ pub enum DeviceControllerMsg {
         /// What it says.
         message: DeviceUp,
     },
+    /// CloudHub began anew, or says again who is linked: no session is open but those that are told after this.
+    AllNodesDown,
+    /// A session opened.
+    NodeUp {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+    },
+    /// A session ended.
+    NodeDown {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+    },
     /// The caches of the API server's objects have moved: look soon.
     Look,
     /// The pause after the first nudge is over: look.
@@ -43,6 +59,9 @@ impl Message for DeviceControllerMsg {
     fn name(&self) -> &'static str {
         match self {
             DeviceControllerMsg::Up { .. } => "Up",
+            DeviceControllerMsg::AllNodesDown => "AllNodesDown",
+            DeviceControllerMsg::NodeUp { .. } => "NodeUp",
+            DeviceControllerMsg::NodeDown { .. } => "NodeDown",
             DeviceControllerMsg::Look => "Look",
             DeviceControllerMsg::LookNow => "LookNow",
             DeviceControllerMsg::StatusMissing { .. } => "StatusMissing",

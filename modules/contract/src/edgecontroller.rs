@@ -1,11 +1,11 @@
 //! What EdgeController accepts: from the hub and the API server, and from nodes over the link.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use beehive::link::Traffic;
 use beehive::{Message, Reply};
 
+pub use crate::nodelease::ClaimRefused;
 use crate::synccontroller::SyncTruth;
 use crate::{Batch, NodeName, Report, TokenGrant, TokenQuery, Unparsed};
 
@@ -40,6 +40,8 @@ pub enum EdgeControllerMsg {
         /// Whether.
         reply: Reply<bool>,
     },
+    /// CloudHub began anew, or says again who is linked: no session is open but those that are told after this.
+    AllNodesDown,
     /// A session opened.
     NodeUp {
         /// The node.
@@ -80,16 +82,6 @@ pub enum EdgeControllerMsg {
     LookNow,
 }
 
-/// Why a node was not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimRefused {
-    /// In a sentence that the node may read; it says what to do where somebody can do something.
-    pub reason: String,
-    /// When it is worth to come again: seconds where something is out of reach, a minute where an administrator has to act.
-    /// `None`: the node's own pace.
-    pub wait: Option<Duration>,
-}
-
 /// What a node may say to the edge controller.
 #[derive(Debug)]
 pub enum EdgeUp {
@@ -117,6 +109,7 @@ impl Message for EdgeControllerMsg {
             EdgeControllerMsg::Claim { .. } => "Claim",
             EdgeControllerMsg::Holds { .. } => "Holds",
             EdgeControllerMsg::Counts { .. } => "Counts",
+            EdgeControllerMsg::AllNodesDown => "AllNodesDown",
             EdgeControllerMsg::NodeUp { .. } => "NodeUp",
             EdgeControllerMsg::NodeDown { .. } => "NodeDown",
             EdgeControllerMsg::Up { message, .. } => message.name(),

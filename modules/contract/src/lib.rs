@@ -14,6 +14,7 @@ pub mod edgehub;
 pub mod eventbus;
 pub mod ids;
 pub mod metamanager;
+pub mod nodelease;
 pub mod object;
 mod packed;
 pub mod report;

@@ -37,6 +37,8 @@ pub enum SyncMsg {
     Flush,
     /// The source has listed everything once.
     SourceReady(Source),
+    /// CloudHub began anew, or says again who is linked: no session is open but those that are told after this.
+    AllNodesDown,
     /// A session opened.
     NodeUp {
         /// The node.
@@ -165,6 +167,7 @@ impl Message for SyncMsg {
             SyncMsg::Delete { .. } => "Delete",
             SyncMsg::Flush => "Flush",
             SyncMsg::SourceReady(_) => "SourceReady",
+            SyncMsg::AllNodesDown => "AllNodesDown",
             SyncMsg::NodeUp { .. } => "NodeUp",
             SyncMsg::NodeDown { .. } => "NodeDown",
             SyncMsg::Offered { .. } => "Offered",

@@ -1,0 +1,144 @@
+//! What NodeLease accepts: who has which node, in which session, and of which Node object that session is.
+//!
+//! A session's number is the epoch of the node's Lease (`spec.leaseTransitions`): it grows with each claim, whichever
+//! CloudCore makes it, and survives every restart. Whoever keeps something of a session compares that number and nothing
+//! else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::link::Traffic;
+use beehive::{Message, Reply};
+
+use crate::NodeName;
+use crate::synccontroller::SyncTruth;
+
+/// Messages to NodeLease.
+#[derive(Debug)]
+pub enum NodeLeaseMsg {
+    /// A node's link was found good: take the node, whoever has it.
+    Claim {
+        /// The node.
+        node: NodeName,
+        /// Serial number of the certificate that it came with, lower-case hex.
+        certificate: String,
+        /// The number of the new session, which is the Lease's epoch, or why the node could not be taken.
+        reply: Reply<Result<u64, ClaimRefused>>,
+    },
+    /// CloudHub began anew, or says again who is linked: no session is open but those that are told after this.
+    AllNodesDown,
+    /// A session opened.
+    NodeUp {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+        /// Serial number of the node's certificate, lower-case hex.
+        certificate: String,
+        /// The bytes that cross its link.
+        traffic: Arc<Traffic>,
+    },
+    /// A session ended.
+    NodeDown {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+    },
+    /// What the node's word is worth in that session.
+    Session {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+        /// What it is worth now.
+        reply: Reply<SessionState>,
+    },
+    /// There is a Node of that name now, made for this session as it seems: note in the register whose it is.
+    NodeCreated {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+        /// What the session is worth after that, or a sentence why nobody can say now.
+        reply: Reply<Result<SessionState, String>>,
+    },
+    /// The Node that the session is of was not found, or another one was found in its place: look, and end the session if so.
+    NodeMissing {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+    },
+    /// Whether this CloudCore still has the node since that session, by the Lease as it is now.
+    Holds {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+        /// Whether, or a sentence why nobody can say now.
+        reply: Reply<Result<bool, String>>,
+    },
+    /// Edged makes progress: renew the Lease.
+    Renew {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+    },
+    /// Write the condition `kubehive.io/Synced` of the Node.
+    ShowSynced {
+        /// The node.
+        node: NodeName,
+        /// What it should say.
+        status: SyncTruth,
+        /// Whether it was written, or is not this CloudCore's to write.
+        reply: Reply<bool>,
+    },
+}
+
+/// Why a node was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRefused {
+    /// In a sentence that the node may read; it says what to do where somebody can do something.
+    pub reason: String,
+    /// When it is worth to come again: seconds where something is out of reach, a minute where an administrator has to act.
+    /// `None`: the node's own pace.
+    pub wait: Option<Duration>,
+}
+
+/// What a node's word is worth in a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionState {
+    /// It counts.
+    Open {
+        /// The uid of the Node object that the session is of.
+        node_uid: String,
+    },
+    /// There is no Node of the node yet: the node's report about itself counts, which makes it, and nothing else.
+    WithoutNode {
+        /// Serial number of the certificate that the Node is made for, lower-case hex.
+        certificate: String,
+    },
+    /// The Node seems to be gone or another one: it is being looked into, and nothing counts meanwhile.
+    InDoubt,
+    /// It is not the newest session of the node here, or was ended: the node says it again in another one, if it may.
+    Ended,
+}
+
+impl Message for NodeLeaseMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            NodeLeaseMsg::Claim { .. } => "Claim",
+            NodeLeaseMsg::AllNodesDown => "AllNodesDown",
+            NodeLeaseMsg::NodeUp { .. } => "NodeUp",
+            NodeLeaseMsg::NodeDown { .. } => "NodeDown",
+            NodeLeaseMsg::Session { .. } => "Session",
+            NodeLeaseMsg::NodeCreated { .. } => "NodeCreated",
+            NodeLeaseMsg::NodeMissing { .. } => "NodeMissing",
+            NodeLeaseMsg::Holds { .. } => "Holds",
+            NodeLeaseMsg::Renew { .. } => "Renew",
+            NodeLeaseMsg::ShowSynced { .. } => "ShowSynced",
+        }
+    }
+}
