@@ -19,7 +19,7 @@ pub(crate) fn read(body: &[u8]) -> Result<Value, String> {
 }
 
 /// How many values there are at the most: each but the first comes after an opening bracket or a comma outside strings.
-fn values(body: &[u8]) -> usize {
+pub(crate) fn values(body: &[u8]) -> usize {
     let (mut count, mut in_text, mut escaped) = (1, false, false);
     for byte in body {
         match byte {

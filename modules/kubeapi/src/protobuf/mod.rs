@@ -1,17 +1,10 @@
 //! Request bodies as `application/vnd.kubernetes.protobuf`, made into the JSON that the same client would have sent.
 //!
-//! Typed clients of Go send built-in kinds this way. What a message has and the tables do not is refused by its number:
-//! nothing is left out in silence.
+//! Typed clients of Go send built-in kinds this way. The messages are descriptors ([`schema`]); the bytes are read
+//! straight into JSON, each value counted before it is made. What a body has and its message does not is refused by its
+//! number: nothing is left out in silence.
 
 mod schema;
-mod schema_access;
-mod schema_container;
-mod schema_core;
-mod schema_meta;
-mod schema_node;
-mod schema_pod;
-mod schema_volume;
-mod schema_workload;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -19,10 +12,12 @@ mod wire;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
-use schema::{Count, Field, Message, Type};
+use crate::json;
+use schema::Special;
 use wire::{Fault, Payload, Reader};
 
 /// The media type of these bodies.
@@ -51,7 +46,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, Failure> {
         return Err(Failure::media_type(&what));
     };
     let mut fields = Map::new();
-    Decoder { values_left: VALUES_MAX }.message(message, envelope.raw, 0, &mut fields)?;
+    Decoder { values_left: VALUES_MAX }.message(&message, envelope.raw, 0, &mut fields)?;
     fields.insert("apiVersion".to_owned(), Value::String(envelope.api_version));
     fields.insert("kind".to_owned(), Value::String(envelope.kind));
     Ok(Value::Object(fields))
@@ -122,21 +117,17 @@ impl<'a> Envelope<'a> {
 
 /// Where a value stands, for messages.
 #[derive(Clone, Copy)]
-struct Place {
-    message: &'static str,
-    field: &'static str,
+struct Place<'d> {
+    message: &'d str,
+    field: &'d str,
 }
 
-impl Place {
+impl Place<'_> {
     fn refuse(self, what: impl std::fmt::Display) -> Failure {
         Failure::bad_request(format!(
             "the protobuf body is not readable: {} of {}: {what}",
             self.field, self.message
         ))
-    }
-
-    fn fault(self, fault: Fault) -> Failure {
-        self.refuse(fault)
     }
 
     fn bytes(self, payload: Payload<'_>) -> Result<&[u8], Failure> {
@@ -174,7 +165,7 @@ impl Decoder {
     /// messages go together.
     fn message(
         &mut self,
-        message: &'static Message,
+        message: &MessageDescriptor,
         bytes: &[u8],
         depth: usize,
         fields: &mut Map<String, Value>,
@@ -184,102 +175,100 @@ impl Decoder {
             return Err(Failure::bad_request(what));
         }
         let mut reader = Reader::new(bytes);
-        while let Some((number, payload)) = reader.field().map_err(in_message(message.name))? {
-            let field = message.field(number).ok_or_else(|| unknown(message.name, number))?;
-            let place = Place { message: message.name, field: field.name };
-            self.count()?;
-            match (field.count, field.of) {
-                (Count::Inline, Type::Message(inner)) => {
-                    self.message(inner, place.bytes(payload)?, depth + 1, fields)?;
-                }
-                (Count::Map, of) => self.pair(place, of, payload, depth, fields)?,
-                (Count::List, of) => self.items(place, of, payload, depth, fields)?,
-                (Count::Said | Count::Full | Count::Inline, _) => {
-                    self.one(place, field, payload, depth, fields)?;
-                }
+        while let Some((number, payload)) = reader.field().map_err(in_message(message.name()))? {
+            let field = message.get_field(number).ok_or_else(|| unknown(message.name(), number))?;
+            let place = Place { message: message.name(), field: field.name() };
+            self.count(1)?;
+            if field.is_map() {
+                self.map_entry(place, &field, payload, depth, fields)?;
+            } else if field.is_list() {
+                self.list(place, &field, payload, depth, fields)?;
+            } else if let Some(inner) = schema::embedded(&field) {
+                self.message(&inner, place.bytes(payload)?, depth + 1, fields)?;
+            } else {
+                self.singular(place, &field, payload, depth, fields)?;
             }
         }
         Ok(())
     }
 
-    fn count(&mut self) -> Result<(), Failure> {
-        let left = self.values_left.checked_sub(1);
+    fn count(&mut self, values: usize) -> Result<(), Failure> {
+        let left = self.values_left.checked_sub(values);
         let many = || Failure::bad_request(format!("the protobuf body has more than {VALUES_MAX} values"));
         self.values_left = left.ok_or_else(many)?;
         Ok(())
     }
 
-    fn one(
+    fn singular(
         &mut self,
-        place: Place,
-        field: &Field,
+        place: Place<'_>,
+        field: &FieldDescriptor,
         payload: Payload<'_>,
         depth: usize,
         fields: &mut Map<String, Value>,
     ) -> Result<(), Failure> {
-        let value = if let Type::Message(message) = field.of {
-            let mut inner = match fields.remove(field.name) {
-                Some(Value::Object(earlier)) => earlier,
-                Some(_) | None => Map::new(),
-            };
-            self.message(message, place.bytes(payload)?, depth + 1, &mut inner)?;
-            Value::Object(inner)
-        } else {
-            self.value(place, field.of, payload, depth)?
+        let earlier = fields.remove(field.name());
+        let value = match (field.kind(), earlier) {
+            (Kind::Message(message), Some(Value::Object(mut earlier))) if Special::of(&message).is_none() => {
+                self.message(&message, place.bytes(payload)?, depth + 1, &mut earlier)?;
+                Value::Object(earlier)
+            }
+            (kind, _) => self.value(place, &kind, payload, depth)?,
         };
-        if value.is_null() || field.count == Count::Full && is_zero(&value) {
-            fields.remove(field.name);
-        } else {
-            fields.insert(field.name.to_owned(), value);
+        // A zero on the wire says nothing where Go always writes one.
+        let says_nothing = !field.supports_presence() && is_zero(&value);
+        if !value.is_null() && !says_nothing {
+            fields.insert(field.name().to_owned(), value);
         }
         Ok(())
     }
 
-    fn items(
+    fn list(
         &mut self,
-        place: Place,
-        of: Type,
+        place: Place<'_>,
+        field: &FieldDescriptor,
         payload: Payload<'_>,
         depth: usize,
         fields: &mut Map<String, Value>,
     ) -> Result<(), Failure> {
-        let list = fields.entry(place.field).or_insert_with(|| json!([]));
+        let list = fields.entry(field.name()).or_insert_with(|| json!([]));
         let Value::Array(list) = list else { return Err(place.refuse("it is there as something else")) };
-        match (of, payload) {
+        match (field.kind(), payload) {
             // Numbers may be written one after the other behind a single key.
-            (Type::Bool | Type::Int32 | Type::Int64, Payload::Bytes(packed)) => {
+            (kind @ (Kind::Bool | Kind::Int32 | Kind::Int64), Payload::Bytes(packed)) => {
                 let mut numbers = Reader::new(packed);
                 while !numbers.is_empty() {
-                    self.count()?;
-                    let number = Payload::Varint(numbers.varint().map_err(|fault| place.fault(fault))?);
-                    list.push(self.value(place, of, number, depth)?);
+                    self.count(1)?;
+                    let number = Payload::Varint(numbers.varint().map_err(|fault| place.refuse(fault))?);
+                    list.push(self.value(place, &kind, number, depth)?);
                 }
             }
-            (of, payload) => list.push(self.value(place, of, payload, depth)?),
+            (kind, payload) => list.push(self.value(place, &kind, payload, depth)?),
         }
         Ok(())
     }
 
-    /// A pair of a map is a message of key and value.
-    fn pair(
+    /// An entry of a map is a message of key and value.
+    fn map_entry(
         &mut self,
-        place: Place,
-        of: Type,
+        place: Place<'_>,
+        field: &FieldDescriptor,
         payload: Payload<'_>,
         depth: usize,
         fields: &mut Map<String, Value>,
     ) -> Result<(), Failure> {
+        let Kind::Message(entry) = field.kind() else { return Err(place.refuse("it is no map")) };
         let (mut key, mut value) = (String::new(), Payload::Bytes(&[]));
         let mut reader = Reader::new(place.bytes(payload)?);
-        while let Some((number, payload)) = reader.field().map_err(|fault| place.fault(fault))? {
+        while let Some((number, payload)) = reader.field().map_err(|fault| place.refuse(fault))? {
             match number {
                 1 => key = place.text(payload)?,
                 2 => value = payload,
                 other => return Err(place.refuse(format_args!("a pair has no field {other}"))),
             }
         }
-        let value = self.value(place, of, value, depth)?;
-        let map = fields.entry(place.field).or_insert_with(|| json!({}));
+        let value = self.value(place, &entry.map_entry_value_field().kind(), value, depth)?;
+        let map = fields.entry(field.name()).or_insert_with(|| json!({}));
         let Value::Object(map) = map else { return Err(place.refuse("it is there as something else")) };
         map.insert(key, value);
         Ok(())
@@ -288,121 +277,64 @@ impl Decoder {
     /// One value; null for a time or a JSON text that is empty.
     fn value(
         &mut self,
-        place: Place,
-        of: Type,
+        place: Place<'_>,
+        kind: &Kind,
         payload: Payload<'_>,
         depth: usize,
     ) -> Result<Value, Failure> {
-        match of {
-            Type::Text => place.text(payload).map(Value::String),
-            Type::Bool => Ok(Value::Bool(place.number(payload)? != 0)),
-            Type::Int32 => Ok(json!(place.int32(place.number(payload)?)?)),
-            Type::Int64 => Ok(json!(place.number(payload)?.cast_signed())),
-            Type::Bytes => Ok(Value::String(STANDARD.encode(place.bytes(payload)?))),
-            Type::Message(message) => {
-                let mut inner = Map::new();
-                self.message(message, place.bytes(payload)?, depth + 1, &mut inner)?;
-                Ok(Value::Object(inner))
+        match kind {
+            Kind::String => place.text(payload).map(Value::String),
+            Kind::Bool => Ok(Value::Bool(place.number(payload)? != 0)),
+            Kind::Int32 => Ok(json!(place.int32(place.number(payload)?)?)),
+            Kind::Int64 => Ok(json!(place.number(payload)?.cast_signed())),
+            Kind::Bytes => Ok(Value::String(STANDARD.encode(place.bytes(payload)?))),
+            Kind::Message(message) => {
+                let bytes = place.bytes(payload)?;
+                let mut fields = Map::new();
+                self.message(message, bytes, depth + 1, &mut fields)?;
+                match Special::of(message) {
+                    None => Ok(Value::Object(fields)),
+                    Some(Special::Quantity) => Ok(fields.remove("string").unwrap_or(json!("0"))),
+                    Some(Special::IntOrString) => int_or_string(place, fields),
+                    Some(Special::Time | Special::MicroTime) if bytes.is_empty() => Ok(Value::Null),
+                    Some(Special::Time) => time(place, &fields, false),
+                    Some(Special::MicroTime) => time(place, &fields, true),
+                    Some(Special::FieldsV1) => self.raw_json(place, &fields),
+                    Some(Special::ExtraValue) => Ok(fields.remove("items").unwrap_or(json!([]))),
+                }
             }
-            Type::Quantity => quantity(place, place.bytes(payload)?),
-            Type::IntOrString => int_or_string(place, place.bytes(payload)?),
-            Type::Time => time(place, place.bytes(payload)?, false),
-            Type::MicroTime => time(place, place.bytes(payload)?, true),
-            Type::RawJson => raw_json(place, place.bytes(payload)?),
-            Type::Words => self.word_list(place, place.bytes(payload)?),
+            _ => Err(place.refuse("no message of Kubernetes has such a field")),
         }
     }
 
-    fn word_list(&mut self, place: Place, bytes: &[u8]) -> Result<Value, Failure> {
-        let mut list = Vec::new();
-        each(place, bytes, |number, payload| match number {
-            1 => {
-                self.count()?;
-                list.push(Value::String(place.text(payload)?));
-                Ok(())
-            }
-            other => Err(unknown("ExtraValue", other)),
-        })?;
-        Ok(Value::Array(list))
+    fn raw_json(&mut self, place: Place<'_>, fields: &Map<String, Value>) -> Result<Value, Failure> {
+        let Some(Value::String(raw)) = fields.get("Raw") else { return Ok(Value::Null) };
+        let raw = STANDARD.decode(raw).map_err(|error| place.refuse(error))?;
+        self.count(json::values(&raw))?;
+        json::read(&raw).map_err(|error| place.refuse(error))
     }
 }
 
-/// Calls `take` with each field of a small message.
-fn each<'a>(
-    place: Place,
-    bytes: &'a [u8],
-    mut take: impl FnMut(u32, Payload<'a>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let mut reader = Reader::new(bytes);
-    while let Some((number, payload)) = reader.field().map_err(|fault| place.fault(fault))? {
-        take(number, payload)?;
-    }
-    Ok(())
-}
-
-fn quantity(place: Place, bytes: &[u8]) -> Result<Value, Failure> {
-    let mut text = String::new();
-    each(place, bytes, |number, payload| match number {
-        1 => {
-            text = place.text(payload)?;
-            Ok(())
-        }
-        other => Err(unknown("Quantity", other)),
-    })?;
-    Ok(if text.is_empty() { json!("0") } else { Value::String(text) })
-}
-
-fn int_or_string(place: Place, bytes: &[u8]) -> Result<Value, Failure> {
-    let (mut which, mut number, mut text) = (0, 0, String::new());
-    each(place, bytes, |field, payload| {
-        match field {
-            1 => which = place.number(payload)?,
-            2 => number = place.int32(place.number(payload)?)?,
-            3 => text = place.text(payload)?,
-            other => return Err(unknown("IntOrString", other)),
-        }
-        Ok(())
-    })?;
-    match which {
-        0 => Ok(json!(number)),
-        1 => Ok(Value::String(text)),
+fn int_or_string(place: Place<'_>, mut fields: Map<String, Value>) -> Result<Value, Failure> {
+    match fields.get("type").and_then(Value::as_i64).unwrap_or_default() {
+        0 => Ok(fields.remove("intVal").unwrap_or(json!(0))),
+        1 => Ok(fields.remove("strVal").unwrap_or(json!(""))),
         other => Err(place.refuse(format_args!("type {other} is neither a number nor a text"))),
     }
 }
 
-/// RFC 3339 in whole seconds or in microseconds; null for no time.
-fn time(place: Place, bytes: &[u8], micro: bool) -> Result<Value, Failure> {
-    let (mut seconds, mut nanos) = (0, 0);
-    each(place, bytes, |number, payload| {
-        match number {
-            1 => seconds = place.number(payload)?.cast_signed(),
-            2 => nanos = place.int32(place.number(payload)?)?,
-            other => return Err(unknown("Timestamp", other)),
-        }
-        Ok(())
-    })?;
-    if bytes.is_empty() || seconds == GO_ZERO {
+/// RFC 3339 in whole seconds or in microseconds; null for Go's zero time.
+fn time(place: Place<'_>, fields: &Map<String, Value>, micro: bool) -> Result<Value, Failure> {
+    let number = |name: &str| fields.get(name).and_then(Value::as_i64).unwrap_or_default();
+    let (seconds, nanos) = (number("seconds"), number("nanos"));
+    if seconds == GO_ZERO {
         return Ok(Value::Null);
     }
     let known = (GO_ZERO..=TIME_MAX).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
-    let at = Timestamp::new(seconds, if micro { nanos } else { 0 }).ok().filter(|_| known);
+    let kept = if micro { i32::try_from(nanos).unwrap_or_default() } else { 0 };
+    let at = Timestamp::new(seconds, kept).ok().filter(|_| known);
     let at = at.ok_or_else(|| place.refuse(format_args!("{seconds} s and {nanos} ns is no time")))?;
     Ok(Value::String(if micro { format!("{at:.6}") } else { at.to_string() }))
-}
-
-fn raw_json(place: Place, bytes: &[u8]) -> Result<Value, Failure> {
-    let mut raw: &[u8] = &[];
-    each(place, bytes, |number, payload| match number {
-        1 => {
-            raw = place.bytes(payload)?;
-            Ok(())
-        }
-        other => Err(unknown("FieldsV1", other)),
-    })?;
-    if raw.is_empty() {
-        return Ok(Value::Null);
-    }
-    serde_json::from_slice(raw).map_err(|error| place.refuse(error))
 }
 
 fn is_zero(value: &Value) -> bool {
@@ -415,12 +347,12 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-fn words(message: &'static str, field: &'static str, bytes: &[u8]) -> Result<String, Failure> {
+fn words(message: &str, field: &str, bytes: &[u8]) -> Result<String, Failure> {
     let text = std::str::from_utf8(bytes);
     text.map(str::to_owned).map_err(|error| Place { message, field }.refuse(error))
 }
 
-fn in_message(name: &'static str) -> impl Fn(Fault) -> Failure {
+fn in_message(name: &str) -> impl Fn(Fault) -> Failure {
     move |fault| Failure::bad_request(format!("the protobuf body is not readable: {name}: {fault}"))
 }
 

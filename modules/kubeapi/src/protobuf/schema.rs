@@ -1,127 +1,112 @@
-//! How messages are laid out: number, JSON name and type of each field, as `generated.proto` of Kubernetes v1.36 has
-//! them. Numbers are never given twice, so older clients are understood, too.
+//! The messages of Kubernetes' kinds: the files in `proto/`, with names and numbers as in `generated.proto` of
+//! Kubernetes v1.36. Numbers are never given twice, so older clients are understood, too.
+//!
+//! A field with `optional` is in JSON as it is on the wire, zero or not. A field without is left out of JSON where it is
+//! zero: Go always writes these (`omitempty` in Kubernetes' types).
 
-use super::schema_access as access;
-use super::schema_core as core;
-use super::schema_meta as meta;
-use super::schema_node as node;
-use super::schema_pod as pod;
-use super::schema_workload as workload;
+use std::sync::LazyLock;
 
-/// A message.
-#[derive(Debug)]
-pub(super) struct Message {
-    pub(super) name: &'static str,
-    pub(super) fields: &'static [Field],
-}
+use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
-/// A field of a message.
-#[derive(Debug)]
-pub(super) struct Field {
-    pub(super) number: u32,
-    /// Its JSON name; empty for [`Count::Inline`].
-    pub(super) name: &'static str,
-    pub(super) of: Type,
-    pub(super) count: Count,
-}
+/// Decoded at the first protobuf body. Empty if it could not be, so that every such body is refused; a test finds each
+/// kind in it.
+static MESSAGES: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    let compiled: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kubernetes.binpb"));
+    DescriptorPool::decode(compiled).unwrap_or_default()
+});
 
-/// How often a field is there, and how that looks in JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Count {
-    /// Once; what is on the wire is said, zero or not.
-    Said,
-    /// Once; a zero on the wire is as good as none. Go always writes these fields, and JSON leaves the zeros out.
-    Full,
-    /// Any number of times: a list.
-    List,
-    /// Any number of pairs with text as the key: an object.
-    Map,
-    /// Once; the fields of the inner message are those of the outer one in JSON.
-    Inline,
-}
-
-/// What a field holds.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Type {
-    Text,
-    Bool,
-    Int32,
-    Int64,
-    /// Base64 in JSON.
-    Bytes,
-    Message(&'static Message),
-    /// A message around a text.
-    Quantity,
-    /// A message that says which of the two it is.
-    IntOrString,
-    /// Seconds since 1970; RFC 3339 in JSON.
-    Time,
-    /// The same with microseconds.
-    MicroTime,
-    /// A message around JSON text.
-    RawJson,
-    /// A message around a list of texts.
-    Words,
-}
-
-impl Message {
-    pub(super) fn field(&self, number: u32) -> Option<&Field> {
-        self.fields.iter().find(|field| field.number == number)
-    }
-}
-
-pub(super) const fn said(number: u32, name: &'static str, of: Type) -> Field {
-    Field { number, name, of, count: Count::Said }
-}
-
-pub(super) const fn full(number: u32, name: &'static str, of: Type) -> Field {
-    Field { number, name, of, count: Count::Full }
-}
-
-pub(super) const fn list(number: u32, name: &'static str, of: Type) -> Field {
-    Field { number, name, of, count: Count::List }
-}
-
-pub(super) const fn map(number: u32, name: &'static str, of: Type) -> Field {
-    Field { number, name, of, count: Count::Map }
-}
-
-pub(super) const fn inline(number: u32, of: &'static Message) -> Field {
-    Field { number, name: "", of: Type::Message(of), count: Count::Inline }
-}
-
-/// What a client may send: apiVersion, kind, message. DeleteOptions are not here: they go by any apiVersion.
-pub(super) static KINDS: &[(&str, &str, &Message)] = &[
-    ("v1", "Namespace", &core::NAMESPACE),
-    ("v1", "Node", &node::NODE),
-    ("v1", "Pod", &pod::POD),
-    ("v1", "ConfigMap", &core::CONFIG_MAP),
-    ("v1", "Secret", &core::SECRET),
-    ("v1", "ServiceAccount", &core::SERVICE_ACCOUNT),
-    ("v1", "Service", &core::SERVICE),
-    ("v1", "Endpoints", &core::ENDPOINTS),
-    ("v1", "Event", &core::EVENT),
-    ("v1", "Binding", &core::BINDING),
-    ("apps/v1", "Deployment", &workload::DEPLOYMENT),
-    ("apps/v1", "ReplicaSet", &workload::REPLICA_SET),
-    ("coordination.k8s.io/v1", "Lease", &workload::LEASE),
-    ("discovery.k8s.io/v1", "EndpointSlice", &workload::ENDPOINT_SLICE),
-    ("rbac.authorization.k8s.io/v1", "Role", &access::ROLE),
-    ("rbac.authorization.k8s.io/v1", "ClusterRole", &access::CLUSTER_ROLE),
-    ("rbac.authorization.k8s.io/v1", "RoleBinding", &access::ROLE_BINDING),
-    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", &access::CLUSTER_ROLE_BINDING),
-    ("authentication.k8s.io/v1", "TokenRequest", &access::TOKEN_REQUEST),
-    ("authentication.k8s.io/v1", "TokenReview", &access::TOKEN_REVIEW),
-    ("authorization.k8s.io/v1", "SubjectAccessReview", &access::SUBJECT_ACCESS_REVIEW),
-    ("authorization.k8s.io/v1", "SelfSubjectAccessReview", &access::SELF_SUBJECT_ACCESS_REVIEW),
-    ("policy/v1", "Eviction", &access::EVICTION),
-    ("autoscaling/v1", "Scale", &access::SCALE),
+/// What a client may send: apiVersion, the package of its messages, kinds. DeleteOptions are not here: they go by any
+/// apiVersion.
+pub(super) const KINDS: &[(&str, &str, &[&str])] = &[
+    (
+        "v1",
+        "k8s.io.api.core.v1",
+        &[
+            "Namespace",
+            "Node",
+            "Pod",
+            "ConfigMap",
+            "Secret",
+            "ServiceAccount",
+            "Service",
+            "Endpoints",
+            "Event",
+            "Binding",
+        ],
+    ),
+    ("apps/v1", "k8s.io.api.apps.v1", &["Deployment", "ReplicaSet"]),
+    ("coordination.k8s.io/v1", "k8s.io.api.coordination.v1", &["Lease"]),
+    ("discovery.k8s.io/v1", "k8s.io.api.discovery.v1", &["EndpointSlice"]),
+    (
+        "rbac.authorization.k8s.io/v1",
+        "k8s.io.api.rbac.v1",
+        &["Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"],
+    ),
+    ("authentication.k8s.io/v1", "k8s.io.api.authentication.v1", &["TokenRequest", "TokenReview"]),
+    (
+        "authorization.k8s.io/v1",
+        "k8s.io.api.authorization.v1",
+        &["SubjectAccessReview", "SelfSubjectAccessReview"],
+    ),
+    ("policy/v1", "k8s.io.api.policy.v1", &["Eviction"]),
+    ("autoscaling/v1", "k8s.io.api.autoscaling.v1", &["Scale"]),
 ];
 
+/// The package of what all kinds share.
+const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1";
+
 /// The message of a kind.
-pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<&'static Message> {
-    if kind == "DeleteOptions" {
-        return Some(&meta::DELETE_OPTIONS);
+pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<MessageDescriptor> {
+    let package = if kind == "DeleteOptions" {
+        META
+    } else {
+        let served = KINDS.iter().find(|served| served.0 == api_version && served.2.contains(&kind))?;
+        served.1
+    };
+    MESSAGES.get_message_by_name(&format!("{package}.{kind}"))
+}
+
+/// Messages that are no object in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Special {
+    /// A text.
+    Quantity,
+    /// A number or a text.
+    IntOrString,
+    /// RFC 3339 in whole seconds.
+    Time,
+    /// RFC 3339 in microseconds.
+    MicroTime,
+    /// JSON as bytes.
+    FieldsV1,
+    /// A list of texts.
+    ExtraValue,
+}
+
+impl Special {
+    pub(super) fn of(message: &MessageDescriptor) -> Option<Special> {
+        match message.full_name() {
+            "k8s.io.apimachinery.pkg.api.resource.Quantity" => Some(Special::Quantity),
+            "k8s.io.apimachinery.pkg.util.intstr.IntOrString" => Some(Special::IntOrString),
+            "k8s.io.apimachinery.pkg.apis.meta.v1.Time" => Some(Special::Time),
+            "k8s.io.apimachinery.pkg.apis.meta.v1.MicroTime" => Some(Special::MicroTime),
+            "k8s.io.apimachinery.pkg.apis.meta.v1.FieldsV1" => Some(Special::FieldsV1),
+            "k8s.io.api.authentication.v1.ExtraValue" | "k8s.io.api.authorization.v1.ExtraValue" => {
+                Some(Special::ExtraValue)
+            }
+            _ => None,
+        }
     }
-    KINDS.iter().find(|known| (known.0, known.1) == (api_version, kind)).map(|known| known.2)
+}
+
+/// The fields that Go embeds: in JSON the fields of their message are those of the message around it.
+const EMBEDDED: [&str; 4] =
+    ["ephemeralContainerCommon", "localObjectReference", "probeHandler", "volumeSource"];
+
+/// The message of a field that Go embeds.
+pub(super) fn embedded(field: &FieldDescriptor) -> Option<MessageDescriptor> {
+    match field.kind() {
+        Kind::Message(message) if EMBEDDED.contains(&field.name()) => Some(message),
+        _ => None,
+    }
 }

@@ -1,8 +1,11 @@
-//! Bodies by hand, all tables, and random bytes.
+//! Bodies by hand, all messages, and random bytes.
 
+use prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
+use prost_reflect::prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
+use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Value, json};
 
-use super::schema::{Count, KINDS, Message, Type, list, of_kind, said};
+use super::schema::{KINDS, Special, embedded, of_kind};
 use super::{DEPTH_MAX, Decoder, VALUES_MAX, decode, delete_options};
 
 fn varint(mut value: u64) -> Vec<u8> {
@@ -106,6 +109,10 @@ fn times_are_text() {
 
 #[test]
 fn what_is_there_twice_goes_together() {
+    // JSON in bytes is no message: the last one counts.
+    let entry = part(17, [part(7, part(1, r#"{"a":1}"#)), part(7, part(1, r#"{"b":2}"#))].concat());
+    let map = decode(&body("v1", "ConfigMap", part(1, entry))).unwrap();
+    assert_eq!(map["metadata"]["managedFields"][0]["fieldsV1"], json!({ "b": 2 }));
     let first = part(1, [part(1, "a"), part(3, "x")].concat());
     let second = part(1, [part(1, "b"), part(3, "")].concat());
     let map = decode(&body("v1", "ConfigMap", [first, second].concat())).unwrap();
@@ -168,16 +175,36 @@ fn what_does_not_fit_its_field_is_named() {
     assert_eq!(refused(&body("v1", "ConfigMap", part(2, part(3, "")))).0, 400);
 }
 
-static LOOP: Message = Message {
-    name: "Loop",
-    fields: &[said(1, "again", Type::Message(&LOOP)), list(2, "more", Type::Message(&LOOP))],
-};
+/// A message that is in itself, once and in a list.
+fn circular() -> MessageDescriptor {
+    let field = |name: &str, number, label: Label| FieldDescriptorProto {
+        name: Some(name.to_owned()),
+        number: Some(number),
+        label: Some(label.into()),
+        r#type: Some(Type::Message.into()),
+        type_name: Some(".Circular".to_owned()),
+        ..FieldDescriptorProto::default()
+    };
+    let fields = vec![field("again", 1, Label::Optional), field("more", 2, Label::Repeated)];
+    let message =
+        DescriptorProto { name: Some("Circular".to_owned()), field: fields, ..DescriptorProto::default() };
+    let file = FileDescriptorProto {
+        name: Some("circular.proto".to_owned()),
+        syntax: Some("proto3".to_owned()),
+        message_type: vec![message],
+        ..FileDescriptorProto::default()
+    };
+    let mut pool = DescriptorPool::new();
+    pool.add_file_descriptor_proto(file).unwrap();
+    pool.get_message_by_name("Circular").unwrap()
+}
 
 #[test]
 fn depth_and_number_of_values_are_bounded() {
+    let message = circular();
     let read = |bytes: &[u8]| {
         let mut fields = serde_json::Map::new();
-        Decoder { values_left: VALUES_MAX }.message(&LOOP, bytes, 0, &mut fields).map(|()| fields)
+        Decoder { values_left: VALUES_MAX }.message(&message, bytes, 0, &mut fields).map(|()| fields)
     };
     let deep = |levels: usize| (0..levels).fold(Vec::new(), |inner, _| part(1, inner));
     assert!(read(&deep(DEPTH_MAX)).is_ok());
@@ -186,15 +213,34 @@ fn depth_and_number_of_values_are_bounded() {
     assert!(read(&part(2, "").repeat(VALUES_MAX + 1)).unwrap_err().message.contains("262144 values"));
 }
 
+#[test]
+fn json_in_a_body_counts_like_the_rest_of_it() {
+    let with = |entries: usize| {
+        let json = format!("[{}0]", "0,".repeat(VALUES_MAX / 4));
+        let entry = part(17, part(7, part(1, json)));
+        decode(&body("v1", "ConfigMap", part(1, entry.repeat(entries))))
+    };
+    assert_eq!(
+        with(1).unwrap()["metadata"]["managedFields"][0]["fieldsV1"].as_array().map(Vec::len),
+        Some(VALUES_MAX / 4 + 1)
+    );
+    assert!(with(4).unwrap_err().message.contains("262144 values"));
+}
+
+fn kinds() -> Vec<(&'static str, &'static str, MessageDescriptor)> {
+    let all = KINDS.iter().flat_map(|(version, _, kinds)| kinds.iter().map(move |kind| (*version, *kind)));
+    all.map(|(version, kind)| (version, kind, of_kind(version, kind).unwrap())).collect()
+}
+
 /// Every message that can be reached.
-fn all_messages() -> Vec<&'static Message> {
-    let mut found: Vec<&'static Message> = KINDS.iter().map(|kind| kind.2).collect();
+fn all_messages() -> Vec<MessageDescriptor> {
+    let mut found: Vec<MessageDescriptor> = kinds().into_iter().map(|kind| kind.2).collect();
     found.extend(of_kind("v1", "DeleteOptions"));
     let mut at = 0;
-    while let Some(message) = found.get(at).copied() {
-        for field in message.fields {
-            if let Type::Message(inner) = field.of
-                && !found.iter().any(|known| std::ptr::eq(*known, inner))
+    while let Some(message) = found.get(at).cloned() {
+        for field in message.fields() {
+            if let Kind::Message(inner) = field.kind()
+                && !found.contains(&inner)
             {
                 found.push(inner);
             }
@@ -205,40 +251,34 @@ fn all_messages() -> Vec<&'static Message> {
 }
 
 #[test]
-fn tables_say_no_number_and_no_name_twice() {
+fn every_field_has_a_type_that_is_read_and_a_name_of_its_own_in_json() {
     let messages = all_messages();
     assert!(messages.len() > 200, "{}", messages.len());
     for message in messages {
-        let mut numbers: Vec<u32> = message.fields.iter().map(|field| field.number).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        assert_eq!(numbers.len(), message.fields.len(), "{}", message.name);
-        let mut names: Vec<&str> = Vec::new();
-        for field in message.fields {
-            match (field.count, field.of) {
-                (Count::Inline, Type::Message(inner)) => {
-                    assert!(
-                        inner.fields.iter().all(|field| field.count != Count::Inline),
-                        "{}",
-                        message.name
-                    );
-                    names.extend(inner.fields.iter().map(|field| field.name));
+        let mut names: Vec<String> = Vec::new();
+        for field in message.fields() {
+            let plain = [Kind::String, Kind::Bool, Kind::Int32, Kind::Int64, Kind::Bytes];
+            let is_read = matches!(field.kind(), Kind::Message(_)) || plain.contains(&field.kind());
+            assert!(is_read, "{}", field.full_name());
+            match embedded(&field) {
+                Some(inner) => {
+                    assert!(!field.is_list() && !field.is_map(), "{}", field.full_name());
+                    assert!(inner.fields().all(|field| embedded(&field).is_none()), "{}", field.full_name());
+                    names.extend(inner.fields().map(|field| field.name().to_owned()));
                 }
-                (Count::Inline, of) => panic!("{}: {of:?}", message.name),
-                (Count::Said | Count::Full | Count::List | Count::Map, _) => names.push(field.name),
+                None => names.push(field.name().to_owned()),
             }
         }
         let count = names.len();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), count, "{}", message.name);
-        assert!(names.iter().all(|name| !name.is_empty()), "{}", message.name);
+        assert_eq!(names.len(), count, "{}", message.full_name());
     }
 }
 
 /// Every built-in kind is read except definitions; and the other way round all that is read is known.
 #[test]
-fn every_built_in_kind_has_a_table() {
+fn every_built_in_kind_has_a_message() {
     for kind in crate::kind::built_in() {
         let known = of_kind(&kind.api_version(), &kind.kind).is_some();
         assert_eq!(known, &*kind.kind != "CustomResourceDefinition", "{kind:?}");
@@ -246,52 +286,52 @@ fn every_built_in_kind_has_a_table() {
 }
 
 /// A body with every field of its kind, as the JSON of it is to be.
-fn sample(message: &'static Message, depth: usize) -> (Vec<u8>, Value) {
+fn sample(message: &MessageDescriptor, depth: usize) -> (Vec<u8>, Value) {
     let (mut bytes, mut object) = (Vec::new(), json!({}));
-    for field in message.fields.iter().filter(|_| depth < 24) {
-        let (payload, value) = match field.of {
-            Type::Text => (part(field.number, "x"), json!("x")),
-            Type::Bool => (number(field.number, 1), json!(true)),
-            Type::Int32 | Type::Int64 => (number(field.number, -7), json!(-7)),
-            Type::Bytes => (part(field.number, "abc"), json!("YWJj")),
-            Type::Message(inner) => {
-                let (bytes, value) = sample(inner, depth + 1);
-                (part(field.number, bytes), value)
-            }
-            Type::Quantity => (part(field.number, part(1, "1Gi")), json!("1Gi")),
-            Type::IntOrString => (part(field.number, number(2, 8)), json!(8)),
-            Type::Time => (part(field.number, number(1, 5)), json!("1970-01-01T00:00:05Z")),
-            Type::MicroTime => (part(field.number, number(1, 5)), json!("1970-01-01T00:00:05.000000Z")),
-            Type::RawJson => (part(field.number, part(1, r#"{"f":{}}"#)), json!({ "f": {} })),
-            Type::Words => (part(field.number, part(1, "w")), json!(["w"])),
-        };
-        // A pair is key 1 and value 2 whatever the number of the map.
-        let payload = if field.count == Count::Map {
-            let value = match field.of {
-                Type::Text => part(2, "x"),
-                Type::Bytes => part(2, "abc"),
-                Type::Quantity => part(2, part(1, "1Gi")),
-                Type::Words => part(2, part(1, "w")),
-                other => panic!("{}: a map of {other:?}", message.name),
-            };
-            part(field.number, [part(1, "k"), value].concat())
+    for field in message.fields().filter(|_| depth < 24) {
+        let (payload, value) = if field.is_map() {
+            let Kind::Message(entry) = field.kind() else { panic!("{}", field.full_name()) };
+            let (payload, value) = sample_of(&entry.map_entry_value_field(), depth);
+            (part(field.number(), [part(1, "k"), payload].concat()), json!({ "k": value }))
         } else {
-            payload
+            sample_of(&field, depth)
         };
         bytes.extend(payload);
-        match field.count {
-            Count::Said | Count::Full => object[field.name] = value,
-            Count::List => object[field.name] = json!([value]),
-            Count::Map => object[field.name] = json!({ "k": value }),
-            Count::Inline => {
-                let Value::Object(fields) = value else { panic!("{}", message.name) };
-                for (name, value) in fields {
-                    object[name.as_str()] = value;
-                }
+        if embedded(&field).is_some() {
+            let Value::Object(fields) = value else { panic!("{}", field.full_name()) };
+            for (name, value) in fields {
+                object[name.as_str()] = value;
             }
+        } else if field.is_list() {
+            object[field.name()] = json!([value]);
+        } else {
+            object[field.name()] = value;
         }
     }
     (bytes, object)
+}
+
+fn sample_of(field: &FieldDescriptor, depth: usize) -> (Vec<u8>, Value) {
+    let of = field.number();
+    match field.kind() {
+        Kind::String => (part(of, "x"), json!("x")),
+        Kind::Bool => (number(of, 1), json!(true)),
+        Kind::Int32 | Kind::Int64 => (number(of, -7), json!(-7)),
+        Kind::Bytes => (part(of, "abc"), json!("YWJj")),
+        Kind::Message(inner) => match Special::of(&inner) {
+            None => {
+                let (bytes, value) = sample(&inner, depth + 1);
+                (part(of, bytes), value)
+            }
+            Some(Special::Quantity) => (part(of, part(1, "1Gi")), json!("1Gi")),
+            Some(Special::IntOrString) => (part(of, number(2, 8)), json!(8)),
+            Some(Special::Time) => (part(of, number(1, 5)), json!("1970-01-01T00:00:05Z")),
+            Some(Special::MicroTime) => (part(of, number(1, 5)), json!("1970-01-01T00:00:05.000000Z")),
+            Some(Special::FieldsV1) => (part(of, part(1, r#"{"f":{}}"#)), json!({ "f": {} })),
+            Some(Special::ExtraValue) => (part(of, part(1, "w")), json!(["w"])),
+        },
+        other => panic!("{}: {other:?}", field.full_name()),
+    }
 }
 
 /// Fields that are older or newer than the typed kinds of v1.33: they are read, and then told as unknown.
@@ -311,13 +351,13 @@ const OTHER_VERSIONS: &[&str] = &[
     "volumeStatus",
 ];
 
-/// The tables against the typed kinds: names and types of every field have to be those that the kind is read with.
+/// The messages against the typed kinds: names and types of every field have to be those that the kind is read with.
 #[test]
 fn every_field_is_read_and_known_to_the_typed_kind() {
     let mut lost = std::collections::BTreeSet::new();
     for kind in crate::kind::built_in() {
         let Some(message) = of_kind(&kind.api_version(), &kind.kind) else { continue };
-        let (raw, mut expected) = sample(message, 0);
+        let (raw, mut expected) = sample(&message, 0);
         expected["apiVersion"] = json!(kind.api_version());
         expected["kind"] = json!(&*kind.kind);
         let read = decode(&body(&kind.api_version(), &kind.kind, raw)).unwrap();
@@ -351,7 +391,7 @@ impl Random {
 #[test]
 fn hostile_bytes_are_refused_or_stay_small() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut read = 0;
+    let (kinds, mut read) = (kinds(), 0);
     let mut seen = |bytes: &[u8]| {
         if let Ok(object) = decode(bytes) {
             read += 1;
@@ -361,15 +401,15 @@ fn hostile_bytes_are_refused_or_stay_small() {
         let _ = delete_options(bytes);
     };
     for round in 0..40_000 {
-        let (api_version, kind, message) = KINDS[random.below(KINDS.len())];
+        let (api_version, kind, message) = &kinds[random.below(kinds.len())];
         let noise: Vec<u8> = (0..random.below(200)).map(|_| random.next() as u8).collect();
         match round % 4 {
             0 => seen(&[b"k8s\0".to_vec(), noise].concat()),
             1 => seen(&body(api_version, kind, noise)),
             2 => {
                 // Keys that the kind has, and noise behind them.
-                let field = &message.fields[random.below(message.fields.len())];
-                seen(&body(api_version, kind, part(field.number, noise)));
+                let field = message.fields().nth(random.below(message.fields().len())).unwrap();
+                seen(&body(api_version, kind, part(field.number(), noise)));
             }
             _ => {
                 let (mut raw, _) = sample(message, 22 + random.below(2));
