@@ -4,10 +4,11 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 10] = [
+const SHARED: [(&str, &str); 11] = [
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
     ("fairshare", "what one node may have of CloudCore"),
+    ("https", "bounded servers of HTTPS"),
     ("kubeapi", "the rules of the REST API, over a trait"),
     ("kubewatch", "caches that the cloud's controllers read"),
     ("noderegistry", "whose a Node is, and the objects where it stands"),

@@ -1,0 +1,159 @@
+//! Who may be connected: strangers, who have shown no credential yet, and users. Pure.
+//!
+//! Strangers have places by address, which they lose to others: see [`Places`]. Users have a number of connections each, and
+//! lose none.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use beehive::Moment;
+use beehive::link::door::Places;
+
+use crate::Limits;
+
+/// What a newcomer finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A place, and perhaps one that is closed for it.
+    In {
+        /// Its number.
+        id: u64,
+        /// Whose place it has.
+        instead_of: Option<u64>,
+    },
+    /// No place.
+    Full,
+}
+
+/// All connections of a server.
+pub(crate) struct Admission {
+    strangers: Places,
+    users: BTreeMap<String, usize>,
+    /// Connections of users in all.
+    identified: usize,
+    /// Connections in all.
+    open: usize,
+    limits: Limits,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Admission {
+            strangers: Places::new(limits.strangers, limits.strangers_per_address, limits.yields_after),
+            users: BTreeMap::new(),
+            identified: 0,
+            open: 0,
+            limits: *limits,
+        }
+    }
+
+    /// A connection of `address` has come.
+    pub(crate) fn enter(&mut self, address: IpAddr, now: Moment) -> Entry {
+        match self.strangers.enter(address, now) {
+            Some((id, instead_of)) => {
+                self.open += 1;
+                Entry::In { id, instead_of }
+            }
+            None => Entry::Full,
+        }
+    }
+
+    /// The connection has shown a user's credential. `false`: the user, or all of them, have too many; or it has been closed
+    /// for a newer one. It stays a stranger then.
+    pub(crate) fn identify(&mut self, id: u64, user: &str, is_privileged: bool) -> bool {
+        let most = self.limits.users + if is_privileged { self.limits.reserved } else { 0 };
+        let own = self.users.get(user).copied().unwrap_or_default();
+        if self.identified >= most || own >= self.limits.connections_per_user || !self.strangers.holds(id) {
+            return false;
+        }
+        self.strangers.leave(id);
+        self.users.insert(user.to_owned(), own + 1);
+        self.identified += 1;
+        true
+    }
+
+    /// The connection has ended. `user` is who it was identified as.
+    pub(crate) fn leave(&mut self, id: u64, user: Option<&str>) {
+        self.open = self.open.saturating_sub(1);
+        self.strangers.leave(id);
+        let Some(user) = user else { return };
+        self.identified = self.identified.saturating_sub(1);
+        match self.users.get_mut(user) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                self.users.remove(user);
+            }
+        }
+    }
+
+    /// Connections that have not ended, those that were told to included.
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Connections of users.
+    pub(crate) fn identified(&self) -> usize {
+        self.identified
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    fn admission(change: impl FnOnce(&mut Limits)) -> Admission {
+        let mut limits = Limits { strangers: 4, strangers_per_address: 3, ..Limits::default() };
+        change(&mut limits);
+        Admission::new(&limits)
+    }
+
+    fn entered(admission: &mut Admission, address: IpAddr) -> Option<u64> {
+        match admission.enter(address, Moment(Duration::from_secs(1))) {
+            Entry::In { id, .. } => Some(id),
+            Entry::Full => None,
+        }
+    }
+
+    #[test]
+    fn idle_strangers_of_one_address_shut_nobody_out() {
+        let mut admission = admission(|limits| limits.yields_after = Duration::from_secs(3));
+        assert_eq!((0..9).filter_map(|_| entered(&mut admission, A)).count(), 3);
+        assert!(entered(&mut admission, B).is_some());
+        // All are taken, and the address with most gives one up.
+        let Entry::In { instead_of, .. } = admission.enter(B, Moment(Duration::from_secs(1))) else {
+            panic!("kept out");
+        };
+        assert_eq!(instead_of, Some(1));
+        assert!(!admission.identify(1, "late", false), "it was told to go");
+        assert_eq!(admission.open(), 5, "and counts until it has gone");
+    }
+
+    #[test]
+    fn a_user_is_no_stranger_any_more_and_has_a_number_of_connections() {
+        let mut admission = admission(|limits| {
+            (limits.users, limits.connections_per_user, limits.reserved) = (3, 2, 1);
+        });
+        let mut come = |user: &str, is_privileged: bool| {
+            let id = entered(&mut admission, A).unwrap();
+            let known = admission.identify(id, user, is_privileged);
+            if !known {
+                admission.leave(id, None);
+            }
+            known.then_some(id)
+        };
+        let (first, _second) = (come("a", false).unwrap(), come("a", false).unwrap());
+        assert_eq!(come("a", false), None);
+        assert!(come("b", false).is_some());
+        assert_eq!(come("c", false), None);
+        assert!(come("admin", true).is_some() && come("admin", true).is_none());
+        admission.leave(first, Some("a"));
+        assert_eq!((admission.open(), admission.identified()), (3, 3));
+        admission.leave(2, Some("a"));
+        assert!(!admission.users.contains_key("a"));
+    }
+}

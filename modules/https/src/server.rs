@@ -1,0 +1,286 @@
+//! A server at a port: accepts, gives places, makes handshakes, and ends in order.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_rt::Arbiter;
+use beehive::link::door::{Rates, origin};
+use beehive::{Clock, Moment};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::events::Event;
+use crate::peer::{Place, Places};
+use crate::stream::{Layer, Watched};
+use crate::{Counts, Limits, Peer, Port, Stream, Tls};
+
+/// 100 ms: the pause after the system had no socket for us.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// One line a minute about what a stranger can cause as often as he likes.
+const LINE_EVERY: Duration = Duration::from_secs(60);
+/// 1 s for connections that were told to end at once.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
+/// What is done with a connection. Lives on the server's thread.
+pub trait Protocol: 'static {
+    /// Serves one connection to its end. It is dropped when the connection has to end at once.
+    fn serve(&self, stream: Stream, peer: Peer, serving: &Serving) -> impl Future<Output = ()>;
+}
+
+pub(crate) type Notice = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// What a server knows that a protocol may need.
+pub struct Serving {
+    /// The server's name in the log.
+    pub name: &'static str,
+    /// Its bounds.
+    pub limits: Limits,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    pub(crate) notice: Notice,
+    /// When a line about an event was written last.
+    said: RefCell<BTreeMap<&'static str, Moment>>,
+}
+
+impl Serving {
+    /// Counts an event and tells the owner; a flood of events makes no flood of lines.
+    fn event(&self, places: &Places, event: Event, what: &'static str) {
+        let count = places.meter.event(event);
+        (self.notice)(event);
+        let now = self.clock.now();
+        let mut said = self.said.borrow_mut();
+        if said.get(what).is_none_or(|at| now.since(*at) >= LINE_EVERY) {
+            said.insert(what, now);
+            tracing::warn!(server = self.name, count, "{what}");
+        }
+    }
+}
+
+/// A running server. It ends when this is dropped.
+pub struct Server {
+    address: SocketAddr,
+    places: Arc<Places>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+    cut: CancellationToken,
+    ended: oneshot::Receiver<()>,
+    thread: Arbiter,
+}
+
+impl Server {
+    /// Takes connections at `port` on a thread of its own, as the server `name`. Without `tls` it is plain HTTP, for loopback and
+    /// health alone. `notice` hears of each [`Event`], on that thread. Needs an actix system.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn start<P: Protocol + Send>(
+        name: &'static str,
+        port: &Port,
+        tls: Option<Tls>,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        notice: impl Fn(Event) + Send + Sync + 'static,
+        protocol: P,
+    ) -> io::Result<Self> {
+        let listener = port.share()?;
+        let (places, stop, cut) = (Places::new(&limits), CancellationToken::new(), CancellationToken::new());
+        let (end, ended) = oneshot::channel();
+        let entrance = {
+            let (places, stop, cut) = (Arc::clone(&places), stop.clone(), cut.clone());
+            let (clock, notice): (_, Notice) = (Arc::clone(&clock), Arc::new(notice));
+            move || {
+                let serving = Serving { name, limits, clock, notice, said: RefCell::default() };
+                let handshakes = limits.handshakes.map(|rate| Rates::new(rate.per_second, rate.burst));
+                Rc::new(Entrance {
+                    serving,
+                    tls,
+                    places,
+                    protocol,
+                    handshakes: RefCell::new(handshakes),
+                    stop,
+                    cut,
+                })
+            }
+        };
+        let thread = Arbiter::new();
+        thread.spawn_fn(move || {
+            actix_rt::spawn(async move {
+                // Its end is also seen when it panics: the sender goes with the task.
+                let _end = end;
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => entrance().accept(listener).await,
+                    Err(error) => tracing::error!(server = name, %error, "the port cannot be listened at"),
+                }
+            });
+        });
+        Ok(Server { address: port.address(), places, clock, stop, cut, ended, thread })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its counters and open connections.
+    pub fn counts(&self) -> Counts {
+        self.places.counts()
+    }
+
+    /// Completes when it has ended without being told to, which is a fault of its own.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.ended).await;
+    }
+
+    /// Takes no more connections, answers what is in hand within `grace`, and ends the rest.
+    pub async fn stop(mut self, grace: Duration) {
+        self.stop.cancel();
+        for within in [grace, END_WITHIN] {
+            tokio::select! {
+                _ = &mut self.ended => return,
+                () = self.clock.sleep(within) => self.cut.cancel(),
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.cut.cancel();
+        self.thread.stop();
+    }
+}
+
+/// What all connections of a server share.
+struct Entrance<P> {
+    serving: Serving,
+    tls: Option<Tls>,
+    places: Arc<Places>,
+    protocol: P,
+    handshakes: RefCell<Option<Rates<std::net::IpAddr>>>,
+    stop: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl<P: Protocol> Entrance<P> {
+    async fn accept(self: Rc<Self>, listener: TcpListener) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                Some(ended) = connections.join_next() => self.joined(ended),
+                accepted = listener.accept() => match accepted {
+                    Ok((socket, address)) => self.enter(socket, address, &mut connections),
+                    Err(error) => {
+                        // Out of descriptors, most often: others have to end first.
+                        tracing::debug!(server = self.serving.name, %error, "no connection taken");
+                        self.serving.event(&self.places, Event::AcceptFailed, "the system has no socket for a connection");
+                        self.serving.clock.sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }
+        drop(listener);
+        while let Some(ended) = connections.join_next().await {
+            self.joined(ended);
+        }
+        // Those that were upgraded are not among these tasks.
+        self.places.empty().await;
+    }
+
+    fn joined(&self, ended: Result<(), JoinError>) {
+        if ended.is_err_and(|error| error.is_panic()) {
+            self.serving.event(
+                &self.places,
+                Event::Panicked,
+                "a connection's task panicked; the connection has ended",
+            );
+        }
+    }
+
+    fn enter(self: &Rc<Self>, socket: TcpStream, address: SocketAddr, connections: &mut JoinSet<()>) {
+        let end = self.cut.child_token();
+        let place = match self.places.enter(address, self.serving.clock.now(), end.clone()) {
+            Ok((place, displaced)) => {
+                if displaced {
+                    self.serving.event(
+                        &self.places,
+                        Event::Displaced,
+                        "connections were closed for newer ones",
+                    );
+                }
+                place
+            }
+            Err(event) => {
+                return self.serving.event(
+                    &self.places,
+                    event,
+                    "connections were refused: one address holds all it may",
+                );
+            }
+        };
+        self.places.meter.accepted();
+        let entrance = Rc::clone(self);
+        connections.spawn_local(async move {
+            let over = end.clone();
+            tokio::select! {
+                () = entrance.connection(socket, address, place, end) => {}
+                () = over.cancelled() => {}
+            }
+        });
+    }
+
+    async fn connection(&self, socket: TcpStream, address: SocketAddr, place: Place, end: CancellationToken) {
+        let Limits { handshake_within, taken_within, .. } = self.serving.limits;
+        // An answer's last bytes, or a watch's line, are not to wait for more.
+        let _ = socket.set_nodelay(true);
+        let clock = &self.serving.clock;
+        let socket = Watched::new(socket, taken_within, Arc::clone(clock));
+        let stream = match &self.tls {
+            None => Stream(Layer::Plain(socket)),
+            Some(tls) => {
+                let handshake = async {
+                    self.turn(address).await;
+                    tls.acceptor.accept(socket).await
+                };
+                let shaken = tokio::select! {
+                    shaken = handshake => shaken.map_err(|error| error.to_string()),
+                    () = clock.sleep(handshake_within) => Err("it took too long".to_owned()),
+                };
+                match shaken {
+                    Ok(stream) => Stream(Layer::Tls(Box::new(stream))),
+                    Err(reason) => {
+                        self.places.meter.event(Event::HandshakeFailed);
+                        (self.serving.notice)(Event::HandshakeFailed);
+                        return tracing::debug!(server = self.serving.name, %address, reason, "no TLS");
+                    }
+                }
+            }
+        };
+        let peer = Peer::new(address, stream.certificate(), place, end, self.stop.clone());
+        self.protocol.serve(stream, peer, &self.serving).await;
+    }
+
+    /// Waits for the turn of an address.
+    async fn turn(&self, address: SocketAddr) {
+        let address = origin(address.ip());
+        loop {
+            let turn = match self.handshakes.borrow_mut().as_mut() {
+                Some(rates) => rates.take(&address, self.serving.clock.now()),
+                None => Ok(()),
+            };
+            match turn {
+                Ok(()) => return,
+                Err(wait) => self.serving.clock.sleep(wait).await,
+            }
+        }
+    }
+}

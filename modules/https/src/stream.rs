@@ -1,0 +1,122 @@
+//! A connection's bytes, over TLS or without, whose peer has to take what is written to it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use beehive::Clock;
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// Fails when the peer takes nothing of a write for as long as it may.
+pub(crate) struct Watched<S> {
+    stream: S,
+    within: Duration,
+    clock: Arc<dyn Clock>,
+    due: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl<S> Watched<S> {
+    pub(crate) fn new(stream: S, within: Duration, clock: Arc<dyn Clock>) -> Self {
+        Watched { stream, within, clock, due: None }
+    }
+
+    fn watched<T>(&mut self, poll: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.due = None;
+            return poll;
+        }
+        let (clock, within) = (&self.clock, self.within);
+        let due = self.due.get_or_insert_with(|| clock.sleep(within));
+        ready!(due.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watched(poll, cx)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watched(poll, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.watched(poll, cx)
+    }
+}
+
+pub(crate) enum Layer {
+    Plain(Watched<TcpStream>),
+    // Boxed: a TLS session is a kilobyte.
+    Tls(Box<TlsStream<Watched<TcpStream>>>),
+}
+
+/// A connection's bytes.
+pub struct Stream(pub(crate) Layer);
+
+impl Stream {
+    /// The certificate that the client showed, verified.
+    pub(crate) fn certificate(&self) -> Option<CertificateDer<'static>> {
+        match &self.0 {
+            Layer::Plain(_) => None,
+            Layer::Tls(tls) => {
+                tls.get_ref().1.peer_certificates()?.first().map(|leaf| leaf.clone().into_owned())
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Layer::Plain(stream) => Pin::new(stream).poll_read(cx, into),
+            Layer::Tls(stream) => Pin::new(stream).poll_read(cx, into),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            Layer::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Layer::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Layer::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Layer::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Layer::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Layer::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! Real sockets on loopback against a server: what a stranger may take, and how a server ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use beehive::Env;
+use http::{Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use https::{Answer, ClientCertificates, Event, Handler, Http, Limits, Peer, Port, Server, Tls, body};
+use hyper::body::{Bytes, Frame, Incoming};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// What a test waits for a fact at the most.
+const LONG: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_millis(300);
+
+/// A page of every kind.
+#[derive(Clone, Default)]
+struct Pages {
+    begun: Arc<AtomicUsize>,
+    release: Arc<tokio::sync::Notify>,
+}
+
+impl Handler for Pages {
+    async fn handle(&self, mut request: Request<Incoming>, peer: &Peer) -> Answer {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        match request.uri().path() {
+            "/" => body::sentence(StatusCode::OK, "hello"),
+            "/panic" => panic!("a handler's defect"),
+            "/wait" => {
+                self.release.notified().await;
+                body::sentence(StatusCode::OK, "released")
+            }
+            "/never" => std::future::pending().await,
+            "/who" => {
+                let shown = peer.certificate().map(|der| pki::node_of_certificate(der).unwrap());
+                body::sentence(StatusCode::OK, shown.unwrap_or_default())
+            }
+            "/login" => match peer.identify("somebody", false) {
+                Ok(()) => body::sentence(StatusCode::OK, "welcome"),
+                Err(error) => body::sentence(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
+            },
+            "/watch" => {
+                let stopping = peer.stopping();
+                let lines = futures::stream::once(async { Ok(Frame::data(Bytes::from_static(b"line\n"))) });
+                let rest = futures::stream::once(async move {
+                    stopping.await;
+                    Ok(Frame::data(Bytes::from_static(b"end\n")))
+                });
+                Response::new(UnsyncBoxBody::new(StreamBody::new(futures::StreamExt::chain(lines, rest))))
+            }
+            "/flood" => {
+                let endless =
+                    futures::stream::repeat_with(|| Ok(Frame::data(Bytes::from(vec![0; 64 << 10]))));
+                Response::new(UnsyncBoxBody::new(StreamBody::new(endless)))
+            }
+            "/upgrade" => {
+                let upgrade = peer.upgrade(&mut request);
+                actix_rt::spawn(async move {
+                    let mut bytes = upgrade.await.unwrap();
+                    let mut one = [0];
+                    while bytes.read_exact(&mut one).await.is_ok() {
+                        bytes.write_all(&one).await.unwrap();
+                    }
+                });
+                let mut answer = body::sentence(StatusCode::SWITCHING_PROTOCOLS, "");
+                answer.headers_mut().insert("connection", "upgrade".parse().unwrap());
+                answer.headers_mut().insert("upgrade", "echo".parse().unwrap());
+                answer
+            }
+            "/body" => {
+                let clock = Env::real().clock();
+                match body::read(request.body_mut(), 8, SOON / 2, &*clock).await {
+                    Ok(bytes) => body::sentence(StatusCode::OK, String::from_utf8(bytes.to_vec()).unwrap()),
+                    Err(error) => body::sentence(StatusCode::BAD_REQUEST, error.to_string()),
+                }
+            }
+            _ => body::sentence(StatusCode::NOT_FOUND, ""),
+        }
+    }
+}
+
+struct Bench {
+    env: Env,
+    port: Port,
+    pages: Pages,
+    events: Arc<Mutex<Vec<Event>>>,
+    server: Server,
+}
+
+impl Bench {
+    fn start(limits: Limits, tls: Option<Tls>) -> Self {
+        let (env, pages) = (Env::real(), Pages::default());
+        let port = Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let server = serve(&env, &port, limits, tls, &pages, &events);
+        Bench { env, port, pages, events, server }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    async fn until(&self, what: &str, is: impl Fn(&Self) -> bool) {
+        let look = async {
+            while !is(self) {
+                self.env.sleep(Duration::from_millis(5)).await;
+            }
+        };
+        self.env.timeout(LONG, look).await.unwrap_or_else(|| panic!("{what}: {:?}", self.server.counts()));
+    }
+
+    async fn ask(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.address()).await.unwrap();
+        stream.write_all(request(path, "Connection: close\r\n").as_bytes()).await.unwrap();
+        self.rest(&mut stream).await
+    }
+
+    async fn rest(&self, stream: &mut TcpStream) -> String {
+        let mut answer = Vec::new();
+        let read = self.env.timeout(LONG, stream.read_to_end(&mut answer)).await;
+        let _ = read.expect("the connection does not end");
+        String::from_utf8(answer).unwrap()
+    }
+
+    async fn is_closed(&self, stream: &mut TcpStream) -> bool {
+        let read = self.env.timeout(LONG, stream.read_u8()).await.expect("the connection does not end");
+        read.is_err()
+    }
+}
+
+fn serve(
+    env: &Env,
+    port: &Port,
+    limits: Limits,
+    tls: Option<Tls>,
+    pages: &Pages,
+    events: &Arc<Mutex<Vec<Event>>>,
+) -> Server {
+    let events = Arc::clone(events);
+    let notice = move |event| events.lock().unwrap().push(event);
+    Server::start("test", port, tls, limits, env.clock(), notice, Http::new(pages.clone())).unwrap()
+}
+
+fn request(path: &str, headers: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n")
+}
+
+async fn from(last: u8, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+#[actix_rt::test]
+async fn a_panic_of_a_handler_ends_its_connection_and_nothing_else() {
+    let bench = Bench::start(Limits::default(), None);
+    let mut other = TcpStream::connect(bench.address()).await.unwrap();
+    other.write_all(request("/wait", "Connection: close\r\n").as_bytes()).await.unwrap();
+    bench.until("begun", |bench| bench.pages.begun.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(bench.ask("/panic").await, "");
+    bench.until("counted", |bench| bench.server.counts().panics == 1).await;
+    assert_eq!(bench.events.lock().unwrap()[..], [Event::Panicked]);
+    assert!(bench.ask("/").await.ends_with("hello"));
+    bench.pages.release.notify_one();
+    assert!(bench.rest(&mut other).await.ends_with("released"));
+    bench.until("all places are free", |bench| bench.server.counts().open == 0).await;
+}
+
+#[actix_rt::test]
+async fn whoever_is_slow_in_the_handshake_the_head_or_the_answer_is_ended() {
+    let (authority, chain, key) = certificates();
+    let tls = Tls::new(&chain, &key, &ClientCertificates::NotAsked).unwrap();
+    drop(authority);
+    let limits = Limits { handshake_within: SOON, ..Limits::default() };
+    let bench = Bench::start(limits, Some(tls));
+    let mut silent = TcpStream::connect(bench.address()).await.unwrap();
+    assert!(bench.is_closed(&mut silent).await);
+    assert_eq!(bench.events.lock().unwrap()[..], [Event::HandshakeFailed]);
+
+    let limits = Limits { head_within: SOON, answer_within: Some(SOON), ..Limits::default() };
+    let bench = Bench::start(limits, None);
+    let mut slow = TcpStream::connect(bench.address()).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
+    bench.rest(&mut slow).await;
+    let mut idle = TcpStream::connect(bench.address()).await.unwrap();
+    idle.write_all(request("/", "").as_bytes()).await.unwrap();
+    assert!(bench.rest(&mut idle).await.ends_with("hello"), "answered, and closed when it was idle");
+    let late = bench.ask("/never").await;
+    assert!(late.starts_with("HTTP/1.1 503") && late.contains("connection: close"), "{late}");
+    assert_eq!(bench.server.counts().answers_late, 1);
+    let (short, long) = ("Content-Length: 2\r\n\r\nab", "Content-Length: 9\r\n\r\nabcdefghi");
+    for (sent, got) in [
+        (short, "ab"),
+        (long, "the body is too long"),
+        ("Content-Length: 2\r\n\r\na", "the body did not arrive in time"),
+    ] {
+        let mut stream = TcpStream::connect(bench.address()).await.unwrap();
+        let head = format!("POST /body HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{sent}");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let answer = bench.rest(&mut stream).await;
+        assert!(answer.ends_with(got), "{sent:?}: {answer:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_head_without_an_end_is_refused() {
+    let bench = Bench::start(Limits { head_bytes: 8192, header_fields: 4, ..Limits::default() }, None);
+    for headers in [format!("X: {}\r\n", "a".repeat(20 << 10)), "X: a\r\n".repeat(9)] {
+        let mut stream = TcpStream::connect(bench.address()).await.unwrap();
+        stream.write_all(request("/", &headers).as_bytes()).await.unwrap();
+        let answer = bench.rest(&mut stream).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+    assert_eq!(bench.pages.begun.load(Ordering::SeqCst), 0);
+}
+
+#[actix_rt::test]
+async fn a_peer_that_takes_nothing_is_ended() {
+    let bench = Bench::start(Limits { taken_within: SOON, ..Limits::default() }, None);
+    let mut stream = TcpStream::connect(bench.address()).await.unwrap();
+    stream.write_all(request("/flood", "").as_bytes()).await.unwrap();
+    bench.until("taken", |bench| bench.server.counts().requests == 1).await;
+    bench.until("ended", |bench| bench.server.counts().open == 0).await;
+}
+
+#[actix_rt::test]
+async fn an_address_that_floods_takes_no_place_of_another_and_none_of_a_user() {
+    let limits =
+        Limits { strangers: 8, strangers_per_address: 6, connections_per_user: 2, ..Limits::default() };
+    let bench = Bench::start(limits, None);
+    let mut user = from(9, bench.address()).await;
+    user.write_all(request("/login", "").as_bytes()).await.unwrap();
+    bench.until("identified", |bench| bench.server.counts().identified == 1).await;
+    let mut flood = Vec::new();
+    for _ in 0..40 {
+        flood.push(from(2, bench.address()).await);
+    }
+    bench.until("displaced", |bench| bench.server.counts().displaced >= 34).await;
+    bench.until("they have ended", |bench| bench.server.counts().open <= 9).await;
+    assert!(bench.events.lock().unwrap().contains(&Event::Displaced));
+    // The user's connection is there, and another address is served.
+    user.write_all(request("/wait", "Connection: close\r\n").as_bytes()).await.unwrap();
+    bench.until("asked", |bench| bench.pages.begun.load(Ordering::SeqCst) == 2).await;
+    bench.pages.release.notify_one();
+    assert!(bench.rest(&mut user).await.ends_with("released"));
+    let mut honest = from(3, bench.address()).await;
+    honest.write_all(request("/", "Connection: close\r\n").as_bytes()).await.unwrap();
+    assert!(bench.rest(&mut honest).await.ends_with("hello"));
+    // Two connections of a user, and no third.
+    let mut kept = Vec::new();
+    for status in ["200", "200", "429"] {
+        let mut stream = from(4, bench.address()).await;
+        stream.write_all(request("/login", "").as_bytes()).await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head[9..], status.as_bytes());
+        kept.push(stream);
+    }
+}
+
+#[actix_rt::test]
+async fn a_server_that_stops_answers_what_is_in_hand_ends_watches_and_frees_its_port() {
+    let Bench { env, port, pages, events, server } = Bench::start(Limits::default(), None);
+    let address = server.address();
+    let open = async |path: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request(path, "").as_bytes()).await.unwrap();
+        stream
+    };
+    let (mut waits, mut watches, mut idle) = (open("/wait").await, open("/watch").await, open("/").await);
+    let look = async {
+        while pages.begun.load(Ordering::SeqCst) < 3 {
+            env.sleep(Duration::from_millis(5)).await;
+        }
+    };
+    env.timeout(LONG, look).await.unwrap();
+    let releaser = {
+        let (release, env) = (Arc::clone(&pages.release), env.clone());
+        async move {
+            env.sleep(Duration::from_millis(50)).await;
+            release.notify_one();
+        }
+    };
+    let begun = env.now();
+    futures::future::join(server.stop(LONG), releaser).await;
+    assert!(env.now().since(begun) < LONG / 2, "it waited for its deadline");
+    for (stream, end) in
+        [(&mut waits, "released"), (&mut watches, "end\n\r\n0\r\n\r\n"), (&mut idle, "hello")]
+    {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with(end), "{answer}");
+    }
+    // The next server at the same port answers who waits in its queue.
+    let waiting = open("/").await;
+    let server = serve(&env, &port, Limits::default(), None, &pages, &events);
+    let bench = Bench { env, port, pages, events, server };
+    let mut waiting = waiting;
+    let mut head = [0; 12];
+    waiting.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    assert!(bench.ask("/").await.ends_with("hello"));
+}
+
+#[actix_rt::test]
+async fn a_server_that_stops_cuts_what_does_not_end() {
+    let bench = Bench::start(Limits { answer_within: None, ..Limits::default() }, None);
+    let mut hangs = TcpStream::connect(bench.address()).await.unwrap();
+    hangs.write_all(request("/never", "").as_bytes()).await.unwrap();
+    let mut upgraded = TcpStream::connect(bench.address()).await.unwrap();
+    upgraded
+        .write_all(request("/upgrade", "Connection: upgrade\r\nUpgrade: echo\r\n").as_bytes())
+        .await
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(upgraded.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"));
+    for letter in b"abc" {
+        upgraded.write_u8(*letter).await.unwrap();
+        assert_eq!(upgraded.read_u8().await.unwrap(), *letter);
+    }
+    assert_eq!(bench.server.counts().open, 2, "an upgraded connection keeps its place");
+    let Bench { env, server, .. } = bench;
+    let begun = env.now();
+    server.stop(SOON).await;
+    assert!(env.now().since(begun) < LONG / 2);
+    assert!(upgraded.read_u8().await.is_err());
+    assert!(hangs.read_u8().await.is_err());
+}
+
+#[actix_rt::test]
+async fn a_dropped_server_leaves_no_connection_and_no_listener() {
+    let Bench { env, port, server, pages, events } = Bench::start(Limits::default(), None);
+    let mut hangs = TcpStream::connect(server.address()).await.unwrap();
+    hangs.write_all(request("/never", "").as_bytes()).await.unwrap();
+    let mut upgraded = TcpStream::connect(server.address()).await.unwrap();
+    upgraded
+        .write_all(request("/upgrade", "Connection: upgrade\r\nUpgrade: echo\r\n").as_bytes())
+        .await
+        .unwrap();
+    let address = server.address();
+    drop(server);
+    drop(port);
+    for stream in [&mut hangs, &mut upgraded] {
+        let end = env.timeout(LONG, stream.read_to_end(&mut Vec::new())).await;
+        assert!(end.is_some(), "the connection lives on");
+    }
+    let refused = async {
+        while TcpStream::connect(address).await.is_ok() {
+            env.sleep(Duration::from_millis(10)).await;
+        }
+    };
+    env.timeout(LONG, refused).await.expect("somebody listens");
+    drop((pages, events));
+}
+
+fn certificates() -> (pki::Authority, String, String) {
+    let env = Env::real();
+    let authority = pki::Authority::create(env.wall(), env.random_id()).unwrap();
+    let reach = pki::Reach { addresses: vec!["127.0.0.1".parse().unwrap()], names: Vec::new() };
+    let day = Duration::from_secs(86_400);
+    let (issued, key) = authority.server(&reach, env.wall(), day, env.random_id()).unwrap();
+    (authority, issued.pem, key)
+}
+
+#[actix_rt::test]
+async fn a_clients_certificate_is_shown_to_the_handler_and_a_strangers_is_refused() {
+    let (authority, chain, key) = certificates();
+    let ours = vec![authority.cert_der().to_vec()];
+    let env = Env::real();
+    let day = Duration::from_secs(86_400);
+    let of = |authority: &pki::Authority| {
+        let request = pki::NodeRequest::new("edge-1").unwrap();
+        let issued =
+            authority.sign_node(&request.csr_der, "edge-1", env.wall(), day, env.random_id()).unwrap();
+        (issued.der, request.key_pem.clone())
+    };
+    let (good, foreign) = (of(&authority), of(&certificates().0));
+    let optional = Tls::new(&chain, &key, &ClientCertificates::Optional(ours.clone())).unwrap();
+    let bench = Bench::start(Limits::default(), Some(optional));
+    assert_eq!(who(&bench, &authority, Some(&good)).await.as_deref(), Some("edge-1"));
+    assert_eq!(who(&bench, &authority, None).await.as_deref(), Some(""));
+    assert_eq!(who(&bench, &authority, Some(&foreign)).await, None);
+    let required = Tls::also_tls12(&chain, &key, &ClientCertificates::Required(ours)).unwrap();
+    let bench = Bench::start(Limits::default(), Some(required));
+    assert_eq!(who(&bench, &authority, None).await, None);
+    assert_eq!(who(&bench, &authority, Some(&good)).await.as_deref(), Some("edge-1"));
+}
+
+/// What `/who` answers over TLS, or `None` when there is no answer.
+async fn who(bench: &Bench, authority: &pki::Authority, shown: Option<&(Vec<u8>, String)>) -> Option<String> {
+    use rustls_pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.cert_der().to_vec().into()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match shown {
+        Some((der, key)) => {
+            let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(vec![der.clone().into()], key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let tcp = TcpStream::connect(bench.address()).await.unwrap();
+    let stream = connector.connect("127.0.0.1".try_into().unwrap(), tcp).await.ok()?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.ok()?;
+    actix_rt::spawn(async move { drop(connection.await) });
+    let request = Request::get("/who").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    let answer = sender.send_request(request).await.ok()?;
+    let body = answer.into_body().collect().await.ok()?.to_bytes();
+    Some(String::from_utf8(body.to_vec()).unwrap())
+}
