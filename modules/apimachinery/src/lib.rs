@@ -1,0 +1,22 @@
+//! Facts of the Kubernetes API that every part of KubeHive shares, each with its one home here: how an object is named
+//! ([`ObjectKey`], [`NamespacedName`]), which kinds there are ([`kind`], [`resource`]), how amounts are written
+//! ([`Quantity`]), why a request is refused ([`StatusReason`]), and what a pod refers to ([`PodReferences`]).
+//!
+//! * Owns: nothing.
+//! * Accepts: JSON as the API server writes it.
+//! * Tells: nobody.
+//! * Keeps across a restart: nothing.
+//! * Never: clients, stores, clocks. It has no behaviour of its own and depends on nothing of KubeHive.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod key;
+pub mod kind;
+mod pod;
+mod quantity;
+mod status;
+
+pub use key::{NamespacedName, ObjectKey};
+pub use kind::{Kind, resource};
+pub use pod::PodReferences;
+pub use quantity::{ParseQuantityError, Quantity};
+pub use status::StatusReason;

@@ -1,0 +1,146 @@
+//! What a pod refers to.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::{ObjectKey, resource};
+
+/// The names of the objects in its namespace that a pod refers to, however it does: by volumes, projected volumes,
+/// variables, pull secrets, drivers of volumes; with its init and ephemeral containers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodReferences {
+    /// Config maps.
+    pub config_maps: BTreeSet<String>,
+    /// Secrets.
+    pub secrets: BTreeSet<String>,
+}
+
+/// Where a volume names a Secret: the pointer to the name.
+const SECRETS_OF_VOLUMES: &[&str] = &[
+    "/secret/secretName",
+    "/azureFile/secretName",
+    "/cephfs/secretRef/name",
+    "/cinder/secretRef/name",
+    "/csi/nodePublishSecretRef/name",
+    "/flexVolume/secretRef/name",
+    "/iscsi/secretRef/name",
+    "/rbd/secretRef/name",
+    "/scaleIO/secretRef/name",
+    "/storageos/secretRef/name",
+];
+
+impl PodReferences {
+    /// The references of a `PodSpec`.
+    pub fn of_spec(spec: &Value) -> Self {
+        let mut found = PodReferences::default();
+        for volume in list(spec, "volumes") {
+            found.config_map(volume.pointer("/configMap/name"));
+            for pointer in SECRETS_OF_VOLUMES {
+                found.secret(volume.pointer(pointer));
+            }
+            for source in volume.get("projected").into_iter().flat_map(|volume| list(volume, "sources")) {
+                found.config_map(source.pointer("/configMap/name"));
+                found.secret(source.pointer("/secret/name"));
+            }
+        }
+        for secret in list(spec, "imagePullSecrets") {
+            found.secret(secret.get("name"));
+        }
+        for kind in ["initContainers", "containers", "ephemeralContainers"] {
+            for container in list(spec, kind) {
+                found.container(container);
+            }
+        }
+        found
+    }
+
+    fn container(&mut self, container: &Value) {
+        for from in list(container, "envFrom") {
+            self.config_map(from.pointer("/configMapRef/name"));
+            self.secret(from.pointer("/secretRef/name"));
+        }
+        for variable in list(container, "env") {
+            self.config_map(variable.pointer("/valueFrom/configMapKeyRef/name"));
+            self.secret(variable.pointer("/valueFrom/secretKeyRef/name"));
+        }
+    }
+
+    fn config_map(&mut self, name: Option<&Value>) {
+        self.config_maps.extend(text(name));
+    }
+
+    fn secret(&mut self, name: Option<&Value>) {
+        self.secrets.extend(text(name));
+    }
+
+    /// Whether `key` is one of them, for a pod in `namespace`.
+    pub fn contains(&self, namespace: &str, key: &ObjectKey) -> bool {
+        key.namespace == namespace
+            && match key.resource.as_str() {
+                resource::CONFIG_MAPS => self.config_maps.contains(&key.name),
+                resource::SECRETS => self.secrets.contains(&key.name),
+                _ => false,
+            }
+    }
+
+    /// The keys of all of them, for a pod in `namespace`: config maps first, each in the order of names.
+    pub fn keys<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = ObjectKey> + 'a {
+        let config_maps = self.config_maps.iter().map(|name| (resource::CONFIG_MAPS, name));
+        let secrets = self.secrets.iter().map(|name| (resource::SECRETS, name));
+        config_maps.chain(secrets).map(move |(resource, name)| ObjectKey::new(resource, namespace, name))
+    }
+}
+
+fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(field).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn text(name: Option<&Value>) -> Option<String> {
+    name.and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_way_to_name_an_object_is_found() {
+        let spec = json!({
+            "volumes": [
+                {"configMap": {"name": "m-volume"}}, {"secret": {"secretName": "s-volume"}},
+                {"projected": {"sources": [{"configMap": {"name": "m-projected"}}, {"secret": {"name": "s-projected"}}]}},
+                {"csi": {"nodePublishSecretRef": {"name": "s-csi"}}}, {"azureFile": {"secretName": "s-azure"}},
+                {"iscsi": {"secretRef": {"name": "s-iscsi"}}}, {"emptyDir": {}},
+            ],
+            "imagePullSecrets": [{"name": "s-pull"}, {"name": ""}, {}],
+            "initContainers": [{"envFrom": [{"configMapRef": {"name": "m-init"}}]}],
+            "containers": [{
+                "envFrom": [{"secretRef": {"name": "s-from"}}],
+                "env": [
+                    {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s-key", "key": "k"}}},
+                    {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "m-key", "key": "k"}}},
+                ],
+            }],
+            "ephemeralContainers": [{"envFrom": [{"configMapRef": {"name": "m-debug"}}]}],
+        });
+        let found = PodReferences::of_spec(&spec);
+        let names = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(names(&found.config_maps), "m-debug m-init m-key m-projected m-volume");
+        assert_eq!(names(&found.secrets), "s-azure s-csi s-from s-iscsi s-key s-projected s-pull s-volume");
+        let pull = ObjectKey::new(resource::SECRETS, "shop", "s-pull");
+        assert!(found.contains("shop", &pull) && !found.contains("other", &pull));
+        assert!(found.keys("shop").any(|key| key == pull));
+        assert_eq!(found.keys("shop").count(), 13);
+    }
+
+    #[test]
+    fn nonsense_refers_to_nothing() {
+        for spec in
+            [json!(null), json!([]), json!({"volumes": {"configMap": {"name": "x"}}, "containers": [1]})]
+        {
+            assert_eq!(PodReferences::of_spec(&spec), PodReferences::default(), "{spec}");
+        }
+    }
+}
