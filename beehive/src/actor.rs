@@ -150,6 +150,14 @@ impl<M: Message> Context<M> {
         handle
     }
 
+    /// Tells `to` what `make` builds as soon as it has room, beside this actor and for as long as this incarnation lives:
+    /// for what goes against the order in which actors wait for each other, and must not be lost. See
+    /// [`Address::tell_when_free`].
+    pub fn tell_beside<N: Message>(&self, to: &Address<N>, make: impl Fn() -> N + 'static) -> AbortHandle {
+        let (env, to) = (self.env.clone(), to.clone());
+        self.spawn(async move { to.tell_when_free(&env, make).await })
+    }
+
     /// Tells the actor `message` after `pause`.
     pub fn after(&self, pause: Duration, message: M) -> AbortHandle {
         let (env, myself) = (self.env.clone(), self.myself.clone());

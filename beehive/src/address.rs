@@ -12,6 +12,9 @@ use crate::{AskError, Flow, Lane, Message, Refusal, Reply};
 
 pub(crate) type Tap<M> = Box<dyn Fn(&M) + Send + Sync>;
 
+/// 20 ms, half of it at the least, before a mailbox that was full is tried again.
+const FREE_PAUSE: Duration = Duration::from_millis(20);
+
 pub(crate) struct LocalMailbox<M> {
     pub(crate) control: mpsc::Sender<M>,
     pub(crate) work: mpsc::Sender<M>,
@@ -115,6 +118,14 @@ impl<M: Message> Address<M> {
                 mpsc::error::TrySendError::Closed(_) => Refusal::Closed,
             }),
             Place::Remote(remote) => remote.try_tell(message),
+        }
+    }
+
+    /// Tries to deliver what `make` builds until there is room, for a task beside an actor: nobody's handler waits, so that
+    /// it may go round in a circle ([`crate::Flow::TryTell`]). Ends also when the actor has stopped for good.
+    pub async fn tell_when_free(&self, env: &crate::Env, make: impl Fn() -> M) {
+        while self.try_tell(make()) == Err(Refusal::Full) {
+            env.sleep(env.jitter(FREE_PAUSE)).await;
         }
     }
 

@@ -126,6 +126,41 @@ pub enum SessionState {
     Ended,
 }
 
+/// Which of a node's reports an object holds: the newer one wins, whoever writes, and no memory is asked.
+///
+/// A new session has a higher number, and rows of one session grow with time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReportVersion {
+    /// The session in which it was sent.
+    pub session: u64,
+    /// The row of the node's outbox.
+    pub row: i64,
+}
+
+impl ReportVersion {
+    /// What [`crate::ids::REPORTED_ANNOTATION`] holds on the object with this uid: `SESSION.ROW/UID`. What was copied from
+    /// another object, or written by somebody else, counts as none.
+    pub fn of_object(annotation: &str, uid: &str) -> Option<Self> {
+        let (version, of) = annotation.split_once('/')?;
+        let (session, row) = version.split_once('.')?;
+        if of.is_empty() || of != uid {
+            return None;
+        }
+        Some(ReportVersion { session: session.parse().ok()?, row: row.parse().ok()? })
+    }
+
+    /// What [`crate::ids::REPORTED_ANNOTATION`] is to hold on the object with this uid.
+    pub fn for_object(self, uid: &str) -> String {
+        format!("{self}/{uid}")
+    }
+}
+
+impl std::fmt::Display for ReportVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.session, self.row)
+    }
+}
+
 impl Message for NodeLeaseMsg {
     fn name(&self) -> &'static str {
         match self {
@@ -139,6 +174,33 @@ impl Message for NodeLeaseMsg {
             NodeLeaseMsg::Holds { .. } => "Holds",
             NodeLeaseMsg::Renew { .. } => "Renew",
             NodeLeaseMsg::ShowSynced { .. } => "ShowSynced",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_version_is_two_numbers_of_one_object() {
+        let of = |text: &str| ReportVersion::of_object(text, "u");
+        let version = ReportVersion { session: 3, row: 17 };
+        assert_eq!((version.for_object("u").as_str(), of("3.17/u")), ("3.17/u", Some(version)));
+        assert_eq!(of("3.17/v"), None, "copied from another object");
+        assert!(of("3.9/u") < of("3.10/u") && of("9.99/u") < of("10.1/u"));
+        for bad in ["", "3.17", "3/u", "3./u", ".3/u", "a.b/u", "3.4.5/u", "-1.2/u", "3,4/u", "3.17/"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+        assert_eq!(ReportVersion::of_object("3.17/", ""), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_trusted_and_a_report_version_comes_back(text in ".{0,40}", session: u64, row: i64) {
+            let _ = ReportVersion::of_object(&text, "u");
+            let version = ReportVersion { session, row };
+            proptest::prop_assert_eq!(ReportVersion::of_object(&version.for_object("u"), "u"), Some(version));
         }
     }
 }

@@ -64,6 +64,17 @@ pub fn is_ending(metadata: &ObjectMeta) -> bool {
     metadata.deletion_timestamp.is_some()
 }
 
+/// Whether a Node is one of ours by what stands on it: CloudCore made it for a certificate, or an administrator adopted it
+/// by its uid; and nobody has deleted it. Whose of ours it is, [`ownership`] says.
+pub fn is_ours(metadata: &ObjectMeta) -> bool {
+    if is_ending(metadata) {
+        return false;
+    }
+    let annotation = |key: &str| metadata.annotations.as_ref()?.get(key).filter(|value| !value.is_empty());
+    let adopted = annotation(ADOPTED_ANNOTATION);
+    annotation(ENROLMENT_ANNOTATION).is_some() || (adopted.is_some() && adopted == metadata.uid.as_ref())
+}
+
 /// Whether the name has or had a Node, as its object says.
 pub(crate) fn had_node(spec: &EdgeNodeSpec) -> bool {
     spec.had_node == Some(true) || spec.node_uid.is_some()

@@ -1,0 +1,251 @@
+//! NodeLease's actor. Whatever asks the API server goes on beside it, so that no message waits for another.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Actor, Address, Context, Fault, Reply};
+use contract::NodeName;
+use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::nodelease::{ClaimRefused, NodeLeaseMsg, SessionState};
+use contract::synccontroller::SyncTruth;
+use kubewatch::Interruptions;
+use noderegistry::Registry;
+
+use crate::claim::{Admission, Resolved, not_now};
+use crate::condition::{ConditionWriter, Synced};
+use crate::error::LeaseError;
+use crate::leases::{Holding, Leases};
+use crate::plan::Sessions;
+use crate::{events, nodes};
+
+const TAKEN_BY_ANOTHER: &str = "another CloudCore has taken the node, or it has gone on to a later session";
+
+/// What a NodeLease is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// The API server.
+    pub client: kube::Client,
+    /// CloudHub, which is told of sessions that are over.
+    pub hub: Address<CloudHubMsg>,
+    /// Who this CloudCore is among those that run: the same in all incarnations of this actor.
+    pub cloudcore: String,
+    /// How often the Lease of a node that is alive is renewed, at most.
+    pub lease_period: Duration,
+    /// Whether the controllers' watches are whole: a CloudCore that lags behind takes no node.
+    pub interruptions: Interruptions,
+}
+
+/// Takes nodes, renews their Leases, and says what their sessions are worth.
+pub struct NodeLease {
+    parts: Parts,
+    registry: Registry,
+    leases: Leases,
+    sessions: Rc<RefCell<Sessions>>,
+}
+
+impl NodeLease {
+    /// One that knows of no session yet.
+    pub fn new(parts: Parts) -> Self {
+        let sessions = Rc::<RefCell<Sessions>>::default();
+        let registry = Registry::new(parts.client.clone());
+        let leases = Leases::new(parts.client.clone(), parts.cloudcore.as_str().into(), Rc::clone(&sessions));
+        NodeLease { parts, registry, leases, sessions }
+    }
+}
+
+impl Actor for NodeLease {
+    type Message = NodeLeaseMsg;
+
+    async fn started(&mut self, cx: &mut Context<NodeLeaseMsg>) -> Result<(), Fault> {
+        let (client, sessions) = (self.parts.client.clone(), Rc::clone(&self.sessions));
+        cx.spawn(nodes::watch(client, cx.env().clone(), sessions, cx.myself()));
+        cx.tell_beside(&self.parts.hub, || CloudHubMsg::TellSessions { to: SessionReader::NodeLease });
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: NodeLeaseMsg, cx: &mut Context<NodeLeaseMsg>) -> Result<(), Fault> {
+        match message {
+            NodeLeaseMsg::Claim { node, certificate, reply } => self.claim(node, certificate, reply, cx),
+            NodeLeaseMsg::AllNodesDown => self.sessions.borrow_mut().all_down(),
+            NodeLeaseMsg::NodeUp { node, session, certificate, traffic } => {
+                let is_unknown = self.sessions.borrow_mut().up(&node, session, &certificate, traffic);
+                if is_unknown {
+                    self.resolve(node, session, cx);
+                }
+            }
+            NodeLeaseMsg::NodeDown { node, session } => self.sessions.borrow_mut().down(&node, session),
+            NodeLeaseMsg::Session { node, session, reply } => reply.send(self.state(&node, session, cx)),
+            NodeLeaseMsg::NodeCreated { node, session, reply } => self.node_created(node, session, reply, cx),
+            NodeLeaseMsg::NodeMissing { node, session } => self.check(node, session, cx),
+            NodeLeaseMsg::Holds { node, session, reply } => self.holds(node, session, reply, cx),
+            NodeLeaseMsg::Renew { node, session } => self.renew(node, session, cx),
+            NodeLeaseMsg::ShowSynced { node, status, reply } => self.show_synced(node, status, reply, cx),
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        let (sessions, linked) = self.sessions.borrow().counts();
+        serde_json::json!({ "cloudCore": self.parts.cloudcore, "sessions": sessions, "linked": linked })
+    }
+}
+
+impl NodeLease {
+    fn admission(&self, cx: &Context<NodeLeaseMsg>) -> Admission {
+        Admission {
+            env: cx.env().clone(),
+            registry: self.registry.clone(),
+            leases: self.leases.clone(),
+            sessions: Rc::clone(&self.sessions),
+        }
+    }
+
+    fn ending(&self, cx: &Context<NodeLeaseMsg>) -> Ending {
+        Ending { hub: self.parts.hub.clone(), sessions: Rc::clone(&self.sessions), env: cx.env().clone() }
+    }
+
+    fn claim(
+        &self,
+        node: NodeName,
+        certificate: String,
+        reply: Reply<Result<u64, ClaimRefused>>,
+        cx: &Context<NodeLeaseMsg>,
+    ) {
+        // Whoever asked may have been sent away meanwhile: its node has another link by now.
+        if reply.is_abandoned() {
+            return;
+        }
+        if !self.parts.interruptions.none() {
+            let reason = "a watch of the API server has broken off and has not listed again";
+            return reply.send(Err(not_now(reason)));
+        }
+        let admission = self.admission(cx);
+        cx.spawn(async move { reply.send(admission.claim(&node, &certificate).await) });
+    }
+
+    fn resolve(&self, node: NodeName, session: u64, cx: &Context<NodeLeaseMsg>) {
+        let (admission, ending) = (self.admission(cx), self.ending(cx));
+        cx.spawn(async move {
+            if let Resolved::Over(reason) = admission.resolve(&node, session).await {
+                ending.end(&node, session, &reason).await;
+            }
+        });
+    }
+
+    /// Where it is in doubt, it is looked into.
+    fn state(&self, node: &NodeName, session: u64, cx: &Context<NodeLeaseMsg>) -> SessionState {
+        let state = self.sessions.borrow_mut().state(node, session);
+        let doubtful = self.sessions.borrow().doubtful(node);
+        if state == SessionState::InDoubt && doubtful == Some(session) {
+            self.check(node.clone(), session, cx);
+        }
+        state
+    }
+
+    fn check(&self, node: NodeName, session: u64, cx: &Context<NodeLeaseMsg>) {
+        if !self.sessions.borrow_mut().begin_check(&node, session) {
+            return;
+        }
+        let (admission, ending) = (self.admission(cx), self.ending(cx));
+        cx.spawn(async move {
+            if let Resolved::Over(reason) = admission.check(&node, session).await {
+                ending.tell(&node, session, &reason).await;
+            }
+        });
+    }
+
+    fn node_created(
+        &self,
+        node: NodeName,
+        session: u64,
+        reply: Reply<Result<SessionState, String>>,
+        cx: &Context<NodeLeaseMsg>,
+    ) {
+        let (admission, ending) = (self.admission(cx), self.ending(cx));
+        cx.spawn(async move {
+            match admission.node_created(&node, session).await {
+                Ok(Resolved::GoesOn) => reply.send(Ok(admission.state(&node, session))),
+                Ok(Resolved::Over(reason)) => {
+                    reply.send(Ok(SessionState::Ended));
+                    ending.end(&node, session, &reason).await;
+                }
+                Err(reason) => reply.send(Err(reason)),
+            }
+        });
+    }
+
+    fn holds(
+        &self,
+        node: NodeName,
+        session: u64,
+        reply: Reply<Result<bool, String>>,
+        cx: &Context<NodeLeaseMsg>,
+    ) {
+        let (leases, ending) = (self.leases.clone(), self.ending(cx));
+        cx.spawn(async move {
+            let holding = leases.holds(&node, session).await;
+            reply.send(match &holding {
+                Ok(holding) => Ok(*holding == Holding::Ours),
+                Err(error) => Err(Fault::from_error(error).reason),
+            });
+            ending.lost(&node, session, holding.ok()).await;
+        });
+    }
+
+    fn renew(&self, node: NodeName, session: u64, cx: &Context<NodeLeaseMsg>) {
+        if !matches!(self.state(&node, session, cx), SessionState::Open { .. }) {
+            return;
+        }
+        let period = self.parts.lease_period;
+        if !self.sessions.borrow_mut().begin_renewal(&node, session, period, cx.now()) {
+            return;
+        }
+        let (leases, ending) = (self.leases.clone(), self.ending(cx));
+        let wall = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
+        cx.spawn(async move {
+            let holding: Result<Holding, LeaseError> = leases.renew(&node, session, wall).await;
+            if let Err(error) = &holding {
+                events::lease_not_renewed(&ending.env, &node, &Fault::from_error(error).reason);
+            }
+            ending.lost(&node, session, holding.ok()).await;
+        });
+    }
+
+    fn show_synced(&self, node: NodeName, status: SyncTruth, reply: Reply<bool>, cx: &Context<NodeLeaseMsg>) {
+        let now = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
+        let synced = Synced { status, bytes: self.sessions.borrow().bytes(&node), now };
+        let (client, leases, env) = (self.parts.client.clone(), self.leases.clone(), cx.env().clone());
+        let writer = ConditionWriter { client, leases, sessions: Rc::clone(&self.sessions) };
+        cx.spawn(async move { reply.send(writer.write(&env, &node, &synced).await) });
+    }
+}
+
+/// Ends sessions. The hub is told without waiting in the actor: it asks this one.
+struct Ending {
+    hub: Address<CloudHubMsg>,
+    sessions: Rc<RefCell<Sessions>>,
+    env: beehive::Env,
+}
+
+impl Ending {
+    /// Nothing that is said in the session counts any more, and its link is ended.
+    async fn end(&self, node: &NodeName, session: u64, reason: &str) {
+        if self.sessions.borrow_mut().end(node, session) {
+            self.tell(node, session, reason).await;
+        }
+    }
+
+    /// Another CloudCore has the node. What is said here is still judged by the Lease, so the session keeps its place.
+    async fn lost(&self, node: &NodeName, session: u64, holding: Option<Holding>) {
+        if holding == Some(Holding::Lost) {
+            self.tell(node, session, TAKEN_BY_ANOTHER).await;
+        }
+    }
+
+    async fn tell(&self, node: &NodeName, session: u64, reason: &str) {
+        events::session_over(&self.env, node, session, reason);
+        let over = || CloudHubMsg::SessionOver { node: node.clone(), session, reason: reason.to_owned() };
+        self.hub.tell_when_free(&self.env, over).await;
+    }
+}

@@ -1,0 +1,163 @@
+//! Admits nodes by the register and takes their Leases.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Env, Fault};
+use contract::NodeName;
+use contract::nodelease::{ClaimRefused, SessionState};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use noderegistry::{NotAdmitted, Registry};
+
+use crate::events;
+use crate::leases::Leases;
+use crate::plan::{Checked, Sessions, living_uid};
+
+/// 5 s for taking a node, as long as the hub waits.
+const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
+/// 2 s: what a node is asked to wait that could not be taken now.
+const CLAIM_WAIT: Duration = Duration::from_secs(2);
+/// 5 s: what a node is asked to wait while nobody can say whose it is.
+const UNKNOWN_WAIT: Duration = Duration::from_secs(5);
+/// 1 s, half of it at the least, before the register is asked again that did not answer.
+const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) fn not_now(reason: &str) -> ClaimRefused {
+    ClaimRefused { reason: reason.to_owned(), wait: Some(CLAIM_WAIT) }
+}
+
+/// What became of a session that somebody asked the register about.
+pub(crate) enum Resolved {
+    /// It goes on.
+    GoesOn,
+    /// It is over, for this reason.
+    Over(String),
+}
+
+/// What tasks beside the actor need to admit nodes.
+#[derive(Clone)]
+pub(crate) struct Admission {
+    pub(crate) env: Env,
+    pub(crate) registry: Registry,
+    pub(crate) leases: Leases,
+    pub(crate) sessions: Rc<RefCell<Sessions>>,
+}
+
+impl Admission {
+    /// Admits the node and takes it.
+    ///
+    /// # Errors
+    /// Why not, in a sentence for the node.
+    pub(crate) async fn claim(&self, node: &NodeName, certificate: &str) -> Result<u64, ClaimRefused> {
+        let taken = async {
+            // Nothing is written about a node that is not ours, its Lease included.
+            let uid = self.admit(node, certificate).await.map_err(|error| self.refused(node, &error))?;
+            let (session, version) = self.leases.claim(node).await.map_err(|error| {
+                events::claim_failed(&self.env, node, &Fault::from_error(&error).reason);
+                not_now("the node's Lease cannot be written now")
+            })?;
+            self.sessions.borrow_mut().begin(node, session, certificate, uid, Some(version));
+            events::node_claimed(&self.env, node, session);
+            Ok(session)
+        };
+        let taken = self.env.timeout(CLAIM_DEADLINE, taken).await;
+        taken.unwrap_or_else(|| Err(not_now("the API server did not answer in time")))
+    }
+
+    /// Of which Node a session of the node with this certificate may be; `None`: it is yet to be made.
+    async fn admit(&self, node: &NodeName, certificate: &str) -> Result<Option<String>, NotAdmitted> {
+        // The watch is late at times: a refusal counts only if the API server says so now.
+        let in_watch: Option<ObjectMeta> = self.sessions.borrow().node(node).cloned();
+        if let Some(metadata) = in_watch {
+            match self.registry.admit(node, certificate, Some(&metadata)).await {
+                Ok(admitted) => return Ok(admitted.node_uid),
+                Err(NotAdmitted::Refused(_)) => {}
+                Err(error @ NotAdmitted::Unavailable(_)) => return Err(error),
+            }
+        }
+        let metadata = self.registry.node_metadata(node).await?;
+        let admitted = self.registry.admit(node, certificate, metadata.as_ref()).await?;
+        Ok(admitted.node_uid)
+    }
+
+    /// Finds out of which Node a session is that began before this actor's last restart.
+    pub(crate) async fn resolve(&self, node: &NodeName, session: u64) -> Resolved {
+        loop {
+            let certificate = self.sessions.borrow().certificate(node, session);
+            let Some(certificate) = certificate else { return Resolved::GoesOn };
+            match self.admit(node, &certificate).await {
+                Ok(uid) => {
+                    self.sessions.borrow_mut().resolved(node, session, uid);
+                    return Resolved::GoesOn;
+                }
+                Err(NotAdmitted::Refused(refusal)) => return Resolved::Over(refusal.to_string()),
+                Err(NotAdmitted::Unavailable(error)) => {
+                    events::node_not_checked(&self.env, node, &Fault::from_error(&error).reason);
+                    self.env.sleep(self.env.jitter(RESOLVE_PAUSE)).await;
+                }
+            }
+        }
+    }
+
+    /// There is a Node now: if it was made for this session, it is noted in the register, and the session is of it from now
+    /// on.
+    ///
+    /// # Errors
+    /// Nobody can say now.
+    pub(crate) async fn node_created(&self, node: &NodeName, session: u64) -> Result<Resolved, String> {
+        let certificate = self.sessions.borrow().certificate(node, session);
+        let Some(certificate) = certificate else { return Ok(Resolved::GoesOn) };
+        let unavailable = |error: &dyn std::error::Error| Fault::from_error(error).reason;
+        let found = self.registry.node_metadata(node).await.map_err(|error| unavailable(&error))?;
+        // It is gone again: the next report makes it.
+        let Some(metadata) = found else { return Ok(Resolved::GoesOn) };
+        match self.registry.node_made(node, &certificate, &metadata).await {
+            Ok(uid) => {
+                self.sessions.borrow_mut().resolved(node, session, Some(uid));
+                Ok(Resolved::GoesOn)
+            }
+            Err(NotAdmitted::Refused(refusal)) => Ok(Resolved::Over(refusal.to_string())),
+            Err(NotAdmitted::Unavailable(error)) => Err(unavailable(&error)),
+        }
+    }
+
+    /// Asks the API server whether the session's Node is still the one.
+    pub(crate) async fn check(&self, node: &NodeName, session: u64) -> Resolved {
+        match self.registry.node_metadata(node).await {
+            Ok(found) => {
+                let found = living_uid(found.as_ref());
+                match self.sessions.borrow_mut().checked(node, session, found) {
+                    Checked::Over => Resolved::Over(
+                        "its Node was deleted from the cluster, or another one took its place".to_owned(),
+                    ),
+                    Checked::StillThere | Checked::NoSession => Resolved::GoesOn,
+                }
+            }
+            Err(error) => {
+                self.sessions.borrow_mut().not_checked(node, session);
+                events::node_not_checked(&self.env, node, &Fault::from_error(&error).reason);
+                Resolved::GoesOn
+            }
+        }
+    }
+
+    pub(crate) fn state(&self, node: &NodeName, session: u64) -> SessionState {
+        self.sessions.borrow_mut().state(node, session)
+    }
+
+    /// What the node is told; whatever of the cloud's inside is in it goes to the log alone.
+    fn refused(&self, node: &NodeName, error: &NotAdmitted) -> ClaimRefused {
+        match error {
+            NotAdmitted::Refused(refusal) => {
+                events::node_not_admitted(&self.env, node, &refusal.to_string());
+                ClaimRefused { reason: refusal.to_string(), wait: Some(error.wait()) }
+            }
+            NotAdmitted::Unavailable(cause) => {
+                events::claim_failed(&self.env, node, &Fault::from_error(cause).reason);
+                let reason = "whose this node is cannot be found out now".to_owned();
+                ClaimRefused { reason, wait: Some(UNKNOWN_WAIT) }
+            }
+        }
+    }
+}

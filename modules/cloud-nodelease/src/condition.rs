@@ -1,0 +1,177 @@
+//! Shows on a Node whether it holds what it should: the condition `kubehive.io/Synced`.
+
+use std::cell::RefCell;
+
+use beehive::{Env, Fault};
+use contract::NodeName;
+use contract::synccontroller::{SyncState, SyncTruth};
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::error::{LeaseError, status_code};
+use crate::leases::Leases;
+use crate::plan::Sessions;
+
+/// 512 bytes of a node's own words.
+const REFUSAL_MAX: usize = 512;
+
+/// How often the condition is written again when somebody else wrote in between.
+const WRITE_TRIES: usize = 5;
+/// The condition's type.
+const SYNCED: &str = "kubehive.io/Synced";
+
+/// What the condition of a node is to say.
+pub(crate) struct Synced {
+    /// How the node stands.
+    pub(crate) status: SyncTruth,
+    /// The bytes that came and went over the link of its session, if it has one.
+    pub(crate) bytes: Option<(u64, u64)>,
+    /// The time of the writing.
+    pub(crate) now: jiff::Timestamp,
+}
+
+/// Writes the condition.
+pub(crate) struct ConditionWriter {
+    pub(crate) client: kube::Client,
+    pub(crate) leases: Leases,
+    pub(crate) sessions: std::rc::Rc<RefCell<Sessions>>,
+}
+
+impl ConditionWriter {
+    /// Writes it on the Node. Answers whether nothing is left to do: it is there, or is not ours to write.
+    pub(crate) async fn write(&self, env: &Env, node: &NodeName, synced: &Synced) -> bool {
+        match self.try_write(node, synced).await {
+            Ok(is_done) => is_done,
+            Err(error) => {
+                crate::events::condition_not_written(env, node, &Fault::from_error(&error).reason);
+                false
+            }
+        }
+    }
+
+    async fn try_write(&self, node: &NodeName, synced: &Synced) -> Result<bool, LeaseError> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        for _ in 0..WRITE_TRIES {
+            // It is registered when it first reports.
+            let Some(found) = nodes.get_opt(node.as_str()).await? else { return Ok(false) };
+            if !self.sessions.borrow().is_of(node, &found.metadata) {
+                return Ok(true);
+            }
+            let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
+            let before = conditions.iter().find(|condition| condition.type_ == SYNCED);
+            let Some(condition) = condition(synced, before) else { return Ok(true) };
+            // The Node is read before the Lease, and written as it was read: nobody can have come between.
+            if !self.leases.may_speak_of(node).await? {
+                return Ok(true);
+            }
+            let patch = json!({
+                "metadata": { "resourceVersion": found.metadata.resource_version },
+                "status": { "conditions": [condition] },
+            });
+            let patch = Patch::Strategic(&patch);
+            match nodes.patch_status(node.as_str(), &PatchParams::default(), &patch).await {
+                Ok(_) => return Ok(true),
+                Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(LeaseError::Contended)
+    }
+}
+
+/// The condition, unless `before` says the same already.
+fn condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Value> {
+    let Synced { status: of, now, .. } = synced;
+    let (status, reason) = match of.state {
+        SyncState::InSync => ("True", "InSync"),
+        SyncState::Waiting => ("False", "Waiting"),
+        SyncState::Refused => ("False", "EdgeRefused"),
+    };
+    let message = message(synced);
+    let same = before.is_some_and(|before| {
+        before.status == status
+            && before.reason.as_deref() == Some(reason)
+            && before.message.as_deref().is_some_and(|before| lasting(before) == lasting(&message))
+    });
+    if same {
+        return None;
+    }
+    // Kubernetes' own times have whole seconds.
+    let text = |time: jiff::Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let unmoved = before.filter(|before| before.status == status);
+    let since = unmoved.and_then(|before| before.last_transition_time.as_ref()).map_or(*now, |time| time.0);
+    Some(json!({
+        "type": SYNCED, "status": status, "reason": reason, "message": message,
+        "lastHeartbeatTime": text(*now), "lastTransitionTime": text(since),
+    }))
+}
+
+/// What stands before the bytes.
+const BYTES: &str = "; link ";
+
+/// A message without its bytes: they alone are no reason to write.
+fn lasting(message: &str) -> (&str, &str) {
+    let Some((before, rest)) = message.split_once(BYTES) else { return (message, "") };
+    (before, rest.split_once("; ").map_or("", |(_, refusal)| refusal))
+}
+
+/// In parts with `; ` between them, as `keadm sync` takes them apart: how many wait, the oldest, when the node last confirmed
+/// anything, the bytes of this session, why it refuses. The last is the node's own text and may hold anything.
+fn message(Synced { status, bytes, .. }: &Synced) -> String {
+    let time = |unix: i64| jiff::Timestamp::from_second(unix).unwrap_or_default();
+    let mut text = match &status.oldest {
+        None => "the node has confirmed all that it should hold".to_owned(),
+        Some((key, unix)) => format!("{} waiting; oldest {key} since {}", status.waiting, time(*unix)),
+    };
+    if let Some(unix) = status.last_confirmed {
+        text.push_str(&format!("; last confirmed {}", time(unix)));
+    }
+    if let Some((received, sent)) = bytes {
+        text.push_str(&format!("{BYTES}{received} bytes in, {sent} bytes out"));
+    }
+    if let Some(refusal) = &status.refusal {
+        text.push_str("; refused: ");
+        text.push_str(&refusal[..refusal.floor_char_boundary(REFUSAL_MAX)]);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::ObjectKey;
+
+    fn synced(state: SyncState, second: i64, received: u64) -> Synced {
+        let waits = state != SyncState::InSync;
+        let status = SyncTruth {
+            state,
+            waiting: usize::from(waits),
+            oldest: waits.then(|| (ObjectKey::new("pods", "default", "web"), 1_700_000_000)),
+            refusal: (state == SyncState::Refused).then(|| "disk is full".to_owned()),
+            last_confirmed: Some(1_700_000_060),
+            linked: true,
+        };
+        Synced { status, bytes: Some((received, 7)), now: jiff::Timestamp::from_second(second).unwrap() }
+    }
+
+    #[test]
+    fn it_is_written_on_a_change_and_keeps_the_time_of_the_last_one() {
+        let first = condition(&synced(SyncState::Waiting, 0, 0), None).unwrap();
+        assert_eq!((&first["status"], &first["reason"]), (&json!("False"), &json!("Waiting")));
+        assert_eq!(
+            first["message"],
+            "1 waiting; oldest pods/default/web since 2023-11-14T22:13:20Z; last confirmed 2023-11-14T22:14:20Z; link 0 bytes in, 7 bytes out"
+        );
+        let before: NodeCondition = serde_json::from_value(first.clone()).unwrap();
+        assert_eq!(condition(&synced(SyncState::Waiting, 9, 9), Some(&before)), None);
+        let second = condition(&synced(SyncState::Refused, 9, 9), Some(&before)).unwrap();
+        assert_eq!(second["reason"], "EdgeRefused");
+        assert!(second["message"].as_str().unwrap().ends_with("; refused: disk is full"), "{second}");
+        assert_eq!(second["lastTransitionTime"], first["lastTransitionTime"], "False it was before");
+        let before: NodeCondition = serde_json::from_value(second).unwrap();
+        let third = condition(&synced(SyncState::InSync, 20, 20), Some(&before)).unwrap();
+        assert_eq!((&third["status"], &third["reason"]), (&json!("True"), &json!("InSync")));
+        assert_eq!(third["lastTransitionTime"], "1970-01-01T00:00:20Z");
+    }
+}

@@ -1,0 +1,107 @@
+//! What stands in a node's Lease, and the patches that change it. Pure.
+
+use contract::NodeName;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use serde_json::{Value, json};
+
+/// On a node's Lease: the CloudCore that has the node. `spec.holderIdentity` is the node's own name, as Kubernetes has it.
+pub const CLOUDCORE_ANNOTATION: &str = "kubehive.io/cloudcore";
+/// 40 s: how long a Lease counts (kubelet's default).
+const LEASE_SECONDS: i32 = 40;
+/// `spec.leaseTransitions`, which holds the session's number, has 32 bits.
+const SESSION_MAX: u64 = i32::MAX as u64;
+
+/// Who has a node, as its Lease says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseHolder {
+    /// The CloudCore; `None` before one has taken the node.
+    pub cloudcore: Option<String>,
+    /// The session since which it has the node: the Lease's `leaseTransitions`.
+    pub session: u64,
+    /// The Lease's resourceVersion.
+    pub resource_version: String,
+}
+
+/// What a Lease says.
+pub fn holder_of(lease: &Lease) -> LeaseHolder {
+    let annotations = lease.metadata.annotations.as_ref();
+    let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default();
+    LeaseHolder {
+        cloudcore: annotations.and_then(|all| all.get(CLOUDCORE_ANNOTATION)).cloned(),
+        session: u64::try_from(transitions).unwrap_or_default(),
+        resource_version: lease.metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+/// The number of a new session, given the highest that is known. A new count begins where the field ends: a report of a
+/// session above the Lease's is then found to be of none.
+pub fn next_session(highest: u64) -> u64 {
+    if highest >= SESSION_MAX { 1 } else { highest + 1 }
+}
+
+/// The patch that takes a node over. It does not renew: that is Edged's word.
+pub fn claim_patch(node: &NodeName, cloudcore: &str, session: u64, resource_version: &str) -> Value {
+    json!({
+        "metadata": { "resourceVersion": resource_version, "annotations": { CLOUDCORE_ANNOTATION: cloudcore } },
+        "spec": {
+            "holderIdentity": node.as_str(),
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "leaseTransitions": session,
+        },
+    })
+}
+
+/// The patch that renews a Lease, given the resourceVersion at which it was ours.
+pub fn renewal_patch(node: &NodeName, now: jiff::Timestamp, resource_version: &str) -> Value {
+    json!({
+        "metadata": { "resourceVersion": resource_version },
+        "spec": {
+            "holderIdentity": node.as_str(),
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": MicroTime(now),
+        },
+    })
+}
+
+/// A Lease where there is none. It always has a time of renewal: Kubernetes' node lifecycle controller compares each one that it
+/// sees with the one before, and a Lease that it has seen without is never younger than anything, for as long as it runs. Before
+/// the first renewal that time is 1970, which is no sign of life.
+pub fn new_lease(node: &NodeName, cloudcore: &str, session: u64, renewed: Option<jiff::Timestamp>) -> Value {
+    let mut lease = claim_patch(node, cloudcore, session, "");
+    lease["apiVersion"] = json!("coordination.k8s.io/v1");
+    lease["kind"] = json!("Lease");
+    lease["metadata"] = json!({ "name": node.as_str(), "annotations": { CLOUDCORE_ANNOTATION: cloudcore } });
+    lease["spec"]["renewTime"] = json!(MicroTime(renewed.unwrap_or(jiff::Timestamp::UNIX_EPOCH)));
+    lease
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_names_its_cloudcore_and_a_kubelets_names_none() {
+        let node = NodeName::parse("edge-1").unwrap();
+        let mut lease = new_lease(&node, "cloudcore-a", 3, None);
+        lease["metadata"]["resourceVersion"] = json!("9");
+        let held: Lease = serde_json::from_value(lease).unwrap();
+        let expected =
+            LeaseHolder { cloudcore: Some("cloudcore-a".into()), session: 3, resource_version: "9".into() };
+        assert_eq!(holder_of(&held), expected);
+        let renewed = held.spec.unwrap().renew_time.unwrap().0;
+        assert_eq!(
+            renewed,
+            jiff::Timestamp::UNIX_EPOCH,
+            "a claim is no sign of life, and a Lease has a time"
+        );
+        let nobody = LeaseHolder { cloudcore: None, session: 0, resource_version: String::new() };
+        assert_eq!(holder_of(&Lease::default()), nobody);
+    }
+
+    #[test]
+    fn session_numbers_grow_to_the_end_of_the_field() {
+        assert_eq!((next_session(0), next_session(41)), (1, 42));
+        assert_eq!((next_session(SESSION_MAX - 1), next_session(SESSION_MAX)), (SESSION_MAX, 1));
+    }
+}

@@ -1,0 +1,171 @@
+//! Reads and writes the nodes' Leases.
+//!
+//! Every write is given the version that was read, or makes what was not there: of two CloudCores that take a node at
+//! the same time one comes first and the other reads again.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use contract::NodeName;
+use contract::ids::REPORTED_ANNOTATION;
+use contract::nodelease::ReportVersion;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::Value;
+
+use crate::error::{LeaseError, status_code};
+use crate::lease::{self, LeaseHolder};
+use crate::plan::Sessions;
+
+/// Where nodes' Leases live.
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+/// How often a Lease is read again when somebody else wrote in between.
+const SWAP_TRIES: usize = 8;
+
+/// Who has a node, by its Lease as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holding {
+    /// This CloudCore, since the session in question.
+    Ours,
+    /// Another CloudCore, or a later session.
+    Lost,
+}
+
+/// The nodes' Leases.
+#[derive(Clone)]
+pub(crate) struct Leases {
+    client: kube::Client,
+    /// This CloudCore.
+    cloudcore: Rc<str>,
+    sessions: Rc<RefCell<Sessions>>,
+}
+
+impl Leases {
+    pub(crate) fn new(client: kube::Client, cloudcore: Rc<str>, sessions: Rc<RefCell<Sessions>>) -> Self {
+        Leases { client, cloudcore, sessions }
+    }
+
+    /// Takes the node, whoever has it: the newest link is the one that the node has chosen. Answers the number of the new
+    /// session, and the Lease's resourceVersion.
+    pub(crate) async fn claim(&self, node: &NodeName) -> Result<(u64, String), LeaseError> {
+        for _ in 0..SWAP_TRIES {
+            let found = self.read(node).await?;
+            let mut highest = self.sessions.borrow().newest(node).unwrap_or_default();
+            if let Some(found) = &found {
+                highest = highest.max(found.session);
+            }
+            // A Lease that was removed has taken its count with it; the Node remembers.
+            if found.as_ref().is_none_or(|found| found.cloudcore.is_none()) {
+                highest = highest.max(self.session_of_node(node).await?);
+            }
+            let session = lease::next_session(highest);
+            let written = match &found {
+                Some(found) => {
+                    let patch = lease::claim_patch(node, &self.cloudcore, session, &found.resource_version);
+                    self.patch(node, &patch).await?
+                }
+                None => self.create(node, lease::new_lease(node, &self.cloudcore, session, None)).await?,
+            };
+            if let Some(version) = written {
+                return Ok((session, version));
+            }
+        }
+        Err(LeaseError::Contended)
+    }
+
+    /// Renews the Lease if this CloudCore has the node since that session.
+    pub(crate) async fn renew(
+        &self,
+        node: &NodeName,
+        session: u64,
+        now: jiff::Timestamp,
+    ) -> Result<Holding, LeaseError> {
+        for _ in 0..SWAP_TRIES {
+            let known = self.sessions.borrow_mut().take_lease_version(node, session);
+            let version = match known {
+                Some(version) => Some(version),
+                None => match self.read(node).await? {
+                    Some(found) if self.is_ours(&found, session) => Some(found.resource_version),
+                    Some(_) => return Ok(Holding::Lost),
+                    None => None,
+                },
+            };
+            let written = match &version {
+                Some(version) => self.patch(node, &lease::renewal_patch(node, now, version)).await?,
+                None => {
+                    self.create(node, lease::new_lease(node, &self.cloudcore, session, Some(now))).await?
+                }
+            };
+            if let Some(version) = written {
+                self.sessions.borrow_mut().put_lease_version(node, session, version);
+                return Ok(Holding::Ours);
+            }
+        }
+        Err(LeaseError::Contended)
+    }
+
+    /// Whether this CloudCore has the node since that session. A Lease that is no more is nobody else's.
+    pub(crate) async fn holds(&self, node: &NodeName, session: u64) -> Result<Holding, LeaseError> {
+        let is_ours = match self.read(node).await? {
+            Some(found) => self.is_ours(&found, session),
+            None => self.sessions.borrow().newest(node) == Some(session),
+        };
+        Ok(if is_ours { Holding::Ours } else { Holding::Lost })
+    }
+
+    /// Whether no other CloudCore has taken the node since: whoever has knows better.
+    pub(crate) async fn may_speak_of(&self, node: &NodeName) -> Result<bool, LeaseError> {
+        let found = self.read(node).await?;
+        let holder = found.as_ref().and_then(|found| found.cloudcore.as_deref());
+        Ok(holder.is_none_or(|holder| holder == &*self.cloudcore))
+    }
+
+    fn is_ours(&self, found: &LeaseHolder, session: u64) -> bool {
+        found.cloudcore.as_deref() == Some(&*self.cloudcore) && found.session == session
+    }
+
+    fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), LEASE_NAMESPACE)
+    }
+
+    async fn read(&self, node: &NodeName) -> Result<Option<LeaseHolder>, LeaseError> {
+        Ok(self.leases().get_opt(node.as_str()).await?.as_ref().map(lease::holder_of))
+    }
+
+    /// `None`: somebody else wrote in between.
+    async fn patch(&self, node: &NodeName, patch: &Value) -> Result<Option<String>, LeaseError> {
+        let patched = self.leases().patch(node.as_str(), &PatchParams::default(), &Patch::Merge(patch)).await;
+        match patched {
+            Ok(lease) => Ok(Some(lease::holder_of(&lease).resource_version)),
+            Err(error) if matches!(status_code(&error), Some(404 | 409)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// `None`: somebody else was first.
+    async fn create(&self, node: &NodeName, lease: Value) -> Result<Option<String>, LeaseError> {
+        let lease: Lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
+        match self.leases().create(&PostParams::default(), &lease).await {
+            Ok(lease) => Ok(Some(lease::holder_of(&lease).resource_version)),
+            Err(error) if status_code(&error) == Some(409) => {
+                tracing::debug!(%node, "another CloudCore made the Lease");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The session of the newest report that the Node holds.
+    async fn session_of_node(&self, node: &NodeName) -> Result<u64, LeaseError> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let Some(found) = nodes.get_metadata_opt(node.as_str()).await? else { return Ok(0) };
+        let metadata = found.metadata;
+        let text = metadata.annotations.as_ref().and_then(|all| all.get(REPORTED_ANNOTATION));
+        let version = ReportVersion::of_object(
+            text.map(String::as_str).unwrap_or_default(),
+            metadata.uid.as_deref().unwrap_or_default(),
+        );
+        Ok(version.map_or(0, |version| version.session))
+    }
+}

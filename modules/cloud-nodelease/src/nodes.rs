@@ -1,0 +1,95 @@
+//! The watch of Nodes: of their metadata alone.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Address, Env, Fault};
+use contract::NodeName;
+use contract::nodelease::NodeLeaseMsg;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, PartialObjectMeta};
+use kube::runtime::watcher::{Config, Event, watcher};
+
+use crate::plan::Sessions;
+
+/// 1 s, doubled at each time up to 8 s: the pause before a watch that broke off is taken up again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(8);
+
+/// Follows the Nodes for ever, and has a session looked into whose Node is gone or another one.
+pub(crate) async fn watch(
+    client: kube::Client,
+    env: Env,
+    sessions: Rc<RefCell<Sessions>>,
+    lease: Address<NodeLeaseMsg>,
+) {
+    let nodes: Api<PartialObjectMeta<Node>> = Api::all(client);
+    let (mut pause, mut listed) = (AGAIN_AFTER, BTreeSet::new());
+    let mut events = std::pin::pin!(watcher(nodes, Config::default()));
+    while let Some(event) = events.next().await {
+        let changed = match event {
+            Ok(event) => take(&sessions, event, &mut listed),
+            Err(error) => {
+                crate::events::watch_interrupted(&env, &Fault::from_error(&error).reason);
+                env.sleep(env.jitter(pause)).await;
+                pause = (2 * pause).min(AGAIN_MAX);
+                continue;
+            }
+        };
+        pause = AGAIN_AFTER;
+        for node in changed {
+            let doubtful = sessions.borrow().doubtful(&node);
+            if let Some(session) = doubtful {
+                let _ = lease.tell(NodeLeaseMsg::NodeMissing { node, session }).await;
+            }
+        }
+    }
+}
+
+/// Takes an event in. Answers the Nodes that it is about.
+fn take(
+    sessions: &RefCell<Sessions>,
+    event: Event<PartialObjectMeta<Node>>,
+    listed: &mut BTreeSet<NodeName>,
+) -> Vec<NodeName> {
+    let mut sessions = sessions.borrow_mut();
+    match event {
+        Event::Init => {
+            listed.clear();
+            Vec::new()
+        }
+        Event::InitApply(found) => {
+            let name = apply(&mut sessions, &found.metadata);
+            listed.extend(name.clone());
+            name.into_iter().collect()
+        }
+        Event::Apply(found) => apply(&mut sessions, &found.metadata).into_iter().collect(),
+        Event::Delete(found) => {
+            let name = name_of(&found.metadata);
+            name.iter().for_each(|name| sessions.node_deleted(name));
+            name.into_iter().collect()
+        }
+        Event::InitDone => {
+            let gone: Vec<NodeName> =
+                sessions.node_names().filter(|name| !listed.contains(*name)).cloned().collect();
+            gone.iter().for_each(|name| sessions.node_deleted(name));
+            listed.clear();
+            gone
+        }
+    }
+}
+
+/// A name that no node of ours can have has no session either.
+fn name_of(metadata: &ObjectMeta) -> Option<NodeName> {
+    NodeName::parse(metadata.name.as_deref()?).ok()
+}
+
+fn apply(sessions: &mut Sessions, metadata: &ObjectMeta) -> Option<NodeName> {
+    let name = name_of(metadata)?;
+    sessions.node_applied(name.clone(), metadata);
+    Some(name)
+}

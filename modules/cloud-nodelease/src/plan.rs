@@ -1,0 +1,310 @@
+//! The newest session of each node here, and of which Node object it is. Pure.
+//!
+//! Whose a Node is, the register decides ([`noderegistry`]). A session is of one Node uid. When the Node of that name goes or
+//! another one takes its place, nothing that is said in the session counts any more, and the hub is told to end the link.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::Moment;
+use beehive::link::Traffic;
+use contract::NodeName;
+use contract::nodelease::SessionState;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use noderegistry::{ADOPTED_ANNOTATION, ENROLMENT_ANNOTATION};
+
+/// Of which Node object a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeOf {
+    /// Not known since a restart of this actor: the register is being asked.
+    Unresolved,
+    /// There is none yet.
+    None,
+    /// The one with this uid.
+    Uid(String),
+}
+
+#[derive(Debug)]
+struct Session {
+    number: u64,
+    /// Serial number, lower-case hex.
+    certificate: Arc<str>,
+    node: NodeOf,
+    /// Whether the watch has shown that Node.
+    is_seen: bool,
+    /// Whether the API server is being asked about that Node.
+    is_checked: bool,
+    /// The Lease's resourceVersion when it was last seen to be ours, so that a renewal is one request.
+    lease_version: Option<String>,
+    renewed: Option<Moment>,
+    /// The bytes of its link, while it is open.
+    traffic: Option<Arc<Traffic>>,
+}
+
+/// What became of a question to the API server about a session's Node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// The Node is there: the watch was late.
+    StillThere,
+    /// It is gone or another one: the session is over.
+    Over,
+    /// There is no such session any more.
+    NoSession,
+}
+
+/// The sessions, and the Nodes as the watch has them. A node that has gone to another CloudCore keeps its place: its Lease says
+/// so.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    sessions: BTreeMap<NodeName, Session>,
+    nodes: BTreeMap<NodeName, ObjectMeta>,
+    /// Whether the hub has said who is linked.
+    is_told: bool,
+}
+
+impl Sessions {
+    /// A Node came or changed.
+    pub fn node_applied(&mut self, node: NodeName, metadata: &ObjectMeta) {
+        let annotations = metadata.annotations.as_ref();
+        let kept = [ADOPTED_ANNOTATION, ENROLMENT_ANNOTATION]
+            .into_iter()
+            .filter_map(|key| Some((key.to_owned(), annotations?.get(key)?.clone())));
+        let kept: BTreeMap<String, String> = kept.collect();
+        let object = ObjectMeta {
+            name: metadata.name.clone(),
+            uid: metadata.uid.clone(),
+            deletion_timestamp: metadata.deletion_timestamp.clone(),
+            annotations: (!kept.is_empty()).then_some(kept),
+            ..ObjectMeta::default()
+        };
+        self.nodes.insert(node, object);
+    }
+
+    /// A Node was deleted.
+    pub fn node_deleted(&mut self, node: &NodeName) {
+        self.nodes.remove(node);
+    }
+
+    /// The names of all Nodes that the watch has.
+    pub fn node_names(&self) -> impl Iterator<Item = &NodeName> {
+        self.nodes.keys()
+    }
+
+    /// The Node of that name as the watch has it.
+    pub fn node(&self, node: &NodeName) -> Option<&ObjectMeta> {
+        self.nodes.get(node)
+    }
+
+    /// A session begins, of the Node with this uid; `None`: it is yet to be made. Two claims of one node may end in any
+    /// order; the Lease has put them in one.
+    pub fn begin(
+        &mut self,
+        node: &NodeName,
+        number: u64,
+        certificate: &str,
+        uid: Option<String>,
+        lease_version: Option<String>,
+    ) {
+        if self.sessions.get(node).is_some_and(|held| held.number >= number && number != 1) {
+            return;
+        }
+        let session = Session {
+            number,
+            certificate: certificate.into(),
+            node: uid.map_or(NodeOf::None, NodeOf::Uid),
+            is_seen: false,
+            is_checked: false,
+            lease_version,
+            renewed: None,
+            traffic: None,
+        };
+        self.sessions.insert(node.clone(), session);
+    }
+
+    /// The hub says that no session is open but those that it tells after this.
+    pub fn all_down(&mut self) {
+        self.is_told = true;
+        for session in self.sessions.values_mut() {
+            session.traffic = None;
+        }
+    }
+
+    /// A session is open. Answers whether it began before this incarnation did: then the register has to say of which Node
+    /// it is.
+    pub fn up(&mut self, node: &NodeName, number: u64, certificate: &str, traffic: Arc<Traffic>) -> bool {
+        match self.sessions.get_mut(node) {
+            Some(held) if held.number == number => {
+                held.traffic = Some(traffic);
+                return false;
+            }
+            // The end of an older one, told late.
+            Some(held) if held.number > number && number != 1 => return false,
+            Some(_) | None => {}
+        }
+        self.begin(node, number, certificate, None, None);
+        if let Some(session) = self.sessions.get_mut(node) {
+            (session.node, session.traffic) = (NodeOf::Unresolved, Some(traffic));
+        }
+        true
+    }
+
+    /// A session's link ended.
+    pub fn down(&mut self, node: &NodeName, number: u64) {
+        if let Some(session) = self.session_mut(node, number) {
+            session.traffic = None;
+        }
+    }
+
+    /// The register has said of which Node the session is.
+    pub fn resolved(&mut self, node: &NodeName, number: u64, uid: Option<String>) {
+        if let Some(session) = self.session_mut(node, number) {
+            (session.node, session.is_seen) = (uid.map_or(NodeOf::None, NodeOf::Uid), false);
+        }
+    }
+
+    /// What the node's word is worth in that session.
+    pub fn state(&mut self, node: &NodeName, number: u64) -> SessionState {
+        let is_told = self.is_told;
+        let in_watch = self.living_uid(node).map(str::to_owned);
+        let Some(session) = self.sessions.get_mut(node).filter(|session| session.number == number) else {
+            return if is_told { SessionState::Ended } else { SessionState::InDoubt };
+        };
+        match (&session.node, in_watch) {
+            (NodeOf::Unresolved, _) => SessionState::InDoubt,
+            (NodeOf::None, _) => SessionState::WithoutNode { certificate: session.certificate.to_string() },
+            (NodeOf::Uid(uid), Some(in_watch)) if *uid == in_watch => {
+                session.is_seen = true;
+                SessionState::Open { node_uid: in_watch }
+            }
+            // The watch has yet to show it.
+            (NodeOf::Uid(uid), _) if !session.is_seen => SessionState::Open { node_uid: uid.clone() },
+            (NodeOf::Uid(_), _) => SessionState::InDoubt,
+        }
+    }
+
+    /// The number of the node's session if the watch does not have the Node that it is of.
+    pub fn doubtful(&self, node: &NodeName) -> Option<u64> {
+        let session = self.sessions.get(node)?;
+        let NodeOf::Uid(uid) = &session.node else { return None };
+        (!session.is_checked && self.living_uid(node) != Some(uid)).then_some(session.number)
+    }
+
+    /// Whether the API server is to be asked now whether the session's Node is still there: not while it is being asked.
+    /// Whoever asks says the answer to [`Sessions::checked`] or [`Sessions::not_checked`].
+    pub fn begin_check(&mut self, node: &NodeName, number: u64) -> bool {
+        let Some(session) = self.session_mut(node, number).filter(|session| !session.is_checked) else {
+            return false;
+        };
+        session.is_checked = true;
+        true
+    }
+
+    /// The API server has said which uid the living Node of that name has. A session that is over is forgotten.
+    pub fn checked(&mut self, node: &NodeName, number: u64, found: Option<&str>) -> Checked {
+        let Some(session) = self.session_mut(node, number) else { return Checked::NoSession };
+        session.is_checked = false;
+        match &session.node {
+            NodeOf::Uid(uid) if found == Some(uid) => {
+                session.is_seen = false;
+                Checked::StillThere
+            }
+            NodeOf::Uid(_) => {
+                self.sessions.remove(node);
+                Checked::Over
+            }
+            NodeOf::Unresolved | NodeOf::None => Checked::StillThere,
+        }
+    }
+
+    /// Nobody can say now whether the Node is still there.
+    pub fn not_checked(&mut self, node: &NodeName, number: u64) {
+        if let Some(session) = self.session_mut(node, number) {
+            session.is_checked = false;
+        }
+    }
+
+    /// The session is over. Answers whether it was the node's newest.
+    pub fn end(&mut self, node: &NodeName, number: u64) -> bool {
+        let is_newest = self.session_mut(node, number).is_some();
+        if is_newest {
+            self.sessions.remove(node);
+        }
+        is_newest
+    }
+
+    /// The newest session of the node here.
+    pub fn newest(&self, node: &NodeName) -> Option<u64> {
+        self.sessions.get(node).map(|session| session.number)
+    }
+
+    /// The certificate that the session began with.
+    pub fn certificate(&self, node: &NodeName, number: u64) -> Option<Arc<str>> {
+        let session = self.sessions.get(node).filter(|session| session.number == number)?;
+        Some(Arc::clone(&session.certificate))
+    }
+
+    /// Whether the Node with this metadata is the one of the node's session; where none is known here, whether it is one of
+    /// ours by what stands on it.
+    pub fn is_of(&self, node: &NodeName, metadata: &ObjectMeta) -> bool {
+        match self.sessions.get(node).map(|session| &session.node) {
+            Some(NodeOf::Uid(uid)) => {
+                metadata.uid.as_ref() == Some(uid) && !noderegistry::plan::is_ending(metadata)
+            }
+            Some(NodeOf::None) => false,
+            Some(NodeOf::Unresolved) | None => noderegistry::plan::is_ours(metadata),
+        }
+    }
+
+    /// The bytes that came and went over the link of the node's session, if it has one.
+    pub fn bytes(&self, node: &NodeName) -> Option<(u64, u64)> {
+        let traffic = self.sessions.get(node)?.traffic.as_ref()?;
+        Some((traffic.received(), traffic.sent()))
+    }
+
+    /// Whether the Lease is to be renewed: it was not within half of `period`. From now on it counts as renewed.
+    pub fn begin_renewal(&mut self, node: &NodeName, number: u64, period: Duration, now: Moment) -> bool {
+        let Some(session) = self.session_mut(node, number) else { return false };
+        if session.renewed.is_some_and(|at| now.since(at) < period / 2) {
+            return false;
+        }
+        session.renewed = Some(now);
+        true
+    }
+
+    /// The Lease's resourceVersion as it was last seen to be ours. Whoever takes it puts the next one back.
+    pub fn take_lease_version(&mut self, node: &NodeName, number: u64) -> Option<String> {
+        self.session_mut(node, number)?.lease_version.take()
+    }
+
+    /// The Lease is ours at this resourceVersion.
+    pub fn put_lease_version(&mut self, node: &NodeName, number: u64, version: String) {
+        if let Some(session) = self.session_mut(node, number) {
+            session.lease_version = Some(version);
+        }
+    }
+
+    /// How many nodes have a session here, and how many of those are linked.
+    pub fn counts(&self) -> (usize, usize) {
+        let linked = self.sessions.values().filter(|session| session.traffic.is_some());
+        (self.sessions.len(), linked.count())
+    }
+
+    fn session_mut(&mut self, node: &NodeName, number: u64) -> Option<&mut Session> {
+        self.sessions.get_mut(node).filter(|session| session.number == number)
+    }
+
+    /// Of the Node that the watch has, unless it was deleted: one that finalizers hold counts as gone.
+    fn living_uid(&self, node: &NodeName) -> Option<&str> {
+        living_uid(self.nodes.get(node))
+    }
+}
+
+/// The uid of a Node that nobody has deleted: one that finalizers hold counts as gone.
+pub fn living_uid(found: Option<&ObjectMeta>) -> Option<&str> {
+    found.filter(|found| !noderegistry::plan::is_ending(found))?.uid.as_deref()
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
