@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::load::{self, ConfigError, Defect};
+use crate::kubeedge;
+use crate::load::{self, ConfigError, Defect, Parsed};
 
 /// The annotated default file.
 pub const DEFAULT_FILE: &str = include_str!("../cloudcore.yaml");
@@ -14,7 +15,7 @@ pub const DEFAULT_PATH: &str = "/etc/kubeedge/config/cloudcore.yaml";
 
 /// All of CloudCore's settings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CloudCore {
     /// `cloudcore.config.kubeedge.io/v1alpha1` or `v1alpha2`.
     pub api_version: ApiVersion,
@@ -51,7 +52,7 @@ pub enum Kind {
 
 /// What all modules share.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CommonConfig {
     /// The admin endpoint.
     pub monitor_server: MonitorServer,
@@ -59,7 +60,7 @@ pub struct CommonConfig {
 
 /// The admin endpoint: state of every actor as JSON, health.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MonitorServer {
     /// IP:port of a loopback address: whoever reaches it sees everything, without a credential.
     pub bind_address: String,
@@ -75,7 +76,7 @@ impl Default for MonitorServer {
 
 /// How the API server is reached.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KubeApiConfig {
     /// URL of the API server; wins over the kubeconfig's.
     pub master: String,
@@ -85,7 +86,7 @@ pub struct KubeApiConfig {
 
 /// CloudCore's modules.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Modules {
     /// Sessions, certificates, enrolment.
     pub cloud_hub: CloudHub,
@@ -95,7 +96,7 @@ pub struct Modules {
 
 /// Sessions, certificates, enrolment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CloudHub {
     /// Links accepted at once.
     pub node_limit: usize,
@@ -142,7 +143,7 @@ pub struct Listener {
 
 /// An address to listen at, or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OptionalListener {
     /// Whether anybody listens.
     pub enable: bool,
@@ -152,15 +153,9 @@ pub struct OptionalListener {
     pub port: u16,
 }
 
-impl Default for OptionalListener {
-    fn default() -> Self {
-        CloudHub::default().websocket
-    }
-}
-
 /// Nodes and pods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EdgeController {
     /// How often an alive node's Lease is renewed, in seconds.
     pub node_update_frequency: u32,
@@ -178,10 +173,21 @@ impl CloudCore {
     /// # Errors
     /// See [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let config: CloudCore = load::parse(path, &load::read(path)?)?;
-        let defects = config.defects();
+        Self::load_with_warnings(path).map(|(settings, _)| settings)
+    }
+
+    /// [`CloudCore::load`], and a sentence for everything in the file that has no effect.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load_with_warnings(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
+        let parsed = load::parse::<CloudCore>(path, &load::read(path)?, kubeedge::CLOUDCORE)?;
+        let Parsed { mut config, warnings, unknown: mut defects } = parsed;
+        // KubeEdge's own file has one empty name.
+        config.modules.cloud_hub.dns_names.retain(|name| !name.is_empty());
+        defects.extend(config.defects());
         if defects.is_empty() {
-            Ok(config)
+            Ok((config, warnings))
         } else {
             Err(ConfigError::Invalid { path: PathBuf::from(path), defects })
         }
@@ -253,9 +259,15 @@ impl MonitorServer {
 mod tests {
     use super::*;
 
+    fn parsed(text: &str) -> CloudCore {
+        let parsed = load::parse(Path::new("f"), text, kubeedge::CLOUDCORE).unwrap();
+        assert_eq!(parsed.unknown, []);
+        parsed.config
+    }
+
     #[test]
     fn the_default_file_says_every_key_and_its_default() {
-        let parsed: CloudCore = load::parse(Path::new("cloudcore.yaml"), DEFAULT_FILE).unwrap();
+        let parsed = parsed(DEFAULT_FILE);
         assert_eq!(parsed, CloudCore::default());
         let written: serde_json::Value = serde_saphyr::from_str(DEFAULT_FILE).unwrap();
         assert_eq!(written, serde_json::to_value(CloudCore::default()).unwrap());
@@ -264,15 +276,24 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_named() {
-        let error =
-            load::parse::<CloudCore>(Path::new("f"), "modules: {cloudHub: {nodeLimt: 3}}").unwrap_err();
-        assert!(error.to_string().contains("nodeLimt"), "{error}");
+        let text = "modules: {cloudHub: {nodeLimt: 3, quic: {port: 1, adress: x}}}";
+        let parsed = load::parse::<CloudCore>(Path::new("f"), text, kubeedge::CLOUDCORE).unwrap();
+        let keys: Vec<String> = parsed.unknown.into_iter().map(|defect| defect.key).collect();
+        assert_eq!(keys, ["modules.cloudHub.nodeLimt", "modules.cloudHub.quic.adress"]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cloudcore.yaml");
+        std::fs::write(&file, "modules: {cloudHub: {nodeLimt: 3, nodeLimit: 0}}").unwrap();
+        let error = CloudCore::load(&file).unwrap_err().to_string();
+        assert!(
+            error.contains("2 wrong") && error.contains("`modules.cloudHub.nodeLimt` is no setting"),
+            "{error}"
+        );
     }
 
     #[test]
     fn what_asks_for_no_credential_listens_on_loopback_alone() {
         let told = |text: &str| {
-            let config: CloudCore = load::parse(Path::new("f"), text).unwrap();
+            let config = parsed(text);
             config.defects().into_iter().map(|defect| defect.key).collect::<Vec<_>>()
         };
         assert!(
@@ -291,7 +312,7 @@ mod tests {
     fn all_defects_are_told_at_once() {
         let text =
             "modules: {cloudHub: {nodeLimit: 0, advertiseAddress: [nowhere], quic: {address: x, port: 1}}}";
-        let config: CloudCore = load::parse(Path::new("f"), text).unwrap();
+        let config = parsed(text);
         let keys: Vec<String> = config.defects().into_iter().map(|d| d.key).collect();
         assert_eq!(
             keys,

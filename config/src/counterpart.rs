@@ -106,7 +106,7 @@ modules:
 ";
 
     fn parsed(text: &str) -> EdgeCore {
-        load::parse(Path::new("edgecore.yaml"), text).unwrap()
+        load::parse(Path::new("edgecore.yaml"), text, crate::kubeedge::EDGECORE).unwrap().config
     }
 
     #[test]

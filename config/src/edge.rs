@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket};
-use crate::kubelet;
-use crate::load::{self, ConfigError, Defect};
-use crate::{EvictionHard, counterpart, mappers};
+use crate::load::{self, ConfigError, Defect, Parsed};
+use crate::{EvictionHard, counterpart, kubeedge, kubelet, mappers};
 
 /// The annotated default file.
 pub const DEFAULT_FILE: &str = include_str!("../edgecore.yaml");
@@ -22,7 +21,7 @@ pub const KUBEEDGE_PATH: &str = "/etc/kubeedge/config/edgecore.yaml";
 
 /// All of EdgeCore's settings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EdgeCore {
     /// `edgecore.config.kubeedge.io/v1alpha2`.
     pub api_version: ApiVersion,
@@ -53,7 +52,7 @@ pub enum Kind {
 
 /// The store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Database {
     /// Path of the SQLite file.
     pub data_source: PathBuf,
@@ -67,7 +66,7 @@ impl Default for Database {
 
 /// EdgeCore's modules.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Modules {
     /// Pods.
     pub edged: Edged,
@@ -81,7 +80,7 @@ pub struct Modules {
 
 /// Pods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Edged {
     /// The node's name; empty: the host's.
     pub hostname_override: String,
@@ -116,7 +115,7 @@ impl Default for Edged {
 
 /// The part of KubeletConfiguration that is honoured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TailoredKubeletConfig {
     /// `unix://` and a path.
     pub container_runtime_endpoint: String,
@@ -221,7 +220,7 @@ pub enum TaintEffect {
 
 /// The link.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EdgeHub {
     /// Life sign of the node, in seconds.
     pub heartbeat: u32,
@@ -255,7 +254,7 @@ impl Default for EdgeHub {
 
 /// The link over QUIC.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Quic {
     /// The cloud's end, host:port; several, separated by commas, are tried in turn.
     pub server: String,
@@ -263,7 +262,7 @@ pub struct Quic {
 
 /// The link over WebSocket, where UDP is blocked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WebSocket {
     /// Whether it is used at all.
     pub enable: bool,
@@ -285,7 +284,7 @@ impl Default for Quic {
 
 /// Twins and mappers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeviceTwin {
     /// Folder of `dmi.sock` and of the mappers' own sockets: the one that mappers mount. Nothing else of the node may lie
     /// below it.
@@ -334,9 +333,11 @@ impl EdgeCore {
     /// # Errors
     /// See [`ConfigError`].
     pub fn load_with_warnings(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
-        let mut config: EdgeCore = load::parse(path, &load::read(path)?)?;
-        let mut warnings = config.take_counterparts();
-        let defects = config.defects_here();
+        let parsed = load::parse::<EdgeCore>(path, &load::read(path)?, kubeedge::EDGECORE)?;
+        let Parsed { mut config, mut warnings, unknown: mut defects } = parsed;
+        config.modules.event_bus.take_urls();
+        warnings.extend(config.take_counterparts());
+        defects.extend(config.defects_here());
         if !defects.is_empty() {
             return Err(ConfigError::Invalid { path: PathBuf::from(path), defects });
         }
@@ -419,9 +420,15 @@ impl EdgeCore {
 mod tests {
     use super::*;
 
+    fn parsed(text: &str) -> EdgeCore {
+        let parsed = load::parse(Path::new("f"), text, kubeedge::EDGECORE).unwrap();
+        assert_eq!(parsed.unknown, []);
+        parsed.config
+    }
+
     #[test]
     fn the_default_file_says_every_key_and_its_default() {
-        let parsed: EdgeCore = load::parse(Path::new("edgecore.yaml"), DEFAULT_FILE).unwrap();
+        let parsed = parsed(DEFAULT_FILE);
         assert_eq!(parsed, EdgeCore::default());
         let written: serde_json::Value = serde_saphyr::from_str(DEFAULT_FILE).unwrap();
         assert_eq!(written, serde_json::to_value(EdgeCore::default()).unwrap());
@@ -431,7 +438,7 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_by_its_key() {
         let text = "modules: {edgeHub: {quic: {server: nowhere}}, eventBus: {mqttServerInternal: 'x'}}";
-        let config: EdgeCore = load::parse(Path::new("f"), text).unwrap();
+        let config = parsed(text);
         let keys: Vec<String> = config.defects().into_iter().map(|d| d.key).collect();
         assert_eq!(keys, ["modules.edgeHub.quic.server", "modules.eventBus.mqttServerInternal"]);
     }
@@ -450,19 +457,35 @@ mod tests {
             ("{maxConnectionsPerAddress: 0}", "maxConnectionsPerAddress"),
         ] {
             let text = format!("modules: {{eventBus: {event_bus}}}");
-            let config: EdgeCore = load::parse(Path::new("f"), &text).unwrap();
+            let config = parsed(&text);
             let keys: Vec<String> = config.defects().into_iter().map(|d| d.key).collect();
             assert_eq!(keys, [format!("modules.eventBus.{wanted}")], "{event_bus}");
         }
         let text = "modules: {eventBus: {mqttServerInternal: '', allowAnonymous: false, unixSocket: {path: /run/mqtt.sock}, passwordFile: /p}}";
-        let config: EdgeCore = load::parse(Path::new("f"), text).unwrap();
+        let config = parsed(text);
         assert_eq!(config.defects(), []);
     }
 
     #[test]
     fn a_file_that_is_no_file_or_too_large_is_refused() {
         assert!(matches!(EdgeCore::load(Path::new("/nowhere/x")), Err(ConfigError::Read { .. })));
-        let error = load::parse::<EdgeCore>(Path::new("f"), "- a\n- b\n").unwrap_err();
-        assert!(matches!(error, ConfigError::Parse { .. }), "{error}");
+        let parse = |text: &str| load::parse::<EdgeCore>(Path::new("f"), text, kubeedge::EDGECORE);
+        for (text, words) in [
+            ("- a\n- b\n", "mapping"),
+            ("modules: {edgeHub: {heartbeat: often}}", "`modules.edgeHub.heartbeat`"),
+            ("modules: {edgeHub: 3}", "`modules.edgeHub`"),
+            (
+                "modules: {deviceTwin: {mappers: [{namespace: a, uiid: 3}]}}",
+                "`modules.deviceTwin.mappers[0].uiid`",
+            ),
+            ("kind: CloudCore", "`kind`"),
+            ("a: 1\na: 2\n", "duplicate"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(
+                matches!(error, ConfigError::Parse { .. }) && error.to_string().contains(words),
+                "{error}"
+            );
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::load::Defect;
 
 /// MQTT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EventBus {
     /// IP:port of the node's broker, without TLS; empty: none.
     pub mqtt_server_internal: String,
@@ -50,6 +50,13 @@ impl EventBus {
     fn has_logins(&self) -> bool {
         !self.password_file.as_os_str().is_empty()
             || (self.tls.enable && !self.tls.client_ca_file.as_os_str().is_empty())
+    }
+
+    /// KubeEdge writes listeners as URLs.
+    pub(crate) fn take_urls(&mut self) {
+        if let Some(address) = self.mqtt_server_internal.strip_prefix("tcp://") {
+            self.mqtt_server_internal = address.to_owned();
+        }
     }
 
     pub(crate) fn defects(&self, defects: &mut Vec<Defect>) {
@@ -118,7 +125,7 @@ impl EventBus {
 
 /// The broker's Unix socket. Who may open it may connect.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MqttUnixSocket {
     /// Where it is, in a folder that exists; empty: none.
     pub path: PathBuf,
@@ -128,7 +135,7 @@ pub struct MqttUnixSocket {
 
 /// The broker's listener with TLS 1.2 and 1.3.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MqttTls {
     /// Whether it is used at all.
     pub enable: bool,

@@ -1,7 +1,7 @@
 //! Every setting of both daemons: defaults, units, validation.
 //!
 //! Key names are KubeEdge's (`cloudcore.config.kubeedge.io`, `edgecore.config.kubeedge.io`), so that its users' files and
-//! habits carry over; a key that KubeHive does not know is refused by name, and all faults are told at once. The
+//! habits carry over; a key of theirs without a use here is named as such, one that nobody knows is refused by name, and all faults are told at once. The
 //! annotated default files in this folder are what `--defaultconfig` prints; a test holds them to the structs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -9,10 +9,11 @@ pub mod cloud;
 mod counterpart;
 pub mod edge;
 mod eventbus;
+mod eviction;
+mod kubeedge;
 mod kubelet;
 mod load;
 mod mappers;
-mod threshold;
 
+pub use eviction::{EvictionHard, Threshold};
 pub use load::{ConfigError, Defect, FILE_MAX, parse_host_port};
-pub use threshold::{EvictionHard, Threshold};

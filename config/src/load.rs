@@ -1,11 +1,18 @@
-//! Reading a config file: capped, strict, and every defect told at once.
+//! Reading a config file: capped, laid over the defaults, strict, and every defect told at once.
+//!
+//! A file is laid over the defaults as trees, so that a section that is given in part keeps the defaults of the rest, in every
+//! section alike: what a default is depends on where it stands. A key without a value (`quic:`) is one that is left out.
 
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use thiserror::Error;
+
+use crate::kubeedge;
 
 /// 1 MiB: the largest config file that is read.
 pub const FILE_MAX: u64 = 1 << 20;
@@ -88,10 +95,67 @@ pub(crate) fn read(path: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// Parses YAML into a config.
-pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
-    serde_saphyr::from_str(text)
-        .map_err(|error| ConfigError::Parse { path: path.to_owned(), reason: error.to_string() })
+/// What a file says.
+#[derive(Debug)]
+pub(crate) struct Parsed<T> {
+    /// Its settings, and the defaults of all that it leaves out.
+    pub(crate) config: T,
+    /// A sentence for everything in it that has no effect.
+    pub(crate) warnings: Vec<String>,
+    /// The keys in it that nobody knows.
+    pub(crate) unknown: Vec<Defect>,
+}
+
+/// Lays YAML over the defaults. `of_kubeedge` has the keys of KubeEdge's that have no effect here, with KubeEdge's defaults.
+pub(crate) fn parse<T>(path: &Path, text: &str, of_kubeedge: &str) -> Result<Parsed<T>, ConfigError>
+where
+    T: Default + Serialize + DeserializeOwned,
+{
+    let failed = |reason: String| ConfigError::Parse { path: path.to_owned(), reason };
+    let file: Value = serde_saphyr::from_str(text).map_err(|error| failed(error.to_string()))?;
+    let defaults = serde_json::to_value(T::default()).map_err(|error| failed(error.to_string()))?;
+    let mut overlay = Overlay::default();
+    let tree = match file {
+        Value::Null => defaults,
+        file @ Value::Object(_) => overlay.lay("", defaults, file),
+        _ => return Err(failed("it is no mapping of settings".to_owned())),
+    };
+    let config = serde_path_to_error::deserialize(tree).map_err(|error| {
+        let key = error.path().to_string();
+        failed(format!("`{key}`: {}", error.into_inner()))
+    })?;
+    let (warnings, unknown) = kubeedge::sort(of_kubeedge, overlay.foreign);
+    Ok(Parsed { config, warnings, unknown })
+}
+
+/// Lays a file over the defaults.
+#[derive(Default)]
+struct Overlay {
+    /// What has no place among the defaults, by its dotted key.
+    foreign: Vec<(String, Value)>,
+}
+
+impl Overlay {
+    fn lay(&mut self, at: &str, default: Value, given: Value) -> Value {
+        match (default, given) {
+            (default, Value::Null) => default,
+            // A mapping whose keys are the user's own, as labels, has no keys among the defaults.
+            (Value::Object(defaults), Value::Object(given)) if !defaults.is_empty() => {
+                let mut laid = defaults;
+                for (key, value) in given {
+                    let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                    match laid.remove(&key) {
+                        Some(default) => {
+                            laid.insert(key, self.lay(&at, default, value));
+                        }
+                        None => self.foreign.push((at, value)),
+                    }
+                }
+                Value::Object(laid)
+            }
+            (_, given) => given,
+        }
+    }
 }
 
 /// Takes `host:port` apart; an IPv6 host stands in brackets.

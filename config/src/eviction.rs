@@ -106,7 +106,7 @@ impl TryFrom<String> for Threshold {
 
 /// The kubelet's `evictionHard`. Below a bound the node says that it is pressed, and gets no new pods.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct EvictionHard {
     /// Memory.
     #[serde(rename = "memory.available")]
