@@ -5,58 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use apimachinery::{Kind, NamespacedName};
 use futures::StreamExt;
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::{Api, DynamicObject, ObjectMeta};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::object::Key;
-
-/// A kind of objects.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Kind {
-    pub(crate) group: &'static str,
-    pub(crate) plural: &'static str,
-    pub(crate) kind: &'static str,
-}
-
-pub(crate) const NODES: Kind = Kind { group: "", plural: "nodes", kind: "Node" };
-pub(crate) const PODS: Kind = Kind { group: "", plural: "pods", kind: "Pod" };
-pub(crate) const NAMESPACES: Kind = Kind { group: "", plural: "namespaces", kind: "Namespace" };
-pub(crate) const SERVICES: Kind = Kind { group: "", plural: "services", kind: "Service" };
-pub(crate) const ENDPOINTS: Kind = Kind { group: "", plural: "endpoints", kind: "Endpoints" };
-pub(crate) const EVENTS: Kind = Kind { group: "", plural: "events", kind: "Event" };
-pub(crate) const CONFIG_MAPS: Kind = Kind { group: "", plural: "configmaps", kind: "ConfigMap" };
-pub(crate) const SERVICE_ACCOUNTS: Kind =
-    Kind { group: "", plural: "serviceaccounts", kind: "ServiceAccount" };
-pub(crate) const DEPLOYMENTS: Kind = Kind { group: "apps", plural: "deployments", kind: "Deployment" };
-pub(crate) const REPLICA_SETS: Kind = Kind { group: "apps", plural: "replicasets", kind: "ReplicaSet" };
-pub(crate) const LEASES: Kind = Kind { group: "coordination.k8s.io", plural: "leases", kind: "Lease" };
-pub(crate) const ENDPOINT_SLICES: Kind =
-    Kind { group: "discovery.k8s.io", plural: "endpointslices", kind: "EndpointSlice" };
-pub(crate) const DEFINITIONS: Kind = Kind {
-    group: "apiextensions.k8s.io",
-    plural: "customresourcedefinitions",
-    kind: "CustomResourceDefinition",
-};
-
-impl Kind {
-    pub(crate) fn api_version(&self) -> String {
-        if self.group.is_empty() { "v1".to_owned() } else { format!("{}/v1", self.group) }
-    }
-
-    pub(crate) fn api_resource(&self) -> ApiResource {
-        ApiResource {
-            group: self.group.to_owned(),
-            version: "v1".to_owned(),
-            api_version: self.api_version(),
-            kind: self.kind.to_owned(),
-            plural: self.plural.to_owned(),
-        }
-    }
-}
+use super::resource::api_resource;
 
 /// Which objects of a kind are cached.
 #[derive(Debug, Clone, Copy)]
@@ -71,8 +28,8 @@ pub(crate) enum Part {
 pub(crate) struct Cache {
     kind: Kind,
     part: Part,
-    objects: RefCell<BTreeMap<Key, Arc<Value>>>,
-    listing: RefCell<Option<BTreeSet<Key>>>,
+    objects: RefCell<BTreeMap<NamespacedName, Arc<Value>>>,
+    listing: RefCell<Option<BTreeSet<NamespacedName>>>,
     listed: Cell<bool>,
     nudges: RefCell<Vec<Rc<Notify>>>,
 }
@@ -99,7 +56,7 @@ impl Cache {
         self.listed.get()
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Value>> {
+    pub(crate) fn get(&self, key: &NamespacedName) -> Option<Arc<Value>> {
         self.objects.borrow().get(key).cloned()
     }
 
@@ -109,7 +66,7 @@ impl Cache {
 
     /// Keeps the cache true for as long as it is polled.
     pub(crate) async fn watch(&self, client: &kube::Client) {
-        let resource = self.kind.api_resource();
+        let resource = api_resource(&self.kind);
         let mut config = watcher::Config::default();
         let api: Api<DynamicObject> = match self.part {
             Part::Whole => Api::all_with(client.clone(), &resource),
@@ -128,8 +85,8 @@ impl Cache {
                     }
                 }
                 Err(error) => {
-                    let reason = super::write::told(&error);
-                    tracing::warn!(resource = self.kind.plural, reason, "watch interrupted");
+                    let reason = super::api_error::chain(&error);
+                    tracing::warn!(resource = %self.kind.plural, reason, "watch interrupted");
                 }
             }
         }
@@ -157,21 +114,21 @@ impl Cache {
             }
             Event::Apply(object) => self.put(object).is_some(),
             Event::Delete(object) => {
-                let namespace = object.metadata.namespace.unwrap_or_default();
-                let key = Key { namespace, name: object.metadata.name.unwrap_or_default() };
+                let ObjectMeta { namespace, name, .. } = object.metadata;
+                let key = NamespacedName::new(namespace.unwrap_or_default(), name.unwrap_or_default());
                 self.objects.borrow_mut().remove(&key).is_some()
             }
         }
     }
 
-    fn put(&self, mut object: DynamicObject) -> Option<Key> {
+    fn put(&self, mut object: DynamicObject) -> Option<NamespacedName> {
         object.metadata.managed_fields = None;
         let mut value = serde_json::to_value(&object).ok()?;
         let fields = value.as_object_mut()?;
         // Items of a list do not say what they are.
         fields.insert("apiVersion".to_owned(), json!(self.kind.api_version()));
         fields.insert("kind".to_owned(), json!(self.kind.kind));
-        let key = Key::of(&value);
+        let key = NamespacedName::of(&value);
         self.objects.borrow_mut().insert(key.clone(), Arc::new(value));
         Some(key)
     }
@@ -188,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_new_list_forgets_what_it_does_not_name() {
-        let cache = Cache::new(PODS, Part::Whole);
+        let cache = Cache::new(apimachinery::kind::PODS, Part::Whole);
         assert!(cache.take(Event::Apply(pod("a"))));
         assert!(!cache.is_listed());
         cache.take(Event::Init);
@@ -196,8 +153,8 @@ mod tests {
         assert_eq!(cache.all().len(), 2, "kept until the list is complete");
         assert!(cache.take(Event::InitDone));
         assert!(cache.is_listed());
-        assert!(cache.get(&Key::new("d", "a")).is_none());
-        let kept = cache.get(&Key::new("d", "b")).unwrap();
+        assert!(cache.get(&NamespacedName::new("d", "a")).is_none());
+        let kept = cache.get(&NamespacedName::new("d", "b")).unwrap();
         assert_eq!((&kept["kind"], &kept["spec"]["x"]), (&json!("Pod"), &json!(1)));
         assert!(cache.take(Event::Delete(pod("b"))) && cache.all().is_empty());
     }

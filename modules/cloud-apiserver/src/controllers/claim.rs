@@ -1,10 +1,10 @@
 //! Taking objects under a controller, and letting them go.
 
+use apimachinery::{Kind, NamespacedName};
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::cache::Kind;
-use super::object::{Key, list, text, uid, version};
+use super::object::{list, text, uid, version};
 
 fn patch(object: &Value, owners: Vec<Value>) -> Value {
     json!({ "metadata": { "uid": uid(object), "resourceVersion": version(object), "ownerReferences": owners } })
@@ -13,24 +13,24 @@ fn patch(object: &Value, owners: Vec<Value>) -> Value {
 /// Makes `reference` the object's controller.
 pub(super) async fn adopt(
     shared: &Shared,
-    kind: Kind,
+    kind: &Kind,
     object: &Value,
     reference: &Value,
 ) -> Result<(), kube::Error> {
     let mut owners = list(object, "/metadata/ownerReferences").to_vec();
     owners.retain(|owner| owner["uid"] != reference["uid"]);
     owners.push(reference.clone());
-    shared.writer.patch(kind, &Key::of(object), &patch(object, owners)).await
+    shared.writer.patch(kind, &NamespacedName::of(object), &patch(object, owners)).await
 }
 
 /// Takes the owner away from the object.
 pub(super) async fn release(
     shared: &Shared,
-    kind: Kind,
+    kind: &Kind,
     object: &Value,
     owner: &str,
 ) -> Result<(), kube::Error> {
     let mut owners = list(object, "/metadata/ownerReferences").to_vec();
     owners.retain(|known| text(known, "/uid") != owner);
-    shared.writer.patch(kind, &Key::of(object), &patch(object, owners)).await
+    shared.writer.patch(kind, &NamespacedName::of(object), &patch(object, owners)).await
 }

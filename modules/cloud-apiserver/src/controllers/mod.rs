@@ -17,6 +17,7 @@
 //! sees at the next look. Decisions are pure functions in `plan.rs`, effects are in `mod.rs`.
 
 mod accounts;
+mod api_error;
 mod cache;
 mod claim;
 mod deployment;
@@ -26,8 +27,9 @@ mod garbage;
 mod lifecycle;
 mod namespace;
 mod object;
-mod quantity;
 mod replicaset;
+mod requests;
+mod resource;
 mod retry;
 mod scheduler;
 mod selector;
@@ -37,6 +39,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
+use apimachinery::kind;
 use beehive::Env;
 use futures::FutureExt;
 use futures::future::{LocalBoxFuture, join_all};
@@ -121,18 +124,18 @@ impl Shared {
         Rc::new(Shared {
             settings,
             writer: Writer::new(client, env),
-            nodes: whole(cache::NODES),
-            pods: whole(cache::PODS),
-            deployments: whole(cache::DEPLOYMENTS),
-            replica_sets: whole(cache::REPLICA_SETS),
-            services: whole(cache::SERVICES),
-            endpoints: whole(cache::ENDPOINTS),
-            endpoint_slices: whole(cache::ENDPOINT_SLICES),
-            namespaces: whole(cache::NAMESPACES),
-            definitions: whole(cache::DEFINITIONS),
-            leases: Cache::new(cache::LEASES, Part::Namespace(LEASE_NAMESPACE)),
-            accounts: Cache::new(cache::SERVICE_ACCOUNTS, Part::Named("default")),
-            root_cas: Cache::new(cache::CONFIG_MAPS, Part::Named(ROOT_CA)),
+            nodes: whole(kind::NODES),
+            pods: whole(kind::PODS),
+            deployments: whole(kind::DEPLOYMENTS),
+            replica_sets: whole(kind::REPLICA_SETS),
+            services: whole(kind::SERVICES),
+            endpoints: whole(kind::ENDPOINTS),
+            endpoint_slices: whole(kind::ENDPOINT_SLICES),
+            namespaces: whole(kind::NAMESPACES),
+            definitions: whole(kind::CUSTOM_RESOURCE_DEFINITIONS),
+            leases: Cache::new(kind::LEASES, Part::Namespace(LEASE_NAMESPACE)),
+            accounts: Cache::new(kind::SERVICE_ACCOUNTS, Part::Named("default")),
+            root_cas: Cache::new(kind::CONFIG_MAPS, Part::Named(ROOT_CA)),
         })
     }
 

@@ -1,36 +1,7 @@
 //! Reading objects, which are JSON here: a controller copies what it does not know.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use serde_json::{Value, json};
-
-/// Namespace and name; the namespace is empty for what has none.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
-
-impl Key {
-    pub(crate) fn new(namespace: &str, name: &str) -> Self {
-        Key { namespace: namespace.to_owned(), name: name.to_owned() }
-    }
-
-    pub(crate) fn of(object: &Value) -> Self {
-        Key::new(namespace(object), name(object))
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
-        }
-    }
-}
 
 /// The text at a JSON pointer; empty if there is none.
 pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
+use apimachinery::{Kind, NamespacedName, kind};
 use beehive::Env;
 use jiff::Timestamp;
 use kube::api::{
@@ -10,61 +11,18 @@ use kube::api::{
 };
 use serde_json::{Value, json};
 
-use super::cache::{EVENTS, Kind, PODS};
-use super::object::{Key, name, namespace, seconds, text, uid, version};
+use super::api_error::chain;
+use super::object::{name, namespace, seconds, text, uid, version};
+use super::resource::api_resource;
 
 /// 256 events are remembered, so that a repeat counts up and is not another event.
 const EVENTS_REMEMBERED: usize = 256;
-
-/// An error and its causes in one line.
-pub(crate) fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_line = cause.to_string();
-        if !line.contains(&cause_line) {
-            line.push_str(": ");
-            line.push_str(&cause_line);
-        }
-        source = cause.source();
-    }
-    line
-}
-
-/// The HTTP code of a refusal.
-pub(crate) fn code(error: &kube::Error) -> Option<u16> {
-    match error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
-    }
-}
-
-/// What the server said to a refusal, or what went wrong on the way.
-pub(crate) fn message(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => told(other),
-    }
-}
-
-/// Gone, or changed meanwhile: the watch tells it soon, and then it is looked at again.
-pub(crate) fn is_stale(error: &kube::Error) -> bool {
-    matches!(code(error), Some(404 | 409 | 410))
-}
-
-/// `Ok` for what the watch will tell about.
-pub(crate) fn unless_stale<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
-    match result {
-        Err(error) if !is_stale(&error) => Err(error),
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
 
 struct Remembered {
     about: String,
     reason: String,
     message: String,
-    key: Key,
+    key: NamespacedName,
     count: i64,
 }
 
@@ -92,22 +50,22 @@ impl Writer {
         Timestamp::try_from(self.env.wall()).unwrap_or_default()
     }
 
-    fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+    fn api(&self, kind: &Kind, namespace: &str) -> Api<DynamicObject> {
         if namespace.is_empty() {
-            Api::all_with(self.client.clone(), &kind.api_resource())
+            Api::all_with(self.client.clone(), &api_resource(kind))
         } else {
-            Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource())
+            Api::namespaced_with(self.client.clone(), namespace, &api_resource(kind))
         }
     }
 
-    pub(crate) async fn get(&self, kind: Kind, key: &Key) -> Result<Option<Value>, kube::Error> {
+    pub(crate) async fn get(&self, kind: &Kind, key: &NamespacedName) -> Result<Option<Value>, kube::Error> {
         let found = self.api(kind, &key.namespace).get_opt(&key.name).await?;
         found.map(|object| serde_json::to_value(&object).map_err(kube::Error::SerdeError)).transpose()
     }
 
     pub(crate) async fn create(
         &self,
-        kind: Kind,
+        kind: &Kind,
         namespace: &str,
         mut object: Value,
     ) -> Result<Value, kube::Error> {
@@ -119,7 +77,12 @@ impl Writer {
     }
 
     /// A merge patch.
-    pub(crate) async fn patch(&self, kind: Kind, key: &Key, patch: &Value) -> Result<(), kube::Error> {
+    pub(crate) async fn patch(
+        &self,
+        kind: &Kind,
+        key: &NamespacedName,
+        patch: &Value,
+    ) -> Result<(), kube::Error> {
         let patch = Patch::Merge(patch);
         self.api(kind, &key.namespace).patch(&key.name, &PatchParams::default(), &patch).await.map(|_| ())
     }
@@ -127,7 +90,7 @@ impl Writer {
     /// Writes fields of the status, if the object is still as it was read.
     pub(crate) async fn patch_status(
         &self,
-        kind: Kind,
+        kind: &Kind,
         object: &Value,
         status: Value,
     ) -> Result<(), kube::Error> {
@@ -141,7 +104,7 @@ impl Writer {
     /// Deletes exactly this object and no other one of its name.
     pub(crate) async fn delete(
         &self,
-        kind: Kind,
+        kind: &Kind,
         object: &Value,
         grace: Option<u32>,
     ) -> Result<(), kube::Error> {
@@ -161,7 +124,7 @@ impl Writer {
             "metadata": { "namespace": namespace(pod), "name": name(pod), "uid": uid(pod) },
             "target": { "apiVersion": "v1", "kind": "Node", "name": node },
         });
-        let api = self.api(PODS, namespace(pod));
+        let api = self.api(&kind::PODS, namespace(pod));
         let _: Value = api.create_subresource("binding", name(pod), &PostParams::default(), &binding).await?;
         Ok(())
     }
@@ -169,7 +132,7 @@ impl Writer {
     /// Tells what happened to `about`. An event that cannot be written is a word in the log.
     pub(crate) async fn event(&self, from: &str, about: &Value, warning: bool, reason: &str, message: &str) {
         if let Err(error) = self.try_event(from, about, warning, reason, message).await {
-            tracing::debug!(from, reason, error = told(&error), "event not written");
+            tracing::debug!(from, reason, error = chain(&error), "event not written");
         }
     }
 
@@ -194,12 +157,12 @@ impl Writer {
         };
         if let Some((key, count)) = repeat {
             let patch = json!({ "count": count, "lastTimestamp": now });
-            return self.patch(EVENTS, &key, &patch).await;
+            return self.patch(&kind::EVENTS, &key, &patch).await;
         }
         // Events about what is in no namespace live in `default`.
         let home = if namespace(about).is_empty() { "default" } else { namespace(about) };
         let id: String = self.env.random_id().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let key = Key { namespace: home.to_owned(), name: format!("{}.{id}", name(about)) };
+        let key = NamespacedName { namespace: home.to_owned(), name: format!("{}.{id}", name(about)) };
         let event = json!({
             "metadata": { "namespace": key.namespace, "name": key.name },
             "type": if warning { "Warning" } else { "Normal" },
@@ -211,7 +174,7 @@ impl Writer {
                 "namespace": namespace(about), "name": name(about), "resourceVersion": version(about),
             },
         });
-        self.create(EVENTS, home, event).await?;
+        self.create(&kind::EVENTS, home, event).await?;
         let mut events = self.events.borrow_mut();
         if events.len() >= EVENTS_REMEMBERED {
             events.pop_front();

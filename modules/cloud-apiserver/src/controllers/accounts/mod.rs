@@ -3,19 +3,20 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use apimachinery::{NamespacedName, kind};
 use serde_json::{Value, json};
 
-use super::cache::{CONFIG_MAPS, Cache, SERVICE_ACCOUNTS};
-use super::object::{Key, is_deleting, name};
+use super::api_error::{code, message};
+use super::cache::Cache;
+use super::object::{is_deleting, name};
 use super::retry::Retry;
-use super::write::{code, message};
 use super::{Controller, ROOT_CA, Shared};
 
 const DEFAULT: &str = "default";
 
 pub(crate) struct Accounts {
     shared: Rc<Shared>,
-    retry: Retry<Key>,
+    retry: Retry<NamespacedName>,
 }
 
 impl Accounts {
@@ -39,7 +40,7 @@ impl Controller for Accounts {
         let now = shared.env().now();
         self.retry.keep(|key| shared.namespaces.get(key).is_some());
         for namespace in shared.namespaces.all() {
-            let key = Key::of(&namespace);
+            let key = NamespacedName::of(&namespace);
             if is_deleting(&namespace) || !self.retry.may(&key, now) {
                 continue;
             }
@@ -56,11 +57,11 @@ impl Controller for Accounts {
 }
 
 async fn furnish(shared: &Shared, namespace: &str) -> Result<(), kube::Error> {
-    if shared.accounts.get(&Key::new(namespace, DEFAULT)).is_none() {
+    if shared.accounts.get(&NamespacedName::new(namespace, DEFAULT)).is_none() {
         let account = json!({ "metadata": { "namespace": namespace, "name": DEFAULT } });
-        unless_there(shared.writer.create(SERVICE_ACCOUNTS, namespace, account).await)?;
+        unless_there(shared.writer.create(&kind::SERVICE_ACCOUNTS, namespace, account).await)?;
     }
-    let key = Key::new(namespace, ROOT_CA);
+    let key = NamespacedName::new(namespace, ROOT_CA);
     let data = json!({ "ca.crt": shared.settings.ca_pem });
     match shared.root_cas.get(&key) {
         Some(map) if map["data"] == data => Ok(()),
@@ -72,7 +73,7 @@ async fn furnish(shared: &Shared, namespace: &str) -> Result<(), kube::Error> {
                     wanted[extra.as_str()] = Value::Null;
                 }
             }
-            shared.writer.patch(CONFIG_MAPS, &key, &json!({ "data": wanted })).await
+            shared.writer.patch(&kind::CONFIG_MAPS, &key, &json!({ "data": wanted })).await
         }
         None => {
             let map = json!({
@@ -80,7 +81,7 @@ async fn furnish(shared: &Shared, namespace: &str) -> Result<(), kube::Error> {
                     "kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters." } },
                 "data": data,
             });
-            unless_there(shared.writer.create(CONFIG_MAPS, namespace, map).await)
+            unless_there(shared.writer.create(&kind::CONFIG_MAPS, namespace, map).await)
         }
     }
 }

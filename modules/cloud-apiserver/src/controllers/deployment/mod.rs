@@ -9,24 +9,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::{NamespacedName, kind};
 use serde_json::{Value, json};
 
 use self::plan::Step;
-use super::cache::{Cache, DEPLOYMENTS, REPLICA_SETS};
+use super::api_error::{code, message, unless_stale};
+use super::cache::Cache;
 use super::object::{
-    Key, controller_of, controller_uid, has_ended, is_deleting, labels, name, namespace, number,
-    reference_to, uid,
+    controller_of, controller_uid, has_ended, is_deleting, labels, name, namespace, number, reference_to, uid,
 };
 use super::retry::{Retry, sooner};
 use super::selector::{is_empty, selects};
-use super::write::{code, message, unless_stale};
 use super::{Controller, Shared, claim};
 
 const NAME: &str = "deployment-controller";
 
 pub(crate) struct Deployments {
     shared: Rc<Shared>,
-    retry: Retry<Key>,
+    retry: Retry<NamespacedName>,
 }
 
 impl Deployments {
@@ -60,7 +60,7 @@ impl Controller for Deployments {
         let now = shared.env().now();
         let mut wake = None;
         for deployment in &deployments {
-            let key = Key::of(deployment);
+            let key = NamespacedName::of(deployment);
             if !self.retry.may(&key, now) {
                 continue;
             }
@@ -96,7 +96,7 @@ async fn settle(
         own.iter().map(|set| &***set).partition(|set| selects(selector, labels(set)));
     if !is_deleting(deployment) {
         for set in strange {
-            unless_stale(claim::release(shared, REPLICA_SETS, set, uid(deployment)).await)?;
+            unless_stale(claim::release(shared, &kind::REPLICA_SETS, set, uid(deployment)).await)?;
         }
         let reference = reference_to(deployment, "apps/v1", "Deployment");
         let orphans = free.iter().filter(|set| {
@@ -104,7 +104,7 @@ async fn settle(
         });
         let mut adopted = false;
         for set in orphans {
-            unless_stale(claim::adopt(shared, REPLICA_SETS, set, &reference).await)?;
+            unless_stale(claim::adopt(shared, &kind::REPLICA_SETS, set, &reference).await)?;
             adopted = true;
         }
         if adopted {
@@ -121,7 +121,7 @@ async fn settle(
         write(shared, deployment, &own, step).await?;
     }
     if !plan::is_said(deployment, &plan.status) {
-        unless_stale(shared.writer.patch_status(DEPLOYMENTS, deployment, plan.status).await)?;
+        unless_stale(shared.writer.patch_status(&kind::DEPLOYMENTS, deployment, plan.status).await)?;
     }
     for step in last {
         write(shared, deployment, &own, step).await?;
@@ -130,11 +130,11 @@ async fn settle(
 }
 
 async fn write(shared: &Shared, deployment: &Value, own: &[&Value], step: Step) -> Result<(), kube::Error> {
-    let key = |set: &str| Key::new(namespace(deployment), set);
+    let key = |set: &str| NamespacedName::new(namespace(deployment), set);
     match step {
         Step::Create(set) => {
             let (set_name, size) = (name(&set).to_owned(), rollout::size(&set));
-            match shared.writer.create(REPLICA_SETS, namespace(deployment), set).await {
+            match shared.writer.create(&kind::REPLICA_SETS, namespace(deployment), set).await {
                 Ok(_) => {
                     let told = format!("Scaled up replica set {set_name} from 0 to {size}");
                     shared.writer.event(NAME, deployment, false, "ScalingReplicaSet", &told).await;
@@ -150,10 +150,10 @@ async fn write(shared: &Shared, deployment: &Value, own: &[&Value], step: Step) 
             }
         }
         Step::Patch { set, patch } => {
-            unless_stale(shared.writer.patch(REPLICA_SETS, &key(&set), &patch).await)
+            unless_stale(shared.writer.patch(&kind::REPLICA_SETS, &key(&set), &patch).await)
         }
         Step::Scale { set, patch, from, to } => {
-            match shared.writer.patch(REPLICA_SETS, &key(&set), &patch).await {
+            match shared.writer.patch(&kind::REPLICA_SETS, &key(&set), &patch).await {
                 Ok(()) => {
                     if from != to {
                         let way = if to > from { "up" } else { "down" };
@@ -166,23 +166,23 @@ async fn write(shared: &Shared, deployment: &Value, own: &[&Value], step: Step) 
             }
         }
         Step::Delete(set) => match own.iter().find(|own| name(own) == set) {
-            Some(set) => unless_stale(shared.writer.delete(REPLICA_SETS, set, None).await),
+            Some(set) => unless_stale(shared.writer.delete(&kind::REPLICA_SETS, set, None).await),
             None => Ok(()),
         },
-        Step::Revision(patch) => {
-            unless_stale(shared.writer.patch(DEPLOYMENTS, &Key::of(deployment), &patch).await)
-        }
+        Step::Revision(patch) => unless_stale(
+            shared.writer.patch(&kind::DEPLOYMENTS, &NamespacedName::of(deployment), &patch).await,
+        ),
     }
 }
 
 /// The name is taken: by ourselves a moment ago, or by another template with the same hash. Then the next hash is
 /// another one.
-async fn taken(shared: &Shared, deployment: &Value, key: &Key) -> Result<(), kube::Error> {
-    let Some(set) = shared.writer.get(REPLICA_SETS, key).await? else { return Ok(()) };
+async fn taken(shared: &Shared, deployment: &Value, key: &NamespacedName) -> Result<(), kube::Error> {
+    let Some(set) = shared.writer.get(&kind::REPLICA_SETS, key).await? else { return Ok(()) };
     if template::is_owned(&set, uid(deployment)) && template::is_same(deployment, &set) {
         return Ok(());
     }
     let collisions = number(deployment, "/status/collisionCount").unwrap_or_default() + 1;
     let status = json!({ "collisionCount": collisions });
-    unless_stale(shared.writer.patch_status(DEPLOYMENTS, deployment, status).await)
+    unless_stale(shared.writer.patch_status(&kind::DEPLOYMENTS, deployment, status).await)
 }

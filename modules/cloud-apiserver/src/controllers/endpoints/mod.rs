@@ -7,17 +7,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::{Kind, NamespacedName, kind};
 use serde_json::{Value, json};
 
-use super::cache::{Cache, ENDPOINT_SLICES, ENDPOINTS, Kind};
-use super::object::{Key, labels, list, name, namespace, text, uid, version};
+use super::api_error::{code, message, unless_stale};
+use super::cache::Cache;
+use super::object::{labels, list, name, namespace, text, uid, version};
 use super::retry::Retry;
-use super::write::{code, message, unless_stale};
 use super::{Controller, Shared};
 
 pub(crate) struct Endpoints {
     shared: Rc<Shared>,
-    retry: Retry<Key>,
+    retry: Retry<NamespacedName>,
 }
 
 impl Endpoints {
@@ -44,7 +45,7 @@ impl Controller for Endpoints {
         let now = shared.env().now();
         self.retry.keep(|key| shared.services.get(key).is_some());
         for service in services.iter().filter(|service| plan::is_selecting(service)) {
-            let key = Key::of(service);
+            let key = NamespacedName::of(service);
             if !self.retry.may(&key, now) {
                 continue;
             }
@@ -66,8 +67,8 @@ async fn settle(
     pods: &[&Value],
     slices: &[Arc<Value>],
 ) -> Result<(), kube::Error> {
-    let there = shared.endpoints.get(&Key::of(service));
-    put(shared, ENDPOINTS, there.as_deref(), plan::endpoints(service, pods), &["subsets"]).await?;
+    let there = shared.endpoints.get(&NamespacedName::of(service));
+    put(shared, &kind::ENDPOINTS, there.as_deref(), plan::endpoints(service, pods), &["subsets"]).await?;
     let ours = |slice: &&Arc<Value>| {
         namespace(slice) == namespace(service)
             && labels(slice)["endpointslice.kubernetes.io/managed-by"] == plan::MANAGED_BY
@@ -79,10 +80,10 @@ async fn settle(
         slices.iter().filter(ours).map(|slice| (name(slice), slice)).collect();
     for (slice_name, slice) in plan::slices(service, pods) {
         let old = there.remove(slice_name.as_str()).map(|old| &**old);
-        put(shared, ENDPOINT_SLICES, old, slice, &["endpoints", "ports"]).await?;
+        put(shared, &kind::ENDPOINT_SLICES, old, slice, &["endpoints", "ports"]).await?;
     }
     for left in there.values() {
-        unless_stale(shared.writer.delete(ENDPOINT_SLICES, left, None).await)?;
+        unless_stale(shared.writer.delete(&kind::ENDPOINT_SLICES, left, None).await)?;
     }
     Ok(())
 }
@@ -90,7 +91,7 @@ async fn settle(
 /// Creates the object, or brings these fields of it up to date.
 async fn put(
     shared: &Shared,
-    kind: Kind,
+    kind: &Kind,
     there: Option<&Value>,
     wanted: Value,
     fields: &[&str],
@@ -115,5 +116,5 @@ async fn put(
     for field in fields {
         patch[*field] = wanted[*field].clone();
     }
-    unless_stale(shared.writer.patch(kind, &Key::of(there), &patch).await)
+    unless_stale(shared.writer.patch(kind, &NamespacedName::of(there), &patch).await)
 }

@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use apimachinery::NamespacedName;
 use futures::future::{AbortHandle, Abortable};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -17,8 +18,8 @@ use tokio::sync::Notify;
 use super::plan::{Entry, KindSeen, Owner};
 use crate::controllers::Shared;
 use crate::controllers::discover::{self, Served};
-use crate::controllers::object::Key;
-use crate::controllers::write::told;
+
+use crate::controllers::api_error::chain;
 
 type Metadata = PartialObjectMeta<DynamicObject>;
 
@@ -26,8 +27,8 @@ type Metadata = PartialObjectMeta<DynamicObject>;
 struct Watched {
     served: Served,
     listed: Cell<bool>,
-    objects: RefCell<BTreeMap<Key, Entry>>,
-    listing: RefCell<Option<BTreeSet<Key>>>,
+    objects: RefCell<BTreeMap<NamespacedName, Entry>>,
+    listing: RefCell<Option<BTreeSet<NamespacedName>>>,
 }
 
 /// All kinds that are served, without events: they own nothing and are owned by nobody.
@@ -84,7 +85,7 @@ impl Graph {
             match discover::kinds(self.shared.writer.client()).await {
                 Ok(served) => self.follow(served, &mut running, &watches),
                 Err(error) => {
-                    tracing::warn!(reason = told(&error), "kinds not discovered; it is tried again")
+                    tracing::warn!(reason = chain(&error), "kinds not discovered; it is tried again")
                 }
             }
             let period = self.shared.env().sleep(self.shared.settings.discovery_period);
@@ -175,7 +176,7 @@ impl Graph {
                 Err(error) => {
                     tracing::debug!(
                         kind = watched.served.resource.kind,
-                        reason = told(&error),
+                        reason = chain(&error),
                         "watch interrupted"
                     );
                 }
@@ -233,7 +234,7 @@ fn entry(object: Metadata) -> Entry {
     });
     Entry {
         kind: 0,
-        key: Key {
+        key: NamespacedName {
             namespace: metadata.namespace.unwrap_or_default(),
             name: metadata.name.unwrap_or_default(),
         },

@@ -17,10 +17,10 @@ use tokio::sync::Notify;
 
 use self::graph::Picture;
 use self::plan::{Entry, FOREGROUND, ORPHAN, Owner, Step};
+use super::api_error::{is_stale, message};
 use super::cache::Cache;
 use super::object::list;
 use super::retry::Retry;
-use super::write::{is_stale, message};
 use super::{AT_ONCE, Controller, Shared};
 
 pub(crate) use graph::Graph;
@@ -205,5 +205,5 @@ async fn change(
 }
 
 fn error_is_gone(error: &kube::Error) -> bool {
-    super::write::code(error) == Some(404)
+    super::api_error::code(error) == Some(404)
 }

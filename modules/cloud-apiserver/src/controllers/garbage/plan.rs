@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::controllers::object::Key;
+use apimachinery::NamespacedName;
 
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 pub(crate) const ORPHAN: &str = "orphan";
@@ -23,7 +23,7 @@ pub(crate) struct Owner {
 pub(crate) struct Entry {
     /// The position of its kind.
     pub(crate) kind: usize,
-    pub(crate) key: Key,
+    pub(crate) key: NamespacedName,
     pub(crate) uid: String,
     pub(crate) owners: Vec<Owner>,
     pub(crate) finalizers: Vec<String>,
@@ -180,7 +180,7 @@ mod tests {
         };
         Entry {
             kind,
-            key: Key::new(namespace, name),
+            key: NamespacedName::new(namespace, name),
             uid: name.to_owned(),
             owners: owners.iter().map(owner).collect(),
             finalizers: Vec::new(),

@@ -7,14 +7,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::{NamespacedName, kind};
 use beehive::Moment;
 use serde_json::{Value, json};
 
 use self::plan::{Pulse, Stay};
-use super::cache::{Cache, NODES, PODS};
-use super::object::{Key, condition_status, has_ended, is_deleting, name, namespace, text, uid, version};
+use super::api_error::{message, unless_stale};
+use super::cache::Cache;
+use super::object::{condition_status, has_ended, is_deleting, name, namespace, text, uid, version};
 use super::retry::{Retry, sooner};
-use super::write::{message, unless_stale};
 use super::{Controller, LEASE_NAMESPACE, Shared};
 
 const NAME: &str = "node-controller";
@@ -27,7 +28,7 @@ pub(crate) struct Lifecycle {
     tainted: BTreeMap<String, Moment>,
     /// Since when nodes that pods are bound to are missing.
     lost: BTreeMap<String, Moment>,
-    retry: Retry<Key>,
+    retry: Retry<NamespacedName>,
 }
 
 impl Lifecycle {
@@ -77,7 +78,7 @@ impl Controller for Lifecycle {
         for pod in pods.iter().filter(|pod| unready.contains(text(pod, "/spec/nodeName"))) {
             if let Some(conditions) = plan::unready(pod, shared.writer.wall()).filter(|_| self.may(pod)) {
                 let status = json!({ "conditions": conditions });
-                let result = unless_stale(shared.writer.patch_status(PODS, pod, status).await);
+                let result = unless_stale(shared.writer.patch_status(&kind::PODS, pod, status).await);
                 self.done(pod, "pod", result);
             }
         }
@@ -90,11 +91,11 @@ impl Controller for Lifecycle {
 
 impl Lifecycle {
     fn may(&self, object: &Value) -> bool {
-        self.retry.may(&Key::of(object), self.shared.env().now())
+        self.retry.may(&NamespacedName::of(object), self.shared.env().now())
     }
 
     fn done(&mut self, object: &Value, what: &'static str, result: Result<(), kube::Error>) {
-        let key = Key::of(object);
+        let key = NamespacedName::of(object);
         match result {
             Ok(()) => self.retry.done(&key),
             Err(error) => {
@@ -108,7 +109,7 @@ impl Lifecycle {
     fn heard(&mut self, node: &Value) -> Duration {
         let settings = &self.shared.settings;
         let now = self.shared.env().now();
-        let lease = self.shared.leases.get(&Key::new(LEASE_NAMESPACE, name(node)));
+        let lease = self.shared.leases.get(&NamespacedName::new(LEASE_NAMESPACE, name(node)));
         let pulse = self.pulses.entry(name(node).to_owned()).or_insert_with(|| Pulse::first(now));
         pulse.look(node, lease.as_deref(), now);
         pulse.left(node, now, settings.node_grace, settings.node_startup_grace)
@@ -149,7 +150,7 @@ impl Lifecycle {
             let node = text(pod, "/spec/nodeName");
             if node.is_empty() {
                 if is_deleting(pod) && self.may(pod) {
-                    let result = unless_stale(shared.writer.delete(PODS, pod, Some(0)).await);
+                    let result = unless_stale(shared.writer.delete(&kind::PODS, pod, Some(0)).await);
                     self.done(pod, "pod", result);
                 }
                 continue;
@@ -170,7 +171,11 @@ impl Lifecycle {
             let result = match gone.get(node) {
                 Some(gone) => Ok(*gone),
                 // The server is asked: a watch may be late.
-                None => shared.writer.get(NODES, &Key::new("", node)).await.map(|found| found.is_none()),
+                None => shared
+                    .writer
+                    .get(&kind::NODES, &NamespacedName::new("", node))
+                    .await
+                    .map(|found| found.is_none()),
             };
             let result = match result {
                 Ok(is_gone) => {
@@ -190,7 +195,7 @@ async fn settle(shared: &Shared, node: &Value, is_silent: bool) -> Result<(), ku
     let wall = shared.writer.wall();
     if let Some(conditions) = is_silent.then(|| plan::silent(node, wall)).flatten() {
         let was = condition_status(node, "Ready").to_owned();
-        match shared.writer.patch_status(NODES, node, json!({ "conditions": conditions })).await {
+        match shared.writer.patch_status(&kind::NODES, node, json!({ "conditions": conditions })).await {
             Ok(()) if was == "True" => {
                 let told = format!("Node {} status is now: NodeNotReady", name(node));
                 tracing::warn!(node = name(node), "node is silent; it is not ready any more");
@@ -205,7 +210,7 @@ async fn settle(shared: &Shared, node: &Value, is_silent: bool) -> Result<(), ku
         let patch = json!({
             "metadata": { "uid": uid(node), "resourceVersion": version(node) }, "spec": { "taints": taints },
         });
-        unless_stale(shared.writer.patch(NODES, &Key::of(node), &patch).await)?;
+        unless_stale(shared.writer.patch(&kind::NODES, &NamespacedName::of(node), &patch).await)?;
     }
     Ok(())
 }
@@ -223,11 +228,11 @@ async fn remove(
     if grace == Some(0) && !has_ended(pod) {
         status["phase"] = json!("Failed");
     }
-    unless_stale(shared.writer.patch_status(PODS, pod, status).await)?;
-    unless_stale(shared.writer.delete(PODS, pod, grace).await)
+    unless_stale(shared.writer.patch_status(&kind::PODS, pod, status).await)?;
+    unless_stale(shared.writer.delete(&kind::PODS, pod, grace).await)
 }
 
 async fn forget(shared: &Shared, pod: &Value) -> Result<(), kube::Error> {
-    tracing::info!(pod = %Key::of(pod), "pod removed: its node does not exist");
+    tracing::info!(pod = %NamespacedName::of(pod), "pod removed: its node does not exist");
     remove(shared, pod, "DeletionByPodGC", "PodGC: node no longer exists", Some(0)).await
 }

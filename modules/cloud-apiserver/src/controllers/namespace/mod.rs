@@ -5,15 +5,16 @@ mod plan;
 use std::rc::Rc;
 use std::time::Duration;
 
+use apimachinery::{NamespacedName, kind};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
 use serde_json::{Value, json};
 
 use self::plan::Left;
-use super::cache::{Cache, NAMESPACES};
+use super::api_error::{code, message, unless_stale};
+use super::cache::Cache;
 use super::discover::{self, Served};
-use super::object::{Key, name};
+use super::object::name;
 use super::retry::Retry;
-use super::write::{code, message, unless_stale};
 use super::{Controller, Shared};
 
 /// 2 s: what is left goes by itself, a pod for example after its grace period; it is looked for that often.
@@ -21,7 +22,7 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(2);
 
 pub(crate) struct Namespaces {
     shared: Rc<Shared>,
-    retry: Retry<Key>,
+    retry: Retry<NamespacedName>,
 }
 
 impl Namespaces {
@@ -45,9 +46,9 @@ impl Controller for Namespaces {
         let now = shared.env().now();
         let leaving: Vec<_> =
             shared.namespaces.all().into_iter().filter(|namespace| plan::is_leaving(namespace)).collect();
-        self.retry.keep(|key| leaving.iter().any(|namespace| Key::of(namespace) == *key));
+        self.retry.keep(|key| leaving.iter().any(|namespace| NamespacedName::of(namespace) == *key));
         for namespace in leaving {
-            let key = Key::of(&namespace);
+            let key = NamespacedName::of(&namespace);
             if !self.retry.may(&key, now) {
                 continue;
             }
@@ -83,7 +84,7 @@ async fn empty(shared: &Shared, namespace: &Value) -> Result<bool, kube::Error> 
     let told = failure.as_ref().map(message);
     if let Some(conditions) = plan::conditions(namespace, &left, told.as_deref(), shared.writer.wall()) {
         let status = json!({ "conditions": conditions });
-        unless_stale(shared.writer.patch_status(NAMESPACES, namespace, status).await)?;
+        unless_stale(shared.writer.patch_status(&kind::NAMESPACES, namespace, status).await)?;
     }
     failure.map_or(Ok(false), Err)
 }
@@ -120,7 +121,8 @@ async fn list(
 }
 
 async fn finalize(shared: &Shared, namespace: &Value) -> Result<bool, kube::Error> {
-    let api: Api<DynamicObject> = Api::all_with(shared.writer.client().clone(), &NAMESPACES.api_resource());
+    let api: Api<DynamicObject> =
+        Api::all_with(shared.writer.client().clone(), &super::resource::api_resource(&kind::NAMESPACES));
     let next = plan::finalized(namespace);
     let answer = api.replace_subresource("finalize", name(namespace), &PostParams::default(), &next).await;
     match answer {

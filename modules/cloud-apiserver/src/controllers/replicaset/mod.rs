@@ -7,18 +7,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::{NamespacedName, kind};
 use beehive::Moment;
 use futures::future::join_all;
 use serde_json::Value;
 
 use self::plan::Change;
-use super::cache::{Cache, PODS, REPLICA_SETS};
+use super::api_error::{code, message, unless_stale};
+use super::cache::Cache;
 use super::object::{
-    Key, controller_of, controller_uid, is_deleting, labels, name, namespace, number, reference_to, uid,
+    controller_of, controller_uid, is_deleting, labels, name, namespace, number, reference_to, uid,
 };
 use super::retry::{Retry, sooner};
 use super::selector::{is_empty, selects};
-use super::write::{code, message, unless_stale};
 use super::{AT_ONCE, Controller, Shared, claim};
 
 const NAME: &str = "replicaset-controller";
@@ -32,8 +33,8 @@ pub(crate) struct ReplicaSets {
     /// Pods that were deleted and do not show it in the cache yet.
     going: BTreeSet<String>,
     /// Why the last change of a set failed.
-    failures: BTreeMap<Key, (&'static str, String)>,
-    retry: Retry<Key>,
+    failures: BTreeMap<NamespacedName, (&'static str, String)>,
+    retry: Retry<NamespacedName>,
 }
 
 impl ReplicaSets {
@@ -72,7 +73,7 @@ impl Controller for ReplicaSets {
         }
         let mut wake = None;
         for set in &sets {
-            let key = Key::of(set);
+            let key = NamespacedName::of(set);
             if !self.retry.may(&key, now) {
                 continue;
             }
@@ -103,7 +104,7 @@ impl ReplicaSets {
         }
         self.unseen.retain(|_, made| !made.is_empty());
         self.going.retain(|pod| seen.get(pod.as_str()).is_some_and(|pod| !is_deleting(pod)));
-        let there: BTreeSet<Key> = sets.iter().map(|set| Key::of(set)).collect();
+        let there: BTreeSet<NamespacedName> = sets.iter().map(|set| NamespacedName::of(set)).collect();
         self.retry.keep(|key| there.contains(key));
         self.failures.retain(|key, _| there.contains(key));
     }
@@ -124,14 +125,14 @@ impl ReplicaSets {
         if !is_deleting(set) {
             let reference = reference_to(set, "apps/v1", "ReplicaSet");
             for pod in strange {
-                unless_stale(claim::release(&shared, PODS, pod, uid(set)).await)?;
+                unless_stale(claim::release(&shared, &kind::PODS, pod, uid(set)).await)?;
             }
             let orphans = free.iter().filter(|pod| {
                 namespace(pod) == namespace(set) && selects(selector, labels(pod)) && !is_deleting(pod)
             });
             let mut adopted = false;
             for pod in orphans.filter(|pod| !super::object::has_ended(pod)) {
-                unless_stale(claim::adopt(&shared, PODS, pod, &reference).await)?;
+                unless_stale(claim::adopt(&shared, &kind::PODS, pod, &reference).await)?;
                 adopted = true;
             }
             if adopted {
@@ -141,7 +142,7 @@ impl ReplicaSets {
         }
         let staying = own.iter().map(|pod| &***pod).filter(|pod| !self.going.contains(uid(pod)));
         let active = plan::active(staying);
-        let key = Key::of(set);
+        let key = NamespacedName::of(set);
         let unseen = self.unseen.get(uid(set)).map(BTreeMap::len).unwrap_or_default();
         let wanted = number(set, "/spec/replicas").unwrap_or(1);
         let change = plan::change(usize::try_from(wanted).unwrap_or_default(), &active, unseen);
@@ -158,7 +159,7 @@ impl ReplicaSets {
         let failure = self.failures.get(&key).map(|(reason, message)| (*reason, message.as_str()));
         let (status, next) = plan::status(set, &active, failure, shared.writer.wall());
         if !plan::is_said(set, &status) {
-            unless_stale(shared.writer.patch_status(REPLICA_SETS, set, status).await)?;
+            unless_stale(shared.writer.patch_status(&kind::REPLICA_SETS, set, status).await)?;
         }
         result.map(|()| next).map_err(|(_, error)| error)
     }
@@ -171,7 +172,8 @@ impl ReplicaSets {
         while left > 0 {
             let now = batch.min(left).min(AT_ONCE);
             let made =
-                join_all((0..now).map(|_| shared.writer.create(PODS, namespace(set), pod.clone()))).await;
+                join_all((0..now).map(|_| shared.writer.create(&kind::PODS, namespace(set), pod.clone())))
+                    .await;
             let mut failed = None;
             for result in made {
                 match result {
@@ -201,7 +203,8 @@ impl ReplicaSets {
     async fn delete(&mut self, set: &Value, pods: &[&Value]) -> Result<(), kube::Error> {
         let shared = Rc::clone(&self.shared);
         for batch in pods.chunks(AT_ONCE) {
-            let results = join_all(batch.iter().map(|pod| shared.writer.delete(PODS, pod, None))).await;
+            let results =
+                join_all(batch.iter().map(|pod| shared.writer.delete(&kind::PODS, pod, None))).await;
             for (pod, result) in batch.iter().zip(results) {
                 match result {
                     Ok(()) => {

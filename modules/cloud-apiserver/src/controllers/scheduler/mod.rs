@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use apimachinery::{NamespacedName, kind};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
 use self::plan::{Placement, Room};
-use super::cache::{Cache, PODS};
-use super::object::{Key, condition, list, name, namespace, text, uid, with_condition};
+use super::api_error::{is_stale, message, unless_stale};
+use super::cache::Cache;
+use super::object::{condition, list, name, namespace, text, uid, with_condition};
 use super::retry::Retry;
-use super::write::{is_stale, message, unless_stale};
 use super::{AT_ONCE, Controller, Shared};
 
 const NAME: &str = "default-scheduler";
@@ -22,7 +23,7 @@ pub(crate) struct Scheduler {
     shared: Rc<Shared>,
     /// Pods by uid whose binding was written and is not in the cache yet.
     bound: BTreeMap<String, String>,
-    retry: Retry<Key>,
+    retry: Retry<NamespacedName>,
 }
 
 impl Scheduler {
@@ -58,7 +59,9 @@ impl Controller for Scheduler {
         let now = shared.env().now();
         let mut waiting: Vec<&Value> =
             pods.iter().map(|pod| &**pod).filter(|pod| plan::is_waiting(pod)).collect();
-        waiting.retain(|pod| !self.bound.contains_key(uid(pod)) && self.retry.may(&Key::of(pod), now));
+        waiting.retain(|pod| {
+            !self.bound.contains_key(uid(pod)) && self.retry.may(&NamespacedName::of(pod), now)
+        });
         plan::sort(&mut waiting);
         let mut decisions = Vec::new();
         for pod in waiting {
@@ -109,7 +112,7 @@ impl Scheduler {
                 Decision::Bind(pod, node) => (pod, Some(node)),
                 Decision::Wait(pod, ..) => (pod, None),
             };
-            let key = Key::of(pod);
+            let key = NamespacedName::of(pod);
             match (result, node) {
                 (Ok(()), Some(node)) => {
                     self.retry.done(&key);
@@ -144,7 +147,7 @@ async fn wait(shared: &Shared, pod: &Value, reason: &str, why: &str) -> Result<(
     }
     let new = json!({ "type": "PodScheduled", "status": "False", "reason": reason, "message": why, "lastProbeTime": null });
     let conditions = with_condition(list(pod, "/status/conditions"), new, shared.writer.wall());
-    let patched = shared.writer.patch_status(PODS, pod, json!({ "conditions": conditions })).await;
+    let patched = shared.writer.patch_status(&kind::PODS, pod, json!({ "conditions": conditions })).await;
     unless_stale(patched)?;
     if reason == "Unschedulable" {
         shared.writer.event(NAME, pod, true, "FailedScheduling", why).await;

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::controllers::object::{controller_uid, has_ended, is_deleting, list, name, number, text, time};
-use crate::controllers::quantity::{self, Amounts};
+use crate::controllers::requests::{self, Amounts, ONE};
 use crate::controllers::selector::{self, tolerates, wants_node};
 
 /// What the scorers of kube-scheduler take a container for that asks for nothing: 100m and 200Mi.
-const ASSUMED: [(&str, i128); 2] = [("cpu", 100), ("memory", 200 * 1024 * 1024 * 1000)];
+const ASSUMED: [(&str, i128); 2] = [("cpu", ONE / 10), ("memory", 200 * 1024 * 1024 * ONE)];
 /// The full mark of one score.
 const FULL: i128 = 100;
 
@@ -29,7 +29,7 @@ impl<'a> Room<'a> {
         let allocatable = said.into_iter().find(|amounts| amounts.is_object()).unwrap_or(&Value::Null);
         Room {
             node,
-            allocatable: quantity::amounts(allocatable),
+            allocatable: requests::amounts(allocatable),
             used: Amounts::new(),
             pods: 0,
             owners: BTreeMap::new(),
@@ -42,7 +42,7 @@ impl<'a> Room<'a> {
         if has_ended(pod) {
             return;
         }
-        quantity::add(&mut self.used, &quantity::requests(pod));
+        requests::add(&mut self.used, &requests::requests(pod));
         self.pods += 1;
         self.ports.extend(host_ports(pod));
         let owner = controller_uid(pod);
@@ -76,7 +76,7 @@ impl<'a> Room<'a> {
             return vec!["node(s) didn't have free ports for the requested pod ports".to_owned()];
         }
         let mut reasons = Vec::new();
-        let allowed = self.allocatable.get("pods").map(|pods| pods / 1000);
+        let allowed = self.allocatable.get("pods").map(|pods| pods / ONE);
         if allowed.is_none_or(|allowed| self.pods >= allowed) {
             reasons.push("Too many pods".to_owned());
         }
@@ -151,7 +151,7 @@ pub(crate) fn place(pod: &Value, rooms: &BTreeMap<String, Room<'_>>) -> Placemen
     if let Some(what) = not_understood(pod) {
         return Placement::Nowhere(format!("0/{} nodes are available: {what}.", rooms.len()));
     }
-    let asked = quantity::requests(pod);
+    let asked = requests::requests(pod);
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut fitting = Vec::new();
     for room in rooms.values() {

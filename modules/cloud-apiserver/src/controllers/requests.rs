@@ -1,0 +1,78 @@
+//! What a pod requests of a node, and what a node has.
+
+use std::collections::BTreeMap;
+
+use apimachinery::Quantity;
+use serde_json::Value;
+
+use super::object::list;
+
+/// Amounts in billionths, by resource.
+pub(crate) type Amounts = BTreeMap<String, i128>;
+
+/// One of anything, in [`Amounts`].
+pub(crate) const ONE: i128 = 1_000_000_000;
+
+/// What a pod asks for: the larger of what its containers need together and what each init container needs in its turn.
+pub(crate) fn requests(pod: &Value) -> Amounts {
+    let spec = &pod["spec"];
+    let mut running = Amounts::new();
+    let mut starting = Amounts::new();
+    for container in list(spec, "/initContainers") {
+        let own = amounts(&container["resources"]["requests"]);
+        if container["restartPolicy"] == "Always" {
+            // A sidecar goes on beside everything that comes after it.
+            add(&mut running, &own);
+            larger(&mut starting, &running);
+        } else {
+            let mut together = running.clone();
+            add(&mut together, &own);
+            larger(&mut starting, &together);
+        }
+    }
+    for container in list(spec, "/containers") {
+        add(&mut running, &amounts(&container["resources"]["requests"]));
+    }
+    larger(&mut running, &starting);
+    add(&mut running, &amounts(&spec["overhead"]));
+    running
+}
+
+/// A map of amounts; what is no amount is left out.
+pub(crate) fn amounts(map: &Value) -> Amounts {
+    let entries = map.as_object().into_iter().flatten();
+    entries.filter_map(|(name, value)| Some((name.clone(), Quantity::from_json(value)?.nanos()))).collect()
+}
+
+pub(crate) fn add(to: &mut Amounts, more: &Amounts) {
+    for (name, amount) in more {
+        let sum = to.entry(name.clone()).or_default();
+        *sum = sum.saturating_add(*amount);
+    }
+}
+
+fn larger(to: &mut Amounts, other: &Amounts) {
+    for (name, amount) in other {
+        let kept = to.entry(name.clone()).or_default();
+        *kept = (*kept).max(*amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn init_containers_count_by_the_largest_and_sidecars_all_along() {
+        let ask = |cpu: &str| json!({"resources": {"requests": {"cpu": cpu}}});
+        let mut sidecar = ask("100m");
+        sidecar["restartPolicy"] = json!("Always");
+        let pod = json!({"spec": {
+            "initContainers": [ask("1"), sidecar, ask("2")],
+            "containers": [ask("500m"), ask("500m")],
+            "overhead": {"cpu": "10m"},
+        }});
+        assert_eq!(requests(&pod)["cpu"], 2110 * ONE / 1000);
+    }
+}
