@@ -75,7 +75,7 @@ mod tests {
     }
 
     fn needs(names: &[&str]) -> BTreeSet<ObjectKey> {
-        names.iter().map(|name| ObjectKey::new("secrets", "d", name)).collect()
+        names.iter().map(|name| ObjectKey::new("secrets", "d", *name)).collect()
     }
 
     fn taken(demand: &mut Demand) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! Names, parsed once at the border.
 
+pub use apimachinery::ObjectKey;
+pub use apimachinery::resource::{CONFIG_MAPS, DEVICE_MODELS, DEVICES, NODES, PODS, SECRETS};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -179,44 +181,6 @@ impl std::fmt::Display for NodeName {
         f.write_str(&self.0)
     }
 }
-
-/// Which object: `resource` is the plural for the core group (`pods`) and `plural.group` for the others
-/// (`devices.devices.kubeedge.io`), as Kubernetes writes a GroupResource. Cluster-scoped objects have no namespace.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ObjectKey {
-    /// The GroupResource.
-    pub resource: String,
-    /// The namespace; empty for cluster-scoped objects.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-}
-
-impl ObjectKey {
-    /// A key from its parts.
-    pub fn new(resource: &str, namespace: &str, name: &str) -> Self {
-        ObjectKey { resource: resource.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
-    }
-}
-
-impl std::fmt::Display for ObjectKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}/{}", self.resource, self.namespace, self.name)
-    }
-}
-
-/// `pods`
-pub const PODS: &str = "pods";
-/// `configmaps`
-pub const CONFIG_MAPS: &str = "configmaps";
-/// `secrets`
-pub const SECRETS: &str = "secrets";
-/// `nodes`
-pub const NODES: &str = "nodes";
-/// `devices.devices.kubeedge.io`
-pub const DEVICES: &str = "devices.devices.kubeedge.io";
-/// `devicemodels.devices.kubeedge.io`
-pub const DEVICE_MODELS: &str = "devicemodels.devices.kubeedge.io";
 
 #[cfg(test)]
 mod tests {
