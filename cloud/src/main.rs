@@ -1,21 +1,16 @@
 //! `cloudcore`: the cloud's daemon.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use beehive::{Ended, Env, Hive};
 use clap::{Parser, Subcommand};
 use cloud::{CloudCore, Transport};
 use config::cloud::{CloudCore as Settings, DEFAULT_FILE, DEFAULT_PATH};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use tokio::signal::unix::{SignalKind, signal};
-
-/// 10 s: what a stop may take; Kubernetes kills after 30.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Parser)]
 #[command(name = "cloudcore", version, about = "The cloud's side of KubeHive")]
@@ -54,42 +49,18 @@ enum Verb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = actix_rt::System::with_tokio_rt(|| {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(8)
-            .build()
-            .unwrap_or_else(|error| {
-                tracing::error!(%error, "no runtime");
-                std::process::abort()
-            })
-    });
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
-        )
-        .with_writer(std::io::stderr)
-        .init();
-    match runtime.block_on(run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    daemon::main("info", async move || run(cli).await)
 }
 
 async fn run(cli: Cli) -> Result<()> {
     let env = Env::real();
     if cli.defaultconfig {
-        return say(DEFAULT_FILE);
+        return daemon::print(DEFAULT_FILE);
     }
     if let Some(Verb::Topology { dot }) = cli.verb {
         let mut hive = Hive::new("cloudcore", env);
         let _seats = cloud::topology::seats(&mut hive);
-        let map = hive.topology();
-        return say(&if dot { map.dot("cloudcore") } else { map.text() });
+        return daemon::print_topology("cloudcore", &hive.topology(), dot);
     }
     let settings = settings(cli.config.as_deref())?;
     let mut standalone = None;
@@ -119,43 +90,45 @@ async fn run(cli: Cli) -> Result<()> {
     } else {
         client(&settings, cli.kubeconfig.as_deref()).await?
     };
-    let mut core = CloudCore::start(&settings, client, Transport::Quic, env).await?;
-    let ended_by = tokio::select! {
-        reason = core.gave_up() => Err(anyhow::anyhow!("an actor gave up: {reason}")),
-        signal = stop_signal() => signal,
-    };
-    let ended = core.stop(STOP_WITHIN).await;
-    if let Some(server) = standalone {
-        server.stop(STOP_WITHIN).await;
-    }
-    tracing::info!(?ended, "stopped");
-    match (ended_by?, ended) {
-        (_, Ended::InOrder) => Ok(()),
-        (_, Ended::Late(actors)) => bail!("these actors did not stop in time: {}", actors.join(", ")),
-        (_, Ended::GaveUp(reason)) => bail!("an actor gave up: {reason}"),
-    }
+    let core = CloudCore::start(&settings, client, Transport::Quic, env).await?;
+    daemon::serve(WithApi { core, api: standalone }).await
 }
 
-fn say(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    // A reader that closed the pipe has read what it wanted.
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+/// CloudCore, and the stand-alone API beside it.
+struct WithApi {
+    core: CloudCore,
+    api: Option<cloud_apiserver::Running>,
 }
 
-fn settings(path: Option<&std::path::Path>) -> Result<Settings> {
-    match path {
-        Some(path) => Ok(Settings::load(path)?),
-        None => {
-            let path = std::path::Path::new(DEFAULT_PATH);
-            if path.exists() { Ok(Settings::load(path)?) } else { Ok(Settings::default()) }
+impl daemon::Running for WithApi {
+    async fn gave_up(&mut self) -> String {
+        self.core.gave_up().await
+    }
+
+    async fn stop(self, deadline: Duration) -> Ended {
+        let ended = self.core.stop(deadline).await;
+        if let Some(api) = self.api {
+            api.stop(deadline).await;
         }
+        ended
     }
 }
 
-async fn client(settings: &Settings, flag: Option<&std::path::Path>) -> Result<kube::Client> {
+/// Of the file that was named; or of the one at its place, if there is one.
+fn settings(path: Option<&Path>) -> Result<Settings> {
+    let path = match path {
+        Some(path) => path,
+        None if Path::new(DEFAULT_PATH).exists() => Path::new(DEFAULT_PATH),
+        None => return Ok(Settings::default()),
+    };
+    let (settings, warnings) = Settings::load_with_warnings(path)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(settings)
+}
+
+async fn client(settings: &Settings, flag: Option<&Path>) -> Result<kube::Client> {
     let api = &settings.kube_api_config;
     let path = flag
         .map(PathBuf::from)
@@ -176,14 +149,4 @@ async fn client(settings: &Settings, flag: Option<&std::path::Path>) -> Result<k
         config.cluster_url = api.master.parse().context("kubeAPIConfig.master is not a URL")?;
     }
     Ok(kube::Client::try_from(config)?)
-}
-
-async fn stop_signal() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -146,6 +146,16 @@ impl EdgeCore {
     }
 }
 
+impl daemon::Running for EdgeCore {
+    fn gave_up(&mut self) -> impl Future<Output = String> {
+        EdgeCore::gave_up(self)
+    }
+
+    fn stop(self, deadline: Duration) -> impl Future<Output = Ended> {
+        EdgeCore::stop(self, deadline)
+    }
+}
+
 fn seconds(wall: SystemTime) -> i64 {
     let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

@@ -7,7 +7,6 @@
 
 mod core;
 mod identity;
-pub mod notify;
 mod private;
 pub mod topology;
 

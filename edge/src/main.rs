@@ -1,23 +1,20 @@
 //! `edgecore`: the node's daemon.
 
-use std::io::{BufRead as _, Read as _, Write as _};
+use std::io::{BufRead as _, Read as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use beehive::{Ended, Env, Hive};
+use anyhow::{Context as _, Result};
+use beehive::{Env, Hive};
 use clap::{Parser, Subcommand};
 use config::edge::{DEFAULT_FILE, DEFAULT_PATH, EdgeCore as Settings};
 use edge::{EdgeCore, Identity, Parts};
 use edge_hub::Ways;
 use edge_hub::surroundings::Kernel;
-use tokio::signal::unix::{SignalKind, signal};
 
-/// 10 s: what a stop may take. Containers go on.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// 2 min: kubelet's runtimeRequestTimeout.
 const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(120);
 /// 4 KiB: four times the longest password.
@@ -54,43 +51,20 @@ enum Verb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,rumqttd=warn")),
-        )
-        .with_writer(std::io::stderr)
-        .init();
-    // One thread for the hive and the link; a few for files, which block.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "no runtime");
-            return ExitCode::FAILURE;
-        }
-    };
-    match actix_rt::System::with_tokio_rt(|| runtime).block_on(run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    daemon::main("info,rumqttd=warn", async move || run(cli).await)
 }
 
 async fn run(cli: Cli) -> Result<()> {
     let env = Env::real();
     if cli.defaultconfig {
-        return say(DEFAULT_FILE);
+        return daemon::print(DEFAULT_FILE);
     }
     match cli.verb {
         None => {}
         Some(Verb::Topology { dot }) => {
             let mut hive = Hive::new("edgecore", env);
             let _seats = edge::topology::seats(&mut hive);
-            let map = hive.topology();
-            return say(&if dot { map.dot("edgecore") } else { map.text() });
+            return daemon::print_topology("edgecore", &hive.topology(), dot);
         }
         Some(Verb::MqttPassword { name }) => return mqtt_password(&name, &env),
     }
@@ -120,20 +94,7 @@ async fn run(cli: Cli) -> Result<()> {
         runtime: Arc::new(runtime),
         store: edge::open_store(&settings, &env).context("the node's store (database.dataSource)")?,
     };
-    let mut core = EdgeCore::start(&settings, parts, env).await?;
-    edge::notify::tell("READY=1");
-    let ended_by = tokio::select! {
-        reason = core.gave_up() => Err(anyhow::anyhow!(reason)),
-        signal = stop_signal() => signal,
-    };
-    edge::notify::tell("STOPPING=1");
-    let ended = core.stop(STOP_WITHIN).await;
-    tracing::info!(?ended, "stopped; containers go on");
-    match (ended_by?, ended) {
-        (_, Ended::InOrder) => Ok(()),
-        (_, Ended::Late(actors)) => bail!("these actors did not stop in time: {}", actors.join(", ")),
-        (_, Ended::GaveUp(reason)) => bail!("an actor gave up: {reason}"),
-    }
+    daemon::serve(EdgeCore::start(&settings, parts, env).await?).await
 }
 
 fn mqtt_password(name: &str, env: &Env) -> Result<()> {
@@ -145,24 +106,5 @@ fn mqtt_password(name: &str, env: &Env) -> Result<()> {
     let end = password.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
     password.truncate(end);
     let line = edge_eventbus::password_line(name, &password, env.random_id());
-    say(&format!("{}\n", line.map_err(anyhow::Error::msg)?))
-}
-
-fn say(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    // A reader that closed the pipe has read what it wanted.
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
-async fn stop_signal() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    daemon::print(&format!("{}\n", line.map_err(anyhow::Error::msg)?))
 }

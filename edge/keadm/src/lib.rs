@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod admin;
+mod endpoints;
 mod files;
 mod https;
 mod node;
@@ -11,6 +12,7 @@ mod sync;
 mod token;
 
 pub use admin::{adopt, client, free, revoke};
+pub use endpoints::{CloudPorts, HubProtocol};
 pub use files::read_token;
 pub use node::{Join, join, reset};
 pub use place::Place;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use beehive::Env;
 use clap::{Args, Parser, Subcommand};
 use contract::NodeName;
-use keadm::{Join, Place};
+use keadm::{CloudPorts, HubProtocol, Join, Place};
 use noderegistry::TOKEN_USES;
 
 #[derive(Parser)]
@@ -52,9 +52,18 @@ enum Verb {
     Free(OfNode),
     /// Makes this machine a node of the cluster
     Join {
-        /// CloudCore, host:port
+        /// CloudCore, host:port; the port is WebSocket's (10000, or the NodePort 30000), unless --hub-protocol says otherwise
         #[arg(short = 'e', long)]
         cloudcore_ipport: String,
+        /// Whose port stands in --cloudcore-ipport. The link uses both in any case: QUIC, and WebSocket where UDP is blocked
+        #[arg(long, value_enum, default_value_t)]
+        hub_protocol: HubProtocol,
+        /// CloudCore's port for QUIC (UDP); the one above WebSocket's if left out, as 10001 is above 10000
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        quicport: Option<u16>,
+        /// CloudCore's port for WebSocket (TCP) with --hub-protocol=quic; the one below QUIC's if left out
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        websocketport: Option<u16>,
         /// A token of `keadm gettoken`; every user of this machine sees it while keadm runs: --token-file hides it
         #[arg(short = 't', long, required_unless_present = "token_file", conflicts_with = "token_file")]
         token: Option<String>,
@@ -64,7 +73,7 @@ enum Verb {
         /// The node's name; the host's if left out
         #[arg(short = 'i', long)]
         edgenode_name: Option<String>,
-        /// CloudCore's port for certificates
+        /// CloudCore's port for certificates (10002, or the NodePort 30002)
         #[arg(short = 's', long, default_value_t = 10002)]
         certport: u16,
         /// Where edgecore.yaml is written. KubeEdge's place, /etc/kubeedge/config/edgecore.yaml, means this one and a link there
@@ -138,7 +147,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell when standard error is closed.
-            let _ = writeln!(std::io::stderr(), "keadm: {error:#}");
+            let _ = writeln!(std::io::stderr(), "keadm: {}", daemon::sentence(&error));
             ExitCode::FAILURE
         }
     }
@@ -175,19 +184,50 @@ async fn run(cli: Cli) -> Result<()> {
             let (client, node) = of.open().await?;
             keadm::free(client, &node, &mut say).await
         }
-        Verb::Join { cloudcore_ipport, token, token_file, edgenode_name, certport, config, set } => {
+        Verb::Join {
+            cloudcore_ipport,
+            hub_protocol,
+            quicport,
+            websocketport,
+            token,
+            token_file,
+            edgenode_name,
+            certport,
+            config,
+            set,
+        } => {
+            let cloud = CloudPorts {
+                cloudcore: cloudcore_ipport,
+                protocol: hub_protocol,
+                quic: of_the_other(HubProtocol::Websocket, hub_protocol, quicport, "--quicport")?,
+                websocket: of_the_other(HubProtocol::Quic, hub_protocol, websocketport, "--websocketport")?,
+                cert: certport,
+            };
             let token = token_of(token, token_file.as_deref())?;
             let node = match edgenode_name {
                 Some(name) => name,
                 None => host_name()?,
             };
             let config = Place::of(&config);
-            let order = Join { cloudcore: cloudcore_ipport, cert_port: certport, token, node, config, set };
+            let order = Join { cloud, token, node, config, set };
             keadm::join(&order, &mut say).await
         }
         Verb::Reset { config, force } => keadm::reset(&Place::of(&config), force, &mut say).await,
         Verb::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
         Verb::Store(verb) => keadm::show_store(&verb, Env::real().wall(), &mut say),
+    }
+}
+
+/// A port beside the one in --cloudcore-ipport; the port that stands there is not told twice.
+fn of_the_other(
+    beside: HubProtocol,
+    told: HubProtocol,
+    port: Option<u16>,
+    flag: &str,
+) -> Result<Option<u16>> {
+    match port {
+        Some(_) if told != beside => bail!("{flag}: that port stands in --cloudcore-ipport already"),
+        port => Ok(port),
     }
 }
 

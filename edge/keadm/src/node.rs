@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use config::edge::EdgeCore;
@@ -15,18 +16,19 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
+use crate::endpoints::{CloudPorts, Endpoints};
 use crate::files::{is_there, write};
 use crate::https::{Ask, Trust, exchange};
 use crate::place::Place;
 
+/// 3 s for a TCP port to answer: two round trips of the worst link that is used, and a lost packet.
+const PORT_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+
 /// What a node joins with.
 #[derive(Debug, Clone)]
 pub struct Join {
-    /// `host:port` of CloudCore, as KubeEdge's users write it. The host counts; the ports of the link and of enrolment
-    /// are their own.
-    pub cloudcore: String,
-    /// The port of enrolment.
-    pub cert_port: u16,
+    /// Where CloudCore is.
+    pub cloud: CloudPorts,
     /// The token.
     pub token: String,
     /// The node's name.
@@ -44,9 +46,8 @@ pub struct Join {
 pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     let node = NodeName::parse(&order.node).context("--edgenode-name is not usable")?;
     let token = JoinToken::parse(&order.token)?;
-    let (host, _) = parse_host_port(&order.cloudcore)
-        .map_err(|what| anyhow::anyhow!("--cloudcore-ipport is not usable: {what}"))?;
-    let (settings, warnings) = settings(order, &node, &host)?;
+    let endpoints = order.cloud.endpoints()?;
+    let (settings, warnings) = settings(order, &node, &endpoints)?;
     let hub = &settings.modules.edge_hub;
     for path in [&order.config.file, &hub.tls_cert_file, &hub.tls_private_key_file] {
         if is_there(path) {
@@ -60,7 +61,8 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
         .header("NodeName", node.as_str())
         .body(Full::new(Bytes::from(request.csr_der.clone())))?;
     let trust = Trust::Pin(token.ca_pin.clone());
-    let answer = exchange(Ask { host, port: order.cert_port, trust, identity: None, request: ask }).await?;
+    let (host, port) = (endpoints.host, order.cloud.cert);
+    let answer = exchange(Ask { host, port, trust, identity: None, request: ask }).await?;
     if answer.status != StatusCode::OK {
         bail!("{}", told(answer.status, &answer.body));
     }
@@ -81,8 +83,26 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
         say(format!("wrote {}", path.display()));
     }
     order.config.leave_link(&settings).into_iter().for_each(&mut *say);
+    say_ports(&settings, say).await;
     say(format!("node `{node}` has joined; start edgecore --config {}", order.config.file.display()));
     Ok(())
+}
+
+/// Which ports the link will use, and whether the one of them answers that can be asked without being a node.
+async fn say_ports(settings: &EdgeCore, say: &mut dyn FnMut(String)) {
+    let hub = &settings.modules.edge_hub;
+    if !hub.websocket.enable {
+        return say(format!("the link: QUIC at {} (UDP)", hub.quic.server));
+    }
+    let (quic, websocket) = (&hub.quic.server, &hub.websocket.server);
+    say(format!("the link: QUIC at {quic} (UDP), and where that is blocked WebSocket at {websocket} (TCP)"));
+    let first = websocket.split(',').next().unwrap_or_default().trim().to_owned();
+    let answered = tokio::time::timeout(PORT_ANSWERS_WITHIN, tokio::net::TcpStream::connect(&first)).await;
+    if !matches!(answered, Ok(Ok(_))) {
+        say(format!(
+            "nothing answers at {first} (TCP) now: if CloudCore runs, the port in --cloudcore-ipport is not WebSocket's (see --hub-protocol), or it is blocked"
+        ));
+    }
 }
 
 /// Gives the name back to the cloud and removes what `join` wrote.
@@ -152,13 +172,12 @@ fn told(status: StatusCode, body: &[u8]) -> String {
 }
 
 /// The defaults, what joining knows, then `--set`; and a sentence for everything that is taken otherwise.
-fn settings(order: &Join, node: &NodeName, host: &str) -> Result<(EdgeCore, Vec<String>)> {
-    let shown = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+fn settings(order: &Join, node: &NodeName, endpoints: &Endpoints) -> Result<(EdgeCore, Vec<String>)> {
     let mut settings = EdgeCore::default();
     settings.modules.edged.hostname_override = node.as_str().to_owned();
-    settings.modules.edge_hub.http_server = format!("https://{shown}:{}", order.cert_port);
-    settings.modules.edge_hub.quic.server = format!("{shown}:10001");
-    settings.modules.edge_hub.websocket.server = format!("{shown}:10000");
+    settings.modules.edge_hub.http_server.clone_from(&endpoints.https);
+    settings.modules.edge_hub.quic.server.clone_from(&endpoints.quic);
+    settings.modules.edge_hub.websocket.server.clone_from(&endpoints.websocket);
     let mut tree = serde_json::to_value(&settings)?;
     for pair in &order.set {
         let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair} is not key=value") };

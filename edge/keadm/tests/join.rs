@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 use beehive::Env;
 use config::edge::EdgeCore;
 use harness::{EnrolmentCloud, StandAlone};
-use keadm::{Join, Place, join, reset};
+use keadm::{CloudPorts, Join, Place, join, reset};
 
 fn order(folder: &Path, cloud: &EnrolmentCloud, token: String) -> Join {
     let path = |name: &str| folder.join(name).display().to_string();
     Join {
-        cloudcore: "127.0.0.1:10000".to_owned(),
-        cert_port: cloud.server.address.port(),
+        cloud: CloudPorts::new("127.0.0.1:10000", cloud.server.address.port()),
         token,
         node: "edge-1".to_owned(),
         config: folder.join("config/edgecore.yaml").into(),
@@ -132,9 +131,9 @@ async fn every_fault_is_a_sentence_with_its_cure_and_leaves_nothing_behind() {
         (with(&|o| o.token = expired.clone()), "has expired"),
         (with(&|o| o.token = foreign.clone()), "does not pin"),
         (with(&|o| o.token = bound.clone()), "bound to the name `edge-9`"),
-        (with(&|o| o.cert_port = closed), "check the address"),
+        (with(&|o| o.cloud.cert = closed), "check the address"),
         (with(&|o| o.node = "Not_A_Name".into()), "--edgenode-name"),
-        (with(&|o| o.cloudcore = "nowhere".into()), "--cloudcore-ipport"),
+        (with(&|o| o.cloud.cloudcore = "nowhere".into()), "--cloudcore-ipport"),
         (with(&|o| o.set.push("modules.edgeHub.heartbeet=1".into())), "no such key"),
     ];
     for (order, words) in cases {
@@ -147,7 +146,7 @@ async fn every_fault_is_a_sentence_with_its_cure_and_leaves_nothing_behind() {
 
     // A server that accepts and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let order = with(&|o| o.cert_port = silent.local_addr().unwrap().port());
+    let order = with(&|o| o.cloud.cert = silent.local_addr().unwrap().port());
     let error = join(&order, &mut |_| {}).await.unwrap_err();
     assert!(format!("{error:#}").contains("no answer from"), "{error:#}");
 

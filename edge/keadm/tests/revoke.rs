@@ -46,8 +46,7 @@ async fn refusals(cloud: &CloudCore) -> u64 {
 async fn join(cloud: &CloudCore, folder: PathBuf, node: &str, token: String) -> Result<Credentials, String> {
     let path = |name: &str| folder.join(name).display().to_string();
     let order = Join {
-        cloudcore: "127.0.0.1:10000".to_owned(),
-        cert_port: cloud.enrolment_address().port(),
+        cloud: keadm::CloudPorts::new("127.0.0.1:10000", cloud.enrolment_address().port()),
         token,
         node: node.to_owned(),
         config: folder.join("edgecore.yaml").into(),

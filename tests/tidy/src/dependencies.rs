@@ -4,9 +4,10 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 11] = [
+const SHARED: [(&str, &str); 12] = [
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
+    ("daemon", "how a daemon starts and ends"),
     ("fairshare", "what one node may have of CloudCore"),
     ("https", "bounded servers of HTTPS"),
     ("kubeapi", "the rules of the REST API, over a trait"),

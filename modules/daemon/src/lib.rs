@@ -1,0 +1,79 @@
+//! How a daemon starts, runs its hive and ends: log, signals, systemd, exit code. The same for every daemon.
+//!
+//! # Owns
+//! The log on the standard error, the runtime of the hive's thread, the signals.
+//! # Accepts
+//! SIGTERM, SIGINT, SIGHUP and SIGQUIT: each stops the daemon in order, as with KubeEdge's. `RUST_LOG`, `NO_COLOR` and `NOTIFY_SOCKET` of the
+//! environment.
+//! # Tells
+//! systemd when it is up and when it stops; whoever started it, by 0 for an end in order and 1 for any other, with a
+//! sentence in the log.
+//! # Keeps across a restart
+//! Nothing.
+//! # Never
+//! Colours a log that no terminal shows, or says a cause of an error twice.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod log;
+pub mod notify;
+mod run;
+
+use std::io::Write as _;
+
+use anyhow::Result;
+use beehive::Topology;
+
+pub use run::{Running, main, serve};
+
+/// Prints `text` on the standard output.
+///
+/// # Errors
+/// When it cannot be written. A reader that closed the pipe has read what it wanted, which is no error.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Prints who talks to whom in `daemon`, in the DOT language if `dot`.
+///
+/// # Errors
+/// See [`print`].
+pub fn print_topology(daemon: &str, map: &Topology, dot: bool) -> Result<()> {
+    print(&if dot { map.dot(daemon) } else { map.text() })
+}
+
+/// An error with its causes, for a person. A cause that is said by the words before it, as libraries do that put the cause into
+/// their own sentence, is not said again.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if sentence.is_empty() {
+            sentence = cause;
+        } else if !sentence.contains(&cause) {
+            sentence.push_str(": ");
+            sentence.push_str(&cause);
+        }
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context as _, anyhow};
+
+    #[test]
+    fn no_cause_is_said_twice() {
+        let plain = Err::<(), _>(anyhow!("no such file")).context("cannot read a").unwrap_err();
+        assert_eq!(sentence(&plain), "cannot read a: no such file");
+        let doubled = Err::<(), _>(anyhow!("no such file"))
+            .context("failed to read: no such file")
+            .context("cannot use kubeconfig a")
+            .unwrap_err();
+        assert_eq!(sentence(&doubled), "cannot use kubeconfig a: failed to read: no such file");
+        assert_eq!(sentence(&anyhow!("alone")), "alone");
+    }
+}
