@@ -76,18 +76,18 @@ pub struct Server {
 
 impl Server {
     /// Takes connections at `port` on a thread of its own, as the server `name`. Without `tls` it is plain HTTP, for loopback and
-    /// health alone. `notice` hears of each [`Event`], on that thread. Needs an actix system.
+    /// health alone. `protocol` is made there, and `notice` hears there of each [`Event`]. Needs an actix system.
     ///
     /// # Errors
     /// When the system has no descriptor left.
-    pub fn start<P: Protocol + Send>(
+    pub fn start<P: Protocol>(
         name: &'static str,
         port: &Port,
         tls: Option<Tls>,
         limits: Limits,
         clock: Arc<dyn Clock>,
         notice: impl Fn(Event) + Send + Sync + 'static,
-        protocol: P,
+        protocol: impl FnOnce() -> P + Send + 'static,
     ) -> io::Result<Self> {
         let listener = port.share()?;
         let (places, stop, cut) = (Places::new(&limits), CancellationToken::new(), CancellationToken::new());

@@ -144,7 +144,8 @@ fn serve(
 ) -> Server {
     let events = Arc::clone(events);
     let notice = move |event| events.lock().unwrap().push(event);
-    Server::start("test", port, tls, limits, env.clock(), notice, Http::new(pages.clone())).unwrap()
+    let pages = pages.clone();
+    Server::start("test", port, tls, limits, env.clock(), notice, move || Http::new(pages)).unwrap()
 }
 
 fn request(path: &str, headers: &str) -> String {
