@@ -98,6 +98,7 @@ impl Server {
             move || {
                 let serving = Serving { name, limits, clock, notice, said: RefCell::default() };
                 let handshakes = limits.handshakes.map(|rate| Rates::new(rate.per_second, rate.burst));
+                let protocol = protocol();
                 Rc::new(Entrance {
                     serving,
                     tls,
