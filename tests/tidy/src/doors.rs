@@ -157,7 +157,7 @@ fn calls<'a>(code: &'a str, door: &'a Door) -> impl Iterator<Item = usize> + 'a 
 }
 
 /// Crates of `tests/`, a crate's own `tests/` and `benches/`, and the file of a `mod tests;`.
-fn is_test(path: &str) -> bool {
+pub(crate) fn is_test(path: &str) -> bool {
     let mut parts = path.split('/');
     let file = parts.next_back().unwrap_or_default();
     file == "tests.rs" || file == "build.rs" || parts.any(|part| part == "tests" || part == "benches")

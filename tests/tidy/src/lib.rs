@@ -8,6 +8,7 @@
 pub mod beneath;
 pub mod dependencies;
 pub mod doors;
+pub mod homes;
 mod masked;
 pub mod members;
 pub mod names;

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use tidy::{Finding, Repository, beneath, dependencies, doors, members, names, words};
+use tidy::{Finding, Repository, beneath, dependencies, doors, homes, members, names, words};
 
 static REPOSITORY: LazyLock<Repository> = LazyLock::new(|| {
     let repository = Repository::read().expect("the repository can be read");
@@ -68,6 +68,21 @@ fn nothing_that_a_container_reaches_is_touched_by_its_path() {
 #[test]
 fn every_path_on_the_list_is_used() {
     holds(&beneath::unused(&REPOSITORY.files));
+}
+
+#[test]
+fn what_every_part_shares_has_one_home() {
+    holds(&homes::second_homes(&REPOSITORY.files));
+}
+
+#[test]
+fn every_listed_home_is_lived_in() {
+    holds(&homes::empty_homes(&REPOSITORY.files));
+}
+
+#[test]
+fn files_do_not_import_each_other_in_circles() {
+    holds(&homes::import_circles(&REPOSITORY.files));
 }
 
 #[test]
