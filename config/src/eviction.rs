@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use apimachinery::Quantity;
 use serde::{Deserialize, Serialize};
 
 /// 32 characters: longer ones are no bounds that anybody wrote.
@@ -39,7 +40,7 @@ impl FromStr for Threshold {
         read(text).ok_or_else(|| {
             let shown: String = text.chars().take(LENGTH_MAX).collect();
             format!(
-                "`{}` is no bound: write a percentage like 10% or an amount like 100Mi",
+                "`{}` is no bound: write a percentage like 10%, an amount like 100Mi, or 0% for none",
                 shown.escape_debug()
             )
         })
@@ -60,21 +61,9 @@ fn read(text: &str) -> Option<Threshold> {
         let part = whole.parse::<u64>().ok()?.checked_mul(100)? + fraction.parse::<u64>().ok()?;
         return (part <= WHOLE).then_some(Threshold::Part(part));
     }
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    let factor: u64 = match suffix {
-        "" => 1,
-        "k" => 1000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor).map(Threshold::Amount)
+    let amount: Quantity = text.parse().ok()?;
+    // As the kubelet: `0%` takes a bound away, an amount has to be one.
+    u64::try_from(amount.units()).ok().filter(|amount| *amount > 0).map(Threshold::Amount)
 }
 
 impl fmt::Display for Threshold {
@@ -150,12 +139,13 @@ mod tests {
             ("100%", 1_000_000),
             ("100Mi", 100 << 20),
             ("7k", 7000),
+            ("1e3", 1000),
         ] {
             let threshold: Threshold = text.parse().unwrap();
             assert_eq!(threshold.of(1_000_000), of_a_million, "{text}");
             assert_eq!(threshold.to_string().parse(), Ok(threshold), "{text}");
         }
-        for text in ["", "%", "101%", "-1%", "1.234%", "1.x%", "Mi", "1 Mi", "99999999999Ti", "1e3"] {
+        for text in ["", "%", "101%", "-1%", "1.234%", "1.x%", "Mi", "1 Mi", "0", "0Mi", "-1Gi"] {
             assert!(text.parse::<Threshold>().is_err(), "{text}");
         }
     }

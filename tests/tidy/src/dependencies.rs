@@ -4,7 +4,8 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 12] = [
+const SHARED: [(&str, &str); 13] = [
+    ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
     ("daemon", "how a daemon starts and ends"),
