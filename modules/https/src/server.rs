@@ -12,7 +12,6 @@ use actix_rt::Arbiter;
 use beehive::link::door::{Rates, origin};
 use beehive::{Clock, Moment};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +69,7 @@ pub struct Server {
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
     cut: CancellationToken,
-    ended: oneshot::Receiver<()>,
+    over: CancellationToken,
     thread: Arbiter,
 }
 
@@ -91,7 +90,8 @@ impl Server {
     ) -> io::Result<Self> {
         let listener = port.share()?;
         let (places, stop, cut) = (Places::new(&limits), CancellationToken::new(), CancellationToken::new());
-        let (end, ended) = oneshot::channel();
+        let over = CancellationToken::new();
+        let end = over.clone().drop_guard();
         let entrance = {
             let (places, stop, cut) = (Arc::clone(&places), stop.clone(), cut.clone());
             let (clock, notice): (_, Notice) = (Arc::clone(&clock), Arc::new(notice));
@@ -113,7 +113,7 @@ impl Server {
         let thread = Arbiter::new();
         thread.spawn_fn(move || {
             actix_rt::spawn(async move {
-                // Its end is also seen when it panics: the sender goes with the task.
+                // Its end is also seen when it panics: the guard goes with the task.
                 let _end = end;
                 match TcpListener::from_std(listener) {
                     Ok(listener) => entrance().accept(listener).await,
@@ -121,7 +121,7 @@ impl Server {
                 }
             });
         });
-        Ok(Server { address: port.address(), places, clock, stop, cut, ended, thread })
+        Ok(Server { address: port.address(), places, clock, stop, cut, over, thread })
     }
 
     /// Where it listens.
@@ -134,17 +134,17 @@ impl Server {
         self.places.counts()
     }
 
-    /// Completes when it has ended without being told to, which is a fault of its own.
-    pub async fn ended(&mut self) {
-        let _ = (&mut self.ended).await;
+    /// Completes when it has ended; without having been told to, that is a fault of its own.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.over.clone().cancelled_owned()
     }
 
     /// Takes no more connections, answers what is in hand within `grace`, and ends the rest.
-    pub async fn stop(mut self, grace: Duration) {
+    pub async fn stop(self, grace: Duration) {
         self.stop.cancel();
         for within in [grace, END_WITHIN] {
             tokio::select! {
-                _ = &mut self.ended => return,
+                () = self.over.cancelled() => return,
                 () = self.clock.sleep(within) => self.cut.cancel(),
             }
         }
