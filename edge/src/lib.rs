@@ -7,9 +7,9 @@
 
 mod core;
 mod identity;
-mod private;
 pub mod topology;
+mod trusted_files;
 
 pub use core::{EdgeCore, Parts, StartError, open_store};
 pub use identity::{Identity, IdentityError};
-pub use private::{NotPrivate, keep_private};
+pub use trusted_files::{UntrustedFile, secure_trusted_files};

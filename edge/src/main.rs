@@ -72,11 +72,11 @@ async fn run(cli: Cli) -> Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let (repaired, private) = edge::keep_private(&settings, &cli.config);
+    let (repaired, secured) = edge::secure_trusted_files(&settings, &cli.config);
     for repaired in repaired {
         tracing::warn!("other users of this machine could reach the node's own files: {repaired}");
     }
-    private?;
+    secured?;
     let identity = Identity::read(&settings)?;
     let hub = &settings.modules.edge_hub;
     let fallback = if hub.websocket.enable { hub.websocket.server.as_str() } else { "" };

@@ -58,12 +58,12 @@ impl Node {
         fs::metadata(self.at(name)).unwrap().mode() & 0o7777
     }
 
-    fn look(&self) -> Result<Vec<String>, NotPrivate> {
+    fn look(&self) -> Result<Vec<String>, UntrustedFile> {
         self.look_from("etc/edgecore.yaml")
     }
 
-    fn look_from(&self, file: &str) -> Result<Vec<String>, NotPrivate> {
-        let (said, outcome) = keep_private(&self.settings, &self.at(file));
+    fn look_from(&self, file: &str) -> Result<Vec<String>, UntrustedFile> {
+        let (said, outcome) = secure_trusted_files(&self.settings, &self.at(file));
         outcome.map(|()| said)
     }
 }
@@ -155,7 +155,7 @@ fn another_users_file_or_folder_is_refused_with_the_cure() {
         let node = Node::made();
         chown(node.at(path), Some(NOBODY), None).unwrap();
         let error = node.look().unwrap_err();
-        assert!(matches!(error, NotPrivate::AnothersOwn { owner: NOBODY, .. }), "{path}: {error}");
+        assert!(matches!(error, UntrustedFile::OtherOwner { owner: NOBODY, .. }), "{path}: {error}");
         let said = error.to_string();
         assert!(said.contains(&format!("chown root: {}", node.at(path).display())), "{said}");
     }
@@ -164,7 +164,7 @@ fn another_users_file_or_folder_is_refused_with_the_cure() {
     node.set("db", 0o777);
     chown(node.at("db"), Some(NOBODY), None).unwrap();
     node.set("etc/edgecore.yaml", 0o666);
-    let (said, outcome) = keep_private(&node.settings, &node.at("etc/edgecore.yaml"));
+    let (said, outcome) = secure_trusted_files(&node.settings, &node.at("etc/edgecore.yaml"));
     assert!(outcome.is_err() && said.len() == 1, "what was repaired before is said: {said:?}");
     assert_eq!(node.mode("db"), 0o777);
 }
@@ -174,8 +174,8 @@ fn root_and_oneself_are_trusted_and_nobody_else() {
     for (owner, mode, closed, is_folder, verdict) in [
         (0, 0o100_644, WRITE, false, Verdict::Fine),
         (7, 0o100_644, WRITE, false, Verdict::Fine),
-        (8, 0o100_600, WRITE, false, Verdict::AnothersOwn),
-        (8, 0o041_777, WRITE, true, Verdict::AnothersOwn),
+        (8, 0o100_600, WRITE, false, Verdict::OtherOwner),
+        (8, 0o041_777, WRITE, true, Verdict::OtherOwner),
         (7, 0o100_664, WRITE, false, Verdict::Close(0o644)),
         (0, 0o100_644, ALL, false, Verdict::Close(0o600)),
         (0, 0o041_777, WRITE, true, Verdict::Fine),

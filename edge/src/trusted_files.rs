@@ -31,7 +31,7 @@ const TRIES: usize = 4;
 
 /// What is wrong with a file or folder of the node.
 #[derive(Debug, Error)]
-pub enum NotPrivate {
+pub enum UntrustedFile {
     /// It is open to others and cannot be closed.
     #[error(
         "{what} `{path}` is open to other users of this machine and cannot be closed: chmod it to {mode:04o}"
@@ -52,7 +52,7 @@ pub enum NotPrivate {
         "{what} `{path}` is user {owner}'s, who can exchange what edgecore trusts: make sure that it is what it should be, \
          then `chown root: {path}`"
     )]
-    AnothersOwn {
+    OtherOwner {
         /// What it is to the node.
         what: What,
         /// Which.
@@ -62,7 +62,7 @@ pub enum NotPrivate {
     },
     /// It cannot be looked at.
     #[error("{what} `{path}` cannot be looked at")]
-    Unseen {
+    Unreadable {
         /// What it is to the node.
         what: What,
         /// Which.
@@ -126,18 +126,18 @@ fn trusted(settings: &Settings, file: &Path) -> Vec<Trusted> {
 
 /// Looks at every path that the node trusts, the settings in `file` first, and at the folders above, and closes what
 /// others could read or exchange. Answers what was repaired, a sentence each, also when something cannot be.
-pub fn keep_private(settings: &Settings, file: &Path) -> (Vec<String>, Result<(), NotPrivate>) {
-    let mut look = Look {
+pub fn secure_trusted_files(settings: &Settings, file: &Path) -> (Vec<String>, Result<(), UntrustedFile>) {
+    let mut check = Check {
         myself: rustix::process::geteuid().as_raw(),
         shared: settings.modules.device_twin.dmi_sock_path.canonicalize().ok(),
         seen: BTreeSet::new(),
         repaired: Vec::new(),
     };
-    let outcome = trusted(settings, file).iter().try_for_each(|trusted| look.at(trusted));
-    (look.repaired, outcome)
+    let outcome = trusted(settings, file).iter().try_for_each(|trusted| check.path(trusted));
+    (check.repaired, outcome)
 }
 
-struct Look {
+struct Check {
     myself: u32,
     /// The mappers' folder: the administrator lets others write there, and what lies in it has been refused or warned of.
     shared: Option<PathBuf>,
@@ -150,13 +150,13 @@ struct Look {
 enum Verdict {
     Fine,
     Close(u32),
-    AnothersOwn,
+    OtherOwner,
 }
 
 fn judge(owner: u32, mode: u32, myself: u32, closed: u32, is_folder: bool) -> Verdict {
     let mode = mode & 0o7777;
     if owner != 0 && owner != myself {
-        Verdict::AnothersOwn
+        Verdict::OtherOwner
     } else if mode & closed == 0 || (is_folder && mode & STICKY != 0) {
         Verdict::Fine
     } else {
@@ -164,9 +164,9 @@ fn judge(owner: u32, mode: u32, myself: u32, closed: u32, is_folder: bool) -> Ve
     }
 }
 
-impl Look {
+impl Check {
     /// From the root down, and each where it really lies: once a folder is closed, nobody exchanges what is in it.
-    fn at(&mut self, trusted: &Trusted) -> Result<(), NotPrivate> {
+    fn path(&mut self, trusted: &Trusted) -> Result<(), UntrustedFile> {
         for _ in 0..TRIES {
             let real = real(&trusted.path);
             // The folder of the name itself, too, if it is a link to somewhere else.
@@ -177,27 +177,33 @@ impl Look {
             // A folder sorts before what lies in it.
             for folder in folders {
                 let closed = if near.contains(&Some(folder)) { WRITE } else { OTHERS_WRITE };
-                self.check(folder, trusted.key, closed, true)?;
+                self.entry(folder, trusted.key, closed, true)?;
             }
-            self.check(&real, trusted.key, trusted.closed, false)?;
+            self.entry(&real, trusted.key, trusted.closed, false)?;
             if self::real(&trusted.path) == real {
                 return Ok(());
             }
         }
-        Err(NotPrivate::Unseen {
+        Err(UntrustedFile::Unreadable {
             what: What { key: trusted.key, above: false },
             path: trusted.path.clone(),
             source: io::Error::other("somebody exchanges it all the time"),
         })
     }
 
-    fn check(&mut self, path: &Path, key: &'static str, closed: u32, above: bool) -> Result<(), NotPrivate> {
+    fn entry(
+        &mut self,
+        path: &Path,
+        key: &'static str,
+        closed: u32,
+        above: bool,
+    ) -> Result<(), UntrustedFile> {
         let is_shared = self.shared.as_ref().is_some_and(|shared| path.starts_with(shared));
         if is_shared && above {
             return Ok(());
         }
         let what = What { key, above };
-        let unseen = |source: Errno| NotPrivate::Unseen {
+        let unseen = |source: Errno| UntrustedFile::Unreadable {
             what: what.clone(),
             path: path.to_owned(),
             source: source.into(),
@@ -206,17 +212,14 @@ impl Look {
         let is_folder = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
         match judge(found.st_uid, found.st_mode, self.myself, closed, is_folder) {
             Verdict::Fine => {}
-            Verdict::AnothersOwn => {
-                return Err(NotPrivate::AnothersOwn { what, path: path.to_owned(), owner: found.st_uid });
+            Verdict::OtherOwner => {
+                return Err(UntrustedFile::OtherOwner { what, path: path.to_owned(), owner: found.st_uid });
             }
             Verdict::Close(mode) => {
                 // By its number the very file that was looked at, whatever has its name by now.
                 let itself = format!("/proc/self/fd/{}", opened.as_raw_fd());
-                rustix::fs::chmod(itself, Mode::from_raw_mode(mode)).map_err(|source| NotPrivate::Open {
-                    what,
-                    path: path.to_owned(),
-                    mode,
-                    source: source.into(),
+                rustix::fs::chmod(itself, Mode::from_raw_mode(mode)).map_err(|source| {
+                    UntrustedFile::Open { what, path: path.to_owned(), mode, source: source.into() }
                 })?;
                 let before = found.st_mode & 0o7777;
                 if self.seen.insert(path.to_owned()) {
