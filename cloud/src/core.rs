@@ -136,8 +136,8 @@ impl CloudCore {
             reading,
         };
         let mut hive = Hive::new("cloudcore", env.clone());
-        let seats = topology::seats(&mut hive);
-        topology::actors(&mut hive, seats, parts);
+        let mailboxes = topology::mailboxes(&mut hive);
+        topology::actors(&mut hive, mailboxes, parts);
         hive.open()?;
         let monitor = &settings.common_config.monitor_server;
         let healthz = (!monitor.healthz_bind_address.is_empty())

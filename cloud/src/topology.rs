@@ -8,11 +8,13 @@ use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
 use cloud_devicecontroller::DeviceController;
 use cloud_edgecontroller::EdgeController;
 use cloud_hub::{CloudHub, Neighbours};
+use cloud_nodelease::NodeLease;
 use cloud_router::CloudRouter;
 use cloud_synccontroller::SyncController;
 use contract::cloudhub::CloudHubMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
+use contract::nodelease::NodeLeaseMsg;
 use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use contract::wire::META_MAILBOX;
@@ -25,20 +27,28 @@ const EDGE: &str = contract::wire::EDGE_MAILBOX;
 const DEVICE: &str = contract::wire::DEVICE_MAILBOX;
 const ROUTER: &str = contract::wire::ROUTER_MAILBOX;
 const SYNC: &str = "cloud-synccontroller";
+const LEASE: &str = "cloud-nodelease";
 
 /// Every mailbox of CloudCore and every address that was granted.
-pub struct Seats {
+pub struct Mailboxes {
+    lease: Mailbox<NodeLeaseMsg>,
     sync: Mailbox<SyncMsg>,
     edge: Mailbox<EdgeControllerMsg>,
     device: Mailbox<DeviceControllerMsg>,
     router: Mailbox<RouterMsg>,
     hub: Mailbox<CloudHubMsg>,
-    sync_to_edge: Address<EdgeControllerMsg>,
-    edge_to_sync: Address<SyncMsg>,
-    edge_to_hub: Address<CloudHubMsg>,
-    device_to_sync: Address<SyncMsg>,
-    device_to_edge: Address<EdgeControllerMsg>,
+    lease_to_hub: Address<CloudHubMsg>,
+    sync_to: cloud_synccontroller::Neighbours,
+    edge_to: Controllers,
+    device_to: Controllers,
     hub_to: Neighbours,
+}
+
+/// Whom a controller speaks to.
+struct Controllers {
+    sync: Address<SyncMsg>,
+    lease: Address<NodeLeaseMsg>,
+    hub: Address<CloudHubMsg>,
 }
 
 /// What the actors are made of.
@@ -61,25 +71,42 @@ pub struct Parts {
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
 /// the map can be printed anywhere.
-pub fn seats(hive: &mut Hive) -> Seats {
+///
+/// Who waits for whom goes one way: the hub for the controllers, those for SyncController, all for NodeLease. What goes the
+/// other way is tried until it is taken, beside the actor.
+pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
+    let lease =
+        hive.mailbox(LEASE, Capacity::new(1024, "a claim and a question of each of a thousand nodes"));
     let sync =
-        hive.mailbox(SYNC, Capacity::new(4096, "one look at the caches may move thousands of objects"));
+        hive.mailbox(SYNC, Capacity::new(4096, "one change of the caches may be of thousands of objects"));
     let edge = hive.mailbox(EDGE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
     let device = hive.mailbox(DEVICE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
     let router = hive.mailbox(ROUTER, Capacity::new(256, "a frame each, so 64 MiB of telemetry at the most"));
     let hub = hive.mailbox(HUB, Capacity::new(1024, "a thousand nodes that come back together"));
-    let seats = Seats {
-        sync_to_edge: hive.grant(SYNC, &edge, Flow::Ask),
-        edge_to_sync: hive.grant(EDGE, &sync, Flow::Tell),
-        edge_to_hub: hive.grant(EDGE, &hub, Flow::Tell),
-        device_to_sync: hive.grant(DEVICE, &sync, Flow::Tell),
-        device_to_edge: hive.grant(DEVICE, &edge, Flow::Ask),
+    let mut controller = |name| Controllers {
+        sync: hive.grant(name, &sync, Flow::Tell),
+        lease: hive.grant(name, &lease, Flow::Ask),
+        hub: hive.grant(name, &hub, Flow::TryTell),
+    };
+    let (edge_to, device_to) = (controller(EDGE), controller(DEVICE));
+    let mailboxes = Mailboxes {
+        lease_to_hub: hive.grant(LEASE, &hub, Flow::TryTell),
+        sync_to: cloud_synccontroller::Neighbours {
+            lease: hive.grant(SYNC, &lease, Flow::Ask),
+            hub: hive.grant(SYNC, &hub, Flow::TryTell),
+            edge: hive.grant(SYNC, &edge, Flow::TryTell),
+            device: hive.grant(SYNC, &device, Flow::TryTell),
+        },
+        edge_to,
+        device_to,
         hub_to: Neighbours {
             sync: hive.grant(HUB, &sync, Flow::Tell),
-            edge: hive.grant(HUB, &edge, Flow::Ask),
+            lease: hive.grant(HUB, &lease, Flow::Ask),
+            edge: hive.grant(HUB, &edge, Flow::Tell),
             device: hive.grant(HUB, &device, Flow::Tell),
             router: hive.grant(HUB, &router, Flow::Tell),
         },
+        lease,
         sync,
         edge,
         device,
@@ -90,35 +117,34 @@ pub fn seats(hive: &mut Hive) -> Seats {
     hive.declare_remote(META_MAILBOX, EDGE);
     hive.declare_remote(META_MAILBOX, DEVICE);
     hive.declare_remote(META_MAILBOX, ROUTER);
-    seats
+    mailboxes
 }
 
-/// These three hold one truth together, in memory: a new one beside two old ones would have lost its part. The first
-/// fault of one ends the daemon, which lists everything again when it comes back.
-fn together() -> Policy {
-    Policy { budget: 0, ..Policy::default() }
-}
-
-/// Makes the actors.
-pub fn actors(hive: &mut Hive, seats: Seats, parts: Parts) {
+/// Makes the actors. Each can be restarted at any message: see their headings for what a new incarnation is told again.
+pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, parts: Parts) {
     let Parts { client, acceptor, registry, node_limit, lease_period, identity, reading } = parts;
-    let sync_to_edge = seats.sync_to_edge;
-    hive.supervise(seats.sync, together(), move || SyncController::new(sync_to_edge.clone()));
     let interruptions = Interruptions::default();
-    let watched = interruptions.clone();
-    let (edge_client, edge_to_sync, edge_to_hub) = (client.clone(), seats.edge_to_sync, seats.edge_to_hub);
-    hive.supervise(seats.edge, together(), move || {
-        let (client, sync, hub) = (edge_client.clone(), edge_to_sync.clone(), edge_to_hub.clone());
-        EdgeController::new(client, sync, hub, &identity, lease_period, watched.clone(), reading)
-    });
-    let (device_to_sync, device_to_edge) = (seats.device_to_sync, seats.device_to_edge);
-    hive.supervise(seats.device, together(), move || {
-        let (sync, edge) = (device_to_sync.clone(), device_to_edge.clone());
-        DeviceController::new(client.clone(), sync, edge, interruptions.clone())
-    });
-    hive.supervise(seats.router, Policy::default(), CloudRouter::default);
-    let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), seats.hub_to);
-    hive.supervise(seats.hub, Policy::default(), move || {
+    let lease_parts = cloud_nodelease::Parts {
+        client: client.clone(),
+        hub: mailboxes.lease_to_hub,
+        cloudcore: identity,
+        lease_period,
+        interruptions: interruptions.clone(),
+    };
+    hive.supervise(mailboxes.lease, Policy::default(), move || NodeLease::new(lease_parts.clone()));
+    let sync_to = mailboxes.sync_to;
+    hive.supervise(mailboxes.sync, Policy::default(), move || SyncController::new(sync_to.clone()));
+    let Controllers { sync, lease, hub } = mailboxes.edge_to;
+    let (watched, edge_client) = (interruptions.clone(), client.clone());
+    let edge_parts =
+        cloud_edgecontroller::Parts { client: edge_client, sync, lease, hub, interruptions: watched, reading };
+    hive.supervise(mailboxes.edge, Policy::default(), move || EdgeController::new(edge_parts.clone()));
+    let Controllers { sync, lease, hub } = mailboxes.device_to;
+    let device_parts = cloud_devicecontroller::Parts { client, sync, lease, hub, interruptions };
+    hive.supervise(mailboxes.device, Policy::default(), move || DeviceController::new(device_parts.clone()));
+    hive.supervise(mailboxes.router, Policy::default(), CloudRouter::default);
+    let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), mailboxes.hub_to);
+    hive.supervise(mailboxes.hub, Policy::default(), move || {
         CloudHub::new(Rc::clone(&acceptor), registry.clone(), node_limit, hub_to.clone())
     });
 }
@@ -131,7 +157,7 @@ mod tests {
     fn the_map_has_no_circle_of_asks_and_every_mailbox_an_actor() {
         actix_rt::System::new().block_on(async {
             let mut hive = Hive::new("cloudcore", beehive::Env::real());
-            let _seats = seats(&mut hive);
+            let _mailboxes = mailboxes(&mut hive);
             hive.topology().check().unwrap();
             let text = hive.topology().text();
             assert!(text.contains("cloud-synccontroller reaches over the link edge-metamanager"), "{text}");

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Fault};
+use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
-use contract::edgecontroller::EdgeControllerMsg;
 use contract::ids::{DEVICE_MODELS, DEVICES};
+use contract::nodelease::NodeLeaseMsg;
 use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, ObjectKey};
-use fairshare::Lines;
-use kubewatch::{Held, Interruptions, Placed, Shared, Told, Watched};
+use fairshare::{Delivery, ReportQueues};
+use kubewatch::{Cache, DesiredObjects, Interruptions, NodeIndex, Publisher, Shared, Watched};
 
-use crate::deliveries::{self, Accounts, Counter, Delivery};
-use crate::plan;
-use crate::uplink;
+use crate::status::{self, StatusWriter};
+use crate::{events, plan};
 
 const DEVICE: Watched = Watched {
     group_resource: DEVICES,
@@ -32,56 +32,60 @@ const DEVICE_MODEL: Watched = Watched {
     kind: "DeviceModel",
 };
 
-/// 20 ms: the changes of one `kubectl apply` become one look at the caches.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// 10 s before a DeviceStatus that could not be made is tried again.
 const STATUS_RETRY: Duration = Duration::from_secs(10);
+/// 500 ms before a session is looked at again that is not current because a watch has broken off.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What nodes should hold, and devices with their uids, if they are there.
-type Moved = (BTreeMap<NodeName, Held>, Vec<(ObjectKey, Option<String>)>);
+type Changed = (BTreeMap<NodeName, DesiredObjects>, Vec<(ObjectKey, Option<String>)>);
 
 /// A device and its uid; without one it is gone.
 type Device = (ObjectKey, Option<String>);
 
+/// What a DeviceController is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// The API server.
+    pub client: kube::Client,
+    /// SyncController, which is told what nodes should hold.
+    pub sync: Address<SyncMsg>,
+    /// NodeLease, which says what sessions are worth.
+    pub lease: Address<NodeLeaseMsg>,
+    /// CloudHub, which is asked who is linked.
+    pub hub: Address<CloudHubMsg>,
+    /// Counts the watches that have broken off.
+    pub interruptions: Interruptions,
+}
+
+/// The informers of this incarnation, and what stands on them.
+struct Informers {
+    devices: Shared,
+    models: Shared,
+    reports: ReportQueues<StatusWriter>,
+}
+
 /// Brings devices and their models to their nodes, and their twins back.
 pub struct DeviceController {
-    client: kube::Client,
-    sync: Address<SyncMsg>,
-    /// Says who has a node.
-    edge: Address<EdgeControllerMsg>,
-    interruptions: Interruptions,
-    watches: Option<(Shared, Shared)>,
-    placed: Placed,
-    told: Told,
+    parts: Parts,
+    informers: Option<Informers>,
+    index: NodeIndex,
+    publisher: Publisher,
     /// The uids of the devices that have a DeviceStatus, or get one.
     with_status: BTreeMap<ObjectKey, String>,
-    lines: Lines<Delivery>,
-    accounts: Accounts,
-    ready: bool,
-    look_is_due: bool,
+    is_timed: bool,
 }
 
 impl DeviceController {
-    /// A controller over `client`; `edge` knows who has which node.
-    pub fn new(
-        client: kube::Client,
-        sync: Address<SyncMsg>,
-        edge: Address<EdgeControllerMsg>,
-        interruptions: Interruptions,
-    ) -> Self {
+    /// A controller that has listed nothing yet.
+    pub fn new(parts: Parts) -> Self {
         DeviceController {
-            client,
-            sync,
-            edge,
-            interruptions,
-            watches: None,
-            placed: Placed::default(),
-            told: Told::default(),
+            publisher: Publisher::new(Source::Device, parts.sync.clone()),
+            parts,
+            informers: None,
+            index: NodeIndex::default(),
             with_status: BTreeMap::new(),
-            lines: deliveries::lines(),
-            accounts: Accounts::default(),
-            ready: false,
-            look_is_due: false,
+            is_timed: false,
         }
     }
 }
@@ -90,10 +94,16 @@ impl Actor for DeviceController {
     type Message = DeviceControllerMsg;
 
     async fn started(&mut self, cx: &mut Context<DeviceControllerMsg>) -> Result<(), Fault> {
-        let watch = |what| {
-            kubewatch::watch(&self.client, what, None, &self.interruptions, cx, || DeviceControllerMsg::Look)
-        };
-        self.watches = Some((watch(DEVICE), watch(DEVICE_MODEL)));
+        let Parts { client, lease, hub, interruptions, .. } = &self.parts;
+        let watch =
+            |what| kubewatch::watch(client, what, None, interruptions, cx, || DeviceControllerMsg::Reconcile);
+        let writer = StatusWriter { client: client.clone(), lease: lease.clone(), env: cx.env().clone() };
+        self.informers = Some(Informers {
+            devices: watch(DEVICE),
+            models: watch(DEVICE_MODEL),
+            reports: ReportQueues::new(writer, lease.clone()),
+        });
+        cx.tell_beside(hub, || CloudHubMsg::TellSessions { to: SessionReader::DeviceController });
         Ok(())
     }
 
@@ -103,20 +113,23 @@ impl Actor for DeviceController {
         cx: &mut Context<DeviceControllerMsg>,
     ) -> Result<(), Fault> {
         match message {
-            DeviceControllerMsg::Up { node, epoch, message: DeviceUp::Reports { reports, reply } } => {
-                self.reports(node, Delivery { epoch, reports, reply }, cx);
-            }
-            DeviceControllerMsg::AllNodesDown
-            | DeviceControllerMsg::NodeUp { .. }
-            | DeviceControllerMsg::NodeDown { .. } => {}
-            DeviceControllerMsg::Look => {
-                if !std::mem::replace(&mut self.look_is_due, true) {
-                    cx.after(LOOK_PAUSE, DeviceControllerMsg::LookNow);
+            DeviceControllerMsg::Up { node, session, message: DeviceUp::Reports { reports, reply } } => {
+                if let Some(informers) = &self.informers {
+                    informers.reports.put(&node, Delivery { session, reports, reply }, cx);
                 }
             }
-            DeviceControllerMsg::LookNow => {
-                self.look_is_due = false;
-                self.look(cx).await;
+            DeviceControllerMsg::AllNodesDown => self.publisher.all_nodes_down(),
+            DeviceControllerMsg::NodeUp { node, session } => {
+                self.publisher.node_up(node, session);
+                self.reconcile(cx).await;
+            }
+            DeviceControllerMsg::NodeDown { node, session } => {
+                self.publisher.node_down(&node, session);
+            }
+            DeviceControllerMsg::ListAgain => self.list_again(cx).await,
+            DeviceControllerMsg::Reconcile => {
+                self.is_timed = false;
+                self.reconcile(cx).await;
             }
             DeviceControllerMsg::StatusMissing { uid } => self.status_is_missing(&uid, cx),
         }
@@ -124,63 +137,84 @@ impl Actor for DeviceController {
     }
 
     fn snapshot(&self) -> serde_json::Value {
-        let (refused, turned_away) = self.accounts.sums();
         serde_json::json!({
-            "refusedReports": refused,
-            "turnedAway": turned_away,
-            "listed": self.ready,
-            "nodesWithDevices": self.told.nodes(),
-            "objects": self.told.objects(),
+            "deliveries": self.informers.as_ref().map_or(0, |informers| informers.reports.in_work()),
+            "listed": self.publisher.is_complete(),
+            "linkedNodes": self.publisher.linked(),
+            "nodesWithDevices": self.publisher.nodes(),
+            "objects": self.publisher.objects(),
         })
     }
 }
 
 impl DeviceController {
-    async fn look(&mut self, cx: &Context<DeviceControllerMsg>) {
-        let Some((wanted, devices)) = self.moved() else { return };
+    async fn list_again(&mut self, cx: &Context<DeviceControllerMsg>) {
+        if !self.publisher.list_again() {
+            return;
+        }
+        let Some(wanted) = self.informers.as_ref().map(|informers| {
+            let (devices, models) = (informers.devices.borrow(), informers.models.borrow());
+            let nodes = self.index.nodes().cloned();
+            nodes.map(|node| (node.clone(), self.desired(&node, &devices, &models))).collect()
+        }) else {
+            return;
+        };
+        self.publisher.publish(&wanted).await;
+        self.publisher.complete().await;
+        self.reconcile(cx).await;
+    }
+
+    /// Compares what nodes should hold with what was sent, as far as anything changed, and sends the difference.
+    async fn reconcile(&mut self, cx: &Context<DeviceControllerMsg>) {
+        let Some((wanted, devices)) = self.changed() else { return };
         for device in devices {
             self.status_of(device, cx);
         }
-        self.told.tell(&wanted, &self.sync).await;
-        if !self.ready {
-            self.ready = true;
-            let _ = self.sync.tell(SyncMsg::SourceReady(Source::Device)).await;
+        self.publisher.publish(&wanted).await;
+        self.publisher.complete().await;
+        if self.parts.interruptions.none() {
+            for node in self.publisher.not_current() {
+                self.publisher.current(&node).await;
+            }
+        } else if !self.publisher.not_current().is_empty() && !std::mem::replace(&mut self.is_timed, true) {
+            cx.after(AGAIN_AFTER, DeviceControllerMsg::Reconcile);
         }
     }
 
-    /// What the nodes should hold that anything touched, and the devices that moved.
+    /// What the nodes should hold that anything touched, and the devices that changed.
     /// `None` before both have been listed once.
-    fn moved(&mut self) -> Option<Moved> {
-        let (devices, models) = self.watches.as_ref()?;
-        let (mut devices, mut models) = (devices.borrow_mut(), models.borrow_mut());
+    fn changed(&mut self) -> Option<Changed> {
+        let informers = self.informers.as_ref()?;
+        let (mut devices, mut models) = (informers.devices.borrow_mut(), informers.models.borrow_mut());
         if !devices.listed || !models.listed {
             return None;
         }
-        let (mut touched, mut moved) = (BTreeSet::new(), Vec::new());
+        let (mut touched, mut changed) = (BTreeSet::new(), Vec::new());
         for key in devices.take_moved() {
             let device = devices.objects.get(&key);
-            let place = device.and_then(|device| plan::place_of(&key, &device.value));
-            self.placed.put(&key, place, &mut touched);
+            let placement = device.and_then(|device| plan::placement_of(&key, &device.value));
+            self.index.put(&key, placement, &mut touched);
             let uid = device.map(|device| device.object.uid.clone());
-            moved.push((key, uid));
+            changed.push((key, uid));
         }
         for key in models.take_moved() {
-            self.placed.need_moved(&key, &mut touched);
+            self.index.need_changed(&key, &mut touched);
         }
-        let held = |node: &NodeName| {
-            let on_node =
-                self.placed.on(node).flat_map(|(key, place)| std::iter::once(key).chain(&place.needs));
-            let objects = on_node.filter_map(|key| {
-                let cache = if key.resource == DEVICES { &devices } else { &models };
-                Some((key.clone(), Arc::clone(&cache.objects.get(key)?.object)))
-            });
-            objects.collect::<Held>()
-        };
         let wanted = touched.into_iter().map(|node| {
-            let objects = held(&node);
+            let objects = self.desired(&node, &devices, &models);
             (node, objects)
         });
-        Some((wanted.collect(), moved))
+        Some((wanted.collect(), changed))
+    }
+
+    fn desired(&self, node: &NodeName, devices: &Cache, models: &Cache) -> DesiredObjects {
+        let on_node =
+            self.index.on(node).flat_map(|(key, placement)| std::iter::once(key).chain(&placement.needs));
+        let objects = on_node.filter_map(|key| {
+            let cache = if key.resource == DEVICES { devices } else { models };
+            Some((key.clone(), Arc::clone(&cache.objects.get(key)?.object)))
+        });
+        objects.collect()
     }
 
     /// Every device has a DeviceStatus of its name (KubeEdge), made once per uid.
@@ -202,32 +236,13 @@ impl DeviceController {
     }
 
     fn ensure_status(&self, key: ObjectKey, uid: String, cx: &Context<DeviceControllerMsg>) {
-        let (client, myself, env) = (self.client.clone(), cx.myself(), cx.env().clone());
+        let (client, myself, env) = (self.parts.client.clone(), cx.myself(), cx.env().clone());
         cx.spawn(async move {
-            if let Err(error) = uplink::ensure_status(&client, &key.namespace, &key.name, &uid).await {
-                tracing::warn!(device = %key, reason = %Fault::from_error(&error), "no DeviceStatus made");
+            if let Err(error) = status::ensure_status(&client, &key.namespace, &key.name, &uid).await {
+                events::status_not_created(&env, &key, &Fault::from_error(&error).reason);
                 env.sleep(STATUS_RETRY).await;
                 let _ = myself.tell(DeviceControllerMsg::StatusMissing { uid }).await;
             }
         });
-    }
-
-    /// Writes the reports beside the actor, in a line for each node.
-    fn reports(&mut self, node: NodeName, delivery: Delivery, cx: &Context<DeviceControllerMsg>) {
-        match self.lines.put(&node, delivery) {
-            Ok(None) => {}
-            Ok(Some(line)) => {
-                let counter = Counter {
-                    client: self.client.clone(),
-                    edge: self.edge.clone(),
-                    accounts: self.accounts.clone(),
-                };
-                cx.spawn(counter.deliver(node, line, cx.env().clone()));
-            }
-            Err(Delivery { reply, .. }) => {
-                self.accounts.turn_away(&node);
-                reply.send(Vec::new());
-            }
-        }
     }
 }

@@ -1,23 +1,27 @@
 //! Devices and device models down to the edge, twins and states up.
 //!
 //! # Owns
-//! The watches of devices and device models, and what each node was last told to hold.
+//! The informers of devices and device models, and what was last sent of each node. They belong to the incarnation: a new one
+//! lists again.
 //! # Accepts
-//! [`contract::devicecontroller::DeviceControllerMsg`]: reports of nodes, nudges from its own watches.
+//! [`contract::devicecontroller::DeviceControllerMsg`]: who is linked from the hub, SyncController's word that it has begun
+//! anew, reports of nodes, changes in its own informers' caches.
 //! # Tells
-//! SyncController which devices and models each node should hold; the API server each device's DeviceStatus. EdgeController
-//! is asked whether a node's word counts, and who has a node where that is in doubt.
+//! SyncController which devices and models each node should hold, and of each session when all of it was sent; the API server
+//! each device's DeviceStatus. NodeLease is asked what sessions are worth, and who has a node where that is in doubt.
 //! # Keeps across a restart
-//! Nothing: it lists again.
+//! Nothing: it lists again, and the hub says again who is linked.
 //! # Never
 //! Takes the word of a node that is not ours, or about a device that is not bound to that node, keeps more of a node than its
-//! line has room for, or writes a report over a newer one.
+//! queue has room for, or writes a report over a newer one.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
-mod deliveries;
-pub mod marks;
+mod error;
+mod events;
 pub mod plan;
-mod uplink;
+pub mod report_versions;
+mod reports;
+mod status;
 
-pub use actor::DeviceController;
+pub use actor::{DeviceController, Parts};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use contract::ids::DEVICE_MODELS;
 use contract::said::DeviceSaid;
 use contract::{NodeName, ObjectKey, TwinValue};
-use kubewatch::Place;
+use kubewatch::Placement;
 use serde_json::{Value, json};
 
 /// The node that owns a device.
@@ -14,10 +14,10 @@ pub fn node_of(device: &Value) -> Option<NodeName> {
 }
 
 /// Where a device belongs, and the model that it needs there.
-pub fn place_of(key: &ObjectKey, device: &Value) -> Option<Place> {
+pub fn placement_of(key: &ObjectKey, device: &Value) -> Option<Placement> {
     let model = device.pointer("/spec/deviceModelRef/name").and_then(Value::as_str).unwrap_or_default();
     let needs = BTreeSet::from([ObjectKey::new(DEVICE_MODELS, &key.namespace, model)]);
-    Some(Place { node: node_of(device)?, needs })
+    Some(Placement { node: node_of(device)?, needs })
 }
 
 /// 1024 properties of one device, as on the node (KubeEdge has no bound). With the longest values that is more than an API
@@ -133,9 +133,9 @@ mod tests {
     fn a_device_goes_with_its_model() {
         let device = json!({ "spec": { "nodeName": "edge-1", "deviceModelRef": { "name": "m" } } });
         let key = ObjectKey::new("devices", "d", "pump");
-        let place = place_of(&key, &device).unwrap();
+        let place = placement_of(&key, &device).unwrap();
         assert_eq!(place.node.as_str(), "edge-1");
         assert_eq!(place.needs, BTreeSet::from([ObjectKey::new(DEVICE_MODELS, "d", "m")]));
-        assert_eq!(place_of(&key, &json!({ "spec": {} })), None);
+        assert_eq!(placement_of(&key, &json!({ "spec": {} })), None);
     }
 }

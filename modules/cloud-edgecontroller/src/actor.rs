@@ -1,109 +1,85 @@
 //! EdgeController's actor.
 
-mod sessions;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::Traffic;
 use beehive::{Actor, Address, Context, Fault, Moment};
-use contract::cloudhub::CloudHubMsg;
+use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
+use contract::nodelease::{NodeLeaseMsg, SessionState};
 use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, ObjectKey};
-use fairshare::Lines;
-use kubewatch::{Held, Interruptions, Named, Reading, Shared, Told, Watched};
+use fairshare::{Delivery, ReportQueues};
+use kubewatch::{DesiredObjects, Interruptions, ObjectWatches, Publisher, Reading, Shared, Watched};
 
-use crate::accounts::Accounts;
-use crate::deliveries::{self, Delivery, Question};
-use crate::index::{Index, Look};
-use crate::plan;
-use crate::residents::Residents;
-use crate::tenure::Tenures;
-use crate::uplink;
+use crate::index::{Index, Reconciled};
+use crate::status::{self, StatusWriter};
+use crate::tokens::{self, Asked, TokenQueues};
+use crate::{events, plan};
 
-/// 20 ms: the changes of one `kubectl apply` become one look at the caches.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// 500 ms before something is looked at again that nobody will tell of: a session that is not current, a Node that is gone.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// 2 s for NodeLease to say what a session is worth, which it does from memory.
+const SESSION_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Those that are bound to a node: the others are nobody's yet.
 const BOUND: &str = "spec.nodeName!=";
 
-struct Watches {
+/// What an EdgeController is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// The API server.
+    pub client: kube::Client,
+    /// SyncController, which is told what nodes should hold.
+    pub sync: Address<SyncMsg>,
+    /// NodeLease, which says what sessions are worth.
+    pub lease: Address<NodeLeaseMsg>,
+    /// CloudHub, which is asked who is linked.
+    pub hub: Address<CloudHubMsg>,
+    /// Counts the watches that have broken off.
+    pub interruptions: Interruptions,
+    /// As whom Secrets and config maps are read.
+    pub reading: Reading,
+}
+
+/// The informers of this incarnation, and what stands on them.
+struct Informers {
     nodes: Shared,
     pods: Shared,
     /// Secrets and config maps that pods on edge nodes need.
-    needs: Named,
-}
-
-/// What a look at the caches found.
-struct Moved {
-    look: Look,
-    wanted: BTreeMap<NodeName, Held>,
-    /// The Nodes that moved.
-    nodes: Vec<NodeName>,
+    needs: ObjectWatches,
+    reports: ReportQueues<StatusWriter>,
 }
 
 /// Brings pods and what they need to their nodes, and their status back.
 pub struct EdgeController {
-    client: kube::Client,
-    sync: Address<SyncMsg>,
-    lease_period: Duration,
-    interruptions: Interruptions,
-    reading: Reading,
-    watches: Option<Watches>,
+    parts: Parts,
+    informers: Option<Informers>,
     index: Index,
-    told: Told,
-    ready: bool,
-    look_is_due: bool,
-    /// When it looks again for pods that wait.
-    wakes: Option<Moment>,
-    tenures: Tenures,
-    residents: Residents,
-    accounts: Accounts,
-    deliveries: Lines<Delivery>,
-    questions: Lines<Question>,
-    /// Who is linked, since which epoch, and what crosses the link.
-    up: BTreeMap<NodeName, (u64, Arc<Traffic>)>,
+    publisher: Publisher,
+    tokens: TokenQueues,
+    /// Of which Node the node's session is, as NodeLease has said.
+    node_uids: BTreeMap<NodeName, (u64, String)>,
     /// Nodes that are told nothing until their link has ended.
     withheld: BTreeSet<NodeName>,
-    /// When each Lease was last renewed, and in which epoch.
-    renewed: BTreeMap<NodeName, (u64, Moment)>,
+    /// When the timer goes off that reconciles though nothing changes.
+    wakes: Option<Moment>,
 }
 
 impl EdgeController {
-    /// The controller of the CloudCore of that name, over `client`, which renews Leases at most every `lease_period`.
-    pub fn new(
-        client: kube::Client,
-        sync: Address<SyncMsg>,
-        hub: Address<CloudHubMsg>,
-        cloudcore: &str,
-        lease_period: Duration,
-        interruptions: Interruptions,
-        reading: Reading,
-    ) -> Self {
-        let (deliveries, questions) = deliveries::lines();
+    /// A controller that has listed nothing yet.
+    pub fn new(parts: Parts) -> Self {
         EdgeController {
-            interruptions,
-            reading,
-            tenures: Tenures::new(client.clone(), cloudcore, hub.clone()),
-            residents: Residents::new(client.clone(), hub),
-            accounts: Accounts::default(),
-            deliveries,
-            questions,
-            client,
-            sync,
-            lease_period,
-            watches: None,
+            publisher: Publisher::new(Source::Edge, parts.sync.clone()),
+            parts,
+            informers: None,
             index: Index::default(),
-            told: Told::default(),
-            ready: false,
-            look_is_due: false,
-            wakes: None,
-            up: BTreeMap::new(),
+            tokens: tokens::queues(),
+            node_uids: BTreeMap::new(),
             withheld: BTreeSet::new(),
-            renewed: BTreeMap::new(),
+            wakes: None,
         }
     }
 }
@@ -112,20 +88,27 @@ impl Actor for EdgeController {
     type Message = EdgeControllerMsg;
 
     async fn started(&mut self, cx: &mut Context<EdgeControllerMsg>) -> Result<(), Fault> {
+        let Parts { client, lease, hub, interruptions, reading, .. } = &self.parts;
         let watch = |resource, kind, selector| {
             let what = Watched::core(resource, kind);
-            kubewatch::watch(&self.client, what, selector, &self.interruptions, cx, || {
-                EdgeControllerMsg::Look
-            })
+            kubewatch::watch(client, what, selector, interruptions, cx, || EdgeControllerMsg::Reconcile)
         };
         let needs = [Watched::core(CONFIG_MAPS, "ConfigMap"), Watched::core(SECRETS, "Secret")];
-        let nodes = watch(NODES, "Node", None);
-        self.residents.watch(&nodes);
-        self.watches = Some(Watches {
+        let (nodes, pods) = (watch(NODES, "Node", None), watch(PODS, "Pod", Some(BOUND)));
+        let writer = StatusWriter {
+            client: client.clone(),
+            lease: lease.clone(),
+            pods: pods.clone(),
+            rates: Default::default(),
+            env: cx.env().clone(),
+        };
+        self.informers = Some(Informers {
             nodes,
-            pods: watch(PODS, "Pod", Some(BOUND)),
-            needs: Named::new(&self.client, self.reading, &needs, cx, || EdgeControllerMsg::Look),
+            pods,
+            needs: ObjectWatches::new(client, *reading, &needs, cx, || EdgeControllerMsg::Reconcile),
+            reports: ReportQueues::new(writer, lease.clone()),
         });
+        cx.tell_beside(hub, || CloudHubMsg::TellSessions { to: SessionReader::EdgeController });
         Ok(())
     }
 
@@ -135,45 +118,36 @@ impl Actor for EdgeController {
         cx: &mut Context<EdgeControllerMsg>,
     ) -> Result<(), Fault> {
         match message {
-            EdgeControllerMsg::Claim { node, certificate, reply } => self.claim(node, certificate, reply, cx),
-            EdgeControllerMsg::Holds { node, epoch, reply } => self.holds(node, epoch, reply, cx),
-            EdgeControllerMsg::Counts { node, epoch, reply } => reply.send(self.counts(&node, epoch, cx)),
-            EdgeControllerMsg::AllNodesDown => self.up.clear(),
-            EdgeControllerMsg::NodeUp { node, epoch, traffic } => {
-                self.up.insert(node, (epoch, traffic));
+            EdgeControllerMsg::AllNodesDown => self.all_nodes_down(cx).await,
+            EdgeControllerMsg::NodeUp { node, session } => self.node_up(node, session, cx).await,
+            EdgeControllerMsg::NodeDown { node, session } => self.node_down(&node, session, cx).await,
+            EdgeControllerMsg::ListAgain => self.list_again(cx).await,
+            EdgeControllerMsg::Up { node, session, message: EdgeUp::Reports { reports, reply } } => {
+                if let Some(informers) = &self.informers {
+                    informers.reports.put(&node, Delivery { session, reports, reply }, cx);
+                }
             }
-            EdgeControllerMsg::NodeDown { node, epoch } => self.node_down(&node, epoch, cx),
-            EdgeControllerMsg::Up { node, epoch, message: EdgeUp::Reports { reports, reply } } => {
-                self.reports(&node, Delivery { epoch, reports, reply }, cx);
+            EdgeControllerMsg::Up { node, session, message: EdgeUp::Alive } => {
+                // One that is lost is followed by the next.
+                let _ = self.parts.lease.try_tell(NodeLeaseMsg::Renew { node, session });
             }
-            EdgeControllerMsg::Up { node, epoch, message: EdgeUp::Alive } => self.alive(node, epoch, cx),
-            EdgeControllerMsg::Up { node, epoch, message: EdgeUp::Token { query, reply } } => {
-                self.token(&node, Question { epoch, query, reply }, cx);
+            EdgeControllerMsg::Up { node, session, message: EdgeUp::Token { query, reply } } => {
+                self.token(&node, Asked { session, query, reply }, cx);
             }
-            EdgeControllerMsg::Synced { node, truth, reply } => self.synced(node, truth, reply, cx),
-            EdgeControllerMsg::Look => self.look_soon(cx),
-            EdgeControllerMsg::LookNow => {
-                self.look_is_due = false;
-                self.look(cx).await;
-            }
+            EdgeControllerMsg::Reconcile => self.reconcile(cx).await,
         }
         Ok(())
     }
 
     fn snapshot(&self) -> serde_json::Value {
-        let (needs, open) = self.watches.as_ref().map(|watches| watches.needs.counts()).unwrap_or_default();
-        let (refused, too_many, turned_away) = self.accounts.sums();
+        let informers = self.informers.as_ref();
+        let (needs, open) = informers.map(|informers| informers.needs.counts()).unwrap_or_default();
         serde_json::json!({
-            "sessions": self.residents.len(),
-            "refusedReports": refused,
-            "droppedEvents": too_many,
-            "turnedAway": turned_away,
-            "deliveries": self.deliveries.load().0,
-            "cloudCore": self.tenures.cloudcore(),
-            "listed": self.ready,
-            "linkedNodes": self.up.len(),
-            "edgeNodes": self.told.nodes(),
-            "objects": self.told.objects(),
+            "deliveries": informers.map_or(0, |informers| informers.reports.in_work()),
+            "listed": self.publisher.is_complete(),
+            "linkedNodes": self.publisher.linked(),
+            "edgeNodes": self.publisher.nodes(),
+            "objects": self.publisher.objects(),
             "needs": needs,
             "needsNotWhole": open,
         })
@@ -181,64 +155,96 @@ impl Actor for EdgeController {
 }
 
 impl EdgeController {
-    /// Many nudges become one look.
-    fn look_soon(&mut self, cx: &Context<EdgeControllerMsg>) {
-        if !std::mem::replace(&mut self.look_is_due, true) {
-            cx.after(LOOK_PAUSE, EdgeControllerMsg::LookNow);
+    async fn all_nodes_down(&mut self, cx: &Context<EdgeControllerMsg>) {
+        self.publisher.all_nodes_down();
+        self.node_uids.clear();
+        for node in std::mem::take(&mut self.withheld) {
+            self.index.touch(&node);
         }
+        self.reconcile(cx).await;
     }
 
-    /// Compares what nodes should hold with what they were told, as far as anything moved, and tells the difference.
-    async fn look(&mut self, cx: &Context<EdgeControllerMsg>) {
-        let Some(Moved { look, mut wanted, nodes }) = self.moved(cx.now()) else { return };
-        self.look_into(nodes, cx);
-        self.withhold(&mut wanted);
-        self.lift_tolerations(&look, cx);
-        self.told.tell(&wanted, &self.sync).await;
-        if look.is_complete && !self.ready {
-            self.ready = true;
-            let _ = self.sync.tell(SyncMsg::SourceReady(Source::Edge)).await;
-        }
-        if let Some(pause) = look.again {
-            self.look_again(pause, cx);
-        }
-        if self.watches.as_ref().is_some_and(|watches| watches.needs.has_moved()) {
-            self.look_soon(cx);
-        }
+    async fn node_up(&mut self, node: NodeName, session: u64, cx: &Context<EdgeControllerMsg>) {
+        self.publisher.node_up(node, session);
+        self.reconcile(cx).await;
     }
 
-    /// A node whose Node was deleted is not told to let go of its pods: its link ends instead, and its pods run on. A word of
-    /// that kind would else overtake the end of the link.
-    fn withhold(&mut self, wanted: &mut BTreeMap<NodeName, Held>) {
-        wanted.retain(|node, _| {
-            let is_leaving = self.up.contains_key(node) && self.residents.is_over(node);
-            if is_leaving {
-                self.withheld.insert(node.clone());
+    async fn node_down(&mut self, node: &NodeName, session: u64, cx: &Context<EdgeControllerMsg>) {
+        if self.publisher.node_down(node, session) {
+            self.node_uids.remove(node);
+            if self.withheld.remove(node) {
+                self.index.touch(node);
+                self.reconcile(cx).await;
             }
-            !is_leaving
-        });
+        }
     }
 
-    /// One look is timed at a time, unless an earlier one is needed.
-    fn look_again(&mut self, pause: Duration, cx: &Context<EdgeControllerMsg>) {
+    async fn list_again(&mut self, cx: &Context<EdgeControllerMsg>) {
+        if self.publisher.list_again() {
+            self.index.touch_all();
+            self.reconcile(cx).await;
+        }
+    }
+
+    fn token(&self, node: &NodeName, asked: Asked, cx: &Context<EdgeControllerMsg>) {
+        match self.tokens.put(node, asked) {
+            Ok(None) => {}
+            Ok(Some(queue)) => {
+                let (client, lease) = (self.parts.client.clone(), self.parts.lease.clone());
+                cx.spawn(tokens::answer(client, lease, cx.env().clone(), queue));
+            }
+            Err(Asked { reply, .. }) => {
+                if let Some(informers) = &self.informers {
+                    informers.reports.turned_away(cx.env(), node);
+                }
+                reply.send(Err("too many tokens are asked for at once: ask again".to_owned()));
+            }
+        }
+    }
+
+    /// Compares what nodes should hold with what was sent, as far as anything changed, and sends the difference.
+    async fn reconcile(&mut self, cx: &Context<EdgeControllerMsg>) {
+        // What is answered while it is asked for is answered without a message.
+        loop {
+            let Some((found, mut wanted)) = self.changed(cx.now()) else { return };
+            self.withhold(&mut wanted, cx).await;
+            self.lift_tolerations(&found, cx);
+            self.publisher.publish(&wanted).await;
+            if found.is_complete {
+                self.publisher.complete().await;
+            }
+            if let Some(pause) = found.again {
+                self.reconcile_after(pause, cx);
+            }
+            if !self.informers.as_ref().is_some_and(|informers| informers.needs.has_moved()) {
+                break;
+            }
+        }
+        self.say_current(cx).await;
+        if !self.withheld.is_empty() || !self.publisher.not_current().is_empty() {
+            self.reconcile_after(AGAIN_AFTER, cx);
+        }
+    }
+
+    /// One timer at a time, unless an earlier one is needed.
+    fn reconcile_after(&mut self, pause: Duration, cx: &Context<EdgeControllerMsg>) {
         let (now, at) = (cx.now(), cx.now() + pause);
         if self.wakes.is_none_or(|wakes| wakes <= now || at < wakes) {
             self.wakes = Some(at);
-            cx.after(pause, EdgeControllerMsg::LookNow);
+            cx.after(pause, EdgeControllerMsg::Reconcile);
         }
     }
 
     /// What the nodes should hold that anything touched. `None` before everything has been listed once: half a list
     /// would look like deletes.
-    fn moved(&mut self, now: Moment) -> Option<Moved> {
-        let Watches { nodes, pods, needs } = self.watches.as_ref()?;
+    fn changed(&mut self, now: Moment) -> Option<(Reconciled, BTreeMap<NodeName, DesiredObjects>)> {
+        let Informers { nodes, pods, needs, .. } = self.informers.as_ref()?;
         let [mut nodes, mut pods] = [nodes, pods].map(|cache| cache.borrow_mut());
         if !nodes.listed || !pods.listed {
             return None;
         }
-        let moved = nodes.take_moved();
-        for key in &moved {
-            self.index.node(key, nodes.objects.get(key).map(|cached| &cached.value), now);
+        for key in nodes.take_moved() {
+            self.index.node(&key, nodes.objects.get(&key).map(|cached| &cached.value), now);
         }
         for key in pods.take_moved() {
             self.index.pod(&key, pods.objects.get(&key).map(|cached| &cached.value), now);
@@ -246,45 +252,110 @@ impl EdgeController {
         for key in needs.take_moved() {
             self.index.need(&key);
         }
-        let look = self.index.look(|key| needs.known(key), now);
-        for (key, readers) in &look.needs {
+        for node in &self.withheld {
+            self.index.touch(node);
+        }
+        let found = self.index.reconcile(|key| needs.known(key), now);
+        for (key, readers) in &found.needs {
             needs.want(key, readers.clone());
         }
         let find = |key: &ObjectKey| match key.resource.as_str() {
             PODS => pods.objects.get(key).map(|cached| Arc::clone(&cached.object)),
             _ => needs.object(key),
         };
-        let with_objects = look.wanted.iter().map(|(node, keys)| {
+        let with_objects = found.wanted.iter().map(|(node, keys)| {
             let objects = keys.iter().filter_map(|key| Some((key.clone(), find(key)?)));
             (node.clone(), objects.collect())
         });
         let wanted = with_objects.collect();
-        let nodes = moved.iter().filter_map(|key| NodeName::parse(&key.name).ok()).collect();
-        Some(Moved { look, wanted, nodes })
+        Some((found, wanted))
     }
 
-    /// Why this CloudCore should not begin to speak for the node now: it would have the node forget what it does not know.
-    fn is_behind(&self, node: &NodeName) -> Option<String> {
-        if !self.interruptions.none() {
-            return Some("a watch of the API server has broken off and has not listed again".to_owned());
+    /// A node whose Node was deleted is not told to let go of its pods: its link ends instead, and its pods run on. A word of
+    /// that kind would else overtake the end of the link.
+    async fn withhold(
+        &mut self,
+        wanted: &mut BTreeMap<NodeName, DesiredObjects>,
+        cx: &Context<EdgeControllerMsg>,
+    ) {
+        let linked: Vec<(NodeName, u64)> =
+            wanted.keys().filter_map(|node| Some((node.clone(), self.publisher.session_of(node)?))).collect();
+        for (node, session) in linked {
+            if self.is_over(&node, session).await {
+                wanted.remove(&node);
+                if self.withheld.insert(node.clone()) {
+                    events::node_withheld(cx.env(), &node);
+                }
+            } else {
+                self.withheld.remove(&node);
+            }
         }
-        let needs = &self.watches.as_ref()?.needs;
-        let key = self.index.holds_up(node, |key| needs.is_whole(key))?;
-        Some(format!("the API server has not said what `{key}` is, which belongs on this node"))
+    }
+
+    /// Whether the session is over, as far as is known: its Node is gone or another one, or it was ended for that already.
+    async fn is_over(&mut self, node: &NodeName, session: u64) -> bool {
+        let living = self.living_uid(node);
+        if let Some((of, uid)) = self.node_uids.get(node)
+            && *of == session
+        {
+            return living.as_ref() != Some(uid);
+        }
+        let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session, reply };
+        match self.parts.lease.ask(SESSION_DEADLINE, ask).await {
+            Ok(SessionState::Open { node_uid }) => {
+                let is_over = living.as_ref() != Some(&node_uid);
+                self.node_uids.insert(node.clone(), (session, node_uid));
+                is_over
+            }
+            Ok(SessionState::WithoutNode { .. }) => false,
+            Ok(SessionState::InDoubt | SessionState::Ended) | Err(_) => true,
+        }
+    }
+
+    /// Of the Node that the informer has, unless it was deleted: one that finalizers hold counts as gone.
+    fn living_uid(&self, node: &NodeName) -> Option<String> {
+        let nodes = self.informers.as_ref()?.nodes.borrow();
+        let found = nodes.objects.get(&ObjectKey::new(NODES, "", node.as_str()))?;
+        let is_ending = found.value.pointer("/metadata/deletionTimestamp").is_some();
+        (!is_ending).then(|| found.object.uid.clone())
+    }
+
+    /// Says of the sessions that opened that all was sent which their nodes should hold, where nothing is missing: no watch
+    /// has broken off, and the API server has said of everything that belongs on the node what it is.
+    async fn say_current(&mut self, cx: &Context<EdgeControllerMsg>) {
+        if !self.parts.interruptions.none() {
+            return;
+        }
+        for node in self.publisher.not_current() {
+            let Some(session) = self.publisher.session_of(&node) else { continue };
+            let blocked = self.informers.as_ref().and_then(|informers| {
+                self.index.blocked_by(&node, |key| informers.needs.is_whole(key)).cloned()
+            });
+            if let Some(key) = blocked {
+                tracing::debug!(%node, session, %key, "the API server has not said what this is, which belongs on the node");
+                continue;
+            }
+            if self.is_over(&node, session).await {
+                if self.withheld.insert(node.clone()) {
+                    events::node_withheld(cx.env(), &node);
+                }
+                continue;
+            }
+            self.publisher.current(&node).await;
+        }
     }
 
     /// Asked once per version of a pod on an edge node.
-    fn lift_tolerations(&self, look: &Look, cx: &Context<EdgeControllerMsg>) {
-        let Some(watches) = &self.watches else { return };
-        let pods = watches.pods.borrow();
-        for key in &look.pods {
-            let lifted = pods.objects.get(key).and_then(|pod| plan::lifted_tolerations(&pod.value));
-            if pods.objects.get(key).is_some_and(|pod| plan::needs_of(&pod.value).len() == plan::NEEDS_MAX) {
-                tracing::warn!(%key, most = plan::NEEDS_MAX, "the pod names more Secrets and config maps than are looked after");
+    fn lift_tolerations(&self, found: &Reconciled, cx: &Context<EdgeControllerMsg>) {
+        let Some(informers) = &self.informers else { return };
+        let pods = informers.pods.borrow();
+        for (key, pod) in found.pods.iter().filter_map(|key| Some((key, pods.objects.get(key)?))) {
+            if plan::needs_of(&pod.value).len() == plan::NEEDS_MAX {
+                events::too_many_references(cx.env(), key, plan::NEEDS_MAX);
             }
-            if let Some(tolerations) = lifted {
-                let (client, key) = (self.client.clone(), key.clone());
-                cx.spawn(async move { uplink::lift(&client, &key.namespace, &key.name, tolerations).await });
+            if let Some(tolerations) = plan::lifted_tolerations(&pod.value) {
+                let (client, env, key) = (self.parts.client.clone(), cx.env().clone(), key.clone());
+                cx.spawn(async move { status::lift(&client, &env, &key, tolerations).await });
             }
         }
     }

@@ -1,11 +1,12 @@
-//! What every edge node should hold, kept up by what moved in the caches: a look costs by that, not by all pods. Pure.
+//! What every edge node should hold, kept up by what changed in the informers' caches: reconciling costs by
+//! that, not by all pods. Pure.
 //!
 //! # What a pod needs goes with or before it
 //! Secrets and config maps are watched one by one, by the names that pods on edge nodes refer to. So it is known of each
 //! whether the API server has answered: a new pod goes as soon as it has for all that it needs, whatever the answer was,
 //! because what is missing may be optional, or may never come, and the node says which. What was there when the pod was
 //! made is in the answer: it is asked for after the pod was seen. Only where another pod needed it before may a change of
-//! just then follow the pod, as with kubelets. A pod does not wait longer than [`PATIENCE`].
+//! just then follow the pod, as with kubelets. A pod does not wait longer than [`TIMEOUT`].
 //! A pod that has gone once never waits again, and nothing is deleted because of a wait.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,29 +14,29 @@ use std::time::Duration;
 
 use beehive::Moment;
 use contract::{NodeName, ObjectKey};
-use kubewatch::{Known, Place, Placed};
+use kubewatch::{Known, NodeIndex, Placement};
 use serde_json::Value;
 
-use crate::demand::Demand;
 use crate::plan::{self, Wanted};
+use crate::references::References;
 
 /// 5 s: so long may a new pod wait for the API server's word on what it needs.
-pub const PATIENCE: Duration = Duration::from_secs(5);
-/// 60 s: so long may the needs of the first look go unanswered until the other nodes wait no more for them.
-pub const FIRST_PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+/// 60 s: so long may the needs of the first reconciliation go unanswered until the other nodes wait no more for them.
+pub const FIRST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a look found.
+/// What follows from all that changed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct Reconciled {
     /// What the nodes should hold that anything touched; nothing on those that are no edge nodes (any more).
     pub wanted: Wanted,
     /// Pods that came to an edge node or changed there.
     pub pods: BTreeSet<ObjectKey>,
-    /// When to look again though nothing moves: a pod waits, or the first look does.
+    /// When to reconcile again though nothing changes: a pod waits, or the first list does.
     pub again: Option<Duration>,
-    /// Whether everything was answered that the first look asked for: until then nothing is known to be missing.
+    /// Whether everything was answered that the first reconciliation asked for: until then nothing is known to be missing.
     pub is_complete: bool,
-    /// The needs whose nodes changed, and nodes to read them as: see [`Demand::take`].
+    /// The needs whose nodes changed, and nodes to read them as: see [`References::take`].
     pub needs: BTreeMap<ObjectKey, Vec<NodeName>>,
 }
 
@@ -43,15 +44,15 @@ pub struct Look {
 #[derive(Debug, Default)]
 pub struct Index {
     edge_nodes: BTreeSet<NodeName>,
-    placed: Placed,
-    demand: Demand,
+    placed: NodeIndex,
+    references: References,
     uids: BTreeMap<ObjectKey, String>,
     /// New pods that wait, and since when.
     waiting: BTreeMap<ObjectKey, Moment>,
-    /// Since the last look.
+    /// Since it was last reconciled.
     touched: BTreeSet<NodeName>,
     changed: BTreeSet<ObjectKey>,
-    /// What the first look asked for and was not answered yet, and when that was.
+    /// What the first reconciliation asked for and was not answered yet, and when that was.
     first: Option<(Moment, BTreeSet<ObjectKey>)>,
 }
 
@@ -66,10 +67,10 @@ impl Index {
             for (pod, place) in self.placed.on(&name) {
                 self.changed.insert(pod.clone());
                 if is_edge {
-                    self.demand.add(&name, &place.needs);
+                    self.references.add(&name, &place.needs);
                     self.waiting.insert(pod.clone(), now);
                 } else {
-                    self.demand.remove(&name, &place.needs);
+                    self.references.remove(&name, &place.needs);
                     self.waiting.remove(pod);
                 }
             }
@@ -79,7 +80,8 @@ impl Index {
 
     /// A pod came, changed, or went (`None`).
     pub fn pod(&mut self, key: &ObjectKey, pod: Option<&Value>, now: Moment) {
-        let place = pod.and_then(|pod| Some(Place { node: plan::node_of(pod)?, needs: plan::needs_of(pod) }));
+        let place =
+            pod.and_then(|pod| Some(Placement { node: plan::node_of(pod)?, needs: plan::needs_of(pod) }));
         let uid = pod.and_then(|pod| pod.pointer("/metadata/uid")?.as_str()).unwrap_or_default();
         let at_the_edge = place.as_ref().filter(|place| self.edge_nodes.contains(&place.node));
         if place.is_none() {
@@ -96,10 +98,10 @@ impl Index {
         }
         // First what is new: what stays needed is not let go in between.
         if let Some(place) = at_the_edge {
-            self.demand.add(&place.node, &place.needs);
+            self.references.add(&place.node, &place.needs);
         }
         if let Some(before) = self.placed.place(key).filter(|place| self.edge_nodes.contains(&place.node)) {
-            self.demand.remove(&before.node, &before.needs);
+            self.references.remove(&before.node, &before.needs);
         }
         self.placed.put(key, place, &mut self.touched);
     }
@@ -109,16 +111,21 @@ impl Index {
         self.touched.insert(node.clone());
     }
 
-    /// Something that pods may need came, changed or went.
-    pub fn need(&mut self, key: &ObjectKey) {
-        self.placed.need_moved(key, &mut self.touched);
+    /// What all nodes should hold is to be said again.
+    pub fn touch_all(&mut self) {
+        self.touched.extend(self.edge_nodes.iter().cloned());
     }
 
-    /// What follows from all that moved since the last look, when this is known of the needs.
-    pub fn look(&mut self, known: impl Fn(&ObjectKey) -> Known, now: Moment) -> Look {
-        let needs = self.demand.take();
-        let rest = self.first_rest(&known, now);
-        let next = self.let_go(&known, now);
+    /// Something that pods may need came, changed or went.
+    pub fn need(&mut self, key: &ObjectKey) {
+        self.placed.need_changed(key, &mut self.touched);
+    }
+
+    /// What follows from all that changed since the last time, when this is known of the needs.
+    pub fn reconcile(&mut self, known: impl Fn(&ObjectKey) -> Known, now: Moment) -> Reconciled {
+        let needs = self.references.take();
+        let rest = self.first_wait(&known, now);
+        let next = self.release_pods(&known, now);
         let touched = std::mem::take(&mut self.touched);
         let wanted = touched.into_iter().map(|node| {
             let keys = self.wanted_on(&node, &known);
@@ -128,15 +135,15 @@ impl Index {
         let mut pods = std::mem::take(&mut self.changed);
         pods.retain(|pod| self.placed.place(pod).is_some_and(|at| self.edge_nodes.contains(&at.node)));
         let again = next.into_iter().chain(rest).min();
-        Look { wanted, pods, again, is_complete: rest.is_none(), needs }
+        Reconciled { wanted, pods, again, is_complete: rest.is_none(), needs }
     }
 
-    /// For how long the first look may still wait for its answers; `None` when it waits no more.
-    fn first_rest(&mut self, known: impl Fn(&ObjectKey) -> Known, now: Moment) -> Option<Duration> {
-        let demand = &self.demand;
-        let (since, open) = self.first.get_or_insert_with(|| (now, demand.all().cloned().collect()));
-        open.retain(|need| demand.is_needed(need) && known(need) == Known::Unknown);
-        let rest = FIRST_PATIENCE.saturating_sub(now.since(*since));
+    /// For how long the first reconciliation may still wait for its answers; `None` when it waits no more.
+    fn first_wait(&mut self, known: impl Fn(&ObjectKey) -> Known, now: Moment) -> Option<Duration> {
+        let references = &self.references;
+        let (since, open) = self.first.get_or_insert_with(|| (now, references.all().cloned().collect()));
+        open.retain(|need| references.is_needed(need) && known(need) == Known::Unknown);
+        let rest = FIRST_TIMEOUT.saturating_sub(now.since(*since));
         if rest.is_zero() {
             open.clear();
         }
@@ -145,7 +152,7 @@ impl Index {
 
     /// Why nobody should begin to speak for the node now: something that it should hold is not known to be, or not to be,
     /// as the API server has it. Whoever did would have the node forget it.
-    pub fn holds_up(&self, node: &NodeName, is_whole: impl Fn(&ObjectKey) -> bool) -> Option<&ObjectKey> {
+    pub fn blocked_by(&self, node: &NodeName, is_whole: impl Fn(&ObjectKey) -> bool) -> Option<&ObjectKey> {
         if !self.edge_nodes.contains(node) {
             return None;
         }
@@ -170,13 +177,13 @@ impl Index {
     }
 
     /// Lets the pods go whose needs are answered or that have waited long enough. Answers in how long the next one will have.
-    fn let_go(&mut self, known: impl Fn(&ObjectKey) -> Known, now: Moment) -> Option<Duration> {
+    fn release_pods(&mut self, known: impl Fn(&ObjectKey) -> Known, now: Moment) -> Option<Duration> {
         let mut again: Option<Duration> = None;
         let (placed, touched) = (&self.placed, &mut self.touched);
         self.waiting.retain(|pod, since| {
             let Some(place) = placed.place(pod) else { return false };
             let is_answered = place.needs.iter().all(|need| known(need) != Known::Unknown);
-            let rest = PATIENCE.saturating_sub(now.since(*since));
+            let rest = TIMEOUT.saturating_sub(now.since(*since));
             if is_answered || rest.is_zero() {
                 touched.insert(place.node.clone());
                 return false;
@@ -226,12 +233,12 @@ mod tests {
         ObjectKey::new(CONFIG_MAPS, "d", name)
     }
 
-    fn shown(look: &Look) -> Vec<String> {
+    fn shown(found: &Reconciled) -> Vec<String> {
         let keys = |(node, keys): (&NodeName, &BTreeSet<ObjectKey>)| {
             let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
             format!("{node}: {}", names.join(" "))
         };
-        look.wanted.iter().map(keys).collect()
+        found.wanted.iter().map(keys).collect()
     }
 
     /// Of everything.
@@ -239,15 +246,15 @@ mod tests {
         move |_| known
     }
 
-    fn needs(look: &Look) -> Vec<String> {
-        let needs = look.needs.iter();
+    fn needs(found: &Reconciled) -> Vec<String> {
+        let needs = found.needs.iter();
         needs.map(|(need, nodes)| format!("{} by {}", need.name, nodes.len())).collect()
     }
 
     fn index_with_edge_1() -> Index {
         let mut index = Index::default();
         index.node(&node_key("edge-1"), Some(&edge_node()), at(0));
-        assert!(index.look(all(Unknown), at(0)).is_complete);
+        assert!(index.reconcile(all(Unknown), at(0)).is_complete);
         index
     }
 
@@ -255,113 +262,119 @@ mod tests {
     fn a_new_pod_goes_when_all_that_it_needs_is_answered() {
         let mut index = index_with_edge_1();
         index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page", "extra"])), at(1000));
-        let look = index.look(all(Unknown), at(1000));
-        assert_eq!((shown(&look), look.again), (vec!["edge-1: ".to_owned()], Some(PATIENCE)));
-        assert_eq!(needs(&look), ["extra by 1", "page by 1"]);
-        assert_eq!(look.pods, BTreeSet::from([key("web")]));
+        let found = index.reconcile(all(Unknown), at(1000));
+        assert_eq!((shown(&found), found.again), (vec!["edge-1: ".to_owned()], Some(TIMEOUT)));
+        assert_eq!(needs(&found), ["extra by 1", "page by 1"]);
+        assert_eq!(found.pods, BTreeSet::from([key("web")]));
 
         index.need(&map("page"));
         let known = |need: &ObjectKey| if need.name == "page" { Present } else { Unknown };
-        let look = index.look(known, at(1020));
-        assert_eq!(shown(&look), ["edge-1: page"], "what it needs goes ahead");
-        assert_eq!(look.again, Some(PATIENCE - Duration::from_millis(20)));
+        let found = index.reconcile(known, at(1020));
+        assert_eq!(shown(&found), ["edge-1: page"], "what it needs goes ahead");
+        assert_eq!(found.again, Some(TIMEOUT - Duration::from_millis(20)));
         let known = |need: &ObjectKey| if need.name == "page" { Present } else { Absent };
-        let look = index.look(known, at(1021));
-        assert_eq!((shown(&look), look.again), (vec!["edge-1: page web".to_owned()], None));
-        assert_eq!(index.look(known, at(1051)).wanted, Wanted::new(), "nothing moved");
+        let found = index.reconcile(known, at(1021));
+        assert_eq!((shown(&found), found.again), (vec!["edge-1: page web".to_owned()], None));
+        assert_eq!(index.reconcile(known, at(1051)).wanted, Wanted::new(), "nothing moved");
         index.pod(&key("next"), Some(&pod("u2", "edge-1", &["page"])), at(1060));
-        assert_eq!(shown(&index.look(known, at(1060))), ["edge-1: page next web"], "its need is known");
+        assert_eq!(shown(&index.reconcile(known, at(1060))), ["edge-1: page next web"], "its need is known");
     }
 
     #[test]
     fn a_pod_that_waits_in_vain_goes_and_one_that_has_gone_never_waits_again() {
         let mut index = index_with_edge_1();
         index.pod(&key("web"), Some(&pod("u1", "edge-1", &["never"])), at(1000));
-        assert_eq!(shown(&index.look(all(Unknown), at(5999))), ["edge-1: "]);
-        assert_eq!(shown(&index.look(all(Unknown), at(6000))), ["edge-1: web"]);
+        assert_eq!(shown(&index.reconcile(all(Unknown), at(5999))), ["edge-1: "]);
+        assert_eq!(shown(&index.reconcile(all(Unknown), at(6000))), ["edge-1: web"]);
         index.pod(&key("web"), Some(&pod("u1", "edge-1", &["never", "neither"])), at(6300));
-        assert_eq!(shown(&index.look(all(Unknown), at(6300))), ["edge-1: web"]);
+        assert_eq!(shown(&index.reconcile(all(Unknown), at(6300))), ["edge-1: web"]);
         index.pod(&key("web"), Some(&pod("u2", "edge-1", &["never"])), at(6400));
         assert_eq!(
-            shown(&index.look(all(Unknown), at(6400))),
+            shown(&index.reconcile(all(Unknown), at(6400))),
             ["edge-1: "],
             "another pod of that name is new"
         );
         index.pod(&key("web"), None, at(6410));
-        let look = index.look(all(Unknown), at(6410));
-        assert_eq!((shown(&look), look.again), (vec!["edge-1: ".to_owned()], None));
+        let found = index.reconcile(all(Unknown), at(6410));
+        assert_eq!((shown(&found), found.again), (vec!["edge-1: ".to_owned()], None));
         index.pod(&key("bare"), Some(&pod("u3", "edge-1", &[])), at(6500));
         assert_eq!(
-            shown(&index.look(all(Unknown), at(6500))),
+            shown(&index.reconcile(all(Unknown), at(6500))),
             ["edge-1: bare"],
             "what needs nothing waits for nothing"
         );
     }
 
     #[test]
-    fn nothing_is_known_to_be_missing_before_the_first_looks_needs_are_answered() {
+    fn nothing_is_known_to_be_missing_before_the_first_needs_are_answered() {
         let first = || {
             let mut index = Index::default();
             index.node(&node_key("edge-1"), Some(&edge_node()), at(0));
             index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(1000));
             index.pod(&key("else"), Some(&pod("u1", "cloud-1", &["never"])), at(1000));
-            assert!(!index.look(all(Unknown), at(1000)).is_complete);
+            assert!(!index.reconcile(all(Unknown), at(1000)).is_complete);
             index
         };
         let mut index = first();
         let known = |need: &ObjectKey| if need.name == "page" { Absent } else { Unknown };
         index.pod(&key("later"), Some(&pod("u2", "edge-1", &["slow"])), at(1150));
-        let look = index.look(known, at(1150));
-        assert!(look.is_complete, "whatever came since");
-        assert_eq!(shown(&look), ["edge-1: web"]);
+        let found = index.reconcile(known, at(1150));
+        assert!(found.is_complete, "whatever came since");
+        assert_eq!(shown(&found), ["edge-1: web"]);
 
         let mut index = first();
-        assert!(!index.look(all(Unknown), at(50_000)).is_complete, "though the pod went");
-        let look = index.look(all(Unknown), at(61_000));
-        assert!(look.is_complete, "one that is never answered holds up its own nodes only");
+        assert!(!index.reconcile(all(Unknown), at(50_000)).is_complete, "though the pod went");
+        let found = index.reconcile(all(Unknown), at(61_000));
+        assert!(found.is_complete, "one that is never answered holds up its own nodes only");
         let edge = NodeName::parse("edge-1").unwrap();
-        assert_eq!(index.holds_up(&edge, |_| false), Some(&map("page")));
+        assert_eq!(index.blocked_by(&edge, |_| false), Some(&map("page")));
 
         let mut index = first();
         index.pod(&key("web"), None, at(1200));
-        assert!(index.look(all(Unknown), at(1200)).is_complete, "nobody needs it any more");
+        assert!(index.reconcile(all(Unknown), at(1200)).is_complete, "nobody needs it any more");
     }
 
     #[test]
-    fn a_node_is_held_up_by_a_pod_that_waits_and_by_a_need_that_is_not_whole() {
+    fn a_node_is_blocked_by_a_pod_that_waits_and_by_a_need_that_is_not_whole() {
         let mut index = index_with_edge_1();
         let edge = NodeName::parse("edge-1").unwrap();
         let other = NodeName::parse("edge-2").unwrap();
-        assert_eq!(index.holds_up(&edge, |_| false), None, "nothing is there");
+        assert_eq!(index.blocked_by(&edge, |_| false), None, "nothing is there");
         index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(1000));
-        index.look(all(Unknown), at(1000));
-        assert_eq!(index.holds_up(&edge, |_| false), Some(&key("web")));
-        index.look(all(Absent), at(1010));
-        assert_eq!(index.holds_up(&edge, |_| true), None);
-        assert_eq!(index.holds_up(&edge, |_| false), Some(&map("page")), "its watch is broken");
-        assert_eq!(index.holds_up(&other, |_| false), None);
+        index.reconcile(all(Unknown), at(1000));
+        assert_eq!(index.blocked_by(&edge, |_| false), Some(&key("web")));
+        index.reconcile(all(Absent), at(1010));
+        assert_eq!(index.blocked_by(&edge, |_| true), None);
+        assert_eq!(index.blocked_by(&edge, |_| false), Some(&map("page")), "its watch is broken");
+        assert_eq!(index.blocked_by(&other, |_| false), None);
     }
 
     #[test]
     fn a_node_that_turns_to_the_edge_gets_its_pods_and_one_that_turns_away_nothing() {
         let mut index = Index::default();
         index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(0));
-        let look = index.look(all(Unknown), at(0));
+        let found = index.reconcile(all(Unknown), at(0));
         assert_eq!(
-            (look.again, needs(&look).len()),
+            (found.again, needs(&found).len()),
             (None, 0),
             "nobody waits for a pod of the cloud's nodes"
         );
         index.node(&node_key("edge-1"), Some(&edge_node()), at(900));
-        let look = index.look(all(Unknown), at(1000));
-        assert_eq!((shown(&look), look.pods.len()), (vec!["edge-1: ".to_owned()], 1));
-        assert_eq!(needs(&look), ["page by 1"]);
-        assert_eq!(shown(&index.look(all(Present), at(1001))), ["edge-1: page web"]);
+        let found = index.reconcile(all(Unknown), at(1000));
+        assert_eq!((shown(&found), found.pods.len()), (vec!["edge-1: ".to_owned()], 1));
+        assert_eq!(needs(&found), ["page by 1"]);
+        assert_eq!(shown(&index.reconcile(all(Present), at(1001))), ["edge-1: page web"]);
         index.node(&node_key("edge-1"), Some(&edge_node()), at(1002));
-        assert_eq!(index.look(all(Present), at(1002)), Look { is_complete: true, ..Look::default() });
+        assert_eq!(
+            index.reconcile(all(Present), at(1002)),
+            Reconciled { is_complete: true, ..Reconciled::default() }
+        );
         index.node(&node_key("edge-1"), Some(&json!({ "metadata": {} })), at(1003));
-        let look = index.look(all(Present), at(1003));
-        assert_eq!((shown(&look), needs(&look)), (vec!["edge-1: ".to_owned()], vec!["page by 0".to_owned()]));
+        let found = index.reconcile(all(Present), at(1003));
+        assert_eq!(
+            (shown(&found), needs(&found)),
+            (vec!["edge-1: ".to_owned()], vec!["page by 0".to_owned()])
+        );
     }
 
     #[derive(Debug, Clone)]
@@ -372,7 +385,7 @@ mod tests {
         Need(usize, bool),
         /// It answers what is asked of a need.
         Answer(usize),
-        Look(u64),
+        Reconcile(u64),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -382,14 +395,14 @@ mod tests {
             (0_usize..6, prop::option::of(placed)).prop_map(|(pod, place)| Step::Pod(pod, place)),
             (0_usize..4, any::<bool>()).prop_map(|(need, there)| Step::Need(need, there)),
             (0_usize..4).prop_map(Step::Answer),
-            (0_u64..3000).prop_map(Step::Look),
+            (0_u64..3000).prop_map(Step::Reconcile),
         ];
         prop::collection::vec(step, 1..60)
     }
 
     /// Takes what a look says as what the nodes hold.
-    fn follow(told: &mut Wanted, look: Look) {
-        for (node, keys) in look.wanted {
+    fn follow(told: &mut Wanted, found: Reconciled) {
+        for (node, keys) in found.wanted {
             if keys.is_empty() {
                 told.remove(&node)
             } else {
@@ -431,12 +444,12 @@ mod tests {
         /// told is what a look at everything would say; and before that a pod is late at the most, and nothing else is
         /// missing or too much.
         #[test]
-        fn the_index_comes_to_what_a_look_at_everything_says(steps in steps()) {
+        fn the_index_comes_to_what_all_pods_say(steps in steps()) {
             let (mut index, mut told, mut now) = (Index::default(), Wanted::new(), at(0));
             let (mut nodes, mut pods) = (BTreeSet::new(), BTreeMap::new());
             let mut watches = Watches::default();
             let answers = (0..4).map(Step::Answer);
-            let all = [Step::Look(0)].into_iter().chain(answers).chain([Step::Look(0)]);
+            let all = [Step::Reconcile(0)].into_iter().chain(answers).chain([Step::Reconcile(0)]);
             for step in steps.into_iter().chain(all) {
                 match step {
                     Step::Node(n, edge) => {
@@ -473,11 +486,11 @@ mod tests {
                             index.need(&key);
                         }
                     }
-                    Step::Look(milliseconds) => {
+                    Step::Reconcile(milliseconds) => {
                         now = now + Duration::from_millis(milliseconds);
-                        let look = index.look(|need| watches.known(need), now);
-                        watches.follow(&look.needs);
-                        follow(&mut told, look);
+                        let found = index.reconcile(|need| watches.known(need), now);
+                        watches.follow(&found.needs);
+                        follow(&mut told, found);
                         let needed: BTreeSet<ObjectKey> =
                             plan::wanted(&nodes, &pods, |_| true).into_values().flatten()
                                 .filter(|key| key.resource != PODS).collect();

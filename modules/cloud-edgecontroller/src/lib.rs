@@ -1,36 +1,33 @@
 //! Nodes, pods and what pods need: down to the edge, and their status up.
 //!
 //! # Owns
-//! The watches of nodes and pods and of each Secret and config map that a pod on an edge node needs, what each edge node was last told to hold, and the nodes' Leases:
-//! which CloudCore has which node since which epoch, and of which Node each session is.
+//! The informers of Nodes and pods and the watches of each Secret and config map that a pod on an edge node refers to, and what
+//! was last sent of each edge node. They belong to the incarnation: a new one lists again.
 //! # Accepts
-//! [`contract::edgecontroller::EdgeControllerMsg`]: sessions and nodes to take from the hub, SyncController's word on how
-//! nodes stand, reports and token requests of nodes, nudges from its own watches.
+//! [`contract::edgecontroller::EdgeControllerMsg`]: who is linked from the hub, SyncController's word that it has begun anew,
+//! reports and token requests of nodes, changes in its own informers' caches.
 //! # Tells
-//! SyncController what each node should hold; the hub which node another CloudCore has taken and which is not ours any more; the
-//! API server what nodes
-//! report, and whether they hold what they should.
+//! SyncController what each node should hold, and of each session when all of it was sent; NodeLease that Edged of a node is
+//! alive, and is asked what sessions are worth; the API server what nodes report.
 //! # Keeps across a restart
-//! Nothing: it lists again.
+//! Nothing: it lists again, and the hub says again who is linked.
 //! # Never
 //! Takes a node's word about a Node that is not its own by the register, or about an object that is not bound to it, sends what no pod there needs, or
 //! writes a report over a newer one. Of what a node says nothing is passed on that was not parsed, and no node keeps more here
-//! than its line and its rates allow.
+//! than its queue and its rates allow.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod accounts;
 mod actor;
-mod deliveries;
-pub mod demand;
+mod error;
+mod event_reports;
 mod events;
-pub mod fence;
 pub mod index;
 pub mod plan;
+pub mod references;
 mod registration;
-mod residents;
-mod synced;
-mod tenure;
+pub mod report_version;
+mod reports;
+mod status;
 mod tokens;
-mod uplink;
 
-pub use actor::EdgeController;
+pub use actor::{EdgeController, Parts};

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::ids::{CONFIG_MAPS, PODS, SECRETS};
+use apimachinery::PodReferences;
+use contract::ids::PODS;
 use contract::{NodeName, ObjectKey};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use noderegistry::{ADOPTED_ANNOTATION, ENROLMENT_ANNOTATION};
+use noderegistry::plan::is_ours;
 use serde_json::Value;
 
 /// The label that makes a node ours (KubeEdge).
@@ -21,44 +21,12 @@ pub fn node_of(pod: &Value) -> Option<NodeName> {
 /// 1,024 Secrets and config maps are looked after for one pod: each is a watch.
 pub const NEEDS_MAX: usize = 1024;
 
-/// The config maps and secrets that a pod needs, init containers' too; the first [`NEEDS_MAX`] of them.
+/// The config maps and secrets that a pod refers to, init containers' too; the first [`NEEDS_MAX`] of them.
 pub fn needs_of(pod: &Value) -> BTreeSet<ObjectKey> {
     let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
-    let mut needs = BTreeSet::new();
-    let mut need = |resource: &str, name: Option<&Value>| {
-        if let Some(name) = name.and_then(Value::as_str).filter(|name| !name.is_empty())
-            && needs.len() < NEEDS_MAX
-        {
-            needs.insert(ObjectKey::new(resource, namespace, name));
-        }
-    };
-    let spec = &pod["spec"];
-    for volume in list(&spec["volumes"]) {
-        need(CONFIG_MAPS, volume.pointer("/configMap/name"));
-        need(SECRETS, volume.pointer("/secret/secretName"));
-        for source in list(&volume["projected"]["sources"]) {
-            need(CONFIG_MAPS, source.pointer("/configMap/name"));
-            need(SECRETS, source.pointer("/secret/name"));
-        }
-    }
-    for secret in list(&spec["imagePullSecrets"]) {
-        need(SECRETS, secret.get("name"));
-    }
-    for container in list(&spec["initContainers"]).chain(list(&spec["containers"])) {
-        for from in list(&container["envFrom"]) {
-            need(CONFIG_MAPS, from.pointer("/configMapRef/name"));
-            need(SECRETS, from.pointer("/secretRef/name"));
-        }
-        for variable in list(&container["env"]) {
-            need(CONFIG_MAPS, variable.pointer("/valueFrom/configMapKeyRef/name"));
-            need(SECRETS, variable.pointer("/valueFrom/secretKeyRef/name"));
-        }
-    }
-    needs
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
+    let references = PodReferences::of_spec(&pod["spec"]);
+    let keys = references.keys(namespace).take(NEEDS_MAX);
+    keys.map(|key| ObjectKey::new(&key.resource, &key.namespace, &key.name)).collect()
 }
 
 /// What one node should hold: its pods and what they need, by the version that the caches have.
@@ -99,17 +67,6 @@ pub fn lifted_tolerations(pod: &Value) -> Option<Value> {
     lifted.then_some(Value::Array(tolerations))
 }
 
-/// Whether a Node is one of ours by what stands on it: CloudCore made it for a certificate, or an administrator adopted it
-/// by its uid; and nobody has deleted it. Whose of ours it is, the register says.
-pub fn is_ours(metadata: &ObjectMeta) -> bool {
-    if noderegistry::plan::is_ending(metadata) {
-        return false;
-    }
-    let annotation = |key: &str| metadata.annotations.as_ref()?.get(key).filter(|value| !value.is_empty());
-    let adopted = annotation(ADOPTED_ANNOTATION);
-    annotation(ENROLMENT_ANNOTATION).is_some() || (adopted.is_some() && adopted == metadata.uid.as_ref())
-}
-
 /// Whether pods on this Node are sent to an edge node: it has the label, is one of ours, and was not deleted: one that
 /// finalizers hold counts as gone.
 pub fn is_edge(node: &Value) -> bool {
@@ -121,6 +78,7 @@ pub fn is_edge(node: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use noderegistry::{ADOPTED_ANNOTATION, ENROLMENT_ANNOTATION};
     use serde_json::json;
 
     fn pod() -> Value {

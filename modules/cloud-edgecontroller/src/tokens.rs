@@ -1,13 +1,18 @@
 //! Tokens for the service accounts of pods that are bound to the node that asks.
 
-use beehive::Fault;
+use std::time::Duration;
+
+use beehive::{Address, Env, Fault, Reply};
+use contract::nodelease::{NodeLeaseMsg, SessionState};
 use contract::said::TokenAsked;
-use contract::{NodeName, TokenGrant};
+use contract::{NodeName, TokenGrant, TokenQuery, Unparsed};
+use fairshare::{NodeQueue, NodeQueues};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, ServiceAccount};
 use kube::api::{Api, PostParams};
 
-use crate::uplink::{Ownness, UpError, own_pod, status_code};
+use crate::error::{ReportError, status_code};
+use crate::status::{PodBinding, binding_of};
 
 /// 10 min: the shortest token (Kubernetes).
 const SECONDS_MIN: i64 = 600;
@@ -36,6 +41,57 @@ pub(crate) fn lifetime(spec: &PodSpec, audiences: &[String], asked_seconds: i64)
     if seconds.contains(&asked_seconds) { Some(asked_seconds) } else { seconds.into_iter().min() }
 }
 
+/// 128 requests of a node wait behind the one in work: one for each pod that starts with it.
+const REQUESTS_WAIT: usize = 128;
+/// 5 s for NodeLease to say what a session is worth.
+const SESSION_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A node asks for a token.
+pub(crate) struct Asked {
+    pub(crate) session: u64,
+    pub(crate) query: Unparsed<TokenQuery>,
+    pub(crate) reply: Reply<Result<TokenGrant, String>>,
+}
+
+/// The requests of nodes, in a queue for each.
+pub(crate) type TokenQueues = NodeQueues<Asked>;
+
+pub(crate) fn queues() -> TokenQueues {
+    NodeQueues::new(REQUESTS_WAIT)
+}
+
+/// Answers what stands in the node's queue, one after the other.
+pub(crate) async fn answer(
+    client: kube::Client,
+    lease: Address<NodeLeaseMsg>,
+    env: Env,
+    mut queue: NodeQueue<Asked>,
+) {
+    let node = queue.node().clone();
+    while let Some(Asked { session, query, reply }) = queue.take() {
+        if reply.is_abandoned() {
+            continue;
+        }
+        let asked = match query.parse() {
+            Ok(asked) => asked,
+            Err(unfit) => {
+                crate::events::token_request_refused(&env, &node, &unfit.to_string());
+                reply.send(Err(unfit.to_string()));
+                continue;
+            }
+        };
+        let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session, reply };
+        let state = lease.ask(SESSION_DEADLINE, ask).await.unwrap_or(SessionState::InDoubt);
+        let now = jiff::Timestamp::try_from(env.wall()).unwrap_or_default().as_second();
+        reply.send(match state {
+            SessionState::Open { .. } => grant(&client, &node, asked, now).await,
+            SessionState::WithoutNode { .. } | SessionState::InDoubt | SessionState::Ended => {
+                Err("the node's Node is not there, or not its own any more".to_owned())
+            }
+        });
+    }
+}
+
 /// Gets a token.
 ///
 /// # Errors
@@ -48,10 +104,10 @@ pub(crate) async fn grant(
 ) -> Result<TokenGrant, String> {
     let TokenAsked { pod: id, service_account, audiences, expiration_seconds } = asked;
     let pods: Api<Pod> = Api::namespaced(client.clone(), id.namespace.as_str());
-    let found = own_pod(&pods, node, &id).await.map_err(|error| told(node, &error.into()))?;
+    let found = binding_of(&pods, node, &id).await.map_err(|error| sentence_of(node, &error.into()))?;
     let spec = match found {
-        Ownness::Own(pod) => pod.spec,
-        Ownness::Gone | Ownness::Foreign => None,
+        PodBinding::Here(pod) => pod.spec,
+        PodBinding::Gone | PodBinding::Elsewhere => None,
     };
     let spec = spec.ok_or_else(|| format!("pod `{id}` is not bound to this node"))?;
     let account = spec.service_account_name.as_deref().unwrap_or("default");
@@ -76,18 +132,18 @@ pub(crate) async fn grant(
     };
     let granted =
         accounts.create_token_request(service_account.as_str(), &PostParams::default(), &request).await;
-    let granted = granted.map_err(|error| told(node, &error.into()))?;
+    let granted = granted.map_err(|error| sentence_of(node, &error.into()))?;
     let status = granted.status.ok_or("the API server granted no token")?;
     let expires_unix = status.expiration_timestamp.0.as_second();
     Ok(TokenGrant { token: status.token, expires_unix, lifetime_seconds: (expires_unix - now_unix).max(0) })
 }
 
 /// What the node is told of an error; the error itself goes to the log.
-fn told(node: &NodeName, error: &UpError) -> String {
+fn sentence_of(node: &NodeName, error: &ReportError) -> String {
     tracing::warn!(%node, reason = %Fault::from_error(error), "no token granted");
     let code = match error {
-        UpError::Api(error) => status_code(error),
-        UpError::Contended | UpError::Register(_) => None,
+        ReportError::Api(error) => status_code(error),
+        ReportError::Contended | ReportError::Lease(_) => None,
     };
     match code {
         Some(403) => "the API server does not let CloudCore ask for this token",

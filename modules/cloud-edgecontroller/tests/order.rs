@@ -1,18 +1,21 @@
 //! EdgeController over watches that are late, on the simulated clock: what a pod needs is told before it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Moment, Policy};
 use bytes::Bytes;
-use cloud_edgecontroller::EdgeController;
+use cloud_edgecontroller::{EdgeController, Parts};
 use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
 use contract::edgecontroller::EdgeControllerMsg;
+use contract::nodelease::{NodeLeaseMsg, SessionState};
 use contract::synccontroller::SyncMsg;
 use futures::channel::{mpsc, oneshot};
 use futures::{SinkExt, StreamExt};
@@ -65,6 +68,8 @@ struct Bench {
     _hive: Hive,
     sync: Probe<SyncMsg>,
     _hub: Probe<CloudHubMsg>,
+    /// What NodeLease says of the sessions.
+    sessions: Sessions,
     watches: BTreeMap<&'static str, mpsc::Sender<Bytes>>,
     gates: BTreeMap<&'static str, oneshot::Sender<()>>,
     controller: Address<EdgeControllerMsg>,
@@ -104,22 +109,23 @@ fn bench(mut lists: Lists, gated: &[&'static str]) -> Bench {
     let client = kube::Client::new(service, "default");
     let (sync, to_sync) = Probe::new(&env, 64);
     let (hub, to_hub) = Probe::new(&env, 1);
+    let (lease, to_lease) = Probe::new(&env, 16);
+    let sessions = Sessions::default();
+    tokio::task::spawn_local(node_lease(lease, Rc::clone(&sessions)));
     let mut hive = Hive::new("test", env.clone());
     let mailbox = hive.mailbox("cloud-edgecontroller", Capacity::new(64, "a test's choice"));
     let controller = hive.grant("tester", &mailbox, Flow::Ask);
-    hive.supervise(mailbox, Policy::default(), move || {
-        EdgeController::new(
-            client.clone(),
-            to_sync.clone(),
-            to_hub.clone(),
-            "cloud-1",
-            LONG,
-            Interruptions::default(),
-            Reading::AsItself,
-        )
-    });
+    let parts = Parts {
+        client,
+        sync: to_sync,
+        lease: to_lease,
+        hub: to_hub,
+        interruptions: Interruptions::default(),
+        reading: Reading::AsItself,
+    };
+    hive.supervise(mailbox, Policy::default(), move || EdgeController::new(parts.clone()));
     hive.open().unwrap();
-    Bench { env, _hive: hive, sync, _hub: hub, watches, gates, controller }
+    Bench { env, _hive: hive, sync, _hub: hub, sessions, watches, gates, controller }
 }
 
 fn node() -> Value {
@@ -170,7 +176,7 @@ impl Bench {
     }
 
     async fn quiet(&mut self) {
-        self.told_until("SourceReady").await;
+        self.told_until("ListComplete").await;
     }
 
     async fn after(&self, milliseconds: u64) {
@@ -178,63 +184,112 @@ impl Bench {
     }
 }
 
+fn edge_1() -> NodeName {
+    NodeName::parse("edge-1").unwrap()
+}
+
+type Sessions = Rc<RefCell<BTreeMap<u64, SessionState>>>;
+
+/// In NodeLease's place: answers what the test has said.
+async fn node_lease(mut lease: Probe<NodeLeaseMsg>, sessions: Sessions) {
+    while let Some(message) = lease.next(Duration::MAX).await {
+        if let NodeLeaseMsg::Session { session, reply, .. } = message {
+            let state = sessions.borrow().get(&session).cloned();
+            reply.send(state.unwrap_or(SessionState::Ended));
+        }
+    }
+}
+
+impl Bench {
+    async fn node_up(&mut self, session: u64, state: SessionState) {
+        self.sessions.borrow_mut().insert(session, state);
+        self.controller.tell(EdgeControllerMsg::NodeUp { node: edge_1(), session }).await.unwrap();
+    }
+
+    fn is_current(message: &SyncMsg, of: u64) -> bool {
+        matches!(message, SyncMsg::Current { session, .. } if *session == of)
+    }
+}
+
+fn open_session() -> SessionState {
+    SessionState::Open { node_uid: "n".to_owned() }
+}
+
 /// What a CloudCore that lags behind does not know, it would have the node forget.
 #[test]
-fn no_node_is_taken_over_while_a_watch_is_broken() {
+fn a_session_is_not_current_while_a_watch_is_broken() {
     run(Lists::new(), async |mut bench| {
-        let claim = async |bench: &Bench| {
-            let node = NodeName::parse("edge-1").unwrap();
-            let asked = bench.controller.ask(LONG, |reply| EdgeControllerMsg::Claim {
-                node,
-                certificate: "1".to_owned(),
-                reply,
-            });
-            asked.await.unwrap().unwrap_err().reason
-        };
-        let ready = |message| matches!(message, SyncMsg::SourceReady(_)).then_some(());
-        bench.sync.find(LONG, ready).await.unwrap();
-        // This API has no Lease to give, and that is as far as it comes.
-        assert!(!claim(&bench).await.contains("watch"));
+        bench.quiet().await;
         bench.watches.get_mut("pods").unwrap().send(Bytes::from_static(b"nonsense\n")).await.unwrap();
-        let refused = bench.env.timeout(LONG, async {
-            while !claim(&bench).await.contains("has broken off") {
-                bench.env.sleep(Duration::from_millis(1)).await;
-            }
-        });
-        refused.await.expect("a broken watch is noticed");
-        let again = bench.env.timeout(LONG, async {
-            while claim(&bench).await.contains("has broken off") {
-                bench.env.sleep(Duration::from_millis(100)).await;
-            }
-        });
-        again.await.expect("it lists again");
+        bench.after(1).await;
+        let began = bench.env.now();
+        bench.node_up(4, open_session()).await;
+        bench.sync.find(LONG, |message| Bench::is_current(&message, 4).then_some(())).await.unwrap();
+        let waited = bench.env.now().since(began);
+        assert!(waited >= Duration::from_millis(500), "it lists again first: {waited:?}");
     });
 }
 
 /// Nor what it has not been told yet: the node may hold it.
 #[test]
-fn no_node_is_taken_over_while_something_of_its_pods_is_not_answered() {
+fn a_session_is_not_current_while_something_of_its_pods_is_not_answered() {
     let lists = Lists::from([("pods", json!([pod("web:1")]))]);
     run_gated(lists, &["secrets"], async |mut bench| {
-        let claim = async |bench: &Bench| {
-            let node = NodeName::parse("edge-1").unwrap();
-            let asked = bench.controller.ask(LONG, |reply| EdgeControllerMsg::Claim {
-                node,
-                certificate: "1".to_owned(),
-                reply,
-            });
-            asked.await.unwrap().unwrap_err().reason
-        };
         bench.after(100).await;
-        let refused = claim(&bench).await;
-        assert!(refused.contains("has not said what `pods/default/web` is"), "{refused}");
-        bench.after(6000).await;
-        let refused = claim(&bench).await;
-        assert!(refused.contains("has not said what `secrets/default/token` is"), "{refused}");
+        bench.node_up(4, open_session()).await;
+        bench.after(7000).await;
         bench.open("secrets");
+        let opened = bench.env.now();
+        let (told, at) = bench.told_until("Current").await;
+        assert_eq!(told, ["ListBegins", "+web", "ListComplete", "Current"]);
+        assert!(at >= opened, "not before the answer");
+    });
+}
+
+/// Its link ends instead, and its pods run on.
+#[test]
+fn a_node_whose_node_was_deleted_is_told_nothing_until_its_link_has_ended() {
+    let lists = Lists::from([("pods", json!([pod("web:1")]))]);
+    run(lists, async |mut bench| {
         bench.quiet().await;
-        let refused = claim(&bench).await;
-        assert!(!refused.contains("has not said"), "{refused}");
+        bench.node_up(4, open_session()).await;
+        bench.told_until("Current").await;
+        bench.say("nodes", "DELETED", node()).await;
+        bench.after(3000).await;
+        assert!(bench.sync.next(Duration::from_millis(1)).await.is_none());
+        bench.controller.tell(EdgeControllerMsg::NodeDown { node: edge_1(), session: 3 }).await.unwrap();
+        bench.after(3000).await;
+        assert!(bench.sync.next(Duration::from_millis(1)).await.is_none(), "of an older session");
+        bench.controller.tell(EdgeControllerMsg::NodeDown { node: edge_1(), session: 4 }).await.unwrap();
+        assert_eq!(bench.told_until("-web").await.0, ["-web"]);
+    });
+}
+
+/// The same after a restart, when the link was told of again: what is not sent in the new list is gone for SyncController.
+#[test]
+fn a_session_whose_node_is_gone_is_not_current() {
+    run(Lists::new(), async |mut bench| {
+        bench.quiet().await;
+        bench.node_up(4, SessionState::Open { node_uid: "another".to_owned() }).await;
+        bench.after(3000).await;
+        assert!(bench.sync.next(Duration::from_millis(1)).await.is_none());
+        bench.node_up(5, open_session()).await;
+        assert_eq!(bench.told_until("Current").await.0, ["Current"]);
+    });
+}
+
+#[test]
+fn a_synccontroller_that_begins_anew_is_told_everything_again() {
+    let lists = Lists::from([("pods", json!([pod("web:1")])), ("secrets", json!([need("token")]))]);
+    run(lists, async |mut bench| {
+        bench.quiet().await;
+        bench.node_up(4, open_session()).await;
+        bench.told_until("Current").await;
+        bench.controller.tell(EdgeControllerMsg::ListAgain).await.unwrap();
+        let (told, _) = bench.told_until("Current").await;
+        assert_eq!(told, ["ListBegins", "+token", "+web", "ListComplete", "Current"]);
+        bench.say("pods", "MODIFIED", pod("web:2")).await;
+        assert_eq!(bench.told_until("+web").await.0, ["+web"]);
     });
 }
 
@@ -258,7 +313,7 @@ fn what_a_pod_needs_is_told_before_it_however_late_the_answers_are() {
 
 #[test]
 fn a_pod_whose_needs_are_answered_goes_at_once_and_one_without_an_answer_does_not_wait_for_ever() {
-    for (gated, least, most) in [(&[] as &[&str], 0, 100), (&["secrets"], 5000, 5100)] {
+    for (gated, least, most) in [(&[] as &[&str], 0, 0), (&["secrets"], 5000, 5000)] {
         run_gated(Lists::new(), gated, async |mut bench| {
             bench.quiet().await;
             let began = bench.env.now();
@@ -277,6 +332,9 @@ fn nothing_counts_as_missing_before_the_needs_of_the_first_look_are_answered() {
     run_gated(lists, &["secrets"], async |mut bench| {
         bench.after(6000).await;
         bench.open("secrets");
-        assert_eq!(bench.told_until("SourceReady").await.0, ["+web", "+token", "SourceReady"]);
+        assert_eq!(
+            bench.told_until("ListComplete").await.0,
+            ["ListBegins", "+web", "+token", "ListComplete"]
+        );
     });
 }

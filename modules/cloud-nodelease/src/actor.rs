@@ -8,7 +8,7 @@ use beehive::{Actor, Address, Context, Fault, Reply};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::nodelease::{ClaimRefused, NodeLeaseMsg, SessionState};
-use contract::synccontroller::SyncTruth;
+use contract::synccontroller::SyncStatus;
 use kubewatch::Interruptions;
 use noderegistry::Registry;
 
@@ -212,7 +212,13 @@ impl NodeLease {
         });
     }
 
-    fn show_synced(&self, node: NodeName, status: SyncTruth, reply: Reply<bool>, cx: &Context<NodeLeaseMsg>) {
+    fn show_synced(
+        &self,
+        node: NodeName,
+        status: SyncStatus,
+        reply: Reply<bool>,
+        cx: &Context<NodeLeaseMsg>,
+    ) {
         let now = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
         let synced = Synced { status, bytes: self.sessions.borrow().bytes(&node), now };
         let (client, leases, env) = (self.parts.client.clone(), self.leases.clone(), cx.env().clone());

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use beehive::{Env, Fault};
 use contract::NodeName;
-use contract::synccontroller::{SyncState, SyncTruth};
+use contract::synccontroller::{SyncState, SyncStatus};
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ const SYNCED: &str = "kubehive.io/Synced";
 /// What the condition of a node is to say.
 pub(crate) struct Synced {
     /// How the node stands.
-    pub(crate) status: SyncTruth,
+    pub(crate) status: SyncStatus,
     /// The bytes that came and went over the link of its session, if it has one.
     pub(crate) bytes: Option<(u64, u64)>,
     /// The time of the writing.
@@ -144,7 +144,7 @@ mod tests {
 
     fn synced(state: SyncState, second: i64, received: u64) -> Synced {
         let waits = state != SyncState::InSync;
-        let status = SyncTruth {
+        let status = SyncStatus {
             state,
             waiting: usize::from(waits),
             oldest: waits.then(|| (ObjectKey::new("pods", "default", "web"), 1_700_000_000)),

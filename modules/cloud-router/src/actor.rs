@@ -3,7 +3,7 @@
 use beehive::{Actor, AskError, Context, Fault, Reply};
 use contract::router::{RouterMsg, RouterUp};
 use contract::{NodeName, Upload};
-use fairshare::is_told;
+use fairshare::is_logged;
 
 use crate::plan::{Ledger, Verdict};
 
@@ -50,7 +50,7 @@ impl CloudRouter {
                     tracing::debug!(%node, client, topic, missing, "messages of a source are missing");
                 }
                 // Its node would send it for ever. The log is not its own: it is told of less and less often.
-                Verdict::Refused { why, times } if is_told(times) => {
+                Verdict::Refused { why, times } if is_logged(times) => {
                     tracing::warn!(%node, row, why, times, "telemetry of the node was refused");
                 }
                 Verdict::Refused { .. } => {}

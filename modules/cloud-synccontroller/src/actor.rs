@@ -3,39 +3,50 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use beehive::{Actor, Address, AskError, Context, Env, Fault, Refusal};
+use beehive::{Actor, Address, AskError, Context, Env, Fault, Refusal, Sample};
+use contract::NodeName;
+use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::devicecontroller::DeviceControllerMsg;
+use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::{MetaDown, NotApplied};
-use contract::synccontroller::{Loss, Source, SyncMsg, SyncTruth};
-use contract::{NodeName, edgecontroller::EdgeControllerMsg};
+use contract::nodelease::NodeLeaseMsg;
+use contract::synccontroller::{Loss, Source, SyncMsg, SyncStatus};
 
 use crate::plan::{Effect, Plan};
-use crate::truth::Stamp;
+use crate::status::Timestamp;
 
 /// 60 s: a batch over a slow link with a full disk queue in front of it. The link's own pings notice a dead link earlier.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 /// 30 s: the API server has a moment.
-const SHOW_DEADLINE: Duration = Duration::from_secs(30);
-/// 1 s between looks whose truth has changed.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// 1 s between looks whose status has changed.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Whom SyncController speaks to beside the nodes.
+#[derive(Clone)]
+pub struct Neighbours {
+    /// NodeLease, which writes whether a node is in sync.
+    pub lease: Address<NodeLeaseMsg>,
+    /// CloudHub, which is asked who is linked.
+    pub hub: Address<CloudHubMsg>,
+    /// EdgeController, which is asked for what nodes should hold.
+    pub edge: Address<EdgeControllerMsg>,
+    /// DeviceController, which is asked for the same.
+    pub device: Address<DeviceControllerMsg>,
+}
 
 /// Feeds every node the difference between what it holds and what it should.
 pub struct SyncController {
     plan: Plan,
     mailboxes: BTreeMap<NodeName, (u64, Address<MetaDown>)>,
-    /// Writes the truth about nodes where people look.
-    edge: Address<EdgeControllerMsg>,
+    neighbours: Neighbours,
     env: Option<Env>,
 }
 
 impl SyncController {
-    /// A controller that tells `edge` how nodes stand.
-    pub fn new(edge: Address<EdgeControllerMsg>) -> Self {
-        SyncController {
-            plan: Plan::new([Source::Edge, Source::Device]),
-            mailboxes: BTreeMap::new(),
-            edge,
-            env: None,
-        }
+    /// A controller that knows of nothing yet.
+    pub fn new(neighbours: Neighbours) -> Self {
+        SyncController { plan: Plan::new(Source::ALL), mailboxes: BTreeMap::new(), neighbours, env: None }
     }
 }
 
@@ -45,17 +56,31 @@ impl Actor for SyncController {
     async fn started(&mut self, cx: &mut Context<SyncMsg>) -> Result<(), Fault> {
         self.env = Some(cx.env().clone());
         cx.every(TICK, || SyncMsg::Tick);
+        // What an earlier incarnation knew is gone: the sources say it again, and the hub who is linked.
+        let Neighbours { hub, edge, device, .. } = &self.neighbours;
+        cx.tell_beside(edge, || EdgeControllerMsg::ListAgain);
+        cx.tell_beside(device, || DeviceControllerMsg::ListAgain);
+        cx.tell_beside(hub, || CloudHubMsg::TellSessions { to: SessionReader::SyncController });
         Ok(())
     }
 
     async fn handle(&mut self, message: SyncMsg, cx: &mut Context<SyncMsg>) -> Result<(), Fault> {
-        let now = stamp(cx.env());
+        let now = timestamp(cx.env());
         let effects = match message {
+            SyncMsg::ListBegins(source) => {
+                self.plan.list_begins(source);
+                Vec::new()
+            }
             SyncMsg::Upsert { node, object } => self.plan.upsert(&node, object, now),
             SyncMsg::Delete { node, key } => self.plan.delete(&node, &key, now),
             SyncMsg::Flush => self.plan.flush(),
-            SyncMsg::SourceReady(source) => self.plan.source_ready(source, now),
-            SyncMsg::AllNodesDown => Vec::new(),
+            SyncMsg::ListComplete(source) => self.plan.list_complete(source, now),
+            SyncMsg::Current { source, node, session } => self.plan.current(source, &node, session, now),
+            SyncMsg::AllNodesDown => {
+                self.plan.all_nodes_down();
+                self.mailboxes.clear();
+                Vec::new()
+            }
             SyncMsg::NodeUp { node, session, meta } => self.node_up(node, session, meta),
             SyncMsg::NodeDown { node, session } => self.node_down(&node, session),
             SyncMsg::Offered { node, session, offer } => self.plan.offered(&node, session, offer, now),
@@ -70,8 +95,8 @@ impl Actor for SyncController {
             }
             SyncMsg::Retry { node, session, again } => self.plan.retry(&node, session, again),
             SyncMsg::Tick => self.plan.tick(now),
-            SyncMsg::Shown { node, truth, written } => {
-                self.plan.shown(&node, truth, written);
+            SyncMsg::StatusWritten { node, status, written } => {
+                self.plan.status_written(&node, status, written);
                 Vec::new()
             }
         };
@@ -82,14 +107,19 @@ impl Actor for SyncController {
     }
 
     fn snapshot(&self) -> serde_json::Value {
-        let view = self.env.as_ref().map(|env| self.plan.view(stamp(env)));
+        let view = self.env.as_ref().map(|env| self.plan.view(timestamp(env)));
         serde_json::to_value(view).unwrap_or_default()
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let view = self.env.as_ref().map(|env| self.plan.view(timestamp(env)));
+        view.into_iter().flatten().flat_map(|(node, view)| view.samples(&node)).collect()
     }
 }
 
-fn stamp(env: &Env) -> Stamp {
+fn timestamp(env: &Env) -> Timestamp {
     let since = env.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Stamp { moment: env.now(), unix: i64::try_from(since.as_secs()).unwrap_or(i64::MAX) }
+    Timestamp { moment: env.now(), unix: i64::try_from(since.as_secs()).unwrap_or(i64::MAX) }
 }
 
 impl SyncController {
@@ -129,7 +159,7 @@ impl SyncController {
             Effect::RetryAfter { node, session, pause, again } => {
                 cx.after(cx.env().jitter(pause), SyncMsg::Retry { node, session, again });
             }
-            Effect::Show { node, truth } => self.show(node, truth, cx),
+            Effect::WriteStatus { node, status } => self.write_status(node, status, cx),
         }
     }
 
@@ -182,26 +212,24 @@ impl SyncController {
         let myself = cx.myself();
         cx.spawn(async move {
             let result = match meta.ask(ANSWER_DEADLINE, apply).await {
-                Ok(answer) => answer.map_err(said),
+                Ok(answer) => answer.map_err(not_applied),
                 Err(error) => Err(loss_of(error)),
             };
             let _ = myself.tell(SyncMsg::Applied { node, session, batch, result }).await;
         });
     }
 
-    /// Beside the actor: the edge controller may be as busy with this one's room as this one with its own.
-    fn show(&self, node: NodeName, truth: SyncTruth, cx: &Context<SyncMsg>) {
-        let (edge, myself) = (self.edge.clone(), cx.myself());
+    fn write_status(&self, node: NodeName, status: SyncStatus, cx: &Context<SyncMsg>) {
+        let (lease, myself) = (self.neighbours.lease.clone(), cx.myself());
         cx.spawn(async move {
-            let (about, told) = (node.clone(), truth.clone());
-            let synced = |reply| EdgeControllerMsg::Synced { node: about, truth: told, reply };
-            let written = edge.ask(SHOW_DEADLINE, synced).await.unwrap_or(false);
-            let _ = myself.tell(SyncMsg::Shown { node, truth, written }).await;
+            let show = |reply| NodeLeaseMsg::ShowSynced { node: node.clone(), status: status.clone(), reply };
+            let written = lease.ask(WRITE_DEADLINE, show).await.unwrap_or(false);
+            let _ = myself.tell(SyncMsg::StatusWritten { node, status, written }).await;
         });
     }
 }
 
-fn said(answer: NotApplied) -> Loss {
+fn not_applied(answer: NotApplied) -> Loss {
     match answer {
         NotApplied::Refused(why) => Loss::Refused(why),
         NotApplied::Stale => Loss::Stale,

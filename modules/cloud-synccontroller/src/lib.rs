@@ -9,18 +9,19 @@
 //! # Tells
 //! The nodes' MetaManagers, over the link: a question for a digest of what they hold, one for the lists of the buckets
 //! that differ, then only the difference, newest version per key, several batches in flight, each acknowledged after the
-//! node's commit. EdgeController, for people: how a node stands, when that has changed.
+//! node's commit. NodeLease, which writes it to the Node: whether a node holds what it should, when that has changed. After a
+//! restart the controllers and the hub, that everything is to be said again.
 //! # Keeps across a restart
 //! Nothing. The controllers list again and the nodes say again what they hold. Whatever goes wrong with a batch ends the
 //! same way: after a pause the node is asked again what it holds.
 //! # Never
-//! Sends an object by its history, has one key in two batches at once, or deletes on a node before every source has
-//! listed everything.
+//! Sends an object by its history, has one key in two batches at once, deletes on a node before every source has
+//! listed everything, or sends anything in a session before every source has said that it has sent all.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
 pub mod plan;
 mod session;
-pub mod truth;
+pub mod status;
 
-pub use actor::SyncController;
+pub use actor::{Neighbours, SyncController};

@@ -1,4 +1,4 @@
-//! Decides what to ask whom, what to send and what to show. Pure: messages in, effects out.
+//! Decides what to ask whom, what to send and which status to write. Pure: messages in, effects out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use contract::digest::bucket_of;
 use contract::metamanager::Offer;
-use contract::synccontroller::{Again, Loss, Source, SyncTruth};
+use contract::synccontroller::{Again, Loss, Source, SyncStatus};
 use contract::{Change, Digest, Held, NodeName, Object, ObjectKey};
 
 use crate::session::{Desired, HeldMap, Phase, Session, version_of};
-use crate::truth::{Board, NodeView, Oldest, Stamp, harmless, news};
+use crate::status::{NodeView, Oldest, PublishedStatus, Timestamp, printable, status_of};
 
 /// 8 batches: on a link of 200 ms that is 8 × 64 objects per round trip.
 pub const WINDOW: usize = 8;
@@ -25,7 +25,7 @@ pub const RETRY_MAX: Duration = Duration::from_secs(30);
 /// 1000 objects are listed in one answer, as far as the buckets are even: twice as many of the longest names fit a frame.
 pub const LIST_OBJECTS: usize = 1000;
 /// 20 nodes a second: two thousand that come back together are shown within two minutes.
-pub const SHOWS_AT_ONCE: usize = 20;
+pub const WRITES_AT_ONCE: usize = 20;
 
 /// What the actor is to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,12 +76,12 @@ pub enum Effect {
         /// What for.
         again: Again,
     },
-    /// Write the truth where people look.
-    Show {
+    /// Write the status to the Node.
+    WriteStatus {
         /// The node.
         node: NodeName,
-        /// The truth.
-        truth: SyncTruth,
+        /// The status.
+        status: SyncStatus,
     },
 }
 
@@ -91,19 +91,21 @@ struct Node {
     /// What it holds, as far as it has confirmed; `None` until it has answered for the first time.
     held: Option<HeldMap>,
     /// The keys in which the two differ, and since when.
-    waiting: BTreeMap<ObjectKey, Stamp>,
-    confirmed: Option<Stamp>,
+    waiting: BTreeMap<ObjectKey, Timestamp>,
+    confirmed: Option<Timestamp>,
     refused: u64,
     last_refusal: Option<String>,
     /// Whether the last refusal is not healed yet.
     refusing: bool,
     session: Option<Session>,
-    board: Board,
+    /// The session of which each source has said that it has sent all.
+    current: BTreeMap<Source, u64>,
+    published: PublishedStatus,
 }
 
 impl Node {
     /// Whether `key` waits.
-    fn judge(&mut self, key: &ObjectKey, may_delete: bool, now: Stamp) -> bool {
+    fn update_waiting(&mut self, key: &ObjectKey, may_delete: bool, now: Timestamp) -> bool {
         let has = self.held.as_ref().and_then(|held| held.get(key));
         let waits = match self.desired.get(key) {
             Some(object) => has.is_none_or(|has| *has != version_of(object)),
@@ -117,13 +119,13 @@ impl Node {
         waits
     }
 
-    /// Judges every key, and marks what differs.
-    fn compare(&mut self, may_delete: bool, now: Stamp) {
+    /// Looks at every key, and marks what differs.
+    fn compare(&mut self, may_delete: bool, now: Timestamp) {
         let held = self.held.iter().flat_map(BTreeMap::keys);
         let keys: BTreeSet<ObjectKey> =
             self.desired.keys().chain(held).chain(self.waiting.keys()).cloned().collect();
         for key in keys {
-            let waits = self.judge(&key, may_delete, now);
+            let waits = self.update_waiting(&key, may_delete, now);
             let is_desired = self.desired.contains_key(&key);
             if let Some(open) = self.session.as_mut().filter(|open| waits && open.is_open()) {
                 open.mark(&key, is_desired);
@@ -131,7 +133,7 @@ impl Node {
         }
     }
 
-    fn oldest(&self) -> Option<(&ObjectKey, Stamp)> {
+    fn oldest(&self) -> Option<(&ObjectKey, Timestamp)> {
         self.waiting.iter().map(|(key, since)| (key, *since)).min_by_key(|(_, since)| since.moment)
     }
 
@@ -140,7 +142,7 @@ impl Node {
     }
 
     /// What is known of the node now is `held`.
-    fn open(&mut self, offer: u64, held: HeldMap, may_delete: bool, now: Stamp) {
+    fn open(&mut self, offer: u64, held: HeldMap, may_delete: bool, now: Timestamp) {
         self.held = Some(held);
         if let Some(open) = &mut self.session {
             open.phase = Phase::Open { offer };
@@ -153,8 +155,14 @@ impl Node {
 /// Every node's desired map and session.
 #[derive(Debug)]
 pub struct Plan {
+    sources: BTreeSet<Source>,
+    /// Those that have not listed everything yet.
     waiting_for: BTreeSet<Source>,
+    /// While a source lists: what it has sent so far.
+    lists: BTreeMap<Source, BTreeSet<(NodeName, ObjectKey)>>,
     nodes: BTreeMap<NodeName, Node>,
+    /// The number of the last batch of all sessions.
+    last_batch: u64,
     /// Nodes for which something was marked since the last flush.
     touched: BTreeSet<NodeName>,
 }
@@ -162,19 +170,81 @@ pub struct Plan {
 impl Plan {
     /// A plan that waits for `sources` before it deletes anything.
     pub fn new(sources: impl IntoIterator<Item = Source>) -> Self {
-        Plan { waiting_for: sources.into_iter().collect(), nodes: BTreeMap::new(), touched: BTreeSet::new() }
+        let sources: BTreeSet<Source> = sources.into_iter().collect();
+        Plan {
+            waiting_for: sources.clone(),
+            sources,
+            lists: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            last_batch: 0,
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// The source sends everything from here on. Until it says of each session that all was sent, nothing goes out there.
+    pub fn list_begins(&mut self, source: Source) {
+        self.lists.insert(source, BTreeSet::new());
+        for node in self.nodes.values_mut() {
+            node.current.remove(&source);
+            if let Some(open) = &mut node.session {
+                open.await_again(source);
+            }
+        }
+    }
+
+    /// The source has sent everything: what it did not send is gone. A list that began before this plan did says nothing.
+    pub fn list_complete(&mut self, source: Source, now: Timestamp) -> Vec<Effect> {
+        let Some(sent) = self.lists.remove(&source) else { return Vec::new() };
+        let mut gone = Vec::new();
+        for (name, node) in &self.nodes {
+            let of_source = node.desired.keys().filter(|key| Source::of(key) == source);
+            let not_sent =
+                of_source.map(|key| (name.clone(), key.clone())).filter(|pair| !sent.contains(pair));
+            gone.extend(not_sent);
+        }
+        let mut effects: Vec<Effect> =
+            gone.iter().flat_map(|(node, key)| self.delete(node, key, now)).collect();
+        if self.waiting_for.remove(&source) && self.waiting_for.is_empty() {
+            for node in self.nodes.values_mut() {
+                node.compare(true, now);
+            }
+            let names: Vec<NodeName> = self.nodes.keys().cloned().collect();
+            effects.extend(names.iter().flat_map(|name| self.pump(name)));
+        }
+        effects
+    }
+
+    /// The source has sent all that the node should hold in this session.
+    pub fn current(&mut self, source: Source, node: &NodeName, session: u64, now: Timestamp) -> Vec<Effect> {
+        let may_delete = self.waiting_for.is_empty();
+        let entry = self.nodes.entry(node.clone()).or_default();
+        entry.current.insert(source, session);
+        let Some(open) = entry.session.as_mut().filter(|open| open.number == session) else {
+            return Vec::new();
+        };
+        if open.current(source) && open.is_open() {
+            entry.compare(may_delete, now);
+            return self.pump(node);
+        }
+        Vec::new()
     }
 
     /// The node should hold `object`.
-    pub fn upsert(&mut self, node: &NodeName, object: Arc<Object>, now: Stamp) -> Vec<Effect> {
+    pub fn upsert(&mut self, node: &NodeName, object: Arc<Object>, now: Timestamp) -> Vec<Effect> {
         let entry = self.nodes.entry(node.clone()).or_default();
         let key = object.key.clone();
         entry.desired.insert(key.clone(), object);
+        if let Some(list) = self.lists.get_mut(&Source::of(&key)) {
+            list.insert((node.clone(), key.clone()));
+        }
         self.touch(node, &key, now)
     }
 
     /// The node should not hold `key`.
-    pub fn delete(&mut self, node: &NodeName, key: &ObjectKey, now: Stamp) -> Vec<Effect> {
+    pub fn delete(&mut self, node: &NodeName, key: &ObjectKey, now: Timestamp) -> Vec<Effect> {
+        if let Some(list) = self.lists.get_mut(&Source::of(key)) {
+            list.remove(&(node.clone(), key.clone()));
+        }
         let Some(entry) = self.nodes.get_mut(node) else { return Vec::new() };
         entry.desired.remove(key);
         if entry.session.is_none() && entry.desired.is_empty() {
@@ -189,16 +259,12 @@ impl Plan {
         std::mem::take(&mut self.touched).iter().flat_map(|node| self.pump(node)).collect()
     }
 
-    /// `source` has listed everything once.
-    pub fn source_ready(&mut self, source: Source, now: Stamp) -> Vec<Effect> {
-        if !self.waiting_for.remove(&source) || !self.waiting_for.is_empty() {
-            return Vec::new();
-        }
+    /// No session is open but those that come after this.
+    pub fn all_nodes_down(&mut self) {
         for node in self.nodes.values_mut() {
-            node.compare(true, now);
+            node.session = None;
         }
-        let names: Vec<NodeName> = self.nodes.keys().cloned().collect();
-        names.iter().flat_map(|name| self.pump(name)).collect()
+        self.nodes.retain(|_, node| !node.desired.is_empty());
     }
 
     /// A session opened; it replaces an older one.
@@ -207,8 +273,10 @@ impl Plan {
         if entry.session.as_ref().is_some_and(|open| open.number > session) {
             return Vec::new();
         }
-        entry.session = Some(Session::new(session));
-        entry.board.forget();
+        let is_awaited = |source: &&Source| entry.current.get(*source) != Some(&session);
+        let awaited = self.sources.iter().filter(is_awaited).copied().collect();
+        entry.session = Some(Session::new(session, awaited));
+        entry.published.forget();
         vec![Effect::AskOffer { node, session }]
     }
 
@@ -230,7 +298,7 @@ impl Plan {
         node: &NodeName,
         session: u64,
         offer: Option<Offer>,
-        now: Stamp,
+        now: Timestamp,
     ) -> Vec<Effect> {
         let may_delete = self.waiting_for.is_empty();
         let Some(entry) = self.with_session(node, session) else { return Vec::new() };
@@ -238,7 +306,7 @@ impl Plan {
             return Vec::new();
         };
         let Some(Offer { number, digest }) = offer.filter(|offer| offer.digest.is_sound()) else {
-            return self.rest(node);
+            return self.pause(node);
         };
         open.begin();
         entry.confirmed = Some(now);
@@ -278,7 +346,7 @@ impl Plan {
         session: u64,
         (offer, buckets): (u64, &[u16]),
         held: Option<Vec<Held>>,
-        now: Stamp,
+        now: Timestamp,
     ) -> Vec<Effect> {
         let may_delete = self.waiting_for.is_empty();
         let Some(entry) = self.with_session(node, session) else { return Vec::new() };
@@ -290,7 +358,7 @@ impl Plan {
         if *asked != offer {
             return Vec::new();
         }
-        let Some(held) = held else { return self.rest(node) };
+        let Some(held) = held else { return self.pause(node) };
         let answered: BTreeSet<u16> = buckets.iter().copied().filter(|b| missing.remove(b)).collect();
         // What it was not asked for is not listened to.
         let said = held.into_iter().filter(|held| is_in(&answered, &held.key, *of));
@@ -311,13 +379,13 @@ impl Plan {
         session: u64,
         batch: u64,
         result: Result<(), Loss>,
-        now: Stamp,
+        now: Timestamp,
     ) -> Vec<Effect> {
         let may_delete = self.waiting_for.is_empty();
         let Some(entry) = self.with_session(node, session) else { return Vec::new() };
         let Some(open) = entry.session.as_mut() else { return Vec::new() };
-        let Some(outcome) = open.landed(batch) else { return Vec::new() };
-        let mut aside = None;
+        let Some(outcome) = open.answered(batch) else { return Vec::new() };
+        let mut quarantine = None;
         let goes_on = match result {
             Ok(()) => {
                 open.taken(&outcome);
@@ -333,9 +401,9 @@ impl Plan {
             }
             Err(Loss::Refused(why)) => {
                 open.refused(&outcome);
-                aside = open.time_aside();
+                quarantine = open.time_quarantine();
                 entry.refused += 1;
-                entry.last_refusal = Some(harmless(&why));
+                entry.last_refusal = Some(printable(&why));
                 entry.refusing = true;
                 false
             }
@@ -350,23 +418,23 @@ impl Plan {
             Err(Loss::Stale | Loss::Unanswered(_)) => false,
         };
         for (key, _) in &outcome {
-            let waits = entry.judge(key, may_delete, now);
+            let waits = entry.update_waiting(key, may_delete, now);
             let is_desired = entry.desired.contains_key(key);
             if let Some(open) = entry.session.as_mut().filter(|_| waits) {
                 open.mark(key, is_desired);
             }
         }
         if goes_on {
-            let healed = entry.session.as_ref().is_some_and(Session::has_nothing_aside);
+            let healed = entry.session.as_ref().is_some_and(Session::has_no_quarantine);
             entry.refusing &= !healed && !entry.waiting.is_empty();
             return self.pump(node);
         }
-        let mut effects = self.rest(node);
-        effects.extend(aside.map(|pause| Effect::RetryAfter {
+        let mut effects = self.pause(node);
+        effects.extend(quarantine.map(|pause| Effect::RetryAfter {
             node: node.clone(),
             session,
             pause,
-            again: Again::Aside,
+            again: Again::Quarantined,
         }));
         effects
     }
@@ -378,51 +446,53 @@ impl Plan {
         };
         match again {
             Again::Compare => {
-                open.resting = false;
+                open.is_paused = false;
                 open.phase = Phase::Asking;
                 vec![Effect::AskOffer { node: node.clone(), session }]
             }
-            Again::Aside => {
-                open.aside_is_due();
+            Again::Quarantined => {
+                open.quarantine_is_due();
                 self.pump(node)
             }
         }
     }
 
-    /// Whose truth is to be written now: those first that were written longest ago.
-    pub fn tick(&mut self, now: Stamp) -> Vec<Effect> {
+    /// Whose status is to be written now: those first that were written longest ago.
+    pub fn tick(&mut self, now: Timestamp) -> Vec<Effect> {
         if !self.waiting_for.is_empty() {
             return Vec::new();
         }
-        let mut wanted: Vec<(&NodeName, &mut Node, SyncTruth)> = Vec::new();
+        let mut wanted: Vec<(&NodeName, &mut Node, SyncStatus)> = Vec::new();
         for (name, node) in &mut self.nodes {
             // Of a node that was never here somebody else knows.
             let is_known = node.confirmed.is_some()
                 && node.session.as_ref().is_none_or(|open| open.is_open() || node.refusing);
-            let truth = news(node.waiting.len(), node.oldest(), node.refusal(), node.session.is_some(), now);
+            let status =
+                status_of(node.waiting.len(), node.oldest(), node.refusal(), node.session.is_some(), now);
             let last_confirmed = node.confirmed.map(|at| at.unix);
-            let truth = truth.map(|truth| SyncTruth { last_confirmed, ..truth });
-            if let Some(truth) = truth.filter(|truth| is_known && node.board.wants(truth, now.moment)) {
-                wanted.push((name, node, truth));
+            let status = status.map(|status| SyncStatus { last_confirmed, ..status });
+            if let Some(status) = status.filter(|status| is_known && node.published.wants(status, now.moment))
+            {
+                wanted.push((name, node, status));
             }
         }
-        wanted.sort_by_key(|(_, node, _)| node.board.at());
-        let shows = wanted.into_iter().take(SHOWS_AT_ONCE).map(|(name, node, truth)| {
-            node.board.begin(now.moment);
-            Effect::Show { node: name.clone(), truth }
+        wanted.sort_by_key(|(_, node, _)| node.published.at());
+        let writes = wanted.into_iter().take(WRITES_AT_ONCE).map(|(name, node, status)| {
+            node.published.begin(now.moment);
+            Effect::WriteStatus { node: name.clone(), status }
         });
-        shows.collect()
+        writes.collect()
     }
 
-    /// The truth about a node was written, or not.
-    pub fn shown(&mut self, node: &NodeName, truth: SyncTruth, written: bool) {
+    /// The status of a node was written, or not.
+    pub fn status_written(&mut self, node: &NodeName, status: SyncStatus, is_written: bool) {
         if let Some(entry) = self.nodes.get_mut(node) {
-            entry.board.end(truth, written);
+            entry.published.end(status, is_written);
         }
     }
 
     /// Every node, for the snapshot.
-    pub fn view(&self, now: Stamp) -> BTreeMap<String, NodeView> {
+    pub fn view(&self, now: Timestamp) -> BTreeMap<String, NodeView> {
         let all_ready = self.waiting_for.is_empty();
         let view = |node: &Node| {
             let is_open = node.session.as_ref().is_some_and(Session::is_open);
@@ -450,20 +520,20 @@ impl Plan {
     }
 
     /// Nothing goes out for a while, and then everything is compared anew.
-    fn rest(&mut self, node: &NodeName) -> Vec<Effect> {
+    fn pause(&mut self, node: &NodeName) -> Vec<Effect> {
         let Some(open) = self.nodes.get_mut(node).and_then(|entry| entry.session.as_mut()) else {
             return Vec::new();
         };
         let session = open.number;
         let retry = |pause| Effect::RetryAfter { node: node.clone(), session, pause, again: Again::Compare };
-        open.rest().map(retry).into_iter().collect()
+        open.pause().map(retry).into_iter().collect()
     }
 
     /// Marks `key` when the node does not hold what it should.
-    fn touch(&mut self, node: &NodeName, key: &ObjectKey, now: Stamp) -> Vec<Effect> {
+    fn touch(&mut self, node: &NodeName, key: &ObjectKey, now: Timestamp) -> Vec<Effect> {
         let may_delete = self.waiting_for.is_empty();
         let Some(entry) = self.nodes.get_mut(node) else { return Vec::new() };
-        entry.judge(key, may_delete, now);
+        entry.update_waiting(key, may_delete, now);
         let is_desired = entry.desired.contains_key(key);
         if let Some(open) = entry.session.as_mut().filter(|open| open.is_open()) {
             open.mark(key, is_desired);
@@ -479,7 +549,7 @@ impl Plan {
         let may_delete = self.waiting_for.is_empty();
         let mut effects = Vec::new();
         if let Some(Node { desired, held: Some(held), session: Some(open), .. }) = self.nodes.get_mut(name) {
-            while let Some(batch) = open.next(desired, held, may_delete) {
+            while let Some(batch) = open.next(&mut self.last_batch, desired, held, may_delete) {
                 effects.push(Effect::Send {
                     node: name.clone(),
                     session: open.number,

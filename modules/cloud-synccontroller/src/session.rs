@@ -1,10 +1,11 @@
-//! One session with a node: what it was asked, which batches fly, and what it would not take. Pure.
+//! One session with a node: what it was asked, which batches are in flight, and what it would not take. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::ids::{CONFIG_MAPS, DEVICE_MODELS, SECRETS};
+use contract::synccontroller::Source;
 use contract::{Change, Object, ObjectKey};
 
 use crate::plan::{BATCH_BYTES, BATCH_OBJECTS, RETRY_MAX, RETRY_MIN, WINDOW};
@@ -56,7 +57,7 @@ pub(crate) enum Phase {
 
 /// An object that the node refused when it came alone.
 #[derive(Debug)]
-struct Aside {
+struct Quarantined {
     version: Option<Version>,
     tries: u32,
 }
@@ -74,49 +75,61 @@ pub(crate) struct Batch {
 pub(crate) struct Session {
     pub(crate) number: u64,
     pub(crate) phase: Phase,
+    /// Who has not said yet that all was sent which the node should hold.
+    awaited: BTreeSet<Source>,
     /// Keys whose state on the node is not, or may not be, what it should be.
     dirty: BTreeSet<(u8, ObjectKey)>,
-    flying: BTreeMap<u64, Outcome>,
+    in_flight_batches: BTreeMap<u64, Outcome>,
     in_flight: BTreeSet<ObjectKey>,
-    last_batch: u64,
     last_place: u64,
     /// How many objects a batch may have: few after a refusal, to find out which object it was about.
     limit: usize,
-    aside: BTreeMap<ObjectKey, Aside>,
-    aside_is_due: bool,
+    quarantine: BTreeMap<ObjectKey, Quarantined>,
+    quarantine_is_due: bool,
     /// Whether somebody will say that they are due.
-    pub(crate) aside_is_timed: bool,
+    pub(crate) quarantine_is_timed: bool,
     /// Refusals with no success between them.
     refusals: u32,
-    pub(crate) resting: bool,
+    pub(crate) is_paused: bool,
 }
 
 impl Session {
-    pub(crate) fn new(number: u64) -> Self {
+    pub(crate) fn new(number: u64, awaited: BTreeSet<Source>) -> Self {
         Session {
             number,
             phase: Phase::Asking,
+            awaited,
             dirty: BTreeSet::new(),
-            flying: BTreeMap::new(),
+            in_flight_batches: BTreeMap::new(),
             in_flight: BTreeSet::new(),
-            last_batch: 0,
             last_place: 0,
             limit: BATCH_OBJECTS,
-            aside: BTreeMap::new(),
-            aside_is_due: false,
-            aside_is_timed: false,
+            quarantine: BTreeMap::new(),
+            quarantine_is_due: false,
+            quarantine_is_timed: false,
             refusals: 0,
-            resting: false,
+            is_paused: false,
         }
     }
 
+    /// Whether it is known what the node holds and what it should hold.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open { .. })
+        matches!(self.phase, Phase::Open { .. }) && self.awaited.is_empty()
     }
 
-    /// A new offer was answered: whatever flew behind an older one is in it, or will not be taken.
+    /// The source has sent all. Answers whether nothing else is awaited now, and something was before.
+    pub(crate) fn current(&mut self, source: Source) -> bool {
+        self.awaited.remove(&source) && self.awaited.is_empty()
+    }
+
+    /// The source begins anew.
+    pub(crate) fn await_again(&mut self, source: Source) {
+        self.awaited.insert(source);
+    }
+
+    /// A new offer was answered: whatever was in flight behind an older one is in it, or will not be taken.
     pub(crate) fn begin(&mut self) {
-        self.flying.clear();
+        self.in_flight_batches.clear();
         self.in_flight.clear();
         self.dirty.clear();
         self.last_place = 0;
@@ -128,13 +141,13 @@ impl Session {
     }
 
     /// Whether every object that was refused alone has been taken since, or is not wanted any more.
-    pub(crate) fn has_nothing_aside(&self) -> bool {
-        self.aside.is_empty()
+    pub(crate) fn has_no_quarantine(&self) -> bool {
+        self.quarantine.is_empty()
     }
 
     /// Batch `number` ended. Answers what it was to make of its keys.
-    pub(crate) fn landed(&mut self, number: u64) -> Option<Outcome> {
-        let outcome = self.flying.remove(&number)?;
+    pub(crate) fn answered(&mut self, number: u64) -> Option<Outcome> {
+        let outcome = self.in_flight_batches.remove(&number)?;
         for (key, _) in &outcome {
             self.in_flight.remove(key);
         }
@@ -145,32 +158,34 @@ impl Session {
     pub(crate) fn taken(&mut self, outcome: &Outcome) {
         self.refusals = 0;
         self.limit = (self.limit * 2).min(BATCH_OBJECTS);
-        let was_aside = outcome.iter().filter(|(key, _)| self.aside.remove(key).is_some()).count() > 0;
-        if was_aside {
+        let was_quarantined =
+            outcome.iter().filter(|(key, _)| self.quarantine.remove(key).is_some()).count() > 0;
+        if was_quarantined {
             // What was wrong with one is over, and so perhaps with the others.
-            self.aside.retain(|_, aside| aside.tries == NEVER);
+            self.quarantine.retain(|_, one| one.tries == NEVER);
         }
     }
 
-    /// The node refused a batch: the next ones are small, and an object that was alone stands aside.
+    /// The node refused a batch: the next ones are small, and an object that was alone is quarantined.
     pub(crate) fn refused(&mut self, outcome: &Outcome) {
         self.limit = 1;
         if let [(key, version)] = outcome.as_slice() {
-            let tries = self.aside.get(key).filter(|aside| aside.version == *version).map_or(0, |a| a.tries);
-            let aside = Aside { version: version.clone(), tries: tries.saturating_add(1).min(NEVER - 1) };
-            self.aside.insert(key.clone(), aside);
+            let tries =
+                self.quarantine.get(key).filter(|one| one.version == *version).map_or(0, |one| one.tries);
+            let one = Quarantined { version: version.clone(), tries: tries.saturating_add(1).min(NEVER - 1) };
+            self.quarantine.insert(key.clone(), one);
         }
     }
 
     /// The objects of a batch can never go in this version.
     pub(crate) fn never(&mut self, outcome: Outcome) {
-        let aside = |(key, version)| (key, Aside { version, tries: NEVER });
-        self.aside.extend(outcome.into_iter().map(aside));
+        let one = |(key, version)| (key, Quarantined { version, tries: NEVER });
+        self.quarantine.extend(outcome.into_iter().map(one));
     }
 
-    /// Begins a rest, unless there is one. Answers how long it is.
-    pub(crate) fn rest(&mut self) -> Option<Duration> {
-        if std::mem::replace(&mut self.resting, true) {
+    /// Begins a pause, unless there is one. Answers how long it is.
+    pub(crate) fn pause(&mut self) -> Option<Duration> {
+        if std::mem::replace(&mut self.is_paused, true) {
             return None;
         }
         let pause = match self.refusals {
@@ -181,42 +196,51 @@ impl Session {
         Some(pause)
     }
 
-    /// The pause before what stands aside is tried again, unless that is timed already.
-    pub(crate) fn time_aside(&mut self) -> Option<Duration> {
-        let tries = self.aside.values().map(|aside| aside.tries).filter(|tries| *tries != NEVER).min()?;
-        if std::mem::replace(&mut self.aside_is_timed, true) {
+    /// The pause before what is quarantined is tried again, unless that is timed already.
+    pub(crate) fn time_quarantine(&mut self) -> Option<Duration> {
+        let tries = self.quarantine.values().map(|one| one.tries).filter(|tries| *tries != NEVER).min()?;
+        if std::mem::replace(&mut self.quarantine_is_timed, true) {
             return None;
         }
         Some((RETRY_MIN * 2_u32.pow(tries.saturating_sub(1).min(5))).min(RETRY_MAX))
     }
 
-    /// What stands aside may be tried.
-    pub(crate) fn aside_is_due(&mut self) {
-        self.aside_is_timed = false;
-        self.aside_is_due = true;
+    /// What is quarantined may be tried.
+    pub(crate) fn quarantine_is_due(&mut self) {
+        self.quarantine_is_timed = false;
+        self.quarantine_is_due = true;
     }
 
-    /// The next batch from what is marked, if there is one and the window has room. A key whose batch flies waits for
-    /// its answer.
-    pub(crate) fn next(&mut self, desired: &Desired, held: &HeldMap, may_delete: bool) -> Option<Batch> {
+    /// The next batch from what is marked, if there is one and the window has room; its number is the one after `last`. A key
+    /// whose batch is in flight waits for its answer.
+    pub(crate) fn next(
+        &mut self,
+        last: &mut u64,
+        desired: &Desired,
+        held: &HeldMap,
+        may_delete: bool,
+    ) -> Option<Batch> {
         let Phase::Open { offer } = self.phase else { return None };
+        if !self.awaited.is_empty() {
+            return None;
+        }
         let window = if self.limit < BATCH_OBJECTS { 1 } else { WINDOW };
-        if self.resting || self.flying.len() >= window {
+        if self.is_paused || self.in_flight_batches.len() >= window {
             return None;
         }
         let (mut changes, mut outcome) = self.fill(desired, held, may_delete);
-        if changes.is_empty() && self.flying.is_empty() && self.aside_is_due {
-            self.aside_is_due = false;
-            (changes, outcome) = self.one_from_aside(desired, held, may_delete);
+        if changes.is_empty() && self.in_flight_batches.is_empty() && self.quarantine_is_due {
+            self.quarantine_is_due = false;
+            (changes, outcome) = self.one_quarantined(desired, held, may_delete);
         }
         if changes.is_empty() {
             return None;
         }
-        self.last_batch += 1;
+        *last += 1;
         self.last_place += 1;
         self.in_flight.extend(outcome.iter().map(|(key, _)| key.clone()));
-        self.flying.insert(self.last_batch, outcome);
-        Some(Batch { number: self.last_batch, offer, place: self.last_place, changes })
+        self.in_flight_batches.insert(*last, outcome);
+        Some(Batch { number: *last, offer, place: self.last_place, changes })
     }
 
     fn fill(&mut self, desired: &Desired, held: &HeldMap, may_delete: bool) -> (Vec<Change>, Outcome) {
@@ -229,18 +253,18 @@ impl Session {
                 continue;
             }
             let Some((change, version)) = change(&key, desired, held, may_delete) else {
-                self.aside.remove(&key);
+                self.quarantine.remove(&key);
                 continue;
             };
-            if let Some(aside) = self.aside.get(&key) {
-                if aside.version == version {
+            if let Some(one) = self.quarantine.get(&key) {
+                if one.version == version {
                     passed.push((rank, key));
                     continue;
                 }
-                self.aside.remove(&key);
+                self.quarantine.remove(&key);
             }
             let size = size_of(&change);
-            // A large object flies alone rather than making a frame too long.
+            // A large object goes alone rather than making a frame too long.
             if !changes.is_empty() && bytes + size > BATCH_BYTES {
                 self.dirty.insert((rank, key));
                 break;
@@ -254,15 +278,15 @@ impl Session {
     }
 
     /// The object that was tried least often, alone.
-    fn one_from_aside(
+    fn one_quarantined(
         &mut self,
         desired: &Desired,
         held: &HeldMap,
         may_delete: bool,
     ) -> (Vec<Change>, Outcome) {
         loop {
-            let due = self.aside.iter().filter(|(_, aside)| aside.tries != NEVER);
-            let Some(key) = due.min_by_key(|(_, aside)| aside.tries).map(|(key, _)| key.clone()) else {
+            let due = self.quarantine.iter().filter(|(_, one)| one.tries != NEVER);
+            let Some(key) = due.min_by_key(|(_, one)| one.tries).map(|(key, _)| key.clone()) else {
                 return (Vec::new(), Outcome::new());
             };
             if let Some((change, version)) = change(&key, desired, held, may_delete) {
@@ -270,7 +294,7 @@ impl Session {
                 return (vec![change], vec![(key, version)]);
             }
             // It is not wanted any more.
-            self.aside.remove(&key);
+            self.quarantine.remove(&key);
         }
     }
 }

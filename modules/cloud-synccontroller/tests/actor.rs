@@ -1,4 +1,4 @@
-//! SyncController between probes: one stands in for a node's MetaManager, one for EdgeController.
+//! SyncController between probes: one stands in for a node's MetaManager, the others for CloudCore's other actors.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -7,10 +7,13 @@ use std::time::Duration;
 use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use bytes::Bytes;
-use cloud_synccontroller::SyncController;
+use cloud_synccontroller::{Neighbours, SyncController};
+use contract::cloudhub::CloudHubMsg;
+use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::{MetaDown, NotApplied, Offer};
-use contract::synccontroller::{Source, SyncMsg, SyncState, SyncTruth};
+use contract::nodelease::NodeLeaseMsg;
+use contract::synccontroller::{Source, SyncMsg, SyncState, SyncStatus};
 use contract::{Change, Digest, NodeName, Object, ObjectKey};
 
 /// The clock is simulated: it moves when everybody waits.
@@ -22,7 +25,10 @@ struct Bench {
     sync: Address<SyncMsg>,
     meta: Probe<MetaDown>,
     to_meta: Address<MetaDown>,
+    lease: Probe<NodeLeaseMsg>,
+    hub: Probe<CloudHubMsg>,
     edge: Probe<EdgeControllerMsg>,
+    device: Probe<DeviceControllerMsg>,
 }
 
 fn run(test: impl AsyncFnOnce(Bench)) {
@@ -34,13 +40,17 @@ fn run(test: impl AsyncFnOnce(Bench)) {
 fn bench() -> Bench {
     let env = Env::seeded(7);
     let (meta, to_meta) = Probe::new(&env, 16);
+    let (lease, to_lease) = Probe::new(&env, 16);
+    let (hub, to_hub) = Probe::new(&env, 16);
     let (edge, to_edge) = Probe::new(&env, 16);
+    let (device, to_device) = Probe::new(&env, 16);
+    let neighbours = Neighbours { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device };
     let mut hive = Hive::new("test", env.clone());
     let mailbox = hive.mailbox("cloud-synccontroller", Capacity::new(64, "a test's choice"));
     let sync = hive.grant("tester", &mailbox, Flow::Tell);
-    hive.supervise(mailbox, Policy::default(), move || SyncController::new(to_edge.clone()));
+    hive.supervise(mailbox, Policy::default(), move || SyncController::new(neighbours.clone()));
     hive.open().unwrap();
-    Bench { env, hive, sync, meta, to_meta, edge }
+    Bench { env, hive, sync, meta, to_meta, lease, hub, edge, device }
 }
 
 fn node() -> NodeName {
@@ -63,8 +73,15 @@ impl Bench {
     }
 
     async fn ready(&self) {
-        self.tell(SyncMsg::SourceReady(Source::Edge)).await;
-        self.tell(SyncMsg::SourceReady(Source::Device)).await;
+        for source in Source::ALL {
+            self.tell(SyncMsg::ListBegins(source)).await;
+            self.tell(SyncMsg::ListComplete(source)).await;
+            self.current(source, 1).await;
+        }
+    }
+
+    async fn current(&self, source: Source, session: u64) {
+        self.tell(SyncMsg::Current { source, node: node(), session }).await;
     }
 
     /// Answers the next question with an empty store.
@@ -82,12 +99,12 @@ impl Bench {
         (offer, place, changes.iter().map(|change: &Change| change.key().name.clone()).collect())
     }
 
-    async fn shown(&mut self) -> SyncTruth {
-        let Some(EdgeControllerMsg::Synced { truth, reply, .. }) = self.edge.next(LONG).await else {
+    async fn shown(&mut self) -> SyncStatus {
+        let Some(NodeLeaseMsg::ShowSynced { status, reply, .. }) = self.lease.next(LONG).await else {
             panic!("nothing shown")
         };
         reply.send(true);
-        truth
+        status
     }
 
     async fn view(&self) -> serde_json::Value {
@@ -106,11 +123,11 @@ fn a_write_that_the_disk_refused_twice_is_seen_within_seconds_and_heals_by_itsel
         let began = bench.env.now();
         let full = || Err(NotApplied::Refused("cannot grow: the disk is full".to_owned()));
         assert_eq!(bench.answers(full()).await, (1, 1, vec!["a".to_owned()]));
-        let truth = bench.shown().await;
+        let status = bench.shown().await;
         assert!(bench.env.now().since(began) <= Duration::from_secs(2));
-        assert_eq!((truth.state, truth.waiting), (SyncState::Refused, 1));
-        assert_eq!(truth.refusal.as_deref(), Some("cannot grow: the disk is full"));
-        assert_eq!(truth.oldest.unwrap().0.to_string(), "pods/default/a");
+        assert_eq!((status.state, status.waiting), (SyncState::Refused, 1));
+        assert_eq!(status.refusal.as_deref(), Some("cannot grow: the disk is full"));
+        assert_eq!(status.oldest.unwrap().0.to_string(), "pods/default/a");
         let view = bench.view().await;
         assert_eq!(
             (&view["in_sync"], &view["refusing"], &view["refused"]),

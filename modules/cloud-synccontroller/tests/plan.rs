@@ -8,13 +8,13 @@ use std::time::Duration;
 use beehive::Moment;
 use bytes::Bytes;
 use cloud_synccontroller::plan::{
-    BATCH_BYTES, BATCH_OBJECTS, Effect, LIST_OBJECTS, Plan, RETRY_MAX, SHOWS_AT_ONCE, WINDOW,
+    BATCH_BYTES, BATCH_OBJECTS, Effect, LIST_OBJECTS, Plan, RETRY_MAX, WINDOW, WRITES_AT_ONCE,
 };
-use cloud_synccontroller::truth::{NodeView, SHOW_EVERY, Stamp};
+use cloud_synccontroller::status::{NodeView, Timestamp, WRITE_EVERY};
 use contract::digest::{bucket_of, buckets_for};
 use contract::ids::{CONFIG_MAPS, DEVICES, PODS, SECRETS};
 use contract::metamanager::Offer;
-use contract::synccontroller::{Again, Loss, Source, SyncState, SyncTruth};
+use contract::synccontroller::{Again, Loss, Source, SyncState, SyncStatus};
 use contract::{Change, Digest, Held, NodeName, Object, ObjectKey};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -22,8 +22,11 @@ use rand::{Rng, SeedableRng};
 
 type Set = BTreeMap<ObjectKey, (String, String)>;
 
-fn at(seconds: u64) -> Stamp {
-    Stamp { moment: Moment(Duration::from_secs(seconds)), unix: 1_000_000 + i64::try_from(seconds).unwrap() }
+fn at(seconds: u64) -> Timestamp {
+    Timestamp {
+        moment: Moment(Duration::from_secs(seconds)),
+        unix: 1_000_000 + i64::try_from(seconds).unwrap(),
+    }
 }
 
 fn name() -> NodeName {
@@ -116,8 +119,27 @@ impl Edge {
     }
 }
 
+/// A plan whose sources have begun to list.
+fn new_plan(sources: impl IntoIterator<Item = Source>) -> Plan {
+    let sources: Vec<Source> = sources.into_iter().collect();
+    let mut plan = Plan::new(sources.clone());
+    sources.into_iter().for_each(|source| plan.list_begins(source));
+    plan
+}
+
+/// A session opens, and every source says at once that it has sent all.
+fn up(plan: &mut Plan, node: NodeName, session: u64) -> Vec<Effect> {
+    let effects = plan.node_up(node.clone(), session);
+    if !effects.is_empty() {
+        Source::ALL.into_iter().for_each(|source| {
+            plan.current(source, &node, session, at(0));
+        });
+    }
+    effects
+}
+
 /// One change, and what goes out for it.
-fn put(plan: &mut Plan, object: Arc<Object>, now: Stamp) -> Vec<Effect> {
+fn put(plan: &mut Plan, object: Arc<Object>, now: Timestamp) -> Vec<Effect> {
     plan.upsert(&name(), object, now);
     plan.flush()
 }
@@ -132,7 +154,7 @@ struct Bench {
     second: u64,
     timers: Timers,
     most_flying: usize,
-    shown: Vec<(u64, SyncTruth)>,
+    shown: Vec<(u64, SyncStatus)>,
 }
 
 impl Bench {
@@ -140,12 +162,12 @@ impl Bench {
         Bench { plan, edge, second: 0, timers: Vec::new(), most_flying: 0, shown: Vec::new() }
     }
 
-    fn now(&self) -> Stamp {
+    fn now(&self) -> Timestamp {
         at(self.second)
     }
 
     fn up(&mut self, session: u64) {
-        let effects = self.plan.node_up(name(), session);
+        let effects = up(&mut self.plan, name(), session);
         self.settle(effects);
     }
 
@@ -181,9 +203,9 @@ impl Bench {
                     self.timers.push((self.second + pause.as_secs().max(1), session, again));
                     Vec::new()
                 }
-                Effect::Show { node, truth } => {
-                    self.shown.push((self.second, truth.clone()));
-                    self.plan.shown(&node, truth, true);
+                Effect::WriteStatus { node, status } => {
+                    self.shown.push((self.second, status.clone()));
+                    self.plan.status_written(&node, status, true);
                     Vec::new()
                 }
             });
@@ -212,7 +234,7 @@ impl Bench {
     }
 
     fn states(&self) -> Vec<SyncState> {
-        self.shown.iter().map(|(_, truth)| truth.state).collect()
+        self.shown.iter().map(|(_, status)| status.state).collect()
     }
 }
 
@@ -224,7 +246,7 @@ fn set(objects: &[&Arc<Object>]) -> Set {
 fn only_the_difference_travels_and_needs_go_first_and_leave_last() {
     let (same, old) = (object(PODS, "same", "1"), object(PODS, "changed", "1"));
     let (pod, need) = (object(PODS, "gone", "1"), object(CONFIG_MAPS, "gone-need", "1"));
-    let mut bench = Bench::new(Plan::new([]), Edge::holding(&set(&[&same, &old, &pod, &need])));
+    let mut bench = Bench::new(new_plan([]), Edge::holding(&set(&[&same, &old, &pod, &need])));
     bench.put(same);
     bench.put(object(PODS, "changed", "2"));
     bench.put(object(SECRETS, "z-needed", "1"));
@@ -236,21 +258,21 @@ fn only_the_difference_travels_and_needs_go_first_and_leave_last() {
 #[test]
 fn nothing_is_deleted_or_shown_before_every_source_is_ready() {
     let kept = object(PODS, "kept", "1");
-    let mut bench = Bench::new(Plan::new([Source::Edge, Source::Device]), Edge::holding(&set(&[&kept])));
+    let mut bench = Bench::new(new_plan([Source::Edge, Source::Device]), Edge::holding(&set(&[&kept])));
     bench.up(1);
-    let effects = bench.plan.source_ready(Source::Edge, at(0));
+    let effects = bench.plan.list_complete(Source::Edge, at(0));
     assert!(effects.is_empty());
     bench.pass(20);
     assert!(!bench.view().in_sync && bench.edge.batches.is_empty() && bench.shown.is_empty());
-    let effects = bench.plan.source_ready(Source::Device, bench.now());
+    let effects = bench.plan.list_complete(Source::Device, bench.now());
     bench.settle(effects);
     assert_eq!(bench.edge.batches, [["-kept"]]);
 }
 
 #[test]
 fn a_key_in_flight_waits_and_then_goes_newest() {
-    let mut plan = Plan::new([]);
-    plan.node_up(name(), 1);
+    let mut plan = new_plan([]);
+    up(&mut plan, name(), 1);
     let mut edge = Edge::default();
     plan.offered(&name(), 1, Some(edge.offer()), at(0));
     let first = put(&mut plan, object(DEVICES, "a", "1"), at(0));
@@ -269,9 +291,9 @@ fn a_key_in_flight_waits_and_then_goes_newest() {
 
 #[test]
 fn an_old_session_is_not_heard() {
-    let mut plan = Plan::new([]);
-    plan.node_up(name(), 2);
-    assert!(plan.node_up(name(), 1).is_empty());
+    let mut plan = new_plan([]);
+    up(&mut plan, name(), 2);
+    assert!(up(&mut plan, name(), 1).is_empty());
     let mut edge = Edge::default();
     assert!(plan.offered(&name(), 1, Some(edge.offer()), at(0)).is_empty());
     plan.node_down(&name(), 1);
@@ -282,7 +304,7 @@ fn an_old_session_is_not_heard() {
 
 #[test]
 fn the_window_bounds_what_flies_and_two_thousand_objects_arrive() {
-    let mut plan = Plan::new([]);
+    let mut plan = new_plan([]);
     for n in 0..2000 {
         plan.upsert(&name(), object(PODS, &format!("p{n}"), "1"), at(0));
     }
@@ -298,10 +320,10 @@ fn the_window_bounds_what_flies_and_two_thousand_objects_arrive() {
 fn a_large_object_flies_alone_and_one_that_fits_no_frame_stands_aside() {
     let large =
         Object { json: Bytes::from(vec![b' '; BATCH_BYTES + 1]), ..Object::clone(&object(PODS, "b", "1")) };
-    let mut plan = Plan::new([]);
+    let mut plan = new_plan([]);
     plan.upsert(&name(), object(PODS, "a", "1"), at(0));
     plan.upsert(&name(), Arc::new(large), at(0));
-    plan.node_up(name(), 1);
+    up(&mut plan, name(), 1);
     let mut edge = Edge::default();
     let effects = plan.offered(&name(), 1, Some(edge.offer()), at(0));
     let [Effect::Send { batch: 1, .. }, Effect::Send { batch: 2, changes, .. }] = &effects[..] else {
@@ -326,7 +348,7 @@ fn a_large_object_flies_alone_and_one_that_fits_no_frame_stands_aside() {
 
 #[test]
 fn changes_that_come_together_go_together() {
-    let mut bench = Bench::new(Plan::new([]), Edge::default());
+    let mut bench = Bench::new(new_plan([]), Edge::default());
     bench.up(1);
     for n in 0..100 {
         let effects = bench.plan.upsert(&name(), object(PODS, &format!("p{n}"), "1"), at(0));
@@ -338,7 +360,7 @@ fn changes_that_come_together_go_together() {
 
 #[test]
 fn a_full_disk_is_seen_at_once_and_heals_by_itself() {
-    let mut bench = Bench::new(Plan::new([]), Edge::default());
+    let mut bench = Bench::new(new_plan([]), Edge::default());
     bench.up(1);
     bench.pass(15);
     bench.edge.refuses = Some(|_| true);
@@ -368,7 +390,7 @@ fn a_full_disk_is_seen_at_once_and_heals_by_itself() {
 #[test]
 fn one_object_that_the_node_cannot_keep_holds_up_no_other() {
     let poison = |changes: &[Change]| changes.iter().any(|change| change.key().name == "p50");
-    let mut bench = Bench::new(Plan::new([]), Edge { refuses: Some(poison), ..Edge::default() });
+    let mut bench = Bench::new(new_plan([]), Edge { refuses: Some(poison), ..Edge::default() });
     for n in 0..200 {
         bench.put(object(SECRETS, &format!("p{n}"), "1"));
     }
@@ -388,7 +410,7 @@ fn one_object_that_the_node_cannot_keep_holds_up_no_other() {
 
 #[test]
 fn what_flew_behind_a_refusal_is_sent_again_in_order() {
-    let mut plan = Plan::new([]);
+    let mut plan = new_plan([]);
     for n in 0..(BATCH_OBJECTS * 4) {
         plan.upsert(&name(), object(CONFIG_MAPS, &format!("c{n}"), "1"), at(0));
     }
@@ -406,8 +428,8 @@ fn what_flew_behind_a_refusal_is_sent_again_in_order() {
 
 #[test]
 fn a_node_that_does_not_answer_is_asked_again() {
-    let mut plan = Plan::new([]);
-    plan.node_up(name(), 1);
+    let mut plan = new_plan([]);
+    up(&mut plan, name(), 1);
     plan.upsert(&name(), object(PODS, "a", "1"), at(0));
     let hostile = Offer { number: 1, digest: Digest { objects: 7, buckets: vec![0; 3] } };
     for answer in [None, Some(hostile)] {
@@ -424,7 +446,7 @@ fn a_node_that_does_not_answer_is_asked_again() {
 
 #[test]
 fn what_waits_while_there_is_no_link_is_shown_by_who_had_it_last() {
-    let mut bench = Bench::new(Plan::new([]), Edge::default());
+    let mut bench = Bench::new(new_plan([]), Edge::default());
     bench.put(object(PODS, "a", "1"));
     bench.pass(30);
     assert!(bench.shown.is_empty(), "a node that was never here");
@@ -450,26 +472,26 @@ fn what_waits_while_there_is_no_link_is_shown_by_who_had_it_last() {
 
 #[test]
 fn a_storm_is_shown_a_few_nodes_at_a_time_and_nobody_is_forgotten() {
-    let mut plan = Plan::new([]);
-    for n in 0..(SHOWS_AT_ONCE * 3) {
+    let mut plan = new_plan([]);
+    for n in 0..(WRITES_AT_ONCE * 3) {
         let node = NodeName::parse(&format!("edge-{n}")).unwrap();
-        plan.node_up(node.clone(), 1);
+        up(&mut plan, node.clone(), 1);
         plan.offered(&node, 1, Some(Edge::default().offer()), at(0));
     }
     let mut shown = std::collections::BTreeSet::new();
     for second in 1..=3 {
         let effects = plan.tick(at(second));
-        assert_eq!(effects.len(), SHOWS_AT_ONCE);
+        assert_eq!(effects.len(), WRITES_AT_ONCE);
         for effect in effects {
-            let Effect::Show { node, truth } = effect else { panic!("{effect:?}") };
+            let Effect::WriteStatus { node, status } = effect else { panic!("{effect:?}") };
             shown.insert(node.clone());
             // The API server does not take every one.
-            plan.shown(&node, truth, !node.as_str().ends_with('0'));
+            plan.status_written(&node, status, !node.as_str().ends_with('0'));
         }
     }
-    assert_eq!(shown.len(), SHOWS_AT_ONCE * 3);
+    assert_eq!(shown.len(), WRITES_AT_ONCE * 3);
     assert!(plan.tick(at(4)).is_empty());
-    let again = plan.tick(at(3 + SHOW_EVERY.as_secs()));
+    let again = plan.tick(at(3 + WRITE_EVERY.as_secs()));
     assert_eq!(again.len(), 6, "those that were not written");
 }
 
@@ -484,7 +506,7 @@ fn random_set(random: &mut StdRng, objects: usize) -> Set {
 }
 
 fn plan_of(set: &Set) -> Plan {
-    let mut plan = Plan::new([]);
+    let mut plan = new_plan([]);
     for (key, (uid, version)) in set {
         let (uid, version) = (uid.clone(), version.clone());
         let object = Object { key: key.clone(), uid, version, json: Bytes::from_static(b"{}") };
@@ -513,7 +535,7 @@ fn of_a_thousand_objects_three_changed_ones_cost_a_few_buckets() {
 fn long_lists_come_in_parts() {
     let mut random = StdRng::seed_from_u64(4);
     let held = random_set(&mut random, 5 * LIST_OBJECTS);
-    let mut bench = Bench::new(Plan::new([]), Edge::holding(&held));
+    let mut bench = Bench::new(new_plan([]), Edge::holding(&held));
     bench.put(object(PODS, "only", "1"));
     bench.up(1);
     assert!((5..=7).contains(&bench.edge.lists), "{}", bench.edge.lists);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use beehive::Moment;
 use bytes::Bytes;
 use cloud_synccontroller::plan::{Effect, Plan};
-use cloud_synccontroller::truth::Stamp;
+use cloud_synccontroller::status::Timestamp;
 use contract::digest::buckets_for;
 use contract::metamanager::Offer;
 use contract::synccontroller::Source;
@@ -18,8 +18,8 @@ use contract::{Change, Digest, NodeName, Object, ObjectKey};
 const NODES: usize = 2000;
 const OBJECTS: usize = 20;
 
-fn now() -> Stamp {
-    Stamp { moment: Moment(Duration::from_secs(1)), unix: 1_000_000 }
+fn now() -> Timestamp {
+    Timestamp { moment: Moment(Duration::from_secs(1)), unix: 1_000_000 }
 }
 
 fn node(n: usize) -> NodeName {
@@ -51,12 +51,16 @@ fn per_node(what: &str, began: Instant) {
 
 fn plan_of_all() -> Plan {
     let mut plan = Plan::new([Source::Edge]);
+    plan.list_begins(Source::Edge);
     for n in 0..NODES {
         for o in 0..OBJECTS {
             plan.upsert(&node(n), object(n, o, "11"), now());
         }
     }
-    plan.source_ready(Source::Edge, now());
+    plan.list_complete(Source::Edge, now());
+    for n in 0..NODES {
+        plan.current(Source::Edge, &node(n), 7, now());
+    }
     plan
 }
 

@@ -11,7 +11,7 @@ pub enum CloudHubMsg {
     Opened {
         /// The node, from its certificate.
         node: NodeName,
-        /// The session's number in this CloudCore.
+        /// The session.
         session: u64,
     },
     /// A session ended.
@@ -20,8 +20,6 @@ pub enum CloudHubMsg {
         node: NodeName,
         /// Its session.
         session: u64,
-        /// Its epoch.
-        epoch: u64,
         /// Why, for a person.
         reason: String,
     },
@@ -35,24 +33,12 @@ pub enum CloudHubMsg {
         /// Why, for a person.
         reason: String,
     },
+    /// The register of nodes has revoked certificates: the sessions that were opened with them are to end.
+    CertificatesRevoked,
     /// Whoever asks has begun anew: say `AllNodesDown` and then `NodeUp` of each open session to it.
     TellSessions {
         /// Who asks.
         to: SessionReader,
-    },
-    /// The node has gone on to a later session, most likely with another CloudCore: what is left of this one is to end.
-    Lost {
-        /// The node.
-        node: NodeName,
-        /// The epoch of the session.
-        epoch: u64,
-    },
-    /// The Node of that name is not the one any more that the node's session is for: the link is to end.
-    Disowned {
-        /// The node.
-        node: NodeName,
-        /// Why, for a person.
-        reason: String,
     },
 }
 
@@ -75,9 +61,8 @@ impl Message for CloudHubMsg {
             CloudHubMsg::Opened { .. } => "Opened",
             CloudHubMsg::Closed { .. } => "Closed",
             CloudHubMsg::SessionOver { .. } => "SessionOver",
+            CloudHubMsg::CertificatesRevoked => "CertificatesRevoked",
             CloudHubMsg::TellSessions { .. } => "TellSessions",
-            CloudHubMsg::Lost { .. } => "Lost",
-            CloudHubMsg::Disowned { .. } => "Disowned",
         }
     }
 }

@@ -11,8 +11,8 @@ pub enum DeviceControllerMsg {
     Up {
         /// The node.
         node: NodeName,
-        /// The epoch of the session in which it says so.
-        epoch: u64,
+        /// The session in which it says so.
+        session: u64,
         /// What it says.
         message: DeviceUp,
     },
@@ -32,10 +32,10 @@ pub enum DeviceControllerMsg {
         /// The session.
         session: u64,
     },
-    /// The caches of the API server's objects have moved: look soon.
-    Look,
-    /// The pause after the first nudge is over: look.
-    LookNow,
+    /// SyncController has lost what nodes should hold: say all of it again.
+    ListAgain,
+    /// The informers' caches have changed.
+    Reconcile,
     /// The DeviceStatus of the device with this uid could not be made: try again.
     StatusMissing {
         /// The device's uid.
@@ -62,8 +62,8 @@ impl Message for DeviceControllerMsg {
             DeviceControllerMsg::AllNodesDown => "AllNodesDown",
             DeviceControllerMsg::NodeUp { .. } => "NodeUp",
             DeviceControllerMsg::NodeDown { .. } => "NodeDown",
-            DeviceControllerMsg::Look => "Look",
-            DeviceControllerMsg::LookNow => "LookNow",
+            DeviceControllerMsg::ListAgain => "ListAgain",
+            DeviceControllerMsg::Reconcile => "Reconcile",
             DeviceControllerMsg::StatusMissing { .. } => "StatusMissing",
         }
     }

@@ -11,7 +11,7 @@ use beehive::link::Traffic;
 use beehive::{Message, Reply};
 
 use crate::NodeName;
-use crate::synccontroller::SyncTruth;
+use crate::synccontroller::SyncStatus;
 
 /// Messages to NodeLease.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ pub enum NodeLeaseMsg {
         /// The node.
         node: NodeName,
         /// What it should say.
-        status: SyncTruth,
+        status: SyncStatus,
         /// Whether it was written, or is not this CloudCore's to write.
         reply: Reply<bool>,
     },

@@ -4,21 +4,34 @@ use std::sync::Arc;
 
 use beehive::{Address, Message};
 
+use crate::ids::{DEVICE_MODELS, DEVICES};
 use crate::metamanager::{MetaDown, Offer};
 use crate::{Held, NodeName, Object, ObjectKey};
 
 /// Who fills the desired maps. Nothing is deleted on a node before every source has listed all it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// The edge controller.
+    /// EdgeController: pods, and the Secrets and config maps that they refer to.
     Edge,
-    /// The device controller.
+    /// DeviceController: devices and their models.
     Device,
+}
+
+impl Source {
+    /// All of them.
+    pub const ALL: [Source; 2] = [Source::Edge, Source::Device];
+
+    /// Who fills in the objects of this kind.
+    pub fn of(key: &ObjectKey) -> Source {
+        if matches!(key.resource.as_str(), DEVICES | DEVICE_MODELS) { Source::Device } else { Source::Edge }
+    }
 }
 
 /// Messages to SyncController.
 #[derive(Debug)]
 pub enum SyncMsg {
+    /// The source sends everything from here on, because it or SyncController has begun anew.
+    ListBegins(Source),
     /// The node should hold this version. One body serves all nodes.
     Upsert {
         /// The node.
@@ -35,8 +48,18 @@ pub enum SyncMsg {
     },
     /// What was told so far is to go out.
     Flush,
-    /// The source has listed everything once.
-    SourceReady(Source),
+    /// The source has sent everything since [`SyncMsg::ListBegins`]: what it did not send is gone.
+    ListComplete(Source),
+    /// The source has sent all that the node should hold, as far as it knows since the session opened. Before that nothing is
+    /// sent to the node in that session: a CloudCore that lags behind would have it forget what is newer.
+    Current {
+        /// The source.
+        source: Source,
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+    },
     /// CloudHub began anew, or says again who is linked: no session is open but those that are told after this.
     AllNodesDown,
     /// A session opened.
@@ -97,14 +120,14 @@ pub enum SyncMsg {
         /// What is to be tried again.
         again: Again,
     },
-    /// Time to see whose truth is to be shown.
+    /// Time to see whose status is to be written.
     Tick,
-    /// The truth about a node was written where it is shown, or could not be.
-    Shown {
+    /// The status of a node was written to its Node, or could not be.
+    StatusWritten {
         /// The node.
         node: NodeName,
         /// What was to be written.
-        truth: SyncTruth,
+        status: SyncStatus,
         /// Whether it was.
         written: bool,
     },
@@ -116,7 +139,7 @@ pub enum Again {
     /// Everything is compared anew.
     Compare,
     /// An object that was refused when it came alone.
-    Aside,
+    Quarantined,
 }
 
 /// What became of a batch that was not committed.
@@ -132,9 +155,9 @@ pub enum Loss {
     Unanswered(String),
 }
 
-/// How a node stands to what it should hold.
+/// Whether a node holds what it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SyncTruth {
+pub struct SyncStatus {
     /// In one word.
     pub state: SyncState,
     /// How many objects wait.
@@ -149,7 +172,7 @@ pub struct SyncTruth {
     pub linked: bool,
 }
 
-/// [`SyncTruth`] in one word.
+/// [`SyncStatus`] in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SyncState {
     /// It has confirmed all that it should hold.
@@ -163,10 +186,12 @@ pub enum SyncState {
 impl Message for SyncMsg {
     fn name(&self) -> &'static str {
         match self {
+            SyncMsg::ListBegins(_) => "ListBegins",
             SyncMsg::Upsert { .. } => "Upsert",
             SyncMsg::Delete { .. } => "Delete",
             SyncMsg::Flush => "Flush",
-            SyncMsg::SourceReady(_) => "SourceReady",
+            SyncMsg::ListComplete(_) => "ListComplete",
+            SyncMsg::Current { .. } => "Current",
             SyncMsg::AllNodesDown => "AllNodesDown",
             SyncMsg::NodeUp { .. } => "NodeUp",
             SyncMsg::NodeDown { .. } => "NodeDown",
@@ -175,7 +200,7 @@ impl Message for SyncMsg {
             SyncMsg::Applied { .. } => "Applied",
             SyncMsg::Retry { .. } => "Retry",
             SyncMsg::Tick => "Tick",
-            SyncMsg::Shown { .. } => "Shown",
+            SyncMsg::StatusWritten { .. } => "StatusWritten",
         }
     }
 }

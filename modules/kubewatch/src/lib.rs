@@ -8,17 +8,19 @@
 
 mod cache;
 mod interruption;
-mod named;
-mod placed;
+mod last_sent;
+mod node_index;
+mod object_watches;
+mod publisher;
 mod reading;
-mod told;
 
 pub use cache::{Cache, Cached, Shared};
 pub use interruption::Interruptions;
-pub use named::{Known, NEEDS_MAX, Named, WATCHES_MAX};
-pub use placed::{Place, Placed};
+pub use last_sent::{DesiredObjects, LastSent};
+pub use node_index::{NodeIndex, Placement};
+pub use object_watches::{Known, NEEDS_MAX, ObjectWatches, WATCHES_MAX};
+pub use publisher::Publisher;
 pub use reading::{Reading, ReadingError};
-pub use told::{Held, Told};
 
 use std::rc::Rc;
 use std::time::Duration;

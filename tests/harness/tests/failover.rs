@@ -9,7 +9,7 @@ use beehive::link::memory::{Cable, MemoryPort, listen};
 use beehive::link::{Dialer, PeerName};
 use beehive::{Ended, Env};
 use cloud::{CloudCore, Transport};
-use cloud_edgecontroller::fence::CLOUDCORE_ANNOTATION;
+use cloud_nodelease::lease::CLOUDCORE_ANNOTATION;
 use config::Threshold;
 use config::edge::CgroupDriver;
 use contract::NodeName;

@@ -15,7 +15,7 @@ use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use bytes::Bytes;
 use cloud_hub::Vault;
-use cloud_synccontroller::SyncController;
+use cloud_synccontroller::{Neighbours, SyncController};
 use contract::metamanager::{MetaDown, MetaMsg};
 use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, Object, ObjectKey, content_version};
@@ -248,12 +248,15 @@ impl Bench {
         let mut cloud = Hive::new("cloud", env.clone());
         let mailbox = cloud.mailbox("cloud-synccontroller", Capacity::new(4096, "as in CloudCore"));
         let sync = cloud.grant("tester", &mailbox, Flow::Tell);
-        let (probe, to_edge) = Probe::new(&env, 64);
-        probes.push(Box::new(probe));
-        cloud.supervise(mailbox, Policy::default(), move || SyncController::new(to_edge.clone()));
+        let ((lease, to_lease), (hub, to_hub)) = (Probe::new(&env, 64), Probe::new(&env, 64));
+        let ((edge, to_edge), (device, to_device)) = (Probe::new(&env, 64), Probe::new(&env, 64));
+        probes.extend([Box::new(lease) as Box<dyn std::any::Any>, Box::new(hub), Box::new(edge), Box::new(device)]);
+        let neighbours = Neighbours { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device };
+        cloud.supervise(mailbox, Policy::default(), move || SyncController::new(neighbours.clone()));
         cloud.open().unwrap();
-        for source in [Source::Edge, Source::Device] {
-            sync.tell(SyncMsg::SourceReady(source)).await.unwrap();
+        for source in Source::ALL {
+            sync.tell(SyncMsg::ListBegins(source)).await.unwrap();
+            sync.tell(SyncMsg::ListComplete(source)).await.unwrap();
         }
 
         let store = Store::open(folder.path().join("edgecore.db"), Options::new([1; 16])).unwrap();
@@ -332,6 +335,9 @@ impl Bench {
         self.session += 1;
         let (session, meta) = (self.session, cloud.remote());
         self.sync.tell(SyncMsg::NodeUp { node: name(), session, meta }).await.unwrap();
+        for source in Source::ALL {
+            self.sync.tell(SyncMsg::Current { source, node: name(), session }).await.unwrap();
+        }
         self.links = vec![edge, cloud];
         let in_sync = async {
             while self.view().await["in_sync"] != true {

@@ -11,12 +11,15 @@ use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use cloud_devicecontroller::DeviceController;
 use cloud_edgecontroller::EdgeController;
-use cloud_edgecontroller::fence::{CLOUDCORE_ANNOTATION, Mark, mark_of};
+use cloud_edgecontroller::report_version;
+use cloud_nodelease::NodeLease;
+use cloud_nodelease::lease::CLOUDCORE_ANNOTATION;
 use contract::cloudhub::CloudHubMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::ids::REPORTED_ANNOTATION;
-use contract::synccontroller::{SyncMsg, SyncState, SyncTruth};
+use contract::nodelease::{NodeLeaseMsg, ReportVersion};
+use contract::synccontroller::{SyncMsg, SyncState, SyncStatus};
 use contract::{NodeName, Report, TwinValue, UpReport};
 use futures::StreamExt;
 use harness::{LONG, enter, resource, run};
@@ -98,14 +101,19 @@ fn annotation(object: &DynamicObject, name: &str) -> Option<String> {
     object.metadata.annotations.as_ref()?.get(name).cloned()
 }
 
-/// The mark of a Node or a pod, as far as it counts.
-fn mark(object: &DynamicObject) -> Option<String> {
-    mark_of(&object.metadata).map(|mark| mark.to_string())
+/// Which report a Node or a pod holds.
+fn held(object: &DynamicObject) -> Option<ReportVersion> {
+    report_version::held_by(&object.metadata)
+}
+
+fn version(session: u64, row: i64) -> Option<ReportVersion> {
+    Some(ReportVersion { session, row })
 }
 
 /// The controllers of one CloudCore. A test is its hub and its nodes.
 struct Cloud {
     env: Env,
+    lease: Address<NodeLeaseMsg>,
     edge: Address<EdgeControllerMsg>,
     device: Address<DeviceControllerMsg>,
     hub: Probe<CloudHubMsg>,
@@ -117,30 +125,36 @@ impl Cloud {
     fn start(name: &'static str, client: kube::Client, env: &Env) -> Cloud {
         let mut hive = Hive::new(name, env.clone());
         let capacity = || Capacity::new(256, "a test's choice");
+        let lease = hive.mailbox("lease", capacity());
         let (edge, device) = (hive.mailbox("edge", capacity()), hive.mailbox("device", capacity()));
-        let (sync, to_sync) = Probe::new(env, 4096);
-        let (hub, to_hub) = Probe::new(env, 256);
+        let ((sync, to_sync), (hub, to_hub)) = (Probe::new(env, 4096), Probe::new(env, 256));
+        let lease_to = hive.grant("a test", &lease, Flow::Ask);
         let (edge_to, device_to) =
             (hive.grant("a test", &edge, Flow::Ask), hive.grant("a test", &device, Flow::Ask));
-        let (of_edge, sync_of_edge) = (client.clone(), to_sync.clone());
-        hive.supervise(edge, Policy::default(), move || {
-            let (client, sync, hub) = (of_edge.clone(), sync_of_edge.clone(), to_hub.clone());
-            EdgeController::new(
-                client,
-                sync,
-                hub,
-                name,
-                Duration::ZERO,
-                Interruptions::default(),
-                Reading::AsItself,
-            )
-        });
-        let asked = edge_to.clone();
-        hive.supervise(device, Policy::default(), move || {
-            DeviceController::new(client.clone(), to_sync.clone(), asked.clone(), Interruptions::default())
-        });
+        let interruptions = Interruptions::default();
+        let lease_parts = cloud_nodelease::Parts {
+            client: client.clone(),
+            hub: to_hub.clone(),
+            cloudcore: name.to_owned(),
+            lease_period: Duration::ZERO,
+            interruptions: interruptions.clone(),
+        };
+        hive.supervise(lease, Policy::default(), move || NodeLease::new(lease_parts.clone()));
+        let edge_parts = cloud_edgecontroller::Parts {
+            client: client.clone(),
+            sync: to_sync.clone(),
+            lease: lease_to.clone(),
+            hub: to_hub.clone(),
+            interruptions: interruptions.clone(),
+            reading: Reading::AsItself,
+        };
+        hive.supervise(edge, Policy::default(), move || EdgeController::new(edge_parts.clone()));
+        let lease = lease_to.clone();
+        let device_parts =
+            cloud_devicecontroller::Parts { client, sync: to_sync, lease, hub: to_hub, interruptions };
+        hive.supervise(device, Policy::default(), move || DeviceController::new(device_parts.clone()));
         hive.open().unwrap();
-        Cloud { env: env.clone(), edge: edge_to, device: device_to, hub, _sync: sync, _hive: hive }
+        Cloud { env: env.clone(), lease: lease_to, edge: edge_to, device: device_to, hub, _sync: sync, _hive: hive }
     }
 
     async fn claim(&self) -> u64 {
@@ -148,69 +162,57 @@ impl Cloud {
     }
 
     async fn claim_of(&self, node: NodeName) -> u64 {
-        let taken = async {
-            loop {
-                let (node, certificate) = (node.clone(), CERTIFICATE.to_owned());
-                let claim = |reply| EdgeControllerMsg::Claim { node, certificate, reply };
-                match self.edge.ask(LONG, claim).await.unwrap() {
-                    Ok(epoch) => break epoch,
-                    // It has seen a pod and not yet what the pod needs: a node asks again.
-                    Err(refused) if refused.reason.contains("has not said") => {
-                        self.env.sleep(Duration::from_millis(20)).await;
-                    }
-                    Err(refused) => panic!("{refused:?}"),
-                }
-            }
-        };
-        self.env.timeout(LONG, taken).await.unwrap()
+        let certificate = CERTIFICATE.to_owned();
+        let claim = |reply| NodeLeaseMsg::Claim { node, certificate, reply };
+        self.lease.ask(LONG, claim).await.unwrap().unwrap()
     }
 
-    async fn holds(&self, epoch: u64) -> bool {
-        let holds = |reply| EdgeControllerMsg::Holds { node: node(), epoch, reply };
-        self.edge.ask(LONG, holds).await.unwrap().unwrap()
+    async fn holds(&self, session: u64) -> bool {
+        let holds = |reply| NodeLeaseMsg::Holds { node: node(), session, reply };
+        self.lease.ask(LONG, holds).await.unwrap().unwrap()
     }
 
     /// The rows that are confirmed.
-    async fn say(&self, epoch: u64, reports: Vec<Report>) -> Vec<i64> {
-        self.say_of(node(), epoch, reports).await
+    async fn say(&self, session: u64, reports: Vec<Report>) -> Vec<i64> {
+        self.say_of(node(), session, reports).await
     }
 
-    async fn say_of(&self, node: NodeName, epoch: u64, reports: Vec<Report>) -> Vec<i64> {
+    async fn say_of(&self, node: NodeName, session: u64, reports: Vec<Report>) -> Vec<i64> {
         let said = |reply| EdgeControllerMsg::Up {
             node,
-            epoch,
+            session,
             message: EdgeUp::Reports { reports: reports.into(), reply },
         };
         self.edge.ask(LONG, said).await.unwrap()
     }
 
-    async fn say_of_a_device(&self, node: &str, epoch: u64, reports: Vec<Report>) -> Vec<i64> {
+    async fn say_of_a_device(&self, node: &str, session: u64, reports: Vec<Report>) -> Vec<i64> {
         let node = NodeName::parse(node).unwrap();
         let said = |reply| DeviceControllerMsg::Up {
             node,
-            epoch,
+            session,
             message: DeviceUp::Reports { reports: reports.into(), reply },
         };
         self.device.ask(LONG, said).await.unwrap()
     }
 
-    async fn alive(&self, epoch: u64) {
-        self.edge.tell(EdgeControllerMsg::Up { node: node(), epoch, message: EdgeUp::Alive }).await.unwrap();
+    async fn alive(&self, session: u64) {
+        self.edge.tell(EdgeControllerMsg::Up { node: node(), session, message: EdgeUp::Alive }).await.unwrap();
     }
 
     async fn lost(&mut self) -> Option<u64> {
         let lost = |message| match message {
-            CloudHubMsg::Lost { epoch, .. } => Some(epoch),
+            CloudHubMsg::SessionOver { session, .. } => Some(session),
             _ => None,
         };
         self.hub.find(LONG, lost).await
     }
 
     async fn show(&self, state: SyncState, linked: bool) -> bool {
-        let truth =
-            SyncTruth { state, waiting: 0, oldest: None, refusal: None, last_confirmed: None, linked };
-        let synced = |reply| EdgeControllerMsg::Synced { node: node(), truth, reply };
-        self.edge.ask(LONG, synced).await.unwrap()
+        let status =
+            SyncStatus { state, waiting: 0, oldest: None, refusal: None, last_confirmed: None, linked };
+        let show = |reply| NodeLeaseMsg::ShowSynced { node: node(), status, reply };
+        self.lease.ask(LONG, show).await.unwrap()
     }
 }
 
@@ -257,7 +259,7 @@ async fn renewed(server: &Server) -> Value {
 }
 
 #[test]
-fn one_cloudcore_has_the_node_and_every_session_has_an_epoch_of_its_own() {
+fn one_cloudcore_has_the_node_and_every_session_has_a_number_of_its_own() {
     run(async || {
         let server = Server::start().await;
         let (a, b) = (
@@ -265,12 +267,12 @@ fn one_cloudcore_has_the_node_and_every_session_has_an_epoch_of_its_own() {
             Cloud::start("cloudcore-b", server.api.client(), &server.env),
         );
         assert_eq!((a.claim().await, b.claim().await, a.claim().await), (1, 2, 3));
-        let (mut last, mut epochs) = (3, Vec::new());
+        let (mut last, mut sessions) = (3, Vec::new());
         for _ in 0..10 {
             let (one, other) = futures::join!(a.claim(), b.claim());
             assert!(one > last && other > last, "{one} and {other} after {last}");
             last = one.max(other);
-            epochs.extend([one, other]);
+            sessions.extend([one, other]);
             assert_eq!((a.holds(one).await, b.holds(other).await), (one > other, other > one));
             let lease = server.lease().await;
             let holder = if one > other { "cloudcore-a" } else { "cloudcore-b" };
@@ -278,9 +280,9 @@ fn one_cloudcore_has_the_node_and_every_session_has_an_epoch_of_its_own() {
             assert_eq!(lease.data["spec"]["leaseTransitions"], last);
             assert_eq!(lease.data["spec"]["holderIdentity"], NODE);
         }
-        epochs.sort_unstable();
-        epochs.dedup();
-        assert_eq!(epochs.len(), 20);
+        sessions.sort_unstable();
+        sessions.dedup();
+        assert_eq!(sessions.len(), 20);
     });
 }
 
@@ -324,16 +326,16 @@ fn an_older_report_is_dropped_and_confirmed() {
     run(async || {
         let server = Server::start().await;
         let a = Cloud::start("cloudcore-a", server.api.client(), &server.env);
-        let epoch = a.claim().await;
-        assert_eq!(a.say(epoch, vec![of_node(5, "v5")]).await, [5]);
-        assert_eq!(mark(&server.node().await).as_deref(), Some("1.5"));
-        assert_eq!(a.say(epoch, vec![of_node(4, "v4")]).await, [4]);
-        assert_eq!(a.say(epoch, vec![of_node(5, "v5 again")]).await, [5]);
+        let session = a.claim().await;
+        assert_eq!(a.say(session, vec![of_node(5, "v5")]).await, [5]);
+        assert_eq!(held(&server.node().await), version(1, 5));
+        assert_eq!(a.say(session, vec![of_node(4, "v4")]).await, [4]);
+        assert_eq!(a.say(session, vec![of_node(5, "v5 again")]).await, [5]);
         assert_eq!(kubelet_version(&server).await, "v5");
-        assert_eq!(a.say(epoch, vec![of_node(6, "v6")]).await, [6]);
+        assert_eq!(a.say(session, vec![of_node(6, "v6")]).await, [6]);
         assert_eq!(
-            (kubelet_version(&server).await, mark(&server.node().await)),
-            (json!("v6"), Some("1.6".into()))
+            (kubelet_version(&server).await, held(&server.node().await)),
+            (json!("v6"), version(1, 6))
         );
         // Another CloudCore, which remembers nothing, goes by the object alone; the node's store counts anew.
         let b = Cloud::start("cloudcore-b", server.api.client(), &server.env);
@@ -342,10 +344,10 @@ fn an_older_report_is_dropped_and_confirmed() {
         assert_eq!(b.say(later, vec![of_node(1, "v1 of a new store")]).await, [1]);
         assert_eq!(kubelet_version(&server).await, "v2 of a new store");
         assert!(
-            a.say(epoch, vec![of_node(7, "v7")]).await.is_empty(),
+            a.say(session, vec![of_node(7, "v7")]).await.is_empty(),
             "the node says it again where it is now"
         );
-        assert_eq!(mark(&server.node().await).as_deref(), Some("2.2"));
+        assert_eq!(held(&server.node().await), version(2, 2));
     });
 }
 
@@ -407,8 +409,8 @@ fn a_write_of_the_new_owner_between_read_and_write_of_the_old_one_stays() {
         assert_eq!(a.lost().await, Some(first), "its session is ended");
         let pod = server.objects("v1", "Pod", Some("default")).get("web").await.unwrap();
         assert_eq!(
-            (&pod.data["status"]["message"], mark(&pod)),
-            (&json!("of the new owner"), Some("3.8".into()))
+            (&pod.data["status"]["message"], held(&pod)),
+            (&json!("of the new owner"), version(3, 8))
         );
         // Of one session: one of two writes waits and comes last, and whichever it is, the newer one stays.
         let (client, arrived, go) = gated(server.api.client());
@@ -433,42 +435,42 @@ fn a_write_of_the_new_owner_between_read_and_write_of_the_old_one_stays() {
 }
 
 #[test]
-fn whoever_writes_and_whenever_the_mark_of_an_object_only_grows() {
+fn whoever_writes_and_whenever_the_report_version_of_an_object_only_grows() {
     run(async || {
         let server = Server::start().await;
         let clouds =
             ["cloudcore-a", "cloudcore-b"].map(|name| Cloud::start(name, server.api.client(), &server.env));
-        let epochs = [Cell::new(clouds[0].claim().await), Cell::new(clouds[1].claim().await)];
-        clouds[1].say(epochs[1].get(), vec![of_node(1, "v1")]).await;
+        let sessions = [Cell::new(clouds[0].claim().await), Cell::new(clouds[1].claim().await)];
+        clouds[1].say(sessions[1].get(), vec![of_node(1, "v1")]).await;
         let nodes = server.objects("v1", "Node", None);
         let begin = server.node().await.metadata.resource_version.unwrap();
         let events = nodes.watch(&WatchParams::default(), &begin).await.unwrap();
         let all = futures::stream::iter(2..80).for_each_concurrent(7, async |row| {
             let which = usize::try_from(row).unwrap() % 2;
             if row % 5 == 0 {
-                epochs[which].set(clouds[which].claim().await);
+                sessions[which].set(clouds[which].claim().await);
             }
             let text = format!("v{row}");
-            clouds[which].say(epochs[which].get(), vec![of_node(row, &text)]).await;
+            clouds[which].say(sessions[which].get(), vec![of_node(row, &text)]).await;
         });
         all.await;
-        // What does not fit into a node's line is turned away, and a node says it again: the last session has the last word.
-        let last = usize::from(epochs[1].get() > epochs[0].get());
-        clouds[last].say(epochs[last].get(), vec![of_node(80, "v80")]).await;
+        // What does not fit into a node's queue is turned away, and a node says it again: the last session has the last word.
+        let last = usize::from(sessions[1].get() > sessions[0].get());
+        clouds[last].say(sessions[last].get(), vec![of_node(80, "v80")]).await;
         let end = server.node().await;
         let mut seen = Vec::new();
         let mut events = std::pin::pin!(events);
         while let Some(event) = server.env.timeout(LONG, events.next()).await.expect("the end is not told") {
             let WatchEvent::Modified(object) = event.unwrap() else { continue };
-            seen.push(mark(&object).unwrap().parse::<Mark>().unwrap());
+            seen.push(held(&object).unwrap());
             if object.metadata.resource_version == end.metadata.resource_version {
                 break;
             }
         }
         assert!(seen.is_sorted(), "{seen:?}");
         assert!(seen.len() > 10, "{seen:?}");
-        let highest = epochs.iter().map(Cell::get).max().unwrap();
-        assert_eq!(seen.last().unwrap().epoch, highest);
+        let highest = sessions.iter().map(Cell::get).max().unwrap();
+        assert_eq!(seen.last().unwrap().session, highest);
     });
 }
 
@@ -478,30 +480,30 @@ fn a_lease_that_was_removed_stops_nothing() {
         let server = Server::start().await;
         let a = Cloud::start("cloudcore-a", server.api.client(), &server.env);
         let leases = server.objects("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"));
-        let mut epoch = a.claim().await;
-        epoch = epoch.max(a.claim().await);
-        a.say(epoch, vec![of_node(5, "v5")]).await;
+        let mut session = a.claim().await;
+        session = session.max(a.claim().await);
+        a.say(session, vec![of_node(5, "v5")]).await;
         leases.delete(NODE, &DeleteParams::default()).await.unwrap();
-        // The next life of a CloudCore: the Node remembers the epochs.
+        // The next life of a CloudCore: the Node remembers the sessions.
         let b = Cloud::start("cloudcore-b", server.api.client(), &server.env);
-        assert_eq!(b.claim().await, epoch + 1);
+        assert_eq!(b.claim().await, session + 1);
         // Or nothing does, and the Lease that is there decides.
         let nodes = server.objects("v1", "Node", None);
         let far = format!("900.1/{}", server.node().await.metadata.uid.unwrap());
         let far = json!({ "metadata": { "annotations": { REPORTED_ANNOTATION: far } } });
         nodes.patch(NODE, &PatchParams::default(), &Patch::Merge(far)).await.unwrap();
-        assert_eq!(b.say(epoch + 1, vec![of_node(6, "v6")]).await, [6]);
+        assert_eq!(b.say(session + 1, vec![of_node(6, "v6")]).await, [6]);
         assert_eq!(kubelet_version(&server).await, "v6");
-        assert_eq!(mark(&server.node().await), Some(format!("{}.6", epoch + 1)));
-        // A renewal makes it again, in the same epoch.
+        assert_eq!(held(&server.node().await), version(session + 1, 6));
+        // A renewal makes it again, in the same session.
         leases.delete(NODE, &DeleteParams::default()).await.unwrap();
-        b.alive(epoch + 1).await;
+        b.alive(session + 1).await;
         let until = server.env.now() + LONG;
         while leases.get_opt(NODE).await.unwrap().is_none() {
             assert!(server.env.now() < until, "never made again");
             server.env.sleep(Duration::from_millis(10)).await;
         }
-        assert!(b.holds(epoch + 1).await);
+        assert!(b.holds(session + 1).await);
     });
 }
 
@@ -576,9 +578,9 @@ fn of_each_property_the_newest_stays_whoever_writes_last() {
         let moved = json!({ "spec": { "nodeName": OTHER } });
         devices.patch("pump", &PatchParams::default(), &Patch::Merge(moved)).await.unwrap();
         let other = NodeName::parse(OTHER).unwrap();
-        let epoch = a.claim_of(other.clone()).await;
-        assert_eq!(a.say_of(other, epoch, vec![of_node(1, "v1")]).await, [1]);
-        assert_eq!(a.say_of_a_device(OTHER, epoch, vec![of_pump(1, "speed", "of edge-2")]).await, [1]);
+        let session = a.claim_of(other.clone()).await;
+        assert_eq!(a.say_of(other, session, vec![of_node(1, "v1")]).await, [1]);
+        assert_eq!(a.say_of_a_device(OTHER, session, vec![of_pump(1, "speed", "of edge-2")]).await, [1]);
         assert_eq!(value("speed").await, Some("of edge-2".into()));
         assert_eq!(
             b.say_of_a_device(NODE, second, vec![of_pump(2, "speed", "of edge-1")]).await,

@@ -16,6 +16,7 @@ use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::{MetaDown, MetaMsg};
+use contract::nodelease::NodeLeaseMsg;
 use contract::router::{RouterMsg, RouterUp};
 use contract::synccontroller::SyncMsg;
 use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX};
@@ -142,6 +143,7 @@ pub(crate) struct CloudEyes {
 impl CloudEyes {
     pub(crate) fn watch(&self, hive: &Hive) {
         self.tap(hive, "cloud-hub", |_, _: &CloudHubMsg| {});
+        self.tap(hive, "cloud-nodelease", |_, _: &NodeLeaseMsg| {});
         self.tap(hive, "cloud-synccontroller", |_, _: &SyncMsg| {});
         self.tap(hive, EDGE_MAILBOX, |eyes, message: &EdgeControllerMsg| {
             if let EdgeControllerMsg::Up { node, message: EdgeUp::Reports { .. }, .. } = message {

@@ -222,9 +222,9 @@ impl World {
                 reading: kubewatch::Reading::AsItself,
             };
             let mut hive = Hive::new("cloudcore", env);
-            let seats = cloud::topology::seats(&mut hive);
+            let mailboxes = cloud::topology::mailboxes(&mut hive);
             eyes.watch(&hive);
-            cloud::topology::actors(&mut hive, seats, parts);
+            cloud::topology::actors(&mut hive, mailboxes, parts);
             hive.open().expect("the map of CloudCore is right");
             hive
         };

@@ -1,4 +1,4 @@
-//! What a look costs when ten thousand pods are there and one changes.
+//! What reconciling costs when ten thousand pods are there and one changes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 // The figures are what these tests are for.
 #![allow(clippy::print_stdout)]
@@ -13,7 +13,7 @@ use cloud_edgecontroller::index::Index;
 use cloud_edgecontroller::plan;
 use contract::synccontroller::SyncMsg;
 use contract::{NodeName, Object, ObjectKey};
-use kubewatch::{Held, Known, Told};
+use kubewatch::{DesiredObjects, Known, LastSent};
 use serde_json::{Value, json};
 
 const PODS: usize = 10_000;
@@ -59,7 +59,7 @@ fn needs() -> Cached {
     needs
 }
 
-fn with_objects(wanted: &plan::Wanted, pods: &Cached, needs: &Cached) -> BTreeMap<NodeName, Held> {
+fn with_objects(wanted: &plan::Wanted, pods: &Cached, needs: &Cached) -> BTreeMap<NodeName, DesiredObjects> {
     let find =
         |key: &ObjectKey| pods.get(key).or_else(|| needs.get(key)).map(|(object, _)| Arc::clone(object));
     let held =
@@ -72,7 +72,7 @@ fn one_upsert(messages: &[SyncMsg]) -> bool {
 }
 
 #[test]
-fn a_look_costs_by_what_changed() {
+fn reconciling_costs_by_what_changed() {
     let (mut pods, needs) = ((0..PODS).map(|n| (pod_key(n), pod(n, "1"))).collect::<Cached>(), needs());
     let nodes: BTreeSet<NodeName> =
         (0..NODES).map(|n| NodeName::parse(&format!("edge-{n:03}")).unwrap()).collect();
@@ -89,28 +89,28 @@ fn a_look_costs_by_what_changed() {
     for (key, (_, value)) in &pods {
         index.pod(key, Some(value), at(Duration::ZERO));
     }
-    let unknown = index.look(|_| Known::Unknown, at(Duration::ZERO));
+    let unknown = index.reconcile(|_| Known::Unknown, at(Duration::ZERO));
     assert_eq!(unknown.needs.len(), needs.len(), "one watch each, however many pods share it");
-    let first = index.look(known, at(Duration::from_millis(20)));
-    let (mut told, mut told_by_all) = (Told::default(), Told::default());
-    told.difference(&with_objects(&first.wanted, &pods, &needs));
-    println!("the first look at {PODS} pods: {} ms", began.elapsed().as_millis());
-    assert_eq!(told.nodes(), NODES);
-    told_by_all.difference(&with_objects(&first.wanted, &pods, &needs));
+    let first = index.reconcile(known, at(Duration::from_millis(20)));
+    let (mut sent, mut sent_by_all) = (LastSent::default(), LastSent::default());
+    sent.difference(&with_objects(&first.wanted, &pods, &needs));
+    println!("reconciling the first list of {PODS} pods: {} ms", began.elapsed().as_millis());
+    assert_eq!(sent.nodes(), NODES);
+    sent_by_all.difference(&with_objects(&first.wanted, &pods, &needs));
 
     pods.insert(pod_key(4711), pod(4711, "2"));
     let began = Instant::now();
     let values = pods.iter().map(|(key, (_, value))| (key, value));
     let all = plan::wanted(&nodes, values, exists);
-    let by_all = told_by_all.difference(&with_objects(&all, &pods, &needs));
-    println!("one of {PODS} pods changed, a look at all: {} µs", began.elapsed().as_micros());
+    let by_all = sent_by_all.difference(&with_objects(&all, &pods, &needs));
+    println!("one of {PODS} pods changed, all compared: {} µs", began.elapsed().as_micros());
     assert!(one_upsert(&by_all));
 
     let began = Instant::now();
     index.pod(&pod_key(4711), Some(&pods[&pod_key(4711)].1), at(Duration::from_secs(1)));
-    let look = index.look(known, at(Duration::from_secs(1)));
-    let by_index = told.difference(&with_objects(&look.wanted, &pods, &needs));
-    println!("one of {PODS} pods changed, a look at what moved: {} µs", began.elapsed().as_micros());
+    let found = index.reconcile(known, at(Duration::from_secs(1)));
+    let by_index = sent.difference(&with_objects(&found.wanted, &pods, &needs));
+    println!("one of {PODS} pods changed, reconciled: {} µs", began.elapsed().as_micros());
     assert!(one_upsert(&by_index));
-    assert_eq!(look.wanted.len(), 1, "one node");
+    assert_eq!(found.wanted.len(), 1, "one node");
 }

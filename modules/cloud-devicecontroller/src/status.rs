@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use beehive::Address;
 use beehive::defect::{self, Defect};
-use contract::NodeName;
-use contract::edgecontroller::EdgeControllerMsg;
+use beehive::{Address, Env};
 use contract::ids::REPORTED_ANNOTATION;
+use contract::nodelease::NodeLeaseMsg;
 use contract::said::DeviceName;
+use fairshare::Sender;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::marks::{self, Row, Standing};
+use crate::error::ReportError;
 use crate::plan;
+use crate::report_versions::{self, Row, Verdict};
 
 /// How often a write is tried again when somebody else wrote in between.
 const CONFLICT_TRIES: usize = 5;
@@ -78,47 +79,23 @@ fn statuses(client: &kube::Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &resource("devicestatuses", "DeviceStatus"))
 }
 
-/// Why reports were not written.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UpError {
-    /// The API server refused or could not be reached.
-    #[error("API server did not take it")]
-    Api(#[from] kube::Error),
-    /// Others wrote all the time.
-    #[error("DeviceStatus is written by others all the time")]
-    Contended,
-    /// The node has gone on to a later session and says it again there.
-    #[error("a later session of the node has reported")]
-    Superseded,
-    /// Nobody can say now whether it has.
-    #[error("whether the node is still here is not known: {0}")]
-    Unknown(String),
-}
-
-/// Writes what one node says in one session.
-pub(crate) struct Uplink {
+/// Writes what nodes report.
+pub(crate) struct StatusWriter {
     pub(crate) client: kube::Client,
-    /// Says who has the node.
-    pub(crate) edge: Address<EdgeControllerMsg>,
-    pub(crate) node: NodeName,
-    pub(crate) epoch: u64,
+    /// Says who has a node.
+    pub(crate) lease: Address<NodeLeaseMsg>,
+    pub(crate) env: Env,
 }
 
-impl Uplink {
-    /// Whether the node's word counts now.
-    pub(crate) async fn counts(&self) -> bool {
-        let (node, epoch) = (self.node.clone(), self.epoch);
-        let asked = self.edge.ask(HOLDS_DEADLINE, |reply| EdgeControllerMsg::Counts { node, epoch, reply });
-        asked.await.unwrap_or(false)
-    }
-
+impl StatusWriter {
     /// Writes the reports of one device. `Ok` means: written, older than what is held, or never possible; and `Some` why it
     /// was not the node's to say.
     pub(crate) async fn write(
         &self,
+        from: &Sender,
         device: &DeviceName,
         reports: &[Row],
-    ) -> Result<Option<&'static str>, UpError> {
+    ) -> Result<Option<&'static str>, ReportError> {
         let (namespace, name) = (device.namespace.as_str(), device.name.as_str());
         let devices: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, &resource("devices", "Device"));
@@ -128,7 +105,7 @@ impl Uplink {
             // has the node, held until then: others write only after it has changed.
             let held = statuses.get_opt(name).await?;
             let Some(device) = devices.get_opt(name).await? else { return Ok(None) };
-            if plan::node_of(&device.data).as_ref() != Some(&self.node) {
+            if plan::node_of(&device.data).as_ref() != Some(&from.node) {
                 return Ok(Some("a report about a device of another node"));
             }
             let Some(held) = held else {
@@ -136,49 +113,53 @@ impl Uplink {
                 ensure_status(&self.client, namespace, name, &uid).await?;
                 continue;
             };
-            let Some(patch) = self.patch(&held, reports).await? else { return Ok(None) };
+            let Some(patch) = self.patch(from, &held, reports).await? else { return Ok(None) };
             match statuses.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => return Ok(None),
                 Err(error) if matches!(code_of(&error), Some(404 | 409)) => {}
                 Err(error) if matches!(code_of(&error), Some(400 | 413 | 422)) => {
-                    let node = &self.node;
-                    tracing::debug!(%node, namespace, name, %error, "report dropped");
+                    tracing::debug!(node = %from.node, namespace, name, %error, "report dropped");
                     return Ok(Some("a report that the API server can never take"));
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(UpError::Contended)
+        Err(ReportError::Contended)
     }
 
     /// What makes `held` hold the reports; `None` if it holds them, or newer ones.
-    async fn patch(&self, held: &DynamicObject, reports: &[Row]) -> Result<Option<Value>, UpError> {
+    async fn patch(
+        &self,
+        from: &Sender,
+        held: &DynamicObject,
+        reports: &[Row],
+    ) -> Result<Option<Value>, ReportError> {
         let text = held.metadata.annotations.as_ref().and_then(|all| all.get(REPORTED_ANNOTATION));
-        let mut held_marks = text.and_then(|text| marks::parse(text));
-        match marks::standing(held_marks.as_ref(), &self.node, self.epoch) {
-            Standing::Speaks => {}
-            Standing::Later if defect::is_planted(Defect::StaleOwner) => held_marks = None,
-            Standing::Later if self.has_the_node().await? => held_marks = None,
-            Standing::Later => return Err(UpError::Superseded),
+        let mut held_versions = text.and_then(|text| report_versions::parse(text));
+        match report_versions::compare(held_versions.as_ref(), &from.node, from.session) {
+            Verdict::Write => {}
+            Verdict::Later if defect::is_planted(Defect::StaleOwner) => held_versions = None,
+            Verdict::Later if self.holds(from).await? => held_versions = None,
+            Verdict::Later => return Err(ReportError::Superseded),
         }
-        let (marks, news) = marks::take(held_marks, &self.node, self.epoch, reports);
+        let (versions, news) = report_versions::take(held_versions, &from.node, from.session, reports);
         if news.is_empty() {
             return Ok(None);
         }
         let mut status = held.data.get("status").cloned().unwrap_or(Value::Null);
-        // Written even if nothing else is new: the mark is what keeps an older report out.
+        // Written even if nothing else is new: the version is what keeps an older report out.
         plan::merge(&mut status, &news);
-        let marks = serde_json::to_string(&marks).map_err(kube::Error::SerdeError)?;
+        let versions = serde_json::to_string(&versions).map_err(kube::Error::SerdeError)?;
         let metadata = json!({
             "resourceVersion": held.metadata.resource_version,
-            "annotations": { REPORTED_ANNOTATION: marks },
+            "annotations": { REPORTED_ANNOTATION: versions },
         });
         Ok(Some(json!({ "metadata": metadata, "status": status })))
     }
 
-    async fn has_the_node(&self) -> Result<bool, UpError> {
-        let (node, epoch) = (self.node.clone(), self.epoch);
-        let asked = self.edge.ask(HOLDS_DEADLINE, |reply| EdgeControllerMsg::Holds { node, epoch, reply });
-        asked.await.map_err(|error| error.to_string()).flatten().map_err(UpError::Unknown)
+    async fn holds(&self, Sender { node, session }: &Sender) -> Result<bool, ReportError> {
+        let ask = |reply| NodeLeaseMsg::Holds { node: node.clone(), session: *session, reply };
+        let asked = self.lease.ask(HOLDS_DEADLINE, ask).await;
+        asked.map_err(|error| error.to_string()).flatten().map_err(ReportError::Lease)
     }
 }

@@ -126,7 +126,7 @@ fn status(code: u16, message: &str) -> Response<Body> {
 
 struct Bench {
     server: Server,
-    named: Named,
+    named: ObjectWatches,
     env: Env,
     nudges: Rc<RefCell<usize>>,
 }
@@ -140,7 +140,7 @@ impl Bench {
             futures::future::ready(()).boxed_local()
         });
         let kinds = [Watched::core("secrets", "Secret")];
-        let named = Named::with(&server.client(), reading, &kinds, &env, nudge, most);
+        let named = ObjectWatches::with(&server.client(), reading, &kinds, &env, nudge, most);
         Bench { server, named, env, nudges }
     }
 

@@ -1,67 +1,58 @@
-//! What nodes were told to hold, and the difference to what they should.
+//! What SyncController was last sent of each node, and the difference to what the node should hold.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use beehive::Address;
 use beehive::defect::{self, Defect};
 use contract::ids::{DEVICES, PODS};
 use contract::synccontroller::SyncMsg;
 use contract::{NodeName, Object, ObjectKey};
 
 /// The objects that a node should hold.
-pub type Held = BTreeMap<ObjectKey, Arc<Object>>;
+pub type DesiredObjects = BTreeMap<ObjectKey, Arc<Object>>;
 
-/// What each node was last told to hold by one controller.
+/// What one controller last sent of each node.
 #[derive(Debug, Default)]
-pub struct Told {
-    nodes: BTreeMap<NodeName, Held>,
+pub struct LastSent {
+    nodes: BTreeMap<NodeName, DesiredObjects>,
 }
 
-impl Told {
-    /// Takes `wanted` as what was told, and answers the messages that make it true. Nothing is said of nodes that are not
+impl LastSent {
+    /// Takes `wanted` as what was sent, and answers the messages that make it true. Nothing is said of nodes that are not
     /// in it.
-    pub fn difference(&mut self, wanted: &BTreeMap<NodeName, Held>) -> Vec<SyncMsg> {
+    pub fn difference(&mut self, wanted: &BTreeMap<NodeName, DesiredObjects>) -> Vec<SyncMsg> {
         let mut messages = Vec::new();
         for (node, objects) in wanted {
-            self.judge(node, objects, &mut messages);
+            self.compare(node, objects, &mut messages);
         }
         messages
     }
 
-    fn judge(&mut self, node: &NodeName, objects: &Held, messages: &mut Vec<SyncMsg>) {
-        let told = self.nodes.entry(node.clone()).or_default();
-        // What pods and devices need is told before them, so that it goes with or before them.
+    fn compare(&mut self, node: &NodeName, objects: &DesiredObjects, messages: &mut Vec<SyncMsg>) {
+        let sent = self.nodes.entry(node.clone()).or_default();
+        // What pods and devices need is sent before them, so that it goes with or before them.
         let (needing, others): (Vec<_>, Vec<_>) =
             objects.iter().partition(|(key, _)| matches!(key.resource.as_str(), PODS | DEVICES));
         for (key, object) in others.into_iter().chain(needing) {
-            let same = told.get(key).is_some_and(|t| t.uid == object.uid && t.version == object.version);
+            let same = sent.get(key).is_some_and(|t| t.uid == object.uid && t.version == object.version);
             if !same {
                 messages.push(SyncMsg::Upsert { node: node.clone(), object: Arc::clone(object) });
-                let before = told.insert(key.clone(), Arc::clone(object));
+                let before = sent.insert(key.clone(), Arc::clone(object));
                 if let (Some(object), true) = (before, defect::is_planted(Defect::StaleVersion)) {
                     messages.push(SyncMsg::Upsert { node: node.clone(), object });
                 }
             }
         }
-        let gone: Vec<ObjectKey> = told.keys().filter(|key| !objects.contains_key(*key)).cloned().collect();
+        let gone: Vec<ObjectKey> = sent.keys().filter(|key| !objects.contains_key(*key)).cloned().collect();
         for key in gone {
-            told.remove(&key);
+            sent.remove(&key);
             if defect::is_planted(Defect::DroppedDelete) {
                 continue;
             }
             messages.push(SyncMsg::Delete { node: node.clone(), key });
         }
-        if told.is_empty() {
+        if sent.is_empty() {
             self.nodes.remove(node);
-        }
-    }
-
-    /// Tells SyncController the difference, waiting for room.
-    pub async fn tell(&mut self, wanted: &BTreeMap<NodeName, Held>, sync: &Address<SyncMsg>) {
-        for message in self.difference(wanted) {
-            // SyncController outlives its sources; it refuses only while the daemon ends.
-            let _ = sync.tell(message).await;
         }
     }
 
@@ -81,7 +72,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    fn held(entries: &[(&str, &str)]) -> Held {
+    fn held(entries: &[(&str, &str)]) -> DesiredObjects {
         let object = |name: &str, version: &str| Object {
             key: ObjectKey::new("pods", "d", name),
             uid: format!("uid-{name}"),
@@ -91,7 +82,7 @@ mod tests {
         entries.iter().map(|(n, v)| object(n, v)).map(|o| (o.key.clone(), Arc::new(o))).collect()
     }
 
-    fn told(messages: &[SyncMsg]) -> Vec<String> {
+    fn sent(messages: &[SyncMsg]) -> Vec<String> {
         messages
             .iter()
             .map(|message| match message {
@@ -103,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_pod_needs_is_told_before_it() {
+    fn what_a_pod_needs_is_sent_before_it() {
         let mut objects = held(&[("a-pod", "1")]);
         let pod = objects.values().next().cloned().unwrap();
         for resource in ["configmaps", "secrets"] {
@@ -111,33 +102,36 @@ mod tests {
             objects.insert(key.clone(), Arc::new(Object { key, ..Object::clone(&pod) }));
         }
         let wanted = BTreeMap::from([(NodeName::parse("edge-1").unwrap(), objects)]);
-        let messages = Told::default().difference(&wanted);
-        assert_eq!(told(&messages), ["+configmaps@1", "+secrets@1", "+a-pod@1"]);
+        let messages = LastSent::default().difference(&wanted);
+        assert_eq!(sent(&messages), ["+configmaps@1", "+secrets@1", "+a-pod@1"]);
     }
 
     #[test]
-    fn only_the_difference_is_told() {
+    fn only_the_difference_is_sent() {
         let node = NodeName::parse("edge-1").unwrap();
-        let mut memory = Told::default();
+        let mut last_sent = LastSent::default();
         let mut wanted = BTreeMap::from([(node.clone(), held(&[("a", "1"), ("b", "1")]))]);
-        assert_eq!(told(&memory.difference(&wanted)), ["+a@1", "+b@1"]);
-        assert!(memory.difference(&wanted).is_empty());
+        assert_eq!(sent(&last_sent.difference(&wanted)), ["+a@1", "+b@1"]);
+        assert!(last_sent.difference(&wanted).is_empty());
         wanted.insert(node.clone(), held(&[("a", "2")]));
-        assert_eq!(told(&memory.difference(&wanted)), ["+a@2", "-b"]);
-        wanted.insert(node, Held::new());
-        assert_eq!(told(&memory.difference(&wanted)), ["-a"]);
-        assert_eq!((memory.nodes(), memory.objects()), (0, 0));
+        assert_eq!(sent(&last_sent.difference(&wanted)), ["+a@2", "-b"]);
+        wanted.insert(node, DesiredObjects::new());
+        assert_eq!(sent(&last_sent.difference(&wanted)), ["-a"]);
+        assert_eq!((last_sent.nodes(), last_sent.objects()), (0, 0));
     }
 
     #[test]
-    fn nothing_is_said_of_nodes_that_nothing_touched() {
+    fn nothing_is_sent_of_nodes_that_nothing_touched() {
         let [one, two] = ["edge-1", "edge-2"].map(|name| NodeName::parse(name).unwrap());
-        let mut memory = Told::default();
+        let mut last_sent = LastSent::default();
         let both = BTreeMap::from([(one.clone(), held(&[("a", "1")])), (two.clone(), held(&[("b", "1")]))]);
-        assert_eq!(told(&memory.difference(&both)), ["+a@1", "+b@1"]);
-        assert_eq!(told(&memory.difference(&BTreeMap::from([(one.clone(), held(&[("a", "2")]))]))), ["+a@2"]);
-        assert_eq!((memory.nodes(), memory.objects()), (2, 2));
-        assert_eq!(told(&memory.difference(&BTreeMap::from([(two, Held::new())]))), ["-b"]);
-        assert_eq!((memory.nodes(), memory.objects()), (1, 1));
+        assert_eq!(sent(&last_sent.difference(&both)), ["+a@1", "+b@1"]);
+        assert_eq!(
+            sent(&last_sent.difference(&BTreeMap::from([(one.clone(), held(&[("a", "2")]))]))),
+            ["+a@2"]
+        );
+        assert_eq!((last_sent.nodes(), last_sent.objects()), (2, 2));
+        assert_eq!(sent(&last_sent.difference(&BTreeMap::from([(two, DesiredObjects::new())]))), ["-b"]);
+        assert_eq!((last_sent.nodes(), last_sent.objects()), (1, 1));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Nothing is listed that was not named: neither a right to all Secrets nor the memory for them is needed.
 
-mod follow;
+mod reflector;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +54,7 @@ struct Entry {
 }
 
 #[derive(Default)]
-struct Held {
+struct State {
     entries: BTreeMap<ObjectKey, Entry>,
     /// Those without a task, for want of room.
     parked: BTreeSet<ObjectKey>,
@@ -66,33 +66,33 @@ struct Held {
 type Nudge = Box<dyn Fn() -> LocalBoxFuture<'static, ()>>;
 
 /// What the tasks share.
-struct Shop {
+struct Reflectors {
     client: Client,
     reading: Reading,
     env: Env,
     kinds: Vec<Watched>,
-    held: RefCell<Held>,
+    held: RefCell<State>,
     lists: Semaphore,
     watches: Semaphore,
     nudge: Nudge,
 }
 
 /// The watches of what is needed. They end with it.
-pub struct Named {
-    shop: Rc<Shop>,
+pub struct ObjectWatches {
+    reflectors: Rc<Reflectors>,
     most: usize,
 }
 
-impl Named {
+impl ObjectWatches {
     /// None yet, of objects of these kinds. The actor is told what `nudge` makes when something is answered or moves, once
-    /// until it calls [`Named::take_moved`].
+    /// until it calls [`ObjectWatches::take_moved`].
     pub fn new<M: Message>(
         client: &Client,
         reading: Reading,
         kinds: &[Watched],
         cx: &Context<M>,
         nudge: fn() -> M,
-    ) -> Named {
+    ) -> ObjectWatches {
         let myself = cx.myself();
         let nudge: Nudge = Box::new(move || {
             let myself = myself.clone();
@@ -102,7 +102,7 @@ impl Named {
             }
             .boxed_local()
         });
-        Named::with(client, reading, kinds, cx.env(), nudge, (NEEDS_MAX, WATCHES_MAX))
+        ObjectWatches::with(client, reading, kinds, cx.env(), nudge, (NEEDS_MAX, WATCHES_MAX))
     }
 
     fn with(
@@ -112,8 +112,8 @@ impl Named {
         env: &Env,
         nudge: Nudge,
         (most, watches): (usize, usize),
-    ) -> Named {
-        let shop = Shop {
+    ) -> ObjectWatches {
+        let reflectors = Reflectors {
             client: client.clone(),
             reading,
             env: env.clone(),
@@ -123,12 +123,12 @@ impl Named {
             watches: Semaphore::new(watches),
             nudge,
         };
-        Named { shop: Rc::new(shop), most }
+        ObjectWatches { reflectors: Rc::new(reflectors), most }
     }
 
     /// These nodes need the object, a few of them if they are many; without any, nobody does and its watch ends.
     pub fn want(&self, key: &ObjectKey, readers: Vec<NodeName>) {
-        let mut held = self.shop.held.borrow_mut();
+        let mut held = self.reflectors.held.borrow_mut();
         if readers.is_empty() {
             self.end(&mut held, key);
         } else if let Some(entry) = held.entries.get_mut(key) {
@@ -150,9 +150,9 @@ impl Named {
         }
     }
 
-    fn begin(&self, held: &mut Held, key: &ObjectKey) {
+    fn begin(&self, held: &mut State, key: &ObjectKey) {
         let Some(entry) = held.entries.get_mut(key) else { return };
-        let what = self.shop.kinds.iter().find(|what| what.group_resource == key.resource).copied();
+        let what = self.reflectors.kinds.iter().find(|what| what.group_resource == key.resource).copied();
         // A pod may name anything; what is no name nothing has, and in a selector it would say something else.
         let is_name = is_dns1123_subdomain(&key.name) && is_dns1123_subdomain(&key.namespace);
         let Some(what) = what.filter(|_| is_name) else {
@@ -170,15 +170,17 @@ impl Named {
         held.running += 1;
         let (handle, registration) = AbortHandle::new_pair();
         entry.task = Some(handle);
-        let (shop, again, key) = (Rc::clone(&self.shop), Rc::clone(&entry.again), key.clone());
-        let task =
-            Abortable::new(async move { follow::keep(&shop, &key, &what, &again).await }, registration);
-        self.shop.env.spawn(async move {
+        let (reflectors, again, key) = (Rc::clone(&self.reflectors), Rc::clone(&entry.again), key.clone());
+        let task = Abortable::new(
+            async move { reflector::keep(&reflectors, &key, &what, &again).await },
+            registration,
+        );
+        self.reflectors.env.spawn(async move {
             let _ = task.await;
         });
     }
 
-    fn end(&self, held: &mut Held, key: &ObjectKey) {
+    fn end(&self, held: &mut State, key: &ObjectKey) {
         held.moved.remove(key);
         held.parked.remove(key);
         let Some(task) = held.entries.remove(key).and_then(|entry| entry.task) else { return };
@@ -191,41 +193,41 @@ impl Named {
 
     /// What was answered, came, changed or went since the last call.
     pub fn take_moved(&self) -> BTreeSet<ObjectKey> {
-        let mut held = self.shop.held.borrow_mut();
+        let mut held = self.reflectors.held.borrow_mut();
         held.nudged = false;
         std::mem::take(&mut held.moved)
     }
 
-    /// Whether [`Named::take_moved`] has anything: some are answered when they are asked for, and nobody is told.
+    /// Whether [`ObjectWatches::take_moved`] has anything: some are answered when they are asked for, and nobody is told.
     pub fn has_moved(&self) -> bool {
-        !self.shop.held.borrow().moved.is_empty()
+        !self.reflectors.held.borrow().moved.is_empty()
     }
 
     /// What is known of it.
     pub fn known(&self, key: &ObjectKey) -> Known {
-        self.shop.held.borrow().entries.get(key).map_or(Known::Unknown, |entry| entry.known)
+        self.reflectors.held.borrow().entries.get(key).map_or(Known::Unknown, |entry| entry.known)
     }
 
     /// Whether what is known of it is as the API server has it.
     pub fn is_whole(&self, key: &ObjectKey) -> bool {
-        self.shop.held.borrow().entries.get(key).is_some_and(|entry| entry.is_whole)
+        self.reflectors.held.borrow().entries.get(key).is_some_and(|entry| entry.is_whole)
     }
 
     /// The object, if it is there.
     pub fn object(&self, key: &ObjectKey) -> Option<Arc<Object>> {
-        self.shop.held.borrow().entries.get(key)?.object.clone()
+        self.reflectors.held.borrow().entries.get(key)?.object.clone()
     }
 
     /// How many are needed, and how many of those are not as the API server has them.
     pub fn counts(&self) -> (usize, usize) {
-        let held = self.shop.held.borrow();
+        let held = self.reflectors.held.borrow();
         (held.entries.len(), held.entries.values().filter(|entry| !entry.is_whole).count())
     }
 }
 
-impl Drop for Named {
+impl Drop for ObjectWatches {
     fn drop(&mut self) {
-        for entry in self.shop.held.borrow().entries.values() {
+        for entry in self.reflectors.held.borrow().entries.values() {
             if let Some(task) = &entry.task {
                 task.abort();
             }
@@ -233,7 +235,7 @@ impl Drop for Named {
     }
 }
 
-impl Shop {
+impl Reflectors {
     /// The API server has told it whole: the object, or that it is not there.
     async fn told(&self, key: &ObjectKey, object: Option<Object>) {
         let known = if object.is_some() { Known::Present } else { Known::Absent };

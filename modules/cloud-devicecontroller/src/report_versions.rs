@@ -1,6 +1,6 @@
 //! Which reports a DeviceStatus holds. Pure.
 //!
-//! Each property of a device is reported by itself, and so is its state: of each the newest counts. So the mark of a
+//! Each property of a device is reported by itself, and so is its state: of each the newest counts. So the version of a
 //! DeviceStatus names, for one session of one node, the newest row of each. A later session begins with none: it says
 //! what is newest in its own rows, and whatever an earlier one still has to say is older. A property that was deleted
 //! keeps its row until then, so that an older report does not bring it back.
@@ -13,20 +13,20 @@ use serde::{Deserialize, Serialize};
 
 /// What a DeviceStatus holds, as its annotation says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Marks {
+pub struct ReportVersions {
     /// The node that said it. A device may move.
     pub node: String,
-    /// The epoch of the session.
-    pub epoch: u64,
+    /// The session.
+    pub session: u64,
     /// The newest row of each property, by `twin/NAME`, and of the device's `state`.
     pub rows: BTreeMap<String, i64>,
 }
 
 /// How a session stands to what a DeviceStatus holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Verdict {
     /// It is the one that is held, or a later one.
-    Speaks,
+    Write,
     /// A later session of the same node has spoken, or the Lease that counted it is no more: the Lease of now decides.
     Later,
 }
@@ -39,16 +39,16 @@ fn part_of(report: &DeviceSaid) -> String {
     }
 }
 
-/// Marks from an annotation. What somebody else has written there counts as none.
-pub fn parse(text: &str) -> Option<Marks> {
+/// ReportVersions from an annotation. What somebody else has written there counts as none.
+pub fn parse(text: &str) -> Option<ReportVersions> {
     serde_json::from_str(text).ok()
 }
 
-/// How the session `epoch` of `node` stands to what is held.
-pub fn standing(held: Option<&Marks>, node: &NodeName, epoch: u64) -> Standing {
+/// How `session` of `node` stands to what is held.
+pub fn compare(held: Option<&ReportVersions>, node: &NodeName, session: u64) -> Verdict {
     match held {
-        Some(held) if held.node == node.as_str() && held.epoch > epoch => Standing::Later,
-        Some(_) | None => Standing::Speaks,
+        Some(held) if held.node == node.as_str() && held.session > session => Verdict::Later,
+        Some(_) | None => Verdict::Write,
     }
 }
 
@@ -56,33 +56,36 @@ pub fn standing(held: Option<&Marks>, node: &NodeName, epoch: u64) -> Standing {
 pub type Row = (i64, DeviceSaid);
 
 /// 2048 properties are told apart in one session. Beyond that a property that is new is not taken.
-pub const PARTS_MAX: usize = 2048;
+pub const PROPERTIES_MAX: usize = 2048;
 
-/// Takes the reports of one device in the order of their rows. Answers the marks after them, and those that are newer
+/// Takes the reports of one device in the order of their rows. Answers the versions after them, and those that are newer
 /// than what is held.
 pub fn take<'a>(
-    held: Option<Marks>,
+    held: Option<ReportVersions>,
     node: &NodeName,
-    epoch: u64,
+    session: u64,
     reports: &'a [Row],
-) -> (Marks, Vec<&'a DeviceSaid>) {
-    let held = held.filter(|held| held.node == node.as_str() && held.epoch == epoch);
-    let mut marks =
-        held.unwrap_or_else(|| Marks { node: node.as_str().to_owned(), epoch, rows: BTreeMap::new() });
+) -> (ReportVersions, Vec<&'a DeviceSaid>) {
+    let held = held.filter(|held| held.node == node.as_str() && held.session == session);
+    let mut versions = held.unwrap_or_else(|| ReportVersions {
+        node: node.as_str().to_owned(),
+        session,
+        rows: BTreeMap::new(),
+    });
     let mut in_order: Vec<&Row> = reports.iter().collect();
     in_order.sort_by_key(|(row, _)| *row);
     let mut news = Vec::new();
     for (row, report) in in_order {
-        if marks.rows.len() >= PARTS_MAX && !marks.rows.contains_key(&part_of(report)) {
+        if versions.rows.len() >= PROPERTIES_MAX && !versions.rows.contains_key(&part_of(report)) {
             continue;
         }
-        let held = marks.rows.entry(part_of(report)).or_insert(i64::MIN);
+        let held = versions.rows.entry(part_of(report)).or_insert(i64::MIN);
         if row > held {
             *held = *row;
             news.push(report);
         }
     }
-    (marks, news)
+    (versions, news)
 }
 
 #[cfg(test)]
@@ -99,9 +102,9 @@ mod tests {
         (row, DeviceSaid::Twin { property, reported: None, observed_desired: None })
     }
 
-    fn news(held: Option<Marks>, epoch: u64, reports: &[Row]) -> (Marks, usize) {
-        let (marks, news) = take(held, &node("a"), epoch, reports);
-        (marks, news.len())
+    fn news(held: Option<ReportVersions>, session: u64, reports: &[Row]) -> (ReportVersions, usize) {
+        let (versions, news) = take(held, &node("a"), session, reports);
+        (versions, news.len())
     }
 
     #[test]
@@ -117,11 +120,11 @@ mod tests {
     #[test]
     fn a_later_session_begins_anew_and_an_earlier_one_is_over() {
         let (held, _) = news(None, 4, &[twin(9, "speed")]);
-        assert_eq!(standing(Some(&held), &node("a"), 3), Standing::Later);
-        assert_eq!(standing(Some(&held), &node("a"), 4), Standing::Speaks);
-        assert_eq!(standing(Some(&held), &node("b"), 1), Standing::Speaks, "the device has moved");
+        assert_eq!(compare(Some(&held), &node("a"), 3), Verdict::Later);
+        assert_eq!(compare(Some(&held), &node("a"), 4), Verdict::Write);
+        assert_eq!(compare(Some(&held), &node("b"), 1), Verdict::Write, "the device has moved");
         let (held, some) = news(Some(held), 5, &[twin(2, "heat")]);
-        assert_eq!((some, held.epoch, held.rows.len()), (1, 5, 1), "a new store counts from one");
+        assert_eq!((some, held.session, held.rows.len()), (1, 5, 1), "a new store counts from one");
         let (held, one) = news(Some(held), 5, &[twin(3, "speed")]);
         assert_eq!((one, held.rows.len()), (1, 2));
     }

@@ -1,4 +1,4 @@
-//! Which nodes need which Secrets and config maps, kept up by the pods that come and go. Pure.
+//! Which Secrets and config maps the pods on edge nodes refer to, and from which nodes. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +7,16 @@ use contract::{NodeName, ObjectKey};
 /// 3 nodes are named of those that need an object: whoever reads it as a node needs one, and another when that one may not.
 pub const READERS: usize = 3;
 
-/// The needs of the pods on edge nodes.
+/// What the pods on edge nodes refer to.
 #[derive(Debug, Default)]
-pub struct Demand {
+pub struct References {
     /// How many pods on each node need it.
     needs: BTreeMap<ObjectKey, BTreeMap<NodeName, usize>>,
     /// Whose nodes changed since somebody asked.
     touched: BTreeSet<ObjectKey>,
 }
 
-impl Demand {
+impl References {
     /// A pod on `node` needs these.
     pub fn add(&mut self, node: &NodeName, needs: &BTreeSet<ObjectKey>) {
         for need in needs {
@@ -78,40 +78,40 @@ mod tests {
         names.iter().map(|name| ObjectKey::new("secrets", "d", *name)).collect()
     }
 
-    fn taken(demand: &mut Demand) -> Vec<String> {
+    fn taken(references: &mut References) -> Vec<String> {
         let shown = |(need, nodes): (ObjectKey, Vec<NodeName>)| {
             let nodes: Vec<String> = nodes.iter().map(NodeName::to_string).collect();
             format!("{}: {}", need.name, nodes.join(" "))
         };
-        demand.take().into_iter().map(shown).collect()
+        references.take().into_iter().map(shown).collect()
     }
 
     #[test]
     fn a_need_is_there_as_long_as_a_pod_has_it() {
-        let mut demand = Demand::default();
-        demand.add(&node(1), &needs(&["a", "b"]));
-        assert_eq!(taken(&mut demand), ["a: edge-1", "b: edge-1"]);
-        demand.add(&node(1), &needs(&["a"]));
-        assert!(taken(&mut demand).is_empty(), "another pod there is no news");
-        demand.remove(&node(1), &needs(&["a", "b"]));
-        assert_eq!(taken(&mut demand), ["b: "]);
-        demand.remove(&node(1), &needs(&["a"]));
-        assert_eq!(taken(&mut demand), ["a: "]);
-        assert_eq!(demand.all().count(), 0);
-        demand.remove(&node(1), &needs(&["a"]));
-        assert!(taken(&mut demand).is_empty(), "it was not there");
+        let mut references = References::default();
+        references.add(&node(1), &needs(&["a", "b"]));
+        assert_eq!(taken(&mut references), ["a: edge-1", "b: edge-1"]);
+        references.add(&node(1), &needs(&["a"]));
+        assert!(taken(&mut references).is_empty(), "another pod there is no news");
+        references.remove(&node(1), &needs(&["a", "b"]));
+        assert_eq!(taken(&mut references), ["b: "]);
+        references.remove(&node(1), &needs(&["a"]));
+        assert_eq!(taken(&mut references), ["a: "]);
+        assert_eq!(references.all().count(), 0);
+        references.remove(&node(1), &needs(&["a"]));
+        assert!(taken(&mut references).is_empty(), "it was not there");
     }
 
     #[test]
     fn thousands_of_pods_make_one_need_with_a_few_readers() {
-        let mut demand = Demand::default();
+        let mut references = References::default();
         for n in 0..5000 {
-            demand.add(&node(n % 1000), &needs(&["registry"]));
+            references.add(&node(n % 1000), &needs(&["registry"]));
         }
-        assert_eq!(taken(&mut demand), ["registry: edge-0 edge-1 edge-10"]);
+        assert_eq!(taken(&mut references), ["registry: edge-0 edge-1 edge-10"]);
         for n in 0..4999 {
-            demand.remove(&node(n % 1000), &needs(&["registry"]));
+            references.remove(&node(n % 1000), &needs(&["registry"]));
         }
-        assert_eq!(taken(&mut demand), ["registry: edge-999"]);
+        assert_eq!(taken(&mut references), ["registry: edge-999"]);
     }
 }

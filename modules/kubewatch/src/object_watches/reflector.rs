@@ -11,7 +11,7 @@ use kube::api::{DynamicObject, ListParams, ObjectList, WatchEvent, WatchParams};
 use kube::core::Request as Requests;
 use tokio::sync::Notify;
 
-use super::Shop;
+use super::Reflectors;
 use crate::cache::sent;
 use crate::reading::as_node;
 use crate::{AGAIN_AFTER, AGAIN_MAX, Reading, Watched};
@@ -62,22 +62,22 @@ impl Past {
 }
 
 /// Lists and watches it, again after each break.
-pub(super) async fn keep(shop: &Shop, key: &ObjectKey, what: &Watched, again: &Notify) {
+pub(super) async fn keep(reflectors: &Reflectors, key: &ObjectKey, what: &Watched, again: &Notify) {
     let mut past = Past::new();
     loop {
-        let pause = match turn(shop, key, what, &mut past).await {
+        let pause = match turn(reflectors, key, what, &mut past).await {
             End::Broken(reason) => {
                 tracing::warn!(%key, %reason, "watch interrupted");
-                shop.broken(key);
+                reflectors.broken(key);
                 let pause = past.pause;
                 past.pause = (2 * pause).min(AGAIN_MAX);
                 pause
             }
-            End::Refused(status) => refused(shop, key, &status, &mut past).await,
+            End::Refused(status) => refused(reflectors, key, &status, &mut past).await,
             End::Moved => continue,
             End::Unwatched => ASKED_EVERY,
         };
-        let rest = shop.env.sleep(shop.env.jitter(pause));
+        let rest = reflectors.env.sleep(reflectors.env.jitter(pause));
         let called = std::pin::pin!(again.notified());
         if let Either::Right(_) = select(rest, called).await {
             past.refused_since = None;
@@ -86,14 +86,19 @@ pub(super) async fn keep(shop: &Shop, key: &ObjectKey, what: &Watched, again: &N
 }
 
 /// Answers how long to wait.
-async fn refused(shop: &Shop, key: &ObjectKey, status: &kube::core::Status, past: &mut Past) -> Duration {
-    let now = shop.env.now();
+async fn refused(
+    reflectors: &Reflectors,
+    key: &ObjectKey,
+    status: &kube::core::Status,
+    past: &mut Past,
+) -> Duration {
+    let now = reflectors.env.now();
     let since = *past.refused_since.get_or_insert(now);
-    if shop.reading == Reading::AsNodes && now.since(since) < LEARNT_WITHIN {
+    if reflectors.reading == Reading::AsNodes && now.since(since) < LEARNT_WITHIN {
         return LEARN_PAUSE;
     }
     if !std::mem::replace(&mut past.was_said, true) {
-        let cure = match shop.reading {
+        let cure = match reflectors.reading {
             Reading::AsNodes => {
                 "does the server authorize with `Node`, and is the pod that refers to it still bound?"
             }
@@ -103,37 +108,37 @@ async fn refused(shop: &Shop, key: &ObjectKey, status: &kube::core::Status, past
         };
         tracing::warn!(%key, reason = %status.message, cure, "may not be read, and counts as not there");
     }
-    shop.refused(key).await;
+    reflectors.refused(key).await;
     let pause = past.refused_pause;
     past.refused_pause = (2 * pause).min(REFUSED_MAX);
     pause
 }
 
-async fn turn(shop: &Shop, key: &ObjectKey, what: &Watched, past: &mut Past) -> End {
-    let turn = Turn { shop, key, what };
+async fn turn(reflectors: &Reflectors, key: &ObjectKey, what: &Watched, past: &mut Past) -> End {
+    let turn = Turn { reflectors, key, what };
     let (mut version, reader) = match turn.list().await {
         Ok(listed) => listed,
         Err(end) => return end,
     };
     *past = Past::new();
-    let Ok(_room) = shop.watches.try_acquire() else { return End::Unwatched };
+    let Ok(_room) = reflectors.watches.try_acquire() else { return End::Unwatched };
     loop {
-        let began = shop.env.now();
+        let began = reflectors.env.now();
         match turn.watch(version, reader.as_ref()).await {
-            Ok(_) if shop.env.now().since(began) < SHORTEST => {
+            Ok(_) if reflectors.env.now().since(began) < SHORTEST => {
                 return End::Broken("the server ends watches at once".to_owned());
             }
             Ok(newer) => version = newer,
             Err(end) => return end,
         }
-        if reader.as_ref().is_some_and(|reader| !shop.readers(key).contains(reader)) {
+        if reader.as_ref().is_some_and(|reader| !reflectors.readers(key).contains(reader)) {
             return End::Moved;
         }
     }
 }
 
 struct Turn<'a> {
-    shop: &'a Shop,
+    reflectors: &'a Reflectors,
     key: &'a ObjectKey,
     what: &'a Watched,
 }
@@ -151,10 +156,10 @@ impl Turn<'_> {
         for reader in self.readers() {
             let request = self.requests().list(&ListParams::default().fields(&fields));
             let Ok(request) = request else { return Err(End::Broken("no such request".to_owned())) };
-            let asked = self.shop.client.request(by(request, reader.as_ref()));
+            let asked = self.reflectors.client.request(by(request, reader.as_ref()));
             let listed: ObjectList<DynamicObject> = {
                 // It is never closed.
-                let _permit = self.shop.lists.acquire().await;
+                let _permit = self.reflectors.lists.acquire().await;
                 match self.in_time(asked).await {
                     Ok(listed) => listed,
                     Err(end @ End::Refused(_)) => {
@@ -168,7 +173,7 @@ impl Turn<'_> {
                 return Err(End::Broken("a list without a version".to_owned()));
             };
             let found = listed.items.into_iter().find_map(|object| self.take(object));
-            self.shop.told(self.key, found).await;
+            self.reflectors.told(self.key, found).await;
             return Ok((version, reader));
         }
         Err(last)
@@ -176,25 +181,25 @@ impl Turn<'_> {
 
     /// As nodes that need it, and if none may, as itself: an administrator may have granted that.
     fn readers(&self) -> Vec<Option<NodeName>> {
-        let nodes = match self.shop.reading {
+        let nodes = match self.reflectors.reading {
             Reading::AsItself => Vec::new(),
-            Reading::AsNodes => self.shop.readers(self.key),
+            Reading::AsNodes => self.reflectors.readers(self.key),
         };
         nodes.into_iter().map(Some).chain([None]).collect()
     }
 
     /// Tells what moves, until the server ends the watch. Answers the version to go on from.
     async fn watch(&self, mut version: String, reader: Option<&NodeName>) -> Result<String, End> {
-        let span = self.shop.env.jitter(WATCH_FOR);
+        let span = self.reflectors.env.jitter(WATCH_FOR);
         let seconds = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
         let params =
             WatchParams::default().fields(&format!("metadata.name={}", self.key.name)).timeout(seconds);
         let request = self.requests().watch(&params, &version);
         let Ok(request) = request else { return Err(End::Broken("no such request".to_owned())) };
-        let opened = self.shop.client.request_events::<DynamicObject>(by(request, reader));
+        let opened = self.reflectors.client.request_events::<DynamicObject>(by(request, reader));
         let mut events = std::pin::pin!(self.in_time(opened).await?);
         loop {
-            let Some(event) = self.shop.env.timeout(span + SILENT_FOR, events.try_next()).await else {
+            let Some(event) = self.reflectors.env.timeout(span + SILENT_FOR, events.try_next()).await else {
                 return Err(End::Broken("nothing came for too long".to_owned()));
             };
             match event.map_err(end)? {
@@ -202,13 +207,13 @@ impl Turn<'_> {
                 Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                     version = object.metadata.resource_version.clone().unwrap_or(version);
                     if let Some(object) = self.take(object) {
-                        self.shop.told(self.key, Some(object)).await;
+                        self.reflectors.told(self.key, Some(object)).await;
                     }
                 }
                 Some(WatchEvent::Deleted(object)) => {
                     version = object.metadata.resource_version.clone().unwrap_or(version);
                     if object.metadata.name.as_deref() == Some(&self.key.name) {
-                        self.shop.told(self.key, None).await;
+                        self.reflectors.told(self.key, None).await;
                     }
                 }
                 Some(WatchEvent::Bookmark(mark)) => version = mark.metadata.resource_version,
@@ -223,7 +228,7 @@ impl Turn<'_> {
     }
 
     async fn in_time<T>(&self, asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, End> {
-        match self.shop.env.timeout(ANSWER_WITHIN, asked).await {
+        match self.reflectors.env.timeout(ANSWER_WITHIN, asked).await {
             Some(answer) => answer.map_err(end),
             None => Err(End::Broken("the API server did not answer in time".to_owned())),
         }

@@ -1,0 +1,20 @@
+//! Why reports were not written. Whatever can never be written is no error: it is dropped with a word.
+
+use thiserror::Error;
+
+/// See the module.
+#[derive(Debug, Error)]
+pub(crate) enum ReportError {
+    /// The API server refused or could not be reached.
+    #[error("API server did not take it")]
+    Api(#[from] kube::Error),
+    /// Others wrote all the time.
+    #[error("DeviceStatus is written by others all the time")]
+    Contended,
+    /// The node has gone on to a later session and says it again there.
+    #[error("a later session of the node has reported")]
+    Superseded,
+    /// NodeLease could not say who has the node.
+    #[error("NodeLease could not say now: {0}")]
+    Lease(String),
+}

@@ -1,0 +1,16 @@
+//! Named events: each is one log line and one counter.
+
+use beehive::Env;
+use contract::{NodeName, ObjectKey};
+
+/// A report could not be written now; the node sends it again.
+pub(crate) fn report_not_written(env: &Env, node: &NodeName, reason: &str) {
+    env.count("cloud-devicecontroller.report-not-written");
+    tracing::warn!(%node, reason, "twin not written; the node sends it again");
+}
+
+/// The DeviceStatus of a device could not be made; it is tried again.
+pub(crate) fn status_not_created(env: &Env, device: &ObjectKey, reason: &str) {
+    env.count("cloud-devicecontroller.status-not-created");
+    tracing::warn!(%device, reason, "no DeviceStatus made");
+}

@@ -1,0 +1,60 @@
+//! A node's reports by their device, each of which is one write, and what is answered of them.
+
+use std::collections::BTreeMap;
+
+use beehive::Fault;
+use contract::Report;
+use contract::nodelease::SessionState;
+use contract::said::{DeviceName, Said};
+use fairshare::{ReportWriter, Sender, Sorted};
+
+use crate::error::ReportError;
+use crate::events;
+use crate::report_versions::Row;
+use crate::status::StatusWriter;
+
+impl ReportWriter for StatusWriter {
+    type Write = (DeviceName, Vec<Row>);
+
+    const REFUSED: &'static str = "cloud-devicecontroller.report-refused";
+    const TURNED_AWAY: &'static str = "cloud-devicecontroller.message-turned-away";
+
+    fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<(DeviceName, Vec<Row>)> {
+        let (mut by_device, mut refused) = (BTreeMap::<DeviceName, Vec<Row>>::new(), Vec::new());
+        for Report { row, report, .. } in reports {
+            match report.parse() {
+                Ok(Said::OfDevice(device, said)) => by_device.entry(device).or_default().push((row, said)),
+                Ok(Said::OfNode(_)) => refused.push((row, "a report for the edge controller")),
+                Err(unfit) => {
+                    tracing::debug!(node = %from.node, row, reason = %unfit, "report refused");
+                    refused.push((row, "a report with an odd name or size"));
+                }
+            }
+        }
+        Sorted { steps: vec![by_device.into_iter().collect()], refused }
+    }
+
+    async fn write(
+        &self,
+        from: &Sender,
+        state: SessionState,
+        (device, rows): (DeviceName, Vec<Row>),
+    ) -> (Vec<i64>, Option<&'static str>) {
+        // A node that has no Node yet has no devices either.
+        if !matches!(state, SessionState::Open { .. }) {
+            return (Vec::new(), None);
+        }
+        let numbers = || rows.iter().map(|(row, _)| *row).collect();
+        match StatusWriter::write(self, from, &device, &rows).await {
+            Ok(refused) => (numbers(), refused),
+            Err(ReportError::Superseded) => {
+                tracing::debug!(node = %from.node, session = from.session, "twin of an ended session was not written");
+                (Vec::new(), None)
+            }
+            Err(error) => {
+                events::report_not_written(&self.env, &from.node, &Fault::from_error(&error).reason);
+                (Vec::new(), None)
+            }
+        }
+    }
+}

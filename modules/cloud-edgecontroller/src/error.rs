@@ -1,0 +1,31 @@
+//! Why something could not be written now. Whatever can never be written is no error: it is dropped with a word.
+
+use thiserror::Error;
+
+/// See the module.
+#[derive(Debug, Error)]
+pub(crate) enum ReportError {
+    /// The API server refused or could not be reached.
+    #[error("API server did not take it")]
+    Api(#[from] kube::Error),
+    /// Others wrote all the time.
+    #[error("the object is written by others all the time")]
+    Contended,
+    /// NodeLease could not say whose the Node is, or who has the node.
+    #[error("NodeLease could not say now: {0}")]
+    Lease(String),
+}
+
+/// The code of the `Status` that the API server answered.
+pub(crate) fn status_code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// 404 and 409: the object is gone or is another one; 400 and 422: it can never be written. A status that lost against
+/// another write does not come here: it is read and compared again.
+pub(crate) fn is_final(error: &kube::Error) -> bool {
+    matches!(status_code(error), Some(400 | 404 | 409 | 410 | 413 | 422))
+}

@@ -1,0 +1,276 @@
+//! What of an event that a node reports becomes an Event (core v1), and how many may. Pure.
+//!
+//! The Event is built of what was parsed and checked; nothing else of the node's text is passed on. Of the rates that about
+//! one object is the kubelet's (its event recorder's spam filter); the one of a whole node bounds what it can fill etcd with:
+//! an event lives for an hour there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use beehive::Moment;
+use contract::NodeName;
+use contract::ids::{Namespace, ObjectName};
+use contract::said::PodId;
+use fairshare::Bucket;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde_json::Value;
+
+use crate::registration::cut_to;
+
+/// 25 at once about one object, and one more in 300 s.
+const OF_OBJECT: (u32, Duration) = (25, Duration::from_secs(300));
+/// 500 at once of one node, and one more in each second: at the most 4,100 in the hour that an event lives. A node that
+/// starts with 110 pods has four of each to tell.
+const OF_NODE: (u32, Duration) = (500, Duration::from_secs(1));
+/// 256 objects of a node are told apart; beyond that its own rate counts alone.
+const OBJECTS_MAX: usize = 256;
+/// 1 KiB of the message (Kubernetes).
+const MESSAGE_MAX: usize = 1 << 10;
+/// 128 bytes of the reason (Kubernetes).
+const REASON_MAX: usize = 128;
+/// The namespace of events about what has none (Kubernetes).
+const CLUSTER: &str = "default";
+
+/// What an event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum About {
+    /// A pod, which is still to be checked.
+    Pod(PodId),
+    /// The node itself.
+    Node,
+}
+
+/// An event as it was understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Draft {
+    pub(crate) about: About,
+    is_warning: bool,
+    reason: String,
+    message: String,
+    count: i32,
+    first: Option<jiff::Timestamp>,
+    last: Option<jiff::Timestamp>,
+}
+
+/// Reads an event of `node` in `namespace`.
+///
+/// # Errors
+/// Why it is none that a node may say.
+pub(crate) fn parse(node: &NodeName, namespace: &Namespace, text: &str) -> Result<Draft, &'static str> {
+    let event: Value = serde_json::from_str(text).map_err(|_| "an event is no JSON")?;
+    let text = |at: &str| event.pointer(at).and_then(Value::as_str);
+    let about = match text("/involvedObject/kind") {
+        Some("Pod") => {
+            let part = |at: &str| text(at).unwrap_or_default();
+            if part("/involvedObject/namespace") != namespace.as_str() {
+                return Err("an event is about a pod of another namespace");
+            }
+            let (name, uid) = (part("/involvedObject/name"), part("/involvedObject/uid"));
+            let pod = PodId::parse(namespace.as_str(), name, uid);
+            About::Pod(pod.map_err(|_| "an event names no pod")?)
+        }
+        Some("Node") if text("/involvedObject/name") != Some(node.as_str()) => {
+            return Err("an event is about another node");
+        }
+        Some("Node") if namespace.as_str() != CLUSTER => {
+            return Err("an event about a node stands in the namespace `default`");
+        }
+        Some("Node") => About::Node,
+        Some(_) | None => return Err("an event is about neither a pod nor a node"),
+    };
+    let is_warning = match text("/type") {
+        Some("Normal") => false,
+        Some("Warning") => true,
+        Some(_) | None => return Err("an event is neither `Normal` nor `Warning`"),
+    };
+    let reason = text("/reason").unwrap_or_default();
+    if reason.is_empty() || reason.len() > REASON_MAX || reason.chars().any(char::is_control) {
+        return Err("an event has no reason of at most 128 bytes");
+    }
+    let time = |at: &str| text(at).and_then(|time| time.parse().ok());
+    let count = event.pointer("/count").and_then(Value::as_i64).unwrap_or(1);
+    Ok(Draft {
+        about,
+        is_warning,
+        reason: reason.to_owned(),
+        message: cut_to(text("/message").unwrap_or_default().to_owned(), MESSAGE_MAX),
+        count: i32::try_from(count).unwrap_or(i32::MAX).max(1),
+        first: time("/firstTimestamp"),
+        last: time("/lastTimestamp"),
+    })
+}
+
+/// The Event of this name. `uid` is the Node's, for one about it.
+pub(crate) fn event(
+    draft: Draft,
+    node: &NodeName,
+    (namespace, name): (&Namespace, &ObjectName),
+    uid: Option<String>,
+) -> Event {
+    let involved_object = match &draft.about {
+        About::Pod(pod) => ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: Some(pod.namespace.to_string()),
+            name: Some(pod.name.to_string()),
+            uid: Some(pod.uid.to_string()),
+            ..ObjectReference::default()
+        },
+        About::Node => ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(node.to_string()),
+            uid,
+            ..ObjectReference::default()
+        },
+    };
+    Event {
+        metadata: ObjectMeta {
+            namespace: Some(namespace.to_string()),
+            name: Some(name.to_string()),
+            ..ObjectMeta::default()
+        },
+        involved_object,
+        type_: Some(if draft.is_warning { "Warning" } else { "Normal" }.to_owned()),
+        reason: Some(draft.reason),
+        message: Some(draft.message),
+        count: Some(draft.count),
+        first_timestamp: draft.first.map(Time),
+        last_timestamp: draft.last.map(Time),
+        source: Some(EventSource { component: Some("edged".to_owned()), host: Some(node.to_string()) }),
+        reporting_component: Some("edged".to_owned()),
+        reporting_instance: Some(node.to_string()),
+        ..Event::default()
+    }
+}
+
+/// How many events of one node are written.
+#[derive(Debug)]
+pub(crate) struct EventRates {
+    node: Bucket,
+    objects: BTreeMap<String, Bucket>,
+    dropped: u64,
+}
+
+impl Default for EventRates {
+    fn default() -> Self {
+        EventRates { node: Bucket::new(OF_NODE.0, OF_NODE.1), objects: BTreeMap::new(), dropped: 0 }
+    }
+}
+
+impl EventRates {
+    /// One more was dropped. Answers how many were.
+    pub(crate) fn drop_one(&mut self) -> u64 {
+        self.dropped += 1;
+        self.dropped
+    }
+
+    /// Whether there is room for one more about that.
+    pub(crate) fn take(&mut self, about: &About, now: Moment) -> bool {
+        let key = match about {
+            About::Pod(pod) => pod.uid.as_str(),
+            About::Node => "",
+        };
+        if self.objects.len() >= OBJECTS_MAX && !self.objects.contains_key(key) {
+            self.objects.retain(|_, bucket| !bucket.is_full(now));
+        }
+        if self.objects.len() >= OBJECTS_MAX && !self.objects.contains_key(key) {
+            return self.node.take(now);
+        }
+        let (burst, every) = OF_OBJECT;
+        let object = self.objects.entry(key.to_owned()).or_insert_with(|| Bucket::new(burst, every));
+        object.take(now) && self.node.take(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node() -> NodeName {
+        NodeName::parse("edge-1").unwrap()
+    }
+
+    fn namespace(name: &str) -> Namespace {
+        Namespace::parse(name).unwrap()
+    }
+
+    fn said() -> Value {
+        json!({
+            "metadata": { "name": "x", "labels": { "a": "b" }, "finalizers": ["f/g"] },
+            "involvedObject": {
+                "kind": "Pod", "namespace": "shop", "name": "till", "uid": "u1",
+                "apiVersion": "evil/v1", "fieldPath": "spec", "resourceVersion": "9",
+            },
+            "type": "Warning", "reason": "BackOff", "message": "é".repeat(1000), "count": 3,
+            "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "nonsense",
+            "related": { "kind": "Node", "name": "control-plane" }, "action": "a", "reportingInstance": "other",
+        })
+    }
+
+    #[test]
+    fn an_event_is_built_of_what_was_understood() {
+        let draft = parse(&node(), &namespace("shop"), &said().to_string()).unwrap();
+        let name = ObjectName::parse("till.1").unwrap();
+        let event = serde_json::to_value(event(draft, &node(), (&namespace("shop"), &name), None)).unwrap();
+        let expected = json!({
+            "apiVersion": "v1", "kind": "Event",
+            "metadata": { "namespace": "shop", "name": "till.1" },
+            "involvedObject": { "apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "till", "uid": "u1" },
+            "type": "Warning", "reason": "BackOff", "message": "é".repeat(512), "count": 3,
+            "firstTimestamp": "2026-01-01T00:00:00Z",
+            "source": { "component": "edged", "host": "edge-1" },
+            "reportingComponent": "edged", "reportingInstance": "edge-1",
+        });
+        assert_eq!(event, expected);
+    }
+
+    #[test]
+    fn an_event_about_anything_else_is_none() {
+        let about = |kind: &str, space: &str, name: &str| {
+            let mut said = said();
+            said["involvedObject"] = json!({ "kind": kind, "namespace": space, "name": name, "uid": "u" });
+            said.to_string()
+        };
+        let read = |space: &str, text: &str| parse(&node(), &namespace(space), text).map(|draft| draft.about);
+        assert!(matches!(read("shop", &about("Pod", "shop", "till")), Ok(About::Pod(_))));
+        assert_eq!(read("default", &about("Node", "", "edge-1")), Ok(About::Node));
+        for (space, text) in [
+            ("shop", about("Pod", "kube-system", "till")),
+            ("shop", about("Pod", "shop", "../till")),
+            ("shop", about("Secret", "shop", "till")),
+            ("default", about("Node", "", "control-plane")),
+            ("shop", about("Node", "", "edge-1")),
+            ("shop", "[]".to_owned()),
+            ("shop", "{".to_owned()),
+        ] {
+            assert!(read(space, &text).is_err(), "{text}");
+        }
+        for (field, value) in [("type", "Grave"), ("reason", ""), ("reason", "a\nb")] {
+            let mut said = said();
+            said[field] = json!(value);
+            assert!(read("shop", &said.to_string()).is_err(), "{field} {value:?}");
+        }
+    }
+
+    fn about(n: usize) -> About {
+        About::Pod(PodId::parse("shop", "till", &format!("u{n}")).unwrap())
+    }
+
+    #[test]
+    fn a_flood_ends_and_an_hour_has_its_bound() {
+        let at = |seconds: u64| Moment(Duration::from_secs(seconds));
+        let mut rates = EventRates::default();
+        assert_eq!((0..10_000).filter(|_| rates.take(&about(0), at(0))).count(), 25);
+        let mut rates = EventRates::default();
+        let taken = |rates: &mut EventRates, second| {
+            (0..10_000).filter(|n| rates.take(&about(n % 5000), at(second))).count()
+        };
+        assert_eq!(taken(&mut rates, 0), 500, "whatever they are about");
+        assert!(rates.objects.len() <= OBJECTS_MAX);
+        let hour: usize = (1..=3600).step_by(60).map(|second| taken(&mut rates, second)).sum();
+        assert!(hour <= 3600, "{hour}");
+    }
+}

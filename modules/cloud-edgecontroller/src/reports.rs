@@ -1,0 +1,73 @@
+//! What of a node's reports is written when: the order of one message's reports, and what is answered of each.
+
+use beehive::Fault;
+use beehive::defect::{self, Defect};
+use contract::Report;
+use contract::nodelease::SessionState;
+use contract::said::{NodeSaid, Said};
+use fairshare::{ReportWriter, Sender, Sorted};
+
+use crate::events;
+use crate::status::{Outcome, StatusWriter};
+
+/// In which step of its message a report is written: the Node before what is bound to it, and what is said of a pod before
+/// it is gone.
+fn step_of(said: &NodeSaid) -> usize {
+    match said {
+        NodeSaid::Node { .. } => 0,
+        NodeSaid::PodStatus { .. } | NodeSaid::Event { .. } => 1,
+        NodeSaid::PodGone { .. } => 2,
+    }
+}
+
+impl ReportWriter for StatusWriter {
+    type Write = (i64, NodeSaid);
+
+    const REFUSED: &'static str = "cloud-edgecontroller.report-refused";
+    const TURNED_AWAY: &'static str = "cloud-edgecontroller.message-turned-away";
+
+    fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<(i64, NodeSaid)> {
+        let mut sorted = Sorted { steps: vec![Vec::new(), Vec::new(), Vec::new()], refused: Vec::new() };
+        for Report { row, report, .. } in reports {
+            match report.parse() {
+                Ok(Said::OfNode(said)) => {
+                    if let Some(step) = sorted.steps.get_mut(step_of(&said)) {
+                        step.push((row, said));
+                    }
+                }
+                Ok(Said::OfDevice(..)) => sorted.refused.push((row, "a report for the device controller")),
+                Err(unfit) => {
+                    tracing::debug!(node = %from.node, row, reason = %unfit, "report refused");
+                    sorted.refused.push((row, "a report with an odd name or size"));
+                }
+            }
+        }
+        sorted
+    }
+
+    async fn write(
+        &self,
+        from: &Sender,
+        state: SessionState,
+        (row, said): (i64, NodeSaid),
+    ) -> (Vec<i64>, Option<&'static str>) {
+        match StatusWriter::write(self, from, state, row, said).await {
+            Ok(Outcome::Done) => (vec![row], None),
+            Ok(Outcome::Refused(why)) => (vec![row], Some(why)),
+            Ok(Outcome::TooMany) => {
+                let dropped = self.rates.borrow_mut().entry(from.node.clone()).or_default().drop_one();
+                events::events_dropped(&self.env, &from.node, dropped);
+                (vec![row], None)
+            }
+            Ok(Outcome::Superseded) => {
+                tracing::debug!(node = %from.node, session = from.session, "report of an ended session was not written");
+                (Vec::new(), None)
+            }
+            Err(error) => {
+                events::report_not_written(&self.env, &from.node, &Fault::from_error(&error).reason);
+                let is_confirmed = defect::is_planted(Defect::ConfirmBeforeWrite);
+                (is_confirmed.then_some(row).into_iter().collect(), None)
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Writes what nodes report to the API server.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use beehive::defect::{self, Defect};
+use beehive::{Address, Env, Fault};
+use contract::ids::{Namespace, ObjectName, PODS};
+use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
+use contract::said::{NodeSaid, PodId};
+use contract::{NodeName, ObjectKey};
+use fairshare::Sender;
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kubewatch::Shared;
+use serde_json::{Value, json};
+
+use crate::error::{ReportError, is_final, status_code};
+use crate::event_reports::{self, About, EventRates};
+use crate::events;
+use crate::registration;
+use crate::report_version::{self, Verdict};
+
+/// How often a status is written again when somebody else wrote in between.
+const WRITE_TRIES: usize = 5;
+/// 5 s for NodeLease: a read of a Lease or of the register.
+const LEASE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is written, was before, or never can be.
+    Done,
+    /// It is not this session's to say, now or any more: the node says it again where it may.
+    Superseded,
+    /// It is not the node's to say, or makes no sense: it is forgotten and counted.
+    Refused(&'static str),
+    /// It is more than a node may say: it is forgotten and counted.
+    TooMany,
+}
+
+/// Writes reports.
+pub(crate) struct StatusWriter {
+    pub(crate) client: kube::Client,
+    /// Says whose a Node is, and who has a node.
+    pub(crate) lease: Address<NodeLeaseMsg>,
+    /// The pods that are bound to any node.
+    pub(crate) pods: Shared,
+    /// The events of each node, over all its sessions.
+    pub(crate) rates: RefCell<BTreeMap<NodeName, EventRates>>,
+    pub(crate) env: Env,
+}
+
+impl StatusWriter {
+    /// Writes one report, which stands in this row of the node's outbox. `state` is what the session is worth.
+    pub(crate) async fn write(
+        &self,
+        from: &Sender,
+        state: SessionState,
+        row: i64,
+        said: NodeSaid,
+    ) -> Result<Outcome, ReportError> {
+        let ours = ReportVersion { session: from.session, row };
+        let uid = match (&state, &said) {
+            (SessionState::Open { node_uid }, _) => Some(node_uid.clone()),
+            (SessionState::WithoutNode { .. }, NodeSaid::Node { .. }) => None,
+            (SessionState::WithoutNode { .. } | SessionState::InDoubt | SessionState::Ended, _) => {
+                return Ok(Outcome::Superseded);
+            }
+        };
+        let result = match said {
+            NodeSaid::Node { node_json } => self.node_status(from, state, ours, &node_json).await,
+            NodeSaid::PodStatus { pod, status_json } => self.pod_status(from, ours, &pod, &status_json).await,
+            NodeSaid::PodGone { pod } => self.pod_gone(from, &pod).await,
+            NodeSaid::Event { namespace, name, event_json } => {
+                self.event(from, uid, &namespace, &name, &event_json).await
+            }
+        };
+        match result {
+            Err(ReportError::Api(error)) if is_final(&error) => {
+                let reason = Fault::from_error(&error).reason;
+                tracing::debug!(node = %from.node, %reason, "report dropped");
+                Ok(Outcome::Refused("a report that the API server can never take"))
+            }
+            other => other,
+        }
+    }
+
+    /// `None`: to be written. The Lease is asked only where the object holds what a later session said.
+    async fn spared(
+        &self,
+        from: &Sender,
+        held: &ObjectMeta,
+        ours: ReportVersion,
+    ) -> Result<Option<Outcome>, ReportError> {
+        match report_version::compare(report_version::held_by(held), ours) {
+            Verdict::Write => Ok(None),
+            Verdict::Old => Ok(Some(Outcome::Done)),
+            Verdict::Later if defect::is_planted(Defect::StaleOwner) => Ok(None),
+            // The object is read before the Lease, and written as it was read: nobody can have come between.
+            Verdict::Later if self.holds(from).await? => Ok(None),
+            Verdict::Later => Ok(Some(Outcome::Superseded)),
+        }
+    }
+
+    async fn holds(&self, Sender { node, session }: &Sender) -> Result<bool, ReportError> {
+        let ask = |reply| NodeLeaseMsg::Holds { node: node.clone(), session: *session, reply };
+        let asked = self.lease.ask(LEASE_DEADLINE, ask).await;
+        asked.map_err(|error| error.to_string()).flatten().map_err(ReportError::Lease)
+    }
+
+    async fn node_status(
+        &self,
+        from: &Sender,
+        mut state: SessionState,
+        ours: ReportVersion,
+        text: &str,
+    ) -> Result<Outcome, ReportError> {
+        let Ok(report) = serde_json::from_str::<Value>(text) else {
+            return Ok(Outcome::Refused("a Node that is no JSON"));
+        };
+        let Some(status) = registration::node_status(&report["status"]) else {
+            return Ok(Outcome::Refused("a status of a Node that is none"));
+        };
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        for _ in 0..WRITE_TRIES {
+            let found = nodes.get_opt(from.node.as_str()).await?;
+            let (uid, found) = match (&state, found) {
+                (SessionState::Open { node_uid }, Some(found)) => (node_uid, found),
+                (SessionState::WithoutNode { certificate }, None) => {
+                    self.register(from, &nodes, certificate, &report).await?;
+                    continue;
+                }
+                (SessionState::WithoutNode { .. }, Some(_)) => {
+                    state = self.node_created(from).await?;
+                    continue;
+                }
+                (SessionState::Open { .. }, None) => return Ok(self.node_missing(from).await),
+                (SessionState::InDoubt | SessionState::Ended, _) => return Ok(Outcome::Superseded),
+            };
+            if found.metadata.uid.as_ref() != Some(uid) {
+                return Ok(self.node_missing(from).await);
+            }
+            if let Some(outcome) = self.spared(from, &found.metadata, ours).await? {
+                return Ok(outcome);
+            }
+            let metadata = report_version::patch_of(&found.metadata, ours);
+            let patch = json!({ "metadata": metadata, "status": status });
+            let patch = Patch::Strategic(&patch);
+            match nodes.patch_status(from.node.as_str(), &PatchParams::default(), &patch).await {
+                Ok(_) => return Ok(Outcome::Done),
+                Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ReportError::Contended)
+    }
+
+    /// NodeLease looks into it, and ends the session if the Node is gone or another one.
+    async fn node_missing(&self, Sender { node, session }: &Sender) -> Outcome {
+        let _ = self.lease.tell(NodeLeaseMsg::NodeMissing { node: node.clone(), session: *session }).await;
+        Outcome::Superseded
+    }
+
+    async fn node_created(&self, Sender { node, session }: &Sender) -> Result<SessionState, ReportError> {
+        let ask = |reply| NodeLeaseMsg::NodeCreated { node: node.clone(), session: *session, reply };
+        let asked = self.lease.ask(LEASE_DEADLINE, ask).await;
+        asked.map_err(|error| error.to_string()).flatten().map_err(ReportError::Lease)
+    }
+
+    /// Makes the Node, unless there is one.
+    async fn register(
+        &self,
+        from: &Sender,
+        nodes: &Api<Node>,
+        certificate: &str,
+        report: &Value,
+    ) -> Result<(), ReportError> {
+        let registration = registration::registration(&from.node, certificate, report);
+        match nodes.create(&PostParams::default(), &registration).await {
+            Ok(_) => events::node_registered(&self.env, &from.node),
+            // Another CloudCore was first, or this one before it was interrupted: whose it is shows its annotation.
+            Err(error) if status_code(&error) == Some(409) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn pod_status(
+        &self,
+        from: &Sender,
+        ours: ReportVersion,
+        id: &PodId,
+        text: &str,
+    ) -> Result<Outcome, ReportError> {
+        let Some(mut status) = registration::pod_status(text) else {
+            return Ok(Outcome::Refused("a status of a pod that is none"));
+        };
+        let said = json!(status.conditions.take().unwrap_or_default());
+        let mut status = json!(status);
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
+        for _ in 0..WRITE_TRIES {
+            let pod = match binding_of(&pods, &from.node, id).await? {
+                PodBinding::Here(pod) => pod,
+                PodBinding::Gone => return Ok(Outcome::Done),
+                PodBinding::Elsewhere => return Ok(Outcome::Refused(FOREIGN)),
+            };
+            if let Some(outcome) = self.spared(from, &pod.metadata, ours).await? {
+                return Ok(outcome);
+            }
+            status["conditions"] = merged_conditions(&pod, &said);
+            let patch =
+                json!({ "metadata": report_version::patch_of(&pod.metadata, ours), "status": status });
+            match pods.patch_status(id.name.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+                Ok(_) => return Ok(Outcome::Done),
+                Err(error) if status_code(&error) == Some(409) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ReportError::Contended)
+    }
+
+    async fn pod_gone(&self, from: &Sender, id: &PodId) -> Result<Outcome, ReportError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
+        let pod = match binding_of(&pods, &from.node, id).await? {
+            PodBinding::Here(pod) => pod,
+            PodBinding::Gone => return Ok(Outcome::Done),
+            PodBinding::Elsewhere => return Ok(Outcome::Refused(FOREIGN)),
+        };
+        if pod.metadata.deletion_timestamp.is_none() {
+            // Nobody asked for it to go: the pod stays, and the node will be told to run it again.
+            return Ok(Outcome::Done);
+        }
+        let now = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(Preconditions { uid: Some(id.uid.to_string()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        pods.delete(id.name.as_str(), &now).await?;
+        Ok(Outcome::Done)
+    }
+
+    async fn event(
+        &self,
+        from: &Sender,
+        node_uid: Option<String>,
+        namespace: &Namespace,
+        name: &ObjectName,
+        text: &str,
+    ) -> Result<Outcome, ReportError> {
+        let node = &from.node;
+        let draft = match event_reports::parse(node, namespace, text) {
+            Ok(draft) => draft,
+            Err(why) => return Ok(Outcome::Refused(why)),
+        };
+        // Before anything is read for it.
+        let has_room =
+            self.rates.borrow_mut().entry(node.clone()).or_default().take(&draft.about, self.env.now());
+        if !has_room {
+            return Ok(Outcome::TooMany);
+        }
+        let uid = match &draft.about {
+            About::Node => node_uid,
+            About::Pod(pod) if self.is_known_here(node, pod) => None,
+            About::Pod(pod) => {
+                let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace.as_str());
+                match binding_of(&pods, node, pod).await? {
+                    PodBinding::Here(_) => None,
+                    PodBinding::Gone => return Ok(Outcome::Done),
+                    PodBinding::Elsewhere => return Ok(Outcome::Refused(FOREIGN)),
+                }
+            }
+        };
+        let event = event_reports::event(draft, node, (namespace, name), uid);
+        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace.as_str());
+        match events.create(&PostParams::default(), &event).await {
+            Ok(_) => Ok(Outcome::Done),
+            // A repeat, already there under the name that the node gave it.
+            Err(error) if status_code(&error) == Some(409) => Ok(Outcome::Done),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the watch has shown the pod as one of this node.
+    fn is_known_here(&self, node: &NodeName, pod: &PodId) -> bool {
+        let pods = self.pods.borrow();
+        let key = ObjectKey::new(PODS, pod.namespace.as_str(), pod.name.as_str());
+        pods.objects.get(&key).is_some_and(|known| {
+            let bound = known.value.pointer("/spec/nodeName").and_then(Value::as_str);
+            known.object.uid == pod.uid.as_str() && bound == Some(node.as_str())
+        })
+    }
+}
+
+const FOREIGN: &str = "a report about a pod of another node";
+
+/// A pod that a node speaks of.
+#[derive(Debug)]
+pub(crate) enum PodBinding {
+    /// It is bound to that node.
+    Here(Box<Pod>),
+    /// It is no more, or another one has its name.
+    Gone,
+    /// It is bound to another node, or to none.
+    Elsewhere,
+}
+
+/// Whether the pod is bound to that node.
+pub(crate) async fn binding_of(
+    pods: &Api<Pod>,
+    node: &NodeName,
+    id: &PodId,
+) -> Result<PodBinding, kube::Error> {
+    let Some(pod) = pods.get_opt(id.name.as_str()).await? else { return Ok(PodBinding::Gone) };
+    let bound = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    if bound != Some(node.as_str()) {
+        return Ok(PodBinding::Elsewhere);
+    }
+    let same = pod.metadata.uid.as_deref() == Some(id.uid.as_str());
+    Ok(if same { PodBinding::Here(Box::new(pod)) } else { PodBinding::Gone })
+}
+
+/// The node's conditions, and those of others (the scheduler's, readiness gates) as they are.
+fn merged_conditions(pod: &Pod, said: &Value) -> Value {
+    let mut conditions = said.as_array().cloned().unwrap_or_default();
+    let theirs = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    for condition in theirs {
+        let said = conditions.iter().any(|ours| ours["type"] == condition.type_.as_str());
+        if !said && let Ok(value) = serde_json::to_value(condition) {
+            conditions.push(value);
+        }
+    }
+    Value::Array(conditions)
+}
+
+/// Lifts the end of the tolerations of a pod.
+pub(crate) async fn lift(client: &kube::Client, env: &Env, key: &ObjectKey, tolerations: Value) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
+    let patch = json!({ "spec": { "tolerations": tolerations } });
+    if let Err(error) = pods.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        events::tolerations_not_lifted(env, key, &error.to_string());
+    }
+}

@@ -1,0 +1,249 @@
+//! The reports of nodes, in a queue for each node: how a controller takes them, whatever they are about.
+//!
+//! A node that waits for its answers has one delivery here. One that does not wait finds its queue full: its message is
+//! answered at once with nothing, and forgotten.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Address, AskError, Context, Env, Message, Reply};
+use contract::nodelease::{NodeLeaseMsg, SessionState};
+use contract::{Batch, NodeName, Report};
+use futures::StreamExt;
+
+use crate::{Bucket, NodeQueue, NodeQueues, is_logged};
+
+/// 8 writes of one node's reports at once: reports of different objects do not wait for each other.
+const WRITES_AT_ONCE: usize = 8;
+/// 20 s for one delivery; the node sends again what was not confirmed.
+const WRITE_DEADLINE: Duration = Duration::from_secs(20);
+/// 2 deliveries of a node wait behind the one in work: as they came, which is at the most 1 MiB each.
+const DELIVERIES_WAIT: usize = 2;
+/// 1024 reports of a message are taken; a node sends less.
+const REPORTS_MAX: usize = 1024;
+/// 2,000 writes at once for one node, and then 200 a second: what is beyond waits.
+const WRITES: (u32, Duration) = (2000, Duration::from_millis(5));
+/// 5 s for NodeLease to say what a session is worth, which it does from memory.
+const SESSION_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a node sent in one message.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The session in which it was sent.
+    pub session: u64,
+    /// The reports.
+    pub reports: Batch<Report>,
+    /// The rows that are confirmed.
+    pub reply: Reply<Vec<i64>>,
+}
+
+/// Who sent a report.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    /// The node.
+    pub node: NodeName,
+    /// The session in which it did.
+    pub session: u64,
+}
+
+/// A message's reports, taken apart.
+#[derive(Debug)]
+pub struct Sorted<W> {
+    /// What is written, one step after the other; within one side by side.
+    pub steps: Vec<Vec<W>>,
+    /// The rows of what can never be written, and why not: they are confirmed, so that the node forgets them.
+    pub refused: Vec<(i64, &'static str)>,
+}
+
+/// What a controller makes of reports.
+pub trait ReportWriter: 'static {
+    /// One write to the API server.
+    type Write;
+
+    /// The event that counts refused reports.
+    const REFUSED: &'static str;
+    /// The event that counts messages that found their node's queue full.
+    const TURNED_AWAY: &'static str;
+
+    /// Takes the reports of one message apart.
+    fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<Self::Write>;
+
+    /// Makes one write. `state` is what the session is worth right before it. Answers the rows that are confirmed, and why
+    /// the node should not have said so, if it should not.
+    fn write(
+        &self,
+        from: &Sender,
+        state: SessionState,
+        write: Self::Write,
+    ) -> impl Future<Output = (Vec<i64>, Option<&'static str>)>;
+}
+
+/// What is counted of each node, and what it may still do: over all its sessions, so that a new one is no fresh start.
+struct Quota {
+    writes: Bucket,
+    refused: u64,
+    turned_away: u64,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Quota { writes: Bucket::new(WRITES.0, WRITES.1), refused: 0, turned_away: 0 }
+    }
+}
+
+struct Shared<W> {
+    writer: W,
+    /// Says what a session is worth.
+    lease: Address<NodeLeaseMsg>,
+    /// Only nodes that were admitted come here: there are no more than are in the register.
+    quotas: RefCell<BTreeMap<NodeName, Quota>>,
+}
+
+/// The reports of all nodes to one controller.
+pub struct ReportQueues<W: ReportWriter> {
+    queues: NodeQueues<Delivery>,
+    shared: Rc<Shared<W>>,
+}
+
+impl<W: ReportWriter> ReportQueues<W> {
+    /// Empty queues, whose reports `writer` writes; `lease` says what sessions are worth.
+    pub fn new(writer: W, lease: Address<NodeLeaseMsg>) -> Self {
+        let shared = Shared { writer, lease, quotas: RefCell::default() };
+        ReportQueues { queues: NodeQueues::new(DELIVERIES_WAIT), shared: Rc::new(shared) }
+    }
+
+    /// Whoever writes them.
+    pub fn writer(&self) -> &W {
+        &self.shared.writer
+    }
+
+    /// Writes the reports beside the actor, so that a slow API server holds up one node's delivery and nothing else.
+    pub fn put<M: Message>(&self, node: &NodeName, delivery: Delivery, cx: &Context<M>) {
+        match self.queues.put(node, delivery) {
+            Ok(None) => {}
+            Ok(Some(queue)) => {
+                let (shared, env) = (Rc::clone(&self.shared), cx.env().clone());
+                cx.spawn(async move { shared.work(queue, env).await });
+            }
+            Err(Delivery { reply, .. }) => {
+                self.shared.turned_away(cx.env(), node);
+                reply.send(Vec::new());
+            }
+        }
+    }
+
+    /// A message of the node found no room elsewhere in the controller.
+    pub fn turned_away(&self, env: &Env, node: &NodeName) {
+        self.shared.turned_away(env, node);
+    }
+
+    /// The node said something that was not its to say.
+    pub fn refused(&self, env: &Env, node: &NodeName, why: &str) {
+        self.shared.refused(env, node, why);
+    }
+
+    /// How many nodes' deliveries are in work.
+    pub fn in_work(&self) -> usize {
+        self.queues.load().0
+    }
+}
+
+impl<W: ReportWriter> Shared<W> {
+    fn with<T>(&self, node: &NodeName, what: impl FnOnce(&mut Quota) -> T) -> T {
+        what(self.quotas.borrow_mut().entry(node.clone()).or_default())
+    }
+
+    fn refused(&self, env: &Env, node: &NodeName, why: &str) {
+        env.count(W::REFUSED);
+        let times = self.with(node, |quota| {
+            quota.refused += 1;
+            quota.refused
+        });
+        if is_logged(times) {
+            tracing::warn!(%node, times, why, "reports of the node were refused");
+        }
+    }
+
+    fn turned_away(&self, env: &Env, node: &NodeName) {
+        env.count(W::TURNED_AWAY);
+        let times = self.with(node, |quota| {
+            quota.turned_away += 1;
+            quota.turned_away
+        });
+        if is_logged(times) {
+            tracing::warn!(%node, times, "the node sends more than it waits for");
+        }
+    }
+
+    /// Writes what stands in the node's queue, one delivery after the other.
+    async fn work(&self, mut queue: NodeQueue<Delivery>, env: Env) {
+        let node = queue.node().clone();
+        while let Some(Delivery { session, reports, reply }) = queue.take() {
+            // Whoever asked has gone, and says it again.
+            if reply.is_abandoned() {
+                continue;
+            }
+            match reports.open() {
+                Ok(reports) => {
+                    let from = Sender { node: node.clone(), session };
+                    reply.send(self.deliver(&from, reports, &env).await);
+                }
+                Err(error) => {
+                    self.refused(&env, &node, "a message that is none");
+                    reply.fail(AskError::Rejected(error.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Answers the rows that are confirmed; what was not written in time comes again.
+    async fn deliver(&self, from: &Sender, mut reports: Vec<Report>, env: &Env) -> Vec<i64> {
+        reports.truncate(REPORTS_MAX);
+        if matches!(self.state(from).await, SessionState::Ended | SessionState::InDoubt) {
+            tracing::debug!(node = %from.node, session = from.session, "reports of an ended session were not written");
+            return Vec::new();
+        }
+        let Sorted { steps, refused } = self.writer.sort(from, reports);
+        let count = steps.iter().map(Vec::len).sum::<usize>() + refused.len();
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let pause = self.with(&from.node, |quota| quota.writes.take_on_credit(count, env.now()));
+        if !pause.is_zero() {
+            env.sleep(pause).await;
+        }
+        let confirmed = RefCell::new(Vec::new());
+        for (row, why) in refused {
+            self.refused(env, &from.node, why);
+            confirmed.borrow_mut().push(row);
+        }
+        let writes = async {
+            for step in steps {
+                let writes = futures::stream::iter(step);
+                writes
+                    .for_each_concurrent(WRITES_AT_ONCE, |write| self.write(from, write, &confirmed, env))
+                    .await;
+            }
+        };
+        let _ = env.timeout(WRITE_DEADLINE, writes).await;
+        confirmed.into_inner()
+    }
+
+    async fn write(&self, from: &Sender, write: W::Write, confirmed: &RefCell<Vec<i64>>, env: &Env) {
+        let state = self.state(from).await;
+        if matches!(state, SessionState::Ended | SessionState::InDoubt) {
+            return;
+        }
+        let (rows, refused) = self.writer.write(from, state, write).await;
+        if let Some(why) = refused {
+            self.refused(env, &from.node, why);
+        }
+        confirmed.borrow_mut().extend(rows);
+    }
+
+    /// Nothing counts while NodeLease does not answer.
+    async fn state(&self, Sender { node, session }: &Sender) -> SessionState {
+        let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session: *session, reply };
+        self.lease.ask(SESSION_DEADLINE, ask).await.unwrap_or(SessionState::InDoubt)
+    }
+}

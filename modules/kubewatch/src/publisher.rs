@@ -1,0 +1,133 @@
+//! One controller's part of what nodes should hold, on its way to SyncController.
+//!
+//! SyncController deletes nothing on a node, and sends nothing to it in a new session, before each controller has said that
+//! all it knows was sent: [`SyncMsg::ListComplete`] once for everything, [`SyncMsg::Current`] for each session. A controller
+//! that begins anew, and one whose SyncController does, sends everything again between [`SyncMsg::ListBegins`] and
+//! [`SyncMsg::ListComplete`]; what was not sent in between is gone.
+
+use std::collections::BTreeMap;
+
+use beehive::Address;
+use contract::NodeName;
+use contract::synccontroller::{Source, SyncMsg};
+
+use crate::{DesiredObjects, LastSent};
+
+#[derive(Debug)]
+struct Linked {
+    session: u64,
+    /// Whether SyncController knows that all was sent.
+    is_current: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Publisher {
+    source: Source,
+    sync: Address<SyncMsg>,
+    last_sent: LastSent,
+    has_begun: bool,
+    is_complete: bool,
+    linked: BTreeMap<NodeName, Linked>,
+}
+
+impl Publisher {
+    /// A controller that has sent nothing yet.
+    pub fn new(source: Source, sync: Address<SyncMsg>) -> Self {
+        let (last_sent, linked) = (LastSent::default(), BTreeMap::new());
+        Publisher { source, sync, last_sent, has_begun: false, is_complete: false, linked }
+    }
+
+    /// Sends what differs from what was last sent of these nodes, waiting for room.
+    pub async fn publish(&mut self, wanted: &BTreeMap<NodeName, DesiredObjects>) {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.send(SyncMsg::ListBegins(self.source)).await;
+        }
+        for message in self.last_sent.difference(wanted) {
+            self.send(message).await;
+        }
+    }
+
+    /// Everything that is known was published once since the list began.
+    pub async fn complete(&mut self) {
+        if self.has_begun && !std::mem::replace(&mut self.is_complete, true) {
+            self.send(SyncMsg::ListComplete(self.source)).await;
+        }
+    }
+
+    /// SyncController has lost what it was sent. Answers whether everything has to be published again: not if nothing was
+    /// yet.
+    pub fn list_again(&mut self) -> bool {
+        self.last_sent = LastSent::default();
+        self.is_complete = false;
+        for linked in self.linked.values_mut() {
+            linked.is_current = false;
+        }
+        std::mem::take(&mut self.has_begun)
+    }
+
+    /// Whether the list is complete.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// No session is open but those that are told after this.
+    pub fn all_nodes_down(&mut self) {
+        self.linked.clear();
+    }
+
+    /// A session opened.
+    pub fn node_up(&mut self, node: NodeName, session: u64) {
+        if self.linked.get(&node).is_none_or(|linked| linked.session != session) {
+            self.linked.insert(node, Linked { session, is_current: false });
+        }
+    }
+
+    /// A session ended; the end of an older one may be told after a newer one has begun. Answers whether it was the newest.
+    pub fn node_down(&mut self, node: &NodeName, session: u64) -> bool {
+        let is_newest = self.session_of(node) == Some(session);
+        if is_newest {
+            self.linked.remove(node);
+        }
+        is_newest
+    }
+
+    /// The open session of the node.
+    pub fn session_of(&self, node: &NodeName) -> Option<u64> {
+        self.linked.get(node).map(|linked| linked.session)
+    }
+
+    /// The linked nodes of which SyncController does not know that all was sent.
+    pub fn not_current(&self) -> Vec<NodeName> {
+        let not_current = self.linked.iter().filter(|(_, linked)| !linked.is_current);
+        not_current.map(|(node, _)| node.clone()).collect()
+    }
+
+    /// All that is known of the node was published.
+    pub async fn current(&mut self, node: &NodeName) {
+        let Some(linked) = self.linked.get_mut(node) else { return };
+        linked.is_current = true;
+        let current = SyncMsg::Current { source: self.source, node: node.clone(), session: linked.session };
+        self.send(current).await;
+    }
+
+    async fn send(&self, message: SyncMsg) {
+        // SyncController outlives its sources; it refuses only while the daemon ends.
+        let _ = self.sync.tell(message).await;
+    }
+
+    /// Nodes that hold anything.
+    pub fn nodes(&self) -> usize {
+        self.last_sent.nodes()
+    }
+
+    /// Objects on all nodes.
+    pub fn objects(&self) -> usize {
+        self.last_sent.objects()
+    }
+
+    /// Linked nodes.
+    pub fn linked(&self) -> usize {
+        self.linked.len()
+    }
+}
