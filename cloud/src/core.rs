@@ -1,22 +1,23 @@
 //! CloudCore from its first write to its end.
 
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::link::quic::{Credentials, EndpointError, QuicAcceptor};
 use beehive::link::{Acceptor, Acceptors};
 use beehive::{Ended, Env, Hive, Message, WiringError};
-use cloud_hub::{
-    Enrolment, EnrolmentError, EnrolmentServer, Vault, VaultError, WebSocketAcceptor, WebSocketError,
-};
-use config::cloud::CloudCore as Settings;
+use cloud_hub::{EnrolmentSettings, SecretError, SecretStore, WebSocketListener, websocket_queue};
+use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
+use https::{Port, TlsError};
 use kubewatch::{Reading, ReadingError};
 use noderegistry::Registry;
 use thiserror::Error;
 
 use crate::crds::{self, CrdError};
-use crate::monitor::{Monitor, MonitorError};
-use crate::topology::{self, Parts};
+use crate::monitor::{MonitorError, MonitorPorts};
+use crate::topology::{self, Dependencies, EnrolmentListener, FallbackListener};
 
 /// Why CloudCore did not start.
 #[derive(Debug, Error)]
@@ -29,16 +30,26 @@ pub enum StartError {
     Reading(#[from] ReadingError),
     /// The CA or a Secret is not there.
     #[error("certificates")]
-    Vault(#[from] VaultError),
-    /// Enrolment does not listen.
-    #[error("enrolment")]
-    Enrolment(#[from] EnrolmentError),
+    Secrets(#[from] SecretError),
+    /// CloudCore's certificate is not usable.
+    #[error("certificates")]
+    Certificate(#[from] TlsError),
+    /// A port is taken, or its address is not of this machine.
+    #[error("cannot listen at {address} for {what}: free the port, or change {key}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What for.
+        what: &'static str,
+        /// The setting.
+        key: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The link does not listen.
     #[error("the link's port (modules.cloudHub.quic)")]
     Link(#[from] EndpointError),
-    /// The link's fallback does not listen.
-    #[error("the link's TCP port (modules.cloudHub.websocket)")]
-    WebSocket(#[from] WebSocketError),
     /// The admin endpoint does not listen.
     #[error("the admin endpoint")]
     Monitor(#[from] MonitorError),
@@ -61,14 +72,14 @@ pub enum Transport {
 /// A running CloudCore.
 pub struct CloudCore {
     hive: Hive,
-    enrolment: EnrolmentServer,
-    monitor: Monitor,
+    enrolment: SocketAddr,
+    monitor: MonitorPorts,
     link: Option<SocketAddr>,
     websocket: Option<SocketAddr>,
 }
 
 impl CloudCore {
-    /// Starts everything, in this order: definitions, certificates, enrolment, the link's port, the actors.
+    /// Starts everything, in this order: definitions, certificates, ports, the actors.
     ///
     /// # Errors
     /// See [`StartError`]: each says what is missing.
@@ -84,49 +95,18 @@ impl CloudCore {
         crds::apply(&client, &env).await?;
         tracing::info!("custom resources are served");
         let reading = Reading::probe(&client).await?;
-        let (vault, registry) = (Vault::new(client.clone()), Registry::new(client.clone()));
-        let authority = vault.authority(&env).await?;
-        let token_key = vault.token_key(&env).await?;
-        let addresses: Result<Vec<IpAddr>, StartError> =
-            hub.advertise_address.iter().map(|address| ip(address)).collect();
-        let (chain, key) = Vault::server_certificate(&authority, addresses?, hub.dns_names.clone(), &env)?;
-        let credentials = Credentials {
-            certificate: chain.clone(),
-            key: key.clone(),
-            authority: authority.cert_pem().to_owned(),
-        };
-        let days = u64::from(hub.edge_cert_signing_duration);
-        let enrolment = Enrolment {
-            authority,
-            token_key,
-            registry: registry.clone(),
-            certificate_life: Duration::from_secs(days * 86_400),
-            token_life: Duration::from_secs(2 * 3600 * u64::from(hub.token_refresh_duration)),
-        };
-        let at = (ip(&hub.https.address)?, hub.https.port).into();
-        let enrolment = EnrolmentServer::start(at, &chain, &key, enrolment, &env)?;
-        tracing::info!(address = %enrolment.address, "enrolment listens");
-        let mut websocket = None;
-        let (acceptor, link): (Box<dyn Acceptor>, _) = match transport {
-            Transport::Given(acceptor) => (acceptor, None),
-            Transport::Quic => {
-                let at = (ip(&hub.quic.address)?, hub.quic.port).into();
-                let acceptor = QuicAcceptor::bind(at, &credentials)?;
-                let address = acceptor.address();
-                tracing::info!(%address, "the link listens");
-                let mut acceptors: Vec<Box<dyn Acceptor>> = vec![Box::new(acceptor)];
-                if hub.websocket.enable {
-                    let at = (ip(&hub.websocket.address)?, hub.websocket.port).into();
-                    let fallback = WebSocketAcceptor::start(at, &credentials, &env)?;
-                    tracing::info!(address = %fallback.address, "the link's fallback listens");
-                    websocket = Some(fallback.address);
-                    acceptors.push(Box::new(fallback));
-                }
-                (Box::new(Acceptors::new(acceptors)), Some(address))
-            }
-        };
+        let registry = Registry::new(client.clone());
+        let (enrolment, credentials) = certificates(hub, &client, registry.clone(), &env).await?;
+        let Arrivals { acceptor, link, fallback } = listen(hub, transport, &credentials)?;
+        let websocket = fallback.as_ref().map(|fallback| fallback.port.address());
+        let monitor = &settings.common_config.monitor_server;
+        let healthz = (!monitor.healthz_bind_address.is_empty())
+            .then(|| socket(&monitor.healthz_bind_address))
+            .transpose()?;
+        let monitor = MonitorPorts::bind(socket(&monitor.bind_address)?, healthz)?;
+        let enrolment_address = enrolment.port.address();
         let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
-        let parts = Parts {
+        let dependencies = Dependencies {
             client,
             acceptor,
             registry,
@@ -134,22 +114,20 @@ impl CloudCore {
             lease_period: Duration::from_secs(frequency),
             identity,
             reading,
+            enrolment,
+            fallback,
+            monitor: monitor.clone(),
         };
-        let mut hive = Hive::new("cloudcore", env.clone());
-        let mailboxes = topology::mailboxes(&mut hive);
-        topology::actors(&mut hive, mailboxes, parts);
+        let mut hive = Hive::new("cloudcore", env);
+        let mailboxes = topology::mailboxes(&mut hive, websocket.is_some());
+        topology::actors(&mut hive, mailboxes, dependencies);
         hive.open()?;
-        let monitor = &settings.common_config.monitor_server;
-        let healthz = (!monitor.healthz_bind_address.is_empty())
-            .then(|| socket(&monitor.healthz_bind_address))
-            .transpose()?;
-        let monitor = Monitor::start(socket(&monitor.bind_address)?, healthz, hive.inspector(), &env)?;
-        Ok(CloudCore { hive, enrolment, monitor, link, websocket })
+        Ok(CloudCore { hive, enrolment: enrolment_address, monitor, link, websocket })
     }
 
     /// Where enrolment listens.
     pub fn enrolment_address(&self) -> SocketAddr {
-        self.enrolment.address
+        self.enrolment
     }
 
     /// Where the link listens, if it is QUIC.
@@ -164,7 +142,7 @@ impl CloudCore {
 
     /// Where the admin endpoint listens.
     pub fn monitor_address(&self) -> SocketAddr {
-        self.monitor.address
+        self.monitor.address()
     }
 
     /// Reads the state of every actor.
@@ -191,10 +169,74 @@ impl CloudCore {
 
     /// Stops everything in order, within `deadline`.
     pub async fn stop(self, deadline: Duration) -> Ended {
-        self.enrolment.stop().await;
-        self.monitor.stop().await;
         self.hive.shutdown(deadline).await
     }
+}
+
+/// Everything that goes by the CA: enrolment, and what the link's ends show.
+async fn certificates(
+    hub: &HubSettings,
+    client: &kube::Client,
+    registry: Registry,
+    env: &Env,
+) -> Result<(EnrolmentListener, Credentials), StartError> {
+    let secrets = SecretStore::new(client.clone());
+    let authority = secrets.authority(env).await?;
+    let token_key = secrets.token_key(env).await?;
+    let addresses: Result<Vec<IpAddr>, StartError> =
+        hub.advertise_address.iter().map(|address| ip(address)).collect();
+    let (certificate, key) =
+        SecretStore::server_certificate(&authority, addresses?, hub.dns_names.clone(), env)?;
+    let settings = EnrolmentSettings {
+        authority,
+        token_key,
+        registry,
+        certificate_life: Duration::from_secs(86_400 * u64::from(hub.edge_cert_signing_duration)),
+        token_life: Duration::from_secs(2 * 3600 * u64::from(hub.token_refresh_duration)),
+    };
+    let at = (ip(&hub.https.address)?, hub.https.port).into();
+    let port = bind(at, "enrolment", "modules.cloudHub.https")?;
+    let tls = settings.tls(&certificate, &key)?;
+    let authority = settings.authority.cert_pem().to_owned();
+    let enrolment = EnrolmentListener { port, tls, settings: Arc::new(settings) };
+    Ok((enrolment, Credentials { certificate, key, authority }))
+}
+
+/// Where nodes arrive.
+struct Arrivals {
+    acceptor: Box<dyn Acceptor>,
+    /// QUIC's address.
+    link: Option<SocketAddr>,
+    fallback: Option<FallbackListener>,
+}
+
+fn listen(
+    hub: &HubSettings,
+    transport: Transport,
+    credentials: &Credentials,
+) -> Result<Arrivals, StartError> {
+    if let Transport::Given(acceptor) = transport {
+        return Ok(Arrivals { acceptor, link: None, fallback: None });
+    }
+    let acceptor = QuicAcceptor::bind((ip(&hub.quic.address)?, hub.quic.port).into(), credentials)?;
+    let address = acceptor.address();
+    tracing::info!(%address, "the link listens");
+    let mut acceptors: Vec<Box<dyn Acceptor>> = vec![Box::new(acceptor)];
+    let mut fallback = None;
+    if hub.websocket.enable {
+        let at = (ip(&hub.websocket.address)?, hub.websocket.port).into();
+        let port = bind(at, "the link's fallback", "modules.cloudHub.websocket")?;
+        let tls = WebSocketListener::tls(credentials)?;
+        let (arrivals, acceptor) = websocket_queue();
+        acceptors.push(Box::new(acceptor));
+        fallback = Some(FallbackListener { port, tls, arrivals });
+    }
+    Ok(Arrivals { acceptor: Box::new(Acceptors::new(acceptors)), link: Some(address), fallback })
+}
+
+fn bind(address: SocketAddr, what: &'static str, key: &'static str) -> Result<Rc<Port>, StartError> {
+    let port = Port::bind(address).map_err(|source| StartError::Listen { address, what, key, source })?;
+    Ok(Rc::new(port))
 }
 
 /// A name that no other CloudCore has, nor an earlier life of this one.

@@ -1,15 +1,16 @@
 //! CloudCore: picks the cloud's modules, joins them and runs them.
 //!
 //! [`topology`] is the map: all mailboxes first, then all actors. [`CloudCore::start`] is the order in which a daemon
-//! comes up: definitions, certificates, enrolment, the link's port, the hive. The binary and the test harness use the
+//! comes up: definitions, certificates, ports, the hive. The binary and the test harness use the
 //! same one.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod core;
 mod crds;
+mod metrics;
 mod monitor;
 pub mod topology;
 
 pub use core::{CloudCore, StartError, Transport, identity};
 pub use crds::{CrdError, apply as apply_definitions};
-pub use monitor::{Monitor, MonitorError};
+pub use monitor::{Monitor, MonitorError, MonitorMsg, MonitorPorts};

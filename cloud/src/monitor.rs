@@ -2,24 +2,43 @@
 //! alone may be asked for from elsewhere, too.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::dev::{Server, ServerHandle};
-use actix_web::http::KeepAlive;
-use actix_web::{App, HttpResponse, HttpServer, web};
-use beehive::{ActorState, Env, HiveReport, Inspector};
-use serde_json::Value;
+use beehive::{Actor, ActorState, Address, Context, Fault, HiveReport, Inspector, Message, Metrics};
+use http::{Method, Request, StatusCode};
+use https::{Answer, Event, Handler, Http, Limits, Peer, Port, Server, body};
+use hyper::body::Incoming;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
+
+use crate::metrics;
 
 /// 2 s: an actor that is busy for longer shows no snapshot.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// 16 readers at once.
-const READERS: usize = 16;
+/// 1 s for answers in hand when it stops.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
-/// 64 connections at once to the port of health alone, each of which has 5 s to ask: probes are few and quick.
-const PROBES: usize = 64;
-const PROBE_WITHIN: Duration = Duration::from_secs(5);
+/// 64 connections at once of the whole endpoint: scrapers and people are few.
+const LIMITS: Limits = Limits {
+    strangers: 64,
+    strangers_per_address: 64,
+    yields_after: Duration::ZERO,
+    users: 0,
+    connections_per_user: 0,
+    reserved: 0,
+    handshakes: None,
+    handshake_within: Duration::from_secs(5),
+    head_within: Duration::from_secs(30),
+    answer_within: Some(Duration::from_secs(10)),
+    taken_within: Duration::from_secs(30),
+    head_bytes: 16 << 10,
+    header_fields: 64,
+    keep_alive: true,
+};
+/// 64 probes at once, 32 of one address, each of which has 5 s to ask and asks once.
+const PROBES: Limits =
+    Limits { strangers_per_address: 32, head_within: Duration::from_secs(5), keep_alive: false, ..LIMITS };
 
 /// Why the endpoint is not there.
 #[derive(Debug, Error)]
@@ -31,306 +50,321 @@ pub struct MonitorError {
     source: std::io::Error,
 }
 
-type Ask = mpsc::Sender<oneshot::Sender<HiveReport>>;
-
-/// The running endpoint.
-pub struct Monitor {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Where health alone is answered, if it is.
-    pub healthz: Option<SocketAddr>,
-    handles: Vec<ServerHandle>,
+/// The ports of the endpoint, which outlive its incarnations.
+#[derive(Clone)]
+pub struct MonitorPorts {
+    all: Rc<Port>,
+    healthz: Option<Rc<Port>>,
 }
 
-impl Monitor {
-    /// Serves `/healthz`, `/state` and `/metrics` at `address`, and `/healthz` alone at `healthz`.
+impl MonitorPorts {
+    /// Binds the port of everything, and the one of health alone.
     ///
     /// # Errors
     /// When a port is taken.
-    pub fn start(
-        address: SocketAddr,
-        healthz: Option<SocketAddr>,
-        inspector: Inspector,
-        env: &Env,
-    ) -> Result<Self, MonitorError> {
-        let (ask, mut asked): (mpsc::Sender<oneshot::Sender<HiveReport>>, _) = mpsc::channel(READERS);
-        // The hive lives on this thread, the endpoint on one of its own.
-        env.spawn(async move {
-            while let Some(answer) = asked.recv().await {
-                let _ = answer.send(inspector.report(PATIENCE).await);
-            }
-        });
-        let all = ask.clone();
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(web::Data::new(all.clone()))
-                .route("/healthz", web::get().to(health))
-                .route("/state", web::get().to(state))
-                .route("/metrics", web::get().to(metrics))
-        });
-        let server = server.workers(1).disable_signals().bind(address);
-        let server = server.map_err(|source| MonitorError { address, key: "bindAddress", source })?;
-        let mut monitor = Monitor {
-            address: server.addrs().first().copied().unwrap_or(address),
-            healthz,
-            handles: Vec::new(),
+    pub fn bind(address: SocketAddr, healthz: Option<SocketAddr>) -> Result<Self, MonitorError> {
+        let bind = |address, key| {
+            Port::bind(address).map(Rc::new).map_err(|source| MonitorError { address, key, source })
         };
-        monitor.run(server.run());
-        if let Some(at) = healthz {
-            let server = HttpServer::new(move || {
-                App::new().app_data(web::Data::new(ask.clone())).route("/healthz", web::get().to(health))
-            });
-            let server = server.workers(1).disable_signals().max_connections(PROBES);
-            let server = server.client_request_timeout(PROBE_WITHIN).keep_alive(KeepAlive::Disabled).bind(at);
-            let server =
-                server.map_err(|source| MonitorError { address: at, key: "healthzBindAddress", source })?;
-            monitor.healthz = server.addrs().first().copied();
-            monitor.run(server.run());
-        }
-        Ok(monitor)
+        let all = bind(address, "bindAddress")?;
+        let healthz = healthz.map(|address| bind(address, "healthzBindAddress")).transpose()?;
+        Ok(MonitorPorts { all, healthz })
     }
 
-    fn run(&mut self, server: Server) {
-        self.handles.push(server.handle());
-        actix_rt::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "admin endpoint ended");
-            }
+    /// Where everything is answered.
+    pub fn address(&self) -> SocketAddr {
+        self.all.address()
+    }
+
+    /// Where health alone is answered, if it is.
+    pub fn healthz(&self) -> Option<SocketAddr> {
+        self.healthz.as_ref().map(|port| port.address())
+    }
+}
+
+/// Messages to the endpoint: from its own servers.
+#[derive(Debug)]
+pub enum MonitorMsg {
+    /// Somebody wants the state of every actor.
+    Report(oneshot::Sender<HiveReport>),
+    /// A server has ended by itself.
+    ServerEnded,
+}
+
+impl Message for MonitorMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            MonitorMsg::Report(_) => "Report",
+            MonitorMsg::ServerEnded => "ServerEnded",
+        }
+    }
+}
+
+/// Serves `/healthz`, `/state` and `/metrics` at one port, and `/healthz` alone at the other.
+pub struct Monitor {
+    ports: MonitorPorts,
+    inspector: Inspector,
+    servers: Vec<Server>,
+}
+
+impl Monitor {
+    /// An endpoint at `ports` that shows what `inspector` reads.
+    pub fn new(ports: MonitorPorts, inspector: Inspector) -> Self {
+        Monitor { ports, inspector, servers: Vec::new() }
+    }
+
+    fn serve(
+        &mut self,
+        name: &'static str,
+        port: &Port,
+        shows: Shows,
+        cx: &Context<MonitorMsg>,
+    ) -> Result<(), Fault> {
+        let limits = if shows == Shows::Everything { LIMITS } else { PROBES };
+        let (metrics, monitor) = (cx.env().metrics().clone(), cx.myself());
+        let notice = move |event| count(&metrics, event);
+        let pages = move || Http::new(Pages { shows, monitor });
+        let server = Server::start(name, port, None, limits, cx.env().clock(), notice, pages);
+        let server = server.map_err(|error| Fault::from_error(&error))?;
+        let (ended, myself) = (server.ended(), cx.myself());
+        cx.spawn(async move {
+            ended.await;
+            let _ = myself.tell(MonitorMsg::ServerEnded).await;
         });
+        self.servers.push(server);
+        Ok(())
     }
+}
 
-    /// Stops listening.
-    pub async fn stop(self) {
-        for handle in self.handles {
-            handle.stop(false).await;
+impl Actor for Monitor {
+    type Message = MonitorMsg;
+
+    async fn started(&mut self, cx: &mut Context<MonitorMsg>) -> Result<(), Fault> {
+        let MonitorPorts { all, healthz } = self.ports.clone();
+        self.serve("monitor", &all, Shows::Everything, cx)?;
+        if let Some(port) = healthz {
+            self.serve("healthz", &port, Shows::HealthAlone, cx)?;
         }
+        tracing::info!(address = %self.ports.address(), "admin endpoint listens");
+        Ok(())
     }
-}
 
-async fn report(ask: &Ask) -> Option<HiveReport> {
-    let (answer, report) = oneshot::channel();
-    ask.send(answer).await.ok()?;
-    report.await.ok()
-}
-
-async fn health(ask: web::Data<Ask>) -> HttpResponse {
-    let Some(report) = report(&ask).await else {
-        return HttpResponse::ServiceUnavailable().body("the hive has ended\n");
-    };
-    let sick: Vec<&str> =
-        report.actors.iter().filter(|a| a.state != ActorState::Running).map(|a| a.name.as_str()).collect();
-    if sick.is_empty() {
-        HttpResponse::Ok().body("ok\n")
-    } else {
-        HttpResponse::ServiceUnavailable().body(format!("not running: {}\n", sick.join(", ")))
-    }
-}
-
-async fn state(ask: web::Data<Ask>) -> HttpResponse {
-    match report(&ask).await {
-        Some(report) => HttpResponse::Ok().json(report),
-        None => HttpResponse::ServiceUnavailable().body("the hive has ended\n"),
-    }
-}
-
-/// `connected_nodes` is KubeEdge's one gauge; the others say of each node whether it holds what it should.
-async fn metrics(ask: web::Data<Ask>) -> HttpResponse {
-    let Some(report) = report(&ask).await else {
-        return HttpResponse::ServiceUnavailable().body("the hive has ended\n");
-    };
-    let snapshot = |name| report.actors.iter().find(|actor| actor.name == name).map(|actor| &actor.snapshot);
-    let null = Value::Null;
-    let hub = snapshot("cloud-hub").unwrap_or(&null);
-    let sync = snapshot("cloud-synccontroller").unwrap_or(&null);
-    let router = snapshot("cloud-router").unwrap_or(&null);
-    let nodes = hub["nodes"].as_object().map_or(0, serde_json::Map::len);
-    let mut text = format!(
-        "# HELP KubeEdge_CloudCore_connected_nodes Number of nodes that connected to the cloudHub instance\n\
-         # TYPE KubeEdge_CloudCore_connected_nodes gauge\nKubeEdge_CloudCore_connected_nodes {nodes}\n"
-    );
-    node_metrics(&mut text, hub, sync, router);
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text)
-}
-
-/// One gauge or counter of each node: its name, what it says, and its value from a node's view, with more labels.
-type Series = (&'static str, &'static str, &'static str, fn(&Value) -> Option<(String, String)>);
-
-/// From SyncController's view of a node.
-const OF_SYNC: [Series; 7] = [
-    ("kubehive_node_linked", "gauge", "Whether this CloudCore has a session with the node", |node| {
-        flag(&node["linked"])
-    }),
-    ("kubehive_node_in_sync", "gauge", "Whether the node has confirmed all that it should hold", |node| {
-        flag(&node["in_sync"])
-    }),
-    ("kubehive_node_objects_desired", "gauge", "Objects that the node should hold", |node| {
-        plain(&node["desired"])
-    }),
-    ("kubehive_node_objects_waiting", "gauge", "Objects that the node has not confirmed", |node| {
-        plain(&node["waiting"])
-    }),
-    (
-        "kubehive_node_oldest_waiting_seconds",
-        "gauge",
-        "How long the object that waits longest has waited",
-        |node| {
-            let label = format!(",object=\"{}\"", escaped(node["oldest"]["object"].as_str()?));
-            plain(&node["oldest"]["seconds"]).map(|(_, value)| (label, value))
-        },
-    ),
-    (
-        "kubehive_node_last_confirmed_timestamp_seconds",
-        "gauge",
-        "When the node last confirmed anything, since 1970",
-        |node| plain(&node["last_confirmed"]),
-    ),
-    ("kubehive_node_refused_batches_total", "counter", "Batches that the node refused", |node| {
-        plain(&node["refused"])
-    }),
-];
-
-/// From CloudHub's view of a node.
-const OF_HUB: [Series; 2] = [
-    (
-        "kubehive_node_link_received_bytes_total",
-        "counter",
-        "Bytes of frames from the node in this session",
-        |node| plain(&node["bytesIn"]),
-    ),
-    (
-        "kubehive_node_link_sent_bytes_total",
-        "counter",
-        "Bytes of frames to the node in this session",
-        |node| plain(&node["bytesOut"]),
-    ),
-];
-
-/// From CloudRouter's view of a node. It remembers a known number of nodes, those that were heard last; its sources have no
-/// lines, for their names are the clients' choice.
-const OF_ROUTER: [Series; 4] = [
-    (
-        "kubehive_node_telemetry_received_total",
-        "counter",
-        "Messages of MQTT clients of the node that arrived, each counted once",
-        |node| plain(&node["received"]),
-    ),
-    (
-        "kubehive_node_telemetry_repeats_total",
-        "counter",
-        "Messages of MQTT clients of the node that arrived again",
-        |node| plain(&node["repeats"]),
-    ),
-    (
-        "kubehive_node_telemetry_missing_total",
-        "counter",
-        "Messages of QoS 0 that the node had no room for",
-        |node| plain(&node["missing"]),
-    ),
-    (
-        "kubehive_node_telemetry_refused_total",
-        "counter",
-        "Messages from the node that no node of ours sends",
-        |node| plain(&node["refused"]),
-    ),
-];
-
-fn node_metrics(text: &mut String, hub: &Value, sync: &Value, router: &Value) {
-    let of_sync = OF_SYNC.iter().map(|series| (series, sync));
-    let of_hub = OF_HUB.iter().map(|series| (series, &hub["nodes"]));
-    let of_router = OF_ROUTER.iter().map(|series| (series, &router["nodes"]));
-    for ((name, kind, help, value), nodes) in of_sync.chain(of_hub).chain(of_router) {
-        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-        for (node, view) in nodes.as_object().into_iter().flatten() {
-            // Of a node that was never here another CloudCore knows.
-            let is_strange = view["linked"] == false && view["last_confirmed"].is_null();
-            if let Some((labels, value)) = value(view).filter(|_| !is_strange) {
-                text.push_str(&format!("{name}{{node=\"{}\"{labels}}} {value}\n", escaped(node)));
+    async fn handle(&mut self, message: MonitorMsg, cx: &mut Context<MonitorMsg>) -> Result<(), Fault> {
+        match message {
+            MonitorMsg::Report(answer) => {
+                let inspector = self.inspector.clone();
+                // Beside: the inspector looks at this actor, too.
+                cx.spawn(async move { drop(answer.send(inspector.report(PATIENCE).await)) });
+                Ok(())
             }
+            MonitorMsg::ServerEnded => Err(Fault::new("a server of the admin endpoint has ended by itself")),
+        }
+    }
+
+    async fn stopping(&mut self, _: &mut Context<MonitorMsg>) {
+        let stops = self.servers.drain(..).map(|server| server.stop(STOP_GRACE));
+        futures::future::join_all(stops).await;
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        let counts: Vec<_> = self.servers.iter().map(Server::counts).collect();
+        serde_json::json!({ "address": self.ports.address().to_string(), "connections": counts })
+    }
+}
+
+fn count(metrics: &Metrics, event: Event) {
+    let name = match event {
+        Event::Refused => "monitor_connections_refused",
+        Event::Displaced => "monitor_connections_displaced",
+        Event::HandshakeFailed => "monitor_handshakes_failed",
+        Event::AnswerLate => "monitor_answers_late",
+        Event::Panicked => "monitor_handlers_panicked",
+        Event::AcceptFailed => "monitor_accepts_failed",
+    };
+    metrics.add(name, 1);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shows {
+    Everything,
+    HealthAlone,
+}
+
+/// The pages, on a server's thread.
+struct Pages {
+    shows: Shows,
+    monitor: Address<MonitorMsg>,
+}
+
+impl Handler for Pages {
+    async fn handle(&self, request: Request<Incoming>, _: &Peer) -> Answer {
+        let page = match (request.uri().path(), self.shows) {
+            ("/healthz", _) => health as fn(&HiveReport) -> Answer,
+            ("/state", Shows::Everything) => state,
+            ("/metrics", Shows::Everything) => prometheus,
+            _ => return body::sentence(StatusCode::NOT_FOUND, "there is nothing here\n"),
+        };
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return body::sentence(StatusCode::METHOD_NOT_ALLOWED, "GET alone\n");
+        }
+        match self.report().await {
+            Some(report) => page(&report),
+            None => body::sentence(StatusCode::SERVICE_UNAVAILABLE, "no answer from the actors\n"),
         }
     }
 }
 
-fn plain(value: &Value) -> Option<(String, String)> {
-    value.is_number().then(|| (String::new(), value.to_string()))
+impl Pages {
+    /// `None`: too many ask, or the hive has ended.
+    async fn report(&self) -> Option<HiveReport> {
+        let (answer, report) = oneshot::channel();
+        self.monitor.try_tell(MonitorMsg::Report(answer)).ok()?;
+        report.await.ok()
+    }
 }
 
-fn flag(value: &Value) -> Option<(String, String)> {
-    value.as_bool().map(|flag| (String::new(), u8::from(flag).to_string()))
+fn health(report: &HiveReport) -> Answer {
+    let running = |state: &ActorState| *state == ActorState::Running;
+    let sick = report.actors.iter().filter(|actor| !running(&actor.state)).map(|actor| actor.name.as_str());
+    let sick: Vec<&str> = sick.collect();
+    if sick.is_empty() {
+        body::sentence(StatusCode::OK, "ok\n")
+    } else {
+        body::sentence(StatusCode::SERVICE_UNAVAILABLE, format!("not running: {}\n", sick.join(", ")))
+    }
 }
 
-/// A label's value as Prometheus reads it.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+fn state(report: &HiveReport) -> Answer {
+    match serde_json::to_vec(report) {
+        Ok(json) => body::answer(StatusCode::OK, "application/json", json),
+        Err(error) => body::sentence(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn prometheus(report: &HiveReport) -> Answer {
+    body::answer(StatusCode::OK, "text/plain; version=0.0.4", metrics::text(report))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use beehive::{Capacity, Env, Flow, Hive, Policy};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    /// The first line of an answer.
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// The whole of an answer.
     async fn get(at: SocketAddr, path: &str) -> String {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+        let Ok(mut stream) = tokio::net::TcpStream::connect(at).await else { return String::new() };
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer.lines().next().unwrap_or_default().to_owned()
+        let _ = stream.write_all(request.as_bytes()).await;
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    }
+
+    struct Faulty;
+
+    #[derive(Debug)]
+    struct Fail;
+
+    impl Message for Fail {
+        fn name(&self) -> &'static str {
+            "Fail"
+        }
+    }
+
+    impl Actor for Faulty {
+        type Message = Fail;
+
+        async fn handle(&mut self, _: Fail, _: &mut Context<Fail>) -> Result<(), Fault> {
+            panic!("on purpose")
+        }
+    }
+
+    struct Bench {
+        env: Env,
+        hive: Hive,
+        ports: MonitorPorts,
+        monitor: Address<MonitorMsg>,
+        fail: Address<Fail>,
+    }
+
+    fn run(test: impl AsyncFnOnce(Bench)) {
+        actix_rt::System::new().block_on(async {
+            let env = Env::real();
+            let mut hive = Hive::new("cloudcore", env.clone());
+            let any = "127.0.0.1:0".parse().unwrap();
+            let ports = MonitorPorts::bind(any, Some(any)).unwrap();
+            let faulty = hive.mailbox::<Fail>("faulty", Capacity::new(4, "a test's choice"));
+            let mailbox = hive.mailbox("monitor", Capacity::new(16, "a test's choice"));
+            let fail = hive.grant("a test", &faulty, Flow::Tell);
+            let monitor = hive.grant("a test", &mailbox, Flow::Tell);
+            hive.supervise(
+                faulty,
+                Policy { backoff_min: LONG, backoff_max: LONG, ..Policy::default() },
+                || Faulty,
+            );
+            let (kept, inspector) = (ports.clone(), hive.inspector());
+            hive.supervise(mailbox, Policy::default(), move || Monitor::new(kept.clone(), inspector.clone()));
+            hive.open().unwrap();
+            test(Bench { env, hive, ports, monitor, fail }).await;
+        });
     }
 
     #[test]
     fn the_port_of_health_tells_nothing_else() {
-        actix_rt::System::new().block_on(async {
-            let env = Env::real();
-            let hive = beehive::Hive::new("cloudcore", env.clone());
-            let any = "127.0.0.1:0".parse().unwrap();
-            let monitor = Monitor::start(any, Some(any), hive.inspector(), &env).unwrap();
-            let health = monitor.healthz.unwrap();
-            assert_eq!(get(health, "/healthz").await, "HTTP/1.1 200 OK");
+        run(async |bench| {
+            let (all, health) = (bench.ports.address(), bench.ports.healthz().unwrap());
+            assert!(get(health, "/healthz").await.starts_with("HTTP/1.1 200 OK"));
             for path in ["/state", "/metrics", "/", "/healthz/../state"] {
-                assert_eq!(get(health, path).await, "HTTP/1.1 404 Not Found", "{path}");
+                assert!(get(health, path).await.starts_with("HTTP/1.1 404 Not Found"), "{path}");
             }
-            assert_eq!(get(monitor.address, "/metrics").await, "HTTP/1.1 200 OK");
-            monitor.stop().await;
+            let metrics = get(all, "/metrics").await;
+            assert!(metrics.starts_with("HTTP/1.1 200 OK"), "{metrics}");
+            assert!(metrics.contains("kubehive_actor_restarts_total{actor=\"monitor\"} 0"), "{metrics}");
+            assert!(get(all, "/state").await.contains("\"daemon\":\"cloudcore\""));
         });
     }
 
     #[test]
-    fn every_node_has_its_line_and_what_is_unknown_has_none() {
-        let sync = json!({
-            "edge-0": {"linked": false, "in_sync": false, "waiting": 9, "last_confirmed": null},
-            "edge-1": {"linked": true, "in_sync": false, "desired": 7, "waiting": 2, "refused": 3, "last_confirmed": 1_700_000_000,
-                "oldest": {"object": "pods/d/a\"b", "seconds": 5}},
-            "edge-2": {"in_sync": true, "desired": 1, "waiting": 0, "refused": 0, "last_confirmed": null,
-                "oldest": null},
+    fn an_actor_that_does_not_run_is_named() {
+        run(async |bench| {
+            bench.fail.tell(Fail).await.unwrap();
+            let named = async {
+                while !get(bench.ports.address(), "/healthz").await.ends_with("not running: faulty\n") {
+                    bench.env.sleep(Duration::from_millis(10)).await;
+                }
+            };
+            bench.env.timeout(LONG, named).await.expect("it is not named");
         });
-        let hub = json!({"nodes": {"edge-1": {"bytesIn": 10, "bytesOut": 20}}});
-        let router = json!({"received": 9, "nodes": {"edge-1": {
-            "received": 5, "missing": 1, "repeats": 2, "refused": 0, "sources": [{"client": "c", "received": 5}]}}});
-        let mut text = String::new();
-        node_metrics(&mut text, &hub, &sync, &router);
-        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        let expected = [
-            "kubehive_node_linked{node=\"edge-1\"} 1",
-            "kubehive_node_in_sync{node=\"edge-1\"} 0",
-            "kubehive_node_in_sync{node=\"edge-2\"} 1",
-            "kubehive_node_objects_desired{node=\"edge-1\"} 7",
-            "kubehive_node_objects_desired{node=\"edge-2\"} 1",
-            "kubehive_node_objects_waiting{node=\"edge-1\"} 2",
-            "kubehive_node_objects_waiting{node=\"edge-2\"} 0",
-            "kubehive_node_oldest_waiting_seconds{node=\"edge-1\",object=\"pods/d/a\\\"b\"} 5",
-            "kubehive_node_last_confirmed_timestamp_seconds{node=\"edge-1\"} 1700000000",
-            "kubehive_node_refused_batches_total{node=\"edge-1\"} 3",
-            "kubehive_node_refused_batches_total{node=\"edge-2\"} 0",
-            "kubehive_node_link_received_bytes_total{node=\"edge-1\"} 10",
-            "kubehive_node_link_sent_bytes_total{node=\"edge-1\"} 20",
-            "kubehive_node_telemetry_received_total{node=\"edge-1\"} 5",
-            "kubehive_node_telemetry_repeats_total{node=\"edge-1\"} 2",
-            "kubehive_node_telemetry_missing_total{node=\"edge-1\"} 1",
-            "kubehive_node_telemetry_refused_total{node=\"edge-1\"} 0",
-        ];
-        assert_eq!(lines, expected);
-        node_metrics(&mut text, &Value::Null, &Value::Null, &Value::Null);
+    }
+
+    #[test]
+    fn after_a_fault_both_ports_are_served_again_and_at_the_end_none_is() {
+        run(async |bench| {
+            let (all, health) = (bench.ports.address(), bench.ports.healthz().unwrap());
+            bench.monitor.tell(MonitorMsg::ServerEnded).await.unwrap();
+            let restarted = async {
+                loop {
+                    let report = bench.hive.inspector().report(PATIENCE).await;
+                    let monitor = report.actor("monitor").unwrap();
+                    if monitor.restarts == 1 && monitor.state == ActorState::Running {
+                        return;
+                    }
+                    bench.env.sleep(Duration::from_millis(10)).await;
+                }
+            };
+            bench.env.timeout(LONG, restarted).await.expect("it is not restarted");
+            for at in [all, health] {
+                assert!(get(at, "/healthz").await.starts_with("HTTP/1.1 200 OK"));
+            }
+            let Bench { hive, ports, .. } = bench;
+            assert_eq!(hive.shutdown(LONG).await, beehive::Ended::InOrder);
+            drop(ports);
+            for at in [all, health] {
+                assert!(tokio::net::TcpStream::connect(at).await.is_err(), "somebody listens");
+            }
+        });
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use beehive::Env;
 use beehive::link::quic::Credentials;
-use cloud_hub::Vault;
+use cloud_hub::SecretStore;
 use contract::NodeName;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -129,8 +129,8 @@ impl Fleet {
 /// Certificates of CloudCore's own authority, entered in its register.
 async fn certificates(cloud: &Cloud, count: usize) -> Result<Vec<Credentials>> {
     let env = Env::real();
-    let vault = Vault::new(cloud.client.clone());
-    let authority = vault.authority(&env).await?;
+    let secrets = SecretStore::new(cloud.client.clone());
+    let authority = secrets.authority(&env).await?;
     let registry = Registry::new(cloud.client.clone());
     let now = env.wall().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     let (id, uses) = ("storm".to_owned(), u32::try_from(count)?);

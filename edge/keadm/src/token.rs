@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use beehive::Env;
-use cloud_hub::Vault;
+use cloud_hub::SecretStore;
 use contract::NodeName;
 use noderegistry::{ListedToken, NewToken, Registry, Removal};
 
@@ -24,9 +24,9 @@ pub async fn get_token(
     uses: u32,
     env: &Env,
 ) -> Result<String> {
-    let vault = Vault::new(client.clone());
-    let authority = vault.authority(env).await?;
-    let key = vault.token_key(env).await?;
+    let secrets = SecretStore::new(client.clone());
+    let authority = secrets.authority(env).await?;
+    let key = secrets.token_key(env).await?;
     let now = env.wall().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.context("this machine's clock is before 1970: set it")?.as_secs();
     let id: String = env.random_id().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,37 +1,48 @@
 //! Sessions of edge nodes, their enrolment, and the certificate authority's keeping.
 //!
 //! # Owns
-//! The links of the nodes. The CA, CloudCore's server certificate and the key of the join tokens, in Secrets of namespace `kubeedge`, so that
-//! every CloudCore serves every node. Enrolment, into the register of [`noderegistry`].
+//! The links of the nodes, one session each: [`CloudHub`]'s children. The port of the link's WebSocket: [`WebSocketListener`]. Enrolment's
+//! port, and what is entered into the register of [`noderegistry`] there: [`Enrolment`]. The CA, CloudCore's server certificate and the key of the join tokens, in Secrets of namespace
+//! `kubeedge`, so that every CloudCore serves every node: [`SecretStore`].
 //! # Accepts
-//! Links from nodes that EdgeController takes, over QUIC or over WebSocket on 10000, at most so many a second and, of each node, so many at
-//! once. What the register says of their names, while they last. [`contract::cloudhub::CloudHubMsg`]: sessions that opened, ended, were lost
-//! to another CloudCore, or whose Node is not theirs any more. HTTPS on 10002: `GET /ca.crt`, `GET /edge.crt` with a join token, `DELETE /edge.crt` with the node's own certificate.
+//! Links from nodes that NodeLease claims, over QUIC or over WebSocket on 10000, at most so many a second and, of each node, so many at
+//! once. What the register says of their names, while they last. [`contract::cloudhub::CloudHubMsg`]: sessions that opened or ended, that
+//! are over elsewhere, and who wants to be told of them again. HTTPS on 10002: `GET /ca.crt`, `GET /edge.crt` with a join token,
+//! `DELETE /edge.crt` with the node's own certificate.
 //! # Tells
-//! SyncController and EdgeController who is linked; EdgeController is asked to take a node before it is let in. What a node says goes past the hub, into the controllers' own
+//! NodeLease, SyncController, EdgeController and DeviceController which sessions are open; NodeLease is asked to claim a node before it is
+//! let in, and its Lease's epoch is the session's number. What a node says goes past the hub, into the controllers' own
 //! mailboxes, under the name in the node's certificate.
 //! # Keeps across a restart
-//! Everything but the links, in the Secrets and in the register.
+//! Of the process: what is in the Secrets and in the register. Of an actor: its port, and what waits in its queue; no link, no
+//! request.
 //! # Never
-//! Lets a node in that was not taken, keeps a link whose certificate is not the living one of its name, makes a second CA beside one that is there, signs a name that the token does not allow, or reads the body of
-//! a request that shows no credential, or more than 16 KiB of it.
+//! Lets a node in that was not claimed, keeps a link whose certificate is not the living one of its name, or that no incarnation owns,
+//! makes a second CA beside one that is there, signs a name that the token does not allow, or reads the body of a request that shows no
+//! credential, or more than 16 KiB of it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod admission;
+mod actor;
+mod arrival;
+mod connection_limiter;
+mod connection_table;
 mod enrolment;
-mod https;
-mod knocks;
-mod roll;
-mod sessions;
-mod standing;
-mod threshold;
-mod upgrade;
-mod vault;
+mod error;
+mod events;
+mod neighbours;
+mod plan;
+mod rate_limit;
+mod revocation;
+mod session;
+mod store;
 mod websocket;
 
-pub use enrolment::Enrolment;
-pub use https::{EnrolmentError, EnrolmentServer};
-pub use sessions::{CloudHub, Neighbours};
-pub use upgrade::{UpgradeError, Upgrades};
-pub use vault::{Vault, VaultError};
-pub use websocket::{WebSocketAcceptor, WebSocketError};
+pub use actor::CloudHub;
+pub use enrolment::{Enrolment, EnrolmentMsg, EnrolmentSettings};
+pub use error::SecretError;
+pub use neighbours::Neighbours;
+pub use session::SESSION;
+pub use store::SecretStore;
+pub use websocket::{
+    UpgradeError, Upgrades, WebSocketAcceptor, WebSocketListener, WebSocketMsg, queue as websocket_queue,
+};

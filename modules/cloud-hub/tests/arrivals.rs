@@ -1,23 +1,18 @@
 //! One node that arrives as often as it can, and what another feels of it. Over the transport in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod controller;
+mod bench;
 
-use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::link::memory::{Cable, MemoryPort, listen};
-use beehive::link::{Acceptor, Connection, Dialer, Greeting, Link, LinkError, PeerName, Routes, Urgency};
+use beehive::Env;
+use beehive::link::{Connection, Link, LinkError, Urgency};
 use beehive::testing::Probe;
-use beehive::{Capacity, Env, Hive, Policy};
-use cloud_hub::{CloudHub, Neighbours};
-use contract::cloudhub::CloudHubMsg;
+use bench::LONG;
 use harness::Objects;
 use noderegistry::Registry;
 use tokio::io::AsyncReadExt;
-use tokio::sync::Mutex;
 
-const LONG: Duration = Duration::from_secs(20);
 /// A hello is due within 5 s: who waits for others' is later than that.
 const SOON: Duration = Duration::from_secs(2);
 const LOUD: &str = "system:node:loud";
@@ -25,31 +20,20 @@ const QUIET: &str = "system:node:quiet";
 
 struct Bench {
     env: Env,
-    port: MemoryPort,
-    _hive: Hive,
+    it: bench::Bench,
 }
 
 fn run(test: impl AsyncFnOnce(Bench)) {
     actix_rt::System::new().block_on(async {
         let env = Env::real();
-        // Nobody is in the register, and nothing changes there: whom the controller takes is let in.
+        // Nobody is in the register, and nothing changes there: whoever is claimed is let in.
         let registry = Registry::new(Objects::default().client());
-        let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
-        let mut hive = Hive::new("test", env.clone());
-        let (edge, edge_to) = controller::of(&mut hive, &env, &controller::Answers::default());
-        let (sync, sync_to) = Probe::new(&env, 16);
-        let ((device, device_to), (router, router_to)) = (Probe::new(&env, 16), Probe::new(&env, 16));
-        let neighbours = Neighbours { sync: sync_to, edge: edge_to, device: device_to, router: router_to };
-        let mailbox = hive.mailbox::<CloudHubMsg>("cloud-hub", Capacity::new(64, "a test's choice"));
-        let acceptor: Rc<Mutex<Box<dyn Acceptor>>> = Rc::new(Mutex::new(Box::new(acceptor)));
-        hive.supervise(mailbox, Policy::default(), move || {
-            CloudHub::new(acceptor.clone(), registry.clone(), 10, neighbours.clone())
-        });
-        hive.open().unwrap();
-        drain(&env, edge);
-        drain(&env, sync);
-        test(Bench { env, port, _hive: hive }).await;
-        drop((device, router));
+        let mut it = bench::Bench::start(&env, registry, 10, Vec::new());
+        drain(&env, std::mem::replace(&mut it.edge, Probe::new(&env, 1).0));
+        drain(&env, std::mem::replace(&mut it.sync, Probe::new(&env, 1).0));
+        drain(&env, std::mem::replace(&mut it.device, Probe::new(&env, 1).0));
+        drain(&env, std::mem::replace(&mut it.lease, Probe::new(&env, 1).0));
+        test(Bench { env, it }).await;
     });
 }
 
@@ -59,11 +43,11 @@ fn drain<M: beehive::Message>(env: &Env, mut probe: Probe<M>) {
 
 impl Bench {
     async fn dial(&self, name: &str) -> Box<dyn Connection> {
-        self.port.dialer(PeerName::verified(name, "aa"), Cable::new()).dial().await.unwrap()
+        self.it.dial(name, "aa").await
     }
 
     async fn link(&self, name: &str) -> Result<Link, LinkError> {
-        Link::greet(&self.env, self.dial(name).await, &Greeting::of(name), Routes::new()).await
+        self.it.link(name, "aa").await
     }
 
     /// Whether the other end has ended it.

@@ -1,36 +1,40 @@
 //! Sessions over the transport in memory, the register in the stand-alone API.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod controller;
+mod bench;
 
-use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::link::memory::{Cable, MemoryPort, listen};
-use beehive::link::{Acceptor, Dialer, Ending, Greeting, Link, LinkError, PeerName, Routes};
-use beehive::testing::Probe;
-use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
-use cloud_hub::{CloudHub, Neighbours};
+use beehive::Env;
+use beehive::link::{Ending, Link, LinkError};
+use bench::LONG;
 use contract::NodeName;
-use contract::cloudhub::CloudHubMsg;
-use contract::edgecontroller::{ClaimRefused, EdgeControllerMsg, EdgeUp};
+use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::devicecontroller::DeviceControllerMsg;
+use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use contract::nodelease::{ClaimRefused, NodeLeaseMsg};
 use contract::synccontroller::SyncMsg;
 use harness::{StandAlone, enter};
 use noderegistry::Registry;
-use tokio::sync::Mutex;
-
-const LONG: Duration = Duration::from_secs(5);
 
 struct Bench {
-    env: Env,
-    port: MemoryPort,
-    registry: Registry,
     api: StandAlone,
-    edge: Probe<EdgeControllerMsg>,
-    sync: Probe<SyncMsg>,
-    claims: controller::Answers,
-    hub: Address<CloudHubMsg>,
-    _hive: Hive,
+    registry: Registry,
+    it: bench::Bench,
+}
+
+impl std::ops::Deref for Bench {
+    type Target = bench::Bench;
+
+    fn deref(&self) -> &bench::Bench {
+        &self.it
+    }
+}
+
+impl std::ops::DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut bench::Bench {
+        &mut self.it
+    }
 }
 
 fn run(test: impl AsyncFnOnce(Bench)) {
@@ -38,32 +42,9 @@ fn run(test: impl AsyncFnOnce(Bench)) {
         let env = Env::real();
         let api = StandAlone::start(&env).await;
         let registry = Registry::new(api.client());
-        let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
-        let mut hive = Hive::new("test", env.clone());
-        let claims = controller::Answers::default();
-        let (edge, edge_address) = controller::of(&mut hive, &env, &claims);
-        let (sync, sync_address) = Probe::new(&env, 16);
-        let ((_device, device_address), (_router, router)) = (Probe::new(&env, 16), Probe::new(&env, 16));
-        let neighbours =
-            Neighbours { sync: sync_address, edge: edge_address, device: device_address, router };
-        let mailbox = hive.mailbox::<CloudHubMsg>("cloud-hub", Capacity::new(64, "a test's choice"));
-        let to_hub = hive.grant("a test", &mailbox, Flow::Tell);
-        let acceptor: Rc<Mutex<Box<dyn Acceptor>>> = Rc::new(Mutex::new(Box::new(acceptor)));
-        let (kept, limit) = (registry.clone(), 2);
-        hive.supervise(mailbox, Policy::default(), move || {
-            CloudHub::new(acceptor.clone(), kept.clone(), limit, neighbours.clone())
-        });
-        hive.open().unwrap();
-        test(Bench { env, port, registry, api, edge, sync, claims, hub: to_hub, _hive: hive }).await;
+        let it = bench::Bench::start(&env, registry.clone(), 2, Vec::new());
+        test(Bench { api, registry, it }).await;
     });
-}
-
-impl Bench {
-    async fn link(&self, name: &str, serial: &str) -> Result<Link, LinkError> {
-        let connection =
-            self.port.dialer(PeerName::verified(name, serial), Cable::new()).dial().await.unwrap();
-        Link::greet(&self.env, connection, &Greeting::of(name), Routes::new()).await
-    }
 }
 
 fn refused(link: Result<Link, LinkError>) -> beehive::link::Refused {
@@ -85,7 +66,7 @@ fn a_node_is_who_its_certificate_says_and_its_end_is_told() {
         assert_eq!(node.as_str(), "a");
         link.remote::<EdgeUp>().tell(EdgeUp::Alive).await.unwrap();
         let alive = |message| match message {
-            EdgeControllerMsg::Up { node, epoch: 1, message: EdgeUp::Alive } => Some(node),
+            EdgeControllerMsg::Up { node, session: 1, message: EdgeUp::Alive } => Some(node),
             _ => None,
         };
         assert_eq!(bench.edge.find(LONG, alive).await.unwrap().as_str(), "a");
@@ -109,6 +90,7 @@ fn the_newer_link_of_a_node_wins() {
             match bench.sync.next(LONG).await.unwrap() {
                 SyncMsg::NodeUp { session, .. } => sessions.push((session, true)),
                 SyncMsg::NodeDown { session, .. } => sessions.push((session, false)),
+                SyncMsg::AllNodesDown => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -166,7 +148,7 @@ fn above_the_limit_a_node_is_asked_to_wait() {
 }
 
 #[test]
-fn nobody_is_let_in_who_cannot_be_taken() {
+fn nobody_is_let_in_whose_node_cannot_be_claimed() {
     run(async |bench| {
         let (reason, wait) = ("the Node `a` was deleted".to_owned(), Some(Duration::from_secs(60)));
         bench.claims.0.borrow_mut().push(Err(ClaimRefused { reason, wait }));
@@ -185,11 +167,15 @@ fn a_session_that_another_cloudcore_has_taken_is_ended() {
         let link = bench.link("system:node:a", "aa").await.unwrap();
         let node = NodeName::parse("a").unwrap();
         // Of an earlier session: this one goes on.
-        bench.hub.tell(CloudHubMsg::Lost { node: node.clone(), epoch: 7 }).await.unwrap();
-        bench.hub.tell(CloudHubMsg::Lost { node: node.clone(), epoch: 1 }).await.unwrap();
+        let over = |session| {
+            let reason = "another CloudCore has taken it".to_owned();
+            CloudHubMsg::SessionOver { node: node.clone(), session, reason }
+        };
+        bench.hub.tell(over(7)).await.unwrap();
+        bench.hub.tell(over(1)).await.unwrap();
         assert_eq!(bench.env.timeout(LONG, link.ended()).await, Some(Ending::Left));
         let down = |message| match message {
-            EdgeControllerMsg::NodeDown { node, epoch } => Some((node, epoch)),
+            EdgeControllerMsg::NodeDown { node, session } => Some((node, session)),
             _ => None,
         };
         assert_eq!(bench.edge.find(LONG, down).await.unwrap(), (node, 1));
@@ -203,12 +189,100 @@ fn of_two_links_that_arrive_together_the_one_stays_that_took_the_node_last() {
         bench.claims.0.borrow_mut().extend([Ok(4), Ok(5)]);
         let first = bench.link("system:node:a", "aa").await.unwrap();
         let up = |message| match message {
-            EdgeControllerMsg::NodeUp { epoch, .. } => Some(epoch),
+            EdgeControllerMsg::NodeUp { session, .. } => Some(session),
             _ => None,
         };
         assert_eq!(bench.edge.find(LONG, up).await, Some(5));
         let late = bench.link("system:node:a", "aa").await.unwrap();
         assert_eq!(bench.env.timeout(LONG, late.ended()).await, Some(Ending::Left));
         assert!(first.remote::<EdgeUp>().is_up());
+    });
+}
+
+#[test]
+fn whoever_has_begun_anew_is_told_which_sessions_are_open() {
+    run(async |mut bench| {
+        let _one = bench.link("system:node:a", "aa").await.unwrap();
+        let _two = bench.link("system:node:b", "bb").await.unwrap();
+        // All four were told of both.
+        let mut ups = 0;
+        while ups < 2 {
+            ups += u32::from(matches!(
+                bench.device.next(LONG).await.unwrap(),
+                DeviceControllerMsg::NodeUp { .. }
+            ));
+        }
+        for (to, name) in [
+            (SessionReader::NodeLease, "lease"),
+            (SessionReader::SyncController, "sync"),
+            (SessionReader::EdgeController, "edge"),
+            (SessionReader::DeviceController, "device"),
+        ] {
+            bench.hub.tell(CloudHubMsg::TellSessions { to }).await.unwrap();
+            let mut told = Vec::new();
+            // What was told before, and after that once more from the beginning.
+            while told.iter().filter(|word| **word == "none").count() < 2 || told.last() != Some(&"b") {
+                let (none, node) = match to {
+                    SessionReader::NodeLease => match bench.lease.next(LONG).await.unwrap() {
+                        NodeLeaseMsg::NodeUp { node, certificate, .. } => {
+                            assert_eq!(certificate, format!("{node}{node}"));
+                            (false, Some(node))
+                        }
+                        other => (matches!(other, NodeLeaseMsg::AllNodesDown), None),
+                    },
+                    SessionReader::SyncController => match bench.sync.next(LONG).await.unwrap() {
+                        SyncMsg::NodeUp { node, .. } => (false, Some(node)),
+                        other => (matches!(other, SyncMsg::AllNodesDown), None),
+                    },
+                    SessionReader::EdgeController => match bench.edge.next(LONG).await.unwrap() {
+                        EdgeControllerMsg::NodeUp { node, .. } => (false, Some(node)),
+                        other => (matches!(other, EdgeControllerMsg::AllNodesDown), None),
+                    },
+                    SessionReader::DeviceController => {
+                        // The first round has been read.
+                        if told.is_empty() {
+                            told.extend(["none", "a", "b"]);
+                        }
+                        match bench.device.next(LONG).await.unwrap() {
+                            DeviceControllerMsg::NodeUp { node, .. } => (false, Some(node)),
+                            other => (matches!(other, DeviceControllerMsg::AllNodesDown), None),
+                        }
+                    }
+                };
+                assert!(none || node.is_some());
+                told.push(match node {
+                    Some(node) if node.as_str() == "a" => "a",
+                    Some(_) => "b",
+                    None => "none",
+                });
+            }
+            assert_eq!(told, ["none", "a", "b", "none", "a", "b"], "{name}");
+        }
+    });
+}
+
+#[test]
+fn each_session_is_a_child_that_goes_with_its_link() {
+    run(async |bench| {
+        let one = bench.link("system:node:a", "aa").await.unwrap();
+        let two = bench.link("system:node:b", "bb").await.unwrap();
+        let are = async |expected: &[&str]| {
+            let look = async {
+                while bench.sessions().await != expected {
+                    bench.env.sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let seen = bench.env.timeout(LONG, look).await;
+            assert!(seen.is_some(), "{:?}", bench.sessions().await);
+        };
+        are(&["a/1", "b/2"]).await;
+        drop(one);
+        are(&["b/2"]).await;
+        let newer = bench.link("system:node:b", "bb").await.unwrap();
+        are(&["b/3"]).await;
+        assert_eq!(two.ended().await, Ending::Left);
+        drop(newer);
+        are(&[]).await;
+        assert_eq!(bench.snapshot().await["nodes"], serde_json::json!({}));
     });
 }

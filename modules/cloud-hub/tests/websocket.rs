@@ -1,22 +1,19 @@
 //! Links over real WebSocket and TLS on loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod controller;
+mod bench;
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::link::tls::{self, Credentials};
 use beehive::link::ws::WebSocketDialer;
-use beehive::link::{
-    Acceptor, Acceptors, Arrival, Connection, DialError, Dialer, Ending, Greeting, Link, PeerName, Routes,
-    Urgency, memory,
-};
-use beehive::testing::Probe;
-use beehive::{Capacity, Env, Hive, Policy};
-use cloud_hub::{CloudHub, Neighbours, Vault, WebSocketAcceptor};
-use contract::cloudhub::CloudHubMsg;
+use beehive::link::{Acceptor, Arrival, Connection, DialError, Dialer, Ending, Urgency};
+use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
+use bench::{LONG, greet};
+use cloud_hub::{SecretStore, WebSocketAcceptor, WebSocketListener, WebSocketMsg, websocket_queue};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::synccontroller::SyncMsg;
 use harness::{StandAlone, enter};
@@ -25,12 +22,10 @@ use pki::Authority;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-const LONG: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn authority(env: &Env) -> Authority {
@@ -39,7 +34,7 @@ fn authority(env: &Env) -> Authority {
 
 fn of_cloud(authority: &Authority, env: &Env) -> Credentials {
     let addresses = vec!["127.0.0.1".parse().unwrap()];
-    let (certificate, key) = Vault::server_certificate(authority, addresses, Vec::new(), env).unwrap();
+    let (certificate, key) = SecretStore::server_certificate(authority, addresses, Vec::new(), env).unwrap();
     Credentials { certificate, key, authority: authority.cert_pem().to_owned() }
 }
 
@@ -53,8 +48,42 @@ fn of_node(authority: &Authority, node: &str, env: &Env) -> Credentials {
     }
 }
 
-fn listen(authority: &Authority, env: &Env) -> WebSocketAcceptor {
-    WebSocketAcceptor::start("127.0.0.1:0".parse().unwrap(), &of_cloud(authority, env), env).unwrap()
+/// A listener in a hive of its own.
+struct Listening {
+    acceptor: Option<WebSocketAcceptor>,
+    port: u16,
+    listener: Address<WebSocketMsg>,
+    hive: Hive,
+}
+
+impl Listening {
+    async fn accept(&mut self) -> Option<Box<dyn Connection>> {
+        self.acceptor.as_mut().unwrap().accept().await
+    }
+}
+
+fn listen(authority: &Authority, env: &Env) -> Listening {
+    listen_to(authority, env, |listener| listener)
+}
+
+fn listen_to(
+    authority: &Authority,
+    env: &Env,
+    bounded: impl Fn(WebSocketListener) -> WebSocketListener + 'static,
+) -> Listening {
+    let port = Rc::new(https::Port::bind("127.0.0.1:0".parse().unwrap()).unwrap());
+    let at = port.address().port();
+    let tls = WebSocketListener::tls(&of_cloud(authority, env)).unwrap();
+    let (arrivals, acceptor) = websocket_queue();
+    let mut hive = Hive::new("test", env.clone());
+    let mailbox = hive.mailbox::<WebSocketMsg>("websocket", Capacity::new(4, "a test's choice"));
+    let listener = hive.grant("a test", &mailbox, Flow::Tell);
+    let policy = Policy { backoff_min: Duration::from_millis(10), ..Policy::default() };
+    hive.supervise(mailbox, policy, move || {
+        bounded(WebSocketListener::new(Rc::clone(&port), tls.clone(), arrivals.clone()))
+    });
+    hive.open().unwrap();
+    Listening { acceptor: Some(acceptor), port: at, listener, hive }
 }
 
 fn dialer(port: u16, credentials: &Credentials, env: &Env) -> WebSocketDialer {
@@ -94,23 +123,11 @@ fn a_node_reaches_the_hub_over_websocket_under_the_name_in_its_certificate() {
         let api = StandAlone::start(&env).await;
         let registry = Registry::new(api.client());
         let authority = authority(&env);
-        let server = listen(&authority, &env);
-        let port = server.address.port();
+        let mut server = listen(&authority, &env);
+        let port = server.port;
         // Beside another way to arrive, as in the daemon.
-        let (quic, over_quic) = memory::listen(PeerName::verified("cloud", "00"));
-        let acceptors: Box<dyn Acceptor> =
-            Box::new(Acceptors::new(vec![Box::new(over_quic), Box::new(server)]));
-        let acceptor = Rc::new(Mutex::new(acceptors));
-        let mut hive = Hive::new("test", env.clone());
-        let (mut edge, edge_to) = controller::of(&mut hive, &env, &controller::Answers::default());
-        let (mut sync, sync_to) = Probe::new(&env, 16);
-        let ((_device, device_to), (_router, router)) = (Probe::new(&env, 16), Probe::new(&env, 16));
-        let neighbours = Neighbours { sync: sync_to, edge: edge_to, device: device_to, router };
-        let mailbox = hive.mailbox::<CloudHubMsg>("cloud-hub", Capacity::new(64, "a test's choice"));
-        hive.supervise(mailbox, Policy::default(), move || {
-            CloudHub::new(acceptor.clone(), registry.clone(), 10, neighbours.clone())
-        });
-        hive.open().unwrap();
+        let over_websocket = Box::new(server.acceptor.take().unwrap());
+        let mut bench = bench::Bench::start(&env, registry, 10, vec![over_websocket]);
 
         let credentials = of_node(&authority, "a", &env);
         let serial =
@@ -119,25 +136,22 @@ fn a_node_reaches_the_hub_over_websocket_under_the_name_in_its_certificate() {
         enter(api.client(), "a", &serial, env.wall()).await;
         let connection = dialer(port, &credentials, &env).dial().await.unwrap();
         assert_eq!(connection.peer().as_str(), "KubeHive CloudCore");
-        let greeting = Greeting::of("system:node:a");
-        let link = Link::greet(&env, connection, &greeting, Routes::new()).await.unwrap();
+        let link = greet(&env, connection, "system:node:a").await.unwrap();
         link.remote::<EdgeUp>().tell(EdgeUp::Alive).await.unwrap();
         let alive = |message| match message {
-            EdgeControllerMsg::Up { node, epoch: 1, message: EdgeUp::Alive } => Some(node),
+            EdgeControllerMsg::Up { node, session: 1, message: EdgeUp::Alive } => Some(node),
             _ => None,
         };
-        assert_eq!(edge.find(LONG, alive).await.unwrap().as_str(), "a");
+        assert_eq!(bench.edge.find(LONG, alive).await.unwrap().as_str(), "a");
         // The same node by the other way: the newer link wins, whatever carries it.
-        let cable = memory::Cable::new();
-        let other = quic.dialer(PeerName::verified("system:node:a", &serial), cable).dial().await.unwrap();
-        let newer = Link::greet(&env, other, &greeting, Routes::new()).await.unwrap();
+        let newer = bench.link("system:node:a", &serial).await.unwrap();
         assert_eq!(env.timeout(LONG, link.ended()).await, Some(Ending::Left));
         drop(newer);
         let down = |message| matches!(message, SyncMsg::NodeDown { session: 2, .. }).then_some(());
-        assert!(sync.find(LONG, down).await.is_some());
+        assert!(bench.sync.find(LONG, down).await.is_some());
         // Who says another name than its certificate's is not let in.
         let connection = dialer(port, &credentials, &env).dial().await.unwrap();
-        let impostor = Link::greet(&env, connection, &Greeting::of("system:node:b"), Routes::new()).await;
+        let impostor = greet(&env, connection, "system:node:b").await;
         assert!(impostor.unwrap_err().to_string().contains("its certificate is of `system:node:a`"));
     });
 }
@@ -147,7 +161,7 @@ fn a_stranger_is_let_in_at_neither_end() {
     run(async |env| {
         let (ours, other) = (authority(&env), authority(&env));
         let mut server = listen(&ours, &env);
-        let port = server.address.port();
+        let port = server.port;
         // The server is not who the client trusts.
         assert!(dialer(port, &of_node(&other, "a", &env), &env).dial().await.is_err());
         // The client trusts the server, and the server does not trust the client.
@@ -159,10 +173,10 @@ fn a_stranger_is_let_in_at_neither_end() {
     });
 }
 
-async fn connected(env: &Env) -> (Box<dyn Connection>, Box<dyn Connection>, WebSocketAcceptor) {
+async fn connected(env: &Env) -> (Box<dyn Connection>, Box<dyn Connection>, Listening) {
     let authority = authority(env);
     let mut server = listen(&authority, env);
-    let dialer = dialer(server.address.port(), &of_node(&authority, "a", env), env);
+    let dialer = dialer(server.port, &of_node(&authority, "a", env), env);
     let (edge, cloud) = futures::join!(dialer.dial(), server.accept());
     let (edge, cloud) = (edge.unwrap(), cloud.unwrap());
     // No hello is said.
@@ -218,7 +232,7 @@ fn a_full_backlog_answers_and_asks_to_wait() {
     run(async |env| {
         let authority = authority(&env);
         let mut server = listen(&authority, &env);
-        let dialer = dialer(server.address.port(), &of_node(&authority, "a", &env), &env);
+        let dialer = dialer(server.port, &of_node(&authority, "a", &env), &env);
         let mut waiting = Vec::new();
         let busy = loop {
             match dialer.dial().await {
@@ -256,7 +270,7 @@ fn a_head_without_an_end_is_not_read_to_its_end() {
     run(async |env| {
         let authority = authority(&env);
         let server = listen(&authority, &env);
-        let mut socket = by_hand(server.address.port(), &of_node(&authority, "a", &env)).await;
+        let mut socket = by_hand(server.port, &of_node(&authority, "a", &env)).await;
         let head = [&REQUEST[..REQUEST.len() - 2], &"X-A: b\r\n".repeat(4000)].concat();
         let _ = socket.write_all(head.as_bytes()).await;
         let answered = env.timeout(Duration::from_secs(5), answer(&mut socket)).await;
@@ -277,7 +291,7 @@ fn other_requests_are_told_what_is_wrong_with_them() {
             ("Upgrade: websocket", "Upgrade: h2c", "400"),
             ("GET", "POST", "404"),
         ] {
-            let mut socket = by_hand(server.address.port(), &of_node(&authority, "a", &env)).await;
+            let mut socket = by_hand(server.port, &of_node(&authority, "a", &env)).await;
             socket.write_all(REQUEST.replace(from, to).as_bytes()).await.unwrap();
             let answered = env.timeout(LONG, answer(&mut socket)).await.unwrap();
             assert!(answered.starts_with(&format!("HTTP/1.1 {status}")), "{to}: {answered}");
@@ -293,7 +307,7 @@ fn a_frame_that_is_larger_than_a_cell_ends_the_socket_before_its_body_has_come()
         // 8 KiB and a head are a cell; one that says 1 GiB, and a text, and a piece of a message.
         let long = [&[0x82, 0xff][..], &(1_u64 << 30).to_be_bytes(), &[0; 4], &[0; 500]].concat();
         for bytes in [long, vec![0x81, 0x81, 0, 0, 0, 0, b'a'], vec![0x02, 0x81, 0, 0, 0, 0, 1]] {
-            let mut socket = by_hand(server.address.port(), &of_node(&authority, "a", &env)).await;
+            let mut socket = by_hand(server.port, &of_node(&authority, "a", &env)).await;
             socket.write_all(REQUEST.as_bytes()).await.unwrap();
             assert!(answer(&mut socket).await.starts_with("HTTP/1.1 101"));
             let connection = server.accept().await.unwrap();
@@ -303,6 +317,74 @@ fn a_frame_that_is_larger_than_a_cell_ends_the_socket_before_its_body_has_come()
             let mut rest = Vec::new();
             let gone = env.timeout(Duration::from_secs(5), socket.read_to_end(&mut rest)).await;
             assert!(gone.is_some(), "the socket stays");
+        }
+    });
+}
+
+#[test]
+fn after_a_fault_of_the_listener_its_links_have_ended_and_its_port_is_served_again() {
+    run(async |env| {
+        let authority = authority(&env);
+        let mut server = listen(&authority, &env);
+        let dialer = dialer(server.port, &of_node(&authority, "a", &env), &env);
+        let (edge, cloud) = futures::join!(dialer.dial(), server.accept());
+        let (edge, cloud) = (edge.unwrap(), cloud.unwrap());
+        cloud.admitted();
+        server.listener.tell(WebSocketMsg::ServerEnded).await.unwrap();
+        for end in [&edge, &cloud] {
+            let ended = async { while end.accept().await.is_ok() {} };
+            assert!(env.timeout(LONG, ended).await.is_some(), "a link lives on without its listener");
+        }
+        // The port was never given up: whoever dials meanwhile waits.
+        let (edge, cloud) =
+            futures::join!(env.timeout(LONG, dialer.dial()), env.timeout(LONG, server.accept()));
+        assert!(edge.unwrap().is_ok() && cloud.unwrap().is_some());
+        let report = server.hive.inspector().report(LONG).await;
+        assert_eq!(report.actor("websocket").unwrap().restarts, 1);
+        assert_eq!(report.actor("websocket").unwrap().snapshot["connections"]["open"], 1);
+        assert_eq!(server.hive.shutdown(LONG).await, beehive::Ended::InOrder);
+        assert!(dialer.dial().await.is_err());
+    });
+}
+
+async fn socket(from: u8, port: u16) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, from], 0).into()).unwrap();
+    socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
+}
+
+/// Sockets that are silent, closed before they are old and opened again, of four addresses with more than all places.
+#[test]
+fn handshakes_of_a_few_addresses_leave_room_for_every_other_one() {
+    run(async |env| {
+        let authority = authority(&env);
+        let server = listen_to(&authority, &env, |listener| listener.with_strangers(32, 8));
+        let credentials = of_node(&authority, "a", &env);
+        let connector = TlsConnector::from(Arc::new(tls::client(&credentials, b"http/1.1").unwrap()));
+        let taken = async || {
+            let report = server.hive.inspector().report(LONG).await;
+            let connections = &report.actor("websocket").unwrap().snapshot["connections"];
+            connections["open"].as_u64().unwrap() - connections["identified"].as_u64().unwrap()
+        };
+        let mut silent = VecDeque::new();
+        for round in 0..40 {
+            // The oldest are closed before they are old, and as many are opened as there are places again.
+            while silent.len() > 28 {
+                silent.pop_front();
+            }
+            let full = async {
+                while taken().await < 32 {
+                    for from in 2..6 {
+                        silent.push_back(socket(from, server.port).await);
+                    }
+                    env.sleep(Duration::from_millis(5)).await;
+                }
+            };
+            env.timeout(LONG, full).await.expect("the strangers do not fill the places");
+            let name = ServerName::try_from("127.0.0.1").unwrap();
+            let shaken = connector.connect(name, socket(1, server.port).await);
+            let shaken = env.timeout(LONG, shaken).await.expect("nobody answers");
+            assert!(shaken.is_ok(), "round {round}: {:?}", shaken.err());
         }
     });
 }

@@ -1,6 +1,6 @@
 //! CloudRouter's actor.
 
-use beehive::{Actor, AskError, Context, Fault, Reply};
+use beehive::{Actor, AskError, Context, Fault, Reply, Sample};
 use contract::router::{RouterMsg, RouterUp};
 use contract::{NodeName, Upload};
 use fairshare::is_logged;
@@ -35,6 +35,10 @@ impl Actor for CloudRouter {
 
     fn snapshot(&self) -> serde_json::Value {
         self.ledger.view()
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        self.ledger.samples()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use beehive::Sample;
 use contract::{NodeName, Telemetry, Upload};
 use serde_json::{Value, json};
 
@@ -204,6 +205,22 @@ impl Ledger {
             self.sources -= node.sources.len();
             self.forgotten_nodes += 1;
         }
+    }
+
+    /// The gauges of each node that is remembered. Its sources have none: their names are the clients' choice.
+    pub fn samples(&self) -> Vec<Sample> {
+        // Counts are far below 2^53.
+        let of =
+            |name, node: &NodeName, count: u64| Sample::new(name, count as f64).of("node", node.as_str());
+        let each = |(name, node): (&NodeName, &Node)| {
+            [
+                of("kubehive_node_telemetry_received_total", name, node.received),
+                of("kubehive_node_telemetry_repeats_total", name, node.repeats),
+                of("kubehive_node_telemetry_missing_total", name, node.missing),
+                of("kubehive_node_telemetry_refused_total", name, node.refused),
+            ]
+        };
+        self.nodes.iter().flat_map(each).collect()
     }
 
     /// For a person.

@@ -34,7 +34,7 @@ pub async fn head(bytes: &[u8], clock: Arc<dyn Clock>) -> Vec<u8> {
     };
     let upgraded = async {
         // Nobody goes on with it.
-        drop(upgrades.upgrade(server, peer(), || Ok(()), ()).await);
+        drop(upgrades.upgrade(server, peer(), || Ok(())).await);
     };
     let (answer, ()) = futures::join!(ask, upgraded);
     answer

@@ -1,16 +1,51 @@
 //! The enrolment side of a CloudCore: the real server on a port of its own, its objects behind any client; and joins that need no server.
 
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use beehive::Env;
-use cloud_hub::{Enrolment, EnrolmentServer, Vault};
+use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
+use cloud_hub::{Enrolment, EnrolmentMsg, EnrolmentSettings, SecretStore};
 use contract::NodeName;
 use noderegistry::{Certificate, Entry, NewToken, Registry, Ticket};
 
 /// A day, in seconds.
 const DAY: u64 = 86_400;
 
-/// A running enrolment server. Must be made inside an actix system.
+/// Enrolment's actor in a hive of its own.
+pub struct EnrolmentServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// For a fault on purpose.
+    pub actor: Address<EnrolmentMsg>,
+    /// Its hive.
+    pub hive: Hive,
+}
+
+impl EnrolmentServer {
+    fn start(chain: &str, key: &str, settings: EnrolmentSettings, env: &Env) -> Self {
+        let port = Rc::new(https::Port::bind("127.0.0.1:0".parse().unwrap()).unwrap());
+        let (address, tls) = (port.address(), settings.tls(chain, key).unwrap());
+        let settings = Arc::new(settings);
+        let mut hive = Hive::new("enrolment", env.clone());
+        let mailbox = hive.mailbox("enrolment", Capacity::new(4, "a test's choice"));
+        let actor = hive.grant("a test", &mailbox, Flow::Tell);
+        let policy = Policy { backoff_min: Duration::from_millis(10), ..Policy::default() };
+        hive.supervise(mailbox, policy, move || {
+            Enrolment::new(Rc::clone(&port), tls.clone(), Arc::clone(&settings))
+        });
+        hive.open().unwrap();
+        EnrolmentServer { address, actor, hive }
+    }
+
+    /// Stops it in order.
+    pub async fn stop(self) {
+        self.hive.shutdown(Duration::from_secs(10)).await;
+    }
+}
+
+/// A running enrolment. Must be made inside an actix system.
 pub struct EnrolmentCloud {
     /// The server.
     pub server: EnrolmentServer,
@@ -31,21 +66,20 @@ impl EnrolmentCloud {
 
     /// Starts one that takes no token which is older than this.
     pub async fn with_token_life(client: kube::Client, env: &Env, token_life: Duration) -> Self {
-        let (vault, registry) = (Vault::new(client.clone()), Registry::new(client));
-        let authority = vault.authority(env).await.unwrap();
-        let token_key = vault.token_key(env).await.unwrap();
+        let (secrets, registry) = (SecretStore::new(client.clone()), Registry::new(client));
+        let authority = secrets.authority(env).await.unwrap();
+        let token_key = secrets.token_key(env).await.unwrap();
         let (chain, key) =
-            Vault::server_certificate(&authority, vec!["127.0.0.1".parse().unwrap()], vec![], env).unwrap();
+            SecretStore::server_certificate(&authority, vec!["127.0.0.1".parse().unwrap()], vec![], env).unwrap();
         let ca_der = authority.cert_der().to_vec();
-        let enrolment = Enrolment {
+        let settings = EnrolmentSettings {
             authority,
             token_key: token_key.clone(),
             registry: registry.clone(),
             certificate_life: Duration::from_secs(DAY),
             token_life,
         };
-        let server =
-            EnrolmentServer::start("127.0.0.1:0".parse().unwrap(), &chain, &key, enrolment, env).unwrap();
+        let server = EnrolmentServer::start(&chain, &key, settings, env);
         EnrolmentCloud { server, ca_der, token_key, registry, env: env.clone() }
     }
 

@@ -30,7 +30,7 @@ use beehive::link::tls::Credentials;
 use beehive::link::{Dialer, Greeting, Link, LinkError, PeerName, Routes};
 use beehive::{Env, Message};
 use cloud::{CloudCore, Transport};
-use cloud_hub::Vault;
+use cloud_hub::SecretStore;
 use config::Threshold;
 use config::edge::CgroupDriver;
 use contract::NodeName;
@@ -267,8 +267,8 @@ impl Cluster {
                 Rc::new(port.dialer(PeerName::verified(common_name, "01"), cable.clone())).into()
             }
             None => {
-                let vault = Vault::new(self.client());
-                let authority = vault.authority(&self.env).await.unwrap();
+                let secrets = SecretStore::new(self.client());
+                let authority = secrets.authority(&self.env).await.unwrap();
                 let request = pki::NodeRequest::new(name).unwrap();
                 let day = Duration::from_secs(86_400);
                 let issued = authority

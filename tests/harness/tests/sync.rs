@@ -14,7 +14,7 @@ use beehive::link::{Acceptor, Arrival, Dialer, Greeting, Link, PeerName, Routes}
 use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use bytes::Bytes;
-use cloud_hub::Vault;
+use cloud_hub::SecretStore;
 use cloud_synccontroller::{Neighbours, SyncController};
 use contract::metamanager::{MetaDown, MetaMsg};
 use contract::synccontroller::{Source, SyncMsg};
@@ -231,10 +231,10 @@ impl Bench {
     async fn new() -> Bench {
         let env = Env::real();
         let folder = tempfile::tempdir().unwrap();
-        let vault = Vault::new(Objects::default().client());
-        let authority = vault.authority(&env).await.unwrap();
+        let secrets = SecretStore::new(Objects::default().client());
+        let authority = secrets.authority(&env).await.unwrap();
         let (chain, key) =
-            Vault::server_certificate(&authority, vec!["127.0.0.1".parse().unwrap()], vec![], &env).unwrap();
+            SecretStore::server_certificate(&authority, vec!["127.0.0.1".parse().unwrap()], vec![], &env).unwrap();
         let ca = || authority.cert_pem().to_owned();
         let server = Credentials { certificate: chain, key, authority: ca() };
         let acceptor = QuicAcceptor::bind("127.0.0.1:0".parse().unwrap(), &server).unwrap();

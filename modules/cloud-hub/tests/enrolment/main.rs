@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use beehive::Env;
 use client::{Cloud, send, text};
-use cloud_hub::Vault;
+use cloud_hub::SecretStore;
 use contract::NodeName;
 use harness::Objects;
 use http::{Request, StatusCode};
@@ -259,7 +259,7 @@ async fn a_token_that_is_older_than_the_setting_allows_is_not_taken() {
 async fn clouds_that_start_together_agree_on_one_authority() {
     let (objects, env) = (Objects::default(), Env::real());
     let starts = (0..8).map(|_| {
-        let (vault, env) = (Vault::new(objects.client()), env.clone());
+        let (vault, env) = (SecretStore::new(objects.client()), env.clone());
         async move { vault.authority(&env).await.unwrap().cert_der().to_vec() }
     });
     let authorities = futures::future::join_all(starts).await;
@@ -281,5 +281,26 @@ async fn nodes_that_join_together_are_all_in_the_register() {
     assert_eq!(futures::future::join_all(joins).await, [StatusCode::OK; 5]);
     let (status, _) = cloud.join("edge-3", &token, &csr).await;
     assert_eq!(status, StatusCode::CONFLICT);
+    cloud.it.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn after_a_fault_of_enrolment_its_port_is_served_again() {
+    let env = Env::real();
+    let cloud = Cloud::start(&env).await;
+    let token = cloud.token(60, None).await;
+    let csr = NodeRequest::new("edge-1").unwrap().csr_der;
+    assert_eq!(cloud.join("edge-1", &token, &csr).await.0, StatusCode::OK);
+    cloud.it.server.actor.tell(cloud_hub::EnrolmentMsg::ServerEnded).await.unwrap();
+    let report = async || cloud.it.server.hive.inspector().report(Duration::from_secs(2)).await;
+    let restarted = async {
+        while report().await.actor("enrolment").unwrap().restarts == 0 {
+            env.sleep(Duration::from_millis(5)).await;
+        }
+    };
+    env.timeout(Duration::from_secs(20), restarted).await.expect("it is not restarted");
+    // The port was never given up: who connects meanwhile waits.
+    assert_eq!(cloud.join("edge-2", &token, &csr).await.0, StatusCode::OK);
+    assert_eq!(report().await.counter("enrolment_nodes_enrolled"), 2);
     cloud.it.server.stop().await;
 }

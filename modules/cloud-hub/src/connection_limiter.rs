@@ -1,4 +1,4 @@
-//! Connections from the moment that the hub took them until they are closed: see [`crate::standing`].
+//! Counts connections from the moment that the hub took them until they are closed: see [`crate::connection_table`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,36 +11,36 @@ use beehive::link::door::{Rates, origin};
 use beehive::link::{Connection, PeerName, Reader, Urgency, Writer};
 use futures::future::{AbortHandle, AbortRegistration, BoxFuture};
 
-use crate::standing::Standing;
+use crate::connection_table::ConnectionTable;
 
 /// 2 a second and 10 at once of one name from one address: a node whose link breaks dials over two transports.
 const OF_NAME: (f64, f64) = (2.0, 10.0);
 
 struct Inside {
-    standing: Standing,
+    table: ConnectionTable,
     rates: Rates<(String, Option<IpAddr>)>,
     /// Ends the waiting for a hello.
-    shown_out: BTreeMap<u64, AbortHandle>,
+    waiting: BTreeMap<u64, AbortHandle>,
 }
 
 /// Counts connections.
 #[derive(Clone)]
-pub(crate) struct Threshold(Arc<Mutex<Inside>>);
+pub(crate) struct ConnectionLimiter(Arc<Mutex<Inside>>);
 
-impl Threshold {
+impl ConnectionLimiter {
     pub(crate) fn new() -> Self {
         let (per_second, burst) = OF_NAME;
-        let (standing, rates) = (Standing::default(), Rates::new(per_second, burst));
-        Threshold(Arc::new(Mutex::new(Inside { standing, rates, shown_out: BTreeMap::new() })))
+        let (table, rates) = (ConnectionTable::default(), Rates::new(per_second, burst));
+        ConnectionLimiter(Arc::new(Mutex::new(Inside { table, rates, waiting: BTreeMap::new() })))
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts `connection` until it is dropped. Whoever has to leave for it is told. `None`: its name comes from its address
+    /// Counts `connection` until it is dropped. One that has to end for it is ended. `None`: its name comes from its address
     /// more often than any node does; it is closed without a word. The same name from elsewhere is not touched by that.
-    pub(crate) fn enter(&self, connection: Box<dyn Connection>, now: Moment) -> Option<Entered> {
+    pub(crate) fn enter(&self, connection: Box<dyn Connection>, now: Moment) -> Option<CountedConnection> {
         let (handle, until) = AbortHandle::new_pair();
         let (id, leaves) = {
             let mut inside = self.inside();
@@ -49,58 +49,62 @@ impl Threshold {
                 connection.close();
                 return None;
             }
-            let (id, leaves) = inside.standing.enter(connection.peer().as_str(), connection.address());
-            inside.shown_out.insert(id, handle);
-            (id, leaves.and_then(|id| inside.shown_out.remove(&id)))
+            let (id, leaves) = inside.table.enter(connection.peer().as_str(), connection.address());
+            inside.waiting.insert(id, handle);
+            (id, leaves.and_then(|id| inside.waiting.remove(&id)))
         };
         if let Some(other) = leaves {
             other.abort();
         }
-        let place = Place { threshold: self.clone(), id };
-        let guest = Guest { threshold: self.clone(), id };
-        Some(Entered { connection: Box::new(Counted { connection, _place: place }), guest, until })
+        let place = Place { limiter: self.clone(), id };
+        let progress = Progress { limiter: self.clone(), id };
+        Some(CountedConnection {
+            connection: Box::new(Counted { connection, _place: place }),
+            progress,
+            until,
+        })
     }
 }
 
 /// A connection that was counted.
-pub(crate) struct Entered {
+pub(crate) struct CountedConnection {
     pub(crate) connection: Box<dyn Connection>,
-    pub(crate) guest: Guest,
-    /// Until it has to leave.
+    pub(crate) progress: Progress,
+    /// Ends when it has to end for another.
     pub(crate) until: AbortRegistration,
 }
 
-/// Whose connection it is.
-pub(crate) struct Guest {
-    threshold: Threshold,
+/// How far a connection has come.
+pub(crate) struct Progress {
+    limiter: ConnectionLimiter,
     id: u64,
 }
 
-impl Guest {
+impl Progress {
     /// It has said hello.
     ///
     /// # Errors
     /// How long it has to wait.
-    pub(crate) fn asks(&self) -> Result<(), Duration> {
-        self.threshold.inside().standing.asks(self.id)
+    pub(crate) fn hello(&self) -> Result<(), Duration> {
+        self.limiter.inside().table.hello(self.id)
     }
 
     /// It is let in.
-    pub(crate) fn links(&self) {
-        self.threshold.inside().standing.links(self.id);
+    pub(crate) fn session(&self) {
+        self.limiter.inside().table.session(self.id);
     }
 }
 
 struct Place {
-    threshold: Threshold,
+    limiter: ConnectionLimiter,
     id: u64,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut inside = self.threshold.inside();
-        inside.standing.leaves(self.id);
-        inside.shown_out.remove(&self.id);
+        let mut inside = self.limiter.inside();
+        inside.table.leave(self.id);
+        inside.waiting.remove(&self.id);
     }
 }
 
@@ -141,7 +145,7 @@ impl Connection for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        // Shown out in the middle of a hello, it is not closed by anybody else.
+        // Ended in the middle of a hello, it is closed by nobody else.
         self.connection.close();
     }
 }

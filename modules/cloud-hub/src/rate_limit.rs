@@ -1,4 +1,4 @@
-//! How many arrivals are let in a second, and when the others may come again. Pure.
+//! How many sessions may open a second, of one node and in all, and when the others may come again. Pure.
 
 use std::time::Duration;
 
@@ -15,33 +15,34 @@ const WAIT: (f64, f64) = (1.0, 60.0);
 /// 1 a second and 10 at once of one name: a node whose link breaks dials at once, and after that every second.
 const OF_NAME: (f64, f64) = (1.0, 10.0);
 
-/// Counts arrivals.
-pub(crate) struct Admission {
+/// Counts hellos.
+pub(crate) struct SessionRateLimiter {
     names: Rates<String>,
-    places: f64,
-    /// Those who were sent away and will come again, as far as places have not become free for them.
+    /// What may open at once now.
+    tokens: f64,
+    /// Those who were sent away and will come again, as far as no token has become free for them.
     waiting: f64,
     seen: Moment,
 }
 
-impl Admission {
+impl SessionRateLimiter {
     pub(crate) fn new(now: Moment) -> Self {
         let (per_second, burst) = OF_NAME;
-        Admission { names: Rates::new(per_second, burst), places: BURST, waiting: 0.0, seen: now }
+        SessionRateLimiter { names: Rates::new(per_second, burst), tokens: BURST, waiting: 0.0, seen: now }
     }
 
-    /// One more arrives, of `name`. What is too much of one name takes no place of others.
+    /// One more says hello, as `name`. What is too much of one name takes nothing of others.
     ///
     /// # Errors
     /// How long it has to wait: the longer, the more wait already.
-    pub(crate) fn arrive(&mut self, name: &str, now: Moment) -> Result<(), Duration> {
+    pub(crate) fn take(&mut self, name: &str, now: Moment) -> Result<(), Duration> {
         self.names.take(&name.to_owned(), now).map_err(|_| Duration::from_secs(1))?;
         let freed = now.since(self.seen).as_secs_f64() * PER_SECOND;
         self.seen = now;
-        self.places = (self.places + freed).min(BURST);
+        self.tokens = (self.tokens + freed).min(BURST);
         self.waiting = (self.waiting - freed).max(0.0);
-        if self.places >= 1.0 {
-            self.places -= 1.0;
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
             return Ok(());
         }
         self.waiting += 1.0;
@@ -60,35 +61,35 @@ mod tests {
 
     #[test]
     fn a_burst_is_let_in_and_a_storm_is_spread() {
-        let mut admission = Admission::new(at(0));
+        let mut limiter = SessionRateLimiter::new(at(0));
         let waits: Vec<Duration> =
-            (0..2200).filter_map(|id| admission.arrive(&format!("n{id}"), at(0)).err()).collect();
+            (0..2200).filter_map(|id| limiter.take(&format!("n{id}"), at(0)).err()).collect();
         assert_eq!(waits.len(), 2000);
         assert_eq!(waits[0], Duration::from_secs(1));
         assert_eq!(waits[1999], Duration::from_secs(20));
-        let later = (3000..4000).filter(|id| admission.arrive(&format!("n{id}"), at(1000)).is_ok()).count();
+        let later = (3000..4000).filter(|id| limiter.take(&format!("n{id}"), at(1000)).is_ok()).count();
         assert_eq!(later, 100);
     }
 
     #[test]
     fn a_node_that_comes_again_and_again_takes_no_place_of_others() {
-        let mut admission = Admission::new(at(0));
-        assert_eq!((0..5000).filter(|_| admission.arrive("loud", at(0)).is_ok()).count(), 10);
-        assert_eq!(admission.arrive("loud", at(500)), Err(Duration::from_secs(1)));
-        let others = (0..190).filter(|id| admission.arrive(&format!("n{id}"), at(0)).is_ok()).count();
+        let mut limiter = SessionRateLimiter::new(at(0));
+        assert_eq!((0..5000).filter(|_| limiter.take("loud", at(0)).is_ok()).count(), 10);
+        assert_eq!(limiter.take("loud", at(500)), Err(Duration::from_secs(1)));
+        let others = (0..190).filter(|id| limiter.take(&format!("n{id}"), at(0)).is_ok()).count();
         assert_eq!(others, 190);
-        assert_eq!(admission.arrive("loud", at(1000)), Ok(()));
+        assert_eq!(limiter.take("loud", at(1000)), Ok(()));
     }
 
     #[test]
     fn a_fleet_that_keeps_to_it_is_in_within_a_minute() {
-        let mut admission = Admission::new(at(0));
+        let mut limiter = SessionRateLimiter::new(at(0));
         // When each comes next; the worst jitter: half of what it was asked.
         let mut coming: std::collections::BTreeMap<(u64, u32), u32> =
             (0..2000).map(|id| ((0, id), 0)).collect();
         let mut last = 0;
         while let Some(((millis, id), asked)) = coming.pop_first() {
-            match admission.arrive(&format!("n{id}"), at(millis)) {
+            match limiter.take(&format!("n{id}"), at(millis)) {
                 Ok(()) => last = millis,
                 Err(wait) => {
                     let wait = wait.as_millis() as u64 * 2_u64.pow(asked.min(6));

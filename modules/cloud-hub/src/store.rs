@@ -1,4 +1,4 @@
-//! What CloudCore keeps in Secrets.
+//! What CloudCore keeps, in Secrets of namespace `kubeedge`: the CA and the key of the join tokens.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,8 +8,9 @@ use beehive::Env;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ObjectMeta, PostParams};
-use pki::{Authority, AuthorityError, Reach, TokenKey};
-use thiserror::Error;
+use pki::{Authority, Reach, TokenKey};
+
+use crate::error::SecretError;
 
 /// Where KubeEdge keeps its Secrets.
 const NAMESPACE: &str = "kubeedge";
@@ -22,36 +23,6 @@ const SWAP_TRIES: usize = 10;
 /// A year, as KubeEdge's node certificates; the server's is made anew at each start.
 const SERVER_LIFE: Duration = Duration::from_secs(365 * 86_400);
 
-/// Why the vault did not answer.
-#[derive(Debug, Error)]
-pub enum VaultError {
-    /// The API server refused or could not be reached.
-    #[error("cannot read or write Secret `kubeedge/{secret}`: check CloudCore's RBAC and the API server")]
-    Api {
-        /// The Secret.
-        secret: &'static str,
-        /// Why.
-        #[source]
-        source: kube::Error,
-    },
-    /// A Secret holds something else than it should.
-    #[error(
-        "Secret `kubeedge/{secret}` is not usable in `{key}`: restore it, or delete it to start anew (all nodes join again)"
-    )]
-    Broken {
-        /// The Secret.
-        secret: &'static str,
-        /// The key in it.
-        key: &'static str,
-    },
-    /// The certificate authority failed.
-    #[error("certificate authority failed")]
-    Authority(#[from] AuthorityError),
-    /// Others wrote all the time.
-    #[error("Secret `kubeedge/{0}` is written by others all the time: try again")]
-    Contended(&'static str),
-}
-
 fn code_of(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),
@@ -61,25 +32,25 @@ fn code_of(error: &kube::Error) -> Option<u16> {
 
 /// The Secrets of namespace `kubeedge`. Whoever comes first makes them; everybody else takes what is there.
 #[derive(Clone)]
-pub struct Vault {
+pub struct SecretStore {
     secrets: Api<Secret>,
     namespaces: Api<Namespace>,
 }
 
 type Data = BTreeMap<String, ByteString>;
 
-impl Vault {
-    /// A vault behind `client`.
+impl SecretStore {
+    /// The Secrets behind `client`.
     pub fn new(client: kube::Client) -> Self {
-        Vault { secrets: Api::namespaced(client.clone(), NAMESPACE), namespaces: Api::all(client) }
+        SecretStore { secrets: Api::namespaced(client.clone(), NAMESPACE), namespaces: Api::all(client) }
     }
 
     /// The CA, made if there is none. However many CloudCores start together, all get the same one: creating a Secret
     /// that exists fails, and whoever fails reads.
     ///
     /// # Errors
-    /// See [`VaultError`].
-    pub async fn authority(&self, env: &Env) -> Result<Authority, VaultError> {
+    /// See [`SecretError`].
+    pub async fn authority(&self, env: &Env) -> Result<Authority, SecretError> {
         let secret = self
             .get_or_create(CA_SECRET, || {
                 let authority = Authority::create(env.wall(), env.random_id())?;
@@ -92,7 +63,7 @@ impl Vault {
         let text = |key: &'static str| {
             let bytes = secret.data.as_ref().and_then(|data| data.get(key));
             let text = bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
-            text.ok_or(VaultError::Broken { secret: CA_SECRET, key })
+            text.ok_or(SecretError::Broken { secret: CA_SECRET, key })
         };
         Ok(Authority::from_pem(&text("cadata")?, &text("cakeydata")?)?)
     }
@@ -100,8 +71,8 @@ impl Vault {
     /// The key of the join tokens, made if there is none.
     ///
     /// # Errors
-    /// See [`VaultError`].
-    pub async fn token_key(&self, env: &Env) -> Result<TokenKey, VaultError> {
+    /// See [`SecretError`].
+    pub async fn token_key(&self, env: &Env) -> Result<TokenKey, SecretError> {
         let secret = self
             .get_or_create(TOKEN_SECRET, || {
                 let mut key = env.random_id().to_vec();
@@ -112,7 +83,7 @@ impl Vault {
         let bytes = secret.data.as_ref().and_then(|data| data.get("tokenkey"));
         bytes
             .and_then(|bytes| TokenKey::new(&bytes.0))
-            .ok_or(VaultError::Broken { secret: TOKEN_SECRET, key: "tokenkey" })
+            .ok_or(SecretError::Broken { secret: TOKEN_SECRET, key: "tokenkey" })
     }
 
     /// A server's chain for these addresses and names, and its key, both PEM. The CA stands in the chain, so that a node
@@ -125,7 +96,7 @@ impl Vault {
         addresses: Vec<IpAddr>,
         names: Vec<String>,
         env: &Env,
-    ) -> Result<(String, String), VaultError> {
+    ) -> Result<(String, String), SecretError> {
         let reach = Reach { addresses, names };
         let (cert, key) = authority.server(&reach, env.wall(), SERVER_LIFE, env.random_id())?;
         Ok((format!("{}{}", cert.pem, authority.cert_pem()), key))
@@ -145,9 +116,9 @@ impl Vault {
     async fn get_or_create(
         &self,
         name: &'static str,
-        make: impl Fn() -> Result<Data, VaultError>,
-    ) -> Result<Secret, VaultError> {
-        let at = |source| VaultError::Api { secret: name, source };
+        make: impl Fn() -> Result<Data, SecretError>,
+    ) -> Result<Secret, SecretError> {
+        let at = |source| SecretError::Api { secret: name, source };
         for _ in 0..SWAP_TRIES {
             if let Some(secret) = self.secrets.get_opt(name).await.map_err(at)? {
                 return Ok(secret);
@@ -161,6 +132,6 @@ impl Vault {
                 Err(error) => return Err(at(error)),
             }
         }
-        Err(VaultError::Contended(name))
+        Err(SecretError::Contended(name))
     }
 }

@@ -17,15 +17,15 @@ const OF_CERTIFICATE: (f64, f64) = (1.0, 10.0);
 
 /// Counts requests. What is remembered is bounded by [`Rates`]; and a token that is used under ever new names is held back by
 /// its own rate before it fills what is remembered of names.
-pub(crate) struct Knocks {
+pub(crate) struct RequestRateLimiter {
     tokens: Rates<String>,
     names: Rates<(String, String)>,
     certificates: Rates<String>,
 }
 
-impl Default for Knocks {
+impl Default for RequestRateLimiter {
     fn default() -> Self {
-        Knocks {
+        RequestRateLimiter {
             tokens: Rates::new(OF_TOKEN.0, OF_TOKEN.1),
             names: Rates::new(OF_NAME.0, OF_NAME.1),
             certificates: Rates::new(OF_CERTIFICATE.0, OF_CERTIFICATE.1),
@@ -33,7 +33,7 @@ impl Default for Knocks {
     }
 }
 
-impl Knocks {
+impl RequestRateLimiter {
     /// One more join with the token of this id as this node.
     ///
     /// # Errors
@@ -62,25 +62,25 @@ mod tests {
 
     #[test]
     fn one_that_asks_again_and_again_is_held_back_and_others_are_not() {
-        let mut knocks = Knocks::default();
-        let of = |knocks: &mut Knocks, token: &str, node: &str, millis| {
-            knocks.join(token, node, at(millis)).is_ok()
+        let mut limiter = RequestRateLimiter::default();
+        let of = |limiter: &mut RequestRateLimiter, token: &str, node: &str, millis| {
+            limiter.join(token, node, at(millis)).is_ok()
         };
-        assert_eq!((0..5000).filter(|_| of(&mut knocks, "spent", "taken", 0)).count(), 10);
-        assert!(!of(&mut knocks, "spent", "taken", 500) && of(&mut knocks, "site", "taken", 500));
-        assert!(of(&mut knocks, "spent", "taken", 60_000));
-        assert_eq!((0..5000).filter(|_| knocks.give_back("aa", at(0)).is_ok()).count(), 10);
-        assert!(knocks.give_back("bb", at(0)).is_ok());
-        assert!(knocks.give_back("aa", at(2000)).is_ok());
+        assert_eq!((0..5000).filter(|_| of(&mut limiter, "spent", "taken", 0)).count(), 10);
+        assert!(!of(&mut limiter, "spent", "taken", 500) && of(&mut limiter, "site", "taken", 500));
+        assert!(of(&mut limiter, "spent", "taken", 60_000));
+        assert_eq!((0..5000).filter(|_| limiter.give_back("aa", at(0)).is_ok()).count(), 10);
+        assert!(limiter.give_back("bb", at(0)).is_ok());
+        assert!(limiter.give_back("aa", at(2000)).is_ok());
     }
 
     #[test]
     fn a_site_joins_at_once_and_ever_new_names_have_an_end() {
-        let mut knocks = Knocks::default();
-        let joined = (0..50_000).filter(|id| knocks.join("site", &format!("n{id}"), at(0)).is_ok()).count();
+        let mut limiter = RequestRateLimiter::default();
+        let joined = (0..50_000).filter(|id| limiter.join("site", &format!("n{id}"), at(0)).is_ok()).count();
         assert_eq!(joined, 1000);
-        assert!(knocks.join("other", "edge-1", at(0)).is_ok());
-        let later = (0..5000).filter(|id| knocks.join("site", &format!("m{id}"), at(1000)).is_ok()).count();
+        assert!(limiter.join("other", "edge-1", at(0)).is_ok());
+        let later = (0..5000).filter(|id| limiter.join("site", &format!("m{id}"), at(1000)).is_ok()).count();
         assert_eq!(later, 100);
     }
 }

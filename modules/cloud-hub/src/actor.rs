@@ -1,0 +1,256 @@
+//! CloudHub's actor: which sessions are open, told to whom they concern.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use beehive::link::{Acceptor, Traffic};
+use beehive::{Actor, Address, Context, Fault, Sample};
+use contract::NodeName;
+use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::devicecontroller::DeviceControllerMsg;
+use contract::edgecontroller::EdgeControllerMsg;
+use contract::metamanager::MetaDown;
+use contract::nodelease::NodeLeaseMsg;
+use contract::synccontroller::SyncMsg;
+use noderegistry::Registry;
+use tokio::sync::{Mutex, Notify};
+
+use crate::arrival::{Admitted, AdmittedLinks, Arrivals, Registered};
+use crate::events;
+use crate::neighbours::Neighbours;
+use crate::plan::{Opening, opening};
+use crate::revocation::CertificateCheck;
+use crate::session::{ENDS_WITHIN, Session};
+
+/// Everybody who is told of sessions.
+const READERS: [SessionReader; 4] = [
+    SessionReader::NodeLease,
+    SessionReader::SyncController,
+    SessionReader::EdgeController,
+    SessionReader::DeviceController,
+];
+
+/// A session that is open.
+struct Open {
+    session: u64,
+    traffic: Arc<Traffic>,
+    meta: Address<MetaDown>,
+    registered: Registered,
+}
+
+/// Accepts links, opens a session for each node that NodeLease claims, ends those that are not to be any more, and hands the
+/// nodes' mailboxes on. All of that is of one incarnation: with it every link ends, and its successor begins with none.
+pub struct CloudHub {
+    acceptor: Rc<Mutex<Box<dyn Acceptor>>>,
+    registry: Registry,
+    node_limit: usize,
+    neighbours: Neighbours,
+    open: BTreeMap<NodeName, Open>,
+    admitted: AdmittedLinks,
+    check: Rc<RefCell<CertificateCheck>>,
+}
+
+impl CloudHub {
+    /// A hub that takes what `acceptor` brings, at most `node_limit` nodes. A later incarnation goes on with the same
+    /// acceptor.
+    pub fn new(
+        acceptor: Rc<Mutex<Box<dyn Acceptor>>>,
+        registry: Registry,
+        node_limit: usize,
+        neighbours: Neighbours,
+    ) -> Self {
+        let (open, admitted, check) = (BTreeMap::new(), Rc::default(), Rc::default());
+        CloudHub { acceptor, registry, node_limit, neighbours, open, admitted, check }
+    }
+}
+
+impl Actor for CloudHub {
+    type Message = CloudHubMsg;
+
+    async fn started(&mut self, cx: &mut Context<CloudHubMsg>) -> Result<(), Fault> {
+        // The links of an earlier incarnation have ended with it.
+        for reader in READERS {
+            self.tell_none(reader).await;
+        }
+        self.watch_register(cx);
+        let arrivals = Arrivals::new(
+            cx.env().clone(),
+            self.neighbours.clone(),
+            self.node_limit,
+            Rc::clone(&self.check),
+            Rc::clone(&self.admitted),
+            cx.myself(),
+        );
+        let acceptor = Rc::clone(&self.acceptor);
+        cx.spawn(async move { arrivals.run(acceptor).await });
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: CloudHubMsg, cx: &mut Context<CloudHubMsg>) -> Result<(), Fault> {
+        match message {
+            CloudHubMsg::Opened { node, session } => self.opened(node, session, cx).await,
+            CloudHubMsg::Closed { node, session, reason } => {
+                self.closed(node, session, &reason, cx).await;
+            }
+            CloudHubMsg::SessionOver { node, session, reason } => {
+                if self.has(&node, session) {
+                    events::session_over(cx.env(), &node, session, &reason);
+                    self.end(node, session, &reason, cx).await;
+                }
+            }
+            CloudHubMsg::CertificatesRevoked => self.end_revoked(cx).await,
+            CloudHubMsg::TellSessions { to } => self.tell_all(to).await,
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        let nodes: BTreeMap<&str, serde_json::Value> = self
+            .open
+            .iter()
+            .map(|(node, open)| {
+                let (bytes_in, bytes_out) = (open.traffic.received(), open.traffic.sent());
+                let view = serde_json::json!({
+                    "session": open.session, "bytesIn": bytes_in, "bytesOut": bytes_out,
+                });
+                (node.as_str(), view)
+            })
+            .collect();
+        serde_json::json!({ "nodes": nodes, "admitted": self.admitted.borrow().len() })
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let mut samples = vec![Sample::new("KubeEdge_CloudCore_connected_nodes", self.open.len() as f64)];
+        for (node, open) in &self.open {
+            let of = |name, bytes: u64| Sample::new(name, bytes as f64).of("node", node.as_str());
+            samples.push(of("kubehive_node_link_received_bytes_total", open.traffic.received()));
+            samples.push(of("kubehive_node_link_sent_bytes_total", open.traffic.sent()));
+        }
+        samples
+    }
+}
+
+impl CloudHub {
+    fn has(&self, node: &NodeName, session: u64) -> bool {
+        self.open.get(node).is_some_and(|open| open.session == session)
+    }
+
+    /// Holds the certificates of sessions, open or about to be, against the register from now on.
+    fn watch_register(&self, cx: &Context<CloudHubMsg>) {
+        let revoked = Rc::new(Notify::new());
+        let (registry, env, check) = (self.registry.clone(), cx.env().clone(), Rc::clone(&self.check));
+        let (found, myself) = (Rc::clone(&revoked), cx.myself());
+        cx.spawn(async move {
+            let apply = |heard| {
+                if check.borrow_mut().apply(heard) {
+                    found.notify_one();
+                }
+            };
+            registry.watch(&env, apply).await;
+        });
+        cx.spawn(async move {
+            loop {
+                revoked.notified().await;
+                let _ = myself.tell(CloudHubMsg::CertificatesRevoked).await;
+            }
+        });
+    }
+
+    /// Ends the sessions whose certificates the register has revoked.
+    async fn end_revoked(&mut self, cx: &Context<CloudHubMsg>) {
+        let revoked: Vec<_> = self
+            .open
+            .iter()
+            .filter_map(|(node, open)| {
+                Some((node.clone(), open.session, open.registered.certificate.revoked()?))
+            })
+            .collect();
+        for (node, session, reason) in revoked {
+            events::certificate_revoked(cx.env(), &node, reason);
+            self.end(node, session, reason, cx).await;
+        }
+    }
+
+    async fn opened(&mut self, node: NodeName, session: u64, cx: &Context<CloudHubMsg>) {
+        let admitted = self.admitted.borrow_mut().remove(&(node.clone(), session));
+        // Of an earlier incarnation: its link has ended with that.
+        let Some(Admitted { link, registered }) = admitted else { return };
+        // The register has changed since the node was claimed.
+        if let Some(reason) = registered.certificate.revoked() {
+            return events::certificate_revoked(cx.env(), &node, reason);
+        }
+        match opening(self.open.get(&node).map(|open| open.session), session) {
+            Opening::IsOlder => return events::session_was_older(cx.env(), &node, session),
+            Opening::Opens { replaces: Some(older) } => {
+                self.end(node.clone(), older, "a later session of the node has opened", cx).await;
+            }
+            Opening::Opens { replaces: None } => {}
+        }
+        events::session_opened(cx.env(), &node, session);
+        let open = Open { session, traffic: link.traffic(), meta: link.remote(), registered };
+        for reader in READERS {
+            self.tell_up(reader, &node, &open).await;
+        }
+        self.open.insert(node.clone(), open);
+        let name = Session::name(&node, session);
+        cx.child(name, Session::policy(), Session::factory(node, session, link, cx.for_children()));
+    }
+
+    /// A session's link has ended.
+    async fn closed(&mut self, node: NodeName, session: u64, reason: &str, cx: &Context<CloudHubMsg>) {
+        if self.has(&node, session) {
+            self.end(node, session, reason, cx).await;
+        }
+    }
+
+    async fn end(&mut self, node: NodeName, session: u64, reason: &str, cx: &Context<CloudHubMsg>) {
+        self.open.remove(&node);
+        // It goes on by itself; a child that has ended is not there any more.
+        drop(cx.stop_child(Session::name(&node, session), ENDS_WITHIN));
+        events::session_ended(cx.env(), &node, session, reason);
+        let _ = self.neighbours.sync.tell(SyncMsg::NodeDown { node: node.clone(), session }).await;
+        let _ = self.neighbours.edge.tell(EdgeControllerMsg::NodeDown { node: node.clone(), session }).await;
+        let _ =
+            self.neighbours.device.tell(DeviceControllerMsg::NodeDown { node: node.clone(), session }).await;
+        let _ = self.neighbours.lease.tell(NodeLeaseMsg::NodeDown { node, session }).await;
+    }
+
+    /// Says to one who has begun anew which sessions are open.
+    async fn tell_all(&self, to: SessionReader) {
+        self.tell_none(to).await;
+        for (node, open) in &self.open {
+            self.tell_up(to, node, open).await;
+        }
+    }
+
+    async fn tell_none(&self, to: SessionReader) {
+        let Neighbours { lease, sync, edge, device, .. } = &self.neighbours;
+        let _ = match to {
+            SessionReader::NodeLease => lease.tell(NodeLeaseMsg::AllNodesDown).await,
+            SessionReader::SyncController => sync.tell(SyncMsg::AllNodesDown).await,
+            SessionReader::EdgeController => edge.tell(EdgeControllerMsg::AllNodesDown).await,
+            SessionReader::DeviceController => device.tell(DeviceControllerMsg::AllNodesDown).await,
+        };
+    }
+
+    async fn tell_up(&self, to: SessionReader, node: &NodeName, open: &Open) {
+        let Neighbours { lease, sync, edge, device, .. } = &self.neighbours;
+        let (node, session) = (node.clone(), open.session);
+        let _ = match to {
+            SessionReader::NodeLease => {
+                let certificate = open.registered.certificate.serial.clone();
+                let traffic = Arc::clone(&open.traffic);
+                lease.tell(NodeLeaseMsg::NodeUp { node, session, certificate, traffic }).await
+            }
+            SessionReader::SyncController => {
+                sync.tell(SyncMsg::NodeUp { node, session, meta: open.meta.clone() }).await
+            }
+            SessionReader::EdgeController => edge.tell(EdgeControllerMsg::NodeUp { node, session }).await,
+            SessionReader::DeviceController => {
+                device.tell(DeviceControllerMsg::NodeUp { node, session }).await
+            }
+        };
+    }
+}

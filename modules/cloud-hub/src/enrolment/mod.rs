@@ -1,0 +1,40 @@
+//! Enrolment: HTTPS on 10002, where a machine becomes a node and gives its name back.
+//!
+//! An actor of its own, so that a fault of it is no fault of the links. The port outlives its incarnations.
+
+mod actor;
+mod handler;
+mod rate_limit;
+
+use std::time::Duration;
+
+use https::{ClientCertificates, Tls, TlsError};
+use noderegistry::Registry;
+use pki::{Authority, TokenKey};
+
+pub use actor::{Enrolment, EnrolmentMsg};
+
+/// What enrolment decides with.
+pub struct EnrolmentSettings {
+    /// The CA.
+    pub authority: Authority,
+    /// The key of the join tokens.
+    pub token_key: TokenKey,
+    /// Who is a node of ours.
+    pub registry: Registry,
+    /// How long a node's certificate lives.
+    pub certificate_life: Duration,
+    /// How old a token may become, whatever end stands in it.
+    pub token_life: Duration,
+}
+
+impl EnrolmentSettings {
+    /// TLS with CloudCore's certificate. A machine that joins has no certificate yet; one that is shown must be ours.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn tls(&self, chain_pem: &str, key_pem: &str) -> Result<Tls, TlsError> {
+        let ours = vec![self.authority.cert_der().to_vec()];
+        Tls::new(chain_pem, key_pem, &ClientCertificates::Optional(ours))
+    }
+}

@@ -1,0 +1,34 @@
+//! Why the hub's parts did not start.
+
+use pki::AuthorityError;
+use thiserror::Error;
+
+/// Why a Secret did not answer.
+#[derive(Debug, Error)]
+pub enum SecretError {
+    /// The API server refused or could not be reached.
+    #[error("cannot read or write Secret `kubeedge/{secret}`: check CloudCore's RBAC and the API server")]
+    Api {
+        /// The Secret.
+        secret: &'static str,
+        /// Why.
+        #[source]
+        source: kube::Error,
+    },
+    /// A Secret holds something else than it should.
+    #[error(
+        "Secret `kubeedge/{secret}` is not usable in `{key}`: restore it, or delete it to start anew (all nodes join again)"
+    )]
+    Broken {
+        /// The Secret.
+        secret: &'static str,
+        /// The key in it.
+        key: &'static str,
+    },
+    /// The certificate authority failed.
+    #[error("certificate authority failed")]
+    Authority(#[from] AuthorityError),
+    /// Others wrote all the time.
+    #[error("Secret `kubeedge/{0}` is written by others all the time: try again")]
+    Contended(&'static str),
+}

@@ -1,0 +1,102 @@
+//! What the hub decides: which of two sessions of a node stays, and how many nodes there may be. Pure.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use contract::NodeName;
+
+/// What becomes of a session that was admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// It opens; the session of this number, if any, ends for it.
+    Opens {
+        /// The older session.
+        replaces: Option<u64>,
+    },
+    /// It ends at once: a later session of the node is open.
+    IsOlder,
+}
+
+/// The later session of a node wins, whichever is told first: an older link is most often a connection whose end nobody has
+/// noticed. A session's number is the epoch of the node's Lease.
+pub(crate) fn opening(open: Option<u64>, admitted: u64) -> Opening {
+    match open {
+        Some(open) if open > admitted => Opening::IsOlder,
+        replaces => Opening::Opens { replaces },
+    }
+}
+
+/// The nodes that have a session or are about to. Each counts once, however many of its links arrive.
+#[derive(Clone)]
+pub(crate) struct NodeLimit {
+    most: usize,
+    nodes: Rc<RefCell<BTreeMap<NodeName, usize>>>,
+}
+
+impl NodeLimit {
+    pub(crate) fn new(most: usize) -> Self {
+        NodeLimit { most, nodes: Rc::default() }
+    }
+
+    /// Counts a node until the answer is dropped; `None`: the limit is reached.
+    pub(crate) fn enter(&self, node: &NodeName) -> Option<Counted> {
+        let mut nodes = self.nodes.borrow_mut();
+        if nodes.len() >= self.most && !nodes.contains_key(node) {
+            return None;
+        }
+        *nodes.entry(node.clone()).or_default() += 1;
+        Some(Counted { limit: self.clone(), node: node.clone() })
+    }
+
+    /// How many nodes there may be.
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+}
+
+/// A node that is counted.
+pub(crate) struct Counted {
+    limit: NodeLimit,
+    node: NodeName,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut nodes = self.limit.nodes.borrow_mut();
+        match nodes.get_mut(&self.node) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                nodes.remove(&self.node);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_later_session_wins_in_whichever_order_they_are_told() {
+        assert_eq!(opening(None, 4), Opening::Opens { replaces: None });
+        assert_eq!(opening(Some(4), 5), Opening::Opens { replaces: Some(4) });
+        assert_eq!(opening(Some(5), 4), Opening::IsOlder);
+    }
+
+    #[test]
+    fn a_node_counts_once_from_its_arrival_to_its_last_links_end() {
+        let node = |name: &str| NodeName::parse(name).unwrap();
+        let limit = NodeLimit::new(2);
+        let (first, again) = (limit.enter(&node("a")).unwrap(), limit.enter(&node("a")).unwrap());
+        let other = limit.enter(&node("b")).unwrap();
+        assert!(limit.enter(&node("c")).is_none());
+        assert!(limit.enter(&node("b")).is_some(), "it is counted already");
+        drop(first);
+        assert!(limit.enter(&node("c")).is_none(), "it has another link");
+        drop(again);
+        let third = limit.enter(&node("c")).unwrap();
+        drop((other, third));
+        assert!(limit.nodes.borrow().is_empty());
+    }
+}
