@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::ObjectKey;
 use beehive::Clock;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use kubeapi::{Attributes, Hooks, Key, Store, TokenOrder, User};
+use kubeapi::{Attributes, ReadStore, User};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::access::{AccessControl, TokenRequest};
 use crate::rbac;
 use crate::store::SqliteStore;
 
@@ -147,37 +149,36 @@ impl Gate {
 
     /// Whether the object that a token is bound to is still the same one.
     async fn is_there(&self, resource: &str, namespace: &str, named: &Named) -> bool {
-        let key =
-            Key { resource: resource.to_owned(), namespace: namespace.to_owned(), name: named.name.clone() };
+        let key = ObjectKey::new(resource, namespace, &*named.name);
         let Ok(Some(item)) = self.store.get(&key).await else { return false };
         serde_json::from_slice::<Value>(&item.json)
             .is_ok_and(|object| object["metadata"]["uid"].as_str() == Some(&named.uid))
     }
 }
 
-impl Hooks for Gate {
-    fn mint_token(&self, order: &TokenOrder) -> Result<(String, Vec<String>, Timestamp), String> {
+impl AccessControl for Gate {
+    fn mint_token(&self, request: &TokenRequest) -> Result<(String, Vec<String>, Timestamp), String> {
         let now = self.now();
         // A day at the most: a node renews long before.
-        let exp = now.saturating_add(order.expiration_seconds.min(86_400));
+        let exp = now.saturating_add(request.expiration_seconds.min(86_400));
         let audiences =
-            if order.audiences.is_empty() { vec![ISSUER.to_owned()] } else { order.audiences.clone() };
+            if request.audiences.is_empty() { vec![ISSUER.to_owned()] } else { request.audiences.clone() };
         let named = |(name, uid): &(String, String)| Named { name: name.clone(), uid: uid.clone() };
         let claims = Claims {
             iss: ISSUER.to_owned(),
-            sub: format!("system:serviceaccount:{}:{}", order.namespace, order.service_account),
+            sub: format!("system:serviceaccount:{}:{}", request.namespace, request.service_account),
             aud: audiences.clone(),
             exp,
             iat: now,
             nbf: now,
             jti: hex::encode((self.random)()),
             bound: Bound {
-                namespace: order.namespace.clone(),
+                namespace: request.namespace.clone(),
                 serviceaccount: Named {
-                    name: order.service_account.clone(),
-                    uid: order.service_account_uid.clone(),
+                    name: request.service_account.clone(),
+                    uid: request.service_account_uid.clone(),
                 },
-                pod: order.pod.as_ref().map(named),
+                pod: request.pod.as_ref().map(named),
             },
         };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.sign)
@@ -202,7 +203,7 @@ impl Hooks for Gate {
         Box::pin(rbac::allows(&*self.store, user, attributes))
     }
 
-    fn rules_of<'a>(&'a self, user: &'a User, namespace: &'a str) -> BoxFuture<'a, Vec<Value>> {
-        Box::pin(rbac::rules_of(&*self.store, user, namespace))
+    fn rules_for<'a>(&'a self, user: &'a User, namespace: &'a str) -> BoxFuture<'a, Vec<Value>> {
+        Box::pin(rbac::rules_for(&*self.store, user, namespace))
     }
 }

@@ -5,6 +5,7 @@ use http::{Method, Request};
 use kubeapi::{Api, Body, User};
 use serde_json::{Value, json};
 
+use crate::admission::CONTROLLERS;
 use crate::store::SqliteStore;
 
 /// The server itself.
@@ -18,7 +19,7 @@ pub(crate) fn loopback() -> User {
 
 /// The controllers beside the server. Their requests ask no authorizer, but what they make for others counts as theirs.
 pub(crate) fn controllers() -> User {
-    User { name: kubeapi::CONTROLLERS.to_owned(), groups: Vec::new(), uid: String::new() }
+    User { name: CONTROLLERS.to_owned(), groups: Vec::new(), uid: String::new() }
 }
 
 fn objects() -> Vec<(String, Value)> {

@@ -1,8 +1,9 @@
 //! `kubectl --as`: acting as somebody else, for whoever may `impersonate` them.
 
 use http::HeaderMap;
-use kubeapi::{Attributes, Hooks as _, User};
+use kubeapi::{Attributes, User};
 
+use crate::access::AccessControl as _;
 use crate::authority::Gate;
 
 /// 32 groups that a request may name.

@@ -17,6 +17,8 @@
 //! Answers a write before it is on disk, or a request without credentials.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod access;
+mod admission;
 mod authority;
 mod bootstrap;
 pub mod controllers;
@@ -26,6 +28,7 @@ mod keys;
 mod places;
 mod quota;
 mod rbac;
+mod rest;
 mod serve;
 mod server;
 mod stall;
@@ -33,5 +36,7 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
+pub use access::{AccessControl, TokenRequest};
+pub use admission::ClusterPolicy;
 pub use folder::FolderError;
 pub use server::{Running, Settings, StartError, start};

@@ -1,12 +1,13 @@
 //! What a user may: Kubernetes' role-based access control over the stored roles and bindings.
 
-use kubeapi::{Attributes, Range, Store, User};
+use apimachinery::ObjectKey;
+use kubeapi::{Attributes, Range, ReadStore, User};
 use serde_json::Value;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Whether `user` may do what `attributes` say.
-pub(crate) async fn allows(store: &impl Store, user: &User, attributes: &Attributes) -> bool {
+pub(crate) async fn allows(store: &impl ReadStore, user: &User, attributes: &Attributes) -> bool {
     if user.groups.iter().any(|group| group == "system:masters") {
         return true;
     }
@@ -22,7 +23,7 @@ pub(crate) async fn allows(store: &impl Store, user: &User, attributes: &Attribu
 }
 
 /// The rules that `user` has in `namespace`, with those of the whole cluster.
-pub(crate) async fn rules_of(store: &impl Store, user: &User, namespace: &str) -> Vec<Value> {
+pub(crate) async fn rules_for(store: &impl ReadStore, user: &User, namespace: &str) -> Vec<Value> {
     let mut rules = bound_in(store, user, "").await;
     if !namespace.is_empty() {
         rules.extend(bound_in(store, user, namespace).await);
@@ -31,7 +32,7 @@ pub(crate) async fn rules_of(store: &impl Store, user: &User, namespace: &str) -
 }
 
 /// The rules of the bindings of one namespace; an empty one stands for those of the cluster.
-async fn bound_in(store: &impl Store, user: &User, namespace: &str) -> Vec<Value> {
+async fn bound_in(store: &impl ReadStore, user: &User, namespace: &str) -> Vec<Value> {
     let bindings = match namespace {
         "" => objects(store, "clusterrolebindings", None).await,
         namespace => objects(store, "rolebindings", Some(namespace)).await,
@@ -43,7 +44,7 @@ async fn bound_in(store: &impl Store, user: &User, namespace: &str) -> Vec<Value
     rules
 }
 
-async fn objects(store: &impl Store, plural: &str, namespace: Option<&str>) -> Vec<Value> {
+async fn objects(store: &impl ReadStore, plural: &str, namespace: Option<&str>) -> Vec<Value> {
     let range = Range {
         resource: format!("{plural}.{GROUP}"),
         namespace: namespace.map(str::to_owned),
@@ -73,17 +74,14 @@ fn names(binding: &Value, user: &User, namespace: &str) -> bool {
 }
 
 /// The rules of the role that a binding of `namespace` refers to. A binding of the cluster has no Role.
-async fn role_rules(store: &impl Store, reference: &Value, namespace: &str) -> Vec<Value> {
+async fn role_rules(store: &impl ReadStore, reference: &Value, namespace: &str) -> Vec<Value> {
     let (plural, namespace) = match reference["kind"].as_str() {
         Some("ClusterRole") => ("clusterroles", String::new()),
         Some("Role") if !namespace.is_empty() => ("roles", namespace.to_owned()),
         _ => return Vec::new(),
     };
-    let key = kubeapi::Key {
-        resource: format!("{plural}.{GROUP}"),
-        namespace,
-        name: reference["name"].as_str().unwrap_or_default().to_owned(),
-    };
+    let name = reference["name"].as_str().unwrap_or_default();
+    let key = ObjectKey::new(format!("{plural}.{GROUP}"), namespace, name);
     let Ok(Some(item)) = store.get(&key).await else { return Vec::new() };
     let mut role: Value = serde_json::from_slice(&item.json).unwrap_or_default();
     match role["rules"].take() {

@@ -19,11 +19,12 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use kubeapi::{Api, BODY_MAX, Body, Failure, Hooks, User};
+use kubeapi::{Api, ApiError, Attributes, BODY_MAX, Body, User};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::access::AccessControl as _;
 use crate::authority::Gate;
 use crate::impersonate::{self, Refused};
 use crate::places::{Entry, Places};
@@ -220,7 +221,7 @@ impl Desk {
         let user = self.gate.authenticate(&token).await;
         let Some(user) = user else {
             tokio::time::sleep(REFUSED_AFTER).await;
-            let mut reply = closing(reply(Failure::unauthorized().to_response()));
+            let mut reply = closing(reply(ApiError::unauthorized().to_response()));
             reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return reply;
         };
@@ -232,22 +233,22 @@ impl Desk {
         let user = match impersonate::acting(&self.gate, &parts.headers, &user).await {
             Ok(other) => other.unwrap_or(user),
             Err(Refused::Missing(right)) => {
-                return closing(reply(Failure::forbidden(rbac::refusal(&user, &right)).to_response()));
+                return closing(reply(ApiError::forbidden(rbac::refusal(&user, &right)).to_response()));
             }
             Err(Refused::Headers(what)) => {
-                return closing(reply(Failure::bad_request(format!("impersonation: {what}")).to_response()));
+                return closing(reply(ApiError::bad_request(format!("impersonation: {what}")).to_response()));
             }
         };
-        let wanted = self.api.attributes(&parts);
+        let wanted = Attributes::of(&parts);
         if !open && !self.gate.authorize(&user, &wanted).await {
-            return reply(Failure::forbidden(rbac::refusal(&user, &wanted)).to_response());
+            return reply(ApiError::forbidden(rbac::refusal(&user, &wanted)).to_response());
         }
         let (body, _room) = match self.body(body, &payer).await {
             Ok(body) => body,
             Err(refusal) => return closing(refusal),
         };
         // Before anything is read or built for it.
-        let weight = self.api.weight(&wanted, parts.uri.query());
+        let weight = self.api.reader().weight(&wanted, parts.uri.query());
         let held =
             match (weight > PIECE).then(|| self.limits.of(&payer).answers.try_hold(&payer.name, weight)) {
                 Some(None) => return closing(busy(UNTAKEN)),
@@ -283,7 +284,7 @@ impl Desk {
             }
             // Half a body must not be taken for a whole one: a delete without its preconditions, say.
             Ok((_, Err(_))) | Err(_) => {
-                Err(reply(Failure::bad_request("the request's body did not arrive").to_response()))
+                Err(reply(ApiError::bad_request("the request's body did not arrive").to_response()))
             }
         }
     }
@@ -324,13 +325,7 @@ fn nobody() -> User {
 
 /// 429: it works again when something else has ended.
 fn busy(what: &str) -> Reply {
-    let failure = Failure {
-        code: 429,
-        reason: "TooManyRequests",
-        message: what.to_owned(),
-        details: Some(serde_json::json!({ "retryAfterSeconds": 1 })),
-    };
-    let mut reply = reply(failure.to_response());
+    let mut reply = reply(ApiError::too_many_requests(what, 1).to_response());
     reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     reply
 }

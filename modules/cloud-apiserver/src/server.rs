@@ -22,6 +22,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::access::AccessControl;
+use crate::admission::ClusterPolicy;
 use crate::authority::Gate;
 use crate::bootstrap;
 use crate::controllers;
@@ -130,9 +132,10 @@ pub async fn start(settings: Settings, env: Env) -> Result<Running, StartError> 
             minor: "33".to_owned(),
             git_version: format!("v1.33.0+kubehive.{}", env!("CARGO_PKG_VERSION")),
         },
-        hooks: Arc::clone(&gate) as Arc<dyn kubeapi::Hooks>,
     };
-    let api = Api::new(store, options);
+    let access = Arc::clone(&gate) as Arc<dyn AccessControl>;
+    let policy = ClusterPolicy::new(Arc::clone(&store), access, Arc::clone(&options.random));
+    let api = Api::new(store, options, Arc::new(policy));
     bootstrap::run(&api).await.map_err(StartError::Bootstrap)?;
 
     let listening = |source| StartError::Listen { address: settings.listen, source };

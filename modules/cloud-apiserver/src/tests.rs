@@ -8,16 +8,18 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Method, Request};
 use jiff::Timestamp;
-use kubeapi::{Api, Attributes, Body, Hooks, Options, TokenOrder, User, VersionInfo};
+use kubeapi::{Api, Attributes, Body, Options, User, VersionInfo};
 use serde_json::{Value, json};
 
+use crate::access::{AccessControl, TokenRequest};
+use crate::admission::ClusterPolicy;
 use crate::store::{BOUNDS, Bounds, SqliteStore};
 use crate::{bootstrap, controllers, server};
 
 struct Everybody;
 
-impl Hooks for Everybody {
-    fn mint_token(&self, _: &TokenOrder) -> Result<(String, Vec<String>, Timestamp), String> {
+impl AccessControl for Everybody {
+    fn mint_token(&self, _: &TokenRequest) -> Result<(String, Vec<String>, Timestamp), String> {
         Err("none here".to_owned())
     }
     fn review_token<'a>(&'a self, _: &'a str, _: &'a [String]) -> BoxFuture<'a, Option<(User, Vec<String>)>> {
@@ -45,9 +47,11 @@ impl Small {
             random: Arc::from(env.id_source()),
             sleep: Arc::new(move |pause| sleeper.sleep(pause)),
             version: VersionInfo { major: "1".into(), minor: "33".into(), git_version: "v1.33.0".into() },
-            hooks: Arc::new(Everybody),
         };
-        let api = Api::new(Arc::new(store), options);
+        let store = Arc::new(store);
+        let random = Arc::clone(&options.random);
+        let policy = ClusterPolicy::new(Arc::clone(&store), Arc::new(Everybody), random);
+        let api = Api::new(store, options, Arc::new(policy));
         bootstrap::run(&api).await.unwrap();
         Small { api, env, _temp: temp }
     }

@@ -2,18 +2,8 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{
-    apps::v1 as apps, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
-    rbac::v1 as rbac,
-};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use apimachinery::{Kind, kind};
 use serde_json::Value;
-
-use crate::custom::Custom;
-use crate::failure::Names;
-use crate::strict;
 
 /// How names of a kind look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +18,9 @@ pub(crate) enum NameRule {
     Segment,
 }
 
-/// Which writes go to `status` alone.
+/// Whether a kind has the `status` subresource, and who writes the first status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
+pub(crate) enum StatusSubresource {
     /// There is no status subresource.
     None,
     /// There is one; what a create says of the status is dropped.
@@ -39,112 +29,110 @@ pub(crate) enum Status {
     FirstWithCreate,
 }
 
-type Shape = fn(&Value) -> Result<Value, String>;
-
 /// A kind that is served.
 #[derive(Clone)]
-pub(crate) struct Kind {
-    pub(crate) group: Arc<str>,
-    pub(crate) version: Arc<str>,
-    pub(crate) kind: Arc<str>,
+pub(crate) struct ServedKind {
+    /// Its group, version, kind and resource.
+    pub(crate) of: Kind,
     pub(crate) list_kind: Arc<str>,
-    pub(crate) plural: Arc<str>,
     pub(crate) singular: Arc<str>,
     pub(crate) short_names: Vec<Arc<str>>,
     pub(crate) categories: Vec<Arc<str>>,
-    pub(crate) namespaced: bool,
-    pub(crate) status: Status,
+    pub(crate) status: StatusSubresource,
     pub(crate) scale: bool,
     /// Whether `metadata.generation` counts changes of the spec.
     pub(crate) generation: bool,
     /// Whether an update without a resourceVersion is taken.
-    pub(crate) blind_updates: bool,
+    pub(crate) allows_unconditional_update: bool,
     pub(crate) name_rule: NameRule,
     pub(crate) source: Source,
+}
+
+/// A served kind is a kind, and more.
+impl std::ops::Deref for ServedKind {
+    type Target = Kind;
+    fn deref(&self) -> &Kind {
+        &self.of
+    }
 }
 
 /// Where a kind's rules come from.
 #[derive(Clone)]
 pub(crate) enum Source {
-    /// A typed kind: reads and writes it, so that what is lost on the way is unknown.
-    BuiltIn(Shape),
+    /// Kubernetes' own types.
+    BuiltIn,
     /// A CustomResourceDefinition.
-    Custom(Arc<Custom>),
+    Custom(Arc<CustomKind>),
 }
 
-impl std::fmt::Debug for Kind {
+/// What a served version of a definition says.
+#[derive(Debug)]
+pub(crate) struct CustomKind {
+    /// `openAPIV3Schema`: a structural schema.
+    pub(crate) schema: Value,
+    pub(crate) columns: Vec<PrinterColumn>,
+    /// JSONPaths of the scale subresource: replicas in spec, in status, the selector.
+    pub(crate) scale: Option<(String, String, String)>,
+}
+
+/// One of `additionalPrinterColumns`: a column of `kubectl get`.
+#[derive(Debug, Clone)]
+pub(crate) struct PrinterColumn {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) path: String,
+    pub(crate) priority: i64,
+    pub(crate) description: String,
+}
+
+impl std::fmt::Debug for ServedKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{} {}", self.group, self.version, self.kind)
+        write!(f, "{} {}", self.api_version(), self.of.kind)
     }
 }
 
-fn shape<T: DeserializeOwned + Serialize>(value: &Value) -> Result<Value, String> {
-    strict::shape::<T>(value)
-}
-
-impl Kind {
-    fn built_in<T: DeserializeOwned + Serialize>(
-        api_version: &str,
-        kind: &str,
-        plural: &str,
-        short_names: &[&str],
-    ) -> Kind {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        Kind {
-            group: group.into(),
-            version: version.into(),
-            kind: kind.into(),
-            list_kind: format!("{kind}List").into(),
-            plural: plural.into(),
-            singular: kind.to_ascii_lowercase().into(),
-            short_names: short_names.iter().map(|name| Arc::from(*name)).collect(),
+impl ServedKind {
+    /// A kind without subresources, whose names are DNS-1123 subdomains.
+    pub(crate) fn new(of: Kind, source: Source) -> ServedKind {
+        ServedKind {
+            list_kind: format!("{}List", of.kind).into(),
+            singular: of.kind.to_ascii_lowercase().into(),
+            of,
+            short_names: Vec::new(),
             categories: Vec::new(),
-            namespaced: true,
-            status: Status::None,
+            status: StatusSubresource::None,
             scale: false,
             generation: false,
-            blind_updates: true,
+            allows_unconditional_update: true,
             name_rule: NameRule::Subdomain,
-            source: Source::BuiltIn(shape::<T>),
+            source,
         }
     }
 
-    fn cluster(mut self) -> Kind {
-        self.namespaced = false;
-        self
+    fn built_in(of: Kind, short_names: &[&str]) -> ServedKind {
+        let short_names = short_names.iter().map(|name| Arc::from(*name)).collect();
+        ServedKind { short_names, ..ServedKind::new(of, Source::BuiltIn) }
     }
 
-    fn status(mut self, status: Status) -> Kind {
+    fn status(mut self, status: StatusSubresource) -> ServedKind {
         self.status = status;
         self
     }
 
-    fn all(mut self) -> Kind {
+    fn all(mut self) -> ServedKind {
         self.categories.push("all".into());
         self
     }
 
-    fn names(mut self, rule: NameRule) -> Kind {
+    fn names(mut self, rule: NameRule) -> ServedKind {
         self.name_rule = rule;
         self
     }
 
-    pub(crate) fn names_of(&self) -> Names<'_> {
-        Names { group: &self.group, plural: &self.plural, kind: &self.kind }
-    }
-
-    /// `plural` for the core group, `plural.group` for the others: how the store knows it.
-    pub(crate) fn group_resource(&self) -> String {
-        self.names_of().group_resource()
-    }
-
-    /// `v1`, `apps/v1`.
-    pub(crate) fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_string()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+    fn scaled(mut self) -> ServedKind {
+        self.scale = true;
+        self.generation = true;
+        self
     }
 
     pub(crate) fn is(&self, group_resource: &str) -> bool {
@@ -153,68 +141,32 @@ impl Kind {
 }
 
 /// The kinds that are there without any definition.
-pub(crate) fn built_in() -> Vec<Kind> {
-    let mut deployments =
-        Kind::built_in::<apps::Deployment>("apps/v1", "Deployment", "deployments", &["deploy"])
-            .status(Status::Separate)
-            .all();
-    let mut replica_sets =
-        Kind::built_in::<apps::ReplicaSet>("apps/v1", "ReplicaSet", "replicasets", &["rs"])
-            .status(Status::Separate)
-            .all();
-    for scaled in [&mut deployments, &mut replica_sets] {
-        scaled.scale = true;
-        scaled.generation = true;
-    }
-    let mut definitions = Kind::built_in::<CustomResourceDefinition>(
-        "apiextensions.k8s.io/v1",
-        "CustomResourceDefinition",
-        "customresourcedefinitions",
-        &["crd", "crds"],
-    )
-    .cluster()
-    .status(Status::Separate);
-    definitions.generation = true;
-    definitions.blind_updates = false;
-    let mut leases = Kind::built_in::<coordination::Lease>("coordination.k8s.io/v1", "Lease", "leases", &[]);
-    leases.blind_updates = false;
-    const RBAC: &str = "rbac.authorization.k8s.io/v1";
+pub(crate) fn built_in() -> Vec<ServedKind> {
+    use StatusSubresource::{FirstWithCreate, Separate};
+    let of = ServedKind::built_in;
+    let definitions = ServedKind {
+        generation: true,
+        allows_unconditional_update: false,
+        ..of(kind::CUSTOM_RESOURCE_DEFINITIONS, &["crd", "crds"]).status(Separate)
+    };
     vec![
-        Kind::built_in::<core::Namespace>("v1", "Namespace", "namespaces", &["ns"])
-            .cluster()
-            .status(Status::Separate)
-            .names(NameRule::Label),
-        Kind::built_in::<core::Node>("v1", "Node", "nodes", &["no"])
-            .cluster()
-            .status(Status::FirstWithCreate),
-        Kind::built_in::<core::Pod>("v1", "Pod", "pods", &["po"]).status(Status::Separate).all(),
-        Kind::built_in::<core::ConfigMap>("v1", "ConfigMap", "configmaps", &["cm"]),
-        Kind::built_in::<core::Secret>("v1", "Secret", "secrets", &[]),
-        Kind::built_in::<core::ServiceAccount>("v1", "ServiceAccount", "serviceaccounts", &["sa"]),
-        Kind::built_in::<core::Service>("v1", "Service", "services", &["svc"])
-            .status(Status::Separate)
-            .all()
-            .names(NameRule::Label1035),
-        Kind::built_in::<core::Endpoints>("v1", "Endpoints", "endpoints", &["ep"]),
-        Kind::built_in::<core::Event>("v1", "Event", "events", &["ev"]),
-        deployments,
-        replica_sets,
-        leases,
-        Kind::built_in::<discovery::EndpointSlice>(
-            "discovery.k8s.io/v1",
-            "EndpointSlice",
-            "endpointslices",
-            &[],
-        ),
-        Kind::built_in::<rbac::ClusterRole>(RBAC, "ClusterRole", "clusterroles", &[])
-            .cluster()
-            .names(NameRule::Segment),
-        Kind::built_in::<rbac::ClusterRoleBinding>(RBAC, "ClusterRoleBinding", "clusterrolebindings", &[])
-            .cluster()
-            .names(NameRule::Segment),
-        Kind::built_in::<rbac::Role>(RBAC, "Role", "roles", &[]).names(NameRule::Segment),
-        Kind::built_in::<rbac::RoleBinding>(RBAC, "RoleBinding", "rolebindings", &[])
-            .names(NameRule::Segment),
+        of(kind::NAMESPACES, &["ns"]).status(Separate).names(NameRule::Label),
+        of(kind::NODES, &["no"]).status(FirstWithCreate),
+        of(kind::PODS, &["po"]).status(Separate).all(),
+        of(kind::CONFIG_MAPS, &["cm"]),
+        of(kind::SECRETS, &[]),
+        of(kind::SERVICE_ACCOUNTS, &["sa"]),
+        of(kind::SERVICES, &["svc"]).status(Separate).all().names(NameRule::Label1035),
+        of(kind::ENDPOINTS, &["ep"]),
+        of(kind::EVENTS, &["ev"]),
+        of(kind::DEPLOYMENTS, &["deploy"]).status(Separate).all().scaled(),
+        of(kind::REPLICA_SETS, &["rs"]).status(Separate).all().scaled(),
+        ServedKind { allows_unconditional_update: false, ..of(kind::LEASES, &[]) },
+        of(kind::ENDPOINT_SLICES, &[]),
+        of(kind::CLUSTER_ROLES, &[]).names(NameRule::Segment),
+        of(kind::CLUSTER_ROLE_BINDINGS, &[]).names(NameRule::Segment),
+        of(kind::ROLES, &[]).names(NameRule::Segment),
+        of(kind::ROLE_BINDINGS, &[]).names(NameRule::Segment),
         definitions,
     ]
 }

@@ -1,46 +1,41 @@
-//! The Kubernetes REST rules over a [`Store`]: what a server answers, and what it refuses.
+//! The Kubernetes REST rules over a store: what a server answers, and what it refuses.
 //!
 //! No sockets and no credentials: whoever serves it has authenticated the [`User`] and asked an authorizer about the
 //! request's [`Attributes`]. Objects are JSON all the way; typed kinds only tell which fields exist. The rules know
 //! neither the cloud nor the edge: both serve them.
+//!
+//! Two halves. Reading ([`ReadApi`] over a [`ReadStore`]): discovery, get, list, watch, tables. Writing ([`Api`] over a
+//! [`Store`], the feature `write`): decoding, defaults, validation, create, update, patch, delete. What only some servers
+//! do (admission, quota, subresources that are more than a part of an object) is a [`Policy`] of theirs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+// What a kind says about writes is read by the half that writes.
+#![cfg_attr(not(feature = "write"), allow(dead_code))]
 
-mod admit;
-mod api;
-mod custom;
-mod defaults;
-mod delete;
-mod discovery;
-mod escalation;
-mod failure;
-mod field;
-mod json;
-mod jsonpath;
+mod crd;
+mod error;
 mod kind;
-mod patch;
-mod podsecurity;
-mod priority;
-mod protobuf;
+mod options;
 mod read;
-mod reference;
 mod request;
+mod response;
 mod selector;
-mod service;
-mod sheet;
 mod store;
-mod strict;
-mod subresource;
-mod table;
-#[cfg(test)]
+#[cfg(any(feature = "testing", all(test, feature = "write")))]
+pub mod testing;
+#[cfg(all(test, feature = "write"))]
 mod tests;
-mod validate;
-mod watch;
+pub mod unstructured;
+#[cfg(feature = "write")]
 mod write;
 
-pub use api::{Api, BODY_MAX, Body, Hooks, Options, TokenOrder, User, VersionInfo};
-pub use failure::{Cause, Failure};
-pub use request::Attributes;
+pub use error::{ApiError, FieldError};
+pub use options::{Options, VersionInfo};
+pub use read::{ExtraResource, ReadApi};
+pub use request::{ApiRequest, Attributes, BODY_MAX, User};
+pub use response::{Answer, Body};
 pub use store::{
-    Change, Changes, Item, Key, Page, Range, Room, Store, StoreError, WatchError, Write, WriteError,
+    Change, Changes, Item, Page, QuotaCheck, Range, ReadStore, Store, StoreError, WatchError, Write,
+    WriteError,
 };
-pub use write::CONTROLLERS;
+#[cfg(feature = "write")]
+pub use write::{Admission, Api, NoPolicy, Operation, Policy, bad_subdomain, random_suffix};

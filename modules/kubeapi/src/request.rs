@@ -1,9 +1,118 @@
-//! What a request wants, from its path, query and method.
+//! What a request wants, from its path, query, method and headers.
 
+use apimachinery::{Kind, ObjectKey};
 use http::Method;
+use http::header::ACCEPT;
 use http::request::Parts;
 
-use crate::selector::Fields;
+use crate::error::ApiError;
+use crate::kind::ServedKind;
+use crate::selector::{Fields, Selector};
+
+/// 3 MiB: the largest body that is read, as with a real server.
+pub const BODY_MAX: usize = 3 << 20;
+
+/// Who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct User {
+    /// The name, for example `system:serviceaccount:default:web`.
+    pub name: String,
+    /// The groups.
+    pub groups: Vec<String>,
+    /// The uid, or empty.
+    pub uid: String,
+}
+
+impl User {
+    /// Whether the user may do everything: a member of `system:masters`.
+    pub fn is_master(&self) -> bool {
+        self.groups.iter().any(|group| group == "system:masters")
+    }
+}
+
+/// How the client wants objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Representation {
+    Object,
+    Table,
+    /// `PartialObjectMetadata`.
+    Metadata,
+}
+
+impl Representation {
+    /// # Errors
+    /// 406 if the client takes no JSON.
+    pub(crate) fn of(parts: &Parts) -> Result<Representation, ApiError> {
+        let Some(accept) = parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok()) else {
+            return Ok(Representation::Object);
+        };
+        for part in accept.split(',') {
+            let mut words = part.split(';').map(str::trim);
+            let media = words.next().unwrap_or_default();
+            if !matches!(media, "application/json" | "application/*" | "*/*" | "") {
+                continue;
+            }
+            match words.find_map(|word| word.strip_prefix("as=")) {
+                None => return Ok(Representation::Object),
+                Some("Table") => return Ok(Representation::Table),
+                Some("PartialObjectMetadata" | "PartialObjectMetadataList") => {
+                    return Ok(Representation::Metadata);
+                }
+                Some(_) => {}
+            }
+        }
+        // The text of a health check may be asked for as anything.
+        if parts.uri.path().ends_with('z') {
+            Ok(Representation::Object)
+        } else {
+            Err(ApiError::not_acceptable())
+        }
+    }
+}
+
+/// A request for objects of a served kind.
+pub struct ApiRequest<'a> {
+    pub(crate) kind: ServedKind,
+    /// Verb, resource, namespace, name and subresource.
+    pub attributes: Attributes,
+    pub(crate) query: Query,
+    pub(crate) representation: Representation,
+    pub(crate) content_type: String,
+    pub(crate) body: &'a [u8],
+    /// Who asks.
+    pub user: &'a User,
+}
+
+impl ApiRequest<'_> {
+    /// The object that it names.
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey {
+            resource: self.kind.group_resource(),
+            namespace: if self.kind.namespaced { self.attributes.namespace.clone() } else { String::new() },
+            name: self.attributes.name.clone(),
+        }
+    }
+
+    /// The kind of the objects.
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// Which objects a list, a watch or a `deletecollection` is about.
+    ///
+    /// # Errors
+    /// 400 if a selector is none.
+    pub(crate) fn selector(&self) -> Result<Selector, ApiError> {
+        let said = |key: &str| self.query.get(key).unwrap_or_default();
+        let (labels, fields) = (said("labelSelector"), said("fieldSelector"));
+        Selector::parse(labels, fields, &self.kind.group_resource(), &self.attributes.name)
+    }
+
+    /// Whether nothing is to be stored.
+    pub fn is_dry_run(&self) -> bool {
+        self.query.get("dryRun") == Some("All")
+    }
+}
 
 /// What a request wants to do, for an authorizer (RBAC's terms).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::failure::Failure;
-use crate::field::{name, namespace, text};
+use crate::error::ApiError;
+use crate::unstructured::{name, namespace, text};
 
 /// A parsed label selector.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,8 +19,8 @@ enum Requirement {
     Less(String, i64),
 }
 
-fn refused(text: &str) -> Failure {
-    Failure::bad_request(format!("unable to parse requirement: `{}` is no selector", text.escape_debug()))
+fn refused(text: &str) -> ApiError {
+    ApiError::bad_request(format!("unable to parse requirement: `{}` is no selector", text.escape_debug()))
 }
 
 fn is_key(key: &str) -> bool {
@@ -36,7 +36,7 @@ fn is_value(value: &str) -> bool {
 
 impl Labels {
     /// Parses `a=b,c!=d,e in (f,g),!h,i,j>1`.
-    pub(crate) fn parse(selector: &str) -> Result<Labels, Failure> {
+    pub(crate) fn parse(selector: &str) -> Result<Labels, ApiError> {
         let mut requirements = Vec::new();
         for part in split(selector) {
             let part = part.trim();
@@ -159,13 +159,13 @@ fn selectable(group_resource: &str) -> &'static [&'static str] {
 
 impl Fields {
     /// Parses `a=b,c!=d` for objects of `group_resource`.
-    pub(crate) fn parse(selector: &str, group_resource: &str) -> Result<Fields, Failure> {
+    pub(crate) fn parse(selector: &str, group_resource: &str) -> Result<Fields, ApiError> {
         let fields = Fields::terms(selector)?;
         for (field, _, _) in &fields.0 {
             let known = matches!(field.as_str(), "metadata.name" | "metadata.namespace")
                 || selectable(group_resource).contains(&field.as_str());
             if !known {
-                return Err(Failure::bad_request(format!("field label not supported: {field}")));
+                return Err(ApiError::bad_request(format!("field label not supported: {field}")));
             }
         }
         Ok(fields)
@@ -176,7 +176,7 @@ impl Fields {
         Fields::terms(selector).ok()?.only_name().map(str::to_owned)
     }
 
-    fn terms(selector: &str) -> Result<Fields, Failure> {
+    fn terms(selector: &str) -> Result<Fields, ApiError> {
         let mut fields = Vec::new();
         for part in selector.split(',').filter(|part| !part.is_empty()) {
             let (left, right, equal) = if let Some((left, right)) = part.split_once("!=") {
@@ -184,7 +184,9 @@ impl Fields {
             } else if let Some((left, right)) = part.split_once("==").or_else(|| part.split_once('=')) {
                 (left, right, true)
             } else {
-                return Err(Failure::bad_request(format!("invalid selector: '{part}'; can't understand it")));
+                return Err(ApiError::bad_request(format!(
+                    "invalid selector: '{part}'; can't understand it"
+                )));
             };
             fields.push((left.to_owned(), right.to_owned(), equal));
         }
@@ -196,11 +198,11 @@ impl Fields {
     }
 
     /// The same, of the object `name` only.
-    pub(crate) fn named(mut self, name: &str) -> Result<Fields, Failure> {
+    pub(crate) fn named(mut self, name: &str) -> Result<Fields, ApiError> {
         if self.0.is_empty() {
             self.0.push(("metadata.name".to_owned(), name.to_owned(), true));
         } else if self.only_name() != Some(name) {
-            return Err(Failure::bad_request("fieldSelector metadata.name doesn't match requested name"));
+            return Err(ApiError::bad_request("fieldSelector metadata.name doesn't match requested name"));
         }
         Ok(self)
     }
@@ -228,6 +230,47 @@ impl Fields {
             };
             (found == *wanted) == *equal
         })
+    }
+}
+
+/// Which objects a list or a watch is about.
+pub(crate) struct Selector {
+    labels: Labels,
+    fields: Fields,
+}
+
+impl Selector {
+    /// The selectors of a query, for objects of `group_resource` and, unless it is empty, of one `name` only.
+    ///
+    /// # Errors
+    /// 400 if one of them is none.
+    pub(crate) fn parse(
+        labels: &str,
+        fields: &str,
+        group_resource: &str,
+        name: &str,
+    ) -> Result<Selector, ApiError> {
+        let labels = Labels::parse(labels)?;
+        let mut fields = Fields::parse(fields, group_resource)?;
+        if !name.is_empty() {
+            // Who may see this one may not see the others.
+            fields = fields.named(name)?;
+        }
+        Ok(Selector { labels, fields })
+    }
+
+    /// Whether it matches everything, so that nothing has to be looked at.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    pub(crate) fn matches(&self, object: &Value) -> bool {
+        self.labels.matches(object) && self.fields.matches(object)
+    }
+
+    /// The one object that it can only be.
+    pub(crate) fn only(&self, namespaced: bool, namespace: &str) -> Option<&str> {
+        self.fields.only_name().filter(|_| !namespaced || !namespace.is_empty())
     }
 }
 
@@ -259,7 +302,7 @@ mod tests {
             assert!(!Labels::parse(selector).unwrap().matches(&object), "{selector}");
         }
         for selector in ["a in b", "a=b=c", "!", "a in (b", "a nearly (b)", "a>x", "ä=b"] {
-            assert_eq!(Labels::parse(selector).unwrap_err().code, 400, "{selector}");
+            assert_eq!(Labels::parse(selector).unwrap_err().code(), 400, "{selector}");
         }
     }
 

@@ -1,27 +1,16 @@
 //! Where the objects are: what the rules need of a store, and nothing of how it keeps them.
 
+use apimachinery::ObjectKey;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use thiserror::Error;
 
-/// Which object. `resource` is the plural for the core group (`pods`) and `plural.group` for the others
-/// (`deployments.apps`). Cluster-scoped objects have an empty namespace.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// The GroupResource.
-    pub resource: String,
-    /// The namespace, or empty.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-}
-
 /// An object as stored.
 #[derive(Debug, Clone)]
 pub struct Item {
     /// Which object.
-    pub key: Key,
+    pub key: ObjectKey,
     /// The store's revision of its last write: what clients see as `metadata.resourceVersion`.
     pub revision: u64,
     /// The object as JSON, without `metadata.resourceVersion`.
@@ -58,14 +47,14 @@ pub enum Write {
     /// Refused with [`WriteError::Exists`] when the key is taken.
     Create {
         /// Which object.
-        key: Key,
+        key: ObjectKey,
         /// Its JSON.
         json: Bytes,
     },
     /// Refused with [`WriteError::Conflict`] unless the stored revision is `expected`.
     Update {
         /// Which object.
-        key: Key,
+        key: ObjectKey,
         /// The revision that it must have.
         expected: u64,
         /// Its new JSON.
@@ -74,19 +63,19 @@ pub enum Write {
     /// Refused with [`WriteError::Conflict`] unless the stored revision is `expected`.
     Delete {
         /// Which object.
-        key: Key,
+        key: ObjectKey,
         /// The revision that it must have.
         expected: u64,
     },
 }
 
-/// What a write may take of a store's bounds.
+/// Whether a write is held to the store's bounds for tenants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
-    /// What everybody shares: a part for each namespace, and all but the reserve.
-    Share,
-    /// Everything: for those who keep the cluster running, and for what only ends in something being removed.
-    Reserve,
+pub enum QuotaCheck {
+    /// It is: a part for each namespace, and all but the reserve.
+    Enforced,
+    /// It is not: for those who keep the cluster running, and for what only ends in something being removed.
+    Exempt,
 }
 
 /// Why a write was refused. Nothing was written.
@@ -106,7 +95,7 @@ pub enum WriteError {
     },
     /// The namespace, or everybody together, has its share. The text says which, and how much that is.
     #[error("exceeded quota: {0}")]
-    Share(String),
+    Quota(String),
     /// The store is full. The text says how much that is.
     #[error("{0}")]
     Full(String),
@@ -126,7 +115,7 @@ pub struct Change {
     /// Its revision.
     pub revision: u64,
     /// Which object.
-    pub key: Key,
+    pub key: ObjectKey,
     /// The JSON before; `None`: it was created.
     pub before: Option<Bytes>,
     /// The JSON after; `None`: it was deleted.
@@ -150,19 +139,12 @@ pub enum WatchError {
 /// Changes in the order of their revisions.
 pub type Changes = BoxStream<'static, Result<Change, WatchError>>;
 
-/// Where the objects are.
-pub trait Store: Send + Sync + 'static {
+/// Where the objects are, for reading.
+pub trait ReadStore: Send + Sync + 'static {
     /// The object, if there is one.
-    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Item>, StoreError>>;
+    fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Option<Item>, StoreError>>;
     /// A page of objects and the revision that it shows.
     fn list(&self, range: Range) -> BoxFuture<'_, Result<Page, StoreError>>;
-    /// Writes; the answer is the revision of the write, and it is durable by then.
-    fn write(&self, write: Write) -> BoxFuture<'_, Result<u64, WriteError>>;
-    /// The same for somebody who may have no more than `room`. A store without bounds knows no difference.
-    fn write_in(&self, write: Write, room: Room) -> BoxFuture<'_, Result<u64, WriteError>> {
-        let _ = room;
-        self.write(write)
-    }
     /// How many bytes the objects of a range have, without reading them; 0 from a store that does not know.
     fn weigh(&self, range: &Range) -> usize {
         let _ = range;
@@ -177,4 +159,15 @@ pub trait Store: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Changes, WatchError>>;
     /// The revision of the last write.
     fn revision(&self) -> u64;
+}
+
+/// Where the objects are.
+pub trait Store: ReadStore {
+    /// Writes; the answer is the revision of the write, and it is durable by then.
+    fn write(&self, write: Write) -> BoxFuture<'_, Result<u64, WriteError>>;
+    /// The same, held to the store's bounds or not. A store without bounds knows no difference.
+    fn write_with(&self, write: Write, quota: QuotaCheck) -> BoxFuture<'_, Result<u64, WriteError>> {
+        let _ = quota;
+        self.write(write)
+    }
 }

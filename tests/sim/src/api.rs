@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use beehive::{Clock, Env};
 use bytes::Bytes;
+use cloud_apiserver::{AccessControl, ClusterPolicy, TokenRequest};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use http::{Request, Response, StatusCode};
@@ -14,10 +15,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use jiff::Timestamp;
 use kube::api::{Api, DynamicObject, PostParams};
-use kubeapi::{Attributes, Body, Hooks, Options, TokenOrder, User, VersionInfo};
+use kubeapi::testing::MemoryStore;
+use kubeapi::{Attributes, Body, Options, User, VersionInfo};
 use serde_json::{Value, json};
 
-use crate::store::Memory;
+use crate::store::store;
 use crate::trace::Trace;
 use crate::world::Violations;
 
@@ -29,9 +31,9 @@ const SLOWEST: Duration = Duration::from_secs(15);
 /// Everybody may do everything, and a token is a name.
 struct Open;
 
-impl Hooks for Open {
-    fn mint_token(&self, order: &TokenOrder) -> Result<(String, Vec<String>, Timestamp), String> {
-        Ok((format!("token of {}", order.service_account), order.audiences.clone(), Timestamp::MAX))
+impl AccessControl for Open {
+    fn mint_token(&self, request: &TokenRequest) -> Result<(String, Vec<String>, Timestamp), String> {
+        Ok((format!("token of {}", request.service_account), request.audiences.clone(), Timestamp::MAX))
     }
 
     fn review_token<'a>(&'a self, _: &'a str, _: &'a [String]) -> BoxFuture<'a, Option<(User, Vec<String>)>> {
@@ -46,7 +48,7 @@ impl Hooks for Open {
 /// The API of a run.
 #[derive(Clone)]
 pub(crate) struct Server {
-    api: kubeapi::Api<Memory>,
+    api: kubeapi::Api<MemoryStore>,
     clock: Arc<dyn Clock>,
     /// 16 random bytes.
     lots: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
@@ -85,10 +87,11 @@ impl Server {
             random: Arc::from(env.id_source()),
             sleep: Arc::new(move |pause| sleeper.sleep(pause)),
             version: VersionInfo { major: "1".into(), minor: "33".into(), git_version: "v1.33.0+sim".into() },
-            hooks: Arc::new(Open),
         };
-        let memory = Memory::new(trace.clone(), Arc::clone(violations));
-        let api = kubeapi::Api::new(Arc::new(memory), options);
+        let store = Arc::new(store(trace.clone(), Arc::clone(violations)));
+        let random = Arc::clone(&options.random);
+        let policy = ClusterPolicy::new(Arc::clone(&store), Arc::new(Open), random);
+        let api = kubeapi::Api::new(store, options, Arc::new(policy));
         Server { api, clock: env.clock(), lots: Arc::from(env.id_source()) }
     }
 

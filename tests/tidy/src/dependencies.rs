@@ -19,6 +19,8 @@ const SHARED: [(&str, &str); 13] = [
     ("dmi", "the device mappers' wire"),
     ("edge-store", "the node's one file"),
 ];
+/// Features that turn `kubeapi` from reading into writing.
+const WRITING_FEATURES: [&str; 3] = ["default", "testing", "write"];
 /// Features that turn `kube` from types into a client.
 const CLIENT_FEATURES: [&str; 3] = ["client", "runtime", "ws"];
 
@@ -171,6 +173,8 @@ fn is_client(name: &str, features: &[String], itself: bool) -> bool {
         // The node's crates ask for nothing of kube by themselves; `crd` may ask for its types.
         "kube" => itself || features.iter().any(|feature| CLIENT_FEATURES.contains(&feature.as_str())),
         "kube-core" | "kube-derive" => itself,
+        // A node serves what it has been sent, and forwards writes.
+        "kubeapi" => features.iter().any(|feature| WRITING_FEATURES.contains(&feature.as_str())),
         other => other.starts_with("kube-"),
     }
 }
@@ -279,6 +283,14 @@ mod tests {
             shown(&sides(&packages)),
             ["modules/kubeapi/Cargo.toml:1", "modules/edge-edged/Cargo.toml:1"]
         );
+    }
+
+    #[test]
+    fn the_half_of_the_api_that_writes_is_found_on_the_edge() {
+        let mut writes = package("edge-metaserver", &["kubeapi"]);
+        writes.dependencies[0].features = vec!["write".to_owned()];
+        let packages = [package("kubeapi", &[]), writes, package("edge-x", &["kubeapi"])];
+        assert_eq!(shown(&sides(&packages)), ["modules/edge-metaserver/Cargo.toml:1"]);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use apimachinery::ObjectKey;
 use bytes::Bytes;
-use kubeapi::{Change, Item, Key};
+use kubeapi::{Change, Item};
 use rusqlite::{Connection, params};
 
 /// `synchronous=FULL`: with a write-ahead log only this survives a power cut after the answer.
@@ -24,14 +25,14 @@ pub(super) fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
 }
 
 /// Everything that is there, and the last revision.
-pub(super) fn read(conn: &Connection) -> Result<(BTreeMap<Key, Item>, u64), rusqlite::Error> {
+pub(super) fn read(conn: &Connection) -> Result<(BTreeMap<ObjectKey, Item>, u64), rusqlite::Error> {
     let mut query = conn.prepare("SELECT resource, namespace, name, revision, json FROM objects")?;
     let rows = query.query_map([], |row| {
-        let key = Key { resource: row.get(0)?, namespace: row.get(1)?, name: row.get(2)? };
+        let key = ObjectKey { resource: row.get(0)?, namespace: row.get(1)?, name: row.get(2)? };
         let json: Vec<u8> = row.get(4)?;
         Ok((key.clone(), Item { key, revision: unsigned(row.get(3)?), json: Bytes::from(json) }))
     })?;
-    let items: Result<BTreeMap<Key, Item>, _> = rows.collect();
+    let items: Result<BTreeMap<ObjectKey, Item>, _> = rows.collect();
     let revision = conn.query_row("SELECT last FROM revision", [], |row| row.get(0))?;
     Ok((items?, unsigned(revision)))
 }
@@ -49,7 +50,7 @@ fn unsigned(stored: i64) -> u64 {
 pub(super) fn commit(conn: &mut Connection, changes: &[Change]) -> Result<(), rusqlite::Error> {
     let transaction = conn.transaction()?;
     for change in changes {
-        let Key { resource, namespace, name } = &change.key;
+        let ObjectKey { resource, namespace, name } = &change.key;
         match &change.after {
             Some(json) => transaction
                 .prepare_cached("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3, ?4, ?5)")?

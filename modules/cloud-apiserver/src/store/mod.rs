@@ -13,11 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 
+use apimachinery::ObjectKey;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use kubeapi::{
-    Change, Changes, Item, Key, Page, Range, Room, Store, StoreError, WatchError, Write, WriteError,
+    Change, Changes, Item, Page, QuotaCheck, Range, ReadStore, Store, StoreError, WatchError, Write,
+    WriteError,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -33,9 +35,9 @@ pub(crate) struct Bounds {
     pub(crate) change_bytes: usize,
     /// How many bytes all objects may have. What makes them more is refused then; removing always works.
     pub(crate) object_bytes: usize,
-    /// How many of these are kept back for [`Room::Reserve`].
+    /// How many of these are kept back for [`QuotaCheck::Exempt`].
     pub(crate) reserve: usize,
-    /// How many bytes the objects of one namespace may have, unless they are written with [`Room::Reserve`].
+    /// How many bytes the objects of one namespace may have, unless they are written with [`QuotaCheck::Exempt`].
     pub(crate) space_bytes: usize,
     /// How many objects of one resource a namespace may have, with the same exception.
     pub(crate) space_objects: usize,
@@ -79,7 +81,7 @@ pub enum OpenError {
 #[derive(Default)]
 struct State {
     revision: u64,
-    items: BTreeMap<Key, Item>,
+    items: BTreeMap<ObjectKey, Item>,
     /// What all items come to.
     tally: Tally,
     history: VecDeque<Change>,
@@ -93,12 +95,12 @@ impl State {
     /// The items of a range, whatever its limit.
     fn within<'a>(&'a self, range: &'a Range) -> impl Iterator<Item = &'a Item> {
         let begin = match (&range.after, &range.namespace) {
-            (Some((namespace, name)), _) => Bound::Excluded(Key {
+            (Some((namespace, name)), _) => Bound::Excluded(ObjectKey {
                 resource: range.resource.clone(),
                 namespace: namespace.clone(),
                 name: name.clone(),
             }),
-            (None, namespace) => Bound::Included(Key {
+            (None, namespace) => Bound::Included(ObjectKey {
                 resource: range.resource.clone(),
                 namespace: namespace.clone().unwrap_or_default(),
                 name: String::new(),
@@ -119,7 +121,7 @@ struct Shared {
 }
 
 /// What an object counts: its JSON, its key and the place of both.
-fn weight(key: &Key, json: &Bytes) -> usize {
+fn weight(key: &ObjectKey, json: &Bytes) -> usize {
     json.len() + key.resource.len() + key.namespace.len() + key.name.len() + 256
 }
 
@@ -226,7 +228,7 @@ impl Follower {
 
 struct Job {
     write: Write,
-    room: Room,
+    quota: QuotaCheck,
     answer: oneshot::Sender<Result<u64, WriteError>>,
 }
 
@@ -274,8 +276,8 @@ impl Drop for SqliteStore {
     }
 }
 
-impl Store for SqliteStore {
-    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Item>, StoreError>> {
+impl ReadStore for SqliteStore {
+    fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Option<Item>, StoreError>> {
         let item = self.shared.read().items.get(key).cloned();
         Box::pin(async { Ok(item) })
     }
@@ -293,20 +295,6 @@ impl Store for SqliteStore {
         let state = self.shared.read();
         let items = state.within(range).take(range.limit.unwrap_or(usize::MAX));
         items.map(|item| weight(&item.key, &item.json)).sum()
-    }
-
-    fn write(&self, write: Write) -> BoxFuture<'_, Result<u64, WriteError>> {
-        self.write_in(write, Room::Reserve)
-    }
-
-    fn write_in(&self, write: Write, room: Room) -> BoxFuture<'_, Result<u64, WriteError>> {
-        Box::pin(async move {
-            let ended = || WriteError::Store(StoreError("the writer has ended".to_owned()));
-            let queue = self.queue.as_ref().ok_or_else(ended)?;
-            let (answer, written) = oneshot::channel();
-            queue.send(Job { write, room, answer }).await.map_err(|_| ended())?;
-            written.await.unwrap_or_else(|_| Err(ended()))
-        })
     }
 
     fn watch(
@@ -339,12 +327,28 @@ impl Store for SqliteStore {
     }
 }
 
+impl Store for SqliteStore {
+    fn write(&self, write: Write) -> BoxFuture<'_, Result<u64, WriteError>> {
+        self.write_with(write, QuotaCheck::Exempt)
+    }
+
+    fn write_with(&self, write: Write, quota: QuotaCheck) -> BoxFuture<'_, Result<u64, WriteError>> {
+        Box::pin(async move {
+            let ended = || WriteError::Store(StoreError("the writer has ended".to_owned()));
+            let queue = self.queue.as_ref().ok_or_else(ended)?;
+            let (answer, written) = oneshot::channel();
+            queue.send(Job { write, quota, answer }).await.map_err(|_| ended())?;
+            written.await.unwrap_or_else(|_| Err(ended()))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key(name: &str) -> Key {
-        Key { resource: "pods".into(), namespace: "d".into(), name: name.into() }
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey { resource: "pods".into(), namespace: "d".into(), name: name.into() }
     }
 
     fn json(text: &'static str) -> Bytes {
@@ -396,7 +400,10 @@ mod tests {
         }
         let mut watch = store.watch("pods", Some("d"), 1).await.unwrap();
         store
-            .write(Write::Create { key: Key { resource: "nodes".into(), ..key("n") }, json: json("{}") })
+            .write(Write::Create {
+                key: ObjectKey { resource: "nodes".into(), ..key("n") },
+                json: json("{}"),
+            })
             .await
             .unwrap();
         store.write(create("c")).await.unwrap();

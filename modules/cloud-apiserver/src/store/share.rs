@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use kubeapi::{Key, Room, WriteError};
+use apimachinery::ObjectKey;
+use kubeapi::{QuotaCheck, WriteError};
 
 use super::Bounds;
 
@@ -31,7 +32,7 @@ impl Space {
 /// A write as far as it changes a tally: the weights of what was there and of what is to be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step<'a> {
-    pub(super) key: &'a Key,
+    pub(super) key: &'a ObjectKey,
     pub(super) old: Option<usize>,
     pub(super) new: Option<usize>,
 }
@@ -47,11 +48,11 @@ impl Step<'_> {
 }
 
 impl Tally {
-    /// Whether a write has room. What makes nothing larger always has.
+    /// Whether a write has quota. What makes nothing larger always has.
     ///
     /// # Errors
     /// Which bound is in the way.
-    pub(super) fn admit(&self, step: Step<'_>, room: Room, bounds: &Bounds) -> Result<(), WriteError> {
+    pub(super) fn admit(&self, step: Step<'_>, quota: QuotaCheck, bounds: &Bounds) -> Result<(), WriteError> {
         if step.new.unwrap_or_default() <= step.old.unwrap_or_default() {
             return Ok(());
         }
@@ -62,7 +63,7 @@ impl Tally {
                 "the database is full ({most} of objects): delete some first"
             )));
         }
-        if room == Room::Reserve {
+        if quota == QuotaCheck::Exempt {
             return Ok(());
         }
         let most = bounds.object_bytes.saturating_sub(bounds.reserve);
@@ -75,7 +76,7 @@ impl Tally {
         let key = step.key;
         let creates = step.old.is_none();
         if creates && key.resource == "pods" && self.pods >= bounds.pods {
-            return Err(WriteError::Share(format!(
+            return Err(WriteError::Quota(format!(
                 "pods, used: {}, limited: {} in all",
                 self.pods, bounds.pods
             )));
@@ -88,14 +89,14 @@ impl Tally {
             None => (0, 0),
         };
         if creates && count >= bounds.space_objects {
-            return Err(WriteError::Share(format!(
+            return Err(WriteError::Quota(format!(
                 "count/{}, used: {count}, limited: {} in namespace {}",
                 key.resource, bounds.space_objects, key.namespace
             )));
         }
         if step.of(has) > bounds.space_bytes {
             let most = told(bounds.space_bytes);
-            return Err(WriteError::Share(format!(
+            return Err(WriteError::Quota(format!(
                 "the objects of namespace {}, limited: {most}: delete some first",
                 key.namespace
             )));
@@ -144,14 +145,20 @@ mod tests {
         pods: 4,
     };
 
-    fn key(namespace: &str, resource: &str, name: &str) -> Key {
-        Key { resource: resource.into(), namespace: namespace.into(), name: name.into() }
+    fn key(namespace: &str, resource: &str, name: &str) -> ObjectKey {
+        ObjectKey { resource: resource.into(), namespace: namespace.into(), name: name.into() }
     }
 
-    /// Writes if there is room; says what was in the way.
-    fn put(tally: &mut Tally, key: &Key, old: Option<usize>, new: usize, room: Room) -> Option<String> {
+    /// Writes if there is quota; says what was in the way.
+    fn put(
+        tally: &mut Tally,
+        key: &ObjectKey,
+        old: Option<usize>,
+        new: usize,
+        quota: QuotaCheck,
+    ) -> Option<String> {
         let step = Step { key, old, new: Some(new) };
-        let refused = tally.admit(step, room, &BOUNDS).err();
+        let refused = tally.admit(step, quota, &BOUNDS).err();
         if refused.is_none() {
             tally.take(step);
         }
@@ -162,19 +169,21 @@ mod tests {
     fn one_namespace_has_its_share_and_no_more() {
         let mut tally = Tally::default();
         let a = key("a", "configmaps", "m");
-        assert!(put(&mut tally, &a, None, 501, Room::Share).unwrap().contains("namespace a"));
-        assert_eq!(put(&mut tally, &a, None, 400, Room::Share), None);
-        assert!(put(&mut tally, &a, Some(400), 501, Room::Share).unwrap().contains("exceeded quota"));
-        assert!(put(&mut tally, &key("a", "configmaps", "n"), None, 101, Room::Share).is_some());
+        assert!(put(&mut tally, &a, None, 501, QuotaCheck::Enforced).unwrap().contains("namespace a"));
+        assert_eq!(put(&mut tally, &a, None, 400, QuotaCheck::Enforced), None);
+        assert!(
+            put(&mut tally, &a, Some(400), 501, QuotaCheck::Enforced).unwrap().contains("exceeded quota")
+        );
+        assert!(put(&mut tally, &key("a", "configmaps", "n"), None, 101, QuotaCheck::Enforced).is_some());
         // Others have theirs, and the reserve is nobody's but the masters'.
-        assert_eq!(put(&mut tally, &key("b", "configmaps", "m"), None, 390, Room::Share), None);
+        assert_eq!(put(&mut tally, &key("b", "configmaps", "m"), None, 390, QuotaCheck::Enforced), None);
         let c = key("c", "configmaps", "m");
-        assert!(put(&mut tally, &c, None, 20, Room::Share).unwrap().contains("is full"));
-        assert_eq!(put(&mut tally, &c, None, 20, Room::Reserve), None);
-        assert_eq!(put(&mut tally, &key("a", "configmaps", "o"), None, 190, Room::Reserve), None);
-        assert!(put(&mut tally, &key("", "nodes", "n"), None, 1, Room::Reserve).is_some());
-        // Less is always let in, and makes room.
-        assert_eq!(put(&mut tally, &a, Some(400), 10, Room::Share), None);
+        assert!(put(&mut tally, &c, None, 20, QuotaCheck::Enforced).unwrap().contains("is full"));
+        assert_eq!(put(&mut tally, &c, None, 20, QuotaCheck::Exempt), None);
+        assert_eq!(put(&mut tally, &key("a", "configmaps", "o"), None, 190, QuotaCheck::Exempt), None);
+        assert!(put(&mut tally, &key("", "nodes", "n"), None, 1, QuotaCheck::Exempt).is_some());
+        // Less is always let in, and makes quota.
+        assert_eq!(put(&mut tally, &a, Some(400), 10, QuotaCheck::Enforced), None);
         assert_eq!(tally.bytes, 610);
         for (key, old) in [(&a, 10), (&c, 20)] {
             tally.take(Step { key, old: Some(old), new: None });
@@ -186,17 +195,20 @@ mod tests {
     fn objects_are_counted_and_pods_in_all() {
         let mut tally = Tally::default();
         for n in 0..3 {
-            assert_eq!(put(&mut tally, &key("a", "pods", &n.to_string()), None, 1, Room::Share), None);
+            assert_eq!(
+                put(&mut tally, &key("a", "pods", &n.to_string()), None, 1, QuotaCheck::Enforced),
+                None
+            );
         }
-        let refused = put(&mut tally, &key("a", "pods", "x"), None, 1, Room::Share).unwrap();
+        let refused = put(&mut tally, &key("a", "pods", "x"), None, 1, QuotaCheck::Enforced).unwrap();
         assert!(refused.contains("count/pods, used: 3, limited: 3 in namespace a"), "{refused}");
-        assert_eq!(put(&mut tally, &key("a", "secrets", "x"), None, 1, Room::Share), None);
-        assert_eq!(put(&mut tally, &key("b", "pods", "x"), None, 1, Room::Share), None);
-        let refused = put(&mut tally, &key("b", "pods", "y"), None, 1, Room::Share).unwrap();
+        assert_eq!(put(&mut tally, &key("a", "secrets", "x"), None, 1, QuotaCheck::Enforced), None);
+        assert_eq!(put(&mut tally, &key("b", "pods", "x"), None, 1, QuotaCheck::Enforced), None);
+        let refused = put(&mut tally, &key("b", "pods", "y"), None, 1, QuotaCheck::Enforced).unwrap();
         assert!(refused.contains("limited: 4 in all"), "{refused}");
         // One that is there may change.
-        assert_eq!(put(&mut tally, &key("b", "pods", "x"), Some(1), 2, Room::Share), None);
+        assert_eq!(put(&mut tally, &key("b", "pods", "x"), Some(1), 2, QuotaCheck::Enforced), None);
         tally.take(Step { key: &key("a", "pods", "0"), old: Some(1), new: None });
-        assert_eq!(put(&mut tally, &key("b", "pods", "y"), None, 1, Room::Share), None);
+        assert_eq!(put(&mut tally, &key("b", "pods", "y"), None, 1, QuotaCheck::Enforced), None);
     }
 }

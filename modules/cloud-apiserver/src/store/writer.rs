@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use apimachinery::ObjectKey;
 use bytes::Bytes;
-use kubeapi::{Change, Key, Room, StoreError, Write, WriteError};
+use kubeapi::{Change, QuotaCheck, StoreError, Write, WriteError};
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
@@ -40,7 +41,7 @@ fn write(conn: &mut Connection, shared: &Shared, batch: Vec<Job>) {
             touched: BTreeMap::new(),
         };
         for job in batch {
-            match stage.take(&state, job.write, job.room) {
+            match stage.take(&state, job.write, job.quota) {
                 Ok(revision) => answers.push((job.answer, revision)),
                 // An asker that has gone needs no answer.
                 Err(error) => drop(job.answer.send(Err(error))),
@@ -72,11 +73,11 @@ struct Stage {
     tally: Tally,
     bounds: Bounds,
     changes: Vec<Change>,
-    touched: BTreeMap<Key, Option<(u64, Bytes)>>,
+    touched: BTreeMap<ObjectKey, Option<(u64, Bytes)>>,
 }
 
 impl Stage {
-    fn take(&mut self, state: &State, write: Write, room: Room) -> Result<u64, WriteError> {
+    fn take(&mut self, state: &State, write: Write, quota: QuotaCheck) -> Result<u64, WriteError> {
         let (key, expected, after) = match write {
             Write::Create { key, json } => (key, None, Some(json)),
             Write::Update { key, expected, json } => (key, Some(expected), Some(json)),
@@ -97,7 +98,7 @@ impl Stage {
         let weight_of = |json: &Bytes| weight(&key, json);
         let old = before.as_ref().map(|(_, json)| weight_of(json));
         let step = Step { key: &key, old, new: after.as_ref().map(weight_of) };
-        self.tally.admit(step, room, &self.bounds)?;
+        self.tally.admit(step, quota, &self.bounds)?;
         self.tally.take(step);
         self.revision += 1;
         let revision = self.revision;

@@ -77,7 +77,7 @@ impl Dice {
 
 #[tokio::test]
 async fn bodies_are_refused_or_come_to_an_object() {
-    let server = Server::new().await;
+    let server = server().await;
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let (mut taken, mut refused) = (0, 0);
     for _ in 0..BODIES {
@@ -87,13 +87,13 @@ async fn bodies_are_refused_or_come_to_an_object() {
             if *method == Method::POST && dice.roll(4) > 0 { "" } else { parts[dice.roll(parts.len())] };
         let strict = ["", "?fieldValidation=Strict", "?dryRun=All"][dice.roll(3)];
         let body = dice.spoilt();
-        let told = format!("{method} {media} {part} {strict} {}", String::from_utf8_lossy(&body));
+        let message = format!("{method} {media} {part} {strict} {}", String::from_utf8_lossy(&body));
         let request = Request::builder().method(method).uri(format!("{PODS}{part}{strict}"));
         let request = request.header("content-type", *media).body(Bytes::from(body)).unwrap();
         let response = server.0.handle(request, &User::default()).await;
         let code = response.status().as_u16();
         // Never a mistake of the server's own.
-        assert!((200..300).contains(&code) || (400..500).contains(&code), "{code}: {told}");
+        assert!((200..300).contains(&code) || (400..500).contains(&code), "{code}: {message}");
         if code < 300 { taken += 1 } else { refused += 1 }
     }
     // Both happened, and what was taken can be read.
@@ -103,7 +103,7 @@ async fn bodies_are_refused_or_come_to_an_object() {
 
 #[tokio::test]
 async fn queries_and_paths_are_refused_or_answered() {
-    let server = Server::new().await;
+    let server = server().await;
     server.ok(Method::POST, PODS, pod("p")).await;
     let words = [
         "labelSelector",

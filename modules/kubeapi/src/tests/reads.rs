@@ -16,7 +16,7 @@ async fn line(watch: &mut (impl futures::Stream<Item = Value> + Unpin)) -> Value
 
 #[tokio::test]
 async fn a_named_watch_sees_one_object_only() {
-    let server = Server::new().await;
+    let server = server().await;
     for name in ["a", "b"] {
         server.ok(Method::POST, MAPS, json!({"metadata": {"name": name}})).await;
     }
@@ -46,7 +46,7 @@ async fn a_named_watch_sees_one_object_only() {
 
 #[tokio::test]
 async fn every_page_of_a_list_shows_the_first_ones_revision() {
-    let server = Server::new().await;
+    let server = server().await;
     for name in ["a", "b", "c"] {
         server.ok(Method::POST, MAPS, json!({"metadata": {"name": name}})).await;
     }
@@ -64,7 +64,7 @@ async fn every_page_of_a_list_shows_the_first_ones_revision() {
 
 #[tokio::test]
 async fn a_bookmark_has_the_form_that_was_asked_for() {
-    let server = Server::new().await;
+    let server = server().await;
     let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
     for (accept, kind, version) in
         [(accept, "PartialObjectMetadata", "meta.k8s.io/v1"), ("application/json", "ConfigMap", "v1")]
@@ -82,23 +82,23 @@ async fn a_bookmark_has_the_form_that_was_asked_for() {
 
 #[tokio::test]
 async fn what_was_read_before_a_definition_was_written_is_not_kept() {
-    let server = Server::new().await;
-    let api = Api::new(Arc::clone(server.0.store()), server.0.inner.options.clone());
+    let server = server().await;
+    let api = ReadApi::new(Arc::clone(server.0.store()), crate::testing::options(), &[]);
     let store = Arc::clone(api.store());
-    let held = store.gate.lock().await;
+    let held = store.lists.lock().await;
     let mut reading = std::pin::pin!(api.kinds());
     assert!(futures::poll!(&mut reading).is_pending());
     server.ok(Method::POST, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", things()).await;
     api.forget_kinds();
     drop(held);
-    let serves = |kinds: &[crate::kind::Kind]| kinds.iter().any(|kind| kind.is("things.x.io"));
+    let serves = |kinds: &[crate::kind::ServedKind]| kinds.iter().any(|kind| kind.is("things.x.io"));
     assert!(!serves(&reading.await.unwrap()));
     assert!(serves(&api.kinds().await.unwrap()));
 }
 
 #[tokio::test]
 async fn a_list_lets_others_work_and_says_the_same_in_every_form() {
-    let server = Server::new().await;
+    let server = server().await;
     for n in 0..40 {
         let map = json!({"metadata": {"name": format!("m{n:02}"), "labels": {"n": n.to_string()}},
             "data": {"k": "x".repeat(100_000)}});
@@ -145,7 +145,7 @@ async fn a_list_lets_others_work_and_says_the_same_in_every_form() {
             assert_eq!(items[3]["cells"][0], "m03");
         }
     }
-    // What is removed together is told as it was.
+    // A deletecollection answers what it removed.
     let gone = server.ok(Method::DELETE, &format!("{MAPS}?labelSelector=n%3D7"), Value::Null).await;
     assert_eq!((gone["items"].as_array().unwrap().len(), &gone["kind"]), (1, &json!("ConfigMapList")));
     assert_eq!(gone["items"][0]["metadata"]["name"], "m07");

@@ -27,8 +27,8 @@ fn item(name: &str) -> Value {
         "spec": {"owner": "made"}})
 }
 
-async fn register(names: &[&str]) -> Server {
-    let server = Server::new().await;
+async fn register(names: &[&str]) -> TestServer {
+    let server = server().await;
     server.ok(Method::POST, DEFINITIONS, definition()).await;
     for name in names {
         server.ok(Method::POST, ITEMS, item(name)).await;
@@ -86,20 +86,20 @@ async fn metadata_alone_is_listed_in_pages_and_watched() {
     server.patch(&format!("{ITEMS}/b"), "merge", label(json!("true"))).await;
     server.patch(&format!("{ITEMS}/b"), "merge", label(Value::Null)).await;
     server.ok(Method::DELETE, &format!("{ITEMS}/c"), Value::Null).await;
-    let told = async |watch: &mut (dyn futures::Stream<Item = Value> + Unpin + Send)| {
+    let next_event = async |watch: &mut (dyn futures::Stream<Item = Value> + Unpin + Send)| {
         let line = watch.next().await.unwrap();
         assert_eq!(line["object"]["kind"], "PartialObjectMetadata");
         assert_eq!(line["object"].get("spec"), None);
         format!("{} {}", line["type"], line["object"]["metadata"]["name"]).replace('"', "")
     };
     for expected in ["MODIFIED b", "MODIFIED b", "DELETED c"] {
-        assert_eq!(told(&mut all).await, expected);
+        assert_eq!(next_event(&mut all).await, expected);
     }
     // What a selector no longer takes is gone for its reader.
     for expected in ["ADDED b", "DELETED b"] {
-        assert_eq!(told(&mut barred).await, expected);
+        assert_eq!(next_event(&mut barred).await, expected);
     }
-    assert_eq!(told(&mut one).await, "DELETED c");
+    assert_eq!(next_event(&mut one).await, "DELETED c");
 }
 
 #[tokio::test]
@@ -119,29 +119,8 @@ async fn of_two_writers_with_one_version_one_is_told() {
 }
 
 #[tokio::test]
-async fn pods_of_a_node_are_watched_by_their_field() {
-    let server = Server::new().await;
-    let bound = |name: &str, node: &str| {
-        let mut pod = pod(name);
-        pod["spec"]["nodeName"] = json!(node);
-        pod
-    };
-    let mut watch =
-        std::pin::pin!(server.watch("/api/v1/pods?watch=true&fieldSelector=spec.nodeName%3Dn1").await);
-    server.ok(Method::POST, PODS, bound("x", "n2")).await;
-    server.ok(Method::POST, PODS, pod("free")).await;
-    server.ok(Method::POST, PODS, bound("y", "n1")).await;
-    let binding = json!({"metadata": {"name": "free"}, "target": {"kind": "Node", "name": "n1"}});
-    server.ok(Method::POST, &format!("{PODS}/free/binding"), binding).await;
-    for name in ["y", "free"] {
-        let line = watch.next().await.unwrap();
-        assert_eq!((&line["type"], &line["object"]["metadata"]["name"]), (&json!("ADDED"), &json!(name)));
-    }
-}
-
-#[tokio::test]
 async fn a_status_patch_carries_annotations() {
-    let server = Server::new().await;
+    let server = server().await;
     server.ok(Method::POST, "/api/v1/nodes", json!({"metadata": {"name": "n"}})).await;
     for (kind, value) in [("strategic-merge", "1"), ("merge", "2")] {
         let body = json!({"metadata": {"annotations": {"k.io/reported": value}},
@@ -155,7 +134,7 @@ async fn a_status_patch_carries_annotations() {
 
 #[tokio::test]
 async fn a_group_that_is_not_served_is_not_found() {
-    let server = Server::new().await;
+    let server = server().await;
     // Clients that look for admission policies have to hear that there are none here.
     for uri in [
         "/apis/admissionregistration.k8s.io/v1",

@@ -5,15 +5,10 @@ use super::*;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const THINGS: &str = "/apis/x.io/v1/namespaces/d/things";
-const SERVICES: &str = "/api/v1/namespaces/d/services";
-
-fn service(name: &str, address: Value) -> Value {
-    json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], "clusterIP": address}})
-}
 
 #[tokio::test]
 async fn a_json_patch_has_limits() {
-    let server = Server::new().await;
+    let server = server().await;
     server.ok(Method::POST, MAPS, json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).await;
     let uri = format!("{MAPS}/a");
     let test = json!({"op": "test", "path": "/data/k", "value": "v"});
@@ -31,20 +26,8 @@ async fn a_json_patch_has_limits() {
 }
 
 #[tokio::test]
-async fn a_token_is_bound_to_a_pod_of_its_account_only() {
-    let server = Server::new().await;
-    let accounts = "/api/v1/namespaces/d/serviceaccounts";
-    server.ok(Method::POST, accounts, json!({"metadata": {"name": "other"}})).await;
-    server.ok(Method::POST, PODS, pod("a")).await;
-    let bound = json!({"spec": {"boundObjectRef": {"kind": "Pod", "name": "a"}}});
-    server.ok(Method::POST, &format!("{accounts}/default/token"), bound.clone()).await;
-    let (code, message) = server.refused(Method::POST, &format!("{accounts}/other/token"), bound).await;
-    assert!(code == 400 && message.contains("running with different serviceaccount name"), "{message}");
-}
-
-#[tokio::test]
 async fn a_namespaces_own_finalizers_have_their_own_door() {
-    let server = Server::new().await;
+    let server = server().await;
     let uri = "/api/v1/namespaces/d";
     let (_, answer) = server.patch(uri, "merge", json!({"spec": {"finalizers": []}})).await;
     assert_eq!(answer["spec"]["finalizers"], json!(["kubernetes"]));
@@ -66,7 +49,7 @@ async fn a_namespaces_own_finalizers_have_their_own_door() {
 
 #[tokio::test]
 async fn a_scale_is_a_number_or_refused() {
-    let server = Server::new().await;
+    let server = server().await;
     const SETS: &str = "/apis/apps/v1/namespaces/d/replicasets";
     let template =
         json!({"metadata": {"labels": {"app": "w"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
@@ -74,7 +57,7 @@ async fn a_scale_is_a_number_or_refused() {
         "selector": {"matchLabels": {"app": "w"}}, "template": template}});
     server.ok(Method::POST, SETS, set.clone()).await;
     let uri = format!("{SETS}/w/scale");
-    let wishes = [
+    let specs = [
         (json!({"replicas": "3"}), 400),
         (json!({"replicas": 1.5}), 400),
         (json!({"replicas": 2_147_483_648_u64}), 400),
@@ -82,13 +65,13 @@ async fn a_scale_is_a_number_or_refused() {
         (json!("x"), 422),
         (Value::Null, 422),
     ];
-    for (spec, code) in wishes {
+    for (spec, code) in specs {
         let found = server.refused(Method::PUT, &uri, json!({"kind": "Scale", "spec": spec})).await;
         assert_eq!(found.0, code, "{spec}: {}", found.1);
     }
     assert_eq!(server.refused(Method::PUT, &uri, json!({"kind": "ReplicaSet", "spec": {}})).await.0, 400);
-    for (wish, code) in [(json!(null), 422), (json!("3"), 400)] {
-        assert_eq!(server.patch(&uri, "merge", json!({"spec": {"replicas": wish}})).await.0, code);
+    for (replicas, code) in [(json!(null), 422), (json!("3"), 400)] {
+        assert_eq!(server.patch(&uri, "merge", json!({"spec": {"replicas": replicas}})).await.0, code);
     }
     assert_eq!(server.ok(Method::GET, &uri, Value::Null).await["spec"]["replicas"], 2);
     // A client in Go writes no zero.
@@ -97,74 +80,19 @@ async fn a_scale_is_a_number_or_refused() {
 }
 
 #[tokio::test]
-async fn a_service_keeps_its_address_and_asks_for_free_ones_only() {
-    let server = Server::new().await;
-    let made = server.ok(Method::POST, SERVICES, service("a", json!("10.96.0.10"))).await;
-    let uri = format!("{SERVICES}/a");
-    let bare = json!({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 81}]}});
-    let next = server.ok(Method::PUT, &uri, bare).await;
-    assert_eq!(next["spec"]["ports"][0]["port"], 81);
-    assert_eq!(
-        (&next["spec"]["clusterIP"], &next["spec"]["clusterIPs"][0]),
-        (&json!("10.96.0.10"), &json!("10.96.0.10"))
-    );
-    assert_eq!(made["spec"]["clusterIPs"], next["spec"]["clusterIPs"]);
-    let (code, answer) = server.patch(&uri, "merge", json!({"spec": {"clusterIP": "10.96.0.11"}})).await;
-    assert!(code == 422 && answer["message"].as_str().unwrap().contains("field is immutable"), "{answer}");
-    for (address, part) in [
-        ("10.96.0.10", "provided IP is already allocated"),
-        ("10.95.0.1", "is not in the valid range"),
-        ("x", "must be a valid IP address"),
-    ] {
-        let (code, message) = server.refused(Method::POST, SERVICES, service("b", json!(address))).await;
-        assert!(code == 422 && message.contains(part), "{message}");
-    }
-    // The same service again is there already.
-    assert_eq!(server.refused(Method::POST, SERVICES, service("a", json!("10.96.0.10"))).await.0, 409);
-    let headless = server.ok(Method::POST, SERVICES, service("h", json!("None"))).await;
-    assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
-    // A mere name has no address, and gets one when it becomes more.
-    let (code, named) =
-        server.patch(&uri, "merge", json!({"spec": {"type": "ExternalName", "externalName": "x.io"}})).await;
-    assert_eq!((code, named["spec"].get("clusterIP"), named["spec"].get("clusterIPs")), (200, None, None));
-    let back = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.112.0.1"}});
-    assert_eq!(server.patch(&uri, "merge", back).await.0, 422);
-    let (code, back) = server.patch(&uri, "merge", json!({"spec": {"type": "ClusterIP"}})).await;
-    assert!(code == 200 && back["spec"]["clusterIP"].as_str().unwrap().starts_with("10."), "{back}");
-}
-
-#[tokio::test]
-async fn two_services_at_once_get_two_addresses() {
-    let server = Server::new().await;
-    let store = Arc::clone(server.0.store());
-    // Both would read the list before either is written.
-    let held = store.gate.lock().await;
-    let ask = |name: &str| {
-        let body = service(name, json!("10.96.0.10"));
-        async { server.ask(Method::POST, SERVICES, &[], body).await.0 }
-    };
-    let release = async {
-        tokio::task::yield_now().await;
-        drop(held);
-    };
-    let (a, b, ()) = tokio::join!(ask("a"), ask("b"), release);
-    assert_eq!((a, b), (201, 422));
-}
-
-#[tokio::test]
 async fn the_objects_of_a_definition_go_with_its_last_finalizer() {
-    let server = Server::new().await;
+    let server = server().await;
     let mut definition = things();
     definition["metadata"]["finalizers"] = json!(["x/y"]);
     server.ok(Method::POST, DEFINITIONS, definition).await;
     server.ok(Method::POST, THINGS, json!({"metadata": {"name": "t"}})).await;
-    let key = Key { resource: "things.x.io".into(), namespace: "d".into(), name: "t".into() };
+    let key = ObjectKey::new("things.x.io", "d", "t");
     let store = Arc::clone(server.0.store());
     let uri = format!("{DEFINITIONS}/things.x.io");
     server.ok(Method::DELETE, &uri, Value::Null).await;
     assert!(store.get(&key).await.unwrap().is_some());
     // Another write comes between the list of what has to go and its removal.
-    let held = store.gate.lock().await;
+    let held = store.lists.lock().await;
     let between = async {
         tokio::task::yield_now().await;
         let item = store.get(&key).await.unwrap().unwrap();
@@ -181,24 +109,8 @@ async fn the_objects_of_a_definition_go_with_its_last_finalizer() {
 }
 
 #[tokio::test]
-async fn a_binding_is_to_a_node_and_may_be_a_trial() {
-    let server = Server::new().await;
-    server.ok(Method::POST, PODS, pod("a")).await;
-    let uri = format!("{PODS}/a/binding");
-    let binding = |kind: &str| json!({"target": {"kind": kind, "name": "n"}});
-    let (code, message) = server.refused(Method::POST, &uri, binding("Pod")).await;
-    assert!(code == 422 && message.contains("target.kind: Unsupported value: \"Pod\""), "{message}");
-    server.ok(Method::POST, &format!("{uri}?dryRun=All"), binding("Node")).await;
-    let found = server.ok(Method::GET, &format!("{PODS}/a"), Value::Null).await;
-    assert_eq!(found["spec"].get("nodeName"), None);
-    server.ok(Method::POST, &uri, binding("")).await;
-    let found = server.ok(Method::GET, &format!("{PODS}/a"), Value::Null).await;
-    assert_eq!(found["spec"]["nodeName"], "n");
-}
-
-#[tokio::test]
 async fn nothing_new_holds_up_what_is_being_deleted() {
-    let server = Server::new().await;
+    let server = server().await;
     let held = json!({"metadata": {"name": "a", "finalizers": ["x/y", "x/z"]}});
     server.ok(Method::POST, MAPS, held).await;
     let uri = format!("{MAPS}/a");
@@ -214,7 +126,7 @@ async fn nothing_new_holds_up_what_is_being_deleted() {
 
 #[tokio::test]
 async fn unknown_fields_count_when_they_are_empty_too() {
-    let server = Server::new().await;
+    let server = server().await;
     let strict = format!("{PODS}?fieldValidation=Strict&dryRun=All");
     for empty in [json!({}), json!([])] {
         let mut odd = pod("a");
@@ -242,7 +154,7 @@ async fn unknown_fields_count_when_they_are_empty_too() {
 
 #[tokio::test]
 async fn objects_come_in_yaml_too() {
-    let server = Server::new().await;
+    let server = server().await;
     let ask = async |method: Method, uri: &str, body: &str| {
         let request = Request::builder().method(method).uri(uri).header("content-type", "application/yaml");
         let request = request.body(Bytes::from(body.to_owned())).unwrap();

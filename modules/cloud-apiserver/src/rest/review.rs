@@ -1,0 +1,56 @@
+//! Questions about users: TokenReview, (Self)SubjectAccessReview. They are answered and not stored.
+
+use kubeapi::unstructured::{strings, text};
+use kubeapi::{ApiError, Attributes, ExtraResource, User};
+use serde_json::{Value, json};
+
+use crate::access::AccessControl;
+
+/// The status of a review that `user` asks for.
+pub(crate) async fn status(
+    access: &dyn AccessControl,
+    resource: &ExtraResource,
+    review: &Value,
+    user: &User,
+) -> Result<Value, ApiError> {
+    let spec = &review["spec"];
+    let who = match resource.name {
+        "tokenreviews" => {
+            let audiences = strings(spec, "/audiences");
+            return Ok(match access.review_token(text(spec, "/token"), &audiences).await {
+                Some((user, audiences)) => json!({ "authenticated": true, "audiences": audiences,
+                    "user": { "username": user.name, "groups": user.groups, "uid": user.uid } }),
+                None => json!({ "authenticated": false, "error": "the token is not known" }),
+            });
+        }
+        "selfsubjectaccessreviews" => user.clone(),
+        "subjectaccessreviews" => User {
+            name: text(spec, "/user").to_owned(),
+            groups: strings(spec, "/groups"),
+            uid: String::new(),
+        },
+        _ => return Err(ApiError::no_such_path()),
+    };
+    Ok(json!({ "allowed": access.authorize(&who, &attributes(spec)).await }))
+}
+
+fn attributes(spec: &Value) -> Attributes {
+    let own = |pointer: &str| text(spec, pointer).to_owned();
+    if spec.get("nonResourceAttributes").is_some_and(Value::is_object) {
+        return Attributes {
+            verb: own("/nonResourceAttributes/verb"),
+            path: own("/nonResourceAttributes/path"),
+            ..Attributes::default()
+        };
+    }
+    Attributes {
+        verb: own("/resourceAttributes/verb"),
+        group: own("/resourceAttributes/group"),
+        version: own("/resourceAttributes/version"),
+        resource: own("/resourceAttributes/resource"),
+        subresource: own("/resourceAttributes/subresource"),
+        namespace: own("/resourceAttributes/namespace"),
+        name: own("/resourceAttributes/name"),
+        path: String::new(),
+    }
+}

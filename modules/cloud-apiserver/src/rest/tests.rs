@@ -1,0 +1,142 @@
+//! Bindings, evictions, tokens and reviews, over a store in memory.
+
+use futures::StreamExt;
+use http::Method;
+use kubeapi::testing::pod;
+use serde_json::{Value, json};
+
+use crate::admission::tests::server;
+
+const PODS: &str = "/api/v1/namespaces/d/pods";
+
+#[tokio::test]
+async fn a_token_is_bound_to_a_pod_of_its_account_only() {
+    let server = server().await;
+    let accounts = "/api/v1/namespaces/d/serviceaccounts";
+    server.ok(Method::POST, accounts, json!({"metadata": {"name": "other"}})).await;
+    server.ok(Method::POST, PODS, pod("a")).await;
+    let bound = json!({"spec": {"boundObjectRef": {"kind": "Pod", "name": "a"}}});
+    server.ok(Method::POST, &format!("{accounts}/default/token"), bound.clone()).await;
+    let (code, message) = server.refused(Method::POST, &format!("{accounts}/other/token"), bound).await;
+    assert!(code == 400 && message.contains("running with different serviceaccount name"), "{message}");
+}
+
+#[tokio::test]
+async fn a_binding_is_to_a_node_and_may_be_a_trial() {
+    let server = server().await;
+    server.ok(Method::POST, PODS, pod("a")).await;
+    let uri = format!("{PODS}/a/binding");
+    let binding = |kind: &str| json!({"target": {"kind": kind, "name": "n"}});
+    let (code, message) = server.refused(Method::POST, &uri, binding("Pod")).await;
+    assert!(code == 422 && message.contains("target.kind: Unsupported value: \"Pod\""), "{message}");
+    server.ok(Method::POST, &format!("{uri}?dryRun=All"), binding("Node")).await;
+    let found = server.ok(Method::GET, &format!("{PODS}/a"), Value::Null).await;
+    assert_eq!(found["spec"].get("nodeName"), None);
+    server.ok(Method::POST, &uri, binding("")).await;
+    let found = server.ok(Method::GET, &format!("{PODS}/a"), Value::Null).await;
+    assert_eq!(found["spec"]["nodeName"], "n");
+}
+
+#[tokio::test]
+async fn pods_of_a_node_are_watched_by_their_field() {
+    let server = server().await;
+    let bound = |name: &str, node: &str| {
+        let mut pod = pod(name);
+        pod["spec"]["nodeName"] = json!(node);
+        pod
+    };
+    let mut watch =
+        std::pin::pin!(server.watch("/api/v1/pods?watch=true&fieldSelector=spec.nodeName%3Dn1").await);
+    server.ok(Method::POST, PODS, bound("x", "n2")).await;
+    server.ok(Method::POST, PODS, pod("free")).await;
+    server.ok(Method::POST, PODS, bound("y", "n1")).await;
+    let binding = json!({"metadata": {"name": "free"}, "target": {"kind": "Node", "name": "n1"}});
+    server.ok(Method::POST, &format!("{PODS}/free/binding"), binding).await;
+    for name in ["y", "free"] {
+        let line = watch.next().await.unwrap();
+        assert_eq!((&line["type"], &line["object"]["metadata"]["name"]), (&json!("ADDED"), &json!(name)));
+    }
+}
+
+#[tokio::test]
+async fn a_bound_pod_goes_gracefully_and_an_unbound_one_at_once() {
+    let server = server().await;
+    server.ok(Method::POST, PODS, pod("a")).await;
+    server.ok(Method::DELETE, &format!("{PODS}/a"), Value::Null).await;
+    assert_eq!(server.refused(Method::GET, &format!("{PODS}/a"), Value::Null).await.0, 404);
+    server.ok(Method::POST, PODS, pod("b")).await;
+    let uri = format!("{PODS}/b");
+    server
+        .ok(Method::POST, &format!("{uri}/binding"), json!({"target": {"kind": "Node", "name": "n"}}))
+        .await;
+    let (code, message) =
+        server.refused(Method::POST, &format!("{uri}/binding"), json!({"target": {"name": "m"}})).await;
+    assert!(code == 409 && message.contains("already assigned to node \"n\""), "{message}");
+    let going = server.ok(Method::DELETE, &uri, Value::Null).await;
+    assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 30);
+    assert!(going["metadata"]["deletionTimestamp"].is_string());
+    let (code, message) = server.refused(Method::DELETE, &uri, json!({"preconditions": {"uid": "x"}})).await;
+    assert!(code == 409 && message.contains("UID in precondition: x"), "{message}");
+    server.ok(Method::DELETE, &uri, json!({"gracePeriodSeconds": 0})).await;
+    assert_eq!(server.refused(Method::GET, &uri, Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn tokens_reviews_and_addresses_are_given() {
+    let server = server().await;
+    let token = server
+        .ok(
+            Method::POST,
+            "/api/v1/namespaces/d/serviceaccounts/default/token",
+            json!({"spec": {"expirationSeconds": 600}}),
+        )
+        .await;
+    assert_eq!(token["status"]["token"], "token-of-default");
+    let short = json!({"spec": {"expirationSeconds": 5}});
+    assert_eq!(
+        server.refused(Method::POST, "/api/v1/namespaces/d/serviceaccounts/default/token", short).await.0,
+        422
+    );
+    let review = server
+        .ok(Method::POST, "/apis/authentication.k8s.io/v1/tokenreviews", json!({"spec": {"token": "good"}}))
+        .await;
+    assert_eq!(review["status"]["user"]["username"], "me");
+    let access = json!({"spec": {"user": "me", "resourceAttributes": {"verb": "get", "resource": "pods"}}});
+    let review = server.ok(Method::POST, "/apis/authorization.k8s.io/v1/subjectaccessreviews", access).await;
+    assert_eq!(review["status"]["allowed"], true);
+    let services = "/api/v1/namespaces/d/services";
+    let service = server
+        .ok(Method::POST, services, json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}))
+        .await;
+    assert!(service["spec"]["clusterIP"].as_str().unwrap().starts_with("10."), "{service}");
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], 80);
+}
+
+#[tokio::test]
+async fn a_pod_is_evicted() {
+    let server = server().await;
+    server.ok(Method::POST, PODS, pod("a")).await;
+    let eviction =
+        |uid: &str| json!({"metadata": {"name": "a"}, "deleteOptions": {"preconditions": {"uid": uid}}});
+    let (code, message) = server.refused(Method::POST, &format!("{PODS}/a/eviction"), eviction("x")).await;
+    assert!(code == 409 && message.contains("UID in precondition: x"), "{message}");
+    let uid = server.ok(Method::GET, &format!("{PODS}/a"), Value::Null).await["metadata"]["uid"].clone();
+    server.ok(Method::POST, &format!("{PODS}/a/eviction"), eviction(uid.as_str().unwrap())).await;
+    assert_eq!(server.refused(Method::GET, &format!("{PODS}/a"), Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn what_is_answered_and_not_stored_is_discovered() {
+    let server = server().await;
+    let core = server.ok(Method::GET, "/api/v1", Value::Null).await;
+    let names: Vec<&str> =
+        core["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
+    for name in ["pods/binding", "pods/eviction", "serviceaccounts/token", "namespaces/finalize"] {
+        assert_eq!(names.iter().filter(|n| **n == name).count(), 1, "{name}");
+    }
+    let groups = server.ok(Method::GET, "/apis", Value::Null).await.to_string();
+    assert!(
+        groups.contains("authentication.k8s.io/v1") && groups.contains("authorization.k8s.io/v1"),
+        "{groups}"
+    );
+}

@@ -1,0 +1,238 @@
+//! Errors: `metav1.Status` with the codes, reasons and words of a Kubernetes API server.
+
+use apimachinery::{Kind, StatusReason};
+use serde_json::{Value, json};
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiError {
+    /// The machine's word for it, which has an HTTP code.
+    pub reason: StatusReason,
+    /// For a person.
+    pub message: String,
+    /// `details` of the Status.
+    pub details: Option<Value>,
+}
+
+/// One wrong field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// Its path, as `spec.containers[0].name`.
+    pub field: String,
+    /// `FieldValueRequired`, `FieldValueInvalid` and so on.
+    pub reason: &'static str,
+    /// `Required value: …`.
+    pub message: String,
+}
+
+impl FieldError {
+    /// A field that has to be there.
+    pub fn required(field: impl Into<String>, what: &str) -> Self {
+        let message =
+            if what.is_empty() { "Required value".to_owned() } else { format!("Required value: {what}") };
+        FieldError { field: field.into(), reason: "FieldValueRequired", message }
+    }
+
+    /// A field with a value that cannot be.
+    pub fn invalid(field: impl Into<String>, value: &Value, what: &str) -> Self {
+        let shown: String = value.to_string().chars().take(256).collect();
+        FieldError {
+            field: field.into(),
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {shown}: {what}"),
+        }
+    }
+
+    /// A value that is there twice.
+    pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
+        FieldError {
+            field: field.into(),
+            reason: "FieldValueDuplicate",
+            message: format!("Duplicate value: {value}"),
+        }
+    }
+
+    /// A value that is none of those allowed.
+    pub fn unsupported(field: impl Into<String>, value: &Value, allowed: &[&str]) -> Self {
+        let allowed: Vec<String> = allowed.iter().map(|a| format!("\"{a}\"")).collect();
+        let message = format!("Unsupported value: {value}: supported values: {}", allowed.join(", "));
+        FieldError { field: field.into(), reason: "FieldValueNotSupported", message }
+    }
+
+    /// A field that may not be changed or set.
+    pub fn forbidden(field: impl Into<String>, what: &str) -> Self {
+        FieldError {
+            field: field.into(),
+            reason: "FieldValueForbidden",
+            message: format!("Forbidden: {what}"),
+        }
+    }
+}
+
+/// `details` of a Status about an object.
+fn details(kind: &Kind, name: &str) -> Value {
+    let mut details = json!({ "name": name, "kind": kind.plural });
+    if !kind.group.is_empty() {
+        details["group"] = json!(kind.group);
+    }
+    details
+}
+
+impl ApiError {
+    fn new(reason: StatusReason, message: impl Into<String>) -> Self {
+        ApiError { reason, message: message.into(), details: None }
+    }
+
+    /// 400.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        ApiError::new(StatusReason::BadRequest, message)
+    }
+
+    /// No credentials, or none that are known.
+    pub fn unauthorized() -> Self {
+        ApiError::new(StatusReason::Unauthorized, "Unauthorized")
+    }
+
+    /// Known, and not allowed.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        ApiError::new(StatusReason::Forbidden, message)
+    }
+
+    /// Nothing is served at this path.
+    pub fn no_such_path() -> Self {
+        ApiError::new(StatusReason::NotFound, "the server could not find the requested resource")
+    }
+
+    /// 404: no object of this name.
+    pub fn not_found(kind: &Kind, name: &str) -> Self {
+        let message = format!("{} \"{name}\" not found", kind.group_resource());
+        ApiError { details: Some(details(kind, name)), ..ApiError::new(StatusReason::NotFound, message) }
+    }
+
+    /// 409: the name is taken.
+    pub fn already_exists(kind: &Kind, name: &str) -> Self {
+        let message = format!("{} \"{name}\" already exists", kind.group_resource());
+        ApiError { details: Some(details(kind, name)), ..ApiError::new(StatusReason::AlreadyExists, message) }
+    }
+
+    /// 409: the object was changed meanwhile.
+    pub fn modified(kind: &Kind, name: &str) -> Self {
+        ApiError::conflict(
+            kind,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
+    }
+
+    /// 409: the object is not in a state for that.
+    pub fn conflict(kind: &Kind, name: &str, what: &str) -> Self {
+        let message =
+            format!("Operation cannot be fulfilled on {} \"{name}\": {what}", kind.group_resource());
+        ApiError { details: Some(details(kind, name)), ..ApiError::new(StatusReason::Conflict, message) }
+    }
+
+    /// 403: admission forbids it.
+    pub fn forbidden_by_admission(kind: &Kind, name: &str, what: &str) -> Self {
+        let message = format!("{} \"{name}\" is forbidden: {what}", kind.group_resource());
+        ApiError { details: Some(details(kind, name)), ..ApiError::forbidden(message) }
+    }
+
+    /// 422, with the fields that are wrong.
+    pub fn invalid(kind: &Kind, name: &str, causes: &[FieldError]) -> Self {
+        let messages: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+        let messages =
+            if messages.len() == 1 { messages.concat() } else { format!("[{}]", messages.join(", ")) };
+        let group_kind = if kind.group.is_empty() {
+            kind.kind.to_string()
+        } else {
+            format!("{}.{}", kind.kind, kind.group)
+        };
+        let mut details = details(kind, name);
+        details["kind"] = json!(kind.kind);
+        details["causes"] = causes
+            .iter()
+            .map(|c| json!({ "reason": c.reason, "message": c.message, "field": c.field }))
+            .collect();
+        ApiError {
+            details: Some(details),
+            ..ApiError::new(StatusReason::Invalid, format!("{group_kind} \"{name}\" is invalid: {messages}"))
+        }
+    }
+
+    /// 405.
+    pub fn method_not_allowed() -> Self {
+        ApiError::new(
+            StatusReason::MethodNotAllowed,
+            "the server does not allow this method on the requested resource",
+        )
+    }
+
+    /// 406.
+    pub fn not_acceptable() -> Self {
+        let message = "only the following media types are accepted: application/json";
+        ApiError::new(StatusReason::NotAcceptable, message)
+    }
+
+    /// 410: the history does not reach back so far.
+    pub fn expired(oldest: u64) -> Self {
+        ApiError::new(StatusReason::Expired, format!("too old resource version: the oldest one is {oldest}"))
+    }
+
+    /// 413.
+    pub fn too_large(what: &str) -> Self {
+        ApiError::new(StatusReason::RequestEntityTooLarge, format!("Request entity too large: {what}"))
+    }
+
+    /// 415.
+    pub fn unsupported_media_type(what: &str) -> Self {
+        let message = format!("the body of the request was in an unknown format - {what}");
+        ApiError::new(StatusReason::UnsupportedMediaType, message)
+    }
+
+    /// 507: there is no room for it, whoever asks again.
+    pub fn insufficient_storage(kind: &Kind, name: &str, what: &str) -> Self {
+        let message = format!("{} \"{name}\" cannot be stored: {what}", kind.group_resource());
+        let error = ApiError::new(StatusReason::InsufficientStorage, message);
+        ApiError { details: Some(details(kind, name)), ..error }
+    }
+
+    /// 422 for a request that is no single field's fault.
+    pub fn unprocessable(what: &str) -> Self {
+        let message = format!("the server rejected our request due to an error in our request: {what}");
+        ApiError::new(StatusReason::Invalid, message)
+    }
+
+    /// 429: it works again when something else has ended.
+    pub fn too_many_requests(what: &str, retry_after_seconds: u32) -> Self {
+        let details = Some(json!({ "retryAfterSeconds": retry_after_seconds }));
+        ApiError { details, ..ApiError::new(StatusReason::TooManyRequests, what) }
+    }
+
+    /// 500.
+    pub fn internal(what: &dyn std::fmt::Display) -> Self {
+        ApiError::new(StatusReason::InternalError, format!("Internal error occurred: {what}"))
+    }
+
+    /// The HTTP code.
+    pub fn code(&self) -> u16 {
+        self.reason.code()
+    }
+
+    /// The `metav1.Status`.
+    pub fn to_status(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason.as_str(), "code": self.code(),
+        });
+        if let Some(details) = &self.details {
+            status["details"] = details.clone();
+        }
+        status
+    }
+}
+
+impl From<crate::store::StoreError> for ApiError {
+    fn from(error: crate::store::StoreError) -> Self {
+        ApiError::internal(&error)
+    }
+}

@@ -1,0 +1,463 @@
+//! Printer columns: what `kubectl get` prints, made by the server.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::jsonpath::json_path;
+use crate::kind::{PrinterColumn, ServedKind, Source};
+use crate::unstructured::{list, name, number, text};
+
+/// A cell of one object.
+type Cell = fn(&Value, Timestamp) -> Value;
+
+/// (name, type, priority, cell)
+type BuiltIn = (&'static str, &'static str, i64, Cell);
+
+const NAME: BuiltIn = ("Name", "string", 0, |o, _| json!(name(o)));
+const AGE: BuiltIn = ("Age", "string", 0, |o, now| json!(age(text(o, "/metadata/creationTimestamp"), now)));
+
+fn columns(group_resource: &str) -> Vec<BuiltIn> {
+    let own: &[BuiltIn] = match group_resource {
+        "pods" => &[
+            ("Ready", "string", 0, |o, _| pod_ready(o)),
+            ("Status", "string", 0, |o, _| json!(pod_status(o))),
+            ("Restarts", "string", 0, |o, now| pod_restarts(o, now)),
+            AGE,
+            ("IP", "string", 1, |o, _| or_none(text(o, "/status/podIP"))),
+            ("Node", "string", 1, |o, _| or_none(text(o, "/spec/nodeName"))),
+            ("Nominated Node", "string", 1, |o, _| or_none(text(o, "/status/nominatedNodeName"))),
+            ("Readiness Gates", "string", 1, |_, _| json!("<none>")),
+        ],
+        "nodes" => &[
+            ("Status", "string", 0, |o, _| node_status(o)),
+            ("Roles", "string", 0, |o, _| node_roles(o)),
+            AGE,
+            ("Version", "string", 0, |o, _| json!(text(o, "/status/nodeInfo/kubeletVersion"))),
+            ("Internal-IP", "string", 1, |o, _| node_address(o, "InternalIP")),
+            ("External-IP", "string", 1, |o, _| node_address(o, "ExternalIP")),
+            ("OS-Image", "string", 1, |o, _| or_unknown(text(o, "/status/nodeInfo/osImage"))),
+            ("Kernel-Version", "string", 1, |o, _| or_unknown(text(o, "/status/nodeInfo/kernelVersion"))),
+            ("Container-Runtime", "string", 1, |o, _| {
+                or_unknown(text(o, "/status/nodeInfo/containerRuntimeVersion"))
+            }),
+        ],
+        "deployments.apps" => &[
+            ("Ready", "string", 0, |o, _| {
+                json!(format!("{}/{}", count(o, "/status/readyReplicas"), count(o, "/spec/replicas")))
+            }),
+            ("Up-to-date", "string", 0, |o, _| json!(count(o, "/status/updatedReplicas"))),
+            ("Available", "string", 0, |o, _| json!(count(o, "/status/availableReplicas"))),
+            AGE,
+            ("Containers", "string", 1, |o, _| containers(o, "/name")),
+            ("Images", "string", 1, |o, _| containers(o, "/image")),
+            ("Selector", "string", 1, |o, _| json!(selector(&o["spec"]["selector"]))),
+        ],
+        "replicasets.apps" => &[
+            ("Desired", "integer", 0, |o, _| json!(count(o, "/spec/replicas"))),
+            ("Current", "integer", 0, |o, _| json!(count(o, "/status/replicas"))),
+            ("Ready", "integer", 0, |o, _| json!(count(o, "/status/readyReplicas"))),
+            AGE,
+            ("Containers", "string", 1, |o, _| containers(o, "/name")),
+            ("Images", "string", 1, |o, _| containers(o, "/image")),
+            ("Selector", "string", 1, |o, _| json!(selector(&o["spec"]["selector"]))),
+        ],
+        "services" => &[
+            ("Type", "string", 0, |o, _| json!(text(o, "/spec/type"))),
+            ("Cluster-IP", "string", 0, |o, _| or_none(text(o, "/spec/clusterIP"))),
+            ("External-IP", "string", 0, |o, _| or_none(text(o, "/spec/externalName"))),
+            ("Port(s)", "string", 0, |o, _| service_ports(o)),
+            AGE,
+            ("Selector", "string", 1, |o, _| {
+                let pairs = pairs(&o["spec"]["selector"]);
+                json!(if pairs.is_empty() { "<none>".to_owned() } else { pairs })
+            }),
+        ],
+        "namespaces" => &[("Status", "string", 0, |o, _| json!(text(o, "/status/phase"))), AGE],
+        "configmaps" => &[("Data", "integer", 0, |o, _| json!(keys(o, "data") + keys(o, "binaryData"))), AGE],
+        "secrets" => &[
+            ("Type", "string", 0, |o, _| json!(text(o, "/type"))),
+            ("Data", "integer", 0, |o, _| json!(keys(o, "data"))),
+            AGE,
+        ],
+        "serviceaccounts" => &[("Secrets", "integer", 0, |o, _| json!(list(o, "/secrets").len())), AGE],
+        "leases.coordination.k8s.io" => {
+            &[("Holder", "string", 0, |o, _| json!(text(o, "/spec/holderIdentity"))), AGE]
+        }
+        "endpoints" => &[("Endpoints", "string", 0, |o, _| endpoints(o)), AGE],
+        "endpointslices.discovery.k8s.io" => &[
+            ("AddressType", "string", 0, |o, _| json!(text(o, "/addressType"))),
+            ("Ports", "string", 0, |o, _| {
+                json!(joined(list(o, "/ports").iter().map(|port| port["port"].to_string())))
+            }),
+            ("Endpoints", "string", 0, |o, _| {
+                let addresses = list(o, "/endpoints").iter().flat_map(|e| list(e, "/addresses"));
+                json!(joined(addresses.filter_map(Value::as_str).map(str::to_owned)))
+            }),
+            AGE,
+        ],
+        "customresourcedefinitions.apiextensions.k8s.io" => {
+            &[("Created At", "date", 0, |o, _| json!(text(o, "/metadata/creationTimestamp")))]
+        }
+        "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io" => &[
+            ("Role", "string", 0, |o, _| {
+                json!(format!("{}/{}", text(o, "/roleRef/kind"), text(o, "/roleRef/name")))
+            }),
+            AGE,
+        ],
+        "clusterroles.rbac.authorization.k8s.io" | "roles.rbac.authorization.k8s.io" => {
+            &[("Created At", "date", 0, |o, _| json!(text(o, "/metadata/creationTimestamp")))]
+        }
+        "events" => {
+            return vec![
+                ("Last Seen", "string", 0, |o, now| json!(age(last_seen(o), now))),
+                ("Type", "string", 0, |o, _| json!(text(o, "/type"))),
+                ("Reason", "string", 0, |o, _| json!(text(o, "/reason"))),
+                ("Object", "string", 0, |o, _| {
+                    let kind = text(o, "/involvedObject/kind").to_ascii_lowercase();
+                    json!(format!("{kind}/{}", text(o, "/involvedObject/name")))
+                }),
+                ("Subobject", "string", 1, |o, _| json!(text(o, "/involvedObject/fieldPath"))),
+                ("Source", "string", 1, |o, _| {
+                    let (component, host) = (text(o, "/source/component"), text(o, "/source/host"));
+                    let parts = [component, host].into_iter().filter(|part| !part.is_empty());
+                    json!(joined(parts.map(str::to_owned)))
+                }),
+                ("Message", "string", 0, |o, _| json!(text(o, "/message").trim())),
+                ("First Seen", "string", 1, |o, now| json!(age(text(o, "/firstTimestamp"), now))),
+                ("Count", "string", 1, |o, _| json!(number(o, "/count").unwrap_or(1))),
+                ("Name", "string", 1, |o, _| json!(name(o))),
+            ];
+        }
+        _ => &[AGE],
+    };
+    [&[NAME], own].concat()
+}
+
+/// Renders objects as a `meta.k8s.io/v1` Table. `whole` puts whole objects into the rows instead of their metadata.
+pub(super) fn table(
+    kind: &ServedKind,
+    objects: &[Value],
+    meta: Value,
+    include: &str,
+    now: Timestamp,
+) -> Value {
+    let (definitions, cells): (Vec<Value>, Vec<Vec<Value>>) = match &kind.source {
+        Source::BuiltIn => {
+            let columns = columns(&kind.group_resource());
+            let definitions = columns.iter().map(|(name, kind, priority, _)| {
+                definition(name, kind, *priority, if *name == "Name" { "name" } else { "" })
+            });
+            let row = |object: &Value| columns.iter().map(|column| column.3(object, now)).collect();
+            (definitions.collect(), objects.iter().map(row).collect())
+        }
+        Source::Custom(custom) => custom_cells(&custom.columns, objects, now),
+    };
+    let rows: Vec<Value> = objects
+        .iter()
+        .zip(cells)
+        .map(|(object, cells)| {
+            let object = match include {
+                "None" => Value::Null,
+                "Object" => object.clone(),
+                _ => partial(object),
+            };
+            json!({ "cells": cells, "object": object })
+        })
+        .collect();
+    json!({
+        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
+        "columnDefinitions": definitions, "rows": rows,
+    })
+}
+
+/// An object's metadata alone (`PartialObjectMetadata`).
+pub(super) fn partial(object: &Value) -> Value {
+    json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"] })
+}
+
+fn definition(name: &str, kind: &str, priority: i64, format: &str) -> Value {
+    json!({ "name": name, "type": kind, "format": format, "description": name, "priority": priority })
+}
+
+fn custom_cells(
+    columns: &[PrinterColumn],
+    objects: &[Value],
+    now: Timestamp,
+) -> (Vec<Value>, Vec<Vec<Value>>) {
+    let mut definitions = vec![definition("Name", "string", 0, "name")];
+    for column in columns {
+        let mut of = definition(&column.name, &column.kind, column.priority, "");
+        if !column.description.is_empty() {
+            of["description"] = json!(column.description);
+        }
+        definitions.push(of);
+    }
+    let has_age = !columns.is_empty();
+    if !has_age {
+        definitions.push(definition("Age", "date", 0, ""));
+    }
+    let rows = objects.iter().map(|object| {
+        let mut cells = vec![json!(name(object))];
+        cells.extend(columns.iter().map(|column| {
+            let found = json_path(object, &column.path);
+            match (column.kind.as_str(), found) {
+                (_, None | Some(Value::Null)) => Value::Null,
+                ("date", Some(Value::String(time))) => json!(age(&time, now)),
+                ("string", Some(value)) => match value {
+                    Value::String(text) => json!(text),
+                    other => json!(other.to_string()),
+                },
+                (_, Some(value)) => value,
+            }
+        }));
+        if !has_age {
+            cells.push(json!(age(text(object, "/metadata/creationTimestamp"), now)));
+        }
+        cells
+    });
+    (definitions, rows.collect())
+}
+
+fn or_none(text: &str) -> Value {
+    json!(if text.is_empty() { "<none>" } else { text })
+}
+
+fn or_unknown(text: &str) -> Value {
+    json!(if text.is_empty() { "<unknown>" } else { text })
+}
+
+fn count(object: &Value, pointer: &str) -> i64 {
+    number(object, pointer).unwrap_or_default()
+}
+
+fn keys(object: &Value, field: &str) -> usize {
+    object[field].as_object().map_or(0, serde_json::Map::len)
+}
+
+fn joined(words: impl Iterator<Item = String>) -> String {
+    words.collect::<Vec<_>>().join(",")
+}
+
+fn pairs(map: &Value) -> String {
+    let pairs = map.as_object().into_iter().flatten();
+    joined(pairs.into_iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())))
+}
+
+fn selector(selector: &Value) -> String {
+    let expressions = list(selector, "/matchExpressions").iter().map(|expression| {
+        let values = list(expression, "/values").iter().filter_map(Value::as_str).map(str::to_owned);
+        let (key, operator) = (text(expression, "/key"), text(expression, "/operator").to_ascii_lowercase());
+        format!("{key} {operator} ({})", joined(values))
+    });
+    let first = Some(pairs(&selector["matchLabels"])).filter(|pairs| !pairs.is_empty());
+    joined(first.into_iter().chain(expressions))
+}
+
+fn containers(object: &Value, field: &str) -> Value {
+    let all = list(object, "/spec/template/spec/containers").iter();
+    json!(joined(all.map(|container| text(container, field).to_owned())))
+}
+
+fn pod_ready(pod: &Value) -> Value {
+    let ready = list(pod, "/status/containerStatuses").iter().filter(|c| c["ready"] == json!(true)).count();
+    json!(format!("{ready}/{}", list(pod, "/spec/containers").len()))
+}
+
+/// The word in the STATUS column, as kubectl users know it.
+fn pod_status(pod: &Value) -> String {
+    let mut word = text(pod, "/status/phase").to_owned();
+    let reason = text(pod, "/status/reason");
+    if !reason.is_empty() {
+        word = reason.to_owned();
+    }
+    let initial = list(pod, "/spec/initContainers").len();
+    let mut initialising = false;
+    for (at, status) in list(pod, "/status/initContainerStatuses").iter().enumerate() {
+        let state = &status["state"];
+        if let Some(code) = number(state, "/terminated/exitCode") {
+            if code == 0 {
+                continue;
+            }
+            let reason = text(state, "/terminated/reason");
+            word = if reason.is_empty() { format!("Init:ExitCode:{code}") } else { format!("Init:{reason}") };
+        } else {
+            let reason = text(state, "/waiting/reason");
+            word = if reason.is_empty() || reason == "PodInitializing" {
+                format!("Init:{at}/{initial}")
+            } else {
+                format!("Init:{reason}")
+            };
+        }
+        initialising = true;
+        break;
+    }
+    if !initialising {
+        let mut running = false;
+        for status in list(pod, "/status/containerStatuses").iter().rev() {
+            let state = &status["state"];
+            let (waiting, ended) = (text(state, "/waiting/reason"), text(state, "/terminated/reason"));
+            if !waiting.is_empty() {
+                word = waiting.to_owned();
+            } else if !ended.is_empty() {
+                word = ended.to_owned();
+            } else if let Some(code) = number(state, "/terminated/exitCode") {
+                word = format!("ExitCode:{code}");
+            } else if status["ready"] == json!(true) && state.get("running").is_some() {
+                running = true;
+            }
+        }
+        if word == "Completed" && running {
+            word = "Running".to_owned();
+        }
+    }
+    if !text(pod, "/metadata/deletionTimestamp").is_empty() {
+        return if reason == "NodeLost" { "Unknown" } else { "Terminating" }.to_owned();
+    }
+    word
+}
+
+fn pod_restarts(pod: &Value, now: Timestamp) -> Value {
+    let statuses =
+        list(pod, "/status/containerStatuses").iter().chain(list(pod, "/status/initContainerStatuses"));
+    let (mut restarts, mut last) = (0, "");
+    for status in statuses {
+        restarts += number(status, "/restartCount").unwrap_or_default();
+        let ended = text(status, "/lastState/terminated/finishedAt");
+        // RFC 3339 in UTC sorts as text.
+        last = last.max(ended);
+    }
+    if restarts > 0 && !last.is_empty() {
+        json!(format!("{restarts} ({} ago)", age(last, now)))
+    } else {
+        json!(restarts.to_string())
+    }
+}
+
+fn node_status(node: &Value) -> Value {
+    let ready = list(node, "/status/conditions").iter().find(|c| text(c, "/type") == "Ready");
+    let mut word = match ready.map(|condition| text(condition, "/status")) {
+        Some("True") => "Ready",
+        Some(_) => "NotReady",
+        None => "Unknown",
+    }
+    .to_owned();
+    if node.pointer("/spec/unschedulable") == Some(&json!(true)) {
+        word.push_str(",SchedulingDisabled");
+    }
+    json!(word)
+}
+
+fn node_roles(node: &Value) -> Value {
+    let labels = node.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+    let roles = labels
+        .into_iter()
+        .filter_map(|(key, _)| key.strip_prefix("node-role.kubernetes.io/"))
+        .map(str::to_owned);
+    or_none(&joined(roles))
+}
+
+fn node_address(node: &Value, kind: &str) -> Value {
+    let found = list(node, "/status/addresses").iter().find(|address| text(address, "/type") == kind);
+    or_none(found.map(|address| text(address, "/address")).unwrap_or_default())
+}
+
+fn service_ports(service: &Value) -> Value {
+    let ports = list(service, "/spec/ports").iter().map(|port| {
+        let (number, protocol) = (port["port"].to_string(), text(port, "/protocol"));
+        match port["nodePort"].as_i64() {
+            Some(outside) => format!("{number}:{outside}/{protocol}"),
+            None => format!("{number}/{protocol}"),
+        }
+    });
+    or_none(&joined(ports))
+}
+
+fn endpoints(object: &Value) -> Value {
+    let all = list(object, "/subsets").iter().flat_map(|subset| {
+        let ports: Vec<String> = list(subset, "/ports").iter().map(|port| port["port"].to_string()).collect();
+        list(subset, "/addresses").iter().flat_map(move |address| {
+            let ip = text(address, "/ip").to_owned();
+            ports.clone().into_iter().map(move |port| format!("{ip}:{port}"))
+        })
+    });
+    or_none(&joined(all))
+}
+
+fn last_seen(event: &Value) -> &str {
+    [text(event, "/lastTimestamp"), text(event, "/series/lastObservedTime"), text(event, "/eventTime")]
+        .into_iter()
+        .find(|time| !time.is_empty())
+        .unwrap_or(text(event, "/metadata/creationTimestamp"))
+}
+
+/// How long ago a time is, in kubectl's short form.
+fn age(time: &str, now: Timestamp) -> String {
+    let Ok(then) = time.parse::<Timestamp>() else { return "<unknown>".to_owned() };
+    let seconds = now.as_second() - then.as_second();
+    if seconds < -1 {
+        return "<invalid>".to_owned();
+    }
+    short(seconds.max(0))
+}
+
+fn short(seconds: i64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let with = |value: i64, unit: &str, rest: i64, small: &str| {
+        if rest == 0 { format!("{value}{unit}") } else { format!("{value}{unit}{rest}{small}") }
+    };
+    if seconds < 120 {
+        format!("{seconds}s")
+    } else if minutes < 10 {
+        with(minutes, "m", seconds % 60, "s")
+    } else if minutes < 180 {
+        format!("{minutes}m")
+    } else if hours < 8 {
+        with(hours, "h", minutes % 60, "m")
+    } else if hours < 48 {
+        format!("{hours}h")
+    } else if days < 8 {
+        with(days, "d", hours % 24, "h")
+    } else if days < 730 {
+        format!("{days}d")
+    } else {
+        with(days / 365, "y", days % 365, "d")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        let cases = [
+            (5, "5s"),
+            (119, "119s"),
+            (150, "2m30s"),
+            (660, "11m"),
+            (4 * 3600 + 60, "4h1m"),
+            (40 * 3600, "40h"),
+            (3 * 86_400 + 3600, "3d1h"),
+            (100 * 86_400, "100d"),
+            (800 * 86_400, "2y70d"),
+        ];
+        for (seconds, told) in cases {
+            assert_eq!(short(seconds), told);
+        }
+    }
+
+    #[test]
+    fn a_pods_word_is_kubectls() {
+        let status =
+            |status: Value| pod_status(&json!({"spec": {"initContainers": [{}, {}]}, "status": status}));
+        assert_eq!(status(json!({"phase": "Pending"})), "Pending");
+        let creating = json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]});
+        assert_eq!(status(creating), "ContainerCreating");
+        let init = json!({"phase": "Pending", "initContainerStatuses": [{"state": {"terminated": {"exitCode": 0}}}, {"state": {"running": {}}}]});
+        assert_eq!(status(init), "Init:1/2");
+        let crashed = json!({"phase": "Running", "containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]});
+        assert_eq!(status(crashed), "CrashLoopBackOff");
+        let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Running"}});
+        assert_eq!(pod_status(&going), "Terminating");
+    }
+}

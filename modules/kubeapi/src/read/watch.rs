@@ -1,0 +1,254 @@
+//! Watches: a JSON document a line.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, Either, select};
+use futures::{FutureExt, StreamExt};
+use serde_json::{Value, json};
+
+use super::{ReadApi, decode_stored, printers};
+use crate::error::ApiError;
+use crate::kind::ServedKind;
+use crate::request::{ApiRequest, Representation};
+use crate::response::Answer;
+use crate::selector::Selector;
+use crate::store::{Change, Changes, Item, ReadStore, WatchError};
+
+/// 1 h: a watch ends by itself, so that its client looks again, as with a real server.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// 60 s between bookmarks.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+/// What a watch needs to make a line of a change.
+struct EventEncoder<S: ReadStore> {
+    api: ReadApi<S>,
+    kind: ServedKind,
+    selector: Selector,
+    representation: Representation,
+    include: String,
+}
+
+impl<S: ReadStore> EventEncoder<S> {
+    fn line(&self, event: &str, object: &Value, first: bool) -> Bytes {
+        let object = match self.representation {
+            Representation::Object => object.clone(),
+            Representation::Metadata => printers::partial(object),
+            Representation::Table => {
+                let meta = json!({ "resourceVersion": object["metadata"]["resourceVersion"] });
+                let now = self.api.now();
+                let mut table =
+                    printers::table(&self.kind, std::slice::from_ref(object), meta, &self.include, now);
+                if !first {
+                    table["columnDefinitions"] = Value::Null;
+                }
+                table
+            }
+        };
+        line(event, &object)
+    }
+
+    /// What a change is to this watcher, who sees only what the selector takes.
+    fn event(&self, change: &Change) -> Result<Option<(&'static str, Value)>, ApiError> {
+        let side = |json: &Option<Bytes>| {
+            json.as_ref().map(|json| decode_stored(&self.kind, json, change.revision)).transpose()
+        };
+        if self.selector.is_everything()
+            && let Some(object) = side(&change.after)?
+        {
+            // What it was before makes no difference to this reader.
+            let event = if change.before.is_none() { "ADDED" } else { "MODIFIED" };
+            return Ok(Some((event, object)));
+        }
+        let taken = |object: &Value| self.selector.matches(object);
+        let (before, after) = (side(&change.before)?.filter(taken), side(&change.after)?.filter(taken));
+        Ok(match (before, after) {
+            (None, None) => None,
+            (None, Some(object)) => Some(("ADDED", object)),
+            (Some(_), Some(object)) => Some(("MODIFIED", object)),
+            (Some(object), None) => Some(("DELETED", object)),
+        })
+    }
+
+    fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
+        let (kind, api_version) = match self.representation {
+            Representation::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
+            Representation::Object | Representation::Table => (&*self.kind.kind, self.kind.api_version()),
+        };
+        let mut object = json!({
+            "kind": kind, "apiVersion": api_version,
+            "metadata": { "resourceVersion": revision.to_string(), "creationTimestamp": null },
+        });
+        if initial_end {
+            object["metadata"]["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        if self.representation == Representation::Table {
+            object = json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "rows": [],
+                "metadata": { "resourceVersion": revision.to_string() }, "columnDefinitions": null });
+        }
+        line("BOOKMARK", &object)
+    }
+}
+
+fn line(event: &str, object: &Value) -> Bytes {
+    let mut line = json!({ "type": event, "object": object }).to_string();
+    line.push('\n');
+    Bytes::from(line)
+}
+
+struct WatchStream<S: ReadStore> {
+    encoder: EventEncoder<S>,
+    /// What was there at the beginning and is not told yet: the store's own bytes, so that a reader who takes his time
+    /// holds nothing of his own.
+    initial: std::vec::IntoIter<Item>,
+    ready: VecDeque<Bytes>,
+    changes: Changes,
+    end: BoxFuture<'static, ()>,
+    bookmark: Option<BoxFuture<'static, ()>>,
+    revision: u64,
+    first: bool,
+    over: bool,
+}
+
+impl<S: ReadStore> ReadApi<S> {
+    pub(super) async fn watch(&self, request: &ApiRequest<'_>) -> Result<Answer, ApiError> {
+        let selector = request.selector()?;
+        let initial = request.query.is_true("sendInitialEvents");
+        let from = match request.query.get("resourceVersion") {
+            None | Some("" | "0") => None,
+            Some(text) => match text.parse::<u64>() {
+                Ok(revision) => Some(revision),
+                Err(_) => {
+                    return Err(ApiError::bad_request(format!(
+                        "invalid resource version `{}`",
+                        text.escape_debug()
+                    )));
+                }
+            },
+        };
+        let bookmarks = request.query.is_true("allowWatchBookmarks");
+        let (items, revision) = match from {
+            Some(revision) if !initial => (Vec::new(), revision),
+            Some(_) | None => {
+                let (items, revision, _) = self.select_items(request, &selector, None, None).await?;
+                (items, revision)
+            }
+        };
+        let encoder = EventEncoder {
+            api: self.clone(),
+            kind: request.kind.clone(),
+            selector,
+            representation: request.representation,
+            include: request.query.get("includeObject").unwrap_or_default().to_owned(),
+        };
+        let mut ready = VecDeque::new();
+        if initial && bookmarks {
+            ready.push_back(encoder.bookmark(revision, true));
+        }
+        let namespace = Some(request.attributes.namespace.as_str())
+            .filter(|ns| request.kind.namespaced && !ns.is_empty());
+        let changes = match self.inner.store.watch(&request.kind.group_resource(), namespace, revision).await
+        {
+            Ok(changes) => changes,
+            // A client of a watch looks for this inside the stream.
+            Err(WatchError::Gone { oldest }) => {
+                let line = line("ERROR", &ApiError::expired(oldest).to_status());
+                return Ok(Answer::Stream(futures::stream::once(async { line }).boxed()));
+            }
+            Err(WatchError::Store(error)) => return Err(error.into()),
+        };
+        let limit = request.query.number("timeoutSeconds").filter(|seconds| *seconds > 0);
+        let limit = limit.map_or(LONGEST, Duration::from_secs).min(LONGEST);
+        let sleep = Arc::clone(&self.inner.options.sleep);
+        let stream = WatchStream {
+            first: true,
+            encoder,
+            initial: items.into_iter(),
+            ready,
+            changes,
+            end: sleep(limit),
+            bookmark: bookmarks.then(|| sleep(BOOKMARK_EVERY)),
+            revision,
+            over: false,
+        };
+        Ok(Answer::Stream(futures::stream::unfold(stream, next).boxed()))
+    }
+}
+
+/// What a watch waited for.
+enum Wakeup {
+    Change(Option<Result<Change, WatchError>>),
+    End,
+    Bookmark,
+}
+
+async fn next<S: ReadStore>(mut stream: WatchStream<S>) -> Option<(Bytes, WatchStream<S>)> {
+    loop {
+        if let Some(item) = stream.initial.next() {
+            let first = std::mem::take(&mut stream.first);
+            let line = match decode_stored(&stream.encoder.kind, &item.json, item.revision) {
+                Ok(object) => stream.encoder.line("ADDED", &object, first),
+                Err(error) => {
+                    stream.over = true;
+                    stream.initial = Vec::new().into_iter();
+                    stream.ready.clear();
+                    line("ERROR", &error.to_status())
+                }
+            };
+            return Some((line, stream));
+        }
+        if let Some(line) = stream.ready.pop_front() {
+            return Some((line, stream));
+        }
+        if stream.over {
+            return None;
+        }
+        let turn = {
+            let bookmark: BoxFuture<'_, ()> = match &mut stream.bookmark {
+                Some(due) => due.boxed(),
+                None => futures::future::pending().boxed(),
+            };
+            match select(stream.changes.next(), select(&mut stream.end, bookmark)).await {
+                Either::Left((change, _)) => Wakeup::Change(change),
+                Either::Right((Either::Left(_), _)) => Wakeup::End,
+                Either::Right((Either::Right(_), _)) => Wakeup::Bookmark,
+            }
+        };
+        let change = match turn {
+            Wakeup::Change(change) => change,
+            Wakeup::End => return None,
+            Wakeup::Bookmark => {
+                stream.bookmark = Some((stream.encoder.api.options().sleep)(BOOKMARK_EVERY));
+                let line = stream.encoder.bookmark(stream.revision, false);
+                return Some((line, stream));
+            }
+        };
+        match change {
+            None => return None,
+            Some(Ok(change)) => {
+                stream.revision = change.revision;
+                match stream.encoder.event(&change) {
+                    Ok(None) => {}
+                    Ok(Some((event, object))) => {
+                        let line = stream.encoder.line(event, &object, std::mem::take(&mut stream.first));
+                        stream.ready.push_back(line);
+                    }
+                    Err(error) => {
+                        stream.ready.push_back(line("ERROR", &error.to_status()));
+                        stream.over = true;
+                    }
+                }
+            }
+            Some(Err(error)) => {
+                let error = match error {
+                    WatchError::Gone { oldest } => ApiError::expired(oldest),
+                    WatchError::Store(error) => error.into(),
+                };
+                stream.ready.push_back(line("ERROR", &error.to_status()));
+                stream.over = true;
+            }
+        }
+    }
+}

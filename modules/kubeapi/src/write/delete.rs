@@ -1,0 +1,210 @@
+//! Delete: graceful for pods, held up by finalizers, with preconditions.
+
+use apimachinery::{ObjectKey, StatusReason, resource};
+use serde_json::{Value, json};
+
+use super::api::{Admission, Api, Operation};
+use super::persist::{TRIES, encode, is_deletion_complete, write_error, write_of};
+use super::{json, protobuf};
+use crate::error::ApiError;
+use crate::kind::ServedKind;
+use crate::read::decode_stored;
+use crate::read::list_encoder::ListEncoder;
+use crate::request::ApiRequest;
+use crate::response::Answer;
+use crate::store::{QuotaCheck, Store, WriteError};
+use crate::unstructured::{as_fields, entry, list, name, number, text};
+
+/// `metav1.DeleteOptions`, as far as they are understood.
+#[derive(Debug, Default)]
+struct DeleteOptions {
+    grace: Option<i64>,
+    uid: Option<String>,
+    version: Option<String>,
+    finalizer: Option<&'static str>,
+    dry_run: bool,
+}
+
+impl DeleteOptions {
+    /// Those of the body of a delete.
+    fn of_body(request: &ApiRequest<'_>) -> Result<DeleteOptions, ApiError> {
+        let options = if request.body.is_empty() {
+            Value::Null
+        } else if let Some(options) = protobuf::delete_options(request.body)? {
+            options
+        } else {
+            json::read(request.body).map_err(|error| {
+                ApiError::bad_request(format!("the DeleteOptions are unrecognized: {error}"))
+            })?
+        };
+        DeleteOptions::parse(request, &options)
+    }
+
+    fn parse(request: &ApiRequest<'_>, options: &Value) -> Result<DeleteOptions, ApiError> {
+        let policy = options["propagationPolicy"].as_str().or(request.query.get("propagationPolicy"));
+        let orphans = options["orphanDependents"] == json!(true) || request.query.is_true("orphanDependents");
+        let finalizer = match policy {
+            Some("Foreground") => Some("foregroundDeletion"),
+            Some("Orphan") => Some("orphan"),
+            None if orphans => Some("orphan"),
+            Some("Background" | "") | None => None,
+            Some(other) => {
+                let message = format!("invalid propagationPolicy `{}`", other.escape_debug());
+                return Err(ApiError::bad_request(message));
+            }
+        };
+        let grace = options["gracePeriodSeconds"].as_i64();
+        let grace =
+            grace.or_else(|| request.query.get("gracePeriodSeconds").and_then(|text| text.parse().ok()));
+        let owned = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        Ok(DeleteOptions {
+            grace: grace.map(|grace| grace.max(0)),
+            uid: owned("/preconditions/uid"),
+            version: owned("/preconditions/resourceVersion"),
+            finalizer,
+            dry_run: request.is_dry_run() || list(options, "/dryRun").contains(&json!("All")),
+        })
+    }
+
+    fn check_preconditions(&self, kind: &ServedKind, current: &Value) -> Result<(), ApiError> {
+        for (what, wanted, pointer) in [
+            ("UID", &self.uid, "/metadata/uid"),
+            ("ResourceVersion", &self.version, "/metadata/resourceVersion"),
+        ] {
+            let found = text(current, pointer);
+            if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
+                let message = format!(
+                    "Precondition failed: {what} in precondition: {}, {what} in object meta: {found}",
+                    wanted.escape_debug()
+                );
+                return Err(ApiError::conflict(kind, name(current), &message));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: Store> Api<S> {
+    pub(super) async fn delete(&self, request: &ApiRequest<'_>) -> Result<Answer, ApiError> {
+        let options = DeleteOptions::of_body(request)?;
+        let (object, gone) = self.delete_one(request, &request.key(), &options).await?;
+        if request.kind.is(resource::PODS) || !gone {
+            return Ok(Answer::ok(object));
+        }
+        let names = &request.kind;
+        let mut details =
+            json!({ "name": name(&object), "kind": names.plural, "uid": text(&object, "/metadata/uid") });
+        if !names.group.is_empty() {
+            details["group"] = json!(names.group);
+        }
+        Ok(Answer::ok(json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
+        })))
+    }
+
+    pub(super) async fn delete_collection(&self, request: &ApiRequest<'_>) -> Result<Answer, ApiError> {
+        let selector = request.selector()?;
+        let options = DeleteOptions::of_body(request)?;
+        let (items, revision, _) = self.reader.select_items(request, &selector, None, None).await?;
+        let mut encoder = ListEncoder::begin(
+            &json!({
+                "kind": &*request.kind.list_kind, "apiVersion": request.kind.api_version(),
+                "metadata": { "resourceVersion": revision.to_string() },
+            }),
+            "items",
+        )?;
+        for item in items {
+            match self.delete_one(request, &item.key, &options).await {
+                Ok((object, _)) => encoder.add(&object, item.json.len()).await?,
+                Err(error) if error.reason == StatusReason::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(encoder.end())
+    }
+
+    /// Deletes the object that the request names, as a delete with these `metav1.DeleteOptions` does (or null).
+    ///
+    /// # Errors
+    /// 400 for options that are none, and as a delete.
+    pub async fn delete_with(&self, request: &ApiRequest<'_>, options: &Value) -> Result<(), ApiError> {
+        let options = DeleteOptions::parse(request, options)?;
+        self.delete_one(request, &request.key(), &options).await.map(|_| ())
+    }
+
+    /// Removes the object or marks it as deleted. Answers it and whether it is gone.
+    async fn delete_one(
+        &self,
+        request: &ApiRequest<'_>,
+        key: &ObjectKey,
+        options: &DeleteOptions,
+    ) -> Result<(Value, bool), ApiError> {
+        let kind = &request.kind;
+        for _ in 0..TRIES {
+            let (item, current) = self.reader.stored(kind, key).await?;
+            options.check_preconditions(kind, &current)?;
+            let admission = Admission { request, operation: Operation::Delete, old: Some(&current) };
+            self.policy.validate(admission, &current).await?;
+            let marked = self.marked(kind, &current, options);
+            if options.dry_run {
+                let gone = is_deletion_complete(kind, &marked);
+                return Ok((marked, gone));
+            }
+            let (write, gone) = write_of(kind, &item, &marked);
+            if !gone && encode(&marked) == encode(&current) {
+                return Ok((current, false));
+            }
+            // A mark makes the object larger, and is the way to make it nothing.
+            match self.store().write_with(write, QuotaCheck::Exempt).await {
+                Ok(revision) => {
+                    self.after_write(kind, gone.then_some(&current)).await?;
+                    return Ok((decode_stored(kind, &encode(&marked), revision)?, gone));
+                }
+                Err(WriteError::Conflict { .. }) if options.version.is_none() => {}
+                Err(error) => return Err(write_error(kind, &key.name, error)),
+            }
+        }
+        Err(ApiError::modified(kind, &key.name))
+    }
+
+    /// The object with its deletion written into it.
+    fn marked(&self, kind: &ServedKind, current: &Value, options: &DeleteOptions) -> Value {
+        let mut object = current.clone();
+        let grace = if kind.is(resource::PODS) { pod_grace(current, options.grace) } else { 0 };
+        let earlier = number(current, "/metadata/deletionGracePeriodSeconds");
+        let metadata = as_fields(entry(&mut object, "metadata"));
+        let first = metadata.get("deletionTimestamp").is_none();
+        // A second delete can only shorten the wait.
+        if first || earlier.is_none_or(|earlier| grace < earlier) {
+            let second = self.reader.now().as_second().saturating_add(grace);
+            let at = jiff::Timestamp::from_second(second).unwrap_or_default();
+            metadata.insert("deletionTimestamp".to_owned(), json!(at.to_string()));
+            metadata.insert("deletionGracePeriodSeconds".to_owned(), json!(grace));
+            if first && kind.generation {
+                let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(1) + 1;
+                metadata.insert("generation".to_owned(), json!(generation));
+            }
+        }
+        if let Some(finalizer) = options.finalizer.filter(|_| first) {
+            let finalizers = metadata.entry("finalizers").or_insert(json!([]));
+            if let Value::Array(finalizers) = finalizers
+                && !finalizers.iter().any(|known| known == finalizer)
+            {
+                finalizers.push(json!(finalizer));
+            }
+        }
+        if kind.is(resource::NAMESPACES) {
+            as_fields(entry(&mut object, "status")).insert("phase".to_owned(), json!("Terminating"));
+        }
+        object
+    }
+}
+
+/// How long a pod is given: nothing where nothing runs.
+fn pod_grace(pod: &Value, wanted: Option<i64>) -> i64 {
+    let ended = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
+    if text(pod, "/spec/nodeName").is_empty() || ended {
+        return 0;
+    }
+    wanted.unwrap_or_else(|| number(pod, "/spec/terminationGracePeriodSeconds").unwrap_or(30))
+}

@@ -1,0 +1,77 @@
+//! Unknown fields: what a typed reading of an object would lose.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The object as `T` understands it.
+///
+/// # Errors
+/// A sentence, when a field is of another type than `T` wants.
+pub(super) fn understand<T: DeserializeOwned + Serialize>(value: &Value) -> Result<Value, String> {
+    let typed: T = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
+    serde_json::to_value(&typed).map_err(|error| error.to_string())
+}
+
+/// Takes the fields of `object` away that `understood` does not have, and answers their paths.
+pub(super) fn prune(object: &mut Value, understood: &Value) -> Vec<String> {
+    let mut unknown = Vec::new();
+    walk(object, understood, "", &mut unknown);
+    unknown
+}
+
+fn walk(object: &mut Value, understood: &Value, path: &str, unknown: &mut Vec<String>) {
+    match (object, understood) {
+        (Value::Object(fields), Value::Object(known)) => {
+            // The typed kinds write every field back that was there, empty ones, too.
+            fields.retain(|name, _| {
+                let keep = known.contains_key(name);
+                if !keep {
+                    unknown.push(join(path, name));
+                }
+                keep
+            });
+            for (name, value) in fields {
+                if let Some(understood) = known.get(name) {
+                    walk(value, understood, &join(path, name), unknown);
+                }
+            }
+        }
+        (Value::Array(items), Value::Array(known)) => {
+            for (at, (item, understood)) in items.iter_mut().zip(known).enumerate() {
+                walk(item, understood, &format!("{path}[{at}]"), unknown);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::json;
+
+    #[test]
+    fn unknown_fields_are_named_with_their_path_and_taken_away() {
+        let mut pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {}, "colour": "red"},
+            "spec": {"containers": [{"name": "c", "imagee": "x", "resources": {"limits": {"cpu": 1}}}]},
+        });
+        let understood = understand::<Pod>(&pod).unwrap();
+        let unknown = prune(&mut pod, &understood);
+        assert_eq!(unknown, ["metadata.colour", "spec.containers[0].imagee"]);
+        assert_eq!(pod["spec"]["containers"][0].get("imagee"), None);
+        assert_eq!(pod["metadata"]["labels"], json!({}));
+    }
+
+    #[test]
+    fn another_type_is_a_sentence() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": {"containers": "x"}});
+        assert!(understand::<Pod>(&pod).unwrap_err().contains("expected"));
+    }
+}

@@ -1,0 +1,45 @@
+//! What a Kubernetes API server refuses of an object.
+
+mod metadata;
+mod objects;
+mod references;
+mod updates;
+
+use serde_json::Value;
+
+pub use self::references::bad_subdomain;
+use crate::error::ApiError;
+use crate::kind::{ServedKind, Source};
+use crate::unstructured::{name, remove, text};
+
+/// Whether `object` may be stored in place of `old` (`None`: a new one).
+///
+/// # Errors
+/// 422 with everything that is wrong.
+pub(super) fn validate(kind: &ServedKind, old: Option<&Value>, object: &Value) -> Result<(), ApiError> {
+    let group_resource = kind.group_resource();
+    let mut causes = metadata::metadata(kind, object);
+    causes.extend(references::causes(&group_resource, object));
+    match &kind.source {
+        Source::BuiltIn => causes.extend(objects::object(&group_resource, object)),
+        Source::Custom(custom) => causes.extend(custom.validate(object)),
+    }
+    if let Some(old) = old {
+        causes.extend(updates::change(&group_resource, old, object));
+    }
+    // An object that is on its way out may be as wrong as it was, but nothing new may hold it up.
+    let leaving = old.filter(|old| !text(old, "/metadata/deletionTimestamp").is_empty());
+    if leaving.is_some_and(|old| spec_of(old) == spec_of(object)) {
+        causes.clear();
+    }
+    causes.extend(leaving.and_then(|old| updates::new_finalizers(old, object)));
+    if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(kind, name(object), &causes)) }
+}
+
+/// An object without its metadata and its status.
+pub(super) fn spec_of(object: &Value) -> Value {
+    let mut object = object.clone();
+    remove(&mut object, "metadata");
+    remove(&mut object, "status");
+    object
+}

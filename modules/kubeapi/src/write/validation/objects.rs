@@ -1,0 +1,315 @@
+//! New objects of the built-in kinds.
+
+use std::collections::BTreeSet;
+
+use apimachinery::{Quantity, resource};
+use serde_json::{Value, json};
+
+use super::metadata::bad_name;
+use crate::error::FieldError;
+use crate::kind::NameRule;
+use crate::unstructured::{list, text};
+
+/// Everything that is wrong with a new object of a built-in kind.
+pub(super) fn object(group_resource: &str, object: &Value) -> Vec<FieldError> {
+    let mut causes = Vec::new();
+    match group_resource {
+        resource::PODS => pod_spec(&object["spec"], "spec", &mut causes),
+        resource::DEPLOYMENTS | resource::REPLICA_SETS => workload(object, &mut causes),
+        resource::SERVICES => service(object, &mut causes),
+        resource::CONFIG_MAPS => data_keys(object, &["data", "binaryData"], &mut causes),
+        resource::SECRETS => secret(object, &mut causes),
+        resource::CUSTOM_RESOURCE_DEFINITIONS => definition(object, &mut causes),
+        resource::NODES => taints(object, &mut causes),
+        _ => {}
+    }
+    causes
+}
+
+fn pod_spec(spec: &Value, path: &str, causes: &mut Vec<FieldError>) {
+    if list(spec, "/containers").is_empty() {
+        causes.push(FieldError::required(format!("{path}.containers"), ""));
+    }
+    let mut names = BTreeSet::new();
+    for field in ["initContainers", "containers"] {
+        for (at, container) in list(spec, &format!("/{field}")).iter().enumerate() {
+            let here = format!("{path}.{field}[{at}]");
+            let name = text(container, "/name");
+            if name.is_empty() {
+                causes.push(FieldError::required(format!("{here}.name"), ""));
+            } else if let Some(what) = bad_name(NameRule::Label, name) {
+                causes.push(FieldError::invalid(format!("{here}.name"), &json!(name), what));
+            } else if !names.insert(name) {
+                causes.push(FieldError::duplicate(format!("{here}.name"), &json!(name)));
+            }
+            self::container(spec, container, &here, causes);
+        }
+    }
+    let mut volumes = BTreeSet::new();
+    for (at, volume) in list(spec, "/volumes").iter().enumerate() {
+        let here = format!("{path}.volumes[{at}]");
+        let name = text(volume, "/name");
+        if name.is_empty() {
+            causes.push(FieldError::required(format!("{here}.name"), ""));
+        } else if !volumes.insert(name) {
+            causes.push(FieldError::duplicate(format!("{here}.name"), &json!(name)));
+        }
+        if volume.as_object().is_some_and(|fields| fields.len() > 2) {
+            causes.push(FieldError::forbidden(here, "may not specify more than 1 volume type"));
+        }
+    }
+    enumerated(spec, path, "restartPolicy", &["Always", "OnFailure", "Never"], causes);
+    let dns = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+    enumerated(spec, path, "dnsPolicy", &dns, causes);
+}
+
+fn container(spec: &Value, container: &Value, here: &str, causes: &mut Vec<FieldError>) {
+    if text(container, "/image").trim().is_empty() {
+        causes.push(FieldError::required(format!("{here}.image"), ""));
+    }
+    enumerated(container, here, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], causes);
+    for (at, port) in list(container, "/ports").iter().enumerate() {
+        let number = port["containerPort"].as_i64().unwrap_or_default();
+        if !(1..=65535).contains(&number) {
+            let field = format!("{here}.ports[{at}].containerPort");
+            causes.push(FieldError::invalid(field, &json!(number), "must be between 1 and 65535, inclusive"));
+        }
+    }
+    for (at, variable) in list(container, "/env").iter().enumerate() {
+        if text(variable, "/name").is_empty() {
+            causes.push(FieldError::required(format!("{here}.env[{at}].name"), ""));
+        }
+        if variable.get("valueFrom").is_some() && !text(variable, "/value").is_empty() {
+            let field = format!("{here}.env[{at}].valueFrom");
+            causes.push(FieldError::invalid(
+                field,
+                &json!(""),
+                "may not be specified when `value` is not empty",
+            ));
+        }
+    }
+    let volumes: Vec<&str> = list(spec, "/volumes").iter().map(|volume| text(volume, "/name")).collect();
+    let mut paths = BTreeSet::new();
+    for (at, mount) in list(container, "/volumeMounts").iter().enumerate() {
+        let (name, path) = (text(mount, "/name"), text(mount, "/mountPath"));
+        if !volumes.contains(&name) {
+            let message = format!("Not found: \"{name}\"");
+            let field = format!("{here}.volumeMounts[{at}].name");
+            causes.push(FieldError { field, reason: "FieldValueNotFound", message });
+        }
+        if path.is_empty() {
+            causes.push(FieldError::required(format!("{here}.volumeMounts[{at}].mountPath"), ""));
+        } else if !paths.insert(path) {
+            let field = format!("{here}.volumeMounts[{at}].mountPath");
+            causes.push(FieldError::invalid(field, &json!(path), "must be unique"));
+        }
+    }
+    for which in ["limits", "requests"] {
+        let Some(Value::Object(amounts)) = container.pointer(&format!("/resources/{which}")) else {
+            continue;
+        };
+        for (name, amount) in amounts {
+            let text = amount.as_str().map_or_else(|| amount.to_string(), str::to_owned);
+            if let Err(error) = text.parse::<Quantity>() {
+                let field = format!("{here}.resources.{which}[{name}]");
+                causes.push(FieldError::invalid(field, amount, &error.to_string()));
+            }
+        }
+    }
+}
+
+fn enumerated(object: &Value, path: &str, field: &str, allowed: &[&str], causes: &mut Vec<FieldError>) {
+    if let Some(value) = object.get(field)
+        && !value.as_str().is_some_and(|value| allowed.contains(&value))
+    {
+        let mut sorted = allowed.to_vec();
+        sorted.sort_unstable();
+        causes.push(FieldError::unsupported(format!("{path}.{field}"), value, &sorted));
+    }
+}
+
+fn workload(object: &Value, causes: &mut Vec<FieldError>) {
+    let spec = &object["spec"];
+    if let Some(replicas) = spec["replicas"].as_i64().filter(|replicas| *replicas < 0) {
+        causes.push(FieldError::invalid(
+            "spec.replicas",
+            &json!(replicas),
+            "must be greater than or equal to 0",
+        ));
+    }
+    let selector = &spec["selector"];
+    let empty = selector["matchLabels"].as_object().is_none_or(serde_json::Map::is_empty)
+        && list(selector, "/matchExpressions").is_empty();
+    if selector.is_null() {
+        causes.push(FieldError::required("spec.selector", ""));
+    } else if empty {
+        causes.push(FieldError::invalid(
+            "spec.selector",
+            selector,
+            "empty selector is invalid for deployment",
+        ));
+    } else if !selects(selector, &spec["template"]) {
+        let labels = spec.pointer("/template/metadata/labels").unwrap_or(&Value::Null);
+        let what = "`selector` does not match template `labels`";
+        causes.push(FieldError::invalid("spec.template.metadata.labels", labels, what));
+    }
+    pod_spec(&spec["template"]["spec"], "spec.template.spec", causes);
+    let policy = text(spec, "/template/spec/restartPolicy");
+    if !matches!(policy, "" | "Always") {
+        causes.push(FieldError::unsupported("spec.template.spec.restartPolicy", &json!(policy), &["Always"]));
+    }
+}
+
+/// Whether a `metav1.LabelSelector` selects an object.
+fn selects(selector: &Value, object: &Value) -> bool {
+    let label =
+        |key: &str| object.pointer("/metadata/labels").and_then(|l| l.get(key)).and_then(Value::as_str);
+    let equal = selector["matchLabels"].as_object().into_iter().flatten();
+    equal.into_iter().all(|(key, value)| label(key) == value.as_str())
+        && list(selector, "/matchExpressions").iter().all(|expression| {
+            let found = label(text(expression, "/key"));
+            let among = list(expression, "/values").iter().any(|value| value.as_str() == found);
+            match text(expression, "/operator") {
+                "In" => found.is_some() && among,
+                "NotIn" => found.is_none() || !among,
+                "Exists" => found.is_some(),
+                "DoesNotExist" => found.is_none(),
+                _ => false,
+            }
+        })
+}
+
+fn service(object: &Value, causes: &mut Vec<FieldError>) {
+    let spec = &object["spec"];
+    let headless = text(spec, "/clusterIP") == "None";
+    if list(spec, "/ports").is_empty() && !headless && text(spec, "/type") != "ExternalName" {
+        causes.push(FieldError::required("spec.ports", ""));
+    }
+    for (at, port) in list(spec, "/ports").iter().enumerate() {
+        let number = port["port"].as_i64().unwrap_or_default();
+        if !(1..=65535).contains(&number) {
+            let field = format!("spec.ports[{at}].port");
+            causes.push(FieldError::invalid(field, &json!(number), "must be between 1 and 65535, inclusive"));
+        }
+    }
+    if text(spec, "/type") == "ExternalName"
+        && (!text(spec, "/clusterIP").is_empty() || !list(spec, "/clusterIPs").is_empty())
+    {
+        causes.push(FieldError::forbidden("spec.clusterIPs", "may not be set for ExternalName services"));
+    }
+    enumerated(spec, "spec", "type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], causes);
+}
+
+fn data_keys(object: &Value, maps: &[&str], causes: &mut Vec<FieldError>) {
+    let mut size = 0;
+    for map in maps {
+        for (key, value) in object[*map].as_object().into_iter().flatten() {
+            size += value.as_str().map_or(0, str::len);
+            let good = !key.is_empty()
+                && key.len() <= 253
+                && !matches!(key.as_str(), "." | "..")
+                && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+            if !good {
+                let what = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+                causes.push(FieldError::invalid(format!("{map}[{key}]"), &json!(key), what));
+            }
+        }
+    }
+    if size > 1 << 20 {
+        let message = "Too long: may not be more than 1048576 bytes".to_owned();
+        causes.push(FieldError { field: String::new(), reason: "FieldValueTooLong", message });
+    }
+}
+
+fn secret(object: &Value, causes: &mut Vec<FieldError>) {
+    use base64::Engine as _;
+    data_keys(object, &["data"], causes);
+    for (key, value) in object["data"].as_object().into_iter().flatten() {
+        let text = value.as_str().unwrap_or_default();
+        if base64::engine::general_purpose::STANDARD.decode(text).is_err() {
+            causes.push(FieldError::invalid(format!("data[{key}]"), &json!("…"), "illegal base64 data"));
+        }
+    }
+}
+
+fn taints(object: &Value, causes: &mut Vec<FieldError>) {
+    for (at, taint) in list(object, "/spec/taints").iter().enumerate() {
+        let here = format!("spec.taints[{at}]");
+        if text(taint, "/key").is_empty() {
+            causes.push(FieldError::required(format!("{here}.key"), ""));
+        }
+        let effects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
+        enumerated(taint, &here, "effect", &effects, causes);
+    }
+}
+
+fn definition(object: &Value, causes: &mut Vec<FieldError>) {
+    let spec = &object["spec"];
+    let (plural, group) = (text(spec, "/names/plural"), text(spec, "/group"));
+    for (value, field) in
+        [(plural, "spec.names.plural"), (group, "spec.group"), (text(spec, "/names/kind"), "spec.names.kind")]
+    {
+        if value.is_empty() {
+            causes.push(FieldError::required(field, ""));
+        }
+    }
+    let name = text(object, "/metadata/name");
+    if name != format!("{plural}.{group}") {
+        causes.push(FieldError::invalid(
+            "metadata.name",
+            &json!(name),
+            "must be spec.names.plural+\".\"+spec.group",
+        ));
+    }
+    enumerated(spec, "spec", "scope", &["Cluster", "Namespaced"], causes);
+    let versions = list(spec, "/versions");
+    if versions.iter().filter(|version| version["storage"] == json!(true)).count() != 1 {
+        let what = "must have exactly one version marked as storage version";
+        causes.push(FieldError::invalid("spec.versions", &json!([]), what));
+    }
+    for (at, version) in versions.iter().enumerate() {
+        if version.pointer("/schema/openAPIV3Schema").is_none() {
+            let field = format!("spec.versions[{at}].schema.openAPIV3Schema");
+            causes.push(FieldError::required(field, "schemas are required"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(causes: Vec<FieldError>) -> Vec<String> {
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn pods_are_refused_as_by_a_server() {
+        let pod = json!({"spec": {"restartPolicy": "Sometimes", "containers": [
+            {"name": "a", "image": "x", "volumeMounts": [{"name": "v", "mountPath": "/v"}]},
+            {"name": "a", "image": " ", "resources": {"limits": {"cpu": "1 core"}}}, {"image": "x"}]}});
+        let messages = messages(object("pods", &pod));
+        for part in [
+            "spec.containers[0].volumeMounts[0].name: Not found: \"v\"",
+            "spec.containers[1].name: Duplicate value: \"a\"",
+            "spec.containers[1].image: Required value",
+            "spec.containers[2].name: Required value",
+            "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+        ] {
+            assert!(messages.iter().any(|t| t == part), "{part}\n{messages:#?}");
+        }
+        assert!(messages.iter().any(|t| t.starts_with("spec.containers[1].resources.limits[cpu]: Invalid")));
+    }
+
+    #[test]
+    fn selectors_match_templates() {
+        let template = json!({"metadata": {"labels": {"app": "web"}}});
+        assert!(selects(&json!({"matchLabels": {"app": "web"}}), &template));
+        assert!(!selects(&json!({"matchLabels": {"app": "db"}}), &template));
+        let expression = |operator: &str| json!({"matchExpressions": [{"key": "app", "operator": operator, "values": ["web"]}]});
+        assert!(selects(&expression("In"), &template) && !selects(&expression("NotIn"), &template));
+        assert!(
+            selects(&expression("Exists"), &template) && !selects(&expression("DoesNotExist"), &template)
+        );
+    }
+}
