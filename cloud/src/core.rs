@@ -16,8 +16,9 @@ use noderegistry::Registry;
 use thiserror::Error;
 
 use crate::crds::{self, CrdError};
+use crate::listeners::{self, EnrolmentListener, FallbackListener};
 use crate::monitor::{MonitorError, MonitorPorts};
-use crate::topology::{self, Dependencies, EnrolmentListener, FallbackListener};
+use crate::topology::{self, Dependencies};
 
 /// Why CloudCore did not start.
 #[derive(Debug, Error)]
@@ -114,13 +115,13 @@ impl CloudCore {
             lease_period: Duration::from_secs(frequency),
             identity,
             reading,
-            enrolment,
-            fallback,
-            monitor: monitor.clone(),
         };
+        let listening = listeners::Dependencies { enrolment, fallback, monitor: monitor.clone() };
         let mut hive = Hive::new("cloudcore", env);
-        let mailboxes = topology::mailboxes(&mut hive, websocket.is_some());
+        let mailboxes = topology::mailboxes(&mut hive);
+        let listeners = listeners::mailboxes(&mut hive, websocket.is_some());
         topology::actors(&mut hive, mailboxes, dependencies);
+        listeners::actors(&mut hive, listeners, listening);
         hive.open()?;
         Ok(CloudCore { hive, enrolment: enrolment_address, monitor, link, websocket })
     }

@@ -7,6 +7,7 @@
 
 mod core;
 mod crds;
+pub mod listeners;
 mod metrics;
 mod monitor;
 pub mod topology;

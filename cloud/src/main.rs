@@ -59,7 +59,8 @@ async fn run(cli: Cli) -> Result<()> {
     }
     if let Some(Verb::Topology { dot }) = cli.verb {
         let mut hive = Hive::new("cloudcore", env);
-        let _mailboxes = cloud::topology::mailboxes(&mut hive, true);
+        let _mailboxes =
+            (cloud::topology::mailboxes(&mut hive), cloud::listeners::mailboxes(&mut hive, true));
         return daemon::print_topology("cloudcore", &hive.topology(), dot);
     }
     let settings = settings(cli.config.as_deref())?;

@@ -1,16 +1,13 @@
-//! The map of CloudCore: who there is, who may talk to whom, and what each is made of.
+//! The map of CloudCore: who there is beside what listens, who may talk to whom, and what each is made of.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::{Acceptor, Connection};
+use beehive::link::Acceptor;
 use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
 use cloud_devicecontroller::DeviceController;
 use cloud_edgecontroller::EdgeController;
-use cloud_hub::{
-    CloudHub, Enrolment, EnrolmentMsg, EnrolmentSettings, Neighbours, WebSocketListener, WebSocketMsg,
-};
+use cloud_hub::{CloudHub, Neighbours};
 use cloud_nodelease::NodeLease;
 use cloud_router::CloudRouter;
 use cloud_synccontroller::SyncController;
@@ -21,12 +18,9 @@ use contract::nodelease::NodeLeaseMsg;
 use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use contract::wire::META_MAILBOX;
-use https::{Port, Tls};
 use kubewatch::{Interruptions, Reading};
 use noderegistry::Registry;
-use tokio::sync::{Mutex, mpsc};
-
-use crate::monitor::{Monitor, MonitorMsg, MonitorPorts};
+use tokio::sync::Mutex;
 
 const HUB: &str = "cloud-hub";
 const EDGE: &str = contract::wire::EDGE_MAILBOX;
@@ -34,9 +28,6 @@ const DEVICE: &str = contract::wire::DEVICE_MAILBOX;
 const ROUTER: &str = contract::wire::ROUTER_MAILBOX;
 const SYNC: &str = "cloud-synccontroller";
 const LEASE: &str = "cloud-nodelease";
-const ENROLMENT: &str = "enrolment";
-const WEBSOCKET: &str = "websocket";
-const MONITOR: &str = "monitor";
 
 /// Every mailbox of CloudCore and every address that was granted.
 pub struct Mailboxes {
@@ -46,9 +37,6 @@ pub struct Mailboxes {
     device: Mailbox<DeviceControllerMsg>,
     router: Mailbox<RouterMsg>,
     hub: Mailbox<CloudHubMsg>,
-    websocket: Option<Mailbox<WebSocketMsg>>,
-    enrolment: Mailbox<EnrolmentMsg>,
-    monitor: Mailbox<MonitorMsg>,
     lease_to_hub: Address<CloudHubMsg>,
     sync_to: cloud_synccontroller::Neighbours,
     edge_to: Controllers,
@@ -79,40 +67,14 @@ pub struct Dependencies {
     pub identity: String,
     /// As whom Secrets and config maps are read.
     pub reading: Reading,
-    /// Where machines become nodes.
-    pub enrolment: EnrolmentListener,
-    /// Where nodes arrive whose UDP is blocked, if anywhere.
-    pub fallback: Option<FallbackListener>,
-    /// The ports of the admin endpoint.
-    pub monitor: MonitorPorts,
-}
-
-/// Enrolment's port, its certificate, and what it decides with.
-pub struct EnrolmentListener {
-    /// Its port.
-    pub port: Rc<Port>,
-    /// Its certificate.
-    pub tls: Tls,
-    /// What it decides with.
-    pub settings: Arc<EnrolmentSettings>,
-}
-
-/// The port of the link over WebSocket, its certificate, and where its connections go.
-pub struct FallbackListener {
-    /// Its port.
-    pub port: Rc<Port>,
-    /// Its certificate.
-    pub tls: Tls,
-    /// Where its connections go.
-    pub arrivals: mpsc::Sender<Box<dyn Connection>>,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
-/// the map can be printed anywhere. `has_websocket`: whether nodes arrive over WebSocket, too.
+/// the map can be printed anywhere. What listens comes after it: see [`crate::listeners`].
 ///
 /// Who waits for whom goes one way: the hub for the controllers, those for SyncController, all for NodeLease. What goes the
 /// other way is tried until it is taken, beside the actor.
-pub fn mailboxes(hive: &mut Hive, has_websocket: bool) -> Mailboxes {
+pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let lease =
         hive.mailbox(LEASE, Capacity::new(1024, "a claim and a question of each of a thousand nodes"));
     let sync =
@@ -121,9 +83,6 @@ pub fn mailboxes(hive: &mut Hive, has_websocket: bool) -> Mailboxes {
     let device = hive.mailbox(DEVICE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
     let router = hive.mailbox(ROUTER, Capacity::new(256, "a frame each, so 64 MiB of telemetry at the most"));
     let hub = hive.mailbox(HUB, Capacity::new(1024, "a thousand nodes that come back together"));
-    let websocket = has_websocket.then(|| hive.mailbox(WEBSOCKET, Capacity::new(1, "its server ends once")));
-    let enrolment = hive.mailbox(ENROLMENT, Capacity::new(1, "its server ends once"));
-    let monitor = hive.mailbox(MONITOR, Capacity::new(16, "readers at once"));
     hive.declare_child(HUB, cloud_hub::SESSION);
     let mut controller = |name| Controllers {
         sync: hive.grant(name, &sync, Flow::Tell),
@@ -154,9 +113,6 @@ pub fn mailboxes(hive: &mut Hive, has_websocket: bool) -> Mailboxes {
         device,
         router,
         hub,
-        websocket,
-        enrolment,
-        monitor,
     };
     hive.declare_remote(SYNC, META_MAILBOX);
     hive.declare_remote(META_MAILBOX, EDGE);
@@ -167,7 +123,7 @@ pub fn mailboxes(hive: &mut Hive, has_websocket: bool) -> Mailboxes {
 
 /// Makes the actors. Each can be restarted at any message: see their headings for what a new incarnation is told again.
 pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies) {
-    let Dependencies { client, acceptor, registry, node_limit, lease_period, identity, reading, .. } =
+    let Dependencies { client, acceptor, registry, node_limit, lease_period, identity, reading } =
         dependencies;
     let interruptions = Interruptions::default();
     let lease_parts = cloud_nodelease::Parts {
@@ -199,20 +155,6 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
     hive.supervise(mailboxes.hub, Policy::default(), move || {
         CloudHub::new(Rc::clone(&acceptor), registry.clone(), node_limit, hub_to.clone())
     });
-    if let (Some(mailbox), Some(fallback)) = (mailboxes.websocket, dependencies.fallback) {
-        let FallbackListener { port, tls, arrivals } = fallback;
-        hive.supervise(mailbox, Policy::default(), move || {
-            WebSocketListener::new(Rc::clone(&port), tls.clone(), arrivals.clone())
-        });
-    }
-    let EnrolmentListener { port, tls, settings } = dependencies.enrolment;
-    hive.supervise(mailboxes.enrolment, Policy::default(), move || {
-        Enrolment::new(Rc::clone(&port), tls.clone(), Arc::clone(&settings))
-    });
-    let (ports, inspector) = (dependencies.monitor, hive.inspector());
-    hive.supervise(mailboxes.monitor, Policy::default(), move || {
-        Monitor::new(ports.clone(), inspector.clone())
-    });
 }
 
 #[cfg(test)]
@@ -223,7 +165,7 @@ mod tests {
     fn the_map_has_no_circle_of_asks_and_every_mailbox_an_actor() {
         actix_rt::System::new().block_on(async {
             let mut hive = Hive::new("cloudcore", beehive::Env::real());
-            let _mailboxes = mailboxes(&mut hive, true);
+            let _mailboxes = mailboxes(&mut hive);
             hive.topology().check().unwrap();
             let text = hive.topology().text();
             assert!(text.contains("cloud-synccontroller reaches over the link edge-metamanager"), "{text}");

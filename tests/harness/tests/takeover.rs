@@ -112,7 +112,6 @@ fn version(session: u64, row: i64) -> Option<ReportVersion> {
 
 /// The controllers of one CloudCore. A test is its hub and its nodes.
 struct Cloud {
-    env: Env,
     lease: Address<NodeLeaseMsg>,
     edge: Address<EdgeControllerMsg>,
     device: Address<DeviceControllerMsg>,
@@ -154,7 +153,7 @@ impl Cloud {
             cloud_devicecontroller::Parts { client, sync: to_sync, lease, hub: to_hub, interruptions };
         hive.supervise(device, Policy::default(), move || DeviceController::new(device_parts.clone()));
         hive.open().unwrap();
-        Cloud { env: env.clone(), lease: lease_to, edge: edge_to, device: device_to, hub, _sync: sync, _hive: hive }
+        Cloud { lease: lease_to, edge: edge_to, device: device_to, hub, _sync: sync, _hive: hive }
     }
 
     async fn claim(&self) -> u64 {
@@ -197,7 +196,10 @@ impl Cloud {
     }
 
     async fn alive(&self, session: u64) {
-        self.edge.tell(EdgeControllerMsg::Up { node: node(), session, message: EdgeUp::Alive }).await.unwrap();
+        self.edge
+            .tell(EdgeControllerMsg::Up { node: node(), session, message: EdgeUp::Alive })
+            .await
+            .unwrap();
     }
 
     async fn lost(&mut self) -> Option<u64> {
@@ -408,10 +410,7 @@ fn a_write_of_the_new_owner_between_read_and_write_of_the_old_one_stays() {
         assert!(confirmed.is_empty());
         assert_eq!(a.lost().await, Some(first), "its session is ended");
         let pod = server.objects("v1", "Pod", Some("default")).get("web").await.unwrap();
-        assert_eq!(
-            (&pod.data["status"]["message"], held(&pod)),
-            (&json!("of the new owner"), version(3, 8))
-        );
+        assert_eq!((&pod.data["status"]["message"], held(&pod)), (&json!("of the new owner"), version(3, 8)));
         // Of one session: one of two writes waits and comes last, and whichever it is, the newer one stays.
         let (client, arrived, go) = gated(server.api.client());
         let c = Cloud::start("cloudcore-c", client, &server.env);

@@ -212,7 +212,7 @@ impl World {
             ambushes: Arc::clone(&self.ambushes),
         };
         let make = |env: Env| async move {
-            let parts = cloud::topology::Parts {
+            let dependencies = cloud::topology::Dependencies {
                 registry: Registry::new(client.clone()),
                 client,
                 acceptor: Box::new(acceptor),
@@ -224,7 +224,7 @@ impl World {
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);
             eyes.watch(&hive);
-            cloud::topology::actors(&mut hive, mailboxes, parts);
+            cloud::topology::actors(&mut hive, mailboxes, dependencies);
             hive.open().expect("the map of CloudCore is right");
             hive
         };

@@ -1,0 +1,81 @@
+//! What listens in CloudCore beside the link: enrolment, the link over WebSocket, the admin endpoint. Each is an actor, and
+//! none of them is told anything by another.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use beehive::link::Connection;
+use beehive::{Capacity, Hive, Mailbox, Policy};
+use cloud_hub::{Enrolment, EnrolmentMsg, EnrolmentSettings, WebSocketListener, WebSocketMsg};
+use https::{Port, Tls};
+use tokio::sync::mpsc;
+
+use crate::monitor::{Monitor, MonitorMsg, MonitorPorts};
+
+const ENROLMENT: &str = "enrolment";
+const WEBSOCKET: &str = "websocket";
+const MONITOR: &str = "monitor";
+
+/// Their mailboxes.
+pub struct Mailboxes {
+    websocket: Option<Mailbox<WebSocketMsg>>,
+    enrolment: Mailbox<EnrolmentMsg>,
+    monitor: Mailbox<MonitorMsg>,
+}
+
+/// What they are made of.
+pub struct Dependencies {
+    /// Where machines become nodes.
+    pub enrolment: EnrolmentListener,
+    /// Where nodes arrive whose UDP is blocked, if anywhere.
+    pub fallback: Option<FallbackListener>,
+    /// The ports of the admin endpoint.
+    pub monitor: MonitorPorts,
+}
+
+/// Enrolment's port, its certificate, and what it decides with.
+pub struct EnrolmentListener {
+    /// Its port.
+    pub port: Rc<Port>,
+    /// Its certificate.
+    pub tls: Tls,
+    /// What it decides with.
+    pub settings: Arc<EnrolmentSettings>,
+}
+
+/// The port of the link over WebSocket, its certificate, and where its connections go.
+pub struct FallbackListener {
+    /// Its port.
+    pub port: Rc<Port>,
+    /// Its certificate.
+    pub tls: Tls,
+    /// Where its connections go.
+    pub arrivals: mpsc::Sender<Box<dyn Connection>>,
+}
+
+/// Registers their mailboxes. `has_websocket`: whether nodes arrive over WebSocket, too.
+pub fn mailboxes(hive: &mut Hive, has_websocket: bool) -> Mailboxes {
+    Mailboxes {
+        websocket: has_websocket.then(|| hive.mailbox(WEBSOCKET, Capacity::new(1, "its server ends once"))),
+        enrolment: hive.mailbox(ENROLMENT, Capacity::new(1, "its server ends once")),
+        monitor: hive.mailbox(MONITOR, Capacity::new(16, "readers at once")),
+    }
+}
+
+/// Makes the actors.
+pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies) {
+    if let (Some(mailbox), Some(fallback)) = (mailboxes.websocket, dependencies.fallback) {
+        let FallbackListener { port, tls, arrivals } = fallback;
+        hive.supervise(mailbox, Policy::default(), move || {
+            WebSocketListener::new(Rc::clone(&port), tls.clone(), arrivals.clone())
+        });
+    }
+    let EnrolmentListener { port, tls, settings } = dependencies.enrolment;
+    hive.supervise(mailboxes.enrolment, Policy::default(), move || {
+        Enrolment::new(Rc::clone(&port), tls.clone(), Arc::clone(&settings))
+    });
+    let (ports, inspector) = (dependencies.monitor, hive.inspector());
+    hive.supervise(mailboxes.monitor, Policy::default(), move || {
+        Monitor::new(ports.clone(), inspector.clone())
+    });
+}
