@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{ConfigError, Defect};
 use crate::kubeedge;
-use crate::load::{self, ConfigError, Defect, Parsed};
+use crate::load::{self, Parsed};
 
 /// The annotated default file.
 pub const DEFAULT_FILE: &str = include_str!("../cloudcore.yaml");

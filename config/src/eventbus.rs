@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::load::Defect;
+use crate::error::Defect;
 
 /// MQTT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::load::Defect;
+use crate::error::Defect;
 
 /// Of `edgecore.yaml`.
 pub(crate) const EDGECORE: &str = include_str!("../kubeedge/edgecore.yaml");

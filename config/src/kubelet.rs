@@ -1,7 +1,7 @@
 //! What is right for the part of the kubelet's configuration that is honoured.
 
 use crate::edge::{Edged, ImageVerification, TailoredKubeletConfig};
-use crate::load::Defect;
+use crate::error::Defect;
 
 /// What is wrong there.
 pub(crate) fn defects(edged: &Edged) -> Vec<Defect> {

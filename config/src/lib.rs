@@ -8,6 +8,8 @@
 pub mod cloud;
 mod counterpart;
 pub mod edge;
+mod edge_file;
+mod error;
 mod eventbus;
 mod eviction;
 mod kubeedge;
@@ -15,5 +17,6 @@ mod kubelet;
 mod load;
 mod mappers;
 
+pub use error::{ConfigError, Defect, FILE_MAX};
 pub use eviction::{EvictionHard, Threshold};
-pub use load::{ConfigError, Defect, FILE_MAX, parse_host_port};
+pub use load::parse_host_port;

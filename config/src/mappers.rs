@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::Value;
 
 use crate::edge::{DeviceTwin, EdgeCore};
-use crate::load::Defect;
+use crate::error::Defect;
 
 /// The folder that mappers mount.
 pub(crate) const FOLDER: &str = "modules.deviceTwin.dmiSockPath";
