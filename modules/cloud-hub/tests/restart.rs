@@ -75,6 +75,7 @@ async fn cause(bench: &Bench, api: &StandAlone, message: &str, links: &mut Vec<L
             let registry = Registry::new(api.client());
             registry.revoke(&node()).await.unwrap();
             registry.free(&node()).await.unwrap();
+            registry.withdraw("n0.n0").await.unwrap();
             enter(api.client(), "n0", "n0", bench.env.wall()).await;
         }
         other => panic!("{other}"),

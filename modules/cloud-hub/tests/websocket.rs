@@ -232,10 +232,13 @@ fn a_full_backlog_answers_and_asks_to_wait() {
     run(async |env| {
         let authority = authority(&env);
         let mut server = listen(&authority, &env);
-        let dialer = dialer(server.port, &of_node(&authority, "a", &env), &env);
+        // 16 sockets of one name are let in at the most.
+        let dialers: Vec<WebSocketDialer> = ["a", "b", "c", "d", "e"]
+            .map(|name| dialer(server.port, &of_node(&authority, name, &env), &env))
+            .into();
         let mut waiting = Vec::new();
         let busy = loop {
-            match dialer.dial().await {
+            match dialers[waiting.len() % dialers.len()].dial().await {
                 Ok(connection) => waiting.push(connection),
                 Err(error) => break error,
             }
@@ -244,7 +247,7 @@ fn a_full_backlog_answers_and_asks_to_wait() {
         assert!(matches!(busy, DialError::Busy { wait, .. } if wait == Duration::from_secs(5)), "{busy}");
         assert_eq!(waiting.len(), 64);
         drop(server.accept().await.unwrap());
-        assert!(dialer.dial().await.is_ok());
+        assert!(dialers[0].dial().await.is_ok());
     });
 }
 
@@ -364,7 +367,9 @@ fn handshakes_of_a_few_addresses_leave_room_for_every_other_one() {
         let taken = async || {
             let report = server.hive.inspector().report(LONG).await;
             let connections = &report.actor("websocket").unwrap().snapshot["connections"];
-            connections["open"].as_u64().unwrap() - connections["identified"].as_u64().unwrap()
+            // Before its first message the actor has no view.
+            let count = |of: &str| connections[of].as_u64().unwrap_or_default();
+            count("open").saturating_sub(count("identified"))
         };
         let mut silent = VecDeque::new();
         for round in 0..40 {
