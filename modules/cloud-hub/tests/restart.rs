@@ -46,10 +46,8 @@ async fn told(bench: &mut Bench) -> Vec<String> {
         match message {
             EdgeControllerMsg::AllNodesDown => open.clear(),
             EdgeControllerMsg::NodeUp { node, session } => drop(open.insert(node.to_string(), session)),
-            EdgeControllerMsg::NodeDown { node, session } => {
-                if open.get(node.as_str()) == Some(&session) {
-                    open.remove(node.as_str());
-                }
+            EdgeControllerMsg::NodeDown { node, session } if open.get(node.as_str()) == Some(&session) => {
+                open.remove(node.as_str());
             }
             _ => {}
         }

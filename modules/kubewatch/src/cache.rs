@@ -84,8 +84,8 @@ impl Cache {
                 let (namespace, name) = (object.metadata.namespace, object.metadata.name);
                 let key = ObjectKey::new(
                     what.group_resource,
-                    &namespace.unwrap_or_default(),
-                    &name.unwrap_or_default(),
+                    namespace.unwrap_or_default(),
+                    name.unwrap_or_default(),
                 );
                 self.remove(&key)
             }
