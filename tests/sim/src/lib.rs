@@ -14,6 +14,7 @@ mod api;
 mod check;
 mod daemon;
 mod link;
+mod restart;
 mod store;
 mod story;
 mod strike;
@@ -24,6 +25,7 @@ mod world;
 
 use beehive::defect::{self, Defect};
 
+pub use restart::{Restarted, cloud_actor_panics};
 pub use story::Outcome;
 pub use strike::Fault;
 pub use trace::Fingerprint;

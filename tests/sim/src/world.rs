@@ -147,13 +147,22 @@ impl World {
             world.start_cloud(number).await;
         }
         for number in 0..nodes {
-            let name = format!("edge-{number}");
-            harness::enter(world.client.clone(), &name, SERIAL, world.env.wall()).await;
-            let node = world.node(&name);
-            world.nodes.push(node);
-            world.start_node(number).await;
+            world.add_node(&format!("edge-{number}")).await;
         }
         world
+    }
+
+    /// A node joins.
+    pub(crate) async fn add_node(&mut self, name: &str) {
+        harness::enter(self.client.clone(), name, SERIAL, self.env.wall()).await;
+        let node = self.node(name);
+        self.nodes.push(node);
+        self.start_node(self.nodes.len() - 1).await;
+    }
+
+    /// Reads the actors of a CloudCore, while it runs.
+    pub(crate) fn cloud_inspector(&self, number: usize) -> Option<beehive::Inspector> {
+        self.clouds[number].running.as_ref().map(|(_, hive)| hive.inspector())
     }
 
     fn node(&self, name: &str) -> Node {
