@@ -1,0 +1,141 @@
+//! A claim is answered while EdgeController is busy with ten thousand objects: who has a node is another actor's business.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// The figures are what this test is for.
+#![allow(clippy::print_stdout)]
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use beehive::testing::Probe;
+use beehive::{Capacity, Env, Flow, Hive, Policy};
+use cloud_edgecontroller::EdgeController;
+use cloud_nodelease::NodeLease;
+use contract::NodeName;
+use contract::edgecontroller::EdgeControllerMsg;
+use contract::nodelease::NodeLeaseMsg;
+use contract::synccontroller::SyncMsg;
+use harness::{LONG, StandAlone, enter, run};
+use http_body_util::{BodyExt, Full};
+use kube::client::Body;
+use kubewatch::{Interruptions, Reading};
+use serde_json::{Value, json};
+
+const PODS: usize = 10_000;
+
+type Boxed = Box<dyn std::error::Error + Send + Sync>;
+
+/// A watch on which nothing happens.
+struct Pending;
+
+impl http_body::Body for Pending {
+    type Data = bytes::Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
+/// The API, with a Node of another name on which ten thousand pods are.
+fn with_pods(client: kube::Client) -> kube::Client {
+    let node = json!({
+        "metadata": {
+            "name": "edge-2", "uid": "n", "resourceVersion": "1",
+            "labels": {"node-role.kubernetes.io/edge": ""}, "annotations": {"kubehive.io/enrolment": "1"},
+        },
+    });
+    let pod = |n: usize| {
+        json!({
+            "metadata": {"name": format!("web-{n}"), "namespace": "default", "uid": n.to_string(), "resourceVersion": "2"},
+            "spec": {"nodeName": "edge-2", "containers": [{"name": "web", "image": "web:1"}]},
+        })
+    };
+    let list = |items: Vec<Value>| {
+        json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "10"}, "items": items})
+            .to_string()
+    };
+    let (nodes, pods) = (list(vec![node]), list((0..PODS).map(pod).collect()));
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let (client, nodes, pods) = (client.clone(), nodes.clone(), pods.clone());
+        async move {
+            let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            let listed = match request.uri().path() {
+                "/api/v1/nodes" => nodes,
+                "/api/v1/pods" => pods,
+                _ => {
+                    let answer = client.send(request).await?;
+                    return Ok::<_, kube::Error>(answer.map(|body| body.map_err(Boxed::from).boxed_unsync()));
+                }
+            };
+            let body = if watches {
+                Pending.map_err(Boxed::from).boxed_unsync()
+            } else {
+                Full::new(bytes::Bytes::from(listed)).map_err(Boxed::from).boxed_unsync()
+            };
+            Ok(http::Response::new(body))
+        }
+    });
+    kube::Client::new(service, "default")
+}
+
+#[test]
+fn a_claim_is_answered_while_edgecontroller_is_busy_with_ten_thousand_objects() {
+    run(async || {
+        let env = Env::real();
+        let api = StandAlone::start(&env).await;
+        enter(api.client(), "edge-1", "01", env.wall()).await;
+        let client = with_pods(api.client());
+        let mut hive = Hive::new("test", env.clone());
+        let lease = hive.mailbox::<NodeLeaseMsg>("lease", Capacity::new(16, "a test's choice"));
+        let edge = hive.mailbox::<EdgeControllerMsg>("edge", Capacity::new(16, "a test's choice"));
+        let lease_to = hive.grant("a test", &lease, Flow::Ask);
+        let (_hub, hub) = Probe::new(&env, 16);
+        // SyncController has room for few, and takes none: EdgeController waits in the middle of it.
+        let (mut sync, to_sync) = Probe::<SyncMsg>::new(&env, 16);
+        let interruptions = Interruptions::default();
+        let parts = cloud_nodelease::Parts {
+            client: client.clone(),
+            hub: hub.clone(),
+            cloudcore: "cloudcore-a".to_owned(),
+            lease_period: Duration::from_secs(10),
+            interruptions: interruptions.clone(),
+        };
+        hive.supervise(lease, Policy::default(), move || NodeLease::new(parts.clone()));
+        let parts = cloud_edgecontroller::Parts {
+            client,
+            sync: to_sync,
+            lease: lease_to.clone(),
+            hub,
+            interruptions,
+            reading: Reading::AsItself,
+        };
+        hive.supervise(edge, Policy::default(), move || EdgeController::new(parts.clone()));
+        hive.open().unwrap();
+        let is_busy = async || {
+            let report = hive.inspector().report(Duration::from_millis(1)).await;
+            report.actor("edge").unwrap().busy_with == Some("Reconcile")
+        };
+        let until = env.now() + LONG;
+        while !is_busy().await {
+            assert!(env.now() < until, "EdgeController does not get to it");
+            env.sleep(Duration::from_millis(10)).await;
+        }
+        env.sleep(Duration::from_millis(200)).await;
+        let began = env.now();
+        let node = NodeName::parse("edge-1").unwrap();
+        let claim = |reply| NodeLeaseMsg::Claim { node, certificate: "01".to_owned(), reply };
+        let session = lease_to.ask(LONG, claim).await.unwrap().unwrap();
+        println!("claimed in {} ms", env.now().since(began).as_millis());
+        assert_eq!(session, 1);
+        assert!(is_busy().await, "it is still busy with them");
+        let mut upserts = 0;
+        while upserts < PODS {
+            upserts += usize::from(matches!(sync.next(LONG).await.unwrap(), SyncMsg::Upsert { .. }));
+        }
+    });
+}
