@@ -27,7 +27,7 @@ fn object(key: &ObjectKey, version: &str, value: Value) -> (Arc<Object>, Value) 
 }
 
 fn pod_key(n: usize) -> ObjectKey {
-    ObjectKey::new("pods", "default", &format!("web-{n:05}"))
+    ObjectKey::new("pods", "default", format!("web-{n:05}"))
 }
 
 fn pod(n: usize, version: &str) -> (Arc<Object>, Value) {

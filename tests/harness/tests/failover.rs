@@ -46,7 +46,7 @@ impl Cloud {
     }
 
     async fn identity(&self) -> String {
-        self.snapshot("cloud-edgecontroller").await["cloudCore"].as_str().unwrap().to_owned()
+        self.snapshot("cloud-nodelease").await["cloudCore"].as_str().unwrap().to_owned()
     }
 
     async fn has_a_session(&self) -> bool {
