@@ -171,4 +171,30 @@ mod tests {
             assert!(text.contains("cloud-synccontroller reaches over the link edge-metamanager"), "{text}");
         });
     }
+
+    /// Whoever tells waits for room, as whoever asks waits for an answer: neither may come back to where it began.
+    #[test]
+    fn nobody_waits_in_a_circle() {
+        actix_rt::System::new().block_on(async {
+            let mut hive = Hive::new("cloudcore", beehive::Env::real());
+            let _mailboxes = mailboxes(&mut hive);
+            let topology = hive.topology();
+            let waits: Vec<(&str, &str)> = topology
+                .flows()
+                .filter(|(_, _, flow)| matches!(flow, Flow::Tell | Flow::Ask))
+                .map(|(from, to, _)| (from, to))
+                .collect();
+            let mut left: std::collections::BTreeSet<&str> =
+                waits.iter().flat_map(|(from, to)| [*from, *to]).collect();
+            // Whoever waits for nobody that is left goes, until nobody is left.
+            while let Some(free) = left
+                .iter()
+                .copied()
+                .find(|one| !waits.iter().any(|(from, to)| from == one && left.contains(to)))
+            {
+                left.remove(free);
+            }
+            assert!(left.is_empty(), "{left:?} wait for each other");
+        });
+    }
 }

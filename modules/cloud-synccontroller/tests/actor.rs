@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::testing::Probe;
+use beehive::testing::{PanicPoint, Probe, plan_panic};
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use bytes::Bytes;
 use cloud_synccontroller::{Neighbours, SyncController};
-use contract::cloudhub::CloudHubMsg;
+use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::{MetaDown, NotApplied, Offer};
@@ -166,5 +166,40 @@ fn an_answer_that_is_lost_is_not_taken_for_one() {
         // Had it been committed, the digest would say so.
         bench.offers_nothing(2).await;
         assert_eq!(bench.answers(Ok(())).await, (2, 1, vec!["a".to_owned()]));
+    });
+}
+
+/// Whatever an earlier incarnation knew is gone.
+#[test]
+fn a_synccontroller_that_begins_has_everybody_tell_it_everything() {
+    run(async |mut bench| {
+        let asked = |message| {
+            matches!(message, CloudHubMsg::TellSessions { to: SessionReader::SyncController }).then_some(())
+        };
+        let of_edge = |message| matches!(message, EdgeControllerMsg::ListAgain).then_some(());
+        let of_device = |message| matches!(message, DeviceControllerMsg::ListAgain).then_some(());
+        for point in [None, Some(PanicPoint { message: Some("Flush"), nth: 1, awaits: 0 })] {
+            if let Some(point) = point {
+                let planned = plan_panic(&bench.hive.inspector(), "cloud-synccontroller", point);
+                bench.tell(SyncMsg::Flush).await;
+                bench.env.sleep(Duration::from_secs(1)).await;
+                assert!(planned.has_happened());
+            }
+            bench.hub.find(LONG, asked).await.unwrap();
+            bench.edge.find(LONG, of_edge).await.unwrap();
+            bench.device.find(LONG, of_device).await.unwrap();
+        }
+        // It knows nothing, and sends nothing before it is told all again.
+        bench.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: bench.to_meta.clone() }).await;
+        bench.offers_nothing(1).await;
+        bench.upsert("a").await;
+        assert!(bench.meta.next(Duration::from_secs(5)).await.is_none());
+        bench.tell(SyncMsg::ListBegins(Source::Edge)).await;
+        bench.upsert("a").await;
+        bench.tell(SyncMsg::ListComplete(Source::Edge)).await;
+        bench.current(Source::Edge, 1).await;
+        assert!(bench.meta.next(Duration::from_secs(5)).await.is_none());
+        bench.current(Source::Device, 1).await;
+        assert_eq!(bench.answers(Ok(())).await, (1, 1, vec!["a".to_owned()]));
     });
 }

@@ -256,6 +256,59 @@ fn only_the_difference_travels_and_needs_go_first_and_leave_last() {
 }
 
 #[test]
+fn what_a_source_does_not_send_in_a_new_list_is_gone_and_nothing_of_another_source() {
+    let mut plan = new_plan(Source::ALL);
+    for object in [object(PODS, "web", "1"), object(PODS, "old", "1"), object(DEVICES, "fan", "1")] {
+        put(&mut plan, object, at(0));
+    }
+    for source in Source::ALL {
+        plan.list_complete(source, at(0));
+    }
+    let desired = |plan: &Plan| plan.view(at(0))["edge-1"].desired;
+    assert_eq!(desired(&plan), 3);
+    plan.list_begins(Source::Edge);
+    assert_eq!(desired(&plan), 3, "until the list is complete");
+    put(&mut plan, object(PODS, "web", "1"), at(0));
+    plan.list_complete(Source::Edge, at(0));
+    assert_eq!(desired(&plan), 2);
+    plan.list_complete(Source::Edge, at(0));
+    assert_eq!(desired(&plan), 2, "the end of a list that this plan has not seen begin says nothing");
+}
+
+#[test]
+fn a_session_gets_nothing_before_every_source_has_sent_all_and_again_after_one_begins_anew() {
+    let mut plan = new_plan(Source::ALL);
+    put(&mut plan, object(PODS, "web", "2"), at(0));
+    for source in Source::ALL {
+        plan.list_complete(source, at(0));
+    }
+    let mut edge = Edge::holding(&set(&[&object(PODS, "web", "1"), &object(PODS, "newer", "1")]));
+    plan.node_up(name(), 4);
+    let asked = plan.offered(&name(), 4, Some(edge.offer()), at(0));
+    let mut sent = Vec::new();
+    for effect in asked {
+        let Effect::AskHoldings { offer, buckets, .. } = effect else { panic!("{effect:?}") };
+        sent.extend(plan.holdings(&name(), 4, (offer, &buckets), Some(edge.list(&buckets)), at(0)));
+    }
+    assert!(sent.is_empty() && !plan.view(at(0))["edge-1"].in_sync, "what the node holds may be newer");
+    assert!(plan.current(Source::Edge, &name(), 4, at(0)).is_empty());
+    assert!(plan.current(Source::Device, &name(), 3, at(0)).is_empty(), "of an older session");
+    put(&mut plan, object(PODS, "newer", "1"), at(0));
+    let sent = plan.current(Source::Device, &name(), 4, at(0));
+    let [Effect::Send { changes, batch, .. }] = sent.as_slice() else { panic!("{sent:?}") };
+    assert_eq!(changes.iter().map(describe).collect::<Vec<_>>(), ["+web@2"]);
+    plan.applied(&name(), 4, *batch, Ok(()), at(0));
+    assert!(plan.view(at(0))["edge-1"].in_sync);
+
+    plan.list_begins(Source::Edge);
+    put(&mut plan, object(PODS, "web", "3"), at(0));
+    assert!(plan.flush().is_empty() && plan.list_complete(Source::Edge, at(0)).is_empty());
+    let sent = plan.current(Source::Edge, &name(), 4, at(0));
+    let [Effect::Send { changes, .. }] = sent.as_slice() else { panic!("{sent:?}") };
+    assert_eq!(changes.iter().map(describe).collect::<Vec<_>>(), ["+web@3", "-newer"]);
+}
+
+#[test]
 fn nothing_is_deleted_or_shown_before_every_source_is_ready() {
     let kept = object(PODS, "kept", "1");
     let mut bench = Bench::new(new_plan([Source::Edge, Source::Device]), Edge::holding(&set(&[&kept])));
@@ -499,7 +552,7 @@ fn random_set(random: &mut StdRng, objects: usize) -> Set {
     let resources = [PODS, CONFIG_MAPS, SECRETS, DEVICES];
     (0..objects)
         .map(|n| {
-            let key = ObjectKey::new(resources[n % 4], "default", &format!("object-{n}"));
+            let key = ObjectKey::new(resources[n % 4], "default", format!("object-{n}"));
             (key, (format!("uid-{n}"), random.random_range(1..1_000_000_u32).to_string()))
         })
         .collect()
@@ -574,7 +627,7 @@ proptest! {
             }
         }
         for n in 0..fresh {
-            held.insert(ObjectKey::new(PODS, "other", &format!("{n}")), (format!("u{n}"), "1".to_owned()));
+            held.insert(ObjectKey::new(PODS, "other", format!("{n}")), (format!("u{n}"), "1".to_owned()));
         }
         let differ = desired.iter().filter(|(key, value)| held.get(*key) != Some(*value)).count()
             + held.keys().filter(|key| !desired.contains_key(*key)).count();
