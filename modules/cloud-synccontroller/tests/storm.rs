@@ -31,7 +31,7 @@ fn object(node: usize, n: usize, version: &str) -> Arc<Object> {
         key: ObjectKey::new(
             ["pods", "configmaps", "secrets"][n % 3],
             "default",
-            &format!("object-{node:04}-{n}"),
+            format!("object-{node:04}-{n}"),
         ),
         uid: format!("{node:08}-{n:04}-4444-8555-666677778888"),
         version: format!("{version}d63601adf5af798571dde756f0b470"),
