@@ -9,19 +9,10 @@ use contract::metamanager::Offer;
 use contract::synccontroller::{Again, Loss, Source, SyncStatus};
 use contract::{Change, Digest, Held, NodeName, Object, ObjectKey};
 
+pub use crate::session::{BATCH_BYTES, BATCH_OBJECTS, RETRY_MAX, RETRY_MIN, WINDOW};
 use crate::session::{Desired, HeldMap, Phase, Session, version_of};
 use crate::status::{NodeView, Oldest, PublishedStatus, Timestamp, printable, status_of};
 
-/// 8 batches: on a link of 200 ms that is 8 × 64 objects per round trip.
-pub const WINDOW: usize = 8;
-/// 64 objects per batch: one commit on the node's disk each.
-pub const BATCH_OBJECTS: usize = 64;
-/// 256 KiB of JSON per batch, before compression, unless one object is larger: well within a frame.
-pub const BATCH_BYTES: usize = 256 << 10;
-/// 1 s: the pause after a second refusal; doubles up to [`RETRY_MAX`].
-pub const RETRY_MIN: Duration = Duration::from_secs(1);
-/// The longest pause after refused batches.
-pub const RETRY_MAX: Duration = Duration::from_secs(30);
 /// 1000 objects are listed in one answer, as far as the buckets are even: twice as many of the longest names fit a frame.
 pub const LIST_OBJECTS: usize = 1000;
 /// 20 nodes a second: two thousand that come back together are shown within two minutes.

@@ -8,7 +8,16 @@ use contract::ids::{CONFIG_MAPS, DEVICE_MODELS, SECRETS};
 use contract::synccontroller::Source;
 use contract::{Change, Object, ObjectKey};
 
-use crate::plan::{BATCH_BYTES, BATCH_OBJECTS, RETRY_MAX, RETRY_MIN, WINDOW};
+/// 8 batches: on a link of 200 ms that is 8 × 64 objects per round trip.
+pub const WINDOW: usize = 8;
+/// 64 objects per batch: one commit on the node's disk each.
+pub const BATCH_OBJECTS: usize = 64;
+/// 256 KiB of JSON per batch, before compression, unless one object is larger: well within a frame.
+pub const BATCH_BYTES: usize = 256 << 10;
+/// 1 s: the pause after a second refusal; doubles up to [`RETRY_MAX`].
+pub const RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest pause after refused batches.
+pub const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// uid and version of the content: two objects under one key are the same when both are.
 pub(crate) type Version = (String, String);

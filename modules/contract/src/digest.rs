@@ -101,7 +101,7 @@ mod tests {
     type Set = BTreeMap<ObjectKey, (String, String)>;
 
     fn set(range: std::ops::Range<usize>) -> Set {
-        let key = |n: usize| ObjectKey::new(["pods", "secrets"][n % 2], "d", &format!("o{n}"));
+        let key = |n: usize| ObjectKey::new(["pods", "secrets"][n % 2], "d", format!("o{n}"));
         range.map(|n| (key(n), (format!("u{n}"), format!("{n}")))).collect()
     }
 
