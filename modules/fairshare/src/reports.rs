@@ -114,11 +114,6 @@ impl<W: ReportWriter> ReportQueues<W> {
         ReportQueues { queues: NodeQueues::new(DELIVERIES_WAIT), shared: Rc::new(shared) }
     }
 
-    /// Whoever writes them.
-    pub fn writer(&self) -> &W {
-        &self.shared.writer
-    }
-
     /// Writes the reports beside the actor, so that a slow API server holds up one node's delivery and nothing else.
     pub fn put<M: Message>(&self, node: &NodeName, delivery: Delivery, cx: &Context<M>) {
         match self.queues.put(node, delivery) {
@@ -137,11 +132,6 @@ impl<W: ReportWriter> ReportQueues<W> {
     /// A message of the node found no room elsewhere in the controller.
     pub fn turned_away(&self, env: &Env, node: &NodeName) {
         self.shared.turned_away(env, node);
-    }
-
-    /// The node said something that was not its to say.
-    pub fn refused(&self, env: &Env, node: &NodeName, why: &str) {
-        self.shared.refused(env, node, why);
     }
 
     /// How many nodes' deliveries are in work.
