@@ -70,7 +70,8 @@ impl EnrolmentCloud {
         let authority = secrets.authority(env).await.unwrap();
         let token_key = secrets.token_key(env).await.unwrap();
         let (chain, key) =
-            SecretStore::server_certificate(&authority, vec!["127.0.0.1".parse().unwrap()], vec![], env).unwrap();
+            SecretStore::server_certificate(&authority, vec!["127.0.0.1".parse().unwrap()], vec![], env)
+                .unwrap();
         let ca_der = authority.cert_der().to_vec();
         let settings = EnrolmentSettings {
             authority,

@@ -234,7 +234,8 @@ impl Bench {
         let secrets = SecretStore::new(Objects::default().client());
         let authority = secrets.authority(&env).await.unwrap();
         let (chain, key) =
-            SecretStore::server_certificate(&authority, vec!["127.0.0.1".parse().unwrap()], vec![], &env).unwrap();
+            SecretStore::server_certificate(&authority, vec!["127.0.0.1".parse().unwrap()], vec![], &env)
+                .unwrap();
         let ca = || authority.cert_pem().to_owned();
         let server = Credentials { certificate: chain, key, authority: ca() };
         let acceptor = QuicAcceptor::bind("127.0.0.1:0".parse().unwrap(), &server).unwrap();
@@ -250,7 +251,12 @@ impl Bench {
         let sync = cloud.grant("tester", &mailbox, Flow::Tell);
         let ((lease, to_lease), (hub, to_hub)) = (Probe::new(&env, 64), Probe::new(&env, 64));
         let ((edge, to_edge), (device, to_device)) = (Probe::new(&env, 64), Probe::new(&env, 64));
-        probes.extend([Box::new(lease) as Box<dyn std::any::Any>, Box::new(hub), Box::new(edge), Box::new(device)]);
+        probes.extend([
+            Box::new(lease) as Box<dyn std::any::Any>,
+            Box::new(hub),
+            Box::new(edge),
+            Box::new(device),
+        ]);
         let neighbours = Neighbours { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device };
         cloud.supervise(mailbox, Policy::default(), move || SyncController::new(neighbours.clone()));
         cloud.open().unwrap();
