@@ -12,8 +12,8 @@ use beehive::{Env, Hive};
 use clap::{Parser, Subcommand};
 use config::edge::{DEFAULT_FILE, DEFAULT_PATH, EdgeCore as Settings};
 use edge::{EdgeCore, Identity, Parts};
-use edge_hub::Ways;
-use edge_hub::surroundings::Kernel;
+use edge_hub::Endpoints;
+use edge_hub::network::KernelRoutes;
 
 /// 2 min: kubelet's runtimeRequestTimeout.
 const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(120);
@@ -80,17 +80,17 @@ async fn run(cli: Cli) -> Result<()> {
     let identity = Identity::read(&settings)?;
     let hub = &settings.modules.edge_hub;
     let fallback = if hub.websocket.enable { hub.websocket.server.as_str() } else { "" };
-    let ways = Ways::to(&hub.quic.server, fallback, &identity.credentials, &env.clock())
+    let endpoints = Endpoints::from_lists(&hub.quic.server, fallback, &identity.credentials, &env.clock())
         .context("the link to the cloud (modules.edgeHub.quic, modules.edgeHub.websocket)")?;
-    let surroundings = Kernel::towards(ways.hosts());
+    let network = KernelRoutes::to(endpoints.hosts());
     let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
     let runtime =
         cri::Grpc::new(endpoint, endpoint, RUNTIME_ANSWERS_WITHIN).context("the container runtime")?;
     let parts = Parts {
         node: identity.node.clone(),
         common_name: identity.common_name(),
-        ways,
-        surroundings: Some(Rc::new(surroundings)),
+        endpoints,
+        network: Some(Rc::new(network)),
         runtime: Arc::new(runtime),
         store: edge::open_store(&settings, &env).context("the node's store (database.dataSource)")?,
     };

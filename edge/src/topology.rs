@@ -86,7 +86,7 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     parts: Parts,
     bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>) -> B + 'static,
 ) {
-    let Parts { node, common_name, ways, surroundings, runtime, store } = parts;
+    let Parts { node, common_name, endpoints, network, runtime, store } = parts;
     let modules = settings.modules.clone();
     let kept = store.clone();
     hive.supervise(seats.meta, Policy::default(), move || {
@@ -112,9 +112,9 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
         Edged::new(pods.clone(), Arc::clone(&runtime), kept.clone(), seats.edged_to_meta.clone())
     });
     hive.supervise(seats.hub, Policy::default(), move || {
-        let hub = EdgeHub::new(ways.clone(), &common_name, seats.hub_to_meta.clone());
-        match &surroundings {
-            Some(surroundings) => hub.watching(Rc::clone(surroundings)),
+        let hub = EdgeHub::new(endpoints.clone(), &common_name, seats.hub_to_meta.clone());
+        match &network {
+            Some(network) => hub.watching(Rc::clone(network)),
             None => hub,
         }
     });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use beehive::Fault;
 use contract::Report;
 use contract::nodelease::SessionState;
-use contract::said::{DeviceName, Said};
+use contract::parsed::{DeviceName, ParsedReport};
 use fairshare::{ReportWriter, Sender, Sorted};
 
 use crate::error::ReportError;
@@ -23,8 +23,8 @@ impl ReportWriter for StatusWriter {
         let (mut by_device, mut refused) = (BTreeMap::<DeviceName, Vec<Row>>::new(), Vec::new());
         for Report { row, report, .. } in reports {
             match report.parse() {
-                Ok(Said::OfDevice(device, said)) => by_device.entry(device).or_default().push((row, said)),
-                Ok(Said::OfNode(_)) => refused.push((row, "a report for the edge controller")),
+                Ok(ParsedReport::OfDevice(device, said)) => by_device.entry(device).or_default().push((row, said)),
+                Ok(ParsedReport::OfNode(_)) => refused.push((row, "a report for the edge controller")),
                 Err(unfit) => {
                     tracing::debug!(node = %from.node, row, reason = %unfit, "report refused");
                     refused.push((row, "a report with an odd name or size"));

@@ -6,7 +6,7 @@ use beehive::defect::{self, Defect};
 use beehive::{Address, Env};
 use contract::ids::REPORTED_ANNOTATION;
 use contract::nodelease::NodeLeaseMsg;
-use contract::said::DeviceName;
+use contract::parsed::DeviceName;
 use fairshare::Sender;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use beehive::Fault;
 use beehive::defect::{self, Defect};
 use contract::Report;
 use contract::nodelease::SessionState;
-use contract::said::{NodeSaid, Said};
+use contract::parsed::{NodeReport, ParsedReport};
 use fairshare::{ReportWriter, Sender, Sorted};
 
 use crate::events;
@@ -12,30 +12,30 @@ use crate::status::{Outcome, StatusWriter};
 
 /// In which step of its message a report is written: the Node before what is bound to it, and what is said of a pod before
 /// it is gone.
-fn step_of(said: &NodeSaid) -> usize {
+fn step_of(said: &NodeReport) -> usize {
     match said {
-        NodeSaid::Node { .. } => 0,
-        NodeSaid::PodStatus { .. } | NodeSaid::Event { .. } => 1,
-        NodeSaid::PodGone { .. } => 2,
+        NodeReport::Node { .. } => 0,
+        NodeReport::PodStatus { .. } | NodeReport::Event { .. } => 1,
+        NodeReport::PodGone { .. } => 2,
     }
 }
 
 impl ReportWriter for StatusWriter {
-    type Write = (i64, NodeSaid);
+    type Write = (i64, NodeReport);
 
     const REFUSED: &'static str = "cloud-edgecontroller.report-refused";
     const TURNED_AWAY: &'static str = "cloud-edgecontroller.message-turned-away";
 
-    fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<(i64, NodeSaid)> {
+    fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<(i64, NodeReport)> {
         let mut sorted = Sorted { steps: vec![Vec::new(), Vec::new(), Vec::new()], refused: Vec::new() };
         for Report { row, report, .. } in reports {
             match report.parse() {
-                Ok(Said::OfNode(said)) => {
+                Ok(ParsedReport::OfNode(said)) => {
                     if let Some(step) = sorted.steps.get_mut(step_of(&said)) {
                         step.push((row, said));
                     }
                 }
-                Ok(Said::OfDevice(..)) => sorted.refused.push((row, "a report for the device controller")),
+                Ok(ParsedReport::OfDevice(..)) => sorted.refused.push((row, "a report for the device controller")),
                 Err(unfit) => {
                     tracing::debug!(node = %from.node, row, reason = %unfit, "report refused");
                     sorted.refused.push((row, "a report with an odd name or size"));
@@ -49,7 +49,7 @@ impl ReportWriter for StatusWriter {
         &self,
         from: &Sender,
         state: SessionState,
-        (row, said): (i64, NodeSaid),
+        (row, said): (i64, NodeReport),
     ) -> (Vec<i64>, Option<&'static str>) {
         match StatusWriter::write(self, from, state, row, said).await {
             Ok(Outcome::Done) => (vec![row], None),

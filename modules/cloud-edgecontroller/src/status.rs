@@ -8,7 +8,7 @@ use beehive::defect::{self, Defect};
 use beehive::{Address, Env, Fault};
 use contract::ids::{Namespace, ObjectName, PODS};
 use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
-use contract::said::{NodeSaid, PodId};
+use contract::parsed::{NodeReport, PodId};
 use contract::{NodeName, ObjectKey};
 use fairshare::Sender;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
@@ -60,21 +60,21 @@ impl StatusWriter {
         from: &Sender,
         state: SessionState,
         row: i64,
-        said: NodeSaid,
+        said: NodeReport,
     ) -> Result<Outcome, ReportError> {
         let ours = ReportVersion { session: from.session, row };
         let uid = match (&state, &said) {
             (SessionState::Open { node_uid }, _) => Some(node_uid.clone()),
-            (SessionState::WithoutNode { .. }, NodeSaid::Node { .. }) => None,
+            (SessionState::WithoutNode { .. }, NodeReport::Node { .. }) => None,
             (SessionState::WithoutNode { .. } | SessionState::InDoubt | SessionState::Ended, _) => {
                 return Ok(Outcome::Superseded);
             }
         };
         let result = match said {
-            NodeSaid::Node { node_json } => self.node_status(from, state, ours, &node_json).await,
-            NodeSaid::PodStatus { pod, status_json } => self.pod_status(from, ours, &pod, &status_json).await,
-            NodeSaid::PodGone { pod } => self.pod_gone(from, &pod).await,
-            NodeSaid::Event { namespace, name, event_json } => {
+            NodeReport::Node { node_json } => self.node_status(from, state, ours, &node_json).await,
+            NodeReport::PodStatus { pod, status_json } => self.pod_status(from, ours, &pod, &status_json).await,
+            NodeReport::PodGone { pod } => self.pod_gone(from, &pod).await,
+            NodeReport::Event { namespace, name, event_json } => {
                 self.event(from, uid, &namespace, &name, &event_json).await
             }
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use beehive::{Address, Env, Fault, Reply};
 use contract::nodelease::{NodeLeaseMsg, SessionState};
-use contract::said::TokenAsked;
+use contract::parsed::ParsedTokenQuery;
 use contract::{NodeName, TokenGrant, TokenQuery, Unparsed};
 use fairshare::{NodeQueue, NodeQueues};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
@@ -99,10 +99,10 @@ pub(crate) async fn answer(
 pub(crate) async fn grant(
     client: &kube::Client,
     node: &NodeName,
-    asked: TokenAsked,
+    asked: ParsedTokenQuery,
     now_unix: i64,
 ) -> Result<TokenGrant, String> {
-    let TokenAsked { pod: id, service_account, audiences, expiration_seconds } = asked;
+    let ParsedTokenQuery { pod: id, service_account, audiences, expiration_seconds } = asked;
     let pods: Api<Pod> = Api::namespaced(client.clone(), id.namespace.as_str());
     let found = binding_of(&pods, node, &id).await.map_err(|error| sentence_of(node, &error.into()))?;
     let spec = match found {

@@ -53,15 +53,15 @@ pub(crate) enum Phase {
     Asking,
     /// It was asked for the buckets that differ.
     Listing {
-        offer: u64,
+        inventory: u64,
         /// How many buckets there are.
         of: usize,
         missing: BTreeSet<u16>,
         /// What it holds, as far as known.
         found: HeldMap,
     },
-    /// What it holds is known, and batches go out behind this offer.
-    Open { offer: u64 },
+    /// What it holds is known, and batches go out behind this inventory.
+    Open { inventory: u64 },
 }
 
 /// An object that the node refused when it came alone.
@@ -75,8 +75,8 @@ struct Quarantined {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) number: u64,
-    pub(crate) offer: u64,
-    pub(crate) place: u64,
+    pub(crate) inventory: u64,
+    pub(crate) sequence: u64,
     pub(crate) changes: Vec<Change>,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Session {
     dirty: BTreeSet<(u8, ObjectKey)>,
     in_flight_batches: BTreeMap<u64, Outcome>,
     in_flight: BTreeSet<ObjectKey>,
-    last_place: u64,
+    last_sequence: u64,
     /// How many objects a batch may have: few after a refusal, to find out which object it was about.
     limit: usize,
     quarantine: BTreeMap<ObjectKey, Quarantined>,
@@ -111,7 +111,7 @@ impl Session {
             dirty: BTreeSet::new(),
             in_flight_batches: BTreeMap::new(),
             in_flight: BTreeSet::new(),
-            last_place: 0,
+            last_sequence: 0,
             limit: BATCH_OBJECTS,
             quarantine: BTreeMap::new(),
             quarantine_is_due: false,
@@ -136,12 +136,12 @@ impl Session {
         self.awaited.insert(source);
     }
 
-    /// A new offer was answered: whatever was in flight behind an older one is in it, or will not be taken.
+    /// A new inventory was answered: whatever was in flight behind an older one is in it, or will not be taken.
     pub(crate) fn begin(&mut self) {
         self.in_flight_batches.clear();
         self.in_flight.clear();
         self.dirty.clear();
-        self.last_place = 0;
+        self.last_sequence = 0;
     }
 
     /// `key` may differ.
@@ -229,7 +229,7 @@ impl Session {
         held: &HeldMap,
         may_delete: bool,
     ) -> Option<Batch> {
-        let Phase::Open { offer } = self.phase else { return None };
+        let Phase::Open { inventory } = self.phase else { return None };
         if !self.awaited.is_empty() {
             return None;
         }
@@ -246,10 +246,10 @@ impl Session {
             return None;
         }
         *last += 1;
-        self.last_place += 1;
+        self.last_sequence += 1;
         self.in_flight.extend(outcome.iter().map(|(key, _)| key.clone()));
         self.in_flight_batches.insert(*last, outcome);
-        Some(Batch { number: *last, offer, place: self.last_place, changes })
+        Some(Batch { number: *last, inventory, sequence: self.last_sequence, changes })
     }
 
     fn fill(&mut self, desired: &Desired, held: &HeldMap, may_delete: bool) -> (Vec<Change>, Outcome) {

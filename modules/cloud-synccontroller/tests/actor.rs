@@ -11,7 +11,7 @@ use cloud_synccontroller::{Neighbours, SyncController};
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
-use contract::metamanager::{MetaDown, NotApplied, Offer};
+use contract::metamanager::{MetaDown, NotApplied, Inventory};
 use contract::nodelease::NodeLeaseMsg;
 use contract::synccontroller::{Source, SyncMsg, SyncState, SyncStatus};
 use contract::{Change, Digest, NodeName, Object, ObjectKey};
@@ -85,18 +85,18 @@ impl Bench {
     }
 
     /// Answers the next question with an empty store.
-    async fn offers_nothing(&mut self, number: u64) {
-        let Some(MetaDown::Offer { reply }) = self.meta.next(LONG).await else { panic!("not asked") };
-        reply.send(Offer { number, digest: Digest::of([], 1) });
+    async fn has_nothing(&mut self, number: u64) {
+        let Some(MetaDown::Inventory { reply }) = self.meta.next(LONG).await else { panic!("not asked") };
+        reply.send(Inventory { number, digest: Digest::of([], 1) });
     }
 
-    /// Answers the next batch. Gives its offer, its place and the names in it.
+    /// Answers the next batch. Gives its inventory, its sequence and the names in it.
     async fn answers(&mut self, answer: Result<(), NotApplied>) -> (u64, u64, Vec<String>) {
-        let Some(MetaDown::Apply { offer, place, changes, reply }) = self.meta.next(LONG).await else {
+        let Some(MetaDown::Apply { inventory, sequence, changes, reply }) = self.meta.next(LONG).await else {
             panic!("nothing sent")
         };
         reply.send(answer);
-        (offer, place, changes.iter().map(|change: &Change| change.key().name.clone()).collect())
+        (inventory, sequence, changes.iter().map(|change: &Change| change.key().name.clone()).collect())
     }
 
     async fn shown(&mut self) -> SyncStatus {
@@ -119,7 +119,7 @@ fn a_write_that_the_disk_refused_twice_is_seen_within_seconds_and_heals_by_itsel
         bench.ready().await;
         bench.upsert("a").await;
         bench.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: bench.to_meta.clone() }).await;
-        bench.offers_nothing(1).await;
+        bench.has_nothing(1).await;
         let began = bench.env.now();
         let full = || Err(NotApplied::Refused("cannot grow: the disk is full".to_owned()));
         assert_eq!(bench.answers(full()).await, (1, 1, vec!["a".to_owned()]));
@@ -135,9 +135,9 @@ fn a_write_that_the_disk_refused_twice_is_seen_within_seconds_and_heals_by_itsel
         );
 
         // It is asked what it holds, and the same is tried again.
-        bench.offers_nothing(2).await;
+        bench.has_nothing(2).await;
         assert_eq!(bench.answers(full()).await, (2, 1, vec!["a".to_owned()]));
-        bench.offers_nothing(3).await;
+        bench.has_nothing(3).await;
         assert_eq!(bench.answers(Ok(())).await, (3, 1, vec!["a".to_owned()]));
         assert!(bench.env.now().since(began) <= Duration::from_secs(6), "{:?}", bench.env.now().since(began));
         assert_eq!(bench.shown().await.state, SyncState::InSync);
@@ -156,15 +156,15 @@ fn an_answer_that_is_lost_is_not_taken_for_one() {
         bench.ready().await;
         bench.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: bench.to_meta.clone() }).await;
         // The first question gets no answer.
-        let Some(MetaDown::Offer { reply }) = bench.meta.next(LONG).await else { panic!("not asked") };
+        let Some(MetaDown::Inventory { reply }) = bench.meta.next(LONG).await else { panic!("not asked") };
         drop(reply);
-        bench.offers_nothing(1).await;
+        bench.has_nothing(1).await;
         assert_eq!(bench.shown().await.state, SyncState::InSync);
         bench.upsert("a").await;
         let Some(MetaDown::Apply { reply, .. }) = bench.meta.next(LONG).await else { panic!("not sent") };
         drop(reply);
         // Had it been committed, the digest would say so.
-        bench.offers_nothing(2).await;
+        bench.has_nothing(2).await;
         assert_eq!(bench.answers(Ok(())).await, (2, 1, vec!["a".to_owned()]));
     });
 }
@@ -191,7 +191,7 @@ fn a_synccontroller_that_begins_has_everybody_tell_it_everything() {
         }
         // It knows nothing, and sends nothing before it is told all again.
         bench.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: bench.to_meta.clone() }).await;
-        bench.offers_nothing(1).await;
+        bench.has_nothing(1).await;
         bench.upsert("a").await;
         assert!(bench.meta.next(Duration::from_secs(5)).await.is_none());
         bench.tell(SyncMsg::ListBegins(Source::Edge)).await;

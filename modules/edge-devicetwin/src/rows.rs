@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::{UpReport, wire};
+use contract::{UpReport, rows};
 use edge_store::{Class, Store, StoreError, Table, Write};
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +134,7 @@ pub(crate) fn delete_state(id: &DeviceId) -> Write {
 
 /// Puts a report into the outbox in place of an older one about the same.
 pub(crate) fn enqueue(report: &UpReport) -> Option<Write> {
-    let body = wire::encode_report(report)
+    let body = rows::encode_report(report)
         .inspect_err(|error| tracing::error!(%error, "a report cannot be sent"))
         .ok()?;
     let key = report.newest_key()?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use beehive::{Address, Env, Fault};
 use bytes::Bytes;
 use contract::metamanager::MetaMsg;
-use contract::{Telemetry, wire};
+use contract::{Telemetry, rows};
 use edge_store::{Class, Store, Write};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -321,6 +321,6 @@ fn write(item: &Item, number: Number) -> Result<Write, wire::WireError> {
         qos: item.qos,
         payload: item.payload.clone(),
     };
-    let body = wire::encode_telemetry(&telemetry)?;
+    let body = rows::encode_telemetry(&telemetry)?;
     Ok(Write::Enqueue { class: Class::Telemetry, key: telemetry.topic, body })
 }

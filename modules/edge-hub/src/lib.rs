@@ -17,9 +17,9 @@
 mod actor;
 mod attempt;
 pub mod plan;
-pub mod series;
-pub mod surroundings;
-mod ways;
+pub mod dial_schedule;
+pub mod network;
+mod endpoints;
 
 pub use actor::EdgeHub;
-pub use ways::{Server, Ways, WaysError};
+pub use endpoints::{Server, Endpoints, EndpointsError};

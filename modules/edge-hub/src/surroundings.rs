@@ -7,15 +7,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
 /// Sees the node's network.
-pub trait Surroundings {
+pub trait Network {
     /// The way to the cloud; equal views mean the same way. `None`: there is no way.
-    fn view(&self) -> Option<View>;
+    fn route(&self) -> Option<Route>;
 }
 
 /// Where packets to the cloud leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
-    /// The node's own addresses on the ways, one for each server that has a way.
+pub struct Route {
+    /// The node's own addresses on the endpoints, one for each server that has a way.
     pub sources: Vec<IpAddr>,
     /// The interface and the gateway, where they are known.
     pub route: Option<String>,
@@ -25,14 +25,14 @@ pub struct View {
 const ANYWHERE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
-/// The kernel's own view.
-pub struct Kernel {
+/// The kernel's own route.
+pub struct KernelRoutes {
     servers: Vec<IpAddr>,
     routes: PathBuf,
 }
 
-impl Kernel {
-    /// The view of the ways to these hosts.
+impl KernelRoutes {
+    /// The route of the endpoints to these hosts.
     pub fn towards<'a>(hosts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut servers = Vec::new();
         for host in hosts {
@@ -43,12 +43,12 @@ impl Kernel {
         }
         servers.sort_unstable();
         servers.dedup();
-        Kernel { servers, routes: PathBuf::from("/proc/net/route") }
+        KernelRoutes { servers, routes: PathBuf::from("/proc/net/route") }
     }
 }
 
-impl Surroundings for Kernel {
-    fn view(&self) -> Option<View> {
+impl Network for KernelRoutes {
+    fn route(&self) -> Option<Route> {
         let sources: Vec<IpAddr> = self.servers.iter().filter_map(|server| source_towards(*server)).collect();
         if sources.is_empty() {
             return None;
@@ -59,7 +59,7 @@ impl Surroundings for Kernel {
             IpAddr::V6(_) => None,
         });
         let routes: Vec<String> = routes.collect();
-        Some(View { sources, route: (!routes.is_empty()).then(|| routes.join(",")) })
+        Some(Route { sources, route: (!routes.is_empty()).then(|| routes.join(",")) })
     }
 }
 
@@ -109,8 +109,8 @@ mod tests {
 
     #[test]
     fn the_kernel_knows_the_way_to_itself() {
-        let view = Kernel::towards(["127.0.0.1"]).view().unwrap();
-        assert_eq!(view.sources, [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
-        assert_eq!(Kernel::towards(["127.0.0.1"]).view().unwrap(), view);
+        let route = KernelRoutes::to(["127.0.0.1"]).route().unwrap();
+        assert_eq!(route.sources, [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+        assert_eq!(KernelRoutes::to(["127.0.0.1"]).route().unwrap(), route);
     }
 }

@@ -1,4 +1,4 @@
-//! EdgeHub between several ways to the cloud, on a paused clock: each server is a place in memory for each carrier, and
+//! EdgeHub between several endpoints to the cloud, on a paused clock: each server is a place in memory for each carrier, and
 //! what is blocked does not answer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -17,8 +17,8 @@ use beehive::testing::Probe;
 use beehive::{Capacity, Clock, Env, Flow, Hive, Moment, Policy};
 use contract::edgehub::EdgeHubMsg;
 use contract::metamanager::{MetaDown, MetaMsg};
-use edge_hub::surroundings::{Surroundings, View};
-use edge_hub::{EdgeHub, Server, Ways};
+use edge_hub::network::{Network, Route};
+use edge_hub::{EdgeHub, Server, Endpoints};
 use futures::future::BoxFuture;
 
 const LONG: Duration = Duration::from_secs(2000);
@@ -59,17 +59,17 @@ impl Line {
 
 /// What a test says the network looks like.
 #[derive(Default)]
-struct Landscape(RefCell<Option<View>>);
+struct Landscape(RefCell<Option<Route>>);
 
 impl Landscape {
     fn becomes(&self, source: Option<&str>) {
         *self.0.borrow_mut() =
-            source.map(|source| View { sources: vec![source.parse::<IpAddr>().unwrap()], route: None });
+            source.map(|source| Route { sources: vec![source.parse::<IpAddr>().unwrap()], route: None });
     }
 }
 
-impl Surroundings for Landscape {
-    fn view(&self) -> Option<View> {
+impl Network for Landscape {
+    fn route(&self) -> Option<Route> {
         self.0.borrow().clone()
     }
 }
@@ -116,12 +116,12 @@ fn run(servers: usize, before: impl FnOnce(&[Cloud]), test: impl AsyncFnOnce(Ben
             })
             .collect();
         before(&clouds);
-        let ways = clouds.iter().enumerate().map(|(number, cloud)| Server {
+        let endpoints = clouds.iter().enumerate().map(|(number, cloud)| Server {
             name: format!("cloud-{number}"),
             quic: Some(cloud.quic.clone() as Rc<dyn Dialer>),
             websocket: Some(cloud.websocket.clone() as Rc<dyn Dialer>),
         });
-        let ways = Ways(ways.collect());
+        let endpoints = Endpoints(endpoints.collect());
         let landscape = Rc::new(Landscape::default());
         landscape.becomes(Some("10.0.0.1"));
         let (meta, meta_address) = Probe::new(&env, 64);
@@ -130,7 +130,7 @@ fn run(servers: usize, before: impl FnOnce(&[Cloud]), test: impl AsyncFnOnce(Ben
         let _hub = hive.grant("tester", &mailbox, Flow::Tell);
         let eyes = landscape.clone();
         hive.supervise(mailbox, Policy::default(), move || {
-            EdgeHub::new(ways.clone(), "system:node:a", meta_address.clone()).watching(eyes.clone())
+            EdgeHub::new(endpoints.clone(), "system:node:a", meta_address.clone()).watching(eyes.clone())
         });
         hive.open().unwrap();
         test(Bench { env, clouds, landscape, meta, hive }).await;

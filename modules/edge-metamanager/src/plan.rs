@@ -36,14 +36,14 @@ pub fn sort(rows: impl IntoIterator<Item = OutboxRow>, repeats: &mut Repeats) ->
         match class {
             Class::Status | Class::Event => {}
             Class::Telemetry => {
-                match wire::decode_telemetry(&body) {
+                match rows::decode_telemetry(&body) {
                     Ok(telemetry) => delivery.router.push(Upload { row: seq, repeat, telemetry }),
                     Err(_) => delivery.unreadable.push(seq),
                 }
                 continue;
             }
         }
-        match wire::decode_report(&body) {
+        match rows::decode_report(&body) {
             Ok(report) => {
                 let to = if report.is_of_a_device() { &mut delivery.device } else { &mut delivery.edge };
                 to.push(Report { row: seq, repeat, report: report.into() });
@@ -203,9 +203,9 @@ mod tests {
             payload: "x".into(),
         };
         let row = |seq, class, body| OutboxRow { seq, class, key: String::new(), body };
-        let report = |seq, report: &UpReport| row(seq, Class::Event, wire::encode_report(report).unwrap());
+        let report = |seq, report: &UpReport| row(seq, Class::Event, rows::encode_report(report).unwrap());
         let uploaded =
-            |seq, sequence| row(seq, Class::Telemetry, wire::encode_telemetry(&telemetry(sequence)).unwrap());
+            |seq, sequence| row(seq, Class::Telemetry, rows::encode_telemetry(&telemetry(sequence)).unwrap());
         let rows = [
             report(1, &gone("a")),
             report(2, &state),

@@ -12,7 +12,7 @@ use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
 use contract::metamanager::{MetaDown, MetaMsg};
 use contract::router::RouterUp;
-use contract::{Change, Object, ObjectKey, Telemetry, UpReport, wire};
+use contract::{Change, Object, ObjectKey, Telemetry, UpReport, rows};
 use edge_metamanager::MetaManager;
 use edge_store::{Class, Options, Store, Write};
 
@@ -79,7 +79,7 @@ impl Node {
     }
 
     async fn report(&self, report: UpReport) {
-        let body = wire::encode_report(&report).unwrap();
+        let body = rows::encode_report(&report).unwrap();
         let write = Write::Enqueue { class: Class::Status, key: report.newest_key().unwrap(), body };
         self.store.commit(vec![write]).await.unwrap();
     }
@@ -94,7 +94,7 @@ impl Node {
             qos: 1,
             payload: Bytes::from_static(b"x"),
         };
-        let body = wire::encode_telemetry(&telemetry).unwrap();
+        let body = rows::encode_telemetry(&telemetry).unwrap();
         let write = Write::Enqueue { class: Class::Telemetry, key: "a/user/b".into(), body };
         self.store.commit(vec![write]).await.unwrap();
     }
@@ -136,7 +136,7 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         // The whole of it: a hive that is dropped stops.
         let mut node = node;
         let report = UpReport::PodGone { namespace: "d".into(), name: "a".into(), uid: "u".into() };
-        let body = wire::encode_report(&report).unwrap();
+        let body = rows::encode_report(&report).unwrap();
         let key = report.newest_key().unwrap();
         node.store.commit(vec![Write::Enqueue { class: Class::Status, key, body }]).await.unwrap();
         node.meta.tell(node.up()).await.unwrap();

@@ -14,7 +14,7 @@ use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
 use contract::ids::{DEVICE_MODELS, DEVICES};
 use contract::metamanager::MetaMsg;
-use contract::{NodeName, UpReport, wire};
+use contract::{NodeName, UpReport, rows};
 use dmi::v1beta1 as pb;
 use dmi::v1beta1::device_manager_service_client::DeviceManagerServiceClient;
 use dmi::v1beta1::device_mapper_service_server::{DeviceMapperService, DeviceMapperServiceServer};
@@ -124,7 +124,7 @@ impl Node {
 
     pub(crate) fn reports(&self) -> Vec<UpReport> {
         let rows = self.store.outbox_head(1000, 1 << 20).unwrap();
-        rows.iter().map(|row| wire::decode_report(&row.body).unwrap()).collect()
+        rows.iter().map(|row| rows::decode_report(&row.body).unwrap()).collect()
     }
 
     pub(crate) async fn manager(&self) -> DeviceManagerServiceClient<tonic::transport::Channel> {
