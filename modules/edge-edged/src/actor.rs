@@ -15,23 +15,23 @@ use edge_store::Store;
 use futures::FutureExt as _;
 use serde_json::Value;
 
-use crate::admission::{Admission, Room};
-use crate::desired::{Desired, PodId, fnv1a};
-use crate::dns::{self, NodeDns};
+use crate::disk::folders;
 use crate::error::{DesiredError, StepError};
-use crate::folders;
-use crate::inbox::{Assignment, Inbox};
-use crate::machine::{self, Machine};
-use crate::node;
-use crate::objects::references;
-use crate::plan::Intent;
-use crate::reported::{Reported, report_node};
+use crate::node::machine::{self, Machine};
+use crate::node::report::{Reported, report_node};
+use crate::node::status;
+use crate::pod::admission::{Admission, Room};
+use crate::pod::inbox::{Assignment, Inbox};
+use crate::pod::parsed_pod::{Desired, PodId, fnv1a};
+use crate::pod::plan::Intent;
+use crate::pod::references::references;
+use crate::pod::worker::Worker;
+use crate::runtime::dns::{self, NodeDns};
+use crate::runtime::pleg::{Listing, Watch};
+use crate::runtime::sysctls::Sysctls;
 use crate::settings::Settings;
 use crate::store::{Desk, Versions};
-use crate::sysctls::Sysctls;
 use crate::tools::{NodeView, Tools, blocking};
-use crate::watch::{Listing, Watch};
-use crate::worker::Worker;
 
 /// Before a worker that panicked is made anew.
 const WORKER_PAUSE: Duration = Duration::from_secs(5);
@@ -288,7 +288,7 @@ impl Edged {
     }
 
     fn room(&self) -> Room {
-        let (cpu_milli, memory) = node::allocatable(&self.settings, &self.machine.borrow());
+        let (cpu_milli, memory) = status::allocatable(&self.settings, &self.machine.borrow());
         Room { pods: u64::from(self.settings.max_pods), cpu_milli, memory }
     }
 
@@ -298,7 +298,7 @@ impl Edged {
         let node = stored.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
         let labels =
             node.and_then(|node| serde_json::from_value(node.pointer("/metadata/labels")?.clone()).ok());
-        labels.unwrap_or_else(|| node::labels(&self.settings))
+        labels.unwrap_or_else(|| status::labels(&self.settings))
     }
 
     /// Pods that are no longer in the store end; those that have ended are forgotten.
@@ -431,7 +431,7 @@ async fn look_at_machine(settings: &Settings, env: &Env) -> Result<Machine, Step
 }
 
 fn view(settings: &Settings, machine: &Machine, runtime: &str) -> NodeView {
-    let (cpu_milli, memory) = node::allocatable(settings, machine);
+    let (cpu_milli, memory) = status::allocatable(settings, machine);
     let resolv_conf = match std::fs::metadata(&settings.resolv_conf) {
         Ok(metadata) if metadata.len() <= dns::FILE_MAX => {
             std::fs::read_to_string(&settings.resolv_conf).unwrap_or_default()

@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(names, ["b", "s"]);
         let spec = serde_json::from_value(serde_json::json!({"containers": [{"name": "c",
             "envFrom": [{"configMapRef": {"name": "b"}}]}]}));
-        let named = crate::objects::references(&spec.unwrap());
+        let named = crate::pod::references::references(&spec.unwrap());
         assert!(named.meet("d", &changed) && !named.meet("other", &changed));
         assert!(desk.is_whole() && desk.damaged_pods().unwrap().is_empty());
     }

@@ -14,17 +14,17 @@ use k8s_openapi::api::core::v1::PodSpec;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use crate::desired::PodId;
-use crate::dns::NodeDns;
-use crate::env::Facts;
 use crate::error::StepError;
-use crate::events::{Kind, Recorder};
-use crate::objects::{Sources, references};
-use crate::sandbox::Place;
+use crate::json_error;
+use crate::pod::parsed_pod::PodId;
+use crate::pod::recorder::{Kind, Recorder};
+use crate::pod::references::{Sources, references};
+use crate::pod::tokens::TokenBook;
+use crate::runtime::dns::NodeDns;
+use crate::runtime::env::Facts;
+use crate::runtime::sandbox::Place;
 use crate::settings::Settings;
-use crate::shape;
 use crate::store::Desk;
-use crate::tokens::TokenBook;
 
 /// Where the kernel shows its cgroups.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
@@ -166,7 +166,11 @@ fn read<T: DeserializeOwned>(
     match serde_json::from_slice(&bytes) {
         Ok(value) => Some(value),
         Err(error) => {
-            tracing::error!(name, "object in the store is not what its key says: it {}", shape::of(&error));
+            tracing::error!(
+                name,
+                "object in the store is not what its key says: it {}",
+                json_error::of(&error)
+            );
             None
         }
     }

@@ -7,10 +7,11 @@ use std::path::{Component, Path};
 
 use k8s_openapi::api::core::v1::HostPathVolumeSource;
 
-use crate::beneath::{Access, Folder};
-use crate::desired::Desired;
+use crate::disk::beneath::{Access, Folder};
+use crate::disk::layout;
 use crate::error::StepError;
-use crate::{layout, sandbox};
+use crate::pod::parsed_pod::Desired;
+use crate::runtime::sandbox;
 
 /// More of the node's own hosts file is not read.
 const HOSTS_MAX: u64 = 256 << 10;
@@ -115,7 +116,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::desired::tests::pod;
+    use crate::pod::parsed_pod::tests::pod;
     use serde_json::json;
 
     fn source(path: &Path, kind: &str) -> HostPathVolumeSource {

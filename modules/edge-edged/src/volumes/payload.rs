@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::{
     SecretVolumeSource, ServiceAccountTokenProjection, Volume,
 };
 
-use crate::desired::{Desired, all_of};
-use crate::env::{Facts, field_value, resource_value};
 use crate::error::StepError;
-use crate::objects::{Sources, bytes_of_map, bytes_of_secret};
+use crate::pod::parsed_pod::{Desired, all_of};
+use crate::pod::references::{Sources, bytes_of_map, bytes_of_secret};
+use crate::runtime::env::{Facts, field_value, resource_value};
 
 /// Kubernetes' default for files from objects.
 const MODE: i32 = 0o644;
@@ -284,7 +284,7 @@ fn inside(path: &str) -> Result<String, StepError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::pod;
+    use crate::pod::parsed_pod::tests::pod;
     use serde_json::json;
 
     fn sources() -> Sources {

@@ -7,12 +7,13 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Volume as VolumeSpec};
 
 use super::payload::Payload;
 use super::{Tokens, atomic, host, payload};
-use crate::beneath::{Access, Folder};
-use crate::desired::Desired;
-use crate::env::Facts;
+use crate::disk::beneath::{Access, Folder};
+use crate::disk::layout;
 use crate::error::StepError;
-use crate::objects::Sources;
-use crate::{layout, quantity};
+use crate::pod::parsed_pod::Desired;
+use crate::pod::quantity;
+use crate::pod::references::Sources;
+use crate::runtime::env::Facts;
 
 /// Where a volume lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +167,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::desired::tests::pod;
+    use crate::pod::parsed_pod::tests::pod;
 
     fn facts() -> Facts {
         Facts {

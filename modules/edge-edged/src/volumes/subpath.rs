@@ -8,11 +8,12 @@ use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use rustix::io::Errno;
 
 use super::{At, Prepared, Volume};
-use crate::beneath::{Access, Folder};
-use crate::desired::Desired;
-use crate::env::expand;
+use crate::disk::beneath::{Access, Folder};
+use crate::disk::layout;
 use crate::error::StepError;
-use crate::{container, layout};
+use crate::pod::parsed_pod::Desired;
+use crate::runtime::container;
+use crate::runtime::env::expand;
 
 /// The mounts of a container, the deepest last. Blocks.
 pub(crate) fn mounts_of(

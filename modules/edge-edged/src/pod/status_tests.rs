@@ -1,0 +1,169 @@
+use super::*;
+use crate::pod::backoff::Fault;
+use crate::pod::parsed_pod::tests::pod;
+use crate::pod::plan::tests::{instance, sandbox};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn status(
+    pod: &Desired,
+    intent: &Intent,
+    seen: &Seen,
+    memory: &Memory,
+    previous: Option<&PodStatus>,
+) -> Value {
+    let ips = ["192.0.2.1".to_owned()];
+    let wall = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+    let now = Moment(Duration::from_secs(1000));
+    let around = Surroundings { runtime: "containerd", host_ips: &ips, now, wall };
+    serde_json::to_value(compute(pod, intent, seen, memory, previous, &around)).unwrap()
+}
+
+fn seen(containers: Vec<ContainerSeen>) -> Seen {
+    Seen { sandboxes: vec![sandbox("s", 1, true)], containers, ips: vec!["10.0.0.2".into()] }
+}
+
+fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+    status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind).unwrap()
+}
+
+#[test]
+fn a_running_pod_is_ready() {
+    let pod = pod(json!({}));
+    let mut running = instance(&pod, "c", "s", 2, Life::Running);
+    running.started_at = 1_800_000_000_500_000_000;
+    running.image_ref = "x@sha256:00".into();
+    let status = status(&pod, &Intent::Run, &seen(vec![running]), &Memory::default(), None);
+    assert_eq!(
+        (&status["phase"], &status["podIP"], &status["hostIP"]),
+        (&json!("Running"), &json!("10.0.0.2"), &json!("192.0.2.1"))
+    );
+    let container = &status["containerStatuses"][0];
+    assert_eq!(container["containerID"], "containerd://c-2");
+    assert_eq!(
+        (&container["restartCount"], &container["ready"], &container["started"]),
+        (&json!(2), &json!(true), &json!(true))
+    );
+    assert_eq!(container["state"]["running"]["startedAt"], "2027-01-15T08:00:00Z");
+    for kind in ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"] {
+        assert_eq!(condition(&status, kind)["status"], "True", "{kind}");
+    }
+    assert_eq!(status["qosClass"], "BestEffort");
+}
+
+#[test]
+fn the_start_is_kept_or_read_off_the_sandbox() {
+    let pod = pod(json!({}));
+    let mut runs = seen(vec![instance(&pod, "c", "s", 0, Life::Running)]);
+    runs.sandboxes[0].created_at = 1_700_000_000_000_000_000;
+    let alone = status(&pod, &Intent::Run, &runs, &Memory::default(), None);
+    assert_eq!(alone["startTime"], "2023-11-14T22:13:20Z");
+    let told: PodStatus = serde_json::from_value(json!({"startTime": "2023-01-01T00:00:00Z"})).unwrap();
+    let kept = status(&pod, &Intent::Run, &runs, &Memory::default(), Some(&told));
+    assert_eq!(kept["startTime"], "2023-01-01T00:00:00Z");
+}
+
+#[test]
+fn the_time_of_a_condition_moves_with_its_truth_only() {
+    let pod = pod(json!({}));
+    let old: PodStatus = serde_json::from_value(json!({"conditions": [
+        {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+        {"type": "Initialized", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}))
+    .unwrap();
+    let runs = seen(vec![instance(&pod, "c", "s", 0, Life::Running)]);
+    let status = status(&pod, &Intent::Run, &runs, &Memory::default(), Some(&old));
+    assert_eq!(condition(&status, "Initialized")["lastTransitionTime"], "2026-01-01T00:00:00Z");
+    assert_eq!(condition(&status, "Ready")["lastTransitionTime"], "2027-01-15T08:00:00Z");
+}
+
+#[test]
+fn a_crash_loop_is_told_with_its_pause() {
+    let pod = pod(json!({}));
+    let mut ended = instance(&pod, "c", "s", 3, Life::Exited);
+    ended.exit_code = 7;
+    let mut memory = Memory::default();
+    memory.crashes.insert("c".into(), Duration::from_secs(80));
+    memory.ended.insert("c-3".into(), Moment(Duration::from_secs(990)));
+    let status = status(&pod, &Intent::Run, &seen(vec![ended]), &memory, None);
+    let container = &status["containerStatuses"][0];
+    assert_eq!(container["state"]["waiting"]["reason"], "CrashLoopBackOff");
+    assert!(
+        container["state"]["waiting"]["message"].as_str().unwrap().starts_with("back-off 1m20s restarting")
+    );
+    assert_eq!(container["lastState"]["terminated"]["exitCode"], 7);
+    assert_eq!(status["phase"], "Running");
+    assert_eq!(condition(&status, "Ready")["reason"], "ContainersNotReady");
+}
+
+#[test]
+fn what_keeps_a_container_from_starting_is_its_reason() {
+    let pod = pod(json!({"initContainers": [{"name": "i", "image": "x:1"}]}));
+    let mut memory = Memory::default();
+    let fault = Fault::after(None, "ErrImagePull", "no such image".into(), Moment::default());
+    memory.images.insert("i".into(), ImageState::Failed(fault));
+    let status = status(&pod, &Intent::Run, &Seen::default(), &memory, None);
+    assert_eq!(status["phase"], "Pending");
+    assert_eq!(status["initContainerStatuses"][0]["state"]["waiting"]["reason"], "ErrImagePull");
+    assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+    assert_eq!(condition(&status, "Initialized")["message"], "containers with incomplete status: [i]");
+}
+
+#[test]
+fn the_phase_follows_the_policy() {
+    for (policy, code, want) in [
+        ("Never", 0, "Succeeded"),
+        ("Never", 1, "Failed"),
+        ("OnFailure", 0, "Succeeded"),
+        ("OnFailure", 1, "Running"),
+        ("Always", 0, "Running"),
+    ] {
+        let pod = pod(json!({"restartPolicy": policy}));
+        let mut ended = instance(&pod, "c", "s", 0, Life::Exited);
+        ended.exit_code = code;
+        let status = status(&pod, &Intent::Run, &seen(vec![ended]), &Memory::default(), None);
+        assert_eq!(status["phase"], want, "{policy} {code}");
+    }
+}
+
+#[test]
+fn a_refused_pod_has_failed_with_its_reason_and_fields_without_effect_are_named() {
+    let pod =
+        pod(json!({"containers": [{"name": "c", "image": "x", "livenessProbe": {"periodSeconds": 1}}]}));
+    let refused = Intent::Fail { reason: "OutOfpods".into(), message: "no room".into() };
+    let status = status(&pod, &refused, &Seen::default(), &Memory::default(), None);
+    assert_eq!(
+        (&status["phase"], &status["reason"], &status["message"]),
+        (&json!("Failed"), &json!("OutOfpods"), &json!("no room"))
+    );
+    let named = condition(&status, conditions::FIELDS_NOT_HONOURED);
+    assert!(named["message"].as_str().unwrap().contains("spec.containers[c].livenessProbe"));
+}
+
+#[test]
+fn a_pod_that_must_not_run_waits_and_names_why() {
+    let pod = pod(json!({"hostUsers": false}));
+    let hold = Intent::Hold { reason: "FieldsNotSupported".into(), message: "m".into() };
+    let status = status(&pod, &hold, &Seen::default(), &Memory::default(), None);
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Pending"), &json!("FieldsNotSupported")));
+    let named = condition(&status, conditions::FIELDS_NOT_HONOURED);
+    assert_eq!(named["reason"], "Refused");
+    assert!(named["message"].as_str().unwrap().contains("spec.hostUsers=false"));
+}
+
+#[test]
+fn conditions_of_others_are_passed_on_and_gates_count() {
+    let mut pod = pod(json!({"readinessGates": [{"conditionType": "example.com/lb"}]}));
+    pod.pod.status =
+        serde_json::from_value(json!({"conditions": [{"type": "example.com/lb", "status": "False"}]}))
+            .unwrap();
+    let runs = seen(vec![instance(&pod, "c", "s", 0, Life::Running)]);
+    let status = status(&pod, &Intent::Run, &runs, &Memory::default(), None);
+    assert_eq!(condition(&status, "example.com/lb")["status"], "False");
+    assert_eq!(condition(&status, "Ready")["reason"], "ReadinessGatesNotReady");
+    assert_eq!(condition(&status, "ContainersReady")["status"], "True");
+}
+
+#[test]
+fn durations_are_written_as_go_writes_them() {
+    assert_eq!([span(10), span(80), span(300)], ["10s", "1m20s", "5m0s"]);
+}

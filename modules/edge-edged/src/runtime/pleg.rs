@@ -1,0 +1,146 @@
+//! Waiting on the runtime: its events where it has them, a look at everything now and then in any case.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::{Address, Env};
+use contract::edged::EdgedMsg;
+use cri::{Error, EventKind, Runtime};
+use futures::StreamExt as _;
+
+use crate::disk::folders;
+use crate::runtime::pods::{self, Found};
+use crate::tools::blocking;
+
+/// After the runtime was lost.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The last look at everything, until the actor takes it.
+pub(crate) type Listing = Rc<RefCell<Option<BTreeMap<String, Found>>>>;
+
+/// What the watch needs.
+pub(crate) struct Watch {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) node: String,
+    /// What pods have on the disk lies below these.
+    pub(crate) root: PathBuf,
+    pub(crate) logs: PathBuf,
+    pub(crate) env: Env,
+    pub(crate) edged: Address<EdgedMsg>,
+    pub(crate) listing: Listing,
+    /// Whether the last look failed.
+    pub(crate) lost: Cell<bool>,
+    /// With events, and without.
+    pub(crate) relist_every: Duration,
+    pub(crate) poll_every: Duration,
+}
+
+impl Watch {
+    /// Watches as long as it is polled.
+    pub(crate) async fn run(self) {
+        let mut every = self.relist_every;
+        loop {
+            if self.look().await.is_err() {
+                self.env.sleep(RETRY).await;
+                continue;
+            }
+            let supported = self.follow(every).await;
+            if supported {
+                every = self.relist_every;
+                self.env.sleep(RETRY).await;
+            } else {
+                tracing::warn!(every = ?self.poll_every, "runtime tells of no events and is looked at from time to time");
+                every = self.poll_every;
+                self.poll(every).await;
+            }
+        }
+    }
+
+    /// Passes events on until the stream ends. False when the runtime has none.
+    async fn follow(&self, every: Duration) -> bool {
+        let mut events = self.runtime.events();
+        // What happened before the runtime took the question is seen by a look soon after it.
+        let mut pause = RETRY;
+        loop {
+            tokio::select! {
+                // What has happened is passed on before anybody looks for what was missed. Events end; the pause is only
+                // put off.
+                biased;
+                event = events.next() => match event {
+                    Some(Ok(event)) => self.pass_on(event).await,
+                    Some(Err(Error::Unsupported { .. })) => return false,
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "runtime's events broke off");
+                        return true;
+                    }
+                    None => return true,
+                },
+                () = self.env.sleep(pause) => {
+                    pause = every;
+                    if self.look().await.is_err() {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn pass_on(&self, event: cri::Event) {
+        match event.kind {
+            // Only Edged's workers create and start, and they know.
+            EventKind::Created | EventKind::Started => {}
+            EventKind::Stopped | EventKind::Deleted | EventKind::OutOfMemory => {
+                let _ = self.edged.tell(EdgedMsg::RuntimeChanged { id: Some(event.id) }).await;
+            }
+        }
+    }
+
+    /// Looks from time to time until the runtime is lost.
+    async fn poll(&self, every: Duration) {
+        loop {
+            self.env.sleep(every).await;
+            if self.look().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), Error> {
+        match pods::everything(&self.runtime, &self.node).await {
+            Ok(mut found) => {
+                self.look_at_disk(&mut found).await;
+                if self.lost.replace(false) {
+                    tracing::info!("runtime answers again");
+                }
+                *self.listing.borrow_mut() = Some(found);
+                let _ = self.edged.tell(EdgedMsg::RuntimeChanged { id: None }).await;
+                Ok(())
+            }
+            Err(error) => {
+                if !self.lost.replace(true) {
+                    tracing::warn!(%error, "runtime cannot be asked what it has");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Adds the pods of which only a folder is left. An end that was cut short, when the pod was gone from the store and
+    /// from the runtime but not from the disk, is known by nothing else.
+    async fn look_at_disk(&self, found: &mut BTreeMap<String, Found>) {
+        let (root, logs) = (self.root.clone(), self.logs.clone());
+        match blocking(&self.env, "look for pods below", move || folders::pods(&root, &logs)).await {
+            Ok(pods) => {
+                for id in pods {
+                    let left = Found { namespace: id.namespace, name: id.name, print: Vec::new() };
+                    found.entry(id.uid).or_insert(left);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "folders of pods cannot be looked at"),
+        }
+    }
+}
