@@ -16,13 +16,13 @@ use futures::FutureExt as _;
 use serde_json::Value;
 
 use crate::disk::folders;
-use crate::error::{DesiredError, StepError};
+use crate::error::{ParseError, StepError};
 use crate::node::machine::{self, Machine};
-use crate::node::report::{Reported, report_node};
+use crate::node::report::{NodeReports, report_node};
 use crate::node::status;
-use crate::pod::admission::{Admission, Room};
-use crate::pod::inbox::{Assignment, Inbox};
-use crate::pod::parsed_pod::{Desired, PodId, fnv1a};
+use crate::pod::admission::{Admission, Capacity};
+use crate::pod::inbox::{Inbox, PodUpdate};
+use crate::pod::parsed_pod::{ParsedPod, PodId, fnv1a};
 use crate::pod::plan::Intent;
 use crate::pod::references::references;
 use crate::pod::worker::Worker;
@@ -30,8 +30,8 @@ use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::pleg::{Listing, Watch};
 use crate::runtime::sysctls::Sysctls;
 use crate::settings::Settings;
-use crate::store::{Desk, Versions};
-use crate::tools::{NodeView, Tools, blocking};
+use crate::store::{EdgedStore, Versions};
+use crate::tools::{NodeInfo, Tools, blocking};
 
 /// Before a worker that panicked is made anew.
 const WORKER_PAUSE: Duration = Duration::from_secs(5);
@@ -42,25 +42,25 @@ const REPORT_WITHIN: Duration = Duration::from_secs(60);
 struct Station {
     id: PodId,
     inbox: Rc<Inbox>,
-    print: Vec<(String, i32)>,
+    fingerprint: Vec<(String, i32)>,
 }
 
 /// Runs the node's pods.
 pub struct Edged {
     settings: Settings,
     runtime: Arc<dyn Runtime>,
-    desk: Desk,
+    desk: EdgedStore,
     meta: Address<MetaMsg>,
     tools: Option<Rc<Tools>>,
     /// As it was seen last.
     machine: Rc<RefCell<Machine>>,
     stations: BTreeMap<String, Station>,
-    parsed: BTreeMap<u64, Arc<Desired>>,
+    parsed: BTreeMap<u64, Arc<ParsedPod>>,
     versions: Versions,
     listing: Listing,
     /// The pods of the store were read the last time.
     has_looked: bool,
-    reported: Rc<Reported>,
+    reported: Rc<NodeReports>,
 }
 
 impl Edged {
@@ -73,7 +73,7 @@ impl Edged {
         Edged {
             settings,
             runtime,
-            desk: Desk::new(store),
+            desk: EdgedStore::new(store),
             meta,
             tools: None,
             machine: Rc::default(),
@@ -237,21 +237,26 @@ impl Edged {
     }
 
     /// What should become of each pod in the store.
-    fn assignments(&mut self, stored: &[Vec<u8>]) -> Vec<Assignment> {
+    fn assignments(&mut self, stored: &[Vec<u8>]) -> Vec<PodUpdate> {
         let mut parsed = BTreeMap::new();
         let mut wanted = Vec::new();
         let mut held = Vec::new();
         for json in stored {
-            let print = fnv1a(json);
-            match self.parsed.get(&print).cloned().map_or_else(|| Desired::parse(json).map(Arc::new), Ok) {
+            let fingerprint = fnv1a(json);
+            match self
+                .parsed
+                .get(&fingerprint)
+                .cloned()
+                .map_or_else(|| ParsedPod::parse(json).map(Arc::new), Ok)
+            {
                 Ok(pod) => {
-                    parsed.insert(print, Arc::clone(&pod));
+                    parsed.insert(fingerprint, Arc::clone(&pod));
                     wanted.push(pod);
                 }
-                Err(DesiredError::NotAPod { id, reason }) => {
+                Err(ParseError::NotAPod { id, reason }) => {
                     tracing::error!(pod = %id.name, namespace = %id.namespace, %reason, "pod is refused");
                     let intent = Intent::Hold { reason: "InvalidPod".to_owned(), message: reason };
-                    held.push(Assignment { pod: Arc::new(Desired::nameless(*id)), intent, in_cloud: true });
+                    held.push(PodUpdate { pod: Arc::new(ParsedPod::nameless(*id)), intent, in_cloud: true });
                 }
                 Err(error) => {
                     tracing::error!(error = %Fault::from_error(&error), "pod in the store is passed over")
@@ -266,7 +271,7 @@ impl Edged {
             self.stations.get(uid).is_some_and(|station| station.inbox.assignment().intent == Intent::Run)
         };
         // Those that have started before keep their place.
-        let rank = |pod: &Arc<Desired>| {
+        let rank = |pod: &Arc<ParsedPod>| {
             let started = pod.cloud_status().and_then(|status| status.start_time.as_ref().map(|time| time.0));
             let made = pod.pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
             (!admitted(&pod.id.uid), started.is_none(), started.or(made), pod.id.uid.clone())
@@ -277,19 +282,19 @@ impl Edged {
             let intent = match self.stations.get(&pod.id.uid).map(|station| station.inbox.assignment().intent)
             {
                 // A pod that was turned away stays so.
-                Some(Intent::Fail { reason, message }) if !pod.is_leaving() => {
+                Some(Intent::Fail { reason, message }) if !pod.is_terminating() => {
                     Intent::Fail { reason, message }
                 }
                 before => admission.decide(&pod, running || before == Some(Intent::Run)),
             };
-            Assignment { pod, intent, in_cloud: true }
+            PodUpdate { pod, intent, in_cloud: true }
         });
         decided.chain(held).collect()
     }
 
-    fn room(&self) -> Room {
+    fn room(&self) -> Capacity {
         let (cpu_milli, memory) = status::allocatable(&self.settings, &self.machine.borrow());
-        Room { pods: u64::from(self.settings.max_pods), cpu_milli, memory }
+        Capacity { pods: u64::from(self.settings.max_pods), cpu_milli, memory }
     }
 
     /// The node's labels as the cloud has them, else as they are reported.
@@ -308,7 +313,7 @@ impl Edged {
             self.stations.iter().filter(|(uid, _)| !wanted.contains(*uid)).map(|(_, station)| station)
         {
             let mut assignment = station.inbox.assignment();
-            assignment.intent = Intent::Leave;
+            assignment.intent = Intent::Terminate;
             assignment.in_cloud = false;
             station.inbox.assign(assignment);
         }
@@ -320,11 +325,11 @@ impl Edged {
         self.stations.values().any(|station| same(&station.id) && !station.inbox.has_left_runtime())
     }
 
-    fn hire(&mut self, assignment: Assignment, cx: &Context<EdgedMsg>) {
+    fn hire(&mut self, assignment: PodUpdate, cx: &Context<EdgedMsg>) {
         let id = assignment.pod.id.clone();
         let inbox = Rc::new(Inbox::new(assignment));
         self.employ(&id, &inbox, cx);
-        self.stations.insert(id.uid.clone(), Station { id, inbox, print: Vec::new() });
+        self.stations.insert(id.uid.clone(), Station { id, inbox, fingerprint: Vec::new() });
     }
 
     /// A worker for the inbox. When it ends, or panics, the actor hears of it.
@@ -361,9 +366,9 @@ impl Edged {
         }
         let Some(found) = self.listing.borrow_mut().take() else { return };
         for (uid, station) in &mut self.stations {
-            let print = found.get(uid).map(|pod| pod.print.clone()).unwrap_or_default();
-            if print != station.print {
-                station.print = print;
+            let fingerprint = found.get(uid).map(|pod| pod.fingerprint.clone()).unwrap_or_default();
+            if fingerprint != station.fingerprint {
+                station.fingerprint = fingerprint;
                 station.inbox.runtime_changed();
             }
         }
@@ -389,8 +394,8 @@ impl Edged {
             return;
         }
         tracing::info!(pod = %id.name, namespace = %id.namespace, uid = %id.uid, "pod is wanted no more and ends");
-        let pod = Arc::new(Desired::nameless(id));
-        self.hire(Assignment { pod, intent: Intent::Leave, in_cloud: false }, cx);
+        let pod = Arc::new(ParsedPod::nameless(id));
+        self.hire(PodUpdate { pod, intent: Intent::Terminate, in_cloud: false }, cx);
     }
 
     /// Says that Edged makes progress, and reports the node.
@@ -430,7 +435,7 @@ async fn look_at_machine(settings: &Settings, env: &Env) -> Result<Machine, Step
     blocking(env, "look at the machine from", move || Ok(machine::look(&root, &ips))).await
 }
 
-fn view(settings: &Settings, machine: &Machine, runtime: &str) -> NodeView {
+fn view(settings: &Settings, machine: &Machine, runtime: &str) -> NodeInfo {
     let (cpu_milli, memory) = status::allocatable(settings, machine);
     let resolv_conf = match std::fs::metadata(&settings.resolv_conf) {
         Ok(metadata) if metadata.len() <= dns::FILE_MAX => {
@@ -438,7 +443,7 @@ fn view(settings: &Settings, machine: &Machine, runtime: &str) -> NodeView {
         }
         Ok(_) | Err(_) => String::new(),
     };
-    NodeView {
+    NodeInfo {
         runtime: runtime.to_owned(),
         host_ips: machine.ips.clone(),
         cpu_milli,

@@ -8,7 +8,7 @@ use serde_json::error::Category;
 const SHOWN: usize = 128;
 
 /// What kind of mistake it is, where it is, and what was expected there. Values and keys are left out.
-pub(crate) fn of(error: &Error) -> String {
+pub(crate) fn describe(error: &Error) -> String {
     let what = match error.classify() {
         Category::Io => "cannot be read".to_owned(),
         Category::Syntax => "is not JSON".to_owned(),
@@ -58,7 +58,7 @@ mod tests {
         ] {
             let error = serde_json::from_str::<Secret>(text).unwrap_err();
             assert!(error.to_string().len() > 10);
-            let said = of(&error);
+            let said = describe(&error);
             assert!(!said.contains("nt3r2"), "{said}");
             assert!(said.contains(want) || want == "is not of its kind", "{said}");
         }
@@ -68,10 +68,10 @@ mod tests {
     fn where_a_pod_is_wrong_is_said() {
         let error =
             serde_json::from_str::<Pod>(r#"{"metadata": {}, "spec": {"containers": 7}}"#).unwrap_err();
-        let said = of(&error);
+        let said = describe(&error);
         assert!(said.contains("invalid type") && said.contains("line 1"), "{said}");
         let missing = serde_json::from_str::<Lacking>("{}").unwrap_err();
-        assert!(of(&missing).contains("misses the field name"));
+        assert!(describe(&missing).contains("misses the field name"));
     }
 
     #[derive(Debug, serde::Deserialize)]

@@ -20,13 +20,13 @@ impl Versions {
 
 /// The store as Edged sees it.
 #[derive(Clone)]
-pub(crate) struct Desk {
+pub(crate) struct EdgedStore {
     store: Store,
 }
 
-impl Desk {
+impl EdgedStore {
     pub(crate) fn new(store: Store) -> Self {
-        Desk { store }
+        EdgedStore { store }
     }
 
     /// The pods that should be here, as JSON.
@@ -137,7 +137,7 @@ mod tests {
     async fn what_is_left_is_found_again() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
-        let desk = Desk::new(store.clone());
+        let desk = EdgedStore::new(store.clone());
         let report = |text: &str| UpReport::PodStatus {
             namespace: "d".into(),
             name: "p".into(),
@@ -161,7 +161,7 @@ mod tests {
     async fn only_objects_that_changed_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
-        let desk = Desk::new(store.clone());
+        let desk = EdgedStore::new(store.clone());
         let put = |resource: &str, name: &str, version: &str| Write::PutObject {
             key: ObjectKey::new(resource, "d", name),
             uid: "u".into(),

@@ -19,12 +19,12 @@ use crate::json_error;
 use crate::pod::parsed_pod::PodId;
 use crate::pod::recorder::{Kind, Recorder};
 use crate::pod::references::{Sources, references};
-use crate::pod::tokens::TokenBook;
+use crate::pod::tokens::TokenManager;
 use crate::runtime::dns::NodeDns;
-use crate::runtime::env::Facts;
-use crate::runtime::sandbox::Place;
+use crate::runtime::env::FieldValues;
+use crate::runtime::sandbox::SandboxContext;
 use crate::settings::Settings;
-use crate::store::Desk;
+use crate::store::EdgedStore;
 
 /// Where the kernel shows its cgroups.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
@@ -33,7 +33,7 @@ const PULLS: usize = 5;
 
 /// What is known of the node.
 #[derive(Debug, Clone)]
-pub(crate) struct NodeView {
+pub(crate) struct NodeInfo {
     /// `containerd`, as the runtime names itself.
     pub(crate) runtime: String,
     pub(crate) host_ips: Vec<String>,
@@ -46,31 +46,31 @@ pub(crate) struct NodeView {
 pub(crate) struct Tools {
     pub(crate) settings: Settings,
     pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) desk: Desk,
+    pub(crate) desk: EdgedStore,
     pub(crate) meta: Address<MetaMsg>,
     /// The actor itself.
     pub(crate) edged: Address<EdgedMsg>,
     pub(crate) env: Env,
-    pub(crate) tokens: TokenBook,
+    pub(crate) tokens: TokenManager,
     pub(crate) recorder: Recorder,
     pub(crate) pulls: Semaphore,
-    pub(crate) node: RefCell<NodeView>,
+    pub(crate) node: RefCell<NodeInfo>,
 }
 
 impl Tools {
     pub(crate) fn new(
         settings: Settings,
         runtime: Arc<dyn Runtime>,
-        desk: Desk,
+        desk: EdgedStore,
         meta: Address<MetaMsg>,
         edged: Address<EdgedMsg>,
         env: Env,
-        node: NodeView,
+        node: NodeInfo,
     ) -> Self {
         let recorder = Recorder::new(&settings.node_name, env.random_id());
         let pulls = Semaphore::new(if settings.serial_pulls { 1 } else { PULLS });
         let node = RefCell::new(node);
-        let tokens = TokenBook::default();
+        let tokens = TokenManager::default();
         Tools { settings, runtime, desk, meta, edged, env, tokens, recorder, pulls, node }
     }
 
@@ -84,9 +84,9 @@ impl Tools {
         jiff::Timestamp::from_second(now.as_second()).unwrap_or_default()
     }
 
-    pub(crate) fn facts(&self, pod_ips: &[String], host_network: bool) -> Facts {
+    pub(crate) fn facts(&self, pod_ips: &[String], host_network: bool) -> FieldValues {
         let node = self.node.borrow();
-        Facts {
+        FieldValues {
             pod_ips: if host_network { node.host_ips.clone() } else { pod_ips.to_vec() },
             host_ips: node.host_ips.clone(),
             node_name: self.settings.node_name.clone(),
@@ -95,8 +95,8 @@ impl Tools {
         }
     }
 
-    pub(crate) fn place<'a>(&'a self, dns: &'a NodeDns) -> Place<'a> {
-        Place {
+    pub(crate) fn place<'a>(&'a self, dns: &'a NodeDns) -> SandboxContext<'a> {
+        SandboxContext {
             node_name: &self.settings.node_name,
             logs: &self.settings.logs,
             root: &self.settings.root,
@@ -169,7 +169,7 @@ fn read<T: DeserializeOwned>(
             tracing::error!(
                 name,
                 "object in the store is not what its key says: it {}",
-                json_error::of(&error)
+                json_error::describe(&error)
             );
             None
         }

@@ -9,8 +9,8 @@ use crate::disk::folders;
 use crate::error::StepError;
 use crate::images::access::{Policy, Records, SecretUsed};
 use crate::images::credentials::{self, Credential, PullPolicy};
-use crate::pod::backoff::Fault;
-use crate::pod::parsed_pod::Desired;
+use crate::pod::backoff::Failure;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::ImageReady;
 use crate::pod::recorder::Kind;
 use crate::tools::{Tools, blocking};
@@ -19,18 +19,24 @@ use crate::tools::{Tools, blocking};
 /// pod's credentials once.
 pub(crate) async fn ensure_image(
     tools: Rc<Tools>,
-    pod: Arc<Desired>,
+    pod: Arc<ParsedPod>,
     name: String,
-    before: Option<Fault>,
+    before: Option<Failure>,
     ran_before: bool,
-) -> Result<ImageReady, Fault> {
+) -> Result<ImageReady, Failure> {
     let Some(spec) = pod.container(&name) else {
-        return Err(Fault::steady("InvalidImageName", format!("no container `{name}`"), false, tools.now()));
+        return Err(Failure::steady(
+            "InvalidImageName",
+            format!("no container `{name}`"),
+            false,
+            tools.now(),
+        ));
     };
     let image = credentials::name(spec);
     let policy = credentials::policy(spec);
-    let fault =
-        |error: &RuntimeError| Fault::after(before.as_ref(), "ErrImagePull", error.to_string(), tools.now());
+    let fault = |error: &RuntimeError| {
+        Failure::after(before.as_ref(), "ErrImagePull", error.to_string(), tools.now())
+    };
     if policy != PullPolicy::Always {
         match tools.runtime.image_status(&image).await {
             Ok(Some(found)) if may_use(&tools, &pod, &image, &found.id).await => return Ok(ready(found)),
@@ -38,11 +44,11 @@ pub(crate) async fn ensure_image(
             Ok(_) if policy == PullPolicy::Never => {
                 let text = format!("Container image \"{image}\" is not present with pull policy of Never");
                 tools.event(&pod.id, Kind::Warning, "ErrImageNeverPull", &text);
-                return Err(Fault::steady("ErrImageNeverPull", text, false, tools.now()));
+                return Err(Failure::steady("ErrImageNeverPull", text, false, tools.now()));
             }
             Ok(_) => {}
             Err(error) => {
-                return Err(Fault::after(
+                return Err(Failure::after(
                     before.as_ref(),
                     "ImageInspectError",
                     error.to_string(),
@@ -71,7 +77,7 @@ fn ready(image: cri::v1::Image) -> ImageReady {
 }
 
 /// The pod's credentials for an image.
-fn credentials(tools: &Tools, pod: &Desired, image: &str) -> Vec<Credential> {
+fn credentials(tools: &Tools, pod: &ParsedPod, image: &str) -> Vec<Credential> {
     let sources = tools.sources(&pod.id.namespace, pod.spec());
     let names: Vec<String> =
         pod.spec().image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect();
@@ -79,7 +85,7 @@ fn credentials(tools: &Tools, pod: &Desired, image: &str) -> Vec<Credential> {
 }
 
 /// Whether the pod may use an image that is here as `reference`, without asking its registry.
-async fn may_use(tools: &Rc<Tools>, pod: &Desired, image: &str, reference: &str) -> bool {
+async fn may_use(tools: &Rc<Tools>, pod: &ParsedPod, image: &str, reference: &str) -> bool {
     let (named, at) = (image.to_owned(), reference.to_owned());
     let known = records(tools, move |records| Ok(records.known(&named, &at))).await;
     let known = match known {
@@ -105,7 +111,7 @@ async fn records<T: Send + 'static>(
     blocking(&tools.env, "look at the records of images in", work).await
 }
 
-async fn pull(tools: &Rc<Tools>, pod: &Desired, image: &str) -> Result<ImageReady, RuntimeError> {
+async fn pull(tools: &Rc<Tools>, pod: &ParsedPod, image: &str) -> Result<ImageReady, RuntimeError> {
     // Never closed, so an error cannot come; without a permit the pull is merely not counted.
     let _turn = tools.pulls.acquire().await.ok();
     tools.event(&pod.id, Kind::Normal, "Pulling", &format!("Pulling image \"{image}\""));

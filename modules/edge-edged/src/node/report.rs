@@ -18,7 +18,7 @@ const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(8);
 
 /// What was last reported about the node.
 #[derive(Default)]
-pub(crate) struct Reported {
+pub(crate) struct NodeReports {
     /// Since when a report is being made.
     pub(crate) since: Cell<Option<Moment>>,
     last: RefCell<Option<(Value, Moment)>>,
@@ -26,7 +26,7 @@ pub(crate) struct Reported {
     pub(crate) anew: Cell<bool>,
 }
 
-impl Reported {
+impl NodeReports {
     /// The status of the node's condition Ready, as it was reported last.
     pub(crate) fn ready(&self) -> Option<Value> {
         let last = self.last.borrow();
@@ -36,7 +36,7 @@ impl Reported {
 }
 
 /// Asks the runtime how it fares, and reports the node when something has changed.
-pub(crate) async fn report_node(tools: &Tools, reported: &Reported, machine: Machine) {
+pub(crate) async fn report_node(tools: &Tools, reported: &NodeReports, machine: Machine) {
     let asked = async {
         let both = futures::future::try_join(tools.runtime.version(), tools.runtime.status());
         let (version, status) = both.await.map_err(|error| error.to_string())?;

@@ -15,8 +15,8 @@ use crate::disk::folders;
 use crate::disk::layout;
 use crate::disk::removal;
 use crate::error::StepError;
-use crate::pod::backoff::Fault;
-use crate::pod::parsed_pod::{Desired, PodId};
+use crate::pod::backoff::Failure;
+use crate::pod::parsed_pod::{ParsedPod, PodId};
 use crate::pod::plan::{ImageReady, StopReason};
 use crate::pod::recorder::Kind;
 use crate::runtime::cgroup;
@@ -26,7 +26,7 @@ use crate::runtime::resources;
 use crate::runtime::sandbox;
 use crate::runtime::security;
 use crate::tools::{CGROUPS, Tools, blocking};
-use crate::volumes::{self, Prepared, Teardown, token_wants};
+use crate::volumes::{self, Prepared, Teardown, token_requests};
 
 /// As the kubelet's: collectors of logs pass. The logs themselves are the runtime's, 0640.
 const LOGS: u32 = 0o755;
@@ -36,15 +36,15 @@ const LOGS: u32 = 0o755;
 pub(crate) enum Outcome {
     Volumes(Result<(Prepared, Option<Moment>), StepError>),
     Sandbox(Result<String, StepError>),
-    Image(Result<ImageReady, Fault>),
-    Start(Result<String, StartFault>),
+    Image(Result<ImageReady, Failure>),
+    Start(Result<String, StartError>),
     Done(Result<(), StepError>),
     Report(Result<Box<PodStatus>, String>),
 }
 
 /// Why a container did not start.
 #[derive(Debug)]
-pub(crate) struct StartFault {
+pub(crate) struct StartError {
     /// As in `state.waiting.reason`.
     pub(crate) reason: &'static str,
     pub(crate) message: String,
@@ -57,9 +57,9 @@ pub(crate) struct StartFault {
 /// Brings the volumes up to date.
 pub(crate) async fn prepare_volumes(
     tools: Rc<Tools>,
-    pod: Arc<Desired>,
+    pod: Arc<ParsedPod>,
 ) -> Result<(Prepared, Option<Moment>), StepError> {
-    let wants = token_wants(pod.spec());
+    let wants = token_requests(pod.spec());
     let granted = tools.tokens.of_pod(&pod, &wants, &tools.desk, &tools.meta, &tools.env).await;
     let (tokens, refresh_at) = granted.map_err(|reason| StepError::Token {
         account: pod.spec().service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
@@ -76,7 +76,7 @@ pub(crate) async fn prepare_volumes(
 /// Makes the sandbox.
 pub(crate) async fn run_sandbox(
     tools: Rc<Tools>,
-    pod: Arc<Desired>,
+    pod: Arc<ParsedPod>,
     attempt: u32,
 ) -> Result<String, StepError> {
     let dns = tools.node.borrow().dns.clone();
@@ -118,12 +118,12 @@ pub(crate) struct Ground {
 /// Creates and starts a container; `made` is told its id before it runs.
 pub(crate) async fn start(
     tools: Rc<Tools>,
-    pod: Arc<Desired>,
+    pod: Arc<ParsedPod>,
     name: String,
     attempt: u32,
     ground: Ground,
     made: impl FnOnce(&str),
-) -> Result<String, StartFault> {
+) -> Result<String, StartError> {
     let created = create(&tools, &pod, &name, attempt, ground).await;
     let id = match created {
         Ok(id) => id,
@@ -136,7 +136,7 @@ pub(crate) async fn start(
                 StepError::Runtime(_) => ("CreateContainerError", false),
             };
             tools.event(&pod.id, Kind::Warning, "Failed", &format!("Error: {error}"));
-            return Err(StartFault { reason, message: error.to_string(), may_come, ended: false });
+            return Err(StartError { reason, message: error.to_string(), may_come, ended: false });
         }
     };
     made(&id);
@@ -145,14 +145,14 @@ pub(crate) async fn start(
         Err(error) => {
             tools.event(&pod.id, Kind::Warning, "Failed", &format!("Error: {error}"));
             let message = error.to_string();
-            Err(StartFault { reason: "RunContainerError", message, may_come: false, ended: true })
+            Err(StartError { reason: "RunContainerError", message, may_come: false, ended: true })
         }
     }
 }
 
 async fn create(
     tools: &Rc<Tools>,
-    pod: &Arc<Desired>,
+    pod: &Arc<ParsedPod>,
     name: &str,
     attempt: u32,
     ground: Ground,

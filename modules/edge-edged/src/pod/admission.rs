@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::pod::parsed_pod::Desired;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::runtime::resources;
 use crate::runtime::sysctls::Sysctls;
 
 /// What the node has to give, and what is taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Room {
+pub(crate) struct Capacity {
     pub(crate) pods: u64,
     pub(crate) cpu_milli: u64,
     pub(crate) memory: u64,
@@ -18,20 +18,20 @@ pub(crate) struct Room {
 /// Takes the pods one after another, the ones that have started before first.
 #[derive(Debug)]
 pub(crate) struct Admission<'a> {
-    left: Room,
+    left: Capacity,
     labels: &'a BTreeMap<String, String>,
     sysctls: &'a Sysctls,
 }
 
 impl<'a> Admission<'a> {
-    pub(crate) fn new(room: Room, labels: &'a BTreeMap<String, String>, sysctls: &'a Sysctls) -> Self {
+    pub(crate) fn new(room: Capacity, labels: &'a BTreeMap<String, String>, sysctls: &'a Sysctls) -> Self {
         Admission { left: room, labels, sysctls }
     }
 
     /// What is to become of a pod. One that was `admitted` before stays so.
-    pub(crate) fn decide(&mut self, pod: &Desired, admitted: bool) -> Intent {
-        if pod.is_leaving() {
-            return Intent::Leave;
+    pub(crate) fn decide(&mut self, pod: &ParsedPod, admitted: bool) -> Intent {
+        if pod.is_terminating() {
+            return Intent::Terminate;
         }
         if let Some(message) = pod.review.refused_message() {
             return Intent::Hold { reason: "FieldsNotSupported".to_owned(), message };
@@ -49,7 +49,7 @@ impl<'a> Admission<'a> {
         Intent::Run
     }
 
-    fn refusal(&self, pod: &Desired) -> Option<Intent> {
+    fn refusal(&self, pod: &ParsedPod) -> Option<Intent> {
         let fail = |reason: &str, message: String| Some(Intent::Fail { reason: reason.to_owned(), message });
         if let Some(forbidden) = self.sysctls.refusal(pod.spec()) {
             return fail("SysctlForbidden", format!("Pod was rejected: {forbidden}"));
@@ -82,7 +82,7 @@ impl<'a> Admission<'a> {
     }
 }
 
-fn requests(pod: &Desired) -> (u64, u64) {
+fn requests(pod: &ParsedPod) -> (u64, u64) {
     let (cpu, memory) = resources::requests(pod.spec());
     (u64::try_from(cpu).unwrap_or(0), u64::try_from(memory).unwrap_or(0))
 }
@@ -97,7 +97,7 @@ mod tests {
         match intent {
             Intent::Fail { reason, .. } | Intent::Hold { reason, .. } => reason,
             Intent::Run => "Run",
-            Intent::Leave => "Leave",
+            Intent::Terminate => "Leave",
         }
     }
 
@@ -105,7 +105,7 @@ mod tests {
     fn pods_are_taken_while_there_is_room() {
         let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
         let sysctls = Sysctls::new(&[], "6.1.0");
-        let room = Room { pods: 3, cpu_milli: 1000, memory: 1 << 30 };
+        let room = Capacity { pods: 3, cpu_milli: 1000, memory: 1 << 30 };
         let mut admission = Admission::new(room, &labels, &sysctls);
         let asks = |cpu: &str| {
             pod(json!({"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": cpu}}}]}))

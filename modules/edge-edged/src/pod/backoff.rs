@@ -18,7 +18,7 @@ pub(crate) fn next(before: Option<Duration>) -> Duration {
 
 /// Something that failed and is tried again later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct Failure {
     /// As in `state.waiting.reason`.
     pub(crate) reason: &'static str,
     pub(crate) message: String,
@@ -28,16 +28,21 @@ pub(crate) struct Fault {
     pub(crate) may_come: bool,
 }
 
-impl Fault {
+impl Failure {
     /// A fault that follows `before`, if there was one.
-    pub(crate) fn after(before: Option<&Fault>, reason: &'static str, message: String, now: Moment) -> Fault {
+    pub(crate) fn after(
+        before: Option<&Failure>,
+        reason: &'static str,
+        message: String,
+        now: Moment,
+    ) -> Failure {
         let pause = next(before.map(|fault| fault.pause));
-        Fault { reason, message, pause, until: now + pause, may_come: false }
+        Failure { reason, message, pause, until: now + pause, may_come: false }
     }
 
     /// A fault in the pod or its objects: tried again at the same pace.
-    pub(crate) fn steady(reason: &'static str, message: String, may_come: bool, now: Moment) -> Fault {
-        Fault { reason, message, pause: FIRST, until: now + FIRST, may_come }
+    pub(crate) fn steady(reason: &'static str, message: String, may_come: bool, now: Moment) -> Failure {
+        Failure { reason, message, pause: FIRST, until: now + FIRST, may_come }
     }
 }
 

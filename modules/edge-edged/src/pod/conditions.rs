@@ -3,9 +3,9 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::pod::parsed_pod::Desired;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::status;
-use crate::runtime::pods::Seen;
+use crate::runtime::pods::RuntimePod;
 
 /// Names the fields of the pod that have no effect here.
 pub(crate) const FIELDS_NOT_HONOURED: &str = "kubehive.io/FieldsNotHonoured";
@@ -31,11 +31,11 @@ fn condition(kind: &str, truth: bool, reason: &str, message: String) -> PodCondi
 }
 
 pub(crate) fn all(
-    pod: &Desired,
+    pod: &ParsedPod,
     phase: &str,
     mains: &[ContainerStatus],
     inits: &[ContainerStatus],
-    seen: &Seen,
+    seen: &RuntimePod,
     previous: Option<&PodStatus>,
     wall: jiff::Timestamp,
 ) -> Vec<PodCondition> {
@@ -70,7 +70,7 @@ fn names<'a>(list: impl Iterator<Item = &'a ContainerStatus>) -> String {
     list.map(|status| status.name.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-fn initialized(pod: &Desired, phase: &str, inits: &[ContainerStatus], seen: &Seen) -> PodCondition {
+fn initialized(pod: &ParsedPod, phase: &str, inits: &[ContainerStatus], seen: &RuntimePod) -> PodCondition {
     if phase == "Succeeded" {
         return condition("Initialized", true, "PodCompleted", String::new());
     }
@@ -96,7 +96,7 @@ fn containers_ready(phase: &str, mains: &[ContainerStatus]) -> PodCondition {
     condition(kind, false, "ContainersNotReady", format!("containers with unready status: [{unready}]"))
 }
 
-fn ready(pod: &Desired, containers: &PodCondition) -> PodCondition {
+fn ready(pod: &ParsedPod, containers: &PodCondition) -> PodCondition {
     let mut own = PodCondition { type_: "Ready".to_owned(), ..containers.clone() };
     if own.status != "True" {
         return own;

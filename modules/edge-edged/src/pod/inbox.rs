@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::pod::parsed_pod::Desired;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 
 /// What Edged wants of a pod.
 #[derive(Debug, Clone)]
-pub(crate) struct Assignment {
-    pub(crate) pod: Arc<Desired>,
+pub(crate) struct PodUpdate {
+    pub(crate) pod: Arc<ParsedPod>,
     pub(crate) intent: Intent,
     /// Whether the cloud has the pod, so that reports about it have a reader.
     pub(crate) in_cloud: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Assignment {
 
 /// How a worker is spoken to: state and a bell, so that nothing queues up.
 pub(crate) struct Inbox {
-    assignment: RefCell<Assignment>,
+    assignment: RefCell<PodUpdate>,
     bell: Notify,
     objects_changed: Cell<bool>,
     runtime_changed: Cell<bool>,
@@ -31,7 +31,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new(assignment: Assignment) -> Self {
+    pub(crate) fn new(assignment: PodUpdate) -> Self {
         Inbox {
             assignment: RefCell::new(assignment),
             bell: Notify::new(),
@@ -45,9 +45,9 @@ impl Inbox {
     }
 
     /// Assigns anew; rings only when something changed.
-    pub(crate) fn assign(&self, assignment: Assignment) {
+    pub(crate) fn assign(&self, assignment: PodUpdate) {
         let mut held = self.assignment.borrow_mut();
-        let metadata = |assignment: &Assignment| {
+        let metadata = |assignment: &PodUpdate| {
             let metadata = &assignment.pod.pod.metadata;
             (metadata.labels.clone(), metadata.annotations.clone())
         };
@@ -64,7 +64,7 @@ impl Inbox {
         }
     }
 
-    pub(crate) fn assignment(&self) -> Assignment {
+    pub(crate) fn assignment(&self) -> PodUpdate {
         self.assignment.borrow().clone()
     }
 

@@ -7,7 +7,7 @@ use beehive::defect::{self, Defect};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use serde_json::Value;
 
-use crate::error::DesiredError;
+use crate::error::ParseError;
 use crate::json_error;
 use crate::pod::field_support::{self, Review};
 use crate::runtime::resources::{self, Qos};
@@ -27,7 +27,7 @@ pub(crate) struct PodId {
 
 /// A pod that was read and whose names are fit to be parts of paths.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Desired {
+pub(crate) struct ParsedPod {
     pub(crate) id: PodId,
     pub(crate) pod: Pod,
     pub(crate) review: Review,
@@ -36,14 +36,14 @@ pub(crate) struct Desired {
     pub(crate) hashes: Vec<(String, u64)>,
 }
 
-impl Desired {
+impl ParsedPod {
     /// Reads a pod.
-    pub(crate) fn parse(json: &[u8]) -> Result<Desired, DesiredError> {
+    pub(crate) fn parse(json: &[u8]) -> Result<ParsedPod, ParseError> {
         if json.len() > JSON_MAX {
-            return Err(DesiredError::TooLarge { size: json.len() });
+            return Err(ParseError::TooLarge { size: json.len() });
         }
-        let raw: Value =
-            serde_json::from_slice(json).map_err(|error| DesiredError::NotJson(json_error::of(&error)))?;
+        let raw: Value = serde_json::from_slice(json)
+            .map_err(|error| ParseError::NotJson(json_error::describe(&error)))?;
         let review = raw.get("spec").map(field_support::review).unwrap_or_default();
         let text = |path: &str| raw.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let id = PodId {
@@ -52,16 +52,16 @@ impl Desired {
             uid: text("/metadata/uid"),
         };
         if !is_path_safe(&id.uid) {
-            return Err(DesiredError::BadName { what: "metadata.uid", shown: shown(&id.uid) });
+            return Err(ParseError::BadName { what: "metadata.uid", shown: shown(&id.uid) });
         }
         for (what, name) in [("metadata.namespace", &id.namespace), ("metadata.name", &id.name)] {
             if !contract::ids::is_dns1123_subdomain(name) {
-                return Err(DesiredError::BadName { what, shown: shown(name) });
+                return Err(ParseError::BadName { what, shown: shown(name) });
             }
         }
-        let pod: Pod = serde_json::from_value(raw).map_err(|source| DesiredError::NotAPod {
+        let pod: Pod = serde_json::from_value(raw).map_err(|source| ParseError::NotAPod {
             id: Box::new(id.clone()),
-            reason: format!("the object {}", json_error::of(&source)),
+            reason: format!("the object {}", json_error::describe(&source)),
         })?;
         let spec = pod.spec.as_ref();
         let spec = spec.ok_or_else(|| invalid(&id, "spec is missing".to_owned()))?;
@@ -73,13 +73,13 @@ impl Desired {
             let version = pod.metadata.resource_version.clone().unwrap_or_default();
             hashes.iter_mut().for_each(|(_, hash)| *hash ^= fnv1a(version.as_bytes()));
         }
-        Ok(Desired { id, review, qos, hashes, pod })
+        Ok(ParsedPod { id, review, qos, hashes, pod })
     }
 
     /// A pod of which only the name is known: what the runtime still has of it can be ended, nothing can be started.
-    pub(crate) fn nameless(id: PodId) -> Desired {
+    pub(crate) fn nameless(id: PodId) -> ParsedPod {
         let pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
-        Desired { id, pod, review: Review::default(), qos: Qos::BestEffort, hashes: Vec::new() }
+        ParsedPod { id, pod, review: Review::default(), qos: Qos::BestEffort, hashes: Vec::new() }
     }
 
     /// The spec; `parse` has seen to it that there is one.
@@ -94,14 +94,14 @@ impl Desired {
     }
 
     /// Whether the pod is to end.
-    pub(crate) fn is_leaving(&self) -> bool {
+    pub(crate) fn is_terminating(&self) -> bool {
         self.pod.metadata.deletion_timestamp.is_some()
     }
 
     /// How long its containers may take to end.
     pub(crate) fn grace(&self) -> Duration {
         let own = self.spec().termination_grace_period_seconds.unwrap_or(GRACE);
-        let seconds = if self.is_leaving() {
+        let seconds = if self.is_terminating() {
             self.pod.metadata.deletion_grace_period_seconds.unwrap_or(own)
         } else {
             own
@@ -160,8 +160,8 @@ pub(crate) fn all_of(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)
 }
 
-fn invalid(id: &PodId, reason: String) -> DesiredError {
-    DesiredError::NotAPod { id: Box::new(id.clone()), reason }
+fn invalid(id: &PodId, reason: String) -> ParseError {
+    ParseError::NotAPod { id: Box::new(id.clone()), reason }
 }
 
 fn shown(text: &str) -> String {
@@ -230,7 +230,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// A pod of one busybox container, with `spec` merged over it.
-    pub(crate) fn pod(spec: Value) -> Desired {
+    pub(crate) fn pod(spec: Value) -> ParsedPod {
         let mut raw = serde_json::json!({
             "metadata": {"name": "p", "namespace": "default", "uid": "u-1"},
             "spec": {"containers": [{"name": "c", "image": "x:1"}]},
@@ -238,7 +238,7 @@ pub(crate) mod tests {
         for (key, value) in spec.as_object().cloned().unwrap_or_default() {
             raw["spec"][key] = value;
         }
-        Desired::parse(&serde_json::to_vec(&raw).unwrap()).unwrap()
+        ParsedPod::parse(&serde_json::to_vec(&raw).unwrap()).unwrap()
     }
 
     #[test]
@@ -249,8 +249,8 @@ pub(crate) mod tests {
                 "spec": {"containers": [{"name": "c", "image": "x"}]},
             });
             raw["metadata"][path] = bad.into();
-            let error = Desired::parse(&serde_json::to_vec(&raw).unwrap()).unwrap_err();
-            assert!(matches!(error, DesiredError::BadName { .. }), "{path} {bad}: {error:?}");
+            let error = ParsedPod::parse(&serde_json::to_vec(&raw).unwrap()).unwrap_err();
+            assert!(matches!(error, ParseError::BadName { .. }), "{path} {bad}: {error:?}");
         }
     }
 
@@ -272,10 +272,10 @@ pub(crate) mod tests {
         ] {
             let raw =
                 serde_json::json!({"metadata": {"name": "p", "namespace": "d", "uid": "u"}, "spec": spec});
-            let error = Desired::parse(&serde_json::to_vec(&raw).unwrap()).unwrap_err();
+            let error = ParsedPod::parse(&serde_json::to_vec(&raw).unwrap()).unwrap_err();
             assert!(error.to_string().contains(want), "{error}");
         }
-        assert!(matches!(Desired::parse(b"{"), Err(DesiredError::NotJson(_))));
-        assert!(matches!(Desired::parse(&vec![b' '; JSON_MAX + 1]), Err(DesiredError::TooLarge { .. })));
+        assert!(matches!(ParsedPod::parse(b"{"), Err(ParseError::NotJson(_))));
+        assert!(matches!(ParsedPod::parse(&vec![b' '; JSON_MAX + 1]), Err(ParseError::TooLarge { .. })));
     }
 }

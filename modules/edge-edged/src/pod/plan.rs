@@ -6,9 +6,9 @@ use std::time::Duration;
 use beehive::Moment;
 use k8s_openapi::api::core::v1::Container;
 
-use crate::pod::backoff::{self, Fault};
-use crate::pod::parsed_pod::{Desired, RestartPolicy, is_sidecar};
-use crate::runtime::pods::{ContainerSeen, Life, Seen};
+use crate::pod::backoff::{self, Failure};
+use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
+use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
 use crate::volumes::Prepared;
 
 /// What is to become of the pod.
@@ -21,12 +21,12 @@ pub(crate) enum Intent {
     /// It must not run as it is: nothing of it is started.
     Hold { reason: String, message: String },
     /// It should end and leave nothing behind.
-    Leave,
+    Terminate,
 }
 
 /// One thing to do. Jobs run beside each other; one that is under way is not started again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Job {
+pub(crate) enum Action {
     Volumes,
     Sandbox {
         attempt: u32,
@@ -79,7 +79,7 @@ pub(crate) struct ImageReady {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ImageState {
     Ready(ImageReady),
-    Failed(Fault),
+    Failed(Failure),
 }
 
 /// How far the volumes are.
@@ -88,20 +88,20 @@ pub(crate) enum VolumeState {
     #[default]
     NotYet,
     Ready(Prepared),
-    Failed(Fault),
+    Failed(Failure),
 }
 
 /// What was tried before. Lost when EdgeCore restarts, and then tried again.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Memory {
-    pub(crate) busy: BTreeSet<Job>,
+pub(crate) struct SyncState {
+    pub(crate) busy: BTreeSet<Action>,
     pub(crate) volumes: VolumeState,
     /// Objects changed or a token ages: bring the volumes up to date.
     pub(crate) refresh_volumes: bool,
     pub(crate) refresh_at: Option<Moment>,
-    pub(crate) sandbox: Option<Fault>,
+    pub(crate) sandbox: Option<Failure>,
     pub(crate) images: BTreeMap<String, ImageState>,
-    pub(crate) starts: BTreeMap<String, Fault>,
+    pub(crate) starts: BTreeMap<String, Failure>,
     /// The pause that the last restart of a container earned.
     pub(crate) crashes: BTreeMap<String, Duration>,
     /// When the end of an instance was first seen, by its id.
@@ -112,17 +112,17 @@ pub(crate) struct Memory {
     pub(crate) torn_down: bool,
 }
 
-impl Memory {
-    pub(crate) fn is_busy(&self, wanted: impl Fn(&Job) -> bool) -> bool {
+impl SyncState {
+    pub(crate) fn is_busy(&self, wanted: impl Fn(&Action) -> bool) -> bool {
         self.busy.iter().any(wanted)
     }
 
     pub(crate) fn is_starting(&self, container: &str) -> bool {
-        self.is_busy(|job| matches!(job, Job::Start { container: name, .. } if name == container))
+        self.is_busy(|job| matches!(job, Action::Start { container: name, .. } if name == container))
     }
 
     /// When a container that has ended may start again, if that is later than now.
-    pub(crate) fn crash_until(&self, instance: &ContainerSeen) -> Option<(Duration, Moment)> {
+    pub(crate) fn crash_until(&self, instance: &RuntimeContainer) -> Option<(Duration, Moment)> {
         let pause = self.crashes.get(&instance.name)?;
         if ran_long(instance) {
             return None;
@@ -132,7 +132,7 @@ impl Memory {
 }
 
 /// Whether an instance ran so long that its crashes before are forgotten.
-pub(crate) fn ran_long(instance: &ContainerSeen) -> bool {
+pub(crate) fn ran_long(instance: &RuntimeContainer) -> bool {
     let nanos = u64::try_from(instance.finished_at.saturating_sub(instance.started_at)).unwrap_or(0);
     instance.started_at > 0 && Duration::from_nanos(nanos) >= backoff::FORGIVEN_AFTER
 }
@@ -140,7 +140,7 @@ pub(crate) fn ran_long(instance: &ContainerSeen) -> bool {
 /// What to do.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    pub(crate) jobs: Vec<Job>,
+    pub(crate) jobs: Vec<Action>,
     /// When to look again although nothing happens.
     pub(crate) wake: Option<Moment>,
     /// Nothing of the pod is left and nothing is to be done.
@@ -154,10 +154,16 @@ impl Plan {
 }
 
 /// Works out what to do.
-pub(crate) fn plan(pod: &Desired, intent: &Intent, seen: &Seen, memory: &Memory, now: Moment) -> Plan {
+pub(crate) fn plan(
+    pod: &ParsedPod,
+    intent: &Intent,
+    seen: &RuntimePod,
+    memory: &SyncState,
+    now: Moment,
+) -> Plan {
     let mut plan = Plan::default();
     match intent {
-        Intent::Leave => leave(pod, seen, memory, &mut plan),
+        Intent::Terminate => leave(pod, seen, memory, &mut plan),
         Intent::Fail { .. } | Intent::Hold { .. } => {
             wind_down(pod, seen, memory, &mut plan);
         }
@@ -171,7 +177,7 @@ pub(crate) fn plan(pod: &Desired, intent: &Intent, seen: &Seen, memory: &Memory,
 }
 
 /// Whether all that the pod was to do is done, one way or the other.
-pub(crate) fn is_done(pod: &Desired, seen: &Seen) -> bool {
+pub(crate) fn is_done(pod: &ParsedPod, seen: &RuntimePod) -> bool {
     if pod.is_done_in_cloud() {
         return true;
     }
@@ -188,26 +194,27 @@ pub(crate) fn is_done(pod: &Desired, seen: &Seen) -> bool {
     init_failed
         || pod.spec().containers.iter().all(|container| {
             over(container).is_some_and(|instance| {
-                policy == RestartPolicy::Never || (instance.exit_code == 0 && instance.life == Life::Exited)
+                policy == RestartPolicy::Never
+                    || (instance.exit_code == 0 && instance.life == RuntimeState::Exited)
             }) && !changed(pod, over(container))
         })
 }
 
-fn changed(pod: &Desired, instance: Option<&ContainerSeen>) -> bool {
+fn changed(pod: &ParsedPod, instance: Option<&RuntimeContainer>) -> bool {
     instance.is_some_and(|instance| instance.hash.is_some_and(|hash| hash != pod.hash(&instance.name)))
 }
 
 /// Stops what runs, the main containers before the sidecars, then the sandboxes. True when nothing runs any more.
-fn wind_down(pod: &Desired, seen: &Seen, memory: &Memory, plan: &mut Plan) -> bool {
-    let running: Vec<&ContainerSeen> =
-        seen.containers.iter().filter(|container| container.life == Life::Running).collect();
-    let starting = memory.is_busy(|job| matches!(job, Job::Start { .. } | Job::Sandbox { .. }));
+fn wind_down(pod: &ParsedPod, seen: &RuntimePod, memory: &SyncState, plan: &mut Plan) -> bool {
+    let running: Vec<&RuntimeContainer> =
+        seen.containers.iter().filter(|container| container.life == RuntimeState::Running).collect();
+    let starting = memory.is_busy(|job| matches!(job, Action::Start { .. } | Action::Sandbox { .. }));
     if !running.is_empty() || starting {
         let sidecars: Vec<&str> =
             pod.init_containers().filter(|c| is_sidecar(c)).map(|c| c.name.as_str()).collect();
-        let (beside, main): (Vec<&ContainerSeen>, Vec<&ContainerSeen>) =
+        let (beside, main): (Vec<&RuntimeContainer>, Vec<&RuntimeContainer>) =
             running.into_iter().partition(|container| sidecars.contains(&container.name.as_str()));
-        let stop = |container: &ContainerSeen| Job::Stop {
+        let stop = |container: &RuntimeContainer| Action::Stop {
             id: container.id.clone(),
             why: StopReason::Ending,
             grace: pod.grace(),
@@ -227,26 +234,27 @@ fn wind_down(pod: &Desired, seen: &Seen, memory: &Memory, plan: &mut Plan) -> bo
         .filter(|sandbox| sandbox.ready && !memory.stopped.contains(&sandbox.id))
         .map(|sandbox| sandbox.id.as_str())
         .collect();
-    plan.jobs.extend(open.iter().map(|id| Job::StopSandbox { id: (*id).to_owned() }));
+    plan.jobs.extend(open.iter().map(|id| Action::StopSandbox { id: (*id).to_owned() }));
     open.is_empty()
 }
 
-fn leave(pod: &Desired, seen: &Seen, memory: &Memory, plan: &mut Plan) {
-    if !wind_down(pod, seen, memory, plan) || memory.is_busy(|job| *job == Job::Volumes) {
+fn leave(pod: &ParsedPod, seen: &RuntimePod, memory: &SyncState, plan: &mut Plan) {
+    if !wind_down(pod, seen, memory, plan) || memory.is_busy(|job| *job == Action::Volumes) {
         return;
     }
     if !seen.sandboxes.is_empty() {
-        plan.jobs.extend(seen.sandboxes.iter().map(|sandbox| Job::RemoveSandbox { id: sandbox.id.clone() }));
+        plan.jobs
+            .extend(seen.sandboxes.iter().map(|sandbox| Action::RemoveSandbox { id: sandbox.id.clone() }));
     } else if !seen.containers.is_empty() {
-        plan.jobs.extend(seen.containers.iter().map(|c| Job::RemoveContainer { id: c.id.clone() }));
+        plan.jobs.extend(seen.containers.iter().map(|c| Action::RemoveContainer { id: c.id.clone() }));
     } else if memory.torn_down {
         plan.gone = true;
     } else {
-        plan.jobs.push(Job::Teardown);
+        plan.jobs.push(Action::Teardown);
     }
 }
 
-fn run(pod: &Desired, seen: &Seen, memory: &Memory, now: Moment, plan: &mut Plan) {
+fn run(pod: &ParsedPod, seen: &RuntimePod, memory: &SyncState, now: Moment, plan: &mut Plan) {
     volumes(memory, now, plan);
     collect_garbage(pod, seen, memory, plan);
     let candidates = candidates(pod, seen, memory, plan);
@@ -259,7 +267,7 @@ fn run(pod: &Desired, seen: &Seen, memory: &Memory, now: Moment, plan: &mut Plan
     }
 }
 
-fn volumes(memory: &Memory, now: Moment, plan: &mut Plan) {
+fn volumes(memory: &SyncState, now: Moment, plan: &mut Plan) {
     let due = match &memory.volumes {
         VolumeState::NotYet => true,
         VolumeState::Ready(_) => memory.refresh_volumes || memory.refresh_at.is_some_and(|at| at <= now),
@@ -271,70 +279,70 @@ fn volumes(memory: &Memory, now: Moment, plan: &mut Plan) {
         }
     };
     if due {
-        plan.jobs.push(Job::Volumes);
+        plan.jobs.push(Action::Volumes);
     } else if let Some(at) = memory.refresh_at {
         plan.wake_at(at);
     }
 }
 
 /// The dead sandbox is cleared away, then a new one is made.
-fn replace_sandbox(grace: Duration, seen: &Seen, memory: &Memory, now: Moment, plan: &mut Plan) {
-    let running = seen.containers.iter().filter(|container| container.life == Life::Running);
-    let stops: Vec<Job> =
-        running.map(|c| Job::Stop { id: c.id.clone(), why: StopReason::SandboxLost, grace }).collect();
+fn replace_sandbox(grace: Duration, seen: &RuntimePod, memory: &SyncState, now: Moment, plan: &mut Plan) {
+    let running = seen.containers.iter().filter(|container| container.life == RuntimeState::Running);
+    let stops: Vec<Action> =
+        running.map(|c| Action::Stop { id: c.id.clone(), why: StopReason::SandboxLost, grace }).collect();
     if !stops.is_empty() {
         plan.jobs.extend(stops);
         return;
     }
-    let unstopped: Vec<Job> = seen
+    let unstopped: Vec<Action> = seen
         .sandboxes
         .iter()
         .filter(|sandbox| !memory.stopped.contains(&sandbox.id))
-        .map(|sandbox| Job::StopSandbox { id: sandbox.id.clone() })
+        .map(|sandbox| Action::StopSandbox { id: sandbox.id.clone() })
         .collect();
     if !unstopped.is_empty() {
         plan.jobs.extend(unstopped);
         return;
     }
-    if memory.is_busy(|job| matches!(job, Job::Sandbox { .. })) {
+    if memory.is_busy(|job| matches!(job, Action::Sandbox { .. })) {
         return;
     }
     match &memory.sandbox {
         Some(fault) if fault.until > now => plan.wake_at(fault.until),
         Some(_) | None => {
             let attempt = seen.sandboxes.first().map_or(0, |sandbox| sandbox.attempt.saturating_add(1));
-            plan.jobs.push(Job::Sandbox { attempt });
+            plan.jobs.push(Action::Sandbox { attempt });
         }
     }
 }
 
 /// Keeps the newest and the one before of each container; the rest goes, and sandboxes that hold nothing.
-fn collect_garbage(pod: &Desired, seen: &Seen, memory: &Memory, plan: &mut Plan) {
+fn collect_garbage(pod: &ParsedPod, seen: &RuntimePod, memory: &SyncState, plan: &mut Plan) {
     let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
     for container in &seen.containers {
         let count = kept.entry(container.name.as_str()).or_default();
         *count += 1;
         let known = pod.container(&container.name).is_some();
         if container.life.is_over() && (*count > 2 || !known) {
-            plan.jobs.push(Job::RemoveContainer { id: container.id.clone() });
+            plan.jobs.push(Action::RemoveContainer { id: container.id.clone() });
         }
     }
     for sandbox in seen.sandboxes.iter().skip(1) {
         let empty = !seen.containers.iter().any(|container| container.sandbox == sandbox.id);
         if empty && (!sandbox.ready || memory.stopped.contains(&sandbox.id)) {
-            plan.jobs.push(Job::RemoveSandbox { id: sandbox.id.clone() });
+            plan.jobs.push(Action::RemoveSandbox { id: sandbox.id.clone() });
         } else if sandbox.ready {
             // Two at once: the older one is left over from a start that was cut short.
-            plan.jobs.push(Job::StopSandbox { id: sandbox.id.clone() });
+            plan.jobs.push(Action::StopSandbox { id: sandbox.id.clone() });
         }
     }
 }
 
 /// The containers that should start now, with their attempt, but for pauses and what they need.
 fn candidates<'a>(
-    pod: &'a Desired,
-    seen: &Seen,
-    memory: &Memory,
+    pod: &'a ParsedPod,
+    seen: &RuntimePod,
+    memory: &SyncState,
     plan: &mut Plan,
 ) -> Vec<(&'a Container, u32)> {
     let sandbox = seen.ready_sandbox().map_or("", |sandbox| sandbox.id.as_str());
@@ -345,11 +353,11 @@ fn candidates<'a>(
         for container in pod.init_containers() {
             let instance = here(container);
             let passed = match instance.map(|instance| instance.life) {
-                Some(Life::Running) => is_sidecar(container),
-                Some(Life::Exited) => {
+                Some(RuntimeState::Running) => is_sidecar(container),
+                Some(RuntimeState::Exited) => {
                     !is_sidecar(container) && instance.is_some_and(|instance| instance.exit_code == 0)
                 }
-                Some(Life::Created | Life::Unknown) | None => false,
+                Some(RuntimeState::Created | RuntimeState::Unknown) | None => false,
             };
             if passed {
                 continue;
@@ -369,11 +377,11 @@ fn candidates<'a>(
 }
 
 fn consider<'a>(
-    pod: &Desired,
+    pod: &ParsedPod,
     container: &'a Container,
-    instance: Option<&ContainerSeen>,
-    seen: &Seen,
-    memory: &Memory,
+    instance: Option<&RuntimeContainer>,
+    seen: &RuntimePod,
+    memory: &SyncState,
     plan: &mut Plan,
     found: &mut Vec<(&'a Container, u32)>,
 ) {
@@ -394,15 +402,15 @@ fn consider<'a>(
             }
         }
         Some(instance) => match instance.life {
-            Life::Running => {
+            RuntimeState::Running => {
                 if changed(pod, Some(instance)) {
                     let (id, grace) = (instance.id.clone(), pod.grace());
-                    plan.jobs.push(Job::Stop { id, why: StopReason::Changed, grace });
+                    plan.jobs.push(Action::Stop { id, why: StopReason::Changed, grace });
                 }
             }
             // Made but never started: a start that was cut short. It makes room for a whole one.
-            Life::Created => plan.jobs.push(Job::RemoveContainer { id: instance.id.clone() }),
-            Life::Exited | Life::Unknown => {
+            RuntimeState::Created => plan.jobs.push(Action::RemoveContainer { id: instance.id.clone() }),
+            RuntimeState::Exited | RuntimeState::Unknown => {
                 if restarts(pod, container, instance) {
                     found.push((container, attempt));
                 }
@@ -412,11 +420,11 @@ fn consider<'a>(
 }
 
 /// Whether a container that has ended starts again, sooner or later.
-pub(crate) fn restarts(pod: &Desired, container: &Container, instance: &ContainerSeen) -> bool {
+pub(crate) fn restarts(pod: &ParsedPod, container: &Container, instance: &RuntimeContainer) -> bool {
     if is_sidecar(container) || changed(pod, Some(instance)) {
         return true;
     }
-    let failed = instance.exit_code != 0 || instance.life == Life::Unknown;
+    let failed = instance.exit_code != 0 || instance.life == RuntimeState::Unknown;
     let init = pod.init_containers().any(|init| init.name == container.name);
     match pod.restart_policy() {
         RestartPolicy::Always => failed || !init,
@@ -429,10 +437,10 @@ fn start(
     container: &Container,
     attempt: u32,
     sandbox_ready: bool,
-    memory: &Memory,
+    memory: &SyncState,
     now: Moment,
     plan: &mut Plan,
-    seen: &Seen,
+    seen: &RuntimePod,
 ) {
     let name = &container.name;
     let ended = seen.newest(name).filter(|instance| instance.life.is_over());
@@ -445,13 +453,13 @@ fn start(
         return plan.wake_at(fault.until);
     }
     match memory.images.get(name) {
-        None => plan.jobs.push(Job::Image { container: name.clone() }),
+        None => plan.jobs.push(Action::Image { container: name.clone() }),
         Some(ImageState::Failed(fault)) if fault.until > now => plan.wake_at(fault.until),
-        Some(ImageState::Failed(_)) => plan.jobs.push(Job::Image { container: name.clone() }),
+        Some(ImageState::Failed(_)) => plan.jobs.push(Action::Image { container: name.clone() }),
         Some(ImageState::Ready(_)) => {
             let volumes_ready = matches!(memory.volumes, VolumeState::Ready(_));
             if sandbox_ready && volumes_ready {
-                plan.jobs.push(Job::Start { container: name.clone(), attempt });
+                plan.jobs.push(Action::Start { container: name.clone(), attempt });
             }
         }
     }

@@ -1,18 +1,24 @@
 use super::*;
 use crate::pod::parsed_pod::tests::pod;
-use crate::runtime::pods::SandboxSeen;
+use crate::runtime::pods::RuntimeSandbox;
 use serde_json::json;
 
 /// Kubernetes' default.
 const GRACE: Duration = Duration::from_secs(30);
 const NOW: Moment = Moment(Duration::from_secs(1000));
 
-pub(crate) fn sandbox(id: &str, created_at: i64, ready: bool) -> SandboxSeen {
-    SandboxSeen { id: id.into(), attempt: 0, ready, created_at }
+pub(crate) fn sandbox(id: &str, created_at: i64, ready: bool) -> RuntimeSandbox {
+    RuntimeSandbox { id: id.into(), attempt: 0, ready, created_at }
 }
 
-pub(crate) fn instance(pod: &Desired, name: &str, sandbox: &str, attempt: u32, life: Life) -> ContainerSeen {
-    ContainerSeen {
+pub(crate) fn instance(
+    pod: &ParsedPod,
+    name: &str,
+    sandbox: &str,
+    attempt: u32,
+    life: RuntimeState,
+) -> RuntimeContainer {
+    RuntimeContainer {
         id: format!("{name}-{attempt}"),
         sandbox: sandbox.into(),
         name: name.into(),
@@ -32,34 +38,37 @@ pub(crate) fn instance(pod: &Desired, name: &str, sandbox: &str, attempt: u32, l
     }
 }
 
-fn failed(pod: &Desired, name: &str, attempt: u32) -> ContainerSeen {
-    ContainerSeen { exit_code: 1, ..instance(pod, name, "s", attempt, Life::Exited) }
+fn failed(pod: &ParsedPod, name: &str, attempt: u32) -> RuntimeContainer {
+    RuntimeContainer { exit_code: 1, ..instance(pod, name, "s", attempt, RuntimeState::Exited) }
 }
 
-fn seen(mut containers: Vec<ContainerSeen>) -> Seen {
+fn seen(mut containers: Vec<RuntimeContainer>) -> RuntimePod {
     containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
-    Seen { sandboxes: vec![sandbox("s", 1, true)], containers, ips: vec!["10.0.0.2".into()] }
+    RuntimePod { sandboxes: vec![sandbox("s", 1, true)], containers, ips: vec!["10.0.0.2".into()] }
 }
 
 /// A memory in which everything that can be ready is.
-fn ready(names: &[&str]) -> Memory {
+fn ready(names: &[&str]) -> SyncState {
     let image = ImageReady { reference: "x".into(), image: cri::v1::Image::default() };
-    Memory {
+    SyncState {
         volumes: VolumeState::Ready(Prepared::new()),
         images: names.iter().map(|name| ((*name).to_owned(), ImageState::Ready(image.clone()))).collect(),
-        ..Memory::default()
+        ..SyncState::default()
     }
 }
 
-fn start_of(name: &str, attempt: u32) -> Job {
-    Job::Start { container: name.into(), attempt }
+fn start_of(name: &str, attempt: u32) -> Action {
+    Action::Start { container: name.into(), attempt }
 }
 
 #[test]
 fn a_new_pod_gets_volumes_sandbox_and_images_at_once() {
     let pod = pod(json!({}));
-    let plan = plan(&pod, &Intent::Run, &Seen::default(), &Memory::default(), NOW);
-    assert_eq!(plan.jobs, [Job::Volumes, Job::Sandbox { attempt: 0 }, Job::Image { container: "c".into() }]);
+    let plan = plan(&pod, &Intent::Run, &RuntimePod::default(), &SyncState::default(), NOW);
+    assert_eq!(
+        plan.jobs,
+        [Action::Volumes, Action::Sandbox { attempt: 0 }, Action::Image { container: "c".into() }]
+    );
 }
 
 #[test]
@@ -72,12 +81,14 @@ fn containers_start_together_and_init_containers_one_after_another() {
     let memory = ready(&["i", "j", "c"]);
     let first = plan(&init, &Intent::Run, &seen(vec![]), &memory, NOW);
     assert_eq!(first.jobs, [start_of("i", 0)]);
-    let runs = seen(vec![instance(&init, "i", "s", 0, Life::Running)]);
+    let runs = seen(vec![instance(&init, "i", "s", 0, RuntimeState::Running)]);
     assert!(plan(&init, &Intent::Run, &runs, &memory, NOW).jobs.is_empty());
-    let done = seen(vec![instance(&init, "i", "s", 0, Life::Exited)]);
+    let done = seen(vec![instance(&init, "i", "s", 0, RuntimeState::Exited)]);
     assert_eq!(plan(&init, &Intent::Run, &done, &memory, NOW).jobs, [start_of("j", 0)]);
-    let all =
-        seen(vec![instance(&init, "i", "s", 0, Life::Exited), instance(&init, "j", "s", 0, Life::Exited)]);
+    let all = seen(vec![
+        instance(&init, "i", "s", 0, RuntimeState::Exited),
+        instance(&init, "j", "s", 0, RuntimeState::Exited),
+    ]);
     assert_eq!(plan(&init, &Intent::Run, &all, &memory, NOW).jobs, [start_of("c", 0)]);
 }
 
@@ -86,21 +97,25 @@ fn a_sidecar_lets_the_next_pass_when_it_runs_and_always_restarts() {
     let pod = pod(json!({"restartPolicy": "OnFailure",
         "initContainers": [{"name": "side", "image": "x:1", "restartPolicy": "Always"}]}));
     let memory = ready(&["side", "c"]);
-    let runs = seen(vec![instance(&pod, "side", "s", 0, Life::Running)]);
+    let runs = seen(vec![instance(&pod, "side", "s", 0, RuntimeState::Running)]);
     assert_eq!(plan(&pod, &Intent::Run, &runs, &memory, NOW).jobs, [start_of("c", 0)]);
-    let ended =
-        seen(vec![instance(&pod, "side", "s", 0, Life::Exited), instance(&pod, "c", "s", 0, Life::Running)]);
+    let ended = seen(vec![
+        instance(&pod, "side", "s", 0, RuntimeState::Exited),
+        instance(&pod, "c", "s", 0, RuntimeState::Running),
+    ]);
     assert_eq!(plan(&pod, &Intent::Run, &ended, &memory, NOW).jobs, [start_of("side", 1)]);
-    let main_done =
-        seen(vec![instance(&pod, "side", "s", 0, Life::Running), instance(&pod, "c", "s", 0, Life::Exited)]);
-    let stop = Job::Stop { id: "side-0".into(), why: StopReason::Ending, grace: GRACE };
+    let main_done = seen(vec![
+        instance(&pod, "side", "s", 0, RuntimeState::Running),
+        instance(&pod, "c", "s", 0, RuntimeState::Exited),
+    ]);
+    let stop = Action::Stop { id: "side-0".into(), why: StopReason::Ending, grace: GRACE };
     assert_eq!(plan(&pod, &Intent::Run, &main_done, &memory, NOW).jobs, [stop]);
 }
 
 #[test]
 fn a_running_pod_is_left_alone() {
     let pod = pod(json!({}));
-    let runs = seen(vec![instance(&pod, "c", "s", 3, Life::Running)]);
+    let runs = seen(vec![instance(&pod, "c", "s", 3, RuntimeState::Running)]);
     let plan = plan(&pod, &Intent::Run, &runs, &ready(&[]), NOW);
     assert_eq!(plan, Plan::default());
 }
@@ -108,8 +123,8 @@ fn a_running_pod_is_left_alone() {
 #[test]
 fn after_a_restart_of_edgecore_only_the_volumes_are_looked_at() {
     let pod = pod(json!({}));
-    let runs = seen(vec![instance(&pod, "c", "s", 3, Life::Running)]);
-    assert_eq!(plan(&pod, &Intent::Run, &runs, &Memory::default(), NOW).jobs, [Job::Volumes]);
+    let runs = seen(vec![instance(&pod, "c", "s", 3, RuntimeState::Running)]);
+    assert_eq!(plan(&pod, &Intent::Run, &runs, &SyncState::default(), NOW).jobs, [Action::Volumes]);
 }
 
 #[test]
@@ -122,12 +137,16 @@ fn the_policy_decides_about_a_container_that_ended() {
         ("Never", true, false),
     ] {
         let pod = pod(json!({"restartPolicy": policy}));
-        let mut ended = instance(&pod, "c", "s", 0, Life::Exited);
+        let mut ended = instance(&pod, "c", "s", 0, RuntimeState::Exited);
         ended.exit_code = i32::from(failed_one);
         let plan = plan(&pod, &Intent::Run, &seen(vec![ended]), &ready(&["c"]), NOW);
         assert_eq!(plan.jobs.contains(&start_of("c", 1)), want, "{policy} {failed_one}");
         // What does not restart is done, and its sandbox goes.
-        assert_eq!(plan.jobs.contains(&Job::StopSandbox { id: "s".into() }), !want, "{policy} {failed_one}");
+        assert_eq!(
+            plan.jobs.contains(&Action::StopSandbox { id: "s".into() }),
+            !want,
+            "{policy} {failed_one}"
+        );
     }
 }
 
@@ -143,7 +162,7 @@ fn a_container_that_crashed_before_waits() {
     let later = Moment(Duration::from_secs(1015));
     let starts = plan(&pod, &Intent::Run, &seen(vec![crashed.clone()]), &memory, later);
     assert_eq!(starts.jobs, [start_of("c", 2)]);
-    let long = ContainerSeen { finished_at: 700_000_000_000, ..crashed };
+    let long = RuntimeContainer { finished_at: 700_000_000_000, ..crashed };
     assert_eq!(plan(&pod, &Intent::Run, &seen(vec![long]), &memory, NOW).jobs, [start_of("c", 2)]);
 }
 
@@ -151,11 +170,11 @@ fn a_container_that_crashed_before_waits() {
 fn a_changed_image_restarts_its_container_only() {
     let pod = pod(json!({"restartPolicy": "Never", "containers": [
         {"name": "a", "image": "x:2"}, {"name": "b", "image": "x:1"}]}));
-    let old = ContainerSeen { hash: Some(1), ..instance(&pod, "a", "s", 0, Life::Running) };
-    let other = instance(&pod, "b", "s", 0, Life::Running);
+    let old = RuntimeContainer { hash: Some(1), ..instance(&pod, "a", "s", 0, RuntimeState::Running) };
+    let other = instance(&pod, "b", "s", 0, RuntimeState::Running);
     let stops = plan(&pod, &Intent::Run, &seen(vec![old.clone(), other.clone()]), &ready(&["a"]), NOW);
-    assert_eq!(stops.jobs, [Job::Stop { id: "a-0".into(), why: StopReason::Changed, grace: GRACE }]);
-    let ended = ContainerSeen { life: Life::Exited, ..old };
+    assert_eq!(stops.jobs, [Action::Stop { id: "a-0".into(), why: StopReason::Changed, grace: GRACE }]);
+    let ended = RuntimeContainer { life: RuntimeState::Exited, ..old };
     let starts = plan(&pod, &Intent::Run, &seen(vec![ended, other]), &ready(&["a"]), NOW);
     assert_eq!(starts.jobs, [start_of("a", 1)]);
 }
@@ -164,15 +183,15 @@ fn a_changed_image_restarts_its_container_only() {
 fn a_dead_sandbox_is_replaced_and_the_counts_go_on() {
     let pod = pod(json!({}));
     let mut memory = ready(&["c"]);
-    let dead = Seen {
+    let dead = RuntimePod {
         sandboxes: vec![sandbox("s", 1, false)],
-        containers: vec![instance(&pod, "c", "s", 4, Life::Exited)],
+        containers: vec![instance(&pod, "c", "s", 4, RuntimeState::Exited)],
         ips: vec![],
     };
-    assert_eq!(plan(&pod, &Intent::Run, &dead, &memory, NOW).jobs, [Job::StopSandbox { id: "s".into() }]);
+    assert_eq!(plan(&pod, &Intent::Run, &dead, &memory, NOW).jobs, [Action::StopSandbox { id: "s".into() }]);
     memory.stopped.insert("s".into());
-    assert_eq!(plan(&pod, &Intent::Run, &dead, &memory, NOW).jobs, [Job::Sandbox { attempt: 1 }]);
-    let new = Seen { sandboxes: vec![sandbox("t", 9, true), sandbox("s", 1, false)], ..dead };
+    assert_eq!(plan(&pod, &Intent::Run, &dead, &memory, NOW).jobs, [Action::Sandbox { attempt: 1 }]);
+    let new = RuntimePod { sandboxes: vec![sandbox("t", 9, true), sandbox("s", 1, false)], ..dead };
     // The old instance is kept for its count and its last state.
     assert_eq!(plan(&pod, &Intent::Run, &new, &memory, NOW).jobs, [start_of("c", 5)]);
 }
@@ -180,19 +199,22 @@ fn a_dead_sandbox_is_replaced_and_the_counts_go_on() {
 #[test]
 fn only_the_last_dead_instance_is_kept() {
     let pod = pod(json!({}));
-    let all =
-        seen(vec![instance(&pod, "c", "s", 3, Life::Running), failed(&pod, "c", 2), failed(&pod, "c", 1)]);
+    let all = seen(vec![
+        instance(&pod, "c", "s", 3, RuntimeState::Running),
+        failed(&pod, "c", 2),
+        failed(&pod, "c", 1),
+    ]);
     let plan = plan(&pod, &Intent::Run, &all, &ready(&[]), NOW);
-    assert_eq!(plan.jobs, [Job::RemoveContainer { id: "c-1".into() }]);
+    assert_eq!(plan.jobs, [Action::RemoveContainer { id: "c-1".into() }]);
 }
 
 #[test]
 fn a_start_that_was_cut_short_is_cleared_away() {
     let pod = pod(json!({}));
-    let half = seen(vec![instance(&pod, "c", "s", 0, Life::Created)]);
+    let half = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Created)]);
     assert_eq!(
         plan(&pod, &Intent::Run, &half, &ready(&["c"]), NOW).jobs,
-        [Job::RemoveContainer { id: "c-0".into() }]
+        [Action::RemoveContainer { id: "c-0".into() }]
     );
     let mut memory = ready(&["c"]);
     memory.busy.insert(start_of("c", 0));
@@ -203,32 +225,35 @@ fn a_start_that_was_cut_short_is_cleared_away() {
 fn leaving_goes_step_by_step() {
     let pod = pod(json!({}));
     let mut memory = ready(&["c"]);
-    let runs = seen(vec![instance(&pod, "c", "s", 0, Life::Running)]);
-    let stop = Job::Stop { id: "c-0".into(), why: StopReason::Ending, grace: GRACE };
-    assert_eq!(plan(&pod, &Intent::Leave, &runs, &memory, NOW).jobs, [stop]);
-    let ended = seen(vec![instance(&pod, "c", "s", 0, Life::Exited)]);
-    assert_eq!(plan(&pod, &Intent::Leave, &ended, &memory, NOW).jobs, [Job::StopSandbox { id: "s".into() }]);
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    let stop = Action::Stop { id: "c-0".into(), why: StopReason::Ending, grace: GRACE };
+    assert_eq!(plan(&pod, &Intent::Terminate, &runs, &memory, NOW).jobs, [stop]);
+    let ended = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Exited)]);
+    assert_eq!(
+        plan(&pod, &Intent::Terminate, &ended, &memory, NOW).jobs,
+        [Action::StopSandbox { id: "s".into() }]
+    );
     memory.stopped.insert("s".into());
     assert_eq!(
-        plan(&pod, &Intent::Leave, &ended, &memory, NOW).jobs,
-        [Job::RemoveSandbox { id: "s".into() }]
+        plan(&pod, &Intent::Terminate, &ended, &memory, NOW).jobs,
+        [Action::RemoveSandbox { id: "s".into() }]
     );
-    assert_eq!(plan(&pod, &Intent::Leave, &Seen::default(), &memory, NOW).jobs, [Job::Teardown]);
+    assert_eq!(plan(&pod, &Intent::Terminate, &RuntimePod::default(), &memory, NOW).jobs, [Action::Teardown]);
     memory.torn_down = true;
-    assert!(plan(&pod, &Intent::Leave, &Seen::default(), &memory, NOW).gone);
+    assert!(plan(&pod, &Intent::Terminate, &RuntimePod::default(), &memory, NOW).gone);
 }
 
 #[test]
 fn a_shorter_grace_overtakes_a_longer_one() {
     let mut pod = pod(json!({}));
-    let runs = seen(vec![instance(&pod, "c", "s", 0, Life::Running)]);
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
     let mut memory = ready(&["c"]);
-    memory.busy.insert(Job::Stop { id: "c-0".into(), why: StopReason::Ending, grace: GRACE });
-    assert!(plan(&pod, &Intent::Leave, &runs, &memory, NOW).jobs.is_empty());
+    memory.busy.insert(Action::Stop { id: "c-0".into(), why: StopReason::Ending, grace: GRACE });
+    assert!(plan(&pod, &Intent::Terminate, &runs, &memory, NOW).jobs.is_empty());
     pod.pod.metadata.deletion_grace_period_seconds = Some(1);
     pod.pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T00:00:00Z")).unwrap();
-    let sooner = Job::Stop { id: "c-0".into(), why: StopReason::Ending, grace: Duration::from_secs(1) };
-    assert_eq!(plan(&pod, &Intent::Leave, &runs, &memory, NOW).jobs, [sooner]);
+    let sooner = Action::Stop { id: "c-0".into(), why: StopReason::Ending, grace: Duration::from_secs(1) };
+    assert_eq!(plan(&pod, &Intent::Terminate, &runs, &memory, NOW).jobs, [sooner]);
 }
 
 #[test]
@@ -236,7 +261,7 @@ fn a_pod_that_leaves_while_it_starts_waits_for_the_start() {
     let pod = pod(json!({}));
     let mut memory = ready(&["c"]);
     memory.busy.insert(start_of("c", 0));
-    let plan = plan(&pod, &Intent::Leave, &seen(vec![]), &memory, NOW);
+    let plan = plan(&pod, &Intent::Terminate, &seen(vec![]), &memory, NOW);
     assert_eq!((plan.jobs.len(), plan.gone), (0, false));
 }
 
@@ -244,5 +269,5 @@ fn a_pod_that_leaves_while_it_starts_waits_for_the_start() {
 fn a_pod_that_is_done_in_the_cloud_never_starts_again() {
     let mut pod = pod(json!({"restartPolicy": "Never"}));
     pod.pod.status = serde_json::from_value(json!({"phase": "Succeeded"})).unwrap();
-    assert_eq!(plan(&pod, &Intent::Run, &Seen::default(), &Memory::default(), NOW), Plan::default());
+    assert_eq!(plan(&pod, &Intent::Run, &RuntimePod::default(), &SyncState::default(), NOW), Plan::default());
 }

@@ -8,14 +8,14 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::conditions;
-use crate::pod::parsed_pod::{Desired, RestartPolicy, is_sidecar};
-use crate::pod::plan::{self, ImageState, Intent, Memory, VolumeState};
-use crate::runtime::pods::{ContainerSeen, Life, Seen};
+use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
+use crate::pod::plan::{self, ImageState, Intent, SyncState, VolumeState};
+use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
 use beehive::Moment;
 
 /// What the status takes from outside the pod.
 #[derive(Debug, Clone)]
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct NodeContext<'a> {
     /// `containerd`, as the runtime names itself.
     pub(crate) runtime: &'a str,
     pub(crate) host_ips: &'a [String],
@@ -38,12 +38,12 @@ pub(crate) fn time_of(nanos: i64) -> Option<Time> {
 
 /// The whole status. `previous` is what was told before, for the times of its conditions.
 pub(crate) fn compute(
-    pod: &Desired,
+    pod: &ParsedPod,
     intent: &Intent,
-    seen: &Seen,
-    memory: &Memory,
+    seen: &RuntimePod,
+    memory: &SyncState,
     previous: Option<&PodStatus>,
-    around: &Surroundings<'_>,
+    around: &NodeContext<'_>,
 ) -> PodStatus {
     let mains: Vec<ContainerStatus> = pod
         .spec()
@@ -59,11 +59,11 @@ pub(crate) fn compute(
             (Some(reason.clone()), Some(message.clone()))
         }
         // What the cloud counts as failed keeps its reason.
-        Intent::Run | Intent::Leave if pod.is_done_in_cloud() => {
+        Intent::Run | Intent::Terminate if pod.is_done_in_cloud() => {
             let told = pod.cloud_status();
             (told.and_then(|told| told.reason.clone()), told.and_then(|told| told.message.clone()))
         }
-        Intent::Run | Intent::Leave => (None, None),
+        Intent::Run | Intent::Terminate => (None, None),
     };
     let own_ips = if pod.host_network() { around.host_ips } else { &seen.ips };
     let started = !pod.host_network() || !seen.sandboxes.is_empty();
@@ -91,20 +91,20 @@ pub(crate) fn compute(
 }
 
 /// As told before; else, as after a restart without the cloud, when the oldest sandbox was made.
-fn start_time(previous: Option<&PodStatus>, seen: &Seen, around: &Surroundings<'_>) -> Time {
+fn start_time(previous: Option<&PodStatus>, seen: &RuntimePod, around: &NodeContext<'_>) -> Time {
     let oldest = seen.sandboxes.iter().map(|sandbox| sandbox.created_at).min();
     let told = previous.and_then(|old| old.start_time.clone());
     told.or_else(|| oldest.and_then(time_of)).unwrap_or(Time(around.wall))
 }
 
 fn container(
-    pod: &Desired,
+    pod: &ParsedPod,
     spec: &Container,
     init: bool,
     intent: &Intent,
-    seen: &Seen,
-    memory: &Memory,
-    around: &Surroundings<'_>,
+    seen: &RuntimePod,
+    memory: &SyncState,
+    around: &NodeContext<'_>,
 ) -> ContainerStatus {
     let newest = seen.newest(&spec.name);
     let wanted = *intent == Intent::Run && !plan::is_done(pod, seen);
@@ -112,9 +112,9 @@ fn container(
         seen.previous(&spec.name).filter(|old| old.life.is_over()).map(|old| terminated(old, around));
     let state = match newest {
         Some(instance) => match instance.life {
-            Life::Running => running(instance),
-            Life::Created => waiting(pod, spec, init, seen, memory),
-            Life::Exited | Life::Unknown => {
+            RuntimeState::Running => running(instance),
+            RuntimeState::Created => waiting(pod, spec, init, seen, memory),
+            RuntimeState::Exited | RuntimeState::Unknown => {
                 let ended = terminated(instance, around);
                 match pause(pod, spec, instance, wanted, seen, memory, around.now) {
                     Some(waiting) => {
@@ -127,7 +127,7 @@ fn container(
         },
         None => match intent {
             Intent::Hold { reason, message } => waiting_for(reason, Some(message.clone())),
-            Intent::Run | Intent::Fail { .. } | Intent::Leave => waiting(pod, spec, init, seen, memory),
+            Intent::Run | Intent::Fail { .. } | Intent::Terminate => waiting(pod, spec, init, seen, memory),
         },
     };
     let runs = state.running.is_some();
@@ -150,13 +150,13 @@ fn container(
     }
 }
 
-fn running(instance: &ContainerSeen) -> ContainerState {
+fn running(instance: &RuntimeContainer) -> ContainerState {
     let started_at = time_of(instance.started_at);
     ContainerState { running: Some(ContainerStateRunning { started_at }), ..ContainerState::default() }
 }
 
-fn terminated(instance: &ContainerSeen, around: &Surroundings<'_>) -> ContainerState {
-    let lost = instance.life == Life::Unknown;
+fn terminated(instance: &RuntimeContainer, around: &NodeContext<'_>) -> ContainerState {
+    let lost = instance.life == RuntimeState::Unknown;
     let exit_code = if lost { LOST_CODE } else { instance.exit_code };
     let fallback = if exit_code == 0 { "Completed" } else { "Error" };
     let reason = match (lost, instance.reason.as_str()) {
@@ -186,7 +186,7 @@ fn waiting_for(reason: &str, message: Option<String>) -> ContainerState {
 }
 
 /// Why a container that should start has not started.
-fn fault(spec: &Container, memory: &Memory) -> Option<ContainerState> {
+fn fault(spec: &Container, memory: &SyncState) -> Option<ContainerState> {
     if let Some(fault) = memory.starts.get(&spec.name) {
         return Some(waiting_for(fault.reason, Some(fault.message.clone())));
     }
@@ -197,7 +197,13 @@ fn fault(spec: &Container, memory: &Memory) -> Option<ContainerState> {
 }
 
 /// What a container waits for that has never run.
-fn waiting(pod: &Desired, spec: &Container, init: bool, seen: &Seen, memory: &Memory) -> ContainerState {
+fn waiting(
+    pod: &ParsedPod,
+    spec: &Container,
+    init: bool,
+    seen: &RuntimePod,
+    memory: &SyncState,
+) -> ContainerState {
     if let Some(fault) = fault(spec, memory) {
         return fault;
     }
@@ -216,26 +222,26 @@ fn waiting(pod: &Desired, spec: &Container, init: bool, seen: &Seen, memory: &Me
 }
 
 /// Whether every init container has done its part.
-pub(crate) fn initialized(pod: &Desired, seen: &Seen) -> bool {
+pub(crate) fn initialized(pod: &ParsedPod, seen: &RuntimePod) -> bool {
     let started = pod.spec().containers.iter().any(|container| seen.newest(&container.name).is_some());
     started
         || pod.init_containers().all(|container| {
             seen.newest(&container.name).is_some_and(|instance| match instance.life {
-                Life::Running => is_sidecar(container),
-                Life::Exited => instance.exit_code == 0 && !is_sidecar(container),
-                Life::Created | Life::Unknown => false,
+                RuntimeState::Running => is_sidecar(container),
+                RuntimeState::Exited => instance.exit_code == 0 && !is_sidecar(container),
+                RuntimeState::Created | RuntimeState::Unknown => false,
             })
         })
 }
 
 /// Why a container that has ended and should run again does not run yet; `None`: its end is its state.
 fn pause(
-    pod: &Desired,
+    pod: &ParsedPod,
     spec: &Container,
-    instance: &ContainerSeen,
+    instance: &RuntimeContainer,
     wanted: bool,
-    seen: &Seen,
-    memory: &Memory,
+    seen: &RuntimePod,
+    memory: &SyncState,
     now: Moment,
 ) -> Option<ContainerState> {
     if !wanted || !plan::restarts(pod, spec, instance) {
@@ -267,16 +273,16 @@ pub(crate) fn span(seconds: u64) -> String {
 }
 
 fn phase(
-    pod: &Desired,
+    pod: &ParsedPod,
     intent: &Intent,
     mains: &[ContainerStatus],
     inits: &[ContainerStatus],
-    seen: &Seen,
+    seen: &RuntimePod,
 ) -> &'static str {
     match intent {
         Intent::Fail { .. } => return "Failed",
         Intent::Hold { .. } => return "Pending",
-        Intent::Run | Intent::Leave => {}
+        Intent::Run | Intent::Terminate => {}
     }
     match pod.cloud_status().and_then(|status| status.phase.as_deref()) {
         Some("Succeeded") => return "Succeeded",
@@ -308,14 +314,14 @@ fn phase(
     let codes: Vec<i32> = mains.iter().filter_map(ended).collect();
     if codes.len() < mains.len() || policy == RestartPolicy::Always {
         // One that was told to leave ends as it ended, whatever the policy would have done next.
-        let all_over = codes.len() == mains.len() && *intent == Intent::Leave;
+        let all_over = codes.len() == mains.len() && *intent == Intent::Terminate;
         if !all_over {
             return "Running";
         }
     }
     if codes.iter().all(|code| *code == 0) {
         "Succeeded"
-    } else if policy == RestartPolicy::OnFailure && *intent != Intent::Leave {
+    } else if policy == RestartPolicy::OnFailure && *intent != Intent::Terminate {
         "Running"
     } else {
         "Failed"

@@ -1,26 +1,26 @@
 use super::*;
-use crate::pod::backoff::Fault;
+use crate::pod::backoff::Failure;
 use crate::pod::parsed_pod::tests::pod;
 use crate::pod::plan::tests::{instance, sandbox};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 fn status(
-    pod: &Desired,
+    pod: &ParsedPod,
     intent: &Intent,
-    seen: &Seen,
-    memory: &Memory,
+    seen: &RuntimePod,
+    memory: &SyncState,
     previous: Option<&PodStatus>,
 ) -> Value {
     let ips = ["192.0.2.1".to_owned()];
     let wall = jiff::Timestamp::from_second(1_800_000_000).unwrap();
     let now = Moment(Duration::from_secs(1000));
-    let around = Surroundings { runtime: "containerd", host_ips: &ips, now, wall };
+    let around = NodeContext { runtime: "containerd", host_ips: &ips, now, wall };
     serde_json::to_value(compute(pod, intent, seen, memory, previous, &around)).unwrap()
 }
 
-fn seen(containers: Vec<ContainerSeen>) -> Seen {
-    Seen { sandboxes: vec![sandbox("s", 1, true)], containers, ips: vec!["10.0.0.2".into()] }
+fn seen(containers: Vec<RuntimeContainer>) -> RuntimePod {
+    RuntimePod { sandboxes: vec![sandbox("s", 1, true)], containers, ips: vec!["10.0.0.2".into()] }
 }
 
 fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
@@ -30,10 +30,10 @@ fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
 #[test]
 fn a_running_pod_is_ready() {
     let pod = pod(json!({}));
-    let mut running = instance(&pod, "c", "s", 2, Life::Running);
+    let mut running = instance(&pod, "c", "s", 2, RuntimeState::Running);
     running.started_at = 1_800_000_000_500_000_000;
     running.image_ref = "x@sha256:00".into();
-    let status = status(&pod, &Intent::Run, &seen(vec![running]), &Memory::default(), None);
+    let status = status(&pod, &Intent::Run, &seen(vec![running]), &SyncState::default(), None);
     assert_eq!(
         (&status["phase"], &status["podIP"], &status["hostIP"]),
         (&json!("Running"), &json!("10.0.0.2"), &json!("192.0.2.1"))
@@ -54,12 +54,12 @@ fn a_running_pod_is_ready() {
 #[test]
 fn the_start_is_kept_or_read_off_the_sandbox() {
     let pod = pod(json!({}));
-    let mut runs = seen(vec![instance(&pod, "c", "s", 0, Life::Running)]);
+    let mut runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
     runs.sandboxes[0].created_at = 1_700_000_000_000_000_000;
-    let alone = status(&pod, &Intent::Run, &runs, &Memory::default(), None);
+    let alone = status(&pod, &Intent::Run, &runs, &SyncState::default(), None);
     assert_eq!(alone["startTime"], "2023-11-14T22:13:20Z");
     let told: PodStatus = serde_json::from_value(json!({"startTime": "2023-01-01T00:00:00Z"})).unwrap();
-    let kept = status(&pod, &Intent::Run, &runs, &Memory::default(), Some(&told));
+    let kept = status(&pod, &Intent::Run, &runs, &SyncState::default(), Some(&told));
     assert_eq!(kept["startTime"], "2023-01-01T00:00:00Z");
 }
 
@@ -70,8 +70,8 @@ fn the_time_of_a_condition_moves_with_its_truth_only() {
         {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"},
         {"type": "Initialized", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}))
     .unwrap();
-    let runs = seen(vec![instance(&pod, "c", "s", 0, Life::Running)]);
-    let status = status(&pod, &Intent::Run, &runs, &Memory::default(), Some(&old));
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    let status = status(&pod, &Intent::Run, &runs, &SyncState::default(), Some(&old));
     assert_eq!(condition(&status, "Initialized")["lastTransitionTime"], "2026-01-01T00:00:00Z");
     assert_eq!(condition(&status, "Ready")["lastTransitionTime"], "2027-01-15T08:00:00Z");
 }
@@ -79,9 +79,9 @@ fn the_time_of_a_condition_moves_with_its_truth_only() {
 #[test]
 fn a_crash_loop_is_told_with_its_pause() {
     let pod = pod(json!({}));
-    let mut ended = instance(&pod, "c", "s", 3, Life::Exited);
+    let mut ended = instance(&pod, "c", "s", 3, RuntimeState::Exited);
     ended.exit_code = 7;
-    let mut memory = Memory::default();
+    let mut memory = SyncState::default();
     memory.crashes.insert("c".into(), Duration::from_secs(80));
     memory.ended.insert("c-3".into(), Moment(Duration::from_secs(990)));
     let status = status(&pod, &Intent::Run, &seen(vec![ended]), &memory, None);
@@ -98,10 +98,10 @@ fn a_crash_loop_is_told_with_its_pause() {
 #[test]
 fn what_keeps_a_container_from_starting_is_its_reason() {
     let pod = pod(json!({"initContainers": [{"name": "i", "image": "x:1"}]}));
-    let mut memory = Memory::default();
-    let fault = Fault::after(None, "ErrImagePull", "no such image".into(), Moment::default());
+    let mut memory = SyncState::default();
+    let fault = Failure::after(None, "ErrImagePull", "no such image".into(), Moment::default());
     memory.images.insert("i".into(), ImageState::Failed(fault));
-    let status = status(&pod, &Intent::Run, &Seen::default(), &memory, None);
+    let status = status(&pod, &Intent::Run, &RuntimePod::default(), &memory, None);
     assert_eq!(status["phase"], "Pending");
     assert_eq!(status["initContainerStatuses"][0]["state"]["waiting"]["reason"], "ErrImagePull");
     assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
@@ -118,9 +118,9 @@ fn the_phase_follows_the_policy() {
         ("Always", 0, "Running"),
     ] {
         let pod = pod(json!({"restartPolicy": policy}));
-        let mut ended = instance(&pod, "c", "s", 0, Life::Exited);
+        let mut ended = instance(&pod, "c", "s", 0, RuntimeState::Exited);
         ended.exit_code = code;
-        let status = status(&pod, &Intent::Run, &seen(vec![ended]), &Memory::default(), None);
+        let status = status(&pod, &Intent::Run, &seen(vec![ended]), &SyncState::default(), None);
         assert_eq!(status["phase"], want, "{policy} {code}");
     }
 }
@@ -130,7 +130,7 @@ fn a_refused_pod_has_failed_with_its_reason_and_fields_without_effect_are_named(
     let pod =
         pod(json!({"containers": [{"name": "c", "image": "x", "livenessProbe": {"periodSeconds": 1}}]}));
     let refused = Intent::Fail { reason: "OutOfpods".into(), message: "no room".into() };
-    let status = status(&pod, &refused, &Seen::default(), &Memory::default(), None);
+    let status = status(&pod, &refused, &RuntimePod::default(), &SyncState::default(), None);
     assert_eq!(
         (&status["phase"], &status["reason"], &status["message"]),
         (&json!("Failed"), &json!("OutOfpods"), &json!("no room"))
@@ -143,7 +143,7 @@ fn a_refused_pod_has_failed_with_its_reason_and_fields_without_effect_are_named(
 fn a_pod_that_must_not_run_waits_and_names_why() {
     let pod = pod(json!({"hostUsers": false}));
     let hold = Intent::Hold { reason: "FieldsNotSupported".into(), message: "m".into() };
-    let status = status(&pod, &hold, &Seen::default(), &Memory::default(), None);
+    let status = status(&pod, &hold, &RuntimePod::default(), &SyncState::default(), None);
     assert_eq!((&status["phase"], &status["reason"]), (&json!("Pending"), &json!("FieldsNotSupported")));
     let named = condition(&status, conditions::FIELDS_NOT_HONOURED);
     assert_eq!(named["reason"], "Refused");
@@ -156,8 +156,8 @@ fn conditions_of_others_are_passed_on_and_gates_count() {
     pod.pod.status =
         serde_json::from_value(json!({"conditions": [{"type": "example.com/lb", "status": "False"}]}))
             .unwrap();
-    let runs = seen(vec![instance(&pod, "c", "s", 0, Life::Running)]);
-    let status = status(&pod, &Intent::Run, &runs, &Memory::default(), None);
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    let status = status(&pod, &Intent::Run, &runs, &SyncState::default(), None);
     assert_eq!(condition(&status, "example.com/lb")["status"], "False");
     assert_eq!(condition(&status, "Ready")["reason"], "ReadinessGatesNotReady");
     assert_eq!(condition(&status, "ContainersReady")["status"], "True");

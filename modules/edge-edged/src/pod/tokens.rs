@@ -8,9 +8,9 @@ use beehive::{Address, Env, Moment};
 use contract::metamanager::{MetaMsg, NoToken};
 use contract::{TokenGrant, TokenQuery};
 
-use crate::pod::parsed_pod::Desired;
-use crate::store::Desk;
-use crate::volumes::{TokenWant, Tokens};
+use crate::pod::parsed_pod::ParsedPod;
+use crate::store::EdgedStore;
+use crate::volumes::{TokenRequest, Tokens};
 
 /// The cloud's own deadline is shorter.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -21,7 +21,7 @@ const RETRY_WITHOUT_CLOUD: Duration = Duration::from_secs(5);
 
 /// One token at hand.
 #[derive(Debug, Clone)]
-struct Held {
+struct CachedToken {
     token: String,
     /// When to ask for the next: after 80 % of its life.
     renew_at: Moment,
@@ -29,22 +29,22 @@ struct Held {
 
 /// The tokens of all pods of the node.
 #[derive(Debug, Default)]
-pub(crate) struct TokenBook {
-    held: RefCell<BTreeMap<(String, TokenWant), Held>>,
+pub(crate) struct TokenManager {
+    cached: RefCell<BTreeMap<(String, TokenRequest), CachedToken>>,
 }
 
-fn key(uid: &str, want: &TokenWant) -> String {
+fn key(uid: &str, want: &TokenRequest) -> String {
     format!("{uid}/{}/{}", want.seconds, want.audience)
 }
 
-impl TokenBook {
+impl TokenManager {
     /// The tokens that a pod wants, and when to come back for newer ones. A token that cannot be renewed stays in use;
     /// one that was never granted is an error.
     pub(crate) async fn of_pod(
         &self,
-        pod: &Desired,
-        wants: &[TokenWant],
-        desk: &Desk,
+        pod: &ParsedPod,
+        wants: &[TokenRequest],
+        desk: &EdgedStore,
         meta: &Address<MetaMsg>,
         env: &Env,
     ) -> Result<(Tokens, Option<Moment>), String> {
@@ -52,24 +52,24 @@ impl TokenBook {
         let mut next: Option<Moment> = None;
         for want in wants {
             let place = (pod.id.uid.clone(), want.clone());
-            let held = self.held.borrow().get(&place).cloned();
-            let held = match held {
-                Some(held) if held.renew_at > env.now() => held,
+            let cached = self.cached.borrow().get(&place).cloned();
+            let cached = match cached {
+                Some(cached) if cached.renew_at > env.now() => cached,
                 old => {
-                    let held = renew(pod, want, old, desk, meta, env).await?;
-                    self.held.borrow_mut().insert(place, held.clone());
-                    held
+                    let cached = renew(pod, want, old, desk, meta, env).await?;
+                    self.cached.borrow_mut().insert(place, cached.clone());
+                    cached
                 }
             };
-            next = Some(next.map_or(held.renew_at, |next| next.min(held.renew_at)));
-            tokens.insert(want.clone(), held.token);
+            next = Some(next.map_or(cached.renew_at, |next| next.min(cached.renew_at)));
+            tokens.insert(want.clone(), cached.token);
         }
         Ok((tokens, next))
     }
 
     /// Forgets a pod.
-    pub(crate) async fn forget(&self, uid: &str, desk: &Desk) {
-        self.held.borrow_mut().retain(|(pod, _), _| pod != uid);
+    pub(crate) async fn forget(&self, uid: &str, desk: &EdgedStore) {
+        self.cached.borrow_mut().retain(|(pod, _), _| pod != uid);
         if let Err(reason) = desk.forget_tokens(&format!("{uid}/")).await {
             tracing::warn!(uid, %reason, "tokens of a pod that is gone stay in the store");
         }
@@ -77,13 +77,13 @@ impl TokenBook {
 }
 
 async fn renew(
-    pod: &Desired,
-    want: &TokenWant,
-    old: Option<Held>,
-    desk: &Desk,
+    pod: &ParsedPod,
+    want: &TokenRequest,
+    old: Option<CachedToken>,
+    desk: &EdgedStore,
     meta: &Address<MetaMsg>,
     env: &Env,
-) -> Result<Held, String> {
+) -> Result<CachedToken, String> {
     let query = TokenQuery {
         namespace: pod.id.namespace.clone(),
         service_account: pod.spec().service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
@@ -99,7 +99,7 @@ async fn renew(
         && let Some(grant) = &kept
         && let Some(left) = fresh_for(grant, unix(env))
     {
-        return Ok(held(grant.clone(), left, env.now()));
+        return Ok(cached(grant.clone(), left, env.now()));
     }
     let answer = meta.ask(DEADLINE, |reply| MetaMsg::Token { query, reply }).await;
     let (reason, retry) = match answer {
@@ -108,7 +108,7 @@ async fn renew(
                 tracing::warn!(pod = %pod.id.name, %reason, "token is not kept for a restart without the cloud");
             }
             let left = grant.lifetime_seconds;
-            return Ok(held(grant, left, env.now()));
+            return Ok(cached(grant, left, env.now()));
         }
         Ok(Err(NoToken::OutOfReach)) => (NoToken::OutOfReach.to_string(), RETRY_WITHOUT_CLOUD),
         Ok(Err(NoToken::Refused(reason))) => (reason, RETRY),
@@ -116,18 +116,18 @@ async fn renew(
     };
     // The pod goes on with what it has, even past its end: a clock may be wrong, and without the cloud there is no
     // better one.
-    let before = old.map(|held| held.token).or(kept.map(|grant| grant.token));
+    let before = old.map(|cached| cached.token).or(kept.map(|grant| grant.token));
     match before {
-        Some(token) => Ok(Held { token, renew_at: env.now() + env.jitter(retry) }),
+        Some(token) => Ok(CachedToken { token, renew_at: env.now() + env.jitter(retry) }),
         None => Err(reason),
     }
 }
 
 /// A token with `left` seconds to live is renewed when a fifth of its whole life is left.
-fn held(grant: TokenGrant, left: i64, now: Moment) -> Held {
+fn cached(grant: TokenGrant, left: i64, now: Moment) -> CachedToken {
     let usable = left.saturating_sub(grant.lifetime_seconds / 5);
     let usable = Duration::from_secs(u64::try_from(usable).unwrap_or(0));
-    Held { token: grant.token, renew_at: now + usable.max(RETRY) }
+    CachedToken { token: grant.token, renew_at: now + usable.max(RETRY) }
 }
 
 /// How many seconds a kept token lives, when it need not be renewed yet. One that would live longer than it ever did
@@ -154,6 +154,6 @@ mod tests {
         assert_eq!(fresh_for(&grant, 12_000), None);
         assert_eq!(fresh_for(&grant, 100), None, "a clock that is far behind decides nothing");
         let now = Moment(Duration::from_secs(5));
-        assert_eq!(held(grant, 1000, now).renew_at, Moment(Duration::from_secs(805)));
+        assert_eq!(cached(grant, 1000, now).renew_at, Moment(Duration::from_secs(805)));
     }
 }

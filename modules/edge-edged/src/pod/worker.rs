@@ -16,14 +16,14 @@ use k8s_openapi::api::core::v1::PodStatus;
 use crate::disk::layout;
 use crate::images::credentials::{self, PullPolicy};
 use crate::images::pull;
-use crate::pod::actions::{self, Ground, Outcome, StartFault};
-use crate::pod::backoff::{self, Fault};
-use crate::pod::inbox::{Assignment, Inbox};
-use crate::pod::parsed_pod::{Desired, PodId};
-use crate::pod::plan::{self, ImageState, Intent, Job, Memory, Plan, VolumeState, ran_long};
+use crate::pod::actions::{self, Ground, Outcome, StartError};
+use crate::pod::backoff::{self, Failure};
+use crate::pod::inbox::{Inbox, PodUpdate};
+use crate::pod::parsed_pod::{ParsedPod, PodId};
+use crate::pod::plan::{self, Action, ImageState, Intent, Plan, SyncState, VolumeState, ran_long};
 use crate::pod::recorder::Kind;
-use crate::pod::status::{self, Surroundings};
-use crate::runtime::pods::{self, ContainerSeen, Known, Seen};
+use crate::pod::status::{self, NodeContext};
+use crate::runtime::pods::{self, RuntimeContainer, RuntimePod, StatusCache};
 use crate::runtime::termination_message;
 use crate::tools::{Tools, blocking};
 
@@ -46,9 +46,9 @@ pub(crate) const PULL_ERROR_SHOWS: Duration = Duration::from_secs(3);
 pub(crate) struct Worker {
     tools: Rc<Tools>,
     inbox: Rc<Inbox>,
-    memory: Memory,
-    known: Known,
-    seen: Seen,
+    memory: SyncState,
+    known: StatusCache,
+    seen: RuntimePod,
     /// The runtime has to be looked at before planning.
     stale: bool,
     /// It could not be looked at the last time.
@@ -58,9 +58,9 @@ pub(crate) struct Worker {
     /// Nothing more is told: the pod's remains are being removed.
     frozen: bool,
     messages: BTreeMap<String, String>,
-    jobs: FuturesUnordered<LocalBoxFuture<'static, (Job, Option<Outcome>)>>,
-    aborts: BTreeMap<Job, AbortHandle>,
-    retries: Vec<(Moment, Job)>,
+    jobs: FuturesUnordered<LocalBoxFuture<'static, (Action, Option<Outcome>)>>,
+    aborts: BTreeMap<Action, AbortHandle>,
+    retries: Vec<(Moment, Action)>,
     named_unhonoured: bool,
     named_refusal: Option<Intent>,
 }
@@ -70,9 +70,9 @@ impl Worker {
         Worker {
             tools,
             inbox,
-            memory: Memory::default(),
-            known: Known::default(),
-            seen: Seen::default(),
+            memory: SyncState::default(),
+            known: StatusCache::default(),
+            seen: RuntimePod::default(),
             stale: true,
             runtime_lost: false,
             settling: Vec::new(),
@@ -98,7 +98,7 @@ impl Worker {
             let (intent, deadline) = self.intent(&assignment);
             self.age(&assignment.pod, &intent, now);
             let mut plan = plan::plan(&assignment.pod, &intent, &self.seen, &self.memory, now);
-            if plan.gone && !self.memory.is_busy(|job| *job == Job::Report) {
+            if plan.gone && !self.memory.is_busy(|job| *job == Action::Report) {
                 if self.finish(&assignment).await {
                     return;
                 }
@@ -113,9 +113,9 @@ impl Worker {
     }
 
     /// Looks at the runtime. False when it could not be asked and the worker has waited a little.
-    async fn look(&mut self, assignment: &Assignment) -> bool {
+    async fn look(&mut self, assignment: &PodUpdate) -> bool {
         let uid = assignment.pod.id.uid.clone();
-        let mut seen = match pods::pod(&self.tools.runtime, &uid, &mut self.known).await {
+        let mut seen = match pods::get_pod(&self.tools.runtime, &uid, &mut self.known).await {
             Ok(seen) => seen,
             Err(error) => {
                 if !std::mem::replace(&mut self.runtime_lost, true) {
@@ -158,7 +158,7 @@ impl Worker {
         true
     }
 
-    async fn read_last_words(&mut self, id: &PodId, seen: &mut Seen) {
+    async fn read_last_words(&mut self, id: &PodId, seen: &mut RuntimePod) {
         self.messages.retain(|id, _| seen.containers.iter().any(|container| container.id == *id));
         let unread: Vec<_> = seen
             .containers
@@ -172,7 +172,8 @@ impl Worker {
         let (root, logs) = (self.tools.settings.root.clone(), self.tools.settings.logs.clone());
         let id = id.clone();
         let read = blocking(&self.tools.env, "read in", move || {
-            let words = |c: &ContainerSeen| (c.id.clone(), termination_message::read(&root, &logs, &id, c));
+            let words =
+                |c: &RuntimeContainer| (c.id.clone(), termination_message::read(&root, &logs, &id, c));
             Ok(unread.iter().map(words).collect::<Vec<_>>())
         });
         if let Ok(read) = read.await {
@@ -181,7 +182,7 @@ impl Worker {
     }
 
     /// What Edged wants, unless the pod has run out of its time; and when it will.
-    fn intent(&self, assignment: &Assignment) -> (Intent, Option<Moment>) {
+    fn intent(&self, assignment: &PodUpdate) -> (Intent, Option<Moment>) {
         let limit = assignment.pod.spec().active_deadline_seconds;
         let (Intent::Run, Some(limit)) = (&assignment.intent, limit) else {
             return (assignment.intent.clone(), None);
@@ -199,7 +200,7 @@ impl Worker {
     }
 
     /// What time alone changes.
-    fn age(&mut self, pod: &Desired, intent: &Intent, now: Moment) {
+    fn age(&mut self, pod: &ParsedPod, intent: &Intent, now: Moment) {
         self.retries.retain(|(at, job)| {
             let waits = *at > now;
             if !waits {
@@ -219,19 +220,20 @@ impl Worker {
         }
         if *intent != Intent::Run {
             // A pull is given up; what changes the disk or the runtime is seen to its end.
-            for (_, abort) in self.aborts.iter().filter(|(job, _)| matches!(job, Job::Image { .. })) {
+            for (_, abort) in self.aborts.iter().filter(|(job, _)| matches!(job, Action::Image { .. })) {
                 abort.abort();
             }
         }
     }
 
-    fn begin(&mut self, job: Job, pod: &Arc<Desired>) {
+    fn begin(&mut self, job: Action, pod: &Arc<ParsedPod>) {
         let Some(work) = self.work(&job, pod) else { return };
         self.memory.busy.insert(job.clone());
-        if matches!(job, Job::RemoveSandbox { .. }) && self.inbox.assignment().intent == Intent::Leave {
+        if matches!(job, Action::RemoveSandbox { .. }) && self.inbox.assignment().intent == Intent::Terminate
+        {
             self.frozen = true;
         }
-        if job == Job::Teardown && !self.inbox.has_left_runtime() {
+        if job == Action::Teardown && !self.inbox.has_left_runtime() {
             self.inbox.set_left_runtime();
             // Another pod of this name may start. A full mailbox: the end of this one says it.
             let _ = self.tools.edged.try_tell(EdgedMsg::Look);
@@ -241,17 +243,17 @@ impl Worker {
         self.jobs.push(async move { (job, Abortable::new(work, registration).await.ok()) }.boxed_local());
     }
 
-    fn work(&mut self, job: &Job, pod: &Arc<Desired>) -> Option<LocalBoxFuture<'static, Outcome>> {
+    fn work(&mut self, job: &Action, pod: &Arc<ParsedPod>) -> Option<LocalBoxFuture<'static, Outcome>> {
         let (tools, pod, id) = (Rc::clone(&self.tools), Arc::clone(pod), pod.id.clone());
         Some(match job.clone() {
-            Job::Volumes => {
+            Action::Volumes => {
                 self.memory.refresh_volumes = false;
                 actions::prepare_volumes(tools, pod).map(Outcome::Volumes).boxed_local()
             }
-            Job::Sandbox { attempt } => {
+            Action::Sandbox { attempt } => {
                 actions::run_sandbox(tools, pod, attempt).map(Outcome::Sandbox).boxed_local()
             }
-            Job::Image { container } => {
+            Action::Image { container } => {
                 let before = match self.memory.images.get(&container) {
                     Some(ImageState::Failed(fault)) => Some(fault.clone()),
                     Some(ImageState::Ready(_)) | None => None,
@@ -262,33 +264,33 @@ impl Worker {
                     .map(Outcome::Image)
                     .boxed_local()
             }
-            Job::Start { container, attempt } => {
+            Action::Start { container, attempt } => {
                 let ground = self.ground(&container)?;
                 let inbox = Rc::clone(&self.inbox);
                 let made = move |id: &str| inbox.learn(id);
                 actions::start(tools, pod, container, attempt, ground, made).map(Outcome::Start).boxed_local()
             }
-            Job::Stop { id: container, why, grace } => {
+            Action::Stop { id: container, why, grace } => {
                 let seen = self.seen.containers.iter().find(|seen| seen.id == container);
                 let name = seen.map(|seen| seen.name.clone()).unwrap_or_default();
                 actions::stop(tools, id, container, name, why, grace).map(Outcome::Done).boxed_local()
             }
-            Job::StopSandbox { id: sandbox } => {
+            Action::StopSandbox { id: sandbox } => {
                 async move { Outcome::Done(tools.runtime.stop_sandbox(&sandbox).await.map_err(Into::into)) }
                     .boxed_local()
             }
-            Job::RemoveSandbox { id: sandbox } => {
+            Action::RemoveSandbox { id: sandbox } => {
                 async move { Outcome::Done(tools.runtime.remove_sandbox(&sandbox).await.map_err(Into::into)) }
                     .boxed_local()
             }
-            Job::RemoveContainer { id: container } => {
+            Action::RemoveContainer { id: container } => {
                 let seen = self.seen.containers.iter().find(|seen| seen.id == container)?;
                 let log = layout::pod_logs(&id).join(layout::log(&seen.name, seen.attempt));
                 actions::remove_container(tools, container, log).map(Outcome::Done).boxed_local()
             }
-            Job::Teardown => actions::teardown(tools, id).map(Outcome::Done).boxed_local(),
+            Action::Teardown => actions::teardown(tools, id).map(Outcome::Done).boxed_local(),
             // Begun by `tell`, which knows the status.
-            Job::Report => return None,
+            Action::Report => return None,
         })
     }
 
@@ -306,13 +308,13 @@ impl Worker {
     }
 
     /// Works out the status and leaves it for the cloud when it differs from what was told.
-    fn tell(&mut self, assignment: &Assignment, intent: &Intent, now: Moment) {
+    fn tell(&mut self, assignment: &PodUpdate, intent: &Intent, now: Moment) {
         let pod = &assignment.pod;
         let nothing_new = pod.is_done_in_cloud() && self.seen.containers.is_empty();
         if self.frozen
             || !assignment.in_cloud
             || nothing_new
-            || self.memory.is_busy(|job| *job == Job::Report)
+            || self.memory.is_busy(|job| *job == Action::Report)
         {
             return;
         }
@@ -320,19 +322,19 @@ impl Worker {
         self.name_refusal(pod, intent);
         let node = self.tools.node.borrow().clone();
         let around =
-            Surroundings { runtime: &node.runtime, host_ips: &node.host_ips, now, wall: self.tools.wall() };
+            NodeContext { runtime: &node.runtime, host_ips: &node.host_ips, now, wall: self.tools.wall() };
         let previous = self.told.as_ref().or(pod.cloud_status());
         let status = status::compute(pod, intent, &self.seen, &self.memory, previous, &around);
         if self.told.as_ref() == Some(&status) {
             return;
         }
         self.inbox.set_phase(status.phase.as_deref().unwrap_or_default());
-        self.memory.busy.insert(Job::Report);
+        self.memory.busy.insert(Action::Report);
         let work = actions::report(Rc::clone(&self.tools), pod.id.clone(), Box::new(status));
-        self.jobs.push(async move { (Job::Report, Some(Outcome::Report(work.await))) }.boxed_local());
+        self.jobs.push(async move { (Action::Report, Some(Outcome::Report(work.await))) }.boxed_local());
     }
 
-    fn name_refusal(&mut self, pod: &Desired, intent: &Intent) {
+    fn name_refusal(&mut self, pod: &ParsedPod, intent: &Intent) {
         if self.named_refusal.as_ref() == Some(intent) {
             return;
         }
@@ -343,11 +345,11 @@ impl Worker {
                 let message = message.strip_prefix("Pod was rejected: ").unwrap_or(message);
                 self.tools.event(&pod.id, Kind::Warning, reason, message);
             }
-            Intent::Run | Intent::Leave => {}
+            Intent::Run | Intent::Terminate => {}
         }
     }
 
-    fn name_unhonoured(&mut self, pod: &Desired) {
+    fn name_unhonoured(&mut self, pod: &ParsedPod) {
         if self.named_unhonoured || pod.review.unhonoured.is_empty() {
             return;
         }
@@ -411,7 +413,7 @@ impl Worker {
     }
 
     /// Notes what became of a job. `None`: it was given up.
-    fn ended(&mut self, job: Job, outcome: Option<Outcome>) {
+    fn ended(&mut self, job: Action, outcome: Option<Outcome>) {
         self.memory.busy.remove(&job);
         self.aborts.remove(&job);
         let Some(outcome) = outcome else { return };
@@ -420,22 +422,22 @@ impl Worker {
         match (outcome, &job) {
             (Outcome::Volumes(result), _) => self.volumes_ended(&pod, result, now),
             (Outcome::Sandbox(result), _) => self.sandbox_ended(&pod, result, now),
-            (Outcome::Image(result), Job::Image { container }) => {
+            (Outcome::Image(result), Action::Image { container }) => {
                 let state = match result {
                     Ok(ready) => ImageState::Ready(ready),
                     Err(fault) => ImageState::Failed(fault),
                 };
                 self.memory.images.insert(container.clone(), state);
             }
-            (Outcome::Start(result), Job::Start { container, attempt }) => {
+            (Outcome::Start(result), Action::Start { container, attempt }) => {
                 self.start_ended(&pod, container, *attempt, result, now);
             }
             (Outcome::Done(result), _) => self.step_ended(&pod, job, result, now),
             (Outcome::Report(Ok(status)), _) => self.told = Some(*status),
             (Outcome::Report(Err(error)), _) => {
                 tracing::error!(pod = %pod.id.name, %error, "status of a pod could not be kept");
-                self.memory.busy.insert(Job::Report);
-                self.retries.push((now + STEP_RETRY, Job::Report));
+                self.memory.busy.insert(Action::Report);
+                self.retries.push((now + STEP_RETRY, Action::Report));
             }
             (Outcome::Image(_) | Outcome::Start(_), _) => {}
         }
@@ -443,7 +445,7 @@ impl Worker {
 
     fn volumes_ended(
         &mut self,
-        pod: &Desired,
+        pod: &ParsedPod,
         result: Result<(crate::volumes::Prepared, Option<Moment>), crate::error::StepError>,
         now: Moment,
     ) {
@@ -459,7 +461,7 @@ impl Worker {
                     // Containers go on with what they have.
                     VolumeState::Ready(_) => self.memory.refresh_at = Some(now + backoff::FIRST),
                     VolumeState::NotYet | VolumeState::Failed(_) => {
-                        let fault = Fault::steady("FailedMount", error.to_string(), may_come, now);
+                        let fault = Failure::steady("FailedMount", error.to_string(), may_come, now);
                         self.memory.volumes = VolumeState::Failed(fault);
                     }
                 }
@@ -467,7 +469,12 @@ impl Worker {
         }
     }
 
-    fn sandbox_ended(&mut self, pod: &Desired, result: Result<String, crate::error::StepError>, now: Moment) {
+    fn sandbox_ended(
+        &mut self,
+        pod: &ParsedPod,
+        result: Result<String, crate::error::StepError>,
+        now: Moment,
+    ) {
         self.stale = true;
         match result {
             Ok(_) => self.memory.sandbox = None,
@@ -475,7 +482,7 @@ impl Worker {
                 let text = format!("Failed to create pod sandbox: {error}");
                 self.tools.event(&pod.id, Kind::Warning, "FailedCreatePodSandBox", &text);
                 let before = self.memory.sandbox.take();
-                let mut fault = Fault::after(before.as_ref(), "FailedCreatePodSandBox", text, now);
+                let mut fault = Failure::after(before.as_ref(), "FailedCreatePodSandBox", text, now);
                 // A sandbox needs nothing from afar, so it is tried sooner than an image.
                 fault.until = now + (fault.pause / 10);
                 self.memory.sandbox = Some(fault);
@@ -485,10 +492,10 @@ impl Worker {
 
     fn start_ended(
         &mut self,
-        pod: &Desired,
+        pod: &ParsedPod,
         container: &str,
         attempt: u32,
-        result: Result<String, StartFault>,
+        result: Result<String, StartError>,
         now: Moment,
     ) {
         self.stale = true;
@@ -510,9 +517,9 @@ impl Worker {
                     // The image may have gone meanwhile.
                     self.memory.images.remove(container);
                     let before = self.memory.starts.get(container);
-                    Fault::after(before, fault.reason, fault.message, now)
+                    Failure::after(before, fault.reason, fault.message, now)
                 } else {
-                    Fault::steady(fault.reason, fault.message, fault.may_come, now)
+                    Failure::steady(fault.reason, fault.message, fault.may_come, now)
                 };
                 self.memory.starts.insert(container.to_owned(), fault);
             }
@@ -533,17 +540,17 @@ impl Worker {
 
     fn step_ended(
         &mut self,
-        pod: &Desired,
-        job: Job,
+        pod: &ParsedPod,
+        job: Action,
         result: Result<(), crate::error::StepError>,
         now: Moment,
     ) {
         self.stale = true;
         match (result, &job) {
-            (Ok(()), Job::StopSandbox { id }) => {
+            (Ok(()), Action::StopSandbox { id }) => {
                 self.memory.stopped.insert(id.clone());
             }
-            (Ok(()), Job::Teardown) => self.memory.torn_down = true,
+            (Ok(()), Action::Teardown) => self.memory.torn_down = true,
             (Ok(()), _) => {}
             (Err(error), _) => {
                 tracing::warn!(pod = %pod.id.name, ?job, %error, "step failed and is tried again");
@@ -555,7 +562,7 @@ impl Worker {
     }
 
     /// Says that nothing is left. False when that could not be kept, and has to be said again.
-    async fn finish(&mut self, assignment: &Assignment) -> bool {
+    async fn finish(&mut self, assignment: &PodUpdate) -> bool {
         let id = &assignment.pod.id;
         if assignment.in_cloud {
             let gone = UpReport::PodGone {
@@ -575,7 +582,7 @@ impl Worker {
 }
 
 /// What has come to its end.
-fn over_of(seen: &Seen) -> BTreeSet<&str> {
+fn over_of(seen: &RuntimePod) -> BTreeSet<&str> {
     let containers = seen.containers.iter().filter(|container| container.life.is_over());
     let sandboxes = seen.sandboxes.iter().filter(|sandbox| !sandbox.ready);
     containers
@@ -584,6 +591,6 @@ fn over_of(seen: &Seen) -> BTreeSet<&str> {
         .collect()
 }
 
-fn shown_until(fault: &Fault) -> Moment {
+fn shown_until(fault: &Failure) -> Moment {
     Moment(fault.until.0.saturating_sub(fault.pause)) + PULL_ERROR_SHOWS
 }

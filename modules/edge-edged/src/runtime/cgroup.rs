@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use config::edge::CgroupDriver;
 use k8s_openapi::api::core::v1::PodSpec;
 
-use crate::pod::parsed_pod::{Desired, all_of};
+use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::runtime::resources::{self, PERIOD_US, amounts};
 use crate::runtime::sandbox::cgroup_parts;
 
@@ -40,7 +40,7 @@ fn limits(spec: &PodSpec) -> Limits {
 }
 
 /// Makes the pod's cgroup below `sys` (`/sys/fs/cgroup`).
-pub(crate) fn make(sys: &Path, pod: &Desired, driver: CgroupDriver, root: &str) -> io::Result<()> {
+pub(crate) fn make(sys: &Path, pod: &ParsedPod, driver: CgroupDriver, root: &str) -> io::Result<()> {
     if driver == CgroupDriver::Systemd {
         return Ok(());
     }
@@ -145,7 +145,7 @@ mod tests {
     use crate::pod::parsed_pod::tests::pod;
     use serde_json::json;
 
-    fn limited() -> Desired {
+    fn limited() -> ParsedPod {
         pod(json!({"containers": [{"name": "c", "image": "x",
             "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "100m"}}}]}))
     }

@@ -6,7 +6,7 @@ use cri::v1::{ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxCont
 use k8s_openapi::api::core::v1::Container;
 
 use crate::disk::layout;
-use crate::pod::parsed_pod::Desired;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::env::expand;
 use crate::runtime::sandbox;
 
@@ -31,7 +31,7 @@ pub(crate) struct Start<'a> {
     pub(crate) node_name: &'a str,
 }
 
-pub(crate) fn config(pod: &Desired, container: &Container, start: Start<'_>) -> ContainerConfig {
+pub(crate) fn config(pod: &ParsedPod, container: &Container, start: Start<'_>) -> ContainerConfig {
     let known: BTreeMap<String, String> = start.env.iter().cloned().collect();
     let expanded =
         |list: &Option<Vec<String>>| list.iter().flatten().map(|text| expand(text, &known)).collect();

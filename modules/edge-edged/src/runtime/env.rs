@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector};
 
 use crate::error::StepError;
-use crate::pod::parsed_pod::Desired;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::quantity;
 use crate::pod::references::{Sources, bytes_of_map, bytes_of_secret};
 use crate::runtime::resources::amounts;
 
 /// What is known of the pod and its node when a container starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct FieldValues {
     pub(crate) pod_ips: Vec<String>,
     pub(crate) host_ips: Vec<String>,
     pub(crate) node_name: String,
@@ -24,10 +24,10 @@ pub(crate) struct Facts {
 /// The variables in the order in which they were set, each name once, as KubeEdge's users expect them: the API
 /// server's address is empty at the edge unless the pod says otherwise.
 pub(crate) fn assemble(
-    pod: &Desired,
+    pod: &ParsedPod,
     container: &Container,
     sources: &Sources,
-    facts: &Facts,
+    facts: &FieldValues,
 ) -> Result<Vec<(String, String)>, StepError> {
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
@@ -75,11 +75,11 @@ pub(crate) fn assemble(
 }
 
 fn from_source(
-    pod: &Desired,
+    pod: &ParsedPod,
     container: &Container,
     from: &EnvVarSource,
     sources: &Sources,
-    facts: &Facts,
+    facts: &FieldValues,
 ) -> Result<Option<String>, StepError> {
     if let Some(key) = &from.config_map_key_ref {
         let optional = key.optional.unwrap_or(false);
@@ -116,9 +116,9 @@ fn pick(
 
 /// A field of the pod, as the downward API names it.
 pub(crate) fn field_value(
-    pod: &Desired,
+    pod: &ParsedPod,
     field: &ObjectFieldSelector,
-    facts: &Facts,
+    facts: &FieldValues,
 ) -> Result<String, StepError> {
     let path = field.field_path.as_str();
     let metadata = &pod.pod.metadata;
@@ -157,10 +157,10 @@ pub(crate) fn field_value(
 
 /// A container's request or limit, in units of the divisor, rounded up.
 pub(crate) fn resource_value(
-    pod: &Desired,
+    pod: &ParsedPod,
     container: Option<&Container>,
     selector: &ResourceFieldSelector,
-    facts: &Facts,
+    facts: &FieldValues,
 ) -> Result<String, StepError> {
     let named = selector.container_name.as_deref().filter(|name| !name.is_empty());
     let container = match named {
@@ -259,7 +259,7 @@ mod tests {
             config_maps: BTreeMap::from([("m".to_owned(), Some(map))]),
             secrets: BTreeMap::from([("s".to_owned(), Some(secret))]),
         };
-        let facts = Facts { pod_ips: vec!["10.0.0.2".into()], ..Facts::default() };
+        let facts = FieldValues { pod_ips: vec!["10.0.0.2".into()], ..FieldValues::default() };
         let env = assemble(&pod, &pod.spec().containers[0], &sources, &facts).unwrap();
         let text: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
@@ -282,8 +282,8 @@ mod tests {
     fn what_is_missing_is_named() {
         let pod = pod(json!({"containers": [{"name": "c", "image": "x",
             "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}));
-        let error =
-            assemble(&pod, &pod.spec().containers[0], &Sources::default(), &Facts::default()).unwrap_err();
+        let error = assemble(&pod, &pod.spec().containers[0], &Sources::default(), &FieldValues::default())
+            .unwrap_err();
         assert_eq!(error, StepError::Missing("secret \"s\" not found".into()));
     }
 }

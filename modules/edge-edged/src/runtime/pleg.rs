@@ -13,14 +13,14 @@ use cri::{Error, EventKind, Runtime};
 use futures::StreamExt as _;
 
 use crate::disk::folders;
-use crate::runtime::pods::{self, Found};
+use crate::runtime::pods::{self, ListedPod};
 use crate::tools::blocking;
 
 /// After the runtime was lost.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The last look at everything, until the actor takes it.
-pub(crate) type Listing = Rc<RefCell<Option<BTreeMap<String, Found>>>>;
+pub(crate) type Listing = Rc<RefCell<Option<BTreeMap<String, ListedPod>>>>;
 
 /// What the watch needs.
 pub(crate) struct Watch {
@@ -110,7 +110,7 @@ impl Watch {
     }
 
     async fn look(&self) -> Result<(), Error> {
-        match pods::everything(&self.runtime, &self.node).await {
+        match pods::get_pods(&self.runtime, &self.node).await {
             Ok(mut found) => {
                 self.look_at_disk(&mut found).await;
                 if self.lost.replace(false) {
@@ -131,12 +131,12 @@ impl Watch {
 
     /// Adds the pods of which only a folder is left. An end that was cut short, when the pod was gone from the store and
     /// from the runtime but not from the disk, is known by nothing else.
-    async fn look_at_disk(&self, found: &mut BTreeMap<String, Found>) {
+    async fn look_at_disk(&self, found: &mut BTreeMap<String, ListedPod>) {
         let (root, logs) = (self.root.clone(), self.logs.clone());
         match blocking(&self.env, "look for pods below", move || folders::pods(&root, &logs)).await {
             Ok(pods) => {
                 for id in pods {
-                    let left = Found { namespace: id.namespace, name: id.name, print: Vec::new() };
+                    let left = ListedPod { namespace: id.namespace, name: id.name, fingerprint: Vec::new() };
                     found.entry(id.uid).or_insert(left);
                 }
             }

@@ -33,7 +33,7 @@ fn cut(text: &str, max: usize) -> String {
 
 /// A sandbox as the runtime lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SandboxSeen {
+pub(crate) struct RuntimeSandbox {
     pub(crate) id: String,
     pub(crate) attempt: u32,
     pub(crate) ready: bool,
@@ -42,7 +42,7 @@ pub(crate) struct SandboxSeen {
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Life {
+pub(crate) enum RuntimeState {
     Created,
     Running,
     Exited,
@@ -50,24 +50,24 @@ pub(crate) enum Life {
     Unknown,
 }
 
-impl Life {
+impl RuntimeState {
     /// Whether nothing of it runs any more.
     pub(crate) fn is_over(self) -> bool {
         match self {
-            Life::Exited | Life::Unknown => true,
-            Life::Created | Life::Running => false,
+            RuntimeState::Exited | RuntimeState::Unknown => true,
+            RuntimeState::Created | RuntimeState::Running => false,
         }
     }
 }
 
 /// One instance of a container. Times in nanoseconds since 1970; 0: not yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ContainerSeen {
+pub(crate) struct RuntimeContainer {
     pub(crate) id: String,
     pub(crate) sandbox: String,
     pub(crate) name: String,
     pub(crate) attempt: u32,
-    pub(crate) life: Life,
+    pub(crate) life: RuntimeState,
     pub(crate) created_at: i64,
     pub(crate) started_at: i64,
     pub(crate) finished_at: i64,
@@ -84,53 +84,53 @@ pub(crate) struct ContainerSeen {
 
 /// Everything of one pod, the newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(crate) sandboxes: Vec<SandboxSeen>,
-    pub(crate) containers: Vec<ContainerSeen>,
+pub(crate) struct RuntimePod {
+    pub(crate) sandboxes: Vec<RuntimeSandbox>,
+    pub(crate) containers: Vec<RuntimeContainer>,
     /// Of the newest sandbox.
     pub(crate) ips: Vec<String>,
 }
 
-impl Seen {
+impl RuntimePod {
     /// The newest sandbox, when it is ready.
-    pub(crate) fn ready_sandbox(&self) -> Option<&SandboxSeen> {
+    pub(crate) fn ready_sandbox(&self) -> Option<&RuntimeSandbox> {
         self.sandboxes.first().filter(|sandbox| sandbox.ready)
     }
 
     /// The newest instance of a container.
-    pub(crate) fn newest(&self, name: &str) -> Option<&ContainerSeen> {
+    pub(crate) fn newest(&self, name: &str) -> Option<&RuntimeContainer> {
         self.containers.iter().find(|container| container.name == name)
     }
 
     /// The newest instance of a container in a sandbox.
-    pub(crate) fn newest_in(&self, name: &str, sandbox: &str) -> Option<&ContainerSeen> {
+    pub(crate) fn newest_in(&self, name: &str, sandbox: &str) -> Option<&RuntimeContainer> {
         self.containers.iter().find(|container| container.name == name && container.sandbox == sandbox)
     }
 
     /// The newest instance of a container before an attempt.
-    pub(crate) fn before(&self, name: &str, attempt: u32) -> Option<&ContainerSeen> {
+    pub(crate) fn before(&self, name: &str, attempt: u32) -> Option<&RuntimeContainer> {
         self.containers.iter().find(|container| container.name == name && container.attempt < attempt)
     }
 
     /// The instance before the newest.
-    pub(crate) fn previous(&self, name: &str) -> Option<&ContainerSeen> {
+    pub(crate) fn previous(&self, name: &str) -> Option<&RuntimeContainer> {
         self.containers.iter().filter(|container| container.name == name).nth(1)
     }
 }
 
 /// What need not be asked twice: how an instance is cannot change within one state, nor a sandbox's addresses.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
-    containers: BTreeMap<(String, i32), ContainerSeen>,
+pub(crate) struct StatusCache {
+    containers: BTreeMap<(String, i32), RuntimeContainer>,
     ips: Option<(String, Vec<String>)>,
 }
 
 /// Looks at one pod. A container that vanishes meanwhile is left out.
-pub(crate) async fn pod(
+pub(crate) async fn get_pod(
     runtime: &Arc<dyn Runtime>,
     uid: &str,
-    known: &mut Known,
-) -> Result<Seen, cri::Error> {
+    known: &mut StatusCache,
+) -> Result<RuntimePod, cri::Error> {
     let by_uid = || HashMap::from([(POD_UID.to_owned(), uid.to_owned())]);
     let sandboxes =
         runtime.list_sandboxes(PodSandboxFilter { label_selector: by_uid(), ..Default::default() });
@@ -140,7 +140,7 @@ pub(crate) async fn pod(
     containers.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
     containers.truncate(INSTANCES_MAX);
 
-    let mut sandboxes: Vec<SandboxSeen> = sandboxes.iter().map(sandbox_of).collect();
+    let mut sandboxes: Vec<RuntimeSandbox> = sandboxes.iter().map(sandbox_of).collect();
     sandboxes.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
     let listed: BTreeMap<(String, i32), &Container> =
         containers.iter().map(|container| ((container.id.clone(), container.state), container)).collect();
@@ -159,7 +159,7 @@ pub(crate) async fn pod(
         let seen = container_of(&status, sandbox.map_or("", |container| &container.pod_sandbox_id));
         known.containers.insert((status.id.clone(), status.state), seen);
     }
-    let mut containers: Vec<ContainerSeen> = known.containers.values().cloned().collect();
+    let mut containers: Vec<RuntimeContainer> = known.containers.values().cloned().collect();
     containers.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
     // Two states of one instance, when it changed between the list and the question: the later one counts.
     containers.dedup_by(|a, b| a.id == b.id);
@@ -168,13 +168,13 @@ pub(crate) async fn pod(
         Some(first) => addresses(runtime, first, known).await?,
         None => Vec::new(),
     };
-    Ok(Seen { sandboxes, containers, ips })
+    Ok(RuntimePod { sandboxes, containers, ips })
 }
 
 async fn addresses(
     runtime: &Arc<dyn Runtime>,
-    sandbox: &SandboxSeen,
-    known: &mut Known,
+    sandbox: &RuntimeSandbox,
+    known: &mut StatusCache,
 ) -> Result<Vec<String>, cri::Error> {
     if let Some((id, ips)) = &known.ips
         && *id == sandbox.id
@@ -198,8 +198,8 @@ async fn addresses(
     Ok(ips)
 }
 
-fn sandbox_of(sandbox: &PodSandbox) -> SandboxSeen {
-    SandboxSeen {
+fn sandbox_of(sandbox: &PodSandbox) -> RuntimeSandbox {
+    RuntimeSandbox {
         id: sandbox.id.clone(),
         attempt: sandbox.metadata.as_ref().map_or(0, |metadata| metadata.attempt),
         ready: sandbox.state() == PodSandboxState::SandboxReady,
@@ -207,16 +207,16 @@ fn sandbox_of(sandbox: &PodSandbox) -> SandboxSeen {
     }
 }
 
-pub(crate) fn container_of(status: &ContainerStatus, sandbox: &str) -> ContainerSeen {
+pub(crate) fn container_of(status: &ContainerStatus, sandbox: &str) -> RuntimeContainer {
     let note = |key: &str| status.annotations.get(key).cloned().unwrap_or_default();
     let life = match status.state() {
-        ContainerState::ContainerCreated => Life::Created,
-        ContainerState::ContainerRunning => Life::Running,
-        ContainerState::ContainerExited => Life::Exited,
-        ContainerState::ContainerUnknown => Life::Unknown,
+        ContainerState::ContainerCreated => RuntimeState::Created,
+        ContainerState::ContainerRunning => RuntimeState::Running,
+        ContainerState::ContainerExited => RuntimeState::Exited,
+        ContainerState::ContainerUnknown => RuntimeState::Unknown,
     };
     let metadata = status.metadata.clone().unwrap_or_default();
-    ContainerSeen {
+    RuntimeContainer {
         id: status.id.clone(),
         sandbox: sandbox.to_owned(),
         name: status.labels.get(CONTAINER_NAME).cloned().unwrap_or(metadata.name),
@@ -238,23 +238,23 @@ pub(crate) fn container_of(status: &ContainerStatus, sandbox: &str) -> Container
 
 /// A pod of which the runtime, or the disk, has something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct ListedPod {
     pub(crate) namespace: String,
     pub(crate) name: String,
     /// Changes whenever a sandbox or container of the pod comes, goes or changes its state.
-    pub(crate) print: Vec<(String, i32)>,
+    pub(crate) fingerprint: Vec<(String, i32)>,
 }
 
 /// Everything in the runtime that is of this node, by pod uid.
-pub(crate) async fn everything(
+pub(crate) async fn get_pods(
     runtime: &Arc<dyn Runtime>,
     node: &str,
-) -> Result<BTreeMap<String, Found>, cri::Error> {
+) -> Result<BTreeMap<String, ListedPod>, cri::Error> {
     let own = || HashMap::from([(crate::runtime::sandbox::NODE.to_owned(), node.to_owned())]);
     let sandboxes = runtime.list_sandboxes(PodSandboxFilter { label_selector: own(), ..Default::default() });
     let containers = runtime.list_containers(ContainerFilter { label_selector: own(), ..Default::default() });
     let (sandboxes, containers) = try_join(sandboxes, containers).await?;
-    let mut found: BTreeMap<String, Found> = BTreeMap::new();
+    let mut found: BTreeMap<String, ListedPod> = BTreeMap::new();
     let sandboxes = sandboxes.into_iter().map(|sandbox| (sandbox.labels, sandbox.id, sandbox.state));
     let containers =
         containers.into_iter().map(|container| (container.labels, container.id, container.state));
@@ -266,15 +266,15 @@ pub(crate) async fn everything(
         }
         // They become parts of paths, too.
         let safe = |key: &str| Some(label(key)).filter(|name| crate::pod::parsed_pod::is_path_safe(name));
-        let entry = found.entry(uid).or_insert_with(|| Found {
+        let entry = found.entry(uid).or_insert_with(|| ListedPod {
             namespace: safe(POD_NAMESPACE).unwrap_or_default(),
             name: safe(POD_NAME).unwrap_or_default(),
-            print: Vec::new(),
+            fingerprint: Vec::new(),
         });
-        entry.print.push((id, state));
+        entry.fingerprint.push((id, state));
     }
     for pod in found.values_mut() {
-        pod.print.sort();
+        pod.fingerprint.sort();
     }
     Ok(found)
 }

@@ -8,7 +8,7 @@ use cri::v1::{LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortM
 
 use crate::disk::layout;
 use crate::error::StepError;
-use crate::pod::parsed_pod::{Desired, PodId, all_of};
+use crate::pod::parsed_pod::{ParsedPod, PodId, all_of};
 use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::resources::Qos;
 use crate::runtime::security;
@@ -26,7 +26,7 @@ const HOSTNAME_MAX: usize = 63;
 
 /// What a sandbox needs to know of its node.
 #[derive(Debug, Clone)]
-pub(crate) struct Place<'a> {
+pub(crate) struct SandboxContext<'a> {
     pub(crate) node_name: &'a str,
     pub(crate) logs: &'a Path,
     pub(crate) root: &'a Path,
@@ -45,7 +45,11 @@ pub(crate) fn labels(id: &PodId, node: &str) -> HashMap<String, String> {
     ])
 }
 
-pub(crate) fn config(pod: &Desired, attempt: u32, place: &Place<'_>) -> Result<PodSandboxConfig, StepError> {
+pub(crate) fn config(
+    pod: &ParsedPod,
+    attempt: u32,
+    place: &SandboxContext<'_>,
+) -> Result<PodSandboxConfig, StepError> {
     let spec = pod.spec();
     let metadata = &pod.pod.metadata;
     let mut all_labels: HashMap<String, String> =
@@ -81,7 +85,7 @@ pub(crate) fn config(pod: &Desired, attempt: u32, place: &Place<'_>) -> Result<P
 }
 
 /// The name that a pod has for itself; on the node's network it is the node's.
-pub(crate) fn hostname(pod: &Desired, node_name: &str) -> String {
+pub(crate) fn hostname(pod: &ParsedPod, node_name: &str) -> String {
     if pod.host_network() {
         return node_name.to_owned();
     }
@@ -90,7 +94,7 @@ pub(crate) fn hostname(pod: &Desired, node_name: &str) -> String {
     cut.trim_end_matches(['-', '.']).to_owned()
 }
 
-fn ports(pod: &Desired) -> Result<Vec<PortMapping>, StepError> {
+fn ports(pod: &ParsedPod) -> Result<Vec<PortMapping>, StepError> {
     let mut mappings = Vec::new();
     if pod.host_network() {
         return Ok(mappings);
@@ -145,9 +149,9 @@ mod tests {
     use crate::pod::parsed_pod::tests::pod;
     use serde_json::json;
 
-    fn place() -> Place<'static> {
+    fn place() -> SandboxContext<'static> {
         static DNS: std::sync::OnceLock<NodeDns> = std::sync::OnceLock::new();
-        Place {
+        SandboxContext {
             node_name: "edge-1",
             logs: Path::new("/logs"),
             root: Path::new("/root"),

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::disk::beneath::Folder;
 use crate::disk::layout;
 use crate::pod::parsed_pod::PodId;
-use crate::runtime::pods::ContainerSeen;
+use crate::runtime::pods::RuntimeContainer;
 
 /// Kubernetes' bounds: of a message file, and of the log where it stands in for one.
 const MESSAGE_MAX: u64 = 4096;
@@ -14,7 +14,7 @@ const LOG_LINES: usize = 80;
 
 /// The message of an instance that has ended; empty when there is none. Where the log lies is ours to know: what the
 /// runtime says of it is not asked.
-pub(crate) fn read(root: &Path, logs: &Path, id: &PodId, instance: &ContainerSeen) -> String {
+pub(crate) fn read(root: &Path, logs: &Path, id: &PodId, instance: &RuntimeContainer) -> String {
     let at = layout::last_words(&id.uid, &instance.name, instance.attempt);
     let message = tail(root, &at, MESSAGE_MAX);
     let from_log = instance.message_policy == "FallbackToLogsOnError" && instance.exit_code != 0;
@@ -88,7 +88,7 @@ mod tests {
         std::fs::rename(&folder, logs.path().join("moved")).unwrap();
         std::os::unix::fs::symlink(logs.path().join("moved"), &folder).unwrap();
         assert_eq!(words(), "", "a link to its folder");
-        let hostile = ContainerSeen { name: "../../moved".to_owned(), ..seen.clone() };
+        let hostile = RuntimeContainer { name: "../../moved".to_owned(), ..seen.clone() };
         assert_eq!(read(root.path(), logs.path(), &id, &hostile), "");
     }
 }

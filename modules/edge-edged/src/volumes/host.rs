@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::HostPathVolumeSource;
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::layout;
 use crate::error::StepError;
-use crate::pod::parsed_pod::Desired;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::sandbox;
 
 /// More of the node's own hosts file is not read.
@@ -74,7 +74,7 @@ fn parent_of(path: &Path) -> Result<(Folder, &Path), StepError> {
 /// Writes the pod's `/etc/hosts`. A container that has it mounted may have written into it.
 pub(crate) fn write_hosts(
     root: &Folder,
-    pod: &Desired,
+    pod: &ParsedPod,
     ips: &[String],
     node_name: &str,
 ) -> Result<(), StepError> {
@@ -88,7 +88,7 @@ pub(crate) fn write_hosts(
     root.overwrite(&at, text.as_bytes(), Access::mode(0o644))
 }
 
-fn hosts(pod: &Desired, ips: &[String], node_name: &str) -> String {
+fn hosts(pod: &ParsedPod, ips: &[String], node_name: &str) -> String {
     let mut text = String::from("# Kubernetes-managed hosts file.\n");
     if pod.host_network() {
         let mut own = String::new();

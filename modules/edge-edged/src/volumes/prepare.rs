@@ -10,10 +10,10 @@ use super::{Tokens, atomic, host, payload};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::layout;
 use crate::error::StepError;
-use crate::pod::parsed_pod::Desired;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::quantity;
 use crate::pod::references::Sources;
-use crate::runtime::env::Facts;
+use crate::runtime::env::FieldValues;
 
 /// Where a volume lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,10 +41,10 @@ const LEADS: u32 = 0o750;
 /// Makes what is missing and brings files from objects up to date. Safe to repeat at any time.
 pub(crate) fn prepare(
     root: &Folder,
-    pod: &Desired,
+    pod: &ParsedPod,
     sources: &Sources,
     tokens: &Tokens,
-    facts: &Facts,
+    facts: &FieldValues,
 ) -> Result<Prepared, StepError> {
     let mut prepared = Prepared::new();
     for volume in pod.spec().volumes.iter().flatten() {
@@ -66,11 +66,11 @@ fn named(error: StepError, volume: &str) -> StepError {
 
 fn one(
     root: &Folder,
-    pod: &Desired,
+    pod: &ParsedPod,
     volume: &VolumeSpec,
     sources: &Sources,
     tokens: &Tokens,
-    facts: &Facts,
+    facts: &FieldValues,
 ) -> Result<Volume, StepError> {
     let uid = &pod.id.uid;
     let group = fs_group(pod);
@@ -100,7 +100,7 @@ fn one(
     Ok(Volume { at: At::Ours(at), read_only: true })
 }
 
-fn fs_group(pod: &Desired) -> Option<u32> {
+fn fs_group(pod: &ParsedPod) -> Option<u32> {
     let group = pod.spec().security_context.as_ref().and_then(|own| own.fs_group)?;
     u32::try_from(group).ok()
 }
@@ -169,8 +169,8 @@ mod tests {
     use super::*;
     use crate::pod::parsed_pod::tests::pod;
 
-    fn facts() -> Facts {
-        Facts {
+    fn facts() -> FieldValues {
+        FieldValues {
             pod_ips: Vec::new(),
             host_ips: Vec::new(),
             node_name: "edge-1".to_owned(),
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    fn prepared(root: &Path, pod: &Desired) -> Prepared {
+    fn prepared(root: &Path, pod: &ParsedPod) -> Prepared {
         let root = Folder::root(root).unwrap();
         prepare(&root, pod, &Sources::default(), &Tokens::new(), &facts()).unwrap()
     }

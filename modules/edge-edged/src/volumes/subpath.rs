@@ -11,14 +11,14 @@ use super::{At, Prepared, Volume};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::layout;
 use crate::error::StepError;
-use crate::pod::parsed_pod::Desired;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::container;
 use crate::runtime::env::expand;
 
 /// The mounts of a container, the deepest last. Blocks.
 pub(crate) fn mounts_of(
     root: &Folder,
-    pod: &Desired,
+    pod: &ParsedPod,
     spec: &Container,
     attempt: u32,
     prepared: &Prepared,
