@@ -24,7 +24,7 @@ pub(crate) enum Intent {
     Terminate,
 }
 
-/// One thing to do. Jobs run beside each other; one that is under way is not started again.
+/// One thing to do. Actions run beside each other; one that is under way is not started again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Action {
     Volumes,
@@ -38,7 +38,7 @@ pub(crate) enum Action {
         container: String,
         attempt: u32,
     },
-    /// A shorter grace is another job: it overtakes the one under way.
+    /// A shorter grace is another action: it overtakes the one under way.
     Stop {
         id: String,
         why: StopReason,
@@ -118,7 +118,7 @@ impl SyncState {
     }
 
     pub(crate) fn is_starting(&self, container: &str) -> bool {
-        self.is_busy(|job| matches!(job, Action::Start { container: name, .. } if name == container))
+        self.is_busy(|action| matches!(action, Action::Start { container: name, .. } if name == container))
     }
 
     /// When a container that has ended may start again, if that is later than now.
@@ -140,7 +140,7 @@ pub(crate) fn ran_long(instance: &RuntimeContainer) -> bool {
 /// What to do.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    pub(crate) jobs: Vec<Action>,
+    pub(crate) actions: Vec<Action>,
     /// When to look again although nothing happens.
     pub(crate) wake: Option<Moment>,
     /// Nothing of the pod is left and nothing is to be done.
@@ -158,21 +158,21 @@ pub(crate) fn plan(
     pod: &ParsedPod,
     intent: &Intent,
     seen: &RuntimePod,
-    memory: &SyncState,
+    state: &SyncState,
     now: Moment,
 ) -> Plan {
     let mut plan = Plan::default();
     match intent {
-        Intent::Terminate => leave(pod, seen, memory, &mut plan),
+        Intent::Terminate => leave(pod, seen, state, &mut plan),
         Intent::Fail { .. } | Intent::Hold { .. } => {
-            wind_down(pod, seen, memory, &mut plan);
+            wind_down(pod, seen, state, &mut plan);
         }
         Intent::Run if is_done(pod, seen) => {
-            wind_down(pod, seen, memory, &mut plan);
+            wind_down(pod, seen, state, &mut plan);
         }
-        Intent::Run => run(pod, seen, memory, now, &mut plan),
+        Intent::Run => run(pod, seen, state, now, &mut plan),
     }
-    plan.jobs.retain(|job| !memory.busy.contains(job));
+    plan.actions.retain(|action| !state.busy.contains(action));
     plan
 }
 
@@ -205,10 +205,10 @@ fn changed(pod: &ParsedPod, instance: Option<&RuntimeContainer>) -> bool {
 }
 
 /// Stops what runs, the main containers before the sidecars, then the sandboxes. True when nothing runs any more.
-fn wind_down(pod: &ParsedPod, seen: &RuntimePod, memory: &SyncState, plan: &mut Plan) -> bool {
+fn wind_down(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Plan) -> bool {
     let running: Vec<&RuntimeContainer> =
         seen.containers.iter().filter(|container| container.life == RuntimeState::Running).collect();
-    let starting = memory.is_busy(|job| matches!(job, Action::Start { .. } | Action::Sandbox { .. }));
+    let starting = state.is_busy(|action| matches!(action, Action::Start { .. } | Action::Sandbox { .. }));
     if !running.is_empty() || starting {
         let sidecars: Vec<&str> =
             pod.init_containers().filter(|c| is_sidecar(c)).map(|c| c.name.as_str()).collect();
@@ -222,55 +222,55 @@ fn wind_down(pod: &ParsedPod, seen: &RuntimePod, memory: &SyncState, plan: &mut 
         if main.is_empty() && !starting {
             // One after another, the last started first.
             let last = sidecars.iter().rev().find_map(|name| beside.iter().find(|c| c.name == **name));
-            plan.jobs.extend(last.map(|container| stop(container)));
+            plan.actions.extend(last.map(|container| stop(container)));
         } else {
-            plan.jobs.extend(main.into_iter().map(stop));
+            plan.actions.extend(main.into_iter().map(stop));
         }
         return false;
     }
     let open: Vec<&str> = seen
         .sandboxes
         .iter()
-        .filter(|sandbox| sandbox.ready && !memory.stopped.contains(&sandbox.id))
+        .filter(|sandbox| sandbox.ready && !state.stopped.contains(&sandbox.id))
         .map(|sandbox| sandbox.id.as_str())
         .collect();
-    plan.jobs.extend(open.iter().map(|id| Action::StopSandbox { id: (*id).to_owned() }));
+    plan.actions.extend(open.iter().map(|id| Action::StopSandbox { id: (*id).to_owned() }));
     open.is_empty()
 }
 
-fn leave(pod: &ParsedPod, seen: &RuntimePod, memory: &SyncState, plan: &mut Plan) {
-    if !wind_down(pod, seen, memory, plan) || memory.is_busy(|job| *job == Action::Volumes) {
+fn leave(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Plan) {
+    if !wind_down(pod, seen, state, plan) || state.is_busy(|action| *action == Action::Volumes) {
         return;
     }
     if !seen.sandboxes.is_empty() {
-        plan.jobs
+        plan.actions
             .extend(seen.sandboxes.iter().map(|sandbox| Action::RemoveSandbox { id: sandbox.id.clone() }));
     } else if !seen.containers.is_empty() {
-        plan.jobs.extend(seen.containers.iter().map(|c| Action::RemoveContainer { id: c.id.clone() }));
-    } else if memory.torn_down {
+        plan.actions.extend(seen.containers.iter().map(|c| Action::RemoveContainer { id: c.id.clone() }));
+    } else if state.torn_down {
         plan.gone = true;
     } else {
-        plan.jobs.push(Action::Teardown);
+        plan.actions.push(Action::Teardown);
     }
 }
 
-fn run(pod: &ParsedPod, seen: &RuntimePod, memory: &SyncState, now: Moment, plan: &mut Plan) {
-    volumes(memory, now, plan);
-    collect_garbage(pod, seen, memory, plan);
-    let candidates = candidates(pod, seen, memory, plan);
+fn run(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
+    volumes(state, now, plan);
+    collect_garbage(pod, seen, state, plan);
+    let candidates = candidates(pod, seen, state, plan);
     let sandbox = seen.ready_sandbox();
     if sandbox.is_none() && !candidates.is_empty() {
-        replace_sandbox(pod.grace(), seen, memory, now, plan);
+        replace_sandbox(pod.grace(), seen, state, now, plan);
     }
     for (container, attempt) in candidates {
-        start(container, attempt, sandbox.is_some(), memory, now, plan, seen);
+        start(container, attempt, sandbox.is_some(), state, now, plan, seen);
     }
 }
 
-fn volumes(memory: &SyncState, now: Moment, plan: &mut Plan) {
-    let due = match &memory.volumes {
+fn volumes(state: &SyncState, now: Moment, plan: &mut Plan) {
+    let due = match &state.volumes {
         VolumeState::NotYet => true,
-        VolumeState::Ready(_) => memory.refresh_volumes || memory.refresh_at.is_some_and(|at| at <= now),
+        VolumeState::Ready(_) => state.refresh_volumes || state.refresh_at.is_some_and(|at| at <= now),
         VolumeState::Failed(fault) => {
             if fault.until > now {
                 plan.wake_at(fault.until);
@@ -279,61 +279,61 @@ fn volumes(memory: &SyncState, now: Moment, plan: &mut Plan) {
         }
     };
     if due {
-        plan.jobs.push(Action::Volumes);
-    } else if let Some(at) = memory.refresh_at {
+        plan.actions.push(Action::Volumes);
+    } else if let Some(at) = state.refresh_at {
         plan.wake_at(at);
     }
 }
 
 /// The dead sandbox is cleared away, then a new one is made.
-fn replace_sandbox(grace: Duration, seen: &RuntimePod, memory: &SyncState, now: Moment, plan: &mut Plan) {
+fn replace_sandbox(grace: Duration, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
     let running = seen.containers.iter().filter(|container| container.life == RuntimeState::Running);
     let stops: Vec<Action> =
         running.map(|c| Action::Stop { id: c.id.clone(), why: StopReason::SandboxLost, grace }).collect();
     if !stops.is_empty() {
-        plan.jobs.extend(stops);
+        plan.actions.extend(stops);
         return;
     }
     let unstopped: Vec<Action> = seen
         .sandboxes
         .iter()
-        .filter(|sandbox| !memory.stopped.contains(&sandbox.id))
+        .filter(|sandbox| !state.stopped.contains(&sandbox.id))
         .map(|sandbox| Action::StopSandbox { id: sandbox.id.clone() })
         .collect();
     if !unstopped.is_empty() {
-        plan.jobs.extend(unstopped);
+        plan.actions.extend(unstopped);
         return;
     }
-    if memory.is_busy(|job| matches!(job, Action::Sandbox { .. })) {
+    if state.is_busy(|action| matches!(action, Action::Sandbox { .. })) {
         return;
     }
-    match &memory.sandbox {
+    match &state.sandbox {
         Some(fault) if fault.until > now => plan.wake_at(fault.until),
         Some(_) | None => {
             let attempt = seen.sandboxes.first().map_or(0, |sandbox| sandbox.attempt.saturating_add(1));
-            plan.jobs.push(Action::Sandbox { attempt });
+            plan.actions.push(Action::Sandbox { attempt });
         }
     }
 }
 
 /// Keeps the newest and the one before of each container; the rest goes, and sandboxes that hold nothing.
-fn collect_garbage(pod: &ParsedPod, seen: &RuntimePod, memory: &SyncState, plan: &mut Plan) {
+fn collect_garbage(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Plan) {
     let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
     for container in &seen.containers {
         let count = kept.entry(container.name.as_str()).or_default();
         *count += 1;
         let known = pod.container(&container.name).is_some();
         if container.life.is_over() && (*count > 2 || !known) {
-            plan.jobs.push(Action::RemoveContainer { id: container.id.clone() });
+            plan.actions.push(Action::RemoveContainer { id: container.id.clone() });
         }
     }
     for sandbox in seen.sandboxes.iter().skip(1) {
         let empty = !seen.containers.iter().any(|container| container.sandbox == sandbox.id);
-        if empty && (!sandbox.ready || memory.stopped.contains(&sandbox.id)) {
-            plan.jobs.push(Action::RemoveSandbox { id: sandbox.id.clone() });
+        if empty && (!sandbox.ready || state.stopped.contains(&sandbox.id)) {
+            plan.actions.push(Action::RemoveSandbox { id: sandbox.id.clone() });
         } else if sandbox.ready {
             // Two at once: the older one is left over from a start that was cut short.
-            plan.jobs.push(Action::StopSandbox { id: sandbox.id.clone() });
+            plan.actions.push(Action::StopSandbox { id: sandbox.id.clone() });
         }
     }
 }
@@ -342,7 +342,7 @@ fn collect_garbage(pod: &ParsedPod, seen: &RuntimePod, memory: &SyncState, plan:
 fn candidates<'a>(
     pod: &'a ParsedPod,
     seen: &RuntimePod,
-    memory: &SyncState,
+    state: &SyncState,
     plan: &mut Plan,
 ) -> Vec<(&'a Container, u32)> {
     let sandbox = seen.ready_sandbox().map_or("", |sandbox| sandbox.id.as_str());
@@ -362,16 +362,16 @@ fn candidates<'a>(
             if passed {
                 continue;
             }
-            consider(pod, container, instance, seen, memory, plan, &mut found);
+            consider(pod, container, instance, seen, state, plan, &mut found);
             return found;
         }
     } else {
         for container in pod.init_containers().filter(|container| is_sidecar(container)) {
-            consider(pod, container, here(container), seen, memory, plan, &mut found);
+            consider(pod, container, here(container), seen, state, plan, &mut found);
         }
     }
     for container in &pod.spec().containers {
-        consider(pod, container, here(container), seen, memory, plan, &mut found);
+        consider(pod, container, here(container), seen, state, plan, &mut found);
     }
     found
 }
@@ -381,11 +381,11 @@ fn consider<'a>(
     container: &'a Container,
     instance: Option<&RuntimeContainer>,
     seen: &RuntimePod,
-    memory: &SyncState,
+    state: &SyncState,
     plan: &mut Plan,
     found: &mut Vec<(&'a Container, u32)>,
 ) {
-    if memory.is_starting(&container.name) {
+    if state.is_starting(&container.name) {
         return;
     }
     let newest = seen.newest(&container.name);
@@ -405,11 +405,11 @@ fn consider<'a>(
             RuntimeState::Running => {
                 if changed(pod, Some(instance)) {
                     let (id, grace) = (instance.id.clone(), pod.grace());
-                    plan.jobs.push(Action::Stop { id, why: StopReason::Changed, grace });
+                    plan.actions.push(Action::Stop { id, why: StopReason::Changed, grace });
                 }
             }
             // Made but never started: a start that was cut short. It makes room for a whole one.
-            RuntimeState::Created => plan.jobs.push(Action::RemoveContainer { id: instance.id.clone() }),
+            RuntimeState::Created => plan.actions.push(Action::RemoveContainer { id: instance.id.clone() }),
             RuntimeState::Exited | RuntimeState::Unknown => {
                 if restarts(pod, container, instance) {
                     found.push((container, attempt));
@@ -437,29 +437,29 @@ fn start(
     container: &Container,
     attempt: u32,
     sandbox_ready: bool,
-    memory: &SyncState,
+    state: &SyncState,
     now: Moment,
     plan: &mut Plan,
     seen: &RuntimePod,
 ) {
     let name = &container.name;
     let ended = seen.newest(name).filter(|instance| instance.life.is_over());
-    if let Some((_, until)) = ended.and_then(|instance| memory.crash_until(instance))
+    if let Some((_, until)) = ended.and_then(|instance| state.crash_until(instance))
         && until > now
     {
         return plan.wake_at(until);
     }
-    if let Some(fault) = memory.starts.get(name).filter(|fault| fault.until > now) {
+    if let Some(fault) = state.starts.get(name).filter(|fault| fault.until > now) {
         return plan.wake_at(fault.until);
     }
-    match memory.images.get(name) {
-        None => plan.jobs.push(Action::Image { container: name.clone() }),
+    match state.images.get(name) {
+        None => plan.actions.push(Action::Image { container: name.clone() }),
         Some(ImageState::Failed(fault)) if fault.until > now => plan.wake_at(fault.until),
-        Some(ImageState::Failed(_)) => plan.jobs.push(Action::Image { container: name.clone() }),
+        Some(ImageState::Failed(_)) => plan.actions.push(Action::Image { container: name.clone() }),
         Some(ImageState::Ready(_)) => {
-            let volumes_ready = matches!(memory.volumes, VolumeState::Ready(_));
+            let volumes_ready = matches!(state.volumes, VolumeState::Ready(_));
             if sandbox_ready && volumes_ready {
-                plan.jobs.push(Action::Start { container: name.clone(), attempt });
+                plan.actions.push(Action::Start { container: name.clone(), attempt });
             }
         }
     }

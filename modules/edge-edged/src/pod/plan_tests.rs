@@ -66,7 +66,7 @@ fn a_new_pod_gets_volumes_sandbox_and_images_at_once() {
     let pod = pod(json!({}));
     let plan = plan(&pod, &Intent::Run, &RuntimePod::default(), &SyncState::default(), NOW);
     assert_eq!(
-        plan.jobs,
+        plan.actions,
         [Action::Volumes, Action::Sandbox { attempt: 0 }, Action::Image { container: "c".into() }]
     );
 }
@@ -75,21 +75,21 @@ fn a_new_pod_gets_volumes_sandbox_and_images_at_once() {
 fn containers_start_together_and_init_containers_one_after_another() {
     let two = pod(json!({"containers": [{"name": "a", "image": "x:1"}, {"name": "b", "image": "x:1"}]}));
     let first = plan(&two, &Intent::Run, &seen(vec![]), &ready(&["a", "b"]), NOW);
-    assert_eq!(first.jobs, [start_of("a", 0), start_of("b", 0)]);
+    assert_eq!(first.actions, [start_of("a", 0), start_of("b", 0)]);
 
     let init = pod(json!({"initContainers": [{"name": "i", "image": "x:1"}, {"name": "j", "image": "x:1"}]}));
     let memory = ready(&["i", "j", "c"]);
     let first = plan(&init, &Intent::Run, &seen(vec![]), &memory, NOW);
-    assert_eq!(first.jobs, [start_of("i", 0)]);
+    assert_eq!(first.actions, [start_of("i", 0)]);
     let runs = seen(vec![instance(&init, "i", "s", 0, RuntimeState::Running)]);
-    assert!(plan(&init, &Intent::Run, &runs, &memory, NOW).jobs.is_empty());
+    assert!(plan(&init, &Intent::Run, &runs, &memory, NOW).actions.is_empty());
     let done = seen(vec![instance(&init, "i", "s", 0, RuntimeState::Exited)]);
-    assert_eq!(plan(&init, &Intent::Run, &done, &memory, NOW).jobs, [start_of("j", 0)]);
+    assert_eq!(plan(&init, &Intent::Run, &done, &memory, NOW).actions, [start_of("j", 0)]);
     let all = seen(vec![
         instance(&init, "i", "s", 0, RuntimeState::Exited),
         instance(&init, "j", "s", 0, RuntimeState::Exited),
     ]);
-    assert_eq!(plan(&init, &Intent::Run, &all, &memory, NOW).jobs, [start_of("c", 0)]);
+    assert_eq!(plan(&init, &Intent::Run, &all, &memory, NOW).actions, [start_of("c", 0)]);
 }
 
 #[test]
@@ -98,18 +98,18 @@ fn a_sidecar_lets_the_next_pass_when_it_runs_and_always_restarts() {
         "initContainers": [{"name": "side", "image": "x:1", "restartPolicy": "Always"}]}));
     let memory = ready(&["side", "c"]);
     let runs = seen(vec![instance(&pod, "side", "s", 0, RuntimeState::Running)]);
-    assert_eq!(plan(&pod, &Intent::Run, &runs, &memory, NOW).jobs, [start_of("c", 0)]);
+    assert_eq!(plan(&pod, &Intent::Run, &runs, &memory, NOW).actions, [start_of("c", 0)]);
     let ended = seen(vec![
         instance(&pod, "side", "s", 0, RuntimeState::Exited),
         instance(&pod, "c", "s", 0, RuntimeState::Running),
     ]);
-    assert_eq!(plan(&pod, &Intent::Run, &ended, &memory, NOW).jobs, [start_of("side", 1)]);
+    assert_eq!(plan(&pod, &Intent::Run, &ended, &memory, NOW).actions, [start_of("side", 1)]);
     let main_done = seen(vec![
         instance(&pod, "side", "s", 0, RuntimeState::Running),
         instance(&pod, "c", "s", 0, RuntimeState::Exited),
     ]);
     let stop = Action::Stop { id: "side-0".into(), why: StopReason::Ending, grace: GRACE };
-    assert_eq!(plan(&pod, &Intent::Run, &main_done, &memory, NOW).jobs, [stop]);
+    assert_eq!(plan(&pod, &Intent::Run, &main_done, &memory, NOW).actions, [stop]);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_running_pod_is_left_alone() {
 fn after_a_restart_of_edgecore_only_the_volumes_are_looked_at() {
     let pod = pod(json!({}));
     let runs = seen(vec![instance(&pod, "c", "s", 3, RuntimeState::Running)]);
-    assert_eq!(plan(&pod, &Intent::Run, &runs, &SyncState::default(), NOW).jobs, [Action::Volumes]);
+    assert_eq!(plan(&pod, &Intent::Run, &runs, &SyncState::default(), NOW).actions, [Action::Volumes]);
 }
 
 #[test]
@@ -140,10 +140,10 @@ fn the_policy_decides_about_a_container_that_ended() {
         let mut ended = instance(&pod, "c", "s", 0, RuntimeState::Exited);
         ended.exit_code = i32::from(failed_one);
         let plan = plan(&pod, &Intent::Run, &seen(vec![ended]), &ready(&["c"]), NOW);
-        assert_eq!(plan.jobs.contains(&start_of("c", 1)), want, "{policy} {failed_one}");
+        assert_eq!(plan.actions.contains(&start_of("c", 1)), want, "{policy} {failed_one}");
         // What does not restart is done, and its sandbox goes.
         assert_eq!(
-            plan.jobs.contains(&Action::StopSandbox { id: "s".into() }),
+            plan.actions.contains(&Action::StopSandbox { id: "s".into() }),
             !want,
             "{policy} {failed_one}"
         );
@@ -158,12 +158,12 @@ fn a_container_that_crashed_before_waits() {
     memory.crashes.insert("c".into(), Duration::from_secs(20));
     memory.ended.insert("c-1".into(), Moment(Duration::from_secs(995)));
     let waits = plan(&pod, &Intent::Run, &seen(vec![crashed.clone()]), &memory, NOW);
-    assert_eq!((waits.jobs.len(), waits.wake), (0, Some(Moment(Duration::from_secs(1015)))));
+    assert_eq!((waits.actions.len(), waits.wake), (0, Some(Moment(Duration::from_secs(1015)))));
     let later = Moment(Duration::from_secs(1015));
     let starts = plan(&pod, &Intent::Run, &seen(vec![crashed.clone()]), &memory, later);
-    assert_eq!(starts.jobs, [start_of("c", 2)]);
+    assert_eq!(starts.actions, [start_of("c", 2)]);
     let long = RuntimeContainer { finished_at: 700_000_000_000, ..crashed };
-    assert_eq!(plan(&pod, &Intent::Run, &seen(vec![long]), &memory, NOW).jobs, [start_of("c", 2)]);
+    assert_eq!(plan(&pod, &Intent::Run, &seen(vec![long]), &memory, NOW).actions, [start_of("c", 2)]);
 }
 
 #[test]
@@ -173,10 +173,10 @@ fn a_changed_image_restarts_its_container_only() {
     let old = RuntimeContainer { hash: Some(1), ..instance(&pod, "a", "s", 0, RuntimeState::Running) };
     let other = instance(&pod, "b", "s", 0, RuntimeState::Running);
     let stops = plan(&pod, &Intent::Run, &seen(vec![old.clone(), other.clone()]), &ready(&["a"]), NOW);
-    assert_eq!(stops.jobs, [Action::Stop { id: "a-0".into(), why: StopReason::Changed, grace: GRACE }]);
+    assert_eq!(stops.actions, [Action::Stop { id: "a-0".into(), why: StopReason::Changed, grace: GRACE }]);
     let ended = RuntimeContainer { life: RuntimeState::Exited, ..old };
     let starts = plan(&pod, &Intent::Run, &seen(vec![ended, other]), &ready(&["a"]), NOW);
-    assert_eq!(starts.jobs, [start_of("a", 1)]);
+    assert_eq!(starts.actions, [start_of("a", 1)]);
 }
 
 #[test]
@@ -188,12 +188,15 @@ fn a_dead_sandbox_is_replaced_and_the_counts_go_on() {
         containers: vec![instance(&pod, "c", "s", 4, RuntimeState::Exited)],
         ips: vec![],
     };
-    assert_eq!(plan(&pod, &Intent::Run, &dead, &memory, NOW).jobs, [Action::StopSandbox { id: "s".into() }]);
+    assert_eq!(
+        plan(&pod, &Intent::Run, &dead, &memory, NOW).actions,
+        [Action::StopSandbox { id: "s".into() }]
+    );
     memory.stopped.insert("s".into());
-    assert_eq!(plan(&pod, &Intent::Run, &dead, &memory, NOW).jobs, [Action::Sandbox { attempt: 1 }]);
+    assert_eq!(plan(&pod, &Intent::Run, &dead, &memory, NOW).actions, [Action::Sandbox { attempt: 1 }]);
     let new = RuntimePod { sandboxes: vec![sandbox("t", 9, true), sandbox("s", 1, false)], ..dead };
     // The old instance is kept for its count and its last state.
-    assert_eq!(plan(&pod, &Intent::Run, &new, &memory, NOW).jobs, [start_of("c", 5)]);
+    assert_eq!(plan(&pod, &Intent::Run, &new, &memory, NOW).actions, [start_of("c", 5)]);
 }
 
 #[test]
@@ -205,7 +208,7 @@ fn only_the_last_dead_instance_is_kept() {
         failed(&pod, "c", 1),
     ]);
     let plan = plan(&pod, &Intent::Run, &all, &ready(&[]), NOW);
-    assert_eq!(plan.jobs, [Action::RemoveContainer { id: "c-1".into() }]);
+    assert_eq!(plan.actions, [Action::RemoveContainer { id: "c-1".into() }]);
 }
 
 #[test]
@@ -213,12 +216,12 @@ fn a_start_that_was_cut_short_is_cleared_away() {
     let pod = pod(json!({}));
     let half = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Created)]);
     assert_eq!(
-        plan(&pod, &Intent::Run, &half, &ready(&["c"]), NOW).jobs,
+        plan(&pod, &Intent::Run, &half, &ready(&["c"]), NOW).actions,
         [Action::RemoveContainer { id: "c-0".into() }]
     );
     let mut memory = ready(&["c"]);
     memory.busy.insert(start_of("c", 0));
-    assert!(plan(&pod, &Intent::Run, &half, &memory, NOW).jobs.is_empty());
+    assert!(plan(&pod, &Intent::Run, &half, &memory, NOW).actions.is_empty());
 }
 
 #[test]
@@ -227,18 +230,21 @@ fn leaving_goes_step_by_step() {
     let mut memory = ready(&["c"]);
     let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
     let stop = Action::Stop { id: "c-0".into(), why: StopReason::Ending, grace: GRACE };
-    assert_eq!(plan(&pod, &Intent::Terminate, &runs, &memory, NOW).jobs, [stop]);
+    assert_eq!(plan(&pod, &Intent::Terminate, &runs, &memory, NOW).actions, [stop]);
     let ended = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Exited)]);
     assert_eq!(
-        plan(&pod, &Intent::Terminate, &ended, &memory, NOW).jobs,
+        plan(&pod, &Intent::Terminate, &ended, &memory, NOW).actions,
         [Action::StopSandbox { id: "s".into() }]
     );
     memory.stopped.insert("s".into());
     assert_eq!(
-        plan(&pod, &Intent::Terminate, &ended, &memory, NOW).jobs,
+        plan(&pod, &Intent::Terminate, &ended, &memory, NOW).actions,
         [Action::RemoveSandbox { id: "s".into() }]
     );
-    assert_eq!(plan(&pod, &Intent::Terminate, &RuntimePod::default(), &memory, NOW).jobs, [Action::Teardown]);
+    assert_eq!(
+        plan(&pod, &Intent::Terminate, &RuntimePod::default(), &memory, NOW).actions,
+        [Action::Teardown]
+    );
     memory.torn_down = true;
     assert!(plan(&pod, &Intent::Terminate, &RuntimePod::default(), &memory, NOW).gone);
 }
@@ -249,11 +255,11 @@ fn a_shorter_grace_overtakes_a_longer_one() {
     let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
     let mut memory = ready(&["c"]);
     memory.busy.insert(Action::Stop { id: "c-0".into(), why: StopReason::Ending, grace: GRACE });
-    assert!(plan(&pod, &Intent::Terminate, &runs, &memory, NOW).jobs.is_empty());
+    assert!(plan(&pod, &Intent::Terminate, &runs, &memory, NOW).actions.is_empty());
     pod.pod.metadata.deletion_grace_period_seconds = Some(1);
     pod.pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T00:00:00Z")).unwrap();
     let sooner = Action::Stop { id: "c-0".into(), why: StopReason::Ending, grace: Duration::from_secs(1) };
-    assert_eq!(plan(&pod, &Intent::Terminate, &runs, &memory, NOW).jobs, [sooner]);
+    assert_eq!(plan(&pod, &Intent::Terminate, &runs, &memory, NOW).actions, [sooner]);
 }
 
 #[test]
@@ -262,7 +268,7 @@ fn a_pod_that_leaves_while_it_starts_waits_for_the_start() {
     let mut memory = ready(&["c"]);
     memory.busy.insert(start_of("c", 0));
     let plan = plan(&pod, &Intent::Terminate, &seen(vec![]), &memory, NOW);
-    assert_eq!((plan.jobs.len(), plan.gone), (0, false));
+    assert_eq!((plan.actions.len(), plan.gone), (0, false));
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Worker {
                 }
                 plan.wake = Some(now + RUNTIME_RETRY);
             }
-            for job in std::mem::take(&mut plan.jobs) {
+            for job in std::mem::take(&mut plan.actions) {
                 self.begin(job, &assignment.pod);
             }
             self.tell(&assignment, &intent, now);
