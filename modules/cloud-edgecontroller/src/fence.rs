@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use contract::NodeName;
 use contract::ids::REPORTED_ANNOTATION;
+use contract::pod_status;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use serde_json::{Value, json};
@@ -48,10 +49,11 @@ impl FromStr for Mark {
     }
 }
 
-/// The mark of an object, which stands there as `EPOCH.ROW/UID`. What was copied from another object, or written by
-/// somebody else, counts as none.
+/// The mark of an object, which stands there as `EPOCH.ROW/UID`, in a pod that has ended with `/PHASE` behind it. What was
+/// copied from another object, or written by somebody else, counts as none.
 pub fn mark_of(metadata: &ObjectMeta) -> Option<Mark> {
-    let (mark, uid) = metadata.annotations.as_ref()?.get(REPORTED_ANNOTATION)?.split_once('/')?;
+    let (mark, rest) = metadata.annotations.as_ref()?.get(REPORTED_ANNOTATION)?.split_once('/')?;
+    let uid = rest.split_once('/').map_or(rest, |(uid, _)| uid);
     if metadata.uid.as_deref() != Some(uid) {
         return None;
     }
@@ -87,6 +89,17 @@ pub fn stamp(read: &ObjectMeta, mark: Mark) -> Value {
         "resourceVersion": read.resource_version,
         "annotations": { REPORTED_ANNOTATION: format!("{mark}/{}", read.uid.as_deref().unwrap_or_default()) },
     })
+}
+
+/// The same for a pod that is in phase `held`, when the node says that it is in phase `said`.
+pub fn stamp_pod(read: &ObjectMeta, mark: Mark, held: &str, said: &str) -> Value {
+    let before = read.annotations.as_ref().and_then(|all| all.get(REPORTED_ANNOTATION)).map(String::as_str);
+    let uid = read.uid.as_deref().unwrap_or_default();
+    let end = pod_status::end_to_note(held, before, uid, said);
+    let mut stamp = stamp(read, mark);
+    let text = pod_status::mark_with_end(&format!("{mark}/{uid}"), end);
+    stamp["annotations"][REPORTED_ANNOTATION] = Value::from(text);
+    stamp
 }
 
 /// Who has a node, as its Lease says.
@@ -182,6 +195,10 @@ mod tests {
         assert_eq!(mark_of(&with(stamped(&pod).as_str().unwrap())), Some(mark("3.4")));
         let other = ObjectMeta { uid: Some("v".into()), ..ObjectMeta::default() };
         assert_eq!(mark_of(&with(stamped(&other).as_str().unwrap())), None, "copied from there");
+        let ended =
+            stamp_pod(&pod, mark("3.5"), "Running", "Failed")["annotations"][REPORTED_ANNOTATION].clone();
+        assert!(ended.as_str().unwrap().ends_with("/Failed"), "{ended}");
+        assert_eq!(mark_of(&with(ended.as_str().unwrap())), Some(mark("3.5")));
         assert_eq!((mark_of(&with("3.4")), mark_of(&pod)), (None, None));
     }
 

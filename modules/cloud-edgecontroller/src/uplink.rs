@@ -7,6 +7,7 @@ use std::time::Duration;
 use beehive::defect::{self, Defect};
 use beehive::{Env, Fault};
 use contract::ids::{Namespace, ObjectName, PODS};
+use contract::pod_status::is_terminal;
 use contract::said::{NodeSaid, PodId, Said, Unfit};
 use contract::{NodeName, ObjectKey};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
@@ -209,6 +210,7 @@ impl Uplink {
             return Ok(Outcome::Refused("a status of a pod that is none"));
         };
         let said = json!(status.conditions.take().unwrap_or_default());
+        let said_phase = status.phase.clone().unwrap_or_default();
         let mut status = json!(status);
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
         for _ in 0..WRITE_TRIES {
@@ -221,7 +223,10 @@ impl Uplink {
                 return Ok(outcome);
             }
             status["conditions"] = merged_conditions(&pod, &said);
-            let patch = json!({ "metadata": fence::stamp(&pod.metadata, mark), "status": status });
+            let held = pod.status.as_ref().and_then(|held| held.phase.as_deref()).unwrap_or_default();
+            keep_end(&mut status, &pod);
+            let stamp = fence::stamp_pod(&pod.metadata, mark, held, &said_phase);
+            let patch = json!({ "metadata": stamp, "status": status });
             match pods.patch_status(id.name.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => return Ok(Outcome::Done),
                 Err(error) if status_code(&error) == Some(409) => {}
@@ -330,6 +335,17 @@ fn merged_conditions(pod: &Pod, said: &Value) -> Value {
         }
     }
     Value::Array(conditions)
+}
+
+/// A pod that has ended has ended, whoever said so: a report that left the node before it knew does not bring it back.
+fn keep_end(status: &mut Value, pod: &Pod) {
+    let Some(held) = pod.status.as_ref() else { return };
+    let phase = held.phase.as_deref().unwrap_or_default();
+    if is_terminal(phase) && status["phase"] != phase {
+        status["phase"] = json!(phase);
+        status["reason"] = json!(held.reason);
+        status["message"] = json!(held.message);
+    }
 }
 
 /// Lifts the end of the tolerations of `pod`, given the resource version that they were read at.

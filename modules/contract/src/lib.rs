@@ -16,6 +16,7 @@ pub mod ids;
 pub mod metamanager;
 pub mod object;
 mod packed;
+pub mod pod_status;
 pub mod report;
 pub mod router;
 pub mod said;

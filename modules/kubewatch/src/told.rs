@@ -35,7 +35,12 @@ impl Told {
         let (needing, others): (Vec<_>, Vec<_>) =
             objects.iter().partition(|(key, _)| matches!(key.resource.as_str(), PODS | DEVICES));
         for (key, object) in others.into_iter().chain(needing) {
-            let same = told.get(key).is_some_and(|t| t.uid == object.uid && t.version == object.version);
+            // What a node itself reported moves an object without making it another one: SyncController is told, and
+            // sends it with the object when the node needs that anew.
+            let same = told.get(key).is_some_and(|t| {
+                Arc::ptr_eq(t, object)
+                    || (t.uid == object.uid && t.version == object.version && t.json == object.json)
+            });
             if !same {
                 messages.push(SyncMsg::Upsert { node: node.clone(), object: Arc::clone(object) });
                 let before = told.insert(key.clone(), Arc::clone(object));
