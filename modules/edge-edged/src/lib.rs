@@ -19,16 +19,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod dependencies;
 mod disk;
 mod error;
 mod images;
 mod json_error;
 mod node;
+mod plan;
 mod pod;
 mod runtime;
 mod settings;
 mod store;
-mod tools;
 mod volumes;
 
 pub use actor::Edged;

@@ -1,10 +1,20 @@
 //! What Edged reads from the node's store and leaves in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use beehive::Env;
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::{TokenGrant, UpReport, wire};
 use edge_store::{Class, ObjectKey, Opened, Store, StoreError, Table, Write};
+use serde_json::Value;
+
+use crate::error::ParseError;
+use crate::plan::StoredPods;
+use crate::pod::parsed_pod::{ParsedPod, fnv1a};
+
+/// Config maps and Secrets that came, went or changed.
+pub(crate) type ChangedObjects = BTreeSet<ObjectKey>;
 
 /// Which version of each config map and secret the store holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,13 +22,47 @@ pub(crate) struct Versions(BTreeMap<ObjectKey, (String, String)>);
 
 impl Versions {
     /// What came, went or changed since `before`.
-    pub(crate) fn changed_since(&self, before: &Versions) -> BTreeSet<ObjectKey> {
+    pub(crate) fn changed_since(&self, before: &Versions) -> ChangedObjects {
         let differs = |key: &&ObjectKey| self.0.get(*key) != before.0.get(*key);
         self.0.keys().chain(before.0.keys()).filter(differs).cloned().collect()
     }
 }
 
-/// The store as Edged sees it.
+/// What the store says of the pods that should run here.
+#[derive(Debug, Default)]
+pub(crate) struct StoreView {
+    pub(crate) pods: StoredPods,
+    /// The parsed pods by the hash of their JSON.
+    pub(crate) parsed: BTreeMap<u64, Arc<ParsedPod>>,
+    /// Namespaces and names of the pods whose rows cannot be read.
+    pub(crate) damaged: BTreeSet<(String, String)>,
+    pub(crate) versions: Versions,
+    pub(crate) node_labels: Option<BTreeMap<String, String>>,
+}
+
+impl StoreView {
+    fn add(&mut self, json: &[u8], before: &BTreeMap<u64, Arc<ParsedPod>>) {
+        let hash = fnv1a(json);
+        let parsed = before.get(&hash).cloned();
+        match parsed.map_or_else(|| ParsedPod::parse(json).map(Arc::new), Ok) {
+            Ok(pod) => {
+                self.parsed.insert(hash, Arc::clone(&pod));
+                self.pods.valid.push(pod);
+            }
+            Err(ParseError::NotAPod { id, reason }) => {
+                tracing::error!(pod = %id.name, namespace = %id.namespace, %reason, "pod is refused");
+                self.pods.invalid.push((*id, reason));
+            }
+            Err(error) => {
+                let error = beehive::Fault::from_error(&error);
+                tracing::error!(%error, "pod in the store is passed over");
+            }
+        }
+    }
+}
+
+/// The store as Edged sees it. What reads from it blocks: it is called beside the hive's thread
+/// ([`beehive::Env::blocking`]).
 #[derive(Clone)]
 pub(crate) struct EdgedStore {
     store: Store,
@@ -29,9 +73,24 @@ impl EdgedStore {
         EdgedStore { store }
     }
 
-    /// The pods that should be here, as JSON.
-    pub(crate) fn pods(&self) -> Result<Vec<Vec<u8>>, StoreError> {
-        Ok(self.store.list_objects(PODS, None)?.into_iter().map(|object| object.json).collect())
+    /// Reads everything that says which pods should run here. `parsed`: pods of the last time, by the hash of their JSON.
+    ///
+    /// # Errors
+    /// When a part cannot be read; rows that are damaged are no error.
+    pub(crate) fn view(
+        &self,
+        node: &str,
+        parsed: &BTreeMap<u64, Arc<ParsedPod>>,
+    ) -> Result<StoreView, StoreError> {
+        let mut view = StoreView { versions: self.versions()?, ..StoreView::default() };
+        for object in self.store.list_objects(PODS, None)? {
+            view.add(&object.json, parsed);
+        }
+        if !self.is_whole() {
+            view.damaged = self.damaged_pods()?;
+        }
+        view.node_labels = self.node_labels(node);
+        Ok(view)
     }
 
     pub(crate) fn config_map(&self, namespace: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -42,9 +101,11 @@ impl EdgedStore {
         self.object(SECRETS, namespace, name)
     }
 
-    /// The node's own object, when the cloud has sent it.
-    pub(crate) fn node(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.object(NODES, "", name)
+    /// The labels of the node's own object, when the cloud has sent it.
+    fn node_labels(&self, node: &str) -> Option<BTreeMap<String, String>> {
+        let json = self.object(NODES, "", node).ok().flatten()?;
+        let node: Value = serde_json::from_slice(&json).ok()?;
+        serde_json::from_value(node.pointer("/metadata/labels")?.clone()).ok()
     }
 
     fn object(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -105,8 +166,10 @@ impl EdgedStore {
     }
 
     /// Forgets the tokens of a pod.
-    pub(crate) async fn forget_tokens(&self, prefix: &str) -> Result<(), String> {
-        let rows = self.store.list_rows(Table::Tokens, None).map_err(|error| error.to_string())?;
+    pub(crate) async fn forget_tokens(&self, env: &Env, prefix: &str) -> Result<(), String> {
+        let store = self.store.clone();
+        let read = env.blocking(move || store.list_rows(Table::Tokens, None)).await;
+        let rows = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         let own = rows.into_iter().filter(|row| row.key1.starts_with(prefix));
         let writes: Vec<Write> =
             own.map(|row| Write::DeleteRows { table: Table::Tokens, key1: row.key1 }).collect();
@@ -137,31 +200,31 @@ mod tests {
     async fn what_is_left_is_found_again() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
-        let desk = EdgedStore::new(store.clone());
+        let edged_store = EdgedStore::new(store.clone());
         let report = |text: &str| UpReport::PodStatus {
             namespace: "d".into(),
             name: "p".into(),
             uid: "u".into(),
             status_json: text.into(),
         };
-        desk.report(&report("{\"phase\":\"Pending\"}")).await.unwrap();
-        desk.report(&report("{\"phase\":\"Running\"}")).await.unwrap();
+        edged_store.report(&report("{\"phase\":\"Pending\"}")).await.unwrap();
+        edged_store.report(&report("{\"phase\":\"Running\"}")).await.unwrap();
         let rows = store.outbox_head(10, 1 << 20).unwrap();
         assert_eq!(rows.len(), 1);
         assert_eq!(wire::decode_report(&rows[0].body).unwrap(), report("{\"phase\":\"Running\"}"));
         let grant = TokenGrant { token: "t".into(), expires_unix: 9, lifetime_seconds: 3600 };
-        desk.keep_token("u/a", &grant).await.unwrap();
-        assert_eq!(desk.token("u/a"), Some(grant));
-        desk.forget_tokens("u/").await.unwrap();
-        assert_eq!(desk.token("u/a"), None);
-        assert!(!desk.absence_counts(), "a fresh store knows of no pod");
+        edged_store.keep_token("u/a", &grant).await.unwrap();
+        assert_eq!(edged_store.token("u/a"), Some(grant));
+        edged_store.forget_tokens(&Env::seeded(1), "u/").await.unwrap();
+        assert_eq!(edged_store.token("u/a"), None);
+        assert!(!edged_store.absence_counts(), "a fresh store knows of no pod");
     }
 
     #[tokio::test]
     async fn only_objects_that_changed_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
-        let desk = EdgedStore::new(store.clone());
+        let edged_store = EdgedStore::new(store.clone());
         let put = |resource: &str, name: &str, version: &str| Write::PutObject {
             key: ObjectKey::new(resource, "d", name),
             uid: "u".into(),
@@ -175,16 +238,16 @@ mod tests {
             put(PODS, "p", "1"),
         ];
         store.commit(all).await.unwrap();
-        let before = desk.versions().unwrap();
+        let before = edged_store.versions().unwrap();
         let gone = Write::DeleteObject { key: ObjectKey::new(SECRETS, "d", "s"), uid: None };
         store.commit(vec![put(CONFIG_MAPS, "b", "2"), put(PODS, "p", "2"), gone]).await.unwrap();
-        let changed = desk.versions().unwrap().changed_since(&before);
+        let changed = edged_store.versions().unwrap().changed_since(&before);
         let names: Vec<&str> = changed.iter().map(|key| key.name.as_str()).collect();
         assert_eq!(names, ["b", "s"]);
         let spec = serde_json::from_value(serde_json::json!({"containers": [{"name": "c",
             "envFrom": [{"configMapRef": {"name": "b"}}]}]}));
         let named = crate::pod::references::references(&spec.unwrap());
         assert!(named.meet("d", &changed) && !named.meet("other", &changed));
-        assert!(desk.is_whole() && desk.damaged_pods().unwrap().is_empty());
+        assert!(edged_store.is_whole() && edged_store.damaged_pods().unwrap().is_empty());
     }
 }

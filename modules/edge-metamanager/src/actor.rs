@@ -157,7 +157,7 @@ impl MetaManager {
         self.roads.iter_mut().for_each(|road| road.sender.link_up());
         if self.down_since.take().is_some_and(|since| cx.now().since(since) >= FORGOTTEN_AFTER) {
             // A full mailbox: Edged reports by itself within five minutes.
-            let _ = self.edged.try_tell(EdgedMsg::ReportAnew);
+            let _ = self.edged.try_tell(EdgedMsg::ReportNode);
         }
         // A node that comes back is Ready at once, not at Edged's next word.
         if self.edged_alive.is_some_and(|at| cx.now().since(at) <= EDGED_ALIVE_FOR) {
@@ -216,7 +216,7 @@ impl MetaManager {
                 reply.send(Ok(()));
                 // A full mailbox already holds a nudge to look.
                 if others {
-                    let _ = self.edged.try_tell(EdgedMsg::Look);
+                    let _ = self.edged.try_tell(EdgedMsg::Reconcile);
                 }
                 if devices {
                     let _ = self.twin.try_tell(TwinMsg::Look);

@@ -122,7 +122,7 @@ fn a_batch_is_acknowledged_after_its_commit_and_edged_is_told_to_look() {
         };
         assert_eq!(apply(1, changes).await, Ok(Ok(())));
         assert_eq!(node.store.object_heads().unwrap().len(), 2);
-        assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::Look)));
+        assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::Reconcile)));
         let changes = vec![Change::Delete { key: ObjectKey::new("pods", "d", "a"), uid: None }];
         assert_eq!(apply(2, changes).await, Ok(Ok(())));
         let heads = node.store.object_heads().unwrap();
@@ -219,11 +219,11 @@ fn a_node_that_was_away_for_long_is_reported_anew() {
         let apply = |reply| MetaMsg::Down(MetaDown::Apply { offer, place: 1, changes, reply });
         assert_eq!(node.meta.ask(SOON, apply).await, Ok(Ok(())));
         assert!(
-            matches!(node.edged.next(SOON).await, Some(EdgedMsg::Look)),
+            matches!(node.edged.next(SOON).await, Some(EdgedMsg::Reconcile)),
             "a short cut is nothing to report"
         );
         away(&node, 30).await;
-        assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::ReportAnew)));
+        assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::ReportNode)));
     });
 }
 

@@ -55,7 +55,7 @@ const ALLOWED: &[Allowed] = &[
         reason: "/proc, /sys and /etc of the host, and which disk rootDirectory is on",
     },
     Allowed {
-        path: "modules/edge-edged/src/actor.rs",
+        path: "modules/edge-edged/src/runtime/dns.rs",
         calls: &["fs", "metadata"],
         reason: "the host's resolver file, where the administrator says it is",
     },

@@ -34,8 +34,8 @@ pub(crate) fn etc_hosts(uid: &str) -> PathBuf {
     pod(uid).join("etc-hosts")
 }
 
-/// Where an instance of a container writes its last words.
-pub(crate) fn last_words(uid: &str, container: &str, attempt: u32) -> PathBuf {
+/// Where an instance of a container writes its termination message.
+pub(crate) fn termination_message(uid: &str, container: &str, attempt: u32) -> PathBuf {
     pod(uid).join("containers").join(container).join(attempt.to_string())
 }
 

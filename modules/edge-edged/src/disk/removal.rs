@@ -5,8 +5,8 @@
 use beehive::Env;
 use tokio::sync::Semaphore;
 
+use crate::dependencies::blocking;
 use crate::error::StepError;
-use crate::tools::blocking;
 use crate::volumes::Teardown;
 
 /// Entries of a slice: some 10 ms on a slow disk.

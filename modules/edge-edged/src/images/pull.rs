@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cri::Error as RuntimeError;
 
+use crate::dependencies::{Dependencies, blocking};
 use crate::disk::folders;
 use crate::error::StepError;
 use crate::images::access::{Policy, Records, SecretUsed};
@@ -13,38 +14,31 @@ use crate::pod::backoff::Failure;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::ImageReady;
 use crate::pod::recorder::Kind;
-use crate::tools::{Tools, blocking};
 
 /// Sees to it that a container's image is here. `ran_before`: this pod has run this image, so it was fetched with this
 /// pod's credentials once.
 pub(crate) async fn ensure_image(
-    tools: Rc<Tools>,
+    deps: Rc<Dependencies>,
     pod: Arc<ParsedPod>,
     name: String,
     before: Option<Failure>,
     ran_before: bool,
 ) -> Result<ImageReady, Failure> {
     let Some(spec) = pod.container(&name) else {
-        return Err(Failure::steady(
-            "InvalidImageName",
-            format!("no container `{name}`"),
-            false,
-            tools.now(),
-        ));
+        return Err(Failure::steady("InvalidImageName", format!("no container `{name}`"), false, deps.now()));
     };
     let image = credentials::name(spec);
     let policy = credentials::policy(spec);
-    let fault = |error: &RuntimeError| {
-        Failure::after(before.as_ref(), "ErrImagePull", error.to_string(), tools.now())
-    };
+    let fault =
+        |error: &RuntimeError| Failure::after(before.as_ref(), "ErrImagePull", error.to_string(), deps.now());
     if policy != PullPolicy::Always {
-        match tools.runtime.image_status(&image).await {
-            Ok(Some(found)) if may_use(&tools, &pod, &image, &found.id).await => return Ok(ready(found)),
+        match deps.runtime.image_status(&image).await {
+            Ok(Some(found)) if may_use(&deps, &pod, &image, &found.id).await => return Ok(ready(found)),
             // Here, but not for this pod: to it, it is not here.
             Ok(_) if policy == PullPolicy::Never => {
                 let text = format!("Container image \"{image}\" is not present with pull policy of Never");
-                tools.event(&pod.id, Kind::Warning, "ErrImageNeverPull", &text);
-                return Err(Failure::steady("ErrImageNeverPull", text, false, tools.now()));
+                deps.event(&pod.id, Kind::Warning, "ErrImageNeverPull", &text);
+                return Err(Failure::steady("ErrImageNeverPull", text, false, deps.now()));
             }
             Ok(_) => {}
             Err(error) => {
@@ -52,21 +46,21 @@ pub(crate) async fn ensure_image(
                     before.as_ref(),
                     "ImageInspectError",
                     error.to_string(),
-                    tools.now(),
+                    deps.now(),
                 ));
             }
         }
     }
-    let error = match pull(&tools, &pod, &image).await {
+    let error = match pull(&deps, &pod, &image).await {
         Ok(found) => return Ok(found),
         Err(error) => error,
     };
     // Without a way to the registry a node goes on with what it had.
-    if ran_before && let Ok(Some(found)) = tools.runtime.image_status(&image).await {
+    if ran_before && let Ok(Some(found)) = deps.runtime.image_status(&image).await {
         let text = format!(
             "Image \"{image}\" could not be pulled; its container restarts with the one at hand: {error}"
         );
-        tools.event(&pod.id, Kind::Warning, "ImageNotRefreshed", &text);
+        deps.event(&pod.id, Kind::Warning, "ImageNotRefreshed", &text);
         return Ok(ready(found));
     }
     Err(fault(&error))
@@ -77,17 +71,24 @@ fn ready(image: cri::v1::Image) -> ImageReady {
 }
 
 /// The pod's credentials for an image.
-fn credentials(tools: &Tools, pod: &ParsedPod, image: &str) -> Vec<Credential> {
-    let sources = tools.sources(&pod.id.namespace, pod.spec());
+async fn credentials_of(
+    deps: &Dependencies,
+    pod: &ParsedPod,
+    image: &str,
+) -> Result<Vec<Credential>, StepError> {
     let names: Vec<String> =
         pod.spec().image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect();
-    credentials::credentials(image, &names, &sources)
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sources = deps.sources(&pod.id.namespace, pod.spec()).await?;
+    Ok(credentials::credentials(image, &names, &sources))
 }
 
 /// Whether the pod may use an image that is here as `reference`, without asking its registry.
-async fn may_use(tools: &Rc<Tools>, pod: &ParsedPod, image: &str, reference: &str) -> bool {
+async fn may_use(deps: &Rc<Dependencies>, pod: &ParsedPod, image: &str, reference: &str) -> bool {
     let (named, at) = (image.to_owned(), reference.to_owned());
-    let known = records(tools, move |records| Ok(records.known(&named, &at))).await;
+    let known = records(deps, move |records| Ok(records.known(&named, &at))).await;
     let known = match known {
         Ok(known) => known,
         Err(error) => {
@@ -95,63 +96,69 @@ async fn may_use(tools: &Rc<Tools>, pod: &ParsedPod, image: &str, reference: &st
             return false;
         }
     };
-    let secrets: Vec<SecretUsed> =
-        credentials(tools, pod, image).into_iter().map(|credential| credential.secret).collect();
-    let settings = &tools.settings;
+    let secrets: Vec<SecretUsed> = match credentials_of(deps, pod, image).await {
+        Ok(found) => found.into_iter().map(|credential| credential.secret).collect(),
+        Err(error) => {
+            tracing::error!(%error, "credentials of a pod cannot be read: the registry has to be asked");
+            return false;
+        }
+    };
+    let settings = &deps.settings;
     let policy = Policy { verification: settings.image_verification, allowlist: &settings.image_allowlist };
     policy.lets_in(image, &known, &secrets)
 }
 
 async fn records<T: Send + 'static>(
-    tools: &Rc<Tools>,
+    deps: &Rc<Dependencies>,
     work: impl FnOnce(&Records) -> Result<T, StepError> + Send + 'static,
 ) -> Result<T, StepError> {
-    let root = tools.settings.root.clone();
+    let root = deps.settings.root.clone();
     let work = move || work(&Records::open(&folders::root(&root)?)?);
-    blocking(&tools.env, "look at the records of images in", work).await
+    blocking(&deps.env, "look at the records of images in", work).await
 }
 
-async fn pull(tools: &Rc<Tools>, pod: &ParsedPod, image: &str) -> Result<ImageReady, RuntimeError> {
+async fn pull(deps: &Rc<Dependencies>, pod: &ParsedPod, image: &str) -> Result<ImageReady, RuntimeError> {
     // Never closed, so an error cannot come; without a permit the pull is merely not counted.
-    let _turn = tools.pulls.acquire().await.ok();
-    tools.event(&pod.id, Kind::Normal, "Pulling", &format!("Pulling image \"{image}\""));
+    let _turn = deps.pulls.acquire().await.ok();
+    deps.event(&pod.id, Kind::Normal, "Pulling", &format!("Pulling image \"{image}\""));
     let failed = |message: String| RuntimeError::Failed { call: "PullImage", message };
     let named = image.to_owned();
     // Said first: if the power goes in between, nobody gets the image without asking.
-    records(tools, move |records| records.begin(&named)).await.map_err(|error| failed(error.to_string()))?;
-    let mut tries: Vec<Option<Credential>> = credentials(tools, pod, image).into_iter().map(Some).collect();
+    records(deps, move |records| records.begin(&named)).await.map_err(|error| failed(error.to_string()))?;
+    let found = credentials_of(deps, pod, image).await.map_err(|error| failed(error.to_string()))?;
+    let mut tries: Vec<Option<Credential>> = found.into_iter().map(Some).collect();
     if tries.is_empty() {
         tries.push(None);
     }
     let mut last = failed("nothing was tried".to_owned());
     for credential in tries {
         let (auth, secret) = credential.map_or((None, None), |own| (Some(own.auth), Some(own.secret)));
-        match tools.runtime.pull_image(image, auth).await {
+        match deps.runtime.pull_image(image, auth).await {
             Ok(_) => {
-                let found = tools.runtime.image_status(image).await?.ok_or_else(|| {
+                let found = deps.runtime.image_status(image).await?.ok_or_else(|| {
                     let message = "gone after the pull".to_owned();
                     RuntimeError::ImageNotFound { image: image.to_owned(), message }
                 })?;
-                note_pulled(tools, image, &found.id, secret).await;
-                tools.event(&pod.id, Kind::Normal, "Pulled", &format!("Pulled image \"{image}\""));
+                note_pulled(deps, image, &found.id, secret).await;
+                deps.event(&pod.id, Kind::Normal, "Pulled", &format!("Pulled image \"{image}\""));
                 return Ok(ready(found));
             }
             Err(error) => last = error,
         }
     }
     let named = image.to_owned();
-    if let Err(error) = records(tools, move |records| records.failed(&named)).await {
+    if let Err(error) = records(deps, move |records| records.failed(&named)).await {
         tracing::warn!(image, %error, "end of a pull cannot be noted: the image's next user asks the registry");
     }
     let text = format!("Failed to pull image \"{image}\": {last}");
-    tools.event(&pod.id, Kind::Warning, "Failed", &text);
+    deps.event(&pod.id, Kind::Warning, "Failed", &text);
     Err(last)
 }
 
 /// Without the note the image's next user asks the registry, so a full disk gives nothing away.
-async fn note_pulled(tools: &Rc<Tools>, image: &str, reference: &str, secret: Option<SecretUsed>) {
-    let (named, at, time) = (image.to_owned(), reference.to_owned(), tools.wall().to_string());
-    if let Err(error) = records(tools, move |records| records.pulled(&named, &at, secret, &time)).await {
+async fn note_pulled(deps: &Rc<Dependencies>, image: &str, reference: &str, secret: Option<SecretUsed>) {
+    let (named, at, time) = (image.to_owned(), reference.to_owned(), deps.wall().to_string());
+    if let Err(error) = records(deps, move |records| records.pulled(&named, &at, secret, &time)).await {
         tracing::warn!(image, %error, "pull cannot be noted: the image's next user asks the registry");
     }
 }

@@ -44,7 +44,7 @@ impl TokenManager {
         &self,
         pod: &ParsedPod,
         wants: &[TokenRequest],
-        desk: &EdgedStore,
+        store: &EdgedStore,
         meta: &Address<MetaMsg>,
         env: &Env,
     ) -> Result<(Tokens, Option<Moment>), String> {
@@ -56,7 +56,7 @@ impl TokenManager {
             let cached = match cached {
                 Some(cached) if cached.renew_at > env.now() => cached,
                 old => {
-                    let cached = renew(pod, want, old, desk, meta, env).await?;
+                    let cached = renew(pod, want, old, store, meta, env).await?;
                     self.cached.borrow_mut().insert(place, cached.clone());
                     cached
                 }
@@ -68,9 +68,9 @@ impl TokenManager {
     }
 
     /// Forgets a pod.
-    pub(crate) async fn forget(&self, uid: &str, desk: &EdgedStore) {
+    pub(crate) async fn forget(&self, uid: &str, store: &EdgedStore, env: &Env) {
         self.cached.borrow_mut().retain(|(pod, _), _| pod != uid);
-        if let Err(reason) = desk.forget_tokens(&format!("{uid}/")).await {
+        if let Err(reason) = store.forget_tokens(env, &format!("{uid}/")).await {
             tracing::warn!(uid, %reason, "tokens of a pod that is gone stay in the store");
         }
     }
@@ -80,7 +80,7 @@ async fn renew(
     pod: &ParsedPod,
     want: &TokenRequest,
     old: Option<CachedToken>,
-    desk: &EdgedStore,
+    store: &EdgedStore,
     meta: &Address<MetaMsg>,
     env: &Env,
 ) -> Result<CachedToken, String> {
@@ -93,7 +93,11 @@ async fn renew(
         pod_uid: pod.id.uid.clone(),
     };
     let key = key(&pod.id.uid, want);
-    let kept = desk.token(&key);
+    let (kept_store, kept_key) = (store.clone(), key.clone());
+    let kept = env.blocking(move || kept_store.token(&kept_key)).await.unwrap_or_else(|error| {
+        tracing::error!(pod = %pod.id.name, %error, "kept token cannot be read");
+        None
+    });
     // After a restart the token from before serves until it ages.
     if old.is_none()
         && let Some(grant) = &kept
@@ -104,7 +108,7 @@ async fn renew(
     let answer = meta.ask(DEADLINE, |reply| MetaMsg::Token { query, reply }).await;
     let (reason, retry) = match answer {
         Ok(Ok(grant)) => {
-            if let Err(reason) = desk.keep_token(&key, &grant).await {
+            if let Err(reason) = store.keep_token(&key, &grant).await {
                 tracing::warn!(pod = %pod.id.name, %reason, "token is not kept for a restart without the cloud");
             }
             let left = grant.lifetime_seconds;

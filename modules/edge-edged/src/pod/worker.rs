@@ -1,38 +1,40 @@
-//! One pod's actor: looks at the runtime, plans, starts jobs, tells the status, and waits for the next thing to happen.
+//! A pod's worker: an actor that reads what the runtime has of its pod, plans, starts actions, and reports the status.
+//!
+//! Its handlers never wait: whatever may take long is an action, a task of the actor that tells it the outcome. A
+//! panic in one is a fault of the worker, which is restarted, reads everything anew and goes on; containers that run
+//! are not touched by that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::Moment;
+use beehive::{Actor, Capacity, Context, Fault, Message, Moment, Policy, Refusal};
 use contract::UpReport;
 use contract::edged::EdgedMsg;
-use futures::FutureExt as _;
-use futures::future::{AbortHandle, Abortable, LocalBoxFuture};
-use futures::stream::{FuturesUnordered, StreamExt as _};
+use futures::future::{AbortHandle, LocalBoxFuture};
 use k8s_openapi::api::core::v1::PodStatus;
+use serde_json::{Value, json};
 
-use crate::disk::layout;
-use crate::images::credentials::{self, PullPolicy};
-use crate::images::pull;
-use crate::pod::actions::{self, Ground, Outcome, StartError};
+use crate::dependencies::Dependencies;
+use crate::images::credentials;
+use crate::pod::actions::{self, ActionInput, Outcome, StartContext};
 use crate::pod::backoff::{self, Failure};
-use crate::pod::inbox::{Inbox, PodUpdate};
+use crate::pod::entry::{PodEntry, PodUpdate};
 use crate::pod::parsed_pod::{ParsedPod, PodId};
-use crate::pod::plan::{self, Action, ImageState, Intent, Plan, SyncState, VolumeState, ran_long};
+use crate::pod::plan::{self, Action, ImageState, Intent, SyncState, VolumeState};
 use crate::pod::recorder::Kind;
-use crate::pod::status::{self, NodeContext};
-use crate::runtime::pods::{self, RuntimeContainer, RuntimePod, StatusCache};
-use crate::runtime::termination_message;
-use crate::tools::{Tools, blocking};
+use crate::pod::runtime_status::StatusReader;
+use crate::runtime::pods::RuntimePod;
 
-/// After the runtime could not be asked.
-const RUNTIME_RETRY: Duration = Duration::from_secs(1);
+/// After the runtime could not be asked, and after an end that could not be reported.
+pub(crate) const RUNTIME_RETRY: Duration = Duration::from_secs(1);
 /// After a step that has to succeed some day did not.
-const STEP_RETRY: Duration = Duration::from_secs(5);
-/// The runtime tells of an end before its own books show it: when to look again.
-const SETTLING: [Duration; 5] = [
+pub(crate) const STEP_RETRY: Duration = Duration::from_secs(5);
+/// After Edged's mailbox had no room.
+const EDGED_RETRY: Duration = Duration::from_millis(50);
+/// The runtime tells of an end before its own records show it: when to read it again.
+const REREAD_AFTER: [Duration; 5] = [
     Duration::from_millis(15),
     Duration::from_millis(60),
     Duration::from_millis(250),
@@ -40,265 +42,405 @@ const SETTLING: [Duration; 5] = [
     Duration::from_millis(3000),
 ];
 /// How long a failed pull shows as such before it shows as a pause.
-pub(crate) const PULL_ERROR_SHOWS: Duration = Duration::from_secs(3);
+const PULL_ERROR_SHOWS: Duration = Duration::from_secs(3);
 
-/// The state of one pod's actor.
-pub(crate) struct Worker {
-    tools: Rc<Tools>,
-    inbox: Rc<Inbox>,
-    memory: SyncState,
-    known: StatusCache,
-    seen: RuntimePod,
-    /// The runtime has to be looked at before planning.
-    stale: bool,
-    /// It could not be looked at the last time.
-    runtime_lost: bool,
-    settling: Vec<Moment>,
-    told: Option<PodStatus>,
-    /// Nothing more is told: the pod's remains are being removed.
-    frozen: bool,
-    messages: BTreeMap<String, String>,
-    jobs: FuturesUnordered<LocalBoxFuture<'static, (Action, Option<Outcome>)>>,
-    aborts: BTreeMap<Action, AbortHandle>,
-    retries: Vec<(Moment, Action)>,
-    named_unhonoured: bool,
-    named_refusal: Option<Intent>,
+/// Messages to a pod's worker.
+#[derive(Debug)]
+pub(crate) enum PodWorkerMsg {
+    /// Edged wants something else of the pod: the newest update is in the [`PodEntry`].
+    Updated,
+    /// Config maps or Secrets that the pod names have changed in the store.
+    ObjectsChanged,
+    /// The runtime told of a change of the pod's sandboxes or containers.
+    RuntimeChanged,
+    /// What the runtime has of the pod was read.
+    StatusRead(Box<StatusRead>),
+    /// An action has ended.
+    ActionEnded { action: Action, outcome: Box<Outcome> },
+    /// The end of the pod was reported, or could not be.
+    EndReported(Result<(), String>),
+    /// It is time for what the worker waits for.
+    Wake,
 }
 
-impl Worker {
-    pub(crate) fn new(tools: Rc<Tools>, inbox: Rc<Inbox>) -> Self {
-        Worker {
-            tools,
-            inbox,
-            memory: SyncState::default(),
-            known: StatusCache::default(),
+impl Message for PodWorkerMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            PodWorkerMsg::Updated => "Updated",
+            PodWorkerMsg::ObjectsChanged => "ObjectsChanged",
+            PodWorkerMsg::RuntimeChanged => "RuntimeChanged",
+            PodWorkerMsg::StatusRead(_) => "StatusRead",
+            PodWorkerMsg::ActionEnded { .. } => "ActionEnded",
+            PodWorkerMsg::EndReported(_) => "EndReported",
+            PodWorkerMsg::Wake => "Wake",
+        }
+    }
+}
+
+/// What the runtime has of the pod, and the reader for the next time.
+#[derive(Debug)]
+pub(crate) struct StatusRead {
+    reader: StatusReader,
+    result: Result<RuntimePod, cri::Error>,
+}
+
+/// How far the reading of the runtime's status is.
+enum Reading {
+    /// Nobody reads.
+    Idle(StatusReader),
+    /// A task has the reader.
+    UnderWay,
+}
+
+/// Whether the runtime has nothing of the pod any more.
+#[derive(PartialEq)]
+enum Stopped {
+    NotYet,
+    /// Edged has to hear of it.
+    Unsaid,
+    Said,
+}
+
+/// How far the end of a pod of which nothing is left is.
+#[derive(PartialEq)]
+enum End {
+    NotYet,
+    /// It is being reported.
+    Reporting,
+    /// It could not be reported: not before this time again.
+    RetryAt(Moment),
+    /// Edged has to hear of it.
+    Reported,
+    Over,
+}
+
+/// The worker of one pod.
+pub(crate) struct PodWorker {
+    pub(crate) deps: Rc<Dependencies>,
+    pub(crate) entry: Rc<PodEntry>,
+    /// The update that is being worked on.
+    pub(crate) update: PodUpdate,
+    pub(crate) state: SyncState,
+    /// As it was read last.
+    pub(crate) seen: RuntimePod,
+    reading: Reading,
+    /// The runtime's status has to be read before anything is planned.
+    pub(crate) stale: bool,
+    /// It could not be read the last time: not before this time again.
+    read_again_at: Option<Moment>,
+    /// When to read again although the runtime tells of nothing.
+    reread: Vec<Moment>,
+    pub(crate) last_status: Option<PodStatus>,
+    /// No status is reported any more: what is left of the pod is being removed.
+    pub(crate) status_is_final: bool,
+    pub(crate) pulls: BTreeMap<Action, AbortHandle>,
+    pub(crate) retries: Vec<(Moment, Action)>,
+    wake: Option<(Moment, AbortHandle)>,
+    end: End,
+    /// Edged has to hear that the pod has left the runtime.
+    stopped: Stopped,
+    pub(crate) named_unhonoured: bool,
+    pub(crate) named_refusal: Option<Intent>,
+}
+
+impl PodWorker {
+    /// The name of a pod's worker among Edged's children. The uid tells two pods of one name apart, of which the older
+    /// is still being removed.
+    pub(crate) fn name(id: &PodId) -> (&'static str, String) {
+        ("pod-worker", format!("{}/{}/{}", id.namespace, id.name, id.uid))
+    }
+
+    /// A worker fails for its own pod alone: it is restarted for ever, after 1 s at first and after 5 min at the longest,
+    /// as Kubernetes restarts a container that crashes. So the budget is never spent, and one pod that no worker survives
+    /// doesn't take Edged and the other pods down; its events say so ([`PodWorker::started`]). The window is longer than
+    /// the longest pause, else the back-off would begin anew.
+    pub(crate) fn policy() -> Policy {
+        Policy {
+            backoff_min: Duration::from_secs(1),
+            backoff_max: backoff::LONGEST,
+            budget: usize::MAX,
+            window: Duration::from_secs(3600),
+            capacity: Capacity::new(
+                16,
+                "a message of each kind and the outcomes of a pod's usual actions; what finds no room is not lost",
+            ),
+            ..Policy::default()
+        }
+    }
+
+    /// A worker that starts from the entry's update.
+    pub(crate) fn new(deps: Rc<Dependencies>, entry: Rc<PodEntry>) -> Self {
+        let update = entry.update();
+        PodWorker {
+            deps,
+            entry,
+            update,
+            state: SyncState::default(),
             seen: RuntimePod::default(),
+            reading: Reading::Idle(StatusReader::default()),
             stale: true,
-            runtime_lost: false,
-            settling: Vec::new(),
-            told: None,
-            frozen: false,
-            messages: BTreeMap::new(),
-            jobs: FuturesUnordered::new(),
-            aborts: BTreeMap::new(),
+            read_again_at: None,
+            reread: Vec::new(),
+            last_status: None,
+            status_is_final: false,
+            pulls: BTreeMap::new(),
             retries: Vec::new(),
+            wake: None,
+            end: End::NotYet,
+            stopped: Stopped::NotYet,
             named_unhonoured: false,
             named_refusal: None,
         }
     }
+}
 
-    /// Runs until nothing of the pod is left.
-    pub(crate) async fn run(mut self) {
-        loop {
-            let assignment = self.inbox.assignment();
-            if self.stale && !self.look(&assignment).await {
-                continue;
-            }
-            let now = self.tools.now();
-            let (intent, deadline) = self.intent(&assignment);
-            self.age(&assignment.pod, &intent, now);
-            let mut plan = plan::plan(&assignment.pod, &intent, &self.seen, &self.memory, now);
-            if plan.gone && !self.memory.is_busy(|job| *job == Action::Report) {
-                if self.finish(&assignment).await {
-                    return;
-                }
-                plan.wake = Some(now + RUNTIME_RETRY);
-            }
-            for job in std::mem::take(&mut plan.actions) {
-                self.begin(job, &assignment.pod);
-            }
-            self.tell(&assignment, &intent, now);
-            self.wait(&plan, deadline).await;
+impl Actor for PodWorker {
+    type Message = PodWorkerMsg;
+
+    async fn started(&mut self, cx: &mut Context<PodWorkerMsg>) -> Result<(), Fault> {
+        let before = self.entry.count_start();
+        if before > 0 {
+            let text = format!("the worker of the pod failed and was restarted, {before} times by now");
+            self.deps.event(&self.update.pod.id, Kind::Warning, "FailedSync", &text);
+        }
+        self.sync(cx);
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: PodWorkerMsg, cx: &mut Context<PodWorkerMsg>) -> Result<(), Fault> {
+        match message {
+            PodWorkerMsg::Updated => self.take_update(),
+            PodWorkerMsg::ObjectsChanged => self.objects_changed(),
+            PodWorkerMsg::RuntimeChanged => self.runtime_changed(),
+            PodWorkerMsg::StatusRead(read) => self.status_read(*read),
+            PodWorkerMsg::ActionEnded { action, outcome } => self.action_ended(action, *outcome),
+            PodWorkerMsg::EndReported(result) => self.end_reported(result),
+            PodWorkerMsg::Wake => self.wake = None,
+        }
+        if self.entry.take_missed() {
+            self.take_update();
+            self.objects_changed();
+            self.runtime_changed();
+        }
+        self.sync(cx);
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Value {
+        let actions: Vec<String> = self.state.busy.iter().map(|action| format!("{action:?}")).collect();
+        json!({"phase": self.entry.phase(), "actions": actions})
+    }
+}
+
+impl PodWorker {
+    fn take_update(&mut self) {
+        let newer = self.entry.update();
+        if self.update.metadata_differs(&newer) {
+            self.objects_changed();
+        }
+        self.update = newer;
+    }
+
+    /// What failed for want of an object is tried again at once.
+    fn objects_changed(&mut self) {
+        let now = self.deps.now();
+        self.state.refresh_volumes = true;
+        if let VolumeState::Failed(failure) = &mut self.state.volumes
+            && failure.may_come
+        {
+            failure.until = now;
+        }
+        for failure in self.state.starts.values_mut().filter(|failure| failure.may_come) {
+            failure.until = now;
         }
     }
 
-    /// Looks at the runtime. False when it could not be asked and the worker has waited a little.
-    async fn look(&mut self, assignment: &PodUpdate) -> bool {
-        let uid = assignment.pod.id.uid.clone();
-        let mut seen = match pods::get_pod(&self.tools.runtime, &uid, &mut self.known).await {
-            Ok(seen) => seen,
-            Err(error) => {
-                if !std::mem::replace(&mut self.runtime_lost, true) {
-                    tracing::warn!(pod = %assignment.pod.id.name, %error, "runtime cannot be asked about a pod");
-                }
-                // Jobs under way go on meanwhile.
-                let pause = self.tools.env.sleep(RUNTIME_RETRY);
-                tokio::select! {
-                    // A job that has ended is not passed over.
-                    biased;
-                    Some((job, outcome)) = self.jobs.next(), if !self.jobs.is_empty() => self.ended(job, outcome),
-                    () = pause => {}
-                }
-                return false;
-            }
-        };
-        self.stale = false;
-        self.runtime_lost = false;
-        self.read_last_words(&assignment.pod.id, &mut seen).await;
-        for container in &mut seen.containers {
-            if let Some(message) = self.messages.get(&container.id).filter(|text| !text.is_empty()) {
-                container.message.clone_from(message);
-            }
-        }
-        // What the runtime told of has arrived in its books.
-        if over_of(&seen) != over_of(&self.seen) {
-            self.settling.clear();
-        }
-        let now = self.tools.now();
-        let ended: BTreeSet<String> =
-            seen.containers.iter().filter(|c| c.life.is_over()).map(|c| c.id.clone()).collect();
-        self.memory.ended.retain(|id, _| ended.contains(id));
-        for id in ended {
-            self.memory.ended.entry(id).or_insert(now);
-        }
-        let ids =
-            seen.sandboxes.iter().map(|s| s.id.clone()).chain(seen.containers.iter().map(|c| c.id.clone()));
-        self.inbox.set_ids(ids.collect());
-        self.seen = seen;
-        true
+    fn runtime_changed(&mut self) {
+        let now = self.deps.now();
+        self.stale = true;
+        self.reread = REREAD_AFTER.iter().map(|pause| now + *pause).collect();
     }
 
-    async fn read_last_words(&mut self, id: &PodId, seen: &mut RuntimePod) {
-        self.messages.retain(|id, _| seen.containers.iter().any(|container| container.id == *id));
-        let unread: Vec<_> = seen
-            .containers
-            .iter()
-            .filter(|container| container.life.is_over() && !self.messages.contains_key(&container.id))
-            .cloned()
-            .collect();
-        if unread.is_empty() {
+    /// Brings the pod closer to what it should be: kubelet's syncPod.
+    fn sync(&mut self, cx: &Context<PodWorkerMsg>) {
+        let now = self.deps.now();
+        self.tell_edged(now, cx);
+        if matches!(self.end, End::Reported | End::Over) {
             return;
         }
-        let (root, logs) = (self.tools.settings.root.clone(), self.tools.settings.logs.clone());
-        let id = id.clone();
-        let read = blocking(&self.tools.env, "read in", move || {
-            let words =
-                |c: &RuntimeContainer| (c.id.clone(), termination_message::read(&root, &logs, &id, c));
-            Ok(unread.iter().map(words).collect::<Vec<_>>())
-        });
-        if let Ok(read) = read.await {
-            self.messages.extend(read);
+        let due = self.reread.iter().take_while(|at| **at <= now).count();
+        if due > 0 {
+            self.reread.drain(..due);
+            self.stale = true;
         }
+        self.read_status(now, cx);
+        // What is not known is not acted upon. The reading ends in a message.
+        if self.stale || matches!(self.reading, Reading::UnderWay) {
+            self.wake_at(self.read_again_at, now, cx);
+            return;
+        }
+        let (intent, deadline) = self.effective_intent();
+        self.age(&intent, now);
+        let pod = self.update.pod.clone();
+        let plan = plan::plan(&pod, &intent, &self.seen, &self.state, now);
+        if plan.gone {
+            self.report_end(now, cx);
+        }
+        for action in plan.actions {
+            self.begin(action, &pod, cx);
+        }
+        if let Some((action, work)) = self.status_report(&intent, now) {
+            self.state.busy.insert(action.clone());
+            self.run(action, work, cx);
+        }
+        let at = self.next_wake(plan.wake.into_iter().chain(deadline));
+        self.wake_at(at, now, cx);
     }
 
-    /// What Edged wants, unless the pod has run out of its time; and when it will.
-    fn intent(&self, assignment: &PodUpdate) -> (Intent, Option<Moment>) {
-        let limit = assignment.pod.spec().active_deadline_seconds;
-        let (Intent::Run, Some(limit)) = (&assignment.intent, limit) else {
-            return (assignment.intent.clone(), None);
-        };
-        let started =
-            self.told.as_ref().or(assignment.pod.cloud_status()).and_then(|told| told.start_time.clone());
-        let Some(started) = started else { return (Intent::Run, None) };
-        let left = started.0.as_second().saturating_add(limit).saturating_sub(self.tools.wall().as_second());
-        if left <= 0 && !plan::is_done(&assignment.pod, &self.seen) {
-            let message = "Pod was active on the node longer than the specified deadline".to_owned();
-            return (Intent::Fail { reason: "DeadlineExceeded".to_owned(), message }, None);
+    /// Reads the runtime's status when it may have changed and nobody reads it.
+    fn read_status(&mut self, now: Moment, cx: &Context<PodWorkerMsg>) {
+        if !self.stale || self.read_again_at.is_some_and(|at| at > now) {
+            return;
         }
-        let left = Duration::from_secs(u64::try_from(left).unwrap_or(0).max(1));
-        (Intent::Run, Some(self.tools.now() + left))
+        let mut reader = match std::mem::replace(&mut self.reading, Reading::UnderWay) {
+            Reading::Idle(reader) => reader,
+            Reading::UnderWay => return,
+        };
+        // What changes while it is read makes it stale again.
+        self.stale = false;
+        self.read_again_at = None;
+        let (deps, id, worker) = (Rc::clone(&self.deps), self.update.pod.id.clone(), cx.myself());
+        cx.spawn(async move {
+            let result = reader.read(&deps, &id).await;
+            let read = Box::new(StatusRead { reader, result });
+            // A worker that is gone needs no answer.
+            let _ = worker.tell(PodWorkerMsg::StatusRead(read)).await;
+        });
+    }
+
+    fn status_read(&mut self, read: StatusRead) {
+        let StatusRead { reader, result } = read;
+        self.reading = Reading::Idle(reader);
+        let now = self.deps.now();
+        let id = &self.update.pod.id;
+        let seen = match result {
+            Ok(seen) => seen,
+            Err(error) => {
+                self.stale = true;
+                self.read_again_at = Some(now + RUNTIME_RETRY);
+                // The PLEG warns of it, once for all pods.
+                tracing::debug!(pod = %id.name, %error, "runtime cannot be asked about a pod");
+                return;
+            }
+        };
+        // What the runtime told of has arrived in its records.
+        if ended_of(&seen) != ended_of(&self.seen) {
+            self.reread.clear();
+        }
+        let ended: BTreeSet<String> =
+            seen.containers.iter().filter(|c| c.life.is_over()).map(|c| c.id.clone()).collect();
+        self.state.ended.retain(|id, _| ended.contains(id));
+        for id in ended {
+            self.state.ended.entry(id).or_insert(now);
+        }
+        let sandboxes = seen.sandboxes.iter().map(|sandbox| sandbox.id.clone());
+        let ids = sandboxes.chain(seen.containers.iter().map(|container| container.id.clone()));
+        self.deps.ids.set(&id.uid, ids.collect());
+        self.seen = seen;
     }
 
     /// What time alone changes.
-    fn age(&mut self, pod: &ParsedPod, intent: &Intent, now: Moment) {
-        self.retries.retain(|(at, job)| {
+    fn age(&mut self, intent: &Intent, now: Moment) {
+        self.retries.retain(|(at, action)| {
             let waits = *at > now;
             if !waits {
-                self.memory.busy.remove(job);
+                self.state.busy.remove(action);
             }
             waits
         });
-        for (name, state) in &mut self.memory.images {
-            if let ImageState::Failed(fault) = state
-                && fault.reason == "ErrImagePull"
-                && now >= shown_until(fault)
+        for (name, image) in &mut self.state.images {
+            if let ImageState::Failed(failure) = image
+                && failure.reason == "ErrImagePull"
+                && now >= shown_until(failure)
             {
-                fault.reason = "ImagePullBackOff";
-                let image = pod.container(name).map(credentials::name).unwrap_or_default();
-                fault.message = format!("Back-off pulling image \"{image}\": {}", fault.message);
+                failure.reason = "ImagePullBackOff";
+                let image = self.update.pod.container(name).map(credentials::name).unwrap_or_default();
+                failure.message = format!("Back-off pulling image \"{image}\": {}", failure.message);
             }
         }
         if *intent != Intent::Run {
             // A pull is given up; what changes the disk or the runtime is seen to its end.
-            for (_, abort) in self.aborts.iter().filter(|(job, _)| matches!(job, Action::Image { .. })) {
-                abort.abort();
+            for (action, pull) in std::mem::take(&mut self.pulls) {
+                pull.abort();
+                self.state.busy.remove(&action);
             }
         }
     }
 
-    fn begin(&mut self, job: Action, pod: &Arc<ParsedPod>) {
-        let Some(work) = self.work(&job, pod) else { return };
-        self.memory.busy.insert(job.clone());
-        if matches!(job, Action::RemoveSandbox { .. }) && self.inbox.assignment().intent == Intent::Terminate
-        {
-            self.frozen = true;
+    fn begin(&mut self, action: Action, pod: &Arc<ParsedPod>, cx: &Context<PodWorkerMsg>) {
+        let Some(work) = self.work(&action, pod) else { return };
+        self.state.busy.insert(action.clone());
+        if matches!(action, Action::RemoveSandbox { .. }) && self.update.intent == Intent::Terminate {
+            self.status_is_final = true;
         }
-        if job == Action::Teardown && !self.inbox.has_left_runtime() {
-            self.inbox.set_left_runtime();
-            // Another pod of this name may start. A full mailbox: the end of this one says it.
-            let _ = self.tools.edged.try_tell(EdgedMsg::Look);
+        if action == Action::Teardown && self.stopped == Stopped::NotYet {
+            self.stopped = Stopped::Unsaid;
         }
-        let (abort, registration) = AbortHandle::new_pair();
-        self.aborts.insert(job.clone(), abort);
-        self.jobs.push(async move { (job, Abortable::new(work, registration).await.ok()) }.boxed_local());
+        let is_pull = matches!(action, Action::Image { .. });
+        let task = self.run(action.clone(), work, cx);
+        if is_pull {
+            self.pulls.insert(action, task);
+        }
     }
 
-    fn work(&mut self, job: &Action, pod: &Arc<ParsedPod>) -> Option<LocalBoxFuture<'static, Outcome>> {
-        let (tools, pod, id) = (Rc::clone(&self.tools), Arc::clone(pod), pod.id.clone());
-        Some(match job.clone() {
-            Action::Volumes => {
-                self.memory.refresh_volumes = false;
-                actions::prepare_volumes(tools, pod).map(Outcome::Volumes).boxed_local()
-            }
-            Action::Sandbox { attempt } => {
-                actions::run_sandbox(tools, pod, attempt).map(Outcome::Sandbox).boxed_local()
-            }
-            Action::Image { container } => {
-                let before = match self.memory.images.get(&container) {
-                    Some(ImageState::Failed(fault)) => Some(fault.clone()),
-                    Some(ImageState::Ready(_)) | None => None,
-                };
-                let hash = Some(pod.hash(&container));
-                let ran_before = self.seen.newest(&container).is_some_and(|instance| instance.hash == hash);
-                pull::ensure_image(tools, pod, container, before, ran_before)
-                    .map(Outcome::Image)
-                    .boxed_local()
-            }
-            Action::Start { container, attempt } => {
-                let ground = self.ground(&container)?;
-                let inbox = Rc::clone(&self.inbox);
-                let made = move |id: &str| inbox.learn(id);
-                actions::start(tools, pod, container, attempt, ground, made).map(Outcome::Start).boxed_local()
-            }
-            Action::Stop { id: container, why, grace } => {
-                let seen = self.seen.containers.iter().find(|seen| seen.id == container);
-                let name = seen.map(|seen| seen.name.clone()).unwrap_or_default();
-                actions::stop(tools, id, container, name, why, grace).map(Outcome::Done).boxed_local()
-            }
-            Action::StopSandbox { id: sandbox } => {
-                async move { Outcome::Done(tools.runtime.stop_sandbox(&sandbox).await.map_err(Into::into)) }
-                    .boxed_local()
-            }
-            Action::RemoveSandbox { id: sandbox } => {
-                async move { Outcome::Done(tools.runtime.remove_sandbox(&sandbox).await.map_err(Into::into)) }
-                    .boxed_local()
-            }
-            Action::RemoveContainer { id: container } => {
-                let seen = self.seen.containers.iter().find(|seen| seen.id == container)?;
-                let log = layout::pod_logs(&id).join(layout::log(&seen.name, seen.attempt));
-                actions::remove_container(tools, container, log).map(Outcome::Done).boxed_local()
-            }
-            Action::Teardown => actions::teardown(tools, id).map(Outcome::Done).boxed_local(),
-            // Begun by `tell`, which knows the status.
-            Action::Report => return None,
+    /// Runs an action beside the worker, which is told the outcome.
+    fn run(
+        &self,
+        action: Action,
+        work: LocalBoxFuture<'static, Outcome>,
+        cx: &Context<PodWorkerMsg>,
+    ) -> AbortHandle {
+        let worker = cx.myself();
+        cx.spawn(async move {
+            let outcome = Box::new(work.await);
+            let _ = worker.tell(PodWorkerMsg::ActionEnded { action, outcome }).await;
         })
     }
 
-    fn ground(&self, container: &str) -> Option<Ground> {
+    fn work(&mut self, action: &Action, pod: &Arc<ParsedPod>) -> Option<LocalBoxFuture<'static, Outcome>> {
+        let request = match action {
+            Action::Volumes => {
+                self.state.refresh_volumes = false;
+                ActionInput::None
+            }
+            Action::Image { container } => {
+                let before = match self.state.images.get(container) {
+                    Some(ImageState::Failed(failure)) => Some(failure.clone()),
+                    Some(ImageState::Ready(_)) | None => None,
+                };
+                let hash = Some(pod.hash(container));
+                let ran_before = self.seen.newest(container).is_some_and(|instance| instance.hash == hash);
+                ActionInput::Image { before, ran_before }
+            }
+            Action::Start { container, .. } => ActionInput::Start(Box::new(self.start_context(container)?)),
+            Action::Stop { id, .. } | Action::RemoveContainer { id } => {
+                ActionInput::Container(self.seen.containers.iter().find(|seen| seen.id == *id)?.clone())
+            }
+            // Begun by `sync`, which knows the status.
+            Action::Report => return None,
+            Action::Sandbox { .. }
+            | Action::StopSandbox { .. }
+            | Action::RemoveSandbox { .. }
+            | Action::Teardown => ActionInput::None,
+        };
+        Some(actions::perform(Rc::clone(&self.deps), pod.clone(), action.clone(), request))
+    }
+
+    fn start_context(&self, container: &str) -> Option<StartContext> {
         let sandbox = self.seen.ready_sandbox()?;
-        let VolumeState::Ready(volumes) = &self.memory.volumes else { return None };
-        let Some(ImageState::Ready(image)) = self.memory.images.get(container) else { return None };
-        Some(Ground {
+        let VolumeState::Ready(volumes) = &self.state.volumes else { return None };
+        let Some(ImageState::Ready(image)) = self.state.images.get(container) else { return None };
+        Some(StartContext {
             sandbox: sandbox.id.clone(),
             sandbox_attempt: sandbox.attempt,
             ips: self.seen.ips.clone(),
@@ -307,282 +449,88 @@ impl Worker {
         })
     }
 
-    /// Works out the status and leaves it for the cloud when it differs from what was told.
-    fn tell(&mut self, assignment: &PodUpdate, intent: &Intent, now: Moment) {
-        let pod = &assignment.pod;
-        let nothing_new = pod.is_done_in_cloud() && self.seen.containers.is_empty();
-        if self.frozen
-            || !assignment.in_cloud
-            || nothing_new
-            || self.memory.is_busy(|job| *job == Action::Report)
-        {
-            return;
-        }
-        self.name_unhonoured(pod);
-        self.name_refusal(pod, intent);
-        let node = self.tools.node.borrow().clone();
-        let around =
-            NodeContext { runtime: &node.runtime, host_ips: &node.host_ips, now, wall: self.tools.wall() };
-        let previous = self.told.as_ref().or(pod.cloud_status());
-        let status = status::compute(pod, intent, &self.seen, &self.memory, previous, &around);
-        if self.told.as_ref() == Some(&status) {
-            return;
-        }
-        self.inbox.set_phase(status.phase.as_deref().unwrap_or_default());
-        self.memory.busy.insert(Action::Report);
-        let work = actions::report(Rc::clone(&self.tools), pod.id.clone(), Box::new(status));
-        self.jobs.push(async move { (Action::Report, Some(Outcome::Report(work.await))) }.boxed_local());
-    }
-
-    fn name_refusal(&mut self, pod: &ParsedPod, intent: &Intent) {
-        if self.named_refusal.as_ref() == Some(intent) {
-            return;
-        }
-        self.named_refusal = Some(intent.clone());
-        match intent {
-            Intent::Hold { reason, message } | Intent::Fail { reason, message } => {
-                // The kubelet's event says why without saying that.
-                let message = message.strip_prefix("Pod was rejected: ").unwrap_or(message);
-                self.tools.event(&pod.id, Kind::Warning, reason, message);
-            }
-            Intent::Run | Intent::Terminate => {}
-        }
-    }
-
-    fn name_unhonoured(&mut self, pod: &ParsedPod) {
-        if self.named_unhonoured || pod.review.unhonoured.is_empty() {
-            return;
-        }
-        self.named_unhonoured = true;
-        let text = format!("not honoured on this node: {}", pod.review.unhonoured.join(", "));
-        self.tools.event(&pod.id, Kind::Warning, "FieldsNotHonoured", &text);
-    }
-
-    /// Waits until a job ends, somebody rings, or it is time.
-    async fn wait(&mut self, plan: &Plan, deadline: Option<Moment>) {
-        let now = self.tools.now();
-        let pulls = self.memory.images.values().filter_map(|state| match state {
-            ImageState::Failed(fault) if fault.reason == "ErrImagePull" => Some(shown_until(fault)),
+    /// The earliest of everything that the worker waits for.
+    fn next_wake(&self, others: impl Iterator<Item = Moment>) -> Option<Moment> {
+        let pulls = self.state.images.values().filter_map(|state| match state {
+            ImageState::Failed(failure) if failure.reason == "ErrImagePull" => Some(shown_until(failure)),
             ImageState::Failed(_) | ImageState::Ready(_) => None,
         });
         let retries = self.retries.iter().map(|(at, _)| *at);
-        let settling = self.settling.first().copied();
-        let wake = plan.wake.into_iter().chain(deadline).chain(pulls).chain(retries).chain(settling).min();
-        let pause = async {
-            match wake {
-                Some(at) => self.tools.env.sleep(at.since(now)).await,
-                None => std::future::pending().await,
-            }
+        let end = match self.end {
+            End::RetryAt(at) => Some(at),
+            End::NotYet | End::Reporting | End::Reported | End::Over => None,
         };
-        tokio::select! {
-            // Whatever was first, the others are taken along below.
-            biased;
-            Some((job, outcome)) = self.jobs.next(), if !self.jobs.is_empty() => self.ended(job, outcome),
-            () = self.inbox.rung() => {}
-            () = pause => {}
-        }
-        // Whatever else is ready now is taken along, so that one look serves all of it.
-        while let Some(Some((job, outcome))) = self.jobs.next().now_or_never() {
-            self.ended(job, outcome);
-        }
-        self.take_news();
+        let edged = (self.stopped == Stopped::Unsaid).then(|| self.deps.now() + EDGED_RETRY);
+        let reread = self.reread.first().copied();
+        others.chain(pulls).chain(retries).chain(reread).chain(end).chain(edged).min()
     }
 
-    fn take_news(&mut self) {
-        let now = self.tools.now();
-        if self.inbox.take_objects_changed() {
-            self.memory.refresh_volumes = true;
-            if let VolumeState::Failed(fault) = &mut self.memory.volumes
-                && fault.may_come
-            {
-                fault.until = now;
-            }
-            for fault in self.memory.starts.values_mut().filter(|fault| fault.may_come) {
-                fault.until = now;
-            }
-        }
-        if self.inbox.take_runtime_changed() {
-            self.stale = true;
-            self.settling = SETTLING.iter().map(|pause| now + *pause).collect();
-        }
-        let due = self.settling.iter().take_while(|at| **at <= now).count();
-        if due > 0 {
-            self.settling.drain(..due);
-            self.stale = true;
-        }
-    }
-
-    /// Notes what became of a job. `None`: it was given up.
-    fn ended(&mut self, job: Action, outcome: Option<Outcome>) {
-        self.memory.busy.remove(&job);
-        self.aborts.remove(&job);
-        let Some(outcome) = outcome else { return };
-        let now = self.tools.now();
-        let pod = self.inbox.assignment().pod;
-        match (outcome, &job) {
-            (Outcome::Volumes(result), _) => self.volumes_ended(&pod, result, now),
-            (Outcome::Sandbox(result), _) => self.sandbox_ended(&pod, result, now),
-            (Outcome::Image(result), Action::Image { container }) => {
-                let state = match result {
-                    Ok(ready) => ImageState::Ready(ready),
-                    Err(fault) => ImageState::Failed(fault),
-                };
-                self.memory.images.insert(container.clone(), state);
-            }
-            (Outcome::Start(result), Action::Start { container, attempt }) => {
-                self.start_ended(&pod, container, *attempt, result, now);
-            }
-            (Outcome::Done(result), _) => self.step_ended(&pod, job, result, now),
-            (Outcome::Report(Ok(status)), _) => self.told = Some(*status),
-            (Outcome::Report(Err(error)), _) => {
-                tracing::error!(pod = %pod.id.name, %error, "status of a pod could not be kept");
-                self.memory.busy.insert(Action::Report);
-                self.retries.push((now + STEP_RETRY, Action::Report));
-            }
-            (Outcome::Image(_) | Outcome::Start(_), _) => {}
-        }
-    }
-
-    fn volumes_ended(
-        &mut self,
-        pod: &ParsedPod,
-        result: Result<(crate::volumes::Prepared, Option<Moment>), crate::error::StepError>,
-        now: Moment,
-    ) {
-        match result {
-            Ok((prepared, refresh_at)) => {
-                self.memory.volumes = VolumeState::Ready(prepared);
-                self.memory.refresh_at = refresh_at;
-            }
-            Err(error) => {
-                self.tools.event(&pod.id, Kind::Warning, "FailedMount", &error.to_string());
-                let may_come = matches!(error, crate::error::StepError::Missing(_));
-                match &mut self.memory.volumes {
-                    // Containers go on with what they have.
-                    VolumeState::Ready(_) => self.memory.refresh_at = Some(now + backoff::FIRST),
-                    VolumeState::NotYet | VolumeState::Failed(_) => {
-                        let fault = Failure::steady("FailedMount", error.to_string(), may_come, now);
-                        self.memory.volumes = VolumeState::Failed(fault);
-                    }
-                }
-            }
-        }
-    }
-
-    fn sandbox_ended(
-        &mut self,
-        pod: &ParsedPod,
-        result: Result<String, crate::error::StepError>,
-        now: Moment,
-    ) {
-        self.stale = true;
-        match result {
-            Ok(_) => self.memory.sandbox = None,
-            Err(error) => {
-                let text = format!("Failed to create pod sandbox: {error}");
-                self.tools.event(&pod.id, Kind::Warning, "FailedCreatePodSandBox", &text);
-                let before = self.memory.sandbox.take();
-                let mut fault = Failure::after(before.as_ref(), "FailedCreatePodSandBox", text, now);
-                // A sandbox needs nothing from afar, so it is tried sooner than an image.
-                fault.until = now + (fault.pause / 10);
-                self.memory.sandbox = Some(fault);
-            }
-        }
-    }
-
-    fn start_ended(
-        &mut self,
-        pod: &ParsedPod,
-        container: &str,
-        attempt: u32,
-        result: Result<String, StartError>,
-        now: Moment,
-    ) {
-        self.stale = true;
-        let ended = result.as_ref().err().is_none_or(|fault| fault.ended);
-        if ended {
-            self.memory.starts.remove(container);
-            self.note_restart(container, attempt);
-        }
-        match result {
-            Ok(_) => {
-                self.tools.event(&pod.id, Kind::Normal, "Started", &format!("Started container {container}"));
-                // Fetched anew before the next start.
-                if pod.container(container).map(credentials::policy) == Some(PullPolicy::Always) {
-                    self.memory.images.remove(container);
-                }
-            }
-            Err(fault) if !fault.ended => {
-                let fault = if fault.reason == "CreateContainerError" {
-                    // The image may have gone meanwhile.
-                    self.memory.images.remove(container);
-                    let before = self.memory.starts.get(container);
-                    Failure::after(before, fault.reason, fault.message, now)
-                } else {
-                    Failure::steady(fault.reason, fault.message, fault.may_come, now)
-                };
-                self.memory.starts.insert(container.to_owned(), fault);
-            }
-            Err(_) => {}
-        }
-    }
-
-    /// A container that was started again has earned a pause for the next time.
-    fn note_restart(&mut self, container: &str, attempt: u32) {
-        // The instance that was just started may have been seen already.
-        let Some(before) = self.seen.before(container, attempt).filter(|instance| instance.life.is_over())
-        else {
+    fn wake_at(&mut self, at: Option<Moment>, now: Moment, cx: &Context<PodWorkerMsg>) {
+        if self.wake.as_ref().map(|(old, _)| *old) == at {
             return;
+        }
+        if let Some((_, timer)) = self.wake.take() {
+            timer.abort();
+        }
+        self.wake = at.map(|at| (at, cx.after(at.since(now), PodWorkerMsg::Wake)));
+    }
+
+    /// Nothing of the pod is left: says so to the cloud and to Edged, and ends.
+    fn report_end(&mut self, now: Moment, cx: &Context<PodWorkerMsg>) {
+        let waits = match self.end {
+            End::NotYet => false,
+            End::RetryAt(at) => at > now,
+            End::Reporting | End::Reported | End::Over => true,
         };
-        let earned = self.memory.crashes.get(container).copied().filter(|_| !ran_long(before));
-        self.memory.crashes.insert(container.to_owned(), backoff::next(earned));
+        if waits || self.state.is_busy(|action| *action == Action::Report) {
+            return;
+        }
+        self.end = End::Reporting;
+        let id = self.update.pod.id.clone();
+        let (deps, worker, in_cloud) = (Rc::clone(&self.deps), cx.myself(), self.update.in_cloud);
+        cx.spawn(async move {
+            let gone = UpReport::PodGone { namespace: id.namespace, name: id.name, uid: id.uid };
+            let result = if in_cloud { deps.report(&gone).await } else { Ok(()) };
+            let _ = worker.tell(PodWorkerMsg::EndReported(result)).await;
+        });
     }
 
-    fn step_ended(
-        &mut self,
-        pod: &ParsedPod,
-        job: Action,
-        result: Result<(), crate::error::StepError>,
-        now: Moment,
-    ) {
-        self.stale = true;
-        match (result, &job) {
-            (Ok(()), Action::StopSandbox { id }) => {
-                self.memory.stopped.insert(id.clone());
-            }
-            (Ok(()), Action::Teardown) => self.memory.torn_down = true,
-            (Ok(()), _) => {}
-            (Err(error), _) => {
-                tracing::warn!(pod = %pod.id.name, ?job, %error, "step failed and is tried again");
-                self.tools.event(&pod.id, Kind::Warning, "FailedKillPod", &error.to_string());
-                self.memory.busy.insert(job.clone());
-                self.retries.push((now + STEP_RETRY, job));
-            }
+    /// What Edged has to hear is said until its mailbox had room for it. Edged is never waited for.
+    fn tell_edged(&mut self, now: Moment, cx: &Context<PodWorkerMsg>) {
+        let uid = &self.update.pod.id.uid;
+        let taken = |message| !matches!(self.deps.edged.try_tell(message), Err(Refusal::Full));
+        if self.stopped == Stopped::Unsaid && taken(EdgedMsg::PodStopped { uid: uid.clone() }) {
+            self.stopped = Stopped::Said;
+        }
+        if self.end != End::Reported {
+            return;
+        }
+        if taken(EdgedMsg::PodRemoved { uid: uid.clone() }) {
+            self.end = End::Over;
+            cx.stop();
+        } else {
+            self.wake_at(Some(now + EDGED_RETRY), now, cx);
         }
     }
 
-    /// Says that nothing is left. False when that could not be kept, and has to be said again.
-    async fn finish(&mut self, assignment: &PodUpdate) -> bool {
-        let id = &assignment.pod.id;
-        if assignment.in_cloud {
-            let gone = UpReport::PodGone {
-                namespace: id.namespace.clone(),
-                name: id.name.clone(),
-                uid: id.uid.clone(),
-            };
-            if let Err(error) = self.tools.report(&gone).await {
+    fn end_reported(&mut self, result: Result<(), String>) {
+        let id = &self.update.pod.id;
+        match result {
+            Ok(()) => {
+                tracing::info!(pod = %id.name, namespace = %id.namespace, uid = %id.uid, "pod is removed");
+                self.deps.ids.forget(&id.uid);
+                self.end = End::Reported;
+            }
+            Err(error) => {
                 tracing::error!(pod = %id.name, %error, "end of a pod could not be kept");
-                return false;
+                self.end = End::RetryAt(self.deps.now() + RUNTIME_RETRY);
             }
         }
-        tracing::info!(pod = %id.name, namespace = %id.namespace, uid = %id.uid, "pod is gone");
-        self.inbox.set_ended();
-        true
     }
 }
 
 /// What has come to its end.
-fn over_of(seen: &RuntimePod) -> BTreeSet<&str> {
+fn ended_of(seen: &RuntimePod) -> BTreeSet<&str> {
     let containers = seen.containers.iter().filter(|container| container.life.is_over());
     let sandboxes = seen.sandboxes.iter().filter(|sandbox| !sandbox.ready);
     containers
@@ -591,6 +539,6 @@ fn over_of(seen: &RuntimePod) -> BTreeSet<&str> {
         .collect()
 }
 
-fn shown_until(fault: &Failure) -> Moment {
-    Moment(fault.until.0.saturating_sub(fault.pause)) + PULL_ERROR_SHOWS
+fn shown_until(failure: &Failure) -> Moment {
+    Moment(failure.until.0.saturating_sub(failure.pause)) + PULL_ERROR_SHOWS
 }

@@ -67,7 +67,7 @@ pub(crate) fn config(pod: &ParsedPod, container: &Container, start: Start<'_>) -
     }
 }
 
-/// Where the container writes its last words.
+/// Where the container writes its termination message.
 pub(crate) fn message_path(container: &Container) -> &str {
     container
         .termination_message_path

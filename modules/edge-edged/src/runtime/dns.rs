@@ -1,5 +1,7 @@
 //! What a pod's resolver is told.
 
+use std::path::Path;
+
 use cri::v1::DnsConfig;
 use k8s_openapi::api::core::v1::PodSpec;
 
@@ -7,7 +9,7 @@ use k8s_openapi::api::core::v1::PodSpec;
 const SERVERS_MAX: usize = 3;
 const SEARCHES_MAX: usize = 32;
 /// More of a resolv.conf is not read.
-pub(crate) const FILE_MAX: u64 = 64 << 10;
+const FILE_MAX: u64 = 64 << 10;
 
 /// What the node says about name resolution.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +18,14 @@ pub(crate) struct NodeDns {
     pub(crate) cluster_domain: String,
     /// The node's own resolver file.
     pub(crate) resolv_conf: String,
+}
+
+/// Reads the node's own resolver file; empty when it cannot be read or is too large. Blocks.
+pub(crate) fn read_resolv_conf(path: &Path) -> String {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() <= FILE_MAX => std::fs::read_to_string(path).unwrap_or_default(),
+        Ok(_) | Err(_) => String::new(),
+    }
 }
 
 /// The node's own resolver file, as the runtime wants it.

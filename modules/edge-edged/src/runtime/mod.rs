@@ -4,6 +4,7 @@ pub(crate) mod cgroup;
 pub(crate) mod container;
 pub(crate) mod dns;
 pub(crate) mod env;
+pub(crate) mod ids;
 pub(crate) mod pleg;
 pub(crate) mod pods;
 pub(crate) mod resources;

@@ -1,4 +1,5 @@
-//! Waiting on the runtime: its events where it has them, a look at everything now and then in any case.
+//! The pod lifecycle event generator (kubelet's PLEG): the runtime's events where it has them, and a list of everything
+//! now and then in any case.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -12,18 +13,18 @@ use contract::edged::EdgedMsg;
 use cri::{Error, EventKind, Runtime};
 use futures::StreamExt as _;
 
+use crate::dependencies::blocking;
 use crate::disk::folders;
 use crate::runtime::pods::{self, ListedPod};
-use crate::tools::blocking;
 
 /// After the runtime was lost.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The last look at everything, until the actor takes it.
+/// The last list of everything, until Edged takes it.
 pub(crate) type Listing = Rc<RefCell<Option<BTreeMap<String, ListedPod>>>>;
 
-/// What the watch needs.
-pub(crate) struct Watch {
+/// What the generator needs.
+pub(crate) struct Pleg {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) node: String,
     /// What pods have on the disk lies below these.
@@ -32,19 +33,19 @@ pub(crate) struct Watch {
     pub(crate) env: Env,
     pub(crate) edged: Address<EdgedMsg>,
     pub(crate) listing: Listing,
-    /// Whether the last look failed.
+    /// Whether the last list failed.
     pub(crate) lost: Cell<bool>,
     /// With events, and without.
     pub(crate) relist_every: Duration,
     pub(crate) poll_every: Duration,
 }
 
-impl Watch {
-    /// Watches as long as it is polled.
+impl Pleg {
+    /// Pleges as long as it is polled.
     pub(crate) async fn run(self) {
         let mut every = self.relist_every;
         loop {
-            if self.look().await.is_err() {
+            if self.relist().await.is_err() {
                 self.env.sleep(RETRY).await;
                 continue;
             }
@@ -81,7 +82,7 @@ impl Watch {
                 },
                 () = self.env.sleep(pause) => {
                     pause = every;
-                    if self.look().await.is_err() {
+                    if self.relist().await.is_err() {
                         return true;
                     }
                 }
@@ -94,7 +95,7 @@ impl Watch {
             // Only Edged's workers create and start, and they know.
             EventKind::Created | EventKind::Started => {}
             EventKind::Stopped | EventKind::Deleted | EventKind::OutOfMemory => {
-                let _ = self.edged.tell(EdgedMsg::RuntimeChanged { id: Some(event.id) }).await;
+                let _ = self.edged.tell(EdgedMsg::RuntimeEvent { id: event.id }).await;
             }
         }
     }
@@ -103,21 +104,21 @@ impl Watch {
     async fn poll(&self, every: Duration) {
         loop {
             self.env.sleep(every).await;
-            if self.look().await.is_err() {
+            if self.relist().await.is_err() {
                 return;
             }
         }
     }
 
-    async fn look(&self) -> Result<(), Error> {
+    async fn relist(&self) -> Result<(), Error> {
         match pods::get_pods(&self.runtime, &self.node).await {
             Ok(mut found) => {
-                self.look_at_disk(&mut found).await;
+                self.list_disk(&mut found).await;
                 if self.lost.replace(false) {
                     tracing::info!("runtime answers again");
                 }
                 *self.listing.borrow_mut() = Some(found);
-                let _ = self.edged.tell(EdgedMsg::RuntimeChanged { id: None }).await;
+                let _ = self.edged.tell(EdgedMsg::RuntimeRelisted).await;
                 Ok(())
             }
             Err(error) => {
@@ -131,7 +132,7 @@ impl Watch {
 
     /// Adds the pods of which only a folder is left. An end that was cut short, when the pod was gone from the store and
     /// from the runtime but not from the disk, is known by nothing else.
-    async fn look_at_disk(&self, found: &mut BTreeMap<String, ListedPod>) {
+    async fn list_disk(&self, found: &mut BTreeMap<String, ListedPod>) {
         let (root, logs) = (self.root.clone(), self.logs.clone());
         match blocking(&self.env, "look for pods below", move || folders::pods(&root, &logs)).await {
             Ok(pods) => {

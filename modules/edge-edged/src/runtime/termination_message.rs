@@ -15,7 +15,7 @@ const LOG_LINES: usize = 80;
 /// The message of an instance that has ended; empty when there is none. Where the log lies is ours to know: what the
 /// runtime says of it is not asked.
 pub(crate) fn read(root: &Path, logs: &Path, id: &PodId, instance: &RuntimeContainer) -> String {
-    let at = layout::last_words(&id.uid, &instance.name, instance.attempt);
+    let at = layout::termination_message(&id.uid, &instance.name, instance.attempt);
     let message = tail(root, &at, MESSAGE_MAX);
     let from_log = instance.message_policy == "FallbackToLogsOnError" && instance.exit_code != 0;
     if message.is_empty() && from_log {

@@ -59,11 +59,11 @@ pub(crate) fn mounts_of(
         )));
     }
     if !has(&list, message_path) {
-        let at = layout::last_words(&pod.id.uid, &spec.name, attempt);
+        let at = layout::termination_message(&pod.id.uid, &spec.name, attempt);
         if let Some(parent) = at.parent() {
             root.make(parent, Access::mode(0o750))?;
         }
-        // Any user of the container may leave its last words.
+        // Any user of the container may leave its termination message.
         root.overwrite(&at, b"", Access::mode(0o666))?;
         list.push(plain(message_path, &root.shown().join(at)));
     }

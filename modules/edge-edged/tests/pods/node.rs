@@ -139,13 +139,13 @@ impl Node {
     /// Puts objects into the store as MetaManager does, and says so.
     pub(crate) async fn apply(&self, objects: &[Value]) {
         put(&self.store, objects).await;
-        self.edged.tell(EdgedMsg::Look).await.unwrap();
+        self.edged.tell(EdgedMsg::Reconcile).await.unwrap();
     }
 
     /// Forgets a pod and says so.
     pub(crate) async fn forget(&self, pod: &str) {
         forget(&self.store, pod).await;
-        self.edged.tell(EdgedMsg::Look).await.unwrap();
+        self.edged.tell(EdgedMsg::Reconcile).await.unwrap();
     }
 
     /// What Edged tells of itself.

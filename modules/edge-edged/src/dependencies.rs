@@ -1,4 +1,4 @@
-//! What every pod's worker may use.
+//! What Edged and its pods' workers share.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -18,10 +18,11 @@ use crate::error::StepError;
 use crate::json_error;
 use crate::pod::parsed_pod::PodId;
 use crate::pod::recorder::{Kind, Recorder};
-use crate::pod::references::{Sources, references};
+use crate::pod::references::{References, Sources, references};
 use crate::pod::tokens::TokenManager;
 use crate::runtime::dns::NodeDns;
 use crate::runtime::env::FieldValues;
+use crate::runtime::ids::RuntimeIds;
 use crate::runtime::sandbox::SandboxContext;
 use crate::settings::Settings;
 use crate::store::EdgedStore;
@@ -42,26 +43,27 @@ pub(crate) struct NodeInfo {
     pub(crate) dns: NodeDns,
 }
 
-/// Shared by all workers, which live on one thread.
-pub(crate) struct Tools {
+/// Shared by Edged and its pods' workers, which live on one thread; made anew with each incarnation of Edged.
+pub(crate) struct Dependencies {
     pub(crate) settings: Settings,
     pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) desk: EdgedStore,
+    pub(crate) store: EdgedStore,
     pub(crate) meta: Address<MetaMsg>,
     /// The actor itself.
     pub(crate) edged: Address<EdgedMsg>,
     pub(crate) env: Env,
+    pub(crate) ids: RuntimeIds,
     pub(crate) tokens: TokenManager,
     pub(crate) recorder: Recorder,
     pub(crate) pulls: Semaphore,
     pub(crate) node: RefCell<NodeInfo>,
 }
 
-impl Tools {
+impl Dependencies {
     pub(crate) fn new(
         settings: Settings,
         runtime: Arc<dyn Runtime>,
-        desk: EdgedStore,
+        store: EdgedStore,
         meta: Address<MetaMsg>,
         edged: Address<EdgedMsg>,
         env: Env,
@@ -70,8 +72,8 @@ impl Tools {
         let recorder = Recorder::new(&settings.node_name, env.random_id());
         let pulls = Semaphore::new(if settings.serial_pulls { 1 } else { PULLS });
         let node = RefCell::new(node);
-        let tokens = TokenManager::default();
-        Tools { settings, runtime, desk, meta, edged, env, tokens, recorder, pulls, node }
+        let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
+        Dependencies { settings, runtime, store, meta, edged, env, ids, tokens, recorder, pulls, node }
     }
 
     pub(crate) fn now(&self) -> Moment {
@@ -107,23 +109,18 @@ impl Tools {
     }
 
     /// Reads what a pod names from the store. An object that cannot be read counts as missing, with a word.
-    pub(crate) fn sources(&self, namespace: &str, spec: &PodSpec) -> Sources {
-        let wanted = references(spec);
-        let mut sources = Sources::default();
-        for name in wanted.config_maps {
-            let found = read(self.desk.config_map(namespace, &name), &name);
-            sources.config_maps.insert(name, found);
-        }
-        for name in wanted.secrets {
-            let found = read(self.desk.secret(namespace, &name), &name);
-            sources.secrets.insert(name, found);
-        }
-        sources
+    ///
+    /// # Errors
+    /// When the reading itself failed.
+    pub(crate) async fn sources(&self, namespace: &str, spec: &PodSpec) -> Result<Sources, StepError> {
+        let (store, namespace, wanted) = (self.store.clone(), namespace.to_owned(), references(spec));
+        let read = move || Ok(read_sources(&store, &namespace, wanted));
+        blocking(&self.env, "read objects from the store", read).await
     }
 
     /// Puts a report into the outbox and nudges MetaManager.
     pub(crate) async fn report(&self, report: &UpReport) -> Result<(), String> {
-        self.desk.report(report).await?;
+        self.store.report(report).await?;
         // A full mailbox already holds a nudge to look.
         let _ = self.meta.try_tell(MetaMsg::OutboxGrew);
         Ok(())
@@ -142,14 +139,27 @@ impl Tools {
         if kind == Kind::Normal && !self.settings.report_events {
             return;
         }
-        let tools = Rc::clone(self);
+        let deps = Rc::clone(self);
         let reason = reason.to_owned();
         self.env.spawn(async move {
-            if let Err(error) = tools.report(&report).await {
+            if let Err(error) = deps.report(&report).await {
                 tracing::warn!(reason, %error, "event is lost");
             }
         });
     }
+}
+
+fn read_sources(store: &EdgedStore, namespace: &str, wanted: References) -> Sources {
+    let mut sources = Sources::default();
+    for name in wanted.config_maps {
+        let found = read(store.config_map(namespace, &name), &name);
+        sources.config_maps.insert(name, found);
+    }
+    for name in wanted.secrets {
+        let found = read(store.secret(namespace, &name), &name);
+        sources.secrets.insert(name, found);
+    }
+    sources
 }
 
 fn read<T: DeserializeOwned>(

@@ -1,0 +1,95 @@
+//! The status that a pod's worker reports: kubelet's status manager.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::Moment;
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+
+use crate::pod::actions::{self, Outcome};
+use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::plan::{self, Action, Intent};
+use crate::pod::recorder::Kind;
+use crate::pod::status::{self, NodeContext};
+use crate::pod::worker::PodWorker;
+
+impl PodWorker {
+    /// What Edged wants, unless the pod has run out of its time; and when it will.
+    pub(crate) fn effective_intent(&self) -> (Intent, Option<Moment>) {
+        let pod = &self.update.pod;
+        let limit = pod.spec().active_deadline_seconds;
+        let (Intent::Run, Some(limit)) = (&self.update.intent, limit) else {
+            return (self.update.intent.clone(), None);
+        };
+        let last = self.last_status.as_ref().or(pod.cloud_status());
+        let Some(started) = last.and_then(|status| status.start_time.clone()) else {
+            return (Intent::Run, None);
+        };
+        let left = started.0.as_second().saturating_add(limit).saturating_sub(self.deps.wall().as_second());
+        if left <= 0 && !plan::is_done(pod, &self.seen) {
+            let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            return (Intent::Fail { reason: "DeadlineExceeded".to_owned(), message }, None);
+        }
+        let left = Duration::from_secs(u64::try_from(left).unwrap_or(0).max(1));
+        (Intent::Run, Some(self.deps.now() + left))
+    }
+
+    /// The report of the pod's status, when it differs from the one before.
+    pub(crate) fn status_report(
+        &mut self,
+        intent: &Intent,
+        now: Moment,
+    ) -> Option<(Action, LocalBoxFuture<'static, Outcome>)> {
+        let pod = self.update.pod.clone();
+        let nothing_new = pod.is_done_in_cloud() && self.seen.containers.is_empty();
+        // Of a pod that is being removed the runtime knows less and less. After a restart of the worker, too.
+        let removed =
+            *intent == Intent::Terminate && self.seen.containers.is_empty() && self.seen.sandboxes.is_empty();
+        if self.status_is_final
+            || removed
+            || !self.update.in_cloud
+            || nothing_new
+            || self.state.is_busy(|action| *action == Action::Report)
+        {
+            return None;
+        }
+        self.name_unhonoured(&pod);
+        self.name_refusal(&pod, intent);
+        let node = self.deps.node.borrow().clone();
+        let around =
+            NodeContext { runtime: &node.runtime, host_ips: &node.host_ips, now, wall: self.deps.wall() };
+        let previous = self.last_status.as_ref().or(pod.cloud_status());
+        let status = status::compute(&pod, intent, &self.seen, &self.state, previous, &around);
+        if self.last_status.as_ref() == Some(&status) {
+            return None;
+        }
+        self.entry.set_phase(status.phase.as_deref().unwrap_or_default());
+        let report = actions::report_status(Rc::clone(&self.deps), pod.id.clone(), Box::new(status));
+        Some((Action::Report, report.map(Outcome::Report).boxed_local()))
+    }
+
+    fn name_refusal(&mut self, pod: &ParsedPod, intent: &Intent) {
+        if self.named_refusal.as_ref() == Some(intent) {
+            return;
+        }
+        self.named_refusal = Some(intent.clone());
+        match intent {
+            Intent::Hold { reason, message } | Intent::Fail { reason, message } => {
+                // The kubelet's event says why without saying that.
+                let message = message.strip_prefix("Pod was rejected: ").unwrap_or(message);
+                self.deps.event(&pod.id, Kind::Warning, reason, message);
+            }
+            Intent::Run | Intent::Terminate => {}
+        }
+    }
+
+    fn name_unhonoured(&mut self, pod: &ParsedPod) {
+        if self.named_unhonoured || pod.review.unhonoured.is_empty() {
+            return;
+        }
+        self.named_unhonoured = true;
+        let text = format!("not honoured on this node: {}", pod.review.unhonoured.join(", "));
+        self.deps.event(&pod.id, Kind::Warning, "FieldsNotHonoured", &text);
+    }
+}
