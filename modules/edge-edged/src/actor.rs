@@ -24,6 +24,7 @@ use crate::pod::parsed_pod::{ParsedPod, PodId};
 use crate::pod::plan::Intent;
 use crate::pod::worker::PodWorker;
 use crate::runtime::pleg::{Listing, Pleg};
+use crate::runtime::pods::ListedPod;
 use crate::runtime::sysctls::Sysctls;
 use crate::settings::Settings;
 use crate::store::{EdgedStore, StoreView, Versions};
@@ -153,7 +154,7 @@ impl Edged {
         let labels = node_labels.unwrap_or_else(|| status::labels(&self.settings));
         let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.node.machine().kernel);
         let admission = Admission::new(self.capacity(), &labels, &sysctls);
-        let updates = plan::updates(pods, &self.pods.intents(), admission);
+        let updates = plan::updates(&pods, &self.pods.intents(), admission);
         let wanted: BTreeSet<String> = updates.iter().map(|update| update.pod.id.uid.clone()).collect();
         // Those whose rows are damaged go on as they are until the cloud has sent them again.
         let kept = wanted.iter().cloned().chain(self.pods.uids_of(&damaged)).collect();
@@ -203,6 +204,9 @@ impl Edged {
     /// The runtime and the disk were listed as a whole.
     fn relisted(&mut self, cx: &mut Context<EdgedMsg>) {
         let listed = self.listing.borrow_mut().take();
+        if let Some(listed) = &listed {
+            self.forget_statuses(listed, cx);
+        }
         for id in self.pods.relisted(listed.unwrap_or_default()) {
             self.orphan(id, cx);
         }
@@ -212,9 +216,25 @@ impl Edged {
         }
     }
 
+    /// Forgets what was reported of pods of which nothing is here any more, neither in the store nor in the runtime. The next
+    /// time does what fails now.
+    fn forget_statuses(&self, listed: &BTreeMap<String, ListedPod>, cx: &Context<EdgedMsg>) {
+        let Some(wanted) = self.wanted.as_ref().filter(|_| self.store.is_whole()) else { return };
+        let workers = self.pods.intents();
+        let here = wanted.iter().chain(listed.keys()).chain(workers.keys()).map(String::as_str).collect();
+        for uid in self.store.reported.without(&here) {
+            let store = self.store.clone();
+            cx.spawn(async move {
+                if let Err(error) = store.forget_status(&uid).await {
+                    tracing::warn!(uid, %error, "the status of a pod that is gone stays in the store");
+                }
+            });
+        }
+    }
+
     /// Something runs, or is left on the disk, of a pod that has no worker.
     fn orphan(&mut self, id: PodId, cx: &mut Context<EdgedMsg>) {
-        match plan::orphan(&id.uid, self.wanted.as_ref(), self.store.absence_counts()) {
+        match plan::orphan(&id.uid, self.wanted.as_ref(), self.store.absence_counts(&id.uid)) {
             Orphan::Keep => {}
             Orphan::KeepForLostRows => {
                 tracing::warn!(pod = %id.name, uid = %id.uid, "pod is not in the store, which is new or has lost rows: left alone");

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::pod::admission::Admission;
+use contract::pod_status::is_terminal;
+use k8s_openapi::api::core::v1::PodStatus;
+
+use crate::pod::admission::{Admission, History};
 use crate::pod::entry::PodUpdate;
 use crate::pod::parsed_pod::{ParsedPod, PodId};
 use crate::pod::plan::Intent;
@@ -14,34 +17,50 @@ pub(crate) struct StoredPods {
     pub(crate) valid: Vec<Arc<ParsedPod>>,
     /// Pods that are known by their names alone, and why.
     pub(crate) invalid: Vec<(PodId, String)>,
+    /// What was reported of pods last, by uid.
+    pub(crate) reported: BTreeMap<String, Arc<PodStatus>>,
+}
+
+impl StoredPods {
+    /// What is known of a pod from before: it was reported, or a node that has lost its store was told.
+    fn history(&self, pod: &ParsedPod) -> History {
+        let known = [self.reported.get(&pod.id.uid).map(Arc::as_ref), pod.cloud_status()];
+        let mut known = known.into_iter().flatten();
+        if known.clone().any(|status| status.phase.as_deref().is_some_and(is_terminal)) {
+            History::Ended
+        } else if known.any(|status| status.start_time.is_some()) {
+            History::Admitted
+        } else {
+            History::New
+        }
+    }
 }
 
 /// What is wanted of each pod in the store. `before`: what was decided so far.
 pub(crate) fn updates(
-    stored: StoredPods,
+    stored: &StoredPods,
     before: &BTreeMap<String, Intent>,
     mut admission: Admission<'_>,
 ) -> Vec<PodUpdate> {
-    let StoredPods { mut valid, invalid } = stored;
-    // Those that have started before keep their place.
-    valid.sort_by_cached_key(|pod| {
-        let started = pod.cloud_status().and_then(|status| status.start_time.as_ref().map(|time| time.0));
-        let made = pod.pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        let admitted = before.get(&pod.id.uid) == Some(&Intent::Run);
-        (!admitted, started.is_none(), started.or(made), pod.id.uid.clone())
-    });
-    let decided = valid.into_iter().map(|pod| {
-        let running = pod.cloud_status().and_then(|status| status.phase.as_deref()) == Some("Running");
+    let history = |pod: &ParsedPod| match before.get(&pod.id.uid) {
+        Some(Intent::Run) => stored.history(pod).max(History::Admitted),
+        Some(Intent::Fail { .. } | Intent::Hold { .. } | Intent::Terminate) | None => stored.history(pod),
+    };
+    let mut valid: Vec<(History, Arc<ParsedPod>)> =
+        stored.valid.iter().map(|pod| (history(pod), Arc::clone(pod))).collect();
+    // Those that were admitted before keep their place. Of those that are new no clock says who comes first.
+    valid.sort_by_cached_key(|(history, pod)| (std::cmp::Reverse(*history), pod.id.uid.clone()));
+    let decided = valid.into_iter().map(|(history, pod)| {
         let intent = match before.get(&pod.id.uid) {
             // A pod that was turned away stays so.
             Some(Intent::Fail { reason, message }) if !pod.is_terminating() => {
                 Intent::Fail { reason: reason.clone(), message: message.clone() }
             }
-            before => admission.decide(&pod, running || before == Some(&Intent::Run)),
+            Some(_) | None => admission.decide(&pod, history),
         };
         PodUpdate { pod, intent, in_cloud: true }
     });
-    let held = invalid.into_iter().map(|(id, reason)| {
+    let held = stored.invalid.iter().cloned().map(|(id, reason)| {
         let intent = Intent::Hold { reason: "InvalidPod".to_owned(), message: reason };
         PodUpdate { pod: Arc::new(ParsedPod::nameless(id)), intent, in_cloud: true }
     });
@@ -86,10 +105,10 @@ mod tests {
             pod.id.uid = (*uid).to_owned();
             Arc::new(pod)
         });
-        let stored = StoredPods { valid: valid.collect(), invalid: Vec::new() };
+        let stored = StoredPods { valid: valid.collect(), ..StoredPods::default() };
         let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
         let capacity = Capacity { pods, cpu_milli: 1000, memory: 1 << 30 };
-        let decided = updates(stored, before, Admission::new(capacity, &labels, &sysctls));
+        let decided = updates(&stored, before, Admission::new(capacity, &labels, &sysctls));
         decided.into_iter().map(|update| (update.pod.id.uid.clone(), update.intent)).collect()
     }
 
@@ -109,12 +128,49 @@ mod tests {
     }
 
     #[test]
+    fn no_clock_and_no_loss_of_memory_takes_a_place_away() {
+        // As after a restart of EdgeCore: nothing was decided, and one had been reported at a time that is yet to come.
+        let started: PodStatus =
+            serde_json::from_value(json!({"startTime": "2999-01-01T00:00:00Z"})).unwrap();
+        let made = |uid: &str, time: &str, status: Option<PodStatus>| {
+            let mut pod = pod(json!({}));
+            pod.id.uid = uid.to_owned();
+            pod.pod.metadata.creation_timestamp = serde_json::from_value(json!(time)).unwrap();
+            pod.pod.status = status;
+            Arc::new(pod)
+        };
+        let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
+        let decide = |stored: &StoredPods| {
+            let capacity = Capacity { pods: 1, cpu_milli: 1000, memory: 1 << 30 };
+            let decided = updates(stored, &BTreeMap::new(), Admission::new(capacity, &labels, &sysctls));
+            let runs = decided.iter().filter(|update| update.intent == Intent::Run);
+            runs.map(|update| update.pod.id.uid.clone()).collect::<Vec<_>>()
+        };
+        let (old, new) = ("1970-01-01T00:00:00Z", "2999-01-01T00:00:00Z");
+        // Reported by this node; told by the cloud to a node that has lost its store.
+        let reported = BTreeMap::from([("b".to_owned(), Arc::new(started.clone()))]);
+        for (reported, status) in [(reported, None), (BTreeMap::new(), Some(started))] {
+            for (time_a, time_b) in [(old, new), (new, old)] {
+                let valid = vec![made("a", time_a, None), made("b", time_b, status.clone())];
+                let stored = StoredPods { valid, reported: reported.clone(), ..StoredPods::default() };
+                assert_eq!(decide(&stored), ["b"]);
+            }
+        }
+        // One that has ended takes no room.
+        let ended: PodStatus = serde_json::from_value(json!({"phase": "Succeeded"})).unwrap();
+        let valid = vec![made("a", old, None), made("b", old, None)];
+        let reported = BTreeMap::from([("b".to_owned(), Arc::new(ended))]);
+        assert_eq!(decide(&StoredPods { valid, reported, ..StoredPods::default() }), ["b", "a"]);
+    }
+
+    #[test]
     fn an_invalid_pod_is_held_and_named() {
         let id = PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
-        let stored = StoredPods { valid: Vec::new(), invalid: vec![(id, "spec is missing".to_owned())] };
+        let invalid = vec![(id, "spec is missing".to_owned())];
+        let stored = StoredPods { invalid, ..StoredPods::default() };
         let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
         let admission = Admission::new(Capacity::default(), &labels, &sysctls);
-        let decided = updates(stored, &BTreeMap::new(), admission);
+        let decided = updates(&stored, &BTreeMap::new(), admission);
         let message = "spec is missing".to_owned();
         assert_eq!(decided[0].intent, Intent::Hold { reason: "InvalidPod".to_owned(), message });
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use beehive::Env;
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
@@ -12,6 +13,7 @@ use serde_json::Value;
 use crate::error::ParseError;
 use crate::plan::StoredPods;
 use crate::pod::parsed_pod::{ParsedPod, fnv1a};
+use crate::pod::reported::{self, ReportedStatuses};
 
 /// Config maps and Secrets that came, went or changed.
 pub(crate) type ChangedObjects = BTreeSet<ObjectKey>;
@@ -66,11 +68,13 @@ impl StoreView {
 #[derive(Clone)]
 pub(crate) struct EdgedStore {
     store: Store,
+    /// What was reported of each pod last. Known once there was a [`EdgedStore::view`].
+    pub(crate) reported: ReportedStatuses,
 }
 
 impl EdgedStore {
     pub(crate) fn new(store: Store) -> Self {
-        EdgedStore { store }
+        EdgedStore { store, reported: ReportedStatuses::default() }
     }
 
     /// Reads everything that says which pods should run here. `parsed`: pods of the last time, by the hash of their JSON.
@@ -82,7 +86,9 @@ impl EdgedStore {
         node: &str,
         parsed: &BTreeMap<u64, Arc<ParsedPod>>,
     ) -> Result<StoreView, StoreError> {
+        self.reported.load(&self.store)?;
         let mut view = StoreView { versions: self.versions()?, ..StoreView::default() };
+        view.pods.reported = self.reported.all();
         for object in self.store.list_objects(PODS, None)? {
             view.add(&object.json, parsed);
         }
@@ -133,13 +139,15 @@ impl EdgedStore {
         Ok(heads.map(|(key, ..)| (key.namespace, key.name)).collect())
     }
 
-    /// Whether a pod that is not in the store is really not wanted: a store that lost rows cannot say so.
-    pub(crate) fn absence_counts(&self) -> bool {
-        let whole = match self.store.opened() {
+    /// Whether a pod that is not in the store is really not wanted. A store that lost rows cannot say so; one that began
+    /// empty knows only of the pods that it has held since, whose status was reported.
+    pub(crate) fn absence_counts(&self, uid: &str) -> bool {
+        let held = match self.store.opened() {
             Opened::Clean => true,
-            Opened::Fresh | Opened::SetAside { .. } => false,
+            Opened::Fresh => self.reported.of(uid).status.is_some(),
+            Opened::SetAside { .. } => false,
         };
-        whole && self.is_whole()
+        held && self.is_whole()
     }
 
     /// Puts a report where MetaManager finds it. A newer one takes the place of an older one about the same thing.
@@ -149,8 +157,26 @@ impl EdgedStore {
             Some(key) => (Class::Status, key),
             None => (Class::Event, event_key(report)),
         };
-        let commit = self.store.commit(vec![Write::Enqueue { class, key, body }]);
-        commit.await.map(drop).map_err(|error| error.to_string())
+        let kept = reported::write_with(report);
+        let writes = std::iter::once(Write::Enqueue { class, key, body }).chain(kept).collect();
+        self.store.commit(writes).await.map_err(|error| error.to_string())?;
+        self.reported.reported(report);
+        Ok(())
+    }
+
+    /// Keeps how long a pod has been active, for the next start. When that fails the pod has more time.
+    pub(crate) async fn keep_active(&self, uid: &str, active: Duration) {
+        match self.store.commit(vec![reported::keep_active(uid, active)]).await {
+            Ok(_) => self.reported.was_active(uid, active),
+            Err(error) => tracing::warn!(uid, %error, "the time that a pod has been active is not kept"),
+        }
+    }
+
+    /// Forgets what was reported of a pod whose end nobody waits for.
+    pub(crate) async fn forget_status(&self, uid: &str) -> Result<(), String> {
+        self.store.commit(vec![reported::forget(uid)]).await.map_err(|error| error.to_string())?;
+        self.reported.forget(uid);
+        Ok(())
     }
 
     /// A token that was granted before.
@@ -217,7 +243,7 @@ mod tests {
         assert_eq!(edged_store.token("u/a"), Some(grant));
         edged_store.forget_tokens(&Env::seeded(1), "u/").await.unwrap();
         assert_eq!(edged_store.token("u/a"), None);
-        assert!(!edged_store.absence_counts(), "a fresh store knows of no pod");
+        assert!(!edged_store.absence_counts("another"), "a fresh store knows of no pod");
     }
 
     #[tokio::test]

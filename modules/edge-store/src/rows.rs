@@ -113,13 +113,22 @@ pub enum Table {
     Retained,
     /// A service-account token: (what it was asked for, "").
     Tokens,
+    /// The status of a pod as it was reported last: (uid, ""); and how long it has been active: (uid, "active").
+    PodStatuses,
     /// Facts of the node itself.
     Facts,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 6] =
-        [Table::Twins, Table::DeviceStates, Table::Mappers, Table::Retained, Table::Tokens, Table::Facts];
+    pub(crate) const ALL: [Table; 7] = [
+        Table::Twins,
+        Table::DeviceStates,
+        Table::Mappers,
+        Table::Retained,
+        Table::Tokens,
+        Table::PodStatuses,
+        Table::Facts,
+    ];
 
     /// The word that stands in the file.
     pub fn as_str(self) -> &'static str {
@@ -129,6 +138,7 @@ impl Table {
             Table::Mappers => "mappers",
             Table::Retained => "mqtt_retained",
             Table::Tokens => "tokens",
+            Table::PodStatuses => "pod_status",
             Table::Facts => "facts",
         }
     }

@@ -72,6 +72,22 @@ pub(crate) enum ActionInput {
     Container(RuntimeContainer),
 }
 
+impl Action {
+    /// Whether an action may be broken off together with its worker: it changes nothing that the next incarnation would
+    /// trip over, or may take as long as a pod's grace or its image.
+    pub(crate) fn may_be_cut_short(&self) -> bool {
+        match self {
+            Action::Image { .. } | Action::Stop { .. } | Action::Teardown | Action::Report => true,
+            Action::Volumes
+            | Action::Sandbox { .. }
+            | Action::Start { .. }
+            | Action::StopSandbox { .. }
+            | Action::RemoveSandbox { .. }
+            | Action::RemoveContainer { .. } => false,
+        }
+    }
+}
+
 /// The work of an action. A combination that makes no sense, which the worker never asks for, is an error in the pod's
 /// events.
 pub(crate) fn perform(

@@ -15,6 +15,17 @@ pub(crate) struct Capacity {
     pub(crate) memory: u64,
 }
 
+/// What is known of a pod from before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum History {
+    /// Nothing.
+    New,
+    /// It was admitted here.
+    Admitted,
+    /// It has ended for good.
+    Ended,
+}
+
 /// Takes the pods one after another, the ones that have started before first.
 #[derive(Debug)]
 pub(crate) struct Admission<'a> {
@@ -28,18 +39,20 @@ impl<'a> Admission<'a> {
         Admission { left: room, labels, sysctls }
     }
 
-    /// What is to become of a pod. One that was `admitted` before stays so.
-    pub(crate) fn decide(&mut self, pod: &ParsedPod, admitted: bool) -> Intent {
+    /// What is to become of a pod. One that was admitted before stays so.
+    pub(crate) fn decide(&mut self, pod: &ParsedPod, history: History) -> Intent {
         if pod.is_terminating() {
             return Intent::Terminate;
         }
         if let Some(message) = pod.review.refused_message() {
             return Intent::Hold { reason: "FieldsNotSupported".to_owned(), message };
         }
-        if pod.is_done_in_cloud() {
+        if history == History::Ended {
             return Intent::Run;
         }
-        if !admitted && let Some(refusal) = self.refusal(pod) {
+        if history == History::New
+            && let Some(refusal) = self.refusal(pod)
+        {
             return refusal;
         }
         let (cpu, memory) = requests(pod);
@@ -110,18 +123,21 @@ mod tests {
         let asks = |cpu: &str| {
             pod(json!({"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": cpu}}}]}))
         };
-        assert_eq!(reason(&admission.decide(&asks("600m"), false)), "Run");
-        assert_eq!(reason(&admission.decide(&asks("600m"), false)), "OutOfcpu");
-        assert_eq!(reason(&admission.decide(&asks("600m"), true)), "Run");
+        assert_eq!(reason(&admission.decide(&asks("600m"), History::New)), "Run");
+        assert_eq!(reason(&admission.decide(&asks("600m"), History::New)), "OutOfcpu");
+        assert_eq!(reason(&admission.decide(&asks("600m"), History::Admitted)), "Run");
         assert_eq!(
-            reason(&admission.decide(&pod(json!({"nodeSelector": {"zone": "b"}})), false)),
+            reason(&admission.decide(&pod(json!({"nodeSelector": {"zone": "b"}})), History::New)),
             "NodeAffinity"
         );
-        assert_eq!(reason(&admission.decide(&pod(json!({"nodeSelector": {"zone": "a"}})), false)), "Run");
-        assert_eq!(reason(&admission.decide(&pod(json!({})), false)), "OutOfpods");
+        assert_eq!(
+            reason(&admission.decide(&pod(json!({"nodeSelector": {"zone": "a"}})), History::New)),
+            "Run"
+        );
+        assert_eq!(reason(&admission.decide(&pod(json!({})), History::New)), "OutOfpods");
         let unsafe_one =
             pod(json!({"securityContext": {"sysctls": [{"name": "kernel.shmmax", "value": "1"}]}}));
-        match admission.decide(&unsafe_one, false) {
+        match admission.decide(&unsafe_one, History::New) {
             Intent::Fail { reason, message } => assert_eq!(
                 (reason.as_str(), message.as_str()),
                 ("SysctlForbidden", "Pod was rejected: forbidden sysctl: \"kernel.shmmax\" not allowlisted")
@@ -129,6 +145,6 @@ mod tests {
             other => panic!("{other:?}"),
         }
         let refused = pod(json!({"hostUsers": false}));
-        assert_eq!(reason(&admission.decide(&refused, true)), "FieldsNotSupported");
+        assert_eq!(reason(&admission.decide(&refused, History::Admitted)), "FieldsNotSupported");
     }
 }

@@ -1,24 +1,12 @@
 //! The conditions of a pod. Pure.
 
+use contract::pod_status::FIELDS_NOT_HONOURED;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::parsed_pod::ParsedPod;
-use crate::pod::status;
+use crate::pod::plan;
 use crate::runtime::pods::RuntimePod;
-
-/// Names the fields of the pod that have no effect here.
-pub(crate) const FIELDS_NOT_HONOURED: &str = "kubehive.io/FieldsNotHonoured";
-
-/// The conditions that are told here; those of others are passed on as they are.
-const OWN: [&str; 6] = [
-    "PodReadyToStartContainers",
-    "Initialized",
-    "Ready",
-    "ContainersReady",
-    "PodScheduled",
-    FIELDS_NOT_HONOURED,
-];
 
 fn condition(kind: &str, truth: bool, reason: &str, message: String) -> PodCondition {
     PodCondition {
@@ -30,6 +18,7 @@ fn condition(kind: &str, truth: bool, reason: &str, message: String) -> PodCondi
     }
 }
 
+/// The conditions of types that are the node's to report. Those of others are theirs, and CloudCore leaves them as they are.
 pub(crate) fn all(
     pod: &ParsedPod,
     phase: &str,
@@ -50,19 +39,12 @@ pub(crate) fn all(
         let reason = if pod.review.refused.is_empty() { "NotSupported" } else { "Refused" };
         list.push(condition(FIELDS_NOT_HONOURED, true, reason, message));
     }
-    let foreign = pod.cloud_status().and_then(|status| status.conditions.as_ref());
-    let foreign = foreign.into_iter().flatten().filter(|old| !OWN.contains(&old.type_.as_str()));
-    let known: Vec<&PodCondition> = [previous, pod.cloud_status()]
-        .into_iter()
-        .flatten()
-        .flat_map(|old| old.conditions.iter().flatten())
-        .collect();
+    let known = previous.and_then(|old| old.conditions.as_ref());
     for own in &mut list {
-        let before = known.iter().find(|old| old.type_ == own.type_ && old.status == own.status);
-        let since = before.and_then(|old| old.last_transition_time.clone());
+        let same = |old: &&PodCondition| old.type_ == own.type_ && old.status == own.status;
+        let since = known.into_iter().flatten().find(same).and_then(|old| old.last_transition_time.clone());
         own.last_transition_time = Some(since.unwrap_or(Time(wall)));
     }
-    list.extend(foreign.cloned());
     list
 }
 
@@ -74,7 +56,7 @@ fn initialized(pod: &ParsedPod, phase: &str, inits: &[ContainerStatus], seen: &R
     if phase == "Succeeded" {
         return condition("Initialized", true, "PodCompleted", String::new());
     }
-    if status::initialized(pod, seen) {
+    if plan::initialized(pod, seen) {
         return condition("Initialized", true, "", String::new());
     }
     let open = names(inits.iter().filter(|status| !status.ready));

@@ -49,7 +49,6 @@ impl ManagedPod {
 pub(crate) struct PodManager(BTreeMap<String, ManagedPod>);
 
 impl PodManager {
-
     /// A pod whose worker was started.
     pub(crate) fn add(&mut self, entry: Rc<PodEntry>, worker: Address<PodWorkerMsg>) {
         let id = entry.update().pod.id.clone();

@@ -7,7 +7,7 @@ use crate::images::credentials::{self, PullPolicy};
 use crate::pod::actions::{Outcome, StartError};
 use crate::pod::backoff::{self, Failure};
 use crate::pod::parsed_pod::ParsedPod;
-use crate::pod::plan::{Action, ImageState, VolumeState, ran_long};
+use crate::pod::plan::{Action, ImageState, VolumeState};
 use crate::pod::recorder::Kind;
 use crate::pod::worker::{PodWorker, STEP_RETRY};
 use crate::volumes::Prepared;
@@ -33,7 +33,10 @@ impl PodWorker {
                 self.start_ended(&pod, container, *attempt, result, now);
             }
             (Outcome::Done(result), _) => self.step_ended(&pod, action, result, now),
-            (Outcome::Report(Ok(status)), _) => self.last_status = Some(*status),
+            (Outcome::Report(Ok(status)), _) => {
+                self.state.reported = Some(std::sync::Arc::new(*status));
+                self.has_reported = true;
+            }
             (Outcome::Report(Err(error)), _) => {
                 tracing::error!(pod = %pod.id.name, %error, "status of a pod could not be kept");
                 self.try_again(Action::Report, now);
@@ -134,7 +137,7 @@ impl PodWorker {
         else {
             return;
         };
-        let earned = self.state.crashes.get(container).copied().filter(|_| !ran_long(before));
+        let earned = self.state.crashes.get(container).copied().filter(|_| !self.state.ran_long(before));
         self.state.crashes.insert(container.to_owned(), backoff::next(earned));
     }
 

@@ -88,7 +88,7 @@ impl ParsedPod {
         self.pod.spec.as_ref().unwrap_or_else(|| EMPTY.get_or_init(PodSpec::default))
     }
 
-    /// The status that the cloud holds.
+    /// The status that the cloud has sent: what others than this node wrote, and what this node had reported by then.
     pub(crate) fn cloud_status(&self) -> Option<&PodStatus> {
         self.pod.status.as_ref()
     }
@@ -107,12 +107,6 @@ impl ParsedPod {
             own
         };
         Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
-    }
-
-    /// Whether the cloud already counts the pod as done.
-    pub(crate) fn is_done_in_cloud(&self) -> bool {
-        let phase = self.cloud_status().and_then(|status| status.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
     }
 
     pub(crate) fn host_network(&self) -> bool {

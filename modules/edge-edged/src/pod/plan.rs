@@ -1,13 +1,14 @@
 //! What to do next for one pod. Pure: the pod, what the runtime has of it, what was tried before, and the time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use beehive::Moment;
 use k8s_openapi::api::core::v1::Container;
 
-use crate::pod::backoff::{self, Failure};
+use crate::pod::backoff::Failure;
 use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
+pub(crate) use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
 use crate::volumes::Prepared;
 
@@ -91,52 +92,6 @@ pub(crate) enum VolumeState {
     Failed(Failure),
 }
 
-/// What was tried before. Lost when EdgeCore restarts, and then tried again.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct SyncState {
-    pub(crate) busy: BTreeSet<Action>,
-    pub(crate) volumes: VolumeState,
-    /// Objects changed or a token ages: bring the volumes up to date.
-    pub(crate) refresh_volumes: bool,
-    pub(crate) refresh_at: Option<Moment>,
-    pub(crate) sandbox: Option<Failure>,
-    pub(crate) images: BTreeMap<String, ImageState>,
-    pub(crate) starts: BTreeMap<String, Failure>,
-    /// The pause that the last restart of a container earned.
-    pub(crate) crashes: BTreeMap<String, Duration>,
-    /// When the end of an instance was first seen, by its id.
-    pub(crate) ended: BTreeMap<String, Moment>,
-    /// Sandboxes that were told to stop.
-    pub(crate) stopped: BTreeSet<String>,
-    /// Everything of the pod is gone.
-    pub(crate) torn_down: bool,
-}
-
-impl SyncState {
-    pub(crate) fn is_busy(&self, wanted: impl Fn(&Action) -> bool) -> bool {
-        self.busy.iter().any(wanted)
-    }
-
-    pub(crate) fn is_starting(&self, container: &str) -> bool {
-        self.is_busy(|action| matches!(action, Action::Start { container: name, .. } if name == container))
-    }
-
-    /// When a container that has ended may start again, if that is later than now.
-    pub(crate) fn crash_until(&self, instance: &RuntimeContainer) -> Option<(Duration, Moment)> {
-        let pause = self.crashes.get(&instance.name)?;
-        if ran_long(instance) {
-            return None;
-        }
-        self.ended.get(&instance.id).map(|ended| (*pause, *ended + *pause))
-    }
-}
-
-/// Whether an instance ran so long that its crashes before are forgotten.
-pub(crate) fn ran_long(instance: &RuntimeContainer) -> bool {
-    let nanos = u64::try_from(instance.finished_at.saturating_sub(instance.started_at)).unwrap_or(0);
-    instance.started_at > 0 && Duration::from_nanos(nanos) >= backoff::FORGIVEN_AFTER
-}
-
 /// What to do.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -167,7 +122,7 @@ pub(crate) fn plan(
         Intent::Fail { .. } | Intent::Hold { .. } => {
             wind_down(pod, seen, state, &mut plan);
         }
-        Intent::Run if is_done(pod, seen) => {
+        Intent::Run if is_done(pod, seen, state) => {
             wind_down(pod, seen, state, &mut plan);
         }
         Intent::Run => run(pod, seen, state, now, &mut plan),
@@ -176,9 +131,10 @@ pub(crate) fn plan(
     plan
 }
 
-/// Whether all that the pod was to do is done, one way or the other.
-pub(crate) fn is_done(pod: &ParsedPod, seen: &RuntimePod) -> bool {
-    if pod.is_done_in_cloud() {
+/// Whether all that the pod was to do is done, one way or the other. What has ended never runs again, whatever the runtime
+/// has of it.
+pub(crate) fn is_done(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState) -> bool {
+    if state.end(pod).is_some() {
         return true;
     }
     let policy = pod.restart_policy();
@@ -310,7 +266,8 @@ fn replace_sandbox(grace: Duration, seen: &RuntimePod, state: &SyncState, now: M
     match &state.sandbox {
         Some(fault) if fault.until > now => plan.wake_at(fault.until),
         Some(_) | None => {
-            let attempt = seen.sandboxes.first().map_or(0, |sandbox| sandbox.attempt.saturating_add(1));
+            let latest = seen.sandboxes.iter().map(|sandbox| sandbox.attempt).max();
+            let attempt = latest.map_or(0, |latest| latest.saturating_add(1));
             plan.actions.push(Action::Sandbox { attempt });
         }
     }
@@ -389,7 +346,7 @@ fn consider<'a>(
         return;
     }
     let newest = seen.newest(&container.name);
-    let attempt = newest.map_or(0, |newest| newest.attempt.saturating_add(1));
+    let attempt = state.next_attempt(pod, &container.name, newest);
     match instance {
         None => {
             // One that ended with the sandbox before counts by the policy, init containers run again.
@@ -463,6 +420,19 @@ fn start(
             }
         }
     }
+}
+
+/// Whether every init container has done its part.
+pub(crate) fn initialized(pod: &ParsedPod, seen: &RuntimePod) -> bool {
+    let started = pod.spec().containers.iter().any(|container| seen.newest(&container.name).is_some());
+    started
+        || pod.init_containers().all(|container| {
+            seen.newest(&container.name).is_some_and(|instance| match instance.life {
+                RuntimeState::Running => is_sidecar(container),
+                RuntimeState::Exited => instance.exit_code == 0 && !is_sidecar(container),
+                RuntimeState::Created | RuntimeState::Unknown => false,
+            })
+        })
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use serde_json::json;
 const GRACE: Duration = Duration::from_secs(30);
 const NOW: Moment = Moment(Duration::from_secs(1000));
 
-pub(crate) fn sandbox(id: &str, created_at: i64, ready: bool) -> RuntimeSandbox {
-    RuntimeSandbox { id: id.into(), attempt: 0, ready, created_at }
+pub(crate) fn sandbox(id: &str, attempt: u32, ready: bool) -> RuntimeSandbox {
+    RuntimeSandbox { id: id.into(), attempt, ready }
 }
 
 pub(crate) fn instance(
@@ -24,7 +24,6 @@ pub(crate) fn instance(
         name: name.into(),
         attempt,
         life,
-        created_at: i64::from(attempt) + 1,
         started_at: 1,
         finished_at: if life.is_over() { 2 } else { 0 },
         exit_code: 0,
@@ -43,7 +42,7 @@ fn failed(pod: &ParsedPod, name: &str, attempt: u32) -> RuntimeContainer {
 }
 
 fn seen(mut containers: Vec<RuntimeContainer>) -> RuntimePod {
-    containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
+    containers.sort_by_key(|container| std::cmp::Reverse(container.attempt));
     RuntimePod { sandboxes: vec![sandbox("s", 1, true)], containers, ips: vec!["10.0.0.2".into()] }
 }
 
@@ -162,8 +161,12 @@ fn a_container_that_crashed_before_waits() {
     let later = Moment(Duration::from_secs(1015));
     let starts = plan(&pod, &Intent::Run, &seen(vec![crashed.clone()]), &memory, later);
     assert_eq!(starts.actions, [start_of("c", 2)]);
-    let long = RuntimeContainer { finished_at: 700_000_000_000, ..crashed };
-    assert_eq!(plan(&pod, &Intent::Run, &seen(vec![long]), &memory, NOW).actions, [start_of("c", 2)]);
+    // How long it ran is measured here: the runtime's clock may have been set meanwhile.
+    let jumped = RuntimeContainer { finished_at: 700_000_000_000, ..crashed.clone() };
+    assert!(plan(&pod, &Intent::Run, &seen(vec![jumped]), &memory, NOW).actions.is_empty());
+    memory.running.insert("c-1".into(), Moment(Duration::from_secs(395)));
+    let back = RuntimeContainer { started_at: 9, finished_at: 3, ..crashed };
+    assert_eq!(plan(&pod, &Intent::Run, &seen(vec![back]), &memory, NOW).actions, [start_of("c", 2)]);
 }
 
 #[test]
@@ -184,7 +187,7 @@ fn a_dead_sandbox_is_replaced_and_the_counts_go_on() {
     let pod = pod(json!({}));
     let mut memory = ready(&["c"]);
     let dead = RuntimePod {
-        sandboxes: vec![sandbox("s", 1, false)],
+        sandboxes: vec![sandbox("s", 3, false)],
         containers: vec![instance(&pod, "c", "s", 4, RuntimeState::Exited)],
         ips: vec![],
     };
@@ -193,8 +196,8 @@ fn a_dead_sandbox_is_replaced_and_the_counts_go_on() {
         [Action::StopSandbox { id: "s".into() }]
     );
     memory.stopped.insert("s".into());
-    assert_eq!(plan(&pod, &Intent::Run, &dead, &memory, NOW).actions, [Action::Sandbox { attempt: 1 }]);
-    let new = RuntimePod { sandboxes: vec![sandbox("t", 9, true), sandbox("s", 1, false)], ..dead };
+    assert_eq!(plan(&pod, &Intent::Run, &dead, &memory, NOW).actions, [Action::Sandbox { attempt: 4 }]);
+    let new = RuntimePod { sandboxes: vec![sandbox("t", 4, true), sandbox("s", 3, false)], ..dead };
     // The old instance is kept for its count and its last state.
     assert_eq!(plan(&pod, &Intent::Run, &new, &memory, NOW).actions, [start_of("c", 5)]);
 }
@@ -271,9 +274,77 @@ fn a_pod_that_leaves_while_it_starts_waits_for_the_start() {
     assert_eq!((plan.actions.len(), plan.gone), (0, false));
 }
 
+fn known(status: serde_json::Value) -> SyncState {
+    let reported = Some(std::sync::Arc::new(serde_json::from_value(status).unwrap()));
+    SyncState { reported, ..SyncState::default() }
+}
+
 #[test]
-fn a_pod_that_is_done_in_the_cloud_never_starts_again() {
-    let mut pod = pod(json!({"restartPolicy": "Never"}));
-    pod.pod.status = serde_json::from_value(json!({"phase": "Succeeded"})).unwrap();
-    assert_eq!(plan(&pod, &Intent::Run, &RuntimePod::default(), &SyncState::default(), NOW), Plan::default());
+fn a_pod_that_has_ended_never_starts_again_whoever_knows_it() {
+    for phase in ["Succeeded", "Failed"] {
+        for policy in ["Never", "OnFailure", "Always"] {
+            let mut pod = pod(json!({"restartPolicy": policy}));
+            // The runtime has lost everything.
+            let state = known(json!({"phase": phase}));
+            assert_eq!(plan(&pod, &Intent::Run, &RuntimePod::default(), &state, NOW), Plan::default());
+            // The node's store has, too.
+            pod.pod.status = serde_json::from_value(json!({"phase": phase})).unwrap();
+            let forgotten = SyncState::default();
+            assert_eq!(plan(&pod, &Intent::Run, &RuntimePod::default(), &forgotten, NOW), Plan::default());
+        }
+    }
+}
+
+#[test]
+fn what_still_runs_of_a_pod_that_has_ended_is_stopped() {
+    let mut pod = pod(json!({}));
+    pod.pod.status = serde_json::from_value(json!({"phase": "Failed"})).unwrap();
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    let stop = Action::Stop { id: "c-0".into(), why: StopReason::Ending, grace: GRACE };
+    assert_eq!(plan(&pod, &Intent::Run, &runs, &ready(&["c"]), NOW).actions, [stop]);
+}
+
+#[test]
+fn counts_go_on_after_the_runtime_has_lost_everything() {
+    let pod = pod(json!({}));
+    let status = json!({"phase": "Running", "containerStatuses": [
+        {"name": "c", "restartCount": 4, "containerID": "containerd://x"}]});
+    let state = SyncState { reported: known(status.clone()).reported, ..ready(&["c"]) };
+    assert_eq!(plan(&pod, &Intent::Run, &seen(vec![]), &state, NOW).actions, [start_of("c", 5)]);
+    let one_that_was_never_made = json!({"containerStatuses": [{"name": "c", "restartCount": 0}]});
+    let state = SyncState { reported: known(one_that_was_never_made).reported, ..ready(&["c"]) };
+    assert_eq!(plan(&pod, &Intent::Run, &seen(vec![]), &state, NOW).actions, [start_of("c", 0)]);
+    let mut told = pod.clone();
+    told.pod.status = serde_json::from_value(status).unwrap();
+    assert_eq!(plan(&told, &Intent::Run, &seen(vec![]), &ready(&["c"]), NOW).actions, [start_of("c", 5)]);
+}
+
+#[test]
+fn the_attempt_of_a_sandbox_is_never_used_twice() {
+    let pod = pod(json!({}));
+    let mut state = ready(&["c"]);
+    state.stopped.extend(["s".to_owned(), "t".to_owned()]);
+    let dead = RuntimePod {
+        sandboxes: vec![sandbox("t", 6, false), sandbox("s", 5, false)],
+        containers: vec![instance(&pod, "c", "s", 0, RuntimeState::Exited)],
+        ips: vec![],
+    };
+    let plan = plan(&pod, &Intent::Run, &dead, &state, NOW);
+    assert!(plan.actions.contains(&Action::Sandbox { attempt: 7 }), "{plan:?}");
+}
+
+#[test]
+fn how_long_an_instance_ran_is_counted_from_when_it_was_first_seen() {
+    let pod = pod(json!({}));
+    let mut state = SyncState::default();
+    let at = |seconds| Moment(Duration::from_secs(seconds));
+    let running = instance(&pod, "c", "s", 0, RuntimeState::Running);
+    state.observe(&seen(vec![running.clone()]), at(10));
+    state.observe(&seen(vec![running.clone()]), at(500));
+    let ended = RuntimeContainer { life: RuntimeState::Exited, ..running };
+    assert!(!state.ran_long(&ended));
+    state.observe(&seen(vec![ended.clone()]), at(610));
+    assert!(state.ran_long(&ended));
+    state.observe(&seen(vec![]), at(620));
+    assert!(state.running.is_empty() && state.ended.is_empty(), "forgotten with it");
 }

@@ -36,34 +36,29 @@ pub(crate) fn time_of(nanos: i64) -> Option<Time> {
     jiff::Timestamp::from_second(nanos.div_euclid(1_000_000_000)).ok().map(Time)
 }
 
-/// The whole status. `previous` is what was told before, for the times of its conditions.
+/// The whole status.
 pub(crate) fn compute(
     pod: &ParsedPod,
     intent: &Intent,
     seen: &RuntimePod,
-    memory: &SyncState,
-    previous: Option<&PodStatus>,
+    state: &SyncState,
     around: &NodeContext<'_>,
 ) -> PodStatus {
-    let mains: Vec<ContainerStatus> = pod
-        .spec()
-        .containers
-        .iter()
-        .map(|c| container(pod, c, false, intent, seen, memory, around))
-        .collect();
+    let previous = state.known_status(pod);
+    let mains: Vec<ContainerStatus> =
+        pod.spec().containers.iter().map(|c| container(pod, c, false, intent, seen, state, around)).collect();
     let inits: Vec<ContainerStatus> =
-        pod.init_containers().map(|c| container(pod, c, true, intent, seen, memory, around)).collect();
-    let phase = phase(pod, intent, &mains, &inits, seen);
+        pod.init_containers().map(|c| container(pod, c, true, intent, seen, state, around)).collect();
+    let end = state.end(pod);
+    let phase = phase(pod, intent, &mains, &inits, seen, end);
     let (reason, message) = match intent {
         Intent::Fail { reason, message } | Intent::Hold { reason, message } => {
             (Some(reason.clone()), Some(message.clone()))
         }
-        // What the cloud counts as failed keeps its reason.
-        Intent::Run | Intent::Terminate if pod.is_done_in_cloud() => {
-            let told = pod.cloud_status();
-            (told.and_then(|told| told.reason.clone()), told.and_then(|told| told.message.clone()))
+        // What has ended keeps its reason.
+        Intent::Run | Intent::Terminate => {
+            (end.and_then(|end| end.reason.clone()), end.and_then(|end| end.message.clone()))
         }
-        Intent::Run | Intent::Terminate => (None, None),
     };
     let own_ips = if pod.host_network() { around.host_ips } else { &seen.ips };
     let started = !pod.host_network() || !seen.sandboxes.is_empty();
@@ -82,19 +77,13 @@ pub(crate) fn compute(
         host_ips: Some(around.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
         pod_ip: ips.first().map(|ip| ip.ip.clone()),
         pod_ips: (!ips.is_empty()).then_some(ips),
-        start_time: Some(start_time(previous, seen, around)),
+        // As known before, whoever has restarted since.
+        start_time: Some(previous.and_then(|old| old.start_time.clone()).unwrap_or(Time(around.wall))),
         qos_class: Some(pod.qos.name().to_owned()),
         container_statuses: Some(mains),
         init_container_statuses: (!inits.is_empty()).then_some(inits),
         ..PodStatus::default()
     }
-}
-
-/// As told before; else, as after a restart without the cloud, when the oldest sandbox was made.
-fn start_time(previous: Option<&PodStatus>, seen: &RuntimePod, around: &NodeContext<'_>) -> Time {
-    let oldest = seen.sandboxes.iter().map(|sandbox| sandbox.created_at).min();
-    let told = previous.and_then(|old| old.start_time.clone());
-    told.or_else(|| oldest.and_then(time_of)).unwrap_or(Time(around.wall))
 }
 
 fn container(
@@ -103,20 +92,21 @@ fn container(
     init: bool,
     intent: &Intent,
     seen: &RuntimePod,
-    memory: &SyncState,
+    state: &SyncState,
     around: &NodeContext<'_>,
 ) -> ContainerStatus {
     let newest = seen.newest(&spec.name);
-    let wanted = *intent == Intent::Run && !plan::is_done(pod, seen);
+    let lost = if newest.is_none() { known_container(state.known_status(pod), &spec.name) } else { None };
+    let wanted = *intent == Intent::Run && !plan::is_done(pod, seen, state);
     let mut last =
         seen.previous(&spec.name).filter(|old| old.life.is_over()).map(|old| terminated(old, around));
-    let state = match newest {
+    let shown = match newest {
         Some(instance) => match instance.life {
             RuntimeState::Running => running(instance),
-            RuntimeState::Created => waiting(pod, spec, init, seen, memory),
+            RuntimeState::Created => waiting(pod, spec, init, seen, state),
             RuntimeState::Exited | RuntimeState::Unknown => {
                 let ended = terminated(instance, around);
-                match pause(pod, spec, instance, wanted, seen, memory, around.now) {
+                match pause(pod, spec, instance, wanted, seen, state, around.now) {
                     Some(waiting) => {
                         last = Some(ended);
                         waiting
@@ -127,12 +117,15 @@ fn container(
         },
         None => match intent {
             Intent::Hold { reason, message } => waiting_for(reason, Some(message.clone())),
-            Intent::Run | Intent::Fail { .. } | Intent::Terminate => waiting(pod, spec, init, seen, memory),
+            Intent::Run | Intent::Fail { .. } | Intent::Terminate => waiting(pod, spec, init, seen, state),
         },
     };
-    let runs = state.running.is_some();
-    let completed = state.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
+    let last = last.or_else(|| lost.map(last_state_of_lost));
+    let runs = shown.running.is_some();
+    let completed = shown.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
     let ready = if init && !is_sidecar(spec) { completed } else { runs };
+    let id = newest.map(|c| format!("{}://{}", around.runtime, c.id));
+    let restarts = newest.map(|c| i32::try_from(c.attempt).unwrap_or(i32::MAX));
     ContainerStatus {
         name: spec.name.clone(),
         image: newest
@@ -140,14 +133,38 @@ fn container(
             .filter(|image| !image.is_empty())
             .unwrap_or_else(|| spec.image.clone().unwrap_or_default()),
         image_id: newest.map(|c| c.image_ref.clone()).unwrap_or_default(),
-        container_id: newest.map(|c| format!("{}://{}", around.runtime, c.id)),
-        restart_count: newest.map_or(0, |c| i32::try_from(c.attempt).unwrap_or(i32::MAX)),
+        container_id: id.or_else(|| lost.and_then(|lost| lost.container_id.clone())),
+        restart_count: restarts.or(lost.map(|lost| lost.restart_count)).unwrap_or_default(),
         ready,
         started: Some(runs),
-        state: Some(state),
+        state: Some(shown),
         last_state: Some(last.unwrap_or_default()),
         ..ContainerStatus::default()
     }
+}
+
+/// What was known of a container that had been made.
+fn known_container<'a>(known: Option<&'a PodStatus>, name: &str) -> Option<&'a ContainerStatus> {
+    let known = known?;
+    let mut all = known.init_container_statuses.iter().chain(&known.container_statuses).flatten();
+    all.find(|status| status.name == name && status.container_id.is_some())
+}
+
+/// The last state of a container of which the runtime has nothing any more, as after all its state was lost: how it is known
+/// to have ended, else that nobody knows.
+fn last_state_of_lost(known: &ContainerStatus) -> ContainerState {
+    let states = [known.state.as_ref(), known.last_state.as_ref()];
+    let ended = states.into_iter().flatten().find(|state| state.terminated.is_some());
+    ended.cloned().unwrap_or_else(|| ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            container_id: known.container_id.clone(),
+            exit_code: LOST_CODE,
+            reason: Some(LOST.to_owned()),
+            message: Some("The container runtime no longer has the container".to_owned()),
+            ..ContainerStateTerminated::default()
+        }),
+        ..ContainerState::default()
+    })
 }
 
 fn running(instance: &RuntimeContainer) -> ContainerState {
@@ -186,11 +203,11 @@ fn waiting_for(reason: &str, message: Option<String>) -> ContainerState {
 }
 
 /// Why a container that should start has not started.
-fn fault(spec: &Container, memory: &SyncState) -> Option<ContainerState> {
-    if let Some(fault) = memory.starts.get(&spec.name) {
+fn fault(spec: &Container, state: &SyncState) -> Option<ContainerState> {
+    if let Some(fault) = state.starts.get(&spec.name) {
         return Some(waiting_for(fault.reason, Some(fault.message.clone())));
     }
-    match memory.images.get(&spec.name) {
+    match state.images.get(&spec.name) {
         Some(ImageState::Failed(fault)) => Some(waiting_for(fault.reason, Some(fault.message.clone()))),
         Some(ImageState::Ready(_)) | None => None,
     }
@@ -202,16 +219,16 @@ fn waiting(
     spec: &Container,
     init: bool,
     seen: &RuntimePod,
-    memory: &SyncState,
+    state: &SyncState,
 ) -> ContainerState {
-    if let Some(fault) = fault(spec, memory) {
+    if let Some(fault) = fault(spec, state) {
         return fault;
     }
     let has_init = pod.init_containers().next().is_some();
-    if !init && has_init && !initialized(pod, seen) {
+    if !init && has_init && !plan::initialized(pod, seen) {
         return waiting_for("PodInitializing", None);
     }
-    let message = match (&memory.volumes, &memory.sandbox) {
+    let message = match (&state.volumes, &state.sandbox) {
         (VolumeState::Failed(fault), _) | (_, Some(fault)) => Some(fault.message.clone()),
         (VolumeState::NotYet | VolumeState::Ready(_), None) => None,
     };
@@ -221,19 +238,6 @@ fn waiting(
     waiting_for(reason, message)
 }
 
-/// Whether every init container has done its part.
-pub(crate) fn initialized(pod: &ParsedPod, seen: &RuntimePod) -> bool {
-    let started = pod.spec().containers.iter().any(|container| seen.newest(&container.name).is_some());
-    started
-        || pod.init_containers().all(|container| {
-            seen.newest(&container.name).is_some_and(|instance| match instance.life {
-                RuntimeState::Running => is_sidecar(container),
-                RuntimeState::Exited => instance.exit_code == 0 && !is_sidecar(container),
-                RuntimeState::Created | RuntimeState::Unknown => false,
-            })
-        })
-}
-
 /// Why a container that has ended and should run again does not run yet; `None`: its end is its state.
 fn pause(
     pod: &ParsedPod,
@@ -241,13 +245,13 @@ fn pause(
     instance: &RuntimeContainer,
     wanted: bool,
     seen: &RuntimePod,
-    memory: &SyncState,
+    state: &SyncState,
     now: Moment,
 ) -> Option<ContainerState> {
     if !wanted || !plan::restarts(pod, spec, instance) {
         return None;
     }
-    if let Some((pause, until)) = memory.crash_until(instance)
+    if let Some((pause, until)) = state.crash_until(instance)
         && until > now
     {
         let (seconds, name, id) = (pause.as_secs(), &spec.name, &pod.id);
@@ -260,7 +264,7 @@ fn pause(
         );
         return Some(waiting_for("CrashLoopBackOff", Some(text)));
     }
-    if let Some(fault) = fault(spec, memory) {
+    if let Some(fault) = fault(spec, state) {
         return Some(fault);
     }
     let elsewhere = seen.ready_sandbox().is_none_or(|sandbox| sandbox.id != instance.sandbox);
@@ -278,13 +282,14 @@ fn phase(
     mains: &[ContainerStatus],
     inits: &[ContainerStatus],
     seen: &RuntimePod,
+    end: Option<&PodStatus>,
 ) -> &'static str {
     match intent {
         Intent::Fail { .. } => return "Failed",
         Intent::Hold { .. } => return "Pending",
         Intent::Run | Intent::Terminate => {}
     }
-    match pod.cloud_status().and_then(|status| status.phase.as_deref()) {
+    match end.and_then(|status| status.phase.as_deref()) {
         Some("Succeeded") => return "Succeeded",
         Some("Failed") => return "Failed",
         _ => {}
@@ -300,7 +305,7 @@ fn phase(
     if init_failed && policy == RestartPolicy::Never {
         return "Failed";
     }
-    if !initialized(pod, seen) && mains.iter().all(|status| status.container_id.is_none()) {
+    if !plan::initialized(pod, seen) && mains.iter().all(|status| status.container_id.is_none()) {
         return "Pending";
     }
     let has = |wanted: &dyn Fn(&ContainerState) -> bool, status: &ContainerStatus| {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::Moment;
+use beehive::{Context, Moment};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 
@@ -12,27 +12,31 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::{self, Action, Intent};
 use crate::pod::recorder::Kind;
 use crate::pod::status::{self, NodeContext};
-use crate::pod::worker::PodWorker;
+use crate::pod::worker::{PodWorker, PodWorkerMsg};
 
 impl PodWorker {
     /// What Edged wants, unless the pod has run out of its time; and when it will.
-    pub(crate) fn effective_intent(&self) -> (Intent, Option<Moment>) {
+    pub(crate) fn effective_intent(&mut self, cx: &Context<PodWorkerMsg>) -> (Intent, Option<Moment>) {
         let pod = &self.update.pod;
         let limit = pod.spec().active_deadline_seconds;
         let (Intent::Run, Some(limit)) = (&self.update.intent, limit) else {
             return (self.update.intent.clone(), None);
         };
-        let last = self.last_status.as_ref().or(pod.cloud_status());
-        let Some(started) = last.and_then(|status| status.start_time.clone()) else {
+        if plan::is_done(pod, &self.seen, &self.state) {
             return (Intent::Run, None);
-        };
-        let left = started.0.as_second().saturating_add(limit).saturating_sub(self.deps.wall().as_second());
-        if left <= 0 && !plan::is_done(pod, &self.seen) {
+        }
+        let limit = Duration::from_secs(u64::try_from(limit).unwrap_or(0));
+        let (now, active) = (self.deps.now(), &mut self.state.active);
+        active.start(now);
+        if active.so_far(now) >= limit {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
             return (Intent::Fail { reason: "DeadlineExceeded".to_owned(), message }, None);
         }
-        let left = Duration::from_secs(u64::try_from(left).unwrap_or(0).max(1));
-        (Intent::Run, Some(self.deps.now() + left))
+        if let Some(so_far) = active.take_due(limit, now) {
+            let (store, uid) = (self.deps.store.clone(), pod.id.uid.clone());
+            cx.spawn(async move { store.keep_active(&uid, so_far).await });
+        }
+        (Intent::Run, Some(active.wake(limit, now)))
     }
 
     /// The report of the pod's status, when it differs from the one before.
@@ -42,7 +46,8 @@ impl PodWorker {
         now: Moment,
     ) -> Option<(Action, LocalBoxFuture<'static, Outcome>)> {
         let pod = self.update.pod.clone();
-        let nothing_new = pod.is_done_in_cloud() && self.seen.containers.is_empty();
+        // Of a pod that has ended the runtime may have lost everything: what was reported stays.
+        let nothing_new = self.state.end(&pod).is_some() && self.seen.containers.is_empty();
         // Of a pod that is being removed the runtime knows less and less. After a restart of the worker, too.
         let removed =
             *intent == Intent::Terminate && self.seen.containers.is_empty() && self.seen.sandboxes.is_empty();
@@ -59,9 +64,8 @@ impl PodWorker {
         let node = self.deps.node.borrow().clone();
         let around =
             NodeContext { runtime: &node.runtime, host_ips: &node.host_ips, now, wall: self.deps.wall() };
-        let previous = self.last_status.as_ref().or(pod.cloud_status());
-        let status = status::compute(&pod, intent, &self.seen, &self.state, previous, &around);
-        if self.last_status.as_ref() == Some(&status) {
+        let status = status::compute(&pod, intent, &self.seen, &self.state, &around);
+        if self.has_reported && self.state.reported.as_deref() == Some(&status) {
             return None;
         }
         self.entry.set_phase(status.phase.as_deref().unwrap_or_default());

@@ -10,13 +10,15 @@ fn status(
     intent: &Intent,
     seen: &RuntimePod,
     memory: &SyncState,
-    previous: Option<&PodStatus>,
+    reported: Option<&PodStatus>,
 ) -> Value {
+    let reported = reported.cloned().map(std::sync::Arc::new);
+    let state = SyncState { reported, ..memory.clone() };
     let ips = ["192.0.2.1".to_owned()];
     let wall = jiff::Timestamp::from_second(1_800_000_000).unwrap();
     let now = Moment(Duration::from_secs(1000));
     let around = NodeContext { runtime: "containerd", host_ips: &ips, now, wall };
-    serde_json::to_value(compute(pod, intent, seen, memory, previous, &around)).unwrap()
+    serde_json::to_value(compute(pod, intent, seen, &state, &around)).unwrap()
 }
 
 fn seen(containers: Vec<RuntimeContainer>) -> RuntimePod {
@@ -52,15 +54,18 @@ fn a_running_pod_is_ready() {
 }
 
 #[test]
-fn the_start_is_kept_or_read_off_the_sandbox() {
-    let pod = pod(json!({}));
-    let mut runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
-    runs.sandboxes[0].created_at = 1_700_000_000_000_000_000;
-    let alone = status(&pod, &Intent::Run, &runs, &SyncState::default(), None);
-    assert_eq!(alone["startTime"], "2023-11-14T22:13:20Z");
+fn the_start_is_kept_whoever_forgot_it() {
+    let mut pod = pod(json!({}));
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    let first = status(&pod, &Intent::Run, &runs, &SyncState::default(), None);
+    assert_eq!(first["startTime"], "2027-01-15T08:00:00Z", "nobody knows of an earlier one");
     let told: PodStatus = serde_json::from_value(json!({"startTime": "2023-01-01T00:00:00Z"})).unwrap();
     let kept = status(&pod, &Intent::Run, &runs, &SyncState::default(), Some(&told));
     assert_eq!(kept["startTime"], "2023-01-01T00:00:00Z");
+    // A node that has lost its store is told what it reported.
+    pod.pod.status = Some(told);
+    let again = status(&pod, &Intent::Run, &runs, &SyncState::default(), None);
+    assert_eq!(again["startTime"], "2023-01-01T00:00:00Z");
 }
 
 #[test]
@@ -135,7 +140,7 @@ fn a_refused_pod_has_failed_with_its_reason_and_fields_without_effect_are_named(
         (&status["phase"], &status["reason"], &status["message"]),
         (&json!("Failed"), &json!("OutOfpods"), &json!("no room"))
     );
-    let named = condition(&status, conditions::FIELDS_NOT_HONOURED);
+    let named = condition(&status, contract::pod_status::FIELDS_NOT_HONOURED);
     assert!(named["message"].as_str().unwrap().contains("spec.containers[c].livenessProbe"));
 }
 
@@ -145,22 +150,60 @@ fn a_pod_that_must_not_run_waits_and_names_why() {
     let hold = Intent::Hold { reason: "FieldsNotSupported".into(), message: "m".into() };
     let status = status(&pod, &hold, &RuntimePod::default(), &SyncState::default(), None);
     assert_eq!((&status["phase"], &status["reason"]), (&json!("Pending"), &json!("FieldsNotSupported")));
-    let named = condition(&status, conditions::FIELDS_NOT_HONOURED);
+    let named = condition(&status, contract::pod_status::FIELDS_NOT_HONOURED);
     assert_eq!(named["reason"], "Refused");
     assert!(named["message"].as_str().unwrap().contains("spec.hostUsers=false"));
 }
 
 #[test]
-fn conditions_of_others_are_passed_on_and_gates_count() {
+fn a_readiness_gate_makes_the_pod_ready_and_stays_its_controllers() {
     let mut pod = pod(json!({"readinessGates": [{"conditionType": "example.com/lb"}]}));
-    pod.pod.status =
-        serde_json::from_value(json!({"conditions": [{"type": "example.com/lb", "status": "False"}]}))
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    for (gate, ready) in [(None, "False"), (Some("False"), "False"), (Some("True"), "True")] {
+        let conditions = gate.map(|gate| json!([{"type": "example.com/lb", "status": gate}]));
+        pod.pod.status = serde_json::from_value(json!({"conditions": conditions})).unwrap();
+        let status = status(&pod, &Intent::Run, &runs, &SyncState::default(), None);
+        assert_eq!(condition(&status, "Ready")["status"], ready, "{gate:?}");
+        assert_eq!(condition(&status, "ContainersReady")["status"], "True");
+        let conditions = status["conditions"].as_array().unwrap();
+        assert!(conditions.iter().all(|condition| condition["type"] != "example.com/lb"), "{conditions:?}");
+    }
+}
+
+#[test]
+fn a_container_that_the_runtime_has_lost_keeps_its_count_and_its_end() {
+    let pod = pod(json!({"restartPolicy": "OnFailure"}));
+    let told = |container: Value| -> PodStatus {
+        serde_json::from_value(json!({"phase": "Running", "containerStatuses": [container]})).unwrap()
+    };
+    let ran = told(
+        json!({"name": "c", "restartCount": 3, "containerID": "containerd://x", "state": {"running": {}}}),
+    );
+    let lost = status(&pod, &Intent::Run, &seen(vec![]), &SyncState::default(), Some(&ran));
+    let container = &lost["containerStatuses"][0];
+    assert_eq!(
+        (&container["restartCount"], &container["containerID"]),
+        (&json!(3), &json!("containerd://x"))
+    );
+    assert_eq!(container["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
+    assert_eq!(container["state"]["waiting"]["reason"], "ContainerCreating");
+    assert_eq!(lost["phase"], "Running");
+    let ended = told(json!({"name": "c", "restartCount": 3, "containerID": "containerd://x",
+        "state": {"terminated": {"exitCode": 7, "reason": "Error"}}}));
+    let lost = status(&pod, &Intent::Run, &seen(vec![]), &SyncState::default(), Some(&ended));
+    assert_eq!(lost["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 7);
+}
+
+#[test]
+fn a_pod_that_has_ended_keeps_its_phase_and_reason() {
+    let pod = pod(json!({}));
+    let told: PodStatus =
+        serde_json::from_value(json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "m"}))
             .unwrap();
     let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
-    let status = status(&pod, &Intent::Run, &runs, &SyncState::default(), None);
-    assert_eq!(condition(&status, "example.com/lb")["status"], "False");
-    assert_eq!(condition(&status, "Ready")["reason"], "ReadinessGatesNotReady");
-    assert_eq!(condition(&status, "ContainersReady")["status"], "True");
+    let status = status(&pod, &Intent::Run, &runs, &SyncState::default(), Some(&told));
+    let said = (&status["phase"], &status["reason"], &status["message"]);
+    assert_eq!(said, (&json!("Failed"), &json!("DeadlineExceeded"), &json!("m")));
 }
 
 #[test]

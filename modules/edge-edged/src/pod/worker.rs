@@ -9,30 +9,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Actor, Capacity, Context, Fault, Message, Moment, Policy, Refusal};
-use contract::UpReport;
-use contract::edged::EdgedMsg;
+use beehive::{Actor, Capacity, Context, Fault, Message, Moment, Policy};
 use futures::future::{AbortHandle, LocalBoxFuture};
-use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::dependencies::Dependencies;
 use crate::images::credentials;
 use crate::pod::actions::{self, ActionInput, Outcome, StartContext};
+use crate::pod::active_time::ActiveTime;
 use crate::pod::backoff::{self, Failure};
+use crate::pod::effects::Effects;
 use crate::pod::entry::{PodEntry, PodUpdate};
 use crate::pod::parsed_pod::{ParsedPod, PodId};
 use crate::pod::plan::{self, Action, ImageState, Intent, SyncState, VolumeState};
 use crate::pod::recorder::Kind;
 use crate::pod::runtime_status::StatusReader;
+use crate::pod::termination::{EDGED_RETRY, End, Stopped};
 use crate::runtime::pods::RuntimePod;
 
 /// After the runtime could not be asked, and after an end that could not be reported.
 pub(crate) const RUNTIME_RETRY: Duration = Duration::from_secs(1);
 /// After a step that has to succeed some day did not.
 pub(crate) const STEP_RETRY: Duration = Duration::from_secs(5);
-/// After Edged's mailbox had no room.
-const EDGED_RETRY: Duration = Duration::from_millis(50);
 /// The runtime tells of an end before its own records show it: when to read it again.
 const REREAD_AFTER: [Duration; 5] = [
     Duration::from_millis(15),
@@ -57,6 +56,8 @@ pub(crate) enum PodWorkerMsg {
     StatusRead(Box<StatusRead>),
     /// An action has ended.
     ActionEnded { action: Action, outcome: Box<Outcome> },
+    /// An action ended without an outcome: it panicked.
+    ActionFailed(Action),
     /// The end of the pod was reported, or could not be.
     EndReported(Result<(), String>),
     /// It is time for what the worker waits for.
@@ -71,6 +72,7 @@ impl Message for PodWorkerMsg {
             PodWorkerMsg::RuntimeChanged => "RuntimeChanged",
             PodWorkerMsg::StatusRead(_) => "StatusRead",
             PodWorkerMsg::ActionEnded { .. } => "ActionEnded",
+            PodWorkerMsg::ActionFailed(_) => "ActionFailed",
             PodWorkerMsg::EndReported(_) => "EndReported",
             PodWorkerMsg::Wake => "Wake",
         }
@@ -92,28 +94,6 @@ enum Reading {
     UnderWay,
 }
 
-/// Whether the runtime has nothing of the pod any more.
-#[derive(PartialEq)]
-enum Stopped {
-    NotYet,
-    /// Edged has to hear of it.
-    Unsaid,
-    Said,
-}
-
-/// How far the end of a pod of which nothing is left is.
-#[derive(PartialEq)]
-enum End {
-    NotYet,
-    /// It is being reported.
-    Reporting,
-    /// It could not be reported: not before this time again.
-    RetryAt(Moment),
-    /// Edged has to hear of it.
-    Reported,
-    Over,
-}
-
 /// The worker of one pod.
 pub(crate) struct PodWorker {
     pub(crate) deps: Rc<Dependencies>,
@@ -123,22 +103,25 @@ pub(crate) struct PodWorker {
     pub(crate) state: SyncState,
     /// As it was read last.
     pub(crate) seen: RuntimePod,
+    effects: Effects,
     reading: Reading,
+    has_read: bool,
     /// The runtime's status has to be read before anything is planned.
     pub(crate) stale: bool,
     /// It could not be read the last time: not before this time again.
     read_again_at: Option<Moment>,
     /// When to read again although the runtime tells of nothing.
     reread: Vec<Moment>,
-    pub(crate) last_status: Option<PodStatus>,
+    /// Whether this incarnation has reported the status that `state` knows.
+    pub(crate) has_reported: bool,
     /// No status is reported any more: what is left of the pod is being removed.
     pub(crate) status_is_final: bool,
     pub(crate) pulls: BTreeMap<Action, AbortHandle>,
     pub(crate) retries: Vec<(Moment, Action)>,
     wake: Option<(Moment, AbortHandle)>,
-    end: End,
+    pub(crate) end: End,
     /// Edged has to hear that the pod has left the runtime.
-    stopped: Stopped,
+    pub(crate) stopped: Stopped,
     pub(crate) named_unhonoured: bool,
     pub(crate) named_refusal: Option<Intent>,
 }
@@ -171,17 +154,23 @@ impl PodWorker {
     /// A worker that starts from the entry's update.
     pub(crate) fn new(deps: Rc<Dependencies>, entry: Rc<PodEntry>) -> Self {
         let update = entry.update();
+        let kept = deps.store.reported.of(&update.pod.id.uid);
+        let active = ActiveTime::after(kept.active);
+        let state = SyncState { reported: kept.status, active, ..SyncState::default() };
+        let effects = Effects::of(&deps.runtime, &update.pod.id.uid);
         PodWorker {
             deps,
             entry,
             update,
-            state: SyncState::default(),
+            state,
             seen: RuntimePod::default(),
+            effects,
             reading: Reading::Idle(StatusReader::default()),
+            has_read: false,
             stale: true,
             read_again_at: None,
             reread: Vec::new(),
-            last_status: None,
+            has_reported: false,
             status_is_final: false,
             pulls: BTreeMap::new(),
             retries: Vec::new(),
@@ -214,6 +203,9 @@ impl Actor for PodWorker {
             PodWorkerMsg::RuntimeChanged => self.runtime_changed(),
             PodWorkerMsg::StatusRead(read) => self.status_read(*read),
             PodWorkerMsg::ActionEnded { action, outcome } => self.action_ended(action, *outcome),
+            PodWorkerMsg::ActionFailed(action) => {
+                return Err(Fault::new(format!("{action:?} panicked")));
+            }
             PodWorkerMsg::EndReported(result) => self.end_reported(result),
             PodWorkerMsg::Wake => self.wake = None,
         }
@@ -279,7 +271,7 @@ impl PodWorker {
             self.wake_at(self.read_again_at, now, cx);
             return;
         }
-        let (intent, deadline) = self.effective_intent();
+        let (intent, deadline) = self.effective_intent(cx);
         self.age(&intent, now);
         let pod = self.update.pod.clone();
         let plan = plan::plan(&pod, &intent, &self.seen, &self.state, now);
@@ -310,7 +302,13 @@ impl PodWorker {
         self.stale = false;
         self.read_again_at = None;
         let (deps, id, worker) = (Rc::clone(&self.deps), self.update.pod.id.clone(), cx.myself());
+        // Only the first reading of an incarnation finds some.
+        let settled = self.effects.settled();
+        let is_first = !std::mem::replace(&mut self.has_read, true);
         cx.spawn(async move {
+            if is_first {
+                settled.await;
+            }
             let result = reader.read(&deps, &id).await;
             let read = Box::new(StatusRead { reader, result });
             // A worker that is gone needs no answer.
@@ -337,12 +335,7 @@ impl PodWorker {
         if ended_of(&seen) != ended_of(&self.seen) {
             self.reread.clear();
         }
-        let ended: BTreeSet<String> =
-            seen.containers.iter().filter(|c| c.life.is_over()).map(|c| c.id.clone()).collect();
-        self.state.ended.retain(|id, _| ended.contains(id));
-        for id in ended {
-            self.state.ended.entry(id).or_insert(now);
-        }
+        self.state.observe(&seen, now);
         let sandboxes = seen.sandboxes.iter().map(|sandbox| sandbox.id.clone());
         let ids = sandboxes.chain(seen.containers.iter().map(|container| container.id.clone()));
         self.deps.ids.set(&id.uid, ids.collect());
@@ -400,10 +393,28 @@ impl PodWorker {
         work: LocalBoxFuture<'static, Outcome>,
         cx: &Context<PodWorkerMsg>,
     ) -> AbortHandle {
-        let worker = cx.myself();
+        let (worker, (said, heard)) = (cx.myself(), oneshot::channel());
+        let work = async move {
+            // A worker that is gone needs no answer.
+            let _ = said.send(work.await);
+        };
+        let beside = if action.may_be_cut_short() {
+            futures::future::Either::Left(work)
+        } else {
+            let effect = self.effects.begin();
+            self.deps.env.spawn(async move {
+                work.await;
+                drop(effect);
+            });
+            futures::future::Either::Right(futures::future::ready(()))
+        };
         cx.spawn(async move {
-            let outcome = Box::new(work.await);
-            let _ = worker.tell(PodWorkerMsg::ActionEnded { action, outcome }).await;
+            beside.await;
+            let message = match heard.await {
+                Ok(outcome) => PodWorkerMsg::ActionEnded { action, outcome: Box::new(outcome) },
+                Err(_) => PodWorkerMsg::ActionFailed(action),
+            };
+            let _ = worker.tell(message).await;
         })
     }
 
@@ -465,7 +476,7 @@ impl PodWorker {
         others.chain(pulls).chain(retries).chain(reread).chain(end).chain(edged).min()
     }
 
-    fn wake_at(&mut self, at: Option<Moment>, now: Moment, cx: &Context<PodWorkerMsg>) {
+    pub(crate) fn wake_at(&mut self, at: Option<Moment>, now: Moment, cx: &Context<PodWorkerMsg>) {
         if self.wake.as_ref().map(|(old, _)| *old) == at {
             return;
         }
@@ -473,59 +484,6 @@ impl PodWorker {
             timer.abort();
         }
         self.wake = at.map(|at| (at, cx.after(at.since(now), PodWorkerMsg::Wake)));
-    }
-
-    /// Nothing of the pod is left: says so to the cloud and to Edged, and ends.
-    fn report_end(&mut self, now: Moment, cx: &Context<PodWorkerMsg>) {
-        let waits = match self.end {
-            End::NotYet => false,
-            End::RetryAt(at) => at > now,
-            End::Reporting | End::Reported | End::Over => true,
-        };
-        if waits || self.state.is_busy(|action| *action == Action::Report) {
-            return;
-        }
-        self.end = End::Reporting;
-        let id = self.update.pod.id.clone();
-        let (deps, worker, in_cloud) = (Rc::clone(&self.deps), cx.myself(), self.update.in_cloud);
-        cx.spawn(async move {
-            let gone = UpReport::PodGone { namespace: id.namespace, name: id.name, uid: id.uid };
-            let result = if in_cloud { deps.report(&gone).await } else { Ok(()) };
-            let _ = worker.tell(PodWorkerMsg::EndReported(result)).await;
-        });
-    }
-
-    /// What Edged has to hear is said until its mailbox had room for it. Edged is never waited for.
-    fn tell_edged(&mut self, now: Moment, cx: &Context<PodWorkerMsg>) {
-        let uid = &self.update.pod.id.uid;
-        let taken = |message| !matches!(self.deps.edged.try_tell(message), Err(Refusal::Full));
-        if self.stopped == Stopped::Unsaid && taken(EdgedMsg::PodStopped { uid: uid.clone() }) {
-            self.stopped = Stopped::Said;
-        }
-        if self.end != End::Reported {
-            return;
-        }
-        if taken(EdgedMsg::PodRemoved { uid: uid.clone() }) {
-            self.end = End::Over;
-            cx.stop();
-        } else {
-            self.wake_at(Some(now + EDGED_RETRY), now, cx);
-        }
-    }
-
-    fn end_reported(&mut self, result: Result<(), String>) {
-        let id = &self.update.pod.id;
-        match result {
-            Ok(()) => {
-                tracing::info!(pod = %id.name, namespace = %id.namespace, uid = %id.uid, "pod is removed");
-                self.deps.ids.forget(&id.uid);
-                self.end = End::Reported;
-            }
-            Err(error) => {
-                tracing::error!(pod = %id.name, %error, "end of a pod could not be kept");
-                self.end = End::RetryAt(self.deps.now() + RUNTIME_RETRY);
-            }
-        }
     }
 }
 

@@ -10,11 +10,13 @@ use cri::v1::{
 };
 use futures::future::{try_join, try_join_all};
 
-use crate::runtime::container::{CONTAINER_NAME, HASH, MESSAGE_PATH, MESSAGE_POLICY, RESTART_COUNT};
+use crate::runtime::container::{CONTAINER_NAME, HASH, MESSAGE_PATH, MESSAGE_POLICY};
 use crate::runtime::sandbox::{POD_NAME, POD_NAMESPACE, POD_UID};
 
-/// Instances of one pod that are looked at, the newest: ours remove what is old.
-const INSTANCES_MAX: usize = 512;
+/// Instances of one container that are looked at, those of the latest attempts: ours remove what is older.
+const INSTANCES_MAX: usize = 16;
+/// Names of containers of one pod that are looked at. An API server takes a pod of 1.5 MiB at the most.
+const NAMES_MAX: usize = 512;
 /// Kubernetes' bound of a message.
 const MESSAGE_MAX: usize = 4096;
 /// Longer reasons, names and references are cut: they go into the pod's status.
@@ -37,7 +39,6 @@ pub(crate) struct RuntimeSandbox {
     pub(crate) id: String,
     pub(crate) attempt: u32,
     pub(crate) ready: bool,
-    pub(crate) created_at: i64,
 }
 
 /// Where a container is in its life.
@@ -60,7 +61,7 @@ impl RuntimeState {
     }
 }
 
-/// One instance of a container. Times in nanoseconds since 1970; 0: not yet.
+/// One instance of a container. Times in nanoseconds since 1970, by the runtime's clock and for people only; 0: not yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RuntimeContainer {
     pub(crate) id: String,
@@ -68,7 +69,6 @@ pub(crate) struct RuntimeContainer {
     pub(crate) name: String,
     pub(crate) attempt: u32,
     pub(crate) life: RuntimeState,
-    pub(crate) created_at: i64,
     pub(crate) started_at: i64,
     pub(crate) finished_at: i64,
     pub(crate) exit_code: i32,
@@ -82,7 +82,8 @@ pub(crate) struct RuntimeContainer {
     pub(crate) message_policy: String,
 }
 
-/// Everything of one pod, the newest first.
+/// Everything of one pod, the latest attempts first. What is newer is decided by the attempt that Edged gave it
+/// (`metadata.attempt` of the CRI) and never by the runtime's clock, which may have been set back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RuntimePod {
     pub(crate) sandboxes: Vec<RuntimeSandbox>,
@@ -137,11 +138,10 @@ pub(crate) async fn get_pod(
     let containers =
         runtime.list_containers(ContainerFilter { label_selector: by_uid(), ..Default::default() });
     let (sandboxes, mut containers) = try_join(sandboxes, containers).await?;
-    containers.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
-    containers.truncate(INSTANCES_MAX);
+    keep_latest(&mut containers);
 
     let mut sandboxes: Vec<RuntimeSandbox> = sandboxes.iter().map(sandbox_of).collect();
-    sandboxes.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+    sandboxes.sort_by(|a, b| (b.attempt, b.ready, &b.id).cmp(&(a.attempt, a.ready, &a.id)));
     let listed: BTreeMap<(String, i32), &Container> =
         containers.iter().map(|container| ((container.id.clone(), container.state), container)).collect();
     known.containers.retain(|key, _| listed.contains_key(key));
@@ -160,7 +160,7 @@ pub(crate) async fn get_pod(
         known.containers.insert((status.id.clone(), status.state), seen);
     }
     let mut containers: Vec<RuntimeContainer> = known.containers.values().cloned().collect();
-    containers.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+    containers.sort_by(|a, b| (b.attempt, &b.id).cmp(&(a.attempt, &a.id)));
     // Two states of one instance, when it changed between the list and the question: the later one counts.
     containers.dedup_by(|a, b| a.id == b.id);
 
@@ -169,6 +169,27 @@ pub(crate) async fn get_pod(
         None => Vec::new(),
     };
     Ok(RuntimePod { sandboxes, containers, ips })
+}
+
+/// Of each container the instances of the latest attempts, so that one which restarts without end hides no other.
+fn keep_latest(containers: &mut Vec<Container>) {
+    let place = |container: &Container| {
+        container.metadata.as_ref().map_or((String::new(), 0), |own| (own.name.clone(), own.attempt))
+    };
+    containers.sort_by_cached_key(|container| {
+        let (name, attempt) = place(container);
+        (name, std::cmp::Reverse(attempt), container.id.clone())
+    });
+    let mut kept: BTreeMap<String, usize> = BTreeMap::new();
+    containers.retain(|container| {
+        let (name, _) = place(container);
+        if !kept.contains_key(&name) && kept.len() >= NAMES_MAX {
+            return false;
+        }
+        let count = kept.entry(name).or_default();
+        *count += 1;
+        *count <= INSTANCES_MAX
+    });
 }
 
 async fn addresses(
@@ -203,7 +224,6 @@ fn sandbox_of(sandbox: &PodSandbox) -> RuntimeSandbox {
         id: sandbox.id.clone(),
         attempt: sandbox.metadata.as_ref().map_or(0, |metadata| metadata.attempt),
         ready: sandbox.state() == PodSandboxState::SandboxReady,
-        created_at: sandbox.created_at,
     }
 }
 
@@ -220,9 +240,8 @@ pub(crate) fn container_of(status: &ContainerStatus, sandbox: &str) -> RuntimeCo
         id: status.id.clone(),
         sandbox: sandbox.to_owned(),
         name: status.labels.get(CONTAINER_NAME).cloned().unwrap_or(metadata.name),
-        attempt: note(RESTART_COUNT).parse().unwrap_or(metadata.attempt),
+        attempt: metadata.attempt,
         life,
-        created_at: status.created_at,
         started_at: status.started_at,
         finished_at: status.finished_at,
         exit_code: status.exit_code,
@@ -282,6 +301,23 @@ pub(crate) async fn get_pods(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cri::v1::ContainerMetadata;
+
+    #[test]
+    fn one_that_restarts_without_end_hides_no_other() {
+        let container = |name: &str, attempt: u32| Container {
+            id: format!("{name}-{attempt}"),
+            metadata: Some(ContainerMetadata { name: name.to_owned(), attempt }),
+            // As after the clock was set back.
+            created_at: -i64::from(attempt),
+            ..Container::default()
+        };
+        let mut all: Vec<Container> = (0..1000).map(|attempt| container("crashes", attempt)).collect();
+        all.push(container("runs", 0));
+        keep_latest(&mut all);
+        let ids: Vec<&str> = all.iter().map(|container| container.id.as_str()).collect();
+        assert_eq!((ids.len(), ids[0], ids[INSTANCES_MAX]), (INSTANCES_MAX + 1, "crashes-999", "runs-0"));
+    }
 
     #[test]
     fn what_a_hostile_runtime_says_is_cut() {

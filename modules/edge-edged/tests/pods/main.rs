@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod attacks;
+mod faults;
 mod lives;
 mod needs;
 mod node;
+mod restarts;
 mod speed;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::testing::Probe;
-use beehive::{Address, Capacity, Ended, Env, Flow, Hive, Policy};
+use beehive::{ActorReport, Address, Capacity, Ended, Env, Flow, Hive, Policy};
 use contract::edged::EdgedMsg;
 use contract::metamanager::{MetaMsg, NoToken};
 use contract::{TokenGrant, TokenQuery, UpReport, wire};
@@ -18,6 +18,8 @@ use edge_edged::{Edged, Settings};
 use edge_store::{ObjectKey, Options, Store, Write};
 use serde_json::{Value, json};
 use testhost::TestHost;
+
+use crate::faults::{Faults, FaultyEdged, FaultyRuntime};
 
 /// For a cold, shared machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -88,6 +90,10 @@ pub(crate) struct Node {
     pub(crate) heard: Rc<RefCell<Heard>>,
     pub(crate) settings: Settings,
     pub(crate) edged: Address<EdgedMsg>,
+    /// Panics of Edged at its messages.
+    pub(crate) edged_faults: Rc<Faults>,
+    /// Panics of Edged and its workers at their calls of the runtime; `runtime` itself has none.
+    pub(crate) runtime_faults: Arc<Faults>,
     env: Env,
     hive: Hive,
     meta: Address<MetaMsg>,
@@ -114,8 +120,9 @@ impl Node {
         let (probe, meta) = Probe::new(&env, 64);
         let heard = Rc::new(RefCell::new(Heard::default()));
         actix_rt::spawn(listen(probe, Rc::clone(&heard)));
-        let (hive, edged) = begin(&env, &settings, &runtime, &store, &meta);
-        Node { runtime, store, heard, settings, edged, env, hive, meta }
+        let (edged_faults, runtime_faults) = (Rc::default(), Arc::default());
+        let (hive, edged) = begin(&env, &settings, &runtime, &store, &meta, (&edged_faults, &runtime_faults));
+        Node { runtime, store, heard, settings, edged, edged_faults, runtime_faults, env, hive, meta }
     }
 
     /// Ends Edged as a daemon ends, does something, and starts it again on the store as it is then.
@@ -124,7 +131,8 @@ impl Node {
         host: &Machine,
         meanwhile: impl AsyncFnOnce(&Store, &dyn Runtime),
     ) -> Node {
-        let Node { runtime, store, heard, settings, edged, env, hive, meta } = self;
+        let Node { runtime, store, heard, settings, edged, edged_faults, runtime_faults, env, hive, meta } =
+            self;
         assert_eq!(hive.shutdown(Duration::from_secs(10)).await, Ended::InOrder);
         drop((edged, store));
         let path = host.dir().join("edge.db");
@@ -132,8 +140,8 @@ impl Node {
         let again = async || Store::open(&path, Options::new([1; 16])).ok();
         let store = eventually(again).await.expect("the store opens again");
         meanwhile(&store, runtime.as_ref()).await;
-        let (hive, edged) = begin(&env, &settings, &runtime, &store, &meta);
-        Node { runtime, store, heard, settings, edged, env, hive, meta }
+        let (hive, edged) = begin(&env, &settings, &runtime, &store, &meta, (&edged_faults, &runtime_faults));
+        Node { runtime, store, heard, settings, edged, edged_faults, runtime_faults, env, hive, meta }
     }
 
     /// Puts objects into the store as MetaManager does, and says so.
@@ -151,6 +159,12 @@ impl Node {
     /// What Edged tells of itself.
     pub(crate) async fn snapshot(&self) -> Value {
         self.hive.inspector().report(SOON).await.actors[0].snapshot.clone()
+    }
+
+    /// How an actor fares, by its full name.
+    pub(crate) async fn actor(&self, name: &str) -> ActorReport {
+        let report = self.hive.inspector().report(SOON).await;
+        report.actors.into_iter().find(|actor| actor.name == name).unwrap()
     }
 
     /// Everything in the outbox, the oldest first.
@@ -237,14 +251,21 @@ fn begin(
     runtime: &Arc<dyn Runtime>,
     store: &Store,
     meta: &Address<MetaMsg>,
+    faults: (&Rc<Faults>, &Arc<Faults>),
 ) -> (Hive, Address<EdgedMsg>) {
     let mut hive = Hive::new("edgecore", env.clone());
     let mailbox = hive.mailbox::<EdgedMsg>("edged", Capacity::new(128, "a test's choice"));
     let address = hive.grant("test", &mailbox, Flow::Tell);
-    let (settings, runtime, store, meta) =
-        (settings.clone(), Arc::clone(runtime), store.clone(), meta.clone());
-    let made = move || Edged::new(settings.clone(), Arc::clone(&runtime), store.clone(), meta.clone());
-    hive.supervise(mailbox, Policy::default(), made);
+    let (settings, store, meta) = (settings.clone(), store.clone(), meta.clone());
+    let runtime = FaultyRuntime { runtime: Arc::clone(runtime), faults: Arc::clone(faults.1) };
+    let (runtime, faults): (Arc<dyn Runtime>, _) = (Arc::new(runtime), Rc::clone(faults.0));
+    let made = move || {
+        let edged = Edged::new(settings.clone(), Arc::clone(&runtime), store.clone(), meta.clone());
+        FaultyEdged { edged, faults: Rc::clone(&faults) }
+    };
+    // More than a test's faults on purpose.
+    let policy = Policy { budget: 100, backoff_max: Duration::from_millis(200), ..Policy::default() };
+    hive.supervise(mailbox, policy, made);
     hive.open().unwrap();
     (hive, address)
 }
