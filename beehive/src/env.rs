@@ -39,6 +39,15 @@ pub trait Clock: Send + Sync {
     fn wall(&self) -> SystemTime;
     /// Completes after `pause`.
     fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()>;
+    /// What it is now at the earliest, whatever the wall clock says: where it is judged what is still valid, time is the
+    /// later of both. 1970 for a clock that keeps nothing of the kind.
+    fn earliest(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+    /// Something that was verified proves that it is `at` or later.
+    fn learn(&self, at: SystemTime) {
+        let _ = at;
+    }
 }
 
 /// tokio's clock: real time in a daemon, virtual time under a paused runtime.
@@ -124,6 +133,13 @@ impl Env {
     #[must_use]
     pub fn spawned_by(mut self, spawner: impl Fn(LocalBoxFuture<'static, ()>) + 'static) -> Self {
         self.spawner = Rc::new(spawner);
+        self
+    }
+
+    /// The same environment by another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 

@@ -7,10 +7,12 @@
 
 mod core;
 mod identity;
+mod known_time;
 pub mod notify;
 mod private;
 pub mod topology;
 
 pub use core::{EdgeCore, Parts, StartError, open_store};
 pub use identity::{Identity, IdentityError};
+pub use known_time::{KnownClock, recall as recall_time};
 pub use private::{NotPrivate, keep_private};

@@ -76,7 +76,10 @@ impl Ways {
             for (host, port) in list {
                 let failed = |source| WaysError::Endpoint { server: format!("{host}:{port}"), source };
                 let dialer: Rc<dyn Dialer> = match carrier {
-                    Carrier::Quic => Rc::new(QuicDialer::new(&host, port, credentials).map_err(failed)?),
+                    Carrier::Quic => {
+                        let clock = Arc::clone(clock);
+                        Rc::new(QuicDialer::by(&host, port, credentials, clock).map_err(failed)?)
+                    }
                     Carrier::WebSocket => {
                         let clock = Arc::clone(clock);
                         Rc::new(WebSocketDialer::new(&host, port, credentials, clock).map_err(failed)?)
