@@ -57,8 +57,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_next_incarnation_waits_for_the_calls_of_the_one_before() {
+    #[tokio::test]
+    async fn the_next_incarnation_waits_for_the_calls_of_the_one_before() {
         let grpc = cri::Grpc::new("unix:///nowhere", "unix:///nowhere", std::time::Duration::from_secs(1));
         let runtime: Arc<dyn Runtime> = Arc::new(grpc.unwrap());
         let first = Effects::of(&runtime, "u-1");

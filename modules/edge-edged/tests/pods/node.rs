@@ -107,15 +107,23 @@ pub(crate) fn run<F: Future>(test: F) -> F::Output {
 impl Node {
     /// A node with an empty store.
     pub(crate) fn start(host: &Machine) -> Node {
+        Node::start_with(host, Env::real(), |runtime| runtime)
+    }
+
+    /// The same in another environment, with something between Edged and the runtime.
+    pub(crate) fn start_with(
+        host: &Machine,
+        env: Env,
+        between: impl FnOnce(Arc<dyn Runtime>) -> Arc<dyn Runtime>,
+    ) -> Node {
         let mut settings = Settings::new("edge-1", &config::edge::Edged::default());
         settings.root = host.dir().join("kubelet");
         settings.logs = host.dir().join("pods");
         settings.node_ips = vec!["192.0.2.1".to_owned()];
         settings.cgroup_root = format!("/{}", host.netns());
         settings.report_node_every = Duration::from_millis(500);
-        let env = Env::real();
         let runtime = Grpc::new(&host.endpoint(), &host.endpoint(), SOON).unwrap();
-        let runtime: Arc<dyn Runtime> = Arc::new(runtime);
+        let runtime = between(Arc::new(runtime));
         let store = Store::open(host.dir().join("edge.db"), Options::new([1; 16])).unwrap();
         let (probe, meta) = Probe::new(&env, 64);
         let heard = Rc::new(RefCell::new(Heard::default()));
@@ -131,6 +139,13 @@ impl Node {
         host: &Machine,
         meanwhile: impl AsyncFnOnce(&Store, &dyn Runtime),
     ) -> Node {
+        let stopped = self.stop(host).await;
+        meanwhile(&stopped.store, stopped.runtime.as_ref()).await;
+        stopped.start()
+    }
+
+    /// Ends Edged as a daemon ends. The store is open again then.
+    pub(crate) async fn stop(self, host: &Machine) -> Stopped {
         let Node { runtime, store, heard, settings, edged, edged_faults, runtime_faults, env, hive, meta } =
             self;
         assert_eq!(hive.shutdown(Duration::from_secs(10)).await, Ended::InOrder);
@@ -139,9 +154,7 @@ impl Node {
         // Tasks that were ended let go of the file a moment later.
         let again = async || Store::open(&path, Options::new([1; 16])).ok();
         let store = eventually(again).await.expect("the store opens again");
-        meanwhile(&store, runtime.as_ref()).await;
-        let (hive, edged) = begin(&env, &settings, &runtime, &store, &meta, (&edged_faults, &runtime_faults));
-        Node { runtime, store, heard, settings, edged, edged_faults, runtime_faults, env, hive, meta }
+        Stopped { runtime, store, heard, settings, edged_faults, runtime_faults, env, meta }
     }
 
     /// Puts objects into the store as MetaManager does, and says so.
@@ -242,6 +255,27 @@ impl Node {
     /// Where a pod's volumes lie.
     pub(crate) fn pod_folder(&self, pod: &str) -> PathBuf {
         self.settings.root.join("pods").join(uid(pod))
+    }
+}
+
+/// A node whose Edged was ended.
+pub(crate) struct Stopped {
+    runtime: Arc<dyn Runtime>,
+    store: Store,
+    heard: Rc<RefCell<Heard>>,
+    settings: Settings,
+    edged_faults: Rc<Faults>,
+    runtime_faults: Arc<Faults>,
+    env: Env,
+    meta: Address<MetaMsg>,
+}
+
+impl Stopped {
+    /// Starts Edged again.
+    pub(crate) fn start(self) -> Node {
+        let Stopped { runtime, store, heard, settings, edged_faults, runtime_faults, env, meta } = self;
+        let (hive, edged) = begin(&env, &settings, &runtime, &store, &meta, (&edged_faults, &runtime_faults));
+        Node { runtime, store, heard, settings, edged, edged_faults, runtime_faults, env, hive, meta }
     }
 }
 
