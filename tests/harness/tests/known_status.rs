@@ -210,12 +210,12 @@ fn times_survive_restarts_of_edgecore_and_of_cloudcore_and_the_loss_of_the_store
         for (round, loses_store) in [(1, false), (2, true)] {
             let begun = second();
             bench.cluster.until("a second passes", || second() > begun + 1).await;
-            bench.node.stop().await;
             bench.cluster.stop_cloud().await;
+            bench.cluster.start_cloud().await;
+            bench.node.stop().await;
             if loses_store {
                 bench.node.lose_store();
             }
-            bench.cluster.start_cloud().await;
             bench.node.start().await;
             // The node reports anew after a restart, and this after that.
             bench.until_caught_up(&format!("after-{round}")).await;
