@@ -48,6 +48,10 @@ pub trait Clock: Send + Sync {
     fn learn(&self, at: SystemTime) {
         let _ = at;
     }
+    /// Whether its time passes by the runtime's own reckoning, and not while a thread waits for it.
+    fn is_virtual(&self) -> bool {
+        false
+    }
 }
 
 /// tokio's clock: real time in a daemon, virtual time under a paused runtime.
@@ -83,6 +87,9 @@ impl Clock for TokioClock {
     fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
         tokio::time::sleep(pause).boxed()
     }
+    fn is_virtual(&self) -> bool {
+        self.follows_pause
+    }
 }
 
 type Spawner = Rc<dyn Fn(LocalBoxFuture<'static, ()>)>;
@@ -95,6 +102,9 @@ enum Blocking {
     /// The hive's own thread: nothing else goes on meanwhile, so that two runs are alike.
     Here,
 }
+
+/// 64: some ten microseconds of small messages.
+const TURNS: usize = 64;
 
 /// What every actor of a hive shares. Cheap to clone; stays on the hive's thread.
 #[derive(Clone)]
@@ -141,6 +151,19 @@ impl Env {
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
+    }
+    /// How many messages an actor handles before it lets others have the thread. In a simulation one, so that a daemon
+    /// can be killed between any two.
+    pub(crate) fn turns(&self) -> usize {
+        match self.blocking {
+            Blocking::Here => 1,
+            Blocking::Beside => TURNS,
+        }
+    }
+
+    /// Whether nothing may be left to a thread beside the hive's.
+    pub(crate) fn is_virtual(&self) -> bool {
+        self.blocking == Blocking::Here || self.clock.is_virtual()
     }
 
     /// Runs work that blocks its thread (files, the machine) beside the hive's thread.
