@@ -56,6 +56,10 @@ impl Clock for KnownClock {
         self.inner.sleep(pause)
     }
 
+    fn is_virtual(&self) -> bool {
+        self.inner.is_virtual()
+    }
+
     fn earliest(&self) -> SystemTime {
         let (known, learned) = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.checked_add(self.inner.now().since(learned)).unwrap_or(known)
