@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use beehive::defect::{self, Defect};
 use cri::Runtime;
 use cri::v1::{
     Container, ContainerFilter, ContainerState, ContainerStatus, PodSandbox, PodSandboxFilter,
@@ -137,11 +138,18 @@ pub(crate) async fn get_pod(
         runtime.list_sandboxes(PodSandboxFilter { label_selector: by_uid(), ..Default::default() });
     let containers =
         runtime.list_containers(ContainerFilter { label_selector: by_uid(), ..Default::default() });
-    let (sandboxes, mut containers) = try_join(sandboxes, containers).await?;
+    let (mut sandboxes, mut containers) = try_join(sandboxes, containers).await?;
     keep_latest(&mut containers);
 
-    let mut sandboxes: Vec<RuntimeSandbox> = sandboxes.iter().map(sandbox_of).collect();
-    sandboxes.sort_by(|a, b| (b.attempt, b.ready, &b.id).cmp(&(a.attempt, a.ready, &a.id)));
+    if defect::is_planted(Defect::OrderByClock) {
+        sandboxes.sort_by_key(|sandbox| std::cmp::Reverse(sandbox.created_at));
+    } else {
+        sandboxes.sort_by_key(|sandbox| {
+            let attempt = sandbox.metadata.as_ref().map_or(0, |metadata| metadata.attempt);
+            std::cmp::Reverse((attempt, sandbox.state() == PodSandboxState::SandboxReady, sandbox.id.clone()))
+        });
+    }
+    let sandboxes: Vec<RuntimeSandbox> = sandboxes.iter().map(sandbox_of).collect();
     let listed: BTreeMap<(String, i32), &Container> =
         containers.iter().map(|container| ((container.id.clone(), container.state), container)).collect();
     known.containers.retain(|key, _| listed.contains_key(key));
