@@ -8,7 +8,10 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 use thiserror::Error;
 
 use super::transport::PeerName;
@@ -86,10 +89,12 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 /// See [`EndpointError`].
 pub fn server(credentials: &Credentials, protocol: &[u8]) -> Result<ServerConfig, EndpointError> {
     let Material { chain, key, roots } = material(credentials)?;
-    let verifier =
+    let inner =
         rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(
             |error| EndpointError::Unreadable { what: "authority's certificate", reason: error.to_string() },
         )?;
+    let verifier =
+        Arc::new(NotBeforeOwn { inner, from: chain.first().and_then(|own| Some(validity(own)?.0)) });
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(EndpointError::Tls)?
@@ -102,6 +107,60 @@ pub fn server(credentials: &Credentials, protocol: &[u8]) -> Result<ServerConfig
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Ok(config)
+}
+
+/// Verifies as rustls does, at a moment that is not before this end's own certificate began: a machine whose clock stands at
+/// 1970 would else refuse every client. One that is ahead is believed: this end may shut out, and never let in too much.
+#[derive(Debug)]
+struct NotBeforeOwn {
+    inner: Arc<dyn ClientCertVerifier>,
+    from: Option<u64>,
+}
+
+impl ClientCertVerifier for NotBeforeOwn {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let at = now.as_secs().max(self.from.unwrap_or_default());
+        self.inner.verify_client_cert(leaf, chain, UnixTime::since_unix_epoch(Duration::from_secs(at)))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+
+    fn offer_client_auth(&self) -> bool {
+        self.inner.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.inner.client_auth_mandatory()
+    }
 }
 
 /// The dialling end, by the machine's clock.
@@ -270,6 +329,14 @@ mod tests {
         (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
     }
 
+    fn of_client(ca: &Ca, from: i32, to: i32) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
+    }
+
     fn year(year: u64) -> UnixTime {
         // Mid-year; a year of 365.25 days is near enough.
         UnixTime::since_unix_epoch(std::time::Duration::from_secs((year - 1970) * 31_557_600 + 15_000_000))
@@ -328,6 +395,25 @@ mod tests {
         let name = ServerName::try_from("127.0.0.1").unwrap();
         // rustls' own time counts for nothing.
         verifier.verify_server_cert(&server[0], &[], &name, &[], year(2000)).is_ok()
+    }
+
+    #[test]
+    fn a_server_in_1970_knows_that_it_is_not_before_its_own_certificate() {
+        let ca = ca();
+        let takes = |now: u64, from: i32, to: i32| {
+            let (own, key) = of(&ca, 2026, 2036);
+            let Material { chain, roots, .. } =
+                material(&Credentials { certificate: own, key, authority: ca.pem() }).unwrap();
+            let inner = rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider());
+            let inner = inner.build().unwrap();
+            let verifier = NotBeforeOwn { inner, from: Some(validity(&chain[0]).unwrap().0) };
+            let (client, _) = of_client(&ca, from, to);
+            let client = certificates(&client).unwrap();
+            verifier.verify_client_cert(&client[0], &[], year(now)).is_ok()
+        };
+        assert!(takes(1970, 2025, 2027) && takes(2026, 2025, 2027));
+        assert!(!takes(1970, 2020, 2025), "it had ended before the server's own began");
+        assert!(!takes(2028, 2025, 2027), "it has ended");
     }
 
     #[test]

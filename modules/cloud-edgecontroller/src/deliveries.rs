@@ -98,7 +98,7 @@ impl Counter {
     }
 
     /// Answers the questions in the node's line, one after the other.
-    pub(crate) async fn answer(self, node: NodeName, mut line: Serving<Question>, env: Env) {
+    pub(crate) async fn answer(self, node: NodeName, mut line: Serving<Question>) {
         while let Some(Question { epoch, query, reply }) = line.take() {
             if reply.is_abandoned() {
                 continue;
@@ -108,10 +108,7 @@ impl Counter {
                     self.accounts.of(&node).borrow_mut().refuse(&node, "a question with an odd name or size");
                     Err(unfit.to_string())
                 }
-                (Ok(asked), Word::Counts) => {
-                    let now = jiff::Timestamp::try_from(env.wall()).unwrap_or_default().as_second();
-                    tokens::grant(&self.client, &node, asked, now).await
-                }
+                (Ok(asked), Word::Counts) => tokens::grant(&self.client, &node, asked).await,
                 (Ok(_), Word::Unmade | Word::Doubtful | Word::Ended) => {
                     Err("the node's Node is not there, or not its own any more".to_owned())
                 }

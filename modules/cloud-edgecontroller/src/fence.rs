@@ -111,6 +111,8 @@ pub struct Standing {
     pub epoch: u64,
     /// The Lease's version.
     pub version: String,
+    /// When it was renewed last.
+    pub renewed: Option<jiff::Timestamp>,
 }
 
 /// What a Lease says.
@@ -121,6 +123,7 @@ pub fn standing(lease: &Lease) -> Standing {
         holder,
         epoch: u64::try_from(transitions).unwrap_or_default(),
         version: lease.metadata.resource_version.clone().unwrap_or_default(),
+        renewed: lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0),
     }
 }
 
@@ -140,6 +143,15 @@ pub fn claim_patch(node: &NodeName, cloudcore: &str, epoch: u64, version: &str) 
             "leaseTransitions": epoch,
         },
     })
+}
+
+/// The time of a renewal at `now`, given that of the one before. It always grows: Kubernetes' node lifecycle controller takes
+/// a Lease whose time has not grown for one that was not renewed, so a clock that is set back would make the node NotReady
+/// for as long as it was set back by.
+pub fn renewal_time(before: Option<jiff::Timestamp>, now: jiff::Timestamp) -> jiff::Timestamp {
+    // The API keeps microseconds.
+    let after = before.and_then(|before| before.checked_add(jiff::SignedDuration::from_micros(1)).ok());
+    after.map_or(now, |after| after.max(now))
 }
 
 /// The patch that renews a Lease, given the version at which it was ours.
@@ -169,6 +181,21 @@ pub fn new_lease(node: &NodeName, cloudcore: &str, epoch: u64, renewed: Option<j
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_a_renewal_grows_whatever_the_clock_does() {
+        let at = |seconds| jiff::Timestamp::from_second(seconds).unwrap();
+        assert_eq!(renewal_time(None, at(100)), at(100));
+        assert_eq!(renewal_time(Some(at(100)), at(110)), at(110));
+        let mut last = at(4000);
+        for now in [at(400), at(410), at(0), at(4000)] {
+            let next = renewal_time(Some(last), now);
+            assert!(next > last && next < at(4001), "{next}");
+            last = next;
+        }
+        let most = jiff::Timestamp::MAX;
+        assert_eq!(renewal_time(Some(most), at(1)), at(1), "what can't grow begins anew");
+    }
 
     fn mark(text: &str) -> Mark {
         text.parse().unwrap()
@@ -245,7 +272,8 @@ mod tests {
         let mut lease = new_lease(&node, "cloudcore-a", 3, None);
         lease["metadata"]["resourceVersion"] = json!("9");
         let held: Lease = serde_json::from_value(lease).unwrap();
-        let expected = Standing { holder: Some("cloudcore-a".into()), epoch: 3, version: "9".into() };
+        let expected =
+            Standing { holder: Some("cloudcore-a".into()), epoch: 3, version: "9".into(), renewed: None };
         assert_eq!(standing(&held), expected);
         let renewed = held.spec.unwrap().renew_time.unwrap().0;
         assert_eq!(
@@ -253,7 +281,10 @@ mod tests {
             jiff::Timestamp::UNIX_EPOCH,
             "a link is no sign of life, and a Lease always has a time"
         );
-        assert_eq!(standing(&Lease::default()), Standing { holder: None, epoch: 0, version: String::new() });
+        assert_eq!(
+            standing(&Lease::default()),
+            Standing { holder: None, epoch: 0, version: String::new(), renewed: None }
+        );
     }
 
     #[test]

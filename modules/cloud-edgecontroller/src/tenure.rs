@@ -28,6 +28,8 @@ struct Taken {
     epoch: u64,
     /// The Lease's version when it was last seen to be ours, so that a renewal is one request.
     version: Option<String>,
+    /// When it was last renewed, as it stands there.
+    renewed: Option<jiff::Timestamp>,
 }
 
 /// The nodes' Leases, as far as this CloudCore has to do with them.
@@ -70,8 +72,9 @@ impl Tenures {
                 }
                 None => self.create(node, fence::new_lease(node, &self.cloudcore, epoch, None)).await?,
             };
-            if let Some(version) = written {
-                self.taken.borrow_mut().insert(node.clone(), Taken { epoch, version: Some(version) });
+            if let Some(Standing { version, renewed, .. }) = written {
+                let taken = Taken { epoch, version: Some(version), renewed };
+                self.taken.borrow_mut().insert(node.clone(), taken);
                 return Ok(epoch);
             }
         }
@@ -87,10 +90,10 @@ impl Tenures {
     ) -> Result<bool, UpError> {
         for _ in 0..SWAP_TRIES {
             let known = self.take_version(node, epoch);
-            let version = match known {
-                Some(version) => Some(version),
+            let found = match known {
+                Some(known) => Some(known),
                 None => match self.read(node).await? {
-                    Some(found) if self.is_ours(&found, epoch) => Some(found.version),
+                    Some(found) if self.is_ours(&found, epoch) => Some((found.version, found.renewed)),
                     Some(found) => {
                         self.lost(node, epoch, &found);
                         return Ok(false);
@@ -98,12 +101,15 @@ impl Tenures {
                     None => None,
                 },
             };
-            let written = match &version {
-                Some(version) => self.patch(node, &fence::renewal_patch(node, now, version)).await?,
+            let written = match &found {
+                Some((version, before)) => {
+                    let at = fence::renewal_time(*before, now);
+                    self.patch(node, &fence::renewal_patch(node, at, version)).await?
+                }
                 None => self.create(node, fence::new_lease(node, &self.cloudcore, epoch, Some(now))).await?,
             };
-            if let Some(version) = written {
-                self.put_version(node, epoch, version);
+            if let Some(written) = written {
+                self.put_version(node, epoch, written);
                 return Ok(true);
             }
         }
@@ -149,15 +155,16 @@ impl Tenures {
         self.taken.borrow().get(node).map(|taken| taken.epoch)
     }
 
-    fn take_version(&self, node: &NodeName, epoch: u64) -> Option<String> {
+    fn take_version(&self, node: &NodeName, epoch: u64) -> Option<(String, Option<jiff::Timestamp>)> {
         let mut taken = self.taken.borrow_mut();
-        taken.get_mut(node).filter(|taken| taken.epoch == epoch)?.version.take()
+        let taken = taken.get_mut(node).filter(|taken| taken.epoch == epoch)?;
+        Some((taken.version.take()?, taken.renewed))
     }
 
-    fn put_version(&self, node: &NodeName, epoch: u64, version: String) {
+    fn put_version(&self, node: &NodeName, epoch: u64, written: Standing) {
         let mut taken = self.taken.borrow_mut();
         if let Some(taken) = taken.get_mut(node).filter(|taken| taken.epoch == epoch) {
-            taken.version = Some(version);
+            (taken.version, taken.renewed) = (Some(written.version), written.renewed);
         }
     }
 
@@ -170,20 +177,20 @@ impl Tenures {
     }
 
     /// `None`: somebody else wrote in between.
-    async fn patch(&self, node: &NodeName, patch: &Value) -> Result<Option<String>, UpError> {
+    async fn patch(&self, node: &NodeName, patch: &Value) -> Result<Option<Standing>, UpError> {
         let patched = self.leases().patch(node.as_str(), &PatchParams::default(), &Patch::Merge(patch)).await;
         match patched {
-            Ok(lease) => Ok(Some(fence::standing(&lease).version)),
+            Ok(lease) => Ok(Some(fence::standing(&lease))),
             Err(error) if matches!(status_code(&error), Some(404 | 409)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
     /// `None`: somebody else was first.
-    async fn create(&self, node: &NodeName, lease: Value) -> Result<Option<String>, UpError> {
+    async fn create(&self, node: &NodeName, lease: Value) -> Result<Option<Standing>, UpError> {
         let lease: Lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
         match self.leases().create(&PostParams::default(), &lease).await {
-            Ok(lease) => Ok(Some(fence::standing(&lease).version)),
+            Ok(lease) => Ok(Some(fence::standing(&lease))),
             Err(error) if status_code(&error) == Some(409) => {
                 tracing::debug!(%node, "another CloudCore made the Lease");
                 Ok(None)

@@ -44,7 +44,6 @@ pub(crate) async fn grant(
     client: &kube::Client,
     node: &NodeName,
     asked: TokenAsked,
-    now_unix: i64,
 ) -> Result<TokenGrant, String> {
     let TokenAsked { pod: id, service_account, audiences, expiration_seconds } = asked;
     let pods: Api<Pod> = Api::namespaced(client.clone(), id.namespace.as_str());
@@ -79,7 +78,9 @@ pub(crate) async fn grant(
     let granted = granted.map_err(|error| told(node, &error.into()))?;
     let status = granted.status.ok_or("the API server granted no token")?;
     let expires_unix = status.expiration_timestamp.0.as_second();
-    Ok(TokenGrant { token: status.token, expires_unix, lifetime_seconds: (expires_unix - now_unix).max(0) })
+    // The server says what it granted; this machine's clock could only make it wrong.
+    let lifetime_seconds = granted.spec.expiration_seconds.unwrap_or(seconds).max(0);
+    Ok(TokenGrant { token: status.token, expires_unix, lifetime_seconds })
 }
 
 /// What the node is told of an error; the error itself goes to the log.

@@ -118,7 +118,7 @@ impl EdgeController {
         match self.questions.put(node, question) {
             Ok(None) => {}
             Ok(Some(line)) => {
-                cx.spawn(self.counter().answer(node.clone(), line, cx.env().clone()));
+                cx.spawn(self.counter().answer(node.clone(), line));
             }
             Err(Question { reply, .. }) => {
                 self.accounts.of(node).borrow_mut().turn_away(node);

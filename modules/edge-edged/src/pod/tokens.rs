@@ -16,6 +16,9 @@ use crate::volumes::{TokenRequest, Tokens};
 const DEADLINE: Duration = Duration::from_secs(20);
 /// After a refusal while an older token is in use.
 const RETRY: Duration = Duration::from_secs(60);
+/// 5 min: how old a token is that was kept over a restart, the wall clock alone says, and it may be wrong: so it is believed for
+/// so long only.
+const RENEWED_AFTER_RESTART: Duration = Duration::from_secs(300);
 /// 5 s: nobody but this node is asked while the cloud is out of reach, and a link may be up for seconds only.
 const RETRY_WITHOUT_CLOUD: Duration = Duration::from_secs(5);
 
@@ -98,12 +101,14 @@ async fn renew(
         tracing::error!(pod = %pod.id.name, %error, "kept token cannot be read");
         None
     });
-    // After a restart the token from before serves until it ages.
+    // After a restart the token from before serves, but not for long.
     if old.is_none()
         && let Some(grant) = &kept
         && let Some(left) = fresh_for(grant, unix(env))
     {
-        return Ok(cached(grant.clone(), left, env.now()));
+        let fresh = cached(grant.clone(), left, env.now());
+        let soon = env.now() + env.jitter(RENEWED_AFTER_RESTART);
+        return Ok(CachedToken { renew_at: fresh.renew_at.min(soon), ..fresh });
     }
     let answer = meta.ask(DEADLINE, |reply| MetaMsg::Token { query, reply }).await;
     let (reason, retry) = match answer {
@@ -157,6 +162,8 @@ mod tests {
         assert_eq!(fresh_for(&grant, 9_800), None);
         assert_eq!(fresh_for(&grant, 12_000), None);
         assert_eq!(fresh_for(&grant, 100), None, "a clock that is far behind decides nothing");
+        assert_eq!(fresh_for(&grant, i64::MIN), None);
+        assert_eq!(fresh_for(&grant, i64::MAX), None, "nor one that is far ahead");
         let now = Moment(Duration::from_secs(5));
         assert_eq!(cached(grant, 1000, now).renew_at, Moment(Duration::from_secs(805)));
     }
