@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::testing::Probe;
+use beehive::testing::{self, PanicPoint, PlannedPanic, Probe};
 use beehive::{ActorReport, Address, Capacity, Ended, Env, Flow, Hive, Policy};
 use contract::edged::EdgedMsg;
 use contract::metamanager::{MetaMsg, NoToken};
@@ -172,6 +172,12 @@ impl Node {
     /// What Edged tells of itself.
     pub(crate) async fn snapshot(&self) -> Value {
         self.hive.inspector().report(SOON).await.actors[0].snapshot.clone()
+    }
+
+    /// Plans a panic of an actor of that full name or kind when it is handed the next message of that name.
+    pub(crate) fn plan_panic(&self, actor: &str, message: &'static str) -> PlannedPanic {
+        let point = PanicPoint { message: Some(message), nth: 1, awaits: 0 };
+        testing::plan_panic(&self.hive.inspector(), actor, point)
     }
 
     /// How an actor fares, by its full name.

@@ -38,6 +38,9 @@ impl Counted {
     /// Waits until it is ready, and sees that it was started once and runs once.
     async fn until_runs_once(&self, node: &Node, what: &str) -> Value {
         let status = node.until_ready(self.name()).await;
+        // It is ready once it runs, and writes a moment later.
+        let written = eventually(async || (self.starts() > 0).then_some(())).await;
+        written.unwrap_or_else(|| panic!("{what}: {} has written nothing", self.name()));
         assert_eq!(self.starts(), 1, "{what}: {status:#}");
         let list = node.runtime.list_containers(ContainerFilter::default()).await.unwrap();
         let own = list.iter().filter(|c| c.labels["io.kubernetes.pod.name"] == self.name());
@@ -111,7 +114,14 @@ fn a_pods_worker_fails_at_each_step_and_the_pod_is_started_once() {
     run(async {
         let host = Machine::new("steps");
         let node = Node::start(&host);
-        let starting = ["run_sandbox", "create_container", "start_container"];
+        let starting = [
+            "image_status",
+            "run_sandbox",
+            "sandbox_status",
+            "create_container",
+            "start_container",
+            "container_status",
+        ];
         let cases = starting.into_iter().flat_map(|call| [(call, Before), (call, After)]);
         let mut running = Vec::new();
         for (number, (call, when)) in cases.enumerate() {
@@ -123,7 +133,7 @@ fn a_pods_worker_fails_at_each_step_and_the_pod_is_started_once() {
             let status = own.until_runs_once(&node, &what).await;
             running.push((own, container_id(&status)));
         }
-        let ending = ["stop_sandbox", "remove_sandbox"];
+        let ending = ["stop_container", "stop_sandbox", "remove_sandbox"];
         let cases = ending.into_iter().flat_map(|call| [(call, Before), (call, After)]);
         for (call, when) in cases {
             let what = format!("panic {when:?} {call}");
@@ -138,6 +148,56 @@ fn a_pods_worker_fails_at_each_step_and_the_pod_is_started_once() {
         for (own, id) in &running {
             assert_eq!(own.starts(), 1);
             assert_eq!(&container_id(&node.status(own.name()).unwrap()), id);
+        }
+        assert_eq!(node.actor("edged").await.restarts, 0);
+    });
+}
+
+#[test]
+fn a_pods_worker_fails_at_each_of_its_messages_and_the_pod_is_started_once() {
+    run(async {
+        let host = Machine::new("worker");
+        let node = Node::start(&host);
+        let map = |value: &str| {
+            json!({"kind": "ConfigMap", "metadata": {"name": "map", "namespace": "default", "uid": "map"},
+                "data": {"key": value}})
+        };
+        node.apply(&[map("one")]).await;
+        let messages = [
+            "StatusRead",
+            "ActionEnded",
+            "Wake",
+            "RuntimeChanged",
+            "Updated",
+            "ObjectsChanged",
+            "EndReported",
+        ];
+        for (number, message) in messages.into_iter().enumerate() {
+            let mut own = counted(&host, &format!("m{number}"));
+            let volume = json!({"name": "map", "configMap": {"name": "map"}});
+            own.pod["spec"]["volumes"].as_array_mut().unwrap().push(volume);
+            let planned = node.plan_panic("pod-worker", message);
+            node.apply(&[own.pod.clone()]).await;
+            let status = own.until_runs_once(&node, message).await;
+            own.pod["metadata"]["annotations"] = json!({"changed": message});
+            node.apply(&[own.pod.clone(), map(message)]).await;
+            let id = container_id(&status);
+            node.edged.tell(EdgedMsg::RuntimeEvent { id }).await.unwrap();
+            let happened = || eventually(async || planned.has_happened().then_some(()));
+            if message != "EndReported" {
+                happened().await.unwrap_or_else(|| panic!("{message} was not told"));
+            }
+            let again = own.until_runs_once(&node, message).await;
+            assert_eq!(container_id(&again), container_id(&status), "{message}");
+            let file = node.pod_folder(own.name()).join("volumes/kubernetes.io~configmap/map/key");
+            let written = eventually(async || {
+                (fs::read_to_string(&file).ok().as_deref() == Some(message)).then_some(())
+            });
+            written.await.unwrap_or_else(|| panic!("{message}: the volume doesn't follow its config map"));
+            node.forget(own.name()).await;
+            happened().await.unwrap_or_else(|| panic!("{message} was not told"));
+            until_removed(&node, own.name()).await;
+            assert_eq!(own.starts(), 1, "{message}");
         }
         assert_eq!(node.actor("edged").await.restarts, 0);
     });
