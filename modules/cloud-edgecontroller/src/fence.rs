@@ -272,8 +272,12 @@ mod tests {
         let mut lease = new_lease(&node, "cloudcore-a", 3, None);
         lease["metadata"]["resourceVersion"] = json!("9");
         let held: Lease = serde_json::from_value(lease).unwrap();
-        let expected =
-            Standing { holder: Some("cloudcore-a".into()), epoch: 3, version: "9".into(), renewed: None };
+        let expected = Standing {
+            holder: Some("cloudcore-a".into()),
+            epoch: 3,
+            version: "9".into(),
+            renewed: Some(jiff::Timestamp::UNIX_EPOCH),
+        };
         assert_eq!(standing(&held), expected);
         let renewed = held.spec.unwrap().renew_time.unwrap().0;
         assert_eq!(

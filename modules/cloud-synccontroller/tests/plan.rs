@@ -58,6 +58,8 @@ struct Edge {
     lists: usize,
     listed: usize,
     batches: Vec<Vec<String>>,
+    /// What was sent last, by name.
+    bodies: std::collections::BTreeMap<String, bytes::Bytes>,
     stale: usize,
     refused: usize,
 }
@@ -104,7 +106,10 @@ impl Edge {
         self.batches.push(changes.iter().map(describe).collect());
         for change in changes {
             match change {
-                Change::Upsert(o) => self.held.insert(o.key.clone(), (o.uid.clone(), o.version.clone())),
+                Change::Upsert(o) => {
+                    self.bodies.insert(o.key.name.clone(), o.json.clone());
+                    self.held.insert(o.key.clone(), (o.uid.clone(), o.version.clone()))
+                }
                 Change::Delete { key, .. } => self.held.remove(&key),
             };
         }
@@ -231,6 +236,24 @@ fn only_the_difference_travels_and_needs_go_first_and_leave_last() {
     bench.up(1);
     assert_eq!(bench.edge.batches, [["+z-needed@1", "+changed@2", "-gone", "-gone-need"]]);
     assert!(bench.view().in_sync);
+}
+
+#[test]
+fn what_a_node_reported_itself_is_not_sent_back_and_goes_with_the_object_when_that_is_sent_anew() {
+    let pod = object(PODS, "web", "1");
+    let with_status = Arc::new(Object { json: b"with its status".to_vec().into(), ..Object::clone(&pod) });
+    let mut bench = Bench::new(Plan::new([]), Edge::default());
+    bench.put(pod);
+    bench.up(1);
+    bench.put(with_status);
+    assert_eq!(bench.edge.batches, [["+web@1"]], "the same version is not sent again");
+    assert!(bench.view().in_sync);
+    // The node has lost its store.
+    bench.plan.node_down(&name(), 1);
+    bench.edge = Edge::default();
+    bench.up(2);
+    assert_eq!(bench.edge.batches, [["+web@1"]]);
+    assert_eq!(bench.edge.bodies["web"], b"with its status".as_slice());
 }
 
 #[test]
