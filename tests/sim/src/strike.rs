@@ -270,10 +270,10 @@ impl Story {
         }
         self.world.nodes[number].clock.jump(jump);
         self.say(format!("the clock of node {number} jumps: {jump:?}"));
-        match self.random.random_range(0..3) {
-            0 => self.kill_a_node(number).await,
-            1 => self.lose_a_sandbox(number),
-            _ => {}
+        if self.random.random_range(0..3) == 0 {
+            self.kill_a_node(number).await;
+        } else {
+            self.lose_a_sandbox(number);
         }
     }
 
