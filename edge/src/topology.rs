@@ -73,6 +73,7 @@ pub fn seats(hive: &mut Hive) -> Seats {
         hub,
     };
     hive.declare_remote(META, EDGE_MAILBOX);
+    hive.declare_child(EDGED, edge_edged::POD_WORKER);
     hive.declare_remote(META, DEVICE_MAILBOX);
     hive.declare_remote(META, ROUTER_MAILBOX);
     seats

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use beehive::{Actor, Address, Context, Env, Fault};
+use beehive::{Actor, Address, Context, Env, Fault, Sample};
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::dependencies::{Dependencies, blocking};
 use crate::disk::folders;
+use crate::events;
 use crate::node::report::NodeReporter;
 use crate::node::status;
 use crate::plan::{self, Orphan};
@@ -125,6 +126,11 @@ impl Actor for Edged {
     fn snapshot(&self) -> Value {
         serde_json::json!({"pods": self.pods.phases(), "ready": self.node.ready()})
     }
+
+    fn samples(&self) -> Vec<Sample> {
+        let phases = self.pods.phases().into_iter();
+        phases.map(|(phase, pods)| Sample::new("edged_pods", pods as f64).of("phase", phase)).collect()
+    }
 }
 
 impl Edged {
@@ -133,7 +139,7 @@ impl Edged {
         let root = self.settings.root.clone();
         let secured = blocking(env, "close the folders in", move || folders::secure(&root)).await;
         for repaired in secured.map_err(|error| Fault::from_error(&error))? {
-            tracing::warn!("other users of this machine could look into pods: {repaired}");
+            events::folder_closed(env, &repaired);
         }
         Ok(())
     }
@@ -146,8 +152,8 @@ impl Edged {
         let kept = parsed.clone();
         let view = match cx.env().blocking(move || store.view(&node, &parsed)).await {
             Ok(Ok(view)) => view,
-            Ok(Err(error)) => return self.store_unreadable(kept, &error),
-            Err(fault) => return self.store_unreadable(kept, &fault),
+            Ok(Err(error)) => return self.store_unreadable(kept, &error, cx.env()),
+            Err(fault) => return self.store_unreadable(kept, &fault, cx.env()),
         };
         let StoreView { pods, parsed, damaged, versions, node_labels } = view;
         self.parsed = parsed;
@@ -173,8 +179,13 @@ impl Edged {
         }
     }
 
-    fn store_unreadable(&mut self, parsed: BTreeMap<u64, Arc<ParsedPod>>, error: &dyn std::fmt::Display) {
-        tracing::error!(%error, "store cannot be read: pods go on as they are");
+    fn store_unreadable(
+        &mut self,
+        parsed: BTreeMap<u64, Arc<ParsedPod>>,
+        error: &dyn std::fmt::Display,
+        env: &Env,
+    ) {
+        events::store_unreadable(env, error);
         self.parsed = parsed;
         self.wanted = None;
     }
@@ -237,11 +248,11 @@ impl Edged {
         match plan::orphan(&id.uid, self.wanted.as_ref(), self.store.absence_counts(&id.uid)) {
             Orphan::Keep => {}
             Orphan::KeepForLostRows => {
-                tracing::warn!(pod = %id.name, uid = %id.uid, "pod is not in the store, which is new or has lost rows: left alone");
+                events::orphan_kept(cx.env(), &id);
             }
             Orphan::Terminate => {
-                tracing::info!(pod = %id.name, namespace = %id.namespace, uid = %id.uid, "pod is wanted no more and ends");
-                let pod = Arc::new(ParsedPod::nameless(id));
+                events::orphan_terminated(cx.env(), &id);
+                let pod = Arc::new(ParsedPod::without_spec(id));
                 self.start_worker(PodUpdate { pod, intent: Intent::Terminate, in_cloud: false }, cx);
             }
         }
@@ -250,9 +261,7 @@ impl Edged {
     /// Says that Edged makes progress, and reports the node.
     fn tick(&mut self, cx: &Context<EdgedMsg>) {
         if self.node.is_stuck(cx.now()) {
-            tracing::error!(
-                "no report of the node could be made for a minute: edged does not count as alive"
-            );
+            events::node_report_stuck(cx.env());
         } else {
             // A full mailbox: the next tick says it.
             let _ = self.meta.try_tell(MetaMsg::EdgedAlive);

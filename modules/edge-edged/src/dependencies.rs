@@ -15,9 +15,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::error::StepError;
+use crate::events;
 use crate::json_error;
 use crate::pod::parsed_pod::PodId;
-use crate::pod::recorder::{Kind, Recorder};
+use crate::pod::recorder::{EventType, Recorder};
 use crate::pod::references::{References, Sources, references};
 use crate::pod::tokens::TokenManager;
 use crate::runtime::dns::NodeDns;
@@ -127,7 +128,7 @@ impl Dependencies {
     }
 
     /// Raises an event beside what goes on. One that cannot be kept is logged and forgotten.
-    pub(crate) fn event(self: &Rc<Self>, pod: &PodId, kind: Kind, reason: &str, message: &str) {
+    pub(crate) fn event(self: &Rc<Self>, pod: &PodId, kind: EventType, reason: &str, message: &str) {
         let Some(report) = self.recorder.event(pod, kind, reason, message, self.now(), self.wall()) else {
             return;
         };
@@ -136,14 +137,14 @@ impl Dependencies {
         if pod.name.is_empty() || pod.namespace.is_empty() {
             return;
         }
-        if kind == Kind::Normal && !self.settings.report_events {
+        if kind == EventType::Normal && !self.settings.report_events {
             return;
         }
         let deps = Rc::clone(self);
         let reason = reason.to_owned();
         self.env.spawn(async move {
             if let Err(error) = deps.report(&report).await {
-                tracing::warn!(reason, %error, "event is lost");
+                events::report_not_kept(&deps.env, &reason, &error);
             }
         });
     }

@@ -62,7 +62,7 @@ pub(crate) fn updates(
     });
     let held = stored.invalid.iter().cloned().map(|(id, reason)| {
         let intent = Intent::Hold { reason: "InvalidPod".to_owned(), message: reason };
-        PodUpdate { pod: Arc::new(ParsedPod::nameless(id)), intent, in_cloud: true }
+        PodUpdate { pod: Arc::new(ParsedPod::without_spec(id)), intent, in_cloud: true }
     });
     decided.chain(held).collect()
 }

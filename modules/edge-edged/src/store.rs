@@ -52,7 +52,7 @@ impl StoreView {
                 self.pods.valid.push(pod);
             }
             Err(ParseError::NotAPod { id, reason }) => {
-                tracing::error!(pod = %id.name, namespace = %id.namespace, %reason, "pod is refused");
+                // The events of the pod say so.
                 self.pods.invalid.push((*id, reason));
             }
             Err(error) => {
@@ -157,7 +157,7 @@ impl EdgedStore {
             Some(key) => (Class::Status, key),
             None => (Class::Event, event_key(report)),
         };
-        let kept = reported::write_with(report);
+        let kept = self.reported.write_with(report);
         let writes = std::iter::once(Write::Enqueue { class, key, body }).chain(kept).collect();
         self.store.commit(writes).await.map_err(|error| error.to_string())?;
         self.reported.reported(report);

@@ -50,8 +50,9 @@ pub(crate) fn pods(root: &Path, logs: &Path) -> Result<Vec<PodId>, StepError> {
     for uid in folder.names(PODS_MAX)? {
         let Some(uid) = uid.to_str().filter(|uid| is_path_safe(uid)) else { continue };
         if folder.has_folder(uid)? {
-            let nameless = || PodId { namespace: String::new(), name: String::new(), uid: uid.to_owned() };
-            found.push(names.remove(uid).unwrap_or_else(nameless));
+            let without_spec =
+                || PodId { namespace: String::new(), name: String::new(), uid: uid.to_owned() };
+            found.push(names.remove(uid).unwrap_or_else(without_spec));
         }
     }
     Ok(found)

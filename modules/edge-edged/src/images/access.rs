@@ -111,7 +111,7 @@ impl Policy<'_> {
     }
 
     /// Whether a pod that has `secrets` may use the image without asking its registry.
-    pub(crate) fn lets_in(&self, image: &str, known: &Known, secrets: &[SecretUsed]) -> bool {
+    pub(crate) fn allows(&self, image: &str, known: &Known, secrets: &[SecretUsed]) -> bool {
         if !self.is_checked(image, known) {
             return true;
         }
@@ -262,20 +262,20 @@ mod tests {
         let policy = policy(PRELOADED_FREE);
         let known = |image: &str| Records::open(&root).unwrap().known(image, reference);
         assert_eq!(known(image), Known::Preloaded);
-        assert!(policy.lets_in(image, &known(image), &[]));
+        assert!(policy.allows(image, &known(image), &[]));
         Records::open(&root).unwrap().begin(image).unwrap();
         // A loss of power in a pull: nobody knows with what it came.
-        assert!(!policy.lets_in(image, &known(image), &[secret("a", "1")]));
+        assert!(!policy.allows(image, &known(image), &[secret("a", "1")]));
         Records::open(&root).unwrap().pulled(image, reference, Some(secret("a", "1")), "t").unwrap();
         let after = known(image);
-        assert!(!policy.lets_in(image, &after, &[]), "no secret");
-        assert!(!policy.lets_in(image, &after, &[secret("b", "2")]), "another's");
-        assert!(policy.lets_in(image, &after, &[secret("a", "9")]), "the same secret, changed since");
-        assert!(policy.lets_in(image, &after, &[secret("b", "1")]), "the same credential");
+        assert!(!policy.allows(image, &after, &[]), "no secret");
+        assert!(!policy.allows(image, &after, &[secret("b", "2")]), "another's");
+        assert!(policy.allows(image, &after, &[secret("a", "9")]), "the same secret, changed since");
+        assert!(policy.allows(image, &after, &[secret("b", "1")]), "the same credential");
         // The same content under another name is another image.
-        assert!(!policy.lets_in("other.example/x:1", &known("other.example/x:1"), &[secret("a", "1")]));
+        assert!(!policy.allows("other.example/x:1", &known("other.example/x:1"), &[secret("a", "1")]));
         Records::open(&root).unwrap().pulled(image, reference, None, "t").unwrap();
-        assert!(policy.lets_in(image, &known(image), &[]), "pulled without any: everybody's");
+        assert!(policy.allows(image, &known(image), &[]), "pulled without any: everybody's");
     }
 
     #[test]
@@ -286,8 +286,8 @@ mod tests {
         std::fs::write(dir.path().join("image_manager/pulled").join(file_of("sha256:aa")), "{").unwrap();
         let known = records.known("x:1", "sha256:aa");
         assert_eq!(known, Known::Unclear);
-        assert!(!policy(PRELOADED_FREE).lets_in("x:1", &known, &[]));
-        assert!(policy(ImageVerification::NeverVerify).lets_in("x:1", &known, &[]));
+        assert!(!policy(PRELOADED_FREE).allows("x:1", &known, &[]));
+        assert!(policy(ImageVerification::NeverVerify).allows("x:1", &known, &[]));
         // A link that stands in a record's place is none.
         records.pulled("y:1", "sha256:bb", None, "t").unwrap();
         let path = dir.path().join("image_manager/pulled").join(file_of("sha256:bb"));
@@ -308,9 +308,9 @@ mod tests {
             ("r.example/freedom:1", false),
             ("r.example/free:1", false),
         ] {
-            assert_eq!(listed.lets_in(image, &Known::Preloaded, &[]), free, "{image}");
+            assert_eq!(listed.allows(image, &Known::Preloaded, &[]), free, "{image}");
         }
-        assert!(!policy(ImageVerification::AlwaysVerify).lets_in("x:1", &Known::Preloaded, &[]));
+        assert!(!policy(ImageVerification::AlwaysVerify).allows("x:1", &Known::Preloaded, &[]));
         assert_eq!(repository("r:5000/x:1"), "r:5000/x");
         assert_eq!(repository("team/x"), "docker.io/team/x");
     }

@@ -13,7 +13,7 @@ use crate::images::credentials::{self, Credential, PullPolicy};
 use crate::pod::backoff::Failure;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::ImageReady;
-use crate::pod::recorder::Kind;
+use crate::pod::recorder::EventType;
 
 /// Sees to it that a container's image is here. `ran_before`: this pod has run this image, so it was fetched with this
 /// pod's credentials once.
@@ -37,7 +37,7 @@ pub(crate) async fn ensure_image(
             // Here, but not for this pod: to it, it is not here.
             Ok(_) if policy == PullPolicy::Never => {
                 let text = format!("Container image \"{image}\" is not present with pull policy of Never");
-                deps.event(&pod.id, Kind::Warning, "ErrImageNeverPull", &text);
+                deps.event(&pod.id, EventType::Warning, "ErrImageNeverPull", &text);
                 return Err(Failure::steady("ErrImageNeverPull", text, false, deps.now()));
             }
             Ok(_) => {}
@@ -60,7 +60,7 @@ pub(crate) async fn ensure_image(
         let text = format!(
             "Image \"{image}\" could not be pulled; its container restarts with the one at hand: {error}"
         );
-        deps.event(&pod.id, Kind::Warning, "ImageNotRefreshed", &text);
+        deps.event(&pod.id, EventType::Warning, "ImageNotRefreshed", &text);
         return Ok(ready(found));
     }
     Err(fault(&error))
@@ -105,7 +105,7 @@ async fn may_use(deps: &Rc<Dependencies>, pod: &ParsedPod, image: &str, referenc
     };
     let settings = &deps.settings;
     let policy = Policy { verification: settings.image_verification, allowlist: &settings.image_allowlist };
-    policy.lets_in(image, &known, &secrets)
+    policy.allows(image, &known, &secrets)
 }
 
 async fn records<T: Send + 'static>(
@@ -120,7 +120,7 @@ async fn records<T: Send + 'static>(
 async fn pull(deps: &Rc<Dependencies>, pod: &ParsedPod, image: &str) -> Result<ImageReady, RuntimeError> {
     // Never closed, so an error cannot come; without a permit the pull is merely not counted.
     let _turn = deps.pulls.acquire().await.ok();
-    deps.event(&pod.id, Kind::Normal, "Pulling", &format!("Pulling image \"{image}\""));
+    deps.event(&pod.id, EventType::Normal, "Pulling", &format!("Pulling image \"{image}\""));
     let failed = |message: String| RuntimeError::Failed { call: "PullImage", message };
     let named = image.to_owned();
     // Said first: if the power goes in between, nobody gets the image without asking.
@@ -140,7 +140,7 @@ async fn pull(deps: &Rc<Dependencies>, pod: &ParsedPod, image: &str) -> Result<I
                     RuntimeError::ImageNotFound { image: image.to_owned(), message }
                 })?;
                 note_pulled(deps, image, &found.id, secret).await;
-                deps.event(&pod.id, Kind::Normal, "Pulled", &format!("Pulled image \"{image}\""));
+                deps.event(&pod.id, EventType::Normal, "Pulled", &format!("Pulled image \"{image}\""));
                 return Ok(ready(found));
             }
             Err(error) => last = error,
@@ -151,7 +151,7 @@ async fn pull(deps: &Rc<Dependencies>, pod: &ParsedPod, image: &str) -> Result<I
         tracing::warn!(image, %error, "end of a pull cannot be noted: the image's next user asks the registry");
     }
     let text = format!("Failed to pull image \"{image}\": {last}");
-    deps.event(&pod.id, Kind::Warning, "Failed", &text);
+    deps.event(&pod.id, EventType::Warning, "Failed", &text);
     Err(last)
 }
 

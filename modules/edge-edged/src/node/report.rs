@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::dependencies::{Dependencies, NodeInfo, blocking};
 use crate::error::StepError;
+use crate::events;
 use crate::node::machine::{self, Machine};
 use crate::node::status::{self, Findings};
 use crate::runtime::dns::{self, NodeDns};
@@ -102,7 +103,7 @@ impl NodeReporter {
                 let runtime = deps.node.borrow().runtime.clone();
                 deps.node.replace(NodeInfo { runtime, ..info });
             }
-            Err(error) => tracing::error!(%error, "machine cannot be looked at"),
+            Err(error) => events::machine_unreadable(&deps.env, &error),
         }
         self.report_when_changed(deps).await;
         self.since.set(None);
@@ -130,7 +131,9 @@ impl NodeReporter {
         let wall = deps.wall().to_string();
         let before = self.last.borrow().clone();
         let findings = Findings { machine: self.machine(), runtime, images };
-        let node = status::report(&deps.settings, &findings, before.as_ref().map(|(node, _)| node), &wall);
+        // The first report after a start goes on from what was reported before it.
+        let known = before.as_ref().map(|(node, _)| node.clone()).or_else(|| deps.store.reported.node());
+        let node = status::report(&deps.settings, &findings, known.as_ref(), &wall);
         let now = deps.now();
         let fresh = before
             .is_some_and(|(old, at)| status::same(&old, &node) && now.since(at) < REPORT_UNCHANGED_AFTER);
@@ -142,7 +145,7 @@ impl NodeReporter {
                 self.forced.set(false);
                 *self.last.borrow_mut() = Some((node, now));
             }
-            Err(error) => tracing::error!(%error, "report of the node could not be kept"),
+            Err(error) => events::report_not_kept(&deps.env, "node", &error),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::images::pull;
 use crate::pod::backoff::Failure;
 use crate::pod::parsed_pod::{ParsedPod, PodId};
 use crate::pod::plan::{Action, ImageReady, StopReason};
-use crate::pod::recorder::Kind;
+use crate::pod::recorder::EventType;
 use crate::runtime::cgroup;
 use crate::runtime::container::{self, Start};
 use crate::runtime::env;
@@ -30,7 +30,7 @@ use crate::runtime::pods::RuntimeContainer;
 use crate::runtime::resources;
 use crate::runtime::sandbox;
 use crate::runtime::security;
-use crate::volumes::{self, Prepared, Teardown, token_requests};
+use crate::volumes::{self, PreparedVolumes, Teardown, token_requests};
 
 /// As the kubelet's: collectors of logs pass. The logs themselves are the runtime's, 0640.
 const LOGS: u32 = 0o755;
@@ -38,7 +38,7 @@ const LOGS: u32 = 0o755;
 /// What became of a job.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Volumes(Result<(Prepared, Option<Moment>), StepError>),
+    Volumes(Result<(PreparedVolumes, Option<Moment>), StepError>),
     Sandbox(Result<String, StepError>),
     Image(Result<ImageReady, Failure>),
     Start(Result<String, StartError>),
@@ -136,7 +136,7 @@ pub(crate) fn perform(
 async fn prepare_volumes(
     deps: Rc<Dependencies>,
     pod: Arc<ParsedPod>,
-) -> Result<(Prepared, Option<Moment>), StepError> {
+) -> Result<(PreparedVolumes, Option<Moment>), StepError> {
     let wants = token_requests(pod.spec());
     let granted = deps.tokens.of_pod(&pod, &wants, &deps.store, &deps.meta, &deps.env).await;
     let (tokens, refresh_at) = granted.map_err(|reason| StepError::Token {
@@ -158,7 +158,7 @@ async fn run_sandbox(deps: Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) 
         && pod.spec().dns_policy.as_deref() == Some("ClusterFirstWithHostNet")
     {
         let text = "edged has no clusterDNS configured and cannot create the pod with ClusterFirstWithHostNet; falling back to the node's resolver";
-        deps.event(&pod.id, Kind::Warning, "MissingClusterDNS", text);
+        deps.event(&pod.id, EventType::Warning, "MissingClusterDNS", text);
     }
     let config = sandbox::config(&pod, attempt, &deps.place(&dns))?;
     let (driver, root) = (deps.settings.cgroup_driver, deps.settings.cgroup_root.clone());
@@ -187,7 +187,7 @@ pub(crate) struct StartContext {
     pub(crate) sandbox_attempt: u32,
     pub(crate) ips: Vec<String>,
     pub(crate) image: ImageReady,
-    pub(crate) volumes: Prepared,
+    pub(crate) volumes: PreparedVolumes,
 }
 
 /// Creates and starts a container. It counts as the pod's before it runs: it may end before anybody has looked.
@@ -209,7 +209,7 @@ async fn start(
                 }
                 StepError::Runtime(_) => ("CreateContainerError", false),
             };
-            deps.event(&pod.id, Kind::Warning, "Failed", &format!("Error: {error}"));
+            deps.event(&pod.id, EventType::Warning, "Failed", &format!("Error: {error}"));
             return Err(StartError { reason, message: error.to_string(), may_come, ended: false });
         }
     };
@@ -217,7 +217,7 @@ async fn start(
     match deps.runtime.start_container(&id).await {
         Ok(()) => Ok(id),
         Err(error) => {
-            deps.event(&pod.id, Kind::Warning, "Failed", &format!("Error: {error}"));
+            deps.event(&pod.id, EventType::Warning, "Failed", &format!("Error: {error}"));
             let message = error.to_string();
             Err(StartError { reason: "RunContainerError", message, may_come: false, ended: true })
         }
@@ -284,7 +284,7 @@ async fn stop(
         StopReason::Changed => format!("Container {name} definition changed, will be restarted"),
         StopReason::SandboxLost => format!("Container {name} has lost its sandbox and will be restarted"),
     };
-    deps.event(&pod, Kind::Normal, "Killing", &text);
+    deps.event(&pod, EventType::Normal, "Killing", &text);
     Ok(deps.runtime.stop_container(&id, grace).await?)
 }
 

@@ -3,14 +3,15 @@
 use beehive::Moment;
 
 use crate::error::StepError;
+use crate::events;
 use crate::images::credentials::{self, PullPolicy};
 use crate::pod::actions::{Outcome, StartError};
 use crate::pod::backoff::{self, Failure};
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::{Action, ImageState, VolumeState};
-use crate::pod::recorder::Kind;
+use crate::pod::recorder::EventType;
 use crate::pod::worker::{PodWorker, STEP_RETRY};
-use crate::volumes::Prepared;
+use crate::volumes::PreparedVolumes;
 
 impl PodWorker {
     /// Notes the outcome of an action.
@@ -38,7 +39,7 @@ impl PodWorker {
                 self.has_reported = true;
             }
             (Outcome::Report(Err(error)), _) => {
-                tracing::error!(pod = %pod.id.name, %error, "status of a pod could not be kept");
+                events::report_not_kept(&self.deps.env, "status of a pod", &error);
                 self.try_again(Action::Report, now);
             }
             (Outcome::Image(_) | Outcome::Start(_), _) => {}
@@ -54,7 +55,7 @@ impl PodWorker {
     fn volumes_ended(
         &mut self,
         pod: &ParsedPod,
-        result: Result<(Prepared, Option<Moment>), StepError>,
+        result: Result<(PreparedVolumes, Option<Moment>), StepError>,
         now: Moment,
     ) {
         match result {
@@ -63,7 +64,7 @@ impl PodWorker {
                 self.state.refresh_at = refresh_at;
             }
             Err(error) => {
-                self.deps.event(&pod.id, Kind::Warning, "FailedMount", &error.to_string());
+                self.deps.event(&pod.id, EventType::Warning, "FailedMount", &error.to_string());
                 let may_come = matches!(error, StepError::Missing(_));
                 match &mut self.state.volumes {
                     // Containers go on with what they have.
@@ -83,7 +84,7 @@ impl PodWorker {
             Ok(_) => self.state.sandbox = None,
             Err(error) => {
                 let text = format!("Failed to create pod sandbox: {error}");
-                self.deps.event(&pod.id, Kind::Warning, "FailedCreatePodSandBox", &text);
+                self.deps.event(&pod.id, EventType::Warning, "FailedCreatePodSandBox", &text);
                 let before = self.state.sandbox.take();
                 let mut failure = Failure::after(before.as_ref(), "FailedCreatePodSandBox", text, now);
                 // A sandbox needs nothing from afar, so it is tried sooner than an image.
@@ -109,7 +110,12 @@ impl PodWorker {
         }
         match result {
             Ok(_) => {
-                self.deps.event(&pod.id, Kind::Normal, "Started", &format!("Started container {container}"));
+                self.deps.event(
+                    &pod.id,
+                    EventType::Normal,
+                    "Started",
+                    &format!("Started container {container}"),
+                );
                 // Fetched anew before the next start.
                 if pod.container(container).map(credentials::policy) == Some(PullPolicy::Always) {
                     self.state.images.remove(container);
@@ -133,7 +139,7 @@ impl PodWorker {
     /// A container that was started again has earned a pause for the next time.
     fn note_restart(&mut self, container: &str, attempt: u32) {
         // The instance that was just started may have been seen already.
-        let Some(before) = self.seen.before(container, attempt).filter(|instance| instance.life.is_over())
+        let Some(before) = self.seen.before(container, attempt).filter(|instance| instance.state.has_ended())
         else {
             return;
         };
@@ -150,8 +156,8 @@ impl PodWorker {
             (Ok(()), Action::Teardown) => self.state.torn_down = true,
             (Ok(()), _) => {}
             (Err(error), _) => {
-                tracing::warn!(pod = %pod.id.name, ?action, %error, "step failed and is tried again");
-                self.deps.event(&pod.id, Kind::Warning, "FailedKillPod", &error.to_string());
+                events::step_failed(&self.deps.env, &pod.id, &action, &error);
+                self.deps.event(&pod.id, EventType::Warning, "FailedKillPod", &error.to_string());
                 self.try_again(action, now);
             }
         }

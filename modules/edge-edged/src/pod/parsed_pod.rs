@@ -77,7 +77,7 @@ impl ParsedPod {
     }
 
     /// A pod of which only the name is known: what the runtime still has of it can be ended, nothing can be started.
-    pub(crate) fn nameless(id: PodId) -> ParsedPod {
+    pub(crate) fn without_spec(id: PodId) -> ParsedPod {
         let pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
         ParsedPod { id, pod, review: Review::default(), qos: Qos::BestEffort, hashes: Vec::new() }
     }

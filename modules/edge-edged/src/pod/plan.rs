@@ -10,7 +10,7 @@ use crate::pod::backoff::Failure;
 use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
 pub(crate) use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
-use crate::volumes::Prepared;
+use crate::volumes::PreparedVolumes;
 
 /// What is to become of the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub(crate) enum ImageState {
 pub(crate) enum VolumeState {
     #[default]
     NotYet,
-    Ready(Prepared),
+    Ready(PreparedVolumes),
     Failed(Failure),
 }
 
@@ -118,12 +118,12 @@ pub(crate) fn plan(
 ) -> Plan {
     let mut plan = Plan::default();
     match intent {
-        Intent::Terminate => leave(pod, seen, state, &mut plan),
+        Intent::Terminate => terminate(pod, seen, state, &mut plan),
         Intent::Fail { .. } | Intent::Hold { .. } => {
-            wind_down(pod, seen, state, &mut plan);
+            kill_pod(pod, seen, state, &mut plan);
         }
         Intent::Run if is_done(pod, seen, state) => {
-            wind_down(pod, seen, state, &mut plan);
+            kill_pod(pod, seen, state, &mut plan);
         }
         Intent::Run => run(pod, seen, state, now, &mut plan),
     }
@@ -142,7 +142,7 @@ pub(crate) fn is_done(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState) -> 
         return false;
     }
     let over =
-        |container: &Container| seen.newest(&container.name).filter(|instance| instance.life.is_over());
+        |container: &Container| seen.newest(&container.name).filter(|instance| instance.state.has_ended());
     let init_failed = pod.init_containers().any(|container| {
         let failed = over(container).is_some_and(|instance| instance.exit_code != 0);
         failed && policy == RestartPolicy::Never && !is_sidecar(container)
@@ -151,7 +151,7 @@ pub(crate) fn is_done(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState) -> 
         || pod.spec().containers.iter().all(|container| {
             over(container).is_some_and(|instance| {
                 policy == RestartPolicy::Never
-                    || (instance.exit_code == 0 && instance.life == RuntimeState::Exited)
+                    || (instance.exit_code == 0 && instance.state == RuntimeState::Exited)
             }) && !changed(pod, over(container))
         })
 }
@@ -161,9 +161,9 @@ fn changed(pod: &ParsedPod, instance: Option<&RuntimeContainer>) -> bool {
 }
 
 /// Stops what runs, the main containers before the sidecars, then the sandboxes. True when nothing runs any more.
-fn wind_down(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Plan) -> bool {
+fn kill_pod(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Plan) -> bool {
     let running: Vec<&RuntimeContainer> =
-        seen.containers.iter().filter(|container| container.life == RuntimeState::Running).collect();
+        seen.containers.iter().filter(|container| container.state == RuntimeState::Running).collect();
     let starting = state.is_busy(|action| matches!(action, Action::Start { .. } | Action::Sandbox { .. }));
     if !running.is_empty() || starting {
         let sidecars: Vec<&str> =
@@ -194,8 +194,8 @@ fn wind_down(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut P
     open.is_empty()
 }
 
-fn leave(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Plan) {
-    if !wind_down(pod, seen, state, plan) || state.is_busy(|action| *action == Action::Volumes) {
+fn terminate(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Plan) {
+    if !kill_pod(pod, seen, state, plan) || state.is_busy(|action| *action == Action::Volumes) {
         return;
     }
     if !seen.sandboxes.is_empty() {
@@ -243,7 +243,7 @@ fn volumes(state: &SyncState, now: Moment, plan: &mut Plan) {
 
 /// The dead sandbox is cleared away, then a new one is made.
 fn replace_sandbox(grace: Duration, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
-    let running = seen.containers.iter().filter(|container| container.life == RuntimeState::Running);
+    let running = seen.containers.iter().filter(|container| container.state == RuntimeState::Running);
     let stops: Vec<Action> =
         running.map(|c| Action::Stop { id: c.id.clone(), why: StopReason::SandboxLost, grace }).collect();
     if !stops.is_empty() {
@@ -280,7 +280,7 @@ fn collect_garbage(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: 
         let count = kept.entry(container.name.as_str()).or_default();
         *count += 1;
         let known = pod.container(&container.name).is_some();
-        if container.life.is_over() && (*count > 2 || !known) {
+        if container.state.has_ended() && (*count > 2 || !known) {
             plan.actions.push(Action::RemoveContainer { id: container.id.clone() });
         }
     }
@@ -309,7 +309,7 @@ fn candidates<'a>(
     if !initialized {
         for container in pod.init_containers() {
             let instance = here(container);
-            let passed = match instance.map(|instance| instance.life) {
+            let passed = match instance.map(|instance| instance.state) {
                 Some(RuntimeState::Running) => is_sidecar(container),
                 Some(RuntimeState::Exited) => {
                     !is_sidecar(container) && instance.is_some_and(|instance| instance.exit_code == 0)
@@ -352,13 +352,13 @@ fn consider<'a>(
             // One that ended with the sandbox before counts by the policy, init containers run again.
             let again = newest.is_none_or(|newest| {
                 let main = pod.spec().containers.iter().any(|c| c.name == container.name);
-                !main || !newest.life.is_over() || restarts(pod, container, newest)
+                !main || !newest.state.has_ended() || restarts(pod, container, newest)
             });
             if again {
                 found.push((container, attempt));
             }
         }
-        Some(instance) => match instance.life {
+        Some(instance) => match instance.state {
             RuntimeState::Running => {
                 if changed(pod, Some(instance)) {
                     let (id, grace) = (instance.id.clone(), pod.grace());
@@ -381,7 +381,7 @@ pub(crate) fn restarts(pod: &ParsedPod, container: &Container, instance: &Runtim
     if is_sidecar(container) || changed(pod, Some(instance)) {
         return true;
     }
-    let failed = instance.exit_code != 0 || instance.life == RuntimeState::Unknown;
+    let failed = instance.exit_code != 0 || instance.state == RuntimeState::Unknown;
     let init = pod.init_containers().any(|init| init.name == container.name);
     match pod.restart_policy() {
         RestartPolicy::Always => failed || !init,
@@ -400,7 +400,7 @@ fn start(
     seen: &RuntimePod,
 ) {
     let name = &container.name;
-    let ended = seen.newest(name).filter(|instance| instance.life.is_over());
+    let ended = seen.newest(name).filter(|instance| instance.state.has_ended());
     if let Some((_, until)) = ended.and_then(|instance| state.crash_until(instance))
         && until > now
     {
@@ -427,7 +427,7 @@ pub(crate) fn initialized(pod: &ParsedPod, seen: &RuntimePod) -> bool {
     let started = pod.spec().containers.iter().any(|container| seen.newest(&container.name).is_some());
     started
         || pod.init_containers().all(|container| {
-            seen.newest(&container.name).is_some_and(|instance| match instance.life {
+            seen.newest(&container.name).is_some_and(|instance| match instance.state {
                 RuntimeState::Running => is_sidecar(container),
                 RuntimeState::Exited => instance.exit_code == 0 && !is_sidecar(container),
                 RuntimeState::Created | RuntimeState::Unknown => false,

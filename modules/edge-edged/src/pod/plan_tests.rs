@@ -16,16 +16,16 @@ pub(crate) fn instance(
     name: &str,
     sandbox: &str,
     attempt: u32,
-    life: RuntimeState,
+    state: RuntimeState,
 ) -> RuntimeContainer {
     RuntimeContainer {
         id: format!("{name}-{attempt}"),
         sandbox: sandbox.into(),
         name: name.into(),
         attempt,
-        life,
+        state,
         started_at: 1,
-        finished_at: if life.is_over() { 2 } else { 0 },
+        finished_at: if state.has_ended() { 2 } else { 0 },
         exit_code: 0,
         reason: String::new(),
         message: String::new(),
@@ -50,7 +50,7 @@ fn seen(mut containers: Vec<RuntimeContainer>) -> RuntimePod {
 fn ready(names: &[&str]) -> SyncState {
     let image = ImageReady { reference: "x".into(), image: cri::v1::Image::default() };
     SyncState {
-        volumes: VolumeState::Ready(Prepared::new()),
+        volumes: VolumeState::Ready(PreparedVolumes::new()),
         images: names.iter().map(|name| ((*name).to_owned(), ImageState::Ready(image.clone()))).collect(),
         ..SyncState::default()
     }
@@ -177,7 +177,7 @@ fn a_changed_image_restarts_its_container_only() {
     let other = instance(&pod, "b", "s", 0, RuntimeState::Running);
     let stops = plan(&pod, &Intent::Run, &seen(vec![old.clone(), other.clone()]), &ready(&["a"]), NOW);
     assert_eq!(stops.actions, [Action::Stop { id: "a-0".into(), why: StopReason::Changed, grace: GRACE }]);
-    let ended = RuntimeContainer { life: RuntimeState::Exited, ..old };
+    let ended = RuntimeContainer { state: RuntimeState::Exited, ..old };
     let starts = plan(&pod, &Intent::Run, &seen(vec![ended, other]), &ready(&["a"]), NOW);
     assert_eq!(starts.actions, [start_of("a", 1)]);
 }
@@ -341,7 +341,7 @@ fn how_long_an_instance_ran_is_counted_from_when_it_was_first_seen() {
     let running = instance(&pod, "c", "s", 0, RuntimeState::Running);
     state.observe(&seen(vec![running.clone()]), at(10));
     state.observe(&seen(vec![running.clone()]), at(500));
-    let ended = RuntimeContainer { life: RuntimeState::Exited, ..running };
+    let ended = RuntimeContainer { state: RuntimeState::Exited, ..running };
     assert!(!state.ran_long(&ended));
     state.observe(&seen(vec![ended.clone()]), at(610));
     assert!(state.ran_long(&ended));

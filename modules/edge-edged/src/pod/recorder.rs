@@ -19,7 +19,7 @@ const MESSAGE_MAX: usize = 1024;
 
 /// How grave an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum EventType {
     Normal,
     Warning,
 }
@@ -44,7 +44,7 @@ impl Recorder {
     pub(crate) fn event(
         &self,
         pod: &PodId,
-        kind: Kind,
+        kind: EventType,
         reason: &str,
         message: &str,
         now: Moment,
@@ -66,8 +66,8 @@ impl Recorder {
         let head: String = pod.name.chars().take(200).collect();
         let name = format!("{}.{}{:x}", head.trim_end_matches(['.', '-']), self.start, self.count.get());
         let kind = match kind {
-            Kind::Normal => "Normal",
-            Kind::Warning => "Warning",
+            EventType::Normal => "Normal",
+            EventType::Warning => "Warning",
         };
         let time = wall.to_string();
         let message: String = message.chars().take(MESSAGE_MAX).collect();
@@ -103,7 +103,7 @@ mod tests {
         let pod = PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
         let wall = jiff::Timestamp::from_second(0).unwrap();
         let say = |message: &str, at: u64| {
-            recorder.event(&pod, Kind::Normal, "Pulled", message, Moment(Duration::from_secs(at)), wall)
+            recorder.event(&pod, EventType::Normal, "Pulled", message, Moment(Duration::from_secs(at)), wall)
         };
         assert!(say("one", 0).is_some());
         assert!(say("one", 10).is_none());

@@ -1,7 +1,8 @@
-//! The status of each pod as it was reported last: in memory for whoever asks, and in the store for the next start.
+//! The status of each pod as it was reported last, and the node's conditions: in memory for whoever asks, and in the store for
+//! the next start.
 //!
 //! The cloud does not send a node's own reports back to it. Without a memory of its own a node that restarts would forget
-//! when its pods started, since when their conditions hold, and which of them have ended.
+//! when its pods started, since when their conditions and its own hold, and which of the pods have ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,9 +11,12 @@ use std::time::Duration;
 use contract::UpReport;
 use edge_store::{Row, Store, StoreError, Table, Write};
 use k8s_openapi::api::core::v1::PodStatus;
+use serde_json::{Value, json};
 
 /// The second key of the row that says how long a pod with a deadline has been active, in seconds.
 const ACTIVE: &str = "active";
+/// The row of the node's conditions.
+const NODE: (&str, &str) = ("node", "conditions");
 
 /// What is kept of one pod.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,6 +32,8 @@ pub(crate) struct Kept {
 pub(crate) struct ReportedStatuses {
     /// `None` until the store has been read.
     kept: Arc<Mutex<Option<BTreeMap<String, Kept>>>>,
+    /// The node's conditions as JSON: see [`node_conditions`].
+    node: Arc<Mutex<Option<String>>>,
 }
 
 impl ReportedStatuses {
@@ -37,6 +43,9 @@ impl ReportedStatuses {
     /// When the store cannot be read.
     pub(crate) fn load(&self, store: &Store) -> Result<(), StoreError> {
         if self.with(|_| ()).is_none() {
+            let node = store.get_row(Table::Facts, NODE.0, NODE.1)?;
+            *self.node.lock().unwrap_or_else(PoisonError::into_inner) =
+                node.and_then(|json| String::from_utf8(json).ok());
             let rows = store.list_rows(Table::PodStatuses, None)?;
             *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(parse(rows));
         }
@@ -71,10 +80,40 @@ impl ReportedStatuses {
             UpReport::PodGone { uid, .. } => {
                 self.with(|kept| kept.remove(uid));
             }
-            UpReport::Node { .. }
-            | UpReport::Event { .. }
-            | UpReport::Twin { .. }
-            | UpReport::DeviceState { .. } => {}
+            UpReport::Node { node_json } => {
+                *self.node.lock().unwrap_or_else(PoisonError::into_inner) = node_conditions(node_json);
+            }
+            UpReport::Event { .. } | UpReport::Twin { .. } | UpReport::DeviceState { .. } => {}
+        }
+    }
+
+    /// The node's conditions where a Node has them, and nothing else of it: what they were before and since when.
+    pub(crate) fn node(&self) -> Option<Value> {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        node.as_deref().and_then(|json| serde_json::from_str(json).ok())
+    }
+
+    /// What goes into the store with a report, in the same commit. Of the node that is seldom anything.
+    pub(crate) fn write_with(&self, report: &UpReport) -> Option<Write> {
+        match report {
+            UpReport::PodStatus { uid, status_json, .. } => Some(Write::PutRow {
+                table: Table::PodStatuses,
+                key1: uid.clone(),
+                key2: String::new(),
+                value: status_json.clone().into_bytes(),
+            }),
+            UpReport::PodGone { uid, .. } => Some(forget(uid)),
+            UpReport::Node { node_json } => {
+                let conditions = node_conditions(node_json)?;
+                let kept = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+                (kept.as_ref() != Some(&conditions)).then(|| Write::PutRow {
+                    table: Table::Facts,
+                    key1: NODE.0.to_owned(),
+                    key2: NODE.1.to_owned(),
+                    value: conditions.into_bytes(),
+                })
+            }
+            UpReport::Event { .. } | UpReport::Twin { .. } | UpReport::DeviceState { .. } => None,
         }
     }
 
@@ -97,21 +136,17 @@ impl ReportedStatuses {
     }
 }
 
-/// What goes into the store with a report, in the same commit.
-pub(crate) fn write_with(report: &UpReport) -> Option<Write> {
-    match report {
-        UpReport::PodStatus { uid, status_json, .. } => Some(Write::PutRow {
-            table: Table::PodStatuses,
-            key1: uid.clone(),
-            key2: String::new(),
-            value: status_json.clone().into_bytes(),
-        }),
-        UpReport::PodGone { uid, .. } => Some(forget(uid)),
-        UpReport::Node { .. }
-        | UpReport::Event { .. }
-        | UpReport::Twin { .. }
-        | UpReport::DeviceState { .. } => None,
-    }
+/// Of the report of a node its conditions, without the times of a heartbeat.
+fn node_conditions(node_json: &str) -> Option<String> {
+    let node: Value = serde_json::from_str(node_json).ok()?;
+    let conditions = node.pointer("/status/conditions")?.as_array()?.iter().map(|condition| {
+        json!({
+            "type": condition["type"],
+            "status": condition["status"],
+            "lastTransitionTime": condition["lastTransitionTime"],
+        })
+    });
+    Some(json!({"status": {"conditions": conditions.collect::<Vec<_>>()}}).to_string())
 }
 
 /// Forgets a pod in the store.
@@ -155,6 +190,36 @@ mod tests {
     use edge_store::Options;
 
     #[tokio::test]
+    async fn the_nodes_conditions_are_kept_when_they_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
+        let report = |ready: &str, heartbeat: &str| UpReport::Node {
+            node_json:
+                json!({"status": {"images": ["many"], "conditions": [{"type": "Ready", "status": ready,
+                "lastTransitionTime": "2026-11-28T08:00:00Z", "lastHeartbeatTime": heartbeat}]}})
+                .to_string(),
+        };
+        let reported = ReportedStatuses::default();
+        reported.load(&store).unwrap();
+        let mut writes = 0;
+        for (ready, heartbeat) in [("False", "1"), ("False", "2"), ("True", "3"), ("True", "4")] {
+            let report = report(ready, heartbeat);
+            let kept: Vec<Write> = reported.write_with(&report).into_iter().collect();
+            writes += kept.len();
+            store.commit(kept).await.unwrap();
+            reported.reported(&report);
+        }
+        assert_eq!(writes, 2);
+        let restarted = ReportedStatuses::default();
+        restarted.load(&store).unwrap();
+        assert_eq!(
+            restarted.node(),
+            Some(json!({"status": {"conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-28T08:00:00Z"}]}}))
+        );
+    }
+
+    #[tokio::test]
     async fn a_restart_knows_what_was_reported() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
@@ -169,7 +234,7 @@ mod tests {
         assert_eq!(reported.of("u-1"), Kept::default(), "not loaded yet");
         reported.load(&store).unwrap();
         for report in [status("u-1", "Running"), status("u-2", "Running"), status("u-1", "Failed"), gone] {
-            store.commit(write_with(&report).into_iter().collect()).await.unwrap();
+            store.commit(reported.write_with(&report).into_iter().collect()).await.unwrap();
             reported.reported(&report);
         }
         store.commit(vec![keep_active("u-1", Duration::from_secs(70))]).await.unwrap();

@@ -36,7 +36,7 @@ impl StatusReader {
         let unread: Vec<RuntimeContainer> = pod
             .containers
             .iter()
-            .filter(|container| container.life.is_over() && !self.messages.contains_key(&container.id))
+            .filter(|container| container.state.has_ended() && !self.messages.contains_key(&container.id))
             .cloned()
             .collect();
         if unread.is_empty() {

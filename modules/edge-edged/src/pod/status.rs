@@ -99,9 +99,9 @@ fn container(
     let lost = if newest.is_none() { known_container(state.known_status(pod), &spec.name) } else { None };
     let wanted = *intent == Intent::Run && !plan::is_done(pod, seen, state);
     let mut last =
-        seen.previous(&spec.name).filter(|old| old.life.is_over()).map(|old| terminated(old, around));
+        seen.previous(&spec.name).filter(|old| old.state.has_ended()).map(|old| terminated(old, around));
     let shown = match newest {
-        Some(instance) => match instance.life {
+        Some(instance) => match instance.state {
             RuntimeState::Running => running(instance),
             RuntimeState::Created => waiting(pod, spec, init, seen, state),
             RuntimeState::Exited | RuntimeState::Unknown => {
@@ -173,7 +173,7 @@ fn running(instance: &RuntimeContainer) -> ContainerState {
 }
 
 fn terminated(instance: &RuntimeContainer, around: &NodeContext<'_>) -> ContainerState {
-    let lost = instance.life == RuntimeState::Unknown;
+    let lost = instance.state == RuntimeState::Unknown;
     let exit_code = if lost { LOST_CODE } else { instance.exit_code };
     let fallback = if exit_code == 0 { "Completed" } else { "Error" };
     let reason = match (lost, instance.reason.as_str()) {

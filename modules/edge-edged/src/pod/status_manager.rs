@@ -10,7 +10,7 @@ use futures::future::LocalBoxFuture;
 use crate::pod::actions::{self, Outcome};
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::{self, Action, Intent};
-use crate::pod::recorder::Kind;
+use crate::pod::recorder::EventType;
 use crate::pod::status::{self, NodeContext};
 use crate::pod::worker::{PodWorker, PodWorkerMsg};
 
@@ -59,8 +59,8 @@ impl PodWorker {
         {
             return None;
         }
-        self.name_unhonoured(&pod);
-        self.name_refusal(&pod, intent);
+        self.record_unsupported_fields(&pod);
+        self.record_rejection(&pod, intent);
         let node = self.deps.node.borrow().clone();
         let around =
             NodeContext { runtime: &node.runtime, host_ips: &node.host_ips, now, wall: self.deps.wall() };
@@ -73,27 +73,27 @@ impl PodWorker {
         Some((Action::Report, report.map(Outcome::Report).boxed_local()))
     }
 
-    fn name_refusal(&mut self, pod: &ParsedPod, intent: &Intent) {
-        if self.named_refusal.as_ref() == Some(intent) {
+    fn record_rejection(&mut self, pod: &ParsedPod, intent: &Intent) {
+        if self.recorded_rejection.as_ref() == Some(intent) {
             return;
         }
-        self.named_refusal = Some(intent.clone());
+        self.recorded_rejection = Some(intent.clone());
         match intent {
             Intent::Hold { reason, message } | Intent::Fail { reason, message } => {
                 // The kubelet's event says why without saying that.
                 let message = message.strip_prefix("Pod was rejected: ").unwrap_or(message);
-                self.deps.event(&pod.id, Kind::Warning, reason, message);
+                self.deps.event(&pod.id, EventType::Warning, reason, message);
             }
             Intent::Run | Intent::Terminate => {}
         }
     }
 
-    fn name_unhonoured(&mut self, pod: &ParsedPod) {
-        if self.named_unhonoured || pod.review.unhonoured.is_empty() {
+    fn record_unsupported_fields(&mut self, pod: &ParsedPod) {
+        if self.recorded_unsupported_fields || pod.review.unhonoured.is_empty() {
             return;
         }
-        self.named_unhonoured = true;
+        self.recorded_unsupported_fields = true;
         let text = format!("not honoured on this node: {}", pod.review.unhonoured.join(", "));
-        self.deps.event(&pod.id, Kind::Warning, "FieldsNotHonoured", &text);
+        self.deps.event(&pod.id, EventType::Warning, "FieldsNotHonoured", &text);
     }
 }

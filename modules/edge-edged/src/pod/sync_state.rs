@@ -57,7 +57,7 @@ impl SyncState {
         self.running.retain(|id, _| has(id));
         self.ended.retain(|id, _| has(id));
         for container in &seen.containers {
-            let first_seen = match container.life {
+            let first_seen = match container.state {
                 RuntimeState::Running => &mut self.running,
                 RuntimeState::Exited | RuntimeState::Unknown => &mut self.ended,
                 RuntimeState::Created => continue,

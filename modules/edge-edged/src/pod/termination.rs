@@ -7,6 +7,7 @@ use beehive::{Context, Moment, Refusal};
 use contract::UpReport;
 use contract::edged::EdgedMsg;
 
+use crate::events;
 use crate::pod::parsed_pod::PodId;
 use crate::pod::plan::Action;
 use crate::pod::worker::{PodWorker, PodWorkerMsg, RUNTIME_RETRY};
@@ -83,12 +84,12 @@ impl PodWorker {
         let id = &self.update.pod.id;
         match result {
             Ok(()) => {
-                tracing::info!(pod = %id.name, namespace = %id.namespace, uid = %id.uid, "pod is removed");
+                events::pod_removed(&self.deps.env, id);
                 self.deps.ids.forget(&id.uid);
                 self.end = End::Reported;
             }
             Err(error) => {
-                tracing::error!(pod = %id.name, %error, "end of a pod could not be kept");
+                events::report_not_kept(&self.deps.env, "end of a pod", &error);
                 self.end = End::RetryAt(self.deps.now() + RUNTIME_RETRY);
             }
         }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::dependencies::Dependencies;
+use crate::events;
 use crate::images::credentials;
 use crate::pod::actions::{self, ActionInput, Outcome, StartContext};
 use crate::pod::active_time::ActiveTime;
@@ -23,10 +24,13 @@ use crate::pod::effects::Effects;
 use crate::pod::entry::{PodEntry, PodUpdate};
 use crate::pod::parsed_pod::{ParsedPod, PodId};
 use crate::pod::plan::{self, Action, ImageState, Intent, SyncState, VolumeState};
-use crate::pod::recorder::Kind;
+use crate::pod::recorder::EventType;
 use crate::pod::runtime_status::StatusReader;
 use crate::pod::termination::{EDGED_RETRY, End, Stopped};
 use crate::runtime::pods::RuntimePod;
+
+/// What a pod's worker is called among Edged's children.
+pub const POD_WORKER: &str = "pod-worker";
 
 /// After the runtime could not be asked, and after an end that could not be reported.
 pub(crate) const RUNTIME_RETRY: Duration = Duration::from_secs(1);
@@ -122,15 +126,15 @@ pub(crate) struct PodWorker {
     pub(crate) end: End,
     /// Edged has to hear that the pod has left the runtime.
     pub(crate) stopped: Stopped,
-    pub(crate) named_unhonoured: bool,
-    pub(crate) named_refusal: Option<Intent>,
+    pub(crate) recorded_unsupported_fields: bool,
+    pub(crate) recorded_rejection: Option<Intent>,
 }
 
 impl PodWorker {
     /// The name of a pod's worker among Edged's children. The uid tells two pods of one name apart, of which the older
     /// is still being removed.
     pub(crate) fn name(id: &PodId) -> (&'static str, String) {
-        ("pod-worker", format!("{}/{}/{}", id.namespace, id.name, id.uid))
+        (POD_WORKER, format!("{}/{}/{}", id.namespace, id.name, id.uid))
     }
 
     /// A worker fails for its own pod alone: it is restarted for ever, after 1 s at first and after 5 min at the longest,
@@ -177,8 +181,8 @@ impl PodWorker {
             wake: None,
             end: End::NotYet,
             stopped: Stopped::NotYet,
-            named_unhonoured: false,
-            named_refusal: None,
+            recorded_unsupported_fields: false,
+            recorded_rejection: None,
         }
     }
 }
@@ -189,8 +193,9 @@ impl Actor for PodWorker {
     async fn started(&mut self, cx: &mut Context<PodWorkerMsg>) -> Result<(), Fault> {
         let before = self.entry.count_start();
         if before > 0 {
+            events::worker_restarted(&self.deps.env, &self.update.pod.id, before);
             let text = format!("the worker of the pod failed and was restarted, {before} times by now");
-            self.deps.event(&self.update.pod.id, Kind::Warning, "FailedSync", &text);
+            self.deps.event(&self.update.pod.id, EventType::Warning, "FailedSync", &text);
         }
         self.sync(cx);
         Ok(())
@@ -489,7 +494,7 @@ impl PodWorker {
 
 /// What has come to its end.
 fn ended_of(seen: &RuntimePod) -> BTreeSet<&str> {
-    let containers = seen.containers.iter().filter(|container| container.life.is_over());
+    let containers = seen.containers.iter().filter(|container| container.state.has_ended());
     let sandboxes = seen.sandboxes.iter().filter(|sandbox| !sandbox.ready);
     containers
         .map(|container| container.id.as_str())

@@ -15,6 +15,7 @@ use futures::StreamExt as _;
 
 use crate::dependencies::blocking;
 use crate::disk::folders;
+use crate::events;
 use crate::runtime::pods::{self, ListedPod};
 
 /// After the runtime was lost.
@@ -54,7 +55,7 @@ impl Pleg {
                 every = self.relist_every;
                 self.env.sleep(RETRY).await;
             } else {
-                tracing::warn!(every = ?self.poll_every, "runtime tells of no events and is looked at from time to time");
+                events::runtime_without_events(&self.env, self.poll_every);
                 every = self.poll_every;
                 self.poll(every).await;
             }
@@ -75,7 +76,7 @@ impl Pleg {
                     Some(Ok(event)) => self.pass_on(event).await,
                     Some(Err(Error::Unsupported { .. })) => return false,
                     Some(Err(error)) => {
-                        tracing::warn!(%error, "runtime's events broke off");
+                        events::runtime_events_interrupted(&self.env, &error);
                         return true;
                     }
                     None => return true,
@@ -115,7 +116,7 @@ impl Pleg {
             Ok(mut found) => {
                 self.list_disk(&mut found).await;
                 if self.lost.replace(false) {
-                    tracing::info!("runtime answers again");
+                    events::runtime_found(&self.env);
                 }
                 *self.listing.borrow_mut() = Some(found);
                 let _ = self.edged.tell(EdgedMsg::RuntimeRelisted).await;
@@ -123,7 +124,7 @@ impl Pleg {
             }
             Err(error) => {
                 if !self.lost.replace(true) {
-                    tracing::warn!(%error, "runtime cannot be asked what it has");
+                    events::runtime_lost(&self.env, &error);
                 }
                 Err(error)
             }

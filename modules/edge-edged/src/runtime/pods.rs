@@ -54,7 +54,7 @@ pub(crate) enum RuntimeState {
 
 impl RuntimeState {
     /// Whether nothing of it runs any more.
-    pub(crate) fn is_over(self) -> bool {
+    pub(crate) fn has_ended(self) -> bool {
         match self {
             RuntimeState::Exited | RuntimeState::Unknown => true,
             RuntimeState::Created | RuntimeState::Running => false,
@@ -69,7 +69,7 @@ pub(crate) struct RuntimeContainer {
     pub(crate) sandbox: String,
     pub(crate) name: String,
     pub(crate) attempt: u32,
-    pub(crate) life: RuntimeState,
+    pub(crate) state: RuntimeState,
     pub(crate) started_at: i64,
     pub(crate) finished_at: i64,
     pub(crate) exit_code: i32,
@@ -249,7 +249,7 @@ pub(crate) fn container_of(status: &ContainerStatus, sandbox: &str) -> RuntimeCo
         sandbox: sandbox.to_owned(),
         name: status.labels.get(CONTAINER_NAME).cloned().unwrap_or(metadata.name),
         attempt: metadata.attempt,
-        life,
+        state: life,
         started_at: status.started_at,
         finished_at: status.finished_at,
         exit_code: status.exit_code,

@@ -47,7 +47,7 @@ pub(crate) struct TokenRequest {
 /// The tokens at hand.
 pub(crate) type Tokens = BTreeMap<TokenRequest, String>;
 
-fn want_of(token: &ServiceAccountTokenProjection) -> TokenRequest {
+fn token_request_of(token: &ServiceAccountTokenProjection) -> TokenRequest {
     TokenRequest {
         audience: token.audience.clone().unwrap_or_default(),
         seconds: token.expiration_seconds.unwrap_or(TOKEN_SECONDS),
@@ -59,7 +59,7 @@ pub(crate) fn token_requests(spec: &PodSpec) -> Vec<TokenRequest> {
     let projected = spec.volumes.iter().flatten().filter_map(|volume| volume.projected.as_ref());
     let sources = projected.flat_map(|projected| projected.sources.iter().flatten());
     let mut wants: Vec<TokenRequest> =
-        sources.filter_map(|source| source.service_account_token.as_ref()).map(want_of).collect();
+        sources.filter_map(|source| source.service_account_token.as_ref()).map(token_request_of).collect();
     wants.sort();
     wants.dedup();
     wants
@@ -160,7 +160,7 @@ fn from_projected(
             from_downward(pod, downward.items.iter().flatten(), mode, facts, into)?;
         }
         if let Some(token) = &source.service_account_token {
-            let Some(text) = tokens.get(&want_of(token)) else {
+            let Some(text) = tokens.get(&token_request_of(token)) else {
                 let account = pod.spec().service_account_name.clone().unwrap_or_else(|| "default".to_owned());
                 return Err(StepError::Token { account, reason: "none has been granted yet".to_owned() });
             };

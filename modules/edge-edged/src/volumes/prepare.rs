@@ -17,7 +17,7 @@ use crate::runtime::env::FieldValues;
 
 /// Where a volume lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum At {
+pub(crate) enum VolumeLocation {
     /// Below `rootDirectory`.
     Ours(PathBuf),
     /// On the host, where the pod says.
@@ -27,13 +27,13 @@ pub(crate) enum At {
 /// A volume that is ready to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Volume {
-    pub(crate) at: At,
+    pub(crate) at: VolumeLocation,
     /// It was made from objects: no container may write to it, whatever the pod says.
     pub(crate) read_only: bool,
 }
 
 /// The volumes of a pod by their names.
-pub(crate) type Prepared = BTreeMap<String, Volume>;
+pub(crate) type PreparedVolumes = BTreeMap<String, Volume>;
 
 /// Folders that only lead to a volume: no other user of the node may pass.
 const LEADS: u32 = 0o750;
@@ -45,8 +45,8 @@ pub(crate) fn prepare(
     sources: &Sources,
     tokens: &Tokens,
     facts: &FieldValues,
-) -> Result<Prepared, StepError> {
-    let mut prepared = Prepared::new();
+) -> Result<PreparedVolumes, StepError> {
+    let mut prepared = PreparedVolumes::new();
     for volume in pod.spec().volumes.iter().flatten() {
         let made =
             one(root, pod, volume, sources, tokens, facts).map_err(|error| named(error, &volume.name))?;
@@ -76,12 +76,12 @@ fn one(
     let group = fs_group(pod);
     if let Some(path) = &volume.host_path {
         host::check_path(path)?;
-        return Ok(Volume { at: At::Host(PathBuf::from(&path.path)), read_only: false });
+        return Ok(Volume { at: VolumeLocation::Host(PathBuf::from(&path.path)), read_only: false });
     }
     if let Some(source) = &volume.empty_dir {
         let at = layout::volume(uid, "empty-dir", &volume.name);
         empty_dir(root, &at, &layout::ready(uid, &volume.name), source, group)?;
-        return Ok(Volume { at: At::Ours(at), read_only: false });
+        return Ok(Volume { at: VolumeLocation::Ours(at), read_only: false });
     }
     let Some(files) = payload::of_volume(pod, volume, sources, tokens, facts)? else {
         return Err(StepError::Config("its kind is not supported".to_owned()));
@@ -97,7 +97,7 @@ fn one(
     };
     let at = layout::volume(uid, kind, &volume.name);
     from_objects(root, &at, &files, secret, group)?;
-    Ok(Volume { at: At::Ours(at), read_only: true })
+    Ok(Volume { at: VolumeLocation::Ours(at), read_only: true })
 }
 
 fn fs_group(pod: &ParsedPod) -> Option<u32> {
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    fn prepared(root: &Path, pod: &ParsedPod) -> Prepared {
+    fn prepared(root: &Path, pod: &ParsedPod) -> PreparedVolumes {
         let root = Folder::root(root).unwrap();
         prepare(&root, pod, &Sources::default(), &Tokens::new(), &facts()).unwrap()
     }

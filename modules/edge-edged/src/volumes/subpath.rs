@@ -7,7 +7,7 @@ use cri::v1::{Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use rustix::io::Errno;
 
-use super::{At, Prepared, Volume};
+use super::{PreparedVolumes, Volume, VolumeLocation};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::layout;
 use crate::error::StepError;
@@ -21,7 +21,7 @@ pub(crate) fn mounts_of(
     pod: &ParsedPod,
     spec: &Container,
     attempt: u32,
-    prepared: &Prepared,
+    prepared: &PreparedVolumes,
     env: &[(String, String)],
 ) -> Result<Vec<Mount>, StepError> {
     let known: BTreeMap<String, String> = env.iter().cloned().collect();
@@ -37,8 +37,8 @@ pub(crate) fn mounts_of(
         };
         let host_path = if inner.is_empty() {
             match &volume.at {
-                At::Ours(at) => root.shown().join(at),
-                At::Host(path) => path.clone(),
+                VolumeLocation::Ours(at) => root.shown().join(at),
+                VolumeLocation::Host(path) => path.clone(),
             }
         } else {
             let place = layout::sub_path(&pod.id.uid, &spec.name, &wanted.name, index);
@@ -113,8 +113,8 @@ fn sub_path(root: &Folder, volume: &Volume, inner: &str, said: &str, place: &Pat
         return Err(StepError::Config(format!("subPath `{said}` is not a relative path without `..`")));
     }
     let folder = match &volume.at {
-        At::Ours(at) => root.below(at)?,
-        At::Host(path) => Folder::root(path)?,
+        VolumeLocation::Ours(at) => root.below(at)?,
+        VolumeLocation::Host(path) => Folder::root(path)?,
     };
     let relative: PathBuf = parts.iter().collect();
     let found = folder.sub_path(&relative).map_err(|errno| match errno {
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn volume() -> Volume {
-        Volume { at: At::Ours("v".into()), read_only: false }
+        Volume { at: VolumeLocation::Ours("v".into()), read_only: false }
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn edged_fails_at_each_of_its_messages_and_every_pod_is_started_once() {
             node.edged_faults.arm(message, when);
             // One comes, one goes.
             node.forget(before.name()).await;
-            node.apply(&[next.pod.clone()]).await;
+            node.apply(std::slice::from_ref(&next.pod)).await;
             node.edged.tell(EdgedMsg::ReportNode).await.unwrap();
             until_happened(&node, &what).await;
             next.until_runs_once(&node, &what).await;
@@ -128,7 +128,7 @@ fn a_pods_worker_fails_at_each_step_and_the_pod_is_started_once() {
             let what = format!("panic {when:?} {call}");
             let own = counted(&host, &format!("s{number}"));
             node.runtime_faults.arm(call, when);
-            node.apply(&[own.pod.clone()]).await;
+            node.apply(std::slice::from_ref(&own.pod)).await;
             until_happened(&node, &what).await;
             let status = own.until_runs_once(&node, &what).await;
             running.push((own, container_id(&status)));
@@ -177,7 +177,7 @@ fn a_pods_worker_fails_at_each_of_its_messages_and_the_pod_is_started_once() {
             let volume = json!({"name": "map", "configMap": {"name": "map"}});
             own.pod["spec"]["volumes"].as_array_mut().unwrap().push(volume);
             let planned = node.plan_panic("pod-worker", message);
-            node.apply(&[own.pod.clone()]).await;
+            node.apply(std::slice::from_ref(&own.pod)).await;
             let status = own.until_runs_once(&node, message).await;
             own.pod["metadata"]["annotations"] = json!({"changed": message});
             node.apply(&[own.pod.clone(), map(message)]).await;
@@ -210,7 +210,7 @@ fn a_pod_that_no_worker_survives_holds_up_nobody_and_its_events_say_so() {
         let node = Node::start(&host);
         node.runtime_faults.arm_for("create_container", "poison");
         let (poison, good) = (counted(&host, "poison"), counted(&host, "good"));
-        node.apply(&[poison.pod.clone()]).await;
+        node.apply(std::slice::from_ref(&poison.pod)).await;
         let said = eventually(async || {
             let events = node.events("poison");
             let failed = events.iter().filter(|(reason, _)| reason == "FailedSync").count();
@@ -218,7 +218,7 @@ fn a_pod_that_no_worker_survives_holds_up_nobody_and_its_events_say_so() {
         });
         let events = said.await.expect("an event that names the worker's failures");
         assert!(events.iter().any(|(_, message)| message.contains("2 times")), "{events:#?}");
-        node.apply(&[good.pod.clone()]).await;
+        node.apply(std::slice::from_ref(&good.pod)).await;
         good.until_runs_once(&node, "beside a pod that no worker survives").await;
         assert_eq!(node.actor("edged").await.restarts, 0);
         assert_eq!(poison.starts(), 0);

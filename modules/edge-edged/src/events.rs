@@ -1,0 +1,93 @@
+//! Edged's named events: each is one line of the log and one counter of the hive.
+//!
+//! What happens to a pod is also an Event object of it: see [`crate::pod::recorder`].
+
+use std::time::Duration;
+
+use beehive::Env;
+
+use crate::pod::parsed_pod::PodId;
+
+/// A worker of a pod failed and was started again; `before` times by now.
+pub(crate) fn worker_restarted(env: &Env, pod: &PodId, before: u32) {
+    env.count("edged_pod_workers_restarted");
+    tracing::warn!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, before, "worker of a pod was restarted");
+}
+
+/// Nothing of a pod is left.
+pub(crate) fn pod_removed(env: &Env, pod: &PodId) {
+    env.count("edged_pods_removed");
+    tracing::info!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, "pod is removed");
+}
+
+/// Something runs, or lies on the disk, of a pod that the store doesn't name: it ends.
+pub(crate) fn orphan_terminated(env: &Env, pod: &PodId) {
+    env.count("edged_orphans_terminated");
+    tracing::info!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, "pod is not in the store and ends");
+}
+
+/// As before, but the store cannot say that nobody wants it.
+pub(crate) fn orphan_kept(env: &Env, pod: &PodId) {
+    env.count("edged_orphans_kept");
+    tracing::warn!(pod = %pod.name, uid = %pod.uid, "pod is not in the store, which is new or has lost rows: left alone");
+}
+
+/// The store cannot be read.
+pub(crate) fn store_unreadable(env: &Env, error: &dyn std::fmt::Display) {
+    env.count("edged_store_unreadable");
+    tracing::error!(%error, "store cannot be read: pods go on as they are");
+}
+
+/// A status, an end, an event of a pod or the node's report could not be put into the outbox.
+pub(crate) fn report_not_kept(env: &Env, what: &str, error: &str) {
+    env.count("edged_reports_not_kept");
+    tracing::error!(what, error, "report could not be kept");
+}
+
+/// A step that has to succeed some day did not.
+pub(crate) fn step_failed(env: &Env, pod: &PodId, step: &dyn std::fmt::Debug, error: &dyn std::fmt::Display) {
+    env.count("edged_pod_steps_failed");
+    tracing::warn!(pod = %pod.name, namespace = %pod.namespace, ?step, %error, "step failed and is tried again");
+}
+
+/// The runtime cannot be asked what it has. Said once until it answers again.
+pub(crate) fn runtime_lost(env: &Env, error: &cri::Error) {
+    env.count("edged_runtime_lost");
+    tracing::warn!(%error, "runtime cannot be asked what it has");
+}
+
+/// The runtime answers again.
+pub(crate) fn runtime_found(env: &Env) {
+    env.count("edged_runtime_found");
+    tracing::info!("runtime answers again");
+}
+
+/// The stream of the runtime's events broke off.
+pub(crate) fn runtime_events_interrupted(env: &Env, error: &cri::Error) {
+    env.count("edged_runtime_events_interrupted");
+    tracing::warn!(%error, "runtime's events broke off");
+}
+
+/// The runtime has no events.
+pub(crate) fn runtime_without_events(env: &Env, every: Duration) {
+    env.count("edged_runtime_without_events");
+    tracing::warn!(?every, "runtime tells of no events and is listed from time to time");
+}
+
+/// A folder of Edged's was open to other users of the machine, and was closed.
+pub(crate) fn folder_closed(env: &Env, repaired: &str) {
+    env.count("edged_folders_closed");
+    tracing::warn!("other users of this machine could look into pods: {repaired}");
+}
+
+/// No report of the node could be made for so long that Edged does not count as alive.
+pub(crate) fn node_report_stuck(env: &Env) {
+    env.count("edged_node_reports_stuck");
+    tracing::error!("no report of the node could be made for a minute: edged does not count as alive");
+}
+
+/// The machine cannot be looked at.
+pub(crate) fn machine_unreadable(env: &Env, error: &dyn std::fmt::Display) {
+    env.count("edged_machine_unreadable");
+    tracing::error!(%error, "machine cannot be looked at");
+}
