@@ -36,6 +36,8 @@ struct Armed {
 #[derive(Default)]
 pub(crate) struct Faults {
     armed: Mutex<Option<Armed>>,
+    /// How many sandboxes are being made by a runtime that is slow, and goes on although its caller has gone.
+    pub(crate) slow_sandboxes: Mutex<Option<usize>>,
 }
 
 impl Faults {
@@ -136,6 +138,15 @@ impl Runtime for FaultyRuntime {
         self.call("status", None, self.runtime.status())
     }
     fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {
+        if let Some(begun) = self.faults.slow_sandboxes.lock().unwrap().as_mut() {
+            *begun += 1;
+            let runtime = Arc::clone(&self.runtime);
+            let made = tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                runtime.run_sandbox(config).await
+            });
+            return async move { made.await.unwrap() }.boxed();
+        }
         self.call("run_sandbox", pod_of(&config), self.runtime.run_sandbox(config))
     }
     fn stop_sandbox(&self, id: &str) -> Answer<'_, ()> {

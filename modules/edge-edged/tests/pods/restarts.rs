@@ -204,6 +204,27 @@ fn a_pods_worker_fails_at_each_of_its_messages_and_the_pod_is_started_once() {
 }
 
 #[test]
+fn a_call_that_is_under_way_when_edged_fails_is_waited_for_and_not_made_twice() {
+    run(async {
+        let host = Machine::new("underway");
+        let node = Node::start(&host);
+        *node.runtime_faults.slow_sandboxes.lock().unwrap() = Some(0);
+        let own = counted(&host, "slow");
+        node.apply(std::slice::from_ref(&own.pod)).await;
+        let begun = || *node.runtime_faults.slow_sandboxes.lock().unwrap();
+        let made = eventually(async || (begun() == Some(1)).then_some(())).await;
+        made.expect("a sandbox is being made");
+        let planned = node.plan_panic("edged", "Reconcile");
+        node.edged.tell(EdgedMsg::Reconcile).await.unwrap();
+        own.until_runs_once(&node, "Edged failed while the sandbox was being made").await;
+        assert!(planned.has_happened());
+        assert_eq!(begun(), Some(1), "the sandbox is asked for once: {:#?}", node.events("slow"));
+        let sandboxes = node.runtime.list_sandboxes(Default::default()).await.unwrap();
+        assert_eq!(sandboxes.len(), 1);
+    });
+}
+
+#[test]
 fn a_pod_that_no_worker_survives_holds_up_nobody_and_its_events_say_so() {
     run(async {
         let host = Machine::new("poison");
