@@ -1,13 +1,14 @@
 //! What a module implements, and what it is given.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use futures::future::{AbortHandle, Abortable};
+use futures::future::{AbortHandle, Abortable, FutureExt, LocalBoxFuture};
 
-use crate::{Address, Env, Fault, Message, Moment};
+use crate::children::Children;
+use crate::{Address, ChildStop, Env, Fault, Message, Moment, Name, Policy, Sample};
 
 /// A module's state and what it does with its messages, one at a time and in order.
 ///
@@ -40,6 +41,12 @@ pub trait Actor: Sized + 'static {
     fn snapshot(&self) -> serde_json::Value {
         serde_json::Value::Null
     }
+
+    /// Gauges that are read from the state when a report is made: for values with labels, and for those that change
+    /// with time. The other gauges are set with [`Env::measure`].
+    fn samples(&self) -> Vec<Sample> {
+        Vec::new()
+    }
 }
 
 /// What an actor may use of its surroundings. Tasks that it spawned end with its incarnation.
@@ -47,11 +54,20 @@ pub struct Context<M: Message> {
     env: Env,
     myself: Address<M>,
     tasks: Rc<RefCell<Vec<AbortHandle>>>,
+    kind: &'static str,
+    children: Children,
+    ending: Rc<Cell<bool>>,
 }
 
 impl<M: Message> Context<M> {
-    pub(crate) fn new(env: Env, myself: Address<M>) -> Self {
-        Context { env, myself, tasks: Rc::default() }
+    pub(crate) fn new(
+        env: Env,
+        myself: Address<M>,
+        kind: &'static str,
+        children: Children,
+        ending: Rc<Cell<bool>>,
+    ) -> Self {
+        Context { env, myself, tasks: Rc::default(), kind, children, ending }
     }
 
     /// The hive's environment.
@@ -72,6 +88,48 @@ impl<M: Message> Context<M> {
     /// The actor's own address, for telling only.
     pub fn myself(&self) -> Address<M> {
         self.myself.clone()
+    }
+
+    /// Starts an actor as a child of this incarnation and gives its address, for telling and asking.
+    ///
+    /// Its full name is `parent/kind:instance`, the bound of its mailbox is [`Policy::capacity`]. It is restarted by
+    /// its own budget; past it, it is a fault of its parent. It ends with its parent's incarnation, its queue included;
+    /// in a shutdown it is stopped before its parent is. `factory` may hold addresses that were granted to the parent;
+    /// of the parent itself give it [`Context::for_children`].
+    ///
+    /// When a child of that name is ending, the new one takes messages at once and starts when the other has ended.
+    /// When one of that name runs, this incarnation is faulty: the new address is closed and the parent restarts.
+    pub fn child<A: Actor>(
+        &self,
+        name: impl Into<Name>,
+        policy: Policy,
+        factory: impl FnMut() -> A + 'static,
+    ) -> Address<A::Message> {
+        self.children.start(self.kind, name.into(), policy, factory)
+    }
+
+    /// Stops a child in order: it handles what is queued, calls [`Actor::stopping`] and is gone. When `within` has
+    /// passed it is ended where it stands. The stop begins at once and goes on when the future is dropped; do not
+    /// await it in a handler whose child may be waiting for this actor, but spawn it.
+    pub fn stop_child(&self, name: impl Into<Name>, within: Duration) -> LocalBoxFuture<'static, ChildStop> {
+        self.children.stop(&name.into(), within).boxed_local()
+    }
+
+    /// Whether a child of that name runs and has not been told to stop.
+    pub fn has_child(&self, name: impl Into<Name>) -> bool {
+        self.children.has(&name.into())
+    }
+
+    /// Ends this actor in order after the message in hand: what is queued is still handled, [`Actor::stopping`] is
+    /// called, and it is not started again.
+    pub fn stop(&self) {
+        self.ending.set(true);
+    }
+
+    /// The actor's own address for its children: they may try to tell, and never wait, because their parent may be
+    /// waiting for them.
+    pub fn for_children(&self) -> Address<M> {
+        self.myself.trying_only()
     }
 
     /// Runs `task` beside the actor until it ends or the incarnation does.
@@ -115,6 +173,7 @@ impl<M: Message> Context<M> {
 
 impl<M: Message> Drop for Context<M> {
     fn drop(&mut self) {
+        self.children.end();
         for task in self.tasks.borrow().iter() {
             task.abort();
         }

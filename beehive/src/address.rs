@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::env::Clock;
 use crate::health::Meters;
-use crate::{AskError, Lane, Message, Refusal, Reply};
+use crate::{AskError, Flow, Lane, Message, Refusal, Reply};
 
 pub(crate) type Tap<M> = Box<dyn Fn(&M) + Send + Sync>;
 
@@ -56,13 +56,13 @@ impl<M: Message> Clone for Place<M> {
 /// The way to one actor, here or on another host. Cloning gains no room in the mailbox.
 pub struct Address<M: Message> {
     place: Place<M>,
-    may_ask: bool,
+    flow: Flow,
     clock: Arc<dyn Clock>,
 }
 
 impl<M: Message> Clone for Address<M> {
     fn clone(&self) -> Self {
-        Address { place: self.place.clone(), may_ask: self.may_ask, clock: Arc::clone(&self.clock) }
+        Address { place: self.place.clone(), flow: self.flow, clock: Arc::clone(&self.clock) }
     }
 }
 
@@ -76,21 +76,25 @@ impl<M: Message> std::fmt::Debug for Address<M> {
 }
 
 impl<M: Message> Address<M> {
-    pub(crate) fn local(local: Arc<LocalMailbox<M>>, may_ask: bool, clock: Arc<dyn Clock>) -> Self {
-        Address { place: Place::Local(local), may_ask, clock }
+    pub(crate) fn local(local: Arc<LocalMailbox<M>>, flow: Flow, clock: Arc<dyn Clock>) -> Self {
+        Address { place: Place::Local(local), flow, clock }
     }
 
     /// An address whose mailbox is at the other end of a link. Asking is allowed: a remote ask has a deadline and
     /// its answer never waits for the asker's own mailbox.
     pub fn remote(remote: Arc<dyn RemoteMailbox<M>>, clock: Arc<dyn Clock>) -> Self {
-        Address { place: Place::Remote(remote), may_ask: true, clock }
+        Address { place: Place::Remote(remote), flow: Flow::Remote, clock }
     }
 
     /// Delivers, waiting for room: back-pressure.
     ///
     /// # Errors
-    /// [`Refusal::Closed`] when the actor has stopped for good; from a remote mailbox also the link's refusals.
+    /// [`Refusal::Closed`] when the actor has stopped for good, [`Refusal::Undeclared`] when the address was granted
+    /// for trying only; from a remote mailbox also the link's refusals.
     pub async fn tell(&self, message: M) -> Result<(), Refusal> {
+        if self.flow == Flow::TryTell {
+            return Err(Refusal::Undeclared);
+        }
         match &self.place {
             Place::Local(local) => local.lane(&message).send(message).await.map_err(|_| Refusal::Closed),
             Place::Remote(remote) => remote.tell(message).await,
@@ -124,7 +128,7 @@ impl<M: Message> Address<M> {
         deadline: Duration,
         make: impl FnOnce(Reply<T>) -> M,
     ) -> Result<T, AskError> {
-        if !self.may_ask {
+        if matches!(self.flow, Flow::Tell | Flow::TryTell) {
             return Err(AskError::Undeclared);
         }
         let (reply, answer) = Reply::channel();
@@ -138,6 +142,11 @@ impl<M: Message> Address<M> {
             futures::future::Either::Left((result, _)) => result,
             futures::future::Either::Right(((), _)) => Err(AskError::Deadline),
         }
+    }
+
+    /// The same address for those who must not wait: see [`Flow::TryTell`].
+    pub(crate) fn trying_only(&self) -> Self {
+        Address { flow: Flow::TryTell, ..self.clone() }
     }
 
     /// Whether the mailbox can be reached: a local one until it is closed, a remote one while its link is up.

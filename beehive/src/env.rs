@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
-use crate::Fault;
+use crate::{Fault, Metrics};
 
 /// A point of the monotonic clock, as time since the environment was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -94,6 +94,7 @@ pub struct Env {
     random: Arc<Mutex<StdRng>>,
     spawner: Spawner,
     blocking: Blocking,
+    metrics: Metrics,
 }
 
 impl Env {
@@ -108,6 +109,7 @@ impl Env {
             random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
             spawner: Rc::new(spawner),
             blocking: Blocking::Beside,
+            metrics: Metrics::default(),
         }
     }
 
@@ -157,6 +159,21 @@ impl Env {
         Env::new(Arc::new(TokioClock::paused_from(epoch)), seed, |task| {
             tokio::task::spawn_local(task);
         })
+    }
+
+    /// Counts a named event: the counter `event` goes up by one.
+    pub fn count(&self, event: &'static str) {
+        self.metrics.add(event, 1);
+    }
+
+    /// Sets the gauge `name` to `value`, in the unit that its name says.
+    pub fn measure(&self, name: &'static str, value: f64) {
+        self.metrics.set(name, value);
+    }
+
+    /// The counters and gauges themselves, for parts that run on another thread and for tests.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Monotonic now.

@@ -17,6 +17,12 @@ pub enum Refusal {
     /// The message is larger than a frame may be.
     #[error("message is too large for a frame")]
     TooLarge,
+    /// The end on the other host is of a release that does not understand the message.
+    #[error("peer does not understand this message")]
+    Unsupported,
+    /// The address was granted for `try_tell` only.
+    #[error("waiting for room over this address was not declared in the topology")]
+    Undeclared,
 }
 
 /// Why an ask was not answered.

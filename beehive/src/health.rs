@@ -1,5 +1,7 @@
 //! What can be seen of an actor from outside: meters, state, snapshot.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::Moment;
+use crate::{Moment, Name, Sample};
 
 /// Where an actor is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,7 +29,9 @@ pub enum ActorState {
 
 /// Counters of one actor. Shared by its addresses and its supervisor.
 pub struct Meters {
-    name: &'static str,
+    name: Name,
+    full: Arc<str>,
+    parent: Option<Arc<str>>,
     capacity: usize,
     handled: AtomicU64,
     refused: AtomicU64,
@@ -43,9 +47,11 @@ struct Life {
 }
 
 impl Meters {
-    pub(crate) fn new(name: &'static str, capacity: usize) -> Self {
+    pub(crate) fn new(name: Name, full: Arc<str>, parent: Option<Arc<str>>, capacity: usize) -> Self {
         Meters {
             name,
+            full,
+            parent,
             capacity,
             handled: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -54,8 +60,12 @@ impl Meters {
         }
     }
 
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
+    pub(crate) fn name(&self) -> &str {
+        &self.full
+    }
+
+    pub(crate) fn kind(&self) -> &'static str {
+        self.name.kind()
     }
 
     fn life(&self) -> std::sync::MutexGuard<'_, Life> {
@@ -71,8 +81,11 @@ impl Meters {
     }
 
     pub(crate) fn end(&self) {
-        self.handled.fetch_add(1, Ordering::Relaxed);
         self.life().busy = None;
+    }
+
+    pub(crate) fn handled(&self) {
+        self.handled.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn enter(&self, state: ActorState) {
@@ -92,7 +105,10 @@ impl Meters {
     pub(crate) fn report(&self, now: Moment, queued: usize, snapshot: serde_json::Value) -> ActorReport {
         let life = self.life();
         ActorReport {
-            name: self.name,
+            name: self.full.to_string(),
+            kind: self.name.kind(),
+            instance: self.name.instance().map(str::to_owned),
+            parent: self.parent.as_deref().map(str::to_owned),
             state: life.state.clone(),
             queued,
             capacity: self.capacity,
@@ -114,8 +130,14 @@ fn millis(span: Duration) -> u64 {
 /// One actor, as the admin endpoint, the metrics and the tests read it.
 #[derive(Debug, Clone, Serialize)]
 pub struct ActorReport {
-    /// The actor's name.
-    pub name: &'static str,
+    /// The actor's full name: `kind`, or `parent/kind:instance`.
+    pub name: String,
+    /// What it is.
+    pub kind: &'static str,
+    /// Which of its kind, where there are several.
+    pub instance: Option<String>,
+    /// Its parent's full name, if it is a child.
+    pub parent: Option<String>,
     /// Where it is in its life.
     pub state: ActorState,
     /// Messages waiting in the work lane.
@@ -143,11 +165,33 @@ pub struct ActorReport {
 pub struct HiveReport {
     /// The daemon.
     pub daemon: &'static str,
-    /// Its actors in the order they were registered.
+    /// Its actors in the order they were registered, each followed by its children.
     pub actors: Vec<ActorReport>,
+    /// How often each named event was counted, since the daemon started.
+    pub counters: BTreeMap<&'static str, u64>,
+    /// The gauges that were set, and those that the actors read from their state.
+    pub gauges: Vec<Sample>,
 }
 
 impl HiveReport {
+    /// The actor with that full name.
+    pub fn actor(&self, name: &str) -> Option<&ActorReport> {
+        self.actors.iter().find(|actor| actor.name == name)
+    }
+
+    /// How often `event` was counted.
+    pub fn counter(&self, event: &str) -> u64 {
+        self.counters.get(event).copied().unwrap_or_default()
+    }
+
+    /// The value of the gauge without labels.
+    pub fn gauge(&self, name: &str) -> Option<f64> {
+        self.gauges
+            .iter()
+            .find(|gauge| gauge.name == name && gauge.labels.is_empty())
+            .map(|gauge| gauge.value)
+    }
+
     /// Whether every actor runs and none has had one message in hand for longer than `limit`.
     pub fn is_healthy(&self, limit: Duration) -> bool {
         self.actors

@@ -10,18 +10,24 @@
 //! * A mailbox is owned by its supervisor and survives a restart; the message that was being handled when the actor
 //!   died is lost (its asker hears [`AskError::Crashed`]), because a poisonous message must not kill it twice.
 //! * Control messages ([`Lane::Control`]) overtake work.
-//! * Spawning, clock and randomness are in [`Env`], an argument.
+//! * An actor may have children ([`Context::child`]): they are actors of the hive, in its report, its topology and its
+//!   shutdown. They end with their parent's incarnation, and a child past its restart budget is a fault of its parent.
+//! * Spawning, clock and randomness are in [`Env`], an argument; so are counters of named events and gauges.
 //! * A remote mailbox ([`link`]) has the same face: remote adds only "the link is down" to the answers.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
 mod address;
+mod children;
 pub mod defect;
 mod env;
 mod error;
 mod health;
 pub mod link;
 mod mailbox;
+mod metrics;
+mod name;
+mod registry;
 mod reply;
 mod router;
 mod supervisor;
@@ -30,10 +36,13 @@ mod topology;
 
 pub use actor::{Actor, Context};
 pub use address::{Address, RemoteMailbox};
+pub use children::ChildStop;
 pub use env::{Clock, Env, Moment, TokioClock};
 pub use error::{AskError, Fault, Refusal, WiringError};
 pub use health::{ActorReport, ActorState, HiveReport, Meters};
 pub use mailbox::{Capacity, Lane, Mailbox, Message};
+pub use metrics::{Metrics, Sample};
+pub use name::Name;
 pub use reply::Reply;
 pub use router::{Ended, Hive, Inspector};
 pub use supervisor::{Policy, RestartBudget, Verdict};

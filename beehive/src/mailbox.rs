@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
 
+use crate::Name;
 use crate::address::LocalMailbox;
 use crate::health::Meters;
 
@@ -47,7 +48,7 @@ pub(crate) const CONTROL_CAPACITY: usize = 16;
 
 /// A mailbox before its actor exists. Made by [`crate::Hive::mailbox`], consumed by [`crate::Hive::supervise`].
 pub struct Mailbox<M: Message> {
-    pub(crate) name: &'static str,
+    pub(crate) name: Name,
     pub(crate) control: mpsc::Receiver<M>,
     pub(crate) work: mpsc::Receiver<M>,
     pub(crate) local: Arc<LocalMailbox<M>>,
@@ -55,10 +56,21 @@ pub struct Mailbox<M: Message> {
 }
 
 impl<M: Message> Mailbox<M> {
-    pub(crate) fn new(name: &'static str, capacity: Capacity) -> Self {
+    pub(crate) fn new(name: impl Into<Name>, capacity: Capacity) -> Self {
+        let name = name.into();
+        let full = name.to_string().into();
+        Self::made(name, full, None, capacity)
+    }
+
+    pub(crate) fn of_child(name: Name, parent: &Arc<str>, capacity: Capacity) -> Self {
+        let full = name.below(parent);
+        Self::made(name, full, Some(Arc::clone(parent)), capacity)
+    }
+
+    fn made(name: Name, full: Arc<str>, parent: Option<Arc<str>>, capacity: Capacity) -> Self {
         let (control_tx, control) = mpsc::channel(CONTROL_CAPACITY);
         let (work_tx, work) = mpsc::channel(capacity.work);
-        let meters = Arc::new(Meters::new(name, capacity.work));
+        let meters = Arc::new(Meters::new(name.clone(), full, parent, capacity.work));
         let local = Arc::new(LocalMailbox {
             control: control_tx,
             work: work_tx,
@@ -75,8 +87,14 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
+    /// Refuses whatever comes from now on.
+    pub(crate) fn close(&mut self) {
+        self.control.close();
+        self.work.close();
+    }
+
     /// The actor's name.
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &Name {
+        &self.name
     }
 }

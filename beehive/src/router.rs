@@ -1,20 +1,19 @@
 //! The hive: every actor of a daemon, who may talk to whom, and how it all ends.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::address::LocalMailbox;
-use crate::health::{HiveReport, Meters};
-use crate::supervisor::{End, Order, Supervisor};
-use crate::{Actor, Address, Capacity, Env, Flow, Mailbox, Message, Policy, Topology, WiringError};
+use crate::health::HiveReport;
+use crate::registry::{Entry, Registry};
+use crate::supervisor::{End, ORDER_CAPACITY, Order, Supervisor};
+use crate::{Actor, Address, Capacity, Env, Flow, Mailbox, Message, Name, Policy, Topology, WiringError};
 use std::sync::Arc;
-
-/// 4: inspectors of one actor at a time; a stop needs one place.
-const ORDER_CAPACITY: usize = 4;
 
 /// Why a hive ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,26 +21,19 @@ pub enum Ended {
     /// Everything stopped in order.
     InOrder,
     /// The deadline of the shutdown passed; these actors had not stopped.
-    Late(Vec<&'static str>),
+    Late(Vec<String>),
     /// An actor spent its restart budget.
     GaveUp(String),
-}
-
-struct Station {
-    meters: Arc<Meters>,
-    queued: Box<dyn Fn() -> usize>,
-    orders: mpsc::Sender<Order>,
 }
 
 /// The supervised router of a daemon. Mailboxes first, sinks before sources; then actors; then [`Hive::open`].
 pub struct Hive {
     daemon: &'static str,
     env: Env,
-    topology: Topology,
-    unmanned: BTreeSet<&'static str>,
+    unmanned: BTreeSet<String>,
     /// The mailboxes by name, each an `Arc<LocalMailbox<M>>` of its own `M`.
-    mailboxes: BTreeMap<&'static str, Box<dyn Any>>,
-    stations: Rc<std::cell::RefCell<Vec<Station>>>,
+    mailboxes: BTreeMap<String, Box<dyn Any>>,
+    registry: Registry,
     ready: Vec<Box<dyn FnOnce()>>,
     ends_tx: mpsc::Sender<String>,
     ends: mpsc::Receiver<String>,
@@ -55,10 +47,9 @@ impl Hive {
         Hive {
             daemon,
             env,
-            topology: Topology::default(),
             unmanned: BTreeSet::new(),
             mailboxes: BTreeMap::new(),
-            stations: Rc::default(),
+            registry: Registry::default(),
             ready: Vec::new(),
             ends_tx,
             ends,
@@ -72,12 +63,14 @@ impl Hive {
     }
 
     /// Registers an actor by name and makes its mailbox.
-    pub fn mailbox<M: Message>(&mut self, name: &'static str, capacity: Capacity) -> Mailbox<M> {
-        if let Err(error) = self.topology.add(name) {
-            self.wiring = Err(error);
-        }
-        self.unmanned.insert(name);
+    pub fn mailbox<M: Message>(&mut self, name: impl Into<Name>, capacity: Capacity) -> Mailbox<M> {
         let mailbox = Mailbox::new(name, capacity);
+        let name = mailbox.meters.name().to_owned();
+        if self.mailboxes.contains_key(&name) {
+            self.wiring = Err(WiringError::Duplicate(name.clone()));
+        }
+        self.registry.topology.borrow_mut().add(mailbox.name.kind());
+        self.unmanned.insert(name.clone());
         self.mailboxes.insert(name, Box::new(Arc::clone(&mailbox.local)));
         mailbox
     }
@@ -100,13 +93,19 @@ impl Hive {
 
     /// The address of `to` for the actor named `from`, and an arrow in the topology.
     pub fn grant<M: Message>(&mut self, from: &'static str, to: &Mailbox<M>, flow: Flow) -> Address<M> {
-        self.topology.connect(from, to.name, flow);
-        Address::local(Arc::clone(&to.local), flow != Flow::Tell, self.env.clock())
+        self.registry.topology.borrow_mut().connect(from, to.name.kind(), flow);
+        Address::local(Arc::clone(&to.local), flow, self.env.clock())
     }
 
     /// Declares a flow over a link, for the drawing.
     pub fn declare_remote(&mut self, from: &'static str, to: &'static str) {
-        self.topology.connect(from, to, Flow::Remote);
+        self.registry.topology.borrow_mut().connect(from, to, Flow::Remote);
+    }
+
+    /// Declares that actors of the kind `parent` have children of the kind `child`, for the drawing. A running hive
+    /// adds what it sees.
+    pub fn declare_child(&mut self, parent: &'static str, child: &'static str) {
+        self.registry.topology.borrow_mut().add_child(parent, child);
     }
 
     /// Hands the mailbox to a supervisor, which makes actors with `factory`. Nothing runs before [`Hive::open`].
@@ -116,18 +115,27 @@ impl Hive {
         policy: Policy,
         factory: impl FnMut() -> A + 'static,
     ) {
-        self.unmanned.remove(mailbox.name);
+        self.unmanned.remove(mailbox.meters.name());
         let (orders_tx, orders) = mpsc::channel(ORDER_CAPACITY);
         let lane = mailbox.local.work.clone();
-        self.stations.borrow_mut().push(Station {
+        let (alive, ended) = watch::channel(());
+        let ending = Rc::new(Cell::new(false));
+        let id = self.registry.next_id();
+        self.registry.enter(Entry {
+            id,
+            parent: None,
             meters: Arc::clone(&mailbox.meters),
-            queued: Box::new(move || lane.max_capacity() - lane.capacity()),
+            queued: Rc::new(move || lane.max_capacity() - lane.capacity()),
             orders: orders_tx,
+            ending: Rc::clone(&ending),
+            ended,
         });
-        let supervisor = Supervisor { env: self.env.clone(), policy, mailbox, factory, orders };
+        let (env, registry) = (self.env.clone(), self.registry.clone());
+        let supervisor = Supervisor { env, policy, mailbox, factory, orders, registry, id, ending };
         let (env, ends) = (self.env.clone(), self.ends_tx.clone());
         self.ready.push(Box::new(move || {
             env.spawn(async move {
+                let _alive = alive;
                 match supervisor.run().await {
                     End::Stopped => {}
                     // One reason is enough; a second one finds the place taken.
@@ -138,8 +146,8 @@ impl Hive {
     }
 
     /// The declared map.
-    pub fn topology(&self) -> &Topology {
-        &self.topology
+    pub fn topology(&self) -> Topology {
+        self.registry.topology.borrow().clone()
     }
 
     /// Checks the wiring and starts every actor.
@@ -148,9 +156,9 @@ impl Hive {
     /// See [`WiringError`].
     pub fn open(&mut self) -> Result<(), WiringError> {
         self.wiring.clone()?;
-        self.topology.check()?;
+        self.registry.topology.borrow().check()?;
         if let Some(name) = self.unmanned.first() {
-            return Err(WiringError::NoActor((*name).to_owned()));
+            return Err(WiringError::NoActor(name.clone()));
         }
         for start in self.ready.drain(..) {
             start();
@@ -166,7 +174,7 @@ impl Hive {
 
     /// A handle that reads every actor's state.
     pub fn inspector(&self) -> Inspector {
-        Inspector { daemon: self.daemon, env: self.env.clone(), stations: Rc::clone(&self.stations) }
+        Inspector { daemon: self.daemon, env: self.env.clone(), registry: self.registry.clone() }
     }
 
     /// Stops every actor, the last registered first (mailboxes are made sinks first, so sources stop first and what
@@ -174,17 +182,15 @@ impl Hive {
     pub async fn shutdown(self, deadline: Duration) -> Ended {
         let until = self.env.now() + deadline;
         let mut late = Vec::new();
-        let stations: Vec<_> =
-            self.stations.borrow().iter().rev().map(|s| (s.meters.name(), s.orders.clone())).collect();
-        for (name, orders) in stations {
+        for entry in self.registry.of(None).into_iter().rev() {
             let (done_tx, done) = oneshot::channel();
             let stop = async {
-                if orders.send(Order::Stop(done_tx)).await.is_ok() {
+                if entry.orders.send(Order::Stop(done_tx, until.since(self.env.now()))).await.is_ok() {
                     drop(done.await);
                 }
             };
             if self.env.timeout(until.since(self.env.now()), stop).await.is_none() {
-                late.push(name);
+                late.push(entry.meters.name().to_owned());
             }
         }
         if late.is_empty() { Ended::InOrder } else { Ended::Late(late) }
@@ -196,30 +202,30 @@ impl Hive {
 pub struct Inspector {
     daemon: &'static str,
     env: Env,
-    stations: Rc<std::cell::RefCell<Vec<Station>>>,
+    registry: Registry,
 }
 
 impl Inspector {
     /// Every actor's report. An actor that is busy for longer than `patience` shows a null snapshot.
     pub async fn report(&self, patience: Duration) -> HiveReport {
-        let seats: Vec<_> = self.stations.borrow().iter().map(|s| s.orders.clone()).collect();
-        let views = futures::future::join_all(seats.into_iter().map(|orders| async move {
+        let entries = self.registry.all();
+        let views = futures::future::join_all(entries.iter().map(|entry| async move {
             let (answer, view) = oneshot::channel();
             let look = async {
-                orders.send(Order::Inspect(answer)).await.ok()?;
+                entry.orders.send(Order::Inspect(answer)).await.ok()?;
                 view.await.ok()
             };
             self.env.timeout(patience, look).await.flatten().unwrap_or_default()
         }))
         .await;
         let now = self.env.now();
-        let actors = self
-            .stations
-            .borrow()
-            .iter()
-            .zip(views)
-            .map(|(station, view)| station.meters.report(now, (station.queued)(), view))
-            .collect();
-        HiveReport { daemon: self.daemon, actors }
+        let metrics = self.env.metrics();
+        let mut gauges = metrics.gauges();
+        let mut actors = Vec::with_capacity(entries.len());
+        for (entry, view) in entries.iter().zip(views) {
+            gauges.extend(view.samples);
+            actors.push(entry.meters.report(now, (entry.queued)(), view.snapshot));
+        }
+        HiveReport { daemon: self.daemon, actors, counters: metrics.counters(), gauges }
     }
 }

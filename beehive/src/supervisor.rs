@@ -1,6 +1,8 @@
 //! Keeps one actor alive: owns its mailbox and its factory, restarts it after a fault, gives up by the policy.
 
+use std::cell::Cell as Flag;
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::{
@@ -8,8 +10,10 @@ use actix::prelude::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use crate::children::Children;
 use crate::health::ActorState;
-use crate::{Actor, Address, Context, Env, Fault, Lane, Mailbox, Message, Moment};
+use crate::registry::{Id, Registry};
+use crate::{Actor, Address, Capacity, Context, Env, Fault, Flow, Lane, Mailbox, Message, Moment, Sample};
 
 /// How often an actor may fail, and how long a message may take.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +26,8 @@ pub struct Policy {
     pub budget: usize,
     /// The window of the budget. A quiet window also resets the back-off.
     pub window: Duration,
+    /// The bound of a child's mailbox. An actor that the wiring registers brings its mailbox, and this says nothing.
+    pub capacity: Capacity,
     /// A message in hand for longer than this counts as stuck, and the actor is restarted.
     pub stuck_after: Duration,
 }
@@ -33,10 +39,19 @@ impl Default for Policy {
             backoff_max: Duration::from_secs(30),
             budget: 10,
             window: Duration::from_secs(300),
+            capacity: Capacity::new(
+                64,
+                "a burst of what one child is told; more means that it does not keep up",
+            ),
             stuck_after: Duration::from_secs(60),
         }
     }
 }
+
+/// 4: inspectors of one actor at a time; a stop needs one place.
+pub(crate) const ORDER_CAPACITY: usize = 4;
+/// 10 s: what an actor that ends itself gives its children.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// What follows a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,10 +84,17 @@ impl RestartBudget {
 
 /// Orders to a supervisor.
 pub(crate) enum Order {
-    /// The actor's snapshot, when it has no message in hand.
-    Inspect(oneshot::Sender<serde_json::Value>),
-    /// Empty the queue, stop, and say so.
-    Stop(oneshot::Sender<()>),
+    /// The actor's view, when it has no message in hand.
+    Inspect(oneshot::Sender<View>),
+    /// Stop the children, empty the queue, stop, and say so; all within the time.
+    Stop(oneshot::Sender<()>, Duration),
+}
+
+/// What an actor shows of itself.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) snapshot: serde_json::Value,
+    pub(crate) samples: Vec<Sample>,
 }
 
 /// How a supervisor ended.
@@ -132,14 +154,17 @@ impl<A: Actor> Handler<Job<A::Message>> for Cell<A> {
 struct Look;
 
 impl actix::Message for Look {
-    type Result = serde_json::Value;
+    type Result = View;
 }
 
 impl<A: Actor> Handler<Look> for Cell<A> {
     type Result = MessageResult<Look>;
 
     fn handle(&mut self, _: Look, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.inside.as_ref().map_or(serde_json::Value::Null, |inside| inside.0.snapshot()))
+        MessageResult(match self.inside.as_deref() {
+            Some((actor, _)) => View { snapshot: actor.snapshot(), samples: actor.samples() },
+            None => View::default(),
+        })
     }
 }
 
@@ -166,10 +191,15 @@ pub(crate) struct Supervisor<A: Actor, F> {
     pub(crate) mailbox: Mailbox<A::Message>,
     pub(crate) factory: F,
     pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) registry: Registry,
+    pub(crate) id: Id,
+    /// Set when the actor has said that it ends, or was told to.
+    pub(crate) ending: Rc<Flag<bool>>,
 }
 
 enum Next<M> {
     Message(M),
+    Fault(Fault),
     Order(Order),
 }
 
@@ -190,7 +220,7 @@ impl<A: Actor, F: FnMut() -> A + 'static> Supervisor<A, F> {
             match verdict {
                 Verdict::GiveUp => {
                     self.mailbox.meters.enter(ActorState::Failed);
-                    let name = self.mailbox.name;
+                    let name = self.mailbox.meters.name().to_owned();
                     return End::GaveUp(format!(
                         "`{name}` failed {} times within {} s, last: {}",
                         self.policy.budget + 1,
@@ -201,7 +231,7 @@ impl<A: Actor, F: FnMut() -> A + 'static> Supervisor<A, F> {
                 Verdict::RestartAfter(pause) => {
                     self.mailbox.meters.enter(ActorState::Restarting);
                     let pause = self.env.jitter(pause);
-                    tracing::warn!(actor = self.mailbox.name, reason = %fault.reason, pause_ms = pause.as_millis(), "actor restarts");
+                    tracing::warn!(actor = self.mailbox.meters.name(), reason = %fault.reason, pause_ms = pause.as_millis(), "actor restarts");
                     self.env.sleep(pause).await;
                 }
             }
@@ -210,12 +240,17 @@ impl<A: Actor, F: FnMut() -> A + 'static> Supervisor<A, F> {
 
     /// One life of the actor. `Ok` means: stopped in order.
     async fn incarnation(&mut self) -> Result<(), Fault> {
-        let myself = Address::local(self.mailbox.local.clone(), false, self.env.clock());
-        let cx = Context::new(self.env.clone(), myself);
+        let myself = Address::local(self.mailbox.local.clone(), Flow::Tell, self.env.clock());
+        let (faults_tx, mut faults) = mpsc::channel(1);
+        let name = self.mailbox.meters.name().into();
+        let children = Children::new(self.env.clone(), self.registry.clone(), self.id, name, faults_tx);
+        let kind = self.mailbox.meters.kind();
+        let cx = Context::new(self.env.clone(), myself, kind, children.clone(), Rc::clone(&self.ending));
         let actor = std::panic::catch_unwind(AssertUnwindSafe(&mut self.factory))
             .map_err(|_| Fault::new("panicked while it was made"))?;
         let cell = actix::Actor::start(Cell { inside: Some(Box::new((actor, cx))) });
-        let result = self.serve(&cell).await;
+        let result = self.serve(&cell, &children, &mut faults).await;
+        children.end();
         // A stuck incarnation is dropped with its tasks; a dead one is closed already.
         if cell.connected() {
             let _ = cell.send(Dismiss).await;
@@ -223,19 +258,27 @@ impl<A: Actor, F: FnMut() -> A + 'static> Supervisor<A, F> {
         result
     }
 
-    async fn serve(&mut self, cell: &Addr<Cell<A>>) -> Result<(), Fault> {
+    async fn serve(
+        &mut self,
+        cell: &Addr<Cell<A>>,
+        children: &Children,
+        faults: &mut mpsc::Receiver<Fault>,
+    ) -> Result<(), Fault> {
         self.job(cell, "started", Job::Start).await?;
         self.mailbox.meters.enter(ActorState::Running);
         loop {
-            match self.next().await {
+            if self.ending.get() {
+                return self.finish(cell, children, STOP_WITHIN).await;
+            }
+            match self.next(faults).await {
+                Next::Fault(fault) => return Err(fault),
                 Next::Message(message) => self.hand(cell, message).await?,
                 Next::Order(Order::Inspect(answer)) => {
                     let view = cell.send(Look).await.map_err(died)?;
                     let _ = answer.send(view);
                 }
-                Next::Order(Order::Stop(done)) => {
-                    self.drain(cell).await?;
-                    self.job(cell, "stopping", Job::Stop).await?;
+                Next::Order(Order::Stop(done, within)) => {
+                    self.finish(cell, children, within).await?;
                     let _ = done.send(());
                     return Ok(());
                 }
@@ -244,20 +287,33 @@ impl<A: Actor, F: FnMut() -> A + 'static> Supervisor<A, F> {
     }
 
     /// Orders first, then control, then work.
-    async fn next(&mut self) -> Next<A::Message> {
+    async fn next(&mut self, faults: &mut mpsc::Receiver<Fault>) -> Next<A::Message> {
         // The supervisor holds senders of both lanes, so neither can end.
         tokio::select! {
             biased;
+            Some(fault) = faults.recv() => Next::Fault(fault),
             Some(order) = self.orders.recv() => Next::Order(order),
             Some(message) = self.mailbox.control.recv() => Next::Message(message),
             Some(message) = self.mailbox.work.recv() => Next::Message(message),
         }
     }
 
+    /// The children first; then what is queued; then the actor itself.
+    async fn finish(
+        &mut self,
+        cell: &Addr<Cell<A>>,
+        children: &Children,
+        within: Duration,
+    ) -> Result<(), Fault> {
+        self.ending.set(true);
+        children.stop_all(within / 2).await;
+        self.drain(cell).await?;
+        self.job(cell, "stopping", Job::Stop).await
+    }
+
     /// What is queued when the stop comes is still handled; what comes later is refused.
     async fn drain(&mut self, cell: &Addr<Cell<A>>) -> Result<(), Fault> {
-        self.mailbox.control.close();
-        self.mailbox.work.close();
+        self.mailbox.close();
         while let Some(message) = self.mailbox.control.recv().await {
             self.hand(cell, message).await?;
         }
@@ -269,7 +325,9 @@ impl<A: Actor, F: FnMut() -> A + 'static> Supervisor<A, F> {
 
     async fn hand(&self, cell: &Addr<Cell<A>>, message: A::Message) -> Result<(), Fault> {
         self.mailbox.show(&message);
-        self.job(cell, message.name(), Job::Handle(message)).await
+        self.job(cell, message.name(), Job::Handle(message)).await?;
+        self.mailbox.meters.handled();
+        Ok(())
     }
 
     async fn job(&self, cell: &Addr<Cell<A>>, what: &'static str, job: Job<A::Message>) -> Result<(), Fault> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Address, Capacity, Env, Mailbox, Message};
+use crate::{Address, Capacity, Env, Flow, Mailbox, Message};
 
 /// An address and everything that is told to it.
 pub struct Probe<M: Message> {
@@ -14,7 +14,7 @@ impl<M: Message> Probe<M> {
     /// A probe that holds up to `capacity` messages, and its address (asking allowed).
     pub fn new(env: &Env, capacity: usize) -> (Probe<M>, Address<M>) {
         let mailbox = Mailbox::new("probe", Capacity::new(capacity, "a test's choice"));
-        let address = Address::local(mailbox.local.clone(), true, env.clock());
+        let address = Address::local(mailbox.local.clone(), Flow::Ask, env.clock());
         (Probe { mailbox, env: env.clone() }, address)
     }
 

@@ -7,12 +7,16 @@ use crate::WiringError;
 /// What an address is granted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flow {
+    /// Telling without waiting ([`crate::Address::try_tell`]) only: it may go round in a circle.
+    TryTell,
     /// Telling only.
     Tell,
     /// Telling and asking. Asks must not go in a circle.
     Ask,
     /// Telling and asking over a link, which may run in both directions because remote asks never wait for a mailbox.
     Remote,
+    /// From a parent to its children, which it tells and asks; what they use was granted to their parent.
+    Child,
 }
 
 /// The declared map of a hive.
@@ -23,16 +27,19 @@ pub struct Topology {
 }
 
 impl Topology {
-    pub(crate) fn add(&mut self, actor: &'static str) -> Result<(), WiringError> {
-        if self.actors.contains(&actor) {
-            return Err(WiringError::Duplicate(actor.to_owned()));
+    pub(crate) fn add(&mut self, actor: &'static str) {
+        if !self.actors.contains(&actor) {
+            self.actors.push(actor);
         }
-        self.actors.push(actor);
-        Ok(())
     }
 
     pub(crate) fn connect(&mut self, from: &'static str, to: &'static str, flow: Flow) {
         self.flows.insert((from, to, flow));
+    }
+
+    pub(crate) fn add_child(&mut self, parent: &'static str, child: &'static str) {
+        self.add(child);
+        self.connect(parent, child, Flow::Child);
     }
 
     /// The declared flows: from, to, how.
@@ -69,7 +76,9 @@ impl Topology {
         }
         for (from, to, flow) in self.flows() {
             let style = match flow {
+                Flow::TryTell => "dotted",
                 Flow::Tell => "solid",
+                Flow::Child => "\"bold,tapered\"",
                 Flow::Ask => "bold",
                 Flow::Remote => "dashed",
             };
@@ -84,7 +93,9 @@ impl Topology {
         let mut out = String::new();
         for (from, to, flow) in self.flows() {
             let arrow = match flow {
+                Flow::TryTell => "tries to tell",
                 Flow::Tell => "tells",
+                Flow::Child => "is the parent of",
                 Flow::Ask => "asks",
                 Flow::Remote => "reaches over the link",
             };
@@ -133,12 +144,5 @@ mod tests {
         map.connect("c", "a", Flow::Ask);
         let Err(WiringError::AskCycle(circle)) = map.check() else { panic!("not found") };
         assert_eq!(circle, ["a", "b", "c", "a"]);
-    }
-
-    #[test]
-    fn a_name_is_taken_once() {
-        let mut map = Topology::default();
-        assert_eq!(map.add("a"), Ok(()));
-        assert_eq!(map.add("a"), Err(WiringError::Duplicate("a".into())));
     }
 }

@@ -208,6 +208,6 @@ fn shutdown_names_who_is_late() {
         let (mut hive, address, _probe) = adder(&env, Policy::default());
         hive.open().unwrap();
         address.tell(Job::Hang).await.unwrap();
-        assert_eq!(hive.shutdown(Duration::from_secs(2)).await, Ended::Late(vec!["adder"]));
+        assert_eq!(hive.shutdown(Duration::from_secs(2)).await, Ended::Late(vec!["adder".to_owned()]));
     });
 }

@@ -118,7 +118,7 @@ async fn health(ask: web::Data<Ask>) -> HttpResponse {
         return HttpResponse::ServiceUnavailable().body("the hive has ended\n");
     };
     let sick: Vec<&str> =
-        report.actors.iter().filter(|a| a.state != ActorState::Running).map(|a| a.name).collect();
+        report.actors.iter().filter(|a| a.state != ActorState::Running).map(|a| a.name.as_str()).collect();
     if sick.is_empty() {
         HttpResponse::Ok().body("ok\n")
     } else {
