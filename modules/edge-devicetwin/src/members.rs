@@ -178,9 +178,9 @@ pub(crate) struct Found {
 
 /// Reads the store's devices and models. One that is not understood is named in the log and keeps what it had.
 pub(crate) fn find(store: &Store) -> Result<Found, StoreError> {
-    let heads = store.object_heads()?;
-    let present = heads.iter().filter(|(key, ..)| key.resource == DEVICES);
-    let present = present.filter_map(|(key, ..)| DeviceId::parse(&key.namespace, &key.name)).collect();
+    let versions = store.object_versions()?;
+    let present = versions.iter().map(|version| &version.key).filter(|key| key.resource == DEVICES);
+    let present = present.filter_map(|key| DeviceId::parse(&key.namespace, &key.name)).collect();
     let (mut catalog, mut uids) = (Catalog::default(), BTreeMap::new());
     for object in store.list_objects(DEVICES, None)? {
         if let Some((id, device)) = parse(&object) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use contract::{UpReport, wire};
-use edge_store::{Class, Store, StoreError, Table, Write};
+use edge_store::{Class, Queue, Store, StoreError, Table, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::DeviceId;
@@ -138,5 +138,5 @@ pub(crate) fn enqueue(report: &UpReport) -> Option<Write> {
         .inspect_err(|error| tracing::error!(%error, "a report cannot be sent"))
         .ok()?;
     let key = report.newest_key()?;
-    Some(Write::Enqueue { class: Class::Status, key, body })
+    Some(Write::Enqueue { queue: Queue::Devices, class: Class::Status, key, body })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::{TokenGrant, UpReport, wire};
-use edge_store::{Class, ObjectKey, Opened, Store, StoreError, Table, Write};
+use edge_store::{Class, ObjectKey, ObjectVersion, Opened, Queue, Store, StoreError, Table, Write};
 
 /// Which version of each config map and secret the store holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,8 +55,10 @@ impl Desk {
     /// The versions of all config maps and secrets.
     pub(crate) fn versions(&self) -> Result<Versions, StoreError> {
         let own = |key: &ObjectKey| key.resource == CONFIG_MAPS || key.resource == SECRETS;
-        let heads = self.store.object_heads()?.into_iter().filter(|(key, ..)| own(key));
-        Ok(Versions(heads.map(|(key, uid, version)| (key, (uid, version))).collect()))
+        let found = self.store.object_versions()?.into_iter().filter(|version| own(&version.key));
+        Ok(Versions(
+            found.map(|ObjectVersion { key, uid, content_hash }| (key, (uid, content_hash))).collect(),
+        ))
     }
 
     /// Whether every row of the store could be read so far.
@@ -67,16 +69,16 @@ impl Desk {
     /// Namespaces and names of the pods whose rows cannot be read.
     pub(crate) fn damaged_pods(&self) -> Result<BTreeSet<(String, String)>, StoreError> {
         // A damaged row has no uid.
-        let damaged = |head: &(ObjectKey, String, String)| head.0.resource == PODS && head.1.is_empty();
-        let heads = self.store.object_heads()?.into_iter().filter(damaged);
-        Ok(heads.map(|(key, ..)| (key.namespace, key.name)).collect())
+        let damaged = |version: &ObjectVersion| version.key.resource == PODS && version.uid.is_empty();
+        let found = self.store.object_versions()?.into_iter().filter(damaged);
+        Ok(found.map(|version| (version.key.namespace, version.key.name)).collect())
     }
 
     /// Whether a pod that is not in the store is really not wanted: a store that lost rows cannot say so.
     pub(crate) fn absence_counts(&self) -> bool {
         let whole = match self.store.opened() {
             Opened::Clean => true,
-            Opened::Fresh | Opened::SetAside { .. } => false,
+            Opened::Fresh | Opened::Quarantined { .. } => false,
         };
         whole && self.is_whole()
     }
@@ -88,7 +90,7 @@ impl Desk {
             Some(key) => (Class::Status, key),
             None => (Class::Event, event_key(report)),
         };
-        let commit = self.store.commit(vec![Write::Enqueue { class, key, body }]);
+        let commit = self.store.commit(vec![Write::Enqueue { queue: Queue::Node, class, key, body }]);
         commit.await.map(drop).map_err(|error| error.to_string())
     }
 
@@ -165,6 +167,7 @@ mod tests {
         let put = |resource: &str, name: &str, version: &str| Write::PutObject {
             key: ObjectKey::new(resource, "d", name),
             uid: "u".into(),
+            content_hash: version.into(),
             resource_version: version.into(),
             json: b"{}".to_vec(),
         };

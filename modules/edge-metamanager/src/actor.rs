@@ -107,8 +107,8 @@ impl Actor for MetaManager {
 
     async fn started(&mut self, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
         for road in &mut self.roads {
-            // What cannot be counted is taken for sent.
-            road.repeats = Repeats::after(self.store.queue_rows(road.rows()).unwrap_or(u64::MAX));
+            // What cannot be known is taken for sent.
+            road.repeats = Repeats::after(self.store.newest_seq(road.rows()).unwrap_or(i64::MAX));
         }
         cx.every(LOOK_PERIOD, || MetaMsg::OutboxGrew);
         // A link that is up was handed to an earlier incarnation and would stay unused.
@@ -174,7 +174,7 @@ impl MetaManager {
 
     /// What the node holds in short. Batches that were sent before are of an older offer, and do not count any more.
     fn offer(&mut self, reply: Reply<Offer>, cx: &Context<MetaMsg>) {
-        let heads = match self.store.object_heads() {
+        let heads = match self.store.object_versions() {
             Ok(heads) => Heads::of(heads),
             Err(error) => {
                 self.gate.close();
@@ -190,7 +190,7 @@ impl MetaManager {
         let Some(of) = self.gate.buckets_of(offer) else {
             return reply.fail(beehive::AskError::Rejected("the offer has ended".to_owned()));
         };
-        match self.store.object_heads() {
+        match self.store.object_versions() {
             Ok(heads) => reply.send(Heads::of(heads).in_buckets(buckets, of)),
             Err(error) => unread(&error, reply),
         }
@@ -259,7 +259,7 @@ impl MetaManager {
         let store = self.store.clone();
         let road = self.road(queue);
         let Some(number) = road.sender.begin() else { return };
-        let rows = match store.queue_head(road.rows(), plan::DELIVERY_ROWS, plan::DELIVERY_BYTES) {
+        let rows = match store.queue_head(road.rows(), 0, plan::DELIVERY_ROWS, plan::DELIVERY_BYTES) {
             Ok(rows) => rows,
             Err(error) => {
                 tracing::error!(reason = %Fault::from_error(&error), "outbox cannot be read");
@@ -342,11 +342,28 @@ fn write_of(change: Change) -> Write {
         Change::Upsert(object) => Write::PutObject {
             key: store_key(object.key),
             uid: object.uid,
-            resource_version: object.version,
+            resource_version: resource_version(&object.json),
+            content_hash: object.version,
             json: object.json.to_vec(),
         },
         Change::Delete { key, uid } => Write::DeleteObject { key: store_key(key), uid },
     }
+}
+
+/// `metadata.resourceVersion`; empty where there is none.
+fn resource_version(json: &[u8]) -> String {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        #[serde(default)]
+        resource_version: String,
+    }
+    #[derive(Default, serde::Deserialize)]
+    struct Head {
+        #[serde(default)]
+        metadata: Metadata,
+    }
+    serde_json::from_slice::<Head>(json).unwrap_or_default().metadata.resource_version
 }
 
 fn store_key(key: ObjectKey) -> edge_store::ObjectKey {

@@ -9,11 +9,11 @@ pub struct Heads(Vec<Held>);
 
 impl Heads {
     /// Of what a store says that it holds.
-    pub fn of(heads: impl IntoIterator<Item = (edge_store::ObjectKey, String, String)>) -> Heads {
-        let held = heads.into_iter().map(|(key, uid, version)| Held {
+    pub fn of(heads: impl IntoIterator<Item = edge_store::ObjectVersion>) -> Heads {
+        let held = heads.into_iter().map(|edge_store::ObjectVersion { key, uid, content_hash }| Held {
             key: ObjectKey { resource: key.resource, namespace: key.namespace, name: key.name },
             uid,
-            version,
+            version: content_hash,
         });
         Heads(held.collect())
     }
@@ -96,7 +96,7 @@ mod tests {
         let heads = || {
             Heads::of((0..100).map(|n| {
                 let key = edge_store::ObjectKey::new("pods", "d", format!("p{n}"));
-                (key, format!("u{n}"), n.to_string())
+                edge_store::ObjectVersion { key, uid: format!("u{n}"), content_hash: n.to_string() }
             }))
         };
         let digest = heads().digest();

@@ -59,18 +59,17 @@ pub fn sort(rows: impl IntoIterator<Item = OutboxRow>, repeats: &mut Repeats) ->
 
 /// Knows which rows may have been sent before, so that the cloud need not remember.
 ///
-/// The head of the outbox is always its oldest rows, so one number stands for all that this incarnation has seen. What
-/// was there when it began an earlier one may have sent: that many of the first rows, whichever they are.
+/// Rows are sent in the order of their seqs, and a row that comes, or takes the place of another one, has a greater seq than
+/// all before it. So one number stands for all that this incarnation has sent, and for all that an earlier one may have.
 #[derive(Debug, Default)]
 pub struct Repeats {
-    seen: i64,
-    inherited: u64,
+    newest: i64,
 }
 
 impl Repeats {
-    /// For an incarnation that finds `rows` in the outbox.
-    pub fn after(rows: u64) -> Self {
-        Repeats { seen: i64::MIN, inherited: rows }
+    /// For an incarnation that finds `newest` as the newest row of its queue.
+    pub fn after(newest: i64) -> Self {
+        Repeats { newest }
     }
 
     /// Whether the row may have been sent before. Asked of each row that is about to be sent, in order.
@@ -78,13 +77,9 @@ impl Repeats {
         if defect::is_planted(Defect::UnmarkedRepeat) {
             return false;
         }
-        if seq <= self.seen {
-            return true;
-        }
-        self.seen = seq;
-        let inherited = self.inherited > 0;
-        self.inherited = self.inherited.saturating_sub(1);
-        inherited
+        let repeat = seq <= self.newest;
+        self.newest = self.newest.max(seq);
+        repeat
     }
 }
 
@@ -145,15 +140,16 @@ mod tests {
     use super::*;
     use contract::Telemetry;
     use contract::{Unparsed, UpReport};
+    use edge_store::Queue;
 
     #[test]
     fn what_was_sent_and_what_may_have_been_is_a_repeat() {
-        let mut repeats = Repeats::after(2);
+        let mut repeats = Repeats::after(7);
         let asked = |repeats: &mut Repeats, seqs: &[i64]| -> Vec<bool> {
             seqs.iter().map(|seq| repeats.is_one(*seq)).collect()
         };
         // 3 and 7 were there before; 8 came since, and 7 was replaced by 9 before it was seen.
-        assert_eq!(asked(&mut repeats, &[3, 8, 9]), [true, true, false]);
+        assert_eq!(asked(&mut repeats, &[3, 8, 9]), [true, false, false]);
         assert_eq!(asked(&mut repeats, &[8, 9, 10]), [true, true, false]);
         assert_eq!(asked(&mut Repeats::after(0), &[1, 2, 2]), [false, false, true]);
     }
@@ -202,7 +198,7 @@ mod tests {
             qos: 1,
             payload: "x".into(),
         };
-        let row = |seq, class, body| OutboxRow { seq, class, key: String::new(), body };
+        let row = |seq, class, body| OutboxRow { seq, queue: Queue::Node, class, key: String::new(), body };
         let report = |seq, report: &UpReport| row(seq, Class::Event, wire::encode_report(report).unwrap());
         let uploaded =
             |seq, sequence| row(seq, Class::Telemetry, wire::encode_telemetry(&telemetry(sequence)).unwrap());

@@ -14,9 +14,13 @@ use contract::metamanager::{MetaDown, MetaMsg};
 use contract::router::RouterUp;
 use contract::{Change, Object, ObjectKey, Telemetry, UpReport, wire};
 use edge_metamanager::MetaManager;
-use edge_store::{Class, Options, Store, Write};
+use edge_store::{Class, Options, Queue, Store, Write};
 
 const SOON: Duration = Duration::from_secs(10);
+
+fn queue_of(report: &UpReport) -> Queue {
+    if report.is_of_a_device() { Queue::Devices } else { Queue::Node }
+}
 
 struct Node {
     _hive: Hive,
@@ -80,7 +84,12 @@ impl Node {
 
     async fn report(&self, report: UpReport) {
         let body = wire::encode_report(&report).unwrap();
-        let write = Write::Enqueue { class: Class::Status, key: report.newest_key().unwrap(), body };
+        let write = Write::Enqueue {
+            queue: queue_of(&report),
+            class: Class::Status,
+            key: report.newest_key().unwrap(),
+            body,
+        };
         self.store.commit(vec![write]).await.unwrap();
     }
 
@@ -95,7 +104,8 @@ impl Node {
             payload: Bytes::from_static(b"x"),
         };
         let body = wire::encode_telemetry(&telemetry).unwrap();
-        let write = Write::Enqueue { class: Class::Telemetry, key: "a/user/b".into(), body };
+        let write =
+            Write::Enqueue { queue: Queue::Telemetry, class: Class::Telemetry, key: "a/user/b".into(), body };
         self.store.commit(vec![write]).await.unwrap();
     }
 }
@@ -121,12 +131,12 @@ fn a_batch_is_acknowledged_after_its_commit_and_edged_is_told_to_look() {
             node.meta.ask(SOON, move |reply| MetaMsg::Down(MetaDown::Apply { offer, place, changes, reply }))
         };
         assert_eq!(apply(1, changes).await, Ok(Ok(())));
-        assert_eq!(node.store.object_heads().unwrap().len(), 2);
+        assert_eq!(node.store.object_versions().unwrap().len(), 2);
         assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::Look)));
         let changes = vec![Change::Delete { key: ObjectKey::new("pods", "d", "a"), uid: None }];
         assert_eq!(apply(2, changes).await, Ok(Ok(())));
-        let heads = node.store.object_heads().unwrap();
-        assert_eq!(heads.iter().map(|(key, ..)| key.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        let heads = node.store.object_versions().unwrap();
+        assert_eq!(heads.iter().map(|version| version.key.name.as_str()).collect::<Vec<_>>(), ["b"]);
     });
 }
 
@@ -138,7 +148,10 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         let report = UpReport::PodGone { namespace: "d".into(), name: "a".into(), uid: "u".into() };
         let body = wire::encode_report(&report).unwrap();
         let key = report.newest_key().unwrap();
-        node.store.commit(vec![Write::Enqueue { class: Class::Status, key, body }]).await.unwrap();
+        node.store
+            .commit(vec![Write::Enqueue { queue: queue_of(&report), class: Class::Status, key, body }])
+            .await
+            .unwrap();
         node.meta.tell(node.up()).await.unwrap();
         let Some(EdgeUp::Reports { reports, reply }) = node.edge_up.next(SOON).await else { panic!() };
         let reports = reports.open().unwrap();

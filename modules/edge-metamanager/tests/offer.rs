@@ -91,7 +91,7 @@ fn what_an_older_offer_left_behind_is_not_applied() {
         assert_eq!(node.holdings(new.number, vec![0]).await, Ok(vec![held]));
         let early = node.apply(new.number, 2, put("b", "1")).await;
         assert_eq!(early, Err(NotApplied::Stale), "the first one is missing");
-        assert_eq!(node.store.object_heads().unwrap().len(), 1);
+        assert_eq!(node.store.object_versions().unwrap().len(), 1);
     });
 }
 
@@ -106,7 +106,7 @@ fn behind_a_batch_that_the_disk_refused_nothing_is_taken() {
         let Err(NotApplied::Refused(why)) = refused else { panic!("{refused:?}") };
         assert!(why.contains("large"), "{why}");
         assert_eq!(node.apply(offer, 2, put("b", "1")).await, Err(NotApplied::Stale));
-        assert_eq!(node.store.object_heads().unwrap(), []);
+        assert_eq!(node.store.object_versions().unwrap(), []);
         let offer = node.offer().await.number;
         assert_eq!(node.apply(offer, 1, put("b", "1")).await, Ok(()));
     });

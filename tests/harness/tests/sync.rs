@@ -353,7 +353,7 @@ fn a_thousand_objects_over_a_long_way_and_then_three() {
         let server = bench.acceptor.address();
         let relay = Relay::to(server, Duration::from_millis(100)).await;
         let took = bench.reconnect(&relay).await;
-        assert_eq!(bench.store.object_heads().unwrap().len(), OBJECTS);
+        assert_eq!(bench.store.object_versions().unwrap().len(), OBJECTS);
         println!(
             "{OBJECTS} objects of 1 kB over 200 ms: {} ms, {} B in {} datagrams, headers included",
             took.as_millis(),

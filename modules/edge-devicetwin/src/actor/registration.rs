@@ -54,12 +54,10 @@ impl DeviceTwin {
     }
 
     fn pod_holder(&self, uid: &str) -> Result<Option<Holder>, String> {
-        let heads = self.store.object_heads().map_err(|error| Fault::from_error(&error).reason)?;
-        let Some((key, ..)) = heads.into_iter().find(|(key, found, _)| key.resource == PODS && found == uid)
-        else {
-            return Ok(None);
-        };
-        let found = self.store.get_object(&key).map_err(|error| Fault::from_error(&error).reason)?;
+        let versions = self.store.object_versions().map_err(|error| Fault::from_error(&error).reason)?;
+        let is_it = |version: &edge_store::ObjectVersion| version.key.resource == PODS && version.uid == uid;
+        let Some(version) = versions.into_iter().find(is_it) else { return Ok(None) };
+        let found = self.store.get_object(&version.key).map_err(|error| Fault::from_error(&error).reason)?;
         let Some(pod) = found.filter(|pod| pod.uid == uid) else { return Ok(None) };
         holder::of_pod(&pod.json).map_err(|error| format!("the calling pod is not understood: {error}"))
     }

@@ -297,7 +297,8 @@ pub(crate) async fn put(store: &Store, objects: &[Value]) {
             key: ObjectKey::new(resource, "default", text(&metadata["name"])),
             uid: text(&metadata["uid"]),
             // Any text that differs when the object does.
-            resource_version: format!("{}-{}", json.len(), json.iter().map(|b| u64::from(*b)).sum::<u64>()),
+            content_hash: format!("{}-{}", json.len(), json.iter().map(|b| u64::from(*b)).sum::<u64>()),
+            resource_version: "1".to_owned(),
             json,
         }
     });

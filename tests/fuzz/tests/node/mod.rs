@@ -70,6 +70,7 @@ impl Node {
         let write = Write::PutObject {
             key: ObjectKey::new(resource, "default", name),
             uid: format!("u-{name}"),
+            content_hash: "1".to_owned(),
             resource_version: "1".to_owned(),
             json: json.to_string().into_bytes(),
         };

@@ -6,46 +6,46 @@ use rusqlite::Connection;
 
 use crate::error::{is_not_ours, is_of_disk};
 use crate::files::{beside, size};
+use crate::layout::{MODULE_ROW_SUMMED, OBJECT_SUMMED, OBJECTS_TABLE, OUTBOX_TABLE, ROWS_TABLE, Word};
 use crate::opening::header;
-use crate::read::{self, Held, OBJECTS_TABLE, OUTBOX_TABLE, ROWS_TABLE};
+use crate::read::{self, IntactRow};
 use crate::schema::{self, Meta, Unfit};
-use crate::state::Harm;
+use crate::state::Damage;
 use crate::vault::{KeyFile, Vault};
-use crate::{Class, StoreError, Table, plan};
-
-const OBJECTS: &str = "SELECT resource, namespace, name, uid, resource_version, json, revision, sum FROM objects \
-    ORDER BY resource, namespace, name";
-const ROWS: &str = "SELECT kind, key1, key2, value, revision, sum FROM plain ORDER BY kind, key1, key2";
-const OUTBOX: &str = "SELECT class, key, body, revision, sum, seq, queued FROM outbox ORDER BY seq";
-/// A file of the release before this one.
-const OUTBOX_WITHOUT_TIME: &str = "SELECT class, key, body, revision, sum, seq, 0 FROM outbox ORDER BY seq";
+use crate::{StoreError, Table, plan};
 
 /// One row, without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// An object's resource or a plain row's table.
+pub struct InspectedRow {
+    /// An object's resource or a row of a module's table.
     pub class: String,
-    /// The key below it: namespace and name of an object, both parts of a plain row's key.
+    /// The key below it: namespace and name of an object, both parts of a row of a module's key.
     pub key: (String, String),
-    /// An object's resourceVersion, or `#` and the store's revision at which a plain row was put.
+    /// An object's resourceVersion, or `#` and the store's revision at which a row of a module was put.
     pub version: String,
+    /// What an object's content comes to; empty for other rows.
+    pub content_hash: String,
     /// Bytes of the value as it stands in the file.
     pub size: usize,
     /// Whether the value is sealed.
     pub sealed: bool,
-    /// Whether it is one that ought to be sealed, and so is not for every eye.
+    /// Whether it is one that has to be sealed, and so is not for every eye.
     pub secret: bool,
+    /// Whether this release knows its kind; one that it does not know was written by a newer one.
+    pub known: bool,
     /// What is wrong with the row.
-    pub harm: Option<Harm>,
+    pub damage: Option<Damage>,
     /// The value, if it was asked for and can be read. Secrets are in the open here.
     pub value: Option<Vec<u8>>,
 }
 
 /// One report that waits for the cloud, without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct InspectedReport {
     /// Its place in the outbox.
     pub seq: i64,
+    /// The queue that it leaves in.
+    pub queue: String,
     /// Its class.
     pub class: String,
     /// What it is about.
@@ -54,13 +54,15 @@ pub struct Report {
     pub size: usize,
     /// When it was queued, in seconds since 1970; `None` if that was not noted.
     pub queued: Option<i64>,
+    /// Whether this release knows its queue and class.
+    pub known: bool,
     /// What is wrong with the row.
-    pub harm: Option<Harm>,
+    pub damage: Option<Damage>,
 }
 
-/// A store that is looked at.
+/// A store that is looked at by somebody who does not own it.
 #[derive(Debug)]
-pub struct Peek {
+pub struct StoreInspector {
     path: PathBuf,
     conn: Connection,
     vault: Vault,
@@ -68,12 +70,12 @@ pub struct Peek {
     meta: Meta,
 }
 
-impl Peek {
+impl StoreInspector {
     /// Opens the store at `path` for a look. Nothing is written and nobody is kept waiting.
     ///
     /// # Errors
     /// When there is no file, it is no store, or it cannot be read.
-    pub fn open(path: impl AsRef<Path>) -> Result<Peek, StoreError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<StoreInspector, StoreError> {
         let path = path.as_ref().to_owned();
         if !path.exists() {
             return Err(StoreError::Missing { path });
@@ -92,7 +94,7 @@ impl Peek {
         })?;
         let vault = Vault::new(&path);
         let key = vault.load()?;
-        Ok(Peek { path, conn, vault, key, meta })
+        Ok(StoreInspector { path, conn, vault, key, meta })
     }
 
     /// The revision of the last commit.
@@ -112,7 +114,7 @@ impl Peek {
         }
     }
 
-    /// Objects and plain rows by their keys; with `kind` those of a resource or table, with `name` those of that name,
+    /// Objects and row of a modules by their keys; with `kind` those of a resource or table, with `name` those of that name,
     /// and with `values` what they hold.
     ///
     /// # Errors
@@ -122,7 +124,7 @@ impl Peek {
         kind: Option<&str>,
         name: Option<&str>,
         values: bool,
-    ) -> Result<Vec<Entry>, StoreError> {
+    ) -> Result<Vec<InspectedRow>, StoreError> {
         let mut entries = Vec::new();
         self.each(values, |entry| {
             if is_kind(&entry.class, kind) && is_named(&entry.key, name) {
@@ -133,13 +135,13 @@ impl Peek {
         Ok(entries)
     }
 
-    fn each(&self, values: bool, mut keep: impl FnMut(Entry)) -> rusqlite::Result<()> {
-        let mut statement = self.conn.prepare(OBJECTS)?;
+    fn each(&self, values: bool, mut keep: impl FnMut(InspectedRow)) -> rusqlite::Result<()> {
+        let mut statement = self.conn.prepare(read::ALL_OBJECTS)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             keep(self.object(row, values)?);
         }
-        let mut statement = self.conn.prepare(ROWS)?;
+        let mut statement = self.conn.prepare(read::ALL_ROWS)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             keep(self.row(row, values)?);
@@ -151,44 +153,60 @@ impl Peek {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn reports(&self, name: Option<&str>) -> Result<Vec<Report>, StoreError> {
+    pub fn reports(&self, name: Option<&str>) -> Result<Vec<InspectedReport>, StoreError> {
         let fail = |e| StoreError::sqlite(&self.path, e);
-        let statement = self.conn.prepare(OUTBOX).or_else(|_| self.conn.prepare(OUTBOX_WITHOUT_TIME));
-        let mut statement = statement.map_err(fail)?;
+        let mut statement = self.conn.prepare(read::OUTBOX).map_err(fail)?;
         let reports = statement.query_map([], report).map_err(fail)?;
-        let named = |report: &Report| name.is_none_or(|name| report.key.split('/').any(|part| part == name));
-        let all: rusqlite::Result<Vec<Report>> = reports.collect();
+        let named =
+            |report: &InspectedReport| name.is_none_or(|name| report.key.split('/').any(|part| part == name));
+        let all: rusqlite::Result<Vec<InspectedReport>> = reports.collect();
         Ok(all.map_err(fail)?.into_iter().filter(named).collect())
     }
 
-    fn object(&self, row: &rusqlite::Row<'_>, values: bool) -> rusqlite::Result<Entry> {
-        let checked = read::held::<6>(row, OBJECTS_TABLE)?;
+    fn object(&self, row: &rusqlite::Row<'_>, values: bool) -> rusqlite::Result<InspectedRow> {
+        let checked = read::intact::<OBJECT_SUMMED>(row, OBJECTS_TABLE)?;
         let class = text(row, 0);
         let secret = plan::seals_objects(&class);
         let key = (text(row, 1), text(row, 2));
         Ok(self.entry(
             checked.ok(),
             values,
-            Entry { version: text(row, 4), ..bare(class, key, length(row, 5), secret) },
+            InspectedRow {
+                content_hash: text(row, 4),
+                version: text(row, 5),
+                ..bare(class, key, length(row, 6), secret)
+            },
         ))
     }
 
-    fn row(&self, row: &rusqlite::Row<'_>, values: bool) -> rusqlite::Result<Entry> {
-        let checked = read::held::<4>(row, ROWS_TABLE)?;
+    fn row(&self, row: &rusqlite::Row<'_>, values: bool) -> rusqlite::Result<InspectedRow> {
+        let checked = read::intact::<MODULE_ROW_SUMMED>(row, ROWS_TABLE)?;
         let class = text(row, 0);
-        let secret = Table::parse(&class).is_some_and(plan::seals_rows);
-        let version = checked.as_ref().map_or_else(|_| String::new(), |held| format!("#{}", held.stamp()));
+        let table = Table::parse(&class);
+        // What a newer release keeps under a kind of its own may be anything.
+        let secret = table.is_none_or(plan::seals_rows);
+        let version = checked.as_ref().map_or_else(|_| String::new(), |row| format!("#{}", row.stamp()));
         let key = (text(row, 1), text(row, 2));
-        Ok(self.entry(checked.ok(), values, Entry { version, ..bare(class, key, length(row, 3), secret) }))
+        let bare = bare(class, key, length(row, 3), secret);
+        Ok(self.entry(checked.ok(), values, InspectedRow { version, known: table.is_some(), ..bare }))
     }
 
-    fn entry<const N: usize>(&self, held: Option<Held<'_, N>>, values: bool, entry: Entry) -> Entry {
-        let Some(held) = held else {
-            return Entry { harm: Some(Harm::Checksum), ..entry };
+    fn entry<const N: usize>(
+        &self,
+        intact: Option<IntactRow<'_, N>>,
+        values: bool,
+        entry: InspectedRow,
+    ) -> InspectedRow {
+        let Some(intact) = intact else {
+            return InspectedRow { damage: Some(Damage::Checksum), ..entry };
         };
-        let value = held.value(&self.vault);
-        let harm = value.is_none().then_some(Harm::Sealed);
-        Entry { sealed: held.sealed, harm, value: value.filter(|_| values), ..entry }
+        let value = intact.value(&self.vault);
+        let damage = match value {
+            None => Some(Damage::Sealed),
+            Some(_) if entry.secret && entry.known && !intact.sealed => Some(Damage::Unsealed),
+            Some(_) => None,
+        };
+        InspectedRow { sealed: intact.sealed, damage, value: value.filter(|_| values), ..entry }
     }
 }
 
@@ -211,20 +229,33 @@ fn connect(path: &Path) -> Result<(Connection, Meta), Unfit> {
     Ok((conn, meta))
 }
 
-fn bare(class: String, key: (String, String), size: usize, secret: bool) -> Entry {
-    Entry { class, key, version: String::new(), size, sealed: false, secret, harm: None, value: None }
+fn bare(class: String, key: (String, String), size: usize, secret: bool) -> InspectedRow {
+    InspectedRow {
+        class,
+        key,
+        version: String::new(),
+        content_hash: String::new(),
+        size,
+        sealed: false,
+        secret,
+        known: true,
+        damage: None,
+        value: None,
+    }
 }
 
-fn report(row: &rusqlite::Row<'_>) -> rusqlite::Result<Report> {
+fn report(row: &rusqlite::Row<'_>) -> rusqlite::Result<InspectedReport> {
     let (seq, checked) = read::outbox_of(row)?;
-    let queued: i64 = row.get(6).unwrap_or(0);
-    Ok(Report {
+    let queued: i64 = row.get(7).unwrap_or(0);
+    Ok(InspectedReport {
         seq,
-        class: checked.as_ref().map_or_else(|_| text(row, 0), |out| Class::as_str(out.class).to_owned()),
-        key: text(row, 1),
-        size: length(row, 2),
+        queue: text(row, 0),
+        class: text(row, 1),
+        key: text(row, 2),
+        size: length(row, 3),
         queued: (queued > 0).then_some(queued),
-        harm: checked.err().map(|damaged| damaged.harm),
+        known: !matches!(checked, Ok(Word::Unknown(_))),
+        damage: checked.err().map(|damaged| damaged.damage),
     })
 }
 
@@ -250,7 +281,7 @@ fn length(row: &rusqlite::Row<'_>, at: usize) -> usize {
     row.get_ref(at).ok().and_then(|value| value.as_bytes().ok()).map_or(0, <[u8]>::len)
 }
 
-impl Report {
+impl InspectedReport {
     /// The word under which a person asks for reports, as for a kind of object.
     pub const KIND: &'static str = OUTBOX_TABLE;
 }

@@ -13,7 +13,7 @@ impl Wake for Unpark {
     }
 }
 
-pub(crate) fn for_future<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     // Inside a task, tokio's budget could be spent and never come back while this thread is parked.
     let mut future = pin!(tokio::task::unconstrained(future));
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
