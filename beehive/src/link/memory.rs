@@ -18,7 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 
 use super::posted::Posted;
-use super::transport::{Acceptor, Connection, DialError, Dialer, PeerName, Reader, Urgency, Writer};
+use super::transport::{
+    Acceptor, Connection, DialError, Dialer, PeerName, Reader, Transport, Urgency, Writer,
+};
 use crate::{Clock, Moment};
 
 /// 64 KiB: what one stream holds in flight.
@@ -363,6 +365,10 @@ impl Connection for MemoryConnection {
 
     fn peer(&self) -> &PeerName {
         &self.peer
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::Memory
     }
 
     fn close(&self) {

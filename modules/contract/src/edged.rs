@@ -2,10 +2,14 @@
 
 use beehive::Message;
 
+use crate::ChangedObjects;
+
 /// Messages to Edged.
 #[derive(Debug)]
 pub enum EdgedMsg {
-    /// Desired pods or what they need may have changed in the store: look. Says nothing about what changed.
+    /// Objects changed in the store: pods, what they need, or the node.
+    ObjectsChanged(ChangedObjects),
+    /// Desired pods or what they need may have changed: look. Says nothing about what changed.
     Look,
     /// The runtime said that something happened in it, or may have.
     RuntimeChanged {
@@ -27,6 +31,7 @@ pub enum EdgedMsg {
 impl Message for EdgedMsg {
     fn name(&self) -> &'static str {
         match self {
+            EdgedMsg::ObjectsChanged(_) => "ObjectsChanged",
             EdgedMsg::Look => "Look",
             EdgedMsg::RuntimeChanged { .. } => "RuntimeChanged",
             EdgedMsg::PodMoved { .. } => "PodMoved",

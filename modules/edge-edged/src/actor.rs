@@ -121,7 +121,7 @@ impl Actor for Edged {
 
     async fn handle(&mut self, message: EdgedMsg, cx: &mut Context<EdgedMsg>) -> Result<(), Fault> {
         match message {
-            EdgedMsg::Look => self.look_again(cx),
+            EdgedMsg::ObjectsChanged(_) | EdgedMsg::Look => self.look_again(cx),
             EdgedMsg::RuntimeChanged { id } => {
                 self.runtime_changed(id.as_deref(), cx);
                 // A runtime that answers again makes the node Ready now, not at the next tick.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
-use contract::{TokenGrant, UpReport, wire};
+use contract::{TokenGrant, UpReport, rows};
 use edge_store::{Class, ObjectKey, ObjectVersion, Opened, Queue, Store, StoreError, Table, Write};
 
 /// Which version of each config map and secret the store holds.
@@ -85,7 +85,7 @@ impl Desk {
 
     /// Puts a report where MetaManager finds it. A newer one takes the place of an older one about the same thing.
     pub(crate) async fn report(&self, report: &UpReport) -> Result<(), String> {
-        let body = wire::encode_report(report).map_err(|error| error.to_string())?;
+        let body = rows::encode_report(report).map_err(|error| error.to_string())?;
         let (class, key) = match report.newest_key() {
             Some(key) => (Class::Status, key),
             None => (Class::Event, event_key(report)),
@@ -150,7 +150,7 @@ mod tests {
         desk.report(&report("{\"phase\":\"Running\"}")).await.unwrap();
         let rows = store.outbox_head(10, 1 << 20).unwrap();
         assert_eq!(rows.len(), 1);
-        assert_eq!(wire::decode_report(&rows[0].body).unwrap(), report("{\"phase\":\"Running\"}"));
+        assert_eq!(rows::decode_report(&rows[0].body).unwrap(), report("{\"phase\":\"Running\"}"));
         let grant = TokenGrant { token: "t".into(), expires_unix: 9, lifetime_seconds: 3600 };
         desk.keep_token("u/a", &grant).await.unwrap();
         assert_eq!(desk.token("u/a"), Some(grant));

@@ -127,6 +127,12 @@ impl Actor for EdgeHub {
     }
 }
 
+/// The cloud's mailboxes over a link.
+fn link_up(link: &Link) -> MetaMsg {
+    let peer = link.capabilities().clone();
+    MetaMsg::LinkUp { edge: link.remote(), device: link.remote(), router: link.remote(), peer }
+}
+
 impl EdgeHub {
     /// Looks at the network every second, beside the actor.
     fn watch(&self, cx: &Context<EdgeHubMsg>) {
@@ -201,7 +207,7 @@ impl EdgeHub {
             return;
         };
         let of_cloud = |(link, carrier): &(Link, Carrier)| {
-            (MetaMsg::LinkUp { edge: link.remote(), device: link.remote(), router: link.remote() }, *carrier)
+            (link_up(link), *carrier)
         };
         let Some((up, carrier)) = self.links.borrow().get(&attempt).map(of_cloud) else { return };
         let server = self.ways.0.get(trying.server).map_or("", |server| &server.name);

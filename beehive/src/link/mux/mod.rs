@@ -36,7 +36,7 @@ use state::State;
 pub use state::{Breach, Role, STREAMS_MAX};
 use stream::{StreamReader, StreamWriter};
 
-use super::transport::{Connection, PeerName, Reader, Urgency, Writer};
+use super::transport::{Connection, PeerName, Reader, Transport, Urgency, Writer};
 use crate::Clock;
 
 /// What the doors, the connection and its streams share.
@@ -147,6 +147,10 @@ impl Connection for MuxConnection {
 
     fn peer(&self) -> &PeerName {
         &self.peer
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::WebSocket
     }
 
     fn address(&self) -> Option<IpAddr> {

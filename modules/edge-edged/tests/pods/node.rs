@@ -12,7 +12,7 @@ use beehive::testing::Probe;
 use beehive::{Address, Capacity, Ended, Env, Flow, Hive, Policy};
 use contract::edged::EdgedMsg;
 use contract::metamanager::{MetaMsg, NoToken};
-use contract::{TokenGrant, TokenQuery, UpReport, wire};
+use contract::{TokenGrant, TokenQuery, UpReport, rows};
 use cri::{Grpc, Runtime};
 use edge_edged::{Edged, Settings};
 use edge_store::{ObjectKey, Options, Store, Write};
@@ -156,7 +156,7 @@ impl Node {
     /// Everything in the outbox, the oldest first.
     pub(crate) fn reports(&self) -> Vec<UpReport> {
         let rows = self.store.outbox_head(10_000, 64 << 20).unwrap();
-        rows.iter().map(|row| wire::decode_report(&row.body).unwrap()).collect()
+        rows.iter().map(|row| rows::decode_report(&row.body).unwrap()).collect()
     }
 
     /// The newest status of a pod.

@@ -1,10 +1,9 @@
-//! What a node said, parsed: the only form in which a controller of the cloud can read it.
+//! What a node reported or asked, parsed: the only form in which a controller of the cloud can read it.
 //!
 //! A node's reports and questions travel as [`Unparsed`], which nobody can look into. Whoever wants to know what they say
 //! parses each by itself, so that one with an odd name or size is refused alone, and no name that was not checked can come
 //! into a URL.
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::ids::{Namespace, ObjectName, ParseIdError, PropertyName, Uid};
@@ -28,8 +27,7 @@ pub const AUDIENCES_MAX: usize = 8;
 pub const AUDIENCE_MAX: usize = 1 << 10;
 
 /// What came from a node, or goes there, and is not to be read before it is parsed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unparsed<T>(pub(crate) T);
 
 impl<T> From<T> for Unparsed<T> {
@@ -40,7 +38,7 @@ impl<T> From<T> for Unparsed<T> {
 
 /// Why something that a node said is not taken. It never will be: it is confirmed, so that the node forgets it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Unfit {
+pub enum InvalidReport {
     /// A name is none.
     #[error(transparent)]
     Name(#[from] ParseIdError),
@@ -56,8 +54,8 @@ pub enum Unfit {
     },
 }
 
-fn within(what: &'static str, found: usize, max: usize) -> Result<(), Unfit> {
-    if found <= max { Ok(()) } else { Err(Unfit::Size { what, found, max }) }
+fn within(what: &'static str, found: usize, max: usize) -> Result<(), InvalidReport> {
+    if found <= max { Ok(()) } else { Err(InvalidReport::Size { what, found, max }) }
 }
 
 /// One pod, for good.
@@ -118,16 +116,16 @@ impl std::fmt::Display for DeviceName {
 
 /// A report by the controller that takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
+pub enum ParsedReport {
     /// The edge controller.
-    OfNode(NodeSaid),
+    OfNode(NodeReport),
     /// The device controller: of this device, this.
-    OfDevice(DeviceName, DeviceSaid),
+    OfDevice(DeviceName, DeviceReport),
 }
 
 /// A report for the edge controller; the fields as in [`UpReport`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NodeSaid {
+pub enum NodeReport {
     /// The node as it sees itself.
     Node {
         /// A Node, of which labels, taints and status count.
@@ -158,7 +156,7 @@ pub enum NodeSaid {
 
 /// A report of a device; the fields as in [`UpReport`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeviceSaid {
+pub enum DeviceReport {
     /// A property of its twin.
     Twin {
         /// The property.
@@ -181,25 +179,25 @@ impl Unparsed<UpReport> {
     /// What it says.
     ///
     /// # Errors
-    /// See [`Unfit`].
-    pub fn parse(self) -> Result<Said, Unfit> {
+    /// See [`InvalidReport`].
+    pub fn parse(self) -> Result<ParsedReport, InvalidReport> {
         Ok(match self.0 {
             UpReport::Node { node_json } => {
                 within("a Node, in bytes,", node_json.len(), STATUS_MAX)?;
-                Said::OfNode(NodeSaid::Node { node_json })
+                ParsedReport::OfNode(NodeReport::Node { node_json })
             }
             UpReport::PodStatus { namespace, name, uid, status_json } => {
                 within("the status of a pod, in bytes,", status_json.len(), STATUS_MAX)?;
                 let pod = PodId::parse(&namespace, &name, &uid)?;
-                Said::OfNode(NodeSaid::PodStatus { pod, status_json })
+                ParsedReport::OfNode(NodeReport::PodStatus { pod, status_json })
             }
             UpReport::PodGone { namespace, name, uid } => {
-                Said::OfNode(NodeSaid::PodGone { pod: PodId::parse(&namespace, &name, &uid)? })
+                ParsedReport::OfNode(NodeReport::PodGone { pod: PodId::parse(&namespace, &name, &uid)? })
             }
             UpReport::Event { namespace, name, event_json } => {
                 within("an event, in bytes,", event_json.len(), EVENT_MAX)?;
                 let (namespace, name) = (Namespace::parse(&namespace)?, ObjectName::parse(&name)?);
-                Said::OfNode(NodeSaid::Event { namespace, name, event_json })
+                ParsedReport::OfNode(NodeReport::Event { namespace, name, event_json })
             }
             UpReport::Twin { namespace, name, property, reported, observed_desired } => {
                 let device = DeviceName::parse(&namespace, &name)?;
@@ -207,20 +205,20 @@ impl Unparsed<UpReport> {
                 for value in [&reported, &observed_desired].into_iter().flatten() {
                     check_value(value)?;
                 }
-                Said::OfDevice(device, DeviceSaid::Twin { property, reported, observed_desired })
+                ParsedReport::OfDevice(device, DeviceReport::Twin { property, reported, observed_desired })
             }
             UpReport::DeviceState { namespace, name, state, last_online_time } => {
                 let device = DeviceName::parse(&namespace, &name)?;
                 for text in [Some(&state), last_online_time.as_ref()].into_iter().flatten() {
                     within("the state of a device, in bytes,", text.len(), STATE_MAX)?;
                 }
-                Said::OfDevice(device, DeviceSaid::State { state, last_online_time })
+                ParsedReport::OfDevice(device, DeviceReport::State { state, last_online_time })
             }
         })
     }
 }
 
-fn check_value(TwinValue { value, metadata }: &TwinValue) -> Result<(), Unfit> {
+fn check_value(TwinValue { value, metadata }: &TwinValue) -> Result<(), InvalidReport> {
     within("the value of a twin, in bytes,", value.len(), VALUE_MAX)?;
     within("the metadata of a twin", metadata.len(), METADATA_MAX)?;
     for text in metadata.iter().flat_map(|(key, value)| [key, value]) {
@@ -231,7 +229,7 @@ fn check_value(TwinValue { value, metadata }: &TwinValue) -> Result<(), Unfit> {
 
 /// A question for a token; the fields as in [`TokenQuery`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenAsked {
+pub struct ParsedTokenQuery {
     /// The pod that will mount it.
     pub pod: PodId,
     /// The account, in the pod's namespace.
@@ -246,15 +244,15 @@ impl Unparsed<TokenQuery> {
     /// What is asked for.
     ///
     /// # Errors
-    /// See [`Unfit`].
-    pub fn parse(self) -> Result<TokenAsked, Unfit> {
+    /// See [`InvalidReport`].
+    pub fn parse(self) -> Result<ParsedTokenQuery, InvalidReport> {
         let TokenQuery { namespace, service_account, audiences, expiration_seconds, pod_name, pod_uid } =
             self.0;
         within("a token's list of audiences", audiences.len(), AUDIENCES_MAX)?;
         for audience in &audiences {
             within("an audience, in bytes,", audience.len(), AUDIENCE_MAX)?;
         }
-        Ok(TokenAsked {
+        Ok(ParsedTokenQuery {
             pod: PodId::parse(&namespace, &pod_name, &pod_uid)?,
             service_account: ObjectName::parse(&service_account)?,
             audiences,
