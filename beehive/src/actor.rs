@@ -1,13 +1,20 @@
 //! What a module implements, and what it is given.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use futures::future::{AbortHandle, Abortable, FutureExt, LocalBoxFuture};
+use slab::Slab;
 
+use crate::cell::Signals;
 use crate::children::Children;
+use crate::registry::Id;
+use crate::watchdog::{AtIt, Board, panic_text};
 use crate::{Address, ChildStop, Env, Fault, Message, Moment, Name, Policy, Sample};
 
 /// A module's state and what it does with its messages, one at a time and in order.
@@ -49,14 +56,19 @@ pub trait Actor: Sized + 'static {
     }
 }
 
+/// The tasks of one incarnation, each by its place.
+type Tasks = Rc<RefCell<Slab<AbortHandle>>>;
+
 /// What an actor may use of its surroundings. Tasks that it spawned end with its incarnation.
 pub struct Context<M: Message> {
     env: Env,
     myself: Address<M>,
-    tasks: Rc<RefCell<Vec<AbortHandle>>>,
+    tasks: Tasks,
     kind: &'static str,
+    id: Id,
     children: Children,
-    ending: Rc<Cell<bool>>,
+    signals: Rc<Signals>,
+    board: Arc<Board>,
 }
 
 impl<M: Message> Context<M> {
@@ -64,10 +76,12 @@ impl<M: Message> Context<M> {
         env: Env,
         myself: Address<M>,
         kind: &'static str,
+        id: Id,
         children: Children,
-        ending: Rc<Cell<bool>>,
+        signals: Rc<Signals>,
+        board: Arc<Board>,
     ) -> Self {
-        Context { env, myself, tasks: Rc::default(), kind, children, ending }
+        Context { env, myself, tasks: Rc::default(), kind, id, children, signals, board }
     }
 
     /// The hive's environment.
@@ -123,7 +137,7 @@ impl<M: Message> Context<M> {
     /// Ends this actor in order after the message in hand: what is queued is still handled, [`Actor::stopping`] is
     /// called, and it is not started again.
     pub fn stop(&self) {
-        self.ending.set(true);
+        self.signals.ending.set(true);
     }
 
     /// The actor's own address for its children: they may try to tell, and never wait, because their parent may be
@@ -132,20 +146,26 @@ impl<M: Message> Context<M> {
         self.myself.trying_only()
     }
 
-    /// Runs `task` beside the actor until it ends or the incarnation does.
+    /// Runs `task` beside the actor until it ends or the incarnation does. When it panics, that is a fault of this
+    /// incarnation.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
         let (handle, registration) = AbortHandle::new_pair();
-        {
-            let mut tasks = self.tasks.borrow_mut();
-            tasks.retain(|task| !task.is_aborted());
-            tasks.push(handle.clone());
-        }
-        let done = handle.clone();
-        let task = Abortable::new(task, registration);
+        let place = self.tasks.borrow_mut().insert(handle.clone());
+        let done = Done { tasks: Rc::clone(&self.tasks), place };
+        let (signals, board, id) = (Rc::clone(&self.signals), Arc::clone(&self.board), self.id);
         self.env.spawn(async move {
-            let _ = task.await;
-            // Marks the handle, so that the list above does not grow.
-            done.abort();
+            let _done = done;
+            let mut task = std::pin::pin!(Abortable::new(task, registration));
+            let polled = std::future::poll_fn(|cx| {
+                let _at_it = AtIt::new(&board, id);
+                match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
+                    Ok(polled) => polled.map(|_| None),
+                    Err(panic) => Poll::Ready(Some(panic_text(&*panic))),
+                }
+            });
+            if let Some(text) = polled.await {
+                signals.fail(Fault::new(format!("a task of the actor {text}")));
+            }
         });
         handle
     }
@@ -171,10 +191,22 @@ impl<M: Message> Context<M> {
     }
 }
 
+/// Takes a task out of the list when it has ended, in whichever way.
+struct Done {
+    tasks: Tasks,
+    place: usize,
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.tasks.borrow_mut().try_remove(self.place);
+    }
+}
+
 impl<M: Message> Drop for Context<M> {
     fn drop(&mut self) {
         self.children.end();
-        for task in self.tasks.borrow().iter() {
+        for (_, task) in self.tasks.borrow().iter() {
             task.abort();
         }
     }

@@ -1,17 +1,17 @@
 //! The actors that an actor has started itself: they live and end with its incarnation.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{AbortHandle, Abortable, join_all};
-use tokio::sync::{mpsc, oneshot, watch};
+use futures::future::{AbortHandle, Abortable};
+use tokio::sync::{oneshot, watch};
 
-use crate::registry::{Entry, Id, Registry};
-use crate::supervisor::{End, ORDER_CAPACITY, Order, Supervisor};
+use crate::cell::Signals;
+use crate::registry::{Entry, Id, Registry, stop};
 use crate::{Actor, Address, Env, Fault, Flow, Mailbox, Name, Policy};
 
 /// How [`crate::Context::stop_child`] ended.
@@ -25,9 +25,12 @@ pub enum ChildStop {
     Unknown,
 }
 
+#[derive(Clone)]
 struct Child {
     entry: Entry,
-    end: AbortHandle,
+    life: AbortHandle,
+    /// Its sender is gone when the child is.
+    ended: watch::Receiver<()>,
 }
 
 /// The children of one incarnation.
@@ -38,8 +41,7 @@ pub(crate) struct Children {
     parent: Id,
     parent_name: Arc<str>,
     alive: Rc<RefCell<BTreeMap<Name, Child>>>,
-    /// Where a child that has given up says so.
-    faults: mpsc::Sender<Fault>,
+    signals: Rc<Signals>,
 }
 
 impl Children {
@@ -48,9 +50,9 @@ impl Children {
         registry: Registry,
         parent: Id,
         parent_name: Arc<str>,
-        faults: mpsc::Sender<Fault>,
+        signals: Rc<Signals>,
     ) -> Self {
-        Children { env, registry, parent, parent_name, alive: Rc::default(), faults }
+        Children { env, registry, parent, parent_name, alive: Rc::default(), signals }
     }
 
     pub(crate) fn start<A: Actor>(
@@ -60,56 +62,37 @@ impl Children {
         policy: Policy,
         factory: impl FnMut() -> A + 'static,
     ) -> Address<A::Message> {
-        let mut mailbox = Mailbox::<A::Message>::of_child(name.clone(), &self.parent_name, policy.capacity);
+        let mailbox = Mailbox::<A::Message>::of_child(name.clone(), &self.parent_name, policy.capacity);
         let address = Address::local(Arc::clone(&mailbox.local), Flow::Ask, self.env.clock());
-        let earlier = self.alive.borrow().get(&name).map(|child| child.entry.clone());
-        if earlier.as_ref().is_some_and(|entry| !entry.ending.get()) {
-            mailbox.close();
+        let earlier = self.alive.borrow().get(&name).cloned();
+        if earlier.as_ref().is_some_and(|child| !child.entry.ending.get()) {
+            // The mailbox is dropped, and with it the address is closed.
             let reason = format!("started a second child `{}`", mailbox.meters.name());
-            drop(self.faults.try_send(Fault::new(reason)));
+            self.signals.fail(Fault::new(reason));
             return address;
         }
         self.registry.topology.borrow_mut().add_child(parent_kind, name.kind());
-        let (orders_tx, orders) = mpsc::channel(ORDER_CAPACITY);
-        let lane = mailbox.local.work.clone();
+        let signals = Rc::clone(&self.signals);
+        let on_end = move |gave_up: Option<String>| {
+            if let Some(reason) = gave_up {
+                signals.fail(Fault::new(reason));
+            }
+        };
+        let parent = Some(self.parent);
+        let (entry, cell) =
+            self.registry.enter(&self.env, parent, mailbox, policy, factory, Box::new(on_end));
         let (alive, ended) = watch::channel(());
-        let ending = Rc::new(Cell::new(false));
-        let entry = Entry {
-            id: self.registry.next_id(),
-            parent: Some(self.parent),
-            meters: Arc::clone(&mailbox.meters),
-            queued: Rc::new(move || lane.max_capacity() - lane.capacity()),
-            orders: orders_tx,
-            ending: Rc::clone(&ending),
-            ended,
-        };
-        let supervisor = Supervisor {
-            env: self.env.clone(),
-            policy,
-            mailbox,
-            factory,
-            orders,
-            registry: self.registry.clone(),
-            id: entry.id,
-            ending,
-        };
-        let (end, registration) = AbortHandle::new_pair();
+        let (life, registration) = AbortHandle::new_pair();
         let gone = Gone { children: self.clone(), name: name.clone(), id: entry.id, _alive: alive };
-        self.registry.enter(entry.clone());
-        self.alive.borrow_mut().insert(name, Child { entry, end });
-        let faults = self.faults.clone();
+        self.alive.borrow_mut().insert(name, Child { entry, life, ended });
         let life = async move {
-            let gone = gone;
-            if let Some(mut earlier) = earlier {
-                // It ends when the other's sender is gone.
-                while earlier.ended.changed().await.is_ok() {}
+            if let Some(earlier) = earlier {
+                has_ended(earlier.ended).await;
             }
-            if let End::GaveUp(reason) = supervisor.run().await {
-                drop(faults.try_send(Fault::new(reason)));
-            }
-            drop(gone);
+            cell.await;
         };
         self.env.spawn(async move {
+            let _gone = gone;
             let _ = Abortable::new(life, registration).await;
         });
         address
@@ -119,54 +102,53 @@ impl Children {
         self.alive.borrow().get(name).is_some_and(|child| !child.entry.ending.get())
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.alive.borrow().is_empty()
+    }
+
     /// Begins the stop at once; the future says how it ended and may be dropped.
     pub(crate) fn stop(
         &self,
         name: &Name,
         within: Duration,
     ) -> impl Future<Output = ChildStop> + 'static + use<> {
-        let found = self.alive.borrow().get(name).map(|child| (child.entry.clone(), child.end.clone()));
-        let (said, ended) = oneshot::channel();
-        if let Some((entry, end)) = found {
-            entry.ending.set(true);
+        let found = self.alive.borrow().get(name).cloned();
+        let (said, how) = oneshot::channel();
+        if let Some(child) = found {
+            child.entry.ending.set(true);
             let env = self.env.clone();
             self.env.spawn(async move {
-                let how = stop_entry(&env, &entry, within).await;
-                if how == ChildStop::Late {
-                    end.abort();
-                }
+                let how = if stop(&env, &child.entry, within).await {
+                    ChildStop::InOrder
+                } else {
+                    child.life.abort();
+                    ChildStop::Late
+                };
+                has_ended(child.ended).await;
                 let _ = said.send(how);
             });
         }
-        async move { ended.await.unwrap_or(ChildStop::Unknown) }
+        async move { how.await.unwrap_or(ChildStop::Unknown) }
     }
 
-    /// Stops all of them, side by side, and ends those that are late.
-    pub(crate) async fn stop_all(&self, within: Duration) {
+    /// Begins to stop all of them, side by side; those that are late are ended. The parent is told of each.
+    pub(crate) fn stop_all(&self, within: Duration) {
         let names: Vec<Name> = self.alive.borrow().keys().cloned().collect();
-        join_all(names.iter().map(|name| self.stop(name, within))).await;
+        for name in &names {
+            drop(self.stop(name, within));
+        }
     }
 
-    /// Ends all of them where they stand.
+    /// Ends all of them where they stand: none takes another turn.
     pub(crate) fn end(&self) {
-        for (_, child) in std::mem::take(&mut *self.alive.borrow_mut()) {
-            child.end.abort();
+        for child in self.alive.borrow().values() {
+            child.life.abort();
         }
     }
 }
 
-async fn stop_entry(env: &Env, entry: &Entry, within: Duration) -> ChildStop {
-    let (done_tx, done) = oneshot::channel();
-    let stop = async {
-        if entry.orders.send(Order::Stop(done_tx, within)).await.is_ok() {
-            drop(done.await);
-        }
-    };
-    if env.timeout(within, stop).await.is_some() {
-        return ChildStop::InOrder;
-    }
-    tracing::warn!(actor = entry.meters.name(), within_ms = within.as_millis(), "actor did not stop in time");
-    ChildStop::Late
+async fn has_ended(mut ended: watch::Receiver<()>) {
+    while ended.changed().await.is_ok() {}
 }
 
 /// Takes a child out of the books when its task has ended, in whichever way.
@@ -180,11 +162,12 @@ struct Gone {
 impl Drop for Gone {
     fn drop(&mut self) {
         self.children.registry.leave(self.id);
+        let mut alive = self.children.alive.borrow_mut();
         // Its successor of the same name stays.
-        if let Ok(mut alive) = self.children.alive.try_borrow_mut()
-            && alive.get(&self.name).is_some_and(|child| child.entry.id == self.id)
-        {
+        if alive.get(&self.name).is_some_and(|child| child.entry.id == self.id) {
             alive.remove(&self.name);
         }
+        drop(alive);
+        self.children.signals.look();
     }
 }

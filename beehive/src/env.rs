@@ -39,6 +39,10 @@ pub trait Clock: Send + Sync {
     fn wall(&self) -> SystemTime;
     /// Completes after `pause`.
     fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()>;
+    /// Whether its time passes by the runtime's own reckoning, and not while a thread waits for it.
+    fn is_virtual(&self) -> bool {
+        false
+    }
 }
 
 /// tokio's clock: real time in a daemon, virtual time under a paused runtime.
@@ -74,6 +78,9 @@ impl Clock for TokioClock {
     fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
         tokio::time::sleep(pause).boxed()
     }
+    fn is_virtual(&self) -> bool {
+        self.follows_pause
+    }
 }
 
 type Spawner = Rc<dyn Fn(LocalBoxFuture<'static, ()>)>;
@@ -86,6 +93,9 @@ enum Blocking {
     /// The hive's own thread: nothing else goes on meanwhile, so that two runs are alike.
     Here,
 }
+
+/// 64: some ten microseconds of small messages.
+const TURNS: usize = 64;
 
 /// What every actor of a hive shares. Cheap to clone; stays on the hive's thread.
 #[derive(Clone)]
@@ -125,6 +135,20 @@ impl Env {
     pub fn spawned_by(mut self, spawner: impl Fn(LocalBoxFuture<'static, ()>) + 'static) -> Self {
         self.spawner = Rc::new(spawner);
         self
+    }
+
+    /// How many messages an actor handles before it lets others have the thread. In a simulation one, so that a daemon
+    /// can be killed between any two.
+    pub(crate) fn turns(&self) -> usize {
+        match self.blocking {
+            Blocking::Here => 1,
+            Blocking::Beside => TURNS,
+        }
+    }
+
+    /// Whether nothing may be left to a thread beside the hive's.
+    pub(crate) fn is_virtual(&self) -> bool {
+        self.blocking == Blocking::Here || self.clock.is_virtual()
     }
 
     /// Runs work that blocks its thread (files, the machine) beside the hive's thread.

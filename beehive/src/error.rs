@@ -96,6 +96,9 @@ pub enum WiringError {
     /// There is no mailbox of that name and message.
     #[error("no mailbox of that message is named `{0}`")]
     NoMailbox(String),
+    /// The machine gives no thread for the watchdog.
+    #[error("no thread for the watchdog: {0}")]
+    NoWatchdog(String),
     /// Somebody looks on at the mailbox already.
     #[error("mailbox `{0}` is tapped already")]
     Tapped(String),

@@ -1,6 +1,7 @@
 //! What can be seen of an actor from outside: meters, state, snapshot.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{Moment, Name, Sample};
+use crate::{Actor, Name, Sample};
 
 /// Where an actor is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,7 +28,38 @@ pub enum ActorState {
     Stopped,
 }
 
-/// Counters of one actor. Shared by its addresses and its supervisor.
+/// What an actor has in hand, in one word: the number of the job, and below it which of [`Meters::names`] it is, counted
+/// from 1; 0 there when nothing is in hand. Written by the hive's thread alone, without a clock: who looks on notes for
+/// how long it stays the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Mark(u64);
+
+/// 16 bits: an enum has far fewer variants.
+const NAME_BITS: u32 = 16;
+
+impl Mark {
+    fn of(job: u64, name: usize) -> Self {
+        Mark((job << NAME_BITS) | (name as u64 + 1) & ((1 << NAME_BITS) - 1))
+    }
+
+    fn idle(self) -> Self {
+        Mark(self.0 & !((1 << NAME_BITS) - 1))
+    }
+
+    fn job(self) -> u64 {
+        self.0 >> NAME_BITS
+    }
+
+    fn name(self) -> Option<usize> {
+        usize::try_from(self.0 & ((1 << NAME_BITS) - 1)).ok()?.checked_sub(1)
+    }
+
+    pub(crate) fn is_busy(self) -> bool {
+        self.name().is_some()
+    }
+}
+
+/// Counters of one actor. Shared by its addresses, its cell and the watchdog.
 pub struct Meters {
     name: Name,
     full: Arc<str>,
@@ -36,13 +68,17 @@ pub struct Meters {
     handled: AtomicU64,
     refused: AtomicU64,
     restarts: AtomicU64,
+    mark: AtomicU64,
+    /// The names of the jobs so far, each once.
+    names: Mutex<Vec<&'static str>>,
+    /// What the watchdog saw last, and since when in milliseconds.
+    watched: AtomicU64,
+    watched_ms: AtomicU64,
     life: Mutex<Life>,
 }
 
 struct Life {
     state: ActorState,
-    /// When the message in hand was taken, and what it is.
-    busy: Option<(Moment, &'static str)>,
     last_fault: Option<String>,
 }
 
@@ -56,12 +92,20 @@ impl Meters {
             handled: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
-            life: Mutex::new(Life { state: ActorState::Waiting, busy: None, last_fault: None }),
+            mark: AtomicU64::new(0),
+            names: Mutex::default(),
+            watched: AtomicU64::new(0),
+            watched_ms: AtomicU64::new(0),
+            life: Mutex::new(Life { state: ActorState::Waiting, last_fault: None }),
         }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.full
+    }
+
+    pub(crate) fn full_name(&self) -> Arc<str> {
+        Arc::clone(&self.full)
     }
 
     pub(crate) fn kind(&self) -> &'static str {
@@ -72,37 +116,69 @@ impl Meters {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn names(&self) -> std::sync::MutexGuard<'_, Vec<&'static str>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn begin(&self, what: &'static str, now: Moment) {
-        self.life().busy = Some((now, what));
+    /// A job is in hand; `known` is its place in the cell's own copy of the names, to which a new one is added.
+    pub(crate) fn begin(&self, what: &'static str, known: &mut Vec<&'static str>) {
+        // The same literal has one address nearly always; where it has two it is noted twice.
+        let found = known.iter().position(|name| std::ptr::eq(*name, what));
+        let name = found.unwrap_or_else(|| {
+            known.push(what);
+            self.names().push(what);
+            known.len() - 1
+        });
+        let job = self.mark().job() + 1;
+        self.mark.store(Mark::of(job, name).0, Ordering::Relaxed);
     }
 
+    /// Nothing is in hand any more.
     pub(crate) fn end(&self) {
-        self.life().busy = None;
+        self.mark.store(self.mark().idle().0, Ordering::Relaxed);
     }
 
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.mark.load(Ordering::Relaxed))
+    }
+
+    /// What `mark` has in hand, if that is still so.
+    pub(crate) fn name_of(&self, mark: Mark) -> Option<&'static str> {
+        if self.mark() != mark {
+            return None;
+        }
+        self.names().get(mark.name()?).copied()
+    }
+
+    /// The watchdog saw `mark` for so long.
+    pub(crate) fn watched(&self, mark: Mark, held: Duration) {
+        self.watched.store(mark.0, Ordering::Relaxed);
+        self.watched_ms.store(millis(held), Ordering::Relaxed);
+    }
+
+    /// A message was handled. The cell alone counts.
     pub(crate) fn handled(&self) {
-        self.handled.fetch_add(1, Ordering::Relaxed);
+        self.handled.store(self.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     pub(crate) fn enter(&self, state: ActorState) {
-        let mut life = self.life();
-        life.state = state;
-        life.busy = None;
+        self.life().state = state;
     }
 
     pub(crate) fn fault(&self, reason: &str) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
-        let mut life = self.life();
-        life.last_fault = Some(reason.to_owned());
-        life.busy = None;
+        self.life().last_fault = Some(reason.to_owned());
     }
 
     /// The actor as it is now. `queued` is the length of its work lane.
-    pub(crate) fn report(&self, now: Moment, queued: usize, snapshot: serde_json::Value) -> ActorReport {
+    pub(crate) fn report(&self, queued: usize, snapshot: serde_json::Value) -> ActorReport {
+        let mark = self.mark();
+        let is_watched = self.watched.load(Ordering::Relaxed) == mark.0;
+        let held = if is_watched { self.watched_ms.load(Ordering::Relaxed) } else { 0 };
         let life = self.life();
         ActorReport {
             name: self.full.to_string(),
@@ -115,11 +191,26 @@ impl Meters {
             handled: self.handled.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             restarts: self.restarts.load(Ordering::Relaxed),
-            busy_with: life.busy.map(|(_, what)| what),
-            busy_ms: life.busy.map(|(since, _)| millis(now.since(since))),
+            busy_with: self.name_of(mark),
+            busy_ms: mark.is_busy().then_some(held),
             last_fault: life.last_fault.clone(),
             snapshot,
         }
+    }
+}
+
+/// What an actor shows of itself.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) snapshot: serde_json::Value,
+    pub(crate) samples: Vec<Sample>,
+}
+
+impl View {
+    /// A view that panics is empty: it must not end the actor.
+    pub(crate) fn of<A: Actor>(actor: &A) -> Self {
+        let view = || View { snapshot: actor.snapshot(), samples: actor.samples() };
+        catch_unwind(AssertUnwindSafe(view)).unwrap_or_default()
     }
 }
 
@@ -152,7 +243,7 @@ pub struct ActorReport {
     pub restarts: u64,
     /// The message in hand.
     pub busy_with: Option<&'static str>,
-    /// For how long, in milliseconds.
+    /// For how long, in milliseconds, as far as the watchdog has seen: it looks about once a second.
     pub busy_ms: Option<u64>,
     /// Why it was restarted last.
     pub last_fault: Option<String>,

@@ -18,21 +18,24 @@
 
 mod actor;
 mod address;
+mod cell;
 mod children;
 pub mod defect;
 mod env;
 mod error;
 mod health;
+mod intake;
 pub mod link;
 mod mailbox;
 mod metrics;
 mod name;
+mod policy;
 mod registry;
 mod reply;
 mod router;
-mod supervisor;
 pub mod testing;
 mod topology;
+mod watchdog;
 
 pub use actor::{Actor, Context};
 pub use address::{Address, RemoteMailbox};
@@ -43,7 +46,8 @@ pub use health::{ActorReport, ActorState, HiveReport, Meters};
 pub use mailbox::{Capacity, Lane, Mailbox, Message};
 pub use metrics::{Metrics, Sample};
 pub use name::Name;
+pub use policy::{Policy, RestartBudget, Verdict};
 pub use reply::Reply;
 pub use router::{Ended, Hive, Inspector};
-pub use supervisor::{Policy, RestartBudget, Verdict};
 pub use topology::{Flow, Topology};
+pub use watchdog::{Blocked, Pulse};

@@ -1,19 +1,19 @@
 //! The hive: every actor of a daemon, who may talk to whom, and how it all ends.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::address::LocalMailbox;
+use crate::cell::Order;
 use crate::health::HiveReport;
-use crate::registry::{Entry, Registry};
-use crate::supervisor::{End, ORDER_CAPACITY, Order, Supervisor};
+use crate::registry::{Registry, stop};
+use crate::testing::Panics;
+use crate::watchdog::{Blocked, Pulse, Watchdog};
 use crate::{Actor, Address, Capacity, Env, Flow, Mailbox, Message, Name, Policy, Topology, WiringError};
-use std::sync::Arc;
 
 /// Why a hive ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub struct Hive {
     ends_tx: mpsc::Sender<String>,
     ends: mpsc::Receiver<String>,
     wiring: Result<(), WiringError>,
+    watchdog: Option<Watchdog>,
 }
 
 impl Hive {
@@ -54,6 +55,7 @@ impl Hive {
             ends_tx,
             ends,
             wiring: Ok(()),
+            watchdog: None,
         }
     }
 
@@ -116,33 +118,12 @@ impl Hive {
         factory: impl FnMut() -> A + 'static,
     ) {
         self.unmanned.remove(mailbox.meters.name());
-        let (orders_tx, orders) = mpsc::channel(ORDER_CAPACITY);
-        let lane = mailbox.local.work.clone();
-        let (alive, ended) = watch::channel(());
-        let ending = Rc::new(Cell::new(false));
-        let id = self.registry.next_id();
-        self.registry.enter(Entry {
-            id,
-            parent: None,
-            meters: Arc::clone(&mailbox.meters),
-            queued: Rc::new(move || lane.max_capacity() - lane.capacity()),
-            orders: orders_tx,
-            ending: Rc::clone(&ending),
-            ended,
-        });
-        let (env, registry) = (self.env.clone(), self.registry.clone());
-        let supervisor = Supervisor { env, policy, mailbox, factory, orders, registry, id, ending };
-        let (env, ends) = (self.env.clone(), self.ends_tx.clone());
-        self.ready.push(Box::new(move || {
-            env.spawn(async move {
-                let _alive = alive;
-                match supervisor.run().await {
-                    End::Stopped => {}
-                    // One reason is enough; a second one finds the place taken.
-                    End::GaveUp(reason) => drop(ends.try_send(reason)),
-                }
-            });
-        }));
+        let ends = self.ends_tx.clone();
+        // One reason is enough; a second one finds the place taken.
+        let on_end = move |gave_up: Option<String>| drop(gave_up.map(|reason| ends.try_send(reason)));
+        let (_, cell) = self.registry.enter(&self.env, None, mailbox, policy, factory, Box::new(on_end));
+        let env = self.env.clone();
+        self.ready.push(Box::new(move || env.spawn(cell)));
     }
 
     /// The declared map.
@@ -160,10 +141,18 @@ impl Hive {
         if let Some(name) = self.unmanned.first() {
             return Err(WiringError::NoActor(name.clone()));
         }
+        let watchdog = Watchdog::start(&self.env, &self.registry);
+        self.watchdog = Some(watchdog.map_err(|error| WiringError::NoWatchdog(error.to_string()))?);
         for start in self.ready.drain(..) {
             start();
         }
         Ok(())
+    }
+
+    /// Calls `end` once, on the watchdog's thread, when the hive's own thread has been blocked for `limit`: a daemon ends
+    /// the process there, for nothing else can. Not on a virtual clock.
+    pub fn when_blocked(&self, limit: Duration, end: impl FnOnce(Blocked) + Send + 'static) {
+        self.registry.board.at_the_end(limit, Box::new(end));
     }
 
     /// Waits until an actor has spent its budget, and says why.
@@ -178,18 +167,16 @@ impl Hive {
     }
 
     /// Stops every actor, the last registered first (mailboxes are made sinks first, so sources stop first and what
-    /// they told is still handled), all within `deadline`.
+    /// they told is still handled), all within `deadline`: each gets an equal share of what is left, and one that has
+    /// used it up is named and left where it stands.
     pub async fn shutdown(self, deadline: Duration) -> Ended {
         let until = self.env.now() + deadline;
         let mut late = Vec::new();
-        for entry in self.registry.of(None).into_iter().rev() {
-            let (done_tx, done) = oneshot::channel();
-            let stop = async {
-                if entry.orders.send(Order::Stop(done_tx, until.since(self.env.now()))).await.is_ok() {
-                    drop(done.await);
-                }
-            };
-            if self.env.timeout(until.since(self.env.now()), stop).await.is_none() {
+        let mut left = self.registry.of(None);
+        while let Some(entry) = left.pop() {
+            let rest = until.since(self.env.now());
+            let share = rest / u32::try_from(left.len() + 1).unwrap_or(u32::MAX);
+            if !stop(&self.env, &entry, share).await {
                 late.push(entry.meters.name().to_owned());
             }
         }
@@ -218,14 +205,22 @@ impl Inspector {
             self.env.timeout(patience, look).await.flatten().unwrap_or_default()
         }))
         .await;
-        let now = self.env.now();
         let metrics = self.env.metrics();
         let mut gauges = metrics.gauges();
         let mut actors = Vec::with_capacity(entries.len());
         for (entry, view) in entries.iter().zip(views) {
             gauges.extend(view.samples);
-            actors.push(entry.meters.report(now, (entry.queued)(), view.snapshot));
+            actors.push(entry.meters.report((entry.queued)(), view.snapshot));
         }
         HiveReport { daemon: self.daemon, actors, counters: metrics.counters(), gauges }
+    }
+
+    /// Says from any thread whether the hive's own thread runs.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::of(&self.registry.board)
+    }
+
+    pub(crate) fn panics(&self) -> &Panics {
+        &self.registry.panics
     }
 }

@@ -341,8 +341,8 @@ fn a_second_child_of_one_name_is_a_fault_of_the_parent() {
     run(
         |mut stage| async move {
             stage.order(Order::Hire("one")).await;
-            stage.order(Order::Hire("one")).await;
             stage.saw("one starts").await;
+            stage.order(Order::Hire("one")).await;
             stage.hive.env().sleep(SOON).await;
             let report = stage.hive.inspector().report(SOON).await;
             assert_eq!(report.actors.len(), 1);

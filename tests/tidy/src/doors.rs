@@ -35,6 +35,7 @@ const DOORS: &[Door] = &[
         free: Free::Programs,
         cure: "use the hive's spawner, or say here why a thread is needed",
         openings: &[
+            ("beehive/src/watchdog.rs", "what finds a blocked hive must not stand on the hive's thread"),
             ("modules/edge-store/src/writer.rs", "the one thread that writes the node's file"),
             ("modules/cloud-apiserver/src/store/writer.rs", "the one thread that writes the API's file"),
             ("modules/cloud-apiserver/src/server.rs", "a large list must not hold up the links of the nodes"),
