@@ -36,7 +36,7 @@ impl From<String> for DmiRefusal {
 }
 
 /// A report or registration that came over DMI, already parsed and capped.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum DmiCall {
     /// A mapper says where it is.
     Register {

@@ -62,8 +62,8 @@ pub use error::StoreError;
 pub use inspector::{InspectedReport, InspectedRow, StoreInspector};
 pub use opening::Opened;
 pub use rows::{
-    Class, Committed, ObjectKey, ObjectVersion, OutboxRow, Queue, Row, StoredObject, Table, UnknownRows,
-    Write,
+    Class, Committed, Lookup, ObjectKey, ObjectVersion, OutboxRow, Queue, Row, StoredObject, Table,
+    UnknownRows, Write,
 };
 pub use state::{Damage, DamagedRow, Snapshot};
 pub use store::{Options, StandInDisk, Store, WallClock};

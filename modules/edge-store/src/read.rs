@@ -17,6 +17,7 @@ const OBJECTS: &str = "SELECT resource, namespace, name, uid, content_hash, reso
     FROM objects WHERE resource = ?1 AND (?2 IS NULL OR namespace = ?2) ORDER BY namespace, name";
 pub(crate) const ALL_OBJECTS: &str = "SELECT resource, namespace, name, uid, content_hash, resource_version, json, \
     revision, sum, rowid FROM objects ORDER BY resource, namespace, name";
+const KEYS: &str = "SELECT namespace, name FROM objects WHERE resource = ?1 ORDER BY namespace, name";
 const ROW: &str = "SELECT kind, key1, key2, value, revision, sum FROM module_rows WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3";
 const ROWS: &str = "SELECT kind, key1, key2, value, revision, sum FROM module_rows \
     WHERE kind = ?1 AND (?2 IS NULL OR key1 = ?2) ORDER BY key1, key2";
@@ -31,7 +32,7 @@ const USAGE: &str = "SELECT count(*), coalesce(sum(octet_length(key) + octet_len
 
 /// All of the above; a file in which one of them does not compile is not ours.
 pub(crate) const STATEMENTS: &[&str] =
-    &[OBJECT, OBJECTS, ALL_OBJECTS, ROW, ROWS, ALL_ROWS, OUTBOX, QUEUE, NEWEST, USAGE];
+    &[OBJECT, OBJECTS, ALL_OBJECTS, KEYS, ROW, ROWS, ALL_ROWS, OUTBOX, QUEUE, NEWEST, USAGE];
 
 /// A row that held, or what is wrong with it.
 pub(crate) type Checked<T> = Result<T, DamagedRow>;
@@ -52,6 +53,25 @@ pub(crate) fn objects(
     namespace: Option<&str>,
 ) -> rusqlite::Result<Vec<Checked<StoredObject>>> {
     conn.prepare_cached(OBJECTS)?.query_map((resource, namespace), |row| object_of(row, vault))?.collect()
+}
+
+/// What is under each of these keys, all at one moment.
+pub(crate) fn look_up(
+    conn: &Connection,
+    vault: &Vault,
+    keys: &[ObjectKey],
+) -> rusqlite::Result<Vec<Option<Checked<StoredObject>>>> {
+    // It only reads, so there is nothing to commit.
+    let moment = conn.unchecked_transaction()?;
+    keys.iter().map(|key| object(&moment, vault, key)).collect()
+}
+
+/// The keys of a resource, by namespace and name. Their rows are not read.
+pub(crate) fn keys(conn: &Connection, resource: &str) -> rusqlite::Result<Vec<ObjectKey>> {
+    let key = |row: &rusqlite::Row<'_>| {
+        Ok(ObjectKey::new(resource, row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+    };
+    conn.prepare_cached(KEYS)?.query_map([resource], key)?.collect()
 }
 
 /// Keys, uids and hashes. What is damaged has its key alone, so that the cloud sends it again or has it deleted.

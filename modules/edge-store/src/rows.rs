@@ -42,6 +42,17 @@ pub struct StoredObject {
     pub revision: u64,
 }
 
+/// What a store has under the key of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// The object.
+    Found(StoredObject),
+    /// A row that cannot be read: whether the object is wanted is not known.
+    Damaged,
+    /// Nothing.
+    Absent,
+}
+
 /// Which content of an object the store holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectVersion {

@@ -76,6 +76,8 @@ pub struct Snapshot {
     pub damaged: u64,
     /// Those of them that were written again or are not wanted any more.
     pub healed: u64,
+    /// Objects whose rows were read since the store was opened: each costs a checksum, and a Secret its seal.
+    pub objects_read: u64,
     /// Rows of kinds that this release does not know, when the store was opened.
     pub unknown: u64,
     /// Rows in the outbox.
@@ -104,6 +106,7 @@ pub(crate) struct Shared {
     outbox_bytes: AtomicU64,
     damaged: AtomicU64,
     healed: AtomicU64,
+    objects_read: AtomicU64,
     known: Mutex<BTreeMap<(&'static str, String), Damage>>,
     unknown: Vec<UnknownRows>,
     trouble: Mutex<Option<String>>,
@@ -140,6 +143,10 @@ impl Shared {
         if trouble.is_some() {
             tracing::info!(path = %self.path.display(), "database takes writes again");
         }
+    }
+
+    pub(crate) fn read_objects(&self, count: usize) {
+        self.objects_read.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn refused(&self) {
@@ -207,6 +214,7 @@ impl Shared {
             refused: self.refused.load(Ordering::Relaxed),
             damaged: self.damaged.load(Ordering::Relaxed),
             healed: self.healed.load(Ordering::Relaxed),
+            objects_read: self.objects_read.load(Ordering::Relaxed),
             unknown: self.unknown.iter().map(|unknown| unknown.rows).sum(),
             outbox_rows: self.outbox_rows.load(Ordering::Relaxed),
             outbox_bytes: self.outbox_bytes.load(Ordering::Relaxed),

@@ -17,8 +17,8 @@ use crate::state::{DamagedRow, Shared, Snapshot};
 use crate::vault::Vault;
 use crate::writer::{Answer, Batch, Job, Writer};
 use crate::{
-    Committed, ObjectKey, ObjectVersion, OutboxRow, Queue, Row, StoreError, StoredObject, Table, UnknownRows,
-    Write, block_on,
+    Committed, Lookup, ObjectKey, ObjectVersion, OutboxRow, Queue, Row, StoreError, StoredObject, Table,
+    UnknownRows, Write, block_on,
 };
 
 /// Tells the time, in seconds since 1970, from any thread.
@@ -298,6 +298,7 @@ impl Store {
     /// When the file cannot be read.
     pub fn get_object(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StoreError> {
         let found = self.read(|conn, vault| read::object(conn, vault, key))?;
+        self.inner.shared.read_objects(usize::from(found.is_some()));
         Ok(self.sound(found).pop())
     }
 
@@ -312,7 +313,34 @@ impl Store {
         namespace: Option<&str>,
     ) -> Result<Vec<StoredObject>, StoreError> {
         let found = self.read(|conn, vault| read::objects(conn, vault, resource, namespace))?;
+        self.inner.shared.read_objects(found.len());
         Ok(self.sound(found))
+    }
+
+    /// What is under each of these keys, in their order and all at one moment.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn look_up(&self, keys: &[ObjectKey]) -> Result<Vec<Lookup>, StoreError> {
+        let found = self.read(|conn, vault| read::look_up(conn, vault, keys))?;
+        self.inner.shared.read_objects(found.iter().flatten().count());
+        let lookup = |row| match row {
+            None => Lookup::Absent,
+            Some(Ok(object)) => Lookup::Found(object),
+            Some(Err(damaged)) => {
+                self.inner.shared.found_damaged(damaged);
+                Lookup::Damaged
+            }
+        };
+        Ok(found.into_iter().map(lookup).collect())
+    }
+
+    /// The keys of a resource, also those of damaged rows, by namespace and name.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn object_keys(&self, resource: &str) -> Result<Vec<ObjectKey>, StoreError> {
+        self.read(|conn, _| read::keys(conn, resource))
     }
 
     /// Key, uid and content hash of every object. A damaged one has an empty uid and hash, so that comparing with the
@@ -322,6 +350,7 @@ impl Store {
     /// When the file cannot be read.
     pub fn object_versions(&self) -> Result<Vec<ObjectVersion>, StoreError> {
         let (versions, damaged) = self.read(read::versions)?;
+        self.inner.shared.read_objects(versions.len());
         damaged.into_iter().for_each(|row| self.inner.shared.found_damaged(row));
         Ok(versions)
     }

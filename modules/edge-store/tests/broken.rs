@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use edge_store::{Class, ObjectKey, Opened, Options, Queue, Store, Table, Write};
+use edge_store::{Class, Lookup, ObjectKey, Opened, Options, Queue, Store, Table, Write};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -246,6 +246,17 @@ fn a_row_with_a_wrong_checksum_is_skipped_counted_and_healed() {
     // Its head has no version, so the cloud sends it again or has it deleted.
     let head = store.object_versions().unwrap().into_iter().find(|version| version.key.name == "p3").unwrap();
     assert_eq!((head.uid.as_str(), head.content_hash.as_str()), ("", ""));
+    // Who looks it up is told that it is there and cannot be read, which is no absence.
+    let key = |name: &str| ObjectKey::new("pods", "default", name);
+    let before = store.snapshot().objects_read;
+    let found = store.look_up(&[key("p9"), key("p3"), key("none")]).unwrap();
+    assert!(
+        matches!(&found[..], [Lookup::Found(pod), Lookup::Damaged, Lookup::Absent] if pod.key.name == "p9")
+    );
+    assert_eq!(
+        (store.snapshot().objects_read - before, store.object_keys("pods").unwrap().len()),
+        (2, NAMES)
+    );
     let delete = |name: &str| Write::DeleteObject {
         key: ObjectKey::new("pods", "default", name),
         uid: Some("uid-4".to_owned()),

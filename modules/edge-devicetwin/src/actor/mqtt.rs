@@ -7,7 +7,7 @@ use super::DeviceTwin;
 use crate::members::Member;
 use crate::payload::{self, Base, GetRequest, StateRequest, UpdateRequest};
 use crate::plan::{self, Code, Refused};
-use crate::topic::{self, DeviceId, Wish};
+use crate::topic::{self, DeviceId, Request};
 
 impl DeviceTwin {
     pub(super) async fn mqtt(
@@ -17,16 +17,22 @@ impl DeviceTwin {
         cx: &Context<TwinMsg>,
     ) -> Result<(), String> {
         match topic::parse(topic, self.node.as_str())? {
-            Wish::UpdateTwin(id) => self.update_twin(&id, payload, cx).await,
-            Wish::GetTwin(id) => self.get_twin(&id, payload, cx),
-            Wish::UpdateState(id) => self.update_state(&id, payload, cx).await,
-            Wish::GetMembers => self.get_members(payload, cx),
+            Request::UpdateTwin(id) => self.update_twin(&id, payload, cx).await,
+            Request::GetTwin(id) => self.get_twin(&id, payload, cx),
+            Request::UpdateState(id) => self.update_state(&id, payload, cx).await,
+            Request::GetMembers => self.get_members(payload, cx),
         }
     }
 
     /// Tells the client why not, on the topic where it waits for the result.
-    fn refuse(&mut self, topic: String, base: &Base, refused: Refused) -> Result<(), String> {
-        self.publish(topic, payload::refusal(base, &refused));
+    fn refuse(
+        &mut self,
+        cx: &Context<TwinMsg>,
+        topic: String,
+        base: &Base,
+        refused: Refused,
+    ) -> Result<(), String> {
+        self.publish(topic, payload::refusal(base, &refused), cx);
         Err(refused.reason)
     }
 
@@ -44,20 +50,22 @@ impl DeviceTwin {
         let topic = id.topic("twin/update/result");
         let request: UpdateRequest = match payload::read(bytes) {
             Ok(request) => request,
-            Err(refused) => return self.refuse(topic, &Self::base(Some(""), cx), refused),
+            Err(refused) => return self.refuse(cx, topic, &Self::base(Some(""), cx), refused),
         };
         let base = Self::base(Some(&request.event_id), cx);
-        let planned =
-            self.member(id).and_then(|member| plan::update(&member.twins, &request, base.timestamp));
-        let mut touched = match planned {
-            Ok(touched) => touched,
-            Err(refused) => return self.refuse(topic, &base, refused),
+        let planned = request.updates().and_then(|updates| {
+            let member = self.member(id)?;
+            plan::update(&member.twins, &updates, base.timestamp)
+        });
+        let mut changes = match planned {
+            Ok(changes) => changes,
+            Err(refused) => return self.refuse(cx, topic, &base, refused),
         };
-        if let Err(unsaved) = self.save(id, &mut touched, cx).await {
-            return self.refuse(topic, &base, unsaved.into());
+        if let Err(error) = self.save(id, &mut changes, cx).await {
+            return self.refuse(cx, topic, &base, error.into());
         }
-        self.publish(topic, payload::update_result(&base, &touched));
-        self.tell_change(id, &touched, &base, cx);
+        self.publish(topic, payload::update_result(&base, &changes), cx);
+        self.tell_change(id, &changes, &base, cx);
         Ok(())
     }
 
@@ -65,15 +73,15 @@ impl DeviceTwin {
         let topic = id.topic("twin/get/result");
         let request: GetRequest = match payload::read(bytes) {
             Ok(request) => request,
-            Err(refused) => return self.refuse(topic, &Self::base(Some(""), cx), refused),
+            Err(refused) => return self.refuse(cx, topic, &Self::base(Some(""), cx), refused),
         };
         let base = Self::base(Some(&request.event_id), cx);
         match self.member(id).map(|member| payload::get_result(&base, &member.twins)) {
             Ok(result) => {
-                self.publish(topic, result);
+                self.publish(topic, result, cx);
                 Ok(())
             }
-            Err(refused) => self.refuse(topic, &base, refused),
+            Err(refused) => self.refuse(cx, topic, &base, refused),
         }
     }
 
@@ -96,22 +104,22 @@ impl DeviceTwin {
     pub(super) fn tell_state(&mut self, id: &DeviceId, cx: &Context<TwinMsg>) {
         let Some(member) = self.members.get(id) else { return };
         let payload = payload::state_result(&Self::base(None, cx), id, &member.state);
-        self.publish(id.topic("state/update/result"), payload);
+        self.publish(id.topic("state/update/result"), payload, cx);
     }
 
     fn get_members(&mut self, bytes: &[u8], cx: &Context<TwinMsg>) -> Result<(), String> {
         let topic = topic::node_topic(self.node.as_str(), "membership/get/result");
         let request: GetRequest = match payload::read(bytes) {
             Ok(request) => request,
-            Err(refused) => return self.refuse(topic, &Self::base(Some(""), cx), refused),
+            Err(refused) => return self.refuse(cx, topic, &Self::base(Some(""), cx), refused),
         };
         let described = self.members.iter().map(|(id, member)| {
-            let labels = self.catalog.devices.get(id).and_then(|device| device.metadata.labels.as_ref());
+            let labels = self.catalog.device(id).and_then(|device| device.metadata.labels.as_ref());
             let description = labels.and_then(|labels| labels.get("description")).map_or("", String::as_str);
             (id, description, &member.state)
         });
         let payload = payload::members(&Self::base(Some(&request.event_id), cx), described);
-        self.publish(topic, payload);
+        self.publish(topic, payload, cx);
         Ok(())
     }
 }

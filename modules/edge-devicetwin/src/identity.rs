@@ -7,12 +7,11 @@
 use std::collections::BTreeMap;
 
 use config::edge::MapperRule;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// For whom a caller speaks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum Holder {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MapperIdentity {
     /// The pods of a workload.
     Workload {
         namespace: String,
@@ -25,13 +24,13 @@ pub(crate) enum Holder {
     User { uid: u32 },
 }
 
-impl std::fmt::Display for Holder {
+impl std::fmt::Display for MapperIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Holder::Workload { namespace, account, kind, name } => {
+            MapperIdentity::Workload { namespace, account, kind, name } => {
                 write!(f, "{kind} {namespace}/{name} (service account {account})")
             }
-            Holder::User { uid } => write!(f, "user {uid} outside of pods"),
+            MapperIdentity::User { uid } => write!(f, "user {uid} outside of pods"),
         }
     }
 }
@@ -81,7 +80,7 @@ struct PodStatus {
 ///
 /// # Errors
 /// When the JSON is no pod.
-pub(crate) fn of_pod(json: &[u8]) -> Result<Option<Holder>, serde_json::Error> {
+pub(crate) fn of_pod(json: &[u8]) -> Result<Option<MapperIdentity>, serde_json::Error> {
     let pod: Pod = serde_json::from_slice(json)?;
     if matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return Ok(None);
@@ -104,16 +103,16 @@ pub(crate) fn of_pod(json: &[u8]) -> Result<Option<Holder>, serde_json::Error> {
     };
     let account = pod.spec.service_account_name.filter(|name| !name.is_empty());
     let account = account.unwrap_or_else(|| "default".to_owned());
-    Ok(Some(Holder::Workload { namespace: pod.metadata.namespace, account, kind, name }))
+    Ok(Some(MapperIdentity::Workload { namespace: pod.metadata.namespace, account, kind, name }))
 }
 
-/// Whether the settings let `holder` be the mapper of `protocol`. Without rules whoever can open the socket may.
-pub(crate) fn may_be_mapper(rules: &[MapperRule], holder: &Holder, protocol: &str) -> bool {
+/// Whether the settings let `identity` be the mapper of `protocol`. Without rules whoever can open the socket may.
+pub(crate) fn may_be_mapper(rules: &[MapperRule], identity: &MapperIdentity, protocol: &str) -> bool {
     rules.is_empty()
         || rules.iter().any(|rule| {
-            let named = match holder {
-                Holder::User { uid } => rule.uid == Some(*uid),
-                Holder::Workload { namespace, account, .. } => {
+            let named = match identity {
+                MapperIdentity::User { uid } => rule.uid == Some(*uid),
+                MapperIdentity::Workload { namespace, account, .. } => {
                     rule.uid.is_none()
                         && rule.namespace == *namespace
                         && (rule.service_account.is_empty() || rule.service_account == *account)
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn holder(pod: &Value) -> Option<Holder> {
+    fn identity(pod: &Value) -> Option<MapperIdentity> {
         of_pod(pod.to_string().as_bytes()).unwrap()
     }
 
@@ -140,34 +139,34 @@ mod tests {
 
     #[test]
     fn the_pod_that_takes_anothers_place_is_the_same() {
-        let before = holder(&deployed("modbus-7d9f8-aaaaa", "modbus-7d9f8", "7d9f8")).unwrap();
-        assert_eq!(holder(&deployed("modbus-5c6b4-bbbbb", "modbus-5c6b4", "5c6b4")).unwrap(), before);
+        let before = identity(&deployed("modbus-7d9f8-aaaaa", "modbus-7d9f8", "7d9f8")).unwrap();
+        assert_eq!(identity(&deployed("modbus-5c6b4-bbbbb", "modbus-5c6b4", "5c6b4")).unwrap(), before);
         assert_eq!(before.to_string(), "Deployment m/modbus (service account modbus)");
         let mut other = deployed("modbus-7d9f8-ccccc", "modbus-7d9f8", "7d9f8");
         other["metadata"]["namespace"] = json!("n");
-        assert_ne!(holder(&other).unwrap(), before);
+        assert_ne!(identity(&other).unwrap(), before);
         let mut other = deployed("modbus-7d9f8-ccccc", "modbus-7d9f8", "7d9f8");
         other["spec"]["serviceAccountName"] = Value::Null;
-        assert_ne!(holder(&other).unwrap(), before);
+        assert_ne!(identity(&other).unwrap(), before);
         // A hash that is not at the end of the name makes no Deployment of it.
-        assert_ne!(holder(&deployed("x", "modbus-7d9f8", "odbus-7d9f8")).unwrap(), before);
-        assert_ne!(holder(&deployed("x", "modbus", "modbus")).unwrap(), before);
+        assert_ne!(identity(&deployed("x", "modbus-7d9f8", "odbus-7d9f8")).unwrap(), before);
+        assert_ne!(identity(&deployed("x", "modbus", "modbus")).unwrap(), before);
     }
 
     #[test]
     fn a_pod_of_its_own_speaks_for_itself_until_it_has_ended() {
         let mut pod = json!({ "metadata": { "namespace": "m", "name": "lone",
             "ownerReferences": [{ "kind": "ReplicaSet", "name": "not-its-controller" }] }, "spec": {} });
-        assert_eq!(holder(&pod).unwrap().to_string(), "Pod m/lone (service account default)");
+        assert_eq!(identity(&pod).unwrap().to_string(), "Pod m/lone (service account default)");
         pod["status"] = json!({ "phase": "Failed" });
-        assert_eq!(holder(&pod), None);
+        assert_eq!(identity(&pod), None);
         assert!(of_pod(b"{}").is_err() && of_pod(b"[[[").is_err());
     }
 
     #[test]
     fn rules_name_pods_or_users_and_protocols() {
-        let pod = holder(&deployed("modbus-7d9f8-aaaaa", "modbus-7d9f8", "7d9f8")).unwrap();
-        let root = Holder::User { uid: 0 };
+        let pod = identity(&deployed("modbus-7d9f8-aaaaa", "modbus-7d9f8", "7d9f8")).unwrap();
+        let root = MapperIdentity::User { uid: 0 };
         assert!(may_be_mapper(&[], &pod, "modbus") && may_be_mapper(&[], &root, "modbus"));
         let rule = |namespace: &str, account: &str, uid, protocols: &[&str]| MapperRule {
             namespace: namespace.to_owned(),

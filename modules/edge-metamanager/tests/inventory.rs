@@ -7,10 +7,11 @@ use beehive::testing::Probe;
 use beehive::{Address, AskError, Capacity, Env, Flow, Hive, Policy};
 use bytes::Bytes;
 use contract::devicetwin::TwinMsg;
+use contract::downlink::{Inventory, MetaDown, NotApplied};
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
-use contract::metamanager::{MetaDown, MetaMsg, NotApplied, Offer};
-use contract::{Change, Held, Object, ObjectKey};
+use contract::metamanager::MetaMsg;
+use contract::{Change, Object, ObjectKey, ObjectVersion};
 use edge_metamanager::MetaManager;
 use edge_store::{Options, Store};
 
@@ -51,7 +52,8 @@ fn pod(name: &str, version: &str) -> Object {
     Object {
         key: ObjectKey::new("pods", "d", name),
         uid: format!("uid-{name}"),
-        version: version.to_owned(),
+        content_hash: version.to_owned(),
+        resource_version: "7".to_owned(),
         json: Bytes::from_static(b"{}"),
     }
 }
@@ -61,34 +63,40 @@ fn put(name: &str, version: &str) -> Vec<Change> {
 }
 
 impl Node {
-    async fn offer(&self) -> Offer {
-        self.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Offer { reply })).await.unwrap()
+    async fn inventory(&self) -> Inventory {
+        self.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Inventory { reply })).await.unwrap()
     }
 
-    async fn apply(&self, offer: u64, place: u64, changes: Vec<Change>) -> Result<(), NotApplied> {
-        let apply = |reply| MetaMsg::Down(MetaDown::Apply { offer, place, changes, reply });
+    async fn apply(&self, inventory: u64, sequence: u64, changes: Vec<Change>) -> Result<(), NotApplied> {
+        let apply = |reply| MetaMsg::Down(MetaDown::Apply { inventory, sequence, changes, reply });
         self.meta.ask(SOON, apply).await.unwrap()
     }
 
-    async fn holdings(&self, offer: u64, buckets: Vec<u16>) -> Result<Vec<Held>, AskError> {
-        self.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Holdings { offer, buckets, reply })).await
+    async fn object_versions(
+        &self,
+        inventory: u64,
+        buckets: Vec<u16>,
+    ) -> Result<Vec<ObjectVersion>, AskError> {
+        self.meta
+            .ask(SOON, |reply| MetaMsg::Down(MetaDown::ObjectVersions { inventory, buckets, reply }))
+            .await
     }
 }
 
 #[test]
 fn what_an_older_offer_left_behind_is_not_applied() {
     run(async |node| {
-        let old = node.offer().await;
+        let old = node.inventory().await;
         assert_eq!((old.digest.objects, old.digest.buckets.len()), (0, 1));
         assert_eq!(node.apply(old.number, 1, put("a", "1")).await, Ok(()));
-        let new = node.offer().await;
+        let new = node.inventory().await;
         assert_eq!(new.digest.objects, 1);
         let late = node.apply(old.number, 2, put("a", "0")).await;
         assert_eq!(late, Err(NotApplied::Stale), "of a link that is gone");
-        assert!(node.holdings(old.number, vec![0]).await.is_err());
+        assert!(node.object_versions(old.number, vec![0]).await.is_err());
         let a = pod("a", "1");
-        let held = Held { key: a.key, uid: a.uid, version: a.version };
-        assert_eq!(node.holdings(new.number, vec![0]).await, Ok(vec![held]));
+        let held = ObjectVersion { key: a.key, uid: a.uid, content_hash: a.content_hash };
+        assert_eq!(node.object_versions(new.number, vec![0]).await, Ok(vec![held]));
         let early = node.apply(new.number, 2, put("b", "1")).await;
         assert_eq!(early, Err(NotApplied::Stale), "the first one is missing");
         assert_eq!(node.store.object_versions().unwrap().len(), 1);
@@ -98,16 +106,16 @@ fn what_an_older_offer_left_behind_is_not_applied() {
 #[test]
 fn behind_a_batch_that_the_disk_refused_nothing_is_taken() {
     run(async |node| {
-        let offer = node.offer().await.number;
+        let inventory = node.inventory().await.number;
         let large = Object { json: Bytes::from(vec![b'x'; 5 << 20]), ..pod("large", "1") };
         let mut changes = put("a", "1");
         changes.push(Change::Upsert(large));
-        let refused = node.apply(offer, 1, changes).await;
+        let refused = node.apply(inventory, 1, changes).await;
         let Err(NotApplied::Refused(why)) = refused else { panic!("{refused:?}") };
         assert!(why.contains("large"), "{why}");
-        assert_eq!(node.apply(offer, 2, put("b", "1")).await, Err(NotApplied::Stale));
+        assert_eq!(node.apply(inventory, 2, put("b", "1")).await, Err(NotApplied::Stale));
         assert_eq!(node.store.object_versions().unwrap(), []);
-        let offer = node.offer().await.number;
-        assert_eq!(node.apply(offer, 1, put("b", "1")).await, Ok(()));
+        let inventory = node.inventory().await.number;
+        assert_eq!(node.apply(inventory, 1, put("b", "1")).await, Ok(()));
     });
 }

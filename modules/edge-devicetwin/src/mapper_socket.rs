@@ -21,26 +21,26 @@ const PATH_MAX: usize = 107;
 
 /// Who is expected behind a mapper's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Expected {
+pub(crate) enum ExpectedPeer {
     /// A process in one of these pods, by uid.
     Pods(BTreeSet<String>),
     /// A process of this user outside of pods.
     User(u32),
 }
 
-impl Expected {
+impl ExpectedPeer {
     fn is(&self, found: &DmiCaller) -> bool {
         match (self, &found.pod) {
-            (Expected::Pods(uids), Some(pod)) => uids.contains(pod),
-            (Expected::User(uid), None) => *uid == found.uid,
-            (Expected::Pods(_), None) | (Expected::User(_), Some(_)) => false,
+            (ExpectedPeer::Pods(uids), Some(pod)) => uids.contains(pod),
+            (ExpectedPeer::User(uid), None) => *uid == found.uid,
+            (ExpectedPeer::Pods(_), None) | (ExpectedPeer::User(_), Some(_)) => false,
         }
     }
 }
 
 /// A mapper's socket and whose it has to be.
 #[derive(Clone)]
-pub(crate) struct Reach {
+pub(crate) struct MapperSocket {
     /// The folder that mappers share.
     pub(crate) folder: PathBuf,
     /// The socket's path below it.
@@ -48,7 +48,7 @@ pub(crate) struct Reach {
     /// The user of the process that registered.
     pub(crate) uid: u32,
     /// Who has to listen.
-    pub(crate) expected: Expected,
+    pub(crate) expected: ExpectedPeer,
     pub(crate) peers: Arc<dyn Peers>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn below(folder: &Path, address: &str) -> Result<PathBuf, String> {
     Ok(below.to_owned())
 }
 
-impl Reach {
+impl MapperSocket {
     /// Connects.
     pub(crate) async fn connect(self) -> io::Result<UnixStream> {
         let denied = |what: String| io::Error::new(io::ErrorKind::PermissionDenied, what);
@@ -146,18 +146,18 @@ mod tests {
         }
     }
 
-    fn reach(folder: &Path, below: &str) -> Reach {
+    fn reach(folder: &Path, below: &str) -> MapperSocket {
         let uid = rustix::process::geteuid().as_raw();
-        Reach {
+        MapperSocket {
             folder: folder.to_owned(),
             below: PathBuf::from(below),
             uid,
-            expected: Expected::User(uid),
+            expected: ExpectedPeer::User(uid),
             peers: Arc::new(Kernel),
         }
     }
 
-    async fn refused(reach: Reach) -> io::Error {
+    async fn refused(reach: MapperSocket) -> io::Error {
         reach.connect().await.expect_err("not connected to")
     }
 
@@ -195,11 +195,11 @@ mod tests {
         // A name for the runtime's socket below the folder, without a link: what a hard link makes.
         let _runtime = UnixListener::bind(folder.path().join("m.sock")).unwrap();
         let mapper = reach(folder.path(), "m.sock");
-        let in_a_pod = Expected::Pods(["u-1".to_owned()].into());
-        let error = refused(Reach { expected: in_a_pod, ..mapper.clone() }).await;
+        let in_a_pod = ExpectedPeer::Pods(["u-1".to_owned()].into());
+        let error = refused(MapperSocket { expected: in_a_pod, ..mapper.clone() }).await;
         assert!(error.to_string().contains("somebody else"), "{error}");
-        let of_another_user = Expected::User(mapper.uid + 1);
-        refused(Reach { expected: of_another_user, ..mapper.clone() }).await;
+        let of_another_user = ExpectedPeer::User(mapper.uid + 1);
+        refused(MapperSocket { expected: of_another_user, ..mapper.clone() }).await;
         mapper.connect().await.unwrap();
     }
 }

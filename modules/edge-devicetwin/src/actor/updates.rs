@@ -5,41 +5,17 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use beehive::Context;
-use contract::devicetwin::{DmiRefusal, TwinMsg};
+use contract::devicetwin::TwinMsg;
 
 use super::{DeviceTwin, millis};
-use crate::members::{self, REPORT_EVERY};
-use crate::plan::{self, Code, Refused, TWINS_MAX, Touch};
-use crate::rows::{self, State};
-use crate::share::Share;
+use crate::error::UpdateError;
+use crate::events::Event;
+use crate::members::{self, Member, REPORT_EVERY};
+use crate::plan::{self, TWINS_MAX, TwinChange};
+use crate::quota::Usage;
+use crate::store;
 use crate::topic::DeviceId;
-
-/// Why nothing was kept: a sentence for whoever said it.
-#[derive(Debug)]
-pub(super) enum Unsaved {
-    /// The device, or all of its protocol, has as much as it may have.
-    UsedUp(String),
-    /// The store does not take it.
-    Store(String),
-}
-
-impl From<Unsaved> for Refused {
-    fn from(unsaved: Unsaved) -> Self {
-        match unsaved {
-            Unsaved::UsedUp(reason) => Refused::new(Code::BadRequest, reason),
-            Unsaved::Store(reason) => Refused::new(Code::Internal, reason),
-        }
-    }
-}
-
-impl From<Unsaved> for DmiRefusal {
-    fn from(unsaved: Unsaved) -> Self {
-        match unsaved {
-            Unsaved::UsedUp(reason) => DmiRefusal::UsedUp(reason),
-            Unsaved::Store(reason) => DmiRefusal::Refused(reason),
-        }
-    }
-}
+use crate::twin::State;
 
 /// RFC 3339 in whole seconds.
 fn rfc3339(time: SystemTime) -> Option<String> {
@@ -47,30 +23,30 @@ fn rfc3339(time: SystemTime) -> Option<String> {
 }
 
 impl DeviceTwin {
-    /// Commits what is news among the touched and takes all of it over. Answers the news.
+    /// Commits what is news among the changes and takes all of it over. Answers the news.
     pub(super) async fn save(
         &mut self,
         id: &DeviceId,
-        touched: &mut [Touch],
+        changes: &mut [TwinChange],
         cx: &Context<TwinMsg>,
-    ) -> Result<Vec<Touch>, Unsaved> {
-        let protocol = self.protocol_of(id).unwrap_or_default().to_owned();
-        let before = self.share(&protocol);
+    ) -> Result<Vec<TwinChange>, UpdateError> {
+        let protocol = self.catalog.protocol_of(id).unwrap_or_default().to_owned();
+        let before = self.usage(&protocol);
         let named = self.named(id);
         let Some(member) = self.members.get(id) else { return Ok(Vec::new()) };
         let is_named = |property: &str| named.contains(property);
-        let own = Share::of(&member.twins, is_named);
-        own.after(touched, is_named).check_device(own).map_err(Unsaved::UsedUp)?;
-        let after = before.after(touched, is_named);
-        after.check_protocol(before).map_err(Unsaved::UsedUp)?;
+        let own = Usage::of(&member.twins, is_named);
+        own.after(changes, is_named).check_device(own).map_err(UpdateError::UsedUp)?;
+        let after = before.after(changes, is_named);
+        after.check_protocol(before).map_err(UpdateError::UsedUp)?;
         let now = cx.now();
-        let news = member.news(touched, now);
-        self.commit(members::writes(id, &news)).await.map_err(Unsaved::Store)?;
-        self.shares.insert(protocol, after);
+        let news = member.news(changes, now);
+        self.commit(members::writes(id, &news)).await.map_err(UpdateError::Store)?;
+        self.usages.insert(protocol, after);
         if let Some(member) = self.members.get_mut(id) {
-            member.take(touched, &news, now);
+            member.take(changes, &news, now);
         }
-        if news.iter().any(|touch| touch.after.unreported) {
+        if news.iter().any(|change| change.after.unreported) {
             self.report_later(cx);
         }
         Ok(news)
@@ -93,9 +69,9 @@ impl DeviceTwin {
         let news = member.state_is_news(&state, now);
         if news {
             state.unreported = !member.is_state_due(now);
-            let mut writes = vec![rows::put_state(id, &state)];
+            let mut writes = vec![store::put_state(id, &state)];
             if !state.unreported {
-                writes.extend(rows::enqueue(&state.report(id)));
+                writes.extend(store::enqueue(&state.report(id)));
             }
             self.commit(writes).await?;
         }
@@ -110,24 +86,29 @@ impl DeviceTwin {
     }
 
     /// What the devices of a protocol weigh. Those that cannot be read have none, together.
-    fn share(&mut self, protocol: &str) -> Share {
-        if let Some(known) = self.shares.get(protocol) {
+    fn usage(&mut self, protocol: &str) -> Usage {
+        if let Some(known) = self.usages.get(protocol) {
             return *known;
         }
-        let mut share = Share::default();
+        let mut usage = Usage::default();
         for (id, member) in &self.members {
-            if self.protocol_of(id).unwrap_or_default() == protocol {
-                let named = self.named(id);
-                share = share.and(Share::of(&member.twins, |property| named.contains(property)));
+            if self.catalog.protocol_of(id).unwrap_or_default() == protocol {
+                usage = usage.and(self.usage_of(id, member));
             }
         }
-        self.shares.insert(protocol.to_owned(), share);
-        share
+        self.usages.insert(protocol.to_owned(), usage);
+        usage
+    }
+
+    /// What a device weighs.
+    pub(super) fn usage_of(&self, id: &DeviceId, member: &Member) -> Usage {
+        let named = self.named(id);
+        Usage::of(&member.twins, |property| named.contains(property))
     }
 
     /// The properties that a device or its model names.
     fn named(&self, id: &DeviceId) -> BTreeSet<String> {
-        let Some(device) = self.catalog.devices.get(id) else { return BTreeSet::new() };
+        let Some(device) = self.catalog.device(id) else { return BTreeSet::new() };
         let model = self.catalog.model_of(id, device).1;
         let own = device.spec.properties.iter().map(|property| property.name.clone());
         let models = model.into_iter().flat_map(|model| &model.spec.properties);
@@ -154,17 +135,17 @@ impl DeviceTwin {
             let (twins, state, others) = member.due(now);
             left |= others;
             for (property, twin) in &twins {
-                writes.push(rows::put_twin(id, property, twin));
-                writes.extend(rows::enqueue(&twin.report(id, property)));
+                writes.push(store::put_twin(id, property, twin));
+                writes.extend(store::enqueue(&twin.report(id, property)));
             }
             if let Some(state) = &state {
-                writes.push(rows::put_state(id, state));
-                writes.extend(rows::enqueue(&state.report(id)));
+                writes.push(store::put_state(id, state));
+                writes.extend(store::enqueue(&state.report(id)));
             }
             done.push((id.clone(), twins, state));
         }
         if let Err(reason) = self.commit(writes).await {
-            tracing::warn!(%reason, "reports on devices that have waited are not kept; tried again");
+            Event::ReportsNotKept { reason: &reason }.happened(cx.env());
             left = true;
         } else {
             for (id, twins, state) in done {

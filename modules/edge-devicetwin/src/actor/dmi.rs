@@ -7,10 +7,9 @@ use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, TwinMsg};
 
 use super::DeviceTwin;
 use super::registration::Registration;
-use crate::push::{self, Wanted};
-use crate::rows;
+use crate::events::Event;
 use crate::topic::DeviceId;
-use crate::{convert, mapper, payload, plan};
+use crate::{mapper, payload, plan, push, store};
 
 impl DeviceTwin {
     pub(super) async fn dmi(
@@ -25,22 +24,23 @@ impl DeviceTwin {
                 self.register(caller, said, cx).await
             }
             DmiCall::Twins { namespace, name, twins } => {
-                let id = self.own_device(caller, &namespace, &name)?;
+                let id = self.own_device(caller, &namespace, &name, cx).await?;
                 self.observe(&id, &twins, cx).await
             }
             DmiCall::State { namespace, name, state } => {
-                let id = self.own_device(caller, &namespace, &name)?;
+                let id = self.own_device(caller, &namespace, &name, cx).await?;
                 self.mapper_state(&id, &state, cx).await.map_err(DmiRefusal::from)
             }
         }
     }
 
     /// A device of this node whose protocol the caller has registered.
-    fn own_device(
+    async fn own_device(
         &mut self,
         caller: &DmiCaller,
         namespace: &str,
         name: &str,
+        cx: &Context<TwinMsg>,
     ) -> Result<DeviceId, DmiRefusal> {
         let id = DeviceId::parse(namespace, name).ok_or_else(|| {
             DmiRefusal::Unfit(
@@ -48,21 +48,17 @@ impl DeviceTwin {
             )
         })?;
         self.member(&id).map_err(|refused| refused.reason)?;
-        let holder = self.holder_of(caller)?;
-        let protocol = self.protocol_of(&id).unwrap_or_default().to_owned();
-        if self.sessions.get(&protocol).is_some_and(|session| session.row.holder == holder) {
+        let identity = self.identity_of(caller, cx).await?;
+        // A device that is not in the catalog could not be read, and is nobody's.
+        let protocol = self.catalog.protocol_of(&id).unwrap_or_default().to_owned();
+        if self.sessions.get(&protocol).is_some_and(|session| session.mapper.identity == identity) {
             return Ok(id);
         }
-        Err(self.deny(format!(
-            "device `{id}` is of protocol `{protocol}`, and {holder} is not its mapper: only the mapper that has \
+        let reason = format!(
+            "device `{id}` is of protocol `{protocol}`, and {identity} is not its mapper: only the mapper that has \
              registered for a protocol reports its devices"
-        )))
-    }
-
-    /// A device that is not in the catalog could not be read, and is nobody's.
-    pub(super) fn protocol_of(&self, id: &DeviceId) -> Option<&str> {
-        let device = self.catalog.devices.get(id)?;
-        Some(convert::protocol(device, self.catalog.model_of(id, device).1))
+        );
+        Err(self.deny(reason, cx))
     }
 
     async fn observe(
@@ -72,14 +68,14 @@ impl DeviceTwin {
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<u8>, DmiRefusal> {
         let base = Self::base(None, cx);
-        let model = self.catalog.devices.get(id).and_then(|device| self.catalog.model_of(id, device).1);
+        let model = self.catalog.device(id).and_then(|device| self.catalog.model_of(id, device).1);
         let member = self.member(id).map_err(|refused| refused.reason)?;
-        let mut touched = plan::observe(&member.twins, reports, &plan::types(model), base.timestamp)
+        let mut changes = plan::observe(&member.twins, reports, &plan::types(model), base.timestamp)
             .map_err(DmiRefusal::Unfit)?;
-        let news = self.save(id, &mut touched, cx).await?;
+        let news = self.save(id, &mut changes, cx).await?;
         // A value that stays the same every second is nobody's news.
         if !news.is_empty() {
-            self.publish(id.topic("twin/update/result"), payload::update_result(&base, &news));
+            self.publish(id.topic("twin/update/result"), payload::update_result(&base, &news), cx);
             self.tell_change(id, &news, &base, cx);
         }
         // The answer has no fields: its encoding is empty.
@@ -109,26 +105,26 @@ impl DeviceTwin {
     /// Begins the push that is due, unless one is under way.
     pub(super) fn push(&mut self, protocol: &str, cx: &Context<TwinMsg>) {
         let Some(session) = self.sessions.get_mut(protocol) else { return };
-        if session.flying.is_some() {
-            session.again = true;
+        if session.under_way.is_some() {
             return;
         }
-        if !session.row.with_data {
+        let pending = std::mem::take(&mut session.pending);
+        if !session.mapper.with_data || pending.is_empty() {
             return;
         }
-        let calls = push::calls(&Wanted::of(protocol, &self.catalog), &session.row.sent, &session.met);
+        let known = (&session.has, &session.introduced);
+        let calls = push::calls(protocol, &self.catalog, known, &pending);
         if calls.is_empty() {
             return;
         }
         let calls = Rc::new(calls);
-        session.flying = Some(Rc::clone(&calls));
-        session.again = false;
-        let (number, row, protocol) = (session.number, session.row.clone(), protocol.to_owned());
-        let reach = self.reach(&row);
+        session.under_way = Some(Rc::clone(&calls));
+        let (number, mapper, protocol) = (session.number, session.mapper.clone(), protocol.to_owned());
+        let socket = self.socket_of(&mapper);
         let (env, myself) = (cx.env().clone(), cx.myself());
         cx.spawn(async move {
-            let (done, failure) = match reach {
-                Ok(reach) => mapper::run(reach, calls, env).await,
+            let (done, failure) = match socket {
+                Ok(socket) => mapper::run(socket, calls, env).await,
                 Err(reason) => (Vec::new(), Some(reason)),
             };
             let _ = myself.tell(TwinMsg::Pushed { protocol, session: number, done, failure }).await;
@@ -146,33 +142,33 @@ impl DeviceTwin {
         let Some(session) = self.sessions.get_mut(protocol).filter(|session| session.number == number) else {
             return;
         };
-        let Some(calls) = session.flying.take() else { return };
+        let Some(calls) = session.under_way.take() else { return };
+        let mut writes = Vec::new();
         for (at, call) in calls.iter().enumerate() {
             if done.contains(&at) {
-                push::took(call, &mut session.row.sent, &mut session.met);
+                push::took(call, &mut session.has, &mut session.introduced);
+                writes.push(store::put_acknowledged(protocol, call, &session.has));
             } else {
-                push::refused(call, &mut session.met);
+                push::refused(call, &mut session.introduced);
+                session.pending.put_back(call);
             }
         }
-        let again = std::mem::take(&mut session.again);
-        let row = session.row.clone();
+        let has_failed = failure.is_some();
         match failure {
             None => session.failures = 0,
             Some(reason) => {
-                let pause = session.failed();
-                tracing::warn!(protocol, mapper = row.name, %reason, "mapper not reached or not willing; tried again");
+                let (pause, mapper) = (session.failed(), session.mapper.name.clone());
                 if !std::mem::replace(&mut session.waiting, true) {
                     cx.after(cx.env().jitter(pause), TwinMsg::Push { protocol: protocol.to_owned() });
                 }
+                Event::PushFailed { protocol, mapper: &mapper, reason: &reason }.happened(cx.env());
             }
         }
-        if !done.is_empty()
-            && let Err(reason) = self.commit(vec![rows::put_mapper(protocol, &row)]).await
-        {
-            // After a restart the mapper hears more than it has to.
-            tracing::warn!(protocol, %reason, "what the mapper has was not kept");
+        if let Err(reason) = self.commit(writes).await {
+            Event::PushNotKept { protocol, reason: &reason }.happened(cx.env());
         }
-        if again {
+        // What changed during the push.
+        if !has_failed {
             self.push(protocol, cx);
         }
     }

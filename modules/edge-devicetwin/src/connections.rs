@@ -49,7 +49,7 @@ enum Key {
 }
 
 #[derive(Debug)]
-struct Seat {
+struct CallerUsage {
     connections: usize,
     calls: Arc<Semaphore>,
 }
@@ -57,7 +57,7 @@ struct Seat {
 /// Who is connected.
 #[derive(Debug, Default)]
 pub(crate) struct Callers {
-    seats: Mutex<HashMap<Key, Seat>>,
+    callers: Mutex<HashMap<Key, CallerUsage>>,
     turned_away: AtomicU64,
 }
 
@@ -69,17 +69,17 @@ impl Callers {
 
     fn admit(self: &Arc<Self>, caller: DmiCaller) -> Option<Called> {
         let key = caller.pod.clone().map_or(Key::User(caller.uid), Key::Pod);
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = seats.values().map(|seat| seat.connections).sum();
-        let own = seats.get(&key).map_or(0, |seat| seat.connections);
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = callers.values().map(|usage| usage.connections).sum();
+        let own = callers.get(&key).map_or(0, |usage| usage.connections);
         if !has_room(own, all) {
             return None;
         }
-        let fresh = || Seat { connections: 0, calls: Arc::new(Semaphore::new(CALLS_AT_ONCE)) };
-        let seat = seats.entry(key.clone()).or_insert_with(fresh);
-        seat.connections += 1;
-        let calls = Arc::clone(&seat.calls);
-        let place = Arc::new(Taken { callers: Arc::clone(self), key });
+        let fresh = || CallerUsage { connections: 0, calls: Arc::new(Semaphore::new(CALLS_AT_ONCE)) };
+        let usage = callers.entry(key.clone()).or_insert_with(fresh);
+        usage.connections += 1;
+        let calls = Arc::clone(&usage.calls);
+        let place = Arc::new(Slot { callers: Arc::clone(self), key });
         Some(Called { caller: Arc::new(caller), calls, _place: place })
     }
 
@@ -93,18 +93,18 @@ impl Callers {
 
 /// A connection's place among its caller's.
 #[derive(Debug)]
-struct Taken {
+struct Slot {
     callers: Arc<Callers>,
     key: Key,
 }
 
-impl Drop for Taken {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut seats = self.callers.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seat) = seats.get_mut(&self.key) {
-            seat.connections = seat.connections.saturating_sub(1);
-            if seat.connections == 0 {
-                seats.remove(&self.key);
+        let mut callers = self.callers.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(usage) = callers.get_mut(&self.key) {
+            usage.connections = usage.connections.saturating_sub(1);
+            if usage.connections == 0 {
+                callers.remove(&self.key);
             }
         }
     }
@@ -115,7 +115,7 @@ impl Drop for Taken {
 pub(crate) struct Called {
     pub(crate) caller: Arc<DmiCaller>,
     calls: Arc<Semaphore>,
-    _place: Arc<Taken>,
+    _place: Arc<Slot>,
 }
 
 /// An accepted connection.
@@ -177,14 +177,14 @@ impl AsyncWrite for Connection {
 }
 
 /// The listener, and what it takes to know who comes.
-pub(crate) struct Door {
+pub(crate) struct Acceptor {
     pub(crate) listener: UnixListener,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) callers: Arc<Callers>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-impl Door {
+impl Acceptor {
     /// The connections of callers who are known and within their share. Does not end.
     pub(crate) fn connections(self) -> impl Stream<Item = io::Result<Connection>> {
         futures::stream::unfold(self, async |door| {
@@ -217,9 +217,9 @@ impl Door {
 /// Lets a caller have [`CALLS_AT_ONCE`] calls at a time. It stands before a call's message is read, so that those that
 /// wait hold no more than the windows of their connections.
 #[derive(Debug, Clone)]
-pub(crate) struct Turns<S>(pub(crate) S);
+pub(crate) struct CallLimit<S>(pub(crate) S);
 
-impl<S, B, R> tower::Service<tonic::codegen::http::Request<B>> for Turns<S>
+impl<S, B, R> tower::Service<tonic::codegen::http::Request<B>> for CallLimit<S>
 where
     S: tower::Service<tonic::codegen::http::Request<B>, Response = tonic::codegen::http::Response<R>>,
     S: Clone + Send + 'static,
@@ -276,7 +276,7 @@ mod tests {
         drop(held);
         assert!(take_all(&callers, &hog).len() > 100, "what was given back is there again");
         drop(more);
-        assert!(callers.seats.lock().unwrap().is_empty(), "nobody is remembered");
+        assert!(callers.callers.lock().unwrap().is_empty(), "nobody is remembered");
     }
 
     #[tokio::test(start_paused = true)]
@@ -315,6 +315,6 @@ mod tests {
         let _pod = callers.admit(caller(Some("0"), 0)).unwrap();
         let _same = callers.admit(caller(Some("0"), 1000)).unwrap();
         let _user = callers.admit(caller(None, 0)).unwrap();
-        assert_eq!(callers.seats.lock().unwrap().len(), 2);
+        assert_eq!(callers.callers.lock().unwrap().len(), 2);
     }
 }
