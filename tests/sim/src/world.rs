@@ -16,7 +16,7 @@ use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use edge::{EdgeCore, Parts};
 use edge_eventbus::Intake;
-use edge_hub::{Server as CloudServer, Ways};
+use edge_hub::{Server as CloudServer, Endpoints};
 use edge_store::{Options, StandInDisk, Store, WallClock};
 use harness::StandInRuntime;
 use noderegistry::Registry;
@@ -84,7 +84,7 @@ pub(crate) struct Node {
     /// One to each CloudCore.
     pub(crate) cables: Vec<Cable>,
     pub(crate) ambush: Ambush,
-    ways: Ways,
+    endpoints: Endpoints,
     pub(crate) runtime: StandInRuntime,
     pub(crate) disk_full: Arc<AtomicBool>,
     core: Option<(Daemon, EdgeCore, Store)>,
@@ -177,7 +177,7 @@ impl World {
             let dialer = ToCloud { place: cloud.place.clone(), cable: cables[number].clone(), me };
             CloudServer { name: format!("cloud-{number}"), quic: Some(Rc::new(dialer)), websocket: None }
         };
-        let ways = Ways(self.clouds.iter().enumerate().map(server).collect());
+        let endpoints = Endpoints(self.clouds.iter().enumerate().map(server).collect());
         let ambush = Ambush::at(&cables);
         let name = NodeName::parse(name).expect("a node's name");
         self.ambushes.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), ambush.clone());
@@ -186,7 +186,7 @@ impl World {
             settings,
             cables,
             ambush,
-            ways,
+            endpoints,
             runtime,
             disk_full: Arc::default(),
             core: None,
@@ -270,8 +270,8 @@ impl World {
         let parts = Parts {
             node: node.name.clone(),
             common_name: format!("system:node:{}", node.name),
-            ways: node.ways.clone(),
-            surroundings: None,
+            endpoints: node.endpoints.clone(),
+            network: None,
             runtime: Arc::new(node.runtime.clone()),
             store: store.clone(),
         };

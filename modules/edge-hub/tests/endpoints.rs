@@ -1,4 +1,4 @@
-//! EdgeHub between several ways to the cloud, on a paused clock: each server is a place in memory for each carrier, and
+//! EdgeHub with several endpoints of the cloud, on a paused clock: each server is a place in memory for each carrier, and
 //! what is blocked does not answer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -17,8 +17,8 @@ use beehive::testing::Probe;
 use beehive::{Capacity, Clock, Env, Flow, Hive, Moment, Policy};
 use contract::edgehub::EdgeHubMsg;
 use contract::metamanager::{MetaDown, MetaMsg};
-use edge_hub::surroundings::{Surroundings, View};
-use edge_hub::{EdgeHub, Server, Ways};
+use edge_hub::network::{Network, Route};
+use edge_hub::{EdgeHub, Endpoints, Server, events};
 use futures::future::BoxFuture;
 
 const LONG: Duration = Duration::from_secs(2000);
@@ -59,17 +59,17 @@ impl Line {
 
 /// What a test says the network looks like.
 #[derive(Default)]
-struct Landscape(RefCell<Option<View>>);
+struct FakeNetwork(RefCell<Option<Route>>);
 
-impl Landscape {
+impl FakeNetwork {
     fn becomes(&self, source: Option<&str>) {
         *self.0.borrow_mut() =
-            source.map(|source| View { sources: vec![source.parse::<IpAddr>().unwrap()], route: None });
+            source.map(|source| Route { sources: vec![source.parse::<IpAddr>().unwrap()], gateway: None });
     }
 }
 
-impl Surroundings for Landscape {
-    fn view(&self) -> Option<View> {
+impl Network for FakeNetwork {
+    fn route(&self) -> Option<Route> {
         self.0.borrow().clone()
     }
 }
@@ -85,7 +85,7 @@ struct Cloud {
 struct Bench {
     env: Env,
     clouds: Vec<Cloud>,
-    landscape: Rc<Landscape>,
+    network: Rc<FakeNetwork>,
     meta: Probe<MetaMsg>,
     hive: Hive,
 }
@@ -116,24 +116,24 @@ fn run(servers: usize, before: impl FnOnce(&[Cloud]), test: impl AsyncFnOnce(Ben
             })
             .collect();
         before(&clouds);
-        let ways = clouds.iter().enumerate().map(|(number, cloud)| Server {
+        let endpoints = clouds.iter().enumerate().map(|(number, cloud)| Server {
             name: format!("cloud-{number}"),
             quic: Some(cloud.quic.clone() as Rc<dyn Dialer>),
             websocket: Some(cloud.websocket.clone() as Rc<dyn Dialer>),
         });
-        let ways = Ways(ways.collect());
-        let landscape = Rc::new(Landscape::default());
-        landscape.becomes(Some("10.0.0.1"));
+        let endpoints = Endpoints(endpoints.collect());
+        let network = Rc::new(FakeNetwork::default());
+        network.becomes(Some("10.0.0.1"));
         let (meta, meta_address) = Probe::new(&env, 64);
         let mut hive = Hive::new("test", env.clone());
         let mailbox = hive.mailbox::<EdgeHubMsg>("edge-hub", Capacity::new(16, "a test's choice"));
         let _hub = hive.grant("tester", &mailbox, Flow::Tell);
-        let eyes = landscape.clone();
+        let watched = network.clone();
         hive.supervise(mailbox, Policy::default(), move || {
-            EdgeHub::new(ways.clone(), "system:node:a", meta_address.clone()).watching(eyes.clone())
+            EdgeHub::new(endpoints.clone(), "system:node:a", meta_address.clone()).watching(watched.clone())
         });
         hive.open().unwrap();
-        test(Bench { env, clouds, landscape, meta, hive }).await;
+        test(Bench { env, clouds, network, meta, hive }).await;
     });
 }
 
@@ -172,7 +172,11 @@ fn where_udp_is_blocked_the_link_is_up_over_websocket_in_four_seconds_and_return
             let fallback = admit(&bench.env, &mut bench.clouds[0].over_websocket).await;
             let up = bench.until_up().await;
             assert!(up.since(begun) <= Duration::from_secs(4), "{:?}", up.since(begun));
-            assert_eq!(bench.snapshot().await["carrier"], "websocket");
+            let snapshot = bench.snapshot().await;
+            assert_eq!((&snapshot["carrier"], &snapshot["fellBack"]), (&"websocket".into(), &true.into()));
+            assert_eq!(snapshot["wireVersion"], 1);
+            let counted = |event| bench.env.metrics().count_of(event);
+            assert_eq!((counted(events::LINKED), counted(events::FELL_BACK)), (1, 1));
             // An hour in which UDP stays blocked: looked for every few minutes, and the link is left alone.
             let before = bench.clouds[0].quic.dials();
             bench.env.sleep(Duration::from_secs(3600)).await;
@@ -187,7 +191,10 @@ fn where_udp_is_blocked_the_link_is_up_over_websocket_in_four_seconds_and_return
             assert!(meta.is_up(), "the old link went before the new one was there");
             assert!(bench.until_up().await.since(passes) <= Duration::from_secs(301));
             assert_eq!(fallback.ended().await, Ending::Left);
-            assert_eq!(bench.snapshot().await["carrier"], "quic");
+            let snapshot = bench.snapshot().await;
+            assert_eq!((&snapshot["carrier"], &snapshot["fellBack"]), (&"quic".into(), &false.into()));
+            let counted = |event| bench.env.metrics().count_of(event);
+            assert_eq!((counted(events::LINKED), counted(events::FELL_BACK)), (2, 1));
             // And that is all: no further link, no further look.
             let dials = (bench.clouds[0].quic.dials(), bench.clouds[0].websocket.dials());
             bench.env.sleep(Duration::from_secs(3600)).await;
@@ -288,14 +295,14 @@ fn a_network_that_comes_back_is_used_within_a_second_and_a_new_address_makes_a_l
             let old = admit(&bench.env, &mut bench.clouds[0].over_quic).await;
             bench.until_up().await;
             bench.env.sleep(Duration::from_secs(100)).await;
-            bench.landscape.becomes(Some("10.0.0.2"));
+            bench.network.becomes(Some("10.0.0.2"));
             let changed = bench.env.now();
             let new = admit(&bench.env, &mut bench.clouds[0].over_quic).await;
             assert!(old.remote::<MetaDown>().is_up());
             assert!(bench.until_up().await.since(changed) <= Duration::from_secs(1));
             assert_eq!(old.ended().await, Ending::Left);
             // No way at all: that alone changes nothing.
-            bench.landscape.becomes(None);
+            bench.network.becomes(None);
             bench.env.sleep(Duration::from_secs(100)).await;
             assert!(new.remote::<MetaDown>().is_up());
             // The cloud asks nobody to wait; it is just not there. Then a network comes, in the middle of an attempt.
@@ -304,7 +311,7 @@ fn a_network_that_comes_back_is_used_within_a_second_and_a_new_address_makes_a_l
             drop(new);
             bench.env.sleep(Duration::from_secs(100)).await;
             bench.clouds[0].quic.block(false);
-            bench.landscape.becomes(Some("10.0.0.3"));
+            bench.network.becomes(Some("10.0.0.3"));
             let back = bench.env.now();
             let _newest = admit(&bench.env, &mut bench.clouds[0].over_quic).await;
             assert!(bench.until_up().await.since(back) <= Duration::from_secs(1));

@@ -34,14 +34,14 @@ pub enum Step {
 
 /// The dials over one carrier.
 #[derive(Debug, Default)]
-struct Line {
+struct Dials {
     /// When the next one begins; `None`: the server is not reached this way.
     due: Option<Moment>,
     /// When those that go on began.
     under_way: Vec<Moment>,
 }
 
-impl Line {
+impl Dials {
     fn waits(&self, now: Moment) -> Option<Duration> {
         let due = self.due?;
         match self.under_way.first() {
@@ -56,30 +56,30 @@ impl Line {
 
 /// The dials of one attempt at one server.
 #[derive(Debug)]
-pub struct Series {
+pub struct DialSchedule {
     ends: Moment,
     /// It ends on time; else with the next dial that would be due.
-    sharp: bool,
-    quic: Line,
-    websocket: Line,
+    ends_on_time: bool,
+    quic: Dials,
+    websocket: Dials,
 }
 
-impl Series {
+impl DialSchedule {
     /// The dials from `now` on. WebSocket joins in after `head_start` where there is QUIC, too. With `others` the end comes
     /// sooner and to the moment; without, only so that the silence is told now and then.
     pub fn new(now: Moment, head_start: Duration, carriers: &[Carrier], others: bool) -> Self {
-        let line =
-            |carrier, due| Line { due: carriers.contains(&carrier).then_some(due), under_way: Vec::new() };
+        let dials =
+            |carrier, due| Dials { due: carriers.contains(&carrier).then_some(due), under_way: Vec::new() };
         let joins = if carriers.contains(&Carrier::Quic) { now + head_start } else { now };
-        Series {
+        DialSchedule {
             ends: now + if others { PATIENCE } else { ATTEMPT_LIMIT },
-            sharp: others,
-            quic: line(Carrier::Quic, now),
-            websocket: line(Carrier::WebSocket, joins),
+            ends_on_time: others,
+            quic: dials(Carrier::Quic, now),
+            websocket: dials(Carrier::WebSocket, joins),
         }
     }
 
-    fn line(&mut self, carrier: Carrier) -> &mut Line {
+    fn dials(&mut self, carrier: Carrier) -> &mut Dials {
         match carrier {
             Carrier::Quic => &mut self.quic,
             Carrier::WebSocket => &mut self.websocket,
@@ -95,7 +95,7 @@ impl Series {
         let mut pause: Option<Duration> = None;
         let mut due = None;
         for carrier in [Carrier::Quic, Carrier::WebSocket] {
-            match self.line(carrier).waits(now) {
+            match self.dials(carrier).waits(now) {
                 Some(Duration::ZERO) => due = due.or(Some(carrier)),
                 Some(wait) => pause = Some(pause.map_or(wait, |least| least.min(wait))),
                 None => {}
@@ -108,12 +108,12 @@ impl Series {
             (Some(carrier), _) => {
                 // Jitter makes half of a pause to all of it.
                 let next = now + PERIOD + jitter(2 * SPREAD).saturating_sub(SPREAD);
-                let line = self.line(carrier);
-                line.due = Some(next);
-                line.under_way.push(now);
+                let dials = self.dials(carrier);
+                dials.due = Some(next);
+                dials.under_way.push(now);
                 Step::Dial(carrier)
             }
-            (None, Some(pause)) => Step::Wait(if self.sharp && now < self.ends {
+            (None, Some(pause)) => Step::Wait(if self.ends_on_time && now < self.ends {
                 pause.min(self.ends.since(now))
             } else {
                 pause
@@ -124,13 +124,13 @@ impl Series {
 
     fn is_over(&self, now: Moment, due: Option<Carrier>) -> bool {
         let slow = |began: &Moment| now.since(*began) >= ANSWERED_AFTER;
-        let answered = [&self.quic, &self.websocket].into_iter().any(|line| line.under_way.iter().any(slow));
-        now >= self.ends && !answered && (self.sharp || due.is_some())
+        let answered = [&self.quic, &self.websocket].into_iter().any(|dials| dials.under_way.iter().any(slow));
+        now >= self.ends && !answered && (self.ends_on_time || due.is_some())
     }
 
     /// The dial over `carrier` that began then came to nothing.
     pub fn failed(&mut self, carrier: Carrier, began: Moment, now: Moment) {
-        self.line(carrier).under_way.retain(|other| *other != began);
+        self.dials(carrier).under_way.retain(|other| *other != began);
         // QUIC has had its chance.
         if carrier == Carrier::Quic
             && let Some(due) = &mut self.websocket.due
@@ -166,9 +166,9 @@ mod tests {
         pause / 2
     }
 
-    /// Begins of dials while nobody answers, each giving up after 3 s, until the series is over or the time is.
+    /// Begins of dials while nobody answers, each giving up after 3 s, until the schedule is over or the time is.
     fn silence(
-        mut series: Series,
+        mut schedule: DialSchedule,
         from: Moment,
         to: Moment,
         jitter: fn(Duration) -> Duration,
@@ -178,12 +178,12 @@ mod tests {
             going.retain(|(began, carrier)| {
                 let gone = now.since(*began) >= ANSWERED_AFTER;
                 if gone {
-                    series.failed(*carrier, *began, now);
+                    schedule.failed(*carrier, *began, now);
                 }
                 !gone
             });
             loop {
-                match series.step(now, false, jitter) {
+                match schedule.step(now, false, jitter) {
                     Step::Dial(carrier) => {
                         begun.push((now, carrier));
                         going.push((now, carrier));
@@ -213,8 +213,8 @@ mod tests {
             // Attempt after attempt, as the hub makes them.
             let (mut begun, mut from, to) = (Vec::new(), at(0), at(100_000));
             while from < to {
-                let series = Series::new(from, HEAD_START, &[Carrier::Quic], false);
-                let (dials, over) = silence(series, from, to, jitter);
+                let schedule = DialSchedule::new(from, HEAD_START, &[Carrier::Quic], false);
+                let (dials, over) = silence(schedule, from, to, jitter);
                 begun.extend(dials.into_iter().map(|(began, _)| began));
                 from = over.unwrap_or(to);
             }
@@ -233,7 +233,7 @@ mod tests {
     fn a_silent_server_is_left_after_six_seconds_if_there_is_another() {
         for jitter in [shortest, longest] {
             let (begun, over) =
-                silence(Series::new(at(0), HEAD_START, &BOTH, true), at(0), at(60_000), jitter);
+                silence(DialSchedule::new(at(0), HEAD_START, &BOTH, true), at(0), at(60_000), jitter);
             assert_eq!(over, Some(Moment(PATIENCE)));
             let first = |wanted| begun.iter().find(|(_, carrier)| *carrier == wanted).unwrap().0;
             assert_eq!((first(Carrier::Quic), first(Carrier::WebSocket)), (at(0), Moment(HEAD_START)));
@@ -242,54 +242,54 @@ mod tests {
 
     #[test]
     fn who_has_answered_and_is_slow_is_waited_for() {
-        let mut series = Series::new(at(0), HEAD_START, &[Carrier::Quic], true);
-        assert_eq!(series.step(at(0), false, longest), Step::Dial(Carrier::Quic));
-        assert!(matches!(series.step(at(6000), false, longest), Step::Dial(_)));
-        assert!(matches!(series.step(at(8000), false, longest), Step::Dial(_)));
+        let mut schedule = DialSchedule::new(at(0), HEAD_START, &[Carrier::Quic], true);
+        assert_eq!(schedule.step(at(0), false, longest), Step::Dial(Carrier::Quic));
+        assert!(matches!(schedule.step(at(6000), false, longest), Step::Dial(_)));
+        assert!(matches!(schedule.step(at(8000), false, longest), Step::Dial(_)));
         // Three at once are enough.
-        assert!(matches!(series.step(at(8900), false, longest), Step::Wait(_)));
-        assert!(matches!(series.step(at(9900), false, longest), Step::Wait(_)));
-        series.failed(Carrier::Quic, at(0), at(10_000));
-        series.failed(Carrier::Quic, at(6000), at(10_000));
-        assert_eq!(series.step(at(10_000), false, longest), Step::Over);
+        assert!(matches!(schedule.step(at(8900), false, longest), Step::Wait(_)));
+        assert!(matches!(schedule.step(at(9900), false, longest), Step::Wait(_)));
+        schedule.failed(Carrier::Quic, at(0), at(10_000));
+        schedule.failed(Carrier::Quic, at(6000), at(10_000));
+        assert_eq!(schedule.step(at(10_000), false, longest), Step::Over);
     }
 
     #[test]
     fn nothing_begins_beside_a_dial_that_is_being_answered() {
-        let mut series = Series::new(at(0), HEAD_START, &BOTH, false);
+        let mut schedule = DialSchedule::new(at(0), HEAD_START, &BOTH, false);
         assert_eq!(
-            series.step(at(0), true, longest),
+            schedule.step(at(0), true, longest),
             Step::Dial(Carrier::Quic),
             "an answer to an earlier attempt"
         );
         for millis in (1000..6000).step_by(500) {
-            assert_eq!(series.step(at(millis), true, longest), Step::Wait(PERIOD));
+            assert_eq!(schedule.step(at(millis), true, longest), Step::Wait(PERIOD));
         }
         // It says no more, or has come to nothing.
-        assert_eq!(series.step(at(6000), false, longest), Step::Dial(Carrier::Quic));
-        assert_eq!(series.step(at(6000), false, longest), Step::Dial(Carrier::WebSocket));
-        series.failed(Carrier::Quic, at(0), at(7000));
-        series.failed(Carrier::Quic, at(6000), at(7000));
-        assert_eq!(series.step(at(7500), true, longest), Step::Dial(Carrier::Quic));
+        assert_eq!(schedule.step(at(6000), false, longest), Step::Dial(Carrier::Quic));
+        assert_eq!(schedule.step(at(6000), false, longest), Step::Dial(Carrier::WebSocket));
+        schedule.failed(Carrier::Quic, at(0), at(7000));
+        schedule.failed(Carrier::Quic, at(6000), at(7000));
+        assert_eq!(schedule.step(at(7500), true, longest), Step::Dial(Carrier::Quic));
     }
 
     #[test]
     fn websocket_joins_in_as_soon_as_quic_has_failed() {
-        let mut series = Series::new(at(0), HEAD_START, &BOTH, false);
-        assert_eq!(series.step(at(0), false, longest), Step::Dial(Carrier::Quic));
-        assert_eq!(series.step(at(0), false, longest), Step::Wait(PERIOD + SPREAD));
-        series.failed(Carrier::Quic, at(0), at(20));
-        assert_eq!(series.step(at(20), false, longest), Step::Dial(Carrier::WebSocket));
+        let mut schedule = DialSchedule::new(at(0), HEAD_START, &BOTH, false);
+        assert_eq!(schedule.step(at(0), false, longest), Step::Dial(Carrier::Quic));
+        assert_eq!(schedule.step(at(0), false, longest), Step::Wait(PERIOD + SPREAD));
+        schedule.failed(Carrier::Quic, at(0), at(20));
+        assert_eq!(schedule.step(at(20), false, longest), Step::Dial(Carrier::WebSocket));
         assert_eq!(
-            series.step(at(20), false, longest),
+            schedule.step(at(20), false, longest),
             Step::Wait(PERIOD + SPREAD - Duration::from_millis(20))
         );
     }
 
     #[test]
     fn a_server_that_is_reached_one_way_only_is_dialled_that_way_at_once() {
-        let mut series = Series::new(at(0), HEAD_START, &[Carrier::WebSocket], false);
-        assert_eq!(series.step(at(0), false, longest), Step::Dial(Carrier::WebSocket));
-        assert_eq!(Series::new(at(0), HEAD_START, &[], false).step(at(0), false, longest), Step::Over);
+        let mut schedule = DialSchedule::new(at(0), HEAD_START, &[Carrier::WebSocket], false);
+        assert_eq!(schedule.step(at(0), false, longest), Step::Dial(Carrier::WebSocket));
+        assert_eq!(DialSchedule::new(at(0), HEAD_START, &[], false).step(at(0), false, longest), Step::Over);
     }
 }

@@ -1,4 +1,4 @@
-//! What the way to the cloud looks like from here: the node's own address on it, and the route.
+//! The node's route to the cloud: its own address on it, and the gateway.
 //!
 //! A node that runs containers gains and loses addresses and routes all day; what counts is only where a packet to the
 //! cloud would leave. The kernel answers that without one being sent.
@@ -6,34 +6,34 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
-/// Sees the node's network.
-pub trait Surroundings {
-    /// The way to the cloud; equal views mean the same way. `None`: there is no way.
-    fn view(&self) -> Option<View>;
+/// Looks at the node's network.
+pub trait Network {
+    /// The route to the cloud; `None`: there is none.
+    fn route(&self) -> Option<Route>;
 }
 
 /// Where packets to the cloud leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
-    /// The node's own addresses on the ways, one for each server that has a way.
+pub struct Route {
+    /// The node's own addresses towards the servers, one for each that has a route.
     pub sources: Vec<IpAddr>,
     /// The interface and the gateway, where they are known.
-    pub route: Option<String>,
+    pub gateway: Option<String>,
 }
 
 /// Stand-ins for a server that is known by its name only (RFC 5737, RFC 3849): the way to them is the default route.
 const ANYWHERE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
-/// The kernel's own view.
-pub struct Kernel {
+/// The routes as the kernel has them.
+pub struct KernelRoutes {
     servers: Vec<IpAddr>,
     routes: PathBuf,
 }
 
-impl Kernel {
-    /// The view of the ways to these hosts.
-    pub fn towards<'a>(hosts: impl IntoIterator<Item = &'a str>) -> Self {
+impl KernelRoutes {
+    /// The routes to these hosts.
+    pub fn to<'a>(hosts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut servers = Vec::new();
         for host in hosts {
             match host.parse::<IpAddr>() {
@@ -43,12 +43,12 @@ impl Kernel {
         }
         servers.sort_unstable();
         servers.dedup();
-        Kernel { servers, routes: PathBuf::from("/proc/net/route") }
+        KernelRoutes { servers, routes: PathBuf::from("/proc/net/route") }
     }
 }
 
-impl Surroundings for Kernel {
-    fn view(&self) -> Option<View> {
+impl Network for KernelRoutes {
+    fn route(&self) -> Option<Route> {
         let sources: Vec<IpAddr> = self.servers.iter().filter_map(|server| source_towards(*server)).collect();
         if sources.is_empty() {
             return None;
@@ -59,7 +59,7 @@ impl Surroundings for Kernel {
             IpAddr::V6(_) => None,
         });
         let routes: Vec<String> = routes.collect();
-        Some(View { sources, route: (!routes.is_empty()).then(|| routes.join(",")) })
+        Some(Route { sources, gateway: (!routes.is_empty()).then(|| routes.join(",")) })
     }
 }
 
@@ -109,8 +109,8 @@ mod tests {
 
     #[test]
     fn the_kernel_knows_the_way_to_itself() {
-        let view = Kernel::towards(["127.0.0.1"]).view().unwrap();
-        assert_eq!(view.sources, [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
-        assert_eq!(Kernel::towards(["127.0.0.1"]).view().unwrap(), view);
+        let route = KernelRoutes::to(["127.0.0.1"]).route().unwrap();
+        assert_eq!(route.sources, [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+        assert_eq!(KernelRoutes::to(["127.0.0.1"]).route().unwrap(), route);
     }
 }

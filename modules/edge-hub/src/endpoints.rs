@@ -1,16 +1,15 @@
-//! The ways to the cloud: its servers, and what each can be reached over.
+//! The cloud's endpoints: its servers, and what each can be reached over.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::error::EndpointsError;
+use crate::plan::Carrier;
 use beehive::Clock;
 use beehive::link::Dialer;
 use beehive::link::quic::QuicDialer;
-use beehive::link::tls::{Credentials, EndpointError};
+use beehive::link::tls::Credentials;
 use beehive::link::ws::WebSocketDialer;
-use thiserror::Error;
-
-use crate::plan::Carrier;
 
 /// One server, and how it is reached.
 #[derive(Clone)]
@@ -37,44 +36,27 @@ impl Server {
     }
 }
 
-/// Why the ways cannot be used.
-#[derive(Debug, Error)]
-pub enum WaysError {
-    /// A list names something that is no server.
-    #[error("{0}")]
-    Server(String),
-    /// An endpoint cannot be made.
-    #[error("the way to `{server}`")]
-    Endpoint {
-        /// Whom it would reach.
-        server: String,
-        /// Why.
-        #[source]
-        source: EndpointError,
-    },
-}
-
 /// All servers, in the order in which they are tried.
 #[derive(Clone)]
-pub struct Ways(pub Vec<Server>);
+pub struct Endpoints(pub Vec<Server>);
 
-impl Ways {
+impl Endpoints {
     /// The servers of two lists of `host:port`, separated by commas: QUIC's and WebSocket's. Entries of the same host are
     /// one server with both. Needs a tokio runtime.
     ///
     /// # Errors
-    /// See [`WaysError`].
-    pub fn to(
+    /// See [`EndpointsError`].
+    pub fn from_lists(
         quic: &str,
         websocket: &str,
         credentials: &Credentials,
         clock: &Arc<dyn Clock>,
-    ) -> Result<Ways, WaysError> {
+    ) -> Result<Endpoints, EndpointsError> {
         let mut servers: Vec<(String, Server)> = Vec::new();
         let lists = [(Carrier::Quic, listed(quic)?), (Carrier::WebSocket, listed(websocket)?)];
         for (carrier, list) in lists {
             for (host, port) in list {
-                let failed = |source| WaysError::Endpoint { server: format!("{host}:{port}"), source };
+                let failed = |source| EndpointsError::Endpoint { server: format!("{host}:{port}"), source };
                 let dialer: Rc<dyn Dialer> = match carrier {
                     Carrier::Quic => Rc::new(QuicDialer::new(&host, port, credentials).map_err(failed)?),
                     Carrier::WebSocket => {
@@ -100,9 +82,9 @@ impl Ways {
             }
         }
         if servers.is_empty() {
-            return Err(WaysError::Server("no server is named".to_owned()));
+            return Err(EndpointsError::Server("no server is named".to_owned()));
         }
-        Ok(Ways(servers.into_iter().map(|(_, server)| server).collect()))
+        Ok(Endpoints(servers.into_iter().map(|(_, server)| server).collect()))
     }
 
     /// The servers' names.
@@ -112,21 +94,21 @@ impl Ways {
 }
 
 /// A list of `host:port`, separated by commas.
-fn listed(list: &str) -> Result<Vec<(String, u16)>, WaysError> {
+fn listed(list: &str) -> Result<Vec<(String, u16)>, EndpointsError> {
     let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-    entries.map(|entry| config::parse_host_port(entry).map_err(WaysError::Server)).collect()
+    entries.map(|entry| config::parse_host_port(entry).map_err(EndpointsError::Server)).collect()
 }
 
-impl From<Rc<dyn Dialer>> for Ways {
+impl From<Rc<dyn Dialer>> for Endpoints {
     /// One server that is reached by one dialer.
     fn from(dialer: Rc<dyn Dialer>) -> Self {
-        Ways(vec![Server { name: "the cloud".to_owned(), quic: Some(dialer), websocket: None }])
+        Endpoints(vec![Server { name: "the cloud".to_owned(), quic: Some(dialer), websocket: None }])
     }
 }
 
-impl<D: Dialer + 'static> From<Rc<D>> for Ways {
+impl<D: Dialer + 'static> From<Rc<D>> for Endpoints {
     fn from(dialer: Rc<D>) -> Self {
-        Ways::from(dialer as Rc<dyn Dialer>)
+        Endpoints::from(dialer as Rc<dyn Dialer>)
     }
 }
 
