@@ -75,6 +75,8 @@ pub fn seats(hive: &mut Hive) -> Seats {
     hive.declare_remote(META, EDGE_MAILBOX);
     hive.declare_remote(META, DEVICE_MAILBOX);
     hive.declare_remote(META, ROUTER_MAILBOX);
+    hive.declare_child(TWIN, "publisher");
+    hive.declare_child(TWIN, "dmi-server");
     seats
 }
 
