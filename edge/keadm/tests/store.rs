@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use config::edge::EdgeCore;
-use edge_store::{Class, ObjectKey, Options, Queue, Store, Table, WallClock, Write};
+use edge_store::{Class, ObjectKey, Options, OutboxQueue, Store, Table, WallClock, Write};
 use keadm::{StoreVerb, show_store};
 use tempfile::TempDir;
 
@@ -79,7 +79,7 @@ fn fill(store: &Store) {
                 value: format!(r#"{{"token":"{WORD}","expires_unix":9,"lifetime_seconds":1}}"#).into_bytes(),
             },
             Write::Enqueue {
-                queue: Queue::Node,
+                queue: OutboxQueue::Node,
                 class: Class::Status,
                 key: "pod/default/web".to_owned(),
                 body: b"12345".to_vec(),

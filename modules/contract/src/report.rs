@@ -144,20 +144,6 @@ pub enum OutboxQueue {
 impl OutboxQueue {
     /// All of them.
     pub const ALL: [OutboxQueue; 3] = [OutboxQueue::Node, OutboxQueue::Devices, OutboxQueue::Telemetry];
-
-    /// Its number on disk. Frozen.
-    pub const fn number(self) -> u8 {
-        match self {
-            OutboxQueue::Node => 1,
-            OutboxQueue::Devices => 2,
-            OutboxQueue::Telemetry => 3,
-        }
-    }
-
-    /// The queue of this number.
-    pub fn of(number: u8) -> Option<OutboxQueue> {
-        OutboxQueue::ALL.into_iter().find(|queue| queue.number() == number)
-    }
 }
 
 /// A request for a service-account token (authentication.k8s.io/v1 ParsedTokenQuery), bound to a pod of the asking node. The

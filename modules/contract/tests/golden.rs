@@ -287,13 +287,6 @@ fn a_row_of_a_later_release_is_told_apart_from_a_broken_one() {
 }
 
 #[test]
-fn the_numbers_of_the_queues_are_frozen() {
-    assert_eq!(OutboxQueue::ALL.map(OutboxQueue::number), [1, 2, 3]);
-    assert_eq!(OutboxQueue::ALL.map(|queue| OutboxQueue::of(queue.number())), OutboxQueue::ALL.map(Some));
-    assert_eq!((OutboxQueue::of(0), OutboxQueue::of(4)), (None, None));
-}
-
-#[test]
 fn what_is_long_is_deflated_for_a_peer_that_inflates_it() {
     let peer = |capabilities: &[&'static str]| {
         let protocol = Protocol::new(WireVersion::ONE, capabilities.iter().copied().collect());

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use beehive::Env;
 use contract::{UpReport, rows};
-use edge_store::{Class, Queue, Row, Store, StoreError, Table, Write};
+use edge_store::{Class, OutboxQueue, Row, Store, StoreError, Table, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -382,7 +382,7 @@ pub(crate) fn enqueue(report: &UpReport) -> Option<Write> {
         .inspect_err(|error| tracing::error!(%error, "a report cannot be sent"))
         .ok()?;
     let key = report.newest_key()?;
-    Some(Write::Enqueue { queue: Queue::Devices, class: Class::Status, key, body })
+    Some(Write::Enqueue { queue: OutboxQueue::Devices, class: Class::Status, key, body })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::{TokenGrant, UpReport, rows};
-use edge_store::{Class, ObjectKey, ObjectVersion, Opened, Queue, Store, StoreError, Table, Write};
+use edge_store::{Class, ObjectKey, ObjectVersion, Opened, OutboxQueue, Store, StoreError, Table, Write};
 
 /// Which version of each config map and secret the store holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Desk {
             Some(key) => (Class::Status, key),
             None => (Class::Event, event_key(report)),
         };
-        let commit = self.store.commit(vec![Write::Enqueue { queue: Queue::Node, class, key, body }]);
+        let commit = self.store.commit(vec![Write::Enqueue { queue: OutboxQueue::Node, class, key, body }]);
         commit.await.map(drop).map_err(|error| error.to_string())
     }
 

@@ -10,7 +10,7 @@ use beehive::{Address, Env, Fault};
 use bytes::Bytes;
 use contract::metamanager::MetaMsg;
 use contract::{Telemetry, rows};
-use edge_store::{Class, Queue, Store, Write};
+use edge_store::{Class, OutboxQueue, Store, Write};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::identity::{self, Owner};
@@ -322,5 +322,5 @@ fn write(item: &Item, number: Number) -> Result<Write, rows::RowError> {
         payload: item.payload.clone(),
     };
     let body = rows::encode_telemetry(&telemetry)?;
-    Ok(Write::Enqueue { queue: Queue::Telemetry, class: Class::Telemetry, key: telemetry.topic, body })
+    Ok(Write::Enqueue { queue: OutboxQueue::Telemetry, class: Class::Telemetry, key: telemetry.topic, body })
 }

@@ -12,6 +12,7 @@ use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::metamanager::{MetaMsg, NoToken};
+use contract::report::OutboxQueue;
 use contract::{Change, ChangedObjects, ObjectKey, ObjectVersion, TokenGrant, TokenQuery};
 use edge_store::Store;
 
@@ -20,7 +21,7 @@ use crate::inventory::BatchSequencer;
 use crate::plan;
 use crate::store::{MetaStore, write_of};
 
-use self::delivery::{Cloud, QUEUES, QueueDelivery, rows_of};
+use self::delivery::{Cloud, QueueDelivery};
 
 /// 15 s: a pod that starts waits for its token.
 const TOKEN_DEADLINE: Duration = Duration::from_secs(15);
@@ -94,7 +95,7 @@ impl Actor for MetaManager {
     type Message = MetaMsg;
 
     async fn started(&mut self, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
-        self.queues = self.store(cx).newest(QUEUES.map(rows_of)).await?.map(QueueDelivery::after);
+        self.queues = self.store(cx).newest(OutboxQueue::ALL).await?.map(QueueDelivery::after);
         cx.every(TICK, || MetaMsg::OutboxGrew);
         self.tell_neighbours();
         Ok(())

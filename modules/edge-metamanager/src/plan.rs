@@ -214,7 +214,6 @@ impl Sender {
 mod tests {
     use super::*;
     use contract::{Unparsed, capability};
-    use edge_store::Queue;
 
     #[test]
     fn what_was_sent_and_what_may_have_been_is_a_repeat() {
@@ -272,7 +271,8 @@ mod tests {
             qos: 1,
             payload: "x".into(),
         };
-        let row = |seq, class, body| OutboxRow { seq, queue: Queue::Node, class, key: String::new(), body };
+        let row =
+            |seq, class, body| OutboxRow { seq, queue: OutboxQueue::Node, class, key: String::new(), body };
         let report = |seq, report: &UpReport| row(seq, Class::Event, rows::encode_report(report).unwrap());
         let uploaded =
             |seq, sequence| row(seq, Class::Telemetry, rows::encode_telemetry(&telemetry(sequence)).unwrap());
@@ -319,7 +319,7 @@ mod tests {
         let bodies = [of_kind.clone(), of_format, known.clone(), of_kind, known];
         let head = bodies.into_iter().zip(1..).map(|(body, seq)| OutboxRow {
             seq,
-            queue: Queue::Node,
+            queue: OutboxQueue::Node,
             class: Class::Event,
             key: String::new(),
             body,

@@ -2,7 +2,7 @@
 
 use beehive::{Env, Fault};
 use contract::{Change, ObjectKey};
-use edge_store::{OutboxRow, Queue, Store, StoreError, Write};
+use edge_store::{OutboxQueue, OutboxRow, Store, StoreError, Write};
 
 use crate::inventory::Holdings;
 use crate::plan::{DELIVERY_BYTES, DELIVERY_ROWS};
@@ -39,14 +39,14 @@ impl MetaStore {
     /// The head of a queue behind a seq.
     pub(crate) async fn head(
         &self,
-        queue: Queue,
+        queue: OutboxQueue,
         after: i64,
     ) -> Result<Result<Vec<OutboxRow>, String>, Fault> {
         self.read(move |store| store.queue_head(queue, after, DELIVERY_ROWS, DELIVERY_BYTES)).await
     }
 
     /// The newest row of each queue. What cannot be known is as new as can be.
-    pub(crate) async fn newest(&self, queues: [Queue; 3]) -> Result<[i64; 3], Fault> {
+    pub(crate) async fn newest(&self, queues: [OutboxQueue; 3]) -> Result<[i64; 3], Fault> {
         let store = self.store.clone();
         self.env.blocking(move || queues.map(|queue| store.newest_seq(queue).unwrap_or(i64::MAX))).await
     }

@@ -14,21 +14,16 @@ use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
 use contract::ids::DEVICES;
 use contract::metamanager::MetaMsg;
-use contract::report::OutboxQueue;
 use contract::router::RouterUp;
 use contract::{Change, ChangedObjects, Object, ObjectKey, Telemetry, UpReport, capability, rows};
 use edge_metamanager::MetaManager;
-use edge_store::{Class, Options, Queue, Store, Write};
+use edge_store::{Class, Options, OutboxQueue, Store, Write};
 
 const SOON: Duration = Duration::from_secs(10);
 
 fn everything() -> Capabilities {
     let of = [capability::OF_EDGE_CONTROLLER, capability::OF_DEVICE_CONTROLLER, capability::OF_ROUTER];
     of.into_iter().flatten().copied().collect()
-}
-
-fn queue_of(report: &UpReport) -> Queue {
-    if report.queue() == OutboxQueue::Devices { Queue::Devices } else { Queue::Node }
 }
 
 struct Node {
@@ -94,7 +89,7 @@ impl Node {
     async fn report(&self, report: UpReport) {
         let body = rows::encode_report(&report).unwrap();
         let write = Write::Enqueue {
-            queue: queue_of(&report),
+            queue: report.queue(),
             class: Class::Status,
             key: report.newest_key().unwrap(),
             body,
@@ -113,8 +108,12 @@ impl Node {
             payload: Bytes::from_static(b"x"),
         };
         let body = rows::encode_telemetry(&telemetry).unwrap();
-        let write =
-            Write::Enqueue { queue: Queue::Telemetry, class: Class::Telemetry, key: "a/user/b".into(), body };
+        let write = Write::Enqueue {
+            queue: OutboxQueue::Telemetry,
+            class: Class::Telemetry,
+            key: "a/user/b".into(),
+            body,
+        };
         self.store.commit(vec![write]).await.unwrap();
     }
 }
@@ -164,7 +163,7 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         let body = rows::encode_report(&report).unwrap();
         let key = report.newest_key().unwrap();
         node.store
-            .commit(vec![Write::Enqueue { queue: queue_of(&report), class: Class::Status, key, body }])
+            .commit(vec![Write::Enqueue { queue: report.queue(), class: Class::Status, key, body }])
             .await
             .unwrap();
         node.meta.tell(node.up()).await.unwrap();
@@ -348,7 +347,7 @@ fn a_report_of_a_newer_release_stays_and_holds_up_nothing() {
         let strange = |n: usize| {
             let mut body = rows::encode_report(&gone(n.to_string())).unwrap();
             body[2] = 0x7f;
-            Write::Enqueue { queue: Queue::Node, class: Class::Event, key: format!("k{n}"), body }
+            Write::Enqueue { queue: OutboxQueue::Node, class: Class::Event, key: format!("k{n}"), body }
         };
         node.store.commit((0..100).map(strange).collect()).await.unwrap();
         node.report(gone("u".to_owned())).await;

@@ -21,7 +21,7 @@ use contract::{
     Change, ChangedObjects, Object, ObjectKey, TokenGrant, TokenQuery, UpReport, capability, rows,
 };
 use edge_metamanager::MetaManager;
-use edge_store::{Class, Options, Queue, Store, Write};
+use edge_store::{Class, Options, Store, Write};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -151,13 +151,11 @@ fn pod() -> Object {
 
 impl Node {
     async fn report(&self, report: UpReport) {
-        let queue = if report.queue() == contract::report::OutboxQueue::Devices {
-            Queue::Devices
-        } else {
-            Queue::Node
-        };
         let (key, body) = (report.newest_key().unwrap(), rows::encode_report(&report).unwrap());
-        self.store.commit(vec![Write::Enqueue { queue, class: Class::Status, key, body }]).await.unwrap();
+        self.store
+            .commit(vec![Write::Enqueue { queue: report.queue(), class: Class::Status, key, body }])
+            .await
+            .unwrap();
         let _ = self.meta.try_tell(MetaMsg::OutboxGrew);
     }
 

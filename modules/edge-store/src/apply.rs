@@ -8,9 +8,9 @@ use crate::checksum::{bound_to, sealed_sum, sum};
 use crate::layout::{
     ModuleRowColumns, OBJECTS_TABLE, OUTBOX_TABLE, ObjectColumns, OutboxColumns, ROWS_TABLE,
 };
+use crate::node_key::NodeKey;
 use crate::state::Usage;
-use crate::vault::Vault;
-use crate::{Class, Options, Queue, StoreError, Write, plan, read};
+use crate::{Class, Options, OutboxQueue, StoreError, Write, plan, read};
 
 const PUT_OBJECT: &str = "INSERT INTO objects \
     (resource, namespace, name, uid, content_hash, resource_version, json, revision, sum) \
@@ -67,7 +67,7 @@ impl From<rusqlite::Error> for NotDone {
 /// What the steps of a batch share.
 pub(crate) struct BatchContext<'a> {
     pub(crate) conn: &'a Connection,
-    pub(crate) vault: &'a Vault,
+    pub(crate) node_key: &'a NodeKey,
     pub(crate) bounds: &'a Bounds,
     /// The revision of the batch.
     pub(crate) revision: i64,
@@ -77,7 +77,7 @@ pub(crate) struct BatchContext<'a> {
 
 /// A row's value as it goes into the file, and its sum.
 pub(crate) fn sealed<'a>(
-    vault: &Vault,
+    node_key: &NodeKey,
     secret: bool,
     table: &str,
     columns: &[&[u8]],
@@ -91,15 +91,15 @@ pub(crate) fn sealed<'a>(
     if !secret {
         return Ok((Cow::Borrowed(value), with(value, sum)));
     }
-    let value = vault.seal(&bound_to(table, columns, revision), value);
-    let value = value.ok_or_else(|| StoreError::NoKey { path: vault.path().to_owned() })?;
+    let value = node_key.seal(&bound_to(table, columns, revision), value);
+    let value = value.ok_or_else(|| StoreError::NoKey { path: node_key.path().to_owned() })?;
     let sum = with(&value, sealed_sum);
     Ok((Cow::Owned(value), sum))
 }
 
 /// Does `write`, and keeps `usage` true.
 pub(crate) fn apply(batch: &BatchContext<'_>, write: &Write, usage: &mut Usage) -> Result<(), NotDone> {
-    let BatchContext { conn, vault, bounds, revision, .. } = *batch;
+    let BatchContext { conn, node_key, bounds, revision, .. } = *batch;
     match write {
         Write::PutObject { key, uid, content_hash, resource_version, json } => {
             let object = ObjectColumns::of(key, uid, content_hash, resource_version);
@@ -107,8 +107,8 @@ pub(crate) fn apply(batch: &BatchContext<'_>, write: &Write, usage: &mut Usage) 
             let size = columns.iter().map(|c| c.len()).sum::<usize>() + json.len();
             bounds.fits(size, || format!("object {key}"))?;
             let secret = plan::seals_objects(&key.resource);
-            let (value, sum) =
-                sealed(vault, secret, OBJECTS_TABLE, &columns, json, revision).map_err(NotDone::Refused)?;
+            let (value, sum) = sealed(node_key, secret, OBJECTS_TABLE, &columns, json, revision)
+                .map_err(NotDone::Refused)?;
             conn.prepare_cached(PUT_OBJECT)?.execute((
                 object.resource,
                 object.namespace,
@@ -123,7 +123,7 @@ pub(crate) fn apply(batch: &BatchContext<'_>, write: &Write, usage: &mut Usage) 
         }
         Write::DeleteObject { key, uid } => {
             // A damaged row's uid proves nothing, so such a row goes.
-            let held = read::object(conn, vault, key)?.and_then(Result::ok).map(|object| object.uid);
+            let held = read::object(conn, node_key, key)?.and_then(Result::ok).map(|object| object.uid);
             if uid.is_none() || held.is_none() || *uid == held {
                 conn.prepare_cached(DELETE_OBJECT)?.execute((&key.resource, &key.namespace, &key.name))?;
             }
@@ -134,7 +134,7 @@ pub(crate) fn apply(batch: &BatchContext<'_>, write: &Write, usage: &mut Usage) 
             let columns = ModuleRowColumns { kind, key1, key2 }.bytes();
             let secret = plan::seals_rows(*table);
             let (value, sum) =
-                sealed(vault, secret, ROWS_TABLE, &columns, value, revision).map_err(NotDone::Refused)?;
+                sealed(node_key, secret, ROWS_TABLE, &columns, value, revision).map_err(NotDone::Refused)?;
             conn.prepare_cached(PUT_ROW)?.execute((kind, key1, key2, &value, revision, sum))?;
         }
         Write::DeleteRow { table, key1, key2 } => {
@@ -156,7 +156,7 @@ pub(crate) const fn telemetry_share(bound: u64) -> u64 {
 
 fn enqueue(
     batch: &BatchContext<'_>,
-    (queue, class): (Queue, Class),
+    (queue, class): (OutboxQueue, Class),
     key: &str,
     body: &[u8],
     usage: &mut Usage,

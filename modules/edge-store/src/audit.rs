@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use crate::layout::{OUTBOX_TABLE, ROWS_TABLE, Word};
+use crate::node_key::NodeKey;
 use crate::state::{Damage, DamagedRow};
-use crate::vault::Vault;
 use crate::{UnknownRows, read};
 
 /// What an audit found.
@@ -23,20 +23,20 @@ pub(crate) struct Findings {
 }
 
 /// Reads all rows.
-pub(crate) fn audit(conn: &Connection, vault: &Vault) -> rusqlite::Result<Findings> {
+pub(crate) fn audit(conn: &Connection, node_key: &NodeKey) -> rusqlite::Result<Findings> {
     let mut findings = Findings::default();
     let mut statement = conn.prepare(read::ALL_OBJECTS)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         // The key of a damaged one stays, so that the cloud sends it again or has it deleted.
-        if let Err(damaged) = read::object_of(row, vault)? {
+        if let Err(damaged) = read::object_of(row, node_key)? {
             findings.add(damaged);
         }
     }
     let mut statement = conn.prepare(read::ALL_ROWS)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        match read::row_of(row, vault)? {
+        match read::row_of(row, node_key)? {
             Ok((Word::Known(_), _)) => {}
             Ok((Word::Unknown(kind), _)) => findings.unknown(ROWS_TABLE, kind),
             Err(damaged) => {
@@ -78,8 +78,8 @@ impl Findings {
 }
 
 /// Drops what nobody can ever read. Without a key nothing is dropped, for the key may come back.
-pub(crate) fn mend(conn: &mut Connection, vault: &Vault, findings: &Findings) -> rusqlite::Result<()> {
-    if !vault.has_key() || (findings.dead_rows.is_empty() && findings.dead_reports.is_empty()) {
+pub(crate) fn mend(conn: &mut Connection, node_key: &NodeKey, findings: &Findings) -> rusqlite::Result<()> {
+    if !node_key.is_loaded() || (findings.dead_rows.is_empty() && findings.dead_reports.is_empty()) {
         return Ok(());
     }
     let tx = conn.transaction()?;

@@ -7,11 +7,11 @@ use rusqlite::Connection;
 use crate::error::{is_not_ours, is_of_disk};
 use crate::files::{beside, size};
 use crate::layout::{MODULE_ROW_SUMMED, OBJECT_SUMMED, OBJECTS_TABLE, OUTBOX_TABLE, ROWS_TABLE, Word};
+use crate::node_key::{KeyFile, NodeKey};
 use crate::opening::header;
 use crate::read::{self, IntactRow};
 use crate::schema::{self, Meta, Unfit};
 use crate::state::Damage;
-use crate::vault::{KeyFile, Vault};
 use crate::{StoreError, Table, plan};
 
 /// One row, without its value.
@@ -65,7 +65,7 @@ pub struct InspectedReport {
 pub struct StoreInspector {
     path: PathBuf,
     conn: Connection,
-    vault: Vault,
+    node_key: NodeKey,
     key: KeyFile,
     meta: Meta,
 }
@@ -92,9 +92,9 @@ impl StoreInspector {
             Unfit::Sql(error) if is_not_ours(&error) => not_ours(error.to_string()),
             Unfit::Sql(error) => StoreError::sqlite(&path, error),
         })?;
-        let vault = Vault::new(&path);
-        let key = vault.load()?;
-        Ok(StoreInspector { path, conn, vault, key, meta })
+        let node_key = NodeKey::new(&path);
+        let key = node_key.load()?;
+        Ok(StoreInspector { path, conn, node_key, key, meta })
     }
 
     /// The revision of the last commit.
@@ -104,7 +104,7 @@ impl StoreInspector {
 
     /// What is wrong with the node key; `None` if it is there.
     pub fn key_trouble(&self) -> Option<String> {
-        let path = self.vault.path().display();
+        let path = self.node_key.path().display();
         match self.key {
             KeyFile::Kept => None,
             KeyFile::Missing => {
@@ -200,7 +200,7 @@ impl StoreInspector {
         let Some(intact) = intact else {
             return InspectedRow { damage: Some(Damage::Checksum), ..entry };
         };
-        let value = intact.value(&self.vault);
+        let value = intact.value(&self.node_key);
         let damage = match value {
             None => Some(Damage::Sealed),
             Some(_) if entry.secret && entry.known && !intact.sealed => Some(Damage::Unsealed),

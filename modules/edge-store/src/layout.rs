@@ -4,7 +4,7 @@
 //! ([`crate::StoredObject`], [`crate::Row`], [`crate::OutboxRow`]) is made of these structs and turned into them, so that
 //! a change of the one leaves the other alone. Another layout is another version, with a migration in `schema.rs`.
 
-use crate::{Class, ObjectKey, OutboxRow, Queue, Row, StoredObject, Table};
+use crate::{Class, ObjectKey, OutboxQueue, OutboxRow, Row, StoredObject, Table};
 
 /// The tables as they stand in the file, in sums and in [`crate::DamagedRow`].
 pub(crate) const OBJECTS_TABLE: &str = "objects";
@@ -115,8 +115,8 @@ pub(crate) struct OutboxColumns<'a> {
 }
 
 impl<'a> OutboxColumns<'a> {
-    pub(crate) fn of(queue: Queue, class: Class, key: &'a str) -> Self {
-        OutboxColumns { queue: queue.as_str(), class: class.as_str(), key }
+    pub(crate) fn of(queue: OutboxQueue, class: Class, key: &'a str) -> Self {
+        OutboxColumns { queue: word_of(queue), class: class.as_str(), key }
     }
 
     /// `None`: a column is not UTF-8.
@@ -131,7 +131,7 @@ impl<'a> OutboxColumns<'a> {
 
     /// The report; its queue or class may be one that this release does not know.
     pub(crate) fn report(&self, seq: i64, body: &[u8]) -> Word<OutboxRow> {
-        match (Queue::parse(self.queue), Class::parse(self.class)) {
+        match (queue_of(self.queue), Class::parse(self.class)) {
             (Some(queue), Some(class)) => {
                 let (key, body) = (self.key.to_owned(), body.to_vec());
                 Word::Known(OutboxRow { seq, queue, class, key, body })
@@ -143,4 +143,17 @@ impl<'a> OutboxColumns<'a> {
 
 fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
+}
+
+/// The word of a queue in the file.
+pub(crate) fn word_of(queue: OutboxQueue) -> &'static str {
+    match queue {
+        OutboxQueue::Node => "node",
+        OutboxQueue::Devices => "devices",
+        OutboxQueue::Telemetry => "telemetry",
+    }
+}
+
+fn queue_of(word: &str) -> Option<OutboxQueue> {
+    OutboxQueue::ALL.into_iter().find(|queue| word_of(*queue) == word)
 }

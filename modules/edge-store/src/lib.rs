@@ -45,6 +45,7 @@ mod error;
 mod files;
 mod inspector;
 mod layout;
+mod node_key;
 mod opening;
 mod plan;
 mod read;
@@ -54,16 +55,16 @@ mod salvage;
 mod schema;
 mod state;
 mod store;
-mod vault;
 mod wal;
 mod writer;
 
+pub use contract::report::OutboxQueue;
 pub use error::StoreError;
 pub use inspector::{InspectedReport, InspectedRow, StoreInspector};
 pub use opening::Opened;
 pub use rows::{
-    Class, Committed, Lookup, ObjectKey, ObjectVersion, OutboxRow, Queue, Row, StoredObject, Table,
-    UnknownRows, Write,
+    Class, Committed, Lookup, ObjectKey, ObjectVersion, OutboxRow, Row, StoredObject, Table, UnknownRows,
+    Write,
 };
 pub use state::{Damage, DamagedRow, Snapshot};
 pub use store::{Options, StandInDisk, Store, WallClock};

@@ -17,10 +17,10 @@ use crate::files::{
     beside, folder, forget_oldest, lock, make_private, newest_broken, next_broken, remove, remove_database,
     rename, size, sync_folder,
 };
+use crate::node_key::{KeyFile, NodeKey};
 use crate::salvage::{Salvage, salvage};
 use crate::schema::{self, Meta, Unfit};
 use crate::state::{Damage, DamagedRow};
-use crate::vault::{KeyFile, Vault};
 use crate::wal::{self, Wal};
 use crate::{Options, StoreError, UnknownRows};
 
@@ -46,7 +46,7 @@ pub(crate) struct Found {
     pub(crate) opened: Opened,
     pub(crate) damaged: Vec<DamagedRow>,
     pub(crate) unknown: Vec<UnknownRows>,
-    pub(crate) vault: Arc<Vault>,
+    pub(crate) node_key: Arc<NodeKey>,
     pub(crate) lock: File,
 }
 
@@ -68,18 +68,18 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Found, StoreError> 
         fs::create_dir_all(folder).map_err(|e| StoreError::file("make the folder of", path, e))?;
     }
     let lock = lock(path)?;
-    let vault = Arc::new(Vault::new(path));
-    let error = match open_whole(path, options, &vault) {
-        Ok(whole) => return Ok(whole.found(vault, lock)),
+    let node_key = Arc::new(NodeKey::new(path));
+    let error = match open_whole(path, options, &node_key) {
+        Ok(whole) => return Ok(whole.found(node_key, lock)),
         Err(error) => error,
     };
-    let Some((conn, meta, findings)) = error.is_disk().then(|| open_for_reading(path, &vault)).flatten()
+    let Some((conn, meta, findings)) = error.is_disk().then(|| open_for_reading(path, &node_key)).flatten()
     else {
         return Err(error);
     };
     tracing::error!(path = %path.display(), %error, "database is open for reading alone");
     let (conn, unknown) = (Access::Reading(conn, error), findings.unknown_rows());
-    Ok(Found { conn, meta, opened: Opened::Clean, damaged: findings.damaged, unknown, vault, lock })
+    Ok(Found { conn, meta, opened: Opened::Clean, damaged: findings.damaged, unknown, node_key, lock })
 }
 
 /// A file that can be written.
@@ -92,13 +92,13 @@ struct Whole {
 }
 
 impl Whole {
-    fn found(self, vault: Arc<Vault>, lock: File) -> Found {
+    fn found(self, node_key: Arc<NodeKey>, lock: File) -> Found {
         let Whole { conn, meta, opened, damaged, unknown } = self;
-        Found { conn: Access::Full(conn), meta, opened, damaged, unknown, vault, lock }
+        Found { conn: Access::Full(conn), meta, opened, damaged, unknown, node_key, lock }
     }
 }
 
-fn open_whole(path: &Path, options: &Options, vault: &Vault) -> Result<Whole, StoreError> {
+fn open_whole(path: &Path, options: &Options, node_key: &NodeKey) -> Result<Whole, StoreError> {
     let stray = finish_interrupted(path)?;
     let (mut conn, meta, opened, mut damaged) = match attempt(path, options)? {
         Attempt::Taken(conn, meta, fresh) => {
@@ -129,11 +129,11 @@ fn open_whole(path: &Path, options: &Options, vault: &Vault) -> Result<Whole, St
         let lost = damaged.len();
         tracing::warn!(path = %aside.display(), salvaged, lost, "database was quarantined and its readable rows carried over");
     }
-    let key = vault.load_or_make()?;
-    let findings = audit::audit(&conn, vault).map_err(|e| StoreError::sqlite(path, e))?;
-    tell_of_key(vault, &key, &findings);
+    let key = node_key.load_or_make()?;
+    let findings = audit::audit(&conn, node_key).map_err(|e| StoreError::sqlite(path, e))?;
+    tell_of_key(node_key, &key, &findings);
     // The next start tries again; until then they are passed over.
-    if let Err(error) = audit::mend(&mut conn, vault, &findings) {
+    if let Err(error) = audit::mend(&mut conn, node_key, &findings) {
         tracing::warn!(path = %path.display(), %error, "damaged rows stay in the database");
     }
     let unknown = findings.unknown_rows();
@@ -142,14 +142,14 @@ fn open_whole(path: &Path, options: &Options, vault: &Vault) -> Result<Whole, St
 }
 
 /// Opens the file on a disk that takes no writes. A broken file needs a copy, and that needs a disk.
-fn open_for_reading(path: &Path, vault: &Vault) -> Option<(Connection, Meta, Findings)> {
+fn open_for_reading(path: &Path, node_key: &NodeKey) -> Option<(Connection, Meta, Findings)> {
     if size(path).ok()? == 0 || header(path).ok()?.is_some() || log_is_lost(path).ok()?.is_some() {
         return None;
     }
     let conn = schema::without_writes(path).ok()?;
     let meta = schema::check_only(&conn).ok()?;
-    vault.load().ok()?;
-    let findings = audit::audit(&conn, vault).ok()?;
+    node_key.load().ok()?;
+    let findings = audit::audit(&conn, node_key).ok()?;
     Some((conn, meta, findings))
 }
 
@@ -157,16 +157,16 @@ fn open_for_reading(path: &Path, vault: &Vault) -> Option<(Connection, Meta, Fin
 pub(crate) fn open_again(
     path: &Path,
     options: &Options,
-    vault: &Vault,
+    node_key: &NodeKey,
 ) -> Result<(Connection, Meta), StoreError> {
-    vault.load_or_make()?;
+    node_key.load_or_make()?;
     match attempt(path, options)? {
         Attempt::Taken(conn, meta, _) => Ok((conn, meta)),
         Attempt::Broken(reason) => Err(StoreError::NotAStore { path: path.to_owned(), reason }),
     }
 }
 
-fn tell_of_key(vault: &Vault, key: &KeyFile, findings: &Findings) {
+fn tell_of_key(node_key: &NodeKey, key: &KeyFile, findings: &Findings) {
     if findings.locked == 0 {
         return;
     }
@@ -176,7 +176,7 @@ fn tell_of_key(vault: &Vault, key: &KeyFile, findings: &Findings) {
         KeyFile::Unreadable => "the file held no key",
     };
     tracing::error!(
-        key = %vault.path().display(), found, rows = findings.locked,
+        key = %node_key.path().display(), found, rows = findings.locked,
         "the key that sealed this database is lost: its secrets are fetched again from the cloud"
     );
 }

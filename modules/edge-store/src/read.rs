@@ -5,11 +5,11 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::checksum::{bound_to, sealed_sum, sum};
 use crate::layout::{
     KEY_WIDTH, MODULE_ROW_SUMMED, ModuleRowColumns, OBJECT_SUMMED, OBJECTS_TABLE, OUTBOX_SUMMED,
-    OUTBOX_TABLE, ObjectColumns, OutboxColumns, ROWS_TABLE, Word,
+    OUTBOX_TABLE, ObjectColumns, OutboxColumns, ROWS_TABLE, Word, word_of,
 };
+use crate::node_key::NodeKey;
 use crate::state::{Damage, DamagedRow, Usage};
-use crate::vault::Vault;
-use crate::{ObjectKey, ObjectVersion, OutboxRow, Queue, Row, StoredObject, Table, plan};
+use crate::{ObjectKey, ObjectVersion, OutboxQueue, OutboxRow, Row, StoredObject, Table, plan};
 
 const OBJECT: &str = "SELECT resource, namespace, name, uid, content_hash, resource_version, json, revision, sum \
     FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3";
@@ -39,31 +39,31 @@ pub(crate) type Checked<T> = Result<T, DamagedRow>;
 
 pub(crate) fn object(
     conn: &Connection,
-    vault: &Vault,
+    node_key: &NodeKey,
     key: &ObjectKey,
 ) -> rusqlite::Result<Option<Checked<StoredObject>>> {
     let by = (&key.resource, &key.namespace, &key.name);
-    conn.prepare_cached(OBJECT)?.query_row(by, |row| object_of(row, vault)).optional()
+    conn.prepare_cached(OBJECT)?.query_row(by, |row| object_of(row, node_key)).optional()
 }
 
 pub(crate) fn objects(
     conn: &Connection,
-    vault: &Vault,
+    node_key: &NodeKey,
     resource: &str,
     namespace: Option<&str>,
 ) -> rusqlite::Result<Vec<Checked<StoredObject>>> {
-    conn.prepare_cached(OBJECTS)?.query_map((resource, namespace), |row| object_of(row, vault))?.collect()
+    conn.prepare_cached(OBJECTS)?.query_map((resource, namespace), |row| object_of(row, node_key))?.collect()
 }
 
 /// What is under each of these keys, all at one moment.
 pub(crate) fn look_up(
     conn: &Connection,
-    vault: &Vault,
+    node_key: &NodeKey,
     keys: &[ObjectKey],
 ) -> rusqlite::Result<Vec<Option<Checked<StoredObject>>>> {
     // It only reads, so there is nothing to commit.
     let moment = conn.unchecked_transaction()?;
-    keys.iter().map(|key| object(&moment, vault, key)).collect()
+    keys.iter().map(|key| object(&moment, node_key, key)).collect()
 }
 
 /// The keys of a resource, by namespace and name. Their rows are not read.
@@ -77,13 +77,13 @@ pub(crate) fn keys(conn: &Connection, resource: &str) -> rusqlite::Result<Vec<Ob
 /// Keys, uids and hashes. What is damaged has its key alone, so that the cloud sends it again or has it deleted.
 pub(crate) fn versions(
     conn: &Connection,
-    vault: &Vault,
+    node_key: &NodeKey,
 ) -> rusqlite::Result<(Vec<ObjectVersion>, Vec<DamagedRow>)> {
     let mut statement = conn.prepare_cached(ALL_OBJECTS)?;
     let mut found = statement.query([])?;
     let (mut versions, mut damaged) = (Vec::new(), Vec::new());
     while let Some(row) = found.next()? {
-        match object_of(row, vault)? {
+        match object_of(row, node_key)? {
             Ok(StoredObject { key, uid, content_hash, .. }) => {
                 versions.push(ObjectVersion { key, uid, content_hash });
             }
@@ -103,22 +103,22 @@ pub(crate) fn versions(
 
 pub(crate) fn row(
     conn: &Connection,
-    vault: &Vault,
+    node_key: &NodeKey,
     table: Table,
     key1: &str,
     key2: &str,
 ) -> rusqlite::Result<Option<Checked<Row>>> {
     let by = (table.as_str(), key1, key2);
-    conn.prepare_cached(ROW)?.query_row(by, |row| Ok(row_of(row, vault)?.map(|(_, row)| row))).optional()
+    conn.prepare_cached(ROW)?.query_row(by, |row| Ok(row_of(row, node_key)?.map(|(_, row)| row))).optional()
 }
 
 pub(crate) fn rows(
     conn: &Connection,
-    vault: &Vault,
+    node_key: &NodeKey,
     table: Table,
     key1: Option<&str>,
 ) -> rusqlite::Result<Vec<Checked<Row>>> {
-    let one = |row: &rusqlite::Row<'_>| Ok(row_of(row, vault)?.map(|(_, row)| row));
+    let one = |row: &rusqlite::Row<'_>| Ok(row_of(row, node_key)?.map(|(_, row)| row));
     conn.prepare_cached(ROWS)?.query_map((table.as_str(), key1), one)?.collect()
 }
 
@@ -133,7 +133,7 @@ pub(crate) struct Head {
 /// over and stay.
 pub(crate) fn outbox_head(
     conn: &Connection,
-    queue: Option<(Queue, i64)>,
+    queue: Option<(OutboxQueue, i64)>,
     limit_rows: usize,
     limit_bytes: usize,
 ) -> rusqlite::Result<Head> {
@@ -141,7 +141,7 @@ pub(crate) fn outbox_head(
     let mut bytes = 0_usize;
     let mut statement = conn.prepare_cached(if queue.is_some() { QUEUE } else { OUTBOX })?;
     let mut found = match queue {
-        Some((queue, after)) => statement.query((queue.as_str(), after))?,
+        Some((queue, after)) => statement.query((word_of(queue), after))?,
         None => statement.query([])?,
     };
     while head.rows.len() < limit_rows {
@@ -163,8 +163,8 @@ pub(crate) fn outbox_head(
 }
 
 /// The seq of the newest row of a queue; 0 if there is none.
-pub(crate) fn newest(conn: &Connection, queue: Queue) -> rusqlite::Result<i64> {
-    let seq: Option<i64> = conn.prepare_cached(NEWEST)?.query_row([queue.as_str()], |row| row.get(0))?;
+pub(crate) fn newest(conn: &Connection, queue: OutboxQueue) -> rusqlite::Result<i64> {
+    let seq: Option<i64> = conn.prepare_cached(NEWEST)?.query_row([word_of(queue)], |row| row.get(0))?;
     Ok(seq.unwrap_or(0))
 }
 
@@ -176,7 +176,10 @@ pub(crate) fn usage(conn: &Connection) -> rusqlite::Result<Usage> {
 }
 
 /// An object from the first nine columns.
-pub(crate) fn object_of(row: &rusqlite::Row<'_>, vault: &Vault) -> rusqlite::Result<Checked<StoredObject>> {
+pub(crate) fn object_of(
+    row: &rusqlite::Row<'_>,
+    node_key: &NodeKey,
+) -> rusqlite::Result<Checked<StoredObject>> {
     let intact = match intact::<OBJECT_SUMMED>(row, OBJECTS_TABLE)? {
         Ok(intact) => intact,
         Err(damaged) => return Ok(Err(damaged)),
@@ -187,14 +190,14 @@ pub(crate) fn object_of(row: &rusqlite::Row<'_>, vault: &Vault) -> rusqlite::Res
     if plan::seals_objects(columns.resource) && !intact.sealed {
         return Ok(Err(intact.damaged(Damage::Unsealed)));
     }
-    let Some(json) = intact.value(vault) else { return Ok(Err(intact.damaged(Damage::Sealed))) };
+    let Some(json) = intact.value(node_key) else { return Ok(Err(intact.damaged(Damage::Sealed))) };
     Ok(Ok(columns.object(json, intact.stamp())))
 }
 
 /// A row of a module from the first six columns, with its table.
 pub(crate) fn row_of(
     row: &rusqlite::Row<'_>,
-    vault: &Vault,
+    node_key: &NodeKey,
 ) -> rusqlite::Result<Checked<(Word<Table>, Row)>> {
     let intact = match intact::<MODULE_ROW_SUMMED>(row, ROWS_TABLE)? {
         Ok(intact) => intact,
@@ -212,7 +215,7 @@ pub(crate) fn row_of(
         Word::Unknown(_) => return Ok(Ok((table, columns.row(Vec::new(), intact.stamp())))),
         Word::Known(_) => {}
     }
-    let Some(value) = intact.value(vault) else { return Ok(Err(intact.damaged(Damage::Sealed))) };
+    let Some(value) = intact.value(node_key) else { return Ok(Err(intact.damaged(Damage::Sealed))) };
     Ok(Ok((table, columns.row(value, intact.stamp()))))
 }
 
@@ -239,11 +242,11 @@ pub(crate) struct IntactRow<'a, const N: usize> {
 }
 
 impl<const N: usize> IntactRow<'_, N> {
-    /// The value; `None` if the vault does not open it.
-    pub(crate) fn value(&self, vault: &Vault) -> Option<Vec<u8>> {
+    /// The value; `None` if the node key does not open it.
+    pub(crate) fn value(&self, node_key: &NodeKey) -> Option<Vec<u8>> {
         let (value, rest) = self.columns.split_last()?;
         if self.sealed {
-            vault.open(&bound_to(self.table, rest, self.revision), value)
+            node_key.open(&bound_to(self.table, rest, self.revision), value)
         } else {
             Some(value.to_vec())
         }

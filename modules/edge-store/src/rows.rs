@@ -1,5 +1,7 @@
 //! What goes in and what comes out.
 
+use contract::report::OutboxQueue;
+
 /// Names one object in the store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
@@ -90,35 +92,6 @@ impl Class {
     }
 }
 
-/// What leaves the outbox side by side, each in the order of its seqs: a backlog of one does not hold up the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Queue {
-    /// Status and events of the node and its pods.
-    Node,
-    /// Twins and states of devices.
-    Devices,
-    /// Telemetry.
-    Telemetry,
-}
-
-impl Queue {
-    /// All of them.
-    pub const ALL: [Queue; 3] = [Queue::Node, Queue::Devices, Queue::Telemetry];
-
-    /// The word that stands in the file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Queue::Node => "node",
-            Queue::Devices => "devices",
-            Queue::Telemetry => "telemetry",
-        }
-    }
-
-    pub(crate) fn parse(word: &str) -> Option<Self> {
-        Queue::ALL.into_iter().find(|queue| queue.as_str() == word)
-    }
-}
-
 /// Rows of a kind that this release does not know, as a newer one leaves them that was rolled back. They are kept and
 /// nobody reads them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,7 +110,7 @@ pub struct OutboxRow {
     /// Never used twice in one file. A status that is replaced gets a new one.
     pub seq: i64,
     /// The queue that it leaves in.
-    pub queue: Queue,
+    pub queue: OutboxQueue,
     /// The row's class.
     pub class: Class,
     /// What the report is about.
@@ -250,7 +223,7 @@ pub enum Write {
     /// Puts a report into the outbox.
     Enqueue {
         /// The queue that it leaves in.
-        queue: Queue,
+        queue: OutboxQueue,
         /// Its class.
         class: Class,
         /// What it is about.

@@ -10,15 +10,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::apply;
 use crate::layout::OBJECTS_TABLE;
+use crate::node_key::NodeKey;
 use crate::opening::{self, Access, Opened};
 use crate::read::{self, Checked};
 use crate::readers::Readers;
 use crate::state::{DamagedRow, Shared, Snapshot};
-use crate::vault::Vault;
 use crate::writer::{Answer, Batch, Job, Writer};
 use crate::{
-    Committed, Lookup, ObjectKey, ObjectVersion, OutboxRow, Queue, Row, StoreError, StoredObject, Table,
-    UnknownRows, Write, block_on,
+    Committed, Lookup, ObjectKey, ObjectVersion, OutboxQueue, OutboxRow, Row, StoreError, StoredObject,
+    Table, UnknownRows, Write, block_on,
 };
 
 /// Tells the time, in seconds since 1970, from any thread.
@@ -117,7 +117,7 @@ pub struct Store {
 struct Inner {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
-    vault: Arc<Vault>,
+    node_key: Arc<NodeKey>,
     opened: Opened,
     incarnation: Vec<u8>,
     telemetry: (u64, u64),
@@ -173,11 +173,11 @@ impl Store {
         let usage = read::usage(conn).map_err(|e| StoreError::sqlite(&path, e))?;
         let shared = Arc::new(Shared::new(path.clone(), found.meta.revision, usage, found.unknown));
         found.damaged.into_iter().for_each(|row| shared.found_damaged(row));
-        let vault = Arc::clone(&found.vault);
+        let node_key = Arc::clone(&found.node_key);
         let telemetry =
             (apply::telemetry_share(options.outbox_rows), apply::telemetry_share(options.outbox_bytes));
         let (length, threadless) = (options.queue.max(1), options.threadless);
-        let writer = Writer::new(found.conn, Arc::clone(&shared), found.vault, options, usage);
+        let writer = Writer::new(found.conn, Arc::clone(&shared), found.node_key, options, usage);
         let readers = writer.readers();
         let (writer, thread) = if threadless {
             (WriterAccess::Inline(Box::new(Mutex::new(writer))), None)
@@ -189,7 +189,7 @@ impl Store {
         let inner = Inner {
             shared,
             readers,
-            vault,
+            node_key,
             opened: found.opened,
             incarnation: found.meta.incarnation,
             telemetry,
@@ -297,7 +297,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn get_object(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StoreError> {
-        let found = self.read(|conn, vault| read::object(conn, vault, key))?;
+        let found = self.read(|conn, node_key| read::object(conn, node_key, key))?;
         self.inner.shared.read_objects(usize::from(found.is_some()));
         Ok(self.sound(found).pop())
     }
@@ -312,7 +312,7 @@ impl Store {
         resource: &str,
         namespace: Option<&str>,
     ) -> Result<Vec<StoredObject>, StoreError> {
-        let found = self.read(|conn, vault| read::objects(conn, vault, resource, namespace))?;
+        let found = self.read(|conn, node_key| read::objects(conn, node_key, resource, namespace))?;
         self.inner.shared.read_objects(found.len());
         Ok(self.sound(found))
     }
@@ -322,7 +322,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn look_up(&self, keys: &[ObjectKey]) -> Result<Vec<Lookup>, StoreError> {
-        let found = self.read(|conn, vault| read::look_up(conn, vault, keys))?;
+        let found = self.read(|conn, node_key| read::look_up(conn, node_key, keys))?;
         self.inner.shared.read_objects(found.iter().flatten().count());
         let lookup = |row| match row {
             None => Lookup::Absent,
@@ -372,7 +372,7 @@ impl Store {
     /// When the file cannot be read.
     pub fn queue_head(
         &self,
-        queue: Queue,
+        queue: OutboxQueue,
         after: i64,
         limit_rows: usize,
         limit_bytes: usize,
@@ -384,13 +384,13 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn newest_seq(&self, queue: Queue) -> Result<i64, StoreError> {
+    pub fn newest_seq(&self, queue: OutboxQueue) -> Result<i64, StoreError> {
         self.read(|conn, _| read::newest(conn, queue))
     }
 
     fn head(
         &self,
-        queue: Option<(Queue, i64)>,
+        queue: Option<(OutboxQueue, i64)>,
         limit_rows: usize,
         limit_bytes: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
@@ -413,7 +413,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn get_row(&self, table: Table, key1: &str, key2: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = self.read(|conn, vault| read::row(conn, vault, table, key1, key2))?;
+        let found = self.read(|conn, node_key| read::row(conn, node_key, table, key1, key2))?;
         Ok(self.sound(found).pop().map(|row| row.value))
     }
 
@@ -422,15 +422,15 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn list_rows(&self, table: Table, key1: Option<&str>) -> Result<Vec<Row>, StoreError> {
-        let found = self.read(|conn, vault| read::rows(conn, vault, table, key1))?;
+        let found = self.read(|conn, node_key| read::rows(conn, node_key, table, key1))?;
         Ok(self.sound(found))
     }
 
     fn read<T>(
         &self,
-        read: impl FnOnce(&Connection, &Vault) -> rusqlite::Result<T>,
+        read: impl FnOnce(&Connection, &NodeKey) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let answer = self.inner.readers.with(|conn| read(conn, &self.inner.vault));
+        let answer = self.inner.readers.with(|conn| read(conn, &self.inner.node_key));
         if matches!(answer, Err(StoreError::Damaged { .. })) {
             self.inner.shared.broke();
         }

@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::apply::{self, BatchContext, Bounds, NotDone};
 use crate::layout::{OBJECTS_TABLE, ROWS_TABLE};
+use crate::node_key::NodeKey;
 use crate::opening::{self, Access};
 use crate::readers::Readers;
 use crate::state::{Shared, Usage};
-use crate::vault::Vault;
 use crate::{Committed, Options, StoreError, Write, read, schema};
 
 /// More batches in one transaction save little, and make the first of them wait.
@@ -40,7 +40,7 @@ pub(crate) struct Writer {
     conn: Option<Connection>,
     shared: Arc<Shared>,
     readers: Arc<Readers>,
-    vault: Arc<Vault>,
+    node_key: Arc<NodeKey>,
     options: Options,
     bounds: Bounds,
     usage: Usage,
@@ -52,7 +52,7 @@ impl Writer {
     pub(crate) fn new(
         access: Access,
         shared: Arc<Shared>,
-        vault: Arc<Vault>,
+        node_key: Arc<NodeKey>,
         options: Options,
         usage: Usage,
     ) -> Self {
@@ -65,7 +65,7 @@ impl Writer {
             }
         };
         let (revision, bounds) = (shared.revision(), Bounds::from(&options));
-        Writer { conn, shared, readers: Arc::new(readers), vault, options, bounds, usage, revision }
+        Writer { conn, shared, readers: Arc::new(readers), node_key, options, bounds, usage, revision }
     }
 
     pub(crate) fn readers(&self) -> Arc<Readers> {
@@ -160,8 +160,8 @@ impl Writer {
         if self.conn.is_some() {
             return Ok(());
         }
-        let (path, options, vault) = (&self.shared.path, &self.options, &self.vault);
-        let (conn, meta) = self.readers.release_during(|| opening::open_again(path, options, vault))?;
+        let (path, options, node_key) = (&self.shared.path, &self.options, &self.node_key);
+        let (conn, meta) = self.readers.release_during(|| opening::open_again(path, options, node_key))?;
         self.revision = meta.revision;
         self.conn = Some(conn);
         Ok(())
@@ -241,7 +241,7 @@ impl Writer {
         conn.execute_batch("SAVEPOINT batch")?;
         let batch = BatchContext {
             conn,
-            vault: &self.vault,
+            node_key: &self.node_key,
             bounds: &self.bounds,
             revision: stamp,
             now: self.options.clock.as_ref().map_or(0, |clock| clock.seconds()),
@@ -320,7 +320,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Class, Options, Queue};
+    use crate::{Class, Options, OutboxQueue};
 
     fn writer(dir: &tempfile::TempDir) -> Writer {
         let path = dir.path().join("edgecore.db");
@@ -328,11 +328,16 @@ mod tests {
         options.outbox_rows = 2;
         let found = opening::open(&path, &options).unwrap();
         let shared = Arc::new(Shared::new(path, 0, Usage::default(), Vec::new()));
-        Writer::new(found.conn, shared, found.vault, options, Usage::default())
+        Writer::new(found.conn, shared, found.node_key, options, Usage::default())
     }
 
     fn event(key: &str) -> Write {
-        Write::Enqueue { queue: Queue::Node, class: Class::Event, key: key.to_owned(), body: b"b".to_vec() }
+        Write::Enqueue {
+            queue: OutboxQueue::Node,
+            class: Class::Event,
+            key: key.to_owned(),
+            body: b"b".to_vec(),
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use edge_store::{Class, Lookup, ObjectKey, Opened, Options, Queue, Store, Table, Write};
+use edge_store::{Class, Lookup, ObjectKey, Opened, Options, OutboxQueue, Store, Table, Write};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -41,7 +41,7 @@ fn batch(version: u8) -> Vec<Write> {
                     value: value("twin", n, version),
                 },
                 Write::Enqueue {
-                    queue: Queue::Node,
+                    queue: OutboxQueue::Node,
                     class: Class::Status,
                     key: format!("s{n}"),
                     body: value("report", n, version),
@@ -208,7 +208,7 @@ fn a_page_in_the_middle_costs_its_own_rows_only() {
     let last = store.outbox_head(1000, 1 << 24).unwrap().last().unwrap().seq;
     store
         .commit_blocking(vec![Write::Enqueue {
-            queue: Queue::Node,
+            queue: OutboxQueue::Node,
             class: Class::Event,
             key: "e".to_owned(),
             body: vec![],

@@ -7,7 +7,9 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use edge_store::{Class, ObjectKey, Opened, Options, Queue, Store, StoreError, StoreInspector, Table, Write};
+use edge_store::{
+    Class, ObjectKey, Opened, Options, OutboxQueue, Store, StoreError, StoreInspector, Table, Write,
+};
 use rustix::mount::{MountFlags, mount, mount_remount};
 use tempfile::TempDir;
 
@@ -64,7 +66,7 @@ fn batch(id: usize) -> Vec<Write> {
             json: vec![b'a'; 2000],
         },
         Write::Enqueue {
-            queue: Queue::Node,
+            queue: OutboxQueue::Node,
             class: Class::Event,
             key: format!("{id}"),
             body: vec![b'b'; 500],

@@ -5,7 +5,7 @@ mod again;
 
 use std::path::Path;
 
-use edge_store::{Class, Options, Queue, Store, Table, Write};
+use edge_store::{Class, Options, OutboxQueue, Store, Table, Write};
 
 /// Bytes that this process has written to files, including what the page cache still holds.
 fn written() -> u64 {
@@ -73,7 +73,7 @@ async fn a_day_of_heartbeats_writes_a_bounded_amount() {
         let body = vec![minute as u8; 4000];
         store
             .commit(vec![Write::Enqueue {
-                queue: Queue::Node,
+                queue: OutboxQueue::Node,
                 class: Class::Status,
                 key: "node/e".to_owned(),
                 body,

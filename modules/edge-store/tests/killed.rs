@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::Stdio;
 
-use edge_store::{Class, ObjectKey, Opened, Options, Queue, Store, Table, Write};
+use edge_store::{Class, ObjectKey, Opened, Options, OutboxQueue, Store, Table, Write};
 
 const ROUNDS: u64 = 16;
 const TASKS: u64 = 6;
@@ -23,7 +23,7 @@ fn open(dir: &Path) -> Store {
 fn batch(id: u64) -> Vec<Write> {
     vec![
         Write::Enqueue {
-            queue: Queue::Node,
+            queue: OutboxQueue::Node,
             class: Class::Event,
             key: format!("{id}"),
             body: vec![b'x'; (id % 900) as usize],

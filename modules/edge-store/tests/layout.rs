@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use edge_store::{
-    Class, ObjectKey, Opened, Options, Queue, Store, StoreInspector, Table, UnknownRows, Write,
+    Class, ObjectKey, Opened, Options, OutboxQueue, Store, StoreInspector, Table, UnknownRows, Write,
 };
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -39,9 +39,9 @@ fn one_of_each() -> Vec<Write> {
             key2: "speed".to_owned(),
             value: b"v".to_vec(),
         },
-        report(Queue::Node, Class::Status, "pod/u"),
-        report(Queue::Devices, Class::Event, "twin/d/pump/speed"),
-        report(Queue::Telemetry, Class::Telemetry, "a/user/b"),
+        report(OutboxQueue::Node, Class::Status, "pod/u"),
+        report(OutboxQueue::Devices, Class::Event, "twin/d/pump/speed"),
+        report(OutboxQueue::Telemetry, Class::Telemetry, "a/user/b"),
     ]
 }
 
@@ -142,7 +142,7 @@ fn rows_of_a_newer_release_are_kept_counted_named_and_hold_up_nothing() {
         );
         assert!(store.damaged_rows().is_empty() && store.lost_rows().is_empty());
         // What this release knows goes on as if they were not there.
-        let heads = [Queue::Node, Queue::Devices, Queue::Telemetry]
+        let heads = [OutboxQueue::Node, OutboxQueue::Devices, OutboxQueue::Telemetry]
             .map(|queue| store.queue_head(queue, i64::MIN, 1, 1000).unwrap().len());
         assert_eq!((heads, store.outbox_head(9, 999).unwrap().len()), ([1, 1, 1], 3));
         store.commit_blocking(one_of_each()).unwrap();
@@ -151,7 +151,7 @@ fn rows_of_a_newer_release_are_kept_counted_named_and_hold_up_nothing() {
         store.commit_blocking(vec![Write::Confirm { seqs }]).unwrap();
         store
             .commit_blocking(vec![Write::Enqueue {
-                queue: Queue::Node,
+                queue: OutboxQueue::Node,
                 class: Class::Status,
                 key: "pod/u".to_owned(),
                 body: b"body".to_vec(),

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use edge_store::{Class, Opened, Options, Queue, Store, Table, Write};
+use edge_store::{Class, Opened, Options, OutboxQueue, Store, Table, Write};
 use tempfile::TempDir;
 
 const FILES: [&str; 3] = ["edgecore.db", "edgecore.db-wal", "edgecore.db-shm"];
@@ -21,7 +21,7 @@ fn put(n: usize) -> Vec<Write> {
             key2: String::new(),
             value: vec![b'v'; 200],
         },
-        Write::Enqueue { queue: Queue::Node, class: Class::Event, key: format!("{n}"), body: vec![] },
+        Write::Enqueue { queue: OutboxQueue::Node, class: Class::Event, key: format!("{n}"), body: vec![] },
     ]
 }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use edge_store::{
-    Class, Damage, InspectedReport, ObjectKey, Opened, Options, Queue, Store, StoreError, StoreInspector,
-    Table, WallClock, Write,
+    Class, Damage, InspectedReport, ObjectKey, Opened, Options, OutboxQueue, Store, StoreError,
+    StoreInspector, Table, WallClock, Write,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -49,7 +49,7 @@ fn all() -> Vec<Write> {
         put("configmaps", "c", "in the open"),
         token("t", WORD),
         Write::Enqueue {
-            queue: Queue::Node,
+            queue: OutboxQueue::Node,
             class: Class::Event,
             key: "event/d/e".to_owned(),
             body: b"body".to_vec(),

@@ -1,7 +1,9 @@
 //! The store from outside: what is written is read, a batch is one thing, bounds hold, a restart keeps all.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use edge_store::{Class, ObjectKey, ObjectVersion, Opened, Options, Queue, Store, StoreError, Table, Write};
+use edge_store::{
+    Class, ObjectKey, ObjectVersion, Opened, Options, OutboxQueue, Store, StoreError, Table, Write,
+};
 use tempfile::TempDir;
 
 fn open_with(dir: &TempDir, change: impl FnOnce(&mut Options)) -> Result<Store, StoreError> {
@@ -25,7 +27,7 @@ fn put(name: &str, uid: &str, version: &str, json: &[u8]) -> Write {
 }
 
 fn enqueue(class: Class, key: &str, body: &[u8]) -> Write {
-    let queue = if class == Class::Telemetry { Queue::Telemetry } else { Queue::Node };
+    let queue = if class == Class::Telemetry { OutboxQueue::Telemetry } else { OutboxQueue::Node };
     Write::Enqueue { queue, class, key: key.to_owned(), body: body.to_vec() }
 }
 
@@ -209,7 +211,7 @@ fn each_queue_has_a_head_of_its_own_behind_any_seq() {
     // The key says nothing about the queue.
     let report =
         |queue, n: u8| Write::Enqueue { queue, class: Class::Event, key: "twin/x".to_owned(), body: vec![n] };
-    let writes = (1..=6).map(|n| report(Queue::ALL[usize::from(n) % 3], n)).collect();
+    let writes = (1..=6).map(|n| report(OutboxQueue::ALL[usize::from(n) % 3], n)).collect();
     store.commit_blocking(writes).unwrap();
     let head = |queue, after| -> Vec<(i64, u8)> {
         let rows = store.queue_head(queue, after, 10, 1000).unwrap();
@@ -218,11 +220,14 @@ fn each_queue_has_a_head_of_its_own_behind_any_seq() {
             .map(|row| (row.seq, row.body[0]))
             .collect()
     };
-    assert_eq!(head(Queue::Node, 0), [(3, 3), (6, 6)]);
-    assert_eq!(head(Queue::Devices, 1), [(4, 4)]);
-    assert_eq!((head(Queue::Telemetry, 5), store.newest_seq(Queue::Telemetry).unwrap()), (vec![], 5));
+    assert_eq!(head(OutboxQueue::Node, 0), [(3, 3), (6, 6)]);
+    assert_eq!(head(OutboxQueue::Devices, 1), [(4, 4)]);
+    assert_eq!(
+        (head(OutboxQueue::Telemetry, 5), store.newest_seq(OutboxQueue::Telemetry).unwrap()),
+        (vec![], 5)
+    );
     store.commit_blocking(vec![Write::Confirm { seqs: vec![2, 5] }]).unwrap();
-    assert_eq!(store.newest_seq(Queue::Telemetry).unwrap(), 0);
+    assert_eq!(store.newest_seq(OutboxQueue::Telemetry).unwrap(), 0);
 }
 
 #[test]

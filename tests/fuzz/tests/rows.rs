@@ -1,7 +1,7 @@
 //! Rows of the node's file whose bytes are not what was written: a disk that lies, or somebody who wrote into the file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-use edge_store::{Class, ObjectKey, Options, Queue, Store, Table, Write};
+use edge_store::{Class, ObjectKey, Options, OutboxQueue, Store, Table, Write};
 use fuzz::{Noise, endure};
 use rusqlite::{Connection, params};
 
@@ -23,7 +23,7 @@ fn fill(store: &Store) {
             key2: format!("t{n}"),
             value: b"{\"reported\":{}}".to_vec(),
         });
-        writes.push(Write::Enqueue { queue: Queue::Node, class: Class::Event, key: format!("e{n}"), body: vec![1; 40] });
+        writes.push(Write::Enqueue { queue: OutboxQueue::Node, class: Class::Event, key: format!("e{n}"), body: vec![1; 40] });
     }
     store.commit_blocking(writes).unwrap();
 }
@@ -72,7 +72,7 @@ fn a_damaged_row_is_told_apart_and_leaves_nothing() {
         if round.is_multiple_of(50) {
             let _ = store.object_versions();
             let _ = store.list_rows(Table::Twins, None);
-            for queue in Queue::ALL {
+            for queue in OutboxQueue::ALL {
                 let _ = store.queue_head(queue, 0, 100, 1 << 20);
             }
             let _ = store.damaged_rows();

@@ -11,7 +11,7 @@ use contract::edgecontroller::EdgeUp;
 use contract::metamanager::MetaMsg;
 use contract::report::OutboxQueue;
 use contract::router::RouterUp;
-use edge_store::{OutboxRow, Queue, Write};
+use edge_store::{OutboxRow, Write};
 
 use super::MetaManager;
 use crate::events::{Event, REPORTS_CONFIRMED};
@@ -28,18 +28,6 @@ pub(super) struct Cloud {
     pub(super) router: Address<RouterUp>,
     /// What the cloud understands.
     pub(super) peer: Capabilities,
-}
-
-/// All queues, as the outbox has them.
-pub(super) const QUEUES: [OutboxQueue; 3] = [OutboxQueue::Node, OutboxQueue::Devices, OutboxQueue::Telemetry];
-
-/// The queue's name in the store.
-pub(super) fn rows_of(queue: OutboxQueue) -> Queue {
-    match queue {
-        OutboxQueue::Node => Queue::Node,
-        OutboxQueue::Devices => Queue::Devices,
-        OutboxQueue::Telemetry => Queue::Telemetry,
-    }
 }
 
 /// One queue of the outbox on its way.
@@ -60,7 +48,7 @@ impl QueueDelivery {
 
 impl MetaManager {
     pub(super) async fn deliver(&mut self, cx: &Context<MetaMsg>) -> Result<(), Fault> {
-        for queue in QUEUES {
+        for queue in OutboxQueue::ALL {
             self.deliver_from(queue, cx).await?;
         }
         Ok(())
@@ -109,7 +97,7 @@ impl MetaManager {
         cx: &Context<MetaMsg>,
     ) -> Result<Option<Delivery>, Fault> {
         loop {
-            let rows = match self.store(cx).head(rows_of(queue), self.queue(queue).passed).await? {
+            let rows = match self.store(cx).head(queue, self.queue(queue).passed).await? {
                 Ok(rows) => rows,
                 Err(reason) => {
                     Event::OutboxUnread { reason: &reason }.happened(cx.env());

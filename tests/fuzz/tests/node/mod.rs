@@ -75,7 +75,7 @@ impl Node {
             json: json.to_string().into_bytes(),
         };
         self.store.commit(vec![write]).await.unwrap();
-        self.twin.tell(TwinMsg::Look).await.unwrap();
+        self.twin.tell(TwinMsg::ObjectsChanged(contract::ChangedObjects::Any)).await.unwrap();
     }
 
     /// Takes what the actor has told its neighbours.

@@ -32,8 +32,8 @@ pub(crate) enum KeyFile {
     Unreadable,
 }
 
-/// Seals and opens values.
-pub(crate) struct Vault {
+/// The node's key: seals and opens values.
+pub(crate) struct NodeKey {
     path: PathBuf,
     key: OnceLock<Key>,
 }
@@ -44,29 +44,29 @@ struct Key {
     id: [u8; 8],
 }
 
-impl std::fmt::Debug for Vault {
+impl std::fmt::Debug for NodeKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vault").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("NodeKey").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
-impl Vault {
-    /// The vault of the database at `database`, still without a key.
+impl NodeKey {
+    /// The key of the database at `database`, not loaded yet.
     pub(crate) fn new(database: &Path) -> Self {
-        Vault { path: beside(database, ".key"), key: OnceLock::new() }
+        NodeKey { path: beside(database, ".key"), key: OnceLock::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn has_key(&self) -> bool {
+    pub(crate) fn is_loaded(&self) -> bool {
         self.key.get().is_some()
     }
 
     /// Takes the key from its file.
     pub(crate) fn load(&self) -> Result<KeyFile, StoreError> {
-        if self.has_key() {
+        if self.is_loaded() {
             return Ok(KeyFile::Kept);
         }
         let mut bytes = Vec::new();
@@ -170,7 +170,7 @@ impl Key {
     }
 }
 
-/// The key in a file of [`Vault::make`]; `None` if a byte of it changed.
+/// The key in a file of [`NodeKey::make`]; `None` if a byte of it changed.
 fn parse(file: &[u8]) -> Option<[u8; KEY_BYTES]> {
     let text = std::str::from_utf8(file).ok()?;
     let (mark, rest) = text.strip_suffix('\n')?.split_once(' ')?;
@@ -184,19 +184,19 @@ fn parse(file: &[u8]) -> Option<[u8; KEY_BYTES]> {
 mod tests {
     use super::*;
 
-    fn vault(dir: &tempfile::TempDir) -> Vault {
-        Vault::new(&dir.path().join("db"))
+    fn node_key(dir: &tempfile::TempDir) -> NodeKey {
+        NodeKey::new(&dir.path().join("db"))
     }
 
     #[test]
     fn a_key_is_made_once_and_opens_only_what_it_sealed_for_that_row() {
         let dir = tempfile::tempdir().unwrap();
-        let first = vault(&dir);
+        let first = node_key(&dir);
         assert_eq!(first.load_or_make().unwrap(), KeyFile::Missing);
         let sealed = first.seal(b"row", b"value").unwrap();
         assert!(!sealed.windows(5).any(|w| w == b"value"));
         assert_ne!(sealed, first.seal(b"row", b"value").unwrap(), "a nonce is used once");
-        let again = vault(&dir);
+        let again = node_key(&dir);
         assert_eq!(again.load_or_make().unwrap(), KeyFile::Kept);
         assert_eq!(again.open(b"row", &sealed), Some(b"value".to_vec()));
         assert_eq!(again.open(b"other", &sealed), None);
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn a_changed_key_file_is_set_aside_and_an_open_one_is_closed() {
         let dir = tempfile::tempdir().unwrap();
-        vault(&dir).load_or_make().unwrap();
+        node_key(&dir).load_or_make().unwrap();
         let path = dir.path().join("db.key");
         let text = fs::read(&path).unwrap();
         for at in 0..text.len() {
@@ -225,13 +225,13 @@ mod tests {
             assert_eq!(parse(&text[..at]), None, "{at}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        vault(&dir).load_or_make().unwrap();
+        node_key(&dir).load_or_make().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::write(&path, b"half").unwrap();
-        assert_eq!(vault(&dir).load_or_make().unwrap(), KeyFile::Unreadable);
+        assert_eq!(node_key(&dir).load_or_make().unwrap(), KeyFile::Unreadable);
         assert_eq!(fs::read(dir.path().join("db.key.broken")).unwrap(), b"half");
-        assert_eq!(vault(&dir).load().unwrap(), KeyFile::Kept);
-        let locked = Vault::new(&dir.path().join("none"));
+        assert_eq!(node_key(&dir).load().unwrap(), KeyFile::Kept);
+        let locked = NodeKey::new(&dir.path().join("none"));
         assert_eq!(locked.load().unwrap(), KeyFile::Missing);
         assert!(locked.seal(b"r", b"v").is_none() && locked.open(b"r", b"v").is_none());
     }
