@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::capability::Capabilities;
+use super::ending::Ending;
 use super::frame::{self, Frame, FrameError};
-use super::posted::Posted;
-use super::session::Ending;
+use super::ordered_watch::OrderedWatch;
 use super::transport::{PeerName, Reader, Traffic, Writer};
 use super::version::{Protocol, WireVersion};
 use crate::{Clock, Metrics, Moment};
@@ -25,7 +25,7 @@ pub(super) struct Core {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     heard_micros: AtomicU64,
-    ending: Posted<Option<Ending>>,
+    ending: OrderedWatch<Option<Ending>>,
 }
 
 impl Core {
@@ -37,7 +37,7 @@ impl Core {
             clock,
             metrics,
             heard_micros: AtomicU64::new(0),
-            ending: Posted::new(None),
+            ending: OrderedWatch::new(None),
         };
         core.heard(0);
         core

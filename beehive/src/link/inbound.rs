@@ -11,13 +11,10 @@ use super::capability::Capabilities;
 use super::core::Core;
 use super::events;
 use super::frame::{FIXED, FRAME_MAX, Frame, Kind};
-use super::room::{Answers, Held, LANE_MESSAGES, LaneRoom, Waiting};
+use super::room::{ASKS_MAX, Answers, LANE_MESSAGES, LaneRoom, RoomTaken, Waiting};
 use super::transport::{PeerName, Reader, Writer};
 use super::wire::{DecodeError, ReplyTo, Wire};
 use crate::{Address, Message, Refusal};
-
-/// 4096: asks of one lane that may wait for their answers, at either end.
-pub(super) const PENDING_MAX: usize = 4096;
 
 /// 128: the longest name of a mailbox that is looked at.
 const NAME_MAX: usize = 128;
@@ -123,7 +120,7 @@ pub(super) async fn serve(
         }
     };
     // Room for every answer that may be outstanding and for the credits; memory is taken as it is used.
-    let (back, answers) = mpsc::channel(PENDING_MAX + LANE_MESSAGES);
+    let (back, answers) = mpsc::channel(ASKS_MAX + LANE_MESSAGES);
     let (inbox, messages) = mpsc::channel(LANE_MESSAGES);
     let write = answer(&core, writer, answers);
     let read = fill(&core, &mut reader, &room, inbox, back.clone());
@@ -149,7 +146,7 @@ async fn fill(
     core: &Core,
     reader: &mut Reader,
     room: &LaneRoom,
-    inbox: mpsc::Sender<(Frame, Held)>,
+    inbox: mpsc::Sender<(Frame, RoomTaken)>,
     back: mpsc::Sender<Back>,
 ) {
     loop {
@@ -189,7 +186,7 @@ async fn forward(
     core: &Core,
     route: Arc<dyn Route>,
     room: &LaneRoom,
-    mut inbox: mpsc::Receiver<(Frame, Held)>,
+    mut inbox: mpsc::Receiver<(Frame, RoomTaken)>,
     back: mpsc::Sender<Back>,
 ) {
     while let Some((frame, held)) = inbox.recv().await {
@@ -284,7 +281,7 @@ impl Answer {
             let mut phase = phase.lock().unwrap_or_else(PoisonError::into_inner);
             match &mut *phase {
                 Phase::Decoding(_, kept) => *kept = Some(back),
-                // Never full: the other end keeps to PENDING_MAX asks. If it does not, it loses its answer.
+                // Never full: the other end keeps to ASKS_MAX asks. If it does not, it loses its answer.
                 Phase::Live(way) => drop(way.try_send(back)),
                 Phase::Over => {}
             }

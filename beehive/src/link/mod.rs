@@ -34,6 +34,7 @@ mod arrival;
 mod capability;
 mod core;
 pub mod door;
+mod ending;
 pub mod events;
 mod frame;
 #[cfg(test)]
@@ -43,8 +44,8 @@ mod inbound;
 mod life;
 pub mod memory;
 pub mod mux;
+mod ordered_watch;
 mod outbound;
-mod posted;
 #[cfg(test)]
 mod proofs;
 pub mod quic;
@@ -58,10 +59,11 @@ pub mod ws;
 
 pub use arrival::Arrival;
 pub use capability::{CAPABILITIES_MAX, Capabilities, NAME_MAX as CAPABILITY_NAME_MAX};
+pub use ending::Ending;
 pub use frame::FRAME_MAX;
 pub use inbound::Routes;
 pub use life::{DEAD_AFTER, PING_AFTER};
-pub use session::{Ending, Greeting, Link, LinkError, Refused};
+pub use session::{Greeting, Link, LinkError, Refused};
 pub use transport::{
     Acceptor, Acceptors, Connection, DialError, Dialer, PeerName, Reader, Traffic, Transport, Urgency, Writer,
 };

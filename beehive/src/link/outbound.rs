@@ -10,8 +10,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc}
 use super::core::Core;
 use super::events;
 use super::frame::{FRAME_MAX, Frame, Kind};
-use super::inbound::PENDING_MAX;
-use super::room::{LANE_BYTES, LANE_MESSAGES};
+use super::room::{ASKS_MAX, LANE_BYTES, LANE_MESSAGES};
 use super::transport::{Connection, Reader, Urgency, Writer};
 use super::version::Protocol;
 use super::wire::{AnswerSlot, EncodeError, Outgoing, Wire};
@@ -384,7 +383,7 @@ impl Pending {
     }
 
     fn add(&mut self, slot: AnswerSlot) -> Option<u64> {
-        if self.slots.len() >= PENDING_MAX {
+        if self.slots.len() >= ASKS_MAX {
             slot(Err(AskError::Refused(Refusal::Full)));
             return None;
         }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::capability::Capabilities;
 use super::core::Core;
 use super::door::Rates;
+use super::ending::Ending;
 use super::frame::{Frame, Kind};
 use super::inbound::{self, Routes};
 use super::life::{self, Action};
@@ -122,30 +123,6 @@ pub enum LinkError {
 /// Which of two ends without a common version is to be upgraded.
 fn older(name: &str, theirs: Versions, ours: Versions) -> String {
     if theirs.newest < ours.oldest { format!("`{name}`") } else { "the end that it reached".to_owned() }
-}
-
-/// Why a link ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// This end closed it.
-    Closed,
-    /// The other end closed it in order.
-    Left,
-    /// Nothing was heard for 10 s.
-    Silent,
-    /// The connection broke.
-    Broke(String),
-}
-
-impl std::fmt::Display for Ending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Ending::Closed => f.write_str("closed by this end"),
-            Ending::Left => f.write_str("closed by the other end"),
-            Ending::Silent => write!(f, "nothing was heard for {} s", life::DEAD_AFTER.as_secs()),
-            Ending::Broke(why) => write!(f, "the connection broke: {why}"),
-        }
-    }
 }
 
 /// A link that is up. Dropping it ends it.

@@ -13,10 +13,10 @@
 //! connection at most [`STREAMS_MAX`] streams of the other end and 4 MiB of all of them, in memory of their own: what waits
 //! costs no more for coming in small cells. Each stream has a small window of its own, and a wide one out of what they share.
 
+mod backlog;
 mod budget;
 mod cell;
 mod flow;
-mod held;
 mod state;
 mod stream;
 

@@ -7,14 +7,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 #[derive(Default)]
-pub(super) struct Posted<T> {
+pub(super) struct OrderedWatch<T> {
     value: Mutex<T>,
     changed: Notify,
 }
 
-impl<T> Posted<T> {
+impl<T> OrderedWatch<T> {
     pub(super) fn new(value: T) -> Self {
-        Posted { value: Mutex::new(value), changed: Notify::new() }
+        OrderedWatch { value: Mutex::new(value), changed: Notify::new() }
     }
 
     fn value(&self) -> MutexGuard<'_, T> {
@@ -52,13 +52,13 @@ mod tests {
 
     #[test]
     fn who_waits_is_woken_by_the_change_and_sees_it() {
-        let posted = Posted::new(0);
-        let mut waits = pin!(posted.until(|value| (*value > 1).then_some(*value)));
+        let watch = OrderedWatch::new(0);
+        let mut waits = pin!(watch.until(|value| (*value > 1).then_some(*value)));
         assert_eq!(waits.as_mut().now_or_never(), None);
-        posted.change(|value| *value = 1);
+        watch.change(|value| *value = 1);
         assert_eq!(waits.as_mut().now_or_never(), None);
-        posted.change(|value| *value = 2);
+        watch.change(|value| *value = 2);
         assert_eq!(waits.now_or_never(), Some(2));
-        assert_eq!(posted.look(|value| *value), 2);
+        assert_eq!(watch.look(|value| *value), 2);
     }
 }

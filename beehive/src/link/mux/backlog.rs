@@ -1,4 +1,4 @@
-//! Bytes of a stream that wait for its reader, in memory of their own.
+//! The backlog of a stream: bytes that wait for its reader, in memory of their own.
 //!
 //! What comes from the pipe is a piece of a larger buffer, and a piece that waits keeps the whole of it; one byte in a cell
 //! of its own costs a hundred. So bytes are copied, and small cells share a piece: what waits costs what it is long and at
@@ -11,14 +11,14 @@ use bytes::{Buf, BytesMut};
 /// 512 bytes to 8 KiB: a piece. Each costs some 50 bytes beside its own.
 const PIECE: (usize, usize) = (512, 8 << 10);
 
-/// What waits.
+/// The bytes that wait, in order.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct Backlog {
     pieces: VecDeque<BytesMut>,
     len: usize,
 }
 
-impl Held {
+impl Backlog {
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
         self.len += bytes.len();
         if let Some(last) = self.pieces.back_mut() {
@@ -61,7 +61,7 @@ impl Held {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Held::default();
+        *self = Backlog::default();
     }
 }
 
@@ -71,20 +71,20 @@ mod tests {
     use proptest::prelude::*;
 
     /// What it costs, with what an allocator and the row of pieces take.
-    fn cost(held: &Held) -> usize {
+    fn cost(held: &Backlog) -> usize {
         let pieces: usize = held.pieces.iter().map(|piece| piece.capacity() + 16).sum();
         pieces + held.pieces.capacity() * size_of::<BytesMut>()
     }
 
     #[test]
     fn one_byte_in_a_cell_of_its_own_costs_a_byte() {
-        let mut held = Held::default();
+        let mut held = Backlog::default();
         for _ in 0..256 << 10 {
             held.push(&[7]);
         }
         assert_eq!(held.len, 256 << 10);
         assert!(cost(&held) < (256 << 10) * 5 / 4, "{}", cost(&held));
-        let mut few = Held::default();
+        let mut few = Backlog::default();
         few.push(&[1]);
         assert!(cost(&few) < 1024, "{}", cost(&few));
         few.take(&mut [0; 10]);
@@ -97,7 +97,7 @@ mod tests {
             cells in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..9000), 1..20),
             room in 1_usize..5000,
         ) {
-            let (mut held, mut out) = (Held::default(), Vec::new());
+            let (mut held, mut out) = (Backlog::default(), Vec::new());
             let mut into = vec![0; room];
             for (number, cell) in cells.iter().enumerate() {
                 held.push(cell);
