@@ -77,6 +77,7 @@ pub fn seats(hive: &mut Hive) -> Seats {
     hive.declare_remote(META, ROUTER_MAILBOX);
     hive.declare_child(TWIN, "publisher");
     hive.declare_child(TWIN, "dmi-server");
+    hive.declare_child("dmi-server", "connection");
     seats
 }
 

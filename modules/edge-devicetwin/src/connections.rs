@@ -19,7 +19,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tonic::Status;
-use tonic::transport::server::Connected;
 
 use crate::peer::Peers;
 
@@ -128,11 +127,16 @@ pub(crate) struct Connection {
     missing: usize,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Called;
-
-    fn connect_info(&self) -> Called {
+impl Connection {
+    /// Whose it is.
+    pub(crate) fn called(&self) -> Called {
         self.called.clone()
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Connection").field(&self.called.caller).finish()
     }
 }
 

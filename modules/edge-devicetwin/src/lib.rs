@@ -27,6 +27,7 @@ mod error;
 mod events;
 mod identity;
 mod mapper;
+mod mapper_connection;
 mod mapper_socket;
 mod members;
 mod object_reader;

@@ -1,18 +1,22 @@
 //! The DMI server: every call of a mapper becomes one message to the twin.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Actor, Address, AskError, Clock, Context, Fault, Message, Refusal, Reply};
+use beehive::{Actor, Address, AskError, Capacity, Clock, Context, Fault, Message, Policy, Refusal, Reply};
 use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, TwinMsg};
 use dmi::v1beta1 as pb;
 use dmi::v1beta1::device_manager_service_server::{DeviceManagerService, DeviceManagerServiceServer};
+use futures::StreamExt as _;
 use futures::future::{Either, select};
 use tonic::{Request, Response, Status};
 
-use crate::connections::{Acceptor, CallLimit, Called, Callers};
+use crate::connections::{Acceptor, CallLimit, Called, Callers, Connection};
 use crate::events::Event;
+use crate::mapper_connection::{Accepted, MapperConnection};
 use crate::payload::PAYLOAD_MAX;
 use crate::peer::Peers;
 use crate::plan::TWINS_MAX;
@@ -21,16 +25,6 @@ use crate::plan::TWINS_MAX;
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// 5 ms before a full mailbox is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
-/// 64 calls of one connection at a time.
-const CALLS_AT_ONCE: usize = 64;
-/// 10 s for all of a call, from its head on: a message that comes in drops does not hold its caller's turn for ever.
-const WHOLE_CALL_WITHIN: Duration = Duration::from_secs(10);
-/// 30 s between the signs of life that a silent connection is asked for.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// 8 KiB of a call's head.
-const HEADERS_MAX: u32 = 8 << 10;
-/// 64 KiB that may arrive on a connection before they are read (RFC 9113's own).
-const WINDOW: u32 = 64 << 10;
 /// 5 s before a socket that could not be served is tried again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(5);
 
@@ -50,7 +44,9 @@ pub(crate) struct Place {
 pub(crate) enum ServerMsg {
     /// Time to try the socket again.
     Listen,
-    /// It is not served any more, for this reason.
+    /// A mapper has connected.
+    Accepted(Connection),
+    /// The socket is not served any more, for this reason.
     Ended(String),
 }
 
@@ -58,32 +54,45 @@ impl Message for ServerMsg {
     fn name(&self) -> &'static str {
         match self {
             ServerMsg::Listen => "Listen",
+            ServerMsg::Accepted(_) => "Accepted",
             ServerMsg::Ended(_) => "Ended",
         }
     }
 }
 
-/// Serves mappers, as a child of DeviceTwin.
+/// Serves mappers, as a child of DeviceTwin. Each connection is a child of its own.
 pub(crate) struct Server {
     place: Place,
     twin: Address<TwinMsg>,
+    connections: u64,
 }
 
 impl Server {
     /// A server at `place` whose calls go to `twin`.
     pub(crate) fn new(place: Place, twin: Address<TwinMsg>) -> Self {
-        Server { place, twin }
+        Server { place, twin, connections: 0 }
     }
 
     fn listen(&self, cx: &Context<ServerMsg>) {
-        let (place, twin, clock) = (self.place.clone(), self.twin.clone(), cx.env().clock());
-        let myself = cx.myself();
+        let (place, clock, myself) = (self.place.clone(), cx.env().clock(), cx.myself());
         cx.spawn(async move {
-            let reason = match serve(place, twin, clock).await {
+            let reason = match accept(place, clock, &myself).await {
                 Ok(()) => "the listener has ended".to_owned(),
                 Err(reason) => reason,
             };
             let _ = myself.tell(ServerMsg::Ended(reason)).await;
+        });
+    }
+
+    fn serve(&mut self, connection: Connection, cx: &Context<ServerMsg>) {
+        self.connections += 1;
+        let manager = Manager { twin: self.twin.clone(), clock: cx.env().clock() };
+        let calls =
+            CallLimit(DeviceManagerServiceServer::new(manager).max_decoding_message_size(PAYLOAD_MAX));
+        let accepted: Accepted = Rc::new(RefCell::new(Some(connection)));
+        let policy = Policy { capacity: Capacity::new(1, "its own end"), ..Policy::default() };
+        cx.child(("connection", self.connections.to_string()), policy, move || {
+            MapperConnection::new(Rc::clone(&accepted), calls.clone())
         });
     }
 }
@@ -99,6 +108,7 @@ impl Actor for Server {
     async fn handle(&mut self, message: ServerMsg, cx: &mut Context<ServerMsg>) -> Result<(), Fault> {
         match message {
             ServerMsg::Listen => self.listen(cx),
+            ServerMsg::Accepted(connection) => self.serve(connection, cx),
             ServerMsg::Ended(reason) => {
                 let folder = self.place.folder.to_string_lossy();
                 Event::DmiNotServed { folder: &folder, reason: &reason }.happened(cx.env());
@@ -109,7 +119,7 @@ impl Actor for Server {
     }
 }
 
-async fn serve(place: Place, twin: Address<TwinMsg>, clock: Arc<dyn Clock>) -> Result<(), String> {
+async fn accept(place: Place, clock: Arc<dyn Clock>, server: &Address<ServerMsg>) -> Result<(), String> {
     let Place { folder, group, peers, callers } = place;
     let group = group_id(&group)?;
     let dmi::Taken { listener, aside } =
@@ -119,20 +129,12 @@ async fn serve(place: Place, twin: Address<TwinMsg>, clock: Arc<dyn Clock>) -> R
         tracing::warn!(%now, "something that is no socket stood in the place of dmi.sock; it was moved aside");
     }
     tracing::info!(folder = %folder.display(), socket = dmi::SOCKET_NAME, "mappers may register");
-    let door = Acceptor { listener, peers, callers, clock: Arc::clone(&clock) };
-    let service =
-        DeviceManagerServiceServer::new(Manager { twin, clock }).max_decoding_message_size(PAYLOAD_MAX);
-    tonic::transport::Server::builder()
-        .concurrency_limit_per_connection(CALLS_AT_ONCE)
-        .max_concurrent_streams(u32::try_from(CALLS_AT_ONCE).ok())
-        .http2_max_header_list_size(HEADERS_MAX)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .timeout(WHOLE_CALL_WITHIN)
-        .serve_with_incoming(CallLimit(service), door.connections())
-        .await
-        .map_err(|error| Fault::from_error(&error).reason)
+    let mut connections = std::pin::pin!(Acceptor { listener, peers, callers, clock }.connections());
+    while let Some(connection) = connections.next().await {
+        let connection = connection.map_err(|error| Fault::from_error(&error).reason)?;
+        server.tell(ServerMsg::Accepted(connection)).await.map_err(|refusal| refusal.to_string())?;
+    }
+    Ok(())
 }
 
 /// The number of a group.
@@ -158,7 +160,9 @@ fn caller<T>(request: &Request<T>) -> Result<DmiCaller, Status> {
     called.map(|called| DmiCaller::clone(&called.caller)).ok_or_else(|| Status::internal("nobody called"))
 }
 
-struct Manager {
+/// Makes messages to the twin of calls.
+#[derive(Clone)]
+pub(crate) struct Manager {
     twin: Address<TwinMsg>,
     clock: Arc<dyn Clock>,
 }

@@ -4,14 +4,19 @@
 mod stage;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use beehive::testing::{PanicPoint, plan_panic};
+use contract::ChangedObjects;
+use contract::devicetwin::{DmiCaller, TwinMsg};
 use contract::ids::DEVICES;
-use contract::{ChangedObjects, devicetwin::TwinMsg};
+use edge_devicetwin::{Kernel, Peers};
 use edge_store::{ObjectKey, Table, Write};
 use serde_json::{Value, json};
-use stage::{Mapper, Node, SOON, options, registration, run, speed, start, status_report};
+use stage::{Mapper, Node, SOON, options, registration, run, speed, start, start_with_peers, status_report};
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 fn pump(desired: &str) -> Value {
@@ -178,6 +183,40 @@ fn its_children_are_restarted_alone() {
         let restarts = |name: &str| actors.actor(name).unwrap().restarts;
         assert_eq!((restarts("edge-devicetwin"), restarts("edge-devicetwin/publisher")), (0, 1));
         assert!(actors.actor("edge-devicetwin/dmi-server").is_some());
+        node.stop().await;
+    });
+}
+
+/// The kernel, but for the first question.
+#[derive(Default)]
+struct PanicsOnce(AtomicBool);
+
+impl Peers for PanicsOnce {
+    fn identify(&self, stream: &UnixStream) -> Result<DmiCaller, String> {
+        assert!(self.0.swap(true, Ordering::Relaxed), "a test's choice");
+        Kernel.identify(stream)
+    }
+    fn runs(&self, process: &str) -> bool {
+        Kernel.runs(process)
+    }
+}
+
+#[test]
+fn a_panic_over_a_connection_is_caught_and_counted_and_the_next_one_is_served() {
+    run(|folder| async move {
+        let settings = config::edge::DeviceTwin { dmi_sock_path: folder.clone(), ..Default::default() };
+        let node = start_with_peers(&folder, options(), settings, Arc::new(PanicsOnce::default()));
+        node.pump("7").await;
+        register(&node, &folder).await;
+        report(&node, "7", "5").await;
+        let manager = node.manager().await;
+        let mut held = manager.clone();
+        held.report_device_status(status_report("7", "6")).await.unwrap();
+        let actors = node.hive.inspector().report(SOON).await;
+        let restarts = |name: &str| actors.actor(name).unwrap().restarts;
+        assert_eq!((restarts("edge-devicetwin"), restarts("edge-devicetwin/dmi-server")), (0, 1));
+        let connections = actors.actors.iter().filter(|actor| actor.kind == "connection");
+        assert!(connections.clone().count() >= 1 && connections.clone().all(|actor| actor.restarts == 0));
         node.stop().await;
     });
 }
