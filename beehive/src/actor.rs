@@ -99,7 +99,8 @@ impl<M: Message> Context<M> {
         self.env.wall()
     }
 
-    /// The actor's own address, for telling only.
+    /// The actor's own address, for the tasks that it spawns; the actor itself would wait for itself, and only tries
+    /// ([`crate::Flow::Spawned`]).
     pub fn myself(&self) -> Address<M> {
         self.myself.clone()
     }

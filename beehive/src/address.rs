@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::env::Clock;
 use crate::health::Meters;
+use crate::intake;
 use crate::{AskError, Flow, Lane, Message, Refusal, Reply};
 
 pub(crate) type Tap<M> = Box<dyn Fn(&M) + Send + Sync>;
@@ -89,10 +90,10 @@ impl<M: Message> Address<M> {
     /// Delivers, waiting for room: back-pressure.
     ///
     /// # Errors
-    /// [`Refusal::Closed`] when the actor has stopped for good, [`Refusal::Undeclared`] when the address was granted
-    /// for trying only; from a remote mailbox also the link's refusals.
+    /// [`Refusal::Closed`] when the actor has stopped for good, [`Refusal::Undeclared`] when the address was not
+    /// granted for waiting here; from a remote mailbox also the link's refusals.
     pub async fn tell(&self, message: M) -> Result<(), Refusal> {
-        if self.flow == Flow::TryTell {
+        if !self.may_wait() {
             return Err(Refusal::Undeclared);
         }
         match &self.place {
@@ -128,7 +129,7 @@ impl<M: Message> Address<M> {
         deadline: Duration,
         make: impl FnOnce(Reply<T>) -> M,
     ) -> Result<T, AskError> {
-        if matches!(self.flow, Flow::Tell | Flow::TryTell) {
+        if matches!(self.flow, Flow::Tell | Flow::TryTell) || !self.may_wait() {
             return Err(AskError::Undeclared);
         }
         let (reply, answer) = Reply::channel();
@@ -141,6 +142,15 @@ impl<M: Message> Address<M> {
         match futures::future::select(exchange, self.clock.sleep(deadline)).await {
             futures::future::Either::Left((result, _)) => result,
             futures::future::Either::Right(((), _)) => Err(AskError::Deadline),
+        }
+    }
+
+    /// Whether who asks now may wait for room.
+    fn may_wait(&self) -> bool {
+        match self.flow {
+            Flow::TryTell => false,
+            Flow::Spawned => !intake::is_in_handler(),
+            Flow::Tell | Flow::Ask | Flow::Remote | Flow::Child => true,
         }
     }
 

@@ -16,6 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// 10 s: what a stop may take; Kubernetes kills after 30.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// 60 s with the hive's thread blocked: no burst of work takes so long.
+const BLOCKED_FOR: Duration = Duration::from_secs(60);
 
 #[derive(Parser)]
 #[command(name = "cloudcore", version, about = "The cloud's side of KubeHive")]
@@ -120,6 +122,7 @@ async fn run(cli: Cli) -> Result<()> {
         client(&settings, cli.kubeconfig.as_deref()).await?
     };
     let mut core = CloudCore::start(&settings, client, Transport::Quic, env).await?;
+    core.inspector().when_blocked(BLOCKED_FOR, |blocked| end(&blocked));
     let ended_by = tokio::select! {
         reason = core.gave_up() => Err(anyhow::anyhow!("an actor gave up: {reason}")),
         signal = stop_signal() => signal,
@@ -134,6 +137,13 @@ async fn run(cli: Cli) -> Result<()> {
         (_, Ended::Late(actors)) => bail!("these actors did not stop in time: {}", actors.join(", ")),
         (_, Ended::GaveUp(reason)) => bail!("an actor gave up: {reason}"),
     }
+}
+
+/// Nothing on the blocked thread can end the daemon in order; what starts it anew does better than waiting.
+#[allow(clippy::exit)]
+fn end(blocked: &beehive::Blocked) {
+    tracing::error!("{blocked}; the daemon ends");
+    std::process::exit(1)
 }
 
 fn say(text: &str) -> Result<()> {

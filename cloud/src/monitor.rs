@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::KeepAlive;
 use actix_web::{App, HttpResponse, HttpServer, web};
-use beehive::{ActorState, Env, HiveReport, Inspector};
+use beehive::{ActorState, Env, HiveReport, Inspector, Pulse};
 use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -31,7 +31,12 @@ pub struct MonitorError {
     source: std::io::Error,
 }
 
-type Ask = mpsc::Sender<oneshot::Sender<HiveReport>>;
+/// The way to the hive's thread, and what is known of that thread without it.
+#[derive(Clone)]
+struct Ask {
+    reports: mpsc::Sender<oneshot::Sender<HiveReport>>,
+    pulse: Pulse,
+}
 
 /// The running endpoint.
 pub struct Monitor {
@@ -53,7 +58,8 @@ impl Monitor {
         inspector: Inspector,
         env: &Env,
     ) -> Result<Self, MonitorError> {
-        let (ask, mut asked): (mpsc::Sender<oneshot::Sender<HiveReport>>, _) = mpsc::channel(READERS);
+        let (reports, mut asked): (mpsc::Sender<oneshot::Sender<HiveReport>>, _) = mpsc::channel(READERS);
+        let ask = Ask { reports, pulse: inspector.pulse() };
         // The hive lives on this thread, the endpoint on one of its own.
         env.spawn(async move {
             while let Some(answer) = asked.recv().await {
@@ -107,15 +113,23 @@ impl Monitor {
     }
 }
 
-async fn report(ask: &Ask) -> Option<HiveReport> {
+/// The report, or why there is none.
+async fn report(ask: &Ask) -> Result<HiveReport, HttpResponse> {
+    if let Some(blocked) = ask.pulse.blocked() {
+        return Err(HttpResponse::ServiceUnavailable().body(format!("{blocked}\n")));
+    }
     let (answer, report) = oneshot::channel();
-    ask.send(answer).await.ok()?;
-    report.await.ok()
+    let report = async {
+        ask.reports.send(answer).await.ok()?;
+        report.await.ok()
+    };
+    report.await.ok_or_else(|| HttpResponse::ServiceUnavailable().body("the hive has ended\n"))
 }
 
 async fn health(ask: web::Data<Ask>) -> HttpResponse {
-    let Some(report) = report(&ask).await else {
-        return HttpResponse::ServiceUnavailable().body("the hive has ended\n");
+    let report = match report(&ask).await {
+        Ok(report) => report,
+        Err(answer) => return answer,
     };
     let sick: Vec<&str> =
         report.actors.iter().filter(|a| a.state != ActorState::Running).map(|a| a.name.as_str()).collect();
@@ -128,15 +142,16 @@ async fn health(ask: web::Data<Ask>) -> HttpResponse {
 
 async fn state(ask: web::Data<Ask>) -> HttpResponse {
     match report(&ask).await {
-        Some(report) => HttpResponse::Ok().json(report),
-        None => HttpResponse::ServiceUnavailable().body("the hive has ended\n"),
+        Ok(report) => HttpResponse::Ok().json(report),
+        Err(answer) => answer,
     }
 }
 
 /// `connected_nodes` is KubeEdge's one gauge; the others say of each node whether it holds what it should.
 async fn metrics(ask: web::Data<Ask>) -> HttpResponse {
-    let Some(report) = report(&ask).await else {
-        return HttpResponse::ServiceUnavailable().body("the hive has ended\n");
+    let report = match report(&ask).await {
+        Ok(report) => report,
+        Err(answer) => return answer,
     };
     let snapshot = |name| report.actors.iter().find(|actor| actor.name == name).map(|actor| &actor.snapshot);
     let null = Value::Null;

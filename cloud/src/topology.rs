@@ -69,9 +69,9 @@ pub fn seats(hive: &mut Hive) -> Seats {
     let router = hive.mailbox(ROUTER, Capacity::new(256, "a frame each, so 64 MiB of telemetry at the most"));
     let hub = hive.mailbox(HUB, Capacity::new(1024, "a thousand nodes that come back together"));
     let seats = Seats {
-        sync_to_edge: hive.grant(SYNC, &edge, Flow::Ask),
+        sync_to_edge: hive.grant(SYNC, &edge, Flow::Spawned),
         edge_to_sync: hive.grant(EDGE, &sync, Flow::Tell),
-        edge_to_hub: hive.grant(EDGE, &hub, Flow::Tell),
+        edge_to_hub: hive.grant(EDGE, &hub, Flow::Spawned),
         device_to_sync: hive.grant(DEVICE, &sync, Flow::Tell),
         device_to_edge: hive.grant(DEVICE, &edge, Flow::Ask),
         hub_to: Neighbours {
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_map_has_no_circle_of_asks_and_every_mailbox_an_actor() {
+    fn no_actors_wait_in_a_circle() {
         actix_rt::System::new().block_on(async {
             let mut hive = Hive::new("cloudcore", beehive::Env::real());
             let _seats = seats(&mut hive);

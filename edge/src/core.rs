@@ -12,8 +12,8 @@ use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
 use edge_eventbus::EventBus;
-use edge_hub::Ways;
-use edge_hub::surroundings::Surroundings;
+use edge_hub::Endpoints;
+use edge_hub::network::Network;
 use edge_store::{Options, Store, StoreError, WallClock};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -39,9 +39,9 @@ pub struct Parts {
     /// The common name of its certificate.
     pub common_name: String,
     /// How the cloud is reached.
-    pub ways: Ways,
+    pub endpoints: Endpoints,
     /// Eyes on the node's network, so that a change of it is not waited out.
-    pub surroundings: Option<Rc<dyn Surroundings>>,
+    pub network: Option<Rc<dyn Network>>,
     /// The container runtime.
     pub runtime: Arc<dyn Runtime>,
     /// The node's store: see [`open_store`].

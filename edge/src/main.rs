@@ -12,12 +12,14 @@ use beehive::{Ended, Env, Hive};
 use clap::{Parser, Subcommand};
 use config::edge::{DEFAULT_FILE, DEFAULT_PATH, EdgeCore as Settings};
 use edge::{EdgeCore, Identity, Parts};
-use edge_hub::Ways;
-use edge_hub::surroundings::Kernel;
+use edge_hub::Endpoints;
+use edge_hub::network::KernelRoutes;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// 10 s: what a stop may take. Containers go on.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// 60 s with the hive's thread blocked: no burst of work takes so long.
+const BLOCKED_FOR: Duration = Duration::from_secs(60);
 /// 2 min: kubelet's runtimeRequestTimeout.
 const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(120);
 /// 4 KiB: four times the longest password.
@@ -106,9 +108,9 @@ async fn run(cli: Cli) -> Result<()> {
     let identity = Identity::read(&settings)?;
     let hub = &settings.modules.edge_hub;
     let fallback = if hub.websocket.enable { hub.websocket.server.as_str() } else { "" };
-    let ways = Ways::to(&hub.quic.server, fallback, &identity.credentials, &env.clock())
+    let endpoints = Endpoints::from_lists(&hub.quic.server, fallback, &identity.credentials, &env.clock())
         .context("the link to the cloud (modules.edgeHub.quic, modules.edgeHub.websocket)")?;
-    let surroundings = Kernel::towards(ways.hosts());
+    let network = KernelRoutes::to(endpoints.hosts());
     let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
     let runtime =
         cri::Grpc::new(endpoint, endpoint, RUNTIME_ANSWERS_WITHIN).context("the container runtime")?;
@@ -117,13 +119,14 @@ async fn run(cli: Cli) -> Result<()> {
     let parts = Parts {
         node: identity.node.clone(),
         common_name: identity.common_name(),
-        ways,
-        surroundings: Some(Rc::new(surroundings)),
+        endpoints,
+        network: Some(Rc::new(network)),
         runtime: Arc::new(runtime),
         store,
     };
     let mut core = EdgeCore::start(&settings, parts, env).await?;
     edge::notify::tell("READY=1");
+    core.inspector().when_blocked(BLOCKED_FOR, |blocked| end(&blocked));
     let ended_by = tokio::select! {
         reason = core.gave_up() => Err(anyhow::anyhow!(reason)),
         signal = stop_signal() => signal,
@@ -148,6 +151,13 @@ fn mqtt_password(name: &str, env: &Env) -> Result<()> {
     password.truncate(end);
     let line = edge_eventbus::password_line(name, &password, env.random_id());
     say(&format!("{}\n", line.map_err(anyhow::Error::msg)?))
+}
+
+/// Nothing on the blocked thread can end the daemon in order; what starts it anew does better than waiting.
+#[allow(clippy::exit)]
+fn end(blocked: &beehive::Blocked) {
+    tracing::error!("{blocked}; the daemon ends, containers go on");
+    std::process::exit(1)
 }
 
 fn say(text: &str) -> Result<()> {

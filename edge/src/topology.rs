@@ -57,14 +57,14 @@ pub fn seats(hive: &mut Hive) -> Seats {
         hive.mailbox(EDGED, Capacity::new(256, "a word of each of twice as many pods as a node takes"));
     let hub = hive.mailbox(HUB, Capacity::new(16, "the ends of a few attempts"));
     let seats = Seats {
-        twin_to_bus: hive.grant(TWIN, &bus, Flow::Tell),
-        twin_to_meta: hive.grant(TWIN, &meta, Flow::Tell),
+        twin_to_bus: hive.grant(TWIN, &bus, Flow::TryTell),
+        twin_to_meta: hive.grant(TWIN, &meta, Flow::TryTell),
         bus_to_twin: hive.grant(BUS, &twin, Flow::Ask),
-        bus_to_meta: hive.grant(BUS, &meta, Flow::Tell),
+        bus_to_meta: hive.grant(BUS, &meta, Flow::TryTell),
         edged_to_meta: hive.grant(EDGED, &meta, Flow::Ask),
-        meta_to_edged: hive.grant(META, &edged, Flow::Tell),
-        meta_to_twin: hive.grant(META, &twin, Flow::Tell),
-        meta_to_hub: hive.grant(META, &hub, Flow::Tell),
+        meta_to_edged: hive.grant(META, &edged, Flow::TryTell),
+        meta_to_twin: hive.grant(META, &twin, Flow::TryTell),
+        meta_to_hub: hive.grant(META, &hub, Flow::TryTell),
         hub_to_meta: hive.grant(HUB, &meta, Flow::Tell),
         bus,
         twin,
@@ -76,6 +76,9 @@ pub fn seats(hive: &mut Hive) -> Seats {
     hive.declare_child(EDGED, edge_edged::POD_WORKER);
     hive.declare_remote(META, DEVICE_MAILBOX);
     hive.declare_remote(META, ROUTER_MAILBOX);
+    hive.declare_child(TWIN, "publisher");
+    hive.declare_child(TWIN, "dmi-server");
+    hive.declare_child("dmi-server", "connection");
     seats
 }
 
@@ -87,7 +90,7 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     parts: Parts,
     bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>) -> B + 'static,
 ) {
-    let Parts { node, common_name, ways, surroundings, runtime, store } = parts;
+    let Parts { node, common_name, endpoints, network, runtime, store } = parts;
     let modules = settings.modules.clone();
     let kept = store.clone();
     hive.supervise(seats.meta, Policy::default(), move || {
@@ -113,9 +116,9 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
         Edged::new(pods.clone(), Arc::clone(&runtime), kept.clone(), seats.edged_to_meta.clone())
     });
     hive.supervise(seats.hub, Policy::default(), move || {
-        let hub = EdgeHub::new(ways.clone(), &common_name, seats.hub_to_meta.clone());
-        match &surroundings {
-            Some(surroundings) => hub.watching(Rc::clone(surroundings)),
+        let hub = EdgeHub::new(endpoints.clone(), &common_name, seats.hub_to_meta.clone());
+        match &network {
+            Some(network) => hub.watching(Rc::clone(network)),
             None => hub,
         }
     });
@@ -126,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_map_has_no_circle_of_asks() {
+    fn no_actors_wait_in_a_circle() {
         actix_rt::System::new().block_on(async {
             let mut hive = Hive::new("edgecore", beehive::Env::real());
             let _seats = seats(&mut hive);

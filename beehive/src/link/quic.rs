@@ -25,7 +25,9 @@ pub use super::tls::{Credentials, EndpointError};
 
 use super::handshakes::{self, Handshakes, UnderWay};
 use super::tls;
-use super::transport::{Acceptor, Connection, DialError, Dialer, PeerName, Reader, Urgency, Writer};
+use super::transport::{
+    Acceptor, Connection, DialError, Dialer, PeerName, Reader, Transport, Urgency, Writer,
+};
 use crate::{Clock, TokioClock};
 
 /// What this link speaks above QUIC (ALPN, RFC 7301).
@@ -249,6 +251,10 @@ impl Connection for QuicConnection {
 
     fn peer(&self) -> &PeerName {
         &self.peer
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::Quic
     }
 
     fn address(&self) -> Option<IpAddr> {

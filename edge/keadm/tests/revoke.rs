@@ -11,7 +11,7 @@ use config::edge::EdgeCore as Settings;
 use contract::NodeName;
 use contract::metamanager::MetaMsg;
 use contract::wire::META_MAILBOX;
-use edge_hub::Ways;
+use edge_hub::Endpoints;
 use harness::{Cluster, LONG, Node, Notes, run};
 use keadm::Join;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -103,7 +103,7 @@ fn a_revoked_node_receives_nothing_more_and_its_name_does_not_come_back_until_it
         let wall = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let clock = cluster.env().clock();
         let quic = |cloud: &CloudCore, held: &Credentials| {
-            Ways::to(&cloud.link_address().unwrap().to_string(), "", held, &clock).unwrap()
+            Endpoints::from_lists(&cloud.link_address().unwrap().to_string(), "", held, &clock).unwrap()
         };
         let env = Env::real();
         let token = keadm::get_token(cluster.client(), None, 3, &env).await.unwrap();
@@ -111,7 +111,7 @@ fn a_revoked_node_receives_nothing_more_and_its_name_does_not_come_back_until_it
             async |node: &str| join(&a, folder.path().join(node), node, token.clone()).await.unwrap();
         let (one, two, three) = (joined("edge-1").await, joined("edge-2").await, joined("edge-3").await);
         let over_websocket =
-            Ways::to(&wall, &b.websocket_address().unwrap().to_string(), &two, &clock).unwrap();
+            Endpoints::from_lists(&wall, &b.websocket_address().unwrap().to_string(), &two, &clock).unwrap();
         let (first, third) = (quic(&a, &one), quic(&c, &three));
         let mut first = cluster.node_by("edge-1", first).await;
         let second = cluster.node_by("edge-2", over_websocket).await;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use beehive::{Address, AskError, Env, Fault, Reply};
 use contract::edgecontroller::EdgeControllerMsg;
-use contract::said::{DeviceName, Said};
-use contract::{Batch, NodeName, Report};
+use contract::parsed::{DeviceName, ParsedReport};
+use contract::{Batch, NodeName, Opened, Report, Skipped};
 use fairshare::{Bucket, Lines, Serving, is_told};
 use futures::StreamExt;
 
@@ -103,8 +103,8 @@ impl Counter {
             if reply.is_abandoned() {
                 continue;
             }
-            let mut reports = match reports.open() {
-                Ok(reports) => reports,
+            let Opened { items: mut reports, skipped } = match reports.open() {
+                Ok(opened) => opened,
                 Err(error) => {
                     self.accounts.refuse(&node, "a message that is none");
                     reply.fail(AskError::Rejected(error.to_string()));
@@ -119,13 +119,19 @@ impl Counter {
                 reply.send(Vec::new());
                 continue;
             }
+            // Rows that this release does not understand are confirmed, or the node would send them for ever.
+            for Skipped { row, reason } in &skipped {
+                env.count(reason.event());
+                tracing::warn!(event = reason.event(), %node, row, %reason, "report skipped");
+            }
             let (by_device, refused) = self.sort(&node, reports);
             let count = u32::try_from(by_device.len()).unwrap_or(u32::MAX);
             let pause = self.accounts.with(&node, |account| account.writes.take_on_credit(count, env.now()));
             if !pause.is_zero() {
                 env.sleep(pause).await;
             }
-            let done = RefCell::new(refused);
+            let skipped = skipped.iter().map(|skipped| skipped.row);
+            let done = RefCell::new(skipped.chain(refused).collect::<Vec<i64>>());
             let writes =
                 futures::stream::iter(by_device).for_each_concurrent(WRITES_AT_ONCE, |(device, rows)| {
                     let (uplink, done, counter) = (&uplink, &done, &self);
@@ -145,8 +151,10 @@ impl Counter {
         let (mut by_device, mut refused) = (BTreeMap::<DeviceName, Vec<Row>>::new(), Vec::new());
         for Report { row, report, .. } in reports {
             match report.parse() {
-                Ok(Said::OfDevice(device, said)) => by_device.entry(device).or_default().push((row, said)),
-                Ok(Said::OfNode(_)) => {
+                Ok(ParsedReport::OfDevice(device, said)) => {
+                    by_device.entry(device).or_default().push((row, said))
+                }
+                Ok(ParsedReport::OfNode(_)) => {
                     self.accounts.refuse(node, "a report for the edge controller");
                     refused.push(row);
                 }

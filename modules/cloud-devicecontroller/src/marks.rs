@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use contract::NodeName;
-use contract::said::DeviceSaid;
+use contract::parsed::DeviceReport;
 use serde::{Deserialize, Serialize};
 
 /// What a DeviceStatus holds, as its annotation says.
@@ -32,10 +32,10 @@ pub enum Standing {
 }
 
 /// What a report is about within its device.
-fn part_of(report: &DeviceSaid) -> String {
+fn part_of(report: &DeviceReport) -> String {
     match report {
-        DeviceSaid::Twin { property, .. } => format!("twin/{property}"),
-        DeviceSaid::State { .. } => "state".to_owned(),
+        DeviceReport::Twin { property, .. } => format!("twin/{property}"),
+        DeviceReport::State { .. } => "state".to_owned(),
     }
 }
 
@@ -53,7 +53,7 @@ pub fn standing(held: Option<&Marks>, node: &NodeName, epoch: u64) -> Standing {
 }
 
 /// A report of a device and its row in the node's outbox.
-pub type Row = (i64, DeviceSaid);
+pub type Row = (i64, DeviceReport);
 
 /// 2048 properties are told apart in one session. Beyond that a property that is new is not taken.
 pub const PARTS_MAX: usize = 2048;
@@ -65,7 +65,7 @@ pub fn take<'a>(
     node: &NodeName,
     epoch: u64,
     reports: &'a [Row],
-) -> (Marks, Vec<&'a DeviceSaid>) {
+) -> (Marks, Vec<&'a DeviceReport>) {
     let held = held.filter(|held| held.node == node.as_str() && held.epoch == epoch);
     let mut marks =
         held.unwrap_or_else(|| Marks { node: node.as_str().to_owned(), epoch, rows: BTreeMap::new() });
@@ -96,7 +96,7 @@ mod tests {
 
     fn twin(row: i64, property: &str) -> Row {
         let property = PropertyName::parse(property).unwrap();
-        (row, DeviceSaid::Twin { property, reported: None, observed_desired: None })
+        (row, DeviceReport::Twin { property, reported: None, observed_desired: None })
     }
 
     fn news(held: Option<Marks>, epoch: u64, reports: &[Row]) -> (Marks, usize) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use contract::ids::DEVICE_MODELS;
-use contract::said::DeviceSaid;
+use contract::parsed::DeviceReport;
 use contract::{NodeName, ObjectKey, TwinValue};
 use kubewatch::Place;
 use serde_json::{Value, json};
@@ -26,17 +26,17 @@ pub const TWINS_MAX: usize = 1024;
 
 /// Takes the reports of one device into its DeviceStatus' status. Answers whether anything changed. A property beyond
 /// [`TWINS_MAX`] is left out.
-pub fn merge(status: &mut Value, reports: &[&DeviceSaid]) -> bool {
+pub fn merge(status: &mut Value, reports: &[&DeviceReport]) -> bool {
     let before = status.clone();
     if !status.is_object() {
         *status = json!({});
     }
     for report in reports {
         match report {
-            DeviceSaid::Twin { property, reported, observed_desired } => {
+            DeviceReport::Twin { property, reported, observed_desired } => {
                 merge_twin(status, property.as_str(), reported.as_ref(), observed_desired.as_ref());
             }
-            DeviceSaid::State { state, last_online_time } => {
+            DeviceReport::State { state, last_online_time } => {
                 status["state"] = json!(state);
                 if let Some(time) = last_online_time {
                     status["lastOnlineTime"] = json!(time);
@@ -84,8 +84,8 @@ mod tests {
     use contract::ids::PropertyName;
     use std::collections::BTreeMap;
 
-    fn twin(property: &str, value: Option<&str>) -> DeviceSaid {
-        DeviceSaid::Twin {
+    fn twin(property: &str, value: Option<&str>) -> DeviceReport {
+        DeviceReport::Twin {
             property: PropertyName::parse(property).unwrap(),
             reported: value.map(|value| TwinValue { value: value.into(), metadata: BTreeMap::new() }),
             observed_desired: None,
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn there_is_an_end_to_properties() {
         let mut status = json!({});
-        let reports: Vec<DeviceSaid> =
+        let reports: Vec<DeviceReport> =
             (0..2 * TWINS_MAX).map(|n| twin(&format!("p{n}"), Some("1"))).collect();
         merge(&mut status, &reports.iter().collect::<Vec<_>>());
         assert_eq!(status["twins"].as_array().unwrap().len(), TWINS_MAX);
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_state_keeps_when_it_was_online_last() {
-        let state = |state: &str, time: Option<&str>| DeviceSaid::State {
+        let state = |state: &str, time: Option<&str>| DeviceReport::State {
             state: state.into(),
             last_online_time: time.map(Into::into),
         };

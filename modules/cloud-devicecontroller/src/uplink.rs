@@ -7,7 +7,7 @@ use beehive::defect::{self, Defect};
 use contract::NodeName;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::ids::REPORTED_ANNOTATION;
-use contract::said::DeviceName;
+use contract::parsed::DeviceName;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 

@@ -7,8 +7,8 @@ use std::cell::RefCell;
 
 use beehive::defect::{self, Defect};
 use beehive::{AskError, Env, Fault, Reply};
-use contract::said::{Said, Unfit};
-use contract::{Batch, NodeName, Report, TokenGrant, TokenQuery, Unparsed};
+use contract::parsed::{InvalidReport, ParsedReport};
+use contract::{Batch, NodeName, Opened, Report, Skipped, TokenGrant, TokenQuery, Unparsed};
 use fairshare::{Lines, Serving};
 use futures::StreamExt;
 use kubewatch::Shared;
@@ -65,8 +65,8 @@ impl Counter {
             if reply.is_abandoned() {
                 continue;
             }
-            let mut reports = match reports.open() {
-                Ok(reports) => reports,
+            let Opened { items: mut reports, skipped } = match reports.open() {
+                Ok(opened) => opened,
                 Err(error) => {
                     self.accounts.of(&node).borrow_mut().refuse(&node, "a message that is none");
                     reply.fail(AskError::Rejected(error.to_string()));
@@ -90,7 +90,7 @@ impl Counter {
                 node: node.clone(),
                 epoch,
             };
-            let done = RefCell::new(Vec::new());
+            let done = RefCell::new(skip(&uplink, &skipped));
             // What was written in time is confirmed; the rest comes again.
             let _ = env.timeout(WRITE_DEADLINE, write_all(&uplink, reports, &done)).await;
             reply.send(done.into_inner());
@@ -118,8 +118,17 @@ impl Counter {
     }
 }
 
+/// The rows that this release does not understand. They are confirmed, or the node would send them for ever.
+fn skip(uplink: &Uplink, skipped: &[Skipped]) -> Vec<i64> {
+    for Skipped { row, reason } in skipped {
+        uplink.env.count(reason.event());
+        tracing::warn!(event = reason.event(), node = %uplink.node, row, %reason, "report skipped");
+    }
+    skipped.iter().map(|skipped| skipped.row).collect()
+}
+
 async fn write_all(uplink: &Uplink, reports: Vec<Report>, done: &RefCell<Vec<i64>>) {
-    let mut turns: [Vec<(i64, Result<Said, Unfit>)>; 3] = Default::default();
+    let mut turns: [Vec<(i64, Result<ParsedReport, InvalidReport>)>; 3] = Default::default();
     for Report { row, report, .. } in reports {
         let said = report.parse();
         if let Some(turn) = turns.get_mut(uplink::turn(&said)) {
@@ -138,7 +147,7 @@ async fn write_all(uplink: &Uplink, reports: Vec<Report>, done: &RefCell<Vec<i64
 }
 
 /// Answers whether the row is confirmed.
-async fn write(uplink: &Uplink, row: i64, said: Result<Said, Unfit>) -> bool {
+async fn write(uplink: &Uplink, row: i64, said: Result<ParsedReport, InvalidReport>) -> bool {
     let (node, epoch) = (&uplink.node, uplink.epoch);
     match uplink.write(row, said).await {
         Ok(Outcome::Done) => true,

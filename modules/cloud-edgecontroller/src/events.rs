@@ -10,7 +10,7 @@ use std::time::Duration;
 use beehive::Moment;
 use contract::NodeName;
 use contract::ids::{Namespace, ObjectName};
-use contract::said::PodId;
+use contract::parsed::PodId;
 use fairshare::Bucket;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};

@@ -1,7 +1,7 @@
 //! Tokens for the service accounts of pods that are bound to the node that asks.
 
 use beehive::Fault;
-use contract::said::TokenAsked;
+use contract::parsed::ParsedTokenQuery;
 use contract::{NodeName, TokenGrant};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, ServiceAccount};
@@ -43,9 +43,9 @@ pub(crate) fn lifetime(spec: &PodSpec, audiences: &[String], asked_seconds: i64)
 pub(crate) async fn grant(
     client: &kube::Client,
     node: &NodeName,
-    asked: TokenAsked,
+    asked: ParsedTokenQuery,
 ) -> Result<TokenGrant, String> {
-    let TokenAsked { pod: id, service_account, audiences, expiration_seconds } = asked;
+    let ParsedTokenQuery { pod: id, service_account, audiences, expiration_seconds } = asked;
     let pods: Api<Pod> = Api::namespaced(client.clone(), id.namespace.as_str());
     let found = own_pod(&pods, node, &id).await.map_err(|error| told(node, &error.into()))?;
     let spec = match found {

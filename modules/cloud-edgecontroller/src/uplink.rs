@@ -7,8 +7,8 @@ use std::time::Duration;
 use beehive::defect::{self, Defect};
 use beehive::{Env, Fault};
 use contract::ids::{Namespace, ObjectName, PODS};
+use contract::parsed::{InvalidReport, NodeReport, ParsedReport, PodId};
 use contract::pod_status::is_terminal;
-use contract::said::{NodeSaid, PodId, Said, Unfit};
 use contract::{NodeName, ObjectKey};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -69,11 +69,14 @@ fn is_final(error: &kube::Error) -> bool {
 
 /// When a report is written among those that came with it: the Node before what is bound to it, and what is said of a pod
 /// before it is gone.
-pub(crate) fn turn(said: &Result<Said, Unfit>) -> usize {
+pub(crate) fn turn(said: &Result<ParsedReport, InvalidReport>) -> usize {
     match said {
-        Ok(Said::OfNode(NodeSaid::Node { .. })) => 0,
-        Ok(Said::OfNode(NodeSaid::PodGone { .. })) => 2,
-        Ok(Said::OfNode(NodeSaid::PodStatus { .. } | NodeSaid::Event { .. }) | Said::OfDevice(..))
+        Ok(ParsedReport::OfNode(NodeReport::Node { .. })) => 0,
+        Ok(ParsedReport::OfNode(NodeReport::PodGone { .. })) => 2,
+        Ok(
+            ParsedReport::OfNode(NodeReport::PodStatus { .. } | NodeReport::Event { .. })
+            | ParsedReport::OfDevice(..),
+        )
         | Err(_) => 1,
     }
 }
@@ -93,17 +96,23 @@ pub(crate) struct Uplink {
 
 impl Uplink {
     /// Writes one report, which stands in this row of the node's outbox.
-    pub(crate) async fn write(&self, row: i64, said: Result<Said, Unfit>) -> Result<Outcome, UpError> {
+    pub(crate) async fn write(
+        &self,
+        row: i64,
+        said: Result<ParsedReport, InvalidReport>,
+    ) -> Result<Outcome, UpError> {
         let said = match said {
-            Ok(Said::OfNode(said)) => said,
-            Ok(Said::OfDevice(..)) => return Ok(Outcome::Refused("a report for the device controller")),
+            Ok(ParsedReport::OfNode(said)) => said,
+            Ok(ParsedReport::OfDevice(..)) => {
+                return Ok(Outcome::Refused("a report for the device controller"));
+            }
             Err(unfit) => {
                 tracing::debug!(node = %self.node, row, reason = %unfit, "report refused");
                 return Ok(Outcome::Refused("a report with an odd name or size"));
             }
         };
         match (self.residents.word(&self.node, self.epoch), &said) {
-            (Word::Counts, _) | (Word::Unmade, NodeSaid::Node { .. }) => {}
+            (Word::Counts, _) | (Word::Unmade, NodeReport::Node { .. }) => {}
             (Word::Doubtful, _) => {
                 if self.residents.is_in_doubt(&self.node) {
                     self.residents.look_into(&self.node).await;
@@ -114,10 +123,10 @@ impl Uplink {
         }
         let mark = Mark { epoch: self.epoch, row };
         let result = match said {
-            NodeSaid::Node { node_json } => self.node_status(mark, &node_json).await,
-            NodeSaid::PodStatus { pod, status_json } => self.pod_status(mark, &pod, &status_json).await,
-            NodeSaid::PodGone { pod } => self.pod_gone(&pod).await,
-            NodeSaid::Event { namespace, name, event_json } => {
+            NodeReport::Node { node_json } => self.node_status(mark, &node_json).await,
+            NodeReport::PodStatus { pod, status_json } => self.pod_status(mark, &pod, &status_json).await,
+            NodeReport::PodGone { pod } => self.pod_gone(&pod).await,
+            NodeReport::Event { namespace, name, event_json } => {
                 self.event(&namespace, &name, &event_json).await
             }
         };

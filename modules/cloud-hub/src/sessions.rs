@@ -45,6 +45,13 @@ struct Open {
     link: Link,
 }
 
+/// Says who is linked, and over what.
+fn say_linked(node: &NodeName, open: &Open) {
+    let Open { session, epoch, link, .. } = open;
+    let (transport, wire_version) = (link.transport(), link.version().number());
+    tracing::info!(%node, session, epoch, %transport, wire_version, capabilities = %link.capabilities(), "node linked");
+}
+
 /// The open sessions, shared with the tasks that watch over them.
 #[derive(Default)]
 struct Sessions {
@@ -162,6 +169,8 @@ impl Actor for CloudHub {
                 let traffic = open.link.traffic();
                 let view = serde_json::json!({
                     "session": open.session, "epoch": open.epoch, "bytesIn": traffic.received(), "bytesOut": traffic.sent(),
+                    "transport": open.link.transport().to_string(), "wireVersion": open.link.version().number(),
+                    "capabilities": open.link.capabilities().names().collect::<Vec<_>>(),
                 });
                 (node.as_str(), view)
             })
@@ -177,11 +186,13 @@ impl CloudHub {
         let found = {
             let sessions = self.sessions.borrow();
             let open = sessions.open.get(&node).filter(|open| open.session == session);
-            open.map(|open| (open.epoch, open.link.traffic(), open.link.remote()))
+            open.map(|open| {
+                say_linked(&node, open);
+                (open.epoch, open.link.traffic(), open.link.remote())
+            })
         };
         // It may have ended already, or been replaced.
         let Some((epoch, traffic, meta)) = found else { return };
-        tracing::info!(%node, session, epoch, "node linked");
         let up = EdgeControllerMsg::NodeUp { node: node.clone(), epoch, traffic };
         let _ = self.neighbours.edge.tell(up).await;
         let _ = self.neighbours.sync.tell(SyncMsg::NodeUp { node, session, meta }).await;

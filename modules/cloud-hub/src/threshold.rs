@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use beehive::Moment;
 use beehive::link::door::{Rates, origin};
-use beehive::link::{Connection, PeerName, Reader, Urgency, Writer};
+use beehive::link::{Connection, PeerName, Reader, Transport, Urgency, Writer};
 use futures::future::{AbortHandle, AbortRegistration, BoxFuture};
 
 use crate::standing::Standing;
@@ -120,6 +120,10 @@ impl Connection for Counted {
 
     fn peer(&self) -> &PeerName {
         self.connection.peer()
+    }
+
+    fn transport(&self) -> Transport {
+        self.connection.transport()
     }
 
     fn address(&self) -> Option<IpAddr> {

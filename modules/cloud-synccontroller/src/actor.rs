@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use beehive::{Actor, Address, AskError, Context, Env, Fault, Refusal};
 use contract::metamanager::{MetaDown, NotApplied};
-use contract::synccontroller::{Loss, Source, SyncMsg, SyncTruth};
+use contract::synccontroller::{BatchFailure, Source, SyncMsg, SyncTruth};
 use contract::{NodeName, edgecontroller::EdgeControllerMsg};
 
 use crate::plan::{Effect, Plan};
@@ -57,9 +57,11 @@ impl Actor for SyncController {
             SyncMsg::SourceReady(source) => self.plan.source_ready(source, now),
             SyncMsg::NodeUp { node, session, meta } => self.node_up(node, session, meta),
             SyncMsg::NodeDown { node, session } => self.node_down(&node, session),
-            SyncMsg::Offered { node, session, offer } => self.plan.offered(&node, session, offer, now),
-            SyncMsg::Holdings { node, session, offer, buckets, held } => {
-                self.plan.holdings(&node, session, (offer, &buckets), held, now)
+            SyncMsg::Inventory { node, session, inventory } => {
+                self.plan.inventory_answered(&node, session, inventory, now)
+            }
+            SyncMsg::ObjectVersions { node, session, inventory, buckets, versions } => {
+                self.plan.object_versions(&node, session, (inventory, &buckets), versions, now)
             }
             SyncMsg::Applied { node, session, batch, result } => {
                 if let Err(loss) = &result {
@@ -110,13 +112,13 @@ impl SyncController {
 
     fn perform(&self, effect: Effect, cx: &Context<SyncMsg>) {
         match effect {
-            Effect::AskOffer { node, session } => self.ask_offer(node, session, cx),
-            Effect::AskHoldings { node, session, offer, buckets } => {
-                self.ask_holdings(node, session, offer, buckets, cx);
+            Effect::AskInventory { node, session } => self.ask_inventory(node, session, cx),
+            Effect::AskObjectVersions { node, session, inventory, buckets } => {
+                self.ask_object_versions(node, session, inventory, buckets, cx);
             }
-            Effect::Send { node, session, batch, offer, place, changes } => {
+            Effect::Send { node, session, batch, inventory, sequence, changes } => {
                 let Some(meta) = self.mailbox(&node, session) else { return };
-                let apply = move |reply| MetaDown::Apply { offer, place, changes, reply };
+                let apply = move |reply| MetaDown::Apply { inventory, sequence, changes, reply };
                 self.send(node, session, batch, meta, apply, cx);
             }
             Effect::Flush => {
@@ -136,23 +138,23 @@ impl SyncController {
         self.mailboxes.get(node).filter(|(open, _)| *open == session).map(|(_, meta)| meta.clone())
     }
 
-    fn ask_offer(&self, node: NodeName, session: u64, cx: &Context<SyncMsg>) {
+    fn ask_inventory(&self, node: NodeName, session: u64, cx: &Context<SyncMsg>) {
         let Some(meta) = self.mailbox(&node, session) else { return };
         let myself = cx.myself();
         cx.spawn(async move {
-            let offer = meta.ask(ANSWER_DEADLINE, |reply| MetaDown::Offer { reply }).await;
-            if let Err(error) = &offer {
+            let inventory = meta.ask(ANSWER_DEADLINE, |reply| MetaDown::Inventory { reply }).await;
+            if let Err(error) = &inventory {
                 tracing::warn!(%node, %error, "node did not say what it holds");
             }
-            let _ = myself.tell(SyncMsg::Offered { node, session, offer: offer.ok() }).await;
+            let _ = myself.tell(SyncMsg::Inventory { node, session, inventory: inventory.ok() }).await;
         });
     }
 
-    fn ask_holdings(
+    fn ask_object_versions(
         &self,
         node: NodeName,
         session: u64,
-        offer: u64,
+        inventory: u64,
         buckets: Vec<u16>,
         cx: &Context<SyncMsg>,
     ) {
@@ -160,12 +162,14 @@ impl SyncController {
         let myself = cx.myself();
         cx.spawn(async move {
             let asked = buckets.clone();
-            let ask = |reply| MetaDown::Holdings { offer, buckets: asked, reply };
-            let held = meta.ask(ANSWER_DEADLINE, ask).await;
-            if let Err(error) = &held {
+            let ask = |reply| MetaDown::ObjectVersions { inventory, buckets: asked, reply };
+            let versions = meta.ask(ANSWER_DEADLINE, ask).await;
+            if let Err(error) = &versions {
                 tracing::warn!(%node, %error, "node did not list what it holds");
             }
-            let _ = myself.tell(SyncMsg::Holdings { node, session, offer, buckets, held: held.ok() }).await;
+            let versions = versions.ok();
+            let _ =
+                myself.tell(SyncMsg::ObjectVersions { node, session, inventory, buckets, versions }).await;
         });
     }
 
@@ -200,22 +204,22 @@ impl SyncController {
     }
 }
 
-fn said(answer: NotApplied) -> Loss {
+fn said(answer: NotApplied) -> BatchFailure {
     match answer {
-        NotApplied::Refused(why) => Loss::Refused(why),
-        NotApplied::Stale => Loss::Stale,
+        NotApplied::Refused(why) => BatchFailure::Refused(why),
+        NotApplied::Stale => BatchFailure::Stale,
     }
 }
 
-fn loss_of(error: AskError) -> Loss {
+fn loss_of(error: AskError) -> BatchFailure {
     match error {
-        AskError::Refused(Refusal::TooLarge) => Loss::TooLarge,
+        AskError::Refused(Refusal::TooLarge) => BatchFailure::TooLarge,
         // The node is there, and does not understand what it was sent.
-        AskError::Rejected(why) => Loss::Refused(why),
+        AskError::Rejected(why) => BatchFailure::Refused(why),
         other @ (AskError::Refused(_)
         | AskError::Deadline
         | AskError::Crashed
         | AskError::LinkDown
-        | AskError::Undeclared) => Loss::Unanswered(other.to_string()),
+        | AskError::Undeclared) => BatchFailure::Unanswered(other.to_string()),
     }
 }

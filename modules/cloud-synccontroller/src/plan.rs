@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::digest::bucket_of;
-use contract::metamanager::Offer;
-use contract::synccontroller::{Again, Loss, Source, SyncTruth};
-use contract::{Change, Digest, Held, NodeName, Object, ObjectKey};
+use contract::metamanager::Inventory;
+use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncTruth};
+use contract::{Change, Digest, NodeName, Object, ObjectKey, ObjectVersion};
 
 use crate::session::{Desired, HeldMap, Phase, Session, version_of};
 use crate::truth::{Board, NodeView, Oldest, Stamp, harmless, news};
@@ -31,20 +31,20 @@ pub const SHOWS_AT_ONCE: usize = 20;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Ask the node's MetaManager what it holds in short.
-    AskOffer {
+    AskInventory {
         /// The node.
         node: NodeName,
         /// Its session.
         session: u64,
     },
     /// Ask it what it holds in some buckets.
-    AskHoldings {
+    AskObjectVersions {
         /// The node.
         node: NodeName,
         /// Its session.
         session: u64,
-        /// Of which offer.
-        offer: u64,
+        /// Of which inventory.
+        inventory: u64,
         /// The buckets.
         buckets: Vec<u16>,
     },
@@ -56,10 +56,10 @@ pub enum Effect {
         session: u64,
         /// The batch's number.
         batch: u64,
-        /// The offer it starts from.
-        offer: u64,
-        /// Its place behind that.
-        place: u64,
+        /// The inventory it starts from.
+        inventory: u64,
+        /// Its sequence behind that.
+        sequence: u64,
         /// In order.
         changes: Vec<Change>,
     },
@@ -74,7 +74,7 @@ pub enum Effect {
         /// The pause.
         pause: Duration,
         /// What for.
-        again: Again,
+        again: RetryOf,
     },
     /// Write the truth where people look.
     Show {
@@ -140,10 +140,10 @@ impl Node {
     }
 
     /// What is known of the node now is `held`.
-    fn open(&mut self, offer: u64, held: HeldMap, may_delete: bool, now: Stamp) {
+    fn open(&mut self, inventory: u64, held: HeldMap, may_delete: bool, now: Stamp) {
         self.held = Some(held);
         if let Some(open) = &mut self.session {
-            open.phase = Phase::Open { offer };
+            open.phase = Phase::Open { inventory };
         }
         self.compare(may_delete, now);
         self.refusing &= !self.waiting.is_empty();
@@ -209,7 +209,7 @@ impl Plan {
         }
         entry.session = Some(Session::new(session));
         entry.board.forget();
-        vec![Effect::AskOffer { node, session }]
+        vec![Effect::AskInventory { node, session }]
     }
 
     /// A session ended.
@@ -225,11 +225,11 @@ impl Plan {
     }
 
     /// The node said what it holds in short, or did not answer.
-    pub fn offered(
+    pub fn inventory_answered(
         &mut self,
         node: &NodeName,
         session: u64,
-        offer: Option<Offer>,
+        inventory: Option<Inventory>,
         now: Stamp,
     ) -> Vec<Effect> {
         let may_delete = self.waiting_for.is_empty();
@@ -237,7 +237,8 @@ impl Plan {
         let Some(open) = entry.session.as_mut().filter(|open| matches!(open.phase, Phase::Asking)) else {
             return Vec::new();
         };
-        let Some(Offer { number, digest }) = offer.filter(|offer| offer.digest.is_sound()) else {
+        let Some(Inventory { number, digest }) = inventory.filter(|inventory| inventory.digest.is_sound())
+        else {
             return self.rest(node);
         };
         open.begin();
@@ -246,8 +247,8 @@ impl Plan {
         let differing = if digest.objects == 0 {
             Vec::new()
         } else {
-            let marks = entry.desired.iter().map(|(key, o)| (key, o.uid.as_str(), o.version.as_str()));
-            digest.differing(&Digest::of(marks, of))
+            let entries = entry.desired.iter().map(|(key, o)| (key, o.uid.as_str(), o.content_hash.as_str()));
+            digest.differing(&Digest::of(entries, of))
         };
         let missing: BTreeSet<u16> = differing.iter().copied().collect();
         let found: HeldMap = if digest.objects == 0 {
@@ -260,47 +261,47 @@ impl Plan {
             entry.open(number, found, may_delete, now);
             return self.pump(node);
         }
-        open.phase = Phase::Listing { offer: number, of, missing, found };
+        open.phase = Phase::Listing { inventory: number, of, missing, found };
         let per_bucket = usize::try_from(digest.objects).unwrap_or(usize::MAX).div_ceil(of).max(1);
-        let ask = |buckets: &[u16]| Effect::AskHoldings {
+        let ask = |buckets: &[u16]| Effect::AskObjectVersions {
             node: node.clone(),
             session,
-            offer: number,
+            inventory: number,
             buckets: buckets.to_vec(),
         };
         differing.chunks((LIST_OBJECTS / per_bucket).max(1)).map(ask).collect()
     }
 
     /// The node said what it holds in `buckets`, or did not answer.
-    pub fn holdings(
+    pub fn object_versions(
         &mut self,
         node: &NodeName,
         session: u64,
-        (offer, buckets): (u64, &[u16]),
-        held: Option<Vec<Held>>,
+        (inventory, buckets): (u64, &[u16]),
+        held: Option<Vec<ObjectVersion>>,
         now: Stamp,
     ) -> Vec<Effect> {
         let may_delete = self.waiting_for.is_empty();
         let Some(entry) = self.with_session(node, session) else { return Vec::new() };
-        let Some(Phase::Listing { offer: asked, of, missing, found }) =
+        let Some(Phase::Listing { inventory: asked, of, missing, found }) =
             entry.session.as_mut().map(|open| &mut open.phase)
         else {
             return Vec::new();
         };
-        if *asked != offer {
+        if *asked != inventory {
             return Vec::new();
         }
         let Some(held) = held else { return self.rest(node) };
         let answered: BTreeSet<u16> = buckets.iter().copied().filter(|b| missing.remove(b)).collect();
         // What it was not asked for is not listened to.
         let said = held.into_iter().filter(|held| is_in(&answered, &held.key, *of));
-        found.extend(said.map(|held| (held.key, (held.uid, held.version))));
+        found.extend(said.map(|held| (held.key, (held.uid, held.content_hash))));
         if !missing.is_empty() {
             return Vec::new();
         }
         let found = std::mem::take(found);
         entry.confirmed = Some(now);
-        entry.open(offer, found, may_delete, now);
+        entry.open(inventory, found, may_delete, now);
         self.pump(node)
     }
 
@@ -310,14 +311,14 @@ impl Plan {
         node: &NodeName,
         session: u64,
         batch: u64,
-        result: Result<(), Loss>,
+        result: Result<(), BatchFailure>,
         now: Stamp,
     ) -> Vec<Effect> {
         let may_delete = self.waiting_for.is_empty();
         let Some(entry) = self.with_session(node, session) else { return Vec::new() };
         let Some(open) = entry.session.as_mut() else { return Vec::new() };
         let Some(outcome) = open.landed(batch) else { return Vec::new() };
-        let mut aside = None;
+        let mut quarantined = None;
         let goes_on = match result {
             Ok(()) => {
                 open.taken(&outcome);
@@ -331,15 +332,15 @@ impl Plan {
                 }
                 true
             }
-            Err(Loss::Refused(why)) => {
+            Err(BatchFailure::Refused(why)) => {
                 open.refused(&outcome);
-                aside = open.time_aside();
+                quarantined = open.time_aside();
                 entry.refused += 1;
                 entry.last_refusal = Some(harmless(&why));
                 entry.refusing = true;
                 false
             }
-            Err(Loss::TooLarge) => {
+            Err(BatchFailure::TooLarge) => {
                 if let Some((key, _)) = outcome.first() {
                     entry.last_refusal = Some(format!("{key} is too large for the link"));
                 }
@@ -347,7 +348,7 @@ impl Plan {
                 open.never(outcome.clone());
                 false
             }
-            Err(Loss::Stale | Loss::Unanswered(_)) => false,
+            Err(BatchFailure::Stale | BatchFailure::Unanswered(_)) => false,
         };
         for (key, _) in &outcome {
             let waits = entry.judge(key, may_delete, now);
@@ -362,27 +363,27 @@ impl Plan {
             return self.pump(node);
         }
         let mut effects = self.rest(node);
-        effects.extend(aside.map(|pause| Effect::RetryAfter {
+        effects.extend(quarantined.map(|pause| Effect::RetryAfter {
             node: node.clone(),
             session,
             pause,
-            again: Again::Aside,
+            again: RetryOf::Quarantined,
         }));
         effects
     }
 
     /// A pause is over.
-    pub fn retry(&mut self, node: &NodeName, session: u64, again: Again) -> Vec<Effect> {
+    pub fn retry(&mut self, node: &NodeName, session: u64, again: RetryOf) -> Vec<Effect> {
         let Some(open) = self.with_session(node, session).and_then(|entry| entry.session.as_mut()) else {
             return Vec::new();
         };
         match again {
-            Again::Compare => {
+            RetryOf::Compare => {
                 open.resting = false;
                 open.phase = Phase::Asking;
-                vec![Effect::AskOffer { node: node.clone(), session }]
+                vec![Effect::AskInventory { node: node.clone(), session }]
             }
-            Again::Aside => {
+            RetryOf::Quarantined => {
                 open.aside_is_due();
                 self.pump(node)
             }
@@ -455,7 +456,8 @@ impl Plan {
             return Vec::new();
         };
         let session = open.number;
-        let retry = |pause| Effect::RetryAfter { node: node.clone(), session, pause, again: Again::Compare };
+        let retry =
+            |pause| Effect::RetryAfter { node: node.clone(), session, pause, again: RetryOf::Compare };
         open.rest().map(retry).into_iter().collect()
     }
 
@@ -484,8 +486,8 @@ impl Plan {
                     node: name.clone(),
                     session: open.number,
                     batch: batch.number,
-                    offer: batch.offer,
-                    place: batch.place,
+                    inventory: batch.inventory,
+                    sequence: batch.sequence,
                     changes: batch.changes,
                 });
             }

@@ -22,7 +22,7 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const NEVER: u32 = u32::MAX;
 
 pub(crate) fn version_of(object: &Object) -> Version {
-    (object.uid.clone(), object.version.clone())
+    (object.uid.clone(), object.content_hash.clone())
 }
 
 /// What pods and devices need goes with or before them, and leaves after them.
@@ -43,20 +43,20 @@ pub(crate) enum Phase {
     Asking,
     /// It was asked for the buckets that differ.
     Listing {
-        offer: u64,
+        inventory: u64,
         /// How many buckets there are.
         of: usize,
         missing: BTreeSet<u16>,
         /// What it holds, as far as known.
         found: HeldMap,
     },
-    /// What it holds is known, and batches go out behind this offer.
-    Open { offer: u64 },
+    /// What it holds is known, and batches go out behind this inventory.
+    Open { inventory: u64 },
 }
 
 /// An object that the node refused when it came alone.
 #[derive(Debug)]
-struct Aside {
+struct Quarantined {
     version: Option<Version>,
     tries: u32,
 }
@@ -65,8 +65,8 @@ struct Aside {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) number: u64,
-    pub(crate) offer: u64,
-    pub(crate) place: u64,
+    pub(crate) inventory: u64,
+    pub(crate) sequence: u64,
     pub(crate) changes: Vec<Change>,
 }
 
@@ -79,10 +79,10 @@ pub(crate) struct Session {
     flying: BTreeMap<u64, Outcome>,
     in_flight: BTreeSet<ObjectKey>,
     last_batch: u64,
-    last_place: u64,
+    last_sequence: u64,
     /// How many objects a batch may have: few after a refusal, to find out which object it was about.
     limit: usize,
-    aside: BTreeMap<ObjectKey, Aside>,
+    quarantined: BTreeMap<ObjectKey, Quarantined>,
     aside_is_due: bool,
     /// Whether somebody will say that they are due.
     pub(crate) aside_is_timed: bool,
@@ -100,9 +100,9 @@ impl Session {
             flying: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             last_batch: 0,
-            last_place: 0,
+            last_sequence: 0,
             limit: BATCH_OBJECTS,
-            aside: BTreeMap::new(),
+            quarantined: BTreeMap::new(),
             aside_is_due: false,
             aside_is_timed: false,
             refusals: 0,
@@ -114,12 +114,12 @@ impl Session {
         matches!(self.phase, Phase::Open { .. })
     }
 
-    /// A new offer was answered: whatever flew behind an older one is in it, or will not be taken.
+    /// A new inventory was answered: whatever flew behind an older one is in it, or will not be taken.
     pub(crate) fn begin(&mut self) {
         self.flying.clear();
         self.in_flight.clear();
         self.dirty.clear();
-        self.last_place = 0;
+        self.last_sequence = 0;
     }
 
     /// `key` may differ.
@@ -129,7 +129,7 @@ impl Session {
 
     /// Whether every object that was refused alone has been taken since, or is not wanted any more.
     pub(crate) fn has_nothing_aside(&self) -> bool {
-        self.aside.is_empty()
+        self.quarantined.is_empty()
     }
 
     /// Batch `number` ended. Answers what it was to make of its keys.
@@ -145,27 +145,32 @@ impl Session {
     pub(crate) fn taken(&mut self, outcome: &Outcome) {
         self.refusals = 0;
         self.limit = (self.limit * 2).min(BATCH_OBJECTS);
-        let was_aside = outcome.iter().filter(|(key, _)| self.aside.remove(key).is_some()).count() > 0;
+        let was_aside = outcome.iter().filter(|(key, _)| self.quarantined.remove(key).is_some()).count() > 0;
         if was_aside {
             // What was wrong with one is over, and so perhaps with the others.
-            self.aside.retain(|_, aside| aside.tries == NEVER);
+            self.quarantined.retain(|_, quarantined| quarantined.tries == NEVER);
         }
     }
 
-    /// The node refused a batch: the next ones are small, and an object that was alone stands aside.
+    /// The node refused a batch: the next ones are small, and an object that was alone stands quarantined.
     pub(crate) fn refused(&mut self, outcome: &Outcome) {
         self.limit = 1;
         if let [(key, version)] = outcome.as_slice() {
-            let tries = self.aside.get(key).filter(|aside| aside.version == *version).map_or(0, |a| a.tries);
-            let aside = Aside { version: version.clone(), tries: tries.saturating_add(1).min(NEVER - 1) };
-            self.aside.insert(key.clone(), aside);
+            let tries = self
+                .quarantined
+                .get(key)
+                .filter(|quarantined| quarantined.version == *version)
+                .map_or(0, |a| a.tries);
+            let quarantined =
+                Quarantined { version: version.clone(), tries: tries.saturating_add(1).min(NEVER - 1) };
+            self.quarantined.insert(key.clone(), quarantined);
         }
     }
 
     /// The objects of a batch can never go in this version.
     pub(crate) fn never(&mut self, outcome: Outcome) {
-        let aside = |(key, version)| (key, Aside { version, tries: NEVER });
-        self.aside.extend(outcome.into_iter().map(aside));
+        let quarantined = |(key, version)| (key, Quarantined { version, tries: NEVER });
+        self.quarantined.extend(outcome.into_iter().map(quarantined));
     }
 
     /// Begins a rest, unless there is one. Answers how long it is.
@@ -181,16 +186,21 @@ impl Session {
         Some(pause)
     }
 
-    /// The pause before what stands aside is tried again, unless that is timed already.
+    /// The pause before what stands quarantined is tried again, unless that is timed already.
     pub(crate) fn time_aside(&mut self) -> Option<Duration> {
-        let tries = self.aside.values().map(|aside| aside.tries).filter(|tries| *tries != NEVER).min()?;
+        let tries = self
+            .quarantined
+            .values()
+            .map(|quarantined| quarantined.tries)
+            .filter(|tries| *tries != NEVER)
+            .min()?;
         if std::mem::replace(&mut self.aside_is_timed, true) {
             return None;
         }
         Some((RETRY_MIN * 2_u32.pow(tries.saturating_sub(1).min(5))).min(RETRY_MAX))
     }
 
-    /// What stands aside may be tried.
+    /// What stands quarantined may be tried.
     pub(crate) fn aside_is_due(&mut self) {
         self.aside_is_timed = false;
         self.aside_is_due = true;
@@ -199,7 +209,7 @@ impl Session {
     /// The next batch from what is marked, if there is one and the window has room. A key whose batch flies waits for
     /// its answer.
     pub(crate) fn next(&mut self, desired: &Desired, held: &HeldMap, may_delete: bool) -> Option<Batch> {
-        let Phase::Open { offer } = self.phase else { return None };
+        let Phase::Open { inventory } = self.phase else { return None };
         let window = if self.limit < BATCH_OBJECTS { 1 } else { WINDOW };
         if self.resting || self.flying.len() >= window {
             return None;
@@ -207,16 +217,16 @@ impl Session {
         let (mut changes, mut outcome) = self.fill(desired, held, may_delete);
         if changes.is_empty() && self.flying.is_empty() && self.aside_is_due {
             self.aside_is_due = false;
-            (changes, outcome) = self.one_from_aside(desired, held, may_delete);
+            (changes, outcome) = self.one_from_quarantine(desired, held, may_delete);
         }
         if changes.is_empty() {
             return None;
         }
         self.last_batch += 1;
-        self.last_place += 1;
+        self.last_sequence += 1;
         self.in_flight.extend(outcome.iter().map(|(key, _)| key.clone()));
         self.flying.insert(self.last_batch, outcome);
-        Some(Batch { number: self.last_batch, offer, place: self.last_place, changes })
+        Some(Batch { number: self.last_batch, inventory, sequence: self.last_sequence, changes })
     }
 
     fn fill(&mut self, desired: &Desired, held: &HeldMap, may_delete: bool) -> (Vec<Change>, Outcome) {
@@ -229,15 +239,15 @@ impl Session {
                 continue;
             }
             let Some((change, version)) = change(&key, desired, held, may_delete) else {
-                self.aside.remove(&key);
+                self.quarantined.remove(&key);
                 continue;
             };
-            if let Some(aside) = self.aside.get(&key) {
-                if aside.version == version {
+            if let Some(quarantined) = self.quarantined.get(&key) {
+                if quarantined.version == version {
                     passed.push((rank, key));
                     continue;
                 }
-                self.aside.remove(&key);
+                self.quarantined.remove(&key);
             }
             let size = size_of(&change);
             // A large object flies alone rather than making a frame too long.
@@ -254,15 +264,16 @@ impl Session {
     }
 
     /// The object that was tried least often, alone.
-    fn one_from_aside(
+    fn one_from_quarantine(
         &mut self,
         desired: &Desired,
         held: &HeldMap,
         may_delete: bool,
     ) -> (Vec<Change>, Outcome) {
         loop {
-            let due = self.aside.iter().filter(|(_, aside)| aside.tries != NEVER);
-            let Some(key) = due.min_by_key(|(_, aside)| aside.tries).map(|(key, _)| key.clone()) else {
+            let due = self.quarantined.iter().filter(|(_, quarantined)| quarantined.tries != NEVER);
+            let Some(key) = due.min_by_key(|(_, quarantined)| quarantined.tries).map(|(key, _)| key.clone())
+            else {
                 return (Vec::new(), Outcome::new());
             };
             if let Some((change, version)) = change(&key, desired, held, may_delete) {
@@ -270,7 +281,7 @@ impl Session {
                 return (vec![change], vec![(key, version)]);
             }
             // It is not wanted any more.
-            self.aside.remove(&key);
+            self.quarantined.remove(&key);
         }
     }
 }

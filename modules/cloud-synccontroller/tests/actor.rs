@@ -9,7 +9,7 @@ use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use bytes::Bytes;
 use cloud_synccontroller::SyncController;
 use contract::edgecontroller::EdgeControllerMsg;
-use contract::metamanager::{MetaDown, NotApplied, Offer};
+use contract::metamanager::{Inventory, MetaDown, NotApplied};
 use contract::synccontroller::{Source, SyncMsg, SyncState, SyncTruth};
 use contract::{Change, Digest, NodeName, Object, ObjectKey};
 
@@ -56,7 +56,8 @@ impl Bench {
         let object = Object {
             key: ObjectKey::new("pods", "default", name),
             uid: format!("uid-{name}"),
-            version: "1".to_owned(),
+            content_hash: "1".to_owned(),
+            resource_version: "1".to_owned(),
             json: Bytes::from_static(b"{}"),
         };
         self.tell(SyncMsg::Upsert { node: node(), object: Arc::new(object) }).await;
@@ -68,18 +69,18 @@ impl Bench {
     }
 
     /// Answers the next question with an empty store.
-    async fn offers_nothing(&mut self, number: u64) {
-        let Some(MetaDown::Offer { reply }) = self.meta.next(LONG).await else { panic!("not asked") };
-        reply.send(Offer { number, digest: Digest::of([], 1) });
+    async fn has_nothing(&mut self, number: u64) {
+        let Some(MetaDown::Inventory { reply }) = self.meta.next(LONG).await else { panic!("not asked") };
+        reply.send(Inventory { number, digest: Digest::of([], 1) });
     }
 
-    /// Answers the next batch. Gives its offer, its place and the names in it.
+    /// Answers the next batch. Gives its inventory, its sequence and the names in it.
     async fn answers(&mut self, answer: Result<(), NotApplied>) -> (u64, u64, Vec<String>) {
-        let Some(MetaDown::Apply { offer, place, changes, reply }) = self.meta.next(LONG).await else {
+        let Some(MetaDown::Apply { inventory, sequence, changes, reply }) = self.meta.next(LONG).await else {
             panic!("nothing sent")
         };
         reply.send(answer);
-        (offer, place, changes.iter().map(|change: &Change| change.key().name.clone()).collect())
+        (inventory, sequence, changes.iter().map(|change: &Change| change.key().name.clone()).collect())
     }
 
     async fn shown(&mut self) -> SyncTruth {
@@ -102,7 +103,7 @@ fn a_write_that_the_disk_refused_twice_is_seen_within_seconds_and_heals_by_itsel
         bench.ready().await;
         bench.upsert("a").await;
         bench.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: bench.to_meta.clone() }).await;
-        bench.offers_nothing(1).await;
+        bench.has_nothing(1).await;
         let began = bench.env.now();
         let full = || Err(NotApplied::Refused("cannot grow: the disk is full".to_owned()));
         assert_eq!(bench.answers(full()).await, (1, 1, vec!["a".to_owned()]));
@@ -118,9 +119,9 @@ fn a_write_that_the_disk_refused_twice_is_seen_within_seconds_and_heals_by_itsel
         );
 
         // It is asked what it holds, and the same is tried again.
-        bench.offers_nothing(2).await;
+        bench.has_nothing(2).await;
         assert_eq!(bench.answers(full()).await, (2, 1, vec!["a".to_owned()]));
-        bench.offers_nothing(3).await;
+        bench.has_nothing(3).await;
         assert_eq!(bench.answers(Ok(())).await, (3, 1, vec!["a".to_owned()]));
         assert!(bench.env.now().since(began) <= Duration::from_secs(6), "{:?}", bench.env.now().since(began));
         assert_eq!(bench.shown().await.state, SyncState::InSync);
@@ -139,15 +140,15 @@ fn an_answer_that_is_lost_is_not_taken_for_one() {
         bench.ready().await;
         bench.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: bench.to_meta.clone() }).await;
         // The first question gets no answer.
-        let Some(MetaDown::Offer { reply }) = bench.meta.next(LONG).await else { panic!("not asked") };
+        let Some(MetaDown::Inventory { reply }) = bench.meta.next(LONG).await else { panic!("not asked") };
         drop(reply);
-        bench.offers_nothing(1).await;
+        bench.has_nothing(1).await;
         assert_eq!(bench.shown().await.state, SyncState::InSync);
         bench.upsert("a").await;
         let Some(MetaDown::Apply { reply, .. }) = bench.meta.next(LONG).await else { panic!("not sent") };
         drop(reply);
         // Had it been committed, the digest would say so.
-        bench.offers_nothing(2).await;
+        bench.has_nothing(2).await;
         assert_eq!(bench.answers(Ok(())).await, (2, 1, vec!["a".to_owned()]));
     });
 }

@@ -13,9 +13,9 @@ use cloud_synccontroller::plan::{
 use cloud_synccontroller::truth::{NodeView, SHOW_EVERY, Stamp};
 use contract::digest::{bucket_of, buckets_for};
 use contract::ids::{CONFIG_MAPS, DEVICES, PODS, SECRETS};
-use contract::metamanager::Offer;
-use contract::synccontroller::{Again, Loss, Source, SyncState, SyncTruth};
-use contract::{Change, Digest, Held, NodeName, Object, ObjectKey};
+use contract::metamanager::Inventory;
+use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncState, SyncTruth};
+use contract::{Change, Digest, NodeName, Object, ObjectKey, ObjectVersion};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -34,14 +34,15 @@ fn object(resource: &str, name: &str, version: &str) -> Arc<Object> {
     Arc::new(Object {
         key: ObjectKey::new(resource, "default", name),
         uid: format!("uid-{name}"),
-        version: version.to_owned(),
+        content_hash: version.to_owned(),
+        resource_version: "1".to_owned(),
         json: Bytes::from_static(b"{}"),
     })
 }
 
 fn describe(change: &Change) -> String {
     match change {
-        Change::Upsert(o) => format!("+{}@{}", o.key.name, o.version),
+        Change::Upsert(o) => format!("+{}@{}", o.key.name, o.content_hash),
         Change::Delete { key, .. } => format!("-{}", key.name),
     }
 }
@@ -50,9 +51,9 @@ fn describe(change: &Change) -> String {
 #[derive(Default)]
 struct Edge {
     held: Set,
-    offer: Option<u64>,
-    place: u64,
-    last_offer: u64,
+    inventory: Option<u64>,
+    sequence: u64,
+    last_inventory: u64,
     /// Refuses a batch for which this says so.
     refuses: Option<fn(&[Change]) -> bool>,
     lists: usize,
@@ -69,46 +70,44 @@ impl Edge {
         Edge { held: set.clone(), ..Edge::default() }
     }
 
-    fn offer(&mut self) -> Offer {
-        self.last_offer += 1;
-        self.offer = Some(self.last_offer);
-        self.place = 0;
+    fn inventory(&mut self) -> Inventory {
+        self.last_inventory += 1;
+        self.inventory = Some(self.last_inventory);
+        self.sequence = 0;
         let marks = self.held.iter().map(|(key, (uid, version))| (key, uid.as_str(), version.as_str()));
-        Offer { number: self.last_offer, digest: Digest::of(marks, buckets_for(self.held.len())) }
+        Inventory { number: self.last_inventory, digest: Digest::of(marks, buckets_for(self.held.len())) }
     }
 
-    fn list(&mut self, buckets: &[u16]) -> Vec<Held> {
+    fn list(&mut self, buckets: &[u16]) -> Vec<ObjectVersion> {
         let of = buckets_for(self.held.len());
         let of_bucket = |key: &ObjectKey| buckets.contains(&u16::try_from(bucket_of(key, of)).unwrap());
-        let held = self.held.iter().filter(|(key, _)| of_bucket(key)).map(|(key, (uid, version))| Held {
-            key: key.clone(),
-            uid: uid.clone(),
-            version: version.clone(),
+        let held = self.held.iter().filter(|(key, _)| of_bucket(key)).map(|(key, (uid, version))| {
+            ObjectVersion { key: key.clone(), uid: uid.clone(), content_hash: version.clone() }
         });
-        let list: Vec<Held> = held.collect();
+        let list: Vec<ObjectVersion> = held.collect();
         self.lists += 1;
         self.listed += list.len();
         list
     }
 
-    fn apply(&mut self, offer: u64, place: u64, changes: Vec<Change>) -> Result<(), Loss> {
-        if self.offer != Some(offer) || place != self.place + 1 {
-            self.offer = self.offer.filter(|open| *open != offer);
+    fn apply(&mut self, inventory: u64, sequence: u64, changes: Vec<Change>) -> Result<(), BatchFailure> {
+        if self.inventory != Some(inventory) || sequence != self.sequence + 1 {
+            self.inventory = self.inventory.filter(|open| *open != inventory);
             self.stale += 1;
-            return Err(Loss::Stale);
+            return Err(BatchFailure::Stale);
         }
-        self.place = place;
+        self.sequence = sequence;
         if self.refuses.is_some_and(|refuses| refuses(&changes)) {
-            self.offer = None;
+            self.inventory = None;
             self.refused += 1;
-            return Err(Loss::Refused("disk is full".to_owned()));
+            return Err(BatchFailure::Refused("disk is full".to_owned()));
         }
         self.batches.push(changes.iter().map(describe).collect());
         for change in changes {
             match change {
                 Change::Upsert(o) => {
                     self.bodies.insert(o.key.name.clone(), o.json.clone());
-                    self.held.insert(o.key.clone(), (o.uid.clone(), o.version.clone()))
+                    self.held.insert(o.key.clone(), (o.uid.clone(), o.content_hash.clone()))
                 }
                 Change::Delete { key, .. } => self.held.remove(&key),
             };
@@ -128,7 +127,7 @@ fn put(plan: &mut Plan, object: Arc<Object>, now: Stamp) -> Vec<Effect> {
 }
 
 /// What is due at which second.
-type Timers = Vec<(u64, u64, Again)>;
+type Timers = Vec<(u64, u64, RetryOf)>;
 
 /// A plan, a node, and the messages between them.
 struct Bench {
@@ -167,17 +166,17 @@ impl Bench {
             let flying = queue.iter().filter(|e| matches!(e, Effect::Send { .. })).count();
             self.most_flying = self.most_flying.max(flying + 1);
             queue.extend(match effect {
-                Effect::AskOffer { node, session } => {
-                    let offer = self.edge.offer();
-                    self.plan.offered(&node, session, Some(offer), now)
+                Effect::AskInventory { node, session } => {
+                    let inventory = self.edge.inventory();
+                    self.plan.inventory_answered(&node, session, Some(inventory), now)
                 }
-                Effect::AskHoldings { node, session, offer, buckets } => {
+                Effect::AskObjectVersions { node, session, inventory, buckets } => {
                     let held = self.edge.list(&buckets);
-                    self.plan.holdings(&node, session, (offer, &buckets), Some(held), now)
+                    self.plan.object_versions(&node, session, (inventory, &buckets), Some(held), now)
                 }
-                Effect::Send { node, session, batch, offer, place, changes } => {
+                Effect::Send { node, session, batch, inventory, sequence, changes } => {
                     assert!(changes.len() <= BATCH_OBJECTS);
-                    let result = self.edge.apply(offer, place, changes);
+                    let result = self.edge.apply(inventory, sequence, changes);
                     self.plan.applied(&node, session, batch, result, now)
                 }
                 Effect::Flush => self.plan.flush(),
@@ -222,7 +221,7 @@ impl Bench {
 }
 
 fn set(objects: &[&Arc<Object>]) -> Set {
-    objects.iter().map(|o| (o.key.clone(), (o.uid.clone(), o.version.clone()))).collect()
+    objects.iter().map(|o| (o.key.clone(), (o.uid.clone(), o.content_hash.clone()))).collect()
 }
 
 #[test]
@@ -275,13 +274,13 @@ fn a_key_in_flight_waits_and_then_goes_newest() {
     let mut plan = Plan::new([]);
     plan.node_up(name(), 1);
     let mut edge = Edge::default();
-    plan.offered(&name(), 1, Some(edge.offer()), at(0));
+    plan.inventory_answered(&name(), 1, Some(edge.inventory()), at(0));
     let first = put(&mut plan, object(DEVICES, "a", "1"), at(0));
-    assert!(matches!(&first[..], [Effect::Send { batch: 1, place: 1, .. }]));
+    assert!(matches!(&first[..], [Effect::Send { batch: 1, sequence: 1, .. }]));
     assert!(put(&mut plan, object(DEVICES, "a", "2"), at(0)).is_empty());
     assert!(put(&mut plan, object(DEVICES, "a", "3"), at(0)).is_empty());
     let second = plan.applied(&name(), 1, 1, Ok(()), at(0));
-    let [Effect::Send { batch: 2, place: 2, changes, .. }] = &second[..] else { panic!("{second:?}") };
+    let [Effect::Send { batch: 2, sequence: 2, changes, .. }] = &second[..] else { panic!("{second:?}") };
     assert_eq!(describe(&changes[0]), "+a@3");
     // Back to what it is while that flies: the node ends with it all the same.
     assert!(put(&mut plan, object(DEVICES, "a", "1"), at(1)).is_empty());
@@ -296,11 +295,11 @@ fn an_old_session_is_not_heard() {
     plan.node_up(name(), 2);
     assert!(plan.node_up(name(), 1).is_empty());
     let mut edge = Edge::default();
-    assert!(plan.offered(&name(), 1, Some(edge.offer()), at(0)).is_empty());
+    assert!(plan.inventory_answered(&name(), 1, Some(edge.inventory()), at(0)).is_empty());
     plan.node_down(&name(), 1);
     plan.upsert(&name(), object(PODS, "a", "1"), at(0));
-    assert_eq!(plan.offered(&name(), 2, Some(edge.offer()), at(0)).len(), 1);
-    assert!(plan.retry(&name(), 1, Again::Compare).is_empty());
+    assert_eq!(plan.inventory_answered(&name(), 2, Some(edge.inventory()), at(0)).len(), 1);
+    assert!(plan.retry(&name(), 1, RetryOf::Compare).is_empty());
 }
 
 #[test]
@@ -326,20 +325,20 @@ fn a_large_object_flies_alone_and_one_that_fits_no_frame_stands_aside() {
     plan.upsert(&name(), Arc::new(large), at(0));
     plan.node_up(name(), 1);
     let mut edge = Edge::default();
-    let effects = plan.offered(&name(), 1, Some(edge.offer()), at(0));
+    let effects = plan.inventory_answered(&name(), 1, Some(edge.inventory()), at(0));
     let [Effect::Send { batch: 1, .. }, Effect::Send { batch: 2, changes, .. }] = &effects[..] else {
         panic!("{effects:?}")
     };
     assert_eq!(changes.len(), 1);
     plan.applied(&name(), 1, 1, Ok(()), at(0));
-    let rest = plan.applied(&name(), 1, 2, Err(Loss::TooLarge), at(0));
-    assert!(matches!(&rest[..], [Effect::RetryAfter { again: Again::Compare, .. }]), "{rest:?}");
+    let rest = plan.applied(&name(), 1, 2, Err(BatchFailure::TooLarge), at(0));
+    assert!(matches!(&rest[..], [Effect::RetryAfter { again: RetryOf::Compare, .. }]), "{rest:?}");
     edge.held = set(&[&object(PODS, "a", "1")]);
-    plan.retry(&name(), 1, Again::Compare);
-    let effects = plan.offered(&name(), 1, Some(edge.offer()), at(1));
-    let [Effect::AskHoldings { offer, buckets, .. }] = &effects[..] else { panic!("{effects:?}") };
+    plan.retry(&name(), 1, RetryOf::Compare);
+    let effects = plan.inventory_answered(&name(), 1, Some(edge.inventory()), at(1));
+    let [Effect::AskObjectVersions { inventory, buckets, .. }] = &effects[..] else { panic!("{effects:?}") };
     let held = edge.list(buckets);
-    let effects = plan.holdings(&name(), 1, (*offer, buckets), Some(held), at(1));
+    let effects = plan.object_versions(&name(), 1, (*inventory, buckets), Some(held), at(1));
     assert!(effects.is_empty(), "it is not tried again: {effects:?}");
     let view = plan.view(at(1))["edge-1"].clone();
     assert_eq!((view.waiting, view.refusing), (1, true));
@@ -432,16 +431,16 @@ fn a_node_that_does_not_answer_is_asked_again() {
     let mut plan = Plan::new([]);
     plan.node_up(name(), 1);
     plan.upsert(&name(), object(PODS, "a", "1"), at(0));
-    let hostile = Offer { number: 1, digest: Digest { objects: 7, buckets: vec![0; 3] } };
+    let hostile = Inventory { number: 1, digest: Digest { objects: 7, buckets: vec![0; 3] } };
     for answer in [None, Some(hostile)] {
-        let effects = plan.offered(&name(), 1, answer, at(0));
-        assert!(matches!(&effects[..], [Effect::RetryAfter { again: Again::Compare, .. }]), "{effects:?}");
-        assert!(matches!(&plan.retry(&name(), 1, Again::Compare)[..], [Effect::AskOffer { .. }]));
+        let effects = plan.inventory_answered(&name(), 1, answer, at(0));
+        assert!(matches!(&effects[..], [Effect::RetryAfter { again: RetryOf::Compare, .. }]), "{effects:?}");
+        assert!(matches!(&plan.retry(&name(), 1, RetryOf::Compare)[..], [Effect::AskInventory { .. }]));
     }
     let mut edge = Edge::holding(&set(&[&object(PODS, "b", "1")]));
-    let effects = plan.offered(&name(), 1, Some(edge.offer()), at(0));
-    let [Effect::AskHoldings { offer, buckets, .. }] = &effects[..] else { panic!("{effects:?}") };
-    let effects = plan.holdings(&name(), 1, (*offer, buckets), None, at(0));
+    let effects = plan.inventory_answered(&name(), 1, Some(edge.inventory()), at(0));
+    let [Effect::AskObjectVersions { inventory, buckets, .. }] = &effects[..] else { panic!("{effects:?}") };
+    let effects = plan.object_versions(&name(), 1, (*inventory, buckets), None, at(0));
     assert!(matches!(&effects[..], [Effect::RetryAfter { .. }]), "{effects:?}");
 }
 
@@ -477,7 +476,7 @@ fn a_storm_is_shown_a_few_nodes_at_a_time_and_nobody_is_forgotten() {
     for n in 0..(SHOWS_AT_ONCE * 3) {
         let node = NodeName::parse(&format!("edge-{n}")).unwrap();
         plan.node_up(node.clone(), 1);
-        plan.offered(&node, 1, Some(Edge::default().offer()), at(0));
+        plan.inventory_answered(&node, 1, Some(Edge::default().inventory()), at(0));
     }
     let mut shown = std::collections::BTreeSet::new();
     for second in 1..=3 {
@@ -509,8 +508,9 @@ fn random_set(random: &mut StdRng, objects: usize) -> Set {
 fn plan_of(set: &Set) -> Plan {
     let mut plan = Plan::new([]);
     for (key, (uid, version)) in set {
-        let (uid, version) = (uid.clone(), version.clone());
-        let object = Object { key: key.clone(), uid, version, json: Bytes::from_static(b"{}") };
+        let (uid, content_hash) = (uid.clone(), version.clone());
+        let (resource_version, json) = ("1".to_owned(), Bytes::from_static(b"{}"));
+        let object = Object { key: key.clone(), uid, content_hash, resource_version, json };
         plan.upsert(&name(), Arc::new(object), at(0));
     }
     plan

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use cloud_synccontroller::plan::{Effect, Plan};
 use cloud_synccontroller::truth::Stamp;
 use contract::digest::buckets_for;
-use contract::metamanager::Offer;
+use contract::metamanager::Inventory;
 use contract::synccontroller::Source;
 use contract::{Change, Digest, NodeName, Object, ObjectKey};
 
@@ -34,14 +34,15 @@ fn object(node: usize, n: usize, version: &str) -> Arc<Object> {
             &format!("object-{node:04}-{n}"),
         ),
         uid: format!("{node:08}-{n:04}-4444-8555-666677778888"),
-        version: format!("{version}d63601adf5af798571dde756f0b470"),
+        content_hash: format!("{version}d63601adf5af798571dde756f0b470"),
+        resource_version: "123456".to_owned(),
         json: Bytes::from(vec![b'x'; 1000]),
     })
 }
 
-fn offer(set: &[Arc<Object>]) -> Option<Offer> {
-    let marks = set.iter().map(|o| (&o.key, o.uid.as_str(), o.version.as_str()));
-    Some(Offer { number: 1, digest: Digest::of(marks, buckets_for(set.len())) })
+fn inventory(set: &[Arc<Object>]) -> Option<Inventory> {
+    let marks = set.iter().map(|o| (&o.key, o.uid.as_str(), o.content_hash.as_str()));
+    Some(Inventory { number: 1, digest: Digest::of(marks, buckets_for(set.len())) })
 }
 
 fn per_node(what: &str, began: Instant) {
@@ -63,17 +64,18 @@ fn plan_of_all() -> Plan {
 #[test]
 fn two_thousand_nodes_that_hold_what_they_should_get_nothing() {
     let mut plan = plan_of_all();
-    let offers: Vec<_> =
-        (0..NODES).map(|n| offer(&(0..OBJECTS).map(|o| object(n, o, "11")).collect::<Vec<_>>())).collect();
+    let offers: Vec<_> = (0..NODES)
+        .map(|n| inventory(&(0..OBJECTS).map(|o| object(n, o, "11")).collect::<Vec<_>>()))
+        .collect();
     let began = Instant::now();
     for n in 0..NODES {
         assert_eq!(plan.node_up(node(n), 7).len(), 1);
     }
     let mut sent = 0;
-    for (n, offer) in offers.into_iter().enumerate() {
-        sent += plan.offered(&node(n), 7, offer, now()).len();
+    for (n, inventory) in offers.into_iter().enumerate() {
+        sent += plan.inventory_answered(&node(n), 7, inventory, now()).len();
     }
-    per_node("an offer of the same", began);
+    per_node("an inventory of the same", began);
     assert_eq!(sent, 0);
     assert!(plan.view(now()).values().all(|view| view.in_sync));
     let began = Instant::now();
@@ -91,9 +93,9 @@ fn two_thousand_empty_nodes_get_what_they_should_each_its_own() {
     let began = Instant::now();
     let mut batches = Vec::new();
     for n in 0..NODES {
-        batches.extend(plan.offered(&node(n), 7, offer(&[]), now()));
+        batches.extend(plan.inventory_answered(&node(n), 7, inventory(&[]), now()));
     }
-    per_node("an empty offer and its batches", began);
+    per_node("an empty inventory and its batches", began);
     let began = Instant::now();
     for batch in batches {
         let Effect::Send { node, session, batch, changes, .. } = batch else { panic!("{batch:?}") };
@@ -110,10 +112,10 @@ fn one_change_for_all_nodes_is_one_small_batch_each() {
     let mut plan = plan_of_all();
     for n in 0..NODES {
         plan.node_up(node(n), 7);
-        plan.offered(
+        plan.inventory_answered(
             &node(n),
             7,
-            offer(&(0..OBJECTS).map(|o| object(n, o, "11")).collect::<Vec<_>>()),
+            inventory(&(0..OBJECTS).map(|o| object(n, o, "11")).collect::<Vec<_>>()),
             now(),
         );
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use beehive::link::Traffic;
 use beehive::{Message, Reply};
 
+use crate::NodeName;
 use crate::synccontroller::SyncTruth;
-use crate::{Batch, NodeName, Report, TokenGrant, TokenQuery, Unparsed};
+pub use crate::uplink::EdgeUp;
 
 /// Messages to EdgeController.
 #[derive(Debug)]
@@ -90,27 +91,6 @@ pub struct ClaimRefused {
     pub wait: Option<Duration>,
 }
 
-/// What a node may say to the edge controller.
-#[derive(Debug)]
-pub enum EdgeUp {
-    /// Reports from the outbox, by their sequence.
-    Reports {
-        /// In order.
-        reports: Batch<Report>,
-        /// The sequences whose write succeeded, or can never succeed.
-        reply: Reply<Vec<i64>>,
-    },
-    /// Edged makes progress: renew the Lease.
-    Alive,
-    /// A token, please.
-    Token {
-        /// Which.
-        query: Unparsed<TokenQuery>,
-        /// The token, or a sentence why not.
-        reply: Reply<Result<TokenGrant, String>>,
-    },
-}
-
 impl Message for EdgeControllerMsg {
     fn name(&self) -> &'static str {
         match self {
@@ -123,16 +103,6 @@ impl Message for EdgeControllerMsg {
             EdgeControllerMsg::Synced { .. } => "Synced",
             EdgeControllerMsg::Look => "Look",
             EdgeControllerMsg::LookNow => "LookNow",
-        }
-    }
-}
-
-impl Message for EdgeUp {
-    fn name(&self) -> &'static str {
-        match self {
-            EdgeUp::Reports { .. } => "Reports",
-            EdgeUp::Alive => "Alive",
-            EdgeUp::Token { .. } => "Token",
         }
     }
 }

@@ -2,9 +2,13 @@
 
 use beehive::Message;
 
+use crate::ChangedObjects;
+
 /// Messages to Edged.
 #[derive(Debug)]
 pub enum EdgedMsg {
+    /// Objects changed in the store: pods, what they need, or the node.
+    ObjectsChanged(ChangedObjects),
     /// Desired pods or what they need may have changed in the store: bring the node in line with it. Says nothing about
     /// what changed.
     Reconcile,
@@ -35,6 +39,7 @@ pub enum EdgedMsg {
 impl Message for EdgedMsg {
     fn name(&self) -> &'static str {
         match self {
+            EdgedMsg::ObjectsChanged(_) => "ObjectsChanged",
             EdgedMsg::Reconcile => "Reconcile",
             EdgedMsg::RuntimeEvent { .. } => "RuntimeEvent",
             EdgedMsg::RuntimeRelisted => "RuntimeRelisted",

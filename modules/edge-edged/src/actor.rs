@@ -102,7 +102,7 @@ impl Actor for Edged {
 
     async fn handle(&mut self, message: EdgedMsg, cx: &mut Context<EdgedMsg>) -> Result<(), Fault> {
         match message {
-            EdgedMsg::Reconcile => self.reconcile(cx).await,
+            EdgedMsg::ObjectsChanged(_) | EdgedMsg::Reconcile => self.reconcile(cx).await,
             EdgedMsg::RuntimeEvent { id } => self.runtime_event(&id),
             EdgedMsg::RuntimeRelisted => self.relisted(cx),
             EdgedMsg::PodStopped { uid } => {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use beehive::Env;
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
-use contract::{TokenGrant, UpReport, wire};
-use edge_store::{Class, ObjectKey, Opened, Store, StoreError, Table, Write};
+use contract::{TokenGrant, UpReport, rows};
+use edge_store::{Class, ObjectKey, ObjectVersion, Opened, OutboxQueue, Store, StoreError, Table, Write};
 use serde_json::Value;
 
 use crate::error::ParseError;
@@ -122,8 +122,10 @@ impl EdgedStore {
     /// The versions of all config maps and secrets.
     pub(crate) fn versions(&self) -> Result<Versions, StoreError> {
         let own = |key: &ObjectKey| key.resource == CONFIG_MAPS || key.resource == SECRETS;
-        let heads = self.store.object_heads()?.into_iter().filter(|(key, ..)| own(key));
-        Ok(Versions(heads.map(|(key, uid, version)| (key, (uid, version))).collect()))
+        let found = self.store.object_versions()?.into_iter().filter(|version| own(&version.key));
+        Ok(Versions(
+            found.map(|ObjectVersion { key, uid, content_hash }| (key, (uid, content_hash))).collect(),
+        ))
     }
 
     /// Whether every row of the store could be read so far.
@@ -134,9 +136,9 @@ impl EdgedStore {
     /// Namespaces and names of the pods whose rows cannot be read.
     pub(crate) fn damaged_pods(&self) -> Result<BTreeSet<(String, String)>, StoreError> {
         // A damaged row has no uid.
-        let damaged = |head: &(ObjectKey, String, String)| head.0.resource == PODS && head.1.is_empty();
-        let heads = self.store.object_heads()?.into_iter().filter(damaged);
-        Ok(heads.map(|(key, ..)| (key.namespace, key.name)).collect())
+        let damaged = |version: &ObjectVersion| version.key.resource == PODS && version.uid.is_empty();
+        let found = self.store.object_versions()?.into_iter().filter(damaged);
+        Ok(found.map(|version| (version.key.namespace, version.key.name)).collect())
     }
 
     /// Whether a pod that is not in the store is really not wanted. A store that lost rows cannot say so; one that began
@@ -145,20 +147,20 @@ impl EdgedStore {
         let held = match self.store.opened() {
             Opened::Clean => true,
             Opened::Fresh => self.reported.of(uid).status.is_some(),
-            Opened::SetAside { .. } => false,
+            Opened::Quarantined { .. } => false,
         };
         held && self.is_whole()
     }
 
     /// Puts a report where MetaManager finds it. A newer one takes the place of an older one about the same thing.
     pub(crate) async fn report(&self, report: &UpReport) -> Result<(), String> {
-        let body = wire::encode_report(report).map_err(|error| error.to_string())?;
+        let body = rows::encode_report(report).map_err(|error| error.to_string())?;
         let (class, key) = match report.newest_key() {
             Some(key) => (Class::Status, key),
             None => (Class::Event, event_key(report)),
         };
         let kept = self.reported.write_with(report);
-        let writes = std::iter::once(Write::Enqueue { class, key, body }).chain(kept).collect();
+        let writes = std::iter::once(Write::Enqueue { queue: OutboxQueue::Node, class, key, body }).chain(kept).collect();
         self.store.commit(writes).await.map_err(|error| error.to_string())?;
         self.reported.reported(report);
         Ok(())
@@ -237,7 +239,7 @@ mod tests {
         edged_store.report(&report("{\"phase\":\"Running\"}")).await.unwrap();
         let rows = store.outbox_head(10, 1 << 20).unwrap();
         assert_eq!(rows.len(), 1);
-        assert_eq!(wire::decode_report(&rows[0].body).unwrap(), report("{\"phase\":\"Running\"}"));
+        assert_eq!(rows::decode_report(&rows[0].body).unwrap(), report("{\"phase\":\"Running\"}"));
         let grant = TokenGrant { token: "t".into(), expires_unix: 9, lifetime_seconds: 3600 };
         edged_store.keep_token("u/a", &grant).await.unwrap();
         assert_eq!(edged_store.token("u/a"), Some(grant));
@@ -254,6 +256,7 @@ mod tests {
         let put = |resource: &str, name: &str, version: &str| Write::PutObject {
             key: ObjectKey::new(resource, "d", name),
             uid: "u".into(),
+            content_hash: version.into(),
             resource_version: version.into(),
             json: b"{}".to_vec(),
         };

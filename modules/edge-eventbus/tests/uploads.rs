@@ -7,7 +7,7 @@ mod node;
 use std::time::Duration;
 
 use contract::metamanager::MetaMsg;
-use contract::{Telemetry, wire};
+use contract::{Telemetry, rows};
 use edge_store::{Class, Options, Store, Write};
 use node::{Node, SOON, connect, publish, run, run_over};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS};
@@ -41,7 +41,7 @@ async fn until<T>(events: &mut EventLoop, wanted: impl Fn(Packet) -> Option<T>) 
 fn uploaded(store: &Store) -> Vec<Telemetry> {
     let rows = store.outbox_head(usize::MAX, usize::MAX).unwrap();
     let telemetry = rows.iter().inspect(|row| assert_eq!(row.class, Class::Telemetry));
-    telemetry.map(|row| wire::decode_telemetry(&row.body).unwrap()).collect()
+    telemetry.map(|row| rows::decode_telemetry(&row.body).unwrap()).collect()
 }
 
 /// As the cloud does when it has taken all.

@@ -12,20 +12,21 @@ use contract::metamanager::MetaMsg;
 use futures::future::AbortHandle;
 
 use crate::attempt::{Caller, End};
+use crate::dial_schedule::DialSchedule;
+use crate::endpoints::Endpoints;
+use crate::events;
+use crate::network::Network;
 use crate::plan::{Carrier, Next, Plan};
-use crate::series::Series;
-use crate::surroundings::Surroundings;
-use crate::ways::Ways;
 
 /// 1 s between looks at the node's network.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Keeps one link to the cloud.
 pub struct EdgeHub {
-    ways: Ways,
+    endpoints: Endpoints,
     greeting: Greeting,
     meta: Address<MetaMsg>,
-    surroundings: Option<Rc<dyn Surroundings>>,
+    network: Option<Rc<dyn Network>>,
     plan: Plan,
     last_attempt: u64,
     /// The attempt that is under way: at most one.
@@ -55,15 +56,15 @@ struct Up {
 }
 
 impl EdgeHub {
-    /// A hub that dials `ways` (or one dialer) and says that it is `name`: the common name of the node's certificate.
-    pub fn new(ways: impl Into<Ways>, name: &str, meta: Address<MetaMsg>) -> Self {
-        let ways = ways.into();
+    /// A hub that dials `endpoints` (or one dialer) and says that it is `name`: the common name of the node's certificate.
+    pub fn new(endpoints: impl Into<Endpoints>, name: &str, meta: Address<MetaMsg>) -> Self {
+        let endpoints = endpoints.into();
         EdgeHub {
-            plan: Plan::new(ways.0.len()),
-            ways,
+            plan: Plan::new(endpoints.0.len()),
+            endpoints,
             greeting: Greeting::of(name),
             meta,
-            surroundings: None,
+            network: None,
             last_attempt: 0,
             trying: None,
             up: None,
@@ -75,8 +76,8 @@ impl EdgeHub {
 
     /// With an eye on the node's network: a change of it is not waited out.
     #[must_use]
-    pub fn watching(mut self, surroundings: Rc<dyn Surroundings>) -> Self {
-        self.surroundings = Some(surroundings);
+    pub fn watching(mut self, network: Rc<dyn Network>) -> Self {
+        self.network = Some(network);
         self
     }
 }
@@ -112,11 +113,16 @@ impl Actor for EdgeHub {
 
     fn snapshot(&self) -> serde_json::Value {
         let links = self.links.borrow();
-        let traffic = self.up.as_ref().and_then(|up| links.get(&up.attempt)).map(|(link, _)| link.traffic());
-        let server = self.up.as_ref().and_then(|up| self.ways.0.get(up.server)).map(|server| &server.name);
+        let link = self.up.as_ref().and_then(|up| links.get(&up.attempt)).map(|(link, _)| link);
+        let traffic = link.map(Link::traffic);
+        let server =
+            self.up.as_ref().and_then(|up| self.endpoints.0.get(up.server)).map(|server| &server.name);
         serde_json::json!({
             "up": self.up.is_some(),
             "carrier": self.up.as_ref().map(|up| up.carrier.name()),
+            "fellBack": self.up.as_ref().is_some_and(|up| self.fell_back(up.server, up.carrier)),
+            "wireVersion": link.map(|link| link.version().number()),
+            "cloudCapabilities": link.map(|link| link.capabilities().names().collect::<Vec<_>>()),
             "server": server,
             "attempts": self.last_attempt,
             "probes": self.probes,
@@ -127,16 +133,22 @@ impl Actor for EdgeHub {
     }
 }
 
+/// The cloud's mailboxes over a link.
+fn link_up(link: &Link) -> MetaMsg {
+    let peer = link.capabilities().clone();
+    MetaMsg::LinkUp { edge: link.remote(), device: link.remote(), router: link.remote(), peer }
+}
+
 impl EdgeHub {
     /// Looks at the network every second, beside the actor.
     fn watch(&self, cx: &Context<EdgeHubMsg>) {
-        let Some(surroundings) = self.surroundings.clone() else { return };
+        let Some(network) = self.network.clone() else { return };
         let (env, myself) = (cx.env().clone(), cx.myself());
         cx.spawn(async move {
-            let mut known = surroundings.view();
+            let mut known = network.route();
             loop {
                 env.sleep(LOOK_EVERY).await;
-                let seen = surroundings.view();
+                let seen = network.route();
                 let changed = seen != known;
                 known.clone_from(&seen);
                 // A way that is gone leads nowhere: there is nothing to dial until there is one again.
@@ -162,7 +174,7 @@ impl EdgeHub {
 
     /// One attempt, and the life of its link, beside the actor. Without a head start it is over QUIC alone.
     fn attempt(&mut self, server: usize, head_start: Option<Duration>, cx: &Context<EdgeHubMsg>) {
-        let Some(target) = self.ways.0.get(server).cloned() else { return };
+        let Some(target) = self.endpoints.0.get(server).cloned() else { return };
         self.last_attempt += 1;
         let attempt = self.last_attempt;
         let (env, greeting, meta) = (cx.env().clone(), self.greeting.clone(), self.meta.clone());
@@ -172,8 +184,9 @@ impl EdgeHub {
         let task = cx.spawn(async move {
             let made = match (head_start, &target.quic) {
                 (Some(head_start), _) => {
-                    let series = Series::new(caller.env.now(), head_start, &target.carriers(), others);
-                    caller.link(&target, series).await
+                    let schedule =
+                        DialSchedule::new(caller.env.now(), head_start, &target.carriers(), others);
+                    caller.link(&target, schedule).await
                 }
                 (None, Some(quic)) => caller.over(&**quic).await.map(|link| (link, Carrier::Quic)),
                 (None, None) => return,
@@ -200,12 +213,9 @@ impl EdgeHub {
             self.links.borrow_mut().remove(&attempt);
             return;
         };
-        let of_cloud = |(link, carrier): &(Link, Carrier)| {
-            (MetaMsg::LinkUp { edge: link.remote(), device: link.remote(), router: link.remote() }, *carrier)
-        };
+        let of_cloud = |(link, carrier): &(Link, Carrier)| (link_up(link), *carrier);
         let Some((up, carrier)) = self.links.borrow().get(&attempt).map(of_cloud) else { return };
-        let server = self.ways.0.get(trying.server).map_or("", |server| &server.name);
-        tracing::info!(attempt, server, carrier = carrier.name(), "linked to the cloud");
+        self.say_linked(attempt, trying.server, carrier, cx);
         let before = self.up.replace(Up { attempt, server: trying.server, carrier });
         self.plan.linked(trying.server, carrier);
         if before.is_some() {
@@ -218,6 +228,22 @@ impl EdgeHub {
         self.probe_later(cx);
     }
 
+    fn say_linked(&self, attempt: u64, server: usize, carrier: Carrier, cx: &Context<EdgeHubMsg>) {
+        let name = self.endpoints.0.get(server).map_or("", |server| &server.name);
+        if let Some((link, _)) = self.links.borrow().get(&attempt) {
+            events::linked(cx.env(), attempt, name, link);
+        }
+        if self.fell_back(server, carrier) {
+            events::fell_back(cx.env(), name);
+        }
+    }
+
+    /// Whether the link is over WebSocket, although the server is reached over QUIC, too.
+    fn fell_back(&self, server: usize, carrier: Carrier) -> bool {
+        let has_quic = self.endpoints.0.get(server).is_some_and(|server| server.quic.is_some());
+        carrier == Carrier::WebSocket && has_quic
+    }
+
     async fn link_ended(
         &mut self,
         attempt: u64,
@@ -227,7 +253,7 @@ impl EdgeHub {
     ) {
         self.links.borrow_mut().remove(&attempt);
         if self.up.take_if(|up| up.attempt == attempt).is_some() {
-            tracing::warn!(attempt, %reason, "link to the cloud ended");
+            events::link_ended(cx.env(), attempt, &reason);
             self.last_end = Some(reason);
             self.plan.ended();
             let _ = self.meta.tell(MetaMsg::LinkDown).await;
@@ -255,7 +281,7 @@ impl EdgeHub {
 
     fn probe_later(&mut self, cx: &Context<EdgeHubMsg>) {
         let Some(up) = &self.up else { return };
-        if self.ways.0.get(up.server).is_none_or(|server| server.quic.is_none()) {
+        if self.endpoints.0.get(up.server).is_none_or(|server| server.quic.is_none()) {
             return;
         }
         if let Some(pause) = self.plan.next_probe(up.carrier) {
@@ -275,7 +301,7 @@ impl EdgeHub {
 
     /// A link that is up may be of an address that is gone: another is made beside it. While there is none, the pause ends.
     fn network_changed(&mut self, cx: &Context<EdgeHubMsg>) {
-        tracing::info!("the node's way to the cloud has changed");
+        events::network_changed(cx.env());
         self.plan.network_changed();
         // What is under way began on the old way.
         if let Some(trying) = self.trying.take() {

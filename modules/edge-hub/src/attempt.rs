@@ -9,9 +9,9 @@ use contract::metamanager::{MetaDown, MetaMsg};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
+use crate::dial_schedule::{DialSchedule, Step};
+use crate::endpoints::Server;
 use crate::plan::{ATTEMPT_LIMIT, Carrier};
-use crate::series::{Series, Step};
-use crate::ways::Server;
 
 /// 3 s: whoever has answered a dial and says no more for so long is silent again.
 const ANSWER_LASTS: Duration = Duration::from_secs(3);
@@ -64,7 +64,11 @@ pub(crate) struct Caller {
 impl Caller {
     /// A link to `server` over whichever dial is answered first. Only that one says hello: the cloud takes the newest
     /// hello of an edge for its link, so two at once would end each other.
-    pub(crate) async fn link(&self, server: &Server, mut series: Series) -> Result<(Link, Carrier), End> {
+    pub(crate) async fn link(
+        &self,
+        server: &Server,
+        mut schedule: DialSchedule,
+    ) -> Result<(Link, Carrier), End> {
         let (quic, websocket) = (server.dialer(Carrier::Quic), server.dialer(Carrier::WebSocket));
         let mut dials: Dials<'_> = FuturesUnordered::new();
         let (mut heard, mut heard_at) = (quic.as_ref().map_or(0, |dialer| dialer.heard()), None);
@@ -76,7 +80,7 @@ impl Caller {
                 heard_at = Some(now);
             }
             let answered = heard_at.is_some_and(|at| now.since(at) < ANSWER_LASTS);
-            let pause = match series.step(now, answered, |pause| self.env.jitter(pause)) {
+            let pause = match schedule.step(now, answered, |pause| self.env.jitter(pause)) {
                 Step::Over => return Err(last),
                 Step::Wait(pause) => pause,
                 Step::Dial(carrier) => {
@@ -96,7 +100,7 @@ impl Caller {
                 Err(end) => end,
                 Ok(connection) => {
                     dials.clear();
-                    series.taken();
+                    schedule.taken();
                     match self.greet(connection).await {
                         Ok(link) => return Ok((link, carrier)),
                         Err(end) => end,
@@ -106,7 +110,7 @@ impl Caller {
             if failed.answered {
                 return Err(failed);
             }
-            series.failed(carrier, began, self.env.now());
+            schedule.failed(carrier, began, self.env.now());
             last = failed;
         }
     }

@@ -16,10 +16,13 @@
 
 mod actor;
 mod attempt;
+pub mod dial_schedule;
+mod endpoints;
+mod error;
+pub mod events;
+pub mod network;
 pub mod plan;
-pub mod series;
-pub mod surroundings;
-mod ways;
 
 pub use actor::EdgeHub;
-pub use ways::{Server, Ways, WaysError};
+pub use endpoints::{Endpoints, Server};
+pub use error::EndpointsError;

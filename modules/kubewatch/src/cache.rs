@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use contract::ids::{PODS, REPORTED_ANNOTATION};
-use contract::{Object, ObjectKey, content_version};
+use contract::{Object, ObjectKey, content_hash};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Map, Value};
@@ -186,14 +186,14 @@ pub(crate) fn sent(what: &Watched, object: DynamicObject) -> Option<Object> {
 fn to_send(trimmed: &Trimmed) -> Option<Object> {
     let Trimmed { key, resource_version, value, status } = trimmed;
     let uid = value.pointer("/metadata/uid")?.as_str()?.to_owned();
-    let version = content_version(value);
+    let content_hash = content_hash(value);
     let mut sent = value.clone();
     sent["metadata"]["resourceVersion"] = Value::from(resource_version.as_str());
     if let Some(status) = status {
         sent["status"] = Value::Object(status.clone());
     }
     let json = Bytes::from(serde_json::to_vec(&sent).ok()?);
-    Some(Object { key: key.clone(), uid, version, json })
+    Some(Object { key: key.clone(), uid, content_hash, resource_version: resource_version.to_owned(), json })
 }
 
 #[cfg(test)]
@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn version(cache: &Cache) -> &str {
-        &cache.objects[&key("p")].object.version
+        &cache.objects[&key("p")].object.content_hash
     }
 
     fn sent(cache: &Cache) -> Value {

@@ -39,7 +39,7 @@ impl Told {
             // sends it with the object when the node needs that anew.
             let same = told.get(key).is_some_and(|t| {
                 Arc::ptr_eq(t, object)
-                    || (t.uid == object.uid && t.version == object.version && t.json == object.json)
+                    || (t.uid == object.uid && t.content_hash == object.content_hash && t.json == object.json)
             });
             if !same {
                 messages.push(SyncMsg::Upsert { node: node.clone(), object: Arc::clone(object) });
@@ -90,7 +90,8 @@ mod tests {
         let object = |name: &str, version: &str| Object {
             key: ObjectKey::new("pods", "d", name),
             uid: format!("uid-{name}"),
-            version: version.to_owned(),
+            content_hash: version.to_owned(),
+            resource_version: "1".to_owned(),
             json: Bytes::new(),
         };
         entries.iter().map(|(n, v)| object(n, v)).map(|o| (o.key.clone(), Arc::new(o))).collect()
@@ -100,7 +101,7 @@ mod tests {
         messages
             .iter()
             .map(|message| match message {
-                SyncMsg::Upsert { object, .. } => format!("+{}@{}", object.key.name, object.version),
+                SyncMsg::Upsert { object, .. } => format!("+{}@{}", object.key.name, object.content_hash),
                 SyncMsg::Delete { key, .. } => format!("-{}", key.name),
                 other => beehive::Message::name(other).to_owned(),
             })

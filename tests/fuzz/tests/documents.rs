@@ -1,7 +1,7 @@
 //! Devices, models and reports as bytes: from the API server, from the node's own file, from the wire.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-use contract::{UpReport, wire};
+use contract::{UpReport, rows};
 use crd::{Device, DeviceModel};
 use fuzz::endure;
 use serde_json::{Value, json};
@@ -65,14 +65,14 @@ fn a_report_is_read_or_refused_and_leaves_nothing() {
             last_online_time: Some("2026-01-01T00:00:00Z".to_owned()),
         },
     ];
-    let valid: Vec<Vec<u8>> = reports.iter().map(|report| wire::encode_report(report).unwrap()).collect();
+    let valid: Vec<Vec<u8>> = reports.iter().map(|report| rows::encode_report(report).unwrap()).collect();
     let valid: Vec<&[u8]> = valid.iter().map(Vec::as_slice).collect();
     let mut read = 0_u32;
     let left = endure(6, |noise| {
         let bytes = if noise.below(5) == 0 { noise.bytes(400) } else { noise.damaged(&valid) };
-        if let Ok(report) = wire::decode_report(&bytes) {
+        if let Ok(report) = rows::decode_report(&bytes) {
             read += 1;
-            let _ = (report.newest_key(), report.is_of_a_device());
+            let _ = (report.newest_key(), report.queue(), report.capability());
         }
     });
     println!("{} KiB are left; {read} were read", left.unwrap());

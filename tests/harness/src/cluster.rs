@@ -36,7 +36,7 @@ use config::edge::CgroupDriver;
 use contract::NodeName;
 use contract::metamanager::MetaDown;
 use edge::{EdgeCore, Parts};
-use edge_hub::Ways;
+use edge_hub::Endpoints;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use serde_json::Value;
 
@@ -199,18 +199,18 @@ impl Cluster {
     /// Makes an EdgeCore over a runtime in memory, with the store of an earlier one of this name if there was one.
     pub async fn node(&mut self, name: &str) -> Node {
         let cable = Cable::new();
-        let ways = self.ways(name, &cable).await;
-        self.over_stand_in(name, cable, ways).await
+        let endpoints = self.endpoints(name, &cable).await;
+        self.over_stand_in(name, cable, endpoints).await
     }
 
-    /// The same for a node that has joined by itself, with its own ways to whatever CloudCores there are.
-    pub async fn node_by(&mut self, name: &str, ways: Ways) -> Node {
-        self.over_stand_in(name, Cable::new(), ways).await
+    /// The same for a node that has joined by itself, with its own endpoints to whatever CloudCores there are.
+    pub async fn node_by(&mut self, name: &str, endpoints: Endpoints) -> Node {
+        self.over_stand_in(name, Cable::new(), endpoints).await
     }
 
-    async fn over_stand_in(&mut self, name: &str, cable: Cable, ways: Ways) -> Node {
+    async fn over_stand_in(&mut self, name: &str, cable: Cable, endpoints: Endpoints) -> Node {
         let runtime = StandInRuntime::default();
-        let mut node = self.unstarted(name, Arc::new(runtime.clone()), cable, ways);
+        let mut node = self.unstarted(name, Arc::new(runtime.clone()), cable, endpoints);
         node.stand_in = Some(runtime);
         // Nothing runs, so nothing is bounded: the runtime is said to make the pods' cgroups.
         node.settings.modules.edged.tailored_kubelet_config.cgroup_driver = CgroupDriver::Systemd;
@@ -221,8 +221,8 @@ impl Cluster {
     /// Makes an EdgeCore over any runtime.
     pub async fn node_over(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>) -> Node {
         let cable = Cable::new();
-        let ways = self.ways(name, &cable).await;
-        let mut node = self.unstarted(name, runtime, cable, ways);
+        let endpoints = self.endpoints(name, &cable).await;
+        let mut node = self.unstarted(name, runtime, cable, endpoints);
         node.start().await;
         node
     }
@@ -233,7 +233,7 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
-    fn unstarted(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>, cable: Cable, ways: Ways) -> Node {
+    fn unstarted(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>, cable: Cable, endpoints: Endpoints) -> Node {
         let folder = self.folder_of(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut settings = config::edge::EdgeCore::default();
@@ -252,14 +252,14 @@ impl Cluster {
             settings,
             folder,
             cable,
-            ways,
+            endpoints,
             runtime,
             stand_in: None,
             core: None,
         }
     }
 
-    async fn ways(&self, name: &str, cable: &Cable) -> Ways {
+    async fn endpoints(&self, name: &str, cable: &Cable) -> Endpoints {
         let common_name = format!("system:node:{name}");
         match &self.port {
             Some(port) => {
@@ -290,7 +290,7 @@ impl Cluster {
                         (format!("127.0.0.1:{}", hub.quic.port), String::new())
                     }
                 };
-                Ways::to(&quic, &websocket, &credentials, &self.env.clock()).unwrap()
+                Endpoints::from_lists(&quic, &websocket, &credentials, &self.env.clock()).unwrap()
             }
         }
     }
@@ -418,7 +418,7 @@ pub struct Node {
     settings: config::edge::EdgeCore,
     folder: PathBuf,
     cable: Cable,
-    ways: Ways,
+    endpoints: Endpoints,
     runtime: Arc<dyn cri::Runtime>,
     stand_in: Option<StandInRuntime>,
     core: Option<EdgeCore>,
@@ -491,8 +491,8 @@ impl Node {
         let parts = Parts {
             node: self.name.clone(),
             common_name: format!("system:node:{}", self.name),
-            ways: self.ways.clone(),
-            surroundings: None,
+            endpoints: self.endpoints.clone(),
+            network: None,
             runtime: Arc::clone(&self.runtime),
             store: self.env.timeout(LONG, opened).await.expect("the store is let go"),
         };

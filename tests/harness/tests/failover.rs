@@ -14,7 +14,7 @@ use config::Threshold;
 use config::edge::CgroupDriver;
 use contract::NodeName;
 use edge::{EdgeCore, Parts};
-use edge_hub::{Server, Ways};
+use edge_hub::{Server, Endpoints};
 use harness::{Cluster, LONG, StandInRuntime, run};
 use serde_json::{Value, json};
 
@@ -76,8 +76,8 @@ async fn edge(folder: &Path, servers: Vec<Server>, runtime: &StandInRuntime) -> 
     let parts = Parts {
         node: NodeName::parse(NODE).unwrap(),
         common_name: format!("system:node:{NODE}"),
-        ways: Ways(servers),
-        surroundings: None,
+        endpoints: Endpoints(servers),
+        network: None,
         runtime: Arc::new(runtime.clone()),
         store: edge::open_store(&settings, &env).unwrap(),
     };

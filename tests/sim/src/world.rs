@@ -16,7 +16,7 @@ use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use edge::{EdgeCore, Parts};
 use edge_eventbus::Intake;
-use edge_hub::{Server as CloudServer, Ways};
+use edge_hub::{Server as CloudServer, Endpoints};
 use edge_store::{Options, StandInDisk, Store, WallClock};
 use harness::StandInRuntime;
 use noderegistry::Registry;
@@ -85,7 +85,7 @@ pub(crate) struct Node {
     /// One to each CloudCore.
     pub(crate) cables: Vec<Cable>,
     pub(crate) ambush: Ambush,
-    ways: Ways,
+    endpoints: Endpoints,
     pub(crate) runtime: StandInRuntime,
     /// The machine's, for EdgeCore and the runtime.
     pub(crate) clock: Arc<MachineClock>,
@@ -182,7 +182,7 @@ impl World {
             let dialer = ToCloud { place: cloud.place.clone(), cable: cables[number].clone(), me };
             CloudServer { name: format!("cloud-{number}"), quic: Some(Rc::new(dialer)), websocket: None }
         };
-        let ways = Ways(self.clouds.iter().enumerate().map(server).collect());
+        let endpoints = Endpoints(self.clouds.iter().enumerate().map(server).collect());
         let ambush = Ambush::at(&cables);
         let name = NodeName::parse(name).expect("a node's name");
         self.ambushes.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), ambush.clone());
@@ -191,7 +191,7 @@ impl World {
             settings,
             cables,
             ambush,
-            ways,
+            endpoints,
             runtime,
             clock,
             disk_full: Arc::default(),
@@ -277,8 +277,8 @@ impl World {
         let parts = Parts {
             node: node.name.clone(),
             common_name: format!("system:node:{}", node.name),
-            ways: node.ways.clone(),
-            surroundings: None,
+            endpoints: node.endpoints.clone(),
+            network: None,
             runtime: Arc::new(node.runtime.clone()),
             store: store.clone(),
         };

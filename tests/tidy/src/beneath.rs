@@ -70,7 +70,7 @@ const ALLOWED: &[Allowed] = &[
         reason: "what kind of thing a hostPath is, the folder above it, and the host's own /etc/hosts",
     },
     Allowed {
-        path: "modules/edge-devicetwin/src/reach.rs",
+        path: "modules/edge-devicetwin/src/mapper_socket.rs",
         calls: &["fs"],
         reason: "a mapper's socket, which is opened by openat2 beneath the folder and without links",
     },

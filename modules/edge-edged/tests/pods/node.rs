@@ -12,7 +12,7 @@ use beehive::testing::{self, PanicPoint, PlannedPanic, Probe};
 use beehive::{ActorReport, Address, Capacity, Ended, Env, Flow, Hive, Policy};
 use contract::edged::EdgedMsg;
 use contract::metamanager::{MetaMsg, NoToken};
-use contract::{TokenGrant, TokenQuery, UpReport, wire};
+use contract::{TokenGrant, TokenQuery, UpReport, rows};
 use cri::{Grpc, Runtime};
 use edge_edged::{Edged, Settings};
 use edge_store::{ObjectKey, Options, Store, Write};
@@ -189,7 +189,7 @@ impl Node {
     /// Everything in the outbox, the oldest first.
     pub(crate) fn reports(&self) -> Vec<UpReport> {
         let rows = self.store.outbox_head(10_000, 64 << 20).unwrap();
-        rows.iter().map(|row| wire::decode_report(&row.body).unwrap()).collect()
+        rows.iter().map(|row| rows::decode_report(&row.body).unwrap()).collect()
     }
 
     /// The newest status of a pod.
@@ -358,7 +358,8 @@ pub(crate) async fn put(store: &Store, objects: &[Value]) {
             key: ObjectKey::new(resource, "default", text(&metadata["name"])),
             uid: text(&metadata["uid"]),
             // Any text that differs when the object does.
-            resource_version: format!("{}-{}", json.len(), json.iter().map(|b| u64::from(*b)).sum::<u64>()),
+            content_hash: format!("{}-{}", json.len(), json.iter().map(|b| u64::from(*b)).sum::<u64>()),
+            resource_version: "1".to_owned(),
             json,
         }
     });

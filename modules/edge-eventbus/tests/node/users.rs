@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use config::edge::EventBus as Settings;
-use contract::wire;
+use contract::rows;
 use edge_store::Store;
 
 use super::{Node, Raw, SOON, connect_as, publish, subscribe};
@@ -125,5 +125,5 @@ pub(crate) async fn until_refused(node: &Node, client: &mut Raw, topic: &str) {
 /// The clients by which the cloud would know what is in the outbox.
 pub(crate) fn sources(store: &Store) -> Vec<String> {
     let rows = store.outbox_head(usize::MAX, usize::MAX).unwrap();
-    rows.iter().map(|row| wire::decode_telemetry(&row.body).unwrap().client).collect()
+    rows.iter().map(|row| rows::decode_telemetry(&row.body).unwrap().client).collect()
 }
