@@ -99,7 +99,8 @@ impl<M: Message> Context<M> {
         self.env.wall()
     }
 
-    /// The actor's own address, for telling only.
+    /// The actor's own address, for the tasks that it spawns; the actor itself would wait for itself, and only tries
+    /// ([`crate::Flow::Spawned`]).
     pub fn myself(&self) -> Address<M> {
         self.myself.clone()
     }
@@ -170,12 +171,11 @@ impl<M: Message> Context<M> {
         handle
     }
 
-    /// Tells `to` what `make` builds as soon as it has room, beside this actor and for as long as this incarnation lives:
-    /// for what goes against the order in which actors wait for each other, and must not be lost. See
-    /// [`Address::tell_when_free`].
-    pub fn tell_beside<N: Message>(&self, to: &Address<N>, make: impl Fn() -> N + 'static) -> AbortHandle {
-        let (env, to) = (self.env.clone(), to.clone());
-        self.spawn(async move { to.tell_when_free(&env, make).await })
+    /// Tells `to` `message` as soon as it has room, beside this actor and for as long as this incarnation lives: for what goes
+    /// against the order in which actors wait for each other ([`crate::Flow::Spawned`]), and must not be lost.
+    pub fn tell_beside<N: Message>(&self, to: &Address<N>, message: N) -> AbortHandle {
+        let to = to.clone();
+        self.spawn(async move { drop(to.tell(message).await) })
     }
 
     /// Tells the actor `message` after `pause`.

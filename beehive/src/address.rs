@@ -8,12 +8,13 @@ use tokio::sync::mpsc;
 
 use crate::env::Clock;
 use crate::health::Meters;
+use crate::intake;
 use crate::{AskError, Flow, Lane, Message, Refusal, Reply};
-
-pub(crate) type Tap<M> = Box<dyn Fn(&M) + Send + Sync>;
 
 /// 20 ms, half of it at the least, before a mailbox that was full is tried again.
 const FREE_PAUSE: Duration = Duration::from_millis(20);
+
+pub(crate) type Tap<M> = Box<dyn Fn(&M) + Send + Sync>;
 
 pub(crate) struct LocalMailbox<M> {
     pub(crate) control: mpsc::Sender<M>,
@@ -92,10 +93,10 @@ impl<M: Message> Address<M> {
     /// Delivers, waiting for room: back-pressure.
     ///
     /// # Errors
-    /// [`Refusal::Closed`] when the actor has stopped for good, [`Refusal::Undeclared`] when the address was granted
-    /// for trying only; from a remote mailbox also the link's refusals.
+    /// [`Refusal::Closed`] when the actor has stopped for good, [`Refusal::Undeclared`] when the address was not
+    /// granted for waiting here; from a remote mailbox also the link's refusals.
     pub async fn tell(&self, message: M) -> Result<(), Refusal> {
-        if self.flow == Flow::TryTell {
+        if !self.may_wait() {
             return Err(Refusal::Undeclared);
         }
         match &self.place {
@@ -121,8 +122,8 @@ impl<M: Message> Address<M> {
         }
     }
 
-    /// Tries to deliver what `make` builds until there is room, for a task beside an actor: nobody's handler waits, so that
-    /// it may go round in a circle ([`crate::Flow::TryTell`]). Ends also when the actor has stopped for good.
+    /// Tries to deliver what `make` builds until there is room: what a child tells its parent, for whom it may not wait. Ends
+    /// also when the actor has stopped for good.
     pub async fn tell_when_free(&self, env: &crate::Env, make: impl Fn() -> M) {
         while self.try_tell(make()) == Err(Refusal::Full) {
             env.sleep(env.jitter(FREE_PAUSE)).await;
@@ -139,7 +140,7 @@ impl<M: Message> Address<M> {
         deadline: Duration,
         make: impl FnOnce(Reply<T>) -> M,
     ) -> Result<T, AskError> {
-        if matches!(self.flow, Flow::Tell | Flow::TryTell) {
+        if matches!(self.flow, Flow::Tell | Flow::TryTell) || !self.may_wait() {
             return Err(AskError::Undeclared);
         }
         let (reply, answer) = Reply::channel();
@@ -152,6 +153,15 @@ impl<M: Message> Address<M> {
         match futures::future::select(exchange, self.clock.sleep(deadline)).await {
             futures::future::Either::Left((result, _)) => result,
             futures::future::Either::Right(((), _)) => Err(AskError::Deadline),
+        }
+    }
+
+    /// Whether who asks now may wait for room.
+    fn may_wait(&self) -> bool {
+        match self.flow {
+            Flow::TryTell => false,
+            Flow::Spawned => !intake::is_in_handler(),
+            Flow::Tell | Flow::Ask | Flow::Remote | Flow::Child => true,
         }
     }
 

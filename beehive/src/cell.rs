@@ -292,7 +292,7 @@ impl<A: Actor> Cell<A> {
         let meters = &self.mailbox.meters;
         let (env, registry) = (self.env.clone(), self.registry.clone());
         let children = Children::new(env.clone(), registry, self.id, meters.full_name(), Rc::clone(&signals));
-        let myself = Address::local(self.mailbox.local.clone(), Flow::Tell, env.clock());
+        let myself = Address::local(self.mailbox.local.clone(), Flow::Spawned, env.clock());
         let board = self.registry.board.clone();
         let cx =
             Context::new(env, myself, meters.kind(), self.id, children.clone(), Rc::clone(&signals), board);

@@ -26,11 +26,13 @@ pub enum Defect {
     ReorderedTelemetry,
     /// Who has lost something to another still writes what it has heard about it.
     StaleOwner,
+    /// What is newer is decided by a clock that others set.
+    OrderByClock,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Defect; 10] = [
+    pub const ALL: [Defect; 11] = [
         Defect::AckBeforeCommit,
         Defect::DroppedDelete,
         Defect::ConfirmBeforeWrite,
@@ -41,6 +43,7 @@ impl Defect {
         Defect::UnmarkedRepeat,
         Defect::ReorderedTelemetry,
         Defect::StaleOwner,
+        Defect::OrderByClock,
     ];
 }
 

@@ -39,6 +39,15 @@ pub trait Clock: Send + Sync {
     fn wall(&self) -> SystemTime;
     /// Completes after `pause`.
     fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()>;
+    /// What it is now at the earliest, whatever the wall clock says: where it is judged what is still valid, time is the
+    /// later of both. 1970 for a clock that keeps nothing of the kind.
+    fn earliest(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+    /// Something that was verified proves that it is `at` or later.
+    fn learn(&self, at: SystemTime) {
+        let _ = at;
+    }
     /// Whether its time passes by the runtime's own reckoning, and not while a thread waits for it.
     fn is_virtual(&self) -> bool {
         false
@@ -137,6 +146,12 @@ impl Env {
         self
     }
 
+    /// The same environment by another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
     /// How many messages an actor handles before it lets others have the thread. In a simulation one, so that a daemon
     /// can be killed between any two.
     pub(crate) fn turns(&self) -> usize {

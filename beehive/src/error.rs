@@ -20,7 +20,7 @@ pub enum Refusal {
     /// The end on the other host is of a release that does not understand the message.
     #[error("peer does not understand this message")]
     Unsupported,
-    /// The address was granted for `try_tell` only.
+    /// The address was granted for `try_tell` only, or for waiting in spawned tasks only.
     #[error("waiting for room over this address was not declared in the topology")]
     Undeclared,
 }
@@ -90,9 +90,9 @@ pub enum WiringError {
     /// A mailbox was made but nobody supervises it.
     #[error("mailbox `{0}` has no actor")]
     NoActor(String),
-    /// Asks go round in a circle, so two actors could wait for each other.
-    #[error("asks go in a circle: {}", .0.join(" -> "))]
-    AskCycle(Vec<String>),
+    /// Tells or asks go round in a circle, so that actors could wait for each other for ever.
+    #[error("these actors could wait for each other: {}", .0.join(" -> "))]
+    Circle(Vec<String>),
     /// There is no mailbox of that name and message.
     #[error("no mailbox of that message is named `{0}`")]
     NoMailbox(String),

@@ -3,6 +3,7 @@
 //! A message makes no second hop: the context's own poll takes it from a lane and polls the handler. It arms no timer
 //! and allocates nothing: the handler's future lies in one place that is kept.
 
+use std::cell::Cell as Flag;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -14,6 +15,15 @@ use actix::fut::ActorFuture;
 use crate::cell::{Cell, Incarnation, Next};
 use crate::watchdog::panic_text;
 use crate::{Actor, Fault, Message as _};
+
+thread_local! {
+    static IN_HANDLER: Flag<bool> = const { Flag::new(false) };
+}
+
+/// Whether the thread is in the poll of a handler, rather than in that of a spawned task.
+pub(crate) fn is_in_handler() -> bool {
+    IN_HANDLER.get()
+}
 
 /// What an incarnation is asked to do.
 pub(crate) enum Job<M> {
@@ -66,7 +76,9 @@ where
         task: &mut Task<'_>,
     ) -> Poll<()> {
         let before = cell.registry.board.enter(cell.id);
+        let outer = IN_HANDLER.replace(true);
         let polled = self.get_mut().turns(cell, task);
+        IN_HANDLER.set(outer);
         cell.registry.board.leave(before);
         if polled.is_ready() {
             ctx.stop();

@@ -1,17 +1,26 @@
 //! The runtime: actors, mailboxes, supervision, links.
 //!
 //! Every module of a daemon registers in the daemon's [`Hive`] as an actor and owns one message enum. Whoever may
-//! talk to it holds an [`Address`] of that enum: there is no send by name and no global. actix runs the state of each
-//! actor; the queue, the supervisor and the restart are ours, because actix' own mailbox is not bounded for cloned
-//! handles and its supervisor does not survive a panic.
+//! talk to it holds an [`Address`] of that enum: there is no send by name and no global.
+//!
+//! An actor of the hive is one actix actor, a cell: it owns the mailbox and the factory, and has one incarnation of the
+//! module's [`Actor`] in it at a time. actix' context polls the mailbox and the handler, carries the orders to look and
+//! to stop, and ends with the cell. The queue and the restart are ours, because actix' own mailbox is not bounded for
+//! cloned handles and its supervisor does not survive a panic. A message makes no second hop, arms no timer and
+//! allocates nothing beyond itself.
 //!
 //! * [`Address::tell`] waits for room, [`Address::try_tell`] answers at once, [`Address::ask`] waits for a reply until a
-//!   deadline. A full queue is an answer, never a hidden wait.
-//! * A mailbox is owned by its supervisor and survives a restart; the message that was being handled when the actor
-//!   died is lost (its asker hears [`AskError::Crashed`]), because a poisonous message must not kill it twice.
+//!   deadline. A full queue is an answer, never a hidden wait. Who waits for whom is declared when an address is granted
+//!   ([`Flow`]) and goes in no circle; an address refuses what it was not granted for.
+//! * A mailbox survives a restart; the message that was being handled when the actor died is lost (its asker hears
+//!   [`AskError::Crashed`]), because a poisonous message must not kill it twice. A fault is an error of a handler, a panic
+//!   in it or in a task that it has spawned, a message in hand for too long, or a child past its restart budget.
 //! * Control messages ([`Lane::Control`]) overtake work.
 //! * An actor may have children ([`Context::child`]): they are actors of the hive, in its report, its topology and its
-//!   shutdown. They end with their parent's incarnation, and a child past its restart budget is a fault of its parent.
+//!   shutdown. They end with their parent's incarnation.
+//! * A watchdog on a thread of its own finds an actor that is stuck, which is replaced, and a hive whose thread is blocked,
+//!   which is named ([`Pulse`], [`Inspector::when_blocked`]).
+//! * In a shutdown each actor has its share of the deadline; what is queued is handled, children stop before parents.
 //! * Spawning, clock and randomness are in [`Env`], an argument; so are counters of named events and gauges.
 //! * A remote mailbox ([`link`]) has the same face: remote adds only "the link is down" to the answers.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]

@@ -93,7 +93,8 @@ impl Hive {
         local.tap.set(Box::new(see)).map_err(|_| WiringError::Tapped(mailbox.to_owned()))
     }
 
-    /// The address of `to` for the actor named `from`, and an arrow in the topology.
+    /// The address of `to` for the actor named `from`, and an arrow in the topology. What it may be used for is `flow`'s
+    /// to say, and the address refuses the rest.
     pub fn grant<M: Message>(&mut self, from: &'static str, to: &Mailbox<M>, flow: Flow) -> Address<M> {
         self.registry.topology.borrow_mut().connect(from, to.name.kind(), flow);
         Address::local(Arc::clone(&to.local), flow, self.env.clock())
@@ -149,12 +150,6 @@ impl Hive {
         Ok(())
     }
 
-    /// Calls `end` once, on the watchdog's thread, when the hive's own thread has been blocked for `limit`: a daemon ends
-    /// the process there, for nothing else can. Not on a virtual clock.
-    pub fn when_blocked(&self, limit: Duration, end: impl FnOnce(Blocked) + Send + 'static) {
-        self.registry.board.at_the_end(limit, Box::new(end));
-    }
-
     /// Waits until an actor has spent its budget, and says why.
     pub async fn gave_up(&mut self) -> String {
         // The hive holds a sender, so this cannot end without a reason.
@@ -184,7 +179,7 @@ impl Hive {
     }
 }
 
-/// Reads the state of a hive's actors.
+/// Reads the state of a hive's actors, and of the hive's thread.
 #[derive(Clone)]
 pub struct Inspector {
     daemon: &'static str,
@@ -218,6 +213,12 @@ impl Inspector {
     /// Says from any thread whether the hive's own thread runs.
     pub fn pulse(&self) -> Pulse {
         Pulse::of(&self.registry.board)
+    }
+
+    /// Calls `end` once, on the watchdog's thread, when the hive's own thread has been blocked for `limit`: a daemon ends
+    /// the process there, for nothing else can. Not on a virtual clock.
+    pub fn when_blocked(&self, limit: Duration, end: impl FnOnce(Blocked) + Send + 'static) {
+        self.registry.board.at_the_end(limit, Box::new(end));
     }
 
     pub(crate) fn panics(&self) -> &Panics {

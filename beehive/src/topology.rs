@@ -7,11 +7,14 @@ use crate::WiringError;
 /// What an address is granted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flow {
-    /// Telling without waiting ([`crate::Address::try_tell`]) only: it may go round in a circle.
+    /// [`crate::Address::try_tell`] only, which never waits: it may go round in a circle.
     TryTell,
-    /// Telling only.
+    /// Telling and asking by the tasks that the actor has spawned; the actor itself only tries. It may go round in a
+    /// circle, because the actor takes messages while its task waits.
+    Spawned,
+    /// Telling. Who waits for room must not wait in a circle.
     Tell,
-    /// Telling and asking. Asks must not go in a circle.
+    /// Telling and asking. Who waits for room or an answer must not wait in a circle.
     Ask,
     /// Telling and asking over a link, which may run in both directions because remote asks never wait for a mailbox.
     Remote,
@@ -47,14 +50,15 @@ impl Topology {
         self.flows.iter().copied()
     }
 
-    /// Checks that no chain of asks comes back to where it began.
+    /// Checks that no chain of actors that wait for each other comes back to where it began: an ask waits for the answer,
+    /// a tell waits for room, and a parent does both with its children.
     ///
     /// # Errors
-    /// [`WiringError::AskCycle`] with the circle.
+    /// [`WiringError::Circle`] with the circle.
     pub fn check(&self) -> Result<(), WiringError> {
         let mut downhill: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (from, to, flow) in self.flows() {
-            if flow == Flow::Ask {
+            if matches!(flow, Flow::Tell | Flow::Ask | Flow::Child) {
                 downhill.entry(from).or_default().push(to);
             }
         }
@@ -62,13 +66,14 @@ impl Topology {
         for start in downhill.keys() {
             let mut path = Vec::new();
             if let Some(circle) = circle_from(start, &downhill, &mut path, &mut done) {
-                return Err(WiringError::AskCycle(circle));
+                return Err(WiringError::Circle(circle));
             }
         }
         Ok(())
     }
 
-    /// The map in the DOT language: solid arrows tell, bold ones ask, dashed ones cross a link.
+    /// The map in the DOT language: solid arrows tell, bold ones ask, dotted ones never
+    /// wait in the actor itself, tapered ones go to children, dashed ones cross a link.
     pub fn dot(&self, daemon: &str) -> String {
         let mut out = format!("digraph \"{daemon}\" {{\n  rankdir=LR;\n");
         for actor in &self.actors {
@@ -77,6 +82,7 @@ impl Topology {
         for (from, to, flow) in self.flows() {
             let style = match flow {
                 Flow::TryTell => "dotted",
+                Flow::Spawned => "dotted",
                 Flow::Tell => "solid",
                 Flow::Child => "\"bold,tapered\"",
                 Flow::Ask => "bold",
@@ -94,6 +100,7 @@ impl Topology {
         for (from, to, flow) in self.flows() {
             let arrow = match flow {
                 Flow::TryTell => "tries to tell",
+                Flow::Spawned => "reaches by spawned tasks",
                 Flow::Tell => "tells",
                 Flow::Child => "is the parent of",
                 Flow::Ask => "asks",
@@ -135,14 +142,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asks_in_a_circle_are_named() {
+    fn who_waits_in_a_circle_is_named() {
         let mut map = Topology::default();
         map.connect("a", "b", Flow::Ask);
         map.connect("b", "c", Flow::Ask);
-        map.connect("c", "b", Flow::Tell);
+        map.connect("c", "b", Flow::TryTell);
+        map.connect("c", "a", Flow::Spawned);
+        map.connect("c", "a", Flow::Remote);
         assert_eq!(map.check(), Ok(()));
-        map.connect("c", "a", Flow::Ask);
-        let Err(WiringError::AskCycle(circle)) = map.check() else { panic!("not found") };
+        map.connect("c", "a", Flow::Tell);
+        let Err(WiringError::Circle(circle)) = map.check() else { panic!("not found") };
         assert_eq!(circle, ["a", "b", "c", "a"]);
+    }
+
+    #[test]
+    fn a_child_that_waits_for_its_parents_neighbour_waits_in_its_parents_name() {
+        let mut map = Topology::default();
+        map.add_child("a", "worker");
+        map.connect("a", "b", Flow::Tell);
+        assert_eq!(map.check(), Ok(()));
+        map.connect("worker", "a", Flow::Tell);
+        let Err(WiringError::Circle(circle)) = map.check() else { panic!("not found") };
+        assert_eq!(circle, ["a", "worker", "a"]);
     }
 }

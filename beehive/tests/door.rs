@@ -94,7 +94,7 @@ fn ends() -> (MemoryConnection, MemoryConnection) {
 async fn greet(env: &Env, input: usize) {
     let (edge, cloud) = ends();
     let mut numbers = Numbers::of(input);
-    let said = hostile(&mut numbers, 7, b"\0\x01edge-1");
+    let said = hostile(&mut numbers, 7, b"\x01\x01\x06edge-1\x02\x07deflate\x01a");
     let stranger = async {
         let (mut writer, mut reader) = edge.open(Urgency::Vital).await.unwrap();
         writer.write_all(&said).await.unwrap();
@@ -121,8 +121,8 @@ async fn flood(env: &Env, inputs: std::ops::Range<usize>) {
     };
     let greet = async {
         let mut control = edge.open(Urgency::Vital).await.unwrap();
-        control.0.write_all(&frame(7, b"\0\x01edge-1")).await.unwrap();
-        let mut ack = [0; 21];
+        control.0.write_all(&frame(7, b"\x01\x01\x06edge-1\x02\x07deflate\x01a")).await.unwrap();
+        let mut ack = [0; 22];
         control.1.read_exact(&mut ack).await.unwrap();
         control
     };

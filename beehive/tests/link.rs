@@ -209,11 +209,11 @@ fn bytes_that_are_no_frames_end_their_stream_only() {
             async { Arrival::meet(&env, Box::new(cloud)).await.unwrap().admit(wire::routes(heard)).await };
         let hello = async {
             let (mut writer, mut reader) = edge.open(Urgency::Work).await.unwrap();
-            let mut frame = vec![0, 0, 0, 24, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            frame.extend([0, 0]);
-            frame.extend(b"edge-1");
+            let mut frame = vec![0, 0, 0, 26, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            frame.extend([1, 1, 6]);
+            frame.extend(b"edge-1\0");
             writer.write_all(&frame).await.unwrap();
-            let mut ack = [0; 20];
+            let mut ack = [0; 22];
             reader.read_exact(&mut ack).await.unwrap();
             (writer, reader, ack)
         };
@@ -221,7 +221,7 @@ fn bytes_that_are_no_frames_end_their_stream_only() {
         assert_eq!(ack[5], 8);
         let link = link.unwrap();
         for hostile in
-            [&b"\xff\xff\xff\xff"[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\x10\0\x63aaaaaaaaaaaaaa"]
+            [&b"\xff\xff\xff\xff"[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\x10\x01\x63aaaaaaaaaaaaaa"]
         {
             let (mut writer, mut reader) = edge.open(Urgency::Work).await.unwrap();
             writer.write_all(hostile).await.unwrap();

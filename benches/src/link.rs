@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
 use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo, Wire};
-use beehive::link::{Acceptor as _, Arrival, Dialer as _, Greeting, Link, PeerName, Routes, WireVersion};
+use beehive::link::{Acceptor as _, Arrival, Dialer as _, Greeting, Link, PeerName, Protocol, Routes};
 use beehive::{Actor, Address, AskError, Capacity, Env, Fault, Flow, Hive, Message, Policy, Reply};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 
@@ -48,7 +48,7 @@ impl Message for Talk {
 impl Wire for Talk {
     const MAILBOX: &'static str = "talk";
 
-    fn encode(self, _: WireVersion) -> Result<Outgoing, EncodeError> {
+    fn encode(self, _: &Protocol) -> Result<Outgoing, EncodeError> {
         Ok(match self {
             Talk::Say(body) => Outgoing { body, reply: None },
             Talk::Echo(body, reply) => Outgoing {
@@ -61,7 +61,7 @@ impl Wire for Talk {
         })
     }
 
-    fn decode(body: &[u8], reply: Option<ReplyTo>, _: WireVersion) -> Result<Self, DecodeError> {
+    fn decode(body: &[u8], reply: Option<ReplyTo>, _: &Protocol) -> Result<Self, DecodeError> {
         Ok(match reply {
             None => Talk::Say(body.to_vec()),
             Some(to) => Talk::Echo(

@@ -1,4 +1,6 @@
 //! A mailbox of the hive beside a bare tokio channel and a bare actix address, all on one thread, as in the daemons.
+//!
+//! Tells are measured in a flood that keeps the queue full, and one by one, each handled before the next.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +11,14 @@ use tokio::sync::{mpsc, oneshot};
 use crate::stats::Summary;
 use crate::table::{Bar, Row, Table, say};
 
+/// What the hive adds may cost as much again as the bare channel, and no more.
+const MOST: Bar = Bar::Times(2.0);
 /// As EdgeCore's larger mailboxes.
 const ROOM: usize = 256;
 const ROUNDS: usize = 30;
 const TELLS: u32 = 100_000;
-const ASKS: u32 = 2_000;
+/// 20,000 tells one by one a round, and as many asks.
+const ASKS: u32 = 20_000;
 const SOON: Duration = Duration::from_secs(30);
 
 enum Job {
@@ -82,10 +87,11 @@ impl actix::Handler<Total> for Adder {
     }
 }
 
-/// Seconds a tell by rounds, and seconds an ask one by one.
+/// Microseconds a message, by rounds.
 #[derive(Default)]
 struct Samples {
-    tell: Vec<f64>,
+    flood: Vec<f64>,
+    ping: Vec<f64>,
     ask: Vec<f64>,
 }
 
@@ -107,19 +113,14 @@ async fn measure() -> Result<Table> {
     let (mut hives, mut bares, mut actixes) = (Samples::default(), Samples::default(), Samples::default());
     // The first round warms up and does not count.
     for round in 0..=ROUNDS {
-        let told = [tell_hive(&address).await?, tell_bare(&channel).await?, tell_actix(&actix).await?];
-        let mut asked = [Vec::new(), Vec::new(), Vec::new()];
-        for _ in 0..ASKS {
-            asked[0].push(ask_hive(&address).await?);
-            asked[1].push(ask_bare(&channel).await?);
-            asked[2].push(ask_actix(&actix).await?);
-        }
+        let flood = [flood_hive(&address).await?, flood_bare(&channel).await?, flood_actix(&actix).await?];
+        let ping = [ping_hive(&address).await?, ping_bare(&channel).await?, ping_actix(&actix).await?];
+        let ask = [ask_hive(&address).await?, ask_bare(&channel).await?, ask_actix(&actix).await?];
         if round > 0 {
-            for ((samples, told), asked) in
-                [&mut hives, &mut bares, &mut actixes].into_iter().zip(told).zip(asked)
-            {
-                samples.tell.push(told);
-                samples.ask.extend(asked);
+            for (place, samples) in [&mut hives, &mut bares, &mut actixes].into_iter().enumerate() {
+                samples.flood.push(flood[place]);
+                samples.ping.push(ping[place]);
+                samples.ask.push(ask[place]);
             }
         }
     }
@@ -127,17 +128,19 @@ async fn measure() -> Result<Table> {
 
     let mut table = Table::new("mailbox: an actor on the same thread");
     let of = |samples: &[f64]| Summary::of(samples).context("no samples");
-    let mut add = |what: &str, ours: &[f64], name, reference: &[f64]| -> Result<()> {
+    let mut add = |what: &str, ours: &[f64], name, reference: &[f64], bar| -> Result<()> {
         let reference = Some((name, of(reference)?));
-        table.add(Row { what: what.to_owned(), unit: "µs", ours: of(ours)?, reference, bar: Bar::None });
+        table.add(Row { what: what.to_owned(), unit: "µs", ours: of(ours)?, reference, bar });
         Ok(())
     };
-    add("tell, a message of a flood", &hives.tell, "tokio mpsc", &bares.tell)?;
-    add("tell, a message of a flood", &hives.tell, "actix Addr", &actixes.tell)?;
-    add("ask, one after the other", &hives.ask, "tokio mpsc + oneshot", &bares.ask)?;
-    add("ask, one after the other", &hives.ask, "actix Addr", &actixes.ask)?;
+    add("tell, a message of a flood", &hives.flood, "tokio mpsc", &bares.flood, MOST)?;
+    add("tell, one after the other", &hives.ping, "tokio mpsc", &bares.ping, MOST)?;
+    add("ask, one after the other", &hives.ask, "tokio mpsc + oneshot", &bares.ask, MOST)?;
+    add("tell, a message of a flood", &hives.flood, "actix Addr", &actixes.flood, Bar::None)?;
+    add("tell, one after the other", &hives.ping, "actix Addr", &actixes.ping, Bar::None)?;
+    add("ask, one after the other", &hives.ask, "actix Addr", &actixes.ask, Bar::None)?;
     table.print();
-    say(&format!("tells a second: {:.2} million", 1.0 / of(&hives.tell)?.median));
+    say(&format!("tells a second: {:.2} million", 1.0 / of(&hives.flood)?.median));
     Ok(table)
 }
 
@@ -151,26 +154,22 @@ async fn serve_bare(mut inbox: mpsc::Receiver<Bare>) {
     }
 }
 
-/// Microseconds a message, the last one's handling included.
-fn a_message(begun: Instant) -> f64 {
-    begun.elapsed().as_secs_f64() * 1e6 / f64::from(TELLS)
+/// Microseconds for each of so many messages since then.
+fn each(begun: Instant, messages: u32) -> f64 {
+    begun.elapsed().as_secs_f64() * 1e6 / f64::from(messages)
 }
 
-fn micros(begun: Instant) -> f64 {
-    begun.elapsed().as_secs_f64() * 1e6
-}
-
-async fn tell_hive(address: &Address<Job>) -> Result<f64> {
+async fn flood_hive(address: &Address<Job>) -> Result<f64> {
     let begun = Instant::now();
     for _ in 0..TELLS {
         address.tell(Job::Add(1)).await?;
     }
     let total = address.ask(SOON, Job::Total).await?;
     whole(total)?;
-    Ok(a_message(begun))
+    Ok(each(begun, TELLS))
 }
 
-async fn tell_bare(channel: &mpsc::Sender<Bare>) -> Result<f64> {
+async fn flood_bare(channel: &mpsc::Sender<Bare>) -> Result<f64> {
     let begun = Instant::now();
     for _ in 0..TELLS {
         channel.send(Bare::Add(1)).await?;
@@ -178,10 +177,10 @@ async fn tell_bare(channel: &mpsc::Sender<Bare>) -> Result<f64> {
     let (reply, answer) = oneshot::channel();
     channel.send(Bare::Total(reply)).await?;
     whole(answer.await?)?;
-    Ok(a_message(begun))
+    Ok(each(begun, TELLS))
 }
 
-async fn tell_actix(address: &actix::Addr<Adder>) -> Result<f64> {
+async fn flood_actix(address: &actix::Addr<Adder>) -> Result<f64> {
     let begun = Instant::now();
     for _ in 0..TELLS {
         let mut message = Add(1);
@@ -193,33 +192,72 @@ async fn tell_actix(address: &actix::Addr<Adder>) -> Result<f64> {
         }
     }
     whole(address.send(Total).await?)?;
-    Ok(a_message(begun))
+    Ok(each(begun, TELLS))
 }
 
+/// All that was told has been handled: each round tells the same.
 fn whole(total: u64) -> Result<()> {
-    if total > 0 && total.is_multiple_of(u64::from(TELLS)) {
+    if total > 0 && total.is_multiple_of(u64::from(ASKS)) {
         Ok(())
     } else {
         bail!("{total} messages arrived")
     }
 }
 
+/// Lets the actor have the thread: it handles what it was told.
+async fn handled() {
+    tokio::task::yield_now().await;
+}
+
+async fn ping_hive(address: &Address<Job>) -> Result<f64> {
+    let begun = Instant::now();
+    for _ in 0..ASKS {
+        address.tell(Job::Add(1)).await?;
+        handled().await;
+    }
+    Ok(each(begun, ASKS))
+}
+
+async fn ping_bare(channel: &mpsc::Sender<Bare>) -> Result<f64> {
+    let begun = Instant::now();
+    for _ in 0..ASKS {
+        channel.send(Bare::Add(1)).await?;
+        handled().await;
+    }
+    Ok(each(begun, ASKS))
+}
+
+async fn ping_actix(address: &actix::Addr<Adder>) -> Result<f64> {
+    let begun = Instant::now();
+    for _ in 0..ASKS {
+        address.try_send(Add(1)).map_err(|_| anyhow::anyhow!("the actor did not keep up"))?;
+        handled().await;
+    }
+    Ok(each(begun, ASKS))
+}
+
 async fn ask_hive(address: &Address<Job>) -> Result<f64> {
     let begun = Instant::now();
-    address.ask(SOON, Job::Total).await?;
-    Ok(micros(begun))
+    for _ in 0..ASKS {
+        address.ask(SOON, Job::Total).await?;
+    }
+    Ok(each(begun, ASKS))
 }
 
 async fn ask_bare(channel: &mpsc::Sender<Bare>) -> Result<f64> {
     let begun = Instant::now();
-    let (reply, answer) = oneshot::channel();
-    channel.send(Bare::Total(reply)).await?;
-    answer.await?;
-    Ok(micros(begun))
+    for _ in 0..ASKS {
+        let (reply, answer) = oneshot::channel();
+        channel.send(Bare::Total(reply)).await?;
+        answer.await?;
+    }
+    Ok(each(begun, ASKS))
 }
 
 async fn ask_actix(address: &actix::Addr<Adder>) -> Result<f64> {
     let begun = Instant::now();
-    address.send(Total).await?;
-    Ok(micros(begun))
+    for _ in 0..ASKS {
+        address.send(Total).await?;
+    }
+    Ok(each(begun, ASKS))
 }

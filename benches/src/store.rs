@@ -71,6 +71,7 @@ async fn commit(store: &Store, writers: usize, writes: Range<u32>) -> Result<f64
             store.commit(vec![Write::PutObject {
                 key: ObjectKey::new("pods", "default", object(number)),
                 uid: format!("uid-{number}"),
+                content_hash: number.to_string(),
                 resource_version: number.to_string(),
                 json: body(number),
             }])

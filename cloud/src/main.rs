@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use beehive::{Ended, Env, Hive};
+use beehive::{Ended, Env, Hive, Inspector};
 use clap::{Parser, Subcommand};
 use cloud::{CloudCore, Transport};
 use config::cloud::{CloudCore as Settings, DEFAULT_FILE, DEFAULT_PATH};
@@ -104,6 +104,10 @@ struct WithApi {
 impl daemon::Running for WithApi {
     async fn gave_up(&mut self) -> String {
         self.core.gave_up().await
+    }
+
+    fn inspector(&self) -> Inspector {
+        self.core.inspector()
     }
 
     async fn stop(self, deadline: Duration) -> Ended {

@@ -73,7 +73,7 @@ pub struct Dependencies {
 /// the map can be printed anywhere. What listens comes after it: see [`crate::listeners`].
 ///
 /// Who waits for whom goes one way: the hub for the controllers, those for SyncController, all for NodeLease. What goes the
-/// other way is tried until it is taken, beside the actor.
+/// other way waits in tasks beside the actor.
 pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let lease =
         hive.mailbox(LEASE, Capacity::new(1024, "a claim and a question of each of a thousand nodes"));
@@ -87,16 +87,16 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let mut controller = |name| Controllers {
         sync: hive.grant(name, &sync, Flow::Tell),
         lease: hive.grant(name, &lease, Flow::Ask),
-        hub: hive.grant(name, &hub, Flow::TryTell),
+        hub: hive.grant(name, &hub, Flow::Spawned),
     };
     let (edge_to, device_to) = (controller(EDGE), controller(DEVICE));
     let mailboxes = Mailboxes {
-        lease_to_hub: hive.grant(LEASE, &hub, Flow::TryTell),
+        lease_to_hub: hive.grant(LEASE, &hub, Flow::Spawned),
         sync_to: cloud_synccontroller::Neighbours {
             lease: hive.grant(SYNC, &lease, Flow::Ask),
-            hub: hive.grant(SYNC, &hub, Flow::TryTell),
-            edge: hive.grant(SYNC, &edge, Flow::TryTell),
-            device: hive.grant(SYNC, &device, Flow::TryTell),
+            hub: hive.grant(SYNC, &hub, Flow::Spawned),
+            edge: hive.grant(SYNC, &edge, Flow::Spawned),
+            device: hive.grant(SYNC, &device, Flow::Spawned),
         },
         edge_to,
         device_to,
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_map_has_no_circle_of_asks_and_every_mailbox_an_actor() {
+    fn no_actors_wait_in_a_circle() {
         actix_rt::System::new().block_on(async {
             let mut hive = Hive::new("cloudcore", beehive::Env::real());
             let _mailboxes = mailboxes(&mut hive);

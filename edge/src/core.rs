@@ -18,7 +18,7 @@ use edge_store::{Options, Store, StoreError, WallClock};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::topology;
+use crate::{known_time, topology};
 
 /// An hour between the moves of the store's log into its file.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(3600);
@@ -63,6 +63,7 @@ pub fn open_store(settings: &Settings, env: &Env) -> Result<Store, StoreError> {
 pub struct EdgeCore {
     hive: Hive,
     store: Store,
+    env: Env,
     /// Dropped with EdgeCore: what runs beside the actors ends then.
     _running: oneshot::Sender<()>,
 }
@@ -99,12 +100,13 @@ impl EdgeCore {
         env.spawn(async move {
             // Ends with EdgeCore, so that the file is let go.
             while sleeper.timeout(CHECKPOINT_EVERY, &mut ended).await.is_none() {
+                keep_time(&kept, &sleeper).await;
                 if let Err(error) = kept.checkpoint().await {
                     tracing::warn!(reason = %Fault::from_error(&error).reason, "store's log not moved");
                 }
             }
         });
-        Ok(EdgeCore { hive, store, _running: running })
+        Ok(EdgeCore { hive, store, env, _running: running })
     }
 
     /// Reads the state of every actor.
@@ -142,6 +144,7 @@ impl EdgeCore {
 
     /// Stops everything in order, within `deadline`. Containers go on.
     pub async fn stop(self, deadline: Duration) -> Ended {
+        keep_time(&self.store, &self.env).await;
         self.hive.shutdown(deadline).await
     }
 }
@@ -151,8 +154,19 @@ impl daemon::Running for EdgeCore {
         EdgeCore::gave_up(self)
     }
 
+    fn inspector(&self) -> beehive::Inspector {
+        EdgeCore::inspector(self)
+    }
+
     fn stop(self, deadline: Duration) -> impl Future<Output = Ended> {
         EdgeCore::stop(self, deadline)
+    }
+}
+
+/// Without it the next start believes a clock that is behind for longer.
+async fn keep_time(store: &Store, env: &Env) {
+    if let Err(error) = known_time::keep(store, env).await {
+        tracing::warn!(reason = %error.reason, "the last known time is not kept");
     }
 }
 

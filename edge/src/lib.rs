@@ -7,9 +7,11 @@
 
 mod core;
 mod identity;
+mod known_time;
 pub mod topology;
 mod trusted_files;
 
 pub use core::{EdgeCore, Parts, StartError, open_store};
 pub use identity::{Identity, IdentityError};
+pub use known_time::{KnownClock, recall as recall_time};
 pub use trusted_files::{UntrustedFile, secure_trusted_files};

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<()> {
-    let env = Env::real();
+    let env = Env::real().with_clock(edge::KnownClock::real());
     if cli.defaultconfig {
         return daemon::print(DEFAULT_FILE);
     }
@@ -86,13 +86,15 @@ async fn run(cli: Cli) -> Result<()> {
     let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
     let runtime =
         cri::Grpc::new(endpoint, endpoint, RUNTIME_ANSWERS_WITHIN).context("the container runtime")?;
+    let store = edge::open_store(&settings, &env).context("the node's store (database.dataSource)")?;
+    edge::recall_time(&store, env.clock().as_ref()).context("the last known time in the node's store")?;
     let parts = Parts {
         node: identity.node.clone(),
         common_name: identity.common_name(),
         endpoints,
         network: Some(Rc::new(network)),
         runtime: Arc::new(runtime),
-        store: edge::open_store(&settings, &env).context("the node's store (database.dataSource)")?,
+        store,
     };
     daemon::serve(EdgeCore::start(&settings, parts, env).await?).await
 }

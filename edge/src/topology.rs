@@ -57,14 +57,14 @@ pub fn seats(hive: &mut Hive) -> Seats {
         hive.mailbox(EDGED, Capacity::new(256, "a word of each of twice as many pods as a node takes"));
     let hub = hive.mailbox(HUB, Capacity::new(16, "the ends of a few attempts"));
     let seats = Seats {
-        twin_to_bus: hive.grant(TWIN, &bus, Flow::Tell),
-        twin_to_meta: hive.grant(TWIN, &meta, Flow::Tell),
+        twin_to_bus: hive.grant(TWIN, &bus, Flow::TryTell),
+        twin_to_meta: hive.grant(TWIN, &meta, Flow::TryTell),
         bus_to_twin: hive.grant(BUS, &twin, Flow::Ask),
-        bus_to_meta: hive.grant(BUS, &meta, Flow::Tell),
+        bus_to_meta: hive.grant(BUS, &meta, Flow::TryTell),
         edged_to_meta: hive.grant(EDGED, &meta, Flow::Ask),
-        meta_to_edged: hive.grant(META, &edged, Flow::Tell),
-        meta_to_twin: hive.grant(META, &twin, Flow::Tell),
-        meta_to_hub: hive.grant(META, &hub, Flow::Tell),
+        meta_to_edged: hive.grant(META, &edged, Flow::TryTell),
+        meta_to_twin: hive.grant(META, &twin, Flow::TryTell),
+        meta_to_hub: hive.grant(META, &hub, Flow::TryTell),
         hub_to_meta: hive.grant(HUB, &meta, Flow::Tell),
         bus,
         twin,
@@ -73,8 +73,12 @@ pub fn seats(hive: &mut Hive) -> Seats {
         hub,
     };
     hive.declare_remote(META, EDGE_MAILBOX);
+    hive.declare_child(EDGED, edge_edged::POD_WORKER);
     hive.declare_remote(META, DEVICE_MAILBOX);
     hive.declare_remote(META, ROUTER_MAILBOX);
+    hive.declare_child(TWIN, "publisher");
+    hive.declare_child(TWIN, "dmi-server");
+    hive.declare_child("dmi-server", "connection");
     seats
 }
 
@@ -125,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_map_has_no_circle_of_asks() {
+    fn no_actors_wait_in_a_circle() {
         actix_rt::System::new().block_on(async {
             let mut hive = Hive::new("edgecore", beehive::Env::real());
             let _seats = seats(&mut hive);

@@ -9,7 +9,7 @@ use super::frame::{Frame, Kind};
 use super::inbound::Routes;
 use super::session::{Greeting, Link, LinkError, Refused, VITAL_MAX, ack_body, first_frame, new_core};
 use super::transport::{Connection, PeerName, Reader, Writer};
-use super::version::{Versions, WireVersion};
+use super::version::{Protocol, Versions, WireVersion};
 use crate::Env;
 
 /// 5 s: how long a hello may take once there is a connection. It leaves with the last words of the handshake.
@@ -32,7 +32,7 @@ impl Arrival {
         Arrival::meet_as(env, connection, Versions::OURS).await
     }
 
-    /// The same as an end that speaks `ours`: of these, only what this build speaks is agreed on.
+    /// The same as an end that speaks `ours`.
     ///
     /// # Errors
     /// See [`Arrival::meet`].
@@ -58,8 +58,8 @@ impl Arrival {
         let (frame, control) = heard.inspect_err(|_| connection.close())?;
         let mut arrival = Arrival { env: env.clone(), core, connection, control };
         match arrival.check(&frame, ours) {
-            Ok(version) => {
-                arrival.core.version = version;
+            Ok(protocol) => {
+                arrival.core.protocol = protocol;
                 Ok(arrival)
             }
             Err(error) => {
@@ -69,26 +69,29 @@ impl Arrival {
         }
     }
 
-    fn check(&self, frame: &Frame, ours: Versions) -> Result<WireVersion, LinkError> {
+    fn check(&self, frame: &Frame, ours: Versions) -> Result<Protocol, LinkError> {
         let greeting = (frame.kind == Kind::Hello).then(|| Greeting::decode(&frame.body)).flatten();
-        let Some(greeting) = greeting else { return Err(LinkError::Unexpected { expected: "hello" }) };
+        let Some((greeting, capabilities)) = greeting else {
+            return Err(LinkError::Unexpected { expected: "hello" });
+        };
         if greeting.name != self.core.peer.as_str() {
             return Err(LinkError::Impostor {
                 claimed: greeting.name.escape_debug().to_string(),
                 certified: self.core.peer.to_string(),
             });
         }
-        let agreed = ours.newest_common(greeting.versions).and_then(WireVersion::of);
-        agreed.ok_or_else(|| LinkError::Versions {
-            name: self.core.peer.to_string(),
-            theirs: greeting.versions,
-            ours,
-        })
+        match ours.newest_common(greeting.versions) {
+            Some(version) => Ok(Protocol::new(version, capabilities)),
+            None => {
+                let name = self.core.peer.to_string();
+                Err(LinkError::Versions { name, theirs: greeting.versions, ours })
+            }
+        }
     }
 
     /// The wire version that was agreed on.
     pub fn version(&self) -> WireVersion {
-        self.core.version
+        self.core.protocol.version
     }
 
     /// Who it is, by its certificate.
@@ -103,7 +106,7 @@ impl Arrival {
     pub async fn admit(mut self, routes: Routes) -> Result<Link, LinkError> {
         // Before the answer, which may be followed at once.
         self.connection.admitted();
-        let ack = Frame::new(Kind::HelloAck, 0, ack_body(self.core.version));
+        let ack = Frame::new(Kind::HelloAck, 0, ack_body(self.core.protocol.version, &routes.capabilities()));
         self.core
             .write(&mut self.control.0, &ack)
             .await

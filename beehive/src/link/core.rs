@@ -9,32 +9,35 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
+use super::capability::Capabilities;
+use super::ending::Ending;
 use super::frame::{self, Frame, FrameError};
-use super::posted::Posted;
-use super::session::Ending;
+use super::ordered_watch::OrderedWatch;
 use super::transport::{PeerName, Reader, Traffic, Writer};
-use super::version::WireVersion;
-use crate::{Clock, Moment};
+use super::version::{Protocol, WireVersion};
+use crate::{Clock, Metrics, Moment};
 
 pub(super) struct Core {
     pub(super) peer: PeerName,
     /// Agreed in the hello; only the hello's own frames are spoken before that.
-    pub(super) version: WireVersion,
+    pub(super) protocol: Protocol,
     pub(super) traffic: Arc<Traffic>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Metrics,
     heard_micros: AtomicU64,
-    ending: Posted<Option<Ending>>,
+    ending: OrderedWatch<Option<Ending>>,
 }
 
 impl Core {
-    pub(super) fn new(peer: PeerName, clock: Arc<dyn Clock>, traffic: Arc<Traffic>) -> Self {
+    pub(super) fn new(peer: PeerName, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let core = Core {
             peer,
-            version: WireVersion::Zero,
-            traffic,
+            protocol: Protocol::new(WireVersion::ONE, Capabilities::default()),
+            traffic: Arc::default(),
             clock,
+            metrics,
             heard_micros: AtomicU64::new(0),
-            ending: Posted::new(None),
+            ending: OrderedWatch::new(None),
         };
         core.heard(0);
         core
@@ -71,11 +74,11 @@ impl Core {
     /// Reads what follows a length. Its bytes are a sign of life as they come: a large frame may take a slow link half a
     /// minute.
     pub(super) async fn read_rest(&self, reader: &mut Reader, len: usize) -> Result<Frame, FrameError> {
-        frame::read_rest(&mut Heard { core: self, reader }, len, self.version).await
+        frame::read_rest(&mut Heard { core: self, reader }, len, self.protocol.version).await
     }
 
     pub(super) async fn write(&self, writer: &mut Writer, frame: &Frame) -> io::Result<()> {
-        let bytes = frame.encode(self.version);
+        let bytes = frame.encode(self.protocol.version);
         writer.write_all(&bytes).await?;
         writer.flush().await?;
         self.traffic.add_sent(bytes.len());

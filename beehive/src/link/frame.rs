@@ -5,9 +5,9 @@
 //! ```
 //! `len` counts what follows it. `id` and `amount` are what the kind says, 0 where it says nothing of them.
 //!
-//! The layout is the same in the versions 0 and 1, and both are frozen (see [`super::version`]): `tests/frames-0.txt` and
-//! `tests/frames-1.txt` hold every kind byte by byte. They differ in `Credit` and in the body of `HelloAck`. The frames of
-//! the hello (`Hello`, `HelloAck`, `Refuse`) carry version 0 in every version; all others carry the agreed one.
+//! The layout is frozen with its version (see [`super::version`]): `tests/frames-1.txt` holds every kind byte by byte. The
+//! frames of the hello (`Hello`, `HelloAck`, `Refuse`) are spoken before a version was agreed on: they carry 0, which no
+//! version has. All others carry the agreed one.
 
 use std::io;
 
@@ -23,6 +23,8 @@ pub(crate) const BODY_MAX: usize = 1 << 20;
 pub const FRAME_MAX: usize = BODY_MAX + (4 << 10);
 /// What follows `len` at the least.
 pub(crate) const FIXED: usize = 1 + 1 + 8 + 4 + 2;
+/// What the frames of the hello carry where others carry their version.
+const BEFORE_VERSIONS: u8 = 0;
 /// 8 KiB: memory for the first bytes of a frame.
 const FIRST_PIECE: usize = 8 << 10;
 
@@ -40,11 +42,11 @@ pub(crate) enum Kind {
     Reply = 4,
     /// No answer, and why. Body: a sentence. With id 0: about the stream.
     Nack = 5,
-    /// `id` more messages may be sent on this stream, and from version 1 on `amount` more bytes after the fixed header.
+    /// `id` more messages may be sent on this stream, and `amount` more bytes after the fixed header.
     Credit = 6,
     /// First on the first stream. Body: the greeting.
     Hello = 7,
-    /// The greeting was accepted. Body: the agreed version, one byte; empty: version 0.
+    /// The greeting was accepted. Body: the agreed version, one byte, and the capabilities of this end.
     HelloAck = 8,
     /// The greeting was not accepted. Body: a sentence; `amount`: how many ms to wait, 0 for no advice.
     Refuse = 9,
@@ -64,12 +66,12 @@ impl Kind {
             .find(|kind| *kind as u8 == byte)
     }
 
-    /// The version that a frame of this kind carries where `agreed` is spoken.
-    fn version(self, agreed: WireVersion) -> WireVersion {
+    /// The number of the version that a frame of this kind carries where `agreed` is spoken.
+    fn version(self, agreed: WireVersion) -> u8 {
         use Kind::{Ask, Bye, Credit, Hello, HelloAck, Nack, Open, Ping, Pong, Refuse, Reply, Tell};
         match self {
-            Hello | HelloAck | Refuse => WireVersion::Zero,
-            Open | Tell | Ask | Reply | Nack | Credit | Ping | Pong | Bye => agreed,
+            Hello | HelloAck | Refuse => BEFORE_VERSIONS,
+            Open | Tell | Ask | Reply | Nack | Credit | Ping | Pong | Bye => agreed.number(),
         }
     }
 }
@@ -118,7 +120,7 @@ impl Frame {
         let len = FIXED + extension.len() + self.body.len();
         let mut bytes = Vec::with_capacity(4 + len);
         bytes.extend(u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
-        bytes.push(self.kind.version(agreed).number());
+        bytes.push(self.kind.version(agreed));
         bytes.push(self.kind as u8);
         bytes.extend(self.id.to_be_bytes());
         bytes.extend(self.amount.to_be_bytes());
@@ -159,7 +161,7 @@ impl Head {
     fn decode(fixed: &[u8; FIXED], agreed: WireVersion) -> Result<Head, FrameError> {
         let (found, byte) = (fixed[0], fixed[1]);
         let kind = Kind::from_byte(byte);
-        let agreed = kind.map_or(agreed, |kind| kind.version(agreed)).number();
+        let agreed = kind.map_or(agreed.number(), |kind| kind.version(agreed));
         if found != agreed {
             return Err(FrameError::Version { found, agreed });
         }
@@ -235,64 +237,56 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn version() -> impl Strategy<Value = WireVersion> {
-        proptest::sample::select(WireVersion::ALL.to_vec())
-    }
+    const ONE: WireVersion = WireVersion::ONE;
 
     #[test]
     fn the_layout_is_what_is_written_above() {
         let frame =
             Frame { kind: Kind::Ask, id: 7, amount: 9, extension: vec![0xee], body: vec![0xbb, 0xbc] };
-        for version in WireVersion::ALL {
-            let bytes = frame.encode(version);
-            let number = version.number();
-            assert_eq!(
-                bytes,
-                [0, 0, 0, 19, number, 3, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 9, 0, 1, 0xee, 0xbb, 0xbc]
-            );
-            assert_eq!(Frame::decode(&bytes[4..], version).unwrap(), frame);
-        }
+        let bytes = frame.encode(ONE);
+        assert_eq!(bytes, [0, 0, 0, 19, 1, 3, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 9, 0, 1, 0xee, 0xbb, 0xbc]);
+        assert_eq!(Frame::decode(&bytes[4..], ONE).unwrap(), frame);
     }
 
     #[test]
     fn bad_frames_are_named() {
-        let good = Frame::new(Kind::Tell, 0, vec![]).encode(WireVersion::One)[4..].to_vec();
+        let good = Frame::new(Kind::Tell, 0, vec![]).encode(ONE)[4..].to_vec();
         let with = |at: usize, byte: u8| {
             let mut bytes = good.clone();
             bytes[at] = byte;
-            Frame::decode(&bytes, WireVersion::One)
+            Frame::decode(&bytes, ONE)
         };
         assert!(matches!(with(0, 9), Err(FrameError::Version { found: 9, agreed: 1 })));
-        // What another version spoke is refused where one was agreed on.
+        // Only a hello carries 0.
         assert!(matches!(with(0, 0), Err(FrameError::Version { found: 0, agreed: 1 })));
         assert!(matches!(with(1, 0), Err(FrameError::Kind(0))));
         assert!(matches!(with(14, 1), Err(FrameError::Extension(256))));
-        // A hello is of version 0, whatever else is spoken.
+        // And it carries nothing else, whatever is spoken.
         assert!(matches!(with(1, Kind::Hello as u8), Err(FrameError::Version { found: 1, agreed: 0 })));
-        assert!(matches!(Frame::decode(&good[1..], WireVersion::One), Err(FrameError::TooShort(15))));
-        let long = Frame::decode(&vec![0; FRAME_MAX + 1], WireVersion::One);
+        assert!(matches!(Frame::decode(&good[1..], ONE), Err(FrameError::TooShort(15))));
+        let long = Frame::decode(&vec![0; FRAME_MAX + 1], ONE);
         assert!(matches!(long, Err(FrameError::TooLong { .. })));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_a_frame_or_refused(
-            bytes in proptest::collection::vec(any::<u8>(), 0..200), version in version()
+            bytes in proptest::collection::vec(any::<u8>(), 0..200)
         ) {
-            if let Ok(frame) = Frame::decode(&bytes, version) {
-                prop_assert_eq!(&frame.encode(version)[4..], &bytes[..]);
+            if let Ok(frame) = Frame::decode(&bytes, ONE) {
+                prop_assert_eq!(&frame.encode(ONE)[4..], &bytes[..]);
             }
         }
 
         #[test]
         fn what_is_almost_a_frame_is_a_frame_or_refused(
-            (kind, at, byte) in (1..=12_u8, 0..24_usize, any::<u8>()), version in version()
+            (kind, at, byte) in (1..=12_u8, 0..24_usize, any::<u8>())
         ) {
             let frame = Frame::new(Kind::from_byte(kind).unwrap(), 1, vec![0; 8]);
-            let mut bytes = frame.encode(version)[4..].to_vec();
+            let mut bytes = frame.encode(ONE)[4..].to_vec();
             bytes[at] = byte;
-            if let Ok(frame) = Frame::decode(&bytes, version) {
-                prop_assert_eq!(&frame.encode(version)[4..], &bytes[..]);
+            if let Ok(frame) = Frame::decode(&bytes, ONE) {
+                prop_assert_eq!(&frame.encode(ONE)[4..], &bytes[..]);
             }
         }
     }
@@ -305,7 +299,7 @@ mod tests {
         assert!(matches!(read_len(&mut large, 255).await, Err(FrameError::TooLong { len: 256, most: 255 })));
         let mut cut: &[u8] = &[0, 0, 0, 16, 0, 3];
         let len = read_len(&mut cut, FRAME_MAX).await.unwrap().unwrap();
-        assert!(matches!(read_rest(&mut cut, len, WireVersion::Zero).await, Err(FrameError::Io(_))));
+        assert!(matches!(read_rest(&mut cut, len, ONE).await, Err(FrameError::Io(_))));
         let mut ended: &[u8] = &[];
         assert!(matches!(read_len(&mut ended, FRAME_MAX).await, Ok(None)));
     }

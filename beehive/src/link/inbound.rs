@@ -1,22 +1,20 @@
 //! Messages that come in: which mailboxes the other end may reach, and one inbox per stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, Either, select};
 use tokio::sync::mpsc;
 
+use super::capability::Capabilities;
 use super::core::Core;
+use super::events;
 use super::frame::{FIXED, FRAME_MAX, Frame, Kind};
-use super::room::{Answers, Held, LANE_MESSAGES, LaneRoom, Waiting};
+use super::room::{ASKS_MAX, Answers, LANE_MESSAGES, LaneRoom, RoomTaken, Waiting};
 use super::transport::{PeerName, Reader, Writer};
-use super::version::WireVersion;
 use super::wire::{DecodeError, ReplyTo, Wire};
 use crate::{Address, Message, Refusal};
-
-/// 4096: asks of one lane that may wait for their answers, at either end.
-pub(super) const PENDING_MAX: usize = 4096;
 
 /// 128: the longest name of a mailbox that is looked at.
 const NAME_MAX: usize = 128;
@@ -40,7 +38,7 @@ struct RouteTo<W, M: Message> {
 
 impl<W: Wire, M: Message> Route for RouteTo<W, M> {
     fn deliver(&self, body: &[u8], reply: Option<ReplyTo>, core: &Core) -> Result<Delivery, DecodeError> {
-        let message = (self.wrap)(W::decode(body, reply, core.version)?, &core.peer);
+        let message = (self.wrap)(W::decode(body, reply, &core.protocol)?, &core.peer);
         let to = self.to.clone();
         Ok(Box::pin(async move { to.tell(message).await }))
     }
@@ -48,7 +46,10 @@ impl<W: Wire, M: Message> Route for RouteTo<W, M> {
 
 /// The mailboxes that the other end may reach: nothing else is there for it.
 #[derive(Default, Clone)]
-pub struct Routes(BTreeMap<&'static str, Arc<dyn Route>>);
+pub struct Routes {
+    mailboxes: BTreeMap<&'static str, Arc<dyn Route>>,
+    capabilities: BTreeSet<&'static str>,
+}
 
 impl Routes {
     /// No mailbox at all.
@@ -64,14 +65,20 @@ impl Routes {
         to: Address<M>,
         wrap: impl Fn(W, &PeerName) -> M + Send + Sync + 'static,
     ) -> Self {
-        self.0.insert(W::MAILBOX, Arc::new(RouteTo { to, wrap: Box::new(wrap) }));
+        self.mailboxes.insert(W::MAILBOX, Arc::new(RouteTo { to, wrap: Box::new(wrap) }));
+        self.capabilities.extend(W::CAPABILITIES);
         self
+    }
+
+    /// What this end understands, as its hello says it: what its open mailboxes do.
+    pub(super) fn capabilities(&self) -> Capabilities {
+        self.capabilities.iter().copied().collect()
     }
 }
 
 impl std::fmt::Debug for Routes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.mailboxes.keys()).finish()
     }
 }
 
@@ -113,7 +120,7 @@ pub(super) async fn serve(
         }
     };
     // Room for every answer that may be outstanding and for the credits; memory is taken as it is used.
-    let (back, answers) = mpsc::channel(PENDING_MAX + LANE_MESSAGES);
+    let (back, answers) = mpsc::channel(ASKS_MAX + LANE_MESSAGES);
     let (inbox, messages) = mpsc::channel(LANE_MESSAGES);
     let write = answer(&core, writer, answers);
     let read = fill(&core, &mut reader, &room, inbox, back.clone());
@@ -128,7 +135,7 @@ async fn open(core: &Core, routes: &Routes, reader: &mut Reader) -> Result<Arc<d
         return Err("a stream begins by naming its mailbox".to_owned());
     };
     let name = String::from_utf8_lossy(&first.body);
-    match routes.0.get(name.as_ref()) {
+    match routes.mailboxes.get(name.as_ref()) {
         Some(route) => Ok(Arc::clone(route)),
         None => Err(format!("mailbox `{}` is not open to this link", name.escape_debug())),
     }
@@ -139,7 +146,7 @@ async fn fill(
     core: &Core,
     reader: &mut Reader,
     room: &LaneRoom,
-    inbox: mpsc::Sender<(Frame, Held)>,
+    inbox: mpsc::Sender<(Frame, RoomTaken)>,
     back: mpsc::Sender<Back>,
 ) {
     loop {
@@ -179,7 +186,7 @@ async fn forward(
     core: &Core,
     route: Arc<dyn Route>,
     room: &LaneRoom,
-    mut inbox: mpsc::Receiver<(Frame, Held)>,
+    mut inbox: mpsc::Receiver<(Frame, RoomTaken)>,
     back: mpsc::Sender<Back>,
 ) {
     while let Some((frame, held)) = inbox.recv().await {
@@ -201,17 +208,14 @@ async fn forward(
                 }
             }
             Err(error) => {
-                tracing::warn!(peer = %core.peer, error = %error, "message was not understood");
+                events::not_understood(core, &error);
                 let id = answer.map_or(0, |answer| answer.not_understood());
                 let nack = Frame::new(Kind::Nack, id, error.to_string().into_bytes());
                 let _ = back.send(nack.into()).await;
             }
         }
         let mut credit = Frame::new(Kind::Credit, 1, Vec::new());
-        credit.amount = match core.version {
-            WireVersion::Zero => 0,
-            WireVersion::One => held.size(),
-        };
+        credit.amount = held.size();
         // Free before the sender can know of it.
         drop(held);
         // Whoever sent may be gone for good, and what was taken is delivered all the same.
@@ -277,7 +281,7 @@ impl Answer {
             let mut phase = phase.lock().unwrap_or_else(PoisonError::into_inner);
             match &mut *phase {
                 Phase::Decoding(_, kept) => *kept = Some(back),
-                // Never full: the other end keeps to PENDING_MAX asks. If it does not, it loses its answer.
+                // Never full: the other end keeps to ASKS_MAX asks. If it does not, it loses its answer.
                 Phase::Live(way) => drop(way.try_send(back)),
                 Phase::Over => {}
             }

@@ -17,8 +17,10 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 
-use super::posted::Posted;
-use super::transport::{Acceptor, Connection, DialError, Dialer, PeerName, Reader, Urgency, Writer};
+use super::ordered_watch::OrderedWatch;
+use super::transport::{
+    Acceptor, Connection, DialError, Dialer, PeerName, Reader, Transport, Urgency, Writer,
+};
 use crate::{Clock, Moment};
 
 /// 64 KiB: what one stream holds in flight.
@@ -283,7 +285,7 @@ pub struct MemoryConnection {
     opened: mpsc::Sender<Stream>,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Stream>>,
     /// Whether this end, and whether the other end has closed.
-    closed: Arc<Posted<bool>>,
+    closed: Arc<OrderedWatch<bool>>,
 }
 
 /// The two ends of a connection over `cable`: of `one`, who dialled, and of `other`, who accepted. Each is told who the
@@ -291,7 +293,7 @@ pub struct MemoryConnection {
 pub fn pair(cable: &Cable, one: PeerName, other: PeerName) -> (MemoryConnection, MemoryConnection) {
     let (to_other, from_one) = mpsc::channel(BACKLOG);
     let (to_one, from_other) = mpsc::channel(BACKLOG);
-    let closed = Arc::new(Posted::new(false));
+    let closed = Arc::new(OrderedWatch::new(false));
     let born = cable.silences();
     let end = |peer, here, opened, incoming| MemoryConnection {
         peer,
@@ -363,6 +365,10 @@ impl Connection for MemoryConnection {
 
     fn peer(&self) -> &PeerName {
         &self.peer
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::Memory
     }
 
     fn close(&self) {

@@ -14,7 +14,7 @@
 //!   An ask that fails with [`crate::AskError::LinkDown`] may have been handled. Whoever answers before the work is safe
 //!   breaks the promise for both; which messages are repeated, marked or replaced by newer ones is said where they are
 //!   defined, not here.
-//! * Bounded: a lane has 16 messages and (from wire version 1 on) 1 MiB on its way, a link makes its receiving end hold 4 MiB
+//! * Bounded: a lane has 16 messages and 1 MiB on its way, a link makes its receiving end hold 4 MiB
 //!   of messages whatever the number of its streams, and a lane has 4096 asks without an answer. At the bound
 //!   [`crate::Address::tell`] waits and [`crate::Address::try_tell`] is refused; nothing that was taken is dropped for room. A
 //!   sender that sends more than it has credits for is told so and its stream is ended.
@@ -23,14 +23,19 @@
 //! * Urgent first: control lanes have streams of their own, and so has the link itself (its pings, its end). What a lane holds
 //!   beyond 16 KiB comes out of what all lanes of the link share; up to that it passes, however much the others hold.
 //! * The other end can reach only what [`Routes`] allow, and is who its certificate says.
-//! * Both ends speak one wire version, agreed in the hello: see [`WireVersion`] and [`Versions`].
+//! * Both ends speak one wire version, agreed in the hello: see [`WireVersion`] and [`Versions`]. Each says what it
+//!   understands beyond that ([`Capabilities`]), and is sent nothing else. A message that an end does not understand is
+//!   answered with that, counted and named, and the next one is read.
 //!
 //! The transport below the frames is an argument ([`Dialer`], [`Acceptor`], [`Connection`]): [`quic`] first, [`ws`] where UDP
 //! is blocked (its streams share one ordered connection by [`mux`]), [`memory`] for tests and for clusters in one process.
 
 mod arrival;
+mod capability;
 mod core;
 pub mod door;
+mod ending;
+pub mod events;
 mod frame;
 #[cfg(test)]
 mod golden;
@@ -39,8 +44,8 @@ mod inbound;
 mod life;
 pub mod memory;
 pub mod mux;
+mod ordered_watch;
 mod outbound;
-mod posted;
 #[cfg(test)]
 mod proofs;
 pub mod quic;
@@ -53,11 +58,13 @@ pub mod wire;
 pub mod ws;
 
 pub use arrival::Arrival;
+pub use capability::{CAPABILITIES_MAX, Capabilities, NAME_MAX as CAPABILITY_NAME_MAX};
+pub use ending::Ending;
 pub use frame::FRAME_MAX;
 pub use inbound::Routes;
 pub use life::{DEAD_AFTER, PING_AFTER};
-pub use session::{Ending, Greeting, Link, LinkError, Refused};
+pub use session::{Greeting, Link, LinkError, Refused};
 pub use transport::{
-    Acceptor, Acceptors, Connection, DialError, Dialer, PeerName, Reader, Traffic, Urgency, Writer,
+    Acceptor, Acceptors, Connection, DialError, Dialer, PeerName, Reader, Traffic, Transport, Urgency, Writer,
 };
-pub use version::{Versions, WireVersion};
+pub use version::{Protocol, Versions, WireVersion};

@@ -8,12 +8,12 @@ use futures::future::{BoxFuture, Either, select};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
 use super::core::Core;
+use super::events;
 use super::frame::{FRAME_MAX, Frame, Kind};
-use super::inbound::PENDING_MAX;
-use super::room::{LANE_BYTES, LANE_MESSAGES};
+use super::room::{ASKS_MAX, LANE_BYTES, LANE_MESSAGES};
 use super::transport::{Connection, Reader, Urgency, Writer};
-use super::version::WireVersion;
-use super::wire::{AnswerSlot, Outgoing, Wire};
+use super::version::Protocol;
+use super::wire::{AnswerSlot, EncodeError, Outgoing, Wire};
 use crate::{AskError, Env, Lane, Refusal, RemoteMailbox};
 
 /// A mailbox at the other end: two lanes.
@@ -40,26 +40,39 @@ impl<M: Wire> Remote<M> {
             Lane::Control => &self.control,
         }
     }
+
+    /// What the other end did not name in its hello is not sent to it.
+    fn understands(&self, message: &M) -> Result<(), Refusal> {
+        match message.capability() {
+            Some(capability) if !self.core.protocol.capabilities.has(capability) => {
+                events::unsupported(&self.core, M::MAILBOX, capability);
+                Err(Refusal::Unsupported)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 impl<M: Wire> RemoteMailbox<M> for Remote<M> {
     fn tell(&self, message: M) -> BoxFuture<'_, Result<(), Refusal>> {
         let lane = self.lane(&message);
         Box::pin(async move {
+            self.understands(&message)?;
             // One at a time: only the message whose turn it is is encoded, and the others cost no second copy.
             let _turn = lane.turn.lock().await;
             let place = lane.credits.message().await?;
-            let outgoing = encode(message, self.core.version)?;
+            let outgoing = encode(message, &self.core.protocol)?;
             let bytes = lane.credits.bytes(outgoing.body.len()).await?;
             lane.push(Queued { outgoing, spent: Spent { place, bytes } })
         })
     }
 
     fn try_tell(&self, message: M) -> Result<(), Refusal> {
+        self.understands(&message)?;
         let lane = self.lane(&message);
         let Ok(_turn) = lane.turn.try_lock() else { return Err(Refusal::Full) };
         let place = lane.credits.try_message()?;
-        let outgoing = encode(message, self.core.version)?;
+        let outgoing = encode(message, &self.core.protocol)?;
         let bytes = lane.credits.try_bytes(outgoing.body.len())?;
         lane.push(Queued { outgoing, spent: Spent { place, bytes } })
     }
@@ -69,11 +82,14 @@ impl<M: Wire> RemoteMailbox<M> for Remote<M> {
     }
 }
 
-fn encode<M: Wire>(message: M, version: WireVersion) -> Result<Outgoing, Refusal> {
+fn encode<M: Wire>(message: M, protocol: &Protocol) -> Result<Outgoing, Refusal> {
     let name = message.name();
-    let outgoing = message.encode(version).map_err(|error| {
-        tracing::warn!(message = name, error = %error, "message fits no frame");
-        Refusal::TooLarge
+    let outgoing = message.encode(protocol).map_err(|error| {
+        tracing::warn!(message = name, error = %error, "message not sent");
+        match error {
+            EncodeError::TooLarge(_) => Refusal::TooLarge,
+            EncodeError::Version(_) => Refusal::Unsupported,
+        }
     })?;
     if Frame::fits(outgoing.body.len()) { Ok(outgoing) } else { Err(Refusal::TooLarge) }
 }
@@ -81,7 +97,6 @@ fn encode<M: Wire>(message: M, version: WireVersion) -> Result<Outgoing, Refusal
 /// What the other end has room for.
 #[derive(Clone)]
 struct Credits {
-    version: WireVersion,
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
 }
@@ -93,9 +108,9 @@ struct Spent {
 }
 
 impl Credits {
-    fn new(version: WireVersion) -> Self {
+    fn new() -> Self {
         let (messages, bytes) = (Semaphore::new(LANE_MESSAGES), Semaphore::new(LANE_BYTES));
-        Credits { version, messages: Arc::new(messages), bytes: Arc::new(bytes) }
+        Credits { messages: Arc::new(messages), bytes: Arc::new(bytes) }
     }
 
     async fn message(&self) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -107,26 +122,21 @@ impl Credits {
     }
 
     async fn bytes(&self, body: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-        let cost = self.cost(body);
-        Arc::clone(&self.bytes).acquire_many_owned(cost).await.map_err(|_| Refusal::LinkDown)
+        Arc::clone(&self.bytes).acquire_many_owned(cost(body)).await.map_err(|_| Refusal::LinkDown)
     }
 
     fn try_bytes(&self, body: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.bytes).try_acquire_many_owned(self.cost(body)).map_err(refusal)
-    }
-
-    /// In version 0 the other end gives no bytes back.
-    fn cost(&self, body: usize) -> u32 {
-        match self.version {
-            WireVersion::Zero => 0,
-            WireVersion::One => u32::try_from(body).unwrap_or(u32::MAX),
-        }
+        Arc::clone(&self.bytes).try_acquire_many_owned(cost(body)).map_err(refusal)
     }
 
     fn close(&self) {
         self.messages.close();
         self.bytes.close();
     }
+}
+
+fn cost(body: usize) -> u32 {
+    u32::try_from(body).unwrap_or(u32::MAX)
 }
 
 fn refusal(why: TryAcquireError) -> Refusal {
@@ -155,7 +165,7 @@ impl LaneSender {
         mailbox: &'static str,
         urgency: Urgency,
     ) -> Self {
-        let credits = Credits::new(core.version);
+        let credits = Credits::new();
         let (queue, waiting) = mpsc::channel(LANE_MESSAGES);
         let lane = LaneTask {
             core: Arc::clone(core),
@@ -373,7 +383,7 @@ impl Pending {
     }
 
     fn add(&mut self, slot: AnswerSlot) -> Option<u64> {
-        if self.slots.len() >= PENDING_MAX {
+        if self.slots.len() >= ASKS_MAX {
             slot(Err(AskError::Refused(Refusal::Full)));
             return None;
         }

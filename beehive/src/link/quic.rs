@@ -25,8 +25,10 @@ pub use super::tls::{Credentials, EndpointError};
 
 use super::handshakes::{self, Handshakes, UnderWay};
 use super::tls;
-use super::transport::{Acceptor, Connection, DialError, Dialer, PeerName, Reader, Urgency, Writer};
-use crate::TokioClock;
+use super::transport::{
+    Acceptor, Connection, DialError, Dialer, PeerName, Reader, Transport, Urgency, Writer,
+};
+use crate::{Clock, TokioClock};
 
 /// What this link speaks above QUIC (ALPN, RFC 7301).
 const PROTOCOL: &[u8] = b"hive-link/0";
@@ -251,6 +253,10 @@ impl Connection for QuicConnection {
         &self.peer
     }
 
+    fn transport(&self) -> Transport {
+        Transport::Quic
+    }
+
     fn address(&self) -> Option<IpAddr> {
         self.handle.remote_addr().ok().map(|address| address.ip())
     }
@@ -341,12 +347,25 @@ pub struct QuicDialer {
 }
 
 impl QuicDialer {
-    /// Dials `host:port`, which has to be named in the other end's certificate. Each attempt looks the name up anew.
-    /// Needs a tokio runtime, whose thread does the protocol's work.
+    /// [`QuicDialer::by`] the machine's clock.
     ///
     /// # Errors
     /// See [`EndpointError`].
     pub fn new(host: &str, port: u16, credentials: &Credentials) -> Result<Self, EndpointError> {
+        QuicDialer::by(host, port, credentials, Arc::new(TokioClock::real()))
+    }
+
+    /// Dials `host:port`, which has to be named in the other end's certificate. Each attempt looks the name up anew.
+    /// Needs a tokio runtime, whose thread does the protocol's work. `clock` says what is still valid.
+    ///
+    /// # Errors
+    /// See [`EndpointError`].
+    pub fn by(
+        host: &str,
+        port: u16,
+        credentials: &Credentials,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, EndpointError> {
         if ServerName::try_from(host).is_err() {
             let reason = format!("`{}` is neither a DNS name nor an IP address", host.escape_debug());
             return Err(EndpointError::Unreadable { what: "host to dial", reason });
@@ -361,7 +380,7 @@ impl QuicDialer {
             reason: reason.to_string(),
         };
         let received = Arc::<AtomicU64>::default();
-        let tls = quic_tls::Client::from(Arc::new(tls::client(credentials, PROTOCOL)?));
+        let tls = quic_tls::Client::from(Arc::new(tls::client_by(credentials, PROTOCOL, clock)?));
         let client = s2n_quic::Client::builder()
             .with_tls(tls)
             .map_err(|error| socket(&error))?

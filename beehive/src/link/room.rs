@@ -1,6 +1,6 @@
 //! How much one link may make this end hold.
 //!
-//! A lane has credits, in messages and (from wire version 1 on) in bytes; both ends know what it begins with. What all lanes
+//! A lane has credits, in messages and in bytes; both ends know what it begins with. What all lanes
 //! of a link hold together is bounded as well: a message that finds no room is left on its stream until there is some, where
 //! the transport's own window stops the sender. Each lane has a little room of its own, so that small messages pass however
 //! much the other lanes hold.
@@ -17,8 +17,7 @@ use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::frame::BODY_MAX;
-use super::posted::Posted;
-use super::version::WireVersion;
+use super::ordered_watch::OrderedWatch;
 
 /// 16: messages that a lane's sender may have on the way before the first is given back.
 pub(super) const LANE_MESSAGES: usize = 16;
@@ -26,6 +25,8 @@ pub(super) const LANE_MESSAGES: usize = 16;
 pub(super) const LANE_BYTES: usize = BODY_MAX;
 /// 64: streams that the other end may have open at once; two per mailbox are used.
 pub(super) const STREAMS_MAX: usize = 64;
+/// 4096: asks of one lane that may wait for their answers, at either end.
+pub(super) const ASKS_MAX: usize = 4096;
 /// 16 KiB that belong to one lane alone.
 const LANE_OWN: usize = 16 << 10;
 /// 4 MiB: what all lanes of one link hold together.
@@ -48,7 +49,7 @@ pub(super) enum Overrun {
 #[derive(Clone)]
 pub(super) struct LinkRoom {
     shared: Arc<Semaphore>,
-    answers: Arc<Posted<usize>>,
+    answers: Arc<OrderedWatch<usize>>,
 }
 
 impl LinkRoom {
@@ -56,9 +57,8 @@ impl LinkRoom {
         LinkRoom { shared: Arc::new(Semaphore::new(SHARED)), answers: Arc::default() }
     }
 
-    pub(super) fn lane(&self, version: WireVersion) -> LaneRoom {
+    pub(super) fn lane(&self) -> LaneRoom {
         LaneRoom {
-            version,
             messages: Arc::new(Semaphore::new(LANE_MESSAGES)),
             bytes: Arc::new(Semaphore::new(LANE_BYTES)),
             own: Arc::new(Semaphore::new(LANE_OWN)),
@@ -69,7 +69,6 @@ impl LinkRoom {
 
 /// The room of one lane.
 pub(super) struct LaneRoom {
-    version: WireVersion,
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     own: Arc<Semaphore>,
@@ -77,14 +76,14 @@ pub(super) struct LaneRoom {
 }
 
 /// What one message takes. Dropped, it is free again.
-pub(super) struct Held {
+pub(super) struct RoomTaken {
     size: usize,
     _message: OwnedSemaphorePermit,
-    _credit: Option<OwnedSemaphorePermit>,
+    _credit: OwnedSemaphorePermit,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-impl Held {
+impl RoomTaken {
     /// The bytes that are given back to the sender with the message.
     pub(super) fn size(&self) -> u32 {
         permits(self.size)
@@ -97,19 +96,12 @@ fn permits(size: usize) -> u32 {
 
 impl LaneRoom {
     /// Room for a message of so many bytes, of which none has been read. Waits while the link holds too much.
-    pub(super) async fn take(&self, size: usize) -> Result<Held, Overrun> {
+    pub(super) async fn take(&self, size: usize) -> Result<RoomTaken, Overrun> {
         let message = Arc::clone(&self.messages).try_acquire_owned().map_err(|_| Overrun::Messages)?;
-        let bytes = Arc::clone(&self.bytes);
-        let credit = match self.version {
-            // Its sender knows of no bytes; the window of the stream stops it.
-            WireVersion::Zero => bytes.acquire_many_owned(permits(size.min(LANE_BYTES))).await.ok(),
-            WireVersion::One => {
-                let left = bytes.available_permits();
-                let credit = bytes.try_acquire_many_owned(permits(size));
-                Some(credit.map_err(|_| Overrun::Bytes { size, left })?)
-            }
-        };
-        Ok(Held { size, _message: message, _credit: credit, _room: self.room(size).await })
+        let left = self.bytes.available_permits();
+        let credit = Arc::clone(&self.bytes).try_acquire_many_owned(permits(size));
+        let credit = credit.map_err(|_| Overrun::Bytes { size, left })?;
+        Ok(RoomTaken { size, _message: message, _credit: credit, _room: self.room(size).await })
     }
 
     async fn room(&self, size: usize) -> Option<OwnedSemaphorePermit> {
@@ -137,7 +129,7 @@ impl LaneRoom {
 
 /// The count of answers that wait to be read.
 #[derive(Clone)]
-pub(super) struct Answers(Arc<Posted<usize>>);
+pub(super) struct Answers(Arc<OrderedWatch<usize>>);
 
 impl Answers {
     /// So many bytes wait until this is dropped.
@@ -149,7 +141,7 @@ impl Answers {
 
 /// An answer that waits to be read.
 pub(super) struct Waiting {
-    count: Arc<Posted<usize>>,
+    count: Arc<OrderedWatch<usize>>,
     bytes: usize,
 }
 
@@ -164,14 +156,14 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
-    fn now(lane: &LaneRoom, size: usize) -> Option<Result<Held, Overrun>> {
+    fn now(lane: &LaneRoom, size: usize) -> Option<Result<RoomTaken, Overrun>> {
         lane.take(size).now_or_never()
     }
 
     #[test]
     fn a_lane_has_its_credits_and_not_one_more() {
-        let lane = LinkRoom::new().lane(WireVersion::One);
-        let mut held: Vec<Held> = (0..16).map(|_| now(&lane, 10).unwrap().unwrap()).collect();
+        let lane = LinkRoom::new().lane();
+        let mut held: Vec<RoomTaken> = (0..16).map(|_| now(&lane, 10).unwrap().unwrap()).collect();
         assert_eq!(now(&lane, 0).unwrap().err(), Some(Overrun::Messages));
         held.pop();
         let left = LANE_BYTES - 150;
@@ -183,8 +175,8 @@ mod tests {
     #[test]
     fn lanes_together_hold_no_more_than_the_link_may_and_small_messages_pass() {
         let link = LinkRoom::new();
-        let lanes: Vec<LaneRoom> = (0..STREAMS_MAX).map(|_| link.lane(WireVersion::One)).collect();
-        let mut held: Vec<Held> = Vec::new();
+        let lanes: Vec<LaneRoom> = (0..STREAMS_MAX).map(|_| link.lane()).collect();
+        let mut held: Vec<RoomTaken> = Vec::new();
         for lane in &lanes {
             held.extend(now(lane, 1000).unwrap().ok());
             while let Some(Ok(more)) = now(lane, 60_000) {
@@ -203,17 +195,8 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_that_knows_of_no_bytes_waits_instead() {
-        let lane = LinkRoom::new().lane(WireVersion::Zero);
-        let first = now(&lane, LANE_BYTES).unwrap().unwrap();
-        assert!(now(&lane, 1).is_none());
-        drop(first);
-        assert!(now(&lane, LANE_BYTES + 4096).unwrap().is_ok());
-    }
-
-    #[test]
     fn answers_that_nobody_reads_stop_further_questions() {
-        let lane = LinkRoom::new().lane(WireVersion::One);
+        let lane = LinkRoom::new().lane();
         let first = lane.answers().wait(ANSWER_BYTES);
         assert!(lane.answers_are_read().now_or_never().is_none());
         drop(first);

@@ -8,15 +8,17 @@ use futures::future::{Either, select};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use super::capability::Capabilities;
 use super::core::Core;
 use super::door::Rates;
+use super::ending::Ending;
 use super::frame::{Frame, Kind};
 use super::inbound::{self, Routes};
 use super::life::{self, Action};
 use super::outbound::Remote;
 use super::room::{LinkRoom, STREAMS_MAX};
-use super::transport::{Connection, PeerName, Reader, Traffic, Urgency, Writer};
-use super::version::{Versions, WireVersion};
+use super::transport::{Connection, PeerName, Reader, Traffic, Transport, Urgency, Writer};
+use super::version::{Protocol, Versions, WireVersion};
 use super::wire::Wire;
 use crate::{Address, Env};
 
@@ -44,19 +46,24 @@ impl Greeting {
     }
 
     /// ```text
-    /// oldest u8 | newest u8 | name
+    /// oldest u8 | newest u8 | length of the name u8 | name | capabilities
     /// ```
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut body = vec![self.versions.oldest, self.versions.newest];
+    pub(super) fn encode(&self, capabilities: &Capabilities) -> Vec<u8> {
+        // 253: the longest name that a certificate of ours carries. A longer one is refused for its length.
+        let length = u8::try_from(self.name.len()).unwrap_or(u8::MAX);
+        let mut body = vec![self.versions.oldest, self.versions.newest, length];
         body.extend(self.name.as_bytes());
+        body.extend(capabilities.encode());
         body
     }
 
-    pub(super) fn decode(body: &[u8]) -> Option<Greeting> {
-        let (&[oldest, newest], name) = body.split_first_chunk()?;
-        // 253: the longest name that a certificate of ours carries.
+    pub(super) fn decode(body: &[u8]) -> Option<(Greeting, Capabilities)> {
+        let (&[oldest, newest, length], rest) = body.split_first_chunk()?;
+        let (name, capabilities) = rest.split_at_checked(usize::from(length))?;
         (name.len() <= 253 && oldest <= newest).then_some(())?;
-        Some(Greeting { versions: Versions { oldest, newest }, name: String::from_utf8(name.to_vec()).ok()? })
+        let name = String::from_utf8(name.to_vec()).ok()?;
+        let greeting = Greeting { versions: Versions { oldest, newest }, name };
+        Some((greeting, Capabilities::decode(capabilities)?))
     }
 }
 
@@ -118,30 +125,6 @@ fn older(name: &str, theirs: Versions, ours: Versions) -> String {
     if theirs.newest < ours.oldest { format!("`{name}`") } else { "the end that it reached".to_owned() }
 }
 
-/// Why a link ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// This end closed it.
-    Closed,
-    /// The other end closed it in order.
-    Left,
-    /// Nothing was heard for 10 s.
-    Silent,
-    /// The connection broke.
-    Broke(String),
-}
-
-impl std::fmt::Display for Ending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Ending::Closed => f.write_str("closed by this end"),
-            Ending::Left => f.write_str("closed by the other end"),
-            Ending::Silent => write!(f, "nothing was heard for {} s", life::DEAD_AFTER.as_secs()),
-            Ending::Broke(why) => write!(f, "the connection broke: {why}"),
-        }
-    }
-}
-
 /// A link that is up. Dropping it ends it.
 pub struct Link {
     env: Env,
@@ -155,26 +138,21 @@ impl std::fmt::Debug for Link {
     }
 }
 
-/// The agreed version. Ends of version 0 know no body, so it has none there.
-pub(super) fn ack_body(version: WireVersion) -> Vec<u8> {
-    match version {
-        WireVersion::Zero => Vec::new(),
-        WireVersion::One => vec![version.number()],
-    }
+/// The agreed version, and what this end understands.
+pub(super) fn ack_body(version: WireVersion, capabilities: &Capabilities) -> Vec<u8> {
+    let mut body = vec![version.number()];
+    body.extend(capabilities.encode());
+    body
 }
 
-/// The version that an answer to a greeting names, if it is one that was offered.
-fn agreed(answer: &Frame, offered: Versions) -> Option<WireVersion> {
-    let number = match answer.body.as_slice() {
-        [] => 0,
-        [number] => *number,
-        _ => return None,
-    };
-    offered.contains(number).then(|| WireVersion::of(number)).flatten()
+/// What an answer to a greeting says, if its version is one that was offered.
+fn agreed(answer: &Frame, offered: Versions) -> Option<Protocol> {
+    let (number, capabilities) = answer.body.split_first()?;
+    Some(Protocol::new(offered.version(*number)?, Capabilities::decode(capabilities)?))
 }
 
 pub(super) fn new_core(env: &Env, connection: &dyn Connection) -> Core {
-    Core::new(connection.peer().clone(), env.clock(), Arc::default())
+    Core::new(connection.peer().clone(), env.clock(), env.metrics().clone())
 }
 
 pub(super) async fn first_frame(core: &Core, reader: &mut Reader) -> Result<Frame, LinkError> {
@@ -200,7 +178,7 @@ impl Link {
         let hello = async {
             let broke = |error: std::io::Error| LinkError::Broke(error.to_string());
             let mut control = connection.open(Urgency::Vital).await.map_err(broke)?;
-            let hello = Frame::new(Kind::Hello, 0, greeting.encode());
+            let hello = Frame::new(Kind::Hello, 0, greeting.encode(&routes.capabilities()));
             core.write(&mut control.0, &hello).await.map_err(broke)?;
             let answer = first_frame(&core, &mut control.1).await?;
             Ok((answer, control))
@@ -209,13 +187,15 @@ impl Link {
         let (answer, control) = answer.inspect_err(|_| connection.close())?;
         match answer.kind {
             Kind::HelloAck => match agreed(&answer, greeting.versions) {
-                Some(version) => {
-                    core.version = version;
+                Some(protocol) => {
+                    core.protocol = protocol;
                     Ok(Link::start(env.clone(), core, connection, control, routes))
                 }
                 None => {
                     connection.close();
-                    Err(LinkError::Unexpected { expected: "wire version of those that were offered" })
+                    Err(LinkError::Unexpected {
+                        expected: "wire version of those that were offered, and capabilities",
+                    })
                 }
             },
             Kind::Refuse => {
@@ -267,7 +247,17 @@ impl Link {
 
     /// The wire version that was agreed on.
     pub fn version(&self) -> WireVersion {
-        self.core.version
+        self.core.protocol.version
+    }
+
+    /// What the other end understands, as its hello said.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.core.protocol.capabilities
+    }
+
+    /// What the link runs over.
+    pub fn transport(&self) -> Transport {
+        self.connection.transport()
     }
 
     /// The bytes that crossed so far.
@@ -317,7 +307,7 @@ async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>
             Ok((writer, reader)) => {
                 open.fetch_add(1, Ordering::Relaxed);
                 let open = Arc::clone(&open);
-                let room = room.lane(core.version);
+                let room = room.lane();
                 let serve = inbound::serve(Arc::clone(&core), routes.clone(), room, writer, reader);
                 let core = Arc::clone(&core);
                 env.spawn(async move {

@@ -2,15 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 use thiserror::Error;
 
 use super::transport::PeerName;
+use crate::{Clock, TokioClock};
 
 /// A certificate, its key, and the authority that both ends trust. All PEM (RFC 7468).
 #[derive(Clone)]
@@ -84,10 +89,12 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 /// See [`EndpointError`].
 pub fn server(credentials: &Credentials, protocol: &[u8]) -> Result<ServerConfig, EndpointError> {
     let Material { chain, key, roots } = material(credentials)?;
-    let verifier =
+    let inner =
         rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(
             |error| EndpointError::Unreadable { what: "authority's certificate", reason: error.to_string() },
         )?;
+    let verifier =
+        Arc::new(NotBeforeOwn { inner, from: chain.first().and_then(|own| Some(validity(own)?.0)) });
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(EndpointError::Tls)?
@@ -102,16 +109,82 @@ pub fn server(credentials: &Credentials, protocol: &[u8]) -> Result<ServerConfig
     Ok(config)
 }
 
-/// The dialling end.
+/// Verifies as rustls does, at a moment that is not before this end's own certificate began: a machine whose clock stands at
+/// 1970 would else refuse every client. One that is ahead is believed: this end may shut out, and never let in too much.
+#[derive(Debug)]
+struct NotBeforeOwn {
+    inner: Arc<dyn ClientCertVerifier>,
+    from: Option<u64>,
+}
+
+impl ClientCertVerifier for NotBeforeOwn {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let at = now.as_secs().max(self.from.unwrap_or_default());
+        self.inner.verify_client_cert(leaf, chain, UnixTime::since_unix_epoch(Duration::from_secs(at)))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+
+    fn offer_client_auth(&self) -> bool {
+        self.inner.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.inner.client_auth_mandatory()
+    }
+}
+
+/// The dialling end, by the machine's clock.
 ///
 /// # Errors
 /// See [`EndpointError`].
 pub fn client(credentials: &Credentials, protocol: &[u8]) -> Result<ClientConfig, EndpointError> {
+    client_by(credentials, protocol, Arc::new(TokioClock::real()))
+}
+
+/// The dialling end. Each certificate that it accepts teaches `clock` a moment that has passed.
+///
+/// # Errors
+/// See [`EndpointError`].
+pub fn client_by(
+    credentials: &Credentials,
+    protocol: &[u8],
+    clock: Arc<dyn Clock>,
+) -> Result<ClientConfig, EndpointError> {
     let Material { chain, key, roots } = material(credentials)?;
     let inner = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().map_err(|error| {
         EndpointError::Unreadable { what: "authority's certificate", reason: error.to_string() }
     })?;
-    let verifier = Arc::new(ByKnownTime { inner, own: chain.first().cloned() });
+    let verifier = Arc::new(ByKnownTime { inner, own: chain.first().cloned(), clock: ClockOf(clock) });
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(EndpointError::Tls)?
@@ -128,6 +201,16 @@ pub fn client(credentials: &Credentials, protocol: &[u8]) -> Result<ClientConfig
 struct ByKnownTime {
     inner: Arc<WebPkiServerVerifier>,
     own: Option<CertificateDer<'static>>,
+    clock: ClockOf,
+}
+
+/// The clock of one end.
+struct ClockOf(Arc<dyn Clock>);
+
+impl std::fmt::Debug for ClockOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("clock")
+    }
 }
 
 impl ServerCertVerifier for ByKnownTime {
@@ -137,13 +220,16 @@ impl ServerCertVerifier for ByKnownTime {
         chain: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         ocsp: &[u8],
-        now: UnixTime,
+        _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let (now, earliest) = (unix(self.clock.0.wall()), unix(self.clock.0.earliest()));
         let at = match &self.own {
-            Some(own) => time_to_check_by(now, own, leaf),
-            None => now,
+            Some(own) => time_to_check_by(now, earliest, own, leaf),
+            None => UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().max(earliest.as_secs()))),
         };
-        self.inner.verify_server_cert(leaf, chain, name, ocsp, at)
+        let verified = self.inner.verify_server_cert(leaf, chain, name, ocsp, at)?;
+        self.clock.0.learn(SystemTime::UNIX_EPOCH + Duration::from_secs(at.as_secs()));
+        Ok(verified)
     }
 
     fn verify_tls12_signature(
@@ -169,24 +255,37 @@ impl ServerCertVerifier for ByKnownTime {
     }
 }
 
-/// The moment at which to check the certificate that the other end `shown`: the clock's, if a certificate that this end
-/// `held` before is valid then.
+/// A wall time as TLS has it; before 1970 it is 1970.
+fn unix(at: SystemTime) -> UnixTime {
+    UnixTime::since_unix_epoch(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+/// The moment at which to check the certificate that the other end `shown`: that of the clock, which says `now`, but not
+/// before the `earliest` that it can be, if a certificate that this end `held` before is valid then.
 ///
 /// A box without a battery boots in 1970, and one whose clock is decades ahead is as common. Whoever holds a certificate
 /// knows that it is at least as late as when that was signed: a clock that contradicts it is no judge. The latest
-/// beginning of both certificates is taken instead, so that one which had ended before ours was signed is still refused.
-pub fn time_to_check_by(now: UnixTime, held: &CertificateDer<'_>, shown: &CertificateDer<'_>) -> UnixTime {
+/// beginning of both certificates is taken instead, or the earliest moment that is known of if that is later, so that one
+/// which had ended before is still refused.
+pub fn time_to_check_by(
+    now: UnixTime,
+    earliest: UnixTime,
+    held: &CertificateDer<'_>,
+    shown: &CertificateDer<'_>,
+) -> UnixTime {
+    let at_the_earliest =
+        |seconds: u64| UnixTime::since_unix_epoch(Duration::from_secs(seconds.max(earliest.as_secs())));
     let (Some((held_from, held_to)), Some((shown_from, _))) = (validity(held), validity(shown)) else {
-        return now;
+        return at_the_earliest(now.as_secs());
     };
-    if (held_from..=held_to).contains(&now.as_secs()) {
-        return now;
+    if (held_from..=held_to).contains(&now.as_secs().max(earliest.as_secs())) {
+        return at_the_earliest(now.as_secs());
     }
     tracing::warn!(
         clock = now.as_secs(),
         "the clock is outside the life of this end's certificate and is not believed: set it"
     );
-    UnixTime::since_unix_epoch(std::time::Duration::from_secs(held_from.max(shown_from)))
+    at_the_earliest(held_from.max(shown_from))
 }
 
 /// When a certificate begins and ends, in seconds since 1970.
@@ -230,6 +329,14 @@ mod tests {
         (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
     }
 
+    fn of_client(ca: &Ca, from: i32, to: i32) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
+    }
+
     fn year(year: u64) -> UnixTime {
         // Mid-year; a year of 365.25 days is near enough.
         UnixTime::since_unix_epoch(std::time::Duration::from_secs((year - 1970) * 31_557_600 + 15_000_000))
@@ -237,16 +344,105 @@ mod tests {
 
     /// Whether an end that holds a certificate of 2026 takes a server's, when its clock says `now`.
     fn takes(now: u64, server_from: i32, server_to: i32) -> bool {
+        takes_knowing(now, 1970, server_from, server_to)
+    }
+
+    /// A clock that knows that it is mid-`earliest` or later, and notes what it learns.
+    struct Knowing {
+        now: UnixTime,
+        earliest: std::sync::Mutex<SystemTime>,
+    }
+
+    impl Clock for Knowing {
+        fn now(&self) -> crate::Moment {
+            crate::Moment::default()
+        }
+        fn wall(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(self.now.as_secs())
+        }
+        fn sleep(&self, _: Duration) -> futures::future::BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+        fn earliest(&self) -> SystemTime {
+            *self.earliest.lock().unwrap()
+        }
+        fn learn(&self, at: SystemTime) {
+            let mut earliest = self.earliest.lock().unwrap();
+            *earliest = at.max(*earliest);
+        }
+    }
+
+    fn knowing(now: u64, earliest: u64) -> Arc<Knowing> {
+        let earliest = SystemTime::UNIX_EPOCH + Duration::from_secs(year(earliest).as_secs());
+        Arc::new(Knowing { now: year(now), earliest: std::sync::Mutex::new(earliest) })
+    }
+
+    /// The same, when it is known that it is `earliest` or later.
+    fn takes_knowing(now: u64, earliest: u64, server_from: i32, server_to: i32) -> bool {
+        takes_by(&knowing(now, earliest), server_from, server_to)
+    }
+
+    fn takes_by(clock: &Arc<Knowing>, server_from: i32, server_to: i32) -> bool {
         let ca = ca();
         let (own, key) = of(&ca, 2026, 2027);
         let credentials = Credentials { certificate: own, key, authority: ca.pem() };
         let Material { chain, roots, .. } = material(&credentials).unwrap();
         let inner = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().unwrap();
-        let verifier = ByKnownTime { inner, own: chain.first().cloned() };
+        let clock = ClockOf(Arc::clone(clock) as Arc<dyn Clock>);
+        let verifier = ByKnownTime { inner, own: chain.first().cloned(), clock };
         let (server, _) = of(&ca, server_from, server_to);
         let server = certificates(&server).unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        verifier.verify_server_cert(&server[0], &[], &name, &[], year(now)).is_ok()
+        // rustls' own time counts for nothing.
+        verifier.verify_server_cert(&server[0], &[], &name, &[], year(2000)).is_ok()
+    }
+
+    #[test]
+    fn a_server_in_1970_knows_that_it_is_not_before_its_own_certificate() {
+        let ca = ca();
+        let takes = |now: u64, from: i32, to: i32| {
+            let (own, key) = of(&ca, 2026, 2036);
+            let Material { chain, roots, .. } =
+                material(&Credentials { certificate: own, key, authority: ca.pem() }).unwrap();
+            let inner = rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider());
+            let inner = inner.build().unwrap();
+            let verifier = NotBeforeOwn { inner, from: Some(validity(&chain[0]).unwrap().0) };
+            let (client, _) = of_client(&ca, from, to);
+            let client = certificates(&client).unwrap();
+            verifier.verify_client_cert(&client[0], &[], year(now)).is_ok()
+        };
+        assert!(takes(1970, 2025, 2027) && takes(2026, 2025, 2027));
+        assert!(!takes(1970, 2020, 2025), "it had ended before the server's own began");
+        assert!(!takes(2028, 2025, 2027), "it has ended");
+    }
+
+    #[test]
+    fn what_is_known_to_have_passed_holds_against_a_clock_in_1970() {
+        // By the clock alone one that ended in 2028 would pass: this end's own certificate is of 2026.
+        assert!(takes_knowing(1970, 1970, 2025, 2028));
+        assert!(!takes_knowing(1970, 2029, 2025, 2028), "it ended before the last known time");
+        assert!(takes_knowing(1970, 2029, 2028, 2038), "one that is valid is taken");
+        assert!(takes_knowing(1970, 2026, 2026, 2036) && takes_knowing(2026, 2026, 2026, 2036));
+        assert!(!takes_knowing(2060, 2029, 2025, 2028), "a clock that is ahead changes nothing");
+        assert!(takes_knowing(2060, 2029, 2028, 2038));
+    }
+
+    #[test]
+    fn a_certificate_that_was_accepted_teaches_what_has_passed_and_one_that_was_not_teaches_nothing() {
+        let at = |year_of: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(year(year_of).as_secs());
+        let clock = knowing(1970, 1970);
+        assert!(takes_by(&clock, 2030, 2040));
+        assert!(
+            clock.earliest() > at(2029) && clock.earliest() < at(2030),
+            "signed at the beginning of 2030"
+        );
+        assert!(!takes_by(&clock, 2025, 2028), "one that had ended by then");
+        let clock = knowing(2060, 1970);
+        assert!(takes_by(&clock, 2026, 2036));
+        assert!(clock.earliest() < at(2027), "a clock that is not believed teaches nothing");
+        let clock = knowing(2026, 1970);
+        assert!(!takes_by(&clock, 2027, 2037), "not valid yet, by a clock that is believed");
+        assert_eq!(clock.earliest(), at(1970));
     }
 
     #[test]

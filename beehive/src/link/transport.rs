@@ -85,6 +85,27 @@ pub enum Urgency {
     Work,
 }
 
+/// What carries a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// QUIC: streams that do not wait for each other.
+    Quic,
+    /// WebSocket over TLS, where UDP is blocked: all streams share one ordered connection.
+    WebSocket,
+    /// One process.
+    Memory,
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Transport::Quic => "QUIC",
+            Transport::WebSocket => "WebSocket",
+            Transport::Memory => "memory",
+        })
+    }
+}
+
 /// Makes connections.
 pub trait Dialer: Send + Sync {
     /// One attempt.
@@ -140,6 +161,8 @@ pub trait Connection: Send + Sync {
     fn accept(&self) -> BoxFuture<'_, io::Result<(Writer, Reader)>>;
     /// Who is at the other end.
     fn peer(&self) -> &PeerName;
+    /// What carries it.
+    fn transport(&self) -> Transport;
     /// From where it came, where there are addresses.
     fn address(&self) -> Option<IpAddr> {
         None

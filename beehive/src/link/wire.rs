@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::version::WireVersion;
+use super::version::Protocol;
 use crate::{AskError, Message};
 
 /// Where the answer's bytes of an ask go at the asking end. Dropping it tells the asker nothing came.
@@ -18,25 +18,43 @@ pub struct Outgoing {
 
 /// Why a message could not become bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("cannot encode the message: {0}")]
-pub struct EncodeError(String);
+pub enum EncodeError {
+    /// It fits no frame, for this reason.
+    #[error("cannot encode the message: {0}")]
+    TooLarge(String),
+    /// It is not written in the version of this number.
+    #[error("message is not of wire version {0}")]
+    Version(u8),
+}
 
 impl EncodeError {
-    /// With a sentence.
+    /// It fits no frame, with a sentence.
     pub fn new(reason: String) -> Self {
-        EncodeError(reason)
+        EncodeError::TooLarge(reason)
     }
 }
 
-/// Why bytes are no message.
+/// Why bytes are no message that this end understands. Neither ends the stream: the sender is told, and the next message is
+/// read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("cannot decode the message: {0}")]
-pub struct DecodeError(String);
+pub enum DecodeError {
+    /// It may well be one: of a kind that a later release has added.
+    #[error("message of the unknown kind {kind} to `{mailbox}`")]
+    UnknownKind {
+        /// The mailbox.
+        mailbox: &'static str,
+        /// The number of the kind.
+        kind: u16,
+    },
+    /// It is none, for this reason.
+    #[error("cannot decode the message: {0}")]
+    Malformed(String),
+}
 
 impl DecodeError {
     /// With a sentence.
     pub fn new(reason: String) -> Self {
-        DecodeError(reason)
+        DecodeError::Malformed(reason)
     }
 }
 
@@ -79,15 +97,23 @@ pub trait Wire: Message + Sized {
     /// The name of the mailbox at the other end.
     const MAILBOX: &'static str;
 
-    /// The message as bytes, in the version that both ends agreed on. The answer will be in the same.
+    /// What an end that opens this mailbox understands, beyond what every end of the wire version does.
+    const CAPABILITIES: &'static [&'static str] = &[];
+
+    /// The capability that the other end must have named for this message; `None`: every end of the version understands it.
+    fn capability(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The message as bytes, by what both ends agreed on. The answer will be in the same version.
     ///
     /// # Errors
     /// When it does not fit a frame.
-    fn encode(self, version: WireVersion) -> Result<Outgoing, EncodeError>;
+    fn encode(self, protocol: &Protocol) -> Result<Outgoing, EncodeError>;
 
     /// The message from bytes of that version that the other end sent: hostile until proved otherwise.
     ///
     /// # Errors
     /// When the bytes are no message, or an ask came without a way back.
-    fn decode(body: &[u8], reply: Option<ReplyTo>, version: WireVersion) -> Result<Self, DecodeError>;
+    fn decode(body: &[u8], reply: Option<ReplyTo>, protocol: &Protocol) -> Result<Self, DecodeError>;
 }

@@ -85,7 +85,7 @@ impl WebSocketDialer {
             what: "host to dial",
             reason: format!("`{}` is neither a DNS name nor an IP address", host.escape_debug()),
         })?;
-        let tls = TlsConnector::from(Arc::new(tls::client(credentials, ALPN)?));
+        let tls = TlsConnector::from(Arc::new(tls::client_by(credentials, ALPN, Arc::clone(&clock))?));
         Ok(WebSocketDialer { tls, host, name, port, clock })
     }
 

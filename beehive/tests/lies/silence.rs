@@ -101,11 +101,14 @@ fn an_end_that_stands_still_is_noticed_however_much_is_sent_to_it() {
         // It says hello and never looks at the connection again, as a frozen process does.
         let frozen = async {
             let (mut writer, mut reader) = cloud.accept().await.unwrap();
-            let mut hello = vec![0; 20 + 2 + 6];
+            // The header, the versions, the length of the name, the name, no capabilities.
+            let mut hello = vec![0; 20 + 2 + 1 + 6 + 1];
             reader.read_exact(&mut hello).await.unwrap();
-            hello.truncate(20);
-            (hello[3], hello[5]) = (16, 8);
-            writer.write_all(&hello).await.unwrap();
+            let mut ack = hello[..20].to_vec();
+            (ack[3], ack[5]) = (18, 8);
+            // Version 1, no capabilities.
+            ack.extend([1, 0]);
+            writer.write_all(&ack).await.unwrap();
             (writer, reader)
         };
         let greeting = Greeting::of("edge-1");
@@ -130,7 +133,7 @@ fn a_pipe_that_takes_no_more_is_noticed() {
             for _ in 0..2 {
                 outlet.next().await.unwrap();
             }
-            let ack = b"\x02\0\0\0\x01\0\0\0\x10\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+            let ack = b"\x02\0\0\0\x01\0\0\0\x12\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0";
             inlet.take(Bytes::from_static(ack)).unwrap();
             (inlet, outlet)
         };

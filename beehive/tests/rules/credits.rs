@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::link::{Arrival, Connection, Greeting, Link, Routes, Versions, WireVersion};
+use beehive::link::{Connection, Link};
 use beehive::testing::Probe;
 use beehive::{Address, Env, Refusal};
 use proptest::prelude::*;
@@ -16,20 +16,13 @@ use crate::wire::{Heard, LONG, Talk, link, routes};
 
 const MIB: usize = 1 << 20;
 
-/// A link of one version over `edge` and `cloud`, whose mailbox holds `capacity`.
-async fn speaking(
+/// A link over `edge` and `cloud`, whose mailbox holds `capacity`.
+async fn linked(
     env: &Env,
-    version: WireVersion,
     (edge, cloud): (Box<dyn Connection>, Box<dyn Connection>),
     capacity: usize,
 ) -> (Link, Link, Probe<Heard>) {
-    let (probe, heard) = Probe::new(env, capacity);
-    let number = version.number();
-    let versions = Versions { oldest: number, newest: number };
-    let greeting = Greeting { versions, name: "edge-1".to_owned() };
-    let greet = Link::greet(env, edge, &greeting, Routes::new());
-    let meet = async { Arrival::meet(env, cloud).await?.admit(routes(heard)).await };
-    let (edge, cloud) = futures::join!(greet, meet);
+    let (edge, cloud, probe) = link(env, edge, cloud, capacity).await;
     (edge.unwrap(), cloud.unwrap(), probe)
 }
 
@@ -60,7 +53,7 @@ async fn taken(env: &Env, talk: &Address<Talk>, size: usize) -> usize {
 fn a_sender_waits_for_bytes_as_for_places() {
     run(async |env| {
         // One in the mailbox, and of 300 kB three fit the credits.
-        let (edge, _cloud, mut probe) = speaking(&env, WireVersion::One, memory(), 1).await;
+        let (edge, _cloud, mut probe) = linked(&env, memory(), 1).await;
         let talk = edge.remote::<Talk>();
         assert_eq!(taken(&env, &talk, 300_000).await, 4);
         assert_eq!(talk.try_tell(Talk::Say(vec![0; 300_000])), Err(Refusal::Full));
@@ -69,9 +62,6 @@ fn a_sender_waits_for_bytes_as_for_places() {
         for _ in 0..5 {
             probe.next(LONG).await.unwrap();
         }
-        // An end of version 0 knows of places only.
-        let (edge, _cloud, _probe) = speaking(&env, WireVersion::Zero, memory(), 1).await;
-        assert_eq!(taken(&env, &edge.remote::<Talk>(), 300_000).await, 17);
     });
 }
 
@@ -104,40 +94,36 @@ fn who_waits_for_bytes_is_not_overtaken_on_its_lane() {
 #[test]
 fn the_largest_message_always_fits_again_and_again() {
     run(async |env| {
-        for version in WireVersion::ALL {
-            let (edge, _cloud, mut probe) = speaking(&env, version, memory(), 1).await;
-            let talk = edge.remote::<Talk>();
-            for _ in 0..6 {
-                let (told, heard) = futures::join!(talk.tell(Talk::Say(vec![5; MIB - 1])), probe.next(LONG));
-                told.unwrap();
-                assert_eq!(say(heard.unwrap()).len(), MIB - 1);
-            }
-            assert_eq!(talk.tell(Talk::Say(vec![5; MIB])).await, Err(Refusal::TooLarge));
-            // What was refused has cost nothing.
-            assert_eq!(talk.try_tell(Talk::Say(vec![5; MIB - 1])), Ok(()));
+        let (edge, _cloud, mut probe) = linked(&env, memory(), 1).await;
+        let talk = edge.remote::<Talk>();
+        for _ in 0..6 {
+            let (told, heard) = futures::join!(talk.tell(Talk::Say(vec![5; MIB - 1])), probe.next(LONG));
+            told.unwrap();
+            assert_eq!(say(heard.unwrap()).len(), MIB - 1);
         }
+        assert_eq!(talk.tell(Talk::Say(vec![5; MIB])).await, Err(Refusal::TooLarge));
+        // What was refused has cost nothing.
+        assert_eq!(talk.try_tell(Talk::Say(vec![5; MIB - 1])), Ok(()));
     });
 }
 
 #[test]
 fn a_credit_gives_back_what_the_message_took() {
     run(async |env| {
-        for (version, amount) in [(0, 0), (1, 1001)] {
-            let (mut probe, heard) = Probe::<Heard>::new(&env, 4);
-            let raw = Raw::link(&env, version, routes(heard)).await;
-            let (mut writer, mut reader) = raw.stream(version, "talk").await;
-            writer.write_all(&frame(version, TELL, 0, 0, &[1; 1001])).await.unwrap();
-            probe.next(LONG).await.unwrap();
-            let credit = next(&mut reader).await.unwrap();
-            assert_eq!((credit.kind, credit.id, credit.amount), (CREDIT, 1, amount));
-        }
+        let (mut probe, heard) = Probe::<Heard>::new(&env, 4);
+        let raw = Raw::link(&env, 1, routes(heard)).await;
+        let (mut writer, mut reader) = raw.stream(1, "talk").await;
+        writer.write_all(&frame(1, TELL, 0, 0, &[1; 1001])).await.unwrap();
+        probe.next(LONG).await.unwrap();
+        let credit = next(&mut reader).await.unwrap();
+        assert_eq!((credit.kind, credit.id, credit.amount), (CREDIT, 1, 1001));
     });
 }
 
 #[test]
 fn credits_that_were_never_spent_are_not_believed() {
     run(async |env| {
-        let (link, cloud, _control) = raw::taken_in(&env, &[1]).await;
+        let (link, cloud, _control) = raw::taken_in(&env, &[1, 0]).await;
         let link = link.unwrap();
         let talk = link.remote::<Talk>();
         talk.tell(Talk::Say(vec![0; 9])).await.unwrap();
@@ -155,7 +141,7 @@ fn credits_that_were_never_spent_are_not_believed() {
 #[test]
 fn a_stream_that_ends_takes_no_credits_with_it() {
     run(async |env| {
-        let (link, cloud, _control) = raw::taken_in(&env, &[1]).await;
+        let (link, cloud, _control) = raw::taken_in(&env, &[1, 0]).await;
         let link = link.unwrap();
         let talk = link.remote::<Talk>();
         // Each stream is given up after its first message; once `keep` is set, one stays and nothing comes back on it.
@@ -180,44 +166,6 @@ fn a_stream_that_ends_takes_no_credits_with_it() {
     });
 }
 
-/// How long so many small messages take over a way of 200 ms there and back.
-async fn takes(env: &Env, version: WireVersion, size: usize) -> Duration {
-    let cable = beehive::link::memory::Cable::new();
-    // A second of it is 10 MB, and each packet waits for those before it.
-    cable.slow_down(&env.clock(), 10_000_000);
-    let (edge, cloud) = beehive::link::memory::pair(
-        &cable,
-        beehive::link::PeerName::verified("edge-1", "01"),
-        beehive::link::PeerName::verified("cloud", "02"),
-    );
-    let (edge, _cloud, mut probe) = speaking(env, version, (Box::new(edge), Box::new(cloud)), 16).await;
-    let talk = edge.remote::<Talk>();
-    let begun = env.now();
-    let send = async {
-        for _ in 0..1000 {
-            talk.tell(Talk::Say(vec![0; size])).await.unwrap();
-        }
-    };
-    let hear = async {
-        for _ in 0..1000 {
-            probe.next(LONG).await.unwrap();
-        }
-    };
-    futures::join!(send, hear);
-    env.now().since(begun)
-}
-
-#[test]
-fn counting_bytes_costs_small_messages_no_time() {
-    run(async |env| {
-        for size in [10, 1000, 16_000] {
-            let (zero, one) =
-                (takes(&env, WireVersion::Zero, size).await, takes(&env, WireVersion::One, size).await);
-            assert!(one <= zero + zero / 50, "{size}: {one:?}, and {zero:?} without");
-        }
-    });
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
@@ -226,10 +174,9 @@ proptest! {
             prop_oneof![4 => 0..200_usize, 2 => 0..70_000_usize, 1 => 0..MIB - 1], 1..60
         ),
         pauses in proptest::collection::vec(0..20_u64, 60),
-        version in proptest::sample::select(WireVersion::ALL.to_vec()),
     ) {
         run(async |env| {
-            let (edge, _cloud, mut probe) = speaking(&env, version, memory(), 2).await;
+            let (edge, _cloud, mut probe) = linked(&env, memory(), 2).await;
             let talk = edge.remote::<Talk>();
             let sender = sizes.clone();
             env.spawn(async move {

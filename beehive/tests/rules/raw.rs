@@ -54,7 +54,12 @@ pub(crate) fn frame(version: u8, kind: u8, id: u64, amount: u32, body: &[u8]) ->
 }
 
 pub(crate) fn hello(oldest: u8, newest: u8) -> Vec<u8> {
-    frame(0, HELLO, 0, 0, &[&[oldest, newest], b"edge-1".as_slice()].concat())
+    hello_with(oldest, newest, &[0])
+}
+
+/// A hello with these bytes behind the name.
+pub(crate) fn hello_with(oldest: u8, newest: u8, rest: &[u8]) -> Vec<u8> {
+    frame(0, HELLO, 0, 0, &[&[oldest, newest, 6], b"edge-1".as_slice(), rest].concat())
 }
 
 /// What a frame says.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo, Wire};
-use beehive::link::{Connection, Greeting, Link, LinkError, PeerName, Routes, WireVersion};
+use beehive::link::{Connection, Greeting, Link, LinkError, PeerName, Protocol, Routes};
 use beehive::testing::Probe;
 use beehive::{Address, AskError, Env, Lane, Message, Reply};
 
@@ -38,7 +38,7 @@ impl Message for Talk {
 impl Wire for Talk {
     const MAILBOX: &'static str = "talk";
 
-    fn encode(self, _: WireVersion) -> Result<Outgoing, EncodeError> {
+    fn encode(self, _: &Protocol) -> Result<Outgoing, EncodeError> {
         let with = |kind: u8, text: Vec<u8>| [vec![kind], text].concat();
         Ok(match self {
             Talk::Say(text) => Outgoing { body: with(1, text), reply: None },
@@ -55,7 +55,7 @@ impl Wire for Talk {
         })
     }
 
-    fn decode(body: &[u8], reply: Option<ReplyTo>, _: WireVersion) -> Result<Self, DecodeError> {
+    fn decode(body: &[u8], reply: Option<ReplyTo>, _: &Protocol) -> Result<Self, DecodeError> {
         match (body.split_first(), reply) {
             (Some((1, text)), None) => Ok(Talk::Say(text.to_vec())),
             (Some((2, [])), None) => Ok(Talk::Hurry),

@@ -13,8 +13,8 @@ use beehive::{Actor, Address, AskError, Capacity, Context, Env, Fault, Flow, Hiv
 use contract::digest::{bucket_of, buckets_for};
 use contract::edgecontroller::EdgeUp;
 use contract::edgehub::EdgeHubMsg;
-use contract::metamanager::{MetaDown, MetaMsg, NoToken, NotApplied, Offer};
-use contract::{Change, Digest, Held, ObjectKey, Report, UpReport};
+use contract::metamanager::{MetaDown, MetaMsg, NoToken, NotApplied, Inventory};
+use contract::{Change, Digest, ObjectVersion, ObjectKey, Report, UpReport};
 use edge_hub::EdgeHub;
 use futures::future::BoxFuture;
 use serde_json::json;
@@ -73,7 +73,7 @@ impl Edge {
             notes: Arc::clone(&seen),
             cloud: None,
             held: BTreeMap::new(),
-            offer: None,
+            inventory: None,
         });
         hive.supervise(hub, Policy::default(), move || {
             EdgeHub::new(dialer.clone(), &common_name, hub_to_meta.clone())
@@ -100,11 +100,11 @@ impl Dialer for Counting {
     }
 }
 
-/// The offer that counts: its number, how many buckets it has, and the place of the last batch.
+/// The inventory that counts: its number, how many buckets it has, and the sequence of the last batch.
 struct Open {
     number: u64,
     buckets: usize,
-    place: u64,
+    sequence: u64,
 }
 
 /// Answers as MetaManager does, and holds heads only.
@@ -113,7 +113,7 @@ struct Meta {
     notes: Arc<Notes>,
     cloud: Option<Address<EdgeUp>>,
     held: BTreeMap<ObjectKey, (String, String)>,
-    offer: Option<Open>,
+    inventory: Option<Open>,
 }
 
 impl Actor for Meta {
@@ -137,12 +137,12 @@ impl Actor for Meta {
                     self.notes.ends.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            MetaMsg::Down(MetaDown::Offer { reply }) => self.offer(reply, cx),
-            MetaMsg::Down(MetaDown::Holdings { offer, buckets, reply }) => {
-                self.holdings(offer, &buckets, reply)
+            MetaMsg::Down(MetaDown::Inventory { reply }) => self.inventory(reply, cx),
+            MetaMsg::Down(MetaDown::ObjectVersions { inventory, buckets, reply }) => {
+                self.object_versions(inventory, &buckets, reply)
             }
-            MetaMsg::Down(MetaDown::Apply { offer, place, changes, reply }) => {
-                reply.send(self.apply(offer, place, changes));
+            MetaMsg::Down(MetaDown::Apply { inventory, sequence, changes, reply }) => {
+                reply.send(self.apply(inventory, sequence, changes));
             }
             MetaMsg::EdgedAlive => self.alive(),
             MetaMsg::OutboxGrew | MetaMsg::Delivered { .. } => {}
@@ -181,41 +181,41 @@ impl Meta {
         });
     }
 
-    fn offer(&mut self, reply: Reply<Offer>, cx: &Context<MetaMsg>) {
+    fn inventory(&mut self, reply: Reply<Inventory>, cx: &Context<MetaMsg>) {
         let marks = self.held.iter().map(|(key, (uid, version))| (key, uid.as_str(), version.as_str()));
         let digest = Digest::of(marks, buckets_for(self.held.len()));
         let number = cx.env().random_id().iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
-        self.offer = Some(Open { number, buckets: digest.buckets.len(), place: 0 });
-        reply.send(Offer { number, digest });
+        self.inventory = Some(Open { number, buckets: digest.buckets.len(), sequence: 0 });
+        reply.send(Inventory { number, digest });
     }
 
-    fn holdings(&self, offer: u64, buckets: &[u16], reply: Reply<Vec<Held>>) {
-        let Some(open) = self.offer.as_ref().filter(|open| open.number == offer) else {
-            return reply.fail(AskError::Rejected("the offer has ended".to_owned()));
+    fn object_versions(&self, inventory: u64, buckets: &[u16], reply: Reply<Vec<ObjectVersion>>) {
+        let Some(open) = self.inventory.as_ref().filter(|open| open.number == inventory) else {
+            return reply.fail(AskError::Rejected("the inventory has ended".to_owned()));
         };
         let asked = |key: &ObjectKey| {
             u16::try_from(bucket_of(key, open.buckets)).is_ok_and(|at| buckets.contains(&at))
         };
         let held = self.held.iter().filter(|(key, _)| asked(key));
-        let held = held.map(|(key, (uid, version))| Held {
+        let held = held.map(|(key, (uid, version))| ObjectVersion {
             key: key.clone(),
             uid: uid.clone(),
-            version: version.clone(),
+            content_hash: version.clone(),
         });
         reply.send(held.collect());
     }
 
-    fn apply(&mut self, offer: u64, place: u64, changes: Vec<Change>) -> Result<(), NotApplied> {
-        let open = self.offer.as_mut().filter(|open| open.number == offer && open.place + 1 == place);
+    fn apply(&mut self, inventory: u64, sequence: u64, changes: Vec<Change>) -> Result<(), NotApplied> {
+        let open = self.inventory.as_mut().filter(|open| open.number == inventory && open.sequence + 1 == sequence);
         let Some(open) = open else {
             return Err(NotApplied::Stale);
         };
-        open.place = place;
+        open.sequence = sequence;
         for change in changes {
             match change {
                 Change::Upsert(object) => {
                     self.note_beat(&object.json);
-                    self.held.insert(object.key, (object.uid, object.version));
+                    self.held.insert(object.key, (object.uid, object.content_hash));
                 }
                 Change::Delete { key, .. } => {
                     self.held.remove(&key);

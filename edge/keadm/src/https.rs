@@ -83,7 +83,8 @@ impl ServerCertVerifier for Verifier {
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;
         // A new machine's clock may be years off, and the CA is older than the machine.
-        let now = beehive::link::tls::time_to_check_by(now, &ca, leaf);
+        let earliest = UnixTime::since_unix_epoch(Duration::from_secs(pki::MADE_AT_UNIX));
+        let now = beehive::link::tls::time_to_check_by(now, earliest, &ca, leaf);
         let verified = inner.verify_server_cert(leaf, &[], name, ocsp, now)?;
         *self.trusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(ca.to_vec());
         Ok(verified)

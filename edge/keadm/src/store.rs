@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use config::edge::EdgeCore;
-use edge_store::{Entry, Harm, Peek, Report};
+use edge_store::{Damage, InspectedReport, InspectedRow, StoreInspector};
 use serde_json::Value;
 
 /// A terminal is no place for more of one document.
@@ -39,32 +39,32 @@ pub fn show_store(verb: &StoreVerb, now: SystemTime, say: &mut dyn FnMut(String)
     let settings = EdgeCore::load(config)
         .with_context(|| format!("the store's place is database.dataSource in {}", config.display()))?;
     let path = &settings.database.data_source;
-    let peek = Peek::open(path)?;
-    let wants_reports = kind.is_none_or(|kind| kind == Report::KIND);
-    let entries = if kind == Some(Report::KIND) {
+    let inspector = StoreInspector::open(path)?;
+    let wants_reports = kind.is_none_or(|kind| kind == InspectedReport::KIND);
+    let entries = if kind == Some(InspectedReport::KIND) {
         Vec::new()
     } else {
-        peek.entries(kind, name, kind.is_some() && name.is_some())?
+        inspector.entries(kind, name, kind.is_some() && name.is_some())?
     };
-    let reports = if wants_reports { peek.reports(name)? } else { Vec::new() };
+    let reports = if wants_reports { inspector.reports(name)? } else { Vec::new() };
     if entries.is_empty() && reports.is_empty() && (kind.is_some() || name.is_some()) {
         bail!(
             "{} holds nothing of that kind and name; without --kind and --name all is shown",
             path.display()
         );
     }
-    say(format!("{} at revision {}", path.display(), peek.revision()));
-    if let Some(trouble) = peek.key_trouble() {
+    say(format!("{} at revision {}", path.display(), inspector.revision()));
+    if let Some(trouble) = inspector.key_trouble() {
         say(format!("{trouble}; edgecore fetches them again from the cloud when it starts"));
     }
-    if kind != Some(Report::KIND) {
+    if kind != Some(InspectedReport::KIND) {
         say(String::new());
-        let heads = ["CLASS", "KEY", "VERSION", "SIZE", "SEALED", "STATE"];
+        let heads = ["CLASS", "KEY", "VERSION", "CONTENT", "SIZE", "SEALED", "STATE"];
         table(&heads, entries.iter().map(row_of).collect(), say);
     }
     if wants_reports {
         say(String::new());
-        let heads = ["SEQ", "OUTBOX", "KEY", "SIZE", "AGE", "STATE"];
+        let heads = ["SEQ", "QUEUE", "CLASS", "KEY", "SIZE", "AGE", "STATE"];
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         table(&heads, reports.iter().map(|report| row_of_report(report, now)).collect(), say);
     }
@@ -78,42 +78,43 @@ pub fn show_store(verb: &StoreVerb, now: SystemTime, say: &mut dyn FnMut(String)
     Ok(())
 }
 
-fn row_of(entry: &Entry) -> Vec<String> {
+fn row_of(entry: &InspectedRow) -> Vec<String> {
     let (first, second) = &entry.key;
     let key = match (first.as_str(), second.as_str()) {
         (first, "") => first.to_owned(),
         ("", second) => second.to_owned(),
         (first, second) => format!("{first}/{second}"),
     };
-    let sealed = match (entry.sealed, entry.secret) {
-        (true, _) => "yes",
-        (false, true) => "not yet",
-        (false, false) => "no",
-    };
     vec![
         entry.class.clone(),
         key,
         entry.version.clone(),
+        if entry.content_hash.is_empty() { "-".to_owned() } else { entry.content_hash.clone() },
         entry.size.to_string(),
-        sealed.to_owned(),
-        state(entry.harm),
+        if entry.sealed { "yes" } else { "no" }.to_owned(),
+        state(entry.known, entry.damage),
     ]
 }
 
-fn row_of_report(report: &Report, now: u64) -> Vec<String> {
+fn row_of_report(report: &InspectedReport, now: u64) -> Vec<String> {
     let age = report.queued.and_then(|at| u64::try_from(at).ok()).map(|at| age(now.saturating_sub(at)));
     vec![
         report.seq.to_string(),
+        report.queue.clone(),
         report.class.clone(),
         report.key.clone(),
         report.size.to_string(),
         age.unwrap_or_else(|| "-".to_owned()),
-        state(report.harm),
+        state(report.known, report.damage),
     ]
 }
 
-fn state(harm: Option<Harm>) -> String {
-    harm.map_or_else(|| "ok".to_owned(), |harm| format!("damaged: {}", harm.as_str()))
+fn state(known: bool, damage: Option<Damage>) -> String {
+    match damage {
+        Some(damage) => format!("damaged: {}", damage.as_str()),
+        None if known => "ok".to_owned(),
+        None => "kept for a newer edgecore".to_owned(),
+    }
 }
 
 /// As Kubernetes shows it: the two largest units at most.
@@ -127,9 +128,9 @@ pub(crate) fn age(seconds: u64) -> String {
     }
 }
 
-fn summary(entries: &[Entry], reports: &[Report], say: &mut dyn FnMut(String)) {
-    let damaged = entries.iter().filter(|entry| entry.harm.is_some()).count()
-        + reports.iter().filter(|report| report.harm.is_some()).count();
+fn summary(entries: &[InspectedRow], reports: &[InspectedReport], say: &mut dyn FnMut(String)) {
+    let damaged = entries.iter().filter(|entry| entry.damage.is_some()).count()
+        + reports.iter().filter(|report| report.damage.is_some()).count();
     say(String::new());
     say(format!("{} rows, {} reports wait for the cloud, {damaged} damaged", entries.len(), reports.len()));
 }
@@ -152,7 +153,7 @@ pub(crate) fn table(heads: &[&str], rows: Vec<Vec<String>>, say: &mut dyn FnMut(
 }
 
 /// The content for a person: JSON as such, and of what is not for every eye only its shape.
-fn document(entry: &Entry, value: &[u8]) -> String {
+fn document(entry: &InspectedRow, value: &[u8]) -> String {
     let mut json: Value = match serde_json::from_slice(value) {
         Ok(json) => json,
         Err(_) if entry.secret => return masked(value.len()),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use config::edge::EdgeCore;
 use contract::NodeName;
-use edge_store::Peek;
+use edge_store::StoreInspector;
 use kube::api::{Api, ApiResource, DynamicObject};
 use serde_json::Value;
 
@@ -116,20 +116,20 @@ fn of_this_node(config: &Path, now: u64, say: &mut dyn FnMut(String)) -> Result<
     let settings = EdgeCore::load(config)
         .with_context(|| format!("the store's place is database.dataSource in {}", config.display()))?;
     let path = &settings.database.data_source;
-    let peek = Peek::open(path)?;
-    say(format!("{} at revision {}", path.display(), peek.revision()));
+    let inspector = StoreInspector::open(path)?;
+    say(format!("{} at revision {}", path.display(), inspector.revision()));
     let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for entry in peek.entries(None, None, false)? {
+    for entry in inspector.entries(None, None, false)? {
         let (count, damaged) = kinds.entry(entry.class).or_default();
         *count += 1;
-        *damaged += usize::from(entry.harm.is_some());
+        *damaged += usize::from(entry.damage.is_some());
     }
     say(String::new());
     let row = |(kind, (count, damaged)): (String, (usize, usize))| {
         vec![kind, count.to_string(), damaged.to_string()]
     };
     table(&["KIND", "HELD", "DAMAGED"], kinds.into_iter().map(row).collect(), say);
-    let reports = peek.reports(None)?;
+    let reports = inspector.reports(None)?;
     let queued = reports.iter().filter_map(|report| u64::try_from(report.queued?).ok());
     let oldest = queued.min().map_or_else(|| "-".to_owned(), |at| age(now.saturating_sub(at)));
     say(String::new());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use config::edge::EdgeCore;
-use edge_store::{Class, ObjectKey, Options, Store, Table, WallClock, Write};
+use edge_store::{Class, ObjectKey, Options, OutboxQueue, Store, Table, WallClock, Write};
 use keadm::{StoreVerb, show_store};
 use tempfile::TempDir;
 
@@ -61,6 +61,7 @@ fn put(resource: &str, name: &str, json: &str) -> Write {
     Write::PutObject {
         key: ObjectKey::new(resource, "default", name),
         uid: "u".to_owned(),
+        content_hash: "42".to_owned(),
         resource_version: "42".to_owned(),
         json: json.as_bytes().to_vec(),
     }
@@ -78,6 +79,7 @@ fn fill(store: &Store) {
                 value: format!(r#"{{"token":"{WORD}","expires_unix":9,"lifetime_seconds":1}}"#).into_bytes(),
             },
             Write::Enqueue {
+                queue: OutboxQueue::Node,
                 class: Class::Status,
                 key: "pod/default/web".to_owned(),
                 body: b"12345".to_vec(),
@@ -99,11 +101,11 @@ fn all_is_shown_and_secrets_are_masked_also_beside_the_owner() {
     let store = node.open();
     fill(&store);
     let shown = node.show(None, None).unwrap();
-    assert_eq!(line(&shown, "pods"), "pods default/web 42 43 no ok");
-    assert!(line(&shown, "secrets").starts_with("secrets default/login 42 "), "{shown}");
+    assert_eq!(line(&shown, "pods"), "pods default/web 42 42 43 no ok");
+    assert!(line(&shown, "secrets").starts_with("secrets default/login 42 42 "), "{shown}");
     assert!(line(&shown, "secrets").ends_with(" yes ok"), "{shown}");
-    assert!(line(&shown, "tokens").starts_with("tokens uid/app #1 "), "{shown}");
-    assert_eq!(line(&shown, "1 "), "1 status pod/default/web 5 3m ok");
+    assert!(line(&shown, "tokens").starts_with("tokens uid/app #1 - "), "{shown}");
+    assert_eq!(line(&shown, "1 "), "1 node status pod/default/web 5 3m ok");
     assert!(shown.ends_with("3 rows, 1 reports wait for the cloud, 0 damaged"), "{shown}");
     drop(store);
     assert_eq!(node.show(None, None).unwrap(), shown, "the same after its owner");

@@ -114,8 +114,7 @@ impl Gate {
         validation.set_audience(audiences);
         validation.set_issuer(&[ISSUER]);
         let claims = jsonwebtoken::decode::<Claims>(token, &self.verify, &validation).ok()?.claims;
-        let now = self.now();
-        if claims.exp <= now || claims.nbf > now + 60 {
+        if !is_living(&claims, self.now()) {
             return None;
         }
         let Bound { namespace, serviceaccount, pod } = claims.bound;
@@ -154,6 +153,11 @@ impl Gate {
         serde_json::from_slice::<Value>(&item.json)
             .is_ok_and(|object| object["metadata"]["uid"].as_str() == Some(&named.uid))
     }
+}
+
+/// Whether a token is good at `now`. This server made it, so it is not earlier than that: a clock that was set back refuses none.
+fn is_living(claims: &Claims, now: i64) -> bool {
+    claims.exp > now.max(claims.nbf)
 }
 
 impl AccessControl for Gate {
@@ -205,5 +209,29 @@ impl AccessControl for Gate {
 
     fn rules_for<'a>(&'a self, user: &'a User, namespace: &'a str) -> BoxFuture<'a, Vec<Value>> {
         Box::pin(rbac::rules_for(&*self.store, user, namespace))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_refuses_no_token_and_one_that_has_ended_is_none() {
+        let named = || Named { name: "default".to_owned(), uid: "u".to_owned() };
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            sub: String::new(),
+            aud: Vec::new(),
+            exp: 10_000,
+            iat: 6_400,
+            nbf: 6_400,
+            jti: String::new(),
+            bound: Bound { namespace: "default".to_owned(), serviceaccount: named(), pod: None },
+        };
+        for now in [0, 2_800, 6_400, 9_999] {
+            assert!(is_living(&claims, now), "{now}");
+        }
+        assert!(!is_living(&claims, 10_000) && !is_living(&claims, i64::MAX));
     }
 }

@@ -6,6 +6,7 @@
 
 use contract::ids::REPORTED_ANNOTATION;
 use contract::nodelease::ReportVersion;
+use contract::pod_status;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
@@ -47,6 +48,17 @@ pub fn patch_of(read: &ObjectMeta, ours: ReportVersion) -> Value {
     })
 }
 
+/// The same for a pod that is in phase `held`, when the node says that it is in phase `said`.
+pub fn patch_of_pod(read: &ObjectMeta, ours: ReportVersion, held: &str, said: &str) -> Value {
+    let before = read.annotations.as_ref().and_then(|all| all.get(REPORTED_ANNOTATION)).map(String::as_str);
+    let uid = read.uid.as_deref().unwrap_or_default();
+    let end = pod_status::end_to_note(held, before, uid, said);
+    let mut patch = patch_of(read, ours);
+    let text = pod_status::mark_with_end(&ours.for_object(uid), end);
+    patch["annotations"][REPORTED_ANNOTATION] = Value::from(text);
+    patch
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +77,10 @@ mod tests {
             ..pod.clone()
         };
         assert_eq!(held_by(&with(patched(&pod).as_str().unwrap())), Some(version(3, 4)));
+        let ended = patch_of_pod(&pod, version(3, 5), "Running", "Failed");
+        let ended = ended["annotations"][REPORTED_ANNOTATION].as_str().unwrap().to_owned();
+        assert!(ended.ends_with("/Failed"), "{ended}");
+        assert_eq!(held_by(&with(&ended)), Some(version(3, 5)));
         let other = ObjectMeta { uid: Some("v".into()), ..ObjectMeta::default() };
         assert_eq!(held_by(&with(patched(&other).as_str().unwrap())), None, "copied from there");
         assert_eq!((held_by(&with("3.4")), held_by(&pod)), (None, None));

@@ -8,6 +8,7 @@ use beehive::defect::{self, Defect};
 use beehive::{Address, Env, Fault};
 use contract::ids::{Namespace, ObjectName, PODS};
 use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
+use contract::pod_status::is_terminal;
 use contract::parsed::{NodeReport, PodId};
 use contract::{NodeName, ObjectKey};
 use fairshare::Sender;
@@ -199,6 +200,7 @@ impl StatusWriter {
             return Ok(Outcome::Refused("a status of a pod that is none"));
         };
         let said = json!(status.conditions.take().unwrap_or_default());
+        let said_phase = status.phase.clone().unwrap_or_default();
         let mut status = json!(status);
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
         for _ in 0..WRITE_TRIES {
@@ -211,8 +213,10 @@ impl StatusWriter {
                 return Ok(outcome);
             }
             status["conditions"] = merged_conditions(&pod, &said);
-            let patch =
-                json!({ "metadata": report_version::patch_of(&pod.metadata, ours), "status": status });
+            let held = pod.status.as_ref().and_then(|held| held.phase.as_deref()).unwrap_or_default();
+            keep_terminal_phase(&mut status, &pod);
+            let metadata = report_version::patch_of_pod(&pod.metadata, ours, held, &said_phase);
+            let patch = json!({ "metadata": metadata, "status": status });
             match pods.patch_status(id.name.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => return Ok(Outcome::Done),
                 Err(error) if status_code(&error) == Some(409) => {}
@@ -333,6 +337,17 @@ fn merged_conditions(pod: &Pod, said: &Value) -> Value {
         }
     }
     Value::Array(conditions)
+}
+
+/// A pod that has ended has ended, whoever said so: a report that left the node before it knew does not bring it back.
+fn keep_terminal_phase(status: &mut Value, pod: &Pod) {
+    let Some(held) = pod.status.as_ref() else { return };
+    let phase = held.phase.as_deref().unwrap_or_default();
+    if is_terminal(phase) && status["phase"] != phase {
+        status["phase"] = json!(phase);
+        status["reason"] = json!(held.reason);
+        status["message"] = json!(held.message);
+    }
 }
 
 /// Lifts the end of the tolerations of a pod.

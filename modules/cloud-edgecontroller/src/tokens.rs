@@ -82,9 +82,8 @@ pub(crate) async fn answer(
         };
         let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session, reply };
         let state = lease.ask(SESSION_DEADLINE, ask).await.unwrap_or(SessionState::InDoubt);
-        let now = jiff::Timestamp::try_from(env.wall()).unwrap_or_default().as_second();
         reply.send(match state {
-            SessionState::Open { .. } => grant(&client, &node, asked, now).await,
+            SessionState::Open { .. } => grant(&client, &node, asked).await,
             SessionState::WithoutNode { .. } | SessionState::InDoubt | SessionState::Ended => {
                 Err("the node's Node is not there, or not its own any more".to_owned())
             }
@@ -100,7 +99,6 @@ pub(crate) async fn grant(
     client: &kube::Client,
     node: &NodeName,
     asked: ParsedTokenQuery,
-    now_unix: i64,
 ) -> Result<TokenGrant, String> {
     let ParsedTokenQuery { pod: id, service_account, audiences, expiration_seconds } = asked;
     let pods: Api<Pod> = Api::namespaced(client.clone(), id.namespace.as_str());
@@ -135,7 +133,9 @@ pub(crate) async fn grant(
     let granted = granted.map_err(|error| sentence_of(node, &error.into()))?;
     let status = granted.status.ok_or("the API server granted no token")?;
     let expires_unix = status.expiration_timestamp.0.as_second();
-    Ok(TokenGrant { token: status.token, expires_unix, lifetime_seconds: (expires_unix - now_unix).max(0) })
+    // The server says what it granted; this machine's clock could only make it wrong.
+    let lifetime_seconds = granted.spec.expiration_seconds.unwrap_or(seconds).max(0);
+    Ok(TokenGrant { token: status.token, expires_unix, lifetime_seconds })
 }
 
 /// What the node is told of an error; the error itself goes to the log.

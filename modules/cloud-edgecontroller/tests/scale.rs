@@ -22,8 +22,9 @@ const NODES: usize = 100;
 type Cached = BTreeMap<ObjectKey, (Arc<Object>, Value)>;
 
 fn object(key: &ObjectKey, version: &str, value: Value) -> (Arc<Object>, Value) {
-    let (uid, version) = (format!("uid-{}", key.name), version.to_owned());
-    (Arc::new(Object { key: key.clone(), uid, version, json: Bytes::new() }), value)
+    let (uid, content_hash) = (format!("uid-{}", key.name), version.to_owned());
+    let resource_version = "1".to_owned();
+    (Arc::new(Object { key: key.clone(), uid, content_hash, resource_version, json: Bytes::new() }), value)
 }
 
 fn pod_key(n: usize) -> ObjectKey {

@@ -3,16 +3,15 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use beehive::link::{Acceptor, Traffic};
+use beehive::link::{Acceptor, Capabilities};
 use beehive::{Actor, Address, Context, Fault, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::MetaDown;
-use contract::nodelease::NodeLeaseMsg;
+use contract::nodelease::{NodeLeaseMsg, OpenLink};
 use contract::synccontroller::SyncMsg;
 use noderegistry::Registry;
 use tokio::sync::{Mutex, Notify};
@@ -35,7 +34,10 @@ const READERS: [SessionReader; 4] = [
 /// A session that is open.
 struct Open {
     session: u64,
-    traffic: Arc<Traffic>,
+    link: OpenLink,
+    wire_version: u16,
+    /// What the node's end understands beyond its wire version.
+    capabilities: Capabilities,
     meta: Address<MetaDown>,
     registered: Registered,
 }
@@ -111,9 +113,11 @@ impl Actor for CloudHub {
             .open
             .iter()
             .map(|(node, open)| {
-                let (bytes_in, bytes_out) = (open.traffic.received(), open.traffic.sent());
+                let (bytes_in, bytes_out) = (open.link.traffic.received(), open.link.traffic.sent());
                 let view = serde_json::json!({
                     "session": open.session, "bytesIn": bytes_in, "bytesOut": bytes_out,
+                    "transport": open.link.transport.to_string(), "wireVersion": open.wire_version,
+                    "capabilities": open.capabilities.names().collect::<Vec<_>>(),
                 });
                 (node.as_str(), view)
             })
@@ -125,8 +129,8 @@ impl Actor for CloudHub {
         let mut samples = vec![Sample::new("KubeEdge_CloudCore_connected_nodes", self.open.len() as f64)];
         for (node, open) in &self.open {
             let of = |name, bytes: u64| Sample::new(name, bytes as f64).of("node", node.as_str());
-            samples.push(of("kubehive_node_link_received_bytes_total", open.traffic.received()));
-            samples.push(of("kubehive_node_link_sent_bytes_total", open.traffic.sent()));
+            samples.push(of("kubehive_node_link_received_bytes_total", open.link.traffic.received()));
+            samples.push(of("kubehive_node_link_sent_bytes_total", open.link.traffic.sent()));
         }
         samples
     }
@@ -188,8 +192,15 @@ impl CloudHub {
             }
             Opening::Opens { replaces: None } => {}
         }
-        events::session_opened(cx.env(), &node, session);
-        let open = Open { session, traffic: link.traffic(), meta: link.remote(), registered };
+        events::session_opened(cx.env(), &node, session, &link);
+        let open = Open {
+            session,
+            link: OpenLink { transport: link.transport(), traffic: link.traffic() },
+            wire_version: link.version().number(),
+            capabilities: link.capabilities().clone(),
+            meta: link.remote(),
+            registered,
+        };
         for reader in READERS {
             self.tell_up(reader, &node, &open).await;
         }
@@ -241,8 +252,8 @@ impl CloudHub {
         let _ = match to {
             SessionReader::NodeLease => {
                 let certificate = open.registered.certificate.serial.clone();
-                let traffic = Arc::clone(&open.traffic);
-                lease.tell(NodeLeaseMsg::NodeUp { node, session, certificate, traffic }).await
+                let link = open.link.clone();
+                lease.tell(NodeLeaseMsg::NodeUp { node, session, certificate, link }).await
             }
             SessionReader::SyncController => {
                 sync.tell(SyncMsg::NodeUp { node, session, meta: open.meta.clone() }).await

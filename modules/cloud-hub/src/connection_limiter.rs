@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use beehive::Moment;
 use beehive::link::door::{Rates, origin};
-use beehive::link::{Connection, PeerName, Reader, Urgency, Writer};
+use beehive::link::{Connection, PeerName, Reader, Transport, Urgency, Writer};
 use futures::future::{AbortHandle, AbortRegistration, BoxFuture};
 
 use crate::connection_table::ConnectionTable;
@@ -124,6 +124,10 @@ impl Connection for Counted {
 
     fn peer(&self) -> &PeerName {
         self.connection.peer()
+    }
+
+    fn transport(&self) -> Transport {
+        self.connection.transport()
     }
 
     fn address(&self) -> Option<IpAddr> {

@@ -1,13 +1,14 @@
 //! What happens in the hub: each event is one line of the log and one counter.
 
 use beehive::Env;
-use beehive::link::PeerName;
+use beehive::link::{Link, PeerName};
 use contract::NodeName;
 
 /// A node's session has opened.
-pub(crate) fn session_opened(env: &Env, node: &NodeName, session: u64) {
+pub(crate) fn session_opened(env: &Env, node: &NodeName, session: u64, link: &Link) {
     env.count("hub_sessions_opened");
-    tracing::info!(%node, session, "node linked");
+    let (transport, wire_version) = (link.transport(), link.version().number());
+    tracing::info!(%node, session, %transport, wire_version, capabilities = %link.capabilities(), "node linked");
 }
 
 /// A node's session has ended.

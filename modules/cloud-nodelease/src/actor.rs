@@ -60,7 +60,7 @@ impl Actor for NodeLease {
     async fn started(&mut self, cx: &mut Context<NodeLeaseMsg>) -> Result<(), Fault> {
         let (client, sessions) = (self.parts.client.clone(), Rc::clone(&self.sessions));
         cx.spawn(nodes::watch(client, cx.env().clone(), sessions, cx.myself()));
-        cx.tell_beside(&self.parts.hub, || CloudHubMsg::TellSessions { to: SessionReader::NodeLease });
+        cx.tell_beside(&self.parts.hub, CloudHubMsg::TellSessions { to: SessionReader::NodeLease });
         Ok(())
     }
 
@@ -68,8 +68,8 @@ impl Actor for NodeLease {
         match message {
             NodeLeaseMsg::Claim { node, certificate, reply } => self.claim(node, certificate, reply, cx),
             NodeLeaseMsg::AllNodesDown => self.sessions.borrow_mut().all_down(),
-            NodeLeaseMsg::NodeUp { node, session, certificate, traffic } => {
-                let is_unknown = self.sessions.borrow_mut().up(&node, session, &certificate, traffic);
+            NodeLeaseMsg::NodeUp { node, session, certificate, link } => {
+                let is_unknown = self.sessions.borrow_mut().up(&node, session, &certificate, link);
                 if is_unknown {
                     self.resolve(node, session, cx);
                 }
@@ -220,7 +220,7 @@ impl NodeLease {
         cx: &Context<NodeLeaseMsg>,
     ) {
         let now = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
-        let synced = Synced { status, bytes: self.sessions.borrow().bytes(&node), now };
+        let synced = Synced { status, link: self.sessions.borrow().link(&node), now };
         let (client, leases, env) = (self.parts.client.clone(), self.leases.clone(), cx.env().clone());
         let writer = ConditionWriter { client, leases, sessions: Rc::clone(&self.sessions) };
         cx.spawn(async move { reply.send(writer.write(&env, &node, &synced).await) });
@@ -251,7 +251,8 @@ impl Ending {
 
     async fn tell(&self, node: &NodeName, session: u64, reason: &str) {
         events::session_over(&self.env, node, session, reason);
-        let over = || CloudHubMsg::SessionOver { node: node.clone(), session, reason: reason.to_owned() };
-        self.hub.tell_when_free(&self.env, over).await;
+        let over = CloudHubMsg::SessionOver { node: node.clone(), session, reason: reason.to_owned() };
+        // CloudHub that has stopped has no sessions.
+        let _ = self.hub.tell(over).await;
     }
 }

@@ -1,8 +1,10 @@
-//! Shows on a Node whether it holds what it should: the condition `kubehive.io/Synced`.
+//! Shows on a Node whether it holds what it should, and what carries its link: the conditions `kubehive.io/Synced` and
+//! `kubehive.io/Link`.
 
 use std::cell::RefCell;
 
 use beehive::{Env, Fault};
+use beehive::link::Transport;
 use contract::NodeName;
 use contract::synccontroller::{SyncState, SyncStatus};
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
@@ -20,13 +22,15 @@ const REFUSAL_MAX: usize = 512;
 const WRITE_TRIES: usize = 5;
 /// The condition's type.
 const SYNCED: &str = "kubehive.io/Synced";
+/// The type of the condition that says what carries the link.
+const LINK: &str = "kubehive.io/Link";
 
 /// What the condition of a node is to say.
 pub(crate) struct Synced {
     /// How the node stands.
     pub(crate) status: SyncStatus,
-    /// The bytes that came and went over the link of its session, if it has one.
-    pub(crate) bytes: Option<(u64, u64)>,
+    /// What carries the link of its session, if it has one, and the bytes that came and went over it.
+    pub(crate) link: Option<(Transport, u64, u64)>,
     /// The time of the writing.
     pub(crate) now: jiff::Timestamp,
 }
@@ -59,15 +63,19 @@ impl ConditionWriter {
                 return Ok(true);
             }
             let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
-            let before = conditions.iter().find(|condition| condition.type_ == SYNCED);
-            let Some(condition) = condition(synced, before) else { return Ok(true) };
+            let before = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
+            let changed = [condition(synced, before(SYNCED)), link_condition(synced, before(LINK))];
+            let changed: Vec<Value> = changed.into_iter().flatten().collect();
+            if changed.is_empty() {
+                return Ok(true);
+            }
             // The Node is read before the Lease, and written as it was read: nobody can have come between.
             if !self.leases.may_speak_of(node).await? {
                 return Ok(true);
             }
             let patch = json!({
                 "metadata": { "resourceVersion": found.metadata.resource_version },
-                "status": { "conditions": [condition] },
+                "status": { "conditions": changed },
             });
             let patch = Patch::Strategic(&patch);
             match nodes.patch_status(node.as_str(), &PatchParams::default(), &patch).await {
@@ -97,14 +105,39 @@ fn condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Value> {
     if same {
         return None;
     }
+    Some(written(SYNCED, (status, reason, &message), before, *now))
+}
+
+/// What carries the node's link, unless `before` says the same already; nothing of a node without one. `True` is QUIC, `False`
+/// the fallback.
+fn link_condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Value> {
+    let (status, reason, message) = match synced.link?.0 {
+        Transport::Quic | Transport::Memory => ("True", "QUIC", "the link runs over QUIC"),
+        Transport::WebSocket => (
+            "False",
+            "WebSocketFallback",
+            "the link runs over WebSocket: let the node reach CloudCore's QUIC port by UDP",
+        ),
+    };
+    let same = before
+        .is_some_and(|before| before.status == status && before.reason.as_deref() == Some(reason));
+    (!same).then(|| written(LINK, (status, reason, message), before, synced.now))
+}
+
+fn written(
+    kind: &str,
+    (status, reason, message): (&str, &str, &str),
+    before: Option<&NodeCondition>,
+    now: jiff::Timestamp,
+) -> Value {
     // Kubernetes' own times have whole seconds.
     let text = |time: jiff::Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let unmoved = before.filter(|before| before.status == status);
-    let since = unmoved.and_then(|before| before.last_transition_time.as_ref()).map_or(*now, |time| time.0);
-    Some(json!({
-        "type": SYNCED, "status": status, "reason": reason, "message": message,
-        "lastHeartbeatTime": text(*now), "lastTransitionTime": text(since),
-    }))
+    let since = unmoved.and_then(|before| before.last_transition_time.as_ref()).map_or(now, |time| time.0);
+    json!({
+        "type": kind, "status": status, "reason": reason, "message": message,
+        "lastHeartbeatTime": text(now), "lastTransitionTime": text(since),
+    })
 }
 
 /// What stands before the bytes.
@@ -118,7 +151,7 @@ fn lasting(message: &str) -> (&str, &str) {
 
 /// In parts with `; ` between them, as `keadm sync` takes them apart: how many wait, the oldest, when the node last confirmed
 /// anything, the bytes of this session, why it refuses. The last is the node's own text and may hold anything.
-fn message(Synced { status, bytes, .. }: &Synced) -> String {
+fn message(Synced { status, link, .. }: &Synced) -> String {
     let time = |unix: i64| jiff::Timestamp::from_second(unix).unwrap_or_default();
     let mut text = match &status.oldest {
         None => "the node has confirmed all that it should hold".to_owned(),
@@ -127,7 +160,7 @@ fn message(Synced { status, bytes, .. }: &Synced) -> String {
     if let Some(unix) = status.last_confirmed {
         text.push_str(&format!("; last confirmed {}", time(unix)));
     }
-    if let Some((received, sent)) = bytes {
+    if let Some((_, received, sent)) = link {
         text.push_str(&format!("{BYTES}{received} bytes in, {sent} bytes out"));
     }
     if let Some(refusal) = &status.refusal {
@@ -152,7 +185,7 @@ mod tests {
             last_confirmed: Some(1_700_000_060),
             linked: true,
         };
-        Synced { status, bytes: Some((received, 7)), now: jiff::Timestamp::from_second(second).unwrap() }
+        Synced { status, link: Some((Transport::Quic, received, 7)), now: jiff::Timestamp::from_second(second).unwrap() }
     }
 
     #[test]
@@ -173,5 +206,18 @@ mod tests {
         let third = condition(&synced(SyncState::InSync, 20, 20), Some(&before)).unwrap();
         assert_eq!((&third["status"], &third["reason"]), (&json!("True"), &json!("InSync")));
         assert_eq!(third["lastTransitionTime"], "1970-01-01T00:00:20Z");
+    }
+
+    #[test]
+    fn a_fallback_is_said_once_and_so_is_its_end() {
+        let over = |transport| Synced { link: Some((transport, 1, 2)), ..synced(SyncState::InSync, 30, 1) };
+        let quic = link_condition(&over(Transport::Quic), None).unwrap();
+        assert_eq!((&quic["status"], &quic["reason"]), (&json!("True"), &json!("QUIC")));
+        let before: NodeCondition = serde_json::from_value(quic).unwrap();
+        assert_eq!(link_condition(&over(Transport::Quic), Some(&before)), None);
+        let fallback = link_condition(&over(Transport::WebSocket), Some(&before)).unwrap();
+        assert_eq!((&fallback["status"], &fallback["reason"]), (&json!("False"), &json!("WebSocketFallback")));
+        let none = Synced { link: None, ..synced(SyncState::InSync, 30, 1) };
+        assert_eq!(link_condition(&none, Some(&before)), None, "a node without a link has nothing to say of it");
     }
 }

@@ -19,8 +19,17 @@ pub struct LeaseHolder {
     pub cloudcore: Option<String>,
     /// The session since which it has the node: the Lease's `leaseTransitions`.
     pub session: u64,
-    /// The Lease's resourceVersion.
+    /// The Lease as it was read or written.
+    pub lease: LeaseVersion,
+}
+
+/// A Lease as it was read or written last.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LeaseVersion {
+    /// Its resourceVersion.
     pub resource_version: String,
+    /// When it was renewed last, as it stands there.
+    pub renewed: Option<jiff::Timestamp>,
 }
 
 /// What a Lease says.
@@ -30,7 +39,10 @@ pub fn holder_of(lease: &Lease) -> LeaseHolder {
     LeaseHolder {
         cloudcore: annotations.and_then(|all| all.get(CLOUDCORE_ANNOTATION)).cloned(),
         session: u64::try_from(transitions).unwrap_or_default(),
-        resource_version: lease.metadata.resource_version.clone().unwrap_or_default(),
+        lease: LeaseVersion {
+            resource_version: lease.metadata.resource_version.clone().unwrap_or_default(),
+            renewed: lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0),
+        },
     }
 }
 
@@ -50,6 +62,15 @@ pub fn claim_patch(node: &NodeName, cloudcore: &str, session: u64, resource_vers
             "leaseTransitions": session,
         },
     })
+}
+
+/// The time of a renewal at `now`, given that of the one before. It always grows: Kubernetes' node lifecycle controller takes
+/// a Lease whose time has not grown for one that was not renewed, so a clock that is set back would make the node NotReady
+/// for as long as it was set back by.
+pub fn renewal_time(before: Option<jiff::Timestamp>, now: jiff::Timestamp) -> jiff::Timestamp {
+    // The API keeps microseconds.
+    let after = before.and_then(|before| before.checked_add(jiff::SignedDuration::from_micros(1)).ok());
+    after.map_or(now, |after| after.max(now))
 }
 
 /// The patch that renews a Lease, given the resourceVersion at which it was ours.
@@ -86,8 +107,11 @@ mod tests {
         let mut lease = new_lease(&node, "cloudcore-a", 3, None);
         lease["metadata"]["resourceVersion"] = json!("9");
         let held: Lease = serde_json::from_value(lease).unwrap();
-        let expected =
-            LeaseHolder { cloudcore: Some("cloudcore-a".into()), session: 3, resource_version: "9".into() };
+        let lease = LeaseVersion {
+            resource_version: "9".into(),
+            renewed: Some(jiff::Timestamp::UNIX_EPOCH),
+        };
+        let expected = LeaseHolder { cloudcore: Some("cloudcore-a".into()), session: 3, lease };
         assert_eq!(holder_of(&held), expected);
         let renewed = held.spec.unwrap().renew_time.unwrap().0;
         assert_eq!(
@@ -95,8 +119,23 @@ mod tests {
             jiff::Timestamp::UNIX_EPOCH,
             "a claim is no sign of life, and a Lease has a time"
         );
-        let nobody = LeaseHolder { cloudcore: None, session: 0, resource_version: String::new() };
+        let nobody = LeaseHolder { cloudcore: None, session: 0, lease: LeaseVersion::default() };
         assert_eq!(holder_of(&Lease::default()), nobody);
+    }
+
+    #[test]
+    fn the_time_of_a_renewal_grows_whatever_the_clock_does() {
+        let at = |seconds| jiff::Timestamp::from_second(seconds).unwrap();
+        assert_eq!(renewal_time(None, at(100)), at(100));
+        assert_eq!(renewal_time(Some(at(100)), at(110)), at(110));
+        let mut last = at(4000);
+        for now in [at(400), at(410), at(0), at(4000)] {
+            let next = renewal_time(Some(last), now);
+            assert!(next > last && next < at(4001), "{next}");
+            last = next;
+        }
+        let most = jiff::Timestamp::MAX;
+        assert_eq!(renewal_time(Some(most), at(1)), at(1), "what can't grow begins anew");
     }
 
     #[test]

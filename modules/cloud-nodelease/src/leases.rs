@@ -15,7 +15,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::Value;
 
 use crate::error::{LeaseError, status_code};
-use crate::lease::{self, LeaseHolder};
+use crate::lease::{self, LeaseHolder, LeaseVersion};
 use crate::plan::Sessions;
 
 /// Where nodes' Leases live.
@@ -47,8 +47,8 @@ impl Leases {
     }
 
     /// Takes the node, whoever has it: the newest link is the one that the node has chosen. Answers the number of the new
-    /// session, and the Lease's resourceVersion.
-    pub(crate) async fn claim(&self, node: &NodeName) -> Result<(u64, String), LeaseError> {
+    /// session, and the Lease as it was written.
+    pub(crate) async fn claim(&self, node: &NodeName) -> Result<(u64, LeaseVersion), LeaseError> {
         for _ in 0..SWAP_TRIES {
             let found = self.read(node).await?;
             let mut highest = self.sessions.borrow().newest(node).unwrap_or_default();
@@ -62,7 +62,7 @@ impl Leases {
             let session = lease::next_session(highest);
             let written = match &found {
                 Some(found) => {
-                    let patch = lease::claim_patch(node, &self.cloudcore, session, &found.resource_version);
+                    let patch = lease::claim_patch(node, &self.cloudcore, session, &found.lease.resource_version);
                     self.patch(node, &patch).await?
                 }
                 None => self.create(node, lease::new_lease(node, &self.cloudcore, session, None)).await?,
@@ -86,13 +86,16 @@ impl Leases {
             let version = match known {
                 Some(version) => Some(version),
                 None => match self.read(node).await? {
-                    Some(found) if self.is_ours(&found, session) => Some(found.resource_version),
+                    Some(found) if self.is_ours(&found, session) => Some(found.lease),
                     Some(_) => return Ok(Holding::Lost),
                     None => None,
                 },
             };
             let written = match &version {
-                Some(version) => self.patch(node, &lease::renewal_patch(node, now, version)).await?,
+                Some(LeaseVersion { resource_version, renewed }) => {
+                    let at = lease::renewal_time(*renewed, now);
+                    self.patch(node, &lease::renewal_patch(node, at, resource_version)).await?
+                }
                 None => {
                     self.create(node, lease::new_lease(node, &self.cloudcore, session, Some(now))).await?
                 }
@@ -134,20 +137,20 @@ impl Leases {
     }
 
     /// `None`: somebody else wrote in between.
-    async fn patch(&self, node: &NodeName, patch: &Value) -> Result<Option<String>, LeaseError> {
+    async fn patch(&self, node: &NodeName, patch: &Value) -> Result<Option<LeaseVersion>, LeaseError> {
         let patched = self.leases().patch(node.as_str(), &PatchParams::default(), &Patch::Merge(patch)).await;
         match patched {
-            Ok(lease) => Ok(Some(lease::holder_of(&lease).resource_version)),
+            Ok(lease) => Ok(Some(lease::holder_of(&lease).lease)),
             Err(error) if matches!(status_code(&error), Some(404 | 409)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
     /// `None`: somebody else was first.
-    async fn create(&self, node: &NodeName, lease: Value) -> Result<Option<String>, LeaseError> {
+    async fn create(&self, node: &NodeName, lease: Value) -> Result<Option<LeaseVersion>, LeaseError> {
         let lease: Lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
         match self.leases().create(&PostParams::default(), &lease).await {
-            Ok(lease) => Ok(Some(lease::holder_of(&lease).resource_version)),
+            Ok(lease) => Ok(Some(lease::holder_of(&lease).lease)),
             Err(error) if status_code(&error) == Some(409) => {
                 tracing::debug!(%node, "another CloudCore made the Lease");
                 Ok(None)

@@ -4,15 +4,16 @@
 //! another one takes its place, nothing that is said in the session counts any more, and the hub is told to end the link.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::Moment;
-use beehive::link::Traffic;
+use beehive::link::Transport;
 use contract::NodeName;
-use contract::nodelease::SessionState;
+use contract::nodelease::{OpenLink, SessionState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use noderegistry::{ADOPTED_ANNOTATION, ENROLMENT_ANNOTATION};
+
+use crate::lease::LeaseVersion;
 
 /// Of which Node object a session is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,11 +36,11 @@ struct Session {
     is_seen: bool,
     /// Whether the API server is being asked about that Node.
     is_checked: bool,
-    /// The Lease's resourceVersion when it was last seen to be ours, so that a renewal is one request.
-    lease_version: Option<String>,
+    /// The Lease when it was last seen to be ours, so that a renewal is one request.
+    lease_version: Option<LeaseVersion>,
     renewed: Option<Moment>,
-    /// The bytes of its link, while it is open.
-    traffic: Option<Arc<Traffic>>,
+    /// Its link, while it is open.
+    link: Option<OpenLink>,
 }
 
 /// What became of a question to the API server about a session's Node.
@@ -104,7 +105,7 @@ impl Sessions {
         number: u64,
         certificate: &str,
         uid: Option<String>,
-        lease_version: Option<String>,
+        lease_version: Option<LeaseVersion>,
     ) {
         if self.sessions.get(node).is_some_and(|held| held.number >= number && number != 1) {
             return;
@@ -117,7 +118,7 @@ impl Sessions {
             is_checked: false,
             lease_version,
             renewed: None,
-            traffic: None,
+            link: None,
         };
         self.sessions.insert(node.clone(), session);
     }
@@ -126,16 +127,16 @@ impl Sessions {
     pub fn all_down(&mut self) {
         self.is_told = true;
         for session in self.sessions.values_mut() {
-            session.traffic = None;
+            session.link = None;
         }
     }
 
     /// A session is open. Answers whether it began before this incarnation did: then the register has to say of which Node
     /// it is.
-    pub fn up(&mut self, node: &NodeName, number: u64, certificate: &str, traffic: Arc<Traffic>) -> bool {
+    pub fn up(&mut self, node: &NodeName, number: u64, certificate: &str, link: OpenLink) -> bool {
         match self.sessions.get_mut(node) {
             Some(held) if held.number == number => {
-                held.traffic = Some(traffic);
+                held.link = Some(link);
                 return false;
             }
             // The end of an older one, told late.
@@ -144,7 +145,7 @@ impl Sessions {
         }
         self.begin(node, number, certificate, None, None);
         if let Some(session) = self.sessions.get_mut(node) {
-            (session.node, session.traffic) = (NodeOf::Unresolved, Some(traffic));
+            (session.node, session.link) = (NodeOf::Unresolved, Some(link));
         }
         true
     }
@@ -152,7 +153,7 @@ impl Sessions {
     /// A session's link ended.
     pub fn down(&mut self, node: &NodeName, number: u64) {
         if let Some(session) = self.session_mut(node, number) {
-            session.traffic = None;
+            session.link = None;
         }
     }
 
@@ -256,10 +257,10 @@ impl Sessions {
         }
     }
 
-    /// The bytes that came and went over the link of the node's session, if it has one.
-    pub fn bytes(&self, node: &NodeName) -> Option<(u64, u64)> {
-        let traffic = self.sessions.get(node)?.traffic.as_ref()?;
-        Some((traffic.received(), traffic.sent()))
+    /// What carries the link of the node's session, if it has one, and the bytes that came and went over it.
+    pub fn link(&self, node: &NodeName) -> Option<(Transport, u64, u64)> {
+        let OpenLink { transport, traffic } = self.sessions.get(node)?.link.as_ref()?;
+        Some((*transport, traffic.received(), traffic.sent()))
     }
 
     /// Whether the Lease is to be renewed: it was not within half of `period`. From now on it counts as renewed.
@@ -272,13 +273,13 @@ impl Sessions {
         true
     }
 
-    /// The Lease's resourceVersion as it was last seen to be ours. Whoever takes it puts the next one back.
-    pub fn take_lease_version(&mut self, node: &NodeName, number: u64) -> Option<String> {
+    /// The Lease as it was last seen to be ours. Whoever takes it puts the next one back.
+    pub fn take_lease_version(&mut self, node: &NodeName, number: u64) -> Option<LeaseVersion> {
         self.session_mut(node, number)?.lease_version.take()
     }
 
-    /// The Lease is ours at this resourceVersion.
-    pub fn put_lease_version(&mut self, node: &NodeName, number: u64, version: String) {
+    /// The Lease is ours in this version.
+    pub fn put_lease_version(&mut self, node: &NodeName, number: u64, version: LeaseVersion) {
         if let Some(session) = self.session_mut(node, number) {
             session.lease_version = Some(version);
         }
@@ -286,7 +287,7 @@ impl Sessions {
 
     /// How many nodes have a session here, and how many of those are linked.
     pub fn counts(&self) -> (usize, usize) {
-        let linked = self.sessions.values().filter(|session| session.traffic.is_some());
+        let linked = self.sessions.values().filter(|session| session.link.is_some());
         (self.sessions.len(), linked.count())
     }
 

@@ -82,16 +82,16 @@ fn before_there_is_a_node_the_certificate_says_for_whom_it_is_made() {
 
 #[test]
 fn after_a_restart_nothing_is_called_ended_before_the_hub_has_said_who_is_linked() {
-    let traffic = || Arc::new(Traffic::default());
+    let link = || OpenLink { transport: Transport::Quic, traffic: Arc::default() };
     let mut sessions = Sessions::default();
     assert_eq!(sessions.state(&node(), 4), SessionState::InDoubt);
     sessions.all_down();
-    assert!(sessions.up(&node(), 4, "0a", traffic()), "the register has to say of which Node it is");
+    assert!(sessions.up(&node(), 4, "0a", link()), "the register has to say of which Node it is");
     assert_eq!(sessions.state(&node(), 4), SessionState::InDoubt);
     assert_eq!(sessions.doubtful(&node()), None, "it is being resolved");
     sessions.resolved(&node(), 4, Some("u".into()));
     assert_eq!(sessions.state(&node(), 4), open("u"));
-    assert!(!sessions.up(&node(), 4, "0a", traffic()) && !sessions.up(&node(), 3, "0a", traffic()));
+    assert!(!sessions.up(&node(), 4, "0a", link()) && !sessions.up(&node(), 3, "0a", link()));
     assert_eq!((sessions.state(&node(), 3), sessions.counts()), (SessionState::Ended, (1, 1)));
     sessions.down(&node(), 3);
     assert_eq!(sessions.counts(), (1, 1), "the end of an older session");
@@ -111,9 +111,9 @@ fn a_lease_is_renewed_at_most_twice_in_its_period() {
         !sessions.begin_renewal(&node(), 4, period, at(4))
             && sessions.begin_renewal(&node(), 4, period, at(5))
     );
-    assert_eq!(sessions.take_lease_version(&node(), 4).as_deref(), Some("9"));
+    assert_eq!(sessions.take_lease_version(&node(), 4), Some(version("9")));
     assert_eq!(sessions.take_lease_version(&node(), 4), None, "somebody writes");
-    sessions.put_lease_version(&node(), 3, "10".into());
+    sessions.put_lease_version(&node(), 3, version("10"));
     assert_eq!(sessions.take_lease_version(&node(), 4), None, "of an older session");
     sessions.begin(&node(), 5, "0a", Some("u".into()), None);
     assert!(sessions.begin_renewal(&node(), 5, period, at(6)), "a new session has a renewal of its own");

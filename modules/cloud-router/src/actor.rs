@@ -2,7 +2,7 @@
 
 use beehive::{Actor, AskError, Context, Fault, Reply, Sample};
 use contract::router::{RouterMsg, RouterUp};
-use contract::{NodeName, Upload};
+use contract::{NodeName, Opened, Skipped, Upload};
 use fairshare::is_logged;
 
 use crate::plan::{Ledger, Verdict};
@@ -23,10 +23,17 @@ pub struct CloudRouter {
 impl Actor for CloudRouter {
     type Message = RouterMsg;
 
-    async fn handle(&mut self, message: RouterMsg, _: &mut Context<RouterMsg>) -> Result<(), Fault> {
+    async fn handle(&mut self, message: RouterMsg, cx: &mut Context<RouterMsg>) -> Result<(), Fault> {
         match message {
             RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, reply } } => match uploads.open() {
-                Ok(uploads) => self.telemetry(&node, &uploads, reply),
+                Ok(Opened { items, skipped }) => {
+                    for Skipped { row, reason } in &skipped {
+                        cx.env().count(reason.event());
+                        tracing::warn!(event = reason.event(), %node, row, %reason, "telemetry skipped");
+                    }
+                    let skipped = skipped.iter().map(|skipped| skipped.row);
+                    reply.send(self.telemetry(&node, &items).chain(skipped).collect());
+                }
                 Err(error) => reply.fail(AskError::Rejected(error.to_string())),
             },
         }
@@ -43,7 +50,8 @@ impl Actor for CloudRouter {
 }
 
 impl CloudRouter {
-    fn telemetry(&mut self, node: &NodeName, uploads: &[Upload], reply: Reply<Vec<i64>>) {
+    /// Enters telemetry. Answers with its rows, whatever became of it.
+    fn telemetry<'a>(&mut self, node: &NodeName, uploads: &'a [Upload]) -> impl Iterator<Item = i64> + 'a {
         for upload in uploads {
             tell(node, upload);
             let Upload { row, telemetry, .. } = upload;
@@ -60,7 +68,7 @@ impl CloudRouter {
                 Verdict::Refused { .. } => {}
             }
         }
-        reply.send(uploads.iter().map(|upload| upload.row).collect());
+        uploads.iter().map(|upload| upload.row)
     }
 }
 

@@ -58,9 +58,9 @@ impl Actor for SyncController {
         cx.every(TICK, || SyncMsg::Tick);
         // What an earlier incarnation knew is gone: the sources say it again, and the hub who is linked.
         let Neighbours { hub, edge, device, .. } = &self.neighbours;
-        cx.tell_beside(edge, || EdgeControllerMsg::ListAgain);
-        cx.tell_beside(device, || DeviceControllerMsg::ListAgain);
-        cx.tell_beside(hub, || CloudHubMsg::TellSessions { to: SessionReader::SyncController });
+        cx.tell_beside(edge, EdgeControllerMsg::ListAgain);
+        cx.tell_beside(device, DeviceControllerMsg::ListAgain);
+        cx.tell_beside(hub, CloudHubMsg::TellSessions { to: SessionReader::SyncController });
         Ok(())
     }
 
@@ -83,9 +83,11 @@ impl Actor for SyncController {
             }
             SyncMsg::NodeUp { node, session, meta } => self.node_up(node, session, meta),
             SyncMsg::NodeDown { node, session } => self.node_down(&node, session),
-            SyncMsg::Inventory { node, session, inventory } => self.plan.inventory_answered(&node, session, inventory, now),
-            SyncMsg::ObjectVersions { node, session, inventory, buckets, held } => {
-                self.plan.object_versions(&node, session, (inventory, &buckets), held, now)
+            SyncMsg::Inventory { node, session, inventory } => {
+                self.plan.inventory_answered(&node, session, inventory, now)
+            }
+            SyncMsg::ObjectVersions { node, session, inventory, buckets, versions } => {
+                self.plan.object_versions(&node, session, (inventory, &buckets), versions, now)
             }
             SyncMsg::Applied { node, session, batch, result } => {
                 if let Err(loss) = &result {
@@ -192,11 +194,13 @@ impl SyncController {
         cx.spawn(async move {
             let asked = buckets.clone();
             let ask = |reply| MetaDown::ObjectVersions { inventory, buckets: asked, reply };
-            let held = meta.ask(ANSWER_DEADLINE, ask).await;
-            if let Err(error) = &held {
+            let versions = meta.ask(ANSWER_DEADLINE, ask).await;
+            if let Err(error) = &versions {
                 tracing::warn!(%node, %error, "node did not list what it holds");
             }
-            let _ = myself.tell(SyncMsg::ObjectVersions { node, session, inventory, buckets, held: held.ok() }).await;
+            let versions = versions.ok();
+            let _ =
+                myself.tell(SyncMsg::ObjectVersions { node, session, inventory, buckets, versions }).await;
         });
     }
 

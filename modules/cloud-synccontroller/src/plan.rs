@@ -305,8 +305,8 @@ impl Plan {
         let differing = if digest.objects == 0 {
             Vec::new()
         } else {
-            let marks = entry.desired.iter().map(|(key, o)| (key, o.uid.as_str(), o.version.as_str()));
-            digest.differing(&Digest::of(marks, of))
+            let entries = entry.desired.iter().map(|(key, o)| (key, o.uid.as_str(), o.content_hash.as_str()));
+            digest.differing(&Digest::of(entries, of))
         };
         let missing: BTreeSet<u16> = differing.iter().copied().collect();
         let found: HeldMap = if digest.objects == 0 {
@@ -353,7 +353,7 @@ impl Plan {
         let answered: BTreeSet<u16> = buckets.iter().copied().filter(|b| missing.remove(b)).collect();
         // What it was not asked for is not listened to.
         let said = held.into_iter().filter(|held| is_in(&answered, &held.key, *of));
-        found.extend(said.map(|held| (held.key, (held.uid, held.version))));
+        found.extend(said.map(|held| (held.key, (held.uid, held.content_hash))));
         if !missing.is_empty() {
             return Vec::new();
         }

@@ -32,7 +32,7 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const NEVER: u32 = u32::MAX;
 
 pub(crate) fn version_of(object: &Object) -> Version {
-    (object.uid.clone(), object.version.clone())
+    (object.uid.clone(), object.content_hash.clone())
 }
 
 /// What pods and devices need goes with or before them, and leaves after them.

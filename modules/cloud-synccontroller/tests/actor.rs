@@ -66,7 +66,8 @@ impl Bench {
         let object = Object {
             key: ObjectKey::new("pods", "default", name),
             uid: format!("uid-{name}"),
-            version: "1".to_owned(),
+            content_hash: "1".to_owned(),
+            resource_version: "1".to_owned(),
             json: Bytes::from_static(b"{}"),
         };
         self.tell(SyncMsg::Upsert { node: node(), object: Arc::new(object) }).await;

@@ -37,14 +37,15 @@ fn object(resource: &str, name: &str, version: &str) -> Arc<Object> {
     Arc::new(Object {
         key: ObjectKey::new(resource, "default", name),
         uid: format!("uid-{name}"),
-        version: version.to_owned(),
+        content_hash: version.to_owned(),
+        resource_version: "1".to_owned(),
         json: Bytes::from_static(b"{}"),
     })
 }
 
 fn describe(change: &Change) -> String {
     match change {
-        Change::Upsert(o) => format!("+{}@{}", o.key.name, o.version),
+        Change::Upsert(o) => format!("+{}@{}", o.key.name, o.content_hash),
         Change::Delete { key, .. } => format!("-{}", key.name),
     }
 }
@@ -61,6 +62,8 @@ struct Edge {
     lists: usize,
     listed: usize,
     batches: Vec<Vec<String>>,
+    /// What was sent last, by name.
+    bodies: std::collections::BTreeMap<String, bytes::Bytes>,
     stale: usize,
     refused: usize,
 }
@@ -81,10 +84,8 @@ impl Edge {
     fn list(&mut self, buckets: &[u16]) -> Vec<ObjectVersion> {
         let of = buckets_for(self.held.len());
         let of_bucket = |key: &ObjectKey| buckets.contains(&u16::try_from(bucket_of(key, of)).unwrap());
-        let held = self.held.iter().filter(|(key, _)| of_bucket(key)).map(|(key, (uid, version))| ObjectVersion {
-            key: key.clone(),
-            uid: uid.clone(),
-            version: version.clone(),
+        let held = self.held.iter().filter(|(key, _)| of_bucket(key)).map(|(key, (uid, version))| {
+            ObjectVersion { key: key.clone(), uid: uid.clone(), content_hash: version.clone() }
         });
         let list: Vec<ObjectVersion> = held.collect();
         self.lists += 1;
@@ -107,7 +108,10 @@ impl Edge {
         self.batches.push(changes.iter().map(describe).collect());
         for change in changes {
             match change {
-                Change::Upsert(o) => self.held.insert(o.key.clone(), (o.uid.clone(), o.version.clone())),
+                Change::Upsert(o) => {
+                    self.bodies.insert(o.key.name.clone(), o.json.clone());
+                    self.held.insert(o.key.clone(), (o.uid.clone(), o.content_hash.clone()))
+                }
                 Change::Delete { key, .. } => self.held.remove(&key),
             };
         }
@@ -239,7 +243,7 @@ impl Bench {
 }
 
 fn set(objects: &[&Arc<Object>]) -> Set {
-    objects.iter().map(|o| (o.key.clone(), (o.uid.clone(), o.version.clone()))).collect()
+    objects.iter().map(|o| (o.key.clone(), (o.uid.clone(), o.content_hash.clone()))).collect()
 }
 
 #[test]
@@ -306,6 +310,24 @@ fn a_session_gets_nothing_before_every_source_has_sent_all_and_again_after_one_b
     let sent = plan.current(Source::Edge, &name(), 4, at(0));
     let [Effect::Send { changes, .. }] = sent.as_slice() else { panic!("{sent:?}") };
     assert_eq!(changes.iter().map(describe).collect::<Vec<_>>(), ["+web@3", "-newer"]);
+}
+
+#[test]
+fn what_a_node_reported_itself_is_not_sent_back_and_goes_with_the_object_when_that_is_sent_anew() {
+    let pod = object(PODS, "web", "1");
+    let with_status = Arc::new(Object { json: b"with its status".to_vec().into(), ..Object::clone(&pod) });
+    let mut bench = Bench::new(Plan::new([]), Edge::default());
+    bench.put(pod);
+    bench.up(1);
+    bench.put(with_status);
+    assert_eq!(bench.edge.batches, [["+web@1"]], "the same version is not sent again");
+    assert!(bench.view().in_sync);
+    // The node has lost its store.
+    bench.plan.node_down(&name(), 1);
+    bench.edge = Edge::default();
+    bench.up(2);
+    assert_eq!(bench.edge.batches, [["+web@1"]]);
+    assert_eq!(bench.edge.bodies["web"], b"with its status".as_slice());
 }
 
 #[test]
@@ -561,8 +583,9 @@ fn random_set(random: &mut StdRng, objects: usize) -> Set {
 fn plan_of(set: &Set) -> Plan {
     let mut plan = new_plan([]);
     for (key, (uid, version)) in set {
-        let (uid, version) = (uid.clone(), version.clone());
-        let object = Object { key: key.clone(), uid, version, json: Bytes::from_static(b"{}") };
+        let (uid, content_hash) = (uid.clone(), version.clone());
+        let (resource_version, json) = ("1".to_owned(), Bytes::from_static(b"{}"));
+        let object = Object { key: key.clone(), uid, content_hash, resource_version, json };
         plan.upsert(&name(), Arc::new(object), at(0));
     }
     plan

@@ -34,13 +34,14 @@ fn object(node: usize, n: usize, version: &str) -> Arc<Object> {
             format!("object-{node:04}-{n}"),
         ),
         uid: format!("{node:08}-{n:04}-4444-8555-666677778888"),
-        version: format!("{version}d63601adf5af798571dde756f0b470"),
+        content_hash: format!("{version}d63601adf5af798571dde756f0b470"),
+        resource_version: "123456".to_owned(),
         json: Bytes::from(vec![b'x'; 1000]),
     })
 }
 
 fn inventory(set: &[Arc<Object>]) -> Option<Inventory> {
-    let marks = set.iter().map(|o| (&o.key, o.uid.as_str(), o.version.as_str()));
+    let marks = set.iter().map(|o| (&o.key, o.uid.as_str(), o.content_hash.as_str()));
     Some(Inventory { number: 1, digest: Digest::of(marks, buckets_for(set.len())) })
 }
 
@@ -67,8 +68,9 @@ fn plan_of_all() -> Plan {
 #[test]
 fn two_thousand_nodes_that_hold_what_they_should_get_nothing() {
     let mut plan = plan_of_all();
-    let offers: Vec<_> =
-        (0..NODES).map(|n| inventory(&(0..OBJECTS).map(|o| object(n, o, "11")).collect::<Vec<_>>())).collect();
+    let offers: Vec<_> = (0..NODES)
+        .map(|n| inventory(&(0..OBJECTS).map(|o| object(n, o, "11")).collect::<Vec<_>>()))
+        .collect();
     let began = Instant::now();
     for n in 0..NODES {
         assert_eq!(plan.node_up(node(n), 7).len(), 1);

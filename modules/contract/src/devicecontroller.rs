@@ -1,8 +1,9 @@
 //! What DeviceController accepts: from the API server, and from nodes over the link.
 
-use beehive::{Message, Reply};
+use beehive::Message;
 
-use crate::{Batch, NodeName, Report};
+use crate::NodeName;
+pub use crate::uplink::DeviceUp;
 
 /// Messages to DeviceController.
 #[derive(Debug)]
@@ -43,18 +44,6 @@ pub enum DeviceControllerMsg {
     },
 }
 
-/// What a node may say to the device controller.
-#[derive(Debug)]
-pub enum DeviceUp {
-    /// Reports from the outbox, by their sequence.
-    Reports {
-        /// In order.
-        reports: Batch<Report>,
-        /// The sequences whose write succeeded, or can never succeed.
-        reply: Reply<Vec<i64>>,
-    },
-}
-
 impl Message for DeviceControllerMsg {
     fn name(&self) -> &'static str {
         match self {
@@ -65,14 +54,6 @@ impl Message for DeviceControllerMsg {
             DeviceControllerMsg::ListAgain => "ListAgain",
             DeviceControllerMsg::Reconcile => "Reconcile",
             DeviceControllerMsg::StatusMissing { .. } => "StatusMissing",
-        }
-    }
-}
-
-impl Message for DeviceUp {
-    fn name(&self) -> &'static str {
-        match self {
-            DeviceUp::Reports { .. } => "Reports",
         }
     }
 }

@@ -3,6 +3,8 @@
 use beehive::{Message, Reply};
 use bytes::Bytes;
 
+use crate::ChangedObjects;
+
 /// Who called over DMI, as the kernel says: KubeEdge's mappers carry no name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DmiCaller {
@@ -34,7 +36,7 @@ impl From<String> for DmiRefusal {
 }
 
 /// A report or registration that came over DMI, already parsed and capped.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum DmiCall {
     /// A mapper says where it is.
     Register {
@@ -72,8 +74,8 @@ pub enum DmiCall {
 /// Messages to DeviceTwin.
 #[derive(Debug)]
 pub enum TwinMsg {
-    /// Devices or models may have changed in the store: look.
-    Look,
+    /// Devices, their models or pods changed in the store.
+    ObjectsChanged(ChangedObjects),
     /// An MQTT client published on a topic of the twins. Answered after the commit; an error sentence means refused.
     Mqtt {
         /// The topic.
@@ -115,7 +117,7 @@ pub enum TwinMsg {
 impl Message for TwinMsg {
     fn name(&self) -> &'static str {
         match self {
-            TwinMsg::Look => "Look",
+            TwinMsg::ObjectsChanged(_) => "ObjectsChanged",
             TwinMsg::Mqtt { .. } => "Mqtt",
             TwinMsg::Dmi { .. } => "Dmi",
             TwinMsg::Report => "Report",

@@ -1,10 +1,9 @@
 //! What a node holds, in short: so that both ends can find out what differs without telling each other everything.
 //!
 //! The computation is part of the wire: both ends must come to the same bytes. A key's bucket is a hash of the key, and a
-//! bucket's hash is one over the keys, uids and versions in it, in the order of the keys. Two sets whose digests have the
+//! bucket's hash is one over the keys, uids and content hashes in it, in the order of the keys. Two sets whose digests have the
 //! same hash in a bucket hold the same in it.
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::ObjectKey;
@@ -14,11 +13,11 @@ pub const BUCKETS_MAX: usize = 256;
 /// 4: objects per bucket that are aimed at while there are few.
 const BUCKET_OBJECTS: usize = 4;
 
-/// One object as it counts: key, uid, version.
-pub type Mark<'a> = (&'a ObjectKey, &'a str, &'a str);
+/// One object as it counts: key, uid, hash of the content.
+pub type Entry<'a> = (&'a ObjectKey, &'a str, &'a str);
 
 /// A set of objects in short.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digest {
     /// How many objects there are.
     pub objects: u32,
@@ -39,21 +38,21 @@ pub fn bucket_of(key: &ObjectKey, buckets: usize) -> usize {
 }
 
 impl Digest {
-    /// The digest of `marks`, in any order, each key once.
-    pub fn of<'a>(marks: impl IntoIterator<Item = Mark<'a>>, buckets: usize) -> Digest {
-        let mut marks: Vec<Mark<'a>> = marks.into_iter().collect();
-        marks.sort_unstable_by_key(|(key, _, _)| *key);
+    /// The digest of `entries`, in any order, each key once.
+    pub fn of<'a>(entries: impl IntoIterator<Item = Entry<'a>>, buckets: usize) -> Digest {
+        let mut entries: Vec<Entry<'a>> = entries.into_iter().collect();
+        entries.sort_unstable_by_key(|(key, _, _)| *key);
         let mut hashes = vec![Sha256::new(); buckets.clamp(1, BUCKETS_MAX)];
         let count = hashes.len();
-        for (key, uid, version) in &marks {
+        for (key, uid, content_hash) in &entries {
             if let Some(hash) = hashes.get_mut(bucket_of(key, count)) {
                 absorb_key(hash, key);
                 absorb(hash, uid);
-                absorb(hash, version);
+                absorb(hash, content_hash);
             }
         }
         Digest {
-            objects: u32::try_from(marks.len()).unwrap_or(u32::MAX),
+            objects: u32::try_from(entries.len()).unwrap_or(u32::MAX),
             buckets: hashes.into_iter().map(number).collect(),
         }
     }

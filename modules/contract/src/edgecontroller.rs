@@ -1,8 +1,9 @@
 //! What EdgeController accepts: from the hub and the API server, and from nodes over the link.
 
-use beehive::{Message, Reply};
+use beehive::Message;
 
-use crate::{Batch, NodeName, Report, TokenGrant, TokenQuery, Unparsed};
+use crate::NodeName;
+pub use crate::uplink::EdgeUp;
 
 /// Messages to EdgeController.
 #[derive(Debug)]
@@ -38,27 +39,6 @@ pub enum EdgeControllerMsg {
     Reconcile,
 }
 
-/// What a node may say to the edge controller.
-#[derive(Debug)]
-pub enum EdgeUp {
-    /// Reports from the outbox, by their sequence.
-    Reports {
-        /// In order.
-        reports: Batch<Report>,
-        /// The sequences whose write succeeded, or can never succeed.
-        reply: Reply<Vec<i64>>,
-    },
-    /// Edged makes progress: renew the Lease.
-    Alive,
-    /// A token, please.
-    Token {
-        /// Which.
-        query: Unparsed<TokenQuery>,
-        /// The token, or a sentence why not.
-        reply: Reply<Result<TokenGrant, String>>,
-    },
-}
-
 impl Message for EdgeControllerMsg {
     fn name(&self) -> &'static str {
         match self {
@@ -68,16 +48,6 @@ impl Message for EdgeControllerMsg {
             EdgeControllerMsg::ListAgain => "ListAgain",
             EdgeControllerMsg::Up { message, .. } => message.name(),
             EdgeControllerMsg::Reconcile => "Reconcile",
-        }
-    }
-}
-
-impl Message for EdgeUp {
-    fn name(&self) -> &'static str {
-        match self {
-            EdgeUp::Reports { .. } => "Reports",
-            EdgeUp::Alive => "Alive",
-            EdgeUp::Token { .. } => "Token",
         }
     }
 }

@@ -2,35 +2,50 @@
 
 use beehive::Message;
 
+use crate::ChangedObjects;
+
 /// Messages to Edged.
 #[derive(Debug)]
 pub enum EdgedMsg {
-    /// Desired pods or what they need may have changed in the store: look. Says nothing about what changed.
-    Look,
-    /// The runtime said that something happened in it, or may have.
-    RuntimeChanged {
-        /// The sandbox or container, when the runtime named one.
-        id: Option<String>,
+    /// Objects changed in the store: pods, what they need, or the node.
+    ObjectsChanged(ChangedObjects),
+    /// Desired pods or what they need may have changed in the store: bring the node in line with it. Says nothing about
+    /// what changed.
+    Reconcile,
+    /// The runtime told of an event of one sandbox or container.
+    RuntimeEvent {
+        /// Its id in the runtime.
+        id: String,
     },
-    /// A pod's worker has something to report or has ended.
-    PodMoved {
+    /// Everything in the runtime was listed.
+    RuntimeRelisted,
+    /// A pod's worker: nothing of the pod is in the runtime any more, another of its name may start.
+    PodStopped {
+        /// The pod's uid.
+        uid: String,
+    },
+    /// A pod's worker: nothing of the pod is left, and its worker ends.
+    PodRemoved {
         /// The pod's uid.
         uid: String,
     },
     /// The cloud has heard nothing of the node for so long that the node controller may have written its conditions: report
     /// the node although nothing has changed.
-    ReportAnew,
-    /// Time to report the node, to relist and to renew what ages.
+    ReportNode,
+    /// Time to say that Edged makes progress, and to look whether the node is to be reported.
     Tick,
 }
 
 impl Message for EdgedMsg {
     fn name(&self) -> &'static str {
         match self {
-            EdgedMsg::Look => "Look",
-            EdgedMsg::RuntimeChanged { .. } => "RuntimeChanged",
-            EdgedMsg::PodMoved { .. } => "PodMoved",
-            EdgedMsg::ReportAnew => "ReportAnew",
+            EdgedMsg::ObjectsChanged(_) => "ObjectsChanged",
+            EdgedMsg::Reconcile => "Reconcile",
+            EdgedMsg::RuntimeEvent { .. } => "RuntimeEvent",
+            EdgedMsg::RuntimeRelisted => "RuntimeRelisted",
+            EdgedMsg::PodStopped { .. } => "PodStopped",
+            EdgedMsg::PodRemoved { .. } => "PodRemoved",
+            EdgedMsg::ReportNode => "ReportNode",
             EdgedMsg::Tick => "Tick",
         }
     }

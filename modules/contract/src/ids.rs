@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// On an object that a node reports about: which of the node's reports it holds. On Nodes and pods `EPOCH.ROW/UID` (the
-/// session's epoch, the outbox row, and the object, so that a mark which was copied with a manifest counts for nothing); on
-/// a DeviceStatus JSON with a row for each property. CloudCore's own, and never sent to nodes.
+/// session's epoch, the outbox row, and the object, so that a mark which was copied with a manifest counts for nothing), and
+/// `/PHASE` behind it once the node has reported a pod's end ([`crate::pod_status`]); on a DeviceStatus JSON with a row for
+/// each property. CloudCore's own, and never sent to nodes.
 pub const REPORTED_ANNOTATION: &str = "kubehive.io/reported";
 
 /// 253: the longest DNS-1123 subdomain, which is what Kubernetes allows for most names.

@@ -1,13 +1,17 @@
 //! The message enums of every module, one file each, the ids that are parsed once, and the wire types.
 //!
-//! No behaviour lives here. Serialisation for the wire happens here and nowhere else ([`wire`]), and so does the one
+//! No behaviour lives here. Serialisation for the wire happens here and nowhere else ([`wire`], [`rows`]), and so does the one
 //! computation that both ends must agree on to the bit ([`digest`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod batch;
+pub mod capability;
+pub mod changed;
 pub mod cloudhub;
 pub mod devicecontroller;
 pub mod devicetwin;
 pub mod digest;
+pub mod downlink;
 pub mod edgecontroller;
 pub mod edged;
 pub mod edgehub;
@@ -16,17 +20,20 @@ pub mod ids;
 pub mod metamanager;
 pub mod nodelease;
 pub mod object;
-mod packed;
+pub mod parsed;
+pub mod pod_status;
 pub mod report;
 pub mod router;
-pub mod said;
+pub mod rows;
 pub mod synccontroller;
+pub mod uplink;
 pub mod wire;
 
+pub use batch::{Batch, Opened, SkipReason, Skipped};
+pub use changed::ChangedObjects;
 pub use digest::Digest;
 pub use ids::{NodeName, ObjectKey, ParseIdError};
-pub use object::{Change, Held, Object, content_version};
-pub use packed::Batch;
+pub use object::{Change, Object, ObjectVersion, content_hash};
+pub use parsed::Unparsed;
 pub use report::{Report, TokenGrant, TokenQuery, TwinValue, UpReport};
 pub use router::{Telemetry, Upload};
-pub use said::Unparsed;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::Traffic;
+use beehive::link::{Traffic, Transport};
 use beehive::{Message, Reply};
 
 use crate::NodeName;
@@ -35,8 +35,8 @@ pub enum NodeLeaseMsg {
         session: u64,
         /// Serial number of the node's certificate, lower-case hex.
         certificate: String,
-        /// The bytes that cross its link.
-        traffic: Arc<Traffic>,
+        /// Its link.
+        link: OpenLink,
     },
     /// A session ended.
     NodeDown {
@@ -137,11 +137,21 @@ pub struct ReportVersion {
     pub row: i64,
 }
 
+/// The link of a session.
+#[derive(Debug, Clone)]
+pub struct OpenLink {
+    /// What carries it.
+    pub transport: Transport,
+    /// The bytes that cross it.
+    pub traffic: Arc<Traffic>,
+}
+
 impl ReportVersion {
-    /// What [`crate::ids::REPORTED_ANNOTATION`] holds on the object with this uid: `SESSION.ROW/UID`. What was copied from
-    /// another object, or written by somebody else, counts as none.
+    /// What [`crate::ids::REPORTED_ANNOTATION`] holds on the object with this uid: `SESSION.ROW/UID`, and of a pod that has
+    /// ended `/PHASE` behind it. What was copied from another object, or written by somebody else, counts as none.
     pub fn of_object(annotation: &str, uid: &str) -> Option<Self> {
-        let (version, of) = annotation.split_once('/')?;
+        let (version, rest) = annotation.split_once('/')?;
+        let of = rest.split_once('/').map_or(rest, |(uid, _)| uid);
         let (session, row) = version.split_once('.')?;
         if of.is_empty() || of != uid {
             return None;
@@ -187,6 +197,7 @@ mod tests {
         let of = |text: &str| ReportVersion::of_object(text, "u");
         let version = ReportVersion { session: 3, row: 17 };
         assert_eq!((version.for_object("u").as_str(), of("3.17/u")), ("3.17/u", Some(version)));
+        assert_eq!(of("3.17/u/Failed"), Some(version), "of a pod that has ended");
         assert_eq!(of("3.17/v"), None, "copied from another object");
         assert!(of("3.9/u") < of("3.10/u") && of("9.99/u") < of("10.1/u"));
         for bad in ["", "3.17", "3/u", "3./u", ".3/u", "a.b/u", "3.4.5/u", "-1.2/u", "3,4/u", "3.17/"] {

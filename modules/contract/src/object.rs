@@ -1,14 +1,13 @@
 //! Kubernetes objects on their way down: opaque JSON beside what sync needs to know.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::ObjectKey;
 
 /// 16 bytes of SHA-256, 32 hex digits: two contents of one object do not meet in it by chance.
-const VERSION_BYTES: usize = 16;
+const HASH_BYTES: usize = 16;
 
 /// One object as the API server holds it. Its JSON is never taken apart on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,27 +16,29 @@ pub struct Object {
     pub key: ObjectKey,
     /// `metadata.uid`.
     pub uid: String,
-    /// What its content comes to ([`content_version`]): compared for equality only.
+    /// What its content comes to ([`content_hash`]): compared for equality only.
     ///
     /// It is not `metadata.resourceVersion`, because that moves with every status that a node itself reported. A
     /// CloudCore could keep the one of the last change that mattered, but another CloudCore, or the same one after a
     /// restart, has not seen that change: it would take every object for another one and send all of them. What two
     /// CloudCores make of the same content is the same, whatever each has seen before.
-    pub version: String,
-    /// The whole object as JSON, without what only the API server's bookkeeping moves. It has the
-    /// `metadata.resourceVersion` at which this content was seen, for whoever reads it on the node.
+    pub content_hash: String,
+    /// `metadata.resourceVersion` at which this content was seen, for whoever reads it on the node. It takes no part in
+    /// deciding what is the same.
+    pub resource_version: String,
+    /// The whole object as JSON, its resourceVersion included, without what only the API server's bookkeeping moves.
     pub json: Bytes,
 }
 
-/// The version of an object's content. All CloudCores have to come to the same one; where they do not, because their
+/// The hash of an object's content. All CloudCores have to come to the same one; where they do not, because their
 /// releases differ in this, objects travel once more and nothing is wrong.
 ///
 /// It is a hash over the values in their order and the fields in the order of their names, whatever order they came in,
 /// each with its kind and its length in front.
-pub fn content_version(content: &Value) -> String {
+pub fn content_hash(content: &Value) -> String {
     let mut hash = Sha256::new();
     absorb(&mut hash, content);
-    let digits = hash.finalize().into_iter().take(VERSION_BYTES).flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = hash.finalize().into_iter().take(HASH_BYTES).flat_map(|byte| [byte >> 4, byte & 15]);
     digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
 }
 
@@ -102,14 +103,14 @@ impl Change {
 }
 
 /// What a node says it holds of one object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectVersion {
     /// Which object.
     pub key: ObjectKey,
     /// Its uid.
     pub uid: String,
-    /// Its version, as [`Object::version`].
-    pub version: String,
+    /// As [`Object::content_hash`].
+    pub content_hash: String,
 }
 
 #[cfg(test)]
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_order_of_fields_does_not_count_and_the_order_of_values_does() {
-        let read = |text: &str| content_version(&serde_json::from_str(text).unwrap());
+        let read = |text: &str| content_hash(&serde_json::from_str(text).unwrap());
         assert_eq!(
             read(r#"{"a": 1, "b": {"c": [1, 2], "d": null}}"#),
             read(r#"{"b":{"d":null,"c":[1,2]},"a":1}"#)
@@ -145,7 +146,7 @@ mod tests {
             json!({"a": {"b": null}}),
             json!({"a": null, "b": null}),
         ];
-        let versions: std::collections::BTreeSet<String> = contents.iter().map(content_version).collect();
+        let versions: std::collections::BTreeSet<String> = contents.iter().map(content_hash).collect();
         assert_eq!(versions.len(), contents.len());
     }
 
@@ -153,6 +154,6 @@ mod tests {
     fn another_release_comes_to_the_same() {
         let map =
             json!({"kind": "ConfigMap", "metadata": {"name": "page"}, "data": {"a": "b"}, "immutable": true});
-        assert_eq!(content_version(&map), "ad63601adf5af798571dde756f0b4707");
+        assert_eq!(content_hash(&map), "ad63601adf5af798571dde756f0b4707");
     }
 }

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::said::Unparsed;
+use crate::capability;
+use crate::parsed::Unparsed;
 
 /// A value of a twin with its metadata (`timestamp` in milliseconds as text, `type`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TwinValue {
     /// The value as text.
     pub value: String,
@@ -14,7 +15,7 @@ pub struct TwinValue {
 }
 
 /// A row of a node's outbox on its way to a controller.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The row's seq, by which it is confirmed.
     pub row: i64,
@@ -25,8 +26,8 @@ pub struct Report {
 }
 
 /// One report on its way up, as the node writes it and as a row of its outbox holds it. The cloud reads it as
-/// [`crate::said::Said`]. JSON bodies are text of the named Kubernetes type.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// [`crate::parsed::ParsedReport`]. JSON bodies are text of the named Kubernetes type.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpReport {
     /// The node as Edged sees it: a `Node` as JSON with metadata.labels, spec.taints and status. Newest wins.
     Node {
@@ -104,21 +105,50 @@ impl UpReport {
         }
     }
 
-    /// Whether the device controller takes it; the edge controller takes the others.
-    pub fn is_of_a_device(&self) -> bool {
+    /// In which queue of the outbox it waits.
+    pub fn queue(&self) -> OutboxQueue {
         match self {
-            UpReport::Twin { .. } | UpReport::DeviceState { .. } => true,
+            UpReport::Twin { .. } | UpReport::DeviceState { .. } => OutboxQueue::Devices,
             UpReport::Node { .. }
             | UpReport::PodStatus { .. }
             | UpReport::PodGone { .. }
-            | UpReport::Event { .. } => false,
+            | UpReport::Event { .. } => OutboxQueue::Node,
+        }
+    }
+
+    /// The capability that a cloud must have named for this report to be sent to it.
+    pub fn capability(&self) -> &'static str {
+        match self {
+            UpReport::Node { .. } => capability::REPORT_NODE,
+            UpReport::PodStatus { .. } => capability::REPORT_POD_STATUS,
+            UpReport::PodGone { .. } => capability::REPORT_POD_GONE,
+            UpReport::Event { .. } => capability::REPORT_EVENT,
+            UpReport::Twin { .. } => capability::REPORT_TWIN,
+            UpReport::DeviceState { .. } => capability::REPORT_DEVICE_STATE,
         }
     }
 }
 
-/// A request for a service-account token (authentication.k8s.io/v1 TokenRequest), bound to a pod of the asking node. The
-/// cloud reads it as [`crate::said::TokenAsked`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What leaves the outbox side by side: neither a backlog of telemetry nor devices whose status cannot be written hold up
+/// the status of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OutboxQueue {
+    /// Status and events of the node and its pods, for the edge controller.
+    Node,
+    /// Twins and states of devices, for the device controller.
+    Devices,
+    /// Telemetry, for the router.
+    Telemetry,
+}
+
+impl OutboxQueue {
+    /// All of them.
+    pub const ALL: [OutboxQueue; 3] = [OutboxQueue::Node, OutboxQueue::Devices, OutboxQueue::Telemetry];
+}
+
+/// A request for a service-account token (authentication.k8s.io/v1 ParsedTokenQuery), bound to a pod of the asking node. The
+/// cloud reads it as [`crate::parsed::ParsedTokenQuery`].
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenQuery {
     /// Namespace of the pod and of the account.
     pub namespace: String,
@@ -134,7 +164,7 @@ pub struct TokenQuery {
     pub pod_uid: String,
 }
 
-/// A token as granted.
+/// A token as granted. Edged keeps it as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenGrant {
     /// The bearer token.

@@ -1,17 +1,18 @@
 //! What CloudRouter accepts from nodes: the telemetry of their MQTT clients.
 
-use beehive::{Message, Reply};
+use beehive::Message;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-use crate::{Batch, NodeName};
+use crate::NodeName;
+use crate::capability;
+pub use crate::uplink::RouterUp;
 
 /// What an MQTT client of a node published for the cloud. Each one counts, in order per source.
 ///
 /// A source is a client and a topic. Its messages are counted from 1 on within one boot; where the node stops counting
 /// (it restarts, or had to forget the source) another boot begins. A number that is missing was a message of QoS 0 that
 /// the node had no room for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Telemetry {
     /// The client's id.
     pub client: String,
@@ -26,12 +27,16 @@ pub struct Telemetry {
     /// The QoS that the client asked for.
     pub qos: u8,
     /// The payload.
-    #[serde(with = "payload")]
     pub payload: Bytes,
 }
 
+impl Telemetry {
+    /// The capability that a cloud must have named for telemetry to be sent to it.
+    pub const CAPABILITY: &'static str = capability::TELEMETRY;
+}
+
 /// A row of a node's outbox on its way to the router.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upload {
     /// The row's seq, by which it is confirmed.
     pub row: i64,
@@ -53,63 +58,10 @@ pub enum RouterMsg {
     },
 }
 
-/// What a node may say to the router.
-#[derive(Debug)]
-pub enum RouterUp {
-    /// The oldest rows of the outbox.
-    Telemetry {
-        /// In order.
-        uploads: Batch<Upload>,
-        /// The rows that the router has taken, or never will.
-        reply: Reply<Vec<i64>>,
-    },
-}
-
 impl Message for RouterMsg {
     fn name(&self) -> &'static str {
         match self {
             RouterMsg::Up { message, .. } => message.name(),
-        }
-    }
-}
-
-impl Message for RouterUp {
-    fn name(&self) -> &'static str {
-        match self {
-            RouterUp::Telemetry { .. } => "Telemetry",
-        }
-    }
-}
-
-/// A payload as one run of bytes, which is what a list of bytes looks like on the wire, too.
-mod payload {
-    use bytes::Bytes;
-    use serde::de::{Error, Visitor};
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(payload: &Bytes, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(payload)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
-        from.deserialize_byte_buf(Run)
-    }
-
-    struct Run;
-
-    impl Visitor<'_> for Run {
-        type Value = Bytes;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a payload")
-        }
-
-        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-            Ok(Bytes::copy_from_slice(bytes))
-        }
-
-        fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-            Ok(Bytes::from(bytes))
         }
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use beehive::{Address, Message};
 
+use crate::downlink::{Inventory, MetaDown};
 use crate::ids::{DEVICE_MODELS, DEVICES};
-use crate::metamanager::{MetaDown, Offer};
-use crate::{Held, NodeName, Object, ObjectKey};
+use crate::{NodeName, Object, ObjectKey, ObjectVersion};
 
 /// Who fills the desired maps. Nothing is deleted on a node before every source has listed all it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,26 +79,26 @@ pub enum SyncMsg {
         session: u64,
     },
     /// A node answered what it holds in short; `None`: it did not.
-    Offered {
+    Inventory {
         /// The node.
         node: NodeName,
         /// The session.
         session: u64,
-        /// Its offer.
-        offer: Option<Offer>,
+        /// Its inventory.
+        inventory: Option<Inventory>,
     },
     /// A node answered what it holds in some buckets; `None`: it did not.
-    Holdings {
+    ObjectVersions {
         /// The node.
         node: NodeName,
         /// The session.
         session: u64,
-        /// Of which offer.
-        offer: u64,
+        /// Of which inventory.
+        inventory: u64,
         /// The buckets that were asked for.
         buckets: Vec<u16>,
         /// What it holds in them.
-        held: Option<Vec<Held>>,
+        versions: Option<Vec<ObjectVersion>>,
     },
     /// A batch was committed by the node (`Ok`), or not.
     Applied {
@@ -109,7 +109,7 @@ pub enum SyncMsg {
         /// The batch's number in the session.
         batch: u64,
         /// What became of it.
-        result: Result<(), Loss>,
+        result: Result<(), BatchFailure>,
     },
     /// A pause is over.
     Retry {
@@ -118,7 +118,7 @@ pub enum SyncMsg {
         /// The session.
         session: u64,
         /// What is to be tried again.
-        again: Again,
+        again: RetryOf,
     },
     /// Time to see whose status is to be written.
     Tick,
@@ -135,7 +135,7 @@ pub enum SyncMsg {
 
 /// What is tried again after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Again {
+pub enum RetryOf {
     /// Everything is compared anew.
     Compare,
     /// An object that was refused when it came alone.
@@ -144,10 +144,10 @@ pub enum Again {
 
 /// What became of a batch that was not committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Loss {
+pub enum BatchFailure {
     /// The node did not take it, for this reason: its store refused it, or it was not understood.
     Refused(String),
-    /// It came behind one that was refused, or the node has forgotten the offer.
+    /// It came behind one that was refused, or the node has forgotten the inventory.
     Stale,
     /// Its one object fits no frame.
     TooLarge,
@@ -195,8 +195,8 @@ impl Message for SyncMsg {
             SyncMsg::AllNodesDown => "AllNodesDown",
             SyncMsg::NodeUp { .. } => "NodeUp",
             SyncMsg::NodeDown { .. } => "NodeDown",
-            SyncMsg::Offered { .. } => "Offered",
-            SyncMsg::Holdings { .. } => "Holdings",
+            SyncMsg::Inventory { .. } => "Inventory",
+            SyncMsg::ObjectVersions { .. } => "ObjectVersions",
             SyncMsg::Applied { .. } => "Applied",
             SyncMsg::Retry { .. } => "Retry",
             SyncMsg::Tick => "Tick",

@@ -1,31 +1,26 @@
-//! Every message that crosses the link, byte by byte, in every version. A line that no longer matches means that a peer of
-//! that version would not understand. The versions are frozen: it is the code that is wrong, and a change is a new version.
+//! Every message that crosses the link and every row of the outbox, byte by byte. A line that no longer matches means that a
+//! peer or a disk would not be understood: versions are frozen, so it is the code that is wrong.
+//!
+//! `GOLDEN=add cargo nextest run -p contract --test golden` adds the lines that the files lack; it changes none.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use beehive::Reply;
-use beehive::link::WireVersion;
 use beehive::link::wire::{ReplyTo, Wire};
+use beehive::link::{Capabilities, Protocol, WireVersion};
 use bytes::Bytes;
-use contract::devicecontroller::DeviceUp;
-use contract::edgecontroller::EdgeUp;
-use contract::metamanager::{MetaDown, NotApplied, Offer};
-use contract::router::RouterUp;
+use contract::downlink::{Inventory, MetaDown, NotApplied};
+use contract::report::OutboxQueue;
+use contract::uplink::{DeviceUp, EdgeUp, RouterUp};
 use contract::{
-    Change, Digest, Held, Object, ObjectKey, Report, Telemetry, TokenGrant, TokenQuery, TwinValue, UpReport,
-    Upload,
+    Change, Digest, Object, ObjectKey, ObjectVersion, Report, Telemetry, TokenGrant, TokenQuery, TwinValue,
+    UpReport, Upload, capability, rows,
 };
 
-const ZERO: &str = include_str!("wire-0.txt");
-const ONE: &str = include_str!("wire-1.txt");
-
-fn file(version: WireVersion) -> &'static str {
-    match version {
-        WireVersion::Zero => ZERO,
-        WireVersion::One => ONE,
-    }
-}
+const WIRE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wire-1.txt");
+const ROWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rows-1.txt");
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -35,9 +30,30 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-fn golden(version: WireVersion) -> BTreeMap<&'static str, &'static str> {
-    let lines = file(version).lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    lines.map(|line| line.split_once(' ').unwrap()).collect()
+fn golden(path: &str) -> BTreeMap<String, Vec<u8>> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let lines = lines.map(|line| line.split_once(' ').unwrap());
+    lines.map(|(name, bytes)| (name.to_owned(), unhex(bytes))).collect()
+}
+
+/// Compares what is written with the file, or adds to the file what it lacks.
+fn compare(path: &str, written: &[(String, Vec<u8>)]) {
+    let held = golden(path);
+    let missing: Vec<&(String, Vec<u8>)> =
+        written.iter().filter(|(name, _)| !held.contains_key(name)).collect();
+    if std::env::var_os("GOLDEN").is_some_and(|word| word == "add") {
+        let mut text = std::fs::read_to_string(path).unwrap();
+        text.extend(missing.iter().map(|(name, bytes)| format!("{name} {}\n", hex(bytes))));
+        std::fs::write(path, text).unwrap();
+    } else {
+        assert!(missing.is_empty(), "{path} lacks {missing:?}");
+    }
+    for (name, bytes) in written.iter().filter(|(name, _)| !name.starts_with("deflated-")) {
+        if let Some(held) = held.get(name) {
+            assert_eq!(hex(held), hex(bytes), "{name}");
+        }
+    }
 }
 
 fn s(text: &str) -> String {
@@ -47,10 +63,12 @@ fn s(text: &str) -> String {
 fn reports() -> Vec<(&'static str, UpReport)> {
     let (namespace, name, uid) = (s("d"), s("p"), s("u"));
     let value = TwinValue { value: s("21"), metadata: BTreeMap::from([(s("type"), s("int"))]) };
-    let status_json = s("{}");
     vec![
         ("node", UpReport::Node { node_json: s("{}") }),
-        ("pod-status", UpReport::PodStatus { namespace: s("d"), name: s("p"), uid: s("u"), status_json }),
+        (
+            "pod-status",
+            UpReport::PodStatus { namespace: s("d"), name: s("p"), uid: s("u"), status_json: s("{}") },
+        ),
         ("pod-gone", UpReport::PodGone { namespace, name, uid }),
         ("event", UpReport::Event { namespace: s("d"), name: s("e"), event_json: s("{}") }),
         (
@@ -73,6 +91,11 @@ fn reports() -> Vec<(&'static str, UpReport)> {
             },
         ),
     ]
+}
+
+fn long_status() -> UpReport {
+    let status_json = format!("{{\"message\":\"{}\"}}", "as it was ".repeat(100));
+    UpReport::PodStatus { namespace: s("d"), name: s("p"), uid: s("u"), status_json }
 }
 
 fn telemetry() -> Telemetry {
@@ -102,230 +125,261 @@ fn query() -> TokenQuery {
     }
 }
 
+fn grant() -> TokenGrant {
+    TokenGrant { token: s("t"), expires_unix: 1, lifetime_seconds: 2 }
+}
+
 fn key() -> ObjectKey {
     ObjectKey::new("pods", "d", "p")
 }
 
 fn object() -> Object {
-    Object { key: key(), uid: s("u"), version: s("9"), json: Bytes::from_static(b"{\"kind\":\"Pod\"}") }
+    Object {
+        key: key(),
+        uid: s("u"),
+        content_hash: s("9"),
+        resource_version: s("41"),
+        json: Bytes::from_static(b"{\"kind\":\"Pod\"}"),
+    }
 }
 
-fn body<M: Wire>(message: M, version: WireVersion) -> Vec<u8> {
-    message.encode(version).unwrap().body
+fn object_version() -> ObjectVersion {
+    ObjectVersion { key: key(), uid: s("u"), content_hash: s("9") }
 }
 
-/// A report of that version: from version 1 on some are repeats, and the file has one of each.
-fn reported(report: UpReport, repeat: bool, version: WireVersion) -> Vec<u8> {
-    let of_a_device = report.is_of_a_device();
-    let reports = vec![Report { row: 7, repeat, report: report.into() }];
+fn inventory() -> Inventory {
+    // The hashes themselves are of the wire, too.
+    Inventory { number: 5, digest: Digest::of([(&key(), "u", "9")], 2) }
+}
+
+/// Version 1 with a peer that inflates.
+fn protocol() -> Protocol {
+    Protocol::new(WireVersion::ONE, Capabilities::from_iter([capability::DEFLATE]))
+}
+
+fn body<M: Wire>(message: M) -> Vec<u8> {
+    message.encode(&protocol()).unwrap().body
+}
+
+fn reported(report: UpReport, repeat: bool) -> Vec<u8> {
+    let queue = report.queue();
+    let reports = vec![Report { row: 7, repeat, report: report.into() }].into();
     let reply = Reply::channel().0;
-    if of_a_device {
-        body(DeviceUp::Reports { reports: reports.into(), reply }, version)
-    } else {
-        body(EdgeUp::Reports { reports: reports.into(), reply }, version)
+    match queue {
+        OutboxQueue::Node => body(EdgeUp::Reports { reports, reply }),
+        OutboxQueue::Devices => body(DeviceUp::Reports { reports, reply }),
+        OutboxQueue::Telemetry => panic!("no report"),
     }
 }
 
-/// (name, body) of every message that goes out.
-fn messages(version: WireVersion) -> Vec<(String, Vec<u8>)> {
-    let apply = |change| {
-        let apply = MetaDown::Apply { offer: 5, place: 6, changes: vec![change], reply: Reply::channel().0 };
-        body(apply, version)
-    };
-    let holdings = MetaDown::Holdings { offer: 5, buckets: vec![1, 255], reply: Reply::channel().0 };
+fn apply(change: Change) -> Vec<u8> {
+    body(MetaDown::Apply { inventory: 5, sequence: 6, changes: vec![change], reply: Reply::channel().0 })
+}
+
+/// (name, bytes) of every message.
+fn messages() -> Vec<(String, Vec<u8>)> {
+    let versions =
+        MetaDown::ObjectVersions { inventory: 5, buckets: vec![1, 255], reply: Reply::channel().0 };
     let mut all = vec![
-        (s("offer"), body(MetaDown::Offer { reply: Reply::channel().0 }, version)),
-        (s("holdings"), body(holdings, version)),
+        (s("inventory"), body(MetaDown::Inventory { reply: Reply::channel().0 })),
+        (s("object-versions"), body(versions)),
         (s("apply-delete"), apply(Change::Delete { key: key(), uid: Some(s("u")) })),
-        (s("alive"), body(EdgeUp::Alive, version)),
-        (s("token"), body(EdgeUp::Token { query: query().into(), reply: Reply::channel().0 }, version)),
+        (s("deflated-apply-upsert"), apply(Change::Upsert(object()))),
+        (s("alive"), body(EdgeUp::Alive)),
+        (s("token"), body(EdgeUp::Token { query: query().into(), reply: Reply::channel().0 })),
+        (s("telemetry"), body(RouterUp::Telemetry { uploads: uploads().into(), reply: Reply::channel().0 })),
+        (s("deflated-report"), reported(long_status(), false)),
     ];
-    let uploading = RouterUp::Telemetry { uploads: uploads().into(), reply: Reply::channel().0 };
-    all.push((s("telemetry"), body(uploading, version)));
     for (name, report) in reports() {
-        all.push((format!("report-{name}"), reported(report.clone(), false, version)));
-        match version {
-            WireVersion::Zero => {}
-            WireVersion::One => all.push((format!("repeat-{name}"), reported(report, true, version))),
-        }
+        all.push((format!("report-{name}"), reported(report.clone(), false)));
+        all.push((format!("repeat-{name}"), reported(report, true)));
     }
     all
 }
 
-/// (name, body) of every row of the format "row 0".
-fn rows() -> Vec<(String, Vec<u8>)> {
-    let rows = reports().into_iter();
-    let mut all: Vec<(String, Vec<u8>)> = rows
-        .map(|(name, report)| (format!("row-{name}"), contract::wire::encode_report(&report).unwrap()))
+type Answer = Arc<Mutex<Vec<u8>>>;
+
+/// The question of these bytes, and where its answer's bytes arrive.
+fn question<M: Wire>(bytes: &[u8]) -> (M, Answer) {
+    let answer = Answer::default();
+    let kept = Arc::clone(&answer);
+    let way = ReplyTo::new(move |bytes| *kept.lock().unwrap() = bytes.unwrap());
+    (M::decode(bytes, Some(way), &protocol()).unwrap(), answer)
+}
+
+/// (name, bytes) of every answer.
+fn answers() -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut keep = |name: &str, answer: Answer| all.push((s(name), answer.lock().unwrap().clone()));
+    let messages: BTreeMap<String, Vec<u8>> = messages().into_iter().collect();
+    let (MetaDown::Inventory { reply }, answer) = question(&messages["inventory"]) else { panic!() };
+    reply.send(inventory());
+    keep("inventory-answer", answer);
+    let (MetaDown::ObjectVersions { reply, .. }, answer) = question(&messages["object-versions"]) else {
+        panic!()
+    };
+    reply.send(vec![object_version()]);
+    keep("object-versions-answer", answer);
+    for (name, applied) in [
+        ("applied", Ok(())),
+        ("apply-refused", Err(NotApplied::Refused(s("full")))),
+        ("apply-stale", Err(NotApplied::Stale)),
+    ] {
+        let (MetaDown::Apply { reply, .. }, answer) = question(&messages["apply-delete"]) else { panic!() };
+        reply.send(applied);
+        keep(name, answer);
+    }
+    for (name, granted) in [("token-answer", Ok(grant())), ("token-refused", Err(s("no")))] {
+        let (EdgeUp::Token { reply, .. }, answer) = question(&messages["token"]) else { panic!() };
+        reply.send(granted);
+        keep(name, answer);
+    }
+    let (EdgeUp::Reports { reply, .. }, answer) = question(&messages["report-node"]) else { panic!() };
+    reply.send(vec![7]);
+    keep("reports-answer", answer);
+    let (DeviceUp::Reports { reply, .. }, answer) = question(&messages["report-twin"]);
+    reply.send(vec![7]);
+    keep("device-reports-answer", answer);
+    let (RouterUp::Telemetry { reply, .. }, answer) = question(&messages["telemetry"]);
+    reply.send(vec![7]);
+    keep("telemetry-answer", answer);
+    all
+}
+
+#[test]
+fn every_message_and_answer_is_written_as_the_golden_file_says() {
+    let written: Vec<_> = messages().into_iter().chain(answers()).collect();
+    compare(WIRE, &written);
+}
+
+#[test]
+fn every_row_is_written_and_read_as_the_golden_file_says() {
+    let mut written: Vec<(String, Vec<u8>)> = reports()
+        .into_iter()
+        .map(|(name, report)| (s(name), rows::encode_report(&report).unwrap()))
         .collect();
-    all.push((s("row-telemetry"), contract::wire::encode_telemetry(&telemetry()).unwrap()));
-    all
-}
-
-fn differing(golden: &BTreeMap<&str, &str>, written: &[(String, Vec<u8>)]) -> String {
-    let differ = |(name, body): &&(String, Vec<u8>)| golden.get(name.as_str()).copied() != Some(&hex(body));
-    let wrong = written.iter().filter(differ).map(|(name, body)| format!("{name} {}", hex(body)));
-    wrong.collect::<Vec<_>>().join("\n")
-}
-
-#[test]
-fn every_message_is_written_as_the_golden_files_say() {
-    for version in WireVersion::ALL {
-        let wrong = differing(&golden(version), &messages(version));
-        assert!(wrong.is_empty(), "these lines differ from wire-{}.txt:\n{wrong}", version.number());
+    written.push((s("telemetry"), rows::encode_telemetry(&telemetry()).unwrap()));
+    compare(ROWS, &written);
+    let held = golden(ROWS);
+    for (name, report) in reports() {
+        assert_eq!(rows::decode_report(&held[name]).unwrap(), report);
     }
+    assert_eq!(rows::decode_telemetry(&held["telemetry"]).unwrap(), telemetry());
 }
 
 #[test]
-fn a_long_message_up_is_packed_from_version_one_on() {
-    let status_json = format!("{{\"message\":\"{}\"}}", "as it was ".repeat(100));
-    let report = UpReport::PodStatus { namespace: s("d"), name: s("p"), uid: s("u"), status_json };
-    let sent = |version| reported(report.clone(), false, version);
-    assert!(sent(WireVersion::Zero).len() > 1000 && sent(WireVersion::One).len() < 200);
-    // Only read, as what is compressed may differ between versions of its library.
-    let expected = vec![Report { row: 7, repeat: false, report: report.clone().into() }];
-    assert_eq!(read_reports(WireVersion::One, "packed-pod-status", false), expected);
-    let packed = unhex(golden(WireVersion::One)["packed-pod-status"]);
-    assert!(EdgeUp::decode(&packed, way(), WireVersion::Zero).is_err());
-}
-
-#[test]
-fn every_row_is_written_as_ever() {
-    let wrong = differing(&golden(WireVersion::Zero), &rows());
-    assert!(wrong.is_empty(), "these lines differ from wire-0.txt:\n{wrong}");
-}
-
-#[test]
-fn nothing_but_the_mark_of_a_repeat_differs_between_the_versions() {
-    let (zero, one) = (golden(WireVersion::Zero), golden(WireVersion::One));
-    for (name, bytes) in &one {
-        let Some((kind, report)) =
-            name.split_once('-').filter(|(kind, _)| ["report", "repeat"].contains(kind))
-        else {
-            // What is packed has a test of its own.
-            if !name.starts_with("packed-") {
-                assert_eq!(zero.get(name), Some(bytes), "{name}");
-            }
-            continue;
-        };
-        // Four bytes of the kind, eight of the count, eight of the row, and then the mark.
-        let (before, rest) = bytes.split_at(40);
-        let (mark, after) = rest.split_at(2);
-        assert_eq!(mark, if kind == "repeat" { "01" } else { "00" }, "{name}");
-        assert_eq!(format!("{before}{after}"), zero[format!("report-{report}").as_str()], "{name}");
+fn a_row_of_a_later_release_is_told_apart_from_a_broken_one() {
+    let good = rows::encode_report(&reports()[0].1).unwrap();
+    let with = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        rows::decode_report(&bytes).unwrap_err().to_string()
+    };
+    assert_eq!(with(0, 2), "row of the outbox in the unknown format 2");
+    assert_eq!(with(1, 99), "row of the outbox of the unknown kind 99");
+    assert_eq!(with(3, 0xff), "not a row of the outbox");
+    for bytes in [&[][..], &[1], &[1, 1]] {
+        assert_eq!(rows::decode_report(bytes).unwrap_err().to_string(), "not a row of the outbox");
     }
-    let missing: Vec<_> =
-        zero.keys().filter(|name| !name.starts_with("row-") && !one.contains_key(*name)).collect();
-    assert!(missing.is_empty(), "{missing:?}");
-}
-
-fn way() -> Option<ReplyTo> {
-    Some(ReplyTo::new(|_| {}))
-}
-
-fn read_back<M: Wire>(version: WireVersion, name: &str) -> M {
-    M::decode(&unhex(golden(version)[name]), way(), version).unwrap()
+    // Telemetry is no report, and no report is telemetry.
+    let telemetry = rows::encode_telemetry(&telemetry()).unwrap();
+    assert!(rows::decode_report(&telemetry).is_err() && rows::decode_telemetry(&good).is_err());
 }
 
 #[test]
-fn golden_bytes_are_read_back() {
-    for version in WireVersion::ALL {
-        let changes = |name: &str| match read_back(version, name) {
-            MetaDown::Apply { offer: 5, place: 6, changes, .. } => changes,
-            other => panic!("{other:?}"),
-        };
-        assert!(matches!(read_back(version, "offer"), MetaDown::Offer { .. }));
-        match read_back(version, "holdings") {
-            MetaDown::Holdings { offer: 5, buckets, .. } => assert_eq!(buckets, [1, 255]),
-            other => panic!("{other:?}"),
-        }
-        assert_eq!(changes("apply-delete"), [Change::Delete { key: key(), uid: Some(s("u")) }]);
-        // Only read: compression may differ between versions of its library, what it inflates to may not.
-        assert_eq!(changes("apply-upsert"), [Change::Upsert(object())]);
-        let alive = EdgeUp::decode(&unhex(golden(version)["alive"]), None, version);
-        assert!(matches!(alive, Ok(EdgeUp::Alive)));
-        match read_back(version, "token") {
-            EdgeUp::Token { query: read, .. } => assert_eq!(read, query().into()),
-            other => panic!("{other:?}"),
-        }
-        match read_back(version, "telemetry") {
-            RouterUp::Telemetry { uploads: read, .. } => assert_eq!(read.open().unwrap(), uploads()),
-        }
-    }
+fn what_is_long_is_deflated_for_a_peer_that_inflates_it() {
+    let peer = |capabilities: &[&'static str]| {
+        let protocol = Protocol::new(WireVersion::ONE, capabilities.iter().copied().collect());
+        let reports = vec![Report { row: 7, repeat: false, report: long_status().into() }].into();
+        EdgeUp::Reports { reports, reply: Reply::channel().0 }.encode(&protocol).unwrap().body.len()
+    };
+    assert!(peer(&[]) > 1000 && peer(&[capability::DEFLATE]) < 200);
 }
 
-fn read_reports(version: WireVersion, name: &str, of_a_device: bool) -> Vec<Report> {
-    if of_a_device {
-        let DeviceUp::Reports { reports, .. } = read_back(version, name);
-        return reports.open().unwrap();
-    }
-    match read_back(version, name) {
-        EdgeUp::Reports { reports, .. } => reports.open().unwrap(),
+fn read<M: Wire>(name: &str) -> M {
+    M::decode(&golden(WIRE)[name], Some(ReplyTo::new(|_| {})), &protocol()).unwrap()
+}
+
+#[test]
+fn golden_messages_are_read_back() {
+    let changes = |name: &str| match read(name) {
+        MetaDown::Apply { inventory: 5, sequence: 6, changes, .. } => changes,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(read("inventory"), MetaDown::Inventory { .. }));
+    match read("object-versions") {
+        MetaDown::ObjectVersions { inventory: 5, buckets, .. } => assert_eq!(buckets, [1, 255]),
         other => panic!("{other:?}"),
     }
+    assert_eq!(changes("apply-delete"), [Change::Delete { key: key(), uid: Some(s("u")) }]);
+    assert_eq!(changes("deflated-apply-upsert"), [Change::Upsert(object())]);
+    let alive = EdgeUp::decode(&golden(WIRE)["alive"], None, &protocol());
+    assert!(matches!(alive, Ok(EdgeUp::Alive)));
+    match read("token") {
+        EdgeUp::Token { query: read, .. } => assert_eq!(read, query().into()),
+        other => panic!("{other:?}"),
+    }
+    let RouterUp::Telemetry { uploads: read, .. } = read("telemetry");
+    let read = read.open().unwrap();
+    assert_eq!((read.items, read.skipped), (uploads(), vec![]));
 }
 
 #[test]
-fn reports_are_read_back_with_their_mark_from_version_one_on() {
+fn golden_reports_are_read_back_with_their_mark() {
+    let read_reports = |name: &str, queue| {
+        let reports = match queue {
+            OutboxQueue::Devices => {
+                let DeviceUp::Reports { reports, .. } = read(name);
+                reports
+            }
+            OutboxQueue::Node | OutboxQueue::Telemetry => match read(name) {
+                EdgeUp::Reports { reports, .. } => reports,
+                other => panic!("{other:?}"),
+            },
+        };
+        let opened = reports.open().unwrap();
+        assert_eq!(opened.skipped, []);
+        opened.items
+    };
     for (name, report) in reports() {
-        let of_a_device = report.is_of_a_device();
-        let read = |version, prefix| read_reports(version, &format!("{prefix}-{name}"), of_a_device);
-        let expected = |repeat| vec![Report { row: 7, repeat, report: report.clone().into() }];
-        assert_eq!(read(WireVersion::Zero, "report"), expected(false));
-        assert_eq!(read(WireVersion::One, "report"), expected(false));
-        assert_eq!(read(WireVersion::One, "repeat"), expected(true));
-        // Version 0 drops the mark.
-        assert_eq!(
-            hex(&reported(report.clone(), true, WireVersion::Zero)),
-            golden(WireVersion::Zero)[format!("report-{name}").as_str()]
-        );
+        for (prefix, repeat) in [("report", false), ("repeat", true)] {
+            let read = read_reports(&format!("{prefix}-{name}"), report.queue());
+            assert_eq!(read, [Report { row: 7, repeat, report: report.clone().into() }]);
+        }
     }
+    let read = read_reports("deflated-report", OutboxQueue::Node);
+    assert_eq!(read, [Report { row: 7, repeat: false, report: long_status().into() }]);
 }
 
-#[test]
-fn rows_are_read_back() {
-    let bytes = |name: &str| unhex(golden(WireVersion::Zero)[name]);
-    assert_eq!(contract::wire::decode_telemetry(&bytes("row-telemetry")).unwrap(), telemetry());
-    for (name, report) in reports() {
-        assert_eq!(contract::wire::decode_report(&bytes(&format!("row-{name}"))).unwrap(), report);
-    }
+/// What the asker gets from an answer of the golden file.
+async fn answered<M: Wire, T: Send + 'static>(name: &str, ask: impl FnOnce(Reply<T>) -> M) -> T {
+    let (reply, answer) = Reply::channel();
+    let slot = ask(reply).encode(&protocol()).unwrap().reply.unwrap();
+    slot(Ok(golden(WIRE)[name].clone()));
+    answer.await.unwrap().unwrap()
 }
 
-/// Reads a question of the golden file, to be answered with what the file says under `answer`.
-fn question<M: Wire>(version: WireVersion, name: &str, answer: &'static str) -> M {
-    let golden = golden(version);
-    let expected = s(golden.get(answer).copied().unwrap_or_default());
-    let way = ReplyTo::new(move |bytes| assert_eq!(hex(&bytes.unwrap()), expected, "{answer}"));
-    M::decode(&unhex(golden[name]), Some(way), version).unwrap()
-}
-
-#[test]
-fn answers_are_written_as_the_golden_files_say() {
-    for version in WireVersion::ALL {
-        let MetaDown::Offer { reply } = question(version, "offer", "offer-answer") else { panic!() };
-        // The hashes themselves are of the wire, too.
-        reply.send(Offer { number: 5, digest: Digest::of([(&key(), "u", "9")], 2) });
-        let MetaDown::Holdings { reply, .. } = question(version, "holdings", "holdings-answer") else {
-            panic!()
-        };
-        reply.send(vec![Held { key: key(), uid: s("u"), version: s("9") }]);
-        let EdgeUp::Token { reply, .. } = question(version, "token", "token-answer") else { panic!() };
-        reply.send(Ok(TokenGrant { token: s("t"), expires_unix: 1, lifetime_seconds: 2 }));
-        let MetaDown::Apply { reply, .. } = question(version, "apply-delete", "apply-answer") else {
-            panic!()
-        };
-        reply.send(Err(NotApplied::Refused(s("full"))));
-        let MetaDown::Apply { reply, .. } = question(version, "apply-delete", "apply-stale") else {
-            panic!()
-        };
-        reply.send(Err(NotApplied::Stale));
-        let DeviceUp::Reports { reply, .. } = question(version, "report-twin", "reports-answer");
-        reply.send(vec![7]);
-        let EdgeUp::Reports { reply, .. } = question(version, "report-node", "reports-answer") else {
-            panic!()
-        };
-        reply.send(vec![7]);
-        let RouterUp::Telemetry { reply, .. } = question(version, "telemetry", "telemetry-answer");
-        reply.send(vec![7]);
+#[tokio::test]
+async fn golden_answers_are_read_back() {
+    assert_eq!(answered("inventory-answer", |reply| MetaDown::Inventory { reply }).await, inventory());
+    let versions = |reply| MetaDown::ObjectVersions { inventory: 5, buckets: vec![], reply };
+    assert_eq!(answered("object-versions-answer", versions).await, [object_version()]);
+    for (name, applied) in [
+        ("applied", Ok(())),
+        ("apply-refused", Err(NotApplied::Refused(s("full")))),
+        ("apply-stale", Err(NotApplied::Stale)),
+    ] {
+        let apply = |reply| MetaDown::Apply { inventory: 5, sequence: 1, changes: vec![], reply };
+        assert_eq!(answered(name, apply).await, applied);
     }
+    for (name, granted) in [("token-answer", Ok(grant())), ("token-refused", Err(s("no")))] {
+        let token = |reply| EdgeUp::Token { query: query().into(), reply };
+        assert_eq!(answered(name, token).await, granted);
+    }
+    let reports = |reply| EdgeUp::Reports { reports: vec![].into(), reply };
+    assert_eq!(answered("reports-answer", reports).await, [7]);
+    let reports = |reply| DeviceUp::Reports { reports: vec![].into(), reply };
+    assert_eq!(answered("device-reports-answer", reports).await, [7]);
+    let telemetry = |reply| RouterUp::Telemetry { uploads: vec![].into(), reply };
+    assert_eq!(answered("telemetry-answer", telemetry).await, [7]);
 }

@@ -5,11 +5,10 @@
 use std::collections::BTreeMap;
 
 use beehive::Reply;
-use beehive::link::WireVersion;
 use beehive::link::wire::{ReplyTo, Wire};
-use contract::devicecontroller::DeviceUp;
-use contract::edgecontroller::EdgeUp;
-use contract::said::{self, NodeSaid, Said, Unfit};
+use beehive::link::{Capabilities, Protocol, WireVersion};
+use contract::parsed::{self, InvalidReport, NodeReport, ParsedReport};
+use contract::uplink::{DeviceUp, EdgeUp};
 use contract::{Report, TokenQuery, TwinValue, Unparsed, UpReport};
 
 /// What an attacker would put where a name belongs.
@@ -97,33 +96,33 @@ fn good(row: i64) -> Report {
 
 #[test]
 fn an_odd_name_is_refused_alone() {
-    for version in WireVersion::ALL {
-        for odd in ODD {
-            let reports = reports_with(odd);
-            let count = reports.len();
-            let mut batch = vec![good(0)];
-            batch.extend((1_i64..).zip(reports).map(|(row, odd)| report(row, odd)));
-            batch.push(good(99));
-            let sent = EdgeUp::Reports { reports: batch.clone().into(), reply: Reply::channel().0 };
-            let body = sent.encode(version).unwrap().body;
-            let EdgeUp::Reports { reports, .. } = EdgeUp::decode(&body, way(), version).unwrap() else {
-                panic!()
-            };
-            let (read, unfit): (Vec<_>, Vec<_>) = reports
-                .open()
-                .unwrap()
-                .into_iter()
-                .map(|report| (report.row, report.report.parse()))
-                .partition(|(_, said)| said.is_ok());
-            assert_eq!(read.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [0, 99], "{odd:?}");
-            assert_eq!(unfit.len(), count, "{odd:?}");
-            for (_, unfit) in unfit {
-                let text = unfit.unwrap_err().to_string();
-                assert!(!text.chars().any(char::is_control), "{text:?}");
-            }
-            let sent = DeviceUp::Reports { reports: batch.into(), reply: Reply::channel().0 };
-            assert!(DeviceUp::decode(&sent.encode(version).unwrap().body, way(), version).is_ok());
+    let protocol = Protocol::new(WireVersion::ONE, Capabilities::default());
+    for odd in ODD {
+        let reports = reports_with(odd);
+        let count = reports.len();
+        let mut batch = vec![good(0)];
+        batch.extend((1_i64..).zip(reports).map(|(row, odd)| report(row, odd)));
+        batch.push(good(99));
+        let sent = EdgeUp::Reports { reports: batch.clone().into(), reply: Reply::channel().0 };
+        let body = sent.encode(&protocol).unwrap().body;
+        let EdgeUp::Reports { reports, .. } = EdgeUp::decode(&body, way(), &protocol).unwrap() else {
+            panic!()
+        };
+        let opened = reports.open().unwrap();
+        assert_eq!(opened.skipped, []);
+        let (read, invalid): (Vec<_>, Vec<_>) = opened
+            .items
+            .into_iter()
+            .map(|report| (report.row, report.report.parse()))
+            .partition(|(_, parsed)| parsed.is_ok());
+        assert_eq!(read.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [0, 99], "{odd:?}");
+        assert_eq!(invalid.len(), count, "{odd:?}");
+        for (_, invalid) in invalid {
+            let text = invalid.unwrap_err().to_string();
+            assert!(!text.chars().any(char::is_control), "{text:?}");
         }
+        let sent = DeviceUp::Reports { reports: batch.into(), reply: Reply::channel().0 };
+        assert!(DeviceUp::decode(&sent.encode(&protocol).unwrap().body, way(), &protocol).is_ok());
     }
 }
 
@@ -146,9 +145,9 @@ fn an_odd_question_is_refused() {
             assert!(parse(query(names, vec![])).is_err(), "{odd:?} at {at}");
         }
     }
-    let many = vec!["a".to_owned(); said::AUDIENCES_MAX + 1];
-    for audiences in [many, vec!["a".repeat(said::AUDIENCE_MAX + 1)]] {
-        assert!(matches!(parse(query(["d", "a", "p", "u"], audiences)), Err(Unfit::Size { .. })));
+    let many = vec!["a".to_owned(); parsed::AUDIENCES_MAX + 1];
+    for audiences in [many, vec!["a".repeat(parsed::AUDIENCE_MAX + 1)]] {
+        assert!(matches!(parse(query(["d", "a", "p", "u"], audiences)), Err(InvalidReport::Size { .. })));
     }
 }
 
@@ -174,20 +173,20 @@ fn what_is_too_large_is_refused() {
     };
     let event = |bytes| UpReport::Event { namespace: "d".into(), name: "e".into(), event_json: text(bytes) };
     let fits = |report: UpReport| Unparsed::from(report).parse().is_ok();
-    assert!(fits(UpReport::Node { node_json: text(said::STATUS_MAX) }));
-    assert!(!fits(UpReport::Node { node_json: text(said::STATUS_MAX + 1) }));
-    assert!(fits(pod(said::STATUS_MAX)) && !fits(pod(said::STATUS_MAX + 1)));
-    assert!(fits(event(said::EVENT_MAX)) && !fits(event(said::EVENT_MAX + 1)));
-    assert!(fits(twin(said::VALUE_MAX, said::METADATA_MAX, said::METADATA_BYTES_MAX)));
-    assert!(!fits(twin(said::VALUE_MAX + 1, 0, 0)));
-    assert!(!fits(twin(1, said::METADATA_MAX + 1, 1)));
-    assert!(!fits(twin(1, 1, said::METADATA_BYTES_MAX + 1)));
+    assert!(fits(UpReport::Node { node_json: text(parsed::STATUS_MAX) }));
+    assert!(!fits(UpReport::Node { node_json: text(parsed::STATUS_MAX + 1) }));
+    assert!(fits(pod(parsed::STATUS_MAX)) && !fits(pod(parsed::STATUS_MAX + 1)));
+    assert!(fits(event(parsed::EVENT_MAX)) && !fits(event(parsed::EVENT_MAX + 1)));
+    assert!(fits(twin(parsed::VALUE_MAX, parsed::METADATA_MAX, parsed::METADATA_BYTES_MAX)));
+    assert!(!fits(twin(parsed::VALUE_MAX + 1, 0, 0)));
+    assert!(!fits(twin(1, parsed::METADATA_MAX + 1, 1)));
+    assert!(!fits(twin(1, 1, parsed::METADATA_BYTES_MAX + 1)));
 }
 
 #[test]
 fn what_is_good_is_read_as_it_was_said() {
-    let said =
+    let parsed =
         Unparsed::from(UpReport::PodGone { namespace: "d".into(), name: "p.q".into(), uid: "u-1".into() });
-    let Ok(Said::OfNode(NodeSaid::PodGone { pod })) = said.parse() else { panic!() };
+    let Ok(ParsedReport::OfNode(NodeReport::PodGone { pod })) = parsed.parse() else { panic!() };
     assert_eq!((pod.namespace.as_str(), pod.name.as_str(), pod.uid.as_str()), ("d", "p.q", "u-1"));
 }

@@ -4,13 +4,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use beehive::Ended;
+use beehive::{Blocked, Ended, Inspector};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{log, notify, sentence};
 
 /// 10 s: what a stop may take. Kubernetes kills after 30, systemd after 90.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// 60 s with the hive's thread blocked: no burst of work takes so long.
+const BLOCKED_FOR: Duration = Duration::from_secs(60);
 /// 8 threads for files, which block; everything else runs on the hive's.
 const BLOCKING_THREADS: usize = 8;
 
@@ -18,6 +20,9 @@ const BLOCKING_THREADS: usize = 8;
 pub trait Running {
     /// Completes when it cannot go on, and says why.
     fn gave_up(&mut self) -> impl Future<Output = String>;
+
+    /// Looks at its actors.
+    fn inspector(&self) -> Inspector;
 
     /// Stops everything in order, within `deadline`.
     fn stop(self, deadline: Duration) -> impl Future<Output = Ended>;
@@ -50,6 +55,7 @@ pub fn main(filter: &str, work: impl AsyncFnOnce() -> Result<()>) -> ExitCode {
 /// When it gave up or did not stop in time.
 pub async fn serve(mut daemon: impl Running) -> Result<()> {
     let mut signals = Signals::listen()?;
+    daemon.inspector().when_blocked(BLOCKED_FOR, |blocked| end(&blocked));
     notify::tell("READY=1");
     let ended_by = tokio::select! {
         reason = daemon.gave_up() => Err(reason),
@@ -66,6 +72,13 @@ pub async fn serve(mut daemon: impl Running) -> Result<()> {
         (Ok(()), Ended::Late(actors)) => bail!("these actors did not stop in time: {}", actors.join(", ")),
         (Ok(()), Ended::InOrder) => Ok(()),
     }
+}
+
+/// Nothing on the blocked thread can end the daemon in order; what starts it anew does better than waiting.
+#[allow(clippy::exit)]
+fn end(blocked: &Blocked) {
+    tracing::error!("{blocked}; the daemon ends");
+    std::process::exit(1)
 }
 
 /// The signals that stop a daemon.

@@ -1,43 +1,38 @@
 //! DeviceTwin's actor.
 
-mod clients;
-mod keeping;
-mod look;
-mod mappers;
+mod dmi;
+mod mqtt;
+mod objects;
+mod publisher;
 mod registration;
+mod updates;
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use beehive::{Actor, Address, Context, Fault};
+use beehive::{Actor, Address, Context, Fault, Policy};
 use bytes::Bytes;
-use contract::NodeName;
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
+use contract::{ChangedObjects, NodeName};
 use edge_store::{Store, Write};
-use tokio::sync::mpsc;
 
-use crate::door::Callers;
-use crate::holder::Holder;
+use self::publisher::Publications;
+use crate::catalog::Catalog;
+use crate::connections::Callers;
+use crate::events::Event;
 use crate::mapper::Session;
-use crate::members::{self, Member};
+use crate::members::Member;
+use crate::object_reader::{Pod, PodKey};
 use crate::payload::Base;
 use crate::peer::{Kernel, Peers};
-use crate::push::{Catalog, Met};
-use crate::share::Share;
+use crate::push::{Introduced, Pending};
+use crate::quota::Usage;
+use crate::server::{Place, Server};
+use crate::store;
 use crate::topic::DeviceId;
-use crate::{rows, server};
-
-/// 1024 messages may wait for EventBus; what comes on top is dropped and counted.
-const OUTGOING_MAX: usize = 1024;
-/// 8 MiB of payloads may wait for EventBus: messages are a few hundred bytes, unless somebody tries it on.
-const OUTGOING_BYTES_MAX: usize = 8 << 20;
-
-type Publication = (String, Bytes);
 
 /// Keeps the twins of the node's devices and speaks with their mappers.
 pub struct DeviceTwin {
@@ -48,18 +43,19 @@ pub struct DeviceTwin {
     store: Store,
     bus: Address<EventBusMsg>,
     meta: Address<MetaMsg>,
-    outgoing: Option<mpsc::Sender<Publication>>,
-    outgoing_bytes: Rc<Cell<usize>>,
+    publications: Option<Publications>,
     dropped: u64,
     catalog: Catalog,
     members: BTreeMap<DeviceId, Member>,
     /// The mapper of each protocol.
     sessions: BTreeMap<String, Session>,
     session_number: u64,
-    /// For whom the pods that called speak, by uid.
-    holders: BTreeMap<String, Holder>,
-    /// What the devices of a protocol weigh, from the first change after a look on.
-    shares: BTreeMap<String, Share>,
+    /// Protocols whose mappers have to be told of changes that the store has not taken yet.
+    unpushed: BTreeSet<String>,
+    /// The node's pods, for mappers may be in one.
+    pods: BTreeMap<PodKey, Pod>,
+    /// What the devices of a protocol weigh, from the first change on.
+    usages: BTreeMap<String, Usage>,
     /// The reports that wait have their turn soon.
     reporting: bool,
     /// Calls of mappers that were not theirs to make.
@@ -83,15 +79,15 @@ impl DeviceTwin {
             store,
             bus,
             meta,
-            outgoing: None,
-            outgoing_bytes: Rc::default(),
+            publications: None,
             dropped: 0,
             catalog: Catalog::default(),
             members: BTreeMap::new(),
             sessions: BTreeMap::new(),
             session_number: 0,
-            holders: BTreeMap::new(),
-            shares: BTreeMap::new(),
+            unpushed: BTreeSet::new(),
+            pods: BTreeMap::new(),
+            usages: BTreeMap::new(),
             reporting: false,
             denied: 0,
         }
@@ -99,7 +95,7 @@ impl DeviceTwin {
 
     /// Asks `peers` who calls, in place of the kernel.
     #[must_use]
-    pub fn told_by(mut self, peers: Arc<dyn Peers>) -> Self {
+    pub fn with_peers(mut self, peers: Arc<dyn Peers>) -> Self {
         self.peers = peers;
         self
     }
@@ -114,26 +110,27 @@ impl Actor for DeviceTwin {
     type Message = TwinMsg;
 
     async fn started(&mut self, cx: &mut Context<TwinMsg>) -> Result<(), Fault> {
-        self.load().map_err(|error| Fault::from_error(&error))?;
-        self.publish_beside(cx);
+        self.publications = Some(Publications::start(&self.bus, cx));
+        self.load(cx).await?;
+        self.objects_changed(ChangedObjects::Any, cx).await?;
+        self.push_all(cx);
         if self.members.values().any(Member::waits) {
             self.report_later(cx);
         }
-        self.look(cx).await;
-        let place = server::Place {
+        let place = Place {
             folder: self.folder().to_owned(),
             group: self.settings.dmi_sock_group.clone(),
             peers: Arc::clone(&self.peers),
             callers: Arc::clone(&self.callers),
         };
-        let (twin, env) = (cx.myself(), cx.env().clone());
-        cx.spawn(async move { server::serve(place, twin, env).await });
+        let twin = cx.for_children();
+        cx.child("dmi-server", Policy::default(), move || Server::new(place.clone(), twin.clone()));
         Ok(())
     }
 
     async fn handle(&mut self, message: TwinMsg, cx: &mut Context<TwinMsg>) -> Result<(), Fault> {
         match message {
-            TwinMsg::Look => self.look(cx).await,
+            TwinMsg::ObjectsChanged(changed) => return self.objects_changed(changed, cx).await,
             TwinMsg::Mqtt { topic, payload, reply } => reply.send(self.mqtt(&topic, &payload, cx).await),
             TwinMsg::Dmi { caller, call, reply } => reply.send(self.dmi(&caller, call, cx).await),
             TwinMsg::Report => self.report_now(cx).await,
@@ -151,12 +148,13 @@ impl Actor for DeviceTwin {
             .sessions
             .iter()
             .map(|(protocol, session)| {
-                let shown = serde_json::json!({
-                    "name": session.row.name, "version": session.row.version, "address": session.row.address,
-                    "holder": session.row.holder.to_string(),
-                    "devices": session.row.sent.devices.len(), "failures": session.failures,
+                let mapper = &session.mapper;
+                let json = serde_json::json!({
+                    "name": mapper.name, "version": mapper.version, "address": mapper.address,
+                    "identity": mapper.identity.to_string(),
+                    "devices": session.has.devices.len(), "failures": session.failures,
                 });
-                (protocol.clone(), shown)
+                (protocol.clone(), json)
             })
             .collect();
         serde_json::json!({
@@ -166,46 +164,42 @@ impl Actor for DeviceTwin {
     }
 }
 
-/// Beginning, publishing and time.
+/// Beginning, publishing and committing.
 impl DeviceTwin {
-    fn load(&mut self) -> Result<(), edge_store::StoreError> {
-        self.members = members::load(&self.store)?;
-        for (protocol, row) in rows::mappers(&self.store)? {
+    async fn load(&mut self, cx: &Context<TwinMsg>) -> Result<(), Fault> {
+        let store = self.store.clone();
+        let kept = cx.env().blocking(move || store::load(&store)).await?;
+        let mut kept = kept.map_err(|error| Fault::from_error(&error))?;
+        kept.tell(cx.env());
+        for (id, state) in std::mem::take(&mut kept.states) {
+            let twins = kept.twins.remove(&id).unwrap_or_default();
+            self.members.insert(id, Member::new(state, twins));
+        }
+        for (protocol, (mapper, has)) in std::mem::take(&mut kept.mappers) {
             self.session_number += 1;
-            self.sessions.insert(protocol, Session::new(row, Met::default(), self.session_number));
+            let known = (has, Introduced::default());
+            let session = Session::new(mapper, known, Pending::default(), self.session_number);
+            self.sessions.insert(protocol, session);
         }
         Ok(())
     }
 
-    /// Publications leave in order, and beside this actor: EventBus may be waiting for it.
-    fn publish_beside(&mut self, cx: &Context<TwinMsg>) {
-        let (queue, mut waiting) = mpsc::channel(OUTGOING_MAX);
-        self.outgoing = Some(queue);
-        let (bus, bytes) = (self.bus.clone(), Rc::clone(&self.outgoing_bytes));
-        cx.spawn(async move {
-            while let Some((topic, payload)) = waiting.recv().await {
-                bytes.set(bytes.get().saturating_sub(payload.len()));
-                let message = EventBusMsg::Publish { topic, payload, qos: 1, retain: false };
-                if bus.tell(message).await.is_err() {
-                    return;
-                }
+    /// Nobody knows what the mappers have kept since an earlier incarnation told them.
+    fn push_all(&mut self, cx: &Context<TwinMsg>) {
+        let protocols: Vec<String> = self.sessions.keys().cloned().collect();
+        for protocol in protocols {
+            if let Some(session) = self.sessions.get_mut(&protocol) {
+                session.pending = Pending::all(&protocol, &self.catalog, &session.has);
             }
-        });
+            self.push(&protocol, cx);
+        }
     }
 
-    fn publish(&mut self, topic: String, payload: Bytes) {
-        let Some(queue) = &self.outgoing else { return };
-        let bytes = self.outgoing_bytes.get() + payload.len();
-        if bytes <= OUTGOING_BYTES_MAX && queue.try_send((topic, payload)).is_ok() {
-            self.outgoing_bytes.set(bytes);
-        } else {
+    fn publish(&mut self, topic: String, payload: Bytes, cx: &Context<TwinMsg>) {
+        let Some(publications) = &self.publications else { return };
+        if !publications.publish(topic, payload) {
             self.dropped += 1;
-            if self.dropped.is_power_of_two() {
-                tracing::warn!(
-                    dropped = self.dropped,
-                    "the broker does not keep up; publications are dropped"
-                );
-            }
+            Event::PublicationDropped { dropped: self.dropped }.happened(cx.env());
         }
     }
 

@@ -3,7 +3,7 @@
 //! # Owns
 //! The twins and states of the node's devices, the mappers that registered, and `dmi.sock`.
 //! # Accepts
-//! [`contract::devicetwin::TwinMsg`]: a nudge that devices or models changed, what MQTT clients publish on the topics
+//! [`contract::devicetwin::TwinMsg`]: which devices, models or pods changed, what MQTT clients publish on the topics
 //! of the twins, what mappers call over DMI, and the ends of pushes to mappers.
 //! # Tells
 //! EventBus the results, deltas and documents to publish; mappers their devices and models; MetaManager that the
@@ -11,27 +11,34 @@
 //! # Keeps across a restart
 //! Every twin, state and mapper, in rows of the store that are committed together with the report for the cloud, before
 //! anybody is answered. What a mapper has got is kept as digests, so that a restart sends it what changed in between.
+//! Objects are read anew when it begins. A call or a message that was in hand is answered by nobody, and whoever waits
+//! for it tries again; a publication that was in hand is lost, as those of QoS 0 are.
 //! # Never
-//! Takes a cloud's word from a local client, touches a twin of a device that is not the node's, takes a mapper's word for a
-//! device of a protocol that it has not registered, connects to a socket that is not the mapper's own, or lets a mapper
-//! that hangs hold up anybody else.
+//! Takes a cloud's word from a local client, changes a twin of a device that is not the node's, takes a mapper's word for a
+//! device of a protocol that it has not registered, connects to a socket that is not the mapper's own, lets a mapper
+//! that hangs hold up anybody else, or reads the disk on the hive's thread or more of it than what changed.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
-mod caller;
+mod catalog;
+mod connections;
 mod convert;
-mod door;
-mod holder;
+mod error;
+mod events;
+mod identity;
 mod mapper;
+mod mapper_connection;
+mod mapper_socket;
 mod members;
+mod object_reader;
 mod payload;
 mod peer;
 mod plan;
+mod procfs;
 mod push;
-mod reach;
-mod rows;
+mod quota;
 mod server;
-mod share;
+mod store;
 mod topic;
 mod twin;
 

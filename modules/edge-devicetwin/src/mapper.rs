@@ -10,9 +10,9 @@ use dmi::v1beta1::device_mapper_service_client::DeviceMapperServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::push::{Call, Met};
-use crate::reach::Reach;
-use crate::rows::MapperRow;
+use crate::identity::MapperIdentity;
+use crate::mapper_socket::MapperSocket;
+use crate::push::{Acknowledged, Call, Introduced, Pending};
 
 /// 10 s for one call (KubeEdge).
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
@@ -23,27 +23,49 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// 253 characters of a mapper's or a protocol's name.
 const NAME_MAX: usize = 253;
 
+/// Who the mapper of a protocol is and where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MapperRecord {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    /// Its version and that of its API, for people.
+    pub(crate) version: String,
+    /// For whom it speaks.
+    pub(crate) identity: MapperIdentity,
+    /// The user of the process that registered.
+    pub(crate) uid: u32,
+    /// That process.
+    pub(crate) process: String,
+    /// It wants its devices.
+    pub(crate) with_data: bool,
+}
+
 /// A mapper, from its registration until the next one for its protocol.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Who and where it is, and what it has got.
-    pub(crate) row: MapperRow,
+    pub(crate) mapper: MapperRecord,
     /// Tells this session's pushes from those of earlier ones.
     pub(crate) number: u64,
-    pub(crate) met: Met,
+    pub(crate) has: Acknowledged,
+    pub(crate) introduced: Introduced,
+    /// What it may have to be told of.
+    pub(crate) pending: Pending,
     /// The push under way.
-    pub(crate) flying: Option<Rc<Vec<Call>>>,
-    /// Something changed during the push.
-    pub(crate) again: bool,
+    pub(crate) under_way: Option<Rc<Vec<Call>>>,
     /// A try is due by the clock.
     pub(crate) waiting: bool,
     pub(crate) failures: u32,
 }
 
 impl Session {
-    /// A session that begins with what the mapper is known to have.
-    pub(crate) fn new(row: MapperRow, met: Met, number: u64) -> Self {
-        Session { row, number, met, flying: None, again: false, waiting: false, failures: 0 }
+    /// A session that begins with what the mapper is known to have, and what it may have to be told of.
+    pub(crate) fn new(
+        mapper: MapperRecord,
+        (has, introduced): (Acknowledged, Introduced),
+        pending: Pending,
+        number: u64,
+    ) -> Self {
+        Session { mapper, number, has, introduced, pending, under_way: None, waiting: false, failures: 0 }
     }
 
     /// The pause after one more push that failed.
@@ -72,14 +94,18 @@ pub(crate) fn check(name: &str, protocol: &str) -> Result<(), String> {
 }
 
 /// Makes the calls in order. Answers which were taken, and why others were not.
-pub(crate) async fn run(reach: Reach, calls: Rc<Vec<Call>>, env: Env) -> (Vec<usize>, Option<String>) {
+pub(crate) async fn run(
+    socket: MapperSocket,
+    calls: Rc<Vec<Call>>,
+    env: Env,
+) -> (Vec<usize>, Option<String>) {
     // Said beside the channel: what gRPC makes of it is that nobody is there.
     let why: Arc<Mutex<Option<String>>> = Arc::default();
     let told = Arc::clone(&why);
     let channel = dmi::channel_by(move || {
-        let (reach, told) = (reach.clone(), Arc::clone(&told));
+        let (socket, told) = (socket.clone(), Arc::clone(&told));
         async move {
-            reach.connect().await.inspect_err(|error| {
+            socket.connect().await.inspect_err(|error| {
                 *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
             })
         }

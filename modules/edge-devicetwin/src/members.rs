@@ -1,17 +1,16 @@
-//! The devices of the node, in memory: what the store holds of them, and which of it was committed when.
+//! The devices of the node, in memory: what the store holds of them, which of it was committed when, and how often it is
+//! reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use beehive::Moment;
-use contract::ids::{DEVICE_MODELS, DEVICES};
-use edge_store::{Store, StoreError, StoredObject, Write};
-use serde::de::DeserializeOwned;
+use edge_store::Write;
 
-use crate::plan::Touch;
-use crate::push::Catalog;
-use crate::rows::{self, State};
-use crate::twin::Twin;
+use crate::catalog::Catalog;
+use crate::plan::TwinChange;
+use crate::store;
+use crate::twin::{State, Twin};
 use crate::{DeviceId, plan};
 
 /// 60 s: a value that does not change is committed and reported again after this, so that its time stays true.
@@ -59,16 +58,16 @@ impl Member {
         Member { state, state_saved: None, state_pace, twins, saved: BTreeMap::new(), paces: BTreeMap::new() }
     }
 
-    /// Those of the touched that have to be committed. Marks all of them, where the report has to wait for its turn.
-    pub(crate) fn news(&self, touched: &mut [Touch], now: Moment) -> Vec<Touch> {
+    /// Those of the changes that have to be committed. Marks all of them, where the report has to wait for its turn.
+    pub(crate) fn news(&self, changes: &mut [TwinChange], now: Moment) -> Vec<TwinChange> {
         let mut news = Vec::new();
-        for touch in touched {
-            let stale = is_stale(self.saved.get(&touch.property).copied(), now);
-            if touch.is_news() || stale {
-                touch.after.unreported = !self.is_due(&touch.property, now);
-                news.push(touch.clone());
+        for change in changes {
+            let stale = is_stale(self.saved.get(&change.property).copied(), now);
+            if change.is_new() || stale {
+                change.after.unreported = !self.is_due(&change.property, now);
+                news.push(change.clone());
             } else {
-                touch.after.unreported = touch.before.as_ref().is_some_and(|before| before.unreported);
+                change.after.unreported = change.before.as_ref().is_some_and(|before| before.unreported);
             }
         }
         news
@@ -128,15 +127,15 @@ impl Member {
         self.state.state != state.state || is_stale(self.state_saved, now)
     }
 
-    /// Takes over what was touched, after the commit of `saved`.
-    pub(crate) fn take(&mut self, touched: &[Touch], saved: &[Touch], now: Moment) {
-        for touch in touched {
-            self.twins.insert(touch.property.clone(), touch.after.clone());
+    /// Takes over what was changes, after the commit of `saved`.
+    pub(crate) fn take(&mut self, changes: &[TwinChange], saved: &[TwinChange], now: Moment) {
+        for change in changes {
+            self.twins.insert(change.property.clone(), change.after.clone());
         }
-        for touch in saved {
-            self.saved.insert(touch.property.clone(), now);
-            if !touch.after.unreported {
-                self.paces.entry(touch.property.clone()).or_default().count(now);
+        for change in saved {
+            self.saved.insert(change.property.clone(), now);
+            if !change.after.unreported {
+                self.paces.entry(change.property.clone()).or_default().count(now);
             }
         }
     }
@@ -146,86 +145,39 @@ fn is_stale(saved: Option<Moment>, now: Moment) -> bool {
     saved.is_none_or(|saved| now.since(saved) >= REFRESH)
 }
 
-/// The rows of touched twins, and the reports on them that need not wait.
-pub(crate) fn writes<'a>(id: &DeviceId, touched: impl IntoIterator<Item = &'a Touch>) -> Vec<Write> {
+/// The rows of changes twins, and the reports on them that need not wait.
+pub(crate) fn writes<'a>(id: &DeviceId, changes: impl IntoIterator<Item = &'a TwinChange>) -> Vec<Write> {
     let mut writes = Vec::new();
-    for touch in touched {
-        writes.push(rows::put_twin(id, &touch.property, &touch.after));
-        if !touch.after.unreported {
-            writes.extend(rows::enqueue(&touch.after.report(id, &touch.property)));
+    for change in changes {
+        writes.push(store::put_twin(id, &change.property, &change.after));
+        if !change.after.unreported {
+            writes.extend(store::enqueue(&change.after.report(id, &change.property)));
         }
     }
     writes
 }
 
-/// All members as the store has them.
-pub(crate) fn load(store: &Store) -> Result<BTreeMap<DeviceId, Member>, StoreError> {
-    let mut members = BTreeMap::new();
-    for (id, state) in rows::states(store)? {
-        let twins = rows::twins(store, &id)?;
-        members.insert(id, Member::new(state, twins));
-    }
-    Ok(members)
-}
-
-/// The devices and models in the store.
-pub(crate) struct Found {
-    pub(crate) catalog: Catalog,
-    pub(crate) uids: BTreeMap<DeviceId, String>,
-    /// Devices that are there, readable or not.
-    pub(crate) present: BTreeSet<DeviceId>,
-}
-
-/// Reads the store's devices and models. One that is not understood is named in the log and keeps what it had.
-pub(crate) fn find(store: &Store) -> Result<Found, StoreError> {
-    let heads = store.object_heads()?;
-    let present = heads.iter().filter(|(key, ..)| key.resource == DEVICES);
-    let present = present.filter_map(|(key, ..)| DeviceId::parse(&key.namespace, &key.name)).collect();
-    let (mut catalog, mut uids) = (Catalog::default(), BTreeMap::new());
-    for object in store.list_objects(DEVICES, None)? {
-        if let Some((id, device)) = parse(&object) {
-            uids.insert(id.clone(), object.uid);
-            catalog.devices.insert(id, device);
-        }
-    }
-    catalog.models = store.list_objects(DEVICE_MODELS, None)?.iter().filter_map(parse).collect();
-    Ok(Found { catalog, uids, present })
-}
-
-fn parse<T: DeserializeOwned>(object: &StoredObject) -> Option<(DeviceId, T)> {
-    let id = DeviceId::parse(&object.key.namespace, &object.key.name);
-    match (id, serde_json::from_slice(&object.json)) {
-        (Some(id), Ok(value)) => Some((id, value)),
-        (None, _) => {
-            tracing::warn!(object = %object.key, "object has a name that Kubernetes does not take and is left out");
-            None
-        }
-        (Some(_), Err(error)) => {
-            tracing::warn!(object = %object.key, %error, "object is not understood and is left out");
-            None
-        }
-    }
-}
-
-/// What the cloud's desired values make of the twins of each device.
-pub(crate) fn desire(
+/// What the cloud's desired values make of the twins of these devices.
+pub(crate) fn desire<'a>(
     members: &BTreeMap<DeviceId, Member>,
     catalog: &Catalog,
+    ids: impl IntoIterator<Item = &'a DeviceId>,
     fresh: &BTreeSet<DeviceId>,
     now: i64,
-) -> BTreeMap<DeviceId, Vec<Touch>> {
+) -> BTreeMap<DeviceId, Vec<TwinChange>> {
     let none = BTreeMap::new();
-    let mut touched = BTreeMap::new();
-    for (id, device) in &catalog.devices {
+    let mut all = BTreeMap::new();
+    for id in ids {
+        let Some(device) = catalog.device(id) else { continue };
         // A device that takes another's place begins without its twins.
         let held = members.get(id).filter(|_| !fresh.contains(id)).map_or(&none, |member| &member.twins);
         let (_, model) = catalog.model_of(id, device);
-        let touches = plan::desire(held, device, &plan::types(model), now);
-        if !touches.is_empty() {
-            touched.insert(id.clone(), touches);
+        let changes = plan::desire(held, device, &plan::types(model), now);
+        if !changes.is_empty() {
+            all.insert(id.clone(), changes);
         }
     }
-    touched
+    all
 }
 
 #[cfg(test)]

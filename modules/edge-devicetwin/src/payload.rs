@@ -7,9 +7,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::DeviceId;
-use crate::plan::{Code, Refused, Touch};
-use crate::rows::State;
-use crate::twin::{Side, Twin};
+use crate::plan::{Code, PropertyUpdate, PropertyValues, Refused, TwinChange};
+use crate::twin::{Side, State, Twin};
 
 /// 256 KiB: more than a thousand twins with long values.
 pub(crate) const PAYLOAD_MAX: usize = 256 << 10;
@@ -30,29 +29,62 @@ pub(crate) struct Base {
 pub(crate) struct UpdateRequest {
     #[serde(default)]
     pub(crate) event_id: String,
-    pub(crate) twin: BTreeMap<String, Option<PartRequest>>,
+    twin: BTreeMap<String, Option<PropertyRequest>>,
 }
 
-/// One property of a `twin/update`.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub(crate) struct PartRequest {
-    pub(crate) expected: Option<ValueRequest>,
-    pub(crate) actual: Option<ValueRequest>,
-    pub(crate) optional: Option<bool>,
-    pub(crate) metadata: Option<TypeRequest>,
+/// One property of a `twin/update`; null deletes it.
+#[derive(Debug, Default, Deserialize)]
+struct PropertyRequest {
+    expected: Option<ValueRequest>,
+    actual: Option<ValueRequest>,
+    optional: Option<bool>,
+    metadata: Option<TypeRequest>,
 }
 
 /// One side of a property.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub(crate) struct ValueRequest {
-    pub(crate) value: Option<String>,
+#[derive(Debug, Default, Deserialize)]
+struct ValueRequest {
+    value: Option<String>,
 }
 
-/// The type that a client gives to a property.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub(crate) struct TypeRequest {
+/// The type that a client gives to a property; `deleted` deletes it.
+#[derive(Debug, Default, Deserialize)]
+struct TypeRequest {
     #[serde(rename = "type")]
-    pub(crate) value_type: Option<String>,
+    value_type: Option<String>,
+}
+
+impl UpdateRequest {
+    /// What it wants of each property.
+    ///
+    /// # Errors
+    /// A side that has no value.
+    pub(crate) fn updates(self) -> Result<BTreeMap<String, PropertyUpdate>, Refused> {
+        let update = |(property, request): (String, Option<PropertyRequest>)| {
+            let update = request.map_or(Ok(PropertyUpdate::Delete), |request| request.update(&property))?;
+            Ok((property, update))
+        };
+        self.twin.into_iter().map(update).collect()
+    }
+}
+
+impl PropertyRequest {
+    fn update(self, property: &str) -> Result<PropertyUpdate, Refused> {
+        let value_type = self.metadata.and_then(|metadata| metadata.value_type);
+        if value_type.as_deref() == Some("deleted") {
+            return Ok(PropertyUpdate::Delete);
+        }
+        let value = |side: Option<ValueRequest>| match side {
+            None => Ok(None),
+            Some(ValueRequest { value: Some(value) }) => Ok(Some(value)),
+            Some(ValueRequest { value: None }) => {
+                let name: String = property.chars().take(64).collect();
+                Err(Refused::new(Code::BadRequest, format!("a side of `{name}` has no value")))
+            }
+        };
+        let (expected, actual) = (value(self.expected)?, value(self.actual)?);
+        Ok(PropertyUpdate::Set(PropertyValues { expected, actual, optional: self.optional, value_type }))
+    }
 }
 
 /// `twin/get` and `membership/get`.
@@ -117,7 +149,7 @@ fn side(side: &Side) -> Value {
 }
 
 /// A twin as clients see it: no versions, and a deleted one is null.
-fn shown(twin: &Twin) -> Value {
+fn as_json(twin: &Twin) -> Value {
     if twin.deleted {
         return Value::Null;
     }
@@ -132,13 +164,13 @@ fn shown(twin: &Twin) -> Value {
 }
 
 fn living(twins: &BTreeMap<String, Twin>) -> Map<String, Value> {
-    twins.iter().filter(|(_, twin)| !twin.deleted).map(|(name, twin)| (name.clone(), shown(twin))).collect()
+    twins.iter().filter(|(_, twin)| !twin.deleted).map(|(name, twin)| (name.clone(), as_json(twin))).collect()
 }
 
 /// `twin/update/result` of an update that was taken.
-pub(crate) fn update_result(base: &Base, touched: &[Touch]) -> Bytes {
+pub(crate) fn update_result(base: &Base, changes: &[TwinChange]) -> Bytes {
     let twin: Map<String, Value> =
-        touched.iter().map(|touch| (touch.property.clone(), shown(&touch.after))).collect();
+        changes.iter().map(|change| (change.property.clone(), as_json(&change.after))).collect();
     bytes(&json!({ "event_id": base.event_id, "timestamp": base.timestamp, "twin": twin }))
 }
 
@@ -149,13 +181,13 @@ pub(crate) fn refusal(base: &Base, refused: &Refused) -> Bytes {
     }))
 }
 
-/// `twin/update/document`: what the touched properties were, and what they are.
-pub(crate) fn document(base: &Base, touched: &[Touch]) -> Bytes {
-    let twin: Map<String, Value> = touched
+/// `twin/update/document`: what the changes properties were, and what they are.
+pub(crate) fn document(base: &Base, changes: &[TwinChange]) -> Bytes {
+    let twin: Map<String, Value> = changes
         .iter()
-        .map(|touch| {
-            let last = touch.before.as_ref().map_or(Value::Null, shown);
-            (touch.property.clone(), json!({ "last": last, "current": shown(&touch.after) }))
+        .map(|change| {
+            let last = change.before.as_ref().map_or(Value::Null, as_json);
+            (change.property.clone(), json!({ "last": last, "current": as_json(&change.after) }))
         })
         .collect();
     bytes(&json!({ "event_id": base.event_id, "timestamp": base.timestamp, "twin": twin }))
@@ -219,4 +251,30 @@ pub(crate) fn membership_updated(base: &Base, added: &[DeviceId], removed: &[Dev
         "event_id": base.event_id, "timestamp": base.timestamp,
         "added_devices": list(added), "removed_devices": list(removed),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_says_what_it_wants_of_each_property() {
+        let read = |text: &str| read::<UpdateRequest>(text.as_bytes()).and_then(UpdateRequest::updates);
+        let all = read(
+            r#"{"twin":{"a":null,"b":{"metadata":{"type":"deleted"},"actual":{}},
+            "c":{"expected":{"value":"1"},"optional":false,"metadata":{"type":"int"}}}}"#,
+        );
+        let set = PropertyValues {
+            expected: Some("1".into()),
+            actual: None,
+            optional: Some(false),
+            value_type: Some("int".into()),
+        };
+        let expected =
+            [("a", PropertyUpdate::Delete), ("b", PropertyUpdate::Delete), ("c", PropertyUpdate::Set(set))];
+        assert_eq!(all, Ok(expected.map(|(name, update)| (name.to_owned(), update)).into()));
+        for text in [r#"{"twin":{"a":{"actual":{}}}}"#, r#"{"twin":{"a":{"expected":{"value":null}}}}"#] {
+            assert_eq!(read(text).unwrap_err().code, Code::BadRequest, "{text}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use contract::devicetwin::DmiCaller;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::net::UnixStream;
 
-use crate::caller::{self, PROC_MAX, Place};
+use crate::procfs::{self, PROC_MAX, Place};
 
 /// Tells who is at the other end of a connection.
 pub trait Peers: Send + Sync {
@@ -41,11 +41,11 @@ impl Peers for Kernel {
         let held = hold(stream.as_fd(), pid).map_err(|error| failed(&error))?;
         let stat = read(pid, "stat").map_err(|error| failed(&error))?;
         let cgroups = read(pid, "cgroup").map_err(|error| failed(&error))?;
-        let began = caller::began(&stat).ok_or_else(|| failed(&"it has ended"))?;
+        let began = procfs::began(&stat).ok_or_else(|| failed(&"it has ended"))?;
         if !still(&held, pid, began) {
             return Err(failed(&"it has ended"));
         }
-        let pod = match caller::place(&cgroups) {
+        let pod = match procfs::place(&cgroups) {
             Ok(Place::Pod(uid)) => Some(uid),
             Ok(Place::Host) => None,
             Err(reason) => return Err(failed(&reason)),
@@ -59,7 +59,7 @@ impl Peers for Kernel {
             return false;
         };
         let (Ok(pid), Ok(began)) = (pid.parse::<i32>(), began.parse::<u64>()) else { return false };
-        booted == boot() && read(pid, "stat").ok().and_then(|stat| caller::began(&stat)) == Some(began)
+        booted == boot() && read(pid, "stat").ok().and_then(|stat| procfs::began(&stat)) == Some(began)
     }
 }
 
@@ -85,9 +85,9 @@ fn still(held: &Option<OwnedFd>, pid: i32, began: u64) -> bool {
     match held {
         Some(process) => {
             let info = read_capped(&format!("/proc/self/fdinfo/{}", process.as_raw_fd()));
-            info.ok().and_then(|info| caller::of_pidfd(&info)) == Some(pid)
+            info.ok().and_then(|info| procfs::of_pidfd(&info)) == Some(pid)
         }
-        None => read(pid, "stat").ok().and_then(|stat| caller::began(&stat)) == Some(began),
+        None => read(pid, "stat").ok().and_then(|stat| procfs::began(&stat)) == Some(began),
     }
 }
 

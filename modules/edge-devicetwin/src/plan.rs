@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crd::{Device, DeviceModel, PropertyType};
 
 use crate::DeviceId;
-use crate::payload::{PartRequest, UpdateRequest, ValueRequest};
 use crate::twin::{Side, Twin};
 
 /// 1024 twins in a message and on a device.
@@ -59,18 +58,41 @@ fn bad(reason: impl Into<String>) -> Refused {
     Refused::new(Code::BadRequest, reason)
 }
 
+/// What somebody wants of one property.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum PropertyUpdate {
+    /// It is to go.
+    #[default]
+    Delete,
+    /// It is to be like that.
+    Set(PropertyValues),
+}
+
+/// What a property is to be; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PropertyValues {
+    /// What it should be.
+    pub(crate) expected: Option<String>,
+    /// What it is.
+    pub(crate) actual: Option<String>,
+    /// Whether it may be deleted.
+    pub(crate) optional: Option<bool>,
+    /// The type of its values.
+    pub(crate) value_type: Option<String>,
+}
+
 /// What one property was and becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Touch {
+pub(crate) struct TwinChange {
     pub(crate) property: String,
     /// `None` when it was not there.
     pub(crate) before: Option<Twin>,
     pub(crate) after: Twin,
 }
 
-impl Touch {
+impl TwinChange {
     /// Whether it says anything that was not known.
-    pub(crate) fn is_news(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         self.before.as_ref().is_none_or(|before| !before.says_the_same_as(&self.after))
     }
 }
@@ -111,40 +133,32 @@ fn check_value(property: &str, value: &str, value_type: &str) -> Result<(), Stri
 /// What is wrong with it.
 pub(crate) fn update(
     held: &BTreeMap<String, Twin>,
-    request: &UpdateRequest,
+    updates: &BTreeMap<String, PropertyUpdate>,
     now: i64,
-) -> Result<Vec<Touch>, Refused> {
-    if request.twin.len() > TWINS_MAX {
+) -> Result<Vec<TwinChange>, Refused> {
+    if updates.len() > TWINS_MAX {
         return Err(bad("more than 1024 properties in one message"));
     }
-    let mut touched = Vec::with_capacity(request.twin.len());
-    for (property, part) in &request.twin {
+    let mut changes = Vec::with_capacity(updates.len());
+    for (property, update) in updates {
         check_name(property).map_err(bad)?;
         let before = held.get(property);
-        let after = match part {
-            Some(part) if !is_deletion(part) => change(property, before, part, now)?,
-            Some(_) | None => delete(property, before)?,
+        let after = match update {
+            PropertyUpdate::Set(values) => change(property, before, values, now)?,
+            PropertyUpdate::Delete => delete(property, before)?,
         };
-        touched.push(Touch { property: property.clone(), before: before.cloned(), after });
+        changes.push(TwinChange { property: property.clone(), before: before.cloned(), after });
     }
-    check_room(held, &touched).map_err(bad)?;
-    Ok(touched)
+    check_room(held, &changes).map_err(bad)?;
+    Ok(changes)
 }
 
-fn check_room(held: &BTreeMap<String, Twin>, touched: &[Touch]) -> Result<(), String> {
-    let new = touched.iter().filter(|touch| touch.before.is_none()).count();
+fn check_room(held: &BTreeMap<String, Twin>, changes: &[TwinChange]) -> Result<(), String> {
+    let new = changes.iter().filter(|change| change.before.is_none()).count();
     if held.len() + new > TWINS_MAX {
         return Err("a device has at most 1024 properties".to_owned());
     }
     Ok(())
-}
-
-fn given_type(part: &PartRequest) -> Option<&str> {
-    part.metadata.as_ref()?.value_type.as_deref().filter(|word| !word.is_empty())
-}
-
-fn is_deletion(part: &PartRequest) -> bool {
-    given_type(part) == Some("deleted")
 }
 
 fn delete(property: &str, before: Option<&Twin>) -> Result<Twin, Refused> {
@@ -161,22 +175,22 @@ fn delete(property: &str, before: Option<&Twin>) -> Result<Twin, Refused> {
 }
 
 /// The first to write a property fixes its type; it may become obligatory and never optional again.
-fn change(property: &str, before: Option<&Twin>, part: &PartRequest, now: i64) -> Result<Twin, Refused> {
+fn change(property: &str, before: Option<&Twin>, values: &PropertyValues, now: i64) -> Result<Twin, Refused> {
     let mut twin = match before {
         Some(living) if !living.deleted => {
             let mut twin = living.clone();
-            twin.optional &= part.optional.unwrap_or(true);
+            twin.optional &= values.optional.unwrap_or(true);
             twin
         }
         Some(_) | None => {
-            let value_type = given_type(part).unwrap_or(TEXT);
+            let value_type = values.value_type.as_deref().filter(|word| !word.is_empty()).unwrap_or(TEXT);
             if !matches!(value_type, "string" | "int" | "integer" | "float" | "boolean") {
                 let shown = cut(value_type);
                 return Err(bad(format!(
                     "type `{shown}` of `{property}` is none of string, int, integer, float and boolean"
                 )));
             }
-            let fresh = Twin { optional: part.optional.unwrap_or(true), ..Twin::new(value_type) };
+            let fresh = Twin { optional: values.optional.unwrap_or(true), ..Twin::new(value_type) };
             // Versions go on where a deleted one left off.
             before.map_or(fresh.clone(), |old| Twin {
                 expected_version: old.expected_version,
@@ -186,24 +200,21 @@ fn change(property: &str, before: Option<&Twin>, part: &PartRequest, now: i64) -
             })
         }
     };
-    if let Some(side) = &part.expected {
-        twin.expected = Some(taken(property, side, &twin.value_type, now)?);
+    if let Some(value) = &values.expected {
+        twin.expected = Some(taken(property, value, &twin.value_type, now)?);
         twin.expected_version.edge += 1;
         twin.observed = None;
     }
-    if let Some(side) = &part.actual {
-        twin.actual = Some(taken(property, side, &twin.value_type, now)?);
+    if let Some(value) = &values.actual {
+        twin.actual = Some(taken(property, value, &twin.value_type, now)?);
         twin.actual_version.edge += 1;
     }
     Ok(twin)
 }
 
-fn taken(property: &str, side: &ValueRequest, value_type: &str, now: i64) -> Result<Side, Refused> {
-    let Some(value) = &side.value else {
-        return Err(bad(format!("a side of `{property}` has no value")));
-    };
+fn taken(property: &str, value: &str, value_type: &str, now: i64) -> Result<Side, Refused> {
     check_value(property, value, value_type).map_err(bad)?;
-    Ok(Side { value: value.clone(), timestamp: now })
+    Ok(Side { value: value.to_owned(), timestamp: now })
 }
 
 /// What a mapper's report makes of the twins. `reports` are property, observed desired value and reported value.
@@ -215,7 +226,7 @@ pub(crate) fn observe(
     reports: &[(String, String, String)],
     types: &BTreeMap<&str, &'static str>,
     now: i64,
-) -> Result<Vec<Touch>, String> {
+) -> Result<Vec<TwinChange>, String> {
     if reports.len() > TWINS_MAX {
         return Err("more than 1024 properties in one report".to_owned());
     }
@@ -224,7 +235,7 @@ pub(crate) fn observe(
         .iter()
         .map(|(name, observed, reported)| (name.as_str(), (&**observed, &**reported)))
         .collect();
-    let mut touched = Vec::with_capacity(last.len());
+    let mut changes = Vec::with_capacity(last.len());
     for (property, (observed, reported)) in last {
         check_name(property)?;
         for value in [observed, reported] {
@@ -243,10 +254,10 @@ pub(crate) fn observe(
             after.expected_version.edge += 1;
         }
         after.observed = observed;
-        touched.push(Touch { property: property.to_owned(), before: before.cloned(), after });
+        changes.push(TwinChange { property: property.to_owned(), before: before.cloned(), after });
     }
-    check_room(held, &touched)?;
-    Ok(touched)
+    check_room(held, &changes)?;
+    Ok(changes)
 }
 
 /// Whether a mapper may report `value`. It is the device's own word, whatever the type (`no reading`), but no number that
@@ -275,7 +286,7 @@ fn begin(before: Option<&Twin>, value_type: Option<&str>) -> Twin {
 }
 
 /// The values that the cloud wants, by property. An empty one is none.
-fn wishes(device: &Device) -> BTreeMap<&str, &str> {
+fn desired_values(device: &Device) -> BTreeMap<&str, &str> {
     let named = device.spec.properties.iter().filter_map(|property| {
         let value = property.desired.as_ref()?.value.as_str();
         let usable = !value.is_empty() && value.len() <= VALUE_MAX && check_name(&property.name).is_ok();
@@ -291,34 +302,34 @@ pub(crate) fn desire(
     device: &Device,
     types: &BTreeMap<&str, &'static str>,
     now: i64,
-) -> Vec<Touch> {
-    let wishes = wishes(device);
-    let mut touched = Vec::new();
-    for (&property, &wish) in &wishes {
+) -> Vec<TwinChange> {
+    let desired_values = desired_values(device);
+    let mut changes = Vec::new();
+    for (&property, &value) in &desired_values {
         let before = held.get(property);
-        if before.is_some_and(|twin| twin.desired.as_deref() == Some(wish)) {
+        if before.is_some_and(|twin| twin.desired.as_deref() == Some(value)) {
             continue;
         }
         let mut after = begin(before, types.get(property).copied());
-        after.expected = Some(Side { value: wish.to_owned(), timestamp: now });
+        after.expected = Some(Side { value: value.to_owned(), timestamp: now });
         after.expected_version.cloud += 1;
-        after.desired = Some(wish.to_owned());
-        touched.push(Touch { property: property.to_owned(), before: before.cloned(), after });
+        after.desired = Some(value.to_owned());
+        changes.push(TwinChange { property: property.to_owned(), before: before.cloned(), after });
     }
     for (property, before) in held {
-        if before.desired.is_none() || wishes.contains_key(property.as_str()) {
+        if before.desired.is_none() || desired_values.contains_key(property.as_str()) {
             continue;
         }
         let mut after = before.clone();
-        // Only what the cloud wanted goes with its wish.
+        // Only what the cloud wanted goes with its value.
         if after.expected.as_ref().map(|side| &side.value) == after.desired.as_ref() {
             after.expected = None;
             after.expected_version.cloud += 1;
         }
         after.desired = None;
-        touched.push(Touch { property: property.clone(), before: Some(before.clone()), after });
+        changes.push(TwinChange { property: property.clone(), before: Some(before.clone()), after });
     }
-    touched
+    changes
 }
 
 /// The types of a model's properties, as twins name them.

@@ -2,45 +2,61 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crd::{Device, DeviceModel};
 use dmi::v1beta1 as pb;
 use prost::Message;
-use serde::{Deserialize, Serialize};
 
+use crate::catalog::Catalog;
 use crate::{DeviceId, convert};
 
-/// The node's devices and models, as the cloud wants them.
-#[derive(Debug, Default)]
-pub(crate) struct Catalog {
-    pub(crate) devices: BTreeMap<DeviceId, Device>,
-    pub(crate) models: BTreeMap<DeviceId, DeviceModel>,
-}
-
-impl Catalog {
-    /// The model of a device: its id, and itself if the node has it.
-    pub(crate) fn model_of(
-        &self,
-        id: &DeviceId,
-        device: &Device,
-    ) -> (Option<DeviceId>, Option<&DeviceModel>) {
-        let model = DeviceId::parse(&id.namespace, device.model_name());
-        let found = model.as_ref().and_then(|model| self.models.get(model));
-        (model, found)
-    }
-}
-
 /// What a mapper has got, as digests. Kept across restarts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Sent {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Acknowledged {
     pub(crate) devices: BTreeMap<DeviceId, u64>,
     pub(crate) models: BTreeMap<DeviceId, u64>,
 }
 
 /// What a mapper has got in this life of the actor: the rest is sent once more, in case the mapper lost it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Met {
+pub(crate) struct Introduced {
     pub(crate) devices: BTreeSet<DeviceId>,
     pub(crate) models: BTreeSet<DeviceId>,
+}
+
+/// What a mapper may have to be told of: all else is as it knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub(crate) devices: BTreeSet<DeviceId>,
+    pub(crate) models: BTreeSet<DeviceId>,
+}
+
+impl Pending {
+    /// Everything: nobody knows what a mapper has kept.
+    pub(crate) fn all(protocol: &str, catalog: &Catalog, acknowledged: &Acknowledged) -> Self {
+        let mut pending = Pending::default();
+        for (id, _) in catalog.devices().filter(|(id, _)| catalog.protocol_of(id) == Some(protocol)) {
+            pending.devices.insert(id.clone());
+            pending.models.extend(catalog.model_id_of(id));
+        }
+        pending.devices.extend(acknowledged.devices.keys().cloned());
+        pending.models.extend(acknowledged.models.keys().cloned());
+        pending
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.devices.is_empty() && self.models.is_empty()
+    }
+
+    /// What the call was about is still to be told.
+    pub(crate) fn put_back(&mut self, call: &Call) {
+        match call {
+            Call::CreateModel(id, _) | Call::UpdateModel(id, _) | Call::RemoveModel(id) => {
+                self.models.insert(id.clone());
+            }
+            Call::Register(id, _) | Call::Update(id, _) | Call::Remove(id) => {
+                self.devices.insert(id.clone());
+            }
+        }
+    }
 }
 
 /// Something with its digest.
@@ -64,57 +80,41 @@ fn digest(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// All that the mapper of a protocol should have.
-#[derive(Debug, Default)]
-pub(crate) struct Wanted {
-    pub(crate) models: BTreeMap<DeviceId, Digested<pb::DeviceModel>>,
-    /// `None`: the model is not on the node yet, and a mapper does not take a device without it.
-    pub(crate) devices: BTreeMap<DeviceId, Option<Digested<pb::Device>>>,
-    /// Models that devices name, on the node or not.
-    named: BTreeSet<DeviceId>,
+/// A model that the mapper of a protocol should have: `None` for one that no device of it names, or that is not on the node.
+fn wanted_model(protocol: &str, catalog: &Catalog, id: &DeviceId) -> Option<Digested<pb::DeviceModel>> {
+    let model = catalog.model(id).filter(|_| catalog.is_used(id, protocol))?;
+    Some(Digested::new(convert::model(id, model)))
 }
 
-impl Wanted {
-    /// What is wanted of the mapper of `protocol`.
-    pub(crate) fn of(protocol: &str, catalog: &Catalog) -> Self {
-        let mut wanted = Wanted::default();
-        for (id, device) in &catalog.devices {
-            let (model_id, model) = catalog.model_of(id, device);
-            if convert::protocol(device, model) != protocol {
-                continue;
-            }
-            let ready = model_id.is_none() || model.is_some();
-            let sent = ready.then(|| Digested::new(convert::device(id, device, model)));
-            wanted.devices.insert(id.clone(), sent);
-            if let Some(model_id) = model_id {
-                if let Some(model) = model
-                    && !wanted.models.contains_key(&model_id)
-                {
-                    wanted.models.insert(model_id.clone(), Digested::new(convert::model(&model_id, model)));
-                }
-                wanted.named.insert(model_id);
-            }
-        }
-        wanted
-    }
+/// A device that the mapper of a protocol should have: `None` for one of another protocol, and for one whose model is not on
+/// the node yet, which a mapper does not take.
+fn wanted_device(protocol: &str, catalog: &Catalog, id: &DeviceId) -> Option<Digested<pb::Device>> {
+    let device = catalog.device(id).filter(|_| catalog.protocol_of(id) == Some(protocol))?;
+    let (named, model) = catalog.model_of(id, device);
+    (named.is_none() || model.is_some()).then(|| Digested::new(convert::device(id, device, model)))
+}
 
-    /// The answer to a registration, and what the mapper has then.
-    pub(crate) fn registration(self) -> (pb::MapperRegisterResponse, Sent, Met) {
-        let (mut sent, mut met) = (Sent::default(), Met::default());
-        let mut response = pb::MapperRegisterResponse::default();
-        for (id, model) in self.models {
-            met.models.insert(id.clone());
-            sent.models.insert(id, model.digest);
-            response.model_list.push(model.message);
-        }
-        for (id, device) in self.devices {
-            let Some(device) = device else { continue };
-            met.devices.insert(id.clone());
-            sent.devices.insert(id, device.digest);
-            response.device_list.push(device.message);
-        }
-        (response, sent, met)
+/// The answer to a registration, and what the mapper has then.
+pub(crate) fn registration(
+    protocol: &str,
+    catalog: &Catalog,
+) -> (pb::MapperRegisterResponse, Acknowledged, Introduced) {
+    let (mut has, mut introduced) = (Acknowledged::default(), Introduced::default());
+    let mut response = pb::MapperRegisterResponse::default();
+    let all = Pending::all(protocol, catalog, &has);
+    for id in all.models {
+        let Some(model) = wanted_model(protocol, catalog, &id) else { continue };
+        introduced.models.insert(id.clone());
+        has.models.insert(id, model.digest);
+        response.model_list.push(model.message);
     }
+    for id in all.devices {
+        let Some(device) = wanted_device(protocol, catalog, &id) else { continue };
+        introduced.devices.insert(id.clone());
+        has.devices.insert(id, device.digest);
+        response.device_list.push(device.message);
+    }
+    (response, has, introduced)
 }
 
 /// One call to a mapper.
@@ -134,77 +134,103 @@ pub(crate) enum Call {
     Remove(DeviceId),
 }
 
-/// The calls that bring a mapper from what it has to what it should have, models before devices. A mapper that has
-/// a device leaves it as it is when it is registered again, so one that changed meanwhile is updated besides.
-pub(crate) fn calls(wanted: &Wanted, sent: &Sent, met: &Met) -> Vec<Call> {
-    let mut calls = Vec::new();
-    for (id, model) in &wanted.models {
-        let current = sent.models.get(id) == Some(&model.digest);
-        match (met.models.contains(id), current) {
-            (true, true) => {}
-            (true, false) => calls.push(Call::UpdateModel(id.clone(), model.clone())),
-            (false, true) => calls.push(Call::CreateModel(id.clone(), model.clone())),
-            (false, false) => {
-                calls.push(Call::CreateModel(id.clone(), model.clone()));
-                if sent.models.contains_key(id) {
-                    calls.push(Call::UpdateModel(id.clone(), model.clone()));
+/// The calls that bring the mapper of a protocol from what it has to what it should have of the pending, models before
+/// devices. A mapper that has a device leaves it as it is when it is registered again, so one that changed meanwhile is
+/// updated besides.
+pub(crate) fn calls(
+    protocol: &str,
+    catalog: &Catalog,
+    (has, introduced): (&Acknowledged, &Introduced),
+    pending: &Pending,
+) -> Vec<Call> {
+    let (mut calls, mut removals) = (Vec::new(), Vec::new());
+    // A device that comes may bring a model with it.
+    let of_devices = pending.devices.iter().filter_map(|id| catalog.model_id_of(id));
+    let models: BTreeSet<DeviceId> = pending.models.iter().cloned().chain(of_devices).collect();
+    for id in models {
+        match wanted_model(protocol, catalog, &id) {
+            Some(model) => of_model(&mut calls, id, model, has, introduced),
+            // One that is away for a while and still named stops nobody.
+            None if has.models.contains_key(&id) && !catalog.is_used(&id, protocol) => {
+                removals.push(Call::RemoveModel(id));
+            }
+            None => {}
+        }
+    }
+    let mut gone = Vec::new();
+    for id in &pending.devices {
+        let before = has.devices.get(id);
+        match wanted_device(protocol, catalog, id) {
+            Some(device) => {
+                if !introduced.devices.contains(id) {
+                    calls.push(Call::Register(id.clone(), device.clone()));
+                }
+                if before.is_some_and(|digest| *digest != device.digest) {
+                    calls.push(Call::Update(id.clone(), device));
                 }
             }
+            None if before.is_some() && catalog.protocol_of(id) != Some(protocol) => {
+                gone.push(Call::Remove(id.clone()));
+            }
+            None => {}
         }
     }
-    for (id, device) in &wanted.devices {
-        let Some(device) = device else { continue };
-        let before = sent.devices.get(id);
-        if !met.devices.contains(id) {
-            calls.push(Call::Register(id.clone(), device.clone()));
-        }
-        if before.is_some_and(|digest| *digest != device.digest) {
-            calls.push(Call::Update(id.clone(), device.clone()));
-        }
+    calls.into_iter().chain(gone).chain(removals).collect()
+}
+
+fn of_model(
+    calls: &mut Vec<Call>,
+    id: DeviceId,
+    model: Digested<pb::DeviceModel>,
+    has: &Acknowledged,
+    introduced: &Introduced,
+) {
+    let before = has.models.get(&id);
+    let current = before == Some(&model.digest);
+    if !introduced.models.contains(&id) {
+        calls.push(Call::CreateModel(id.clone(), model.clone()));
     }
-    let gone = sent.devices.keys().filter(|id| !wanted.devices.contains_key(*id));
-    calls.extend(gone.cloned().map(Call::Remove));
-    let gone = sent.models.keys().filter(|id| !wanted.named.contains(*id));
-    calls.extend(gone.cloned().map(Call::RemoveModel));
-    calls
+    if (before.is_some() && !current) || (before.is_none() && introduced.models.contains(&id)) {
+        calls.push(Call::UpdateModel(id, model));
+    }
 }
 
 /// The mapper took a call. A registration that an update follows has not brought the change.
-pub(crate) fn took(call: &Call, sent: &mut Sent, met: &mut Met) {
+pub(crate) fn took(call: &Call, has: &mut Acknowledged, introduced: &mut Introduced) {
     match call {
         Call::CreateModel(id, model) => {
-            met.models.insert(id.clone());
-            sent.models.entry(id.clone()).or_insert(model.digest);
+            introduced.models.insert(id.clone());
+            has.models.entry(id.clone()).or_insert(model.digest);
         }
         Call::UpdateModel(id, model) => {
-            sent.models.insert(id.clone(), model.digest);
+            has.models.insert(id.clone(), model.digest);
         }
         Call::RemoveModel(id) => {
-            met.models.remove(id);
-            sent.models.remove(id);
+            introduced.models.remove(id);
+            has.models.remove(id);
         }
         Call::Register(id, device) => {
-            met.devices.insert(id.clone());
-            sent.devices.entry(id.clone()).or_insert(device.digest);
+            introduced.devices.insert(id.clone());
+            has.devices.entry(id.clone()).or_insert(device.digest);
         }
         Call::Update(id, device) => {
-            sent.devices.insert(id.clone(), device.digest);
+            has.devices.insert(id.clone(), device.digest);
         }
         Call::Remove(id) => {
-            met.devices.remove(id);
-            sent.devices.remove(id);
+            introduced.devices.remove(id);
+            has.devices.remove(id);
         }
     }
 }
 
 /// The mapper refused a call. One that refuses an update may have lost the thing: it is introduced anew.
-pub(crate) fn refused(call: &Call, met: &mut Met) {
+pub(crate) fn refused(call: &Call, introduced: &mut Introduced) {
     match call {
         Call::UpdateModel(id, _) => {
-            met.models.remove(id);
+            introduced.models.remove(id);
         }
         Call::Update(id, _) => {
-            met.devices.remove(id);
+            introduced.devices.remove(id);
         }
         Call::CreateModel(..) | Call::RemoveModel(_) | Call::Register(..) | Call::Remove(_) => {}
     }
@@ -213,6 +239,7 @@ pub(crate) fn refused(call: &Call, met: &mut Met) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crd::Device;
     use serde_json::json;
 
     fn id(name: &str) -> DeviceId {
@@ -230,7 +257,10 @@ mod tests {
 
     fn catalog(desired: &str) -> Catalog {
         let model = serde_json::from_value(json!({ "metadata": { "name": "pumps" }, "spec": {} })).unwrap();
-        Catalog { devices: [(id("pump"), device(desired))].into(), models: [(id("pumps"), model)].into() }
+        let mut catalog = Catalog::default();
+        catalog.put_device(id("pump"), device(desired));
+        catalog.put_model(id("pumps"), model);
+        catalog
     }
 
     fn words(calls: &[Call]) -> Vec<String> {
@@ -247,49 +277,77 @@ mod tests {
             .collect()
     }
 
+    fn all(catalog: &Catalog, has: &Acknowledged, introduced: &Introduced) -> Vec<Call> {
+        calls("modbus", catalog, (has, introduced), &Pending::all("modbus", catalog, has))
+    }
+
     #[test]
     fn a_mapper_gets_what_changed_and_nothing_twice() {
-        let (mut sent, mut met) = (Sent::default(), Met::default());
+        let (mut has, mut introduced) = (Acknowledged::default(), Introduced::default());
         let mut push = |catalog: &Catalog| {
-            let calls = calls(&Wanted::of("modbus", catalog), &sent, &met);
-            calls.iter().for_each(|call| took(call, &mut sent, &mut met));
+            let calls = all(catalog, &has, &introduced);
+            calls.iter().for_each(|call| took(call, &mut has, &mut introduced));
             words(&calls)
         };
         assert_eq!(push(&catalog("1")), ["create model d/pumps", "register d/pump"]);
         assert!(push(&catalog("1")).is_empty());
         assert_eq!(push(&catalog("2")), ["update d/pump"]);
         let mut without = catalog("2");
-        without.models.clear();
+        without.remove_model(&id("pumps"));
         assert!(push(&without).is_empty(), "a model that is away for a while stops nobody");
         assert_eq!(push(&Catalog::default()), ["remove d/pump", "remove model d/pumps"]);
     }
 
     #[test]
+    fn only_the_pending_is_looked_at() {
+        let mut catalog = catalog("1");
+        catalog.put_device(id("other"), device("1"));
+        let (_, has, introduced) = registration("modbus", &catalog);
+        catalog.put_device(id("pump"), device("2"));
+        catalog.put_device(id("other"), device("2"));
+        let pending = Pending { devices: [id("pump")].into(), ..Pending::default() };
+        let found = calls("modbus", &catalog, (&has, &introduced), &pending);
+        assert_eq!(words(&found), ["update d/pump"]);
+        let mut left = Pending::default();
+        found.iter().for_each(|call| left.put_back(call));
+        assert_eq!(left, pending, "what is not taken stays pending");
+        // One that goes over to another protocol leaves this one, with its model.
+        let mut moved = device("2");
+        moved.spec.protocol = serde_json::from_value(json!({ "protocolName": "opcua" })).unwrap();
+        catalog.put_device(id("pump"), moved.clone());
+        assert_eq!(words(&calls("modbus", &catalog, (&has, &introduced), &pending)), ["remove d/pump"]);
+        catalog.put_device(id("other"), moved);
+        let both = Pending { devices: [id("pump"), id("other")].into(), ..Pending::default() };
+        assert_eq!(
+            words(&calls("modbus", &catalog, (&has, &introduced), &both)),
+            ["remove d/other", "remove d/pump", "remove model d/pumps"]
+        );
+    }
+
+    #[test]
     fn after_a_restart_all_is_sent_again_and_changes_besides() {
-        let (_, sent, _) = Wanted::of("modbus", &catalog("1")).registration();
-        let again = calls(&Wanted::of("modbus", &catalog("1")), &sent, &Met::default());
+        let (_, has, _) = registration("modbus", &catalog("1"));
+        let again = all(&catalog("1"), &has, &Introduced::default());
         assert_eq!(words(&again), ["create model d/pumps", "register d/pump"]);
-        let changed = calls(&Wanted::of("modbus", &catalog("2")), &sent, &Met::default());
+        let changed = all(&catalog("2"), &has, &Introduced::default());
         assert_eq!(words(&changed), ["create model d/pumps", "register d/pump", "update d/pump"]);
-        let kept: Sent = serde_json::from_slice(&serde_json::to_vec(&sent).unwrap()).unwrap();
-        assert_eq!(kept, sent);
     }
 
     #[test]
     fn a_device_waits_for_its_model_and_goes_to_its_own_protocol() {
         let mut catalog = catalog("1");
-        catalog.models.clear();
-        assert!(calls(&Wanted::of("modbus", &catalog), &Sent::default(), &Met::default()).is_empty());
-        assert!(Wanted::of("opcua", &catalog).devices.is_empty());
-        let (response, ..) = Wanted::of("modbus", &catalog).registration();
+        catalog.remove_model(&id("pumps"));
+        assert!(all(&catalog, &Acknowledged::default(), &Introduced::default()).is_empty());
+        assert!(Pending::all("opcua", &catalog, &Acknowledged::default()).is_empty());
+        let (response, ..) = registration("modbus", &catalog);
         assert!(response.device_list.is_empty());
     }
 
     #[test]
     fn a_refused_update_introduces_the_device_anew() {
-        let (_, sent, mut met) = Wanted::of("modbus", &catalog("1")).registration();
-        let wanted = Wanted::of("modbus", &catalog("2"));
-        refused(&calls(&wanted, &sent, &met)[0], &mut met);
-        assert_eq!(words(&calls(&wanted, &sent, &met)), ["register d/pump", "update d/pump"]);
+        let (_, has, mut introduced) = registration("modbus", &catalog("1"));
+        let changed = catalog("2");
+        refused(&all(&changed, &has, &introduced)[0], &mut introduced);
+        assert_eq!(words(&all(&changed, &has, &introduced)), ["register d/pump", "update d/pump"]);
     }
 }

@@ -1,34 +1,30 @@
 //! The DMI server: every call of a mapper becomes one message to the twin.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Address, AskError, Clock, Env, Fault, Reply};
+use beehive::{Actor, Address, AskError, Capacity, Clock, Context, Fault, Message, Policy, Refusal, Reply};
 use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, TwinMsg};
 use dmi::v1beta1 as pb;
 use dmi::v1beta1::device_manager_service_server::{DeviceManagerService, DeviceManagerServiceServer};
+use futures::StreamExt as _;
 use futures::future::{Either, select};
-use prost::Message;
 use tonic::{Request, Response, Status};
 
-use crate::door::{Called, Callers, Door, Turns};
+use crate::connections::{Acceptor, CallLimit, Called, Callers, Connection};
+use crate::events::Event;
+use crate::mapper_connection::{Accepted, MapperConnection};
 use crate::payload::PAYLOAD_MAX;
 use crate::peer::Peers;
 use crate::plan::TWINS_MAX;
 
 /// 5 s for a call: the mailbox has room and the store has committed by then, or the mapper tries again.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
-/// 64 calls of one connection at a time.
-const CALLS_AT_ONCE: usize = 64;
-/// 10 s for all of a call, from its head on: a message that comes in drops does not hold its caller's turn for ever.
-const WHOLE_CALL_WITHIN: Duration = Duration::from_secs(10);
-/// 30 s between the signs of life that a silent connection is asked for.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// 8 KiB of a call's head.
-const HEADERS_MAX: u32 = 8 << 10;
-/// 64 KiB that may arrive on a connection before they are read (RFC 9113's own).
-const WINDOW: u32 = 64 << 10;
+/// 5 ms before a full mailbox is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// 5 s before a socket that could not be served is tried again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(5);
 
@@ -43,17 +39,87 @@ pub(crate) struct Place {
     pub(crate) callers: Arc<Callers>,
 }
 
-/// Serves mappers for ever.
-pub(crate) async fn serve(place: Place, twin: Address<TwinMsg>, env: Env) {
-    loop {
-        if let Err(reason) = serve_once(place.clone(), twin.clone(), env.clock()).await {
-            tracing::error!(folder = %place.folder.display(), %reason, "mappers cannot reach this node");
+/// Messages of the server to itself.
+#[derive(Debug)]
+pub(crate) enum ServerMsg {
+    /// Time to try the socket again.
+    Listen,
+    /// A mapper has connected.
+    Accepted(Connection),
+    /// The socket is not served any more, for this reason.
+    Ended(String),
+}
+
+impl Message for ServerMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            ServerMsg::Listen => "Listen",
+            ServerMsg::Accepted(_) => "Accepted",
+            ServerMsg::Ended(_) => "Ended",
         }
-        env.sleep(env.jitter(LISTEN_PAUSE)).await;
     }
 }
 
-async fn serve_once(place: Place, twin: Address<TwinMsg>, clock: Arc<dyn Clock>) -> Result<(), String> {
+/// Serves mappers, as a child of DeviceTwin. Each connection is a child of its own.
+pub(crate) struct Server {
+    place: Place,
+    twin: Address<TwinMsg>,
+    connections: u64,
+}
+
+impl Server {
+    /// A server at `place` whose calls go to `twin`.
+    pub(crate) fn new(place: Place, twin: Address<TwinMsg>) -> Self {
+        Server { place, twin, connections: 0 }
+    }
+
+    fn listen(&self, cx: &Context<ServerMsg>) {
+        let (place, clock, myself) = (self.place.clone(), cx.env().clock(), cx.myself());
+        cx.spawn(async move {
+            let reason = match accept(place, clock, &myself).await {
+                Ok(()) => "the listener has ended".to_owned(),
+                Err(reason) => reason,
+            };
+            let _ = myself.tell(ServerMsg::Ended(reason)).await;
+        });
+    }
+
+    fn serve(&mut self, connection: Connection, cx: &Context<ServerMsg>) {
+        self.connections += 1;
+        let manager = Manager { twin: self.twin.clone(), clock: cx.env().clock() };
+        let calls =
+            CallLimit(DeviceManagerServiceServer::new(manager).max_decoding_message_size(PAYLOAD_MAX));
+        let accepted: Accepted = Rc::new(RefCell::new(Some(connection)));
+        let policy = Policy { capacity: Capacity::new(1, "its own end"), ..Policy::default() };
+        cx.child(("connection", self.connections.to_string()), policy, move || {
+            MapperConnection::new(Rc::clone(&accepted), calls.clone())
+        });
+    }
+}
+
+impl Actor for Server {
+    type Message = ServerMsg;
+
+    async fn started(&mut self, cx: &mut Context<ServerMsg>) -> Result<(), Fault> {
+        self.listen(cx);
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: ServerMsg, cx: &mut Context<ServerMsg>) -> Result<(), Fault> {
+        match message {
+            ServerMsg::Listen => self.listen(cx),
+            ServerMsg::Accepted(connection) => self.serve(connection, cx),
+            ServerMsg::Ended(reason) => {
+                let folder = self.place.folder.to_string_lossy();
+                Event::DmiNotServed { folder: &folder, reason: &reason }.happened(cx.env());
+                cx.after(cx.env().jitter(LISTEN_PAUSE), ServerMsg::Listen);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn accept(place: Place, clock: Arc<dyn Clock>, server: &Address<ServerMsg>) -> Result<(), String> {
     let Place { folder, group, peers, callers } = place;
     let group = group_id(&group)?;
     let dmi::Taken { listener, aside } =
@@ -63,20 +129,12 @@ async fn serve_once(place: Place, twin: Address<TwinMsg>, clock: Arc<dyn Clock>)
         tracing::warn!(%now, "something that is no socket stood in the place of dmi.sock; it was moved aside");
     }
     tracing::info!(folder = %folder.display(), socket = dmi::SOCKET_NAME, "mappers may register");
-    let door = Door { listener, peers, callers, clock: Arc::clone(&clock) };
-    let service =
-        DeviceManagerServiceServer::new(Manager { twin, clock }).max_decoding_message_size(PAYLOAD_MAX);
-    tonic::transport::Server::builder()
-        .concurrency_limit_per_connection(CALLS_AT_ONCE)
-        .max_concurrent_streams(u32::try_from(CALLS_AT_ONCE).ok())
-        .http2_max_header_list_size(HEADERS_MAX)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .timeout(WHOLE_CALL_WITHIN)
-        .serve_with_incoming(Turns(service), door.connections())
-        .await
-        .map_err(|error| Fault::from_error(&error).reason)
+    let mut connections = std::pin::pin!(Acceptor { listener, peers, callers, clock }.connections());
+    while let Some(connection) = connections.next().await {
+        let connection = connection.map_err(|error| Fault::from_error(&error).reason)?;
+        server.tell(ServerMsg::Accepted(connection)).await.map_err(|refusal| refusal.to_string())?;
+    }
+    Ok(())
 }
 
 /// The number of a group.
@@ -102,22 +160,31 @@ fn caller<T>(request: &Request<T>) -> Result<DmiCaller, Status> {
     called.map(|called| DmiCaller::clone(&called.caller)).ok_or_else(|| Status::internal("nobody called"))
 }
 
-struct Manager {
+/// Makes messages to the twin of calls.
+#[derive(Clone)]
+pub(crate) struct Manager {
     twin: Address<TwinMsg>,
     clock: Arc<dyn Clock>,
 }
 
 impl Manager {
     /// Hands the call to the actor and waits for its answer, both within the deadline.
-    async fn call<T: Message + Default>(
+    async fn call<T: prost::Message + Default>(
         &self,
         caller: DmiCaller,
         call: DmiCall,
     ) -> Result<Response<T>, Status> {
-        let (reply, answer) = Reply::channel();
         let exchange = async {
-            self.twin.tell(TwinMsg::Dmi { caller, call, reply }).await.map_err(AskError::from)?;
-            answer.await.unwrap_or(Err(AskError::Crashed))
+            loop {
+                let (reply, answer) = Reply::channel();
+                let message = TwinMsg::Dmi { caller: caller.clone(), call: call.clone(), reply };
+                match self.twin.try_tell(message) {
+                    Ok(()) => return answer.await.unwrap_or(Err(AskError::Crashed)),
+                    // Its own parent is never waited for.
+                    Err(Refusal::Full) => self.clock.sleep(FULL_PAUSE).await,
+                    Err(refusal) => return Err(AskError::from(refusal)),
+                }
+            }
         };
         let exchange = std::pin::pin!(exchange);
         match select(exchange, self.clock.sleep(CALL_DEADLINE)).await {

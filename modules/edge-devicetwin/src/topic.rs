@@ -1,11 +1,9 @@
 //! Names and topics, parsed once at the border.
 
 use contract::ids::is_dns1123_subdomain;
-use serde::{Deserialize, Serialize};
 
 /// A device or a model: namespace and name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct DeviceId {
     /// The namespace.
     pub(crate) namespace: String,
@@ -20,7 +18,7 @@ impl DeviceId {
             .then(|| DeviceId { namespace: namespace.to_owned(), name: name.to_owned() })
     }
 
-    /// An id from the store's `namespace/name`.
+    /// An id from `namespace/name`, as keys of the store and topics have it.
     pub(crate) fn from_key(key: &str) -> Option<Self> {
         let (namespace, name) = key.split_once('/')?;
         DeviceId::parse(namespace, name)
@@ -29,19 +27,6 @@ impl DeviceId {
     /// `$hw/events/device/<namespace>/<name>/` and `what`.
     pub(crate) fn topic(&self, what: &str) -> String {
         format!("{DEVICES}{self}/{what}")
-    }
-}
-
-impl TryFrom<String> for DeviceId {
-    type Error = &'static str;
-    fn try_from(key: String) -> Result<Self, Self::Error> {
-        DeviceId::from_key(&key).ok_or("not namespace/name")
-    }
-}
-
-impl From<DeviceId> for String {
-    fn from(id: DeviceId) -> String {
-        id.to_string()
     }
 }
 
@@ -56,7 +41,7 @@ const NODES: &str = "$hw/events/node/";
 
 /// What an MQTT client wants, by its topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum Request {
     /// `…/twin/update`
     UpdateTwin(DeviceId),
     /// `…/twin/get`
@@ -71,11 +56,11 @@ pub(crate) enum Wish {
 ///
 /// # Errors
 /// A sentence for the log.
-pub(crate) fn parse(topic: &str, node: &str) -> Result<Wish, String> {
+pub(crate) fn parse(topic: &str, node: &str) -> Result<Request, String> {
     let shown = || topic.chars().take(128).collect::<String>();
     if let Some(rest) = topic.strip_prefix(NODES) {
         return match rest.split_once('/') {
-            Some((named, "membership/get")) if named == node => Ok(Wish::GetMembers),
+            Some((named, "membership/get")) if named == node => Ok(Request::GetMembers),
             Some((named, "membership/get")) => {
                 Err(format!("`{}` is not this node, `{node}`", named.chars().take(64).collect::<String>()))
             }
@@ -92,9 +77,9 @@ pub(crate) fn parse(topic: &str, node: &str) -> Result<Wish, String> {
         return Err(format!("`{}` names no device: use {DEVICES}<namespace>/<name>/…", shown()));
     };
     match what {
-        Some("twin/update") => Ok(Wish::UpdateTwin(id)),
-        Some("twin/get") => Ok(Wish::GetTwin(id)),
-        Some("state/update") => Ok(Wish::UpdateState(id)),
+        Some("twin/update") => Ok(Request::UpdateTwin(id)),
+        Some("twin/get") => Ok(Request::GetTwin(id)),
+        Some("state/update") => Ok(Request::UpdateState(id)),
         // Only the cloud may say this, and it does not say it over MQTT.
         Some("twin/cloud_updated") => Err("the cloud's word is not taken from a local client".to_owned()),
         Some(_) | None => Err(format!("no client publishes on `{}`", shown())),
@@ -115,14 +100,14 @@ mod tests {
         let id = DeviceId::parse("default", "pump").unwrap();
         assert_eq!(
             parse("$hw/events/device/default/pump/twin/update", "n"),
-            Ok(Wish::UpdateTwin(id.clone()))
+            Ok(Request::UpdateTwin(id.clone()))
         );
-        assert_eq!(parse("$hw/events/device/default/pump/twin/get", "n"), Ok(Wish::GetTwin(id.clone())));
+        assert_eq!(parse("$hw/events/device/default/pump/twin/get", "n"), Ok(Request::GetTwin(id.clone())));
         assert_eq!(
             parse("$hw/events/device/default/pump/state/update", "n"),
-            Ok(Wish::UpdateState(id.clone()))
+            Ok(Request::UpdateState(id.clone()))
         );
-        assert_eq!(parse("$hw/events/node/n/membership/get", "n"), Ok(Wish::GetMembers));
+        assert_eq!(parse("$hw/events/node/n/membership/get", "n"), Ok(Request::GetMembers));
         assert_eq!(id.topic("twin/get/result"), "$hw/events/device/default/pump/twin/get/result");
         // A namespace that is a part of the prefix is a namespace like any other.
         assert!(parse("$hw/events/device/device/e/twin/get", "n").is_ok());

@@ -1,12 +1,41 @@
-//! One twin, as it is kept.
+//! A device as DeviceTwin knows it: its state and its twins.
 
 use contract::{TwinValue, UpReport};
-use serde::{Deserialize, Serialize};
 
 use crate::DeviceId;
 
+/// What is known of a device besides its twins. Every device that the node has has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct State {
+    /// The device's uid: another one is another device.
+    pub(crate) uid: String,
+    /// online, offline, ok, unhealthy or unknown, as it was said.
+    pub(crate) state: String,
+    /// RFC 3339, when it was last online.
+    pub(crate) last_online: Option<String>,
+    /// The cloud does not know of it yet: its report waits for its turn.
+    pub(crate) unreported: bool,
+}
+
+impl State {
+    /// Of a device that said nothing yet.
+    pub(crate) fn unknown(uid: &str) -> Self {
+        State { uid: uid.to_owned(), state: "unknown".to_owned(), last_online: None, unreported: false }
+    }
+
+    /// What the cloud is to know of it.
+    pub(crate) fn report(&self, id: &DeviceId) -> UpReport {
+        UpReport::DeviceState {
+            namespace: id.namespace.clone(),
+            name: id.name.clone(),
+            state: self.state.clone(),
+            last_online_time: self.last_online.clone(),
+        }
+    }
+}
+
 /// A value and when this node took it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Side {
     /// The value as text.
     pub(crate) value: String,
@@ -15,7 +44,7 @@ pub(crate) struct Side {
 }
 
 /// How often each end has set a side.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Version {
     /// By the cloud.
     pub(crate) cloud: u64,
@@ -24,35 +53,27 @@ pub(crate) struct Version {
 }
 
 /// One property of one device: what it is, and what it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Twin {
     /// What it should be, by the last who said so: the cloud or an MQTT client.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expected: Option<Side>,
     /// What the device says that it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) actual: Option<Side>,
     /// What the mapper says that it should be: it shows whether the cloud's word has come through.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) observed: Option<Side>,
     /// Versions of `expected`.
-    #[serde(default)]
     pub(crate) expected_version: Version,
     /// Versions of `actual`.
-    #[serde(default)]
     pub(crate) actual_version: Version,
     /// Whether an MQTT client may delete it.
     pub(crate) optional: bool,
     /// The type of its values: string, int, integer, float or boolean.
     pub(crate) value_type: String,
     /// The cloud's desired value that `expected` has taken over, so that each one is taken once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) desired: Option<String>,
     /// It was deleted. The row stays, because versions go on from it.
-    #[serde(default)]
     pub(crate) deleted: bool,
     /// The cloud does not know of it yet: its report waits for its turn.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) unreported: bool,
 }
 

@@ -12,7 +12,7 @@ use contract::ids::PODS;
 use dmi::v1beta1::device_manager_service_client::DeviceManagerServiceClient;
 use serde_json::json;
 use stage::callers::{register, report};
-use stage::{options, run, start, start_told_by, until};
+use stage::{options, run, start, start_with_peers, until};
 use tokio::net::UnixStream;
 use tonic::Code;
 
@@ -141,7 +141,7 @@ fn another_local_user_reaches_nothing() {
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
         let alone = folder.join("alone");
         let settings = Settings { dmi_sock_path: alone.clone(), ..Default::default() };
-        let node = start_told_by(&folder, options(), settings, Arc::new(edge_devicetwin::Kernel));
+        let node = start_with_peers(&folder, options(), settings, Arc::new(edge_devicetwin::Kernel));
         until(|| alone.join(dmi::SOCKET_NAME).exists()).await;
         let refused = as_user(alone.join(dmi::SOCKET_NAME), GROUP).await.unwrap();
         assert_eq!(refused.unwrap_err(), std::io::ErrorKind::PermissionDenied);
@@ -153,7 +153,7 @@ fn another_local_user_reaches_nothing() {
             dmi_sock_group: GROUP.to_string(),
             ..Default::default()
         };
-        let node = start_told_by(&folder, options(), settings, Arc::new(edge_devicetwin::Kernel));
+        let node = start_with_peers(&folder, options(), settings, Arc::new(edge_devicetwin::Kernel));
         node.pump("7").await;
         let socket = shared.join(dmi::SOCKET_NAME);
         until(|| socket.exists()).await;

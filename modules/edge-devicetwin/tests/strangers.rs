@@ -11,7 +11,7 @@ use config::edge::{DeviceTwin as Settings, MapperRule};
 use contract::ids::PODS;
 use dmi::v1beta1::device_manager_service_client::DeviceManagerServiceClient;
 use stage::callers::{Masked, denied, register, report, state};
-use stage::{Mapper, called, options, registration, run, start, start_told_by, status_report, until};
+use stage::{Mapper, called, options, registration, run, start, start_with_peers, status_report, until};
 use tokio::net::UnixListener;
 use tonic::Code;
 
@@ -52,7 +52,7 @@ fn a_protocol_is_its_mappers_until_that_one_is_gone() {
         report(&mut stranger).await.unwrap();
         let shown = stage.node.snapshot().await;
         assert_eq!(shown["deniedCalls"], 7, "{shown}");
-        assert!(shown["mappers"]["modbus"]["holder"].as_str().unwrap().contains("evil"), "{shown}");
+        assert!(shown["mappers"]["modbus"]["identity"].as_str().unwrap().contains("evil"), "{shown}");
         stage.node.stop().await;
     });
 }
@@ -198,7 +198,7 @@ fn a_mapper_cannot_make_edgecore_dial_somebody_else() {
         std::fs::create_dir_all(&run).unwrap();
         let runtime = UnixListener::bind(run.join("containerd.sock")).unwrap();
         let settings = Settings { dmi_sock_path: shared.clone(), ..Default::default() };
-        let node = start_told_by(&folder, options(), settings, Arc::new(edge_devicetwin::Kernel));
+        let node = start_with_peers(&folder, options(), settings, Arc::new(edge_devicetwin::Kernel));
         node.pump("7").await;
         let socket = shared.join(dmi::SOCKET_NAME);
         until(|| socket.exists()).await;

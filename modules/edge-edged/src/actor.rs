@@ -1,66 +1,50 @@
-//! Edged's actor: one worker per pod, and the node's own report.
+//! Edged's actor: which pods have a worker, and the node's own report.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use beehive::{Actor, Address, Context, Env, Fault};
+use beehive::{Actor, Address, Context, Env, Fault, Sample};
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
 use edge_store::Store;
-use futures::FutureExt as _;
 use serde_json::Value;
 
-use crate::admission::{Admission, Room};
-use crate::desired::{Desired, PodId, fnv1a};
-use crate::dns::{self, NodeDns};
-use crate::error::{DesiredError, StepError};
-use crate::folders;
-use crate::inbox::{Assignment, Inbox};
-use crate::machine::{self, Machine};
-use crate::node;
-use crate::objects::references;
-use crate::plan::Intent;
-use crate::reported::{Reported, report_node};
+use crate::dependencies::{Dependencies, blocking};
+use crate::disk::folders;
+use crate::events;
+use crate::node::report::NodeReporter;
+use crate::node::status;
+use crate::plan::{self, Orphan};
+use crate::pod::admission::{Admission, Capacity};
+use crate::pod::entry::{PodEntry, PodUpdate};
+use crate::pod::manager::PodManager;
+use crate::pod::parsed_pod::{ParsedPod, PodId};
+use crate::pod::plan::Intent;
+use crate::pod::worker::PodWorker;
+use crate::runtime::pleg::{Listing, Pleg};
+use crate::runtime::pods::ListedPod;
+use crate::runtime::sysctls::Sysctls;
 use crate::settings::Settings;
-use crate::store::{Desk, Versions};
-use crate::sysctls::Sysctls;
-use crate::tools::{NodeView, Tools, blocking};
-use crate::watch::{Listing, Watch};
-use crate::worker::Worker;
-
-/// Before a worker that panicked is made anew.
-const WORKER_PAUSE: Duration = Duration::from_secs(5);
-/// A report that takes longer has come to a stop.
-const REPORT_WITHIN: Duration = Duration::from_secs(60);
-
-/// One pod and its worker.
-struct Station {
-    id: PodId,
-    inbox: Rc<Inbox>,
-    print: Vec<(String, i32)>,
-}
+use crate::store::{EdgedStore, StoreView, Versions};
 
 /// Runs the node's pods.
 pub struct Edged {
     settings: Settings,
     runtime: Arc<dyn Runtime>,
-    desk: Desk,
+    store: EdgedStore,
     meta: Address<MetaMsg>,
-    tools: Option<Rc<Tools>>,
-    /// As it was seen last.
-    machine: Rc<RefCell<Machine>>,
-    stations: BTreeMap<String, Station>,
-    parsed: BTreeMap<u64, Arc<Desired>>,
-    versions: Versions,
+    deps: Option<Rc<Dependencies>>,
+    node: Rc<NodeReporter>,
+    pods: PodManager,
+    parsed: BTreeMap<u64, Arc<ParsedPod>>,
+    /// The uids of the pods in the store; `None` when it could not be read the last time.
+    wanted: Option<BTreeSet<String>>,
+    /// Of the config maps and Secrets when the store was read last.
+    versions: Option<Versions>,
     listing: Listing,
-    /// The pods of the store were read the last time.
-    has_looked: bool,
-    reported: Rc<Reported>,
 }
 
 impl Edged {
@@ -68,21 +52,20 @@ impl Edged {
     ///
     /// `settings` come from [`Settings::new`]. `runtime` is shared by all incarnations; a [`cri::Grpc`] connects when
     /// it is used, so nothing has to be there yet. `meta` must allow asking: tokens come that way, and nudges and the
-    /// sign of life go there. Whoever commits objects to `store` tells Edged [`EdgedMsg::Look`].
+    /// sign of life go there. Whoever commits objects to `store` tells Edged [`EdgedMsg::Reconcile`].
     pub fn new(settings: Settings, runtime: Arc<dyn Runtime>, store: Store, meta: Address<MetaMsg>) -> Self {
         Edged {
             settings,
             runtime,
-            desk: Desk::new(store),
+            store: EdgedStore::new(store),
             meta,
-            tools: None,
-            machine: Rc::default(),
-            stations: BTreeMap::new(),
+            deps: None,
+            node: Rc::default(),
+            pods: PodManager::default(),
             parsed: BTreeMap::new(),
-            versions: Versions::default(),
+            wanted: None,
+            versions: None,
             listing: Listing::default(),
-            has_looked: false,
-            reported: Rc::default(),
         }
     }
 }
@@ -92,14 +75,13 @@ impl Actor for Edged {
 
     async fn started(&mut self, cx: &mut Context<EdgedMsg>) -> Result<(), Fault> {
         self.secure_folders(cx.env()).await?;
-        let machine = look_at_machine(&self.settings, cx.env()).await;
-        self.machine.replace(machine.map_err(|error| Fault::from_error(&error))?);
-        let view = view(&self.settings, &self.machine.borrow(), "containerd");
+        let info = self.node.look(&self.settings, cx.env()).await.map_err(|e| Fault::from_error(&e))?;
         let (settings, runtime) = (self.settings.clone(), Arc::clone(&self.runtime));
-        let (desk, meta) = (self.desk.clone(), self.meta.clone());
-        let tools = Tools::new(settings, runtime, desk, meta, cx.myself(), cx.env().clone(), view);
-        self.tools = Some(Rc::new(tools));
-        let watch = Watch {
+        let (store, meta) = (self.store.clone(), self.meta.clone());
+        let deps =
+            Dependencies::new(settings, runtime, store, meta, cx.for_children(), cx.env().clone(), info);
+        self.deps = Some(Rc::new(deps));
+        let pleg = Pleg {
             runtime: Arc::clone(&self.runtime),
             node: self.settings.node_name.clone(),
             root: self.settings.root.clone(),
@@ -111,27 +93,29 @@ impl Actor for Edged {
             relist_every: self.settings.relist_every,
             poll_every: self.settings.poll_every,
         };
-        cx.spawn(watch.run());
+        cx.spawn(pleg.run());
         cx.every(self.settings.report_node_every, || EdgedMsg::Tick);
-        self.versions = self.desk.versions().unwrap_or_default();
-        self.look(cx);
+        self.reconcile(cx).await;
         self.tick(cx);
         Ok(())
     }
 
     async fn handle(&mut self, message: EdgedMsg, cx: &mut Context<EdgedMsg>) -> Result<(), Fault> {
         match message {
-            EdgedMsg::Look => self.look_again(cx),
-            EdgedMsg::RuntimeChanged { id } => {
-                self.runtime_changed(id.as_deref(), cx);
-                // A runtime that answers again makes the node Ready now, not at the next tick.
-                if id.is_none() && !self.reported_ready() {
-                    self.tick(cx);
-                }
+            EdgedMsg::ObjectsChanged(_) | EdgedMsg::Reconcile => self.reconcile(cx).await,
+            EdgedMsg::RuntimeEvent { id } => self.runtime_event(&id),
+            EdgedMsg::RuntimeRelisted => self.relisted(cx),
+            EdgedMsg::PodStopped { uid } => {
+                self.pods.set_stopped(&uid);
+                // Another pod of this name may start.
+                self.reconcile(cx).await;
             }
-            EdgedMsg::PodMoved { uid } => self.pod_moved(&uid, cx),
-            EdgedMsg::ReportAnew => {
-                self.reported.anew.set(true);
+            EdgedMsg::PodRemoved { uid } => {
+                self.pods.set_removed(&uid);
+                self.reconcile(cx).await;
+            }
+            EdgedMsg::ReportNode => {
+                self.node.force();
                 self.tick(cx);
             }
             EdgedMsg::Tick => self.tick(cx),
@@ -140,313 +124,153 @@ impl Actor for Edged {
     }
 
     fn snapshot(&self) -> Value {
-        let mut phases: BTreeMap<String, usize> = BTreeMap::new();
-        for station in self.stations.values().filter(|station| !station.inbox.has_ended()) {
-            *phases.entry(station.inbox.phase()).or_default() += 1;
-        }
-        let ready = self.reported.ready();
-        serde_json::json!({"pods": phases, "ready": ready})
+        serde_json::json!({"pods": self.pods.phases(), "ready": self.node.ready()})
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let phases = self.pods.phases().into_iter();
+        phases.map(|(phase, pods)| Sample::new("edged_pods", pods as f64).of("phase", phase)).collect()
     }
 }
 
 impl Edged {
-    fn reported_ready(&self) -> bool {
-        self.reported.ready().is_some_and(|status| status == "True")
-    }
-
     /// Nothing is put where others can look.
     async fn secure_folders(&self, env: &Env) -> Result<(), Fault> {
         let root = self.settings.root.clone();
         let secured = blocking(env, "close the folders in", move || folders::secure(&root)).await;
         for repaired in secured.map_err(|error| Fault::from_error(&error))? {
-            tracing::warn!("other users of this machine could look into pods: {repaired}");
+            events::folder_closed(env, &repaired);
         }
         Ok(())
     }
 
-    /// The store may have changed: assigns, and lets the workers look at their objects.
-    fn look_again(&mut self, cx: &Context<EdgedMsg>) {
-        self.look(cx);
-        let changed = match self.desk.versions() {
-            Ok(versions) => {
-                let changed = versions.changed_since(&self.versions);
-                self.versions = versions;
-                changed
-            }
-            Err(error) => {
-                tracing::error!(%error, "versions of objects cannot be read from the store");
-                return;
-            }
-        };
-        if changed.is_empty() {
-            return;
-        }
-        for station in self.stations.values() {
-            let pod = station.inbox.assignment().pod;
-            if references(pod.spec()).meet(&pod.id.namespace, &changed) {
-                station.inbox.objects_changed();
-            }
-        }
-    }
-
     /// Brings the workers in line with the store.
-    fn look(&mut self, cx: &Context<EdgedMsg>) {
-        let stored = match self.desk.pods() {
-            Ok(stored) => stored,
-            Err(error) => {
-                tracing::error!(%error, "pods cannot be read from the store");
-                self.has_looked = false;
-                return;
-            }
+    async fn reconcile(&mut self, cx: &mut Context<EdgedMsg>) {
+        let (store, node) = (self.store.clone(), self.settings.node_name.clone());
+        // It comes back with those that are still in the store.
+        let parsed = std::mem::take(&mut self.parsed);
+        let kept = parsed.clone();
+        let view = match cx.env().blocking(move || store.view(&node, &parsed)).await {
+            Ok(Ok(view)) => view,
+            Ok(Err(error)) => return self.store_unreadable(kept, &error, cx.env()),
+            Err(fault) => return self.store_unreadable(kept, &fault, cx.env()),
         };
-        self.has_looked = true;
-        let wanted = self.assignments(&stored);
-        let mut uids: BTreeSet<String> =
-            wanted.iter().map(|assignment| assignment.pod.id.uid.clone()).collect();
-        uids.extend(self.unreadable());
-        self.dismiss(&uids);
-        for assignment in wanted {
-            let id = assignment.pod.id.clone();
-            match self.stations.get(&id.uid) {
-                Some(station) => station.inbox.assign(assignment),
-                // Another pod of this name has to be gone first; its end leads back here.
-                None if self.name_is_taken(&id) => {}
-                None => self.hire(assignment, cx),
-            }
-        }
-    }
-
-    /// The pods whose rows in the store cannot be read: they go on as they are until the cloud has sent them again.
-    fn unreadable(&self) -> Vec<String> {
-        if self.desk.is_whole() {
-            return Vec::new();
-        }
-        let damaged = self.desk.damaged_pods().unwrap_or_else(|error| {
-            tracing::error!(%error, "damaged rows of the store cannot be named");
-            self.stations
-                .values()
-                .map(|station| (station.id.namespace.clone(), station.id.name.clone()))
-                .collect()
-        });
-        let own = |id: &PodId| damaged.contains(&(id.namespace.clone(), id.name.clone()));
-        self.stations
-            .values()
-            .filter(|station| own(&station.id))
-            .map(|station| station.id.uid.clone())
-            .collect()
-    }
-
-    /// What should become of each pod in the store.
-    fn assignments(&mut self, stored: &[Vec<u8>]) -> Vec<Assignment> {
-        let mut parsed = BTreeMap::new();
-        let mut wanted = Vec::new();
-        let mut held = Vec::new();
-        for json in stored {
-            let print = fnv1a(json);
-            match self.parsed.get(&print).cloned().map_or_else(|| Desired::parse(json).map(Arc::new), Ok) {
-                Ok(pod) => {
-                    parsed.insert(print, Arc::clone(&pod));
-                    wanted.push(pod);
-                }
-                Err(DesiredError::NotAPod { id, reason }) => {
-                    tracing::error!(pod = %id.name, namespace = %id.namespace, %reason, "pod is refused");
-                    let intent = Intent::Hold { reason: "InvalidPod".to_owned(), message: reason };
-                    held.push(Assignment { pod: Arc::new(Desired::nameless(*id)), intent, in_cloud: true });
-                }
-                Err(error) => {
-                    tracing::error!(error = %Fault::from_error(&error), "pod in the store is passed over")
-                }
-            }
-        }
+        let StoreView { pods, parsed, damaged, versions, node_labels } = view;
         self.parsed = parsed;
-        let labels = self.labels();
-        let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.machine.borrow().kernel);
-        let mut admission = Admission::new(self.room(), &labels, &sysctls);
-        let admitted = |uid: &str| {
-            self.stations.get(uid).is_some_and(|station| station.inbox.assignment().intent == Intent::Run)
-        };
-        // Those that have started before keep their place.
-        let rank = |pod: &Arc<Desired>| {
-            let started = pod.cloud_status().and_then(|status| status.start_time.as_ref().map(|time| time.0));
-            let made = pod.pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-            (!admitted(&pod.id.uid), started.is_none(), started.or(made), pod.id.uid.clone())
-        };
-        wanted.sort_by_cached_key(rank);
-        let decided = wanted.into_iter().map(|pod| {
-            let running = pod.cloud_status().and_then(|status| status.phase.as_deref()) == Some("Running");
-            let intent = match self.stations.get(&pod.id.uid).map(|station| station.inbox.assignment().intent)
-            {
-                // A pod that was turned away stays so.
-                Some(Intent::Fail { reason, message }) if !pod.is_leaving() => {
-                    Intent::Fail { reason, message }
+        let labels = node_labels.unwrap_or_else(|| status::labels(&self.settings));
+        let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.node.machine().kernel);
+        let admission = Admission::new(self.capacity(), &labels, &sysctls);
+        let updates = plan::updates(&pods, &self.pods.intents(), admission);
+        let wanted: BTreeSet<String> = updates.iter().map(|update| update.pod.id.uid.clone()).collect();
+        // Those whose rows are damaged go on as they are until the cloud has sent them again.
+        let kept = wanted.iter().cloned().chain(self.pods.uids_of(&damaged)).collect();
+        self.pods.terminate_others(&kept);
+        self.wanted = Some(wanted);
+        for update in updates {
+            // Another pod of this name has to be stopped first, which leads back here.
+            if !self.pods.update(update.clone()) && !self.pods.name_is_taken(&update.pod.id) {
+                self.start_worker(update, cx);
+            }
+        }
+        let changed = self.versions.as_ref().map(|before| versions.changed_since(before));
+        self.versions = Some(versions);
+        if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
+            self.pods.objects_changed(&changed);
+        }
+    }
+
+    fn store_unreadable(
+        &mut self,
+        parsed: BTreeMap<u64, Arc<ParsedPod>>,
+        error: &dyn std::fmt::Display,
+        env: &Env,
+    ) {
+        events::store_unreadable(env, error);
+        self.parsed = parsed;
+        self.wanted = None;
+    }
+
+    fn capacity(&self) -> Capacity {
+        let (cpu_milli, memory) = status::allocatable(&self.settings, &self.node.machine());
+        Capacity { pods: u64::from(self.settings.max_pods), cpu_milli, memory }
+    }
+
+    fn start_worker(&mut self, update: PodUpdate, cx: &mut Context<EdgedMsg>) {
+        let Some(deps) = self.deps.clone() else { return };
+        let name = PodWorker::name(&update.pod.id);
+        let entry = Rc::new(PodEntry::new(update));
+        let shared = Rc::clone(&entry);
+        let worker =
+            cx.child(name, PodWorker::policy(), move || PodWorker::new(Rc::clone(&deps), Rc::clone(&shared)));
+        self.pods.add(entry, worker);
+    }
+
+    fn runtime_event(&self, id: &str) {
+        let owner = self.deps.as_ref().and_then(|deps| deps.ids.owner(id));
+        if let Some(uid) = owner {
+            self.pods.runtime_changed(&uid);
+        }
+    }
+
+    /// The runtime and the disk were listed as a whole.
+    fn relisted(&mut self, cx: &mut Context<EdgedMsg>) {
+        let listed = self.listing.borrow_mut().take();
+        if let Some(listed) = &listed {
+            self.forget_statuses(listed, cx);
+        }
+        for id in self.pods.relisted(listed.unwrap_or_default()) {
+            self.orphan(id, cx);
+        }
+        // A runtime that answers again makes the node Ready now, not at the next tick.
+        if !self.node.is_ready() {
+            self.tick(cx);
+        }
+    }
+
+    /// Forgets what was reported of pods of which nothing is here any more, neither in the store nor in the runtime. The next
+    /// time does what fails now.
+    fn forget_statuses(&self, listed: &BTreeMap<String, ListedPod>, cx: &Context<EdgedMsg>) {
+        let Some(wanted) = self.wanted.as_ref().filter(|_| self.store.is_whole()) else { return };
+        let workers = self.pods.intents();
+        let here = wanted.iter().chain(listed.keys()).chain(workers.keys()).map(String::as_str).collect();
+        for uid in self.store.reported.without(&here) {
+            let store = self.store.clone();
+            cx.spawn(async move {
+                if let Err(error) = store.forget_status(&uid).await {
+                    tracing::warn!(uid, %error, "the status of a pod that is gone stays in the store");
                 }
-                before => admission.decide(&pod, running || before == Some(Intent::Run)),
-            };
-            Assignment { pod, intent, in_cloud: true }
-        });
-        decided.chain(held).collect()
-    }
-
-    fn room(&self) -> Room {
-        let (cpu_milli, memory) = node::allocatable(&self.settings, &self.machine.borrow());
-        Room { pods: u64::from(self.settings.max_pods), cpu_milli, memory }
-    }
-
-    /// The node's labels as the cloud has them, else as they are reported.
-    fn labels(&self) -> BTreeMap<String, String> {
-        let stored = self.desk.node(&self.settings.node_name).ok().flatten();
-        let node = stored.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
-        let labels =
-            node.and_then(|node| serde_json::from_value(node.pointer("/metadata/labels")?.clone()).ok());
-        labels.unwrap_or_else(|| node::labels(&self.settings))
-    }
-
-    /// Pods that are no longer in the store end; those that have ended are forgotten.
-    fn dismiss(&mut self, wanted: &BTreeSet<String>) {
-        self.stations.retain(|uid, station| wanted.contains(uid) || !station.inbox.has_ended());
-        for station in
-            self.stations.iter().filter(|(uid, _)| !wanted.contains(*uid)).map(|(_, station)| station)
-        {
-            let mut assignment = station.inbox.assignment();
-            assignment.intent = Intent::Leave;
-            assignment.in_cloud = false;
-            station.inbox.assign(assignment);
+            });
         }
     }
 
-    fn name_is_taken(&self, id: &PodId) -> bool {
-        let same =
-            |other: &PodId| other.name == id.name && other.namespace == id.namespace && other.uid != id.uid;
-        self.stations.values().any(|station| same(&station.id) && !station.inbox.has_left_runtime())
-    }
-
-    fn hire(&mut self, assignment: Assignment, cx: &Context<EdgedMsg>) {
-        let id = assignment.pod.id.clone();
-        let inbox = Rc::new(Inbox::new(assignment));
-        self.employ(&id, &inbox, cx);
-        self.stations.insert(id.uid.clone(), Station { id, inbox, print: Vec::new() });
-    }
-
-    /// A worker for the inbox. When it ends, or panics, the actor hears of it.
-    fn employ(&self, id: &PodId, inbox: &Rc<Inbox>, cx: &Context<EdgedMsg>) {
-        let Some(tools) = self.tools.clone() else { return };
-        let worker = Worker::new(tools, Rc::clone(inbox));
-        let (env, edged, uid, name) = (cx.env().clone(), cx.myself(), id.uid.clone(), id.name.clone());
-        cx.spawn(async move {
-            if AssertUnwindSafe(worker.run()).catch_unwind().await.is_err() {
-                tracing::error!(pod = %name, "worker of a pod panicked and is made anew");
-                env.sleep(WORKER_PAUSE).await;
+    /// Something runs, or is left on the disk, of a pod that has no worker.
+    fn orphan(&mut self, id: PodId, cx: &mut Context<EdgedMsg>) {
+        match plan::orphan(&id.uid, self.wanted.as_ref(), self.store.absence_counts(&id.uid)) {
+            Orphan::Keep => {}
+            Orphan::KeepForLostRows => {
+                events::orphan_kept(cx.env(), &id);
             }
-            let _ = edged.tell(EdgedMsg::PodMoved { uid }).await;
-        });
-    }
-
-    /// A worker is done, or has to be made anew.
-    fn pod_moved(&mut self, uid: &str, cx: &Context<EdgedMsg>) {
-        let Some(station) = self.stations.get(uid) else { return };
-        if station.inbox.has_ended() {
-            self.look(cx);
-        } else {
-            self.employ(&station.id, &station.inbox, cx);
-        }
-    }
-
-    /// The runtime spoke of one thing, or was looked at as a whole.
-    fn runtime_changed(&mut self, id: Option<&str>, cx: &Context<EdgedMsg>) {
-        if let Some(id) = id {
-            for station in self.stations.values().filter(|station| station.inbox.has(id)) {
-                station.inbox.runtime_changed();
-            }
-            return;
-        }
-        let Some(found) = self.listing.borrow_mut().take() else { return };
-        for (uid, station) in &mut self.stations {
-            let print = found.get(uid).map(|pod| pod.print.clone()).unwrap_or_default();
-            if print != station.print {
-                station.print = print;
-                station.inbox.runtime_changed();
+            Orphan::Terminate => {
+                events::orphan_terminated(cx.env(), &id);
+                let pod = Arc::new(ParsedPod::without_spec(id));
+                self.start_worker(PodUpdate { pod, intent: Intent::Terminate, in_cloud: false }, cx);
             }
         }
-        for (uid, pod) in found {
-            if !self.stations.contains_key(&uid) {
-                self.orphan(PodId { namespace: pod.namespace, name: pod.name, uid }, cx);
-            }
-        }
-    }
-
-    /// Something runs, or is left on the disk, of a pod that nobody wants.
-    fn orphan(&mut self, id: PodId, cx: &Context<EdgedMsg>) {
-        // What could not be read says nothing of who is wanted.
-        if !self.has_looked {
-            return;
-        }
-        if !self.desk.absence_counts() {
-            tracing::warn!(pod = %id.name, uid = %id.uid, "pod is not in the store, which is new or has lost rows: left alone");
-            return;
-        }
-        // One whose object waits for another of its name is no orphan.
-        if self.parsed.values().any(|pod| pod.id.uid == id.uid) {
-            return;
-        }
-        tracing::info!(pod = %id.name, namespace = %id.namespace, uid = %id.uid, "pod is wanted no more and ends");
-        let pod = Arc::new(Desired::nameless(id));
-        self.hire(Assignment { pod, intent: Intent::Leave, in_cloud: false }, cx);
     }
 
     /// Says that Edged makes progress, and reports the node.
     fn tick(&mut self, cx: &Context<EdgedMsg>) {
-        let stuck = self.reported.since.get().is_some_and(|since| cx.now().since(since) > REPORT_WITHIN);
-        if stuck {
-            tracing::error!(
-                "no report of the node could be made for a minute: edged does not count as alive"
-            );
+        if self.node.is_stuck(cx.now()) {
+            events::node_report_stuck(cx.env());
         } else {
             // A full mailbox: the next tick says it.
             let _ = self.meta.try_tell(MetaMsg::EdgedAlive);
         }
-        let Some(tools) = self.tools.clone() else { return };
-        if self.reported.since.get().is_some() {
-            return;
+        let Some(deps) = self.deps.clone() else { return };
+        if self.node.begin(cx.now()) {
+            let node = Rc::clone(&self.node);
+            // Beside the actor: a disk that doesn't answer holds up the report alone.
+            cx.spawn(async move { node.report(&deps).await });
         }
-        self.reported.since.set(Some(cx.now()));
-        let (reported, machine) = (Rc::clone(&self.reported), Rc::clone(&self.machine));
-        // Beside the actor: a disk that doesn't answer holds up the report alone.
-        cx.spawn(async move {
-            match look_at_machine(&tools.settings, &tools.env).await {
-                Ok(seen) => drop(machine.replace(seen)),
-                Err(error) => tracing::error!(%error, "machine cannot be looked at"),
-            }
-            let seen = machine.borrow().clone();
-            let runtime = tools.node.borrow().runtime.clone();
-            tools.node.replace(view(&tools.settings, &seen, &runtime));
-            report_node(&tools, &reported, seen).await;
-            reported.since.set(None);
-        });
-    }
-}
-
-async fn look_at_machine(settings: &Settings, env: &Env) -> Result<Machine, StepError> {
-    let (root, ips) = (settings.root.clone(), settings.node_ips.clone());
-    blocking(env, "look at the machine from", move || Ok(machine::look(&root, &ips))).await
-}
-
-fn view(settings: &Settings, machine: &Machine, runtime: &str) -> NodeView {
-    let (cpu_milli, memory) = node::allocatable(settings, machine);
-    let resolv_conf = match std::fs::metadata(&settings.resolv_conf) {
-        Ok(metadata) if metadata.len() <= dns::FILE_MAX => {
-            std::fs::read_to_string(&settings.resolv_conf).unwrap_or_default()
-        }
-        Ok(_) | Err(_) => String::new(),
-    };
-    NodeView {
-        runtime: runtime.to_owned(),
-        host_ips: machine.ips.clone(),
-        cpu_milli,
-        memory,
-        dns: NodeDns {
-            cluster_servers: settings.cluster_dns.clone(),
-            cluster_domain: settings.cluster_domain.clone(),
-            resolv_conf,
-        },
     }
 }

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::desired::PodId;
+use crate::pod::parsed_pod::PodId;
 
 /// Why an object in the store is not a pod that can be looked at.
 #[derive(Debug, Error)]
-pub(crate) enum DesiredError {
+pub(crate) enum ParseError {
     #[error("pod has {size} bytes of JSON, more than an API server stores")]
     TooLarge { size: usize },
     #[error("pod {0}")]

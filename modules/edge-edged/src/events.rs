@@ -1,115 +1,93 @@
-//! Events of pods as the API server knows them, named so that a repeat is recognised.
+//! Edged's named events: each is one line of the log and one counter of the hive.
+//!
+//! What happens to a pod is also an Event object of it: see [`crate::pod::recorder`].
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use beehive::Moment;
-use contract::UpReport;
-use serde_json::json;
+use beehive::Env;
 
-use crate::desired::{PodId, fnv1a};
+use crate::pod::parsed_pod::PodId;
 
-/// The same words about the same pod are sent once in this time.
-const QUIET: Duration = Duration::from_secs(600);
-/// How many events are remembered for that.
-const REMEMBERED: usize = 1024;
-/// An API server takes so much.
-const MESSAGE_MAX: usize = 1024;
-
-/// How grave an event is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Normal,
-    Warning,
+/// A worker of a pod failed and was started again; `before` times by now.
+pub(crate) fn worker_restarted(env: &Env, pod: &PodId, before: u32) {
+    env.count("edged_pod_workers_restarted");
+    tracing::warn!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, before, "worker of a pod was restarted");
 }
 
-/// Makes events: each has a name of its own, from this start's number and a counter.
-#[derive(Debug)]
-pub(crate) struct Recorder {
-    node: String,
-    start: String,
-    count: Cell<u64>,
-    said: RefCell<BTreeMap<u64, Moment>>,
+/// Nothing of a pod is left.
+pub(crate) fn pod_removed(env: &Env, pod: &PodId) {
+    env.count("edged_pods_removed");
+    tracing::info!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, "pod is removed");
 }
 
-impl Recorder {
-    /// A recorder for `node`. `start` is random, so that no two starts of EdgeCore use one name twice.
-    pub(crate) fn new(node: &str, start: [u8; 16]) -> Self {
-        let start = start.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        Recorder { node: node.to_owned(), start, count: Cell::new(0), said: RefCell::default() }
-    }
-
-    /// An event about a pod; `None` when the same was said a short while ago.
-    pub(crate) fn event(
-        &self,
-        pod: &PodId,
-        kind: Kind,
-        reason: &str,
-        message: &str,
-        now: Moment,
-        wall: jiff::Timestamp,
-    ) -> Option<UpReport> {
-        let print = fnv1a(format!("{}\n{reason}\n{message}", pod.uid).as_bytes());
-        let mut said = self.said.borrow_mut();
-        if said.get(&print).is_some_and(|at| now.since(*at) < QUIET) {
-            return None;
-        }
-        if said.len() >= REMEMBERED {
-            said.retain(|_, at| now.since(*at) < QUIET);
-        }
-        if said.len() >= REMEMBERED {
-            said.clear();
-        }
-        said.insert(print, now);
-        self.count.set(self.count.get() + 1);
-        let head: String = pod.name.chars().take(200).collect();
-        let name = format!("{}.{}{:x}", head.trim_end_matches(['.', '-']), self.start, self.count.get());
-        let kind = match kind {
-            Kind::Normal => "Normal",
-            Kind::Warning => "Warning",
-        };
-        let time = wall.to_string();
-        let message: String = message.chars().take(MESSAGE_MAX).collect();
-        let event = json!({
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": name, "namespace": pod.namespace},
-            "involvedObject": {
-                "apiVersion": "v1", "kind": "Pod",
-                "namespace": pod.namespace, "name": pod.name, "uid": pod.uid,
-            },
-            "type": kind,
-            "reason": reason,
-            "message": message,
-            "source": {"component": "edged", "host": self.node},
-            "reportingComponent": "edged",
-            "reportingInstance": self.node,
-            "firstTimestamp": time,
-            "lastTimestamp": time,
-            "count": 1,
-        });
-        Some(UpReport::Event { namespace: pod.namespace.clone(), name, event_json: event.to_string() })
-    }
+/// Something runs, or lies on the disk, of a pod that the store doesn't name: it ends.
+pub(crate) fn orphan_terminated(env: &Env, pod: &PodId) {
+    env.count("edged_orphans_terminated");
+    tracing::info!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, "pod is not in the store and ends");
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// As before, but the store cannot say that nobody wants it.
+pub(crate) fn orphan_kept(env: &Env, pod: &PodId) {
+    env.count("edged_orphans_kept");
+    tracing::warn!(pod = %pod.name, uid = %pod.uid, "pod is not in the store, which is new or has lost rows: left alone");
+}
 
-    #[test]
-    fn the_same_words_are_said_once() {
-        let recorder = Recorder::new("edge-1", [0xab; 16]);
-        let pod = PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
-        let wall = jiff::Timestamp::from_second(0).unwrap();
-        let say = |message: &str, at: u64| {
-            recorder.event(&pod, Kind::Normal, "Pulled", message, Moment(Duration::from_secs(at)), wall)
-        };
-        assert!(say("one", 0).is_some());
-        assert!(say("one", 10).is_none());
-        assert!(say("two", 10).is_some());
-        let Some(UpReport::Event { name, event_json, .. }) = say("one", 700) else { panic!("no event") };
-        assert_eq!(name, "p.abababab3");
-        assert!(event_json.contains("1970-01-01T00:00:00Z"));
-    }
+/// The store cannot be read.
+pub(crate) fn store_unreadable(env: &Env, error: &dyn std::fmt::Display) {
+    env.count("edged_store_unreadable");
+    tracing::error!(%error, "store cannot be read: pods go on as they are");
+}
+
+/// A status, an end, an event of a pod or the node's report could not be put into the outbox.
+pub(crate) fn report_not_kept(env: &Env, what: &str, error: &str) {
+    env.count("edged_reports_not_kept");
+    tracing::error!(what, error, "report could not be kept");
+}
+
+/// A step that has to succeed some day did not.
+pub(crate) fn step_failed(env: &Env, pod: &PodId, step: &dyn std::fmt::Debug, error: &dyn std::fmt::Display) {
+    env.count("edged_pod_steps_failed");
+    tracing::warn!(pod = %pod.name, namespace = %pod.namespace, ?step, %error, "step failed and is tried again");
+}
+
+/// The runtime cannot be asked what it has. Said once until it answers again.
+pub(crate) fn runtime_lost(env: &Env, error: &cri::Error) {
+    env.count("edged_runtime_lost");
+    tracing::warn!(%error, "runtime cannot be asked what it has");
+}
+
+/// The runtime answers again.
+pub(crate) fn runtime_found(env: &Env) {
+    env.count("edged_runtime_found");
+    tracing::info!("runtime answers again");
+}
+
+/// The stream of the runtime's events broke off.
+pub(crate) fn runtime_events_interrupted(env: &Env, error: &cri::Error) {
+    env.count("edged_runtime_events_interrupted");
+    tracing::warn!(%error, "runtime's events broke off");
+}
+
+/// The runtime has no events.
+pub(crate) fn runtime_without_events(env: &Env, every: Duration) {
+    env.count("edged_runtime_without_events");
+    tracing::warn!(?every, "runtime tells of no events and is listed from time to time");
+}
+
+/// A folder of Edged's was open to other users of the machine, and was closed.
+pub(crate) fn folder_closed(env: &Env, repaired: &str) {
+    env.count("edged_folders_closed");
+    tracing::warn!("other users of this machine could look into pods: {repaired}");
+}
+
+/// No report of the node could be made for so long that Edged does not count as alive.
+pub(crate) fn node_report_stuck(env: &Env) {
+    env.count("edged_node_reports_stuck");
+    tracing::error!("no report of the node could be made for a minute: edged does not count as alive");
+}
+
+/// The machine cannot be looked at.
+pub(crate) fn machine_unreadable(env: &Env, error: &dyn std::fmt::Display) {
+    env.count("edged_machine_unreadable");
+    tracing::error!(%error, "machine cannot be looked at");
 }

@@ -2,16 +2,18 @@
 //!
 //! # Owns
 //! Everything in the runtime with the node's label, the pods' folders below `rootDirectory` and `podLogsDir`, and their
-//! cgroups. One worker per pod; they start, stop and wait beside each other.
+//! cgroups. Each pod has a worker, an actor and a child of Edged's (`edge-edged/pod-worker:namespace/name/uid`); they
+//! start, stop and wait beside each other, and one that fails is restarted alone, for ever, with a back-off.
 //! # Accepts
-//! [`contract::edged::EdgedMsg`]: nudges to look at the store or at the runtime, and its own timers.
+//! [`contract::edged::EdgedMsg`]: nudges to reconcile with the store or the runtime, what its pods' workers say of their
+//! pods' ends, and its own timer.
 //! # Tells
 //! The outbox of the store: pod statuses, ends of pods, events, the node. MetaManager: that the outbox grew, that
 //! Edged makes progress, and which tokens pods need.
 //! # Keeps across a restart
-//! Service account tokens, in the store. All else is there already: what should be is in the store, what is is in the
-//! runtime, restart counts included. Containers that run are taken over without being touched.
-//! What is left on the disk of a pod that is gone from both is found there, and removed.
+//! Service account tokens and what was reported of each pod, in the store. All else is there already: what should be is
+//! in the store, what is is in the runtime. Containers that run are taken over without being touched. What is left on
+//! the disk of a pod that is gone from both is found there, and removed.
 //! # Never
 //! Ignores a field of a pod in silence, starts a pod whose safety it cannot give, follows a link out of a volume, changes
 //! the mode or owner of an emptyDir that was made before, ends a pod for its absence from a store that has lost rows, or
@@ -19,47 +21,20 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
-mod admission;
-mod backoff;
-mod beneath;
-mod cgroup;
-mod clearing;
-mod conditions;
-mod container;
-mod desired;
-mod dns;
-mod env;
+mod dependencies;
+mod disk;
 mod error;
 mod events;
-mod fields;
-mod folders;
-mod image;
-mod image_access;
-mod inbox;
-mod last_words;
-mod layout;
-mod machine;
+mod images;
+mod json_error;
 mod node;
-mod objects;
-mod observe;
-mod perform;
 mod plan;
-mod pulls;
-mod quantity;
-mod reported;
-mod resources;
-mod sandbox;
-mod security;
+mod pod;
+mod runtime;
 mod settings;
-mod shape;
-mod status;
 mod store;
-mod sysctls;
-mod tokens;
-mod tools;
 mod volumes;
-mod watch;
-mod worker;
 
 pub use actor::Edged;
+pub use pod::worker::POD_WORKER;
 pub use settings::Settings;

@@ -1,462 +1,186 @@
-//! What to do next for one pod. Pure: the pod, what the runtime has of it, what was tried before, and the time.
+//! Which pods should run on the node, and which of what is found on it belongs to none. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::sync::Arc;
 
-use beehive::Moment;
-use k8s_openapi::api::core::v1::Container;
+use contract::pod_status::is_terminal;
+use k8s_openapi::api::core::v1::PodStatus;
 
-use crate::backoff::{self, Fault};
-use crate::desired::{Desired, RestartPolicy, is_sidecar};
-use crate::observe::{ContainerSeen, Life, Seen};
-use crate::volumes::Prepared;
+use crate::pod::admission::{Admission, History};
+use crate::pod::entry::PodUpdate;
+use crate::pod::parsed_pod::{ParsedPod, PodId};
+use crate::pod::plan::Intent;
 
-/// What is to become of the pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Intent {
-    /// It should run.
-    Run,
-    /// It has failed; its object stays until the cloud deletes it.
-    Fail { reason: String, message: String },
-    /// It must not run as it is: nothing of it is started.
-    Hold { reason: String, message: String },
-    /// It should end and leave nothing behind.
-    Leave,
-}
-
-/// One thing to do. Jobs run beside each other; one that is under way is not started again.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Job {
-    Volumes,
-    Sandbox {
-        attempt: u32,
-    },
-    Image {
-        container: String,
-    },
-    Start {
-        container: String,
-        attempt: u32,
-    },
-    /// A shorter grace is another job: it overtakes the one under way.
-    Stop {
-        id: String,
-        why: StopReason,
-        grace: Duration,
-    },
-    StopSandbox {
-        id: String,
-    },
-    RemoveSandbox {
-        id: String,
-    },
-    RemoveContainer {
-        id: String,
-    },
-    Teardown,
-    Report,
-}
-
-/// Why a container is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum StopReason {
-    /// The pod ends.
-    Ending,
-    /// The container's definition changed.
-    Changed,
-    /// Its sandbox is dead.
-    SandboxLost,
-}
-
-/// An image that is here.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ImageReady {
-    pub(crate) reference: String,
-    pub(crate) image: cri::v1::Image,
-}
-
-/// How far a container's image is.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum ImageState {
-    Ready(ImageReady),
-    Failed(Fault),
-}
-
-/// How far the volumes are.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) enum VolumeState {
-    #[default]
-    NotYet,
-    Ready(Prepared),
-    Failed(Fault),
-}
-
-/// What was tried before. Lost when EdgeCore restarts, and then tried again.
+/// Pods of the store, parsed.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Memory {
-    pub(crate) busy: BTreeSet<Job>,
-    pub(crate) volumes: VolumeState,
-    /// Objects changed or a token ages: bring the volumes up to date.
-    pub(crate) refresh_volumes: bool,
-    pub(crate) refresh_at: Option<Moment>,
-    pub(crate) sandbox: Option<Fault>,
-    pub(crate) images: BTreeMap<String, ImageState>,
-    pub(crate) starts: BTreeMap<String, Fault>,
-    /// The pause that the last restart of a container earned.
-    pub(crate) crashes: BTreeMap<String, Duration>,
-    /// When the end of an instance was first seen, by its id.
-    pub(crate) ended: BTreeMap<String, Moment>,
-    /// Sandboxes that were told to stop.
-    pub(crate) stopped: BTreeSet<String>,
-    /// Everything of the pod is gone.
-    pub(crate) torn_down: bool,
+pub(crate) struct StoredPods {
+    pub(crate) valid: Vec<Arc<ParsedPod>>,
+    /// Pods that are known by their names alone, and why.
+    pub(crate) invalid: Vec<(PodId, String)>,
+    /// What was reported of pods last, by uid.
+    pub(crate) reported: BTreeMap<String, Arc<PodStatus>>,
 }
 
-impl Memory {
-    pub(crate) fn is_busy(&self, wanted: impl Fn(&Job) -> bool) -> bool {
-        self.busy.iter().any(wanted)
-    }
-
-    pub(crate) fn is_starting(&self, container: &str) -> bool {
-        self.is_busy(|job| matches!(job, Job::Start { container: name, .. } if name == container))
-    }
-
-    /// When a container that has ended may start again, if that is later than now.
-    pub(crate) fn crash_until(&self, instance: &ContainerSeen) -> Option<(Duration, Moment)> {
-        let pause = self.crashes.get(&instance.name)?;
-        if ran_long(instance) {
-            return None;
-        }
-        self.ended.get(&instance.id).map(|ended| (*pause, *ended + *pause))
-    }
-}
-
-/// Whether an instance ran so long that its crashes before are forgotten.
-pub(crate) fn ran_long(instance: &ContainerSeen) -> bool {
-    let nanos = u64::try_from(instance.finished_at.saturating_sub(instance.started_at)).unwrap_or(0);
-    instance.started_at > 0 && Duration::from_nanos(nanos) >= backoff::FORGIVEN_AFTER
-}
-
-/// What to do.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Plan {
-    pub(crate) jobs: Vec<Job>,
-    /// When to look again although nothing happens.
-    pub(crate) wake: Option<Moment>,
-    /// Nothing of the pod is left and nothing is to be done.
-    pub(crate) gone: bool,
-}
-
-impl Plan {
-    fn wake_at(&mut self, at: Moment) {
-        self.wake = Some(self.wake.map_or(at, |old| old.min(at)));
-    }
-}
-
-/// Works out what to do.
-pub(crate) fn plan(pod: &Desired, intent: &Intent, seen: &Seen, memory: &Memory, now: Moment) -> Plan {
-    let mut plan = Plan::default();
-    match intent {
-        Intent::Leave => leave(pod, seen, memory, &mut plan),
-        Intent::Fail { .. } | Intent::Hold { .. } => {
-            wind_down(pod, seen, memory, &mut plan);
-        }
-        Intent::Run if is_done(pod, seen) => {
-            wind_down(pod, seen, memory, &mut plan);
-        }
-        Intent::Run => run(pod, seen, memory, now, &mut plan),
-    }
-    plan.jobs.retain(|job| !memory.busy.contains(job));
-    plan
-}
-
-/// Whether all that the pod was to do is done, one way or the other.
-pub(crate) fn is_done(pod: &Desired, seen: &Seen) -> bool {
-    if pod.is_done_in_cloud() {
-        return true;
-    }
-    let policy = pod.restart_policy();
-    if policy == RestartPolicy::Always {
-        return false;
-    }
-    let over =
-        |container: &Container| seen.newest(&container.name).filter(|instance| instance.life.is_over());
-    let init_failed = pod.init_containers().any(|container| {
-        let failed = over(container).is_some_and(|instance| instance.exit_code != 0);
-        failed && policy == RestartPolicy::Never && !is_sidecar(container)
-    });
-    init_failed
-        || pod.spec().containers.iter().all(|container| {
-            over(container).is_some_and(|instance| {
-                policy == RestartPolicy::Never || (instance.exit_code == 0 && instance.life == Life::Exited)
-            }) && !changed(pod, over(container))
-        })
-}
-
-fn changed(pod: &Desired, instance: Option<&ContainerSeen>) -> bool {
-    instance.is_some_and(|instance| instance.hash.is_some_and(|hash| hash != pod.hash(&instance.name)))
-}
-
-/// Stops what runs, the main containers before the sidecars, then the sandboxes. True when nothing runs any more.
-fn wind_down(pod: &Desired, seen: &Seen, memory: &Memory, plan: &mut Plan) -> bool {
-    let running: Vec<&ContainerSeen> =
-        seen.containers.iter().filter(|container| container.life == Life::Running).collect();
-    let starting = memory.is_busy(|job| matches!(job, Job::Start { .. } | Job::Sandbox { .. }));
-    if !running.is_empty() || starting {
-        let sidecars: Vec<&str> =
-            pod.init_containers().filter(|c| is_sidecar(c)).map(|c| c.name.as_str()).collect();
-        let (beside, main): (Vec<&ContainerSeen>, Vec<&ContainerSeen>) =
-            running.into_iter().partition(|container| sidecars.contains(&container.name.as_str()));
-        let stop = |container: &ContainerSeen| Job::Stop {
-            id: container.id.clone(),
-            why: StopReason::Ending,
-            grace: pod.grace(),
-        };
-        if main.is_empty() && !starting {
-            // One after another, the last started first.
-            let last = sidecars.iter().rev().find_map(|name| beside.iter().find(|c| c.name == **name));
-            plan.jobs.extend(last.map(|container| stop(container)));
+impl StoredPods {
+    /// What is known of a pod from before: it was reported, or a node that has lost its store was told.
+    fn history(&self, pod: &ParsedPod) -> History {
+        let known = [self.reported.get(&pod.id.uid).map(Arc::as_ref), pod.cloud_status()];
+        let mut known = known.into_iter().flatten();
+        if known.clone().any(|status| status.phase.as_deref().is_some_and(is_terminal)) {
+            History::Ended
+        } else if known.any(|status| status.start_time.is_some()) {
+            History::Admitted
         } else {
-            plan.jobs.extend(main.into_iter().map(stop));
+            History::New
         }
-        return false;
-    }
-    let open: Vec<&str> = seen
-        .sandboxes
-        .iter()
-        .filter(|sandbox| sandbox.ready && !memory.stopped.contains(&sandbox.id))
-        .map(|sandbox| sandbox.id.as_str())
-        .collect();
-    plan.jobs.extend(open.iter().map(|id| Job::StopSandbox { id: (*id).to_owned() }));
-    open.is_empty()
-}
-
-fn leave(pod: &Desired, seen: &Seen, memory: &Memory, plan: &mut Plan) {
-    if !wind_down(pod, seen, memory, plan) || memory.is_busy(|job| *job == Job::Volumes) {
-        return;
-    }
-    if !seen.sandboxes.is_empty() {
-        plan.jobs.extend(seen.sandboxes.iter().map(|sandbox| Job::RemoveSandbox { id: sandbox.id.clone() }));
-    } else if !seen.containers.is_empty() {
-        plan.jobs.extend(seen.containers.iter().map(|c| Job::RemoveContainer { id: c.id.clone() }));
-    } else if memory.torn_down {
-        plan.gone = true;
-    } else {
-        plan.jobs.push(Job::Teardown);
     }
 }
 
-fn run(pod: &Desired, seen: &Seen, memory: &Memory, now: Moment, plan: &mut Plan) {
-    volumes(memory, now, plan);
-    collect_garbage(pod, seen, memory, plan);
-    let candidates = candidates(pod, seen, memory, plan);
-    let sandbox = seen.ready_sandbox();
-    if sandbox.is_none() && !candidates.is_empty() {
-        replace_sandbox(pod.grace(), seen, memory, now, plan);
-    }
-    for (container, attempt) in candidates {
-        start(container, attempt, sandbox.is_some(), memory, now, plan, seen);
-    }
-}
-
-fn volumes(memory: &Memory, now: Moment, plan: &mut Plan) {
-    let due = match &memory.volumes {
-        VolumeState::NotYet => true,
-        VolumeState::Ready(_) => memory.refresh_volumes || memory.refresh_at.is_some_and(|at| at <= now),
-        VolumeState::Failed(fault) => {
-            if fault.until > now {
-                plan.wake_at(fault.until);
-            }
-            fault.until <= now
-        }
+/// What is wanted of each pod in the store. `before`: what was decided so far.
+pub(crate) fn updates(
+    stored: &StoredPods,
+    before: &BTreeMap<String, Intent>,
+    mut admission: Admission<'_>,
+) -> Vec<PodUpdate> {
+    let history = |pod: &ParsedPod| match before.get(&pod.id.uid) {
+        Some(Intent::Run) => stored.history(pod).max(History::Admitted),
+        Some(Intent::Fail { .. } | Intent::Hold { .. } | Intent::Terminate) | None => stored.history(pod),
     };
-    if due {
-        plan.jobs.push(Job::Volumes);
-    } else if let Some(at) = memory.refresh_at {
-        plan.wake_at(at);
-    }
-}
-
-/// The dead sandbox is cleared away, then a new one is made.
-fn replace_sandbox(grace: Duration, seen: &Seen, memory: &Memory, now: Moment, plan: &mut Plan) {
-    let running = seen.containers.iter().filter(|container| container.life == Life::Running);
-    let stops: Vec<Job> =
-        running.map(|c| Job::Stop { id: c.id.clone(), why: StopReason::SandboxLost, grace }).collect();
-    if !stops.is_empty() {
-        plan.jobs.extend(stops);
-        return;
-    }
-    let unstopped: Vec<Job> = seen
-        .sandboxes
-        .iter()
-        .filter(|sandbox| !memory.stopped.contains(&sandbox.id))
-        .map(|sandbox| Job::StopSandbox { id: sandbox.id.clone() })
-        .collect();
-    if !unstopped.is_empty() {
-        plan.jobs.extend(unstopped);
-        return;
-    }
-    if memory.is_busy(|job| matches!(job, Job::Sandbox { .. })) {
-        return;
-    }
-    match &memory.sandbox {
-        Some(fault) if fault.until > now => plan.wake_at(fault.until),
-        Some(_) | None => {
-            let attempt = seen.sandboxes.first().map_or(0, |sandbox| sandbox.attempt.saturating_add(1));
-            plan.jobs.push(Job::Sandbox { attempt });
-        }
-    }
-}
-
-/// Keeps the newest and the one before of each container; the rest goes, and sandboxes that hold nothing.
-fn collect_garbage(pod: &Desired, seen: &Seen, memory: &Memory, plan: &mut Plan) {
-    let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
-    for container in &seen.containers {
-        let count = kept.entry(container.name.as_str()).or_default();
-        *count += 1;
-        let known = pod.container(&container.name).is_some();
-        if container.life.is_over() && (*count > 2 || !known) {
-            plan.jobs.push(Job::RemoveContainer { id: container.id.clone() });
-        }
-    }
-    for sandbox in seen.sandboxes.iter().skip(1) {
-        let empty = !seen.containers.iter().any(|container| container.sandbox == sandbox.id);
-        if empty && (!sandbox.ready || memory.stopped.contains(&sandbox.id)) {
-            plan.jobs.push(Job::RemoveSandbox { id: sandbox.id.clone() });
-        } else if sandbox.ready {
-            // Two at once: the older one is left over from a start that was cut short.
-            plan.jobs.push(Job::StopSandbox { id: sandbox.id.clone() });
-        }
-    }
-}
-
-/// The containers that should start now, with their attempt, but for pauses and what they need.
-fn candidates<'a>(
-    pod: &'a Desired,
-    seen: &Seen,
-    memory: &Memory,
-    plan: &mut Plan,
-) -> Vec<(&'a Container, u32)> {
-    let sandbox = seen.ready_sandbox().map_or("", |sandbox| sandbox.id.as_str());
-    let here = |container: &Container| seen.newest_in(&container.name, sandbox);
-    let initialized = pod.spec().containers.iter().any(|container| here(container).is_some());
-    let mut found = Vec::new();
-    if !initialized {
-        for container in pod.init_containers() {
-            let instance = here(container);
-            let passed = match instance.map(|instance| instance.life) {
-                Some(Life::Running) => is_sidecar(container),
-                Some(Life::Exited) => {
-                    !is_sidecar(container) && instance.is_some_and(|instance| instance.exit_code == 0)
-                }
-                Some(Life::Created | Life::Unknown) | None => false,
-            };
-            if passed {
-                continue;
+    let mut valid: Vec<(History, Arc<ParsedPod>)> =
+        stored.valid.iter().map(|pod| (history(pod), Arc::clone(pod))).collect();
+    // Those that were admitted before keep their place. Of those that are new no clock says who comes first.
+    valid.sort_by_cached_key(|(history, pod)| (std::cmp::Reverse(*history), pod.id.uid.clone()));
+    let decided = valid.into_iter().map(|(history, pod)| {
+        let intent = match before.get(&pod.id.uid) {
+            // A pod that was turned away stays so.
+            Some(Intent::Fail { reason, message }) if !pod.is_terminating() => {
+                Intent::Fail { reason: reason.clone(), message: message.clone() }
             }
-            consider(pod, container, instance, seen, memory, plan, &mut found);
-            return found;
-        }
-    } else {
-        for container in pod.init_containers().filter(|container| is_sidecar(container)) {
-            consider(pod, container, here(container), seen, memory, plan, &mut found);
-        }
-    }
-    for container in &pod.spec().containers {
-        consider(pod, container, here(container), seen, memory, plan, &mut found);
-    }
-    found
+            Some(_) | None => admission.decide(&pod, history),
+        };
+        PodUpdate { pod, intent, in_cloud: true }
+    });
+    let held = stored.invalid.iter().cloned().map(|(id, reason)| {
+        let intent = Intent::Hold { reason: "InvalidPod".to_owned(), message: reason };
+        PodUpdate { pod: Arc::new(ParsedPod::without_spec(id)), intent, in_cloud: true }
+    });
+    decided.chain(held).collect()
 }
 
-fn consider<'a>(
-    pod: &Desired,
-    container: &'a Container,
-    instance: Option<&ContainerSeen>,
-    seen: &Seen,
-    memory: &Memory,
-    plan: &mut Plan,
-    found: &mut Vec<(&'a Container, u32)>,
-) {
-    if memory.is_starting(&container.name) {
-        return;
-    }
-    let newest = seen.newest(&container.name);
-    let attempt = newest.map_or(0, |newest| newest.attempt.saturating_add(1));
-    match instance {
-        None => {
-            // One that ended with the sandbox before counts by the policy, init containers run again.
-            let again = newest.is_none_or(|newest| {
-                let main = pod.spec().containers.iter().any(|c| c.name == container.name);
-                !main || !newest.life.is_over() || restarts(pod, container, newest)
-            });
-            if again {
-                found.push((container, attempt));
-            }
-        }
-        Some(instance) => match instance.life {
-            Life::Running => {
-                if changed(pod, Some(instance)) {
-                    let (id, grace) = (instance.id.clone(), pod.grace());
-                    plan.jobs.push(Job::Stop { id, why: StopReason::Changed, grace });
-                }
-            }
-            // Made but never started: a start that was cut short. It makes room for a whole one.
-            Life::Created => plan.jobs.push(Job::RemoveContainer { id: instance.id.clone() }),
-            Life::Exited | Life::Unknown => {
-                if restarts(pod, container, instance) {
-                    found.push((container, attempt));
-                }
-            }
-        },
-    }
+/// What is to become of something that runs, or lies on the disk, and has no worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Orphan {
+    /// Nobody wants it: it ends.
+    Terminate,
+    /// Nothing says that nobody wants it.
+    Keep,
+    /// The store has no such pod, but it is new or has lost rows.
+    KeepForLostRows,
 }
 
-/// Whether a container that has ended starts again, sooner or later.
-pub(crate) fn restarts(pod: &Desired, container: &Container, instance: &ContainerSeen) -> bool {
-    if is_sidecar(container) || changed(pod, Some(instance)) {
-        return true;
-    }
-    let failed = instance.exit_code != 0 || instance.life == Life::Unknown;
-    let init = pod.init_containers().any(|init| init.name == container.name);
-    match pod.restart_policy() {
-        RestartPolicy::Always => failed || !init,
-        RestartPolicy::OnFailure => failed,
-        RestartPolicy::Never => false,
-    }
-}
-
-fn start(
-    container: &Container,
-    attempt: u32,
-    sandbox_ready: bool,
-    memory: &Memory,
-    now: Moment,
-    plan: &mut Plan,
-    seen: &Seen,
-) {
-    let name = &container.name;
-    let ended = seen.newest(name).filter(|instance| instance.life.is_over());
-    if let Some((_, until)) = ended.and_then(|instance| memory.crash_until(instance))
-        && until > now
-    {
-        return plan.wake_at(until);
-    }
-    if let Some(fault) = memory.starts.get(name).filter(|fault| fault.until > now) {
-        return plan.wake_at(fault.until);
-    }
-    match memory.images.get(name) {
-        None => plan.jobs.push(Job::Image { container: name.clone() }),
-        Some(ImageState::Failed(fault)) if fault.until > now => plan.wake_at(fault.until),
-        Some(ImageState::Failed(_)) => plan.jobs.push(Job::Image { container: name.clone() }),
-        Some(ImageState::Ready(_)) => {
-            let volumes_ready = matches!(memory.volumes, VolumeState::Ready(_));
-            if sandbox_ready && volumes_ready {
-                plan.jobs.push(Job::Start { container: name.clone(), attempt });
-            }
-        }
+/// `wanted`: the uids of the pods in the store; `None` when it could not be read. `absence_counts`: a pod that is not in
+/// the store is not wanted.
+pub(crate) fn orphan(uid: &str, wanted: Option<&BTreeSet<String>>, absence_counts: bool) -> Orphan {
+    match wanted {
+        // What could not be read says nothing of who is wanted.
+        None => Orphan::Keep,
+        Some(_) if !absence_counts => Orphan::KeepForLostRows,
+        // One whose object waits for another of its name is no orphan.
+        Some(wanted) if wanted.contains(uid) => Orphan::Keep,
+        Some(_) => Orphan::Terminate,
     }
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
-pub(crate) mod tests;
+mod tests {
+    use super::*;
+    use crate::pod::admission::Capacity;
+    use crate::pod::parsed_pod::tests::pod;
+    use crate::runtime::sysctls::Sysctls;
+    use serde_json::json;
+
+    fn decide(before: &BTreeMap<String, Intent>, pods: u64, uids: &[&str]) -> Vec<(String, Intent)> {
+        let valid = uids.iter().map(|uid| {
+            let mut pod = pod(json!({}));
+            pod.id.uid = (*uid).to_owned();
+            Arc::new(pod)
+        });
+        let stored = StoredPods { valid: valid.collect(), ..StoredPods::default() };
+        let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
+        let capacity = Capacity { pods, cpu_milli: 1000, memory: 1 << 30 };
+        let decided = updates(&stored, before, Admission::new(capacity, &labels, &sysctls));
+        decided.into_iter().map(|update| (update.pod.id.uid.clone(), update.intent)).collect()
+    }
+
+    #[test]
+    fn a_pod_that_was_admitted_keeps_its_place_and_one_that_was_turned_away_stays_so() {
+        let first = decide(&BTreeMap::new(), 1, &["a", "b"]);
+        assert_eq!(first[0], ("a".to_owned(), Intent::Run));
+        assert!(matches!(first[1].1, Intent::Fail { .. }), "{first:?}");
+        // With room for both.
+        let again = decide(&first.iter().cloned().collect(), 2, &["a", "b"]);
+        assert_eq!(again, first);
+        // A newcomer of a smaller uid doesn't take the place.
+        let admitted = BTreeMap::from([("b".to_owned(), Intent::Run)]);
+        let decided: BTreeMap<String, Intent> = decide(&admitted, 1, &["a", "b"]).into_iter().collect();
+        assert_eq!(decided["b"], Intent::Run);
+        assert!(matches!(decided["a"], Intent::Fail { .. }), "{decided:?}");
+    }
+
+    #[test]
+    fn no_clock_and_no_loss_of_memory_takes_a_place_away() {
+        // As after a restart of EdgeCore: nothing was decided, and one had been reported at a time that is yet to come.
+        let started: PodStatus =
+            serde_json::from_value(json!({"startTime": "2999-01-01T00:00:00Z"})).unwrap();
+        let made = |uid: &str, time: &str, status: Option<PodStatus>| {
+            let mut pod = pod(json!({}));
+            pod.id.uid = uid.to_owned();
+            pod.pod.metadata.creation_timestamp = serde_json::from_value(json!(time)).unwrap();
+            pod.pod.status = status;
+            Arc::new(pod)
+        };
+        let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
+        let decide = |stored: &StoredPods| {
+            let capacity = Capacity { pods: 1, cpu_milli: 1000, memory: 1 << 30 };
+            let decided = updates(stored, &BTreeMap::new(), Admission::new(capacity, &labels, &sysctls));
+            let runs = decided.iter().filter(|update| update.intent == Intent::Run);
+            runs.map(|update| update.pod.id.uid.clone()).collect::<Vec<_>>()
+        };
+        let (old, new) = ("1970-01-01T00:00:00Z", "2999-01-01T00:00:00Z");
+        // Reported by this node; told by the cloud to a node that has lost its store.
+        let reported = BTreeMap::from([("b".to_owned(), Arc::new(started.clone()))]);
+        for (reported, status) in [(reported, None), (BTreeMap::new(), Some(started))] {
+            for (time_a, time_b) in [(old, new), (new, old)] {
+                let valid = vec![made("a", time_a, None), made("b", time_b, status.clone())];
+                let stored = StoredPods { valid, reported: reported.clone(), ..StoredPods::default() };
+                assert_eq!(decide(&stored), ["b"]);
+            }
+        }
+        // One that has ended takes no room.
+        let ended: PodStatus = serde_json::from_value(json!({"phase": "Succeeded"})).unwrap();
+        let valid = vec![made("a", old, None), made("b", old, None)];
+        let reported = BTreeMap::from([("b".to_owned(), Arc::new(ended))]);
+        assert_eq!(decide(&StoredPods { valid, reported, ..StoredPods::default() }), ["b", "a"]);
+    }
+
+    #[test]
+    fn an_invalid_pod_is_held_and_named() {
+        let id = PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
+        let invalid = vec![(id, "spec is missing".to_owned())];
+        let stored = StoredPods { invalid, ..StoredPods::default() };
+        let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
+        let admission = Admission::new(Capacity::default(), &labels, &sysctls);
+        let decided = updates(&stored, &BTreeMap::new(), admission);
+        let message = "spec is missing".to_owned();
+        assert_eq!(decided[0].intent, Intent::Hold { reason: "InvalidPod".to_owned(), message });
+    }
+
+    #[test]
+    fn only_a_store_that_can_be_trusted_ends_what_it_does_not_name() {
+        let wanted = BTreeSet::from(["u-1".to_owned()]);
+        assert_eq!(orphan("u-2", Some(&wanted), true), Orphan::Terminate);
+        assert_eq!(orphan("u-1", Some(&wanted), true), Orphan::Keep);
+        assert_eq!(orphan("u-2", Some(&wanted), false), Orphan::KeepForLostRows);
+        assert_eq!(orphan("u-2", None, true), Orphan::Keep);
+    }
+}

@@ -1,10 +1,22 @@
 //! What Edged reads from the node's store and leaves in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
+use beehive::Env;
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::{TokenGrant, UpReport, rows};
-use edge_store::{Class, ObjectKey, Opened, Store, StoreError, Table, Write};
+use edge_store::{Class, ObjectKey, ObjectVersion, Opened, OutboxQueue, Store, StoreError, Table, Write};
+use serde_json::Value;
+
+use crate::error::ParseError;
+use crate::plan::StoredPods;
+use crate::pod::parsed_pod::{ParsedPod, fnv1a};
+use crate::pod::reported::{self, ReportedStatuses};
+
+/// Config maps and Secrets that came, went or changed.
+pub(crate) type ChangedObjects = BTreeSet<ObjectKey>;
 
 /// Which version of each config map and secret the store holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,26 +24,79 @@ pub(crate) struct Versions(BTreeMap<ObjectKey, (String, String)>);
 
 impl Versions {
     /// What came, went or changed since `before`.
-    pub(crate) fn changed_since(&self, before: &Versions) -> BTreeSet<ObjectKey> {
+    pub(crate) fn changed_since(&self, before: &Versions) -> ChangedObjects {
         let differs = |key: &&ObjectKey| self.0.get(*key) != before.0.get(*key);
         self.0.keys().chain(before.0.keys()).filter(differs).cloned().collect()
     }
 }
 
-/// The store as Edged sees it.
-#[derive(Clone)]
-pub(crate) struct Desk {
-    store: Store,
+/// What the store says of the pods that should run here.
+#[derive(Debug, Default)]
+pub(crate) struct StoreView {
+    pub(crate) pods: StoredPods,
+    /// The parsed pods by the hash of their JSON.
+    pub(crate) parsed: BTreeMap<u64, Arc<ParsedPod>>,
+    /// Namespaces and names of the pods whose rows cannot be read.
+    pub(crate) damaged: BTreeSet<(String, String)>,
+    pub(crate) versions: Versions,
+    pub(crate) node_labels: Option<BTreeMap<String, String>>,
 }
 
-impl Desk {
+impl StoreView {
+    fn add(&mut self, json: &[u8], before: &BTreeMap<u64, Arc<ParsedPod>>) {
+        let hash = fnv1a(json);
+        let parsed = before.get(&hash).cloned();
+        match parsed.map_or_else(|| ParsedPod::parse(json).map(Arc::new), Ok) {
+            Ok(pod) => {
+                self.parsed.insert(hash, Arc::clone(&pod));
+                self.pods.valid.push(pod);
+            }
+            Err(ParseError::NotAPod { id, reason }) => {
+                // The events of the pod say so.
+                self.pods.invalid.push((*id, reason));
+            }
+            Err(error) => {
+                let error = beehive::Fault::from_error(&error);
+                tracing::error!(%error, "pod in the store is passed over");
+            }
+        }
+    }
+}
+
+/// The store as Edged sees it. What reads from it blocks: it is called beside the hive's thread
+/// ([`beehive::Env::blocking`]).
+#[derive(Clone)]
+pub(crate) struct EdgedStore {
+    store: Store,
+    /// What was reported of each pod last. Known once there was a [`EdgedStore::view`].
+    pub(crate) reported: ReportedStatuses,
+}
+
+impl EdgedStore {
     pub(crate) fn new(store: Store) -> Self {
-        Desk { store }
+        EdgedStore { store, reported: ReportedStatuses::default() }
     }
 
-    /// The pods that should be here, as JSON.
-    pub(crate) fn pods(&self) -> Result<Vec<Vec<u8>>, StoreError> {
-        Ok(self.store.list_objects(PODS, None)?.into_iter().map(|object| object.json).collect())
+    /// Reads everything that says which pods should run here. `parsed`: pods of the last time, by the hash of their JSON.
+    ///
+    /// # Errors
+    /// When a part cannot be read; rows that are damaged are no error.
+    pub(crate) fn view(
+        &self,
+        node: &str,
+        parsed: &BTreeMap<u64, Arc<ParsedPod>>,
+    ) -> Result<StoreView, StoreError> {
+        self.reported.load(&self.store)?;
+        let mut view = StoreView { versions: self.versions()?, ..StoreView::default() };
+        view.pods.reported = self.reported.all();
+        for object in self.store.list_objects(PODS, None)? {
+            view.add(&object.json, parsed);
+        }
+        if !self.is_whole() {
+            view.damaged = self.damaged_pods()?;
+        }
+        view.node_labels = self.node_labels(node);
+        Ok(view)
     }
 
     pub(crate) fn config_map(&self, namespace: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -42,9 +107,11 @@ impl Desk {
         self.object(SECRETS, namespace, name)
     }
 
-    /// The node's own object, when the cloud has sent it.
-    pub(crate) fn node(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.object(NODES, "", name)
+    /// The labels of the node's own object, when the cloud has sent it.
+    fn node_labels(&self, node: &str) -> Option<BTreeMap<String, String>> {
+        let json = self.object(NODES, "", node).ok().flatten()?;
+        let node: Value = serde_json::from_slice(&json).ok()?;
+        serde_json::from_value(node.pointer("/metadata/labels")?.clone()).ok()
     }
 
     fn object(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -55,8 +122,10 @@ impl Desk {
     /// The versions of all config maps and secrets.
     pub(crate) fn versions(&self) -> Result<Versions, StoreError> {
         let own = |key: &ObjectKey| key.resource == CONFIG_MAPS || key.resource == SECRETS;
-        let heads = self.store.object_heads()?.into_iter().filter(|(key, ..)| own(key));
-        Ok(Versions(heads.map(|(key, uid, version)| (key, (uid, version))).collect()))
+        let found = self.store.object_versions()?.into_iter().filter(|version| own(&version.key));
+        Ok(Versions(
+            found.map(|ObjectVersion { key, uid, content_hash }| (key, (uid, content_hash))).collect(),
+        ))
     }
 
     /// Whether every row of the store could be read so far.
@@ -67,18 +136,20 @@ impl Desk {
     /// Namespaces and names of the pods whose rows cannot be read.
     pub(crate) fn damaged_pods(&self) -> Result<BTreeSet<(String, String)>, StoreError> {
         // A damaged row has no uid.
-        let damaged = |head: &(ObjectKey, String, String)| head.0.resource == PODS && head.1.is_empty();
-        let heads = self.store.object_heads()?.into_iter().filter(damaged);
-        Ok(heads.map(|(key, ..)| (key.namespace, key.name)).collect())
+        let damaged = |version: &ObjectVersion| version.key.resource == PODS && version.uid.is_empty();
+        let found = self.store.object_versions()?.into_iter().filter(damaged);
+        Ok(found.map(|version| (version.key.namespace, version.key.name)).collect())
     }
 
-    /// Whether a pod that is not in the store is really not wanted: a store that lost rows cannot say so.
-    pub(crate) fn absence_counts(&self) -> bool {
-        let whole = match self.store.opened() {
+    /// Whether a pod that is not in the store is really not wanted. A store that lost rows cannot say so; one that began
+    /// empty knows only of the pods that it has held since, whose status was reported.
+    pub(crate) fn absence_counts(&self, uid: &str) -> bool {
+        let held = match self.store.opened() {
             Opened::Clean => true,
-            Opened::Fresh | Opened::SetAside { .. } => false,
+            Opened::Fresh => self.reported.of(uid).status.is_some(),
+            Opened::Quarantined { .. } => false,
         };
-        whole && self.is_whole()
+        held && self.is_whole()
     }
 
     /// Puts a report where MetaManager finds it. A newer one takes the place of an older one about the same thing.
@@ -88,8 +159,26 @@ impl Desk {
             Some(key) => (Class::Status, key),
             None => (Class::Event, event_key(report)),
         };
-        let commit = self.store.commit(vec![Write::Enqueue { class, key, body }]);
-        commit.await.map(drop).map_err(|error| error.to_string())
+        let kept = self.reported.write_with(report);
+        let writes = std::iter::once(Write::Enqueue { queue: OutboxQueue::Node, class, key, body }).chain(kept).collect();
+        self.store.commit(writes).await.map_err(|error| error.to_string())?;
+        self.reported.reported(report);
+        Ok(())
+    }
+
+    /// Keeps how long a pod has been active, for the next start. When that fails the pod has more time.
+    pub(crate) async fn keep_active(&self, uid: &str, active: Duration) {
+        match self.store.commit(vec![reported::keep_active(uid, active)]).await {
+            Ok(_) => self.reported.was_active(uid, active),
+            Err(error) => tracing::warn!(uid, %error, "the time that a pod has been active is not kept"),
+        }
+    }
+
+    /// Forgets what was reported of a pod whose end nobody waits for.
+    pub(crate) async fn forget_status(&self, uid: &str) -> Result<(), String> {
+        self.store.commit(vec![reported::forget(uid)]).await.map_err(|error| error.to_string())?;
+        self.reported.forget(uid);
+        Ok(())
     }
 
     /// A token that was granted before.
@@ -105,8 +194,10 @@ impl Desk {
     }
 
     /// Forgets the tokens of a pod.
-    pub(crate) async fn forget_tokens(&self, prefix: &str) -> Result<(), String> {
-        let rows = self.store.list_rows(Table::Tokens, None).map_err(|error| error.to_string())?;
+    pub(crate) async fn forget_tokens(&self, env: &Env, prefix: &str) -> Result<(), String> {
+        let store = self.store.clone();
+        let read = env.blocking(move || store.list_rows(Table::Tokens, None)).await;
+        let rows = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         let own = rows.into_iter().filter(|row| row.key1.starts_with(prefix));
         let writes: Vec<Write> =
             own.map(|row| Write::DeleteRows { table: Table::Tokens, key1: row.key1 }).collect();
@@ -137,34 +228,35 @@ mod tests {
     async fn what_is_left_is_found_again() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
-        let desk = Desk::new(store.clone());
+        let edged_store = EdgedStore::new(store.clone());
         let report = |text: &str| UpReport::PodStatus {
             namespace: "d".into(),
             name: "p".into(),
             uid: "u".into(),
             status_json: text.into(),
         };
-        desk.report(&report("{\"phase\":\"Pending\"}")).await.unwrap();
-        desk.report(&report("{\"phase\":\"Running\"}")).await.unwrap();
+        edged_store.report(&report("{\"phase\":\"Pending\"}")).await.unwrap();
+        edged_store.report(&report("{\"phase\":\"Running\"}")).await.unwrap();
         let rows = store.outbox_head(10, 1 << 20).unwrap();
         assert_eq!(rows.len(), 1);
         assert_eq!(rows::decode_report(&rows[0].body).unwrap(), report("{\"phase\":\"Running\"}"));
         let grant = TokenGrant { token: "t".into(), expires_unix: 9, lifetime_seconds: 3600 };
-        desk.keep_token("u/a", &grant).await.unwrap();
-        assert_eq!(desk.token("u/a"), Some(grant));
-        desk.forget_tokens("u/").await.unwrap();
-        assert_eq!(desk.token("u/a"), None);
-        assert!(!desk.absence_counts(), "a fresh store knows of no pod");
+        edged_store.keep_token("u/a", &grant).await.unwrap();
+        assert_eq!(edged_store.token("u/a"), Some(grant));
+        edged_store.forget_tokens(&Env::seeded(1), "u/").await.unwrap();
+        assert_eq!(edged_store.token("u/a"), None);
+        assert!(!edged_store.absence_counts("another"), "a fresh store knows of no pod");
     }
 
     #[tokio::test]
     async fn only_objects_that_changed_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
-        let desk = Desk::new(store.clone());
+        let edged_store = EdgedStore::new(store.clone());
         let put = |resource: &str, name: &str, version: &str| Write::PutObject {
             key: ObjectKey::new(resource, "d", name),
             uid: "u".into(),
+            content_hash: version.into(),
             resource_version: version.into(),
             json: b"{}".to_vec(),
         };
@@ -175,16 +267,16 @@ mod tests {
             put(PODS, "p", "1"),
         ];
         store.commit(all).await.unwrap();
-        let before = desk.versions().unwrap();
+        let before = edged_store.versions().unwrap();
         let gone = Write::DeleteObject { key: ObjectKey::new(SECRETS, "d", "s"), uid: None };
         store.commit(vec![put(CONFIG_MAPS, "b", "2"), put(PODS, "p", "2"), gone]).await.unwrap();
-        let changed = desk.versions().unwrap().changed_since(&before);
+        let changed = edged_store.versions().unwrap().changed_since(&before);
         let names: Vec<&str> = changed.iter().map(|key| key.name.as_str()).collect();
         assert_eq!(names, ["b", "s"]);
         let spec = serde_json::from_value(serde_json::json!({"containers": [{"name": "c",
             "envFrom": [{"configMapRef": {"name": "b"}}]}]}));
-        let named = crate::objects::references(&spec.unwrap());
+        let named = crate::pod::references::references(&spec.unwrap());
         assert!(named.meet("d", &changed) && !named.meet("other", &changed));
-        assert!(desk.is_whole() && desk.damaged_pods().unwrap().is_empty());
+        assert!(edged_store.is_whole() && edged_store.damaged_pods().unwrap().is_empty());
     }
 }

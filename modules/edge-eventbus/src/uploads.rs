@@ -10,7 +10,7 @@ use beehive::{Address, Env, Fault};
 use bytes::Bytes;
 use contract::metamanager::MetaMsg;
 use contract::{Telemetry, rows};
-use edge_store::{Class, Store, Write};
+use edge_store::{Class, OutboxQueue, Store, Write};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::identity::{self, Owner};
@@ -268,7 +268,7 @@ impl Keeper {
     /// Numbers and commits these, or leaves no trace of them.
     async fn commit(&mut self, items: &[&Item]) -> Outcome {
         let numbers: Vec<Number> = items.iter().map(|item| self.sources.next(&item.source)).collect();
-        let writes: Result<Vec<Write>, wire::WireError> =
+        let writes: Result<Vec<Write>, rows::RowError> =
             items.iter().zip(&numbers).map(|(item, number)| write(item, *number)).collect();
         let done = match writes {
             Ok(writes) => self.store.commit(writes).await.map_err(|error| Fault::from_error(&error).reason),
@@ -310,7 +310,7 @@ impl Keeper {
     }
 }
 
-fn write(item: &Item, number: Number) -> Result<Write, wire::WireError> {
+fn write(item: &Item, number: Number) -> Result<Write, rows::RowError> {
     let Source { client, topic } = &item.source;
     let telemetry = Telemetry {
         client: client.to_string(),
@@ -322,5 +322,5 @@ fn write(item: &Item, number: Number) -> Result<Write, wire::WireError> {
         payload: item.payload.clone(),
     };
     let body = rows::encode_telemetry(&telemetry)?;
-    Ok(Write::Enqueue { class: Class::Telemetry, key: telemetry.topic, body })
+    Ok(Write::Enqueue { queue: OutboxQueue::Telemetry, class: Class::Telemetry, key: telemetry.topic, body })
 }

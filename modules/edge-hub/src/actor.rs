@@ -12,10 +12,11 @@ use contract::metamanager::MetaMsg;
 use futures::future::AbortHandle;
 
 use crate::attempt::{Caller, End};
-use crate::plan::{Carrier, Next, Plan};
 use crate::dial_schedule::DialSchedule;
-use crate::network::Network;
 use crate::endpoints::Endpoints;
+use crate::events;
+use crate::network::Network;
+use crate::plan::{Carrier, Next, Plan};
 
 /// 1 s between looks at the node's network.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -112,11 +113,16 @@ impl Actor for EdgeHub {
 
     fn snapshot(&self) -> serde_json::Value {
         let links = self.links.borrow();
-        let traffic = self.up.as_ref().and_then(|up| links.get(&up.attempt)).map(|(link, _)| link.traffic());
-        let server = self.up.as_ref().and_then(|up| self.endpoints.0.get(up.server)).map(|server| &server.name);
+        let link = self.up.as_ref().and_then(|up| links.get(&up.attempt)).map(|(link, _)| link);
+        let traffic = link.map(Link::traffic);
+        let server =
+            self.up.as_ref().and_then(|up| self.endpoints.0.get(up.server)).map(|server| &server.name);
         serde_json::json!({
             "up": self.up.is_some(),
             "carrier": self.up.as_ref().map(|up| up.carrier.name()),
+            "fellBack": self.up.as_ref().is_some_and(|up| self.fell_back(up.server, up.carrier)),
+            "wireVersion": link.map(|link| link.version().number()),
+            "cloudCapabilities": link.map(|link| link.capabilities().names().collect::<Vec<_>>()),
             "server": server,
             "attempts": self.last_attempt,
             "probes": self.probes,
@@ -125,6 +131,12 @@ impl Actor for EdgeHub {
             "lastEnd": self.last_end,
         })
     }
+}
+
+/// The cloud's mailboxes over a link.
+fn link_up(link: &Link) -> MetaMsg {
+    let peer = link.capabilities().clone();
+    MetaMsg::LinkUp { edge: link.remote(), device: link.remote(), router: link.remote(), peer }
 }
 
 impl EdgeHub {
@@ -172,7 +184,8 @@ impl EdgeHub {
         let task = cx.spawn(async move {
             let made = match (head_start, &target.quic) {
                 (Some(head_start), _) => {
-                    let schedule = DialSchedule::new(caller.env.now(), head_start, &target.carriers(), others);
+                    let schedule =
+                        DialSchedule::new(caller.env.now(), head_start, &target.carriers(), others);
                     caller.link(&target, schedule).await
                 }
                 (None, Some(quic)) => caller.over(&**quic).await.map(|link| (link, Carrier::Quic)),
@@ -200,12 +213,9 @@ impl EdgeHub {
             self.links.borrow_mut().remove(&attempt);
             return;
         };
-        let of_cloud = |(link, carrier): &(Link, Carrier)| {
-            (MetaMsg::LinkUp { edge: link.remote(), device: link.remote(), router: link.remote() }, *carrier)
-        };
+        let of_cloud = |(link, carrier): &(Link, Carrier)| (link_up(link), *carrier);
         let Some((up, carrier)) = self.links.borrow().get(&attempt).map(of_cloud) else { return };
-        let server = self.endpoints.0.get(trying.server).map_or("", |server| &server.name);
-        tracing::info!(attempt, server, carrier = carrier.name(), "linked to the cloud");
+        self.say_linked(attempt, trying.server, carrier, cx);
         let before = self.up.replace(Up { attempt, server: trying.server, carrier });
         self.plan.linked(trying.server, carrier);
         if before.is_some() {
@@ -218,6 +228,22 @@ impl EdgeHub {
         self.probe_later(cx);
     }
 
+    fn say_linked(&self, attempt: u64, server: usize, carrier: Carrier, cx: &Context<EdgeHubMsg>) {
+        let name = self.endpoints.0.get(server).map_or("", |server| &server.name);
+        if let Some((link, _)) = self.links.borrow().get(&attempt) {
+            events::linked(cx.env(), attempt, name, link);
+        }
+        if self.fell_back(server, carrier) {
+            events::fell_back(cx.env(), name);
+        }
+    }
+
+    /// Whether the link is over WebSocket, although the server is reached over QUIC, too.
+    fn fell_back(&self, server: usize, carrier: Carrier) -> bool {
+        let has_quic = self.endpoints.0.get(server).is_some_and(|server| server.quic.is_some());
+        carrier == Carrier::WebSocket && has_quic
+    }
+
     async fn link_ended(
         &mut self,
         attempt: u64,
@@ -227,7 +253,7 @@ impl EdgeHub {
     ) {
         self.links.borrow_mut().remove(&attempt);
         if self.up.take_if(|up| up.attempt == attempt).is_some() {
-            tracing::warn!(attempt, %reason, "link to the cloud ended");
+            events::link_ended(cx.env(), attempt, &reason);
             self.last_end = Some(reason);
             self.plan.ended();
             let _ = self.meta.tell(MetaMsg::LinkDown).await;
@@ -275,7 +301,7 @@ impl EdgeHub {
 
     /// A link that is up may be of an address that is gone: another is made beside it. While there is none, the pause ends.
     fn network_changed(&mut self, cx: &Context<EdgeHubMsg>) {
-        tracing::info!("the node's way to the cloud has changed");
+        events::network_changed(cx.env());
         self.plan.network_changed();
         // What is under way began on the old way.
         if let Some(trying) = self.trying.take() {

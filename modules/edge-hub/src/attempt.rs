@@ -9,9 +9,9 @@ use contract::metamanager::{MetaDown, MetaMsg};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use crate::plan::{ATTEMPT_LIMIT, Carrier};
 use crate::dial_schedule::{DialSchedule, Step};
 use crate::endpoints::Server;
+use crate::plan::{ATTEMPT_LIMIT, Carrier};
 
 /// 3 s: whoever has answered a dial and says no more for so long is silent again.
 const ANSWER_LASTS: Duration = Duration::from_secs(3);
@@ -64,7 +64,11 @@ pub(crate) struct Caller {
 impl Caller {
     /// A link to `server` over whichever dial is answered first. Only that one says hello: the cloud takes the newest
     /// hello of an edge for its link, so two at once would end each other.
-    pub(crate) async fn link(&self, server: &Server, mut schedule: DialSchedule) -> Result<(Link, Carrier), End> {
+    pub(crate) async fn link(
+        &self,
+        server: &Server,
+        mut schedule: DialSchedule,
+    ) -> Result<(Link, Carrier), End> {
         let (quic, websocket) = (server.dialer(Carrier::Quic), server.dialer(Carrier::WebSocket));
         let mut dials: Dials<'_> = FuturesUnordered::new();
         let (mut heard, mut heard_at) = (quic.as_ref().map_or(0, |dialer| dialer.heard()), None);

@@ -16,10 +16,13 @@
 
 mod actor;
 mod attempt;
-pub mod plan;
 pub mod dial_schedule;
-pub mod network;
 mod endpoints;
+mod error;
+pub mod events;
+pub mod network;
+pub mod plan;
 
 pub use actor::EdgeHub;
-pub use endpoints::{Server, Endpoints, EndpointsError};
+pub use endpoints::{Endpoints, Server};
+pub use error::EndpointsError;

@@ -68,10 +68,10 @@ fn the_cloud_reaches_metamanager_over_the_link() {
         let link = bench.admit().await;
         bench.until_up().await;
         let meta = link.remote::<MetaDown>();
-        let ask = meta.ask(LONG, |reply| MetaDown::Holdings { offer: 1, buckets: vec![0], reply });
+        let ask = meta.ask(LONG, |reply| MetaDown::ObjectVersions { inventory: 1, buckets: vec![0], reply });
         let answer = async {
             let holdings = |message| match message {
-                MetaMsg::Down(MetaDown::Holdings { reply, .. }) => Some(reply),
+                MetaMsg::Down(MetaDown::ObjectVersions { reply, .. }) => Some(reply),
                 _ => None,
             };
             bench.meta.find(LONG, holdings).await.unwrap().send(Vec::new());

@@ -142,7 +142,7 @@ fn a_link_survives_eight_changes_of_its_address() {
             // MetaManager answers what it is asked.
             async move {
                 while let Some(message) = meta.next(Duration::from_secs(100_000)).await {
-                    if let MetaMsg::Down(MetaDown::Holdings { reply, .. }) = message {
+                    if let MetaMsg::Down(MetaDown::ObjectVersions { reply, .. }) = message {
                         reply.send(Vec::new());
                     }
                 }
@@ -158,8 +158,8 @@ fn a_link_survives_eight_changes_of_its_address() {
                     let meta = newest.borrow().as_ref().map(|link| link.remote::<MetaDown>());
                     if let Some(meta) = meta
                         && meta
-                            .ask(Duration::from_secs(2), |reply| MetaDown::Holdings {
-                                offer: 1,
+                            .ask(Duration::from_secs(2), |reply| MetaDown::ObjectVersions {
+                                inventory: 1,
                                 buckets: vec![0],
                                 reply,
                             })

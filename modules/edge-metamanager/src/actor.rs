@@ -1,65 +1,37 @@
 //! MetaManager's actor.
 
+mod delivery;
+
 use std::time::Duration;
 
 use beehive::defect::{self, Defect};
-use beehive::{Actor, Address, Context, Fault, Moment, Reply};
-use contract::devicecontroller::DeviceUp;
+use beehive::{Actor, Address, AskError, Context, Fault, Moment, Reply};
 use contract::devicetwin::TwinMsg;
+use contract::downlink::{Inventory, MetaDown, NotApplied};
 use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
-use contract::ids::{DEVICE_MODELS, DEVICES};
-use contract::metamanager::{MetaDown, MetaMsg, NoToken, NotApplied, Offer, OutboxQueue};
-use contract::router::RouterUp;
-use contract::{Change, Held, ObjectKey, TokenGrant, TokenQuery};
-use edge_store::{Queue, Store, StoreError, Write};
+use contract::metamanager::{MetaMsg, NoToken};
+use contract::report::OutboxQueue;
+use contract::{Change, ChangedObjects, ObjectKey, ObjectVersion, TokenGrant, TokenQuery};
+use edge_store::Store;
 
-use crate::offer::{Gate, Heads};
-use crate::plan::{self, Delivery, Repeats, Sender};
+use crate::events::{CHANGES_APPLIED, Event};
+use crate::inventory::BatchSequencer;
+use crate::plan;
+use crate::store::{MetaStore, write_of};
 
-/// 30 s: a delivery waits for the cloud's own writes.
-const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
+use self::delivery::{Cloud, QueueDelivery};
+
 /// 15 s: a pod that starts waits for its token.
 const TOKEN_DEADLINE: Duration = Duration::from_secs(15);
-/// 5 s: rows whose nudge was lost to a full mailbox leave at the latest after this.
-const LOOK_PERIOD: Duration = Duration::from_secs(5);
+/// 5 s: what a full mailbox did not take is told again, and rows whose nudge was lost leave, at the latest after this.
+const TICK: Duration = Duration::from_secs(5);
 /// 30 s: after 40 without a word the node controller calls a node unknown (node-monitor-grace-period), which only the node's
 /// own report undoes.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 /// 15 s: Edged speaks every 6.5.
 const EDGED_ALIVE_FOR: Duration = Duration::from_secs(15);
-
-#[derive(Clone)]
-struct Cloud {
-    edge: Address<EdgeUp>,
-    device: Address<DeviceUp>,
-    router: Address<RouterUp>,
-}
-
-/// In the order of the roads.
-const QUEUES: [OutboxQueue; 3] = [OutboxQueue::Node, OutboxQueue::Devices, OutboxQueue::Telemetry];
-
-/// What leaves the outbox in one order, one delivery at a time.
-struct Road {
-    queue: OutboxQueue,
-    sender: Sender,
-    repeats: Repeats,
-}
-
-impl Road {
-    fn new(queue: OutboxQueue) -> Self {
-        Road { queue, sender: Sender::default(), repeats: Repeats::default() }
-    }
-
-    fn rows(&self) -> Queue {
-        match self.queue {
-            OutboxQueue::Node => Queue::Node,
-            OutboxQueue::Devices => Queue::Devices,
-            OutboxQueue::Telemetry => Queue::Telemetry,
-        }
-    }
-}
 
 /// Stands between the node's store and the cloud.
 pub struct MetaManager {
@@ -68,14 +40,25 @@ pub struct MetaManager {
     twin: Address<TwinMsg>,
     hub: Address<EdgeHubMsg>,
     cloud: Option<Cloud>,
-    roads: [Road; 3],
-    gate: Gate,
+    queues: [QueueDelivery; 3],
+    batches: BatchSequencer,
+    /// What Edged and DeviceTwin have not been told yet. After a restart nobody knows what it was.
+    untold: [(Neighbour, ChangedObjects); 2],
+    /// The hub knows that a link has to be handed over.
+    hub_knows: bool,
     applied: u64,
     confirmed: u64,
-    /// When the link went down, while it is.
+    /// When the link went down, while it is; before the first link: at the beginning.
     down_since: Option<Moment>,
     /// When Edged last said that it makes progress.
     edged_alive: Option<Moment>,
+}
+
+/// Who is told what changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Neighbour {
+    Edged,
+    DeviceTwin,
 }
 
 impl MetaManager {
@@ -92,13 +75,19 @@ impl MetaManager {
             twin,
             hub,
             cloud: None,
-            roads: QUEUES.map(Road::new),
-            gate: Gate::default(),
+            queues: [i64::MAX; 3].map(QueueDelivery::after),
+            batches: BatchSequencer::default(),
+            untold: [Neighbour::Edged, Neighbour::DeviceTwin].map(|who| (who, ChangedObjects::Any)),
+            hub_knows: false,
             applied: 0,
             confirmed: 0,
-            down_since: None,
+            down_since: Some(Moment::default()),
             edged_alive: None,
         }
+    }
+
+    fn store(&self, cx: &Context<MetaMsg>) -> MetaStore {
+        MetaStore::new(self.store.clone(), cx.env().clone())
     }
 }
 
@@ -106,40 +95,46 @@ impl Actor for MetaManager {
     type Message = MetaMsg;
 
     async fn started(&mut self, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
-        for road in &mut self.roads {
-            // What cannot be counted is taken for sent.
-            road.repeats = Repeats::after(self.store.queue_rows(road.rows()).unwrap_or(u64::MAX));
-        }
-        cx.every(LOOK_PERIOD, || MetaMsg::OutboxGrew);
-        // A link that is up was handed to an earlier incarnation and would stay unused.
-        let _ = self.hub.try_tell(EdgeHubMsg::MetaBegan);
+        self.queues = self.store(cx).newest(OutboxQueue::ALL).await?.map(QueueDelivery::after);
+        cx.every(TICK, || MetaMsg::OutboxGrew);
+        self.tell_neighbours();
         Ok(())
     }
 
     async fn handle(&mut self, message: MetaMsg, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
         match message {
-            MetaMsg::LinkUp { edge, device, router } => {
-                self.link_up(Cloud { edge, device, router }, cx).await;
+            MetaMsg::LinkUp { edge, device, router, peer } => {
+                self.link_up(Cloud { edge, device, router, peer }, cx).await
             }
-            MetaMsg::LinkDown => self.link_down(cx.now()),
-            MetaMsg::Down(MetaDown::Offer { reply }) => self.offer(reply, cx),
-            MetaMsg::Down(MetaDown::Holdings { offer, buckets, reply }) => {
-                self.holdings(offer, &buckets, reply);
+            MetaMsg::LinkDown => {
+                self.link_down(cx.now());
+                Ok(())
             }
-            MetaMsg::Down(MetaDown::Apply { offer, place, changes, reply }) => {
-                self.apply((offer, place), changes, reply).await;
+            MetaMsg::Down(MetaDown::Inventory { reply }) => self.inventory(reply, cx).await,
+            MetaMsg::Down(MetaDown::ObjectVersions { inventory, buckets, reply }) => {
+                self.object_versions(inventory, buckets, reply, cx).await
             }
-            MetaMsg::OutboxGrew => self.deliver(cx).await,
+            MetaMsg::Down(MetaDown::Apply { inventory, sequence, changes, reply }) => {
+                self.apply((inventory, sequence), changes, reply, cx).await;
+                Ok(())
+            }
+            MetaMsg::OutboxGrew => {
+                self.tell_neighbours();
+                self.deliver(cx).await
+            }
             MetaMsg::EdgedAlive => {
                 self.edged_alive = Some(cx.now());
                 self.pass_on_alive();
+                Ok(())
             }
             MetaMsg::Delivered { queue, delivery, confirmed } => {
-                self.delivered(queue, delivery, confirmed, cx).await;
+                self.delivered(queue, delivery, confirmed, cx).await
             }
-            MetaMsg::Token { query, reply } => self.token(query, reply, cx),
+            MetaMsg::Token { query, reply } => {
+                self.token(query, reply, cx);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     fn snapshot(&self) -> serde_json::Value {
@@ -151,163 +146,131 @@ impl Actor for MetaManager {
     }
 }
 
+/// The link, and the way down.
 impl MetaManager {
-    async fn link_up(&mut self, cloud: Cloud, cx: &Context<MetaMsg>) {
+    async fn link_up(&mut self, cloud: Cloud, cx: &Context<MetaMsg>) -> Result<(), Fault> {
         self.cloud = Some(cloud);
-        self.roads.iter_mut().for_each(|road| road.sender.link_up());
+        self.queues.iter_mut().for_each(|queue| queue.sender.link_up());
         if self.down_since.take().is_some_and(|since| cx.now().since(since) >= FORGOTTEN_AFTER) {
             // A full mailbox: Edged reports by itself within five minutes.
-            let _ = self.edged.try_tell(EdgedMsg::ReportAnew);
+            let _ = self.edged.try_tell(EdgedMsg::ReportNode);
         }
         // A node that comes back is Ready at once, not at Edged's next word.
         if self.edged_alive.is_some_and(|at| cx.now().since(at) <= EDGED_ALIVE_FOR) {
             self.pass_on_alive();
         }
-        self.deliver(cx).await;
+        self.deliver(cx).await
     }
 
     fn link_down(&mut self, now: Moment) {
         self.down_since.get_or_insert(now);
         self.cloud = None;
-        self.roads.iter_mut().for_each(|road| road.sender.link_down());
+        self.queues.iter_mut().for_each(|queue| queue.sender.link_down());
     }
 
-    /// What the node holds in short. Batches that were sent before are of an older offer, and do not count any more.
-    fn offer(&mut self, reply: Reply<Offer>, cx: &Context<MetaMsg>) {
-        let heads = match self.store.object_heads() {
-            Ok(heads) => Heads::of(heads),
-            Err(error) => {
-                self.gate.close();
-                return unread(&error, reply);
+    /// What the node holds in short. Batches that were sent before are of an older inventory, and do not count any more.
+    async fn inventory(&mut self, reply: Reply<Inventory>, cx: &Context<MetaMsg>) -> Result<(), Fault> {
+        self.batches.close();
+        let digest = match self.store(cx).holdings(|holdings| holdings.digest()).await? {
+            Ok(digest) => digest,
+            Err(reason) => {
+                unread(reason, reply, cx);
+                return Ok(());
             }
         };
-        let (number, digest) = (number_of(cx.env().random_id()), heads.digest());
-        self.gate.open(number, digest.buckets.len());
-        reply.send(Offer { number, digest });
+        let number = number_of(cx.env().random_id());
+        self.batches.open(number, digest.buckets.len());
+        reply.send(Inventory { number, digest });
+        Ok(())
     }
 
-    fn holdings(&self, offer: u64, buckets: &[u16], reply: Reply<Vec<Held>>) {
-        let Some(of) = self.gate.buckets_of(offer) else {
-            return reply.fail(beehive::AskError::Rejected("the offer has ended".to_owned()));
+    async fn object_versions(
+        &self,
+        inventory: u64,
+        buckets: Vec<u16>,
+        reply: Reply<Vec<ObjectVersion>>,
+        cx: &Context<MetaMsg>,
+    ) -> Result<(), Fault> {
+        let Some(of) = self.batches.buckets_of(inventory) else {
+            reply.fail(AskError::Rejected("the inventory has ended".to_owned()));
+            return Ok(());
         };
-        match self.store.object_heads() {
-            Ok(heads) => reply.send(Heads::of(heads).in_buckets(buckets, of)),
-            Err(error) => unread(&error, reply),
+        match self.store(cx).holdings(move |holdings| holdings.in_buckets(&buckets, of)).await? {
+            Ok(versions) => reply.send(versions),
+            Err(reason) => unread(reason, reply, cx),
         }
+        Ok(())
     }
 
     /// One batch is one commit; the answer goes out after it.
     async fn apply(
         &mut self,
-        (offer, place): (u64, u64),
+        (inventory, sequence): (u64, u64),
         changes: Vec<Change>,
         reply: Reply<Result<(), NotApplied>>,
+        cx: &Context<MetaMsg>,
     ) {
-        if !self.gate.passes(offer, place) {
+        if !self.batches.takes(inventory, sequence) {
             return reply.send(Err(NotApplied::Stale));
         }
-        let devices = changes.iter().any(|c| matches!(c.key().resource.as_str(), DEVICES | DEVICE_MODELS));
-        let others = changes.iter().any(|c| !matches!(c.key().resource.as_str(), DEVICES | DEVICE_MODELS));
+        let keys: Vec<ObjectKey> = changes.iter().map(|change| change.key().clone()).collect();
         let count = changes.len() as u64;
         let writes = changes.into_iter().map(write_of).collect();
-        match self.store.commit(writes).await {
-            Ok(_) => {
+        match self.store(cx).commit(writes).await {
+            Ok(()) => {
                 self.applied += count;
+                cx.env().metrics().add(CHANGES_APPLIED, count);
                 reply.send(Ok(()));
-                // A full mailbox already holds a nudge to look.
-                if others {
-                    let _ = self.edged.try_tell(EdgedMsg::Look);
+                for key in keys {
+                    self.changed(key);
                 }
-                if devices {
-                    let _ = self.twin.try_tell(TwinMsg::Look);
-                }
+                self.tell_neighbours();
             }
             Err(_) if defect::is_planted(Defect::AckBeforeCommit) => reply.send(Ok(())),
-            Err(error) => {
-                self.gate.close();
-                let reason = Fault::from_error(&error).reason;
-                tracing::error!(%reason, "batch not committed");
+            Err(reason) => {
+                self.batches.close();
+                Event::BatchRefused { reason: &reason }.happened(cx.env());
                 reply.send(Err(NotApplied::Refused(reason)));
             }
+        }
+    }
+
+    fn changed(&mut self, key: ObjectKey) {
+        let concerns = plan::concerns(&key.resource);
+        for (who, untold) in &mut self.untold {
+            let is_concerned = match who {
+                Neighbour::Edged => concerns.edged,
+                Neighbour::DeviceTwin => concerns.device_twin,
+            };
+            if is_concerned {
+                untold.add(key.clone());
+            }
+        }
+    }
+
+    /// Tells what changed, and the hub that it may hand over its link: one that is up was handed to an earlier incarnation
+    /// and would stay unused. What a full mailbox does not take is told at the next turn, with what has changed by then.
+    fn tell_neighbours(&mut self) {
+        for (who, untold) in &mut self.untold {
+            if untold.is_empty() {
+                continue;
+            }
+            let told = match who {
+                Neighbour::Edged => self.edged.try_tell(EdgedMsg::ObjectsChanged(untold.clone())),
+                Neighbour::DeviceTwin => self.twin.try_tell(TwinMsg::ObjectsChanged(untold.clone())),
+            };
+            if told.is_ok() {
+                *untold = ChangedObjects::default();
+            }
+        }
+        if !self.hub_knows {
+            self.hub_knows = self.hub.try_tell(EdgeHubMsg::MetaBegan).is_ok();
         }
     }
 
     fn pass_on_alive(&self) {
         if let Some(cloud) = &self.cloud {
             let _ = cloud.edge.try_tell(EdgeUp::Alive);
-        }
-    }
-
-    async fn deliver(&mut self, cx: &Context<MetaMsg>) {
-        for queue in QUEUES {
-            self.deliver_from(queue, cx).await;
-        }
-    }
-
-    fn road(&mut self, queue: OutboxQueue) -> &mut Road {
-        let [node, devices, telemetry] = &mut self.roads;
-        match queue {
-            OutboxQueue::Node => node,
-            OutboxQueue::Devices => devices,
-            OutboxQueue::Telemetry => telemetry,
-        }
-    }
-
-    /// Sends the head of a queue, unless a delivery of it is under way.
-    async fn deliver_from(&mut self, queue: OutboxQueue, cx: &Context<MetaMsg>) {
-        let Some(cloud) = self.cloud.clone() else { return };
-        let store = self.store.clone();
-        let road = self.road(queue);
-        let Some(number) = road.sender.begin() else { return };
-        let rows = match store.queue_head(road.rows(), plan::DELIVERY_ROWS, plan::DELIVERY_BYTES) {
-            Ok(rows) => rows,
-            Err(error) => {
-                tracing::error!(reason = %Fault::from_error(&error), "outbox cannot be read");
-                Vec::new()
-            }
-        };
-        if rows.is_empty() {
-            road.sender.nothing_to_send();
-            return;
-        }
-        if defect::is_planted(Defect::ForgottenReport) {
-            let seqs = rows.iter().map(|row| row.seq).collect();
-            let _ = store.commit(vec![Write::Confirm { seqs }]).await;
-        }
-        let delivery = plan::sort(rows, &mut road.repeats);
-        let myself = cx.myself();
-        cx.spawn(async move {
-            let confirmed = send(delivery, &cloud).await;
-            let _ = myself.tell(MetaMsg::Delivered { queue, delivery: number, confirmed }).await;
-        });
-    }
-
-    async fn delivered(
-        &mut self,
-        queue: OutboxQueue,
-        number: u64,
-        confirmed: Option<Vec<i64>>,
-        cx: &Context<MetaMsg>,
-    ) {
-        let seqs = confirmed.unwrap_or_default();
-        let mut any = !seqs.is_empty();
-        if any {
-            let count = seqs.len() as u64;
-            match self.store.commit(vec![Write::Confirm { seqs }]).await {
-                Ok(_) => self.confirmed += count,
-                Err(error) => {
-                    // The rows stay and are sent again; the cloud recognises repeats.
-                    tracing::error!(reason = %Fault::from_error(&error), "confirmation not committed");
-                    any = false;
-                }
-            }
-        }
-        match self.road(queue).sender.ended(number, any) {
-            None => {}
-            Some(Duration::ZERO) => self.deliver_from(queue, cx).await,
-            Some(pause) => {
-                cx.after(cx.env().jitter(pause), MetaMsg::OutboxGrew);
-            }
         }
     }
 
@@ -326,67 +289,12 @@ impl MetaManager {
 }
 
 /// Not answered: the cloud asks again. An empty answer would be a lie that costs a full refill.
-fn unread<T>(error: &StoreError, reply: Reply<T>) {
-    let reason = Fault::from_error(error).reason;
-    tracing::error!(%reason, "store does not say what it holds");
-    reply.fail(beehive::AskError::Rejected(reason));
+fn unread<T>(reason: String, reply: Reply<T>, cx: &Context<MetaMsg>) {
+    Event::InventoryUnread { reason: &reason }.happened(cx.env());
+    reply.fail(AskError::Rejected(reason));
 }
 
 /// A number that no earlier incarnation of the actor has used.
 fn number_of(id: [u8; 16]) -> u64 {
     id.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
-}
-
-fn write_of(change: Change) -> Write {
-    match change {
-        Change::Upsert(object) => Write::PutObject {
-            key: store_key(object.key),
-            uid: object.uid,
-            resource_version: object.version,
-            json: object.json.to_vec(),
-        },
-        Change::Delete { key, uid } => Write::DeleteObject { key: store_key(key), uid },
-    }
-}
-
-fn store_key(key: ObjectKey) -> edge_store::ObjectKey {
-    edge_store::ObjectKey { resource: key.resource, namespace: key.namespace, name: key.name }
-}
-
-/// `None` when nothing at all was confirmed.
-async fn send(delivery: Delivery, cloud: &Cloud) -> Option<Vec<i64>> {
-    let Delivery { edge: to_edge, device: to_device, router: to_router, unreadable } = delivery;
-    if !unreadable.is_empty() {
-        tracing::error!(rows = unreadable.len(), "rows of the outbox are no reports and are dropped");
-    }
-    let for_edge = async {
-        if to_edge.is_empty() {
-            return Vec::new();
-        }
-        let ask =
-            cloud.edge.ask(DELIVERY_DEADLINE, |reply| EdgeUp::Reports { reports: to_edge.into(), reply });
-        ask.await.unwrap_or_default()
-    };
-    let for_device = async {
-        if to_device.is_empty() {
-            return Vec::new();
-        }
-        let ask = cloud
-            .device
-            .ask(DELIVERY_DEADLINE, |reply| DeviceUp::Reports { reports: to_device.into(), reply });
-        ask.await.unwrap_or_default()
-    };
-    let for_router = async {
-        if to_router.is_empty() {
-            return Vec::new();
-        }
-        let ask = cloud
-            .router
-            .ask(DELIVERY_DEADLINE, |reply| RouterUp::Telemetry { uploads: to_router.into(), reply });
-        ask.await.unwrap_or_default()
-    };
-    let (by_edge, by_device, by_router) = futures::future::join3(for_edge, for_device, for_router).await;
-    let confirmed = unreadable.into_iter().chain(by_edge).chain(by_device).chain(by_router);
-    let confirmed: Vec<i64> = confirmed.collect();
-    (!confirmed.is_empty()).then_some(confirmed)
 }

@@ -1,9 +1,13 @@
-//! Decides which reports to send next. Pure.
+//! Decides which reports to send next, and who hears of which object. Pure.
 
 use std::time::Duration;
 
 use beehive::defect::{self, Defect};
-use contract::{Report, Upload, wire};
+use beehive::link::Capabilities;
+use contract::ids::{DEVICE_MODELS, DEVICES, PODS};
+use contract::report::OutboxQueue;
+use contract::rows::{self, RowError};
+use contract::{Report, Telemetry, UpReport, Upload};
 use edge_store::{Class, OutboxRow};
 
 /// 64 rows per delivery: a busy second of a node.
@@ -15,6 +19,21 @@ pub const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest pause.
 pub const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// Who of the node's modules needs to hear of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Concerns {
+    /// Edged: pods, what they need, and the node.
+    pub edged: bool,
+    /// DeviceTwin: devices, their models, and the pods that mappers are.
+    pub device_twin: bool,
+}
+
+/// Who needs to hear of objects of this resource.
+pub fn concerns(resource: &str) -> Concerns {
+    let device_twin = matches!(resource, DEVICES | DEVICE_MODELS | PODS);
+    Concerns { edged: !matches!(resource, DEVICES | DEVICE_MODELS), device_twin }
+}
+
 /// The reports of one delivery, by who takes them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
@@ -24,31 +43,87 @@ pub struct Delivery {
     pub device: Vec<Report>,
     /// For the router.
     pub router: Vec<Upload>,
-    /// Rows that are no reports: they can only be dropped, with a word.
+    /// Rows that are broken: they can only be dropped, with a word.
     pub unreadable: Vec<i64>,
+    /// Rows that this cloud does not understand, with the capability that it lacks: they are dropped, with a word.
+    pub unsupported: Vec<(i64, &'static str)>,
+    /// Rows of a kind or a format that this release does not know, with its name: they stay.
+    pub unknown: Vec<(i64, String)>,
+}
+
+impl Delivery {
+    /// Whether there is nothing to send and nothing to drop.
+    pub fn is_empty(&self) -> bool {
+        let reports = self.edge.is_empty() && self.device.is_empty() && self.router.is_empty();
+        reports && self.unreadable.is_empty() && self.unsupported.is_empty()
+    }
+
+    /// The rows that are sent.
+    pub fn seqs(&self) -> Vec<i64> {
+        let reports = self.edge.iter().chain(&self.device).map(|report| report.row);
+        reports.chain(self.router.iter().map(|upload| upload.row)).collect()
+    }
+
+    /// The unknown rows with which `head`, the seqs that the delivery was made of, begins: nothing else is before them.
+    pub fn passed_over(&self, head: &[i64]) -> impl Iterator<Item = (i64, &str)> {
+        let ahead = head.iter().zip(&self.unknown).take_while(|(seq, (unknown, _))| *seq == unknown);
+        ahead.map(|(seq, (_, kind))| (*seq, kind.as_str()))
+    }
+}
+
+enum Row {
+    Report(UpReport),
+    Telemetry(Telemetry),
+}
+
+fn read(class: Class, body: &[u8]) -> Result<Row, RowError> {
+    match class {
+        Class::Status | Class::Event => rows::decode_report(body).map(Row::Report),
+        Class::Telemetry => rows::decode_telemetry(body).map(Row::Telemetry),
+    }
 }
 
 /// Sorts the head of the outbox by receiver, in order.
-pub fn sort(rows: impl IntoIterator<Item = OutboxRow>, repeats: &mut Repeats) -> Delivery {
+pub fn sort(
+    rows: impl IntoIterator<Item = OutboxRow>,
+    repeats: &mut Repeats,
+    peer: &Capabilities,
+) -> Delivery {
     let mut delivery = Delivery::default();
     for OutboxRow { seq, class, body, .. } in rows {
         let repeat = repeats.is_one(seq);
-        match class {
-            Class::Status | Class::Event => {}
-            Class::Telemetry => {
-                match rows::decode_telemetry(&body) {
-                    Ok(telemetry) => delivery.router.push(Upload { row: seq, repeat, telemetry }),
-                    Err(_) => delivery.unreadable.push(seq),
-                }
+        let row = match read(class, &body) {
+            Ok(row) => row,
+            Err(RowError::Kind(kind)) => {
+                delivery.unknown.push((seq, format!("kind {kind}")));
                 continue;
             }
+            Err(RowError::Format(format)) => {
+                delivery.unknown.push((seq, format!("format {format}")));
+                continue;
+            }
+            Err(RowError::Malformed | RowError::TooLarge(_)) => {
+                delivery.unreadable.push(seq);
+                continue;
+            }
+        };
+        let capability = match &row {
+            Row::Report(report) => report.capability(),
+            Row::Telemetry(_) => Telemetry::CAPABILITY,
+        };
+        if !peer.has(capability) {
+            delivery.unsupported.push((seq, capability));
+            continue;
         }
-        match rows::decode_report(&body) {
-            Ok(report) => {
-                let to = if report.is_of_a_device() { &mut delivery.device } else { &mut delivery.edge };
+        match row {
+            Row::Report(report) => {
+                let to = match report.queue() {
+                    OutboxQueue::Devices => &mut delivery.device,
+                    OutboxQueue::Node | OutboxQueue::Telemetry => &mut delivery.edge,
+                };
                 to.push(Report { row: seq, repeat, report: report.into() });
             }
-            Err(_) => delivery.unreadable.push(seq),
+            Row::Telemetry(telemetry) => delivery.router.push(Upload { row: seq, repeat, telemetry }),
         }
     }
     if defect::is_planted(Defect::ReorderedTelemetry) {
@@ -59,18 +134,17 @@ pub fn sort(rows: impl IntoIterator<Item = OutboxRow>, repeats: &mut Repeats) ->
 
 /// Knows which rows may have been sent before, so that the cloud need not remember.
 ///
-/// The head of the outbox is always its oldest rows, so one number stands for all that this incarnation has seen. What
-/// was there when it began an earlier one may have sent: that many of the first rows, whichever they are.
+/// Rows are sent in the order of their seqs, and a row that comes, or takes the place of another one, has a greater seq than
+/// all before it. So one number stands for all that this incarnation has sent, and for all that an earlier one may have.
 #[derive(Debug, Default)]
 pub struct Repeats {
-    seen: i64,
-    inherited: u64,
+    newest: i64,
 }
 
 impl Repeats {
-    /// For an incarnation that finds `rows` in the outbox.
-    pub fn after(rows: u64) -> Self {
-        Repeats { seen: i64::MIN, inherited: rows }
+    /// For an incarnation that finds `newest` as the newest row of its queue.
+    pub fn after(newest: i64) -> Self {
+        Repeats { newest }
     }
 
     /// Whether the row may have been sent before. Asked of each row that is about to be sent, in order.
@@ -78,13 +152,9 @@ impl Repeats {
         if defect::is_planted(Defect::UnmarkedRepeat) {
             return false;
         }
-        if seq <= self.seen {
-            return true;
-        }
-        self.seen = seq;
-        let inherited = self.inherited > 0;
-        self.inherited = self.inherited.saturating_sub(1);
-        inherited
+        let repeat = seq <= self.newest;
+        self.newest = self.newest.max(seq);
+        repeat
     }
 }
 
@@ -143,17 +213,16 @@ impl Sender {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contract::Telemetry;
-    use contract::{Unparsed, UpReport};
+    use contract::{Unparsed, capability};
 
     #[test]
     fn what_was_sent_and_what_may_have_been_is_a_repeat() {
-        let mut repeats = Repeats::after(2);
+        let mut repeats = Repeats::after(7);
         let asked = |repeats: &mut Repeats, seqs: &[i64]| -> Vec<bool> {
             seqs.iter().map(|seq| repeats.is_one(*seq)).collect()
         };
         // 3 and 7 were there before; 8 came since, and 7 was replaced by 9 before it was seen.
-        assert_eq!(asked(&mut repeats, &[3, 8, 9]), [true, true, false]);
+        assert_eq!(asked(&mut repeats, &[3, 8, 9]), [true, false, false]);
         assert_eq!(asked(&mut repeats, &[8, 9, 10]), [true, true, false]);
         assert_eq!(asked(&mut Repeats::after(0), &[1, 2, 2]), [false, false, true]);
     }
@@ -202,25 +271,73 @@ mod tests {
             qos: 1,
             payload: "x".into(),
         };
-        let row = |seq, class, body| OutboxRow { seq, class, key: String::new(), body };
+        let row =
+            |seq, class, body| OutboxRow { seq, queue: OutboxQueue::Node, class, key: String::new(), body };
         let report = |seq, report: &UpReport| row(seq, Class::Event, rows::encode_report(report).unwrap());
         let uploaded =
             |seq, sequence| row(seq, Class::Telemetry, rows::encode_telemetry(&telemetry(sequence)).unwrap());
-        let rows = [
-            report(1, &gone("a")),
-            report(2, &state),
-            row(3, Class::Status, vec![0xff; 3]),
-            report(4, &gone("b")),
-            uploaded(5, 1),
-            row(6, Class::Telemetry, vec![1]),
-            uploaded(7, 2),
-        ];
-        let delivery = sort(rows, &mut Repeats::after(5));
+        let all = || {
+            [
+                report(1, &gone("a")),
+                report(2, &state),
+                row(3, Class::Status, vec![1]),
+                report(4, &gone("b")),
+                uploaded(5, 1),
+                row(6, Class::Telemetry, vec![1, 0]),
+                uploaded(7, 2),
+            ]
+        };
+        let delivery = sort(all(), &mut Repeats::after(5), &everything());
         let marked = |row, report| Report { row, repeat: row <= 5, report: Unparsed::from(report) };
         assert_eq!(delivery.edge, [marked(1, gone("a")), marked(4, gone("b"))]);
-        assert_eq!(delivery.device, [marked(2, state)]);
-        assert_eq!(delivery.unreadable, [3, 6]);
+        assert_eq!(delivery.device, [marked(2, state.clone())]);
+        assert_eq!(
+            (delivery.unreadable.as_slice(), delivery.unknown.as_slice()),
+            ([3, 6].as_slice(), [].as_slice())
+        );
         let upload = |row, repeat, sequence| Upload { row, repeat, telemetry: telemetry(sequence) };
         assert_eq!(delivery.router, [upload(5, true, 1), upload(7, false, 2)]);
+
+        // A cloud that knows no devices gets none, and everything else.
+        let peer: Capabilities = everything().names().filter(|name| *name != "report.device-state").collect();
+        let delivery = sort(all(), &mut Repeats::after(0), &peer);
+        assert_eq!(delivery.unsupported, [(2, "report.device-state")]);
+        assert_eq!((delivery.edge.len(), delivery.device.len(), delivery.seqs()), (2, 0, vec![1, 4, 5, 7]));
+    }
+
+    fn everything() -> Capabilities {
+        let of = [capability::OF_EDGE_CONTROLLER, capability::OF_DEVICE_CONTROLLER, capability::OF_ROUTER];
+        of.into_iter().flatten().copied().collect()
+    }
+
+    #[test]
+    fn what_a_newer_release_left_stays_and_is_passed_over() {
+        let gone = UpReport::PodGone { namespace: "d".into(), name: "p".into(), uid: "u".into() };
+        let known = rows::encode_report(&gone).unwrap();
+        let of_kind = [&[known[0], 0xff, 0x7f], &known[3..]].concat();
+        let of_format = [&[known[0] + 1], &known[1..]].concat();
+        let bodies = [of_kind.clone(), of_format, known.clone(), of_kind, known];
+        let head = bodies.into_iter().zip(1..).map(|(body, seq)| OutboxRow {
+            seq,
+            queue: OutboxQueue::Node,
+            class: Class::Event,
+            key: String::new(),
+            body,
+        });
+        let delivery = sort(head, &mut Repeats::after(0), &everything());
+        assert_eq!((delivery.seqs(), delivery.unreadable.len()), (vec![3, 5], 0));
+        let passed: Vec<_> = delivery.passed_over(&[1, 2, 3, 4, 5]).collect();
+        assert_eq!(passed, [(1, "kind 32767"), (2, "format 2")], "the one behind a known row comes later");
+        let alone = Delivery { unknown: delivery.unknown, ..Delivery::default() };
+        assert!(alone.is_empty());
+    }
+
+    #[test]
+    fn each_neighbour_hears_of_its_own_objects() {
+        let concerned = |resource| (concerns(resource).edged, concerns(resource).device_twin);
+        assert_eq!(
+            (concerned(PODS), concerned(DEVICES), concerned("secrets")),
+            ((true, true), (false, true), (true, false))
+        );
     }
 }

@@ -3,27 +3,35 @@
 
 use std::time::Duration;
 
+use beehive::link::Capabilities;
 use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use bytes::Bytes;
 use contract::devicecontroller::DeviceUp;
 use contract::devicetwin::TwinMsg;
+use contract::downlink::MetaDown;
 use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
-use contract::metamanager::{MetaDown, MetaMsg};
+use contract::ids::DEVICES;
+use contract::metamanager::MetaMsg;
 use contract::router::RouterUp;
-use contract::{Change, Object, ObjectKey, Telemetry, UpReport, rows};
+use contract::{Change, ChangedObjects, Object, ObjectKey, Telemetry, UpReport, capability, rows};
 use edge_metamanager::MetaManager;
-use edge_store::{Class, Options, Store, Write};
+use edge_store::{Class, Options, OutboxQueue, Store, Write};
 
 const SOON: Duration = Duration::from_secs(10);
 
+fn everything() -> Capabilities {
+    let of = [capability::OF_EDGE_CONTROLLER, capability::OF_DEVICE_CONTROLLER, capability::OF_ROUTER];
+    of.into_iter().flatten().copied().collect()
+}
+
 struct Node {
-    _hive: Hive,
+    hive: Hive,
     store: Store,
     meta: Address<MetaMsg>,
     edged: Probe<EdgedMsg>,
-    _twin: Probe<TwinMsg>,
+    twin: Probe<TwinMsg>,
     edge_up: Probe<EdgeUp>,
     edge: Address<EdgeUp>,
     device_up: Probe<DeviceUp>,
@@ -57,11 +65,11 @@ fn node() -> Node {
     });
     hive.open().unwrap();
     Node {
-        _hive: hive,
+        hive,
         store,
         meta,
         edged,
-        _twin: twin,
+        twin,
         edge_up,
         edge,
         device_up,
@@ -75,12 +83,17 @@ fn node() -> Node {
 impl Node {
     fn up(&self) -> MetaMsg {
         let (edge, device, router) = (self.edge.clone(), self.device.clone(), self.router.clone());
-        MetaMsg::LinkUp { edge, device, router }
+        MetaMsg::LinkUp { edge, device, router, peer: everything() }
     }
 
     async fn report(&self, report: UpReport) {
         let body = rows::encode_report(&report).unwrap();
-        let write = Write::Enqueue { class: Class::Status, key: report.newest_key().unwrap(), body };
+        let write = Write::Enqueue {
+            queue: report.queue(),
+            class: Class::Status,
+            key: report.newest_key().unwrap(),
+            body,
+        };
         self.store.commit(vec![write]).await.unwrap();
     }
 
@@ -95,7 +108,12 @@ impl Node {
             payload: Bytes::from_static(b"x"),
         };
         let body = rows::encode_telemetry(&telemetry).unwrap();
-        let write = Write::Enqueue { class: Class::Telemetry, key: "a/user/b".into(), body };
+        let write = Write::Enqueue {
+            queue: OutboxQueue::Telemetry,
+            class: Class::Telemetry,
+            key: "a/user/b".into(),
+            body,
+        };
         self.store.commit(vec![write]).await.unwrap();
     }
 }
@@ -104,29 +122,35 @@ fn pod(name: &str, version: &str) -> Object {
     Object {
         key: ObjectKey::new("pods", "d", name),
         uid: format!("uid-{name}"),
-        version: version.to_owned(),
+        content_hash: version.to_owned(),
+        resource_version: "7".to_owned(),
         json: Bytes::from_static(b"{}"),
     }
 }
 
 #[test]
-fn a_batch_is_acknowledged_after_its_commit_and_edged_is_told_to_look() {
+fn a_batch_is_acknowledged_after_its_commit_and_edged_is_told_its_keys() {
     run(|node| async move {
         // The whole of it: a hive that is dropped stops.
         let mut node = node;
         let changes = vec![Change::Upsert(pod("a", "1")), Change::Upsert(pod("b", "1"))];
-        let offer =
-            node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Offer { reply })).await.unwrap().number;
-        let apply = |place, changes| {
-            node.meta.ask(SOON, move |reply| MetaMsg::Down(MetaDown::Apply { offer, place, changes, reply }))
+        let inventory =
+            node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Inventory { reply })).await.unwrap().number;
+        let apply = |sequence, changes| {
+            node.meta.ask(SOON, move |reply| {
+                MetaMsg::Down(MetaDown::Apply { inventory, sequence, changes, reply })
+            })
         };
         assert_eq!(apply(1, changes).await, Ok(Ok(())));
-        assert_eq!(node.store.object_heads().unwrap().len(), 2);
-        assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::Look)));
+        assert_eq!(node.store.object_versions().unwrap().len(), 2);
+        // Nobody knows what an earlier incarnation has not told any more.
+        assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::ObjectsChanged(ChangedObjects::Any))));
+        let Some(EdgedMsg::ObjectsChanged(told)) = node.edged.next(SOON).await else { panic!() };
+        assert_eq!(told, ChangedObjects::of([pod("a", "1").key, pod("b", "1").key]));
         let changes = vec![Change::Delete { key: ObjectKey::new("pods", "d", "a"), uid: None }];
         assert_eq!(apply(2, changes).await, Ok(Ok(())));
-        let heads = node.store.object_heads().unwrap();
-        assert_eq!(heads.iter().map(|(key, ..)| key.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        let heads = node.store.object_versions().unwrap();
+        assert_eq!(heads.iter().map(|version| version.key.name.as_str()).collect::<Vec<_>>(), ["b"]);
     });
 }
 
@@ -138,15 +162,18 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         let report = UpReport::PodGone { namespace: "d".into(), name: "a".into(), uid: "u".into() };
         let body = rows::encode_report(&report).unwrap();
         let key = report.newest_key().unwrap();
-        node.store.commit(vec![Write::Enqueue { class: Class::Status, key, body }]).await.unwrap();
+        node.store
+            .commit(vec![Write::Enqueue { queue: report.queue(), class: Class::Status, key, body }])
+            .await
+            .unwrap();
         node.meta.tell(node.up()).await.unwrap();
         let Some(EdgeUp::Reports { reports, reply }) = node.edge_up.next(SOON).await else { panic!() };
-        let reports = reports.open().unwrap();
+        let reports = reports.open().unwrap().items;
         assert_eq!((&reports[0].report, reports[0].repeat), (&report.clone().into(), false));
         // The cloud could not write it: nothing confirmed.
         reply.send(Vec::new());
         let Some(EdgeUp::Reports { reports, reply }) = node.edge_up.next(SOON).await else { panic!() };
-        let reports = reports.open().unwrap();
+        let reports = reports.open().unwrap().items;
         assert_eq!((&reports[0].report, reports[0].repeat), (&report.clone().into(), true));
         assert_eq!(node.store.outbox_head(10, 1 << 20).unwrap().len(), 1);
 
@@ -155,7 +182,7 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
         drop(reply);
         node.meta.tell(node.up()).await.unwrap();
         let Some(EdgeUp::Reports { reports: again, reply }) = node.edge_up.next(SOON).await else { panic!() };
-        let again = again.open().unwrap();
+        let again = again.open().unwrap().items;
         assert_eq!((&again[0].report, again[0].repeat), (&report.clone().into(), true));
         reply.send(vec![again[0].row]);
         tokio::time::timeout(SOON, async {
@@ -192,9 +219,9 @@ fn neither_devices_nor_telemetry_hold_up_the_status_of_a_pod() {
         let Some(DeviceUp::Reports { reports, reply: _kept_too }) = node.device_up.next(SOON).await else {
             panic!()
         };
-        assert_eq!((uploads.open().unwrap().len(), reports.open().unwrap().len()), (64, 64));
+        assert_eq!((uploads.open().unwrap().items.len(), reports.open().unwrap().items.len()), (64, 64));
         let Some(EdgeUp::Reports { reports, .. }) = node.edge_up.next(SOON).await else { panic!() };
-        let reports = reports.open().unwrap();
+        let reports = reports.open().unwrap().items;
         assert_eq!(reports.len(), 1);
     });
 }
@@ -206,24 +233,26 @@ fn a_node_that_was_away_for_long_is_reported_anew() {
         let away = async |node: &Node, seconds| {
             // The tell before was handled when this is answered.
             node.meta.tell(MetaMsg::LinkDown).await.unwrap();
-            let offer = node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Offer { reply })).await;
+            let inventory = node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Inventory { reply })).await;
             tokio::time::pause();
             tokio::time::advance(Duration::from_secs(seconds)).await;
             tokio::time::resume();
             node.meta.tell(node.up()).await.unwrap();
-            offer.unwrap().number
+            inventory.unwrap().number
         };
         node.meta.tell(node.up()).await.unwrap();
-        let offer = away(&node, 20).await;
+        let inventory = away(&node, 20).await;
         let changes = vec![Change::Upsert(pod("a", "1"))];
-        let apply = |reply| MetaMsg::Down(MetaDown::Apply { offer, place: 1, changes, reply });
+        let apply = |reply| MetaMsg::Down(MetaDown::Apply { inventory, sequence: 1, changes, reply });
         assert_eq!(node.meta.ask(SOON, apply).await, Ok(Ok(())));
-        assert!(
-            matches!(node.edged.next(SOON).await, Some(EdgedMsg::Look)),
-            "a short cut is nothing to report"
-        );
+        for _ in 0..2 {
+            assert!(
+                matches!(node.edged.next(SOON).await, Some(EdgedMsg::ObjectsChanged(_))),
+                "a short cut is nothing to report"
+            );
+        }
         away(&node, 30).await;
-        assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::ReportAnew)));
+        assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::ReportNode)));
     });
 }
 
@@ -242,7 +271,7 @@ fn telemetry_stays_until_the_router_has_confirmed_it_and_what_may_have_been_sent
     run(|node| async move {
         let mut node = node;
         // It has begun before there is anything.
-        node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Offer { reply })).await.unwrap();
+        node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Inventory { reply })).await.unwrap();
         for sequence in 1..=2 {
             node.upload(sequence).await;
         }
@@ -251,7 +280,7 @@ fn telemetry_stays_until_the_router_has_confirmed_it_and_what_may_have_been_sent
             let Some(RouterUp::Telemetry { uploads, reply }) = node.router_up.next(SOON).await else {
                 panic!()
             };
-            let uploads = uploads.open().unwrap();
+            let uploads = uploads.open().unwrap().items;
             let seen: Vec<(u64, bool)> = uploads.iter().map(|u| (u.telemetry.sequence, u.repeat)).collect();
             (seen, uploads.iter().map(|u| u.row).collect::<Vec<_>>(), reply)
         };
@@ -275,5 +304,66 @@ fn telemetry_stays_until_the_router_has_confirmed_it_and_what_may_have_been_sent
         })
         .await
         .expect("confirmed telemetry leaves the outbox");
+    });
+}
+
+#[test]
+fn what_a_full_mailbox_did_not_take_is_told_with_what_changed_since() {
+    run(|node| async move {
+        let mut node = node;
+        let device = |name: &str| Object { key: ObjectKey::new(DEVICES, "d", name), ..pod(name, "1") };
+        let inventory =
+            node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Inventory { reply })).await.unwrap().number;
+        // "Any" of the beginning and seven more fill the probe's mailbox; the others find no room.
+        for sequence in 1..=10 {
+            let changes = vec![Change::Upsert(device(&format!("s{sequence}")))];
+            let apply = |reply| MetaMsg::Down(MetaDown::Apply { inventory, sequence, changes, reply });
+            assert_eq!(node.meta.ask(SOON, apply).await, Ok(Ok(())));
+        }
+        let next = async |node: &mut Node| match node.twin.next(SOON).await {
+            Some(TwinMsg::ObjectsChanged(changed)) => changed,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(next(&mut node).await, ChangedObjects::Any);
+        for sequence in 1..=7 {
+            assert_eq!(next(&mut node).await, ChangedObjects::of([device(&format!("s{sequence}")).key]));
+        }
+        // Any nudge will do.
+        node.meta.tell(MetaMsg::OutboxGrew).await.unwrap();
+        assert_eq!(
+            next(&mut node).await,
+            ChangedObjects::of([8, 9, 10].map(|n| device(&format!("s{n}")).key))
+        );
+        assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::ObjectsChanged(ChangedObjects::Any))));
+    });
+}
+
+#[test]
+fn a_report_of_a_newer_release_stays_and_holds_up_nothing() {
+    run(|node| async move {
+        let mut node = node;
+        let gone = |uid: String| UpReport::PodGone { namespace: "d".into(), name: "a".into(), uid };
+        // More of them than a delivery has rows.
+        let strange = |n: usize| {
+            let mut body = rows::encode_report(&gone(n.to_string())).unwrap();
+            body[2] = 0x7f;
+            Write::Enqueue { queue: OutboxQueue::Node, class: Class::Event, key: format!("k{n}"), body }
+        };
+        node.store.commit((0..100).map(strange).collect()).await.unwrap();
+        node.report(gone("u".to_owned())).await;
+        node.meta.tell(node.up()).await.unwrap();
+        let Some(EdgeUp::Reports { reports, reply }) = node.edge_up.next(SOON).await else { panic!() };
+        let reports = reports.open().unwrap().items;
+        assert_eq!(reports.len(), 1);
+        reply.send(vec![reports[0].row]);
+        tokio::time::timeout(SOON, async {
+            while node.store.outbox_head(1000, 1 << 20).unwrap().len() > 100 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the known report leaves");
+        assert_eq!(node.hive.env().metrics().count_of("metamanager_report_kept"), 100);
+        assert_eq!(node.hive.env().metrics().count_of("metamanager_reports_broken"), 0);
     });
 }

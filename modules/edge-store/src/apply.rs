@@ -5,22 +5,26 @@ use std::borrow::Cow;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::checksum::{bound_to, sealed_sum, sum};
-use crate::read::{OBJECTS_TABLE, OUTBOX_TABLE, ROWS_TABLE};
+use crate::layout::{
+    ModuleRowColumns, OBJECTS_TABLE, OUTBOX_TABLE, ObjectColumns, OutboxColumns, ROWS_TABLE,
+};
+use crate::node_key::NodeKey;
 use crate::state::Usage;
-use crate::vault::Vault;
-use crate::{Class, Options, StoreError, Write, plan, read};
+use crate::{Class, Options, OutboxQueue, StoreError, Write, plan, read};
 
 const PUT_OBJECT: &str = "INSERT INTO objects \
-    (resource, namespace, name, uid, resource_version, json, revision, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
-    ON CONFLICT (resource, namespace, name) DO UPDATE SET uid = excluded.uid, \
+    (resource, namespace, name, uid, content_hash, resource_version, json, revision, sum) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+    ON CONFLICT (resource, namespace, name) DO UPDATE SET uid = excluded.uid, content_hash = excluded.content_hash, \
     resource_version = excluded.resource_version, json = excluded.json, revision = excluded.revision, sum = excluded.sum";
 const DELETE_OBJECT: &str = "DELETE FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3";
-const PUT_ROW: &str = "INSERT INTO plain (kind, key1, key2, value, revision, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+const PUT_ROW: &str = "INSERT INTO module_rows (kind, key1, key2, value, revision, sum) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
     ON CONFLICT (kind, key1, key2) DO UPDATE SET value = excluded.value, revision = excluded.revision, sum = excluded.sum";
-const DELETE_ROW: &str = "DELETE FROM plain WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3";
-const DELETE_ROWS: &str = "DELETE FROM plain WHERE kind = ?1 AND key1 = ?2";
-const ENQUEUE: &str =
-    "INSERT INTO outbox (class, key, body, revision, sum, queued) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const DELETE_ROW: &str = "DELETE FROM module_rows WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3";
+const DELETE_ROWS: &str = "DELETE FROM module_rows WHERE kind = ?1 AND key1 = ?2";
+const ENQUEUE: &str = "INSERT INTO outbox (queue, class, key, body, revision, sum, queued) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const REPLACED: &str = "DELETE FROM outbox WHERE class = 'status' AND key = ?1 \
     RETURNING octet_length(key) + octet_length(body)";
 const CONFIRM: &str = "DELETE FROM outbox WHERE seq = ?1 RETURNING octet_length(key) + octet_length(body)";
@@ -60,10 +64,10 @@ impl From<rusqlite::Error> for NotDone {
     }
 }
 
-/// What a step is done with.
-pub(crate) struct Bench<'a> {
+/// What the steps of a batch share.
+pub(crate) struct BatchContext<'a> {
     pub(crate) conn: &'a Connection,
-    pub(crate) vault: &'a Vault,
+    pub(crate) node_key: &'a NodeKey,
     pub(crate) bounds: &'a Bounds,
     /// The revision of the batch.
     pub(crate) revision: i64,
@@ -73,7 +77,7 @@ pub(crate) struct Bench<'a> {
 
 /// A row's value as it goes into the file, and its sum.
 pub(crate) fn sealed<'a>(
-    vault: &Vault,
+    node_key: &NodeKey,
     secret: bool,
     table: &str,
     columns: &[&[u8]],
@@ -87,30 +91,31 @@ pub(crate) fn sealed<'a>(
     if !secret {
         return Ok((Cow::Borrowed(value), with(value, sum)));
     }
-    let value = vault.seal(&bound_to(table, columns, revision), value);
-    let value = value.ok_or_else(|| StoreError::NoKey { path: vault.path().to_owned() })?;
+    let value = node_key.seal(&bound_to(table, columns, revision), value);
+    let value = value.ok_or_else(|| StoreError::NoKey { path: node_key.path().to_owned() })?;
     let sum = with(&value, sealed_sum);
     Ok((Cow::Owned(value), sum))
 }
 
 /// Does `write`, and keeps `usage` true.
-pub(crate) fn apply(bench: &Bench<'_>, write: &Write, usage: &mut Usage) -> Result<(), NotDone> {
-    let Bench { conn, vault, bounds, revision, .. } = *bench;
+pub(crate) fn apply(batch: &BatchContext<'_>, write: &Write, usage: &mut Usage) -> Result<(), NotDone> {
+    let BatchContext { conn, node_key, bounds, revision, .. } = *batch;
     match write {
-        Write::PutObject { key, uid, resource_version, json } => {
-            let columns =
-                [&key.resource, &key.namespace, &key.name, uid, resource_version].map(String::as_bytes);
+        Write::PutObject { key, uid, content_hash, resource_version, json } => {
+            let object = ObjectColumns::of(key, uid, content_hash, resource_version);
+            let columns = object.bytes();
             let size = columns.iter().map(|c| c.len()).sum::<usize>() + json.len();
             bounds.fits(size, || format!("object {key}"))?;
             let secret = plan::seals_objects(&key.resource);
-            let (value, sum) =
-                sealed(vault, secret, OBJECTS_TABLE, &columns, json, revision).map_err(NotDone::Refused)?;
+            let (value, sum) = sealed(node_key, secret, OBJECTS_TABLE, &columns, json, revision)
+                .map_err(NotDone::Refused)?;
             conn.prepare_cached(PUT_OBJECT)?.execute((
-                &key.resource,
-                &key.namespace,
-                &key.name,
-                uid,
-                resource_version,
+                object.resource,
+                object.namespace,
+                object.name,
+                object.uid,
+                object.content_hash,
+                object.resource_version,
                 &value,
                 revision,
                 sum,
@@ -118,7 +123,7 @@ pub(crate) fn apply(bench: &Bench<'_>, write: &Write, usage: &mut Usage) -> Resu
         }
         Write::DeleteObject { key, uid } => {
             // A damaged row's uid proves nothing, so such a row goes.
-            let held = read::object(conn, vault, key)?.and_then(Result::ok).map(|object| object.uid);
+            let held = read::object(conn, node_key, key)?.and_then(Result::ok).map(|object| object.uid);
             if uid.is_none() || held.is_none() || *uid == held {
                 conn.prepare_cached(DELETE_OBJECT)?.execute((&key.resource, &key.namespace, &key.name))?;
             }
@@ -126,10 +131,10 @@ pub(crate) fn apply(bench: &Bench<'_>, write: &Write, usage: &mut Usage) -> Resu
         Write::PutRow { table, key1, key2, value } => {
             let kind = table.as_str();
             bounds.fits(key1.len() + key2.len() + value.len(), || format!("row {kind}/{key1}/{key2}"))?;
-            let columns = [kind.as_bytes(), key1.as_bytes(), key2.as_bytes()];
+            let columns = ModuleRowColumns { kind, key1, key2 }.bytes();
             let secret = plan::seals_rows(*table);
             let (value, sum) =
-                sealed(vault, secret, ROWS_TABLE, &columns, value, revision).map_err(NotDone::Refused)?;
+                sealed(node_key, secret, ROWS_TABLE, &columns, value, revision).map_err(NotDone::Refused)?;
             conn.prepare_cached(PUT_ROW)?.execute((kind, key1, key2, &value, revision, sum))?;
         }
         Write::DeleteRow { table, key1, key2 } => {
@@ -138,25 +143,25 @@ pub(crate) fn apply(bench: &Bench<'_>, write: &Write, usage: &mut Usage) -> Resu
         Write::DeleteRows { table, key1 } => {
             conn.prepare_cached(DELETE_ROWS)?.execute((table.as_str(), key1))?;
         }
-        Write::Enqueue { class, key, body } => enqueue(bench, *class, key, body, usage)?,
+        Write::Enqueue { queue, class, key, body } => enqueue(batch, (*queue, *class), key, body, usage)?,
         Write::Confirm { seqs } => confirm(conn, seqs, usage)?,
     }
     Ok(())
 }
 
 /// What telemetry may fill of a bound: the last eighth is kept for events, which a flood of telemetry must not silence.
-pub(crate) const fn telemetrys(bound: u64) -> u64 {
+pub(crate) const fn telemetry_share(bound: u64) -> u64 {
     bound - bound / 8
 }
 
 fn enqueue(
-    bench: &Bench<'_>,
-    class: Class,
+    batch: &BatchContext<'_>,
+    (queue, class): (OutboxQueue, Class),
     key: &str,
     body: &[u8],
     usage: &mut Usage,
 ) -> Result<(), NotDone> {
-    let Bench { conn, bounds, revision, now, .. } = *bench;
+    let BatchContext { conn, bounds, revision, now, .. } = *batch;
     let size = key.len() + body.len();
     bounds.fits(size, || format!("report {}/{key}", class.as_str()))?;
     match class {
@@ -168,7 +173,7 @@ fn enqueue(
         }
         Class::Event | Class::Telemetry if boundless() => {}
         Class::Event | Class::Telemetry => {
-            let share = |bound: u64| if class == Class::Telemetry { telemetrys(bound) } else { bound };
+            let share = |bound: u64| if class == Class::Telemetry { telemetry_share(bound) } else { bound };
             let (rows, bytes) = (share(bounds.outbox_rows), share(bounds.outbox_bytes));
             if usage.rows >= rows {
                 return Err(full("outbox_rows", rows));
@@ -178,8 +183,10 @@ fn enqueue(
             }
         }
     }
-    let sum = sum(OUTBOX_TABLE, &[class.as_str().as_bytes(), key.as_bytes(), body], revision);
-    conn.prepare_cached(ENQUEUE)?.execute((class.as_str(), key, body, revision, sum, now))?;
+    let report = OutboxColumns::of(queue, class, key);
+    let [first, second, third] = report.bytes();
+    let sum = sum(OUTBOX_TABLE, &[first, second, third, body], revision);
+    conn.prepare_cached(ENQUEUE)?.execute((report.queue, report.class, key, body, revision, sum, now))?;
     usage.rows += 1;
     usage.bytes += size as u64;
     Ok(())

@@ -1,174 +1,93 @@
-//! Looks at every row when the file is opened: names the damaged ones and seals what still stands in the open.
+//! Looks at every row when the file is opened: names the damaged ones, and counts those that a newer release wrote.
 
-use rusqlite::{Connection, OptionalExtension};
+use std::collections::BTreeMap;
 
-use crate::apply::sealed;
-use crate::read::{self, Held, OBJECTS_TABLE, ROWS_TABLE};
-use crate::state::{Damaged, Harm};
-use crate::vault::Vault;
-use crate::{plan, schema};
+use rusqlite::Connection;
 
-const OBJECTS: &str =
-    "SELECT resource, namespace, name, uid, resource_version, json, revision, sum, rowid FROM objects";
-const ROWS: &str = "SELECT kind, key1, key2, value, revision, sum, rowid FROM plain";
-const OUTBOX: &str = "SELECT class, key, body, revision, sum, seq FROM outbox";
+use crate::layout::{OUTBOX_TABLE, ROWS_TABLE, Word};
+use crate::node_key::NodeKey;
+use crate::state::{Damage, DamagedRow};
+use crate::{UnknownRows, read};
 
 /// What an audit found.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     /// Rows that cannot be read.
-    pub(crate) damaged: Vec<Damaged>,
-    /// Rowids of secrets that are not sealed.
-    open_objects: Vec<i64>,
-    open_rows: Vec<i64>,
+    pub(crate) damaged: Vec<DamagedRow>,
     /// Rowids of damaged rows that nobody sends again under their key.
     dead_rows: Vec<i64>,
     dead_reports: Vec<i64>,
-    /// How many of them are sealed and do not open.
+    /// How many of the damaged are sealed and do not open.
     pub(crate) locked: u64,
+    unknown: BTreeMap<(&'static str, String), u64>,
 }
 
 /// Reads all rows.
-pub(crate) fn audit(conn: &Connection, vault: &Vault) -> rusqlite::Result<Findings> {
+pub(crate) fn audit(conn: &Connection, node_key: &NodeKey) -> rusqlite::Result<Findings> {
     let mut findings = Findings::default();
-    let mut statement = conn.prepare(OBJECTS)?;
+    let mut statement = conn.prepare(read::ALL_OBJECTS)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        match read::object_of(row, vault)? {
-            Ok(object)
-                if plan::seals_objects(&object.key.resource) && !is_sealed::<6>(row, OBJECTS_TABLE)? =>
-            {
-                findings.open_objects.push(row.get(8)?);
-            }
-            Ok(_) => {}
-            // Its key stays, so that the cloud sends it again or has it deleted.
-            Err(damaged) => findings.add(damaged),
+        // The key of a damaged one stays, so that the cloud sends it again or has it deleted.
+        if let Err(damaged) = read::object_of(row, node_key)? {
+            findings.add(damaged);
         }
     }
-    let mut statement = conn.prepare(ROWS)?;
+    let mut statement = conn.prepare(read::ALL_ROWS)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        match read::row_of(row, vault)? {
-            Ok((table, _)) if plan::seals_rows(table) && !is_sealed::<4>(row, ROWS_TABLE)? => {
-                findings.open_rows.push(row.get(6)?);
-            }
-            Ok(_) => {}
+        match read::row_of(row, node_key)? {
+            Ok((Word::Known(_), _)) => {}
+            Ok((Word::Unknown(kind), _)) => findings.unknown(ROWS_TABLE, kind),
             Err(damaged) => {
                 findings.add(damaged);
                 findings.dead_rows.push(row.get(6)?);
             }
         }
     }
-    let mut statement = conn.prepare(OUTBOX)?;
+    let mut statement = conn.prepare(read::OUTBOX)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if let (seq, Err(damaged)) = read::outbox_of(row)? {
-            findings.add(damaged);
-            findings.dead_reports.push(seq);
+        match read::outbox_of(row)? {
+            (_, Ok(Word::Known(_))) => {}
+            (_, Ok(Word::Unknown(kind))) => findings.unknown(OUTBOX_TABLE, kind),
+            (seq, Err(damaged)) => {
+                findings.add(damaged);
+                findings.dead_reports.push(seq);
+            }
         }
     }
     Ok(findings)
 }
 
-fn is_sealed<const N: usize>(row: &rusqlite::Row<'_>, table: &'static str) -> rusqlite::Result<bool> {
-    Ok(read::held::<N>(row, table)?.is_ok_and(|held| held.sealed))
-}
-
 impl Findings {
-    fn add(&mut self, damaged: Damaged) {
-        self.locked += u64::from(damaged.harm == Harm::Sealed);
+    fn add(&mut self, damaged: DamagedRow) {
+        self.locked += u64::from(damaged.damage == Damage::Sealed);
         self.damaged.push(damaged);
     }
 
-    fn is_clean(&self) -> bool {
-        let lists = [&self.open_objects, &self.open_rows, &self.dead_rows, &self.dead_reports];
-        lists.into_iter().all(Vec::is_empty)
+    fn unknown(&mut self, table: &'static str, kind: String) {
+        *self.unknown.entry((table, kind)).or_default() += 1;
+    }
+
+    /// Rows of kinds that this release does not know.
+    pub(crate) fn unknown_rows(&self) -> Vec<UnknownRows> {
+        let each = self.unknown.iter();
+        each.map(|((table, kind), rows)| UnknownRows { table, kind: kind.clone(), rows: *rows }).collect()
     }
 }
 
-/// Seals what the audit found in the open and drops what nobody can ever read.
-pub(crate) fn mend(conn: &mut Connection, vault: &Vault, findings: &Findings) -> rusqlite::Result<()> {
-    if !vault.has_key() {
+/// Drops what nobody can ever read. Without a key nothing is dropped, for the key may come back.
+pub(crate) fn mend(conn: &mut Connection, node_key: &NodeKey, findings: &Findings) -> rusqlite::Result<()> {
+    if !node_key.is_loaded() || (findings.dead_rows.is_empty() && findings.dead_reports.is_empty()) {
         return Ok(());
     }
-    if !findings.is_clean() {
-        write(conn, vault, findings)?;
-    }
-    if !schema::is_rewritten(conn) {
-        rewrite(conn);
-    }
-    Ok(())
-}
-
-fn write(conn: &mut Connection, vault: &Vault, findings: &Findings) -> rusqlite::Result<()> {
-    // What is replaced must not stay in the file's free space.
-    conn.pragma_update(None, "secure_delete", "ON")?;
     let tx = conn.transaction()?;
-    for rowid in &findings.open_objects {
-        let sql = format!("{OBJECTS} WHERE rowid = ?1");
-        let update = "UPDATE objects SET json = ?2, sum = ?3 WHERE rowid = ?1";
-        seal_one::<6>(&tx, vault, OBJECTS_TABLE, (&sql, update), *rowid)?;
-    }
-    for rowid in &findings.open_rows {
-        let sql = format!("{ROWS} WHERE rowid = ?1");
-        let update = "UPDATE plain SET value = ?2, sum = ?3 WHERE rowid = ?1";
-        seal_one::<4>(&tx, vault, ROWS_TABLE, (&sql, update), *rowid)?;
-    }
     for rowid in &findings.dead_rows {
-        tx.prepare_cached("DELETE FROM plain WHERE rowid = ?1")?.execute([rowid])?;
+        tx.prepare_cached("DELETE FROM module_rows WHERE rowid = ?1")?.execute([rowid])?;
     }
     for seq in &findings.dead_reports {
         tx.prepare_cached("DELETE FROM outbox WHERE seq = ?1")?.execute([seq])?;
     }
-    let sealed = findings.open_objects.len() + findings.open_rows.len();
-    if sealed > 0 {
-        schema::note_rewritten(&tx, false)?;
-    }
-    tx.commit()?;
-    conn.pragma_update(None, "secure_delete", "OFF")?;
-    if sealed > 0 {
-        tracing::info!(rows = sealed, "secrets of an earlier release are sealed now");
-    }
-    Ok(())
-}
-
-/// Writes the file anew, once after secrets stood in it in the open: older versions of them may be in pages that were
-/// freed long ago. The next start tries again if it fails.
-fn rewrite(conn: &Connection) {
-    let rewritten = (|| {
-        // In a file and not in memory: it may be large, and nothing secret is open in it any more.
-        conn.pragma_update(None, "temp_store", "FILE")?;
-        conn.execute_batch("VACUUM")?;
-        conn.pragma_update(None, "temp_store", "MEMORY")?;
-        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        schema::note_rewritten(conn, true)
-    })();
-    if let Err(error) = rewritten {
-        tracing::warn!(%error, "file is not rewritten: remains of secrets may stand in its free space");
-    }
-}
-
-fn seal_one<const N: usize>(
-    conn: &Connection,
-    vault: &Vault,
-    table: &'static str,
-    (select, update): (&str, &str),
-    rowid: i64,
-) -> rusqlite::Result<()> {
-    let mut statement = conn.prepare_cached(select)?;
-    let new = statement
-        .query_row([rowid], |row| {
-            let Ok(Held { columns, revision, sealed: false, .. }) = read::held::<N>(row, table)? else {
-                return Ok(None);
-            };
-            let Some((value, key)) = columns.split_last() else { return Ok(None) };
-            let sealed = sealed(vault, true, table, key, value, revision).ok();
-            Ok(sealed.map(|(value, sum)| (value.into_owned(), sum)))
-        })
-        .optional()?
-        .flatten();
-    if let Some((value, sum)) = new {
-        conn.prepare_cached(update)?.execute((rowid, value, sum))?;
-    }
-    Ok(())
+    tx.commit()
 }

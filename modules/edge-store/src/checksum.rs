@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_of_files_in_the_field_does_not_change() {
+    fn the_sum_of_version_1_is_frozen() {
         assert_eq!(sum("plain", &[b"facts", b"a", b"", b"v"], 7), -5_758_350_095_782_134_962);
     }
 }

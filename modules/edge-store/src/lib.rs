@@ -1,14 +1,14 @@
 //! The one SQLite file of a node: writer, readers and migrations.
 //!
 //! # Owns
-//! `edgecore.db` with its write-ahead log, its lock file and its node key `edgecore.db.key`, the files set aside beside
+//! `edgecore.db` with its write-ahead log, its lock file and its node key `edgecore.db.key`, the files quarantined beside
 //! it, and the one thread that writes.
 //!
 //! # Accepts
 //! Batches of [`Write`]s from any thread. A batch is one transaction or nothing; [`Store::commit`] answers after the
 //! COMMIT returned, and what it confirmed survives a power cut. Batches that wait together share one transaction, each
 //! in a savepoint of its own. Reads go past the writer on connections of their own and see the last commit. Beside it
-//! all a person may [`Peek`], from another process too.
+//! all a person may look with a [`StoreInspector`], from another process too.
 //!
 //! # Tells
 //! Nobody. How the file was found is in [`Store::opened`], what goes on and why the disk refuses in
@@ -17,12 +17,16 @@
 //!
 //! # Keeps across a restart
 //! Everything that was committed, the store-wide revision and the incarnation of the file. A file that SQLite's
-//! integrity check refuses, or whose log lost commits that were answered, is set aside as `edgecore.db.broken-<n>`; its
+//! integrity check refuses, or whose log lost commits that were answered, is quarantined as `edgecore.db.broken-<n>`; its
 //! readable rows move into a fresh file with a new incarnation, and those of which only the key is left are named.
 //!
+//! The file has a version, and its rows are structs of their own per version (`layout.rs`). Rows of a kind that this
+//! release does not know were written by a newer one that was rolled back: they are kept, counted and named in
+//! [`Store::unknown_rows`], and hold up nothing.
+//!
 //! Secrets and tokens are sealed under the node key, each bound to its row; which rows those are stands in `plan.rs`.
-//! Secrets that an earlier release left in the open are sealed when the file is opened. Without the key, or with
-//! another one, they count as damaged and come again from the cloud.
+//! Without the key, or with another one, they count as damaged and come again from the cloud, as does a secret that
+//! stands in the open.
 //!
 //! On a disk that takes no writes the file is opened all the same: it is read, each commit is refused with the reason
 //! and looks whether the disk takes writes by now.
@@ -35,11 +39,14 @@
 
 mod apply;
 mod audit;
+mod block_on;
 mod checksum;
 mod error;
 mod files;
+mod inspector;
+mod layout;
+mod node_key;
 mod opening;
-mod peek;
 mod plan;
 mod read;
 mod readers;
@@ -48,14 +55,16 @@ mod salvage;
 mod schema;
 mod state;
 mod store;
-mod vault;
-mod wait;
 mod wal;
 mod writer;
 
+pub use contract::report::OutboxQueue;
 pub use error::StoreError;
+pub use inspector::{InspectedReport, InspectedRow, StoreInspector};
 pub use opening::Opened;
-pub use peek::{Entry, Peek, Report};
-pub use rows::{Class, Committed, ObjectKey, OutboxRow, Queue, Row, StoredObject, Table, Write};
-pub use state::{Damaged, Harm, Snapshot};
+pub use rows::{
+    Class, Committed, Lookup, ObjectKey, ObjectVersion, OutboxRow, Row, StoredObject, Table, UnknownRows,
+    Write,
+};
+pub use state::{Damage, DamagedRow, Snapshot};
 pub use store::{Options, StandInDisk, Store, WallClock};

@@ -1,4 +1,4 @@
-//! Opens the file as it is found, and sets a broken one aside.
+//! Opens the file as it is found, and quarantines a broken one.
 //!
 //! The salvaged copy is built beside the broken file and takes its name by a rename, so that a crash at any point leaves
 //! either the broken file to salvage again or the finished copy to take. On a disk that takes no writes the file is
@@ -17,12 +17,12 @@ use crate::files::{
     beside, folder, forget_oldest, lock, make_private, newest_broken, next_broken, remove, remove_database,
     rename, size, sync_folder,
 };
+use crate::node_key::{KeyFile, NodeKey};
 use crate::salvage::{Salvage, salvage};
 use crate::schema::{self, Meta, Unfit};
-use crate::state::{Damaged, Harm};
-use crate::vault::{KeyFile, Vault};
+use crate::state::{Damage, DamagedRow};
 use crate::wal::{self, Wal};
-use crate::{Options, StoreError};
+use crate::{Options, StoreError, UnknownRows};
 
 /// How the file was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub enum Opened {
     Fresh,
     /// Sound.
     Clean,
-    /// Broken: it was set aside and its readable rows were carried over. The rest has to come from the cloud.
-    SetAside {
+    /// Broken: it was quarantined and its readable rows were carried over. The rest has to come from the cloud.
+    Quarantined {
         /// Where the broken file is now.
         path: PathBuf,
         /// How many rows were carried over.
@@ -44,8 +44,9 @@ pub(crate) struct Found {
     pub(crate) conn: Access,
     pub(crate) meta: Meta,
     pub(crate) opened: Opened,
-    pub(crate) damaged: Vec<Damaged>,
-    pub(crate) vault: Arc<Vault>,
+    pub(crate) damaged: Vec<DamagedRow>,
+    pub(crate) unknown: Vec<UnknownRows>,
+    pub(crate) node_key: Arc<NodeKey>,
     pub(crate) lock: File,
 }
 
@@ -67,43 +68,54 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Found, StoreError> 
         fs::create_dir_all(folder).map_err(|e| StoreError::file("make the folder of", path, e))?;
     }
     let lock = lock(path)?;
-    let vault = Arc::new(Vault::new(path));
-    let error = match open_whole(path, options, &vault) {
-        Ok((conn, meta, opened, damaged)) => {
-            return Ok(Found { conn: Access::Full(conn), meta, opened, damaged, vault, lock });
-        }
+    let node_key = Arc::new(NodeKey::new(path));
+    let error = match open_whole(path, options, &node_key) {
+        Ok(whole) => return Ok(whole.found(node_key, lock)),
         Err(error) => error,
     };
-    let Some((conn, meta, damaged)) = error.is_disk().then(|| open_for_reading(path, &vault)).flatten()
+    let Some((conn, meta, findings)) = error.is_disk().then(|| open_for_reading(path, &node_key)).flatten()
     else {
         return Err(error);
     };
     tracing::error!(path = %path.display(), %error, "database is open for reading alone");
-    Ok(Found { conn: Access::Reading(conn, error), meta, opened: Opened::Clean, damaged, vault, lock })
+    let (conn, unknown) = (Access::Reading(conn, error), findings.unknown_rows());
+    Ok(Found { conn, meta, opened: Opened::Clean, damaged: findings.damaged, unknown, node_key, lock })
 }
 
-fn open_whole(
-    path: &Path,
-    options: &Options,
-    vault: &Vault,
-) -> Result<(Connection, Meta, Opened, Vec<Damaged>), StoreError> {
+/// A file that can be written.
+struct Whole {
+    conn: Connection,
+    meta: Meta,
+    opened: Opened,
+    damaged: Vec<DamagedRow>,
+    unknown: Vec<UnknownRows>,
+}
+
+impl Whole {
+    fn found(self, node_key: Arc<NodeKey>, lock: File) -> Found {
+        let Whole { conn, meta, opened, damaged, unknown } = self;
+        Found { conn: Access::Full(conn), meta, opened, damaged, unknown, node_key, lock }
+    }
+}
+
+fn open_whole(path: &Path, options: &Options, node_key: &NodeKey) -> Result<Whole, StoreError> {
     let stray = finish_interrupted(path)?;
     let (mut conn, meta, opened, mut damaged) = match attempt(path, options)? {
         Attempt::Taken(conn, meta, fresh) => {
             let opened = match stray {
-                Some((aside, true)) => Opened::SetAside { path: aside, salvaged: count(&conn, path)? },
-                Some((aside, false)) => Opened::SetAside { path: aside, salvaged: 0 },
+                Some((aside, true)) => Opened::Quarantined { path: aside, salvaged: count(&conn, path)? },
+                Some((aside, false)) => Opened::Quarantined { path: aside, salvaged: 0 },
                 None if fresh => Opened::Fresh,
                 None => Opened::Clean,
             };
             (conn, meta, opened, Vec::new())
         }
         Attempt::Broken(reason) => {
-            tracing::error!(path = %path.display(), reason, "database is broken and is set aside");
+            tracing::error!(path = %path.display(), reason, "database is broken and is quarantined");
             let (aside, Salvage { rows, lost, .. }) = replace(path, options)?;
             match attempt(path, options)? {
                 Attempt::Taken(conn, meta, _) => {
-                    (conn, meta, Opened::SetAside { path: aside, salvaged: rows }, lost)
+                    (conn, meta, Opened::Quarantined { path: aside, salvaged: rows }, lost)
                 }
                 // A file that breaks while it is written is the disk's doing.
                 Attempt::Broken(reason) => {
@@ -113,47 +125,48 @@ fn open_whole(
             }
         }
     };
-    if let Opened::SetAside { path: aside, salvaged } = &opened {
+    if let Opened::Quarantined { path: aside, salvaged } = &opened {
         let lost = damaged.len();
-        tracing::warn!(path = %aside.display(), salvaged, lost, "database was set aside and its readable rows carried over");
+        tracing::warn!(path = %aside.display(), salvaged, lost, "database was quarantined and its readable rows carried over");
     }
-    let key = vault.load_or_make()?;
-    let findings = audit::audit(&conn, vault).map_err(|e| StoreError::sqlite(path, e))?;
-    tell_of_key(vault, &key, &findings);
-    // The next start tries again; until then the rows are read as they are.
-    if let Err(error) = audit::mend(&mut conn, vault, &findings) {
-        tracing::warn!(path = %path.display(), %error, "rows of the database are not mended");
+    let key = node_key.load_or_make()?;
+    let findings = audit::audit(&conn, node_key).map_err(|e| StoreError::sqlite(path, e))?;
+    tell_of_key(node_key, &key, &findings);
+    // The next start tries again; until then they are passed over.
+    if let Err(error) = audit::mend(&mut conn, node_key, &findings) {
+        tracing::warn!(path = %path.display(), %error, "damaged rows stay in the database");
     }
+    let unknown = findings.unknown_rows();
     damaged.extend(findings.damaged);
-    Ok((conn, meta, opened, damaged))
+    Ok(Whole { conn, meta, opened, damaged, unknown })
 }
 
 /// Opens the file on a disk that takes no writes. A broken file needs a copy, and that needs a disk.
-fn open_for_reading(path: &Path, vault: &Vault) -> Option<(Connection, Meta, Vec<Damaged>)> {
+fn open_for_reading(path: &Path, node_key: &NodeKey) -> Option<(Connection, Meta, Findings)> {
     if size(path).ok()? == 0 || header(path).ok()?.is_some() || log_is_lost(path).ok()?.is_some() {
         return None;
     }
     let conn = schema::without_writes(path).ok()?;
     let meta = schema::check_only(&conn).ok()?;
-    vault.load().ok()?;
-    let findings = audit::audit(&conn, vault).ok()?;
-    Some((conn, meta, findings.damaged))
+    node_key.load().ok()?;
+    let findings = audit::audit(&conn, node_key).ok()?;
+    Some((conn, meta, findings))
 }
 
 /// Opens the file that [`open`] could only open for reading, now that the disk may take writes again.
 pub(crate) fn open_again(
     path: &Path,
     options: &Options,
-    vault: &Vault,
+    node_key: &NodeKey,
 ) -> Result<(Connection, Meta), StoreError> {
-    vault.load_or_make()?;
+    node_key.load_or_make()?;
     match attempt(path, options)? {
         Attempt::Taken(conn, meta, _) => Ok((conn, meta)),
         Attempt::Broken(reason) => Err(StoreError::NotAStore { path: path.to_owned(), reason }),
     }
 }
 
-fn tell_of_key(vault: &Vault, key: &KeyFile, findings: &Findings) {
+fn tell_of_key(node_key: &NodeKey, key: &KeyFile, findings: &Findings) {
     if findings.locked == 0 {
         return;
     }
@@ -163,7 +176,7 @@ fn tell_of_key(vault: &Vault, key: &KeyFile, findings: &Findings) {
         KeyFile::Unreadable => "the file held no key",
     };
     tracing::error!(
-        key = %vault.path().display(), found, rows = findings.locked,
+        key = %node_key.path().display(), found, rows = findings.locked,
         "the key that sealed this database is lost: its secrets are fetched again from the cloud"
     );
 }
@@ -173,7 +186,7 @@ pub(crate) fn size_on_disk(path: &Path) -> Result<u64, StoreError> {
     Ok(file + size(&beside(path, "-wal"))?)
 }
 
-/// After a crash while setting aside: takes the finished copy, and moves a log without its file out of the way, because
+/// After a crash while quarantining: takes the finished copy, and moves a log without its file out of the way, because
 /// SQLite would replay it into whatever file stands there next. Says where the broken file is, and if a copy was taken.
 fn finish_interrupted(path: &Path) -> Result<Option<(PathBuf, bool)>, StoreError> {
     let (copy, log) = (beside(path, ".salvage"), beside(path, "-wal"));
@@ -278,7 +291,7 @@ fn replace(path: &Path, options: &Options) -> Result<(PathBuf, Salvage), StoreEr
         Unfit::Broken(reason) => StoreError::file("make", &copy, std::io::Error::other(reason)),
     })?;
     if log_is_lost {
-        salvage.lost.push(Damaged::new("log", &[b"the last commits"], Harm::Lost));
+        salvage.lost.push(DamagedRow::new("log", &[b"the last commits"], Damage::Lost));
     }
     let aside = next_broken(path)?;
     remove(&beside(path, "-shm"))?;
@@ -306,7 +319,7 @@ fn build_copy(path: &Path, copy: &Path, options: &Options) -> Result<Salvage, Un
 }
 
 fn count(conn: &Connection, path: &Path) -> Result<u64, StoreError> {
-    let sql = "SELECT (SELECT count(*) FROM objects) + (SELECT count(*) FROM plain) + (SELECT count(*) FROM outbox)";
+    let sql = "SELECT (SELECT count(*) FROM objects) + (SELECT count(*) FROM module_rows) + (SELECT count(*) FROM outbox)";
     let rows: i64 = conn.query_row(sql, [], |row| row.get(0)).map_err(|e| StoreError::sqlite(path, e))?;
     Ok(u64::try_from(rows).unwrap_or(0))
 }

@@ -14,7 +14,12 @@ pub(crate) fn seals_objects(resource: &str) -> bool {
 pub(crate) fn seals_rows(table: Table) -> bool {
     match table {
         Table::Tokens => true,
-        Table::Twins | Table::DeviceStates | Table::Mappers | Table::Retained | Table::Facts => false,
+        Table::Twins
+        | Table::DeviceStates
+        | Table::Mappers
+        | Table::Retained
+        | Table::PodStatuses
+        | Table::Facts => false,
     }
 }
 

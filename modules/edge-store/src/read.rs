@@ -3,109 +3,137 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::checksum::{bound_to, sealed_sum, sum};
-use crate::state::{Damaged, Harm, Usage};
-use crate::vault::Vault;
-use crate::{Class, ObjectKey, OutboxRow, Queue, Row, StoredObject, Table};
+use crate::layout::{
+    KEY_WIDTH, MODULE_ROW_SUMMED, ModuleRowColumns, OBJECT_SUMMED, OBJECTS_TABLE, OUTBOX_SUMMED,
+    OUTBOX_TABLE, ObjectColumns, OutboxColumns, ROWS_TABLE, Word, word_of,
+};
+use crate::node_key::NodeKey;
+use crate::state::{Damage, DamagedRow, Usage};
+use crate::{ObjectKey, ObjectVersion, OutboxQueue, OutboxRow, Row, StoredObject, Table, plan};
 
-const OBJECT: &str = "SELECT resource, namespace, name, uid, resource_version, json, revision, sum FROM objects \
-    WHERE resource = ?1 AND namespace = ?2 AND name = ?3";
-const OBJECTS: &str = "SELECT resource, namespace, name, uid, resource_version, json, revision, sum FROM objects \
-    WHERE resource = ?1 AND (?2 IS NULL OR namespace = ?2) ORDER BY namespace, name";
-const ALL_OBJECTS: &str = "SELECT resource, namespace, name, uid, resource_version, json, revision, sum FROM objects \
-    ORDER BY resource, namespace, name";
-const ROW: &str =
-    "SELECT kind, key1, key2, value, revision, sum FROM plain WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3";
-const ROWS: &str = "SELECT kind, key1, key2, value, revision, sum FROM plain \
+const OBJECT: &str = "SELECT resource, namespace, name, uid, content_hash, resource_version, json, revision, sum \
+    FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3";
+const OBJECTS: &str = "SELECT resource, namespace, name, uid, content_hash, resource_version, json, revision, sum \
+    FROM objects WHERE resource = ?1 AND (?2 IS NULL OR namespace = ?2) ORDER BY namespace, name";
+pub(crate) const ALL_OBJECTS: &str = "SELECT resource, namespace, name, uid, content_hash, resource_version, json, \
+    revision, sum, rowid FROM objects ORDER BY resource, namespace, name";
+const KEYS: &str = "SELECT namespace, name FROM objects WHERE resource = ?1 ORDER BY namespace, name";
+const ROW: &str = "SELECT kind, key1, key2, value, revision, sum FROM module_rows WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3";
+const ROWS: &str = "SELECT kind, key1, key2, value, revision, sum FROM module_rows \
     WHERE kind = ?1 AND (?2 IS NULL OR key1 = ?2) ORDER BY key1, key2";
-const OUTBOX: &str = "SELECT class, key, body, revision, sum, seq FROM outbox ORDER BY seq";
-pub(crate) const QUEUE: &str = "SELECT class, key, body, revision, sum, seq FROM outbox WHERE \
-    CASE WHEN class = 'telemetry' THEN 2 WHEN key GLOB 'twin/*' OR key GLOB 'state/*' THEN 1 ELSE 0 END = ?1 \
-    ORDER BY seq";
-pub(crate) const WAITING: &str = "SELECT count(*) FROM outbox WHERE \
-    CASE WHEN class = 'telemetry' THEN 2 WHEN key GLOB 'twin/*' OR key GLOB 'state/*' THEN 1 ELSE 0 END = ?1";
+pub(crate) const ALL_ROWS: &str =
+    "SELECT kind, key1, key2, value, revision, sum, rowid FROM module_rows ORDER BY kind, key1, key2";
+pub(crate) const OUTBOX: &str =
+    "SELECT queue, class, key, body, revision, sum, seq, queued FROM outbox ORDER BY seq";
+pub(crate) const QUEUE: &str = "SELECT queue, class, key, body, revision, sum, seq FROM outbox \
+    WHERE queue = ?1 AND seq > ?2 ORDER BY seq";
+pub(crate) const NEWEST: &str = "SELECT max(seq) FROM outbox WHERE queue = ?1";
 const USAGE: &str = "SELECT count(*), coalesce(sum(octet_length(key) + octet_length(body)), 0) FROM outbox";
 
 /// All of the above; a file in which one of them does not compile is not ours.
 pub(crate) const STATEMENTS: &[&str] =
-    &[OBJECT, OBJECTS, ALL_OBJECTS, ROW, ROWS, OUTBOX, QUEUE, WAITING, USAGE];
+    &[OBJECT, OBJECTS, ALL_OBJECTS, KEYS, ROW, ROWS, ALL_ROWS, OUTBOX, QUEUE, NEWEST, USAGE];
 
 /// A row that held, or what is wrong with it.
-pub(crate) type Checked<T> = Result<T, Damaged>;
+pub(crate) type Checked<T> = Result<T, DamagedRow>;
 
 pub(crate) fn object(
     conn: &Connection,
-    vault: &Vault,
+    node_key: &NodeKey,
     key: &ObjectKey,
 ) -> rusqlite::Result<Option<Checked<StoredObject>>> {
     let by = (&key.resource, &key.namespace, &key.name);
-    conn.prepare_cached(OBJECT)?.query_row(by, |row| object_of(row, vault)).optional()
+    conn.prepare_cached(OBJECT)?.query_row(by, |row| object_of(row, node_key)).optional()
 }
 
 pub(crate) fn objects(
     conn: &Connection,
-    vault: &Vault,
+    node_key: &NodeKey,
     resource: &str,
     namespace: Option<&str>,
 ) -> rusqlite::Result<Vec<Checked<StoredObject>>> {
-    conn.prepare_cached(OBJECTS)?.query_map((resource, namespace), |row| object_of(row, vault))?.collect()
+    conn.prepare_cached(OBJECTS)?.query_map((resource, namespace), |row| object_of(row, node_key))?.collect()
 }
 
-/// An object's key, uid and version.
-type HeldVersion = (ObjectKey, String, String);
+/// What is under each of these keys, all at one moment.
+pub(crate) fn look_up(
+    conn: &Connection,
+    node_key: &NodeKey,
+    keys: &[ObjectKey],
+) -> rusqlite::Result<Vec<Option<Checked<StoredObject>>>> {
+    // It only reads, so there is nothing to commit.
+    let moment = conn.unchecked_transaction()?;
+    keys.iter().map(|key| object(&moment, node_key, key)).collect()
+}
 
-/// Keys, uids and versions. What is damaged has its key and no version, so that the cloud sends it again or has it
-/// deleted.
-pub(crate) fn heads(conn: &Connection, vault: &Vault) -> rusqlite::Result<(Vec<HeldVersion>, Vec<Damaged>)> {
+/// The keys of a resource, by namespace and name. Their rows are not read.
+pub(crate) fn keys(conn: &Connection, resource: &str) -> rusqlite::Result<Vec<ObjectKey>> {
+    let key = |row: &rusqlite::Row<'_>| {
+        Ok(ObjectKey::new(resource, row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+    };
+    conn.prepare_cached(KEYS)?.query_map([resource], key)?.collect()
+}
+
+/// Keys, uids and hashes. What is damaged has its key alone, so that the cloud sends it again or has it deleted.
+pub(crate) fn versions(
+    conn: &Connection,
+    node_key: &NodeKey,
+) -> rusqlite::Result<(Vec<ObjectVersion>, Vec<DamagedRow>)> {
     let mut statement = conn.prepare_cached(ALL_OBJECTS)?;
     let mut found = statement.query([])?;
-    let (mut heads, mut damaged) = (Vec::new(), Vec::new());
+    let (mut versions, mut damaged) = (Vec::new(), Vec::new());
     while let Some(row) = found.next()? {
-        match object_of(row, vault)? {
-            Ok(object) => heads.push((object.key, object.uid, object.resource_version)),
+        match object_of(row, node_key)? {
+            Ok(StoredObject { key, uid, content_hash, .. }) => {
+                versions.push(ObjectVersion { key, uid, content_hash });
+            }
             Err(row_damaged) => {
                 damaged.push(row_damaged);
                 if let (Some(resource), Some(namespace), Some(name)) =
                     (text(row, 0), text(row, 1), text(row, 2))
                 {
-                    heads.push((ObjectKey { resource, namespace, name }, String::new(), String::new()));
+                    let key = ObjectKey { resource, namespace, name };
+                    versions.push(ObjectVersion { key, uid: String::new(), content_hash: String::new() });
                 }
             }
         }
     }
-    Ok((heads, damaged))
+    Ok((versions, damaged))
 }
 
 pub(crate) fn row(
     conn: &Connection,
-    vault: &Vault,
+    node_key: &NodeKey,
     table: Table,
     key1: &str,
     key2: &str,
-) -> rusqlite::Result<Option<Checked<(Table, Row)>>> {
+) -> rusqlite::Result<Option<Checked<Row>>> {
     let by = (table.as_str(), key1, key2);
-    conn.prepare_cached(ROW)?.query_row(by, |row| row_of(row, vault)).optional()
+    conn.prepare_cached(ROW)?.query_row(by, |row| Ok(row_of(row, node_key)?.map(|(_, row)| row))).optional()
 }
 
 pub(crate) fn rows(
     conn: &Connection,
-    vault: &Vault,
+    node_key: &NodeKey,
     table: Table,
     key1: Option<&str>,
-) -> rusqlite::Result<Vec<Checked<(Table, Row)>>> {
-    conn.prepare_cached(ROWS)?.query_map((table.as_str(), key1), |row| row_of(row, vault))?.collect()
+) -> rusqlite::Result<Vec<Checked<Row>>> {
+    let one = |row: &rusqlite::Row<'_>| Ok(row_of(row, node_key)?.map(|(_, row)| row));
+    conn.prepare_cached(ROWS)?.query_map((table.as_str(), key1), one)?.collect()
 }
 
 /// The oldest rows of the outbox, and the seqs of damaged ones on the way.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     pub(crate) rows: Vec<OutboxRow>,
-    pub(crate) damaged: Vec<(i64, Damaged)>,
+    pub(crate) damaged: Vec<(i64, DamagedRow)>,
 }
 
-/// The head of one queue, or of all.
+/// The head of one queue behind a seq, or of the whole outbox. Rows of a kind that this release does not know are passed
+/// over and stay.
 pub(crate) fn outbox_head(
     conn: &Connection,
-    queue: Option<Queue>,
+    queue: Option<(OutboxQueue, i64)>,
     limit_rows: usize,
     limit_bytes: usize,
 ) -> rusqlite::Result<Head> {
@@ -113,13 +141,13 @@ pub(crate) fn outbox_head(
     let mut bytes = 0_usize;
     let mut statement = conn.prepare_cached(if queue.is_some() { QUEUE } else { OUTBOX })?;
     let mut found = match queue {
-        Some(queue) => statement.query([queue.number()])?,
+        Some((queue, after)) => statement.query((word_of(queue), after))?,
         None => statement.query([])?,
     };
     while head.rows.len() < limit_rows {
         let Some(row) = found.next()? else { break };
         match outbox_of(row)? {
-            (_, Ok(out)) => {
+            (_, Ok(Word::Known(out))) => {
                 bytes = bytes.saturating_add(out.key.len() + out.body.len());
                 // One row always goes, or a large one would wait for ever.
                 if bytes > limit_bytes && !head.rows.is_empty() {
@@ -127,16 +155,17 @@ pub(crate) fn outbox_head(
                 }
                 head.rows.push(out);
             }
+            (_, Ok(Word::Unknown(_))) => {}
             (seq, Err(damaged)) => head.damaged.push((seq, damaged)),
         }
     }
     Ok(head)
 }
 
-/// How many rows of a queue wait.
-pub(crate) fn waiting(conn: &Connection, queue: Queue) -> rusqlite::Result<u64> {
-    let count: i64 = conn.prepare_cached(WAITING)?.query_row([queue.number()], |row| row.get(0))?;
-    Ok(u64::try_from(count).unwrap_or(0))
+/// The seq of the newest row of a queue; 0 if there is none.
+pub(crate) fn newest(conn: &Connection, queue: OutboxQueue) -> rusqlite::Result<i64> {
+    let seq: Option<i64> = conn.prepare_cached(NEWEST)?.query_row([word_of(queue)], |row| row.get(0))?;
+    Ok(seq.unwrap_or(0))
 }
 
 pub(crate) fn usage(conn: &Connection) -> rusqlite::Result<Usage> {
@@ -146,78 +175,85 @@ pub(crate) fn usage(conn: &Connection) -> rusqlite::Result<Usage> {
     })
 }
 
-/// An object from the first eight columns.
-pub(crate) fn object_of(row: &rusqlite::Row<'_>, vault: &Vault) -> rusqlite::Result<Checked<StoredObject>> {
-    let held = match held::<6>(row, OBJECTS_TABLE)? {
-        Ok(held) => held,
+/// An object from the first nine columns.
+pub(crate) fn object_of(
+    row: &rusqlite::Row<'_>,
+    node_key: &NodeKey,
+) -> rusqlite::Result<Checked<StoredObject>> {
+    let intact = match intact::<OBJECT_SUMMED>(row, OBJECTS_TABLE)? {
+        Ok(intact) => intact,
         Err(damaged) => return Ok(Err(damaged)),
     };
-    let [resource, namespace, name, uid, version, _] = held.columns;
-    let texts = [resource, namespace, name, uid, version].map(|c| String::from_utf8(c.to_vec()));
-    let [Ok(resource), Ok(namespace), Ok(name), Ok(uid), Ok(resource_version)] = texts else {
-        return Ok(Err(held.damaged(Harm::Checksum)));
+    let Some(columns) = ObjectColumns::read(&intact.columns) else {
+        return Ok(Err(intact.damaged(Damage::Checksum)));
     };
-    let key = ObjectKey { resource, namespace, name };
-    let Some(json) = held.value(vault) else { return Ok(Err(held.damaged(Harm::Sealed))) };
-    Ok(Ok(StoredObject { key, uid, resource_version, json, revision: held.stamp() }))
+    if plan::seals_objects(columns.resource) && !intact.sealed {
+        return Ok(Err(intact.damaged(Damage::Unsealed)));
+    }
+    let Some(json) = intact.value(node_key) else { return Ok(Err(intact.damaged(Damage::Sealed))) };
+    Ok(Ok(columns.object(json, intact.stamp())))
 }
 
-/// A plain row from the first six columns.
-pub(crate) fn row_of(row: &rusqlite::Row<'_>, vault: &Vault) -> rusqlite::Result<Checked<(Table, Row)>> {
-    let held = match held::<4>(row, ROWS_TABLE)? {
-        Ok(held) => held,
+/// A row of a module from the first six columns, with its table.
+pub(crate) fn row_of(
+    row: &rusqlite::Row<'_>,
+    node_key: &NodeKey,
+) -> rusqlite::Result<Checked<(Word<Table>, Row)>> {
+    let intact = match intact::<MODULE_ROW_SUMMED>(row, ROWS_TABLE)? {
+        Ok(intact) => intact,
         Err(damaged) => return Ok(Err(damaged)),
     };
-    let [kind, key1, key2, _] = held.columns.map(|c| std::str::from_utf8(c).ok());
-    let (Some(table), Some(key1), Some(key2)) = (kind.and_then(Table::parse), key1, key2) else {
-        return Ok(Err(held.damaged(Harm::Checksum)));
+    let Some(columns) = ModuleRowColumns::read(&intact.columns) else {
+        return Ok(Err(intact.damaged(Damage::Checksum)));
     };
-    let Some(value) = held.value(vault) else { return Ok(Err(held.damaged(Harm::Sealed))) };
-    let (key1, key2) = (key1.to_owned(), key2.to_owned());
-    Ok(Ok((table, Row { key1, key2, value, revision: held.stamp() })))
+    let table = columns.table();
+    match &table {
+        Word::Known(known) if plan::seals_rows(*known) && !intact.sealed => {
+            return Ok(Err(intact.damaged(Damage::Unsealed)));
+        }
+        // Nobody reads its value here, so the key that it may be sealed under is not asked for.
+        Word::Unknown(_) => return Ok(Ok((table, columns.row(Vec::new(), intact.stamp())))),
+        Word::Known(_) => {}
+    }
+    let Some(value) = intact.value(node_key) else { return Ok(Err(intact.damaged(Damage::Sealed))) };
+    Ok(Ok((table, columns.row(value, intact.stamp()))))
 }
 
-/// A row of the outbox from the first six columns: its seq, and if it held the row.
-pub(crate) fn outbox_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Checked<OutboxRow>)> {
-    let seq = row.get(5)?;
-    let held = match held::<3>(row, OUTBOX_TABLE)? {
-        Ok(held) => held,
+/// A row of the outbox from the first seven columns: its seq, and if it held the row.
+pub(crate) fn outbox_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Checked<Word<OutboxRow>>)> {
+    let seq = row.get(6)?;
+    let intact = match intact::<OUTBOX_SUMMED>(row, OUTBOX_TABLE)? {
+        Ok(intact) => intact,
         Err(damaged) => return Ok((seq, Err(damaged))),
     };
-    let [class, key, body] = held.columns;
-    let class = std::str::from_utf8(class).ok().and_then(Class::parse);
-    let (Some(class), Ok(key)) = (class, std::str::from_utf8(key)) else {
-        return Ok((seq, Err(held.damaged(Harm::Checksum))));
+    let [.., body] = intact.columns;
+    let Some(columns) = OutboxColumns::read(&intact.columns) else {
+        return Ok((seq, Err(intact.damaged(Damage::Checksum))));
     };
-    Ok((seq, Ok(OutboxRow { seq, class, key: key.to_owned(), body: body.to_vec() })))
+    Ok((seq, Ok(columns.report(seq, body))))
 }
 
-/// The tables as they stand in the file, in sums and in [`Damaged`].
-pub(crate) const OBJECTS_TABLE: &str = "objects";
-pub(crate) const ROWS_TABLE: &str = "plain";
-pub(crate) const OUTBOX_TABLE: &str = "outbox";
-
 /// A row whose sum is right: its columns, of which the last is the value.
-pub(crate) struct Held<'a, const N: usize> {
+pub(crate) struct IntactRow<'a, const N: usize> {
     table: &'static str,
     pub(crate) columns: [&'a [u8]; N],
     pub(crate) revision: i64,
     pub(crate) sealed: bool,
 }
 
-impl<const N: usize> Held<'_, N> {
-    /// The value; `None` if the vault does not open it.
-    pub(crate) fn value(&self, vault: &Vault) -> Option<Vec<u8>> {
+impl<const N: usize> IntactRow<'_, N> {
+    /// The value; `None` if the node key does not open it.
+    pub(crate) fn value(&self, node_key: &NodeKey) -> Option<Vec<u8>> {
         let (value, rest) = self.columns.split_last()?;
         if self.sealed {
-            vault.open(&bound_to(self.table, rest, self.revision), value)
+            node_key.open(&bound_to(self.table, rest, self.revision), value)
         } else {
             Some(value.to_vec())
         }
     }
 
-    pub(crate) fn damaged(&self, harm: Harm) -> Damaged {
-        Damaged::new(self.table, &self.columns[..key_width(self.table)], harm)
+    pub(crate) fn damaged(&self, damage: Damage) -> DamagedRow {
+        DamagedRow::new(self.table, &self.columns[..KEY_WIDTH], damage)
     }
 
     /// The revision as the handle knows it.
@@ -226,16 +262,11 @@ impl<const N: usize> Held<'_, N> {
     }
 }
 
-/// How many columns the key has.
-fn key_width(table: &str) -> usize {
-    if table == OUTBOX_TABLE { 2 } else { 3 }
-}
-
 /// The first `N` columns and the revision after them, if the sum behind that is right.
-pub(crate) fn held<'a, const N: usize>(
+pub(crate) fn intact<'a, const N: usize>(
     row: &'a rusqlite::Row<'_>,
     table: &'static str,
-) -> rusqlite::Result<Checked<Held<'a, N>>> {
+) -> rusqlite::Result<Checked<IntactRow<'a, N>>> {
     let mut columns: [&[u8]; N] = [&[]; N];
     let mut whole = true;
     for (at, column) in columns.iter_mut().enumerate() {
@@ -244,7 +275,7 @@ pub(crate) fn held<'a, const N: usize>(
             Err(_) => whole = false,
         }
     }
-    let damaged = || Damaged::new(table, &columns[..key_width(table)], Harm::Checksum);
+    let damaged = || DamagedRow::new(table, &columns[..KEY_WIDTH], Damage::Checksum);
     let (Ok(revision), Ok(found)) = (row.get_ref(N)?.as_i64(), row.get_ref(N + 1)?.as_i64()) else {
         return Ok(Err(damaged()));
     };
@@ -256,7 +287,7 @@ pub(crate) fn held<'a, const N: usize>(
     if !whole || revision < 0 {
         return Ok(Err(damaged()));
     }
-    Ok(Ok(Held { table, columns, revision, sealed }))
+    Ok(Ok(IntactRow { table, columns, revision, sealed }))
 }
 
 fn text(row: &rusqlite::Row<'_>, at: usize) -> Option<String> {

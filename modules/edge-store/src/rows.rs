@@ -1,5 +1,7 @@
 //! What goes in and what comes out.
 
+use contract::report::OutboxQueue;
+
 /// Names one object in the store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
@@ -31,12 +33,37 @@ pub struct StoredObject {
     pub key: ObjectKey,
     /// `metadata.uid`.
     pub uid: String,
-    /// The cloud's `metadata.resourceVersion`.
+    /// What the content comes to, as the cloud says: compared for equality only.
+    pub content_hash: String,
+    /// `metadata.resourceVersion` as the API server gave it: it moves with every write there, also with those that leave
+    /// the content as it is for a node.
     pub resource_version: String,
     /// The bytes that the cloud sent.
     pub json: Vec<u8>,
     /// The store's revision at which this version was committed.
     pub revision: u64,
+}
+
+/// What a store has under the key of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// The object.
+    Found(StoredObject),
+    /// A row that cannot be read: whether the object is wanted is not known.
+    Damaged,
+    /// Nothing.
+    Absent,
+}
+
+/// Which content of an object the store holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectVersion {
+    /// Which object.
+    pub key: ObjectKey,
+    /// Its uid; empty for a row that cannot be read.
+    pub uid: String,
+    /// What its content comes to; empty for a row that cannot be read.
+    pub content_hash: String,
 }
 
 /// How rows of the outbox treat their older siblings.
@@ -65,26 +92,16 @@ impl Class {
     }
 }
 
-/// What leaves the outbox side by side, each in the order of its seqs: a backlog of one does not hold up the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Queue {
-    /// Status and events of the node and its pods.
-    Node,
-    /// Twins and states of devices: the rows whose key begins with `twin/` or `state/`.
-    Devices,
-    /// Telemetry.
-    Telemetry,
-}
-
-impl Queue {
-    /// The number in the file's index. A row whose class or key is damaged is in the first queue.
-    pub(crate) fn number(self) -> i64 {
-        match self {
-            Queue::Node => 0,
-            Queue::Devices => 1,
-            Queue::Telemetry => 2,
-        }
-    }
+/// Rows of a kind that this release does not know, as a newer one leaves them that was rolled back. They are kept and
+/// nobody reads them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnknownRows {
+    /// Their table in the file.
+    pub table: &'static str,
+    /// Their kind, or queue and class of a report.
+    pub kind: String,
+    /// How many there were when the store was opened.
+    pub rows: u64,
 }
 
 /// One report that the cloud has not confirmed.
@@ -92,6 +109,8 @@ impl Queue {
 pub struct OutboxRow {
     /// Never used twice in one file. A status that is replaced gets a new one.
     pub seq: i64,
+    /// The queue that it leaves in.
+    pub queue: OutboxQueue,
     /// The row's class.
     pub class: Class,
     /// What the report is about.
@@ -113,13 +132,22 @@ pub enum Table {
     Retained,
     /// A service-account token: (what it was asked for, "").
     Tokens,
+    /// The status of a pod as it was reported last: (uid, ""); and how long it has been active: (uid, "active").
+    PodStatuses,
     /// Facts of the node itself.
     Facts,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 6] =
-        [Table::Twins, Table::DeviceStates, Table::Mappers, Table::Retained, Table::Tokens, Table::Facts];
+    pub(crate) const ALL: [Table; 7] = [
+        Table::Twins,
+        Table::DeviceStates,
+        Table::Mappers,
+        Table::Retained,
+        Table::Tokens,
+        Table::PodStatuses,
+        Table::Facts,
+    ];
 
     /// The word that stands in the file.
     pub fn as_str(self) -> &'static str {
@@ -129,6 +157,7 @@ impl Table {
             Table::Mappers => "mappers",
             Table::Retained => "mqtt_retained",
             Table::Tokens => "tokens",
+            Table::PodStatuses => "pod_status",
             Table::Facts => "facts",
         }
     }
@@ -145,7 +174,7 @@ pub struct Row {
     pub key1: String,
     /// Second part of the key; may be empty.
     pub key2: String,
-    /// What was put.
+    /// What was put. Its layout, and the version of it, are the business of the module.
     pub value: Vec<u8>,
     /// The store's revision at which it was put.
     pub revision: u64,
@@ -160,7 +189,9 @@ pub enum Write {
         key: ObjectKey,
         /// Its uid.
         uid: String,
-        /// Its resourceVersion.
+        /// What its content comes to.
+        content_hash: String,
+        /// Its resourceVersion, as the API server gave it.
         resource_version: String,
         /// Its bytes.
         json: Vec<u8>,
@@ -201,6 +232,8 @@ pub enum Write {
     },
     /// Puts a report into the outbox.
     Enqueue {
+        /// The queue that it leaves in.
+        queue: OutboxQueue,
         /// Its class.
         class: Class,
         /// What it is about.

@@ -7,9 +7,11 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::is_not_ours;
-use crate::read::{self, OBJECTS_TABLE, OUTBOX_TABLE, ROWS_TABLE};
-use crate::schema;
-use crate::state::{Damaged, Harm};
+use crate::layout::{
+    MODULE_ROW_SUMMED, OBJECT_SUMMED, OBJECTS_TABLE, OUTBOX_SUMMED, OUTBOX_TABLE, ROWS_TABLE,
+};
+use crate::state::{Damage, DamagedRow};
+use crate::{read, schema};
 
 /// A broken tree may lead in circles; a node's file never has this many rows.
 const STEPS: usize = 1_000_000;
@@ -31,33 +33,46 @@ struct Source {
 
 const SOURCES: [Source; 3] = [
     Source {
-        columns: "resource, namespace, name, uid, resource_version, json, revision, sum",
+        columns: "resource, namespace, name, uid, content_hash, resource_version, json, revision, sum",
         table: OBJECTS_TABLE,
-        insert: "INSERT OR IGNORE INTO objects (resource, namespace, name, uid, resource_version, json, revision, sum) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        check: |row| Ok(read::held::<6>(row, OBJECTS_TABLE)?.map(|held| held.stamp())),
-        width: 8,
+        insert: "INSERT OR IGNORE INTO objects \
+                 (resource, namespace, name, uid, content_hash, resource_version, json, revision, sum) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        check: |row| {
+            let intact = read::intact::<OBJECT_SUMMED>(row, OBJECTS_TABLE)?;
+            Ok(intact.map(|intact| intact.stamp()))
+        },
+        width: 9,
         keys: "SELECT resource, namespace, name FROM objects INDEXED BY sqlite_autoindex_objects_1",
         is_carried: "SELECT 1 FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3",
     },
     Source {
         columns: "kind, key1, key2, value, revision, sum",
         table: ROWS_TABLE,
-        insert: "INSERT OR IGNORE INTO plain (kind, key1, key2, value, revision, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        check: |row| Ok(read::held::<4>(row, ROWS_TABLE)?.map(|held| held.stamp())),
+        insert: "INSERT OR IGNORE INTO module_rows (kind, key1, key2, value, revision, sum) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        check: |row| {
+            let intact = read::intact::<MODULE_ROW_SUMMED>(row, ROWS_TABLE)?;
+            Ok(intact.map(|intact| intact.stamp()))
+        },
         width: 6,
-        keys: "SELECT kind, key1, key2 FROM plain INDEXED BY sqlite_autoindex_plain_1",
-        is_carried: "SELECT 1 FROM plain WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3",
+        keys: "SELECT kind, key1, key2 FROM module_rows INDEXED BY sqlite_autoindex_module_rows_1",
+        is_carried: "SELECT 1 FROM module_rows WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3",
     },
     // With their seqs: the new file must not use one of them again.
     Source {
-        columns: "class, key, body, revision, sum, seq",
+        columns: "queue, class, key, body, revision, sum, seq, queued",
         table: OUTBOX_TABLE,
-        insert: "INSERT OR IGNORE INTO outbox (class, key, body, revision, sum, seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        check: |row| Ok(read::held::<3>(row, OUTBOX_TABLE)?.map(|held| held.stamp())),
-        width: 6,
-        keys: "SELECT 'status', key FROM outbox INDEXED BY outbox_newest WHERE class = 'status'",
-        is_carried: "SELECT 1 FROM outbox WHERE class = ?1 AND key = ?2",
+        insert: "INSERT OR IGNORE INTO outbox (queue, class, key, body, revision, sum, seq, queued) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        check: |row| {
+            let intact = read::intact::<OUTBOX_SUMMED>(row, OUTBOX_TABLE)?;
+            Ok(intact.map(|intact| intact.stamp()))
+        },
+        width: 8,
+        // The index of the newest has no queue.
+        keys: "SELECT '?', 'status', key FROM outbox INDEXED BY outbox_newest WHERE class = 'status'",
+        is_carried: "SELECT 1 FROM outbox WHERE ?1 = '?' AND class = ?2 AND key = ?3",
     },
 ];
 
@@ -69,7 +84,7 @@ pub(crate) struct Salvage {
     /// The newest revision among them.
     pub(crate) newest: u64,
     /// Rows that are known to have been there.
-    pub(crate) lost: Vec<Damaged>,
+    pub(crate) lost: Vec<DamagedRow>,
 }
 
 /// Copies the sound rows of `from` into the fresh `into`, and leaves `into` at the newest revision found. An error is
@@ -143,7 +158,7 @@ fn missing(
     broken: &Connection,
     into: &Connection,
     source: &Source,
-    lost: &mut Vec<Damaged>,
+    lost: &mut Vec<DamagedRow>,
 ) -> rusqlite::Result<()> {
     let mut is_carried = into.prepare(source.is_carried)?;
     let width = is_carried.parameter_count();
@@ -155,13 +170,13 @@ fn missing(
         let Ok(key) = key else { continue };
         if !is_carried.exists(rusqlite::params_from_iter(key.iter()))? {
             let parts: Vec<&[u8]> = key.iter().map(String::as_bytes).collect();
-            name(lost, Damaged::new(source.table, &parts, Harm::Lost));
+            name(lost, DamagedRow::new(source.table, &parts, Damage::Lost));
         }
     }
     Ok(())
 }
 
-fn name(lost: &mut Vec<Damaged>, row: Damaged) {
+fn name(lost: &mut Vec<DamagedRow>, row: DamagedRow) {
     if lost.len() < NAMED && !lost.iter().any(|known| known.table == row.table && known.key == row.key) {
         lost.push(row);
     }

@@ -12,39 +12,31 @@ use crate::checksum::sum;
 use crate::files::beside;
 use crate::{apply, read};
 
-/// Migrations only add: the release before this one must still be able to open the file.
-const MIGRATIONS: [&str; 3] = [
-    "
+/// Version 1, and with each further step one more. Steps only add: the release before the one that wrote a file must
+/// still be able to open it. So a new column has a default, and its sum is not the row's.
+pub(crate) const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE meta (
         key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, sum INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE objects (
         resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
-        uid TEXT NOT NULL, resource_version TEXT NOT NULL, json BLOB NOT NULL,
+        uid TEXT NOT NULL, content_hash TEXT NOT NULL, resource_version TEXT NOT NULL, json BLOB NOT NULL,
         revision INTEGER NOT NULL, sum INTEGER NOT NULL,
         PRIMARY KEY (resource, namespace, name)
     ) STRICT;
-    CREATE TABLE plain (
+    CREATE TABLE module_rows (
         kind TEXT NOT NULL, key1 TEXT NOT NULL, key2 TEXT NOT NULL, value BLOB NOT NULL,
         revision INTEGER NOT NULL, sum INTEGER NOT NULL,
         PRIMARY KEY (kind, key1, key2)
     ) STRICT;
+    -- When a report was queued, in seconds since 1970, is for people only: no sum covers it.
     CREATE TABLE outbox (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT, class TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL,
-        revision INTEGER NOT NULL, sum INTEGER NOT NULL
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, class TEXT NOT NULL, key TEXT NOT NULL,
+        body BLOB NOT NULL, revision INTEGER NOT NULL, sum INTEGER NOT NULL, queued INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE UNIQUE INDEX outbox_newest ON outbox (key) WHERE class = 'status';
-",
-    // When a report was queued, in seconds since 1970 and for people only: no sum covers it.
-    "ALTER TABLE outbox ADD COLUMN queued INTEGER NOT NULL DEFAULT 0;",
-    // The queues leave side by side, each by seq: see `rows::Queue`.
-    "CREATE INDEX outbox_queue ON outbox (
-        CASE WHEN class = 'telemetry' THEN 2 WHEN key GLOB 'twin/*' OR key GLOB 'state/*' THEN 1 ELSE 0 END, seq
-    );",
-];
-
-/// The key in `meta`.
-const REWRITTEN: &str = "rewritten";
+    CREATE INDEX outbox_queue ON outbox (queue, seq);
+"];
 
 const PAGE_BYTES: u64 = 4096;
 const GET_META: &str = "SELECT value, sum FROM meta WHERE key = ?1";
@@ -146,10 +138,9 @@ fn settings(conn: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
 /// Brings an empty file to the newest shape.
 pub(crate) fn create(conn: &mut Connection, incarnation: &[u8]) -> rusqlite::Result<Meta> {
     let tx = conn.transaction()?;
-    migrate(&tx, 0)?;
+    migrate(&tx, &MIGRATIONS, 0)?;
     put_meta(&tx, "incarnation", incarnation)?;
     put_revision(&tx, 0)?;
-    note_rewritten(&tx, true)?;
     tx.commit()?;
     Ok(Meta { incarnation: incarnation.to_vec(), revision: 0 })
 }
@@ -162,11 +153,17 @@ pub(crate) fn is_empty(conn: &Connection) -> rusqlite::Result<bool> {
 
 /// Checks a file that has been in use, and brings it to the newest shape.
 pub(crate) fn check(conn: &mut Connection) -> Result<Meta, Unfit> {
+    check_as(conn, &MIGRATIONS)
+}
+
+/// [`check`] by a release that has these migrations.
+fn check_as(conn: &mut Connection, migrations: &[&str]) -> Result<Meta, Unfit> {
     integrity(conn)?;
     let done = noted_version(conn)?;
-    if done < MIGRATIONS.len() {
+    // A file of a newer release has seen more of them, and stays as it is.
+    if done < migrations.len() {
         let tx = conn.transaction()?;
-        migrate(&tx, done)?;
+        migrate(&tx, migrations, done)?;
         tx.commit()?;
     }
     for statement in apply::STATEMENTS.iter().chain(read::STATEMENTS).chain(&[GET_META, PUT_META]) {
@@ -199,7 +196,7 @@ fn integrity(conn: &Connection) -> Result<(), Unfit> {
 /// How many migrations the file has seen.
 fn noted_version(conn: &Connection) -> Result<usize, Unfit> {
     let version = version(conn)?;
-    // Held twice, because one changed bit of it would skip or repeat a migration.
+    // IntactRow twice, because one changed bit of it would skip or repeat a migration.
     let noted = get_meta(conn, "version")?;
     if noted != version.to_le_bytes() || version < 1 {
         return Err(Unfit::Broken(format!("user_version {version} is not the version that was written")));
@@ -216,24 +213,15 @@ fn meta(conn: &Connection) -> Result<Meta, Unfit> {
     Ok(Meta { incarnation: get_meta(conn, "incarnation")?, revision })
 }
 
-/// Whether the file was written anew since secrets last stood in it in the open.
-pub(crate) fn is_rewritten(conn: &Connection) -> bool {
-    get_meta(conn, REWRITTEN).is_ok_and(|value| value == [1])
-}
-
-pub(crate) fn note_rewritten(conn: &Connection, yes: bool) -> rusqlite::Result<()> {
-    put_meta(conn, REWRITTEN, &[u8::from(yes)])
-}
-
 pub(crate) fn put_revision(conn: &Connection, revision: u64) -> rusqlite::Result<()> {
     put_meta(conn, "revision", &revision.to_le_bytes())
 }
 
-fn migrate(conn: &Connection, done: usize) -> rusqlite::Result<()> {
-    for step in MIGRATIONS.iter().skip(done) {
+fn migrate(conn: &Connection, migrations: &[&str], done: usize) -> rusqlite::Result<()> {
+    for step in migrations.iter().skip(done) {
         conn.execute_batch(step)?;
     }
-    let version = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let version = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
     conn.pragma_update(None, "user_version", version)?;
     put_meta(conn, "version", &version.to_le_bytes())
 }
@@ -254,5 +242,64 @@ fn get_meta(conn: &Connection, key: &str) -> Result<Vec<u8>, Unfit> {
         Some((value, found)) if found == sum("meta", &[key.as_bytes(), &value], 0) => Ok(value),
         Some(_) => Err(Unfit::Broken(format!("the checksum of {key} is wrong"))),
         None => Err(Unfit::Broken(format!("{key} is missing"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A release to come: a column, a table and an index more.
+    const NEXT: [&str; 2] = [
+        MIGRATIONS[0],
+        "ALTER TABLE objects ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+         CREATE TABLE leases (name TEXT NOT NULL PRIMARY KEY, ends INTEGER NOT NULL) STRICT;
+         CREATE INDEX objects_uid ON objects (uid);",
+    ];
+
+    fn columns(conn: &Connection, table: &str) -> Vec<String> {
+        let mut statement = conn.prepare("SELECT name FROM pragma_table_info(?1)").unwrap();
+        let names = statement.query_map([table], |row| row.get(0)).unwrap();
+        names.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn the_next_release_brings_a_file_to_its_shape_once_and_this_one_still_opens_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let mut conn = writer(&path, 1 << 20).unwrap();
+        assert!(is_empty(&conn).unwrap());
+        let made = create(&mut conn, &[3; 16]).unwrap();
+        conn.execute("INSERT INTO objects VALUES ('pods', 'd', 'a', 'u', 'h', '7', x'00', 0, 0)", [])
+            .unwrap();
+        assert_eq!((check(&mut conn).unwrap(), version(&conn).unwrap()), (made.clone(), 1));
+
+        for _ in 0..2 {
+            assert_eq!(check_as(&mut conn, &NEXT).unwrap(), made);
+            assert_eq!(version(&conn).unwrap(), 2);
+        }
+        assert_eq!(columns(&conn, "leases"), ["name", "ends"]);
+        let priority: i64 = conn.query_row("SELECT priority FROM objects", [], |row| row.get(0)).unwrap();
+        assert_eq!(priority, 0, "the row that was there has the default");
+
+        // Rolled back: the file keeps its version and its new column, and every statement of ours fits.
+        assert_eq!(check(&mut conn).unwrap(), made);
+        assert_eq!(
+            (version(&conn).unwrap(), columns(&conn, "objects").contains(&"priority".to_owned())),
+            (2, true)
+        );
+        assert_eq!(check_as(&mut conn, &NEXT).unwrap(), made);
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_file_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut conn = writer(&dir.path().join("db"), 1 << 20).unwrap();
+        create(&mut conn, &[3; 16]).unwrap();
+        let broken =
+            [MIGRATIONS[0], "CREATE TABLE leases (name TEXT) STRICT; ALTER TABLE nothing ADD COLUMN x TEXT;"];
+        assert!(matches!(check_as(&mut conn, &broken), Err(Unfit::Sql(_))));
+        assert_eq!((version(&conn).unwrap(), columns(&conn, "leases").len()), (1, 0));
+        check(&mut conn).unwrap();
     }
 }

@@ -7,52 +7,57 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::UnknownRows;
+
 /// The list is for a person and for Edged's caution, so it need not be longer.
 const DAMAGED_KEPT: usize = 4096;
 /// A log that repeats itself hides the rest.
 const DAMAGED_LOGGED: usize = 64;
 
-/// What became of a row.
+/// What is wrong with a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Harm {
+pub enum Damage {
     /// It is not what was written.
     Checksum,
     /// The node key does not open it.
     Sealed,
+    /// It is a secret and stands in the open, so this store has not written it.
+    Unsealed,
     /// The part of the file that it stood in cannot be read.
     Lost,
 }
 
-impl Harm {
+impl Damage {
     /// In a person's words.
     pub fn as_str(self) -> &'static str {
         match self {
-            Harm::Checksum => "its checksum is wrong",
-            Harm::Sealed => "the node key does not open it",
-            Harm::Lost => "its part of the file cannot be read",
+            Damage::Checksum => "its checksum is wrong",
+            Damage::Sealed => "the node key does not open it",
+            Damage::Unsealed => "it is a secret that is not sealed",
+            Damage::Lost => "its part of the file cannot be read",
         }
     }
 }
 
 /// A row that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Damaged {
+pub struct DamagedRow {
     /// Its table; `log` stands for commits of which nothing is known any more.
     pub table: &'static str,
     /// Its key, as far as it can be read.
     pub key: String,
     /// What is wrong with it.
-    pub harm: Harm,
+    pub damage: Damage,
 }
 
-impl Damaged {
-    pub(crate) fn new(table: &'static str, key: &[&[u8]], harm: Harm) -> Self {
+impl DamagedRow {
+    pub(crate) fn new(table: &'static str, key: &[&[u8]], damage: Damage) -> Self {
         // A damaged key may have any length and hold anything; a line of a log may not.
         let part = |bytes: &&[u8]| -> String {
             let text = String::from_utf8_lossy(&bytes[..bytes.len().min(256)]);
             text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
         };
-        Damaged { table, key: key.iter().map(part).collect::<Vec<_>>().join("/"), harm }
+        DamagedRow { table, key: key.iter().map(part).collect::<Vec<_>>().join("/"), damage }
     }
 }
 
@@ -71,6 +76,10 @@ pub struct Snapshot {
     pub damaged: u64,
     /// Those of them that were written again or are not wanted any more.
     pub healed: u64,
+    /// Objects whose rows were read since the store was opened: each costs a checksum, and a Secret its seal.
+    pub objects_read: u64,
+    /// Rows of kinds that this release does not know, when the store was opened.
+    pub unknown: u64,
     /// Rows in the outbox.
     pub outbox_rows: u64,
     /// Bytes of keys and bodies in the outbox.
@@ -97,14 +106,22 @@ pub(crate) struct Shared {
     outbox_bytes: AtomicU64,
     damaged: AtomicU64,
     healed: AtomicU64,
-    known: Mutex<BTreeMap<(&'static str, String), Harm>>,
+    objects_read: AtomicU64,
+    known: Mutex<BTreeMap<(&'static str, String), Damage>>,
+    unknown: Vec<UnknownRows>,
     trouble: Mutex<Option<String>>,
     broken: watch::Sender<bool>,
 }
 
 impl Shared {
-    pub(crate) fn new(path: PathBuf, revision: u64, usage: Usage) -> Self {
-        let shared = Shared { path, ..Shared::default() };
+    pub(crate) fn new(path: PathBuf, revision: u64, usage: Usage, unknown: Vec<UnknownRows>) -> Self {
+        for UnknownRows { table, kind, rows } in &unknown {
+            tracing::warn!(
+                path = %path.display(), table, kind, rows,
+                "rows of a kind that this release does not know are kept: a newer one wrote them"
+            );
+        }
+        let shared = Shared { path, unknown, ..Shared::default() };
         shared.now_at(revision, usage);
         shared
     }
@@ -126,6 +143,10 @@ impl Shared {
         if trouble.is_some() {
             tracing::info!(path = %self.path.display(), "database takes writes again");
         }
+    }
+
+    pub(crate) fn read_objects(&self, count: usize) {
+        self.objects_read.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn refused(&self) {
@@ -151,32 +172,38 @@ impl Shared {
     }
 
     /// Counts and logs a row once, however often it is read.
-    pub(crate) fn found_damaged(&self, row: Damaged) {
+    pub(crate) fn found_damaged(&self, row: DamagedRow) {
         let mut known = lock(&self.known);
-        let Damaged { table, key, harm } = row;
+        let DamagedRow { table, key, damage } = row;
         if known.len() >= DAMAGED_KEPT || known.contains_key(&(table, key.clone())) {
             return;
         }
         if known.len() < DAMAGED_LOGGED {
-            tracing::error!(path = %self.path.display(), table, key, harm = harm.as_str(), "row cannot be read and is skipped");
+            tracing::error!(path = %self.path.display(), table, key, damage = damage.as_str(), "row cannot be read and is skipped");
         }
         self.damaged.fetch_add(1, Ordering::Relaxed);
-        known.insert((table, key), harm);
+        known.insert((table, key), damage);
     }
 
     /// The row under this key was written again, or is not wanted any more.
     pub(crate) fn healed(&self, table: &'static str, key: &[&[u8]]) {
         let mut known = lock(&self.known);
-        if !known.is_empty() && known.remove(&(table, Damaged::new(table, key, Harm::Lost).key)).is_some() {
+        if !known.is_empty()
+            && known.remove(&(table, DamagedRow::new(table, key, Damage::Lost).key)).is_some()
+        {
             self.healed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The damaged rows of the tables that `wanted` names.
-    pub(crate) fn damaged_rows(&self, wanted: impl Fn(&str) -> bool) -> Vec<Damaged> {
+    pub(crate) fn damaged_rows(&self, wanted: impl Fn(&str) -> bool) -> Vec<DamagedRow> {
         let known = lock(&self.known);
         let rows = known.iter().filter(|((table, _), _)| wanted(table));
-        rows.map(|((table, key), harm)| Damaged { table, key: key.clone(), harm: *harm }).collect()
+        rows.map(|((table, key), damage)| DamagedRow { table, key: key.clone(), damage: *damage }).collect()
+    }
+
+    pub(crate) fn unknown_rows(&self) -> &[UnknownRows] {
+        &self.unknown
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -187,6 +214,8 @@ impl Shared {
             refused: self.refused.load(Ordering::Relaxed),
             damaged: self.damaged.load(Ordering::Relaxed),
             healed: self.healed.load(Ordering::Relaxed),
+            objects_read: self.objects_read.load(Ordering::Relaxed),
+            unknown: self.unknown.iter().map(|unknown| unknown.rows).sum(),
             outbox_rows: self.outbox_rows.load(Ordering::Relaxed),
             outbox_bytes: self.outbox_bytes.load(Ordering::Relaxed),
             trouble: lock(&self.trouble).clone(),
@@ -205,11 +234,11 @@ mod tests {
     #[test]
     fn a_row_is_counted_once_and_healed_by_its_key() {
         let shared = Shared::default();
-        let row = |key: &str| Damaged::new("objects", &[b"pods", b"d", key.as_bytes()], Harm::Checksum);
+        let row = |key: &str| DamagedRow::new("objects", &[b"pods", b"d", key.as_bytes()], Damage::Checksum);
         for key in ["a", "b", "a", "x\n"] {
             shared.found_damaged(row(key));
         }
-        shared.healed("plain", &[b"pods", b"d", b"a"]);
+        shared.healed("module_rows", &[b"pods", b"d", b"a"]);
         shared.healed("objects", &[b"pods", b"d", b"a"]);
         shared.healed("objects", &[b"pods", b"d", b"a"]);
         let keys: Vec<_> = shared.damaged_rows(|_| true).into_iter().map(|row| row.key).collect();

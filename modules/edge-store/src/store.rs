@@ -9,13 +9,17 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::apply;
+use crate::layout::OBJECTS_TABLE;
+use crate::node_key::NodeKey;
 use crate::opening::{self, Access, Opened};
-use crate::read::{self, Checked, OBJECTS_TABLE};
+use crate::read::{self, Checked};
 use crate::readers::Readers;
-use crate::state::{Damaged, Shared, Snapshot};
-use crate::vault::Vault;
+use crate::state::{DamagedRow, Shared, Snapshot};
 use crate::writer::{Answer, Batch, Job, Writer};
-use crate::{Committed, ObjectKey, OutboxRow, Queue, Row, StoreError, StoredObject, Table, Write, wait};
+use crate::{
+    Committed, Lookup, ObjectKey, ObjectVersion, OutboxQueue, OutboxRow, Row, StoreError, StoredObject,
+    Table, UnknownRows, Write, block_on,
+};
 
 /// Tells the time, in seconds since 1970, from any thread.
 #[derive(Clone)]
@@ -102,6 +106,8 @@ impl Options {
 
 /// The node's database. Clones share one file, one writer and its readers; when the last one goes, the writer finishes
 /// what was queued and the file is closed.
+///
+/// Reads block their thread, for the disk and for a free connection: an actor hands a clone to a thread that may wait.
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -111,31 +117,31 @@ pub struct Store {
 struct Inner {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
-    vault: Arc<Vault>,
+    node_key: Arc<NodeKey>,
     opened: Opened,
     incarnation: Vec<u8>,
     telemetry: (u64, u64),
     /// `None` only while dropping.
-    desk: Option<Desk>,
+    writer: Option<WriterAccess>,
     thread: Option<JoinHandle<()>>,
-    /// Held as long as the file is open.
+    /// IntactRow as long as the file is open.
     _lock: File,
 }
 
-/// Where a job is handed in.
-enum Desk {
+/// How a job reaches the writer.
+enum WriterAccess {
     /// The writer's own thread. Whoever waits for room waits in turn: a channel alone lets who comes late overtake
     /// somebody who has been given room and was not polled since.
-    Queue(mpsc::Sender<Job>, tokio::sync::Mutex<()>),
+    Thread(mpsc::Sender<Job>, tokio::sync::Mutex<()>),
     /// Whoever asks writes: for a simulation, whose runs have to be alike.
-    Here(Box<Mutex<Writer>>),
+    Inline(Box<Mutex<Writer>>),
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for WriterAccess {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Desk::Queue(..) => "Queue",
-            Desk::Here(_) => "Here",
+            WriterAccess::Thread(..) => "Thread",
+            WriterAccess::Inline(_) => "Inline",
         })
     }
 }
@@ -144,7 +150,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Readers first: only the last connection tidies the log away, and that has to be the writer.
         self.readers.close();
-        self.desk = None;
+        self.writer = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -165,28 +171,29 @@ impl Store {
         let path = path.as_ref().to_owned();
         let (Access::Full(conn) | Access::Reading(conn, _)) = &found.conn;
         let usage = read::usage(conn).map_err(|e| StoreError::sqlite(&path, e))?;
-        let shared = Arc::new(Shared::new(path.clone(), found.meta.revision, usage));
+        let shared = Arc::new(Shared::new(path.clone(), found.meta.revision, usage, found.unknown));
         found.damaged.into_iter().for_each(|row| shared.found_damaged(row));
-        let vault = Arc::clone(&found.vault);
-        let telemetry = (apply::telemetrys(options.outbox_rows), apply::telemetrys(options.outbox_bytes));
+        let node_key = Arc::clone(&found.node_key);
+        let telemetry =
+            (apply::telemetry_share(options.outbox_rows), apply::telemetry_share(options.outbox_bytes));
         let (length, threadless) = (options.queue.max(1), options.threadless);
-        let writer = Writer::new(found.conn, Arc::clone(&shared), found.vault, options, usage);
+        let writer = Writer::new(found.conn, Arc::clone(&shared), found.node_key, options, usage);
         let readers = writer.readers();
-        let (desk, thread) = if threadless {
-            (Desk::Here(Box::new(Mutex::new(writer))), None)
+        let (writer, thread) = if threadless {
+            (WriterAccess::Inline(Box::new(Mutex::new(writer))), None)
         } else {
             let (queue, jobs) = mpsc::channel(length);
             let thread = writer.start(jobs).map_err(|e| StoreError::file("start the writer of", &path, e))?;
-            (Desk::Queue(queue, tokio::sync::Mutex::default()), Some(thread))
+            (WriterAccess::Thread(queue, tokio::sync::Mutex::default()), Some(thread))
         };
         let inner = Inner {
             shared,
             readers,
-            vault,
+            node_key,
             opened: found.opened,
             incarnation: found.meta.incarnation,
             telemetry,
-            desk: Some(desk),
+            writer: Some(writer),
             thread,
             _lock: found.lock,
         };
@@ -220,14 +227,20 @@ impl Store {
 
     /// Objects that damage destroyed and the cloud has neither sent again nor had deleted since: those found when the
     /// store was opened and those read since.
-    pub fn damaged_rows(&self) -> Vec<Damaged> {
+    pub fn damaged_rows(&self) -> Vec<DamagedRow> {
         self.inner.shared.damaged_rows(|table| table == OBJECTS_TABLE)
     }
 
     /// Everything else that damage destroyed since the store was opened: rows of the node's own tables, reports, and
     /// commits in a log that was lost. Nobody sends these again under their keys; a restart forgets them.
-    pub fn lost_rows(&self) -> Vec<Damaged> {
+    pub fn lost_rows(&self) -> Vec<DamagedRow> {
         self.inner.shared.damaged_rows(|table| table != OBJECTS_TABLE)
+    }
+
+    /// Rows of kinds that this release does not know, as they were when the store was opened: written by a newer one and
+    /// kept for it.
+    pub fn unknown_rows(&self) -> &[UnknownRows] {
+        self.inner.shared.unknown_rows()
     }
 
     /// Resolves when the file breaks while it is open. The cure is to open it anew, which sets it aside.
@@ -268,7 +281,7 @@ impl Store {
     /// # Errors
     /// As for [`Store::commit`].
     pub fn commit_blocking(&self, writes: Vec<Write>) -> Result<Committed, StoreError> {
-        wait::for_future(self.commit(writes))
+        block_on::block_on(self.commit(writes))
     }
 
     /// Moves the log into the file and gives free pages back to the file system.
@@ -284,11 +297,12 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn get_object(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StoreError> {
-        let found = self.read(|conn, vault| read::object(conn, vault, key))?;
+        let found = self.read(|conn, node_key| read::object(conn, node_key, key))?;
+        self.inner.shared.read_objects(usize::from(found.is_some()));
         Ok(self.sound(found).pop())
     }
 
-    /// The objects of a resource, in one namespace or all, by namespace and name. Damaged ones are left out:
+    /// The objects of a resource, in one namespace or all, by namespace and name. DamagedRow ones are left out:
     /// who acts on an absence looks at [`Store::damaged_rows`] first.
     ///
     /// # Errors
@@ -298,23 +312,52 @@ impl Store {
         resource: &str,
         namespace: Option<&str>,
     ) -> Result<Vec<StoredObject>, StoreError> {
-        let found = self.read(|conn, vault| read::objects(conn, vault, resource, namespace))?;
+        let found = self.read(|conn, node_key| read::objects(conn, node_key, resource, namespace))?;
+        self.inner.shared.read_objects(found.len());
         Ok(self.sound(found))
     }
 
-    /// Key, uid and resourceVersion of every object. A damaged one has an empty uid and version, so that comparing
-    /// with the cloud's replaces or deletes it.
+    /// What is under each of these keys, in their order and all at one moment.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn object_heads(&self) -> Result<Vec<(ObjectKey, String, String)>, StoreError> {
-        let (heads, damaged) = self.read(read::heads)?;
+    pub fn look_up(&self, keys: &[ObjectKey]) -> Result<Vec<Lookup>, StoreError> {
+        let found = self.read(|conn, node_key| read::look_up(conn, node_key, keys))?;
+        self.inner.shared.read_objects(found.iter().flatten().count());
+        let lookup = |row| match row {
+            None => Lookup::Absent,
+            Some(Ok(object)) => Lookup::Found(object),
+            Some(Err(damaged)) => {
+                self.inner.shared.found_damaged(damaged);
+                Lookup::Damaged
+            }
+        };
+        Ok(found.into_iter().map(lookup).collect())
+    }
+
+    /// The keys of a resource, also those of damaged rows, by namespace and name.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn object_keys(&self, resource: &str) -> Result<Vec<ObjectKey>, StoreError> {
+        self.read(|conn, _| read::keys(conn, resource))
+    }
+
+    /// Key, uid and content hash of every object. A damaged one has an empty uid and hash, so that comparing with the
+    /// cloud's replaces or deletes it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn object_versions(&self) -> Result<Vec<ObjectVersion>, StoreError> {
+        let (versions, damaged) = self.read(read::versions)?;
+        self.inner.shared.read_objects(versions.len());
         damaged.into_iter().for_each(|row| self.inner.shared.found_damaged(row));
-        Ok(heads)
+        Ok(versions)
     }
 
     /// The oldest rows of the outbox: at most `limit_rows`, and no more than `limit_bytes` unless the first row alone
-    /// is larger. Damaged rows are reported and dropped.
+    /// is larger. Damaged rows are reported and dropped; those of a queue or class that this release does not know are
+    /// passed over and stay.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -322,30 +365,32 @@ impl Store {
         self.head(None, limit_rows, limit_bytes)
     }
 
-    /// The oldest rows of one queue of the outbox, within the limits as [`Store::outbox_head`] has them.
+    /// The oldest rows of one queue of the outbox whose seq is greater than `after`, within the limits as
+    /// [`Store::outbox_head`] has them.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn queue_head(
         &self,
-        queue: Queue,
+        queue: OutboxQueue,
+        after: i64,
         limit_rows: usize,
         limit_bytes: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
-        self.head(Some(queue), limit_rows, limit_bytes)
+        self.head(Some((queue, after)), limit_rows, limit_bytes)
     }
 
-    /// How many rows of a queue wait.
+    /// The seq of the newest row of a queue; 0 if there is none. Every row that comes later has a greater one.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn queue_rows(&self, queue: Queue) -> Result<u64, StoreError> {
-        self.read(|conn, _| read::waiting(conn, queue))
+    pub fn newest_seq(&self, queue: OutboxQueue) -> Result<i64, StoreError> {
+        self.read(|conn, _| read::newest(conn, queue))
     }
 
     fn head(
         &self,
-        queue: Option<Queue>,
+        queue: Option<(OutboxQueue, i64)>,
         limit_rows: usize,
         limit_bytes: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
@@ -353,39 +398,39 @@ impl Store {
         let seqs: Vec<i64> = head.damaged.iter().map(|(seq, _)| *seq).collect();
         head.damaged.into_iter().for_each(|(_, row)| self.inner.shared.found_damaged(row));
         if !seqs.is_empty() {
-            match &self.inner.desk {
+            match &self.inner.writer {
                 // If the queue is full the next look finds them again.
-                Some(Desk::Queue(queue, _)) => drop(queue.try_send(Job::Drop(seqs))),
-                Some(Desk::Here(writer)) => lock(writer).run(Job::Drop(seqs)),
+                Some(WriterAccess::Thread(queue, _)) => drop(queue.try_send(Job::Drop(seqs))),
+                Some(WriterAccess::Inline(writer)) => lock(writer).run(Job::Drop(seqs)),
                 None => {}
             }
         }
         Ok(head.rows)
     }
 
-    /// The value of one plain row; `None` if there is none or it is damaged.
+    /// The value of one row of a module; `None` if there is none or it is damaged.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn get_row(&self, table: Table, key1: &str, key2: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = self.read(|conn, vault| read::row(conn, vault, table, key1, key2))?;
-        Ok(self.sound(found).pop().map(|(_, row)| row.value))
+        let found = self.read(|conn, node_key| read::row(conn, node_key, table, key1, key2))?;
+        Ok(self.sound(found).pop().map(|row| row.value))
     }
 
-    /// The rows of a table, all or those under one first key, by their keys. Damaged ones are left out.
+    /// The rows of a table, all or those under one first key, by their keys. DamagedRow ones are left out.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn list_rows(&self, table: Table, key1: Option<&str>) -> Result<Vec<Row>, StoreError> {
-        let found = self.read(|conn, vault| read::rows(conn, vault, table, key1))?;
-        Ok(self.sound(found).into_iter().map(|(_, row)| row).collect())
+        let found = self.read(|conn, node_key| read::rows(conn, node_key, table, key1))?;
+        Ok(self.sound(found))
     }
 
     fn read<T>(
         &self,
-        read: impl FnOnce(&Connection, &Vault) -> rusqlite::Result<T>,
+        read: impl FnOnce(&Connection, &NodeKey) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let answer = self.inner.readers.with(|conn| read(conn, &self.inner.vault));
+        let answer = self.inner.readers.with(|conn| read(conn, &self.inner.node_key));
         if matches!(answer, Err(StoreError::Damaged { .. })) {
             self.inner.shared.broke();
         }
@@ -407,12 +452,12 @@ impl Store {
         async move {
             let stopped = || StoreError::Stopped { path: inner.shared.path.clone() };
             let (answer, answered) = oneshot::channel();
-            match inner.desk.as_ref().ok_or_else(stopped)? {
-                Desk::Queue(queue, turn) => {
+            match inner.writer.as_ref().ok_or_else(stopped)? {
+                WriterAccess::Thread(queue, turn) => {
                     let _turn = turn.lock().await;
                     queue.send(job(answer)).await.map_err(|_| stopped())?;
                 }
-                Desk::Here(writer) => lock(writer).run(job(answer)),
+                WriterAccess::Inline(writer) => lock(writer).run(job(answer)),
             }
             answered.await.map_err(|_| stopped())?
         }

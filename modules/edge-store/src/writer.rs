@@ -6,12 +6,12 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::apply::{self, Bench, Bounds, NotDone};
+use crate::apply::{self, BatchContext, Bounds, NotDone};
+use crate::layout::{OBJECTS_TABLE, ROWS_TABLE};
+use crate::node_key::NodeKey;
 use crate::opening::{self, Access};
-use crate::read::{OBJECTS_TABLE, ROWS_TABLE};
 use crate::readers::Readers;
 use crate::state::{Shared, Usage};
-use crate::vault::Vault;
 use crate::{Committed, Options, StoreError, Write, read, schema};
 
 /// More batches in one transaction save little, and make the first of them wait.
@@ -40,7 +40,7 @@ pub(crate) struct Writer {
     conn: Option<Connection>,
     shared: Arc<Shared>,
     readers: Arc<Readers>,
-    vault: Arc<Vault>,
+    node_key: Arc<NodeKey>,
     options: Options,
     bounds: Bounds,
     usage: Usage,
@@ -52,7 +52,7 @@ impl Writer {
     pub(crate) fn new(
         access: Access,
         shared: Arc<Shared>,
-        vault: Arc<Vault>,
+        node_key: Arc<NodeKey>,
         options: Options,
         usage: Usage,
     ) -> Self {
@@ -65,7 +65,7 @@ impl Writer {
             }
         };
         let (revision, bounds) = (shared.revision(), Bounds::from(&options));
-        Writer { conn, shared, readers: Arc::new(readers), vault, options, bounds, usage, revision }
+        Writer { conn, shared, readers: Arc::new(readers), node_key, options, bounds, usage, revision }
     }
 
     pub(crate) fn readers(&self) -> Arc<Readers> {
@@ -104,7 +104,8 @@ impl Writer {
                 }
                 Job::Checkpoint(answer) => {
                     self.commit(std::mem::take(&mut group));
-                    let done = self.stand_up().and_then(|()| self.checkpoint().map_err(|e| self.fail(e)));
+                    let done =
+                        self.ensure_connection().and_then(|()| self.checkpoint().map_err(|e| self.fail(e)));
                     let _ = answer.send(done);
                 }
                 Job::Drop(seqs) => {
@@ -155,12 +156,12 @@ impl Writer {
     }
 
     /// The connection; where there is none, the disk may take writes by now.
-    fn stand_up(&mut self) -> Result<(), StoreError> {
+    fn ensure_connection(&mut self) -> Result<(), StoreError> {
         if self.conn.is_some() {
             return Ok(());
         }
-        let (path, options, vault) = (&self.shared.path, &self.options, &self.vault);
-        let (conn, meta) = self.readers.step_aside(|| opening::open_again(path, options, vault))?;
+        let (path, options, node_key) = (&self.shared.path, &self.options, &self.node_key);
+        let (conn, meta) = self.readers.release_during(|| opening::open_again(path, options, node_key))?;
         self.revision = meta.revision;
         self.conn = Some(conn);
         Ok(())
@@ -178,7 +179,7 @@ impl Writer {
             let full = || StoreError::NoSpace { path: self.shared.path.clone() };
             return batches.iter().map(|_| Err(full())).collect();
         }
-        if let Err(error) = self.stand_up() {
+        if let Err(error) = self.ensure_connection() {
             return batches.iter().map(|_| Err(error.again(&self.shared.path))).collect();
         }
         match self.transaction(batches) {
@@ -238,14 +239,14 @@ impl Writer {
         let stamp = i64::try_from(revision).unwrap_or(i64::MAX);
         let conn = self.conn()?;
         conn.execute_batch("SAVEPOINT batch")?;
-        let bench = Bench {
+        let batch = BatchContext {
             conn,
-            vault: &self.vault,
+            node_key: &self.node_key,
             bounds: &self.bounds,
             revision: stamp,
             now: self.options.clock.as_ref().map_or(0, |clock| clock.seconds()),
         };
-        let done = writes.iter().try_for_each(|write| apply::apply(&bench, write, &mut usage));
+        let done = writes.iter().try_for_each(|write| apply::apply(&batch, write, &mut usage));
         let error = match done {
             Ok(()) => {
                 conn.execute_batch("RELEASE batch")?;
@@ -319,19 +320,24 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Class, Options};
+    use crate::{Class, Options, OutboxQueue};
 
     fn writer(dir: &tempfile::TempDir) -> Writer {
         let path = dir.path().join("edgecore.db");
         let mut options = Options::new([1; 16]);
         options.outbox_rows = 2;
         let found = opening::open(&path, &options).unwrap();
-        let shared = Arc::new(Shared::new(path, 0, Usage::default()));
-        Writer::new(found.conn, shared, found.vault, options, Usage::default())
+        let shared = Arc::new(Shared::new(path, 0, Usage::default(), Vec::new()));
+        Writer::new(found.conn, shared, found.node_key, options, Usage::default())
     }
 
     fn event(key: &str) -> Write {
-        Write::Enqueue { class: Class::Event, key: key.to_owned(), body: b"b".to_vec() }
+        Write::Enqueue {
+            queue: OutboxQueue::Node,
+            class: Class::Event,
+            key: key.to_owned(),
+            body: b"b".to_vec(),
+        }
     }
 
     #[test]
@@ -358,11 +364,14 @@ mod tests {
     fn the_head_of_a_queue_is_found_by_its_index() {
         let dir = tempfile::tempdir().unwrap();
         let writer = writer(&dir);
-        for statement in [read::QUEUE, read::WAITING] {
-            // Written otherwise than in the index, the same condition would read the whole outbox.
+        for (statement, by) in [(read::QUEUE, "(queue=? AND seq>?)"), (read::NEWEST, "(queue=?)")] {
             let explain = format!("EXPLAIN QUERY PLAN {statement}");
-            let plan: String = writer.conn().unwrap().query_row(&explain, [0], |row| row.get(3)).unwrap();
-            assert!(plan.contains("INDEX outbox_queue (<expr>=?)"), "{plan}");
+            let conn = writer.conn().unwrap();
+            let mut statement = conn.prepare(&explain).unwrap();
+            let values: Vec<_> = (0..statement.parameter_count()).map(|_| "0").collect();
+            let plan: String =
+                statement.query_row(rusqlite::params_from_iter(values), |row| row.get(3)).unwrap();
+            assert!(plan.ends_with(&format!("INDEX outbox_queue {by}")), "{plan}");
         }
     }
 

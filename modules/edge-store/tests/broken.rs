@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use edge_store::{Class, ObjectKey, Opened, Options, Store, Table, Write};
+use edge_store::{Class, Lookup, ObjectKey, Opened, Options, OutboxQueue, Store, Table, Write};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -30,7 +30,8 @@ fn batch(version: u8) -> Vec<Write> {
                 Write::PutObject {
                     key: ObjectKey::new("pods", "default", format!("p{n}")),
                     uid: format!("uid-{n}"),
-                    resource_version: version.to_string(),
+                    content_hash: version.to_string(),
+                    resource_version: "7".to_owned(),
                     json: value("pod", n, version),
                 },
                 Write::PutRow {
@@ -40,6 +41,7 @@ fn batch(version: u8) -> Vec<Write> {
                     value: value("twin", n, version),
                 },
                 Write::Enqueue {
+                    queue: OutboxQueue::Node,
                     class: Class::Status,
                     key: format!("s{n}"),
                     body: value("report", n, version),
@@ -85,7 +87,7 @@ fn only_what_was_written(store: &Store) -> usize {
     for report in &reports {
         assert!(written("report", number(&report.key), &report.body));
     }
-    store.object_heads().unwrap();
+    store.object_versions().unwrap();
     pods.len() + twins.len() + reports.len()
 }
 
@@ -155,7 +157,7 @@ fn a_damaged_file_opens_or_is_set_aside() {
             .unwrap_or_else(|e| panic!("seed {seed}, {file} {what}: {e:?}"));
         let rows = only_what_was_written(&store);
         match store.opened() {
-            Opened::SetAside { path, salvaged } => {
+            Opened::Quarantined { path, salvaged } => {
                 set_aside += 1;
                 salvaged_rows += salvaged;
                 assert!(path.exists() || path.with_extension("db.broken-1-wal").exists(), "{path:?}");
@@ -195,7 +197,7 @@ fn a_page_in_the_middle_costs_its_own_rows_only() {
     bytes[page * 4096..][..4096].fill(0xa5);
     fs::write(db(dir.path()), &bytes).unwrap();
     let store = open(dir.path(), 2);
-    let Opened::SetAside { path, salvaged } = store.opened() else { panic!("{:?}", store.opened()) };
+    let Opened::Quarantined { path, salvaged } = store.opened() else { panic!("{:?}", store.opened()) };
     assert_eq!(path, &dir.path().join("edgecore.db.broken-1"));
     assert!(fs::read(path).unwrap() == bytes, "the broken file is evidence");
     assert!(*salvaged > 2 * NAMES as u64 && *salvaged < 3 * NAMES as u64, "{salvaged}");
@@ -205,7 +207,12 @@ fn a_page_in_the_middle_costs_its_own_rows_only() {
     assert_eq!(store.revision(), 2);
     let last = store.outbox_head(1000, 1 << 24).unwrap().last().unwrap().seq;
     store
-        .commit_blocking(vec![Write::Enqueue { class: Class::Event, key: "e".to_owned(), body: vec![] }])
+        .commit_blocking(vec![Write::Enqueue {
+            queue: OutboxQueue::Node,
+            class: Class::Event,
+            key: "e".to_owned(),
+            body: vec![],
+        }])
         .unwrap();
     assert!(store.outbox_head(1000, 1 << 24).unwrap().last().unwrap().seq > last);
 }
@@ -218,7 +225,7 @@ fn a_row_with_a_wrong_checksum_is_skipped_counted_and_healed() {
     for sql in [
         "UPDATE objects SET json = x'00' WHERE name = 'p3'",
         "UPDATE objects SET uid = 'other' WHERE name = 'p4'",
-        "UPDATE plain SET revision = 9 WHERE key2 = 't5'",
+        "UPDATE module_rows SET revision = 9 WHERE key2 = 't5'",
         "UPDATE outbox SET class = 'event' WHERE key = 's0'",
         "UPDATE outbox SET sum = 0 WHERE key = 's1'",
     ] {
@@ -237,14 +244,26 @@ fn a_row_with_a_wrong_checksum_is_skipped_counted_and_healed() {
     let keys: Vec<_> = store.damaged_rows().into_iter().map(|row| (row.table, row.key)).collect();
     assert!(keys.contains(&("objects", "pods/default/p3".to_owned())), "{keys:?}");
     // Its head has no version, so the cloud sends it again or has it deleted.
-    let head = store.object_heads().unwrap().into_iter().find(|(key, ..)| key.name == "p3").unwrap();
-    assert_eq!((head.1.as_str(), head.2.as_str()), ("", ""));
+    let head = store.object_versions().unwrap().into_iter().find(|version| version.key.name == "p3").unwrap();
+    assert_eq!((head.uid.as_str(), head.content_hash.as_str()), ("", ""));
+    // Who looks it up is told that it is there and cannot be read, which is no absence.
+    let key = |name: &str| ObjectKey::new("pods", "default", name);
+    let before = store.snapshot().objects_read;
+    let found = store.look_up(&[key("p9"), key("p3"), key("none")]).unwrap();
+    assert!(
+        matches!(&found[..], [Lookup::Found(pod), Lookup::Damaged, Lookup::Absent] if pod.key.name == "p9")
+    );
+    assert_eq!(
+        (store.snapshot().objects_read - before, store.object_keys("pods").unwrap().len()),
+        (2, NAMES)
+    );
     let delete = |name: &str| Write::DeleteObject {
         key: ObjectKey::new("pods", "default", name),
         uid: Some("uid-4".to_owned()),
     };
     store.commit_blocking(vec![delete("p4"), delete("p5")]).unwrap();
-    let names: Vec<_> = store.object_heads().unwrap().into_iter().map(|(key, ..)| key.name).collect();
+    let names: Vec<_> =
+        store.object_versions().unwrap().into_iter().map(|version| version.key.name).collect();
     assert!(!names.contains(&"p4".to_owned()) && names.contains(&"p5".to_owned()));
     // The two reports left the outbox before this commit, in the writer's queue.
     assert_eq!(store.snapshot().outbox_rows, NAMES as u64 - 2);
@@ -257,7 +276,7 @@ fn something_else_in_the_files_place_is_set_aside_and_three_are_kept() {
         fs::write(db(dir.path()), vec![n; 3000]).unwrap();
         let store = open(dir.path(), n);
         let aside = dir.path().join(format!("edgecore.db.broken-{n}"));
-        assert_eq!(store.opened(), &Opened::SetAside { path: aside.clone(), salvaged: 0 });
+        assert_eq!(store.opened(), &Opened::Quarantined { path: aside.clone(), salvaged: 0 });
         assert!(fs::read(aside).unwrap() == vec![n; 3000]);
     }
     let broken = fs::read_dir(dir.path())
@@ -270,7 +289,7 @@ fn something_else_in_the_files_place_is_set_aside_and_three_are_kept() {
         .unwrap()
         .execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)")
         .unwrap();
-    assert!(matches!(open(dir.path(), 1).opened(), Opened::SetAside { salvaged: 0, .. }));
+    assert!(matches!(open(dir.path(), 1).opened(), Opened::Quarantined { salvaged: 0, .. }));
 }
 
 #[test]
@@ -278,7 +297,7 @@ fn a_log_without_its_file_is_not_replayed() {
     let dir = killed();
     fs::remove_file(db(dir.path())).unwrap();
     let store = open(dir.path(), 2);
-    assert!(matches!(store.opened(), Opened::SetAside { salvaged: 0, .. }), "{:?}", store.opened());
+    assert!(matches!(store.opened(), Opened::Quarantined { salvaged: 0, .. }), "{:?}", store.opened());
     assert!(dir.path().join("edgecore.db.broken-1-wal").exists());
     assert_eq!(only_what_was_written(&store), 0);
 }
@@ -293,7 +312,7 @@ fn a_crash_while_setting_aside_is_finished() {
     fs::copy(db(copy_dir.path()), dir.path().join("edgecore.db.salvage")).unwrap();
     let store = open(dir.path(), 2);
     let aside = dir.path().join("edgecore.db.broken-4");
-    assert_eq!(store.opened(), &Opened::SetAside { path: aside, salvaged: 3 * NAMES as u64 });
+    assert_eq!(store.opened(), &Opened::Quarantined { path: aside, salvaged: 3 * NAMES as u64 });
     assert!(dir.path().join("edgecore.db.broken-4-wal").exists());
     assert_eq!((only_what_was_written(&store), store.incarnation()), (3 * NAMES, [9; 16].as_slice()));
     // An unfinished copy beside a file that is there is thrown away.

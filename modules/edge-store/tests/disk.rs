@@ -7,7 +7,9 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use edge_store::{Class, ObjectKey, Opened, Options, Peek, Store, StoreError, Table, Write};
+use edge_store::{
+    Class, ObjectKey, Opened, Options, OutboxQueue, Store, StoreError, StoreInspector, Table, Write,
+};
 use rustix::mount::{MountFlags, mount, mount_remount};
 use tempfile::TempDir;
 
@@ -59,10 +61,16 @@ fn batch(id: usize) -> Vec<Write> {
         Write::PutObject {
             key: ObjectKey::new("secrets", "default", format!("s{id}")),
             uid: "u".to_owned(),
-            resource_version: "1".to_owned(),
+            content_hash: "1".to_owned(),
+            resource_version: "7".to_owned(),
             json: vec![b'a'; 2000],
         },
-        Write::Enqueue { class: Class::Event, key: format!("{id}"), body: vec![b'b'; 500] },
+        Write::Enqueue {
+            queue: OutboxQueue::Node,
+            class: Class::Event,
+            key: format!("{id}"),
+            body: vec![b'b'; 500],
+        },
     ]
 }
 
@@ -145,10 +153,10 @@ fn serves_and_heals(disk: &Disk, is_expected: impl Fn(&StoreError) -> bool, heal
         assert!(error.to_string().contains("edgecore.db"), "{error}");
     }
     assert_eq!((store.snapshot().refused, store.revision()), (3, 50));
-    let peek = Peek::open(disk.db()).unwrap();
-    let entries = peek.entries(Some("secrets"), None, false).unwrap();
-    assert_eq!((entries.len(), entries.iter().filter(|entry| entry.harm.is_some()).count()), (50, 0));
-    drop(peek);
+    let inspector = StoreInspector::open(disk.db()).unwrap();
+    let entries = inspector.entries(Some("secrets"), None, false).unwrap();
+    assert_eq!((entries.len(), entries.iter().filter(|entry| entry.damage.is_some()).count()), (50, 0));
+    drop(inspector);
     heal();
     assert_eq!(store.commit_blocking(batch(53)).unwrap().revision, 51);
     answered.push(53);
@@ -226,7 +234,7 @@ fn a_broken_file_waits_for_a_disk_that_takes_its_copy() {
     disk.read_only(false);
     disk.free();
     let store = open().unwrap();
-    let Opened::SetAside { salvaged, .. } = store.opened() else { panic!("{:?}", store.opened()) };
+    let Opened::Quarantined { salvaged, .. } = store.opened() else { panic!("{:?}", store.opened()) };
     assert!((60..100).contains(salvaged), "{salvaged}");
     store.commit_blocking(vec![Write::DeleteRows { table: Table::Facts, key1: "x".to_owned() }]).unwrap();
 }

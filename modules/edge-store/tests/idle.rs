@@ -5,7 +5,7 @@ mod again;
 
 use std::path::Path;
 
-use edge_store::{Class, Options, Store, Table, Write};
+use edge_store::{Class, Options, OutboxQueue, Store, Table, Write};
 
 /// Bytes that this process has written to files, including what the page cache still holds.
 fn written() -> u64 {
@@ -50,7 +50,7 @@ async fn a_day_without_changes_writes_nothing() {
     for _ in 0..24 {
         store.checkpoint().await.unwrap();
         store.commit(vec![]).await.unwrap();
-        store.object_heads().unwrap();
+        store.object_versions().unwrap();
         store.outbox_head(100, 1 << 20).unwrap();
     }
     // Waking a thread counts with eight bytes; the least that SQLite writes is a page.
@@ -72,7 +72,12 @@ async fn a_day_of_heartbeats_writes_a_bounded_amount() {
         // The size of a Node with its images and conditions.
         let body = vec![minute as u8; 4000];
         store
-            .commit(vec![Write::Enqueue { class: Class::Status, key: "node/e".to_owned(), body }])
+            .commit(vec![Write::Enqueue {
+                queue: OutboxQueue::Node,
+                class: Class::Status,
+                key: "node/e".to_owned(),
+                body,
+            }])
             .await
             .unwrap();
         let seqs = store.outbox_head(10, 1 << 20).unwrap().iter().map(|row| row.seq).collect();

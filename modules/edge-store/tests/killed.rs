@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::Stdio;
 
-use edge_store::{Class, ObjectKey, Opened, Options, Store, Table, Write};
+use edge_store::{Class, ObjectKey, Opened, Options, OutboxQueue, Store, Table, Write};
 
 const ROUNDS: u64 = 16;
 const TASKS: u64 = 6;
@@ -22,11 +22,17 @@ fn open(dir: &Path) -> Store {
 
 fn batch(id: u64) -> Vec<Write> {
     vec![
-        Write::Enqueue { class: Class::Event, key: format!("{id}"), body: vec![b'x'; (id % 900) as usize] },
+        Write::Enqueue {
+            queue: OutboxQueue::Node,
+            class: Class::Event,
+            key: format!("{id}"),
+            body: vec![b'x'; (id % 900) as usize],
+        },
         Write::PutObject {
             key: ObjectKey::new("secrets", "default", format!("s{}", id % PODS)),
             uid: "u".to_owned(),
-            resource_version: format!("{id}"),
+            content_hash: format!("{id}"),
+            resource_version: "7".to_owned(),
             json: format!("{id}").repeat(50).into_bytes(),
         },
         Write::PutRow {
@@ -101,7 +107,7 @@ fn what_was_answered_before_a_kill_is_there_after_it() {
         match store.opened() {
             Opened::Clean => {}
             Opened::Fresh => assert!(answered.is_empty(), "round {round}"),
-            Opened::SetAside { .. } => {
+            Opened::Quarantined { .. } => {
                 panic!("round {round}: a kill breaks no file: {:?}", store.lost_rows())
             }
         }
@@ -118,13 +124,13 @@ fn what_was_answered_before_a_kill_is_there_after_it() {
         for (place, newest) in newest(&held) {
             let key = ObjectKey::new("secrets", "default", format!("s{place}"));
             let object = store.get_object(&key).unwrap().unwrap();
-            let version: u64 = object.resource_version.parse().unwrap();
+            let version: u64 = object.content_hash.parse().unwrap();
             assert!(
                 held.contains(&version) && version / 1_000_000 == newest / 1_000_000,
                 "{key} is at {version}"
             );
             let token = store.get_row(Table::Tokens, &format!("t{place}"), "").unwrap().unwrap();
-            assert_eq!(String::from_utf8(token).unwrap(), object.resource_version);
+            assert_eq!(String::from_utf8(token).unwrap(), object.content_hash);
         }
     }
     eprintln!("{ROUNDS} kills, {} ids answered, all there", answered.len());

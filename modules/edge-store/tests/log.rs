@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use edge_store::{Class, Opened, Options, Store, Table, Write};
+use edge_store::{Class, Opened, Options, OutboxQueue, Store, Table, Write};
 use tempfile::TempDir;
 
 const FILES: [&str; 3] = ["edgecore.db", "edgecore.db-wal", "edgecore.db-shm"];
@@ -21,7 +21,7 @@ fn put(n: usize) -> Vec<Write> {
             key2: String::new(),
             value: vec![b'v'; 200],
         },
-        Write::Enqueue { class: Class::Event, key: format!("{n}"), body: vec![] },
+        Write::Enqueue { queue: OutboxQueue::Node, class: Class::Event, key: format!("{n}"), body: vec![] },
     ]
 }
 
@@ -77,7 +77,7 @@ fn commits_that_the_log_lost_are_not_passed_over() {
         let dir = killed();
         damage(&dir.path().join("edgecore.db-wal"));
         let store = open(&dir, 2);
-        let Opened::SetAside { path, salvaged } = store.opened() else {
+        let Opened::Quarantined { path, salvaged } = store.opened() else {
             panic!("{what}: {:?}", store.opened())
         };
         assert!(path.exists(), "{what}");
@@ -121,5 +121,5 @@ async fn a_file_that_breaks_while_it_is_open_says_so() {
     broken.await;
     drop(store);
     let store = open(&dir, 2);
-    assert!(matches!(store.opened(), Opened::SetAside { .. }), "{:?}", store.opened());
+    assert!(matches!(store.opened(), Opened::Quarantined { .. }), "{:?}", store.opened());
 }

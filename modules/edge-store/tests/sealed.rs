@@ -6,7 +6,8 @@ use std::path::Path;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use edge_store::{
-    Class, Harm, ObjectKey, Opened, Options, Peek, Report, Store, StoreError, Table, WallClock, Write,
+    Class, Damage, InspectedReport, ObjectKey, Opened, Options, OutboxQueue, Store, StoreError,
+    StoreInspector, Table, WallClock, Write,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -27,6 +28,7 @@ fn put(resource: &str, name: &str, json: &str) -> Write {
     Write::PutObject {
         key: key(resource, name),
         uid: "u".to_owned(),
+        content_hash: "7".to_owned(),
         resource_version: "7".to_owned(),
         json: json.as_bytes().to_vec(),
     }
@@ -46,7 +48,12 @@ fn all() -> Vec<Write> {
         put("secrets", "s", WORD),
         put("configmaps", "c", "in the open"),
         token("t", WORD),
-        Write::Enqueue { class: Class::Event, key: "event/d/e".to_owned(), body: b"body".to_vec() },
+        Write::Enqueue {
+            queue: OutboxQueue::Node,
+            class: Class::Event,
+            key: "event/d/e".to_owned(),
+            body: b"body".to_vec(),
+        },
     ]
 }
 
@@ -84,7 +91,7 @@ fn secrets_and_tokens_do_not_stand_in_the_files() {
     let store = open(&dir);
     assert_eq!((secret(&store).as_deref(), token_of(&store).as_deref()), (Some(WORD), Some(WORD)));
     assert_eq!(store.list_rows(Table::Tokens, None).unwrap()[0].value, WORD.as_bytes());
-    assert_eq!(store.object_heads().unwrap().len(), 2);
+    assert_eq!(store.object_versions().unwrap().len(), 2);
 }
 
 #[test]
@@ -102,12 +109,19 @@ fn without_its_key_a_secret_is_named_and_written_again() {
         let store = open(&dir);
         assert_eq!(store.opened(), &Opened::Clean);
         let [lost] = store.damaged_rows().try_into().unwrap();
-        assert_eq!((lost.key.as_str(), lost.harm), ("secrets/default/s", Harm::Sealed));
+        assert_eq!((lost.key.as_str(), lost.damage), ("secrets/default/s", Damage::Sealed));
         let [lost] = store.lost_rows().try_into().unwrap();
-        assert_eq!((lost.table, lost.key.as_str(), lost.harm), ("plain", "tokens/t/", Harm::Sealed));
+        assert_eq!(
+            (lost.table, lost.key.as_str(), lost.damage),
+            ("module_rows", "tokens/t/", Damage::Sealed)
+        );
         assert_eq!((secret(&store), token_of(&store)), (None, None));
-        let heads = store.object_heads().unwrap();
-        assert_eq!((heads[0].2.as_str(), heads[1].2.as_str()), ("7", ""), "the cloud sends the secret again");
+        let versions = store.object_versions().unwrap();
+        assert_eq!(
+            (versions[0].content_hash.as_str(), versions[1].content_hash.as_str()),
+            ("7", ""),
+            "the cloud sends the secret again"
+        );
         assert_eq!(store.outbox_head(9, 999).unwrap().len(), 1);
         store.commit_blocking(vec![put("secrets", "s", WORD), token("t", WORD)]).unwrap();
         assert!(store.damaged_rows().is_empty() && store.lost_rows().is_empty());
@@ -134,19 +148,42 @@ fn a_broken_file_keeps_its_seals_when_it_is_salvaged() {
     bytes[page * 4096..][..4096].fill(0xa5);
     fs::write(&path, bytes).unwrap();
     let store = open(&dir);
-    assert!(matches!(store.opened(), Opened::SetAside { .. }), "{:?}", store.opened());
+    assert!(matches!(store.opened(), Opened::Quarantined { .. }), "{:?}", store.opened());
     assert_eq!((secret(&store).as_deref(), token_of(&store).as_deref()), (Some(WORD), Some(WORD)));
     // Every pod that is gone is named.
     let lost = store.damaged_rows();
     assert_eq!(store.list_objects("pods", None).unwrap().len() + lost.len(), 200);
-    assert!(!lost.is_empty() && lost.iter().all(|row| row.harm == Harm::Lost), "{lost:?}");
+    assert!(!lost.is_empty() && lost.iter().all(|row| row.damage == Damage::Lost), "{lost:?}");
     let name = lost[0].key.strip_prefix("pods/default/").unwrap();
     store.commit_blocking(vec![put("pods", name, "again")]).unwrap();
     assert_eq!(store.damaged_rows().len() + 1, lost.len());
     assert_eq!(files_with(dir.path(), WORD), [""; 0]);
 }
 
-/// The sum of a row as the first release wrote it.
+#[test]
+fn a_secret_in_the_open_was_not_written_by_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("edgecore.db");
+    open(&dir).commit_blocking(all()).unwrap();
+    let file = Connection::open(&path).unwrap();
+    let (json, token) = (b"{\"forged\":true}".as_slice(), b"forged".as_slice());
+    let object_sum = sum("objects", &[b"secrets", b"default", b"s", b"u", b"7", b"7", json], 1);
+    let row_sum = sum("module_rows", &[b"tokens", b"t", b"", token], 1);
+    file.execute("UPDATE objects SET json = ?1, sum = ?2 WHERE resource = 'secrets'", (json, object_sum))
+        .unwrap();
+    file.execute("UPDATE module_rows SET value = ?1, sum = ?2", (token, row_sum)).unwrap();
+    drop(file);
+    let entries = StoreInspector::open(&path).unwrap().entries(None, None, false).unwrap();
+    let damages: Vec<_> = entries.into_iter().map(|entry| entry.damage).collect();
+    assert_eq!(damages, [None, Some(Damage::Unsealed), Some(Damage::Unsealed)]);
+    let store = open(&dir);
+    assert_eq!((secret(&store), token_of(&store)), (None, None));
+    let [lost] = store.damaged_rows().try_into().unwrap();
+    assert_eq!((lost.key.as_str(), lost.damage), ("secrets/default/s", Damage::Unsealed));
+    assert!(store.object_versions().unwrap().iter().any(|version| version.content_hash.is_empty()));
+}
+
+/// The sum of a row that is not sealed.
 fn sum(table: &str, columns: &[&[u8]], revision: i64) -> i64 {
     let mut hash = Context::new(&SHA256);
     for column in std::iter::once(&table.as_bytes()).chain(columns) {
@@ -157,115 +194,11 @@ fn sum(table: &str, columns: &[&[u8]], revision: i64) -> i64 {
     i64::from_le_bytes(hash.finish().as_ref()[..8].try_into().unwrap())
 }
 
-/// A file of the release before this one: secrets in the open, older ones in its free space.
-fn file_of_the_first_release(path: &Path) {
-    let conn = Connection::open(path).unwrap();
-    conn.execute_batch(
-        "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
-        CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, sum INTEGER NOT NULL) STRICT;
-        CREATE TABLE objects (
-            resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
-            uid TEXT NOT NULL, resource_version TEXT NOT NULL, json BLOB NOT NULL,
-            revision INTEGER NOT NULL, sum INTEGER NOT NULL,
-            PRIMARY KEY (resource, namespace, name)
-        ) STRICT;
-        CREATE TABLE plain (
-            kind TEXT NOT NULL, key1 TEXT NOT NULL, key2 TEXT NOT NULL, value BLOB NOT NULL,
-            revision INTEGER NOT NULL, sum INTEGER NOT NULL,
-            PRIMARY KEY (kind, key1, key2)
-        ) STRICT;
-        CREATE TABLE outbox (
-            seq INTEGER PRIMARY KEY AUTOINCREMENT, class TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL,
-            revision INTEGER NOT NULL, sum INTEGER NOT NULL
-        ) STRICT;
-        CREATE UNIQUE INDEX outbox_newest ON outbox (key) WHERE class = 'status';
-        PRAGMA user_version = 1;",
-    )
-    .unwrap();
-    let facts: [(&str, &[u8]); 3] =
-        [("version", &1_i64.to_le_bytes()), ("revision", &9_u64.to_le_bytes()), ("incarnation", &[6; 16])];
-    for (key, value) in facts {
-        let sum = sum("meta", &[key.as_bytes(), value], 0);
-        conn.execute("INSERT INTO meta VALUES (?1, ?2, ?3)", (key, value, sum)).unwrap();
-    }
-    let object = |resource: &str, name: &str, json: &str| {
-        let columns = [resource, "default", name, "u", "7", json].map(str::as_bytes);
-        let sum = sum("objects", &columns, 9);
-        let row = (resource, "default", name, "u", "7", json.as_bytes(), 9, sum);
-        conn.execute("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", row).unwrap();
-    };
-    for n in 0..30 {
-        object("secrets", &format!("old{n}"), &WORD.repeat(n * 20 + 1));
-    }
-    conn.execute("DELETE FROM objects", []).unwrap();
-    object("secrets", "s", WORD);
-    object("configmaps", "c", "in the open");
-    let row_sum = sum("plain", &[b"tokens", b"t", b"", WORD.as_bytes()], 9);
-    conn.execute("INSERT INTO plain VALUES ('tokens', 't', '', ?1, 9, ?2)", (WORD.as_bytes(), row_sum))
-        .unwrap();
-    let out_sum = sum("outbox", &[b"event", b"e", b"body"], 9);
-    conn.execute(
-        "INSERT INTO outbox (class, key, body, revision, sum) VALUES ('event', 'e', ?1, 9, ?2)",
-        (b"body", out_sum),
-    )
-    .unwrap();
-}
-
-#[test]
-fn a_file_of_the_first_release_is_sealed_when_it_is_opened() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("edgecore.db");
-    file_of_the_first_release(&path);
-    assert_eq!(files_with(dir.path(), WORD), ["edgecore.db"]);
-    // A look changes nothing and shows what is not sealed yet.
-    let entries = Peek::open(&path).unwrap().entries(Some("secrets"), None, false).unwrap();
-    assert_eq!(
-        (entries.len(), entries[0].sealed, entries[0].secret, entries[0].harm),
-        (1, false, true, None)
-    );
-    assert!(!dir.path().join("edgecore.db.key").exists());
-
-    let store = open(&dir);
-    assert_eq!(
-        (store.opened(), store.incarnation(), store.revision()),
-        (&Opened::Clean, [6; 16].as_slice(), 9)
-    );
-    assert_eq!(files_with(dir.path(), WORD), [""; 0]);
-    assert_eq!((secret(&store).as_deref(), token_of(&store).as_deref()), (Some(WORD), Some(WORD)));
-    assert_eq!(store.outbox_head(9, 999).unwrap()[0].body, b"body");
-    store.commit_blocking(all()).unwrap();
-    drop(store);
-    assert_eq!(open(&dir).snapshot().damaged, 0);
-
-    // The first release takes a sealed row for damaged, asks for it again, and never for its text.
-    let conn = Connection::open(&path).unwrap();
-    let (json, revision, held): (Vec<u8>, i64, i64) = conn
-        .query_row("SELECT json, revision, sum FROM objects WHERE resource = 'secrets'", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
-        .unwrap();
-    assert_ne!(held, sum("objects", &[b"secrets", b"default", b"s", b"u", b"7", &json], revision));
-    // What it writes back in the open is sealed again at the next start.
-    let sum = sum("objects", &[b"secrets", b"default", b"s", b"u", b"7", WORD.as_bytes()], revision);
-    conn.execute("UPDATE objects SET json = ?1, sum = ?2 WHERE resource = 'secrets'", (WORD.as_bytes(), sum))
-        .unwrap();
-    conn.execute(
-        "INSERT INTO outbox (class, key, body, revision, sum) VALUES ('event', 'old', x'', 9, 1)",
-        [],
-    )
-    .unwrap();
-    drop(conn);
-    let store = open(&dir);
-    assert_eq!((secret(&store).as_deref(), files_with(dir.path(), WORD).len()), (Some(WORD), 0));
-    assert_eq!(store.snapshot().outbox_rows, 2, "a report that nobody can read is dropped");
-    assert_eq!(store.lost_rows()[0].key, "event/old");
-}
-
 #[test]
 fn a_look_shows_all_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("edgecore.db");
-    assert!(matches!(Peek::open(&path).unwrap_err(), StoreError::Missing { .. }));
+    assert!(matches!(StoreInspector::open(&path).unwrap_err(), StoreError::Missing { .. }));
     let store = open(&dir);
     store.commit_blocking(all()).unwrap();
     let names = || {
@@ -276,8 +209,8 @@ fn a_look_shows_all_and_changes_nothing() {
     };
     let look = || {
         let before = names();
-        let peek = Peek::open(&path).unwrap();
-        let entries = peek.entries(None, None, false).unwrap();
+        let inspector = StoreInspector::open(&path).unwrap();
+        let entries = inspector.entries(None, None, false).unwrap();
         let shown: Vec<_> = entries
             .iter()
             .map(|e| (e.class.as_str(), e.key.0.as_str(), e.key.1.as_str(), e.version.as_str(), e.sealed))
@@ -288,21 +221,23 @@ fn a_look_shows_all_and_changes_nothing() {
             ("tokens", "t", "", "#1", true),
         ];
         assert_eq!(shown, expected);
-        assert!(entries.iter().all(|e| e.harm.is_none() && e.value.is_none() && e.size > 8));
-        let one = peek.entries(Some("secrets"), Some("default/s"), true).unwrap();
+        assert!(entries.iter().all(|e| e.damage.is_none() && e.value.is_none() && e.size > 8));
+        let one = inspector.entries(Some("secrets"), Some("default/s"), true).unwrap();
         assert_eq!((one.len(), one[0].value.as_deref()), (1, Some(WORD.as_bytes())));
-        assert!(peek.entries(Some("secrets"), Some("c"), true).unwrap().is_empty());
-        let report = Report {
+        assert!(inspector.entries(Some("secrets"), Some("c"), true).unwrap().is_empty());
+        let report = InspectedReport {
             seq: 1,
+            queue: "node".to_owned(),
+            known: true,
             class: "event".to_owned(),
             key: "event/d/e".to_owned(),
             size: 4,
             queued: Some(1_700_000_000),
-            harm: None,
+            damage: None,
         };
-        assert_eq!(peek.reports(Some("e")).unwrap(), [report]);
-        assert!(peek.reports(Some("other")).unwrap().is_empty() && peek.key_trouble().is_none());
-        drop(peek);
+        assert_eq!(inspector.reports(Some("e")).unwrap(), [report]);
+        assert!(inspector.reports(Some("other")).unwrap().is_empty() && inspector.key_trouble().is_none());
+        drop(inspector);
         assert_eq!(names(), before);
     };
     look();
@@ -315,18 +250,19 @@ fn a_look_shows_all_and_changes_nothing() {
     conn.execute("UPDATE objects SET uid = 'x\u{1b}[2J' WHERE resource = 'configmaps'", []).unwrap();
     conn.execute("UPDATE outbox SET key = 'a\u{1b}b'", []).unwrap();
     drop(conn);
-    let peek = Peek::open(&path).unwrap();
-    assert!(peek.key_trouble().unwrap().contains("edgecore.db.key does not exist"));
-    let harms: Vec<_> = peek.entries(None, None, true).unwrap().into_iter().map(|e| e.harm).collect();
-    assert_eq!(harms, [Some(Harm::Checksum), Some(Harm::Sealed), Some(Harm::Sealed)]);
-    let report = peek.reports(None).unwrap().remove(0);
-    assert_eq!((report.harm, report.key.as_str()), (Some(Harm::Checksum), "a\u{fffd}b"));
+    let inspector = StoreInspector::open(&path).unwrap();
+    assert!(inspector.key_trouble().unwrap().contains("edgecore.db.key does not exist"));
+    let damages: Vec<_> =
+        inspector.entries(None, None, true).unwrap().into_iter().map(|e| e.damage).collect();
+    assert_eq!(damages, [Some(Damage::Checksum), Some(Damage::Sealed), Some(Damage::Sealed)]);
+    let report = inspector.reports(None).unwrap().remove(0);
+    assert_eq!((report.damage, report.key.as_str()), (Some(Damage::Checksum), "a\u{fffd}b"));
     for text in [b"".as_slice(), b"something else", &[7; 5000]] {
         fs::write(&path, text).unwrap();
-        let error = Peek::open(&path).unwrap_err();
+        let error = StoreInspector::open(&path).unwrap_err();
         assert!(matches!(error, StoreError::NotAStore { .. }), "{error:?}");
     }
     fs::remove_file(&path).unwrap();
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
-    assert!(matches!(Peek::open(&path).unwrap_err(), StoreError::NotAStore { .. }));
+    assert!(matches!(StoreInspector::open(&path).unwrap_err(), StoreError::NotAStore { .. }));
 }

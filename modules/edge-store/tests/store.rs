@@ -1,7 +1,9 @@
 //! The store from outside: what is written is read, a batch is one thing, bounds hold, a restart keeps all.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use edge_store::{Class, ObjectKey, Opened, Options, Store, StoreError, Table, Write};
+use edge_store::{
+    Class, ObjectKey, ObjectVersion, Opened, Options, OutboxQueue, Store, StoreError, Table, Write,
+};
 use tempfile::TempDir;
 
 fn open_with(dir: &TempDir, change: impl FnOnce(&mut Options)) -> Result<Store, StoreError> {
@@ -18,13 +20,15 @@ fn put(name: &str, uid: &str, version: &str, json: &[u8]) -> Write {
     Write::PutObject {
         key: ObjectKey::new("pods", "default", name),
         uid: uid.to_owned(),
-        resource_version: version.to_owned(),
+        content_hash: version.to_owned(),
+        resource_version: "7".to_owned(),
         json: json.to_vec(),
     }
 }
 
 fn enqueue(class: Class, key: &str, body: &[u8]) -> Write {
-    Write::Enqueue { class, key: key.to_owned(), body: body.to_vec() }
+    let queue = if class == Class::Telemetry { OutboxQueue::Telemetry } else { OutboxQueue::Node };
+    Write::Enqueue { queue, class, key: key.to_owned(), body: body.to_vec() }
 }
 
 fn put_row(table: Table, key1: &str, key2: &str, value: &[u8]) -> Write {
@@ -49,7 +53,8 @@ fn objects_come_back_byte_for_byte() {
             Write::PutObject {
                 key: node.clone(),
                 uid: "n".to_owned(),
-                resource_version: "3".to_owned(),
+                content_hash: "3".to_owned(),
+                resource_version: "7".to_owned(),
                 json: vec![0, 255],
             },
         ])
@@ -61,9 +66,12 @@ fn objects_come_back_byte_for_byte() {
     assert_eq!(store.get_object(&node).unwrap().unwrap().json, [0, 255]);
     assert!(store.list_objects("pods", Some("other")).unwrap().is_empty());
     assert_eq!(store.get_object(&ObjectKey::new("pods", "default", "zz")).unwrap(), None);
-    let heads = store.object_heads().unwrap();
-    assert_eq!(heads[0], (node, "n".to_owned(), "3".to_owned()));
-    assert_eq!(heads.len(), 3);
+    let versions = store.object_versions().unwrap();
+    assert_eq!(versions[0], ObjectVersion { key: node, uid: "n".to_owned(), content_hash: "3".to_owned() });
+    assert_eq!(
+        (versions.len(), pods[0].content_hash.as_str(), pods[0].resource_version.as_str()),
+        (3, "10", "7")
+    );
 }
 
 #[test]
@@ -122,7 +130,7 @@ fn a_batch_is_all_or_nothing() {
         .commit_blocking(vec![put("a", "u", "1", b"{}"), enqueue(Class::Event, "e2", b"x")])
         .unwrap_err();
     assert!(matches!(error, StoreError::Full { bound: "outbox_rows", limit: 1 }), "{error}");
-    assert!(store.object_heads().unwrap().is_empty());
+    assert!(store.object_versions().unwrap().is_empty());
     assert_eq!((store.revision(), store.snapshot().refused, outbox(&store).len()), (1, 1, 1));
 }
 
@@ -194,6 +202,48 @@ fn the_head_of_the_outbox_is_oldest_first_and_bounded() {
     assert_eq!(keys(9, 250), "01");
     assert_eq!(keys(9, 1), "0");
     assert_eq!(keys(0, 1000), "");
+}
+
+#[test]
+fn each_queue_has_a_head_of_its_own_behind_any_seq() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    // The key says nothing about the queue.
+    let report =
+        |queue, n: u8| Write::Enqueue { queue, class: Class::Event, key: "twin/x".to_owned(), body: vec![n] };
+    let writes = (1..=6).map(|n| report(OutboxQueue::ALL[usize::from(n) % 3], n)).collect();
+    store.commit_blocking(writes).unwrap();
+    let head = |queue, after| -> Vec<(i64, u8)> {
+        let rows = store.queue_head(queue, after, 10, 1000).unwrap();
+        rows.into_iter()
+            .inspect(|row| assert_eq!(row.queue, queue))
+            .map(|row| (row.seq, row.body[0]))
+            .collect()
+    };
+    assert_eq!(head(OutboxQueue::Node, 0), [(3, 3), (6, 6)]);
+    assert_eq!(head(OutboxQueue::Devices, 1), [(4, 4)]);
+    assert_eq!(
+        (head(OutboxQueue::Telemetry, 5), store.newest_seq(OutboxQueue::Telemetry).unwrap()),
+        (vec![], 5)
+    );
+    store.commit_blocking(vec![Write::Confirm { seqs: vec![2, 5] }]).unwrap();
+    assert_eq!(store.newest_seq(OutboxQueue::Telemetry).unwrap(), 0);
+}
+
+#[test]
+fn a_handle_goes_to_threads_that_may_wait() {
+    fn is_shared<T: Clone + Send + Sync + 'static>(_: &T) {}
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    is_shared(&store);
+    store.commit_blocking(vec![put("a", "u", "1", b"{}")]).unwrap();
+    let reads: Vec<_> = (0..32)
+        .map(|_| {
+            let store = store.clone();
+            std::thread::spawn(move || store.list_objects("pods", None).unwrap().len())
+        })
+        .collect();
+    assert!(reads.into_iter().all(|read| read.join().unwrap() == 1));
 }
 
 #[test]
@@ -273,7 +323,7 @@ async fn a_commit_outlives_the_last_handle() {
     let commit = store.commit(vec![put("a", "u", "1", b"{}")]);
     drop(store);
     assert_eq!(commit.await.unwrap().revision, 1);
-    assert_eq!(open(&dir).object_heads().unwrap().len(), 1);
+    assert_eq!(open(&dir).object_versions().unwrap().len(), 1);
 }
 
 #[tokio::test]

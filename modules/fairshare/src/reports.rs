@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use beehive::{Address, AskError, Context, Env, Message, Reply};
 use contract::nodelease::{NodeLeaseMsg, SessionState};
-use contract::{Batch, NodeName, Report};
+use contract::{Batch, NodeName, Opened, Report, Skipped};
 use futures::StreamExt;
 
 use crate::{Bucket, NodeQueue, NodeQueues, is_logged};
@@ -140,6 +140,15 @@ impl<W: ReportWriter> ReportQueues<W> {
     }
 }
 
+/// The rows that this release does not understand. They are confirmed, or the node would send them for ever.
+fn skip(env: &Env, node: &NodeName, skipped: &[Skipped]) -> Vec<i64> {
+    for Skipped { row, reason } in skipped {
+        env.count(reason.event());
+        tracing::warn!(event = reason.event(), %node, row, %reason, "report skipped");
+    }
+    skipped.iter().map(|skipped| skipped.row).collect()
+}
+
 impl<W: ReportWriter> Shared<W> {
     fn with<T>(&self, node: &NodeName, what: impl FnOnce(&mut Quota) -> T) -> T {
         what(self.quotas.borrow_mut().entry(node.clone()).or_default())
@@ -176,9 +185,11 @@ impl<W: ReportWriter> Shared<W> {
                 continue;
             }
             match reports.open() {
-                Ok(reports) => {
+                Ok(Opened { items, skipped }) => {
                     let from = Sender { node: node.clone(), session };
-                    reply.send(self.deliver(&from, reports, &env).await);
+                    let mut confirmed = skip(&env, &node, &skipped);
+                    confirmed.extend(self.deliver(&from, items, &env).await);
+                    reply.send(confirmed);
                 }
                 Err(error) => {
                     self.refused(&env, &node, "a message that is none");

@@ -6,20 +6,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use contract::ids::REPORTED_ANNOTATION;
-use contract::{Object, ObjectKey, content_version};
+use contract::ids::{PODS, REPORTED_ANNOTATION};
+use contract::{Object, ObjectKey, content_hash};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::Watched;
+use crate::{Watched, pod_status};
 
 /// One object: what is sent, and what is read here.
 pub struct Cached {
     /// As it goes to nodes: without what only the API server's bookkeeping moves.
     pub object: Arc<Object>,
-    /// The same, taken apart and without its resourceVersion.
+    /// Its content, taken apart: without its resourceVersion, and without what a node itself reported.
     pub value: Value,
+    /// The status that goes with it, what the node reported included.
+    status: Option<Map<String, Value>>,
 }
 
 /// What one watch has told.
@@ -117,55 +119,81 @@ impl Cache {
         }
     }
 
-    /// Takes an object in, unless what nodes are to see of it is the same as before.
+    /// Takes an object in, unless what nodes are to see of it is the same as before. A report of its own node moves it, too,
+    /// because it goes with the pod, but keeps its version.
     fn put(&mut self, what: &Watched, object: DynamicObject) -> Option<(ObjectKey, bool)> {
-        let (key, version, value) = trim(what, object)?;
-        if self.objects.get(&key).is_some_and(|cached| cached.value == value) {
+        let trimmed = trim(what, object)?;
+        let key = trimmed.key.clone();
+        let same = |cached: &Cached| cached.value == trimmed.value && cached.status == trimmed.status;
+        if self.objects.get(&key).is_some_and(same) {
             return Some((key, false));
         }
-        let object = Arc::new(to_send(&key, &version, &value)?);
-        self.objects.insert(key.clone(), Cached { object, value });
+        let object = Arc::new(to_send(&trimmed)?);
+        let Trimmed { value, status, .. } = trimmed;
+        self.objects.insert(key.clone(), Cached { object, value, status });
         self.note(&key);
         Some((key, true))
     }
 }
 
-/// What nodes are to see of an object: without managedFields and status, which a node reported itself, without the
-/// mark of such a report, and without the resourceVersion, which moves with them. Whatever a spec says stays, and so does
-/// the generation, which moves with the spec.
-fn trim(what: &Watched, mut object: DynamicObject) -> Option<(ObjectKey, String, Value)> {
+/// An object without what nodes are not to see.
+struct Trimmed {
+    key: ObjectKey,
+    resource_version: String,
+    /// The content.
+    value: Value,
+    /// What is sent in the place of its status; `None` for what is no pod.
+    status: Option<Map<String, Value>>,
+}
+
+/// What nodes are to see of an object: without managedFields, without the mark of a report, without the status that a node
+/// reported itself, and without the resourceVersion, which moves with them. Whatever a spec says stays, and so does the
+/// generation, which moves with the spec.
+fn trim(what: &Watched, mut object: DynamicObject) -> Option<Trimmed> {
     object.metadata.managed_fields = None;
+    let mut mark = None;
     if let Some(annotations) = &mut object.metadata.annotations {
-        annotations.remove(REPORTED_ANNOTATION);
+        mark = annotations.remove(REPORTED_ANNOTATION);
         if annotations.is_empty() {
             object.metadata.annotations = None;
         }
     }
-    let version = object.metadata.resource_version.take()?;
+    let resource_version = object.metadata.resource_version.take()?;
     let name = object.metadata.name.clone()?;
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let key = ObjectKey::new(what.group_resource, &namespace, &name);
+    let uid = object.metadata.uid.clone().unwrap_or_default();
     let mut value = serde_json::to_value(&object).ok()?;
     let fields = value.as_object_mut()?;
-    fields.remove("status");
+    let status = fields.remove("status").filter(|_| what.group_resource == PODS).map(|status| {
+        let parts = pod_status::parts(&status, mark.as_deref(), &uid);
+        if !parts.of_others.is_empty() {
+            fields.insert("status".to_owned(), Value::Object(parts.of_others));
+        }
+        parts.sent
+    });
     fields.insert("apiVersion".to_owned(), Value::from(what.api_version()));
     fields.insert("kind".to_owned(), Value::from(what.kind));
-    Some((key, version, value))
+    let status = status.filter(|status| !status.is_empty());
+    Some(Trimmed { key, resource_version, value, status })
 }
 
 /// The same, as it goes to nodes.
 pub(crate) fn sent(what: &Watched, object: DynamicObject) -> Option<Object> {
-    let (key, version, value) = trim(what, object)?;
-    to_send(&key, &version, &value)
+    to_send(&trim(what, object)?)
 }
 
-fn to_send(key: &ObjectKey, resource_version: &str, value: &Value) -> Option<Object> {
+fn to_send(trimmed: &Trimmed) -> Option<Object> {
+    let Trimmed { key, resource_version, value, status } = trimmed;
     let uid = value.pointer("/metadata/uid")?.as_str()?.to_owned();
-    let version = content_version(value);
+    let content_hash = content_hash(value);
     let mut sent = value.clone();
-    sent["metadata"]["resourceVersion"] = Value::from(resource_version);
+    sent["metadata"]["resourceVersion"] = Value::from(resource_version.as_str());
+    if let Some(status) = status {
+        sent["status"] = Value::Object(status.clone());
+    }
     let json = Bytes::from(serde_json::to_vec(&sent).ok()?);
-    Some(Object { key: key.clone(), uid, version, json })
+    Some(Object { key: key.clone(), uid, content_hash, resource_version: resource_version.to_owned(), json })
 }
 
 #[cfg(test)]
@@ -192,22 +220,54 @@ mod tests {
     }
 
     fn version(cache: &Cache) -> &str {
-        &cache.objects[&key("p")].object.version
+        &cache.objects[&key("p")].object.content_hash
+    }
+
+    fn sent(cache: &Cache) -> Value {
+        serde_json::from_slice(&cache.objects[&key("p")].object.json).unwrap()
     }
 
     #[test]
-    fn a_status_alone_moves_nothing() {
+    fn a_nodes_report_makes_no_new_version_and_goes_with_the_pod() {
         let mut cache = Cache::default();
         assert!(cache.take(&POD, Event::Apply(pod("1", "a", "Pending"))));
         let before = version(&cache).to_owned();
-        assert!(!cache.take(&POD, Event::Apply(pod("2", "a", "Running"))));
+        assert!(cache.take(&POD, Event::Apply(pod("2", "a", "Running"))));
         assert_eq!(version(&cache), before);
-        assert!(cache.take(&POD, Event::Apply(pod("3", "b", "Running"))));
+        assert_eq!(sent(&cache)["status"], json!({ "phase": "Running" }));
+        assert!(!cache.take(&POD, Event::Apply(pod("3", "a", "Running"))));
+        assert!(cache.take(&POD, Event::Apply(pod("4", "b", "Running"))));
         assert_ne!(version(&cache), before);
-        let sent: Value = serde_json::from_slice(&cache.objects[&key("p")].object.json).unwrap();
-        assert_eq!(sent["metadata"]["resourceVersion"], "3");
-        assert_eq!(sent["kind"], "Pod");
-        assert_eq!(sent.get("status"), None);
+        assert_eq!(
+            (&sent(&cache)["metadata"]["resourceVersion"], &sent(&cache)["kind"]),
+            (&json!("4"), &json!("Pod"))
+        );
+    }
+
+    #[test]
+    fn an_end_makes_a_new_version_unless_the_node_reported_it() {
+        let mut cache = Cache::default();
+        let with = |version: &str, phase: &str, mark: &str| {
+            let mut pod = pod(version, "a", phase);
+            pod.metadata.annotations = Some([(REPORTED_ANNOTATION.to_owned(), mark.to_owned())].into());
+            Event::Apply(pod)
+        };
+        cache.take(&POD, with("1", "Running", "1.1/u"));
+        let running = version(&cache).to_owned();
+        cache.take(&POD, with("2", "Succeeded", "1.2/u/Succeeded"));
+        assert_eq!(version(&cache), running);
+        assert_eq!(sent(&cache)["status"]["phase"], "Succeeded");
+        cache.take(&POD, with("3", "Failed", "1.1/u"));
+        assert_ne!(version(&cache), running);
+        assert_eq!(sent(&cache)["status"]["phase"], "Failed");
+    }
+
+    #[test]
+    fn the_status_of_what_is_no_pod_is_not_sent() {
+        const NODE: Watched = Watched::core("nodes", "Node");
+        let mut cache = Cache::default();
+        assert!(cache.take(&NODE, Event::Apply(pod("1", "a", "Pending"))));
+        assert!(!cache.take(&NODE, Event::Apply(pod("2", "a", "Running"))));
     }
 
     #[test]
@@ -219,7 +279,7 @@ mod tests {
             pod.metadata.annotations = Some(texts.collect());
             Event::Apply(pod)
         };
-        cache.take(&POD, Event::Apply(pod("1", "a", "Pending")));
+        cache.take(&POD, Event::Apply(pod("1", "a", "Running")));
         assert!(!cache.take(&POD, with(&[(REPORTED_ANNOTATION, "3.1")])));
         assert!(!cache.take(&POD, with(&[(REPORTED_ANNOTATION, "3.2")])));
         assert!(cache.take(&POD, with(&[(REPORTED_ANNOTATION, "3.2"), ("mine", "kept")])));
@@ -236,11 +296,12 @@ mod tests {
         }
         fresh.take(&POD, Event::Init);
         let mut later = pod("9", "b", "Failed");
-        later.metadata.annotations = Some([(REPORTED_ANNOTATION.to_owned(), "7.7".to_owned())].into());
+        later.metadata.annotations =
+            Some([(REPORTED_ANNOTATION.to_owned(), "7.7/u/Failed".to_owned())].into());
         later.metadata.managed_fields = Some(Vec::new());
         fresh.take(&POD, Event::InitApply(later));
         assert_eq!(version(&old), version(&fresh));
-        let mut other = pod("9", "b", "Failed");
+        let mut other = pod("9", "b", "Running");
         other.metadata.uid = Some("another".to_owned());
         fresh.take(&POD, Event::Apply(other));
         assert_ne!(version(&old), version(&fresh));
@@ -267,8 +328,8 @@ mod tests {
         }
         assert!(cache.take(&POD, Event::InitDone));
         assert_eq!(all(&mut cache), ["p", "q"]);
-        cache.take(&POD, Event::Apply(named("q", "2", "a", "Running")));
-        assert!(all(&mut cache).is_empty(), "a status");
+        cache.take(&POD, Event::Apply(named("q", "2", "a", "Pending")));
+        assert!(all(&mut cache).is_empty(), "a write that nodes do not see");
         cache.take(&POD, Event::Apply(named("q", "3", "b", "Running")));
         cache.take(&POD, Event::Delete(named("q", "4", "b", "Running")));
         assert_eq!(all(&mut cache), ["q"]);
@@ -288,7 +349,7 @@ mod tests {
         assert!(cache.hear(&POD, Event::InitDone));
         assert!(!cache.hear(&POD, Event::Apply(named("q", "2", "a", "Pending"))), "it knows");
         cache.take_moved();
-        assert!(!cache.hear(&POD, Event::Apply(named("q", "3", "a", "Running"))), "a status");
+        assert!(!cache.hear(&POD, Event::Apply(named("q", "3", "a", "Pending"))), "nothing that nodes see");
         assert!(cache.hear(&POD, Event::Delete(named("q", "4", "a", "Running"))));
         assert!(!cache.hear(&POD, Event::Delete(pod("5", "a", "Running"))), "it knows");
         assert_eq!(cache.take_moved().len(), 2);

@@ -34,7 +34,12 @@ impl LastSent {
         let (needing, others): (Vec<_>, Vec<_>) =
             objects.iter().partition(|(key, _)| matches!(key.resource.as_str(), PODS | DEVICES));
         for (key, object) in others.into_iter().chain(needing) {
-            let same = sent.get(key).is_some_and(|t| t.uid == object.uid && t.version == object.version);
+            // What a node itself reported moves an object without making it another one: SyncController is told, and
+            // sends it with the object when the node needs that anew.
+            let same = sent.get(key).is_some_and(|t| {
+                Arc::ptr_eq(t, object)
+                    || (t.uid == object.uid && t.content_hash == object.content_hash && t.json == object.json)
+            });
             if !same {
                 messages.push(SyncMsg::Upsert { node: node.clone(), object: Arc::clone(object) });
                 let before = sent.insert(key.clone(), Arc::clone(object));
@@ -76,7 +81,8 @@ mod tests {
         let object = |name: &str, version: &str| Object {
             key: ObjectKey::new("pods", "d", name),
             uid: format!("uid-{name}"),
-            version: version.to_owned(),
+            content_hash: version.to_owned(),
+            resource_version: "1".to_owned(),
             json: Bytes::new(),
         };
         entries.iter().map(|(n, v)| object(n, v)).map(|o| (o.key.clone(), Arc::new(o))).collect()
@@ -86,7 +92,7 @@ mod tests {
         messages
             .iter()
             .map(|message| match message {
-                SyncMsg::Upsert { object, .. } => format!("+{}@{}", object.key.name, object.version),
+                SyncMsg::Upsert { object, .. } => format!("+{}@{}", object.key.name, object.content_hash),
                 SyncMsg::Delete { key, .. } => format!("-{}", key.name),
                 other => beehive::Message::name(other).to_owned(),
             })

@@ -1,9 +1,10 @@
 //! Watches of the API server's objects into caches that the cloud's controllers read.
 //!
-//! A cache keeps what nodes are to see: managedFields, status and the mark of a report do not count, because a status that
-//! a node itself reported is not sent back to it. An object's version is computed from what is left, so that every
-//! CloudCore comes to the same one, whatever it has seen of the object's history: a node that another CloudCore takes over
-//! costs by the difference, and so does a CloudCore that restarts. Its resourceVersion could not do that.
+//! A cache keeps what nodes are to see: managedFields and the mark of a report do not count, nor does a status, but for what
+//! others than its node wrote into that of a pod: what a node itself reported makes no new version, and only goes with the
+//! pod. An object's version is computed from what is left, so that every CloudCore comes to the same one, whatever
+//! it has seen of the object's history: a node that another CloudCore takes over costs by the difference, and so does a
+//! CloudCore that restarts. Its resourceVersion could not do that.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod cache;
@@ -11,6 +12,7 @@ mod interruption;
 mod last_sent;
 mod node_index;
 mod object_watches;
+mod pod_status;
 mod publisher;
 mod reading;
 

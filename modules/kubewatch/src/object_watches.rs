@@ -241,7 +241,7 @@ impl Reflectors {
         let known = if object.is_some() { Known::Present } else { Known::Absent };
         self.put(key, |entry| {
             let same = match (&entry.object, &object) {
-                (Some(before), Some(now)) => before.uid == now.uid && before.version == now.version,
+                (Some(before), Some(now)) => before.uid == now.uid && before.content_hash == now.content_hash,
                 (None, None) => entry.known == known,
                 _ => false,
             };

@@ -107,11 +107,14 @@ fn node_subject(node: &str) -> DistinguishedName {
     subject
 }
 
+/// From when to when a certificate is good that is signed at `now`. It is not earlier than this program: a machine whose clock
+/// stands at 1970 would else sign what has ended long ago for everybody else.
 fn window(
     params: &mut CertificateParams,
     now: SystemTime,
     life: Duration,
 ) -> Result<SystemTime, AuthorityError> {
+    let now = now.max(SystemTime::UNIX_EPOCH + Duration::from_secs(crate::MADE_AT_UNIX));
     let not_after = now.checked_add(life).ok_or(AuthorityError::BadTime)?;
     let not_before = now.checked_sub(BACKDATE).ok_or(AuthorityError::BadTime)?;
     let offset = |at: SystemTime| {
@@ -285,6 +288,20 @@ pub fn node_of_certificate(der: &[u8]) -> Result<String, AuthorityError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_in_1970_signs_nothing_that_has_ended() {
+        let authority = Authority::create(SystemTime::UNIX_EPOCH, [1; 16]).unwrap();
+        let (_, cert) = X509Certificate::from_der(authority.cert_der()).unwrap();
+        let made = i64::try_from(crate::MADE_AT_UNIX).unwrap();
+        assert!(cert.validity().not_before.timestamp() > made - 86_400 * 2);
+        assert!(cert.validity().not_after.timestamp() > made + 86_400 * 365);
+        let request = NodeRequest::new("a").unwrap();
+        let day = Duration::from_secs(86_400);
+        let issued =
+            authority.sign_node(&request.csr_der, "a", SystemTime::UNIX_EPOCH, day, [2; 16]).unwrap();
+        assert!(issued.not_after >= SystemTime::UNIX_EPOCH + Duration::from_secs(crate::MADE_AT_UNIX) + day);
+    }
 
     fn now() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)

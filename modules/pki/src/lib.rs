@@ -17,6 +17,20 @@ pub use token::{Claims, JoinToken, TOKEN_MAX, TokenError, TokenKey};
 
 use sha2::{Digest, Sha256};
 
+/// When this program's sources were made, in seconds since 1970: no machine that runs it lives earlier, whatever its clock
+/// says. `SOURCE_DATE_EPOCH` says it at the build, else the files' own time.
+pub const MADE_AT_UNIX: u64 = seconds(env!("KUBEHIVE_MADE_AT"));
+
+/// The number in a text that build.rs wrote.
+const fn seconds(text: &str) -> u64 {
+    let (digits, mut at, mut number) = (text.as_bytes(), 0, 0);
+    while at < digits.len() {
+        number = number * 10 + (digits[at] - b'0') as u64;
+        at += 1;
+    }
+    number
+}
+
 /// The pin of a CA: SHA-256 of its certificate's DER, in lower-case hex.
 pub fn pin_of(ca_der: &[u8]) -> String {
     hex::encode(Sha256::digest(ca_der))

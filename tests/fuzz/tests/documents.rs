@@ -72,7 +72,7 @@ fn a_report_is_read_or_refused_and_leaves_nothing() {
         let bytes = if noise.below(5) == 0 { noise.bytes(400) } else { noise.damaged(&valid) };
         if let Ok(report) = rows::decode_report(&bytes) {
             read += 1;
-            let _ = (report.newest_key(), report.is_of_a_device());
+            let _ = (report.newest_key(), report.queue(), report.capability());
         }
     });
     println!("{} KiB are left; {read} were read", left.unwrap());

@@ -1,7 +1,7 @@
 //! Rows of the node's file whose bytes are not what was written: a disk that lies, or somebody who wrote into the file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-use edge_store::{Class, ObjectKey, Options, Queue, Store, Table, Write};
+use edge_store::{Class, ObjectKey, Options, OutboxQueue, Store, Table, Write};
 use fuzz::{Noise, endure};
 use rusqlite::{Connection, params};
 
@@ -13,6 +13,7 @@ fn fill(store: &Store) {
         writes.push(Write::PutObject {
             key: ObjectKey::new("pods", "default", format!("p{n}")),
             uid: format!("u{n}"),
+            content_hash: "1".to_owned(),
             resource_version: "1".to_owned(),
             json: format!("{{\"metadata\":{{\"name\":\"p{n}\"}}}}").into_bytes(),
         });
@@ -22,7 +23,7 @@ fn fill(store: &Store) {
             key2: format!("t{n}"),
             value: b"{\"reported\":{}}".to_vec(),
         });
-        writes.push(Write::Enqueue { class: Class::Event, key: format!("e{n}"), body: vec![1; 40] });
+        writes.push(Write::Enqueue { queue: OutboxQueue::Node, class: Class::Event, key: format!("e{n}"), body: vec![1; 40] });
     }
     store.commit_blocking(writes).unwrap();
 }
@@ -41,8 +42,8 @@ fn damage(file: &Connection, noise: &mut Noise) {
             "UPDATE objects SET resource_version = ?1, sum = ?2 WHERE name = ?3",
             params![text, number, format!("p{name}")],
         ),
-        3 => file.execute("UPDATE plain SET value = ?1 WHERE key2 = ?2", params![bytes, format!("t{name}")]),
-        4 => file.execute("UPDATE plain SET sum = ?1 WHERE key2 = ?2", params![number, format!("t{name}")]),
+        3 => file.execute("UPDATE module_rows SET value = ?1 WHERE key2 = ?2", params![bytes, format!("t{name}")]),
+        4 => file.execute("UPDATE module_rows SET sum = ?1 WHERE key2 = ?2", params![number, format!("t{name}")]),
         5 => file.execute("UPDATE outbox SET body = ?1 WHERE key = ?2", params![bytes, format!("e{name}")]),
         6 => file.execute("UPDATE outbox SET class = ?1 WHERE key = ?2", params![text, format!("e{name}")]),
         _ => file.execute(
@@ -69,10 +70,10 @@ fn a_damaged_row_is_told_apart_and_leaves_nothing() {
         let _ = store.get_object(&ObjectKey::new("pods", "default", format!("p{name}")));
         let _ = store.get_row(Table::Twins, "default/pump", &format!("t{name}"));
         if round.is_multiple_of(50) {
-            let _ = store.object_heads();
+            let _ = store.object_versions();
             let _ = store.list_rows(Table::Twins, None);
-            for queue in [Queue::Node, Queue::Devices, Queue::Telemetry] {
-                let _ = store.queue_head(queue, 100, 1 << 20);
+            for queue in OutboxQueue::ALL {
+                let _ = store.queue_head(queue, 0, 100, 1 << 20);
             }
             let _ = store.damaged_rows();
         }

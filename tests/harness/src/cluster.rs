@@ -499,6 +499,22 @@ impl Node {
         self.core = Some(EdgeCore::start(&self.settings, parts, self.env.clone()).await.unwrap());
     }
 
+    /// Takes its store away, as when its disk was replaced; the settings and the certificate stay.
+    ///
+    /// # Panics
+    /// While it runs.
+    pub fn lose_store(&self) {
+        assert!(self.core.is_none(), "the store is in use");
+        let path = &self.settings.database.data_source;
+        let folder = path.parent().unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_str().is_some_and(|found| found.starts_with(name)) {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    }
+
     /// Ends it in order; containers go on.
     pub async fn stop(&mut self) {
         if let Some(core) = self.core.take() {

@@ -22,13 +22,16 @@ struct Sandbox {
     config: PodSandboxConfig,
     ready: bool,
     number: usize,
+    /// By the clock as it stood then, as a real runtime writes it down.
+    created_at: i64,
 }
 
 struct Held {
     sandbox: String,
     config: ContainerConfig,
     state: ContainerState,
-    number: usize,
+    created_at: i64,
+    finished_at: i64,
     exit_code: i32,
 }
 
@@ -105,9 +108,19 @@ impl StandInRuntime {
     pub fn kill(&self, id: &str, exit_code: i32) {
         if let Some(held) = self.state.lock().unwrap().containers.get_mut(id) {
             held.state = ContainerState::ContainerExited;
+            held.finished_at = self.now();
             held.exit_code = exit_code;
         }
         self.tell(id, EventKind::Stopped);
+    }
+
+    /// Ends the sandbox of a container from outside, with all that runs in it.
+    pub fn lose_sandbox(&self, container: &str) {
+        let sandbox = self.state.lock().unwrap().containers.get(container).map(|held| held.sandbox.clone());
+        if let Some(sandbox) = sandbox {
+            // Answered at once.
+            drop(self.stop_sandbox(&sandbox));
+        }
     }
 
     fn tell(&self, id: &str, kind: EventKind) {
@@ -160,10 +173,14 @@ impl Runtime for StandInRuntime {
     fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {
         let id = {
             let mut state = self.state.lock().unwrap();
+            if state.sandboxes.values().any(|sandbox| sandbox.config.metadata == config.metadata) {
+                return answer(Err(reserved("RunPodSandbox", &format!("{:?}", config.metadata))));
+            }
             state.made += 1;
             let number = state.made;
             let id = format!("sandbox-{number}");
-            state.sandboxes.insert(id.clone(), Sandbox { config, ready: true, number });
+            let sandbox = Sandbox { config, ready: true, number, created_at: self.now() };
+            state.sandboxes.insert(id.clone(), sandbox);
             id
         };
         self.tell(&id, EventKind::Started);
@@ -180,6 +197,7 @@ impl Runtime for StandInRuntime {
             for (container, held) in &mut state.containers {
                 if held.sandbox == id && held.state == ContainerState::ContainerRunning {
                     held.state = ContainerState::ContainerExited;
+                    held.finished_at = self.now();
                     held.exit_code = 137;
                     ended.push(container.clone());
                 }
@@ -210,7 +228,7 @@ impl Runtime for StandInRuntime {
                 id: id.to_owned(),
                 metadata: sandbox.config.metadata.clone(),
                 state: sandbox_state(sandbox) as i32,
-                created_at: self.now(),
+                created_at: sandbox.created_at,
                 network: Some(network),
                 labels: sandbox.config.labels.clone(),
                 annotations: sandbox.config.annotations.clone(),
@@ -229,7 +247,7 @@ impl Runtime for StandInRuntime {
             id: id.clone(),
             metadata: sandbox.config.metadata.clone(),
             state: sandbox_state(sandbox) as i32,
-            created_at: i64::try_from(sandbox.number).unwrap(),
+            created_at: sandbox.created_at,
             labels: sandbox.config.labels.clone(),
             annotations: sandbox.config.annotations.clone(),
         });
@@ -246,14 +264,19 @@ impl Runtime for StandInRuntime {
         if !state.sandboxes.get(sandbox).is_some_and(|sandbox| sandbox.ready) {
             return answer(Err(missing("CreateContainer", sandbox)));
         }
+        let uid = |config: &ContainerConfig| config.labels.get("io.kubernetes.pod.uid").cloned();
+        let same = |held: &Held| held.config.metadata == config.metadata && uid(&held.config) == uid(&config);
+        if state.containers.values().any(same) {
+            return answer(Err(reserved("CreateContainer", &format!("{:?}", config.metadata))));
+        }
         state.made += 1;
-        let number = state.made;
-        let id = format!("container-{number}");
+        let id = format!("container-{}", state.made);
         let held = Held {
             sandbox: sandbox.to_owned(),
             config,
             state: ContainerState::ContainerCreated,
-            number,
+            created_at: self.now(),
+            finished_at: 0,
             exit_code: 0,
         };
         state.containers.insert(id.clone(), held);
@@ -299,7 +322,7 @@ impl Runtime for StandInRuntime {
             image: held.config.image.clone(),
             image_ref: held.config.image.clone().unwrap_or_default().image,
             state: held.state as i32,
-            created_at: i64::try_from(held.number).unwrap(),
+            created_at: held.created_at,
             labels: held.config.labels.clone(),
             annotations: held.config.annotations.clone(),
         });
@@ -309,28 +332,25 @@ impl Runtime for StandInRuntime {
     fn container_status(&self, id: &str) -> Answer<'_, ContainerStatus> {
         let state = self.state.lock().unwrap();
         let found = state.containers.get(id).ok_or_else(|| missing("ContainerStatus", id));
-        answer(found.map(|held| {
-            let at = i64::try_from(held.number).unwrap();
-            ContainerStatus {
-                id: id.to_owned(),
-                metadata: held.config.metadata.clone(),
-                state: held.state as i32,
-                created_at: at,
-                started_at: at,
-                finished_at: if held.state == ContainerState::ContainerExited { self.now() } else { 0 },
-                exit_code: held.exit_code,
-                image: held.config.image.clone(),
-                image_ref: held.config.image.clone().unwrap_or_default().image,
-                reason: match (held.state, held.exit_code) {
-                    (ContainerState::ContainerExited, 0) => "Completed".into(),
-                    (ContainerState::ContainerExited, _) => "Error".into(),
-                    _ => String::new(),
-                },
-                message: String::new(),
-                labels: held.config.labels.clone(),
-                annotations: held.config.annotations.clone(),
-                log_path: held.config.log_path.clone(),
-            }
+        answer(found.map(|held| ContainerStatus {
+            id: id.to_owned(),
+            metadata: held.config.metadata.clone(),
+            state: held.state as i32,
+            created_at: held.created_at,
+            started_at: held.created_at,
+            finished_at: held.finished_at,
+            exit_code: held.exit_code,
+            image: held.config.image.clone(),
+            image_ref: held.config.image.clone().unwrap_or_default().image,
+            reason: match (held.state, held.exit_code) {
+                (ContainerState::ContainerExited, 0) => "Completed".into(),
+                (ContainerState::ContainerExited, _) => "Error".into(),
+                _ => String::new(),
+            },
+            message: String::new(),
+            labels: held.config.labels.clone(),
+            annotations: held.config.annotations.clone(),
+            log_path: held.config.log_path.clone(),
         }))
     }
 
@@ -379,6 +399,11 @@ impl Runtime for StandInRuntime {
     fn image_filesystems(&self) -> Answer<'_, Vec<FilesystemUsage>> {
         answer(Ok(Vec::new()))
     }
+}
+
+/// As containerd refuses a second one of a name and attempt.
+fn reserved(call: &'static str, name: &str) -> Error {
+    Error::Failed { call, message: format!("failed to reserve name {name}: it is reserved") }
 }
 
 fn sandbox_state(sandbox: &Sandbox) -> PodSandboxState {

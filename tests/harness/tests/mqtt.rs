@@ -72,11 +72,12 @@ impl Node {
         let write = Write::PutObject {
             key: ObjectKey::new(resource, "default", name),
             uid: uid.to_owned(),
+            content_hash: "1".to_owned(),
             resource_version: "1".to_owned(),
             json: json.to_string().into_bytes(),
         };
         self.store.commit(vec![write]).await.unwrap();
-        self.twin.tell(TwinMsg::Look).await.unwrap();
+        self.twin.tell(TwinMsg::ObjectsChanged(contract::ChangedObjects::Any)).await.unwrap();
     }
 
     async fn sensor(&self) {
@@ -382,7 +383,7 @@ fn states_and_members() {
         assert!(app.ask("$hw/events/node/other/membership/get", r#"{"event_id":"m2"}"#, 0).await.is_empty());
         let key = ObjectKey::new(DEVICES, "default", "sensor-1");
         node.store.commit(vec![Write::DeleteObject { key, uid: None }]).await.unwrap();
-        node.twin.tell(TwinMsg::Look).await.unwrap();
+        node.twin.tell(TwinMsg::ObjectsChanged(contract::ChangedObjects::Any)).await.unwrap();
         let (topic, news) = app.next().await;
         assert_eq!(topic, "$hw/events/node/edge-1/membership/updated");
         assert_eq!(

@@ -80,8 +80,8 @@ fn nothing_but_a_digest_travels_when_only_statuses_have_changed() {
 
         let travelled = node.probe(META_MAILBOX, |message: &MetaMsg| match message {
             MetaMsg::Down(MetaDown::Apply { changes, .. }) => Some(format!("{} changes", changes.len())),
-            MetaMsg::Down(MetaDown::Holdings { buckets, .. }) => Some(format!("lists of {buckets:?}")),
-            MetaMsg::Down(MetaDown::Offer { .. }) => Some("offer".to_owned()),
+            MetaMsg::Down(MetaDown::ObjectVersions { buckets, .. }) => Some(format!("lists of {buckets:?}")),
+            MetaMsg::Down(MetaDown::Inventory { .. }) => Some("inventory".to_owned()),
             _ => None,
         });
         cluster.stop_cloud().await;
@@ -97,7 +97,7 @@ fn nothing_but_a_digest_travels_when_only_statuses_have_changed() {
             })
             .await;
         until_in_sync(&cluster, desired).await;
-        assert_eq!(travelled.take(), ["offer"]);
+        assert_eq!(travelled.take(), ["inventory"]);
         let after = containers(&node);
         let others = |all: &[(String, String)]| -> Vec<_> {
             all.iter().filter(|(pod, _)| *pod != killed).cloned().collect()

@@ -18,7 +18,7 @@ use cloud_hub::SecretStore;
 use cloud_synccontroller::{Neighbours, SyncController};
 use contract::metamanager::{MetaDown, MetaMsg};
 use contract::synccontroller::{Source, SyncMsg};
-use contract::{NodeName, Object, ObjectKey, content_version};
+use contract::{NodeName, Object, ObjectKey, content_hash};
 use edge_metamanager::MetaManager;
 use edge_store::{Options, Store};
 use futures::StreamExt;
@@ -302,7 +302,8 @@ impl Bench {
         let object = Object {
             key: ObjectKey::new(["configmaps", "secrets"][n % 2], "default", &format!("object-number-{n}")),
             uid: format!("{n:08}-3333-4444-8555-666677778888"),
-            version: content_version(&json!([n, version])),
+            content_hash: content_hash(&json!([n, version])),
+            resource_version: version.to_owned(),
             json: Bytes::from(json!({"data": {"key": text}}).to_string()),
         };
         self.sync.tell(SyncMsg::Upsert { node: name(), object: Arc::new(object) }).await.unwrap();
@@ -365,7 +366,7 @@ fn a_thousand_objects_over_a_long_way_and_then_three() {
         let server = bench.acceptor.address();
         let relay = Relay::to(server, Duration::from_millis(100)).await;
         let took = bench.reconnect(&relay).await;
-        assert_eq!(bench.store.object_heads().unwrap().len(), OBJECTS);
+        assert_eq!(bench.store.object_versions().unwrap().len(), OBJECTS);
         println!(
             "{OBJECTS} objects of 1 kB over 200 ms: {} ms, {} B in {} datagrams, headers included",
             took.as_millis(),

@@ -147,7 +147,7 @@ fn arrivals(cluster: &Cluster, node: &Node, lose_an_answer: &Arc<AtomicBool>) ->
                 marked: upload.repeat || telemetry.dup,
             }
         };
-        Some(uploads.clone().open().unwrap().iter().map(arrived).collect())
+        Some(uploads.clone().open().unwrap().items.iter().map(arrived).collect())
     })
 }
 

@@ -4,12 +4,17 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use beehive::Env;
+use beehive::{Clock, Env, Moment};
 use futures::future::LocalBoxFuture;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
+
+/// 200,000 turns within one moment of the simulated clock, which stands still as long as anything has a turn to take: whoever
+/// takes more goes round in circles. It stops then, and what it should have done is missed at the end of the run.
+const TURNS_WITHIN_A_MOMENT: u64 = 200_000;
 
 /// A process of the run.
 pub(crate) struct Daemon {
@@ -18,15 +23,28 @@ pub(crate) struct Daemon {
 }
 
 /// How many more turns of its tasks a daemon lives. A turn goes from one await to the next.
-#[derive(Default)]
 struct Fate {
     turns_left: Cell<Option<u64>>,
     over: Notify,
+    clock: Arc<dyn Clock>,
+    /// The moment of the last turn, and how many there were in it.
+    moment: Cell<(Moment, u64)>,
 }
 
 impl Fate {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        Fate { turns_left: Cell::default(), over: Notify::default(), clock, moment: Cell::default() }
+    }
+
     /// Takes a turn, if there is one left.
     fn turn(&self) -> bool {
+        let (moment, turns) = self.moment.get();
+        let now = self.clock.now();
+        let turns = if now == moment { turns + 1 } else { 0 };
+        self.moment.set((now, turns));
+        if turns >= TURNS_WITHIN_A_MOMENT {
+            self.turns_left.set(Some(0));
+        }
         match self.turns_left.get() {
             None => true,
             Some(0) => {
@@ -61,7 +79,7 @@ impl Daemon {
         env: &Env,
         make: impl FnOnce(Env) -> F,
     ) -> (Daemon, T) {
-        let fate = Rc::<Fate>::default();
+        let fate = Rc::new(Fate::new(env.clock()));
         let shared = Rc::clone(&fate);
         let env = env.clone().spawned_by(move |task| {
             tokio::task::spawn_local(Mortal { task, fate: Rc::clone(&shared) });

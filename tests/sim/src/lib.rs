@@ -12,6 +12,7 @@
 
 mod api;
 mod check;
+mod clock;
 mod daemon;
 mod link;
 mod restart;

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::api::Path;
+use crate::clock::Jump;
 use crate::story::Story;
 use crate::world::Side;
 
@@ -50,11 +51,13 @@ pub enum Fault {
     Takeover,
     /// A container is killed.
     ContainerKilled,
+    /// The wall clock of a machine jumps, a node's or a CloudCore's, back or ahead. Nobody sets it right at the end.
+    ClockJumped,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 16] = [
+    pub const ALL: [Fault; 17] = [
         Fault::Cut,
         Fault::CutUp,
         Fault::CutDown,
@@ -71,6 +74,7 @@ impl Fault {
         Fault::ApiSlow,
         Fault::Takeover,
         Fault::ContainerKilled,
+        Fault::ClockJumped,
     ];
 }
 
@@ -122,6 +126,10 @@ impl Story {
             }
             Fault::Takeover => self.take_over(number).await,
             Fault::ContainerKilled => self.kill_a_container(number),
+            Fault::ClockJumped => {
+                self.jump_a_clock(number).await;
+                true
+            }
         };
         if struck {
             self.struck(fault, 1);
@@ -250,6 +258,34 @@ impl Story {
     async fn stay_away(&mut self) {
         let away = self.random.random_range(0..20_000);
         self.world.env.sleep(Duration::from_millis(away)).await;
+    }
+
+    /// After a jump a node often boots, and loses its sandboxes: that is when it needs the order of what it has.
+    async fn jump_a_clock(&mut self, number: usize) {
+        let jump = Jump::ALL[self.random.random_range(0..Jump::ALL.len())];
+        if self.random.random_range(0..4) == 0 {
+            let cloud = self.random.random_range(0..self.world.clouds.len());
+            self.world.clouds[cloud].clock.jump(jump);
+            return self.say(format!("the clock of cloud {cloud} jumps: {jump:?}"));
+        }
+        self.world.nodes[number].clock.jump(jump);
+        self.say(format!("the clock of node {number} jumps: {jump:?}"));
+        if self.random.random_range(0..3) == 0 {
+            self.kill_a_node(number).await;
+        } else {
+            self.lose_a_sandbox(number);
+        }
+    }
+
+    fn lose_a_sandbox(&mut self, number: usize) {
+        let node = &self.world.nodes[number];
+        let running = node.runtime.running();
+        if running.is_empty() {
+            return;
+        }
+        let victim = &running[self.random.random_range(0..running.len())];
+        node.runtime.lose_sandbox(&victim.id);
+        *self.kills.entry(victim.uid.clone()).or_default() += 1;
     }
 
     fn kill_a_container(&mut self, number: usize) -> bool {

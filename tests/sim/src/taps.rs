@@ -158,7 +158,7 @@ impl CloudEyes {
         self.tap(hive, ROUTER_MAILBOX, |eyes, message: &RouterMsg| {
             let RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, .. } } = message;
             if let Ok(uploads) = uploads.clone().open() {
-                eyes.witness.see(node, &uploads);
+                eyes.witness.see(node, &uploads.items);
             }
             eyes.answer(node);
         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use beehive::link::PeerName;
 use beehive::link::memory::{Cable, listen};
-use beehive::{Actor, Address, Context, Env, Fault, Hive, Reply};
+use beehive::{Actor, Address, Clock, Context, Env, Fault, Hive, Reply};
 use contract::NodeName;
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
@@ -23,6 +23,7 @@ use noderegistry::Registry;
 use serde_json::{Value, json};
 
 use crate::api::{Path, Server, create};
+use crate::clock::MachineClock;
 use crate::daemon::Daemon;
 use crate::link::{Place, ToCloud};
 pub(crate) use crate::taps::Side;
@@ -86,6 +87,8 @@ pub(crate) struct Node {
     pub(crate) ambush: Ambush,
     endpoints: Endpoints,
     pub(crate) runtime: StandInRuntime,
+    /// The machine's, for EdgeCore and the runtime.
+    pub(crate) clock: Arc<MachineClock>,
     pub(crate) disk_full: Arc<AtomicBool>,
     core: Option<(Daemon, EdgeCore, Store)>,
     doors: Rc<RefCell<Option<Doors>>>,
@@ -93,9 +96,9 @@ pub(crate) struct Node {
 }
 
 /// A CloudCore. Its place outlives it.
-#[derive(Default)]
 pub(crate) struct Cloud {
     place: Place,
+    pub(crate) clock: Arc<MachineClock>,
     pub(crate) path: Path,
     running: Option<(Daemon, Hive)>,
 }
@@ -143,7 +146,8 @@ impl World {
             folder,
         };
         for number in 0..clouds {
-            world.clouds.push(Cloud::default());
+            let clock = MachineClock::new(world.env.clock());
+            world.clouds.push(Cloud { place: Place::default(), clock, path: Path::default(), running: None });
             world.start_cloud(number).await;
         }
         for number in 0..nodes {
@@ -178,7 +182,8 @@ impl World {
         edged.tailored_kubelet_config.cgroup_driver = config::edge::CgroupDriver::Systemd;
         edged.tailored_kubelet_config.eviction_hard.nodefs_available = config::Threshold::Part(0);
         settings.modules.device_twin.dmi_sock_path = folder;
-        let runtime = StandInRuntime::with_clock(self.env.clock());
+        let clock = MachineClock::new(self.env.clock());
+        let runtime = StandInRuntime::with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         runtime.add_image(IMAGE);
         let cables: Vec<Cable> = self.clouds.iter().map(|_| Cable::new()).collect();
         let server = |(number, cloud): (usize, &Cloud)| {
@@ -197,6 +202,7 @@ impl World {
             ambush,
             endpoints,
             runtime,
+            clock,
             disk_full: Arc::default(),
             core: None,
             doors: Rc::default(),
@@ -237,7 +243,8 @@ impl World {
             hive.open().expect("the map of CloudCore is right");
             hive
         };
-        cloud.running = Some(Daemon::start(&self.env, make).await);
+        let env = self.env.clone().with_clock(Arc::clone(&cloud.clock) as Arc<dyn Clock>);
+        cloud.running = Some(Daemon::start(&env, make).await);
     }
 
     /// Lets a CloudCore take so many more turns, or live a second.
@@ -260,8 +267,8 @@ impl World {
 
     /// Starts a node's EdgeCore, if it does not run.
     pub(crate) async fn start_node(&mut self, number: usize) {
-        let env = self.env.clone();
         let node = &mut self.nodes[number];
+        let env = self.env.clone().with_clock(Arc::clone(&node.clock) as Arc<dyn Clock>);
         if node.core.is_some() {
             return;
         }

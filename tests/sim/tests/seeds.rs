@@ -105,3 +105,8 @@ fn a_stale_owner_is_caught() {
 fn telemetry_out_of_order_is_caught() {
     caught(Defect::ReorderedTelemetry);
 }
+
+#[test]
+fn an_order_by_the_clock_is_caught() {
+    caught(Defect::OrderByClock);
+}

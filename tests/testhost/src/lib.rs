@@ -109,9 +109,14 @@ impl TestHost {
             TestHost { dir, netns: format!("kh-{unique}"), subnet, uplink: how.uplink, containerd: None };
         host.make_network()?;
         host.start_runtime()?;
-        host.import(&Image::busybox(BUSYBOX)?)?;
-        host.import(&Image::pause(PAUSE)?)?;
+        host.import_own()?;
         Ok(host)
+    }
+
+    /// The images that every host holds.
+    pub(crate) fn import_own(&self) -> Result<()> {
+        self.import(&Image::busybox(BUSYBOX)?)?;
+        self.import(&Image::pause(PAUSE)?)
     }
 
     /// The host's folder. Tests may put what they like into it.

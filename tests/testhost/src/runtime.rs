@@ -38,6 +38,27 @@ impl TestHost {
         self.spawn_runtime()
     }
 
+    /// Takes everything from the runtime that it has, as when its disk is replaced: sandboxes, containers, images and what it
+    /// wrote down about them. It then runs again and holds the images that every host holds.
+    ///
+    /// # Errors
+    /// See [`TestHost::restart_runtime`] and [`TestHost::import`].
+    pub fn wipe_runtime(&mut self) -> Result<()> {
+        self.kill_runtime()?;
+        self.end_containers();
+        for folder in ["root", "state", "ipam"] {
+            let path = self.dir.join(folder);
+            match std::fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("remove {}", path.display()));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        self.start_runtime()?;
+        self.import_own()
+    }
+
     /// Puts an image into the runtime and waits until CRI sees it.
     ///
     /// # Errors

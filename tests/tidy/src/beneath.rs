@@ -1,7 +1,7 @@
 //! Rule 10: below a folder that a container can reach, `edgecore` does nothing by path.
 //!
 //! A container is root, or in the right group, inside its mounts: whatever is looked up there by path can be a link to
-//! anywhere at the next step. So in `modules/edge-edged` only `src/beneath` touches files, and for the folder of the mappers'
+//! anywhere at the next step. So in `modules/edge-edged` only `src/disk/beneath` touches files, and for the folder of the mappers'
 //! sockets (`modules/dmi`, `modules/edge-devicetwin`) only `src/place.rs` of `dmi`; what the others do with the host's own
 //! files stands in the list, call by call, with a reason. Tests are free.
 
@@ -11,7 +11,7 @@ use crate::{File, Finding};
 /// Crates that work in such folders.
 const CRATES: [&str; 3] = ["modules/edge-edged/src/", "modules/dmi/src/", "modules/edge-devicetwin/src/"];
 /// Where they do.
-const DOORS: [&str; 2] = ["modules/edge-edged/src/beneath/", "modules/dmi/src/place.rs"];
+const DOORS: [&str; 2] = ["modules/edge-edged/src/disk/beneath/", "modules/dmi/src/place.rs"];
 
 /// Whatever takes a path and looks it up. Each with a word's boundary before it.
 const CALLS: &[&str] = &[
@@ -45,22 +45,22 @@ struct Allowed {
 
 const ALLOWED: &[Allowed] = &[
     Allowed {
-        path: "modules/edge-edged/src/cgroup.rs",
+        path: "modules/edge-edged/src/runtime/cgroup.rs",
         calls: &["fs", "exists", "read_dir", "is_dir"],
         reason: "the kernel's tree of cgroups, in which nobody can put a link",
     },
     Allowed {
-        path: "modules/edge-edged/src/machine.rs",
+        path: "modules/edge-edged/src/node/machine.rs",
         calls: &["fs", "File", "exists"],
         reason: "/proc, /sys and /etc of the host, and which disk rootDirectory is on",
     },
     Allowed {
-        path: "modules/edge-edged/src/actor.rs",
+        path: "modules/edge-edged/src/runtime/dns.rs",
         calls: &["fs", "metadata"],
         reason: "the host's resolver file, where the administrator says it is",
     },
     Allowed {
-        path: "modules/edge-edged/src/security.rs",
+        path: "modules/edge-edged/src/runtime/security.rs",
         calls: &["fs", "read_dir", "is_dir", "is_file"],
         reason: "/sys/devices/system/cpu, and whether a seccomp profile of the administrator is there",
     },
@@ -70,7 +70,7 @@ const ALLOWED: &[Allowed] = &[
         reason: "what kind of thing a hostPath is, the folder above it, and the host's own /etc/hosts",
     },
     Allowed {
-        path: "modules/edge-devicetwin/src/reach.rs",
+        path: "modules/edge-devicetwin/src/mapper_socket.rs",
         calls: &["fs"],
         reason: "a mapper's socket, which is opened by openat2 beneath the folder and without links",
     },
@@ -176,7 +176,7 @@ mod tests {
             "Command::new(x)",
         ] {
             for file in [
-                "modules/edge-edged/src/worker.rs",
+                "modules/edge-edged/src/pod/worker.rs",
                 "modules/dmi/src/socket.rs",
                 "modules/edge-devicetwin/src/server.rs",
             ] {
@@ -190,7 +190,7 @@ mod tests {
     fn the_door_tests_other_crates_and_words_are_free() {
         let text = "fn f() { std::fs::write(p, b); }";
         for path in [
-            "modules/edge-edged/src/beneath/file.rs",
+            "modules/edge-edged/src/disk/beneath/file.rs",
             "modules/dmi/src/place.rs",
             "modules/edge-edged/src/volumes/tests.rs",
             "edge/src/x.rs",
@@ -199,15 +199,15 @@ mod tests {
         }
         let free = "// std::fs::write\nlet metadata = pod.metadata.clone(); offs::x(); let fs = 1;\n\
                     #[cfg(test)]\nmod tests { fn f() { std::fs::write(p, b); } }\n";
-        assert_eq!(found("modules/edge-edged/src/plan.rs", free), [] as [usize; 0]);
+        assert_eq!(found("modules/edge-edged/src/pod/plan.rs", free), [] as [usize; 0]);
         // A function of one's own hides no call of another.
         let own = "fn mount(a: A) {}\nlet metadata = |a| a;\nmount(a);\nmetadata(a);\na.metadata();\nx::mount(a);\n";
-        assert_eq!(found("modules/edge-edged/src/plan.rs", own), [6, 5]);
+        assert_eq!(found("modules/edge-edged/src/pod/plan.rs", own), [6, 5]);
     }
 
     #[test]
     fn the_list_holds_for_its_calls_only_and_does_not_outlive_them() {
-        let path = "modules/edge-edged/src/machine.rs";
+        let path = "modules/edge-edged/src/node/machine.rs";
         assert_eq!(found(path, "fs::read(p);\nFile::open(p);\np.is_symlink();"), [3]);
         assert!(unused(&[]).iter().any(|finding| finding.path == path));
         let used = File::new(path, "fs::read(p); File::open(p); p.exists();");

@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use bytes::BytesMut;
 
-use super::held::Held;
+use super::backlog::Backlog;
 use crate::link::transport::Urgency;
 
 /// 32 KiB: what may be sent on a stream that has only begun, before this end has read it. As much as a connection begins
@@ -41,7 +41,7 @@ pub(super) struct Out {
 /// What comes in on a stream.
 #[derive(Default)]
 pub(super) struct In {
-    pub(super) waiting: Held,
+    pub(super) waiting: Backlog,
     /// Bytes that the other end may still send.
     pub(super) granted: u32,
     /// Bytes that were read, and are not yet granted again.

@@ -13,10 +13,10 @@
 //! connection at most [`STREAMS_MAX`] streams of the other end and 4 MiB of all of them, in memory of their own: what waits
 //! costs no more for coming in small cells. Each stream has a small window of its own, and a wide one out of what they share.
 
+mod backlog;
 mod budget;
 mod cell;
 mod flow;
-mod held;
 mod state;
 mod stream;
 
@@ -36,7 +36,7 @@ use state::State;
 pub use state::{Breach, Role, STREAMS_MAX};
 use stream::{StreamReader, StreamWriter};
 
-use super::transport::{Connection, PeerName, Reader, Urgency, Writer};
+use super::transport::{Connection, PeerName, Reader, Transport, Urgency, Writer};
 use crate::Clock;
 
 /// What the doors, the connection and its streams share.
@@ -147,6 +147,10 @@ impl Connection for MuxConnection {
 
     fn peer(&self) -> &PeerName {
         &self.peer
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::WebSocket
     }
 
     fn address(&self) -> Option<IpAddr> {

@@ -7,22 +7,20 @@ use std::time::Duration;
 
 use beehive::{Context, Fault};
 use contract::devicetwin::{DmiCaller, DmiRefusal, TwinMsg};
-use contract::ids::PODS;
 use prost::Message as _;
 
 use super::DeviceTwin;
-use crate::holder::{self, Holder};
-use crate::mapper::{self, Session};
-use crate::push::{Met, Sent, Wanted};
-use crate::reach::{self, Expected, Reach};
-use crate::rows::{self, MapperRow};
+use crate::events::Event;
+use crate::identity::{self, MapperIdentity};
+use crate::mapper::{self, MapperRecord, Session};
+use crate::mapper_socket::{self, ExpectedPeer, MapperSocket};
+use crate::push::{Acknowledged, Introduced, Pending};
+use crate::{object_reader, push, store};
 
 /// 64 protocols on one node.
 const MAPPERS_MAX: usize = 64;
-/// 8 protocols of one holder: nobody takes all names before their mappers come.
+/// 8 protocols of one workload or user: nobody takes all names before their mappers come.
 const PROTOCOLS_MAX: usize = 8;
-/// 1024 pods whose holder is remembered; they are asked for anew after that.
-const HOLDERS_MAX: usize = 1024;
 /// 1 s for a socket to take a connection: whoever lives does so at once.
 const LIFE_SIGN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -36,70 +34,56 @@ pub(super) struct Registration {
 }
 
 impl DeviceTwin {
-    /// For whom a caller speaks.
-    pub(super) fn holder_of(&mut self, caller: &DmiCaller) -> Result<Holder, DmiRefusal> {
-        let Some(uid) = &caller.pod else { return Ok(Holder::User { uid: caller.uid }) };
-        if let Some(known) = self.holders.get(uid) {
-            return Ok(known.clone());
+    /// For whom a caller speaks. A pod that is not known may be one that MetaManager has not told of yet.
+    pub(super) async fn identity_of(
+        &mut self,
+        caller: &DmiCaller,
+        cx: &Context<TwinMsg>,
+    ) -> Result<MapperIdentity, DmiRefusal> {
+        let Some(uid) = &caller.pod else { return Ok(MapperIdentity::User { uid: caller.uid }) };
+        if !self.pods.values().any(|pod| pod.uid == *uid) {
+            let store = self.store.clone();
+            let found = cx.env().blocking(move || object_reader::read_pods(&store)).await;
+            let found = found.and_then(|found| found.map_err(|error| Fault::from_error(&error)));
+            self.take_pods(found.map_err(|fault| DmiRefusal::Refused(fault.reason))?.pods);
         }
-        let found = self.pod_holder(uid).map_err(DmiRefusal::Refused)?;
-        let Some(holder) = found else {
-            return Err(self.deny(format!("pod {uid} is not one that runs on this node")));
-        };
-        if self.holders.len() >= HOLDERS_MAX {
-            self.holders.clear();
-        }
-        self.holders.insert(uid.clone(), holder.clone());
-        Ok(holder)
-    }
-
-    fn pod_holder(&self, uid: &str) -> Result<Option<Holder>, String> {
-        let heads = self.store.object_heads().map_err(|error| Fault::from_error(&error).reason)?;
-        let Some((key, ..)) = heads.into_iter().find(|(key, found, _)| key.resource == PODS && found == uid)
-        else {
-            return Ok(None);
-        };
-        let found = self.store.get_object(&key).map_err(|error| Fault::from_error(&error).reason)?;
-        let Some(pod) = found.filter(|pod| pod.uid == uid) else { return Ok(None) };
-        holder::of_pod(&pod.json).map_err(|error| format!("the calling pod is not understood: {error}"))
+        let known = self.pods.values().find(|pod| pod.uid == *uid).and_then(|pod| pod.identity.clone());
+        known.ok_or_else(|| self.deny(format!("pod {uid} is not one that runs on this node"), cx))
     }
 
     /// The uids of the pods of a workload that have not ended.
-    fn pods_of(&self, workload: &Holder) -> Result<BTreeSet<String>, String> {
-        let pods = self.store.list_objects(PODS, None).map_err(|error| Fault::from_error(&error).reason)?;
-        let own = pods
-            .into_iter()
-            .filter(|pod| holder::of_pod(&pod.json).ok().flatten().as_ref() == Some(workload));
-        Ok(own.map(|pod| pod.uid).collect())
+    fn pods_of(&self, workload: &MapperIdentity) -> BTreeSet<String> {
+        let own = self.pods.values().filter(|pod| pod.identity.as_ref() == Some(workload));
+        own.map(|pod| pod.uid.clone()).collect()
     }
 
     /// The way to the socket of a mapper; `Err`: nobody can be expected there.
-    pub(super) fn reach(&self, row: &MapperRow) -> Result<Reach, String> {
-        let expected = match &row.holder {
-            Holder::User { uid } => Expected::User(*uid),
-            workload @ Holder::Workload { .. } => Expected::Pods(self.pods_of(workload)?),
+    pub(super) fn socket_of(&self, mapper: &MapperRecord) -> Result<MapperSocket, String> {
+        let expected = match &mapper.identity {
+            MapperIdentity::User { uid } => ExpectedPeer::User(*uid),
+            workload @ MapperIdentity::Workload { .. } => ExpectedPeer::Pods(self.pods_of(workload)),
         };
         let folder = self.folder().to_owned();
-        let below = reach::below(&folder, &row.address)?;
-        Ok(Reach { folder, below, uid: row.uid, expected, peers: Arc::clone(&self.peers) })
+        let below = mapper_socket::below(&folder, &mapper.address)?;
+        Ok(MapperSocket { folder, below, uid: mapper.uid, expected, peers: Arc::clone(&self.peers) })
     }
 
     /// Whether the one who holds a protocol is still there: a pod of the workload is on the node, or the process runs that
     /// registered, or somebody of the holder's listens where it said.
-    async fn lives(&self, row: &MapperRow, cx: &Context<TwinMsg>) -> Result<bool, String> {
-        if let Holder::Workload { .. } = row.holder {
-            return Ok(!self.pods_of(&row.holder)?.is_empty());
+    async fn is_alive(&self, mapper: &MapperRecord, cx: &Context<TwinMsg>) -> bool {
+        if let MapperIdentity::Workload { .. } = mapper.identity {
+            return !self.pods_of(&mapper.identity).is_empty();
         }
-        if self.peers.runs(&row.process) {
-            return Ok(true);
+        if self.peers.runs(&mapper.process) {
+            return true;
         }
-        let Ok(reach) = self.reach(row) else { return Ok(false) };
-        Ok(match cx.env().timeout(LIFE_SIGN_WITHIN, reach.connect()).await {
+        let Ok(socket) = self.socket_of(mapper) else { return false };
+        match cx.env().timeout(LIFE_SIGN_WITHIN, socket.connect()).await {
             Some(Ok(_)) => true,
             // Somebody listens, and has no room: it is not known who, so nobody takes the place.
             Some(Err(error)) => error.kind() == ErrorKind::WouldBlock,
             None => true,
-        })
+        }
     }
 
     /// Lets a caller have a protocol that nobody else holds. Answers its devices, if it wants them.
@@ -111,82 +95,86 @@ impl DeviceTwin {
     ) -> Result<Vec<u8>, DmiRefusal> {
         let Registration { name, protocol, address, version, with_data } = said;
         mapper::check(&name, &protocol)?;
-        reach::below(self.folder(), &address)?;
-        let holder = self.holder_of(caller)?;
-        self.claim(&holder, &protocol, cx).await?;
-        let mine = self.sessions.get(&protocol).is_some_and(|session| session.row.holder == holder);
+        mapper_socket::below(self.folder(), &address)?;
+        let identity = self.identity_of(caller, cx).await?;
+        self.claim(&identity, &protocol, cx).await?;
+        let mine = self.sessions.get(&protocol).is_some_and(|session| session.mapper.identity == identity);
         if mine && !with_data {
             return Ok(Vec::new());
         }
-        let (response, sent, met) = if with_data {
-            Wanted::of(&protocol, &self.catalog).registration()
-        } else {
-            (Default::default(), Sent::default(), Met::default())
-        };
+        let (response, has, introduced) =
+            if with_data { push::registration(&protocol, &self.catalog) } else { Default::default() };
         let answer = response.encode_to_vec();
         if answer.len() > dmi::REGISTRATION_MAX {
             return Err("the mapper's devices are more than 16 MiB".to_owned().into());
         }
         let (uid, process) = (caller.uid, caller.process.clone());
-        let row = MapperRow { name, address, version, holder, uid, process, with_data, sent };
-        self.begin_session(protocol, row, met).await?;
+        let mapper = MapperRecord { name, address, version, identity, uid, process, with_data };
+        self.begin_session(protocol, mapper, (has, introduced), cx).await?;
         Ok(answer)
     }
 
-    async fn begin_session(&mut self, protocol: String, row: MapperRow, met: Met) -> Result<(), String> {
+    async fn begin_session(
+        &mut self,
+        protocol: String,
+        mapper: MapperRecord,
+        (has, introduced): (Acknowledged, Introduced),
+        cx: &Context<TwinMsg>,
+    ) -> Result<(), String> {
         // The same mapper under another protocol has left the old one.
         let has_left = |(other, session): (&String, &Session)| {
-            *other != protocol && session.row.name == row.name && session.row.holder == row.holder
+            let before = &session.mapper;
+            *other != protocol && before.name == mapper.name && before.identity == mapper.identity
         };
         let left: Vec<String> =
             self.sessions.iter().filter(|entry| has_left(*entry)).map(|(other, _)| other.clone()).collect();
-        let mut writes: Vec<_> = left.iter().map(|other| rows::delete_mapper(other)).collect();
-        writes.push(rows::put_mapper(&protocol, &row));
+        let mut writes: Vec<_> = left.iter().map(|other| store::delete_mapper(other)).collect();
+        writes.extend(store::put_mapper(&protocol, &mapper, &has));
         self.commit(writes).await?;
         self.sessions.retain(|other, _| !left.contains(other));
         self.session_number += 1;
-        tracing::info!(
-            mapper = row.name,
-            protocol,
-            holder = %row.holder,
-            address = row.address,
-            devices = row.sent.devices.len(),
-            "mapper registered"
-        );
-        self.sessions.insert(protocol, Session::new(row, met, self.session_number));
+        let (name, identity, devices) = (mapper.name.clone(), mapper.identity.clone(), has.devices.len());
+        // A device whose model is not there yet is pending again when that comes.
+        let session = Session::new(mapper, (has, introduced), Pending::default(), self.session_number);
+        let event =
+            Event::MapperRegistered { name: &name, protocol: &protocol, identity: &identity, devices };
+        event.happened(cx.env());
+        self.sessions.insert(protocol, session);
         Ok(())
     }
 
-    /// Whether `holder` may have `protocol`. A mapper whose holder is gone makes room.
+    /// Whether whoever speaks for `identity` may have `protocol`. A mapper that is gone makes room.
     async fn claim(
         &mut self,
-        holder: &Holder,
+        identity: &MapperIdentity,
         protocol: &str,
         cx: &Context<TwinMsg>,
     ) -> Result<(), DmiRefusal> {
-        if !holder::may_be_mapper(&self.settings.mappers, holder, protocol) {
+        if !identity::may_be_mapper(&self.settings.mappers, identity, protocol) {
             let reason =
-                format!("modules.deviceTwin.mappers does not let {holder} be the mapper of `{protocol}`");
-            return Err(self.deny(reason));
+                format!("modules.deviceTwin.mappers does not let {identity} be the mapper of `{protocol}`");
+            return Err(self.deny(reason, cx));
         }
         if let Some(session) = self.sessions.get(protocol) {
-            if session.row.holder == *holder {
+            if session.mapper.identity == *identity {
                 return Ok(());
             }
-            let row = session.row.clone();
-            if self.lives(&row, cx).await? {
+            let before = session.mapper.clone();
+            if self.is_alive(&before, cx).await {
                 let reason = format!(
                     "`{protocol}` has a mapper, of {}, and it is there; end that one first",
-                    row.holder
+                    before.identity
                 );
-                return Err(self.deny(reason));
+                return Err(self.deny(reason, cx));
             }
-            tracing::warn!(protocol, before = %row.holder, after = %holder, "a protocol's mapper is gone; another takes its place");
+            Event::MapperReplaced { protocol, before: &before.identity, after: identity }.happened(cx.env());
             return Ok(());
         }
-        if self.sessions.values().filter(|session| session.row.holder == *holder).count() >= PROTOCOLS_MAX {
+        if self.sessions.values().filter(|session| session.mapper.identity == *identity).count()
+            >= PROTOCOLS_MAX
+        {
             return Err(DmiRefusal::UsedUp(format!(
-                "{holder} has {PROTOCOLS_MAX} protocols, which is the most"
+                "{identity} has {PROTOCOLS_MAX} protocols, which is the most"
             )));
         }
         if self.sessions.len() >= MAPPERS_MAX && !self.forget_gone(cx).await? {
@@ -197,13 +185,16 @@ impl DeviceTwin {
         Ok(())
     }
 
-    /// Forgets a mapper whose holder is gone; whether there was one.
+    /// Forgets a mapper that is gone; whether there was one.
     async fn forget_gone(&mut self, cx: &Context<TwinMsg>) -> Result<bool, String> {
-        let held: Vec<(String, MapperRow)> =
-            self.sessions.iter().map(|(protocol, session)| (protocol.clone(), session.row.clone())).collect();
-        for (protocol, row) in held {
-            if !self.lives(&row, cx).await? {
-                self.commit(vec![rows::delete_mapper(&protocol)]).await?;
+        let all: Vec<(String, MapperRecord)> = self
+            .sessions
+            .iter()
+            .map(|(protocol, session)| (protocol.clone(), session.mapper.clone()))
+            .collect();
+        for (protocol, mapper) in all {
+            if !self.is_alive(&mapper, cx).await {
+                self.commit(vec![store::delete_mapper(&protocol)]).await?;
                 self.sessions.remove(&protocol);
                 return Ok(true);
             }
@@ -212,11 +203,9 @@ impl DeviceTwin {
     }
 
     /// Counts a call that was not the caller's to make, and says why.
-    pub(super) fn deny(&mut self, reason: String) -> DmiRefusal {
+    pub(super) fn deny(&mut self, reason: String, cx: &Context<TwinMsg>) -> DmiRefusal {
         self.denied += 1;
-        if self.denied.is_power_of_two() {
-            tracing::warn!(denied = self.denied, %reason, "a call over DMI was denied");
-        }
+        Event::CallDenied { denied: self.denied, reason: &reason }.happened(cx.env());
         DmiRefusal::Denied(reason)
     }
 }

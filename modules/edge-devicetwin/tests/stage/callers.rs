@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::{Node, options, registration, start_told_by, status_report};
+use super::{Node, options, registration, start_with_peers, status_report};
 
 pub(crate) type Manager = DeviceManagerServiceClient<Channel>;
 
@@ -48,7 +48,7 @@ impl Masked {
         let face = Arc::new(Face::default());
         let peers: Arc<dyn Peers> = Arc::<Face>::clone(&face);
         let settings = Settings { dmi_sock_path: folder.to_owned(), mappers, ..Default::default() };
-        let node = start_told_by(folder, options(), settings, peers);
+        let node = start_with_peers(folder, options(), settings, peers);
         node.pump("7").await;
         Masked { node, face }
     }

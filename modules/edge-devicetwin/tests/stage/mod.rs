@@ -47,10 +47,10 @@ pub(crate) fn options() -> Options {
 
 pub(crate) fn start(folder: &Path, options: Options) -> Node {
     let settings = config::edge::DeviceTwin { dmi_sock_path: folder.to_owned(), ..Default::default() };
-    start_told_by(folder, options, settings, Arc::new(Kernel))
+    start_with_peers(folder, options, settings, Arc::new(Kernel))
 }
 
-pub(crate) fn start_told_by(
+pub(crate) fn start_with_peers(
     folder: &Path,
     options: Options,
     settings: config::edge::DeviceTwin,
@@ -67,7 +67,7 @@ pub(crate) fn start_told_by(
     hive.supervise(mailbox, Policy::default(), move || {
         let node = NodeName::parse("edge-1").unwrap();
         DeviceTwin::new(node, &settings, kept.clone(), bus_address.clone(), meta_address.clone())
-            .told_by(Arc::clone(&peers))
+            .with_peers(Arc::clone(&peers))
     });
     hive.open().unwrap();
     Node { hive, store, twin, bus, meta, folder: folder.to_owned() }
@@ -78,17 +78,18 @@ impl Node {
         let write = Write::PutObject {
             key: ObjectKey::new(resource, "default", name),
             uid: uid.to_owned(),
+            content_hash: "1".to_owned(),
             resource_version: "1".to_owned(),
             json: json.to_string().into_bytes(),
         };
         self.store.commit(vec![write]).await.unwrap();
-        self.twin.tell(TwinMsg::Look).await.unwrap();
+        self.twin.tell(TwinMsg::ObjectsChanged(contract::ChangedObjects::Any)).await.unwrap();
     }
 
     pub(crate) async fn delete(&self, resource: &str, name: &str) {
         let key = ObjectKey::new(resource, "default", name);
         self.store.commit(vec![Write::DeleteObject { key, uid: None }]).await.unwrap();
-        self.twin.tell(TwinMsg::Look).await.unwrap();
+        self.twin.tell(TwinMsg::ObjectsChanged(contract::ChangedObjects::Any)).await.unwrap();
     }
 
     pub(crate) async fn pump(&self, desired: &str) {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::payload::{FILES_MAX, Payload};
-use crate::beneath::{Access, Folder};
-use crate::desired::fnv1a;
+use crate::disk::beneath::{Access, Folder};
 use crate::error::StepError;
+use crate::pod::parsed_pod::fnv1a;
 
 const DATA: &str = "..data";
 const NEXT: &str = "..data_tmp";

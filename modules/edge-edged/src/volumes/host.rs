@@ -7,10 +7,11 @@ use std::path::{Component, Path};
 
 use k8s_openapi::api::core::v1::HostPathVolumeSource;
 
-use crate::beneath::{Access, Folder};
-use crate::desired::Desired;
+use crate::disk::beneath::{Access, Folder};
+use crate::disk::layout;
 use crate::error::StepError;
-use crate::{layout, sandbox};
+use crate::pod::parsed_pod::ParsedPod;
+use crate::runtime::sandbox;
 
 /// More of the node's own hosts file is not read.
 const HOSTS_MAX: u64 = 256 << 10;
@@ -73,7 +74,7 @@ fn parent_of(path: &Path) -> Result<(Folder, &Path), StepError> {
 /// Writes the pod's `/etc/hosts`. A container that has it mounted may have written into it.
 pub(crate) fn write_hosts(
     root: &Folder,
-    pod: &Desired,
+    pod: &ParsedPod,
     ips: &[String],
     node_name: &str,
 ) -> Result<(), StepError> {
@@ -87,7 +88,7 @@ pub(crate) fn write_hosts(
     root.overwrite(&at, text.as_bytes(), Access::mode(0o644))
 }
 
-fn hosts(pod: &Desired, ips: &[String], node_name: &str) -> String {
+fn hosts(pod: &ParsedPod, ips: &[String], node_name: &str) -> String {
     let mut text = String::from("# Kubernetes-managed hosts file.\n");
     if pod.host_network() {
         let mut own = String::new();
@@ -115,7 +116,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::desired::tests::pod;
+    use crate::pod::parsed_pod::tests::pod;
     use serde_json::json;
 
     fn source(path: &Path, kind: &str) -> HostPathVolumeSource {

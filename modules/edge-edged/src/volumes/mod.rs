@@ -10,7 +10,7 @@ mod teardown;
 mod tests;
 
 pub(crate) use host::write_hosts;
-pub(crate) use payload::{TokenWant, Tokens, token_wants};
-pub(crate) use prepare::{At, Prepared, Volume, prepare};
+pub(crate) use payload::{TokenRequest, Tokens, token_requests};
+pub(crate) use prepare::{PreparedVolumes, Volume, VolumeLocation, prepare};
 pub(crate) use subpath::mounts_of;
 pub(crate) use teardown::Teardown;

@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::{
     SecretVolumeSource, ServiceAccountTokenProjection, Volume,
 };
 
-use crate::desired::{Desired, all_of};
-use crate::env::{Facts, field_value, resource_value};
 use crate::error::StepError;
-use crate::objects::{Sources, bytes_of_map, bytes_of_secret};
+use crate::pod::parsed_pod::{ParsedPod, all_of};
+use crate::pod::references::{Sources, bytes_of_map, bytes_of_secret};
+use crate::runtime::env::{FieldValues, field_value, resource_value};
 
 /// Kubernetes' default for files from objects.
 const MODE: i32 = 0o644;
@@ -39,27 +39,27 @@ pub(crate) type Payload = BTreeMap<String, File>;
 
 /// A token that a pod mounts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct TokenWant {
+pub(crate) struct TokenRequest {
     pub(crate) audience: String,
     pub(crate) seconds: i64,
 }
 
 /// The tokens at hand.
-pub(crate) type Tokens = BTreeMap<TokenWant, String>;
+pub(crate) type Tokens = BTreeMap<TokenRequest, String>;
 
-fn want_of(token: &ServiceAccountTokenProjection) -> TokenWant {
-    TokenWant {
+fn token_request_of(token: &ServiceAccountTokenProjection) -> TokenRequest {
+    TokenRequest {
         audience: token.audience.clone().unwrap_or_default(),
         seconds: token.expiration_seconds.unwrap_or(TOKEN_SECONDS),
     }
 }
 
 /// The tokens that a pod mounts, each once.
-pub(crate) fn token_wants(spec: &PodSpec) -> Vec<TokenWant> {
+pub(crate) fn token_requests(spec: &PodSpec) -> Vec<TokenRequest> {
     let projected = spec.volumes.iter().flatten().filter_map(|volume| volume.projected.as_ref());
     let sources = projected.flat_map(|projected| projected.sources.iter().flatten());
-    let mut wants: Vec<TokenWant> =
-        sources.filter_map(|source| source.service_account_token.as_ref()).map(want_of).collect();
+    let mut wants: Vec<TokenRequest> =
+        sources.filter_map(|source| source.service_account_token.as_ref()).map(token_request_of).collect();
     wants.sort();
     wants.dedup();
     wants
@@ -67,11 +67,11 @@ pub(crate) fn token_wants(spec: &PodSpec) -> Vec<TokenWant> {
 
 /// The files of a volume; `None` for kinds that hold no files from objects.
 pub(crate) fn of_volume(
-    pod: &Desired,
+    pod: &ParsedPod,
     volume: &Volume,
     sources: &Sources,
     tokens: &Tokens,
-    facts: &Facts,
+    facts: &FieldValues,
 ) -> Result<Option<Payload>, StepError> {
     let mut payload = Payload::new();
     if let Some(map) = &volume.config_map {
@@ -133,11 +133,11 @@ fn from_secret(secret: &SecretVolumeSource, sources: &Sources, into: &mut Payloa
 }
 
 fn from_projected(
-    pod: &Desired,
+    pod: &ParsedPod,
     projected: &ProjectedVolumeSource,
     sources: &Sources,
     tokens: &Tokens,
-    facts: &Facts,
+    facts: &FieldValues,
     into: &mut Payload,
 ) -> Result<(), StepError> {
     let mode = projected.default_mode.unwrap_or(MODE);
@@ -160,7 +160,7 @@ fn from_projected(
             from_downward(pod, downward.items.iter().flatten(), mode, facts, into)?;
         }
         if let Some(token) = &source.service_account_token {
-            let Some(text) = tokens.get(&want_of(token)) else {
+            let Some(text) = tokens.get(&token_request_of(token)) else {
                 let account = pod.spec().service_account_name.clone().unwrap_or_else(|| "default".to_owned());
                 return Err(StepError::Token { account, reason: "none has been granted yet".to_owned() });
             };
@@ -194,10 +194,10 @@ fn token_access(spec: &PodSpec, mode: i32) -> (u32, Option<u32>) {
 }
 
 fn from_downward<'a>(
-    pod: &Desired,
+    pod: &ParsedPod,
     items: impl Iterator<Item = &'a DownwardAPIVolumeFile>,
     mode: i32,
-    facts: &Facts,
+    facts: &FieldValues,
     into: &mut Payload,
 ) -> Result<(), StepError> {
     for item in items {
@@ -284,7 +284,7 @@ fn inside(path: &str) -> Result<String, StepError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::pod;
+    use crate::pod::parsed_pod::tests::pod;
     use serde_json::json;
 
     fn sources() -> Sources {
@@ -299,7 +299,7 @@ mod tests {
     fn payload(volume: serde_json::Value, tokens: &Tokens) -> Result<Payload, StepError> {
         let pod = pod(json!({"volumes": [volume]}));
         let volume = &pod.spec().volumes.as_ref().unwrap()[0];
-        of_volume(&pod, volume, &sources(), tokens, &Facts::default()).map(Option::unwrap)
+        of_volume(&pod, volume, &sources(), tokens, &FieldValues::default()).map(Option::unwrap)
     }
 
     #[test]
@@ -344,7 +344,8 @@ mod tests {
             };
             let pod = pod(json!({"volumes": [{"name": "v", "configMap": {"name": "m"}}]}));
             let volume = &pod.spec().volumes.as_ref().unwrap()[0];
-            let error = of_volume(&pod, volume, &sources, &Tokens::new(), &Facts::default()).unwrap_err();
+            let error =
+                of_volume(&pod, volume, &sources, &Tokens::new(), &FieldValues::default()).unwrap_err();
             assert!(
                 matches!(&error, StepError::Config(text) if text.contains("ConfigMap m")),
                 "{key:?}: {error}"
@@ -370,7 +371,8 @@ mod tests {
             {"serviceAccountToken": {"path": "token", "audience": "a"}}, {"secret": {"name": "s"}},
             {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}});
         assert!(matches!(payload(volume.clone(), &Tokens::new()), Err(StepError::Token { .. })));
-        let tokens = Tokens::from([(TokenWant { audience: "a".into(), seconds: 3600 }, "t0k3n".to_owned())]);
+        let tokens =
+            Tokens::from([(TokenRequest { audience: "a".into(), seconds: 3600 }, "t0k3n".to_owned())]);
         let found = payload(volume, &tokens).unwrap();
         assert_eq!(found["token"].bytes, b"t0k3n");
         assert_eq!(found["namespace"].bytes, b"default");

@@ -7,16 +7,17 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Volume as VolumeSpec};
 
 use super::payload::Payload;
 use super::{Tokens, atomic, host, payload};
-use crate::beneath::{Access, Folder};
-use crate::desired::Desired;
-use crate::env::Facts;
+use crate::disk::beneath::{Access, Folder};
+use crate::disk::layout;
 use crate::error::StepError;
-use crate::objects::Sources;
-use crate::{layout, quantity};
+use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::quantity;
+use crate::pod::references::Sources;
+use crate::runtime::env::FieldValues;
 
 /// Where a volume lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum At {
+pub(crate) enum VolumeLocation {
     /// Below `rootDirectory`.
     Ours(PathBuf),
     /// On the host, where the pod says.
@@ -26,13 +27,13 @@ pub(crate) enum At {
 /// A volume that is ready to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Volume {
-    pub(crate) at: At,
+    pub(crate) at: VolumeLocation,
     /// It was made from objects: no container may write to it, whatever the pod says.
     pub(crate) read_only: bool,
 }
 
 /// The volumes of a pod by their names.
-pub(crate) type Prepared = BTreeMap<String, Volume>;
+pub(crate) type PreparedVolumes = BTreeMap<String, Volume>;
 
 /// Folders that only lead to a volume: no other user of the node may pass.
 const LEADS: u32 = 0o750;
@@ -40,12 +41,12 @@ const LEADS: u32 = 0o750;
 /// Makes what is missing and brings files from objects up to date. Safe to repeat at any time.
 pub(crate) fn prepare(
     root: &Folder,
-    pod: &Desired,
+    pod: &ParsedPod,
     sources: &Sources,
     tokens: &Tokens,
-    facts: &Facts,
-) -> Result<Prepared, StepError> {
-    let mut prepared = Prepared::new();
+    facts: &FieldValues,
+) -> Result<PreparedVolumes, StepError> {
+    let mut prepared = PreparedVolumes::new();
     for volume in pod.spec().volumes.iter().flatten() {
         let made =
             one(root, pod, volume, sources, tokens, facts).map_err(|error| named(error, &volume.name))?;
@@ -65,22 +66,22 @@ fn named(error: StepError, volume: &str) -> StepError {
 
 fn one(
     root: &Folder,
-    pod: &Desired,
+    pod: &ParsedPod,
     volume: &VolumeSpec,
     sources: &Sources,
     tokens: &Tokens,
-    facts: &Facts,
+    facts: &FieldValues,
 ) -> Result<Volume, StepError> {
     let uid = &pod.id.uid;
     let group = fs_group(pod);
     if let Some(path) = &volume.host_path {
         host::check_path(path)?;
-        return Ok(Volume { at: At::Host(PathBuf::from(&path.path)), read_only: false });
+        return Ok(Volume { at: VolumeLocation::Host(PathBuf::from(&path.path)), read_only: false });
     }
     if let Some(source) = &volume.empty_dir {
         let at = layout::volume(uid, "empty-dir", &volume.name);
         empty_dir(root, &at, &layout::ready(uid, &volume.name), source, group)?;
-        return Ok(Volume { at: At::Ours(at), read_only: false });
+        return Ok(Volume { at: VolumeLocation::Ours(at), read_only: false });
     }
     let Some(files) = payload::of_volume(pod, volume, sources, tokens, facts)? else {
         return Err(StepError::Config("its kind is not supported".to_owned()));
@@ -96,10 +97,10 @@ fn one(
     };
     let at = layout::volume(uid, kind, &volume.name);
     from_objects(root, &at, &files, secret, group)?;
-    Ok(Volume { at: At::Ours(at), read_only: true })
+    Ok(Volume { at: VolumeLocation::Ours(at), read_only: true })
 }
 
-fn fs_group(pod: &Desired) -> Option<u32> {
+fn fs_group(pod: &ParsedPod) -> Option<u32> {
     let group = pod.spec().security_context.as_ref().and_then(|own| own.fs_group)?;
     u32::try_from(group).ok()
 }
@@ -166,10 +167,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::desired::tests::pod;
+    use crate::pod::parsed_pod::tests::pod;
 
-    fn facts() -> Facts {
-        Facts {
+    fn facts() -> FieldValues {
+        FieldValues {
             pod_ips: Vec::new(),
             host_ips: Vec::new(),
             node_name: "edge-1".to_owned(),
@@ -178,7 +179,7 @@ mod tests {
         }
     }
 
-    fn prepared(root: &Path, pod: &Desired) -> Prepared {
+    fn prepared(root: &Path, pod: &ParsedPod) -> PreparedVolumes {
         let root = Folder::root(root).unwrap();
         prepare(&root, pod, &Sources::default(), &Tokens::new(), &facts()).unwrap()
     }

@@ -7,20 +7,21 @@ use cri::v1::{Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use rustix::io::Errno;
 
-use super::{At, Prepared, Volume};
-use crate::beneath::{Access, Folder};
-use crate::desired::Desired;
-use crate::env::expand;
+use super::{PreparedVolumes, Volume, VolumeLocation};
+use crate::disk::beneath::{Access, Folder};
+use crate::disk::layout;
 use crate::error::StepError;
-use crate::{container, layout};
+use crate::pod::parsed_pod::ParsedPod;
+use crate::runtime::container;
+use crate::runtime::env::expand;
 
 /// The mounts of a container, the deepest last. Blocks.
 pub(crate) fn mounts_of(
     root: &Folder,
-    pod: &Desired,
+    pod: &ParsedPod,
     spec: &Container,
     attempt: u32,
-    prepared: &Prepared,
+    prepared: &PreparedVolumes,
     env: &[(String, String)],
 ) -> Result<Vec<Mount>, StepError> {
     let known: BTreeMap<String, String> = env.iter().cloned().collect();
@@ -36,8 +37,8 @@ pub(crate) fn mounts_of(
         };
         let host_path = if inner.is_empty() {
             match &volume.at {
-                At::Ours(at) => root.shown().join(at),
-                At::Host(path) => path.clone(),
+                VolumeLocation::Ours(at) => root.shown().join(at),
+                VolumeLocation::Host(path) => path.clone(),
             }
         } else {
             let place = layout::sub_path(&pod.id.uid, &spec.name, &wanted.name, index);
@@ -58,11 +59,11 @@ pub(crate) fn mounts_of(
         )));
     }
     if !has(&list, message_path) {
-        let at = layout::last_words(&pod.id.uid, &spec.name, attempt);
+        let at = layout::termination_message(&pod.id.uid, &spec.name, attempt);
         if let Some(parent) = at.parent() {
             root.make(parent, Access::mode(0o750))?;
         }
-        // Any user of the container may leave its last words.
+        // Any user of the container may leave its termination message.
         root.overwrite(&at, b"", Access::mode(0o666))?;
         list.push(plain(message_path, &root.shown().join(at)));
     }
@@ -112,8 +113,8 @@ fn sub_path(root: &Folder, volume: &Volume, inner: &str, said: &str, place: &Pat
         return Err(StepError::Config(format!("subPath `{said}` is not a relative path without `..`")));
     }
     let folder = match &volume.at {
-        At::Ours(at) => root.below(at)?,
-        At::Host(path) => Folder::root(path)?,
+        VolumeLocation::Ours(at) => root.below(at)?,
+        VolumeLocation::Host(path) => Folder::root(path)?,
     };
     let relative: PathBuf = parts.iter().collect();
     let found = folder.sub_path(&relative).map_err(|errno| match errno {
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     fn volume() -> Volume {
-        Volume { at: At::Ours("v".into()), read_only: false }
+        Volume { at: VolumeLocation::Ours("v".into()), read_only: false }
     }
 
     #[test]

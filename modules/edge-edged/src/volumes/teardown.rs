@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::beneath::{Folder, Removal};
+use crate::disk::beneath::{Folder, Removal};
+use crate::disk::layout;
 use crate::error::StepError;
-use crate::layout;
 
 /// What is left to be removed of a pod.
 #[derive(Debug)]

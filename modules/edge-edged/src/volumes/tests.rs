@@ -12,8 +12,8 @@ use rustix::fs::{CWD, Mode, OFlags, RenameFlags, open, renameat_with};
 
 use super::atomic;
 use super::payload::{File, Payload};
-use crate::beneath::Folder;
-use crate::beneath::tests::Outside;
+use crate::disk::beneath::Folder;
+use crate::disk::beneath::tests::Outside;
 
 const KEYS: usize = 60;
 const UPDATES: usize = 200;

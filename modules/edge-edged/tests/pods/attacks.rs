@@ -139,7 +139,7 @@ fn no_container_gets_out_through_a_volume_in_two_hundred_updates() {
 }
 
 #[test]
-fn last_words_and_hosts_are_no_way_out() {
+fn termination_messages_and_hosts_files_are_no_way_out() {
     run(async {
         let host = Machine::new("words");
         let node = Node::start(&host);

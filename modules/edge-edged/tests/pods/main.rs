@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod attacks;
+mod clocks;
+mod faults;
 mod lives;
 mod needs;
 mod node;
+mod restarts;
 mod speed;

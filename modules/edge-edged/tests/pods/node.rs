@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::testing::Probe;
-use beehive::{Address, Capacity, Ended, Env, Flow, Hive, Policy};
+use beehive::testing::{self, PanicPoint, PlannedPanic, Probe};
+use beehive::{ActorReport, Address, Capacity, Ended, Env, Flow, Hive, Policy};
 use contract::edged::EdgedMsg;
 use contract::metamanager::{MetaMsg, NoToken};
 use contract::{TokenGrant, TokenQuery, UpReport, rows};
@@ -18,6 +18,8 @@ use edge_edged::{Edged, Settings};
 use edge_store::{ObjectKey, Options, Store, Write};
 use serde_json::{Value, json};
 use testhost::TestHost;
+
+use crate::faults::{Faults, FaultyEdged, FaultyRuntime};
 
 /// For a cold, shared machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -88,6 +90,10 @@ pub(crate) struct Node {
     pub(crate) heard: Rc<RefCell<Heard>>,
     pub(crate) settings: Settings,
     pub(crate) edged: Address<EdgedMsg>,
+    /// Panics of Edged at its messages.
+    pub(crate) edged_faults: Rc<Faults>,
+    /// Panics of Edged and its workers at their calls of the runtime; `runtime` itself has none.
+    pub(crate) runtime_faults: Arc<Faults>,
     env: Env,
     hive: Hive,
     meta: Address<MetaMsg>,
@@ -101,21 +107,30 @@ pub(crate) fn run<F: Future>(test: F) -> F::Output {
 impl Node {
     /// A node with an empty store.
     pub(crate) fn start(host: &Machine) -> Node {
+        Node::start_with(host, Env::real(), |runtime| runtime)
+    }
+
+    /// The same in another environment, with something between Edged and the runtime.
+    pub(crate) fn start_with(
+        host: &Machine,
+        env: Env,
+        between: impl FnOnce(Arc<dyn Runtime>) -> Arc<dyn Runtime>,
+    ) -> Node {
         let mut settings = Settings::new("edge-1", &config::edge::Edged::default());
         settings.root = host.dir().join("kubelet");
         settings.logs = host.dir().join("pods");
         settings.node_ips = vec!["192.0.2.1".to_owned()];
         settings.cgroup_root = format!("/{}", host.netns());
         settings.report_node_every = Duration::from_millis(500);
-        let env = Env::real();
         let runtime = Grpc::new(&host.endpoint(), &host.endpoint(), SOON).unwrap();
-        let runtime: Arc<dyn Runtime> = Arc::new(runtime);
+        let runtime = between(Arc::new(runtime));
         let store = Store::open(host.dir().join("edge.db"), Options::new([1; 16])).unwrap();
         let (probe, meta) = Probe::new(&env, 64);
         let heard = Rc::new(RefCell::new(Heard::default()));
         actix_rt::spawn(listen(probe, Rc::clone(&heard)));
-        let (hive, edged) = begin(&env, &settings, &runtime, &store, &meta);
-        Node { runtime, store, heard, settings, edged, env, hive, meta }
+        let (edged_faults, runtime_faults) = (Rc::default(), Arc::default());
+        let (hive, edged) = begin(&env, &settings, &runtime, &store, &meta, (&edged_faults, &runtime_faults));
+        Node { runtime, store, heard, settings, edged, edged_faults, runtime_faults, env, hive, meta }
     }
 
     /// Ends Edged as a daemon ends, does something, and starts it again on the store as it is then.
@@ -124,33 +139,51 @@ impl Node {
         host: &Machine,
         meanwhile: impl AsyncFnOnce(&Store, &dyn Runtime),
     ) -> Node {
-        let Node { runtime, store, heard, settings, edged, env, hive, meta } = self;
+        let stopped = self.stop(host).await;
+        meanwhile(&stopped.store, stopped.runtime.as_ref()).await;
+        stopped.start()
+    }
+
+    /// Ends Edged as a daemon ends. The store is open again then.
+    pub(crate) async fn stop(self, host: &Machine) -> Stopped {
+        let Node { runtime, store, heard, settings, edged, edged_faults, runtime_faults, env, hive, meta } =
+            self;
         assert_eq!(hive.shutdown(Duration::from_secs(10)).await, Ended::InOrder);
         drop((edged, store));
         let path = host.dir().join("edge.db");
         // Tasks that were ended let go of the file a moment later.
         let again = async || Store::open(&path, Options::new([1; 16])).ok();
         let store = eventually(again).await.expect("the store opens again");
-        meanwhile(&store, runtime.as_ref()).await;
-        let (hive, edged) = begin(&env, &settings, &runtime, &store, &meta);
-        Node { runtime, store, heard, settings, edged, env, hive, meta }
+        Stopped { runtime, store, heard, settings, edged_faults, runtime_faults, env, meta }
     }
 
     /// Puts objects into the store as MetaManager does, and says so.
     pub(crate) async fn apply(&self, objects: &[Value]) {
         put(&self.store, objects).await;
-        self.edged.tell(EdgedMsg::Look).await.unwrap();
+        self.edged.tell(EdgedMsg::Reconcile).await.unwrap();
     }
 
     /// Forgets a pod and says so.
     pub(crate) async fn forget(&self, pod: &str) {
         forget(&self.store, pod).await;
-        self.edged.tell(EdgedMsg::Look).await.unwrap();
+        self.edged.tell(EdgedMsg::Reconcile).await.unwrap();
     }
 
     /// What Edged tells of itself.
     pub(crate) async fn snapshot(&self) -> Value {
         self.hive.inspector().report(SOON).await.actors[0].snapshot.clone()
+    }
+
+    /// Plans a panic of an actor of that full name or kind when it is handed the next message of that name.
+    pub(crate) fn plan_panic(&self, actor: &str, message: &'static str) -> PlannedPanic {
+        let point = PanicPoint { message: Some(message), nth: 1, awaits: 0 };
+        testing::plan_panic(&self.hive.inspector(), actor, point)
+    }
+
+    /// How an actor fares, by its full name.
+    pub(crate) async fn actor(&self, name: &str) -> ActorReport {
+        let report = self.hive.inspector().report(SOON).await;
+        report.actors.into_iter().find(|actor| actor.name == name).unwrap()
     }
 
     /// Everything in the outbox, the oldest first.
@@ -231,20 +264,48 @@ impl Node {
     }
 }
 
+/// A node whose Edged was ended.
+pub(crate) struct Stopped {
+    runtime: Arc<dyn Runtime>,
+    store: Store,
+    heard: Rc<RefCell<Heard>>,
+    settings: Settings,
+    edged_faults: Rc<Faults>,
+    runtime_faults: Arc<Faults>,
+    env: Env,
+    meta: Address<MetaMsg>,
+}
+
+impl Stopped {
+    /// Starts Edged again.
+    pub(crate) fn start(self) -> Node {
+        let Stopped { runtime, store, heard, settings, edged_faults, runtime_faults, env, meta } = self;
+        let (hive, edged) = begin(&env, &settings, &runtime, &store, &meta, (&edged_faults, &runtime_faults));
+        Node { runtime, store, heard, settings, edged, edged_faults, runtime_faults, env, hive, meta }
+    }
+}
+
 fn begin(
     env: &Env,
     settings: &Settings,
     runtime: &Arc<dyn Runtime>,
     store: &Store,
     meta: &Address<MetaMsg>,
+    faults: (&Rc<Faults>, &Arc<Faults>),
 ) -> (Hive, Address<EdgedMsg>) {
     let mut hive = Hive::new("edgecore", env.clone());
     let mailbox = hive.mailbox::<EdgedMsg>("edged", Capacity::new(128, "a test's choice"));
     let address = hive.grant("test", &mailbox, Flow::Tell);
-    let (settings, runtime, store, meta) =
-        (settings.clone(), Arc::clone(runtime), store.clone(), meta.clone());
-    let made = move || Edged::new(settings.clone(), Arc::clone(&runtime), store.clone(), meta.clone());
-    hive.supervise(mailbox, Policy::default(), made);
+    let (settings, store, meta) = (settings.clone(), store.clone(), meta.clone());
+    let runtime = FaultyRuntime { runtime: Arc::clone(runtime), faults: Arc::clone(faults.1) };
+    let (runtime, faults): (Arc<dyn Runtime>, _) = (Arc::new(runtime), Rc::clone(faults.0));
+    let made = move || {
+        let edged = Edged::new(settings.clone(), Arc::clone(&runtime), store.clone(), meta.clone());
+        FaultyEdged { edged, faults: Rc::clone(&faults) }
+    };
+    // More than a test's faults on purpose.
+    let policy = Policy { budget: 100, backoff_max: Duration::from_millis(200), ..Policy::default() };
+    hive.supervise(mailbox, policy, made);
     hive.open().unwrap();
     (hive, address)
 }
@@ -297,7 +358,8 @@ pub(crate) async fn put(store: &Store, objects: &[Value]) {
             key: ObjectKey::new(resource, "default", text(&metadata["name"])),
             uid: text(&metadata["uid"]),
             // Any text that differs when the object does.
-            resource_version: format!("{}-{}", json.len(), json.iter().map(|b| u64::from(*b)).sum::<u64>()),
+            content_hash: format!("{}-{}", json.len(), json.iter().map(|b| u64::from(*b)).sum::<u64>()),
+            resource_version: "1".to_owned(),
             json,
         }
     });

@@ -70,11 +70,12 @@ impl Node {
         let write = Write::PutObject {
             key: ObjectKey::new(resource, "default", name),
             uid: format!("u-{name}"),
+            content_hash: "1".to_owned(),
             resource_version: "1".to_owned(),
             json: json.to_string().into_bytes(),
         };
         self.store.commit(vec![write]).await.unwrap();
-        self.twin.tell(TwinMsg::Look).await.unwrap();
+        self.twin.tell(TwinMsg::ObjectsChanged(contract::ChangedObjects::Any)).await.unwrap();
     }
 
     /// Takes what the actor has told its neighbours.

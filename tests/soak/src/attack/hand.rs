@@ -67,7 +67,9 @@ impl Identity {
     /// The hello of this node, as a frame.
     pub(crate) fn hello(&self) -> Vec<u8> {
         let name = format!("system:node:{}", self.node);
-        frame(0, HELLO, &[&[0, 1], name.as_bytes()].concat())
+        let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
+        // Wire version 1 alone, and no capabilities.
+        frame(0, HELLO, &[&[1, 1, length], name.as_bytes(), &[0]].concat())
     }
 }
 

@@ -1,0 +1,29 @@
+//! The capabilities of our mailboxes: what each understands, as the hello of whoever opens it says
+//! ([`beehive::link::Capabilities`]). A name is never used for anything else again.
+
+/// Batches that are deflated.
+pub const DEFLATE: &str = "deflate";
+/// Questions for tokens.
+pub const TOKENS: &str = "tokens";
+/// Telemetry.
+pub const TELEMETRY: &str = "telemetry";
+/// Reports of nodes.
+pub const REPORT_NODE: &str = "report.node";
+/// Reports of the status of pods.
+pub const REPORT_POD_STATUS: &str = "report.pod-status";
+/// Reports that a pod is gone.
+pub const REPORT_POD_GONE: &str = "report.pod-gone";
+/// Events.
+pub const REPORT_EVENT: &str = "report.event";
+/// Reports of a twin's property.
+pub const REPORT_TWIN: &str = "report.twin";
+/// Reports of a device's state.
+pub const REPORT_DEVICE_STATE: &str = "report.device-state";
+
+/// What the edge controller of this release understands.
+pub const OF_EDGE_CONTROLLER: &[&str] =
+    &[DEFLATE, TOKENS, REPORT_NODE, REPORT_POD_STATUS, REPORT_POD_GONE, REPORT_EVENT];
+/// What the device controller of this release understands.
+pub const OF_DEVICE_CONTROLLER: &[&str] = &[DEFLATE, REPORT_TWIN, REPORT_DEVICE_STATE];
+/// What the router of this release understands.
+pub const OF_ROUTER: &[&str] = &[DEFLATE, TELEMETRY];

@@ -1,0 +1,262 @@
+//! What a node reported or asked, parsed: the only form in which a controller of the cloud can read it.
+//!
+//! A node's reports and questions travel as [`Unparsed`], which nobody can look into. Whoever wants to know what they say
+//! parses each by itself, so that one with an odd name or size is refused alone, and no name that was not checked can come
+//! into a URL.
+
+use thiserror::Error;
+
+use crate::ids::{Namespace, ObjectName, ParseIdError, PropertyName, Uid};
+use crate::{TokenQuery, TwinValue, UpReport};
+
+/// 128 KiB: the largest status of a node or a pod. A kubelet's largest have some tens of KiB.
+pub const STATUS_MAX: usize = 128 << 10;
+/// 16 KiB: the largest event; what is taken of it is much less.
+pub const EVENT_MAX: usize = 16 << 10;
+/// 4 KiB: the longest value of a twin, as on the node.
+pub const VALUE_MAX: usize = 4 << 10;
+/// 16 entries of a value's metadata.
+pub const METADATA_MAX: usize = 16;
+/// 512 bytes: the longest key or value of a value's metadata.
+pub const METADATA_BYTES_MAX: usize = 512;
+/// 128 bytes: the longest state of a device, and the longest time.
+pub const STATE_MAX: usize = 128;
+/// 8 audiences of one token.
+pub const AUDIENCES_MAX: usize = 8;
+/// 1 KiB: the longest audience.
+pub const AUDIENCE_MAX: usize = 1 << 10;
+
+/// What came from a node, or goes there, and is not to be read before it is parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unparsed<T>(pub(crate) T);
+
+impl<T> From<T> for Unparsed<T> {
+    fn from(raw: T) -> Self {
+        Unparsed(raw)
+    }
+}
+
+/// Why something that a node said is not taken. It never will be: it is confirmed, so that the node forgets it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidReport {
+    /// A name is none.
+    #[error(transparent)]
+    Name(#[from] ParseIdError),
+    /// Something is too large.
+    #[error("{what} has {found}, and may have {max}")]
+    Size {
+        /// What, and the unit.
+        what: &'static str,
+        /// How much there is.
+        found: usize,
+        /// How much there may be.
+        max: usize,
+    },
+}
+
+fn within(what: &'static str, found: usize, max: usize) -> Result<(), InvalidReport> {
+    if found <= max { Ok(()) } else { Err(InvalidReport::Size { what, found, max }) }
+}
+
+/// One pod, for good.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodId {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: ObjectName,
+    /// Its uid.
+    pub uid: Uid,
+}
+
+impl PodId {
+    /// Parses one.
+    ///
+    /// # Errors
+    /// When a part is no such name.
+    pub fn parse(namespace: &str, name: &str, uid: &str) -> Result<Self, ParseIdError> {
+        Ok(PodId {
+            namespace: Namespace::parse(namespace)?,
+            name: ObjectName::parse(name)?,
+            uid: Uid::parse(uid)?,
+        })
+    }
+}
+
+impl std::fmt::Display for PodId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{} ({})", self.namespace, self.name, self.uid)
+    }
+}
+
+/// One device by its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeviceName {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: ObjectName,
+}
+
+impl DeviceName {
+    /// Parses one.
+    ///
+    /// # Errors
+    /// When a part is no such name.
+    pub fn parse(namespace: &str, name: &str) -> Result<Self, ParseIdError> {
+        Ok(DeviceName { namespace: Namespace::parse(namespace)?, name: ObjectName::parse(name)? })
+    }
+}
+
+impl std::fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A report by the controller that takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParsedReport {
+    /// The edge controller.
+    OfNode(NodeReport),
+    /// The device controller: of this device, this.
+    OfDevice(DeviceName, DeviceReport),
+}
+
+/// A report for the edge controller; the fields as in [`UpReport`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeReport {
+    /// The node as it sees itself.
+    Node {
+        /// A Node, of which labels, taints and status count.
+        node_json: String,
+    },
+    /// The status of a pod.
+    PodStatus {
+        /// The pod.
+        pod: PodId,
+        /// A PodStatus.
+        status_json: String,
+    },
+    /// Nothing of the pod runs any more.
+    PodGone {
+        /// The pod.
+        pod: PodId,
+    },
+    /// An event.
+    Event {
+        /// Its namespace.
+        namespace: Namespace,
+        /// Its name.
+        name: ObjectName,
+        /// An Event, of which a few fields count.
+        event_json: String,
+    },
+}
+
+/// A report of a device; the fields as in [`UpReport`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceReport {
+    /// A property of its twin.
+    Twin {
+        /// The property.
+        property: PropertyName,
+        /// What the device reported.
+        reported: Option<TwinValue>,
+        /// The desired value as the node knows it.
+        observed_desired: Option<TwinValue>,
+    },
+    /// Its state.
+    State {
+        /// The state.
+        state: String,
+        /// When it was last online.
+        last_online_time: Option<String>,
+    },
+}
+
+impl Unparsed<UpReport> {
+    /// What it says.
+    ///
+    /// # Errors
+    /// See [`InvalidReport`].
+    pub fn parse(self) -> Result<ParsedReport, InvalidReport> {
+        Ok(match self.0 {
+            UpReport::Node { node_json } => {
+                within("a Node, in bytes,", node_json.len(), STATUS_MAX)?;
+                ParsedReport::OfNode(NodeReport::Node { node_json })
+            }
+            UpReport::PodStatus { namespace, name, uid, status_json } => {
+                within("the status of a pod, in bytes,", status_json.len(), STATUS_MAX)?;
+                let pod = PodId::parse(&namespace, &name, &uid)?;
+                ParsedReport::OfNode(NodeReport::PodStatus { pod, status_json })
+            }
+            UpReport::PodGone { namespace, name, uid } => {
+                ParsedReport::OfNode(NodeReport::PodGone { pod: PodId::parse(&namespace, &name, &uid)? })
+            }
+            UpReport::Event { namespace, name, event_json } => {
+                within("an event, in bytes,", event_json.len(), EVENT_MAX)?;
+                let (namespace, name) = (Namespace::parse(&namespace)?, ObjectName::parse(&name)?);
+                ParsedReport::OfNode(NodeReport::Event { namespace, name, event_json })
+            }
+            UpReport::Twin { namespace, name, property, reported, observed_desired } => {
+                let device = DeviceName::parse(&namespace, &name)?;
+                let property = PropertyName::parse(&property)?;
+                for value in [&reported, &observed_desired].into_iter().flatten() {
+                    check_value(value)?;
+                }
+                ParsedReport::OfDevice(device, DeviceReport::Twin { property, reported, observed_desired })
+            }
+            UpReport::DeviceState { namespace, name, state, last_online_time } => {
+                let device = DeviceName::parse(&namespace, &name)?;
+                for text in [Some(&state), last_online_time.as_ref()].into_iter().flatten() {
+                    within("the state of a device, in bytes,", text.len(), STATE_MAX)?;
+                }
+                ParsedReport::OfDevice(device, DeviceReport::State { state, last_online_time })
+            }
+        })
+    }
+}
+
+fn check_value(TwinValue { value, metadata }: &TwinValue) -> Result<(), InvalidReport> {
+    within("the value of a twin, in bytes,", value.len(), VALUE_MAX)?;
+    within("the metadata of a twin", metadata.len(), METADATA_MAX)?;
+    for text in metadata.iter().flat_map(|(key, value)| [key, value]) {
+        within("the metadata of a twin, in bytes,", text.len(), METADATA_BYTES_MAX)?;
+    }
+    Ok(())
+}
+
+/// A question for a token; the fields as in [`TokenQuery`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParsedTokenQuery {
+    /// The pod that will mount it.
+    pub pod: PodId,
+    /// The account, in the pod's namespace.
+    pub service_account: ObjectName,
+    /// Audiences; empty means the API server's own.
+    pub audiences: Vec<String>,
+    /// How long it should live, in seconds.
+    pub expiration_seconds: i64,
+}
+
+impl Unparsed<TokenQuery> {
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// See [`InvalidReport`].
+    pub fn parse(self) -> Result<ParsedTokenQuery, InvalidReport> {
+        let TokenQuery { namespace, service_account, audiences, expiration_seconds, pod_name, pod_uid } =
+            self.0;
+        within("a token's list of audiences", audiences.len(), AUDIENCES_MAX)?;
+        for audience in &audiences {
+            within("an audience, in bytes,", audience.len(), AUDIENCE_MAX)?;
+        }
+        Ok(ParsedTokenQuery {
+            pod: PodId::parse(&namespace, &pod_name, &pod_uid)?,
+            service_account: ObjectName::parse(&service_account)?,
+            audiences,
+            expiration_seconds,
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! Rows of a node's outbox: bytes on a disk, frozen, and of no wire version.
+//!
+//! ```text
+//! format u8 | kind u16 | body
+//! ```
+//! Format 1 has the kinds and bodies of the reports of wire version 1, which stay for as long as this format is readable.
+//! `tests/rows-1.txt` holds every kind byte by byte. A row of a format or a kind that this release does not know, as a later
+//! one may have left it, is told apart from one that is broken.
+
+use thiserror::Error;
+
+use crate::batch::SkipReason;
+use crate::wire::WireError;
+use crate::wire::v1::{reports, telemetry};
+use crate::{Telemetry, UpReport};
+
+const FORMAT_1: u8 = 1;
+
+/// Why something is no row, or bytes are none.
+#[derive(Debug, Error)]
+pub enum RowError {
+    /// It is larger than [`crate::wire::BODY_MAX`].
+    #[error("larger than a row of the outbox may be")]
+    TooLarge(#[source] WireError),
+    /// A later release wrote it.
+    #[error("row of the outbox in the unknown format {0}")]
+    Format(u8),
+    /// A later release wrote it.
+    #[error("row of the outbox of the unknown kind {0}")]
+    Kind(u16),
+    /// It is broken.
+    #[error("not a row of the outbox")]
+    Malformed,
+}
+
+impl From<SkipReason> for RowError {
+    fn from(reason: SkipReason) -> Self {
+        match reason {
+            SkipReason::Unknown { kind } => RowError::Kind(kind),
+            SkipReason::Malformed { .. } => RowError::Malformed,
+        }
+    }
+}
+
+fn row((kind, body): (u16, Vec<u8>)) -> Vec<u8> {
+    [&[FORMAT_1], &kind.to_le_bytes()[..], &body].concat()
+}
+
+fn split(bytes: &[u8]) -> Result<(u16, &[u8]), RowError> {
+    match bytes.split_first() {
+        Some((&FORMAT_1, rest)) => {
+            let (kind, body) = rest.split_first_chunk().ok_or(RowError::Malformed)?;
+            Ok((u16::from_le_bytes(*kind), body))
+        }
+        Some((format, _)) => Err(RowError::Format(*format)),
+        None => Err(RowError::Malformed),
+    }
+}
+
+/// A report as a row.
+///
+/// # Errors
+/// [`RowError::TooLarge`].
+pub fn encode_report(report: &UpReport) -> Result<Vec<u8>, RowError> {
+    reports::encode(report.clone()).map(row).map_err(RowError::TooLarge)
+}
+
+/// A report from a row.
+///
+/// # Errors
+/// When the bytes are not a report, or one of a later release.
+pub fn decode_report(bytes: &[u8]) -> Result<UpReport, RowError> {
+    let (kind, body) = split(bytes)?;
+    Ok(reports::decode(kind, body)?)
+}
+
+/// Telemetry as a row.
+///
+/// # Errors
+/// [`RowError::TooLarge`].
+pub fn encode_telemetry(telemetry: &Telemetry) -> Result<Vec<u8>, RowError> {
+    telemetry::encode(telemetry.clone()).map(row).map_err(RowError::TooLarge)
+}
+
+/// Telemetry from a row.
+///
+/// # Errors
+/// When the bytes are none, or of a later release.
+pub fn decode_telemetry(bytes: &[u8]) -> Result<Telemetry, RowError> {
+    let (kind, body) = split(bytes)?;
+    Ok(telemetry::decode(kind, body)?)
+}

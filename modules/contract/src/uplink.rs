@@ -1,0 +1,76 @@
+//! What a node may say to the controllers of the cloud, over the link.
+
+use beehive::{Message, Reply};
+
+use crate::{Batch, Report, TokenGrant, TokenQuery, Unparsed, Upload};
+
+/// What a node may say to the edge controller.
+#[derive(Debug)]
+pub enum EdgeUp {
+    /// Reports from the outbox, by their sequence.
+    Reports {
+        /// In order.
+        reports: Batch<Report>,
+        /// The sequences whose write succeeded, or can never succeed.
+        reply: Reply<Vec<i64>>,
+    },
+    /// Edged makes progress: renew the Lease.
+    Alive,
+    /// A token, please.
+    Token {
+        /// Which.
+        query: Unparsed<TokenQuery>,
+        /// The token, or a sentence why not.
+        reply: Reply<Result<TokenGrant, String>>,
+    },
+}
+
+/// What a node may say to the device controller.
+#[derive(Debug)]
+pub enum DeviceUp {
+    /// Reports from the outbox, by their sequence.
+    Reports {
+        /// In order.
+        reports: Batch<Report>,
+        /// The sequences whose write succeeded, or can never succeed.
+        reply: Reply<Vec<i64>>,
+    },
+}
+
+/// What a node may say to the router.
+#[derive(Debug)]
+pub enum RouterUp {
+    /// The oldest rows of the outbox.
+    Telemetry {
+        /// In order.
+        uploads: Batch<Upload>,
+        /// The rows that the router has taken, or never will.
+        reply: Reply<Vec<i64>>,
+    },
+}
+
+impl Message for EdgeUp {
+    fn name(&self) -> &'static str {
+        match self {
+            EdgeUp::Reports { .. } => "Reports",
+            EdgeUp::Alive => "Alive",
+            EdgeUp::Token { .. } => "Token",
+        }
+    }
+}
+
+impl Message for DeviceUp {
+    fn name(&self) -> &'static str {
+        match self {
+            DeviceUp::Reports { .. } => "Reports",
+        }
+    }
+}
+
+impl Message for RouterUp {
+    fn name(&self) -> &'static str {
+        match self {
+            RouterUp::Telemetry { .. } => "Telemetry",
+        }
+    }
+}

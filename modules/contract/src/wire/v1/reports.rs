@@ -1,0 +1,170 @@
+//! Reports as version 1 writes them. A row of the outbox in format 1 holds the same bytes ([`crate::rows`]): while that
+//! format is readable these structs stay, whatever becomes of the wire's version.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::batch::Entry;
+use crate::batch::SkipReason;
+use crate::wire::WireError;
+use crate::wire::codec;
+use crate::{Report, TwinValue, UpReport};
+
+const NODE: u16 = 1;
+const POD_STATUS: u16 = 2;
+const POD_GONE: u16 = 3;
+const EVENT: u16 = 4;
+const TWIN: u16 = 5;
+const DEVICE_STATE: u16 = 6;
+
+#[derive(Serialize, Deserialize)]
+struct NodeV1 {
+    node_json: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PodStatusV1 {
+    namespace: String,
+    name: String,
+    uid: String,
+    status_json: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PodGoneV1 {
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EventV1 {
+    namespace: String,
+    name: String,
+    event_json: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TwinV1 {
+    namespace: String,
+    name: String,
+    property: String,
+    reported: Option<TwinValueV1>,
+    observed_desired: Option<TwinValueV1>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TwinValueV1 {
+    value: String,
+    metadata: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeviceStateV1 {
+    namespace: String,
+    name: String,
+    state: String,
+    last_online_time: Option<String>,
+}
+
+/// The kind of a report, and its bytes.
+pub(crate) fn encode(report: UpReport) -> Result<(u16, Vec<u8>), WireError> {
+    Ok(match report {
+        UpReport::Node { node_json } => (NODE, codec::encode(&NodeV1 { node_json })?),
+        UpReport::PodStatus { namespace, name, uid, status_json } => {
+            (POD_STATUS, codec::encode(&PodStatusV1 { namespace, name, uid, status_json })?)
+        }
+        UpReport::PodGone { namespace, name, uid } => {
+            (POD_GONE, codec::encode(&PodGoneV1 { namespace, name, uid })?)
+        }
+        UpReport::Event { namespace, name, event_json } => {
+            (EVENT, codec::encode(&EventV1 { namespace, name, event_json })?)
+        }
+        UpReport::Twin { namespace, name, property, reported, observed_desired } => {
+            let (reported, observed_desired) = (reported.map(Into::into), observed_desired.map(Into::into));
+            (TWIN, codec::encode(&TwinV1 { namespace, name, property, reported, observed_desired })?)
+        }
+        UpReport::DeviceState { namespace, name, state, last_online_time } => {
+            (DEVICE_STATE, codec::encode(&DeviceStateV1 { namespace, name, state, last_online_time })?)
+        }
+    })
+}
+
+/// The report of this kind that the bytes are.
+pub(crate) fn decode(kind: u16, bytes: &[u8]) -> Result<UpReport, SkipReason> {
+    match kind {
+        NODE => read::<NodeV1>(kind, bytes),
+        POD_STATUS => read::<PodStatusV1>(kind, bytes),
+        POD_GONE => read::<PodGoneV1>(kind, bytes),
+        EVENT => read::<EventV1>(kind, bytes),
+        TWIN => read::<TwinV1>(kind, bytes),
+        DEVICE_STATE => read::<DeviceStateV1>(kind, bytes),
+        kind => Err(SkipReason::Unknown { kind }),
+    }
+}
+
+fn read<T: DeserializeOwned + Into<UpReport>>(kind: u16, bytes: &[u8]) -> Result<UpReport, SkipReason> {
+    codec::decode::<T>(bytes).map(Into::into).map_err(|_| SkipReason::Malformed { kind })
+}
+
+/// An entry of a batch.
+pub(crate) fn entry(Report { row, repeat, report }: Report) -> Result<Entry, WireError> {
+    let (kind, body) = encode(report.0)?;
+    Ok(Entry { row, repeat, kind, body })
+}
+
+/// A report from an entry of a batch.
+pub(crate) fn item(row: i64, repeat: bool, kind: u16, body: &[u8]) -> Result<Report, SkipReason> {
+    Ok(Report { row, repeat, report: decode(kind, body)?.into() })
+}
+
+impl From<NodeV1> for UpReport {
+    fn from(NodeV1 { node_json }: NodeV1) -> Self {
+        UpReport::Node { node_json }
+    }
+}
+
+impl From<PodStatusV1> for UpReport {
+    fn from(PodStatusV1 { namespace, name, uid, status_json }: PodStatusV1) -> Self {
+        UpReport::PodStatus { namespace, name, uid, status_json }
+    }
+}
+
+impl From<PodGoneV1> for UpReport {
+    fn from(PodGoneV1 { namespace, name, uid }: PodGoneV1) -> Self {
+        UpReport::PodGone { namespace, name, uid }
+    }
+}
+
+impl From<EventV1> for UpReport {
+    fn from(EventV1 { namespace, name, event_json }: EventV1) -> Self {
+        UpReport::Event { namespace, name, event_json }
+    }
+}
+
+impl From<TwinV1> for UpReport {
+    fn from(TwinV1 { namespace, name, property, reported, observed_desired }: TwinV1) -> Self {
+        let (reported, observed_desired) = (reported.map(Into::into), observed_desired.map(Into::into));
+        UpReport::Twin { namespace, name, property, reported, observed_desired }
+    }
+}
+
+impl From<DeviceStateV1> for UpReport {
+    fn from(DeviceStateV1 { namespace, name, state, last_online_time }: DeviceStateV1) -> Self {
+        UpReport::DeviceState { namespace, name, state, last_online_time }
+    }
+}
+
+impl From<TwinValue> for TwinValueV1 {
+    fn from(TwinValue { value, metadata }: TwinValue) -> Self {
+        TwinValueV1 { value, metadata }
+    }
+}
+
+impl From<TwinValueV1> for TwinValue {
+    fn from(TwinValueV1 { value, metadata }: TwinValueV1) -> Self {
+        TwinValue { value, metadata }
+    }
+}

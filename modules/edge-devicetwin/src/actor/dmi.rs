@@ -1,0 +1,175 @@
+//! What mappers say, and what they are told.
+
+use std::rc::Rc;
+
+use beehive::Context;
+use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, TwinMsg};
+
+use super::DeviceTwin;
+use super::registration::Registration;
+use crate::events::Event;
+use crate::topic::DeviceId;
+use crate::{mapper, payload, plan, push, store};
+
+impl DeviceTwin {
+    pub(super) async fn dmi(
+        &mut self,
+        caller: &DmiCaller,
+        call: DmiCall,
+        cx: &Context<TwinMsg>,
+    ) -> Result<Vec<u8>, DmiRefusal> {
+        match call {
+            DmiCall::Register { name, protocol, address, version, with_data } => {
+                let said = Registration { name, protocol, address, version, with_data };
+                self.register(caller, said, cx).await
+            }
+            DmiCall::Twins { namespace, name, twins } => {
+                let id = self.own_device(caller, &namespace, &name, cx).await?;
+                self.observe(&id, &twins, cx).await
+            }
+            DmiCall::State { namespace, name, state } => {
+                let id = self.own_device(caller, &namespace, &name, cx).await?;
+                self.mapper_state(&id, &state, cx).await.map_err(DmiRefusal::from)
+            }
+        }
+    }
+
+    /// A device of this node whose protocol the caller has registered.
+    async fn own_device(
+        &mut self,
+        caller: &DmiCaller,
+        namespace: &str,
+        name: &str,
+        cx: &Context<TwinMsg>,
+    ) -> Result<DeviceId, DmiRefusal> {
+        let id = DeviceId::parse(namespace, name).ok_or_else(|| {
+            DmiRefusal::Unfit(
+                "the device's namespace and name are not two names as Kubernetes has them".to_owned(),
+            )
+        })?;
+        self.member(&id).map_err(|refused| refused.reason)?;
+        let identity = self.identity_of(caller, cx).await?;
+        // A device that is not in the catalog could not be read, and is nobody's.
+        let protocol = self.catalog.protocol_of(&id).unwrap_or_default().to_owned();
+        if self.sessions.get(&protocol).is_some_and(|session| session.mapper.identity == identity) {
+            return Ok(id);
+        }
+        let reason = format!(
+            "device `{id}` is of protocol `{protocol}`, and {identity} is not its mapper: only the mapper that has \
+             registered for a protocol reports its devices"
+        );
+        Err(self.deny(reason, cx))
+    }
+
+    async fn observe(
+        &mut self,
+        id: &DeviceId,
+        reports: &[(String, String, String)],
+        cx: &Context<TwinMsg>,
+    ) -> Result<Vec<u8>, DmiRefusal> {
+        let base = Self::base(None, cx);
+        let model = self.catalog.device(id).and_then(|device| self.catalog.model_of(id, device).1);
+        let member = self.member(id).map_err(|refused| refused.reason)?;
+        let mut changes = plan::observe(&member.twins, reports, &plan::types(model), base.timestamp)
+            .map_err(DmiRefusal::Unfit)?;
+        let news = self.save(id, &mut changes, cx).await?;
+        // A value that stays the same every second is nobody's news.
+        if !news.is_empty() {
+            self.publish(id.topic("twin/update/result"), payload::update_result(&base, &news), cx);
+            self.tell_change(id, &news, &base, cx);
+        }
+        // The answer has no fields: its encoding is empty.
+        Ok(Vec::new())
+    }
+
+    /// A word that is no state is passed over, as mappers are used to (`disconnected`).
+    async fn mapper_state(
+        &mut self,
+        id: &DeviceId,
+        state: &str,
+        cx: &Context<TwinMsg>,
+    ) -> Result<Vec<u8>, String> {
+        if plan::is_online(state).is_some() && self.save_state(id, state, cx).await? {
+            self.tell_state(id, cx);
+        }
+        Ok(Vec::new())
+    }
+
+    pub(super) fn retry(&mut self, protocol: &str, cx: &Context<TwinMsg>) {
+        if let Some(session) = self.sessions.get_mut(protocol) {
+            session.waiting = false;
+            self.push(protocol, cx);
+        }
+    }
+
+    /// Begins the push that is due, unless one is under way.
+    pub(super) fn push(&mut self, protocol: &str, cx: &Context<TwinMsg>) {
+        let Some(session) = self.sessions.get_mut(protocol) else { return };
+        if session.under_way.is_some() {
+            return;
+        }
+        let pending = std::mem::take(&mut session.pending);
+        if !session.mapper.with_data || pending.is_empty() {
+            return;
+        }
+        let known = (&session.has, &session.introduced);
+        let calls = push::calls(protocol, &self.catalog, known, &pending);
+        if calls.is_empty() {
+            return;
+        }
+        let calls = Rc::new(calls);
+        session.under_way = Some(Rc::clone(&calls));
+        let (number, mapper, protocol) = (session.number, session.mapper.clone(), protocol.to_owned());
+        let socket = self.socket_of(&mapper);
+        let (env, myself) = (cx.env().clone(), cx.myself());
+        cx.spawn(async move {
+            let (done, failure) = match socket {
+                Ok(socket) => mapper::run(socket, calls, env).await,
+                Err(reason) => (Vec::new(), Some(reason)),
+            };
+            let _ = myself.tell(TwinMsg::Pushed { protocol, session: number, done, failure }).await;
+        });
+    }
+
+    pub(super) async fn pushed(
+        &mut self,
+        protocol: &str,
+        number: u64,
+        done: &[usize],
+        failure: Option<String>,
+        cx: &Context<TwinMsg>,
+    ) {
+        let Some(session) = self.sessions.get_mut(protocol).filter(|session| session.number == number) else {
+            return;
+        };
+        let Some(calls) = session.under_way.take() else { return };
+        let mut writes = Vec::new();
+        for (at, call) in calls.iter().enumerate() {
+            if done.contains(&at) {
+                push::took(call, &mut session.has, &mut session.introduced);
+                writes.push(store::put_acknowledged(protocol, call, &session.has));
+            } else {
+                push::refused(call, &mut session.introduced);
+                session.pending.put_back(call);
+            }
+        }
+        let has_failed = failure.is_some();
+        match failure {
+            None => session.failures = 0,
+            Some(reason) => {
+                let (pause, mapper) = (session.failed(), session.mapper.name.clone());
+                if !std::mem::replace(&mut session.waiting, true) {
+                    cx.after(cx.env().jitter(pause), TwinMsg::Push { protocol: protocol.to_owned() });
+                }
+                Event::PushFailed { protocol, mapper: &mapper, reason: &reason }.happened(cx.env());
+            }
+        }
+        if let Err(reason) = self.commit(writes).await {
+            Event::PushNotKept { protocol, reason: &reason }.happened(cx.env());
+        }
+        // What changed during the push.
+        if !has_failed {
+            self.push(protocol, cx);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What MQTT clients want.
+
+use beehive::Context;
+use contract::devicetwin::TwinMsg;
+
+use super::DeviceTwin;
+use crate::members::Member;
+use crate::payload::{self, Base, GetRequest, StateRequest, UpdateRequest};
+use crate::plan::{self, Code, Refused};
+use crate::topic::{self, DeviceId, Request};
+
+impl DeviceTwin {
+    pub(super) async fn mqtt(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        cx: &Context<TwinMsg>,
+    ) -> Result<(), String> {
+        match topic::parse(topic, self.node.as_str())? {
+            Request::UpdateTwin(id) => self.update_twin(&id, payload, cx).await,
+            Request::GetTwin(id) => self.get_twin(&id, payload, cx),
+            Request::UpdateState(id) => self.update_state(&id, payload, cx).await,
+            Request::GetMembers => self.get_members(payload, cx),
+        }
+    }
+
+    /// Tells the client why not, on the topic where it waits for the result.
+    fn refuse(
+        &mut self,
+        cx: &Context<TwinMsg>,
+        topic: String,
+        base: &Base,
+        refused: Refused,
+    ) -> Result<(), String> {
+        self.publish(topic, payload::refusal(base, &refused), cx);
+        Err(refused.reason)
+    }
+
+    pub(super) fn member(&self, id: &DeviceId) -> Result<&Member, Refused> {
+        let unknown = || Refused::new(Code::NotFound, format!("device `{id}` is not on this node"));
+        self.members.get(id).ok_or_else(unknown)
+    }
+
+    async fn update_twin(
+        &mut self,
+        id: &DeviceId,
+        bytes: &[u8],
+        cx: &Context<TwinMsg>,
+    ) -> Result<(), String> {
+        let topic = id.topic("twin/update/result");
+        let request: UpdateRequest = match payload::read(bytes) {
+            Ok(request) => request,
+            Err(refused) => return self.refuse(cx, topic, &Self::base(Some(""), cx), refused),
+        };
+        let base = Self::base(Some(&request.event_id), cx);
+        let planned = request.updates().and_then(|updates| {
+            let member = self.member(id)?;
+            plan::update(&member.twins, &updates, base.timestamp)
+        });
+        let mut changes = match planned {
+            Ok(changes) => changes,
+            Err(refused) => return self.refuse(cx, topic, &base, refused),
+        };
+        if let Err(error) = self.save(id, &mut changes, cx).await {
+            return self.refuse(cx, topic, &base, error.into());
+        }
+        self.publish(topic, payload::update_result(&base, &changes), cx);
+        self.tell_change(id, &changes, &base, cx);
+        Ok(())
+    }
+
+    fn get_twin(&mut self, id: &DeviceId, bytes: &[u8], cx: &Context<TwinMsg>) -> Result<(), String> {
+        let topic = id.topic("twin/get/result");
+        let request: GetRequest = match payload::read(bytes) {
+            Ok(request) => request,
+            Err(refused) => return self.refuse(cx, topic, &Self::base(Some(""), cx), refused),
+        };
+        let base = Self::base(Some(&request.event_id), cx);
+        match self.member(id).map(|member| payload::get_result(&base, &member.twins)) {
+            Ok(result) => {
+                self.publish(topic, result, cx);
+                Ok(())
+            }
+            Err(refused) => self.refuse(cx, topic, &base, refused),
+        }
+    }
+
+    /// What is no state, or of no device of this node, has no answer on MQTT (KubeEdge).
+    async fn update_state(
+        &mut self,
+        id: &DeviceId,
+        bytes: &[u8],
+        cx: &Context<TwinMsg>,
+    ) -> Result<(), String> {
+        let request: StateRequest = payload::read(bytes).map_err(|refused| refused.reason)?;
+        if plan::is_online(&request.state).is_none() {
+            return Err("the state is none of online, offline, ok, unhealthy and unknown".to_owned());
+        }
+        self.save_state(id, &request.state, cx).await?;
+        self.tell_state(id, cx);
+        Ok(())
+    }
+
+    pub(super) fn tell_state(&mut self, id: &DeviceId, cx: &Context<TwinMsg>) {
+        let Some(member) = self.members.get(id) else { return };
+        let payload = payload::state_result(&Self::base(None, cx), id, &member.state);
+        self.publish(id.topic("state/update/result"), payload, cx);
+    }
+
+    fn get_members(&mut self, bytes: &[u8], cx: &Context<TwinMsg>) -> Result<(), String> {
+        let topic = topic::node_topic(self.node.as_str(), "membership/get/result");
+        let request: GetRequest = match payload::read(bytes) {
+            Ok(request) => request,
+            Err(refused) => return self.refuse(cx, topic, &Self::base(Some(""), cx), refused),
+        };
+        let described = self.members.iter().map(|(id, member)| {
+            let labels = self.catalog.device(id).and_then(|device| device.metadata.labels.as_ref());
+            let description = labels.and_then(|labels| labels.get("description")).map_or("", String::as_str);
+            (id, description, &member.state)
+        });
+        let payload = payload::members(&Self::base(Some(&request.event_id), cx), described);
+        self.publish(topic, payload, cx);
+        Ok(())
+    }
+}

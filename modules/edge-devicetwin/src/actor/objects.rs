@@ -1,0 +1,245 @@
+//! What the cloud wants: devices come and go, and desired values become twins. It costs by what changed: only the objects that
+//! MetaManager names are read, and only the devices that they are or concern are looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use beehive::{Context, Fault};
+use contract::ChangedObjects;
+use contract::devicetwin::TwinMsg;
+use contract::ids::{DEVICE_MODELS, DEVICES, PODS};
+use edge_store::ObjectKey;
+
+use super::{DeviceTwin, millis};
+use crate::events::Event;
+use crate::members::{self, Member};
+use crate::object_reader::{self, Found, Pod, PodKey, Seen};
+use crate::payload::{self, Base};
+use crate::plan::{self, Membership, TwinChange};
+use crate::quota::Usage;
+use crate::store;
+use crate::topic::{self, DeviceId};
+use crate::twin::State;
+
+/// 5 s before changes that the store refused are tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What a device was before its object or its model changed.
+struct Before {
+    protocol: Option<String>,
+    model: Option<DeviceId>,
+    usage: Usage,
+}
+
+impl DeviceTwin {
+    /// Takes over what the objects are now. What does not succeed is tried again; the outer error is a panic of the read.
+    pub(super) async fn objects_changed(
+        &mut self,
+        changed: ChangedObjects,
+        cx: &Context<TwinMsg>,
+    ) -> Result<(), Fault> {
+        let known = if changed == ChangedObjects::Any { self.known_keys() } else { Vec::new() };
+        let (store, again) = (self.store.clone(), changed.clone());
+        let found = cx.env().blocking(move || object_reader::read(&store, changed, known)).await?;
+        let taken = match found {
+            Ok(found) => self.take_found(found, cx).await,
+            Err(error) => Err(Fault::from_error(&error).reason),
+        };
+        if let Err(reason) = taken {
+            Event::ObjectsNotTaken { reason: &reason }.happened(cx.env());
+            cx.after(cx.env().jitter(RETRY), TwinMsg::ObjectsChanged(again));
+        }
+        Ok(())
+    }
+
+    /// The keys of everything that may be gone.
+    fn known_keys(&self) -> Vec<ObjectKey> {
+        let (devices, models) = self.catalog.ids();
+        let key = |resource: &str, id: &DeviceId| ObjectKey::new(resource, &id.namespace, &id.name);
+        let devices = devices.chain(self.members.keys()).map(|id| key(DEVICES, id));
+        let models = models.map(|id| key(DEVICE_MODELS, id));
+        let pods = self.pods.keys().map(|(namespace, name)| ObjectKey::new(PODS, namespace, name));
+        devices.chain(models).chain(pods).collect()
+    }
+
+    async fn take_found(&mut self, mut found: Found, cx: &Context<TwinMsg>) -> Result<(), String> {
+        for (object, reason) in &found.not_understood {
+            Event::ObjectNotUnderstood { object, reason }.happened(cx.env());
+        }
+        self.take_pods(std::mem::take(&mut found.pods));
+        let affected = self.affected(&found);
+        let before = self.before(&affected);
+        let membership = self.membership(&found);
+        let uids = self.put_into_catalog(found);
+        let fresh: BTreeSet<DeviceId> =
+            membership.added.iter().chain(&membership.replaced).cloned().collect();
+        let readable = affected.iter().filter(|id| uids.contains_key(*id) || self.members.contains_key(*id));
+        let changes = members::desire(&self.members, &self.catalog, readable, &fresh, millis(cx.wall()));
+        let states = fresh.into_iter().map(|id| {
+            let state = State::unknown(uids.get(&id).map(String::as_str).unwrap_or_default());
+            (id, state)
+        });
+        let states: BTreeMap<DeviceId, State> = states.collect();
+        let committed = self.commit(Self::writes(&membership, &states, &changes)).await;
+        if let Err(reason) = committed {
+            // The catalog is ahead of the twins until the next try.
+            self.usages.clear();
+            self.mark_pending(&before);
+            return Err(reason);
+        }
+        for id in &membership.removed {
+            self.members.remove(id);
+        }
+        for (id, state) in states {
+            self.members.insert(id, Member::new(state, BTreeMap::new()));
+        }
+        self.tell_membership(&membership, cx);
+        for (id, changes) in changes {
+            if let Some(member) = self.members.get_mut(&id) {
+                member.take(&changes, &changes, cx.now());
+            }
+            self.tell_change(&id, &changes, &Self::base(None, cx), cx);
+        }
+        self.weigh_again(&before);
+        self.mark_pending(&before);
+        for protocol in std::mem::take(&mut self.unpushed) {
+            self.push(&protocol, cx);
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_pods(&mut self, found: BTreeMap<PodKey, Seen<Pod>>) {
+        for (key, pod) in found {
+            match pod {
+                Seen::Present(pod) => drop(self.pods.insert(key, pod)),
+                Seen::Absent => drop(self.pods.remove(&key)),
+                Seen::Unreadable => {}
+            }
+        }
+    }
+
+    /// The devices that changed, and those whose model did.
+    fn affected(&self, found: &Found) -> BTreeSet<DeviceId> {
+        let of_models = found.models.keys().flat_map(|model| self.catalog.users_of(model));
+        found.devices.keys().chain(of_models).cloned().collect()
+    }
+
+    fn before(&self, affected: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, Before> {
+        let before = affected.iter().map(|id| {
+            let protocol = self.catalog.protocol_of(id).map(str::to_owned);
+            let usage = self.members.get(id).map(|member| self.usage_of(id, member)).unwrap_or_default();
+            (id.clone(), Before { protocol, model: self.catalog.model_id_of(id), usage })
+        });
+        before.collect()
+    }
+
+    fn membership(&self, found: &Found) -> Membership {
+        let known = found.devices.keys().filter_map(|id| {
+            let member = self.members.get(id)?;
+            Some((id.clone(), member.state.uid.clone()))
+        });
+        let (mut uids, mut present) = (BTreeMap::new(), BTreeSet::new());
+        for (id, device) in &found.devices {
+            match device {
+                Seen::Present((uid, _)) => drop(uids.insert(id.clone(), uid.clone())),
+                Seen::Unreadable => drop(present.insert(id.clone())),
+                Seen::Absent => {}
+            }
+        }
+        plan::membership(&known.collect(), &uids, &present)
+    }
+
+    /// Answers the uids of the devices that could be read.
+    fn put_into_catalog(&mut self, found: Found) -> BTreeMap<DeviceId, String> {
+        let mut uids = BTreeMap::new();
+        for (id, model) in found.models {
+            match model {
+                Seen::Present(model) => self.catalog.put_model(id, model),
+                Seen::Absent => self.catalog.remove_model(&id),
+                Seen::Unreadable => {}
+            }
+        }
+        for (id, device) in found.devices {
+            match device {
+                Seen::Present((uid, device)) => {
+                    uids.insert(id.clone(), uid);
+                    self.catalog.put_device(id, device);
+                }
+                Seen::Absent => self.catalog.remove_device(&id),
+                Seen::Unreadable => {}
+            }
+        }
+        uids
+    }
+
+    fn writes(
+        membership: &Membership,
+        states: &BTreeMap<DeviceId, State>,
+        changes: &BTreeMap<DeviceId, Vec<TwinChange>>,
+    ) -> Vec<edge_store::Write> {
+        let mut writes = Vec::new();
+        for id in membership.removed.iter().chain(&membership.replaced) {
+            writes.extend([store::delete_twins(id), store::delete_state(id)]);
+        }
+        writes.extend(states.iter().map(|(id, state)| store::put_state(id, state)));
+        for (id, changes) in changes {
+            writes.extend(members::writes(id, changes));
+        }
+        writes
+    }
+
+    fn tell_membership(&mut self, change: &Membership, cx: &Context<TwinMsg>) {
+        let added: Vec<DeviceId> = change.added.iter().chain(&change.replaced).cloned().collect();
+        let removed: Vec<DeviceId> = change.removed.iter().chain(&change.replaced).cloned().collect();
+        if added.is_empty() && removed.is_empty() {
+            return;
+        }
+        let payload = payload::membership_updated(&Self::base(None, cx), &added, &removed);
+        self.publish(topic::node_topic(self.node.as_str(), "membership/updated"), payload, cx);
+    }
+
+    /// Document and delta.
+    pub(super) fn tell_change(
+        &mut self,
+        id: &DeviceId,
+        changes: &[TwinChange],
+        base: &Base,
+        cx: &Context<TwinMsg>,
+    ) {
+        self.publish(id.topic("twin/update/document"), payload::document(base, changes), cx);
+        let Some(member) = self.members.get(id) else { return };
+        // A delta answers nobody: it has an id of its own.
+        let delta = Self::base(None, cx);
+        if let Some(payload) = payload::delta(&delta, &member.twins, &plan::delta(&member.twins)) {
+            self.publish(id.topic("twin/update/delta"), payload, cx);
+        }
+    }
+
+    /// What each protocol weighs, where it is known, without what the devices were and with what they are.
+    fn weigh_again(&mut self, before: &BTreeMap<DeviceId, Before>) {
+        for (id, Before { protocol, usage, .. }) in before {
+            if let Some(whole) = self.usages.get_mut(protocol.as_deref().unwrap_or_default()) {
+                *whole = whole.without(*usage);
+            }
+            let Some(member) = self.members.get(id) else { continue };
+            let after = self.usage_of(id, member);
+            let protocol = self.catalog.protocol_of(id).unwrap_or_default();
+            if let Some(whole) = self.usages.get_mut(protocol) {
+                *whole = whole.and(after);
+            }
+        }
+    }
+
+    /// Notes what the mappers have to be told that have or had these devices.
+    fn mark_pending(&mut self, before: &BTreeMap<DeviceId, Before>) {
+        for (id, Before { protocol, model, .. }) in before {
+            let now = self.catalog.protocol_of(id).map(str::to_owned);
+            for protocol in protocol.iter().chain(&now).collect::<BTreeSet<_>>() {
+                let Some(session) = self.sessions.get_mut(protocol) else { continue };
+                session.pending.devices.insert(id.clone());
+                session.pending.models.extend(model.clone().into_iter().chain(self.catalog.model_id_of(id)));
+                self.unpushed.insert(protocol.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The way in for mappers: every connection is somebody's, and nobody takes all of it.
+//!
+//! A caller is a pod, or a user outside of pods. Whatever he holds counts together: his connections, and his calls that
+//! are being answered.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use beehive::Clock;
+use contract::devicetwin::DmiCaller;
+use futures::Stream;
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tonic::Status;
+
+use crate::peer::Peers;
+
+/// 512 connections, half of the files that a daemon may have open by default.
+const CONNECTIONS_MAX: usize = 512;
+/// 32 calls of a caller are answered at a time, an eighth of the twin's mailbox; others of his wait for their turn.
+const CALLS_AT_ONCE: usize = 32;
+/// 10 s until a connection has said what it speaks: a client of gRPC speaks first, and at once. After that HTTP/2's own
+/// pings tell who is there.
+const GREETING_WITHIN: Duration = Duration::from_secs(10);
+/// 24 bytes that begin every connection (RFC 9113, 3.4).
+const GREETING: usize = 24;
+/// 100 ms after the system refused a connection: there are no files left, and there will be.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether one more connection is let in. Each caller may have as many as are free, so that one who takes all he can
+/// leaves half, and whoever comes anew finds room.
+fn has_room(own: usize, all: usize) -> bool {
+    own < CONNECTIONS_MAX.saturating_sub(all)
+}
+
+/// A pod, or a user outside of pods.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Pod(String),
+    User(u32),
+}
+
+#[derive(Debug)]
+struct CallerUsage {
+    connections: usize,
+    calls: Arc<Semaphore>,
+}
+
+/// Who is connected.
+#[derive(Debug, Default)]
+pub(crate) struct Callers {
+    callers: Mutex<HashMap<Key, CallerUsage>>,
+    turned_away: AtomicU64,
+}
+
+impl Callers {
+    /// Connections that were not let in, since the beginning.
+    pub(crate) fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
+    fn admit(self: &Arc<Self>, caller: DmiCaller) -> Option<Called> {
+        let key = caller.pod.clone().map_or(Key::User(caller.uid), Key::Pod);
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = callers.values().map(|usage| usage.connections).sum();
+        let own = callers.get(&key).map_or(0, |usage| usage.connections);
+        if !has_room(own, all) {
+            return None;
+        }
+        let fresh = || CallerUsage { connections: 0, calls: Arc::new(Semaphore::new(CALLS_AT_ONCE)) };
+        let usage = callers.entry(key.clone()).or_insert_with(fresh);
+        usage.connections += 1;
+        let calls = Arc::clone(&usage.calls);
+        let place = Arc::new(Slot { callers: Arc::clone(self), key });
+        Some(Called { caller: Arc::new(caller), calls, _place: place })
+    }
+
+    fn turn_away(&self, reason: &str) {
+        let before = self.turned_away.fetch_add(1, Ordering::Relaxed);
+        if (before + 1).is_power_of_two() {
+            tracing::warn!(turned_away = before + 1, reason, "a connection to dmi.sock was not taken");
+        }
+    }
+}
+
+/// A connection's place among its caller's.
+#[derive(Debug)]
+struct Slot {
+    callers: Arc<Callers>,
+    key: Key,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut callers = self.callers.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(usage) = callers.get_mut(&self.key) {
+            usage.connections = usage.connections.saturating_sub(1);
+            if usage.connections == 0 {
+                callers.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// What every request on a connection carries.
+#[derive(Debug, Clone)]
+pub(crate) struct Called {
+    pub(crate) caller: Arc<DmiCaller>,
+    calls: Arc<Semaphore>,
+    _place: Arc<Slot>,
+}
+
+/// An accepted connection.
+pub(crate) struct Connection {
+    stream: UnixStream,
+    called: Called,
+    /// Until it has greeted.
+    silent: Option<BoxFuture<'static, ()>>,
+    /// How many bytes of the greeting are missing.
+    missing: usize,
+}
+
+impl Connection {
+    /// Whose it is.
+    pub(crate) fn called(&self) -> Called {
+        self.called.clone()
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Connection").field(&self.called.caller).finish()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Pending => {
+                if let Some(deadline) = &mut self.silent {
+                    ready!(deadline.as_mut().poll(cx));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                Poll::Pending
+            }
+            Poll::Ready(done) => {
+                if self.silent.is_some() {
+                    self.missing = self.missing.saturating_sub(buf.filled().len() - before);
+                    if self.missing == 0 {
+                        self.silent = None;
+                    }
+                }
+                Poll::Ready(done)
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The listener, and what it takes to know who comes.
+pub(crate) struct Acceptor {
+    pub(crate) listener: UnixListener,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) callers: Arc<Callers>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Acceptor {
+    /// The connections of callers who are known and within their share. Does not end.
+    pub(crate) fn connections(self) -> impl Stream<Item = io::Result<Connection>> {
+        futures::stream::unfold(self, async |door| {
+            loop {
+                match door.listener.accept().await {
+                    Ok((stream, _)) => match door.admit(stream) {
+                        Ok(connection) => return Some((Ok(connection), door)),
+                        Err(reason) => door.callers.turn_away(&reason),
+                    },
+                    Err(error) => {
+                        door.callers.turn_away(&error.to_string());
+                        door.clock.sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        })
+    }
+
+    fn admit(&self, stream: UnixStream) -> Result<Connection, String> {
+        let caller = self.peers.identify(&stream)?;
+        let (pod, uid) = (caller.pod.clone().unwrap_or_default(), caller.uid);
+        let called = self
+            .callers
+            .admit(caller)
+            .ok_or_else(|| format!("too many connections of pod `{pod}`, uid {uid}"))?;
+        Ok(Connection { stream, called, silent: Some(self.clock.sleep(GREETING_WITHIN)), missing: GREETING })
+    }
+}
+
+/// Lets a caller have [`CALLS_AT_ONCE`] calls at a time. It stands before a call's message is read, so that those that
+/// wait hold no more than the windows of their connections.
+#[derive(Debug, Clone)]
+pub(crate) struct CallLimit<S>(pub(crate) S);
+
+impl<S, B, R> tower::Service<tonic::codegen::http::Request<B>> for CallLimit<S>
+where
+    S: tower::Service<tonic::codegen::http::Request<B>, Response = tonic::codegen::http::Response<R>>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+    R: Default,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: tonic::codegen::http::Request<B>) -> Self::Future {
+        // The one that is ready goes into the future.
+        let next = self.0.clone();
+        let mut ready = std::mem::replace(&mut self.0, next);
+        let called = request.extensions().get::<Called>().cloned();
+        Box::pin(async move {
+            let Some(called) = called else {
+                return Ok(Status::internal("the connection has no caller").into_http());
+            };
+            match called.calls.acquire_owned().await {
+                Ok(_turn) => ready.call(request).await,
+                Err(_) => Ok(Status::unavailable("edgecore ends").into_http()),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(pod: Option<&str>, uid: u32) -> DmiCaller {
+        DmiCaller { pod: pod.map(str::to_owned), uid, process: String::new() }
+    }
+
+    fn take_all(callers: &Arc<Callers>, who: &DmiCaller) -> Vec<Called> {
+        std::iter::from_fn(|| callers.admit(who.clone())).collect()
+    }
+
+    #[test]
+    fn one_who_takes_all_he_can_leaves_room_for_others() {
+        let callers = Arc::new(Callers::default());
+        let (hog, other, newcomer) = (caller(Some("a"), 0), caller(Some("b"), 0), caller(None, 0));
+        let held = take_all(&callers, &hog);
+        assert_eq!(held.len(), 256, "half");
+        let more = take_all(&callers, &other);
+        assert_eq!(more.len(), 128, "half of the rest");
+        assert!(callers.admit(newcomer).is_some());
+        drop(held);
+        assert!(take_all(&callers, &hog).len() > 100, "what was given back is there again");
+        drop(more);
+        assert!(callers.callers.lock().unwrap().is_empty(), "nobody is remembered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_connects_and_says_nothing_is_let_go() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let clock = beehive::Env::seeded(1).clock();
+        let callers = Arc::new(Callers::default());
+        let open = || {
+            let (stream, far) = UnixStream::pair().unwrap();
+            let called = callers.admit(caller(None, 0)).unwrap();
+            (
+                Connection { stream, called, silent: Some(clock.sleep(GREETING_WITHIN)), missing: GREETING },
+                far,
+            )
+        };
+        for said in 0..GREETING {
+            let (mut silent, mut far) = open();
+            let begun = clock.now();
+            far.write_all(&vec![7; said]).await.unwrap();
+            let mut heard = Vec::new();
+            let error = silent.read_to_end(&mut heard).await.unwrap_err();
+            assert_eq!((error.kind(), heard.len()), (io::ErrorKind::TimedOut, said));
+            assert!(clock.now().since(begun) >= GREETING_WITHIN);
+        }
+        // One that has spoken may be quiet.
+        let (mut quiet, mut far) = open();
+        far.write_all(&[7; GREETING]).await.unwrap();
+        quiet.read_exact(&mut [0; GREETING]).await.unwrap();
+        let waited = tokio::time::timeout(GREETING_WITHIN * 10, quiet.read_u8()).await;
+        assert!(waited.is_err(), "{waited:?}");
+    }
+
+    #[test]
+    fn users_and_pods_are_not_taken_for_each_other() {
+        let callers = Arc::new(Callers::default());
+        let _pod = callers.admit(caller(Some("0"), 0)).unwrap();
+        let _same = callers.admit(caller(Some("0"), 1000)).unwrap();
+        let _user = callers.admit(caller(None, 0)).unwrap();
+        assert_eq!(callers.callers.lock().unwrap().len(), 2);
+    }
+}

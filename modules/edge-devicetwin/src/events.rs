@@ -1,0 +1,98 @@
+//! What DeviceTwin counts and says: a named event is one line of the log and one counter.
+
+use beehive::Env;
+
+use crate::identity::MapperIdentity;
+use crate::store::LeftOut;
+
+/// Something worth a line.
+#[derive(Debug)]
+pub(crate) enum Event<'a> {
+    /// Objects that changed were not taken over; tried again.
+    ObjectsNotTaken { reason: &'a str },
+    /// An object of the cloud that is not understood: it stays as it was before.
+    ObjectNotUnderstood { object: &'a str, reason: &'a str },
+    /// A row of ours that is not read.
+    RowLeftOut(&'a LeftOut),
+    /// A mapper has a protocol from now on.
+    MapperRegistered { name: &'a str, protocol: &'a str, identity: &'a MapperIdentity, devices: usize },
+    /// A protocol's mapper is gone, and another one takes its place.
+    MapperReplaced { protocol: &'a str, before: &'a MapperIdentity, after: &'a MapperIdentity },
+    /// A mapper was not reached or not willing; tried again.
+    PushFailed { protocol: &'a str, mapper: &'a str, reason: &'a str },
+    /// What a mapper has was not kept: after a restart it hears more than it has to.
+    PushNotKept { protocol: &'a str, reason: &'a str },
+    /// A call over DMI that was not the caller's to make.
+    CallDenied { denied: u64, reason: &'a str },
+    /// The broker does not keep up.
+    PublicationDropped { dropped: u64 },
+    /// Reports that had waited are not kept; tried again.
+    ReportsNotKept { reason: &'a str },
+    /// Mappers cannot reach this node; tried again.
+    DmiNotServed { folder: &'a str, reason: &'a str },
+}
+
+impl Event<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Event::ObjectsNotTaken { .. } => "devicetwin_objects_not_taken",
+            Event::ObjectNotUnderstood { .. } => "devicetwin_object_not_understood",
+            Event::RowLeftOut(_) => "devicetwin_row_left_out",
+            Event::MapperRegistered { .. } => "devicetwin_mapper_registered",
+            Event::MapperReplaced { .. } => "devicetwin_mapper_replaced",
+            Event::PushFailed { .. } => "devicetwin_push_failed",
+            Event::PushNotKept { .. } => "devicetwin_push_not_kept",
+            Event::CallDenied { .. } => "devicetwin_call_denied",
+            Event::PublicationDropped { .. } => "devicetwin_publication_dropped",
+            Event::ReportsNotKept { .. } => "devicetwin_reports_not_kept",
+            Event::DmiNotServed { .. } => "devicetwin_dmi_not_served",
+        }
+    }
+
+    /// Says and counts it. What callers can make happen as often as they like is said at each doubling.
+    pub(crate) fn happened(self, env: &Env) {
+        env.count(self.name());
+        match self {
+            Event::ObjectsNotTaken { reason } => {
+                tracing::error!(reason, "devices not taken over from the store");
+            }
+            Event::ObjectNotUnderstood { object, reason } => {
+                tracing::warn!(object, reason, "object is not understood and is left out");
+            }
+            Event::RowLeftOut(LeftOut::Newer { row, version }) => {
+                tracing::warn!(row, version, "row of the store is of a newer release and is left out");
+            }
+            Event::RowLeftOut(LeftOut::Broken { row, error }) => {
+                tracing::error!(row, %error, "row of the store is not understood and is left out");
+            }
+            Event::MapperRegistered { name, protocol, identity, devices } => {
+                tracing::info!(mapper = name, protocol, %identity, devices, "mapper registered");
+            }
+            Event::MapperReplaced { protocol, before, after } => {
+                tracing::warn!(protocol, %before, %after, "a protocol's mapper is gone; another takes its place");
+            }
+            Event::PushFailed { protocol, mapper, reason } => {
+                tracing::warn!(protocol, mapper, reason, "mapper not reached or not willing; tried again");
+            }
+            Event::PushNotKept { protocol, reason } => {
+                tracing::warn!(protocol, reason, "what the mapper has was not kept");
+            }
+            Event::CallDenied { denied, reason } => {
+                if denied.is_power_of_two() {
+                    tracing::warn!(denied, reason, "a call over DMI was denied");
+                }
+            }
+            Event::PublicationDropped { dropped } => {
+                if dropped.is_power_of_two() {
+                    tracing::warn!(dropped, "the broker does not keep up; publications are dropped");
+                }
+            }
+            Event::ReportsNotKept { reason } => {
+                tracing::warn!(reason, "reports on devices that have waited are not kept; tried again");
+            }
+            Event::DmiNotServed { folder, reason } => {
+                tracing::error!(folder, reason, "mappers cannot reach this node");
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Reads the objects that changed out of the node's store: devices, their models, and pods, for mappers may be in one. Runs
+//! on a thread that may wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::ChangedObjects;
+use contract::ids::{DEVICE_MODELS, DEVICES, PODS};
+use crd::{Device, DeviceModel};
+use edge_store::{Lookup, ObjectKey, Store, StoreError, StoredObject};
+use serde::de::DeserializeOwned;
+
+use crate::DeviceId;
+use crate::identity::{self, MapperIdentity};
+
+/// What is in the store under a key.
+#[derive(Debug)]
+pub(crate) enum Seen<T> {
+    /// This.
+    Present(T),
+    /// Something that cannot be read or is not understood: whatever was known stays.
+    Unreadable,
+    /// Nothing.
+    Absent,
+}
+
+/// A pod of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pod {
+    pub(crate) uid: String,
+    /// For whom it speaks; `None`: it has ended.
+    pub(crate) identity: Option<MapperIdentity>,
+}
+
+/// Namespace and name of a pod.
+pub(crate) type PodKey = (String, String);
+
+/// What the changed objects are now.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// With their uids.
+    pub(crate) devices: BTreeMap<DeviceId, Seen<(String, Device)>>,
+    pub(crate) models: BTreeMap<DeviceId, Seen<DeviceModel>>,
+    pub(crate) pods: BTreeMap<PodKey, Seen<Pod>>,
+    /// Objects that are not understood, and why.
+    pub(crate) not_understood: Vec<(String, String)>,
+}
+
+/// Reads the objects that `changed`; where any may have, those in the store and those that are `known`.
+pub(crate) fn read(
+    store: &Store,
+    changed: ChangedObjects,
+    known: Vec<ObjectKey>,
+) -> Result<Found, StoreError> {
+    let keys: BTreeSet<ObjectKey> = match changed {
+        ChangedObjects::Keys(keys) => {
+            keys.into_iter().map(|key| ObjectKey::new(key.resource, key.namespace, key.name)).collect()
+        }
+        ChangedObjects::Any => {
+            let mut keys: BTreeSet<ObjectKey> = known.into_iter().collect();
+            for resource in [DEVICES, DEVICE_MODELS, PODS] {
+                keys.extend(store.object_keys(resource)?);
+            }
+            keys
+        }
+    };
+    let keys: Vec<ObjectKey> = keys.into_iter().collect();
+    let mut found = Found::default();
+    for (key, lookup) in keys.iter().zip(store.look_up(&keys)?) {
+        found.take(key, lookup);
+    }
+    Ok(found)
+}
+
+/// Reads all pods.
+pub(crate) fn read_pods(store: &Store) -> Result<Found, StoreError> {
+    let keys = store.object_keys(PODS)?;
+    let mut found = Found::default();
+    for (key, lookup) in keys.iter().zip(store.look_up(&keys)?) {
+        found.take(key, lookup);
+    }
+    Ok(found)
+}
+
+impl Found {
+    fn take(&mut self, key: &ObjectKey, lookup: Lookup) {
+        if key.resource == PODS {
+            let pod = self.seen(key, lookup, |object| {
+                let identity = identity::of_pod(&object.json).map_err(|error| error.to_string())?;
+                Ok(Pod { uid: object.uid, identity })
+            });
+            self.pods.insert((key.namespace.clone(), key.name.clone()), pod);
+            return;
+        }
+        let Some(id) = DeviceId::parse(&key.namespace, &key.name) else {
+            let why = "its name is not one that Kubernetes takes".to_owned();
+            self.not_understood.push((key.to_string(), why));
+            return;
+        };
+        if key.resource == DEVICES {
+            let device = self.seen(key, lookup, |object| Ok((object.uid, parse(&object.json)?)));
+            self.devices.insert(id, device);
+        } else if key.resource == DEVICE_MODELS {
+            let model = self.seen(key, lookup, |object| parse(&object.json));
+            self.models.insert(id, model);
+        }
+    }
+
+    fn seen<T>(
+        &mut self,
+        key: &ObjectKey,
+        lookup: Lookup,
+        parse: impl FnOnce(StoredObject) -> Result<T, String>,
+    ) -> Seen<T> {
+        match lookup {
+            Lookup::Absent => Seen::Absent,
+            Lookup::Damaged => Seen::Unreadable,
+            Lookup::Found(object) => match parse(object) {
+                Ok(value) => Seen::Present(value),
+                Err(reason) => {
+                    self.not_understood.push((key.to_string(), reason));
+                    Seen::Unreadable
+                }
+            },
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(json).map_err(|error| error.to_string())
+}

@@ -1,0 +1,189 @@
+//! Version 1 of the rows, frozen. What DeviceTwin works with is made of these structs and turned into them, so that a
+//! change of the one leaves the other alone; another layout is another version, in a file beside this one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::MapperIdentity;
+use crate::mapper::MapperRecord;
+use crate::twin::{Side, State, Twin, Version};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StateV1 {
+    uid: String,
+    state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_online: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unreported: bool,
+}
+
+impl From<&State> for StateV1 {
+    fn from(State { uid, state, last_online, unreported }: &State) -> Self {
+        let (uid, state, last_online) = (uid.clone(), state.clone(), last_online.clone());
+        StateV1 { uid, state, last_online, unreported: *unreported }
+    }
+}
+
+impl From<StateV1> for State {
+    fn from(StateV1 { uid, state, last_online, unreported }: StateV1) -> Self {
+        State { uid, state, last_online, unreported }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct SideV1 {
+    value: String,
+    timestamp: i64,
+}
+
+impl From<&Side> for SideV1 {
+    fn from(Side { value, timestamp }: &Side) -> Self {
+        SideV1 { value: value.clone(), timestamp: *timestamp }
+    }
+}
+
+impl From<SideV1> for Side {
+    fn from(SideV1 { value, timestamp }: SideV1) -> Self {
+        Side { value, timestamp }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct CountsV1 {
+    cloud: u64,
+    edge: u64,
+}
+
+impl From<Version> for CountsV1 {
+    fn from(Version { cloud, edge }: Version) -> Self {
+        CountsV1 { cloud, edge }
+    }
+}
+
+impl From<CountsV1> for Version {
+    fn from(CountsV1 { cloud, edge }: CountsV1) -> Self {
+        Version { cloud, edge }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TwinV1 {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expected: Option<SideV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    actual: Option<SideV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    observed: Option<SideV1>,
+    expected_version: CountsV1,
+    actual_version: CountsV1,
+    optional: bool,
+    value_type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    desired: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    deleted: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unreported: bool,
+}
+
+impl From<&Twin> for TwinV1 {
+    fn from(twin: &Twin) -> Self {
+        let side = |side: &Option<Side>| side.as_ref().map(SideV1::from);
+        TwinV1 {
+            expected: side(&twin.expected),
+            actual: side(&twin.actual),
+            observed: side(&twin.observed),
+            expected_version: twin.expected_version.into(),
+            actual_version: twin.actual_version.into(),
+            optional: twin.optional,
+            value_type: twin.value_type.clone(),
+            desired: twin.desired.clone(),
+            deleted: twin.deleted,
+            unreported: twin.unreported,
+        }
+    }
+}
+
+impl From<TwinV1> for Twin {
+    fn from(row: TwinV1) -> Self {
+        Twin {
+            expected: row.expected.map(Side::from),
+            actual: row.actual.map(Side::from),
+            observed: row.observed.map(Side::from),
+            expected_version: row.expected_version.into(),
+            actual_version: row.actual_version.into(),
+            optional: row.optional,
+            value_type: row.value_type,
+            desired: row.desired,
+            deleted: row.deleted,
+            unreported: row.unreported,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum IdentityV1 {
+    Workload { namespace: String, account: String, kind: String, name: String },
+    User { uid: u32 },
+}
+
+impl From<&MapperIdentity> for IdentityV1 {
+    fn from(identity: &MapperIdentity) -> Self {
+        match identity.clone() {
+            MapperIdentity::Workload { namespace, account, kind, name } => {
+                IdentityV1::Workload { namespace, account, kind, name }
+            }
+            MapperIdentity::User { uid } => IdentityV1::User { uid },
+        }
+    }
+}
+
+impl From<IdentityV1> for MapperIdentity {
+    fn from(row: IdentityV1) -> Self {
+        match row {
+            IdentityV1::Workload { namespace, account, kind, name } => {
+                MapperIdentity::Workload { namespace, account, kind, name }
+            }
+            IdentityV1::User { uid } => MapperIdentity::User { uid },
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct MapperV1 {
+    name: String,
+    address: String,
+    version: String,
+    identity: IdentityV1,
+    uid: u32,
+    process: String,
+    with_data: bool,
+}
+
+impl From<&MapperRecord> for MapperV1 {
+    fn from(mapper: &MapperRecord) -> Self {
+        MapperV1 {
+            name: mapper.name.clone(),
+            address: mapper.address.clone(),
+            version: mapper.version.clone(),
+            identity: (&mapper.identity).into(),
+            uid: mapper.uid,
+            process: mapper.process.clone(),
+            with_data: mapper.with_data,
+        }
+    }
+}
+
+impl From<MapperV1> for MapperRecord {
+    fn from(row: MapperV1) -> Self {
+        let MapperV1 { name, address, version, identity, uid, process, with_data } = row;
+        MapperRecord { name, address, version, identity: identity.into(), uid, process, with_data }
+    }
+}
+
+/// The digest of a device or model that a mapper has.
+#[derive(Serialize, Deserialize)]
+pub(super) struct AcknowledgedV1 {
+    pub(super) digest: u64,
+}

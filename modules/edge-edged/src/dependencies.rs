@@ -1,0 +1,200 @@
+//! What Edged and its pods' workers share.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use beehive::{Address, Env, Moment};
+use contract::UpReport;
+use contract::edged::EdgedMsg;
+use contract::metamanager::MetaMsg;
+use cri::Runtime;
+use k8s_openapi::api::core::v1::PodSpec;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+
+use crate::error::StepError;
+use crate::events;
+use crate::json_error;
+use crate::pod::parsed_pod::PodId;
+use crate::pod::recorder::{EventType, Recorder};
+use crate::pod::references::{References, Sources, references};
+use crate::pod::tokens::TokenManager;
+use crate::runtime::dns::NodeDns;
+use crate::runtime::env::FieldValues;
+use crate::runtime::ids::RuntimeIds;
+use crate::runtime::sandbox::SandboxContext;
+use crate::settings::Settings;
+use crate::store::EdgedStore;
+
+/// Where the kernel shows its cgroups.
+pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
+/// Pulls at a time when they are not serial.
+const PULLS: usize = 5;
+
+/// What is known of the node.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeInfo {
+    /// `containerd`, as the runtime names itself.
+    pub(crate) runtime: String,
+    pub(crate) host_ips: Vec<String>,
+    pub(crate) cpu_milli: u64,
+    pub(crate) memory: u64,
+    pub(crate) dns: NodeDns,
+}
+
+/// Shared by Edged and its pods' workers, which live on one thread; made anew with each incarnation of Edged.
+pub(crate) struct Dependencies {
+    pub(crate) settings: Settings,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) store: EdgedStore,
+    pub(crate) meta: Address<MetaMsg>,
+    /// The actor itself.
+    pub(crate) edged: Address<EdgedMsg>,
+    pub(crate) env: Env,
+    pub(crate) ids: RuntimeIds,
+    pub(crate) tokens: TokenManager,
+    pub(crate) recorder: Recorder,
+    pub(crate) pulls: Semaphore,
+    pub(crate) node: RefCell<NodeInfo>,
+}
+
+impl Dependencies {
+    pub(crate) fn new(
+        settings: Settings,
+        runtime: Arc<dyn Runtime>,
+        store: EdgedStore,
+        meta: Address<MetaMsg>,
+        edged: Address<EdgedMsg>,
+        env: Env,
+        node: NodeInfo,
+    ) -> Self {
+        let recorder = Recorder::new(&settings.node_name, env.random_id());
+        let pulls = Semaphore::new(if settings.serial_pulls { 1 } else { PULLS });
+        let node = RefCell::new(node);
+        let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
+        Dependencies { settings, runtime, store, meta, edged, env, ids, tokens, recorder, pulls, node }
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.env.now()
+    }
+
+    /// Wall time in whole seconds, as the API server keeps it.
+    pub(crate) fn wall(&self) -> jiff::Timestamp {
+        let now = jiff::Timestamp::try_from(self.env.wall()).unwrap_or_default();
+        jiff::Timestamp::from_second(now.as_second()).unwrap_or_default()
+    }
+
+    pub(crate) fn facts(&self, pod_ips: &[String], host_network: bool) -> FieldValues {
+        let node = self.node.borrow();
+        FieldValues {
+            pod_ips: if host_network { node.host_ips.clone() } else { pod_ips.to_vec() },
+            host_ips: node.host_ips.clone(),
+            node_name: self.settings.node_name.clone(),
+            node_cpu_milli: node.cpu_milli,
+            node_memory: node.memory,
+        }
+    }
+
+    pub(crate) fn place<'a>(&'a self, dns: &'a NodeDns) -> SandboxContext<'a> {
+        SandboxContext {
+            node_name: &self.settings.node_name,
+            logs: &self.settings.logs,
+            root: &self.settings.root,
+            dns,
+            cgroup_driver: self.settings.cgroup_driver,
+            cgroup_root: &self.settings.cgroup_root,
+        }
+    }
+
+    /// Reads what a pod names from the store. An object that cannot be read counts as missing, with a word.
+    ///
+    /// # Errors
+    /// When the reading itself failed.
+    pub(crate) async fn sources(&self, namespace: &str, spec: &PodSpec) -> Result<Sources, StepError> {
+        let (store, namespace, wanted) = (self.store.clone(), namespace.to_owned(), references(spec));
+        let read = move || Ok(read_sources(&store, &namespace, wanted));
+        blocking(&self.env, "read objects from the store", read).await
+    }
+
+    /// Puts a report into the outbox and nudges MetaManager.
+    pub(crate) async fn report(&self, report: &UpReport) -> Result<(), String> {
+        self.store.report(report).await?;
+        // A full mailbox already holds a nudge to look.
+        let _ = self.meta.try_tell(MetaMsg::OutboxGrew);
+        Ok(())
+    }
+
+    /// Raises an event beside what goes on. One that cannot be kept is logged and forgotten.
+    pub(crate) fn event(self: &Rc<Self>, pod: &PodId, kind: EventType, reason: &str, message: &str) {
+        let Some(report) = self.recorder.event(pod, kind, reason, message, self.now(), self.wall()) else {
+            return;
+        };
+        tracing::info!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, reason, message, "pod event");
+        // Of some remains nobody knows whose they were.
+        if pod.name.is_empty() || pod.namespace.is_empty() {
+            return;
+        }
+        if kind == EventType::Normal && !self.settings.report_events {
+            return;
+        }
+        let deps = Rc::clone(self);
+        let reason = reason.to_owned();
+        self.env.spawn(async move {
+            if let Err(error) = deps.report(&report).await {
+                events::report_not_kept(&deps.env, &reason, &error);
+            }
+        });
+    }
+}
+
+fn read_sources(store: &EdgedStore, namespace: &str, wanted: References) -> Sources {
+    let mut sources = Sources::default();
+    for name in wanted.config_maps {
+        let found = read(store.config_map(namespace, &name), &name);
+        sources.config_maps.insert(name, found);
+    }
+    for name in wanted.secrets {
+        let found = read(store.secret(namespace, &name), &name);
+        sources.secrets.insert(name, found);
+    }
+    sources
+}
+
+fn read<T: DeserializeOwned>(
+    found: Result<Option<Vec<u8>>, edge_store::StoreError>,
+    name: &str,
+) -> Option<T> {
+    let bytes = match found {
+        Ok(bytes) => bytes?,
+        Err(error) => {
+            tracing::error!(name, %error, "object cannot be read from the store");
+            return None;
+        }
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::error!(
+                name,
+                "object in the store is not what its key says: it {}",
+                json_error::describe(&error)
+            );
+            None
+        }
+    }
+}
+
+/// Runs what blocks beside the hive's thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    env: &Env,
+    what: &'static str,
+    work: impl FnOnce() -> Result<T, StepError> + Send + 'static,
+) -> Result<T, StepError> {
+    match env.blocking(work).await {
+        Ok(result) => result,
+        Err(fault) => Err(StepError::file(what, Path::new(""), &fault)),
+    }
+}

@@ -1,0 +1,58 @@
+//! Where things lie on the node, in the kubelet's folders. All paths are relative: those of pods to `rootDirectory`,
+//! those of logs to `podLogsDir`.
+
+use std::path::PathBuf;
+
+use crate::pod::parsed_pod::{PodId, is_path_safe};
+
+/// Below it lies what pods have.
+pub(crate) const PODS: &str = "pods";
+
+/// `pods/<uid>`
+pub(crate) fn pod(uid: &str) -> PathBuf {
+    PathBuf::from(PODS).join(uid)
+}
+
+/// `<pod>/volumes/kubernetes.io~<kind>/<name>`
+pub(crate) fn volume(uid: &str, kind: &str, name: &str) -> PathBuf {
+    pod(uid).join("volumes").join(format!("kubernetes.io~{kind}")).join(name)
+}
+
+/// `<pod>/plugins/kubernetes.io~empty-dir/<name>/ready`, the kubelet's mark of an emptyDir that has been made: from then on
+/// the volume is its containers'.
+pub(crate) fn ready(uid: &str, name: &str) -> PathBuf {
+    pod(uid).join("plugins").join("kubernetes.io~empty-dir").join(name).join("ready")
+}
+
+/// Where a `subPath` is mounted before a container sees it.
+pub(crate) fn sub_path(uid: &str, container: &str, volume: &str, index: usize) -> PathBuf {
+    pod(uid).join("volume-subpaths").join(volume).join(container).join(index.to_string())
+}
+
+/// The pod's `/etc/hosts`.
+pub(crate) fn etc_hosts(uid: &str) -> PathBuf {
+    pod(uid).join("etc-hosts")
+}
+
+/// Where an instance of a container writes its termination message.
+pub(crate) fn termination_message(uid: &str, container: &str, attempt: u32) -> PathBuf {
+    pod(uid).join("containers").join(container).join(attempt.to_string())
+}
+
+/// `<namespace>_<name>_<uid>`
+pub(crate) fn pod_logs(id: &PodId) -> PathBuf {
+    PathBuf::from(format!("{}_{}_{}", id.namespace, id.name, id.uid))
+}
+
+/// The pod whose logs a folder of this name holds: neither namespaces nor names have a `_`.
+pub(crate) fn pod_of_logs(folder: &str) -> Option<PodId> {
+    let mut parts = folder.splitn(3, '_').map(str::to_owned);
+    let (namespace, name, uid) = (parts.next()?, parts.next()?, parts.next()?);
+    let safe = [&namespace, &name, &uid].into_iter().all(|part| is_path_safe(part));
+    safe.then_some(PodId { namespace, name, uid })
+}
+
+/// A container's log, below the pod's.
+pub(crate) fn log(container: &str, attempt: u32) -> String {
+    format!("{container}/{attempt}.log")
+}

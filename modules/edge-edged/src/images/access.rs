@@ -1,0 +1,329 @@
+//! Who may use an image that is here already (KEP-2535). An image that was pulled with a credential is for pods that
+//! have that credential; that it lies on the node gives it to nobody else.
+//!
+//! The records are the kubelet's: `image_manager/pulling` holds a word per pull that has begun, `image_manager/pulled`
+//! how each image was pulled. They outlive a restart. A record that cannot be read counts as none that lets anybody in.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use config::edge::ImageVerification;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::disk::beneath::{Access, Folder};
+use crate::error::StepError;
+
+/// 1 MiB: a longer record is none of ours.
+const RECORD_MAX: u64 = 1 << 20;
+/// Secrets that are remembered for one name of an image; the oldest go first.
+const SECRETS_MAX: usize = 100;
+const VERSION: &str = "kubelet.config.k8s.io/v1beta1";
+
+/// A secret with which an image was pulled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SecretUsed {
+    pub(crate) uid: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// Of the credential in it.
+    pub(crate) credential_hash: String,
+}
+
+/// Whose an image of one name is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Owners {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kubernetes_secrets: Vec<SecretUsed>,
+    /// It was pulled without credentials once.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    node_pods_accessible: bool,
+}
+
+/// How an image was pulled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    api_version: String,
+    kind: String,
+    last_updated_time: String,
+    image_ref: String,
+    /// By the image's name without tag and digest.
+    credential_mapping: BTreeMap<String, Owners>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Intent<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    image: &'a str,
+}
+
+/// What is known of an image that is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// We have never pulled it.
+    Preloaded,
+    /// A pull has begun and its end is not known, or what is known cannot be read.
+    Unclear,
+    /// We have pulled it.
+    Pulled(Record),
+}
+
+/// When images are checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Policy<'a> {
+    pub(crate) verification: ImageVerification,
+    pub(crate) allowlist: &'a [String],
+}
+
+/// The repository as registries know it, without tag and digest.
+pub(crate) fn repository(image: &str) -> String {
+    let bare = image.split('@').next().unwrap_or(image);
+    let (path, last) = bare.rsplit_once('/').map_or(("", bare), |(path, last)| (path, last));
+    let last = last.split(':').next().unwrap_or(last);
+    let name = if path.is_empty() { last.to_owned() } else { format!("{path}/{last}") };
+    match name.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => name,
+        Some(_) => format!("docker.io/{name}"),
+        None => format!("docker.io/library/{name}"),
+    }
+}
+
+impl Policy<'_> {
+    fn is_checked(&self, image: &str, known: &Known) -> bool {
+        match self.verification {
+            ImageVerification::NeverVerify => false,
+            ImageVerification::AlwaysVerify => true,
+            ImageVerification::NeverVerifyPreloadedImages => *known != Known::Preloaded,
+            ImageVerification::NeverVerifyAllowlistedImages => !self.is_listed(&repository(image)),
+        }
+    }
+
+    fn is_listed(&self, repository: &str) -> bool {
+        self.allowlist.iter().any(|entry| match entry.strip_suffix("/*") {
+            Some(path) => repository.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')),
+            None => crate::images::access::repository(entry) == repository,
+        })
+    }
+
+    /// Whether a pod that has `secrets` may use the image without asking its registry.
+    pub(crate) fn allows(&self, image: &str, known: &Known, secrets: &[SecretUsed]) -> bool {
+        if !self.is_checked(image, known) {
+            return true;
+        }
+        let Known::Pulled(record) = known else { return false };
+        let Some(owners) = record.credential_mapping.get(&repository(image)) else { return false };
+        // A secret that was changed since is still the one that the image was pulled with: a node that is cut off
+        // cannot ask again.
+        let same = |own: &SecretUsed, used: &SecretUsed| {
+            (&own.uid, &own.namespace, &own.name) == (&used.uid, &used.namespace, &used.name)
+                || own.credential_hash == used.credential_hash
+        };
+        owners.node_pods_accessible
+            || secrets.iter().any(|own| owners.kubernetes_secrets.iter().any(|used| same(own, used)))
+    }
+}
+
+impl Record {
+    fn new(reference: &str) -> Record {
+        Record {
+            api_version: VERSION.to_owned(),
+            kind: "ImagePulledRecord".to_owned(),
+            last_updated_time: String::new(),
+            image_ref: reference.to_owned(),
+            credential_mapping: BTreeMap::new(),
+        }
+    }
+
+    /// The image was pulled as `image` with the secret, or without any.
+    fn add(&mut self, image: &str, with: Option<SecretUsed>, time: &str) {
+        time.clone_into(&mut self.last_updated_time);
+        let owners = self.credential_mapping.entry(repository(image)).or_default();
+        match with {
+            None => {
+                owners.node_pods_accessible = true;
+                owners.kubernetes_secrets.clear();
+            }
+            Some(_) if owners.node_pods_accessible => {}
+            Some(secret) => {
+                let other = |own: &SecretUsed| {
+                    (&own.uid, &own.namespace, &own.name) != (&secret.uid, &secret.namespace, &secret.name)
+                };
+                owners.kubernetes_secrets.retain(other);
+                owners.kubernetes_secrets.push(secret);
+                let more = owners.kubernetes_secrets.len().saturating_sub(SECRETS_MAX);
+                owners.kubernetes_secrets.drain(..more);
+            }
+        }
+    }
+}
+
+/// The records on the disk. Blocks.
+pub(crate) struct Records {
+    pulling: Folder,
+    pulled: Folder,
+}
+
+fn file_of(text: &str) -> String {
+    format!("sha256-{}", hash(text.as_bytes()))
+}
+
+/// SHA-256 in hexadecimal.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+impl Records {
+    /// Those below `rootDirectory`.
+    pub(crate) fn open(root: &Folder) -> Result<Records, StepError> {
+        let own = root.make(Path::new("image_manager"), Access::mode(0o700))?;
+        let below = |name: &str| own.make(Path::new(name), Access::mode(0o700));
+        Ok(Records { pulling: below("pulling")?, pulled: below("pulled")? })
+    }
+
+    /// What is known of the image `image`, which the runtime has as `reference`.
+    pub(crate) fn known(&self, image: &str, reference: &str) -> Known {
+        match self.pulled.read(&PathBuf::from(file_of(reference)), RECORD_MAX) {
+            Ok(Some(bytes)) => match serde_json::from_slice::<Record>(&bytes) {
+                Ok(record) if record.image_ref == reference => Known::Pulled(record),
+                Ok(_) | Err(_) => Known::Unclear,
+            },
+            Ok(None) => match self.pulling.kind(&file_of(image)) {
+                Ok(None) => Known::Preloaded,
+                Ok(Some(_)) | Err(_) => Known::Unclear,
+            },
+            Err(_) => Known::Unclear,
+        }
+    }
+
+    /// A pull begins.
+    pub(crate) fn begin(&self, image: &str) -> Result<(), StepError> {
+        let intent = Intent { api_version: VERSION, kind: "ImagePullIntent", image };
+        self.put(&self.pulling, &file_of(image), &intent)
+    }
+
+    /// It has brought `reference`, with the secret or without any.
+    pub(crate) fn pulled(
+        &self,
+        image: &str,
+        reference: &str,
+        with: Option<SecretUsed>,
+        time: &str,
+    ) -> Result<(), StepError> {
+        let mut record = match self.known(image, reference) {
+            Known::Pulled(record) => record,
+            Known::Preloaded | Known::Unclear => Record::new(reference),
+        };
+        record.add(image, with, time);
+        self.put(&self.pulled, &file_of(reference), &record)?;
+        self.failed(image)
+    }
+
+    /// It has brought nothing.
+    pub(crate) fn failed(&self, image: &str) -> Result<(), StepError> {
+        self.pulling.remove(&PathBuf::from(file_of(image)))
+    }
+
+    fn put(&self, folder: &Folder, name: &str, what: &impl Serialize) -> Result<(), StepError> {
+        let bytes =
+            serde_json::to_vec(what).map_err(|error| StepError::file("write", folder.shown(), &error))?;
+        folder.replace(name, &bytes, Access::mode(0o600))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(name: &str, hash: &str) -> SecretUsed {
+        SecretUsed {
+            uid: format!("uid-{name}"),
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            credential_hash: hash.to_owned(),
+        }
+    }
+
+    fn policy(verification: ImageVerification) -> Policy<'static> {
+        Policy { verification, allowlist: &[] }
+    }
+
+    const PRELOADED_FREE: ImageVerification = ImageVerification::NeverVerifyPreloadedImages;
+
+    #[test]
+    fn an_image_goes_to_those_who_could_pull_it_across_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let (image, reference) = ("r.example/team/x:1", "sha256:aa");
+        let policy = policy(PRELOADED_FREE);
+        let known = |image: &str| Records::open(&root).unwrap().known(image, reference);
+        assert_eq!(known(image), Known::Preloaded);
+        assert!(policy.allows(image, &known(image), &[]));
+        Records::open(&root).unwrap().begin(image).unwrap();
+        // A loss of power in a pull: nobody knows with what it came.
+        assert!(!policy.allows(image, &known(image), &[secret("a", "1")]));
+        Records::open(&root).unwrap().pulled(image, reference, Some(secret("a", "1")), "t").unwrap();
+        let after = known(image);
+        assert!(!policy.allows(image, &after, &[]), "no secret");
+        assert!(!policy.allows(image, &after, &[secret("b", "2")]), "another's");
+        assert!(policy.allows(image, &after, &[secret("a", "9")]), "the same secret, changed since");
+        assert!(policy.allows(image, &after, &[secret("b", "1")]), "the same credential");
+        // The same content under another name is another image.
+        assert!(!policy.allows("other.example/x:1", &known("other.example/x:1"), &[secret("a", "1")]));
+        Records::open(&root).unwrap().pulled(image, reference, None, "t").unwrap();
+        assert!(policy.allows(image, &known(image), &[]), "pulled without any: everybody's");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_lets_nobody_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let records = Records::open(&root).unwrap();
+        std::fs::write(dir.path().join("image_manager/pulled").join(file_of("sha256:aa")), "{").unwrap();
+        let known = records.known("x:1", "sha256:aa");
+        assert_eq!(known, Known::Unclear);
+        assert!(!policy(PRELOADED_FREE).allows("x:1", &known, &[]));
+        assert!(policy(ImageVerification::NeverVerify).allows("x:1", &known, &[]));
+        // A link that stands in a record's place is none.
+        records.pulled("y:1", "sha256:bb", None, "t").unwrap();
+        let path = dir.path().join("image_manager/pulled").join(file_of("sha256:bb"));
+        std::fs::rename(&path, dir.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("moved"), &path).unwrap();
+        assert_ne!(records.known("y:1", "sha256:bb"), Known::Pulled(Record::new("sha256:bb")));
+    }
+
+    #[test]
+    fn the_policies_differ_in_what_they_check() {
+        let list = ["busybox".to_owned(), "r.example/free/*".to_owned()];
+        let listed =
+            Policy { verification: ImageVerification::NeverVerifyAllowlistedImages, allowlist: &list };
+        for (image, free) in [
+            ("busybox:1", true),
+            ("docker.io/library/busybox@sha256:00", true),
+            ("r.example/free/x:1", true),
+            ("r.example/freedom:1", false),
+            ("r.example/free:1", false),
+        ] {
+            assert_eq!(listed.allows(image, &Known::Preloaded, &[]), free, "{image}");
+        }
+        assert!(!policy(ImageVerification::AlwaysVerify).allows("x:1", &Known::Preloaded, &[]));
+        assert_eq!(repository("r:5000/x:1"), "r:5000/x");
+        assert_eq!(repository("team/x"), "docker.io/team/x");
+    }
+
+    #[test]
+    fn secrets_are_remembered_within_a_bound() {
+        let mut record = Record::new("r");
+        for at in 0..150 {
+            record.add("x", Some(secret(&at.to_string(), &at.to_string())), "t");
+        }
+        record.add("x", Some(secret("149", "new")), "t");
+        let owners = &record.credential_mapping["docker.io/library/x"];
+        assert_eq!(owners.kubernetes_secrets.len(), SECRETS_MAX);
+        assert_eq!(owners.kubernetes_secrets.last().unwrap().credential_hash, "new");
+    }
+}

@@ -1,0 +1,151 @@
+//! The report of the node: what goes into it, and when it is made. The kubelet's syncNodeStatus.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use beehive::{Env, Moment};
+use contract::UpReport;
+use serde_json::Value;
+
+use crate::dependencies::{Dependencies, NodeInfo, blocking};
+use crate::error::StepError;
+use crate::events;
+use crate::node::machine::{self, Machine};
+use crate::node::status::{self, Findings};
+use crate::runtime::dns::{self, NodeDns};
+use crate::settings::Settings;
+
+/// 5 min: a node whose report has not changed is reported again after this, as by kubelet (nodeStatusReportFrequency).
+const REPORT_UNCHANGED_AFTER: Duration = Duration::from_secs(300);
+/// How long the runtime may take to say how it fares.
+const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(8);
+/// A report that takes longer has come to a stop.
+const REPORT_WITHIN: Duration = Duration::from_secs(60);
+/// What the runtime is called until it has said so itself.
+const DEFAULT_RUNTIME: &str = "containerd";
+
+/// The machine as it was seen last, and the last report. Shared by Edged and the task that makes the report.
+#[derive(Default)]
+pub(crate) struct NodeReporter {
+    machine: RefCell<Machine>,
+    /// Since when a report is being made.
+    since: Cell<Option<Moment>>,
+    last: RefCell<Option<(Value, Moment)>>,
+    /// The next report is made although nothing has changed.
+    forced: Cell<bool>,
+}
+
+impl NodeReporter {
+    /// The machine as it was seen last.
+    pub(crate) fn machine(&self) -> Machine {
+        self.machine.borrow().clone()
+    }
+
+    /// The status of the node's condition Ready, as it was reported last.
+    pub(crate) fn ready(&self) -> Option<Value> {
+        let last = self.last.borrow();
+        let conditions = last.as_ref()?.0.pointer("/status/conditions")?.as_array()?;
+        conditions.iter().find(|condition| condition["type"] == "Ready").map(|ready| ready["status"].clone())
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready().is_some_and(|status| status == "True")
+    }
+
+    /// Makes the next report although nothing has changed.
+    pub(crate) fn force(&self) {
+        self.forced.set(true);
+    }
+
+    /// Whether a report has been under way for too long.
+    pub(crate) fn is_stuck(&self, now: Moment) -> bool {
+        self.since.get().is_some_and(|since| now.since(since) > REPORT_WITHIN)
+    }
+
+    /// Begins a report. False when one is under way.
+    pub(crate) fn begin(&self, now: Moment) -> bool {
+        let free = self.since.get().is_none();
+        if free {
+            self.since.set(Some(now));
+        }
+        free
+    }
+
+    /// Looks at the machine, and answers what pods have to know of it.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub(crate) async fn look(&self, settings: &Settings, env: &Env) -> Result<NodeInfo, StepError> {
+        let (root, ips, resolv_conf) =
+            (settings.root.clone(), settings.node_ips.clone(), settings.resolv_conf.clone());
+        let look = move || Ok((machine::look(&root, &ips), dns::read_resolv_conf(&resolv_conf)));
+        let (machine, resolv_conf) = blocking(env, "look at the machine from", look).await?;
+        let (cpu_milli, memory) = status::allocatable(settings, &machine);
+        let info = NodeInfo {
+            runtime: DEFAULT_RUNTIME.to_owned(),
+            host_ips: machine.ips.clone(),
+            cpu_milli,
+            memory,
+            dns: NodeDns {
+                cluster_servers: settings.cluster_dns.clone(),
+                cluster_domain: settings.cluster_domain.clone(),
+                resolv_conf,
+            },
+        };
+        self.machine.replace(machine);
+        Ok(info)
+    }
+
+    /// Makes the report that was begun.
+    pub(crate) async fn report(&self, deps: &Dependencies) {
+        match self.look(&deps.settings, &deps.env).await {
+            Ok(info) => {
+                let runtime = deps.node.borrow().runtime.clone();
+                deps.node.replace(NodeInfo { runtime, ..info });
+            }
+            Err(error) => events::machine_unreadable(&deps.env, &error),
+        }
+        self.report_when_changed(deps).await;
+        self.since.set(None);
+    }
+
+    /// Asks the runtime how it fares, and reports the node when something has changed.
+    async fn report_when_changed(&self, deps: &Dependencies) {
+        let asked = async {
+            let both = futures::future::try_join(deps.runtime.version(), deps.runtime.status());
+            let (version, status) = both.await.map_err(|error| error.to_string())?;
+            Ok((version, status))
+        };
+        let runtime = match deps.env.timeout(RUNTIME_ANSWERS_WITHIN, asked).await {
+            Some(answer) => answer,
+            None => Err(format!("no answer within {} s", RUNTIME_ANSWERS_WITHIN.as_secs())),
+        };
+        if let Ok((version, _)) = &runtime {
+            deps.node.borrow_mut().runtime.clone_from(&version.runtime_name);
+        }
+        let images = match runtime {
+            Ok(_) => deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.list_images()).await,
+            Err(_) => None,
+        };
+        let images = images.and_then(Result::ok).unwrap_or_default();
+        let wall = deps.wall().to_string();
+        let before = self.last.borrow().clone();
+        let findings = Findings { machine: self.machine(), runtime, images };
+        // The first report after a start goes on from what was reported before it.
+        let known = before.as_ref().map(|(node, _)| node.clone()).or_else(|| deps.store.reported.node());
+        let node = status::report(&deps.settings, &findings, known.as_ref(), &wall);
+        let now = deps.now();
+        let fresh = before
+            .is_some_and(|(old, at)| status::same(&old, &node) && now.since(at) < REPORT_UNCHANGED_AFTER);
+        if fresh && !self.forced.get() {
+            return;
+        }
+        match deps.report(&UpReport::Node { node_json: node.to_string() }).await {
+            Ok(()) => {
+                self.forced.set(false);
+                *self.last.borrow_mut() = Some((node, now));
+            }
+            Err(error) => events::report_not_kept(&deps.env, "node", &error),
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The node as it is reported. Pure.
+
+use std::collections::BTreeMap;
+
+use config::{EvictionHard, Threshold};
+use cri::v1::{Image, RuntimeStatus, VersionResponse};
+use serde_json::{Value, json};
+
+use crate::node::machine::Machine;
+use crate::settings::Settings;
+
+/// Names of one image that are told.
+const NAMES_MAX: usize = 5;
+/// Longer names of images are left out, and longer words of the runtime cut.
+const IMAGE_NAME_MAX: usize = 512;
+const WORD_MAX: usize = 128;
+const REASONS_MAX: usize = 1024;
+
+/// What was found out for one report.
+#[derive(Debug, Clone)]
+pub(crate) struct Findings {
+    pub(crate) machine: Machine,
+    /// The runtime's answers, or why there are none.
+    pub(crate) runtime: Result<(VersionResponse, RuntimeStatus), String>,
+    pub(crate) images: Vec<Image>,
+}
+
+/// What pods may use: (CPU in thousandths, memory in bytes).
+pub(crate) fn allocatable(settings: &Settings, machine: &Machine) -> (u64, u64) {
+    let kept = settings.eviction.memory_available.of(machine.memory);
+    (machine.cpus.saturating_mul(1000), machine.memory.saturating_sub(kept))
+}
+
+/// The node's labels: the usual ones, then those of the configuration.
+pub(crate) fn labels(settings: &Settings) -> BTreeMap<String, String> {
+    let arch = architecture();
+    let mut labels: BTreeMap<String, String> = [
+        ("kubernetes.io/hostname", settings.node_name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch),
+        ("node-role.kubernetes.io/edge", ""),
+        ("node-role.kubernetes.io/agent", ""),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect();
+    labels.extend(settings.node_labels.clone());
+    labels
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "riscv64" => "riscv64",
+        other => other,
+    }
+}
+
+/// The whole Node. `before` is the report before, for the times of its conditions.
+pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&Value>, wall: &str) -> Value {
+    let machine = &findings.machine;
+    let (cpu, memory) = allocatable(settings, machine);
+    let taints: Vec<Value> =
+        settings.taints.iter().filter_map(|taint| serde_json::to_value(taint).ok()).collect();
+    let capacity = json!({
+        "cpu": machine.cpus.to_string(),
+        "memory": format!("{}Ki", machine.memory / 1024),
+        "ephemeral-storage": format!("{}Ki", machine.disk / 1024),
+        "pods": settings.max_pods.to_string(),
+    });
+    let mut spec = json!({"taints": taints});
+    if !settings.schedulable {
+        spec["unschedulable"] = json!(true);
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": settings.node_name, "labels": labels(settings)},
+        "spec": spec,
+        "status": {
+            "capacity": capacity,
+            "allocatable": {
+                "cpu": format!("{cpu}m"),
+                "memory": format!("{}Ki", memory / 1024),
+                "ephemeral-storage": machine.disk.saturating_sub(settings.eviction.nodefs_available.of(machine.disk)).to_string(),
+                "pods": settings.max_pods.to_string(),
+            },
+            "conditions": conditions(&settings.eviction, findings, before, wall),
+            "addresses": addresses(settings, machine),
+            "nodeInfo": info(settings, findings),
+            "images": images(&findings.images, settings.images_max),
+        },
+    })
+}
+
+fn addresses(settings: &Settings, machine: &Machine) -> Vec<Value> {
+    let mut list: Vec<Value> =
+        machine.ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip})).collect();
+    list.push(json!({"type": "Hostname", "address": settings.node_name}));
+    list
+}
+
+fn info(settings: &Settings, findings: &Findings) -> Value {
+    let machine = &findings.machine;
+    let runtime = match &findings.runtime {
+        Ok((version, _)) => {
+            let cut = |text: &str| text.chars().take(WORD_MAX).collect::<String>();
+            format!("{}://{}", cut(&version.runtime_name), cut(&version.runtime_version))
+        }
+        Err(_) => String::new(),
+    };
+    json!({
+        "machineID": machine.machine_id,
+        "systemUUID": machine.system_uuid,
+        "bootID": machine.boot_id,
+        "kernelVersion": machine.kernel,
+        "osImage": machine.os_image,
+        "containerRuntimeVersion": runtime,
+        "kubeletVersion": settings.version,
+        "kubeProxyVersion": "",
+        "operatingSystem": "linux",
+        "architecture": architecture(),
+    })
+}
+
+fn conditions(bounds: &EvictionHard, findings: &Findings, before: Option<&Value>, wall: &str) -> Vec<Value> {
+    let machine = &findings.machine;
+    let below = |left: u64, whole: u64, bound: Threshold| whole > 0 && left < bound.of(whole);
+    let memory = below(machine.memory_available, machine.memory, bounds.memory_available);
+    let disk = below(machine.disk_available, machine.disk, bounds.nodefs_available)
+        || below(machine.inodes_free, machine.inodes, bounds.nodefs_inodes_free);
+    let pids_left = machine.pids_max.saturating_sub(machine.pids);
+    let pids = below(pids_left, machine.pids_max, bounds.pid_available);
+    let pressure = |kind: &str, pressed: bool, what: &str, yes: &str, no: &str| {
+        let (reason, verb) = if pressed { (yes, "has no") } else { (no, "has sufficient") };
+        (kind.to_owned(), pressed, reason.to_owned(), format!("edged {verb} {what} available"))
+    };
+    let (ready, reason, message) = readiness(findings);
+    let mut list = vec![
+        pressure(
+            "MemoryPressure",
+            memory,
+            "memory",
+            "EdgedHasInsufficientMemory",
+            "EdgedHasSufficientMemory",
+        ),
+        pressure("DiskPressure", disk, "disk", "EdgedHasDiskPressure", "EdgedHasNoDiskPressure"),
+        pressure("PIDPressure", pids, "PID", "EdgedHasInsufficientPID", "EdgedHasSufficientPID"),
+    ];
+    list.push(("Ready".to_owned(), ready, reason, message));
+    list.into_iter()
+        .map(|(kind, truth, reason, message)| {
+            let status = if truth { "True" } else { "False" };
+            let since = before.and_then(|before| since(before, &kind, status)).unwrap_or(wall);
+            json!({
+                "type": kind, "status": status, "reason": reason, "message": message,
+                "lastHeartbeatTime": wall, "lastTransitionTime": since,
+            })
+        })
+        .collect()
+}
+
+fn since<'a>(before: &'a Value, kind: &str, status: &str) -> Option<&'a str> {
+    let list = before.pointer("/status/conditions")?.as_array()?;
+    let old = list.iter().find(|old| old["type"] == kind && old["status"] == status)?;
+    old["lastTransitionTime"].as_str()
+}
+
+fn readiness(findings: &Findings) -> (bool, String, String) {
+    let not = |message: String| (false, "EdgedNotReady".to_owned(), message);
+    let status = match &findings.runtime {
+        Ok((_, status)) => status,
+        Err(reason) => return not(format!("container runtime is down: {reason}")),
+    };
+    let down: Vec<String> = status
+        .conditions
+        .iter()
+        .filter(|condition| !condition.status)
+        .map(|condition| format!("{}: {} {}", condition.r#type, condition.reason, condition.message))
+        .collect();
+    if !down.is_empty() {
+        let down: String = down.join("; ").chars().take(REASONS_MAX).collect();
+        return not(format!("container runtime is not ready: {down}"));
+    }
+    (true, "EdgedReady".to_owned(), "edged is posting ready status".to_owned())
+}
+
+/// The largest images, as the kubelet tells them.
+fn images(all: &[Image], max: usize) -> Vec<Value> {
+    let mut all: Vec<&Image> = all.iter().collect();
+    all.sort_by(|a, b| (b.size, &a.id).cmp(&(a.size, &b.id)));
+    let short = |name: &&String| name.len() <= IMAGE_NAME_MAX;
+    all.into_iter()
+        .take(max)
+        .map(|image| {
+            let names: Vec<&String> =
+                image.repo_digests.iter().chain(&image.repo_tags).filter(short).take(NAMES_MAX).collect();
+            json!({"names": names, "sizeBytes": image.size})
+        })
+        .collect()
+}
+
+/// Whether two reports say the same, the heartbeats apart.
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
+    let still = |value: &Value| {
+        let mut value = value.clone();
+        let list = value.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+        for condition in list.into_iter().flatten() {
+            condition["lastHeartbeatTime"] = Value::Null;
+        }
+        value
+    };
+    still(a) == still(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cri::v1::RuntimeCondition;
+
+    fn settings() -> Settings {
+        let mut settings = Settings::new("edge-1", &config::edge::Edged::default());
+        settings.node_labels.insert("zone".into(), "a".into());
+        settings
+    }
+
+    fn findings(network: bool) -> Findings {
+        let condition = |kind: &str, status: bool| RuntimeCondition {
+            r#type: kind.into(),
+            status,
+            reason: if status { String::new() } else { "NetworkPluginNotReady".into() },
+            message: if status { String::new() } else { "cni plugin not initialized".into() },
+        };
+        let version = VersionResponse {
+            runtime_name: "containerd".into(),
+            runtime_version: "1.6.20".into(),
+            ..VersionResponse::default()
+        };
+        let status = RuntimeStatus {
+            conditions: vec![condition("RuntimeReady", true), condition("NetworkReady", network)],
+        };
+        let machine = Machine {
+            cpus: 2,
+            memory: 1 << 30,
+            memory_available: 1 << 29,
+            disk: 100 << 30,
+            disk_available: 50 << 30,
+            ips: vec!["192.0.2.1".into()],
+            ..Machine::default()
+        };
+        Findings { machine, runtime: Ok((version, status)), images: Vec::new() }
+    }
+
+    fn condition<'a>(node: &'a Value, kind: &str) -> &'a Value {
+        node["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == kind).unwrap()
+    }
+
+    #[test]
+    fn a_node_says_what_it_is() {
+        let node = report(&settings(), &findings(true), None, "T1");
+        assert_eq!(node["metadata"]["labels"]["node-role.kubernetes.io/edge"], "");
+        assert_eq!(node["metadata"]["labels"]["zone"], "a");
+        assert_eq!(node["status"]["capacity"]["cpu"], "2");
+        assert_eq!(node["status"]["nodeInfo"]["containerRuntimeVersion"], "containerd://1.6.20");
+        assert_eq!(node["status"]["addresses"][0]["address"], "192.0.2.1");
+        assert_eq!(condition(&node, "Ready")["status"], "True");
+        assert_eq!(condition(&node, "DiskPressure")["status"], "False");
+        let typed: k8s_openapi::api::core::v1::Node = {
+            let mut node = node.clone();
+            for condition in node["status"]["conditions"].as_array_mut().unwrap() {
+                condition["lastHeartbeatTime"] = json!("2026-11-21T00:00:00Z");
+                condition["lastTransitionTime"] = json!("2026-11-21T00:00:00Z");
+            }
+            serde_json::from_value(node).unwrap()
+        };
+        assert_eq!(typed.metadata.name.as_deref(), Some("edge-1"));
+    }
+
+    #[test]
+    fn a_network_that_is_not_ready_is_told_and_its_time_kept() {
+        let first = report(&settings(), &findings(false), None, "T1");
+        let ready = condition(&first, "Ready");
+        assert_eq!(ready["status"], "False");
+        assert!(ready["message"].as_str().unwrap().contains("cni plugin not initialized"));
+        let second = report(&settings(), &findings(false), Some(&first), "T2");
+        assert!(same(&first, &second));
+        assert_eq!(condition(&second, "Ready")["lastTransitionTime"], "T1");
+        let third = report(&settings(), &findings(true), Some(&second), "T3");
+        assert!(!same(&second, &third));
+        assert_eq!(condition(&third, "Ready")["lastTransitionTime"], "T3");
+    }
+}

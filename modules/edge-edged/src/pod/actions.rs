@@ -1,0 +1,321 @@
+//! Performing the actions of a plan.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::Moment;
+use contract::UpReport;
+use cri::v1::LinuxContainerConfig;
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use k8s_openapi::api::core::v1::PodStatus;
+
+use crate::dependencies::{CGROUPS, Dependencies, blocking};
+use crate::disk::beneath::{Access, Folder};
+use crate::disk::folders;
+use crate::disk::layout;
+use crate::disk::removal;
+use crate::error::StepError;
+use crate::images::pull;
+use crate::pod::backoff::Failure;
+use crate::pod::parsed_pod::{ParsedPod, PodId};
+use crate::pod::plan::{Action, ImageReady, StopReason};
+use crate::pod::recorder::EventType;
+use crate::runtime::cgroup;
+use crate::runtime::container::{self, Start};
+use crate::runtime::env;
+use crate::runtime::pods::RuntimeContainer;
+use crate::runtime::resources;
+use crate::runtime::sandbox;
+use crate::runtime::security;
+use crate::volumes::{self, PreparedVolumes, Teardown, token_requests};
+
+/// As the kubelet's: collectors of logs pass. The logs themselves are the runtime's, 0640.
+const LOGS: u32 = 0o755;
+
+/// What became of a job.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Volumes(Result<(PreparedVolumes, Option<Moment>), StepError>),
+    Sandbox(Result<String, StepError>),
+    Image(Result<ImageReady, Failure>),
+    Start(Result<String, StartError>),
+    Done(Result<(), StepError>),
+    Report(Result<Box<PodStatus>, String>),
+}
+
+/// Why a container did not start.
+#[derive(Debug)]
+pub(crate) struct StartError {
+    /// As in `state.waiting.reason`.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    /// Something that is missing may come.
+    pub(crate) may_come: bool,
+    /// The instance exists and has ended: its restart waits as after any end.
+    pub(crate) ended: bool,
+}
+
+/// What an action takes from what the worker knows.
+#[derive(Debug)]
+pub(crate) enum ActionInput {
+    None,
+    /// `before`: the pull that failed last. `ran_before`: the pod has run this image.
+    Image {
+        before: Option<Failure>,
+        ran_before: bool,
+    },
+    Start(Box<StartContext>),
+    /// The instance that is stopped or removed.
+    Container(RuntimeContainer),
+}
+
+impl Action {
+    /// Whether an action may be broken off together with its worker: it changes nothing that the next incarnation would
+    /// trip over, or may take as long as a pod's grace or its image.
+    pub(crate) fn may_be_cut_short(&self) -> bool {
+        match self {
+            Action::Image { .. } | Action::Stop { .. } | Action::Teardown | Action::Report => true,
+            Action::Volumes
+            | Action::Sandbox { .. }
+            | Action::Start { .. }
+            | Action::StopSandbox { .. }
+            | Action::RemoveSandbox { .. }
+            | Action::RemoveContainer { .. } => false,
+        }
+    }
+}
+
+/// The work of an action. A combination that makes no sense, which the worker never asks for, is an error in the pod's
+/// events.
+pub(crate) fn perform(
+    deps: Rc<Dependencies>,
+    pod: Arc<ParsedPod>,
+    action: Action,
+    input: ActionInput,
+) -> LocalBoxFuture<'static, Outcome> {
+    let id = pod.id.clone();
+    match (action, input) {
+        (Action::Volumes, _) => prepare_volumes(deps, pod).map(Outcome::Volumes).boxed_local(),
+        (Action::Sandbox { attempt }, _) => {
+            run_sandbox(deps, pod, attempt).map(Outcome::Sandbox).boxed_local()
+        }
+        (Action::Image { container }, ActionInput::Image { before, ran_before }) => {
+            pull::ensure_image(deps, pod, container, before, ran_before).map(Outcome::Image).boxed_local()
+        }
+        (Action::Start { container, attempt }, ActionInput::Start(context)) => {
+            start(deps, pod, container, attempt, *context).map(Outcome::Start).boxed_local()
+        }
+        (Action::Stop { id: container, why, grace }, ActionInput::Container(seen)) => {
+            stop(deps, id, container, seen.name, why, grace).map(Outcome::Done).boxed_local()
+        }
+        (Action::RemoveContainer { id: container }, ActionInput::Container(seen)) => {
+            let log = layout::pod_logs(&id).join(layout::log(&seen.name, seen.attempt));
+            remove_container(deps, container, log).map(Outcome::Done).boxed_local()
+        }
+        (Action::StopSandbox { id: sandbox }, _) => {
+            async move { Outcome::Done(deps.runtime.stop_sandbox(&sandbox).await.map_err(Into::into)) }
+                .boxed_local()
+        }
+        (Action::RemoveSandbox { id: sandbox }, _) => {
+            async move { Outcome::Done(deps.runtime.remove_sandbox(&sandbox).await.map_err(Into::into)) }
+                .boxed_local()
+        }
+        (Action::Teardown, _) => teardown(deps, id).map(Outcome::Done).boxed_local(),
+        (action @ (Action::Image { .. } | Action::Start { .. } | Action::Stop { .. }), _)
+        | (action @ (Action::RemoveContainer { .. } | Action::Report), _) => {
+            let error = StepError::Config(format!("{action:?} without what it needs"));
+            futures::future::ready(Outcome::Done(Err(error))).boxed_local()
+        }
+    }
+}
+
+/// Brings the volumes up to date.
+async fn prepare_volumes(
+    deps: Rc<Dependencies>,
+    pod: Arc<ParsedPod>,
+) -> Result<(PreparedVolumes, Option<Moment>), StepError> {
+    let wants = token_requests(pod.spec());
+    let granted = deps.tokens.of_pod(&pod, &wants, &deps.store, &deps.meta, &deps.env).await;
+    let (tokens, refresh_at) = granted.map_err(|reason| StepError::Token {
+        account: pod.spec().service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
+        reason,
+    })?;
+    let sources = deps.sources(&pod.id.namespace, pod.spec()).await?;
+    let facts = deps.facts(&[], pod.host_network());
+    let root = deps.settings.root.clone();
+    let prepare = move || volumes::prepare(&folders::root(&root)?, &pod, &sources, &tokens, &facts);
+    let prepared = blocking(&deps.env, "prepare the volumes in", prepare).await?;
+    Ok((prepared, refresh_at))
+}
+
+/// Makes the sandbox.
+async fn run_sandbox(deps: Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) -> Result<String, StepError> {
+    let dns = deps.node.borrow().dns.clone();
+    if crate::runtime::dns::misses_cluster_dns(pod.spec(), &dns)
+        && pod.spec().dns_policy.as_deref() == Some("ClusterFirstWithHostNet")
+    {
+        let text = "edged has no clusterDNS configured and cannot create the pod with ClusterFirstWithHostNet; falling back to the node's resolver";
+        deps.event(&pod.id, EventType::Warning, "MissingClusterDNS", text);
+    }
+    let config = sandbox::config(&pod, attempt, &deps.place(&dns))?;
+    let (driver, root) = (deps.settings.cgroup_driver, deps.settings.cgroup_root.clone());
+    let logs = deps.settings.logs.clone();
+    let id = pod.id.clone();
+    let make = move || {
+        Folder::make_root(&logs, LOGS)?.make(&layout::pod_logs(&pod.id), Access::mode(LOGS))?;
+        // The containers keep their own limits without the pod's.
+        if let Err(error) = cgroup::make(CGROUPS.as_ref(), &pod, driver, &root) {
+            tracing::warn!(pod = %pod.id.name, %error, "cgroup of a pod could not be made with its limits");
+        }
+        Ok(())
+    };
+    blocking(&deps.env, "make the log folder in", make).await?;
+    let made = deps.runtime.run_sandbox(config).await;
+    made.map_err(|error| {
+        tracing::warn!(pod = %id.name, %error, "sandbox did not start");
+        StepError::Runtime(error)
+    })
+}
+
+/// What a start needs that was made before.
+#[derive(Debug)]
+pub(crate) struct StartContext {
+    pub(crate) sandbox: String,
+    pub(crate) sandbox_attempt: u32,
+    pub(crate) ips: Vec<String>,
+    pub(crate) image: ImageReady,
+    pub(crate) volumes: PreparedVolumes,
+}
+
+/// Creates and starts a container. It counts as the pod's before it runs: it may end before anybody has looked.
+async fn start(
+    deps: Rc<Dependencies>,
+    pod: Arc<ParsedPod>,
+    name: String,
+    attempt: u32,
+    context: StartContext,
+) -> Result<String, StartError> {
+    let created = create(&deps, &pod, &name, attempt, context).await;
+    let id = match created {
+        Ok(id) => id,
+        Err(error) => {
+            let (reason, may_come) = match &error {
+                StepError::Missing(_) => ("CreateContainerConfigError", true),
+                StepError::Config(_) | StepError::Token { .. } | StepError::File { .. } => {
+                    ("CreateContainerConfigError", false)
+                }
+                StepError::Runtime(_) => ("CreateContainerError", false),
+            };
+            deps.event(&pod.id, EventType::Warning, "Failed", &format!("Error: {error}"));
+            return Err(StartError { reason, message: error.to_string(), may_come, ended: false });
+        }
+    };
+    deps.ids.add(&pod.id.uid, &id);
+    match deps.runtime.start_container(&id).await {
+        Ok(()) => Ok(id),
+        Err(error) => {
+            deps.event(&pod.id, EventType::Warning, "Failed", &format!("Error: {error}"));
+            let message = error.to_string();
+            Err(StartError { reason: "RunContainerError", message, may_come: false, ended: true })
+        }
+    }
+}
+
+async fn create(
+    deps: &Rc<Dependencies>,
+    pod: &Arc<ParsedPod>,
+    name: &str,
+    attempt: u32,
+    context: StartContext,
+) -> Result<String, StepError> {
+    let spec = pod.container(name).ok_or_else(|| StepError::Config(format!("no container `{name}`")))?;
+    let sources = deps.sources(&pod.id.namespace, pod.spec()).await?;
+    let facts = deps.facts(&context.ips, pod.host_network());
+    let env = env::assemble(pod, spec, &sources, &facts)?;
+    let security = security::of_container(pod.spec(), spec, &context.image.image, &deps.settings.root)?;
+    let linux = LinuxContainerConfig {
+        resources: Some(resources::of_container(pod.qos, spec, facts.node_memory)),
+        security_context: Some(security),
+    };
+    let mounts = {
+        let (pod, env, name) = (Arc::clone(pod), env.clone(), name.to_owned());
+        let (root, node) = (deps.settings.root.clone(), deps.settings.node_name.clone());
+        let (ips, volumes) = (context.ips.clone(), context.volumes);
+        let logs = deps.settings.logs.clone();
+        let make = move || {
+            let spec =
+                pod.container(&name).ok_or_else(|| StepError::Config(format!("no container `{name}`")))?;
+            let log = layout::pod_logs(&pod.id).join(&name);
+            Folder::make_root(&logs, LOGS)?.make(&log, Access::mode(LOGS))?;
+            let root = folders::root(&root)?;
+            volumes::write_hosts(&root, &pod, &ips, &node)?;
+            volumes::mounts_of(&root, &pod, spec, attempt, &volumes, &env)
+        };
+        blocking(&deps.env, "make the mounts in", make).await?
+    };
+    let start = Start {
+        attempt,
+        image: &context.image.reference,
+        env: &env,
+        mounts,
+        linux,
+        node_name: &deps.settings.node_name,
+    };
+    let config = container::config(pod, spec, start);
+    let dns = deps.node.borrow().dns.clone();
+    let sandbox_config = sandbox::config(pod, context.sandbox_attempt, &deps.place(&dns))?;
+    Ok(deps.runtime.create_container(&context.sandbox, config, sandbox_config).await?)
+}
+
+/// Ends a container, politely first.
+async fn stop(
+    deps: Rc<Dependencies>,
+    pod: PodId,
+    id: String,
+    name: String,
+    why: StopReason,
+    grace: Duration,
+) -> Result<(), StepError> {
+    let text = match why {
+        StopReason::Ending => format!("Stopping container {name}"),
+        StopReason::Changed => format!("Container {name} definition changed, will be restarted"),
+        StopReason::SandboxLost => format!("Container {name} has lost its sandbox and will be restarted"),
+    };
+    deps.event(&pod, EventType::Normal, "Killing", &text);
+    Ok(deps.runtime.stop_container(&id, grace).await?)
+}
+
+/// Removes an instance and its log.
+async fn remove_container(deps: Rc<Dependencies>, id: String, log: PathBuf) -> Result<(), StepError> {
+    deps.runtime.remove_container(&id).await?;
+    let logs = deps.settings.logs.clone();
+    let remove = move || Folder::find_root(&logs)?.map_or(Ok(()), |logs| logs.remove(&log));
+    blocking(&deps.env, "remove the log in", remove).await
+}
+
+/// Removes everything of the pod from the disk. How long that takes is the pod's choice, and nobody waits behind it.
+async fn teardown(deps: Rc<Dependencies>, pod: PodId) -> Result<(), StepError> {
+    deps.tokens.forget(&pod.uid, &deps.store, &deps.env).await;
+    let (root, logs) = (deps.settings.root.clone(), deps.settings.logs.clone());
+    let cgroup_root = deps.settings.cgroup_root.clone();
+    let begin = move || {
+        cgroup::remove(CGROUPS.as_ref(), &pod.uid, &cgroup_root);
+        Teardown::begin(&root, &logs, &pod.uid, &layout::pod_logs(&pod))
+    };
+    removal::clear(&deps.env, begin).await
+}
+
+/// Leaves the status for the cloud.
+pub(crate) async fn report_status(
+    deps: Rc<Dependencies>,
+    pod: PodId,
+    status: Box<PodStatus>,
+) -> Result<Box<PodStatus>, String> {
+    let status_json = serde_json::to_string(&status).map_err(|error| error.to_string())?;
+    let report = UpReport::PodStatus { namespace: pod.namespace, name: pod.name, uid: pod.uid, status_json };
+    deps.report(&report).await?;
+    Ok(status)
+}

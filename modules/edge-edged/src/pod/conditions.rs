@@ -1,0 +1,97 @@
+//! The conditions of a pod. Pure.
+
+use contract::pod_status::FIELDS_NOT_HONOURED;
+use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::plan;
+use crate::runtime::pods::RuntimePod;
+
+fn condition(kind: &str, truth: bool, reason: &str, message: String) -> PodCondition {
+    PodCondition {
+        type_: kind.to_owned(),
+        status: if truth { "True" } else { "False" }.to_owned(),
+        reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
+        message: Some(message).filter(|message| !message.is_empty()),
+        ..PodCondition::default()
+    }
+}
+
+/// The conditions of types that are the node's to report. Those of others are theirs, and CloudCore leaves them as they are.
+pub(crate) fn all(
+    pod: &ParsedPod,
+    phase: &str,
+    mains: &[ContainerStatus],
+    inits: &[ContainerStatus],
+    seen: &RuntimePod,
+    previous: Option<&PodStatus>,
+    wall: jiff::Timestamp,
+) -> Vec<PodCondition> {
+    let sandbox = seen.ready_sandbox().is_some() && (pod.host_network() || !seen.ips.is_empty());
+    let mut list = vec![condition("PodReadyToStartContainers", sandbox, "", String::new())];
+    list.push(initialized(pod, phase, inits, seen));
+    let containers = containers_ready(phase, mains);
+    list.push(ready(pod, &containers));
+    list.push(containers);
+    list.push(condition("PodScheduled", true, "", String::new()));
+    if let Some(message) = pod.review.message() {
+        let reason = if pod.review.refused.is_empty() { "NotSupported" } else { "Refused" };
+        list.push(condition(FIELDS_NOT_HONOURED, true, reason, message));
+    }
+    let known = previous.and_then(|old| old.conditions.as_ref());
+    for own in &mut list {
+        let same = |old: &&PodCondition| old.type_ == own.type_ && old.status == own.status;
+        let since = known.into_iter().flatten().find(same).and_then(|old| old.last_transition_time.clone());
+        own.last_transition_time = Some(since.unwrap_or(Time(wall)));
+    }
+    list
+}
+
+fn names<'a>(list: impl Iterator<Item = &'a ContainerStatus>) -> String {
+    list.map(|status| status.name.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+fn initialized(pod: &ParsedPod, phase: &str, inits: &[ContainerStatus], seen: &RuntimePod) -> PodCondition {
+    if phase == "Succeeded" {
+        return condition("Initialized", true, "PodCompleted", String::new());
+    }
+    if plan::initialized(pod, seen) {
+        return condition("Initialized", true, "", String::new());
+    }
+    let open = names(inits.iter().filter(|status| !status.ready));
+    let message = format!("containers with incomplete status: [{open}]");
+    condition("Initialized", false, "ContainersNotInitialized", message)
+}
+
+fn containers_ready(phase: &str, mains: &[ContainerStatus]) -> PodCondition {
+    let kind = "ContainersReady";
+    match phase {
+        "Succeeded" => return condition(kind, false, "PodCompleted", String::new()),
+        "Failed" => return condition(kind, false, "PodFailed", String::new()),
+        _ => {}
+    }
+    let unready = names(mains.iter().filter(|status| !status.ready));
+    if unready.is_empty() {
+        return condition(kind, true, "", String::new());
+    }
+    condition(kind, false, "ContainersNotReady", format!("containers with unready status: [{unready}]"))
+}
+
+fn ready(pod: &ParsedPod, containers: &PodCondition) -> PodCondition {
+    let mut own = PodCondition { type_: "Ready".to_owned(), ..containers.clone() };
+    if own.status != "True" {
+        return own;
+    }
+    let told = pod.cloud_status().and_then(|status| status.conditions.as_ref());
+    let holds = |gate: &str| {
+        told.into_iter().flatten().any(|condition| condition.type_ == gate && condition.status == "True")
+    };
+    let gates = pod.spec().readiness_gates.iter().flatten().map(|gate| gate.condition_type.as_str());
+    let open: Vec<&str> = gates.filter(|gate| !holds(gate)).collect();
+    if !open.is_empty() {
+        let message = format!("the status of pod readiness gates is not \"True\": {}", open.join(" "));
+        own = condition("Ready", false, "ReadinessGatesNotReady", message);
+    }
+    own
+}

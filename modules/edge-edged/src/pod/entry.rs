@@ -1,0 +1,89 @@
+//! What Edged wants of a pod, shared with the pod's worker.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::plan::Intent;
+
+/// What Edged wants of a pod.
+#[derive(Debug, Clone)]
+pub(crate) struct PodUpdate {
+    pub(crate) pod: Arc<ParsedPod>,
+    pub(crate) intent: Intent,
+    /// Whether the cloud has the pod, so that reports about it have a reader.
+    pub(crate) in_cloud: bool,
+}
+
+impl PodUpdate {
+    /// Whether `newer` asks for the same.
+    fn is_same(&self, newer: &PodUpdate) -> bool {
+        *self.pod == *newer.pod && self.intent == newer.intent && self.in_cloud == newer.in_cloud
+    }
+
+    /// Whether labels or annotations differ: files of a downwardAPI volume may show them.
+    pub(crate) fn metadata_differs(&self, newer: &PodUpdate) -> bool {
+        let (old, new) = (&self.pod.pod.metadata, &newer.pod.pod.metadata);
+        old.labels != new.labels || old.annotations != new.annotations
+    }
+}
+
+/// A pod as Edged and its worker share it. Only the newest update counts, so it is kept here and read whenever the
+/// worker syncs; what travels through the worker's mailbox says that there is something new. A worker that is
+/// restarted starts from it.
+pub(crate) struct PodEntry {
+    update: RefCell<PodUpdate>,
+    missed: Cell<bool>,
+    phase: RefCell<String>,
+    starts: Cell<u32>,
+}
+
+impl PodEntry {
+    pub(crate) fn new(update: PodUpdate) -> Self {
+        PodEntry {
+            update: RefCell::new(update),
+            missed: Cell::new(false),
+            phase: RefCell::default(),
+            starts: Cell::new(0),
+        }
+    }
+
+    /// Takes a newer update. False when it asks for the same as the one before.
+    pub(crate) fn set_update(&self, newer: PodUpdate) -> bool {
+        let mut update = self.update.borrow_mut();
+        if update.is_same(&newer) {
+            return false;
+        }
+        *update = newer;
+        true
+    }
+
+    pub(crate) fn update(&self) -> PodUpdate {
+        self.update.borrow().clone()
+    }
+
+    /// A message found the worker's mailbox full. Whatever it handles next, everything may have changed.
+    pub(crate) fn set_missed(&self) {
+        self.missed.set(true);
+    }
+
+    /// Whether a message was missed since the last question.
+    pub(crate) fn take_missed(&self) -> bool {
+        self.missed.take()
+    }
+
+    /// The phase that is reported now.
+    pub(crate) fn set_phase(&self, phase: &str) {
+        phase.clone_into(&mut self.phase.borrow_mut());
+    }
+
+    /// The phase last reported.
+    pub(crate) fn phase(&self) -> String {
+        self.phase.borrow().clone()
+    }
+
+    /// Counts an incarnation of the worker, and answers how many there were before.
+    pub(crate) fn count_start(&self) -> u32 {
+        self.starts.replace(self.starts.get().saturating_add(1))
+    }
+}

@@ -1,0 +1,156 @@
+//! The pods that Edged has a worker for: kubelet's pod manager.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use beehive::{Address, Refusal};
+
+use crate::pod::entry::{PodEntry, PodUpdate};
+use crate::pod::parsed_pod::PodId;
+use crate::pod::plan::Intent;
+use crate::pod::references::references;
+use crate::pod::worker::PodWorkerMsg;
+use crate::runtime::pods::ListedPod;
+use crate::store::ChangedObjects;
+
+/// One pod and the way to its worker.
+struct ManagedPod {
+    id: PodId,
+    entry: Rc<PodEntry>,
+    worker: Address<PodWorkerMsg>,
+    /// Of the runtime's list, as it was seen last.
+    fingerprint: Vec<(String, i32)>,
+    /// The runtime has nothing of it any more: what is left lies on the disk, and is in nobody's way.
+    is_stopped: bool,
+    /// Nothing of it is left, and its worker has ended.
+    is_removed: bool,
+}
+
+impl ManagedPod {
+    /// Never waits: a worker that is busy must not hold up the others. One that misses a message learns that it did.
+    fn tell(&self, message: PodWorkerMsg) {
+        match self.worker.try_tell(message) {
+            Ok(()) => {}
+            Err(Refusal::Full) => self.entry.set_missed(),
+            // It has ended, or ends with Edged.
+            Err(_) => {}
+        }
+    }
+
+    fn update(&self, update: PodUpdate) {
+        if self.entry.set_update(update) {
+            self.tell(PodWorkerMsg::Updated);
+        }
+    }
+}
+
+/// The pods by their uid.
+#[derive(Default)]
+pub(crate) struct PodManager(BTreeMap<String, ManagedPod>);
+
+impl PodManager {
+    /// A pod whose worker was started.
+    pub(crate) fn add(&mut self, entry: Rc<PodEntry>, worker: Address<PodWorkerMsg>) {
+        let id = entry.update().pod.id.clone();
+        let pod = ManagedPod {
+            id: id.clone(),
+            entry,
+            worker,
+            fingerprint: Vec::new(),
+            is_stopped: false,
+            is_removed: false,
+        };
+        self.0.insert(id.uid, pod);
+    }
+
+    /// Hands a pod's worker what is wanted now. False when there is no such pod.
+    pub(crate) fn update(&self, update: PodUpdate) -> bool {
+        let found = self.0.get(&update.pod.id.uid);
+        let known = found.is_some();
+        if let Some(pod) = found {
+            pod.update(update);
+        }
+        known
+    }
+
+    /// What was decided about the pods so far, by uid.
+    pub(crate) fn intents(&self) -> BTreeMap<String, Intent> {
+        self.0.iter().map(|(uid, pod)| (uid.clone(), pod.entry.update().intent)).collect()
+    }
+
+    /// The uids of the pods that have one of these namespaces and names.
+    pub(crate) fn uids_of(&self, names: &BTreeSet<(String, String)>) -> Vec<String> {
+        let own = self.0.values().map(|pod| &pod.id);
+        let named = own.filter(|id| names.contains(&(id.namespace.clone(), id.name.clone())));
+        named.map(|id| id.uid.clone()).collect()
+    }
+
+    /// Whether another pod of this namespace and name has something in the runtime.
+    pub(crate) fn name_is_taken(&self, id: &PodId) -> bool {
+        let same =
+            |other: &PodId| other.name == id.name && other.namespace == id.namespace && other.uid != id.uid;
+        self.0.values().any(|pod| same(&pod.id) && !pod.is_stopped && !pod.is_removed)
+    }
+
+    /// Pods that are not `wanted` end; those that have ended are forgotten.
+    pub(crate) fn terminate_others(&mut self, wanted: &BTreeSet<String>) {
+        self.0.retain(|uid, pod| wanted.contains(uid) || !pod.is_removed);
+        for pod in self.0.iter().filter(|(uid, _)| !wanted.contains(*uid)).map(|(_, pod)| pod) {
+            let update = pod.entry.update();
+            pod.update(PodUpdate { intent: Intent::Terminate, in_cloud: false, ..update });
+        }
+    }
+
+    /// Tells those whose pods name one of the objects.
+    pub(crate) fn objects_changed(&self, changed: &ChangedObjects) {
+        for pod in self.0.values() {
+            let spec = pod.entry.update().pod;
+            if references(spec.spec()).meet(&pod.id.namespace, changed) {
+                pod.tell(PodWorkerMsg::ObjectsChanged);
+            }
+        }
+    }
+
+    /// Tells a pod that the runtime spoke of it.
+    pub(crate) fn runtime_changed(&self, uid: &str) {
+        if let Some(pod) = self.0.get(uid) {
+            pod.tell(PodWorkerMsg::RuntimeChanged);
+        }
+    }
+
+    /// Tells those of which the runtime lists something else than before. Answers the listed pods that are not here.
+    pub(crate) fn relisted(&mut self, listed: BTreeMap<String, ListedPod>) -> Vec<PodId> {
+        for (uid, pod) in &mut self.0 {
+            let fingerprint = listed.get(uid).map(|pod| pod.fingerprint.clone()).unwrap_or_default();
+            if fingerprint != pod.fingerprint {
+                pod.fingerprint = fingerprint;
+                pod.tell(PodWorkerMsg::RuntimeChanged);
+            }
+        }
+        let others = listed.into_iter().filter(|(uid, _)| !self.0.contains_key(uid));
+        others.map(|(uid, pod)| PodId { namespace: pod.namespace, name: pod.name, uid }).collect()
+    }
+
+    /// The runtime has nothing of the pod any more.
+    pub(crate) fn set_stopped(&mut self, uid: &str) {
+        if let Some(pod) = self.0.get_mut(uid) {
+            pod.is_stopped = true;
+        }
+    }
+
+    /// Nothing of the pod is left.
+    pub(crate) fn set_removed(&mut self, uid: &str) {
+        if let Some(pod) = self.0.get_mut(uid) {
+            pod.is_removed = true;
+        }
+    }
+
+    /// How many pods are in each phase.
+    pub(crate) fn phases(&self) -> BTreeMap<String, usize> {
+        let mut phases: BTreeMap<String, usize> = BTreeMap::new();
+        for pod in self.0.values().filter(|pod| !pod.is_removed) {
+            *phases.entry(pod.entry.phase()).or_default() += 1;
+        }
+        phases
+    }
+}

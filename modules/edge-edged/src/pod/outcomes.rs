@@ -1,0 +1,165 @@
+//! What a pod's worker notes when an action has ended.
+
+use beehive::Moment;
+
+use crate::error::StepError;
+use crate::events;
+use crate::images::credentials::{self, PullPolicy};
+use crate::pod::actions::{Outcome, StartError};
+use crate::pod::backoff::{self, Failure};
+use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::plan::{Action, ImageState, VolumeState};
+use crate::pod::recorder::EventType;
+use crate::pod::worker::{PodWorker, STEP_RETRY};
+use crate::volumes::PreparedVolumes;
+
+impl PodWorker {
+    /// Notes the outcome of an action.
+    pub(crate) fn action_ended(&mut self, action: Action, outcome: Outcome) {
+        self.state.busy.remove(&action);
+        self.pulls.remove(&action);
+        let now = self.deps.now();
+        let pod = self.update.pod.clone();
+        match (outcome, &action) {
+            (Outcome::Volumes(result), _) => self.volumes_ended(&pod, result, now),
+            (Outcome::Sandbox(result), _) => self.sandbox_ended(&pod, result, now),
+            (Outcome::Image(result), Action::Image { container }) => {
+                let state = match result {
+                    Ok(ready) => ImageState::Ready(ready),
+                    Err(failure) => ImageState::Failed(failure),
+                };
+                self.state.images.insert(container.clone(), state);
+            }
+            (Outcome::Start(result), Action::Start { container, attempt }) => {
+                self.start_ended(&pod, container, *attempt, result, now);
+            }
+            (Outcome::Done(result), _) => self.step_ended(&pod, action, result, now),
+            (Outcome::Report(Ok(status)), _) => {
+                self.state.reported = Some(std::sync::Arc::new(*status));
+                self.has_reported = true;
+            }
+            (Outcome::Report(Err(error)), _) => {
+                events::report_not_kept(&self.deps.env, "status of a pod", &error);
+                self.try_again(Action::Report, now);
+            }
+            (Outcome::Image(_) | Outcome::Start(_), _) => {}
+        }
+    }
+
+    /// After a while; it counts as under way until then.
+    fn try_again(&mut self, action: Action, now: Moment) {
+        self.state.busy.insert(action.clone());
+        self.retries.push((now + STEP_RETRY, action));
+    }
+
+    fn volumes_ended(
+        &mut self,
+        pod: &ParsedPod,
+        result: Result<(PreparedVolumes, Option<Moment>), StepError>,
+        now: Moment,
+    ) {
+        match result {
+            Ok((prepared, refresh_at)) => {
+                self.state.volumes = VolumeState::Ready(prepared);
+                self.state.refresh_at = refresh_at;
+            }
+            Err(error) => {
+                self.deps.event(&pod.id, EventType::Warning, "FailedMount", &error.to_string());
+                let may_come = matches!(error, StepError::Missing(_));
+                match &mut self.state.volumes {
+                    // Containers go on with what they have.
+                    VolumeState::Ready(_) => self.state.refresh_at = Some(now + backoff::FIRST),
+                    VolumeState::NotYet | VolumeState::Failed(_) => {
+                        let failure = Failure::steady("FailedMount", error.to_string(), may_come, now);
+                        self.state.volumes = VolumeState::Failed(failure);
+                    }
+                }
+            }
+        }
+    }
+
+    fn sandbox_ended(&mut self, pod: &ParsedPod, result: Result<String, StepError>, now: Moment) {
+        self.stale = true;
+        match result {
+            Ok(_) => self.state.sandbox = None,
+            Err(error) => {
+                let text = format!("Failed to create pod sandbox: {error}");
+                self.deps.event(&pod.id, EventType::Warning, "FailedCreatePodSandBox", &text);
+                let before = self.state.sandbox.take();
+                let mut failure = Failure::after(before.as_ref(), "FailedCreatePodSandBox", text, now);
+                // A sandbox needs nothing from afar, so it is tried sooner than an image.
+                failure.until = now + (failure.pause / 10);
+                self.state.sandbox = Some(failure);
+            }
+        }
+    }
+
+    fn start_ended(
+        &mut self,
+        pod: &ParsedPod,
+        container: &str,
+        attempt: u32,
+        result: Result<String, StartError>,
+        now: Moment,
+    ) {
+        self.stale = true;
+        let ended = result.as_ref().err().is_none_or(|error| error.ended);
+        if ended {
+            self.state.starts.remove(container);
+            self.note_restart(container, attempt);
+        }
+        match result {
+            Ok(_) => {
+                self.deps.event(
+                    &pod.id,
+                    EventType::Normal,
+                    "Started",
+                    &format!("Started container {container}"),
+                );
+                // Fetched anew before the next start.
+                if pod.container(container).map(credentials::policy) == Some(PullPolicy::Always) {
+                    self.state.images.remove(container);
+                }
+            }
+            Err(error) if !error.ended => {
+                let failure = if error.reason == "CreateContainerError" {
+                    // The image may have gone meanwhile.
+                    self.state.images.remove(container);
+                    let before = self.state.starts.get(container);
+                    Failure::after(before, error.reason, error.message, now)
+                } else {
+                    Failure::steady(error.reason, error.message, error.may_come, now)
+                };
+                self.state.starts.insert(container.to_owned(), failure);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// A container that was started again has earned a pause for the next time.
+    fn note_restart(&mut self, container: &str, attempt: u32) {
+        // The instance that was just started may have been seen already.
+        let Some(before) = self.seen.before(container, attempt).filter(|instance| instance.state.has_ended())
+        else {
+            return;
+        };
+        let earned = self.state.crashes.get(container).copied().filter(|_| !self.state.ran_long(before));
+        self.state.crashes.insert(container.to_owned(), backoff::next(earned));
+    }
+
+    fn step_ended(&mut self, pod: &ParsedPod, action: Action, result: Result<(), StepError>, now: Moment) {
+        self.stale = true;
+        match (result, &action) {
+            (Ok(()), Action::StopSandbox { id }) => {
+                self.state.stopped.insert(id.clone());
+            }
+            (Ok(()), Action::Teardown) => self.state.torn_down = true,
+            (Ok(()), _) => {}
+            (Err(error), _) => {
+                events::step_failed(&self.deps.env, &pod.id, &action, &error);
+                self.deps.event(&pod.id, EventType::Warning, "FailedKillPod", &error.to_string());
+                self.try_again(action, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! A pod as it should be, parsed once at the border.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use beehive::defect::{self, Defect};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use serde_json::Value;
+
+use crate::error::ParseError;
+use crate::json_error;
+use crate::pod::field_support::{self, Review};
+use crate::runtime::resources::{self, Qos};
+
+/// 2 MiB: more than the API server stores in one object.
+pub(crate) const JSON_MAX: usize = 2 << 20;
+/// Kubernetes' own default.
+const GRACE: i64 = 30;
+
+/// Which pod: the names are for people, the uid is what counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PodId {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+/// A pod that was read and whose names are fit to be parts of paths.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ParsedPod {
+    pub(crate) id: PodId,
+    pub(crate) pod: Pod,
+    pub(crate) review: Review,
+    pub(crate) qos: Qos,
+    /// FNV-1a over what a container is made of; a change restarts it.
+    pub(crate) hashes: Vec<(String, u64)>,
+}
+
+impl ParsedPod {
+    /// Reads a pod.
+    pub(crate) fn parse(json: &[u8]) -> Result<ParsedPod, ParseError> {
+        if json.len() > JSON_MAX {
+            return Err(ParseError::TooLarge { size: json.len() });
+        }
+        let raw: Value = serde_json::from_slice(json)
+            .map_err(|error| ParseError::NotJson(json_error::describe(&error)))?;
+        let review = raw.get("spec").map(field_support::review).unwrap_or_default();
+        let text = |path: &str| raw.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let id = PodId {
+            namespace: text("/metadata/namespace"),
+            name: text("/metadata/name"),
+            uid: text("/metadata/uid"),
+        };
+        if !is_path_safe(&id.uid) {
+            return Err(ParseError::BadName { what: "metadata.uid", shown: shown(&id.uid) });
+        }
+        for (what, name) in [("metadata.namespace", &id.namespace), ("metadata.name", &id.name)] {
+            if !contract::ids::is_dns1123_subdomain(name) {
+                return Err(ParseError::BadName { what, shown: shown(name) });
+            }
+        }
+        let pod: Pod = serde_json::from_value(raw).map_err(|source| ParseError::NotAPod {
+            id: Box::new(id.clone()),
+            reason: format!("the object {}", json_error::describe(&source)),
+        })?;
+        let spec = pod.spec.as_ref();
+        let spec = spec.ok_or_else(|| invalid(&id, "spec is missing".to_owned()))?;
+        check(spec).map_err(|reason| invalid(&id, reason))?;
+        let qos = resources::qos(spec);
+        let mut hashes: Vec<_> =
+            all_of(spec).map(|container| (container.name.clone(), hash_of(container))).collect();
+        if defect::is_planted(Defect::NeedlessRestart) {
+            let version = pod.metadata.resource_version.clone().unwrap_or_default();
+            hashes.iter_mut().for_each(|(_, hash)| *hash ^= fnv1a(version.as_bytes()));
+        }
+        Ok(ParsedPod { id, review, qos, hashes, pod })
+    }
+
+    /// A pod of which only the name is known: what the runtime still has of it can be ended, nothing can be started.
+    pub(crate) fn without_spec(id: PodId) -> ParsedPod {
+        let pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
+        ParsedPod { id, pod, review: Review::default(), qos: Qos::BestEffort, hashes: Vec::new() }
+    }
+
+    /// The spec; `parse` has seen to it that there is one.
+    pub(crate) fn spec(&self) -> &PodSpec {
+        static EMPTY: std::sync::OnceLock<PodSpec> = std::sync::OnceLock::new();
+        self.pod.spec.as_ref().unwrap_or_else(|| EMPTY.get_or_init(PodSpec::default))
+    }
+
+    /// The status that the cloud has sent: what others than this node wrote, and what this node had reported by then.
+    pub(crate) fn cloud_status(&self) -> Option<&PodStatus> {
+        self.pod.status.as_ref()
+    }
+
+    /// Whether the pod is to end.
+    pub(crate) fn is_terminating(&self) -> bool {
+        self.pod.metadata.deletion_timestamp.is_some()
+    }
+
+    /// How long its containers may take to end.
+    pub(crate) fn grace(&self) -> Duration {
+        let own = self.spec().termination_grace_period_seconds.unwrap_or(GRACE);
+        let seconds = if self.is_terminating() {
+            self.pod.metadata.deletion_grace_period_seconds.unwrap_or(own)
+        } else {
+            own
+        };
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    }
+
+    pub(crate) fn host_network(&self) -> bool {
+        self.spec().host_network.unwrap_or(false)
+    }
+
+    /// The hash of what a container is made of.
+    pub(crate) fn hash(&self, container: &str) -> u64 {
+        self.hashes.iter().find(|(name, _)| name == container).map_or(0, |(_, hash)| *hash)
+    }
+
+    pub(crate) fn restart_policy(&self) -> RestartPolicy {
+        match self.spec().restart_policy.as_deref() {
+            Some("Never") => RestartPolicy::Never,
+            Some("OnFailure") => RestartPolicy::OnFailure,
+            _ => RestartPolicy::Always,
+        }
+    }
+
+    /// A container by its name, init containers included.
+    pub(crate) fn container(&self, name: &str) -> Option<&Container> {
+        all_of(self.spec()).find(|container| container.name == name)
+    }
+
+    pub(crate) fn init_containers(&self) -> impl DoubleEndedIterator<Item = &Container> {
+        self.spec().init_containers.iter().flatten()
+    }
+}
+
+/// What happens to a container that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RestartPolicy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+/// Whether an init container runs beside the others.
+pub(crate) fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Init containers first, in order.
+pub(crate) fn all_of(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+fn invalid(id: &PodId, reason: String) -> ParseError {
+    ParseError::NotAPod { id: Box::new(id.clone()), reason }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// Whether a text from outside may be one part of a path.
+pub(crate) fn is_path_safe(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    !text.is_empty() && text.len() <= 253 && !text.starts_with('.') && text.bytes().all(fits)
+}
+
+fn check(spec: &PodSpec) -> Result<(), String> {
+    let mut names = BTreeSet::new();
+    let label =
+        |name: &str| name.len() <= 63 && !name.contains('.') && contract::ids::is_dns1123_subdomain(name);
+    if spec.containers.is_empty() {
+        return Err("spec.containers is empty".to_owned());
+    }
+    for container in all_of(spec) {
+        if !label(&container.name) {
+            return Err(format!("container name `{}` is not a DNS label", shown(&container.name)));
+        }
+        if !names.insert(container.name.as_str()) {
+            return Err(format!("two containers are named `{}`", container.name));
+        }
+        if container.image.as_deref().unwrap_or_default().is_empty() {
+            return Err(format!("container `{}` has no image", container.name));
+        }
+    }
+    let mut volumes = BTreeSet::new();
+    for volume in spec.volumes.iter().flatten() {
+        if !label(&volume.name) {
+            return Err(format!("volume name `{}` is not a DNS label", shown(&volume.name)));
+        }
+        if !volumes.insert(volume.name.as_str()) {
+            return Err(format!("two volumes are named `{}`", volume.name));
+        }
+    }
+    for container in all_of(spec) {
+        for mount in container.volume_mounts.iter().flatten() {
+            if !volumes.contains(mount.name.as_str()) {
+                let (volume, container) = (shown(&mount.name), &container.name);
+                return Err(format!("container `{container}` mounts volume `{volume}`, which is not there"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Like the kubelet's since 1.31, the hash covers the two fields that may change in a living pod.
+fn hash_of(container: &Container) -> u64 {
+    let image = container.image.as_deref().unwrap_or_default();
+    fnv1a(format!("{}\n{image}", container.name).as_bytes())
+}
+
+/// FNV-1a, 64 bits: stable across builds, which the standard hasher does not promise.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A pod of one busybox container, with `spec` merged over it.
+    pub(crate) fn pod(spec: Value) -> ParsedPod {
+        let mut raw = serde_json::json!({
+            "metadata": {"name": "p", "namespace": "default", "uid": "u-1"},
+            "spec": {"containers": [{"name": "c", "image": "x:1"}]},
+        });
+        for (key, value) in spec.as_object().cloned().unwrap_or_default() {
+            raw["spec"][key] = value;
+        }
+        ParsedPod::parse(&serde_json::to_vec(&raw).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn names_that_could_leave_the_folder_are_refused() {
+        for (path, bad) in [("uid", "../x"), ("uid", ".."), ("name", "a/b"), ("namespace", "")] {
+            let mut raw = serde_json::json!({
+                "metadata": {"name": "p", "namespace": "d", "uid": "u"},
+                "spec": {"containers": [{"name": "c", "image": "x"}]},
+            });
+            raw["metadata"][path] = bad.into();
+            let error = ParsedPod::parse(&serde_json::to_vec(&raw).unwrap()).unwrap_err();
+            assert!(matches!(error, ParseError::BadName { .. }), "{path} {bad}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_makes_no_sense_says_why() {
+        for (spec, want) in [
+            (serde_json::json!({"containers": []}), "is empty"),
+            (serde_json::json!({"containers": [{"name": "../c", "image": "x"}]}), "is not a DNS label"),
+            (serde_json::json!({"containers": [{"name": "c"}]}), "has no image"),
+            (
+                serde_json::json!({"containers": [{"name": "c", "image": "x"}, {"name": "c", "image": "x"}]}),
+                "two",
+            ),
+            (
+                serde_json::json!({"containers": [{"name": "c", "image": "x",
+                    "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}),
+                "which is not there",
+            ),
+        ] {
+            let raw =
+                serde_json::json!({"metadata": {"name": "p", "namespace": "d", "uid": "u"}, "spec": spec});
+            let error = ParsedPod::parse(&serde_json::to_vec(&raw).unwrap()).unwrap_err();
+            assert!(error.to_string().contains(want), "{error}");
+        }
+        assert!(matches!(ParsedPod::parse(b"{"), Err(ParseError::NotJson(_))));
+        assert!(matches!(ParsedPod::parse(&vec![b' '; JSON_MAX + 1]), Err(ParseError::TooLarge { .. })));
+    }
+}

@@ -1,0 +1,115 @@
+//! Events of pods as the API server knows them, named so that a repeat is recognised.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use beehive::Moment;
+use contract::UpReport;
+use serde_json::json;
+
+use crate::pod::parsed_pod::{PodId, fnv1a};
+
+/// The same words about the same pod are sent once in this time.
+const QUIET: Duration = Duration::from_secs(600);
+/// How many events are remembered for that.
+const REMEMBERED: usize = 1024;
+/// An API server takes so much.
+const MESSAGE_MAX: usize = 1024;
+
+/// How grave an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventType {
+    Normal,
+    Warning,
+}
+
+/// Makes events: each has a name of its own, from this start's number and a counter.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    node: String,
+    start: String,
+    count: Cell<u64>,
+    said: RefCell<BTreeMap<u64, Moment>>,
+}
+
+impl Recorder {
+    /// A recorder for `node`. `start` is random, so that no two starts of EdgeCore use one name twice.
+    pub(crate) fn new(node: &str, start: [u8; 16]) -> Self {
+        let start = start.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Recorder { node: node.to_owned(), start, count: Cell::new(0), said: RefCell::default() }
+    }
+
+    /// An event about a pod; `None` when the same was said a short while ago.
+    pub(crate) fn event(
+        &self,
+        pod: &PodId,
+        kind: EventType,
+        reason: &str,
+        message: &str,
+        now: Moment,
+        wall: jiff::Timestamp,
+    ) -> Option<UpReport> {
+        let print = fnv1a(format!("{}\n{reason}\n{message}", pod.uid).as_bytes());
+        let mut said = self.said.borrow_mut();
+        if said.get(&print).is_some_and(|at| now.since(*at) < QUIET) {
+            return None;
+        }
+        if said.len() >= REMEMBERED {
+            said.retain(|_, at| now.since(*at) < QUIET);
+        }
+        if said.len() >= REMEMBERED {
+            said.clear();
+        }
+        said.insert(print, now);
+        self.count.set(self.count.get() + 1);
+        let head: String = pod.name.chars().take(200).collect();
+        let name = format!("{}.{}{:x}", head.trim_end_matches(['.', '-']), self.start, self.count.get());
+        let kind = match kind {
+            EventType::Normal => "Normal",
+            EventType::Warning => "Warning",
+        };
+        let time = wall.to_string();
+        let message: String = message.chars().take(MESSAGE_MAX).collect();
+        let event = json!({
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": pod.namespace},
+            "involvedObject": {
+                "apiVersion": "v1", "kind": "Pod",
+                "namespace": pod.namespace, "name": pod.name, "uid": pod.uid,
+            },
+            "type": kind,
+            "reason": reason,
+            "message": message,
+            "source": {"component": "edged", "host": self.node},
+            "reportingComponent": "edged",
+            "reportingInstance": self.node,
+            "firstTimestamp": time,
+            "lastTimestamp": time,
+            "count": 1,
+        });
+        Some(UpReport::Event { namespace: pod.namespace.clone(), name, event_json: event.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_words_are_said_once() {
+        let recorder = Recorder::new("edge-1", [0xab; 16]);
+        let pod = PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
+        let wall = jiff::Timestamp::from_second(0).unwrap();
+        let say = |message: &str, at: u64| {
+            recorder.event(&pod, EventType::Normal, "Pulled", message, Moment(Duration::from_secs(at)), wall)
+        };
+        assert!(say("one", 0).is_some());
+        assert!(say("one", 10).is_none());
+        assert!(say("two", 10).is_some());
+        let Some(UpReport::Event { name, event_json, .. }) = say("one", 700) else { panic!("no event") };
+        assert_eq!(name, "p.abababab3");
+        assert!(event_json.contains("1970-01-01T00:00:00Z"));
+    }
+}

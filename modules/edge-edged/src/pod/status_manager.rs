@@ -1,0 +1,99 @@
+//! The status that a pod's worker reports: kubelet's status manager.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Context, Moment};
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+
+use crate::pod::actions::{self, Outcome};
+use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::plan::{self, Action, Intent};
+use crate::pod::recorder::EventType;
+use crate::pod::status::{self, NodeContext};
+use crate::pod::worker::{PodWorker, PodWorkerMsg};
+
+impl PodWorker {
+    /// What Edged wants, unless the pod has run out of its time; and when it will.
+    pub(crate) fn effective_intent(&mut self, cx: &Context<PodWorkerMsg>) -> (Intent, Option<Moment>) {
+        let pod = &self.update.pod;
+        let limit = pod.spec().active_deadline_seconds;
+        let (Intent::Run, Some(limit)) = (&self.update.intent, limit) else {
+            return (self.update.intent.clone(), None);
+        };
+        if plan::is_done(pod, &self.seen, &self.state) {
+            return (Intent::Run, None);
+        }
+        let limit = Duration::from_secs(u64::try_from(limit).unwrap_or(0));
+        let (now, active) = (self.deps.now(), &mut self.state.active);
+        active.start(now);
+        if active.so_far(now) >= limit {
+            let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            return (Intent::Fail { reason: "DeadlineExceeded".to_owned(), message }, None);
+        }
+        if let Some(so_far) = active.take_due(limit, now) {
+            let (store, uid) = (self.deps.store.clone(), pod.id.uid.clone());
+            cx.spawn(async move { store.keep_active(&uid, so_far).await });
+        }
+        (Intent::Run, Some(active.wake(limit, now)))
+    }
+
+    /// The report of the pod's status, when it differs from the one before.
+    pub(crate) fn status_report(
+        &mut self,
+        intent: &Intent,
+        now: Moment,
+    ) -> Option<(Action, LocalBoxFuture<'static, Outcome>)> {
+        let pod = self.update.pod.clone();
+        // Of a pod that has ended the runtime may have lost everything: what was reported stays.
+        let nothing_new = self.state.end(&pod).is_some() && self.seen.containers.is_empty();
+        // Of a pod that is being removed the runtime knows less and less. After a restart of the worker, too.
+        let removed =
+            *intent == Intent::Terminate && self.seen.containers.is_empty() && self.seen.sandboxes.is_empty();
+        if self.status_is_final
+            || removed
+            || !self.update.in_cloud
+            || nothing_new
+            || self.state.is_busy(|action| *action == Action::Report)
+        {
+            return None;
+        }
+        self.record_unsupported_fields(&pod);
+        self.record_rejection(&pod, intent);
+        let node = self.deps.node.borrow().clone();
+        let around =
+            NodeContext { runtime: &node.runtime, host_ips: &node.host_ips, now, wall: self.deps.wall() };
+        let status = status::compute(&pod, intent, &self.seen, &self.state, &around);
+        if self.has_reported && self.state.reported.as_deref() == Some(&status) {
+            return None;
+        }
+        self.entry.set_phase(status.phase.as_deref().unwrap_or_default());
+        let report = actions::report_status(Rc::clone(&self.deps), pod.id.clone(), Box::new(status));
+        Some((Action::Report, report.map(Outcome::Report).boxed_local()))
+    }
+
+    fn record_rejection(&mut self, pod: &ParsedPod, intent: &Intent) {
+        if self.recorded_rejection.as_ref() == Some(intent) {
+            return;
+        }
+        self.recorded_rejection = Some(intent.clone());
+        match intent {
+            Intent::Hold { reason, message } | Intent::Fail { reason, message } => {
+                // The kubelet's event says why without saying that.
+                let message = message.strip_prefix("Pod was rejected: ").unwrap_or(message);
+                self.deps.event(&pod.id, EventType::Warning, reason, message);
+            }
+            Intent::Run | Intent::Terminate => {}
+        }
+    }
+
+    fn record_unsupported_fields(&mut self, pod: &ParsedPod) {
+        if self.recorded_unsupported_fields || pod.review.unhonoured.is_empty() {
+            return;
+        }
+        self.recorded_unsupported_fields = true;
+        let text = format!("not honoured on this node: {}", pod.review.unhonoured.join(", "));
+        self.deps.event(&pod.id, EventType::Warning, "FieldsNotHonoured", &text);
+    }
+}

@@ -1,0 +1,212 @@
+use super::*;
+use crate::pod::backoff::Failure;
+use crate::pod::parsed_pod::tests::pod;
+use crate::pod::plan::tests::{instance, sandbox};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn status(
+    pod: &ParsedPod,
+    intent: &Intent,
+    seen: &RuntimePod,
+    memory: &SyncState,
+    reported: Option<&PodStatus>,
+) -> Value {
+    let reported = reported.cloned().map(std::sync::Arc::new);
+    let state = SyncState { reported, ..memory.clone() };
+    let ips = ["192.0.2.1".to_owned()];
+    let wall = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+    let now = Moment(Duration::from_secs(1000));
+    let around = NodeContext { runtime: "containerd", host_ips: &ips, now, wall };
+    serde_json::to_value(compute(pod, intent, seen, &state, &around)).unwrap()
+}
+
+fn seen(containers: Vec<RuntimeContainer>) -> RuntimePod {
+    RuntimePod { sandboxes: vec![sandbox("s", 1, true)], containers, ips: vec!["10.0.0.2".into()] }
+}
+
+fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+    status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind).unwrap()
+}
+
+#[test]
+fn a_running_pod_is_ready() {
+    let pod = pod(json!({}));
+    let mut running = instance(&pod, "c", "s", 2, RuntimeState::Running);
+    running.started_at = 1_800_000_000_500_000_000;
+    running.image_ref = "x@sha256:00".into();
+    let status = status(&pod, &Intent::Run, &seen(vec![running]), &SyncState::default(), None);
+    assert_eq!(
+        (&status["phase"], &status["podIP"], &status["hostIP"]),
+        (&json!("Running"), &json!("10.0.0.2"), &json!("192.0.2.1"))
+    );
+    let container = &status["containerStatuses"][0];
+    assert_eq!(container["containerID"], "containerd://c-2");
+    assert_eq!(
+        (&container["restartCount"], &container["ready"], &container["started"]),
+        (&json!(2), &json!(true), &json!(true))
+    );
+    assert_eq!(container["state"]["running"]["startedAt"], "2027-01-15T08:00:00Z");
+    for kind in ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"] {
+        assert_eq!(condition(&status, kind)["status"], "True", "{kind}");
+    }
+    assert_eq!(status["qosClass"], "BestEffort");
+}
+
+#[test]
+fn the_start_is_kept_whoever_forgot_it() {
+    let mut pod = pod(json!({}));
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    let first = status(&pod, &Intent::Run, &runs, &SyncState::default(), None);
+    assert_eq!(first["startTime"], "2027-01-15T08:00:00Z", "nobody knows of an earlier one");
+    let told: PodStatus = serde_json::from_value(json!({"startTime": "2023-01-01T00:00:00Z"})).unwrap();
+    let kept = status(&pod, &Intent::Run, &runs, &SyncState::default(), Some(&told));
+    assert_eq!(kept["startTime"], "2023-01-01T00:00:00Z");
+    // A node that has lost its store is told what it reported.
+    pod.pod.status = Some(told);
+    let again = status(&pod, &Intent::Run, &runs, &SyncState::default(), None);
+    assert_eq!(again["startTime"], "2023-01-01T00:00:00Z");
+}
+
+#[test]
+fn the_time_of_a_condition_moves_with_its_truth_only() {
+    let pod = pod(json!({}));
+    let old: PodStatus = serde_json::from_value(json!({"conditions": [
+        {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+        {"type": "Initialized", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}))
+    .unwrap();
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    let status = status(&pod, &Intent::Run, &runs, &SyncState::default(), Some(&old));
+    assert_eq!(condition(&status, "Initialized")["lastTransitionTime"], "2026-01-01T00:00:00Z");
+    assert_eq!(condition(&status, "Ready")["lastTransitionTime"], "2027-01-15T08:00:00Z");
+}
+
+#[test]
+fn a_crash_loop_is_told_with_its_pause() {
+    let pod = pod(json!({}));
+    let mut ended = instance(&pod, "c", "s", 3, RuntimeState::Exited);
+    ended.exit_code = 7;
+    let mut memory = SyncState::default();
+    memory.crashes.insert("c".into(), Duration::from_secs(80));
+    memory.ended.insert("c-3".into(), Moment(Duration::from_secs(990)));
+    let status = status(&pod, &Intent::Run, &seen(vec![ended]), &memory, None);
+    let container = &status["containerStatuses"][0];
+    assert_eq!(container["state"]["waiting"]["reason"], "CrashLoopBackOff");
+    assert!(
+        container["state"]["waiting"]["message"].as_str().unwrap().starts_with("back-off 1m20s restarting")
+    );
+    assert_eq!(container["lastState"]["terminated"]["exitCode"], 7);
+    assert_eq!(status["phase"], "Running");
+    assert_eq!(condition(&status, "Ready")["reason"], "ContainersNotReady");
+}
+
+#[test]
+fn what_keeps_a_container_from_starting_is_its_reason() {
+    let pod = pod(json!({"initContainers": [{"name": "i", "image": "x:1"}]}));
+    let mut memory = SyncState::default();
+    let fault = Failure::after(None, "ErrImagePull", "no such image".into(), Moment::default());
+    memory.images.insert("i".into(), ImageState::Failed(fault));
+    let status = status(&pod, &Intent::Run, &RuntimePod::default(), &memory, None);
+    assert_eq!(status["phase"], "Pending");
+    assert_eq!(status["initContainerStatuses"][0]["state"]["waiting"]["reason"], "ErrImagePull");
+    assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+    assert_eq!(condition(&status, "Initialized")["message"], "containers with incomplete status: [i]");
+}
+
+#[test]
+fn the_phase_follows_the_policy() {
+    for (policy, code, want) in [
+        ("Never", 0, "Succeeded"),
+        ("Never", 1, "Failed"),
+        ("OnFailure", 0, "Succeeded"),
+        ("OnFailure", 1, "Running"),
+        ("Always", 0, "Running"),
+    ] {
+        let pod = pod(json!({"restartPolicy": policy}));
+        let mut ended = instance(&pod, "c", "s", 0, RuntimeState::Exited);
+        ended.exit_code = code;
+        let status = status(&pod, &Intent::Run, &seen(vec![ended]), &SyncState::default(), None);
+        assert_eq!(status["phase"], want, "{policy} {code}");
+    }
+}
+
+#[test]
+fn a_refused_pod_has_failed_with_its_reason_and_fields_without_effect_are_named() {
+    let pod =
+        pod(json!({"containers": [{"name": "c", "image": "x", "livenessProbe": {"periodSeconds": 1}}]}));
+    let refused = Intent::Fail { reason: "OutOfpods".into(), message: "no room".into() };
+    let status = status(&pod, &refused, &RuntimePod::default(), &SyncState::default(), None);
+    assert_eq!(
+        (&status["phase"], &status["reason"], &status["message"]),
+        (&json!("Failed"), &json!("OutOfpods"), &json!("no room"))
+    );
+    let named = condition(&status, contract::pod_status::FIELDS_NOT_HONOURED);
+    assert!(named["message"].as_str().unwrap().contains("spec.containers[c].livenessProbe"));
+}
+
+#[test]
+fn a_pod_that_must_not_run_waits_and_names_why() {
+    let pod = pod(json!({"hostUsers": false}));
+    let hold = Intent::Hold { reason: "FieldsNotSupported".into(), message: "m".into() };
+    let status = status(&pod, &hold, &RuntimePod::default(), &SyncState::default(), None);
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Pending"), &json!("FieldsNotSupported")));
+    let named = condition(&status, contract::pod_status::FIELDS_NOT_HONOURED);
+    assert_eq!(named["reason"], "Refused");
+    assert!(named["message"].as_str().unwrap().contains("spec.hostUsers=false"));
+}
+
+#[test]
+fn a_readiness_gate_makes_the_pod_ready_and_stays_its_controllers() {
+    let mut pod = pod(json!({"readinessGates": [{"conditionType": "example.com/lb"}]}));
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    for (gate, ready) in [(None, "False"), (Some("False"), "False"), (Some("True"), "True")] {
+        let conditions = gate.map(|gate| json!([{"type": "example.com/lb", "status": gate}]));
+        pod.pod.status = serde_json::from_value(json!({"conditions": conditions})).unwrap();
+        let status = status(&pod, &Intent::Run, &runs, &SyncState::default(), None);
+        assert_eq!(condition(&status, "Ready")["status"], ready, "{gate:?}");
+        assert_eq!(condition(&status, "ContainersReady")["status"], "True");
+        let conditions = status["conditions"].as_array().unwrap();
+        assert!(conditions.iter().all(|condition| condition["type"] != "example.com/lb"), "{conditions:?}");
+    }
+}
+
+#[test]
+fn a_container_that_the_runtime_has_lost_keeps_its_count_and_its_end() {
+    let pod = pod(json!({"restartPolicy": "OnFailure"}));
+    let told = |container: Value| -> PodStatus {
+        serde_json::from_value(json!({"phase": "Running", "containerStatuses": [container]})).unwrap()
+    };
+    let ran = told(
+        json!({"name": "c", "restartCount": 3, "containerID": "containerd://x", "state": {"running": {}}}),
+    );
+    let lost = status(&pod, &Intent::Run, &seen(vec![]), &SyncState::default(), Some(&ran));
+    let container = &lost["containerStatuses"][0];
+    assert_eq!(
+        (&container["restartCount"], &container["containerID"]),
+        (&json!(3), &json!("containerd://x"))
+    );
+    assert_eq!(container["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
+    assert_eq!(container["state"]["waiting"]["reason"], "ContainerCreating");
+    assert_eq!(lost["phase"], "Running");
+    let ended = told(json!({"name": "c", "restartCount": 3, "containerID": "containerd://x",
+        "state": {"terminated": {"exitCode": 7, "reason": "Error"}}}));
+    let lost = status(&pod, &Intent::Run, &seen(vec![]), &SyncState::default(), Some(&ended));
+    assert_eq!(lost["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 7);
+}
+
+#[test]
+fn a_pod_that_has_ended_keeps_its_phase_and_reason() {
+    let pod = pod(json!({}));
+    let told: PodStatus =
+        serde_json::from_value(json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "m"}))
+            .unwrap();
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    let status = status(&pod, &Intent::Run, &runs, &SyncState::default(), Some(&told));
+    let said = (&status["phase"], &status["reason"], &status["message"]);
+    assert_eq!(said, (&json!("Failed"), &json!("DeadlineExceeded"), &json!("m")));
+}
+
+#[test]
+fn durations_are_written_as_go_writes_them() {
+    assert_eq!([span(10), span(80), span(300)], ["10s", "1m20s", "5m0s"]);
+}

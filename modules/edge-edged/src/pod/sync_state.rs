@@ -1,0 +1,107 @@
+//! What a pod's worker knows beside the pod and the runtime: what was tried, and what was reported. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::Moment;
+use contract::pod_status::is_terminal;
+use k8s_openapi::api::core::v1::PodStatus;
+
+use crate::pod::active_time::ActiveTime;
+use crate::pod::backoff::{self, Failure};
+use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::plan::{Action, ImageState, VolumeState};
+use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
+
+/// What was tried before, which is lost when EdgeCore restarts and then tried again, and what was reported.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SyncState {
+    pub(crate) busy: BTreeSet<Action>,
+    pub(crate) volumes: VolumeState,
+    /// Objects changed or a token ages: bring the volumes up to date.
+    pub(crate) refresh_volumes: bool,
+    pub(crate) refresh_at: Option<Moment>,
+    pub(crate) sandbox: Option<Failure>,
+    pub(crate) images: BTreeMap<String, ImageState>,
+    pub(crate) starts: BTreeMap<String, Failure>,
+    /// The pause that the last restart of a container earned.
+    pub(crate) crashes: BTreeMap<String, Duration>,
+    /// When an instance was first seen running, by its id.
+    pub(crate) running: BTreeMap<String, Moment>,
+    /// When the end of an instance was first seen, by its id.
+    pub(crate) ended: BTreeMap<String, Moment>,
+    /// What was reported of the pod last, also before EdgeCore's last restart.
+    pub(crate) reported: Option<Arc<PodStatus>>,
+    /// How long it has been active, for its deadline.
+    pub(crate) active: ActiveTime,
+    /// Sandboxes that were told to stop.
+    pub(crate) stopped: BTreeSet<String>,
+    /// Everything of the pod is gone.
+    pub(crate) torn_down: bool,
+}
+
+impl SyncState {
+    pub(crate) fn is_busy(&self, wanted: impl Fn(&Action) -> bool) -> bool {
+        self.busy.iter().any(wanted)
+    }
+
+    pub(crate) fn is_starting(&self, container: &str) -> bool {
+        self.is_busy(|action| matches!(action, Action::Start { container: name, .. } if name == container))
+    }
+
+    /// Notes what of `seen` is new at `now`. How long something ran or has been over is measured here, by the clock that
+    /// nobody sets: that of the runtime may jump.
+    pub(crate) fn observe(&mut self, seen: &RuntimePod, now: Moment) {
+        let has = |id: &String| seen.containers.iter().any(|container| container.id == *id);
+        self.running.retain(|id, _| has(id));
+        self.ended.retain(|id, _| has(id));
+        for container in &seen.containers {
+            let first_seen = match container.state {
+                RuntimeState::Running => &mut self.running,
+                RuntimeState::Exited | RuntimeState::Unknown => &mut self.ended,
+                RuntimeState::Created => continue,
+            };
+            first_seen.entry(container.id.clone()).or_insert(now);
+        }
+    }
+
+    /// Whether an instance ran so long that its crashes before are forgotten.
+    pub(crate) fn ran_long(&self, instance: &RuntimeContainer) -> bool {
+        let times = (self.running.get(&instance.id), self.ended.get(&instance.id));
+        matches!(times, (Some(since), Some(ended)) if ended.since(*since) >= backoff::FORGIVEN_AFTER)
+    }
+
+    /// When a container that has ended may start again, if that is later than now.
+    pub(crate) fn crash_until(&self, instance: &RuntimeContainer) -> Option<(Duration, Moment)> {
+        let pause = self.crashes.get(&instance.name)?;
+        if self.ran_long(instance) {
+            return None;
+        }
+        self.ended.get(&instance.id).map(|ended| (*pause, *ended + *pause))
+    }
+
+    /// The status in which the pod has ended for good, as the cloud has it or as it was reported.
+    pub(crate) fn end<'a>(&'a self, pod: &'a ParsedPod) -> Option<&'a PodStatus> {
+        let known = [pod.cloud_status(), self.reported.as_deref()];
+        known.into_iter().flatten().find(|status| status.phase.as_deref().is_some_and(is_terminal))
+    }
+
+    /// What is known of the status from before: what was reported, or what a node that has lost its store was told.
+    pub(crate) fn known_status<'a>(&'a self, pod: &'a ParsedPod) -> Option<&'a PodStatus> {
+        self.reported.as_deref().or(pod.cloud_status())
+    }
+
+    /// The attempt after the latest that is known of: that of the runtime, or one that was reported before the runtime lost
+    /// it. An attempt is used once, so that names never collide and counts go on.
+    pub(crate) fn next_attempt(&self, pod: &ParsedPod, name: &str, newest: Option<&RuntimeContainer>) -> u32 {
+        let known = [pod.cloud_status(), self.reported.as_deref()].into_iter().flatten();
+        let statuses = known.flat_map(|status| {
+            status.init_container_statuses.iter().chain(&status.container_statuses).flatten()
+        });
+        let made = statuses.filter(|status| status.name == name && status.container_id.is_some());
+        let reported = made.map(|status| u32::try_from(status.restart_count).unwrap_or(0));
+        let seen = newest.map(|newest| newest.attempt);
+        reported.chain(seen).max().map_or(0, |latest| latest.saturating_add(1))
+    }
+}

@@ -1,0 +1,97 @@
+//! The end of a pod of which nothing is left: what the cloud and Edged are told.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Context, Moment, Refusal};
+use contract::UpReport;
+use contract::edged::EdgedMsg;
+
+use crate::events;
+use crate::pod::parsed_pod::PodId;
+use crate::pod::plan::Action;
+use crate::pod::worker::{PodWorker, PodWorkerMsg, RUNTIME_RETRY};
+
+/// After Edged's mailbox had no room.
+pub(crate) const EDGED_RETRY: Duration = Duration::from_millis(50);
+
+/// Whether the runtime has nothing of the pod any more.
+#[derive(PartialEq)]
+pub(crate) enum Stopped {
+    NotYet,
+    /// Edged has to hear of it.
+    Unsaid,
+    Said,
+}
+
+/// How far the end of a pod of which nothing is left is.
+#[derive(PartialEq)]
+pub(crate) enum End {
+    NotYet,
+    /// It is being reported.
+    Reporting,
+    /// It could not be reported: not before this time again.
+    RetryAt(Moment),
+    /// Edged has to hear of it.
+    Reported,
+    Over,
+}
+
+impl PodWorker {
+    /// Nothing of the pod is left: says so to the cloud and to Edged, and ends.
+    pub(crate) fn report_end(&mut self, now: Moment, cx: &Context<PodWorkerMsg>) {
+        let waits = match self.end {
+            End::NotYet => false,
+            End::RetryAt(at) => at > now,
+            End::Reporting | End::Reported | End::Over => true,
+        };
+        if waits || self.state.is_busy(|action| *action == Action::Report) {
+            return;
+        }
+        self.end = End::Reporting;
+        let id = self.update.pod.id.clone();
+        let (deps, worker, in_cloud) = (Rc::clone(&self.deps), cx.myself(), self.update.in_cloud);
+        cx.spawn(async move {
+            let result = if in_cloud {
+                let PodId { namespace, name, uid } = id;
+                deps.report(&UpReport::PodGone { namespace, name, uid }).await
+            } else {
+                deps.store.forget_status(&id.uid).await
+            };
+            let _ = worker.tell(PodWorkerMsg::EndReported(result)).await;
+        });
+    }
+
+    /// What Edged has to hear is said until its mailbox had room for it. Edged is never waited for.
+    pub(crate) fn tell_edged(&mut self, now: Moment, cx: &Context<PodWorkerMsg>) {
+        let uid = &self.update.pod.id.uid;
+        let taken = |message| !matches!(self.deps.edged.try_tell(message), Err(Refusal::Full));
+        if self.stopped == Stopped::Unsaid && taken(EdgedMsg::PodStopped { uid: uid.clone() }) {
+            self.stopped = Stopped::Said;
+        }
+        if self.end != End::Reported {
+            return;
+        }
+        if taken(EdgedMsg::PodRemoved { uid: uid.clone() }) {
+            self.end = End::Over;
+            cx.stop();
+        } else {
+            self.wake_at(Some(now + EDGED_RETRY), now, cx);
+        }
+    }
+
+    pub(crate) fn end_reported(&mut self, result: Result<(), String>) {
+        let id = &self.update.pod.id;
+        match result {
+            Ok(()) => {
+                events::pod_removed(&self.deps.env, id);
+                self.deps.ids.forget(&id.uid);
+                self.end = End::Reported;
+            }
+            Err(error) => {
+                events::report_not_kept(&self.deps.env, "end of a pod", &error);
+                self.end = End::RetryAt(self.deps.now() + RUNTIME_RETRY);
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The pods' cgroups with the cgroupfs driver: made with the pod's limits before the sandbox, removed after it. With
+//! systemd the runtime makes and removes the slices. Blocks.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use config::edge::CgroupDriver;
+use k8s_openapi::api::core::v1::PodSpec;
+
+use crate::pod::parsed_pod::{ParsedPod, all_of};
+use crate::runtime::resources::{self, PERIOD_US, amounts};
+use crate::runtime::sandbox::cgroup_parts;
+
+/// The controllers of version 1 in which a pod has a folder.
+const CONTROLLERS: [&str; 2] = ["cpu", "memory"];
+
+/// What a pod as a whole may use; `None`: no bound.
+#[derive(Debug, PartialEq, Eq)]
+struct Limits {
+    shares: i64,
+    quota: Option<i64>,
+    memory: Option<i64>,
+}
+
+fn limits(spec: &PodSpec) -> Limits {
+    let all: Vec<_> = all_of(spec).map(|container| amounts(container.resources.as_ref())).collect();
+    let main = spec.containers.iter().map(|container| amounts(container.resources.as_ref()));
+    let (cpu, memory) = main.fold((0, 0), |sum: (i64, i64), own| {
+        (sum.0.saturating_add(own.cpu_limit), sum.1.saturating_add(own.memory_limit))
+    });
+    // One container without a limit leaves the pod without one; an init container may need more than all others.
+    let cpu = all.iter().map(|own| own.cpu_limit).max().unwrap_or(0).max(cpu);
+    let memory = all.iter().map(|own| own.memory_limit).max().unwrap_or(0).max(memory);
+    Limits {
+        shares: resources::shares(resources::requests(spec).0),
+        quota: all.iter().all(|own| own.cpu_limit > 0).then(|| resources::quota(cpu)),
+        memory: all.iter().all(|own| own.memory_limit > 0).then_some(memory),
+    }
+}
+
+/// Makes the pod's cgroup below `sys` (`/sys/fs/cgroup`).
+pub(crate) fn make(sys: &Path, pod: &ParsedPod, driver: CgroupDriver, root: &str) -> io::Result<()> {
+    if driver == CgroupDriver::Systemd {
+        return Ok(());
+    }
+    let parts = cgroup_parts(&pod.id, pod.qos, root);
+    let limits = limits(pod.spec());
+    if is_v2(sys) { make_v2(sys, &parts, &limits) } else { make_v1(sys, &parts, &limits) }
+}
+
+fn is_v2(sys: &Path) -> bool {
+    sys.join("cgroup.controllers").exists()
+}
+
+fn make_v1(sys: &Path, parts: &[String], limits: &Limits) -> io::Result<()> {
+    for controller in CONTROLLERS {
+        let top = sys.join(controller);
+        if !top.exists() {
+            continue;
+        }
+        let path = top.join(parts.join("/"));
+        fs::create_dir_all(&path)?;
+        match controller {
+            "cpu" => {
+                fs::write(path.join("cpu.shares"), limits.shares.to_string())?;
+                if let Some(quota) = limits.quota {
+                    fs::write(path.join("cpu.cfs_period_us"), PERIOD_US.to_string())?;
+                    fs::write(path.join("cpu.cfs_quota_us"), quota.to_string())?;
+                }
+            }
+            _ => {
+                if let Some(memory) = limits.memory {
+                    fs::write(path.join("memory.limit_in_bytes"), memory.to_string())?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn make_v2(sys: &Path, parts: &[String], limits: &Limits) -> io::Result<()> {
+    let mut path = sys.to_owned();
+    for part in parts {
+        // A controller that the kernel does not have is no reason to fail; the runtime asks for what it needs.
+        for controller in ["+cpu", "+memory", "+pids"] {
+            drop(fs::write(path.join("cgroup.subtree_control"), controller));
+        }
+        path.push(part);
+        if !path.exists() {
+            fs::create_dir(&path)?;
+        }
+    }
+    // The kernel's documented mapping of 2..262144 shares to a weight of 1..10000.
+    let weight = 1 + ((limits.shares - 2) * 9999) / 262_142;
+    write_if_there(&path.join("cpu.weight"), &weight.to_string())?;
+    if let Some(quota) = limits.quota {
+        write_if_there(&path.join("cpu.max"), &format!("{quota} {PERIOD_US}"))?;
+    }
+    if let Some(memory) = limits.memory {
+        write_if_there(&path.join("memory.max"), &memory.to_string())?;
+    }
+    Ok(())
+}
+
+fn write_if_there(path: &Path, text: &str) -> io::Result<()> {
+    if path.exists() { fs::write(path, text) } else { Ok(()) }
+}
+
+/// Removes the cgroups of a pod in every hierarchy, whichever class it had.
+pub(crate) fn remove(sys: &Path, uid: &str, root: &str) {
+    let pod = format!("pod{uid}");
+    let root = root.trim_matches('/');
+    for top in hierarchies(sys) {
+        for class in ["", "burstable", "besteffort"] {
+            let path = top.join(root).join(class).join(&pod);
+            if path.is_dir() {
+                remove_tree(&path);
+            }
+        }
+    }
+}
+
+fn hierarchies(sys: &Path) -> Vec<PathBuf> {
+    if is_v2(sys) {
+        return vec![sys.to_owned()];
+    }
+    let entries = fs::read_dir(sys).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+/// A cgroup's files go with it; only folders are removed, the deepest first. One that is still in use stays.
+fn remove_tree(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    drop(fs::remove_dir(path));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::parsed_pod::tests::pod;
+    use serde_json::json;
+
+    fn limited() -> ParsedPod {
+        pod(json!({"containers": [{"name": "c", "image": "x",
+            "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "100m"}}}]}))
+    }
+
+    #[test]
+    fn version_one_gets_a_folder_per_controller() {
+        let sys = tempfile::tempdir().unwrap();
+        for controller in CONTROLLERS {
+            fs::create_dir(sys.path().join(controller)).unwrap();
+        }
+        make(sys.path(), &limited(), CgroupDriver::Cgroupfs, "/kubepods").unwrap();
+        let at = |file: &str| fs::read_to_string(sys.path().join(file)).unwrap();
+        assert_eq!(at("cpu/kubepods/burstable/podu-1/cpu.cfs_quota_us"), "50000");
+        assert_eq!(at("cpu/kubepods/burstable/podu-1/cpu.shares"), "102");
+        assert_eq!(at("memory/kubepods/burstable/podu-1/memory.limit_in_bytes"), (64 << 20).to_string());
+    }
+
+    #[test]
+    fn version_two_has_one_tree() {
+        let sys = tempfile::tempdir().unwrap();
+        fs::write(sys.path().join("cgroup.controllers"), "cpu memory").unwrap();
+        make(sys.path(), &limited(), CgroupDriver::Cgroupfs, "/kubepods").unwrap();
+        let path = sys.path().join("kubepods/burstable/podu-1");
+        assert!(path.is_dir());
+        // A real one loses its files with it.
+        remove(sys.path(), "u-1", "/kubepods");
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,77 @@
+//! A container in the words of the runtime.
+
+use std::collections::{BTreeMap, HashMap};
+
+use cri::v1::{ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount};
+use k8s_openapi::api::core::v1::Container;
+
+use crate::disk::layout;
+use crate::pod::parsed_pod::ParsedPod;
+use crate::runtime::env::expand;
+use crate::runtime::sandbox;
+
+pub(crate) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+pub(crate) const HASH: &str = "io.kubernetes.container.hash";
+pub(crate) const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
+pub(crate) const MESSAGE_PATH: &str = "io.kubernetes.container.terminationMessagePath";
+pub(crate) const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
+pub(crate) const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
+
+/// Kubernetes' own default.
+pub(crate) const MESSAGE_PATH_DEFAULT: &str = "/dev/termination-log";
+
+/// Everything about one start of a container that was worked out before.
+pub(crate) struct Start<'a> {
+    pub(crate) attempt: u32,
+    /// The image's reference in the runtime.
+    pub(crate) image: &'a str,
+    pub(crate) env: &'a [(String, String)],
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) linux: LinuxContainerConfig,
+    pub(crate) node_name: &'a str,
+}
+
+pub(crate) fn config(pod: &ParsedPod, container: &Container, start: Start<'_>) -> ContainerConfig {
+    let known: BTreeMap<String, String> = start.env.iter().cloned().collect();
+    let expanded =
+        |list: &Option<Vec<String>>| list.iter().flatten().map(|text| expand(text, &known)).collect();
+    let mut labels = sandbox::labels(&pod.id, start.node_name);
+    labels.insert(CONTAINER_NAME.to_owned(), container.name.clone());
+    let policy = container.termination_message_policy.clone().unwrap_or_else(|| "File".to_owned());
+    let annotations = HashMap::from([
+        (HASH.to_owned(), format!("{:x}", pod.hash(&container.name))),
+        (RESTART_COUNT.to_owned(), start.attempt.to_string()),
+        (MESSAGE_PATH.to_owned(), message_path(container).to_owned()),
+        (MESSAGE_POLICY.to_owned(), policy),
+        (GRACE.to_owned(), pod.grace().as_secs().to_string()),
+    ]);
+    ContainerConfig {
+        metadata: Some(ContainerMetadata { name: container.name.clone(), attempt: start.attempt }),
+        image: Some(ImageSpec { image: start.image.to_owned(), annotations: HashMap::new() }),
+        command: expanded(&container.command),
+        args: expanded(&container.args),
+        working_dir: container.working_dir.clone().unwrap_or_default(),
+        envs: start
+            .env
+            .iter()
+            .map(|(key, value)| KeyValue { key: key.clone(), value: value.clone().into_bytes() })
+            .collect(),
+        mounts: start.mounts,
+        labels,
+        annotations,
+        log_path: layout::log(&container.name, start.attempt),
+        stdin: container.stdin.unwrap_or(false),
+        stdin_once: container.stdin_once.unwrap_or(false),
+        tty: container.tty.unwrap_or(false),
+        linux: Some(start.linux),
+    }
+}
+
+/// Where the container writes its termination message.
+pub(crate) fn message_path(container: &Container) -> &str {
+    container
+        .termination_message_path
+        .as_deref()
+        .filter(|path| !path.is_empty())
+        .unwrap_or(MESSAGE_PATH_DEFAULT)
+}

@@ -1,0 +1,14 @@
+//! What the container runtime is given and what it says.
+
+pub(crate) mod cgroup;
+pub(crate) mod container;
+pub(crate) mod dns;
+pub(crate) mod env;
+pub(crate) mod ids;
+pub(crate) mod pleg;
+pub(crate) mod pods;
+pub(crate) mod resources;
+pub(crate) mod sandbox;
+pub(crate) mod security;
+pub(crate) mod sysctls;
+pub(crate) mod termination_message;

@@ -1,0 +1,180 @@
+//! What a pod may use, in the words of the runtime: QoS class, shares, quotas, scores.
+
+use cri::v1::LinuxContainerResources;
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use std::collections::BTreeMap;
+
+use crate::pod::quantity::{milli_units, units};
+
+/// The period of CPU quotas, in microseconds (cpuCFSQuotaPeriod, 100 ms).
+pub(crate) const PERIOD_US: i64 = 100_000;
+/// The kernel refuses less.
+const QUOTA_MIN_US: i64 = 1000;
+const SHARES_MIN: i64 = 2;
+const SHARES_MAX: i64 = 262_144;
+
+/// Kubernetes' classes of service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Qos {
+    /// Every container has limits for both, equal to its requests.
+    Guaranteed,
+    /// Something is asked for.
+    Burstable,
+    /// Nothing is asked for.
+    BestEffort,
+}
+
+impl Qos {
+    /// As in `status.qosClass`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Qos::Guaranteed => "Guaranteed",
+            Qos::Burstable => "Burstable",
+            Qos::BestEffort => "BestEffort",
+        }
+    }
+}
+
+/// One container's numbers; 0 means: not said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Amounts {
+    pub(crate) cpu_request: i64,
+    pub(crate) cpu_limit: i64,
+    pub(crate) memory_request: i64,
+    pub(crate) memory_limit: i64,
+}
+
+pub(crate) fn amounts(resources: Option<&ResourceRequirements>) -> Amounts {
+    let Some(resources) = resources else { return Amounts::default() };
+    let get =
+        |map: &Option<BTreeMap<String, _>>, key: &str| map.as_ref().and_then(|map| map.get(key)).cloned();
+    let cpu = |map| get(map, "cpu").as_ref().and_then(milli_units).unwrap_or(0);
+    let memory = |map| get(map, "memory").as_ref().and_then(units).unwrap_or(0);
+    let (cpu_limit, memory_limit) = (cpu(&resources.limits), memory(&resources.limits));
+    let or = |request: i64, limit: i64| if request == 0 { limit } else { request };
+    Amounts {
+        cpu_request: or(cpu(&resources.requests), cpu_limit),
+        cpu_limit,
+        memory_request: or(memory(&resources.requests), memory_limit),
+        memory_limit,
+    }
+}
+
+fn all(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.containers.iter().chain(spec.init_containers.iter().flatten())
+}
+
+/// The pod's class.
+pub(crate) fn qos(spec: &PodSpec) -> Qos {
+    let mut guaranteed = true;
+    let mut anything = false;
+    for container in all(spec) {
+        let own = amounts(container.resources.as_ref());
+        anything |= own != Amounts::default();
+        guaranteed &= own.cpu_limit > 0
+            && own.memory_limit > 0
+            && own.cpu_request == own.cpu_limit
+            && own.memory_request == own.memory_limit;
+    }
+    match (anything, guaranteed) {
+        (false, _) => Qos::BestEffort,
+        (true, true) => Qos::Guaranteed,
+        (true, false) => Qos::Burstable,
+    }
+}
+
+/// What a pod takes from the node: (CPU in thousandths, memory in bytes). Init containers run one after another.
+pub(crate) fn requests(spec: &PodSpec) -> (i64, i64) {
+    let sum = |containers: &mut dyn Iterator<Item = &Container>| {
+        containers.fold((0_i64, 0_i64), |sum, container| {
+            let own = amounts(container.resources.as_ref());
+            (sum.0.saturating_add(own.cpu_request), sum.1.saturating_add(own.memory_request))
+        })
+    };
+    let sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
+    let main = sum(&mut spec.containers.iter());
+    let sidecars = sum(&mut spec.init_containers.iter().flatten().filter(sidecar));
+    let mut most = (main.0.saturating_add(sidecars.0), main.1.saturating_add(sidecars.1));
+    for container in spec.init_containers.iter().flatten().filter(|container| !sidecar(container)) {
+        let own = amounts(container.resources.as_ref());
+        most = (most.0.max(own.cpu_request), most.1.max(own.memory_request));
+    }
+    most
+}
+
+pub(crate) fn shares(milli_cpu: i64) -> i64 {
+    (milli_cpu.saturating_mul(1024) / 1000).clamp(SHARES_MIN, SHARES_MAX)
+}
+
+pub(crate) fn quota(milli_cpu: i64) -> i64 {
+    if milli_cpu == 0 { 0 } else { (milli_cpu.saturating_mul(PERIOD_US) / 1000).max(QUOTA_MIN_US) }
+}
+
+/// What the runtime is told for one container. `node_memory` in bytes.
+pub(crate) fn of_container(class: Qos, container: &Container, node_memory: u64) -> LinuxContainerResources {
+    let own = amounts(container.resources.as_ref());
+    let quota = quota(own.cpu_limit);
+    LinuxContainerResources {
+        cpu_period: if quota > 0 { PERIOD_US } else { 0 },
+        cpu_quota: quota,
+        cpu_shares: shares(own.cpu_request),
+        memory_limit_in_bytes: own.memory_limit,
+        oom_score_adj: oom_score(class, own.memory_request, node_memory),
+    }
+}
+
+/// Who dies first when memory runs out: those who use much beyond what they asked for.
+fn oom_score(class: Qos, memory_request: i64, node_memory: u64) -> i64 {
+    match class {
+        Qos::Guaranteed => -997,
+        Qos::BestEffort => 1000,
+        Qos::Burstable => {
+            let node = i128::from(node_memory.max(1));
+            let score = 1000 - i128::from(memory_request) * 1000 / node;
+            // Above the guaranteed ones and below those who asked for nothing.
+            i64::try_from(score.clamp(3, 999)).unwrap_or(999)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: serde_json::Value) -> PodSpec {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn the_class_follows_from_limits_and_requests() {
+        let none = spec(serde_json::json!({"containers": [{"name": "a"}]}));
+        assert_eq!(qos(&none), Qos::BestEffort);
+        let some = spec(serde_json::json!({"containers": [
+            {"name": "a", "resources": {"requests": {"cpu": "100m"}}}]}));
+        assert_eq!(qos(&some), Qos::Burstable);
+        let full = spec(serde_json::json!({"containers": [
+            {"name": "a", "resources": {"limits": {"cpu": "1", "memory": "64Mi"}}}]}));
+        assert_eq!(qos(&full), Qos::Guaranteed);
+    }
+
+    #[test]
+    fn limits_become_quotas_and_scores() {
+        let pod = spec(serde_json::json!({"containers": [
+            {"name": "a", "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "250m"}}}]}));
+        let told = of_container(qos(&pod), &pod.containers[0], 1 << 30);
+        assert_eq!((told.cpu_shares, told.cpu_quota, told.cpu_period), (256, 50_000, 100_000));
+        assert_eq!(told.memory_limit_in_bytes, 64 << 20);
+        assert_eq!(told.oom_score_adj, 1000 - 62);
+        assert_eq!(shares(0), 2);
+        assert_eq!(quota(1), 1000);
+    }
+
+    #[test]
+    fn init_containers_count_by_the_largest() {
+        let pod = spec(serde_json::json!({
+            "initContainers": [{"name": "i", "resources": {"requests": {"cpu": "2"}}}],
+            "containers": [{"name": "a", "resources": {"requests": {"cpu": "500m"}}},
+                           {"name": "b", "resources": {"requests": {"cpu": "600m", "memory": "1Mi"}}}]}));
+        assert_eq!(requests(&pod), (2000, 1 << 20));
+    }
+}

@@ -1,0 +1,189 @@
+//! A pod's sandbox in the words of the runtime.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use config::edge::CgroupDriver;
+use cri::v1::{LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol};
+
+use crate::disk::layout;
+use crate::error::StepError;
+use crate::pod::parsed_pod::{ParsedPod, PodId, all_of};
+use crate::runtime::dns::{self, NodeDns};
+use crate::runtime::resources::Qos;
+use crate::runtime::security;
+use crate::runtime::sysctls;
+
+/// The kubelet's label names, so that the tools of Kubernetes' users find their way.
+pub(crate) const POD_NAME: &str = "io.kubernetes.pod.name";
+pub(crate) const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+pub(crate) const POD_UID: &str = "io.kubernetes.pod.uid";
+/// Whose sandbox it is: several nodes may share one runtime.
+pub(crate) const NODE: &str = "kubehive.io/node";
+
+/// Linux's limit for a host name.
+const HOSTNAME_MAX: usize = 63;
+
+/// What a sandbox needs to know of its node.
+#[derive(Debug, Clone)]
+pub(crate) struct SandboxContext<'a> {
+    pub(crate) node_name: &'a str,
+    pub(crate) logs: &'a Path,
+    pub(crate) root: &'a Path,
+    pub(crate) dns: &'a NodeDns,
+    pub(crate) cgroup_driver: CgroupDriver,
+    pub(crate) cgroup_root: &'a str,
+}
+
+/// The labels by which everything of a pod is found again.
+pub(crate) fn labels(id: &PodId, node: &str) -> HashMap<String, String> {
+    HashMap::from([
+        (POD_NAME.to_owned(), id.name.clone()),
+        (POD_NAMESPACE.to_owned(), id.namespace.clone()),
+        (POD_UID.to_owned(), id.uid.clone()),
+        (NODE.to_owned(), node.to_owned()),
+    ])
+}
+
+pub(crate) fn config(
+    pod: &ParsedPod,
+    attempt: u32,
+    place: &SandboxContext<'_>,
+) -> Result<PodSandboxConfig, StepError> {
+    let spec = pod.spec();
+    let metadata = &pod.pod.metadata;
+    let mut all_labels: HashMap<String, String> =
+        metadata.labels.clone().unwrap_or_default().into_iter().collect();
+    all_labels.extend(labels(&pod.id, place.node_name));
+    let mut annotations: HashMap<String, String> =
+        metadata.annotations.clone().unwrap_or_default().into_iter().collect();
+    annotations.insert("kubernetes.io/config.source".to_owned(), "api".to_owned());
+    let sysctls = spec.security_context.as_ref().and_then(|own| own.sysctls.as_ref());
+    let sysctls =
+        sysctls.into_iter().flatten().map(|own| (sysctls::dotted(&own.name), own.value.clone())).collect();
+    Ok(PodSandboxConfig {
+        metadata: Some(PodSandboxMetadata {
+            name: pod.id.name.clone(),
+            uid: pod.id.uid.clone(),
+            namespace: pod.id.namespace.clone(),
+            attempt,
+        }),
+        // On the node's network the pod has the node's name, and the runtime refuses to set one.
+        hostname: if pod.host_network() { String::new() } else { hostname(pod, place.node_name) },
+        log_directory: place.logs.join(layout::pod_logs(&pod.id)).display().to_string(),
+        dns_config: Some(dns::of_pod(&pod.id.namespace, spec, place.dns)),
+        port_mappings: ports(pod)?,
+        labels: all_labels,
+        annotations,
+        linux: Some(LinuxPodSandboxConfig {
+            cgroup_parent: cgroup_parent(&pod.id, pod.qos, place.cgroup_driver, place.cgroup_root),
+            security_context: Some(security::of_sandbox(spec, place.root)?),
+            sysctls,
+            resources: None,
+        }),
+    })
+}
+
+/// The name that a pod has for itself; on the node's network it is the node's.
+pub(crate) fn hostname(pod: &ParsedPod, node_name: &str) -> String {
+    if pod.host_network() {
+        return node_name.to_owned();
+    }
+    let name = pod.spec().hostname.as_deref().filter(|name| !name.is_empty()).unwrap_or(&pod.id.name);
+    let cut: String = name.chars().take(HOSTNAME_MAX).collect();
+    cut.trim_end_matches(['-', '.']).to_owned()
+}
+
+fn ports(pod: &ParsedPod) -> Result<Vec<PortMapping>, StepError> {
+    let mut mappings = Vec::new();
+    if pod.host_network() {
+        return Ok(mappings);
+    }
+    let ports = all_of(pod.spec()).flat_map(|container| container.ports.iter().flatten());
+    for port in ports {
+        let Some(host_port) = port.host_port.filter(|port| *port > 0) else { continue };
+        let protocol = match port.protocol.as_deref().unwrap_or("TCP") {
+            "TCP" => Protocol::Tcp,
+            "UDP" => Protocol::Udp,
+            "SCTP" => Protocol::Sctp,
+            other => return Err(StepError::Config(format!("port protocol `{other}` is not known"))),
+        };
+        mappings.push(PortMapping {
+            protocol: protocol.into(),
+            container_port: port.container_port,
+            host_port,
+            host_ip: port.host_ip.clone().unwrap_or_default(),
+        });
+    }
+    Ok(mappings)
+}
+
+/// The pod's cgroup in the spelling of the driver; the class's cgroup lies between it and the root.
+pub(crate) fn cgroup_parent(id: &PodId, qos: Qos, driver: CgroupDriver, root: &str) -> String {
+    let parts = cgroup_parts(id, qos, root);
+    match driver {
+        CgroupDriver::Cgroupfs => format!("/{}", parts.join("/")),
+        // systemd finds a slice's parents in its name, where `-` divides: inside a part it is written `_`.
+        CgroupDriver::Systemd => {
+            let parts: Vec<String> = parts.iter().map(|part| part.replace('-', "_")).collect();
+            format!("{}.slice", parts.join("-"))
+        }
+    }
+}
+
+/// The cgroup's path in parts.
+pub(crate) fn cgroup_parts(id: &PodId, qos: Qos, root: &str) -> Vec<String> {
+    let mut parts: Vec<String> = root.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    match qos {
+        Qos::Guaranteed => {}
+        Qos::Burstable => parts.push("burstable".to_owned()),
+        Qos::BestEffort => parts.push("besteffort".to_owned()),
+    }
+    parts.push(format!("pod{}", id.uid));
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::parsed_pod::tests::pod;
+    use serde_json::json;
+
+    fn place() -> SandboxContext<'static> {
+        static DNS: std::sync::OnceLock<NodeDns> = std::sync::OnceLock::new();
+        SandboxContext {
+            node_name: "edge-1",
+            logs: Path::new("/logs"),
+            root: Path::new("/root"),
+            dns: DNS.get_or_init(NodeDns::default),
+            cgroup_driver: CgroupDriver::Cgroupfs,
+            cgroup_root: "/kubepods",
+        }
+    }
+
+    #[test]
+    fn a_sandbox_is_found_again_by_its_labels() {
+        let pod = pod(json!({"containers": [{"name": "c", "image": "x",
+            "ports": [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]}]}));
+        let config = config(&pod, 2, &place()).unwrap();
+        assert_eq!(config.labels[POD_UID], "u-1");
+        assert_eq!(config.log_directory, "/logs/default_p_u-1");
+        assert_eq!(config.hostname, "p");
+        assert_eq!(config.port_mappings.len(), 1);
+        assert_eq!(config.linux.unwrap().cgroup_parent, "/kubepods/besteffort/podu-1");
+    }
+
+    #[test]
+    fn a_pod_on_the_nodes_network_gets_no_name_of_its_own() {
+        let pod = pod(json!({"hostNetwork": true}));
+        assert_eq!(config(&pod, 0, &place()).unwrap().hostname, "");
+        assert_eq!(hostname(&pod, "edge-1"), "edge-1");
+    }
+
+    #[test]
+    fn systemd_spells_the_cgroup_its_own_way() {
+        let id = PodId { namespace: "n".into(), name: "p".into(), uid: "a-b".into() };
+        let spelt = cgroup_parent(&id, Qos::Burstable, CgroupDriver::Systemd, "/kubepods");
+        assert_eq!(spelt, "kubepods-burstable-poda_b.slice");
+    }
+}

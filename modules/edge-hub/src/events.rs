@@ -1,0 +1,46 @@
+//! EdgeHub's named events: each is one line of the log and one counter.
+
+use beehive::Env;
+use beehive::link::Link;
+
+/// The node is linked to the cloud.
+pub const LINKED: &str = "edgehub_linked";
+/// The link had to be made over WebSocket, although the server is reached over QUIC, too.
+pub const FELL_BACK: &str = "edgehub_fell_back_to_websocket";
+/// A link that was in use ended.
+pub const LINK_ENDED: &str = "edgehub_link_ended";
+/// The node's route to the cloud is another one.
+pub const NETWORK_CHANGED: &str = "edgehub_network_changed";
+
+pub(crate) fn linked(env: &Env, attempt: u64, server: &str, link: &Link) {
+    env.count(LINKED);
+    tracing::info!(
+        event = LINKED,
+        attempt,
+        server,
+        transport = %link.transport(),
+        wire_version = link.version().number(),
+        capabilities = %link.capabilities(),
+        "linked to the cloud"
+    );
+}
+
+pub(crate) fn fell_back(env: &Env, server: &str) {
+    env.count(FELL_BACK);
+    tracing::warn!(
+        event = FELL_BACK,
+        server,
+        "the link is over WebSocket: QUIC did not answer. Look whether a firewall drops UDP between this node and the \
+         server's QUIC port; the node goes back to QUIC by itself"
+    );
+}
+
+pub(crate) fn link_ended(env: &Env, attempt: u64, reason: &str) {
+    env.count(LINK_ENDED);
+    tracing::warn!(event = LINK_ENDED, attempt, reason, "link to the cloud ended");
+}
+
+pub(crate) fn network_changed(env: &Env) {
+    env.count(NETWORK_CHANGED);
+    tracing::info!(event = NETWORK_CHANGED, "the node's route to the cloud has changed");
+}
