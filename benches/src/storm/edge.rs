@@ -13,8 +13,8 @@ use beehive::{Actor, Address, AskError, Capacity, Context, Env, Fault, Flow, Hiv
 use contract::digest::{bucket_of, buckets_for};
 use contract::edgecontroller::EdgeUp;
 use contract::edgehub::EdgeHubMsg;
-use contract::metamanager::{MetaDown, MetaMsg, NoToken, NotApplied, Inventory};
-use contract::{Change, Digest, ObjectVersion, ObjectKey, Report, UpReport};
+use contract::metamanager::{Inventory, MetaDown, MetaMsg, NoToken, NotApplied};
+use contract::{Change, Digest, ObjectKey, ObjectVersion, Report, UpReport};
 use edge_hub::EdgeHub;
 use futures::future::BoxFuture;
 use serde_json::json;
@@ -206,7 +206,8 @@ impl Meta {
     }
 
     fn apply(&mut self, inventory: u64, sequence: u64, changes: Vec<Change>) -> Result<(), NotApplied> {
-        let open = self.inventory.as_mut().filter(|open| open.number == inventory && open.sequence + 1 == sequence);
+        let open =
+            self.inventory.as_mut().filter(|open| open.number == inventory && open.sequence + 1 == sequence);
         let Some(open) = open else {
             return Err(NotApplied::Stale);
         };

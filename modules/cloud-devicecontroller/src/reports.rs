@@ -23,7 +23,9 @@ impl ReportWriter for StatusWriter {
         let (mut by_device, mut refused) = (BTreeMap::<DeviceName, Vec<Row>>::new(), Vec::new());
         for Report { row, report, .. } in reports {
             match report.parse() {
-                Ok(ParsedReport::OfDevice(device, said)) => by_device.entry(device).or_default().push((row, said)),
+                Ok(ParsedReport::OfDevice(device, said)) => {
+                    by_device.entry(device).or_default().push((row, said))
+                }
                 Ok(ParsedReport::OfNode(_)) => refused.push((row, "a report for the edge controller")),
                 Err(unfit) => {
                     tracing::debug!(node = %from.node, row, reason = %unfit, "report refused");

@@ -35,7 +35,9 @@ impl ReportWriter for StatusWriter {
                         step.push((row, said));
                     }
                 }
-                Ok(ParsedReport::OfDevice(..)) => sorted.refused.push((row, "a report for the device controller")),
+                Ok(ParsedReport::OfDevice(..)) => {
+                    sorted.refused.push((row, "a report for the device controller"))
+                }
                 Err(unfit) => {
                     tracing::debug!(node = %from.node, row, reason = %unfit, "report refused");
                     sorted.refused.push((row, "a report with an odd name or size"));

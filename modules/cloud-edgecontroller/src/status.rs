@@ -8,8 +8,8 @@ use beehive::defect::{self, Defect};
 use beehive::{Address, Env, Fault};
 use contract::ids::{Namespace, ObjectName, PODS};
 use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
-use contract::pod_status::is_terminal;
 use contract::parsed::{NodeReport, PodId};
+use contract::pod_status::is_terminal;
 use contract::{NodeName, ObjectKey};
 use fairshare::Sender;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
@@ -73,7 +73,9 @@ impl StatusWriter {
         };
         let result = match said {
             NodeReport::Node { node_json } => self.node_status(from, state, ours, &node_json).await,
-            NodeReport::PodStatus { pod, status_json } => self.pod_status(from, ours, &pod, &status_json).await,
+            NodeReport::PodStatus { pod, status_json } => {
+                self.pod_status(from, ours, &pod, &status_json).await
+            }
             NodeReport::PodGone { pod } => self.pod_gone(from, &pod).await,
             NodeReport::Event { namespace, name, event_json } => {
                 self.event(from, uid, &namespace, &name, &event_json).await

@@ -35,7 +35,7 @@ const READERS: [SessionReader; 4] = [
 struct Open {
     session: u64,
     link: OpenLink,
-    wire_version: u16,
+    wire_version: u8,
     /// What the node's end understands beyond its wire version.
     capabilities: Capabilities,
     meta: Address<MetaDown>,

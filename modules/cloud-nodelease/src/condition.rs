@@ -3,8 +3,8 @@
 
 use std::cell::RefCell;
 
-use beehive::{Env, Fault};
 use beehive::link::Transport;
+use beehive::{Env, Fault};
 use contract::NodeName;
 use contract::synccontroller::{SyncState, SyncStatus};
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
@@ -119,8 +119,8 @@ fn link_condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Val
             "the link runs over WebSocket: let the node reach CloudCore's QUIC port by UDP",
         ),
     };
-    let same = before
-        .is_some_and(|before| before.status == status && before.reason.as_deref() == Some(reason));
+    let same =
+        before.is_some_and(|before| before.status == status && before.reason.as_deref() == Some(reason));
     (!same).then(|| written(LINK, (status, reason, message), before, synced.now))
 }
 
@@ -185,7 +185,11 @@ mod tests {
             last_confirmed: Some(1_700_000_060),
             linked: true,
         };
-        Synced { status, link: Some((Transport::Quic, received, 7)), now: jiff::Timestamp::from_second(second).unwrap() }
+        Synced {
+            status,
+            link: Some((Transport::Quic, received, 7)),
+            now: jiff::Timestamp::from_second(second).unwrap(),
+        }
     }
 
     #[test]
@@ -216,8 +220,15 @@ mod tests {
         let before: NodeCondition = serde_json::from_value(quic).unwrap();
         assert_eq!(link_condition(&over(Transport::Quic), Some(&before)), None);
         let fallback = link_condition(&over(Transport::WebSocket), Some(&before)).unwrap();
-        assert_eq!((&fallback["status"], &fallback["reason"]), (&json!("False"), &json!("WebSocketFallback")));
+        assert_eq!(
+            (&fallback["status"], &fallback["reason"]),
+            (&json!("False"), &json!("WebSocketFallback"))
+        );
         let none = Synced { link: None, ..synced(SyncState::InSync, 30, 1) };
-        assert_eq!(link_condition(&none, Some(&before)), None, "a node without a link has nothing to say of it");
+        assert_eq!(
+            link_condition(&none, Some(&before)),
+            None,
+            "a node without a link has nothing to say of it"
+        );
     }
 }

@@ -107,10 +107,7 @@ mod tests {
         let mut lease = new_lease(&node, "cloudcore-a", 3, None);
         lease["metadata"]["resourceVersion"] = json!("9");
         let held: Lease = serde_json::from_value(lease).unwrap();
-        let lease = LeaseVersion {
-            resource_version: "9".into(),
-            renewed: Some(jiff::Timestamp::UNIX_EPOCH),
-        };
+        let lease = LeaseVersion { resource_version: "9".into(), renewed: Some(jiff::Timestamp::UNIX_EPOCH) };
         let expected = LeaseHolder { cloudcore: Some("cloudcore-a".into()), session: 3, lease };
         assert_eq!(holder_of(&held), expected);
         let renewed = held.spec.unwrap().renew_time.unwrap().0;

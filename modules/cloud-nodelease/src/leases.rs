@@ -62,7 +62,8 @@ impl Leases {
             let session = lease::next_session(highest);
             let written = match &found {
                 Some(found) => {
-                    let patch = lease::claim_patch(node, &self.cloudcore, session, &found.lease.resource_version);
+                    let patch =
+                        lease::claim_patch(node, &self.cloudcore, session, &found.lease.resource_version);
                     self.patch(node, &patch).await?
                 }
                 None => self.create(node, lease::new_lease(node, &self.cloudcore, session, None)).await?,

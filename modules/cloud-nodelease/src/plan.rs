@@ -4,6 +4,7 @@
 //! another one takes its place, nothing that is said in the session counts any more, and the hub is told to end the link.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::Moment;

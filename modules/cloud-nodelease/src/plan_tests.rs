@@ -1,5 +1,14 @@
 use super::*;
+use crate::lease::LeaseVersion;
 use proptest::prelude::*;
+
+fn version(text: &str) -> LeaseVersion {
+    LeaseVersion { resource_version: text.to_owned(), renewed: None }
+}
+
+fn link() -> OpenLink {
+    OpenLink { transport: Transport::Quic, traffic: Arc::default() }
+}
 
 fn node() -> NodeName {
     NodeName::parse("edge-1").unwrap()
@@ -82,7 +91,6 @@ fn before_there_is_a_node_the_certificate_says_for_whom_it_is_made() {
 
 #[test]
 fn after_a_restart_nothing_is_called_ended_before_the_hub_has_said_who_is_linked() {
-    let link = || OpenLink { transport: Transport::Quic, traffic: Arc::default() };
     let mut sessions = Sessions::default();
     assert_eq!(sessions.state(&node(), 4), SessionState::InDoubt);
     sessions.all_down();
@@ -96,7 +104,7 @@ fn after_a_restart_nothing_is_called_ended_before_the_hub_has_said_who_is_linked
     sessions.down(&node(), 3);
     assert_eq!(sessions.counts(), (1, 1), "the end of an older session");
     sessions.down(&node(), 4);
-    assert_eq!((sessions.counts(), sessions.bytes(&node())), ((1, 0), None));
+    assert_eq!((sessions.counts(), sessions.link(&node())), ((1, 0), None));
     assert_eq!(sessions.state(&node(), 4), open("u"), "what it said before is still written");
 }
 
@@ -105,7 +113,7 @@ fn a_lease_is_renewed_at_most_twice_in_its_period() {
     let (period, at) = (Duration::from_secs(10), |second| Moment(Duration::from_secs(second)));
     let mut sessions = told();
     assert!(!sessions.begin_renewal(&node(), 4, period, at(0)), "there is no such session");
-    sessions.begin(&node(), 4, "0a", Some("u".into()), Some("9".into()));
+    sessions.begin(&node(), 4, "0a", Some("u".into()), Some(version("9")));
     assert!(sessions.begin_renewal(&node(), 4, period, at(0)));
     assert!(
         !sessions.begin_renewal(&node(), 4, period, at(4))
@@ -155,7 +163,7 @@ proptest! {
             match step {
                 Step::Begin(number, uid) => sessions.begin(&node(), number, "0a", uid.map(text), None),
                 Step::Up(number) => {
-                    sessions.up(&node(), number, "0a", Arc::new(Traffic::default()));
+                    sessions.up(&node(), number, "0a", link());
                 }
                 Step::Down(number) => sessions.down(&node(), number),
                 Step::AllDown => sessions.all_down(),

@@ -1,6 +1,6 @@
 //! CloudRouter's actor.
 
-use beehive::{Actor, AskError, Context, Fault, Reply, Sample};
+use beehive::{Actor, AskError, Context, Fault, Sample};
 use contract::router::{RouterMsg, RouterUp};
 use contract::{NodeName, Opened, Skipped, Upload};
 use fairshare::is_logged;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use contract::digest::bucket_of;
 use contract::metamanager::Inventory;
-use contract::synccontroller::{RetryOf, BatchFailure, Source, SyncStatus};
-use contract::{Change, Digest, ObjectVersion, NodeName, Object, ObjectKey};
+use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncStatus};
+use contract::{Change, Digest, NodeName, Object, ObjectKey, ObjectVersion};
 
 pub use crate::session::{BATCH_BYTES, BATCH_OBJECTS, RETRY_MAX, RETRY_MIN, WINDOW};
 use crate::session::{Desired, HeldMap, Phase, Session, version_of};
@@ -296,7 +296,8 @@ impl Plan {
         let Some(open) = entry.session.as_mut().filter(|open| matches!(open.phase, Phase::Asking)) else {
             return Vec::new();
         };
-        let Some(Inventory { number, digest }) = inventory.filter(|inventory| inventory.digest.is_sound()) else {
+        let Some(Inventory { number, digest }) = inventory.filter(|inventory| inventory.digest.is_sound())
+        else {
             return self.pause(node);
         };
         open.begin();
@@ -516,7 +517,8 @@ impl Plan {
             return Vec::new();
         };
         let session = open.number;
-        let retry = |pause| Effect::RetryAfter { node: node.clone(), session, pause, again: RetryOf::Compare };
+        let retry =
+            |pause| Effect::RetryAfter { node: node.clone(), session, pause, again: RetryOf::Compare };
         open.pause().map(retry).into_iter().collect()
     }
 

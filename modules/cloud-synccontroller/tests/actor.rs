@@ -11,7 +11,7 @@ use cloud_synccontroller::{Neighbours, SyncController};
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
-use contract::metamanager::{MetaDown, NotApplied, Inventory};
+use contract::metamanager::{Inventory, MetaDown, NotApplied};
 use contract::nodelease::NodeLeaseMsg;
 use contract::synccontroller::{Source, SyncMsg, SyncState, SyncStatus};
 use contract::{Change, Digest, NodeName, Object, ObjectKey};

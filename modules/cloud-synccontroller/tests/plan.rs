@@ -14,8 +14,8 @@ use cloud_synccontroller::status::{NodeView, Timestamp, WRITE_EVERY};
 use contract::digest::{bucket_of, buckets_for};
 use contract::ids::{CONFIG_MAPS, DEVICES, PODS, SECRETS};
 use contract::metamanager::Inventory;
-use contract::synccontroller::{RetryOf, BatchFailure, Source, SyncState, SyncStatus};
-use contract::{Change, Digest, ObjectVersion, NodeName, Object, ObjectKey};
+use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncState, SyncStatus};
+use contract::{Change, Digest, NodeName, Object, ObjectKey, ObjectVersion};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -292,7 +292,13 @@ fn a_session_gets_nothing_before_every_source_has_sent_all_and_again_after_one_b
     let mut sent = Vec::new();
     for effect in asked {
         let Effect::AskObjectVersions { inventory, buckets, .. } = effect else { panic!("{effect:?}") };
-        sent.extend(plan.object_versions(&name(), 4, (inventory, &buckets), Some(edge.list(&buckets)), at(0)));
+        sent.extend(plan.object_versions(
+            &name(),
+            4,
+            (inventory, &buckets),
+            Some(edge.list(&buckets)),
+            at(0),
+        ));
     }
     assert!(sent.is_empty() && !plan.view(at(0))["edge-1"].in_sync, "what the node holds may be newer");
     assert!(plan.current(Source::Edge, &name(), 4, at(0)).is_empty());

@@ -160,7 +160,9 @@ impl EdgedStore {
             None => (Class::Event, event_key(report)),
         };
         let kept = self.reported.write_with(report);
-        let writes = std::iter::once(Write::Enqueue { queue: OutboxQueue::Node, class, key, body }).chain(kept).collect();
+        let writes = std::iter::once(Write::Enqueue { queue: OutboxQueue::Node, class, key, body })
+            .chain(kept)
+            .collect();
         self.store.commit(writes).await.map_err(|error| error.to_string())?;
         self.reported.reported(report);
         Ok(())

@@ -124,7 +124,8 @@ impl DialSchedule {
 
     fn is_over(&self, now: Moment, due: Option<Carrier>) -> bool {
         let slow = |began: &Moment| now.since(*began) >= ANSWERED_AFTER;
-        let answered = [&self.quic, &self.websocket].into_iter().any(|dials| dials.under_way.iter().any(slow));
+        let answered =
+            [&self.quic, &self.websocket].into_iter().any(|dials| dials.under_way.iter().any(slow));
         now >= self.ends && !answered && (self.ends_on_time || due.is_some())
     }
 

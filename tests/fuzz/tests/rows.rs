@@ -23,7 +23,12 @@ fn fill(store: &Store) {
             key2: format!("t{n}"),
             value: b"{\"reported\":{}}".to_vec(),
         });
-        writes.push(Write::Enqueue { queue: OutboxQueue::Node, class: Class::Event, key: format!("e{n}"), body: vec![1; 40] });
+        writes.push(Write::Enqueue {
+            queue: OutboxQueue::Node,
+            class: Class::Event,
+            key: format!("e{n}"),
+            body: vec![1; 40],
+        });
     }
     store.commit_blocking(writes).unwrap();
 }
@@ -42,8 +47,10 @@ fn damage(file: &Connection, noise: &mut Noise) {
             "UPDATE objects SET resource_version = ?1, sum = ?2 WHERE name = ?3",
             params![text, number, format!("p{name}")],
         ),
-        3 => file.execute("UPDATE module_rows SET value = ?1 WHERE key2 = ?2", params![bytes, format!("t{name}")]),
-        4 => file.execute("UPDATE module_rows SET sum = ?1 WHERE key2 = ?2", params![number, format!("t{name}")]),
+        3 => file
+            .execute("UPDATE module_rows SET value = ?1 WHERE key2 = ?2", params![bytes, format!("t{name}")]),
+        4 => file
+            .execute("UPDATE module_rows SET sum = ?1 WHERE key2 = ?2", params![number, format!("t{name}")]),
         5 => file.execute("UPDATE outbox SET body = ?1 WHERE key = ?2", params![bytes, format!("e{name}")]),
         6 => file.execute("UPDATE outbox SET class = ?1 WHERE key = ?2", params![text, format!("e{name}")]),
         _ => file.execute(

@@ -233,7 +233,13 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
-    fn unstarted(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>, cable: Cable, endpoints: Endpoints) -> Node {
+    fn unstarted(
+        &mut self,
+        name: &str,
+        runtime: Arc<dyn cri::Runtime>,
+        cable: Cable,
+        endpoints: Endpoints,
+    ) -> Node {
         let folder = self.folder_of(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut settings = config::edge::EdgeCore::default();

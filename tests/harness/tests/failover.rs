@@ -14,7 +14,7 @@ use config::Threshold;
 use config::edge::CgroupDriver;
 use contract::NodeName;
 use edge::{EdgeCore, Parts};
-use edge_hub::{Server, Endpoints};
+use edge_hub::{Endpoints, Server};
 use harness::{Cluster, LONG, StandInRuntime, run};
 use serde_json::{Value, json};
 

@@ -16,7 +16,7 @@ use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use edge::{EdgeCore, Parts};
 use edge_eventbus::Intake;
-use edge_hub::{Server as CloudServer, Endpoints};
+use edge_hub::{Endpoints, Server as CloudServer};
 use edge_store::{Options, StandInDisk, Store, WallClock};
 use harness::StandInRuntime;
 use noderegistry::Registry;
