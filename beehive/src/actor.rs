@@ -4,17 +4,17 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use futures::future::{AbortHandle, Abortable, FutureExt, LocalBoxFuture};
 use slab::Slab;
 
-use crate::cell::Signals;
+use crate::cell::Cell;
 use crate::children::Children;
-use crate::registry::Id;
-use crate::watchdog::{AtIt, Board, panic_text};
+use crate::command::Signals;
+use crate::defect::{self, Defect};
+use crate::watch::{Id, PollGuard};
 use crate::{Address, ChildStop, Env, Fault, Message, Moment, Name, Policy, Sample};
 
 /// A module's state and what it does with its messages, one at a time and in order.
@@ -56,7 +56,7 @@ pub trait Actor: Sized + 'static {
     }
 }
 
-/// The tasks of one incarnation, each by its place.
+/// The tasks of one incarnation.
 type Tasks = Rc<RefCell<Slab<AbortHandle>>>;
 
 /// What an actor may use of its surroundings. Tasks that it spawned end with its incarnation.
@@ -64,24 +64,20 @@ pub struct Context<M: Message> {
     env: Env,
     myself: Address<M>,
     tasks: Tasks,
-    kind: &'static str,
     id: Id,
     children: Children,
     signals: Rc<Signals>,
-    board: Arc<Board>,
 }
 
 impl<M: Message> Context<M> {
     pub(crate) fn new(
         env: Env,
         myself: Address<M>,
-        kind: &'static str,
         id: Id,
         children: Children,
         signals: Rc<Signals>,
-        board: Arc<Board>,
     ) -> Self {
-        Context { env, myself, tasks: Rc::default(), kind, id, children, signals, board }
+        Context { env, myself, tasks: Rc::default(), id, children, signals }
     }
 
     /// The hive's environment.
@@ -120,7 +116,9 @@ impl<M: Message> Context<M> {
         policy: Policy,
         factory: impl FnMut() -> A + 'static,
     ) -> Address<A::Message> {
-        self.children.start(self.kind, name.into(), policy, factory)
+        self.children.start(name.into(), policy.capacity, |hive, parent, mailbox, on_end| {
+            Cell::create(hive, parent, mailbox, policy, factory, on_end)
+        })
     }
 
     /// Stops a child in order: it handles what is queued, calls [`Actor::stopping`] and is gone. When `within` has
@@ -144,38 +142,50 @@ impl<M: Message> Context<M> {
     /// The actor's own address for its children: they may try to tell, and never wait, because their parent may be
     /// waiting for them.
     pub fn for_children(&self) -> Address<M> {
-        self.myself.trying_only()
+        self.myself.try_only()
     }
 
     /// Runs `task` beside the actor until it ends or the incarnation does. When it panics, that is a fault of this
     /// incarnation.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
         let (handle, registration) = AbortHandle::new_pair();
-        let place = self.tasks.borrow_mut().insert(handle.clone());
-        let done = Done { tasks: Rc::clone(&self.tasks), place };
-        let (signals, board, id) = (Rc::clone(&self.signals), Arc::clone(&self.board), self.id);
+        let key = self.tasks.borrow_mut().insert(handle.clone());
+        let guard = TaskGuard { tasks: Rc::clone(&self.tasks), key };
+        let (signals, watch, id) = (Rc::clone(&self.signals), self.children.watch(), self.id);
+        let mut panic_at = self.children.panic_in_task();
         self.env.spawn(async move {
-            let _done = done;
+            let _guard = guard;
             let mut task = std::pin::pin!(Abortable::new(task, registration));
             let polled = std::future::poll_fn(|cx| {
-                let _at_it = AtIt::new(&board, id);
-                match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
+                let _polled = PollGuard::new(&watch, id);
+                let poll = AssertUnwindSafe(|| {
+                    if let Some(at) = &mut panic_at {
+                        at.poll();
+                    }
+                    task.as_mut().poll(cx)
+                });
+                match catch_unwind(poll) {
                     Ok(polled) => polled.map(|_| None),
-                    Err(panic) => Poll::Ready(Some(panic_text(&*panic))),
+                    Err(panic) => Poll::Ready(Some(Fault::of_panic("a task of the actor ", &*panic))),
                 }
             });
-            if let Some(text) = polled.await {
-                signals.fail(Fault::new(format!("a task of the actor {text}")));
+            if let Some(fault) = polled.await
+                && !defect::is_planted(Defect::LostTaskPanic)
+            {
+                signals.fail(fault);
             }
         });
         handle
     }
 
-    /// Tells `to` `message` as soon as it has room, beside this actor and for as long as this incarnation lives: for what goes
-    /// against the order in which actors wait for each other ([`crate::Flow::Spawned`]), and must not be lost.
-    pub fn tell_beside<N: Message>(&self, to: &Address<N>, message: N) -> AbortHandle {
+    /// Tells `to` `message` as soon as it has room, by a task of this incarnation: for what goes against the order in which
+    /// actors wait for each other ([`crate::Flow::Spawned`]), and must not be lost. An actor that has stopped for good gets
+    /// nothing.
+    pub fn spawn_tell<N: Message>(&self, to: &Address<N>, message: N) -> AbortHandle {
         let to = to.clone();
-        self.spawn(async move { drop(to.tell(message).await) })
+        self.spawn(async move {
+            let _ = to.tell(message).await;
+        })
     }
 
     /// Tells the actor `message` after `pause`.
@@ -199,15 +209,15 @@ impl<M: Message> Context<M> {
     }
 }
 
-/// Takes a task out of the list when it has ended, in whichever way.
-struct Done {
+/// Takes a task off the list when it has ended, in whichever way.
+struct TaskGuard {
     tasks: Tasks,
-    place: usize,
+    key: usize,
 }
 
-impl Drop for Done {
+impl Drop for TaskGuard {
     fn drop(&mut self) {
-        self.tasks.borrow_mut().try_remove(self.place);
+        self.tasks.borrow_mut().try_remove(self.key);
     }
 }
 

@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 
 use crate::env::Clock;
 use crate::health::Meters;
-use crate::intake;
+use crate::in_handler::is_in_handler;
 use crate::{AskError, Flow, Lane, Message, Refusal, Reply};
 
 /// 20 ms, half of it at the least, before a mailbox that was full is tried again.
-const FREE_PAUSE: Duration = Duration::from_millis(20);
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) type Tap<M> = Box<dyn Fn(&M) + Send + Sync>;
 
@@ -43,51 +43,51 @@ pub trait RemoteMailbox<M>: Send + Sync {
     fn is_up(&self) -> bool;
 }
 
-enum Place<M: Message> {
+enum Target<M: Message> {
     Local(Arc<LocalMailbox<M>>),
     Remote(Arc<dyn RemoteMailbox<M>>),
 }
 
-impl<M: Message> Clone for Place<M> {
+impl<M: Message> Clone for Target<M> {
     fn clone(&self) -> Self {
         match self {
-            Place::Local(local) => Place::Local(Arc::clone(local)),
-            Place::Remote(remote) => Place::Remote(Arc::clone(remote)),
+            Target::Local(local) => Target::Local(Arc::clone(local)),
+            Target::Remote(remote) => Target::Remote(Arc::clone(remote)),
         }
     }
 }
 
 /// The way to one actor, here or on another host. Cloning gains no room in the mailbox.
 pub struct Address<M: Message> {
-    place: Place<M>,
+    target: Target<M>,
     flow: Flow,
     clock: Arc<dyn Clock>,
 }
 
 impl<M: Message> Clone for Address<M> {
     fn clone(&self) -> Self {
-        Address { place: self.place.clone(), flow: self.flow, clock: Arc::clone(&self.clock) }
+        Address { target: self.target.clone(), flow: self.flow, clock: Arc::clone(&self.clock) }
     }
 }
 
 impl<M: Message> std::fmt::Debug for Address<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.place {
-            Place::Local(local) => write!(f, "Address({})", local.meters.name()),
-            Place::Remote(_) => f.write_str("Address(remote)"),
+        match &self.target {
+            Target::Local(local) => write!(f, "Address({})", local.meters.name()),
+            Target::Remote(_) => f.write_str("Address(remote)"),
         }
     }
 }
 
 impl<M: Message> Address<M> {
     pub(crate) fn local(local: Arc<LocalMailbox<M>>, flow: Flow, clock: Arc<dyn Clock>) -> Self {
-        Address { place: Place::Local(local), flow, clock }
+        Address { target: Target::Local(local), flow, clock }
     }
 
     /// An address whose mailbox is at the other end of a link. Asking is allowed: a remote ask has a deadline and
     /// its answer never waits for the asker's own mailbox.
     pub fn remote(remote: Arc<dyn RemoteMailbox<M>>, clock: Arc<dyn Clock>) -> Self {
-        Address { place: Place::Remote(remote), flow: Flow::Remote, clock }
+        Address { target: Target::Remote(remote), flow: Flow::Remote, clock }
     }
 
     /// Delivers, waiting for room: back-pressure.
@@ -99,9 +99,9 @@ impl<M: Message> Address<M> {
         if !self.may_wait() {
             return Err(Refusal::Undeclared);
         }
-        match &self.place {
-            Place::Local(local) => local.lane(&message).send(message).await.map_err(|_| Refusal::Closed),
-            Place::Remote(remote) => remote.tell(message).await,
+        match &self.target {
+            Target::Local(local) => local.lane(&message).send(message).await.map_err(|_| Refusal::Closed),
+            Target::Remote(remote) => remote.tell(message).await,
         }
     }
 
@@ -110,23 +110,23 @@ impl<M: Message> Address<M> {
     /// # Errors
     /// [`Refusal::Full`] when the lane is at its bound (counted), [`Refusal::Closed`] when the actor has stopped.
     pub fn try_tell(&self, message: M) -> Result<(), Refusal> {
-        match &self.place {
-            Place::Local(local) => local.lane(&message).try_send(message).map_err(|error| match error {
+        match &self.target {
+            Target::Local(local) => local.lane(&message).try_send(message).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => {
                     local.meters.refused();
                     Refusal::Full
                 }
                 mpsc::error::TrySendError::Closed(_) => Refusal::Closed,
             }),
-            Place::Remote(remote) => remote.try_tell(message),
+            Target::Remote(remote) => remote.try_tell(message),
         }
     }
 
     /// Tries to deliver what `make` builds until there is room: what a child tells its parent, for whom it may not wait. Ends
     /// also when the actor has stopped for good.
-    pub async fn tell_when_free(&self, env: &crate::Env, make: impl Fn() -> M) {
+    pub async fn tell_with_retry(&self, env: &crate::Env, make: impl Fn() -> M) {
         while self.try_tell(make()) == Err(Refusal::Full) {
-            env.sleep(env.jitter(FREE_PAUSE)).await;
+            env.sleep(env.jitter(RETRY_PAUSE)).await;
         }
     }
 
@@ -160,21 +160,21 @@ impl<M: Message> Address<M> {
     fn may_wait(&self) -> bool {
         match self.flow {
             Flow::TryTell => false,
-            Flow::Spawned => !intake::is_in_handler(),
+            Flow::Spawned => !is_in_handler(),
             Flow::Tell | Flow::Ask | Flow::Remote | Flow::Child => true,
         }
     }
 
     /// The same address for those who must not wait: see [`Flow::TryTell`].
-    pub(crate) fn trying_only(&self) -> Self {
+    pub(crate) fn try_only(&self) -> Self {
         Address { flow: Flow::TryTell, ..self.clone() }
     }
 
     /// Whether the mailbox can be reached: a local one until it is closed, a remote one while its link is up.
     pub fn is_up(&self) -> bool {
-        match &self.place {
-            Place::Local(local) => !local.work.is_closed(),
-            Place::Remote(remote) => remote.is_up(),
+        match &self.target {
+            Target::Local(local) => !local.work.is_closed(),
+            Target::Remote(remote) => remote.is_up(),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! One supervised actor: an actix actor that owns the mailbox and the factory and has one incarnation of ours in it at
-//! a time. Its context polls the mailbox's lanes and the handler ([`crate::intake`]).
+//! a time. What it does next is decided here; `message_loop` polls it.
 
 use std::cell::Cell as Flag;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,15 +7,15 @@ use std::rc::Rc;
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
-use actix::AsyncContext as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::oneshot;
 
 use crate::children::Children;
-use crate::health::{ActorState, Mark, View};
-use crate::intake::{Intake, Job, work};
-use crate::policy::{RestartBudget, Verdict};
-use crate::registry::{Id, Registry};
+use crate::command::{Command, Signals};
+use crate::defect::{self, Defect};
+use crate::health::{ActorState, View};
+use crate::policy::{RestartBudget, RestartDecision};
+use crate::registry::{Entry, Id, OnEnd, Registry};
 use crate::testing::PanicAt;
 use crate::{Actor, Address, Context, Env, Fault, Flow, Mailbox, Policy};
 
@@ -25,59 +25,22 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// 16: one that asks for the state asks for it once in a while.
 const INSPECTIONS: usize = 16;
 
-/// What the hive and the watchdog want of a cell.
-pub(crate) enum Order {
-    /// The actor's view, when it has no message in hand.
-    Inspect(oneshot::Sender<View>),
-    /// Stop the children, empty the queue, stop, and say so; all within the time.
-    Stop(oneshot::Sender<()>, Duration),
-    /// The job with that mark is in hand for too long.
-    Replace(Mark, Duration),
-    /// Something has changed that the cell looks at itself: see [`Signals`].
-    Look,
-}
-
-impl actix::Message for Order {
-    type Result = ();
-}
-
-/// What the parts of an incarnation tell their cell, on the hive's thread.
-pub(crate) struct Signals {
-    has_failed: Flag<bool>,
-    fault: Flag<Option<Fault>>,
-    /// Set when the actor has said that it ends, or was told to.
-    pub(crate) ending: Rc<Flag<bool>>,
-    wake: actix::Recipient<Order>,
-}
-
-impl Signals {
-    /// Ends the incarnation; the first fault counts.
-    pub(crate) fn fail(&self, fault: Fault) {
-        if !self.has_failed.replace(true) {
-            self.fault.set(Some(fault));
-            self.look();
-        }
-    }
-
-    /// A cell whose own queue is full is about to look anyway.
-    pub(crate) fn look(&self) {
-        drop(self.wake.try_send(Order::Look));
-    }
-
-    fn take(&self) -> Option<Fault> {
-        if self.has_failed.get() { self.fault.take() } else { None }
-    }
-}
-
-/// One life of an actor.
+/// One actor between two restarts, with what it is given.
 pub(crate) struct Incarnation<A: Actor> {
     pub(crate) actor: A,
     pub(crate) cx: Context<A::Message>,
 }
 
+/// What an incarnation is asked to do.
+pub(crate) enum Job<M> {
+    Start,
+    Handle(M),
+    Stop,
+}
+
 enum Phase {
     /// An incarnation is to be made.
-    Making,
+    Creating,
     /// [`Actor::started`] is in hand.
     Starting,
     Running,
@@ -88,7 +51,7 @@ enum Phase {
     /// [`Actor::stopping`] is in hand.
     Stopping,
     /// Between a fault and the next incarnation.
-    Pausing(BoxFuture<'static, ()>),
+    BackingOff(BoxFuture<'static, ()>),
     Ended,
 }
 
@@ -100,16 +63,16 @@ pub(crate) enum Next<M> {
     End,
 }
 
-/// Called once, when the cell has ended: with a reason when its budget is spent.
-pub(crate) type OnEnd = Box<dyn FnOnce(Option<String>)>;
+/// A cell that has not started: what actix runs.
+pub(crate) type CellFuture<A> = actix::dev::ContextFut<Cell<A>, actix::Context<Cell<A>>>;
 
 pub(crate) struct Cell<A: Actor> {
     pub(crate) id: Id,
     pub(crate) env: Env,
     pub(crate) registry: Registry,
     pub(crate) mailbox: Mailbox<A::Message>,
-    /// Away while a job is in hand.
-    pub(crate) inside: Option<Box<Incarnation<A>>>,
+    /// `None` while a job has it, and between two of them.
+    pub(crate) incarnation: Option<Box<Incarnation<A>>>,
     pub(crate) panic_at: Option<PanicAt>,
     /// The names of the jobs so far, as the meters know them.
     pub(crate) jobs: Vec<&'static str>,
@@ -121,97 +84,92 @@ pub(crate) struct Cell<A: Actor> {
     /// Of the incarnation that lives.
     signals: Option<Rc<Signals>>,
     children: Option<Children>,
-    myself: Option<actix::Recipient<Order>>,
-    replaced: Option<Fault>,
+    pub(crate) myself: Option<actix::Recipient<Command>>,
+    /// What the watchdog found.
+    stuck: Option<Fault>,
     stop_within: Option<Duration>,
     stopped: Vec<oneshot::Sender<()>>,
     inspections: Vec<oneshot::Sender<View>>,
     on_end: Option<OnEnd>,
 }
 
-impl<A: Actor> actix::Actor for Cell<A> {
-    type Context = actix::Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        self.myself = Some(ctx.address().recipient());
-        ctx.spawn(Intake::new(work::<A>));
-    }
-}
-
-impl<A: Actor> actix::Handler<Order> for Cell<A> {
+impl<A: Actor> actix::Handler<Command> for Cell<A> {
     type Result = ();
 
-    fn handle(&mut self, order: Order, _: &mut Self::Context) {
-        match order {
-            Order::Inspect(answer) => {
-                if self.inside.is_some() || !self.is_at_work() {
+    fn handle(&mut self, command: Command, _: &mut Self::Context) {
+        match command {
+            Command::Inspect(answer) => {
+                if self.incarnation.is_some() || !self.is_at_work() {
                     drop(answer.send(self.view()));
                 } else if self.inspections.len() < INSPECTIONS {
                     self.inspections.push(answer);
                 }
             }
-            Order::Stop(done, within) => {
+            Command::Stop(done, within) => {
                 self.ending.set(true);
                 self.stop_within = Some(within);
                 self.stopped.push(done);
             }
-            Order::Replace(mark, held) => {
-                if let Some(what) = self.mailbox.meters.name_of(mark) {
-                    self.replaced = Some(Fault::new(format!("stuck in `{what}` for {} s", held.as_secs())));
+            Command::Replace(job, held) => {
+                if let Some(what) = self.mailbox.meters.name_of(job) {
+                    self.stuck = Some(Fault::new(format!("stuck in `{what}` for {} s", held.as_secs())));
                 }
             }
-            Order::Look => {}
+            Command::Wake => {}
         }
     }
 }
 
 impl<A: Actor> Cell<A> {
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn new(
-        id: Id,
-        env: Env,
-        registry: Registry,
+    /// Makes a cell and enters it into the registry; it runs when its future is polled.
+    pub(crate) fn create(
+        (env, registry): (&Env, &Registry),
+        parent: Option<Id>,
         mailbox: Mailbox<A::Message>,
         policy: Policy,
         factory: impl FnMut() -> A + 'static,
-        ending: Rc<Flag<bool>>,
         on_end: OnEnd,
-    ) -> Self {
-        Cell {
-            id,
-            env,
-            registry,
+    ) -> (Entry, CellFuture<A>) {
+        let ctx = actix::Context::<Cell<A>>::new();
+        let commands = actix::AsyncContext::address(&ctx).recipient();
+        let entry = registry.enter(parent, &mailbox, policy.stuck_after, commands);
+        let ending = Rc::clone(&entry.ending);
+        let cell = Cell {
+            id: entry.id,
+            env: env.clone(),
+            registry: registry.clone(),
             mailbox,
-            inside: None,
+            incarnation: None,
             panic_at: None,
             jobs: Vec::new(),
             policy,
             factory: Box::new(factory),
             budget: RestartBudget::default(),
-            phase: Phase::Making,
+            phase: Phase::Creating,
             ending,
             signals: None,
             children: None,
             myself: None,
-            replaced: None,
+            stuck: None,
             stop_within: None,
             stopped: Vec::new(),
             inspections: Vec::new(),
             on_end: Some(on_end),
-        }
+        };
+        (entry, ctx.into_future(cell))
     }
 
     fn is_at_work(&self) -> bool {
-        !matches!(self.phase, Phase::Making | Phase::Pausing(_) | Phase::Ended)
+        !matches!(self.phase, Phase::Creating | Phase::BackingOff(_) | Phase::Ended)
     }
 
     fn view(&self) -> View {
-        self.inside.as_deref().map(|inside| View::of(&inside.actor)).unwrap_or_default()
+        self.incarnation.as_deref().map(|incarnation| View::of(&incarnation.actor)).unwrap_or_default()
     }
 
-    /// A fault that came from beside the message in hand.
-    pub(crate) fn fault_from_beside(&mut self) -> Option<Fault> {
-        self.replaced.take().or_else(|| self.signals.as_ref().and_then(|signals| signals.take()))
+    /// A fault that the watchdog, a spawned task or a child has caused.
+    pub(crate) fn pending_fault(&mut self) -> Option<Fault> {
+        self.stuck.take().or_else(|| self.signals.as_ref().and_then(|signals| signals.take_fault()))
     }
 
     /// What there is to do when nothing is in hand.
@@ -238,13 +196,13 @@ impl<A: Actor> Cell<A> {
                 Poll::Ready(Next::Again)
             }
             Phase::Draining => self.message(task),
-            Phase::Making => Poll::Ready(self.make()),
-            Phase::Pausing(pause) => {
+            Phase::Creating => Poll::Ready(self.create_incarnation()),
+            Phase::BackingOff(pause) => {
                 // What is queued when the stop comes is handled all the same.
                 if !self.ending.get() {
                     ready!(pause.as_mut().poll(task));
                 }
-                self.phase = Phase::Making;
+                self.phase = Phase::Creating;
                 Poll::Ready(Next::Again)
             }
             // A job is in hand in the first two.
@@ -277,35 +235,28 @@ impl<A: Actor> Cell<A> {
         }
     }
 
-    fn make(&mut self) -> Next<A::Message> {
+    fn create_incarnation(&mut self) -> Next<A::Message> {
         let Ok(actor) = catch_unwind(AssertUnwindSafe(&mut self.factory)) else {
             self.fail(&Fault::new("panicked while it was made"));
             return Next::Again;
         };
-        let Some(wake) = self.myself.clone() else { return Next::End };
-        let signals = Rc::new(Signals {
-            has_failed: Flag::new(false),
-            fault: Flag::new(None),
-            ending: Rc::clone(&self.ending),
-            wake,
-        });
+        let Some(myself) = self.myself.clone() else { return Next::End };
+        let signals = Rc::new(Signals::new(Rc::clone(&self.ending), myself));
         let meters = &self.mailbox.meters;
         let (env, registry) = (self.env.clone(), self.registry.clone());
-        let children = Children::new(env.clone(), registry, self.id, meters.full_name(), Rc::clone(&signals));
+        let children = Children::new(env.clone(), registry, self.id, meters, Rc::clone(&signals));
         let myself = Address::local(self.mailbox.local.clone(), Flow::Spawned, env.clock());
-        let board = self.registry.board.clone();
-        let cx =
-            Context::new(env, myself, meters.kind(), self.id, children.clone(), Rc::clone(&signals), board);
+        let cx = Context::new(env, myself, self.id, children.clone(), Rc::clone(&signals));
         self.signals = Some(signals);
         self.children = Some(children);
-        self.inside = Some(Box::new(Incarnation { actor, cx }));
+        self.incarnation = Some(Box::new(Incarnation { actor, cx }));
         self.phase = Phase::Starting;
         Next::Job(Job::Start)
     }
 
     /// A job has ended well.
-    pub(crate) fn done(&mut self, inside: Box<Incarnation<A>>) {
-        self.inside = Some(inside);
+    pub(crate) fn done(&mut self, incarnation: Box<Incarnation<A>>) {
+        self.incarnation = Some(incarnation);
         match self.phase {
             Phase::Starting => {
                 self.mailbox.meters.enter(ActorState::Running);
@@ -329,18 +280,23 @@ impl<A: Actor> Cell<A> {
             children.end();
         }
         self.signals = None;
-        self.replaced = None;
+        self.stuck = None;
         self.inspections.clear();
-        self.bury();
+        self.drop_incarnation();
         let meters = &self.mailbox.meters;
         meters.fault(&fault.reason);
         if self.ending.get() {
             tracing::warn!(actor = meters.name(), reason = %fault.reason, "actor failed while it stopped");
+            if defect::is_planted(Defect::SilentEnd) {
+                self.phase = Phase::BackingOff(futures::future::pending().boxed());
+                self.ending.set(false);
+                return;
+            }
             let _ = self.end(ActorState::Stopped, None);
             return;
         }
         match self.budget.fault(&self.policy, self.env.now()) {
-            Verdict::GiveUp => {
+            RestartDecision::GiveUp => {
                 let reason = format!(
                     "`{}` failed {} times within {} s, last: {}",
                     meters.name(),
@@ -350,25 +306,25 @@ impl<A: Actor> Cell<A> {
                 );
                 let _ = self.end(ActorState::Failed, Some(reason));
             }
-            Verdict::RestartAfter(pause) => {
+            RestartDecision::RestartAfter(pause) => {
                 meters.enter(ActorState::Restarting);
                 let pause = self.env.jitter(pause);
                 tracing::warn!(actor = meters.name(), reason = %fault.reason, pause_ms = pause.as_millis(), "actor restarts");
-                self.phase = Phase::Pausing(self.env.sleep(pause));
+                self.phase = Phase::BackingOff(self.env.sleep(pause));
             }
         }
     }
 
     /// Drops the incarnation; its destructor may panic, too.
-    fn bury(&mut self) {
-        let inside = self.inside.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(inside))).is_err() {
+    fn drop_incarnation(&mut self) {
+        let incarnation = self.incarnation.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(incarnation))).is_err() {
             tracing::warn!(actor = self.mailbox.meters.name(), "panicked while it was dropped");
         }
     }
 
     fn end(&mut self, state: ActorState, gave_up: Option<String>) -> Next<A::Message> {
-        self.bury();
+        self.drop_incarnation();
         self.mailbox.close();
         self.mailbox.meters.enter(state);
         self.phase = Phase::Ended;

@@ -10,9 +10,12 @@ use std::time::Duration;
 use futures::future::{AbortHandle, Abortable};
 use tokio::sync::{oneshot, watch};
 
-use crate::cell::Signals;
-use crate::registry::{Entry, Id, Registry, stop};
-use crate::{Actor, Address, Env, Fault, Flow, Mailbox, Name, Policy};
+use crate::command::Signals;
+use crate::health::Meters;
+use crate::registry::{Entry, Id, OnEnd, Registry, stop};
+use crate::testing::PanicAt;
+use crate::watch::WatchState;
+use crate::{Address, Capacity, Env, Fault, Flow, Mailbox, Message, Name};
 
 /// How [`crate::Context::stop_child`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +31,7 @@ pub enum ChildStop {
 #[derive(Clone)]
 struct Child {
     entry: Entry,
-    life: AbortHandle,
+    task: AbortHandle,
     /// Its sender is gone when the child is.
     ended: watch::Receiver<()>,
 }
@@ -39,8 +42,8 @@ pub(crate) struct Children {
     env: Env,
     registry: Registry,
     parent: Id,
-    parent_name: Arc<str>,
-    alive: Rc<RefCell<BTreeMap<Name, Child>>>,
+    parent_meters: Arc<Meters>,
+    running: Rc<RefCell<BTreeMap<Name, Child>>>,
     signals: Rc<Signals>,
 }
 
@@ -49,61 +52,70 @@ impl Children {
         env: Env,
         registry: Registry,
         parent: Id,
-        parent_name: Arc<str>,
+        parent_meters: &Arc<Meters>,
         signals: Rc<Signals>,
     ) -> Self {
-        Children { env, registry, parent, parent_name, alive: Rc::default(), signals }
+        let parent_meters = Arc::clone(parent_meters);
+        Children { env, registry, parent, parent_meters, running: Rc::default(), signals }
     }
 
-    pub(crate) fn start<A: Actor>(
+    /// Starts a child, whose cell `create` makes of its parent, its mailbox and what is called at its end.
+    pub(crate) fn start<M: Message, F: Future<Output = ()> + 'static>(
         &self,
-        parent_kind: &'static str,
         name: Name,
-        policy: Policy,
-        factory: impl FnMut() -> A + 'static,
-    ) -> Address<A::Message> {
-        let mailbox = Mailbox::<A::Message>::of_child(name.clone(), &self.parent_name, policy.capacity);
+        capacity: Capacity,
+        create: impl FnOnce((&Env, &Registry), Option<Id>, Mailbox<M>, OnEnd) -> (Entry, F),
+    ) -> Address<M> {
+        let mailbox = Mailbox::<M>::of_child(name.clone(), &self.parent_meters.full_name(), capacity);
         let address = Address::local(Arc::clone(&mailbox.local), Flow::Ask, self.env.clock());
-        let earlier = self.alive.borrow().get(&name).cloned();
+        let earlier = self.running.borrow().get(&name).cloned();
         if earlier.as_ref().is_some_and(|child| !child.entry.ending.get()) {
             // The mailbox is dropped, and with it the address is closed.
             let reason = format!("started a second child `{}`", mailbox.meters.name());
             self.signals.fail(Fault::new(reason));
             return address;
         }
-        self.registry.topology.borrow_mut().add_child(parent_kind, name.kind());
+        self.registry.topology.borrow_mut().add_child(self.parent_meters.kind(), name.kind());
         let signals = Rc::clone(&self.signals);
         let on_end = move |gave_up: Option<String>| {
             if let Some(reason) = gave_up {
                 signals.fail(Fault::new(reason));
             }
         };
-        let parent = Some(self.parent);
-        let (entry, cell) =
-            self.registry.enter(&self.env, parent, mailbox, policy, factory, Box::new(on_end));
-        let (alive, ended) = watch::channel(());
-        let (life, registration) = AbortHandle::new_pair();
-        let gone = Gone { children: self.clone(), name: name.clone(), id: entry.id, _alive: alive };
-        self.alive.borrow_mut().insert(name, Child { entry, life, ended });
-        let life = async move {
+        let (entry, cell) = create((&self.env, &self.registry), Some(self.parent), mailbox, Box::new(on_end));
+        let (running, ended) = watch::channel(());
+        let (task, registration) = AbortHandle::new_pair();
+        let guard =
+            ChildGuard { children: self.clone(), name: name.clone(), id: entry.id, _running: running };
+        self.running.borrow_mut().insert(name, Child { entry, task, ended });
+        let work = async move {
             if let Some(earlier) = earlier {
                 has_ended(earlier.ended).await;
             }
             cell.await;
         };
         self.env.spawn(async move {
-            let _gone = gone;
-            let _ = Abortable::new(life, registration).await;
+            let _guard = guard;
+            let _ = Abortable::new(work, registration).await;
         });
         address
     }
 
+    /// The panic that is due with a task of their parent.
+    pub(crate) fn panic_in_task(&self) -> Option<PanicAt> {
+        self.registry.panics.due_in_task(self.parent_meters.name(), self.parent_meters.kind())
+    }
+
+    pub(crate) fn watch(&self) -> Arc<WatchState> {
+        Arc::clone(&self.registry.watch)
+    }
+
     pub(crate) fn has(&self, name: &Name) -> bool {
-        self.alive.borrow().get(name).is_some_and(|child| !child.entry.ending.get())
+        self.running.borrow().get(name).is_some_and(|child| !child.entry.ending.get())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.alive.borrow().is_empty()
+        self.running.borrow().is_empty()
     }
 
     /// Begins the stop at once; the future says how it ended and may be dropped.
@@ -112,7 +124,7 @@ impl Children {
         name: &Name,
         within: Duration,
     ) -> impl Future<Output = ChildStop> + 'static + use<> {
-        let found = self.alive.borrow().get(name).cloned();
+        let found = self.running.borrow().get(name).cloned();
         let (said, how) = oneshot::channel();
         if let Some(child) = found {
             child.entry.ending.set(true);
@@ -121,7 +133,7 @@ impl Children {
                 let how = if stop(&env, &child.entry, within).await {
                     ChildStop::InOrder
                 } else {
-                    child.life.abort();
+                    child.task.abort();
                     ChildStop::Late
                 };
                 has_ended(child.ended).await;
@@ -133,7 +145,7 @@ impl Children {
 
     /// Begins to stop all of them, side by side; those that are late are ended. The parent is told of each.
     pub(crate) fn stop_all(&self, within: Duration) {
-        let names: Vec<Name> = self.alive.borrow().keys().cloned().collect();
+        let names: Vec<Name> = self.running.borrow().keys().cloned().collect();
         for name in &names {
             drop(self.stop(name, within));
         }
@@ -141,8 +153,8 @@ impl Children {
 
     /// Ends all of them where they stand: none takes another turn.
     pub(crate) fn end(&self) {
-        for child in self.alive.borrow().values() {
-            child.life.abort();
+        for child in self.running.borrow().values() {
+            child.task.abort();
         }
     }
 }
@@ -151,23 +163,23 @@ async fn has_ended(mut ended: watch::Receiver<()>) {
     while ended.changed().await.is_ok() {}
 }
 
-/// Takes a child out of the books when its task has ended, in whichever way.
-struct Gone {
+/// Takes a child off the lists when its task has ended, in whichever way.
+struct ChildGuard {
     children: Children,
     name: Name,
     id: Id,
-    _alive: watch::Sender<()>,
+    _running: watch::Sender<()>,
 }
 
-impl Drop for Gone {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         self.children.registry.leave(self.id);
-        let mut alive = self.children.alive.borrow_mut();
+        let mut running = self.children.running.borrow_mut();
         // Its successor of the same name stays.
-        if alive.get(&self.name).is_some_and(|child| child.entry.id == self.id) {
-            alive.remove(&self.name);
+        if running.get(&self.name).is_some_and(|child| child.entry.id == self.id) {
+            running.remove(&self.name);
         }
-        drop(alive);
-        self.children.signals.look();
+        drop(running);
+        self.children.signals.wake();
     }
 }

@@ -28,11 +28,25 @@ pub enum Defect {
     StaleOwner,
     /// What is newer is decided by a clock that others set.
     OrderByClock,
+    /// A panic in a task that an actor has spawned is heard by nobody.
+    LostTaskPanic,
+    /// Who fails while it stops does not say that it has ended.
+    SilentEnd,
+    /// The number of a session is counted from 1 again by an actor that begins anew.
+    SessionsFromOne,
+    /// Who begins anew does not ask for what it knew before.
+    NotListedAgain,
+    /// Who begins anew is not told who is there.
+    SessionsNotTold,
+    /// What is unknown stays at the head of its queue.
+    UnknownHoldsQueue,
+    /// What has ended for good is forgotten with what it ran in.
+    EndForgotten,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Defect; 11] = [
+    pub const ALL: [Defect; 18] = [
         Defect::AckBeforeCommit,
         Defect::DroppedDelete,
         Defect::ConfirmBeforeWrite,
@@ -44,6 +58,13 @@ impl Defect {
         Defect::ReorderedTelemetry,
         Defect::StaleOwner,
         Defect::OrderByClock,
+        Defect::LostTaskPanic,
+        Defect::SilentEnd,
+        Defect::SessionsFromOne,
+        Defect::NotListedAgain,
+        Defect::SessionsNotTold,
+        Defect::UnknownHoldsQueue,
+        Defect::EndForgotten,
     ];
 }
 

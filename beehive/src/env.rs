@@ -98,13 +98,13 @@ type Spawner = Rc<dyn Fn(LocalBoxFuture<'static, ()>)>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blocking {
     /// tokio's threads for such work.
-    Beside,
+    ThreadPool,
     /// The hive's own thread: nothing else goes on meanwhile, so that two runs are alike.
-    Here,
+    Inline,
 }
 
 /// 64: some ten microseconds of small messages.
-const TURNS: usize = 64;
+const MESSAGES_PER_POLL: usize = 64;
 
 /// What every actor of a hive shares. Cheap to clone; stays on the hive's thread.
 #[derive(Clone)]
@@ -127,7 +127,7 @@ impl Env {
             clock,
             random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
             spawner: Rc::new(spawner),
-            blocking: Blocking::Beside,
+            blocking: Blocking::ThreadPool,
             metrics: Metrics::default(),
         }
     }
@@ -135,7 +135,7 @@ impl Env {
     /// The same environment without threads beside the hive's: for a simulation, whose runs have to be alike.
     #[must_use]
     pub fn without_threads(mut self) -> Self {
-        self.blocking = Blocking::Here;
+        self.blocking = Blocking::Inline;
         self
     }
 
@@ -152,18 +152,19 @@ impl Env {
         self.clock = clock;
         self
     }
+
     /// How many messages an actor handles before it lets others have the thread. In a simulation one, so that a daemon
     /// can be killed between any two.
-    pub(crate) fn turns(&self) -> usize {
+    pub(crate) fn messages_per_poll(&self) -> usize {
         match self.blocking {
-            Blocking::Here => 1,
-            Blocking::Beside => TURNS,
+            Blocking::Inline => 1,
+            Blocking::ThreadPool => MESSAGES_PER_POLL,
         }
     }
 
     /// Whether nothing may be left to a thread beside the hive's.
     pub(crate) fn is_virtual(&self) -> bool {
-        self.blocking == Blocking::Here || self.clock.is_virtual()
+        self.blocking == Blocking::Inline || self.clock.is_virtual()
     }
 
     /// Runs work that blocks its thread (files, the machine) beside the hive's thread.
@@ -175,8 +176,8 @@ impl Env {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
         match self.blocking {
-            Blocking::Here => Ok(work()),
-            Blocking::Beside => {
+            Blocking::Inline => Ok(work()),
+            Blocking::ThreadPool => {
                 tokio::task::spawn_blocking(work).await.map_err(|error| Fault::from_error(&error))
             }
         }

@@ -75,6 +75,13 @@ impl Fault {
         Fault { reason }
     }
 
+    /// A fault of `who`, which has panicked.
+    pub(crate) fn of_panic(who: &str, panic: &(dyn std::any::Any + Send)) -> Self {
+        let text =
+            panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+        Fault { reason: format!("{who}panicked: {}", text.unwrap_or("without a message")) }
+    }
+
     /// A fault described by a sentence.
     pub fn new(reason: impl Into<String>) -> Self {
         Fault { reason: reason.into() }

@@ -28,25 +28,25 @@ pub enum ActorState {
     Stopped,
 }
 
-/// What an actor has in hand, in one word: the number of the job, and below it which of [`Meters::names`] it is, counted
-/// from 1; 0 there when nothing is in hand. Written by the hive's thread alone, without a clock: who looks on notes for
-/// how long it stays the same.
+/// What an actor has in hand, in one atomic word: the number of the job, and in the low bits which of [`Meters::names`] it
+/// is, counted from 1; 0 there when nothing is in hand. Written by the hive's thread alone and without a clock: the
+/// watchdog counts for how long it stays the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Mark(u64);
+pub(crate) struct CurrentJob(u64);
 
 /// 16 bits: an enum has far fewer variants.
 const NAME_BITS: u32 = 16;
 
-impl Mark {
-    fn of(job: u64, name: usize) -> Self {
-        Mark((job << NAME_BITS) | (name as u64 + 1) & ((1 << NAME_BITS) - 1))
+impl CurrentJob {
+    fn of(number: u64, name: usize) -> Self {
+        CurrentJob((number << NAME_BITS) | (name as u64 + 1) & ((1 << NAME_BITS) - 1))
     }
 
     fn idle(self) -> Self {
-        Mark(self.0 & !((1 << NAME_BITS) - 1))
+        CurrentJob(self.0 & !((1 << NAME_BITS) - 1))
     }
 
-    fn job(self) -> u64 {
+    fn number(self) -> u64 {
         self.0 >> NAME_BITS
     }
 
@@ -60,7 +60,7 @@ impl Mark {
 }
 
 /// Counters of one actor. Shared by its addresses, its cell and the watchdog.
-pub struct Meters {
+pub(crate) struct Meters {
     name: Name,
     full: Arc<str>,
     parent: Option<Arc<str>>,
@@ -68,16 +68,16 @@ pub struct Meters {
     handled: AtomicU64,
     refused: AtomicU64,
     restarts: AtomicU64,
-    mark: AtomicU64,
+    current_job: AtomicU64,
     /// The names of the jobs so far, each once.
     names: Mutex<Vec<&'static str>>,
     /// What the watchdog saw last, and since when in milliseconds.
     watched: AtomicU64,
     watched_ms: AtomicU64,
-    life: Mutex<Life>,
+    status: Mutex<Status>,
 }
 
-struct Life {
+struct Status {
     state: ActorState,
     last_fault: Option<String>,
 }
@@ -92,11 +92,11 @@ impl Meters {
             handled: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
-            mark: AtomicU64::new(0),
+            current_job: AtomicU64::new(0),
             names: Mutex::default(),
             watched: AtomicU64::new(0),
             watched_ms: AtomicU64::new(0),
-            life: Mutex::new(Life { state: ActorState::Waiting, last_fault: None }),
+            status: Mutex::new(Status { state: ActorState::Waiting, last_fault: None }),
         }
     }
 
@@ -112,8 +112,8 @@ impl Meters {
         self.name.kind()
     }
 
-    fn life(&self) -> std::sync::MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    fn status(&self) -> std::sync::MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn names(&self) -> std::sync::MutexGuard<'_, Vec<&'static str>> {
@@ -133,30 +133,30 @@ impl Meters {
             self.names().push(what);
             known.len() - 1
         });
-        let job = self.mark().job() + 1;
-        self.mark.store(Mark::of(job, name).0, Ordering::Relaxed);
+        let number = self.current_job().number() + 1;
+        self.current_job.store(CurrentJob::of(number, name).0, Ordering::Relaxed);
     }
 
     /// Nothing is in hand any more.
     pub(crate) fn end(&self) {
-        self.mark.store(self.mark().idle().0, Ordering::Relaxed);
+        self.current_job.store(self.current_job().idle().0, Ordering::Relaxed);
     }
 
-    pub(crate) fn mark(&self) -> Mark {
-        Mark(self.mark.load(Ordering::Relaxed))
+    pub(crate) fn current_job(&self) -> CurrentJob {
+        CurrentJob(self.current_job.load(Ordering::Relaxed))
     }
 
-    /// What `mark` has in hand, if that is still so.
-    pub(crate) fn name_of(&self, mark: Mark) -> Option<&'static str> {
-        if self.mark() != mark {
+    /// What `job` is, if it is still in hand.
+    pub(crate) fn name_of(&self, job: CurrentJob) -> Option<&'static str> {
+        if self.current_job() != job {
             return None;
         }
-        self.names().get(mark.name()?).copied()
+        self.names().get(job.name()?).copied()
     }
 
-    /// The watchdog saw `mark` for so long.
-    pub(crate) fn watched(&self, mark: Mark, held: Duration) {
-        self.watched.store(mark.0, Ordering::Relaxed);
+    /// The watchdog has seen `job` for so long.
+    pub(crate) fn watched(&self, job: CurrentJob, held: Duration) {
+        self.watched.store(job.0, Ordering::Relaxed);
         self.watched_ms.store(millis(held), Ordering::Relaxed);
     }
 
@@ -166,34 +166,34 @@ impl Meters {
     }
 
     pub(crate) fn enter(&self, state: ActorState) {
-        self.life().state = state;
+        self.status().state = state;
     }
 
     pub(crate) fn fault(&self, reason: &str) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
-        self.life().last_fault = Some(reason.to_owned());
+        self.status().last_fault = Some(reason.to_owned());
     }
 
     /// The actor as it is now. `queued` is the length of its work lane.
     pub(crate) fn report(&self, queued: usize, snapshot: serde_json::Value) -> ActorReport {
-        let mark = self.mark();
-        let is_watched = self.watched.load(Ordering::Relaxed) == mark.0;
+        let job = self.current_job();
+        let is_watched = self.watched.load(Ordering::Relaxed) == job.0;
         let held = if is_watched { self.watched_ms.load(Ordering::Relaxed) } else { 0 };
-        let life = self.life();
+        let status = self.status();
         ActorReport {
             name: self.full.to_string(),
             kind: self.name.kind(),
             instance: self.name.instance().map(str::to_owned),
             parent: self.parent.as_deref().map(str::to_owned),
-            state: life.state.clone(),
+            state: status.state.clone(),
             queued,
             capacity: self.capacity,
             handled: self.handled.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             restarts: self.restarts.load(Ordering::Relaxed),
-            busy_with: self.name_of(mark),
-            busy_ms: mark.is_busy().then_some(held),
-            last_fault: life.last_fault.clone(),
+            busy_with: self.name_of(job),
+            busy_ms: job.is_busy().then_some(held),
+            last_fault: status.last_fault.clone(),
             snapshot,
         }
     }

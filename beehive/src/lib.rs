@@ -19,7 +19,7 @@
 //! * An actor may have children ([`Context::child`]): they are actors of the hive, in its report, its topology and its
 //!   shutdown. They end with their parent's incarnation.
 //! * A watchdog on a thread of its own finds an actor that is stuck, which is replaced, and a hive whose thread is blocked,
-//!   which is named ([`Pulse`], [`Inspector::when_blocked`]).
+//!   which is named ([`Liveness`], [`Inspector::when_blocked`]).
 //! * In a shutdown each actor has its share of the deadline; what is queued is handled, children stop before parents.
 //! * Spawning, clock and randomness are in [`Env`], an argument; so are counters of named events and gauges.
 //! * A remote mailbox ([`link`]) has the same face: remote adds only "the link is down" to the answers.
@@ -29,13 +29,15 @@ mod actor;
 mod address;
 mod cell;
 mod children;
+mod command;
 pub mod defect;
 mod env;
 mod error;
 mod health;
-mod intake;
+mod in_handler;
 pub mod link;
 mod mailbox;
+mod message_loop;
 mod metrics;
 mod name;
 mod policy;
@@ -44,6 +46,7 @@ mod reply;
 mod router;
 pub mod testing;
 mod topology;
+mod watch;
 mod watchdog;
 
 pub use actor::{Actor, Context};
@@ -51,12 +54,13 @@ pub use address::{Address, RemoteMailbox};
 pub use children::ChildStop;
 pub use env::{Clock, Env, Moment, TokioClock};
 pub use error::{AskError, Fault, Refusal, WiringError};
-pub use health::{ActorReport, ActorState, HiveReport, Meters};
+pub use health::{ActorReport, ActorState, HiveReport};
 pub use mailbox::{Capacity, Lane, Mailbox, Message};
 pub use metrics::{Metrics, Sample};
 pub use name::Name;
-pub use policy::{Policy, RestartBudget, Verdict};
+pub use policy::Policy;
 pub use reply::Reply;
 pub use router::{Ended, Hive, Inspector};
 pub use topology::{Flow, Topology};
-pub use watchdog::{Blocked, Pulse};
+pub use watch::Blocked;
+pub use watchdog::Liveness;

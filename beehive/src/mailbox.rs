@@ -80,8 +80,8 @@ impl<M: Message> Mailbox<M> {
         Mailbox { name, control, work, local, meters }
     }
 
-    /// Shows a message to whoever looks on, right before the actor is handed it.
-    pub(crate) fn show(&self, message: &M) {
+    /// Runs the tap, if there is one, right before the actor is handed the message.
+    pub(crate) fn tap(&self, message: &M) {
         if let Some(tap) = self.local.tap.get() {
             tap(message);
         }

@@ -1,4 +1,4 @@
-//! How often an actor may fail, and how long a message may take. Pure.
+//! The restart policy of an actor (as OTP's restart intensity), and how long a message may take. Pure.
 
 use std::time::Duration;
 
@@ -39,30 +39,30 @@ impl Default for Policy {
 
 /// What follows a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum RestartDecision {
     /// A new incarnation after this pause (before jitter).
     RestartAfter(Duration),
     /// The budget is spent.
     GiveUp,
 }
 
-/// Counts faults against a [`Policy`]. Pure.
+/// Counts faults against a [`Policy`] (OTP: restart intensity). Pure.
 #[derive(Debug, Default)]
-pub struct RestartBudget {
+pub(crate) struct RestartBudget {
     faults: Vec<Moment>,
 }
 
 impl RestartBudget {
     /// Notes a fault at `now` and decides.
-    pub fn fault(&mut self, policy: &Policy, now: Moment) -> Verdict {
+    pub(crate) fn fault(&mut self, policy: &Policy, now: Moment) -> RestartDecision {
         self.faults.retain(|at| now.since(*at) < policy.window);
         let earlier = self.faults.len();
         self.faults.push(now);
         if earlier >= policy.budget {
-            return Verdict::GiveUp;
+            return RestartDecision::GiveUp;
         }
         let doublings = u32::try_from(earlier).unwrap_or(u32::MAX).min(16);
-        Verdict::RestartAfter((policy.backoff_min * 2_u32.pow(doublings)).min(policy.backoff_max))
+        RestartDecision::RestartAfter((policy.backoff_min * 2_u32.pow(doublings)).min(policy.backoff_max))
     }
 }
 
@@ -75,10 +75,10 @@ mod tests {
         let policy = Policy { budget: 3, ..Policy::default() };
         let mut budget = RestartBudget::default();
         let at = |s| Moment(Duration::from_secs(s));
-        assert_eq!(budget.fault(&policy, at(0)), Verdict::RestartAfter(Duration::from_millis(100)));
-        assert_eq!(budget.fault(&policy, at(1)), Verdict::RestartAfter(Duration::from_millis(200)));
-        assert_eq!(budget.fault(&policy, at(2)), Verdict::RestartAfter(Duration::from_millis(400)));
-        assert_eq!(budget.fault(&policy, at(3)), Verdict::GiveUp);
+        assert_eq!(budget.fault(&policy, at(0)), RestartDecision::RestartAfter(Duration::from_millis(100)));
+        assert_eq!(budget.fault(&policy, at(1)), RestartDecision::RestartAfter(Duration::from_millis(200)));
+        assert_eq!(budget.fault(&policy, at(2)), RestartDecision::RestartAfter(Duration::from_millis(400)));
+        assert_eq!(budget.fault(&policy, at(3)), RestartDecision::GiveUp);
     }
 
     #[test]
@@ -87,9 +87,9 @@ mod tests {
         let mut budget = RestartBudget::default();
         assert_eq!(
             budget.fault(&policy, Moment::default()),
-            Verdict::RestartAfter(Duration::from_millis(100))
+            RestartDecision::RestartAfter(Duration::from_millis(100))
         );
         let later = Moment(policy.window);
-        assert_eq!(budget.fault(&policy, later), Verdict::RestartAfter(Duration::from_millis(100)));
+        assert_eq!(budget.fault(&policy, later), RestartDecision::RestartAfter(Duration::from_millis(100)));
     }
 }

@@ -6,14 +6,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cell::{Cell, OnEnd, Order};
+use crate::command::Command;
 use crate::health::Meters;
 use crate::testing::Panics;
-use crate::watchdog::Board;
-use crate::{Actor, Env, Mailbox, Policy, Topology};
+pub(crate) use crate::watch::Id;
+use crate::watch::WatchState;
+use crate::{Env, Mailbox, Message, Topology};
 
-/// One actor's place. Numbers rise in the order of registration.
-pub(crate) type Id = u64;
+/// Called once, when the cell of an actor has ended: with a reason when its restart budget is spent.
+pub(crate) type OnEnd = Box<dyn FnOnce(Option<String>)>;
 
 #[derive(Clone)]
 pub(crate) struct Entry {
@@ -21,13 +22,10 @@ pub(crate) struct Entry {
     pub(crate) parent: Option<Id>,
     pub(crate) meters: Arc<Meters>,
     pub(crate) queued: Rc<dyn Fn() -> usize>,
-    pub(crate) orders: actix::Recipient<Order>,
+    pub(crate) commands: actix::Recipient<Command>,
     /// Whether it has been told to stop, or has said that it will.
     pub(crate) ending: Rc<Flag<bool>>,
 }
-
-/// A cell that has not started: what actix runs.
-pub(crate) type Life<A> = actix::dev::ContextFut<Cell<A>, actix::Context<Cell<A>>>;
 
 /// Everybody in a hive. Stays on the hive's thread.
 #[derive(Clone, Default)]
@@ -35,42 +33,37 @@ pub(crate) struct Registry {
     entries: Rc<RefCell<BTreeMap<Id, Entry>>>,
     next: Rc<Flag<Id>>,
     pub(crate) topology: Rc<RefCell<Topology>>,
-    pub(crate) board: Arc<Board>,
+    pub(crate) watch: Arc<WatchState>,
     pub(crate) panics: Rc<Panics>,
 }
 
 impl Registry {
-    /// Makes a cell and enters it.
-    pub(crate) fn enter<A: Actor>(
+    /// Gives the actor of `mailbox` its place.
+    pub(crate) fn enter<M: Message>(
         &self,
-        env: &Env,
         parent: Option<Id>,
-        mailbox: Mailbox<A::Message>,
-        policy: Policy,
-        factory: impl FnMut() -> A + 'static,
-        on_end: OnEnd,
-    ) -> (Entry, Life<A>) {
+        mailbox: &Mailbox<M>,
+        stuck_after: Duration,
+        commands: actix::Recipient<Command>,
+    ) -> Entry {
         let id = self.next.get();
         self.next.set(id + 1);
-        let ctx = actix::Context::<Cell<A>>::new();
         let lane = mailbox.local.work.clone();
         let entry = Entry {
             id,
             parent,
             meters: Arc::clone(&mailbox.meters),
             queued: Rc::new(move || lane.max_capacity() - lane.capacity()),
-            orders: actix::AsyncContext::address(&ctx).recipient(),
+            commands,
             ending: Rc::default(),
         };
-        self.board.add(id, Arc::clone(&mailbox.meters), policy.stuck_after);
+        self.watch.add(id, Arc::clone(&mailbox.meters), stuck_after);
         self.entries.borrow_mut().insert(id, entry.clone());
-        let (env, ending) = (env.clone(), Rc::clone(&entry.ending));
-        let cell = Cell::new(id, env, self.clone(), mailbox, policy, factory, ending, on_end);
-        (entry, ctx.into_future(cell))
+        entry
     }
 
     pub(crate) fn leave(&self, id: Id) {
-        self.board.remove(id);
+        self.watch.remove(id);
         self.entries.borrow_mut().remove(&id);
     }
 
@@ -79,7 +72,7 @@ impl Registry {
     }
 
     /// Those whose parent is `parent`, in the order of registration.
-    pub(crate) fn of(&self, parent: Option<Id>) -> Vec<Entry> {
+    pub(crate) fn children_of(&self, parent: Option<Id>) -> Vec<Entry> {
         self.entries.borrow().values().filter(|entry| entry.parent == parent).cloned().collect()
     }
 
@@ -105,7 +98,7 @@ impl Registry {
 pub(crate) async fn stop(env: &Env, entry: &Entry, within: Duration) -> bool {
     let (done_tx, done) = tokio::sync::oneshot::channel();
     let stop = async {
-        if entry.orders.send(Order::Stop(done_tx, within)).await.is_ok() {
+        if entry.commands.send(Command::Stop(done_tx, within)).await.is_ok() {
             // It is dropped when the actor has ended without a word.
             drop(done.await);
         }
@@ -115,7 +108,7 @@ pub(crate) async fn stop(env: &Env, entry: &Entry, within: Duration) -> bool {
         tracing::warn!(
             actor = entry.meters.name(),
             within_ms = within.as_millis(),
-            busy_with = entry.meters.name_of(entry.meters.mark()),
+            busy_with = entry.meters.name_of(entry.meters.current_job()),
             "actor did not stop in time"
         );
     }

@@ -5,12 +5,12 @@ use tokio::sync::oneshot;
 use crate::AskError;
 
 /// The one-time way back to whoever asked. Dropping it tells the asker [`AskError::Crashed`].
-pub struct Reply<T>(Way<T>);
+pub struct Reply<T>(Target<T>);
 
-enum Way<T> {
-    Here(oneshot::Sender<Result<T, AskError>>),
+enum Target<T> {
+    Local(oneshot::Sender<Result<T, AskError>>),
     /// The asker is at the other end of a link; dropping the closure tells it that the actor crashed.
-    Away(Box<dyn FnOnce(Result<T, AskError>) + Send>),
+    Remote(Box<dyn FnOnce(Result<T, AskError>) + Send>),
 }
 
 impl<T> std::fmt::Debug for Reply<T> {
@@ -23,12 +23,12 @@ impl<T> Reply<T> {
     /// A reply and the place where it arrives.
     pub fn channel() -> (Reply<T>, oneshot::Receiver<Result<T, AskError>>) {
         let (tx, rx) = oneshot::channel();
-        (Reply(Way::Here(tx)), rx)
+        (Reply(Target::Local(tx)), rx)
     }
 
     /// A reply that hands the answer to `carry`, for askers at the other end of a link.
     pub fn carried(carry: impl FnOnce(Result<T, AskError>) + Send + 'static) -> Reply<T> {
-        Reply(Way::Away(Box::new(carry)))
+        Reply(Target::Remote(Box::new(carry)))
     }
 
     /// Answers. An asker that has given up is no error.
@@ -43,16 +43,16 @@ impl<T> Reply<T> {
 
     fn finish(self, answer: Result<T, AskError>) {
         match self.0 {
-            Way::Here(tx) => drop(tx.send(answer)),
-            Way::Away(carry) => carry(answer),
+            Target::Local(tx) => drop(tx.send(answer)),
+            Target::Remote(carry) => carry(answer),
         }
     }
 
     /// Whether the asker is known to have given up, so that the work can be saved.
     pub fn is_abandoned(&self) -> bool {
         match &self.0 {
-            Way::Here(tx) => tx.is_closed(),
-            Way::Away(_) => false,
+            Target::Local(tx) => tx.is_closed(),
+            Target::Remote(_) => false,
         }
     }
 }

@@ -8,11 +8,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::address::LocalMailbox;
-use crate::cell::Order;
+use crate::cell::Cell;
+use crate::command::Command;
 use crate::health::HiveReport;
 use crate::registry::{Registry, stop};
 use crate::testing::Panics;
-use crate::watchdog::{Blocked, Pulse, Watchdog};
+use crate::watch::Blocked;
+use crate::watchdog::{Liveness, Watchdog};
 use crate::{Actor, Address, Capacity, Env, Flow, Mailbox, Message, Name, Policy, Topology, WiringError};
 
 /// Why a hive ended.
@@ -30,11 +32,11 @@ pub enum Ended {
 pub struct Hive {
     daemon: &'static str,
     env: Env,
-    unmanned: BTreeSet<String>,
+    unsupervised: BTreeSet<String>,
     /// The mailboxes by name, each an `Arc<LocalMailbox<M>>` of its own `M`.
     mailboxes: BTreeMap<String, Box<dyn Any>>,
     registry: Registry,
-    ready: Vec<Box<dyn FnOnce()>>,
+    to_start: Vec<Box<dyn FnOnce()>>,
     ends_tx: mpsc::Sender<String>,
     ends: mpsc::Receiver<String>,
     wiring: Result<(), WiringError>,
@@ -48,10 +50,10 @@ impl Hive {
         Hive {
             daemon,
             env,
-            unmanned: BTreeSet::new(),
+            unsupervised: BTreeSet::new(),
             mailboxes: BTreeMap::new(),
             registry: Registry::default(),
-            ready: Vec::new(),
+            to_start: Vec::new(),
             ends_tx,
             ends,
             wiring: Ok(()),
@@ -72,7 +74,7 @@ impl Hive {
             self.wiring = Err(WiringError::Duplicate(name.clone()));
         }
         self.registry.topology.borrow_mut().add(mailbox.name.kind());
-        self.unmanned.insert(name.clone());
+        self.unsupervised.insert(name.clone());
         self.mailboxes.insert(name, Box::new(Arc::clone(&mailbox.local)));
         mailbox
     }
@@ -118,13 +120,14 @@ impl Hive {
         policy: Policy,
         factory: impl FnMut() -> A + 'static,
     ) {
-        self.unmanned.remove(mailbox.meters.name());
+        self.unsupervised.remove(mailbox.meters.name());
         let ends = self.ends_tx.clone();
-        // One reason is enough; a second one finds the place taken.
+        // One reason is enough; the channel holds no second one.
         let on_end = move |gave_up: Option<String>| drop(gave_up.map(|reason| ends.try_send(reason)));
-        let (_, cell) = self.registry.enter(&self.env, None, mailbox, policy, factory, Box::new(on_end));
+        let (_, cell) =
+            Cell::create((&self.env, &self.registry), None, mailbox, policy, factory, Box::new(on_end));
         let env = self.env.clone();
-        self.ready.push(Box::new(move || env.spawn(cell)));
+        self.to_start.push(Box::new(move || env.spawn(cell)));
     }
 
     /// The declared map.
@@ -139,12 +142,12 @@ impl Hive {
     pub fn open(&mut self) -> Result<(), WiringError> {
         self.wiring.clone()?;
         self.registry.topology.borrow().check()?;
-        if let Some(name) = self.unmanned.first() {
+        if let Some(name) = self.unsupervised.first() {
             return Err(WiringError::NoActor(name.clone()));
         }
         let watchdog = Watchdog::start(&self.env, &self.registry);
         self.watchdog = Some(watchdog.map_err(|error| WiringError::NoWatchdog(error.to_string()))?);
-        for start in self.ready.drain(..) {
+        for start in self.to_start.drain(..) {
             start();
         }
         Ok(())
@@ -167,7 +170,7 @@ impl Hive {
     pub async fn shutdown(self, deadline: Duration) -> Ended {
         let until = self.env.now() + deadline;
         let mut late = Vec::new();
-        let mut left = self.registry.of(None);
+        let mut left = self.registry.children_of(None);
         while let Some(entry) = left.pop() {
             let rest = until.since(self.env.now());
             let share = rest / u32::try_from(left.len() + 1).unwrap_or(u32::MAX);
@@ -194,7 +197,7 @@ impl Inspector {
         let views = futures::future::join_all(entries.iter().map(|entry| async move {
             let (answer, view) = oneshot::channel();
             let look = async {
-                entry.orders.send(Order::Inspect(answer)).await.ok()?;
+                entry.commands.send(Command::Inspect(answer)).await.ok()?;
                 view.await.ok()
             };
             self.env.timeout(patience, look).await.flatten().unwrap_or_default()
@@ -211,14 +214,14 @@ impl Inspector {
     }
 
     /// Says from any thread whether the hive's own thread runs.
-    pub fn pulse(&self) -> Pulse {
-        Pulse::of(&self.registry.board)
+    pub fn liveness(&self) -> Liveness {
+        Liveness::of(&self.registry.watch)
     }
 
     /// Calls `end` once, on the watchdog's thread, when the hive's own thread has been blocked for `limit`: a daemon ends
     /// the process there, for nothing else can. Not on a virtual clock.
     pub fn when_blocked(&self, limit: Duration, end: impl FnOnce(Blocked) + Send + 'static) {
-        self.registry.board.at_the_end(limit, Box::new(end));
+        self.registry.watch.when_blocked(limit, Box::new(end));
     }
 
     pub(crate) fn panics(&self) -> &Panics {

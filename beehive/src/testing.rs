@@ -49,7 +49,7 @@ impl<M: Message> Probe<M> {
 /// At which point an actor panics: inside the poll of its handler, as a mistake in the handler would.
 #[derive(Debug, Clone, Copy)]
 pub struct PanicPoint {
-    /// The variant's name; `None` for any message.
+    /// The variant's name; `None` for any message. `started` and `stopping` are the handlers of those names.
     pub message: Option<&'static str>,
     /// The nth such message from now on, counted from 1.
     pub nth: u64,
@@ -59,29 +59,78 @@ pub struct PanicPoint {
 
 /// A panic that was planned.
 #[derive(Debug, Clone)]
-pub struct PlannedPanic(Rc<Cell<bool>>);
+pub struct PlannedPanic(Rc<Cell<Option<&'static str>>>);
 
 impl PlannedPanic {
     /// Whether the actor has panicked. A handler that ended before its point has not, and will not.
     pub fn has_happened(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// The message at which it has; [`TASK`] when it was a task of the actor.
+    pub fn happened_at(&self) -> Option<&'static str> {
         self.0.get()
     }
 }
 
+/// What [`PlannedPanic::happened_at`] says of a task.
+pub const TASK: &str = "a task";
+
 /// Plans one panic of the actor with that full name or kind.
 pub fn plan_panic(hive: &Inspector, actor: &str, point: PanicPoint) -> PlannedPanic {
-    let happened = Rc::<Cell<bool>>::default();
-    let planned = Planned { actor: actor.to_owned(), point, seen: 0, happened: Rc::clone(&happened) };
+    plan(hive, actor, At::Message(point))
+}
+
+/// Plans the panic of the next task that the actor with that full name or kind spawns, after so many awaits at which the task
+/// had to wait.
+pub fn plan_task_panic(hive: &Inspector, actor: &str, awaits: u32) -> PlannedPanic {
+    plan(hive, actor, At::Task { awaits })
+}
+
+fn plan(hive: &Inspector, actor: &str, at: At) -> PlannedPanic {
+    let happened = Happened::default();
+    let planned = Planned { actor: actor.to_owned(), at, seen: 0, happened: Rc::clone(&happened) };
     hive.panics().planned.borrow_mut().push(planned);
     hive.panics().is_any.set(true);
     PlannedPanic(happened)
 }
 
+type Happened = Rc<Cell<Option<&'static str>>>;
+
+#[derive(Clone, Copy)]
+enum At {
+    Message(PanicPoint),
+    Task { awaits: u32 },
+}
+
 struct Planned {
     actor: String,
-    point: PanicPoint,
+    at: At,
     seen: u64,
-    happened: Rc<Cell<bool>>,
+    happened: Happened,
+}
+
+impl Planned {
+    /// After how many awaits it is due in this job.
+    fn due(&mut self, job: Job) -> Option<u32> {
+        match (self.at, job) {
+            (At::Task { awaits }, Job::Task) => Some(awaits),
+            (At::Message(point), Job::Phase(name)) => (point.message == Some(name)).then_some(point.awaits),
+            (At::Message(point), Job::Message(name)) if point.message.is_none_or(|meant| meant == name) => {
+                self.seen += 1;
+                (self.seen >= point.nth).then_some(point.awaits)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What an actor has to do.
+#[derive(Clone, Copy)]
+enum Job {
+    Message(&'static str),
+    Phase(&'static str),
+    Task,
 }
 
 /// What is planned in a hive. In a daemon: nothing.
@@ -93,21 +142,36 @@ pub(crate) struct Panics {
 
 impl Panics {
     /// The panic that is due with this message.
-    pub(crate) fn due(&self, meters: &Meters, message: &str) -> Option<PanicAt> {
+    pub(crate) fn due(&self, meters: &Meters, message: &'static str) -> Option<PanicAt> {
+        self.find(meters.name(), meters.kind(), Job::Message(message))
+    }
+
+    /// The panic that is due while the actor starts or stops.
+    pub(crate) fn due_in_phase(&self, meters: &Meters, phase: &'static str) -> Option<PanicAt> {
+        self.find(meters.name(), meters.kind(), Job::Phase(phase))
+    }
+
+    /// The panic that is due with a task of the actor.
+    pub(crate) fn due_in_task(&self, name: &str, kind: &str) -> Option<PanicAt> {
+        self.find(name, kind, Job::Task)
+    }
+
+    fn find(&self, name: &str, kind: &str, job: Job) -> Option<PanicAt> {
         if !self.is_any.get() {
             return None;
         }
         let mut planned = self.planned.borrow_mut();
         let mut due = None;
         planned.retain_mut(|plan| {
-            let is_meant = (plan.actor == meters.name() || plan.actor == meters.kind())
-                && plan.point.message.is_none_or(|name| name == message);
-            plan.seen += u64::from(is_meant);
-            let is_due = is_meant && plan.seen >= plan.point.nth;
-            if is_due {
-                due = Some(PanicAt { awaits: plan.point.awaits, happened: Rc::clone(&plan.happened) });
-            }
-            !is_due
+            let is_meant = plan.actor == name || plan.actor == kind;
+            let Some(awaits) = is_meant.then(|| plan.due(job)).flatten() else { return true };
+            let happened = Rc::clone(&plan.happened);
+            let place = match job {
+                Job::Message(name) | Job::Phase(name) => name,
+                Job::Task => TASK,
+            };
+            due = Some(PanicAt { awaits, place, happened });
+            false
         });
         self.is_any.set(!planned.is_empty());
         due
@@ -117,17 +181,18 @@ impl Panics {
 /// A panic that waits for its await.
 pub(crate) struct PanicAt {
     awaits: u32,
-    happened: Rc<Cell<bool>>,
+    place: &'static str,
+    happened: Happened,
 }
 
 impl PanicAt {
-    /// Called in each poll of the handler.
+    /// Called in each poll of the handler or the task.
     #[allow(clippy::panic)]
     pub(crate) fn poll(&mut self) {
         match self.awaits.checked_sub(1) {
             Some(left) => self.awaits = left,
             None => {
-                self.happened.set(true);
+                self.happened.set(Some(self.place));
                 panic!("a test planned it");
             }
         }

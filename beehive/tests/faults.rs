@@ -312,15 +312,15 @@ fn a_blocked_hive_is_seen_from_another_thread_and_its_blocker_named() {
     run_for_real(|mut stage| async move {
         let noter = stage.noter("noter", Policy::default());
         stage.hive.open().unwrap();
-        let pulse = stage.hive.inspector().pulse();
-        let seen = pulse.clone();
+        let liveness = stage.hive.inspector().liveness();
+        let seen = liveness.clone();
         stage.hive.inspector().when_blocked(Duration::from_secs(5), move |blocked| {
             let _ = said.send((blocked, seen.blocked()));
         });
-        assert_eq!(pulse.blocked(), None);
+        assert_eq!(liveness.blocked(), None);
         noter.tell(Job::Block(Duration::from_secs(9))).await.unwrap();
         assert_eq!(noter.ask(Duration::from_secs(30), Job::Count).await, Ok(0));
-        while pulse.blocked().is_some() {
+        while liveness.blocked().is_some() {
             assert!(begun.elapsed() < Duration::from_secs(30), "the hive runs again");
             stage.env.sleep(Duration::from_millis(50)).await;
         }

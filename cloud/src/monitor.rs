@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Actor, ActorState, Address, Context, Fault, HiveReport, Inspector, Message, Metrics, Pulse};
+use beehive::{
+    Actor, ActorState, Address, Context, Fault, HiveReport, Inspector, Liveness, Message, Metrics,
+};
 use http::{Method, Request, StatusCode};
 use https::{Answer, Event, Handler, Http, Limits, Peer, Port, Server, body};
 use hyper::body::Incoming;
@@ -122,9 +124,9 @@ impl Monitor {
     ) -> Result<(), Fault> {
         let limits = if shows == Shows::Everything { LIMITS } else { PROBES };
         let (metrics, monitor) = (cx.env().metrics().clone(), cx.myself());
-        let pulse = self.inspector.pulse();
+        let liveness = self.inspector.liveness();
         let notice = move |event| count(&metrics, event);
-        let pages = move || Http::new(Pages { shows, monitor, pulse });
+        let pages = move || Http::new(Pages { shows, monitor, liveness });
         let server = Server::start(name, port, None, limits, cx.env().clock(), notice, pages);
         let server = server.map_err(|error| Fault::from_error(&error))?;
         let (ended, myself) = (server.ended(), cx.myself());
@@ -196,7 +198,7 @@ struct Pages {
     shows: Shows,
     monitor: Address<MonitorMsg>,
     /// What is known of the hive's thread without it.
-    pulse: Pulse,
+    liveness: Liveness,
 }
 
 impl Handler for Pages {
@@ -210,7 +212,7 @@ impl Handler for Pages {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return body::sentence(StatusCode::METHOD_NOT_ALLOWED, "GET alone\n");
         }
-        if let Some(blocked) = self.pulse.blocked() {
+        if let Some(blocked) = self.liveness.blocked() {
             return body::sentence(StatusCode::SERVICE_UNAVAILABLE, format!("{blocked}\n"));
         }
         match self.report().await {

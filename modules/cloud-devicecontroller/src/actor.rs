@@ -103,7 +103,7 @@ impl Actor for DeviceController {
             models: watch(DEVICE_MODEL),
             reports: ReportQueues::new(writer, lease.clone()),
         });
-        cx.tell_beside(hub, CloudHubMsg::TellSessions { to: SessionReader::DeviceController });
+        cx.spawn_tell(hub, CloudHubMsg::TellSessions { to: SessionReader::DeviceController });
         Ok(())
     }
 

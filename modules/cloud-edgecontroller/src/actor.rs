@@ -108,7 +108,7 @@ impl Actor for EdgeController {
             needs: ObjectWatches::new(client, *reading, &needs, cx, || EdgeControllerMsg::Reconcile),
             reports: ReportQueues::new(writer, lease.clone()),
         });
-        cx.tell_beside(hub, CloudHubMsg::TellSessions { to: SessionReader::EdgeController });
+        cx.spawn_tell(hub, CloudHubMsg::TellSessions { to: SessionReader::EdgeController });
         Ok(())
     }
 

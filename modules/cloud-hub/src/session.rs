@@ -81,7 +81,7 @@ impl Actor for Session {
         let (node, session) = (self.node.clone(), self.session);
         // The hub may be full of others that end.
         self.hub
-            .tell_when_free(cx.env(), || CloudHubMsg::Closed {
+            .tell_with_retry(cx.env(), || CloudHubMsg::Closed {
                 node: node.clone(),
                 session,
                 reason: reason.clone(),

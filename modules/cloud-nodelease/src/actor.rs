@@ -60,7 +60,7 @@ impl Actor for NodeLease {
     async fn started(&mut self, cx: &mut Context<NodeLeaseMsg>) -> Result<(), Fault> {
         let (client, sessions) = (self.parts.client.clone(), Rc::clone(&self.sessions));
         cx.spawn(nodes::watch(client, cx.env().clone(), sessions, cx.myself()));
-        cx.tell_beside(&self.parts.hub, CloudHubMsg::TellSessions { to: SessionReader::NodeLease });
+        cx.spawn_tell(&self.parts.hub, CloudHubMsg::TellSessions { to: SessionReader::NodeLease });
         Ok(())
     }
 

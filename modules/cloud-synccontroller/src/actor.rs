@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use beehive::defect::{self, Defect};
 use beehive::{Actor, Address, AskError, Context, Env, Fault, Refusal, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
@@ -58,9 +59,11 @@ impl Actor for SyncController {
         cx.every(TICK, || SyncMsg::Tick);
         // What an earlier incarnation knew is gone: the sources say it again, and the hub who is linked.
         let Neighbours { hub, edge, device, .. } = &self.neighbours;
-        cx.tell_beside(edge, EdgeControllerMsg::ListAgain);
-        cx.tell_beside(device, DeviceControllerMsg::ListAgain);
-        cx.tell_beside(hub, CloudHubMsg::TellSessions { to: SessionReader::SyncController });
+        if !defect::is_planted(Defect::NotListedAgain) {
+            cx.spawn_tell(edge, EdgeControllerMsg::ListAgain);
+            cx.spawn_tell(device, DeviceControllerMsg::ListAgain);
+        }
+        cx.spawn_tell(hub, CloudHubMsg::TellSessions { to: SessionReader::SyncController });
         Ok(())
     }
 

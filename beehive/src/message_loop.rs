@@ -1,42 +1,34 @@
-//! How a cell takes a message: the future that its actix context polls.
+//! The loop of a cell, as the future that its actix context polls: takes a message, polls its handler, takes the next.
 //!
 //! A message makes no second hop: the context's own poll takes it from a lane and polls the handler. It arms no timer
 //! and allocates nothing: the handler's future lies in one place that is kept.
 
-use std::cell::Cell as Flag;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context as Task, Poll};
 
-use actix::ActorContext as _;
 use actix::fut::ActorFuture;
+use actix::{ActorContext as _, AsyncContext as _};
 
-use crate::cell::{Cell, Incarnation, Next};
-use crate::watchdog::panic_text;
+use crate::cell::{Cell, Incarnation, Job, Next};
+use crate::in_handler::InHandler;
 use crate::{Actor, Fault, Message as _};
 
-thread_local! {
-    static IN_HANDLER: Flag<bool> = const { Flag::new(false) };
-}
+impl<A: Actor> actix::Actor for Cell<A> {
+    type Context = actix::Context<Self>;
 
-/// Whether the thread is in the poll of a handler, rather than in that of a spawned task.
-pub(crate) fn is_in_handler() -> bool {
-    IN_HANDLER.get()
-}
-
-/// What an incarnation is asked to do.
-pub(crate) enum Job<M> {
-    Start,
-    Handle(M),
-    Stop,
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.myself = Some(ctx.address().recipient());
+        ctx.spawn(MessageLoop::new(run_job::<A>));
+    }
 }
 
 type Done<A> = (Box<Incarnation<A>>, Result<(), Fault>);
 
 /// Does one job, and gives the incarnation back.
-pub(crate) async fn work<A: Actor>(mut inside: Box<Incarnation<A>>, job: Job<A::Message>) -> Done<A> {
-    let Incarnation { actor, cx } = &mut *inside;
+async fn run_job<A: Actor>(mut incarnation: Box<Incarnation<A>>, job: Job<A::Message>) -> Done<A> {
+    let Incarnation { actor, cx } = &mut *incarnation;
     let result = match job {
         Job::Start => actor.started(cx).await,
         Job::Handle(message) => actor.handle(message, cx).await,
@@ -45,23 +37,23 @@ pub(crate) async fn work<A: Actor>(mut inside: Box<Incarnation<A>>, job: Job<A::
             Ok(())
         }
     };
-    (inside, result)
+    (incarnation, result)
 }
 
 /// Polls the lanes and the handler of a cell, one message at a time.
-pub(crate) struct Intake<W, F> {
-    work: W,
+struct MessageLoop<W, F> {
+    run: W,
     /// The job in hand.
     in_hand: Pin<Box<Option<F>>>,
 }
 
-impl<W, F> Intake<W, F> {
-    pub(crate) fn new(work: W) -> Self {
-        Intake { work, in_hand: Box::pin(None) }
+impl<W, F> MessageLoop<W, F> {
+    fn new(run: W) -> Self {
+        MessageLoop { run, in_hand: Box::pin(None) }
     }
 }
 
-impl<A, W, F> ActorFuture<Cell<A>> for Intake<W, F>
+impl<A, W, F> ActorFuture<Cell<A>> for MessageLoop<W, F>
 where
     A: Actor,
     W: Fn(Box<Incarnation<A>>, Job<A::Message>) -> F + Unpin,
@@ -75,11 +67,11 @@ where
         ctx: &mut actix::Context<Cell<A>>,
         task: &mut Task<'_>,
     ) -> Poll<()> {
-        let before = cell.registry.board.enter(cell.id);
-        let outer = IN_HANDLER.replace(true);
-        let polled = self.get_mut().turns(cell, task);
-        IN_HANDLER.set(outer);
-        cell.registry.board.leave(before);
+        let before = cell.registry.watch.enter(cell.id);
+        let in_handler = InHandler::enter();
+        let polled = self.get_mut().steps(cell, task);
+        drop(in_handler);
+        cell.registry.watch.leave(before);
         if polled.is_ready() {
             ctx.stop();
         }
@@ -87,15 +79,15 @@ where
     }
 }
 
-impl<W, F> Intake<W, F> {
-    fn turns<A>(&mut self, cell: &mut Cell<A>, task: &mut Task<'_>) -> Poll<()>
+impl<W, F> MessageLoop<W, F> {
+    fn steps<A>(&mut self, cell: &mut Cell<A>, task: &mut Task<'_>) -> Poll<()>
     where
         A: Actor,
         W: Fn(Box<Incarnation<A>>, Job<A::Message>) -> F,
         F: Future<Output = Done<A>>,
     {
-        for _ in 0..cell.env.turns() {
-            if !std::task::ready!(self.turn(cell, task)) {
+        for _ in 0..cell.env.messages_per_poll() {
+            if !std::task::ready!(self.step(cell, task)) {
                 return Poll::Ready(());
             }
         }
@@ -105,62 +97,63 @@ impl<W, F> Intake<W, F> {
     }
 
     /// One step; `false` when the cell has ended.
-    fn turn<A>(&mut self, cell: &mut Cell<A>, task: &mut Task<'_>) -> Poll<bool>
+    fn step<A>(&mut self, cell: &mut Cell<A>, task: &mut Task<'_>) -> Poll<bool>
     where
         A: Actor,
         W: Fn(Box<Incarnation<A>>, Job<A::Message>) -> F,
         F: Future<Output = Done<A>>,
     {
-        if let Some(fault) = cell.fault_from_beside() {
-            self.let_go(cell);
+        if let Some(fault) = cell.pending_fault() {
+            self.drop_job(cell);
             cell.fail(&fault);
         }
         if self.in_hand.is_none() {
             match std::task::ready!(cell.next(task)) {
-                Next::Job(job) => self.take(cell, job),
+                Next::Job(job) => self.begin(cell, job),
                 Next::Again => return Poll::Ready(true),
                 Next::End => return Poll::Ready(false),
             }
         }
         match self.poll_job(cell, task) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok((inside, Ok(())))) => {
-                self.let_go(cell);
-                cell.done(inside);
+            Poll::Ready(Ok((incarnation, Ok(())))) => {
+                self.drop_job(cell);
+                cell.done(incarnation);
                 Poll::Ready(true)
             }
-            Poll::Ready(Ok((inside, Err(fault)))) => {
-                cell.inside = Some(inside);
-                self.let_go(cell);
+            Poll::Ready(Ok((incarnation, Err(fault)))) => {
+                cell.incarnation = Some(incarnation);
+                self.drop_job(cell);
                 cell.fail(&fault);
                 Poll::Ready(true)
             }
             Poll::Ready(Err(fault)) => {
-                self.let_go(cell);
+                self.drop_job(cell);
                 cell.fail(&fault);
                 Poll::Ready(true)
             }
         }
     }
 
-    fn take<A>(&mut self, cell: &mut Cell<A>, job: Job<A::Message>)
+    fn begin<A>(&mut self, cell: &mut Cell<A>, job: Job<A::Message>)
     where
         A: Actor,
         W: Fn(Box<Incarnation<A>>, Job<A::Message>) -> F,
     {
-        let what = match &job {
-            Job::Start => "started",
-            Job::Stop => "stopping",
+        let (panics, meters) = (&cell.registry.panics, &cell.mailbox.meters);
+        let (what, panic_at) = match &job {
+            Job::Start => ("started", panics.due_in_phase(meters, "started")),
+            Job::Stop => ("stopping", panics.due_in_phase(meters, "stopping")),
             Job::Handle(message) => {
-                cell.mailbox.show(message);
-                cell.panic_at = cell.registry.panics.due(&cell.mailbox.meters, message.name());
-                message.name()
+                cell.mailbox.tap(message);
+                (message.name(), panics.due(meters, message.name()))
             }
         };
+        cell.panic_at = panic_at;
         // There is one whenever there is a job.
-        if let Some(inside) = cell.inside.take() {
+        if let Some(incarnation) = cell.incarnation.take() {
             cell.mailbox.meters.begin(what, &mut cell.jobs);
-            self.in_hand.set(Some((self.work)(inside, job)));
+            self.in_hand.set(Some((self.run)(incarnation, job)));
         }
     }
 
@@ -179,12 +172,12 @@ impl<W, F> Intake<W, F> {
         });
         match catch_unwind(poll) {
             Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(Fault::new(panic_text(&*panic)))),
+            Err(panic) => Poll::Ready(Err(Fault::of_panic("", &*panic))),
         }
     }
 
     /// Drops the job in hand, whether it has ended or not.
-    fn let_go<A: Actor>(&mut self, cell: &mut Cell<A>) {
+    fn drop_job<A: Actor>(&mut self, cell: &mut Cell<A>) {
         cell.panic_at = None;
         cell.mailbox.meters.end();
         if self.in_hand.is_some() && catch_unwind(AssertUnwindSafe(|| self.in_hand.set(None))).is_err() {
