@@ -4,8 +4,9 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
+use apimachinery::NamespacedName;
 use dmi::v1beta1::device_manager_service_client::DeviceManagerServiceClient;
 use dmi::v1beta1::{
     DeviceStatus, MapperInfo, MapperRegisterRequest, MapperRegisterResponse, ReportDeviceStatesRequest,
@@ -19,9 +20,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 use tower::service_fn;
 
-use crate::table::Key;
-use crate::track::Known;
-use crate::value::Kind;
+use crate::twin::PropertyTwin;
 
 /// A registration brings all devices along.
 const REGISTRATION_DEADLINE: Duration = Duration::from_secs(10);
@@ -30,23 +29,15 @@ const REPORT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What became of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum ReportOutcome {
     /// edgecore has it.
-    Taken,
+    Accepted,
     /// edgecore will never take it.
-    Refused(String),
+    Rejected(String),
     /// edgecore does not take it now, which says nothing about anything else.
-    Later(String),
+    Deferred(String),
     /// edgecore takes nothing now.
-    Away(String),
-}
-
-/// One property in a report.
-#[derive(Debug, Clone)]
-pub(crate) struct Line {
-    pub(crate) property: String,
-    pub(crate) kind: Kind,
-    pub(crate) known: Known,
+    Unavailable(String),
 }
 
 /// A client of edgecore that notices when a connection is lost, used or not.
@@ -68,7 +59,7 @@ impl EdgeCore {
             let (path, lost) = (Arc::clone(&path), Arc::clone(&lost));
             async move {
                 let stream = UnixStream::connect(&*path).await?;
-                Ok::<_, io::Error>(TokioIo::new(Watched { stream, lost }))
+                Ok::<_, io::Error>(TokioIo::new(CountedStream { stream, lost }))
             }
         }));
         let client =
@@ -83,62 +74,65 @@ impl EdgeCore {
     }
 
     /// Reports properties of a device.
-    pub(crate) async fn status(&self, device: &Key, lines: &[Line]) -> Told {
-        let twins = lines.iter().map(twin).collect();
+    pub(crate) async fn report_twins(
+        &self,
+        device: &NamespacedName,
+        twins: &[PropertyTwin],
+    ) -> ReportOutcome {
         let request = ReportDeviceStatusRequest {
             device_name: device.name.clone(),
             device_namespace: device.namespace.clone(),
-            reported_device: Some(DeviceStatus { twins, ..Default::default() }),
+            reported_device: Some(DeviceStatus {
+                twins: twins.iter().map(twin).collect(),
+                ..Default::default()
+            }),
         };
         let answer = self.client.clone().report_device_status(within(request, REPORT_DEADLINE)).await;
-        told(answer.map(drop))
+        outcome(answer.map(drop))
     }
 
     /// Reports whether a device answers.
-    pub(crate) async fn state(&self, device: &Key, state: &str) -> Told {
+    pub(crate) async fn report_state(&self, device: &NamespacedName, state: &str) -> ReportOutcome {
         let request = ReportDeviceStatesRequest {
             device_name: device.name.clone(),
             device_namespace: device.namespace.clone(),
             state: state.to_owned(),
         };
         let answer = self.client.clone().report_device_states(within(request, REPORT_DEADLINE)).await;
-        told(answer.map(drop))
+        outcome(answer.map(drop))
     }
 }
 
 /// Both sides are always there: KubeEdge's edgecore does not survive a twin without one of them.
-pub(crate) fn twin(line: &Line) -> Twin {
-    let millis = line.known.read_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+pub(crate) fn twin(property: &PropertyTwin) -> Twin {
+    let millis = property.twin.read_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let side = |value: &str| TwinProperty {
         value: value.to_owned(),
         metadata: [
             ("timestamp".to_owned(), millis.to_string()),
-            ("type".to_owned(), line.kind.in_twin().to_owned()),
+            ("type".to_owned(), property.kind.twin_type().to_owned()),
         ]
         .into(),
     };
     Twin {
-        property_name: line.property.clone(),
-        observed_desired: Some(side(&line.known.observed)),
-        reported: Some(side(&line.known.value)),
+        property_name: property.property.clone(),
+        observed_desired: Some(side(&property.twin.observed)),
+        reported: Some(side(&property.twin.value)),
     }
 }
 
-/// The time that goes into reports.
-pub(crate) fn wall_clock() -> SystemTime {
-    SystemTime::now()
-}
-
-fn told(answer: Result<(), Status>) -> Told {
+fn outcome(answer: Result<(), Status>) -> ReportOutcome {
     let Err(status) = answer else {
-        return Told::Taken;
+        return ReportOutcome::Accepted;
     };
     match status.code() {
         // KubeEdge before 1.23 knows no states.
-        Code::InvalidArgument | Code::Unimplemented => Told::Refused(described(&status)),
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Told::Away(described(&status)),
+        Code::InvalidArgument | Code::Unimplemented => ReportOutcome::Rejected(described(&status)),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+            ReportOutcome::Unavailable(described(&status))
+        }
         // KubeEdge's edgecore has one code for all that it does not like, a passing lack of tokens included.
-        _ => Told::Later(described(&status)),
+        _ => ReportOutcome::Deferred(described(&status)),
     }
 }
 
@@ -156,19 +150,19 @@ fn within<T>(message: T, deadline: Duration) -> Request<T> {
     request
 }
 
-/// A connection that counts its own end.
-struct Watched {
+/// A connection whose end is counted.
+struct CountedStream {
     stream: UnixStream,
     lost: Arc<watch::Sender<u64>>,
 }
 
-impl Drop for Watched {
+impl Drop for CountedStream {
     fn drop(&mut self) {
         self.lost.send_modify(|count| *count += 1);
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for CountedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -178,7 +172,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for CountedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -4,8 +4,8 @@
 //! protocol is a [`Protocol`] and its [`Session`]; [`run`] is the rest:
 //!
 //! - it serves the mapper's own socket, registers at edgecore's, and registers again whenever edgecore was away;
-//! - it keeps the devices and models that edgecore hands out, one task per device, each with its own connection and
-//!   back-off;
+//! - it keeps the devices and models that edgecore hands out: the mapper is an actor of a hive, and each device is a child
+//!   of it with its own connection, its own back-off and its own restarts;
 //! - it reads every property in its `collectCycle` and reports what changed at once, and what did not change every
 //!   `reportCycle`;
 //! - it writes desired values, within the model's limits, and reports them as observed once the device has them;
@@ -15,23 +15,33 @@
 //! interface, BYTES and STREAM properties) is named in a warning for every device that asks for it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+// The tests' edgecore uses the crate as a mapper does.
+#[cfg(test)]
+extern crate self as framework;
+
+mod actor;
 mod backoff;
 mod config;
 mod device;
 mod edgecore;
-mod exchange;
-mod mapper;
+mod error;
+mod events;
+mod panel;
 mod plan;
 mod protocol;
-mod service;
+mod run;
+mod server;
 mod settings;
-mod table;
-mod track;
+mod twin;
 mod value;
+
+#[cfg(test)]
+mod tests;
 
 pub use config::{Common, Config, ConfigError, DEFAULT_EDGECORE_SOCKET, DevInit, FILE_MAX, GrpcServer};
 pub use dmi::Scalar;
-pub use mapper::{MapperError, run};
-pub use protocol::{Fault, Property, Protocol, Refusal, Session};
+pub use error::{MapperError, Refusal};
+pub use protocol::{Fault, Property, Protocol, Session};
+pub use run::run;
 pub use settings::Settings;
-pub use value::{Kind, Limits, Unfit, Value};
+pub use value::{Kind, Limits, Value, ValueError};

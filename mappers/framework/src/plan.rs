@@ -1,13 +1,14 @@
-//! What to do about a device: its description and its model, understood once.
+//! What to do about a device: its description and its model, parsed once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dmi::v1beta1::{Device, DeviceModel, DeviceProperty, ModelProperty, PushMethod, VisitorConfig};
 
-use crate::protocol::{Property, Protocol, Refusal};
+use crate::error::Refusal;
+use crate::protocol::{Property, Protocol};
 use crate::settings::Settings;
-use crate::value::{Kind, Limits, Unfit, Value};
+use crate::value::{Kind, Limits, Value, ValueError};
 
 /// What a cycle is when it is 0 or absent, as in KubeEdge's framework.
 const DEFAULT_CYCLE: Duration = Duration::from_secs(1);
@@ -20,76 +21,76 @@ const LONGEST_CYCLE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// More properties than any device has; a description with more is refused.
 pub(crate) const PROPERTIES_MAX: usize = 4096;
 
-/// What to do about one device.
-pub(crate) struct Plan<P: Protocol> {
+/// A device and its model as the mapper serves it.
+pub(crate) struct DevicePlan<P: Protocol> {
     pub(crate) address: P::Address,
-    pub(crate) properties: Vec<Planned<P::Visitor>>,
-    /// Whether to tell its state, and how often again when it did not change.
+    pub(crate) properties: Vec<PropertyPlan<P::Visitor>>,
+    /// Whether its state is reported (`stateReport`).
     pub(crate) state: Option<StateReport>,
 }
 
-/// How the state is told.
+/// How the state is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StateReport {
-    pub(crate) again: Option<Duration>,
+    pub(crate) report_cycle: Option<Duration>,
 }
 
 /// What to do about one property.
 #[derive(Debug)]
-pub(crate) struct Planned<V> {
+pub(crate) struct PropertyPlan<V> {
     pub(crate) name: String,
     pub(crate) kind: Kind,
     pub(crate) visitor: V,
     /// How often to read it. None: nobody asked for its value.
     pub(crate) collect: Option<Duration>,
     /// How often to report it when it did not change.
-    pub(crate) again: Option<Duration>,
-    pub(crate) wish: Wish,
+    pub(crate) report_cycle: Option<Duration>,
+    pub(crate) desired: Desired,
 }
 
 /// What a user wants of a property.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Wish {
+pub(crate) enum Desired {
     /// Nothing.
-    Nothing,
+    Unset,
     /// Something that the property cannot have; the device keeps what it has.
-    Unfit,
+    Invalid,
     /// This.
-    Value(Desired),
+    Value(DesiredValue),
 }
 
 /// A value that the device shall have.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Desired {
+pub(crate) struct DesiredValue {
     /// As the user wrote it.
     pub(crate) text: String,
     pub(crate) value: Value,
 }
 
-/// A plan, and what of the device is not in it.
-pub(crate) struct Understood<P: Protocol> {
-    pub(crate) plan: Result<Plan<P>, Refusal>,
+/// A plan, and a warning for what of the device is not in it.
+pub(crate) struct ParsedDevice<P: Protocol> {
+    pub(crate) plan: Result<DevicePlan<P>, Refusal>,
     /// A sentence for everything that is not honoured.
-    pub(crate) notes: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
-/// Understands a device.
-pub(crate) fn understand<P: Protocol>(
+/// Parses a device by its model.
+pub(crate) fn parse_device<P: Protocol>(
     protocol: &P,
     device: &Device,
     model: Option<&DeviceModel>,
-) -> Understood<P> {
-    let mut notes = Vec::new();
-    let plan = plan(protocol, device, model, &mut notes);
-    Understood { plan, notes }
+) -> ParsedDevice<P> {
+    let mut warnings = Vec::new();
+    let plan = plan(protocol, device, model, &mut warnings);
+    ParsedDevice { plan, warnings }
 }
 
 fn plan<P: Protocol>(
     protocol: &P,
     device: &Device,
     model: Option<&DeviceModel>,
-    notes: &mut Vec<String>,
-) -> Result<Plan<P>, Refusal> {
+    warnings: &mut Vec<String>,
+) -> Result<DevicePlan<P>, Refusal> {
     let spec = device.spec.as_ref().ok_or_else(|| Refusal::new("the device has no spec"))?;
     let model = model.and_then(|model| model.spec.as_ref()).ok_or_else(|| {
         Refusal::new(format!("its model `{}` is not here; apply it", spec.device_model_reference))
@@ -110,9 +111,9 @@ fn plan<P: Protocol>(
     }
     let settings = Settings::from_wire(&config.config_data.clone().unwrap_or_default().data);
     let address = protocol.address(&settings)?;
-    note_unasked(&settings, "spec.protocol.configData", notes);
+    warn_of_unread(&settings, "spec.protocol.configData", warnings);
     if !spec.methods.is_empty() {
-        notes.push("spec.methods are not served yet".to_owned());
+        warnings.push("spec.methods are not served yet".to_owned());
     }
     let modelled: BTreeMap<&str, &ModelProperty> =
         model.properties.iter().map(|modelled| (modelled.name.as_str(), modelled)).collect();
@@ -120,23 +121,23 @@ fn plan<P: Protocol>(
     let mut properties = Vec::with_capacity(spec.properties.len());
     for property in &spec.properties {
         if !names.insert(property.name.as_str()) {
-            notes.push(format!("property `{}` is there twice; the first one counts", property.name));
+            warnings.push(format!("property `{}` is there twice; the first one counts", property.name));
             continue;
         }
-        match planned(protocol, property, modelled.get(property.name.as_str()).copied(), notes) {
-            Ok(planned) => properties.push(planned),
-            Err(refusal) => notes.push(format!("property `{}` is left out: {refusal}", property.name)),
+        match property_plan(protocol, property, modelled.get(property.name.as_str()).copied(), warnings) {
+            Ok(property_plan) => properties.push(property_plan),
+            Err(refusal) => warnings.push(format!("property `{}` is left out: {refusal}", property.name)),
         }
     }
-    Ok(Plan { address, properties, state: state_report(device, notes) })
+    Ok(DevicePlan { address, properties, state: state_report(device, warnings) })
 }
 
-fn planned<P: Protocol>(
+fn property_plan<P: Protocol>(
     protocol: &P,
     property: &DeviceProperty,
     modelled: Option<&ModelProperty>,
-    notes: &mut Vec<String>,
-) -> Result<Planned<P::Visitor>, Refusal> {
+    warnings: &mut Vec<String>,
+) -> Result<PropertyPlan<P::Visitor>, Refusal> {
     let name = &property.name;
     let modelled = modelled.ok_or_else(|| Refusal::new("its model has no property of that name"))?;
     let kind = Kind::named(&modelled.r#type).ok_or_else(|| {
@@ -163,76 +164,76 @@ fn planned<P: Protocol>(
     }
     let settings = Settings::from_wire(&visitors.config_data.clone().unwrap_or_default().data);
     let visitor = protocol.visitor(&described, &settings)?;
-    note_unasked(&settings, &format!("the visitors of property `{name}`"), notes);
-    for method in pushes(property.push_method.as_ref()) {
-        notes.push(format!("property `{name}`: pushMethod.{method} is not served yet"));
+    warn_of_unread(&settings, &format!("the visitors of property `{name}`"), warnings);
+    for method in push_methods(property.push_method.as_ref()) {
+        warnings.push(format!("property `{name}`: pushMethod.{method} is not served yet"));
     }
-    let wish = wish(property, kind, writable, limits, notes);
-    let (collect, again) = cycles(property, notes);
-    Ok(Planned { name: name.clone(), kind, visitor, collect, again, wish })
+    let desired = desired(property, kind, writable, limits, warnings);
+    let (collect, report_cycle) = cycles(property, warnings);
+    Ok(PropertyPlan { name: name.clone(), kind, visitor, collect, report_cycle, desired })
 }
 
-fn cycles(property: &DeviceProperty, notes: &mut Vec<String>) -> (Option<Duration>, Option<Duration>) {
+fn cycles(property: &DeviceProperty, warnings: &mut Vec<String>) -> (Option<Duration>, Option<Duration>) {
     if !property.report_to_cloud {
         return (None, None);
     }
     let name = &property.name;
-    let collect = cycle(property.collect_cycle, &format!("property `{name}`: collectCycle"), notes);
+    let collect = cycle(property.collect_cycle, &format!("property `{name}`: collectCycle"), warnings);
     let collect = collect.unwrap_or(DEFAULT_CYCLE);
-    let again = cycle(property.report_cycle, &format!("property `{name}`: reportCycle"), notes);
-    // Nothing is said again more often than it is read.
-    (Some(collect), again.map(|again| again.max(collect)))
+    let report_cycle = cycle(property.report_cycle, &format!("property `{name}`: reportCycle"), warnings);
+    // Nothing is reported more often than it is read.
+    (Some(collect), report_cycle.map(|report_cycle| report_cycle.max(collect)))
 }
 
-fn wish(
+fn desired(
     property: &DeviceProperty,
     kind: Kind,
     writable: bool,
-    limits: Result<Limits, Unfit>,
-    notes: &mut Vec<String>,
-) -> Wish {
+    limits: Result<Limits, ValueError>,
+    warnings: &mut Vec<String>,
+) -> Desired {
     let text = property.desired.as_ref().map(|desired| desired.value.as_str()).unwrap_or_default();
     if text.is_empty() {
-        return Wish::Nothing;
+        return Desired::Unset;
     }
     if !writable {
-        notes.push(format!("property `{}` is ReadOnly; its desired value is not written", property.name));
-        return Wish::Nothing;
+        warnings.push(format!("property `{}` is ReadOnly; its desired value is not written", property.name));
+        return Desired::Unset;
     }
     let value = Value::parse(kind, text).and_then(|value| {
         limits?.check(&value)?;
         Ok(value)
     });
     match value {
-        Ok(value) => Wish::Value(Desired { text: text.to_owned(), value }),
-        Err(unfit) => {
-            notes.push(format!("property `{}`: its desired value is not written: {unfit}", property.name));
-            Wish::Unfit
+        Ok(value) => Desired::Value(DesiredValue { text: text.to_owned(), value }),
+        Err(error) => {
+            warnings.push(format!("property `{}`: its desired value is not written: {error}", property.name));
+            Desired::Invalid
         }
     }
 }
 
-fn state_report(device: &Device, notes: &mut Vec<String>) -> Option<StateReport> {
+fn state_report(device: &Device, warnings: &mut Vec<String>) -> Option<StateReport> {
     let status = device.status.as_ref().filter(|status| status.report_to_cloud)?;
-    Some(StateReport { again: cycle(status.report_cycle, "stateReport.reportCycle", notes) })
+    Some(StateReport { report_cycle: cycle(status.report_cycle, "stateReport.reportCycle", warnings) })
 }
 
 /// A cycle in milliseconds; None when it is 0 or absent.
-fn cycle(given: i64, what: &str, notes: &mut Vec<String>) -> Option<Duration> {
+fn cycle(given: i64, what: &str, warnings: &mut Vec<String>) -> Option<Duration> {
     let millis = match u64::try_from(given) {
         Ok(0) => return None,
         Ok(millis) => millis,
         Err(_) => {
-            notes.push(format!("{what} is {given}; a cycle is a positive number of milliseconds"));
+            warnings.push(format!("{what} is {given}; a cycle is a positive number of milliseconds"));
             return None;
         }
     };
     let wanted = Duration::from_millis(millis);
     if wanted < SHORTEST_CYCLE {
-        notes.push(format!("{what} is {given} ms; the shortest is {} ms", SHORTEST_CYCLE.as_millis()));
+        warnings.push(format!("{what} is {given} ms; the shortest is {} ms", SHORTEST_CYCLE.as_millis()));
     }
     if wanted > SUSPICIOUS_CYCLE {
-        notes.push(format!(
+        warnings.push(format!(
             "{what} is {given} ms, which is {} days; the unit is milliseconds",
             wanted.as_secs() / 86_400
         ));
@@ -240,14 +241,14 @@ fn cycle(given: i64, what: &str, notes: &mut Vec<String>) -> Option<Duration> {
     Some(wanted.clamp(SHORTEST_CYCLE, LONGEST_CYCLE))
 }
 
-fn note_unasked(settings: &Settings, place: &str, notes: &mut Vec<String>) {
-    let unasked = settings.unasked();
-    if !unasked.is_empty() {
-        notes.push(format!("{place}: `{}` is not known and has no effect", unasked.join("`, `")));
+fn warn_of_unread(settings: &Settings, place: &str, warnings: &mut Vec<String>) {
+    let unread_keys = settings.unread_keys();
+    if !unread_keys.is_empty() {
+        warnings.push(format!("{place}: `{}` is not known and has no effect", unread_keys.join("`, `")));
     }
 }
 
-fn pushes(method: Option<&PushMethod>) -> Vec<&'static str> {
+fn push_methods(method: Option<&PushMethod>) -> Vec<&'static str> {
     let Some(method) = method else {
         return Vec::new();
     };
@@ -361,19 +362,22 @@ mod tests {
         }
     }
 
-    fn understood(device: &Device) -> (Plan<Plain>, Vec<String>) {
-        let understood = understand(&Plain, device, Some(&model()));
-        (understood.plan.unwrap(), understood.notes)
+    fn parsed(device: &Device) -> (DevicePlan<Plain>, Vec<String>) {
+        let parsed = parse_device(&Plain, device, Some(&model()));
+        (parsed.plan.unwrap(), parsed.warnings)
     }
 
     #[test]
     fn a_plain_device_is_planned_with_defaults() {
-        let (plan, notes) = understood(&device(vec![property("level", "7"), property("seen", "")]));
-        assert_eq!(notes, Vec::<String>::new());
+        let (plan, warnings) = parsed(&device(vec![property("level", "7"), property("seen", "")]));
+        assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(plan.address, "here");
         let level = &plan.properties[0];
-        assert_eq!((level.collect, level.again), (Some(DEFAULT_CYCLE), None));
-        assert_eq!(level.wish, Wish::Value(Desired { text: "7".to_owned(), value: Value::Int(7) }));
+        assert_eq!((level.collect, level.report_cycle), (Some(DEFAULT_CYCLE), None));
+        assert_eq!(
+            level.desired,
+            Desired::Value(DesiredValue { text: "7".to_owned(), value: Value::Int(7) })
+        );
         assert_eq!(plan.properties[1].kind, Kind::Float);
         assert_eq!(plan.state, None);
     }
@@ -383,9 +387,9 @@ mod tests {
         let mut quiet = property("level", "7");
         quiet.report_to_cloud = false;
         quiet.collect_cycle = 50;
-        let (plan, _) = understood(&device(vec![quiet]));
+        let (plan, _) = parsed(&device(vec![quiet]));
         assert_eq!(plan.properties[0].collect, None);
-        assert!(matches!(plan.properties[0].wish, Wish::Value(_)), "but it is written");
+        assert!(matches!(plan.properties[0].desired, Desired::Value(_)), "but it is written");
     }
 
     #[test]
@@ -394,25 +398,29 @@ mod tests {
         (fast.collect_cycle, fast.report_cycle) = (1, 5);
         let mut nanoseconds = property("seen", "");
         (nanoseconds.collect_cycle, nanoseconds.report_cycle) = (10_000_000_000, -1);
-        let (plan, notes) = understood(&device(vec![fast, nanoseconds]));
+        let (plan, warnings) = parsed(&device(vec![fast, nanoseconds]));
         assert_eq!(plan.properties[0].collect, Some(SHORTEST_CYCLE));
-        assert_eq!(plan.properties[0].again, Some(SHORTEST_CYCLE));
+        assert_eq!(plan.properties[0].report_cycle, Some(SHORTEST_CYCLE));
         assert_eq!(plan.properties[1].collect, Some(Duration::from_millis(10_000_000_000)));
-        assert_eq!(plan.properties[1].again, None);
-        assert!(notes.iter().any(|note| note.contains("115 days; the unit is milliseconds")), "{notes:?}");
-        assert_eq!(notes.len(), 4, "{notes:?}");
+        assert_eq!(plan.properties[1].report_cycle, None);
+        assert!(
+            warnings.iter().any(|warning| warning.contains("115 days; the unit is milliseconds")),
+            "{warnings:?}"
+        );
+        assert_eq!(warnings.len(), 4, "{warnings:?}");
         assert_eq!(cycle(i64::MAX, "x", &mut Vec::new()), Some(LONGEST_CYCLE));
     }
 
     #[test]
     fn desired_values_stay_within_the_model() {
-        let (plan, notes) =
-            understood(&device(vec![property("level", "101"), property("seen", "1"), property("odd", "1")]));
-        let wishes: Vec<&Wish> = plan.properties.iter().map(|planned| &planned.wish).collect();
-        assert_eq!(wishes, [&Wish::Unfit, &Wish::Nothing, &Wish::Unfit], "and all are read");
-        assert!(notes[0].contains("above the model's maximum 100"), "{notes:?}");
-        assert!(notes[1].contains("ReadOnly"), "{notes:?}");
-        assert!(notes[2].contains("`many` is not a number"), "{notes:?}");
+        let (plan, warnings) =
+            parsed(&device(vec![property("level", "101"), property("seen", "1"), property("odd", "1")]));
+        let desired: Vec<&Desired> =
+            plan.properties.iter().map(|property_plan| &property_plan.desired).collect();
+        assert_eq!(desired, [&Desired::Invalid, &Desired::Unset, &Desired::Invalid], "and all are read");
+        assert!(warnings[0].contains("above the model's maximum 100"), "{warnings:?}");
+        assert!(warnings[1].contains("ReadOnly"), "{warnings:?}");
+        assert!(warnings[2].contains("`many` is not a number"), "{warnings:?}");
     }
 
     #[test]
@@ -425,7 +433,7 @@ mod tests {
         let mut device =
             device(vec![pushed.clone(), strange, pushed, property("film", ""), property("ghost", "")]);
         device.spec.as_mut().unwrap().methods.push(DeviceMethod::default());
-        let (plan, notes) = understood(&device);
+        let (plan, warnings) = parsed(&device);
         assert_eq!(plan.properties.len(), 2);
         for said in [
             "spec.methods",
@@ -435,14 +443,14 @@ mod tests {
             "`STREAM`",
             "no property of that name",
         ] {
-            assert!(notes.iter().any(|note| note.contains(said)), "{said}: {notes:?}");
+            assert!(warnings.iter().any(|warning| warning.contains(said)), "{said}: {warnings:?}");
         }
     }
 
     #[test]
     fn a_device_that_cannot_be_served_says_why() {
         let why = |device: &Device, model: Option<&DeviceModel>| {
-            understand(&Plain, device, model).plan.err().unwrap().to_string()
+            parse_device(&Plain, device, model).plan.err().unwrap().to_string()
         };
         assert!(why(&device(Vec::new()), None).contains("model `m` is not here"));
         assert!(why(&Device::default(), Some(&model())).contains("no spec"));
@@ -457,15 +465,15 @@ mod tests {
     }
 
     #[test]
-    fn the_state_is_told_when_asked_for() {
+    fn the_state_is_reported_when_asked_for() {
         let mut device = device(Vec::new());
         device.status = Some(DeviceStatus { report_to_cloud: true, report_cycle: 250, ..Default::default() });
         assert_eq!(
-            understood(&device).0.state,
-            Some(StateReport { again: Some(Duration::from_millis(250)) })
+            parsed(&device).0.state,
+            Some(StateReport { report_cycle: Some(Duration::from_millis(250)) })
         );
         device.status =
             Some(DeviceStatus { report_to_cloud: false, report_cycle: 250, ..Default::default() });
-        assert_eq!(understood(&device).0.state, None);
+        assert_eq!(parsed(&device).0.state, None);
     }
 }

@@ -4,20 +4,9 @@ use std::future::Future;
 
 use thiserror::Error;
 
+use crate::error::Refusal;
 use crate::settings::Settings;
 use crate::value::{Kind, Value};
-
-/// Why a device or a property cannot be served as it is described. It stays so until its description changes.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct Refusal(String);
-
-impl Refusal {
-    /// With a sentence that says what is wrong and what would be right.
-    pub fn new(sentence: impl Into<String>) -> Self {
-        Refusal(sentence.into())
-    }
-}
 
 /// What went wrong while talking to a device.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -46,6 +35,10 @@ pub struct Property {
 }
 
 /// A protocol: how settings are understood, and how a device is reached.
+///
+/// All devices share one thread: a protocol awaits and never blocks. One that panics is started again for that device
+/// alone; one that panics again and again makes the device unhealthy, and is tried again a minute later. One that blocks
+/// the thread for a minute ends the mapper with [`crate::MapperError::Blocked`].
 pub trait Protocol: Send + Sync + 'static {
     /// Where a device is, from `protocol.configData`. A session lives on through a change that leaves it equal.
     type Address: PartialEq + Send + Sync + 'static;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dmi::Scalar;
 use prost_types::Any;
 
-use crate::protocol::Refusal;
+use crate::error::Refusal;
 
 /// What `configData` holds. Keys are found in any case, as KubeEdge's mappers find them, and numbers may be written as
 /// text.
@@ -14,8 +14,8 @@ use crate::protocol::Refusal;
 pub struct Settings {
     /// By the key in lower case: the key as written, and its value.
     found: BTreeMap<String, (String, Result<Scalar, Refusal>)>,
-    /// What was asked for, to know what nobody understands.
-    asked: RefCell<BTreeSet<String>>,
+    /// The keys that the protocol has read, to know which ones nobody understands.
+    read: RefCell<BTreeSet<String>>,
 }
 
 impl Settings {
@@ -26,14 +26,14 @@ impl Settings {
                 .map_err(|error| Refusal::new(format!("setting `{key}` is not understood: {error}")));
             (key.to_ascii_lowercase(), (key.clone(), value))
         });
-        Settings { found: found.collect(), asked: RefCell::default() }
+        Settings { found: found.collect(), read: RefCell::default() }
     }
 
     /// From plain values, for tests of a protocol.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, Scalar)>) -> Self {
         let found =
             pairs.into_iter().map(|(key, value)| (key.to_ascii_lowercase(), (key.to_owned(), Ok(value))));
-        Settings { found: found.collect(), asked: RefCell::default() }
+        Settings { found: found.collect(), read: RefCell::default() }
     }
 
     /// A text. Numbers and booleans are texts, too.
@@ -99,12 +99,12 @@ impl Settings {
         }
     }
 
-    /// Keys as written that nobody asked for.
-    pub fn unasked(&self) -> Vec<String> {
-        let asked = self.asked.borrow();
+    /// Keys, as written, that the protocol has not read.
+    pub fn unread_keys(&self) -> Vec<String> {
+        let read = self.read.borrow();
         self.found
             .iter()
-            .filter(|(key, _)| !asked.contains(*key))
+            .filter(|(key, _)| !read.contains(*key))
             .map(|(_, (written, _))| written.clone())
             .collect()
     }
@@ -116,7 +116,7 @@ impl Settings {
             Some((_, Ok(value))) => Ok(Some(value)),
             Some((_, Err(refusal))) => Err(refusal.clone()),
         };
-        self.asked.borrow_mut().insert(key);
+        self.read.borrow_mut().insert(key);
         found
     }
 }
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(settings.whole("absent"), Ok(None));
         assert_eq!(settings.whole("none"), Ok(None));
         assert_eq!(settings.text("none"), Ok(None));
-        assert_eq!(settings.unasked(), ["half"]);
+        assert_eq!(settings.unread_keys(), ["half"]);
     }
 
     #[test]

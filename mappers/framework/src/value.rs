@@ -36,7 +36,7 @@ pub enum Value {
 
 /// Why a text is no value of a property.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Unfit {
+pub enum ValueError {
     /// It does not say such a value.
     #[error("`{text}` is not {wanted}")]
     Kind {
@@ -89,7 +89,7 @@ impl Kind {
     }
 
     /// As a twin's metadata calls it. A twin knows one word for both sizes of numbers.
-    pub fn in_twin(self) -> &'static str {
+    pub fn twin_type(self) -> &'static str {
         match self {
             Kind::Int => "int",
             Kind::Float | Kind::Double => "float",
@@ -114,7 +114,7 @@ impl Value {
     ///
     /// # Errors
     /// When it says no value of that kind.
-    pub fn parse(kind: Kind, text: &str) -> Result<Self, Unfit> {
+    pub fn parse(kind: Kind, text: &str) -> Result<Self, ValueError> {
         let trimmed = text.trim();
         let value = match kind {
             Kind::Int => trimmed.parse().ok().map(Value::Int),
@@ -129,7 +129,7 @@ impl Value {
                 _ => None,
             },
         };
-        value.ok_or_else(|| Unfit::Kind { text: text.chars().take(64).collect(), wanted: kind.wanted() })
+        value.ok_or_else(|| ValueError::Kind { text: text.chars().take(64).collect(), wanted: kind.wanted() })
     }
 
     /// What kind of value it is.
@@ -173,7 +173,7 @@ impl Limits {
     ///
     /// # Errors
     /// When one is not a number.
-    pub fn parse(minimum: &str, maximum: &str) -> Result<Self, Unfit> {
+    pub fn parse(minimum: &str, maximum: &str) -> Result<Self, ValueError> {
         Ok(Limits { minimum: limit(minimum)?, maximum: limit(maximum)? })
     }
 
@@ -181,28 +181,28 @@ impl Limits {
     ///
     /// # Errors
     /// When it is not.
-    pub fn check(&self, value: &Value) -> Result<(), Unfit> {
+    pub fn check(&self, value: &Value) -> Result<(), ValueError> {
         let Some(number) = value.number() else {
             return Ok(());
         };
         if let Some(minimum) = self.minimum.filter(|minimum| number < *minimum) {
-            return Err(Unfit::TooLow { value: value.to_string(), minimum: minimum.to_string() });
+            return Err(ValueError::TooLow { value: value.to_string(), minimum: minimum.to_string() });
         }
         if let Some(maximum) = self.maximum.filter(|maximum| number > *maximum) {
-            return Err(Unfit::TooHigh { value: value.to_string(), maximum: maximum.to_string() });
+            return Err(ValueError::TooHigh { value: value.to_string(), maximum: maximum.to_string() });
         }
         Ok(())
     }
 }
 
-fn limit(text: &str) -> Result<Option<f64>, Unfit> {
+fn limit(text: &str) -> Result<Option<f64>, ValueError> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
     }
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(Some(number)),
-        Ok(_) | Err(_) => Err(Unfit::Limit(text.chars().take(64).collect())),
+        Ok(_) | Err(_) => Err(ValueError::Limit(text.chars().take(64).collect())),
     }
 }
 
@@ -251,11 +251,11 @@ mod tests {
         let limits = Limits::parse("-40", "0.1").unwrap();
         assert_eq!(limits.check(&Value::Int(-40)), Ok(()));
         assert_eq!(limits.check(&Value::Float(0.1)), Ok(()), "the limit itself is allowed");
-        assert!(matches!(limits.check(&Value::Int(-41)), Err(Unfit::TooLow { .. })));
-        assert!(matches!(limits.check(&Value::Double(0.2)), Err(Unfit::TooHigh { .. })));
+        assert!(matches!(limits.check(&Value::Int(-41)), Err(ValueError::TooLow { .. })));
+        assert!(matches!(limits.check(&Value::Double(0.2)), Err(ValueError::TooHigh { .. })));
         assert_eq!(limits.check(&Value::Text("1000".to_owned())), Ok(()));
         assert_eq!(Limits::parse("", " "), Ok(Limits::default()));
-        assert_eq!(Limits::parse("low", ""), Err(Unfit::Limit("low".to_owned())));
+        assert_eq!(Limits::parse("low", ""), Err(ValueError::Limit("low".to_owned())));
     }
 
     #[test]

@@ -200,7 +200,7 @@ mod tests {
         let settings = Settings::from_pairs(pairs.iter().cloned());
         let visitor = Visitor::read(&property(kind), &settings).map_err(|refusal| refusal.to_string());
         if visitor.is_ok() {
-            assert_eq!(settings.unasked(), Vec::<String>::new());
+            assert_eq!(settings.unread_keys(), Vec::<String>::new());
         }
         visitor
     }

@@ -186,6 +186,27 @@ impl DeviceManagerService for EdgeCore {
     }
 }
 
+/// The config of a mapper whose edgecore is in the same folder.
+pub(crate) fn config(folder: &Path, protocol: &str) -> framework::Config {
+    framework::Config {
+        grpc_server: framework::GrpcServer { socket_path: folder.join("mapper.sock") },
+        common: framework::Common {
+            name: "test-mapper".to_owned(),
+            version: "v1".to_owned(),
+            api_version: "v1beta1".to_owned(),
+            protocol: protocol.to_owned(),
+            edgecore_sock: folder.join(dmi::SOCKET_NAME).display().to_string(),
+            ..Default::default()
+        },
+        ..Default::default()
+    }
+}
+
+/// edgecore's way to call a mapper.
+pub(crate) fn calls(config: &framework::Config) -> DeviceMapperServiceClient<Channel> {
+    DeviceMapperServiceClient::new(dmi::channel(&config.grpc_server.socket_path.display().to_string()))
+}
+
 /// A mapper that a test runs, and edgecore's way to call it.
 pub(crate) struct Mapper {
     pub(crate) calls: DeviceMapperServiceClient<Channel>,
@@ -196,25 +217,13 @@ pub(crate) struct Mapper {
 
 impl Mapper {
     pub(crate) fn start<P: framework::Protocol>(folder: &Path, protocol: P) -> Self {
-        let socket = folder.join("mapper.sock");
-        let config = framework::Config {
-            grpc_server: framework::GrpcServer { socket_path: socket.clone() },
-            common: framework::Common {
-                name: "test-mapper".to_owned(),
-                version: "v1".to_owned(),
-                api_version: "v1beta1".to_owned(),
-                protocol: protocol.name().to_owned(),
-                edgecore_sock: folder.join(dmi::SOCKET_NAME).display().to_string(),
-                ..Default::default()
-            },
-            ..Default::default()
-        };
+        let config = config(folder, protocol.name());
         let (end, ended) = oneshot::channel::<()>();
         let task = tokio::spawn({
             let config = config.clone();
             async move { framework::run(&config, protocol, async move { drop(ended.await) }).await }
         });
-        let calls = DeviceMapperServiceClient::new(dmi::channel(&socket.display().to_string()));
+        let calls = calls(&config);
         Mapper { calls, config, end: Some(end), task }
     }
 

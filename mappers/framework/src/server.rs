@@ -1,27 +1,62 @@
 //! The mapper's own socket: what edgecore calls.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use dmi::v1beta1::device_mapper_service_server::DeviceMapperService;
+use beehive::{Address, AskError, Reply};
+use dmi::v1beta1::device_mapper_service_server::{DeviceMapperService, DeviceMapperServiceServer};
 use dmi::v1beta1::{
     CreateDeviceModelRequest, CreateDeviceModelResponse, Device, DeviceModel, GetDeviceRequest,
     GetDeviceResponse, RegisterDeviceRequest, RegisterDeviceResponse, RemoveDeviceModelRequest,
     RemoveDeviceModelResponse, RemoveDeviceRequest, RemoveDeviceResponse, UpdateDeviceModelRequest,
     UpdateDeviceModelResponse, UpdateDeviceRequest, UpdateDeviceResponse,
 };
+use tokio::net::UnixListener;
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::protocol::Protocol;
-use crate::table::{Key, Table, TableError};
+use crate::actor::MapperMsg;
+use crate::error::PanelError;
+use crate::panel::name_of;
 
-/// Serves the table.
-pub(crate) struct Service<P: Protocol>(pub(crate) Arc<Table<P>>);
+/// 5 s: the mapper has a call in hand for far less; longer than that it is being started again.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
-impl From<TableError> for Status {
-    fn from(error: TableError) -> Self {
+/// Serves until an error.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    mapper: Address<MapperMsg>,
+) -> Result<(), tonic::transport::Error> {
+    let service =
+        DeviceMapperServiceServer::new(Service { mapper }).max_decoding_message_size(dmi::MESSAGE_MAX);
+    Server::builder().serve_with_incoming(service, dmi::incoming(listener)).await
+}
+
+struct Service {
+    mapper: Address<MapperMsg>,
+}
+
+impl Service {
+    async fn ask<T: Send + 'static>(&self, make: impl FnOnce(Reply<T>) -> MapperMsg) -> Result<T, Status> {
+        self.mapper.ask(ANSWER_DEADLINE, make).await.map_err(|error| match error {
+            AskError::Deadline => Status::deadline_exceeded("the mapper is busy"),
+            other => Status::unavailable(format!("the mapper cannot answer now: {other}")),
+        })
+    }
+
+    async fn register_device(&self, device: Device) -> Result<(), Status> {
+        Ok(self.ask(|reply| MapperMsg::RegisterDevice(Box::new(device), reply)).await??)
+    }
+
+    async fn register_model(&self, model: DeviceModel) -> Result<(), Status> {
+        Ok(self.ask(|reply| MapperMsg::RegisterModel(Box::new(model), reply)).await??)
+    }
+}
+
+impl From<PanelError> for Status {
+    fn from(error: PanelError) -> Self {
         match error {
-            TableError::NoName(_) | TableError::LongName => Status::invalid_argument(error.to_string()),
-            TableError::TooManyDevices | TableError::TooManyModels => {
+            PanelError::NoName(_) | PanelError::LongName => Status::invalid_argument(error.to_string()),
+            PanelError::TooManyDevices | PanelError::TooManyModels => {
                 Status::resource_exhausted(error.to_string())
             }
         }
@@ -39,7 +74,7 @@ fn model(model: Option<DeviceModel>) -> Result<DeviceModel, Status> {
 // A device whose model is not here yet is taken and served once the model comes: KubeEdge's framework waits for it
 // and fails the call after three seconds.
 #[tonic::async_trait]
-impl<P: Protocol> DeviceMapperService for Service<P> {
+impl DeviceMapperService for Service {
     async fn register_device(
         &self,
         request: Request<RegisterDeviceRequest>,
@@ -49,7 +84,7 @@ impl<P: Protocol> DeviceMapperService for Service<P> {
             device_name: device.name.clone(),
             device_namespace: device.namespace.clone(),
         };
-        self.0.register(device)?;
+        self.register_device(device).await?;
         Ok(Response::new(answer))
     }
 
@@ -57,7 +92,7 @@ impl<P: Protocol> DeviceMapperService for Service<P> {
         &self,
         request: Request<UpdateDeviceRequest>,
     ) -> Result<Response<UpdateDeviceResponse>, Status> {
-        self.0.register(device(request.into_inner().device)?)?;
+        self.register_device(device(request.into_inner().device)?).await?;
         Ok(Response::new(UpdateDeviceResponse {}))
     }
 
@@ -66,9 +101,9 @@ impl<P: Protocol> DeviceMapperService for Service<P> {
         request: Request<RemoveDeviceRequest>,
     ) -> Result<Response<RemoveDeviceResponse>, Status> {
         let request = request.into_inner();
-        let key = Key::new(&request.device_namespace, &request.device_name);
-        if !self.0.remove(&key) {
-            tracing::debug!(device = %key, "asked to remove a device that is not here");
+        let name = name_of(&request.device_namespace, &request.device_name);
+        if !self.ask(|reply| MapperMsg::RemoveDevice(name.clone(), reply)).await? {
+            tracing::debug!(device = %name, "asked to remove a device that is not here");
         }
         Ok(Response::new(RemoveDeviceResponse {}))
     }
@@ -82,7 +117,7 @@ impl<P: Protocol> DeviceMapperService for Service<P> {
             device_model_name: model.name.clone(),
             device_model_namespace: model.namespace.clone(),
         };
-        self.0.put_model(model)?;
+        self.register_model(model).await?;
         Ok(Response::new(answer))
     }
 
@@ -90,7 +125,7 @@ impl<P: Protocol> DeviceMapperService for Service<P> {
         &self,
         request: Request<UpdateDeviceModelRequest>,
     ) -> Result<Response<UpdateDeviceModelResponse>, Status> {
-        self.0.put_model(model(request.into_inner().model)?)?;
+        self.register_model(model(request.into_inner().model)?).await?;
         Ok(Response::new(UpdateDeviceModelResponse {}))
     }
 
@@ -99,7 +134,8 @@ impl<P: Protocol> DeviceMapperService for Service<P> {
         request: Request<RemoveDeviceModelRequest>,
     ) -> Result<Response<RemoveDeviceModelResponse>, Status> {
         let request = request.into_inner();
-        self.0.remove_model(&Key::new(&request.model_namespace, &request.model_name));
+        let name = name_of(&request.model_namespace, &request.model_name);
+        self.ask(|reply| MapperMsg::RemoveModel(name, reply)).await?;
         Ok(Response::new(RemoveDeviceModelResponse {}))
     }
 
@@ -108,8 +144,9 @@ impl<P: Protocol> DeviceMapperService for Service<P> {
         request: Request<GetDeviceRequest>,
     ) -> Result<Response<GetDeviceResponse>, Status> {
         let request = request.into_inner();
-        let key = Key::new(&request.device_namespace, &request.device_name);
-        let device = self.0.device(&key).ok_or_else(|| Status::not_found(format!("no device {key}")))?;
-        Ok(Response::new(GetDeviceResponse { device: Some(device) }))
+        let name = name_of(&request.device_namespace, &request.device_name);
+        let device = self.ask(|reply| MapperMsg::GetDevice(name.clone(), reply)).await?;
+        let device = device.ok_or_else(|| Status::not_found(format!("no device {name}")))?;
+        Ok(Response::new(GetDeviceResponse { device: Some(*device) }))
     }
 }

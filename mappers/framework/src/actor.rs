@@ -1,0 +1,292 @@
+//! The mapper's actor: its registration at edgecore, its device panel, its server of the device mapper interface, and
+//! the devices as its children.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use apimachinery::NamespacedName;
+use beehive::{Actor, Address, Context, Fault, Lane, Message, Reply};
+use dmi::v1beta1::{Device as DeviceObject, DeviceModel, DeviceStatus, MapperInfo, MapperRegisterResponse};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::backoff::Backoff;
+use crate::device::{Description, Device, DeviceInstance, DeviceMsg, policy};
+use crate::edgecore::{EdgeCore, described, twin};
+use crate::error::PanelError;
+use crate::panel::DevicePanel;
+use crate::protocol::Protocol;
+use crate::{events, server};
+
+/// 200 ms before the second try to register: soon, because edgecore is on the same machine. Doubles up to 5 s, so that a
+/// mapper is back soon after a long repair.
+const REGISTER_RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+/// 20 s: an exchange and a report of a device that is removed may take their deadlines.
+const REMOVED_STOPS_WITHIN: Duration = Duration::from_secs(20);
+/// The kind of a mapper's children.
+pub(crate) const DEVICE: &str = "device";
+
+/// What the mapper is told.
+#[derive(Debug)]
+pub(crate) enum MapperMsg {
+    /// It is time to register at edgecore.
+    Register,
+    /// edgecore has answered the registration that was sent after so many of its calls.
+    RegistrationAnswered(u64, Box<Result<MapperRegisterResponse, Status>>),
+    /// A connection to edgecore was lost.
+    EdgeCoreLost,
+    /// The server of the mapper's socket has ended.
+    ServerEnded(String),
+    /// edgecore has a new or changed device.
+    RegisterDevice(Box<DeviceObject>, Reply<Result<(), PanelError>>),
+    /// edgecore has removed a device. Answers whether it was here.
+    RemoveDevice(NamespacedName, Reply<bool>),
+    /// edgecore has a new or changed model.
+    RegisterModel(Box<DeviceModel>, Reply<Result<(), PanelError>>),
+    /// edgecore has removed a model.
+    RemoveModel(NamespacedName, Reply<()>),
+    /// Somebody asks for a device with what is known of its twins.
+    GetDevice(NamespacedName, Reply<Option<Box<DeviceObject>>>),
+}
+
+impl Message for MapperMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            MapperMsg::Register => "Register",
+            MapperMsg::RegistrationAnswered(..) => "RegistrationAnswered",
+            MapperMsg::EdgeCoreLost => "EdgeCoreLost",
+            MapperMsg::ServerEnded(_) => "ServerEnded",
+            MapperMsg::RegisterDevice(..) => "RegisterDevice",
+            MapperMsg::RemoveDevice(..) => "RemoveDevice",
+            MapperMsg::RegisterModel(..) => "RegisterModel",
+            MapperMsg::RemoveModel(..) => "RemoveModel",
+            MapperMsg::GetDevice(..) => "GetDevice",
+        }
+    }
+
+    fn lane(&self) -> Lane {
+        match self {
+            MapperMsg::ServerEnded(_) => Lane::Control,
+            _ => Lane::Work,
+        }
+    }
+}
+
+/// What a mapper is made of.
+pub(crate) struct Parts<P: Protocol> {
+    pub(crate) protocol: Rc<P>,
+    pub(crate) info: MapperInfo,
+    /// The mapper's own socket.
+    pub(crate) socket: PathBuf,
+    /// Served by the first incarnation; later ones listen anew.
+    pub(crate) listener: Rc<Cell<Option<UnixListener>>>,
+    pub(crate) edgecore: EdgeCore,
+    /// Counts lost connections to edgecore.
+    pub(crate) losses: watch::Receiver<u64>,
+    /// The mapper's address, for its server.
+    pub(crate) address: Address<MapperMsg>,
+}
+
+impl<P: Protocol> Clone for Parts<P> {
+    fn clone(&self) -> Self {
+        Parts {
+            protocol: Rc::clone(&self.protocol),
+            info: self.info.clone(),
+            socket: self.socket.clone(),
+            listener: Rc::clone(&self.listener),
+            edgecore: self.edgecore.clone(),
+            losses: self.losses.clone(),
+            address: self.address.clone(),
+        }
+    }
+}
+
+pub(crate) struct Mapper<P: Protocol> {
+    parts: Parts<P>,
+    panel: DevicePanel,
+    devices: BTreeMap<NamespacedName, (Rc<DeviceInstance>, Address<DeviceMsg>)>,
+    retry: Backoff,
+    /// Why the last registration failed, so that each reason is logged once.
+    fault: Option<String>,
+}
+
+impl<P: Protocol> Mapper<P> {
+    pub(crate) fn new(parts: Parts<P>) -> Self {
+        Mapper {
+            parts,
+            panel: DevicePanel::default(),
+            devices: BTreeMap::new(),
+            retry: REGISTER_RETRY,
+            fault: None,
+        }
+    }
+}
+
+impl<P: Protocol> Actor for Mapper<P> {
+    type Message = MapperMsg;
+
+    async fn started(&mut self, cx: &mut Context<MapperMsg>) -> Result<(), Fault> {
+        // Served before the registration, because edgecore may call back at once.
+        let listener = match self.parts.listener.take() {
+            Some(listener) => listener,
+            None => dmi::listen(&self.parts.socket).map_err(|error| Fault::from_error(&error))?,
+        };
+        let (serving, myself) = (server::serve(listener, self.parts.address.clone()), cx.myself());
+        cx.spawn(async move {
+            let reason = match serving.await {
+                Ok(()) => "the server ended".to_owned(),
+                Err(error) => Fault::from_error(&error).reason,
+            };
+            let _ = myself.tell(MapperMsg::ServerEnded(reason)).await;
+        });
+        cx.after(Duration::ZERO, MapperMsg::Register);
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: MapperMsg, cx: &mut Context<MapperMsg>) -> Result<(), Fault> {
+        match message {
+            MapperMsg::Register => self.register(cx),
+            MapperMsg::RegistrationAnswered(since, answer) => self.registration_answered(since, *answer, cx),
+            MapperMsg::EdgeCoreLost => {
+                events::edgecore_lost(cx.env());
+                self.register_later(cx);
+            }
+            MapperMsg::ServerEnded(reason) => {
+                let socket = self.parts.socket.display();
+                return Err(Fault::new(format!("serving on {socket} failed: {reason}")));
+            }
+            MapperMsg::RegisterDevice(device, reply) => {
+                let outcome = self.panel.register_device(*device).map(|(name, is_changed)| {
+                    self.put(&name, is_changed, cx);
+                });
+                reply.send(outcome);
+            }
+            MapperMsg::RemoveDevice(name, reply) => {
+                let was_there = self.panel.remove_device(&name);
+                self.remove(&name, cx);
+                reply.send(was_there);
+            }
+            MapperMsg::RegisterModel(model, reply) => {
+                let outcome = self.panel.register_model(*model).map(|devices| {
+                    devices.iter().for_each(|name| self.put(name, true, cx));
+                });
+                reply.send(outcome);
+            }
+            MapperMsg::RemoveModel(name, reply) => {
+                self.panel.remove_model(&name);
+                reply.send(());
+            }
+            MapperMsg::GetDevice(name, reply) => reply.send(self.device(&name).map(Box::new)),
+        }
+        let (devices, models) = self.panel.sizes();
+        #[allow(clippy::cast_precision_loss)]
+        for (name, size) in [("mapper_devices", devices), ("mapper_models", models)] {
+            cx.env().measure(name, size as f64);
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        let (devices, models) = self.panel.sizes();
+        serde_json::json!({ "devices": devices, "models": models, "fault": self.fault })
+    }
+}
+
+impl<P: Protocol> Mapper<P> {
+    fn register(&mut self, cx: &Context<MapperMsg>) {
+        let since = self.panel.registering();
+        let (edgecore, info, myself) = (self.parts.edgecore.clone(), self.parts.info.clone(), cx.myself());
+        self.parts.losses.borrow_and_update();
+        cx.spawn(async move {
+            let answer = edgecore.register(info).await;
+            let _ = myself.tell(MapperMsg::RegistrationAnswered(since, Box::new(answer))).await;
+        });
+    }
+
+    fn register_later(&mut self, cx: &Context<MapperMsg>) {
+        cx.after(cx.env().jitter(self.retry.delay()), MapperMsg::Register);
+    }
+
+    fn registration_answered(
+        &mut self,
+        since: u64,
+        answer: Result<MapperRegisterResponse, Status>,
+        cx: &Context<MapperMsg>,
+    ) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(status) => {
+                let reason = described(&status);
+                let is_new = self.fault.as_ref() != Some(&reason);
+                events::registration_failed(cx.env(), &reason, is_new);
+                self.fault = Some(reason);
+                return self.register_later(cx);
+            }
+        };
+        events::registered(cx.env(), answer.device_list.len(), answer.model_list.len());
+        self.retry.reset();
+        self.fault = None;
+        // Before new devices come, which have reported nothing yet that would have to be reported again.
+        for (instance, address) in self.devices.values() {
+            instance.registered();
+            let _ = address.try_tell(DeviceMsg::Registered);
+        }
+        let outcome = self.panel.registered(since, answer);
+        for error in &outcome.refused {
+            events::registration_refused(cx.env(), error);
+        }
+        for name in &outcome.removed {
+            self.remove(name, cx);
+        }
+        for name in outcome.put.union(&outcome.changed) {
+            self.put(name, outcome.changed.contains(name), cx);
+        }
+        let (mut losses, myself) = (self.parts.losses.clone(), cx.myself());
+        cx.spawn(async move {
+            if losses.changed().await.is_ok() {
+                let _ = myself.tell(MapperMsg::EdgeCoreLost).await;
+            }
+        });
+    }
+
+    /// A device of the panel is new or changed, or was named again.
+    fn put(&mut self, name: &NamespacedName, is_changed: bool, cx: &Context<MapperMsg>) {
+        let Some((device, model)) = self.panel.device(name) else { return };
+        let describe = || Description { device: device.clone(), model: model.cloned() };
+        if let Some((instance, address)) = self.devices.get(name) {
+            if is_changed || instance.is_refused() {
+                instance.describe(Some(describe()));
+                // One whose mailbox is full is about to look anyway.
+                let _ = address.try_tell(DeviceMsg::Described);
+            }
+            return;
+        }
+        let instance = Rc::new(DeviceInstance::new(name.clone(), describe()));
+        let (protocol, edgecore) = (Rc::clone(&self.parts.protocol), self.parts.edgecore.clone());
+        let shared = Rc::clone(&instance);
+        let address = cx.child((DEVICE, name.to_string()), policy(), move || {
+            Device::new(Rc::clone(&shared), Rc::clone(&protocol), edgecore.clone())
+        });
+        self.devices.insert(name.clone(), (instance, address));
+    }
+
+    fn remove(&mut self, name: &NamespacedName, cx: &Context<MapperMsg>) {
+        if let Some((instance, _)) = self.devices.remove(name) {
+            instance.describe(None);
+            drop(cx.stop_child((DEVICE, name.to_string()), REMOVED_STOPS_WITHIN));
+        }
+    }
+
+    /// A device with what is known of its twins.
+    fn device(&self, name: &NamespacedName) -> Option<DeviceObject> {
+        let (device, _) = self.panel.device(name)?;
+        let twins = self.devices.get(name).map(|(instance, _)| instance.twins().iter().map(twin).collect());
+        let status = device.status.clone().unwrap_or_default();
+        let status = DeviceStatus { twins: twins.unwrap_or_default(), ..status };
+        Some(DeviceObject { status: Some(status), ..device.clone() })
+    }
+}

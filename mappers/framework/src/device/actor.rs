@@ -1,0 +1,364 @@
+//! The actor of one device.
+//!
+//! A message says that something has changed or is due; what there is to do is decided from the state alone, one
+//! exchange with the device at a time, so that a new description never waits behind a round of reads.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Actor, Capacity, Context, Env, Fault as ActorFault, Lane, Message, Moment, Policy};
+use futures::future::AbortHandle;
+
+use crate::backoff::Backoff;
+use crate::device::exchange::{connect, read, write};
+use crate::device::failures::RETRY_UNHEALTHY;
+use crate::device::instance::{Description, DeviceInstance};
+use crate::device::property::PropertyState;
+use crate::device::reporter::{DeviceState, Reporter};
+use crate::edgecore::EdgeCore;
+use crate::events;
+use crate::plan::{DevicePlan, StateReport, parse_device};
+use crate::protocol::{Fault, Protocol};
+use crate::twin::PropertyTwin;
+
+/// 500 ms before the first second try to reach a device, or to write what it refused; doubles up to 30 s.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// 500 ms: on a slow device, reports do not wait longer than that for a round of reads.
+const REPORT_AT_LEAST: Duration = Duration::from_millis(500);
+
+/// What a device's actor is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeviceMsg {
+    /// Its instance has a new description.
+    Described,
+    /// The mapper has registered at edgecore.
+    Registered,
+    /// A cycle, a retry or a report is due.
+    Due,
+}
+
+impl Message for DeviceMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            DeviceMsg::Described => "Described",
+            DeviceMsg::Registered => "Registered",
+            DeviceMsg::Due => "Due",
+        }
+    }
+
+    fn lane(&self) -> Lane {
+        match self {
+            DeviceMsg::Described | DeviceMsg::Registered => Lane::Control,
+            DeviceMsg::Due => Lane::Work,
+        }
+    }
+}
+
+/// How a device's actor is restarted. Its budget has no end, because it must never be a fault of the mapper: what
+/// fails again and again is left alone by [`crate::device::failures`].
+pub(crate) fn policy() -> Policy {
+    Policy {
+        budget: usize::MAX,
+        window: Duration::from_secs(600),
+        capacity: Capacity::new(4, "one wake-up at a time; the state says what there is to do"),
+        ..Policy::default()
+    }
+}
+
+pub(crate) struct Device<P: Protocol> {
+    instance: Rc<DeviceInstance>,
+    protocol: Rc<P>,
+    /// `None`: the device was removed.
+    description: Option<Rc<Description>>,
+    described: u64,
+    registrations: u64,
+    /// Whether the description has not been parsed yet.
+    is_unparsed: bool,
+    /// `None`: not parsed yet, or the device cannot be served as it is described.
+    plan: Option<Rc<DevicePlan<P>>>,
+    /// As the plan's properties, in their order.
+    properties: Vec<PropertyState>,
+    /// Where the next read looks first, so that every property has its turn.
+    next_property: usize,
+    session: Option<P::Session>,
+    connect_at: Moment,
+    /// The protocol fails again and again, and is left alone until then.
+    unhealthy_until: Option<Moment>,
+    reconnect: Backoff,
+    rewrite: Backoff,
+    /// Why the device was last out of reach, so that each reason is logged once.
+    link_fault: Option<String>,
+    reporter: Reporter,
+    reported_at: Moment,
+    timer: Option<AbortHandle>,
+}
+
+impl<P: Protocol> Device<P> {
+    pub(crate) fn new(instance: Rc<DeviceInstance>, protocol: Rc<P>, edgecore: EdgeCore) -> Self {
+        let (description, described) = instance.description();
+        let registrations = instance.registrations();
+        Device {
+            instance,
+            protocol,
+            description,
+            described,
+            registrations,
+            is_unparsed: true,
+            plan: None,
+            properties: Vec::new(),
+            next_property: 0,
+            session: None,
+            connect_at: Moment::default(),
+            unhealthy_until: None,
+            reconnect: RETRY,
+            rewrite: RETRY,
+            link_fault: None,
+            reporter: Reporter::new(edgecore),
+            reported_at: Moment::default(),
+            timer: None,
+        }
+    }
+}
+
+impl<P: Protocol> Actor for Device<P> {
+    type Message = DeviceMsg;
+
+    async fn started(&mut self, cx: &mut Context<DeviceMsg>) -> Result<(), ActorFault> {
+        if let Some((failures, unhealthy_until)) = self.instance.starts(cx.now()) {
+            events::device_restarted(cx.env(), self.instance.name(), failures);
+            if unhealthy_until.is_some() {
+                events::device_unhealthy(cx.env(), self.instance.name(), RETRY_UNHEALTHY.as_secs());
+                self.reporter.state = Some(DeviceState::Unhealthy);
+            }
+            self.unhealthy_until = unhealthy_until;
+        }
+        // What is queued from before would do, too, but nothing may be.
+        self.timer = Some(cx.after(Duration::ZERO, DeviceMsg::Due));
+        Ok(())
+    }
+
+    async fn handle(&mut self, _: DeviceMsg, cx: &mut Context<DeviceMsg>) -> Result<(), ActorFault> {
+        self.follow();
+        if self.description.is_none() {
+            return Ok(());
+        }
+        let env = cx.env().clone();
+        self.serve(&env).await;
+        if !self.is_exchange_due(env.now()) || env.now().since(self.reported_at) >= REPORT_AT_LEAST {
+            self.report(&env).await;
+        }
+        self.wake_up_later(cx);
+        Ok(())
+    }
+
+    /// What has changed since the last report is not lost with the mapper.
+    async fn stopping(&mut self, cx: &mut Context<DeviceMsg>) {
+        self.follow();
+        self.session = None;
+        if self.description.is_some() {
+            self.report(&cx.env().clone()).await;
+        }
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        serde_json::json!({
+            "state": self.reporter.state.map(DeviceState::as_str),
+            "connected": self.session.is_some(),
+            "properties": self.properties.len(),
+            "fault": self.link_fault,
+        })
+    }
+}
+
+impl<P: Protocol> Device<P> {
+    /// Takes what the mapper has set.
+    fn follow(&mut self) {
+        let registrations = self.instance.registrations();
+        if std::mem::replace(&mut self.registrations, registrations) != registrations {
+            self.properties.iter_mut().for_each(PropertyState::forget_reported);
+            self.reporter.forget_reported();
+        }
+        let (description, described) = self.instance.description();
+        if std::mem::replace(&mut self.described, described) != described {
+            self.description = description;
+            self.is_unparsed = true;
+            self.unhealthy_until = None;
+        }
+        if self.description.is_none() {
+            self.session = None;
+            self.plan = None;
+            self.properties.clear();
+        }
+    }
+
+    /// Parses a new description, or does one exchange with the device, unless it is left alone.
+    async fn serve(&mut self, env: &Env) {
+        if self.unhealthy_until.is_some_and(|until| env.now() < until) {
+            return;
+        }
+        self.unhealthy_until = None;
+        if self.is_unparsed {
+            self.parse(env);
+        }
+        let Some(plan) = self.plan.clone() else { return };
+        if let Err(fault) = self.exchange(&plan, env).await {
+            self.session = None;
+            self.is_offline(&fault, env);
+        }
+    }
+
+    fn parse(&mut self, env: &Env) {
+        let Some(description) = self.description.clone() else { return };
+        let device = self.instance.name();
+        let parsed = parse_device(&*self.protocol, &description.device, description.model.as_ref());
+        for warning in &parsed.warnings {
+            events::device_not_honoured(env, device, warning);
+        }
+        self.is_unparsed = false;
+        self.instance.set_refused(parsed.plan.is_err());
+        match parsed.plan {
+            Ok(plan) => self.follow_plan(Rc::new(plan), env.now()),
+            Err(refusal) => {
+                events::device_refused(env, device, &refusal);
+                self.reporter.state = Some(DeviceState::Unhealthy);
+                self.plan = None;
+                self.session = None;
+                self.properties.clear();
+            }
+        }
+    }
+
+    /// Goes on with what is known of the properties that have not changed.
+    fn follow_plan(&mut self, plan: Rc<DevicePlan<P>>, now: Moment) {
+        (self.reconnect, self.rewrite, self.connect_at) = (RETRY, RETRY, now);
+        let before = self.plan.replace(Rc::clone(&plan));
+        let is_same_device = before.as_ref().is_some_and(|before| before.address == plan.address);
+        if !is_same_device {
+            self.session = None;
+        }
+        let known = std::mem::take(&mut self.properties);
+        let before = before.iter().filter(|_| is_same_device).flat_map(|before| &before.properties);
+        let mut known: BTreeMap<&str, _> =
+            before.zip(known).map(|(was, state)| (was.name.as_str(), (was, state))).collect();
+        for planned in &plan.properties {
+            let same = known
+                .remove(planned.name.as_str())
+                .filter(|(was, _)| was.visitor == planned.visitor && was.kind == planned.kind);
+            self.properties.push(match same {
+                Some((_, mut state)) => {
+                    state.follow_plan(planned, now);
+                    state
+                }
+                None => PropertyState::new(planned, now),
+            });
+        }
+    }
+
+    /// Connects if need be, and writes or reads one property that is due. Only a lost link is an error.
+    async fn exchange(&mut self, plan: &DevicePlan<P>, env: &Env) -> Result<(), Fault> {
+        if self.session.is_none() {
+            if env.now() < self.connect_at {
+                return Ok(());
+            }
+            self.session = Some(connect(&*self.protocol, &plan.address, env).await?);
+            let now = env.now();
+            for (property, planned) in self.properties.iter_mut().zip(&plan.properties) {
+                property.reconnected(planned, now);
+            }
+        }
+        if plan.properties.iter().all(|planned| planned.collect.is_none()) {
+            // Nothing will be asked: the connection itself is all that can be said.
+            self.is_online(env);
+        }
+        let (now, count) = (env.now(), plan.properties.len());
+        let to_write = self.properties.iter().position(|property| property.to_write(now).is_some());
+        let mut in_turn = (0..count).map(|step| (self.next_property + step) % count);
+        let to_read =
+            || in_turn.find(|at| self.properties.get(*at).is_some_and(|property| property.to_read(now)));
+        let Some(at) = to_write.or_else(to_read) else { return Ok(()) };
+        let Device { session: Some(session), properties, rewrite, instance, .. } = self else {
+            return Ok(());
+        };
+        let (Some(planned), Some(property)) = (plan.properties.get(at), properties.get_mut(at)) else {
+            return Ok(());
+        };
+        if to_write.is_some() {
+            write(instance.name(), session, planned, property, rewrite, env).await?;
+        } else {
+            read(instance.name(), session, planned, property, env).await?;
+            self.next_property = (at + 1) % count;
+        }
+        self.is_online(env);
+        Ok(())
+    }
+
+    fn is_online(&mut self, env: &Env) {
+        self.reconnect.reset();
+        self.reporter.state = Some(DeviceState::Online);
+        if self.link_fault.take().is_some() {
+            events::device_online(env, self.instance.name());
+        }
+    }
+
+    fn is_offline(&mut self, fault: &Fault, env: &Env) {
+        self.reporter.state = Some(DeviceState::Offline);
+        self.connect_at = env.now() + env.jitter(self.reconnect.delay());
+        let fault = fault.to_string();
+        let is_new = self.link_fault.as_ref() != Some(&fault);
+        events::device_offline(env, self.instance.name(), &fault, is_new);
+        self.link_fault = Some(fault);
+    }
+
+    async fn report(&mut self, env: &Env) {
+        self.reported_at = env.now();
+        if let Some(plan) = &self.plan {
+            let twins = plan.properties.iter().zip(&self.properties).filter_map(|(planned, property)| {
+                let twin = property.twin()?;
+                Some(PropertyTwin { property: planned.name.clone(), kind: planned.kind, twin })
+            });
+            self.instance.set_twins(twins.collect());
+        }
+        let (plan, state_report) = (self.plan.clone(), self.state_report());
+        let name = self.instance.name();
+        self.reporter.report(name, state_report, plan.as_deref(), &mut self.properties, env).await;
+    }
+
+    fn state_report(&self) -> Option<StateReport> {
+        match (&self.plan, &self.description) {
+            (Some(plan), _) => plan.state,
+            (None, Some(description)) => {
+                let status = description.device.status.as_ref()?;
+                status.report_to_cloud.then_some(StateReport { report_cycle: None })
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// When there is something to do with the device itself.
+    fn exchange_due(&self) -> Option<Moment> {
+        if self.unhealthy_until.is_some() {
+            return self.unhealthy_until;
+        }
+        match (&self.plan, &self.session) {
+            _ if self.is_unparsed => Some(Moment::default()),
+            (None, _) => None,
+            (Some(_), None) => Some(self.connect_at),
+            (Some(_), Some(_)) => self.properties.iter().filter_map(PropertyState::due).min(),
+        }
+    }
+
+    fn is_exchange_due(&self, now: Moment) -> bool {
+        self.exchange_due().is_some_and(|due| due <= now)
+    }
+
+    fn wake_up_later(&mut self, cx: &Context<DeviceMsg>) {
+        if let Some(timer) = self.timer.take() {
+            timer.abort();
+        }
+        let now = cx.now();
+        let report = self.reporter.due(self.state_report(), self.plan.as_deref(), &self.properties, now);
+        let due = [self.exchange_due(), report].into_iter().flatten().min();
+        self.timer = due.map(|due| cx.after(due.since(now), DeviceMsg::Due));
+    }
+}

@@ -1,0 +1,109 @@
+//! The mapper's named events: each is one line of the log and one counter of the hive.
+
+use apimachinery::NamespacedName;
+use beehive::Env;
+
+use crate::error::{PanelError, Refusal};
+
+pub(crate) fn registered(env: &Env, devices: usize, models: usize) {
+    env.count("mapper_registrations");
+    tracing::info!(devices, models, "registered at edgecore");
+}
+
+pub(crate) fn registration_failed(env: &Env, reason: &str, is_new: bool) {
+    env.count("mapper_registrations_failed");
+    if is_new {
+        tracing::warn!(reason, "cannot register at edgecore; trying on");
+    }
+}
+
+pub(crate) fn registration_refused(env: &Env, error: &PanelError) {
+    env.count("mapper_objects_refused");
+    tracing::warn!(%error, "part of what edgecore handed out was not taken");
+}
+
+pub(crate) fn edgecore_lost(env: &Env) {
+    env.count("mapper_edgecore_lost");
+    tracing::warn!("edgecore went away; registering again");
+}
+
+pub(crate) fn device_not_honoured(env: &Env, device: &NamespacedName, warning: &str) {
+    env.count("mapper_device_warnings");
+    tracing::warn!(%device, warning, "part of the device is not honoured");
+}
+
+pub(crate) fn device_refused(env: &Env, device: &NamespacedName, refusal: &Refusal) {
+    env.count("mapper_devices_refused");
+    tracing::warn!(%device, %refusal, "device cannot be served as it is described");
+}
+
+/// The device's actor failed and has been started again.
+pub(crate) fn device_restarted(env: &Env, device: &NamespacedName, failures: usize) {
+    env.count("mapper_devices_restarted");
+    tracing::warn!(%device, failures, "the device's actor failed and was started again");
+}
+
+/// It failed too often: its protocol is left alone for a while.
+pub(crate) fn device_unhealthy(env: &Env, device: &NamespacedName, retry_s: u64) {
+    env.count("mapper_devices_unhealthy");
+    tracing::error!(%device, retry_s, "the device's protocol fails again and again: it is unhealthy and tried again later");
+}
+
+pub(crate) fn device_online(env: &Env, device: &NamespacedName) {
+    env.count("mapper_devices_online");
+    tracing::info!(%device, "the device answers again");
+}
+
+pub(crate) fn device_offline(env: &Env, device: &NamespacedName, fault: &str, is_new: bool) {
+    env.count("mapper_devices_offline");
+    if is_new {
+        tracing::warn!(%device, fault, "the device is out of reach; trying on");
+    }
+}
+
+pub(crate) fn desired_written(env: &Env, device: &NamespacedName, property: &str, value: &str) {
+    env.count("mapper_desired_values_written");
+    tracing::info!(%device, property, value, "desired value written");
+}
+
+pub(crate) fn desired_not_written(
+    env: &Env,
+    device: &NamespacedName,
+    property: &str,
+    reason: &str,
+    is_new: bool,
+) {
+    env.count("mapper_desired_values_not_written");
+    if is_new {
+        tracing::warn!(%device, property, reason, "desired value not written; trying on");
+    }
+}
+
+pub(crate) fn property_unreadable(
+    env: &Env,
+    device: &NamespacedName,
+    property: &str,
+    reason: &str,
+    is_new: bool,
+) {
+    env.count("mapper_reads_failed");
+    if is_new {
+        tracing::warn!(%device, property, reason, "the property cannot be read; trying on");
+    }
+}
+
+pub(crate) fn property_readable(device: &NamespacedName, property: &str) {
+    tracing::info!(%device, property, "the property can be read again");
+}
+
+pub(crate) fn report_rejected(env: &Env, device: &NamespacedName, what: &str, reason: &str) {
+    env.count("mapper_reports_rejected");
+    tracing::warn!(%device, what, reason, "edgecore refused a report; it is not sent again until it changes");
+}
+
+pub(crate) fn report_deferred(env: &Env, device: &NamespacedName, reason: &str, is_new: bool) {
+    env.count("mapper_reports_deferred");
+    if is_new {
+        tracing::warn!(%device, reason, "edgecore did not take a report; trying on");
+    }
+}
