@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use apimachinery::NamespacedName;
-use beehive::{Actor, Address, Context, Fault, Lane, Message, Reply};
-use dmi::v1beta1::{Device as DeviceObject, DeviceModel, DeviceStatus, MapperInfo, MapperRegisterResponse};
+use beehive::{Actor, Address, Context, Fault};
+use dmi::v1beta1::{Device as DeviceObject, DeviceStatus, MapperInfo, MapperRegisterResponse};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tonic::Status;
@@ -17,7 +17,7 @@ use tonic::Status;
 use crate::backoff::Backoff;
 use crate::device::{Description, Device, DeviceInstance, DeviceMsg, policy};
 use crate::edgecore::{EdgeCore, described, twin};
-use crate::error::PanelError;
+use crate::message::MapperMsg;
 use crate::panel::DevicePanel;
 use crate::protocol::Protocol;
 use crate::{events, server};
@@ -29,52 +29,6 @@ const REGISTER_RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duratio
 const REMOVED_STOPS_WITHIN: Duration = Duration::from_secs(20);
 /// The kind of a mapper's children.
 pub(crate) const DEVICE: &str = "device";
-
-/// What the mapper is told.
-#[derive(Debug)]
-pub(crate) enum MapperMsg {
-    /// It is time to register at edgecore.
-    Register,
-    /// edgecore has answered the registration that was sent after so many of its calls.
-    RegistrationAnswered(u64, Box<Result<MapperRegisterResponse, Status>>),
-    /// A connection to edgecore was lost.
-    EdgeCoreLost,
-    /// The server of the mapper's socket has ended.
-    ServerEnded(String),
-    /// edgecore has a new or changed device.
-    RegisterDevice(Box<DeviceObject>, Reply<Result<(), PanelError>>),
-    /// edgecore has removed a device. Answers whether it was here.
-    RemoveDevice(NamespacedName, Reply<bool>),
-    /// edgecore has a new or changed model.
-    RegisterModel(Box<DeviceModel>, Reply<Result<(), PanelError>>),
-    /// edgecore has removed a model.
-    RemoveModel(NamespacedName, Reply<()>),
-    /// Somebody asks for a device with what is known of its twins.
-    GetDevice(NamespacedName, Reply<Option<Box<DeviceObject>>>),
-}
-
-impl Message for MapperMsg {
-    fn name(&self) -> &'static str {
-        match self {
-            MapperMsg::Register => "Register",
-            MapperMsg::RegistrationAnswered(..) => "RegistrationAnswered",
-            MapperMsg::EdgeCoreLost => "EdgeCoreLost",
-            MapperMsg::ServerEnded(_) => "ServerEnded",
-            MapperMsg::RegisterDevice(..) => "RegisterDevice",
-            MapperMsg::RemoveDevice(..) => "RemoveDevice",
-            MapperMsg::RegisterModel(..) => "RegisterModel",
-            MapperMsg::RemoveModel(..) => "RemoveModel",
-            MapperMsg::GetDevice(..) => "GetDevice",
-        }
-    }
-
-    fn lane(&self) -> Lane {
-        match self {
-            MapperMsg::ServerEnded(_) => Lane::Control,
-            _ => Lane::Work,
-        }
-    }
-}
 
 /// What a mapper is made of.
 pub(crate) struct Parts<P: Protocol> {

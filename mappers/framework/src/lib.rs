@@ -26,6 +26,7 @@ mod device;
 mod edgecore;
 mod error;
 mod events;
+mod message;
 mod panel;
 mod plan;
 mod protocol;

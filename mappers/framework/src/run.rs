@@ -13,10 +13,11 @@ use dmi::v1beta1::MapperInfo;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use crate::actor::{DEVICE, Mapper, MapperMsg, Parts};
+use crate::actor::{DEVICE, Mapper, Parts};
 use crate::config::Config;
 use crate::edgecore::EdgeCore;
 use crate::error::MapperError;
+use crate::message::MapperMsg;
 use crate::protocol::Protocol;
 
 /// What KubeEdge's framework says of a mapper that runs.

@@ -14,8 +14,8 @@ use tokio::net::UnixListener;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::actor::MapperMsg;
 use crate::error::PanelError;
+use crate::message::MapperMsg;
 use crate::panel::name_of;
 
 /// 5 s: the mapper has a call in hand for far less; longer than that it is being started again.
