@@ -16,14 +16,14 @@ use tokio::sync::{Mutex, watch};
 
 use crate::access::{Access, Files};
 use crate::broker::Broker;
-use crate::connection::Shared;
-use crate::core::{self, CoreOut};
-use crate::error::CoreError;
+use crate::connection_limits::ConnectionLimits;
+use crate::error::RouterError;
 use crate::listener::Listener;
-use crate::places::Limits;
+use crate::quotas::Quotas;
 use crate::retained::Retained;
+use crate::router::{self, RouterRx};
 use crate::session::Message;
-use crate::shares::Shares;
+use crate::shared::Shared;
 use crate::tls::Tls;
 use crate::uploads::Uploads;
 use crate::{listener, topic, unix, uploads};
@@ -98,16 +98,16 @@ impl Actor for EventBus {
         self.store.commit(Vec::new()).await.map_err(|e| Fault::from_error(&e))?;
         let rows = self.store.list_rows(Table::Retained, None).map_err(|e| Fault::from_error(&e))?;
         let access = Access::new(&self.config);
-        let limits = Limits::of(&self.config);
-        let shares = Shares::of(&self.config);
-        let broker = Broker::new(Retained::load(rows), core::CAPS, access.first_acl());
-        let broker = broker.with_room(limits).with_shares(shares);
+        let limits = ConnectionLimits::of(&self.config);
+        let quotas = Quotas::of(&self.config);
+        let broker = Broker::new(Retained::load(rows), router::CAPS, access.first_acl());
+        let broker = broker.with_room(limits).with_shares(quotas);
         let (listeners, plain, tls, unix) = self.bind().await?;
         let shared = Rc::new(Shared {
             broker: RefCell::new(broker),
             stored: watch::Sender::new(0),
             storing: Mutex::new(()),
-            uploads: Rc::new(Uploads::new(shares)),
+            uploads: Rc::new(Uploads::new(quotas)),
             access,
             tls: Tls::new(&self.config.tls),
             limits,
@@ -167,7 +167,7 @@ impl Actor for EventBus {
             "listening": plain,
             "listeningTls": tls,
             "listeningUnix": unix.as_ref().map(|_| &self.config.unix_socket.path),
-            "router": if broker.has_core() { "up" } else { "down" },
+            "router": if broker.has_router() { "up" } else { "down" },
             "clients": clients,
             "namedClients": broker.named(),
             "clientsByUid": broker.by_uid(),
@@ -281,7 +281,7 @@ async fn publish(shared: &Rc<Shared>, name: String, payload: Bytes, qos: u8, ret
 }
 
 fn revive(shared: &Rc<Shared>, deaths: &mut Vec<Moment>, cx: &Context<EventBusMsg>) -> Result<(), Fault> {
-    if shared.broker.borrow().has_core() {
+    if shared.broker.borrow().has_router() {
         return Ok(());
     }
     let now = cx.now();
@@ -296,43 +296,43 @@ fn revive(shared: &Rc<Shared>, deaths: &mut Vec<Moment>, cx: &Context<EventBusMs
 }
 
 fn start_router(shared: &Rc<Shared>, cx: &Context<EventBusMsg>) -> Result<(), Fault> {
-    let (core_in, core_out) = core::start().map_err(|e| Fault::from_error(&e))?;
-    shared.broker.borrow_mut().core_started(core_in);
+    let (router_tx, router_rx) = router::start().map_err(|e| Fault::from_error(&e))?;
+    shared.broker.borrow_mut().router_started(router_tx);
     let (shared, myself) = (Rc::clone(shared), cx.myself());
     cx.spawn(async move {
-        let error = route(&shared, core_out).await;
+        let error = route(&shared, router_rx).await;
         tracing::error!(%error, "MQTT router is gone");
-        shared.broker.borrow_mut().core_died();
+        shared.broker.borrow_mut().router_died();
         let _ = myself.tell(EventBusMsg::RouterDied).await;
     });
     Ok(())
 }
 
 /// Takes the answers of one router after the other until one dies.
-async fn route(shared: &Shared, mut core_out: CoreOut) -> CoreError {
+async fn route(shared: &Shared, mut router_rx: RouterRx) -> RouterError {
     loop {
-        if let Some(error) = pump(shared, &mut core_out).await {
+        if let Some(error) = pump(shared, &mut router_rx).await {
             return error;
         }
-        let core_in = match core::start() {
-            Ok((core_in, fresh)) => {
-                core_out = fresh;
-                core_in
+        let router_tx = match router::start() {
+            Ok((router_tx, fresh)) => {
+                router_rx = fresh;
+                router_tx
             }
             Err(error) => return error,
         };
-        shared.broker.borrow_mut().core_replaced(core_in);
+        shared.broker.borrow_mut().router_replaced(router_tx);
         tracing::debug!("MQTT router was full of topics or filters and is replaced");
     }
 }
 
 /// Takes the router's answers until it dies, which is an error, or is full, which is none.
-async fn pump(shared: &Shared, core_out: &mut CoreOut) -> Option<CoreError> {
+async fn pump(shared: &Shared, router_rx: &mut RouterRx) -> Option<RouterError> {
     let mut oldest: Option<(u64, Moment)> = None;
     let full = Rc::clone(&shared.broker.borrow().full);
     loop {
         tokio::select! {
-            next = shared.env.timeout(STALL, core_out.next()) => match next {
+            next = shared.env.timeout(STALL, router_rx.next()) => match next {
                 Some(Ok(found)) => shared.broker.borrow_mut().matched(found),
                 Some(Err(error)) => return Some(error),
                 None => {}
@@ -342,10 +342,10 @@ async fn pump(shared: &Shared, core_out: &mut CoreOut) -> Option<CoreError> {
         let (now, broker) = (shared.env.now(), shared.broker.borrow());
         let owed = broker.owed();
         let same = oldest.filter(|(message, _)| owed == Some(*message));
-        if !broker.has_core() || same.is_some_and(|(_, since)| now.since(since) >= STALL) {
-            return Some(CoreError::Stalled);
+        if !broker.has_router() || same.is_some_and(|(_, since)| now.since(since) >= STALL) {
+            return Some(RouterError::Stalled);
         }
-        if broker.core_is_full() {
+        if broker.router_is_full() {
             return None;
         }
         oldest = same.or_else(|| owed.map(|message| (message, now)));
@@ -389,78 +389,4 @@ async fn store_once(shared: &Shared, store: &Store, env: &Env) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use beehive::testing::Probe;
-    use beehive::{Capacity, Flow, Hive, Policy};
-    use edge_store::Options;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    pub(super) type Spy = Rc<RefCell<Option<Rc<Shared>>>>;
-
-    const SOON: Duration = Duration::from_secs(20);
-
-    async fn until(env: &Env, fact: impl Fn() -> bool) {
-        let end = env.now() + SOON;
-        while !fact() {
-            assert!(env.now() < end, "not in time");
-            env.sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    #[test]
-    fn a_dead_router_is_replaced_and_its_clients_notice_nothing() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&runtime, async {
-            let folder = tempfile::tempdir().unwrap();
-            let store = Store::open(folder.path().join("edgecore.db"), Options::new([1; 16])).unwrap();
-            let env = Env::seeded(1);
-            let ((_probe, twin), (_meta, meta)) = (Probe::new(&env, 1), Probe::new(&env, 1));
-            let mut hive = Hive::new("test", env.clone());
-            let mailbox = hive.mailbox("edge-eventbus", Capacity::new(8, "a test's choice"));
-            let bus = hive.grant("tester", &mailbox, Flow::Tell);
-            let spy = Spy::default();
-            let config = config::edge::EventBus {
-                mqtt_server_internal: "127.0.0.1:0".to_owned(),
-                ..config::edge::EventBus::default()
-            };
-            let mut make = EventBus::factory(config, store, twin, meta);
-            let for_actor = Rc::clone(&spy);
-            hive.supervise(mailbox, Policy::default(), move || EventBus {
-                spy: Rc::clone(&for_actor),
-                ..make()
-            });
-            hive.open().unwrap();
-            until(&env, || spy.borrow().is_some()).await;
-            let shared = spy.borrow().clone().unwrap();
-            let report = hive.inspector().report(SOON).await;
-            let view = serde_json::to_value(&report).unwrap()["actors"][0]["snapshot"].clone();
-            let address = view["listening"].as_str().unwrap().to_owned();
-
-            let mut client = tokio::net::TcpStream::connect(&address).await.unwrap();
-            client.write_all(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01a").await.unwrap();
-            client.write_all(b"\x82\x06\x00\x01\x00\x01t\x00").await.unwrap();
-            let mut greeting = [0; 9];
-            client.read_exact(&mut greeting).await.unwrap();
-            for round in 0..3 {
-                shared.broker.borrow_mut().kill_core();
-                for n in 0..100 {
-                    let payload = Bytes::from(format!("{n:03}"));
-                    let topic = "t".to_owned();
-                    bus.tell(EventBusMsg::Publish { topic, payload, qos: 0, retain: n == 99 }).await.unwrap();
-                }
-                for n in 0..100 {
-                    let mut got = [0; 8];
-                    env.timeout(SOON, client.read_exact(&mut got)).await.unwrap().unwrap();
-                    assert_eq!(got.to_vec(), format!("\x30\x06\0\x01t{n:03}").into_bytes());
-                }
-                let alive = || {
-                    let broker = shared.broker.borrow();
-                    broker.counts.router_deaths == round + 1 && broker.has_core()
-                };
-                until(&env, alive).await;
-            }
-            assert_eq!(shared.broker.borrow().retained.len(), 1);
-        });
-    }
-}
+mod tests;

@@ -12,13 +12,13 @@ use bytes::BytesMut;
 use tokio::sync::Notify;
 
 use crate::access::Acl;
-use crate::core::{self, Caps, CoreIn};
 use crate::filters::{Filter, Filters};
 use crate::identity::{self, Owner};
-use crate::rate::Rates;
+use crate::quotas::{Quotas, SessionRoom};
+use crate::rate_limit::RateLimiter;
 use crate::retained::Retained;
-use crate::session::{Arrival, Cut, Message, Put, Session, Wires};
-use crate::shares::{Room, Shares};
+use crate::router::{self, RouterCaps, RouterTx};
+use crate::session::{CloseReason, ConnectInfo, ConnectionHandle, Enqueued, Message, Session};
 use crate::{plan, topic};
 
 /// SUBACK's word for a refusal.
@@ -38,7 +38,7 @@ struct Pending {
 impl Pending {
     /// What it has in the router's window.
     fn weight(&self) -> usize {
-        if self.handed_in { core::weight(&self.message.inside) } else { 0 }
+        if self.handed_in { router::weight(&self.message.inside) } else { 0 }
     }
 }
 
@@ -93,19 +93,19 @@ pub(crate) struct Broker {
     acl: Acl,
     /// How many sessions there may be.
     room: usize,
-    core: Option<CoreIn>,
-    caps: Caps,
+    router: Option<RouterTx>,
+    caps: RouterCaps,
     sessions: BTreeMap<ClientId, Session>,
     filters: Filters,
-    shares: Shares,
+    quotas: Quotas,
     /// Who has had how much of the broker's time.
-    pub(crate) rates: Rates,
+    pub(crate) rates: RateLimiter,
     /// Filters and topics for which the router holds memory.
-    core_filters: BTreeSet<String>,
-    core_topics: HashSet<String>,
-    core_topic_bytes: usize,
+    router_filters: BTreeSet<String>,
+    router_topics: HashSet<String>,
+    router_topic_bytes: usize,
     /// The router should be replaced: what it cannot forget is what keeps new topics or filters out.
-    core_is_full: bool,
+    router_is_full: bool,
     /// The router is full.
     pub(crate) full: Rc<Notify>,
     pending: BTreeMap<u64, Pending>,
@@ -124,20 +124,20 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    pub(crate) fn new(retained: Retained, caps: Caps, acl: Acl) -> Self {
+    pub(crate) fn new(retained: Retained, caps: RouterCaps, acl: Acl) -> Self {
         Broker {
             acl,
             room: plan::SESSIONS,
-            core: None,
+            router: None,
             caps,
             sessions: BTreeMap::new(),
             filters: Filters::default(),
-            shares: Shares::default(),
-            rates: Rates::default(),
-            core_filters: BTreeSet::new(),
-            core_topics: HashSet::new(),
-            core_topic_bytes: 0,
-            core_is_full: false,
+            quotas: Quotas::default(),
+            rates: RateLimiter::default(),
+            router_filters: BTreeSet::new(),
+            router_topics: HashSet::new(),
+            router_topic_bytes: 0,
+            router_is_full: false,
             full: Rc::default(),
             pending: BTreeMap::new(),
             backlog: VecDeque::new(),
@@ -152,11 +152,16 @@ impl Broker {
     }
 
     /// A connection comes. Says whether there was a session to go on with.
-    pub(crate) fn attach(&mut self, client: &ClientId, clean: bool, arrival: Arrival) -> (Rc<Wires>, bool) {
+    pub(crate) fn attach(
+        &mut self,
+        client: &ClientId,
+        clean: bool,
+        connect_info: ConnectInfo,
+    ) -> (Rc<ConnectionHandle>, bool) {
         let mut known = false;
         if let Some(session) = self.sessions.get(client) {
-            if let Some(old) = &session.wires {
-                old.cut(Cut::TakenOver);
+            if let Some(old) = &session.handle {
+                old.close(CloseReason::TakenOver);
             }
             known = !clean && !session.clean;
             if !known {
@@ -164,7 +169,7 @@ impl Broker {
             }
         }
         if !known {
-            if let Room::Of(absent) = self.room_for(client) {
+            if let SessionRoom::Evict(absent) = self.room_for(client) {
                 self.counts.forgotten_sessions += 1;
                 let forgotten = self.counts.forgotten_sessions;
                 if forgotten.is_power_of_two() {
@@ -174,37 +179,41 @@ impl Broker {
             }
             self.sessions.insert(Rc::clone(client), Session::new(clean, self.acl.rights(client)));
         }
-        let wires = Wires::of(arrival);
+        let handle = ConnectionHandle::of(connect_info);
         if let Some(session) = self.sessions.get_mut(client) {
-            session.attach(Rc::clone(&wires));
+            session.attach(Rc::clone(&handle));
         }
-        (wires, known)
+        (handle, known)
     }
 
     /// A connection goes; its session stays if it is to.
-    pub(crate) fn detach(&mut self, client: &ClientId, wires: &Rc<Wires>) {
+    pub(crate) fn detach(&mut self, client: &ClientId, handle: &Rc<ConnectionHandle>) {
         self.departures += 1;
         let left = self.departures;
-        let Some(session) = self.session_of(client, wires) else { return };
+        let Some(session) = self.session_of(client, handle) else { return };
         if session.clean {
             self.forget(client);
         } else {
-            session.wires = None;
+            session.handle = None;
             session.left = left;
         }
         // Nobody waits any longer for this connection to move.
-        wires.moved();
+        handle.moved();
     }
 
     /// The session, as long as this connection has it.
-    pub(crate) fn session_of(&mut self, client: &ClientId, wires: &Rc<Wires>) -> Option<&mut Session> {
+    pub(crate) fn session_of(
+        &mut self,
+        client: &ClientId,
+        handle: &Rc<ConnectionHandle>,
+    ) -> Option<&mut Session> {
         let session = self.sessions.get_mut(client)?;
-        session.wires.as_ref().is_some_and(|current| Rc::ptr_eq(current, wires)).then_some(session)
+        session.handle.as_ref().is_some_and(|current| Rc::ptr_eq(current, handle)).then_some(session)
     }
 
     /// What the connection should write next.
-    pub(crate) fn fill(&mut self, client: &ClientId, wires: &Rc<Wires>, out: &mut BytesMut) {
-        let Some(session) = self.session_of(client, wires) else { return };
+    pub(crate) fn fill(&mut self, client: &ClientId, handle: &Rc<ConnectionHandle>, out: &mut BytesMut) {
+        let Some(session) = self.session_of(client, handle) else { return };
         let count = session.fill(out);
         self.counts.messages_out += count;
     }
@@ -219,7 +228,7 @@ impl Broker {
         let owner = identity::owner(client);
         let too_many = is_new
             && (session.subscriptions.len() >= plan::SUBSCRIPTIONS
-                || self.filters.owned_with(&owner, &inside) > self.shares.share(&owner, plan::FILTERS)
+                || self.filters.owned_with(&owner, &inside) > self.quotas.quota(&owner, plan::FILTERS)
                 || (self.filters.len() >= plan::FILTERS && !self.filters.contains(&inside)));
         let defect = topic::filter_defect(filter);
         if defect.is_some() || !allowed || too_many || !session.takes_retained() {
@@ -285,14 +294,14 @@ impl Broker {
     }
 
     /// A connected client whose queue a message on `inside` would make longer than it should be.
-    pub(crate) fn slow_subscriber(&self, publisher: &ClientId, inside: &str) -> Option<Rc<Wires>> {
+    pub(crate) fn slow_subscriber(&self, publisher: &ClientId, inside: &str) -> Option<Rc<ConnectionHandle>> {
         let (matching, _) = self.filters.matching(inside);
         let mut members = matching.iter().flat_map(|filter| &filter.members).filter(|(_, qos)| **qos > 0);
         members.find_map(|(client, _)| {
             let session = self.sessions.get(client)?;
             // A client cannot wait for itself: its acknowledgements come behind its publishes.
             let takes = publisher != client && session.rights.may_read(inside);
-            (takes && session.is_slow()).then(|| session.wires.clone()).flatten()
+            (takes && session.is_slow()).then(|| session.handle.clone()).flatten()
         })
     }
 
@@ -301,14 +310,14 @@ impl Broker {
     }
 
     pub(crate) fn close_all(&self) {
-        for wires in self.sessions.values().filter_map(|session| session.wires.as_ref()) {
-            wires.cut(Cut::Ending);
+        for handle in self.sessions.values().filter_map(|session| session.handle.as_ref()) {
+            handle.close(CloseReason::Ending);
         }
     }
 
     /// Clients that are there, sessions, subscriptions.
     pub(crate) fn sizes(&self) -> (usize, usize, usize) {
-        let here = self.sessions.values().filter(|session| session.wires.is_some()).count();
+        let here = self.sessions.values().filter(|session| session.handle.is_some()).count();
         let subscriptions = self.sessions.values().map(|session| session.subscriptions.len()).sum();
         (here, self.sessions.len(), subscriptions)
     }
@@ -340,13 +349,13 @@ impl Broker {
     fn deliver(&mut self, client: &ClientId, message: &Rc<Message>, qos: u8, retain: bool) {
         let Some(session) = self.sessions.get_mut(client) else { return };
         match session.put(message, qos, retain) {
-            Put::Queued if session.held() > plan::HELD_LITTLE => self.relieve(),
-            Put::Queued | Put::NotKept => {}
-            Put::Dropped => {
+            Enqueued::Queued if session.held() > plan::HELD_LITTLE => self.relieve(),
+            Enqueued::Queued | Enqueued::NotKept => {}
+            Enqueued::Dropped => {
                 self.counts.dropped_qos0 += 1;
                 tracing::debug!(?client, topic = ?message.topic, "queue is full, message of QoS 0 dropped");
             }
-            Put::Lost => {
+            Enqueued::Lost => {
                 self.counts.lost_qos1 += 1;
                 let (topic, lost) = (&message.topic, self.counts.lost_qos1);
                 if lost.is_power_of_two() {
@@ -358,17 +367,17 @@ impl Broker {
                     );
                 }
             }
-            Put::Overflow => {
+            Enqueued::Overflow => {
                 self.counts.lost_qos1 += 1;
-                if let Some(wires) = &session.wires {
-                    if !wires.is_cut() {
+                if let Some(handle) = &session.handle {
+                    if !handle.is_closing() {
                         self.counts.cut_off += 1;
                         let (topic, count) = (&message.topic, self.counts.cut_off);
                         if count.is_power_of_two() {
                             tracing::warn!(?client, ?topic, count, "client does not keep up and is cut off");
                         }
                     }
-                    wires.cut(Cut::Stuck);
+                    handle.close(CloseReason::Stuck);
                 }
             }
         }
@@ -385,7 +394,7 @@ impl Broker {
         if all <= plan::HELD_BYTES {
             return;
         }
-        let from_anonymous = anonymous > self.shares.share(&Owner::Anonymous, plan::HELD_BYTES);
+        let from_anonymous = anonymous > self.quotas.quota(&Owner::Anonymous, plan::HELD_BYTES);
         let may = |client: &ClientId| !from_anonymous || identity::owner(client) == Owner::Anonymous;
         let held = self.sessions.iter_mut().filter(|(client, _)| may(client));
         let Some((client, session)) = held.max_by_key(|(_, session)| session.held()) else {
@@ -398,10 +407,10 @@ impl Broker {
         if count.is_power_of_two() {
             tracing::warn!(?client, lost, count, "sessions hold too much, and this one most: it is given up");
         }
-        match &session.wires {
-            Some(wires) => {
+        match &session.handle {
+            Some(handle) => {
                 self.counts.cut_off += 1;
-                wires.cut(Cut::Stuck);
+                handle.close(CloseReason::Stuck);
             }
             None => {
                 let client = Rc::clone(client);
@@ -418,10 +427,10 @@ impl Broker {
                 self.window = self.window.saturating_sub(pending.weight());
             }
         }
-        if let Some(core) = &mut self.core
-            && let Err(error) = core.remove(inside)
+        if let Some(router) = &mut self.router
+            && let Err(error) = router.remove(inside)
         {
-            self.core_failed(&error);
+            self.router_failed(&error);
         }
         self.feed();
         self.hand_out();

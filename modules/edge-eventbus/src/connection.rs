@@ -1,52 +1,33 @@
 //! One client's connection, from CONNECT to its end.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Address, Env, Moment};
+use beehive::Moment;
 use bytes::{Bytes, BytesMut};
 use contract::devicetwin::TwinMsg;
 use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::oneshot;
 
-use crate::access::Access;
-use crate::broker::{Broker, Published};
+use crate::broker::Published;
+use crate::connect::{self, Accepted, hear};
 use crate::error::Broken;
-use crate::greeting::{self, Greeted, hear};
-use crate::listener::Stranger;
 use crate::packet::{self, Packet, Publish};
 use crate::peer::Peer;
-use crate::places::Limits;
-use crate::rate::{Account, Cost};
-use crate::session::{Cut, Message, Wires};
-use crate::sources::Source;
+use crate::pending_connects::PendingConnect;
+use crate::rate_limit::{Cost, RateAccount};
+use crate::session::{CloseReason, ConnectionHandle, Message};
+use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
-use crate::tls::Tls;
 use crate::topic::Defect;
-use crate::uploads::{Item, Line, Outcome, Room, Uploads};
+use crate::upload_sources::UploadSource;
+use crate::uploads::{MemoryPermit, Outcome, Upload, UploadOrder};
 use crate::{plan, topic};
 
 /// 1 s: a publisher waits no longer for room in slow queues, so that two clients that wait for each other go on.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
-
-/// What all connections share.
-pub(crate) struct Shared {
-    pub(crate) broker: RefCell<Broker>,
-    /// Up to which change the store has the retained messages.
-    pub(crate) stored: watch::Sender<u64>,
-    /// Held while the store takes some.
-    pub(crate) storing: Mutex<()>,
-    /// What is on its way into the outbox.
-    pub(crate) uploads: Rc<Uploads>,
-    pub(crate) access: Access,
-    pub(crate) tls: Tls,
-    pub(crate) limits: Limits,
-    pub(crate) twin: Address<TwinMsg>,
-    pub(crate) env: Env,
-}
 
 /// A publish whose handling has ended.
 struct Settled {
@@ -58,25 +39,25 @@ struct Settled {
 type Settling = FuturesOrdered<LocalBoxFuture<'static, Settled>>;
 
 /// Serves one connection to its end, and what it set going to the end of that.
-pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, stranger: Stranger) {
-    let greeted = tokio::select! {
-        greeted = greeting::greet(&shared, stream, peer) => greeted,
-        () = stranger.displaced() => Err(Broken::Displaced),
+pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pending_connect: PendingConnect) {
+    let accepted = tokio::select! {
+        accepted = connect::accept_client(&shared, stream, peer) => accepted,
+        () = pending_connect.displaced() => Err(Broken::Displaced),
     };
-    drop(stranger);
-    let greeted = match greeted {
-        Ok(Some(greeted)) => greeted,
+    drop(pending_connect);
+    let accepted = match accepted {
+        Ok(Some(accepted)) => accepted,
         Ok(None) => return,
         Err(error) => return note(&shared, "", &error),
     };
-    let Greeted { mut reader, mut writer, buffer, id, wires, will } = greeted;
-    let keep_alive = wires.arrival.keep_alive;
+    let Accepted { mut reader, mut writer, buffer, id, handle, will } = accepted;
+    let keep_alive = handle.connect_info.keep_alive;
     let line = Rc::default();
-    let account = Account::new(&id, wires.arrival.peer.source);
-    let mut client = Client { shared, id, wires, line, account, looks: 0, settling: FuturesOrdered::new() };
+    let account = RateAccount::new(&id, handle.connect_info.peer.source);
+    let mut client = Client { shared, id, handle, line, account, looks: 0, settling: FuturesOrdered::new() };
     let end = client.run(&mut reader, &mut writer, buffer, keep_alive).await;
     drop((reader, writer));
-    client.shared.broker.borrow_mut().detach(&client.id, &client.wires);
+    client.shared.broker.borrow_mut().detach(&client.id, &client.handle);
     if let Err(error) = end {
         note(&client.shared, &client.id, &error);
         // Clients outlive a broker that ends, and come back to the next one.
@@ -139,9 +120,9 @@ enum Event {
 struct Client {
     shared: Rc<Shared>,
     id: Rc<str>,
-    wires: Rc<Wires>,
-    line: Rc<Line>,
-    account: Account,
+    handle: Rc<ConnectionHandle>,
+    line: Rc<UploadOrder>,
+    account: RateAccount,
     /// What was looked at for the packet that is handled.
     looks: usize,
     /// Publishes that are not acknowledged yet, in their order.
@@ -156,12 +137,12 @@ impl Client {
         mut buffer: BytesMut,
         keep_alive: u16,
     ) -> Result<(), Broken> {
-        let (shared, id, wires) = (Rc::clone(&self.shared), Rc::clone(&self.id), Rc::clone(&self.wires));
-        let writing = write_all(&shared, &id, &wires, writer);
+        let (shared, id, handle) = (Rc::clone(&self.shared), Rc::clone(&self.id), Rc::clone(&self.handle));
+        let writing = write_all(&shared, &id, &handle, writer);
         let reading = self.listen(reader, &mut buffer, keep_alive);
         tokio::select! {
             biased;
-            () = wires.ended.notified() => Err(wires.reason()),
+            () = handle.ended.notified() => Err(handle.reason()),
             end = reading => end,
             end = writing => end,
         }
@@ -185,14 +166,14 @@ impl Client {
                 tokio::task::yield_now().await;
             }
             let until = silence.map(|silence| heard_at + silence);
-            let room = self.wires.waiting() < plan::CONTROL;
+            let room = self.handle.waiting() < plan::CONTROL;
             let pause = not_before.since(env.now());
             let may_hear = room && pause.is_zero() && self.settling.len() < plan::PENDING;
             let event = tokio::select! {
                 biased;
                 Some(settled) = self.settling.next(), if !self.settling.is_empty() => Event::Settled(settled),
                 packet = hear(&env, read, buffer, plan::PACKET_BYTES, until), if may_hear => Event::Heard(packet?),
-                () = self.wires.room.notified(), if !room => Event::Room,
+                () = self.handle.room.notified(), if !room => Event::Room,
                 () = env.sleep(pause), if !pause.is_zero() => Event::Room,
             };
             match event {
@@ -200,7 +181,7 @@ impl Client {
                 Event::Room => {}
                 Event::Heard(packet) => {
                     heard_at = env.now();
-                    self.wires.heard(heard_at);
+                    self.handle.heard(heard_at);
                     let cost = Cost::of(&packet, self.shared.broker.borrow().retained_count());
                     self.looks = 0;
                     if self.take(packet).await?.is_none() {
@@ -223,7 +204,7 @@ impl Client {
             broker.counts.slowed += 1;
             let slowed = broker.counts.slowed;
             if slowed.is_power_of_two() {
-                let (client, peer) = (&self.id, &self.wires.arrival.peer.label);
+                let (client, peer) = (&self.id, &self.handle.connect_info.peer.label);
                 tracing::info!(
                     ?client,
                     peer,
@@ -242,16 +223,16 @@ impl Client {
             Packet::PubAck(pkid) => self.session(|session| session.acknowledged(pkid)),
             Packet::PubRel(pkid) => {
                 self.session(|session| session.released(pkid));
-                self.wires.send(packet::pubcomp(pkid));
+                self.handle.send(packet::pubcomp(pkid));
             }
             Packet::Subscribe { pkid, filters } => self.subscribe(pkid, &filters)?,
             Packet::Unsubscribe { pkid, filters } => {
                 for filter in &filters {
                     self.shared.broker.borrow_mut().unsubscribe(&self.id, filter);
                 }
-                self.wires.send(packet::unsuback(pkid));
+                self.handle.send(packet::unsuback(pkid));
             }
-            Packet::PingReq => self.wires.send(packet::pingresp()),
+            Packet::PingReq => self.handle.send(packet::pingresp()),
             Packet::Disconnect => return Ok(None),
             Packet::Connect(_) | Packet::OtherVersion(_) => return Err(Broken::Protocol("second CONNECT")),
         }
@@ -259,7 +240,7 @@ impl Client {
     }
 
     fn session<T: Default>(&self, work: impl FnOnce(&mut crate::session::Session) -> T) -> T {
-        self.shared.broker.borrow_mut().session_of(&self.id, &self.wires).map(work).unwrap_or_default()
+        self.shared.broker.borrow_mut().session_of(&self.id, &self.handle).map(work).unwrap_or_default()
     }
 
     fn subscribe(&self, pkid: u16, filters: &[(String, u8)]) -> Result<(), Broken> {
@@ -274,7 +255,7 @@ impl Client {
         let mut broker = self.shared.broker.borrow_mut();
         let codes: Vec<u8> =
             filters.iter().map(|(filter, qos)| broker.subscribe(&self.id, filter, *qos)).collect();
-        self.wires.send(packet::suback(pkid, &codes));
+        self.handle.send(packet::suback(pkid, &codes));
         Ok(())
     }
 
@@ -290,7 +271,7 @@ impl Client {
         let counts = &mut self.shared.broker.borrow_mut().counts;
         counts.refused_publishes += 1;
         let refused = counts.refused_publishes;
-        let (client, peer) = (&self.id, &self.wires.arrival.peer.label);
+        let (client, peer) = (&self.id, &self.handle.connect_info.peer.label);
         if refused.is_power_of_two() {
             tracing::warn!(?client, peer, topic = ?name, refused, "publish refused: the client has no right to this topic");
         } else {
@@ -347,13 +328,13 @@ impl Client {
     }
 
     /// Subscribers get the message at once; DeviceTwin and the store are waited for by what is pushed here.
-    fn publish(&mut self, publish: Publish, room: Option<Room>) {
+    fn publish(&mut self, publish: Publish, room: Option<MemoryPermit>) {
         let Publish { topic: name, payload, qos, retain, dup, pkid } = publish;
         let for_twin = plan::is_twins(&name).then(|| (name.clone(), payload.clone()));
         let upload = plan::is_for_the_cloud(&name).then(|| {
-            let source = Source { client: Rc::clone(&self.id), topic: name.as_str().into() };
+            let source = UploadSource { client: Rc::clone(&self.id), topic: name.as_str().into() };
             let (payload, line) = (payload.clone(), Rc::clone(&self.line));
-            self.shared.uploads.put(Item { source, payload, qos, dup, line, room })
+            self.shared.uploads.put(Upload { source, payload, qos, dup, line, room })
         });
         let from = Rc::clone(&self.id);
         let message = Message { inside: topic::inside(&name), topic: name, payload, qos, from };
@@ -385,10 +366,10 @@ impl Client {
         match (qos, result) {
             (0, _) => {}
             (_, Err(error)) => return Err(error),
-            (1, Ok(())) => self.wires.send(packet::puback(pkid)),
+            (1, Ok(())) => self.handle.send(packet::puback(pkid)),
             (_, Ok(())) => {
                 self.session(|session| session.taken(pkid));
-                self.wires.send(packet::pubrec(pkid));
+                self.handle.send(packet::pubrec(pkid));
             }
         }
         Ok(())
@@ -452,12 +433,12 @@ async fn wait_for_room(shared: &Shared, publisher: &Rc<str>, inside: &str, qos: 
         };
         if let Some(moved) = router {
             env.timeout(left, moved.notified()).await;
-        } else if let Some(wires) = subscriber {
-            if now.since(wires.slow_since(now)) >= plan::SUBSCRIBER_PATIENCE {
+        } else if let Some(handle) = subscriber {
+            if now.since(handle.slow_since(now)) >= plan::SUBSCRIBER_PATIENCE {
                 shared.broker.borrow_mut().counts.cut_off += 1;
-                wires.cut(Cut::Stuck);
+                handle.close(CloseReason::Stuck);
             } else {
-                env.timeout(left, wires.room.notified()).await;
+                env.timeout(left, handle.room.notified()).await;
             }
         } else {
             return;
@@ -469,14 +450,14 @@ async fn wait_for_room(shared: &Shared, publisher: &Rc<str>, inside: &str, qos: 
 async fn write_all(
     shared: &Shared,
     client: &Rc<str>,
-    wires: &Rc<Wires>,
+    handle: &Rc<ConnectionHandle>,
     socket: &mut Writer,
 ) -> Result<(), Broken> {
     let mut out = BytesMut::new();
     loop {
-        shared.broker.borrow_mut().fill(client, wires, &mut out);
+        shared.broker.borrow_mut().fill(client, handle, &mut out);
         if out.is_empty() {
-            wires.out.notified().await;
+            handle.out.notified().await;
             continue;
         }
         let write = async {
@@ -488,6 +469,6 @@ async fn write_all(
         // A large message is not held on to for the next small one.
         out = if out.capacity() > 2 * plan::WRITE_BYTES { BytesMut::new() } else { out };
         out.clear();
-        wires.moved();
+        handle.moved();
     }
 }

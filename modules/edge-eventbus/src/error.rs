@@ -81,7 +81,7 @@ pub(crate) enum Broken {
 
 /// Why the router cannot be used.
 #[derive(Debug, Error)]
-pub(crate) enum CoreError {
+pub(crate) enum RouterError {
     /// Its thread has ended.
     #[error("router's thread has ended")]
     Link(#[source] Box<rumqttd::local::LinkError>),
@@ -90,8 +90,8 @@ pub(crate) enum CoreError {
     Stalled,
 }
 
-impl From<rumqttd::local::LinkError> for CoreError {
+impl From<rumqttd::local::LinkError> for RouterError {
     fn from(error: rumqttd::local::LinkError) -> Self {
-        CoreError::Link(Box::new(error))
+        RouterError::Link(Box::new(error))
     }
 }

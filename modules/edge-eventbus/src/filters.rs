@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::identity::{self, Owner};
-use crate::shares::Held;
+use crate::quotas::Usage;
 use crate::trie::Trie;
 
 pub(crate) struct Filter {
@@ -14,7 +14,7 @@ pub(crate) struct Filter {
     /// Clients and the QoS that they were granted.
     pub(crate) members: BTreeMap<Rc<str>, u8>,
     /// How many of the members each owner has.
-    owners: Held,
+    owners: Usage,
 }
 
 /// All filters that somebody subscribes to.
@@ -24,7 +24,7 @@ pub(crate) struct Filters {
     all: BTreeMap<usize, Filter>,
     by_level: Trie<usize>,
     /// How many filters each owner has a member in.
-    owned: Held,
+    owned: Usage,
     last: usize,
 }
 
@@ -67,7 +67,7 @@ impl Filters {
         if is_new {
             self.last += 1;
             let (number, members) = (self.last, BTreeMap::new());
-            let filter = Filter { number, routed: false, members, owners: Held::default() };
+            let filter = Filter { number, routed: false, members, owners: Usage::default() };
             self.numbers.insert(name.to_owned(), number);
             self.all.insert(number, filter);
             self.by_level.insert(name, number);

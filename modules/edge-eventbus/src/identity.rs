@@ -37,34 +37,34 @@ pub(crate) fn owner(name: &str) -> Owner {
 
 /// Why a user name or a client id is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unfit(pub(crate) &'static str);
+pub(crate) struct InvalidName(pub(crate) &'static str);
 
 /// What is wrong with a user's name, in the password file or in a certificate.
-pub(crate) fn user_defect(name: &str) -> Option<Unfit> {
+pub(crate) fn user_defect(name: &str) -> Option<InvalidName> {
     if name.is_empty() || name.len() > plan::USER_BYTES {
-        return Some(Unfit("user name is empty or longer than 64 bytes"));
+        return Some(InvalidName("user name is empty or longer than 64 bytes"));
     }
     // mosquitto refuses the wildcards, too, as patterns put the name into filters.
     if name.contains(['+', '#', '/', END]) || name.chars().any(char::is_control) {
-        return Some(Unfit("user name has one of + # / ; or a control character"));
+        return Some(InvalidName("user name has one of + # / ; or a control character"));
     }
-    (name == RESERVED).then_some(Unfit("user name `edgecore` is reserved"))
+    (name == RESERVED).then_some(InvalidName("user name `edgecore` is reserved"))
 }
 
 /// The name of a client.
-pub(crate) fn name(user: Option<&str>, client_id: &str) -> Result<Rc<str>, Unfit> {
+pub(crate) fn name(user: Option<&str>, client_id: &str) -> Result<Rc<str>, InvalidName> {
     // It is shown in logs and to the cloud, where it could pass for something else.
     if client_id.chars().any(char::is_control) {
-        return Err(Unfit("client id has a control character"));
+        return Err(InvalidName("client id has a control character"));
     }
     let name: Rc<str> = match user {
         Some(user) => format!("{USER}{user}{END}{client_id}").into(),
         None if client_id.starts_with(USER) || client_id == RESERVED => {
-            return Err(Unfit("client id is reserved"));
+            return Err(InvalidName("client id is reserved"));
         }
         None => client_id.into(),
     };
-    if name.len() > plan::CLIENT_ID_BYTES { Err(Unfit("client id is too long")) } else { Ok(name) }
+    if name.len() > plan::CLIENT_ID_BYTES { Err(InvalidName("client id is too long")) } else { Ok(name) }
 }
 
 /// The user and the client id of a name.
@@ -83,8 +83,8 @@ mod tests {
     #[test]
     fn no_anonymous_client_has_the_name_of_a_users() {
         assert_eq!(name(Some("plc"), "a;b").as_deref(), Ok("user=plc;a;b"));
-        assert_eq!(name(None, "user=plc;a"), Err(Unfit("client id is reserved")));
-        assert_eq!(name(None, "edgecore"), Err(Unfit("client id is reserved")));
+        assert_eq!(name(None, "user=plc;a"), Err(InvalidName("client id is reserved")));
+        assert_eq!(name(None, "edgecore"), Err(InvalidName("client id is reserved")));
         assert_eq!(name(None, "edgecore-1").as_deref(), Ok("edgecore-1"));
         assert!(name(Some("plc"), &"x".repeat(120)).is_err() && name(Some("plc"), &"x".repeat(119)).is_ok());
         for id in ["a\nb", "\u{1b}[2J", "a\r", "\u{85}"] {
@@ -95,7 +95,7 @@ mod tests {
         for user in ["", "a+", "#", "a/b", "a;b", "a\nb", "edgecore", &"x".repeat(65)] {
             assert!(user_defect(user).is_some(), "{user}");
         }
-        for user in ["plc", "system:node:edge-1", "größe", "%u", "edge core"] {
+        for user in ["plc", "system:node:edge-1", "größe", "%u", "edge router"] {
             assert_eq!(user_defect(user), None, "{user}");
         }
     }

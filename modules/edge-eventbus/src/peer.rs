@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Which listener took a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum ListenerKind {
     /// TCP without TLS.
     #[default]
     Plain,
@@ -16,17 +16,17 @@ pub(crate) enum Door {
 
 /// Whom what comes is counted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Source {
+pub(crate) enum PeerOrigin {
     /// An address; of IPv6 the network of 64 bits, in which one machine has as many addresses as it likes.
     Address(IpAddr),
     /// A user of this machine.
     Uid(u32),
 }
 
-impl Source {
+impl PeerOrigin {
     fn of(address: IpAddr) -> Self {
         let address = address.to_canonical();
-        Source::Address(match address {
+        PeerOrigin::Address(match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(v6) if v6.is_loopback() => address,
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
@@ -35,15 +35,15 @@ impl Source {
 
     /// Whether all programs of this machine look like that.
     pub(crate) fn is_everyone(self) -> bool {
-        matches!(self, Source::Address(address) if address.is_loopback())
+        matches!(self, PeerOrigin::Address(address) if address.is_loopback())
     }
 }
 
 /// The other end of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
-    pub(crate) door: Door,
-    pub(crate) source: Source,
+    pub(crate) door: ListenerKind,
+    pub(crate) source: PeerOrigin,
     /// For logs.
     pub(crate) label: String,
     /// The user that its certificate names.
@@ -51,8 +51,8 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn tcp(door: Door, address: SocketAddr) -> Self {
-        Peer { door, source: Source::of(address.ip()), label: address.to_string(), certified: None }
+    pub(crate) fn tcp(door: ListenerKind, address: SocketAddr) -> Self {
+        Peer { door, source: PeerOrigin::of(address.ip()), label: address.to_string(), certified: None }
     }
 
     pub(crate) fn unix(uid: u32, pid: Option<i32>) -> Self {
@@ -60,13 +60,13 @@ impl Peer {
             Some(pid) => format!("uid {uid}, pid {pid}"),
             None => format!("uid {uid}"),
         };
-        Peer { door: Door::Unix, source: Source::Uid(uid), label, certified: None }
+        Peer { door: ListenerKind::Unix, source: PeerOrigin::Uid(uid), label, certified: None }
     }
 }
 
 impl Default for Peer {
     fn default() -> Self {
-        Peer::tcp(Door::Plain, SocketAddr::from(([127, 0, 0, 1], 0)))
+        Peer::tcp(ListenerKind::Plain, SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn one_machine_is_one_source() {
-        let source = |text: &str| Source::of(text.parse().unwrap());
+        let source = |text: &str| PeerOrigin::of(text.parse().unwrap());
         assert_eq!(source("fd00::1"), source("fd00::ffff:1:2"));
         assert_ne!(source("fd00::1"), source("fd00:0:0:1::1"));
         assert_eq!(source("::ffff:10.0.0.1"), source("10.0.0.1"));
@@ -86,6 +86,6 @@ mod tests {
                 && source("::1").is_everyone()
                 && source("::ffff:127.0.0.1").is_everyone()
         );
-        assert!(!source("::2").is_everyone() && !Source::Uid(0).is_everyone());
+        assert!(!source("::2").is_everyone() && !PeerOrigin::Uid(0).is_everyone());
     }
 }

@@ -10,18 +10,18 @@ pub(crate) const PACKET_BYTES: usize = 256 << 10;
 pub(crate) const CONNECT_BYTES: usize = 72 << 10;
 /// 16 KiB: a read buffer that is larger is given back when it is empty.
 pub(crate) const BUFFER_BYTES: usize = 16 << 10;
-/// 64 units of work (see [`crate::rate`]), 16 small publishes, of one client are done before another client's turn comes.
+/// 64 units of work (see `rate_limit.rs`), 16 small publishes, of one client are done before another client's turn comes.
 pub(crate) const TURN_WORK: u64 = 64;
 /// 64 KiB of one client are taken before another client's turn comes.
 pub(crate) const TURN_BYTES: u64 = 64 << 10;
 /// 64 connections of one listener that have not said who they are: each may make the broker keep a CONNECT.
-pub(crate) const STRANGERS: usize = 64;
+pub(crate) const PENDING_CONNECTS: usize = 64;
 /// 256 sessions, the absent clients' included, or twice as many as clients may be there at once; who makes room is in
-/// [`crate::shares`].
+/// `quotas.rs`.
 pub(crate) const SESSIONS: usize = 256;
 /// 128 subscriptions of one client.
 pub(crate) const SUBSCRIPTIONS: usize = 128;
-/// 1024 different filters at once, shared as [`crate::shares`] says.
+/// 1024 different filters at once, shared as `quotas.rs` says.
 pub(crate) const FILTERS: usize = 1024;
 /// From 100 messages in a subscriber's queue on (KubeEdge's sessionQueueSize) publishers of QoS 1 and 2 wait for it.
 pub(crate) const QUEUE_SOFT: usize = 100;
@@ -57,7 +57,7 @@ pub(crate) const TWIN_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) const RETAINED: usize = 1024;
 /// See [`RETAINED`].
 pub(crate) const RETAINED_BYTES: usize = 4 << 20;
-/// 128 bytes: the longest name of a client that is taken, see [`crate::identity`]; of an anonymous one it is its client id.
+/// 128 bytes: the longest name of a client that is taken, see `identity.rs`; of an anonymous one it is its client id.
 pub(crate) const CLIENT_ID_BYTES: usize = 128;
 /// 64 bytes: the longest user name, which leaves as much for the client id.
 pub(crate) const USER_BYTES: usize = 64;

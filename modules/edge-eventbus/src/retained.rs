@@ -7,8 +7,8 @@ use bytes::Bytes;
 use edge_store::{Row, Table, Write};
 
 use crate::identity;
+use crate::quotas::{Quotas, Usage};
 use crate::session::Message;
-use crate::shares::{Held, Shares};
 use crate::{plan, topic};
 
 /// The newest retained message of each topic.
@@ -16,10 +16,10 @@ use crate::{plan, topic};
 pub(crate) struct Retained {
     kept: BTreeMap<String, Rc<Message>>,
     bytes: usize,
-    shares: Shares,
+    quotas: Quotas,
     /// Messages and bytes of each owner.
-    messages_of: Held,
-    bytes_of: Held,
+    messages_of: Usage,
+    bytes_of: Usage,
     /// Topics whose row is not what is kept here.
     dirty: BTreeSet<String>,
     change: u64,
@@ -39,8 +39,8 @@ impl Retained {
     }
 
     /// Shared like that from now on.
-    pub(crate) fn share(&mut self, shares: Shares) {
-        self.shares = shares;
+    pub(crate) fn quota(&mut self, quotas: Quotas) {
+        self.quotas = quotas;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -54,7 +54,7 @@ impl Retained {
         if !message.payload.is_empty() {
             let size = message.topic.len() + message.payload.len();
             let owner = identity::owner(&message.from);
-            let share = |bound| self.shares.share(&owner, bound);
+            let share = |bound| self.quotas.quota(&owner, bound);
             let others_need_it = self.messages_of.of(&owner) >= share(plan::RETAINED)
                 || self.bytes_of.of(&owner) + size > share(plan::RETAINED_BYTES);
             if others_need_it || self.kept.len() >= plan::RETAINED || self.bytes + size > plan::RETAINED_BYTES
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn anonymous_clients_keep_no_more_than_their_half() {
         let mut retained = Retained::default();
-        retained.share(Shares { users: true });
+        retained.quota(Quotas { users: true });
         let from = |name: &str, topic: &str, size: usize| {
             let payload = Bytes::from(vec![b'x'; size]);
             let (topic, inside) = (topic.to_owned(), topic::inside(topic));

@@ -27,7 +27,7 @@ pub(crate) struct Message {
 
 /// How a connection came.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Arrival {
+pub(crate) struct ConnectInfo {
     pub(crate) peer: Peer,
     pub(crate) proof: Proof,
     /// In seconds.
@@ -45,7 +45,7 @@ struct Queued {
 
 /// What became of a message that was put into a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Put {
+pub(crate) enum Enqueued {
     Queued,
     /// The client is away, and QoS 0 is not kept for it.
     NotKept,
@@ -59,8 +59,8 @@ pub(crate) enum Put {
 
 /// What a connection and the rest of the broker share.
 #[derive(Default)]
-pub(crate) struct Wires {
-    pub(crate) arrival: Arrival,
+pub(crate) struct ConnectionHandle {
+    pub(crate) connect_info: ConnectInfo,
     /// When the client last said something after its CONNECT.
     heard: Cell<Option<Moment>>,
     /// Packets that are no publishes; they go out first.
@@ -71,13 +71,13 @@ pub(crate) struct Wires {
     pub(crate) room: Notify,
     /// The connection has to end.
     pub(crate) ended: Notify,
-    end: Cell<Option<Cut>>,
+    end: Cell<Option<CloseReason>>,
     slow_since: Cell<Option<Moment>>,
 }
 
 /// Why the broker ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
+pub(crate) enum CloseReason {
     TakenOver,
     MadeRoom,
     Revoked,
@@ -85,9 +85,9 @@ pub(crate) enum Cut {
     Ending,
 }
 
-impl Wires {
-    pub(crate) fn of(arrival: Arrival) -> Rc<Self> {
-        Rc::new(Wires { arrival, ..Wires::default() })
+impl ConnectionHandle {
+    pub(crate) fn of(connect_info: ConnectInfo) -> Rc<Self> {
+        Rc::new(ConnectionHandle { connect_info, ..ConnectionHandle::default() })
     }
 
     pub(crate) fn heard(&self, now: Moment) {
@@ -107,24 +107,24 @@ impl Wires {
         self.control.borrow().len()
     }
 
-    pub(crate) fn cut(&self, why: Cut) {
+    pub(crate) fn close(&self, why: CloseReason) {
         if self.end.get().is_none() {
             self.end.set(Some(why));
         }
         self.ended.notify_one();
     }
 
-    pub(crate) fn is_cut(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.end.get().is_some()
     }
 
     pub(crate) fn reason(&self) -> Broken {
         match self.end.get() {
-            Some(Cut::TakenOver) => Broken::TakenOver,
-            Some(Cut::Ending) => Broken::Ending,
-            Some(Cut::MadeRoom) => Broken::MadeRoom,
-            Some(Cut::Revoked) => Broken::Revoked,
-            Some(Cut::Stuck) | None => Broken::Stuck,
+            Some(CloseReason::TakenOver) => Broken::TakenOver,
+            Some(CloseReason::Ending) => Broken::Ending,
+            Some(CloseReason::MadeRoom) => Broken::MadeRoom,
+            Some(CloseReason::Revoked) => Broken::Revoked,
+            Some(CloseReason::Stuck) | None => Broken::Stuck,
         }
     }
 
@@ -150,7 +150,7 @@ pub(crate) struct Session {
     pub(crate) rights: Rights,
     /// Filters in the router's form, with the granted QoS.
     pub(crate) subscriptions: BTreeMap<String, u8>,
-    pub(crate) wires: Option<Rc<Wires>>,
+    pub(crate) handle: Option<Rc<ConnectionHandle>>,
     /// Orders the sessions of absent clients by the time they left.
     pub(crate) left: u64,
     queue: VecDeque<Queued>,
@@ -174,7 +174,7 @@ impl Session {
             proof: Proof::None,
             rights,
             subscriptions: BTreeMap::new(),
-            wires: None,
+            handle: None,
             left: 0,
             queue: VecDeque::new(),
             kept: 0,
@@ -188,16 +188,16 @@ impl Session {
     }
 
     /// A connection takes the session; what was not acknowledged is sent again.
-    pub(crate) fn attach(&mut self, wires: Rc<Wires>) {
+    pub(crate) fn attach(&mut self, handle: Rc<ConnectionHandle>) {
         self.written = 0;
-        self.proof = wires.arrival.proof.clone();
-        self.wires = Some(wires);
+        self.proof = handle.connect_info.proof.clone();
+        self.handle = Some(handle);
     }
 
-    pub(crate) fn put(&mut self, message: &Rc<Message>, qos: u8, retain: bool) -> Put {
-        let away = self.wires.is_none();
+    pub(crate) fn put(&mut self, message: &Rc<Message>, qos: u8, retain: bool) -> Enqueued {
+        let away = self.handle.is_none();
         if away && qos == 0 {
-            return Put::NotKept;
+            return Enqueued::NotKept;
         }
         let size = message.payload.len();
         let many = self.queue.len() - self.kept >= plan::QUEUE_HARD;
@@ -205,9 +205,9 @@ impl Session {
         // For retained ones, see `takes_retained`.
         if full && !retain {
             return match (qos, away) {
-                (0, _) => Put::Dropped,
-                (_, true) => Put::Lost,
-                (_, false) => Put::Overflow,
+                (0, _) => Enqueued::Dropped,
+                (_, true) => Enqueued::Lost,
+                (_, false) => Enqueued::Overflow,
             };
         }
         if retain {
@@ -216,10 +216,10 @@ impl Session {
             self.bytes += size;
         }
         self.queue.push_back(Queued { message: Rc::clone(message), qos, retain });
-        if let Some(wires) = &self.wires {
-            wires.out.notify_one();
+        if let Some(handle) = &self.handle {
+            handle.out.notify_one();
         }
-        Put::Queued
+        Enqueued::Queued
     }
 
     /// Whether a new subscription's retained messages may be queued, however many they are.
@@ -242,13 +242,13 @@ impl Session {
     /// A connected client whose queue is so long that publishers should wait.
     pub(crate) fn is_slow(&self) -> bool {
         let long = self.queue.len() - self.kept >= plan::QUEUE_SOFT || self.bytes > plan::QUEUE_BYTES / 2;
-        long && self.wires.as_ref().is_some_and(|wires| !wires.is_cut())
+        long && self.handle.as_ref().is_some_and(|handle| !handle.is_closing())
     }
 
     /// Writes what may go out now; returns how many messages.
     pub(crate) fn fill(&mut self, out: &mut BytesMut) -> u64 {
-        if let Some(wires) = &self.wires {
-            for packet in wires.control.borrow_mut().drain(..) {
+        if let Some(handle) = &self.handle {
+            for packet in handle.control.borrow_mut().drain(..) {
                 out.extend_from_slice(&packet);
             }
         }
@@ -298,9 +298,9 @@ impl Session {
                 self.written -= 1;
             }
         }
-        if let Some(wires) = &self.wires {
-            wires.moved();
-            wires.out.notify_one();
+        if let Some(handle) = &self.handle {
+            handle.moved();
+            handle.out.notify_one();
         }
     }
 
@@ -386,7 +386,7 @@ mod tests {
         let (large, small) = (message(&vec![0; plan::INFLIGHT_BYTES]), message(b"x"));
         assert_eq!(
             (session.put(&large, 1, false), session.put(&small, 1, false)),
-            (Put::Queued, Put::Queued)
+            (Enqueued::Queued, Enqueued::Queued)
         );
         let mut out = BytesMut::new();
         assert_eq!((session.fill(&mut out), session.held() > plan::INFLIGHT_BYTES), (1, true));
@@ -406,10 +406,10 @@ mod tests {
     fn retained_messages_in_the_queue_do_not_make_it_full() {
         let mut session = connected();
         for _ in 0..plan::RETAINED {
-            assert_eq!(session.put(&message(&[0; 4096]), 1, true), Put::Queued);
+            assert_eq!(session.put(&message(&[0; 4096]), 1, true), Enqueued::Queued);
         }
         assert!(!session.takes_retained() && !session.is_slow() && session.held() == 0);
-        assert_eq!(session.put(&message(b"x"), 1, false), Put::Queued);
+        assert_eq!(session.put(&message(b"x"), 1, false), Enqueued::Queued);
         assert_eq!(session.give_up(), plan::RETAINED as u64 + 1);
         assert!(session.takes_retained() && session.held() == 0);
     }
@@ -417,15 +417,15 @@ mod tests {
     #[test]
     fn a_full_queue_says_what_became_of_the_message() {
         let mut session = connected();
-        while session.put(&message(b"x"), 1, false) == Put::Queued {}
-        assert_eq!(session.put(&message(b"x"), 0, false), Put::Dropped);
-        assert_eq!(session.put(&message(b"x"), 1, false), Put::Overflow);
-        session.wires = None;
-        assert_eq!(session.put(&message(b"x"), 1, false), Put::Lost);
-        assert_eq!(session.put(&message(b"x"), 0, false), Put::NotKept);
+        while session.put(&message(b"x"), 1, false) == Enqueued::Queued {}
+        assert_eq!(session.put(&message(b"x"), 0, false), Enqueued::Dropped);
+        assert_eq!(session.put(&message(b"x"), 1, false), Enqueued::Overflow);
+        session.handle = None;
+        assert_eq!(session.put(&message(b"x"), 1, false), Enqueued::Lost);
+        assert_eq!(session.put(&message(b"x"), 0, false), Enqueued::NotKept);
         let mut session = connected();
         let large = vec![0; plan::QUEUE_BYTES * 2];
-        assert_eq!(session.put(&message(&large), 1, false), Put::Queued);
-        assert_eq!(session.put(&message(b"x"), 0, false), Put::Dropped);
+        assert_eq!(session.put(&message(&large), 1, false), Enqueued::Queued);
+        assert_eq!(session.put(&message(b"x"), 0, false), Enqueued::Dropped);
     }
 }

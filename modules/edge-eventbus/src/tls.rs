@@ -108,7 +108,7 @@ fn common_name(certificate: &CertificateDer<'_>) -> Result<String, &'static str>
     }
     match identity::user_defect(name) {
         None => Ok(name.to_owned()),
-        Some(identity::Unfit(what)) => Err(what),
+        Some(identity::InvalidName(what)) => Err(what),
     }
 }
 

@@ -15,8 +15,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::identity::{self, Owner};
 use crate::plan;
-use crate::shares::Shares;
-use crate::sources::{Number, Source, Sources};
+use crate::quotas::Quotas;
+use crate::upload_sources::{Number, Sources, UploadSource};
 
 /// What became of a message: kept, or why not.
 pub(crate) type Outcome = Result<(), Rc<str>>;
@@ -24,29 +24,29 @@ pub(crate) type Outcome = Result<(), Rc<str>>;
 /// One connection, as far as uploads go. Once a message that comes again was refused, nothing behind it is taken: it
 /// comes again, too, and would overtake.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct UploadOrder {
     refused: Cell<bool>,
 }
 
 /// A message on its way into the outbox.
-pub(crate) struct Item {
-    pub(crate) source: Source,
+pub(crate) struct Upload {
+    pub(crate) source: UploadSource,
     pub(crate) payload: Bytes,
     pub(crate) qos: u8,
     pub(crate) dup: bool,
-    pub(crate) line: Rc<Line>,
+    pub(crate) line: Rc<UploadOrder>,
     /// Its share of the memory, given back when it is settled. A will has none.
-    pub(crate) room: Option<Room>,
+    pub(crate) room: Option<MemoryPermit>,
 }
 
 /// Memory for a message, until it is dropped.
-pub(crate) struct Room {
+pub(crate) struct MemoryPermit {
     _of_anonymous: Option<OwnedSemaphorePermit>,
     _of_all: OwnedSemaphorePermit,
 }
 
 struct Waiting {
-    item: Item,
+    item: Upload,
     outcome: oneshot::Sender<Outcome>,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Uploads {
     room: Arc<Semaphore>,
     /// What anonymous clients have of it: whoever logs in need not wait behind all of them.
     anonymous: Arc<Semaphore>,
-    shares: Shares,
+    quotas: Quotas,
     sources: Cell<usize>,
 }
 
@@ -83,20 +83,20 @@ impl Default for Uploads {
             storing: Cell::default(),
             room: Arc::new(Semaphore::new(plan::UPLOAD_BYTES)),
             anonymous: Arc::new(Semaphore::new(plan::UPLOAD_BYTES / 2)),
-            shares: Shares::default(),
+            quotas: Quotas::default(),
             sources: Cell::default(),
         }
     }
 }
 
 impl Uploads {
-    /// Shares the outbox like that.
-    pub(crate) fn new(shares: Shares) -> Self {
-        Uploads { shares, ..Uploads::default() }
+    /// Quotas the outbox like that.
+    pub(crate) fn new(quotas: Quotas) -> Self {
+        Uploads { quotas, ..Uploads::default() }
     }
 
     /// Waits until there is memory for a message of so many bytes of a client.
-    pub(crate) async fn room(&self, client: &str, bytes: usize) -> Option<Room> {
+    pub(crate) async fn room(&self, client: &str, bytes: usize) -> Option<MemoryPermit> {
         let share = u32::try_from((bytes + plan::UPLOAD_OVERHEAD).min(plan::UPLOAD_BYTES / 2)).ok()?;
         let of_anonymous = if identity::owner(client) == Owner::Anonymous {
             Some(Arc::clone(&self.anonymous).acquire_many_owned(share).await.ok()?)
@@ -104,20 +104,20 @@ impl Uploads {
             None
         };
         let of_all = Arc::clone(&self.room).acquire_many_owned(share).await.ok()?;
-        Some(Room { _of_anonymous: of_anonymous, _of_all: of_all })
+        Some(MemoryPermit { _of_anonymous: of_anonymous, _of_all: of_all })
     }
 
     /// Whether a client's message has to stay out of the outbox of `store`, with so many bytes of others before it: the
     /// anonymous clients have a share of what telemetry may fill, and the rest is for those that log in.
-    fn is_strangers(&self, item: &Item, store: &Store, rows: usize, bytes: usize) -> bool {
-        if identity::owner(&item.source.client) != Owner::Anonymous || !self.shares.users {
+    fn is_strangers(&self, item: &Upload, store: &Store, rows: usize, bytes: usize) -> bool {
+        if identity::owner(&item.source.client) != Owner::Anonymous || !self.quotas.users {
             return false;
         }
         let (most_rows, most_bytes) = store.telemetry_bounds();
         let filled = store.snapshot();
         let size = item.source.topic.len() + item.payload.len();
         let share =
-            |bound| self.shares.share(&Owner::Anonymous, usize::try_from(bound).unwrap_or(usize::MAX));
+            |bound| self.quotas.quota(&Owner::Anonymous, usize::try_from(bound).unwrap_or(usize::MAX));
         let over = |filled: u64, more: usize, bound: u64| {
             usize::try_from(filled).unwrap_or(usize::MAX).saturating_add(more) > share(bound)
         };
@@ -125,7 +125,7 @@ impl Uploads {
     }
 
     /// Hands a message over. What is refused only makes room for others if it is heard of.
-    pub(crate) fn put(&self, item: Item) -> oneshot::Receiver<Outcome> {
+    pub(crate) fn put(&self, item: Upload) -> oneshot::Receiver<Outcome> {
         let (outcome, told) = oneshot::channel();
         self.queue.borrow_mut().push_back(Waiting { item, outcome });
         self.came.notify_one();
@@ -224,7 +224,7 @@ impl Keeper {
         if batch.is_empty() {
             return false;
         }
-        let items: Vec<&Item> = batch.iter().map(|waiting| &waiting.item).collect();
+        let items: Vec<&Upload> = batch.iter().map(|waiting| &waiting.item).collect();
         if self.commit(&items).await.is_ok() {
             for waiting in batch {
                 self.kept(waiting);
@@ -266,7 +266,7 @@ impl Keeper {
     }
 
     /// Numbers and commits these, or leaves no trace of them.
-    async fn commit(&mut self, items: &[&Item]) -> Outcome {
+    async fn commit(&mut self, items: &[&Upload]) -> Outcome {
         let numbers: Vec<Number> = items.iter().map(|item| self.sources.next(&item.source)).collect();
         let writes: Result<Vec<Write>, rows::RowError> =
             items.iter().zip(&numbers).map(|(item, number)| write(item, *number)).collect();
@@ -304,14 +304,14 @@ impl Keeper {
         self.sources.next(&item.source);
         let dropped = self.uploads.count(|counts| counts.dropped += 1).dropped;
         if dropped.is_power_of_two() {
-            let Source { client, topic } = &item.source;
+            let UploadSource { client, topic } = &item.source;
             tracing::warn!(?client, ?topic, ?why, dropped, "message of QoS 0 for the cloud dropped");
         }
     }
 }
 
-fn write(item: &Item, number: Number) -> Result<Write, rows::RowError> {
-    let Source { client, topic } = &item.source;
+fn write(item: &Upload, number: Number) -> Result<Write, rows::RowError> {
+    let UploadSource { client, topic } = &item.source;
     let telemetry = Telemetry {
         client: client.to_string(),
         topic: topic.to_string(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use beehive::Env;
 use contract::{NodeName, Upload};
-use edge_eventbus::{Intake, Publisher};
+use edge_eventbus::{Uploader, Publisher};
 
 use crate::world::{Violations, note};
 
@@ -42,7 +42,7 @@ impl Meter {
     pub(crate) async fn publish(
         &mut self,
         env: &Env,
-        intake: Option<Intake>,
+        intake: Option<Uploader>,
         count: usize,
         mut accepted: impl FnMut(&str, u64),
     ) -> Burst {

@@ -15,7 +15,7 @@ use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use edge::{EdgeCore, Parts};
-use edge_eventbus::Intake;
+use edge_eventbus::Uploader;
 use edge_hub::{Endpoints, Server as CloudServer};
 use edge_store::{Options, StandInDisk, Store, WallClock};
 use harness::StandInRuntime;
@@ -53,7 +53,7 @@ pub(crate) fn note(violations: &Violations, what: String) {
 /// In EventBus' place: MQTT and its threads stay outside. It lets a run speak to DeviceTwin as the bus would, and brings
 /// telemetry into the outbox with the bus' own code.
 struct Bus {
-    intake: Intake,
+    intake: Uploader,
     store: Store,
     meta: Address<MetaMsg>,
 }
@@ -75,7 +75,7 @@ impl Actor for Bus {
 #[derive(Clone)]
 struct Doors {
     twin: Address<TwinMsg>,
-    intake: Intake,
+    intake: Uploader,
 }
 
 /// An edge node. Its folder, its runtime and its cable outlive its EdgeCore.
@@ -293,7 +293,7 @@ impl World {
         };
         let (settings, doors, kept) = (node.settings.clone(), Rc::clone(&node.doors), store.clone());
         let bus = move |twin, meta| {
-            let intake = Intake::default();
+            let intake = Uploader::default();
             doors.replace(Some(Doors { twin, intake: intake.clone() }));
             Bus { intake, store: kept.clone(), meta }
         };
@@ -366,7 +366,7 @@ impl Node {
     }
 
     /// The way of telemetry, while its broker runs.
-    pub(crate) fn intake(&self) -> Option<Intake> {
+    pub(crate) fn intake(&self) -> Option<Uploader> {
         self.doors.borrow().as_ref().map(|doors| doors.intake.clone())
     }
 

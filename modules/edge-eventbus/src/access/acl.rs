@@ -79,7 +79,7 @@ impl Acl {
             match word {
                 "user" => {
                     let name = rest.trim();
-                    if let Some(identity::Unfit(what)) = identity::user_defect(name) {
+                    if let Some(identity::InvalidName(what)) = identity::user_defect(name) {
                         return Err(Defect::new(number, what));
                     }
                     user = Some(name.to_owned());

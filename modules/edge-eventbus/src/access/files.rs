@@ -12,7 +12,7 @@ use std::time::Duration;
 use beehive::Env;
 
 use crate::access::{Acl, Defect, Users};
-use crate::connection::Shared;
+use crate::shared::Shared;
 use crate::tls;
 
 /// 1 MiB: thousands of users.

@@ -1,7 +1,7 @@
 //! Looks at passwords without letting whoever sends many take the processor.
 //!
 //! Hashes are slow on purpose, so one is computed at a time, beside the hive's thread, and the next one waits as long as
-//! the last one took: together they take at most half of one core. Every source (an address, or a user of the Unix
+//! the last one took: together they take at most half of one router. Every source (an address, or a user of the Unix
 //! socket) has a queue of its own and the queues take turns, so that a flood keeps nobody else waiting. A source that
 //! was wrong ten times has to wait, half a second for each further time.
 
@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, Semaphore, oneshot};
 
 use crate::access::users::{Check, Hash};
 use crate::packet::Password;
-use crate::peer::Source;
+use crate::peer::PeerOrigin;
 
 /// 64 passwords of one source wait: all devices behind one address that come back at once.
 const WAITING: usize = 64;
@@ -69,7 +69,7 @@ impl Queue {
 
 /// See the module.
 pub(crate) struct Gate {
-    queues: RefCell<BTreeMap<Source, Rc<Queue>>>,
+    queues: RefCell<BTreeMap<PeerOrigin, Rc<Queue>>>,
     waiting: Rc<Cell<usize>>,
     hashing: Arc<Semaphore>,
 }
@@ -111,7 +111,7 @@ impl Gate {
     pub(crate) async fn verify(
         &self,
         env: &Env,
-        source: Source,
+        source: PeerOrigin,
         check: Check,
         password: Password,
     ) -> Result<Option<Arc<Hash>>, Busy> {
@@ -147,7 +147,7 @@ impl Gate {
         Ok(proof)
     }
 
-    fn queue(&self, source: Source, now: Moment) -> Rc<Queue> {
+    fn queue(&self, source: PeerOrigin, now: Moment) -> Rc<Queue> {
         let mut queues = self.queues.borrow_mut();
         if queues.len() >= SOURCES {
             queues.retain(|_, queue| !queue.is_idle(now));
@@ -193,14 +193,16 @@ mod tests {
             let began = env.now();
             let guesses = async {
                 for n in 0..30 {
-                    let wrong = gate.verify(&env, Source::Uid(1), check(), password(&n.to_string())).await;
+                    let wrong =
+                        gate.verify(&env, PeerOrigin::Uid(1), check(), password(&n.to_string())).await;
                     assert_eq!(wrong, Ok(None));
                 }
                 env.now().since(began)
             };
             let good = async {
                 for _ in 0..30 {
-                    let right = gate.verify(&env, Source::Uid(2), check(), password("s3cret pässword")).await;
+                    let right =
+                        gate.verify(&env, PeerOrigin::Uid(2), check(), password("s3cret pässword")).await;
                     assert!(matches!(right, Ok(Some(_))), "{right:?}");
                 }
                 env.now().since(began)
@@ -211,7 +213,7 @@ mod tests {
             // Forgiven in time.
             env.sleep(EACH * 40).await;
             let began = env.now();
-            assert_eq!(gate.verify(&env, Source::Uid(1), check(), password("x")).await, Ok(None));
+            assert_eq!(gate.verify(&env, PeerOrigin::Uid(1), check(), password("x")).await, Ok(None));
             assert!(env.now().since(began) < EACH);
         });
     }
@@ -220,11 +222,16 @@ mod tests {
     fn a_flood_is_turned_away_and_its_source_is_served_again_afterwards() {
         run(|env| async move {
             let gate = Gate::default();
-            let flood = join_all((0..1000).map(|n| {
-                let (gate, env) = (&gate, &env);
-                async move { gate.verify(env, Source::Uid(1), check(), password(&n.to_string())).await }
-            }));
-            let other = gate.verify(&env, Source::Uid(2), check(), password("s3cret pässword"));
+            let flood =
+                join_all(
+                    (0..1000).map(|n| {
+                        let (gate, env) = (&gate, &env);
+                        async move {
+                            gate.verify(env, PeerOrigin::Uid(1), check(), password(&n.to_string())).await
+                        }
+                    }),
+                );
+            let other = gate.verify(&env, PeerOrigin::Uid(2), check(), password("s3cret pässword"));
             let began = env.now();
             let other = async {
                 let right = other.await;
@@ -236,7 +243,8 @@ mod tests {
             assert_eq!(gate.waiting(), 0);
             // Late now: fewer may wait.
             let again =
-                join_all((0..20).map(|_| gate.verify(&env, Source::Uid(1), check(), password("x")))).await;
+                join_all((0..20).map(|_| gate.verify(&env, PeerOrigin::Uid(1), check(), password("x"))))
+                    .await;
             assert_eq!(again.iter().filter(|answer| **answer == Err(Busy)).count(), 20 - WAITING_LATE);
         });
     }
@@ -246,12 +254,12 @@ mod tests {
         run(|env| async move {
             let gate = Gate::default();
             for _ in 0..FREE + 4 {
-                let guess = gate.verify(&env, Source::Uid(1), check(), password("x"));
+                let guess = gate.verify(&env, PeerOrigin::Uid(1), check(), password("x"));
                 let guess = std::pin::pin!(guess);
                 let _ = futures::FutureExt::now_or_never(guess);
                 env.sleep(Duration::from_millis(1)).await;
             }
-            assert!(!gate.queue(Source::Uid(1), env.now()).late(env.now()).is_zero());
+            assert!(!gate.queue(PeerOrigin::Uid(1), env.now()).late(env.now()).is_zero());
             assert_eq!(gate.waiting(), 0);
         });
     }
@@ -261,7 +269,7 @@ mod tests {
         run(|env| async move {
             let gate = Gate::default();
             for uid in 0..3000 {
-                let queue = gate.queue(Source::Uid(uid), env.now());
+                let queue = gate.queue(PeerOrigin::Uid(uid), env.now());
                 queue.wrong(env.now());
             }
             assert!(gate.queues.borrow().len() <= SOURCES);

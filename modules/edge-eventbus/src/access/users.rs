@@ -88,7 +88,7 @@ impl Users {
             }
             let at = |what: &str| Defect::new(number, what);
             let (name, hash) = line.split_once(':').ok_or_else(|| at("is not name:hash"))?;
-            if let Some(identity::Unfit(what)) = identity::user_defect(name) {
+            if let Some(identity::InvalidName(what)) = identity::user_defect(name) {
                 return Err(at(what));
             }
             let hash = read(hash).map_err(at)?;
@@ -197,7 +197,7 @@ pub fn line(name: &str, password: &[u8], salt: [u8; 16]) -> Result<String, &'sta
     if name.contains(':') {
         return Err("user name has a colon, which ends it in the file");
     }
-    if let Some(identity::Unfit(what)) = identity::user_defect(name) {
+    if let Some(identity::InvalidName(what)) = identity::user_defect(name) {
         return Err(what);
     }
     if password.is_empty() || password.len() > plan::PASSWORD_BYTES {

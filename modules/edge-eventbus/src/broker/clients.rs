@@ -8,41 +8,41 @@ use beehive::Moment;
 
 use super::{Broker, ClientId};
 use crate::access::{Acl, Hash, Proof, Rights};
-use crate::peer::Source;
-use crate::places::{self, Limits, Place, Seat};
-use crate::session::{Arrival, Cut, Message};
-use crate::shares::{self, Entry, Room, Shares};
+use crate::connection_limits::{self, Admission, ClientConnection, ConnectionLimits};
+use crate::peer::PeerOrigin;
+use crate::quotas::{self, Quotas, SessionEntry, SessionRoom};
+use crate::session::{CloseReason, ConnectInfo, Message};
 use crate::{identity, plan, topic};
 
 impl Broker {
-    /// Room for so many clients, and for as many sessions of absent ones.
-    pub(crate) fn with_room(mut self, limits: Limits) -> Self {
+    /// SessionRoom for so many clients, and for as many sessions of absent ones.
+    pub(crate) fn with_room(mut self, limits: ConnectionLimits) -> Self {
         self.room = plan::SESSIONS.max(2 * limits.all);
         self
     }
 
-    /// Shares its tables like that.
-    pub(crate) fn with_shares(mut self, shares: Shares) -> Self {
-        self.shares = shares;
-        self.retained.share(shares);
+    /// Quotas its tables like that.
+    pub(crate) fn with_shares(mut self, quotas: Quotas) -> Self {
+        self.quotas = quotas;
+        self.retained.quota(quotas);
         self
     }
 
     /// What becomes of a session that `client` needs anew.
-    pub(super) fn room_for(&self, client: &ClientId) -> Room<ClientId> {
+    pub(super) fn room_for(&self, client: &ClientId) -> SessionRoom<ClientId> {
         let others = self.sessions.iter().filter(|(other, _)| *other != client);
-        let entries = others.map(|(client, session)| Entry {
+        let entries = others.map(|(client, session)| SessionEntry {
             client: Rc::clone(client),
             owner: identity::owner(client),
-            left: session.wires.is_none().then_some(session.left),
+            left: session.handle.is_none().then_some(session.left),
         });
-        shares::room(self.shares, self.room, entries.collect(), &identity::owner(client))
+        quotas::room(self.quotas, self.room, entries.collect(), &identity::owner(client))
     }
 
     /// Whether a client that comes may have a session. One that ends with the connection may in any case, as connections
     /// have a bound of their own.
     pub(crate) fn has_room(&self, client: &ClientId, clean: bool) -> bool {
-        clean || self.sessions.contains_key(client) || self.room_for(client) != Room::None
+        clean || self.sessions.contains_key(client) || self.room_for(client) != SessionRoom::Refused
     }
 
     /// How many retained messages there are.
@@ -85,28 +85,28 @@ impl Broker {
     pub(crate) fn make_place(
         &mut self,
         client: &ClientId,
-        arrival: &Arrival,
-        limits: Limits,
+        connect_info: &ConnectInfo,
+        limits: ConnectionLimits,
         now: Moment,
     ) -> bool {
         let here = self.sessions.iter().filter(|(other, _)| *other != client);
-        let seats: Vec<Seat> = here
+        let connections: Vec<ClientConnection> = here
             .filter_map(|(client, session)| {
-                let wires = session.wires.as_ref().filter(|wires| !wires.is_cut())?;
-                Some(seat(client, &wires.arrival, wires.last_heard()))
+                let handle = session.handle.as_ref().filter(|handle| !handle.is_closing())?;
+                Some(connection(client, &handle.connect_info, handle.last_heard()))
             })
             .collect();
-        match places::place(limits, &seats, &seat(client, arrival, None), now) {
-            Place::Free => true,
-            Place::None => false,
-            Place::Of(victim) => {
+        match connection_limits::place(limits, &connections, &connection(client, connect_info, None), now) {
+            Admission::Free => true,
+            Admission::Refused => false,
+            Admission::Evict(victim) => {
                 self.counts.displaced += 1;
                 let displaced = self.counts.displaced;
                 if displaced.is_power_of_two() {
                     tracing::warn!(client = ?victim, newcomer = ?client, displaced, "too many clients: one made room");
                 }
-                if let Some(wires) = self.sessions.get(&victim).and_then(|session| session.wires.as_ref()) {
-                    wires.cut(Cut::MadeRoom);
+                if let Some(handle) = self.sessions.get(&victim).and_then(|session| session.handle.as_ref()) {
+                    handle.close(CloseReason::MadeRoom);
                 }
                 true
             }
@@ -123,10 +123,10 @@ impl Broker {
             let (Some(user), _) = identity::parts(client) else { continue };
             let Some(ends) = fate(user, hash) else { continue };
             session.clean |= ends;
-            match &session.wires {
-                Some(wires) => {
+            match &session.handle {
+                Some(handle) => {
                     cut += 1;
-                    wires.cut(Cut::Revoked);
+                    handle.close(CloseReason::Revoked);
                 }
                 None if ends => gone.push(Rc::clone(client)),
                 None => {}
@@ -139,8 +139,8 @@ impl Broker {
     /// Other certificates are trusted than before: who came with one shows it again.
     pub(crate) fn revoke_certified(&self) {
         for session in self.sessions.values().filter(|session| session.proof == Proof::Certificate) {
-            if let Some(wires) = &session.wires {
-                wires.cut(Cut::Revoked);
+            if let Some(handle) = &session.handle {
+                handle.close(CloseReason::Revoked);
             }
         }
     }
@@ -148,8 +148,8 @@ impl Broker {
     /// How many clients each user of the Unix socket has.
     pub(crate) fn by_uid(&self) -> BTreeMap<String, usize> {
         let mut count = BTreeMap::new();
-        for wires in self.sessions.values().filter_map(|session| session.wires.as_ref()) {
-            if let Source::Uid(uid) = wires.arrival.peer.source {
+        for handle in self.sessions.values().filter_map(|session| session.handle.as_ref()) {
+            if let PeerOrigin::Uid(uid) = handle.connect_info.peer.source {
                 *count.entry(uid.to_string()).or_default() += 1;
             }
         }
@@ -158,19 +158,19 @@ impl Broker {
 
     /// Clients that are connected as a user.
     pub(crate) fn named(&self) -> usize {
-        let here = self.sessions.iter().filter(|(_, session)| session.wires.is_some());
+        let here = self.sessions.iter().filter(|(_, session)| session.handle.is_some());
         here.filter(|(client, _)| identity::parts(client).0.is_some()).count()
     }
 }
 
-fn seat(client: &ClientId, arrival: &Arrival, heard: Option<Moment>) -> Seat {
-    Seat {
+fn connection(client: &ClientId, connect_info: &ConnectInfo, heard: Option<Moment>) -> ClientConnection {
+    ClientConnection {
         client: Rc::clone(client),
-        named: arrival.proof != Proof::None,
-        door: arrival.peer.door,
-        source: arrival.peer.source,
-        keep_alive: arrival.keep_alive,
-        heard: heard.unwrap_or(arrival.at),
+        named: connect_info.proof != Proof::None,
+        door: connect_info.peer.door,
+        source: connect_info.peer.source,
+        keep_alive: connect_info.keep_alive,
+        heard: heard.unwrap_or(connect_info.at),
         spoke: heard.is_some(),
     }
 }

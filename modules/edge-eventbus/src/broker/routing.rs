@@ -1,8 +1,8 @@
 //! What the router is handed and gives back, and what becomes of the messages when it does not.
 
 use super::Broker;
-use crate::core::{self, CoreIn, Match};
-use crate::error::CoreError;
+use crate::error::RouterError;
+use crate::router::{self, Match, RouterTx};
 
 impl Broker {
     /// The router has found a filter that takes a message.
@@ -18,28 +18,28 @@ impl Broker {
     }
 
     /// A router is there: it learns the filters.
-    pub(crate) fn core_started(&mut self, core: CoreIn) {
-        self.core = Some(core);
+    pub(crate) fn router_started(&mut self, router: RouterTx) {
+        self.router = Some(router);
         for name in self.filters.names() {
             self.teach(&name);
         }
     }
 
-    pub(crate) fn has_core(&self) -> bool {
-        self.core.is_some()
+    pub(crate) fn has_router(&self) -> bool {
+        self.router.is_some()
     }
 
     /// Whether the router has learnt all that it may, and an empty one should come.
-    pub(crate) fn core_is_full(&self) -> bool {
-        self.core_is_full
+    pub(crate) fn router_is_full(&self) -> bool {
+        self.router_is_full
     }
 
     /// An empty router comes for one that is full. Clients, sessions and retained messages are not the router's, so that
     /// it has only to learn the filters.
-    pub(crate) fn core_replaced(&mut self, core: CoreIn) {
+    pub(crate) fn router_replaced(&mut self, router: RouterTx) {
         self.counts.router_rebuilds += 1;
-        self.core_left();
-        self.core_started(core);
+        self.router_left();
+        self.router_started(router);
     }
 
     /// The oldest message of which the router owes an answer.
@@ -48,27 +48,27 @@ impl Broker {
     }
 
     /// The router is gone.
-    pub(crate) fn core_died(&mut self) {
-        if self.has_core() {
+    pub(crate) fn router_died(&mut self) {
+        if self.has_router() {
             self.counts.router_deaths += 1;
-            self.core_left();
+            self.router_left();
         }
     }
 
     #[cfg(test)]
-    pub(crate) fn kill_core(&mut self) {
-        if let Some(core) = &mut self.core {
-            core.kill();
+    pub(crate) fn kill_router(&mut self) {
+        if let Some(router) = &mut self.router {
+            router.kill();
         }
     }
 
     /// Goes on without the router: what it has not given back is handed out, in order.
-    pub(super) fn core_left(&mut self) {
-        self.core = None;
-        self.core_filters.clear();
-        self.core_topics.clear();
-        self.core_topic_bytes = 0;
-        self.core_is_full = false;
+    pub(super) fn router_left(&mut self) {
+        self.router = None;
+        self.router_filters.clear();
+        self.router_topics.clear();
+        self.router_topic_bytes = 0;
+        self.router_is_full = false;
         self.filters.unroute();
         self.backlog.clear();
         self.window = 0;
@@ -78,22 +78,23 @@ impl Broker {
 
     /// Makes a filter the router's, if it may have another one.
     pub(super) fn teach(&mut self, inside: &str) {
-        let room = self.core_filters.len() < self.caps.filters || self.core_filters.contains(inside);
+        let room = self.router_filters.len() < self.caps.filters || self.router_filters.contains(inside);
         if !room {
             // Only what nobody subscribes to any more is forgotten by starting anew.
             if self.filters.routed() <= self.caps.filters / 2 {
                 self.fill_up();
             }
         }
-        let (Some(core), Some(filter), true) = (&mut self.core, self.filters.get_mut(inside), room) else {
+        let (Some(router), Some(filter), true) = (&mut self.router, self.filters.get_mut(inside), room)
+        else {
             return;
         };
-        match core.add(inside, filter.number) {
+        match router.add(inside, filter.number) {
             Ok(()) => {
                 filter.routed = true;
-                self.core_filters.insert(inside.to_owned());
+                self.router_filters.insert(inside.to_owned());
             }
-            Err(error) => self.core_failed(&error),
+            Err(error) => self.router_failed(&error),
         }
     }
 
@@ -102,13 +103,13 @@ impl Broker {
         while let Some(next) = self.backlog.front().copied() {
             // What nobody is named for any more needs no answer.
             if let Some(pending) = self.pending.get_mut(&next).filter(|pending| !pending.missing.is_empty()) {
-                let weight = core::weight(&pending.message.inside);
-                if self.window > 0 && self.window + weight > core::WINDOW_BYTES {
+                let weight = router::weight(&pending.message.inside);
+                if self.window > 0 && self.window + weight > router::WINDOW_BYTES {
                     return;
                 }
-                let Some(core) = &mut self.core else { return };
-                if let Err(error) = core.route(&pending.message.inside, next) {
-                    self.core_failed(&error);
+                let Some(router) = &mut self.router else { return };
+                if let Err(error) = router.route(&pending.message.inside, next) {
+                    self.router_failed(&error);
                     return;
                 }
                 pending.handed_in = true;
@@ -119,17 +120,17 @@ impl Broker {
     }
 
     pub(super) fn topic_is_routed(&mut self, inside: &str) -> bool {
-        if self.core.is_none() {
+        if self.router.is_none() {
             return false;
         }
-        if self.core_topics.contains(inside) {
+        if self.router_topics.contains(inside) {
             return true;
         }
-        let room = self.core_topics.len() < self.caps.topics
-            && self.core_topic_bytes + inside.len() <= self.caps.topic_bytes;
+        let room = self.router_topics.len() < self.caps.topics
+            && self.router_topic_bytes + inside.len() <= self.caps.topic_bytes;
         if room {
-            self.core_topic_bytes += inside.len();
-            self.core_topics.insert(inside.to_owned());
+            self.router_topic_bytes += inside.len();
+            self.router_topics.insert(inside.to_owned());
         }
         if !room {
             self.fill_up();
@@ -138,14 +139,14 @@ impl Broker {
     }
 
     pub(super) fn fill_up(&mut self) {
-        if !self.core_is_full {
-            self.core_is_full = true;
+        if !self.router_is_full {
+            self.router_is_full = true;
             self.full.notify_one();
         }
     }
 
-    pub(super) fn core_failed(&mut self, error: &CoreError) {
+    pub(super) fn router_failed(&mut self, error: &RouterError) {
         tracing::error!(%error, "router takes nothing more");
-        self.core_died();
+        self.router_died();
     }
 }

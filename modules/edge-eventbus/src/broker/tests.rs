@@ -1,7 +1,7 @@
 //! The broker between a real router and clients without sockets.
 
 use super::*;
-use crate::core::CoreOut;
+use crate::router::RouterRx;
 use bytes::Bytes;
 
 fn message(topic: &str, payload: &str) -> Message {
@@ -9,44 +9,44 @@ fn message(topic: &str, payload: &str) -> Message {
     Message { topic: topic.into(), inside: topic::inside(topic), payload, qos: 1, from: "".into() }
 }
 
-fn with_router() -> (Broker, CoreOut) {
-    with_small_router(core::CAPS)
+fn with_router() -> (Broker, RouterRx) {
+    with_small_router(router::CAPS)
 }
 
-fn with_small_router(caps: Caps) -> (Broker, CoreOut) {
+fn with_small_router(caps: RouterCaps) -> (Broker, RouterRx) {
     let mut broker = Broker::new(Retained::default(), caps, Acl::KubeEdge);
-    let (core_in, core_out) = core::start().unwrap();
-    broker.core_started(core_in);
-    (broker, core_out)
+    let (router_tx, router_rx) = router::start().unwrap();
+    broker.router_started(router_tx);
+    (broker, router_rx)
 }
 
-fn client(broker: &mut Broker, name: &str, filters: &[&str]) -> (ClientId, Rc<Wires>) {
+fn client(broker: &mut Broker, name: &str, filters: &[&str]) -> (ClientId, Rc<ConnectionHandle>) {
     let id: ClientId = name.into();
-    let (wires, _) = broker.attach(&id, true, Arrival::default());
+    let (handle, _) = broker.attach(&id, true, ConnectInfo::default());
     for filter in filters {
         assert_eq!(broker.subscribe(&id, filter, 1), 1);
     }
-    (id, wires)
+    (id, handle)
 }
 
-fn payloads(broker: &mut Broker, (id, wires): &(ClientId, Rc<Wires>)) -> Vec<String> {
+fn payloads(broker: &mut Broker, (id, handle): &(ClientId, Rc<ConnectionHandle>)) -> Vec<String> {
     let mut seen = Vec::new();
     loop {
         let mut out = BytesMut::new();
-        broker.fill(id, wires, &mut out);
+        broker.fill(id, handle, &mut out);
         if out.is_empty() {
             return seen;
         }
         while let Some(packet) = crate::packet::decode(&mut out, 1 << 20).unwrap() {
             if let crate::packet::Packet::Publish(publish) = packet {
                 seen.push(String::from_utf8_lossy(&publish.payload).into_owned());
-                broker.session_of(id, wires).unwrap().acknowledged(publish.pkid);
+                broker.session_of(id, handle).unwrap().acknowledged(publish.pkid);
             }
         }
     }
 }
 
-async fn settle(broker: &mut Broker, out: &mut CoreOut) {
+async fn settle(broker: &mut Broker, out: &mut RouterRx) {
     while broker.owed().is_some() {
         let found = tokio::time::timeout(std::time::Duration::from_secs(10), out.next()).await;
         broker.matched(found.unwrap().unwrap());
@@ -85,16 +85,16 @@ fn a_dead_router_loses_nothing_and_a_new_one_goes_on() {
     run(async {
         let (mut broker, mut out) = with_router();
         let one = client(&mut broker, "one", &["a/#", "a/b"]);
-        broker.kill_core();
+        broker.kill_router();
         let wanted: Vec<String> = (0..60).map(|n| n.to_string()).collect();
         for n in &wanted {
             broker.publish(message("a/b", n), false);
         }
         assert!(out.next().await.is_err());
-        broker.core_died();
+        broker.router_died();
         broker.publish(message("a/b", "between"), false);
-        let (core_in, mut out) = core::start().unwrap();
-        broker.core_started(core_in);
+        let (router_tx, mut out) = router::start().unwrap();
+        broker.router_started(router_tx);
         broker.publish(message("a/b", "after"), false);
         assert!(broker.owed().is_some(), "the new router is not used");
         settle(&mut broker, &mut out).await;
@@ -108,7 +108,7 @@ fn a_dead_router_loses_nothing_and_a_new_one_goes_on() {
 fn filters_and_topics_beyond_the_routers_are_served_all_the_same() {
     run(async {
         let (mut broker, mut out) = with_router();
-        let names: Vec<String> = (0..core::CAPS.filters + 20).map(|n| format!("f/{n}")).collect();
+        let names: Vec<String> = (0..router::CAPS.filters + 20).map(|n| format!("f/{n}")).collect();
         let mut clients = Vec::new();
         for (n, part) in names.chunks(plan::SUBSCRIPTIONS).enumerate() {
             let part: Vec<&str> = part.iter().map(String::as_str).collect();
@@ -152,7 +152,7 @@ fn a_filter_that_is_left_while_messages_are_under_way_owes_nothing() {
 
 #[test]
 fn too_many_subscriptions_and_shared_ones_are_refused() {
-    let mut broker = Broker::new(Retained::default(), core::CAPS, Acl::KubeEdge);
+    let mut broker = Broker::new(Retained::default(), router::CAPS, Acl::KubeEdge);
     let (id, _) = client(&mut broker, "one", &[]);
     for n in 0..plan::SUBSCRIPTIONS {
         assert_eq!(broker.subscribe(&id, &n.to_string(), 2), 1);
@@ -165,26 +165,26 @@ fn too_many_subscriptions_and_shared_ones_are_refused() {
 
 #[test]
 fn the_session_that_was_away_longest_makes_room() {
-    let mut broker = Broker::new(Retained::default(), core::CAPS, Acl::KubeEdge);
+    let mut broker = Broker::new(Retained::default(), router::CAPS, Acl::KubeEdge);
     for n in 0..=plan::SESSIONS {
         let id: ClientId = n.to_string().into();
-        let (wires, present) = broker.attach(&id, false, Arrival::default());
+        let (handle, present) = broker.attach(&id, false, ConnectInfo::default());
         assert!(!present);
-        broker.detach(&id, &wires);
+        broker.detach(&id, &handle);
     }
     assert_eq!(broker.sizes().1, plan::SESSIONS);
     assert!(
-        broker.attach(&"1".into(), false, Arrival::default()).1
-            && !broker.attach(&"0".into(), false, Arrival::default()).1
+        broker.attach(&"1".into(), false, ConnectInfo::default()).1
+            && !broker.attach(&"0".into(), false, ConnectInfo::default()).1
     );
 }
 
 /// Settles, and replaces the router whenever it is full, as the actor does.
-async fn settle_anew(broker: &mut Broker, out: &mut CoreOut) {
+async fn settle_anew(broker: &mut Broker, out: &mut RouterRx) {
     settle(broker, out).await;
-    if broker.core_is_full() {
-        let (core_in, fresh) = core::start().unwrap();
-        broker.core_replaced(core_in);
+    if broker.router_is_full() {
+        let (router_tx, fresh) = router::start().unwrap();
+        broker.router_replaced(router_tx);
         *out = fresh;
     }
 }
@@ -192,7 +192,7 @@ async fn settle_anew(broker: &mut Broker, out: &mut CoreOut) {
 #[test]
 fn a_router_full_of_topics_is_replaced_and_every_message_arrives_once_and_in_order() {
     run(async {
-        let (mut broker, mut out) = with_small_router(Caps { topics: 50, ..core::CAPS });
+        let (mut broker, mut out) = with_small_router(RouterCaps { topics: 50, ..router::CAPS });
         let all = client(&mut broker, "all", &["t/#", "t/+/x"]);
         broker.publish(message("kept", "kept"), true);
         for round in 0..100 {
@@ -207,7 +207,7 @@ fn a_router_full_of_topics_is_replaced_and_every_message_arrives_once_and_in_ord
         }
         assert!((15..=25).contains(&broker.counts.router_rebuilds), "{}", broker.counts.router_rebuilds);
         assert_eq!((broker.counts.router_deaths, broker.retained.len()), (0, 1));
-        assert_eq!((broker.core_topics.len() <= 50, broker.pending.len(), broker.window), (true, 0, 0));
+        assert_eq!((broker.router_topics.len() <= 50, broker.pending.len(), broker.window), (true, 0, 0));
         let late = client(&mut broker, "late", &["kept"]);
         assert_eq!(payloads(&mut broker, &late), ["kept"]);
     });
@@ -216,15 +216,15 @@ fn a_router_full_of_topics_is_replaced_and_every_message_arrives_once_and_in_ord
 #[test]
 fn what_a_full_router_has_not_given_back_is_handed_out_without_it() {
     run(async {
-        let (mut broker, mut out) = with_small_router(Caps { topic_bytes: 20, ..core::CAPS });
+        let (mut broker, mut out) = with_small_router(RouterCaps { topic_bytes: 20, ..router::CAPS });
         let one = client(&mut broker, "one", &["a", "b"]);
         for n in 0..300 {
             broker.publish(message("a", &n.to_string()), false);
         }
         assert!(broker.owed().is_some() && !broker.backlog.is_empty());
         broker.unsubscribe(&one.0, "b");
-        let (core_in, fresh) = core::start().unwrap();
-        broker.core_replaced(core_in);
+        let (router_tx, fresh) = router::start().unwrap();
+        broker.router_replaced(router_tx);
         out = {
             drop(out);
             fresh
@@ -240,7 +240,7 @@ fn what_a_full_router_has_not_given_back_is_handed_out_without_it() {
 #[test]
 fn a_router_full_of_filters_that_nobody_has_any_more_is_replaced() {
     run(async {
-        let (mut broker, mut out) = with_small_router(Caps { filters: 10, ..core::CAPS });
+        let (mut broker, mut out) = with_small_router(RouterCaps { filters: 10, ..router::CAPS });
         let one = client(&mut broker, "one", &["lasting"]);
         for n in 0..100 {
             assert_eq!(broker.subscribe(&one.0, &format!("f/{n}"), 1), 1);
@@ -268,15 +268,15 @@ fn a_router_full_of_filters_that_nobody_has_any_more_is_replaced() {
 
 #[test]
 fn all_sessions_together_hold_no_more_than_the_bound_and_the_greediest_gives_way() {
-    let mut broker = Broker::new(Retained::default(), core::CAPS, Acl::KubeEdge);
+    let mut broker = Broker::new(Retained::default(), router::CAPS, Acl::KubeEdge);
     let modest = client(&mut broker, "modest", &["little"]);
     let payload = "x".repeat(200 << 10);
     for n in 0..100 {
         let (id, topic): (ClientId, _) = (n.to_string().into(), format!("t/{n}"));
-        let (wires, _) = broker.attach(&id, false, Arrival::default());
+        let (handle, _) = broker.attach(&id, false, ConnectInfo::default());
         assert_eq!(broker.subscribe(&id, &topic, 1), 1);
         if n % 2 == 0 {
-            broker.detach(&id, &wires);
+            broker.detach(&id, &handle);
         }
         broker.publish(message("little", "x"), false);
         for _ in 0..4 {
@@ -308,7 +308,7 @@ const FILTERS: [&str; 8] = ["#", "a/+", "a/#", "$hw/#", "+/b", "a/b", "+", "b"];
 struct Guest {
     id: ClientId,
     clean: bool,
-    wires: Option<Rc<Wires>>,
+    handle: Option<Rc<ConnectionHandle>>,
     filters: BTreeSet<&'static str>,
     /// What was published for it and has not come, in order.
     due: VecDeque<String>,
@@ -318,13 +318,13 @@ struct Guest {
 
 impl Guest {
     fn come(&mut self, broker: &mut Broker) {
-        let (wires, _) = broker.attach(&self.id, self.clean, Arrival::default());
-        self.wires = Some(wires);
+        let (handle, _) = broker.attach(&self.id, self.clean, ConnectInfo::default());
+        self.handle = Some(handle);
     }
 
     fn go(&mut self, broker: &mut Broker) {
-        let Some(wires) = self.wires.take() else { return };
-        broker.detach(&self.id, &wires);
+        let Some(handle) = self.handle.take() else { return };
+        broker.detach(&self.id, &handle);
         if self.clean {
             self.filters.clear();
             self.due.clear();
@@ -338,9 +338,9 @@ impl Guest {
 
     /// Reads what there is, and acknowledges `patience` out of ten.
     fn read(&mut self, broker: &mut Broker, noise: &mut Noise, patience: usize) {
-        let Some(wires) = self.wires.clone() else { return };
+        let Some(handle) = self.handle.clone() else { return };
         let mut out = BytesMut::new();
-        broker.fill(&self.id, &wires, &mut out);
+        broker.fill(&self.id, &handle, &mut out);
         while !out.is_empty() {
             let again = out[0] & 8 != 0;
             let packet = crate::packet::decode(&mut out, 1 << 20).unwrap().unwrap();
@@ -358,11 +358,11 @@ impl Guest {
         for pkid in known {
             if noise.below(10) < patience {
                 self.open.remove(&pkid);
-                broker.session_of(&self.id, &wires).unwrap().acknowledged(pkid);
+                broker.session_of(&self.id, &handle).unwrap().acknowledged(pkid);
             }
         }
         // Nonsense changes nothing.
-        broker.session_of(&self.id, &wires).unwrap().acknowledged(60_000);
+        broker.session_of(&self.id, &handle).unwrap().acknowledged(60_000);
     }
 }
 
@@ -373,11 +373,12 @@ fn whatever_clients_do_every_session_gets_what_it_is_owed() {
     run(async {
         for seed in 0..8 {
             let mut noise = Noise(seed);
-            let (mut broker, mut out) = with_small_router(Caps { filters: 6, topics: 5, topic_bytes: 1000 });
+            let (mut broker, mut out) =
+                with_small_router(RouterCaps { filters: 6, topics: 5, topic_bytes: 1000 });
             let guest = |n: usize| Guest {
                 id: n.to_string().into(),
                 clean: n == 0,
-                wires: None,
+                handle: None,
                 filters: BTreeSet::new(),
                 due: VecDeque::new(),
                 open: BTreeMap::new(),
@@ -402,13 +403,13 @@ fn whatever_clients_do_every_session_gets_what_it_is_owed() {
                         }
                         guest.come(&mut broker);
                     }
-                    3 | 4 if guest.wires.is_some() => {
+                    3 | 4 if guest.handle.is_some() => {
                         assert_eq!(broker.subscribe(&guest.id, filter, 2), 1);
                         guest.filters.insert(filter);
                     }
                     5 => {
                         settle_anew(&mut broker, &mut out).await;
-                        if guest.wires.is_some() {
+                        if guest.handle.is_some() {
                             broker.unsubscribe(&guest.id, filter);
                             guest.filters.remove(filter);
                         }
@@ -431,9 +432,9 @@ fn whatever_clients_do_every_session_gets_what_it_is_owed() {
                     _ => {
                         // One in many routers dies; what it was handed is not lost.
                         if noise.below(8) == 0 {
-                            broker.core_died();
-                            let (core_in, fresh) = core::start().unwrap();
-                            broker.core_started(core_in);
+                            broker.router_died();
+                            let (router_tx, fresh) = router::start().unwrap();
+                            broker.router_started(router_tx);
                             out = fresh;
                         }
                     }
@@ -443,7 +444,7 @@ fn whatever_clients_do_every_session_gets_what_it_is_owed() {
             }
             settle_anew(&mut broker, &mut out).await;
             for guest in &mut guests {
-                if guest.wires.is_none() {
+                if guest.handle.is_none() {
                     guest.come(&mut broker);
                 }
                 for _ in 0..200 {

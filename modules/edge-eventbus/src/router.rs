@@ -5,7 +5,7 @@
 //! harmless: a log that overflows drops its oldest entries in silence, so no more is handed in than a log surely holds
 //! ([`WINDOW_BYTES`]); sessions, retained messages and acknowledgements of its own are not used; and whatever it fails to
 //! give back is known by number, so a dead router loses nothing. Nor can it forget a topic or a filter, or be told to
-//! stop: see [`Caps`] and [`Last`].
+//! stop: see [`RouterCaps`] and [`Last`].
 
 use std::thread::{self, ThreadId};
 
@@ -14,13 +14,13 @@ use rumqttd::local::{LinkBuilder, LinkRx, LinkTx};
 use rumqttd::protocol::{self, Packet, QoS, RetainForwardRule, SubscribeProperties};
 use rumqttd::{Notification, Router, RouterConfig};
 
-use crate::error::CoreError;
+use crate::error::RouterError;
 
 /// 4 KiB: one segment of a filter's log. Two are kept, so the newest 4 KiB are always there.
 pub(crate) const WINDOW_BYTES: usize = 4 << 10;
 /// What one router is taught before it is replaced by an empty one, which is the only way to make rumqttd forget.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Caps {
+pub(crate) struct RouterCaps {
     /// Filters, living and left: the log of one is never given back, and weighs up to 40 KiB when it is full.
     pub(crate) filters: usize,
     /// Topics: what it has found out about one is never given back either.
@@ -30,7 +30,7 @@ pub(crate) struct Caps {
 }
 
 /// 128 filters, 4096 topics, 256 KiB of names: more than the devices of a node have, and about 1 MiB in a router.
-pub(crate) const CAPS: Caps = Caps { filters: 128, topics: 4096, topic_bytes: 256 << 10 };
+pub(crate) const CAPS: RouterCaps = RouterCaps { filters: 128, topics: 4096, topic_bytes: 256 << 10 };
 
 /// What an entry weighs in a log.
 pub(crate) fn weight(topic: &str) -> usize {
@@ -38,10 +38,10 @@ pub(crate) fn weight(topic: &str) -> usize {
 }
 
 /// The way into a router. The router ends when it is dropped.
-pub(crate) struct CoreIn(LinkTx);
+pub(crate) struct RouterTx(LinkTx);
 
 /// The way out of it.
-pub(crate) struct CoreOut(LinkRx);
+pub(crate) struct RouterRx(LinkRx);
 
 /// A filter took a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Drop for Last {
 }
 
 /// Starts a router on a thread of its own.
-pub(crate) fn start() -> Result<(CoreIn, CoreOut), CoreError> {
+pub(crate) fn start() -> Result<(RouterTx, RouterRx), RouterError> {
     let config = RouterConfig {
         max_connections: 1,
         max_outgoing_packet_count: 100,
@@ -85,12 +85,12 @@ pub(crate) fn start() -> Result<(CoreIn, CoreOut), CoreError> {
     let router = Router::new(0, config).spawn();
     // Waits for the router's first answer, which takes as long as the thread takes to start.
     let (tx, rx, _) = LinkBuilder::new("eventbus", router).build()?;
-    Ok((CoreIn(tx), CoreOut(rx)))
+    Ok((RouterTx(tx), RouterRx(rx)))
 }
 
-impl CoreIn {
-    /// From now on [`CoreOut`] names `number` for every message that `filter` takes.
-    pub(crate) fn add(&mut self, filter: &str, number: usize) -> Result<(), CoreError> {
+impl RouterTx {
+    /// From now on [`RouterRx`] names `number` for every message that `filter` takes.
+    pub(crate) fn add(&mut self, filter: &str, number: usize) -> Result<(), RouterError> {
         let filter = protocol::Filter {
             path: filter.to_owned(),
             qos: QoS::AtMostOnce,
@@ -103,23 +103,23 @@ impl CoreIn {
     }
 
     /// Takes a filter back.
-    pub(crate) fn remove(&mut self, filter: &str) -> Result<(), CoreError> {
+    pub(crate) fn remove(&mut self, filter: &str) -> Result<(), RouterError> {
         self.0.try_unsubscribe(filter)?;
         Ok(())
     }
 
     /// Asks who takes `message`.
-    pub(crate) fn route(&mut self, topic: &str, message: u64) -> Result<(), CoreError> {
+    pub(crate) fn route(&mut self, topic: &str, message: u64) -> Result<(), RouterError> {
         let number = Bytes::copy_from_slice(&message.to_be_bytes());
         self.0.try_publish(Bytes::copy_from_slice(topic.as_bytes()), number)?;
         Ok(())
     }
 
-    fn push(&mut self, packet: Packet) -> Result<(), CoreError> {
+    fn push(&mut self, packet: Packet) -> Result<(), RouterError> {
         // Sending is asynchronous in name only: it is done when it is first polled.
         match futures::FutureExt::now_or_never(self.0.send(packet)) {
-            Some(sent) => sent.map(drop).map_err(CoreError::from),
-            None => Err(CoreError::Stalled),
+            Some(sent) => sent.map(drop).map_err(RouterError::from),
+            None => Err(RouterError::Stalled),
         }
     }
 
@@ -130,7 +130,7 @@ impl CoreIn {
     }
 }
 
-impl Drop for CoreIn {
+impl Drop for RouterTx {
     fn drop(&mut self) {
         let last = Bytes::from_owner(Last { sender: thread::current().id() });
         // No filter of ours takes this topic. A router that takes nothing more is dead, or stuck beyond help.
@@ -138,9 +138,9 @@ impl Drop for CoreIn {
     }
 }
 
-impl CoreOut {
+impl RouterRx {
     /// The next match.
-    pub(crate) async fn next(&mut self) -> Result<Match, CoreError> {
+    pub(crate) async fn next(&mut self) -> Result<Match, RouterError> {
         loop {
             match self.0.next().await? {
                 Some(Notification::Forward(forward)) => {

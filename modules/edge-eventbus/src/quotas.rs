@@ -6,21 +6,21 @@ use crate::identity::Owner;
 
 /// Whose entries may be how many.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Shares {
+pub(crate) struct Quotas {
     /// Whether clients log in: where none does, the anonymous ones are all that there are.
     pub(crate) users: bool,
 }
 
-impl Shares {
+impl Quotas {
     pub(crate) fn of(config: &config::edge::EventBus) -> Self {
         let by_password = !config.password_file.as_os_str().is_empty();
         let by_certificate = config.tls.enable && !config.tls.client_ca_file.as_os_str().is_empty();
-        Shares { users: by_password || by_certificate }
+        Quotas { users: by_password || by_certificate }
     }
 
     /// How much of `bound` an owner may have: all anonymous clients together half, where there are users; a user three
     /// quarters, as one listener has of the connections; the node itself all.
-    pub(crate) fn share(self, owner: &Owner, bound: usize) -> usize {
+    pub(crate) fn quota(self, owner: &Owner, bound: usize) -> usize {
         match owner {
             Owner::Anonymous if self.users => bound / 2,
             Owner::User(_) => bound - bound / 4,
@@ -31,9 +31,9 @@ impl Shares {
 
 /// How much each owner has.
 #[derive(Debug, Default)]
-pub(crate) struct Held(BTreeMap<Owner, usize>);
+pub(crate) struct Usage(BTreeMap<Owner, usize>);
 
-impl Held {
+impl Usage {
     pub(crate) fn of(&self, owner: &Owner) -> usize {
         self.0.get(owner).copied().unwrap_or_default()
     }
@@ -59,7 +59,7 @@ impl Held {
 
 /// A session in the table of all.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry<C> {
+pub(crate) struct SessionEntry<C> {
     pub(crate) client: C,
     pub(crate) owner: Owner,
     /// `None` while its client is there; else the older, the smaller.
@@ -68,41 +68,47 @@ pub(crate) struct Entry<C> {
 
 /// What becomes of a new session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Room<C> {
+pub(crate) enum SessionRoom<C> {
     Free,
     /// This one is forgotten.
-    Of(C),
-    /// There is none: all the others are of clients that are there, or of strangers.
-    None,
+    Evict(C),
+    /// There is none: all the others are of clients that are there, or of pending_connects.
+    Refused,
 }
 
 /// Whether there is room for a new session of `owner` among `bound`. Who has all of his share gives of his own, the one
 /// first that was away longest; else an anonymous client's makes room, and only then one's own. Nobody's makes room for
 /// another user's or an anonymous client's.
-pub(crate) fn room<C>(shares: Shares, bound: usize, entries: Vec<Entry<C>>, owner: &Owner) -> Room<C> {
+pub(crate) fn room<C>(
+    quotas: Quotas,
+    bound: usize,
+    entries: Vec<SessionEntry<C>>,
+    owner: &Owner,
+) -> SessionRoom<C> {
     let own = entries.iter().filter(|entry| entry.owner == *owner).count();
-    let over = own >= shares.share(owner, bound);
+    let over = own >= quotas.quota(owner, bound);
     if !over && entries.len() < bound {
-        return Room::Free;
+        return SessionRoom::Free;
     }
-    let may = |entry: &Entry<C>| entry.owner == *owner || (!over && entry.owner == Owner::Anonymous);
+    let may = |entry: &SessionEntry<C>| entry.owner == *owner || (!over && entry.owner == Owner::Anonymous);
     let away = entries.into_iter().filter(|entry| may(entry));
     let away = away.filter_map(|entry| Some((entry.owner != Owner::Anonymous, entry.left?, entry.client)));
-    away.min_by_key(|(named, left, _)| (*named, *left)).map_or(Room::None, |(_, _, client)| Room::Of(client))
+    away.min_by_key(|(named, left, _)| (*named, *left))
+        .map_or(SessionRoom::Refused, |(_, _, client)| SessionRoom::Evict(client))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn entry(client: &'static str, owner: &Owner, left: Option<u64>) -> Entry<&'static str> {
-        Entry { client, owner: owner.clone(), left }
+    fn entry(client: &'static str, owner: &Owner, left: Option<u64>) -> SessionEntry<&'static str> {
+        SessionEntry { client, owner: owner.clone(), left }
     }
 
     #[test]
     fn anonymous_sessions_go_first_and_nobodys_goes_for_a_stranger() {
         let (nobody, a, b) = (Owner::Anonymous, Owner::User("a".into()), Owner::User("b".into()));
-        let shares = Shares { users: true };
+        let quotas = Quotas { users: true };
         let all = vec![
             entry("a1", &a, Some(1)),
             entry("a2", &a, Some(2)),
@@ -110,33 +116,33 @@ mod tests {
             entry("n2", &nobody, None),
         ];
         // Of four, two are the anonymous clients' and three a user's.
-        assert_eq!(room(shares, 4, all.clone(), &nobody), Room::Of("n1"));
-        assert_eq!(room(shares, 4, all.clone(), &a), Room::Of("n1"));
-        assert_eq!(room(shares, 4, all.clone(), &b), Room::Of("n1"));
-        assert_eq!(room(shares, 8, all.clone(), &nobody), Room::Free);
+        assert_eq!(room(quotas, 4, all.clone(), &nobody), SessionRoom::Evict("n1"));
+        assert_eq!(room(quotas, 4, all.clone(), &a), SessionRoom::Evict("n1"));
+        assert_eq!(room(quotas, 4, all.clone(), &b), SessionRoom::Evict("n1"));
+        assert_eq!(room(quotas, 8, all.clone(), &nobody), SessionRoom::Free);
         let users = vec![entry("a1", &a, Some(2)), entry("a2", &a, Some(1)), entry("a3", &a, None)];
-        assert_eq!(room(shares, 3, users.clone(), &nobody), Room::None);
-        assert_eq!(room(shares, 3, users.clone(), &b), Room::None);
-        assert_eq!(room(shares, 4, users.clone(), &b), Room::Free);
-        assert_eq!(room(shares, 4, users, &a), Room::Of("a2"));
+        assert_eq!(room(quotas, 3, users.clone(), &nobody), SessionRoom::Refused);
+        assert_eq!(room(quotas, 3, users.clone(), &b), SessionRoom::Refused);
+        assert_eq!(room(quotas, 4, users.clone(), &b), SessionRoom::Free);
+        assert_eq!(room(quotas, 4, users, &a), SessionRoom::Evict("a2"));
     }
 
     #[test]
     fn without_users_anonymous_clients_have_everything() {
         let nobody = Owner::Anonymous;
-        assert_eq!(Shares { users: false }.share(&nobody, 100), 100);
-        assert_eq!(Shares { users: true }.share(&nobody, 100), 50);
-        assert_eq!(Shares { users: true }.share(&Owner::User("a".into()), 100), 75);
-        assert_eq!(Shares { users: true }.share(&Owner::Node, 100), 100);
+        assert_eq!(Quotas { users: false }.quota(&nobody, 100), 100);
+        assert_eq!(Quotas { users: true }.quota(&nobody, 100), 50);
+        assert_eq!(Quotas { users: true }.quota(&Owner::User("a".into()), 100), 75);
+        assert_eq!(Quotas { users: true }.quota(&Owner::Node, 100), 100);
         let mut config = config::edge::EventBus::default();
-        assert!(!Shares::of(&config).users);
+        assert!(!Quotas::of(&config).users);
         config.password_file = "/etc/passwords".into();
-        assert!(Shares::of(&config).users);
+        assert!(Quotas::of(&config).users);
     }
 
     #[test]
     fn what_is_held_is_counted_by_owner() {
-        let mut held = Held::default();
+        let mut held = Usage::default();
         assert_eq!((held.add(&Owner::Node, 3), held.add(&Owner::Anonymous, 1)), (3, 1));
         assert_eq!((held.take(&Owner::Node, 1), held.of(&Owner::Node)), (2, 2));
         assert_eq!(

@@ -7,36 +7,36 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::access::Login;
-use crate::connection::Shared;
 use crate::error::Broken;
 use crate::packet::{self, Connect, ConnectCode, Packet, Publish};
 use crate::peer::Peer;
-use crate::session::{Arrival, Wires};
+use crate::session::{ConnectInfo, ConnectionHandle};
+use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
 use crate::topic::Defect;
 use crate::{identity, plan, topic};
 
 /// A client that was let in.
-pub(crate) struct Greeted {
+pub(crate) struct Accepted {
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
     /// What it sent behind its CONNECT.
     pub(crate) buffer: BytesMut,
     pub(crate) id: Rc<str>,
-    pub(crate) wires: Rc<Wires>,
+    pub(crate) handle: Rc<ConnectionHandle>,
     pub(crate) will: Option<Publish>,
 }
 
 /// Lets a client in; `None` when it was told why not. All of it together has one deadline.
-pub(crate) async fn greet(
+pub(crate) async fn accept_client(
     shared: &Shared,
     stream: Stream,
     mut peer: Peer,
-) -> Result<Option<Greeted>, Broken> {
+) -> Result<Option<Accepted>, Broken> {
     let until = shared.env.now() + plan::CONNECT_DEADLINE;
     let left = || until.since(shared.env.now());
     let stream = match (stream, peer.door) {
-        (Stream::Tcp(socket), crate::peer::Door::Tls) => {
+        (Stream::Tcp(socket), crate::peer::ListenerKind::Tls) => {
             let shaken = shared.env.timeout(left(), shared.tls.accept(&shared.env, socket)).await;
             let (stream, user) = shaken.ok_or(Broken::Silent)??;
             peer.certified = user;
@@ -60,7 +60,7 @@ pub(crate) async fn greet(
         _ => return Err(Broken::Protocol("first packet is not CONNECT")),
     };
     match admitted {
-        Ok((id, wires, will)) => Ok(Some(Greeted { reader, writer, buffer, id, wires, will })),
+        Ok((id, handle, will)) => Ok(Some(Accepted { reader, writer, buffer, id, handle, will })),
         Err((code, label)) => {
             count(shared, code, &label);
             let answer = packet::connack(false, code);
@@ -91,7 +91,7 @@ async fn first(
     hear(&shared.env, reader, buffer, plan::CONNECT_BYTES, Some(until)).await
 }
 
-type Admitted = (Rc<str>, Rc<Wires>, Option<Publish>);
+type Admitted = (Rc<str>, Rc<ConnectionHandle>, Option<Publish>);
 
 /// Judges a CONNECT, and takes its client in.
 async fn admit(
@@ -113,7 +113,7 @@ async fn admit(
     let client_id = if client_id.is_empty() { generated_id(&shared.env) } else { client_id };
     let id = match identity::name(user.as_deref(), &client_id) {
         Ok(id) => id,
-        Err(identity::Unfit(what)) => {
+        Err(identity::InvalidName(what)) => {
             tracing::debug!(peer = %peer.label, what, "client id refused");
             return Ok(Err(ConnectCode::IdentifierRejected));
         }
@@ -136,14 +136,14 @@ async fn admit(
         return Ok(Err(ConnectCode::ServerUnavailable));
     }
     let now = shared.env.now();
-    let arrival = Arrival { peer, proof, keep_alive, at: now };
-    if !broker.make_place(&id, &arrival, shared.limits, now) {
+    let connect_info = ConnectInfo { peer, proof, keep_alive, at: now };
+    if !broker.make_place(&id, &connect_info, shared.limits, now) {
         return Ok(Err(ConnectCode::ServerUnavailable));
     }
-    tracing::debug!(client = ?id, peer = %arrival.peer.label, "client connected");
-    let (wires, present) = broker.attach(&id, clean, arrival);
-    wires.send(packet::connack(present, ConnectCode::Accepted));
-    Ok(Ok((id, wires, will)))
+    tracing::debug!(client = ?id, peer = %connect_info.peer.label, "client connected");
+    let (handle, present) = broker.attach(&id, clean, connect_info);
+    handle.send(packet::connack(present, ConnectCode::Accepted));
+    Ok(Ok((id, handle, will)))
 }
 
 /// Counts a refusal, and tells of the first and then of ever fewer.

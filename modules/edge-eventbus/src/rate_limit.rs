@@ -11,7 +11,7 @@ use beehive::Moment;
 
 use crate::identity;
 use crate::packet::Packet;
-use crate::peer::Source;
+use crate::peer::PeerOrigin;
 use crate::plan;
 
 /// 8,000 units of work a second of one connection: 2,000 publishes that few subscribe to.
@@ -94,35 +94,35 @@ impl Bucket {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Payer {
     User(Rc<str>),
-    Source(Source),
+    PeerOrigin(PeerOrigin),
 }
 
 /// What all that pay together have used.
 #[derive(Debug, Default)]
-pub(crate) struct Rates {
+pub(crate) struct RateLimiter {
     common: BTreeMap<Payer, Bucket>,
 }
 
 /// One connection's account.
 #[derive(Debug)]
-pub(crate) struct Account {
+pub(crate) struct RateAccount {
     payer: Payer,
     own: Bucket,
 }
 
-impl Account {
-    pub(crate) fn new(client: &str, source: Source) -> Self {
+impl RateAccount {
+    pub(crate) fn new(client: &str, source: PeerOrigin) -> Self {
         let payer = match identity::parts(client).0 {
             Some(user) => Payer::User(user.into()),
-            None => Payer::Source(source),
+            None => Payer::PeerOrigin(source),
         };
-        Account { payer, own: Bucket::default() }
+        RateAccount { payer, own: Bucket::default() }
     }
 }
 
-impl Rates {
+impl RateLimiter {
     /// Somebody has cost so much. Returns how long nothing more is to be read from him.
-    pub(crate) fn charge(&mut self, account: &mut Account, cost: Cost, now: Moment) -> Duration {
+    pub(crate) fn charge(&mut self, account: &mut RateAccount, cost: Cost, now: Moment) -> Duration {
         let span = cost.span();
         if self.common.len() >= SOURCES && !self.common.contains_key(&account.payer) {
             self.common.retain(|_, bucket| bucket.0 > now);
@@ -146,8 +146,9 @@ mod tests {
 
     /// How many of `cost` a connection, out of `many` of one source, gets through in ten seconds.
     fn in_ten_seconds(cost: Cost, many: usize) -> usize {
-        let (mut rates, end) = (Rates::default(), Duration::from_secs(10));
-        let account = |n: usize| (Duration::ZERO, n, Account::new(&n.to_string(), Peer::default().source));
+        let (mut rates, end) = (RateLimiter::default(), Duration::from_secs(10));
+        let account =
+            |n: usize| (Duration::ZERO, n, RateAccount::new(&n.to_string(), Peer::default().source));
         let mut all: Vec<_> = (0..many).map(account).collect();
         let mut done = 0;
         loop {
@@ -178,8 +179,9 @@ mod tests {
     fn what_is_dear_to_find_is_dear_and_neighbours_do_not_pay_for_it() {
         let cost = Cost::of(&publish("a", 1), 0).with_looks(20_000);
         assert!(in_ten_seconds(cost, 1) < 100);
-        let (mut rates, source) = (Rates::default(), Peer::default().source);
-        let (mut greedy, mut modest) = (Account::new("greedy", source), Account::new("modest", source));
+        let (mut rates, source) = (RateLimiter::default(), Peer::default().source);
+        let (mut greedy, mut modest) =
+            (RateAccount::new("greedy", source), RateAccount::new("modest", source));
         let filters = vec![String::new(); 80_000];
         let flood = Cost::of(&Packet::Unsubscribe { pkid: 1, filters }, 0);
         assert!(rates.charge(&mut greedy, flood, Moment::default()) > Duration::from_secs(5));
@@ -188,15 +190,15 @@ mod tests {
 
     #[test]
     fn a_user_pays_for_himself_and_who_owes_nothing_is_forgotten() {
-        let (mut rates, source) = (Rates::default(), Peer::default().source);
-        let (mut nobody, mut user) = (Account::new("n", source), Account::new("user=plc;n", source));
+        let (mut rates, source) = (RateLimiter::default(), Peer::default().source);
+        let (mut nobody, mut user) = (RateAccount::new("n", source), RateAccount::new("user=plc;n", source));
         for _ in 0..20_000 {
             rates.charge(&mut nobody, Cost { work: 8, bytes: 0 }, Moment::default());
         }
         assert_eq!(rates.charge(&mut user, Cost { work: 8, bytes: 0 }, Moment::default()), Duration::ZERO);
         let later = Moment(Duration::from_secs(3600));
         for uid in 0..2_000 {
-            let mut one = Account::new("n", Source::Uid(uid));
+            let mut one = RateAccount::new("n", PeerOrigin::Uid(uid));
             rates.charge(&mut one, Cost { work: 1, bytes: 0 }, later + Duration::from_secs(u64::from(uid)));
         }
         assert!(rates.common.len() <= SOURCES);

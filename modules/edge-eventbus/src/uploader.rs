@@ -8,14 +8,14 @@ use contract::metamanager::MetaMsg;
 use edge_store::Store;
 
 use crate::plan;
-use crate::sources::Source;
-use crate::uploads::{self, Item, Line, Uploads};
+use crate::upload_sources::UploadSource;
+use crate::uploads::{self, Upload, UploadOrder, Uploads};
 
 /// The way into the outbox that the broker's own connections take.
 #[derive(Clone, Default)]
-pub struct Intake(Rc<Uploads>);
+pub struct Uploader(Rc<Uploads>);
 
-impl Intake {
+impl Uploader {
     /// Brings into the outbox of `store` what comes, and tells `meta`. Runs until it is dropped.
     pub fn keep(&self, env: Env, store: Store, meta: Address<MetaMsg>) -> impl Future<Output = ()> + 'static {
         uploads::keep(Rc::clone(&self.0), env, store, meta)
@@ -28,11 +28,11 @@ impl Intake {
     }
 }
 
-/// See [`Intake::connect`].
+/// See [`Uploader::connect`].
 pub struct Publisher {
     uploads: Rc<Uploads>,
     client: Rc<str>,
-    line: Rc<Line>,
+    line: Rc<UploadOrder>,
 }
 
 impl Publisher {
@@ -45,8 +45,8 @@ impl Publisher {
             return Err(format!("`{topic}` is not for the cloud"));
         }
         let room = self.uploads.room(&self.client, topic.len() + payload.len()).await;
-        let source = Source { client: Rc::clone(&self.client), topic: topic.into() };
-        let item = Item { source, payload, qos: 1, dup, line: Rc::clone(&self.line), room };
+        let source = UploadSource { client: Rc::clone(&self.client), topic: topic.into() };
+        let item = Upload { source, payload, qos: 1, dup, line: Rc::clone(&self.line), room };
         let told = self.uploads.put(item);
         match told.await {
             Ok(outcome) => outcome.map_err(|why| why.to_string()),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 /// A client and a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Source {
+pub(crate) struct UploadSource {
     pub(crate) client: Rc<str>,
     pub(crate) topic: Rc<str>,
 }
@@ -28,15 +28,15 @@ struct Counted {
 pub(crate) struct Sources {
     room: usize,
     boot: [u8; 16],
-    counted: HashMap<Source, Counted>,
+    counted: HashMap<UploadSource, Counted>,
     /// By their last use.
-    order: BTreeMap<u64, Source>,
+    order: BTreeMap<u64, UploadSource>,
     uses: u64,
     draw: Box<dyn Fn() -> [u8; 16]>,
 }
 
 impl Sources {
-    /// Room for `room` sources; boots are drawn with `draw`.
+    /// MemoryPermit for `room` sources; boots are drawn with `draw`.
     pub(crate) fn new(room: usize, draw: impl Fn() -> [u8; 16] + 'static) -> Self {
         let boot = draw();
         let (counted, order) = (HashMap::new(), BTreeMap::new());
@@ -44,7 +44,7 @@ impl Sources {
     }
 
     /// The next number of a source.
-    pub(crate) fn next(&mut self, source: &Source) -> Number {
+    pub(crate) fn next(&mut self, source: &UploadSource) -> Number {
         self.uses += 1;
         let used = self.uses;
         if let Some(counted) = self.counted.get_mut(source) {
@@ -67,7 +67,7 @@ impl Sources {
     }
 
     /// Takes back the last number of a source, which nobody has seen.
-    pub(crate) fn take_back(&mut self, source: &Source, number: Number) {
+    pub(crate) fn take_back(&mut self, source: &UploadSource, number: Number) {
         if let Some(counted) = self.counted.get_mut(source)
             && counted.number == number
         {
@@ -93,8 +93,8 @@ mod tests {
         })
     }
 
-    fn source(topic: &str) -> Source {
-        Source { client: "c".into(), topic: topic.into() }
+    fn source(topic: &str) -> UploadSource {
+        UploadSource { client: "c".into(), topic: topic.into() }
     }
 
     fn next(sources: &mut Sources, topic: &str) -> (u8, u64) {
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(next(&mut sources, "a"), (1, 1));
         assert_eq!(next(&mut sources, "b"), (1, 1));
         assert_eq!(next(&mut sources, "a"), (1, 2));
-        let other = Source { client: "d".into(), topic: "a".into() };
+        let other = UploadSource { client: "d".into(), topic: "a".into() };
         assert_eq!(sources.next(&other).sequence, 1);
     }
 

@@ -1,0 +1,30 @@
+//! What all connections of one incarnation share.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use beehive::{Address, Env};
+use contract::devicetwin::TwinMsg;
+use tokio::sync::{Mutex, watch};
+
+use crate::access::Access;
+use crate::broker::Broker;
+use crate::connection_limits::ConnectionLimits;
+use crate::tls::Tls;
+use crate::uploads::Uploads;
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) broker: RefCell<Broker>,
+    /// Up to which change the store has the retained messages.
+    pub(crate) stored: watch::Sender<u64>,
+    /// Usage while the store takes some.
+    pub(crate) storing: Mutex<()>,
+    /// What is on its way into the outbox.
+    pub(crate) uploads: Rc<Uploads>,
+    pub(crate) access: Access,
+    pub(crate) tls: Tls,
+    pub(crate) limits: ConnectionLimits,
+    pub(crate) twin: Address<TwinMsg>,
+    pub(crate) env: Env,
+}
