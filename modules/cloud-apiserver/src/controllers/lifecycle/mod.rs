@@ -11,7 +11,7 @@ use apimachinery::{NamespacedName, kind};
 use beehive::Moment;
 use serde_json::{Value, json};
 
-use self::plan::{Pulse, Stay};
+use self::plan::{NodeHealth, Stay};
 use super::api_error::unless_stale;
 use super::backoff::{Backoff, sooner};
 use super::controller::Reconciler;
@@ -25,7 +25,7 @@ const EVICTION: &str = "taint-eviction-controller";
 
 pub(crate) struct Lifecycle {
     context: Rc<ControllerContext>,
-    pulses: BTreeMap<String, Pulse>,
+    health: BTreeMap<String, NodeHealth>,
     /// Since when pods, by uid, are on a node with taints that limit their stay.
     tainted: BTreeMap<String, Moment>,
     /// Since when nodes that pods are bound to are missing.
@@ -37,7 +37,7 @@ impl Lifecycle {
     pub(crate) fn new(context: &Rc<ControllerContext>) -> Self {
         Lifecycle {
             context: Rc::clone(context),
-            pulses: BTreeMap::new(),
+            health: BTreeMap::new(),
             tainted: BTreeMap::new(),
             lost: BTreeMap::new(),
             backoff: context.backoff(),
@@ -57,7 +57,7 @@ impl Reconciler for Lifecycle {
         self.backoff.retain(|key| context.nodes.get(key).is_some() || context.pods.get(key).is_some());
         let mut wake = (!nodes.is_empty()).then_some(context.settings.node_check_period);
         let known: BTreeSet<&str> = nodes.iter().map(|node| name(node)).collect();
-        self.pulses.retain(|node, _| known.contains(node.as_str()));
+        self.health.retain(|node, _| known.contains(node.as_str()));
         let mut unready = BTreeSet::new();
         for node in &nodes {
             let left = self.heard(node);
@@ -112,9 +112,9 @@ impl Lifecycle {
         let settings = &self.context.settings;
         let now = self.context.env().now();
         let lease = self.context.leases.get(&NamespacedName::new(LEASE_NAMESPACE, name(node)));
-        let pulse = self.pulses.entry(name(node).to_owned()).or_insert_with(|| Pulse::first(now));
-        pulse.look(node, lease.as_deref(), now);
-        pulse.left(node, now, settings.node_grace, settings.node_startup_grace)
+        let health = self.health.entry(name(node).to_owned()).or_insert_with(|| NodeHealth::first(now));
+        health.look(node, lease.as_deref(), now);
+        health.left(node, now, settings.node_grace, settings.node_startup_grace)
     }
 
     /// Removes pods whose time on a tainted node is over.
