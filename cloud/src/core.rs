@@ -8,6 +8,7 @@ use std::time::Duration;
 use beehive::link::quic::{Credentials, EndpointError, QuicAcceptor};
 use beehive::link::{Acceptor, Acceptors};
 use beehive::{Ended, Env, Hive, Message, WiringError};
+use cloud_apiserver::StandAlone;
 use cloud_hub::{EnrolmentSettings, SecretError, SecretStore, WebSocketListener, websocket_queue};
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
 use https::{Port, TlsError};
@@ -90,6 +91,20 @@ impl CloudCore {
         transport: Transport,
         env: Env,
     ) -> Result<Self, StartError> {
+        Self::start_with(settings, client, transport, env, None).await
+    }
+
+    /// The same, with the actors of a stand-alone API in its hive. `client` may be that API's: it is answered before they run.
+    ///
+    /// # Errors
+    /// See [`StartError`]: each says what is missing.
+    pub async fn start_with(
+        settings: &Settings,
+        client: kube::Client,
+        transport: Transport,
+        env: Env,
+        api: Option<StandAlone>,
+    ) -> Result<Self, StartError> {
         let hub = &settings.modules.cloud_hub;
         let identity = identity(&env);
         tracing::info!(identity, "this CloudCore");
@@ -118,6 +133,11 @@ impl CloudCore {
         };
         let listening = listeners::Dependencies { enrolment, fallback, monitor: monitor.clone() };
         let mut hive = Hive::new("cloudcore", env);
+        // First, so that it stops last.
+        if let Some(api) = &api {
+            let mailboxes = cloud_apiserver::mailboxes(&mut hive);
+            cloud_apiserver::actors(&mut hive, mailboxes, api);
+        }
         let mailboxes = topology::mailboxes(&mut hive);
         let listeners = listeners::mailboxes(&mut hive, websocket.is_some());
         topology::actors(&mut hive, mailboxes, dependencies);

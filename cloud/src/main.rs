@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use beehive::{Ended, Env, Hive, Inspector};
 use clap::{Parser, Subcommand};
 use cloud::{CloudCore, Transport};
+use cloud_apiserver::StandAlone;
 use config::cloud::{CloudCore as Settings, DEFAULT_FILE, DEFAULT_PATH};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
@@ -59,6 +60,7 @@ async fn run(cli: Cli) -> Result<()> {
     }
     if let Some(Verb::Topology { dot }) = cli.verb {
         let mut hive = Hive::new("cloudcore", env);
+        let _api = cli.standalone.then(|| cloud_apiserver::mailboxes(&mut hive));
         let _mailboxes =
             (cloud::topology::mailboxes(&mut hive), cloud::listeners::mailboxes(&mut hive, true));
         return daemon::print_topology("cloudcore", &hive.topology(), dot);
@@ -79,31 +81,27 @@ async fn run(cli: Cli) -> Result<()> {
                 .collect(),
             ..cloud_apiserver::Settings::default()
         };
-        let running = cloud_apiserver::start(server, env.clone()).await.context("the stand-alone API")?;
+        let api = StandAlone::open(server, &env).await.context("the stand-alone API")?;
         tracing::info!(
-            address = %running.address(),
-            kubeconfig = %running.kubeconfig_path().display(),
+            address = %api.address(),
+            kubeconfig = %api.kubeconfig_path().display(),
             "stand-alone API listens"
         );
-        let client = running.client();
-        standalone = Some(running);
+        let client = api.client();
+        standalone = Some(api);
         client
     } else {
         client(&settings, cli.kubeconfig.as_deref()).await?
     };
-    let core = CloudCore::start(&settings, client, Transport::Quic, env).await?;
-    daemon::serve(WithApi { core, api: standalone }).await
+    let core = CloudCore::start_with(&settings, client, Transport::Quic, env, standalone).await?;
+    daemon::serve(Daemon(core)).await
 }
 
-/// CloudCore, and the stand-alone API beside it.
-struct WithApi {
-    core: CloudCore,
-    api: Option<cloud_apiserver::Running>,
-}
+struct Daemon(CloudCore);
 
-impl daemon::Running for WithApi {
+impl daemon::Running for Daemon {
     async fn gave_up(&mut self) -> String {
-        self.core.gave_up().await
+        self.0.gave_up().await
     }
 
     fn inspector(&self) -> Inspector {
@@ -111,11 +109,7 @@ impl daemon::Running for WithApi {
     }
 
     async fn stop(self, deadline: Duration) -> Ended {
-        let ended = self.core.stop(deadline).await;
-        if let Some(api) = self.api {
-            api.stop(deadline).await;
-        }
-        ended
+        self.0.stop(deadline).await
     }
 }
 

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use kubeapi::{Attributes, User};
 
 use crate::access::AccessControl as _;
-use crate::authority::Gate;
+use crate::authenticator::Authenticator;
 
 /// 32 groups that a request may name.
 const GROUPS_MAX: usize = 32;
@@ -64,7 +64,11 @@ fn wish(headers: &HeaderMap) -> Result<Option<Wish>, String> {
 }
 
 /// Whom the headers of a request of `user` name, if anybody.
-pub(crate) async fn acting(gate: &Gate, headers: &HeaderMap, user: &User) -> Result<Option<User>, Refused> {
+pub(crate) async fn acting(
+    authenticator: &Authenticator,
+    headers: &HeaderMap,
+    user: &User,
+) -> Result<Option<User>, Refused> {
     let Some(Wish { name, mut groups, uid, extras }) = wish(headers).map_err(Refused::Headers)? else {
         return Ok(None);
     };
@@ -87,7 +91,7 @@ pub(crate) async fn acting(gate: &Gate, headers: &HeaderMap, user: &User) -> Res
         rights.push(authentication("uids", "", &uid));
     }
     for right in rights {
-        if !gate.authorize(user, &right).await {
+        if !authenticator.authorize(user, &right).await {
             return Err(Refused::Missing(right));
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::Env;
+use beehive::{Capacity, Env, Hive};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Method, Request};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::access::{AccessControl, TokenRequest};
 use crate::admission::ClusterPolicy;
 use crate::store::{BOUNDS, Bounds, SqliteStore};
-use crate::{bootstrap, controllers, server};
+use crate::{bootstrap, controllers, loopback};
 
 struct Everybody;
 
@@ -135,73 +135,72 @@ async fn one_tenant_does_not_fill_the_store() {
     assert!(code == 201 || code == 507, "{answer}");
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_replica_set_without_end_ends() {
     let small = Small::new(Bounds { pods: 20, space_objects: 60, ..BOUNDS }).await;
-    let local = tokio::task::LocalSet::new();
     let settings = controllers::Settings {
         retry_first: Duration::from_millis(10),
         retry_most: Duration::from_millis(100),
         ..controllers::Settings::default()
     };
-    let client = server::client_of(&small.api, bootstrap::controllers());
-    let env = small.env.clone();
-    local.spawn_local(controllers::run(client, env, settings));
-    local
-        .run_until(async {
-            let sets = "/apis/apps/v1/namespaces/default/replicasets";
-            let set = json!({"metadata": {"name": "web"}, "spec": {"replicas": 2_000_000_000,
+    let client = loopback::client_of(&small.api, bootstrap::controllers());
+    let mut hive = Hive::new("controllers", small.env.clone());
+    let mailbox = hive.mailbox("controller-manager", Capacity::new(1, "a test's choice"));
+    controllers::supervise(&mut hive, mailbox, client, settings);
+    hive.open().unwrap();
+    {
+        let sets = "/apis/apps/v1/namespaces/default/replicasets";
+        let set = json!({"metadata": {"name": "web"}, "spec": {"replicas": 2_000_000_000,
                 "selector": {"matchLabels": {"app": "w"}},
                 "template": {"metadata": {"labels": {"app": "w"}},
                     "spec": {"containers": [{"name": "c", "image": "x"}]}}}});
-            assert_eq!(small.ask(&tenant(), Method::POST, sets, set).await.0, 201);
-            let pods = "/api/v1/namespaces/default/pods";
-            let events = "/api/v1/namespaces/default/events";
-            let count = async |uri: &str| {
-                small.admin(Method::GET, uri, Value::Null).await["items"].as_array().unwrap().len()
-            };
-            // It says why it has not more, and tries again and again.
-            let tries = async || {
-                let list = small.admin(Method::GET, events, Value::Null).await;
-                let mut items = list["items"].as_array().unwrap().iter();
-                items
-                    .find(|event| {
-                        event["reason"] == "FailedCreate"
-                            && event["message"].as_str().unwrap().contains("exceeded quota")
-                    })
-                    .map(|event| event["count"].as_i64().unwrap())
-            };
-            let wait = async {
-                while tries().await.is_none_or(|tries| tries < 5) {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
-            assert_eq!(count(pods).await, 20);
-            let (_, set) = small.ask(&tenant(), Method::GET, &format!("{sets}/web"), Value::Null).await;
-            let condition = &set["status"]["conditions"][0];
-            assert_eq!(
-                (&condition["type"], &condition["reason"]),
-                (&json!("ReplicaFailure"), &json!("FailedCreate"))
-            );
-            assert!(condition["message"].as_str().unwrap().contains("exceeded quota"), "{condition}");
-            // One event counts up: the tries leave nothing behind.
+        assert_eq!(small.ask(&tenant(), Method::POST, sets, set).await.0, 201);
+        let pods = "/api/v1/namespaces/default/pods";
+        let events = "/api/v1/namespaces/default/events";
+        let count = async |uri: &str| {
+            small.admin(Method::GET, uri, Value::Null).await["items"].as_array().unwrap().len()
+        };
+        // It says why it has not more, and tries again and again.
+        let tries = async || {
             let list = small.admin(Method::GET, events, Value::Null).await;
-            let told = list["items"].as_array().unwrap().iter();
-            let full = |event: &&Value| event["message"].as_str().unwrap().contains("exceeded quota");
-            assert_eq!(told.filter(full).count(), 1);
-            // An administrator's pod has room.
-            let pod =
-                json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
-            small.admin(Method::POST, pods, pod).await;
-            let none = json!({"spec": {"replicas": 0}});
-            assert_eq!(small.ask(&tenant(), Method::PATCH, &format!("{sets}/web"), none).await.0, 200);
-            let wait = async {
-                while count(pods).await > 1 {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
-        })
-        .await;
+            let mut items = list["items"].as_array().unwrap().iter();
+            items
+                .find(|event| {
+                    event["reason"] == "FailedCreate"
+                        && event["message"].as_str().unwrap().contains("exceeded quota")
+                })
+                .map(|event| event["count"].as_i64().unwrap())
+        };
+        let wait = async {
+            while tries().await.is_none_or(|tries| tries < 5) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
+        assert_eq!(count(pods).await, 20);
+        let (_, set) = small.ask(&tenant(), Method::GET, &format!("{sets}/web"), Value::Null).await;
+        let condition = &set["status"]["conditions"][0];
+        assert_eq!(
+            (&condition["type"], &condition["reason"]),
+            (&json!("ReplicaFailure"), &json!("FailedCreate"))
+        );
+        assert!(condition["message"].as_str().unwrap().contains("exceeded quota"), "{condition}");
+        // One event counts up: the tries leave nothing behind.
+        let list = small.admin(Method::GET, events, Value::Null).await;
+        let told = list["items"].as_array().unwrap().iter();
+        let full = |event: &&Value| event["message"].as_str().unwrap().contains("exceeded quota");
+        assert_eq!(told.filter(full).count(), 1);
+        // An administrator's pod has room.
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
+        small.admin(Method::POST, pods, pod).await;
+        let none = json!({"spec": {"replicas": 0}});
+        assert_eq!(small.ask(&tenant(), Method::PATCH, &format!("{sets}/web"), none).await.0, 200);
+        let wait = async {
+            while count(pods).await > 1 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
+    }
+    hive.shutdown(Duration::from_secs(10)).await;
 }

@@ -38,7 +38,6 @@ const DOORS: &[Door] = &[
             ("beehive/src/watchdog.rs", "what finds a blocked hive must not stand on the hive's thread"),
             ("modules/edge-store/src/writer.rs", "the one thread that writes the node's file"),
             ("modules/cloud-apiserver/src/store/writer.rs", "the one thread that writes the API's file"),
-            ("modules/cloud-apiserver/src/server.rs", "a large list must not hold up the links of the nodes"),
         ],
     },
     Door {

@@ -2,64 +2,63 @@
 //! deployments, replica sets, namespaces, service accounts, endpoints, owner references and nodes' lifecycle.
 //!
 //! # Owns
-//! Caches of what it watches, and what it has written and not seen come back yet.
+//! Informer caches of what it watches, and what each controller has written and not seen come back yet.
 //! # Accepts
 //! The changes that its watches tell.
 //! # Tells
 //! The API server, through a client like anybody else's.
 //! # Keeps across a restart
-//! Nothing: it lists again. Timers of nodes and evictions start anew.
+//! Nothing. A controller that begins anew waits until the requests of its predecessor are answered ([`in_flight`]), then for lists that
+//! began after that, and only then reconciles: whatever was written is in these lists, so that nothing is written twice. Timers
+//! of nodes and evictions start anew.
 //! # Never
 //! Acts on half a list, writes over what it has not read, or deletes an object that only has the name of the one it
 //! means.
 //!
-//! Each controller looks at the caches as they are and does what is missing (level-triggered): whatever it missed, it
-//! sees at the next look. Decisions are pure functions in `plan.rs`, effects are in `mod.rs`.
+//! Each controller reads the caches as they are and does what is missing (level-triggered): whatever it missed, it
+//! sees the next time. Decisions are pure functions in `plan.rs`, effects are in `mod.rs`. The manager ([`actor`]) starts informers
+//! ([`informer`]) and controllers ([`controller`]) as its children; an informer tells the controllers that read its cache.
 
 mod accounts;
+mod actor;
 mod api_error;
-mod cache;
-mod claim;
+mod backoff;
+mod client;
+mod controller;
+mod controller_ref;
 mod deployment;
 mod discover;
 mod endpoints;
 mod garbage;
+mod in_flight;
+mod informer;
+mod informer_cache;
 mod lifecycle;
 mod namespace;
 mod object;
 mod replicaset;
 mod requests;
 mod resource;
-mod retry;
 mod scheduler;
 mod selector;
-mod write;
 
-use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
-use apimachinery::kind;
-use beehive::Env;
-use futures::FutureExt;
-use futures::future::{LocalBoxFuture, join_all};
-use tokio::sync::Notify;
+use apimachinery::NamespacedName;
+use beehive::{Env, Policy};
 
-use cache::{Cache, Part};
-use retry::Retry;
-use write::Writer;
+use crate::events;
+use backoff::Backoff;
+use client::ApiClient;
+use in_flight::InFlight;
+use informer::Lister;
 
-/// 5 ms: the changes of one `kubectl apply` become one look at the caches.
-const LOOK_PAUSE: Duration = Duration::from_millis(5);
-/// A look at thousands of objects takes its time; it is followed by a pause of this many times that, so that changes that
-/// never end leave the thread to others, and 1 s at the most.
-const PAUSE_TIMES: u32 = 9;
-const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// 8 writes of one controller at once: a slow one does not hold up the others.
+pub use actor::ControllerManagerMsg;
+pub(crate) use actor::{declare_children, supervise};
+
+/// 8 requests of one controller at once: a slow one does not hold up the others.
 const AT_ONCE: usize = 8;
-/// 1 s, doubled at each crash up to a minute: how long a crashed controller rests.
-const CRASH_PAUSE: Duration = Duration::from_secs(1);
-const CRASH_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Leases of nodes live here.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const ROOT_CA: &str = "kube-root-ca.crt";
@@ -100,154 +99,56 @@ impl Default for Settings {
     }
 }
 
-/// What all controllers read and write with.
-struct Shared {
-    settings: Settings,
-    writer: Writer,
-    nodes: Rc<Cache>,
-    pods: Rc<Cache>,
-    deployments: Rc<Cache>,
-    replica_sets: Rc<Cache>,
-    services: Rc<Cache>,
-    endpoints: Rc<Cache>,
-    endpoint_slices: Rc<Cache>,
-    namespaces: Rc<Cache>,
-    definitions: Rc<Cache>,
-    leases: Rc<Cache>,
-    accounts: Rc<Cache>,
-    root_cas: Rc<Cache>,
+/// The caches that controllers read.
+struct Listers {
+    nodes: Rc<Lister>,
+    pods: Rc<Lister>,
+    deployments: Rc<Lister>,
+    replica_sets: Rc<Lister>,
+    services: Rc<Lister>,
+    endpoints: Rc<Lister>,
+    endpoint_slices: Rc<Lister>,
+    namespaces: Rc<Lister>,
+    definitions: Rc<Lister>,
+    leases: Rc<Lister>,
+    accounts: Rc<Lister>,
+    root_cas: Rc<Lister>,
 }
 
-impl Shared {
-    fn new(client: kube::Client, env: Env, settings: Settings) -> Rc<Self> {
-        let whole = |kind| Cache::new(kind, Part::Whole);
-        Rc::new(Shared {
-            settings,
-            writer: Writer::new(client, env),
-            nodes: whole(kind::NODES),
-            pods: whole(kind::PODS),
-            deployments: whole(kind::DEPLOYMENTS),
-            replica_sets: whole(kind::REPLICA_SETS),
-            services: whole(kind::SERVICES),
-            endpoints: whole(kind::ENDPOINTS),
-            endpoint_slices: whole(kind::ENDPOINT_SLICES),
-            namespaces: whole(kind::NAMESPACES),
-            definitions: whole(kind::CUSTOM_RESOURCE_DEFINITIONS),
-            leases: Cache::new(kind::LEASES, Part::Namespace(LEASE_NAMESPACE)),
-            accounts: Cache::new(kind::SERVICE_ACCOUNTS, Part::Named("default")),
-            root_cas: Cache::new(kind::CONFIG_MAPS, Part::Named(ROOT_CA)),
-        })
-    }
+/// What one controller reads and writes with. It outlives its incarnations.
+struct ControllerContext {
+    name: &'static str,
+    settings: Rc<Settings>,
+    client: ApiClient,
+    in_flight: Rc<InFlight>,
+    listers: Rc<Listers>,
+}
 
+impl ControllerContext {
     fn env(&self) -> &Env {
-        self.writer.env()
+        self.client.env()
     }
 
-    fn retry<K: Ord>(&self) -> Retry<K> {
-        Retry::new(self.settings.retry_first, self.settings.retry_most)
+    fn backoff<K: Ord>(&self) -> Backoff<K> {
+        Backoff::new(self.settings.retry_first, self.settings.retry_most)
     }
 
-    fn caches(&self) -> [&Rc<Cache>; 12] {
-        [
-            &self.nodes,
-            &self.pods,
-            &self.deployments,
-            &self.replica_sets,
-            &self.services,
-            &self.endpoints,
-            &self.endpoint_slices,
-            &self.namespaces,
-            &self.definitions,
-            &self.leases,
-            &self.accounts,
-            &self.root_cas,
-        ]
+    /// Says that an object could not be reconciled, and why.
+    fn failed(&self, object: &NamespacedName, error: &kube::Error) {
+        events::reconcile_failed(self.env(), self.name, object, &api_error::message(error));
     }
 }
 
-/// Something that keeps one kind of promise.
-trait Controller {
-    /// For the log.
-    fn name(&self) -> &'static str;
-    /// The caches that it looks at; a change of any of them wakes it.
-    fn reads(&self) -> Vec<Rc<Cache>>;
-    /// Looks, does what is missing, and answers when to look again if nothing changes.
-    async fn look(&mut self) -> Option<Duration>;
-    /// What wakes it beside its caches.
-    fn nudge(&self) -> Option<Rc<Notify>> {
-        None
+impl std::ops::Deref for ControllerContext {
+    type Target = Listers;
+
+    fn deref(&self) -> &Listers {
+        &self.listers
     }
 }
 
-/// Runs all controllers until the future is dropped. It never completes.
-///
-/// What goes wrong in one controller stays there: a crash is caught, told, and the controller starts again.
-pub async fn run(client: kube::Client, env: Env, settings: Settings) {
-    let shared = Shared::new(client, env, settings);
-    let graph = garbage::Graph::new(&shared);
-    let mut parts: Vec<LocalBoxFuture<'_, ()>> = vec![
-        supervised(&shared, scheduler::Scheduler::new(&shared)).boxed_local(),
-        supervised(&shared, deployment::Deployments::new(&shared)).boxed_local(),
-        supervised(&shared, replicaset::ReplicaSets::new(&shared)).boxed_local(),
-        supervised(&shared, garbage::Garbage::new(&shared, &graph)).boxed_local(),
-        supervised(&shared, namespace::Namespaces::new(&shared)).boxed_local(),
-        supervised(&shared, accounts::Accounts::new(&shared)).boxed_local(),
-        supervised(&shared, endpoints::Endpoints::new(&shared)).boxed_local(),
-        supervised(&shared, lifecycle::Lifecycle::new(&shared)).boxed_local(),
-    ];
-    for cache in shared.caches() {
-        parts.push(forever(shared.env(), || cache.watch(shared.writer.client())).boxed_local());
-    }
-    parts.push(forever(shared.env(), || graph.watch()).boxed_local());
-    join_all(parts).await;
-}
-
-/// Does it again when it ended or crashed.
-async fn forever<F: Future<Output = ()>>(env: &Env, work: impl Fn() -> F) {
-    loop {
-        if AssertUnwindSafe(work()).catch_unwind().await.is_err() {
-            tracing::error!("a watch crashed; it starts again");
-        }
-        env.sleep(env.jitter(CRASH_PAUSE)).await;
-    }
-}
-
-async fn supervised(shared: &Shared, mut controller: impl Controller) {
-    let nudge = controller.nudge().unwrap_or_default();
-    let reads = controller.reads();
-    reads.iter().for_each(|cache| cache.tell(&nudge));
-    let env = shared.env();
-    let mut pause = CRASH_PAUSE;
-    loop {
-        let since = env.now();
-        // Its state outlives the crash: what was written and not seen yet must not be written twice.
-        let work = AssertUnwindSafe(work(&mut controller, &reads, &nudge, env)).catch_unwind();
-        if work.await.is_ok() {
-            return;
-        }
-        if env.now().since(since) > CRASH_PAUSE_MAX {
-            pause = CRASH_PAUSE;
-        }
-        tracing::error!(controller = controller.name(), "controller crashed; it starts again");
-        env.sleep(env.jitter(pause)).await;
-        pause = (pause * 2).min(CRASH_PAUSE_MAX);
-    }
-}
-
-async fn work(controller: &mut impl Controller, reads: &[Rc<Cache>], nudge: &Notify, env: &Env) {
-    loop {
-        let mut wake = None;
-        let begun = env.now();
-        if reads.iter().all(|cache| cache.is_listed()) {
-            wake = controller.look().await;
-        }
-        let took = env.now().since(begun);
-        match wake {
-            Some(pause) => {
-                let _ = env.timeout(pause, nudge.notified()).await;
-            }
-            None => nudge.notified().await,
-        }
-        env.sleep((PAUSE_TIMES * took).clamp(LOOK_PAUSE, LOOK_PAUSE_MAX)).await;
-    }
+/// How what the controller manager starts is supervised: who fails again and again rests up to a minute and takes nobody with him;
+/// the budget is more than these pauses allow.
+fn policy() -> Policy {
+    Policy { backoff_max: Duration::from_secs(60), budget: 30, ..Policy::default() }
 }

@@ -4,7 +4,7 @@
 //! writes; what waits together is committed together, and nobody sees a change before it is on disk.
 
 mod file;
-mod share;
+mod quota;
 mod writer;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,7 +24,7 @@ use kubeapi::{
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::share::{Step, Tally};
+use self::quota::{Step, Tally};
 
 /// What the store holds at the most.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use kubeapi::{Change, QuotaCheck, StoreError, Write, WriteError};
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::share::{Step, Tally};
+use super::quota::{Step, Tally};
 use super::{Bounds, Job, Shared, State, file, weight};
 
 /// 128 writes in one transaction.

@@ -6,64 +6,65 @@ use std::time::Duration;
 use apimachinery::{NamespacedName, kind};
 use serde_json::{Value, json};
 
-use super::api_error::{code, message};
-use super::cache::Cache;
+use super::api_error::code;
+use super::backoff::Backoff;
+use super::controller::Reconciler;
+use super::informer::Lister;
 use super::object::{is_deleting, name};
-use super::retry::Retry;
-use super::{Controller, ROOT_CA, Shared};
+use super::{ControllerContext, ROOT_CA};
 
 const DEFAULT: &str = "default";
 
 pub(crate) struct Accounts {
-    shared: Rc<Shared>,
-    retry: Retry<NamespacedName>,
+    context: Rc<ControllerContext>,
+    backoff: Backoff<NamespacedName>,
 }
 
 impl Accounts {
-    pub(crate) fn new(shared: &Rc<Shared>) -> Self {
-        Accounts { shared: Rc::clone(shared), retry: shared.retry() }
+    pub(crate) fn new(context: &Rc<ControllerContext>) -> Self {
+        Accounts { context: Rc::clone(context), backoff: context.backoff() }
     }
 }
 
-impl Controller for Accounts {
-    fn name(&self) -> &'static str {
-        "service accounts"
+impl Reconciler for Accounts {
+    fn listers(&self) -> Vec<Rc<Lister>> {
+        let context = &self.context;
+        vec![Rc::clone(&context.namespaces), Rc::clone(&context.accounts), Rc::clone(&context.root_cas)]
     }
 
-    fn reads(&self) -> Vec<Rc<Cache>> {
-        let shared = &self.shared;
-        vec![Rc::clone(&shared.namespaces), Rc::clone(&shared.accounts), Rc::clone(&shared.root_cas)]
-    }
-
-    async fn look(&mut self) -> Option<Duration> {
-        let shared = Rc::clone(&self.shared);
-        let now = shared.env().now();
-        self.retry.keep(|key| shared.namespaces.get(key).is_some());
-        for namespace in shared.namespaces.all() {
+    async fn reconcile(&mut self) -> Option<Duration> {
+        let context = Rc::clone(&self.context);
+        let now = context.env().now();
+        self.backoff.retain(|key| context.namespaces.get(key).is_some());
+        for namespace in context.namespaces.list() {
             let key = NamespacedName::of(&namespace);
-            if is_deleting(&namespace) || !self.retry.may(&key, now) {
+            if is_deleting(&namespace) || !self.backoff.is_due(&key, now) {
                 continue;
             }
-            match furnish(&shared, name(&namespace)).await {
-                Ok(()) => self.retry.done(&key),
+            match reconcile_namespace(&context, name(&namespace)).await {
+                Ok(()) => self.backoff.done(&key),
                 Err(error) => {
-                    tracing::warn!(namespace = %key, error = message(&error), "namespace not furnished; it is tried again");
-                    self.retry.failed(key, shared.env());
+                    context.failed(&key, &error);
+                    self.backoff.failed(key, context.env());
                 }
             }
         }
-        self.retry.next(shared.env().now())
+        self.backoff.next(context.env().now())
+    }
+
+    fn backing_off(&self) -> usize {
+        self.backoff.len()
     }
 }
 
-async fn furnish(shared: &Shared, namespace: &str) -> Result<(), kube::Error> {
-    if shared.accounts.get(&NamespacedName::new(namespace, DEFAULT)).is_none() {
+async fn reconcile_namespace(context: &ControllerContext, namespace: &str) -> Result<(), kube::Error> {
+    if context.accounts.get(&NamespacedName::new(namespace, DEFAULT)).is_none() {
         let account = json!({ "metadata": { "namespace": namespace, "name": DEFAULT } });
-        unless_there(shared.writer.create(&kind::SERVICE_ACCOUNTS, namespace, account).await)?;
+        unless_there(context.client.create(&kind::SERVICE_ACCOUNTS, namespace, account).await)?;
     }
     let key = NamespacedName::new(namespace, ROOT_CA);
-    let data = json!({ "ca.crt": shared.settings.ca_pem });
-    match shared.root_cas.get(&key) {
+    let data = json!({ "ca.crt": context.settings.ca_pem });
+    match context.root_cas.get(&key) {
         Some(map) if map["data"] == data => Ok(()),
         Some(map) => {
             // Whatever else was put there is set to nothing.
@@ -73,7 +74,7 @@ async fn furnish(shared: &Shared, namespace: &str) -> Result<(), kube::Error> {
                     wanted[extra.as_str()] = Value::Null;
                 }
             }
-            shared.writer.patch(&kind::CONFIG_MAPS, &key, &json!({ "data": wanted })).await
+            context.client.patch(&kind::CONFIG_MAPS, &key, &json!({ "data": wanted })).await
         }
         None => {
             let map = json!({
@@ -81,7 +82,7 @@ async fn furnish(shared: &Shared, namespace: &str) -> Result<(), kube::Error> {
                     "kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters." } },
                 "data": data,
             });
-            unless_there(shared.writer.create(&kind::CONFIG_MAPS, namespace, map).await)
+            unless_there(context.client.create(&kind::CONFIG_MAPS, namespace, map).await)
         }
     }
 }

@@ -14,41 +14,38 @@ use serde_json::{Value, json};
 
 use self::plan::Step;
 use super::api_error::{code, message, unless_stale};
-use super::cache::Cache;
+use super::backoff::{Backoff, sooner};
+use super::controller::Reconciler;
+use super::informer::Lister;
 use super::object::{
     controller_of, controller_uid, has_ended, is_deleting, labels, name, namespace, number, reference_to, uid,
 };
-use super::retry::{Retry, sooner};
 use super::selector::{is_empty, selects};
-use super::{Controller, Shared, claim};
+use super::{ControllerContext, controller_ref};
 
 const NAME: &str = "deployment-controller";
 
 pub(crate) struct Deployments {
-    shared: Rc<Shared>,
-    retry: Retry<NamespacedName>,
+    context: Rc<ControllerContext>,
+    backoff: Backoff<NamespacedName>,
 }
 
 impl Deployments {
-    pub(crate) fn new(shared: &Rc<Shared>) -> Self {
-        Deployments { shared: Rc::clone(shared), retry: shared.retry() }
+    pub(crate) fn new(context: &Rc<ControllerContext>) -> Self {
+        Deployments { context: Rc::clone(context), backoff: context.backoff() }
     }
 }
 
-impl Controller for Deployments {
-    fn name(&self) -> &'static str {
-        "deployment"
+impl Reconciler for Deployments {
+    fn listers(&self) -> Vec<Rc<Lister>> {
+        let context = &self.context;
+        vec![Rc::clone(&context.deployments), Rc::clone(&context.replica_sets), Rc::clone(&context.pods)]
     }
 
-    fn reads(&self) -> Vec<Rc<Cache>> {
-        let shared = &self.shared;
-        vec![Rc::clone(&shared.deployments), Rc::clone(&shared.replica_sets), Rc::clone(&shared.pods)]
-    }
-
-    async fn look(&mut self) -> Option<Duration> {
-        let shared = Rc::clone(&self.shared);
-        let (deployments, sets) = (shared.deployments.all(), shared.replica_sets.all());
-        let pods = shared.pods.all();
+    async fn reconcile(&mut self) -> Option<Duration> {
+        let context = Rc::clone(&self.context);
+        let (deployments, sets) = (context.deployments.list(), context.replica_sets.list());
+        let pods = context.pods.list();
         let running: BTreeSet<&str> =
             pods.iter().filter(|pod| !has_ended(pod)).map(|pod| controller_uid(pod)).collect();
         let mut owned: BTreeMap<&str, Vec<&Arc<Value>>> = BTreeMap::new();
@@ -56,33 +53,37 @@ impl Controller for Deployments {
             let owner = if controller_of(set).is_some() { controller_uid(set) } else { "" };
             owned.entry(owner).or_default().push(set);
         }
-        self.retry.keep(|key| shared.deployments.get(key).is_some());
-        let now = shared.env().now();
+        self.backoff.retain(|key| context.deployments.get(key).is_some());
+        let now = context.env().now();
         let mut wake = None;
         for deployment in &deployments {
             let key = NamespacedName::of(deployment);
-            if !self.retry.may(&key, now) {
+            if !self.backoff.is_due(&key, now) {
                 continue;
             }
             let own = owned.get(uid(deployment)).map(Vec::as_slice).unwrap_or_default();
             let free = owned.get("").map(Vec::as_slice).unwrap_or_default();
-            match settle(&shared, deployment, own, free, &running).await {
+            match reconcile_one(&context, deployment, own, free, &running).await {
                 Ok(next) => {
-                    self.retry.done(&key);
+                    self.backoff.done(&key);
                     wake = sooner(wake, next);
                 }
                 Err(error) => {
-                    tracing::warn!(deployment = %key, error = message(&error), "deployment not settled; it is tried again");
-                    self.retry.failed(key, shared.env());
+                    context.failed(&key, &error);
+                    self.backoff.failed(key, context.env());
                 }
             }
         }
-        sooner(wake, self.retry.next(shared.env().now()))
+        sooner(wake, self.backoff.next(context.env().now()))
+    }
+
+    fn backing_off(&self) -> usize {
+        self.backoff.len()
     }
 }
 
-async fn settle(
-    shared: &Shared,
+async fn reconcile_one(
+    context: &ControllerContext,
     deployment: &Value,
     own: &[&Arc<Value>],
     free: &[&Arc<Value>],
@@ -96,7 +97,7 @@ async fn settle(
         own.iter().map(|set| &***set).partition(|set| selects(selector, labels(set)));
     if !is_deleting(deployment) {
         for set in strange {
-            unless_stale(claim::release(shared, &kind::REPLICA_SETS, set, uid(deployment)).await)?;
+            unless_stale(controller_ref::release(context, &kind::REPLICA_SETS, set, uid(deployment)).await)?;
         }
         let reference = reference_to(deployment, "apps/v1", "Deployment");
         let orphans = free.iter().filter(|set| {
@@ -104,7 +105,7 @@ async fn settle(
         });
         let mut adopted = false;
         for set in orphans {
-            unless_stale(claim::adopt(shared, &kind::REPLICA_SETS, set, &reference).await)?;
+            unless_stale(controller_ref::adopt(context, &kind::REPLICA_SETS, set, &reference).await)?;
             adopted = true;
         }
         if adopted {
@@ -113,52 +114,57 @@ async fn settle(
         }
     }
     let old_pods = own.iter().any(|set| running.contains(uid(set)) && !template::is_same(deployment, set));
-    let plan = plan::plan(deployment, &own, old_pods, shared.writer.wall());
+    let plan = plan::plan(deployment, &own, old_pods, context.client.wall());
     // The deployment's own annotation comes last: the status is written against the version that was read.
     let (last, first): (Vec<Step>, Vec<Step>) =
         plan.steps.into_iter().partition(|step| matches!(step, Step::Revision(_)));
     for step in first {
-        write(shared, deployment, &own, step).await?;
+        write(context, deployment, &own, step).await?;
     }
     if !plan::is_said(deployment, &plan.status) {
-        unless_stale(shared.writer.patch_status(&kind::DEPLOYMENTS, deployment, plan.status).await)?;
+        unless_stale(context.client.patch_status(&kind::DEPLOYMENTS, deployment, plan.status).await)?;
     }
     for step in last {
-        write(shared, deployment, &own, step).await?;
+        write(context, deployment, &own, step).await?;
     }
     Ok(plan.wake)
 }
 
-async fn write(shared: &Shared, deployment: &Value, own: &[&Value], step: Step) -> Result<(), kube::Error> {
+async fn write(
+    context: &ControllerContext,
+    deployment: &Value,
+    own: &[&Value],
+    step: Step,
+) -> Result<(), kube::Error> {
     let key = |set: &str| NamespacedName::new(namespace(deployment), set);
     match step {
         Step::Create(set) => {
             let (set_name, size) = (name(&set).to_owned(), rollout::size(&set));
-            match shared.writer.create(&kind::REPLICA_SETS, namespace(deployment), set).await {
+            match context.client.create(&kind::REPLICA_SETS, namespace(deployment), set).await {
                 Ok(_) => {
                     let told = format!("Scaled up replica set {set_name} from 0 to {size}");
-                    shared.writer.event(NAME, deployment, false, "ScalingReplicaSet", &told).await;
+                    context.client.event(NAME, deployment, false, "ScalingReplicaSet", &told).await;
                     Ok(())
                 }
-                Err(error) if code(&error) == Some(409) => taken(shared, deployment, &key(&set_name)).await,
+                Err(error) if code(&error) == Some(409) => taken(context, deployment, &key(&set_name)).await,
                 Err(error) => {
                     let told =
                         format!("Failed to create new replica set \"{set_name}\": {}", message(&error));
-                    shared.writer.event(NAME, deployment, true, "ReplicaSetCreateError", &told).await;
+                    context.client.event(NAME, deployment, true, "ReplicaSetCreateError", &told).await;
                     Err(error)
                 }
             }
         }
         Step::Patch { set, patch } => {
-            unless_stale(shared.writer.patch(&kind::REPLICA_SETS, &key(&set), &patch).await)
+            unless_stale(context.client.patch(&kind::REPLICA_SETS, &key(&set), &patch).await)
         }
         Step::Scale { set, patch, from, to } => {
-            match shared.writer.patch(&kind::REPLICA_SETS, &key(&set), &patch).await {
+            match context.client.patch(&kind::REPLICA_SETS, &key(&set), &patch).await {
                 Ok(()) => {
                     if from != to {
                         let way = if to > from { "up" } else { "down" };
                         let told = format!("Scaled {way} replica set {set} from {from} to {to}");
-                        shared.writer.event(NAME, deployment, false, "ScalingReplicaSet", &told).await;
+                        context.client.event(NAME, deployment, false, "ScalingReplicaSet", &told).await;
                     }
                     Ok(())
                 }
@@ -166,23 +172,27 @@ async fn write(shared: &Shared, deployment: &Value, own: &[&Value], step: Step) 
             }
         }
         Step::Delete(set) => match own.iter().find(|own| name(own) == set) {
-            Some(set) => unless_stale(shared.writer.delete(&kind::REPLICA_SETS, set, None).await),
+            Some(set) => unless_stale(context.client.delete(&kind::REPLICA_SETS, set, None).await),
             None => Ok(()),
         },
         Step::Revision(patch) => unless_stale(
-            shared.writer.patch(&kind::DEPLOYMENTS, &NamespacedName::of(deployment), &patch).await,
+            context.client.patch(&kind::DEPLOYMENTS, &NamespacedName::of(deployment), &patch).await,
         ),
     }
 }
 
 /// The name is taken: by ourselves a moment ago, or by another template with the same hash. Then the next hash is
 /// another one.
-async fn taken(shared: &Shared, deployment: &Value, key: &NamespacedName) -> Result<(), kube::Error> {
-    let Some(set) = shared.writer.get(&kind::REPLICA_SETS, key).await? else { return Ok(()) };
+async fn taken(
+    context: &ControllerContext,
+    deployment: &Value,
+    key: &NamespacedName,
+) -> Result<(), kube::Error> {
+    let Some(set) = context.client.get(&kind::REPLICA_SETS, key).await? else { return Ok(()) };
     if template::is_owned(&set, uid(deployment)) && template::is_same(deployment, &set) {
         return Ok(());
     }
     let collisions = number(deployment, "/status/collisionCount").unwrap_or_default() + 1;
     let status = json!({ "collisionCount": collisions });
-    unless_stale(shared.writer.patch_status(&kind::DEPLOYMENTS, deployment, status).await)
+    unless_stale(context.client.patch_status(&kind::DEPLOYMENTS, deployment, status).await)
 }

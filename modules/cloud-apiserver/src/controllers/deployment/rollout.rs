@@ -23,8 +23,8 @@ impl Bounds {
             return Bounds { replicas, surge: 0, unavailable: 0 };
         }
         let rolling = &deployment["spec"]["strategy"]["rollingUpdate"];
-        let surge = share(&rolling["maxSurge"], replicas, true);
-        let mut unavailable = share(&rolling["maxUnavailable"], replicas, false);
+        let surge = int_or_percent(&rolling["maxSurge"], replicas, true);
+        let mut unavailable = int_or_percent(&rolling["maxUnavailable"], replicas, false);
         if surge == 0 && unavailable == 0 {
             unavailable = 1;
         }
@@ -48,7 +48,7 @@ pub(crate) fn is_rolling(deployment: &Value) -> bool {
 }
 
 /// A number, or a percentage of `whole`. Nothing said is a quarter.
-fn share(value: &Value, whole: i64, up: bool) -> i64 {
+fn int_or_percent(value: &Value, whole: i64, up: bool) -> i64 {
     let percent = match value {
         Value::Number(number) => return number.as_i64().unwrap_or_default().max(0),
         Value::String(text) => match text.strip_suffix('%') {

@@ -10,65 +10,68 @@ use std::time::Duration;
 use apimachinery::{Kind, NamespacedName, kind};
 use serde_json::{Value, json};
 
-use super::api_error::{code, message, unless_stale};
-use super::cache::Cache;
+use super::ControllerContext;
+use super::api_error::{code, unless_stale};
+use super::backoff::Backoff;
+use super::controller::Reconciler;
+use super::informer::Lister;
 use super::object::{labels, list, name, namespace, text, uid, version};
-use super::retry::Retry;
-use super::{Controller, Shared};
 
 pub(crate) struct Endpoints {
-    shared: Rc<Shared>,
-    retry: Retry<NamespacedName>,
+    context: Rc<ControllerContext>,
+    backoff: Backoff<NamespacedName>,
 }
 
 impl Endpoints {
-    pub(crate) fn new(shared: &Rc<Shared>) -> Self {
-        Endpoints { shared: Rc::clone(shared), retry: shared.retry() }
+    pub(crate) fn new(context: &Rc<ControllerContext>) -> Self {
+        Endpoints { context: Rc::clone(context), backoff: context.backoff() }
     }
 }
 
-impl Controller for Endpoints {
-    fn name(&self) -> &'static str {
-        "endpoints"
+impl Reconciler for Endpoints {
+    fn listers(&self) -> Vec<Rc<Lister>> {
+        let context = &self.context;
+        [&context.services, &context.pods, &context.endpoints, &context.endpoint_slices]
+            .map(Rc::clone)
+            .to_vec()
     }
 
-    fn reads(&self) -> Vec<Rc<Cache>> {
-        let shared = &self.shared;
-        [&shared.services, &shared.pods, &shared.endpoints, &shared.endpoint_slices].map(Rc::clone).to_vec()
-    }
-
-    async fn look(&mut self) -> Option<Duration> {
-        let shared = Rc::clone(&self.shared);
+    async fn reconcile(&mut self) -> Option<Duration> {
+        let context = Rc::clone(&self.context);
         let (services, pods, slices) =
-            (shared.services.all(), shared.pods.all(), shared.endpoint_slices.all());
+            (context.services.list(), context.pods.list(), context.endpoint_slices.list());
         let pods: Vec<&Value> = pods.iter().map(|pod| &**pod).collect();
-        let now = shared.env().now();
-        self.retry.keep(|key| shared.services.get(key).is_some());
+        let now = context.env().now();
+        self.backoff.retain(|key| context.services.get(key).is_some());
         for service in services.iter().filter(|service| plan::is_selecting(service)) {
             let key = NamespacedName::of(service);
-            if !self.retry.may(&key, now) {
+            if !self.backoff.is_due(&key, now) {
                 continue;
             }
-            match settle(&shared, service, &pods, &slices).await {
-                Ok(()) => self.retry.done(&key),
+            match reconcile_one(&context, service, &pods, &slices).await {
+                Ok(()) => self.backoff.done(&key),
                 Err(error) => {
-                    tracing::warn!(service = %key, error = message(&error), "endpoints not written; it is tried again");
-                    self.retry.failed(key, shared.env());
+                    context.failed(&key, &error);
+                    self.backoff.failed(key, context.env());
                 }
             }
         }
-        self.retry.next(shared.env().now())
+        self.backoff.next(context.env().now())
+    }
+
+    fn backing_off(&self) -> usize {
+        self.backoff.len()
     }
 }
 
-async fn settle(
-    shared: &Shared,
+async fn reconcile_one(
+    context: &ControllerContext,
     service: &Value,
     pods: &[&Value],
     slices: &[Arc<Value>],
 ) -> Result<(), kube::Error> {
-    let there = shared.endpoints.get(&NamespacedName::of(service));
-    put(shared, &kind::ENDPOINTS, there.as_deref(), plan::endpoints(service, pods), &["subsets"]).await?;
+    let there = context.endpoints.get(&NamespacedName::of(service));
+    put(context, &kind::ENDPOINTS, there.as_deref(), plan::endpoints(service, pods), &["subsets"]).await?;
     let ours = |slice: &&Arc<Value>| {
         namespace(slice) == namespace(service)
             && labels(slice)["endpointslice.kubernetes.io/managed-by"] == plan::MANAGED_BY
@@ -80,17 +83,17 @@ async fn settle(
         slices.iter().filter(ours).map(|slice| (name(slice), slice)).collect();
     for (slice_name, slice) in plan::slices(service, pods) {
         let old = there.remove(slice_name.as_str()).map(|old| &**old);
-        put(shared, &kind::ENDPOINT_SLICES, old, slice, &["endpoints", "ports"]).await?;
+        put(context, &kind::ENDPOINT_SLICES, old, slice, &["endpoints", "ports"]).await?;
     }
     for left in there.values() {
-        unless_stale(shared.writer.delete(&kind::ENDPOINT_SLICES, left, None).await)?;
+        unless_stale(context.client.delete(&kind::ENDPOINT_SLICES, left, None).await)?;
     }
     Ok(())
 }
 
 /// Creates the object, or brings these fields of it up to date.
 async fn put(
-    shared: &Shared,
+    context: &ControllerContext,
     kind: &Kind,
     there: Option<&Value>,
     wanted: Value,
@@ -98,7 +101,7 @@ async fn put(
 ) -> Result<(), kube::Error> {
     let Some(there) = there else {
         let namespace = namespace(&wanted).to_owned();
-        return match shared.writer.create(kind, &namespace, wanted).await {
+        return match context.client.create(kind, &namespace, wanted).await {
             // The watch tells it soon; and a namespace that is on its way out needs none.
             Err(error) if matches!(code(&error), Some(403 | 404 | 409)) => Ok(()),
             Ok(_) => Ok(()),
@@ -116,5 +119,5 @@ async fn put(
     for field in fields {
         patch[*field] = wanted[*field].clone();
     }
-    unless_stale(shared.writer.patch(kind, &NamespacedName::of(there), &patch).await)
+    unless_stale(context.client.patch(kind, &NamespacedName::of(there), &patch).await)
 }

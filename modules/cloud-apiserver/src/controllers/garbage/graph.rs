@@ -1,226 +1,212 @@
-//! Everything that is stored, as owners and dependents.
+//! Everything that is stored, as owners and dependents: an informer of metadata for each kind that is served.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use apimachinery::NamespacedName;
-use futures::future::{AbortHandle, Abortable};
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
+use beehive::{Actor, Address, Capacity, Context, Fault, Message, Policy};
+use futures::StreamExt;
+use futures::future::AbortHandle;
 use kube::api::{Api, ApiResource, DynamicObject, PartialObjectMeta};
-use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
-use tokio::sync::Notify;
+use serde_json::json;
 
 use super::plan::{Entry, KindSeen, Owner};
-use crate::controllers::Shared;
-use crate::controllers::discover::{self, Served};
-
 use crate::controllers::api_error::chain;
+use crate::controllers::discover::{self, Served};
+use crate::controllers::informer::{Informer, Watch, cache_events};
+use crate::controllers::informer_cache::InformerCache;
+use crate::events;
 
 type Metadata = PartialObjectMeta<DynamicObject>;
 
+/// The kind of the graph's children.
+pub(crate) const METADATA_INFORMER: &str = "metadata-informer";
+/// 1 s for an informer whose kind is not served any more.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+
 /// The objects of one kind.
-struct Watched {
+struct KindObjects {
     served: Served,
-    listed: Cell<bool>,
-    objects: RefCell<BTreeMap<NamespacedName, Entry>>,
-    listing: RefCell<Option<BTreeSet<NamespacedName>>>,
+    cache: Rc<InformerCache<Entry>>,
 }
 
 /// All kinds that are served, without events: they own nothing and are owned by nobody.
+#[derive(Default)]
 pub(crate) struct Graph {
-    shared: Rc<Shared>,
-    kinds: RefCell<BTreeMap<String, Rc<Watched>>>,
-    pub(super) changed: Rc<Notify>,
-    definitions: Rc<Notify>,
+    kinds: RefCell<BTreeMap<String, KindObjects>>,
 }
 
 /// The graph at one moment.
-pub(super) struct Picture {
+pub(super) struct GraphSnapshot {
     pub(super) kinds: Vec<KindSeen>,
     pub(super) resources: Vec<ApiResource>,
     pub(super) objects: Vec<Arc<Entry>>,
 }
 
 impl Graph {
-    pub(crate) fn new(shared: &Rc<Shared>) -> Rc<Self> {
-        let definitions = Rc::new(Notify::new());
-        shared.definitions.tell(&definitions);
-        Rc::new(Graph {
-            shared: Rc::clone(shared),
-            kinds: RefCell::default(),
-            changed: Rc::default(),
-            definitions,
-        })
-    }
-
-    pub(super) fn picture(&self) -> Picture {
-        let mut picture = Picture { kinds: Vec::new(), resources: Vec::new(), objects: Vec::new() };
-        for (at, watched) in self.kinds.borrow().values().enumerate() {
-            let served = &watched.served;
-            picture.kinds.push(KindSeen {
-                group: served.resource.group.clone(),
-                kind: served.resource.kind.clone(),
-                namespaced: served.namespaced,
-                listed: watched.listed.get(),
+    pub(super) fn snapshot(&self) -> GraphSnapshot {
+        let mut snapshot = GraphSnapshot { kinds: Vec::new(), resources: Vec::new(), objects: Vec::new() };
+        for (at, kind) in self.kinds.borrow().values().enumerate() {
+            let resource = &kind.served.resource;
+            snapshot.kinds.push(KindSeen {
+                group: resource.group.clone(),
+                kind: resource.kind.clone(),
+                namespaced: kind.served.namespaced,
+                listed: kind.cache.is_listed(),
             });
-            picture.resources.push(served.resource.clone());
-            let objects = watched.objects.borrow();
-            picture
-                .objects
-                .extend(objects.values().map(|entry| Arc::new(Entry { kind: at, ..entry.clone() })));
+            snapshot.resources.push(resource.clone());
+            let objects = kind.cache.list().into_iter();
+            snapshot.objects.extend(objects.map(|entry| Arc::new(Entry { kind: at, ..entry })));
         }
-        picture
+        snapshot
     }
+}
 
-    /// Keeps the graph true for as long as it is polled.
-    pub(crate) async fn watch(&self) {
-        let mut running: BTreeMap<String, AbortHandle> = BTreeMap::new();
-        let mut watches = FuturesUnordered::new();
-        loop {
-            match discover::kinds(self.shared.writer.client()).await {
-                Ok(served) => self.follow(served, &mut running, &watches),
-                Err(error) => {
-                    tracing::warn!(reason = chain(&error), "kinds not discovered; it is tried again")
-                }
-            }
-            let period = self.shared.env().sleep(self.shared.settings.discovery_period);
-            let definitions = std::pin::pin!(self.definitions.notified());
-            let mut again = futures::future::select(period, definitions).fuse();
-            loop {
-                if watches.is_empty() {
-                    (&mut again).await;
-                    break;
-                }
-                futures::select! {
-                    _ = again => break,
-                    ended = watches.next() => {
-                        // A watch ends when its kind goes, or by a crash: then the next discovery begins it anew.
-                        if let Some((name, watched)) = ended {
-                            self.ended(&name, &watched, &mut running);
-                        }
-                    }
-                }
-            }
+/// Messages to the graph's actor.
+#[derive(Debug)]
+pub(crate) enum OwnerGraphMsg {
+    /// Kinds may have come or gone.
+    Discover,
+    /// The kinds that are served, or why nobody knows.
+    Discovered(Result<Vec<Served>, String>),
+}
+
+impl Message for OwnerGraphMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            OwnerGraphMsg::Discover => "Discover",
+            OwnerGraphMsg::Discovered(_) => "Discovered",
         }
     }
+}
 
-    fn ended(&self, name: &str, watched: &Rc<Watched>, running: &mut BTreeMap<String, AbortHandle>) {
-        let mut kinds = self.kinds.borrow_mut();
-        if kinds.get(name).is_some_and(|current| Rc::ptr_eq(current, watched)) {
-            kinds.remove(name);
-            running.remove(name);
+/// Tells the graph that a definition has changed. One whose mailbox is full discovers soon anyway.
+pub(crate) fn discover_again(graph: &Address<OwnerGraphMsg>) {
+    let _ = graph.try_tell(OwnerGraphMsg::Discover);
+}
+
+/// Keeps the graph true. It keeps nothing across its restart: it discovers and lists again, and until then no kind counts as listed.
+pub(crate) struct OwnerGraph {
+    client: kube::Client,
+    period: Duration,
+    graph: Rc<Graph>,
+    changed: Rc<dyn Fn()>,
+    is_discovering: bool,
+    is_due_again: bool,
+    timer: Option<AbortHandle>,
+}
+
+impl OwnerGraph {
+    pub(crate) fn new(
+        client: kube::Client,
+        period: Duration,
+        graph: Rc<Graph>,
+        changed: Rc<dyn Fn()>,
+    ) -> Self {
+        OwnerGraph { client, period, graph, changed, is_discovering: false, is_due_again: false, timer: None }
+    }
+
+    /// How it is supervised.
+    pub(crate) fn policy() -> Policy {
+        let capacity = Capacity::new(4, "its own timer and answer, and a change of the definitions");
+        Policy { capacity, ..crate::controllers::policy() }
+    }
+
+    fn discover(&mut self, cx: &mut Context<OwnerGraphMsg>) {
+        if self.is_discovering {
+            self.is_due_again = true;
+            return;
+        }
+        self.is_discovering = true;
+        if let Some(timer) = self.timer.take() {
+            timer.abort();
+        }
+        let (client, myself) = (self.client.clone(), cx.myself());
+        cx.spawn(async move {
+            let served = discover::kinds(&client).await.map_err(|error| chain(&error));
+            let _ = myself.tell(OwnerGraphMsg::Discovered(served)).await;
+        });
+    }
+
+    fn discovered(&mut self, served: Result<Vec<Served>, String>, cx: &mut Context<OwnerGraphMsg>) {
+        self.is_discovering = false;
+        match served {
+            Ok(served) => self.follow(served, cx),
+            Err(reason) => events::discovery_failed(cx.env(), &reason),
+        }
+        if std::mem::take(&mut self.is_due_again) {
+            self.discover(cx);
+        } else {
+            self.timer = Some(cx.after(self.period, OwnerGraphMsg::Discover));
         }
     }
 
     /// Begins the watches of new kinds and ends those of kinds that are not served any more.
-    fn follow<'a>(
-        &'a self,
-        served: Vec<Served>,
-        running: &mut BTreeMap<String, AbortHandle>,
-        watches: &FuturesUnordered<futures::future::LocalBoxFuture<'a, (String, Rc<Watched>)>>,
-    ) {
+    fn follow(&self, served: Vec<Served>, cx: &Context<OwnerGraphMsg>) {
         let wanted: BTreeMap<String, Served> = served
             .into_iter()
             .filter(|served| served.watched && served.resource.plural != "events")
             .map(|served| (format!("{}/{}", served.resource.api_version, served.resource.plural), served))
             .collect();
-        let mut kinds = self.kinds.borrow_mut();
-        kinds.retain(|name, _| wanted.contains_key(name));
-        running.retain(|name, handle| {
-            let keep = wanted.contains_key(name);
-            if !keep {
-                handle.abort();
+        let mut kinds = self.graph.kinds.borrow_mut();
+        kinds.retain(|name, _| {
+            let is_served = wanted.contains_key(name);
+            if !is_served {
+                drop(cx.stop_child((METADATA_INFORMER, name), STOP_WITHIN));
             }
-            keep
+            is_served
         });
         for (name, served) in wanted {
             if kinds.contains_key(&name) {
                 continue;
             }
-            let watched = Rc::new(Watched {
-                served,
-                listed: Cell::new(false),
-                objects: RefCell::default(),
-                listing: RefCell::default(),
+            let cache = InformerCache::new();
+            let changed = Rc::clone(&self.changed);
+            cache.subscribe(move || changed());
+            let (client, resource) = (self.client.clone(), served.resource.clone());
+            let begin = Rc::new(move || watch_metadata(&client, &resource));
+            let (of, kept) = (name.clone(), Rc::clone(&cache));
+            cx.child((METADATA_INFORMER, &name), Informer::<Entry>::policy(), move || {
+                Informer::new(of.clone(), Rc::clone(&kept), begin.clone())
             });
-            kinds.insert(name.clone(), Rc::clone(&watched));
-            let (handle, registration) = AbortHandle::new_pair();
-            running.insert(name.clone(), handle);
-            let work = async move {
-                let watching = Abortable::new(self.follow_kind(&watched), registration);
-                if AssertUnwindSafe(watching).catch_unwind().await.is_err() {
-                    tracing::error!(kind = name, "a watch crashed; it starts again");
-                }
-                (name, watched)
-            };
-            watches.push(work.boxed_local());
-        }
-    }
-
-    async fn follow_kind(&self, watched: &Watched) {
-        let client = self.shared.writer.client().clone();
-        let api: Api<Metadata> = Api::all_with(client, &watched.served.resource);
-        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    if watched.take(event) {
-                        self.changed.notify_one();
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(
-                        kind = watched.served.resource.kind,
-                        reason = chain(&error),
-                        "watch interrupted"
-                    );
-                }
-            }
+            kinds.insert(name, KindObjects { served, cache });
         }
     }
 }
 
-impl Watched {
-    /// Takes one event in. Answers whether owners or dependents changed: a new status is none of our business.
-    fn take(&self, event: Event<Metadata>) -> bool {
-        match event {
-            Event::Init => {
-                *self.listing.borrow_mut() = Some(BTreeSet::new());
-                false
-            }
-            Event::InitApply(object) => {
-                let entry = entry(object);
-                if let Some(listing) = self.listing.borrow_mut().as_mut() {
-                    listing.insert(entry.key.clone());
-                }
-                self.put(entry);
-                false
-            }
-            Event::InitDone => {
-                if let Some(named) = self.listing.take() {
-                    self.objects.borrow_mut().retain(|key, _| named.contains(key));
-                }
-                self.listed.set(true);
-                true
-            }
-            Event::Apply(object) => self.put(entry(object)),
-            Event::Delete(object) => self.objects.borrow_mut().remove(&entry(object).key).is_some(),
-        }
+impl Actor for OwnerGraph {
+    type Message = OwnerGraphMsg;
+
+    async fn started(&mut self, cx: &mut Context<OwnerGraphMsg>) -> Result<(), Fault> {
+        self.graph.kinds.borrow_mut().clear();
+        self.discover(cx);
+        Ok(())
     }
 
-    fn put(&self, entry: Entry) -> bool {
-        let mut objects = self.objects.borrow_mut();
-        if objects.get(&entry.key) == Some(&entry) {
-            return false;
+    async fn handle(&mut self, message: OwnerGraphMsg, cx: &mut Context<OwnerGraphMsg>) -> Result<(), Fault> {
+        match message {
+            OwnerGraphMsg::Discover => self.discover(cx),
+            OwnerGraphMsg::Discovered(served) => self.discovered(served, cx),
         }
-        objects.insert(entry.key.clone(), entry);
-        true
+        Ok(())
     }
+
+    fn snapshot(&self) -> serde_json::Value {
+        let kinds = self.graph.kinds.borrow();
+        let listed = kinds.values().filter(|kind| kind.cache.is_listed()).count();
+        json!({ "kinds": kinds.len(), "listed": listed })
+    }
+}
+
+fn watch_metadata(client: &kube::Client, resource: &ApiResource) -> Watch<Entry> {
+    let api: Api<Metadata> = Api::all_with(client.clone(), resource);
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    // A new status is none of the graph's business: an entry stays the same then.
+    cache_events(events, |object| Ok(entry(object)), |object: &Metadata| &object.metadata).boxed()
 }
 
 fn entry(object: Metadata) -> Entry {

@@ -13,81 +13,74 @@ use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy,
 };
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 
-use self::graph::Picture;
+use self::graph::GraphSnapshot;
 use self::plan::{Entry, FOREGROUND, ORPHAN, Owner, Step};
 use super::api_error::{is_stale, message};
-use super::cache::Cache;
+use super::backoff::Backoff;
+use super::controller::Reconciler;
+use super::informer::Lister;
 use super::object::list;
-use super::retry::Retry;
-use super::{AT_ONCE, Controller, Shared};
+use super::{AT_ONCE, ControllerContext};
+use crate::events;
 
-pub(crate) use graph::Graph;
+pub(crate) use graph::{Graph, METADATA_INFORMER, OwnerGraph, discover_again};
 
 pub(crate) struct Garbage {
-    shared: Rc<Shared>,
+    context: Rc<ControllerContext>,
     graph: Rc<Graph>,
-    retry: Retry<String>,
+    backoff: Backoff<String>,
 }
 
 impl Garbage {
-    pub(crate) fn new(shared: &Rc<Shared>, graph: &Rc<Graph>) -> Self {
-        Garbage { shared: Rc::clone(shared), graph: Rc::clone(graph), retry: shared.retry() }
+    pub(crate) fn new(context: &Rc<ControllerContext>, graph: &Rc<Graph>) -> Self {
+        Garbage { context: Rc::clone(context), graph: Rc::clone(graph), backoff: context.backoff() }
     }
 }
 
-impl Controller for Garbage {
-    fn name(&self) -> &'static str {
-        "garbage collector"
-    }
-
-    fn reads(&self) -> Vec<Rc<Cache>> {
+impl Reconciler for Garbage {
+    fn listers(&self) -> Vec<Rc<Lister>> {
         Vec::new()
     }
 
-    fn nudge(&self) -> Option<Rc<Notify>> {
-        Some(Rc::clone(&self.graph.changed))
-    }
-
-    async fn look(&mut self) -> Option<Duration> {
-        let shared = Rc::clone(&self.shared);
-        let picture = self.graph.picture();
-        let now = shared.env().now();
-        let there: BTreeSet<&str> = picture.objects.iter().map(|object| object.uid.as_str()).collect();
-        self.retry.keep(|uid| there.contains(uid.as_str()));
-        let steps = plan::plan(&picture.objects, &picture.kinds);
+    async fn reconcile(&mut self) -> Option<Duration> {
+        let context = Rc::clone(&self.context);
+        let snapshot = self.graph.snapshot();
+        let now = context.env().now();
+        let there: BTreeSet<&str> = snapshot.objects.iter().map(|object| object.uid.as_str()).collect();
+        self.backoff.retain(|uid| there.contains(uid.as_str()));
+        let steps = plan::plan(&snapshot.objects, &snapshot.kinds);
         let due: Vec<Step> =
-            steps.into_iter().filter(|step| self.retry.may(&step.object().uid, now)).collect();
+            steps.into_iter().filter(|step| self.backoff.is_due(&step.object().uid, now)).collect();
         let done: Vec<(String, Result<(), kube::Error>)> = futures::stream::iter(due)
             .map(|step| {
-                let (shared, picture) = (&shared, &picture);
-                async move { (step.object().uid.clone(), write(shared, picture, &step).await) }
+                let (context, snapshot) = (&context, &snapshot);
+                async move { (step.object().uid.clone(), write(context, snapshot, &step).await) }
             })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
         for (uid, result) in done {
             match result {
-                Ok(()) => self.retry.done(&uid),
+                Ok(()) => self.backoff.done(&uid),
                 Err(error) => {
                     if !is_stale(&error) {
-                        tracing::warn!(
-                            uid,
-                            error = message(&error),
-                            "dependent not settled; it is tried again"
-                        );
+                        events::dependent_failed(context.env(), &uid, &message(&error));
                     }
-                    self.retry.failed(uid, shared.env());
+                    self.backoff.failed(uid, context.env());
                 }
             }
         }
-        self.retry.next(shared.env().now())
+        self.backoff.next(context.env().now())
+    }
+
+    fn backing_off(&self) -> usize {
+        self.backoff.len()
     }
 }
 
-fn api(shared: &Shared, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
-    let client = shared.writer.client().clone();
+fn api(context: &ControllerContext, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
+    let client = context.client.client().clone();
     if namespace.is_empty() {
         Api::all_with(client, resource)
     } else {
@@ -95,23 +88,27 @@ fn api(shared: &Shared, resource: &ApiResource, namespace: &str) -> Api<DynamicO
     }
 }
 
-async fn write(shared: &Shared, picture: &Picture, step: &Step) -> Result<(), kube::Error> {
+async fn write(
+    context: &ControllerContext,
+    snapshot: &GraphSnapshot,
+    step: &Step,
+) -> Result<(), kube::Error> {
     match step {
         Step::Delete { object, verify, foreground } => {
-            let gone = gone(shared, picture, object, verify).await?;
+            let gone = gone(context, snapshot, object, verify).await?;
             if gone.len() < verify.len() {
                 // The watch was late: an owner is there.
                 return Ok(());
             }
-            delete(shared, picture, object, *foreground).await
+            delete(context, snapshot, object, *foreground).await
         }
         Step::Unlink { object, verify, surely } => {
-            let mut owners = gone(shared, picture, object, verify).await?;
+            let mut owners = gone(context, snapshot, object, verify).await?;
             owners.extend(surely.iter().cloned());
             if owners.is_empty() {
                 return Ok(());
             }
-            change(shared, picture, object, |live| {
+            change(context, snapshot, object, |live| {
                 let mut left = list(live, "/metadata/ownerReferences").to_vec();
                 left.retain(|owner| !owners.iter().any(|gone| owner["uid"] == gone.as_str()));
                 json!({ "ownerReferences": left })
@@ -119,7 +116,7 @@ async fn write(shared: &Shared, picture: &Picture, step: &Step) -> Result<(), ku
             .await
         }
         Step::Release { object, finalizer } => {
-            change(shared, picture, object, |live| {
+            change(context, snapshot, object, |live| {
                 let mut left = list(live, "/metadata/finalizers").to_vec();
                 left.retain(|known| known != finalizer);
                 json!({ "finalizers": left })
@@ -131,18 +128,18 @@ async fn write(shared: &Shared, picture: &Picture, step: &Step) -> Result<(), ku
 
 /// Which owners are gone indeed: the server is asked, because one watch may be ahead of another.
 async fn gone(
-    shared: &Shared,
-    picture: &Picture,
+    context: &ControllerContext,
+    snapshot: &GraphSnapshot,
     object: &Entry,
     owners: &[(usize, Owner)],
 ) -> Result<Vec<String>, kube::Error> {
     let mut gone = Vec::new();
     for (kind, owner) in owners {
-        let (Some(resource), Some(seen)) = (picture.resources.get(*kind), picture.kinds.get(*kind)) else {
+        let (Some(resource), Some(seen)) = (snapshot.resources.get(*kind), snapshot.kinds.get(*kind)) else {
             continue;
         };
         let namespace = if seen.namespaced { object.key.namespace.as_str() } else { "" };
-        let live = api(shared, resource, namespace).get_metadata_opt(&owner.name).await?;
+        let live = api(context, resource, namespace).get_metadata_opt(&owner.name).await?;
         if live.is_none_or(|live| live.metadata.uid.as_deref() != Some(&owner.uid)) {
             gone.push(owner.uid.clone());
         }
@@ -151,12 +148,12 @@ async fn gone(
 }
 
 async fn delete(
-    shared: &Shared,
-    picture: &Picture,
+    context: &ControllerContext,
+    snapshot: &GraphSnapshot,
     object: &Arc<Entry>,
     foreground: bool,
 ) -> Result<(), kube::Error> {
-    let Some(resource) = picture.resources.get(object.kind) else { return Ok(()) };
+    let Some(resource) = snapshot.resources.get(object.kind) else { return Ok(()) };
     let has = |wanted: &str| object.finalizers.iter().any(|finalizer| finalizer == wanted);
     // What its own finalizers ask for is kept.
     let policy = match () {
@@ -169,9 +166,10 @@ async fn delete(
         preconditions: Some(Preconditions { uid: Some(object.uid.clone()), resource_version: None }),
         ..DeleteParams::default()
     };
-    match api(shared, resource, &object.key.namespace).delete(&object.key.name, &how).await {
+    let (api, name) = (api(context, resource, &object.key.namespace), object.key.name.clone());
+    match context.client.send(async move { api.delete(&name, &how).await.map(|_| ()) }).await {
         Ok(_) => {
-            tracing::debug!(kind = resource.kind, object = %object.key, "removed: no owner is left");
+            events::dependent_removed(context.env(), &resource.kind, &object.key);
             Ok(())
         }
         Err(error) if is_stale(&error) => Ok(()),
@@ -181,13 +179,13 @@ async fn delete(
 
 /// Changes metadata of the object as it is now, if it is still the same one.
 async fn change(
-    shared: &Shared,
-    picture: &Picture,
+    context: &ControllerContext,
+    snapshot: &GraphSnapshot,
     object: &Entry,
     next: impl Fn(&Value) -> Value,
 ) -> Result<(), kube::Error> {
-    let Some(resource) = picture.resources.get(object.kind) else { return Ok(()) };
-    let api = api(shared, resource, &object.key.namespace);
+    let Some(resource) = snapshot.resources.get(object.kind) else { return Ok(()) };
+    let api = api(context, resource, &object.key.namespace);
     let Some(live) = api.get_metadata_opt(&object.key.name).await? else { return Ok(()) };
     if live.metadata.uid.as_deref() != Some(&object.uid) {
         return Ok(());
@@ -197,7 +195,9 @@ async fn change(
     metadata["uid"] = live["metadata"]["uid"].clone();
     metadata["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
     let patch = json!({ "metadata": metadata });
-    match api.patch(&object.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+    let (name, patch) = (object.key.name.clone(), Patch::Merge(patch));
+    let request = async move { api.patch(&name, &PatchParams::default(), &patch).await.map(|_| ()) };
+    match context.client.send(request).await {
         Err(error) if error_is_gone(&error) => Ok(()),
         Ok(_) => Ok(()),
         Err(error) => Err(error),

@@ -24,16 +24,16 @@ const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
 /// When we last saw a sign of life. The clocks of nodes do not matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pulse {
+pub(crate) struct NodeHealth {
     lease: String,
     heartbeat: String,
     at: Moment,
 }
 
-impl Pulse {
+impl NodeHealth {
     /// A node that is seen for the first time.
     pub(crate) fn first(now: Moment) -> Self {
-        Pulse { lease: String::new(), heartbeat: String::new(), at: now }
+        NodeHealth { lease: String::new(), heartbeat: String::new(), at: now }
     }
 
     /// Compares with what the node says now.
@@ -191,27 +191,28 @@ mod tests {
     #[test]
     fn a_lease_counts_from_when_we_saw_it_change() {
         let node = node("True", "h1");
-        let mut pulse = Pulse::first(at(0));
-        let left = |pulse: &Pulse, second: u64| pulse.left(&node, at(second), GRACE, STARTUP).as_secs();
+        let mut health = NodeHealth::first(at(0));
+        let left =
+            |health: &NodeHealth, second: u64| health.left(&node, at(second), GRACE, STARTUP).as_secs();
         // Its clock may say whatever it likes.
-        pulse.look(&node, Some(&lease("1999-01-01T00:00:00Z")), at(10));
-        assert_eq!(left(&pulse, 10), 40);
-        pulse.look(&node, Some(&lease("1999-01-01T00:00:00Z")), at(30));
-        assert_eq!(left(&pulse, 30), 20);
-        pulse.look(&node, Some(&lease("1999-01-01T00:00:01Z")), at(30));
-        assert_eq!(left(&pulse, 70), 0);
+        health.look(&node, Some(&lease("1999-01-01T00:00:00Z")), at(10));
+        assert_eq!(left(&health, 10), 40);
+        health.look(&node, Some(&lease("1999-01-01T00:00:00Z")), at(30));
+        assert_eq!(left(&health, 30), 20);
+        health.look(&node, Some(&lease("1999-01-01T00:00:01Z")), at(30));
+        assert_eq!(left(&health, 70), 0);
         let unknown = super::tests::node("Unknown", "h1");
-        pulse.look(&unknown, Some(&lease("1999-01-01T00:00:01Z")), at(71));
-        assert_eq!(left(&pulse, 71), 0, "what we wrote is no sign of life");
-        pulse.look(&super::tests::node("True", "h2"), None, at(72));
-        assert_eq!(left(&pulse, 72), 40, "a report is one");
+        health.look(&unknown, Some(&lease("1999-01-01T00:00:01Z")), at(71));
+        assert_eq!(left(&health, 71), 0, "what we wrote is no sign of life");
+        health.look(&super::tests::node("True", "h2"), None, at(72));
+        assert_eq!(left(&health, 72), 40, "a report is one");
     }
 
     #[test]
     fn a_node_that_was_never_heard_of_has_longer() {
-        let pulse = Pulse::first(at(0));
-        assert_eq!(pulse.left(&json!({}), at(50), GRACE, STARTUP).as_secs(), 10);
-        assert_eq!(pulse.left(&node("True", ""), at(50), GRACE, STARTUP).as_secs(), 0);
+        let health = NodeHealth::first(at(0));
+        assert_eq!(health.left(&json!({}), at(50), GRACE, STARTUP).as_secs(), 10);
+        assert_eq!(health.left(&node("True", ""), at(50), GRACE, STARTUP).as_secs(), 0);
     }
 
     #[test]

@@ -10,67 +10,68 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
 use serde_json::{Value, json};
 
 use self::plan::Left;
+use super::ControllerContext;
 use super::api_error::{code, message, unless_stale};
-use super::cache::Cache;
+use super::backoff::Backoff;
+use super::controller::Reconciler;
 use super::discover::{self, Served};
+use super::informer::Lister;
 use super::object::name;
-use super::retry::Retry;
-use super::{Controller, Shared};
 
 /// 2 s: what is left goes by itself, a pod for example after its grace period; it is looked for that often.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(2);
 
 pub(crate) struct Namespaces {
-    shared: Rc<Shared>,
-    retry: Retry<NamespacedName>,
+    context: Rc<ControllerContext>,
+    backoff: Backoff<NamespacedName>,
 }
 
 impl Namespaces {
-    pub(crate) fn new(shared: &Rc<Shared>) -> Self {
-        let most = LOOK_AGAIN_MAX.min(shared.settings.retry_most);
-        Namespaces { shared: Rc::clone(shared), retry: Retry::new(shared.settings.retry_first, most) }
+    pub(crate) fn new(context: &Rc<ControllerContext>) -> Self {
+        let most = LOOK_AGAIN_MAX.min(context.settings.retry_most);
+        Namespaces { context: Rc::clone(context), backoff: Backoff::new(context.settings.retry_first, most) }
     }
 }
 
-impl Controller for Namespaces {
-    fn name(&self) -> &'static str {
-        "namespace"
+impl Reconciler for Namespaces {
+    fn listers(&self) -> Vec<Rc<Lister>> {
+        vec![Rc::clone(&self.context.namespaces)]
     }
 
-    fn reads(&self) -> Vec<Rc<Cache>> {
-        vec![Rc::clone(&self.shared.namespaces)]
-    }
-
-    async fn look(&mut self) -> Option<Duration> {
-        let shared = Rc::clone(&self.shared);
-        let now = shared.env().now();
+    async fn reconcile(&mut self) -> Option<Duration> {
+        let context = Rc::clone(&self.context);
+        let now = context.env().now();
         let leaving: Vec<_> =
-            shared.namespaces.all().into_iter().filter(|namespace| plan::is_leaving(namespace)).collect();
-        self.retry.keep(|key| leaving.iter().any(|namespace| NamespacedName::of(namespace) == *key));
+            context.namespaces.list().into_iter().filter(|namespace| plan::is_leaving(namespace)).collect();
+        self.backoff.retain(|key| leaving.iter().any(|namespace| NamespacedName::of(namespace) == *key));
         for namespace in leaving {
             let key = NamespacedName::of(&namespace);
-            if !self.retry.may(&key, now) {
+            if !self.backoff.is_due(&key, now) {
                 continue;
             }
-            match empty(&shared, &namespace).await {
-                Ok(true) => self.retry.done(&key),
-                Ok(false) => self.retry.failed(key, shared.env()),
+            match empty(&context, &namespace).await {
+                Ok(true) => self.backoff.done(&key),
+                Ok(false) => self.backoff.failed(key, context.env()),
                 Err(error) => {
-                    tracing::warn!(namespace = %key, error = message(&error), "namespace not emptied; it is tried again");
-                    self.retry.failed(key, shared.env());
+                    context.failed(&key, &error);
+                    self.backoff.failed(key, context.env());
                 }
             }
         }
-        self.retry.next(shared.env().now())
+        self.backoff.next(context.env().now())
+    }
+
+    fn backing_off(&self) -> usize {
+        self.backoff.len()
     }
 }
 
 /// Deletes what is in the namespace. Answers whether it was let go.
-async fn empty(shared: &Shared, namespace: &Value) -> Result<bool, kube::Error> {
-    let kinds = discover::kinds(shared.writer.client()).await?;
+async fn empty(context: &ControllerContext, namespace: &Value) -> Result<bool, kube::Error> {
+    let kinds = discover::kinds(context.client.client()).await?;
     let (mut left, mut failure) = (Vec::new(), None);
     for served in kinds.iter().filter(|served| served.namespaced && served.deleted) {
-        match empty_of(shared, name(namespace), served).await {
+        match empty_of(context, name(namespace), served).await {
             Ok(Some(remaining)) => left.push(remaining),
             Ok(None) => {}
             // The kind went meanwhile, and its objects with it.
@@ -79,29 +80,37 @@ async fn empty(shared: &Shared, namespace: &Value) -> Result<bool, kube::Error> 
         }
     }
     if left.is_empty() && failure.is_none() {
-        return finalize(shared, namespace).await;
+        return finalize(context, namespace).await;
     }
     let told = failure.as_ref().map(message);
-    if let Some(conditions) = plan::conditions(namespace, &left, told.as_deref(), shared.writer.wall()) {
+    if let Some(conditions) = plan::conditions(namespace, &left, told.as_deref(), context.client.wall()) {
         let status = json!({ "conditions": conditions });
-        unless_stale(shared.writer.patch_status(&kind::NAMESPACES, namespace, status).await)?;
+        unless_stale(context.client.patch_status(&kind::NAMESPACES, namespace, status).await)?;
     }
     failure.map_or(Ok(false), Err)
 }
 
 /// Deletes all objects of one kind. Answers what is still there afterwards.
-async fn empty_of(shared: &Shared, namespace: &str, served: &Served) -> Result<Option<Left>, kube::Error> {
-    let client = shared.writer.client().clone();
+async fn empty_of(
+    context: &ControllerContext,
+    namespace: &str,
+    served: &Served,
+) -> Result<Option<Left>, kube::Error> {
+    let client = context.client.client().clone();
     let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &served.resource);
     if list(&api).await?.is_empty() {
         return Ok(None);
     }
     let how = DeleteParams::background();
     if served.deleted_together {
-        api.delete_collection(&how, &ListParams::default()).await?;
+        let api = api.clone();
+        let request = async move { api.delete_collection(&how, &ListParams::default()).await.map(|_| ()) };
+        context.client.send(request).await?;
     } else {
         for object in list(&api).await? {
-            unless_stale(api.delete(&object.metadata.name.unwrap_or_default(), &how).await)?;
+            let (api, how, name) = (api.clone(), how.clone(), object.metadata.name.unwrap_or_default());
+            let request = async move { api.delete(&name, &how).await.map(|_| ()) };
+            unless_stale(context.client.send(request).await)?;
         }
     }
     let rest = list(&api).await?;
@@ -120,11 +129,15 @@ async fn list(
     Ok(api.list_metadata(&ListParams::default()).await?.items)
 }
 
-async fn finalize(shared: &Shared, namespace: &Value) -> Result<bool, kube::Error> {
+async fn finalize(context: &ControllerContext, namespace: &Value) -> Result<bool, kube::Error> {
     let api: Api<DynamicObject> =
-        Api::all_with(shared.writer.client().clone(), &super::resource::api_resource(&kind::NAMESPACES));
+        Api::all_with(context.client.client().clone(), &super::resource::api_resource(&kind::NAMESPACES));
     let next = plan::finalized(namespace);
-    let answer = api.replace_subresource("finalize", name(namespace), &PostParams::default(), &next).await;
+    let name = name(namespace).to_owned();
+    let request = async move {
+        api.replace_subresource("finalize", &name, &PostParams::default(), &next).await.map(|_| ())
+    };
+    let answer = context.client.send(request).await;
     match answer {
         Ok(_) => Ok(true),
         Err(error) if code(&error) == Some(404) => Ok(true),

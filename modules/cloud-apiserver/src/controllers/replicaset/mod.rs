@@ -14,54 +14,51 @@ use serde_json::Value;
 
 use self::plan::Change;
 use super::api_error::{code, message, unless_stale};
-use super::cache::Cache;
+use super::backoff::{Backoff, sooner};
+use super::controller::Reconciler;
+use super::informer::Lister;
 use super::object::{
     controller_of, controller_uid, is_deleting, labels, name, namespace, number, reference_to, uid,
 };
-use super::retry::{Retry, sooner};
 use super::selector::{is_empty, selects};
-use super::{AT_ONCE, Controller, Shared, claim};
+use super::{AT_ONCE, ControllerContext, controller_ref};
 
 const NAME: &str = "replicaset-controller";
 /// 30 s: after that a pod that was made and never seen is taken for removed by somebody before the watch told it.
 const UNSEEN: Duration = Duration::from_secs(30);
 
 pub(crate) struct ReplicaSets {
-    shared: Rc<Shared>,
+    context: Rc<ControllerContext>,
     /// Pods that were made and are not in the cache yet, by the uid of their set.
     unseen: BTreeMap<String, BTreeMap<String, Moment>>,
     /// Pods that were deleted and do not show it in the cache yet.
     going: BTreeSet<String>,
     /// Why the last change of a set failed.
     failures: BTreeMap<NamespacedName, (&'static str, String)>,
-    retry: Retry<NamespacedName>,
+    backoff: Backoff<NamespacedName>,
 }
 
 impl ReplicaSets {
-    pub(crate) fn new(shared: &Rc<Shared>) -> Self {
+    pub(crate) fn new(context: &Rc<ControllerContext>) -> Self {
         ReplicaSets {
-            shared: Rc::clone(shared),
+            context: Rc::clone(context),
             unseen: BTreeMap::new(),
             going: BTreeSet::new(),
             failures: BTreeMap::new(),
-            retry: shared.retry(),
+            backoff: context.backoff(),
         }
     }
 }
 
-impl Controller for ReplicaSets {
-    fn name(&self) -> &'static str {
-        "replicaset"
+impl Reconciler for ReplicaSets {
+    fn listers(&self) -> Vec<Rc<Lister>> {
+        vec![Rc::clone(&self.context.replica_sets), Rc::clone(&self.context.pods)]
     }
 
-    fn reads(&self) -> Vec<Rc<Cache>> {
-        vec![Rc::clone(&self.shared.replica_sets), Rc::clone(&self.shared.pods)]
-    }
-
-    async fn look(&mut self) -> Option<Duration> {
-        let shared = Rc::clone(&self.shared);
-        let (sets, pods) = (shared.replica_sets.all(), shared.pods.all());
-        let now = shared.env().now();
+    async fn reconcile(&mut self) -> Option<Duration> {
+        let context = Rc::clone(&self.context);
+        let (sets, pods) = (context.replica_sets.list(), context.pods.list());
+        let now = context.env().now();
         self.forget(&sets, &pods, now);
         let mut owned: BTreeMap<&str, Vec<&Arc<Value>>> = BTreeMap::new();
         let mut free: Vec<&Arc<Value>> = Vec::new();
@@ -74,24 +71,28 @@ impl Controller for ReplicaSets {
         let mut wake = None;
         for set in &sets {
             let key = NamespacedName::of(set);
-            if !self.retry.may(&key, now) {
+            if !self.backoff.is_due(&key, now) {
                 continue;
             }
             let own = owned.get(uid(set)).map(Vec::as_slice).unwrap_or_default();
-            match self.settle(set, own, &free).await {
+            match self.reconcile_one(set, own, &free).await {
                 Ok(next) => {
-                    self.retry.done(&key);
+                    self.backoff.done(&key);
                     wake = sooner(wake, next);
                 }
                 Err(error) => {
-                    tracing::warn!(replicaset = %key, error = message(&error), "replica set not settled; it is tried again");
-                    self.retry.failed(key, shared.env());
+                    context.failed(&key, &error);
+                    self.backoff.failed(key, context.env());
                 }
             }
         }
         let unseen =
             self.unseen.values().flat_map(BTreeMap::values).map(|since| (*since + UNSEEN).since(now)).min();
-        sooner(sooner(wake, unseen), self.retry.next(shared.env().now()))
+        sooner(sooner(wake, unseen), self.backoff.next(context.env().now()))
+    }
+
+    fn backing_off(&self) -> usize {
+        self.backoff.len()
     }
 }
 
@@ -105,17 +106,17 @@ impl ReplicaSets {
         self.unseen.retain(|_, made| !made.is_empty());
         self.going.retain(|pod| seen.get(pod.as_str()).is_some_and(|pod| !is_deleting(pod)));
         let there: BTreeSet<NamespacedName> = sets.iter().map(|set| NamespacedName::of(set)).collect();
-        self.retry.keep(|key| there.contains(key));
+        self.backoff.retain(|key| there.contains(key));
         self.failures.retain(|key, _| there.contains(key));
     }
 
-    async fn settle(
+    async fn reconcile_one(
         &mut self,
         set: &Arc<Value>,
         own: &[&Arc<Value>],
         free: &[&Arc<Value>],
     ) -> Result<Option<Duration>, kube::Error> {
-        let shared = Rc::clone(&self.shared);
+        let context = Rc::clone(&self.context);
         let selector = &set["spec"]["selector"];
         if is_empty(selector) {
             return Ok(None);
@@ -125,14 +126,14 @@ impl ReplicaSets {
         if !is_deleting(set) {
             let reference = reference_to(set, "apps/v1", "ReplicaSet");
             for pod in strange {
-                unless_stale(claim::release(&shared, &kind::PODS, pod, uid(set)).await)?;
+                unless_stale(controller_ref::release(&context, &kind::PODS, pod, uid(set)).await)?;
             }
             let orphans = free.iter().filter(|pod| {
                 namespace(pod) == namespace(set) && selects(selector, labels(pod)) && !is_deleting(pod)
             });
             let mut adopted = false;
             for pod in orphans.filter(|pod| !super::object::has_ended(pod)) {
-                unless_stale(claim::adopt(&shared, &kind::PODS, pod, &reference).await)?;
+                unless_stale(controller_ref::adopt(&context, &kind::PODS, pod, &reference).await)?;
                 adopted = true;
             }
             if adopted {
@@ -157,41 +158,41 @@ impl ReplicaSets {
             Err((reason, error)) => self.failures.insert(key.clone(), (reason, message(error))),
         };
         let failure = self.failures.get(&key).map(|(reason, message)| (*reason, message.as_str()));
-        let (status, next) = plan::status(set, &active, failure, shared.writer.wall());
+        let (status, next) = plan::status(set, &active, failure, context.client.wall());
         if !plan::is_said(set, &status) {
-            unless_stale(shared.writer.patch_status(&kind::REPLICA_SETS, set, status).await)?;
+            unless_stale(context.client.patch_status(&kind::REPLICA_SETS, set, status).await)?;
         }
         result.map(|()| next).map_err(|(_, error)| error)
     }
 
     /// One, then two, then four…: a template that is refused is not sent five hundred times.
     async fn create(&mut self, set: &Value, count: usize) -> Result<(), kube::Error> {
-        let shared = Rc::clone(&self.shared);
+        let context = Rc::clone(&self.context);
         let pod = plan::pod(set);
         let (mut left, mut batch) = (count, 1);
         while left > 0 {
             let now = batch.min(left).min(AT_ONCE);
             let made =
-                join_all((0..now).map(|_| shared.writer.create(&kind::PODS, namespace(set), pod.clone())))
+                join_all((0..now).map(|_| context.client.create(&kind::PODS, namespace(set), pod.clone())))
                     .await;
             let mut failed = None;
             for result in made {
                 match result {
                     Ok(made) => {
-                        let since = shared.env().now();
+                        let since = context.env().now();
                         self.unseen
                             .entry(uid(set).to_owned())
                             .or_default()
                             .insert(uid(&made).to_owned(), since);
                         let told = format!("Created pod: {}", name(&made));
-                        shared.writer.event(NAME, set, false, "SuccessfulCreate", &told).await;
+                        context.client.event(NAME, set, false, "SuccessfulCreate", &told).await;
                     }
                     Err(error) => failed = Some(error),
                 }
             }
             if let Some(error) = failed {
                 let told = format!("Error creating: {}", message(&error));
-                shared.writer.event(NAME, set, true, "FailedCreate", &told).await;
+                context.client.event(NAME, set, true, "FailedCreate", &told).await;
                 return Err(error);
             }
             left -= now;
@@ -201,16 +202,16 @@ impl ReplicaSets {
     }
 
     async fn delete(&mut self, set: &Value, pods: &[&Value]) -> Result<(), kube::Error> {
-        let shared = Rc::clone(&self.shared);
+        let context = Rc::clone(&self.context);
         for batch in pods.chunks(AT_ONCE) {
             let results =
-                join_all(batch.iter().map(|pod| shared.writer.delete(&kind::PODS, pod, None))).await;
+                join_all(batch.iter().map(|pod| context.client.delete(&kind::PODS, pod, None))).await;
             for (pod, result) in batch.iter().zip(results) {
                 match result {
                     Ok(()) => {
                         self.going.insert(uid(pod).to_owned());
                         let told = format!("Deleted pod: {}", name(pod));
-                        shared.writer.event(NAME, set, false, "SuccessfulDelete", &told).await;
+                        context.client.event(NAME, set, false, "SuccessfulDelete", &told).await;
                     }
                     // Somebody was faster, or it is another pod by now.
                     Err(error) if matches!(code(&error), Some(404 | 409)) => {
@@ -218,7 +219,7 @@ impl ReplicaSets {
                     }
                     Err(error) => {
                         let told = format!("Error deleting: {}", message(&error));
-                        shared.writer.event(NAME, set, true, "FailedDelete", &told).await;
+                        context.client.event(NAME, set, true, "FailedDelete", &told).await;
                         return Err(error);
                     }
                 }

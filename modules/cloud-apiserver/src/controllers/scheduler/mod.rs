@@ -11,43 +11,40 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 
 use self::plan::{Placement, Room};
-use super::api_error::{is_stale, message, unless_stale};
-use super::cache::Cache;
+use super::api_error::{is_stale, unless_stale};
+use super::backoff::Backoff;
+use super::controller::Reconciler;
+use super::informer::Lister;
 use super::object::{condition, list, name, namespace, text, uid, with_condition};
-use super::retry::Retry;
-use super::{AT_ONCE, Controller, Shared};
+use super::{AT_ONCE, ControllerContext};
 
 const NAME: &str = "default-scheduler";
 
 pub(crate) struct Scheduler {
-    shared: Rc<Shared>,
+    context: Rc<ControllerContext>,
     /// Pods by uid whose binding was written and is not in the cache yet.
     bound: BTreeMap<String, String>,
-    retry: Retry<NamespacedName>,
+    backoff: Backoff<NamespacedName>,
 }
 
 impl Scheduler {
-    pub(crate) fn new(shared: &Rc<Shared>) -> Self {
-        Scheduler { shared: Rc::clone(shared), bound: BTreeMap::new(), retry: shared.retry() }
+    pub(crate) fn new(context: &Rc<ControllerContext>) -> Self {
+        Scheduler { context: Rc::clone(context), bound: BTreeMap::new(), backoff: context.backoff() }
     }
 }
 
-impl Controller for Scheduler {
-    fn name(&self) -> &'static str {
-        "scheduler"
+impl Reconciler for Scheduler {
+    fn listers(&self) -> Vec<Rc<Lister>> {
+        vec![Rc::clone(&self.context.nodes), Rc::clone(&self.context.pods)]
     }
 
-    fn reads(&self) -> Vec<Rc<Cache>> {
-        vec![Rc::clone(&self.shared.nodes), Rc::clone(&self.shared.pods)]
-    }
-
-    async fn look(&mut self) -> Option<Duration> {
-        let shared = Rc::clone(&self.shared);
-        let (nodes, pods) = (shared.nodes.all(), shared.pods.all());
+    async fn reconcile(&mut self) -> Option<Duration> {
+        let context = Rc::clone(&self.context);
+        let (nodes, pods) = (context.nodes.list(), context.pods.list());
         self.bound.retain(|uid_bound, _| {
             pods.iter().any(|pod| uid(pod) == uid_bound && text(pod, "/spec/nodeName").is_empty())
         });
-        self.retry.keep(|key| shared.pods.get(key).is_some());
+        self.backoff.retain(|key| context.pods.get(key).is_some());
         let mut rooms: BTreeMap<String, Room<'_>> =
             nodes.iter().map(|node| (name(node).to_owned(), Room::new(node))).collect();
         for pod in &pods {
@@ -56,11 +53,11 @@ impl Controller for Scheduler {
                 room.take(pod);
             }
         }
-        let now = shared.env().now();
+        let now = context.env().now();
         let mut waiting: Vec<&Value> =
             pods.iter().map(|pod| &**pod).filter(|pod| plan::is_waiting(pod)).collect();
         waiting.retain(|pod| {
-            !self.bound.contains_key(uid(pod)) && self.retry.may(&NamespacedName::of(pod), now)
+            !self.bound.contains_key(uid(pod)) && self.backoff.is_due(&NamespacedName::of(pod), now)
         });
         plan::sort(&mut waiting);
         let mut decisions = Vec::new();
@@ -73,7 +70,7 @@ impl Controller for Scheduler {
             match plan::place(pod, &rooms) {
                 Placement::Nowhere(why) => decisions.push(Decision::Wait(pod, "Unschedulable", why)),
                 Placement::Best(best) => {
-                    let pick = shared.env().random_below(u64::try_from(best.len()).unwrap_or_default());
+                    let pick = context.env().random_below(u64::try_from(best.len()).unwrap_or_default());
                     let Some(node) = best.into_iter().nth(usize::try_from(pick).unwrap_or_default()) else {
                         continue;
                     };
@@ -85,7 +82,11 @@ impl Controller for Scheduler {
             }
         }
         self.write(decisions).await;
-        self.retry.next(shared.env().now())
+        self.backoff.next(context.env().now())
+    }
+
+    fn backing_off(&self) -> usize {
+        self.backoff.len()
     }
 }
 
@@ -96,12 +97,12 @@ enum Decision<'a> {
 
 impl Scheduler {
     async fn write(&mut self, decisions: Vec<Decision<'_>>) {
-        let shared = Rc::clone(&self.shared);
+        let context = Rc::clone(&self.context);
         let written = futures::stream::iter(decisions)
             .map(|decision| async {
                 let result = match &decision {
-                    Decision::Bind(pod, node) => bind(&shared, pod, node).await,
-                    Decision::Wait(pod, reason, why) => wait(&shared, pod, reason, why).await,
+                    Decision::Bind(pod, node) => bind(&context, pod, node).await,
+                    Decision::Wait(pod, reason, why) => wait(&context, pod, reason, why).await,
                 };
                 (decision, result)
             })
@@ -115,42 +116,42 @@ impl Scheduler {
             let key = NamespacedName::of(pod);
             match (result, node) {
                 (Ok(()), Some(node)) => {
-                    self.retry.done(&key);
+                    self.backoff.done(&key);
                     self.bound.insert(uid(pod).to_owned(), node);
                 }
-                (Ok(()), None) => self.retry.done(&key),
+                (Ok(()), None) => self.backoff.done(&key),
                 (Err(error), _) => {
                     // A conflict is told by the watch; but if the watch has told it already, nothing else wakes us.
                     if !is_stale(&error) {
-                        tracing::warn!(pod = %key, error = message(&error), "pod not scheduled; it is tried again");
+                        context.failed(&key, &error);
                     }
-                    self.retry.failed(key, shared.env());
+                    self.backoff.failed(key, context.env());
                 }
             }
         }
     }
 }
 
-async fn bind(shared: &Shared, pod: &Value, node: &str) -> Result<(), kube::Error> {
-    shared.writer.bind(pod, node).await?;
+async fn bind(context: &ControllerContext, pod: &Value, node: &str) -> Result<(), kube::Error> {
+    context.client.bind(pod, node).await?;
     let told = format!("Successfully assigned {}/{} to {node}", namespace(pod), name(pod));
-    shared.writer.event(NAME, pod, false, "Scheduled", &told).await;
+    context.client.event(NAME, pod, false, "Scheduled", &told).await;
     Ok(())
 }
 
 /// Says once why a pod waits.
-async fn wait(shared: &Shared, pod: &Value, reason: &str, why: &str) -> Result<(), kube::Error> {
+async fn wait(context: &ControllerContext, pod: &Value, reason: &str, why: &str) -> Result<(), kube::Error> {
     let said = condition(pod, "PodScheduled");
     let same = said.is_some_and(|said| text(said, "/reason") == reason && text(said, "/message") == why);
     if same {
         return Ok(());
     }
     let new = json!({ "type": "PodScheduled", "status": "False", "reason": reason, "message": why, "lastProbeTime": null });
-    let conditions = with_condition(list(pod, "/status/conditions"), new, shared.writer.wall());
-    let patched = shared.writer.patch_status(&kind::PODS, pod, json!({ "conditions": conditions })).await;
+    let conditions = with_condition(list(pod, "/status/conditions"), new, context.client.wall());
+    let patched = context.client.patch_status(&kind::PODS, pod, json!({ "conditions": conditions })).await;
     unless_stale(patched)?;
     if reason == "Unschedulable" {
-        shared.writer.event(NAME, pod, true, "FailedScheduling", why).await;
+        context.client.event(NAME, pod, true, "FailedScheduling", why).await;
     }
     Ok(())
 }

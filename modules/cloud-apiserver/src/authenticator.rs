@@ -52,7 +52,7 @@ struct Named {
 }
 
 /// Knows tokens, and what their users may.
-pub(crate) struct Gate {
+pub(crate) struct Authenticator {
     store: Arc<SqliteStore>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
@@ -62,15 +62,15 @@ pub(crate) struct Gate {
     admin: [u8; 32],
 }
 
-impl Gate {
+impl Authenticator {
     pub(crate) fn new(
         store: Arc<SqliteStore>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
         key: &rcgen::KeyPair,
         admin_token: &str,
-    ) -> Result<Gate, jsonwebtoken::errors::Error> {
-        Ok(Gate {
+    ) -> Result<Authenticator, jsonwebtoken::errors::Error> {
+        Ok(Authenticator {
             store,
             clock,
             random,
@@ -160,7 +160,7 @@ fn is_living(claims: &Claims, now: i64) -> bool {
     claims.exp > now.max(claims.nbf)
 }
 
-impl AccessControl for Gate {
+impl AccessControl for Authenticator {
     fn mint_token(&self, request: &TokenRequest) -> Result<(String, Vec<String>, Timestamp), String> {
         let now = self.now();
         // A day at the most: a node renews long before.

@@ -3,7 +3,7 @@
 use apimachinery::{Kind, NamespacedName};
 use serde_json::{Value, json};
 
-use super::Shared;
+use super::ControllerContext;
 use super::object::{list, text, uid, version};
 
 fn patch(object: &Value, owners: Vec<Value>) -> Value {
@@ -12,7 +12,7 @@ fn patch(object: &Value, owners: Vec<Value>) -> Value {
 
 /// Makes `reference` the object's controller.
 pub(super) async fn adopt(
-    shared: &Shared,
+    context: &ControllerContext,
     kind: &Kind,
     object: &Value,
     reference: &Value,
@@ -20,17 +20,17 @@ pub(super) async fn adopt(
     let mut owners = list(object, "/metadata/ownerReferences").to_vec();
     owners.retain(|owner| owner["uid"] != reference["uid"]);
     owners.push(reference.clone());
-    shared.writer.patch(kind, &NamespacedName::of(object), &patch(object, owners)).await
+    context.client.patch(kind, &NamespacedName::of(object), &patch(object, owners)).await
 }
 
 /// Takes the owner away from the object.
 pub(super) async fn release(
-    shared: &Shared,
+    context: &ControllerContext,
     kind: &Kind,
     object: &Value,
     owner: &str,
 ) -> Result<(), kube::Error> {
     let mut owners = list(object, "/metadata/ownerReferences").to_vec();
     owners.retain(|known| text(known, "/uid") != owner);
-    shared.writer.patch(kind, &NamespacedName::of(object), &patch(object, owners)).await
+    context.client.patch(kind, &NamespacedName::of(object), &patch(object, owners)).await
 }

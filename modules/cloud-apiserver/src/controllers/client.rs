@@ -1,7 +1,8 @@
-//! Writes to the API server.
+//! Requests to the API server. What changes something runs to its answer, whatever becomes of who asked: see [`InFlight`].
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use apimachinery::{Kind, NamespacedName, kind};
 use beehive::Env;
@@ -12,8 +13,10 @@ use kube::api::{
 use serde_json::{Value, json};
 
 use super::api_error::chain;
+use super::in_flight::InFlight;
 use super::object::{name, namespace, seconds, text, uid, version};
 use super::resource::api_resource;
+use crate::events;
 
 /// 256 events are remembered, so that a repeat counts up and is not another event.
 const EVENTS_REMEMBERED: usize = 256;
@@ -26,16 +29,25 @@ struct Remembered {
     count: i64,
 }
 
-/// Writes objects and events.
-pub(crate) struct Writer {
+/// Reads and writes objects, and writes events.
+pub(crate) struct ApiClient {
     client: kube::Client,
     env: Env,
+    in_flight: Rc<InFlight>,
     events: RefCell<VecDeque<Remembered>>,
 }
 
-impl Writer {
-    pub(crate) fn new(client: kube::Client, env: Env) -> Self {
-        Writer { client, env, events: RefCell::default() }
+impl ApiClient {
+    pub(super) fn new(client: kube::Client, env: Env, in_flight: Rc<InFlight>) -> Self {
+        ApiClient { client, env, in_flight, events: RefCell::default() }
+    }
+
+    /// Sends a request that changes something.
+    pub(crate) async fn send<T: 'static>(
+        &self,
+        request: impl Future<Output = Result<T, kube::Error>> + 'static,
+    ) -> Result<T, kube::Error> {
+        self.in_flight.run(&self.env, request).await
     }
 
     pub(crate) fn client(&self) -> &kube::Client {
@@ -72,7 +84,8 @@ impl Writer {
         object["apiVersion"] = json!(kind.api_version());
         object["kind"] = json!(kind.kind);
         let object: DynamicObject = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
-        let made = self.api(kind, namespace).create(&PostParams::default(), &object).await?;
+        let api = self.api(kind, namespace);
+        let made = self.send(async move { api.create(&PostParams::default(), &object).await }).await?;
         serde_json::to_value(&made).map_err(kube::Error::SerdeError)
     }
 
@@ -83,8 +96,9 @@ impl Writer {
         key: &NamespacedName,
         patch: &Value,
     ) -> Result<(), kube::Error> {
-        let patch = Patch::Merge(patch);
-        self.api(kind, &key.namespace).patch(&key.name, &PatchParams::default(), &patch).await.map(|_| ())
+        let (api, name, patch) =
+            (self.api(kind, &key.namespace), key.name.clone(), Patch::Merge(patch.clone()));
+        self.send(async move { api.patch(&name, &PatchParams::default(), &patch).await.map(|_| ()) }).await
     }
 
     /// Writes fields of the status, if the object is still as it was read.
@@ -97,8 +111,10 @@ impl Writer {
         let patch = json!({
             "metadata": { "uid": uid(object), "resourceVersion": version(object) }, "status": status,
         });
-        let api = self.api(kind, namespace(object));
-        api.patch_status(name(object), &PatchParams::default(), &Patch::Merge(&patch)).await.map(|_| ())
+        let (api, name) = (self.api(kind, namespace(object)), name(object).to_owned());
+        let patch = Patch::Merge(patch);
+        self.send(async move { api.patch_status(&name, &PatchParams::default(), &patch).await.map(|_| ()) })
+            .await
     }
 
     /// Deletes exactly this object and no other one of its name.
@@ -114,7 +130,8 @@ impl Writer {
             preconditions: Some(Preconditions { uid: Some(uid(object).to_owned()), resource_version: None }),
             ..DeleteParams::default()
         };
-        self.api(kind, namespace(object)).delete(name(object), &how).await.map(|_| ())
+        let (api, name) = (self.api(kind, namespace(object)), name(object).to_owned());
+        self.send(async move { api.delete(&name, &how).await.map(|_| ()) }).await
     }
 
     /// Binds a pod to a node.
@@ -124,15 +141,19 @@ impl Writer {
             "metadata": { "namespace": namespace(pod), "name": name(pod), "uid": uid(pod) },
             "target": { "apiVersion": "v1", "kind": "Node", "name": node },
         });
-        let api = self.api(&kind::PODS, namespace(pod));
-        let _: Value = api.create_subresource("binding", name(pod), &PostParams::default(), &binding).await?;
-        Ok(())
+        let (api, name) = (self.api(&kind::PODS, namespace(pod)), name(pod).to_owned());
+        let bind = async move {
+            let bound: Result<Value, _> =
+                api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
+            bound.map(|_| ())
+        };
+        self.send(bind).await
     }
 
     /// Tells what happened to `about`. An event that cannot be written is a word in the log.
     pub(crate) async fn event(&self, from: &str, about: &Value, warning: bool, reason: &str, message: &str) {
         if let Err(error) = self.try_event(from, about, warning, reason, message).await {
-            tracing::debug!(from, reason, error = chain(&error), "event not written");
+            events::event_not_written(&self.env, from, reason, &chain(&error));
         }
     }
 

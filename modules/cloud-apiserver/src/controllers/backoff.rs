@@ -1,4 +1,4 @@
-//! When to try again what failed.
+//! When to try again what failed: a rate limiter by key.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,20 +6,20 @@ use std::time::Duration;
 use beehive::{Env, Moment};
 
 /// What failed, how often, and when it is tried again.
-pub(crate) struct Retry<K> {
+pub(crate) struct Backoff<K> {
     first: Duration,
     most: Duration,
     failed: BTreeMap<K, (u32, Moment)>,
 }
 
-impl<K: Ord> Retry<K> {
+impl<K: Ord> Backoff<K> {
     /// Tries again after `first`, then after twice as long, and never later than after `most`.
     pub(crate) fn new(first: Duration, most: Duration) -> Self {
-        Retry { first, most, failed: BTreeMap::new() }
+        Backoff { first, most, failed: BTreeMap::new() }
     }
 
     /// Whether it may be tried now.
-    pub(crate) fn may(&self, key: &K, now: Moment) -> bool {
+    pub(crate) fn is_due(&self, key: &K, now: Moment) -> bool {
         self.failed.get(key).is_none_or(|(_, at)| *at <= now)
     }
 
@@ -35,8 +35,13 @@ impl<K: Ord> Retry<K> {
     }
 
     /// Forgets what is not there any more.
-    pub(crate) fn keep(&mut self, is_there: impl Fn(&K) -> bool) {
+    pub(crate) fn retain(&mut self, is_there: impl Fn(&K) -> bool) {
         self.failed.retain(|key, _| is_there(key));
+    }
+
+    /// How many wait to be tried again.
+    pub(crate) fn len(&self) -> usize {
+        self.failed.len()
     }
 
     /// How long until the next try is due.
@@ -60,20 +65,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waits_grow_to_a_bound_and_end_with_success() {
         let env = Env::seeded(1);
-        let mut retry = Retry::new(Duration::from_millis(100), Duration::from_secs(1));
-        assert!(retry.may(&"a", env.now()));
-        assert_eq!(retry.next(env.now()), None);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        assert!(backoff.is_due(&"a", env.now()));
+        assert_eq!(backoff.next(env.now()), None);
         let mut waits = Vec::new();
         for _ in 0..8 {
-            retry.failed("a", &env);
-            waits.push(retry.next(env.now()).unwrap());
+            backoff.failed("a", &env);
+            waits.push(backoff.next(env.now()).unwrap());
         }
-        assert!(!retry.may(&"a", env.now()));
+        assert!(!backoff.is_due(&"a", env.now()));
         assert!(waits[0] <= Duration::from_millis(100) && waits[0] >= Duration::from_millis(50));
         assert!(waits[7] <= Duration::from_secs(1) && waits[7] >= Duration::from_millis(500));
         env.sleep(Duration::from_secs(1)).await;
-        assert!(retry.may(&"a", env.now()));
-        retry.done(&"a");
-        assert_eq!(retry.next(env.now()), None);
+        assert!(backoff.is_due(&"a", env.now()));
+        backoff.done(&"a");
+        assert_eq!(backoff.next(env.now()), None);
     }
 }

@@ -1,0 +1,234 @@
+//! The stand-alone API from its folder to its end: what it is made of, and its actors.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::{Capacity, Ended, Env, Hive, Inspector, Mailbox, Policy};
+use https::{ClientCertificates, Port, Tls};
+use jiff::Timestamp;
+use kubeapi::{Api, Options, VersionInfo};
+use pki::Reach;
+
+use crate::access::AccessControl;
+use crate::actor::{ApiServer, ApiServerMsg};
+use crate::admission::ClusterPolicy;
+use crate::authenticator::Authenticator;
+use crate::bootstrap;
+use crate::controllers::{self, ControllerManagerMsg};
+use crate::error::StartError;
+use crate::folder;
+use crate::handler::ApiHandler;
+use crate::keys::{self, Keys};
+use crate::loopback::client_of;
+use crate::store::SqliteStore;
+
+const API_SERVER: &str = "cloud-apiserver";
+const CONTROLLER_MANAGER: &str = "controller-manager";
+/// A year: the certificate is made anew at each start.
+const SERVER_LIFE: Duration = Duration::from_secs(365 * 86_400);
+
+/// How the server is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens; port 0: any.
+    pub listen: SocketAddr,
+    /// Where it keeps everything.
+    pub data_dir: PathBuf,
+    /// Addresses and names under which it is reached, beside those of this host.
+    pub advertise: Vec<String>,
+    /// What the controllers go by.
+    pub controllers: controllers::Settings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            listen: ([127, 0, 0, 1], 6443).into(),
+            data_dir: PathBuf::from("/var/lib/kubehive"),
+            advertise: Vec::new(),
+            controllers: controllers::Settings::default(),
+        }
+    }
+}
+
+/// The stand-alone API before its actors run: everything that outlives their incarnations. Requests of [`StandAlone::client`] are
+/// answered from now on, and what connects to its port waits there.
+pub struct StandAlone {
+    port: Rc<Port>,
+    tls: Tls,
+    kubeconfig: PathBuf,
+    api: Api<SqliteStore>,
+    handler: ApiHandler,
+    controllers: controllers::Settings,
+}
+
+impl StandAlone {
+    /// Opens the folder, writes the first objects and binds the port.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn open(settings: Settings, env: &Env) -> Result<Self, StartError> {
+        for repaired in folder::secure(&settings.data_dir)? {
+            tracing::warn!("{repaired}");
+        }
+        let keys = Keys::load(&settings.data_dir, env)?;
+        let database = settings.data_dir.join("api.db");
+        // SQLite gives its log and its shared memory the mode of the database.
+        folder::make_private(&database)?;
+        let store = Arc::new(SqliteStore::open(&database)?);
+        let (clock, random) = (env.clock(), Arc::from(env.id_source()));
+        let authenticator = Authenticator::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            Arc::clone(&random),
+            &keys.token_key,
+            &keys.admin_token,
+        );
+        let authenticator =
+            Arc::new(authenticator.map_err(|error| StartError::Certificate(error.to_string()))?);
+        let (wall, sleeper) = (Arc::clone(&clock), clock);
+        let options = Options {
+            now: Arc::new(move || Timestamp::try_from(wall.wall()).unwrap_or_default()),
+            random,
+            sleep: Arc::new(move |pause| sleeper.sleep(pause)),
+            version: VersionInfo {
+                major: "1".to_owned(),
+                minor: "33".to_owned(),
+                git_version: format!("v1.33.0+kubehive.{}", env!("CARGO_PKG_VERSION")),
+            },
+        };
+        let access = Arc::clone(&authenticator) as Arc<dyn AccessControl>;
+        let policy = ClusterPolicy::new(Arc::clone(&store), access, Arc::clone(&options.random));
+        let api = Api::new(store, options, Arc::new(policy));
+        bootstrap::run(&api).await.map_err(StartError::Bootstrap)?;
+
+        let port = Port::bind(settings.listen)
+            .map_err(|source| StartError::Listen { address: settings.listen, source })?;
+        let address = port.address();
+        let tls = tls(&keys, &settings.advertise, env)?;
+        let host = if address.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address.ip() };
+        let server = format!("https://{}", SocketAddr::new(host, address.port()));
+        let kubeconfig = settings.data_dir.join("admin.kubeconfig");
+        keys::write(&kubeconfig, &keys::kubeconfig(&server, &keys.authority, &keys.admin_token))?;
+        let controllers =
+            controllers::Settings { ca_pem: keys.authority.cert_pem().to_owned(), ..settings.controllers };
+        let handler = ApiHandler::new(api.clone(), authenticator);
+        Ok(StandAlone { port: Rc::new(port), tls, kubeconfig, api, handler, controllers })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// The admin's kubeconfig.
+    pub fn kubeconfig_path(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// A client inside this process, as `system:masters`.
+    pub fn client(&self) -> kube::Client {
+        client_of(&self.api, bootstrap::loopback())
+    }
+}
+
+/// The mailboxes of its actors.
+pub struct Mailboxes {
+    /// The API server's: for a fault on purpose.
+    pub api_server: Mailbox<ApiServerMsg>,
+    controller_manager: Mailbox<ControllerManagerMsg>,
+}
+
+/// Registers its mailboxes: an API server and a controller manager, whom nobody tells anything.
+pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
+    let api_server = hive.mailbox(API_SERVER, Capacity::new(1, "its server ends once"));
+    let controller_manager = hive.mailbox(CONTROLLER_MANAGER, Capacity::new(1, "nobody tells it anything"));
+    controllers::declare_children(hive, CONTROLLER_MANAGER);
+    Mailboxes { api_server, controller_manager }
+}
+
+/// Makes its actors.
+pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, api: &StandAlone) {
+    let (port, tls, handler) = (Rc::clone(&api.port), api.tls.clone(), api.handler.clone());
+    hive.supervise(mailboxes.api_server, Policy::default(), move || {
+        ApiServer::new(Rc::clone(&port), tls.clone(), handler.clone())
+    });
+    let client = client_of(&api.api, bootstrap::controllers());
+    controllers::supervise(hive, mailboxes.controller_manager, client, api.controllers.clone());
+}
+
+/// The stand-alone API in a hive of its own: beside a CloudCore that comes and goes, as in tests.
+pub struct Running {
+    api: StandAlone,
+    hive: Hive,
+}
+
+/// Opens it and starts its actors in a hive of their own.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start(settings: Settings, env: Env) -> Result<Running, StartError> {
+    let api = StandAlone::open(settings, &env).await?;
+    let mut hive = Hive::new("apiserver", env);
+    let mailboxes = mailboxes(&mut hive);
+    actors(&mut hive, mailboxes, &api);
+    hive.open()?;
+    Ok(Running { api, hive })
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.api.address()
+    }
+
+    /// The admin's kubeconfig.
+    pub fn kubeconfig_path(&self) -> &Path {
+        self.api.kubeconfig_path()
+    }
+
+    /// A client inside this process, as `system:masters`.
+    pub fn client(&self) -> kube::Client {
+        self.api.client()
+    }
+
+    /// Reads the state of its actors.
+    pub fn inspector(&self) -> Inspector {
+        self.hive.inspector()
+    }
+
+    /// Stops its actors in order, within `deadline`. What was answered is on disk.
+    pub async fn stop(self, deadline: Duration) -> Ended {
+        self.hive.shutdown(deadline).await
+    }
+}
+
+fn tls(keys: &Keys, advertise: &[String], env: &Env) -> Result<Tls, StartError> {
+    let certificate = |error: &dyn std::fmt::Display| StartError::Certificate(error.to_string());
+    let own = [
+        "127.0.0.1",
+        "::1",
+        "10.96.0.1",
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+    ];
+    let all = own.into_iter().chain(advertise.iter().map(String::as_str));
+    let (mut addresses, mut names) = (Vec::new(), Vec::new());
+    for reached in all {
+        match reached.parse::<IpAddr>() {
+            Ok(address) => addresses.push(address),
+            Err(_) => names.push(reached.to_owned()),
+        }
+    }
+    let (issued, key) = keys
+        .authority
+        .server(&Reach { addresses, names }, env.wall(), SERVER_LIFE, env.random_id())
+        .map_err(|error| certificate(&error))?;
+    let chain = format!("{}{}", issued.pem, keys.authority.cert_pem());
+    Tls::also_tls12(&chain, &key, &ClientCertificates::NotAsked).map_err(|error| certificate(&error))
+}
