@@ -98,7 +98,7 @@ fn live<P: Protocol>(
     let ended = local.block_on(&runtime, async {
         let mut hive = open(config, protocol)?;
         let outcome = outcome.clone();
-        hive.when_blocked(blocked_within, move |blocked| {
+        hive.inspector().when_blocked(blocked_within, move |blocked| {
             drop(outcome.try_send(Err(MapperError::Blocked(blocked.to_string()))));
         });
         let gave_up = tokio::select! {

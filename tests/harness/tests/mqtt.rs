@@ -37,8 +37,10 @@ async fn start(folder: PathBuf) -> Node {
     let mut hive = Hive::new("test", env.clone());
     let twins = hive.mailbox::<TwinMsg>("edge-devicetwin", Capacity::new(256, "as in EdgeCore"));
     let buses = hive.mailbox::<EventBusMsg>("edge-eventbus", Capacity::new(1024, "as in EdgeCore"));
-    let (to_bus, to_twin) =
-        (hive.grant("edge-devicetwin", &buses, Flow::TryTell), hive.grant("edge-eventbus", &twins, Flow::Ask));
+    let (to_bus, to_twin) = (
+        hive.grant("edge-devicetwin", &buses, Flow::TryTell),
+        hive.grant("edge-eventbus", &twins, Flow::Ask),
+    );
     let twin = hive.grant("tester", &twins, Flow::Ask);
     let meta_of_bus = meta_address.clone();
     let settings = config::edge::DeviceTwin { dmi_sock_path: folder, ..Default::default() };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use beehive::Env;
 use contract::{NodeName, Upload};
-use edge_eventbus::{Uploader, Publisher};
+use edge_eventbus::{Publisher, Uploader};
 
 use crate::world::{Violations, note};
 

@@ -130,7 +130,7 @@ impl<R: Reconciler> Actor for Controller<R> {
             }
             for (lister, number) in &mut self.reads {
                 *number = lister.cache().want_list();
-                cx.tell_beside(lister.informer(), || InformerMsg::List);
+                cx.spawn_tell(lister.informer(), InformerMsg::List);
             }
         }
         self.schedule(cx.now(), cx);
