@@ -105,7 +105,7 @@ impl daemon::Running for Daemon {
     }
 
     fn inspector(&self) -> Inspector {
-        self.core.inspector()
+        self.0.inspector()
     }
 
     async fn stop(self, deadline: Duration) -> Ended {
