@@ -2,7 +2,7 @@
 
 /// The types of conditions that a node reports of its pods, and nobody else: Kubernetes' own that a kubelet writes, and
 /// ours. All others belong to controllers (readiness gates, `DisruptionTarget`).
-pub const NODE_CONDITIONS: [&str; 6] = [
+pub const POD_CONDITIONS: [&str; 6] = [
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",

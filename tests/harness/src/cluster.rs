@@ -35,7 +35,7 @@ use config::Threshold;
 use config::edge::CgroupDriver;
 use contract::NodeName;
 use contract::metamanager::MetaDown;
-use edge::{EdgeCore, Parts};
+use edge::{Dependencies, EdgeCore};
 use edge_hub::Endpoints;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use serde_json::Value;
@@ -494,7 +494,7 @@ impl Node {
                 }
             }
         };
-        let parts = Parts {
+        let parts = Dependencies {
             node: self.name.clone(),
             common_name: format!("system:node:{}", self.name),
             endpoints: self.endpoints.clone(),

@@ -14,7 +14,7 @@ use contract::NodeName;
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
-use edge::{EdgeCore, Parts};
+use edge::{Dependencies, EdgeCore};
 use edge_eventbus::Intake;
 use edge_hub::{Endpoints, Server as CloudServer};
 use edge_store::{Options, StandInDisk, Store, WallClock};
@@ -283,7 +283,7 @@ impl World {
             i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
         }));
         let store = Store::open(&node.settings.database.data_source, options).expect("the store opens");
-        let parts = Parts {
+        let parts = Dependencies {
             node: node.name.clone(),
             common_name: format!("system:node:{}", node.name),
             endpoints: node.endpoints.clone(),

@@ -39,8 +39,11 @@ const HOMES: &[Home] = &[
         what: "an HTTP server",
         signs: &["server::conn", "auto::Builder", "HttpServer", "axum::"],
         literal: false,
-        homes: &[("modules/https/src/", "the helper that all HTTPS servers stand on")],
-        cure: "use `https`",
+        homes: &[
+            ("modules/https/src/", "the helper that all HTTPS servers stand on"),
+            ("modules/dmi/src/server.rs", "gRPC over Unix sockets, HTTP/2 without TLS"),
+        ],
+        cure: "use `https`, or for the device mapper interface `dmi`",
     },
 ];
 
