@@ -5,7 +5,7 @@ mod wire;
 
 use beehive::Env;
 use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
-use beehive::link::{Acceptor, Arrival, DialError, Dialer, Greeting, Link, LinkError, Routes};
+use beehive::link::{Acceptor, DialError, Dialer, Hello, IncomingLink, Link, LinkError, Routes};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use wire::{LONG, Talk};
 
@@ -77,14 +77,14 @@ fn a_stranger_is_let_in_at_neither_end() {
         let refused = match dialer.dial().await {
             Err(_) => true,
             Ok(connection) => {
-                let greeted = Link::greet(&env, connection, &Greeting::of("edge-1"), Routes::new()).await;
+                let greeted = Link::connect(&env, connection, &Hello::of("edge-1"), Routes::new()).await;
                 matches!(greeted, Err(LinkError::Broke(_)))
             }
         };
         assert!(refused);
         // Nobody has arrived.
         let nobody = env.timeout(std::time::Duration::from_millis(200), async {
-            Arrival::meet(&env, server.accept().await.unwrap()).await.is_ok()
+            IncomingLink::read_hello(&env, server.accept().await.unwrap()).await.is_ok()
         });
         assert!(nobody.await.is_none());
     });

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use beehive::link::memory::{Cable, MemoryPort, listen};
 use beehive::link::tls::Credentials;
-use beehive::link::{Dialer, Greeting, Link, LinkError, PeerName, Routes};
+use beehive::link::{Dialer, Hello, Link, LinkError, PeerName, Routes};
 use beehive::{Env, Message};
 use cloud::{CloudCore, Transport};
 use cloud_hub::SecretStore;
@@ -320,7 +320,7 @@ impl Cluster {
         let dialled = port.dialer(me.clone(), Cable::new()).dial().await;
         let connection = dialled.map_err(|error| LinkError::Broke(error.to_string()))?;
         let routes = Routes::new().accept(heard, |message: MetaDown, _: &PeerName| message);
-        Link::greet(&self.env, connection, &Greeting::of(me.as_str()), routes).await
+        Link::connect(&self.env, connection, &Hello::of(me.as_str()), routes).await
     }
 
     /// The clock and the lots of this cluster.

@@ -1,4 +1,4 @@
-//! Whether the other end is there. Pure: what was heard when, and what to do now.
+//! Keepalive and idle timeout of a link. Pure: what was heard when, and what to do now.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use crate::Moment;
 
 /// Silence after which the other end is asked. An end that says something every 6.5 s, and is answered, is never asked: on an
 /// idle link that one exchange is all there is.
-pub const PING_AFTER: Duration = Duration::from_millis(6750);
+pub const KEEPALIVE_AFTER: Duration = Duration::from_millis(6750);
 /// How long the first ping may go unanswered before they come every second.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 /// The pause between pings after that.
 const PING_PERIOD: Duration = Duration::from_secs(1);
 /// Silence after which the link is dead. QUIC itself would notice much later, or not at all after a rebinding.
-pub const DEAD_AFTER: Duration = Duration::from_secs(10);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to do about a silent link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,17 +28,17 @@ pub(crate) enum Action {
 /// Decides at `now`, when something was last heard at `heard` and a ping went out at `pinged` last.
 pub(crate) fn decide(now: Moment, heard: Moment, pinged: Option<Moment>) -> Action {
     let silence = now.since(heard);
-    if silence >= DEAD_AFTER {
+    if silence >= IDLE_TIMEOUT {
         return Action::Dead;
     }
-    if silence < PING_AFTER {
-        return Action::Wait(PING_AFTER - silence);
+    if silence < KEEPALIVE_AFTER {
+        return Action::Wait(KEEPALIVE_AFTER - silence);
     }
-    let until_dead = DEAD_AFTER - silence;
+    let until_dead = IDLE_TIMEOUT - silence;
     match pinged.filter(|at| *at > heard) {
         None => Action::Ping(ANSWER_WITHIN.min(until_dead)),
         Some(at) => {
-            let first = silence < PING_AFTER + ANSWER_WITHIN;
+            let first = silence < KEEPALIVE_AFTER + ANSWER_WITHIN;
             let due = if first { ANSWER_WITHIN } else { PING_PERIOD };
             let waited = now.since(at);
             if waited >= due {
@@ -108,6 +108,6 @@ mod tests {
         // Anything heard after that shows that it was late only.
         assert_eq!(heard(at(20_500), told), at(20_500));
         // A first ping says nothing: nobody has had a reason to speak.
-        assert_eq!(heard(at(20_000), Some((at(20_000), PING_AFTER))), at(20_000));
+        assert_eq!(heard(at(20_000), Some((at(20_000), KEEPALIVE_AFTER))), at(20_000));
     }
 }
