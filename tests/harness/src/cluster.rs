@@ -37,10 +37,11 @@ use contract::NodeName;
 use contract::metamanager::MetaDown;
 use edge::{Dependencies, EdgeCore};
 use edge_hub::Endpoints;
-use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::Value;
 
 use crate::real::{RealCluster, Served};
+use crate::resource::resource;
 use crate::{Notes, StandInRuntime, account, enter};
 
 /// 60 s of the environment's clock: what a test waits for a fact at the most.
@@ -396,24 +397,6 @@ impl Drop for Cluster {
             // A node that was not stopped may still have files open there.
             let _ = std::process::Command::new("umount").args(["--lazy", mount]).status();
         }
-    }
-}
-
-/// A kind by its names. The plural is the kind's name in small letters with an `s` (`es` after `s`, `ies` for `y`).
-pub fn resource(api_version: &str, kind: &str) -> ApiResource {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let small = kind.to_ascii_lowercase();
-    let plural = match (small.ends_with('s'), small.strip_suffix('y')) {
-        (true, _) => format!("{small}es"),
-        (_, Some(stem)) => format!("{stem}ies"),
-        (false, None) => format!("{small}s"),
-    };
-    ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: api_version.to_owned(),
-        kind: kind.to_owned(),
-        plural,
     }
 }
 
