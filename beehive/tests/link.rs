@@ -153,7 +153,7 @@ fn only_allowed_mailboxes_can_be_reached() {
 }
 
 #[test]
-fn who_is_not_wanted_hears_why_and_for_how_long() {
+fn a_refused_link_is_told_why_and_how_long_to_wait() {
     run(async |env| {
         let (edge, cloud) = ends(&Cable::new());
         let greeting = Hello::of("edge-1");
@@ -166,7 +166,7 @@ fn who_is_not_wanted_hears_why_and_for_how_long() {
 }
 
 #[test]
-fn impostors_and_strangers_to_the_version_are_refused() {
+fn a_wrong_name_and_an_unknown_version_are_refused() {
     run(async |env| {
         let cases = [
             (Hello::of("edge-2"), "it calls itself `edge-2`"),

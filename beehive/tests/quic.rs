@@ -62,7 +62,7 @@ fn each_end_knows_the_other_by_its_certificate() {
 }
 
 #[test]
-fn a_stranger_is_let_in_at_neither_end() {
+fn an_unknown_certificate_is_refused_at_both_ends() {
     run(async |env| {
         let (ca, other) = (Ca::new(), Ca::new());
         let mut server = QuicAcceptor::bind("127.0.0.1:0".parse().unwrap(), &ca.issue("cloud")).unwrap();
@@ -104,7 +104,7 @@ fn credentials_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn a_place_that_answers_nothing_is_told_apart_from_one_that_refuses() {
+fn an_unanswered_dial_is_told_apart_from_a_refused_one() {
     run(async |_env| {
         let ca = Ca::new();
         // Takes every packet and says nothing, as a wall in between does.

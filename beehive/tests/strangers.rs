@@ -1,5 +1,5 @@
-//! A hundred thousand strangers at each door of a link, and the memory that they cost. Alone in its process, so that
-//! nothing else grows beside it.
+//! A hundred thousand connections that are never admitted, at each transport of a link, and the memory that they cost.
+//! Alone in its process, so that nothing else grows beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod wire;
@@ -201,7 +201,7 @@ fn pipe(env: &Env, input: usize) {
 }
 
 #[test]
-fn strangers_at_every_door_cost_no_memory() {
+fn connections_that_were_never_admitted_leave_no_memory_behind() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let local = tokio::task::LocalSet::new();

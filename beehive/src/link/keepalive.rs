@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_link_is_asked_and_then_dead_at_ten_seconds() {
+    fn a_silent_link_is_pinged_and_times_out_at_ten_seconds() {
         let (mut now, mut pinged, mut pings) = (at(0), None, Vec::new());
         loop {
             match decide(now, at(0), pinged) {
@@ -93,13 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn any_sign_of_life_starts_anew() {
+    fn any_frame_resets_the_idle_timeout() {
         assert_eq!(decide(at(9000), at(8500), Some(at(8000))), Action::Wait(Duration::from_millis(6250)));
         assert_eq!(decide(at(16_000), at(8500), Some(at(8000))), Action::Ping(ANSWER_WITHIN));
     }
 
     #[test]
-    fn who_is_not_heard_asks_and_gives_up_with_the_other_end() {
+    fn an_end_that_is_not_heard_pings_and_times_out_with_the_other() {
         let told = Some((at(20_000), UNHEARD));
         let silent = heard(at(20_000), told);
         assert_eq!(silent, at(11_750));

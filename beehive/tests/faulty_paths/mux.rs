@@ -120,7 +120,7 @@ fn a_connection_that_is_closed_says_so_and_ends() {
 }
 
 #[test]
-fn who_breaks_the_rules_is_named_and_the_connection_ended() {
+fn a_protocol_violation_is_named_and_ends_the_connection() {
     run(async |env| {
         let too_long = [vec![2, 0, 0, 0, 1], vec![0; CELL_MAX]].concat();
         let cases: [(&[&[u8]], &str); 8] = [

@@ -1,4 +1,4 @@
-//! Links that lie, on a paused clock: whatever the way of it, both ends know within ten seconds.
+//! Links that fall silent, on a paused clock: in whichever direction, both ends know within ten seconds.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ fn a_way_that_closes_in_one_direction_is_noticed_at_both_ends() {
 }
 
 #[test]
-fn who_is_not_heard_knows_even_when_the_last_word_of_the_other_end_is_lost() {
+fn both_ends_time_out_even_when_the_last_frame_is_lost() {
     run(async |env| {
         for (way, back) in [(Way::ToAcceptor, Way::ToDialler), (Way::ToDialler, Way::ToAcceptor)] {
             let cable = Cable::new();
@@ -188,7 +188,7 @@ fn a_short_hole_in_one_direction_ends_nothing() {
 }
 
 #[test]
-fn a_stranger_that_opens_streams_and_says_nothing_is_sent_away() {
+fn a_connection_that_opens_streams_without_a_hello_is_closed() {
     run(async |env| {
         let (edge, cloud) = ends(&Cable::new());
         let mut kept = Vec::new();
