@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_in_a_circle_is_named() {
+    fn a_circle_of_waiting_actors_is_named() {
         let mut map = Topology::default();
         map.connect("a", "b", Flow::Ask);
         map.connect("b", "c", Flow::Ask);

@@ -188,7 +188,7 @@ fn a_planned_panic_comes_at_its_message_and_its_await() {
 }
 
 #[test]
-fn who_asked_what_was_lost_hears_of_it_and_who_is_queued_does_not() {
+fn the_asker_of_a_lost_message_is_told_and_queued_askers_wait() {
     run(|mut stage| async move {
         let noter = stage.noter("noter", Policy::default());
         let point = PanicPoint { message: None, nth: 1, awaits: 0 };

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use beehive::link::memory::{Cable, MemoryConnection, pair};
 use beehive::link::{
-    Arrival, Connection, Ending, Greeting, Link, LinkError, PeerName, Refused, Routes, Urgency, Versions,
+    CloseReason, Connection, Hello, IncomingLink, Link, LinkError, PeerName, Refused, Routes, Urgency,
+    Versions,
 };
 use beehive::{AskError, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -115,7 +116,7 @@ fn a_silent_cable_ends_the_link_within_ten_seconds_and_its_asks_with_it() {
         let ask = talk.ask(Duration::from_secs(60), |reply| Talk::Length(vec![1], reply));
         let (answer, edge_end, cloud_end) = futures::join!(ask, edge.ended(), cloud.ended());
         assert_eq!(answer, Err(AskError::LinkDown));
-        assert_eq!((edge_end, cloud_end), (Ending::Silent, Ending::Silent));
+        assert_eq!((edge_end, cloud_end), (CloseReason::IdleTimeout, CloseReason::IdleTimeout));
         assert!(env.now().since(cut_at) <= Duration::from_secs(10), "{:?}", env.now().since(cut_at));
         assert!(!talk.is_up());
         assert_eq!(talk.tell(Talk::Hurry).await, Err(Refusal::LinkDown));
@@ -131,7 +132,7 @@ fn a_link_that_is_closed_says_so_to_the_other_end() {
         let closed_at = env.now();
         let ended = cloud.as_ref().unwrap().ended();
         drop(edge);
-        assert_eq!(ended.await, Ending::Left);
+        assert_eq!(ended.await, CloseReason::Remote);
         assert_eq!(env.now(), closed_at);
     });
 }
@@ -140,9 +141,9 @@ fn a_link_that_is_closed_says_so_to_the_other_end() {
 fn only_allowed_mailboxes_can_be_reached() {
     run(async |env| {
         let (edge, cloud) = ends(&Cable::new());
-        let greeting = Greeting::of("edge-1");
-        let greet = Link::greet(&env, edge, &greeting, Routes::new());
-        let meet = async { Arrival::meet(&env, cloud).await.unwrap().admit(Routes::new()).await };
+        let greeting = Hello::of("edge-1");
+        let greet = Link::connect(&env, edge, &greeting, Routes::new());
+        let meet = async { IncomingLink::read_hello(&env, cloud).await.unwrap().admit(Routes::new()).await };
         let (edge, cloud) = futures::join!(greet, meet);
         let (edge, _cloud) = (edge.unwrap(), cloud.unwrap());
         let answer = edge.remote::<Talk>().ask(LONG, |reply| Talk::Length(vec![1], reply)).await;
@@ -152,32 +153,32 @@ fn only_allowed_mailboxes_can_be_reached() {
 }
 
 #[test]
-fn who_is_not_wanted_hears_why_and_for_how_long() {
+fn a_refused_link_is_told_why_and_how_long_to_wait() {
     run(async |env| {
         let (edge, cloud) = ends(&Cable::new());
-        let greeting = Greeting::of("edge-1");
-        let greet = Link::greet(&env, edge, &greeting, Routes::new());
+        let greeting = Hello::of("edge-1");
+        let greet = Link::connect(&env, edge, &greeting, Routes::new());
         let why = Refused { reason: "too many".to_owned(), wait: Some(Duration::from_secs(7)) };
-        let refuse = async { Arrival::meet(&env, cloud).await.unwrap().refuse(why.clone()).await };
+        let refuse = async { IncomingLink::read_hello(&env, cloud).await.unwrap().refuse(why.clone()).await };
         let (edge, ()) = futures::join!(greet, refuse);
         assert!(matches!(edge, Err(LinkError::Refused(heard)) if heard == why));
     });
 }
 
 #[test]
-fn impostors_and_strangers_to_the_version_are_refused() {
+fn a_wrong_name_and_an_unknown_version_are_refused() {
     run(async |env| {
         let cases = [
-            (Greeting::of("edge-2"), "it calls itself `edge-2`"),
+            (Hello::of("edge-2"), "it calls itself `edge-2`"),
             (
-                Greeting { versions: Versions { oldest: 8, newest: 9 }, name: "edge-1".into() },
+                Hello { versions: Versions { oldest: 8, newest: 9 }, name: "edge-1".into() },
                 "upgrade the end that it reached",
             ),
         ];
         for (greeting, sentence) in cases {
             let (edge, cloud) = ends(&Cable::new());
-            let greet = Link::greet(&env, edge, &greeting, Routes::new());
-            let (edge, cloud) = futures::join!(greet, Arrival::meet(&env, cloud));
+            let greet = Link::connect(&env, edge, &greeting, Routes::new());
+            let (edge, cloud) = futures::join!(greet, IncomingLink::read_hello(&env, cloud));
             assert!(cloud.is_err());
             match edge {
                 Err(LinkError::Refused(why)) => assert!(why.reason.contains(sentence), "{}", why.reason),
@@ -192,7 +193,7 @@ fn silence_instead_of_a_hello_is_given_up_after_five_seconds() {
     run(async |env| {
         let (edge, cloud) = ends(&Cable::new());
         let begun = env.now();
-        assert!(matches!(Arrival::meet(&env, cloud).await, Err(LinkError::Late)));
+        assert!(matches!(IncomingLink::read_hello(&env, cloud).await, Err(LinkError::Late)));
         assert_eq!(env.now().since(begun), Duration::from_secs(5));
         drop(edge);
     });
@@ -205,8 +206,9 @@ fn bytes_that_are_no_frames_end_their_stream_only() {
         let (edge, cloud) =
             pair(&cable, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
         let (probe, heard) = beehive::testing::Probe::<Heard>::new(&env, 4);
-        let meet =
-            async { Arrival::meet(&env, Box::new(cloud)).await.unwrap().admit(wire::routes(heard)).await };
+        let meet = async {
+            IncomingLink::read_hello(&env, Box::new(cloud)).await.unwrap().admit(wire::routes(heard)).await
+        };
         let hello = async {
             let (mut writer, mut reader) = edge.open(Urgency::Work).await.unwrap();
             let mut frame = vec![0, 0, 0, 26, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -5,7 +5,7 @@ mod wire;
 
 use beehive::Env;
 use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
-use beehive::link::{Acceptor, Arrival, DialError, Dialer, Greeting, Link, LinkError, Routes};
+use beehive::link::{Acceptor, DialError, Dialer, Hello, IncomingLink, Link, LinkError, Routes};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use wire::{LONG, Talk};
 
@@ -62,7 +62,7 @@ fn each_end_knows_the_other_by_its_certificate() {
 }
 
 #[test]
-fn a_stranger_is_let_in_at_neither_end() {
+fn an_unknown_certificate_is_refused_at_both_ends() {
     run(async |env| {
         let (ca, other) = (Ca::new(), Ca::new());
         let mut server = QuicAcceptor::bind("127.0.0.1:0".parse().unwrap(), &ca.issue("cloud")).unwrap();
@@ -77,14 +77,14 @@ fn a_stranger_is_let_in_at_neither_end() {
         let refused = match dialer.dial().await {
             Err(_) => true,
             Ok(connection) => {
-                let greeted = Link::greet(&env, connection, &Greeting::of("edge-1"), Routes::new()).await;
+                let greeted = Link::connect(&env, connection, &Hello::of("edge-1"), Routes::new()).await;
                 matches!(greeted, Err(LinkError::Broke(_)))
             }
         };
         assert!(refused);
         // Nobody has arrived.
         let nobody = env.timeout(std::time::Duration::from_millis(200), async {
-            Arrival::meet(&env, server.accept().await.unwrap()).await.is_ok()
+            IncomingLink::read_hello(&env, server.accept().await.unwrap()).await.is_ok()
         });
         assert!(nobody.await.is_none());
     });
@@ -104,7 +104,7 @@ fn credentials_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn a_place_that_answers_nothing_is_told_apart_from_one_that_refuses() {
+fn an_unanswered_dial_is_told_apart_from_a_refused_one() {
     run(async |_env| {
         let ca = Ca::new();
         // Takes every packet and says nothing, as a wall in between does.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
 use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo, Wire};
-use beehive::link::{Acceptor as _, Arrival, Dialer as _, Greeting, Link, PeerName, Protocol, Routes};
+use beehive::link::{Acceptor as _, Dialer as _, Hello, IncomingLink, Link, PeerName, Protocol, Routes};
 use beehive::{Actor, Address, AskError, Capacity, Env, Fault, Flow, Hive, Message, Policy, Reply};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 
@@ -112,11 +112,11 @@ impl Ours {
         let port = relay.as_ref().map_or(acceptor.address().port(), |relay| relay.port);
         let dialer = QuicDialer::new("127.0.0.1", port, &ca.issue("edge-1")?)?;
         let (dialled, accepted) = futures::join!(dialer.dial(), acceptor.accept());
-        let greeting = Greeting::of("edge-1");
-        let greet = Link::greet(env, dialled?, &greeting, Routes::new());
+        let greeting = Hello::of("edge-1");
+        let greet = Link::connect(env, dialled?, &greeting, Routes::new());
         let accepted = accepted.context("nobody arrived")?;
         let routes = Routes::new().accept(listener, |talk: Talk, _: &PeerName| talk);
-        let meet = async { Arrival::meet(env, accepted).await?.admit(routes).await };
+        let meet = async { IncomingLink::read_hello(env, accepted).await?.admit(routes).await };
         let (edge, cloud) = futures::join!(greet, meet);
         let edge = edge?;
         let talk = edge.remote::<Talk>();

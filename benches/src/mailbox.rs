@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use beehive::{Address, Capacity, Env, Fault, Flow, Hive, Message, Policy, Reply};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::actor_memory;
 use crate::stats::Summary;
 use crate::table::{Bar, Row, Table, say};
 
@@ -128,17 +129,22 @@ async fn measure() -> Result<Table> {
 
     let mut table = Table::new("mailbox: an actor on the same thread");
     let of = |samples: &[f64]| Summary::of(samples).context("no samples");
-    let mut add = |what: &str, ours: &[f64], name, reference: &[f64], bar| -> Result<()> {
+    let add = |table: &mut Table, what: &str, ours: &[f64], name, reference: &[f64], bar| -> Result<()> {
         let reference = Some((name, of(reference)?));
         table.add(Row { what: what.to_owned(), unit: "µs", ours: of(ours)?, reference, bar });
         Ok(())
     };
-    add("tell, a message of a flood", &hives.flood, "tokio mpsc", &bares.flood, MOST)?;
-    add("tell, one after the other", &hives.ping, "tokio mpsc", &bares.ping, MOST)?;
-    add("ask, one after the other", &hives.ask, "tokio mpsc + oneshot", &bares.ask, MOST)?;
-    add("tell, a message of a flood", &hives.flood, "actix Addr", &actixes.flood, Bar::None)?;
-    add("tell, one after the other", &hives.ping, "actix Addr", &actixes.ping, Bar::None)?;
-    add("ask, one after the other", &hives.ask, "actix Addr", &actixes.ask, Bar::None)?;
+    add(&mut table, "tell, a message of a flood", &hives.flood, "tokio mpsc", &bares.flood, MOST)?;
+    add(&mut table, "tell, one after the other", &hives.ping, "tokio mpsc", &bares.ping, MOST)?;
+    add(&mut table, "ask, one after the other", &hives.ask, "tokio mpsc + oneshot", &bares.ask, MOST)?;
+    add(&mut table, "tell, a message of a flood", &hives.flood, "actix Addr", &actixes.flood, Bar::None)?;
+    add(&mut table, "tell, one after the other", &hives.ping, "actix Addr", &actixes.ping, Bar::None)?;
+    add(&mut table, "ask, one after the other", &hives.ask, "actix Addr", &actixes.ask, Bar::None)?;
+    let costs = actor_memory::measure().await?;
+    for (what, kib) in [("an actor, resident", costs.actor), ("a child, resident", costs.child)] {
+        let (ours, bar) = (Summary::single(kib), actor_memory::MOST);
+        table.add(Row { what: what.to_owned(), unit: "KiB", ours, reference: None, bar });
+    }
     table.print();
     say(&format!("tells a second: {:.2} million", 1.0 / of(&hives.flood)?.median));
     Ok(table)

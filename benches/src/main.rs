@@ -6,13 +6,14 @@
 //! ```text
 //! cargo run --release -p benches -- pod-start     # create -> Running beside bare CRI calls; root, containerd
 //! cargo run --release -p benches -- footprint     # edgecore at rest: memory and size on disk; root, containerd
-//! cargo run --release -p benches -- mailbox       # tell and ask beside tokio's channel and actix
+//! cargo run --release -p benches -- mailbox       # tell and ask beside tokio's channel and actix; memory of actors
 //! cargo run --release -p benches -- link          # a remote mailbox beside bare QUIC streams
 //! cargo run --release -p benches -- store         # committed writes beside one transaction for each
 //! cargo run --release -p benches -- storm         # two thousand nodes come back to one CloudCore at once
 //! cargo run --release -p benches -- all
 //! ```
 
+mod actor_memory;
 mod footprint;
 mod link;
 mod mailbox;
@@ -54,7 +55,7 @@ enum Bench {
         #[command(flatten)]
         daemons: Daemons,
     },
-    /// A mailbox's tell and ask, beside a bare channel and a bare actix address
+    /// A mailbox's tell and ask, beside a bare channel and a bare actix address; what an actor costs in memory
     Mailbox,
     /// A remote mailbox over QUIC, beside bare streams with the same bodies
     Link,

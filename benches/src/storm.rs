@@ -10,6 +10,7 @@
 mod cloud;
 mod edge;
 mod fleet;
+mod names;
 mod watchers;
 
 use std::path::Path;

@@ -1,23 +1,18 @@
 //! EdgeCore from its first read to its end.
 
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use beehive::{Actor, Address, Ended, Env, Fault, Hive, Message, WiringError};
 use config::edge::EdgeCore as Settings;
-use contract::NodeName;
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
-use cri::Runtime;
 use edge_eventbus::EventBus;
-use edge_hub::Endpoints;
-use edge_hub::network::Network;
 use edge_store::{Options, Store, StoreError, WallClock};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use crate::topology::Dependencies;
 use crate::{known_time, topology};
 
 /// An hour between the moves of the store's log into its file.
@@ -29,23 +24,6 @@ pub enum StartError {
     /// The map is wrong.
     #[error("wiring")]
     Wiring(#[from] WiringError),
-}
-
-/// What EdgeCore is given from outside.
-#[derive(Clone)]
-pub struct Parts {
-    /// The node's name, from its certificate.
-    pub node: NodeName,
-    /// The common name of its certificate.
-    pub common_name: String,
-    /// How the cloud is reached.
-    pub endpoints: Endpoints,
-    /// Eyes on the node's network, so that a change of it is not waited out.
-    pub network: Option<Rc<dyn Network>>,
-    /// The container runtime.
-    pub runtime: Arc<dyn Runtime>,
-    /// The node's store: see [`open_store`].
-    pub store: Store,
 }
 
 /// Opens the node's store where the settings say. Blocks while the file is checked.
@@ -73,10 +51,14 @@ impl EdgeCore {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(settings: &Settings, parts: Parts, env: Env) -> Result<Self, StartError> {
-        let (broker, kept) = (settings.modules.event_bus.clone(), parts.store.clone());
+    pub async fn start(
+        settings: &Settings,
+        dependencies: Dependencies,
+        env: Env,
+    ) -> Result<Self, StartError> {
+        let (broker, kept) = (settings.modules.event_bus.clone(), dependencies.store.clone());
         let bus = move |twin, meta| EventBus::new(&broker, kept.clone(), twin, meta);
-        Self::start_over(settings, parts, env, bus).await
+        Self::start_over(settings, dependencies, env, bus).await
     }
 
     /// [`EdgeCore::start`] with something else in EventBus' place: a harness brings its own.
@@ -85,15 +67,15 @@ impl EdgeCore {
     /// See [`StartError`].
     pub async fn start_over<B: Actor<Message = EventBusMsg>>(
         settings: &Settings,
-        parts: Parts,
+        dependencies: Dependencies,
         env: Env,
         bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>) -> B + 'static,
     ) -> Result<Self, StartError> {
-        let store = parts.store.clone();
+        let store = dependencies.store.clone();
         tracing::info!(opened = ?store.opened(), revision = store.revision(), "store is open");
         let mut hive = Hive::new("edgecore", env.clone());
-        let seats = topology::seats(&mut hive);
-        topology::actors(&mut hive, seats, settings, parts, bus);
+        let mailboxes = topology::mailboxes(&mut hive);
+        topology::actors(&mut hive, mailboxes, settings, dependencies, bus);
         hive.open()?;
         let (kept, sleeper) = (store.clone(), env.clone());
         let (running, mut ended) = oneshot::channel();

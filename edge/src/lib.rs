@@ -11,7 +11,8 @@ mod known_time;
 pub mod topology;
 mod trusted_files;
 
-pub use core::{EdgeCore, Parts, StartError, open_store};
+pub use core::{EdgeCore, StartError, open_store};
 pub use identity::{Identity, IdentityError};
 pub use known_time::{KnownClock, recall as recall_time};
+pub use topology::Dependencies;
 pub use trusted_files::{UntrustedFile, secure_trusted_files};

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use beehive::{Env, Hive};
 use clap::{Parser, Subcommand};
 use config::edge::{DEFAULT_FILE, DEFAULT_PATH, EdgeCore as Settings};
-use edge::{EdgeCore, Identity, Parts};
+use edge::{Dependencies, EdgeCore, Identity};
 use edge_hub::Endpoints;
 use edge_hub::network::KernelRoutes;
 
@@ -63,7 +63,7 @@ async fn run(cli: Cli) -> Result<()> {
         None => {}
         Some(Verb::Topology { dot }) => {
             let mut hive = Hive::new("edgecore", env);
-            let _seats = edge::topology::seats(&mut hive);
+            let _seats = edge::topology::mailboxes(&mut hive);
             return daemon::print_topology("edgecore", &hive.topology(), dot);
         }
         Some(Verb::MqttPassword { name }) => return mqtt_password(&name, &env),
@@ -88,7 +88,7 @@ async fn run(cli: Cli) -> Result<()> {
         cri::Grpc::new(endpoint, endpoint, RUNTIME_ANSWERS_WITHIN).context("the container runtime")?;
     let store = edge::open_store(&settings, &env).context("the node's store (database.dataSource)")?;
     edge::recall_time(&store, env.clock().as_ref()).context("the last known time in the node's store")?;
-    let parts = Parts {
+    let dependencies = Dependencies {
         node: identity.node.clone(),
         common_name: identity.common_name(),
         endpoints,
@@ -96,7 +96,7 @@ async fn run(cli: Cli) -> Result<()> {
         runtime: Arc::new(runtime),
         store,
     };
-    daemon::serve(EdgeCore::start(&settings, parts, env).await?).await
+    daemon::serve(EdgeCore::start(&settings, dependencies, env).await?).await
 }
 
 fn mqtt_password(name: &str, env: &Env) -> Result<()> {

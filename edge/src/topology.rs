@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use beehive::{Actor, Address, Capacity, Flow, Hive, Mailbox, Policy};
 use config::edge::EdgeCore as Settings;
+use contract::NodeName;
 use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX};
+use cri::Runtime;
 use edge_devicetwin::DeviceTwin;
 use edge_edged::Edged;
-use edge_hub::EdgeHub;
+use edge_hub::network::Network;
+use edge_hub::{EdgeHub, Endpoints};
 use edge_metamanager::MetaManager;
-
-use crate::Parts;
+use edge_store::Store;
 
 const META: &str = META_MAILBOX;
 const EDGED: &str = "edge-edged";
@@ -26,7 +28,7 @@ const BUS: &str = "edge-eventbus";
 const HUB: &str = "edge-hub";
 
 /// Every mailbox of EdgeCore and every address that was granted.
-pub struct Seats {
+pub struct Mailboxes {
     bus: Mailbox<EventBusMsg>,
     twin: Mailbox<TwinMsg>,
     edged: Mailbox<EdgedMsg>,
@@ -43,9 +45,26 @@ pub struct Seats {
     hub_to_meta: Address<MetaMsg>,
 }
 
+/// What the actors are made of.
+#[derive(Clone)]
+pub struct Dependencies {
+    /// The node's name, from its certificate.
+    pub node: NodeName,
+    /// The common name of its certificate.
+    pub common_name: String,
+    /// How the cloud is reached.
+    pub endpoints: Endpoints,
+    /// Eyes on the node's network, so that a change of it is not waited out.
+    pub network: Option<Rc<dyn Network>>,
+    /// The container runtime.
+    pub runtime: Arc<dyn Runtime>,
+    /// The node's store: see [`crate::open_store`].
+    pub store: Store,
+}
+
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
 /// the map can be printed anywhere.
-pub fn seats(hive: &mut Hive) -> Seats {
+pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let meta = hive.mailbox(
         META,
         Capacity::new(256, "16 batches of the cloud, and a token for each pod of a full node"),
@@ -56,7 +75,7 @@ pub fn seats(hive: &mut Hive) -> Seats {
     let edged =
         hive.mailbox(EDGED, Capacity::new(256, "a word of each of twice as many pods as a node takes"));
     let hub = hive.mailbox(HUB, Capacity::new(16, "the ends of a few attempts"));
-    let seats = Seats {
+    let mailboxes = Mailboxes {
         twin_to_bus: hive.grant(TWIN, &bus, Flow::TryTell),
         twin_to_meta: hive.grant(TWIN, &meta, Flow::TryTell),
         bus_to_twin: hive.grant(BUS, &twin, Flow::Ask),
@@ -79,44 +98,44 @@ pub fn seats(hive: &mut Hive) -> Seats {
     hive.declare_child(TWIN, "publisher");
     hive.declare_child(TWIN, "dmi-server");
     hive.declare_child("dmi-server", "connection");
-    seats
+    mailboxes
 }
 
 /// Makes the actors. `bus` makes the one between the node's MQTT clients and DeviceTwin.
 pub fn actors<B: Actor<Message = EventBusMsg>>(
     hive: &mut Hive,
-    seats: Seats,
+    mailboxes: Mailboxes,
     settings: &Settings,
-    parts: Parts,
+    dependencies: Dependencies,
     bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>) -> B + 'static,
 ) {
-    let Parts { node, common_name, endpoints, network, runtime, store } = parts;
+    let Dependencies { node, common_name, endpoints, network, runtime, store } = dependencies;
     let modules = settings.modules.clone();
     let kept = store.clone();
-    hive.supervise(seats.meta, Policy::default(), move || {
+    hive.supervise(mailboxes.meta, Policy::default(), move || {
         MetaManager::new(
             kept.clone(),
-            seats.meta_to_edged.clone(),
-            seats.meta_to_twin.clone(),
-            seats.meta_to_hub.clone(),
+            mailboxes.meta_to_edged.clone(),
+            mailboxes.meta_to_twin.clone(),
+            mailboxes.meta_to_hub.clone(),
         )
     });
     let (kept, name, devices) = (store.clone(), node.clone(), modules.device_twin.clone());
-    hive.supervise(seats.twin, Policy::default(), move || {
-        let (bus, meta) = (seats.twin_to_bus.clone(), seats.twin_to_meta.clone());
+    hive.supervise(mailboxes.twin, Policy::default(), move || {
+        let (bus, meta) = (mailboxes.twin_to_bus.clone(), mailboxes.twin_to_meta.clone());
         DeviceTwin::new(name.clone(), &devices, kept.clone(), bus, meta)
     });
-    hive.supervise(seats.bus, Policy::default(), move || {
-        bus(seats.bus_to_twin.clone(), seats.bus_to_meta.clone())
+    hive.supervise(mailboxes.bus, Policy::default(), move || {
+        bus(mailboxes.bus_to_twin.clone(), mailboxes.bus_to_meta.clone())
     });
     let heartbeat = Duration::from_secs(modules.edge_hub.heartbeat.into());
     let pods = edge_edged::Settings::new(node.as_str(), &modules.edged).alive_every(heartbeat);
     let kept = store.clone();
-    hive.supervise(seats.edged, Policy::default(), move || {
-        Edged::new(pods.clone(), Arc::clone(&runtime), kept.clone(), seats.edged_to_meta.clone())
+    hive.supervise(mailboxes.edged, Policy::default(), move || {
+        Edged::new(pods.clone(), Arc::clone(&runtime), kept.clone(), mailboxes.edged_to_meta.clone())
     });
-    hive.supervise(seats.hub, Policy::default(), move || {
-        let hub = EdgeHub::new(endpoints.clone(), &common_name, seats.hub_to_meta.clone());
+    hive.supervise(mailboxes.hub, Policy::default(), move || {
+        let hub = EdgeHub::new(endpoints.clone(), &common_name, mailboxes.hub_to_meta.clone());
         match &network {
             Some(network) => hub.watching(Rc::clone(network)),
             None => hub,
@@ -132,7 +151,7 @@ mod tests {
     fn no_actors_wait_in_a_circle() {
         actix_rt::System::new().block_on(async {
             let mut hive = Hive::new("edgecore", beehive::Env::real());
-            let _seats = seats(&mut hive);
+            let _seats = mailboxes(&mut hive);
             hive.topology().check().unwrap();
             let text = hive.topology().text();
             assert!(text.contains("edge-eventbus asks edge-devicetwin"), "{text}");

@@ -1,8 +1,7 @@
 //! What an end understands beyond what every end of its wire version does, as it says in its hello.
 //!
 //! A capability is a short name. An end names those of the mailboxes that it opens to the other one
-//! ([`super::wire::Wire::CAPABILITIES`]); what needs one that the other end did not name is not sent to it
-//! ([`super::wire::Wire::capability`]). A name that an end does not know means nothing to it.
+//! (`Wire::CAPABILITIES`); what needs one that the other end did not name is not sent to it (`Wire::capability`). A name that an end does not know means nothing to it.
 //!
 //! On the wire, in the bodies of `Hello` and `HelloAck`:
 //! ```text
@@ -84,9 +83,9 @@ mod tests {
 
     #[test]
     fn capabilities_are_read_back_and_what_follows_them_is_left() {
-        let said: Capabilities = ["report.node", "deflate"].into_iter().collect();
+        let said: Capabilities = ["report.test", "deflate"].into_iter().collect();
         let mut bytes = said.encode();
-        assert_eq!(bytes, b"\x02\x07deflate\x0breport.node");
+        assert_eq!(bytes, b"\x02\x07deflate\x0breport.test");
         bytes.extend(b"of a later release");
         let read = Capabilities::decode(&bytes).unwrap();
         assert_eq!(read, said);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::capability::Capabilities;
-use super::ending::Ending;
+use super::close_reason::CloseReason;
 use super::frame::{self, Frame, FrameError};
 use super::ordered_watch::OrderedWatch;
 use super::transport::{PeerName, Reader, Traffic, Writer};
@@ -25,7 +25,7 @@ pub(super) struct Core {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     heard_micros: AtomicU64,
-    ending: OrderedWatch<Option<Ending>>,
+    ending: OrderedWatch<Option<CloseReason>>,
 }
 
 impl Core {
@@ -90,14 +90,14 @@ impl Core {
     }
 
     /// Ends the link; the first reason stays.
-    pub(super) fn end(&self, why: Ending) {
+    pub(super) fn end(&self, why: CloseReason) {
         self.ending.change(|ending| {
             ending.get_or_insert(why);
         });
     }
 
     /// Waits for the link's end.
-    pub(super) async fn ended(&self) -> Ending {
+    pub(super) async fn ended(&self) -> CloseReason {
         self.ending.until(Clone::clone).await
     }
 

@@ -5,7 +5,7 @@
 
 use super::capability::Capabilities;
 use super::frame::{Frame, Kind};
-use super::session::{Greeting, ack_body};
+use super::session::{Hello, ack_body};
 use super::version::{Versions, WireVersion};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/frames-1.txt");
@@ -16,8 +16,8 @@ fn frame(kind: Kind, id: u64, amount: u32, body: &[u8]) -> Frame {
 
 fn frames() -> Vec<(&'static str, Frame)> {
     let versions = Versions { oldest: 1, newest: 1 };
-    let greeting = Greeting { versions, name: "edge-1".to_owned() };
-    let capabilities: Capabilities = ["deflate", "report.node"].into_iter().collect();
+    let greeting = Hello { versions, name: "edge-1".to_owned() };
+    let capabilities: Capabilities = ["deflate", "report.test"].into_iter().collect();
     vec![
         ("hello", frame(Kind::Hello, 0, 0, &greeting.encode(&Capabilities::default()))),
         ("hello-capable", frame(Kind::Hello, 0, 0, &greeting.encode(&capabilities))),

@@ -11,7 +11,7 @@ use super::capability::Capabilities;
 use super::core::Core;
 use super::events;
 use super::frame::{FIXED, FRAME_MAX, Frame, Kind};
-use super::room::{ASKS_MAX, Answers, LANE_MESSAGES, LaneRoom, RoomTaken, Waiting};
+use super::receive_budget::{ASKS_MAX, LANE_MESSAGES, LaneBudget, Reserved, UnreadAnswer, UnreadAnswers};
 use super::transport::{PeerName, Reader, Writer};
 use super::wire::{DecodeError, ReplyTo, Wire};
 use crate::{Address, Message, Refusal};
@@ -85,7 +85,7 @@ impl std::fmt::Debug for Routes {
 /// A frame on its way back, and what it holds until it was written.
 struct Back {
     frame: Frame,
-    _waiting: Option<Waiting>,
+    _waiting: Option<UnreadAnswer>,
 }
 
 impl From<Frame> for Back {
@@ -98,7 +98,7 @@ impl From<Frame> for Back {
 pub(super) async fn serve(
     core: Arc<Core>,
     routes: Routes,
-    room: LaneRoom,
+    budget: LaneBudget,
     writer: Writer,
     mut reader: Reader,
 ) {
@@ -123,8 +123,8 @@ pub(super) async fn serve(
     let (back, answers) = mpsc::channel(ASKS_MAX + LANE_MESSAGES);
     let (inbox, messages) = mpsc::channel(LANE_MESSAGES);
     let write = answer(&core, writer, answers);
-    let read = fill(&core, &mut reader, &room, inbox, back.clone());
-    let forward = forward(&core, route, &room, messages, back);
+    let read = fill(&core, &mut reader, &budget, inbox, back.clone());
+    let forward = forward(&core, route, &budget, messages, back);
     // The forwarder and the writer end by themselves when the reader has: what was taken is still delivered.
     futures::join!(read, forward, write);
 }
@@ -145,8 +145,8 @@ async fn open(core: &Core, routes: &Routes, reader: &mut Reader) -> Result<Arc<d
 async fn fill(
     core: &Core,
     reader: &mut Reader,
-    room: &LaneRoom,
-    inbox: mpsc::Sender<(Frame, RoomTaken)>,
+    budget: &LaneBudget,
+    inbox: mpsc::Sender<(Frame, Reserved)>,
     back: mpsc::Sender<Back>,
 ) {
     loop {
@@ -156,18 +156,18 @@ async fn fill(
             Err(error) => return core.stream_broke(&error),
         };
         // Before a byte of it is read: what finds no room stays on the stream.
-        let held = match room.take(len.saturating_sub(FIXED)).await {
+        let held = match budget.take(len.saturating_sub(FIXED)).await {
             Ok(held) => held,
-            Err(overrun) => {
-                tracing::warn!(peer = %core.peer, reason = %overrun, "a sender exceeded its credits");
-                let nack = Frame::new(Kind::Nack, 0, overrun.to_string().into_bytes());
+            Err(error) => {
+                tracing::warn!(peer = %core.peer, reason = %error, "a sender exceeded its credits");
+                let nack = Frame::new(Kind::Nack, 0, error.to_string().into_bytes());
                 let _ = back.send(nack.into()).await;
                 return;
             }
         };
         match core.read_rest(reader, len).await {
             Ok(frame) if matches!(frame.kind, Kind::Tell | Kind::Ask) => {
-                // Never full: it has a place for each credit.
+                // Never full: it has a slot for each credit.
                 if inbox.try_send((frame, held)).is_err() {
                     return;
                 }
@@ -181,19 +181,19 @@ async fn fill(
     }
 }
 
-/// Hands the inbox to the local mailbox one by one, and gives each place back as a credit.
+/// Hands the inbox to the local mailbox one by one, and gives each slot back as a credit.
 async fn forward(
     core: &Core,
     route: Arc<dyn Route>,
-    room: &LaneRoom,
-    mut inbox: mpsc::Receiver<(Frame, RoomTaken)>,
+    budget: &LaneBudget,
+    mut inbox: mpsc::Receiver<(Frame, Reserved)>,
     back: mpsc::Sender<Back>,
 ) {
     while let Some((frame, held)) = inbox.recv().await {
         if frame.kind == Kind::Ask {
-            room.answers_are_read().await;
+            budget.answers_are_read().await;
         }
-        let answer = (frame.kind == Kind::Ask).then(|| Answer::new(frame.id, back.clone(), room.answers()));
+        let answer = (frame.kind == Kind::Ask).then(|| Answer::new(frame.id, back.clone(), budget.answers()));
         let reply = answer.as_ref().map(Answer::way);
         let delivery = route.deliver(&frame.body, reply, core);
         // What the mailbox gets is made; its bytes need not wait with it.
@@ -252,7 +252,7 @@ async fn answer(core: &Core, mut writer: Writer, mut answers: mpsc::Receiver<Bac
 /// decoder that fails drops it, and that is not a crash of the actor.
 struct Answer {
     id: u64,
-    answers: Answers,
+    answers: UnreadAnswers,
     phase: Arc<Mutex<Phase>>,
 }
 
@@ -263,7 +263,7 @@ enum Phase {
 }
 
 impl Answer {
-    fn new(id: u64, back: mpsc::Sender<Back>, answers: Answers) -> Self {
+    fn new(id: u64, back: mpsc::Sender<Back>, answers: UnreadAnswers) -> Self {
         Answer { id, answers, phase: Arc::new(Mutex::new(Phase::Decoding(back, None))) }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A link is one connection between two hosts that have verified each other's certificates. Each remote mailbox is a
 //! stream of its own per lane, opened on first use, so that a slow one never blocks the others. The receiving end has a
-//! bounded inbox per link, mailbox and lane; its free places are the sender's credits, so back-pressure crosses the
+//! bounded inbox per link, mailbox and lane; its free slots are the sender's credits, so back-pressure crosses the
 //! wire. One forwarder per inbox holds one message at a time in front of the local mailbox, whose waiting line is fair:
 //! one link's flood starves nobody.
 //!
@@ -18,8 +18,8 @@
 //!   of messages whatever the number of its streams, and a lane has 4096 asks without an answer. At the bound
 //!   [`crate::Address::tell`] waits and [`crate::Address::try_tell`] is refused; nothing that was taken is dropped for room. A
 //!   sender that sends more than it has credits for is told so and its stream is ended.
-//! * Nothing of a stranger: before its hello was answered an end that dialled has one stream, a few KiB and 5 s. How many may
-//!   come from one address is bounded by the transports ([`door`]).
+//! * Little of a stranger: before its hello was answered an end that dialled has one stream, a few KiB and 5 s. How many may
+//!   come from one address is bounded by the transports ([`accept_limiter`]).
 //! * Urgent first: control lanes have streams of their own, and so has the link itself (its pings, its end). What a lane holds
 //!   beyond 16 KiB comes out of what all lanes of the link share; up to that it passes, however much the others hold.
 //! * The other end can reach only what [`Routes`] allow, and is who its certificate says.
@@ -30,26 +30,26 @@
 //! The transport below the frames is an argument ([`Dialer`], [`Acceptor`], [`Connection`]): [`quic`] first, [`ws`] where UDP
 //! is blocked (its streams share one ordered connection by [`mux`]), [`memory`] for tests and for clusters in one process.
 
-mod arrival;
+pub mod accept_limiter;
+#[cfg(test)]
+mod address_validation_tests;
 mod capability;
+mod close_reason;
 mod core;
-pub mod door;
-mod ending;
 pub mod events;
 mod frame;
 #[cfg(test)]
 mod golden;
-mod handshakes;
+mod handshake_limiter;
 mod inbound;
-mod life;
+mod incoming;
+mod keepalive;
 pub mod memory;
 pub mod mux;
 mod ordered_watch;
 mod outbound;
-#[cfg(test)]
-mod proofs;
 pub mod quic;
-mod room;
+mod receive_budget;
 mod session;
 pub mod tls;
 mod transport;
@@ -57,13 +57,13 @@ mod version;
 pub mod wire;
 pub mod ws;
 
-pub use arrival::Arrival;
 pub use capability::{CAPABILITIES_MAX, Capabilities, NAME_MAX as CAPABILITY_NAME_MAX};
-pub use ending::Ending;
+pub use close_reason::CloseReason;
 pub use frame::FRAME_MAX;
 pub use inbound::Routes;
-pub use life::{DEAD_AFTER, PING_AFTER};
-pub use session::{Greeting, Link, LinkError, Refused};
+pub use incoming::IncomingLink;
+pub use keepalive::{IDLE_TIMEOUT, KEEPALIVE_AFTER};
+pub use session::{Hello, Link, LinkError, Refused};
 pub use transport::{
     Acceptor, Acceptors, Connection, DialError, Dialer, PeerName, Reader, Traffic, Transport, Urgency, Writer,
 };

@@ -51,7 +51,7 @@ mod tests {
     use futures::FutureExt;
 
     #[test]
-    fn who_waits_is_woken_by_the_change_and_sees_it() {
+    fn a_waiter_is_woken_by_the_change_and_sees_it() {
         let watch = OrderedWatch::new(0);
         let mut waits = pin!(watch.until(|value| (*value > 1).then_some(*value)));
         assert_eq!(waits.as_mut().now_or_never(), None);

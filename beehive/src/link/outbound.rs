@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc}
 use super::core::Core;
 use super::events;
 use super::frame::{FRAME_MAX, Frame, Kind};
-use super::room::{ASKS_MAX, LANE_BYTES, LANE_MESSAGES};
+use super::receive_budget::{ASKS_MAX, LANE_BYTES, LANE_MESSAGES};
 use super::transport::{Connection, Reader, Urgency, Writer};
 use super::version::Protocol;
 use super::wire::{AnswerSlot, EncodeError, Outgoing, Wire};
@@ -60,10 +60,10 @@ impl<M: Wire> RemoteMailbox<M> for Remote<M> {
             self.understands(&message)?;
             // One at a time: only the message whose turn it is is encoded, and the others cost no second copy.
             let _turn = lane.turn.lock().await;
-            let place = lane.credits.message().await?;
+            let message_credit = lane.credits.message().await?;
             let outgoing = encode(message, &self.core.protocol)?;
             let bytes = lane.credits.bytes(outgoing.body.len()).await?;
-            lane.push(Queued { outgoing, spent: Spent { place, bytes } })
+            lane.push(Queued { outgoing, spent: Spent { message: message_credit, bytes } })
         })
     }
 
@@ -71,10 +71,10 @@ impl<M: Wire> RemoteMailbox<M> for Remote<M> {
         self.understands(&message)?;
         let lane = self.lane(&message);
         let Ok(_turn) = lane.turn.try_lock() else { return Err(Refusal::Full) };
-        let place = lane.credits.try_message()?;
+        let message_credit = lane.credits.try_message()?;
         let outgoing = encode(message, &self.core.protocol)?;
         let bytes = lane.credits.try_bytes(outgoing.body.len())?;
-        lane.push(Queued { outgoing, spent: Spent { place, bytes } })
+        lane.push(Queued { outgoing, spent: Spent { message: message_credit, bytes } })
     }
 
     fn is_up(&self) -> bool {
@@ -103,7 +103,7 @@ struct Credits {
 
 /// The credits of one message. Dropped, they are free again.
 struct Spent {
-    place: OwnedSemaphorePermit,
+    message: OwnedSemaphorePermit,
     bytes: OwnedSemaphorePermit,
 }
 
@@ -178,7 +178,7 @@ impl LaneSender {
         LaneSender { turn: Mutex::new(()), credits, queue }
     }
 
-    /// Whoever holds a credit finds a place.
+    /// Never full: whoever holds a credit finds room.
     fn push(&self, queued: Queued) -> Result<(), Refusal> {
         self.queue.try_send(queued).map_err(|_| Refusal::LinkDown)
     }
@@ -203,9 +203,9 @@ struct Underway {
 impl Underway {
     /// A message leaves with its credits.
     fn leave(&mut self, spent: Spent) {
-        self.messages += spent.place.num_permits();
+        self.messages += spent.message.num_permits();
         self.bytes += spent.bytes.num_permits();
-        spent.place.forget();
+        spent.message.forget();
         spent.bytes.forget();
     }
 
@@ -317,7 +317,7 @@ impl LaneTask {
             None => Frame::new(Kind::Tell, 0, outgoing.body),
             Some(slot) => match underway.pending.add(slot) {
                 Some(id) => Frame::new(Kind::Ask, id, outgoing.body),
-                // Not sent, so its place at the other end is free.
+                // Not sent, so its credits are free again.
                 None => return Ok(()),
             },
         };

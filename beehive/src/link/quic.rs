@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, Notify};
 
 pub use super::tls::{Credentials, EndpointError};
 
-use super::handshakes::{self, Handshakes, UnderWay};
+use super::handshake_limiter::{self, HandshakeLimiter, PendingHandshake};
 use super::tls;
 use super::transport::{
     Acceptor, Connection, DialError, Dialer, PeerName, Reader, Transport, Urgency, Writer,
@@ -36,9 +36,9 @@ const PROTOCOL: &[u8] = b"hive-link/0";
 const IDLE: Duration = Duration::from_secs(30);
 /// 10 s: a handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// 200 ms: how soon a handshake that has lost its place to another is ended. 512 that look cost a few percent of a core.
-const LOOK_FOR_PLACE: Duration = Duration::from_millis(200);
-/// 1 ms: one that found no place is not waited for.
+/// 200 ms: how soon a handshake that has lost its slot to another address is closed. 512 that look cost a few percent of a core.
+const SLOT_CHECK: Duration = Duration::from_millis(200);
+/// 1 ms: one that found no slot is closed at once.
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// 3 s without one packet from there: nobody answers, or UDP is blocked on the way.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -55,7 +55,7 @@ const ID_BYTES: usize = 8;
 /// 72: streams that may be open at once from one end; the link itself allows 64 and refuses the others one by one.
 const STREAMS: u64 = 72;
 /// 16 KiB of the first stream: what is taken of somebody who was not yet let in. A hello has a few hundred bytes.
-const STRANGER_MAX: u64 = 16 << 10;
+const BEFORE_HELLO_MAX: u64 = 16 << 10;
 
 fn short_ids() -> Result<Format, EndpointError> {
     let failed = |error: &dyn std::fmt::Display| EndpointError::Limits(error.to_string());
@@ -84,72 +84,72 @@ fn limits(asked: u64, offered: u64) -> Result<Limits, EndpointError> {
 /// Reads the peer's certificate out of the handshake, looks after those who were not yet let in, and counts the packets that
 /// have come to the endpoint: several dials of one server may be under way, and an answer to any of them shows that it is
 /// there.
-struct Watch {
+struct EndpointEvents {
     heard: Arc<AtomicU64>,
     /// Of an accepting end.
-    handshakes: Option<Handshakes>,
+    handshakes: Option<HandshakeLimiter>,
 }
 
 /// What is known of one connection.
-struct Seen {
+struct ConnectionState {
     peer: Option<PeerName>,
-    threshold: Arc<Threshold>,
-    under_way: Option<UnderWay>,
+    admission: Arc<Admission>,
+    pending: Option<PendingHandshake>,
 }
 
 /// Whether an end was let in, and what it did before.
 #[derive(Default)]
-struct Threshold {
+struct Admission {
     admitted: AtomicBool,
-    trespassed: AtomicBool,
+    sent_early: AtomicBool,
     changed: Notify,
 }
 
-impl Threshold {
-    fn trespass(&self) {
-        self.trespassed.store(true, Ordering::Relaxed);
+impl Admission {
+    fn early_traffic(&self) {
+        self.sent_early.store(true, Ordering::Relaxed);
         self.changed.notify_waiters();
     }
 
-    async fn trespassed(&self) {
+    async fn sent_early(&self) {
         let mut changed = std::pin::pin!(self.changed.notified());
         // In the line before the look, so that nothing falls between the two.
         changed.as_mut().enable();
-        if !self.trespassed.load(Ordering::Relaxed) {
+        if !self.sent_early.load(Ordering::Relaxed) {
             changed.await;
         }
     }
 }
 
-impl Subscriber for Watch {
-    type ConnectionContext = Seen;
+impl Subscriber for EndpointEvents {
+    type ConnectionContext = ConnectionState;
 
-    fn create_connection_context(&mut self, _: &ConnectionMeta, _: &ConnectionInfo) -> Seen {
-        let threshold = Threshold { admitted: self.handshakes.is_none().into(), ..Threshold::default() };
-        Seen { peer: None, threshold: Arc::new(threshold), under_way: None }
+    fn create_connection_context(&mut self, _: &ConnectionMeta, _: &ConnectionInfo) -> ConnectionState {
+        let admission = Admission { admitted: self.handshakes.is_none().into(), ..Admission::default() };
+        ConnectionState { peer: None, admission: Arc::new(admission), pending: None }
     }
 
     /// Ends with the handshake.
     fn supervisor_timeout(
         &mut self,
-        seen: &mut Seen,
+        state: &mut ConnectionState,
         _: &ConnectionMeta,
         _: &supervisor::Context,
     ) -> Option<Duration> {
-        let under_way = seen.under_way.as_ref()?;
-        Some(if under_way.has_place() { LOOK_FOR_PLACE } else { AT_ONCE })
+        let pending = state.pending.as_ref()?;
+        Some(if pending.has_slot() { SLOT_CHECK } else { AT_ONCE })
     }
 
-    /// Without a word: whoever holds the most places is told nothing, and nothing is kept of it.
+    /// Without a CONNECTION_CLOSE: whoever holds the most slots is told nothing, and nothing is kept of it.
     fn on_supervisor_timeout(
         &mut self,
-        seen: &mut Seen,
+        state: &mut ConnectionState,
         _: &ConnectionMeta,
         _: &supervisor::Context,
     ) -> supervisor::Outcome {
-        match &seen.under_way {
-            Some(under_way) if !under_way.has_place() => {
-                supervisor::Outcome::ImmediateClose { reason: "its place is another handshake's" }
+        match &state.pending {
+            Some(pending) if !pending.has_slot() => {
+                supervisor::Outcome::ImmediateClose { reason: "its slot was given to another address" }
             }
             _ => supervisor::Outcome::Continue,
         }
@@ -157,51 +157,66 @@ impl Subscriber for Watch {
 
     fn on_connection_started(
         &mut self,
-        seen: &mut Seen,
+        state: &mut ConnectionState,
         _: &ConnectionMeta,
         event: &events::ConnectionStarted,
     ) {
-        let address = handshakes::ip_of(&event.path.remote_addr);
+        let address = handshake_limiter::ip_of(&event.path.remote_addr);
         if let (Some(handshakes), Some(address)) = (&self.handshakes, address) {
-            seen.under_way = Some(handshakes.begun(address));
+            state.pending = Some(handshakes.start(address));
         }
     }
 
     fn on_handshake_status_updated(
         &mut self,
-        seen: &mut Seen,
+        state: &mut ConnectionState,
         _: &ConnectionMeta,
         _: &events::HandshakeStatusUpdated,
     ) {
-        seen.under_way = None;
+        state.pending = None;
     }
 
-    fn on_connection_closed(&mut self, seen: &mut Seen, _: &ConnectionMeta, _: &events::ConnectionClosed) {
-        seen.under_way = None;
+    fn on_connection_closed(
+        &mut self,
+        state: &mut ConnectionState,
+        _: &ConnectionMeta,
+        _: &events::ConnectionClosed,
+    ) {
+        state.pending = None;
     }
 
-    fn on_packet_received(&mut self, _: &mut Seen, _: &ConnectionMeta, _: &events::PacketReceived) {
+    fn on_packet_received(
+        &mut self,
+        _: &mut ConnectionState,
+        _: &ConnectionMeta,
+        _: &events::PacketReceived,
+    ) {
         self.heard.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn on_frame_received(&mut self, seen: &mut Seen, _: &ConnectionMeta, event: &events::FrameReceived) {
-        if seen.threshold.admitted.load(Ordering::Relaxed) {
+    fn on_frame_received(
+        &mut self,
+        state: &mut ConnectionState,
+        _: &ConnectionMeta,
+        event: &events::FrameReceived,
+    ) {
+        if state.admission.admitted.load(Ordering::Relaxed) {
             return;
         }
         if let events::Frame::Stream { id, offset, len, .. } = &event.frame
-            && (*id != 0 || offset.saturating_add(u64::from(*len)) > STRANGER_MAX)
+            && (*id != 0 || offset.saturating_add(u64::from(*len)) > BEFORE_HELLO_MAX)
         {
-            seen.threshold.trespass();
+            state.admission.early_traffic();
         }
     }
 
     fn on_tls_exporter_ready(
         &mut self,
-        seen: &mut Seen,
+        state: &mut ConnectionState,
         _: &ConnectionMeta,
         event: &events::TlsExporterReady,
     ) {
-        seen.peer = event
+        state.peer = event
             .session
             .peer_cert_chain_der()
             .ok()
@@ -214,17 +229,18 @@ struct QuicConnection {
     handle: Handle,
     streams: Mutex<StreamAcceptor>,
     peer: PeerName,
-    threshold: Arc<Threshold>,
+    admission: Arc<Admission>,
 }
 
 impl QuicConnection {
     fn new(connection: s2n_quic::Connection) -> Option<Self> {
-        let seen =
-            connection.query_event_context(|seen: &Seen| (seen.peer.clone(), Arc::clone(&seen.threshold)));
-        let (peer, threshold) = seen.ok()?;
+        let state = connection.query_event_context(|state: &ConnectionState| {
+            (state.peer.clone(), Arc::clone(&state.admission))
+        });
+        let (peer, admission) = state.ok()?;
         let peer = peer?;
         let (handle, streams) = connection.split();
-        Some(QuicConnection { handle, streams: Mutex::new(streams), peer, threshold })
+        Some(QuicConnection { handle, streams: Mutex::new(streams), peer, admission })
     }
 }
 
@@ -262,11 +278,11 @@ impl Connection for QuicConnection {
     }
 
     fn admitted(&self) {
-        self.threshold.admitted.store(true, Ordering::Relaxed);
+        self.admission.admitted.store(true, Ordering::Relaxed);
     }
 
-    fn trespass(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.threshold.trespassed())
+    fn early_traffic(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.admission.sent_early())
     }
 
     fn close(&self) {
@@ -286,20 +302,20 @@ impl QuicAcceptor {
     /// # Errors
     /// See [`EndpointError`].
     pub fn bind(listen: SocketAddr, credentials: &Credentials) -> Result<Self, EndpointError> {
-        QuicAcceptor::with(listen, credentials, &Handshakes::new(Arc::new(TokioClock::real())))
+        QuicAcceptor::with(listen, credentials, &HandshakeLimiter::new(Arc::new(TokioClock::real())))
     }
 
     pub(super) fn with(
         listen: SocketAddr,
         credentials: &Credentials,
-        handshakes: &Handshakes,
+        handshakes: &HandshakeLimiter,
     ) -> Result<Self, EndpointError> {
         let socket = |reason: &dyn std::fmt::Display| EndpointError::Socket {
             address: listen,
             reason: reason.to_string(),
         };
         let tls = quic_tls::Server::from(Arc::new(tls::server(credentials, PROTOCOL)?));
-        let watch = Watch { heard: Arc::default(), handshakes: Some(handshakes.clone()) };
+        let events_of = EndpointEvents { heard: Arc::default(), handshakes: Some(handshakes.clone()) };
         let server = s2n_quic::Server::builder()
             .with_tls(tls)
             .map_err(|error| socket(&error))?
@@ -311,7 +327,7 @@ impl QuicAcceptor {
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .with_endpoint_limits(handshakes.clone())
             .map_err(|error| EndpointError::Limits(error.to_string()))?
-            .with_event(watch)
+            .with_event(events_of)
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .start()
             .map_err(|error| socket(&error))?;
@@ -390,7 +406,7 @@ impl QuicDialer {
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .with_limits(limits(STREAMS, STREAMS)?)
             .map_err(|error| EndpointError::Limits(error.to_string()))?
-            .with_event(Watch { heard: Arc::clone(&received), handshakes: None })
+            .with_event(EndpointEvents { heard: Arc::clone(&received), handshakes: None })
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .start()
             .map_err(|error| socket(&error))?;

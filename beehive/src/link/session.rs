@@ -8,15 +8,15 @@ use futures::future::{Either, select};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use super::accept_limiter::RateLimiter;
 use super::capability::Capabilities;
+use super::close_reason::CloseReason;
 use super::core::Core;
-use super::door::Rates;
-use super::ending::Ending;
 use super::frame::{Frame, Kind};
 use super::inbound::{self, Routes};
-use super::life::{self, Action};
+use super::keepalive::{self, Action};
 use super::outbound::Remote;
-use super::room::{LinkRoom, STREAMS_MAX};
+use super::receive_budget::{LinkBudget, STREAMS_MAX};
 use super::transport::{Connection, PeerName, Reader, Traffic, Transport, Urgency, Writer};
 use super::version::{Protocol, Versions, WireVersion};
 use super::wire::Wire;
@@ -25,24 +25,24 @@ use crate::{Address, Env};
 /// 10 s: how long the answer to a hello may take.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// 8 KiB: frames of the first stream are short, and one is read of somebody who is not yet let in.
-pub(super) const VITAL_MAX: usize = 8 << 10;
+pub(super) const LINK_FRAME_MAX: usize = 8 << 10;
 
 /// 20 streams a second, and 128 at once: an end opens a few for each mailbox, once.
 const STREAM_RATE: (f64, f64) = (20.0, 128.0);
 
 /// What a dialling end says of itself. Its name has to be the one in its certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Greeting {
+pub struct Hello {
     /// The wire versions that it speaks.
     pub versions: Versions,
     /// Its name.
     pub name: String,
 }
 
-impl Greeting {
+impl Hello {
     /// The greeting of an end that speaks what this build speaks.
     pub fn of(name: impl Into<String>) -> Self {
-        Greeting { versions: Versions::OURS, name: name.into() }
+        Hello { versions: Versions::OURS, name: name.into() }
     }
 
     /// ```text
@@ -57,12 +57,12 @@ impl Greeting {
         body
     }
 
-    pub(super) fn decode(body: &[u8]) -> Option<(Greeting, Capabilities)> {
+    pub(super) fn decode(body: &[u8]) -> Option<(Hello, Capabilities)> {
         let (&[oldest, newest, length], rest) = body.split_first_chunk()?;
         let (name, capabilities) = rest.split_at_checked(usize::from(length))?;
         (name.len() <= 253 && oldest <= newest).then_some(())?;
         let name = String::from_utf8(name.to_vec()).ok()?;
-        let greeting = Greeting { versions: Versions { oldest, newest }, name };
+        let greeting = Hello { versions: Versions { oldest, newest }, name };
         Some((greeting, Capabilities::decode(capabilities)?))
     }
 }
@@ -156,7 +156,7 @@ pub(super) fn new_core(env: &Env, connection: &dyn Connection) -> Core {
 }
 
 pub(super) async fn first_frame(core: &Core, reader: &mut Reader) -> Result<Frame, LinkError> {
-    match core.read(reader, VITAL_MAX).await {
+    match core.read(reader, LINK_FRAME_MAX).await {
         Ok(Some(frame)) => Ok(frame),
         Ok(None) => Err(LinkError::Broke("it ended".to_owned())),
         Err(error) => Err(LinkError::Broke(crate::Fault::from_error(&error).reason)),
@@ -168,16 +168,16 @@ impl Link {
     ///
     /// # Errors
     /// See [`LinkError`].
-    pub async fn greet(
+    pub async fn connect(
         env: &Env,
         connection: Box<dyn Connection>,
-        greeting: &Greeting,
+        greeting: &Hello,
         routes: Routes,
     ) -> Result<Link, LinkError> {
         let mut core = new_core(env, &*connection);
         let hello = async {
             let broke = |error: std::io::Error| LinkError::Broke(error.to_string());
-            let mut control = connection.open(Urgency::Vital).await.map_err(broke)?;
+            let mut control = connection.open(Urgency::Link).await.map_err(broke)?;
             let hello = Frame::new(Kind::Hello, 0, greeting.encode(&routes.capabilities()));
             core.write(&mut control.0, &hello).await.map_err(broke)?;
             let answer = first_frame(&core, &mut control.1).await?;
@@ -266,14 +266,14 @@ impl Link {
     }
 
     /// Waits for the link's end. Does not keep the link.
-    pub fn ended(&self) -> impl Future<Output = Ending> + 'static {
+    pub fn ended(&self) -> impl Future<Output = CloseReason> + 'static {
         let core = Arc::clone(&self.core);
         async move { core.ended().await }
     }
 
     /// Ends it in order.
     pub fn close(&self) {
-        self.core.end(Ending::Closed);
+        self.core.end(CloseReason::Local);
     }
 }
 
@@ -291,9 +291,9 @@ async fn until_end(core: Arc<Core>, work: impl Future<Output = ()>) {
 /// Serves each stream that the other end opens.
 async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>, routes: Routes) {
     let open = Arc::new(AtomicUsize::new(0));
-    let room = LinkRoom::new();
+    let budget = LinkBudget::new();
     let (per_second, burst) = STREAM_RATE;
-    let mut pace = Rates::new(per_second, burst);
+    let mut pace = RateLimiter::new(per_second, burst);
     loop {
         let next = connection.accept().await;
         // Streams that come and go cost a task and a line of the log each.
@@ -307,8 +307,8 @@ async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>
             Ok((writer, reader)) => {
                 open.fetch_add(1, Ordering::Relaxed);
                 let open = Arc::clone(&open);
-                let room = room.lane();
-                let serve = inbound::serve(Arc::clone(&core), routes.clone(), room, writer, reader);
+                let budget = budget.lane();
+                let serve = inbound::serve(Arc::clone(&core), routes.clone(), budget, writer, reader);
                 let core = Arc::clone(&core);
                 env.spawn(async move {
                     until_end(core, serve).await;
@@ -316,7 +316,7 @@ async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>
                 });
             }
             Err(error) => {
-                core.end(Ending::Broke(error.to_string()));
+                core.end(CloseReason::Broken(error.to_string()));
                 return;
             }
         }
@@ -338,12 +338,14 @@ async fn keep(core: Arc<Core>, connection: Arc<dyn Connection>, control: (Writer
         let ended = std::pin::pin!(core.ended());
         drop(select(work, ended).await);
     }
-    if core.ended().await == Ending::Closed {
+    if core.ended().await == CloseReason::Local {
         let bye = Frame::new(Kind::Bye, 0, Vec::new());
         write_within(&core, &mut writer, &bye, Duration::from_secs(1)).await;
         // Closing at once could overtake the word; the other end closes when it has read it.
-        let (goodbye, limit) =
-            (std::pin::pin!(core.read(&mut reader, VITAL_MAX)), core.clock.sleep(Duration::from_secs(1)));
+        let (goodbye, limit) = (
+            std::pin::pin!(core.read(&mut reader, LINK_FRAME_MAX)),
+            core.clock.sleep(Duration::from_secs(1)),
+        );
         drop(select(goodbye, limit).await);
     }
     connection.close();
@@ -352,15 +354,15 @@ async fn keep(core: Arc<Core>, connection: Arc<dyn Connection>, control: (Writer
 /// Hands on each ping and its answer, and notes the end.
 async fn listen(core: &Core, reader: &mut Reader, pings: mpsc::Sender<Frame>) {
     loop {
-        match core.read(reader, VITAL_MAX).await {
-            Ok(Some(frame)) if frame.kind == Kind::Bye => return core.end(Ending::Left),
+        match core.read(reader, LINK_FRAME_MAX).await {
+            Ok(Some(frame)) if frame.kind == Kind::Bye => return core.end(CloseReason::Remote),
             Ok(Some(frame)) => {
                 if pings.send(frame).await.is_err() {
                     return;
                 }
             }
-            Ok(None) => return core.end(Ending::Broke("its first stream ended".to_owned())),
-            Err(error) => return core.end(Ending::Broke(crate::Fault::from_error(&error).reason)),
+            Ok(None) => return core.end(CloseReason::Broken("its first stream ended".to_owned())),
+            Err(error) => return core.end(CloseReason::Broken(crate::Fault::from_error(&error).reason)),
         }
     }
 }
@@ -368,7 +370,7 @@ async fn listen(core: &Core, reader: &mut Reader, pings: mpsc::Sender<Frame>) {
 async fn write_all(core: &Core, writer: &mut Writer, mut waiting: mpsc::Receiver<Frame>) {
     while let Some(frame) = waiting.recv().await {
         if let Err(error) = core.write(writer, &frame).await {
-            return core.end(Ending::Broke(error.to_string()));
+            return core.end(CloseReason::Broken(error.to_string()));
         }
     }
 }
@@ -378,8 +380,8 @@ async fn live(core: &Core, mut heard: mpsc::Receiver<Frame>, out: mpsc::Sender<F
     let (mut pinged, mut told) = (None, None);
     loop {
         let now = core.clock.now();
-        let last = life::heard(core.last_heard(), told);
-        let pause = match life::decide(now, last, pinged) {
+        let last = keepalive::heard(core.last_heard(), told);
+        let pause = match keepalive::decide(now, last, pinged) {
             Action::Wait(pause) => pause,
             Action::Ping(pause) => {
                 pinged = Some(now);
@@ -390,7 +392,7 @@ async fn live(core: &Core, mut heard: mpsc::Receiver<Frame>, out: mpsc::Sender<F
                 let _ = out.try_send(ping);
                 pause
             }
-            Action::Dead => return core.end(Ending::Silent),
+            Action::Dead => return core.end(CloseReason::IdleTimeout),
         };
         let next = {
             let (frame, sleep) = (std::pin::pin!(heard.recv()), core.clock.sleep(pause));

@@ -78,7 +78,7 @@ pub enum DialError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
     /// The link's own stream: hello, pings, the end.
-    Vital,
+    Link,
     /// A control lane.
     Control,
     /// A work lane.
@@ -171,7 +171,7 @@ pub trait Connection: Send + Sync {
     fn admitted(&self) {}
     /// Completes when the other end does more than say its hello before that was answered. Never where the transport itself
     /// refuses that.
-    fn trespass(&self) -> BoxFuture<'_, ()> {
+    fn early_traffic(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
     /// Ends it, and all its streams.

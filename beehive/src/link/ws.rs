@@ -164,7 +164,7 @@ async fn carry(socket: Socket, inlet: Inlet, outlet: Outlet, clock: Arc<dyn Cloc
     let (sink, stream) = socket.split();
     let (write, read) = (Box::pin(write(sink, outlet, &*clock)), Box::pin(read(stream, inlet)));
     let carried = std::pin::pin!(async {
-        // Whichever ends takes its door with it, and so the connection; the last words still want to leave.
+        // Whichever ends drops its inlet or outlet, and so ends the connection; the last words still want to leave.
         match select(write, read).await {
             Either::Left(_) => {}
             Either::Right(((), write)) => write.await,

@@ -50,7 +50,7 @@ async fn taken(env: &Env, talk: &Address<Talk>, size: usize) -> usize {
 }
 
 #[test]
-fn a_sender_waits_for_bytes_as_for_places() {
+fn a_sender_waits_for_bytes_as_for_messages() {
     run(async |env| {
         // One in the mailbox, and of 300 kB three fit the credits.
         let (edge, _cloud, mut probe) = linked(&env, memory(), 1).await;
@@ -66,7 +66,7 @@ fn a_sender_waits_for_bytes_as_for_places() {
 }
 
 #[test]
-fn who_waits_for_bytes_is_not_overtaken_on_its_lane() {
+fn a_message_that_waits_for_bytes_is_not_overtaken_on_its_lane() {
     run(async |env| {
         let (edge, cloud) = memory();
         let (edge, _cloud, mut probe) = link(&env, edge, cloud, 1).await;

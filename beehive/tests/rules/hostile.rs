@@ -52,7 +52,7 @@ fn tell(version: u8, size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn who_exceeds_its_credits_is_told_so_and_cut_off() {
+fn a_sender_beyond_its_credits_is_told_and_its_stream_ends() {
     run(async |env| {
         let (mut probe, heard) = Probe::<Heard>::new(&env, 1);
         let raw = Raw::link(&env, 1, routes(heard)).await;
@@ -141,7 +141,7 @@ fn a_length_without_its_bytes_takes_no_small_room_from_others() {
 }
 
 #[test]
-fn who_does_not_read_its_answers_gets_no_further_ones() {
+fn unread_answers_stop_further_asks() {
     run(async |env| {
         let (mut probe, aside) = Probe::<Aside>::new(&env, 4);
         let routes = Routes::new().accept(aside, |aside: Aside, _: &PeerName| aside);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use beehive::Env;
 use beehive::link::memory::{Cable, MemoryConnection, pair};
 use beehive::link::{
-    Arrival, Connection, Greeting, Link, LinkError, PeerName, Reader, Routes, Urgency, Writer,
+    Connection, Hello, IncomingLink, Link, LinkError, PeerName, Reader, Routes, Urgency, Writer,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
@@ -30,8 +30,8 @@ pub(crate) async fn taken_in(
     body: &[u8],
 ) -> (Result<Link, LinkError>, MemoryConnection, (Writer, Reader)) {
     let (edge, cloud) = ends();
-    let greeting = Greeting::of("edge-1");
-    let greet = Link::greet(env, Box::new(edge), &greeting, Routes::new());
+    let greeting = Hello::of("edge-1");
+    let greet = Link::connect(env, Box::new(edge), &greeting, Routes::new());
     let answer = async {
         let (mut writer, mut reader) = cloud.accept().await.unwrap();
         assert_eq!(next(&mut reader).await.unwrap().kind, HELLO);
@@ -108,9 +108,9 @@ impl Raw {
     /// Says that it speaks `version` alone.
     pub(crate) async fn link(env: &Env, version: u8, routes: Routes) -> Raw {
         let (connection, cloud) = ends();
-        let meet = async { Arrival::meet(env, Box::new(cloud)).await?.admit(routes).await };
+        let meet = async { IncomingLink::read_hello(env, Box::new(cloud)).await?.admit(routes).await };
         let greet = async {
-            let mut control = connection.open(Urgency::Vital).await.unwrap();
+            let mut control = connection.open(Urgency::Link).await.unwrap();
             control.0.write_all(&hello(version, version)).await.unwrap();
             assert_eq!(next(&mut control.1).await.unwrap().kind, HELLO_ACK);
             control

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo, Wire};
 use beehive::link::{
-    Arrival, Connection, Ending, Greeting, Link, LinkError, PeerName, Protocol, Routes, Transport, Urgency,
-    Versions, WireVersion, events,
+    CloseReason, Connection, Hello, IncomingLink, Link, LinkError, PeerName, Protocol, Routes, Transport,
+    Urgency, Versions, WireVersion, events,
 };
 use beehive::testing::Probe;
 use beehive::{AskError, Env, Message, Refusal, Reply};
@@ -62,9 +62,10 @@ async fn meet(
     ours: Versions,
 ) -> (Result<Link, LinkError>, Result<Link, LinkError>) {
     let (edge, cloud) = ends();
-    let greeting = Greeting { versions: theirs, name: "edge-1".to_owned() };
-    let greet = Link::greet(env, Box::new(edge), &greeting, answering(env));
-    let meet = async { Arrival::meet_as(env, Box::new(cloud), ours).await?.admit(answering(env)).await };
+    let greeting = Hello { versions: theirs, name: "edge-1".to_owned() };
+    let greet = Link::connect(env, Box::new(edge), &greeting, answering(env));
+    let meet =
+        async { IncomingLink::read_hello_as(env, Box::new(cloud), ours).await?.admit(answering(env)).await };
     futures::join!(greet, meet)
 }
 
@@ -111,9 +112,10 @@ fn an_end_that_also_speaks_a_later_version_is_served_to_the_byte() {
         let golden = golden();
         let (edge, cloud) = ends();
         let (mut probe, heard) = Probe::<Heard>::new(&env, 4);
-        let admit = async { Arrival::meet(&env, Box::new(cloud)).await?.admit(routes(heard)).await };
+        let admit =
+            async { IncomingLink::read_hello(&env, Box::new(cloud)).await?.admit(routes(heard)).await };
         let greet = async {
-            let (mut writer, mut reader) = edge.open(Urgency::Vital).await.unwrap();
+            let (mut writer, mut reader) = edge.open(Urgency::Link).await.unwrap();
             // What a later release says behind its capabilities is not looked at.
             let hello = hello_with(1, 2, b"\x02\x06future\x07deflate and more");
             writer.write_all(&hello).await.unwrap();
@@ -135,7 +137,7 @@ fn an_end_that_also_speaks_a_later_version_is_served_to_the_byte() {
         let credit = next(&mut reader).await.unwrap();
         assert_eq!((credit.version, credit.kind, credit.id, credit.amount), (1, raw::CREDIT, 1, 6));
         control.0.write_all(&golden["bye"]).await.unwrap();
-        assert_eq!(link.ended().await, Ending::Left);
+        assert_eq!(link.ended().await, CloseReason::Remote);
     });
 }
 
@@ -144,8 +146,8 @@ fn an_end_that_was_dialled_is_spoken_to_to_the_byte() {
     run(async |env| {
         let golden = golden();
         let (edge, cloud) = ends();
-        let greeting = Greeting::of("edge-1");
-        let greet = Link::greet(&env, Box::new(edge), &greeting, Routes::new());
+        let greeting = Hello::of("edge-1");
+        let greet = Link::connect(&env, Box::new(edge), &greeting, Routes::new());
         let answer = async {
             let (mut writer, mut reader) = cloud.accept().await.unwrap();
             let mut hello = vec![0; golden["hello"].len()];
@@ -157,7 +159,7 @@ fn an_end_that_was_dialled_is_spoken_to_to_the_byte() {
         let (link, _control) = futures::join!(greet, answer);
         let link = link.unwrap();
         assert_eq!(link.version(), WireVersion::ONE);
-        assert_eq!(link.capabilities().to_string(), "deflate report.node");
+        assert_eq!(link.capabilities().to_string(), "deflate report.test");
         let talk = link.remote::<Talk>();
         talk.tell(Talk::Say(b"hello".to_vec())).await.unwrap();
         let (_writer, mut reader) = cloud.accept().await.unwrap();
@@ -185,9 +187,9 @@ fn ends_without_a_common_version_are_told_who_is_to_upgrade() {
         }
         // Whatever the stranger speaks: it can read the refusal.
         let (edge, cloud) = ends();
-        let meet = Arrival::meet(&env, Box::new(cloud));
+        let meet = IncomingLink::read_hello(&env, Box::new(cloud));
         let greet = async {
-            let (mut writer, mut reader) = edge.open(Urgency::Vital).await.unwrap();
+            let (mut writer, mut reader) = edge.open(Urgency::Link).await.unwrap();
             writer.write_all(&hello(2, 3)).await.unwrap();
             next(&mut reader).await.unwrap()
         };
@@ -235,7 +237,7 @@ fn frames_of_another_version_than_the_agreed_one_are_refused() {
             assert!(env.timeout(LONG, raw.link.ended()).await.is_none());
             // On the link's own.
             raw.control.lock().await.write_all(&frame(other, 10, 0, 0, &[])).await.unwrap();
-            assert_eq!(raw.link.ended().await, Ending::Broke(sentence));
+            assert_eq!(raw.link.ended().await, CloseReason::Broken(sentence));
         }
     });
 }
@@ -264,11 +266,11 @@ fn a_hello_whose_capabilities_are_out_of_bounds_is_no_hello() {
         for rest in [&[][..], &[2, 1, b'a'], b"\x01\x02A\n", &many] {
             let (edge, cloud) = ends();
             let greet = async {
-                let (mut writer, mut reader) = edge.open(Urgency::Vital).await.unwrap();
+                let (mut writer, mut reader) = edge.open(Urgency::Link).await.unwrap();
                 writer.write_all(&hello_with(1, 1, rest)).await.unwrap();
                 next(&mut reader).await.unwrap().kind
             };
-            let (met, answer) = futures::join!(Arrival::meet(&env, Box::new(cloud)), greet);
+            let (met, answer) = futures::join!(IncomingLink::read_hello(&env, Box::new(cloud)), greet);
             assert!(matches!(met, Err(LinkError::Unexpected { expected: "hello" })), "{rest:?}");
             assert_eq!(answer, REFUSE);
         }
@@ -313,9 +315,9 @@ impl Wire for Growing {
 /// A link whose accepting end opens mailboxes of `routes`.
 async fn linked(env: &Env, routes: Routes) -> (Link, Link) {
     let (edge, cloud) = ends();
-    let greeting = Greeting::of("edge-1");
-    let greet = Link::greet(env, Box::new(edge), &greeting, Routes::new());
-    let meet = async { Arrival::meet(env, Box::new(cloud)).await?.admit(routes).await };
+    let greeting = Hello::of("edge-1");
+    let greet = Link::connect(env, Box::new(edge), &greeting, Routes::new());
+    let meet = async { IncomingLink::read_hello(env, Box::new(cloud)).await?.admit(routes).await };
     let (edge, cloud) = futures::join!(greet, meet);
     (edge.unwrap(), cloud.unwrap())
 }

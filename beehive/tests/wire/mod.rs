@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo, Wire};
-use beehive::link::{Connection, Greeting, Link, LinkError, PeerName, Protocol, Routes};
+use beehive::link::{Connection, Hello, Link, LinkError, PeerName, Protocol, Routes};
 use beehive::testing::Probe;
 use beehive::{Address, AskError, Env, Lane, Message, Reply};
 
@@ -99,9 +99,10 @@ pub(crate) async fn link(
     capacity: usize,
 ) -> (Result<Link, LinkError>, Result<Link, LinkError>, Probe<Heard>) {
     let (probe, heard) = Probe::new(env, capacity);
-    let greeting = Greeting::of(cloud.peer().as_str());
-    let greet = Link::greet(env, edge, &greeting, Routes::new());
-    let meet = async { beehive::link::Arrival::meet(env, cloud).await?.admit(routes(heard)).await };
+    let greeting = Hello::of(cloud.peer().as_str());
+    let greet = Link::connect(env, edge, &greeting, Routes::new());
+    let meet =
+        async { beehive::link::IncomingLink::read_hello(env, cloud).await?.admit(routes(heard)).await };
     let (edge, cloud) = futures::join!(greet, meet);
     (edge, cloud, probe)
 }

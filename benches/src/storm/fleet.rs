@@ -19,6 +19,7 @@ use serde_json::json;
 use super::STAY;
 use super::cloud::Cloud;
 use super::edge::{Edge, Notes};
+use super::names::{NAMESPACE, name};
 use super::watchers::Watchers;
 use crate::stats::Summary;
 use crate::table::say;
@@ -27,7 +28,6 @@ use crate::table::say;
 const LIFE: Duration = Duration::from_secs(365 * 86_400);
 /// Requests to the API at once.
 const AT_ONCE: usize = 16;
-pub(super) const NAMESPACE: &str = "default";
 
 /// The nodes.
 pub(super) struct Fleet {
@@ -45,10 +45,6 @@ pub(super) struct Fleet {
 pub(super) struct Pace {
     pub(super) linked: Summary,
     pub(super) dials: Summary,
-}
-
-pub(super) fn name(number: usize) -> String {
-    format!("edge-{number:05}")
 }
 
 impl Fleet {

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cloud::{self, Cloud};
 use super::edge::{Edge, Notes};
-use super::fleet::{NAMESPACE, name};
+use super::names::{NAMESPACE, name};
 
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// A change that has not arrived by then was lost.

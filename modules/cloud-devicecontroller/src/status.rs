@@ -96,7 +96,7 @@ impl StatusWriter {
         device: &DeviceName,
         reports: &[Row],
     ) -> Result<Option<&'static str>, ReportError> {
-        let (namespace, name) = (device.namespace.as_str(), device.name.as_str());
+        let (namespace, name) = (&*device.namespace, &*device.name);
         let devices: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, &resource("devices", "Device"));
         let statuses = statuses(&self.client, namespace);

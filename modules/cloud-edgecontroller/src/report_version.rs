@@ -52,9 +52,9 @@ pub fn patch_of(read: &ObjectMeta, ours: ReportVersion) -> Value {
 pub fn patch_of_pod(read: &ObjectMeta, ours: ReportVersion, held: &str, said: &str) -> Value {
     let before = read.annotations.as_ref().and_then(|all| all.get(REPORTED_ANNOTATION)).map(String::as_str);
     let uid = read.uid.as_deref().unwrap_or_default();
-    let end = pod_status::end_to_note(held, before, uid, said);
+    let end = pod_status::phase_to_record(held, before, uid, said);
     let mut patch = patch_of(read, ours);
-    let text = pod_status::mark_with_end(&ours.for_object(uid), end);
+    let text = pod_status::annotation_with_phase(&ours.for_object(uid), end);
     patch["annotations"][REPORTED_ANNOTATION] = Value::from(text);
     patch
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::{Acceptor, Arrival, Connection, Link, LinkError, PeerName, Refused, Routes};
+use beehive::link::{Acceptor, Connection, IncomingLink, Link, LinkError, PeerName, Refused, Routes};
 use beehive::{Address, Env, Fault};
 use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
@@ -140,7 +140,7 @@ impl Arrivals {
     async fn receive(&self, counted: CountedConnection) {
         let CountedConnection { connection, progress, until } = counted;
         let peer = connection.peer().clone();
-        let met = Abortable::new(Arrival::meet(&self.env, connection), until).await;
+        let met = Abortable::new(IncomingLink::read_hello(&self.env, connection), until).await;
         let arrival = match met.unwrap_or(Err(LinkError::Late)) {
             Ok(arrival) => arrival,
             Err(error @ LinkError::Broke(_)) => {

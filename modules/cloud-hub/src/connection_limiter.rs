@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use beehive::Moment;
-use beehive::link::door::{Rates, origin};
+use beehive::link::accept_limiter::{RateLimiter, address_prefix};
 use beehive::link::{Connection, PeerName, Reader, Transport, Urgency, Writer};
 use futures::future::{AbortHandle, AbortRegistration, BoxFuture};
 
@@ -18,7 +18,7 @@ const OF_NAME: (f64, f64) = (2.0, 10.0);
 
 struct Inside {
     table: ConnectionTable,
-    rates: Rates<(String, Option<IpAddr>)>,
+    rates: RateLimiter<(String, Option<IpAddr>)>,
     /// Ends the waiting for a hello.
     waiting: BTreeMap<u64, AbortHandle>,
 }
@@ -30,7 +30,7 @@ pub(crate) struct ConnectionLimiter(Arc<Mutex<Inside>>);
 impl ConnectionLimiter {
     pub(crate) fn new() -> Self {
         let (per_second, burst) = OF_NAME;
-        let (table, rates) = (ConnectionTable::default(), Rates::new(per_second, burst));
+        let (table, rates) = (ConnectionTable::default(), RateLimiter::new(per_second, burst));
         ConnectionLimiter(Arc::new(Mutex::new(Inside { table, rates, waiting: BTreeMap::new() })))
     }
 
@@ -44,7 +44,7 @@ impl ConnectionLimiter {
         let (handle, until) = AbortHandle::new_pair();
         let (id, leaves) = {
             let mut inside = self.inside();
-            let from = (connection.peer().as_str().to_owned(), connection.address().map(origin));
+            let from = (connection.peer().as_str().to_owned(), connection.address().map(address_prefix));
             if inside.rates.take(&from, now).is_err() {
                 connection.close();
                 return None;
@@ -138,8 +138,8 @@ impl Connection for Counted {
         self.connection.admitted();
     }
 
-    fn trespass(&self) -> BoxFuture<'_, ()> {
-        self.connection.trespass()
+    fn early_traffic(&self) -> BoxFuture<'_, ()> {
+        self.connection.early_traffic()
     }
 
     fn close(&self) {

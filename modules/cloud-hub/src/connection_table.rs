@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use beehive::link::door::origin;
+use beehive::link::accept_limiter::address_prefix;
 
 /// 2: connections of one name that have not said hello.
 const SILENT_EACH: usize = 2;
@@ -49,7 +49,7 @@ pub(crate) struct ConnectionTable {
 impl ConnectionTable {
     /// Another one has come. Answers its number, and whose place it takes.
     pub(crate) fn enter(&mut self, name: &str, address: Option<IpAddr>) -> (u64, Option<u64>) {
-        let address = address.map(origin);
+        let address = address.map(address_prefix);
         let leaves = self.full(name, address);
         if let Some(id) = leaves {
             self.entries.remove(&id);

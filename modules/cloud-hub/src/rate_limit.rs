@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use beehive::Moment;
-use beehive::link::door::Rates;
+use beehive::link::accept_limiter::RateLimiter;
 
 /// 100 a second: each costs the API server a read and the controllers a digest. Two thousand nodes are in after 20 s.
 const PER_SECOND: f64 = 100.0;
@@ -17,7 +17,7 @@ const OF_NAME: (f64, f64) = (1.0, 10.0);
 
 /// Counts hellos.
 pub(crate) struct SessionRateLimiter {
-    names: Rates<String>,
+    names: RateLimiter<String>,
     /// What may open at once now.
     tokens: f64,
     /// Those who were sent away and will come again, as far as no token has become free for them.
@@ -28,7 +28,12 @@ pub(crate) struct SessionRateLimiter {
 impl SessionRateLimiter {
     pub(crate) fn new(now: Moment) -> Self {
         let (per_second, burst) = OF_NAME;
-        SessionRateLimiter { names: Rates::new(per_second, burst), tokens: BURST, waiting: 0.0, seen: now }
+        SessionRateLimiter {
+            names: RateLimiter::new(per_second, burst),
+            tokens: BURST,
+            waiting: 0.0,
+            seen: now,
+        }
     }
 
     /// One more says hello, as `name`. What is too much of one name takes nothing of others.

@@ -9,7 +9,7 @@ use beehive::Env;
 use beehive::link::{Connection, Link, LinkError, Urgency};
 use beehive::testing::Probe;
 use bench::LONG;
-use harness::Objects;
+use harness::MemoryApi;
 use noderegistry::Registry;
 use tokio::io::AsyncReadExt;
 
@@ -27,7 +27,7 @@ fn run(test: impl AsyncFnOnce(Bench)) {
     actix_rt::System::new().block_on(async {
         let env = Env::real();
         // Nobody is in the register, and nothing changes there: whoever is claimed is let in.
-        let registry = Registry::new(Objects::default().client());
+        let registry = Registry::new(MemoryApi::start().await.client());
         let mut it = bench::Bench::start(&env, registry, 10, Vec::new());
         drain(&env, std::mem::replace(&mut it.edge, Probe::new(&env, 1).0));
         drain(&env, std::mem::replace(&mut it.sync, Probe::new(&env, 1).0));
@@ -82,7 +82,7 @@ fn who_holds_the_certificate_of_a_node_keeps_it_not_out_by_saying_nothing() {
     run(async |bench| {
         let (one, two) = (bench.dial(QUIET).await, bench.dial(QUIET).await);
         // They began to speak and do not go on.
-        let (mut writer, mut reader) = one.open(Urgency::Vital).await.unwrap();
+        let (mut writer, mut reader) = one.open(Urgency::Link).await.unwrap();
         tokio::io::AsyncWriteExt::write_all(&mut writer, &[0, 0]).await.unwrap();
         let link = bench.env.timeout(SOON, bench.link(QUIET)).await;
         assert!(link.expect("kept out").is_ok());

@@ -6,7 +6,7 @@ mod bench;
 use std::time::Duration;
 
 use beehive::Env;
-use beehive::link::{Ending, Link, LinkError};
+use beehive::link::{CloseReason, Link, LinkError};
 use bench::LONG;
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
@@ -84,7 +84,7 @@ fn the_newer_link_of_a_node_wins() {
     run(async |mut bench| {
         let older = bench.link("system:node:a", "aa").await.unwrap();
         let newer = bench.link("system:node:a", "aa").await.unwrap();
-        assert_eq!(older.ended().await, Ending::Left);
+        assert_eq!(older.ended().await, CloseReason::Remote);
         let mut sessions = Vec::new();
         while sessions.len() < 3 {
             match bench.sync.next(LONG).await.unwrap() {
@@ -173,7 +173,7 @@ fn a_session_that_another_cloudcore_has_taken_is_ended() {
         };
         bench.hub.tell(over(7)).await.unwrap();
         bench.hub.tell(over(1)).await.unwrap();
-        assert_eq!(bench.env.timeout(LONG, link.ended()).await, Some(Ending::Left));
+        assert_eq!(bench.env.timeout(LONG, link.ended()).await, Some(CloseReason::Remote));
         let down = |message| match message {
             EdgeControllerMsg::NodeDown { node, session } => Some((node, session)),
             _ => None,
@@ -194,7 +194,7 @@ fn of_two_links_that_arrive_together_the_one_stays_that_took_the_node_last() {
         };
         assert_eq!(bench.edge.find(LONG, up).await, Some(5));
         let late = bench.link("system:node:a", "aa").await.unwrap();
-        assert_eq!(bench.env.timeout(LONG, late.ended()).await, Some(Ending::Left));
+        assert_eq!(bench.env.timeout(LONG, late.ended()).await, Some(CloseReason::Remote));
         assert!(first.remote::<EdgeUp>().is_up());
     });
 }
@@ -280,7 +280,7 @@ fn each_session_is_a_child_that_goes_with_its_link() {
         are(&["b/2"]).await;
         let newer = bench.link("system:node:b", "bb").await.unwrap();
         are(&["b/3"]).await;
-        assert_eq!(two.ended().await, Ending::Left);
+        assert_eq!(two.ended().await, CloseReason::Remote);
         drop(newer);
         are(&[]).await;
         assert_eq!(bench.snapshot().await["nodes"], serde_json::json!({}));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use beehive::link::tls::{self, Credentials};
 use beehive::link::ws::WebSocketDialer;
-use beehive::link::{Acceptor, Arrival, Connection, DialError, Dialer, Ending, Urgency};
+use beehive::link::{Acceptor, CloseReason, Connection, DialError, Dialer, IncomingLink, Urgency};
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use bench::{LONG, greet};
 use cloud_hub::{SecretStore, WebSocketAcceptor, WebSocketListener, WebSocketMsg, websocket_queue};
@@ -145,7 +145,7 @@ fn a_node_reaches_the_hub_over_websocket_under_the_name_in_its_certificate() {
         assert_eq!(bench.edge.find(LONG, alive).await.unwrap().as_str(), "a");
         // The same node by the other way: the newer link wins, whatever carries it.
         let newer = bench.link("system:node:a", &serial).await.unwrap();
-        assert_eq!(env.timeout(LONG, link.ended()).await, Some(Ending::Left));
+        assert_eq!(env.timeout(LONG, link.ended()).await, Some(CloseReason::Remote));
         drop(newer);
         let down = |message| matches!(message, SyncMsg::NodeDown { session: 2, .. }).then_some(());
         assert!(bench.sync.find(LONG, down).await.is_some());
@@ -264,7 +264,7 @@ fn a_port_where_nobody_listens_and_a_peer_that_is_silent_are_told_apart_from_the
         // A hello that never comes is given up by the link.
         let (edge, cloud, _server) = connected(&env).await;
         drop(edge);
-        assert!(Arrival::meet(&env, cloud).await.is_err());
+        assert!(IncomingLink::read_hello(&env, cloud).await.is_err());
     });
 }
 

@@ -1,9 +1,9 @@
-//! What a message holds a number of, each with the row of the outbox that it stands in.
+//! A batch: the reports or uploads of one message, each with its row of the outbox.
 
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::wire::WireError;
+use crate::wire::error::WireError;
 
 /// A number of reports or uploads, opened when it is their turn.
 ///

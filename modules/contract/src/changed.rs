@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn too_many_keys_are_any() {
-        let key = |n: usize| ObjectKey::new("pods", "d", &n.to_string());
+        let key = |n: usize| ObjectKey::new("pods", "d", n.to_string());
         let mut changed = ChangedObjects::of((0..KEYS_MAX).map(key));
         changed.add(key(0));
         assert!(matches!(&changed, ChangedObjects::Keys(keys) if keys.len() == KEYS_MAX));

@@ -1,13 +1,14 @@
 //! Names, parsed once at the border.
 
+use apimachinery::NamespacedName;
 pub use apimachinery::ObjectKey;
 pub use apimachinery::resource::{CONFIG_MAPS, DEVICE_MODELS, DEVICES, NODES, PODS, SECRETS};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// On an object that a node reports about: which of the node's reports it holds. On Nodes and pods `EPOCH.ROW/UID` (the
-/// session's epoch, the outbox row, and the object, so that a mark which was copied with a manifest counts for nothing), and
-/// `/PHASE` behind it once the node has reported a pod's end ([`crate::pod_status`]); on a DeviceStatus JSON with a row for
+/// session's epoch, the outbox row, and the object, so that one which was copied with a manifest counts for nothing), and
+/// `/PHASE` behind it once the node has reported a pod's end (module `pod_status`); on a DeviceStatus JSON with a row for
 /// each property. CloudCore's own, and never sent to nodes.
 pub const REPORTED_ANNOTATION: &str = "kubehive.io/reported";
 
@@ -139,6 +140,51 @@ parsed!(
     is_property,
     PROPERTY
 );
+
+/// The namespace and name of a Device or a DeviceModel. Both parts have been parsed: there is no other way to one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceName(NamespacedName);
+
+impl DeviceName {
+    /// Parses both parts.
+    ///
+    /// # Errors
+    /// When a part is no such name.
+    pub fn parse(namespace: &str, name: &str) -> Result<Self, ParseIdError> {
+        let (namespace, name) = (Namespace::parse(namespace)?, ObjectName::parse(name)?);
+        Ok(DeviceName(NamespacedName::new(namespace.0, name.0)))
+    }
+}
+
+impl std::str::FromStr for DeviceName {
+    type Err = ParseIdError;
+
+    /// `namespace/name`, as it is displayed.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (namespace, name) = text.split_once('/').unwrap_or((text, ""));
+        DeviceName::parse(namespace, name)
+    }
+}
+
+impl std::ops::Deref for DeviceName {
+    type Target = NamespacedName;
+
+    fn deref(&self) -> &NamespacedName {
+        &self.0
+    }
+}
+
+impl From<DeviceName> for NamespacedName {
+    fn from(name: DeviceName) -> Self {
+        name.0
+    }
+}
+
+impl std::fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// The name of an edge node, as in its Node object and in its certificate (`system:node:<name>`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 
 use thiserror::Error;
 
+pub use crate::ids::DeviceName;
 use crate::ids::{Namespace, ObjectName, ParseIdError, PropertyName, Uid};
 use crate::{TokenQuery, TwinValue, UpReport};
 
@@ -86,31 +87,6 @@ impl PodId {
 impl std::fmt::Display for PodId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{} ({})", self.namespace, self.name, self.uid)
-    }
-}
-
-/// One device by its name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DeviceName {
-    /// Its namespace.
-    pub namespace: Namespace,
-    /// Its name.
-    pub name: ObjectName,
-}
-
-impl DeviceName {
-    /// Parses one.
-    ///
-    /// # Errors
-    /// When a part is no such name.
-    pub fn parse(namespace: &str, name: &str) -> Result<Self, ParseIdError> {
-        Ok(DeviceName { namespace: Namespace::parse(namespace)?, name: ObjectName::parse(name)? })
-    }
-}
-
-impl std::fmt::Display for DeviceName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
     }
 }
 

@@ -1,7 +1,5 @@
 //! What a node reports, and what it asks for on behalf of its pods.
 
-use serde::{Deserialize, Serialize};
-
 use crate::capability;
 use crate::parsed::Unparsed;
 
@@ -164,8 +162,8 @@ pub struct TokenQuery {
     pub pod_uid: String,
 }
 
-/// A token as granted. Edged keeps it as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A token as granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenGrant {
     /// The bearer token.
     pub token: String,

@@ -5,8 +5,8 @@
 //! its mappers and SDKs fit. [`Scalar`] is the one place that knows how settings travel inside `Any`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod place;
 mod scalar;
+mod server;
 mod socket;
 
 /// The messages and services, generated.
@@ -16,6 +16,7 @@ pub mod v1beta1 {
 }
 
 pub use scalar::{NotAScalar, Scalar};
+pub use server::{serve_connection, server};
 pub use socket::{SocketError, Taken, channel, channel_by, incoming, listen, path_of, take};
 
 /// The file name of edgecore's socket inside the configured folder.

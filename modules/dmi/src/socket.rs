@@ -9,9 +9,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
+use unixsocket::{BindError, Bound, Existing, Folder};
 
 use crate::SOCKET_NAME;
-use crate::place::{Failure, Place, Standing};
 
 /// 107 bytes of a socket's path, besides its end (Linux).
 const PATH_MAX: usize = 107;
@@ -51,7 +51,7 @@ pub struct Taken {
 pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    serve(path, || Place::open(folder).map_err(Failure::System)?.bind(name, None, Standing::Stays))
+    serve(path, || Folder::open(folder)?.bind(name, None, Existing::ReplaceSocket))
         .map(|taken| taken.listener)
 }
 
@@ -64,25 +64,23 @@ pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
 /// exchanges what is there all the time.
 pub fn take(folder: &Path, group: Option<u32>) -> Result<Taken, SocketError> {
     serve(&folder.join(SOCKET_NAME), || {
-        Place::make(folder, group).map_err(Failure::System)?.bind(SOCKET_NAME, group, Standing::Goes)
+        Folder::make(folder, group)?.bind(SOCKET_NAME, group, Existing::ReplaceAll)
     })
 }
 
-type Bound = Result<(std::os::unix::net::UnixListener, Vec<PathBuf>), Failure>;
-
-fn serve(path: &Path, bind: impl FnOnce() -> Bound) -> Result<Taken, SocketError> {
+fn serve(path: &Path, bind: impl FnOnce() -> Result<Bound, BindError>) -> Result<Taken, SocketError> {
     let failed = |source| SocketError::Bind { path: path.to_owned(), source };
     if path.as_os_str().len() > PATH_MAX {
         // It could be bound here, and dialled by nobody.
         return Err(failed(io::ErrorKind::InvalidFilename.into()));
     }
     match bind() {
-        Ok((listener, aside)) => {
+        Ok(Bound { listener, aside, .. }) => {
             let listener = UnixListener::from_std(listener).map_err(failed)?;
             Ok(Taken { listener, aside })
         }
-        Err(Failure::NotASocket) => Err(SocketError::NotASocket { path: path.to_owned() }),
-        Err(Failure::System(source)) => Err(failed(source)),
+        Err(BindError::NotASocket) => Err(SocketError::NotASocket { path: path.to_owned() }),
+        Err(BindError::System(source)) => Err(failed(source)),
     }
 }
 

@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use apimachinery::NamespacedName;
 use beehive::{Actor, Address, Context, Fault, Policy};
 use bytes::Bytes;
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
+use contract::ids::DeviceName;
 use contract::metamanager::MetaMsg;
 use contract::{ChangedObjects, NodeName};
 use edge_store::{Store, Write};
@@ -25,14 +27,13 @@ use crate::connections::Callers;
 use crate::events::Event;
 use crate::mapper::Session;
 use crate::members::Member;
-use crate::object_reader::{Pod, PodKey};
+use crate::object_reader::Pod;
 use crate::payload::Base;
 use crate::peer::{Kernel, Peers};
 use crate::push::{Introduced, Pending};
 use crate::quota::Usage;
 use crate::server::{Place, Server};
 use crate::store;
-use crate::topic::DeviceId;
 
 /// Keeps the twins of the node's devices and speaks with their mappers.
 pub struct DeviceTwin {
@@ -46,14 +47,14 @@ pub struct DeviceTwin {
     publications: Option<Publications>,
     dropped: u64,
     catalog: Catalog,
-    members: BTreeMap<DeviceId, Member>,
+    members: BTreeMap<DeviceName, Member>,
     /// The mapper of each protocol.
     sessions: BTreeMap<String, Session>,
     session_number: u64,
     /// Protocols whose mappers have to be told of changes that the store has not taken yet.
     unpushed: BTreeSet<String>,
     /// The node's pods, for mappers may be in one.
-    pods: BTreeMap<PodKey, Pod>,
+    pods: BTreeMap<NamespacedName, Pod>,
     /// What the devices of a protocol weigh, from the first change on.
     usages: BTreeMap<String, Usage>,
     /// The reports that wait have their turn soon.

@@ -2,65 +2,66 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::ids::DeviceName;
 use crd::{Device, DeviceModel};
 
-use crate::{DeviceId, convert};
+use crate::convert;
 
 /// The devices and models that the node has.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
-    devices: BTreeMap<DeviceId, Device>,
-    models: BTreeMap<DeviceId, DeviceModel>,
+    devices: BTreeMap<DeviceName, Device>,
+    models: BTreeMap<DeviceName, DeviceModel>,
     /// The devices that name a model, whether the node has it or not.
-    users: BTreeMap<DeviceId, BTreeSet<DeviceId>>,
+    users: BTreeMap<DeviceName, BTreeSet<DeviceName>>,
 }
 
 impl Catalog {
-    pub(crate) fn device(&self, id: &DeviceId) -> Option<&Device> {
+    pub(crate) fn device(&self, id: &DeviceName) -> Option<&Device> {
         self.devices.get(id)
     }
 
-    pub(crate) fn devices(&self) -> impl Iterator<Item = (&DeviceId, &Device)> {
+    pub(crate) fn devices(&self) -> impl Iterator<Item = (&DeviceName, &Device)> {
         self.devices.iter()
     }
 
-    pub(crate) fn model(&self, id: &DeviceId) -> Option<&DeviceModel> {
+    pub(crate) fn model(&self, id: &DeviceName) -> Option<&DeviceModel> {
         self.models.get(id)
     }
 
     /// The model of a device: its id, and itself if the node has it.
     pub(crate) fn model_of(
         &self,
-        id: &DeviceId,
+        id: &DeviceName,
         device: &Device,
-    ) -> (Option<DeviceId>, Option<&DeviceModel>) {
+    ) -> (Option<DeviceName>, Option<&DeviceModel>) {
         let model = model_id(id, device);
         let found = model.as_ref().and_then(|model| self.models.get(model));
         (model, found)
     }
 
     /// The model that a device of the node names.
-    pub(crate) fn model_id_of(&self, id: &DeviceId) -> Option<DeviceId> {
+    pub(crate) fn model_id_of(&self, id: &DeviceName) -> Option<DeviceName> {
         model_id(id, self.devices.get(id)?)
     }
 
     /// The protocol of a device. A device that is not in the catalog could not be read, and has none.
-    pub(crate) fn protocol_of(&self, id: &DeviceId) -> Option<&str> {
+    pub(crate) fn protocol_of(&self, id: &DeviceName) -> Option<&str> {
         let device = self.devices.get(id)?;
         Some(convert::protocol(device, self.model_of(id, device).1))
     }
 
     /// The devices that name a model.
-    pub(crate) fn users_of(&self, model: &DeviceId) -> impl Iterator<Item = &DeviceId> {
+    pub(crate) fn users_of(&self, model: &DeviceName) -> impl Iterator<Item = &DeviceName> {
         self.users.get(model).into_iter().flatten()
     }
 
     /// Whether a device of the protocol names the model.
-    pub(crate) fn is_used(&self, model: &DeviceId, protocol: &str) -> bool {
+    pub(crate) fn is_used(&self, model: &DeviceName, protocol: &str) -> bool {
         self.users_of(model).any(|device| self.protocol_of(device) == Some(protocol))
     }
 
-    pub(crate) fn put_device(&mut self, id: DeviceId, device: Device) {
+    pub(crate) fn put_device(&mut self, id: DeviceName, device: Device) {
         self.remove_device(&id);
         if let Some(model) = model_id(&id, &device) {
             self.users.entry(model).or_default().insert(id.clone());
@@ -68,7 +69,7 @@ impl Catalog {
         self.devices.insert(id, device);
     }
 
-    pub(crate) fn remove_device(&mut self, id: &DeviceId) {
+    pub(crate) fn remove_device(&mut self, id: &DeviceName) {
         let Some(old) = self.devices.remove(id) else { return };
         let Some(model) = model_id(id, &old) else { return };
         if let Some(users) = self.users.get_mut(&model) {
@@ -79,22 +80,22 @@ impl Catalog {
         }
     }
 
-    pub(crate) fn put_model(&mut self, id: DeviceId, model: DeviceModel) {
+    pub(crate) fn put_model(&mut self, id: DeviceName, model: DeviceModel) {
         self.models.insert(id, model);
     }
 
-    pub(crate) fn remove_model(&mut self, id: &DeviceId) {
+    pub(crate) fn remove_model(&mut self, id: &DeviceName) {
         self.models.remove(id);
     }
 
     /// The ids of all devices and of all models.
-    pub(crate) fn ids(&self) -> (impl Iterator<Item = &DeviceId>, impl Iterator<Item = &DeviceId>) {
+    pub(crate) fn ids(&self) -> (impl Iterator<Item = &DeviceName>, impl Iterator<Item = &DeviceName>) {
         (self.devices.keys(), self.models.keys())
     }
 }
 
-fn model_id(id: &DeviceId, device: &Device) -> Option<DeviceId> {
-    DeviceId::parse(&id.namespace, device.model_name())
+fn model_id(id: &DeviceName, device: &Device) -> Option<DeviceName> {
+    DeviceName::parse(&id.namespace, device.model_name()).ok()
 }
 
 #[cfg(test)]
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn who_names_a_model_is_known_as_devices_come_change_and_go() {
-        let id = |name: &str| DeviceId::parse("d", name).unwrap();
+        let id = |name: &str| DeviceName::parse("d", name).unwrap();
         let device = |model: &str| -> Device {
             serde_json::from_value(
                 json!({ "metadata": { "name": "x" }, "spec": { "deviceModelRef": { "name": model } } }),

@@ -5,12 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use contract::ids::DeviceName;
 use crd::{AnyMap, Device, DeviceModel, DeviceProperty, VisitorConfig};
 use dmi::Scalar;
 use dmi::v1beta1 as pb;
 use serde_json::Value;
-
-use crate::DeviceId;
 
 /// The protocol of a device: its own, else its model's.
 pub(crate) fn protocol<'a>(device: &'a Device, model: Option<&'a DeviceModel>) -> &'a str {
@@ -21,7 +20,7 @@ pub(crate) fn protocol<'a>(device: &'a Device, model: Option<&'a DeviceModel>) -
 }
 
 /// A device as its mapper gets it.
-pub(crate) fn device(id: &DeviceId, device: &Device, model: Option<&DeviceModel>) -> pb::Device {
+pub(crate) fn device(id: &DeviceName, device: &Device, model: Option<&DeviceModel>) -> pb::Device {
     let own = device.spec.protocol.as_ref().map(|protocol| &protocol.config_data);
     let base = model.map(|model| &model.spec.protocol_config_data);
     let report = device.state_report();
@@ -55,7 +54,7 @@ pub(crate) fn device(id: &DeviceId, device: &Device, model: Option<&DeviceModel>
 }
 
 /// A model as a mapper gets it.
-pub(crate) fn model(id: &DeviceId, model: &DeviceModel) -> pb::DeviceModel {
+pub(crate) fn model(id: &DeviceName, model: &DeviceModel) -> pb::DeviceModel {
     let properties = model.spec.properties.iter().map(|property| pb::ModelProperty {
         name: property.name.clone(),
         description: property.description.clone().unwrap_or_default(),
@@ -188,8 +187,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn id(name: &str) -> DeviceId {
-        DeviceId::parse("d", name).unwrap()
+    fn id(name: &str) -> DeviceName {
+        DeviceName::parse("d", name).unwrap()
     }
 
     fn parts() -> (Device, DeviceModel) {

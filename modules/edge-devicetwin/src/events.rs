@@ -3,7 +3,6 @@
 use beehive::Env;
 
 use crate::identity::MapperIdentity;
-use crate::store::LeftOut;
 
 /// Something worth a line.
 #[derive(Debug)]
@@ -12,8 +11,10 @@ pub(crate) enum Event<'a> {
     ObjectsNotTaken { reason: &'a str },
     /// An object of the cloud that is not understood: it stays as it was before.
     ObjectNotUnderstood { object: &'a str, reason: &'a str },
-    /// A row of ours that is not read.
-    RowLeftOut(&'a LeftOut),
+    /// A row of the store that a newer release wrote: it is left out.
+    RowOfNewerRelease { row: &'a str, version: u32 },
+    /// A row of the store that is not understood: it is left out.
+    RowBroken { row: &'a str, error: &'a serde_json::Error },
     /// A mapper has a protocol from now on.
     MapperRegistered { name: &'a str, protocol: &'a str, identity: &'a MapperIdentity, devices: usize },
     /// A protocol's mapper is gone, and another one takes its place.
@@ -37,7 +38,7 @@ impl Event<'_> {
         match self {
             Event::ObjectsNotTaken { .. } => "devicetwin_objects_not_taken",
             Event::ObjectNotUnderstood { .. } => "devicetwin_object_not_understood",
-            Event::RowLeftOut(_) => "devicetwin_row_left_out",
+            Event::RowOfNewerRelease { .. } | Event::RowBroken { .. } => "devicetwin_row_left_out",
             Event::MapperRegistered { .. } => "devicetwin_mapper_registered",
             Event::MapperReplaced { .. } => "devicetwin_mapper_replaced",
             Event::PushFailed { .. } => "devicetwin_push_failed",
@@ -59,10 +60,10 @@ impl Event<'_> {
             Event::ObjectNotUnderstood { object, reason } => {
                 tracing::warn!(object, reason, "object is not understood and is left out");
             }
-            Event::RowLeftOut(LeftOut::Newer { row, version }) => {
+            Event::RowOfNewerRelease { row, version } => {
                 tracing::warn!(row, version, "row of the store is of a newer release and is left out");
             }
-            Event::RowLeftOut(LeftOut::Broken { row, error }) => {
+            Event::RowBroken { row, error } => {
                 tracing::error!(row, %error, "row of the store is not understood and is left out");
             }
             Event::MapperRegistered { name, protocol, identity, devices } => {

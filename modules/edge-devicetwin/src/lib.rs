@@ -26,6 +26,7 @@ mod convert;
 mod error;
 mod events;
 mod identity;
+mod manager;
 mod mapper;
 mod mapper_connection;
 mod mapper_socket;
@@ -44,4 +45,3 @@ mod twin;
 
 pub use actor::DeviceTwin;
 pub use peer::{Kernel, Peers};
-pub(crate) use topic::DeviceId;

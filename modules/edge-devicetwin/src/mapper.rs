@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use apimachinery::NamespacedName;
 use beehive::Env;
 use dmi::v1beta1 as pb;
 use dmi::v1beta1::device_mapper_service_client::DeviceMapperServiceClient;
@@ -149,7 +150,8 @@ async fn make(client: &mut DeviceMapperServiceClient<Channel>, call: &Call) -> R
             client.update_device_model(request).await.map(drop)
         }
         Call::RemoveModel(id) => {
-            let request = pb::RemoveDeviceModelRequest { model_name: id.name, model_namespace: id.namespace };
+            let NamespacedName { namespace, name } = id.into();
+            let request = pb::RemoveDeviceModelRequest { model_name: name, model_namespace: namespace };
             client.remove_device_model(request).await.map(drop)
         }
         Call::Register(_, device) => {
@@ -161,7 +163,8 @@ async fn make(client: &mut DeviceMapperServiceClient<Channel>, call: &Call) -> R
             client.update_device(request).await.map(drop)
         }
         Call::Remove(id) => {
-            let request = pb::RemoveDeviceRequest { device_name: id.name, device_namespace: id.namespace };
+            let NamespacedName { namespace, name } = id.into();
+            let request = pb::RemoveDeviceRequest { device_name: name, device_namespace: namespace };
             client.remove_device(request).await.map(drop)
         }
     }

@@ -3,39 +3,27 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use beehive::{Actor, Clock, Context, Fault, Message};
 use dmi::v1beta1::device_manager_service_server::DeviceManagerServiceServer;
-use futures::future::{Either, LocalBoxFuture, select};
-use futures::stream::{FuturesUnordered, Stream as _};
+use futures::future::{Either, select};
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::Response;
 use tower::Service as _;
 
 use crate::connections::{CallLimit, Connection};
-use crate::server::Manager;
+use crate::manager::Manager;
 
-/// 64 calls of one connection at a time.
-const CALLS_AT_ONCE: u32 = 64;
 /// 10 s for all of a call, from its head on: a message that comes in drops does not hold its caller's turn for ever.
 const WHOLE_CALL_WITHIN: Duration = Duration::from_secs(10);
-/// 30 s between the signs of life that a silent connection is asked for.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// 8 KiB of a call's head.
-const HEADERS_MAX: u32 = 8 << 10;
-/// 64 KiB that may arrive on a connection before they are read (RFC 9113's own).
-const WINDOW: u32 = 64 << 10;
 
 /// The service that every connection is served with.
 pub(crate) type Calls = CallLimit<DeviceManagerServiceServer<Manager>>;
@@ -110,50 +98,5 @@ async fn serve(connection: Connection, calls: Calls, clock: Arc<dyn Clock>) {
             answer
         }
     });
-    let streams = Streams::default();
-    let connection = Builder::new(streams.clone())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(CALLS_AT_ONCE)
-        .max_header_list_size(HEADERS_MAX)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .keep_alive_interval(KEEP_ALIVE)
-        .serve_connection(TokioIo::new(connection), service);
-    let mut connection = pin!(connection);
-    let mut running = FuturesUnordered::new();
-    std::future::poll_fn(|cx| {
-        loop {
-            let ended = connection.as_mut().poll(cx).is_ready();
-            running.extend(streams.take());
-            while let Poll::Ready(Some(())) = Pin::new(&mut running).poll_next(cx) {}
-            if ended {
-                return Poll::Ready(());
-            }
-            if streams.is_empty() {
-                return Poll::Pending;
-            }
-        }
-    })
-    .await;
-}
-
-/// The calls of a connection that hyper begins: they run in the connection's own task, and so a panic in one is a fault of
-/// its actor.
-#[derive(Clone, Default)]
-struct Streams(Rc<RefCell<Vec<LocalBoxFuture<'static, ()>>>>);
-
-impl Streams {
-    fn take(&self) -> Vec<LocalBoxFuture<'static, ()>> {
-        std::mem::take(&mut *self.0.borrow_mut())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
-    }
-}
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
-    fn execute(&self, stream: F) {
-        self.0.borrow_mut().push(Box::pin(stream));
-    }
+    dmi::serve_connection(connection, service).await;
 }

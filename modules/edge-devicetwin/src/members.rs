@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use beehive::Moment;
+use contract::ids::DeviceName;
 use edge_store::Write;
 
 use crate::catalog::Catalog;
+use crate::plan;
 use crate::plan::TwinChange;
 use crate::store;
 use crate::twin::{State, Twin};
-use crate::{DeviceId, plan};
 
 /// 60 s: a value that does not change is committed and reported again after this, so that its time stays true.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -146,7 +147,7 @@ fn is_stale(saved: Option<Moment>, now: Moment) -> bool {
 }
 
 /// The rows of changes twins, and the reports on them that need not wait.
-pub(crate) fn writes<'a>(id: &DeviceId, changes: impl IntoIterator<Item = &'a TwinChange>) -> Vec<Write> {
+pub(crate) fn writes<'a>(id: &DeviceName, changes: impl IntoIterator<Item = &'a TwinChange>) -> Vec<Write> {
     let mut writes = Vec::new();
     for change in changes {
         writes.push(store::put_twin(id, &change.property, &change.after));
@@ -159,12 +160,12 @@ pub(crate) fn writes<'a>(id: &DeviceId, changes: impl IntoIterator<Item = &'a Tw
 
 /// What the cloud's desired values make of the twins of these devices.
 pub(crate) fn desire<'a>(
-    members: &BTreeMap<DeviceId, Member>,
+    members: &BTreeMap<DeviceName, Member>,
     catalog: &Catalog,
-    ids: impl IntoIterator<Item = &'a DeviceId>,
-    fresh: &BTreeSet<DeviceId>,
+    ids: impl IntoIterator<Item = &'a DeviceName>,
+    fresh: &BTreeSet<DeviceName>,
     now: i64,
-) -> BTreeMap<DeviceId, Vec<TwinChange>> {
+) -> BTreeMap<DeviceName, Vec<TwinChange>> {
     let none = BTreeMap::new();
     let mut all = BTreeMap::new();
     for id in ids {

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use apimachinery::{NamespacedName, ObjectKey};
 use contract::ChangedObjects;
+use contract::ids::DeviceName;
 use contract::ids::{DEVICE_MODELS, DEVICES, PODS};
 use crd::{Device, DeviceModel};
-use edge_store::{Lookup, ObjectKey, Store, StoreError, StoredObject};
+use edge_store::{Lookup, Store, StoreError, StoredObject};
 use serde::de::DeserializeOwned;
 
-use crate::DeviceId;
 use crate::identity::{self, MapperIdentity};
 
 /// What is in the store under a key.
@@ -31,16 +32,13 @@ pub(crate) struct Pod {
     pub(crate) identity: Option<MapperIdentity>,
 }
 
-/// Namespace and name of a pod.
-pub(crate) type PodKey = (String, String);
-
 /// What the changed objects are now.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     /// With their uids.
-    pub(crate) devices: BTreeMap<DeviceId, Seen<(String, Device)>>,
-    pub(crate) models: BTreeMap<DeviceId, Seen<DeviceModel>>,
-    pub(crate) pods: BTreeMap<PodKey, Seen<Pod>>,
+    pub(crate) devices: BTreeMap<DeviceName, Seen<(String, Device)>>,
+    pub(crate) models: BTreeMap<DeviceName, Seen<DeviceModel>>,
+    pub(crate) pods: BTreeMap<NamespacedName, Seen<Pod>>,
     /// Objects that are not understood, and why.
     pub(crate) not_understood: Vec<(String, String)>,
 }
@@ -52,9 +50,7 @@ pub(crate) fn read(
     known: Vec<ObjectKey>,
 ) -> Result<Found, StoreError> {
     let keys: BTreeSet<ObjectKey> = match changed {
-        ChangedObjects::Keys(keys) => {
-            keys.into_iter().map(|key| ObjectKey::new(key.resource, key.namespace, key.name)).collect()
-        }
+        ChangedObjects::Keys(keys) => keys.into_iter().collect(),
         ChangedObjects::Any => {
             let mut keys: BTreeSet<ObjectKey> = known.into_iter().collect();
             for resource in [DEVICES, DEVICE_MODELS, PODS] {
@@ -88,13 +84,15 @@ impl Found {
                 let identity = identity::of_pod(&object.json).map_err(|error| error.to_string())?;
                 Ok(Pod { uid: object.uid, identity })
             });
-            self.pods.insert((key.namespace.clone(), key.name.clone()), pod);
+            self.pods.insert(key.namespaced_name(), pod);
             return;
         }
-        let Some(id) = DeviceId::parse(&key.namespace, &key.name) else {
-            let why = "its name is not one that Kubernetes takes".to_owned();
-            self.not_understood.push((key.to_string(), why));
-            return;
+        let id = match DeviceName::parse(&key.namespace, &key.name) {
+            Ok(id) => id,
+            Err(error) => {
+                self.not_understood.push((key.to_string(), error.to_string()));
+                return;
+            }
         };
         if key.resource == DEVICES {
             let device = self.seen(key, lookup, |object| Ok((object.uid, parse(&object.json)?)));

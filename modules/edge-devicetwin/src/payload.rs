@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use contract::ids::DeviceName;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::DeviceId;
 use crate::plan::{Code, PropertyUpdate, PropertyValues, Refused, TwinChange};
 use crate::twin::{Side, State, Twin};
 
@@ -213,7 +213,7 @@ pub(crate) fn get_result(base: &Base, twins: &BTreeMap<String, Twin>) -> Bytes {
 }
 
 /// `state/update/result`.
-pub(crate) fn state_result(base: &Base, id: &DeviceId, state: &State) -> Bytes {
+pub(crate) fn state_result(base: &Base, id: &DeviceName, state: &State) -> Bytes {
     let mut device = json!({ "name": id.name, "state": state.state });
     if let Some(time) = &state.last_online {
         device["lastOnlineTime"] = json!(time);
@@ -222,7 +222,7 @@ pub(crate) fn state_result(base: &Base, id: &DeviceId, state: &State) -> Bytes {
 }
 
 /// A device as `membership/get/result` lists it: its id, its description and its state.
-pub(crate) type Listed<'a> = (&'a DeviceId, &'a str, &'a State);
+pub(crate) type Listed<'a> = (&'a DeviceName, &'a str, &'a State);
 
 /// `membership/get/result`.
 pub(crate) fn members<'a>(base: &Base, members: impl Iterator<Item = Listed<'a>>) -> Bytes {
@@ -242,8 +242,8 @@ pub(crate) fn members<'a>(base: &Base, members: impl Iterator<Item = Listed<'a>>
 }
 
 /// `membership/updated`. A side without devices is null, as KubeEdge writes it.
-pub(crate) fn membership_updated(base: &Base, added: &[DeviceId], removed: &[DeviceId]) -> Bytes {
-    let list = |ids: &[DeviceId]| match ids {
+pub(crate) fn membership_updated(base: &Base, added: &[DeviceName], removed: &[DeviceName]) -> Bytes {
+    let list = |ids: &[DeviceName]| match ids {
         [] => Value::Null,
         ids => ids.iter().map(|id| json!({ "id": id.to_string(), "name": id.name })).collect(),
     };

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::ids::DeviceName;
 use crd::{Device, DeviceModel, PropertyType};
 
-use crate::DeviceId;
 use crate::twin::{Side, Twin};
 
 /// 1024 twins in a message and on a device.
@@ -367,18 +367,18 @@ pub(crate) fn is_online(state: &str) -> Option<bool> {
 /// Who came and who went.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Membership {
-    pub(crate) added: Vec<DeviceId>,
-    pub(crate) removed: Vec<DeviceId>,
+    pub(crate) added: Vec<DeviceName>,
+    pub(crate) removed: Vec<DeviceName>,
     /// Another device under the same name: gone and come.
-    pub(crate) replaced: Vec<DeviceId>,
+    pub(crate) replaced: Vec<DeviceName>,
 }
 
 /// Compares the uids of the devices that were known with those found. What is `present` but could not be read stays
 /// as it is.
 pub(crate) fn membership(
-    known: &BTreeMap<DeviceId, String>,
-    found: &BTreeMap<DeviceId, String>,
-    present: &BTreeSet<DeviceId>,
+    known: &BTreeMap<DeviceName, String>,
+    found: &BTreeMap<DeviceName, String>,
+    present: &BTreeSet<DeviceName>,
 ) -> Membership {
     let mut membership = Membership::default();
     for (id, uid) in found {

@@ -2,31 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::ids::DeviceName;
 use dmi::v1beta1 as pb;
 use prost::Message;
 
 use crate::catalog::Catalog;
-use crate::{DeviceId, convert};
+use crate::convert;
 
 /// What a mapper has got, as digests. Kept across restarts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Acknowledged {
-    pub(crate) devices: BTreeMap<DeviceId, u64>,
-    pub(crate) models: BTreeMap<DeviceId, u64>,
+    pub(crate) devices: BTreeMap<DeviceName, u64>,
+    pub(crate) models: BTreeMap<DeviceName, u64>,
 }
 
 /// What a mapper has got in this life of the actor: the rest is sent once more, in case the mapper lost it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Introduced {
-    pub(crate) devices: BTreeSet<DeviceId>,
-    pub(crate) models: BTreeSet<DeviceId>,
+    pub(crate) devices: BTreeSet<DeviceName>,
+    pub(crate) models: BTreeSet<DeviceName>,
 }
 
 /// What a mapper may have to be told of: all else is as it knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Pending {
-    pub(crate) devices: BTreeSet<DeviceId>,
-    pub(crate) models: BTreeSet<DeviceId>,
+    pub(crate) devices: BTreeSet<DeviceName>,
+    pub(crate) models: BTreeSet<DeviceName>,
 }
 
 impl Pending {
@@ -81,14 +82,14 @@ fn digest(bytes: &[u8]) -> u64 {
 }
 
 /// A model that the mapper of a protocol should have: `None` for one that no device of it names, or that is not on the node.
-fn wanted_model(protocol: &str, catalog: &Catalog, id: &DeviceId) -> Option<Digested<pb::DeviceModel>> {
+fn wanted_model(protocol: &str, catalog: &Catalog, id: &DeviceName) -> Option<Digested<pb::DeviceModel>> {
     let model = catalog.model(id).filter(|_| catalog.is_used(id, protocol))?;
     Some(Digested::new(convert::model(id, model)))
 }
 
 /// A device that the mapper of a protocol should have: `None` for one of another protocol, and for one whose model is not on
 /// the node yet, which a mapper does not take.
-fn wanted_device(protocol: &str, catalog: &Catalog, id: &DeviceId) -> Option<Digested<pb::Device>> {
+fn wanted_device(protocol: &str, catalog: &Catalog, id: &DeviceName) -> Option<Digested<pb::Device>> {
     let device = catalog.device(id).filter(|_| catalog.protocol_of(id) == Some(protocol))?;
     let (named, model) = catalog.model_of(id, device);
     (named.is_none() || model.is_some()).then(|| Digested::new(convert::device(id, device, model)))
@@ -121,17 +122,17 @@ pub(crate) fn registration(
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Call {
     /// CreateDeviceModel
-    CreateModel(DeviceId, Digested<pb::DeviceModel>),
+    CreateModel(DeviceName, Digested<pb::DeviceModel>),
     /// UpdateDeviceModel
-    UpdateModel(DeviceId, Digested<pb::DeviceModel>),
+    UpdateModel(DeviceName, Digested<pb::DeviceModel>),
     /// RemoveDeviceModel
-    RemoveModel(DeviceId),
+    RemoveModel(DeviceName),
     /// RegisterDevice
-    Register(DeviceId, Digested<pb::Device>),
+    Register(DeviceName, Digested<pb::Device>),
     /// UpdateDevice
-    Update(DeviceId, Digested<pb::Device>),
+    Update(DeviceName, Digested<pb::Device>),
     /// RemoveDevice
-    Remove(DeviceId),
+    Remove(DeviceName),
 }
 
 /// The calls that bring the mapper of a protocol from what it has to what it should have of the pending, models before
@@ -146,7 +147,7 @@ pub(crate) fn calls(
     let (mut calls, mut removals) = (Vec::new(), Vec::new());
     // A device that comes may bring a model with it.
     let of_devices = pending.devices.iter().filter_map(|id| catalog.model_id_of(id));
-    let models: BTreeSet<DeviceId> = pending.models.iter().cloned().chain(of_devices).collect();
+    let models: BTreeSet<DeviceName> = pending.models.iter().cloned().chain(of_devices).collect();
     for id in models {
         match wanted_model(protocol, catalog, &id) {
             Some(model) => of_model(&mut calls, id, model, has, introduced),
@@ -180,7 +181,7 @@ pub(crate) fn calls(
 
 fn of_model(
     calls: &mut Vec<Call>,
-    id: DeviceId,
+    id: DeviceName,
     model: Digested<pb::DeviceModel>,
     has: &Acknowledged,
     introduced: &Introduced,
@@ -242,8 +243,8 @@ mod tests {
     use crd::Device;
     use serde_json::json;
 
-    fn id(name: &str) -> DeviceId {
-        DeviceId::parse("d", name).unwrap()
+    fn id(name: &str) -> DeviceName {
+        DeviceName::parse("d", name).unwrap()
     }
 
     fn device(desired: &str) -> Device {

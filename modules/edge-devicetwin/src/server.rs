@@ -1,4 +1,4 @@
-//! The DMI server: every call of a mapper becomes one message to the twin.
+//! The DMI server: takes the connections of mappers.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -6,25 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Actor, Address, AskError, Capacity, Clock, Context, Fault, Message, Policy, Refusal, Reply};
-use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, TwinMsg};
-use dmi::v1beta1 as pb;
-use dmi::v1beta1::device_manager_service_server::{DeviceManagerService, DeviceManagerServiceServer};
+use beehive::{Actor, Address, Capacity, Clock, Context, Fault, Message, Policy};
+use contract::devicetwin::TwinMsg;
+use dmi::v1beta1::device_manager_service_server::DeviceManagerServiceServer;
 use futures::StreamExt as _;
-use futures::future::{Either, select};
-use tonic::{Request, Response, Status};
 
-use crate::connections::{Acceptor, CallLimit, Called, Callers, Connection};
+use crate::connections::{Acceptor, CallLimit, Callers, Connection};
 use crate::events::Event;
+use crate::manager::Manager;
 use crate::mapper_connection::{Accepted, MapperConnection};
 use crate::payload::PAYLOAD_MAX;
 use crate::peer::Peers;
-use crate::plan::TWINS_MAX;
 
-/// 5 s for a call: the mailbox has room and the store has committed by then, or the mapper tries again.
-const CALL_DEADLINE: Duration = Duration::from_secs(5);
-/// 5 ms before a full mailbox is tried again.
-const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// 5 s before a socket that could not be served is tried again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(5);
 
@@ -86,7 +79,7 @@ impl Server {
 
     fn serve(&mut self, connection: Connection, cx: &Context<ServerMsg>) {
         self.connections += 1;
-        let manager = Manager { twin: self.twin.clone(), clock: cx.env().clock() };
+        let manager = Manager::new(self.twin.clone(), cx.env().clock());
         let calls =
             CallLimit(DeviceManagerServiceServer::new(manager).max_decoding_message_size(PAYLOAD_MAX));
         let accepted: Accepted = Rc::new(RefCell::new(Some(connection)));
@@ -121,7 +114,8 @@ impl Actor for Server {
 
 async fn accept(place: Place, clock: Arc<dyn Clock>, server: &Address<ServerMsg>) -> Result<(), String> {
     let Place { folder, group, peers, callers } = place;
-    let group = group_id(&group)?;
+    let group =
+        unixsocket::group_id(&group).map_err(|error| format!("modules.deviceTwin.dmiSockGroup: {error}"))?;
     let dmi::Taken { listener, aside } =
         dmi::take(&folder, group).map_err(|error| Fault::from_error(&error).reason)?;
     for thing in aside {
@@ -135,126 +129,4 @@ async fn accept(place: Place, clock: Arc<dyn Clock>, server: &Address<ServerMsg>
         server.tell(ServerMsg::Accepted(connection)).await.map_err(|refusal| refusal.to_string())?;
     }
     Ok(())
-}
-
-/// The number of a group.
-fn group_id(group: &str) -> Result<Option<u32>, String> {
-    if group.is_empty() {
-        return Ok(None);
-    }
-    if let Ok(number) = group.parse() {
-        return Ok(Some(number));
-    }
-    match nix::unistd::Group::from_name(group) {
-        Ok(Some(found)) => Ok(Some(found.gid.as_raw())),
-        Ok(None) => {
-            Err(format!("modules.deviceTwin.dmiSockGroup is `{group}`, and this machine has no such group"))
-        }
-        Err(error) => Err(format!("group `{group}` was not found: {error}")),
-    }
-}
-
-/// Who called.
-fn caller<T>(request: &Request<T>) -> Result<DmiCaller, Status> {
-    let called = request.extensions().get::<Called>();
-    called.map(|called| DmiCaller::clone(&called.caller)).ok_or_else(|| Status::internal("nobody called"))
-}
-
-/// Makes messages to the twin of calls.
-#[derive(Clone)]
-pub(crate) struct Manager {
-    twin: Address<TwinMsg>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Manager {
-    /// Hands the call to the actor and waits for its answer, both within the deadline.
-    async fn call<T: prost::Message + Default>(
-        &self,
-        caller: DmiCaller,
-        call: DmiCall,
-    ) -> Result<Response<T>, Status> {
-        let exchange = async {
-            loop {
-                let (reply, answer) = Reply::channel();
-                let message = TwinMsg::Dmi { caller: caller.clone(), call: call.clone(), reply };
-                match self.twin.try_tell(message) {
-                    Ok(()) => return answer.await.unwrap_or(Err(AskError::Crashed)),
-                    // Its own parent is never waited for.
-                    Err(Refusal::Full) => self.clock.sleep(FULL_PAUSE).await,
-                    Err(refusal) => return Err(AskError::from(refusal)),
-                }
-            }
-        };
-        let exchange = std::pin::pin!(exchange);
-        match select(exchange, self.clock.sleep(CALL_DEADLINE)).await {
-            Either::Left((Ok(Ok(bytes)), _)) => T::decode(bytes.as_slice())
-                .map(Response::new)
-                .map_err(|error| Status::internal(error.to_string())),
-            Either::Left((Ok(Err(refusal)), _)) => Err(match refusal {
-                DmiRefusal::Refused(reason) => Status::failed_precondition(reason),
-                DmiRefusal::Unfit(reason) => Status::invalid_argument(reason),
-                DmiRefusal::Denied(reason) => Status::permission_denied(reason),
-                DmiRefusal::UsedUp(reason) => Status::resource_exhausted(reason),
-            }),
-            Either::Left((Err(error), _)) => Err(Status::unavailable(error.to_string())),
-            Either::Right(((), _)) => Err(Status::deadline_exceeded("edgecore is busy; try again")),
-        }
-    }
-}
-
-#[tonic::async_trait]
-impl DeviceManagerService for Manager {
-    async fn mapper_register(
-        &self,
-        request: Request<pb::MapperRegisterRequest>,
-    ) -> Result<Response<pb::MapperRegisterResponse>, Status> {
-        let caller = caller(&request)?;
-        let request = request.into_inner();
-        let mapper = request.mapper.ok_or_else(|| Status::invalid_argument("the request has no mapper"))?;
-        let address = String::from_utf8(mapper.address)
-            .map_err(|_| Status::invalid_argument("the mapper's address is not UTF-8"))?;
-        let version = format!("{} {}", mapper.version, mapper.api_version);
-        let call = DmiCall::Register {
-            name: mapper.name,
-            protocol: mapper.protocol,
-            address,
-            version: version.trim().chars().filter(|c| !c.is_control()).take(128).collect(),
-            with_data: request.with_data,
-        };
-        self.call(caller, call).await
-    }
-
-    async fn report_device_status(
-        &self,
-        request: Request<pb::ReportDeviceStatusRequest>,
-    ) -> Result<Response<pb::ReportDeviceStatusResponse>, Status> {
-        let caller = caller(&request)?;
-        let request = request.into_inner();
-        let Some(status) = request.reported_device else {
-            return Err(Status::invalid_argument("the report has no reportedDevice"));
-        };
-        if status.twins.len() > TWINS_MAX {
-            return Err(Status::invalid_argument("the report has more than 1024 twins"));
-        }
-        let mut twins = Vec::with_capacity(status.twins.len());
-        for twin in status.twins {
-            let (Some(observed), Some(reported)) = (twin.observed_desired, twin.reported) else {
-                return Err(Status::invalid_argument("a twin has no observedDesired or no reported"));
-            };
-            twins.push((twin.property_name, observed.value, reported.value));
-        }
-        let (namespace, name) = (request.device_namespace, request.device_name);
-        self.call(caller, DmiCall::Twins { namespace, name, twins }).await
-    }
-
-    async fn report_device_states(
-        &self,
-        request: Request<pb::ReportDeviceStatesRequest>,
-    ) -> Result<Response<pb::ReportDeviceStatesResponse>, Status> {
-        let caller = caller(&request)?;
-        let request = request.into_inner();
-        let (namespace, name) = (request.device_namespace, request.device_name);
-        self.call(caller, DmiCall::State { namespace, name, state: request.state }).await
-    }
 }

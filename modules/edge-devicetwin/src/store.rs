@@ -9,12 +9,12 @@ mod v1;
 use std::collections::BTreeMap;
 
 use beehive::Env;
+use contract::ids::DeviceName;
 use contract::{UpReport, rows};
 use edge_store::{Class, OutboxQueue, Row, Store, StoreError, Table, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::DeviceId;
 use crate::events::Event;
 use crate::mapper::MapperRecord;
 use crate::push::{Acknowledged, Call};
@@ -69,7 +69,7 @@ fn read<T: DeserializeOwned>(table: Table, row: &Row, left_out: &mut Vec<LeftOut
 
 /// A row that was not read.
 #[derive(Debug)]
-pub(crate) enum LeftOut {
+enum LeftOut {
     Newer { row: String, version: u32 },
     Broken { row: String, error: serde_json::Error },
 }
@@ -77,8 +77,8 @@ pub(crate) enum LeftOut {
 /// All that DeviceTwin has in the store.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    pub(crate) states: BTreeMap<DeviceId, State>,
-    pub(crate) twins: BTreeMap<DeviceId, BTreeMap<String, Twin>>,
+    pub(crate) states: BTreeMap<DeviceName, State>,
+    pub(crate) twins: BTreeMap<DeviceName, BTreeMap<String, Twin>>,
     pub(crate) mappers: BTreeMap<String, (MapperRecord, Acknowledged)>,
     left_out: Vec<LeftOut>,
 }
@@ -87,7 +87,12 @@ impl Kept {
     /// Says what was left out.
     pub(crate) fn tell(&self, env: &Env) {
         for row in &self.left_out {
-            Event::RowLeftOut(row).happened(env);
+            match row {
+                LeftOut::Newer { row, version } => {
+                    Event::RowOfNewerRelease { row, version: *version }.happened(env);
+                }
+                LeftOut::Broken { row, error } => Event::RowBroken { row, error }.happened(env),
+            }
         }
     }
 }
@@ -102,13 +107,13 @@ pub(crate) fn load(store: &Store) -> Result<Kept, StoreError> {
     let mut kept = Kept::default();
     let out = &mut kept.left_out;
     for row in store.list_rows(Table::DeviceStates, None)? {
-        let Some(id) = DeviceId::from_key(&row.key1) else { continue };
+        let Ok(id) = row.key1.parse::<DeviceName>() else { continue };
         if let Some(state) = read::<StateV1>(Table::DeviceStates, &row, out) {
             kept.states.insert(id, state.into());
         }
     }
     for row in store.list_rows(Table::Twins, None)? {
-        let Some(id) = DeviceId::from_key(&row.key1) else { continue };
+        let Ok(id) = row.key1.parse::<DeviceName>() else { continue };
         if let Some(twin) = read::<TwinV1>(Table::Twins, &row, out) {
             kept.twins.entry(id).or_default().insert(row.key2, twin.into());
         }
@@ -124,9 +129,9 @@ pub(crate) fn load(store: &Store) -> Result<Kept, StoreError> {
         let Some(AcknowledgedV1 { digest }) = read(Table::Mappers, &row, out) else { continue };
         let has = acknowledged.entry(row.key1).or_default();
         let (device, model) = (row.key2.strip_prefix(DEVICE), row.key2.strip_prefix(MODEL));
-        if let Some(id) = device.and_then(DeviceId::from_key) {
+        if let Some(id) = device.and_then(|key| key.parse::<DeviceName>().ok()) {
             has.devices.insert(id, digest);
-        } else if let Some(id) = model.and_then(DeviceId::from_key) {
+        } else if let Some(id) = model.and_then(|key| key.parse::<DeviceName>().ok()) {
             has.models.insert(id, digest);
         }
     }
@@ -139,13 +144,13 @@ pub(crate) fn load(store: &Store) -> Result<Kept, StoreError> {
 }
 
 /// Keeps a twin.
-pub(crate) fn put_twin(id: &DeviceId, property: &str, twin: &Twin) -> Write {
+pub(crate) fn put_twin(id: &DeviceName, property: &str, twin: &Twin) -> Write {
     let value = encode(TwinV1::from(twin));
     Write::PutRow { table: Table::Twins, key1: id.to_string(), key2: property.to_owned(), value }
 }
 
 /// Keeps a state.
-pub(crate) fn put_state(id: &DeviceId, state: &State) -> Write {
+pub(crate) fn put_state(id: &DeviceName, state: &State) -> Write {
     let value = encode(StateV1::from(state));
     Write::PutRow { table: Table::DeviceStates, key1: id.to_string(), key2: String::new(), value }
 }
@@ -189,12 +194,12 @@ pub(crate) fn delete_mapper(protocol: &str) -> Write {
 }
 
 /// Forgets the twins of a device.
-pub(crate) fn delete_twins(id: &DeviceId) -> Write {
+pub(crate) fn delete_twins(id: &DeviceName) -> Write {
     Write::DeleteRows { table: Table::Twins, key1: id.to_string() }
 }
 
 /// Forgets the state of a device.
-pub(crate) fn delete_state(id: &DeviceId) -> Write {
+pub(crate) fn delete_state(id: &DeviceName) -> Write {
     Write::DeleteRow { table: Table::DeviceStates, key1: id.to_string(), key2: String::new() }
 }
 
@@ -219,8 +224,8 @@ mod tests {
         (key1, key2, String::from_utf8(value).unwrap())
     }
 
-    fn id() -> DeviceId {
-        DeviceId::parse("d", "pump").unwrap()
+    fn id() -> DeviceName {
+        DeviceName::parse("d", "pump").unwrap()
     }
 
     fn twin() -> Twin {

@@ -1,40 +1,6 @@
-//! Names and topics, parsed once at the border.
+//! Topics, parsed once at the border.
 
-use contract::ids::is_dns1123_subdomain;
-
-/// A device or a model: namespace and name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct DeviceId {
-    /// The namespace.
-    pub(crate) namespace: String,
-    /// The name.
-    pub(crate) name: String,
-}
-
-impl DeviceId {
-    /// An id, if both parts are names that Kubernetes takes.
-    pub(crate) fn parse(namespace: &str, name: &str) -> Option<Self> {
-        (is_dns1123_subdomain(namespace) && is_dns1123_subdomain(name))
-            .then(|| DeviceId { namespace: namespace.to_owned(), name: name.to_owned() })
-    }
-
-    /// An id from `namespace/name`, as keys of the store and topics have it.
-    pub(crate) fn from_key(key: &str) -> Option<Self> {
-        let (namespace, name) = key.split_once('/')?;
-        DeviceId::parse(namespace, name)
-    }
-
-    /// `$hw/events/device/<namespace>/<name>/` and `what`.
-    pub(crate) fn topic(&self, what: &str) -> String {
-        format!("{DEVICES}{self}/{what}")
-    }
-}
-
-impl std::fmt::Display for DeviceId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
+use contract::ids::DeviceName;
 
 const DEVICES: &str = "$hw/events/device/";
 const NODES: &str = "$hw/events/node/";
@@ -43,11 +9,11 @@ const NODES: &str = "$hw/events/node/";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
     /// `…/twin/update`
-    UpdateTwin(DeviceId),
+    UpdateTwin(DeviceName),
     /// `…/twin/get`
-    GetTwin(DeviceId),
+    GetTwin(DeviceName),
     /// `…/state/update`
-    UpdateState(DeviceId),
+    UpdateState(DeviceName),
     /// `…/membership/get`
     GetMembers,
 }
@@ -72,8 +38,8 @@ pub(crate) fn parse(topic: &str, node: &str) -> Result<Request, String> {
     };
     let mut parts = rest.splitn(3, '/');
     let (namespace, name, what) = (parts.next(), parts.next(), parts.next());
-    let id = DeviceId::parse(namespace.unwrap_or_default(), name.unwrap_or_default());
-    let Some(id) = id else {
+    let id = DeviceName::parse(namespace.unwrap_or_default(), name.unwrap_or_default());
+    let Ok(id) = id else {
         return Err(format!("`{}` names no device: use {DEVICES}<namespace>/<name>/…", shown()));
     };
     match what {
@@ -84,6 +50,11 @@ pub(crate) fn parse(topic: &str, node: &str) -> Result<Request, String> {
         Some("twin/cloud_updated") => Err("the cloud's word is not taken from a local client".to_owned()),
         Some(_) | None => Err(format!("no client publishes on `{}`", shown())),
     }
+}
+
+/// `$hw/events/device/<namespace>/<name>/` and `what`.
+pub(crate) fn device_topic(device: &DeviceName, what: &str) -> String {
+    format!("{DEVICES}{device}/{what}")
 }
 
 /// The topic of the node's own news.
@@ -97,7 +68,7 @@ mod tests {
 
     #[test]
     fn topics_carry_namespace_and_name() {
-        let id = DeviceId::parse("default", "pump").unwrap();
+        let id = DeviceName::parse("default", "pump").unwrap();
         assert_eq!(
             parse("$hw/events/device/default/pump/twin/update", "n"),
             Ok(Request::UpdateTwin(id.clone()))
@@ -108,7 +79,7 @@ mod tests {
             Ok(Request::UpdateState(id.clone()))
         );
         assert_eq!(parse("$hw/events/node/n/membership/get", "n"), Ok(Request::GetMembers));
-        assert_eq!(id.topic("twin/get/result"), "$hw/events/device/default/pump/twin/get/result");
+        assert_eq!(device_topic(&id, "twin/get/result"), "$hw/events/device/default/pump/twin/get/result");
         // A namespace that is a part of the prefix is a namespace like any other.
         assert!(parse("$hw/events/device/device/e/twin/get", "n").is_ok());
     }

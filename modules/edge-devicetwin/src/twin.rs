@@ -1,8 +1,7 @@
 //! A device as DeviceTwin knows it: its state and its twins.
 
+use contract::ids::DeviceName;
 use contract::{TwinValue, UpReport};
-
-use crate::DeviceId;
 
 /// What is known of a device besides its twins. Every device that the node has has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +23,7 @@ impl State {
     }
 
     /// What the cloud is to know of it.
-    pub(crate) fn report(&self, id: &DeviceId) -> UpReport {
+    pub(crate) fn report(&self, id: &DeviceName) -> UpReport {
         UpReport::DeviceState {
             namespace: id.namespace.clone(),
             name: id.name.clone(),
@@ -107,7 +106,7 @@ impl Twin {
     }
 
     /// What the cloud is to know of it.
-    pub(crate) fn report(&self, id: &DeviceId, property: &str) -> UpReport {
+    pub(crate) fn report(&self, id: &DeviceName, property: &str) -> UpReport {
         let known = |side: Option<&Side>| {
             let side = side.filter(|_| !self.deleted)?;
             let metadata = [

@@ -5,21 +5,22 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use apimachinery::PodReferences;
 use beehive::{Address, Env, Moment};
 use contract::UpReport;
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
-use k8s_openapi::api::core::v1::PodSpec;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::error::StepError;
 use crate::events;
 use crate::json_error;
-use crate::pod::parsed_pod::PodId;
+use crate::pod::id::PodId;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::{EventType, Recorder};
-use crate::pod::references::{References, Sources, references};
+use crate::pod::sources::Sources;
 use crate::pod::tokens::TokenManager;
 use crate::runtime::dns::NodeDns;
 use crate::runtime::env::FieldValues;
@@ -113,8 +114,9 @@ impl Dependencies {
     ///
     /// # Errors
     /// When the reading itself failed.
-    pub(crate) async fn sources(&self, namespace: &str, spec: &PodSpec) -> Result<Sources, StepError> {
-        let (store, namespace, wanted) = (self.store.clone(), namespace.to_owned(), references(spec));
+    pub(crate) async fn sources(&self, pod: &ParsedPod) -> Result<Sources, StepError> {
+        let store = self.store.clone();
+        let (namespace, wanted) = (pod.id.namespace.clone(), pod.references.clone());
         let read = move || Ok(read_sources(&store, &namespace, wanted));
         blocking(&self.env, "read objects from the store", read).await
     }
@@ -150,7 +152,7 @@ impl Dependencies {
     }
 }
 
-fn read_sources(store: &EdgedStore, namespace: &str, wanted: References) -> Sources {
+fn read_sources(store: &EdgedStore, namespace: &str, wanted: PodReferences) -> Sources {
     let mut sources = Sources::default();
     for name in wanted.config_maps {
         let found = read(store.config_map(namespace, &name), &name);

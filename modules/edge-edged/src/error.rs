@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::pod::parsed_pod::PodId;
+use crate::pod::id::PodId;
 
 /// Why an object in the store is not a pod that can be looked at.
 #[derive(Debug, Error)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use beehive::Env;
 
-use crate::pod::parsed_pod::PodId;
+use crate::pod::id::PodId;
 
 /// A worker of a pod failed and was started again; `before` times by now.
 pub(crate) fn worker_restarted(env: &Env, pod: &PodId, before: u32) {

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use beehive::defect::{self, Defect};
 use contract::pod_status::is_terminal;
 use k8s_openapi::api::core::v1::PodStatus;
 
 use crate::pod::admission::{Admission, History};
 use crate::pod::entry::PodUpdate;
-use crate::pod::parsed_pod::{ParsedPod, PodId};
+use crate::pod::id::PodId;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 
 /// Pods of the store, parsed.
@@ -26,7 +28,8 @@ impl StoredPods {
     fn history(&self, pod: &ParsedPod) -> History {
         let known = [self.reported.get(&pod.id.uid).map(Arc::as_ref), pod.cloud_status()];
         let mut known = known.into_iter().flatten();
-        if known.clone().any(|status| status.phase.as_deref().is_some_and(is_terminal)) {
+        let is_forgotten = defect::is_planted(Defect::EndForgotten);
+        if known.clone().any(|status| status.phase.as_deref().is_some_and(is_terminal)) && !is_forgotten {
             History::Ended
         } else if known.any(|status| status.start_time.is_some()) {
             History::Admitted

@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::{NamespacedName, ObjectKey};
 use beehive::Env;
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::{TokenGrant, UpReport, rows};
-use edge_store::{Class, ObjectKey, ObjectVersion, Opened, OutboxQueue, Store, StoreError, Table, Write};
+use edge_store::{Class, ObjectVersion, Opened, OutboxQueue, Store, StoreError, Table, Write};
 use serde_json::Value;
 
 use crate::error::ParseError;
 use crate::plan::StoredPods;
 use crate::pod::parsed_pod::{ParsedPod, fnv1a};
 use crate::pod::reported::{self, ReportedStatuses};
+use crate::pod::token_row;
 
 /// Config maps and Secrets that came, went or changed.
 pub(crate) type ChangedObjects = BTreeSet<ObjectKey>;
@@ -37,7 +39,7 @@ pub(crate) struct StoreView {
     /// The parsed pods by the hash of their JSON.
     pub(crate) parsed: BTreeMap<u64, Arc<ParsedPod>>,
     /// Namespaces and names of the pods whose rows cannot be read.
-    pub(crate) damaged: BTreeSet<(String, String)>,
+    pub(crate) damaged: BTreeSet<NamespacedName>,
     pub(crate) versions: Versions,
     pub(crate) node_labels: Option<BTreeMap<String, String>>,
 }
@@ -134,11 +136,11 @@ impl EdgedStore {
     }
 
     /// Namespaces and names of the pods whose rows cannot be read.
-    pub(crate) fn damaged_pods(&self) -> Result<BTreeSet<(String, String)>, StoreError> {
+    pub(crate) fn damaged_pods(&self) -> Result<BTreeSet<NamespacedName>, StoreError> {
         // A damaged row has no uid.
         let damaged = |version: &ObjectVersion| version.key.resource == PODS && version.uid.is_empty();
         let found = self.store.object_versions()?.into_iter().filter(damaged);
-        Ok(found.map(|version| (version.key.namespace, version.key.name)).collect())
+        Ok(found.map(|version| version.key.namespaced_name()).collect())
     }
 
     /// Whether a pod that is not in the store is really not wanted. A store that lost rows cannot say so; one that began
@@ -186,11 +188,11 @@ impl EdgedStore {
     /// A token that was granted before.
     pub(crate) fn token(&self, key: &str) -> Option<TokenGrant> {
         let bytes = self.store.get_row(Table::Tokens, key, "").ok().flatten()?;
-        serde_json::from_slice(&bytes).ok()
+        token_row::decode(&bytes)
     }
 
     pub(crate) async fn keep_token(&self, key: &str, grant: &TokenGrant) -> Result<(), String> {
-        let value = serde_json::to_vec(grant).map_err(|error| error.to_string())?;
+        let value = token_row::encode(grant).map_err(|error| error.to_string())?;
         let row = Write::PutRow { table: Table::Tokens, key1: key.to_owned(), key2: String::new(), value };
         self.store.commit(vec![row]).await.map(drop).map_err(|error| error.to_string())
     }
@@ -275,10 +277,6 @@ mod tests {
         let changed = edged_store.versions().unwrap().changed_since(&before);
         let names: Vec<&str> = changed.iter().map(|key| key.name.as_str()).collect();
         assert_eq!(names, ["b", "s"]);
-        let spec = serde_json::from_value(serde_json::json!({"containers": [{"name": "c",
-            "envFrom": [{"configMapRef": {"name": "b"}}]}]}));
-        let named = crate::pod::references::references(&spec.unwrap());
-        assert!(named.meet("d", &changed) && !named.meet("other", &changed));
         assert!(edged_store.is_whole() && edged_store.damaged_pods().unwrap().is_empty());
     }
 }

@@ -96,7 +96,9 @@ impl Actor for EventBus {
     async fn started(&mut self, cx: &mut Context<EventBusMsg>) -> Result<(), Fault> {
         // What an earlier incarnation has handed to the store is in it when this comes back.
         self.store.commit(Vec::new()).await.map_err(|e| Fault::from_error(&e))?;
-        let rows = self.store.list_rows(Table::Retained, None).map_err(|e| Fault::from_error(&e))?;
+        let store = self.store.clone();
+        let rows = cx.env().blocking(move || store.list_rows(Table::Retained, None)).await?;
+        let rows = rows.map_err(|e| Fault::from_error(&e))?;
         let access = Access::new(&self.config);
         let limits = ConnectionLimits::of(&self.config);
         let quotas = Quotas::of(&self.config);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::link::{Greeting, Link};
+use beehive::link::{Hello, Link};
 use beehive::{Actor, Address, Context, Fault};
 use contract::edgehub::EdgeHubMsg;
 use contract::metamanager::MetaMsg;
@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Keeps one link to the cloud.
 pub struct EdgeHub {
     endpoints: Endpoints,
-    greeting: Greeting,
+    greeting: Hello,
     meta: Address<MetaMsg>,
     network: Option<Rc<dyn Network>>,
     plan: Plan,
@@ -62,7 +62,7 @@ impl EdgeHub {
         EdgeHub {
             plan: Plan::new(endpoints.0.len()),
             endpoints,
-            greeting: Greeting::of(name),
+            greeting: Hello::of(name),
             meta,
             network: None,
             last_attempt: 0,

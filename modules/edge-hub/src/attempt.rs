@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use beehive::link::{Connection, DialError, Dialer, Greeting, Link, LinkError, PeerName, Routes};
+use beehive::link::{Connection, DialError, Dialer, Hello, Link, LinkError, PeerName, Routes};
 use beehive::{Address, Env, Fault, Moment};
 use contract::metamanager::{MetaDown, MetaMsg};
 use futures::StreamExt;
@@ -57,7 +57,7 @@ type Dials<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Dialled> + 'a>>>;
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) env: Env,
-    pub(crate) greeting: Greeting,
+    pub(crate) greeting: Hello,
     pub(crate) meta: Address<MetaMsg>,
 }
 
@@ -142,7 +142,7 @@ impl Caller {
         // What the cloud says is checked by its certificate alone; it may reach MetaManager and nothing else.
         let meta = self.meta.clone();
         let routes = Routes::new().accept(meta, |message: MetaDown, _: &PeerName| MetaMsg::Down(message));
-        Link::greet(&self.env, connection, &self.greeting, routes).await.map_err(|error| {
+        Link::connect(&self.env, connection, &self.greeting, routes).await.map_err(|error| {
             let reason = Fault::from_error(&error).reason;
             match error {
                 LinkError::Refused(refused) => End { reason, wait: refused.wait, answered: true },

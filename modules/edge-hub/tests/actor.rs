@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use beehive::link::memory::{Cable, MemoryAcceptor, listen};
-use beehive::link::{Acceptor, Arrival, Ending, Link, PeerName, Refused, Routes};
+use beehive::link::{Acceptor, CloseReason, IncomingLink, Link, PeerName, Refused, Routes};
 use beehive::testing::Probe;
 use beehive::{Capacity, Env, Hive, Moment, Policy};
 use contract::edgehub::EdgeHubMsg;
@@ -46,7 +46,7 @@ fn run(test: impl AsyncFnOnce(Bench)) {
 impl Bench {
     async fn admit(&mut self) -> Link {
         let connection = self.cloud.accept().await.unwrap();
-        Arrival::meet(&self.env, connection).await.unwrap().admit(Routes::new()).await.unwrap()
+        IncomingLink::read_hello(&self.env, connection).await.unwrap().admit(Routes::new()).await.unwrap()
     }
 
     async fn until_up(&mut self) -> Moment {
@@ -115,7 +115,7 @@ fn a_cloud_that_asks_to_wait_is_given_time() {
     run(async |mut bench| {
         let connection = bench.cloud.accept().await.unwrap();
         let refused = Refused { reason: "full".to_owned(), wait: Some(Duration::from_secs(30)) };
-        Arrival::meet(&bench.env, connection).await.unwrap().refuse(refused).await;
+        IncomingLink::read_hello(&bench.env, connection).await.unwrap().refuse(refused).await;
         let asked = bench.env.now();
         let _link = bench.admit().await;
         let waited = bench.env.now().since(asked);
@@ -129,7 +129,7 @@ fn a_metamanager_that_began_anew_gets_a_new_link() {
         let link = bench.admit().await;
         bench.until_up().await;
         bench.hub.tell(EdgeHubMsg::MetaBegan).await.unwrap();
-        assert_eq!(link.ended().await, Ending::Left);
+        assert_eq!(link.ended().await, CloseReason::Remote);
         let _again = bench.admit().await;
         bench.until_up().await;
     });

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use beehive::link::memory::{Cable, MemoryAcceptor, MemoryDialer, MemoryPort, listen};
 use beehive::link::{
-    Acceptor, Arrival, Connection, DialError, Dialer, Ending, Link, PeerName, Refused, Routes,
+    Acceptor, CloseReason, Connection, DialError, Dialer, IncomingLink, Link, PeerName, Refused, Routes,
 };
 use beehive::testing::Probe;
 use beehive::{Capacity, Clock, Env, Flow, Hive, Moment, Policy};
@@ -141,7 +141,7 @@ async fn admit(env: &Env, acceptor: &mut MemoryAcceptor) -> Link {
     loop {
         let connection = acceptor.accept().await.unwrap();
         // A dialler that has given up in between is not there any more.
-        if let Ok(arrival) = Arrival::meet(env, connection).await
+        if let Ok(arrival) = IncomingLink::read_hello(env, connection).await
             && let Ok(link) = arrival.admit(Routes::new()).await
         {
             return link;
@@ -190,7 +190,7 @@ fn where_udp_is_blocked_the_link_is_up_over_websocket_in_four_seconds_and_return
             let better = admit(&env, &mut bench.clouds[0].over_quic).await;
             assert!(meta.is_up(), "the old link went before the new one was there");
             assert!(bench.until_up().await.since(passes) <= Duration::from_secs(301));
-            assert_eq!(fallback.ended().await, Ending::Left);
+            assert_eq!(fallback.ended().await, CloseReason::Remote);
             let snapshot = bench.snapshot().await;
             assert_eq!((&snapshot["carrier"], &snapshot["fellBack"]), (&"quic".into(), &false.into()));
             let counted = |event| bench.env.metrics().count_of(event);
@@ -214,7 +214,7 @@ fn the_cloud_may_end_the_old_link_as_soon_as_it_has_the_new_one() {
             bench.until_up().await;
             bench.clouds[0].quic.block(false);
             let connection = bench.clouds[0].over_quic.accept().await.unwrap();
-            let arrival = Arrival::meet(&bench.env, connection).await.unwrap();
+            let arrival = IncomingLink::read_hello(&bench.env, connection).await.unwrap();
             // The end of the old link overtakes the answer to the new hello.
             drop(fallback);
             bench.env.sleep(Duration::from_secs(1)).await;
@@ -261,7 +261,7 @@ fn a_server_that_asks_to_wait_is_left_for_another() {
             let begun = bench.env.now();
             let connection = bench.clouds[0].over_quic.accept().await.unwrap();
             let full = Refused { reason: "full".to_owned(), wait: Some(Duration::from_secs(30)) };
-            Arrival::meet(&bench.env, connection).await.unwrap().refuse(full).await;
+            IncomingLink::read_hello(&bench.env, connection).await.unwrap().refuse(full).await;
             let _link = admit(&bench.env, &mut bench.clouds[1].over_quic).await;
             assert!(bench.until_up().await.since(begun) <= Duration::from_secs(3));
             // The cloud's own answer is not asked for again over another carrier.
@@ -300,7 +300,7 @@ fn a_network_that_comes_back_is_used_within_a_second_and_a_new_address_makes_a_l
             let new = admit(&bench.env, &mut bench.clouds[0].over_quic).await;
             assert!(old.remote::<MetaDown>().is_up());
             assert!(bench.until_up().await.since(changed) <= Duration::from_secs(1));
-            assert_eq!(old.ended().await, Ending::Left);
+            assert_eq!(old.ended().await, CloseReason::Remote);
             // No way at all: that alone changes nothing.
             bench.network.becomes(None);
             bench.env.sleep(Duration::from_secs(100)).await;

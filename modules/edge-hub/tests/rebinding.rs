@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
-use beehive::link::{Acceptor, Arrival, Link, Routes};
+use beehive::link::{Acceptor, IncomingLink, Link, Routes};
 use beehive::testing::Probe;
 use beehive::{Capacity, Clock, Env, Hive, Moment, Policy, TokioClock};
 use contract::edgehub::EdgeHubMsg;
@@ -130,7 +130,7 @@ fn a_link_survives_eight_changes_of_its_address() {
         let counted = Rc::clone(&links);
         tokio::task::spawn_local(async move {
             while let Some(connection) = server.accept().await {
-                if let Ok(arrival) = Arrival::meet(&accepting, connection).await
+                if let Ok(arrival) = IncomingLink::read_hello(&accepting, connection).await
                     && let Ok(link) = arrival.admit(Routes::new()).await
                 {
                     *counted.borrow_mut() += 1;

@@ -1,7 +1,7 @@
 //! What the node holds, as the cloud asks for it, and which batches may follow. Pure.
 
 use contract::digest::{Entry, bucket_of, buckets_for};
-use contract::{Digest, ObjectKey, ObjectVersion};
+use contract::{Digest, ObjectVersion};
 
 /// Key, uid and content hash of every object that the store holds.
 #[derive(Debug, Default)]
@@ -9,14 +9,8 @@ pub struct Holdings(Vec<ObjectVersion>);
 
 impl Holdings {
     /// Of what a store says that it holds.
-    pub fn of(versions: impl IntoIterator<Item = edge_store::ObjectVersion>) -> Holdings {
-        let held =
-            versions.into_iter().map(|edge_store::ObjectVersion { key, uid, content_hash }| ObjectVersion {
-                key: ObjectKey { resource: key.resource, namespace: key.namespace, name: key.name },
-                uid,
-                content_hash,
-            });
-        Holdings(held.collect())
+    pub fn new(versions: Vec<ObjectVersion>) -> Holdings {
+        Holdings(versions)
     }
 
     /// All of it in short.
@@ -97,11 +91,12 @@ mod tests {
     #[test]
     fn the_lists_of_all_buckets_are_the_whole() {
         let holdings = || {
-            Holdings::of((0..100).map(|n| edge_store::ObjectVersion {
-                key: edge_store::ObjectKey::new("pods", "d", format!("p{n}")),
+            let version = |n: u32| ObjectVersion {
+                key: contract::ObjectKey::new("pods", "d", format!("p{n}")),
                 uid: format!("u{n}"),
                 content_hash: n.to_string(),
-            }))
+            };
+            Holdings::new((0..100).map(version).collect())
         };
         let digest = holdings().digest();
         assert_eq!((digest.objects, digest.buckets.len()), (100, 32));

@@ -1,7 +1,7 @@
 //! The store as MetaManager uses it. Reads go to a thread that may wait.
 
 use beehive::{Env, Fault};
-use contract::{Change, ObjectKey};
+use contract::Change;
 use edge_store::{OutboxQueue, OutboxRow, Store, StoreError, Write};
 
 use crate::inventory::Holdings;
@@ -33,7 +33,7 @@ impl MetaStore {
         &self,
         make: impl FnOnce(Holdings) -> T + Send + 'static,
     ) -> Result<Result<T, String>, Fault> {
-        self.read(move |store| Ok(make(Holdings::of(store.object_versions()?)))).await
+        self.read(move |store| Ok(make(Holdings::new(store.object_versions()?)))).await
     }
 
     /// The head of a queue behind a seq.
@@ -60,16 +60,12 @@ impl MetaStore {
 pub(crate) fn write_of(change: Change) -> Write {
     match change {
         Change::Upsert(object) => Write::PutObject {
-            key: store_key(object.key),
+            key: object.key,
             uid: object.uid,
             content_hash: object.content_hash,
             resource_version: object.resource_version,
             json: object.json.to_vec(),
         },
-        Change::Delete { key, uid } => Write::DeleteObject { key: store_key(key), uid },
+        Change::Delete { key, uid } => Write::DeleteObject { key, uid },
     }
-}
-
-fn store_key(key: ObjectKey) -> edge_store::ObjectKey {
-    edge_store::ObjectKey { resource: key.resource, namespace: key.namespace, name: key.name }
 }

@@ -58,13 +58,12 @@ mod store;
 mod wal;
 mod writer;
 
+pub use apimachinery::ObjectKey;
+pub use contract::ObjectVersion;
 pub use contract::report::OutboxQueue;
 pub use error::StoreError;
 pub use inspector::{InspectedReport, InspectedRow, StoreInspector};
 pub use opening::Opened;
-pub use rows::{
-    Class, Committed, Lookup, ObjectKey, ObjectVersion, OutboxRow, Row, StoredObject, Table, UnknownRows,
-    Write,
-};
+pub use rows::{Class, Committed, Lookup, OutboxRow, Row, StoredObject, Table, UnknownRows, Write};
 pub use state::{Damage, DamagedRow, Snapshot};
 pub use store::{Options, StandInDisk, Store, WallClock};

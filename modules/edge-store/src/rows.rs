@@ -1,30 +1,7 @@
 //! What goes in and what comes out.
 
+use apimachinery::ObjectKey;
 use contract::report::OutboxQueue;
-
-/// Names one object in the store.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectKey {
-    /// The plural, with its group where there is one: `pods`, `devices.devices.kubeedge.io`.
-    pub resource: String,
-    /// The namespace; empty for what lives in none.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-}
-
-impl ObjectKey {
-    /// The key of `resource` `namespace`/`name`.
-    pub fn new(resource: impl Into<String>, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        ObjectKey { resource: resource.into(), namespace: namespace.into(), name: name.into() }
-    }
-}
-
-impl std::fmt::Display for ObjectKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}/{}", self.resource, self.namespace, self.name)
-    }
-}
 
 /// An object as the cloud sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,17 +30,6 @@ pub enum Lookup {
     Damaged,
     /// Nothing.
     Absent,
-}
-
-/// Which content of an object the store holds.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectVersion {
-    /// Which object.
-    pub key: ObjectKey,
-    /// Its uid; empty for a row that cannot be read.
-    pub uid: String,
-    /// What its content comes to; empty for a row that cannot be read.
-    pub content_hash: String,
 }
 
 /// How rows of the outbox treat their older siblings.

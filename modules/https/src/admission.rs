@@ -1,13 +1,13 @@
 //! Who may be connected: strangers, who have shown no credential yet, and users. Pure.
 //!
-//! Strangers have places by address, which they lose to others: see [`Places`]. Users have a number of connections each, and
+//! Strangers have places by address, which they lose to others: see [`AcceptLimiter`]. Users have a number of connections each, and
 //! lose none.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use beehive::Moment;
-use beehive::link::door::Places;
+use beehive::link::accept_limiter::AcceptLimiter;
 
 use crate::Limits;
 
@@ -27,7 +27,7 @@ pub(crate) enum Entry {
 
 /// All connections of a server.
 pub(crate) struct Admission {
-    strangers: Places,
+    strangers: AcceptLimiter,
     users: BTreeMap<String, usize>,
     /// Connections of users in all.
     identified: usize,
@@ -39,7 +39,11 @@ pub(crate) struct Admission {
 impl Admission {
     pub(crate) fn new(limits: &Limits) -> Self {
         Admission {
-            strangers: Places::new(limits.strangers, limits.strangers_per_address, limits.yields_after),
+            strangers: AcceptLimiter::new(
+                limits.strangers,
+                limits.strangers_per_address,
+                limits.yields_after,
+            ),
             users: BTreeMap::new(),
             identified: 0,
             open: 0,
@@ -49,7 +53,7 @@ impl Admission {
 
     /// A connection of `address` has come.
     pub(crate) fn enter(&mut self, address: IpAddr, now: Moment) -> Entry {
-        match self.strangers.enter(address, now) {
+        match self.strangers.acquire(address, now) {
             Some((id, instead_of)) => {
                 self.open += 1;
                 Entry::In { id, instead_of }
@@ -66,7 +70,7 @@ impl Admission {
         if self.identified >= most || own >= self.limits.connections_per_user || !self.strangers.holds(id) {
             return false;
         }
-        self.strangers.leave(id);
+        self.strangers.release(id);
         self.users.insert(user.to_owned(), own + 1);
         self.identified += 1;
         true
@@ -75,7 +79,7 @@ impl Admission {
     /// The connection has ended. `user` is who it was identified as.
     pub(crate) fn leave(&mut self, id: u64, user: Option<&str>) {
         self.open = self.open.saturating_sub(1);
-        self.strangers.leave(id);
+        self.strangers.release(id);
         let Some(user) = user else { return };
         self.identified = self.identified.saturating_sub(1);
         match self.users.get_mut(user) {

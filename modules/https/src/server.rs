@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::Arbiter;
-use beehive::link::door::{Rates, origin};
+use beehive::link::accept_limiter::{RateLimiter, address_prefix};
 use beehive::{Clock, Moment};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
@@ -97,7 +97,7 @@ impl Server {
             let (clock, notice): (_, Notice) = (Arc::clone(&clock), Arc::new(notice));
             move || {
                 let serving = Serving { name, limits, clock, notice, said: RefCell::default() };
-                let handshakes = limits.handshakes.map(|rate| Rates::new(rate.per_second, rate.burst));
+                let handshakes = limits.handshakes.map(|rate| RateLimiter::new(rate.per_second, rate.burst));
                 let protocol = protocol();
                 Rc::new(Entrance {
                     serving,
@@ -165,7 +165,7 @@ struct Entrance<P> {
     tls: Option<Tls>,
     places: Arc<Places>,
     protocol: P,
-    handshakes: RefCell<Option<Rates<std::net::IpAddr>>>,
+    handshakes: RefCell<Option<RateLimiter<std::net::IpAddr>>>,
     stop: CancellationToken,
     cut: CancellationToken,
 }
@@ -272,7 +272,7 @@ impl<P: Protocol> Entrance<P> {
 
     /// Waits for the turn of an address.
     async fn turn(&self, address: SocketAddr) {
-        let address = origin(address.ip());
+        let address = address_prefix(address.ip());
         loop {
             let turn = match self.handshakes.borrow_mut().as_mut() {
                 Some(rates) => rates.take(&address, self.serving.clock.now()),

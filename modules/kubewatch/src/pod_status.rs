@@ -5,7 +5,7 @@
 //! with the pod, but is no part of the version: a node's own report is never sent back to it, and yet one that has lost its
 //! store learns with the pod that it has ended, when it started, and since when its conditions hold.
 
-use contract::pod_status::{NODE_CONDITIONS, is_terminal, reported_end};
+use contract::pod_status::{POD_CONDITIONS, is_terminal, reported_terminal_phase};
 use serde_json::{Map, Value, json};
 
 /// A pod's status in its two parts.
@@ -38,7 +38,7 @@ fn end(status: &Value, mark: Option<&str>, uid: &str, parts: &mut Parts) {
     let Some(phase) = status["phase"].as_str() else { return };
     let said = ["phase", "reason", "message"].into_iter().filter_map(|name| field(status, name));
     parts.sent.extend(said);
-    let of_node = mark.and_then(|mark| reported_end(mark, uid)) == Some(phase);
+    let of_node = mark.and_then(|mark| reported_terminal_phase(mark, uid)) == Some(phase);
     if is_terminal(phase) && !of_node {
         parts.of_others.extend(parts.sent.clone());
     }
@@ -51,7 +51,7 @@ fn conditions(status: &Value, parts: &mut Parts) {
     let mut of_node = Vec::new();
     for condition in array(status, "conditions") {
         let Some(kind) = condition["type"].as_str() else { continue };
-        if NODE_CONDITIONS.contains(&kind) {
+        if POD_CONDITIONS.contains(&kind) {
             of_node.push(json!({
                 "type": kind,
                 "status": condition["status"],

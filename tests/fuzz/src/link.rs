@@ -6,7 +6,7 @@ use std::sync::Arc;
 use beehive::TokioClock;
 use beehive::link::memory::{Cable, pair};
 use beehive::link::mux::{Inlet, MuxConnection, Outlet, Role, over};
-use beehive::link::{Arrival, Connection, PeerName, Routes, Urgency};
+use beehive::link::{Connection, IncomingLink, PeerName, Routes, Urgency};
 use beehive::{Clock, Env};
 use bytes::Bytes;
 use cloud_hub::Upgrades;
@@ -63,14 +63,14 @@ pub fn cells(mut bytes: &[u8], admitted: bool) {
 pub async fn hello(bytes: &[u8], env: &Env) {
     let (edge, cloud) = pair(&Cable::new(), peer(), PeerName::verified("cloud", "02"));
     let say = async {
-        let Ok((mut writer, mut reader)) = edge.open(Urgency::Vital).await else { return };
+        let Ok((mut writer, mut reader)) = edge.open(Urgency::Link).await else { return };
         let _ = writer.write_all(bytes).await;
         drop(writer);
         let mut answer = Vec::new();
         let _ = reader.read_to_end(&mut answer).await;
     };
     let meet = async {
-        if let Ok(arrival) = Arrival::meet(env, Box::new(cloud)).await {
+        if let Ok(arrival) = IncomingLink::read_hello(env, Box::new(cloud)).await {
             drop(arrival.admit(Routes::new()).await);
         }
     };

@@ -8,7 +8,7 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
-use crate::cluster::resource;
+use crate::resource::resource;
 
 const RBAC: &str = include_str!("../../../cloud/deploy/rbac.yaml");
 const RBAC_SECRETS: &str = include_str!("../../../cloud/deploy/rbac-secrets.yaml");

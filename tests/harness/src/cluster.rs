@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use beehive::link::memory::{Cable, MemoryPort, listen};
 use beehive::link::tls::Credentials;
-use beehive::link::{Dialer, Greeting, Link, LinkError, PeerName, Routes};
+use beehive::link::{Dialer, Hello, Link, LinkError, PeerName, Routes};
 use beehive::{Env, Message};
 use cloud::{CloudCore, Transport};
 use cloud_hub::SecretStore;
@@ -35,12 +35,13 @@ use config::Threshold;
 use config::edge::CgroupDriver;
 use contract::NodeName;
 use contract::metamanager::MetaDown;
-use edge::{EdgeCore, Parts};
+use edge::{Dependencies, EdgeCore};
 use edge_hub::Endpoints;
-use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::Value;
 
 use crate::real::{RealCluster, Served};
+use crate::resource::resource;
 use crate::{Notes, StandInRuntime, account, enter};
 
 /// 60 s of the environment's clock: what a test waits for a fact at the most.
@@ -320,7 +321,7 @@ impl Cluster {
         let dialled = port.dialer(me.clone(), Cable::new()).dial().await;
         let connection = dialled.map_err(|error| LinkError::Broke(error.to_string()))?;
         let routes = Routes::new().accept(heard, |message: MetaDown, _: &PeerName| message);
-        Link::greet(&self.env, connection, &Greeting::of(me.as_str()), routes).await
+        Link::connect(&self.env, connection, &Hello::of(me.as_str()), routes).await
     }
 
     /// The clock and the lots of this cluster.
@@ -396,24 +397,6 @@ impl Drop for Cluster {
             // A node that was not stopped may still have files open there.
             let _ = std::process::Command::new("umount").args(["--lazy", mount]).status();
         }
-    }
-}
-
-/// A kind by its names. The plural is the kind's name in small letters with an `s` (`es` after `s`, `ies` for `y`).
-pub fn resource(api_version: &str, kind: &str) -> ApiResource {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let small = kind.to_ascii_lowercase();
-    let plural = match (small.ends_with('s'), small.strip_suffix('y')) {
-        (true, _) => format!("{small}es"),
-        (_, Some(stem)) => format!("{stem}ies"),
-        (false, None) => format!("{small}s"),
-    };
-    ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: api_version.to_owned(),
-        kind: kind.to_owned(),
-        plural,
     }
 }
 
@@ -494,7 +477,7 @@ impl Node {
                 }
             }
         };
-        let parts = Parts {
+        let parts = Dependencies {
             node: self.name.clone(),
             common_name: format!("system:node:{}", self.name),
             endpoints: self.endpoints.clone(),

@@ -4,14 +4,16 @@
 mod account;
 mod cloud;
 mod cluster;
-mod objects;
+mod memory_api;
 mod probe;
 mod real;
+mod resource;
 mod runtime;
 
 pub use cloud::{EnrolmentCloud, StandAlone, enter};
-pub use cluster::{Carrier, Cluster, LONG, Node, resource, run};
-pub use objects::Objects;
+pub use cluster::{Carrier, Cluster, LONG, Node, run};
+pub use memory_api::MemoryApi;
 pub use probe::Notes;
 pub use real::RealCluster;
+pub use resource::resource;
 pub use runtime::{Seen, StandInRuntime};

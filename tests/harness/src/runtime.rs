@@ -114,6 +114,18 @@ impl StandInRuntime {
         self.tell(id, EventKind::Stopped);
     }
 
+    /// Loses everything but its images, as when its disk was replaced: what ran is gone.
+    pub fn wipe(&self) {
+        let lost: Vec<String> = {
+            let mut state = self.state.lock().unwrap();
+            let sandboxes = std::mem::take(&mut state.sandboxes).into_keys();
+            sandboxes.chain(std::mem::take(&mut state.containers).into_keys()).collect()
+        };
+        for id in lost {
+            self.tell(&id, EventKind::Deleted);
+        }
+    }
+
     /// Ends the sandbox of a container from outside, with all that runs in it.
     pub fn lose_sandbox(&self, container: &str) {
         let sandbox = self.state.lock().unwrap().containers.get(container).map(|held| held.sandbox.clone());

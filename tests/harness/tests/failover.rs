@@ -13,7 +13,7 @@ use cloud_nodelease::lease::CLOUDCORE_ANNOTATION;
 use config::Threshold;
 use config::edge::CgroupDriver;
 use contract::NodeName;
-use edge::{EdgeCore, Parts};
+use edge::{Dependencies, EdgeCore};
 use edge_hub::{Endpoints, Server};
 use harness::{Cluster, LONG, StandInRuntime, run};
 use serde_json::{Value, json};
@@ -73,7 +73,7 @@ async fn edge(folder: &Path, servers: Vec<Server>, runtime: &StandInRuntime) -> 
     settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
     settings.modules.device_twin.dmi_sock_path = folder.to_owned();
     let env = Env::real();
-    let parts = Parts {
+    let parts = Dependencies {
         node: NodeName::parse(NODE).unwrap(),
         common_name: format!("system:node:{NODE}"),
         endpoints: Endpoints(servers),

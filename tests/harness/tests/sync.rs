@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
-use beehive::link::{Acceptor, Arrival, Dialer, Greeting, Link, PeerName, Routes};
+use beehive::link::{Acceptor, Dialer, Hello, IncomingLink, Link, PeerName, Routes};
 use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use contract::{NodeName, Object, ObjectKey, content_hash};
 use edge_metamanager::MetaManager;
 use edge_store::{Options, Store};
 use futures::StreamExt;
-use harness::{Carrier, Cluster, LONG, Node, Objects, run};
+use harness::{Carrier, Cluster, LONG, MemoryApi, Node, run};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
@@ -231,7 +231,7 @@ impl Bench {
     async fn new() -> Bench {
         let env = Env::real();
         let folder = tempfile::tempdir().unwrap();
-        let secrets = SecretStore::new(Objects::default().client());
+        let secrets = SecretStore::new(MemoryApi::start().await.client());
         let authority = secrets.authority(&env).await.unwrap();
         let (chain, key) =
             SecretStore::server_certificate(&authority, vec!["127.0.0.1".parse().unwrap()], vec![], &env)
@@ -326,17 +326,17 @@ impl Bench {
     async fn reconnect(&mut self, relay: &Relay) -> Duration {
         let began = self.env.now();
         let dialer = QuicDialer::new("127.0.0.1", relay.port, &self.node).unwrap();
-        let (greeting, meta) = (Greeting::of("system:node:edge-1"), self.meta.clone());
+        let (greeting, meta) = (Hello::of("system:node:edge-1"), self.meta.clone());
         let routes = Routes::new().accept(meta, |message: MetaDown, _: &PeerName| MetaMsg::Down(message));
         let env = self.env.clone();
         let edge = async {
             let connection = dialer.dial().await.unwrap();
-            Link::greet(&env, connection, &greeting, routes).await.unwrap()
+            Link::connect(&env, connection, &greeting, routes).await.unwrap()
         };
         let acceptor = &mut self.acceptor;
         let cloud = async {
             let connection = acceptor.accept().await.unwrap();
-            Arrival::meet(&env, connection).await.unwrap().admit(Routes::new()).await.unwrap()
+            IncomingLink::read_hello(&env, connection).await.unwrap().admit(Routes::new()).await.unwrap()
         };
         let (edge, cloud) = tokio::join!(edge, cloud);
         self.session += 1;

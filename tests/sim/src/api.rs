@@ -7,48 +7,28 @@ use std::time::Duration;
 
 use beehive::{Clock, Env};
 use bytes::Bytes;
-use cloud_apiserver::{AccessControl, ClusterPolicy, TokenRequest};
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
+use harness::MemoryApi;
 use http::{Request, Response, StatusCode};
+use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
 use jiff::Timestamp;
 use kube::api::{Api, DynamicObject, PostParams};
-use kubeapi::testing::MemoryStore;
-use kubeapi::{Attributes, Body, Options, User, VersionInfo};
+use kubeapi::{Options, VersionInfo};
 use serde_json::{Value, json};
 
-use crate::store::store;
+use crate::store::{WantedPods, store};
 use crate::trace::Trace;
-use crate::world::Violations;
+use crate::violations::Violations;
 
 /// 2 s: the most that a request takes over a slow path, and its answer.
 const SLOW: Duration = Duration::from_secs(2);
 /// 15 s: the most that one in eight of them takes.
 const SLOWEST: Duration = Duration::from_secs(15);
 
-/// Everybody may do everything, and a token is a name.
-struct Open;
-
-impl AccessControl for Open {
-    fn mint_token(&self, request: &TokenRequest) -> Result<(String, Vec<String>, Timestamp), String> {
-        Ok((format!("token of {}", request.service_account), request.audiences.clone(), Timestamp::MAX))
-    }
-
-    fn review_token<'a>(&'a self, _: &'a str, _: &'a [String]) -> BoxFuture<'a, Option<(User, Vec<String>)>> {
-        async { None }.boxed()
-    }
-
-    fn authorize<'a>(&'a self, _: &'a User, _: &'a Attributes) -> BoxFuture<'a, bool> {
-        async { true }.boxed()
-    }
-}
-
 /// The API of a run.
 #[derive(Clone)]
 pub(crate) struct Server {
-    api: kubeapi::Api<MemoryStore>,
+    api: MemoryApi,
     clock: Arc<dyn Clock>,
     /// 16 random bytes.
     lots: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
@@ -80,7 +60,7 @@ impl Path {
 }
 
 impl Server {
-    pub(crate) fn new(env: &Env, trace: &Trace, violations: &Violations) -> Server {
+    pub(crate) fn new(env: &Env, trace: &Trace, violations: &Violations, pods: &WantedPods) -> Server {
         let (wall, sleeper) = (env.clock(), env.clock());
         let options = Options {
             now: Arc::new(move || Timestamp::try_from(wall.wall()).unwrap_or_default()),
@@ -88,10 +68,7 @@ impl Server {
             sleep: Arc::new(move |pause| sleeper.sleep(pause)),
             version: VersionInfo { major: "1".into(), minor: "33".into(), git_version: "v1.33.0+sim".into() },
         };
-        let store = Arc::new(store(trace.clone(), Arc::clone(violations)));
-        let random = Arc::clone(&options.random);
-        let policy = ClusterPolicy::new(Arc::clone(&store), Arc::new(Open), random);
-        let api = kubeapi::Api::new(store, options, Arc::new(policy));
+        let api = MemoryApi::over(store(trace.clone(), Arc::clone(violations), pods.clone()), options);
         Server { api, clock: env.clock(), lots: Arc::from(env.id_source()) }
     }
 
@@ -110,13 +87,13 @@ impl Server {
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let (server, path) = (server.clone(), path.clone());
             async move {
-                let Some(path) = path else { return Ok::<_, Infallible>(server.answer(request).await) };
-                server.dawdle(&path).await;
+                let Some(path) = path else { return Ok::<_, Infallible>(server.api.answer(request).await) };
+                server.delay(&path).await;
                 let response = match path.away.load(Ordering::Relaxed) {
                     true => away(),
-                    false => server.answer(request).await,
+                    false => server.api.answer(request).await,
                 };
-                server.dawdle(&path).await;
+                server.delay(&path).await;
                 Ok(response)
             }
         });
@@ -124,7 +101,7 @@ impl Server {
     }
 
     /// What a request or an answer takes over a path that is slow.
-    async fn dawdle(&self, path: &Path) {
+    async fn delay(&self, path: &Path) {
         let stuck = path.stuck.load(Ordering::Relaxed);
         if stuck || path.slow.load(Ordering::Relaxed) {
             let [kind, lot, ..] = (self.lots)();
@@ -135,22 +112,6 @@ impl Server {
             };
             self.clock.sleep(least + (most - least) * u32::from(lot) / 255).await;
         }
-    }
-
-    async fn answer(
-        &self,
-        request: Request<kube::client::Body>,
-    ) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
-        let (parts, body) = request.into_parts();
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        let response = self.api.handle(Request::from_parts(parts, body), &User::default()).await;
-        response.map(|body| match body {
-            Body::Whole(bytes) => whole(bytes),
-            Body::Stream(lines) => {
-                let frames = lines.map(|line| Ok(http_body::Frame::data(line)));
-                UnsyncBoxBody::new(StreamBody::new(frames))
-            }
-        })
     }
 }
 

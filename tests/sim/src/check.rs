@@ -8,8 +8,9 @@ use edge_store::Class;
 use serde_json::Value;
 
 use crate::api::objects;
-use crate::story::{Story, device};
-use crate::world::{OUTBOX_ROWS, note};
+use crate::run::{Job, Run, device};
+use crate::violations::note;
+use crate::world::OUTBOX_ROWS;
 
 /// An eighth of the outbox is left to events.
 const TELEMETRY_ROWS: u64 = OUTBOX_ROWS - OUTBOX_ROWS / 8;
@@ -20,9 +21,9 @@ const LIMIT: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Every queue is within its bound. Held at any time.
-pub(crate) async fn bounds(story: &mut Story) {
+pub(crate) async fn bounds(run: &mut Run) {
     let mut reports = Vec::new();
-    for node in &story.world.nodes {
+    for node in &run.world.nodes {
         if let Some(core) = node.core() {
             reports.push(core.inspector().report(Duration::from_secs(1)).await);
         }
@@ -31,48 +32,48 @@ pub(crate) async fn bounds(story: &mut Story) {
             let rows = store.outbox_head(usize::MAX, usize::MAX).unwrap_or_default();
             let count = |class: Class| rows.iter().filter(|row| row.class == class).count() as u64;
             let (events, telemetry) = (count(Class::Event), count(Class::Telemetry));
-            story.fullest = story.fullest.max(events + telemetry);
+            run.outcome.fullest = run.outcome.fullest.max(events + telemetry);
             if events + telemetry > OUTBOX_ROWS || telemetry > TELEMETRY_ROWS {
                 let what =
                     format!("the outbox of {} holds {events} events, {telemetry} of telemetry", node.name);
-                note(&story.world.violations, what);
+                note(&run.world.violations, what);
             }
         }
     }
-    reports.extend(story.world.cloud_reports().await);
+    reports.extend(run.world.cloud_reports().await);
     for actor in reports.iter().flat_map(|report| &report.actors) {
         if actor.queued > actor.capacity {
             let (name, queued) = (&actor.name, actor.queued);
-            note(&story.world.violations, format!("{name} queues {queued} of {}", actor.capacity));
+            note(&run.world.violations, format!("{name} queues {queued} of {}", actor.capacity));
         }
     }
 }
 
 /// Once faults have stopped: the nodes' sets are the cloud's, containers and statuses are as they should be, and no
 /// accepted report is missing.
-pub(crate) async fn converges(story: &mut Story) {
-    let until = story.world.env.now() + LIMIT;
+pub(crate) async fn converges(run: &mut Run) {
+    let until = run.world.env.now() + LIMIT;
     loop {
-        let wrong = differences(story).await;
+        let wrong = differences(run).await;
         if wrong.is_empty() {
             break;
         }
-        if story.world.env.now() > until {
+        if run.world.env.now() > until {
             for what in wrong {
-                note(&story.world.violations, format!("after {} s: {what}", LIMIT.as_secs()));
+                note(&run.world.violations, format!("after {} s: {what}", LIMIT.as_secs()));
             }
             return;
         }
-        story.world.env.sleep(LOOK_EVERY).await;
-        story.world.raise_clouds().await;
+        run.world.env.sleep(LOOK_EVERY).await;
+        run.no_daemon_gives_up().await;
     }
-    needless_restarts(story);
-    unmarked_repeats(story).await;
+    needless_restarts(run);
+    unmarked_repeats(run).await;
 }
 
 /// The routers' own books say so, too.
-async fn unmarked_repeats(story: &Story) {
-    let reports = story.world.cloud_reports().await;
+async fn unmarked_repeats(run: &Run) {
+    let reports = run.world.cloud_reports().await;
     let routers =
         reports.iter().flat_map(|report| &report.actors).filter(|actor| actor.name == ROUTER_MAILBOX);
     for node in
@@ -80,18 +81,19 @@ async fn unmarked_repeats(story: &Story) {
     {
         for source in node["sources"].as_array().into_iter().flatten() {
             if source["unmarkedRepeats"] != 0 {
-                note(&story.world.violations, format!("a router saw repeats without a mark: {source}"));
+                note(&run.world.violations, format!("a router saw repeats without a mark: {source}"));
             }
         }
     }
 }
 
-async fn differences(story: &Story) -> Vec<String> {
+async fn differences(run: &Run) -> Vec<String> {
     let mut wrong = Vec::new();
-    for number in 0..story.world.nodes.len() {
-        held(story, number, &mut wrong).await;
-        reported(story, number, &mut wrong).await;
-        uploaded(story, number, &mut wrong);
+    for number in 0..run.world.nodes.len() {
+        held(run, number, &mut wrong).await;
+        in_sync(run, number, &mut wrong).await;
+        reported(run, number, &mut wrong).await;
+        uploaded(run, number, &mut wrong);
     }
     wrong
 }
@@ -104,30 +106,30 @@ fn content(object: &Value) -> (String, String) {
 }
 
 /// The node holds its pods and what they need, as the API does, and nothing else; and they run.
-async fn held(story: &Story, number: usize, wrong: &mut Vec<String>) {
-    let node = &story.world.nodes[number];
-    let pods = story.pods_of(number).await;
+async fn held(run: &Run, number: usize, wrong: &mut Vec<String>) {
+    let node = &run.world.nodes[number];
+    let pods = run.pods_of(number).await;
     let mut should = Contents::new();
     let mut maps = BTreeSet::new();
     for pod in &pods {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        if !story.pods.contains_key(&name) {
+        if !run.pods.contains_key(&name) {
             wrong.push(format!("{name} was deleted and is still in the API"));
         }
-        if pod["status"]["phase"] != "Running" {
-            wrong.push(format!("{name} is {} in the API", pod["status"]["phase"]));
+        let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+        if !phases(run, &name).contains(&phase) {
+            wrong.push(format!("{name} is {phase} in the API"));
         }
         should.insert(("pods".to_owned(), name), content(pod));
         let map = pod.pointer("/spec/containers/0/env/0/valueFrom/configMapKeyRef/name");
         maps.extend(map.and_then(Value::as_str).map(str::to_owned));
     }
-    for name in story.pods.iter().filter(|(_, on)| **on == number).map(|(name, _)| name) {
+    for name in run.pods.iter().filter(|(_, on)| **on == number).map(|(name, _)| name) {
         if !should.contains_key(&("pods".to_owned(), name.clone())) {
             wrong.push(format!("{name} is not in the API"));
         }
     }
-    let listed =
-        objects(&story.world.client, "v1", "ConfigMap").list(&kube::api::ListParams::default()).await;
+    let listed = objects(&run.world.client, "v1", "ConfigMap").list(&kube::api::ListParams::default()).await;
     for map in listed.map(|list| list.items).unwrap_or_default() {
         let map = serde_json::to_value(map).unwrap_or_default();
         let name = map["metadata"]["name"].as_str().unwrap_or_default().to_owned();
@@ -157,19 +159,42 @@ async fn held(story: &Story, number: usize, wrong: &mut Vec<String>) {
     for key in holds.keys().filter(|key| !should.contains_key(*key)) {
         wrong.push(format!("{} holds {} that it should not", node.name, key.1));
     }
-    let running: BTreeSet<String> = node.runtime.running().into_iter().map(|seen| seen.pod).collect();
+    let is_open = |name: &str| run.jobs.get(name).is_some_and(|job| job.is_open);
+    let running = node.runtime.running().into_iter().map(|seen| seen.pod);
+    let running: BTreeSet<String> = running.filter(|name| !is_open(name)).collect();
+    let pods = should.keys().filter(|(resource, _)| resource == "pods").map(|(_, name)| name.clone());
     let wanted: BTreeSet<String> =
-        should.keys().filter(|(resource, _)| resource == "pods").map(|(_, name)| name.clone()).collect();
+        pods.filter(|name| !is_open(name) && !run.jobs.get(name).is_some_and(|job| job.has_ended)).collect();
     if running != wanted {
         wrong.push(format!("{} runs {running:?}, not {wanted:?}", node.name));
     }
 }
 
-/// What a node's broker accepted has arrived. That it did so in order, the witness has seen.
-fn uploaded(story: &Story, number: usize, wrong: &mut Vec<String>) {
-    let name = &story.world.nodes[number].name;
-    for ((_, topic), accepted) in story.kept.iter().filter(|((node, _), _)| *node == number) {
-        let newest = story.world.witness.newest(name, topic);
+/// The phases that a pod may be in.
+fn phases(run: &Run, pod: &str) -> &'static [&'static str] {
+    match run.jobs.get(pod) {
+        Some(Job { is_open: true, .. }) => &["Running", "Succeeded", "Failed"],
+        Some(Job { has_ended: true, .. }) => &["Succeeded", "Failed"],
+        Some(_) | None => &["Running"],
+    }
+}
+
+/// The Node says that it holds what it should.
+async fn in_sync(run: &Run, number: usize, wrong: &mut Vec<String>) {
+    let name = &run.world.nodes[number].name;
+    let found = objects(&run.world.client, "v1", "Node").get_opt(name.as_str()).await.ok().flatten();
+    let conditions = found.and_then(|node| node.data.pointer("/status/conditions")?.as_array().cloned());
+    let synced = conditions.into_iter().flatten().find(|condition| condition["type"] == "kubehive.io/Synced");
+    if !synced.as_ref().is_some_and(|synced| synced["status"] == "True") {
+        wrong.push(format!("{name} is not said to be in sync: {synced:?}"));
+    }
+}
+
+/// What a node's broker accepted has arrived. That it did so in order, the upload_log has seen.
+fn uploaded(run: &Run, number: usize, wrong: &mut Vec<String>) {
+    let name = &run.world.nodes[number].name;
+    for ((_, topic), accepted) in run.kept.iter().filter(|((node, _), _)| *node == number) {
+        let newest = run.world.upload_log.newest(name, topic);
         if newest < *accepted {
             wrong.push(format!("{name} {topic} arrived up to {newest}; {accepted} was accepted"));
         }
@@ -177,10 +202,10 @@ fn uploaded(story: &Story, number: usize, wrong: &mut Vec<String>) {
 }
 
 /// What a node accepted from its device is in the API.
-async fn reported(story: &Story, number: usize, wrong: &mut Vec<String>) {
+async fn reported(run: &Run, number: usize, wrong: &mut Vec<String>) {
     let name = device(number);
-    let Some(accepted) = story.accepted.get(&name) else { return };
-    let statuses = objects(&story.world.client, "devices.kubeedge.io/v1beta1", "DeviceStatus");
+    let Some(accepted) = run.accepted.get(&name) else { return };
+    let statuses = objects(&run.world.client, "devices.kubeedge.io/v1beta1", "DeviceStatus");
     let status = statuses.get_opt(&name).await.ok().flatten();
     let value = status.as_ref().and_then(|status| {
         let twins = status.data.pointer("/status/twins")?.as_array()?;
@@ -193,18 +218,22 @@ async fn reported(story: &Story, number: usize, wrong: &mut Vec<String>) {
     }
 }
 
-/// A container is started once, and once more for each time that it was killed.
-fn needless_restarts(story: &Story) {
-    for node in &story.world.nodes {
+/// A container is started once, and once more for each time that it was killed; that of a job once.
+fn needless_restarts(run: &Run) {
+    for node in &run.world.nodes {
         let mut started: BTreeMap<String, (String, usize)> = BTreeMap::new();
         for seen in node.runtime.started() {
             started.entry(seen.uid).or_insert((seen.pod, 0)).1 += 1;
         }
         for (uid, (pod, times)) in started {
-            let killed = story.kills.get(&uid).copied().unwrap_or_default();
+            let killed = run.kills.get(&uid).copied().unwrap_or_default();
+            let is_once = run.jobs.get(&pod).is_some_and(|job| !job.is_open);
+            if is_once && times > 1 {
+                note(&run.world.violations, format!("{pod} is not restarted, and was started {times} times"));
+            }
             if times > killed + 1 {
                 note(
-                    &story.world.violations,
+                    &run.world.violations,
                     format!("{pod} was started {times} times and killed {killed} times"),
                 );
             }

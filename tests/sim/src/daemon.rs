@@ -19,11 +19,11 @@ const TURNS_WITHIN_A_MOMENT: u64 = 200_000;
 /// A process of the run.
 pub(crate) struct Daemon {
     life: JoinHandle<()>,
-    fate: Rc<Fate>,
+    turn_limit: Rc<TurnLimit>,
 }
 
 /// How many more turns of its tasks a daemon lives. A turn goes from one await to the next.
-struct Fate {
+struct TurnLimit {
     turns_left: Cell<Option<u64>>,
     over: Notify,
     clock: Arc<dyn Clock>,
@@ -31,9 +31,9 @@ struct Fate {
     moment: Cell<(Moment, u64)>,
 }
 
-impl Fate {
+impl TurnLimit {
     fn new(clock: Arc<dyn Clock>) -> Self {
-        Fate { turns_left: Cell::default(), over: Notify::default(), clock, moment: Cell::default() }
+        TurnLimit { turns_left: Cell::default(), over: Notify::default(), clock, moment: Cell::default() }
     }
 
     /// Takes a turn, if there is one left.
@@ -59,17 +59,17 @@ impl Fate {
     }
 }
 
-struct Mortal {
+struct LimitedTask {
     task: LocalBoxFuture<'static, ()>,
-    fate: Rc<Fate>,
+    turn_limit: Rc<TurnLimit>,
 }
 
-impl Future for Mortal {
+impl Future for LimitedTask {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // What has died does not move any more, and nobody wakes it.
-        if self.fate.turn() { self.task.as_mut().poll(cx) } else { Poll::Pending }
+        if self.turn_limit.turn() { self.task.as_mut().poll(cx) } else { Poll::Pending }
     }
 }
 
@@ -79,10 +79,10 @@ impl Daemon {
         env: &Env,
         make: impl FnOnce(Env) -> F,
     ) -> (Daemon, T) {
-        let fate = Rc::new(Fate::new(env.clock()));
-        let shared = Rc::clone(&fate);
+        let turn_limit = Rc::new(TurnLimit::new(env.clock()));
+        let shared = Rc::clone(&turn_limit);
         let env = env.clone().spawned_by(move |task| {
-            tokio::task::spawn_local(Mortal { task, fate: Rc::clone(&shared) });
+            tokio::task::spawn_local(LimitedTask { task, turn_limit: Rc::clone(&shared) });
         });
         let (made, when_made) = oneshot::channel();
         let set = LocalSet::new();
@@ -93,17 +93,17 @@ impl Daemon {
         });
         let life = tokio::task::spawn_local(set);
         let made = when_made.await.expect("a daemon starts");
-        (Daemon { life, fate }, made)
+        (Daemon { life, turn_limit }, made)
     }
 
     /// Its tasks take so many more turns, and then none.
-    pub(crate) fn doom(&self, turns: u64) {
-        self.fate.turns_left.set(Some(turns));
+    pub(crate) fn limit_turns(&self, turns: u64) {
+        self.turn_limit.turns_left.set(Some(turns));
     }
 
     /// Resolves when the last turn was taken.
     pub(crate) async fn over(&self) {
-        self.fate.over.notified().await;
+        self.turn_limit.over.notified().await;
     }
 
     /// Kills it where it stands.

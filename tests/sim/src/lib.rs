@@ -4,31 +4,40 @@
 //! [`Fault`]. TLS, QUIC, rumqttd and containers stay outside: the cable, the broker's place and the runtime are
 //! stand-ins, and telemetry enters by the broker's own code. There are one or two CloudCores and one to three nodes. A
 //! run ends with everything put right, and then has to come to rest within five simulated minutes; what has to hold is in
-//! `check`, and in `taps`, `telemetry` and `store`, which look on all the time.
+//! `check`, and in `probes`, `telemetry` and `store`, which look on all the time.
 //!
 //! A seed tells the same story every time, event for event: every mailbox and every write of the API is watched, and the
 //! sum over it all is the run's [`Fingerprint`].
 #![allow(clippy::expect_used, clippy::panic)]
 
+mod actors;
 mod api;
 mod check;
 mod clock;
+mod coverage;
 mod daemon;
+mod fault;
+mod inject;
 mod link;
+mod outcome;
+mod panics;
+mod probes;
 mod restart;
+mod run;
 mod store;
 mod story;
-mod strike;
-mod taps;
 mod telemetry;
 mod trace;
+mod violations;
 mod world;
 
 use beehive::defect::{self, Defect};
 
+pub use actors::{ACTORS, ActorKind, ActorMessage, Daemon};
+pub use coverage::Coverage;
+pub use fault::Fault;
+pub use outcome::Outcome;
 pub use restart::{Restarted, cloud_actor_panics};
-pub use story::Outcome;
-pub use strike::Fault;
 pub use trace::Fingerprint;
 
 /// How many events and telemetry the outbox of a node takes in a run. An eighth is left to events.
@@ -56,7 +65,7 @@ fn tell(seed: u64, planted: Option<Defect>, keep_trace: bool) -> Outcome {
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.expect("a runtime");
-    let outcome = tokio::task::LocalSet::new().block_on(&runtime, story::Story::tell(seed, keep_trace));
+    let outcome = tokio::task::LocalSet::new().block_on(&runtime, story::tell(seed, keep_trace));
     defect::plant(None);
     outcome
 }

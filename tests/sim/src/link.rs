@@ -9,9 +9,9 @@ use futures::future::BoxFuture;
 
 /// Where CloudCore listens now, if it runs.
 #[derive(Clone, Default)]
-pub(crate) struct Place(Arc<Mutex<Option<MemoryPort>>>);
+pub(crate) struct ListenAddress(Arc<Mutex<Option<MemoryPort>>>);
 
-impl Place {
+impl ListenAddress {
     pub(crate) fn set(&self, port: Option<MemoryPort>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = port;
     }
@@ -19,7 +19,7 @@ impl Place {
 
 /// Dials wherever CloudCore listens now.
 pub(crate) struct ToCloud {
-    pub(crate) place: Place,
+    pub(crate) place: ListenAddress,
     pub(crate) cable: Cable,
     pub(crate) me: PeerName,
 }

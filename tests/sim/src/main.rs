@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use beehive::defect::Defect;
 use clap::Parser;
-use sim::{Fault, Outcome};
+use sim::{Coverage, Fault, Outcome};
 use tokio::sync::mpsc;
 
 #[derive(Parser)]
@@ -74,6 +74,7 @@ fn many(cli: &Cli) -> ExitCode {
     let end = cli.from.saturating_add(cli.seeds);
     let (tell, mut told) = mpsc::channel::<(u64, Outcome)>(64);
     let mut faults: BTreeMap<Fault, usize> = BTreeMap::new();
+    let mut coverage = Coverage::default();
     let mut wrong = Vec::new();
     let mut count = 0_u64;
     let (mut accepted, mut refused, mut fullest) = (0, 0, 0);
@@ -96,6 +97,7 @@ fn many(cli: &Cli) -> ExitCode {
             accepted += outcome.accepted;
             refused += outcome.refused;
             fullest = outcome.fullest.max(fullest);
+            coverage.add(&outcome);
             for (fault, times) in outcome.faults {
                 *faults.entry(fault).or_default() += times;
             }
@@ -124,6 +126,14 @@ fn many(cli: &Cli) -> ExitCode {
     );
     for fault in Fault::ALL {
         println!("{:>8} times {fault:?}", faults.get(&fault).copied().unwrap_or_default());
+    }
+    for line in coverage.lines() {
+        println!("{line}");
+    }
+    let unhit = coverage.actors_never_hit();
+    if !unhit.is_empty() && wrong.is_empty() {
+        println!("FAILED: these actors have never panicked: {unhit:?}");
+        return ExitCode::FAILURE;
     }
     let never: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| !faults.contains_key(fault)).collect();
     if !never.is_empty() && wrong.is_empty() {

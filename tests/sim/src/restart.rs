@@ -7,18 +7,11 @@ use beehive::testing::{PanicPoint, PlannedPanic, plan_panic};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
+use crate::actors::{ACTORS, Daemon};
 use crate::api::{create, objects};
-use crate::world::{IMAGE, World};
+use crate::violations::note;
+use crate::world::{IMAGE, Process, World};
 
-/// The actors of CloudCore.
-const ACTORS: [&str; 6] = [
-    "cloud-nodelease",
-    "cloud-synccontroller",
-    "cloud-edgecontroller",
-    "cloud-devicecontroller",
-    "cloud-router",
-    "cloud-hub",
-];
 /// 3 simulated minutes to come to rest.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -58,13 +51,13 @@ async fn run(actor: &str, message: &'static str, awaits: u32) -> Restarted {
     run.new_node().await;
     run.settle("after a new node").await;
     // Whoever begins anew has the others tell it everything again.
-    for actor in ACTORS {
-        run.plan(actor, None, 0);
+    for kind in ACTORS.into_iter().filter(|kind| kind.daemon == Daemon::Cloud && kind.is_top) {
+        run.plan(kind.name, None, 0);
         run.change().await;
         run.settle("after every actor has begun anew").await;
     }
     run.delete_node().await;
-    let gave_up = run.world.raise_clouds().await;
+    let gave_up = run.world.raise_daemons().await;
     let mut violations = std::mem::take(&mut *run.world.violations.lock().expect("nobody panics with it"));
     violations.extend(gave_up);
     violations.extend(run.needless_starts());
@@ -86,7 +79,7 @@ struct Run {
 
 impl Run {
     fn plan(&self, actor: &str, message: Option<&'static str>, awaits: u32) -> PlannedPanic {
-        let inspector = self.world.cloud_inspector(0).expect("the cloud runs");
+        let inspector = self.world.inspector(Process::Cloud(0)).expect("the cloud runs");
         plan_panic(&inspector, actor, PanicPoint { message, nth: 1, awaits })
     }
 
@@ -178,7 +171,7 @@ impl Run {
     }
 
     fn note(&self, what: String) {
-        crate::world::note(&self.world.violations, what);
+        note(&self.world.violations, what);
     }
 
     /// Waits until everything is as it should be.

@@ -1,123 +1,72 @@
-//! What happens in a run: people change things in the API, devices report, and faults strike.
+//! What happens in a run: people change things in the API, devices report, faults strike, and everything is put right.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::actors::ACTORS;
 use crate::api::{create, objects};
 use crate::check;
-use crate::strike::Fault;
-use crate::telemetry::Meter;
-use crate::trace::Fingerprint;
+use crate::fault::Fault;
+use crate::outcome::Outcome;
+use crate::run::{Job, Run, device};
 use crate::world::{IMAGE, World};
 
-/// 40 things that happen in a run.
-const STEPS: usize = 40;
+/// 46 things that happen in a run.
+const STEPS: usize = 46;
 /// At most so many pods at once.
 const PODS_MAX: usize = 8;
 /// Config maps that pods refer to.
 const MAPS: usize = 4;
 
-/// What one run came to.
-#[derive(Debug, Clone, Default)]
-pub struct Outcome {
-    /// What was wrong; empty when nothing was.
-    pub violations: Vec<String>,
-    /// How often each fault struck.
-    pub faults: BTreeMap<Fault, usize>,
-    /// The most events and telemetry that an outbox held at once.
-    pub fullest: u64,
-    /// Publishes of QoS 1 that were accepted.
-    pub accepted: usize,
-    /// Publishes that an outbox at its bound has refused.
-    pub refused: usize,
-    /// What was told, in order.
-    pub tale: Vec<String>,
-    /// Everything that happened, as one number.
-    pub fingerprint: Fingerprint,
-    /// Everything that happened, if it was asked for.
-    pub trace: Vec<String>,
-}
-
-/// A run with its seed.
-pub(crate) struct Story {
-    pub(crate) world: World,
-    pub(crate) random: StdRng,
-    outcome: Outcome,
-    /// Pods that were made and not deleted: name to node.
-    pub(crate) pods: BTreeMap<String, usize>,
-    made: usize,
-    /// The last speed that each device's node accepted.
-    pub(crate) accepted: BTreeMap<String, u64>,
-    speed: u64,
-    /// A client of each node's broker.
-    meters: Vec<Meter>,
-    /// The last telemetry that was accepted, by node and topic.
-    pub(crate) kept: BTreeMap<(usize, String), u64>,
-    /// How often a container of the pod's uid was killed by the run.
-    pub(crate) kills: BTreeMap<String, usize>,
-    /// The most events that an outbox held.
-    pub(crate) fullest: u64,
-}
-
-pub(crate) fn device(node: usize) -> String {
-    format!("fan-{node}")
-}
-
 fn config_map(number: usize) -> String {
     format!("map-{number}")
 }
 
-impl Story {
-    pub(crate) async fn tell(seed: u64, keep_trace: bool) -> Outcome {
-        let mut random = StdRng::seed_from_u64(seed);
-        let nodes = random.random_range(1..=3);
-        let clouds = random.random_range(1..=2);
-        let world = World::new(seed, nodes, clouds, keep_trace).await;
-        let mut story = Story {
-            world,
-            random,
-            outcome: Outcome::default(),
-            pods: BTreeMap::new(),
-            made: 0,
-            accepted: BTreeMap::new(),
-            speed: 0,
-            meters: std::iter::repeat_with(Meter::default).take(nodes).collect(),
-            kept: BTreeMap::new(),
-            kills: BTreeMap::new(),
-            fullest: 0,
-        };
-        story.begin().await;
-        for _ in 0..STEPS {
-            story.step().await;
-            check::bounds(&mut story).await;
-            let pause = story.random.random_range(1..8_000);
-            story.wait(Duration::from_millis(pause)).await;
-        }
-        story.heal().await;
-        for number in 0..nodes {
-            story.publish(number, 0).await;
-        }
-        check::converges(&mut story).await;
-        // Once more without a reconnect, which would put right what was lost on the way.
-        for _ in 0..4 {
-            story.change().await;
-        }
-        story.say("the last changes are made".to_owned());
-        check::converges(&mut story).await;
-        story.end().await
+/// Tells the story of a seed.
+pub(crate) async fn tell(seed: u64, keep_trace: bool) -> Outcome {
+    let mut random = StdRng::seed_from_u64(seed);
+    let nodes = random.random_range(1..=3);
+    let clouds = random.random_range(1..=2);
+    let world = World::new(seed, nodes, clouds, keep_trace).await;
+    let mut run = Run::new(world, random);
+    run.begin().await;
+    for _ in 0..STEPS {
+        run.step().await;
+        check::bounds(&mut run).await;
+        let pause = run.random.random_range(1..8_000);
+        run.wait(Duration::from_millis(pause)).await;
     }
+    run.heal().await;
+    for number in 0..nodes {
+        run.publish(number, 0).await;
+    }
+    check::converges(&mut run).await;
+    // Once more without a reconnect, which would put right what was lost on the way.
+    for _ in 0..4 {
+        run.change().await;
+    }
+    run.say("the last changes are made".to_owned());
+    check::converges(&mut run).await;
+    run.end().await
+}
 
+impl Run {
     async fn end(mut self) -> Outcome {
-        let found = std::mem::take(&mut *self.world.violations.lock().expect("nobody panics with it"));
-        self.outcome.violations = found;
-        self.outcome.fullest = self.fullest;
-        let answers_lost = self.world.nodes.iter().map(|node| node.ambush.struck()).sum();
+        let answers_lost = self.world.nodes.iter().map(|node| node.answer_loss.struck()).sum();
         self.struck(Fault::AnswerLost, answers_lost);
+        self.count_panics();
+        self.outcome.panics = self.panics();
+        self.outcome.handed = self.world.handed.all();
+        let known =
+            |actor, message| ACTORS.iter().any(|kind| kind.name == actor && kind.messages.contains(&message));
+        let unknown = self.outcome.handed.iter().find(|(actor, message)| !known(*actor, *message));
+        assert_eq!(unknown, None, "`actors::ACTORS` is out of date");
+        self.outcome.violations =
+            std::mem::take(&mut *self.world.violations.lock().expect("nobody panics with it"));
         for number in 0..self.world.nodes.len() {
             self.world.kill_node(number).await;
         }
@@ -126,27 +75,6 @@ impl Story {
         }
         (self.outcome.fingerprint, self.outcome.trace) = self.world.trace.end();
         self.outcome
-    }
-
-    /// A fault has struck so often.
-    pub(crate) fn struck(&mut self, fault: Fault, times: usize) {
-        if times > 0 {
-            *self.outcome.faults.entry(fault).or_default() += times;
-        }
-    }
-
-    pub(crate) fn say(&mut self, what: String) {
-        let at = self.world.env.now().0.as_secs_f64();
-        tracing::info!("{at:.3} {what}");
-        self.world.trace.note("story", format_args!("{what}"));
-        self.outcome.tale.push(format!("{at:.3} {what}"));
-    }
-
-    pub(crate) async fn wait(&mut self, pause: Duration) {
-        self.world.env.sleep(pause).await;
-        for reason in self.world.raise_clouds().await {
-            self.say(format!("it ended by itself: {reason}"));
-        }
     }
 
     async fn begin(&mut self) {
@@ -170,7 +98,7 @@ impl Story {
     }
 
     async fn step(&mut self) {
-        match self.random.random_range(0..12) {
+        match self.random.random_range(0..14) {
             0..=3 => self.change().await,
             4..=5 => {
                 let node = self.random.random_range(0..self.world.nodes.len());
@@ -184,6 +112,11 @@ impl Story {
                 self.publish(node, count).await;
             }
             8 => self.mend().await,
+            9..=10 => {
+                for _ in 0..self.random.random_range(1..=3) {
+                    self.plan_a_panic();
+                }
+            }
             _ => self.strike().await,
         }
     }
@@ -197,15 +130,20 @@ impl Story {
             self.made += 1;
             let name = format!("pod-{}", self.made);
             let map = config_map(self.random.random_range(0..MAPS));
+            let is_job = self.random.random_range(0..3) == 0;
             let spec = json!({
                 "nodeName": self.world.nodes[node].name.as_str(),
                 "automountServiceAccountToken": false,
                 "terminationGracePeriodSeconds": 1,
+                "restartPolicy": if is_job { "Never" } else { "Always" },
                 "containers": [{"name": "c", "image": IMAGE,
                     "env": [{"name": "V", "valueFrom": {"configMapKeyRef": {"name": map, "key": "value"}}}]}],
             });
             create(&client, "v1", "Pod", json!({"metadata": {"name": name}, "spec": spec})).await;
-            self.say(format!("pod {name} on node {node} with {map}"));
+            self.say(format!("pod {name} on node {node} with {map}, a job: {is_job}"));
+            if is_job {
+                self.jobs.insert(name.clone(), Job::default());
+            }
             self.pods.insert(name, node);
         } else if roll < 6 && !self.pods.is_empty() {
             let at = self.random.random_range(0..self.pods.len());
@@ -222,37 +160,5 @@ impl Story {
             patched.unwrap_or_else(|error| panic!("{map} is not changed: {error}"));
             self.say(format!("{map} is {value}"));
         }
-    }
-
-    /// A device says something over MQTT.
-    pub(crate) async fn report(&mut self, node: usize) {
-        self.speed += 1;
-        let (speed, name) = (self.speed, device(node));
-        if self.world.nodes[node].says_speed(&self.world.env, &name, speed).await {
-            self.say(format!("{name} turns at {speed}"));
-            self.accepted.insert(name, speed);
-        }
-    }
-
-    /// A client of the node's broker publishes for the cloud, what was not acknowledged before first.
-    async fn publish(&mut self, node: usize, count: usize) {
-        let intake = self.world.nodes[node].intake();
-        let kept = &mut self.kept;
-        let accepted = |topic: &str, number: u64| {
-            kept.insert((node, topic.to_owned()), number);
-        };
-        let burst = self.meters[node].publish(&self.world.env, intake, count, accepted).await;
-        self.outcome.accepted += burst.accepted;
-        self.outcome.refused += burst.full;
-        self.say(format!("telemetry of node {node}: {burst:?}"));
-    }
-
-    /// The pods of the API on a node.
-    pub(crate) async fn pods_of(&self, node: usize) -> Vec<Value> {
-        let name = self.world.nodes[node].name.as_str();
-        let listed = objects(&self.world.client, "v1", "Pod").list(&kube::api::ListParams::default()).await;
-        let pods = listed.map(|list| list.items).unwrap_or_default();
-        let values = pods.into_iter().filter_map(|pod| serde_json::to_value(pod).ok());
-        values.filter(|pod| pod["spec"]["nodeName"] == name).collect()
     }
 }

@@ -9,7 +9,7 @@ use beehive::Env;
 use contract::{NodeName, Upload};
 use edge_eventbus::{Publisher, Uploader};
 
-use crate::world::{Violations, note};
+use crate::violations::{Violations, note};
 
 /// Each is a source of its own.
 const TOPICS: [&str; 2] = ["meter/user/load", "$hw/events/upload/heat"];
@@ -23,7 +23,7 @@ type Source = (NodeName, String);
 
 /// A client of QoS 1: what was not acknowledged is sent again over the next connection, in the same order.
 #[derive(Default)]
-pub(crate) struct Meter {
+pub(crate) struct MqttClient {
     last: [u64; TOPICS.len()],
     unanswered: VecDeque<(usize, u64)>,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Burst {
     pub(crate) unanswered: usize,
 }
 
-impl Meter {
+impl MqttClient {
     /// Connects, sends what has no answer, and `count` new ones. What was accepted goes to `accepted`.
     pub(crate) async fn publish(
         &mut self,
@@ -84,7 +84,7 @@ async fn send(connection: &Publisher, topic: &str, number: u64, dup: bool) -> Re
 }
 
 #[derive(Default)]
-struct Heard {
+struct SourceLog {
     /// The last number of each boot.
     boots: BTreeMap<[u8; 16], u64>,
     newest: u64,
@@ -92,14 +92,14 @@ struct Heard {
 
 /// Stands at the mailbox of the router, whichever CloudCore's it is, and remembers what no restart forgets.
 #[derive(Clone)]
-pub(crate) struct Witness {
-    heard: Arc<Mutex<BTreeMap<Source, Heard>>>,
+pub(crate) struct UploadLog {
+    heard: Arc<Mutex<BTreeMap<Source, SourceLog>>>,
     violations: Violations,
 }
 
-impl Witness {
-    pub(crate) fn new(violations: &Violations) -> Witness {
-        Witness { heard: Arc::default(), violations: Arc::clone(violations) }
+impl UploadLog {
+    pub(crate) fn new(violations: &Violations) -> UploadLog {
+        UploadLog { heard: Arc::default(), violations: Arc::clone(violations) }
     }
 
     /// The router is about to be handed these.
@@ -120,7 +120,7 @@ impl Witness {
     }
 }
 
-impl Heard {
+impl SourceLog {
     /// In order and without a gap, within a boot and over all boots; and what was here before says so.
     fn take(&mut self, upload: &Upload) -> Result<(), String> {
         let Upload { repeat, telemetry, .. } = upload;

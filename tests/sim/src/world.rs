@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use beehive::link::PeerName;
 use beehive::link::memory::{Cable, listen};
-use beehive::{Actor, Address, Clock, Context, Env, Fault, Hive, Reply};
+use beehive::{Actor, Address, Clock, Context, Ended, Env, Fault, Hive, Reply};
 use contract::NodeName;
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
-use edge::{EdgeCore, Parts};
+use edge::{Dependencies, EdgeCore};
 use edge_eventbus::Uploader;
 use edge_hub::{Endpoints, Server as CloudServer};
 use edge_store::{Options, StandInDisk, Store, WallClock};
@@ -22,19 +22,23 @@ use harness::StandInRuntime;
 use noderegistry::Registry;
 use serde_json::{Value, json};
 
+use crate::actors::Handed;
 use crate::api::{Path, Server, create};
 use crate::clock::MachineClock;
 use crate::daemon::Daemon;
-use crate::link::{Place, ToCloud};
-pub(crate) use crate::taps::Side;
-use crate::taps::{Ambush, CloudEyes, Newest, NodeEyes};
-use crate::telemetry::Witness;
+use crate::link::{ListenAddress, ToCloud};
+use crate::probes::{AnswerLoss, CloudProbes, Newest, NodeProbes};
+use crate::store::WantedPods;
+use crate::telemetry::UploadLog;
 use crate::trace::Trace;
+use crate::violations::Violations;
 
 /// 10 s between renewals of a node's Lease: the default.
 const LEASE_PERIOD: Duration = Duration::from_secs(10);
 /// 1 s: a daemon that does not use up its turns by then is killed where it stands.
-const DOOM: Duration = Duration::from_secs(1);
+const TURNS_WITHIN: Duration = Duration::from_secs(1);
+/// 60 s for a daemon that is told to stop.
+const STOP: Duration = Duration::from_secs(60);
 /// A bound of the outbox that a run reaches: a burst of telemetry is more, and so is what a node has to tell that is cut
 /// off for a while.
 pub(crate) const OUTBOX_ROWS: u64 = 12;
@@ -43,11 +47,11 @@ const SERIAL: &str = "01";
 /// What runs in every pod.
 pub(crate) const IMAGE: &str = "web:1";
 
-/// What a run found wrong.
-pub(crate) type Violations = Arc<Mutex<Vec<String>>>;
-
-pub(crate) fn note(violations: &Violations, what: String) {
-    violations.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+/// A process of a run, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Process {
+    Cloud(usize),
+    Node(usize),
 }
 
 /// In EventBus' place: MQTT and its threads stay outside. It lets a run speak to DeviceTwin as the bus would, and brings
@@ -71,9 +75,9 @@ impl Actor for Bus {
     }
 }
 
-/// The doors of a node's broker, while it runs.
+/// How a run speaks to a node's broker, while it runs.
 #[derive(Clone)]
-struct Doors {
+struct BusHandles {
     twin: Address<TwinMsg>,
     intake: Uploader,
 }
@@ -84,20 +88,20 @@ pub(crate) struct Node {
     settings: config::edge::EdgeCore,
     /// One to each CloudCore.
     pub(crate) cables: Vec<Cable>,
-    pub(crate) ambush: Ambush,
+    pub(crate) answer_loss: AnswerLoss,
     endpoints: Endpoints,
     pub(crate) runtime: StandInRuntime,
     /// The machine's, for EdgeCore and the runtime.
     pub(crate) clock: Arc<MachineClock>,
     pub(crate) disk_full: Arc<AtomicBool>,
     core: Option<(Daemon, EdgeCore, Store)>,
-    doors: Rc<RefCell<Option<Doors>>>,
+    bus: Rc<RefCell<Option<BusHandles>>>,
     newest: Newest,
 }
 
 /// A CloudCore. Its place outlives it.
 pub(crate) struct Cloud {
-    place: Place,
+    place: ListenAddress,
     pub(crate) clock: Arc<MachineClock>,
     pub(crate) path: Path,
     running: Option<(Daemon, Hive)>,
@@ -110,9 +114,11 @@ pub(crate) struct World {
     /// The run's own client.
     pub(crate) client: kube::Client,
     pub(crate) violations: Violations,
+    pub(crate) handed: Handed,
+    wanted: WantedPods,
     pub(crate) trace: Trace,
-    pub(crate) witness: Witness,
-    ambushes: Arc<Mutex<BTreeMap<NodeName, Ambush>>>,
+    pub(crate) upload_log: UploadLog,
+    answer_losses: Arc<Mutex<BTreeMap<NodeName, AnswerLoss>>>,
     pub(crate) clouds: Vec<Cloud>,
     pub(crate) nodes: Vec<Node>,
     folder: tempfile::TempDir,
@@ -123,7 +129,8 @@ impl World {
     pub(crate) async fn new(seed: u64, nodes: usize, clouds: usize, keep_trace: bool) -> World {
         let env = Env::seeded(seed).without_threads();
         let (violations, trace) = (Violations::default(), Trace::new(env.clock(), keep_trace));
-        let api = Server::new(&env, &trace, &violations);
+        let wanted = WantedPods::default();
+        let api = Server::new(&env, &trace, &violations, &wanted);
         let client = api.own_client();
         for name in ["default", "kubeedge", "kube-node-lease"] {
             create(&client, "v1", "Namespace", json!({"metadata": {"name": name}})).await;
@@ -137,17 +144,24 @@ impl World {
             env,
             api,
             client,
-            witness: Witness::new(&violations),
+            upload_log: UploadLog::new(&violations),
             violations,
+            handed: Handed::default(),
+            wanted,
             trace,
-            ambushes: Arc::default(),
+            answer_losses: Arc::default(),
             clouds: Vec::new(),
             nodes: Vec::new(),
             folder,
         };
         for number in 0..clouds {
             let clock = MachineClock::new(world.env.clock());
-            world.clouds.push(Cloud { place: Place::default(), clock, path: Path::default(), running: None });
+            world.clouds.push(Cloud {
+                place: ListenAddress::default(),
+                clock,
+                path: Path::default(),
+                running: None,
+            });
             world.start_cloud(number).await;
         }
         for number in 0..nodes {
@@ -164,9 +178,12 @@ impl World {
         self.start_node(self.nodes.len() - 1).await;
     }
 
-    /// Reads the actors of a CloudCore, while it runs.
-    pub(crate) fn cloud_inspector(&self, number: usize) -> Option<beehive::Inspector> {
-        self.clouds[number].running.as_ref().map(|(_, hive)| hive.inspector())
+    /// Reads the actors of a process, while it runs.
+    pub(crate) fn inspector(&self, process: Process) -> Option<beehive::Inspector> {
+        match process {
+            Process::Cloud(number) => self.clouds[number].running.as_ref().map(|(_, hive)| hive.inspector()),
+            Process::Node(number) => self.nodes[number].core().map(EdgeCore::inspector),
+        }
     }
 
     fn node(&self, name: &str) -> Node {
@@ -192,20 +209,23 @@ impl World {
             CloudServer { name: format!("cloud-{number}"), quic: Some(Rc::new(dialer)), websocket: None }
         };
         let endpoints = Endpoints(self.clouds.iter().enumerate().map(server).collect());
-        let ambush = Ambush::at(&cables);
+        let answer_loss = AnswerLoss::at(&cables);
         let name = NodeName::parse(name).expect("a node's name");
-        self.ambushes.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), ambush.clone());
+        self.answer_losses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone(), answer_loss.clone());
         Node {
             name,
             settings,
             cables,
-            ambush,
+            answer_loss,
             endpoints,
             runtime,
             clock,
             disk_full: Arc::default(),
             core: None,
-            doors: Rc::default(),
+            bus: Rc::default(),
             newest: Arc::default(),
         }
     }
@@ -220,11 +240,12 @@ impl World {
         let (port, acceptor) = listen(PeerName::verified(&name, "00"));
         cloud.place.set(Some(port));
         let client = self.api.client(&cloud.path);
-        let eyes = CloudEyes {
+        let probes = CloudProbes {
             name,
             trace: self.trace.clone(),
-            witness: self.witness.clone(),
-            ambushes: Arc::clone(&self.ambushes),
+            upload_log: self.upload_log.clone(),
+            answer_losses: Arc::clone(&self.answer_losses),
+            handed: self.handed.clone(),
         };
         let make = |env: Env| async move {
             let dependencies = cloud::topology::Dependencies {
@@ -238,7 +259,7 @@ impl World {
             };
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);
-            eyes.watch(&hive);
+            probes.watch(&hive);
             cloud::topology::actors(&mut hive, mailboxes, dependencies);
             hive.open().expect("the map of CloudCore is right");
             hive
@@ -247,11 +268,46 @@ impl World {
         cloud.running = Some(Daemon::start(&env, make).await);
     }
 
-    /// Lets a CloudCore take so many more turns, or live a second.
-    pub(crate) async fn doom_cloud(&self, number: usize, turns: u64) {
-        if let Some((daemon, _)) = &self.clouds[number].running {
-            daemon.doom(turns);
-            self.env.timeout(DOOM, daemon.over()).await;
+    /// Lets a process take so many more turns, or live a second.
+    pub(crate) async fn limit_turns(&self, process: Process, turns: u64) {
+        let daemon = match process {
+            Process::Cloud(number) => self.clouds[number].running.as_ref().map(|(daemon, _)| daemon),
+            Process::Node(number) => self.nodes[number].core.as_ref().map(|(daemon, ..)| daemon),
+        };
+        if let Some(daemon) = daemon {
+            daemon.limit_turns(turns);
+            self.env.timeout(TURNS_WITHIN, daemon.over()).await;
+        }
+    }
+
+    /// Starts a process, if it does not run.
+    pub(crate) async fn start(&mut self, process: Process) {
+        match process {
+            Process::Cloud(number) => self.start_cloud(number).await,
+            Process::Node(number) => self.start_node(number).await,
+        }
+    }
+
+    /// Stops a process in order, if it runs, and ends it.
+    pub(crate) async fn stop(&mut self, process: Process) -> Option<Ended> {
+        match process {
+            Process::Cloud(number) => {
+                let cloud = &mut self.clouds[number];
+                let (daemon, hive) = cloud.running.take()?;
+                cloud.place.set(None);
+                let ended = hive.shutdown(STOP).await;
+                daemon.kill().await;
+                Some(ended)
+            }
+            Process::Node(number) => {
+                let node = &mut self.nodes[number];
+                let (daemon, core, store) = node.core.take()?;
+                node.bus.replace(None);
+                drop(store);
+                let ended = core.stop(STOP).await;
+                daemon.kill().await;
+                Some(ended)
+            }
         }
     }
 
@@ -283,7 +339,7 @@ impl World {
             i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
         }));
         let store = Store::open(&node.settings.database.data_source, options).expect("the store opens");
-        let parts = Parts {
+        let parts = Dependencies {
             node: node.name.clone(),
             common_name: format!("system:node:{}", node.name),
             endpoints: node.endpoints.clone(),
@@ -291,40 +347,34 @@ impl World {
             runtime: Arc::new(node.runtime.clone()),
             store: store.clone(),
         };
-        let (settings, doors, kept) = (node.settings.clone(), Rc::clone(&node.doors), store.clone());
+        let (settings, bus, kept) = (node.settings.clone(), Rc::clone(&node.bus), store.clone());
         let bus = move |twin, meta| {
             let intake = Uploader::default();
-            doors.replace(Some(Doors { twin, intake: intake.clone() }));
+            bus.replace(Some(BusHandles { twin, intake: intake.clone() }));
             Bus { intake, store: kept.clone(), meta }
         };
         let make = |env: Env| async move {
             EdgeCore::start_over(&settings, parts, env, bus).await.expect("the map of EdgeCore is right")
         };
         let (daemon, core) = Daemon::start(&env, make).await;
-        let eyes = NodeEyes {
+        let probes = NodeProbes {
             name: node.name.clone(),
             trace: self.trace.clone(),
-            ambush: node.ambush.clone(),
+            answer_loss: node.answer_loss.clone(),
             newest: Arc::clone(&node.newest),
             violations: Arc::clone(&self.violations),
+            handed: self.handed.clone(),
+            wanted: self.wanted.clone(),
         };
-        eyes.watch(&core);
+        probes.watch(&core);
         node.core = Some((daemon, core, store));
-    }
-
-    /// Lets a node's EdgeCore take so many more turns, or live a second.
-    pub(crate) async fn doom_node(&self, number: usize, turns: u64) {
-        if let Some((daemon, _, _)) = &self.nodes[number].core {
-            daemon.doom(turns);
-            self.env.timeout(DOOM, daemon.over()).await;
-        }
     }
 
     /// Kills a node's EdgeCore at whatever await it stands.
     pub(crate) async fn kill_node(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         if let Some((daemon, core, store)) = node.core.take() {
-            node.doors.replace(None);
+            node.bus.replace(None);
             drop((core, store));
             daemon.kill().await;
         }
@@ -339,16 +389,24 @@ impl World {
         reports
     }
 
-    /// Starts again every CloudCore that has ended by itself, as a Deployment does, and says why they did.
-    pub(crate) async fn raise_clouds(&mut self) -> Vec<String> {
+    /// Starts again every daemon that has ended by itself, as its supervisor does, and says why they did.
+    pub(crate) async fn raise_daemons(&mut self) -> Vec<String> {
         let mut reasons = Vec::new();
         for number in 0..self.clouds.len() {
             let Some((_, hive)) = &mut self.clouds[number].running else { continue };
             let ended = self.env.timeout(Duration::ZERO, hive.gave_up()).await;
             let Some(reason) = ended else { continue };
-            reasons.push(format!("cloud-{number}: {reason}"));
+            reasons.push(format!("cloud-{number} gave up: {reason}"));
             self.kill_cloud(number).await;
             self.start_cloud(number).await;
+        }
+        for number in 0..self.nodes.len() {
+            let Some((_, core, _)) = &mut self.nodes[number].core else { continue };
+            let ended = self.env.timeout(Duration::ZERO, core.gave_up()).await;
+            let Some(reason) = ended else { continue };
+            reasons.push(format!("{} gave up: {reason}", self.nodes[number].name));
+            self.kill_node(number).await;
+            self.start_node(number).await;
         }
         reasons
     }
@@ -367,12 +425,12 @@ impl Node {
 
     /// The way of telemetry, while its broker runs.
     pub(crate) fn intake(&self) -> Option<Uploader> {
-        self.doors.borrow().as_ref().map(|doors| doors.intake.clone())
+        self.bus.borrow().as_ref().map(|bus| bus.intake.clone())
     }
 
     /// Says, as a client of the node's broker, that the device's speed is `value`. Whether that was accepted.
     pub(crate) async fn says_speed(&self, env: &Env, device: &str, value: u64) -> bool {
-        let Some(Doors { twin, .. }) = self.doors.borrow().clone() else { return false };
+        let Some(BusHandles { twin, .. }) = self.bus.borrow().clone() else { return false };
         let payload: Value = json!({"event_id": "", "timestamp": 0, "twin": {"speed": {"actual": {"value": value.to_string()}}}});
         let message = |reply: Reply<Result<(), String>>| TwinMsg::Mqtt {
             topic: format!("$hw/events/device/default/{device}/twin/update"),

@@ -47,7 +47,7 @@ fn synccontroller() {
             "AllNodesDown",
             "NodeUp",
             "NodeDown",
-            "Offered",
+            "Inventory",
             "Applied",
             "Tick",
             "StatusWritten",

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use beehive::defect::Defect;
-use sim::{Fault, OUTBOX_BOUND, run};
+use sim::{Coverage, Fault, OUTBOX_BOUND, run};
 
 /// The seeds of one test. nextest runs tests beside each other.
 fn seeds(from: u64, to: u64) {
     let mut struck = BTreeSet::new();
+    let mut coverage = Coverage::default();
     let (mut fullest, mut refused, mut accepted) = (0, 0, 0);
     for seed in from..to {
         let outcome = run(seed, None);
@@ -17,6 +18,7 @@ fn seeds(from: u64, to: u64) {
             "seed {seed}: {:#?}\nreplay it: cargo sim -- --seed {seed}",
             outcome.violations
         );
+        coverage.add(&outcome);
         struck.extend(outcome.faults.into_keys());
         fullest = fullest.max(outcome.fullest);
         (refused, accepted) = (refused + outcome.refused, accepted + outcome.accepted);
@@ -29,6 +31,7 @@ fn seeds(from: u64, to: u64) {
     assert!(refused > 0 && accepted > 100, "{refused} refused and {accepted} accepted");
     let never: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| !struck.contains(fault)).collect();
     assert!(never.is_empty(), "these faults never struck: {never:?}");
+    assert!(coverage.actors_never_hit().is_empty(), "{:#?}", coverage.lines());
 }
 
 #[test]
@@ -109,4 +112,39 @@ fn telemetry_out_of_order_is_caught() {
 #[test]
 fn an_order_by_the_clock_is_caught() {
     caught(Defect::OrderByClock);
+}
+
+#[test]
+fn a_lost_panic_of_a_task_is_caught() {
+    caught(Defect::LostTaskPanic);
+}
+
+#[test]
+fn a_failure_while_stopping_that_is_not_said_is_caught() {
+    caught(Defect::SilentEnd);
+}
+
+#[test]
+fn sessions_that_are_counted_from_one_again_are_caught() {
+    caught(Defect::SessionsFromOne);
+}
+
+#[test]
+fn controllers_that_do_not_list_again_are_caught() {
+    caught(Defect::NotListedAgain);
+}
+
+#[test]
+fn sessions_that_are_not_told_again_are_caught() {
+    caught(Defect::SessionsNotTold);
+}
+
+#[test]
+fn an_unknown_report_that_holds_its_queue_is_caught() {
+    caught(Defect::UnknownHoldsQueue);
+}
+
+#[test]
+fn a_finished_pod_that_runs_again_is_caught() {
+    caught(Defect::EndForgotten);
 }

@@ -2,16 +2,21 @@
 //!
 //! A container is root, or in the right group, inside its mounts: whatever is looked up there by path can be a link to
 //! anywhere at the next step. So in `modules/edge-edged` only `src/disk/beneath` touches files, and for the folder of the mappers'
-//! sockets (`modules/dmi`, `modules/edge-devicetwin`) only `src/place.rs` of `dmi`; what the others do with the host's own
+//! sockets (`modules/dmi`, `modules/unixsocket`, `modules/edge-devicetwin`) only `src/folder.rs` of `unixsocket`; what the others do with the host's own
 //! files stands in the list, call by call, with a reason. Tests are free.
 
 use crate::masked;
 use crate::{File, Finding};
 
 /// Crates that work in such folders.
-const CRATES: [&str; 3] = ["modules/edge-edged/src/", "modules/dmi/src/", "modules/edge-devicetwin/src/"];
+const CRATES: [&str; 4] = [
+    "modules/edge-edged/src/",
+    "modules/dmi/src/",
+    "modules/unixsocket/src/",
+    "modules/edge-devicetwin/src/",
+];
 /// Where they do.
-const DOORS: [&str; 2] = ["modules/edge-edged/src/disk/beneath/", "modules/dmi/src/place.rs"];
+const DOORS: [&str; 2] = ["modules/edge-edged/src/disk/beneath/", "modules/unixsocket/src/folder.rs"];
 
 /// Whatever takes a path and looks it up. Each with a word's boundary before it.
 const CALLS: &[&str] = &[
@@ -92,7 +97,7 @@ pub fn by_path(files: &[File]) -> Vec<Finding> {
             let allowed = |entry: &Allowed| entry.path == file.path && entry.calls.contains(&call);
             if !ALLOWED.iter().any(allowed) {
                 let what = format!(
-                    "`{call}` looks something up by its path (rule 10): go through beneath::Folder or dmi's place.rs, or say in \
+                    "`{call}` looks something up by its path (rule 10): go through beneath::Folder or unixsocket's folder.rs, or say in \
                      tests/tidy/src/beneath.rs why no container can reach it"
                 );
                 found.push(Finding::new(&file.path, line, what));
@@ -191,7 +196,7 @@ mod tests {
         let text = "fn f() { std::fs::write(p, b); }";
         for path in [
             "modules/edge-edged/src/disk/beneath/file.rs",
-            "modules/dmi/src/place.rs",
+            "modules/unixsocket/src/folder.rs",
             "modules/edge-edged/src/volumes/tests.rs",
             "edge/src/x.rs",
         ] {

@@ -4,7 +4,7 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 13] = [
+const SHARED: [(&str, &str); 14] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
@@ -18,6 +18,7 @@ const SHARED: [(&str, &str); 13] = [
     ("cri", "the container runtime's wire"),
     ("dmi", "the device mappers' wire"),
     ("edge-store", "the node's one file"),
+    ("unixsocket", "sockets in folders that others write to"),
 ];
 /// Features that turn `kubeapi` from reading into writing.
 const WRITING_FEATURES: [&str; 3] = ["default", "testing", "write"];

@@ -12,6 +12,7 @@ pub mod homes;
 mod masked;
 pub mod members;
 pub mod names;
+pub mod reads;
 mod repository;
 pub mod words;
 

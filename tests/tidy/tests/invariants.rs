@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use tidy::{Finding, Repository, beneath, dependencies, doors, homes, members, names, words};
+use tidy::{Finding, Repository, beneath, dependencies, doors, homes, members, names, reads, words};
 
 static REPOSITORY: LazyLock<Repository> = LazyLock::new(|| {
     let repository = Repository::read().expect("the repository can be read");
@@ -83,6 +83,16 @@ fn every_listed_home_is_lived_in() {
 #[test]
 fn files_do_not_import_each_other_in_circles() {
     holds(&homes::import_circles(&REPOSITORY.files));
+}
+
+#[test]
+fn no_actor_waits_for_a_read_of_the_store() {
+    holds(&reads::on_the_thread(&REPOSITORY.files));
+}
+
+#[test]
+fn every_listed_reader_reads() {
+    holds(&reads::unused(&REPOSITORY.files));
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Cell {
                 out.put_u8(OPEN);
                 out.put_u32(*stream);
                 out.put_u8(match urgency {
-                    Urgency::Vital => 0,
+                    Urgency::Link => 0,
                     Urgency::Control => 1,
                     Urgency::Work => 2,
                 });
@@ -125,7 +125,7 @@ impl Cell {
             OPEN => {
                 let stream = bytes.get_u32();
                 let urgency = match bytes.get_u8() {
-                    0 => Urgency::Vital,
+                    0 => Urgency::Link,
                     1 => Urgency::Control,
                     2 => Urgency::Work,
                     other => return Err(CellError::Urgency(other)),
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn every_cell_comes_back_as_it_went() {
         let cells = [
-            Cell::Open { stream: 7, urgency: Urgency::Vital },
+            Cell::Open { stream: 7, urgency: Urgency::Link },
             Cell::Open { stream: 7, urgency: Urgency::Control },
             Cell::Open { stream: 7, urgency: Urgency::Work },
             Cell::Data { stream: 8, bytes: Bytes::from_static(b"abc"), echo: false },
@@ -173,7 +173,7 @@ mod tests {
     fn every_cell_is_written_as_the_golden_file_says() {
         let bytes = Bytes::from_static(b"abc");
         let cells = [
-            ("open-vital", Cell::Open { stream: 7, urgency: Urgency::Vital }),
+            ("open-vital", Cell::Open { stream: 7, urgency: Urgency::Link }),
             ("open-control", Cell::Open { stream: 7, urgency: Urgency::Control }),
             ("open-work", Cell::Open { stream: 7, urgency: Urgency::Work }),
             ("data", Cell::Data { stream: 8, bytes: bytes.clone(), echo: false }),

@@ -2,10 +2,10 @@
 //!
 //! An ordered pipe has one queue, and what is put into it first arrives first. Two things keep it short for what is
 //! urgent: a message for the pipe is chosen at the last moment, the most urgent stream first and streams of one urgency
-//! in turn ([`Urgency`]); and [`budget`] bounds the bytes that are on their way, so that a pipe that takes megabytes in
+//! in turn ([`Urgency`]); and [`congestion_window`] bounds the bytes that are on their way, so that a pipe that takes megabytes in
 //! advance is not given them. Each stream has a window of its own, so that one that nobody reads stops only its writer.
 //!
-//! [`over`] makes a [`Connection`] and its two doors to the pipe. Whoever owns the pipe hands each message that came to
+//! [`over`] makes a [`Connection`] and its two ends of the pipe. Whoever owns the pipe hands each message that came to
 //! [`Inlet::take`], and sends what [`Outlet`] yields, in order. Dropping either ends the connection.
 //!
 //! Everything that comes in is hostile until parsed: cells are at most [`CELL_MAX`] bytes. Of an end that dialled and was not
@@ -14,9 +14,9 @@
 //! costs no more for coming in small cells. Each stream has a small window of its own, and a wide one out of what they share.
 
 mod backlog;
-mod budget;
 mod cell;
-mod flow;
+mod congestion_window;
+mod flow_control;
 mod state;
 mod stream;
 
@@ -39,7 +39,7 @@ use stream::{StreamReader, StreamWriter};
 use super::transport::{Connection, PeerName, Reader, Transport, Urgency, Writer};
 use crate::Clock;
 
-/// What the doors, the connection and its streams share.
+/// What inlet, outlet, the connection and its streams share.
 struct Shared {
     state: Mutex<State>,
     clock: Arc<dyn Clock>,
@@ -51,7 +51,7 @@ impl Shared {
     }
 }
 
-/// A connection over a pipe whose other end is `peer`, and the pipe's two doors.
+/// A connection over a pipe whose other end is `peer`, with the pipe's inlet and outlet.
 pub fn over(role: Role, peer: PeerName, clock: Arc<dyn Clock>) -> (MuxConnection, Inlet, Outlet) {
     let shared = Arc::new(Shared { state: Mutex::new(State::new(role)), clock });
     let (inlet, outlet) = (Inlet(Arc::clone(&shared)), Outlet(Arc::clone(&shared)));

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::io::ReadBuf;
 
-use super::budget::{Budget, ECHO_EVERY};
 use super::cell::{Cell, CellError, DATA_MAX};
-use super::flow::{OUT_MAX, OWN, Stream};
+use super::congestion_window::{CongestionWindow, ECHO_EVERY};
+use super::flow_control::{OUT_MAX, OWN, Stream};
 use crate::Moment;
 use crate::link::transport::Urgency;
 
@@ -21,7 +21,7 @@ const CONNECTION_MAX: u32 = 4 << 20;
 /// What of that streams take when more comes on them than their own window holds.
 const SHARED: u32 = CONNECTION_MAX - STREAMS_MAX as u32 * OWN;
 /// 16 KiB of one stream: what is taken of somebody who was not yet let in. A hello has a few hundred bytes.
-const STRANGER_MAX: u32 = 16 << 10;
+const BEFORE_HELLO_MAX: u32 = 16 << 10;
 
 /// Which end of the connection this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ fn breach(what: impl Into<String>) -> Breach {
     Breach(what.into())
 }
 
-enum Life {
+enum Lifecycle {
     Up,
     /// This end closes; the other is not yet told.
     Closing,
@@ -69,12 +69,12 @@ pub(super) struct State {
     shared: u32,
     /// Per urgency, the stream that was served last.
     served: [u32; 3],
-    budget: Budget,
+    budget: CongestionWindow,
     /// Bytes of streams that came in all, and how many of them the other end has been told of.
     arrived: u64,
     echoed: u64,
     echo_wanted: bool,
-    life: Life,
+    life: Lifecycle,
 }
 
 impl State {
@@ -89,49 +89,49 @@ impl State {
             outlet_waker: None,
             over_waker: None,
             // Who dialled has chosen whom it reached.
-            stranger: (role == Role::Accepted).then_some(STRANGER_MAX),
+            stranger: (role == Role::Accepted).then_some(BEFORE_HELLO_MAX),
             shared: SHARED,
             served: [0; 3],
-            budget: Budget::new(),
+            budget: CongestionWindow::new(),
             arrived: 0,
             echoed: 0,
             echo_wanted: false,
-            life: Life::Up,
+            life: Lifecycle::Up,
         }
     }
 
     /// Why nothing goes any more, if so.
     fn over(&self) -> Option<io::Error> {
         match &self.life {
-            Life::Up => None,
-            Life::Closing => {
+            Lifecycle::Up => None,
+            Lifecycle::Closing => {
                 Some(io::Error::new(io::ErrorKind::NotConnected, "this end closed the connection"))
             }
-            Life::Over(kind, why) => Some(io::Error::new(*kind, why.clone())),
+            Lifecycle::Over(kind, why) => Some(io::Error::new(*kind, why.clone())),
         }
     }
 
     /// The connection ends at once; the first reason stays.
     pub(super) fn end(&mut self, kind: io::ErrorKind, why: &str) {
-        if matches!(self.life, Life::Over(..)) {
+        if matches!(self.life, Lifecycle::Over(..)) {
             return;
         }
-        self.life = Life::Over(kind, why.to_owned());
+        self.life = Lifecycle::Over(kind, why.to_owned());
         self.wake_all();
     }
 
     /// The connection ends as soon as the other end was told.
     pub(super) fn close(&mut self) {
-        if matches!(self.life, Life::Up) {
-            self.life = Life::Closing;
+        if matches!(self.life, Lifecycle::Up) {
+            self.life = Lifecycle::Closing;
             self.wake_all();
         }
     }
 
     fn wake_all(&mut self) {
         self.streams.values_mut().for_each(Stream::wake);
-        let doors = [self.arrival_waker.take(), self.outlet_waker.take(), self.over_waker.take()];
-        doors.into_iter().flatten().for_each(Waker::wake);
+        let wakers = [self.arrival_waker.take(), self.outlet_waker.take(), self.over_waker.take()];
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
     /// The other end was let in.
@@ -258,11 +258,11 @@ impl State {
     }
 }
 
-/// What the pipe's doors ask.
+/// What inlet and outlet ask.
 impl State {
     /// Takes what the other end sent.
     pub(super) fn take(&mut self, cell: Cell, now: Moment) -> Result<(), Breach> {
-        if !matches!(self.life, Life::Up) {
+        if !matches!(self.life, Lifecycle::Up) {
             return Ok(());
         }
         match cell {
@@ -363,7 +363,7 @@ impl State {
 
     /// Ready once the connection is over, or about to be.
     pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !matches!(self.life, Life::Up) {
+        if !matches!(self.life, Lifecycle::Up) {
             return Poll::Ready(());
         }
         self.over_waker = Some(cx.waker().clone());
@@ -373,12 +373,12 @@ impl State {
     /// The next cell for the pipe; `None` once the connection is over and nothing is left to say.
     pub(super) fn poll_cell(&mut self, cx: &mut Context<'_>, now: Moment) -> Poll<Option<Cell>> {
         match self.life {
-            Life::Over(..) => return Poll::Ready(None),
-            Life::Closing => {
+            Lifecycle::Over(..) => return Poll::Ready(None),
+            Lifecycle::Closing => {
                 self.end(io::ErrorKind::NotConnected, "this end closed the connection");
                 return Poll::Ready(Some(Cell::Close));
             }
-            Life::Up => {}
+            Lifecycle::Up => {}
         }
         match self.next_cell(now) {
             Some(cell) => Poll::Ready(Some(cell)),
@@ -397,7 +397,7 @@ impl State {
         if let Some(cell) = self.next_grant() {
             return Some(cell);
         }
-        for urgency in [Urgency::Vital, Urgency::Control, Urgency::Work] {
+        for urgency in [Urgency::Link, Urgency::Control, Urgency::Work] {
             if !self.budget.has_room(urgency) {
                 return None;
             }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use beehive::Moment;
-use beehive::link::door::Rates;
+use beehive::link::accept_limiter::RateLimiter;
 
 /// 100 a second and 1000 at once with one token: a site that joins as a whole.
 const OF_TOKEN: (f64, f64) = (100.0, 1000.0);
@@ -15,20 +15,20 @@ const OF_NAME: (f64, f64) = (1.0, 10.0);
 /// 1 a second and 10 at once with one certificate: it has one name to give back.
 const OF_CERTIFICATE: (f64, f64) = (1.0, 10.0);
 
-/// Counts requests. What is remembered is bounded by [`Rates`]; and a token that is used under ever new names is held back by
+/// Counts requests. What is remembered is bounded by [`RateLimiter`]; and a token that is used under ever new names is held back by
 /// its own rate before it fills what is remembered of names.
 pub(crate) struct RequestRateLimiter {
-    tokens: Rates<String>,
-    names: Rates<(String, String)>,
-    certificates: Rates<String>,
+    tokens: RateLimiter<String>,
+    names: RateLimiter<(String, String)>,
+    certificates: RateLimiter<String>,
 }
 
 impl Default for RequestRateLimiter {
     fn default() -> Self {
         RequestRateLimiter {
-            tokens: Rates::new(OF_TOKEN.0, OF_TOKEN.1),
-            names: Rates::new(OF_NAME.0, OF_NAME.1),
-            certificates: Rates::new(OF_CERTIFICATE.0, OF_CERTIFICATE.1),
+            tokens: RateLimiter::new(OF_TOKEN.0, OF_TOKEN.1),
+            names: RateLimiter::new(OF_NAME.0, OF_NAME.1),
+            certificates: RateLimiter::new(OF_CERTIFICATE.0, OF_CERTIFICATE.1),
         }
     }
 }

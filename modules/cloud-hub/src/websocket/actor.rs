@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::link::door::PER_SECOND;
+use beehive::link::accept_limiter::PER_SECOND;
 use beehive::link::tls::{self, Credentials, EndpointError};
 use beehive::link::{Acceptor, Connection, ws};
 use beehive::{Actor, Context, Fault, Message, Metrics};

@@ -127,5 +127,5 @@ impl Bench {
 }
 
 pub(crate) async fn greet(env: &Env, connection: Box<dyn Connection>, name: &str) -> Result<Link, LinkError> {
-    Link::greet(env, connection, &beehive::link::Greeting::of(name), Routes::new()).await
+    Link::connect(env, connection, &beehive::link::Hello::of(name), Routes::new()).await
 }

@@ -10,7 +10,7 @@ use beehive::Env;
 use client::{Cloud, send, text};
 use cloud_hub::SecretStore;
 use contract::NodeName;
-use harness::Objects;
+use harness::MemoryApi;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -257,7 +257,7 @@ async fn a_token_that_is_older_than_the_setting_allows_is_not_taken() {
 
 #[actix_rt::test]
 async fn clouds_that_start_together_agree_on_one_authority() {
-    let (objects, env) = (Objects::default(), Env::real());
+    let (objects, env) = (MemoryApi::start().await, Env::real());
     let starts = (0..8).map(|_| {
         let (vault, env) = (SecretStore::new(objects.client()), env.clone());
         async move { vault.authority(&env).await.unwrap().cert_der().to_vec() }
@@ -265,7 +265,7 @@ async fn clouds_that_start_together_agree_on_one_authority() {
     let authorities = futures::future::join_all(starts).await;
     assert!(authorities.windows(2).all(|pair| pair[0] == pair[1]));
     // One CA: the others were refused and took what was there.
-    assert_eq!(objects.creates(), 1);
+    assert_eq!(objects.count("secrets").await, 1);
 }
 
 #[actix_rt::test]

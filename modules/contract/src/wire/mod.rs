@@ -27,11 +27,12 @@
 
 pub(crate) mod codec;
 pub(crate) mod deflate;
+pub(crate) mod error;
 pub(crate) mod v1;
 
 use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo, Wire};
 use beehive::link::{Protocol, WireVersion};
-use thiserror::Error;
+pub use error::WireError;
 
 use crate::capability;
 use crate::downlink::MetaDown;
@@ -54,26 +55,6 @@ pub const EDGE_MAILBOX: &str = "cloud-edgecontroller";
 pub const DEVICE_MAILBOX: &str = "cloud-devicecontroller";
 /// The mailbox of the router.
 pub const ROUTER_MAILBOX: &str = "cloud-router";
-
-/// Why bytes are not a message.
-#[derive(Debug, Error)]
-pub enum WireError {
-    /// The codec refused it.
-    #[error("not a message of wire version 1")]
-    Codec(#[source] bincode::Error),
-    /// It does not inflate, or to more than a frame carries.
-    #[error("deflated batch does not inflate to at most 1 MiB")]
-    Deflated,
-    /// The entries of a batch do not fill it, or are too many.
-    #[error("not a batch of at most 4096 reports")]
-    Batch,
-    /// The object does not inflate, or to more than it may.
-    #[error("object `{0}` does not inflate, or its message to more than 3 MiB of JSON")]
-    Object(String),
-    /// What came from a link is not sent on: it is opened and answered here.
-    #[error("batch of a peer cannot be sent on before it was understood as a whole")]
-    Received,
-}
 
 /// The messages of a mailbox, by the version.
 macro_rules! spoken {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use beehive::link::memory::{Cable, pair};
 use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo, Wire};
-use beehive::link::{Arrival, Greeting, Link, PeerName, Protocol, Routes, Versions, events};
+use beehive::link::{Hello, IncomingLink, Link, PeerName, Protocol, Routes, Versions, events};
 use beehive::testing::Probe;
 use beehive::{AskError, Env, Message, Refusal, Reply};
 use bytes::Bytes;
@@ -44,13 +44,15 @@ async fn ends<Down: Wire, Up: Wire>(env: &Env, edge: Versions, cloud: Versions) 
     let (down, to_meta) = Probe::<Down>::new(env, 4);
     let (up, to_edge) = Probe::<Up>::new(env, 4);
     let (telemetry, to_router) = Probe::<RouterUp>::new(env, 4);
-    let greeting = Greeting { versions: edge, name: "edge-1".to_owned() };
+    let greeting = Hello { versions: edge, name: "edge-1".to_owned() };
     let meta = Routes::new().accept(to_meta, |message: Down, _: &PeerName| message);
-    let greet = Link::greet(env, Box::new(edge_end), &greeting, meta);
+    let greet = Link::connect(env, Box::new(edge_end), &greeting, meta);
     let controllers = Routes::new()
         .accept(to_edge, |message: Up, _: &PeerName| message)
         .accept(to_router, |message: RouterUp, _: &PeerName| message);
-    let meet = async { Arrival::meet_as(env, Box::new(cloud_end), cloud).await?.admit(controllers).await };
+    let meet = async {
+        IncomingLink::read_hello_as(env, Box::new(cloud_end), cloud).await?.admit(controllers).await
+    };
     let (edge, cloud) = futures::join!(greet, meet);
     Ends { edge: edge.unwrap(), cloud: cloud.unwrap(), down, up, telemetry }
 }

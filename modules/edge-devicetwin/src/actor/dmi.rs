@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use beehive::Context;
 use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, TwinMsg};
+use contract::ids::DeviceName;
 
 use super::DeviceTwin;
 use super::registration::Registration;
 use crate::events::Event;
-use crate::topic::DeviceId;
-use crate::{mapper, payload, plan, push, store};
+use crate::{mapper, payload, plan, push, store, topic};
 
 impl DeviceTwin {
     pub(super) async fn dmi(
@@ -41,12 +41,8 @@ impl DeviceTwin {
         namespace: &str,
         name: &str,
         cx: &Context<TwinMsg>,
-    ) -> Result<DeviceId, DmiRefusal> {
-        let id = DeviceId::parse(namespace, name).ok_or_else(|| {
-            DmiRefusal::Unfit(
-                "the device's namespace and name are not two names as Kubernetes has them".to_owned(),
-            )
-        })?;
+    ) -> Result<DeviceName, DmiRefusal> {
+        let id = DeviceName::parse(namespace, name).map_err(|error| DmiRefusal::Unfit(error.to_string()))?;
         self.member(&id).map_err(|refused| refused.reason)?;
         let identity = self.identity_of(caller, cx).await?;
         // A device that is not in the catalog could not be read, and is nobody's.
@@ -63,7 +59,7 @@ impl DeviceTwin {
 
     async fn observe(
         &mut self,
-        id: &DeviceId,
+        id: &DeviceName,
         reports: &[(String, String, String)],
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<u8>, DmiRefusal> {
@@ -75,7 +71,11 @@ impl DeviceTwin {
         let news = self.save(id, &mut changes, cx).await?;
         // A value that stays the same every second is nobody's news.
         if !news.is_empty() {
-            self.publish(id.topic("twin/update/result"), payload::update_result(&base, &news), cx);
+            self.publish(
+                topic::device_topic(&id, "twin/update/result"),
+                payload::update_result(&base, &news),
+                cx,
+            );
             self.tell_change(id, &news, &base, cx);
         }
         // The answer has no fields: its encoding is empty.
@@ -85,7 +85,7 @@ impl DeviceTwin {
     /// A word that is no state is passed over, as mappers are used to (`disconnected`).
     async fn mapper_state(
         &mut self,
-        id: &DeviceId,
+        id: &DeviceName,
         state: &str,
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<u8>, String> {

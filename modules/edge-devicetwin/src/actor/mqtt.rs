@@ -2,12 +2,13 @@
 
 use beehive::Context;
 use contract::devicetwin::TwinMsg;
+use contract::ids::DeviceName;
 
 use super::DeviceTwin;
 use crate::members::Member;
 use crate::payload::{self, Base, GetRequest, StateRequest, UpdateRequest};
 use crate::plan::{self, Code, Refused};
-use crate::topic::{self, DeviceId, Request};
+use crate::topic::{self, Request};
 
 impl DeviceTwin {
     pub(super) async fn mqtt(
@@ -36,18 +37,18 @@ impl DeviceTwin {
         Err(refused.reason)
     }
 
-    pub(super) fn member(&self, id: &DeviceId) -> Result<&Member, Refused> {
+    pub(super) fn member(&self, id: &DeviceName) -> Result<&Member, Refused> {
         let unknown = || Refused::new(Code::NotFound, format!("device `{id}` is not on this node"));
         self.members.get(id).ok_or_else(unknown)
     }
 
     async fn update_twin(
         &mut self,
-        id: &DeviceId,
+        id: &DeviceName,
         bytes: &[u8],
         cx: &Context<TwinMsg>,
     ) -> Result<(), String> {
-        let topic = id.topic("twin/update/result");
+        let topic = topic::device_topic(id, "twin/update/result");
         let request: UpdateRequest = match payload::read(bytes) {
             Ok(request) => request,
             Err(refused) => return self.refuse(cx, topic, &Self::base(Some(""), cx), refused),
@@ -69,8 +70,8 @@ impl DeviceTwin {
         Ok(())
     }
 
-    fn get_twin(&mut self, id: &DeviceId, bytes: &[u8], cx: &Context<TwinMsg>) -> Result<(), String> {
-        let topic = id.topic("twin/get/result");
+    fn get_twin(&mut self, id: &DeviceName, bytes: &[u8], cx: &Context<TwinMsg>) -> Result<(), String> {
+        let topic = topic::device_topic(id, "twin/get/result");
         let request: GetRequest = match payload::read(bytes) {
             Ok(request) => request,
             Err(refused) => return self.refuse(cx, topic, &Self::base(Some(""), cx), refused),
@@ -88,7 +89,7 @@ impl DeviceTwin {
     /// What is no state, or of no device of this node, has no answer on MQTT (KubeEdge).
     async fn update_state(
         &mut self,
-        id: &DeviceId,
+        id: &DeviceName,
         bytes: &[u8],
         cx: &Context<TwinMsg>,
     ) -> Result<(), String> {
@@ -101,10 +102,10 @@ impl DeviceTwin {
         Ok(())
     }
 
-    pub(super) fn tell_state(&mut self, id: &DeviceId, cx: &Context<TwinMsg>) {
+    pub(super) fn tell_state(&mut self, id: &DeviceName, cx: &Context<TwinMsg>) {
         let Some(member) = self.members.get(id) else { return };
         let payload = payload::state_result(&Self::base(None, cx), id, &member.state);
-        self.publish(id.topic("state/update/result"), payload, cx);
+        self.publish(topic::device_topic(id, "state/update/result"), payload, cx);
     }
 
     fn get_members(&mut self, bytes: &[u8], cx: &Context<TwinMsg>) -> Result<(), String> {

@@ -4,21 +4,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use apimachinery::{NamespacedName, ObjectKey};
 use beehive::{Context, Fault};
 use contract::ChangedObjects;
 use contract::devicetwin::TwinMsg;
+use contract::ids::DeviceName;
 use contract::ids::{DEVICE_MODELS, DEVICES, PODS};
-use edge_store::ObjectKey;
 
 use super::{DeviceTwin, millis};
 use crate::events::Event;
 use crate::members::{self, Member};
-use crate::object_reader::{self, Found, Pod, PodKey, Seen};
+use crate::object_reader::{self, Found, Pod, Seen};
 use crate::payload::{self, Base};
 use crate::plan::{self, Membership, TwinChange};
 use crate::quota::Usage;
 use crate::store;
-use crate::topic::{self, DeviceId};
+use crate::topic;
 use crate::twin::State;
 
 /// 5 s before changes that the store refused are tried again.
@@ -27,7 +28,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What a device was before its object or its model changed.
 struct Before {
     protocol: Option<String>,
-    model: Option<DeviceId>,
+    model: Option<DeviceName>,
     usage: Usage,
 }
 
@@ -55,10 +56,10 @@ impl DeviceTwin {
     /// The keys of everything that may be gone.
     fn known_keys(&self) -> Vec<ObjectKey> {
         let (devices, models) = self.catalog.ids();
-        let key = |resource: &str, id: &DeviceId| ObjectKey::new(resource, &id.namespace, &id.name);
+        let key = |resource: &str, id: &DeviceName| NamespacedName::from(id.clone()).of_resource(resource);
         let devices = devices.chain(self.members.keys()).map(|id| key(DEVICES, id));
         let models = models.map(|id| key(DEVICE_MODELS, id));
-        let pods = self.pods.keys().map(|(namespace, name)| ObjectKey::new(PODS, namespace, name));
+        let pods = self.pods.keys().map(|pod| pod.clone().of_resource(PODS));
         devices.chain(models).chain(pods).collect()
     }
 
@@ -71,7 +72,7 @@ impl DeviceTwin {
         let before = self.before(&affected);
         let membership = self.membership(&found);
         let uids = self.put_into_catalog(found);
-        let fresh: BTreeSet<DeviceId> =
+        let fresh: BTreeSet<DeviceName> =
             membership.added.iter().chain(&membership.replaced).cloned().collect();
         let readable = affected.iter().filter(|id| uids.contains_key(*id) || self.members.contains_key(*id));
         let changes = members::desire(&self.members, &self.catalog, readable, &fresh, millis(cx.wall()));
@@ -79,7 +80,7 @@ impl DeviceTwin {
             let state = State::unknown(uids.get(&id).map(String::as_str).unwrap_or_default());
             (id, state)
         });
-        let states: BTreeMap<DeviceId, State> = states.collect();
+        let states: BTreeMap<DeviceName, State> = states.collect();
         let committed = self.commit(Self::writes(&membership, &states, &changes)).await;
         if let Err(reason) = committed {
             // The catalog is ahead of the twins until the next try.
@@ -108,7 +109,7 @@ impl DeviceTwin {
         Ok(())
     }
 
-    pub(super) fn take_pods(&mut self, found: BTreeMap<PodKey, Seen<Pod>>) {
+    pub(super) fn take_pods(&mut self, found: BTreeMap<NamespacedName, Seen<Pod>>) {
         for (key, pod) in found {
             match pod {
                 Seen::Present(pod) => drop(self.pods.insert(key, pod)),
@@ -119,12 +120,12 @@ impl DeviceTwin {
     }
 
     /// The devices that changed, and those whose model did.
-    fn affected(&self, found: &Found) -> BTreeSet<DeviceId> {
+    fn affected(&self, found: &Found) -> BTreeSet<DeviceName> {
         let of_models = found.models.keys().flat_map(|model| self.catalog.users_of(model));
         found.devices.keys().chain(of_models).cloned().collect()
     }
 
-    fn before(&self, affected: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, Before> {
+    fn before(&self, affected: &BTreeSet<DeviceName>) -> BTreeMap<DeviceName, Before> {
         let before = affected.iter().map(|id| {
             let protocol = self.catalog.protocol_of(id).map(str::to_owned);
             let usage = self.members.get(id).map(|member| self.usage_of(id, member)).unwrap_or_default();
@@ -150,7 +151,7 @@ impl DeviceTwin {
     }
 
     /// Answers the uids of the devices that could be read.
-    fn put_into_catalog(&mut self, found: Found) -> BTreeMap<DeviceId, String> {
+    fn put_into_catalog(&mut self, found: Found) -> BTreeMap<DeviceName, String> {
         let mut uids = BTreeMap::new();
         for (id, model) in found.models {
             match model {
@@ -174,8 +175,8 @@ impl DeviceTwin {
 
     fn writes(
         membership: &Membership,
-        states: &BTreeMap<DeviceId, State>,
-        changes: &BTreeMap<DeviceId, Vec<TwinChange>>,
+        states: &BTreeMap<DeviceName, State>,
+        changes: &BTreeMap<DeviceName, Vec<TwinChange>>,
     ) -> Vec<edge_store::Write> {
         let mut writes = Vec::new();
         for id in membership.removed.iter().chain(&membership.replaced) {
@@ -189,8 +190,8 @@ impl DeviceTwin {
     }
 
     fn tell_membership(&mut self, change: &Membership, cx: &Context<TwinMsg>) {
-        let added: Vec<DeviceId> = change.added.iter().chain(&change.replaced).cloned().collect();
-        let removed: Vec<DeviceId> = change.removed.iter().chain(&change.replaced).cloned().collect();
+        let added: Vec<DeviceName> = change.added.iter().chain(&change.replaced).cloned().collect();
+        let removed: Vec<DeviceName> = change.removed.iter().chain(&change.replaced).cloned().collect();
         if added.is_empty() && removed.is_empty() {
             return;
         }
@@ -201,22 +202,22 @@ impl DeviceTwin {
     /// Document and delta.
     pub(super) fn tell_change(
         &mut self,
-        id: &DeviceId,
+        id: &DeviceName,
         changes: &[TwinChange],
         base: &Base,
         cx: &Context<TwinMsg>,
     ) {
-        self.publish(id.topic("twin/update/document"), payload::document(base, changes), cx);
+        self.publish(topic::device_topic(id, "twin/update/document"), payload::document(base, changes), cx);
         let Some(member) = self.members.get(id) else { return };
         // A delta answers nobody: it has an id of its own.
         let delta = Self::base(None, cx);
         if let Some(payload) = payload::delta(&delta, &member.twins, &plan::delta(&member.twins)) {
-            self.publish(id.topic("twin/update/delta"), payload, cx);
+            self.publish(topic::device_topic(id, "twin/update/delta"), payload, cx);
         }
     }
 
     /// What each protocol weighs, where it is known, without what the devices were and with what they are.
-    fn weigh_again(&mut self, before: &BTreeMap<DeviceId, Before>) {
+    fn weigh_again(&mut self, before: &BTreeMap<DeviceName, Before>) {
         for (id, Before { protocol, usage, .. }) in before {
             if let Some(whole) = self.usages.get_mut(protocol.as_deref().unwrap_or_default()) {
                 *whole = whole.without(*usage);
@@ -231,7 +232,7 @@ impl DeviceTwin {
     }
 
     /// Notes what the mappers have to be told that have or had these devices.
-    fn mark_pending(&mut self, before: &BTreeMap<DeviceId, Before>) {
+    fn mark_pending(&mut self, before: &BTreeMap<DeviceName, Before>) {
         for (id, Before { protocol, model, .. }) in before {
             let now = self.catalog.protocol_of(id).map(str::to_owned);
             for protocol in protocol.iter().chain(&now).collect::<BTreeSet<_>>() {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use beehive::Context;
 use contract::devicetwin::TwinMsg;
+use contract::ids::DeviceName;
 
 use super::{DeviceTwin, millis};
 use crate::error::UpdateError;
@@ -14,7 +15,6 @@ use crate::members::{self, Member, REPORT_EVERY};
 use crate::plan::{self, TWINS_MAX, TwinChange};
 use crate::quota::Usage;
 use crate::store;
-use crate::topic::DeviceId;
 use crate::twin::State;
 
 /// RFC 3339 in whole seconds.
@@ -26,7 +26,7 @@ impl DeviceTwin {
     /// Commits what is news among the changes and takes all of it over. Answers the news.
     pub(super) async fn save(
         &mut self,
-        id: &DeviceId,
+        id: &DeviceName,
         changes: &mut [TwinChange],
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<TwinChange>, UpdateError> {
@@ -55,7 +55,7 @@ impl DeviceTwin {
     /// Answers whether it was news.
     pub(super) async fn save_state(
         &mut self,
-        id: &DeviceId,
+        id: &DeviceName,
         state: &str,
         cx: &Context<TwinMsg>,
     ) -> Result<bool, String> {
@@ -101,13 +101,13 @@ impl DeviceTwin {
     }
 
     /// What a device weighs.
-    pub(super) fn usage_of(&self, id: &DeviceId, member: &Member) -> Usage {
+    pub(super) fn usage_of(&self, id: &DeviceName, member: &Member) -> Usage {
         let named = self.named(id);
         Usage::of(&member.twins, |property| named.contains(property))
     }
 
     /// The properties that a device or its model names.
-    fn named(&self, id: &DeviceId) -> BTreeSet<String> {
+    fn named(&self, id: &DeviceName) -> BTreeSet<String> {
         let Some(device) = self.catalog.device(id) else { return BTreeSet::new() };
         let model = self.catalog.model_of(id, device).1;
         let own = device.spec.properties.iter().map(|property| property.name.clone());

@@ -169,7 +169,7 @@ fn a_mapper_reports_without_changing_the_wish_of_the_cloud() {
     let changes = observe(&twins, &[report("led", "10", "9")], &BTreeMap::new(), 3).unwrap();
     apply(&mut twins, &changes);
     assert_eq!(expected(&twins), Some("20"));
-    let id = DeviceId::parse("d", "pump").unwrap();
+    let id = DeviceName::parse("d", "pump").unwrap();
     let contract::UpReport::Twin { reported, observed_desired, .. } = twins["led"].report(&id, "led") else {
         panic!()
     };
@@ -214,7 +214,7 @@ fn states_are_words() {
 
 #[test]
 fn what_cannot_be_read_is_no_absence() {
-    let id = |name: &str| DeviceId::parse("d", name).unwrap();
+    let id = |name: &str| DeviceName::parse("d", name).unwrap();
     let known =
         [("a", "1"), ("b", "1"), ("c", "1"), ("e", "1")].map(|(name, uid)| (id(name), uid.to_owned())).into();
     let found = [("a", "1"), ("c", "2"), ("d", "1")].map(|(name, uid)| (id(name), uid.to_owned())).into();

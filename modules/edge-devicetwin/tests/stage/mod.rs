@@ -187,8 +187,7 @@ impl Mapper {
         let listener = dmi::listen(path).unwrap();
         let service = DeviceMapperServiceServer::new(Mapper { calls, reject_updates });
         let task = tokio::spawn(async move {
-            let server =
-                tonic::transport::Server::builder().serve_with_incoming(service, dmi::incoming(listener));
+            let server = dmi::server().serve_with_incoming(service, dmi::incoming(listener));
             server.await.unwrap();
         });
         (seen, task)

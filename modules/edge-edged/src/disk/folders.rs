@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::disk::beneath::Folder;
 use crate::disk::layout;
 use crate::error::StepError;
-use crate::pod::parsed_pod::{PodId, is_path_safe};
+use crate::pod::id::PodId;
+use crate::pod::parsed_pod::is_path_safe;
 
 /// The kubelet's mode of `rootDirectory` and `pods`: below them lie secrets that their containers may read whoever they
 /// are, so the way there is closed instead.

@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use crate::pod::parsed_pod::{PodId, is_path_safe};
+use crate::pod::id::PodId;
+use crate::pod::parsed_pod::is_path_safe;
 
 /// Below it lies what pods have.
 pub(crate) const PODS: &str = "pods";

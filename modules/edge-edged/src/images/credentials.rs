@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Secret};
 use serde_json::Value;
 
 use crate::images::access::{self, SecretUsed};
-use crate::pod::references::{Sources, bytes_of_secret};
+use crate::pod::sources::{Sources, bytes_of_secret};
 
 /// 1 MiB: what a Secret can hold.
 const CREDENTIALS_MAX: usize = 1 << 20;

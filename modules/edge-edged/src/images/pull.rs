@@ -12,8 +12,8 @@ use crate::images::access::{Policy, Records, SecretUsed};
 use crate::images::credentials::{self, Credential, PullPolicy};
 use crate::pod::backoff::Failure;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::pod::plan::ImageReady;
 use crate::pod::recorder::EventType;
+use crate::pod::sync_state::ImageReady;
 
 /// Sees to it that a container's image is here. `ran_before`: this pod has run this image, so it was fetched with this
 /// pod's credentials once.
@@ -81,7 +81,7 @@ async fn credentials_of(
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let sources = deps.sources(&pod.id.namespace, pod.spec()).await?;
+    let sources = deps.sources(&pod).await?;
     Ok(credentials::credentials(image, &names, &sources))
 }
 

@@ -19,10 +19,12 @@ use crate::disk::layout;
 use crate::disk::removal;
 use crate::error::StepError;
 use crate::images::pull;
+use crate::pod::action::{Action, StopReason};
 use crate::pod::backoff::Failure;
-use crate::pod::parsed_pod::{ParsedPod, PodId};
-use crate::pod::plan::{Action, ImageReady, StopReason};
+use crate::pod::id::PodId;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
+use crate::pod::sync_state::ImageReady;
 use crate::runtime::cgroup;
 use crate::runtime::container::{self, Start};
 use crate::runtime::env;
@@ -70,22 +72,6 @@ pub(crate) enum ActionInput {
     Start(Box<StartContext>),
     /// The instance that is stopped or removed.
     Container(RuntimeContainer),
-}
-
-impl Action {
-    /// Whether an action may be broken off together with its worker: it changes nothing that the next incarnation would
-    /// trip over, or may take as long as a pod's grace or its image.
-    pub(crate) fn may_be_cut_short(&self) -> bool {
-        match self {
-            Action::Image { .. } | Action::Stop { .. } | Action::Teardown | Action::Report => true,
-            Action::Volumes
-            | Action::Sandbox { .. }
-            | Action::Start { .. }
-            | Action::StopSandbox { .. }
-            | Action::RemoveSandbox { .. }
-            | Action::RemoveContainer { .. } => false,
-        }
-    }
 }
 
 /// The work of an action. A combination that makes no sense, which the worker never asks for, is an error in the pod's
@@ -143,7 +129,7 @@ async fn prepare_volumes(
         account: pod.spec().service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
         reason,
     })?;
-    let sources = deps.sources(&pod.id.namespace, pod.spec()).await?;
+    let sources = deps.sources(&pod).await?;
     let facts = deps.facts(&[], pod.host_network());
     let root = deps.settings.root.clone();
     let prepare = move || volumes::prepare(&folders::root(&root)?, &pod, &sources, &tokens, &facts);
@@ -232,7 +218,7 @@ async fn create(
     context: StartContext,
 ) -> Result<String, StepError> {
     let spec = pod.container(name).ok_or_else(|| StepError::Config(format!("no container `{name}`")))?;
-    let sources = deps.sources(&pod.id.namespace, pod.spec()).await?;
+    let sources = deps.sources(&pod).await?;
     let facts = deps.facts(&context.ips, pod.host_network());
     let env = env::assemble(pod, spec, &sources, &facts)?;
     let security = security::of_container(pod.spec(), spec, &context.image.image, &deps.settings.root)?;

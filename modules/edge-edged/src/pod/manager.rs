@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use apimachinery::NamespacedName;
 use beehive::{Address, Refusal};
 
 use crate::pod::entry::{PodEntry, PodUpdate};
-use crate::pod::parsed_pod::PodId;
+use crate::pod::id::PodId;
+use crate::pod::message::PodWorkerMsg;
 use crate::pod::plan::Intent;
-use crate::pod::references::references;
-use crate::pod::worker::PodWorkerMsg;
 use crate::runtime::pods::ListedPod;
 use crate::store::ChangedObjects;
 
@@ -79,9 +79,9 @@ impl PodManager {
     }
 
     /// The uids of the pods that have one of these namespaces and names.
-    pub(crate) fn uids_of(&self, names: &BTreeSet<(String, String)>) -> Vec<String> {
+    pub(crate) fn uids_of(&self, names: &BTreeSet<NamespacedName>) -> Vec<String> {
         let own = self.0.values().map(|pod| &pod.id);
-        let named = own.filter(|id| names.contains(&(id.namespace.clone(), id.name.clone())));
+        let named = own.filter(|id| names.contains(&id.namespaced_name()));
         named.map(|id| id.uid.clone()).collect()
     }
 
@@ -104,8 +104,8 @@ impl PodManager {
     /// Tells those whose pods name one of the objects.
     pub(crate) fn objects_changed(&self, changed: &ChangedObjects) {
         for pod in self.0.values() {
-            let spec = pod.entry.update().pod;
-            if references(spec.spec()).meet(&pod.id.namespace, changed) {
+            let parsed = pod.entry.update().pod;
+            if changed.iter().any(|key| parsed.references.contains(&pod.id.namespace, key)) {
                 pod.tell(PodWorkerMsg::ObjectsChanged);
             }
         }

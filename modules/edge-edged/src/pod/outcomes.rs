@@ -5,11 +5,12 @@ use beehive::Moment;
 use crate::error::StepError;
 use crate::events;
 use crate::images::credentials::{self, PullPolicy};
+use crate::pod::action::Action;
 use crate::pod::actions::{Outcome, StartError};
 use crate::pod::backoff::{self, Failure};
 use crate::pod::parsed_pod::ParsedPod;
-use crate::pod::plan::{Action, ImageState, VolumeState};
 use crate::pod::recorder::EventType;
+use crate::pod::sync_state::{ImageState, VolumeState};
 use crate::pod::worker::{PodWorker, STEP_RETRY};
 use crate::volumes::PreparedVolumes;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use apimachinery::PodReferences;
 use beehive::defect::{self, Defect};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use serde_json::Value;
@@ -10,20 +11,13 @@ use serde_json::Value;
 use crate::error::ParseError;
 use crate::json_error;
 use crate::pod::field_support::{self, Review};
+use crate::pod::id::PodId;
 use crate::runtime::resources::{self, Qos};
 
 /// 2 MiB: more than the API server stores in one object.
 pub(crate) const JSON_MAX: usize = 2 << 20;
 /// Kubernetes' own default.
 const GRACE: i64 = 30;
-
-/// Which pod: the names are for people, the uid is what counts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PodId {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-    pub(crate) uid: String,
-}
 
 /// A pod that was read and whose names are fit to be parts of paths.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +26,8 @@ pub(crate) struct ParsedPod {
     pub(crate) pod: Pod,
     pub(crate) review: Review,
     pub(crate) qos: Qos,
+    /// The config maps and Secrets that it names.
+    pub(crate) references: PodReferences,
     /// FNV-1a over what a container is made of; a change restarts it.
     pub(crate) hashes: Vec<(String, u64)>,
 }
@@ -45,6 +41,7 @@ impl ParsedPod {
         let raw: Value = serde_json::from_slice(json)
             .map_err(|error| ParseError::NotJson(json_error::describe(&error)))?;
         let review = raw.get("spec").map(field_support::review).unwrap_or_default();
+        let references = raw.get("spec").map(PodReferences::of_spec).unwrap_or_default();
         let text = |path: &str| raw.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let id = PodId {
             namespace: text("/metadata/namespace"),
@@ -73,13 +70,14 @@ impl ParsedPod {
             let version = pod.metadata.resource_version.clone().unwrap_or_default();
             hashes.iter_mut().for_each(|(_, hash)| *hash ^= fnv1a(version.as_bytes()));
         }
-        Ok(ParsedPod { id, review, qos, hashes, pod })
+        Ok(ParsedPod { id, review, qos, references, hashes, pod })
     }
 
     /// A pod of which only the name is known: what the runtime still has of it can be ended, nothing can be started.
     pub(crate) fn without_spec(id: PodId) -> ParsedPod {
         let pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
-        ParsedPod { id, pod, review: Review::default(), qos: Qos::BestEffort, hashes: Vec::new() }
+        let (review, references, hashes) = Default::default();
+        ParsedPod { id, pod, review, qos: Qos::BestEffort, references, hashes }
     }
 
     /// The spec; `parse` has seen to it that there is one.

@@ -6,11 +6,10 @@ use std::time::Duration;
 use beehive::Moment;
 use k8s_openapi::api::core::v1::Container;
 
-use crate::pod::backoff::Failure;
+use crate::pod::action::{Action, StopReason};
 use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
-pub(crate) use crate::pod::sync_state::SyncState;
+use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
-use crate::volumes::PreparedVolumes;
 
 /// What is to become of the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,73 +22,6 @@ pub(crate) enum Intent {
     Hold { reason: String, message: String },
     /// It should end and leave nothing behind.
     Terminate,
-}
-
-/// One thing to do. Actions run beside each other; one that is under way is not started again.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Action {
-    Volumes,
-    Sandbox {
-        attempt: u32,
-    },
-    Image {
-        container: String,
-    },
-    Start {
-        container: String,
-        attempt: u32,
-    },
-    /// A shorter grace is another action: it overtakes the one under way.
-    Stop {
-        id: String,
-        why: StopReason,
-        grace: Duration,
-    },
-    StopSandbox {
-        id: String,
-    },
-    RemoveSandbox {
-        id: String,
-    },
-    RemoveContainer {
-        id: String,
-    },
-    Teardown,
-    Report,
-}
-
-/// Why a container is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum StopReason {
-    /// The pod ends.
-    Ending,
-    /// The container's definition changed.
-    Changed,
-    /// Its sandbox is dead.
-    SandboxLost,
-}
-
-/// An image that is here.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ImageReady {
-    pub(crate) reference: String,
-    pub(crate) image: cri::v1::Image,
-}
-
-/// How far a container's image is.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum ImageState {
-    Ready(ImageReady),
-    Failed(Failure),
-}
-
-/// How far the volumes are.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) enum VolumeState {
-    #[default]
-    NotYet,
-    Ready(PreparedVolumes),
-    Failed(Failure),
 }
 
 /// What to do.

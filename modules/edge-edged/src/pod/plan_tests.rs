@@ -1,6 +1,8 @@
 use super::*;
 use crate::pod::parsed_pod::tests::pod;
+use crate::pod::sync_state::ImageReady;
 use crate::runtime::pods::RuntimeSandbox;
+use crate::volumes::PreparedVolumes;
 use serde_json::json;
 
 /// Kubernetes' default.

@@ -8,7 +8,8 @@ use beehive::Moment;
 use contract::UpReport;
 use serde_json::json;
 
-use crate::pod::parsed_pod::{PodId, fnv1a};
+use crate::pod::id::PodId;
+use crate::pod::parsed_pod::fnv1a;
 
 /// The same words about the same pod are sent once in this time.
 const QUIET: Duration = Duration::from_secs(600);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::dependencies::{Dependencies, blocking};
-use crate::pod::parsed_pod::PodId;
+use crate::pod::id::PodId;
 use crate::runtime::pods::{self, RuntimeContainer, RuntimePod, StatusCache};
 use crate::runtime::termination_message;
 

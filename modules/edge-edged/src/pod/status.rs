@@ -9,7 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::conditions;
 use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
-use crate::pod::plan::{self, ImageState, Intent, SyncState, VolumeState};
+use crate::pod::plan::{self, Intent};
+use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
 use beehive::Moment;
 

@@ -7,12 +7,14 @@ use beehive::{Context, Moment};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 
+use crate::pod::action::Action;
 use crate::pod::actions::{self, Outcome};
+use crate::pod::message::PodWorkerMsg;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::pod::plan::{self, Action, Intent};
+use crate::pod::plan::{self, Intent};
 use crate::pod::recorder::EventType;
 use crate::pod::status::{self, NodeContext};
-use crate::pod::worker::{PodWorker, PodWorkerMsg};
+use crate::pod::worker::PodWorker;
 
 impl PodWorker {
     /// What Edged wants, unless the pod has run out of its time; and when it will.

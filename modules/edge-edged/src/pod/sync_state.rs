@@ -5,14 +5,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::Moment;
+use beehive::defect::{self, Defect};
 use contract::pod_status::is_terminal;
 use k8s_openapi::api::core::v1::PodStatus;
 
+use crate::pod::action::Action;
 use crate::pod::active_time::ActiveTime;
 use crate::pod::backoff::{self, Failure};
 use crate::pod::parsed_pod::ParsedPod;
-use crate::pod::plan::{Action, ImageState, VolumeState};
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
+use crate::volumes::PreparedVolumes;
+
+/// An image that is here.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ImageReady {
+    pub(crate) reference: String,
+    pub(crate) image: cri::v1::Image,
+}
+
+/// How far a container's image is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ImageState {
+    Ready(ImageReady),
+    Failed(Failure),
+}
+
+/// How far the volumes are.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) enum VolumeState {
+    #[default]
+    NotYet,
+    Ready(PreparedVolumes),
+    Failed(Failure),
+}
 
 /// What was tried before, which is lost when EdgeCore restarts and then tried again, and what was reported.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +109,8 @@ impl SyncState {
     /// The status in which the pod has ended for good, as the cloud has it or as it was reported.
     pub(crate) fn end<'a>(&'a self, pod: &'a ParsedPod) -> Option<&'a PodStatus> {
         let known = [pod.cloud_status(), self.reported.as_deref()];
-        known.into_iter().flatten().find(|status| status.phase.as_deref().is_some_and(is_terminal))
+        let known = known.into_iter().filter(|_| !defect::is_planted(Defect::EndForgotten));
+        known.flatten().find(|status| status.phase.as_deref().is_some_and(is_terminal))
     }
 
     /// What is known of the status from before: what was reported, or what a node that has lost its store was told.

@@ -1,41 +1,17 @@
 //! The end of a pod of which nothing is left: what the cloud and Edged are told.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use beehive::{Context, Moment, Refusal};
 use contract::UpReport;
 use contract::edged::EdgedMsg;
 
 use crate::events;
-use crate::pod::parsed_pod::PodId;
-use crate::pod::plan::Action;
-use crate::pod::worker::{PodWorker, PodWorkerMsg, RUNTIME_RETRY};
-
-/// After Edged's mailbox had no room.
-pub(crate) const EDGED_RETRY: Duration = Duration::from_millis(50);
-
-/// Whether the runtime has nothing of the pod any more.
-#[derive(PartialEq)]
-pub(crate) enum Stopped {
-    NotYet,
-    /// Edged has to hear of it.
-    Unsaid,
-    Said,
-}
-
-/// How far the end of a pod of which nothing is left is.
-#[derive(PartialEq)]
-pub(crate) enum End {
-    NotYet,
-    /// It is being reported.
-    Reporting,
-    /// It could not be reported: not before this time again.
-    RetryAt(Moment),
-    /// Edged has to hear of it.
-    Reported,
-    Over,
-}
+use crate::pod::action::Action;
+use crate::pod::end::{EDGED_RETRY, End, Stopped};
+use crate::pod::id::PodId;
+use crate::pod::message::PodWorkerMsg;
+use crate::pod::worker::{PodWorker, RUNTIME_RETRY};
 
 impl PodWorker {
     /// Nothing of the pod is left: says so to the cloud and to Edged, and ends.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Actor, Capacity, Context, Fault, Message, Moment, Policy};
+use beehive::{Actor, Capacity, Context, Fault, Moment, Policy};
 use futures::future::{AbortHandle, LocalBoxFuture};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -17,16 +17,20 @@ use tokio::sync::oneshot;
 use crate::dependencies::Dependencies;
 use crate::events;
 use crate::images::credentials;
+use crate::pod::action::Action;
 use crate::pod::actions::{self, ActionInput, Outcome, StartContext};
 use crate::pod::active_time::ActiveTime;
 use crate::pod::backoff::{self, Failure};
 use crate::pod::effects::Effects;
+use crate::pod::end::{EDGED_RETRY, End, Stopped};
 use crate::pod::entry::{PodEntry, PodUpdate};
-use crate::pod::parsed_pod::{ParsedPod, PodId};
-use crate::pod::plan::{self, Action, ImageState, Intent, SyncState, VolumeState};
+use crate::pod::id::PodId;
+use crate::pod::message::{PodWorkerMsg, StatusRead};
+use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::plan::{self, Intent};
 use crate::pod::recorder::EventType;
 use crate::pod::runtime_status::StatusReader;
-use crate::pod::termination::{EDGED_RETRY, End, Stopped};
+use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
 use crate::runtime::pods::RuntimePod;
 
 /// What a pod's worker is called among Edged's children.
@@ -46,49 +50,6 @@ const REREAD_AFTER: [Duration; 5] = [
 ];
 /// How long a failed pull shows as such before it shows as a pause.
 const PULL_ERROR_SHOWS: Duration = Duration::from_secs(3);
-
-/// Messages to a pod's worker.
-#[derive(Debug)]
-pub(crate) enum PodWorkerMsg {
-    /// Edged wants something else of the pod: the newest update is in the [`PodEntry`].
-    Updated,
-    /// Config maps or Secrets that the pod names have changed in the store.
-    ObjectsChanged,
-    /// The runtime told of a change of the pod's sandboxes or containers.
-    RuntimeChanged,
-    /// What the runtime has of the pod was read.
-    StatusRead(Box<StatusRead>),
-    /// An action has ended.
-    ActionEnded { action: Action, outcome: Box<Outcome> },
-    /// An action ended without an outcome: it panicked.
-    ActionFailed(Action),
-    /// The end of the pod was reported, or could not be.
-    EndReported(Result<(), String>),
-    /// It is time for what the worker waits for.
-    Wake,
-}
-
-impl Message for PodWorkerMsg {
-    fn name(&self) -> &'static str {
-        match self {
-            PodWorkerMsg::Updated => "Updated",
-            PodWorkerMsg::ObjectsChanged => "ObjectsChanged",
-            PodWorkerMsg::RuntimeChanged => "RuntimeChanged",
-            PodWorkerMsg::StatusRead(_) => "StatusRead",
-            PodWorkerMsg::ActionEnded { .. } => "ActionEnded",
-            PodWorkerMsg::ActionFailed(_) => "ActionFailed",
-            PodWorkerMsg::EndReported(_) => "EndReported",
-            PodWorkerMsg::Wake => "Wake",
-        }
-    }
-}
-
-/// What the runtime has of the pod, and the reader for the next time.
-#[derive(Debug)]
-pub(crate) struct StatusRead {
-    reader: StatusReader,
-    result: Result<RuntimePod, cri::Error>,
-}
 
 /// How far the reading of the runtime's status is.
 enum Reading {

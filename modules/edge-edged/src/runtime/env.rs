@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use apimachinery::Quantity;
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector};
 
 use crate::error::StepError;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::pod::quantity;
-use crate::pod::references::{Sources, bytes_of_map, bytes_of_secret};
-use crate::runtime::resources::amounts;
+use crate::pod::sources::{Sources, bytes_of_map, bytes_of_secret};
+use crate::runtime::resources::{amounts, quantity};
 
 /// What is known of the pod and its node when a container starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -155,7 +155,8 @@ pub(crate) fn field_value(
     Ok(value)
 }
 
-/// A container's request or limit, in units of the divisor, rounded up.
+/// A container's request or limit, in units of the divisor, rounded up: of CPUs in thousandths, of memory in bytes (the
+/// kubelet's `convertResourceCPUToString`, `convertResourceMemoryToString`).
 pub(crate) fn resource_value(
     pod: &ParsedPod,
     container: Option<&Container>,
@@ -174,20 +175,23 @@ pub(crate) fn resource_value(
         )));
     };
     let own = amounts(container.resources.as_ref());
-    let or_node = |value: i64, node: u64| if value > 0 { i128::from(value) } else { i128::from(node) };
-    let milli = match selector.resource.as_str() {
-        "limits.cpu" => or_node(own.cpu_limit, facts.node_cpu_milli),
-        "requests.cpu" => i128::from(own.cpu_request),
-        "limits.memory" => or_node(own.memory_limit, facts.node_memory) * 1000,
-        "requests.memory" => i128::from(own.memory_request) * 1000,
+    let or_node =
+        |value: i64, node: u64| if value > 0 { value } else { i64::try_from(node).unwrap_or(i64::MAX) };
+    let (value, in_units): (i64, fn(Quantity) -> i64) = match selector.resource.as_str() {
+        "limits.cpu" => (or_node(own.cpu_limit, facts.node_cpu_milli), Quantity::millis),
+        "requests.cpu" => (own.cpu_request, Quantity::millis),
+        "limits.memory" => (or_node(own.memory_limit, facts.node_memory), Quantity::units),
+        "requests.memory" => (own.memory_request, Quantity::units),
         other => return Err(StepError::Config(format!("resourceFieldRef `{other}` is not supported"))),
     };
-    let divisor = selector.divisor.as_ref().map(|divisor| divisor.0.as_str()).filter(|text| *text != "0");
-    let divisor = quantity::milli(divisor.unwrap_or("1")).filter(|divisor| *divisor > 0);
-    let Some(divisor) = divisor else {
+    // No divisor, or one of 0, is 1.
+    let divisor = selector.divisor.as_ref().map_or(Some(Quantity::ZERO), quantity);
+    let one = Quantity::from_millis(1000);
+    let divisor = divisor.map(|divisor| if divisor == Quantity::ZERO { one } else { divisor });
+    let Some(divisor) = divisor.map(in_units).filter(|divisor| *divisor > 0) else {
         return Err(StepError::Config("resourceFieldRef has a divisor that is no quantity".to_owned()));
     };
-    Ok((milli / divisor + i128::from(milli % divisor != 0)).to_string())
+    Ok((value / divisor + i64::from(value % divisor != 0)).to_string())
 }
 
 /// Replaces `$(NAME)` by what is known; `$$` is a dollar; what is unknown stays as it is.
@@ -276,6 +280,34 @@ mod tests {
                 "M=64",
             ]
         );
+    }
+
+    #[test]
+    fn amounts_are_told_in_units_of_the_divisor() {
+        let pod = pod(json!({"containers": [{"name": "c", "image": "x",
+            "resources": {"limits": {"cpu": "1500m", "memory": "1e3"}, "requests": {"memory": "0.3Ki"}}}]}));
+        let container = &pod.spec().containers[0];
+        let facts = FieldValues { node_cpu_milli: 4000, node_memory: 1 << 30, ..FieldValues::default() };
+        let value = |selector: serde_json::Value| {
+            let selector = serde_json::from_value(selector).unwrap();
+            resource_value(&pod, Some(container), &selector, &facts)
+        };
+        for (resource, divisor, want) in [
+            ("limits.cpu", "0", "2"),
+            ("limits.cpu", "1m", "1500"),
+            ("requests.cpu", "1", "2"),
+            ("limits.memory", "1", "1000"),
+            ("limits.memory", "1Ki", "1"),
+            ("requests.memory", "1m", "308"),
+        ] {
+            assert_eq!(
+                value(json!({"resource": resource, "divisor": divisor})).unwrap(),
+                want,
+                "{resource} by {divisor}"
+            );
+        }
+        assert!(value(json!({"resource": "limits.cpu", "divisor": "1Zi"})).is_err());
+        assert!(value(json!({"resource": "limits.cpu", "divisor": "-1"})).is_err());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What a pod may use, in the words of the runtime: QoS class, shares, quotas, scores.
 
-use cri::v1::LinuxContainerResources;
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use std::collections::BTreeMap;
 
-use crate::pod::quantity::{milli_units, units};
+use apimachinery::Quantity;
+use cri::v1::LinuxContainerResources;
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as QuantityText;
 
 /// The period of CPU quotas, in microseconds (cpuCFSQuotaPeriod, 100 ms).
 pub(crate) const PERIOD_US: i64 = 100_000;
@@ -44,12 +45,18 @@ pub(crate) struct Amounts {
     pub(crate) memory_limit: i64,
 }
 
+/// The amount, if the text is one.
+pub(crate) fn quantity(text: &QuantityText) -> Option<Quantity> {
+    text.0.parse().ok()
+}
+
 pub(crate) fn amounts(resources: Option<&ResourceRequirements>) -> Amounts {
     let Some(resources) = resources else { return Amounts::default() };
-    let get =
-        |map: &Option<BTreeMap<String, _>>, key: &str| map.as_ref().and_then(|map| map.get(key)).cloned();
-    let cpu = |map| get(map, "cpu").as_ref().and_then(milli_units).unwrap_or(0);
-    let memory = |map| get(map, "memory").as_ref().and_then(units).unwrap_or(0);
+    let get = |map: &Option<BTreeMap<String, QuantityText>>, key: &str| {
+        map.as_ref().and_then(|map| quantity(map.get(key)?)).unwrap_or_default()
+    };
+    let cpu = |map| get(map, "cpu").millis();
+    let memory = |map| get(map, "memory").units();
     let (cpu_limit, memory_limit) = (cpu(&resources.limits), memory(&resources.limits));
     let or = |request: i64, limit: i64| if request == 0 { limit } else { request };
     Amounts {

@@ -8,7 +8,8 @@ use cri::v1::{LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortM
 
 use crate::disk::layout;
 use crate::error::StepError;
-use crate::pod::parsed_pod::{ParsedPod, PodId, all_of};
+use crate::pod::id::PodId;
+use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::resources::Qos;
 use crate::runtime::security;

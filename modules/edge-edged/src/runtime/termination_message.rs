@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::disk::beneath::Folder;
 use crate::disk::layout;
-use crate::pod::parsed_pod::PodId;
+use crate::pod::id::PodId;
 use crate::runtime::pods::RuntimeContainer;
 
 /// Kubernetes' bounds: of a message file, and of the log where it stands in for one.

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 
 use crate::error::StepError;
 use crate::pod::parsed_pod::{ParsedPod, all_of};
-use crate::pod::references::{Sources, bytes_of_map, bytes_of_secret};
+use crate::pod::sources::{Sources, bytes_of_map, bytes_of_secret};
 use crate::runtime::env::{FieldValues, field_value, resource_value};
 
 /// Kubernetes' default for files from objects.

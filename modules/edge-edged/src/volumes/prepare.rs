@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use apimachinery::Quantity;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Volume as VolumeSpec};
 
 use super::payload::Payload;
@@ -11,9 +12,9 @@ use crate::disk::beneath::{Access, Folder};
 use crate::disk::layout;
 use crate::error::StepError;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::pod::quantity;
-use crate::pod::references::Sources;
+use crate::pod::sources::Sources;
 use crate::runtime::env::FieldValues;
+use crate::runtime::resources::quantity;
 
 /// Where a volume lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +131,7 @@ fn empty_dir(
     root.remove(ready)?;
     let mut folder = make(root, at)?;
     if in_memory && !mounted {
-        folder = root.tmpfs(at, source.size_limit.as_ref().and_then(quantity::units))?;
+        folder = root.tmpfs(at, source.size_limit.as_ref().and_then(quantity).map(Quantity::units))?;
     }
     let mode = if group.is_some() { 0o2777 } else { 0o777 };
     folder.set_access(Access { mode, owner: None, group })?;

@@ -114,6 +114,9 @@ impl MetaManager {
                 state.passed = seq;
                 Event::ReportKept { kind }.happened(cx.env());
             }
+            if !delivery.unknown.is_empty() && defect::is_planted(Defect::UnknownHoldsQueue) {
+                return Ok(None);
+            }
             if !delivery.is_empty() {
                 return Ok(Some(delivery));
             }

@@ -104,7 +104,7 @@ impl ByHand {
     pub(crate) async fn link(identity: &Identity, dialer: &dyn Dialer) -> Result<ByHand> {
         let link = async {
             let connection = dialer.dial().await?;
-            let (mut writer, mut reader) = connection.open(Urgency::Vital).await?;
+            let (mut writer, mut reader) = connection.open(Urgency::Link).await?;
             writer.write_all(&identity.hello()).await?;
             writer.flush().await?;
             match next(&mut reader).await? {

@@ -1,4 +1,4 @@
-//! Reports as version 1 writes them. A row of the outbox in format 1 holds the same bytes ([`crate::rows`]): while that
+//! Reports as version 1 writes them. A row of the outbox in format 1 holds the same bytes (module `rows`): while that
 //! format is readable these structs stay, whatever becomes of the wire's version.
 
 use std::collections::BTreeMap;

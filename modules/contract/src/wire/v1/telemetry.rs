@@ -1,4 +1,4 @@
-//! Telemetry as version 1 writes it. A row of the outbox in format 1 holds the same bytes ([`crate::rows`]).
+//! Telemetry as version 1 writes it. A row of the outbox in format 1 holds the same bytes (module `rows`).
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

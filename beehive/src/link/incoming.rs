@@ -1,4 +1,4 @@
-//! Somebody who arrives: its hello, and the answer.
+//! A link that comes in: its hello, and the answer.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use futures::future::{Either, select};
 use super::core::Core;
 use super::frame::{Frame, Kind};
 use super::inbound::Routes;
-use super::session::{Greeting, Link, LinkError, Refused, VITAL_MAX, ack_body, first_frame, new_core};
+use super::session::{Hello, LINK_FRAME_MAX, Link, LinkError, Refused, ack_body, first_frame, new_core};
 use super::transport::{Connection, PeerName, Reader, Writer};
 use super::version::{Protocol, Versions, WireVersion};
 use crate::Env;
@@ -15,32 +15,32 @@ use crate::Env;
 /// 5 s: how long a hello may take once there is a connection. It leaves with the last words of the handshake.
 const HELLO_DUE: Duration = Duration::from_secs(5);
 
-/// Somebody who has said hello and waits for the answer.
-pub struct Arrival {
+/// A connection whose hello was read and is to be answered.
+pub struct IncomingLink {
     env: Env,
     core: Core,
     connection: Box<dyn Connection>,
     control: (Writer, Reader),
 }
 
-impl Arrival {
+impl IncomingLink {
     /// Reads the hello of a connection that was accepted, and checks it against the certificate.
     ///
     /// # Errors
     /// See [`LinkError`]; the other end has been told as far as it could be.
-    pub async fn meet(env: &Env, connection: Box<dyn Connection>) -> Result<Arrival, LinkError> {
-        Arrival::meet_as(env, connection, Versions::OURS).await
+    pub async fn read_hello(env: &Env, connection: Box<dyn Connection>) -> Result<IncomingLink, LinkError> {
+        IncomingLink::read_hello_as(env, connection, Versions::OURS).await
     }
 
     /// The same as an end that speaks `ours`.
     ///
     /// # Errors
-    /// See [`Arrival::meet`].
-    pub async fn meet_as(
+    /// See [`IncomingLink::read_hello`].
+    pub async fn read_hello_as(
         env: &Env,
         connection: Box<dyn Connection>,
         ours: Versions,
-    ) -> Result<Arrival, LinkError> {
+    ) -> Result<IncomingLink, LinkError> {
         let core = new_core(env, &*connection);
         let hello = async {
             let mut control =
@@ -49,14 +49,14 @@ impl Arrival {
             Ok((frame, control))
         };
         let heard = async {
-            match select(std::pin::pin!(hello), connection.trespass()).await {
+            match select(std::pin::pin!(hello), connection.early_traffic()).await {
                 Either::Left((heard, _)) => heard,
                 Either::Right(_) => Err(LinkError::Unexpected { expected: "hello and nothing beside it" }),
             }
         };
         let heard = env.timeout(HELLO_DUE, heard).await.unwrap_or(Err(LinkError::Late));
         let (frame, control) = heard.inspect_err(|_| connection.close())?;
-        let mut arrival = Arrival { env: env.clone(), core, connection, control };
+        let mut arrival = IncomingLink { env: env.clone(), core, connection, control };
         match arrival.check(&frame, ours) {
             Ok(protocol) => {
                 arrival.core.protocol = protocol;
@@ -70,7 +70,7 @@ impl Arrival {
     }
 
     fn check(&self, frame: &Frame, ours: Versions) -> Result<Protocol, LinkError> {
-        let greeting = (frame.kind == Kind::Hello).then(|| Greeting::decode(&frame.body)).flatten();
+        let greeting = (frame.kind == Kind::Hello).then(|| Hello::decode(&frame.body)).flatten();
         let Some((greeting, capabilities)) = greeting else {
             return Err(LinkError::Unexpected { expected: "hello" });
         };
@@ -99,7 +99,7 @@ impl Arrival {
         &self.core.peer
     }
 
-    /// Lets it in: it may reach `routes`.
+    /// Accepts it: the other end may reach `routes`.
     ///
     /// # Errors
     /// When the connection broke.
@@ -114,14 +114,14 @@ impl Arrival {
         Ok(Link::start(self.env, self.core, self.connection, self.control, routes))
     }
 
-    /// Sends it away.
+    /// Refuses it, and says why.
     pub async fn refuse(mut self, why: Refused) {
         let mut refuse = Frame::new(Kind::Refuse, 0, why.reason.into_bytes());
         refuse.amount = why.wait.map_or(0, |wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1));
         let goodbye = async {
             let _ = self.core.write(&mut self.control.0, &refuse).await;
             // Closing at once could overtake the sentence: the other end closes when it has read it, and says nothing more.
-            let _ = self.core.read(&mut self.control.1, VITAL_MAX).await;
+            let _ = self.core.read(&mut self.control.1, LINK_FRAME_MAX).await;
         };
         let _ = self.env.timeout(Duration::from_secs(2), goodbye).await;
         self.connection.close();

@@ -1,4 +1,4 @@
-//! How much one link may make this end hold.
+//! The receive budget: how much one link may make this end hold.
 //!
 //! A lane has credits, in messages and in bytes; both ends know what it begins with. What all lanes
 //! of a link hold together is bounded as well: a message that finds no room is left on its stream until there is some, where
@@ -36,29 +36,29 @@ const SHARED: usize = LINK_BYTES - STREAMS_MAX * LANE_OWN;
 /// 1 MiB of answers that the other end has not read: no further question is taken then.
 const ANSWER_BYTES: usize = 1 << 20;
 
-/// How a sender broke the contract.
+/// How a sender broke flow control (QUIC: FLOW_CONTROL_ERROR).
 #[derive(Debug, Error, PartialEq, Eq)]
-pub(super) enum Overrun {
+pub(super) enum FlowControlError {
     #[error("more than {LANE_MESSAGES} messages without a credit for them; the stream is ended")]
     Messages,
     #[error("message of {size} bytes, and credits for {left} are left; the stream is ended")]
     Bytes { size: usize, left: usize },
 }
 
-/// The room of one link.
+/// The budget of one link.
 #[derive(Clone)]
-pub(super) struct LinkRoom {
+pub(super) struct LinkBudget {
     shared: Arc<Semaphore>,
     answers: Arc<OrderedWatch<usize>>,
 }
 
-impl LinkRoom {
+impl LinkBudget {
     pub(super) fn new() -> Self {
-        LinkRoom { shared: Arc::new(Semaphore::new(SHARED)), answers: Arc::default() }
+        LinkBudget { shared: Arc::new(Semaphore::new(SHARED)), answers: Arc::default() }
     }
 
-    pub(super) fn lane(&self) -> LaneRoom {
-        LaneRoom {
+    pub(super) fn lane(&self) -> LaneBudget {
+        LaneBudget {
             messages: Arc::new(Semaphore::new(LANE_MESSAGES)),
             bytes: Arc::new(Semaphore::new(LANE_BYTES)),
             own: Arc::new(Semaphore::new(LANE_OWN)),
@@ -67,23 +67,23 @@ impl LinkRoom {
     }
 }
 
-/// The room of one lane.
-pub(super) struct LaneRoom {
+/// The budget of one lane.
+pub(super) struct LaneBudget {
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     own: Arc<Semaphore>,
-    link: LinkRoom,
+    link: LinkBudget,
 }
 
 /// What one message takes. Dropped, it is free again.
-pub(super) struct RoomTaken {
+pub(super) struct Reserved {
     size: usize,
     _message: OwnedSemaphorePermit,
     _credit: OwnedSemaphorePermit,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-impl RoomTaken {
+impl Reserved {
     /// The bytes that are given back to the sender with the message.
     pub(super) fn size(&self) -> u32 {
         permits(self.size)
@@ -94,14 +94,15 @@ fn permits(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }
 
-impl LaneRoom {
+impl LaneBudget {
     /// Room for a message of so many bytes, of which none has been read. Waits while the link holds too much.
-    pub(super) async fn take(&self, size: usize) -> Result<RoomTaken, Overrun> {
-        let message = Arc::clone(&self.messages).try_acquire_owned().map_err(|_| Overrun::Messages)?;
+    pub(super) async fn take(&self, size: usize) -> Result<Reserved, FlowControlError> {
+        let message =
+            Arc::clone(&self.messages).try_acquire_owned().map_err(|_| FlowControlError::Messages)?;
         let left = self.bytes.available_permits();
         let credit = Arc::clone(&self.bytes).try_acquire_many_owned(permits(size));
-        let credit = credit.map_err(|_| Overrun::Bytes { size, left })?;
-        Ok(RoomTaken { size, _message: message, _credit: credit, _room: self.room(size).await })
+        let credit = credit.map_err(|_| FlowControlError::Bytes { size, left })?;
+        Ok(Reserved { size, _message: message, _credit: credit, _room: self.room(size).await })
     }
 
     async fn room(&self, size: usize) -> Option<OwnedSemaphorePermit> {
@@ -122,30 +123,30 @@ impl LaneRoom {
     }
 
     /// Counts answers of this link that wait to be read.
-    pub(super) fn answers(&self) -> Answers {
-        Answers(Arc::clone(&self.link.answers))
+    pub(super) fn answers(&self) -> UnreadAnswers {
+        UnreadAnswers(Arc::clone(&self.link.answers))
     }
 }
 
 /// The count of answers that wait to be read.
 #[derive(Clone)]
-pub(super) struct Answers(Arc<OrderedWatch<usize>>);
+pub(super) struct UnreadAnswers(Arc<OrderedWatch<usize>>);
 
-impl Answers {
+impl UnreadAnswers {
     /// So many bytes wait until this is dropped.
-    pub(super) fn wait(&self, bytes: usize) -> Waiting {
+    pub(super) fn wait(&self, bytes: usize) -> UnreadAnswer {
         self.0.change(|waiting| *waiting += bytes);
-        Waiting { count: Arc::clone(&self.0), bytes }
+        UnreadAnswer { count: Arc::clone(&self.0), bytes }
     }
 }
 
 /// An answer that waits to be read.
-pub(super) struct Waiting {
+pub(super) struct UnreadAnswer {
     count: Arc<OrderedWatch<usize>>,
     bytes: usize,
 }
 
-impl Drop for Waiting {
+impl Drop for UnreadAnswer {
     fn drop(&mut self) {
         self.count.change(|waiting| *waiting = waiting.saturating_sub(self.bytes));
     }
@@ -156,27 +157,30 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
-    fn now(lane: &LaneRoom, size: usize) -> Option<Result<RoomTaken, Overrun>> {
+    fn now(lane: &LaneBudget, size: usize) -> Option<Result<Reserved, FlowControlError>> {
         lane.take(size).now_or_never()
     }
 
     #[test]
     fn a_lane_has_its_credits_and_not_one_more() {
-        let lane = LinkRoom::new().lane();
-        let mut held: Vec<RoomTaken> = (0..16).map(|_| now(&lane, 10).unwrap().unwrap()).collect();
-        assert_eq!(now(&lane, 0).unwrap().err(), Some(Overrun::Messages));
+        let lane = LinkBudget::new().lane();
+        let mut held: Vec<Reserved> = (0..16).map(|_| now(&lane, 10).unwrap().unwrap()).collect();
+        assert_eq!(now(&lane, 0).unwrap().err(), Some(FlowControlError::Messages));
         held.pop();
         let left = LANE_BYTES - 150;
-        assert_eq!(now(&lane, left + 1).unwrap().err(), Some(Overrun::Bytes { size: left + 1, left }));
+        assert_eq!(
+            now(&lane, left + 1).unwrap().err(),
+            Some(FlowControlError::Bytes { size: left + 1, left })
+        );
         held.push(now(&lane, left).unwrap().unwrap());
         assert_eq!(held.pop().unwrap().size() as usize, left);
     }
 
     #[test]
     fn lanes_together_hold_no_more_than_the_link_may_and_small_messages_pass() {
-        let link = LinkRoom::new();
-        let lanes: Vec<LaneRoom> = (0..STREAMS_MAX).map(|_| link.lane()).collect();
-        let mut held: Vec<RoomTaken> = Vec::new();
+        let link = LinkBudget::new();
+        let lanes: Vec<LaneBudget> = (0..STREAMS_MAX).map(|_| link.lane()).collect();
+        let mut held: Vec<Reserved> = Vec::new();
         for lane in &lanes {
             held.extend(now(lane, 1000).unwrap().ok());
             while let Some(Ok(more)) = now(lane, 60_000) {
@@ -196,7 +200,7 @@ mod tests {
 
     #[test]
     fn answers_that_nobody_reads_stop_further_questions() {
-        let lane = LinkRoom::new().lane();
+        let lane = LinkBudget::new().lane();
         let first = lane.answers().wait(ANSWER_BYTES);
         assert!(lane.answers_are_read().now_or_never().is_none());
         drop(first);

@@ -1,4 +1,4 @@
-//! Whether the other end is there. Pure: what was heard when, and what to do now.
+//! Keepalive and idle timeout of a link. Pure: what was heard when, and what to do now.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use crate::Moment;
 
 /// Silence after which the other end is asked. An end that says something every 6.5 s, and is answered, is never asked: on an
 /// idle link that one exchange is all there is.
-pub const PING_AFTER: Duration = Duration::from_millis(6750);
+pub const KEEPALIVE_AFTER: Duration = Duration::from_millis(6750);
 /// How long the first ping may go unanswered before they come every second.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 /// The pause between pings after that.
 const PING_PERIOD: Duration = Duration::from_secs(1);
 /// Silence after which the link is dead. QUIC itself would notice much later, or not at all after a rebinding.
-pub const DEAD_AFTER: Duration = Duration::from_secs(10);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to do about a silent link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,17 +28,17 @@ pub(crate) enum Action {
 /// Decides at `now`, when something was last heard at `heard` and a ping went out at `pinged` last.
 pub(crate) fn decide(now: Moment, heard: Moment, pinged: Option<Moment>) -> Action {
     let silence = now.since(heard);
-    if silence >= DEAD_AFTER {
+    if silence >= IDLE_TIMEOUT {
         return Action::Dead;
     }
-    if silence < PING_AFTER {
-        return Action::Wait(PING_AFTER - silence);
+    if silence < KEEPALIVE_AFTER {
+        return Action::Wait(KEEPALIVE_AFTER - silence);
     }
-    let until_dead = DEAD_AFTER - silence;
+    let until_dead = IDLE_TIMEOUT - silence;
     match pinged.filter(|at| *at > heard) {
         None => Action::Ping(ANSWER_WITHIN.min(until_dead)),
         Some(at) => {
-            let first = silence < PING_AFTER + ANSWER_WITHIN;
+            let first = silence < KEEPALIVE_AFTER + ANSWER_WITHIN;
             let due = if first { ANSWER_WITHIN } else { PING_PERIOD };
             let waited = now.since(at);
             if waited >= due {
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_link_is_asked_and_then_dead_at_ten_seconds() {
+    fn a_silent_link_is_pinged_and_times_out_at_ten_seconds() {
         let (mut now, mut pinged, mut pings) = (at(0), None, Vec::new());
         loop {
             match decide(now, at(0), pinged) {
@@ -93,13 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn any_sign_of_life_starts_anew() {
+    fn any_frame_resets_the_idle_timeout() {
         assert_eq!(decide(at(9000), at(8500), Some(at(8000))), Action::Wait(Duration::from_millis(6250)));
         assert_eq!(decide(at(16_000), at(8500), Some(at(8000))), Action::Ping(ANSWER_WITHIN));
     }
 
     #[test]
-    fn who_is_not_heard_asks_and_gives_up_with_the_other_end() {
+    fn an_end_that_is_not_heard_pings_and_times_out_with_the_other() {
         let told = Some((at(20_000), UNHEARD));
         let silent = heard(at(20_000), told);
         assert_eq!(silent, at(11_750));
@@ -108,6 +108,6 @@ mod tests {
         // Anything heard after that shows that it was late only.
         assert_eq!(heard(at(20_500), told), at(20_500));
         // A first ping says nothing: nobody has had a reason to speak.
-        assert_eq!(heard(at(20_000), Some((at(20_000), PING_AFTER))), at(20_000));
+        assert_eq!(heard(at(20_000), Some((at(20_000), KEEPALIVE_AFTER))), at(20_000));
     }
 }

@@ -1,5 +1,5 @@
-//! Eyes at every mailbox of a run: what each actor is handed is noted, some of it is judged, and an ambush waits for an
-//! answer.
+//! Probes at every mailbox of a run: what each actor is handed is noted, some of it is judged, and the link falls silent before
+//! an answer that is to be lost.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -15,6 +15,7 @@ use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::eventbus::EventBusMsg;
+use contract::ids::PODS;
 use contract::metamanager::{MetaDown, MetaMsg};
 use contract::nodelease::NodeLeaseMsg;
 use contract::router::{RouterMsg, RouterUp};
@@ -24,9 +25,11 @@ use contract::{Change, NodeName, ObjectKey};
 use edge::EdgeCore;
 use serde_json::Value;
 
-use crate::telemetry::Witness;
+use crate::actors::Handed;
+use crate::store::WantedPods;
+use crate::telemetry::UploadLog;
 use crate::trace::Trace;
-use crate::world::{Violations, note};
+use crate::violations::{Violations, note};
 
 /// Whose answer is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,15 +42,15 @@ pub(crate) enum Side {
 
 /// Waits at a node's cables for something that will be answered, and lets no answer through.
 #[derive(Clone)]
-pub(crate) struct Ambush {
+pub(crate) struct AnswerLoss {
     cables: Vec<Cable>,
     laid: Arc<AtomicU8>,
     struck: Arc<AtomicUsize>,
 }
 
-impl Ambush {
-    pub(crate) fn at(cables: &[Cable]) -> Ambush {
-        Ambush { cables: cables.to_vec(), laid: Arc::default(), struck: Arc::default() }
+impl AnswerLoss {
+    pub(crate) fn at(cables: &[Cable]) -> AnswerLoss {
+        AnswerLoss { cables: cables.to_vec(), laid: Arc::default(), struck: Arc::default() }
     }
 
     pub(crate) fn lay(&self, side: Side) {
@@ -76,17 +79,20 @@ impl Ambush {
 /// The newest version of each object that was ever committed on a node.
 pub(crate) type Newest = Arc<Mutex<BTreeMap<ObjectKey, u64>>>;
 
-/// What looks on at a node.
+/// The probes of a node.
 #[derive(Clone)]
-pub(crate) struct NodeEyes {
+pub(crate) struct NodeProbes {
     pub(crate) name: NodeName,
     pub(crate) trace: Trace,
-    pub(crate) ambush: Ambush,
+    pub(crate) answer_loss: AnswerLoss,
     pub(crate) newest: Newest,
     pub(crate) violations: Violations,
+    pub(crate) handed: Handed,
+    /// In the API.
+    pub(crate) wanted: WantedPods,
 }
 
-impl NodeEyes {
+impl NodeProbes {
     pub(crate) fn watch(self, core: &EdgeCore) {
         self.only_note::<TwinMsg>(core, "edge-devicetwin");
         self.only_note::<EdgedMsg>(core, "edge-edged");
@@ -94,18 +100,35 @@ impl NodeEyes {
         self.only_note::<EventBusMsg>(core, "edge-eventbus");
         let tapped = core.tap(META_MAILBOX, move |message: &MetaMsg| {
             self.trace.note(self.name.as_str(), format_args!("{META_MAILBOX} {message:?}"));
+            self.handed.note(META_MAILBOX, message.name());
             if let MetaMsg::Down(MetaDown::Apply { changes, .. }) = message {
                 self.no_older_after_newer(changes);
-                self.ambush.answer(Side::Node);
+                self.nothing_deleted_that_stays(changes);
+                self.answer_loss.answer(Side::Node);
             }
         });
         tapped.expect("nobody else looks on");
     }
 
     fn only_note<M: Message + Debug>(&self, core: &EdgeCore, mailbox: &'static str) {
-        let (trace, name) = (self.trace.clone(), self.name.clone());
-        let see = move |message: &M| trace.note(name.as_str(), format_args!("{mailbox} {message:?}"));
+        let (trace, name, handed) = (self.trace.clone(), self.name.clone(), self.handed.clone());
+        let see = move |message: &M| {
+            trace.note(name.as_str(), format_args!("{mailbox} {message:?}"));
+            handed.note(mailbox, message.name());
+        };
         core.tap(mailbox, see).expect("nobody else looks on");
+    }
+
+    /// The pods of a run never move to another node.
+    fn nothing_deleted_that_stays(&self, changes: &[Change]) {
+        for change in changes {
+            if let Change::Delete { key, .. } = change
+                && key.resource == PODS
+                && self.wanted.has(&key.name)
+            {
+                note(&self.violations, format!("{} is told to delete {}, which stays", self.name, key.name));
+            }
+        }
     }
 
     /// A version that is older than one which was handed in before is never applied: versions of the API only grow.
@@ -130,53 +153,55 @@ fn resource_version(json: &[u8]) -> String {
     object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned()
 }
 
-/// What looks on at a CloudCore.
+/// The probes of a CloudCore.
 #[derive(Clone)]
-pub(crate) struct CloudEyes {
+pub(crate) struct CloudProbes {
     pub(crate) name: String,
     pub(crate) trace: Trace,
-    pub(crate) witness: Witness,
+    pub(crate) upload_log: UploadLog,
     /// By node.
-    pub(crate) ambushes: Arc<Mutex<BTreeMap<NodeName, Ambush>>>,
+    pub(crate) answer_losses: Arc<Mutex<BTreeMap<NodeName, AnswerLoss>>>,
+    pub(crate) handed: Handed,
 }
 
-impl CloudEyes {
+impl CloudProbes {
     pub(crate) fn watch(&self, hive: &Hive) {
         self.tap(hive, "cloud-hub", |_, _: &CloudHubMsg| {});
         self.tap(hive, "cloud-nodelease", |_, _: &NodeLeaseMsg| {});
         self.tap(hive, "cloud-synccontroller", |_, _: &SyncMsg| {});
-        self.tap(hive, EDGE_MAILBOX, |eyes, message: &EdgeControllerMsg| {
+        self.tap(hive, EDGE_MAILBOX, |probes, message: &EdgeControllerMsg| {
             if let EdgeControllerMsg::Up { node, message: EdgeUp::Reports { .. }, .. } = message {
-                eyes.answer(node);
+                probes.answer(node);
             }
         });
-        self.tap(hive, DEVICE_MAILBOX, |eyes, message: &DeviceControllerMsg| {
+        self.tap(hive, DEVICE_MAILBOX, |probes, message: &DeviceControllerMsg| {
             if let DeviceControllerMsg::Up { node, message: DeviceUp::Reports { .. }, .. } = message {
-                eyes.answer(node);
+                probes.answer(node);
             }
         });
-        self.tap(hive, ROUTER_MAILBOX, |eyes, message: &RouterMsg| {
+        self.tap(hive, ROUTER_MAILBOX, |probes, message: &RouterMsg| {
             let RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, .. } } = message;
             if let Ok(uploads) = uploads.clone().open() {
-                eyes.witness.see(node, &uploads.items);
+                probes.upload_log.see(node, &uploads.items);
             }
-            eyes.answer(node);
+            probes.answer(node);
         });
     }
 
-    fn tap<M: Message + Debug>(&self, hive: &Hive, mailbox: &'static str, judge: fn(&CloudEyes, &M)) {
-        let eyes = self.clone();
+    fn tap<M: Message + Debug>(&self, hive: &Hive, mailbox: &'static str, judge: fn(&CloudProbes, &M)) {
+        let probes = self.clone();
         let see = move |message: &M| {
-            eyes.trace.note(&eyes.name, format_args!("{mailbox} {message:?}"));
-            judge(&eyes, message);
+            probes.trace.note(&probes.name, format_args!("{mailbox} {message:?}"));
+            probes.handed.note(mailbox, message.name());
+            judge(&probes, message);
         };
         hive.tap(mailbox, see).expect("nobody else looks on");
     }
 
     fn answer(&self, node: &NodeName) {
-        let ambushes = self.ambushes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ambush) = ambushes.get(node) {
-            ambush.answer(Side::Cloud);
+        let answer_losses = self.answer_losses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer_loss) = answer_losses.get(node) {
+            answer_loss.answer(Side::Cloud);
         }
     }
 }

@@ -1,84 +1,28 @@
-//! Faults: they strike, and are put right.
+//! Faults strike, and are put right.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use beehive::link::memory::{Cable, Way};
+use contract::report::OutboxQueue;
+use edge_store::{Class, Write};
+use harness::Seen;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::api::Path;
 use crate::clock::Jump;
-use crate::story::Story;
-use crate::world::Side;
+use crate::fault::Fault;
+use crate::probes::Side;
+use crate::run::Run;
+use crate::world::Process;
 
 /// 22 s: silence is noticed after ten, the CloudCore that served last is tried for six, and then the others are.
 const LINKED_WITHIN: Duration = Duration::from_secs(22);
 
-/// A kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// A cable is cut both ways.
-    Cut,
-    /// Nothing goes up any more.
-    CutUp,
-    /// Nothing comes down any more.
-    CutDown,
-    /// A cable carries little.
-    Slow,
-    /// Everything comes late.
-    Delayed,
-    /// Streams overtake each other.
-    Reordered,
-    /// The path changes: nothing arrives for a while, and then all of it does.
-    Rebound,
-    /// A link falls silent for ever and does not end, as QUIC does after too many changes of its path.
-    Silenced,
-    /// What was sent arrives, and its answer does not: so it is sent twice.
-    AnswerLost,
-    /// EdgeCore is killed, and started again.
-    NodeKilled,
-    /// CloudCore is killed, and started again.
-    CloudKilled,
-    /// A node's disk takes no writes.
-    DiskFull,
-    /// The API server is away.
-    ApiAway,
-    /// Each request to the API server, and each of its answers, takes a while of its own.
-    ApiSlow,
-    /// A node goes on to another CloudCore while the one before still writes for it.
-    Takeover,
-    /// A container is killed.
-    ContainerKilled,
-    /// The wall clock of a machine jumps, a node's or a CloudCore's, back or ahead. Nobody sets it right at the end.
-    ClockJumped,
-}
-
-impl Fault {
-    /// All of them.
-    pub const ALL: [Fault; 17] = [
-        Fault::Cut,
-        Fault::CutUp,
-        Fault::CutDown,
-        Fault::Slow,
-        Fault::Delayed,
-        Fault::Reordered,
-        Fault::Rebound,
-        Fault::Silenced,
-        Fault::AnswerLost,
-        Fault::NodeKilled,
-        Fault::CloudKilled,
-        Fault::DiskFull,
-        Fault::ApiAway,
-        Fault::ApiSlow,
-        Fault::Takeover,
-        Fault::ContainerKilled,
-        Fault::ClockJumped,
-    ];
-}
-
-impl Story {
+impl Run {
     pub(crate) async fn strike(&mut self) {
         let fault = Fault::ALL[self.random.random_range(0..Fault::ALL.len())];
         let number = self.random.random_range(0..self.world.nodes.len());
@@ -94,7 +38,7 @@ impl Story {
             }
             Fault::AnswerLost => {
                 let side = if self.random.random() { Side::Node } else { Side::Cloud };
-                self.world.nodes[number].ambush.lay(side);
+                self.world.nodes[number].answer_loss.lay(side);
                 self.say(format!("the next answer of {side:?} at node {number} gets lost"));
                 // Something that will be answered, and something newer while the answer is missed.
                 self.report(number).await;
@@ -112,6 +56,12 @@ impl Story {
                 self.kill_a_cloud().await;
                 true
             }
+            Fault::PanicWhileStopping => self.panic_while_stopping().await,
+            Fault::ActorPanicked | Fault::TaskPanicked => {
+                self.plan_a_panic();
+                // It strikes when there is such a message.
+                return;
+            }
             Fault::DiskFull => {
                 self.world.nodes[number].disk_full.store(true, Ordering::Relaxed);
                 true
@@ -126,6 +76,9 @@ impl Story {
             }
             Fault::Takeover => self.take_over(number).await,
             Fault::ContainerKilled => self.kill_a_container(number),
+            Fault::ContainerEnded => self.end_a_job(number),
+            Fault::RuntimeWiped => self.wipe_a_runtime(number).await,
+            Fault::ReportUnknown => self.leave_a_later_row(number).await,
             Fault::ClockJumped => {
                 self.jump_a_clock(number).await;
                 true
@@ -240,7 +193,7 @@ impl Story {
 
     async fn kill_a_node(&mut self, number: usize) {
         let turns = self.some_turns().await;
-        self.world.doom_node(number, turns).await;
+        self.world.limit_turns(Process::Node(number), turns).await;
         self.world.kill_node(number).await;
         self.stay_away().await;
         self.world.start_node(number).await;
@@ -249,15 +202,10 @@ impl Story {
     async fn kill_a_cloud(&mut self) {
         let number = self.random.random_range(0..self.world.clouds.len());
         let turns = self.some_turns().await;
-        self.world.doom_cloud(number, turns).await;
+        self.world.limit_turns(Process::Cloud(number), turns).await;
         self.world.kill_cloud(number).await;
         self.stay_away().await;
         self.world.start_cloud(number).await;
-    }
-
-    async fn stay_away(&mut self) {
-        let away = self.random.random_range(0..20_000);
-        self.world.env.sleep(Duration::from_millis(away)).await;
     }
 
     /// After a jump a node often boots, and loses its sandboxes: that is when it needs the order of what it has.
@@ -278,26 +226,86 @@ impl Story {
     }
 
     fn lose_a_sandbox(&mut self, number: usize) {
-        let node = &self.world.nodes[number];
-        let running = node.runtime.running();
-        if running.is_empty() {
-            return;
+        if let Some(victim) = self.some_container(number, |_| true) {
+            self.world.nodes[number].runtime.lose_sandbox(&victim.id);
+            self.container_ended(&victim);
         }
-        let victim = &running[self.random.random_range(0..running.len())];
-        node.runtime.lose_sandbox(&victim.id);
-        *self.kills.entry(victim.uid.clone()).or_default() += 1;
     }
 
     fn kill_a_container(&mut self, number: usize) -> bool {
-        let node = &self.world.nodes[number];
-        let running = node.runtime.running();
-        if running.is_empty() {
-            return false;
-        }
-        let victim = &running[self.random.random_range(0..running.len())];
-        node.runtime.kill(&victim.id, 137);
-        *self.kills.entry(victim.uid.clone()).or_default() += 1;
+        let Some(victim) = self.some_container(number, |_| true) else { return false };
+        self.world.nodes[number].runtime.kill(&victim.id, 137);
+        self.container_ended(&victim);
         true
+    }
+
+    /// The container of a pod that is not restarted ends well.
+    fn end_a_job(&mut self, number: usize) -> bool {
+        let jobs = self.jobs.clone();
+        let Some(victim) = self.some_container(number, |seen| jobs.contains_key(&seen.pod)) else {
+            return false;
+        };
+        self.world.nodes[number].runtime.kill(&victim.id, 0);
+        self.container_ended(&victim);
+        self.say(format!("{} has done its work", victim.pod));
+        true
+    }
+
+    fn some_container(&mut self, number: usize, is_meant: impl Fn(&Seen) -> bool) -> Option<Seen> {
+        let mut running = self.world.nodes[number].runtime.running();
+        running.retain(is_meant);
+        let count = running.len();
+        (count > 0).then(|| running.swap_remove(self.random.random_range(0..count)))
+    }
+
+    fn container_ended(&mut self, seen: &Seen) {
+        *self.kills.entry(seen.uid.clone()).or_default() += 1;
+        if let Some(job) = self.jobs.get_mut(&seen.pod) {
+            job.has_ended = true;
+        }
+    }
+
+    /// Everything that the runtime of a node knows is gone. What was known to have ended stays so.
+    async fn wipe_a_runtime(&mut self, number: usize) -> bool {
+        let kills_the_node = self.random.random();
+        if kills_the_node {
+            let turns = self.some_turns().await;
+            self.world.limit_turns(Process::Node(number), turns).await;
+            self.world.kill_node(number).await;
+        }
+        let ended: BTreeSet<String> = self
+            .pods_of(number)
+            .await
+            .iter()
+            .filter(|pod| ["Succeeded", "Failed"].iter().any(|phase| pod["status"]["phase"] == *phase))
+            .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
+            .collect();
+        let runtime = self.world.nodes[number].runtime.clone();
+        for seen in runtime.running() {
+            *self.kills.entry(seen.uid).or_default() += 1;
+        }
+        for seen in runtime.started() {
+            if let Some(job) = self.jobs.get_mut(&seen.pod) {
+                job.is_open |= !ended.contains(&seen.pod);
+            }
+        }
+        runtime.wipe();
+        if kills_the_node {
+            self.stay_away().await;
+            self.world.start_node(number).await;
+        }
+        true
+    }
+
+    /// As a later release leaves it that was rolled back.
+    async fn leave_a_later_row(&mut self, number: usize) -> bool {
+        let queues = OutboxQueue::ALL;
+        let queue = queues[self.random.random_range(0..queues.len())];
+        let Some(store) = self.world.nodes[number].store().cloned() else { return false };
+        // Format 1, and a kind that no report has.
+        let body = [&[1][..], &900_u16.to_le_bytes(), b"new"].concat();
+        let row = Write::Enqueue { queue, class: Class::Status, key: format!("later/{queue:?}"), body };
+        store.commit(vec![row]).await.is_ok()
     }
 
     /// One thing is put right.
@@ -321,7 +329,7 @@ impl Story {
             cloud.path.set_stuck(false);
         }
         for node in &self.world.nodes {
-            node.ambush.lift();
+            node.answer_loss.lift();
             node.cables.iter().for_each(Cable::mend);
             node.cables.iter().for_each(Cable::speed_up);
             node.disk_full.store(false, Ordering::Relaxed);

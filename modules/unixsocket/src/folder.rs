@@ -1,6 +1,6 @@
-//! A place for a socket in a folder that others write to.
+//! A socket in a folder that others write to.
 //!
-//! Mappers mount the folder, most of them as root: at every step a name in it can be a link to anywhere. So the folder is
+//! At every step a name in it can be a link to anywhere. So the folder is
 //! opened once and everything goes by its descriptor; the socket is born with its mode (Linux takes that of the socket's
 //! own inode), and group and mode are set on the opened file, after it has shown that it leads to our own listener.
 //! This is the only file here that touches files (rule 10).
@@ -9,10 +9,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, chmod, chownat, fchmod, fchown, fstat, mkdirat,
-    openat, renameat_with, statat, unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Stat, chmod, chownat, fchmod, fchown, fstat,
+    mkdirat, openat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::net::{
@@ -20,6 +21,7 @@ use rustix::net::{
     sockopt,
 };
 use rustix::rand::{GetRandomFlags, getrandom};
+use thiserror::Error;
 
 /// 8 times before somebody who exchanges names all the time has won; the caller tries again later.
 const TRIES: usize = 8;
@@ -30,58 +32,105 @@ const OWNER: Mode = Mode::RUSR.union(Mode::WUSR);
 /// And its group.
 const GROUP: Mode = OWNER.union(Mode::RGRP).union(Mode::WGRP);
 
-/// What becomes of something that is no socket and has the name.
+/// What becomes of what has the name already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It stays, and nothing is bound.
-    Stays,
-    /// It goes. What has a content is moved aside.
-    Goes,
+pub enum Existing {
+    /// A socket that nobody listens on goes; all else stays, and nothing is bound.
+    ReplaceDead,
+    /// A socket goes; all else stays, and nothing is bound.
+    ReplaceSocket,
+    /// It goes, whatever it is. What has a content is moved aside.
+    ReplaceAll,
 }
 
 /// Why nothing is bound.
-#[derive(Debug)]
-pub(crate) enum Failure {
+#[derive(Debug, Error)]
+pub enum BindError {
     /// Something that is no socket stays there.
+    #[error("there is something else, which is no socket")]
     NotASocket,
-    /// The system refused.
-    System(io::Error),
+    /// The system refused, or somebody listens there.
+    #[error(transparent)]
+    System(#[from] io::Error),
 }
 
-impl From<Errno> for Failure {
+impl From<Errno> for BindError {
     fn from(error: Errno) -> Self {
-        Failure::System(error.into())
+        BindError::System(error.into())
+    }
+}
+
+/// A socket that is listened on.
+#[derive(Debug)]
+pub struct Bound {
+    /// Its listener, which never blocks.
+    pub listener: UnixListener,
+    /// Where what stood in its place is now.
+    pub aside: Vec<PathBuf>,
+    /// Its file.
+    pub file: OwnFile,
+}
+
+/// The file of a socket, told from the next one that has its name.
+#[derive(Debug)]
+pub struct OwnFile {
+    folder: Arc<OwnedFd>,
+    name: String,
+    made: Stat,
+}
+
+/// By device, inode, and when it was made: another file may have the inode later.
+fn is_same(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino, one.st_mtime, one.st_mtime_nsec)
+        == (other.st_dev, other.st_ino, other.st_mtime, other.st_mtime_nsec)
+}
+
+impl OwnFile {
+    /// Removes it. Another one's socket, which came later, stays.
+    pub fn remove(&self) {
+        let found = statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        if found.is_ok_and(|found| is_same(&found, &self.made)) {
+            // Nobody is left who could be told.
+            let _ = unlinkat(&self.folder, &self.name, AtFlags::empty());
+        }
     }
 }
 
 /// An opened folder.
-pub(crate) struct Place {
-    folder: OwnedFd,
+#[derive(Debug)]
+pub struct Folder {
+    folder: Arc<OwnedFd>,
     shown: PathBuf,
 }
 
-impl Place {
+impl Folder {
     /// Opens a folder. The way to it is the administrator's, with the links on it: who mounts a folder cannot exchange it.
-    pub(crate) fn open(path: &Path) -> io::Result<Place> {
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(path: &Path) -> io::Result<Folder> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(CWD, path, flags, Mode::empty())?;
-        Ok(Place { folder, shown: path.to_owned() })
+        Ok(Folder { folder: Arc::new(folder), shown: path.to_owned() })
     }
 
     /// The same, and makes it if it is not there, whatever the umask: 0755, or 1770 for `group`, whose members make their
     /// sockets in it and remove only their own. One that is there stays as it is.
-    pub(crate) fn make(path: &Path, group: Option<u32>) -> io::Result<Place> {
-        match Place::open(path) {
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn make(path: &Path, group: Option<u32>) -> io::Result<Folder> {
+        match Folder::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Place::open(path) };
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Folder::open(path) };
         std::fs::create_dir_all(above)?;
-        let above = Place::open(above)?;
+        let above = Folder::open(above)?;
         match mkdirat(&above.folder, name, Mode::RWXU) {
             // Somebody else has made it meanwhile, and said whose it is.
-            Err(Errno::EXIST) => return Place::open(path),
+            Err(Errno::EXIST) => return Folder::open(path),
             made => made?,
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -93,20 +142,19 @@ impl Place {
             0o755
         };
         fchmod(&folder, Mode::from_raw_mode(mode))?;
-        Ok(Place { folder, shown: path.to_owned() })
+        Ok(Folder { folder: Arc::new(folder), shown: path.to_owned() })
     }
 
     /// Binds a socket and listens on it: mode 0600, or with a group 0660 and the group's. Answers what had to be moved
     /// aside for it, too.
-    pub(crate) fn bind(
-        &self,
-        name: &str,
-        group: Option<u32>,
-        standing: Standing,
-    ) -> Result<(UnixListener, Vec<PathBuf>), Failure> {
+    ///
+    /// # Errors
+    /// When what has the name has to stay, when this process may not give a file to the group, and when somebody
+    /// exchanges what is there all the time.
+    pub fn bind(&self, name: &str, group: Option<u32>, existing: Existing) -> Result<Bound, BindError> {
         let mut aside = Vec::new();
         for _ in 0..TRIES {
-            self.clear(name, standing, &mut aside)?;
+            self.clear(name, existing, &mut aside)?;
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
             fchmod(&socket, OWNER)?;
@@ -115,25 +163,26 @@ impl Place {
                 bound => bound?,
             }
             listen(&socket, WAITING)?;
-            if self.give(name, &socket, group)? {
-                return Ok((UnixListener::from(socket), aside));
+            if let Some(made) = self.give(name, &socket, group)? {
+                let file = OwnFile { folder: Arc::clone(&self.folder), name: name.to_owned(), made };
+                return Ok(Bound { listener: UnixListener::from(socket), aside, file });
             }
         }
-        Err(Failure::System(io::Error::other(
+        Err(BindError::System(io::Error::other(
             "somebody puts other things in the socket's place all the time",
         )))
     }
 
     /// Sets group and mode of our own socket, and says whether it is the one that has the name.
-    fn give(&self, name: &str, socket: &OwnedFd, group: Option<u32>) -> Result<bool, Errno> {
+    fn give(&self, name: &str, socket: &OwnedFd, group: Option<u32>) -> Result<Option<Stat>, Errno> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = match openat(&self.folder, name, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(false),
+            Err(Errno::NOENT) => return Ok(None),
             file => file?,
         };
         let own = fstat(&file)?;
         if kind(own.st_mode) != FileType::Socket || !leads_to(&file, socket)? {
-            return Ok(false);
+            return Ok(None);
         }
         if let Some(group) = group {
             chownat(&file, "", None, Some(Gid::from_raw(group)), AtFlags::EMPTY_PATH)?;
@@ -141,20 +190,26 @@ impl Place {
         // By its number the very file that was opened, whatever has its name by now.
         chmod(by_number(&file), if group.is_some() { GROUP } else { OWNER })?;
         match statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Ok(false),
-            found => found.map(|found| (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)),
+            Err(Errno::NOENT) => Ok(None),
+            found => found.map(|found| Some(found).filter(|found| is_same(found, &own))),
         }
     }
 
-    /// Makes the name free, as far as nobody takes it again at once: [`Place::bind`] sees that.
-    fn clear(&self, name: &str, standing: Standing, aside: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    /// Makes the name free, as far as nobody takes it again at once: [`Folder::bind`] sees that.
+    fn clear(&self, name: &str, existing: Existing, aside: &mut Vec<PathBuf>) -> Result<(), BindError> {
         let found = match statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(()),
             found => found?,
         };
         let (kind, empty) = (kind(found.st_mode), found.st_size == 0);
-        if kind != FileType::Socket && standing == Standing::Stays {
-            return Err(Failure::NotASocket);
+        if kind != FileType::Socket && existing != Existing::ReplaceAll {
+            return Err(BindError::NotASocket);
+        }
+        if existing == Existing::ReplaceDead && self.is_listened_on(name)? {
+            return Err(BindError::System(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another program listens there",
+            )));
         }
         let removed = match kind {
             FileType::Directory => unlinkat(&self.folder, name, AtFlags::REMOVEDIR),
@@ -167,6 +222,22 @@ impl Place {
             Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(self.move_aside(name, aside)?),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether somebody listens on the socket. Of one that says neither yes nor no it is assumed.
+    fn is_listened_on(&self, name: &str) -> Result<bool, Errno> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let caller = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let file = match openat(
+            &self.folder,
+            name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) {
+            Err(Errno::NOENT) => return Ok(false),
+            file => file?,
+        };
+        Ok(connect(&caller, &SocketAddrUnix::new(by_number(&file))?) != Err(Errno::CONNREFUSED))
     }
 
     fn move_aside(&self, name: &str, aside: &mut Vec<PathBuf>) -> Result<(), Errno> {

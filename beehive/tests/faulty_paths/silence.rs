@@ -1,4 +1,4 @@
-//! Links that lie, on a paused clock: whatever the way of it, both ends know within ten seconds.
+//! Links that fall silent, on a paused clock: in whichever direction, both ends know within ten seconds.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::wire::run;
 use crate::wire::{Talk, link};
 use beehive::link::memory::{Cable, MemoryConnection, Way, pair};
 use beehive::link::mux::Role;
-use beehive::link::{Arrival, Connection, Ending, Greeting, Link, PeerName, Routes, Urgency};
+use beehive::link::{CloseReason, Connection, Hello, IncomingLink, Link, PeerName, Routes, Urgency};
 use beehive::{Env, Moment};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -30,7 +30,12 @@ async fn idle(env: &Env, cable: &Cable, phase: Duration) -> (Link, Link) {
 }
 
 /// The ends of both links, and how long after `begun` the later one knew.
-async fn both_end(env: &Env, begun: Moment, edge: &Link, cloud: &Link) -> (Ending, Ending, Duration) {
+async fn both_end(
+    env: &Env,
+    begun: Moment,
+    edge: &Link,
+    cloud: &Link,
+) -> (CloseReason, CloseReason, Duration) {
     let (edge, cloud) = futures::join!(edge.ended(), cloud.ended());
     (edge, cloud, env.now().since(begun))
 }
@@ -56,7 +61,7 @@ fn a_way_that_closes_in_one_direction_is_noticed_at_both_ends() {
 }
 
 #[test]
-fn who_is_not_heard_knows_even_when_the_last_word_of_the_other_end_is_lost() {
+fn both_ends_time_out_even_when_the_last_frame_is_lost() {
     run(async |env| {
         for (way, back) in [(Way::ToAcceptor, Way::ToDialler), (Way::ToDialler, Way::ToAcceptor)] {
             let cable = Cable::new();
@@ -111,14 +116,14 @@ fn an_end_that_stands_still_is_noticed_however_much_is_sent_to_it() {
             writer.write_all(&ack).await.unwrap();
             (writer, reader)
         };
-        let greeting = Greeting::of("edge-1");
-        let greet = Link::greet(&env, Box::new(edge), &greeting, Routes::new());
+        let greeting = Hello::of("edge-1");
+        let greet = Link::connect(&env, Box::new(edge), &greeting, Routes::new());
         let (edge, _kept) = futures::join!(greet, frozen);
         let edge = edge.unwrap();
         let up_at = env.now();
         let talk = edge.remote::<Talk>();
         env.spawn(async move { while talk.tell(Talk::Say(vec![0; 100_000])).await.is_ok() {} });
-        assert_eq!(edge.ended().await, Ending::Silent);
+        assert_eq!(edge.ended().await, CloseReason::IdleTimeout);
         assert_eq!(env.now().since(up_at), TEN);
         drop(cloud);
     });
@@ -137,13 +142,13 @@ fn a_pipe_that_takes_no_more_is_noticed() {
             inlet.take(Bytes::from_static(ack)).unwrap();
             (inlet, outlet)
         };
-        let greeting = Greeting::of("edge-1");
-        let greet = Link::greet(&env, Box::new(edge), &greeting, Routes::new());
+        let greeting = Hello::of("edge-1");
+        let greet = Link::connect(&env, Box::new(edge), &greeting, Routes::new());
         let (edge, _pipe) = futures::join!(greet, cloud);
         let (edge, up_at) = (edge.unwrap(), env.now());
         let talk = edge.remote::<Talk>();
         env.spawn(async move { while talk.tell(Talk::Say(vec![0; 100_000])).await.is_ok() {} });
-        assert_eq!(edge.ended().await, Ending::Silent);
+        assert_eq!(edge.ended().await, CloseReason::IdleTimeout);
         assert_eq!(env.now().since(up_at), TEN);
     });
 }
@@ -183,7 +188,7 @@ fn a_short_hole_in_one_direction_ends_nothing() {
 }
 
 #[test]
-fn a_stranger_that_opens_streams_and_says_nothing_is_sent_away() {
+fn a_connection_that_opens_streams_without_a_hello_is_closed() {
     run(async |env| {
         let (edge, cloud) = ends(&Cable::new());
         let mut kept = Vec::new();
@@ -191,7 +196,7 @@ fn a_stranger_that_opens_streams_and_says_nothing_is_sent_away() {
             kept.push(edge.open(Urgency::Work).await.unwrap());
         }
         let begun = env.now();
-        assert!(Arrival::meet(&env, Box::new(cloud)).await.is_err());
+        assert!(IncomingLink::read_hello(&env, Box::new(cloud)).await.is_err());
         assert_eq!(env.now().since(begun), Duration::from_secs(5));
     });
 }

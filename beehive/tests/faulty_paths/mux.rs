@@ -7,7 +7,7 @@ use crate::wire::run;
 use crate::wire::{LONG, Talk, link};
 use beehive::Refusal;
 use beehive::link::mux::{self, CELL_MAX, Role, STREAMS_MAX};
-use beehive::link::{Connection, Ending, PeerName, Urgency};
+use beehive::link::{CloseReason, Connection, PeerName, Urgency};
 use bytes::Bytes;
 use futures::StreamExt;
 use proptest::prelude::*;
@@ -39,7 +39,7 @@ fn messages_and_answers_cross_a_pipe() {
         }
         let ended = cloud.ended();
         drop(edge);
-        assert_eq!(ended.await, Ending::Left);
+        assert_eq!(ended.await, CloseReason::Remote);
     });
 }
 
@@ -91,7 +91,7 @@ fn a_reader_that_is_gone_stops_the_writer_and_streams_are_used_up_by_no_number_o
 fn a_pipe_that_ends_ends_the_connection_and_what_came_is_still_read() {
     run(async |env| {
         let (edge, inlet, mut outlet) = pipe::end(&env, Role::Dialled, "cloud");
-        let (mut writer, mut reader) = edge.open(Urgency::Vital).await.unwrap();
+        let (mut writer, mut reader) = edge.open(Urgency::Link).await.unwrap();
         writer.write_all(b"hello").await.unwrap();
         let cells: Vec<Bytes> = vec![outlet.next().await.unwrap(), outlet.next().await.unwrap()];
         assert_eq!(cells[0][..], [1, 0, 0, 0, 1, 0]);
@@ -120,7 +120,7 @@ fn a_connection_that_is_closed_says_so_and_ends() {
 }
 
 #[test]
-fn who_breaks_the_rules_is_named_and_the_connection_ended() {
+fn a_protocol_violation_is_named_and_ends_the_connection() {
     run(async |env| {
         let too_long = [vec![2, 0, 0, 0, 1], vec![0; CELL_MAX]].concat();
         let cases: [(&[&[u8]], &str); 8] = [

@@ -25,7 +25,7 @@ pub(super) const ECHO_EVERY: u64 = 4 << 10;
 /// A minute: the shortest round trip of this and of the minute before counts as the way's own.
 const BASE_PERIOD: Duration = Duration::from_secs(60);
 
-pub(super) struct Budget {
+pub(super) struct CongestionWindow {
     limit: u64,
     sent: u64,
     arrived: u64,
@@ -47,9 +47,9 @@ struct Measuring {
     full: bool,
 }
 
-impl Budget {
+impl CongestionWindow {
     pub(super) fn new() -> Self {
-        Budget {
+        CongestionWindow {
             limit: FIRST,
             sent: 0,
             arrived: 0,
@@ -64,7 +64,7 @@ impl Budget {
     /// Whether a further cell of this urgency may go. Pings always may; they are small, and the link lives by them.
     pub(super) fn has_room(&mut self, urgency: Urgency) -> bool {
         let limit = match urgency {
-            Urgency::Vital => return true,
+            Urgency::Link => return true,
             Urgency::Control => 2 * self.limit,
             Urgency::Work => self.limit,
         };
@@ -126,7 +126,7 @@ mod tests {
     /// A link with a deep queue: sends whenever there is room, for so long; answers the longest stay in the last half of
     /// the time and the bytes that were carried.
     fn saturate(rate: u64, way: Duration, how_long: Duration) -> (Duration, u64) {
-        let mut budget = Budget::new();
+        let mut budget = CongestionWindow::new();
         let step = Duration::from_millis(1);
         let (mut now, mut free_at) = (Moment::default(), Moment::default());
         let mut echoes: std::collections::VecDeque<(Moment, u64)> = Default::default();
@@ -169,19 +169,19 @@ mod tests {
 
     #[test]
     fn an_echo_of_what_was_never_sent_makes_no_room() {
-        let mut budget = Budget::new();
+        let mut budget = CongestionWindow::new();
         budget.echoed(u64::MAX, Moment::default());
         while budget.has_room(Urgency::Work) {
             budget.sent(DATA_MAX, Moment::default());
         }
         assert_eq!(budget.sent, FIRST);
         assert!(budget.has_room(Urgency::Control));
-        assert!(budget.has_room(Urgency::Vital));
+        assert!(budget.has_room(Urgency::Link));
     }
 
     #[test]
     fn small_talk_is_not_measured() {
-        let mut budget = Budget::new();
+        let mut budget = CongestionWindow::new();
         assert!(budget.sent(30, Moment::default()));
         budget.echoed(30, Moment::default());
         let asked = (0..60).filter(|_| budget.sent(20, Moment::default())).count();

@@ -1,4 +1,5 @@
-//! Links over real QUIC to an end that asks each address for a proof (Retry), on ways that lose, double and delay.
+//! Links over real QUIC to an end that validates addresses (Retry, RFC 9000 section 8.1.2), on paths that lose, duplicate
+//! and delay packets.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::time::{sleep, timeout};
 
-use super::handshakes::Handshakes;
+use super::handshake_limiter::HandshakeLimiter;
 use super::quic::{QuicAcceptor, QuicDialer};
 use super::tls::Credentials;
 use super::transport::{Acceptor, Connection, Dialer, Urgency};
@@ -21,6 +22,9 @@ use crate::{Clock, Moment, TokioClock};
 
 /// A handshake's time and a little: then nothing of it is left.
 const OVER: Duration = Duration::from_secs(13);
+
+/// Less than a handshake may take: one that is pending for longer was left behind and ends by its own timeout.
+const LEFT_BEHIND: Duration = Duration::from_millis(9500);
 
 thread_local! {
     static CLOCK: TokioClock = TokioClock::real();
@@ -172,7 +176,7 @@ fn echo(mut server: QuicAcceptor) -> Rc<std::cell::Cell<usize>> {
 
 async fn link(dialer: &QuicDialer) -> Box<dyn Connection> {
     let connection = dialer.dial().await.unwrap();
-    let (mut writer, mut reader) = connection.open(Urgency::Vital).await.unwrap();
+    let (mut writer, mut reader) = connection.open(Urgency::Link).await.unwrap();
     writer.write_all(b"here").await.unwrap();
     let mut said = [0; 4];
     reader.read_exact(&mut said).await.unwrap();
@@ -180,10 +184,10 @@ async fn link(dialer: &QuicDialer) -> Box<dyn Connection> {
     connection
 }
 
-fn run(test: impl AsyncFnOnce(Ca, Handshakes, SocketAddr, Rc<std::cell::Cell<usize>>)) {
+fn run(test: impl AsyncFnOnce(Ca, HandshakeLimiter, SocketAddr, Rc<std::cell::Cell<usize>>)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let (ca, handshakes) = (Ca::new(), Handshakes::new(Arc::new(TokioClock::real())));
+        let (ca, handshakes) = (Ca::new(), HandshakeLimiter::new(Arc::new(TokioClock::real())));
         let server =
             QuicAcceptor::with("127.0.0.1:0".parse().unwrap(), &ca.issue("cloud"), &handshakes).unwrap();
         let address = server.address();
@@ -192,13 +196,13 @@ fn run(test: impl AsyncFnOnce(Ca, Handshakes, SocketAddr, Rc<std::cell::Cell<usi
     });
 }
 
-async fn all_over(handshakes: &Handshakes) {
+async fn all_over(handshakes: &HandshakeLimiter) {
     let over = async {
-        while handshakes.under_way() > 0 {
+        while handshakes.pending() > 0 {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(OVER, over).await.expect("a handshake is under way that nobody goes on with");
+    timeout(OVER, over).await.expect("a handshake is pending that nobody goes on with");
 }
 
 #[test]
@@ -212,9 +216,9 @@ fn a_hello_is_one_datagram() {
 }
 
 #[test]
-fn two_hundred_links_come_up_in_time_though_each_is_asked_for_a_proof() {
+fn two_hundred_links_come_up_in_time_with_address_validation() {
     run(async |ca, handshakes, address, came| {
-        handshakes.take_at_their_word(0);
+        handshakes.accept_without_retry(0);
         let edge = ca.issue("edge");
         // One after the other, over one socket.
         let dialer = QuicDialer::new("127.0.0.1", address.port(), &edge).unwrap();
@@ -249,11 +253,12 @@ fn two_hundred_links_come_up_in_time_though_each_is_asked_for_a_proof() {
 }
 
 #[test]
-fn who_was_asked_for_a_proof_makes_no_second_connection_when_it_would_be_taken_at_its_word() {
+fn a_retry_leaves_no_second_connection_when_validation_is_switched_off_meanwhile() {
     run(async |ca, handshakes, address, came| {
         let edge = ca.issue("edge");
         for _ in 0..3 {
-            handshakes.take_at_their_word(0);
+            let began = now();
+            handshakes.accept_without_retry(0);
             let mut dialers = Vec::new();
             for way in WAYS {
                 let (port, _) = relay(address, way).await;
@@ -263,12 +268,14 @@ fn who_was_asked_for_a_proof_makes_no_second_connection_when_it_would_be_taken_a
             let calm = async {
                 // The first packets have been answered; those that are sent again have not come.
                 sleep(Duration::from_millis(300)).await;
-                handshakes.take_at_their_word(32);
+                handshakes.accept_without_retry(32);
             };
             let (links, ()) = futures::join!(links, calm);
-            sleep(Duration::from_secs(1)).await;
-            // Those that came up are not under way; whatever still is was left behind.
-            assert_eq!(handshakes.under_way(), 0);
+            // Those that came up are not pending; one that was left behind stays for the time of a handshake.
+            until_within(LEFT_BEHIND - now().since(began), "a handshake was left behind", || {
+                handshakes.pending() == 0
+            })
+            .await;
             drop(links);
         }
         assert_eq!(came.get(), 3 * WAYS.len());
@@ -276,7 +283,7 @@ fn who_was_asked_for_a_proof_makes_no_second_connection_when_it_would_be_taken_a
     });
 }
 
-/// What answers the request for a proof, and nothing after it.
+/// The answer to the Retry, and nothing after it.
 const HALF_OPEN: Way = Way {
     name: "half open",
     up: |n| if n < 2 { &[0] } else { &[] },
@@ -298,52 +305,57 @@ async fn leave_half_open(ca: &Ca, address: [u8; 4], to: SocketAddr, count: usize
 }
 
 async fn until(what: &str, fact: impl Fn() -> bool) {
+    until_within(Duration::from_secs(3), what, fact).await;
+}
+
+async fn until_within(limit: Duration, what: &str, fact: impl Fn() -> bool) {
     let come = async {
         while !fact() {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(Duration::from_secs(3), come).await.unwrap_or_else(|_| panic!("{what}"));
+    timeout(limit, come).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
 #[test]
-fn half_open_handshakes_of_a_few_addresses_leave_room_for_every_other_one() {
+fn half_open_handshakes_of_a_few_addresses_leave_slots_for_others() {
     run(async |ca, handshakes, address, came| {
-        handshakes.take_at_their_word(0);
-        handshakes.narrow(8, 4);
-        let besides = handshakes.not_ended();
+        handshakes.accept_without_retry(0);
+        handshakes.limit_slots(8, 4);
+        let besides = handshakes.open_connections();
         let strangers = Ca::new();
         let dialer = QuicDialer::new("127.0.0.1", address.port(), &ca.issue("edge")).unwrap();
         let mut links = Vec::new();
         for round in 0..6 {
-            // They take each place again that the last link has left.
+            // They take each slot again that the last link has left.
             for stranger in [2, 3, 4] {
                 leave_half_open(&strangers, [127, 0, 0, stranger], address, 4).await;
             }
-            until("the strangers do not fill the places", || handshakes.under_way() == 8).await;
+            until("the strangers do not fill the slots", || handshakes.pending() == 8).await;
             let began = now();
             links.push(link(&dialer).await);
             let took = now().since(began);
             assert!(took < Duration::from_millis(1500), "link {round} took {took:?}");
-            assert!(handshakes.under_way() <= 8);
+            assert!(handshakes.pending() <= 8);
         }
         assert_eq!(came.get(), links.len());
-        // Who has lost its place is ended long before its time.
-        until("who has no place is not ended", || handshakes.not_ended() <= besides + 8).await;
+        // A handshake that has lost its slot is closed long before its timeout.
+        until("a handshake without a slot is not closed", || handshakes.open_connections() <= besides + 8)
+            .await;
     });
 }
 
 #[test]
-fn what_begins_with_a_token_beyond_the_places_is_ended_at_once() {
+fn a_handshake_beyond_the_slots_is_closed_at_once() {
     run(async |ca, handshakes, address, _| {
-        handshakes.take_at_their_word(0);
-        handshakes.narrow(8, 2);
-        let besides = handshakes.not_ended();
+        handshakes.accept_without_retry(0);
+        handshakes.limit_slots(8, 2);
+        let besides = handshakes.open_connections();
         // Those who are asked at once are told the same: there is room.
         let sent = leave_half_open(&ca, [127, 0, 0, 2], address, 8).await;
         // The third packet is the first one or the one with the token again: no answer to that comes through.
         until("some have not come", || sent.iter().all(|sent| sent.load(Ordering::Relaxed) > 2)).await;
-        until("more than two go on", || handshakes.not_ended() <= besides + 2).await;
-        assert_eq!(handshakes.under_way(), 2);
+        until("more than two go on", || handshakes.open_connections() <= besides + 2).await;
+        assert_eq!(handshakes.pending(), 2);
     });
 }

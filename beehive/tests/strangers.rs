@@ -1,5 +1,5 @@
-//! A hundred thousand strangers at each door of a link, and the memory that they cost. Alone in its process, so that
-//! nothing else grows beside it.
+//! A hundred thousand connections that are never admitted, at each transport of a link, and the memory that they cost.
+//! Alone in its process, so that nothing else grows beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod wire;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use beehive::Env;
 use beehive::link::memory::{Cable, MemoryConnection, pair};
 use beehive::link::mux::{CELL_MAX, Role, over};
-use beehive::link::{Arrival, Connection, PeerName, Routes, Urgency};
+use beehive::link::{Connection, IncomingLink, PeerName, Routes, Urgency};
 use beehive::testing::Probe;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -96,7 +96,7 @@ async fn greet(env: &Env, input: usize) {
     let mut numbers = Numbers::of(input);
     let said = hostile(&mut numbers, 7, b"\x01\x01\x06edge-1\x02\x07deflate\x01a");
     let stranger = async {
-        let (mut writer, mut reader) = edge.open(Urgency::Vital).await.unwrap();
+        let (mut writer, mut reader) = edge.open(Urgency::Link).await.unwrap();
         writer.write_all(&said).await.unwrap();
         drop(writer);
         let mut rest = Vec::new();
@@ -104,7 +104,7 @@ async fn greet(env: &Env, input: usize) {
     };
     let meet = async {
         // A hello that was damaged where it does not matter is one: it is let in and gone at once.
-        if let Ok(arrival) = Arrival::meet(env, Box::new(cloud)).await {
+        if let Ok(arrival) = IncomingLink::read_hello(env, Box::new(cloud)).await {
             let link = arrival.admit(Routes::new()).await;
             drop(link);
         }
@@ -117,10 +117,15 @@ async fn flood(env: &Env, inputs: std::ops::Range<usize>) {
     let (edge, cloud) = ends();
     let (mut probe, heard) = Probe::<Heard>::new(env, 4);
     let admit = async {
-        Arrival::meet(env, Box::new(cloud)).await.unwrap().admit(wire::routes(heard)).await.unwrap()
+        IncomingLink::read_hello(env, Box::new(cloud))
+            .await
+            .unwrap()
+            .admit(wire::routes(heard))
+            .await
+            .unwrap()
     };
     let greet = async {
-        let mut control = edge.open(Urgency::Vital).await.unwrap();
+        let mut control = edge.open(Urgency::Link).await.unwrap();
         control.0.write_all(&frame(7, b"\x01\x01\x06edge-1\x02\x07deflate\x01a")).await.unwrap();
         let mut ack = [0; 22];
         control.1.read_exact(&mut ack).await.unwrap();
@@ -196,7 +201,7 @@ fn pipe(env: &Env, input: usize) {
 }
 
 #[test]
-fn strangers_at_every_door_cost_no_memory() {
+fn connections_that_were_never_admitted_leave_no_memory_behind() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let local = tokio::task::LocalSet::new();

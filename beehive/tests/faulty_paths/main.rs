@@ -1,4 +1,4 @@
-//! Links over pipes and cables that lie: slow, stalled, closed in one direction, broken into. On a paused clock.
+//! Links over faulty paths: slow, stalled, closed in one direction, with bytes put in. On a paused clock.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod mux;

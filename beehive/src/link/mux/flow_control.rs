@@ -18,13 +18,13 @@ pub(super) const OUT_MAX: usize = 64 << 10;
 /// One stream, both directions.
 pub(super) struct Stream {
     pub(super) urgency: Urgency,
-    pub(super) out: Out,
-    pub(super) into: In,
+    pub(super) out: SendHalf,
+    pub(super) into: ReceiveHalf,
 }
 
 /// What goes out on a stream.
 #[derive(Default)]
-pub(super) struct Out {
+pub(super) struct SendHalf {
     /// Whether the other end knows of the stream.
     pub(super) announced: bool,
     pub(super) waiting: BytesMut,
@@ -40,7 +40,7 @@ pub(super) struct Out {
 
 /// What comes in on a stream.
 #[derive(Default)]
-pub(super) struct In {
+pub(super) struct ReceiveHalf {
     pub(super) waiting: Backlog,
     /// Bytes that the other end may still send.
     pub(super) granted: u32,
@@ -61,8 +61,13 @@ impl Stream {
     pub(super) fn new(urgency: Urgency, announced: bool) -> Self {
         Stream {
             urgency,
-            out: Out { announced, allowed: u64::from(OWN), ..Out::default() },
-            into: In { granted: OWN, width: OWN, grows: urgency != Urgency::Vital, ..In::default() },
+            out: SendHalf { announced, allowed: u64::from(OWN), ..SendHalf::default() },
+            into: ReceiveHalf {
+                granted: OWN,
+                width: OWN,
+                grows: urgency != Urgency::Link,
+                ..ReceiveHalf::default()
+            },
         }
     }
 
@@ -86,7 +91,7 @@ impl Stream {
     }
 }
 
-impl In {
+impl ReceiveHalf {
     /// What it has of the room that the connection's streams share.
     pub(super) fn of_shared(&self) -> u32 {
         self.width - OWN

@@ -1,0 +1,63 @@
+//! One thing to do for a pod.
+
+use std::time::Duration;
+
+/// One thing to do. Actions run beside each other; one that is under way is not started again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Action {
+    Volumes,
+    Sandbox {
+        attempt: u32,
+    },
+    Image {
+        container: String,
+    },
+    Start {
+        container: String,
+        attempt: u32,
+    },
+    /// A shorter grace is another action: it overtakes the one under way.
+    Stop {
+        id: String,
+        why: StopReason,
+        grace: Duration,
+    },
+    StopSandbox {
+        id: String,
+    },
+    RemoveSandbox {
+        id: String,
+    },
+    RemoveContainer {
+        id: String,
+    },
+    Teardown,
+    Report,
+}
+
+impl Action {
+    /// Whether an action may be broken off together with its worker: it changes nothing that the next incarnation would
+    /// trip over, or may take as long as a pod's grace or its image.
+    pub(crate) fn may_be_cut_short(&self) -> bool {
+        match self {
+            Action::Image { .. } | Action::Stop { .. } | Action::Teardown | Action::Report => true,
+            Action::Volumes
+            | Action::Sandbox { .. }
+            | Action::Start { .. }
+            | Action::StopSandbox { .. }
+            | Action::RemoveSandbox { .. }
+            | Action::RemoveContainer { .. } => false,
+        }
+    }
+}
+
+/// Why a container is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum StopReason {
+    /// The pod ends.
+    Ending,
+    /// The container's definition changed.
+    Changed,
+    /// Its sandbox is dead.
+    SandboxLost,
+}

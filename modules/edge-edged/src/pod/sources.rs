@@ -1,0 +1,49 @@
+//! The config maps and secrets that a pod names, with their values.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+
+use crate::error::StepError;
+
+/// What a pod takes from the store, already read. `None`: not there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sources {
+    pub(crate) config_maps: BTreeMap<String, Option<ConfigMap>>,
+    pub(crate) secrets: BTreeMap<String, Option<Secret>>,
+}
+
+impl Sources {
+    /// A config map; `None` when it is optional and not there.
+    pub(crate) fn config_map(&self, name: &str, optional: bool) -> Result<Option<&ConfigMap>, StepError> {
+        match self.config_maps.get(name).and_then(Option::as_ref) {
+            Some(map) => Ok(Some(map)),
+            None if optional => Ok(None),
+            None => Err(StepError::Missing(format!("configmap \"{name}\" not found"))),
+        }
+    }
+
+    /// A secret; `None` when it is optional and not there.
+    pub(crate) fn secret(&self, name: &str, optional: bool) -> Result<Option<&Secret>, StepError> {
+        match self.secrets.get(name).and_then(Option::as_ref) {
+            Some(secret) => Ok(Some(secret)),
+            None if optional => Ok(None),
+            None => Err(StepError::Missing(format!("secret \"{name}\" not found"))),
+        }
+    }
+}
+
+/// All entries of a config map as bytes.
+pub(crate) fn bytes_of_map(map: &ConfigMap) -> BTreeMap<String, Vec<u8>> {
+    let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+    let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
+    text.chain(binary).collect()
+}
+
+/// All entries of a secret as bytes.
+pub(crate) fn bytes_of_secret(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
+    let binary = secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
+    let text =
+        secret.string_data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+    binary.chain(text).collect()
+}

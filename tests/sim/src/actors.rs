@@ -1,0 +1,179 @@
+//! The actors of both daemons and the messages that each takes: what panics are planned for.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// An actor, or the children of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ActorKind {
+    /// Its name in its hive.
+    pub name: &'static str,
+    /// Of which daemon it is.
+    pub daemon: Daemon,
+    /// It is no child of another actor.
+    pub is_top: bool,
+    /// The names of its messages, as [`beehive::Message::name`] has them.
+    pub messages: &'static [&'static str],
+}
+
+/// A daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Daemon {
+    /// CloudCore.
+    Cloud,
+    /// EdgeCore.
+    Edge,
+}
+
+/// All of them. A run holds every message that an actor with a probe is handed against this list.
+pub const ACTORS: [ActorKind; 13] = [
+    ActorKind {
+        name: "cloud-nodelease",
+        daemon: Daemon::Cloud,
+        is_top: true,
+        messages: &[
+            "Claim",
+            "AllNodesDown",
+            "NodeUp",
+            "NodeDown",
+            "Session",
+            "NodeCreated",
+            "NodeMissing",
+            "Holds",
+            "Renew",
+            "ShowSynced",
+        ],
+    },
+    ActorKind {
+        name: "cloud-synccontroller",
+        daemon: Daemon::Cloud,
+        is_top: true,
+        messages: &[
+            "ListBegins",
+            "Upsert",
+            "Delete",
+            "Flush",
+            "ListComplete",
+            "Current",
+            "AllNodesDown",
+            "NodeUp",
+            "NodeDown",
+            "Inventory",
+            "ObjectVersions",
+            "Applied",
+            "Retry",
+            "Tick",
+            "StatusWritten",
+        ],
+    },
+    ActorKind {
+        name: "cloud-edgecontroller",
+        daemon: Daemon::Cloud,
+        is_top: true,
+        messages: &[
+            "AllNodesDown",
+            "NodeUp",
+            "NodeDown",
+            "ListAgain",
+            "Reports",
+            "Alive",
+            "Token",
+            "Reconcile",
+        ],
+    },
+    ActorKind {
+        name: "cloud-devicecontroller",
+        daemon: Daemon::Cloud,
+        is_top: true,
+        messages: &["Up", "AllNodesDown", "NodeUp", "NodeDown", "ListAgain", "Reconcile", "StatusMissing"],
+    },
+    ActorKind { name: "cloud-router", daemon: Daemon::Cloud, is_top: true, messages: &["Telemetry"] },
+    ActorKind {
+        name: "cloud-hub",
+        daemon: Daemon::Cloud,
+        is_top: true,
+        messages: &["Opened", "Closed", "SessionOver", "CertificatesRevoked", "TellSessions"],
+    },
+    ActorKind { name: "session", daemon: Daemon::Cloud, is_top: false, messages: &["LinkEnded"] },
+    ActorKind {
+        name: "edge-hub",
+        daemon: Daemon::Edge,
+        is_top: true,
+        messages: &["Dial", "Probe", "NetworkChanged", "LinkUp", "LinkEnded", "MetaBegan"],
+    },
+    ActorKind {
+        name: "edge-metamanager",
+        daemon: Daemon::Edge,
+        is_top: true,
+        messages: &[
+            "LinkUp",
+            "LinkDown",
+            "Inventory",
+            "ObjectVersions",
+            "Apply",
+            "OutboxGrew",
+            "EdgedAlive",
+            "Delivered",
+            "Token",
+        ],
+    },
+    ActorKind {
+        name: "edge-devicetwin",
+        daemon: Daemon::Edge,
+        is_top: true,
+        messages: &["ObjectsChanged", "Mqtt", "Dmi", "Report", "Push", "Pushed"],
+    },
+    ActorKind {
+        name: "edge-eventbus",
+        daemon: Daemon::Edge,
+        is_top: true,
+        messages: &["Publish", "RouterDied"],
+    },
+    ActorKind {
+        name: "edge-edged",
+        daemon: Daemon::Edge,
+        is_top: true,
+        messages: &[
+            "ObjectsChanged",
+            "Reconcile",
+            "RuntimeEvent",
+            "RuntimeRelisted",
+            "PodStopped",
+            "PodRemoved",
+            "ReportNode",
+            "Tick",
+        ],
+    },
+    ActorKind {
+        name: "pod-worker",
+        daemon: Daemon::Edge,
+        is_top: false,
+        messages: &[
+            "Updated",
+            "ObjectsChanged",
+            "RuntimeChanged",
+            "StatusRead",
+            "ActionEnded",
+            "ActionFailed",
+            "EndReported",
+            "Wake",
+        ],
+    },
+];
+
+/// An actor and one of its messages.
+pub type ActorMessage = (&'static str, &'static str);
+
+/// Which messages the actors with a probe were handed.
+#[derive(Clone, Default)]
+pub(crate) struct Handed(Arc<Mutex<BTreeSet<ActorMessage>>>);
+
+impl Handed {
+    pub(crate) fn note(&self, actor: &'static str, message: &'static str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((actor, message));
+    }
+
+    pub(crate) fn all(&self) -> BTreeSet<ActorMessage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
