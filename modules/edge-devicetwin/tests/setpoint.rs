@@ -57,7 +57,7 @@ async fn handled(node: &Node) {
 }
 
 fn key(at: usize) -> contract::ObjectKey {
-    contract::ObjectKey::new(DEVICES, "default", &format!("pump-{at}"))
+    contract::ObjectKey::new(DEVICES, "default", format!("pump-{at}"))
 }
 
 /// Sets one device, and how long the actor had its mailbox to itself for it.

@@ -72,7 +72,7 @@ impl DeviceTwin {
         // A value that stays the same every second is nobody's news.
         if !news.is_empty() {
             self.publish(
-                topic::device_topic(&id, "twin/update/result"),
+                topic::device_topic(id, "twin/update/result"),
                 payload::update_result(&base, &news),
                 cx,
             );

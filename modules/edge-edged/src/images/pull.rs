@@ -81,7 +81,7 @@ async fn credentials_of(
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let sources = deps.sources(&pod).await?;
+    let sources = deps.sources(pod).await?;
     Ok(credentials::credentials(image, &names, &sources))
 }
 

@@ -218,7 +218,7 @@ async fn create(
     context: StartContext,
 ) -> Result<String, StepError> {
     let spec = pod.container(name).ok_or_else(|| StepError::Config(format!("no container `{name}`")))?;
-    let sources = deps.sources(&pod).await?;
+    let sources = deps.sources(pod).await?;
     let facts = deps.facts(&context.ips, pod.host_network());
     let env = env::assemble(pod, spec, &sources, &facts)?;
     let security = security::of_container(pod.spec(), spec, &context.image.image, &deps.settings.root)?;
