@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Actor, Address, Context, Fault, Reply};
+use beehive::{Actor, Address, Context, Fault, Reply, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::nodelease::{ClaimRefused, NodeLeaseMsg, SessionState};
@@ -88,6 +88,15 @@ impl Actor for NodeLease {
     fn snapshot(&self) -> serde_json::Value {
         let (sessions, linked) = self.sessions.borrow().counts();
         serde_json::json!({ "cloudCore": self.parts.cloudcore, "sessions": sessions, "linked": linked })
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let (sessions, linked) = self.sessions.borrow().counts();
+        // Far below 2^53.
+        vec![
+            Sample::new("kubehive_nodelease_sessions", sessions as f64),
+            Sample::new("kubehive_nodelease_linked", linked as f64),
+        ]
     }
 }
 

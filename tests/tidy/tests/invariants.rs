@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use tidy::{Finding, Repository, beneath, dependencies, doors, homes, members, names, words};
+use tidy::{Finding, Repository, beneath, dependencies, doors, events, homes, members, names, words};
 
 static REPOSITORY: LazyLock<Repository> = LazyLock::new(|| {
     let repository = Repository::read().expect("the repository can be read");
@@ -113,4 +113,9 @@ fn every_crate_takes_the_workspaces_lints() {
 #[test]
 fn no_crate_is_a_stub() {
     holds(&members::stubs(&REPOSITORY));
+}
+
+#[test]
+fn events_have_names_of_one_form_and_of_their_module() {
+    holds(&events::misnamed(&REPOSITORY.files));
 }
