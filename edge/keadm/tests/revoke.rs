@@ -39,7 +39,7 @@ async fn hub(cloud: &CloudCore) -> Value {
 }
 
 async fn refusals(cloud: &CloudCore) -> u64 {
-    cloud.inspector().report(LONG).await.counter("hub_nodes_refused")
+    cloud.inspector().report(LONG).await.counter("cloudhub_nodes_refused")
 }
 
 /// Joins as an edge machine does; answers what it holds then, or the sentence that keadm ends with.

@@ -2,7 +2,7 @@
 
 mod actor;
 mod exchange;
-mod failures;
+mod crash_budget;
 mod instance;
 mod property;
 mod reporter;

@@ -13,7 +13,7 @@ pub(crate) fn registered(env: &Env, devices: usize, models: usize) {
 pub(crate) fn registration_failed(env: &Env, reason: &str, is_new: bool) {
     env.count("mapper_registrations_failed");
     if is_new {
-        tracing::warn!(reason, "cannot register at edgecore; trying on");
+        tracing::warn!(reason, "cannot register at edgecore; will retry");
     }
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn device_online(env: &Env, device: &NamespacedName) {
 pub(crate) fn device_offline(env: &Env, device: &NamespacedName, fault: &str, is_new: bool) {
     env.count("mapper_devices_offline");
     if is_new {
-        tracing::warn!(%device, fault, "the device is out of reach; trying on");
+        tracing::warn!(%device, fault, "the device is out of reach; will retry");
     }
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn desired_not_written(
 ) {
     env.count("mapper_desired_values_not_written");
     if is_new {
-        tracing::warn!(%device, property, reason, "desired value not written; trying on");
+        tracing::warn!(%device, property, reason, "desired value not written; will retry");
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn property_unreadable(
 ) {
     env.count("mapper_reads_failed");
     if is_new {
-        tracing::warn!(%device, property, reason, "the property cannot be read; trying on");
+        tracing::warn!(%device, property, reason, "the property cannot be read; will retry");
     }
 }
 
@@ -104,6 +104,6 @@ pub(crate) fn report_rejected(env: &Env, device: &NamespacedName, what: &str, re
 pub(crate) fn report_deferred(env: &Env, device: &NamespacedName, reason: &str, is_new: bool) {
     env.count("mapper_reports_deferred");
     if is_new {
-        tracing::warn!(%device, reason, "edgecore did not take a report; trying on");
+        tracing::warn!(%device, reason, "edgecore did not take a report; will retry");
     }
 }

@@ -6,25 +6,25 @@ use beehive::{Env, Metrics};
 /// What happened at the API's port. The server writes the line.
 pub(crate) fn connection(metrics: &Metrics, event: https::Event) {
     let name = match event {
-        https::Event::Refused => "cloud-apiserver.connection-refused",
-        https::Event::Displaced => "cloud-apiserver.connection-displaced",
-        https::Event::HandshakeFailed => "cloud-apiserver.handshake-failed",
-        https::Event::AnswerLate => "cloud-apiserver.answer-late",
-        https::Event::Panicked => "cloud-apiserver.handler-panicked",
-        https::Event::AcceptFailed => "cloud-apiserver.accept-failed",
+        https::Event::Refused => "apiserver_connection_refused",
+        https::Event::Displaced => "apiserver_connection_displaced",
+        https::Event::HandshakeFailed => "apiserver_handshake_failed",
+        https::Event::AnswerLate => "apiserver_answer_late",
+        https::Event::Panicked => "apiserver_handler_panicked",
+        https::Event::AcceptFailed => "apiserver_accept_failed",
     };
     metrics.add(name, 1);
 }
 
 /// A controller could not bring an object to its desired state; it tries again after a back-off.
 pub(crate) fn reconcile_failed(env: &Env, controller: &str, object: &NamespacedName, error: &str) {
-    env.count("cloud-apiserver.reconcile-failed");
+    env.count("apiserver_reconcile_failed");
     tracing::warn!(controller, %object, error, "not reconciled; it is tried again");
 }
 
 /// The same for an object that only its uid names.
 pub(crate) fn dependent_failed(env: &Env, uid: &str, error: &str) {
-    env.count("cloud-apiserver.reconcile-failed");
+    env.count("apiserver_reconcile_failed");
     tracing::warn!(
         controller = "garbage-collector",
         uid,
@@ -35,7 +35,7 @@ pub(crate) fn dependent_failed(env: &Env, uid: &str, error: &str) {
 
 /// A controller that begins anew has waited long enough for the requests of its predecessor.
 pub(crate) fn requests_unanswered(env: &Env, controller: &str) {
-    env.count("cloud-apiserver.requests-unanswered");
+    env.count("apiserver_requests_unanswered");
     tracing::warn!(
         controller,
         "requests from before the restart are not answered yet; the controller lists without them"
@@ -44,36 +44,36 @@ pub(crate) fn requests_unanswered(env: &Env, controller: &str) {
 
 /// A watch was interrupted; it goes on or lists again by itself.
 pub(crate) fn watch_interrupted(env: &Env, resource: &str, reason: &str) {
-    env.count("cloud-apiserver.watch-interrupted");
+    env.count("apiserver_watch_interrupted");
     tracing::warn!(resource, reason, "watch interrupted");
 }
 
 /// The kinds that are served could not be discovered; it is tried again.
 pub(crate) fn discovery_failed(env: &Env, reason: &str) {
-    env.count("cloud-apiserver.discovery-failed");
+    env.count("apiserver_discovery_failed");
     tracing::warn!(reason, "kinds not discovered; it is tried again");
 }
 
 /// An Event object could not be written.
 pub(crate) fn event_not_written(env: &Env, component: &str, reason: &str, error: &str) {
-    env.count("cloud-apiserver.event-not-written");
+    env.count("apiserver_event_not_written");
     tracing::debug!(component, reason, error, "event not written");
 }
 
 /// A node has been silent for its grace period.
 pub(crate) fn node_not_ready(env: &Env, node: &str) {
-    env.count("cloud-apiserver.node-not-ready");
+    env.count("apiserver_node_not_ready");
     tracing::warn!(node, "node is silent; it is not ready any more");
 }
 
 /// A pod went whose node does not exist.
 pub(crate) fn orphaned_pod_removed(env: &Env, pod: &NamespacedName) {
-    env.count("cloud-apiserver.orphaned-pod-removed");
+    env.count("apiserver_orphaned_pod_removed");
     tracing::info!(%pod, "pod removed: its node does not exist");
 }
 
 /// A dependent went that no owner is left of.
 pub(crate) fn dependent_removed(env: &Env, kind: &str, object: &NamespacedName) {
-    env.count("cloud-apiserver.dependent-removed");
+    env.count("apiserver_dependent_removed");
     tracing::debug!(kind, %object, "removed: no owner is left");
 }

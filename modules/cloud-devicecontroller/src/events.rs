@@ -5,12 +5,12 @@ use contract::{NodeName, ObjectKey};
 
 /// A report could not be written now; the node sends it again.
 pub(crate) fn report_not_written(env: &Env, node: &NodeName, reason: &str) {
-    env.count("cloud-devicecontroller.report-not-written");
+    env.count("devicecontroller_report_not_written");
     tracing::warn!(%node, reason, "twin not written; the node sends it again");
 }
 
 /// The DeviceStatus of a device could not be made; it is tried again.
 pub(crate) fn status_not_created(env: &Env, device: &ObjectKey, reason: &str) {
-    env.count("cloud-devicecontroller.status-not-created");
+    env.count("devicecontroller_status_not_created");
     tracing::warn!(%device, reason, "no DeviceStatus made");
 }

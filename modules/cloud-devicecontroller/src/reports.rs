@@ -16,8 +16,8 @@ use crate::status::StatusWriter;
 impl ReportWriter for StatusWriter {
     type Write = (DeviceName, Vec<Row>);
 
-    const REFUSED: &'static str = "cloud-devicecontroller.report-refused";
-    const TURNED_AWAY: &'static str = "cloud-devicecontroller.message-turned-away";
+    const REFUSED: &'static str = "devicecontroller_report_refused";
+    const TURNED_AWAY: &'static str = "devicecontroller_message_turned_away";
 
     fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<(DeviceName, Vec<Row>)> {
         let (mut by_device, mut refused) = (BTreeMap::<DeviceName, Vec<Row>>::new(), Vec::new());

@@ -5,13 +5,13 @@ use contract::{NodeName, ObjectKey};
 
 /// A report could not be written now; the node sends it again.
 pub(crate) fn report_not_written(env: &Env, node: &NodeName, reason: &str) {
-    env.count("cloud-edgecontroller.report-not-written");
+    env.count("edgecontroller_report_not_written");
     tracing::warn!(%node, reason, "report not written; the node sends it again");
 }
 
 /// A node said more events than it may; `times`, counted of this node, thins out the log.
 pub(crate) fn events_dropped(env: &Env, node: &NodeName, times: u64) {
-    env.count("cloud-edgecontroller.event-dropped");
+    env.count("edgecontroller_event_dropped");
     if fairshare::is_logged(times) {
         tracing::warn!(%node, dropped = times, "the node says more events than it may");
     }
@@ -19,30 +19,30 @@ pub(crate) fn events_dropped(env: &Env, node: &NodeName, times: u64) {
 
 /// A request for a token has an odd name or size.
 pub(crate) fn token_request_refused(env: &Env, node: &NodeName, reason: &str) {
-    env.count("cloud-edgecontroller.token-request-refused");
+    env.count("edgecontroller_token_request_refused");
     tracing::debug!(%node, reason, "request for a token refused");
 }
 
 /// A node reported for the first time, and its Node was made.
 pub(crate) fn node_registered(env: &Env, node: &NodeName) {
-    env.count("cloud-edgecontroller.node-registered");
+    env.count("edgecontroller_node_registered");
     tracing::info!(%node, "node registered");
 }
 
 /// The tolerations of a pod could not be changed; the pod's next change tries again.
 pub(crate) fn tolerations_not_lifted(env: &Env, key: &ObjectKey, reason: &str) {
-    env.count("cloud-edgecontroller.tolerations-not-lifted");
+    env.count("edgecontroller_tolerations_not_lifted");
     tracing::warn!(%key, reason, "tolerations not lifted; tried again when the pod changes");
 }
 
 /// A pod refers to more than is watched for it.
 pub(crate) fn too_many_references(env: &Env, key: &ObjectKey, most: usize) {
-    env.count("cloud-edgecontroller.too-many-references");
+    env.count("edgecontroller_too_many_references");
     tracing::warn!(%key, most, "the pod names more Secrets and config maps than are looked after");
 }
 
 /// A node's Node is gone or another one, and its link is still up: it is told nothing until its session has ended.
 pub(crate) fn node_withheld(env: &Env, node: &NodeName) {
-    env.count("cloud-edgecontroller.node-withheld");
-    tracing::info!(%node, "nothing is sent to the node until its link has ended: its Node is gone or another one");
+    env.count("edgecontroller_node_withheld");
+    tracing::info!(%node, "node withheld: its Node is gone or another one; nothing is sent to it until its link has ended");
 }

@@ -23,8 +23,8 @@ fn step_of(said: &NodeReport) -> usize {
 impl ReportWriter for StatusWriter {
     type Write = (i64, NodeReport);
 
-    const REFUSED: &'static str = "cloud-edgecontroller.report-refused";
-    const TURNED_AWAY: &'static str = "cloud-edgecontroller.message-turned-away";
+    const REFUSED: &'static str = "edgecontroller_report_refused";
+    const TURNED_AWAY: &'static str = "edgecontroller_message_turned_away";
 
     fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<(i64, NodeReport)> {
         let mut sorted = Sorted { steps: vec![Vec::new(), Vec::new(), Vec::new()], refused: Vec::new() };

@@ -6,55 +6,55 @@ use contract::NodeName;
 
 /// A node's session has opened.
 pub(crate) fn session_opened(env: &Env, node: &NodeName, session: u64, link: &Link) {
-    env.count("hub_sessions_opened");
+    env.count("cloudhub_sessions_opened");
     let (transport, wire_version) = (link.transport(), link.version().number());
     tracing::info!(%node, session, %transport, wire_version, capabilities = %link.capabilities(), "node linked");
 }
 
 /// A node's session has ended.
 pub(crate) fn session_ended(env: &Env, node: &NodeName, session: u64, reason: &str) {
-    env.count("hub_sessions_ended");
+    env.count("cloudhub_sessions_ended");
     tracing::info!(%node, session, reason, "node's link ended");
 }
 
 /// A node's session has ended at once.
 pub(crate) fn session_was_older(env: &Env, node: &NodeName, session: u64) {
-    env.count("hub_sessions_older");
+    env.count("cloudhub_sessions_older");
     tracing::info!(%node, session, "link ended at once: a later session of the node is open");
 }
 
 /// The register has revoked the certificate of a node that is linked or about to be.
 pub(crate) fn certificate_revoked(env: &Env, node: &NodeName, reason: &str) {
-    env.count("hub_certificates_revoked");
+    env.count("cloudhub_certificates_revoked");
     tracing::warn!(%node, reason, "the node's link is ended");
 }
 
 /// Another part of CloudCore says that a session is over.
 pub(crate) fn session_over(env: &Env, node: &NodeName, session: u64, reason: &str) {
-    env.count("hub_sessions_taken");
+    env.count("cloudhub_sessions_taken");
     tracing::warn!(%node, session, reason, "the node's session is over; its link is ended");
 }
 
 /// A connection ended before its hello, or during it. A node that dials more than once goes on with the first that answers.
 pub(crate) fn left_early(env: &Env, peer: &PeerName, reason: &str) {
-    env.count("hub_connections_left_early");
-    tracing::debug!(%peer, reason, "left before its hello was answered");
+    env.count("cloudhub_connections_left_early");
+    tracing::debug!(%peer, reason, "peer disconnected during the hello");
 }
 
 /// What came was no hello of ours.
 pub(crate) fn hello_refused(env: &Env, peer: &PeerName, reason: &str) {
-    env.count("hub_hellos_refused");
+    env.count("cloudhub_hellos_refused");
     tracing::warn!(%peer, reason, "hello not accepted");
 }
 
 /// A node was refused.
 pub(crate) fn node_refused(env: &Env, peer: &PeerName, reason: &str) {
-    env.count("hub_nodes_refused");
+    env.count("cloudhub_nodes_refused");
     tracing::warn!(%peer, reason, "node refused");
 }
 
 /// Nobody could say whose a node is.
 pub(crate) fn claim_failed(env: &Env, node: &NodeName, reason: &str) {
-    env.count("hub_claims_failed");
+    env.count("cloudhub_claims_failed");
     tracing::error!(%node, reason, "node not claimed");
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Actor, Address, Context, Fault, Reply};
+use beehive::{Actor, Address, Context, Fault, Reply, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::nodelease::{ClaimRefused, NodeLeaseMsg, SessionState};
@@ -15,7 +15,7 @@ use noderegistry::Registry;
 use crate::claim::{Admission, Resolved, not_now};
 use crate::condition::{ConditionWriter, Synced};
 use crate::error::LeaseError;
-use crate::leases::{Holding, Leases};
+use crate::lease_client::{Holding, LeaseClient};
 use crate::plan::Sessions;
 use crate::{events, nodes};
 
@@ -36,11 +36,11 @@ pub struct Parts {
     pub interruptions: Interruptions,
 }
 
-/// Takes nodes, renews their Leases, and says what their sessions are worth.
+/// Takes nodes, renews their LeaseClient, and says what their sessions are worth.
 pub struct NodeLease {
     parts: Parts,
     registry: Registry,
-    leases: Leases,
+    leases: LeaseClient,
     sessions: Rc<RefCell<Sessions>>,
 }
 
@@ -49,7 +49,7 @@ impl NodeLease {
     pub fn new(parts: Parts) -> Self {
         let sessions = Rc::<RefCell<Sessions>>::default();
         let registry = Registry::new(parts.client.clone());
-        let leases = Leases::new(parts.client.clone(), parts.cloudcore.as_str().into(), Rc::clone(&sessions));
+        let leases = LeaseClient::new(parts.client.clone(), parts.cloudcore.as_str().into(), Rc::clone(&sessions));
         NodeLease { parts, registry, leases, sessions }
     }
 }
@@ -88,6 +88,15 @@ impl Actor for NodeLease {
     fn snapshot(&self) -> serde_json::Value {
         let (sessions, linked) = self.sessions.borrow().counts();
         serde_json::json!({ "cloudCore": self.parts.cloudcore, "sessions": sessions, "linked": linked })
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let (sessions, linked) = self.sessions.borrow().counts();
+        // Far below 2^53.
+        vec![
+            Sample::new("kubehive_nodelease_sessions", sessions as f64),
+            Sample::new("kubehive_nodelease_linked", linked as f64),
+        ]
     }
 }
 

@@ -1,4 +1,4 @@
-//! Admits nodes by the register and takes their Leases.
+//! Admits nodes by the register and takes their LeaseClient.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use noderegistry::{NotAdmitted, Registry};
 
 use crate::events;
-use crate::leases::Leases;
+use crate::lease_client::LeaseClient;
 use crate::plan::{Checked, Sessions, living_uid};
 
 /// 5 s for taking a node, as long as the hub waits.
@@ -40,7 +40,7 @@ pub(crate) enum Resolved {
 pub(crate) struct Admission {
     pub(crate) env: Env,
     pub(crate) registry: Registry,
-    pub(crate) leases: Leases,
+    pub(crate) leases: LeaseClient,
     pub(crate) sessions: Rc<RefCell<Sessions>>,
 }
 

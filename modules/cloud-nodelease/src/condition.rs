@@ -12,7 +12,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::error::{LeaseError, status_code};
-use crate::leases::Leases;
+use crate::lease_client::LeaseClient;
 use crate::plan::Sessions;
 
 /// 512 bytes of a node's own words.
@@ -38,7 +38,7 @@ pub(crate) struct Synced {
 /// Writes the condition.
 pub(crate) struct ConditionWriter {
     pub(crate) client: kube::Client,
-    pub(crate) leases: Leases,
+    pub(crate) leases: LeaseClient,
     pub(crate) sessions: std::rc::Rc<RefCell<Sessions>>,
 }
 

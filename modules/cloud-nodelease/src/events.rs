@@ -5,48 +5,48 @@ use contract::NodeName;
 
 /// A node was taken: it has a session now.
 pub(crate) fn node_claimed(env: &Env, node: &NodeName, session: u64) {
-    env.count("cloud-nodelease.node-claimed");
+    env.count("nodelease_node_claimed");
     tracing::debug!(%node, session, "node claimed");
 }
 
 /// A claim was refused for a reason that somebody may have to look into.
 pub(crate) fn claim_failed(env: &Env, node: &NodeName, reason: &str) {
-    env.count("cloud-nodelease.claim-failed");
+    env.count("nodelease_claim_failed");
     tracing::error!(%node, reason, "node not claimed");
 }
 
 /// The register does not admit the node.
 pub(crate) fn node_not_admitted(env: &Env, node: &NodeName, reason: &str) {
-    env.count("cloud-nodelease.node-not-admitted");
+    env.count("nodelease_node_not_admitted");
     tracing::warn!(%node, reason, "node not admitted");
 }
 
 /// A session is over, and its link is ended.
 pub(crate) fn session_over(env: &Env, node: &NodeName, session: u64, reason: &str) {
-    env.count("cloud-nodelease.session-over");
+    env.count("nodelease_session_over");
     tracing::warn!(%node, session, reason, "the node's session is over");
 }
 
 /// A Lease was not renewed; the next renewal tries again.
 pub(crate) fn lease_not_renewed(env: &Env, node: &NodeName, reason: &str) {
-    env.count("cloud-nodelease.lease-not-renewed");
+    env.count("nodelease_lease_not_renewed");
     tracing::warn!(%node, reason, "lease not renewed");
 }
 
 /// Whether a Node is still there could not be found out.
 pub(crate) fn node_not_checked(env: &Env, node: &NodeName, reason: &str) {
-    env.count("cloud-nodelease.node-not-checked");
+    env.count("nodelease_node_not_checked");
     tracing::warn!(%node, reason, "whether the Node is still there is not known");
 }
 
 /// The condition could not be written; SyncController says it again.
 pub(crate) fn condition_not_written(env: &Env, node: &NodeName, reason: &str) {
-    env.count("cloud-nodelease.condition-not-written");
+    env.count("nodelease_condition_not_written");
     tracing::warn!(%node, reason, "condition kubehive.io/Synced not written; tried again");
 }
 
 /// The watch of Nodes broke off.
 pub(crate) fn watch_interrupted(env: &Env, reason: &str) {
-    env.count("cloud-nodelease.watch-interrupted");
+    env.count("nodelease_watch_interrupted");
     tracing::warn!(reason, "watch of Nodes interrupted");
 }

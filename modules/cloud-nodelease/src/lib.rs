@@ -23,7 +23,7 @@ mod condition;
 mod error;
 mod events;
 pub mod lease;
-mod leases;
+mod lease_client;
 mod nodes;
 pub mod plan;
 

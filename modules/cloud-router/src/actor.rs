@@ -1,10 +1,10 @@
 //! CloudRouter's actor.
 
-use beehive::{Actor, AskError, Context, Fault, Sample};
+use beehive::{Actor, AskError, Context, Env, Fault, Sample};
 use contract::router::{RouterMsg, RouterUp};
 use contract::{NodeName, Opened, Skipped, Upload};
-use fairshare::is_logged;
 
+use crate::events;
 use crate::plan::{Ledger, Verdict};
 
 /// The target of the lines that [`CloudRouter`] says of each upload, at level `trace`. With
@@ -28,11 +28,10 @@ impl Actor for CloudRouter {
             RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, reply } } => match uploads.open() {
                 Ok(Opened { items, skipped }) => {
                     for Skipped { row, reason } in &skipped {
-                        cx.env().count(reason.event());
-                        tracing::warn!(event = reason.event(), %node, row, %reason, "telemetry skipped");
+                        events::telemetry_skipped(cx.env(), &node, *row, *reason);
                     }
                     let skipped = skipped.iter().map(|skipped| skipped.row);
-                    reply.send(self.telemetry(&node, &items).chain(skipped).collect());
+                    reply.send(self.telemetry(&node, &items, cx.env()).into_iter().chain(skipped).collect());
                 }
                 Err(error) => reply.fail(AskError::Rejected(error.to_string())),
             },
@@ -51,24 +50,20 @@ impl Actor for CloudRouter {
 
 impl CloudRouter {
     /// Enters telemetry. Answers with its rows, whatever became of it.
-    fn telemetry<'a>(&mut self, node: &NodeName, uploads: &'a [Upload]) -> impl Iterator<Item = i64> + 'a {
+    fn telemetry(&mut self, node: &NodeName, uploads: &[Upload], env: &Env) -> Vec<i64> {
         for upload in uploads {
             tell(node, upload);
             let Upload { row, telemetry, .. } = upload;
             match self.ledger.take(node, upload) {
                 Verdict::Next | Verdict::Again => {}
                 Verdict::After { missing } => {
-                    let (client, topic) = (&telemetry.client, &telemetry.topic);
-                    tracing::debug!(%node, client, topic, missing, "messages of a source are missing");
+                    events::telemetry_missing(env, node, telemetry, missing);
                 }
-                // Its node would send it for ever. The log is not its own: it is told of less and less often.
-                Verdict::Refused { why, times } if is_logged(times) => {
-                    tracing::warn!(%node, row, why, times, "telemetry of the node was refused");
-                }
-                Verdict::Refused { .. } => {}
+                // Its node would send it for ever.
+                Verdict::Refused { why, times } => events::telemetry_refused(env, node, *row, why, times),
             }
         }
-        uploads.iter().map(|upload| upload.row)
+        uploads.iter().map(|upload| upload.row).collect()
     }
 }
 

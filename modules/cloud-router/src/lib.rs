@@ -19,6 +19,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod events;
 pub mod plan;
 
 pub use actor::{CloudRouter, UPLOAD_LOG};

@@ -11,8 +11,9 @@ use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::{MetaDown, NotApplied};
 use contract::nodelease::NodeLeaseMsg;
-use contract::synccontroller::{BatchFailure, Source, SyncMsg, SyncStatus};
+use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncMsg, SyncStatus};
 
+use crate::events;
 use crate::plan::{Effect, Plan};
 use crate::status::Timestamp;
 
@@ -94,13 +95,16 @@ impl Actor for SyncController {
             }
             SyncMsg::Applied { node, session, batch, result } => {
                 if let Err(loss) = &result {
-                    tracing::warn!(%node, batch, ?loss, "batch not applied");
+                    events::batch_not_applied(cx.env(), &node, batch, loss);
                 }
                 self.plan.applied(&node, session, batch, result, now)
             }
             SyncMsg::Retry { node, session, again } => self.plan.retry(&node, session, again),
             SyncMsg::Tick => self.plan.tick(now),
             SyncMsg::StatusWritten { node, status, written } => {
+                if !written {
+                    events::status_not_written(cx.env(), &node);
+                }
                 self.plan.status_written(&node, status, written);
                 Vec::new()
             }
@@ -162,6 +166,9 @@ impl SyncController {
                 });
             }
             Effect::RetryAfter { node, session, pause, again } => {
+                if again == RetryOf::Quarantined {
+                    events::quarantined(cx.env(), &node, pause);
+                }
                 cx.after(cx.env().jitter(pause), SyncMsg::Retry { node, session, again });
             }
             Effect::WriteStatus { node, status } => self.write_status(node, status, cx),
@@ -174,11 +181,12 @@ impl SyncController {
 
     fn ask_inventory(&self, node: NodeName, session: u64, cx: &Context<SyncMsg>) {
         let Some(meta) = self.mailbox(&node, session) else { return };
-        let myself = cx.myself();
+        events::compare_begun(cx.env(), &node, session);
+        let (myself, env) = (cx.myself(), cx.env().clone());
         cx.spawn(async move {
             let inventory = meta.ask(ANSWER_DEADLINE, |reply| MetaDown::Inventory { reply }).await;
             if let Err(error) = &inventory {
-                tracing::warn!(%node, %error, "node did not say what it holds");
+                events::inventory_unanswered(&env, &node, error);
             }
             let _ = myself.tell(SyncMsg::Inventory { node, session, inventory: inventory.ok() }).await;
         });
@@ -193,13 +201,13 @@ impl SyncController {
         cx: &Context<SyncMsg>,
     ) {
         let Some(meta) = self.mailbox(&node, session) else { return };
-        let myself = cx.myself();
+        let (myself, env) = (cx.myself(), cx.env().clone());
         cx.spawn(async move {
             let asked = buckets.clone();
             let ask = |reply| MetaDown::ObjectVersions { inventory, buckets: asked, reply };
             let versions = meta.ask(ANSWER_DEADLINE, ask).await;
             if let Err(error) = &versions {
-                tracing::warn!(%node, %error, "node did not list what it holds");
+                events::inventory_unanswered(&env, &node, error);
             }
             let versions = versions.ok();
             let _ =

@@ -266,7 +266,7 @@ impl EdgeHub {
         }
         let Some(trying) = self.trying.take_if(|trying| trying.attempt == attempt) else { return };
         if trying.beside {
-            tracing::debug!(attempt, %reason, "no better way to the cloud");
+            tracing::debug!(attempt, %reason, "the other dial failed; the link stays as it is");
             self.probe_later(cx);
             return;
         }

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod cache;
+mod events;
 mod interruption;
 mod last_sent;
 mod node_index;
@@ -105,7 +106,7 @@ pub fn watch<M: Message>(
                 let event = match event {
                     Ok(event) => event,
                     Err(error) => {
-                        tracing::warn!(resource = what.group_resource, %error, "watch interrupted");
+                        events::watch_interrupted(&env, what.group_resource, &error);
                         break;
                     }
                 };

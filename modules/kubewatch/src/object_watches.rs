@@ -18,7 +18,7 @@ use futures::future::{AbortHandle, Abortable, LocalBoxFuture};
 use kube::Client;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::{Reading, Watched};
+use crate::{Reading, Watched, events};
 
 /// 10,000 objects at once. What is beyond waits until others are needed no more.
 pub const NEEDS_MAX: usize = 10_000;
@@ -161,7 +161,7 @@ impl ObjectWatches {
             return;
         };
         if held.running >= self.most {
-            tracing::warn!(%key, most = self.most, "not read: too many Secrets and config maps are needed at once");
+            events::too_many_objects(&self.reflectors.env, key, self.most);
             (entry.known, entry.is_whole) = (Known::Absent, true);
             held.moved.insert(key.clone());
             held.parked.insert(key.clone());

@@ -186,7 +186,7 @@ fn a_node_whose_node_is_deleted_keeps_its_pods_running() {
         // It was sent away, dialled again and was refused: whatever was to come over the old link has come.
         cluster
             .until_async("the node is refused", async || {
-                cluster.state().await.counter("hub_nodes_refused") > 0
+                cluster.state().await.counter("cloudhub_nodes_refused") > 0
             })
             .await;
         assert!(forgotten.take().is_empty(), "the node was told to let go of something");

@@ -8,6 +8,7 @@
 pub mod beneath;
 pub mod dependencies;
 pub mod doors;
+pub mod events;
 pub mod homes;
 mod masked;
 pub mod members;

@@ -4,7 +4,11 @@
 
 use std::sync::LazyLock;
 
+<<<<<<< HEAD
 use tidy::{Finding, Repository, beneath, dependencies, doors, homes, members, names, reads, words};
+=======
+use tidy::{Finding, Repository, beneath, dependencies, doors, events, homes, members, names, words};
+>>>>>>> a22fae80ed7c0ad29b207638f0d22002fd0bd732
 
 static REPOSITORY: LazyLock<Repository> = LazyLock::new(|| {
     let repository = Repository::read().expect("the repository can be read");
@@ -123,4 +127,9 @@ fn every_crate_takes_the_workspaces_lints() {
 #[test]
 fn no_crate_is_a_stub() {
     holds(&members::stubs(&REPOSITORY));
+}
+
+#[test]
+fn events_have_names_of_one_form_and_of_their_module() {
+    holds(&events::misnamed(&REPOSITORY.files));
 }

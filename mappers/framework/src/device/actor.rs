@@ -12,7 +12,7 @@ use futures::future::AbortHandle;
 
 use crate::backoff::Backoff;
 use crate::device::exchange::{connect, read, write};
-use crate::device::failures::RETRY_UNHEALTHY;
+use crate::device::crash_budget::RETRY_UNHEALTHY;
 use crate::device::instance::{Description, DeviceInstance};
 use crate::device::property::PropertyState;
 use crate::device::reporter::{DeviceState, Reporter};
@@ -56,7 +56,7 @@ impl Message for DeviceMsg {
 }
 
 /// How a device's actor is restarted. Its budget has no end, because it must never be a fault of the mapper: what
-/// fails again and again is left alone by [`crate::device::failures`].
+/// fails again and again is left alone by [`crate::device::crash_budget`].
 pub(crate) fn policy() -> Policy {
     Policy {
         budget: usize::MAX,

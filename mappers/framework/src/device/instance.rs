@@ -11,7 +11,7 @@ use apimachinery::NamespacedName;
 use beehive::Moment;
 use dmi::v1beta1::{Device, DeviceModel};
 
-use crate::device::failures::Failures;
+use crate::device::crash_budget::Failures;
 use crate::twin::PropertyTwin;
 
 /// A device as edgecore described it last, and its model if that is here.

@@ -155,9 +155,9 @@ impl<R: Reconciler> Actor for Controller<R> {
         let name = || self.context.name.to_owned();
         let backing_off = u32::try_from(self.reconciler.backing_off()).unwrap_or(u32::MAX);
         vec![
-            Sample::new("cloud_apiserver_controller_backing_off", f64::from(backing_off))
+            Sample::new("kubehive_apiserver_controller_backing_off", f64::from(backing_off))
                 .of("controller", name()),
-            Sample::new("cloud_apiserver_controller_pass_seconds", self.last_pass.as_secs_f64())
+            Sample::new("kubehive_apiserver_controller_pass_seconds", self.last_pass.as_secs_f64())
                 .of("controller", name()),
         ]
     }

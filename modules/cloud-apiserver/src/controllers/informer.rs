@@ -141,7 +141,7 @@ impl<V: Clone + PartialEq + Send + 'static> Actor for Informer<V> {
     fn samples(&self) -> Vec<Sample> {
         let objects = u32::try_from(self.cache.len()).unwrap_or(u32::MAX);
         vec![
-            Sample::new("cloud_apiserver_informer_objects", f64::from(objects))
+            Sample::new("kubehive_apiserver_informer_objects", f64::from(objects))
                 .of("resource", self.resource.clone()),
         ]
     }

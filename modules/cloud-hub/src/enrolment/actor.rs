@@ -112,12 +112,12 @@ impl Actor for Enrolment {
 
 fn count(metrics: &Metrics, event: Event) {
     let name = match event {
-        Event::Refused => "enrolment_connections_refused",
-        Event::Displaced => "enrolment_connections_displaced",
-        Event::HandshakeFailed => "enrolment_handshakes_failed",
-        Event::AnswerLate => "enrolment_answers_late",
-        Event::Panicked => "enrolment_handlers_panicked",
-        Event::AcceptFailed => "enrolment_accepts_failed",
+        Event::Refused => "cloudhub_enrolment_connections_refused",
+        Event::Displaced => "cloudhub_enrolment_connections_displaced",
+        Event::HandshakeFailed => "cloudhub_enrolment_handshakes_failed",
+        Event::AnswerLate => "cloudhub_enrolment_answers_late",
+        Event::Panicked => "cloudhub_enrolment_handlers_panicked",
+        Event::AcceptFailed => "cloudhub_enrolment_accepts_failed",
     };
     metrics.add(name, 1);
 }

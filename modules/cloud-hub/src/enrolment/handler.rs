@@ -122,7 +122,7 @@ impl Handler for EnrolmentHandler {
         match outcome {
             Ok(der) => body::answer(StatusCode::OK, "application/octet-stream", der),
             Err(refused) => {
-                self.metrics.add("enrolment_requests_refused", 1);
+                self.metrics.add("cloudhub_enrolment_requests_refused", 1);
                 body::discard(body, CSR_MAX, DRAIN, &*self.clock).await;
                 refused.answer()
             }
@@ -166,7 +166,7 @@ impl EnrolmentHandler {
         let order = noderegistry::Enrolment { ticket, token: Some(token), node, certificate, now_unix };
         settings.registry.enrol(&order).await.map_err(|error| ErrorAnswer::not_enrolled(&error))?;
         let (node, token) = (&order.node, &order.ticket.id);
-        self.metrics.add("enrolment_nodes_enrolled", 1);
+        self.metrics.add("cloudhub_enrolment_nodes_enrolled", 1);
         tracing::info!(%node, serial = issued.serial, token, "node enrolled");
         Ok(issued.der)
     }
@@ -216,8 +216,8 @@ impl EnrolmentHandler {
         peer.identify(&serial, false).map_err(|_| ErrorAnswer::too_many("certificate"))?;
         let released = self.settings.registry.release(&node, &serial).await;
         released.map_err(|error| ErrorAnswer::not_enrolled(&error))?;
-        self.metrics.add("enrolment_names_given_back", 1);
-        tracing::info!(%node, serial, "node gave its name back");
+        self.metrics.add("cloudhub_enrolment_names_given_back", 1);
+        tracing::info!(%node, serial, "enrolment undone: the node released its name");
         Ok(format!(
             "the name `{node}` is given back; its Node stays until `kubectl delete node {node}`, and a token that is bound to it (`keadm gettoken --edgenode-name={node}`) joins under it again"
         ))

@@ -152,12 +152,12 @@ impl Actor for WebSocketListener {
 
 fn count(metrics: &Metrics, event: Event) {
     let name = match event {
-        Event::Refused => "websocket_connections_refused",
-        Event::Displaced => "websocket_connections_displaced",
-        Event::HandshakeFailed => "websocket_handshakes_failed",
-        Event::AnswerLate => "websocket_answers_late",
-        Event::Panicked => "websocket_connections_panicked",
-        Event::AcceptFailed => "websocket_accepts_failed",
+        Event::Refused => "cloudhub_websocket_connections_refused",
+        Event::Displaced => "cloudhub_websocket_connections_displaced",
+        Event::HandshakeFailed => "cloudhub_websocket_handshakes_failed",
+        Event::AnswerLate => "cloudhub_websocket_answers_late",
+        Event::Panicked => "cloudhub_websocket_connections_panicked",
+        Event::AcceptFailed => "cloudhub_websocket_accepts_failed",
     };
     metrics.add(name, 1);
 }

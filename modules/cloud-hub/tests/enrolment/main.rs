@@ -301,6 +301,6 @@ async fn after_a_fault_of_enrolment_its_port_is_served_again() {
     env.timeout(Duration::from_secs(20), restarted).await.expect("it is not restarted");
     // The port was never given up: who connects meanwhile waits.
     assert_eq!(cloud.join("edge-2", &token, &csr).await.0, StatusCode::OK);
-    assert_eq!(report().await.counter("enrolment_nodes_enrolled"), 2);
+    assert_eq!(report().await.counter("cloudhub_enrolment_nodes_enrolled"), 2);
     cloud.it.server.stop().await;
 }

@@ -23,7 +23,7 @@ pub(crate) mod sources;
 pub(crate) mod status;
 pub(crate) mod status_manager;
 pub(crate) mod sync_state;
-pub(crate) mod termination;
+pub(crate) mod end_of_pod;
 pub(crate) mod token_row;
 pub(crate) mod tokens;
 pub(crate) mod worker;

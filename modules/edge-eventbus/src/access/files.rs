@@ -167,7 +167,7 @@ fn settle(shared: &Shared, watched: &Watched, outcome: Result<(), Defect>) {
         }
         Err(Defect { line, what }) => {
             let told = if line > 0 { format!("line {line}: {what}") } else { what };
-            tracing::error!(key, files = ?watched.paths, %told, "not taken; what was in force before stays");
+            tracing::error!(key, files = ?watched.paths, %told, "invalid file of users or rights; the previous one stays in force");
             problems.insert(key, told);
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::Reflectors;
 use crate::cache::sent;
 use crate::reading::as_node;
-use crate::{AGAIN_AFTER, AGAIN_MAX, Reading, Watched};
+use crate::{AGAIN_AFTER, AGAIN_MAX, Reading, Watched, events};
 
 /// 30 s for an answer to begin.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -67,7 +67,7 @@ pub(super) async fn keep(reflectors: &Reflectors, key: &ObjectKey, what: &Watche
     loop {
         let pause = match turn(reflectors, key, what, &mut past).await {
             End::Broken(reason) => {
-                tracing::warn!(%key, %reason, "watch interrupted");
+                events::object_watch_interrupted(&reflectors.env, key, &reason);
                 reflectors.broken(key);
                 let pause = past.pause;
                 past.pause = (2 * pause).min(AGAIN_MAX);
@@ -106,7 +106,7 @@ async fn refused(
                 "apply cloud/deploy/rbac-secrets.yaml, or bind its ClusterRole in this namespace"
             }
         };
-        tracing::warn!(%key, reason = %status.message, cure, "may not be read, and counts as not there");
+        events::object_forbidden(&reflectors.env, key, &status.message, cure);
     }
     reflectors.refused(key).await;
     let pause = past.refused_pause;

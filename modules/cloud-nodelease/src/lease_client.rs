@@ -1,4 +1,4 @@
-//! Reads and writes the nodes' Leases.
+//! Reads and writes the nodes' LeaseClient.
 //!
 //! Every write is given the version that was read, or makes what was not there: of two CloudCores that take a node at
 //! the same time one comes first and the other reads again.
@@ -19,7 +19,7 @@ use crate::error::{LeaseError, status_code};
 use crate::lease::{self, LeaseHolder, LeaseVersion};
 use crate::plan::Sessions;
 
-/// Where nodes' Leases live.
+/// Where nodes' LeaseClient live.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// How often a Lease is read again when somebody else wrote in between.
 const SWAP_TRIES: usize = 8;
@@ -33,18 +33,18 @@ pub(crate) enum Holding {
     Lost,
 }
 
-/// The nodes' Leases.
+/// The nodes' LeaseClient.
 #[derive(Clone)]
-pub(crate) struct Leases {
+pub(crate) struct LeaseClient {
     client: kube::Client,
     /// This CloudCore.
     cloudcore: Rc<str>,
     sessions: Rc<RefCell<Sessions>>,
 }
 
-impl Leases {
+impl LeaseClient {
     pub(crate) fn new(client: kube::Client, cloudcore: Rc<str>, sessions: Rc<RefCell<Sessions>>) -> Self {
-        Leases { client, cloudcore, sessions }
+        LeaseClient { client, cloudcore, sessions }
     }
 
     /// Takes the node, whoever has it: the newest link is the one that the node has chosen. Answers the number of the new

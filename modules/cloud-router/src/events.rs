@@ -1,0 +1,25 @@
+//! Named events: each is one log line and one counter.
+
+use beehive::Env;
+use contract::{NodeName, SkipReason, Telemetry};
+
+/// An upload that this release does not understand; its row is confirmed, so that the node goes on.
+pub(crate) fn telemetry_skipped(env: &Env, node: &NodeName, row: i64, reason: SkipReason) {
+    env.count(reason.event());
+    tracing::warn!(event = reason.event(), %node, row, %reason, "telemetry skipped");
+}
+
+/// Messages of a source did not come before this one.
+pub(crate) fn telemetry_missing(env: &Env, node: &NodeName, telemetry: &Telemetry, missing: u64) {
+    env.count("router_telemetry_missing");
+    let (client, topic) = (&telemetry.client, &telemetry.topic);
+    tracing::debug!(%node, client, topic, missing, "messages of a source are missing");
+}
+
+/// A message that cannot be counted; `times`, counted of its node, thins out the log.
+pub(crate) fn telemetry_refused(env: &Env, node: &NodeName, row: i64, why: &str, times: u64) {
+    env.count("router_telemetry_refused");
+    if fairshare::is_logged(times) {
+        tracing::warn!(%node, row, why, times, "telemetry of the node was refused");
+    }
+}

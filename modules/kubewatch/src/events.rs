@@ -1,0 +1,28 @@
+//! Named events: each is one log line and one counter.
+
+use beehive::Env;
+use contract::ObjectKey;
+
+/// A watch of all objects of a kind broke off; it lists again after a pause.
+pub(crate) fn watch_interrupted(env: &Env, resource: &str, error: &dyn std::fmt::Display) {
+    env.count("kubewatch_watch_interrupted");
+    tracing::warn!(resource, %error, "watch interrupted");
+}
+
+/// A watch of one object broke off; it lists again after a pause.
+pub(crate) fn object_watch_interrupted(env: &Env, key: &ObjectKey, reason: &str) {
+    env.count("kubewatch_object_watch_interrupted");
+    tracing::warn!(%key, reason, "watch interrupted");
+}
+
+/// An object may not be read; once until it could be.
+pub(crate) fn object_forbidden(env: &Env, key: &ObjectKey, reason: &str, cure: &str) {
+    env.count("kubewatch_object_forbidden");
+    tracing::warn!(%key, reason, cure, "may not be read, and counts as not there");
+}
+
+/// More objects are needed at once than are watched.
+pub(crate) fn too_many_objects(env: &Env, key: &ObjectKey, most: usize) {
+    env.count("kubewatch_too_many_objects");
+    tracing::warn!(%key, most, "not read: too many Secrets and config maps are needed at once");
+}
