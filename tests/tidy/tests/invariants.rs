@@ -4,11 +4,7 @@
 
 use std::sync::LazyLock;
 
-<<<<<<< HEAD
-use tidy::{Finding, Repository, beneath, dependencies, doors, homes, members, names, reads, words};
-=======
-use tidy::{Finding, Repository, beneath, dependencies, doors, events, homes, members, names, words};
->>>>>>> a22fae80ed7c0ad29b207638f0d22002fd0bd732
+use tidy::{Finding, Repository, beneath, dependencies, doors, events, homes, members, names, reads, words};
 
 static REPOSITORY: LazyLock<Repository> = LazyLock::new(|| {
     let repository = Repository::read().expect("the repository can be read");
