@@ -76,6 +76,9 @@ impl PlannedPanic {
 /// What [`PlannedPanic::happened_at`] says of a task.
 pub const TASK: &str = "a task";
 
+/// What a planned panic says.
+pub const PLANNED: &str = "a test planned it";
+
 /// Plans one panic of the actor with that full name or kind.
 pub fn plan_panic(hive: &Inspector, actor: &str, point: PanicPoint) -> PlannedPanic {
     plan(hive, actor, At::Message(point))
@@ -193,7 +196,7 @@ impl PanicAt {
             Some(left) => self.awaits = left,
             None => {
                 self.happened.set(Some(self.place));
-                panic!("a test planned it");
+                panic!("{PLANNED}");
             }
         }
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use beehive::defect::Defect;
+use beehive::testing::PLANNED;
 use clap::Parser;
 use sim::{Coverage, Fault, Outcome};
 use tokio::sync::mpsc;
@@ -52,10 +53,21 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .without_time()
         .init();
+    quiet_planned_panics();
     match cli.seed {
         Some(seed) => replay(seed, &cli),
         None => many(&cli),
     }
+}
+
+/// A planned panic is part of the story; with its backtrace each would cost more than the rest of the run.
+fn quiet_planned_panics() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload_as_str() != Some(PLANNED) {
+            others(panic);
+        }
+    }));
 }
 
 fn replay(seed: u64, cli: &Cli) -> ExitCode {
