@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use beehive::{ActorReport, HiveReport, Sample};
 
 /// What the series say that are for people outside this repository.
-const HELP: [(&str, &str); 15] = [
+const HELP: [(&str, &str); 23] = [
     ("KubeEdge_CloudCore_connected_nodes", "Number of nodes that connected to the cloudHub instance"),
     ("kubehive_node_linked", "Whether this CloudCore has a session with the node"),
     ("kubehive_node_in_sync", "Whether the node has confirmed all that it should hold"),
@@ -26,7 +26,21 @@ const HELP: [(&str, &str); 15] = [
     ("kubehive_node_telemetry_repeats_total", "Messages of MQTT clients of the node that arrived again"),
     ("kubehive_node_telemetry_missing_total", "Messages of QoS 0 that the node had no room for"),
     ("kubehive_node_telemetry_refused_total", "Messages that CloudCore had no room to count"),
+    ("kubehive_actor_handled_total", "Messages that an actor, or all children of a kind, have handled"),
+    (
+        "kubehive_actor_refused_total",
+        "Messages that found the mailbox of an actor, or of children of a kind, full",
+    ),
     ("kubehive_actor_restarts_total", "Restarts of an actor, or of all children of a kind, after a fault"),
+    ("kubehive_actor_queued", "Messages that wait in the mailbox of an actor, or of all children of a kind"),
+    ("kubehive_nodelease_sessions", "Nodes that have a session with this CloudCore, linked or not"),
+    ("kubehive_nodelease_linked", "Nodes with a session whose link is up"),
+    (
+        "kubehive_apiserver_controller_backing_off",
+        "Objects of which a controller waits before it tries again",
+    ),
+    ("kubehive_apiserver_controller_pass_seconds", "How long the last pass of a controller took"),
+    ("kubehive_apiserver_informer_objects", "Objects that an informer holds"),
 ];
 
 /// One value of an actor, or of all children of a kind together: children come and go, and their names are others' choice.
@@ -61,9 +75,7 @@ pub(crate) fn text(report: &HiveReport) -> String {
     }
     let mut text = String::new();
     for (name, lines) in series {
-        if let Some((_, help)) = HELP.iter().find(|(of, _)| *of == name) {
-            let _ = writeln!(text, "# HELP {name} {help}");
-        }
+        let _ = writeln!(text, "# HELP {name} {}", help(&name));
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         let _ = writeln!(text, "# TYPE {name} {kind}");
         for line in lines {
@@ -71,6 +83,17 @@ pub(crate) fn text(report: &HiveReport) -> String {
         }
     }
     text
+}
+
+/// What a series means: in words of its own where it has some, else by the event that is counted.
+fn help(name: &str) -> String {
+    if let Some((_, help)) = HELP.iter().find(|(of, _)| *of == name) {
+        return (*help).to_owned();
+    }
+    match name.strip_prefix("kubehive_").and_then(|name| name.strip_suffix("_total")) {
+        Some(event) => format!("How often the event {event} was counted since CloudCore began"),
+        None => format!("The value that CloudCore measures as {name}"),
+    }
 }
 
 /// A label's value as Prometheus reads it.
@@ -111,7 +134,7 @@ mod tests {
                 actor("hub/session:a/1", "session", 0),
                 actor("hub/session:b/2", "session", 1),
             ],
-            counters: BTreeMap::from([("hub_sessions_opened", 7)]),
+            counters: BTreeMap::from([("cloudhub_sessions_opened", 7)]),
             gauges: vec![
                 Sample::new("kubehive_node_linked", 1.0).of("node", "b"),
                 Sample::new("KubeEdge_CloudCore_connected_nodes", 2.0),
@@ -124,8 +147,10 @@ mod tests {
             "# HELP KubeEdge_CloudCore_connected_nodes Number of nodes that connected to the cloudHub instance",
             "# TYPE KubeEdge_CloudCore_connected_nodes gauge",
             "KubeEdge_CloudCore_connected_nodes 2",
-            "# TYPE kubehive_hub_sessions_opened_total counter",
-            "kubehive_hub_sessions_opened_total 7",
+            "# HELP kubehive_cloudhub_sessions_opened_total How often the event cloudhub_sessions_opened was counted \
+             since CloudCore began",
+            "# TYPE kubehive_cloudhub_sessions_opened_total counter",
+            "kubehive_cloudhub_sessions_opened_total 7",
             "kubehive_node_linked{node=\"b\"} 1",
             "kubehive_node_linked{node=\"a\\\"\\n\",more=\"c\\\\d\"} 0",
             "# TYPE kubehive_node_link_sent_bytes_total counter",
@@ -136,6 +161,8 @@ mod tests {
         ] {
             assert_eq!(text.lines().filter(|shown| *shown == line).count(), 1, "{line}\n{text}");
         }
+        let series = |kind: &str| text.lines().filter(|line| line.starts_with(kind)).count();
+        assert_eq!(series("# HELP "), series("# TYPE "), "each series says what it means");
         let types = text.lines().filter(|line| line.starts_with("# TYPE kubehive_node_linked ")).count();
         assert_eq!(types, 1, "a series has its lines together");
     }

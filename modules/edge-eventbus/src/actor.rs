@@ -18,6 +18,7 @@ use crate::access::{Access, Files};
 use crate::broker::Broker;
 use crate::connection_limits::ConnectionLimits;
 use crate::error::RouterError;
+use crate::events::Counters;
 use crate::listener::Listener;
 use crate::quotas::Quotas;
 use crate::retained::Retained;
@@ -26,7 +27,7 @@ use crate::session::Message;
 use crate::shared::Shared;
 use crate::tls::Tls;
 use crate::uploads::Uploads;
-use crate::{listener, topic, unix, uploads};
+use crate::{events, listener, topic, unix, uploads};
 
 /// 5 s: a router that has been handed a message and has not answered by then never will.
 const STALL: Duration = Duration::from_secs(5);
@@ -102,14 +103,15 @@ impl Actor for EventBus {
         let access = Access::new(&self.config);
         let limits = ConnectionLimits::of(&self.config);
         let quotas = Quotas::of(&self.config);
+        let counters = Counters::new(cx.env().metrics());
         let broker = Broker::new(Retained::load(rows), router::CAPS, access.first_acl());
-        let broker = broker.with_room(limits).with_shares(quotas);
+        let broker = broker.with_room(limits).with_shares(quotas).with_counters(counters.clone());
         let (listeners, plain, tls, unix) = self.bind().await?;
         let shared = Rc::new(Shared {
             broker: RefCell::new(broker),
             stored: watch::Sender::new(0),
             storing: Mutex::new(()),
-            uploads: Rc::new(Uploads::new(quotas)),
+            uploads: Rc::new(Uploads::new(quotas, counters)),
             access,
             tls: Tls::new(&self.config.tls),
             limits,
@@ -164,7 +166,7 @@ impl Actor for EventBus {
         };
         let broker = shared.broker.borrow();
         let (clients, sessions, subscriptions) = broker.sizes();
-        let (counts, uploads) = (&broker.counts, shared.uploads.counts());
+        let counts = &broker.counts;
         let mut view = serde_json::json!({
             "listening": plain,
             "listeningTls": tls,
@@ -179,36 +181,39 @@ impl Actor for EventBus {
             "sessions": sessions,
             "subscriptions": subscriptions,
             "retained": broker.retained.len(),
-            "messagesIn": counts.messages_in,
-            "messagesOut": counts.messages_out,
-            "refusedTopics": counts.refused_topics,
-            "refusedPublishes": counts.refused_publishes,
-            "refusedWills": counts.refused_wills,
-            "refusedLogins": counts.refused_logins,
-            "refusedUnauthorized": counts.refused_unauthorized,
-            "refusedBusy": counts.refused_full,
-            "refusedHandshakes": counts.refused_handshakes,
-            "displacedClients": counts.displaced,
-            "takenOver": counts.taken_over,
-            "revoked": counts.revoked,
-            "refusedByTwin": counts.refused_by_twin,
-            "unansweredByTwin": counts.unanswered_by_twin,
-            "refusedSubscriptions": counts.refused_subscriptions,
-            "refusedConnections": counts.refused_connections,
-            "brokenConnections": counts.malformed,
-            "droppedQos0": counts.dropped_qos0,
-            "lostQos1": counts.lost_qos1,
-            "cutOff": counts.cut_off,
-            "uploaded": uploads.kept,
+            "messagesIn": counts.of(events::MESSAGE_IN),
+            "messagesOut": counts.of(events::MESSAGE_OUT),
+            "refusedTopics": counts.of(events::TOPIC_REFUSED),
+            "refusedPublishes": counts.of(events::PUBLISH_REFUSED),
+            "refusedWills": counts.of(events::WILL_REFUSED),
+            "refusedLogins": counts.of(events::LOGIN_REFUSED),
+            "refusedUnauthorized": counts.of(events::UNAUTHORIZED_REFUSED),
+            "refusedBusy": counts.of(events::BUSY_REFUSED),
+            "refusedHandshakes": counts.of(events::HANDSHAKE_REFUSED),
+            "displacedClients": counts.of(events::CLIENT_DISPLACED),
+            "takenOver": counts.of(events::SESSION_TAKEN_OVER),
+            "revoked": counts.of(events::CONNECTION_REVOKED),
+            "refusedByTwin": counts.of(events::TWIN_REFUSED),
+            "unansweredByTwin": counts.of(events::TWIN_UNANSWERED),
+            "refusedSubscriptions": counts.of(events::SUBSCRIPTION_REFUSED),
+            "refusedConnections": counts.of(events::CONNECTION_REFUSED),
+            "brokenConnections": counts.of(events::CONNECTION_MALFORMED),
+            "droppedQos0": counts.of(events::QOS0_DROPPED),
+            "lostQos1": counts.of(events::QOS1_LOST),
+            "cutOff": counts.of(events::CLIENT_CUT_OFF),
+            "uploaded": counts.of(events::UPLOAD_KEPT),
             "uploadsWaiting": shared.uploads.waiting(),
             "uploadSources": shared.uploads.sources(),
-            "refusedUploads": uploads.refused,
-            "droppedUploads": uploads.dropped,
-            "notRetained": counts.not_retained,
-            "routerDeaths": counts.router_deaths,
-            "routerRebuilds": counts.router_rebuilds,
+            "refusedUploads": counts.of(events::UPLOAD_REFUSED),
+            "droppedUploads": counts.of(events::UPLOAD_DROPPED),
+            "notRetained": counts.of(events::NOT_RETAINED),
+            "routerDeaths": counts.of(events::ROUTER_DIED),
+            "routerRebuilds": counts.of(events::ROUTER_REPLACED),
         });
-        let shared_out = [("forgottenSessions", counts.forgotten_sessions), ("slowed", counts.slowed)];
+        let shared_out = [
+            ("forgottenSessions", counts.of(events::SESSION_FORGOTTEN)),
+            ("slowed", counts.of(events::CLIENT_SLOWED)),
+        ];
         for (key, count) in shared_out {
             view[key] = count.into();
         }
@@ -263,12 +268,17 @@ async fn bind_tcp(address: &str, key: &str) -> Result<(TcpListener, SocketAddr),
 
 async fn publish(shared: &Rc<Shared>, name: String, payload: Bytes, qos: u8, retain: bool) {
     if let Some(defect) = topic::name_defect(&name) {
-        shared.broker.borrow_mut().counts.refused_topics += 1;
+        shared.broker.borrow().counts.count(events::TOPIC_REFUSED);
         tracing::error!(topic = ?name, ?defect, "node's own publish refused");
         return;
     }
-    let message =
-        Message { inside: topic::inside(&name), topic: name, payload, qos: qos.min(1), from: "".into() };
+    let message = Message {
+        router_form: topic::router_form(&name),
+        topic: name,
+        payload,
+        qos: qos.min(1),
+        from: "".into(),
+    };
     shared.broker.borrow_mut().publish(message, retain);
     loop {
         let moved = {

@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use tokio::sync::Notify;
 
 use crate::access::Acl;
+use crate::events::Counters;
 use crate::filters::{Filter, Filters};
 use crate::identity::{self, Owner};
 use crate::quotas::{Quotas, SessionRoom};
@@ -19,7 +20,7 @@ use crate::rate_limit::RateLimiter;
 use crate::retained::Retained;
 use crate::router::{self, RouterCaps, RouterTx};
 use crate::session::{CloseReason, ConnectInfo, ConnectionHandle, Enqueued, Message, Session};
-use crate::{plan, topic};
+use crate::{events, plan, topic};
 
 /// SUBACK's word for a refusal.
 const REFUSED: u8 = 0x80;
@@ -38,7 +39,7 @@ struct Pending {
 impl Pending {
     /// What it has in the router's window.
     fn weight(&self) -> usize {
-        if self.handed_in { router::weight(&self.message.inside) } else { 0 }
+        if self.handed_in { router::weight(&self.message.router_form) } else { 0 }
     }
 }
 
@@ -49,43 +50,6 @@ pub(crate) struct Published {
     pub(crate) change: Option<u64>,
     /// What it cost to find its subscribers: places looked at and members.
     pub(crate) looks: usize,
-}
-
-/// Counts for the snapshot.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Counts {
-    pub(crate) messages_in: u64,
-    pub(crate) messages_out: u64,
-    pub(crate) refused_topics: u64,
-    pub(crate) refused_publishes: u64,
-    pub(crate) refused_wills: u64,
-    pub(crate) refused_logins: u64,
-    pub(crate) refused_unauthorized: u64,
-    pub(crate) refused_full: u64,
-    pub(crate) refused_handshakes: u64,
-    pub(crate) displaced: u64,
-    pub(crate) taken_over: u64,
-    pub(crate) revoked: u64,
-    pub(crate) refused_by_twin: u64,
-    pub(crate) unanswered_by_twin: u64,
-    pub(crate) refused_subscriptions: u64,
-    pub(crate) refused_connections: u64,
-    pub(crate) malformed: u64,
-    pub(crate) dropped_qos0: u64,
-    pub(crate) lost_qos1: u64,
-    pub(crate) cut_off: u64,
-    pub(crate) not_retained: u64,
-    pub(crate) closed_for_uploads: u64,
-    /// Sessions that gave way because all held too much.
-    pub(crate) given_up: u64,
-    /// Sessions of absent clients that made room.
-    pub(crate) forgotten_sessions: u64,
-    /// Connections that the broker closed because they did not read, or were not answered for.
-    pub(crate) stuck: u64,
-    /// Times that a client was read more slowly because it asked for more than its share.
-    pub(crate) slowed: u64,
-    pub(crate) router_deaths: u64,
-    pub(crate) router_rebuilds: u64,
 }
 
 /// The broker's state. Lives on the hive's thread; never borrowed across an await.
@@ -120,7 +84,7 @@ pub(crate) struct Broker {
     pub(crate) to_store: Rc<Notify>,
     /// A message was handed out.
     pub(crate) moved: Rc<Notify>,
-    pub(crate) counts: Counts,
+    pub(crate) counts: Counters,
 }
 
 impl Broker {
@@ -147,7 +111,7 @@ impl Broker {
             retained,
             to_store: Rc::default(),
             moved: Rc::default(),
-            counts: Counts::default(),
+            counts: Counters::default(),
         }
     }
 
@@ -170,8 +134,7 @@ impl Broker {
         }
         if !known {
             if let SessionRoom::Evict(absent) = self.room_for(client) {
-                self.counts.forgotten_sessions += 1;
-                let forgotten = self.counts.forgotten_sessions;
+                let forgotten = self.counts.count(events::SESSION_FORGOTTEN);
                 if forgotten.is_power_of_two() {
                     tracing::warn!(client = ?absent, forgotten, "too many sessions: one of an absent client is forgotten");
                 }
@@ -215,58 +178,60 @@ impl Broker {
     pub(crate) fn fill(&mut self, client: &ClientId, handle: &Rc<ConnectionHandle>, out: &mut BytesMut) {
         let Some(session) = self.session_of(client, handle) else { return };
         let count = session.fill(out);
-        self.counts.messages_out += count;
+        self.counts.add(events::MESSAGE_OUT, count);
     }
 
     /// Subscribes, and queues the retained messages. Returns SUBACK's code.
     pub(crate) fn subscribe(&mut self, client: &ClientId, filter: &str, qos: u8) -> u8 {
         let granted = qos.min(1);
-        let inside = topic::inside(filter);
+        let router_form = topic::router_form(filter);
         let Some(session) = self.sessions.get_mut(client) else { return REFUSED };
-        let allowed = session.rights.may_subscribe(&inside);
-        let is_new = !session.subscriptions.contains_key(&inside);
+        let allowed = session.rights.may_subscribe(&router_form);
+        let is_new = !session.subscriptions.contains_key(&router_form);
         let owner = identity::owner(client);
         let too_many = is_new
             && (session.subscriptions.len() >= plan::SUBSCRIPTIONS
-                || self.filters.owned_with(&owner, &inside) > self.quotas.quota(&owner, plan::FILTERS)
-                || (self.filters.len() >= plan::FILTERS && !self.filters.contains(&inside)));
+                || self.filters.owned_with(&owner, &router_form) > self.quotas.quota(&owner, plan::FILTERS)
+                || (self.filters.len() >= plan::FILTERS && !self.filters.contains(&router_form)));
         let defect = topic::filter_defect(filter);
         if defect.is_some() || !allowed || too_many || !session.takes_retained() {
-            self.counts.refused_subscriptions += 1;
-            let refused = self.counts.refused_subscriptions;
+            let refused = self.counts.count(events::SUBSCRIPTION_REFUSED);
             if refused.is_power_of_two() {
                 tracing::warn!(?client, ?filter, ?defect, allowed, too_many, refused, "subscription refused");
             }
             return REFUSED;
         }
-        session.subscriptions.insert(inside.clone(), granted);
-        if self.filters.join(&inside, client, granted) {
-            self.teach(&inside);
+        session.subscriptions.insert(router_form.clone(), granted);
+        if self.filters.join(&router_form, client, granted) {
+            self.teach(&router_form);
         }
-        for message in self.retained_for(client, &inside) {
+        for message in self.retained_for(client, &router_form) {
             self.deliver(client, &message, granted.min(message.qos), true);
         }
         granted
     }
 
     pub(crate) fn unsubscribe(&mut self, client: &ClientId, filter: &str) {
-        let inside = topic::inside(filter);
-        if self.sessions.get_mut(client).is_some_and(|s| s.subscriptions.remove(&inside).is_some()) {
-            self.leave_filter(client, &inside);
+        let router_form = topic::router_form(filter);
+        if self.sessions.get_mut(client).is_some_and(|s| s.subscriptions.remove(&router_form).is_some()) {
+            self.leave_filter(client, &router_form);
         }
     }
 
     /// Sends a message on its way.
     pub(crate) fn publish(&mut self, message: Message, retain: bool) -> Published {
-        self.counts.messages_in += 1;
+        self.counts.count(events::MESSAGE_IN);
         let message = Rc::new(message);
         let change = if retain { self.retain(&message) } else { None };
         let mut targets: BTreeMap<ClientId, u8> = BTreeMap::new();
         let mut missing = Vec::new();
-        let (matching, looks) = self.filters.matching(&message.inside);
+        let (matching, looks) = self.filters.matching(&message.router_form);
         for filter in matching {
             for (client, qos) in &filter.members {
-                if !self.sessions.get(client).is_some_and(|session| session.rights.may_read(&message.inside))
+                if !self
+                    .sessions
+                    .get(client)
+                    .is_some_and(|session| session.rights.may_read(&message.router_form))
                 {
                     continue;
                 }
@@ -277,7 +242,7 @@ impl Broker {
                 missing.push(filter.number);
             }
         }
-        if !missing.is_empty() && !self.topic_is_routed(&message.inside) {
+        if !missing.is_empty() && !self.topic_is_routed(&message.router_form) {
             missing.clear();
         }
         if targets.is_empty() {
@@ -293,14 +258,18 @@ impl Broker {
         Published { change, looks }
     }
 
-    /// A connected client whose queue a message on `inside` would make longer than it should be.
-    pub(crate) fn slow_subscriber(&self, publisher: &ClientId, inside: &str) -> Option<Rc<ConnectionHandle>> {
-        let (matching, _) = self.filters.matching(inside);
+    /// A connected client whose queue a message on `router_form` would make longer than it should be.
+    pub(crate) fn slow_subscriber(
+        &self,
+        publisher: &ClientId,
+        router_form: &str,
+    ) -> Option<Rc<ConnectionHandle>> {
+        let (matching, _) = self.filters.matching(router_form);
         let mut members = matching.iter().flat_map(|filter| &filter.members).filter(|(_, qos)| **qos > 0);
         members.find_map(|(client, _)| {
             let session = self.sessions.get(client)?;
             // A client cannot wait for itself: its acknowledgements come behind its publishes.
-            let takes = publisher != client && session.rights.may_read(inside);
+            let takes = publisher != client && session.rights.may_read(router_form);
             (takes && session.is_slow()).then(|| session.handle.clone()).flatten()
         })
     }
@@ -326,8 +295,7 @@ impl Broker {
         let change = self.retained.put(message);
         self.to_store.notify_one();
         if change.is_none() {
-            self.counts.not_retained += 1;
-            let refused = self.counts.not_retained;
+            let refused = self.counts.count(events::NOT_RETAINED);
             if refused.is_power_of_two() {
                 tracing::warn!(client = ?message.from, topic = ?message.topic, refused, "no room for another retained message");
             }
@@ -352,12 +320,11 @@ impl Broker {
             Enqueued::Queued if session.held() > plan::HELD_LITTLE => self.relieve(),
             Enqueued::Queued | Enqueued::NotKept => {}
             Enqueued::Dropped => {
-                self.counts.dropped_qos0 += 1;
+                self.counts.count(events::QOS0_DROPPED);
                 tracing::debug!(?client, topic = ?message.topic, "queue is full, message of QoS 0 dropped");
             }
             Enqueued::Lost => {
-                self.counts.lost_qos1 += 1;
-                let (topic, lost) = (&message.topic, self.counts.lost_qos1);
+                let (topic, lost) = (&message.topic, self.counts.count(events::QOS1_LOST));
                 if lost.is_power_of_two() {
                     tracing::warn!(
                         ?client,
@@ -368,11 +335,10 @@ impl Broker {
                 }
             }
             Enqueued::Overflow => {
-                self.counts.lost_qos1 += 1;
+                self.counts.count(events::QOS1_LOST);
                 if let Some(handle) = &session.handle {
                     if !handle.is_closing() {
-                        self.counts.cut_off += 1;
-                        let (topic, count) = (&message.topic, self.counts.cut_off);
+                        let (topic, count) = (&message.topic, self.counts.count(events::CLIENT_CUT_OFF));
                         if count.is_power_of_two() {
                             tracing::warn!(?client, ?topic, count, "client does not keep up and is cut off");
                         }
@@ -401,15 +367,14 @@ impl Broker {
             return;
         };
         let lost = session.give_up();
-        self.counts.lost_qos1 += lost;
-        self.counts.given_up += 1;
-        let count = self.counts.given_up;
+        self.counts.add(events::QOS1_LOST, lost);
+        let count = self.counts.count(events::SESSION_GIVEN_UP);
         if count.is_power_of_two() {
             tracing::warn!(?client, lost, count, "sessions hold too much, and this one most: it is given up");
         }
         match &session.handle {
             Some(handle) => {
-                self.counts.cut_off += 1;
+                self.counts.count(events::CLIENT_CUT_OFF);
                 handle.close(CloseReason::Stuck);
             }
             None => {
@@ -419,8 +384,10 @@ impl Broker {
         }
     }
 
-    fn leave_filter(&mut self, client: &ClientId, inside: &str) {
-        let Some(Filter { number, routed: true, .. }) = self.filters.leave(inside, client) else { return };
+    fn leave_filter(&mut self, client: &ClientId, router_form: &str) {
+        let Some(Filter { number, routed: true, .. }) = self.filters.leave(router_form, client) else {
+            return;
+        };
         for pending in self.pending.values_mut().filter(|pending| pending.missing.contains(&number)) {
             pending.missing.retain(|missing| *missing != number);
             if pending.missing.is_empty() {
@@ -428,7 +395,7 @@ impl Broker {
             }
         }
         if let Some(router) = &mut self.router
-            && let Err(error) = router.remove(inside)
+            && let Err(error) = router.remove(router_form)
         {
             self.router_failed(&error);
         }

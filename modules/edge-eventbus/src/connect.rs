@@ -14,7 +14,7 @@ use crate::session::{ConnectInfo, ConnectionHandle};
 use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
 use crate::topic::Defect;
-use crate::{identity, plan, topic};
+use crate::{events, identity, plan, topic};
 
 /// A client that was let in.
 pub(crate) struct Accepted {
@@ -35,7 +35,7 @@ pub(crate) async fn accept_client(
 ) -> Result<Option<Accepted>, Broken> {
     let until = shared.env.now() + plan::CONNECT_DEADLINE;
     let left = || until.since(shared.env.now());
-    let stream = match (stream, peer.door) {
+    let stream = match (stream, peer.listener) {
         (Stream::Tcp(socket), crate::peer::ListenerKind::Tls) => {
             let shaken = shared.env.timeout(left(), shared.tls.accept(&shared.env, socket)).await;
             let (stream, user) = shaken.ok_or(Broken::Silent)??;
@@ -124,12 +124,12 @@ async fn admit(
         Some(will) if topic::is_brokers_own(&will.topic) => (None, true),
         will => (will, false),
     };
-    broker.counts.refused_wills += u64::from(brokers_own);
+    broker.counts.add(events::WILL_REFUSED, u64::from(brokers_own));
     // At CONNECT, so that its owner hears of it; and again when it is published, as rights may change until then.
     if let Some(will) = &will
         && (topic::name_defect(&will.topic).is_some() || !broker.may_write(&id, &will.topic))
     {
-        broker.counts.refused_wills += 1;
+        broker.counts.count(events::WILL_REFUSED);
         return Ok(Err(ConnectCode::NotAuthorized));
     }
     if !broker.has_room(&id, clean) {
@@ -148,16 +148,15 @@ async fn admit(
 
 /// Counts a refusal, and tells of the first and then of ever fewer.
 fn count(shared: &Shared, code: ConnectCode, peer: &str) {
-    let counts = &mut shared.broker.borrow_mut().counts;
-    counts.refused_connections += 1;
-    let counted = match code {
-        ConnectCode::BadUserNameOrPassword => &mut counts.refused_logins,
-        ConnectCode::NotAuthorized => &mut counts.refused_unauthorized,
-        ConnectCode::ServerUnavailable => &mut counts.refused_full,
+    let counts = shared.broker.borrow().counts.clone();
+    counts.count(events::CONNECTION_REFUSED);
+    let event = match code {
+        ConnectCode::BadUserNameOrPassword => events::LOGIN_REFUSED,
+        ConnectCode::NotAuthorized => events::UNAUTHORIZED_REFUSED,
+        ConnectCode::ServerUnavailable => events::BUSY_REFUSED,
         ConnectCode::Accepted | ConnectCode::UnacceptableVersion | ConnectCode::IdentifierRejected => return,
     };
-    *counted += 1;
-    let refused = *counted;
+    let refused = counts.count(event);
     if refused.is_power_of_two() {
         tracing::warn!(peer, ?code, refused, "connection refused");
     } else {

@@ -24,7 +24,7 @@ use crate::stream::{Reader, Stream, Writer};
 use crate::topic::Defect;
 use crate::upload_sources::UploadSource;
 use crate::uploads::{MemoryPermit, Outcome, Upload, UploadOrder};
-use crate::{plan, topic};
+use crate::{events, plan, topic};
 
 /// 1 s: a publisher waits no longer for room in slow queues, so that two clients that wait for each other go on.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
@@ -67,9 +67,8 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pendin
             if may && !matches!(error, Broken::Revoked) {
                 client.publish(will, None);
             } else {
-                let counts = &mut client.shared.broker.borrow_mut().counts;
-                counts.refused_wills += 1;
-                let (client, topic, refused) = (&client.id, &will.topic, counts.refused_wills);
+                let refused = client.shared.broker.borrow().counts.count(events::WILL_REFUSED);
+                let (client, topic) = (&client.id, &will.topic);
                 if refused.is_power_of_two() {
                     tracing::warn!(?client, ?topic, refused, "will not published: its client lost the right");
                 }
@@ -82,15 +81,13 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pendin
 
 fn note(shared: &Shared, client: &str, error: &Broken) {
     let reason = beehive::Fault::from_error(error).reason;
-    let mut broker = shared.broker.borrow_mut();
-    let counts = &mut broker.counts;
-    let counted = match error {
-        Broken::Malformed(_) | Broken::Protocol(_) => &mut counts.malformed,
-        Broken::NotKept(_) => &mut counts.closed_for_uploads,
-        Broken::Handshake(_) | Broken::Unnamed(_) | Broken::NoCertificate => &mut counts.refused_handshakes,
-        Broken::TakenOver => &mut counts.taken_over,
-        Broken::Revoked => &mut counts.revoked,
-        Broken::Unanswered(_) | Broken::Stuck => &mut counts.stuck,
+    let event = match error {
+        Broken::Malformed(_) | Broken::Protocol(_) => events::CONNECTION_MALFORMED,
+        Broken::NotKept(_) => events::CLOSED_FOR_UPLOAD,
+        Broken::Handshake(_) | Broken::Unnamed(_) | Broken::NoCertificate => events::HANDSHAKE_REFUSED,
+        Broken::TakenOver => events::SESSION_TAKEN_OVER,
+        Broken::Revoked => events::CONNECTION_REVOKED,
+        Broken::Unanswered(_) | Broken::Stuck => events::CONNECTION_STUCK,
         Broken::Socket(_)
         | Broken::Closed
         | Broken::Silent
@@ -101,8 +98,7 @@ fn note(shared: &Shared, client: &str, error: &Broken) {
             return;
         }
     };
-    *counted += 1;
-    let count = *counted;
+    let count = shared.broker.borrow().counts.count(event);
     // Whoever sends nonsense, or comes again and again while the cloud is away, shall not fill the log.
     if count.is_power_of_two() {
         tracing::warn!(client, ?reason, count, "connection closed");
@@ -201,8 +197,7 @@ impl Client {
         let mut broker = self.shared.broker.borrow_mut();
         let pause = broker.rates.charge(&mut self.account, cost, now);
         if !pause.is_zero() {
-            broker.counts.slowed += 1;
-            let slowed = broker.counts.slowed;
+            let slowed = broker.counts.count(events::CLIENT_SLOWED);
             if slowed.is_power_of_two() {
                 let (client, peer) = (&self.id, &self.handle.connect_info.peer.label);
                 tracing::info!(
@@ -260,17 +255,15 @@ impl Client {
     }
 
     fn may_write(&self, name: &str) -> bool {
-        let inside = topic::inside(name);
-        let by_session = self.session(|session| Some(session.rights.may_write(&inside)));
+        let router_form = topic::router_form(name);
+        let by_session = self.session(|session| Some(session.rights.may_write(&router_form)));
         by_session.unwrap_or_else(|| self.shared.broker.borrow().may_write(&self.id, name))
     }
 
     /// 3.1.1 can only acknowledge what it refuses, or have it sent again for ever: a publish that is not allowed is
     /// dropped and counted, and with QoS 1 or 2 acknowledged, as mosquitto does it.
     fn refuse_publish(&self, name: &str) {
-        let counts = &mut self.shared.broker.borrow_mut().counts;
-        counts.refused_publishes += 1;
-        let refused = counts.refused_publishes;
+        let refused = self.shared.broker.borrow().counts.count(events::PUBLISH_REFUSED);
         let (client, peer) = (&self.id, &self.handle.connect_info.peer.label);
         if refused.is_power_of_two() {
             tracing::warn!(?client, peer, topic = ?name, refused, "publish refused: the client has no right to this topic");
@@ -284,11 +277,7 @@ impl Client {
         match topic::name_defect(&publish.topic) {
             Some(Defect::Protocol(what)) => return Err(Broken::Protocol(what)),
             Some(Defect::Policy(why)) => {
-                let refused = {
-                    let counts = &mut self.shared.broker.borrow_mut().counts;
-                    counts.refused_topics += 1;
-                    counts.refused_topics
-                };
+                let refused = self.shared.broker.borrow().counts.count(events::TOPIC_REFUSED);
                 if refused.is_power_of_two() {
                     tracing::warn!(client = ?self.id, why, refused, "publish refused");
                 }
@@ -311,7 +300,7 @@ impl Client {
                 return Err(Broken::Protocol("too many publishes of QoS 2 are not released"));
             }
         }
-        wait_for_room(&self.shared, &self.id, &topic::inside(&publish.topic), qos).await;
+        wait_for_room(&self.shared, &self.id, &topic::router_form(&publish.topic), qos).await;
         let room = if plan::is_for_the_cloud(&publish.topic) {
             self.shared.uploads.room(&self.id, publish.topic.len() + publish.payload.len()).await
         } else {
@@ -337,7 +326,7 @@ impl Client {
             self.shared.uploads.put(Upload { source, payload, qos, dup, line, room })
         });
         let from = Rc::clone(&self.id);
-        let message = Message { inside: topic::inside(&name), topic: name, payload, qos, from };
+        let message = Message { router_form: topic::router_form(&name), topic: name, payload, qos, from };
         let Published { change, looks } = self.shared.broker.borrow_mut().publish(message, retain);
         // With QoS 1 it was looked before whether a subscriber is slow.
         self.looks += looks * (1 + usize::from(qos.min(1)));
@@ -394,9 +383,7 @@ async fn ask_twin(shared: &Shared, client: &str, topic: String, payload: Bytes) 
     match ask.await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => {
-            let mut broker = shared.broker.borrow_mut();
-            broker.counts.refused_by_twin += 1;
-            let refused = broker.counts.refused_by_twin;
+            let refused = shared.broker.borrow().counts.count(events::TWIN_REFUSED);
             if refused.is_power_of_two() {
                 tracing::warn!(client, topic = ?asked, ?why, refused, "DeviceTwin refuses a publish");
             } else {
@@ -405,9 +392,7 @@ async fn ask_twin(shared: &Shared, client: &str, topic: String, payload: Bytes) 
             Ok(())
         }
         Err(error) => {
-            let counts = &mut shared.broker.borrow_mut().counts;
-            counts.unanswered_by_twin += 1;
-            let unanswered = counts.unanswered_by_twin;
+            let unanswered = shared.broker.borrow().counts.count(events::TWIN_UNANSWERED);
             if unanswered.is_power_of_two() {
                 tracing::error!(client, topic = ?asked, %error, unanswered, "DeviceTwin does not answer");
             }
@@ -417,7 +402,7 @@ async fn ask_twin(shared: &Shared, client: &str, topic: String, payload: Bytes) 
 }
 
 /// Back-pressure: waits while the router or, from QoS 1 on, a subscriber is behind.
-async fn wait_for_room(shared: &Shared, publisher: &Rc<str>, inside: &str, qos: u8) {
+async fn wait_for_room(shared: &Shared, publisher: &Rc<str>, router_form: &str, qos: u8) {
     let env = &shared.env;
     let began = env.now();
     loop {
@@ -428,14 +413,14 @@ async fn wait_for_room(shared: &Shared, publisher: &Rc<str>, inside: &str, qos: 
         }
         let (router, subscriber) = {
             let broker = shared.broker.borrow();
-            let subscriber = if qos > 0 { broker.slow_subscriber(publisher, inside) } else { None };
+            let subscriber = if qos > 0 { broker.slow_subscriber(publisher, router_form) } else { None };
             (broker.backlog_is_long().then(|| Rc::clone(&broker.moved)), subscriber)
         };
         if let Some(moved) = router {
             env.timeout(left, moved.notified()).await;
         } else if let Some(handle) = subscriber {
             if now.since(handle.slow_since(now)) >= plan::SUBSCRIBER_PATIENCE {
-                shared.broker.borrow_mut().counts.cut_off += 1;
+                shared.broker.borrow().counts.count(events::CLIENT_CUT_OFF);
                 handle.close(CloseReason::Stuck);
             } else {
                 env.timeout(left, handle.room.notified()).await;

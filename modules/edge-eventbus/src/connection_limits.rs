@@ -18,7 +18,7 @@ pub(crate) struct ConnectionLimits {
     /// Altogether.
     pub(crate) all: usize,
     /// Through one listener: where there are several, none takes the last quarter from the others.
-    pub(crate) door: usize,
+    pub(crate) listener: usize,
     /// From one source.
     pub(crate) source: usize,
 }
@@ -32,8 +32,12 @@ impl ConnectionLimits {
             !config.unix_socket.path.as_os_str().is_empty(),
         ];
         let several = doors.iter().filter(|on| **on).count() > 1;
-        let door = if several { all.div_ceil(4) * 3 } else { all };
-        ConnectionLimits { all, door: door.min(all), source: usize::from(config.max_connections_per_address) }
+        let listener = if several { all.div_ceil(4) * 3 } else { all };
+        ConnectionLimits {
+            all,
+            listener: listener.min(all),
+            source: usize::from(config.max_connections_per_address),
+        }
     }
 }
 
@@ -43,7 +47,7 @@ pub(crate) struct ClientConnection {
     pub(crate) client: Rc<str>,
     /// Whether it is a user's.
     pub(crate) named: bool,
-    pub(crate) door: ListenerKind,
+    pub(crate) listener: ListenerKind,
     pub(crate) source: PeerOrigin,
     /// In seconds, as it asked for.
     pub(crate) keep_alive: u16,
@@ -81,13 +85,13 @@ pub(crate) fn place(
     now: Moment,
 ) -> Admission {
     let of_source = |connection: &&ClientConnection| connection.source == newcomer.source;
-    let of_door = |connection: &&ClientConnection| connection.door == newcomer.door;
+    let of_listener = |connection: &&ClientConnection| connection.listener == newcomer.listener;
     // The narrowest bound first: who is over his own share displaces nobody else.
     if !newcomer.source.is_everyone() && connections.iter().filter(of_source).count() >= limits.source {
         return victim(connections.iter().filter(of_source), newcomer, now);
     }
-    if connections.iter().filter(of_door).count() >= limits.door {
-        return victim(connections.iter().filter(of_door), newcomer, now);
+    if connections.iter().filter(of_listener).count() >= limits.listener {
+        return victim(connections.iter().filter(of_listener), newcomer, now);
     }
     if connections.len() >= limits.all {
         return victim(connections.iter(), newcomer, now);
@@ -116,7 +120,7 @@ fn victim<'a>(
 mod tests {
     use super::*;
 
-    const LIMITS: ConnectionLimits = ConnectionLimits { all: 4, door: 3, source: 2 };
+    const LIMITS: ConnectionLimits = ConnectionLimits { all: 4, listener: 3, source: 2 };
 
     fn at(seconds: u64) -> Moment {
         Moment(Duration::from_secs(seconds))
@@ -126,7 +130,7 @@ mod tests {
         ClientConnection {
             client: client.into(),
             named: false,
-            door: ListenerKind::Unix,
+            listener: ListenerKind::Unix,
             source: PeerOrigin::Uid(uid),
             keep_alive: 0,
             heard: at(100),
@@ -136,7 +140,7 @@ mod tests {
 
     fn everyone(client: &str) -> ClientConnection {
         ClientConnection {
-            door: ListenerKind::Plain,
+            listener: ListenerKind::Plain,
             source: crate::peer::Peer::default().source,
             ..connection(client, 0)
         }
@@ -196,7 +200,7 @@ mod tests {
         let mut config = config::edge::EventBus::default();
         let limits = |config: &config::edge::EventBus| {
             let limits = ConnectionLimits::of(config);
-            (limits.all, limits.door, limits.source)
+            (limits.all, limits.listener, limits.source)
         };
         assert_eq!(limits(&config), (128, 128, 64));
         config.unix_socket.path = "/run/mqtt.sock".into();

@@ -103,9 +103,9 @@ impl Filters {
     }
 
     /// The filters that take a topic, and what it cost to find them: places looked at and members.
-    pub(crate) fn matching(&self, inside: &str) -> (Vec<&Filter>, usize) {
+    pub(crate) fn matching(&self, router_form: &str) -> (Vec<&Filter>, usize) {
         let mut found = Vec::new();
-        let looked_at = self.by_level.find(inside, |number| found.extend(self.all.get(number)));
+        let looked_at = self.by_level.find(router_form, |number| found.extend(self.all.get(number)));
         let members: usize = found.iter().map(|filter| filter.members.len()).sum();
         (found, looked_at + members)
     }

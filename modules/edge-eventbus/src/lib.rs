@@ -44,6 +44,7 @@ mod connect;
 mod connection;
 mod connection_limits;
 mod error;
+mod events;
 mod filters;
 mod identity;
 mod listener;

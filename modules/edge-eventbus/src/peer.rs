@@ -42,7 +42,7 @@ impl PeerOrigin {
 /// The other end of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
-    pub(crate) door: ListenerKind,
+    pub(crate) listener: ListenerKind,
     pub(crate) source: PeerOrigin,
     /// For logs.
     pub(crate) label: String,
@@ -51,8 +51,8 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn tcp(door: ListenerKind, address: SocketAddr) -> Self {
-        Peer { door, source: PeerOrigin::of(address.ip()), label: address.to_string(), certified: None }
+    pub(crate) fn tcp(listener: ListenerKind, address: SocketAddr) -> Self {
+        Peer { listener, source: PeerOrigin::of(address.ip()), label: address.to_string(), certified: None }
     }
 
     pub(crate) fn unix(uid: u32, pid: Option<i32>) -> Self {
@@ -60,7 +60,7 @@ impl Peer {
             Some(pid) => format!("uid {uid}, pid {pid}"),
             None => format!("uid {uid}"),
         };
-        Peer { door: ListenerKind::Unix, source: PeerOrigin::Uid(uid), label, certified: None }
+        Peer { listener: ListenerKind::Unix, source: PeerOrigin::Uid(uid), label, certified: None }
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) fn is_for_the_cloud(topic: &str) -> bool {
     }
 }
 
-/// What clients publish in the trees that begin with `$`, in the router's form (see [`crate::topic::inside`]): the
+/// What clients publish in the trees that begin with `$`, in the router's form (see [`crate::topic::router_form`]): the
 /// topics that KubeEdge's devices and applications publish on, and what is left of `$hw` only `edgecore` says. In the
 /// other trees they publish what they like.
 const CLIENTS_HW: [&str; 5] = [
@@ -109,28 +109,28 @@ const CLIENTS_KE: [&str; 2] = ["s/ke/events/device/+/+/data/update", "s/ke/event
 const CLOSED: [&str; 4] = ["s/hw/#", "s/SYS/#", "s/share/#", "s/queue/#"];
 
 /// Whether a client without particular rights may publish on a topic, given in the router's form.
-pub(crate) fn is_clients(inside: &str) -> bool {
-    inside.starts_with("u/")
-        || CLIENTS_HW.iter().chain(&CLIENTS_KE).any(|filter| topic::matches(filter, inside))
+pub(crate) fn is_clients(router_form: &str) -> bool {
+    router_form.starts_with("u/")
+        || CLIENTS_HW.iter().chain(&CLIENTS_KE).any(|filter| topic::matches(filter, router_form))
 }
 
 /// Whether a client may be given the right to publish on a topic, given in the router's form.
-pub(crate) fn may_be_clients(inside: &str) -> bool {
-    let closed = CLOSED.iter().any(|tree| topic::matches(tree, inside));
-    !closed || CLIENTS_HW.iter().any(|filter| topic::matches(filter, inside))
+pub(crate) fn may_be_clients(router_form: &str) -> bool {
+    let closed = CLOSED.iter().any(|tree| topic::matches(tree, router_form));
+    !closed || CLIENTS_HW.iter().any(|filter| topic::matches(filter, router_form))
 }
 
 /// Whether a filter, given in the router's form, takes a topic of [`may_be_clients`].
-pub(crate) fn may_overlap_clients(inside: &str) -> bool {
-    let closed = CLOSED.iter().any(|tree| topic::covers(tree, inside));
-    !closed || CLIENTS_HW.iter().any(|filter| topic::overlap(filter, inside))
+pub(crate) fn may_overlap_clients(router_form: &str) -> bool {
+    let closed = CLOSED.iter().any(|tree| topic::covers(tree, router_form));
+    !closed || CLIENTS_HW.iter().any(|filter| topic::overlap(filter, router_form))
 }
 
 /// Whether a client's publish on `topic` is DeviceTwin's: what KubeEdge's EventBus hands to it, with a device being
 /// `<namespace>/<name>`, less what no client may say.
 pub(crate) fn is_twins(topic: &str) -> bool {
-    let inside = topic::inside(topic);
-    inside.starts_with("s/hw/") && may_be_clients(&inside) && !is_for_the_cloud(topic)
+    let router_form = topic::router_form(topic);
+    router_form.starts_with("s/hw/") && may_be_clients(&router_form) && !is_for_the_cloud(topic)
 }
 
 /// How long a client may be silent.
@@ -195,8 +195,10 @@ mod tests {
         }
         let filters = ["$hw/events/upload/#", "SYS/dis/upload_records", "+/user/#"];
         let takes = |topic: &str| {
-            let inside = crate::topic::inside(topic);
-            filters.iter().any(|filter| crate::topic::matches(&crate::topic::inside(filter), &inside))
+            let router_form = crate::topic::router_form(topic);
+            filters
+                .iter()
+                .any(|filter| crate::topic::matches(&crate::topic::router_form(filter), &router_form))
         };
         for first in ["$hw", "hw", "SYS", "", "$", "a", "user"] {
             for second in ["events", "dis", "user", ""] {

@@ -73,7 +73,11 @@ impl Retained {
 
     /// The messages that a new subscription gets.
     pub(crate) fn matching(&self, filter: &str) -> Vec<Rc<Message>> {
-        self.kept.values().filter(|message| topic::matches(filter, &message.inside)).map(Rc::clone).collect()
+        self.kept
+            .values()
+            .filter(|message| topic::matches(filter, &message.router_form))
+            .map(Rc::clone)
+            .collect()
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -133,10 +137,10 @@ fn read(row: &Row) -> Option<Message> {
     let (qos, rest) = row.value.split_first()?;
     let (length, rest) = rest.split_first()?;
     let (name, payload) = rest.split_at_checked(usize::from(*length))?;
-    let (from, inside) = (std::str::from_utf8(name).ok()?, topic::inside(&row.key1));
-    let told = from.is_empty() || plan::may_be_clients(&inside);
+    let (from, router_form) = (std::str::from_utf8(name).ok()?, topic::router_form(&row.key1));
+    let told = from.is_empty() || plan::may_be_clients(&router_form);
     (topic::name_defect(&row.key1).is_none() && *qos <= 2 && told).then(|| Message {
-        inside,
+        router_form,
         topic: row.key1.clone(),
         payload: Bytes::copy_from_slice(payload),
         qos: *qos,
@@ -153,7 +157,7 @@ mod tests {
         let from = if topic.starts_with('$') { "" } else { "user=plc;a" };
         Rc::new(Message {
             topic: topic.into(),
-            inside: topic::inside(topic),
+            router_form: topic::router_form(topic),
             payload,
             qos: 1,
             from: from.into(),
@@ -212,8 +216,8 @@ mod tests {
         retained.quota(Quotas { users: true });
         let from = |name: &str, topic: &str, size: usize| {
             let payload = Bytes::from(vec![b'x'; size]);
-            let (topic, inside) = (topic.to_owned(), topic::inside(topic));
-            Rc::new(Message { topic, inside, payload, qos: 1, from: name.into() })
+            let (topic, router_form) = (topic.to_owned(), topic::router_form(topic));
+            Rc::new(Message { topic, router_form, payload, qos: 1, from: name.into() })
         };
         let kept = (0..plan::RETAINED).filter(|n| retained.put(&from("n", &n.to_string(), 1)).is_some());
         assert_eq!(kept.count(), plan::RETAINED / 2);

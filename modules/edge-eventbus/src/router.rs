@@ -1,4 +1,4 @@
-//! The door to rumqttd: nothing else in this crate names it.
+//! The only file of this crate that names rumqttd.
 //!
 //! Only its router is used, over one link that subscribes to every filter. The router carries topic and number of a
 //! message and says which filters take it; the messages themselves never enter its logs. That makes its weak sides

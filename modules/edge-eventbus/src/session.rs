@@ -18,7 +18,7 @@ use crate::{packet, plan};
 pub(crate) struct Message {
     pub(crate) topic: String,
     /// The topic in the router's form.
-    pub(crate) inside: String,
+    pub(crate) router_form: String,
     pub(crate) payload: Bytes,
     pub(crate) qos: u8,
     /// The name of the client that published it; empty for the node itself.
@@ -339,7 +339,7 @@ mod tests {
     fn message(payload: &[u8]) -> Rc<Message> {
         Rc::new(Message {
             topic: "t".into(),
-            inside: "u/t".into(),
+            router_form: "u/t".into(),
             payload: Bytes::copy_from_slice(payload),
             qos: 1,
             from: "".into(),

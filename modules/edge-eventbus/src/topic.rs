@@ -67,18 +67,18 @@ pub(crate) fn filter_defect(filter: &str) -> Option<Defect> {
     None
 }
 
-/// The form of a name or filter inside the router: `$x` is `s/x` and `x` is `u/x`.
+/// The form of a name or filter in the router: `$x` is `s/x` and `x` is `u/x`.
 ///
 /// rumqttd refuses filters that begin with `$`, and dies of a name whose first character takes more than one byte. The
 /// two trees also keep `#` and `+` in the first level away from `$` topics, as the specification wants it.
-pub(crate) fn inside(topic: &str) -> String {
+pub(crate) fn router_form(topic: &str) -> String {
     match topic.strip_prefix('$') {
         Some(rest) => format!("s/{rest}"),
         None => format!("u/{topic}"),
     }
 }
 
-/// Whether a valid filter takes a valid name, both in the form of [`inside`].
+/// Whether a valid filter takes a valid name, both in the form of [`router_form`].
 pub(crate) fn matches(filter: &str, topic: &str) -> bool {
     let mut levels = topic.split('/');
     for wanted in filter.split('/') {
@@ -93,7 +93,7 @@ pub(crate) fn matches(filter: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
-/// Whether some name is taken by both of two valid filters in the form of [`inside`].
+/// Whether some name is taken by both of two valid filters in the form of [`router_form`].
 pub(crate) fn overlap(one: &str, other: &str) -> bool {
     let (mut one, mut other) = (one.split('/'), other.split('/'));
     loop {
@@ -105,7 +105,7 @@ pub(crate) fn overlap(one: &str, other: &str) -> bool {
     }
 }
 
-/// Whether every name that `inner` takes is taken by `outer`, too, both valid filters in the form of [`inside`].
+/// Whether every name that `inner` takes is taken by `outer`, too, both valid filters in the form of [`router_form`].
 pub(crate) fn covers(outer: &str, inner: &str) -> bool {
     let (mut outer, mut inner) = (outer.split('/'), inner.split('/'));
     loop {
@@ -123,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn takes(filter: &str, topic: &str) -> bool {
-        matches(&inside(filter), &inside(topic))
+        matches(&router_form(filter), &router_form(topic))
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
         fn the_router_matches_as_we_do(filter in levels(true), topic in levels(false)) {
             prop_assume!(!topic.is_empty() && !filter.is_empty());
             prop_assert_eq!(filter_defect(&filter), None);
-            let (filter, topic) = (inside(&filter), inside(&topic));
+            let (filter, topic) = (router_form(&filter), router_form(&topic));
             prop_assert_eq!(matches(&filter, &topic), rumqttd::protocol::matches(&topic, &filter));
         }
 
@@ -190,7 +190,7 @@ mod tests {
             one in levels(true), other in levels(true), topic in levels(false),
         ) {
             prop_assume!(!topic.is_empty() && !one.is_empty() && !other.is_empty());
-            let (one, other, topic) = (inside(&one), inside(&other), inside(&topic));
+            let (one, other, topic) = (router_form(&one), router_form(&other), router_form(&topic));
             if matches(&one, &topic) && matches(&other, &topic) {
                 prop_assert!(overlap(&one, &other) && overlap(&other, &one));
             }
@@ -207,7 +207,7 @@ mod tests {
                 && !BROKERS_OWN.iter().any(|own| one == *own || one.starts_with(&format!("{own}/"))));
             prop_assert!(filter.is_none() || other.is_empty() || other.contains(['+', '#', '\0', '$']));
             if name.is_none() && filter.is_none() {
-                let (topic, filter) = (inside(&one), inside(&other));
+                let (topic, filter) = (router_form(&one), router_form(&other));
                 prop_assert_eq!(matches(&filter, &topic), rumqttd::protocol::matches(&topic, &filter));
                 prop_assert!(matches(&topic, &topic));
             }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-/// Filters in the form of [`crate::topic::inside`], each with a value.
+/// Filters in the form of [`crate::topic::router_form`], each with a value.
 pub(crate) struct Trie<T> {
     root: Node<T>,
 }

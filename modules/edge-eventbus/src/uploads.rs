@@ -13,6 +13,7 @@ use contract::{Telemetry, rows};
 use edge_store::{Class, OutboxQueue, Store, Write};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::events::{self, Counters};
 use crate::identity::{self, Owner};
 use crate::plan;
 use crate::quotas::Quotas;
@@ -50,17 +51,9 @@ struct Waiting {
     outcome: oneshot::Sender<Outcome>,
 }
 
-/// Counts for the snapshot.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Counts {
-    pub(crate) kept: u64,
-    pub(crate) refused: u64,
-    pub(crate) dropped: u64,
-}
-
 /// Messages that the store has not taken yet.
 pub(crate) struct Uploads {
-    counts: Cell<Counts>,
+    counts: Counters,
     queue: RefCell<VecDeque<Waiting>>,
     came: Notify,
     settled: Notify,
@@ -76,7 +69,7 @@ pub(crate) struct Uploads {
 impl Default for Uploads {
     fn default() -> Self {
         Uploads {
-            counts: Cell::default(),
+            counts: Counters::default(),
             queue: RefCell::default(),
             came: Notify::new(),
             settled: Notify::new(),
@@ -91,8 +84,8 @@ impl Default for Uploads {
 
 impl Uploads {
     /// Quotas the outbox like that.
-    pub(crate) fn new(quotas: Quotas) -> Self {
-        Uploads { quotas, ..Uploads::default() }
+    pub(crate) fn new(quotas: Quotas, counts: Counters) -> Self {
+        Uploads { quotas, counts, ..Uploads::default() }
     }
 
     /// Waits until there is memory for a message of so many bytes of a client.
@@ -146,18 +139,6 @@ impl Uploads {
     /// How many messages the store has not taken yet.
     pub(crate) fn waiting(&self) -> usize {
         self.queue.borrow().len() + self.storing.get()
-    }
-
-    /// What became of messages so far.
-    pub(crate) fn counts(&self) -> Counts {
-        self.counts.get()
-    }
-
-    fn count(&self, what: impl FnOnce(&mut Counts)) -> Counts {
-        let mut counts = self.counts.get();
-        what(&mut counts);
-        self.counts.set(counts);
-        counts
     }
 
     /// How many sources are counted.
@@ -283,7 +264,7 @@ impl Keeper {
 
     fn kept(&self, waiting: Waiting) {
         let Waiting { item, outcome } = waiting;
-        self.uploads.count(|counts| counts.kept += 1);
+        self.uploads.counts.count(events::UPLOAD_KEPT);
         drop(item.room);
         let _ = outcome.send(Ok(()));
     }
@@ -297,12 +278,12 @@ impl Keeper {
         let Waiting { item, outcome } = waiting;
         if item.qos > 0 {
             item.line.refused.set(true);
-            self.uploads.count(|counts| counts.refused += 1);
+            self.uploads.counts.count(events::UPLOAD_REFUSED);
             let _ = outcome.send(Err(why));
             return;
         }
         self.sources.next(&item.source);
-        let dropped = self.uploads.count(|counts| counts.dropped += 1).dropped;
+        let dropped = self.uploads.counts.count(events::UPLOAD_DROPPED);
         if dropped.is_power_of_two() {
             let UploadSource { client, topic } = &item.source;
             tracing::warn!(?client, ?topic, ?why, dropped, "message of QoS 0 for the cloud dropped");

@@ -29,7 +29,7 @@ impl Right {
 }
 
 /// A right on a filter. In a file's pattern the filter is as it was written, with %c and %u; everywhere else it is in the
-/// router's form (see [`topic::inside`]).
+/// router's form (see [`topic::router_form`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rule {
     right: Right,
@@ -87,7 +87,7 @@ impl Acl {
                 "topic" => {
                     let (right, filter) = right(rest);
                     check(right, filter).map_err(|what| Defect::new(number, what))?;
-                    let rule = Rule { right, filter: topic::inside(filter) };
+                    let rule = Rule { right, filter: topic::router_form(filter) };
                     match &user {
                         Some(user) => lines.users.entry(user.clone()).or_default().push(rule),
                         None => lines.anonymous.push(rule),
@@ -143,7 +143,7 @@ fn check(right: Right, filter: &str) -> Result<(), &'static str> {
         return Err(what);
     }
     // A line without any effect is a mistake that should not look like a right.
-    if right == Right::Write && !plan::may_overlap_clients(&topic::inside(filter)) {
+    if right == Right::Write && !plan::may_overlap_clients(&topic::router_form(filter)) {
         return Err("no client may write there, whatever its rights: only edgecore or the broker does");
     }
     Ok(())
@@ -167,7 +167,7 @@ fn expanded(pattern: &Rule, user: Option<&str>, client_id: &str) -> Option<Rule>
         }
         levels.push(filled(level, user.unwrap_or_default(), client_id));
     }
-    Some(Rule { right: *right, filter: topic::inside(&levels.join("/")) })
+    Some(Rule { right: *right, filter: topic::router_form(&levels.join("/")) })
 }
 
 /// In one go, so that a name with a %c in it stays a name.
@@ -202,31 +202,34 @@ pub(crate) enum Rights {
 
 impl Rights {
     /// Whether it may publish on a topic, given in the router's form. What only `edgecore` says nobody may.
-    pub(crate) fn may_write(&self, inside: &str) -> bool {
+    pub(crate) fn may_write(&self, router_form: &str) -> bool {
         match self {
-            Rights::KubeEdge => plan::is_clients(inside),
+            Rights::KubeEdge => plan::is_clients(router_form),
             Rights::Rules(rules) => {
-                plan::may_be_clients(inside)
-                    && allowed(rules, Right::writes, |filter| topic::matches(filter, inside))
+                plan::may_be_clients(router_form)
+                    && allowed(rules, Right::writes, |filter| topic::matches(filter, router_form))
             }
         }
     }
 
     /// Whether it may receive a message on a topic, given in the router's form.
-    pub(crate) fn may_read(&self, inside: &str) -> bool {
+    pub(crate) fn may_read(&self, router_form: &str) -> bool {
         match self {
             Rights::KubeEdge => true,
-            Rights::Rules(rules) => allowed(rules, Right::reads, |filter| topic::matches(filter, inside)),
+            Rights::Rules(rules) => {
+                allowed(rules, Right::reads, |filter| topic::matches(filter, router_form))
+            }
         }
     }
 
     /// Whether a subscription to a filter, given in the router's form, can ever bring it a message.
-    pub(crate) fn may_subscribe(&self, inside: &str) -> bool {
+    pub(crate) fn may_subscribe(&self, router_form: &str) -> bool {
         match self {
             Rights::KubeEdge => true,
             Rights::Rules(rules) => {
-                let denied = |rule: &Rule| rule.right == Right::Deny && topic::covers(&rule.filter, inside);
-                let given = |rule: &Rule| rule.right.reads() && topic::overlap(&rule.filter, inside);
+                let denied =
+                    |rule: &Rule| rule.right == Right::Deny && topic::covers(&rule.filter, router_form);
+                let given = |rule: &Rule| rule.right.reads() && topic::overlap(&rule.filter, router_form);
                 !rules.iter().any(denied) && rules.iter().any(given)
             }
         }

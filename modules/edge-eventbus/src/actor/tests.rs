@@ -48,8 +48,8 @@ fn a_dead_router_is_replaced_and_its_clients_notice_nothing() {
         let mut client = tokio::net::TcpStream::connect(&address).await.unwrap();
         client.write_all(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01a").await.unwrap();
         client.write_all(b"\x82\x06\x00\x01\x00\x01t\x00").await.unwrap();
-        let mut greeting = [0; 9];
-        client.read_exact(&mut greeting).await.unwrap();
+        let mut connack = [0; 9];
+        client.read_exact(&mut connack).await.unwrap();
         for round in 0..3 {
             shared.broker.borrow_mut().kill_router();
             for n in 0..100 {
@@ -64,7 +64,7 @@ fn a_dead_router_is_replaced_and_its_clients_notice_nothing() {
             }
             let alive = || {
                 let broker = shared.broker.borrow();
-                broker.counts.router_deaths == round + 1 && broker.has_router()
+                broker.counts.of(events::ROUTER_DIED) == round + 1 && broker.has_router()
             };
             until(&env, alive).await;
         }

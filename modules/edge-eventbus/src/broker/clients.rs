@@ -9,15 +9,22 @@ use beehive::Moment;
 use super::{Broker, ClientId};
 use crate::access::{Acl, Hash, Proof, Rights};
 use crate::connection_limits::{self, Admission, ClientConnection, ConnectionLimits};
+use crate::events::Counters;
 use crate::peer::PeerOrigin;
 use crate::quotas::{self, Quotas, SessionEntry, SessionRoom};
 use crate::session::{CloseReason, ConnectInfo, Message};
-use crate::{identity, plan, topic};
+use crate::{events, identity, plan, topic};
 
 impl Broker {
     /// SessionRoom for so many clients, and for as many sessions of absent ones.
     pub(crate) fn with_room(mut self, limits: ConnectionLimits) -> Self {
         self.room = plan::SESSIONS.max(2 * limits.all);
+        self
+    }
+
+    /// Counts there.
+    pub(crate) fn with_counters(mut self, counts: Counters) -> Self {
+        self.counts = counts;
         self
     }
 
@@ -60,22 +67,22 @@ impl Broker {
 
     /// Whether the client of that name may publish on a topic, be it connected or not.
     pub(crate) fn may_write(&self, client: &str, name: &str) -> bool {
-        self.acl.rights(client).may_write(&topic::inside(name))
+        self.acl.rights(client).may_write(&topic::router_form(name))
     }
 
     /// The retained messages of a filter that a client may read, and whose own clients may still write them.
-    pub(super) fn retained_for(&self, client: &ClientId, inside: &str) -> Vec<Rc<Message>> {
+    pub(super) fn retained_for(&self, client: &ClientId, router_form: &str) -> Vec<Rc<Message>> {
         let Some(session) = self.sessions.get(client) else { return Vec::new() };
         let mut writers: BTreeMap<Rc<str>, Rights> = BTreeMap::new();
-        let mut all = self.retained.matching(inside);
+        let mut all = self.retained.matching(router_form);
         all.retain(|message| {
             let by_node = message.from.is_empty();
-            session.rights.may_read(&message.inside)
+            session.rights.may_read(&message.router_form)
                 && (by_node
                     || writers
                         .entry(Rc::clone(&message.from))
                         .or_insert_with(|| self.acl.rights(&message.from))
-                        .may_write(&message.inside))
+                        .may_write(&message.router_form))
         });
         all
     }
@@ -100,8 +107,7 @@ impl Broker {
             Admission::Free => true,
             Admission::Refused => false,
             Admission::Evict(victim) => {
-                self.counts.displaced += 1;
-                let displaced = self.counts.displaced;
+                let displaced = self.counts.count(events::CLIENT_DISPLACED);
                 if displaced.is_power_of_two() {
                     tracing::warn!(client = ?victim, newcomer = ?client, displaced, "too many clients: one made room");
                 }
@@ -167,7 +173,7 @@ fn connection(client: &ClientId, connect_info: &ConnectInfo, heard: Option<Momen
     ClientConnection {
         client: Rc::clone(client),
         named: connect_info.proof != Proof::None,
-        door: connect_info.peer.door,
+        listener: connect_info.peer.listener,
         source: connect_info.peer.source,
         keep_alive: connect_info.keep_alive,
         heard: heard.unwrap_or(connect_info.at),

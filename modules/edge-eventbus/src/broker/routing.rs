@@ -2,6 +2,7 @@
 
 use super::Broker;
 use crate::error::RouterError;
+use crate::events;
 use crate::router::{self, Match, RouterTx};
 
 impl Broker {
@@ -37,7 +38,7 @@ impl Broker {
     /// An empty router comes for one that is full. Clients, sessions and retained messages are not the router's, so that
     /// it has only to learn the filters.
     pub(crate) fn router_replaced(&mut self, router: RouterTx) {
-        self.counts.router_rebuilds += 1;
+        self.counts.count(events::ROUTER_REPLACED);
         self.router_left();
         self.router_started(router);
     }
@@ -50,7 +51,7 @@ impl Broker {
     /// The router is gone.
     pub(crate) fn router_died(&mut self) {
         if self.has_router() {
-            self.counts.router_deaths += 1;
+            self.counts.count(events::ROUTER_DIED);
             self.router_left();
         }
     }
@@ -77,22 +78,22 @@ impl Broker {
     }
 
     /// Makes a filter the router's, if it may have another one.
-    pub(super) fn teach(&mut self, inside: &str) {
-        let room = self.router_filters.len() < self.caps.filters || self.router_filters.contains(inside);
+    pub(super) fn teach(&mut self, router_form: &str) {
+        let room = self.router_filters.len() < self.caps.filters || self.router_filters.contains(router_form);
         if !room {
             // Only what nobody subscribes to any more is forgotten by starting anew.
             if self.filters.routed() <= self.caps.filters / 2 {
                 self.fill_up();
             }
         }
-        let (Some(router), Some(filter), true) = (&mut self.router, self.filters.get_mut(inside), room)
+        let (Some(router), Some(filter), true) = (&mut self.router, self.filters.get_mut(router_form), room)
         else {
             return;
         };
-        match router.add(inside, filter.number) {
+        match router.add(router_form, filter.number) {
             Ok(()) => {
                 filter.routed = true;
-                self.router_filters.insert(inside.to_owned());
+                self.router_filters.insert(router_form.to_owned());
             }
             Err(error) => self.router_failed(&error),
         }
@@ -103,12 +104,12 @@ impl Broker {
         while let Some(next) = self.backlog.front().copied() {
             // What nobody is named for any more needs no answer.
             if let Some(pending) = self.pending.get_mut(&next).filter(|pending| !pending.missing.is_empty()) {
-                let weight = router::weight(&pending.message.inside);
+                let weight = router::weight(&pending.message.router_form);
                 if self.window > 0 && self.window + weight > router::WINDOW_BYTES {
                     return;
                 }
                 let Some(router) = &mut self.router else { return };
-                if let Err(error) = router.route(&pending.message.inside, next) {
+                if let Err(error) = router.route(&pending.message.router_form, next) {
                     self.router_failed(&error);
                     return;
                 }
@@ -119,18 +120,18 @@ impl Broker {
         }
     }
 
-    pub(super) fn topic_is_routed(&mut self, inside: &str) -> bool {
+    pub(super) fn topic_is_routed(&mut self, router_form: &str) -> bool {
         if self.router.is_none() {
             return false;
         }
-        if self.router_topics.contains(inside) {
+        if self.router_topics.contains(router_form) {
             return true;
         }
         let room = self.router_topics.len() < self.caps.topics
-            && self.router_topic_bytes + inside.len() <= self.caps.topic_bytes;
+            && self.router_topic_bytes + router_form.len() <= self.caps.topic_bytes;
         if room {
-            self.router_topic_bytes += inside.len();
-            self.router_topics.insert(inside.to_owned());
+            self.router_topic_bytes += router_form.len();
+            self.router_topics.insert(router_form.to_owned());
         }
         if !room {
             self.fill_up();

@@ -6,15 +6,15 @@ fn acl(text: &str) -> Acl {
 }
 
 fn writes(rights: &Rights, topic: &str) -> bool {
-    rights.may_write(&topic::inside(topic))
+    rights.may_write(&topic::router_form(topic))
 }
 
 fn reads(rights: &Rights, topic: &str) -> bool {
-    rights.may_read(&topic::inside(topic))
+    rights.may_read(&topic::router_form(topic))
 }
 
 fn subscribes(rights: &Rights, filter: &str) -> bool {
-    rights.may_subscribe(&topic::inside(filter))
+    rights.may_subscribe(&topic::router_form(filter))
 }
 
 /// What devices and applications of KubeEdge publish (section 3.2 of the contracts).
