@@ -42,13 +42,23 @@ pub(crate) struct Parsed<T> {
     pub(crate) unknown: Vec<Defect>,
 }
 
+/// One document of YAML. 16 aliases are more than anybody writes into a config file, and aliases of aliases could make a gigabyte
+/// of it.
+fn yaml(text: &str) -> Result<Value, serde_saphyr::Error> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_aliases: 16 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 10_000 },
+    };
+    serde_saphyr::from_str_with_options(text, options)
+}
+
 /// Lays YAML over the defaults. `of_kubeedge` has the keys of KubeEdge's that have no effect here, with KubeEdge's defaults.
 pub(crate) fn parse<T>(path: &Path, text: &str, of_kubeedge: &str) -> Result<Parsed<T>, ConfigError>
 where
     T: Default + Serialize + DeserializeOwned,
 {
     let failed = |reason: String| ConfigError::Parse { path: path.to_owned(), reason };
-    let file: Value = serde_saphyr::from_str(text).map_err(|error| failed(error.to_string()))?;
+    let file: Value = yaml(text).map_err(|error| failed(error.to_string()))?;
     let defaults = serde_json::to_value(T::default()).map_err(|error| failed(error.to_string()))?;
     let mut overlay = Overlay::default();
     let tree = match file {

@@ -109,6 +109,16 @@ pub enum ConfigError {
     },
 }
 
+/// One document of YAML. 16 aliases are more than anybody writes into a config file, and aliases of aliases could make a gigabyte
+/// of it.
+fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_saphyr::Error> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_aliases: 16 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 10_000 },
+    };
+    serde_saphyr::from_str_with_options(text, options)
+}
+
 impl Config {
     /// Reads a config file; `protocol` is what `common.protocol` is when the file leaves it out.
     ///
@@ -117,7 +127,7 @@ impl Config {
     pub fn read(path: &Path, protocol: &str) -> Result<Self, ConfigError> {
         let text = read_capped(path)?;
         let parse = |reason: String| ConfigError::Parse { path: path.to_owned(), reason };
-        let mut config: Config = serde_saphyr::from_str(&text).map_err(|error| parse(error.to_string()))?;
+        let mut config: Config = yaml(&text).map_err(|error| parse(error.to_string()))?;
         for key in unknown_keys(&text) {
             tracing::warn!(file = %path.display(), key, "config key is not known and has no effect");
         }
@@ -162,7 +172,7 @@ fn read_capped(path: &Path) -> Result<String, ConfigError> {
 }
 
 fn unknown_keys(text: &str) -> Vec<String> {
-    let Ok(serde_json::Value::Object(top)) = serde_saphyr::from_str::<serde_json::Value>(text) else {
+    let Ok(serde_json::Value::Object(top)) = yaml::<serde_json::Value>(text) else {
         return Vec::new();
     };
     let mut found = Vec::new();

@@ -1,8 +1,8 @@
 //! One device: an actor with its connection, its cycles and its reports.
 
 mod actor;
-mod exchange;
 mod crash_budget;
+mod exchange;
 mod instance;
 mod property;
 mod reporter;

@@ -49,7 +49,8 @@ impl NodeLease {
     pub fn new(parts: Parts) -> Self {
         let sessions = Rc::<RefCell<Sessions>>::default();
         let registry = Registry::new(parts.client.clone());
-        let leases = LeaseClient::new(parts.client.clone(), parts.cloudcore.as_str().into(), Rc::clone(&sessions));
+        let leases =
+            LeaseClient::new(parts.client.clone(), parts.cloudcore.as_str().into(), Rc::clone(&sessions));
         NodeLease { parts, registry, leases, sessions }
     }
 }

@@ -97,7 +97,7 @@ impl Cluster {
         };
         let api = cloud_apiserver::start(server, env.clone()).await.unwrap();
         let account = account::of_stand_alone(&api.client(), api.kubeconfig_path()).await;
-        Cluster::with(folder, env, Served::StandAlone(api), account, carrier).await
+        Cluster::with(folder, env, Served::StandAlone(Box::new(api)), account, carrier).await
     }
 
     /// A CloudCore of its own beside a real API server, as the account that ships, with nodes whose links are QUIC on

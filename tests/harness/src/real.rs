@@ -50,7 +50,7 @@ impl RealCluster {
 
 /// The API of a cluster.
 pub(crate) enum Served {
-    StandAlone(cloud_apiserver::Running),
+    StandAlone(Box<cloud_apiserver::Running>),
     Real(RealCluster),
 }
 

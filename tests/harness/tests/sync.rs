@@ -300,7 +300,7 @@ impl Bench {
         let letter = |_| char::from(LETTERS[usize::try_from(self.env.random_below(64)).unwrap()]);
         let text: String = (0..1300).map(letter).collect();
         let object = Object {
-            key: ObjectKey::new(["configmaps", "secrets"][n % 2], "default", &format!("object-number-{n}")),
+            key: ObjectKey::new(["configmaps", "secrets"][n % 2], "default", format!("object-number-{n}")),
             uid: format!("{n:08}-3333-4444-8555-666677778888"),
             content_hash: content_hash(&json!([n, version])),
             resource_version: version.to_owned(),

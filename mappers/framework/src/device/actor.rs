@@ -11,8 +11,8 @@ use beehive::{Actor, Capacity, Context, Env, Fault as ActorFault, Lane, Message,
 use futures::future::AbortHandle;
 
 use crate::backoff::Backoff;
-use crate::device::exchange::{connect, read, write};
 use crate::device::crash_budget::RETRY_UNHEALTHY;
+use crate::device::exchange::{connect, read, write};
 use crate::device::instance::{Description, DeviceInstance};
 use crate::device::property::PropertyState;
 use crate::device::reporter::{DeviceState, Reporter};
