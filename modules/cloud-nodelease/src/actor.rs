@@ -36,7 +36,7 @@ pub struct Parts {
     pub interruptions: Interruptions,
 }
 
-/// Takes nodes, renews their LeaseClient, and says what their sessions are worth.
+/// Takes nodes, renews their Leases, and says what their sessions are worth.
 pub struct NodeLease {
     parts: Parts,
     registry: Registry,

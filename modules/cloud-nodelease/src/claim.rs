@@ -1,4 +1,4 @@
-//! Admits nodes by the register and takes their LeaseClient.
+//! Admits nodes by the register and takes their Leases.
 
 use std::cell::RefCell;
 use std::rc::Rc;

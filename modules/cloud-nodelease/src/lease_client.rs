@@ -1,4 +1,4 @@
-//! Reads and writes the nodes' LeaseClient.
+//! Reads and writes the nodes' Leases.
 //!
 //! Every write is given the version that was read, or makes what was not there: of two CloudCores that take a node at
 //! the same time one comes first and the other reads again.
@@ -19,7 +19,7 @@ use crate::error::{LeaseError, status_code};
 use crate::lease::{self, LeaseHolder, LeaseVersion};
 use crate::plan::Sessions;
 
-/// Where nodes' LeaseClient live.
+/// Where nodes' Leases live.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// How often a Lease is read again when somebody else wrote in between.
 const SWAP_TRIES: usize = 8;
@@ -33,7 +33,7 @@ pub(crate) enum Holding {
     Lost,
 }
 
-/// The nodes' LeaseClient.
+/// The nodes' Leases.
 #[derive(Clone)]
 pub(crate) struct LeaseClient {
     client: kube::Client,
