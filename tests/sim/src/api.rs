@@ -16,7 +16,7 @@ use kube::api::{Api, DynamicObject, PostParams};
 use kubeapi::{Options, VersionInfo};
 use serde_json::{Value, json};
 
-use crate::store::{WantedPods, store};
+use crate::api_store::{WantedPods, store};
 use crate::trace::Trace;
 use crate::violations::Violations;
 

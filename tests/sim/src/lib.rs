@@ -12,6 +12,7 @@
 
 mod actors;
 mod api;
+mod api_store;
 mod check;
 mod clock;
 mod coverage;
@@ -24,7 +25,6 @@ mod panics;
 mod probes;
 mod restart;
 mod run;
-mod store;
 mod story;
 mod telemetry;
 mod trace;

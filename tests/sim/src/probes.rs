@@ -26,7 +26,7 @@ use edge::EdgeCore;
 use serde_json::Value;
 
 use crate::actors::Handed;
-use crate::store::WantedPods;
+use crate::api_store::WantedPods;
 use crate::telemetry::UploadLog;
 use crate::trace::Trace;
 use crate::violations::{Violations, note};

@@ -24,11 +24,11 @@ use serde_json::{Value, json};
 
 use crate::actors::Handed;
 use crate::api::{Path, Server, create};
+use crate::api_store::WantedPods;
 use crate::clock::MachineClock;
 use crate::daemon::Daemon;
 use crate::link::{ListenAddress, ToCloud};
 use crate::probes::{AnswerLoss, CloudProbes, Newest, NodeProbes};
-use crate::store::WantedPods;
 use crate::telemetry::UploadLog;
 use crate::trace::Trace;
 use crate::violations::Violations;
