@@ -1,6 +1,6 @@
 //! The wire: what crosses a link, in frozen bytes.
 //!
-//! Each wire version has structs of its own ([`v1`]), which nobody else sees; they are made of the domain's types and made
+//! Each wire version has structs of its own (`v1`), which nobody else sees; they are made of the domain's types and made
 //! into them. A report or a field that the domain gains touches no frozen bytes. `tests/wire-1.txt` holds every message of
 //! version 1 byte by byte, and a line of it never changes.
 //!
