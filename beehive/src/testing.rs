@@ -166,6 +166,10 @@ impl Panics {
         let mut planned = self.planned.borrow_mut();
         let mut due = None;
         planned.retain_mut(|plan| {
+            // One panic is of one plan; the others wait for the next occasion.
+            if due.is_some() {
+                return true;
+            }
             let is_meant = plan.actor == name || plan.actor == kind;
             let Some(awaits) = is_meant.then(|| plan.due(job)).flatten() else { return true };
             let happened = Rc::clone(&plan.happened);

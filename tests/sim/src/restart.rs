@@ -52,10 +52,6 @@ async fn run(actor: &str, message: &'static str, awaits: u32) -> Restarted {
     run.settle("after a new node").await;
     // Whoever begins anew has the others tell it everything again.
     for kind in ACTORS.into_iter().filter(|kind| kind.daemon == Daemon::Cloud && kind.is_top) {
-        // A second plan would take the place of one that has not happened yet.
-        if kind.name == actor && !planned.has_happened() {
-            continue;
-        }
         run.plan(kind.name, None, 0);
         run.change().await;
         run.settle("after every actor has begun anew").await;
@@ -168,6 +164,12 @@ impl Run {
             self.world.nodes[1].runtime.running().into_iter().map(|seen| seen.pod).collect();
         for pod in pods.iter().filter(|pod| !running.contains(pod)) {
             self.note(format!("{pod} does not run on after its Node was deleted"));
+        }
+        let inspector = self.world.inspector(Process::Cloud(0)).expect("the cloud runs");
+        let report = inspector.report(Duration::from_secs(2)).await;
+        let hub = report.actors.iter().find(|one| one.name == "cloud-hub").expect("there is a hub");
+        if !hub.snapshot["nodes"][&name].is_null() {
+            self.note(format!("{name} is still linked after its Node was deleted"));
         }
         self.pods.retain(|_, node| *node != 1);
         self.change().await;
