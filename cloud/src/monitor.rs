@@ -129,11 +129,7 @@ impl Monitor {
         let pages = move || Http::new(Pages { shows, monitor, liveness });
         let server = Server::start(name, port, None, limits, cx.env().clock(), notice, pages);
         let server = server.map_err(|error| Fault::from_error(&error))?;
-        let (ended, myself) = (server.ended(), cx.myself());
-        cx.spawn(async move {
-            ended.await;
-            let _ = myself.tell(MonitorMsg::ServerEnded).await;
-        });
+        server.tell_end(cx, MonitorMsg::ServerEnded);
         self.servers.push(server);
         Ok(())
     }

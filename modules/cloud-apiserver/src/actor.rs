@@ -77,11 +77,7 @@ impl Actor for ApiServer {
             move || Http::new(handler),
         );
         let server = server.map_err(|error| Fault::from_error(&error))?;
-        let (ended, myself) = (server.ended(), cx.myself());
-        cx.spawn(async move {
-            ended.await;
-            let _ = myself.tell(ApiServerMsg::ServerEnded).await;
-        });
+        server.tell_end(cx, ApiServerMsg::ServerEnded);
         self.server = Some(server);
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix_rt::Arbiter;
 use beehive::link::accept_limiter::{RateLimiter, address_prefix};
-use beehive::{Clock, Moment};
+use beehive::{Clock, Context, Message, Moment};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -137,6 +137,15 @@ impl Server {
     /// Completes when it has ended; without having been told to, that is a fault of its own.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         self.over.clone().cancelled_owned()
+    }
+
+    /// Tells the actor that owns the server `message` when it has ended.
+    pub fn tell_end<M: Message>(&self, cx: &Context<M>, message: M) {
+        let (ended, owner) = (self.ended(), cx.myself());
+        cx.spawn(async move {
+            ended.await;
+            let _ = owner.tell(message).await;
+        });
     }
 
     /// Takes no more connections, answers what is in hand within `grace`, and ends the rest.

@@ -82,11 +82,7 @@ impl Actor for Enrolment {
             move || Http::new(handler),
         );
         let server = server.map_err(|error| Fault::from_error(&error))?;
-        let (ended, myself) = (server.ended(), cx.myself());
-        cx.spawn(async move {
-            ended.await;
-            let _ = myself.tell(EnrolmentMsg::ServerEnded).await;
-        });
+        server.tell_end(cx, EnrolmentMsg::ServerEnded);
         tracing::info!(address = %server.address(), "enrolment listens");
         self.server = Some(server);
         Ok(())

@@ -122,11 +122,7 @@ impl Actor for WebSocketListener {
             move || Links { upgrades: OnceCell::new(), arrivals },
         );
         let server = server.map_err(|error| Fault::from_error(&error))?;
-        let (ended, myself) = (server.ended(), cx.myself());
-        cx.spawn(async move {
-            ended.await;
-            let _ = myself.tell(WebSocketMsg::ServerEnded).await;
-        });
+        server.tell_end(cx, WebSocketMsg::ServerEnded);
         tracing::info!(address = %server.address(), "the link's fallback listens");
         self.server = Some(server);
         Ok(())
