@@ -166,12 +166,12 @@ impl Panics {
         let mut planned = self.planned.borrow_mut();
         let mut due = None;
         planned.retain_mut(|plan| {
-            // One panic is of one plan; the others wait for the next occasion.
+            let is_meant = plan.actor == name || plan.actor == kind;
+            let Some(awaits) = is_meant.then(|| plan.due(job)).flatten() else { return true };
+            // One panic is of one plan: others that are due wait for the next occasion.
             if due.is_some() {
                 return true;
             }
-            let is_meant = plan.actor == name || plan.actor == kind;
-            let Some(awaits) = is_meant.then(|| plan.due(job)).flatten() else { return true };
             let happened = Rc::clone(&plan.happened);
             let place = match job {
                 Job::Message(name) | Job::Phase(name) => name,
