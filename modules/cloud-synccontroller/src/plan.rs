@@ -124,6 +124,12 @@ impl Node {
         }
     }
 
+    /// Whether nothing is known of it that anybody will not say again. What a source said of a session may be all that it
+    /// says of it, and come before the session itself.
+    fn is_forgettable(&self) -> bool {
+        self.session.is_none() && self.desired.is_empty() && self.current.is_empty()
+    }
+
     fn oldest(&self) -> Option<(&ObjectKey, Timestamp)> {
         self.waiting.iter().map(|(key, since)| (key, *since)).min_by_key(|(_, since)| since.moment)
     }
@@ -181,6 +187,7 @@ impl Plan {
                 open.await_again(source);
             }
         }
+        self.nodes.retain(|_, node| !node.is_forgettable());
     }
 
     /// The source has sent everything: what it did not send is gone. A list that began before this plan did says nothing.
@@ -238,7 +245,7 @@ impl Plan {
         }
         let Some(entry) = self.nodes.get_mut(node) else { return Vec::new() };
         entry.desired.remove(key);
-        if entry.session.is_none() && entry.desired.is_empty() {
+        if entry.is_forgettable() {
             self.nodes.remove(node);
             return Vec::new();
         }
@@ -255,7 +262,7 @@ impl Plan {
         for node in self.nodes.values_mut() {
             node.session = None;
         }
-        self.nodes.retain(|_, node| !node.desired.is_empty());
+        self.nodes.retain(|_, node| !node.is_forgettable());
     }
 
     /// A session opened; it replaces an older one.
@@ -271,15 +278,15 @@ impl Plan {
         vec![Effect::AskInventory { node, session }]
     }
 
-    /// A session ended.
+    /// A session ended. It may be one that was never told here as open, of which only a source spoke.
     pub fn node_down(&mut self, node: &NodeName, session: u64) {
-        if let Some(entry) = self.nodes.get_mut(node)
-            && entry.session.as_ref().is_some_and(|open| open.number == session)
-        {
+        let Some(entry) = self.nodes.get_mut(node) else { return };
+        entry.current.retain(|_, current| *current > session);
+        if entry.session.as_ref().is_some_and(|open| open.number == session) {
             entry.session = None;
-            if entry.desired.is_empty() {
-                self.nodes.remove(node);
-            }
+        }
+        if entry.is_forgettable() {
+            self.nodes.remove(node);
         }
     }
 

@@ -93,6 +93,42 @@ fn a_session_gets_nothing_before_every_source_has_sent_all_and_again_after_one_b
 }
 
 #[test]
+fn what_a_source_says_of_a_session_is_kept_until_the_session_is_told() {
+    let forgets: [(&str, fn(&mut Plan)); 3] = [
+        ("the sessions are told anew", |plan| plan.all_nodes_down()),
+        ("a key that nobody holds is deleted", |plan| {
+            plan.delete(&name(), &object(PODS, "gone", "1").key, at(0));
+        }),
+        ("the end of an older session is late", |plan| plan.node_down(&name(), 3)),
+    ];
+    for (what, happens) in forgets {
+        let mut plan = new_plan(Source::ALL);
+        for source in Source::ALL {
+            plan.list_complete(source, at(0));
+            plan.current(source, &name(), 4, at(0));
+        }
+        happens(&mut plan);
+        // The node holds what was deleted while nobody remembered it.
+        let mut bench = Bench::new(plan, Edge::holding(&set(&[&object(PODS, "left", "1")])));
+        let effects = bench.plan.node_up(name(), 4);
+        bench.settle(effects);
+        assert_eq!(bench.edge.batches, [["-left"]], "{what}");
+    }
+}
+
+#[test]
+fn what_a_source_says_of_a_session_that_has_ended_is_not_kept() {
+    let mut plan = new_plan(Source::ALL);
+    plan.current(Source::Edge, &name(), 4, at(0));
+    assert!(plan.view(at(0)).contains_key("edge-1"));
+    plan.node_down(&name(), 4);
+    assert!(plan.view(at(0)).is_empty());
+    plan.current(Source::Edge, &name(), 4, at(0));
+    plan.list_begins(Source::Edge);
+    assert!(plan.view(at(0)).is_empty());
+}
+
+#[test]
 fn what_a_node_reported_itself_is_not_sent_back_and_goes_with_the_object_when_that_is_sent_anew() {
     let pod = object(PODS, "web", "1");
     let with_status = Arc::new(Object { json: b"with its status".to_vec().into(), ..Object::clone(&pod) });
