@@ -14,6 +14,10 @@ pub const POD_CONDITIONS: [&str; 6] = [
 /// The condition that names the fields of a pod that have no effect on its node.
 pub const FIELDS_NOT_HONOURED: &str = "kubehive.io/FieldsNotHonoured";
 
+/// The reason of the condition Ready of a pod whose containers are ready and of whose readiness gates one is not (kubelet:
+/// `ReadinessGatesNotReady`).
+pub const READINESS_GATES_NOT_READY: &str = "ReadinessGatesNotReady";
+
 /// Whether a pod in this phase has ended for good: no container of it ever starts again, and no other phase follows
 /// (Kubernetes: pod lifecycle).
 pub fn is_terminal(phase: &str) -> bool {

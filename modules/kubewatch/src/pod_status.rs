@@ -5,7 +5,7 @@
 //! with the pod, but is no part of the version: a node's own report is never sent back to it, and yet one that has lost its
 //! store learns with the pod that it has ended, when it started, and since when its conditions hold.
 
-use contract::pod_status::{POD_CONDITIONS, is_terminal, reported_terminal_phase};
+use contract::pod_status::{POD_CONDITIONS, READINESS_GATES_NOT_READY, is_terminal, reported_terminal_phase};
 use serde_json::{Map, Value, json};
 
 /// A pod's status in its two parts.
@@ -44,6 +44,16 @@ fn end(status: &Value, mark: Option<&str>, uid: &str, parts: &mut Parts) {
     }
 }
 
+/// A pod whose containers are ready and that is not, though no readiness gate of it is open: its node has not said so. Who
+/// watches nodes does, while it hears nothing of one (Kubernetes: the node lifecycle controller's MarkPodsNotReady), and never
+/// takes it back: the node has to hear of it, and to report again.
+fn is_ready_overruled(status: &Value) -> bool {
+    let of = |kind: &str| array(status, "conditions").find(|condition| condition["type"] == kind);
+    of("Ready")
+        .is_some_and(|ready| ready["status"] == "False" && ready["reason"] != READINESS_GATES_NOT_READY)
+        && of("ContainersReady").is_some_and(|containers| containers["status"] == "True")
+}
+
 /// In the order of their types: the order in which they stand in the API depends on who wrote last. When they were looked
 /// at last (`lastProbeTime`) says nothing and moves without end.
 fn conditions(status: &Value, parts: &mut Parts) {
@@ -68,8 +78,12 @@ fn conditions(status: &Value, parts: &mut Parts) {
     let kind = |condition: &Value| condition["type"].as_str().unwrap_or_default().to_owned();
     of_others.sort_by_key(kind);
     of_node.sort_by_key(kind);
-    if !of_others.is_empty() {
-        parts.of_others.insert("conditions".to_owned(), Value::Array(of_others.clone()));
+    let mut content = of_others.clone();
+    if is_ready_overruled(status) {
+        content.push(json!({ "type": "Ready", "status": "False" }));
+    }
+    if !content.is_empty() {
+        parts.of_others.insert("conditions".to_owned(), Value::Array(content));
     }
     of_others.append(&mut of_node);
     if !of_others.is_empty() {
@@ -144,6 +158,21 @@ mod tests {
         assert_eq!(one.of_others, other.of_others);
         let gate = json!({ "type": "example.com/lb", "status": "True" });
         assert_eq!(Value::Object(one.of_others), json!({ "conditions": [target, gate] }));
+    }
+
+    #[test]
+    fn a_ready_that_another_took_away_is_content_and_the_nodes_own_is_not() {
+        let content = |ready: Value, containers: &str| {
+            let containers = json!({ "type": "ContainersReady", "status": containers });
+            Value::Object(parts(&json!({ "conditions": [ready, containers] }), Some("1.1/u"), "u").of_others)
+        };
+        let ready = |status: &str| json!({ "type": "Ready", "status": status });
+        let overruled = json!({ "conditions": [{ "type": "Ready", "status": "False" }] });
+        assert_eq!(content(ready("False"), "True"), overruled);
+        assert_eq!(content(ready("True"), "True"), json!({}));
+        assert_eq!(content(ready("False"), "False"), json!({}), "its containers are not ready");
+        let gate = json!({ "type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady" });
+        assert_eq!(content(gate, "True"), json!({}), "a gate is open, says the node");
     }
 
     #[test]

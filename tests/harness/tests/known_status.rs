@@ -239,6 +239,26 @@ fn times_survive_restarts_of_edgecore_and_of_cloudcore_and_the_loss_of_the_store
 }
 
 #[test]
+fn a_pod_that_was_called_unready_while_its_node_was_silent_is_ready_again() {
+    run(async || {
+        let bench = Bench::new("overruled").await;
+        bench.pod("web", WAITS, json!({})).await;
+        let is_ready = |status: &Value| condition(status, "Ready")["status"] == "True";
+        let mut before = bench.until("web", "is ready", is_ready).await;
+        for _ in 0..2 {
+            // As Kubernetes' node lifecycle controller does (MarkPodsNotReady): it changes the status and nothing else.
+            for condition in before["conditions"].as_array_mut().unwrap() {
+                if condition["type"] == "Ready" {
+                    condition["status"] = json!("False");
+                }
+            }
+            bench.patch_status("web", json!({"conditions": before["conditions"]})).await;
+            before = bench.until("web", "is ready again", is_ready).await;
+        }
+    });
+}
+
+#[test]
 fn a_readiness_gate_that_a_controller_sets_makes_the_pod_ready() {
     run(async || {
         let bench = Bench::new("gates").await;

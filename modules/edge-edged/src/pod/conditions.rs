@@ -1,6 +1,6 @@
 //! The conditions of a pod. Pure.
 
-use contract::pod_status::FIELDS_NOT_HONOURED;
+use contract::pod_status::{FIELDS_NOT_HONOURED, READINESS_GATES_NOT_READY};
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -48,6 +48,17 @@ pub(crate) fn all(
     list
 }
 
+/// Whether somebody in the cloud says of a pod that was reported as ready that it is not: the node controller does while it
+/// hears nothing of the node, and never takes that back. As with kubelet's status manager (`needsReconcile`) the report is
+/// then made again.
+pub(crate) fn is_ready_overruled(reported: Option<&PodStatus>, in_cloud: Option<&PodStatus>) -> bool {
+    let ready = |status: Option<&PodStatus>, is: &str| {
+        let conditions = status.and_then(|status| status.conditions.as_ref());
+        conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == is)
+    };
+    ready(reported, "True") && ready(in_cloud, "False")
+}
+
 fn names<'a>(list: impl Iterator<Item = &'a ContainerStatus>) -> String {
     list.map(|status| status.name.as_str()).collect::<Vec<_>>().join(" ")
 }
@@ -91,7 +102,7 @@ fn ready(pod: &ParsedPod, containers: &PodCondition) -> PodCondition {
     let open: Vec<&str> = gates.filter(|gate| !holds(gate)).collect();
     if !open.is_empty() {
         let message = format!("the status of pod readiness gates is not \"True\": {}", open.join(" "));
-        own = condition("Ready", false, "ReadinessGatesNotReady", message);
+        own = condition("Ready", false, READINESS_GATES_NOT_READY, message);
     }
     own
 }
