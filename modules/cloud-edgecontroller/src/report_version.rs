@@ -48,13 +48,13 @@ pub fn patch_of(read: &ObjectMeta, ours: ReportVersion) -> Value {
     })
 }
 
-/// The same for a pod that is in phase `held`, when the node says that it is in phase `said`.
-pub fn patch_of_pod(read: &ObjectMeta, ours: ReportVersion, held: &str, said: &str) -> Value {
+/// The same for a pod that is in phase `held`, when the node says that it is in phase `said` and `status` is written.
+pub fn patch_of_pod(read: &ObjectMeta, ours: ReportVersion, held: &str, said: &str, status: &Value) -> Value {
     let before = read.annotations.as_ref().and_then(|all| all.get(REPORTED_ANNOTATION)).map(String::as_str);
     let uid = read.uid.as_deref().unwrap_or_default();
     let end = pod_status::phase_to_record(held, before, uid, said);
     let mut patch = patch_of(read, ours);
-    let text = pod_status::annotation_with_phase(&ours.for_object(uid), end);
+    let text = pod_status::annotation(&ours.for_object(uid), &pod_status::fingerprint(status), end);
     patch["annotations"][REPORTED_ANNOTATION] = Value::from(text);
     patch
 }
@@ -77,7 +77,7 @@ mod tests {
             ..pod.clone()
         };
         assert_eq!(held_by(&with(patched(&pod).as_str().unwrap())), Some(version(3, 4)));
-        let ended = patch_of_pod(&pod, version(3, 5), "Running", "Failed");
+        let ended = patch_of_pod(&pod, version(3, 5), "Running", "Failed", &Value::Null);
         let ended = ended["annotations"][REPORTED_ANNOTATION].as_str().unwrap().to_owned();
         assert!(ended.ends_with("/Failed"), "{ended}");
         assert_eq!(held_by(&with(&ended)), Some(version(3, 5)));

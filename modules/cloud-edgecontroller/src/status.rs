@@ -217,7 +217,8 @@ impl StatusWriter {
             status["conditions"] = merged_conditions(&pod, &said);
             let held = pod.status.as_ref().and_then(|held| held.phase.as_deref()).unwrap_or_default();
             keep_terminal_phase(&mut status, &pod);
-            let metadata = report_version::patch_of_pod(&pod.metadata, ours, held, &said_phase);
+            let metadata =
+                report_version::patch_of_pod(&pod.metadata, ours, held, &said_phase, &written(&pod, &status));
             let patch = json!({ "metadata": metadata, "status": status });
             match pods.patch_status(id.name.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => return Ok(Outcome::Done),
@@ -339,6 +340,15 @@ fn merged_conditions(pod: &Pod, said: &Value) -> Value {
         }
     }
     Value::Array(conditions)
+}
+
+/// The pod's status after `status` is merged into it: what it does not name stays as it is.
+fn written(pod: &Pod, status: &Value) -> Value {
+    let mut after = pod.status.as_ref().map(|held| json!(held)).unwrap_or_default();
+    for (field, value) in status.as_object().into_iter().flatten() {
+        after[field] = value.clone();
+    }
+    after
 }
 
 /// A pod that has ended has ended, whoever said so: a report that left the node before it knew does not bring it back.

@@ -27,9 +27,6 @@ use self::delivery::{Cloud, QueueDelivery};
 const TOKEN_DEADLINE: Duration = Duration::from_secs(15);
 /// 5 s: what a full mailbox did not take is told again, and rows whose nudge was lost leave, at the latest after this.
 const TICK: Duration = Duration::from_secs(5);
-/// 30 s: after 40 without a word the node controller calls a node unknown (node-monitor-grace-period), which only the node's
-/// own report undoes.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 /// 15 s: Edged speaks every 6.5.
 const EDGED_ALIVE_FOR: Duration = Duration::from_secs(15);
 
@@ -48,8 +45,6 @@ pub struct MetaManager {
     hub_knows: bool,
     applied: u64,
     confirmed: u64,
-    /// When the link went down, while it is; before the first link: at the beginning.
-    down_since: Option<Moment>,
     /// When Edged last said that it makes progress.
     edged_alive: Option<Moment>,
 }
@@ -81,7 +76,6 @@ impl MetaManager {
             hub_knows: false,
             applied: 0,
             confirmed: 0,
-            down_since: Some(Moment::default()),
             edged_alive: None,
         }
     }
@@ -107,7 +101,7 @@ impl Actor for MetaManager {
                 self.link_up(Cloud { edge, device, router, peer }, cx).await
             }
             MetaMsg::LinkDown => {
-                self.link_down(cx.now());
+                self.link_down();
                 Ok(())
             }
             MetaMsg::Down(MetaDown::Inventory { reply }) => self.inventory(reply, cx).await,
@@ -151,10 +145,6 @@ impl MetaManager {
     async fn link_up(&mut self, cloud: Cloud, cx: &Context<MetaMsg>) -> Result<(), Fault> {
         self.cloud = Some(cloud);
         self.queues.iter_mut().for_each(|queue| queue.sender.link_up());
-        if self.down_since.take().is_some_and(|since| cx.now().since(since) >= FORGOTTEN_AFTER) {
-            // A full mailbox: Edged reports by itself within five minutes.
-            let _ = self.edged.try_tell(EdgedMsg::ReportNode);
-        }
         // A node that comes back is Ready at once, not at Edged's next word.
         if self.edged_alive.is_some_and(|at| cx.now().since(at) <= EDGED_ALIVE_FOR) {
             self.pass_on_alive();
@@ -162,8 +152,7 @@ impl MetaManager {
         self.deliver(cx).await
     }
 
-    fn link_down(&mut self, now: Moment) {
-        self.down_since.get_or_insert(now);
+    fn link_down(&mut self) {
         self.cloud = None;
         self.queues.iter_mut().for_each(|queue| queue.sender.link_down());
     }

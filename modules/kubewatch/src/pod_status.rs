@@ -5,7 +5,9 @@
 //! with the pod, but is no part of the version: a node's own report is never sent back to it, and yet one that has lost its
 //! store learns with the pod that it has ended, when it started, and since when its conditions hold.
 
-use contract::pod_status::{POD_CONDITIONS, READINESS_GATES_NOT_READY, is_terminal, reported_terminal_phase};
+use contract::pod_status::{
+    POD_CONDITIONS, fingerprint, is_terminal, reported_fingerprint, reported_terminal_phase,
+};
 use serde_json::{Map, Value, json};
 
 /// A pod's status in its two parts.
@@ -21,9 +23,13 @@ pub(crate) struct Parts {
 pub(crate) fn parts(status: &Value, mark: Option<&str>, uid: &str) -> Parts {
     let mut parts = Parts::default();
     end(status, mark, uid, &mut parts);
-    conditions(status, &mut parts);
+    let is_overruled = is_overruled(status, mark, uid);
+    if is_overruled {
+        parts.of_others.extend(["phase", "podIP"].into_iter().filter_map(|name| field(status, name)));
+    }
+    conditions(status, is_overruled, &mut parts);
     let sent = &mut parts.sent;
-    sent.extend(field(status, "startTime"));
+    sent.extend(["startTime", "podIP"].into_iter().filter_map(|name| field(status, name)));
     for list in ["initContainerStatuses", "containerStatuses"] {
         let restarts: Vec<Value> = array(status, list).filter_map(restarts).collect();
         if !restarts.is_empty() {
@@ -44,19 +50,17 @@ fn end(status: &Value, mark: Option<&str>, uid: &str, parts: &mut Parts) {
     }
 }
 
-/// A pod whose containers are ready and that is not, though no readiness gate of it is open: its node has not said so. Who
-/// watches nodes does, while it hears nothing of one (Kubernetes: the node lifecycle controller's MarkPodsNotReady), and never
-/// takes it back: the node has to hear of it, and to report again.
-fn is_ready_overruled(status: &Value) -> bool {
-    let of = |kind: &str| array(status, "conditions").find(|condition| condition["type"] == kind);
-    of("Ready")
-        .is_some_and(|ready| ready["status"] == "False" && ready["reason"] != READINESS_GATES_NOT_READY)
-        && of("ContainersReady").is_some_and(|containers| containers["status"] == "True")
+/// Whether the status is not what was written with the node's last report: somebody else has written what is the node's to
+/// say. Who watches nodes does, while it hears nothing of one (Kubernetes: the node lifecycle controller's MarkPodsNotReady),
+/// and never takes it back. The node has to hear of it, and to report again.
+fn is_overruled(status: &Value, mark: Option<&str>, uid: &str) -> bool {
+    let reported = mark.and_then(|mark| reported_fingerprint(mark, uid));
+    reported.is_some_and(|reported| reported != fingerprint(status))
 }
 
 /// In the order of their types: the order in which they stand in the API depends on who wrote last. When they were looked
 /// at last (`lastProbeTime`) says nothing and moves without end.
-fn conditions(status: &Value, parts: &mut Parts) {
+fn conditions(status: &Value, is_overruled: bool, parts: &mut Parts) {
     let mut of_others = Vec::new();
     let mut of_node = Vec::new();
     for condition in array(status, "conditions") {
@@ -79,8 +83,9 @@ fn conditions(status: &Value, parts: &mut Parts) {
     of_others.sort_by_key(kind);
     of_node.sort_by_key(kind);
     let mut content = of_others.clone();
-    if is_ready_overruled(status) {
-        content.push(json!({ "type": "Ready", "status": "False" }));
+    if is_overruled {
+        // With the times, so that the same words at another time are news.
+        content.extend(of_node.iter().cloned());
     }
     if !content.is_empty() {
         parts.of_others.insert("conditions".to_owned(), Value::Array(content));
@@ -131,13 +136,15 @@ mod tests {
 
     #[test]
     fn a_nodes_own_report_is_sent_and_is_no_part_of_the_content() {
-        let parts = parts(&running(&[]), Some("1.1/u"), "u");
+        let mark = format!("1.1/u/{}", fingerprint(&running(&[])));
+        let parts = parts(&running(&[]), Some(&mark), "u");
         assert!(parts.of_others.is_empty(), "{parts:?}");
         assert_eq!(
             Value::Object(parts.sent),
             json!({
                 "phase": "Running",
                 "startTime": "2026-11-28T07:00:00Z",
+                "podIP": "10.0.0.2",
                 "conditions": [
                     { "type": "Ready", "status": "False", "lastTransitionTime": "2026-11-28T08:00:00Z" },
                 ],
@@ -161,30 +168,38 @@ mod tests {
     }
 
     #[test]
-    fn a_ready_that_another_took_away_is_content_and_the_nodes_own_is_not() {
-        let content = |ready: Value, containers: &str| {
-            let containers = json!({ "type": "ContainersReady", "status": containers });
-            Value::Object(parts(&json!({ "conditions": [ready, containers] }), Some("1.1/u"), "u").of_others)
-        };
-        let ready = |status: &str| json!({ "type": "Ready", "status": status });
-        let overruled = json!({ "conditions": [{ "type": "Ready", "status": "False" }] });
-        assert_eq!(content(ready("False"), "True"), overruled);
-        assert_eq!(content(ready("True"), "True"), json!({}));
-        assert_eq!(content(ready("False"), "False"), json!({}), "its containers are not ready");
-        let gate = json!({ "type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady" });
-        assert_eq!(content(gate, "True"), json!({}), "a gate is open, says the node");
+    fn what_another_wrote_over_the_nodes_report_is_content_and_so_is_when() {
+        let reported = running(&[]);
+        let mark = format!("1.1/u/{}", fingerprint(&reported));
+        let content = |status: &Value| Value::Object(parts(status, Some(&mark), "u").of_others);
+        assert_eq!(content(&reported), json!({}));
+        let mut seen = vec![content(&reported)];
+        let writes = [
+            ("/podIP", json!("1.2.3.4")),
+            ("/phase", json!("Pending")),
+            ("/conditions/0/status", json!("True")),
+            ("/conditions/0/lastTransitionTime", json!("2026-11-28T09:00:00Z")),
+        ];
+        let mut status = reported.clone();
+        for (pointer, to) in writes {
+            *status.pointer_mut(pointer).unwrap() = to;
+            let content = content(&status);
+            assert!(!seen.contains(&content), "{pointer}: {content}");
+            seen.push(content);
+        }
     }
 
     #[test]
     fn an_end_is_content_when_the_node_did_not_report_it() {
         let failed = json!({ "phase": "Failed", "reason": "Gone", "message": "m" });
-        let content = |mark| Value::Object(parts(&failed, mark, "u").of_others);
+        let mark = |uid: &str, end: &str| format!("1.1/{uid}/{}{end}", fingerprint(&failed));
+        let content = |mark: Option<String>| Value::Object(parts(&failed, mark.as_deref(), "u").of_others);
         assert_eq!(content(None), failed);
-        assert_eq!(content(Some("1.1/u")), failed);
-        assert_eq!(content(Some("1.1/u/Succeeded")), failed, "it reported another end");
-        assert_eq!(content(Some("1.1/v/Failed")), failed, "a mark that was copied");
-        assert_eq!(content(Some("1.1/u/Failed")), json!({}));
-        assert_eq!(Value::Object(parts(&failed, Some("1.1/u/Failed"), "u").sent), failed);
+        assert_eq!(content(Some(mark("u", ""))), failed);
+        assert_eq!(content(Some(mark("u", "/Succeeded"))), failed, "it reported another end");
+        assert_eq!(content(Some(mark("v", "/Failed"))), failed, "a mark that was copied");
+        assert_eq!(content(Some(mark("u", "/Failed"))), json!({}));
+        assert_eq!(Value::Object(parts(&failed, Some(&mark("u", "/Failed")), "u").sent), failed);
     }
 
     #[test]

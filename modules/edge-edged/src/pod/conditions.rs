@@ -1,6 +1,6 @@
 //! The conditions of a pod. Pure.
 
-use contract::pod_status::{FIELDS_NOT_HONOURED, READINESS_GATES_NOT_READY};
+use contract::pod_status::FIELDS_NOT_HONOURED;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -48,15 +48,17 @@ pub(crate) fn all(
     list
 }
 
-/// Whether somebody in the cloud says of a pod that was reported as ready that it is not: the node controller does while it
-/// hears nothing of the node, and never takes that back. As with kubelet's status manager (`needsReconcile`) the report is
-/// then made again.
-pub(crate) fn is_ready_overruled(reported: Option<&PodStatus>, in_cloud: Option<&PodStatus>) -> bool {
-    let ready = |status: Option<&PodStatus>, is: &str| {
-        let conditions = status.and_then(|status| status.conditions.as_ref());
-        conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == is)
-    };
-    ready(reported, "True") && ready(in_cloud, "False")
+/// Whether somebody in the cloud has written over what this node reported of the pod: the node controller does while it hears
+/// nothing of the node, and never takes that back. As with kubelet's status manager (`needsReconcile`) the report is then
+/// made again. What the cloud holds may also be older than the report, which is then made once too often.
+pub(crate) fn is_overruled(reported: Option<&PodStatus>, in_cloud: Option<&PodStatus>) -> bool {
+    let (Some(reported), Some(in_cloud)) = (reported, in_cloud) else { return false };
+    let differ = |own: &Option<String>, told: &Option<String>| own.is_some() && told.is_some() && own != told;
+    let told = |kind: &str| in_cloud.conditions.iter().flatten().find(|one| one.type_ == kind);
+    let mut conditions = reported.conditions.iter().flatten();
+    differ(&reported.phase, &in_cloud.phase)
+        || differ(&reported.pod_ip, &in_cloud.pod_ip)
+        || conditions.any(|own| told(&own.type_).is_some_and(|told| told.status != own.status))
 }
 
 fn names<'a>(list: impl Iterator<Item = &'a ContainerStatus>) -> String {
@@ -102,7 +104,7 @@ fn ready(pod: &ParsedPod, containers: &PodCondition) -> PodCondition {
     let open: Vec<&str> = gates.filter(|gate| !holds(gate)).collect();
     if !open.is_empty() {
         let message = format!("the status of pod readiness gates is not \"True\": {}", open.join(" "));
-        own = condition("Ready", false, READINESS_GATES_NOT_READY, message);
+        own = condition("Ready", false, "ReadinessGatesNotReady", message);
     }
     own
 }

@@ -197,7 +197,9 @@ impl PodWorker {
         if self.update.metadata_differs(&newer) {
             self.objects_changed();
         }
-        if conditions::is_ready_overruled(self.state.reported.as_deref(), newer.pod.cloud_status()) {
+        let in_cloud = newer.pod.cloud_status();
+        let is_news = in_cloud != self.update.pod.cloud_status();
+        if is_news && conditions::is_overruled(self.state.reported.as_deref(), in_cloud) {
             self.has_reported = false;
         }
         self.update = newer;
