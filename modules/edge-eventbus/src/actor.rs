@@ -27,7 +27,7 @@ use crate::session::Message;
 use crate::shared::Shared;
 use crate::tls::Tls;
 use crate::uploads::Uploads;
-use crate::{events, listener, topic, unix, uploads};
+use crate::{events, listener, topic, unix_socket, uploads};
 
 /// 5 s: a router that has been handed a message and has not answered by then never will.
 const STALL: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ struct Running {
     plain: Option<SocketAddr>,
     tls: Option<SocketAddr>,
     /// The Unix socket's file goes with it.
-    unix: Option<unix::Bound>,
+    unix: Option<unix_socket::SocketFile>,
 }
 
 impl EventBus {
@@ -221,11 +221,12 @@ impl Actor for EventBus {
     }
 }
 
-type Bound = (Vec<Listener>, Option<SocketAddr>, Option<SocketAddr>, Option<unix::Bound>);
+type BoundListeners =
+    (Vec<Listener>, Option<SocketAddr>, Option<SocketAddr>, Option<unix_socket::SocketFile>);
 
 impl EventBus {
     /// Listens wherever the settings say.
-    async fn bind(&self) -> Result<Bound, Fault> {
+    async fn bind(&self) -> Result<BoundListeners, Fault> {
         let config::edge::EventBus { mqtt_server_internal, tls, unix_socket, .. } = &self.config;
         let (mut listeners, mut plain, mut secure, mut file) = (Vec::new(), None, None, None);
         if !mqtt_server_internal.is_empty() {
@@ -239,7 +240,7 @@ impl EventBus {
             listeners.push(Listener::Tls(listener));
         }
         if !unix_socket.path.as_os_str().is_empty() {
-            let bound = unix::bind(&unix_socket.path, &unix_socket.group);
+            let bound = unix_socket::bind(&unix_socket.path, &unix_socket.group);
             let shown = unix_socket.path.display();
             let (listener, kept) = bound.map_err(|e| {
                 Fault::new(format!(

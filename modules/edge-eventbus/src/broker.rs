@@ -19,7 +19,7 @@ use crate::quotas::{Quotas, SessionRoom};
 use crate::rate_limit::RateLimiter;
 use crate::retained::Retained;
 use crate::router::{self, RouterCaps, RouterTx};
-use crate::session::{CloseReason, ConnectInfo, ConnectionHandle, Enqueued, Message, Session};
+use crate::session::{CloseReason, ConnectInfo, ConnectionHandle, EnqueueOutcome, Message, Session};
 use crate::{events, plan, topic};
 
 /// SUBACK's word for a refusal.
@@ -317,13 +317,13 @@ impl Broker {
     fn deliver(&mut self, client: &ClientId, message: &Rc<Message>, qos: u8, retain: bool) {
         let Some(session) = self.sessions.get_mut(client) else { return };
         match session.put(message, qos, retain) {
-            Enqueued::Queued if session.held() > plan::HELD_LITTLE => self.relieve(),
-            Enqueued::Queued | Enqueued::NotKept => {}
-            Enqueued::Dropped => {
+            EnqueueOutcome::Queued if session.held() > plan::HELD_LITTLE => self.relieve(),
+            EnqueueOutcome::Queued | EnqueueOutcome::NotKept => {}
+            EnqueueOutcome::Dropped => {
                 self.counts.count(events::QOS0_DROPPED);
                 tracing::debug!(?client, topic = ?message.topic, "queue is full, message of QoS 0 dropped");
             }
-            Enqueued::Lost => {
+            EnqueueOutcome::Lost => {
                 let (topic, lost) = (&message.topic, self.counts.count(events::QOS1_LOST));
                 if lost.is_power_of_two() {
                     tracing::warn!(
@@ -334,7 +334,7 @@ impl Broker {
                     );
                 }
             }
-            Enqueued::Overflow => {
+            EnqueueOutcome::Overflow => {
                 self.counts.count(events::QOS1_LOST);
                 if let Some(handle) = &session.handle {
                     if !handle.is_closing() {

@@ -7,13 +7,13 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::access::Login;
-use crate::error::Broken;
+use crate::error::ConnectionError;
 use crate::packet::{self, Connect, ConnectCode, Packet, Publish};
 use crate::peer::Peer;
 use crate::session::{ConnectInfo, ConnectionHandle};
 use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
-use crate::topic::Defect;
+use crate::topic::TopicDefect;
 use crate::{events, identity, plan, topic};
 
 /// A client that was let in.
@@ -32,13 +32,13 @@ pub(crate) async fn accept_client(
     shared: &Shared,
     stream: Stream,
     mut peer: Peer,
-) -> Result<Option<Accepted>, Broken> {
+) -> Result<Option<Accepted>, ConnectionError> {
     let until = shared.env.now() + plan::CONNECT_DEADLINE;
     let left = || until.since(shared.env.now());
     let stream = match (stream, peer.listener) {
         (Stream::Tcp(socket), crate::peer::ListenerKind::Tls) => {
             let shaken = shared.env.timeout(left(), shared.tls.accept(&shared.env, socket)).await;
-            let (stream, user) = shaken.ok_or(Broken::Silent)??;
+            let (stream, user) = shaken.ok_or(ConnectionError::Silent)??;
             peer.certified = user;
             Stream::Tls(Box::new(stream))
         }
@@ -57,7 +57,7 @@ pub(crate) async fn accept_client(
             tracing::debug!(level, "client speaks another version of MQTT");
             Err((ConnectCode::UnacceptableVersion, peer.label))
         }
-        _ => return Err(Broken::Protocol("first packet is not CONNECT")),
+        _ => return Err(ConnectionError::Protocol("first packet is not CONNECT")),
     };
     match admitted {
         Ok((id, handle, will)) => Ok(Some(Accepted { reader, writer, buffer, id, handle, will })),
@@ -68,7 +68,7 @@ pub(crate) async fn accept_client(
                 writer.write_all(&answer).await?;
                 writer.shutdown().await
             };
-            shared.env.timeout(plan::WRITE_DEADLINE, write).await.ok_or(Broken::Stuck)??;
+            shared.env.timeout(plan::WRITE_DEADLINE, write).await.ok_or(ConnectionError::Stuck)??;
             Ok(None)
         }
     }
@@ -80,13 +80,13 @@ async fn first(
     reader: &mut Reader,
     buffer: &mut BytesMut,
     until: Moment,
-) -> Result<Packet, Broken> {
+) -> Result<Packet, ConnectionError> {
     while buffer.is_empty() {
         // Who speaks something else is known by the first byte, and need not be waited for.
         fetch(&shared.env, reader, buffer, Some(until)).await?;
     }
     if buffer.first() != Some(&packet::CONNECT) {
-        return Err(Broken::Protocol("first packet is not CONNECT"));
+        return Err(ConnectionError::Protocol("first packet is not CONNECT"));
     }
     hear(&shared.env, reader, buffer, plan::CONNECT_BYTES, Some(until)).await
 }
@@ -98,15 +98,16 @@ async fn admit(
     shared: &Shared,
     connect: Connect,
     peer: Peer,
-) -> Result<Result<Admitted, ConnectCode>, Broken> {
+) -> Result<Result<Admitted, ConnectCode>, ConnectionError> {
     let Connect { client_id, clean, keep_alive, will, user, password } = connect;
-    if let Some(Defect::Protocol(what)) = will.as_ref().and_then(|will| topic::name_defect(&will.topic)) {
-        return Err(Broken::Protocol(what));
+    if let Some(TopicDefect::Protocol(what)) = will.as_ref().and_then(|will| topic::name_defect(&will.topic))
+    {
+        return Err(ConnectionError::Protocol(what));
     }
     if client_id.is_empty() && !clean {
         return Ok(Err(ConnectCode::IdentifierRejected));
     }
-    let Login { user, proof } = match shared.access.login(&shared.env, &peer, user, password).await {
+    let Login { user, auth_method } = match shared.access.login(&shared.env, &peer, user, password).await {
         Ok(login) => login,
         Err(code) => return Ok(Err(code)),
     };
@@ -136,7 +137,7 @@ async fn admit(
         return Ok(Err(ConnectCode::ServerUnavailable));
     }
     let now = shared.env.now();
-    let connect_info = ConnectInfo { peer, proof, keep_alive, at: now };
+    let connect_info = ConnectInfo { peer, auth_method, keep_alive, at: now };
     if !broker.make_place(&id, &connect_info, shared.limits, now) {
         return Ok(Err(ConnectCode::ServerUnavailable));
     }
@@ -179,7 +180,7 @@ pub(crate) async fn hear(
     buffer: &mut BytesMut,
     limit: usize,
     until: Option<Moment>,
-) -> Result<Packet, Broken> {
+) -> Result<Packet, ConnectionError> {
     loop {
         if let Some(packet) = packet::decode(buffer, limit)? {
             return Ok(packet);
@@ -194,7 +195,7 @@ async fn fetch(
     socket: &mut Reader,
     buffer: &mut BytesMut,
     until: Option<Moment>,
-) -> Result<(), Broken> {
+) -> Result<(), ConnectionError> {
     if buffer.is_empty() && buffer.capacity() > plan::BUFFER_BYTES {
         // One large packet is no reason to keep so much for a silent client.
         *buffer = BytesMut::new();
@@ -202,8 +203,8 @@ async fn fetch(
     buffer.reserve(1024);
     let read = socket.read_buf(buffer);
     let count = match until {
-        Some(until) => env.timeout(until.since(env.now()), read).await.ok_or(Broken::Silent)??,
+        Some(until) => env.timeout(until.since(env.now()), read).await.ok_or(ConnectionError::Silent)??,
         None => read.await?,
     };
-    if count == 0 { Err(Broken::Closed) } else { Ok(()) }
+    if count == 0 { Err(ConnectionError::Closed) } else { Ok(()) }
 }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::broker::Published;
 use crate::connect::{self, Accepted, hear};
-use crate::error::Broken;
+use crate::error::ConnectionError;
 use crate::packet::{self, Packet, Publish};
 use crate::peer::Peer;
 use crate::pending_connects::PendingConnect;
@@ -21,9 +21,9 @@ use crate::rate_limit::{Cost, RateAccount};
 use crate::session::{CloseReason, ConnectionHandle, Message};
 use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
-use crate::topic::Defect;
+use crate::topic::TopicDefect;
 use crate::upload_sources::UploadSource;
-use crate::uploads::{MemoryPermit, Outcome, Upload, UploadOrder};
+use crate::uploads::{MemoryPermit, Upload, UploadOrder, UploadResult};
 use crate::{events, plan, topic};
 
 /// 1 s: a publisher waits no longer for room in slow queues, so that two clients that wait for each other go on.
@@ -33,7 +33,7 @@ const ROOM_WAIT: Duration = Duration::from_secs(1);
 struct Settled {
     qos: u8,
     pkid: u16,
-    result: Result<(), Broken>,
+    result: Result<(), ConnectionError>,
 }
 
 type Settling = FuturesOrdered<LocalBoxFuture<'static, Settled>>;
@@ -42,7 +42,7 @@ type Settling = FuturesOrdered<LocalBoxFuture<'static, Settled>>;
 pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pending_connect: PendingConnect) {
     let accepted = tokio::select! {
         accepted = connect::accept_client(&shared, stream, peer) => accepted,
-        () = pending_connect.displaced() => Err(Broken::Displaced),
+        () = pending_connect.displaced() => Err(ConnectionError::Displaced),
     };
     drop(pending_connect);
     let accepted = match accepted {
@@ -61,10 +61,10 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pendin
     if let Err(error) = end {
         note(&client.shared, &client.id, &error);
         // Clients outlive a broker that ends, and come back to the next one.
-        if let (Some(will), false) = (will, matches!(error, Broken::Ending)) {
+        if let (Some(will), false) = (will, matches!(error, ConnectionError::Ending)) {
             // A user that is no more has no last word, and another may have lost the right since its CONNECT.
             let may = client.shared.broker.borrow().may_write(&client.id, &will.topic);
-            if may && !matches!(error, Broken::Revoked) {
+            if may && !matches!(error, ConnectionError::Revoked) {
                 client.publish(will, None);
             } else {
                 let refused = client.shared.broker.borrow().counts.count(events::WILL_REFUSED);
@@ -79,21 +79,23 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pendin
     while client.settling.next().await.is_some() {}
 }
 
-fn note(shared: &Shared, client: &str, error: &Broken) {
+fn note(shared: &Shared, client: &str, error: &ConnectionError) {
     let reason = beehive::Fault::from_error(error).reason;
     let event = match error {
-        Broken::Malformed(_) | Broken::Protocol(_) => events::CONNECTION_MALFORMED,
-        Broken::NotKept(_) => events::CLOSED_FOR_UPLOAD,
-        Broken::Handshake(_) | Broken::Unnamed(_) | Broken::NoCertificate => events::HANDSHAKE_REFUSED,
-        Broken::TakenOver => events::SESSION_TAKEN_OVER,
-        Broken::Revoked => events::CONNECTION_REVOKED,
-        Broken::Unanswered(_) | Broken::Stuck => events::CONNECTION_STUCK,
-        Broken::Socket(_)
-        | Broken::Closed
-        | Broken::Silent
-        | Broken::Displaced
-        | Broken::MadeRoom
-        | Broken::Ending => {
+        ConnectionError::MalformedPacket(_) | ConnectionError::Protocol(_) => events::CONNECTION_MALFORMED,
+        ConnectionError::NotKept(_) => events::CLOSED_FOR_UPLOAD,
+        ConnectionError::Handshake(_) | ConnectionError::Unnamed(_) | ConnectionError::NoCertificate => {
+            events::HANDSHAKE_REFUSED
+        }
+        ConnectionError::TakenOver => events::SESSION_TAKEN_OVER,
+        ConnectionError::Revoked => events::CONNECTION_REVOKED,
+        ConnectionError::Unanswered(_) | ConnectionError::Stuck => events::CONNECTION_STUCK,
+        ConnectionError::Socket(_)
+        | ConnectionError::Closed
+        | ConnectionError::Silent
+        | ConnectionError::Displaced
+        | ConnectionError::MadeRoom
+        | ConnectionError::Ending => {
             tracing::debug!(client, ?reason, "connection closed");
             return;
         }
@@ -132,7 +134,7 @@ impl Client {
         writer: &mut Writer,
         mut buffer: BytesMut,
         keep_alive: u16,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), ConnectionError> {
         let (shared, id, handle) = (Rc::clone(&self.shared), Rc::clone(&self.id), Rc::clone(&self.handle));
         let writing = write_all(&shared, &id, &handle, writer);
         let reading = self.listen(reader, &mut buffer, keep_alive);
@@ -149,7 +151,7 @@ impl Client {
         read: &mut Reader,
         buffer: &mut BytesMut,
         keep_alive: u16,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), ConnectionError> {
         let silence = plan::silence(keep_alive);
         let env = self.shared.env.clone();
         let mut heard_at = env.now();
@@ -212,7 +214,7 @@ impl Client {
     }
 
     /// Does what a packet asks for; `None` for DISCONNECT.
-    async fn take(&mut self, packet: Packet) -> Result<Option<()>, Broken> {
+    async fn take(&mut self, packet: Packet) -> Result<Option<()>, ConnectionError> {
         match packet {
             Packet::Publish(publish) => self.take_publish(publish).await?,
             Packet::PubAck(pkid) => self.session(|session| session.acknowledged(pkid)),
@@ -229,7 +231,9 @@ impl Client {
             }
             Packet::PingReq => self.handle.send(packet::pingresp()),
             Packet::Disconnect => return Ok(None),
-            Packet::Connect(_) | Packet::OtherVersion(_) => return Err(Broken::Protocol("second CONNECT")),
+            Packet::Connect(_) | Packet::OtherVersion(_) => {
+                return Err(ConnectionError::Protocol("second CONNECT"));
+            }
         }
         Ok(Some(()))
     }
@@ -238,13 +242,13 @@ impl Client {
         self.shared.broker.borrow_mut().session_of(&self.id, &self.handle).map(work).unwrap_or_default()
     }
 
-    fn subscribe(&self, pkid: u16, filters: &[(String, u8)]) -> Result<(), Broken> {
+    fn subscribe(&self, pkid: u16, filters: &[(String, u8)]) -> Result<(), ConnectionError> {
         if filters.len() > plan::SUBSCRIPTIONS {
-            return Err(Broken::Protocol("SUBSCRIBE with more filters than a client may have"));
+            return Err(ConnectionError::Protocol("SUBSCRIBE with more filters than a client may have"));
         }
         for (filter, _) in filters {
-            if let Some(Defect::Protocol(what)) = topic::filter_defect(filter) {
-                return Err(Broken::Protocol(what));
+            if let Some(TopicDefect::Protocol(what)) = topic::filter_defect(filter) {
+                return Err(ConnectionError::Protocol(what));
             }
         }
         let mut broker = self.shared.broker.borrow_mut();
@@ -272,11 +276,11 @@ impl Client {
         }
     }
 
-    async fn take_publish(&mut self, publish: Publish) -> Result<(), Broken> {
+    async fn take_publish(&mut self, publish: Publish) -> Result<(), ConnectionError> {
         let Publish { qos, pkid, .. } = publish;
         match topic::name_defect(&publish.topic) {
-            Some(Defect::Protocol(what)) => return Err(Broken::Protocol(what)),
-            Some(Defect::Policy(why)) => {
+            Some(TopicDefect::Protocol(what)) => return Err(ConnectionError::Protocol(what)),
+            Some(TopicDefect::Policy(why)) => {
                 let refused = self.shared.broker.borrow().counts.count(events::TOPIC_REFUSED);
                 if refused.is_power_of_two() {
                     tracing::warn!(client = ?self.id, why, refused, "publish refused");
@@ -297,7 +301,7 @@ impl Client {
                 return Ok(());
             }
             if self.session(|session| session.open_handshakes()) + self.settling.len() >= plan::QOS2 {
-                return Err(Broken::Protocol("too many publishes of QoS 2 are not released"));
+                return Err(ConnectionError::Protocol("too many publishes of QoS 2 are not released"));
             }
         }
         wait_for_room(&self.shared, &self.id, &topic::router_form(&publish.topic), qos).await;
@@ -350,7 +354,7 @@ impl Client {
         }));
     }
 
-    fn acknowledge(&self, settled: Settled) -> Result<(), Broken> {
+    fn acknowledge(&self, settled: Settled) -> Result<(), ConnectionError> {
         let Settled { qos, pkid, result } = settled;
         match (qos, result) {
             (0, _) => {}
@@ -366,18 +370,23 @@ impl Client {
 }
 
 /// Waits until the outbox has a message.
-async fn kept(shared: &Shared, upload: oneshot::Receiver<Outcome>) -> Result<(), Broken> {
+async fn kept(shared: &Shared, upload: oneshot::Receiver<UploadResult>) -> Result<(), ConnectionError> {
     match upload.await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => {
             shared.env.sleep(plan::REFUSAL_PAUSE).await;
-            Err(Broken::NotKept(why))
+            Err(ConnectionError::NotKept(why))
         }
-        Err(_) => Err(Broken::Ending),
+        Err(_) => Err(ConnectionError::Ending),
     }
 }
 
-async fn ask_twin(shared: &Shared, client: &str, topic: String, payload: Bytes) -> Result<(), Broken> {
+async fn ask_twin(
+    shared: &Shared,
+    client: &str,
+    topic: String,
+    payload: Bytes,
+) -> Result<(), ConnectionError> {
     let asked = topic.clone();
     let ask = shared.twin.ask(plan::TWIN_DEADLINE, |reply| TwinMsg::Mqtt { topic, payload, reply });
     match ask.await {
@@ -396,7 +405,7 @@ async fn ask_twin(shared: &Shared, client: &str, topic: String, payload: Bytes) 
             if unanswered.is_power_of_two() {
                 tracing::error!(client, topic = ?asked, %error, unanswered, "DeviceTwin does not answer");
             }
-            Err(Broken::Unanswered(error))
+            Err(ConnectionError::Unanswered(error))
         }
     }
 }
@@ -437,7 +446,7 @@ async fn write_all(
     client: &Rc<str>,
     handle: &Rc<ConnectionHandle>,
     socket: &mut Writer,
-) -> Result<(), Broken> {
+) -> Result<(), ConnectionError> {
     let mut out = BytesMut::new();
     loop {
         shared.broker.borrow_mut().fill(client, handle, &mut out);
@@ -450,7 +459,7 @@ async fn write_all(
             socket.flush().await
         };
         let written = shared.env.timeout(plan::WRITE_DEADLINE, write).await;
-        written.ok_or(Broken::Stuck)??;
+        written.ok_or(ConnectionError::Stuck)??;
         // A large message is not held on to for the next small one.
         out = if out.capacity() > 2 * plan::WRITE_BYTES { BytesMut::new() } else { out };
         out.clear();

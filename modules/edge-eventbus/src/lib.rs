@@ -62,7 +62,7 @@ mod stream;
 mod tls;
 mod topic;
 mod trie;
-mod unix;
+mod unix_socket;
 mod upload_sources;
 mod uploader;
 mod uploads;
