@@ -269,8 +269,7 @@ async fn bind_tcp(address: &str, key: &str) -> Result<(TcpListener, SocketAddr),
 
 async fn publish(shared: &Rc<Shared>, name: String, payload: Bytes, qos: u8, retain: bool) {
     if let Some(defect) = topic::name_defect(&name) {
-        shared.broker.borrow().counts.count(events::TOPIC_REFUSED);
-        tracing::error!(topic = ?name, ?defect, "node's own publish refused");
+        shared.broker.borrow().counts.own_topic_refused(&name, defect.reason());
         return;
     }
     let message = Message {
@@ -304,7 +303,6 @@ fn revive(shared: &Rc<Shared>, deaths: &mut Vec<Moment>, cx: &Context<EventBusMs
         return Err(Fault::new("MQTT router dies again and again"));
     }
     start_router(shared, cx)?;
-    tracing::warn!("MQTT router replaced, clients stay connected");
     Ok(())
 }
 
@@ -314,8 +312,7 @@ fn start_router(shared: &Rc<Shared>, cx: &Context<EventBusMsg>) -> Result<(), Fa
     let (shared, myself) = (Rc::clone(shared), cx.myself());
     cx.spawn(async move {
         let error = route(&shared, router_rx).await;
-        tracing::error!(%error, "MQTT router is gone");
-        shared.broker.borrow_mut().router_died();
+        shared.broker.borrow_mut().router_died(&error);
         let _ = myself.tell(EventBusMsg::RouterDied).await;
     });
     Ok(())
@@ -335,7 +332,6 @@ async fn route(shared: &Shared, mut router_rx: RouterRx) -> RouterError {
             Err(error) => return error,
         };
         shared.broker.borrow_mut().router_replaced(router_tx);
-        tracing::debug!("MQTT router was full of topics or filters and is replaced");
     }
 }
 
@@ -391,7 +387,7 @@ async fn store_once(shared: &Shared, store: &Store, env: &Env) -> bool {
         Ok(_) => true,
         Err(error) => {
             let (reason, tried) = (Fault::from_error(&error).reason, env.now().since(began));
-            tracing::error!(%reason, ?tried, "retained messages are not in the store and would not survive a restart");
+            events::retained_not_stored(env, &reason, tried);
             shared.broker.borrow_mut().retained.not_written(topics);
             false
         }

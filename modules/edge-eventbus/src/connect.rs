@@ -14,7 +14,7 @@ use crate::session::{ConnectInfo, ConnectionHandle};
 use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
 use crate::topic::TopicDefect;
-use crate::{events, identity, plan, topic};
+use crate::{identity, plan, topic};
 
 /// A client that was let in.
 pub(crate) struct Accepted {
@@ -62,7 +62,7 @@ pub(crate) async fn accept_client(
     match admitted {
         Ok((id, handle, will)) => Ok(Some(Accepted { reader, writer, buffer, id, handle, will })),
         Err((code, label)) => {
-            count(shared, code, &label);
+            shared.broker.borrow().counts.connection_refused(&label, code);
             let answer = packet::connack(false, code);
             let write = async {
                 writer.write_all(&answer).await?;
@@ -121,16 +121,18 @@ async fn admit(
     };
     let mut broker = shared.broker.borrow_mut();
     // mosquitto's bridges bring such a will whether or not anybody wants it. It is dropped like a publish there.
-    let (will, brokers_own): (Option<Publish>, bool) = match will {
-        Some(will) if topic::is_brokers_own(&will.topic) => (None, true),
-        will => (will, false),
+    let will = match will {
+        Some(will) if topic::is_brokers_own(&will.topic) => {
+            broker.counts.will_refused(&id, &will.topic, "only the broker publishes there; it is dropped");
+            None
+        }
+        will => will,
     };
-    broker.counts.add(events::WILL_REFUSED, u64::from(brokers_own));
     // At CONNECT, so that its owner hears of it; and again when it is published, as rights may change until then.
     if let Some(will) = &will
         && (topic::name_defect(&will.topic).is_some() || !broker.may_write(&id, &will.topic))
     {
-        broker.counts.count(events::WILL_REFUSED);
+        broker.counts.will_refused(&id, &will.topic, "its client may not publish it");
         return Ok(Err(ConnectCode::NotAuthorized));
     }
     if !broker.has_room(&id, clean) {
@@ -145,24 +147,6 @@ async fn admit(
     let (handle, present) = broker.attach(&id, clean, connect_info);
     handle.send(packet::connack(present, ConnectCode::Accepted));
     Ok(Ok((id, handle, will)))
-}
-
-/// Counts a refusal, and tells of the first and then of ever fewer.
-fn count(shared: &Shared, code: ConnectCode, peer: &str) {
-    let counts = shared.broker.borrow().counts.clone();
-    counts.count(events::CONNECTION_REFUSED);
-    let event = match code {
-        ConnectCode::BadUserNameOrPassword => events::LOGIN_REFUSED,
-        ConnectCode::NotAuthorized => events::UNAUTHORIZED_REFUSED,
-        ConnectCode::ServerUnavailable => events::BUSY_REFUSED,
-        ConnectCode::Accepted | ConnectCode::UnacceptableVersion | ConnectCode::IdentifierRejected => return,
-    };
-    let refused = counts.count(event);
-    if refused.is_power_of_two() {
-        tracing::warn!(peer, ?code, refused, "connection refused");
-    } else {
-        tracing::debug!(peer, ?code, "connection refused");
-    }
 }
 
 fn generated_id(env: &Env) -> String {

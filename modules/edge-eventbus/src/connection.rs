@@ -24,7 +24,7 @@ use crate::stream::{Reader, Stream, Writer};
 use crate::topic::TopicDefect;
 use crate::upload_sources::UploadSource;
 use crate::uploads::{MemoryPermit, Upload, UploadOrder, UploadResult};
-use crate::{events, plan, topic};
+use crate::{plan, topic};
 
 /// 1 s: a publisher waits no longer for room in slow queues, so that two clients that wait for each other go on.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pendin
     let accepted = match accepted {
         Ok(Some(accepted)) => accepted,
         Ok(None) => return,
-        Err(error) => return note(&shared, "", &error),
+        Err(error) => return shared.broker.borrow().counts.connection_ended("", &error),
     };
     let Accepted { mut reader, mut writer, buffer, id, handle, will } = accepted;
     let keep_alive = handle.connect_info.keep_alive;
@@ -59,7 +59,7 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pendin
     drop((reader, writer));
     client.shared.broker.borrow_mut().detach(&client.id, &client.handle);
     if let Err(error) = end {
-        note(&client.shared, &client.id, &error);
+        client.shared.broker.borrow().counts.connection_ended(&client.id, &error);
         // Clients outlive a broker that ends, and come back to the next one.
         if let (Some(will), false) = (will, matches!(error, ConnectionError::Ending)) {
             // A user that is no more has no last word, and another may have lost the right since its CONNECT.
@@ -67,46 +67,13 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pendin
             if may && !matches!(error, ConnectionError::Revoked) {
                 client.publish(will, None);
             } else {
-                let refused = client.shared.broker.borrow().counts.count(events::WILL_REFUSED);
-                let (client, topic) = (&client.id, &will.topic);
-                if refused.is_power_of_two() {
-                    tracing::warn!(?client, ?topic, refused, "will not published: its client lost the right");
-                }
+                let counts = client.shared.broker.borrow().counts.clone();
+                counts.will_refused(&client.id, &will.topic, "its client lost the right");
             }
         }
     }
     // A device that sends one value and leaves has still sent it.
     while client.settling.next().await.is_some() {}
-}
-
-fn note(shared: &Shared, client: &str, error: &ConnectionError) {
-    let reason = beehive::Fault::from_error(error).reason;
-    let event = match error {
-        ConnectionError::MalformedPacket(_) | ConnectionError::Protocol(_) => events::CONNECTION_MALFORMED,
-        ConnectionError::NotKept(_) => events::CLOSED_FOR_UPLOAD,
-        ConnectionError::Handshake(_) | ConnectionError::Unnamed(_) | ConnectionError::NoCertificate => {
-            events::HANDSHAKE_REFUSED
-        }
-        ConnectionError::TakenOver => events::SESSION_TAKEN_OVER,
-        ConnectionError::Revoked => events::CONNECTION_REVOKED,
-        ConnectionError::Unanswered(_) | ConnectionError::Stuck => events::CONNECTION_STUCK,
-        ConnectionError::Socket(_)
-        | ConnectionError::Closed
-        | ConnectionError::Silent
-        | ConnectionError::Displaced
-        | ConnectionError::MadeRoom
-        | ConnectionError::Ending => {
-            tracing::debug!(client, ?reason, "connection closed");
-            return;
-        }
-    };
-    let count = shared.broker.borrow().counts.count(event);
-    // Whoever sends nonsense, or comes again and again while the cloud is away, shall not fill the log.
-    if count.is_power_of_two() {
-        tracing::warn!(client, ?reason, count, "connection closed");
-    } else {
-        tracing::debug!(client, ?reason, "connection closed");
-    }
 }
 
 enum Event {
@@ -199,16 +166,7 @@ impl Client {
         let mut broker = self.shared.broker.borrow_mut();
         let pause = broker.rates.charge(&mut self.account, cost, now);
         if !pause.is_zero() {
-            let slowed = broker.counts.count(events::CLIENT_SLOWED);
-            if slowed.is_power_of_two() {
-                let (client, peer) = (&self.id, &self.handle.connect_info.peer.label);
-                tracing::info!(
-                    ?client,
-                    peer,
-                    slowed,
-                    "client sends more than its share and is read more slowly"
-                );
-            }
+            broker.counts.client_slowed(&self.id, &self.handle.connect_info.peer.label);
         }
         now + pause
     }
@@ -267,13 +225,8 @@ impl Client {
     /// 3.1.1 can only acknowledge what it refuses, or have it sent again for ever: a publish that is not allowed is
     /// dropped and counted, and with QoS 1 or 2 acknowledged, as mosquitto does it.
     fn refuse_publish(&self, name: &str) {
-        let refused = self.shared.broker.borrow().counts.count(events::PUBLISH_REFUSED);
-        let (client, peer) = (&self.id, &self.handle.connect_info.peer.label);
-        if refused.is_power_of_two() {
-            tracing::warn!(?client, peer, topic = ?name, refused, "publish refused: the client has no right to this topic");
-        } else {
-            tracing::debug!(?client, peer, topic = ?name, "publish refused");
-        }
+        let peer = &self.handle.connect_info.peer.label;
+        self.shared.broker.borrow().counts.publish_refused(&self.id, peer, name);
     }
 
     async fn take_publish(&mut self, publish: Publish) -> Result<(), ConnectionError> {
@@ -281,10 +234,7 @@ impl Client {
         match topic::name_defect(&publish.topic) {
             Some(TopicDefect::Protocol(what)) => return Err(ConnectionError::Protocol(what)),
             Some(TopicDefect::Policy(why)) => {
-                let refused = self.shared.broker.borrow().counts.count(events::TOPIC_REFUSED);
-                if refused.is_power_of_two() {
-                    tracing::warn!(client = ?self.id, why, refused, "publish refused");
-                }
+                self.shared.broker.borrow().counts.topic_refused(&self.id, &publish.topic, why);
                 self.settled(qos, pkid);
                 return Ok(());
             }
@@ -392,19 +342,11 @@ async fn ask_twin(
     match ask.await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => {
-            let refused = shared.broker.borrow().counts.count(events::TWIN_REFUSED);
-            if refused.is_power_of_two() {
-                tracing::warn!(client, topic = ?asked, ?why, refused, "DeviceTwin refuses a publish");
-            } else {
-                tracing::debug!(client, topic = ?asked, ?why, "DeviceTwin refuses a publish");
-            }
+            shared.broker.borrow().counts.twin_refused(client, &asked, &why.to_string());
             Ok(())
         }
         Err(error) => {
-            let unanswered = shared.broker.borrow().counts.count(events::TWIN_UNANSWERED);
-            if unanswered.is_power_of_two() {
-                tracing::error!(client, topic = ?asked, %error, unanswered, "DeviceTwin does not answer");
-            }
+            shared.broker.borrow().counts.twin_unanswered(client, &asked, &error);
             Err(ConnectionError::Unanswered(error))
         }
     }
@@ -429,7 +371,7 @@ async fn wait_for_room(shared: &Shared, publisher: &Rc<str>, router_form: &str, 
             env.timeout(left, moved.notified()).await;
         } else if let Some(handle) = subscriber {
             if now.since(handle.slow_since(now)) >= plan::SUBSCRIBER_PATIENCE {
-                shared.broker.borrow().counts.count(events::CLIENT_CUT_OFF);
+                shared.broker.borrow().counts.client_cut_off(&handle.connect_info.peer.label);
                 handle.close(CloseReason::Stuck);
             } else {
                 env.timeout(left, handle.room.notified()).await;

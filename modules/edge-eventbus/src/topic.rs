@@ -19,6 +19,14 @@ pub(crate) enum TopicDefect {
     Policy(&'static str),
 }
 
+impl TopicDefect {
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            TopicDefect::Protocol(reason) | TopicDefect::Policy(reason) => reason,
+        }
+    }
+}
+
 /// What is wrong with a topic name to publish on.
 pub(crate) fn name_defect(topic: &str) -> Option<TopicDefect> {
     if topic.is_empty() {

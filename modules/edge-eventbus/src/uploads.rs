@@ -13,7 +13,7 @@ use contract::{Telemetry, rows};
 use edge_store::{Class, OutboxQueue, Store, Write};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::events::{self, Counters};
+use crate::events::Counters;
 use crate::identity::{self, Owner};
 use crate::plan;
 use crate::quotas::Quotas;
@@ -264,7 +264,7 @@ impl UploadWriter {
 
     fn kept(&self, waiting: QueuedUpload) {
         let QueuedUpload { item, outcome } = waiting;
-        self.uploads.counts.count(events::UPLOAD_KEPT);
+        self.uploads.counts.upload_kept();
         drop(item.room);
         let _ = outcome.send(Ok(()));
     }
@@ -278,16 +278,14 @@ impl UploadWriter {
         let QueuedUpload { item, outcome } = waiting;
         if item.qos > 0 {
             item.line.refused.set(true);
-            self.uploads.counts.count(events::UPLOAD_REFUSED);
+            let UploadSource { client, topic } = &item.source;
+            self.uploads.counts.upload_refused(client, topic, &why);
             let _ = outcome.send(Err(why));
             return;
         }
         self.sources.next(&item.source);
-        let dropped = self.uploads.counts.count(events::UPLOAD_DROPPED);
-        if dropped.is_power_of_two() {
-            let UploadSource { client, topic } = &item.source;
-            tracing::warn!(?client, ?topic, ?why, dropped, "message of QoS 0 for the cloud dropped");
-        }
+        let UploadSource { client, topic } = &item.source;
+        self.uploads.counts.upload_dropped(client, topic, &why);
     }
 }
 

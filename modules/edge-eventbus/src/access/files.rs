@@ -13,7 +13,7 @@ use beehive::Env;
 
 use crate::access::{Acl, FileDefect, Users};
 use crate::shared::Shared;
-use crate::tls;
+use crate::{events, tls};
 
 /// 1 MiB: thousands of users.
 const FILE_MAX: u64 = 1 << 20;
@@ -167,7 +167,7 @@ fn settle(shared: &Shared, watched: &Watched, outcome: Result<(), FileDefect>) {
         }
         Err(FileDefect { line, what }) => {
             let told = if line > 0 { format!("line {line}: {what}") } else { what };
-            tracing::error!(key, files = ?watched.paths, %told, "invalid file of users or rights; the previous one stays in force");
+            events::file_refused(&shared.env, key, &watched.paths, &told);
             problems.insert(key, told);
         }
     }

@@ -13,7 +13,7 @@ use crate::events::Counters;
 use crate::peer::PeerOrigin;
 use crate::quotas::{self, Quotas, SessionEntry, SessionRoom};
 use crate::session::{CloseReason, ConnectInfo, Message};
-use crate::{events, identity, plan, topic};
+use crate::{identity, plan, topic};
 
 impl Broker {
     /// SessionRoom for so many clients, and for as many sessions of absent ones.
@@ -107,10 +107,7 @@ impl Broker {
             Admission::Free => true,
             Admission::Refused => false,
             Admission::Evict(victim) => {
-                let displaced = self.counts.count(events::CLIENT_DISPLACED);
-                if displaced.is_power_of_two() {
-                    tracing::warn!(client = ?victim, newcomer = ?client, displaced, "too many clients: one made room");
-                }
+                self.counts.client_displaced(&victim, client);
                 if let Some(handle) = self.sessions.get(&victim).and_then(|session| session.handle.as_ref()) {
                     handle.close(CloseReason::MadeRoom);
                 }

@@ -1,6 +1,8 @@
 //! The broker between a real router and clients without sockets.
 
 use super::*;
+use crate::error::RouterError;
+use crate::events;
 use crate::router::RouterRx;
 use bytes::Bytes;
 
@@ -91,7 +93,7 @@ fn a_dead_router_loses_nothing_and_a_new_one_goes_on() {
             broker.publish(message("a/b", n), false);
         }
         assert!(out.next().await.is_err());
-        broker.router_died();
+        broker.router_died(&RouterError::Stalled);
         broker.publish(message("a/b", "between"), false);
         let (router_tx, mut out) = router::start().unwrap();
         broker.router_started(router_tx);
@@ -446,7 +448,7 @@ fn whatever_clients_do_every_session_gets_what_it_is_owed() {
                     _ => {
                         // One in many routers dies; what it was handed is not lost.
                         if noise.below(8) == 0 {
-                            broker.router_died();
+                            broker.router_died(&RouterError::Stalled);
                             let (router_tx, fresh) = router::start().unwrap();
                             broker.router_started(router_tx);
                             out = fresh;
