@@ -30,11 +30,11 @@ struct Cli {
     #[arg(long)]
     defaultconfig: bool,
     #[command(subcommand)]
-    verb: Option<Verb>,
+    verb: Option<Command>,
 }
 
 #[derive(Subcommand)]
-enum Verb {
+enum Command {
     /// Prints who talks to whom
     Topology {
         /// In the DOT language
@@ -61,12 +61,12 @@ async fn run(cli: Cli) -> Result<()> {
     }
     match cli.verb {
         None => {}
-        Some(Verb::Topology { dot }) => {
+        Some(Command::Topology { dot }) => {
             let mut hive = Hive::new("edgecore", env);
             let _seats = edge::topology::mailboxes(&mut hive);
             return daemon::print_topology("edgecore", &hive.topology(), dot);
         }
-        Some(Verb::MqttPassword { name }) => return mqtt_password(&name, &env),
+        Some(Command::MqttPassword { name }) => return mqtt_password(&name, &env),
     }
     let (settings, warnings) = Settings::load_with_warnings(&cli.config)?;
     for warning in warnings {

@@ -16,10 +16,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
+use crate::config_location::ConfigLocation;
 use crate::endpoints::{CloudPorts, Endpoints};
 use crate::files::{is_there, write};
-use crate::https::{Ask, Trust, exchange};
-use crate::place::Place;
+use crate::https::{HttpsRequest, ServerTrust, exchange};
 
 /// 3 s for a TCP port to answer: two round trips of the worst link that is used, and a lost packet.
 const PORT_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ pub struct Join {
     /// The node's name.
     pub node: String,
     /// Where `edgecore.yaml` is written.
-    pub config: Place,
+    pub config: ConfigLocation,
     /// `a.b.c=value` into `edgecore.yaml`.
     pub set: Vec<String>,
 }
@@ -60,9 +60,9 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
         .header("Authorization", format!("Bearer {}", token.jwt))
         .header("NodeName", node.as_str())
         .body(Full::new(Bytes::from(request.csr_der.clone())))?;
-    let trust = Trust::Pin(token.ca_pin.clone());
+    let trust = ServerTrust::Pin(token.ca_pin.clone());
     let (host, port) = (endpoints.host, order.cloud.cert);
-    let answer = exchange(Ask { host, port, trust, identity: None, request: ask }).await?;
+    let answer = exchange(HttpsRequest { host, port, trust, identity: None, request: ask }).await?;
     if answer.status != StatusCode::OK {
         bail!("{}", told(answer.status, &answer.body));
     }
@@ -110,7 +110,7 @@ async fn say_ports(settings: &EdgeCore, say: &mut dyn FnMut(String)) {
 /// # Errors
 /// When the cloud cannot be reached and `force` is not set. The files stay then, so that it can be tried again. When
 /// mappers could have written the file, which says what is removed.
-pub async fn reset(config: &Place, force: bool, say: &mut dyn FnMut(String)) -> Result<()> {
+pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(String)) -> Result<()> {
     // Also what the file itself would hide.
     config.check(&EdgeCore::default())?;
     let settings = EdgeCore::load(&config.file)?;
@@ -157,8 +157,8 @@ async fn give_back(settings: &EdgeCore) -> Result<String> {
     let key = PrivateKeyDer::from_pem_file(&hub.tls_private_key_file)
         .with_context(|| format!("cannot read {}", hub.tls_private_key_file.display()))?;
     let request = Request::delete("/edge.crt").body(Full::default())?;
-    let trust = Trust::Authority(ca.to_vec());
-    let answer = exchange(Ask { host, port, trust, identity: Some((chain, key)), request }).await?;
+    let trust = ServerTrust::Authority(ca.to_vec());
+    let answer = exchange(HttpsRequest { host, port, trust, identity: Some((chain, key)), request }).await?;
     match answer.status {
         StatusCode::OK | StatusCode::NOT_FOUND => Ok(told(answer.status, &answer.body)),
         status => bail!("{}", told(status, &answer.body)),
@@ -181,10 +181,10 @@ fn settings(order: &Join, node: &NodeName, endpoints: &Endpoints) -> Result<(Edg
     let mut tree = serde_json::to_value(&settings)?;
     for pair in &order.set {
         let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair} is not key=value") };
-        let Some(place) = tree.pointer_mut(&pointer(key)) else {
+        let Some(config_location) = tree.pointer_mut(&pointer(key)) else {
             bail!("--set {key}: edgecore.yaml has no such key");
         };
-        *place = match place {
+        *config_location = match config_location {
             Value::String(_) => Value::from(value),
             _ => serde_json::from_str(value)
                 .with_context(|| format!("--set {key}: `{value}` is not of its type"))?,

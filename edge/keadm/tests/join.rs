@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use beehive::Env;
 use config::edge::EdgeCore;
 use harness::{EnrolmentCloud, StandAlone};
-use keadm::{CloudPorts, Join, Place, join, reset};
+use keadm::{CloudPorts, ConfigLocation, Join, join, reset};
 
 fn order(folder: &Path, cloud: &EnrolmentCloud, token: String) -> Join {
     let path = |name: &str| folder.join(name).display().to_string();
@@ -73,7 +73,7 @@ async fn kubeedges_places_mean_safe_ones_and_a_link_where_its_users_look() {
     let refused = join(&order, &mut |_| {}).await.unwrap_err();
     assert!(format!("{refused:#}").contains("this very file"), "{refused:#}");
     let link = shared.join("config/edgecore.yaml");
-    order.config = Place { file: own.join("edgecore.yaml"), link: Some(link.clone()) };
+    order.config = ConfigLocation { file: own.join("edgecore.yaml"), link: Some(link.clone()) };
     let mut said = Vec::new();
     join(&order, &mut |line| said.push(line)).await.unwrap();
     for (old, new) in [

@@ -13,7 +13,7 @@ use dmi::v1beta1::MapperInfo;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use crate::actor::{DEVICE, Mapper, Parts};
+use crate::actor::{DEVICE, Mapper, MapperContext};
 use crate::config::Config;
 use crate::edgecore::EdgeCore;
 use crate::error::MapperError;
@@ -121,7 +121,7 @@ pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, Ma
     let mut hive = Hive::new("mapper", Env::real());
     let mailbox = hive.mailbox::<MapperMsg>("mapper", CAPACITY);
     hive.declare_child("mapper", DEVICE);
-    let parts = Parts {
+    let parts = MapperContext {
         protocol: Rc::new(protocol),
         info: info(config),
         listener: Rc::new(Cell::new(Some(listener))),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use framework::{Fault, Property, Protocol, Refusal, Session, Settings, Value};
+use framework::{Fault, InvalidSetting, Property, Protocol, Session, Settings, Value};
 use tokio::net::TcpStream;
 use tokio_modbus::client::{Client as _, Context, tcp};
 use tokio_modbus::{ExceptionCode, Request, Response, Slave};
@@ -37,11 +37,11 @@ impl Protocol for Modbus {
         NAME
     }
 
-    fn address(&self, settings: &Settings) -> Result<Address, Refusal> {
+    fn address(&self, settings: &Settings) -> Result<Address, InvalidSetting> {
         Address::read(settings)
     }
 
-    fn visitor(&self, property: &Property, settings: &Settings) -> Result<Visitor, Refusal> {
+    fn visitor(&self, property: &Property, settings: &Settings) -> Result<Visitor, InvalidSetting> {
         Visitor::read(property, settings)
     }
 

@@ -17,6 +17,8 @@ impl ReportWriter for StatusWriter {
     type Write = (DeviceName, Vec<Row>);
 
     const REFUSED: &'static str = "devicecontroller_report_refused";
+    const UNKNOWN: &'static str = "devicecontroller_report_unknown";
+    const MALFORMED: &'static str = "devicecontroller_report_malformed";
     const TURNED_AWAY: &'static str = "devicecontroller_message_turned_away";
 
     fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<(DeviceName, Vec<Row>)> {

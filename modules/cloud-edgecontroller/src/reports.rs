@@ -24,6 +24,8 @@ impl ReportWriter for StatusWriter {
     type Write = (i64, NodeReport);
 
     const REFUSED: &'static str = "edgecontroller_report_refused";
+    const UNKNOWN: &'static str = "edgecontroller_report_unknown";
+    const MALFORMED: &'static str = "edgecontroller_report_malformed";
     const TURNED_AWAY: &'static str = "edgecontroller_message_turned_away";
 
     fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<(i64, NodeReport)> {

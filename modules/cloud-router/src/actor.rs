@@ -2,7 +2,7 @@
 
 use beehive::{Actor, AskError, Context, Env, Fault, Sample};
 use contract::router::{RouterMsg, RouterUp};
-use contract::{NodeName, Opened, Skipped, Upload};
+use contract::{DecodedBatch, NodeName, SkippedRow, Upload};
 
 use crate::events;
 use crate::plan::{Ledger, Verdict};
@@ -26,8 +26,8 @@ impl Actor for CloudRouter {
     async fn handle(&mut self, message: RouterMsg, cx: &mut Context<RouterMsg>) -> Result<(), Fault> {
         match message {
             RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, reply } } => match uploads.open() {
-                Ok(Opened { items, skipped }) => {
-                    for Skipped { row, reason } in &skipped {
+                Ok(DecodedBatch { items, skipped }) => {
+                    for SkippedRow { row, reason } in &skipped {
                         events::telemetry_skipped(cx.env(), &node, *row, *reason);
                     }
                     let skipped = skipped.iter().map(|skipped| skipped.row);

@@ -5,8 +5,12 @@ use contract::{NodeName, SkipReason, Telemetry};
 
 /// An upload that this release does not understand; its row is confirmed, so that the node goes on.
 pub(crate) fn telemetry_skipped(env: &Env, node: &NodeName, row: i64, reason: SkipReason) {
-    env.count(reason.event());
-    tracing::warn!(event = reason.event(), %node, row, %reason, "telemetry skipped");
+    let event = match reason {
+        SkipReason::Unknown { .. } => "router_telemetry_unknown",
+        SkipReason::Malformed { .. } => "router_telemetry_malformed",
+    };
+    env.count(event);
+    tracing::warn!(event, %node, row, %reason, "telemetry skipped");
 }
 
 /// Messages of a source did not come before this one.

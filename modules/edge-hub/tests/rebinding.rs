@@ -23,9 +23,9 @@ use tokio::net::UdpSocket;
 const FASTER: u32 = 10;
 const REBINDINGS: u32 = 8;
 
-struct Fast(TokioClock);
+struct FastClock(TokioClock);
 
-impl Clock for Fast {
+impl Clock for FastClock {
     fn now(&self) -> Moment {
         Moment(self.0.now().0 * FASTER)
     }
@@ -109,7 +109,7 @@ fn credentials(env: &Env) -> (Credentials, Credentials) {
 fn a_link_survives_eight_changes_of_its_address() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let env = Env::new(Arc::new(Fast(TokioClock::real())), 7, |task| {
+        let env = Env::new(Arc::new(FastClock(TokioClock::real())), 7, |task| {
             tokio::task::spawn_local(task);
         });
         let (cloud, edge) = credentials(&env);

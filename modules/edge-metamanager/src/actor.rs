@@ -21,7 +21,7 @@ use crate::inventory::BatchSequencer;
 use crate::plan;
 use crate::store::{MetaStore, write_of};
 
-use self::delivery::{Cloud, QueueDelivery};
+use self::delivery::{CloudAddresses, QueueDelivery};
 
 /// 15 s: a pod that starts waits for its token.
 const TOKEN_DEADLINE: Duration = Duration::from_secs(15);
@@ -36,11 +36,11 @@ pub struct MetaManager {
     edged: Address<EdgedMsg>,
     twin: Address<TwinMsg>,
     hub: Address<EdgeHubMsg>,
-    cloud: Option<Cloud>,
+    cloud: Option<CloudAddresses>,
     queues: [QueueDelivery; 3],
     batches: BatchSequencer,
     /// What Edged and DeviceTwin have not been told yet. After a restart nobody knows what it was.
-    untold: [(Neighbour, ChangedObjects); 2],
+    untold: [(LocalModule, ChangedObjects); 2],
     /// The hub knows that a link has to be handed over.
     hub_knows: bool,
     applied: u64,
@@ -51,7 +51,7 @@ pub struct MetaManager {
 
 /// Who is told what changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Neighbour {
+enum LocalModule {
     Edged,
     DeviceTwin,
 }
@@ -72,7 +72,7 @@ impl MetaManager {
             cloud: None,
             queues: [i64::MAX; 3].map(QueueDelivery::after),
             batches: BatchSequencer::default(),
-            untold: [Neighbour::Edged, Neighbour::DeviceTwin].map(|who| (who, ChangedObjects::Any)),
+            untold: [LocalModule::Edged, LocalModule::DeviceTwin].map(|who| (who, ChangedObjects::Any)),
             hub_knows: false,
             applied: 0,
             confirmed: 0,
@@ -98,7 +98,7 @@ impl Actor for MetaManager {
     async fn handle(&mut self, message: MetaMsg, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
         match message {
             MetaMsg::LinkUp { edge, device, router, peer } => {
-                self.link_up(Cloud { edge, device, router, peer }, cx).await
+                self.link_up(CloudAddresses { edge, device, router, peer }, cx).await
             }
             MetaMsg::LinkDown => {
                 self.link_down();
@@ -142,7 +142,7 @@ impl Actor for MetaManager {
 
 /// The link, and the way down.
 impl MetaManager {
-    async fn link_up(&mut self, cloud: Cloud, cx: &Context<MetaMsg>) -> Result<(), Fault> {
+    async fn link_up(&mut self, cloud: CloudAddresses, cx: &Context<MetaMsg>) -> Result<(), Fault> {
         self.cloud = Some(cloud);
         self.queues.iter_mut().for_each(|queue| queue.sender.link_up());
         // A node that comes back is Ready at once, not at Edged's next word.
@@ -225,11 +225,11 @@ impl MetaManager {
     }
 
     fn changed(&mut self, key: ObjectKey) {
-        let concerns = plan::concerns(&key.resource);
+        let recipients = plan::recipients(&key.resource);
         for (who, untold) in &mut self.untold {
             let is_concerned = match who {
-                Neighbour::Edged => concerns.edged,
-                Neighbour::DeviceTwin => concerns.device_twin,
+                LocalModule::Edged => recipients.edged,
+                LocalModule::DeviceTwin => recipients.device_twin,
             };
             if is_concerned {
                 untold.add(key.clone());
@@ -245,8 +245,8 @@ impl MetaManager {
                 continue;
             }
             let told = match who {
-                Neighbour::Edged => self.edged.try_tell(EdgedMsg::ObjectsChanged(untold.clone())),
-                Neighbour::DeviceTwin => self.twin.try_tell(TwinMsg::ObjectsChanged(untold.clone())),
+                LocalModule::Edged => self.edged.try_tell(EdgedMsg::ObjectsChanged(untold.clone())),
+                LocalModule::DeviceTwin => self.twin.try_tell(TwinMsg::ObjectsChanged(untold.clone())),
             };
             if told.is_ok() {
                 *untold = ChangedObjects::default();

@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::apply;
 use crate::layout::OBJECTS_TABLE;
 use crate::node_key::NodeKey;
-use crate::opening::{self, Access, Opened};
+use crate::opening::{self, FileAccess, Opened};
 use crate::read::{self, Checked};
 use crate::readers::Readers;
 use crate::state::{DamagedRow, Shared, Snapshot};
-use crate::writer::{Answer, Batch, Job, Writer};
+use crate::writer::{Batch, CommitReply, Job, Writer};
 use crate::{
     Committed, Lookup, ObjectKey, ObjectVersion, OutboxQueue, OutboxRow, Row, StoreError, StoredObject,
     Table, UnknownRows, Write, block_on,
@@ -169,7 +169,7 @@ impl Store {
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Store, StoreError> {
         let found = opening::open(path.as_ref(), &options)?;
         let path = path.as_ref().to_owned();
-        let (Access::Full(conn) | Access::Reading(conn, _)) = &found.conn;
+        let (FileAccess::Full(conn) | FileAccess::Reading(conn, _)) = &found.conn;
         let usage = read::usage(conn).map_err(|e| StoreError::sqlite(&path, e))?;
         let shared = Arc::new(Shared::new(path.clone(), found.meta.revision, usage, found.unknown));
         found.damaged.into_iter().for_each(|row| shared.found_damaged(row));
@@ -445,7 +445,7 @@ impl Store {
     fn ask<T, J>(&self, job: J) -> impl Future<Output = Result<T, StoreError>> + Send + use<T, J>
     where
         T: Send,
-        J: FnOnce(Answer<T>) -> Job + Send,
+        J: FnOnce(CommitReply<T>) -> Job + Send,
     {
         // Holds the store open until the answer is there.
         let inner = Arc::clone(&self.inner);

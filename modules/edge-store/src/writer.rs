@@ -6,10 +6,10 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::apply::{self, BatchContext, Bounds, NotDone};
+use crate::apply::{self, ApplyError, BatchContext, Bounds};
 use crate::layout::{OBJECTS_TABLE, ROWS_TABLE};
 use crate::node_key::NodeKey;
-use crate::opening::{self, Access};
+use crate::opening::{self, FileAccess};
 use crate::readers::Readers;
 use crate::state::{Shared, Usage};
 use crate::{Committed, Options, StoreError, Write, read, schema};
@@ -17,14 +17,14 @@ use crate::{Committed, Options, StoreError, Write, read, schema};
 /// More batches in one transaction save little, and make the first of them wait.
 const GROUP: usize = 64;
 
-pub(crate) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+pub(crate) type CommitReply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer is asked for.
 #[derive(Debug)]
 pub(crate) enum Job {
     Commit(Batch),
     /// Moves the log into the file and gives free pages back.
-    Checkpoint(Answer<()>),
+    Checkpoint(CommitReply<()>),
     /// Takes rows out of the outbox that nobody can ever send.
     Drop(Vec<i64>),
 }
@@ -32,7 +32,7 @@ pub(crate) enum Job {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) writes: Vec<Write>,
-    pub(crate) answer: Answer<Committed>,
+    pub(crate) answer: CommitReply<Committed>,
 }
 
 pub(crate) struct Writer {
@@ -50,7 +50,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// The writer and the readers of a file, with what the disk allows.
     pub(crate) fn new(
-        access: Access,
+        access: FileAccess,
         shared: Arc<Shared>,
         node_key: Arc<NodeKey>,
         options: Options,
@@ -58,8 +58,8 @@ impl Writer {
     ) -> Self {
         let path = shared.path.clone();
         let (conn, readers) = match access {
-            Access::Full(conn) => (Some(conn), Readers::beside(path)),
-            Access::Reading(conn, error) => {
+            FileAccess::Full(conn) => (Some(conn), Readers::beside(path)),
+            FileAccess::Reading(conn, error) => {
                 shared.trouble(error.to_string());
                 (None, Readers::alone(path, conn))
             }
@@ -253,10 +253,10 @@ impl Writer {
                 (self.usage, self.revision) = (usage, revision);
                 return Ok(Ok(Committed { revision }));
             }
-            Err(NotDone::Refused(error)) => error,
+            Err(ApplyError::Refused(error)) => error,
             // SQLite itself may have rolled everything back.
-            Err(NotDone::Sql(error)) if conn.is_autocommit() => return Err(error),
-            Err(NotDone::Sql(error)) => self.fail(error),
+            Err(ApplyError::Sql(error)) if conn.is_autocommit() => return Err(error),
+            Err(ApplyError::Sql(error)) => self.fail(error),
         };
         conn.execute_batch("ROLLBACK TO batch; RELEASE batch")?;
         Ok(Err(error))

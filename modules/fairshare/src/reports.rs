@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use beehive::{Address, AskError, Context, Env, Message, Reply};
 use contract::nodelease::{NodeLeaseMsg, SessionState};
-use contract::{Batch, NodeName, Opened, Report, Skipped};
+use contract::{Batch, DecodedBatch, NodeName, Report, SkipReason, SkippedRow};
 use futures::StreamExt;
 
 use crate::{Bucket, NodeQueue, NodeQueues, is_logged};
@@ -64,6 +64,10 @@ pub trait ReportWriter: 'static {
 
     /// The event that counts refused reports.
     const REFUSED: &'static str;
+    /// The event that counts reports of a kind that this release does not know.
+    const UNKNOWN: &'static str;
+    /// The event that counts reports that are not what their kind is.
+    const MALFORMED: &'static str;
     /// The event that counts messages that found their node's queue full.
     const TURNED_AWAY: &'static str;
 
@@ -141,10 +145,14 @@ impl<W: ReportWriter> ReportQueues<W> {
 }
 
 /// The rows that this release does not understand. They are confirmed, or the node would send them for ever.
-fn skip(env: &Env, node: &NodeName, skipped: &[Skipped]) -> Vec<i64> {
-    for Skipped { row, reason } in skipped {
-        env.count(reason.event());
-        tracing::warn!(event = reason.event(), %node, row, %reason, "report skipped");
+fn skip<W: ReportWriter>(env: &Env, node: &NodeName, skipped: &[SkippedRow]) -> Vec<i64> {
+    for SkippedRow { row, reason } in skipped {
+        let event = match reason {
+            SkipReason::Unknown { .. } => W::UNKNOWN,
+            SkipReason::Malformed { .. } => W::MALFORMED,
+        };
+        env.count(event);
+        tracing::warn!(event, %node, row, %reason, "report skipped");
     }
     skipped.iter().map(|skipped| skipped.row).collect()
 }
@@ -185,9 +193,9 @@ impl<W: ReportWriter> Shared<W> {
                 continue;
             }
             match reports.open() {
-                Ok(Opened { items, skipped }) => {
+                Ok(DecodedBatch { items, skipped }) => {
                     let from = Sender { node: node.clone(), session };
-                    let mut confirmed = skip(&env, &node, &skipped);
+                    let mut confirmed = skip::<W>(&env, &node, &skipped);
                     confirmed.extend(self.deliver(&from, items, &env).await);
                     reply.send(confirmed);
                 }

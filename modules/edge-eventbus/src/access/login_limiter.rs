@@ -15,7 +15,7 @@ use std::time::Duration;
 use beehive::{Env, Moment};
 use tokio::sync::{Mutex, Semaphore, oneshot};
 
-use crate::access::users::{Check, Hash};
+use crate::access::users::{PasswordCheck, PasswordHash};
 use crate::packet::Password;
 use crate::peer::PeerOrigin;
 
@@ -34,18 +34,18 @@ const SOURCES: usize = 1024;
 
 /// Too many passwords wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Busy;
+pub(crate) struct TooManyLogins;
 
 /// The passwords of one source.
 #[derive(Default)]
-struct Queue {
+struct LoginSource {
     turn: Mutex<()>,
     waiting: Cell<usize>,
     /// When all of its wrong passwords are forgiven.
     forgiven: Cell<Option<Moment>>,
 }
 
-impl Queue {
+impl LoginSource {
     /// How long its next password has to wait.
     fn late(&self, now: Moment) -> Duration {
         self.forgiven.get().map_or(Duration::ZERO, |at| at.since(now)).saturating_sub(EACH * FREE)
@@ -68,41 +68,41 @@ impl Queue {
 }
 
 /// See the module.
-pub(crate) struct Gate {
-    queues: RefCell<BTreeMap<PeerOrigin, Rc<Queue>>>,
+pub(crate) struct LoginLimiter {
+    queues: RefCell<BTreeMap<PeerOrigin, Rc<LoginSource>>>,
     waiting: Rc<Cell<usize>>,
     hashing: Arc<Semaphore>,
 }
 
-impl Default for Gate {
+impl Default for LoginLimiter {
     fn default() -> Self {
         let hashing = Arc::new(Semaphore::new(1));
-        Gate { queues: RefCell::default(), waiting: Rc::default(), hashing }
+        LoginLimiter { queues: RefCell::default(), waiting: Rc::default(), hashing }
     }
 }
 
 /// Counts one that waits, until it is dropped.
-struct Counted {
-    queue: Rc<Queue>,
+struct WaitingGuard {
+    queue: Rc<LoginSource>,
     all: Rc<Cell<usize>>,
 }
 
-impl Counted {
-    fn new(queue: &Rc<Queue>, all: &Rc<Cell<usize>>) -> Self {
+impl WaitingGuard {
+    fn new(queue: &Rc<LoginSource>, all: &Rc<Cell<usize>>) -> Self {
         queue.waiting.set(queue.waiting.get() + 1);
         all.set(all.get() + 1);
-        Counted { queue: Rc::clone(queue), all: Rc::clone(all) }
+        WaitingGuard { queue: Rc::clone(queue), all: Rc::clone(all) }
     }
 }
 
-impl Drop for Counted {
+impl Drop for WaitingGuard {
     fn drop(&mut self) {
         self.queue.waiting.set(self.queue.waiting.get().saturating_sub(1));
         self.all.set(self.all.get().saturating_sub(1));
     }
 }
 
-impl Gate {
+impl LoginLimiter {
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.get()
     }
@@ -112,21 +112,21 @@ impl Gate {
         &self,
         env: &Env,
         source: PeerOrigin,
-        check: Check,
+        check: PasswordCheck,
         password: Password,
-    ) -> Result<Option<Arc<Hash>>, Busy> {
+    ) -> Result<Option<Arc<PasswordHash>>, TooManyLogins> {
         let queue = self.queue(source, env.now());
         let most = if queue.late(env.now()).is_zero() { WAITING } else { WAITING_LATE };
         if queue.waiting.get() >= most || self.waiting.get() >= WAITING_ALL {
-            return Err(Busy);
+            return Err(TooManyLogins);
         }
-        let _counted = Counted::new(&queue, &self.waiting);
+        let _counted = WaitingGuard::new(&queue, &self.waiting);
         let _turn = queue.turn.lock().await;
         let late = queue.late(env.now());
         if !late.is_zero() {
             env.sleep(late).await;
         }
-        let hashing = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| Busy)?;
+        let hashing = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| TooManyLogins)?;
         // Whoever leaves before the answer is told has guessed, too.
         queue.wrong(env.now());
         let (answer, told) = oneshot::channel();
@@ -134,20 +134,20 @@ impl Gate {
         // A task of its own, so that whoever leaves does not make room for another hash beside this one.
         env.spawn(async move {
             let began = beside.now();
-            let proof = beside.blocking(move || check.proves(&password)).await;
+            let auth_method = beside.blocking(move || check.proves(&password)).await;
             let took = beside.now().since(began);
-            let _ = answer.send(proof);
+            let _ = answer.send(auth_method);
             beside.sleep(took).await;
             drop(hashing);
         });
-        let Ok(Ok(proof)) = told.await else { return Err(Busy) };
-        if proof.is_some() {
+        let Ok(Ok(auth_method)) = told.await else { return Err(TooManyLogins) };
+        if auth_method.is_some() {
             queue.right(env.now());
         }
-        Ok(proof)
+        Ok(auth_method)
     }
 
-    fn queue(&self, source: PeerOrigin, now: Moment) -> Rc<Queue> {
+    fn queue(&self, source: PeerOrigin, now: Moment) -> Rc<LoginSource> {
         let mut queues = self.queues.borrow_mut();
         if queues.len() >= SOURCES {
             queues.retain(|_, queue| !queue.is_idle(now));
@@ -178,7 +178,7 @@ mod tests {
         tokio::task::LocalSet::new().block_on(&runtime, test(env));
     }
 
-    fn check() -> Check {
+    fn check() -> PasswordCheck {
         Users::parse(FILE).unwrap().check("plc")
     }
 
@@ -189,20 +189,22 @@ mod tests {
     #[test]
     fn guesses_are_slowed_down_and_the_right_password_of_another_source_is_not() {
         run(|env| async move {
-            let gate = Gate::default();
+            let login_limiter = LoginLimiter::default();
             let began = env.now();
             let guesses = async {
                 for n in 0..30 {
-                    let wrong =
-                        gate.verify(&env, PeerOrigin::Uid(1), check(), password(&n.to_string())).await;
+                    let wrong = login_limiter
+                        .verify(&env, PeerOrigin::Uid(1), check(), password(&n.to_string()))
+                        .await;
                     assert_eq!(wrong, Ok(None));
                 }
                 env.now().since(began)
             };
             let good = async {
                 for _ in 0..30 {
-                    let right =
-                        gate.verify(&env, PeerOrigin::Uid(2), check(), password("s3cret pässword")).await;
+                    let right = login_limiter
+                        .verify(&env, PeerOrigin::Uid(2), check(), password("s3cret pässword"))
+                        .await;
                     assert!(matches!(right, Ok(Some(_))), "{right:?}");
                 }
                 env.now().since(began)
@@ -213,7 +215,10 @@ mod tests {
             // Forgiven in time.
             env.sleep(EACH * 40).await;
             let began = env.now();
-            assert_eq!(gate.verify(&env, PeerOrigin::Uid(1), check(), password("x")).await, Ok(None));
+            assert_eq!(
+                login_limiter.verify(&env, PeerOrigin::Uid(1), check(), password("x")).await,
+                Ok(None)
+            );
             assert!(env.now().since(began) < EACH);
         });
     }
@@ -221,17 +226,14 @@ mod tests {
     #[test]
     fn a_flood_is_turned_away_and_its_source_is_served_again_afterwards() {
         run(|env| async move {
-            let gate = Gate::default();
-            let flood =
-                join_all(
-                    (0..1000).map(|n| {
-                        let (gate, env) = (&gate, &env);
-                        async move {
-                            gate.verify(env, PeerOrigin::Uid(1), check(), password(&n.to_string())).await
-                        }
-                    }),
-                );
-            let other = gate.verify(&env, PeerOrigin::Uid(2), check(), password("s3cret pässword"));
+            let login_limiter = LoginLimiter::default();
+            let flood = join_all((0..1000).map(|n| {
+                let (login_limiter, env) = (&login_limiter, &env);
+                async move {
+                    login_limiter.verify(env, PeerOrigin::Uid(1), check(), password(&n.to_string())).await
+                }
+            }));
+            let other = login_limiter.verify(&env, PeerOrigin::Uid(2), check(), password("s3cret pässword"));
             let began = env.now();
             let other = async {
                 let right = other.await;
@@ -239,40 +241,44 @@ mod tests {
             };
             let (flood, (right, took)) = join(flood, other).await;
             assert!(matches!(right, Ok(Some(_))) && took < EACH, "{right:?} after {took:?}");
-            assert_eq!(flood.iter().filter(|answer| **answer == Err(Busy)).count(), 1000 - WAITING);
-            assert_eq!(gate.waiting(), 0);
+            assert_eq!(flood.iter().filter(|answer| **answer == Err(TooManyLogins)).count(), 1000 - WAITING);
+            assert_eq!(login_limiter.waiting(), 0);
             // Late now: fewer may wait.
-            let again =
-                join_all((0..20).map(|_| gate.verify(&env, PeerOrigin::Uid(1), check(), password("x"))))
-                    .await;
-            assert_eq!(again.iter().filter(|answer| **answer == Err(Busy)).count(), 20 - WAITING_LATE);
+            let again = join_all(
+                (0..20).map(|_| login_limiter.verify(&env, PeerOrigin::Uid(1), check(), password("x"))),
+            )
+            .await;
+            assert_eq!(
+                again.iter().filter(|answer| **answer == Err(TooManyLogins)).count(),
+                20 - WAITING_LATE
+            );
         });
     }
 
     #[test]
     fn whoever_leaves_early_has_guessed_and_makes_no_room() {
         run(|env| async move {
-            let gate = Gate::default();
+            let login_limiter = LoginLimiter::default();
             for _ in 0..FREE + 4 {
-                let guess = gate.verify(&env, PeerOrigin::Uid(1), check(), password("x"));
+                let guess = login_limiter.verify(&env, PeerOrigin::Uid(1), check(), password("x"));
                 let guess = std::pin::pin!(guess);
                 let _ = futures::FutureExt::now_or_never(guess);
                 env.sleep(Duration::from_millis(1)).await;
             }
-            assert!(!gate.queue(PeerOrigin::Uid(1), env.now()).late(env.now()).is_zero());
-            assert_eq!(gate.waiting(), 0);
+            assert!(!login_limiter.queue(PeerOrigin::Uid(1), env.now()).late(env.now()).is_zero());
+            assert_eq!(login_limiter.waiting(), 0);
         });
     }
 
     #[test]
     fn memory_of_sources_is_bounded() {
         run(|env| async move {
-            let gate = Gate::default();
+            let login_limiter = LoginLimiter::default();
             for uid in 0..3000 {
-                let queue = gate.queue(PeerOrigin::Uid(uid), env.now());
+                let queue = login_limiter.queue(PeerOrigin::Uid(uid), env.now());
                 queue.wrong(env.now());
             }
-            assert!(gate.queues.borrow().len() <= SOURCES);
+            assert!(login_limiter.queues.borrow().len() <= SOURCES);
         });
     }
 }

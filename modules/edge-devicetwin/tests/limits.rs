@@ -1,14 +1,14 @@
 //! Mappers that take all they can get.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod stage;
+mod fixture;
 
 use contract::UpReport;
 use contract::ids::DEVICES;
 use dmi::v1beta1 as pb;
+use fixture::callers::{Masked, denied, register, report};
+use fixture::{SOON, options, run, speed, start, status_report, until};
 use serde_json::json;
-use stage::callers::{Masked, denied, register, report};
-use stage::{SOON, options, run, speed, start, status_report, until};
 use tokio::net::UnixStream;
 use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
@@ -51,7 +51,7 @@ fn one_mapper_cannot_fill_the_outbox() {
 }
 
 /// Devices of the protocol modbus that name no property.
-async fn more_devices(node: &stage::Node, count: usize) {
+async fn more_devices(node: &fixture::Node, count: usize) {
     for at in 0..count {
         let device = json!({ "metadata": { "name": format!("more-{at}") }, "spec": {
             "nodeName": "edge-1", "properties": [], "protocol": { "protocolName": "modbus" } } });
@@ -100,7 +100,7 @@ fn clients_of_the_broker_have_no_other_bounds_than_mappers() {
 }
 
 /// The reports that the link has to carry if it takes each one at once.
-fn carried(node: &stage::Node) -> i64 {
+fn carried(node: &fixture::Node) -> i64 {
     node.store.outbox_head(5000, 64 << 20).unwrap().iter().map(|row| row.seq).max().unwrap_or_default()
 }
 
@@ -143,7 +143,7 @@ fn a_flood_of_connections_leaves_room_for_others() {
         stage.pod("m1", "modbus").await;
         let mut mapper = stage.in_pod("m1").await;
         register(&mut mapper, &folder, "modbus").await.unwrap();
-        stage.face.put_on(Some("hog"), 0, "alive");
+        stage.peer.becomes(Some("hog"), 0, "alive");
         let mut held = Vec::new();
         for _ in 0..300 {
             held.push(UnixStream::connect(folder.join(dmi::SOCKET_NAME)).await.unwrap());

@@ -1,7 +1,7 @@
 //! Callers over DMI who are not who they would like to be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod stage;
+mod fixture;
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 use config::edge::{DeviceTwin as Settings, MapperRule};
 use contract::ids::PODS;
 use dmi::v1beta1::device_manager_service_client::DeviceManagerServiceClient;
-use stage::callers::{Masked, denied, register, report, state};
-use stage::{Mapper, called, options, registration, run, start, start_with_peers, status_report, until};
+use fixture::callers::{Masked, denied, register, report, state};
+use fixture::{Mapper, called, options, registration, run, start, start_with_peers, status_report, until};
 use tokio::net::UnixListener;
 use tonic::Code;
 
@@ -85,7 +85,7 @@ fn users_outside_of_pods_hold_by_their_processes() {
         let stage = Masked::start(&folder, Vec::new()).await;
         let as_user = async |uid, process| {
             let manager = stage.node.manager().await;
-            stage.face.put_on(None, uid, process);
+            stage.peer.becomes(None, uid, process);
             manager
         };
         let mut first = as_user(1000, "alive").await;
@@ -110,13 +110,13 @@ fn a_mapper_that_still_listens_is_there() {
         let stage = Masked::start(&folder, Vec::new()).await;
         let (_seen, server) = Mapper::serve(&folder.join("mapper.sock"), false);
         let mut first = stage.node.manager().await;
-        stage.face.put_on(None, 0, "ended");
+        stage.peer.becomes(None, 0, "ended");
         register(&mut first, &folder, "modbus").await.unwrap();
         stage.pod("x1", "evil").await;
         let mut stranger = stage.in_pod("x1").await;
         report(&mut stranger).await.unwrap_err();
-        // Whoever listens there is asked for: the face is that of the mapper again.
-        stage.face.put_on(None, 0, "ended");
+        // Whoever listens there is asked for: the peer is that of the mapper again.
+        stage.peer.becomes(None, 0, "ended");
         denied(register(&mut stranger, &folder, "modbus").await);
         server.abort();
         until(|| server.is_finished()).await;
@@ -145,7 +145,7 @@ fn the_settings_say_who_may_be_a_mapper() {
         denied(register(&mut mapper, &folder, "opcua").await);
         register(&mut mapper, &folder, "modbus").await.unwrap();
         let mut root = stage.node.manager().await;
-        stage.face.put_on(None, 0, "alive");
+        stage.peer.becomes(None, 0, "alive");
         denied(register(&mut root, &folder, "opcua").await);
         stage.node.stop().await;
     });
@@ -198,7 +198,8 @@ fn a_mapper_cannot_make_edgecore_dial_somebody_else() {
         std::fs::create_dir_all(&run).unwrap();
         let runtime = UnixListener::bind(run.join("containerd.sock")).unwrap();
         let settings = Settings { dmi_sock_path: shared.clone(), ..Default::default() };
-        let node = start_with_peers(&folder, options(), settings, Arc::new(edge_devicetwin::Kernel));
+        let node =
+            start_with_peers(&folder, options(), settings, Arc::new(edge_devicetwin::KernelPeerResolver));
         node.pump("7").await;
         let socket = shared.join(dmi::SOCKET_NAME);
         until(|| socket.exists()).await;

@@ -15,27 +15,27 @@ use rustix::io::Errno;
 
 /// The place of `edgecore.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ConfigLocation {
     /// The file itself.
     pub file: PathBuf,
     /// The absolute path of a link to it; none: without one.
     pub link: Option<PathBuf>,
 }
 
-impl From<PathBuf> for Place {
+impl From<PathBuf> for ConfigLocation {
     /// A file without a link.
     fn from(file: PathBuf) -> Self {
-        Place { file, link: None }
+        ConfigLocation { file, link: None }
     }
 }
 
-impl Place {
+impl ConfigLocation {
     /// What `--config` means: who asks for KubeEdge's place gets the file in the place that is safe, and the link.
     pub fn of(config: &Path) -> Self {
         if config == Path::new(DEFAULT_PATH) || config == Path::new(KUBEEDGE_PATH) {
-            Place { file: PathBuf::from(DEFAULT_PATH), link: Some(PathBuf::from(KUBEEDGE_PATH)) }
+            ConfigLocation { file: PathBuf::from(DEFAULT_PATH), link: Some(PathBuf::from(KUBEEDGE_PATH)) }
         } else {
-            Place::from(config.to_path_buf())
+            ConfigLocation::from(config.to_path_buf())
         }
     }
 
@@ -137,95 +137,97 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    struct Machine {
+    struct Fixture {
         _root: tempfile::TempDir,
         shared: PathBuf,
-        place: Place,
+        config_location: ConfigLocation,
         settings: EdgeCore,
     }
 
-    fn machine() -> Machine {
+    fn machine() -> Fixture {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().canonicalize().unwrap();
         let shared = path.join("kubeedge");
-        let place =
-            Place { file: path.join("own/edgecore.yaml"), link: Some(shared.join("config/edgecore.yaml")) };
+        let config_location = ConfigLocation {
+            file: path.join("own/edgecore.yaml"),
+            link: Some(shared.join("config/edgecore.yaml")),
+        };
         fs::create_dir(path.join("own")).unwrap();
-        fs::write(&place.file, "kind: EdgeCore").unwrap();
+        fs::write(&config_location.file, "kind: EdgeCore").unwrap();
         let mut settings = EdgeCore::default();
         settings.modules.device_twin.dmi_sock_path = shared.clone();
-        Machine { _root: root, shared, place, settings }
+        Fixture { _root: root, shared, config_location, settings }
     }
 
     #[test]
     fn kubeedges_place_means_the_safe_one_and_a_link() {
         for config in [DEFAULT_PATH, KUBEEDGE_PATH, "/etc/kubeedge//config/./edgecore.yaml"] {
-            let place = Place::of(Path::new(config));
-            assert_eq!(place.file, Path::new(DEFAULT_PATH));
-            assert_eq!(place.link.as_deref(), Some(Path::new(KUBEEDGE_PATH)));
-            place.check(&EdgeCore::default()).unwrap();
+            let config_location = ConfigLocation::of(Path::new(config));
+            assert_eq!(config_location.file, Path::new(DEFAULT_PATH));
+            assert_eq!(config_location.link.as_deref(), Some(Path::new(KUBEEDGE_PATH)));
+            config_location.check(&EdgeCore::default()).unwrap();
         }
-        let other = Place::of(Path::new("/etc/kubeedge/other.yaml"));
+        let other = ConfigLocation::of(Path::new("/etc/kubeedge/other.yaml"));
         assert_eq!(other.link, None);
         assert!(other.check(&EdgeCore::default()).unwrap_err().to_string().contains("this very file"));
     }
 
     #[test]
     fn the_link_leads_to_the_file_and_goes_with_it() {
-        let Machine { place, settings, shared, _root } = machine();
-        assert_eq!(place.remove_link().unwrap(), None);
+        let Fixture { config_location, settings, shared, _root } = machine();
+        assert_eq!(config_location.remove_link().unwrap(), None);
         assert!(!shared.exists(), "looking for a link makes nothing");
         for _ in 0..2 {
-            let said = place.leave_link(&settings).unwrap();
+            let said = config_location.leave_link(&settings).unwrap();
             assert!(said.contains("is a link to"), "{said}");
         }
-        let link = place.link.clone().unwrap();
+        let link = config_location.link.clone().unwrap();
         assert_eq!(fs::read_to_string(&link).unwrap(), "kind: EdgeCore");
-        assert_eq!(place.remove_link().unwrap(), Some(link.as_path()));
-        assert!(link.symlink_metadata().is_err() && place.file.exists());
+        assert_eq!(config_location.remove_link().unwrap(), Some(link.as_path()));
+        assert!(link.symlink_metadata().is_err() && config_location.file.exists());
     }
 
     #[test]
     fn a_file_of_kubeedge_stays_and_the_cure_is_said() {
-        let Machine { place, settings, shared, _root } = machine();
+        let Fixture { config_location, settings, shared, _root } = machine();
         fs::create_dir_all(shared.join("config")).unwrap();
-        let link = place.link.clone().unwrap();
+        let link = config_location.link.clone().unwrap();
         fs::write(&link, "KubeEdge's").unwrap();
-        let said = place.leave_link(&settings).unwrap();
+        let said = config_location.leave_link(&settings).unwrap();
         assert!(said.contains("stays as it is") && said.contains("ln -s"), "{said}");
-        assert_eq!(place.remove_link().unwrap(), None);
+        assert_eq!(config_location.remove_link().unwrap(), None);
         assert_eq!(fs::read_to_string(&link).unwrap(), "KubeEdge's");
     }
 
     #[test]
     fn a_link_that_a_mapper_planted_is_neither_followed_nor_replaced() {
-        let Machine { place, settings, shared, _root } = machine();
+        let Fixture { config_location, settings, shared, _root } = machine();
         let victim = tempfile::tempdir().unwrap();
-        let link = place.link.clone().unwrap();
+        let link = config_location.link.clone().unwrap();
         // Instead of the folder.
         fs::create_dir(&shared).unwrap();
         symlink(victim.path(), shared.join("config")).unwrap();
-        let said = place.leave_link(&settings).unwrap();
+        let said = config_location.leave_link(&settings).unwrap();
         assert!(said.starts_with("no link at"), "{said}");
-        symlink(&place.file, victim.path().join("edgecore.yaml")).unwrap();
-        assert_eq!(place.remove_link().unwrap(), None);
+        symlink(&config_location.file, victim.path().join("edgecore.yaml")).unwrap();
+        assert_eq!(config_location.remove_link().unwrap(), None);
         assert_eq!(fs::read_dir(victim.path()).unwrap().count(), 1);
         // Instead of the link.
         fs::remove_file(shared.join("config")).unwrap();
         fs::create_dir(shared.join("config")).unwrap();
         symlink("/etc/passwd", &link).unwrap();
-        assert!(place.leave_link(&settings).unwrap().contains("stays as it is"));
-        assert_eq!(place.remove_link().unwrap(), None);
+        assert!(config_location.leave_link(&settings).unwrap().contains("stays as it is"));
+        assert_eq!(config_location.remove_link().unwrap(), None);
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("/etc/passwd"));
     }
 
     #[test]
     fn the_folder_of_a_group_is_left_to_edgecore() {
-        let Machine { place, mut settings, shared, _root } = machine();
+        let Fixture { config_location, mut settings, shared, _root } = machine();
         settings.modules.device_twin.dmi_sock_group = "mappers".to_owned();
-        let said = place.leave_link(&settings).unwrap();
+        let said = config_location.leave_link(&settings).unwrap();
         assert!(said.contains("ln -s") && !shared.exists(), "{said}");
         fs::create_dir(&shared).unwrap();
-        assert!(place.leave_link(&settings).unwrap().contains("is a link to"));
+        assert!(config_location.leave_link(&settings).unwrap().contains("is a link to"));
     }
 }

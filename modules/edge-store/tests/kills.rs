@@ -1,7 +1,7 @@
 //! A process that is killed at any instant: what it was answered is there afterwards.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
-mod again;
+mod rerun;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write as _};
@@ -70,7 +70,7 @@ fn write_until_killed(dir: &Path, from: u64) {
 
 #[test]
 fn what_was_answered_before_a_kill_is_there_after_it() {
-    if let Some(given) = again::given() {
+    if let Some(given) = rerun::given() {
         let (dir, from) = given.split_once(' ').unwrap();
         return write_until_killed(Path::new(dir), from.parse().unwrap());
     }
@@ -80,7 +80,7 @@ fn what_was_answered_before_a_kill_is_there_after_it() {
         // From a kill before the first answer to one in the middle of moving a large log.
         let until = (round * round * 7) as usize;
         let given = format!("{} {}", folder.path().display(), round * 1_000_000);
-        let mut child = again::this_test("what_was_answered_before_a_kill_is_there_after_it", &given)
+        let mut child = rerun::this_test("what_was_answered_before_a_kill_is_there_after_it", &given)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -169,7 +169,7 @@ fn tokens(store: &Store) -> usize {
 #[test]
 fn a_kill_while_a_broken_file_is_salvaged_costs_nothing() {
     const NAME: &str = "a_kill_while_a_broken_file_is_salvaged_costs_nothing";
-    if let Some(dir) = again::given() {
+    if let Some(dir) = rerun::given() {
         drop(open(Path::new(&dir)));
         return;
     }
@@ -191,7 +191,7 @@ fn a_kill_while_a_broken_file_is_salvaged_costs_nothing() {
             let dir = copy();
             let seen = dir.path().join(format!("edgecore.db{milestone}"));
             let given = dir.path().display().to_string();
-            let mut child = again::this_test(NAME, &given).stdout(Stdio::null()).spawn().unwrap();
+            let mut child = rerun::this_test(NAME, &given).stdout(Stdio::null()).spawn().unwrap();
             while !seen.exists() && child.try_wait().unwrap().is_none() {
                 std::thread::yield_now();
             }

@@ -91,9 +91,9 @@ fn only_what_was_written(store: &Store) -> usize {
     pods.len() + twins.len() + reports.len()
 }
 
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn roll(&mut self, below: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -103,7 +103,7 @@ impl Dice {
     }
 }
 
-fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) -> String {
+fn damage(bytes: &mut Vec<u8>, dice: &mut Rng) -> String {
     let at = dice.roll(bytes.len());
     match dice.roll(5) {
         0 => {
@@ -143,7 +143,7 @@ fn a_damaged_file_opens_or_is_set_aside() {
     for seed in 0..RUNS {
         let dir = tempfile::tempdir().unwrap();
         copy(template.path(), dir.path());
-        let mut dice = Dice(seed);
+        let mut dice = Rng(seed);
         let file = if seed % 3 == 0 { "edgecore.db-wal" } else { "edgecore.db" };
         if seed % 2 == 0 && seed % 3 != 0 {
             // The log moved into the file first.

@@ -5,23 +5,23 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::{SOON, connect};
 
-pub(crate) struct Line {
+pub(crate) struct BlockingClient {
     socket: TcpStream,
     buffer: Vec<u8>,
     start: usize,
 }
 
-impl Line {
-    pub(crate) fn raw(address: SocketAddr) -> Line {
+impl BlockingClient {
+    pub(crate) fn raw(address: SocketAddr) -> BlockingClient {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(SOON)).unwrap();
-        Line { socket, buffer: Vec::new(), start: 0 }
+        BlockingClient { socket, buffer: Vec::new(), start: 0 }
     }
 
     /// A client that is connected: clean session, no keep-alive, no will.
-    pub(crate) fn client(address: SocketAddr, id: &str) -> Line {
-        let mut line = Line::raw(address);
+    pub(crate) fn client(address: SocketAddr, id: &str) -> BlockingClient {
+        let mut line = BlockingClient::raw(address);
         line.send(&connect(id, true, 0, None));
         assert_eq!(line.next(), Some((0x20, vec![0, 0])));
         line

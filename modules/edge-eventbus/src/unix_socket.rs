@@ -7,9 +7,9 @@ use tokio::net::UnixListener;
 use unixsocket::{BindError, Existing, Folder, OwnFile};
 
 /// The file of a socket; it goes when this is dropped.
-pub(crate) struct Bound(OwnFile);
+pub(crate) struct SocketFile(OwnFile);
 
-impl Drop for Bound {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         self.0.remove();
     }
@@ -17,7 +17,7 @@ impl Drop for Bound {
 
 /// Binds the socket and listens on it. Owner and group may connect, which takes the right to write; without a group that
 /// of this process.
-pub(crate) fn bind(path: &Path, group: &str) -> io::Result<(UnixListener, Bound)> {
+pub(crate) fn bind(path: &Path, group: &str) -> io::Result<(UnixListener, SocketFile)> {
     let group = unixsocket::group_id(group)?.unwrap_or_else(unixsocket::own_group);
     let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
     let folder = Folder::open(path.parent().unwrap_or(Path::new("")))?;
@@ -25,7 +25,7 @@ pub(crate) fn bind(path: &Path, group: &str) -> io::Result<(UnixListener, Bound)
         BindError::NotASocket => io::Error::new(io::ErrorKind::AlreadyExists, BindError::NotASocket),
         BindError::System(error) => error,
     })?;
-    Ok((UnixListener::from_std(bound.listener)?, Bound(bound.file)))
+    Ok((UnixListener::from_std(bound.listener)?, SocketFile(bound.file)))
 }
 
 #[cfg(test)]
