@@ -6,7 +6,7 @@ use beehive::Fault;
 use contract::Report;
 use contract::nodelease::SessionState;
 use contract::parsed::{DeviceName, ParsedReport};
-use fairshare::{ReportWriter, Sender, Sorted};
+use fairshare::{ReportSender, ReportWriter, SortedReports};
 
 use crate::error::ReportError;
 use crate::events;
@@ -19,7 +19,7 @@ impl ReportWriter for StatusWriter {
     const REFUSED: &'static str = "devicecontroller_report_refused";
     const TURNED_AWAY: &'static str = "devicecontroller_message_turned_away";
 
-    fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<(DeviceName, Vec<Row>)> {
+    fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<(DeviceName, Vec<Row>)> {
         let (mut by_device, mut refused) = (BTreeMap::<DeviceName, Vec<Row>>::new(), Vec::new());
         for Report { row, report, .. } in reports {
             match report.parse() {
@@ -33,12 +33,12 @@ impl ReportWriter for StatusWriter {
                 }
             }
         }
-        Sorted { steps: vec![by_device.into_iter().collect()], refused }
+        SortedReports { steps: vec![by_device.into_iter().collect()], refused }
     }
 
     async fn write(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         state: SessionState,
         (device, rows): (DeviceName, Vec<Row>),
     ) -> (Vec<i64>, Option<&'static str>) {

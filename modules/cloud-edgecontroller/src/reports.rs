@@ -5,7 +5,7 @@ use beehive::defect::{self, Defect};
 use contract::Report;
 use contract::nodelease::SessionState;
 use contract::parsed::{NodeReport, ParsedReport};
-use fairshare::{ReportWriter, Sender, Sorted};
+use fairshare::{ReportSender, ReportWriter, SortedReports};
 
 use crate::events;
 use crate::status::{Outcome, StatusWriter};
@@ -26,8 +26,9 @@ impl ReportWriter for StatusWriter {
     const REFUSED: &'static str = "edgecontroller_report_refused";
     const TURNED_AWAY: &'static str = "edgecontroller_message_turned_away";
 
-    fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<(i64, NodeReport)> {
-        let mut sorted = Sorted { steps: vec![Vec::new(), Vec::new(), Vec::new()], refused: Vec::new() };
+    fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<(i64, NodeReport)> {
+        let mut sorted =
+            SortedReports { steps: vec![Vec::new(), Vec::new(), Vec::new()], refused: Vec::new() };
         for Report { row, report, .. } in reports {
             match report.parse() {
                 Ok(ParsedReport::OfNode(said)) => {
@@ -49,7 +50,7 @@ impl ReportWriter for StatusWriter {
 
     async fn write(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         state: SessionState,
         (row, said): (i64, NodeReport),
     ) -> (Vec<i64>, Option<&'static str>) {

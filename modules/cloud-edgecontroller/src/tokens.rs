@@ -47,14 +47,14 @@ const REQUESTS_WAIT: usize = 128;
 const SESSION_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A node asks for a token.
-pub(crate) struct Asked {
+pub(crate) struct QueuedTokenRequest {
     pub(crate) session: u64,
     pub(crate) query: Unparsed<TokenQuery>,
     pub(crate) reply: Reply<Result<TokenGrant, String>>,
 }
 
 /// The requests of nodes, in a queue for each.
-pub(crate) type TokenQueues = NodeQueues<Asked>;
+pub(crate) type TokenQueues = NodeQueues<QueuedTokenRequest>;
 
 pub(crate) fn queues() -> TokenQueues {
     NodeQueues::new(REQUESTS_WAIT)
@@ -65,10 +65,10 @@ pub(crate) async fn answer(
     client: kube::Client,
     lease: Address<NodeLeaseMsg>,
     env: Env,
-    mut queue: NodeQueue<Asked>,
+    mut queue: NodeQueue<QueuedTokenRequest>,
 ) {
     let node = queue.node().clone();
-    while let Some(Asked { session, query, reply }) = queue.take() {
+    while let Some(QueuedTokenRequest { session, query, reply }) = queue.take() {
         if reply.is_abandoned() {
             continue;
         }

@@ -19,10 +19,10 @@ use futures::future::Abortable;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Mutex, Semaphore};
 
+use crate::addresses::Addresses;
 use crate::connection_limiter::{ConnectionLimiter, CountedConnection, Progress};
 use crate::events;
-use crate::neighbours::Neighbours;
-use crate::plan::{Counted, NodeLimit};
+use crate::plan::{NodeLimit, NodePermit};
 use crate::rate_limit::SessionRateLimiter;
 use crate::revocation::CertificateCheck;
 
@@ -39,29 +39,29 @@ const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
 
 /// A link that was admitted and has no session yet.
-pub(crate) struct Admitted {
+pub(crate) struct AdmittedLink {
     pub(crate) link: Link,
-    pub(crate) registered: Registered,
+    pub(crate) permit: LinkPermit,
 }
 
 /// A node that is linked or about to be: it counts against the limit, and its certificate is held against the register.
-pub(crate) struct Registered {
-    pub(crate) certificate: Checked,
-    _counted: Counted,
+pub(crate) struct LinkPermit {
+    pub(crate) certificate: TrackedCertificate,
+    _counted: NodePermit,
 }
 
 /// A certificate that is held against the register, until this is dropped.
-pub(crate) struct Checked {
+pub(crate) struct TrackedCertificate {
     check: Rc<RefCell<CertificateCheck>>,
     node: NodeName,
     pub(crate) id: u64,
     pub(crate) serial: String,
 }
 
-impl Checked {
+impl TrackedCertificate {
     fn new(check: &Rc<RefCell<CertificateCheck>>, node: &NodeName, serial: &str) -> Self {
         let id = check.borrow_mut().enter(node, serial);
-        Checked { check: Rc::clone(check), node: node.clone(), id, serial: serial.to_owned() }
+        TrackedCertificate { check: Rc::clone(check), node: node.clone(), id, serial: serial.to_owned() }
     }
 
     /// Why it is not good any more, if it is not.
@@ -70,19 +70,19 @@ impl Checked {
     }
 }
 
-impl Drop for Checked {
+impl Drop for TrackedCertificate {
     fn drop(&mut self) {
         self.check.borrow_mut().leave(&self.node, self.id);
     }
 }
 
 /// Links that were admitted, for the hub to open their sessions.
-pub(crate) type AdmittedLinks = Rc<RefCell<BTreeMap<(NodeName, u64), Admitted>>>;
+pub(crate) type AdmittedLinks = Rc<RefCell<BTreeMap<(NodeName, u64), AdmittedLink>>>;
 
 /// What arrivals need of the hub. It is of one incarnation: its end ends every connection here.
-pub(crate) struct Arrivals {
+pub(crate) struct LinkAcceptor {
     env: Env,
-    neighbours: Neighbours,
+    addresses: Addresses,
     limiter: ConnectionLimiter,
     rates: RefCell<SessionRateLimiter>,
     claims: Arc<Semaphore>,
@@ -92,22 +92,22 @@ pub(crate) struct Arrivals {
     hub: Address<CloudHubMsg>,
 }
 
-impl Arrivals {
+impl LinkAcceptor {
     pub(crate) fn new(
         env: Env,
-        neighbours: Neighbours,
+        addresses: Addresses,
         node_limit: usize,
         check: Rc<RefCell<CertificateCheck>>,
         admitted: AdmittedLinks,
         hub: Address<CloudHubMsg>,
     ) -> Self {
-        Arrivals {
+        LinkAcceptor {
             limiter: ConnectionLimiter::new(),
             rates: RefCell::new(SessionRateLimiter::new(env.now())),
             claims: Arc::new(Semaphore::new(CLAIMS_MAX)),
             nodes: NodeLimit::new(node_limit),
             env,
-            neighbours,
+            addresses,
             check,
             admitted,
             hub,
@@ -148,7 +148,7 @@ impl Arrivals {
             }
             Err(error) => return events::hello_refused(&self.env, &peer, &Fault::from_error(&error).reason),
         };
-        let (node, session, registered) = match self.claim(&peer, &progress).await {
+        let (node, session, permit) = match self.claim(&peer, &progress).await {
             Ok(claimed) => claimed,
             Err(refused) => {
                 events::node_refused(&self.env, &peer, &refused.reason);
@@ -158,7 +158,7 @@ impl Arrivals {
         progress.session();
         match arrival.admit(self.routes(&node, session)).await {
             Ok(link) => {
-                self.admitted.borrow_mut().insert((node.clone(), session), Admitted { link, registered });
+                self.admitted.borrow_mut().insert((node.clone(), session), AdmittedLink { link, permit });
                 let _ = self.hub.tell(CloudHubMsg::Opened { node, session }).await;
             }
             Err(error) => events::left_early(&self.env, &peer, &Fault::from_error(&error).reason),
@@ -170,7 +170,7 @@ impl Arrivals {
         &self,
         peer: &PeerName,
         progress: &Progress,
-    ) -> Result<(NodeName, u64, Registered), Refused> {
+    ) -> Result<(NodeName, u64, LinkPermit), Refused> {
         self.take_turn(peer, progress)?;
         let _turn = self.claims.acquire().await;
         let node = node_of(peer)?;
@@ -178,11 +178,11 @@ impl Arrivals {
             let reason = format!("this CloudCore serves its limit of {} nodes", self.nodes.most());
             Refused { reason, wait: Some(FULL_WAIT) }
         })?;
-        let certificate = Checked::new(&self.check, &node, peer.serial());
+        let certificate = TrackedCertificate::new(&self.check, &node, peer.serial());
         let serial = certificate.serial.clone();
         let claim = |reply| NodeLeaseMsg::Claim { node: node.clone(), certificate: serial, reply };
-        match self.neighbours.lease.ask(CLAIM_DEADLINE, claim).await {
-            Ok(Ok(session)) => Ok((node, session, Registered { certificate, _counted: counted })),
+        match self.addresses.lease.ask(CLAIM_DEADLINE, claim).await {
+            Ok(Ok(session)) => Ok((node, session, LinkPermit { certificate, _counted: counted })),
             Ok(Err(ClaimRefused { reason, wait })) => Err(Refused { reason, wait }),
             Err(error) => {
                 events::claim_failed(&self.env, &node, &error.to_string());
@@ -204,13 +204,15 @@ impl Arrivals {
     fn routes(&self, node: &NodeName, session: u64) -> Routes {
         let (edge_node, device_node, router_node) = (node.clone(), node.clone(), node.clone());
         Routes::new()
-            .accept(self.neighbours.edge.clone(), move |message: EdgeUp, _: &PeerName| {
-                EdgeControllerMsg::Up { node: edge_node.clone(), session, message }
+            .accept(self.addresses.edge.clone(), move |message: EdgeUp, _: &PeerName| EdgeControllerMsg::Up {
+                node: edge_node.clone(),
+                session,
+                message,
             })
-            .accept(self.neighbours.device.clone(), move |message: DeviceUp, _: &PeerName| {
+            .accept(self.addresses.device.clone(), move |message: DeviceUp, _: &PeerName| {
                 DeviceControllerMsg::Up { node: device_node.clone(), session, message }
             })
-            .accept(self.neighbours.router.clone(), move |message: RouterUp, _: &PeerName| RouterMsg::Up {
+            .accept(self.addresses.router.clone(), move |message: RouterUp, _: &PeerName| RouterMsg::Up {
                 node: router_node.clone(),
                 message,
             })

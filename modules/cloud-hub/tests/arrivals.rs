@@ -1,14 +1,14 @@
 //! One node that arrives as often as it can, and what another feels of it. Over the transport in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod bench;
+mod fixture;
 
 use std::time::Duration;
 
 use beehive::Env;
 use beehive::link::{Connection, Link, LinkError, Urgency};
 use beehive::testing::Probe;
-use bench::LONG;
+use fixture::LONG;
 use harness::MemoryApi;
 use noderegistry::Registry;
 use tokio::io::AsyncReadExt;
@@ -18,22 +18,22 @@ const SOON: Duration = Duration::from_secs(2);
 const LOUD: &str = "system:node:loud";
 const QUIET: &str = "system:node:quiet";
 
-struct Bench {
+struct Fixture {
     env: Env,
-    it: bench::Bench,
+    it: fixture::Fixture,
 }
 
-fn run(test: impl AsyncFnOnce(Bench)) {
+fn run(test: impl AsyncFnOnce(Fixture)) {
     actix_rt::System::new().block_on(async {
         let env = Env::real();
         // Nobody is in the register, and nothing changes there: whoever is claimed is let in.
         let registry = Registry::new(MemoryApi::start().await.client());
-        let mut it = bench::Bench::start(&env, registry, 10, Vec::new());
+        let mut it = fixture::Fixture::start(&env, registry, 10, Vec::new());
         drain(&env, std::mem::replace(&mut it.edge, Probe::new(&env, 1).0));
         drain(&env, std::mem::replace(&mut it.sync, Probe::new(&env, 1).0));
         drain(&env, std::mem::replace(&mut it.device, Probe::new(&env, 1).0));
         drain(&env, std::mem::replace(&mut it.lease, Probe::new(&env, 1).0));
-        test(Bench { env, it }).await;
+        test(Fixture { env, it }).await;
     });
 }
 
@@ -41,7 +41,7 @@ fn drain<M: beehive::Message>(env: &Env, mut probe: Probe<M>) {
     env.spawn(async move { while probe.next(Duration::from_secs(3600)).await.is_some() {} });
 }
 
-impl Bench {
+impl Fixture {
     async fn dial(&self, name: &str) -> Box<dyn Connection> {
         self.it.dial(name, "aa").await
     }
@@ -58,49 +58,49 @@ impl Bench {
 
 #[test]
 fn silent_connections_of_one_node_keep_no_other_waiting_and_two_of_them_stay() {
-    run(async |bench| {
+    run(async |fixture| {
         let mut silent = Vec::new();
         for _ in 0..140 {
-            silent.push(bench.dial(LOUD).await);
+            silent.push(fixture.dial(LOUD).await);
         }
-        let link = bench.env.timeout(SOON, bench.link(QUIET)).await;
+        let link = fixture.env.timeout(SOON, fixture.link(QUIET)).await;
         assert!(link.expect("kept waiting").is_ok());
         let mut left = 0;
         for connection in &silent {
-            left += usize::from(!bench.is_over(&**connection, Duration::from_millis(20)).await);
+            left += usize::from(!fixture.is_over(&**connection, Duration::from_millis(20)).await);
         }
         assert!((1..=2).contains(&left), "{left}");
         // And those have to say who they are in time.
         for connection in &silent {
-            assert!(bench.is_over(&**connection, Duration::from_secs(6)).await);
+            assert!(fixture.is_over(&**connection, Duration::from_secs(6)).await);
         }
     });
 }
 
 #[test]
 fn who_holds_the_certificate_of_a_node_keeps_it_not_out_by_saying_nothing() {
-    run(async |bench| {
-        let (one, two) = (bench.dial(QUIET).await, bench.dial(QUIET).await);
+    run(async |fixture| {
+        let (one, two) = (fixture.dial(QUIET).await, fixture.dial(QUIET).await);
         // They began to speak and do not go on.
         let (mut writer, mut reader) = one.open(Urgency::Link).await.unwrap();
         tokio::io::AsyncWriteExt::write_all(&mut writer, &[0, 0]).await.unwrap();
-        let link = bench.env.timeout(SOON, bench.link(QUIET)).await;
+        let link = fixture.env.timeout(SOON, fixture.link(QUIET)).await;
         assert!(link.expect("kept out").is_ok());
-        assert!(bench.env.timeout(SOON, reader.read_u8()).await.unwrap().is_err(), "the oldest has to go");
+        assert!(fixture.env.timeout(SOON, reader.read_u8()).await.unwrap().is_err(), "the oldest has to go");
         drop(two);
     });
 }
 
 #[test]
 fn link_upon_link_of_one_node_takes_no_place_of_others() {
-    run(async |bench| {
+    run(async |fixture| {
         let mut let_in = 0;
         for _ in 0..60 {
-            let link = bench.env.timeout(LONG, bench.link(LOUD)).await.unwrap();
+            let link = fixture.env.timeout(LONG, fixture.link(LOUD)).await.unwrap();
             let_in += usize::from(link.is_ok());
         }
         assert!((1..=20).contains(&let_in), "{let_in}");
-        let link = bench.env.timeout(SOON, bench.link(QUIET)).await;
+        let link = fixture.env.timeout(SOON, fixture.link(QUIET)).await;
         assert!(link.expect("kept waiting").is_ok());
     });
 }

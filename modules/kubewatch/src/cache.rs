@@ -12,7 +12,7 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Map, Value};
 
-use crate::{Watched, pod_status};
+use crate::{WatchedKind, pod_status};
 
 /// One object: what is sent, and what is read here.
 pub struct Cached {
@@ -36,17 +36,17 @@ pub struct Cache {
     /// What moved since somebody asked; `None` while nobody ever did.
     moved: Option<BTreeSet<ObjectKey>>,
     /// Whether the reader knows that something moved, and has not looked yet.
-    nudged: bool,
+    is_notified: bool,
 }
 
 /// A cache that its watch fills.
-pub type Shared = Rc<RefCell<Cache>>;
+pub type SharedCache = Rc<RefCell<Cache>>;
 
 impl Cache {
     /// What came, changed or went since the last call, and at the first call everything that is there. One reader per
     /// cache: what one was told is not told again.
     pub fn take_moved(&mut self) -> BTreeSet<ObjectKey> {
-        self.nudged = false;
+        self.is_notified = false;
         match self.moved.replace(BTreeSet::new()) {
             Some(moved) => moved,
             None => self.objects.keys().cloned().collect(),
@@ -55,19 +55,19 @@ impl Cache {
 
     /// Takes one event in. Answers whether the reader is to be told to look: once, until it does, however much moves, and
     /// not while the first list runs.
-    pub(crate) fn hear(&mut self, what: &Watched, event: Event<DynamicObject>) -> bool {
+    pub(crate) fn hear(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> bool {
         let was_listed = self.listed;
         let moved = self.take(what, event);
         let is_first = self.listed && !was_listed;
         if !self.listed || !moved {
             return false;
         }
-        let was_nudged = std::mem::replace(&mut self.nudged, true);
+        let was_nudged = std::mem::replace(&mut self.is_notified, true);
         is_first || !was_nudged
     }
 
     /// Answers whether anything that matters to nodes moved.
-    fn take(&mut self, what: &Watched, event: Event<DynamicObject>) -> bool {
+    fn take(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> bool {
         match event {
             Event::Init => {
                 self.listing = Some(BTreeSet::new());
@@ -121,7 +121,7 @@ impl Cache {
 
     /// Takes an object in, unless what nodes are to see of it is the same as before. A report of its own node moves it, too,
     /// because it goes with the pod, but keeps its version.
-    fn put(&mut self, what: &Watched, object: DynamicObject) -> Option<(ObjectKey, bool)> {
+    fn put(&mut self, what: &WatchedKind, object: DynamicObject) -> Option<(ObjectKey, bool)> {
         let trimmed = trim(what, object)?;
         let key = trimmed.key.clone();
         let same = |cached: &Cached| cached.value == trimmed.value && cached.status == trimmed.status;
@@ -149,7 +149,7 @@ struct Trimmed {
 /// What nodes are to see of an object: without managedFields, without the mark of a report, without the status that a node
 /// reported itself, and without the resourceVersion, which moves with them. Whatever a spec says stays, and so does the
 /// generation, which moves with the spec.
-fn trim(what: &Watched, mut object: DynamicObject) -> Option<Trimmed> {
+fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     object.metadata.managed_fields = None;
     let mut mark = None;
     if let Some(annotations) = &mut object.metadata.annotations {
@@ -179,7 +179,7 @@ fn trim(what: &Watched, mut object: DynamicObject) -> Option<Trimmed> {
 }
 
 /// The same, as it goes to nodes.
-pub(crate) fn sent(what: &Watched, object: DynamicObject) -> Option<Object> {
+pub(crate) fn sent(what: &WatchedKind, object: DynamicObject) -> Option<Object> {
     to_send(&trim(what, object)?)
 }
 
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const POD: Watched = Watched::core("pods", "Pod");
+    const POD: WatchedKind = WatchedKind::core("pods", "Pod");
 
     fn pod(version: &str, image: &str, phase: &str) -> DynamicObject {
         named("p", version, image, phase)
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_status_of_what_is_no_pod_is_not_sent() {
-        const NODE: Watched = Watched::core("nodes", "Node");
+        const NODE: WatchedKind = WatchedKind::core("nodes", "Node");
         let mut cache = Cache::default();
         assert!(cache.take(&NODE, Event::Apply(pod("1", "a", "Pending"))));
         assert!(!cache.take(&NODE, Event::Apply(pod("2", "a", "Running"))));

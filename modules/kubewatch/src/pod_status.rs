@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 /// A pod's status in its two parts.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Parts {
+pub(crate) struct SplitStatus {
     /// What others wrote: a part of the content.
     pub(crate) of_others: Map<String, Value>,
     /// All that is sent.
@@ -18,8 +18,8 @@ pub(crate) struct Parts {
 }
 
 /// Takes apart the status of the pod with this uid, whose node's reports carry `mark`.
-pub(crate) fn parts(status: &Value, mark: Option<&str>, uid: &str) -> Parts {
-    let mut parts = Parts::default();
+pub(crate) fn parts(status: &Value, mark: Option<&str>, uid: &str) -> SplitStatus {
+    let mut parts = SplitStatus::default();
     end(status, mark, uid, &mut parts);
     conditions(status, &mut parts);
     let sent = &mut parts.sent;
@@ -34,7 +34,7 @@ pub(crate) fn parts(status: &Value, mark: Option<&str>, uid: &str) -> Parts {
 }
 
 /// The phase and why it is so. A terminal one counts as another's when the node has not reported it.
-fn end(status: &Value, mark: Option<&str>, uid: &str, parts: &mut Parts) {
+fn end(status: &Value, mark: Option<&str>, uid: &str, parts: &mut SplitStatus) {
     let Some(phase) = status["phase"].as_str() else { return };
     let said = ["phase", "reason", "message"].into_iter().filter_map(|name| field(status, name));
     parts.sent.extend(said);
@@ -46,7 +46,7 @@ fn end(status: &Value, mark: Option<&str>, uid: &str, parts: &mut Parts) {
 
 /// In the order of their types: the order in which they stand in the API depends on who wrote last. When they were looked
 /// at last (`lastProbeTime`) says nothing and moves without end.
-fn conditions(status: &Value, parts: &mut Parts) {
+fn conditions(status: &Value, parts: &mut SplitStatus) {
     let mut of_others = Vec::new();
     let mut of_node = Vec::new();
     for condition in array(status, "conditions") {
@@ -163,7 +163,7 @@ mod tests {
         for odd in
             [json!(null), json!([]), json!({"phase": 3, "conditions": "x", "containerStatuses": [1, {}]})]
         {
-            assert_eq!(parts(&odd, None, "u"), Parts::default(), "{odd}");
+            assert_eq!(parts(&odd, None, "u"), SplitStatus::default(), "{odd}");
         }
     }
 }
