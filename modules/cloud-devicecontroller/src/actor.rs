@@ -14,7 +14,7 @@ use contract::{NodeName, ObjectKey};
 use fairshare::{Delivery, ReportQueues};
 use kubewatch::{Cache, DesiredObjects, Interruptions, NodeIndex, Publisher, SharedCache, WatchedKind};
 
-use crate::status::{self, StatusWriter};
+use crate::status::{self, DeviceStatusWriter};
 use crate::{events, plan};
 
 const DEVICE: WatchedKind = WatchedKind {
@@ -62,7 +62,7 @@ pub struct Dependencies {
 struct Informers {
     devices: SharedCache,
     models: SharedCache,
-    reports: ReportQueues<StatusWriter>,
+    reports: ReportQueues<DeviceStatusWriter>,
 }
 
 /// Brings devices and their models to their nodes, and their twins back.
@@ -97,7 +97,8 @@ impl Actor for DeviceController {
         let Dependencies { client, lease, hub, interruptions, .. } = &self.dependencies;
         let watch =
             |what| kubewatch::watch(client, what, None, interruptions, cx, || DeviceControllerMsg::Reconcile);
-        let writer = StatusWriter { client: client.clone(), lease: lease.clone(), env: cx.env().clone() };
+        let writer =
+            DeviceStatusWriter { client: client.clone(), lease: lease.clone(), env: cx.env().clone() };
         self.informers = Some(Informers {
             devices: watch(DEVICE),
             models: watch(DEVICE_MODEL),

@@ -8,12 +8,12 @@ use contract::nodelease::SessionState;
 use contract::parsed::{DeviceName, ParsedReport};
 use fairshare::{ReportSender, ReportWriter, SortedReports};
 
-use crate::error::ReportError;
+use crate::error::DeviceReportError;
 use crate::events;
 use crate::report_versions::Row;
-use crate::status::StatusWriter;
+use crate::status::DeviceStatusWriter;
 
-impl ReportWriter for StatusWriter {
+impl ReportWriter for DeviceStatusWriter {
     type Write = (DeviceName, Vec<Row>);
 
     const REFUSED: &'static str = "devicecontroller_report_refused";
@@ -47,9 +47,9 @@ impl ReportWriter for StatusWriter {
             return (Vec::new(), None);
         }
         let numbers = || rows.iter().map(|(row, _)| *row).collect();
-        match StatusWriter::write(self, from, &device, &rows).await {
+        match DeviceStatusWriter::write(self, from, &device, &rows).await {
             Ok(refused) => (numbers(), refused),
-            Err(ReportError::Superseded) => {
+            Err(DeviceReportError::Superseded) => {
                 tracing::debug!(node = %from.node, session = from.session, "twin of an ended session was not written");
                 (Vec::new(), None)
             }

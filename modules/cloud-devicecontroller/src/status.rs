@@ -11,7 +11,7 @@ use fairshare::ReportSender;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::error::ReportError;
+use crate::error::DeviceReportError;
 use crate::plan;
 use crate::report_versions::{self, Row, SessionOrder};
 
@@ -80,14 +80,14 @@ fn statuses(client: &kube::Client, namespace: &str) -> Api<DynamicObject> {
 }
 
 /// Writes what nodes report.
-pub(crate) struct StatusWriter {
+pub(crate) struct DeviceStatusWriter {
     pub(crate) client: kube::Client,
     /// Says who has a node.
     pub(crate) lease: Address<NodeLeaseMsg>,
     pub(crate) env: Env,
 }
 
-impl StatusWriter {
+impl DeviceStatusWriter {
     /// Writes the reports of one device. `Ok` means: written, older than what is held, or never possible; and `Some` why it
     /// was not the node's to say.
     pub(crate) async fn write(
@@ -95,7 +95,7 @@ impl StatusWriter {
         from: &ReportSender,
         device: &DeviceName,
         reports: &[Row],
-    ) -> Result<Option<&'static str>, ReportError> {
+    ) -> Result<Option<&'static str>, DeviceReportError> {
         let (namespace, name) = (&*device.namespace, &*device.name);
         let devices: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, &resource("devices", "Device"));
@@ -124,7 +124,7 @@ impl StatusWriter {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(ReportError::Contended)
+        Err(DeviceReportError::Contended)
     }
 
     /// What makes `held` hold the reports; `None` if it holds them, or newer ones.
@@ -133,14 +133,14 @@ impl StatusWriter {
         from: &ReportSender,
         held: &DynamicObject,
         reports: &[Row],
-    ) -> Result<Option<Value>, ReportError> {
+    ) -> Result<Option<Value>, DeviceReportError> {
         let text = held.metadata.annotations.as_ref().and_then(|all| all.get(REPORTED_ANNOTATION));
         let mut held_versions = text.and_then(|text| report_versions::parse(text));
         match report_versions::compare(held_versions.as_ref(), &from.node, from.session) {
             SessionOrder::Write => {}
             SessionOrder::Later if defect::is_planted(Defect::StaleOwner) => held_versions = None,
             SessionOrder::Later if self.holds(from).await? => held_versions = None,
-            SessionOrder::Later => return Err(ReportError::Superseded),
+            SessionOrder::Later => return Err(DeviceReportError::Superseded),
         }
         let (versions, news) = report_versions::take(held_versions, &from.node, from.session, reports);
         if news.is_empty() {
@@ -157,9 +157,9 @@ impl StatusWriter {
         Ok(Some(json!({ "metadata": metadata, "status": status })))
     }
 
-    async fn holds(&self, ReportSender { node, session }: &ReportSender) -> Result<bool, ReportError> {
+    async fn holds(&self, ReportSender { node, session }: &ReportSender) -> Result<bool, DeviceReportError> {
         let ask = |reply| NodeLeaseMsg::Holds { node: node.clone(), session: *session, reply };
         let asked = self.lease.ask(HOLDS_DEADLINE, ask).await;
-        asked.map_err(|error| error.to_string()).flatten().map_err(ReportError::Lease)
+        asked.map_err(|error| error.to_string()).flatten().map_err(DeviceReportError::Lease)
     }
 }

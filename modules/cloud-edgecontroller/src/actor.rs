@@ -15,7 +15,7 @@ use fairshare::{Delivery, ReportQueues};
 use kubewatch::{DesiredObjects, Interruptions, ObjectWatches, Publisher, ReadAs, SharedCache, WatchedKind};
 
 use crate::pod_index::{PodIndex, Reconciled};
-use crate::status::{self, StatusWriter};
+use crate::status::{self, NodeReportWriter};
 use crate::tokens::{self, QueuedTokenRequest, TokenQueues};
 use crate::{events, plan};
 
@@ -50,7 +50,7 @@ struct Informers {
     pods: SharedCache,
     /// Secrets and config maps that pods on edge nodes need.
     needs: ObjectWatches,
-    reports: ReportQueues<StatusWriter>,
+    reports: ReportQueues<NodeReportWriter>,
 }
 
 /// Brings pods and what they need to their nodes, and their status back.
@@ -95,7 +95,7 @@ impl Actor for EdgeController {
         };
         let needs = [WatchedKind::core(CONFIG_MAPS, "ConfigMap"), WatchedKind::core(SECRETS, "Secret")];
         let (nodes, pods) = (watch(NODES, "Node", None), watch(PODS, "Pod", Some(BOUND)));
-        let writer = StatusWriter {
+        let writer = NodeReportWriter {
             client: client.clone(),
             lease: lease.clone(),
             pods: pods.clone(),

@@ -8,7 +8,7 @@ use contract::parsed::{NodeReport, ParsedReport};
 use fairshare::{ReportSender, ReportWriter, SortedReports};
 
 use crate::events;
-use crate::status::{Outcome, StatusWriter};
+use crate::status::{NodeReportWriter, Outcome};
 
 /// In which step of its message a report is written: the Node before what is bound to it, and what is said of a pod before
 /// it is gone.
@@ -20,7 +20,7 @@ fn step_of(said: &NodeReport) -> usize {
     }
 }
 
-impl ReportWriter for StatusWriter {
+impl ReportWriter for NodeReportWriter {
     type Write = (i64, NodeReport);
 
     const REFUSED: &'static str = "edgecontroller_report_refused";
@@ -54,7 +54,7 @@ impl ReportWriter for StatusWriter {
         state: SessionState,
         (row, said): (i64, NodeReport),
     ) -> (Vec<i64>, Option<&'static str>) {
-        match StatusWriter::write(self, from, state, row, said).await {
+        match NodeReportWriter::write(self, from, state, row, said).await {
             Ok(Outcome::Done) => (vec![row], None),
             Ok(Outcome::Refused(why)) => (vec![row], Some(why)),
             Ok(Outcome::TooMany) => {

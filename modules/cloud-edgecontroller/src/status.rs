@@ -18,7 +18,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kubewatch::SharedCache;
 use serde_json::{Value, json};
 
-use crate::error::{ReportError, is_final, status_code};
+use crate::error::{NodeReportError, is_final, status_code};
 use crate::event_reports::{self, EventRates, InvolvedObject};
 use crate::events;
 use crate::registration;
@@ -43,7 +43,7 @@ pub(crate) enum Outcome {
 }
 
 /// Writes reports.
-pub(crate) struct StatusWriter {
+pub(crate) struct NodeReportWriter {
     pub(crate) client: kube::Client,
     /// Says whose a Node is, and who has a node.
     pub(crate) lease: Address<NodeLeaseMsg>,
@@ -54,7 +54,7 @@ pub(crate) struct StatusWriter {
     pub(crate) env: Env,
 }
 
-impl StatusWriter {
+impl NodeReportWriter {
     /// Writes one report, which stands in this row of the node's outbox. `state` is what the session is worth.
     pub(crate) async fn write(
         &self,
@@ -62,7 +62,7 @@ impl StatusWriter {
         state: SessionState,
         row: i64,
         said: NodeReport,
-    ) -> Result<Outcome, ReportError> {
+    ) -> Result<Outcome, NodeReportError> {
         let ours = ReportVersion { session: from.session, row };
         let uid = match (&state, &said) {
             (SessionState::Open { node_uid }, _) => Some(node_uid.clone()),
@@ -82,7 +82,7 @@ impl StatusWriter {
             }
         };
         match result {
-            Err(ReportError::Api(error)) if is_final(&error) => {
+            Err(NodeReportError::Api(error)) if is_final(&error) => {
                 let reason = Fault::from_error(&error).reason;
                 tracing::debug!(node = %from.node, %reason, "report dropped");
                 Ok(Outcome::Refused("a report that the API server can never take"))
@@ -97,7 +97,7 @@ impl StatusWriter {
         from: &ReportSender,
         held: &ObjectMeta,
         ours: ReportVersion,
-    ) -> Result<Option<Outcome>, ReportError> {
+    ) -> Result<Option<Outcome>, NodeReportError> {
         match report_version::compare(report_version::held_by(held), ours) {
             ReportOrder::Write => Ok(None),
             ReportOrder::Old => Ok(Some(Outcome::Done)),
@@ -108,10 +108,10 @@ impl StatusWriter {
         }
     }
 
-    async fn holds(&self, ReportSender { node, session }: &ReportSender) -> Result<bool, ReportError> {
+    async fn holds(&self, ReportSender { node, session }: &ReportSender) -> Result<bool, NodeReportError> {
         let ask = |reply| NodeLeaseMsg::Holds { node: node.clone(), session: *session, reply };
         let asked = self.lease.ask(LEASE_DEADLINE, ask).await;
-        asked.map_err(|error| error.to_string()).flatten().map_err(ReportError::Lease)
+        asked.map_err(|error| error.to_string()).flatten().map_err(NodeReportError::Lease)
     }
 
     async fn node_status(
@@ -120,7 +120,7 @@ impl StatusWriter {
         mut state: SessionState,
         ours: ReportVersion,
         text: &str,
-    ) -> Result<Outcome, ReportError> {
+    ) -> Result<Outcome, NodeReportError> {
         let Ok(report) = serde_json::from_str::<Value>(text) else {
             return Ok(Outcome::Refused("a Node that is no JSON"));
         };
@@ -158,7 +158,7 @@ impl StatusWriter {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(ReportError::Contended)
+        Err(NodeReportError::Contended)
     }
 
     /// NodeLease looks into it, and ends the session if the Node is gone or another one.
@@ -170,10 +170,10 @@ impl StatusWriter {
     async fn node_created(
         &self,
         ReportSender { node, session }: &ReportSender,
-    ) -> Result<SessionState, ReportError> {
+    ) -> Result<SessionState, NodeReportError> {
         let ask = |reply| NodeLeaseMsg::NodeCreated { node: node.clone(), session: *session, reply };
         let asked = self.lease.ask(LEASE_DEADLINE, ask).await;
-        asked.map_err(|error| error.to_string()).flatten().map_err(ReportError::Lease)
+        asked.map_err(|error| error.to_string()).flatten().map_err(NodeReportError::Lease)
     }
 
     /// Makes the Node, unless there is one.
@@ -183,7 +183,7 @@ impl StatusWriter {
         nodes: &Api<Node>,
         certificate: &str,
         report: &Value,
-    ) -> Result<(), ReportError> {
+    ) -> Result<(), NodeReportError> {
         let registration = registration::registration(&from.node, certificate, report);
         match nodes.create(&PostParams::default(), &registration).await {
             Ok(_) => events::node_registered(&self.env, &from.node),
@@ -200,7 +200,7 @@ impl StatusWriter {
         ours: ReportVersion,
         id: &PodId,
         text: &str,
-    ) -> Result<Outcome, ReportError> {
+    ) -> Result<Outcome, NodeReportError> {
         let Some(mut status) = registration::pod_status(text) else {
             return Ok(Outcome::Refused("a status of a pod that is none"));
         };
@@ -228,10 +228,10 @@ impl StatusWriter {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(ReportError::Contended)
+        Err(NodeReportError::Contended)
     }
 
-    async fn pod_gone(&self, from: &ReportSender, id: &PodId) -> Result<Outcome, ReportError> {
+    async fn pod_gone(&self, from: &ReportSender, id: &PodId) -> Result<Outcome, NodeReportError> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
         let pod = match binding_of(&pods, &from.node, id).await? {
             PodBinding::Here(pod) => pod,
@@ -258,7 +258,7 @@ impl StatusWriter {
         namespace: &Namespace,
         name: &ObjectName,
         text: &str,
-    ) -> Result<Outcome, ReportError> {
+    ) -> Result<Outcome, NodeReportError> {
         let node = &from.node;
         let draft = match event_reports::parse(node, namespace, text) {
             Ok(draft) => draft,

@@ -18,8 +18,8 @@ use noderegistry::Registry;
 use tokio::sync::{Mutex, Notify};
 
 use crate::addresses::Addresses;
-use crate::arrival::{AdmittedLink, AdmittedLinks, LinkAcceptor, LinkPermit};
 use crate::events;
+use crate::link_acceptor::{AdmittedLink, AdmittedLinks, LinkAcceptor, LinkPermit};
 use crate::plan::{SessionDecision, decide};
 use crate::revocation::CertificateCheck;
 use crate::session::{ENDS_WITHIN, Session};

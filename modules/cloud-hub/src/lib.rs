@@ -24,12 +24,12 @@
 
 mod actor;
 mod addresses;
-mod arrival;
 mod connection_limiter;
 mod connection_table;
 mod enrolment;
 mod error;
 mod events;
+mod link_acceptor;
 mod plan;
 mod rate_limit;
 mod revocation;

@@ -55,15 +55,15 @@ impl Cache {
 
     /// Takes one event in. Answers whether the reader is to be told to look: once, until it does, however much moves, and
     /// not while the first list runs.
-    pub(crate) fn hear(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> bool {
+    pub(crate) fn apply(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> bool {
         let was_listed = self.listed;
         let moved = self.take(what, event);
         let is_first = self.listed && !was_listed;
         if !self.listed || !moved {
             return false;
         }
-        let was_nudged = std::mem::replace(&mut self.is_notified, true);
-        is_first || !was_nudged
+        let was_notified = std::mem::replace(&mut self.is_notified, true);
+        is_first || !was_notified
     }
 
     /// Answers whether anything that matters to nodes moved.
@@ -344,15 +344,15 @@ mod tests {
     #[test]
     fn the_reader_is_told_once_until_it_looks() {
         let mut cache = Cache::default();
-        assert!(!cache.hear(&POD, Event::Init));
-        assert!(!cache.hear(&POD, Event::InitApply(pod("1", "a", "Pending"))), "the list is not complete");
-        assert!(cache.hear(&POD, Event::InitDone));
-        assert!(!cache.hear(&POD, Event::Apply(named("q", "2", "a", "Pending"))), "it knows");
+        assert!(!cache.apply(&POD, Event::Init));
+        assert!(!cache.apply(&POD, Event::InitApply(pod("1", "a", "Pending"))), "the list is not complete");
+        assert!(cache.apply(&POD, Event::InitDone));
+        assert!(!cache.apply(&POD, Event::Apply(named("q", "2", "a", "Pending"))), "it knows");
         cache.take_moved();
-        assert!(!cache.hear(&POD, Event::Apply(named("q", "3", "a", "Pending"))), "nothing that nodes see");
-        assert!(cache.hear(&POD, Event::Delete(named("q", "4", "a", "Running"))));
-        assert!(!cache.hear(&POD, Event::Delete(pod("5", "a", "Running"))), "it knows");
+        assert!(!cache.apply(&POD, Event::Apply(named("q", "3", "a", "Pending"))), "nothing that nodes see");
+        assert!(cache.apply(&POD, Event::Delete(named("q", "4", "a", "Running"))));
+        assert!(!cache.apply(&POD, Event::Delete(pod("5", "a", "Running"))), "it knows");
         assert_eq!(cache.take_moved().len(), 2);
-        assert!(cache.hear(&POD, Event::Apply(pod("6", "a", "Pending"))));
+        assert!(cache.apply(&POD, Event::Apply(pod("6", "a", "Pending"))));
     }
 }

@@ -111,7 +111,7 @@ pub fn watch<M: Message>(
                     }
                 };
                 let is_whole = matches!(event, Event::InitDone);
-                let is_due = cache.borrow_mut().hear(&what, event);
+                let is_due = cache.borrow_mut().apply(&what, event);
                 // A full mailbox is full of other things: the watch waits with it. It refuses while the daemon ends.
                 if is_due {
                     let _ = myself.tell(notify_change()).await;

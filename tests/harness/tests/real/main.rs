@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attacks;
-mod life;
 mod metadata;
+mod node_lifecycle;
 mod permissions;
 
 use std::time::Duration;

@@ -4,7 +4,7 @@
 //! it confirms it: the log outlives a kill of CloudCore, and its counters do not.
 
 mod client;
-mod line;
+mod log_line;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use crate::testbed::NODE;
 use crate::{DeliveryCheck, DeliveryRule, Outcome};
 
 pub(crate) use client::publish;
-pub(crate) use line::TARGET;
-use line::Upload;
+pub(crate) use log_line::TARGET;
+use log_line::Upload;
 
 /// 20 ms between looks into the log.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -155,7 +155,7 @@ pub(crate) async fn follow(log: PathBuf, uploads: Uploads) {
     loop {
         // What cannot be read now is read by the next look.
         for line in log.lines().unwrap_or_default() {
-            if let Some(upload) = line::parse(&line) {
+            if let Some(upload) = log_line::parse(&line) {
                 uploads.open().arrived(&upload);
             }
         }

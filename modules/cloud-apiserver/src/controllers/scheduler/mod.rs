@@ -10,7 +10,7 @@ use apimachinery::{NamespacedName, kind};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use self::plan::{NodeInfo, Placement};
+use self::plan::{NodeInfo, ScheduleResult};
 use super::api_error::{is_stale, unless_stale};
 use super::backoff::Backoff;
 use super::controller::Reconciler;
@@ -68,8 +68,8 @@ impl Reconciler for Scheduler {
                 continue;
             }
             match plan::place(pod, &node_infos) {
-                Placement::Nowhere(why) => decisions.push(Decision::Wait(pod, "Unschedulable", why)),
-                Placement::Best(best) => {
+                ScheduleResult::Nowhere(why) => decisions.push(Decision::Wait(pod, "Unschedulable", why)),
+                ScheduleResult::Best(best) => {
                     let pick = context.env().random_below(u64::try_from(best.len()).unwrap_or_default());
                     let Some(node) = best.into_iter().nth(usize::try_from(pick).unwrap_or_default()) else {
                         continue;

@@ -136,7 +136,7 @@ fn collide(one: &(String, i64, String), other: &(String, i64, String)) -> bool {
 
 /// Where a pod can go.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Placement {
+pub(crate) enum ScheduleResult {
     /// Any of these is as good as the others.
     Best(Vec<String>),
     /// Nowhere, and why.
@@ -144,12 +144,12 @@ pub(crate) enum Placement {
 }
 
 /// Looks for the best nodes for a pod.
-pub(crate) fn place(pod: &Value, node_infos: &BTreeMap<String, NodeInfo<'_>>) -> Placement {
+pub(crate) fn place(pod: &Value, node_infos: &BTreeMap<String, NodeInfo<'_>>) -> ScheduleResult {
     if node_infos.is_empty() {
-        return Placement::Nowhere("no nodes available to schedule pods".to_owned());
+        return ScheduleResult::Nowhere("no nodes available to schedule pods".to_owned());
     }
     if let Some(what) = not_understood(pod) {
-        return Placement::Nowhere(format!("0/{} nodes are available: {what}.", node_infos.len()));
+        return ScheduleResult::Nowhere(format!("0/{} nodes are available: {what}.", node_infos.len()));
     }
     let asked = requests::requests(pod);
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
@@ -168,7 +168,7 @@ pub(crate) fn place(pod: &Value, node_infos: &BTreeMap<String, NodeInfo<'_>>) ->
         let mut told: Vec<String> =
             reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         told.sort();
-        return Placement::Nowhere(format!(
+        return ScheduleResult::Nowhere(format!(
             "0/{} nodes are available: {}.",
             node_infos.len(),
             told.join(", ")
@@ -182,7 +182,7 @@ pub(crate) fn place(pod: &Value, node_infos: &BTreeMap<String, NodeInfo<'_>>) ->
         node_info.score(pod, &asked) + 2 * FULL * (most - siblings(node_info)) / most
     };
     let best = fitting.iter().map(|node_info| total(node_info)).max().unwrap_or_default();
-    Placement::Best(
+    ScheduleResult::Best(
         fitting
             .iter()
             .filter(|node_info| total(node_info) == best)
@@ -256,10 +256,10 @@ mod tests {
         node_infos
     }
 
-    fn nowhere(placement: Placement) -> String {
+    fn nowhere(placement: ScheduleResult) -> String {
         match placement {
-            Placement::Nowhere(why) => why,
-            Placement::Best(nodes) => format!("{nodes:?}"),
+            ScheduleResult::Nowhere(why) => why,
+            ScheduleResult::Best(nodes) => format!("{nodes:?}"),
         }
     }
 
@@ -267,11 +267,11 @@ mod tests {
     fn siblings_spread_and_the_emptier_node_wins() {
         let nodes = [node("a", "4"), node("b", "4")];
         let best = |pods: &[(&str, Value)]| place(&pod("1"), &node_infos(&nodes, pods));
-        assert_eq!(best(&[]), Placement::Best(vec!["a".to_owned(), "b".to_owned()]));
-        assert_eq!(best(&[("a", pod("1"))]), Placement::Best(vec!["b".to_owned()]));
+        assert_eq!(best(&[]), ScheduleResult::Best(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(best(&[("a", pod("1"))]), ScheduleResult::Best(vec!["b".to_owned()]));
         let mut stranger = pod("2");
         stranger["metadata"]["ownerReferences"] = json!([]);
-        assert_eq!(best(&[("b", stranger)]), Placement::Best(vec!["a".to_owned()]));
+        assert_eq!(best(&[("b", stranger)]), ScheduleResult::Best(vec!["a".to_owned()]));
     }
 
     #[test]
@@ -298,7 +298,7 @@ mod tests {
         let nodes = [node("a", "4")];
         let mut ended = pod("4");
         ended["status"] = json!({"phase": "Succeeded"});
-        assert!(matches!(place(&pod("4"), &node_infos(&nodes, &[("a", ended)])), Placement::Best(_)));
+        assert!(matches!(place(&pod("4"), &node_infos(&nodes, &[("a", ended)])), ScheduleResult::Best(_)));
         let three = [("a", pod("0")), ("a", pod("0")), ("a", pod("0"))];
         assert_eq!(
             nowhere(place(&pod("0"), &node_infos(&nodes, &three))),
