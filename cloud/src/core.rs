@@ -12,7 +12,7 @@ use cloud_apiserver::StandAlone;
 use cloud_hub::{EnrolmentSettings, SecretError, SecretStore, WebSocketListener, websocket_queue};
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
 use https::{Port, TlsError};
-use kubewatch::{Reading, ReadingError};
+use kubewatch::{ReadAs, ReadAsError};
 use noderegistry::Registry;
 use thiserror::Error;
 
@@ -29,7 +29,7 @@ pub enum StartError {
     Definitions(#[from] CrdError),
     /// What pods need cannot be read.
     #[error("Secrets and config maps")]
-    Reading(#[from] ReadingError),
+    ReadAs(#[from] ReadAsError),
     /// The CA or a Secret is not there.
     #[error("certificates")]
     Secrets(#[from] SecretError),
@@ -110,10 +110,10 @@ impl CloudCore {
         tracing::info!(identity, "this CloudCore");
         crds::apply(&client, &env).await?;
         tracing::info!("custom resources are served");
-        let reading = Reading::probe(&client).await?;
+        let read_as = ReadAs::probe(&client).await?;
         let registry = Registry::new(client.clone());
         let (enrolment, credentials) = certificates(hub, &client, registry.clone(), &env).await?;
-        let Arrivals { acceptor, link, fallback } = listen(hub, transport, &credentials)?;
+        let Listeners { acceptor, link, fallback } = listen(hub, transport, &credentials)?;
         let websocket = fallback.as_ref().map(|fallback| fallback.port.address());
         let monitor = &settings.common_config.monitor_server;
         let healthz = (!monitor.healthz_bind_address.is_empty())
@@ -129,9 +129,9 @@ impl CloudCore {
             node_limit: hub.node_limit,
             lease_period: Duration::from_secs(frequency),
             identity,
-            reading,
+            read_as,
         };
-        let listening = listeners::Dependencies { enrolment, fallback, monitor: monitor.clone() };
+        let listening = listeners::ListenerDependencies { enrolment, fallback, monitor: monitor.clone() };
         let mut hive = Hive::new("cloudcore", env);
         // First, so that it stops last.
         if let Some(api) = &api {
@@ -224,7 +224,7 @@ async fn certificates(
 }
 
 /// Where nodes arrive.
-struct Arrivals {
+struct Listeners {
     acceptor: Box<dyn Acceptor>,
     /// QUIC's address.
     link: Option<SocketAddr>,
@@ -235,9 +235,9 @@ fn listen(
     hub: &HubSettings,
     transport: Transport,
     credentials: &Credentials,
-) -> Result<Arrivals, StartError> {
+) -> Result<Listeners, StartError> {
     if let Transport::Given(acceptor) = transport {
-        return Ok(Arrivals { acceptor, link: None, fallback: None });
+        return Ok(Listeners { acceptor, link: None, fallback: None });
     }
     let acceptor = QuicAcceptor::bind((ip(&hub.quic.address)?, hub.quic.port).into(), credentials)?;
     let address = acceptor.address();
@@ -252,7 +252,7 @@ fn listen(
         acceptors.push(Box::new(acceptor));
         fallback = Some(FallbackListener { port, tls, arrivals });
     }
-    Ok(Arrivals { acceptor: Box::new(Acceptors::new(acceptors)), link: Some(address), fallback })
+    Ok(Listeners { acceptor: Box::new(Acceptors::new(acceptors)), link: Some(address), fallback })
 }
 
 fn bind(address: SocketAddr, what: &'static str, key: &'static str) -> Result<Rc<Port>, StartError> {

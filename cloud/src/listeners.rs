@@ -17,14 +17,14 @@ const WEBSOCKET: &str = "websocket";
 const MONITOR: &str = "monitor";
 
 /// Their mailboxes.
-pub struct Mailboxes {
+pub struct ListenerMailboxes {
     websocket: Option<Mailbox<WebSocketMsg>>,
     enrolment: Mailbox<EnrolmentMsg>,
     monitor: Mailbox<MonitorMsg>,
 }
 
 /// What they are made of.
-pub struct Dependencies {
+pub struct ListenerDependencies {
     /// Where machines become nodes.
     pub enrolment: EnrolmentListener,
     /// Where nodes arrive whose UDP is blocked, if anywhere.
@@ -54,8 +54,8 @@ pub struct FallbackListener {
 }
 
 /// Registers their mailboxes. `has_websocket`: whether nodes arrive over WebSocket, too.
-pub fn mailboxes(hive: &mut Hive, has_websocket: bool) -> Mailboxes {
-    Mailboxes {
+pub fn mailboxes(hive: &mut Hive, has_websocket: bool) -> ListenerMailboxes {
+    ListenerMailboxes {
         websocket: has_websocket.then(|| hive.mailbox(WEBSOCKET, Capacity::new(1, "its server ends once"))),
         enrolment: hive.mailbox(ENROLMENT, Capacity::new(1, "its server ends once")),
         monitor: hive.mailbox(MONITOR, Capacity::new(16, "readers at once")),
@@ -63,7 +63,7 @@ pub fn mailboxes(hive: &mut Hive, has_websocket: bool) -> Mailboxes {
 }
 
 /// Makes the actors.
-pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies) {
+pub fn actors(hive: &mut Hive, mailboxes: ListenerMailboxes, dependencies: ListenerDependencies) {
     if let (Some(mailbox), Some(fallback)) = (mailboxes.websocket, dependencies.fallback) {
         let FallbackListener { port, tls, arrivals } = fallback;
         hive.supervise(mailbox, Policy::default(), move || {

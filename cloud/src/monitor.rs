@@ -119,10 +119,10 @@ impl Monitor {
         &mut self,
         name: &'static str,
         port: &Port,
-        shows: Shows,
+        shows: PageSet,
         cx: &Context<MonitorMsg>,
     ) -> Result<(), Fault> {
-        let limits = if shows == Shows::Everything { LIMITS } else { PROBES };
+        let limits = if shows == PageSet::Everything { LIMITS } else { PROBES };
         let (metrics, monitor) = (cx.env().metrics().clone(), cx.myself());
         let liveness = self.inspector.liveness();
         let notice = move |event| count(&metrics, event);
@@ -140,9 +140,9 @@ impl Actor for Monitor {
 
     async fn started(&mut self, cx: &mut Context<MonitorMsg>) -> Result<(), Fault> {
         let MonitorPorts { all, healthz } = self.ports.clone();
-        self.serve("monitor", &all, Shows::Everything, cx)?;
+        self.serve("monitor", &all, PageSet::Everything, cx)?;
         if let Some(port) = healthz {
-            self.serve("healthz", &port, Shows::HealthAlone, cx)?;
+            self.serve("healthz", &port, PageSet::HealthAlone, cx)?;
         }
         tracing::info!(address = %self.ports.address(), "admin endpoint listens");
         Ok(())
@@ -184,14 +184,14 @@ fn count(metrics: &Metrics, event: Event) {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shows {
+enum PageSet {
     Everything,
     HealthAlone,
 }
 
 /// The pages, on a server's thread.
 struct Pages {
-    shows: Shows,
+    shows: PageSet,
     monitor: Address<MonitorMsg>,
     /// What is known of the hive's thread without it.
     liveness: Liveness,
@@ -201,8 +201,8 @@ impl Handler for Pages {
     async fn handle(&self, request: Request<Incoming>, _: &Peer) -> Answer {
         let page = match (request.uri().path(), self.shows) {
             ("/healthz", _) => health as fn(&HiveReport) -> Answer,
-            ("/state", Shows::Everything) => state,
-            ("/metrics", Shows::Everything) => prometheus,
+            ("/state", PageSet::Everything) => state,
+            ("/metrics", PageSet::Everything) => prometheus,
             _ => return body::sentence(StatusCode::NOT_FOUND, "there is nothing here\n"),
         };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -286,7 +286,7 @@ mod tests {
         }
     }
 
-    struct Bench {
+    struct Fixture {
         env: Env,
         hive: Hive,
         ports: MonitorPorts,
@@ -294,7 +294,7 @@ mod tests {
         fail: Address<Fail>,
     }
 
-    fn run(test: impl AsyncFnOnce(Bench)) {
+    fn run(test: impl AsyncFnOnce(Fixture)) {
         actix_rt::System::new().block_on(async {
             let env = Env::real();
             let mut hive = Hive::new("cloudcore", env.clone());
@@ -312,14 +312,14 @@ mod tests {
             let (kept, inspector) = (ports.clone(), hive.inspector());
             hive.supervise(mailbox, Policy::default(), move || Monitor::new(kept.clone(), inspector.clone()));
             hive.open().unwrap();
-            test(Bench { env, hive, ports, monitor, fail }).await;
+            test(Fixture { env, hive, ports, monitor, fail }).await;
         });
     }
 
     #[test]
     fn the_port_of_health_tells_nothing_else() {
-        run(async |bench| {
-            let (all, health) = (bench.ports.address(), bench.ports.healthz().unwrap());
+        run(async |fixture| {
+            let (all, health) = (fixture.ports.address(), fixture.ports.healthz().unwrap());
             assert!(get(health, "/healthz").await.starts_with("HTTP/1.1 200 OK"));
             for path in ["/state", "/metrics", "/", "/healthz/../state"] {
                 assert!(get(health, path).await.starts_with("HTTP/1.1 404 Not Found"), "{path}");
@@ -333,37 +333,37 @@ mod tests {
 
     #[test]
     fn an_actor_that_does_not_run_is_named() {
-        run(async |bench| {
-            bench.fail.tell(Fail).await.unwrap();
+        run(async |fixture| {
+            fixture.fail.tell(Fail).await.unwrap();
             let named = async {
-                while !get(bench.ports.address(), "/healthz").await.ends_with("not running: faulty\n") {
-                    bench.env.sleep(Duration::from_millis(10)).await;
+                while !get(fixture.ports.address(), "/healthz").await.ends_with("not running: faulty\n") {
+                    fixture.env.sleep(Duration::from_millis(10)).await;
                 }
             };
-            bench.env.timeout(LONG, named).await.expect("it is not named");
+            fixture.env.timeout(LONG, named).await.expect("it is not named");
         });
     }
 
     #[test]
     fn after_a_fault_both_ports_are_served_again_and_at_the_end_none_is() {
-        run(async |bench| {
-            let (all, health) = (bench.ports.address(), bench.ports.healthz().unwrap());
-            bench.monitor.tell(MonitorMsg::ServerEnded).await.unwrap();
+        run(async |fixture| {
+            let (all, health) = (fixture.ports.address(), fixture.ports.healthz().unwrap());
+            fixture.monitor.tell(MonitorMsg::ServerEnded).await.unwrap();
             let restarted = async {
                 loop {
-                    let report = bench.hive.inspector().report(PATIENCE).await;
+                    let report = fixture.hive.inspector().report(PATIENCE).await;
                     let monitor = report.actor("monitor").unwrap();
                     if monitor.restarts == 1 && monitor.state == ActorState::Running {
                         return;
                     }
-                    bench.env.sleep(Duration::from_millis(10)).await;
+                    fixture.env.sleep(Duration::from_millis(10)).await;
                 }
             };
-            bench.env.timeout(LONG, restarted).await.expect("it is not restarted");
+            fixture.env.timeout(LONG, restarted).await.expect("it is not restarted");
             for at in [all, health] {
                 assert!(get(at, "/healthz").await.starts_with("HTTP/1.1 200 OK"));
             }
-            let Bench { hive, ports, .. } = bench;
+            let Fixture { hive, ports, .. } = fixture;
             assert_eq!(hive.shutdown(LONG).await, beehive::Ended::InOrder);
             drop(ports);
             for at in [all, health] {

@@ -7,7 +7,7 @@ use beehive::link::Acceptor;
 use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
 use cloud_devicecontroller::DeviceController;
 use cloud_edgecontroller::EdgeController;
-use cloud_hub::{CloudHub, Neighbours};
+use cloud_hub::{Addresses, CloudHub};
 use cloud_nodelease::NodeLease;
 use cloud_router::CloudRouter;
 use cloud_synccontroller::SyncController;
@@ -18,7 +18,7 @@ use contract::nodelease::NodeLeaseMsg;
 use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use contract::wire::META_MAILBOX;
-use kubewatch::{Interruptions, Reading};
+use kubewatch::{Interruptions, ReadAs};
 use noderegistry::Registry;
 use tokio::sync::Mutex;
 
@@ -38,14 +38,14 @@ pub struct Mailboxes {
     router: Mailbox<RouterMsg>,
     hub: Mailbox<CloudHubMsg>,
     lease_to_hub: Address<CloudHubMsg>,
-    sync_to: cloud_synccontroller::Neighbours,
-    edge_to: Controllers,
-    device_to: Controllers,
-    hub_to: Neighbours,
+    sync_to: cloud_synccontroller::Addresses,
+    edge_to: ControllerAddresses,
+    device_to: ControllerAddresses,
+    hub_to: Addresses,
 }
 
 /// Whom a controller speaks to.
-struct Controllers {
+struct ControllerAddresses {
     sync: Address<SyncMsg>,
     lease: Address<NodeLeaseMsg>,
     hub: Address<CloudHubMsg>,
@@ -66,7 +66,7 @@ pub struct Dependencies {
     /// Who this CloudCore is among those that run: its own in each life.
     pub identity: String,
     /// As whom Secrets and config maps are read.
-    pub reading: Reading,
+    pub read_as: ReadAs,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
@@ -84,7 +84,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let router = hive.mailbox(ROUTER, Capacity::new(256, "a frame each, so 64 MiB of telemetry at the most"));
     let hub = hive.mailbox(HUB, Capacity::new(1024, "a thousand nodes that come back together"));
     hive.declare_child(HUB, cloud_hub::SESSION);
-    let mut controller = |name| Controllers {
+    let mut controller = |name| ControllerAddresses {
         sync: hive.grant(name, &sync, Flow::Tell),
         lease: hive.grant(name, &lease, Flow::Ask),
         hub: hive.grant(name, &hub, Flow::Spawned),
@@ -92,7 +92,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let (edge_to, device_to) = (controller(EDGE), controller(DEVICE));
     let mailboxes = Mailboxes {
         lease_to_hub: hive.grant(LEASE, &hub, Flow::Spawned),
-        sync_to: cloud_synccontroller::Neighbours {
+        sync_to: cloud_synccontroller::Addresses {
             lease: hive.grant(SYNC, &lease, Flow::Ask),
             hub: hive.grant(SYNC, &hub, Flow::Spawned),
             edge: hive.grant(SYNC, &edge, Flow::Spawned),
@@ -100,7 +100,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         },
         edge_to,
         device_to,
-        hub_to: Neighbours {
+        hub_to: Addresses {
             sync: hive.grant(HUB, &sync, Flow::Tell),
             lease: hive.grant(HUB, &lease, Flow::Ask),
             edge: hive.grant(HUB, &edge, Flow::Tell),
@@ -123,33 +123,36 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
 
 /// Makes the actors. Each can be restarted at any message: see their headings for what a new incarnation is told again.
 pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies) {
-    let Dependencies { client, acceptor, registry, node_limit, lease_period, identity, reading } =
+    let Dependencies { client, acceptor, registry, node_limit, lease_period, identity, read_as } =
         dependencies;
     let interruptions = Interruptions::default();
-    let lease_parts = cloud_nodelease::Parts {
+    let lease_dependencies = cloud_nodelease::Dependencies {
         client: client.clone(),
         hub: mailboxes.lease_to_hub,
         cloudcore: identity,
         lease_period,
         interruptions: interruptions.clone(),
     };
-    hive.supervise(mailboxes.lease, Policy::default(), move || NodeLease::new(lease_parts.clone()));
+    hive.supervise(mailboxes.lease, Policy::default(), move || NodeLease::new(lease_dependencies.clone()));
     let sync_to = mailboxes.sync_to;
     hive.supervise(mailboxes.sync, Policy::default(), move || SyncController::new(sync_to.clone()));
-    let Controllers { sync, lease, hub } = mailboxes.edge_to;
+    let ControllerAddresses { sync, lease, hub } = mailboxes.edge_to;
     let (watched, edge_client) = (interruptions.clone(), client.clone());
-    let edge_parts = cloud_edgecontroller::Parts {
+    let edge_dependencies = cloud_edgecontroller::Dependencies {
         client: edge_client,
         sync,
         lease,
         hub,
         interruptions: watched,
-        reading,
+        read_as,
     };
-    hive.supervise(mailboxes.edge, Policy::default(), move || EdgeController::new(edge_parts.clone()));
-    let Controllers { sync, lease, hub } = mailboxes.device_to;
-    let device_parts = cloud_devicecontroller::Parts { client, sync, lease, hub, interruptions };
-    hive.supervise(mailboxes.device, Policy::default(), move || DeviceController::new(device_parts.clone()));
+    hive.supervise(mailboxes.edge, Policy::default(), move || EdgeController::new(edge_dependencies.clone()));
+    let ControllerAddresses { sync, lease, hub } = mailboxes.device_to;
+    let device_dependencies =
+        cloud_devicecontroller::Dependencies { client, sync, lease, hub, interruptions };
+    hive.supervise(mailboxes.device, Policy::default(), move || {
+        DeviceController::new(device_dependencies.clone())
+    });
     hive.supervise(mailboxes.router, Policy::default(), CloudRouter::default);
     let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), mailboxes.hub_to);
     hive.supervise(mailboxes.hub, Policy::default(), move || {

@@ -107,7 +107,8 @@ pub struct CloudHub {
     pub dns_names: Vec<String>,
     /// Life of a node's certificate, in days.
     pub edge_cert_signing_duration: u32,
-    /// Half of the age, in hours, at which a join token is not taken any more, whatever end stands in it.
+    /// Half of the age, in hours, at which a join token is not taken any more, whatever end stands in it. Age
+    /// and end are judged by CloudCore's clock alone.
     pub token_refresh_duration: u32,
     /// The link.
     pub quic: Listener,

@@ -6,13 +6,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod cloud;
-mod counterpart;
 pub mod edge;
 mod edge_file;
 mod error;
 mod eventbus;
 mod eviction;
 mod kubeedge;
+mod kubeedge_paths;
 mod kubelet;
 mod load;
 mod mappers;

@@ -1,7 +1,7 @@
 //! What is asked over HTTPS: credentials, permissions, bodies, and then the rules.
 //!
 //! Nothing of a body is read before its sender is known and allowed. What a client makes the server hold is bounded: by
-//! the server's limits its connections and how long it may be silent or not read, by [`Quota`] the bytes of bodies and of
+//! the server's limits its connections and how long it may be silent or not read, by [`ByteQuota`] the bytes of bodies and of
 //! answers that it does not take.
 
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use kubeapi::{Api, ApiError, Attributes, BODY_MAX, Body, User};
 
 use crate::access::AccessControl as _;
 use crate::authenticator::Authenticator;
-use crate::impersonate::{self, Refused};
-use crate::quota::{Held, Quota};
+use crate::impersonate::{self, ImpersonationError};
+use crate::quota::{ByteQuota, BytesPermit};
 use crate::rbac;
 use crate::store::SqliteStore;
 
@@ -56,13 +56,16 @@ struct Quotas {
 }
 
 struct UserQuotas {
-    bodies: Quota,
-    answers: Quota,
+    bodies: ByteQuota,
+    answers: ByteQuota,
 }
 
 impl UserQuotas {
     fn new() -> Self {
-        UserQuotas { bodies: Quota::new(BODIES.0, BODIES.1), answers: Quota::new(ANSWERS.0, ANSWERS.1) }
+        UserQuotas {
+            bodies: ByteQuota::new(BODIES.0, BODIES.1),
+            answers: ByteQuota::new(ANSWERS.0, ANSWERS.1),
+        }
     }
 }
 
@@ -112,10 +115,10 @@ impl ApiHandler {
         let payer = user.clone();
         let user = match impersonate::acting(&self.authenticator, &parts.headers, &user).await {
             Ok(other) => other.unwrap_or(user),
-            Err(Refused::Missing(right)) => {
+            Err(ImpersonationError::Missing(right)) => {
                 return closing(reply(ApiError::forbidden(rbac::refusal(&user, &right)).to_response()));
             }
-            Err(Refused::Headers(what)) => {
+            Err(ImpersonationError::Headers(what)) => {
                 return closing(reply(ApiError::bad_request(format!("impersonation: {what}")).to_response()));
             }
         };
@@ -130,7 +133,7 @@ impl ApiHandler {
         // Before anything is read or built for it.
         let weight = self.api.reader().weight(&wanted, parts.uri.query());
         let held =
-            match (weight > PIECE).then(|| self.quotas.of(&payer).answers.try_hold(&payer.name, weight)) {
+            match (weight > PIECE).then(|| self.quotas.of(&payer).answers.try_acquire(&payer.name, weight)) {
                 Some(None) => return closing(busy(UNTAKEN)),
                 Some(held) => held,
                 None => None,
@@ -153,14 +156,14 @@ impl ApiHandler {
     }
 
     /// The whole body, and its room, which is held until the answer is there.
-    async fn body(&self, body: Incoming, payer: &User) -> Result<(Bytes, Option<Held>), Answer> {
+    async fn body(&self, body: Incoming, payer: &User) -> Result<(Bytes, Option<BytesPermit>), Answer> {
         let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
         if declared == Some(0) {
             return Ok((Bytes::new(), None));
         }
         let bytes = declared.map_or(BODY_MAX, |bytes| bytes.min(BODY_MAX));
         let read = async {
-            let room = self.quotas.of(payer).bodies.hold(&payer.name, bytes).await;
+            let room = self.quotas.of(payer).bodies.acquire(&payer.name, bytes).await;
             (room, Limited::new(body, BODY_MAX).collect().await)
         };
         let late = self.authenticator.clock().sleep(BODY_WITHIN);
@@ -182,7 +185,7 @@ impl ApiHandler {
     }
 
     /// A long answer counts as the user's until it is taken. `held` is what a list has already for what it looked at.
-    fn counted(&self, answer: Response<Body>, payer: &User, held: Option<Held>) -> Answer {
+    fn counted(&self, answer: Response<Body>, payer: &User, held: Option<BytesPermit>) -> Answer {
         let length = match answer.body() {
             Body::Whole(bytes) if bytes.len() > PIECE => bytes.len(),
             Body::Whole(_) | Body::Stream(_) => return reply(answer),
@@ -192,7 +195,7 @@ impl ApiHandler {
                 held.keep(length);
                 Some(held)
             }
-            None => self.quotas.of(payer).answers.try_hold(&payer.name, length),
+            None => self.quotas.of(payer).answers.try_acquire(&payer.name, length),
         };
         let Some(room) = held else { return closing(busy(UNTAKEN)) };
         let (mut parts, body) = answer.into_parts();

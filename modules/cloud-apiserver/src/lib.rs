@@ -51,4 +51,4 @@ pub use actor::ApiServerMsg;
 pub use admission::ClusterPolicy;
 pub use error::StartError;
 pub use folder::FolderError;
-pub use standalone::{Mailboxes, Running, Settings, StandAlone, actors, mailboxes, start};
+pub use standalone::{Running, Settings, StandAlone, StandAloneMailboxes, actors, mailboxes, start};

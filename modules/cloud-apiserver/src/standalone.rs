@@ -10,7 +10,7 @@ use beehive::{Capacity, Ended, Env, Hive, Inspector, Mailbox, Policy};
 use https::{ClientCertificates, Port, Tls};
 use jiff::Timestamp;
 use kubeapi::{Api, Options, VersionInfo};
-use pki::Reach;
+use pki::SubjectAltNames;
 
 use crate::access::AccessControl;
 use crate::actor::{ApiServer, ApiServerMsg};
@@ -40,7 +40,7 @@ pub struct Settings {
     /// Addresses and names under which it is reached, beside those of this host.
     pub advertise: Vec<String>,
     /// What the controllers go by.
-    pub controllers: controllers::Settings,
+    pub controllers: controllers::ControllerSettings,
 }
 
 impl Default for Settings {
@@ -49,7 +49,7 @@ impl Default for Settings {
             listen: ([127, 0, 0, 1], 6443).into(),
             data_dir: PathBuf::from("/var/lib/kubehive"),
             advertise: Vec::new(),
-            controllers: controllers::Settings::default(),
+            controllers: controllers::ControllerSettings::default(),
         }
     }
 }
@@ -62,7 +62,7 @@ pub struct StandAlone {
     kubeconfig: PathBuf,
     api: Api<SqliteStore>,
     handler: ApiHandler,
-    controllers: controllers::Settings,
+    controllers: controllers::ControllerSettings,
 }
 
 impl StandAlone {
@@ -113,8 +113,10 @@ impl StandAlone {
         let server = format!("https://{}", SocketAddr::new(host, address.port()));
         let kubeconfig = settings.data_dir.join("admin.kubeconfig");
         keys::write(&kubeconfig, &keys::kubeconfig(&server, &keys.authority, &keys.admin_token))?;
-        let controllers =
-            controllers::Settings { ca_pem: keys.authority.cert_pem().to_owned(), ..settings.controllers };
+        let controllers = controllers::ControllerSettings {
+            ca_pem: keys.authority.cert_pem().to_owned(),
+            ..settings.controllers
+        };
         let handler = ApiHandler::new(api.clone(), authenticator);
         Ok(StandAlone { port: Rc::new(port), tls, kubeconfig, api, handler, controllers })
     }
@@ -136,22 +138,22 @@ impl StandAlone {
 }
 
 /// The mailboxes of its actors.
-pub struct Mailboxes {
+pub struct StandAloneMailboxes {
     /// The API server's: for a fault on purpose.
     pub api_server: Mailbox<ApiServerMsg>,
     controller_manager: Mailbox<ControllerManagerMsg>,
 }
 
 /// Registers its mailboxes: an API server and a controller manager, whom nobody tells anything.
-pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
+pub fn mailboxes(hive: &mut Hive) -> StandAloneMailboxes {
     let api_server = hive.mailbox(API_SERVER, Capacity::new(1, "its server ends once"));
     let controller_manager = hive.mailbox(CONTROLLER_MANAGER, Capacity::new(1, "nobody tells it anything"));
     controllers::declare_children(hive, CONTROLLER_MANAGER);
-    Mailboxes { api_server, controller_manager }
+    StandAloneMailboxes { api_server, controller_manager }
 }
 
 /// Makes its actors.
-pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, api: &StandAlone) {
+pub fn actors(hive: &mut Hive, mailboxes: StandAloneMailboxes, api: &StandAlone) {
     let (port, tls, handler) = (Rc::clone(&api.port), api.tls.clone(), api.handler.clone());
     hive.supervise(mailboxes.api_server, Policy::default(), move || {
         ApiServer::new(Rc::clone(&port), tls.clone(), handler.clone())
@@ -227,7 +229,7 @@ fn tls(keys: &Keys, advertise: &[String], env: &Env) -> Result<Tls, StartError> 
     }
     let (issued, key) = keys
         .authority
-        .server(&Reach { addresses, names }, env.wall(), SERVER_LIFE, env.random_id())
+        .server(&SubjectAltNames { addresses, names }, env.wall(), SERVER_LIFE, env.random_id())
         .map_err(|error| certificate(&error))?;
     let chain = format!("{}{}", issued.pem, keys.authority.cert_pem());
     Tls::also_tls12(&chain, &key, &ClientCertificates::NotAsked).map_err(|error| certificate(&error))

@@ -34,7 +34,10 @@ impl TestApi {
             listen: ([127, 0, 0, 1], 0).into(),
             data_dir: temp.path().join("data"),
             // The node has no kubelet that renews its Lease.
-            controllers: controllers::Settings { node_grace: 100 * LONG, ..controllers::Settings::default() },
+            controllers: controllers::ControllerSettings {
+                node_grace: 100 * LONG,
+                ..controllers::ControllerSettings::default()
+            },
             ..Settings::default()
         };
         let api = StandAlone::open(settings, &env).await.unwrap();

@@ -21,8 +21,8 @@ mod actor;
 mod error;
 mod event_reports;
 mod events;
-pub mod index;
 pub mod plan;
+pub mod pod_index;
 pub mod references;
 mod registration;
 pub mod report_version;
@@ -30,4 +30,4 @@ mod reports;
 mod status;
 mod tokens;
 
-pub use actor::{EdgeController, Parts};
+pub use actor::{Dependencies, EdgeController};

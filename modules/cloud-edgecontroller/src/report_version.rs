@@ -18,7 +18,7 @@ pub fn held_by(metadata: &ObjectMeta) -> Option<ReportVersion> {
 
 /// What becomes of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReportOrder {
     /// It is newer than what the object holds.
     Write,
     /// The object holds it, or a newer one of the same session: it is done.
@@ -29,12 +29,12 @@ pub enum Verdict {
 }
 
 /// What becomes of the report `ours` about an object that holds `held`.
-pub fn compare(held: Option<ReportVersion>, ours: ReportVersion) -> Verdict {
+pub fn compare(held: Option<ReportVersion>, ours: ReportVersion) -> ReportOrder {
     match held {
-        None => Verdict::Write,
-        Some(held) if held.session > ours.session => Verdict::Later,
-        Some(held) if held >= ours => Verdict::Old,
-        Some(_) => Verdict::Write,
+        None => ReportOrder::Write,
+        Some(held) if held.session > ours.session => ReportOrder::Later,
+        Some(held) if held >= ours => ReportOrder::Old,
+        Some(_) => ReportOrder::Write,
     }
 }
 
@@ -89,12 +89,12 @@ mod tests {
     #[test]
     fn the_newer_report_wins_and_a_later_session_is_looked_into() {
         let held = Some(version(4, 7));
-        assert_eq!(compare(None, version(1, 1)), Verdict::Write);
-        assert_eq!(compare(held, version(4, 8)), Verdict::Write);
-        assert_eq!(compare(held, version(5, 1)), Verdict::Write, "rows may begin anew, sessions do not");
-        assert_eq!(compare(held, version(4, 7)), Verdict::Old, "the same one again");
-        assert_eq!(compare(held, version(4, 6)), Verdict::Old);
-        assert_eq!(compare(held, version(3, 9)), Verdict::Later);
+        assert_eq!(compare(None, version(1, 1)), ReportOrder::Write);
+        assert_eq!(compare(held, version(4, 8)), ReportOrder::Write);
+        assert_eq!(compare(held, version(5, 1)), ReportOrder::Write, "rows may begin anew, sessions do not");
+        assert_eq!(compare(held, version(4, 7)), ReportOrder::Old, "the same one again");
+        assert_eq!(compare(held, version(4, 6)), ReportOrder::Old);
+        assert_eq!(compare(held, version(3, 9)), ReportOrder::Later);
     }
 
     proptest::proptest! {
@@ -105,11 +105,11 @@ mod tests {
             let mut held = None;
             for ours in &versions {
                 match compare(held, *ours) {
-                    Verdict::Write => {
+                    ReportOrder::Write => {
                         proptest::prop_assert!(held.is_none_or(|held| held < *ours));
                         held = Some(*ours);
                     }
-                    Verdict::Old | Verdict::Later => proptest::prop_assert!(held.is_some_and(|held| held >= *ours)),
+                    ReportOrder::Old | ReportOrder::Later => proptest::prop_assert!(held.is_some_and(|held| held >= *ours)),
                 }
             }
             proptest::prop_assert_eq!(held, versions.into_iter().max());

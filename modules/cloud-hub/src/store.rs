@@ -8,7 +8,7 @@ use beehive::Env;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ObjectMeta, PostParams};
-use pki::{Authority, Reach, TokenKey};
+use pki::{Authority, SubjectAltNames, TokenKey};
 
 use crate::error::SecretError;
 
@@ -97,8 +97,8 @@ impl SecretStore {
         names: Vec<String>,
         env: &Env,
     ) -> Result<(String, String), SecretError> {
-        let reach = Reach { addresses, names };
-        let (cert, key) = authority.server(&reach, env.wall(), SERVER_LIFE, env.random_id())?;
+        let alt_names = SubjectAltNames { addresses, names };
+        let (cert, key) = authority.server(&alt_names, env.wall(), SERVER_LIFE, env.random_id())?;
         Ok((format!("{}{}", cert.pem, authority.cert_pem()), key))
     }
 

@@ -12,10 +12,10 @@ use contract::synccontroller::SyncStatus;
 use kubewatch::Interruptions;
 use noderegistry::Registry;
 
-use crate::claim::{Admission, Resolved, not_now};
+use crate::claim::{ClaimHandler, Resolved, not_now};
 use crate::condition::{ConditionWriter, Synced};
 use crate::error::LeaseError;
-use crate::lease_client::{Holding, LeaseClient};
+use crate::lease_client::{LeaseClient, LeaseOwnership};
 use crate::plan::Sessions;
 use crate::{events, nodes};
 
@@ -23,7 +23,7 @@ const TAKEN_BY_ANOTHER: &str = "another CloudCore has taken the node, or it has 
 
 /// What a NodeLease is made of.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Dependencies {
     /// The API server.
     pub client: kube::Client,
     /// CloudHub, which is told of sessions that are over.
@@ -38,7 +38,7 @@ pub struct Parts {
 
 /// Takes nodes, renews their Leases, and says what their sessions are worth.
 pub struct NodeLease {
-    parts: Parts,
+    dependencies: Dependencies,
     registry: Registry,
     leases: LeaseClient,
     sessions: Rc<RefCell<Sessions>>,
@@ -46,12 +46,15 @@ pub struct NodeLease {
 
 impl NodeLease {
     /// One that knows of no session yet.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(dependencies: Dependencies) -> Self {
         let sessions = Rc::<RefCell<Sessions>>::default();
-        let registry = Registry::new(parts.client.clone());
-        let leases =
-            LeaseClient::new(parts.client.clone(), parts.cloudcore.as_str().into(), Rc::clone(&sessions));
-        NodeLease { parts, registry, leases, sessions }
+        let registry = Registry::new(dependencies.client.clone());
+        let leases = LeaseClient::new(
+            dependencies.client.clone(),
+            dependencies.cloudcore.as_str().into(),
+            Rc::clone(&sessions),
+        );
+        NodeLease { dependencies, registry, leases, sessions }
     }
 }
 
@@ -59,9 +62,9 @@ impl Actor for NodeLease {
     type Message = NodeLeaseMsg;
 
     async fn started(&mut self, cx: &mut Context<NodeLeaseMsg>) -> Result<(), Fault> {
-        let (client, sessions) = (self.parts.client.clone(), Rc::clone(&self.sessions));
+        let (client, sessions) = (self.dependencies.client.clone(), Rc::clone(&self.sessions));
         cx.spawn(nodes::watch(client, cx.env().clone(), sessions, cx.myself()));
-        cx.spawn_tell(&self.parts.hub, CloudHubMsg::TellSessions { to: SessionReader::NodeLease });
+        cx.spawn_tell(&self.dependencies.hub, CloudHubMsg::TellSessions { to: SessionReader::NodeLease });
         Ok(())
     }
 
@@ -88,7 +91,7 @@ impl Actor for NodeLease {
 
     fn snapshot(&self) -> serde_json::Value {
         let (sessions, linked) = self.sessions.borrow().counts();
-        serde_json::json!({ "cloudCore": self.parts.cloudcore, "sessions": sessions, "linked": linked })
+        serde_json::json!({ "cloudCore": self.dependencies.cloudcore, "sessions": sessions, "linked": linked })
     }
 
     fn samples(&self) -> Vec<Sample> {
@@ -102,8 +105,8 @@ impl Actor for NodeLease {
 }
 
 impl NodeLease {
-    fn admission(&self, cx: &Context<NodeLeaseMsg>) -> Admission {
-        Admission {
+    fn admission(&self, cx: &Context<NodeLeaseMsg>) -> ClaimHandler {
+        ClaimHandler {
             env: cx.env().clone(),
             registry: self.registry.clone(),
             leases: self.leases.clone(),
@@ -111,8 +114,12 @@ impl NodeLease {
         }
     }
 
-    fn ending(&self, cx: &Context<NodeLeaseMsg>) -> Ending {
-        Ending { hub: self.parts.hub.clone(), sessions: Rc::clone(&self.sessions), env: cx.env().clone() }
+    fn ending(&self, cx: &Context<NodeLeaseMsg>) -> SessionEnder {
+        SessionEnder {
+            hub: self.dependencies.hub.clone(),
+            sessions: Rc::clone(&self.sessions),
+            env: cx.env().clone(),
+        }
     }
 
     fn claim(
@@ -126,7 +133,7 @@ impl NodeLease {
         if reply.is_abandoned() {
             return;
         }
-        if !self.parts.interruptions.none() {
+        if !self.dependencies.interruptions.none() {
             let reason = "a watch of the API server has broken off and has not listed again";
             return reply.send(Err(not_now(reason)));
         }
@@ -146,8 +153,8 @@ impl NodeLease {
     /// Where it is in doubt, it is looked into.
     fn state(&self, node: &NodeName, session: u64, cx: &Context<NodeLeaseMsg>) -> SessionState {
         let state = self.sessions.borrow_mut().state(node, session);
-        let doubtful = self.sessions.borrow().doubtful(node);
-        if state == SessionState::InDoubt && doubtful == Some(session) {
+        let session_in_doubt = self.sessions.borrow().session_in_doubt(node);
+        if state == SessionState::InDoubt && session_in_doubt == Some(session) {
             self.check(node.clone(), session, cx);
         }
         state
@@ -196,7 +203,7 @@ impl NodeLease {
         cx.spawn(async move {
             let holding = leases.holds(&node, session).await;
             reply.send(match &holding {
-                Ok(holding) => Ok(*holding == Holding::Ours),
+                Ok(holding) => Ok(*holding == LeaseOwnership::Ours),
                 Err(error) => Err(Fault::from_error(error).reason),
             });
             ending.lost(&node, session, holding.ok()).await;
@@ -207,14 +214,14 @@ impl NodeLease {
         if !matches!(self.state(&node, session, cx), SessionState::Open { .. }) {
             return;
         }
-        let period = self.parts.lease_period;
+        let period = self.dependencies.lease_period;
         if !self.sessions.borrow_mut().begin_renewal(&node, session, period, cx.now()) {
             return;
         }
         let (leases, ending) = (self.leases.clone(), self.ending(cx));
         let wall = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
         cx.spawn(async move {
-            let holding: Result<Holding, LeaseError> = leases.renew(&node, session, wall).await;
+            let holding: Result<LeaseOwnership, LeaseError> = leases.renew(&node, session, wall).await;
             if let Err(error) = &holding {
                 events::lease_not_renewed(&ending.env, &node, &Fault::from_error(error).reason);
             }
@@ -231,20 +238,20 @@ impl NodeLease {
     ) {
         let now = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
         let synced = Synced { status, link: self.sessions.borrow().link(&node), now };
-        let (client, leases, env) = (self.parts.client.clone(), self.leases.clone(), cx.env().clone());
+        let (client, leases, env) = (self.dependencies.client.clone(), self.leases.clone(), cx.env().clone());
         let writer = ConditionWriter { client, leases, sessions: Rc::clone(&self.sessions) };
         cx.spawn(async move { reply.send(writer.write(&env, &node, &synced).await) });
     }
 }
 
 /// Ends sessions. The hub is told without waiting in the actor: it asks this one.
-struct Ending {
+struct SessionEnder {
     hub: Address<CloudHubMsg>,
     sessions: Rc<RefCell<Sessions>>,
     env: beehive::Env,
 }
 
-impl Ending {
+impl SessionEnder {
     /// Nothing that is said in the session counts any more, and its link is ended.
     async fn end(&self, node: &NodeName, session: u64, reason: &str) {
         if self.sessions.borrow_mut().end(node, session) {
@@ -253,8 +260,8 @@ impl Ending {
     }
 
     /// Another CloudCore has the node. What is said here is still judged by the Lease, so the session keeps its place.
-    async fn lost(&self, node: &NodeName, session: u64, holding: Option<Holding>) {
-        if holding == Some(Holding::Lost) {
+    async fn lost(&self, node: &NodeName, session: u64, holding: Option<LeaseOwnership>) {
+        if holding == Some(LeaseOwnership::Lost) {
             self.tell(node, session, TAKEN_BY_ANOTHER).await;
         }
     }

@@ -42,8 +42,8 @@ pub(crate) async fn watch(
         };
         pause = AGAIN_AFTER;
         for node in changed {
-            let doubtful = sessions.borrow().doubtful(&node);
-            if let Some(session) = doubtful {
+            let session_in_doubt = sessions.borrow().session_in_doubt(&node);
+            if let Some(session) = session_in_doubt {
                 let _ = lease.tell(NodeLeaseMsg::NodeMissing { node, session }).await;
             }
         }

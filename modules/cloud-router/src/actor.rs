@@ -5,11 +5,11 @@ use contract::router::{RouterMsg, RouterUp};
 use contract::{DecodedBatch, NodeName, SkippedRow, Upload};
 
 use crate::events;
-use crate::plan::{Ledger, Verdict};
+use crate::plan::{SequenceCheck, TelemetryTracker};
 
 /// The target of the lines that [`CloudRouter`] says of each upload, at level `trace`. With
 /// `RUST_LOG=info,cloud_router::upload=trace` they tell what became of one message, across restarts of CloudCore, too:
-/// the ledger counts and keeps no message.
+/// the tracker counts and keeps no message.
 pub const UPLOAD_LOG: &str = "cloud_router::upload";
 /// 64 bytes of a payload are told: enough to know it again.
 const TOLD_BYTES: usize = 64;
@@ -17,7 +17,7 @@ const TOLD_BYTES: usize = 64;
 /// Takes telemetry, and says what came.
 #[derive(Debug, Default)]
 pub struct CloudRouter {
-    ledger: Ledger,
+    tracker: TelemetryTracker,
 }
 
 impl Actor for CloudRouter {
@@ -40,11 +40,11 @@ impl Actor for CloudRouter {
     }
 
     fn snapshot(&self) -> serde_json::Value {
-        self.ledger.view()
+        self.tracker.view()
     }
 
     fn samples(&self) -> Vec<Sample> {
-        self.ledger.samples()
+        self.tracker.samples()
     }
 }
 
@@ -54,13 +54,15 @@ impl CloudRouter {
         for upload in uploads {
             tell(node, upload);
             let Upload { row, telemetry, .. } = upload;
-            match self.ledger.take(node, upload) {
-                Verdict::Next | Verdict::Again => {}
-                Verdict::After { missing } => {
+            match self.tracker.take(node, upload) {
+                SequenceCheck::Next | SequenceCheck::Duplicate => {}
+                SequenceCheck::Gap { missing } => {
                     events::telemetry_missing(env, node, telemetry, missing);
                 }
                 // Its node would send it for ever.
-                Verdict::Refused { why, times } => events::telemetry_refused(env, node, *row, why, times),
+                SequenceCheck::Refused { why, times } => {
+                    events::telemetry_refused(env, node, *row, why, times)
+                }
             }
         }
         uploads.iter().map(|upload| upload.row).collect()

@@ -10,8 +10,8 @@ use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncStatus};
 use contract::{Change, Digest, NodeName, Object, ObjectKey, ObjectVersion};
 
 pub use crate::session::{BATCH_BYTES, BATCH_OBJECTS, RETRY_MAX, RETRY_MIN, WINDOW};
-use crate::session::{Desired, HeldMap, Phase, Session, version_of};
-use crate::status::{NodeView, Oldest, PublishedStatus, Timestamp, printable, status_of};
+use crate::session::{Desired, HeldVersions, Phase, SyncSession, version_of};
+use crate::status::{NodeView, OldestWaiting, PublishedStatus, Timestamp, printable, status_of};
 
 /// 1000 objects are listed in one answer, as far as the buckets are even: twice as many of the longest names fit a frame.
 pub const LIST_OBJECTS: usize = 1000;
@@ -80,7 +80,7 @@ pub enum Effect {
 struct Node {
     desired: Desired,
     /// What it holds, as far as it has confirmed; `None` until it has answered for the first time.
-    held: Option<HeldMap>,
+    held: Option<HeldVersions>,
     /// The keys in which the two differ, and since when.
     waiting: BTreeMap<ObjectKey, Timestamp>,
     confirmed: Option<Timestamp>,
@@ -88,7 +88,7 @@ struct Node {
     last_refusal: Option<String>,
     /// Whether the last refusal is not healed yet.
     refusing: bool,
-    session: Option<Session>,
+    session: Option<SyncSession>,
     /// The session of which each source has said that it has sent all.
     current: BTreeMap<Source, u64>,
     published: PublishedStatus,
@@ -139,7 +139,7 @@ impl Node {
     }
 
     /// What is known of the node now is `held`.
-    fn open(&mut self, inventory: u64, held: HeldMap, may_delete: bool, now: Timestamp) {
+    fn open(&mut self, inventory: u64, held: HeldVersions, may_delete: bool, now: Timestamp) {
         self.held = Some(held);
         if let Some(open) = &mut self.session {
             open.phase = Phase::Open { inventory };
@@ -273,7 +273,7 @@ impl Plan {
         }
         let is_awaited = |source: &&Source| entry.current.get(*source) != Some(&session);
         let awaited = self.sources.iter().filter(is_awaited).copied().collect();
-        entry.session = Some(Session::new(session, awaited));
+        entry.session = Some(SyncSession::new(session, awaited));
         entry.published.forget();
         vec![Effect::AskInventory { node, session }]
     }
@@ -317,8 +317,8 @@ impl Plan {
             digest.differing(&Digest::of(entries, of))
         };
         let missing: BTreeSet<u16> = differing.iter().copied().collect();
-        let found: HeldMap = if digest.objects == 0 {
-            HeldMap::new()
+        let found: HeldVersions = if digest.objects == 0 {
+            HeldVersions::new()
         } else {
             let same = entry.desired.iter().filter(|(key, _)| !is_in(&missing, key, of));
             same.map(|(key, object)| (key.clone(), version_of(object))).collect()
@@ -424,7 +424,7 @@ impl Plan {
             }
         }
         if goes_on {
-            let healed = entry.session.as_ref().is_some_and(Session::has_no_quarantine);
+            let healed = entry.session.as_ref().is_some_and(SyncSession::has_no_quarantine);
             entry.refusing &= !healed && !entry.waiting.is_empty();
             return self.pump(node);
         }
@@ -494,13 +494,13 @@ impl Plan {
     pub fn view(&self, now: Timestamp) -> BTreeMap<String, NodeView> {
         let all_ready = self.waiting_for.is_empty();
         let view = |node: &Node| {
-            let is_open = node.session.as_ref().is_some_and(Session::is_open);
+            let is_open = node.session.as_ref().is_some_and(SyncSession::is_open);
             NodeView {
                 linked: node.session.is_some(),
                 in_sync: all_ready && is_open && node.waiting.is_empty(),
                 desired: node.desired.len(),
                 waiting: node.waiting.len(),
-                oldest: node.oldest().map(|(key, since)| Oldest {
+                oldest: node.oldest().map(|(key, since)| OldestWaiting {
                     object: key.to_string(),
                     seconds: now.moment.since(since.moment).as_secs(),
                 }),

@@ -37,7 +37,7 @@ pub struct NodeView {
     /// Objects that it is not known to hold, or to have forgotten, as it should.
     pub waiting: usize,
     /// The one that waits longest.
-    pub oldest: Option<Oldest>,
+    pub oldest: Option<OldestWaiting>,
     /// When it last confirmed anything to this CloudCore, in seconds since 1970.
     pub last_confirmed: Option<i64>,
     /// Batches that it refused, since this CloudCore began.
@@ -77,7 +77,7 @@ impl NodeView {
 
 /// The object that waits longest.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Oldest {
+pub struct OldestWaiting {
     /// Which: `resource/namespace/name`.
     pub object: String,
     /// For how long, in seconds.

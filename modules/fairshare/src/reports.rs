@@ -41,7 +41,7 @@ pub struct Delivery {
 
 /// Who sent a report.
 #[derive(Debug, Clone)]
-pub struct Sender {
+pub struct ReportSender {
     /// The node.
     pub node: NodeName,
     /// The session in which it did.
@@ -50,7 +50,7 @@ pub struct Sender {
 
 /// A message's reports, taken apart.
 #[derive(Debug)]
-pub struct Sorted<W> {
+pub struct SortedReports<W> {
     /// What is written, one step after the other; within one side by side.
     pub steps: Vec<Vec<W>>,
     /// The rows of what can never be written, and why not: they are confirmed, so that the node forgets them.
@@ -72,13 +72,13 @@ pub trait ReportWriter: 'static {
     const TURNED_AWAY: &'static str;
 
     /// Takes the reports of one message apart.
-    fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<Self::Write>;
+    fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<Self::Write>;
 
     /// Makes one write. `state` is what the session is worth right before it. Answers the rows that are confirmed, and why
     /// the node should not have said so, if it should not.
     fn write(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         state: SessionState,
         write: Self::Write,
     ) -> impl Future<Output = (Vec<i64>, Option<&'static str>)>;
@@ -194,7 +194,7 @@ impl<W: ReportWriter> Shared<W> {
             }
             match reports.open() {
                 Ok(DecodedBatch { items, skipped }) => {
-                    let from = Sender { node: node.clone(), session };
+                    let from = ReportSender { node: node.clone(), session };
                     let mut confirmed = skip::<W>(&env, &node, &skipped);
                     confirmed.extend(self.deliver(&from, items, &env).await);
                     reply.send(confirmed);
@@ -208,13 +208,13 @@ impl<W: ReportWriter> Shared<W> {
     }
 
     /// Answers the rows that are confirmed; what was not written in time comes again.
-    async fn deliver(&self, from: &Sender, mut reports: Vec<Report>, env: &Env) -> Vec<i64> {
+    async fn deliver(&self, from: &ReportSender, mut reports: Vec<Report>, env: &Env) -> Vec<i64> {
         reports.truncate(REPORTS_MAX);
         if matches!(self.state(from).await, SessionState::Ended | SessionState::InDoubt) {
             tracing::debug!(node = %from.node, session = from.session, "reports of an ended session were not written");
             return Vec::new();
         }
-        let Sorted { steps, refused } = self.writer.sort(from, reports);
+        let SortedReports { steps, refused } = self.writer.sort(from, reports);
         let count = steps.iter().map(Vec::len).sum::<usize>() + refused.len();
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let pause = self.with(&from.node, |quota| quota.writes.take_on_credit(count, env.now()));
@@ -238,7 +238,7 @@ impl<W: ReportWriter> Shared<W> {
         confirmed.into_inner()
     }
 
-    async fn write(&self, from: &Sender, write: W::Write, confirmed: &RefCell<Vec<i64>>, env: &Env) {
+    async fn write(&self, from: &ReportSender, write: W::Write, confirmed: &RefCell<Vec<i64>>, env: &Env) {
         let state = self.state(from).await;
         if matches!(state, SessionState::Ended | SessionState::InDoubt) {
             return;
@@ -251,7 +251,7 @@ impl<W: ReportWriter> Shared<W> {
     }
 
     /// Nothing counts while NodeLease does not answer.
-    async fn state(&self, Sender { node, session }: &Sender) -> SessionState {
+    async fn state(&self, ReportSender { node, session }: &ReportSender) -> SessionState {
         let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session: *session, reply };
         self.lease.ask(SESSION_DEADLINE, ask).await.unwrap_or(SessionState::InDoubt)
     }

@@ -16,8 +16,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Event;
-use crate::peer::{Place, Places};
-use crate::stream::{Layer, Watched};
+use crate::peer::{ConnectionPermit, Connections};
+use crate::stream::{MaybeTls, WriteTimeout};
 use crate::{Counts, Limits, Peer, Port, Stream, Tls};
 
 /// 100 ms: the pause after the system had no socket for us.
@@ -30,29 +30,29 @@ const END_WITHIN: Duration = Duration::from_secs(1);
 /// What is done with a connection. Lives on the server's thread.
 pub trait Protocol: 'static {
     /// Serves one connection to its end. It is dropped when the connection has to end at once.
-    fn serve(&self, stream: Stream, peer: Peer, serving: &Serving) -> impl Future<Output = ()>;
+    fn serve(&self, stream: Stream, peer: Peer, context: &ServerContext) -> impl Future<Output = ()>;
 }
 
-pub(crate) type Notice = Arc<dyn Fn(Event) + Send + Sync>;
+pub(crate) type EventHandler = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// What a server knows that a protocol may need.
-pub struct Serving {
+pub struct ServerContext {
     /// The server's name in the log.
     pub name: &'static str,
     /// Its bounds.
     pub limits: Limits,
     /// Its clock.
     pub clock: Arc<dyn Clock>,
-    pub(crate) notice: Notice,
+    pub(crate) on_event: EventHandler,
     /// When a line about an event was written last.
     said: RefCell<BTreeMap<&'static str, Moment>>,
 }
 
-impl Serving {
+impl ServerContext {
     /// Counts an event and tells the owner; a flood of events makes no flood of lines.
-    fn event(&self, places: &Places, event: Event, what: &'static str) {
-        let count = places.meter.event(event);
-        (self.notice)(event);
+    fn event(&self, connections: &Connections, event: Event, what: &'static str) {
+        let count = connections.counters.event(event);
+        (self.on_event)(event);
         let now = self.clock.now();
         let mut said = self.said.borrow_mut();
         if said.get(what).is_none_or(|at| now.since(*at) >= LINE_EVERY) {
@@ -65,7 +65,7 @@ impl Serving {
 /// A running server. It ends when this is dropped.
 pub struct Server {
     address: SocketAddr,
-    places: Arc<Places>,
+    connections: Arc<Connections>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
     cut: CancellationToken,
@@ -75,7 +75,7 @@ pub struct Server {
 
 impl Server {
     /// Takes connections at `port` on a thread of its own, as the server `name`. Without `tls` it is plain HTTP, for loopback and
-    /// health alone. `protocol` is made there, and `notice` hears there of each [`Event`]. Needs an actix system.
+    /// health alone. `protocol` is made there, and `on_event` hears there of each [`Event`]. Needs an actix system.
     ///
     /// # Errors
     /// When the system has no descriptor left.
@@ -85,24 +85,25 @@ impl Server {
         tls: Option<Tls>,
         limits: Limits,
         clock: Arc<dyn Clock>,
-        notice: impl Fn(Event) + Send + Sync + 'static,
+        on_event: impl Fn(Event) + Send + Sync + 'static,
         protocol: impl FnOnce() -> P + Send + 'static,
     ) -> io::Result<Self> {
         let listener = port.share()?;
-        let (places, stop, cut) = (Places::new(&limits), CancellationToken::new(), CancellationToken::new());
+        let (connections, stop, cut) =
+            (Connections::new(&limits), CancellationToken::new(), CancellationToken::new());
         let over = CancellationToken::new();
         let end = over.clone().drop_guard();
         let entrance = {
-            let (places, stop, cut) = (Arc::clone(&places), stop.clone(), cut.clone());
-            let (clock, notice): (_, Notice) = (Arc::clone(&clock), Arc::new(notice));
+            let (connections, stop, cut) = (Arc::clone(&connections), stop.clone(), cut.clone());
+            let (clock, on_event): (_, EventHandler) = (Arc::clone(&clock), Arc::new(on_event));
             move || {
-                let serving = Serving { name, limits, clock, notice, said: RefCell::default() };
+                let context = ServerContext { name, limits, clock, on_event, said: RefCell::default() };
                 let handshakes = limits.handshakes.map(|rate| RateLimiter::new(rate.per_second, rate.burst));
                 let protocol = protocol();
-                Rc::new(Entrance {
-                    serving,
+                Rc::new(Listener {
+                    context,
                     tls,
-                    places,
+                    connections,
                     protocol,
                     handshakes: RefCell::new(handshakes),
                     stop,
@@ -121,7 +122,7 @@ impl Server {
                 }
             });
         });
-        Ok(Server { address: port.address(), places, clock, stop, cut, over, thread })
+        Ok(Server { address: port.address(), connections, clock, stop, cut, over, thread })
     }
 
     /// Where it listens.
@@ -131,7 +132,7 @@ impl Server {
 
     /// Its counters and open connections.
     pub fn counts(&self) -> Counts {
-        self.places.counts()
+        self.connections.counts()
     }
 
     /// Completes when it has ended; without having been told to, that is a fault of its own.
@@ -169,17 +170,17 @@ impl Drop for Server {
 }
 
 /// What all connections of a server share.
-struct Entrance<P> {
-    serving: Serving,
+struct Listener<P> {
+    context: ServerContext,
     tls: Option<Tls>,
-    places: Arc<Places>,
+    connections: Arc<Connections>,
     protocol: P,
     handshakes: RefCell<Option<RateLimiter<std::net::IpAddr>>>,
     stop: CancellationToken,
     cut: CancellationToken,
 }
 
-impl<P: Protocol> Entrance<P> {
+impl<P: Protocol> Listener<P> {
     async fn accept(self: Rc<Self>, listener: TcpListener) {
         let mut connections = JoinSet::new();
         loop {
@@ -191,9 +192,9 @@ impl<P: Protocol> Entrance<P> {
                     Ok((socket, address)) => self.enter(socket, address, &mut connections),
                     Err(error) => {
                         // Out of descriptors, most often: others have to end first.
-                        tracing::debug!(server = self.serving.name, %error, "no connection taken");
-                        self.serving.event(&self.places, Event::AcceptFailed, "the system has no socket for a connection");
-                        self.serving.clock.sleep(ACCEPT_PAUSE).await;
+                        tracing::debug!(server = self.context.name, %error, "no connection taken");
+                        self.context.event(&self.connections, Event::AcceptFailed, "the system has no socket for a connection");
+                        self.context.clock.sleep(ACCEPT_PAUSE).await;
                     }
                 }
             }
@@ -203,13 +204,13 @@ impl<P: Protocol> Entrance<P> {
             self.joined(ended);
         }
         // Those that were upgraded are not among these tasks.
-        self.places.empty().await;
+        self.connections.empty().await;
     }
 
     fn joined(&self, ended: Result<(), JoinError>) {
         if ended.is_err_and(|error| error.is_panic()) {
-            self.serving.event(
-                &self.places,
+            self.context.event(
+                &self.connections,
                 Event::Panicked,
                 "a connection's task panicked; the connection has ended",
             );
@@ -218,44 +219,50 @@ impl<P: Protocol> Entrance<P> {
 
     fn enter(self: &Rc<Self>, socket: TcpStream, address: SocketAddr, connections: &mut JoinSet<()>) {
         let end = self.cut.child_token();
-        let place = match self.places.enter(address, self.serving.clock.now(), end.clone()) {
-            Ok((place, displaced)) => {
+        let permit = match self.connections.enter(address, self.context.clock.now(), end.clone()) {
+            Ok((permit, displaced)) => {
                 if displaced {
-                    self.serving.event(
-                        &self.places,
+                    self.context.event(
+                        &self.connections,
                         Event::Displaced,
                         "connections were closed for newer ones",
                     );
                 }
-                place
+                permit
             }
             Err(event) => {
-                return self.serving.event(
-                    &self.places,
+                return self.context.event(
+                    &self.connections,
                     event,
                     "connections were refused: one address holds all it may",
                 );
             }
         };
-        self.places.meter.accepted();
+        self.connections.counters.accepted();
         let entrance = Rc::clone(self);
         connections.spawn_local(async move {
             let over = end.clone();
             tokio::select! {
-                () = entrance.connection(socket, address, place, end) => {}
+                () = entrance.connection(socket, address, permit, end) => {}
                 () = over.cancelled() => {}
             }
         });
     }
 
-    async fn connection(&self, socket: TcpStream, address: SocketAddr, place: Place, end: CancellationToken) {
-        let Limits { handshake_within, taken_within, .. } = self.serving.limits;
+    async fn connection(
+        &self,
+        socket: TcpStream,
+        address: SocketAddr,
+        permit: ConnectionPermit,
+        end: CancellationToken,
+    ) {
+        let Limits { handshake_within, taken_within, .. } = self.context.limits;
         // An answer's last bytes, or a watch's line, are not to wait for more.
         let _ = socket.set_nodelay(true);
-        let clock = &self.serving.clock;
-        let socket = Watched::new(socket, taken_within, Arc::clone(clock));
+        let clock = &self.context.clock;
+        let socket = WriteTimeout::new(socket, taken_within, Arc::clone(clock));
         let stream = match &self.tls {
-            None => Stream(Layer::Plain(socket)),
+            None => Stream(MaybeTls::Plain(socket)),
             Some(tls) => {
                 let handshake = async {
                     self.turn(address).await;
@@ -266,17 +273,17 @@ impl<P: Protocol> Entrance<P> {
                     () = clock.sleep(handshake_within) => Err("it took too long".to_owned()),
                 };
                 match shaken {
-                    Ok(stream) => Stream(Layer::Tls(Box::new(stream))),
+                    Ok(stream) => Stream(MaybeTls::Tls(Box::new(stream))),
                     Err(reason) => {
-                        self.places.meter.event(Event::HandshakeFailed);
-                        (self.serving.notice)(Event::HandshakeFailed);
-                        return tracing::debug!(server = self.serving.name, %address, reason, "no TLS");
+                        self.connections.counters.event(Event::HandshakeFailed);
+                        (self.context.on_event)(Event::HandshakeFailed);
+                        return tracing::debug!(server = self.context.name, %address, reason, "no TLS");
                     }
                 }
             }
         };
-        let peer = Peer::new(address, stream.certificate(), place, end, self.stop.clone());
-        self.protocol.serve(stream, peer, &self.serving).await;
+        let peer = Peer::new(address, stream.certificate(), permit, end, self.stop.clone());
+        self.protocol.serve(stream, peer, &self.context).await;
     }
 
     /// Waits for the turn of an address.
@@ -284,12 +291,12 @@ impl<P: Protocol> Entrance<P> {
         let address = address_prefix(address.ip());
         loop {
             let turn = match self.handshakes.borrow_mut().as_mut() {
-                Some(rates) => rates.take(&address, self.serving.clock.now()),
+                Some(rates) => rates.take(&address, self.context.clock.now()),
                 None => Ok(()),
             };
             match turn {
                 Ok(()) => return,
-                Err(wait) => self.serving.clock.sleep(wait).await,
+                Err(wait) => self.context.clock.sleep(wait).await,
             }
         }
     }

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use crate::testing::{TestServer, pod};
 use crate::*;
 
+mod cluster_scoped;
 mod raw;
 mod reads;
-mod registers;
 mod writes;
 
 async fn server() -> TestServer {

@@ -13,7 +13,7 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Map, Value, json};
 
-use crate::{Watched, pod_status};
+use crate::{WatchedKind, pod_status};
 
 /// One object: what is sent, and what is read here.
 pub struct Cached {
@@ -37,17 +37,17 @@ pub struct Cache {
     /// What moved since somebody asked; `None` while nobody ever did.
     moved: Option<BTreeSet<ObjectKey>>,
     /// Whether the reader knows that something moved, and has not looked yet.
-    nudged: bool,
+    is_notified: bool,
 }
 
 /// A cache that its watch fills.
-pub type Shared = Rc<RefCell<Cache>>;
+pub type SharedCache = Rc<RefCell<Cache>>;
 
 impl Cache {
     /// What came, changed or went since the last call, and at the first call everything that is there. One reader per
     /// cache: what one was told is not told again.
     pub fn take_moved(&mut self) -> BTreeSet<ObjectKey> {
-        self.nudged = false;
+        self.is_notified = false;
         match self.moved.replace(BTreeSet::new()) {
             Some(moved) => moved,
             None => self.objects.keys().cloned().collect(),
@@ -56,19 +56,19 @@ impl Cache {
 
     /// Takes one event in. Answers whether the reader is to be told to look: once, until it does, however much moves, and
     /// not while the first list runs.
-    pub(crate) fn hear(&mut self, what: &Watched, event: Event<DynamicObject>) -> bool {
+    pub(crate) fn apply(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> bool {
         let was_listed = self.listed;
         let moved = self.take(what, event);
         let is_first = self.listed && !was_listed;
         if !self.listed || !moved {
             return false;
         }
-        let was_nudged = std::mem::replace(&mut self.nudged, true);
-        is_first || !was_nudged
+        let was_notified = std::mem::replace(&mut self.is_notified, true);
+        is_first || !was_notified
     }
 
     /// Answers whether anything that matters to nodes moved.
-    fn take(&mut self, what: &Watched, event: Event<DynamicObject>) -> bool {
+    fn take(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> bool {
         match event {
             Event::Init => {
                 self.listing = Some(BTreeSet::new());
@@ -122,7 +122,7 @@ impl Cache {
 
     /// Takes an object in, unless what nodes are to see of it is the same as before. A report of its own node moves it, too,
     /// because it goes with the pod, but keeps its version.
-    fn put(&mut self, what: &Watched, object: DynamicObject) -> Option<(ObjectKey, bool)> {
+    fn put(&mut self, what: &WatchedKind, object: DynamicObject) -> Option<(ObjectKey, bool)> {
         let trimmed = trim(what, object)?;
         let key = trimmed.key.clone();
         let same = |cached: &Cached| cached.value == trimmed.value && cached.status == trimmed.status;
@@ -150,7 +150,7 @@ struct Trimmed {
 /// What nodes are to see of an object: without managedFields, without the mark of a report, without the status that a node
 /// reported itself, and without the resourceVersion, which moves with them. Whatever a spec says stays, and so does the
 /// generation, which moves with the spec.
-fn trim(what: &Watched, mut object: DynamicObject) -> Option<Trimmed> {
+fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     object.metadata.managed_fields = None;
     let mut mark = None;
     if let Some(annotations) = &mut object.metadata.annotations {
@@ -200,7 +200,7 @@ fn unheard(status: &Value) -> Option<Value> {
 }
 
 /// The same, as it goes to nodes.
-pub(crate) fn sent(what: &Watched, object: DynamicObject) -> Option<Object> {
+pub(crate) fn sent(what: &WatchedKind, object: DynamicObject) -> Option<Object> {
     to_send(&trim(what, object)?)
 }
 
@@ -221,7 +221,7 @@ fn to_send(trimmed: &Trimmed) -> Option<Object> {
 mod tests {
     use super::*;
 
-    const POD: Watched = Watched::core("pods", "Pod");
+    const POD: WatchedKind = WatchedKind::core("pods", "Pod");
 
     fn pod(version: &str, image: &str, phase: &str) -> DynamicObject {
         named("p", version, image, phase)
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn the_status_of_what_is_no_pod_is_not_sent() {
-        const NODE: Watched = Watched::core("nodes", "Node");
+        const NODE: WatchedKind = WatchedKind::core("nodes", "Node");
         let mut cache = Cache::default();
         assert!(cache.take(&NODE, Event::Apply(pod("1", "a", "Pending"))));
         assert!(!cache.take(&NODE, Event::Apply(pod("2", "a", "Running"))));
@@ -399,15 +399,15 @@ mod tests {
     #[test]
     fn the_reader_is_told_once_until_it_looks() {
         let mut cache = Cache::default();
-        assert!(!cache.hear(&POD, Event::Init));
-        assert!(!cache.hear(&POD, Event::InitApply(pod("1", "a", "Pending"))), "the list is not complete");
-        assert!(cache.hear(&POD, Event::InitDone));
-        assert!(!cache.hear(&POD, Event::Apply(named("q", "2", "a", "Pending"))), "it knows");
+        assert!(!cache.apply(&POD, Event::Init));
+        assert!(!cache.apply(&POD, Event::InitApply(pod("1", "a", "Pending"))), "the list is not complete");
+        assert!(cache.apply(&POD, Event::InitDone));
+        assert!(!cache.apply(&POD, Event::Apply(named("q", "2", "a", "Pending"))), "it knows");
         cache.take_moved();
-        assert!(!cache.hear(&POD, Event::Apply(named("q", "3", "a", "Pending"))), "nothing that nodes see");
-        assert!(cache.hear(&POD, Event::Delete(named("q", "4", "a", "Running"))));
-        assert!(!cache.hear(&POD, Event::Delete(pod("5", "a", "Running"))), "it knows");
+        assert!(!cache.apply(&POD, Event::Apply(named("q", "3", "a", "Pending"))), "nothing that nodes see");
+        assert!(cache.apply(&POD, Event::Delete(named("q", "4", "a", "Running"))));
+        assert!(!cache.apply(&POD, Event::Delete(pod("5", "a", "Running"))), "it knows");
         assert_eq!(cache.take_moved().len(), 2);
-        assert!(cache.hear(&POD, Event::Apply(pod("6", "a", "Pending"))));
+        assert!(cache.apply(&POD, Event::Apply(pod("6", "a", "Pending"))));
     }
 }

@@ -15,15 +15,15 @@ mod node_index;
 mod object_watches;
 mod pod_status;
 mod publisher;
-mod reading;
+mod read_as;
 
-pub use cache::{Cache, Cached, Shared};
+pub use cache::{Cache, Cached, SharedCache};
 pub use interruption::Interruptions;
 pub use last_sent::{DesiredObjects, LastSent};
 pub use node_index::{NodeIndex, Placement};
-pub use object_watches::{Known, NEEDS_MAX, ObjectWatches, WATCHES_MAX};
+pub use object_watches::{NEEDS_MAX, ObjectWatches, Presence, WATCHES_MAX};
 pub use publisher::Publisher;
-pub use reading::{Reading, ReadingError};
+pub use read_as::{ReadAs, ReadAsError};
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ use kube::runtime::watcher::Event;
 
 /// Which objects are watched.
 #[derive(Debug, Clone, Copy)]
-pub struct Watched {
+pub struct WatchedKind {
     /// The GroupResource, as in [`contract::ids`].
     pub group_resource: &'static str,
     /// The API group; empty for the core group.
@@ -49,10 +49,10 @@ pub struct Watched {
     pub kind: &'static str,
 }
 
-impl Watched {
+impl WatchedKind {
     /// Objects of the core group.
     pub const fn core(plural: &'static str, kind: &'static str) -> Self {
-        Watched { group_resource: plural, group: "", version: "v1", plural, kind }
+        WatchedKind { group_resource: plural, group: "", version: "v1", plural, kind }
     }
 
     fn api_version(&self) -> String {
@@ -79,20 +79,20 @@ impl Watched {
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(8);
 
-/// Watches `what` in all namespaces, as far as the field selector takes it, into a cache, and tells the actor what `nudge` makes when something moved
+/// Watches `what` in all namespaces, as far as the field selector takes it, into a cache, and tells the actor what `notify_change` makes when something moved
 /// since it called [`Cache::take_moved`].
 ///
 /// A watch that breaks off is an interruption until a new list is complete. It is not taken up where it broke off: only a
 /// list says that nothing was missed.
 pub fn watch<M: Message>(
     client: &kube::Client,
-    what: Watched,
+    what: WatchedKind,
     selector: Option<&'static str>,
     interruptions: &Interruptions,
     cx: &Context<M>,
-    nudge: fn() -> M,
-) -> Shared {
-    let shared = Shared::default();
+    notify_change: fn() -> M,
+) -> SharedCache {
+    let shared = SharedCache::default();
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &what.api_resource());
     let cache = Rc::clone(&shared);
     let (myself, env, interruptions) = (cx.myself(), cx.env().clone(), interruptions.clone());
@@ -111,10 +111,10 @@ pub fn watch<M: Message>(
                     }
                 };
                 let is_whole = matches!(event, Event::InitDone);
-                let is_due = cache.borrow_mut().hear(&what, event);
+                let is_due = cache.borrow_mut().apply(&what, event);
                 // A full mailbox is full of other things: the watch waits with it. It refuses while the daemon ends.
                 if is_due {
-                    let _ = myself.tell(nudge()).await;
+                    let _ = myself.tell(notify_change()).await;
                 }
                 if is_whole {
                     (interruption, pause) = (None, AGAIN_AFTER);

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 /// A pod's status in its two parts.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Parts {
+pub(crate) struct SplitStatus {
     /// What others wrote: a part of the content.
     pub(crate) of_others: Map<String, Value>,
     /// All that is sent.
@@ -20,8 +20,8 @@ pub(crate) struct Parts {
 }
 
 /// Takes apart the status of the pod with this uid, whose node's reports carry `mark`.
-pub(crate) fn parts(status: &Value, mark: Option<&str>, uid: &str) -> Parts {
-    let mut parts = Parts::default();
+pub(crate) fn parts(status: &Value, mark: Option<&str>, uid: &str) -> SplitStatus {
+    let mut parts = SplitStatus::default();
     end(status, mark, uid, &mut parts);
     let is_overruled = is_overruled(status, mark, uid);
     if is_overruled {
@@ -40,7 +40,7 @@ pub(crate) fn parts(status: &Value, mark: Option<&str>, uid: &str) -> Parts {
 }
 
 /// The phase and why it is so. A terminal one counts as another's when the node has not reported it.
-fn end(status: &Value, mark: Option<&str>, uid: &str, parts: &mut Parts) {
+fn end(status: &Value, mark: Option<&str>, uid: &str, parts: &mut SplitStatus) {
     let Some(phase) = status["phase"].as_str() else { return };
     let said = ["phase", "reason", "message"].into_iter().filter_map(|name| field(status, name));
     parts.sent.extend(said);
@@ -60,7 +60,7 @@ fn is_overruled(status: &Value, mark: Option<&str>, uid: &str) -> bool {
 
 /// In the order of their types: the order in which they stand in the API depends on who wrote last. When they were looked
 /// at last (`lastProbeTime`) says nothing and moves without end.
-fn conditions(status: &Value, is_overruled: bool, parts: &mut Parts) {
+fn conditions(status: &Value, is_overruled: bool, parts: &mut SplitStatus) {
     let mut of_others = Vec::new();
     let mut of_node = Vec::new();
     for condition in array(status, "conditions") {
@@ -207,7 +207,7 @@ mod tests {
         for odd in
             [json!(null), json!([]), json!({"phase": 3, "conditions": "x", "containerStatuses": [1, {}]})]
         {
-            assert_eq!(parts(&odd, None, "u"), Parts::default(), "{odd}");
+            assert_eq!(parts(&odd, None, "u"), SplitStatus::default(), "{odd}");
         }
     }
 }

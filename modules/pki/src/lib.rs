@@ -11,9 +11,9 @@ mod authority;
 mod token;
 
 pub use authority::{
-    Authority, AuthorityError, CSR_MAX, Issued, NodeRequest, Reach, node_of_certificate, serial_of,
+    Authority, AuthorityError, CSR_MAX, Issued, NodeRequest, SubjectAltNames, node_of_certificate, serial_of,
 };
-pub use token::{Claims, JoinToken, TOKEN_MAX, TokenError, TokenKey};
+pub use token::{JoinToken, JoinTokenClaims, TOKEN_MAX, TokenError, TokenKey};
 
 use sha2::{Digest, Sha256};
 

@@ -19,7 +19,7 @@ use contract::synccontroller::SyncMsg;
 use harness::{LONG, StandAlone, enter, run};
 use http_body_util::{BodyExt, Full};
 use kube::client::Body;
-use kubewatch::{Interruptions, Reading};
+use kubewatch::{Interruptions, ReadAs};
 use serde_json::{Value, json};
 
 const PODS: usize = 10_000;
@@ -98,23 +98,23 @@ fn a_claim_is_answered_while_edgecontroller_is_busy_with_ten_thousand_objects() 
         // SyncController has room for few, and takes none: EdgeController waits in the middle of it.
         let (mut sync, to_sync) = Probe::<SyncMsg>::new(&env, 16);
         let interruptions = Interruptions::default();
-        let parts = cloud_nodelease::Parts {
+        let dependencies = cloud_nodelease::Dependencies {
             client: client.clone(),
             hub: hub.clone(),
             cloudcore: "cloudcore-a".to_owned(),
             lease_period: Duration::from_secs(10),
             interruptions: interruptions.clone(),
         };
-        hive.supervise(lease, Policy::default(), move || NodeLease::new(parts.clone()));
-        let parts = cloud_edgecontroller::Parts {
+        hive.supervise(lease, Policy::default(), move || NodeLease::new(dependencies.clone()));
+        let dependencies = cloud_edgecontroller::Dependencies {
             client,
             sync: to_sync,
             lease: lease_to.clone(),
             hub,
             interruptions,
-            reading: Reading::AsItself,
+            read_as: ReadAs::CloudCore,
         };
-        hive.supervise(edge, Policy::default(), move || EdgeController::new(parts.clone()));
+        hive.supervise(edge, Policy::default(), move || EdgeController::new(dependencies.clone()));
         hive.open().unwrap();
         let is_busy = async || {
             let report = hive.inspector().report(Duration::from_millis(1)).await;

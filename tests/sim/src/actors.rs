@@ -165,9 +165,9 @@ pub type ActorMessage = (&'static str, &'static str);
 
 /// Which messages the actors with a probe were handed.
 #[derive(Clone, Default)]
-pub(crate) struct Handed(Arc<Mutex<BTreeSet<ActorMessage>>>);
+pub(crate) struct HandedMessages(Arc<Mutex<BTreeSet<ActorMessage>>>);
 
-impl Handed {
+impl HandedMessages {
     pub(crate) fn note(&self, actor: &'static str, message: &'static str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((actor, message));
     }

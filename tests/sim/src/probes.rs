@@ -25,7 +25,7 @@ use contract::{Change, NodeName, ObjectKey};
 use edge::EdgeCore;
 use serde_json::Value;
 
-use crate::actors::Handed;
+use crate::actors::HandedMessages;
 use crate::api_store::WantedPods;
 use crate::telemetry::UploadLog;
 use crate::trace::Trace;
@@ -87,7 +87,7 @@ pub(crate) struct NodeProbes {
     pub(crate) answer_loss: AnswerLoss,
     pub(crate) newest: Newest,
     pub(crate) violations: Violations,
-    pub(crate) handed: Handed,
+    pub(crate) handed: HandedMessages,
     /// In the API.
     pub(crate) wanted: WantedPods,
 }
@@ -161,7 +161,7 @@ pub(crate) struct CloudProbes {
     pub(crate) upload_log: UploadLog,
     /// By node.
     pub(crate) answer_losses: Arc<Mutex<BTreeMap<NodeName, AnswerLoss>>>,
-    pub(crate) handed: Handed,
+    pub(crate) handed: HandedMessages,
 }
 
 impl CloudProbes {

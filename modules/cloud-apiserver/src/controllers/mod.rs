@@ -19,7 +19,6 @@
 //! sees the next time. Decisions are pure functions in `plan.rs`, effects are in `mod.rs`. The manager ([`actor`]) starts informers
 //! ([`informer`]) and controllers ([`controller`]) as its children; an informer tells the controllers that read its cache.
 
-mod accounts;
 mod actor;
 mod api_error;
 mod backoff;
@@ -27,20 +26,21 @@ mod client;
 mod controller;
 mod controller_ref;
 mod deployment;
-mod discover;
+mod discovery;
 mod endpoints;
-mod garbage;
+mod garbagecollector;
 mod in_flight;
 mod informer;
 mod informer_cache;
-mod lifecycle;
 mod namespace;
+mod nodelifecycle;
 mod object;
 mod replicaset;
 mod requests;
 mod resource;
 mod scheduler;
 mod selector;
+mod serviceaccount;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -65,7 +65,7 @@ const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// How patient the controllers are. The defaults are those of Kubernetes.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ControllerSettings {
     /// The certificate of the API server's CA, for `kube-root-ca.crt` in every namespace.
     pub ca_pem: String,
     /// How long a node may be silent before it is Unknown.
@@ -84,9 +84,9 @@ pub struct Settings {
     pub retry_most: Duration,
 }
 
-impl Default for Settings {
+impl Default for ControllerSettings {
     fn default() -> Self {
-        Settings {
+        ControllerSettings {
             ca_pem: String::new(),
             node_grace: Duration::from_secs(40),
             node_startup_grace: Duration::from_secs(60),
@@ -118,7 +118,7 @@ struct Listers {
 /// What one controller reads and writes with. It outlives its incarnations.
 struct ControllerContext {
     name: &'static str,
-    settings: Rc<Settings>,
+    settings: Rc<ControllerSettings>,
     client: ApiClient,
     in_flight: Rc<InFlight>,
     listers: Rc<Listers>,

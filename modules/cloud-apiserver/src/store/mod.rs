@@ -24,11 +24,11 @@ use kubeapi::{
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::quota::{Step, Tally};
+use self::quota::{Usage, UsageChange};
 
 /// What the store holds at the most.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct StoreBounds {
     /// How many changes are remembered: how far back a watch may begin, and how far behind a watcher may be.
     pub(crate) changes: usize,
     /// How many bytes they may have, each with what was before and what is after.
@@ -47,7 +47,7 @@ pub(crate) struct Bounds {
 
 /// 10,000 changes, 64 MiB of them, 512 MiB of objects: all of them are in memory. 64 MiB of these are kept back, 128 MiB
 /// and 10,000 of a resource are a namespace's, and 30,000 pods are all.
-pub(crate) const BOUNDS: Bounds = Bounds {
+pub(crate) const BOUNDS: StoreBounds = StoreBounds {
     changes: 10_000,
     change_bytes: 64 << 20,
     object_bytes: 512 << 20,
@@ -83,7 +83,7 @@ struct State {
     revision: u64,
     items: BTreeMap<ObjectKey, Item>,
     /// What all items come to.
-    tally: Tally,
+    usage: Usage,
     history: VecDeque<Change>,
     /// Bytes of the history.
     history_bytes: usize,
@@ -114,7 +114,7 @@ impl State {
 }
 
 struct Shared {
-    bounds: Bounds,
+    bounds: StoreBounds,
     state: RwLock<State>,
     /// The last revision: it wakes watchers, who read the history themselves.
     news: watch::Sender<u64>,
@@ -149,7 +149,7 @@ impl Shared {
             };
             let old = old.map(|old| weight(&old.key, &old.json));
             let new = change.after.as_ref().map(|json| weight(&key, json));
-            state.tally.take(Step { key: &key, old, new });
+            state.usage.take(UsageChange { key: &key, old, new });
             state.history_bytes += weight_of(&change);
             state.history.push_back(change);
         }
@@ -165,7 +165,7 @@ impl Shared {
 }
 
 /// A watcher: where it is in the history, and what it has taken of it.
-struct Follower {
+struct Watcher {
     shared: Arc<Shared>,
     news: watch::Receiver<u64>,
     resource: String,
@@ -175,7 +175,7 @@ struct Follower {
     over: bool,
 }
 
-impl Follower {
+impl Watcher {
     fn wants(&self, change: &Change) -> bool {
         change.key.resource == self.resource
             && self.namespace.as_ref().is_none_or(|namespace| *namespace == change.key.namespace)
@@ -249,15 +249,15 @@ impl SqliteStore {
         SqliteStore::bounded(path, BOUNDS)
     }
 
-    pub(crate) fn bounded(path: &Path, bounds: Bounds) -> Result<Self, OpenError> {
+    pub(crate) fn bounded(path: &Path, bounds: StoreBounds) -> Result<Self, OpenError> {
         let at = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let conn = file::open(path).map_err(at)?;
         let (items, revision) = file::read(&conn).map_err(at)?;
-        let mut tally = Tally::default();
+        let mut usage = Usage::default();
         for item in items.values() {
-            tally.take(Step { key: &item.key, old: None, new: Some(weight(&item.key, &item.json)) });
+            usage.take(UsageChange { key: &item.key, old: None, new: Some(weight(&item.key, &item.json)) });
         }
-        let state = State { revision, items, tally, forgotten: revision, ..State::default() };
+        let state = State { revision, items, usage, forgotten: revision, ..State::default() };
         let news = watch::Sender::new(revision);
         let shared = Arc::new(Shared { bounds, state: RwLock::new(state), news });
         let (queue, jobs) = mpsc::channel(QUEUE);
@@ -309,7 +309,7 @@ impl ReadStore for SqliteStore {
             return Box::pin(async move { Err(WatchError::Gone { oldest }) });
         }
         drop(state);
-        let follower = Follower {
+        let watcher = Watcher {
             shared: Arc::clone(&self.shared),
             news: self.shared.news.subscribe(),
             resource: resource.to_owned(),
@@ -318,7 +318,7 @@ impl ReadStore for SqliteStore {
             taken: VecDeque::new(),
             over: false,
         };
-        let changes = stream::unfold(follower, Follower::next).boxed();
+        let changes = stream::unfold(watcher, Watcher::next).boxed();
         Box::pin(async { Ok(changes) })
     }
 
@@ -413,14 +413,14 @@ mod tests {
         }
     }
 
-    fn small(folder: &Path, bounds: Bounds) -> SqliteStore {
+    fn small(folder: &Path, bounds: StoreBounds) -> SqliteStore {
         SqliteStore::bounded(&folder.join("api.db"), bounds).unwrap()
     }
 
     #[tokio::test]
     async fn a_watcher_that_sleeps_has_to_list_again() {
         let folder = tempfile::tempdir().unwrap();
-        let store = small(folder.path(), Bounds { changes: 100, ..BOUNDS });
+        let store = small(folder.path(), StoreBounds { changes: 100, ..BOUNDS });
         let mut watch = store.watch("pods", None, 0).await.unwrap();
         let writes = (0..110).map(|n| store.write(create(&format!("p{n}"))));
         futures::stream::iter(writes).buffer_unordered(64).for_each(|_| async {}).await;
@@ -435,7 +435,7 @@ mod tests {
     #[tokio::test]
     async fn large_changes_are_forgotten_sooner() {
         let folder = tempfile::tempdir().unwrap();
-        let store = small(folder.path(), Bounds { change_bytes: 40_000, ..BOUNDS });
+        let store = small(folder.path(), StoreBounds { change_bytes: 40_000, ..BOUNDS });
         let large = Bytes::from(vec![b' '; 10_000]);
         store.write(Write::Create { key: key("a"), json: large.clone() }).await.unwrap();
         for revision in 1..50 {
@@ -446,13 +446,13 @@ mod tests {
         }
         let state = store.shared.read();
         assert!(state.history_bytes <= 40_000 && state.history.len() == 1, "{}", state.history.len());
-        assert_eq!((state.forgotten, state.tally.bytes), (49, weight(&key("a"), &large)));
+        assert_eq!((state.forgotten, state.usage.bytes), (49, weight(&key("a"), &large)));
     }
 
     #[tokio::test]
     async fn a_full_store_refuses_more_and_takes_less() {
         let folder = tempfile::tempdir().unwrap();
-        let bounds = Bounds { object_bytes: 10_000, ..BOUNDS };
+        let bounds = StoreBounds { object_bytes: 10_000, ..BOUNDS };
         let store = small(folder.path(), bounds);
         let object =
             |name: &str, bytes: usize| Write::Create { key: key(name), json: Bytes::from(vec![b' '; bytes]) };

@@ -9,12 +9,12 @@ use apimachinery::{NamespacedName, kind};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
 use serde_json::{Value, json};
 
-use self::plan::Left;
+use self::plan::RemainingContent;
 use super::ControllerContext;
 use super::api_error::{code, message, unless_stale};
 use super::backoff::Backoff;
 use super::controller::Reconciler;
-use super::discover::{self, Served};
+use super::discovery::{self, ListableKind};
 use super::informer::Lister;
 use super::object::name;
 
@@ -68,7 +68,7 @@ impl Reconciler for Namespaces {
 
 /// Deletes what is in the namespace. Answers whether it was let go.
 async fn empty(context: &ControllerContext, namespace: &Value) -> Result<bool, kube::Error> {
-    let kinds = discover::kinds(context.client.client()).await?;
+    let kinds = discovery::kinds(context.client.client()).await?;
     let (mut left, mut failure) = (Vec::new(), None);
     for served in kinds.iter().filter(|served| served.namespaced && served.deleted) {
         match empty_of(context, name(namespace), served).await {
@@ -94,8 +94,8 @@ async fn empty(context: &ControllerContext, namespace: &Value) -> Result<bool, k
 async fn empty_of(
     context: &ControllerContext,
     namespace: &str,
-    served: &Served,
-) -> Result<Option<Left>, kube::Error> {
+    served: &ListableKind,
+) -> Result<Option<RemainingContent>, kube::Error> {
     let client = context.client.client().clone();
     let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &served.resource);
     if list(&api).await?.is_empty() {
@@ -120,7 +120,7 @@ async fn empty_of(
     let resource = format!("{}.{}", served.resource.plural, served.resource.group);
     let finalizers =
         rest.iter().flat_map(|object| plan::finalizers(&json!({ "metadata": object.metadata }))).collect();
-    Ok(Some(Left { resource, count: rest.len(), finalizers }))
+    Ok(Some(RemainingContent { resource, count: rest.len(), finalizers }))
 }
 
 async fn list(
