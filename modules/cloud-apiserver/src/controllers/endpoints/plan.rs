@@ -77,14 +77,21 @@ fn is_taken_for_ready(service: &Value, pod: &Value) -> bool {
     is_ready(pod) || service["spec"]["publishNotReadyAddresses"] == json!(true)
 }
 
+/// The ports of Endpoints: one without a name has none.
 fn port_list(ports: &[(String, i64, String)]) -> Vec<Value> {
-    let entry = |(name, port, protocol): &(String, i64, String)| {
-        let mut entry = json!({ "port": port, "protocol": protocol });
-        if !name.is_empty() {
-            entry["name"] = json!(name);
+    let named = |(port, (name, ..)): (Value, &(String, i64, String))| match (port, name.is_empty()) {
+        (Value::Object(mut port), true) => {
+            port.remove("name");
+            Value::Object(port)
         }
-        entry
+        (port, _) => port,
     };
+    slice_ports(ports).into_iter().zip(ports).map(named).collect()
+}
+
+/// The ports of an EndpointSlice: one without a name has the empty one (Kubernetes: SetDefaults_EndpointPort).
+fn slice_ports(ports: &[(String, i64, String)]) -> Vec<Value> {
+    let entry = |(name, port, protocol): &(String, i64, String)| json!({ "name": name, "port": port, "protocol": protocol });
     ports.iter().map(entry).collect()
 }
 
@@ -150,7 +157,7 @@ pub(crate) fn slices(service: &Value, pods: &[&Value]) -> BTreeMap<String, Value
                     },
                     "ownerReferences": [reference_to(service, "v1", "Service")],
                 },
-                "addressType": "IPv4", "endpoints": endpoints, "ports": port_list(&ports),
+                "addressType": "IPv4", "endpoints": endpoints, "ports": slice_ports(&ports),
             });
             slices.insert(name_of, slice);
         }
@@ -191,6 +198,7 @@ mod tests {
         assert_eq!(subset["addresses"].as_array().map(Vec::len), Some(2));
         assert_eq!(subset["notReadyAddresses"][0]["ip"], "10.0.0.3");
         let slices = slices(&service(json!("http")), &pods);
+        assert!(slices.values().all(|slice| slice["ports"][0]["name"] == ""), "{slices:?}");
         assert_eq!(slices.len(), 1);
         let slice = &slices["web-12345-0"];
         assert_eq!(slice["endpoints"][2]["conditions"]["ready"], false);
