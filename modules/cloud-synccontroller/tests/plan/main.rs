@@ -109,7 +109,7 @@ fn what_a_source_says_of_a_session_is_kept_until_the_session_is_told() {
         }
         happens(&mut plan);
         // The node holds what was deleted while nobody remembered it.
-        let mut bench = Bench::new(plan, Edge::holding(&set(&[&object(PODS, "left", "1")])));
+        let mut bench = Fixture::new(plan, Edge::holding(&set(&[&object(PODS, "left", "1")])));
         let effects = bench.plan.node_up(name(), 4);
         bench.settle(effects);
         assert_eq!(bench.edge.batches, [["-left"]], "{what}");
