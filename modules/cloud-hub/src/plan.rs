@@ -19,7 +19,8 @@ pub(crate) enum Opening {
 }
 
 /// The later session of a node wins, whichever is told first: an older link is most often a connection whose end nobody has
-/// noticed. A session's number is the epoch of the node's Lease.
+/// noticed. A session's number is the epoch of the node's Lease, which
+/// only grows.
 pub(crate) fn opening(open: Option<u64>, admitted: u64) -> Opening {
     match open {
         Some(open) if open > admitted => Opening::IsOlder,
@@ -82,6 +83,8 @@ mod tests {
         assert_eq!(opening(None, 4), Opening::Opens { replaces: None });
         assert_eq!(opening(Some(4), 5), Opening::Opens { replaces: Some(4) });
         assert_eq!(opening(Some(5), 4), Opening::IsOlder);
+        // NodeLease hands out no number after the field's last one, so that 1 is never the later session.
+        assert_eq!(opening(Some(i32::MAX as u64), 1), Opening::IsOlder);
     }
 
     #[test]
