@@ -48,6 +48,13 @@ pub(crate) fn all(
     list
 }
 
+/// Whether the status that was reported last, which the store keeps, says of the pod's fields what would be said now.
+pub(crate) fn has_told_of_fields(pod: &ParsedPod, reported: Option<&PodStatus>) -> bool {
+    let told = reported.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let mut told = told.filter(|one| one.type_ == FIELDS_NOT_HONOURED);
+    told.next().is_some_and(|one| one.message == pod.review.message())
+}
+
 /// Whether somebody in the cloud says of a pod that was reported as ready that it is not: the node controller does while it
 /// hears nothing of the node, and never takes that back. As with kubelet's status manager (`needsReconcile`) the report is
 /// then made again.
