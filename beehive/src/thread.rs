@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
@@ -34,7 +34,7 @@ impl Thread {
             };
             ends.send_replace(Some(fault));
         };
-        let handle = Builder::new().name(name.to_owned()).spawn(run)?;
+        let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
         Ok(Thread { handle, end })
     }
 
