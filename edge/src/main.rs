@@ -68,7 +68,14 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Some(Command::MqttPassword { name }) => return mqtt_password(&name, &env),
     }
-    let (settings, warnings) = Settings::load_with_warnings(&cli.config)?;
+    let (settings, warnings) = match Settings::load_with_warnings(&cli.config) {
+        Err(error) if !cli.config.exists() => {
+            let words =
+                "this machine is no node yet, or was reset: run `keadm join`, or name the file with --config";
+            return Err(anyhow::Error::new(error).context(words));
+        }
+        loaded => loaded?,
+    };
     for warning in warnings {
         tracing::warn!("{warning}");
     }

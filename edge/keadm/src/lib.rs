@@ -1,6 +1,7 @@
 //! Joins a node to a cluster, and undoes it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod absent;
 mod admin;
 mod config_location;
 mod endpoints;
@@ -11,6 +12,7 @@ mod store;
 mod sync;
 mod token;
 
+pub use absent::absent;
 pub use admin::{adopt, client, free, revoke};
 pub use config_location::ConfigLocation;
 pub use endpoints::{CloudPorts, HubProtocol};

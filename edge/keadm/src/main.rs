@@ -83,9 +83,11 @@ enum Command {
         #[arg(long)]
         set: Vec<String>,
     },
-    /// Gives the node's name back and removes what join wrote
+    /// Gives the node's name back and removes what join wrote and edgecore kept
     ///
-    /// Its certificate is worth nothing then, and its session ends. As with KubeEdge its Node object stays in the cluster: an
+    /// Stop edgecore first. Removed are edgecore.yaml and the link to it at KubeEdge's place, the node's key, its certificate and
+    /// that of the CA, and the store (database.dataSource) with its log, lock and key. What stays: containers that run and their
+    /// images, the folders of pods and their logs, and stores that were found broken (FILE.broken-N). Its certificate is worth nothing then, and its session ends. As with KubeEdge its Node object stays in the cluster: an
     /// administrator deletes it (`kubectl delete node NODE`), or the machine joins again with a token that is bound to its name.
     Reset {
         /// The edgecore.yaml that join wrote
@@ -100,6 +102,11 @@ enum Command {
     Store(keadm::StoreCommand),
     /// Shows whether a node holds what it should, or what this node holds
     Sync(keadm::Sync),
+    /// Prints the version, as `keadm --version` does
+    Version,
+    /// A verb of KubeEdge's keadm, or none.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
 }
 
 /// Which cluster.
@@ -214,6 +221,11 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Command::Reset { config, force } => keadm::reset(&ConfigLocation::of(&config), force, &mut say).await,
         Command::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
+        Command::Version => {
+            say(format!("keadm {}", env!("CARGO_PKG_VERSION")));
+            Ok(())
+        }
+        Command::Other(words) => bail!("{}", keadm::absent(words.first().map_or("", String::as_str))),
         Command::Store(verb) => keadm::show_store(&verb, Env::real().wall(), &mut say),
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use config::edge::EdgeCore;
 use config::parse_host_port;
 use contract::NodeName;
+use edge_store::{HeldStore, StoreError};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -108,7 +109,7 @@ async fn say_ports(settings: &EdgeCore, say: &mut dyn FnMut(String)) {
 /// Gives the name back to the cloud and removes what `join` wrote.
 ///
 /// # Errors
-/// When the cloud cannot be reached and `force` is not set. The files stay then, so that it can be tried again. When
+/// While an edgecore runs on the store. When the cloud cannot be reached and `force` is not set. The files stay then, so that it can be tried again. When
 /// mappers could have written the file, which says what is removed.
 pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(String)) -> Result<()> {
     // Also what the file itself would hide.
@@ -116,6 +117,8 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
     let settings = EdgeCore::load(&config.file)?;
     config.check(&settings)?;
     let hub = &settings.modules.edge_hub;
+    // Until the end, so that no edgecore starts on what is being removed.
+    let _held = hold_store(&settings.database.data_source)?;
     match give_back(&settings).await {
         Ok(words) => say(words),
         Err(error) if force => say(format!("the cloud was not told ({error:#}); the name stays taken there")),
@@ -125,8 +128,8 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
     }
     let mut files =
         vec![hub.tls_private_key_file.clone(), hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
-    // What the node held: the store, its log, and the key that its secrets are sealed with.
-    for suffix in ["", "-wal", "-shm", ".key"] {
+    // What the node held: the store, its log, the key that its secrets are sealed with, and last the lock.
+    for suffix in ["", "-wal", "-shm", ".key", ".lock"] {
         let mut file = settings.database.data_source.clone().into_os_string();
         file.push(suffix);
         files.push(file.into());
@@ -143,6 +146,21 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
         say(format!("removed {}", link.display()));
     }
     Ok(())
+}
+
+/// `None`: there is no store, nor a folder of it.
+fn hold_store(path: &Path) -> Result<Option<HeldStore>> {
+    if path.parent().is_none_or(|folder| !is_there(folder)) {
+        return Ok(None);
+    }
+    match edge_store::hold(path) {
+        Ok(held) => Ok(Some(held)),
+        Err(StoreError::InUse { path }) => bail!(
+            "edgecore runs on {}, which reset removes: stop it first (`systemctl disable --now edgecore`)",
+            path.display()
+        ),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn give_back(settings: &EdgeCore) -> Result<String> {

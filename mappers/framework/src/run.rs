@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Capacity, Ended, Env, Flow, Hive, Policy};
+use beehive::{Capacity, Ended, Env, Flow, Hive, Policy, Thread};
 use dmi::v1beta1::MapperInfo;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
@@ -63,7 +63,7 @@ pub(crate) async fn run_watched<P: Protocol>(
         let ended = live(&config, protocol, stopped, &outcome, blocked_within);
         drop(outcome.try_send(ended));
     };
-    std::thread::Builder::new().name("mapper".to_owned()).spawn(life).map_err(MapperError::Thread)?;
+    let thread = Thread::start("mapper", life).map_err(MapperError::Thread)?;
     let mut end = pin!(end);
     let early = tokio::select! {
         outcome = outcomes.recv() => Some(outcome),
@@ -81,7 +81,10 @@ pub(crate) async fn run_watched<P: Protocol>(
             }
         }
     };
-    outcome.unwrap_or_else(|| Err(MapperError::GaveUp("its thread panicked".to_owned())))
+    match outcome {
+        Some(outcome) => outcome,
+        None => Err(MapperError::GaveUp(thread.ended().await.reason)),
+    }
 }
 
 /// The mapper's thread.

@@ -60,6 +60,7 @@ pub struct StandAlone {
     port: Rc<Port>,
     tls: Tls,
     kubeconfig: PathBuf,
+    store: Arc<SqliteStore>,
     api: Api<SqliteStore>,
     handler: ApiHandler,
     controllers: controllers::ControllerSettings,
@@ -102,7 +103,7 @@ impl StandAlone {
         };
         let access = Arc::clone(&authenticator) as Arc<dyn AccessControl>;
         let policy = ClusterPolicy::new(Arc::clone(&store), access, Arc::clone(&options.random));
-        let api = Api::new(store, options, Arc::new(policy));
+        let api = Api::new(Arc::clone(&store), options, Arc::new(policy));
         bootstrap::run(&api).await.map_err(StartError::Bootstrap)?;
 
         let port = Port::bind(settings.listen)
@@ -118,7 +119,7 @@ impl StandAlone {
             ..settings.controllers
         };
         let handler = ApiHandler::new(api.clone(), authenticator);
-        Ok(StandAlone { port: Rc::new(port), tls, kubeconfig, api, handler, controllers })
+        Ok(StandAlone { port: Rc::new(port), tls, kubeconfig, store, api, handler, controllers })
     }
 
     /// Where it listens.
@@ -152,8 +153,9 @@ pub fn mailboxes(hive: &mut Hive) -> StandAloneMailboxes {
     StandAloneMailboxes { api_server, controller_manager }
 }
 
-/// Makes its actors.
+/// Makes its actors. They cannot go on without the writer of its database, and no one makes another: the daemon ends with it.
 pub fn actors(hive: &mut Hive, mailboxes: StandAloneMailboxes, api: &StandAlone) {
+    hive.depend_on(api.store.writer_ended());
     let (port, tls, handler) = (Rc::clone(&api.port), api.tls.clone(), api.handler.clone());
     hive.supervise(mailboxes.api_server, Policy::default(), move || {
         ApiServer::new(Rc::clone(&port), tls.clone(), handler.clone())
@@ -233,4 +235,29 @@ fn tls(keys: &Keys, advertise: &[String], env: &Env) -> Result<Tls, StartError> 
         .map_err(|error| certificate(&error))?;
     let chain = format!("{}{}", issued.pem, keys.authority.cert_pem());
     Tls::also_tls12(&chain, &key, &ClientCertificates::NotAsked).map_err(|error| certificate(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_rt::test]
+    async fn the_daemon_ends_with_the_writer_of_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: folder.path().join("api"),
+            ..Settings::default()
+        };
+        let env = Env::real();
+        let mut api = StandAlone::open(settings, &env).await.unwrap();
+        let store = SqliteStore::open(&folder.path().join("other.db")).unwrap();
+        api.store = Arc::new(store.with_a_dead_writer());
+        let mut hive = Hive::new("apiserver", env);
+        let mailboxes = mailboxes(&mut hive);
+        actors(&mut hive, mailboxes, &api);
+        hive.open().unwrap();
+        assert_eq!(hive.gave_up().await, "the thread `api-writer` panicked: a test planned it");
+        hive.shutdown(Duration::from_secs(5)).await;
+    }
 }

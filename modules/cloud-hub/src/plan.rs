@@ -19,7 +19,8 @@ pub(crate) enum SessionDecision {
 }
 
 /// The later session of a node wins, whichever is told first: an older link is most often a connection whose end nobody has
-/// noticed. A session's number is the epoch of the node's Lease.
+/// noticed. A session's number is the epoch of the node's Lease, which
+/// only grows.
 pub(crate) fn decide(open: Option<u64>, admitted: u64) -> SessionDecision {
     match open {
         Some(open) if open > admitted => SessionDecision::IsOlder,
@@ -82,6 +83,8 @@ mod tests {
         assert_eq!(decide(None, 4), SessionDecision::Opens { replaces: None });
         assert_eq!(decide(Some(4), 5), SessionDecision::Opens { replaces: Some(4) });
         assert_eq!(decide(Some(5), 4), SessionDecision::IsOlder);
+        // NodeLease hands out no number after the field's last one, so that 1 is never the later session.
+        assert_eq!(decide(Some(i32::MAX as u64), 1), SessionDecision::IsOlder);
     }
 
     #[test]

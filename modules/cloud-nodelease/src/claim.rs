@@ -10,6 +10,7 @@ use contract::nodelease::{ClaimRefused, SessionState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use noderegistry::{AdmissionError, Registry};
 
+use crate::error::LeaseError;
 use crate::events;
 use crate::lease_client::LeaseClient;
 use crate::plan::{NodeCheck, Sessions, living_uid};
@@ -20,6 +21,8 @@ const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
 /// 5 s: what a node is asked to wait while nobody can say whose it is.
 const UNKNOWN_WAIT: Duration = Duration::from_secs(5);
+/// 60 s: what a node is asked to wait where an administrator has to act.
+const ADMINISTRATOR_WAIT: Duration = Duration::from_secs(60);
 /// 1 s, half of it at the least, before the register is asked again that did not answer.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -55,7 +58,14 @@ impl ClaimHandler {
             let uid = self.admit(node, certificate).await.map_err(|error| self.refused(node, &error))?;
             let (session, version) = self.leases.claim(node).await.map_err(|error| {
                 events::claim_failed(&self.env, node, &Fault::from_error(&error).reason);
-                not_now("the node's Lease cannot be written now")
+                match error {
+                    LeaseError::Exhausted { .. } => {
+                        ClaimRefused { reason: error.to_string(), wait: Some(ADMINISTRATOR_WAIT) }
+                    }
+                    LeaseError::Api(_) | LeaseError::Contended => {
+                        not_now("the node's Lease cannot be written now")
+                    }
+                }
             })?;
             self.sessions.borrow_mut().begin(node, session, certificate, uid, Some(version));
             events::node_claimed(&self.env, node, session);

@@ -61,7 +61,8 @@ impl LeaseClient {
             if found.as_ref().is_none_or(|found| found.cloudcore.is_none()) && !is_counted_here {
                 highest = highest.max(self.session_of_node(node).await?);
             }
-            let session = lease::next_session(highest);
+            let exhausted = || LeaseError::Exhausted { node: node.clone(), session: highest };
+            let session = lease::next_session(highest).ok_or_else(exhausted)?;
             let written = match &found {
                 Some(found) => {
                     let patch =

@@ -108,7 +108,7 @@ impl Sessions {
         uid: Option<String>,
         lease_version: Option<LeaseVersion>,
     ) {
-        if self.sessions.get(node).is_some_and(|held| held.number >= number && number != 1) {
+        if self.sessions.get(node).is_some_and(|held| held.number >= number) {
             return;
         }
         let session = SessionEntry {
@@ -141,7 +141,7 @@ impl Sessions {
                 return false;
             }
             // The end of an older one, told late.
-            Some(held) if held.number > number && number != 1 => return false,
+            Some(held) if held.number > number => return false,
             Some(_) | None => {}
         }
         self.begin(node, number, certificate, None, None);

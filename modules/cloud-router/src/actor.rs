@@ -27,9 +27,7 @@ impl Actor for CloudRouter {
         match message {
             RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, reply } } => match uploads.open() {
                 Ok(DecodedBatch { items, skipped }) => {
-                    for SkippedRow { row, reason } in &skipped {
-                        events::telemetry_skipped(cx.env(), &node, *row, *reason);
-                    }
+                    self.skip(&node, &skipped, cx.env());
                     let skipped = skipped.iter().map(|skipped| skipped.row);
                     reply.send(self.telemetry(&node, &items, cx.env()).into_iter().chain(skipped).collect());
                 }
@@ -49,6 +47,14 @@ impl Actor for CloudRouter {
 }
 
 impl CloudRouter {
+    /// Counts uploads that this release does not understand. Their rows are confirmed, so that the node goes on.
+    fn skip(&mut self, node: &NodeName, skipped: &[SkippedRow], env: &Env) {
+        if !skipped.is_empty() {
+            let times = self.tracker.skip(node, skipped.len());
+            fairshare::rows_skipped(env, node, skipped, times, events::SKIPPED);
+        }
+    }
+
     /// Enters telemetry. Answers with its rows, whatever became of it.
     fn telemetry(&mut self, node: &NodeName, uploads: &[Upload], env: &Env) -> Vec<i64> {
         for upload in uploads {

@@ -125,6 +125,8 @@ struct Node {
     repeats: u64,
     missing: u64,
     refused: u64,
+    /// Messages with uploads that were skipped.
+    skipped: u64,
     forgotten: u64,
     heard: u64,
 }
@@ -152,10 +154,7 @@ pub struct TelemetryTracker {
 impl TelemetryTracker {
     /// Enters a message.
     pub fn take(&mut self, name: &NodeName, upload: &Upload) -> SequenceCheck {
-        self.clock += 1;
-        if !self.nodes.contains_key(name) && self.nodes.len() >= NODES {
-            self.forget_a_node();
-        }
+        self.hear(name);
         let telemetry = &upload.telemetry;
         let defect = defect(telemetry);
         let key = (telemetry.client.clone(), telemetry.topic.clone());
@@ -164,7 +163,6 @@ impl TelemetryTracker {
             self.make_room(name);
         }
         let node = self.nodes.entry(name.clone()).or_default();
-        node.heard = self.clock;
         if let Some(why) = defect {
             node.refused += 1;
             return SequenceCheck::Refused { why, times: node.refused };
@@ -183,6 +181,26 @@ impl TelemetryTracker {
             SequenceCheck::Refused { .. } => {}
         }
         check
+    }
+
+    /// So many uploads of one message are not understood: they count as refused. Answers how many such messages the node has
+    /// sent.
+    pub fn skip(&mut self, name: &NodeName, uploads: usize) -> u64 {
+        let node = self.hear(name);
+        node.refused += uploads as u64;
+        node.skipped += 1;
+        node.skipped
+    }
+
+    /// The node is the one that was heard last.
+    fn hear(&mut self, name: &NodeName) -> &mut Node {
+        self.clock += 1;
+        if !self.nodes.contains_key(name) && self.nodes.len() >= NODES {
+            self.forget_a_node();
+        }
+        let node = self.nodes.entry(name.clone()).or_default();
+        node.heard = self.clock;
+        node
     }
 
     /// Makes room for one more source of this node, and counts it.

@@ -133,7 +133,11 @@ impl Dependencies {
         let Some(report) = self.recorder.event(pod, kind, reason, message, self.now(), self.wall()) else {
             return;
         };
-        tracing::info!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, reason, message, "pod event");
+        let PodId { name, namespace, uid } = pod;
+        match kind {
+            EventType::Normal => tracing::info!(pod = %name, %namespace, %uid, reason, message, "pod event"),
+            EventType::Warning => tracing::warn!(pod = %name, %namespace, %uid, reason, message, "pod event"),
+        }
         // Of some remains nobody knows whose they were.
         if pod.name.is_empty() || pod.namespace.is_empty() {
             return;

@@ -16,7 +16,7 @@ use crate::dial_schedule::DialSchedule;
 use crate::endpoints::Endpoints;
 use crate::events;
 use crate::network::Network;
-use crate::plan::{Carrier, NextStep, Plan};
+use crate::plan::{Carrier, NextStep, Outage, Plan};
 
 /// 1 s between looks at the node's network.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -35,6 +35,7 @@ pub struct EdgeHub {
     up: Option<ActiveLink>,
     links: Links,
     last_end: Option<String>,
+    outage: Outage,
     probes: u64,
 }
 
@@ -70,6 +71,7 @@ impl EdgeHub {
             up: None,
             links: Rc::default(),
             last_end: None,
+            outage: Outage::default(),
             probes: 0,
         }
     }
@@ -218,6 +220,7 @@ impl EdgeHub {
         self.say_linked(attempt, trying.server, carrier, cx);
         let before = self.up.replace(ActiveLink { attempt, server: trying.server, carrier });
         self.plan.linked(trying.server, carrier);
+        self.outage = Outage::default();
         if before.is_some() {
             let _ = self.meta.tell(MetaMsg::LinkDown).await;
         }
@@ -270,10 +273,7 @@ impl EdgeHub {
             self.probe_later(cx);
             return;
         }
-        // The same reason every few seconds for days would fill the log.
-        if self.last_end.as_ref() != Some(&reason) {
-            tracing::warn!(attempt, %reason, "no link to the cloud");
-        }
+        events::dial_failed(cx.env(), attempt, &reason, self.outage.dial_failed(cx.env().now()));
         self.last_end = Some(reason);
         self.plan.failed(trying.server, wait, cx.env().now(), |pause| cx.env().jitter(pause));
         self.dial(cx);

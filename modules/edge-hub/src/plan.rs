@@ -36,6 +36,28 @@ impl Carrier {
     }
 }
 
+/// 60 s between two lines of the log about a link that is still missing.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+/// A time without a link, from the first dial that failed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Outage {
+    failed: u64,
+    said_at: Option<Moment>,
+}
+
+impl Outage {
+    /// Another dial has failed. Answers how many by now if that is to be said: the first, and then once a minute.
+    pub fn dial_failed(&mut self, now: Moment) -> Option<u64> {
+        self.failed += 1;
+        if self.said_at.is_some_and(|at| now.since(at) < SAY_EVERY) {
+            return None;
+        }
+        self.said_at = Some(now);
+        Some(self.failed)
+    }
+}
+
 /// What to do while there is no link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextStep {
@@ -202,6 +224,16 @@ mod tests {
 
     fn dial(server: usize) -> NextStep {
         NextStep::Dial { server, head_start: HEAD_START }
+    }
+
+    #[test]
+    fn a_missing_link_is_said_at_once_and_then_once_a_minute_with_the_count() {
+        let mut outage = Outage::default();
+        // A dial every 2 s for five minutes.
+        let said: Vec<(u64, u64)> =
+            (0..150).filter_map(|dial| Some((2 * dial, outage.dial_failed(at(2 * dial))?))).collect();
+        assert_eq!(said, [(0, 1), (60, 31), (120, 61), (180, 91), (240, 121)]);
+        assert_eq!(Outage::default().dial_failed(at(241)), Some(1), "a link that was up begins it anew");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::checksum::sum;
 use crate::files::beside;
-use crate::{apply, read};
+use crate::{apply, numbers, read};
 
 /// Version 1, and with each further step one more. Steps only add: the release before the one that wrote a file must
 /// still be able to open it. So a new column has a default, and its sum is not the row's.
@@ -40,6 +40,9 @@ pub(crate) const MIGRATIONS: [&str; 1] = ["
 
 const PAGE_BYTES: u64 = 4096;
 const GET_META: &str = "SELECT value, sum FROM meta WHERE key = ?1";
+/// The seq after which SQLite gives the next one.
+const LAST_SEQ: &str = "SELECT max(coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'), 0), \
+    coalesce((SELECT max(seq) FROM outbox), 0))";
 const PUT_META: &str = "INSERT INTO meta (key, value, sum) VALUES (?1, ?2, ?3) \
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, sum = excluded.sum";
 
@@ -212,6 +215,15 @@ fn meta(conn: &Connection) -> Result<Meta, SchemaError> {
     let Ok(revision) = revision else {
         return Err(SchemaError::Broken("the revision is no number".to_owned()));
     };
+    if !i64::try_from(revision).is_ok_and(numbers::is_possible) {
+        return Err(SchemaError::Broken(format!(
+            "the revision {revision} is none that a store has counted to"
+        )));
+    }
+    let seq: i64 = conn.query_row(LAST_SEQ, [], |row| row.get(0))?;
+    if !numbers::is_possible(seq) {
+        return Err(SchemaError::Broken(format!("the outbox has counted to {seq}, which no store has")));
+    }
     Ok(Meta { incarnation: get_meta(conn, "incarnation")?, revision })
 }
 

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
+use beehive::{Fault, Thread};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -123,7 +123,7 @@ struct Inner {
     telemetry: (u64, u64),
     /// `None` only while dropping.
     writer: Option<WriterAccess>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
     /// IntactRow as long as the file is open.
     _lock: File,
 }
@@ -152,7 +152,7 @@ impl Drop for Inner {
         self.readers.close();
         self.writer = None;
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            thread.join();
         }
     }
 }
@@ -250,6 +250,19 @@ impl Store {
             // The sender lives as long as the store; without one nothing breaks any more.
             if broken.wait_for(|broken| *broken).await.is_err() {
                 std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Completes when the writer's thread has ended under a store that is open, which only a mistake of ours does: nothing
+    /// can be written from then on. Whoever owns the store ends with it; the next start opens the file anew.
+    pub fn writer_ended(&self) -> impl Future<Output = Fault> + Send + use<> {
+        let ended = self.inner.thread.as_ref().map(Thread::ended);
+        async move {
+            match ended {
+                Some(ended) => ended.await,
+                // Whoever commits writes, and dies of the panic himself.
+                None => std::future::pending().await,
             }
         }
     }

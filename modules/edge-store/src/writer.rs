@@ -1,8 +1,10 @@
-//! The thread that writes. No error ends it: a batch that cannot be done is answered and the next one is tried.
+//! The thread that writes. No error ends it: a batch that cannot be done is answered and the next one is tried. A panic ends
+//! it, and with it the daemon ([`crate::Store::writer_ended`]).
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use beehive::Thread;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,7 +14,7 @@ use crate::node_key::NodeKey;
 use crate::opening::{self, FileAccess};
 use crate::readers::Readers;
 use crate::state::{Shared, Usage};
-use crate::{Committed, Options, StoreError, Write, read, schema};
+use crate::{Committed, Options, StoreError, Write, numbers, read, schema};
 
 /// More batches in one transaction save little, and make the first of them wait.
 const GROUP: usize = 64;
@@ -73,11 +75,8 @@ impl Writer {
     }
 
     /// The one thread of this crate; it ends when the last handle is gone and its queue is empty.
-    pub(crate) fn start(
-        mut self,
-        mut jobs: mpsc::Receiver<Job>,
-    ) -> std::io::Result<std::thread::JoinHandle<()>> {
-        std::thread::Builder::new().name("edge-store".to_owned()).spawn(move || {
+    pub(crate) fn start(mut self, mut jobs: mpsc::Receiver<Job>) -> std::io::Result<Thread> {
+        Thread::start("edge-store", move || {
             while let Some(job) = jobs.blocking_recv() {
                 self.turn(job, &mut jobs);
             }
@@ -234,9 +233,12 @@ impl Writer {
         if writes.is_empty() {
             return Ok(Ok(Committed { revision: self.revision }));
         }
-        let (mut usage, revision) = (self.usage, self.revision + 1);
-        // SQLite's integers are signed; the end of their range is out of any reach.
-        let stamp = i64::try_from(revision).unwrap_or(i64::MAX);
+        let Some((revision, stamp)) = numbers::next(self.revision) else {
+            self.shared.broke();
+            let reason = format!("there is no revision after {}", self.revision);
+            return Ok(Err(StoreError::Impaired { path: self.shared.path.clone(), reason }));
+        };
+        let mut usage = self.usage;
         let conn = self.conn()?;
         conn.execute_batch("SAVEPOINT batch")?;
         let batch = BatchContext {

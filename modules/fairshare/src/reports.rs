@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use beehive::{Address, AskError, Context, Env, Message, Reply};
 use contract::nodelease::{NodeLeaseMsg, SessionState};
-use contract::{Batch, DecodedBatch, NodeName, Report, SkipReason, SkippedRow};
+use contract::{Batch, DecodedBatch, NodeName, Report, SkippedRow};
 use futures::StreamExt;
 
-use crate::{Bucket, NodeQueue, NodeQueues, is_logged};
+use crate::{Bucket, NodeQueue, NodeQueues, SkippedEvents, is_logged, rows_skipped};
 
 /// 8 writes of one node's reports at once: reports of different objects do not wait for each other.
 const WRITES_AT_ONCE: usize = 8;
@@ -87,13 +87,15 @@ pub trait ReportWriter: 'static {
 /// What is counted of each node, and what it may still do: over all its sessions, so that a new one is no fresh start.
 struct Quota {
     writes: Bucket,
+    /// Messages with rows that were skipped.
+    skipped: u64,
     refused: u64,
     turned_away: u64,
 }
 
 impl Default for Quota {
     fn default() -> Self {
-        Quota { writes: Bucket::new(WRITES.0, WRITES.1), refused: 0, turned_away: 0 }
+        Quota { writes: Bucket::new(WRITES.0, WRITES.1), skipped: 0, refused: 0, turned_away: 0 }
     }
 }
 
@@ -144,19 +146,6 @@ impl<W: ReportWriter> ReportQueues<W> {
     }
 }
 
-/// The rows that this release does not understand. They are confirmed, or the node would send them for ever.
-fn skip<W: ReportWriter>(env: &Env, node: &NodeName, skipped: &[SkippedRow]) -> Vec<i64> {
-    for SkippedRow { row, reason } in skipped {
-        let event = match reason {
-            SkipReason::Unknown { .. } => W::UNKNOWN,
-            SkipReason::Malformed { .. } => W::MALFORMED,
-        };
-        env.count(event);
-        tracing::warn!(event, %node, row, %reason, "report skipped");
-    }
-    skipped.iter().map(|skipped| skipped.row).collect()
-}
-
 impl<W: ReportWriter> Shared<W> {
     fn with<T>(&self, node: &NodeName, what: impl FnOnce(&mut Quota) -> T) -> T {
         what(self.quotas.borrow_mut().entry(node.clone()).or_default())
@@ -184,6 +173,31 @@ impl<W: ReportWriter> Shared<W> {
         }
     }
 
+    /// The rows that this release does not understand. They are confirmed, or the node would send them for ever; and they cost
+    /// the node what a write would.
+    async fn skip(&self, env: &Env, node: &NodeName, skipped: &[SkippedRow]) -> Vec<i64> {
+        if skipped.is_empty() {
+            return Vec::new();
+        }
+        let times = self.with(node, |quota| {
+            quota.skipped += 1;
+            quota.skipped
+        });
+        let events = SkippedEvents { unknown: W::UNKNOWN, malformed: W::MALFORMED };
+        rows_skipped(env, node, skipped, times, events);
+        self.pay(env, node, skipped.len()).await;
+        skipped.iter().map(|skipped| skipped.row).collect()
+    }
+
+    /// Waits until the node may have so many writes more.
+    async fn pay(&self, env: &Env, node: &NodeName, writes: usize) {
+        let count = u32::try_from(writes).unwrap_or(u32::MAX);
+        let pause = self.with(node, |quota| quota.writes.take_on_credit(count, env.now()));
+        if !pause.is_zero() {
+            env.sleep(pause).await;
+        }
+    }
+
     /// Writes what stands in the node's queue, one delivery after the other.
     async fn work(&self, mut queue: NodeQueue<Delivery>, env: Env) {
         let node = queue.node().clone();
@@ -195,7 +209,7 @@ impl<W: ReportWriter> Shared<W> {
             match reports.open() {
                 Ok(DecodedBatch { items, skipped }) => {
                     let from = ReportSender { node: node.clone(), session };
-                    let mut confirmed = skip::<W>(&env, &node, &skipped);
+                    let mut confirmed = self.skip(&env, &node, &skipped).await;
                     confirmed.extend(self.deliver(&from, items, &env).await);
                     reply.send(confirmed);
                 }
@@ -216,11 +230,7 @@ impl<W: ReportWriter> Shared<W> {
         }
         let SortedReports { steps, refused } = self.writer.sort(from, reports);
         let count = steps.iter().map(Vec::len).sum::<usize>() + refused.len();
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let pause = self.with(&from.node, |quota| quota.writes.take_on_credit(count, env.now()));
-        if !pause.is_zero() {
-            env.sleep(pause).await;
-        }
+        self.pay(env, &from.node, count).await;
         let confirmed = RefCell::new(Vec::new());
         for (row, why) in refused {
             self.refused(env, &from.node, why);

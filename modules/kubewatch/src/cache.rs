@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_node_is_told_that_it_was_called_unknown_and_nothing_else_of_its_status() {
-        const NODE: Watched = Watched::core("nodes", "Node");
+        const NODE: WatchedKind = WatchedKind::core("nodes", "Node");
         let mut cache = Cache::default();
         let mut take = |version: &str, ready: &str, since: &str| {
             let node: DynamicObject = serde_json::from_value(json!({

@@ -16,7 +16,7 @@ use contract::NodeName;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::NodeLeaseMsg;
 use contract::synccontroller::SyncMsg;
-use harness::{LONG, StandAlone, enter, run};
+use harness::{LONG, StandAlone, enter, resource, run};
 use http_body_util::{BodyExt, Full};
 use kube::client::Body;
 use kubewatch::{Interruptions, ReadAs};
@@ -137,5 +137,47 @@ fn a_claim_is_answered_while_edgecontroller_is_busy_with_ten_thousand_objects() 
         while upserts < PODS {
             upserts += usize::from(matches!(sync.next(LONG).await.unwrap(), SyncMsg::Upsert { .. }));
         }
+    });
+}
+
+#[test]
+fn a_count_at_its_end_is_refused_by_name_and_begins_anew_when_its_lease_is_deleted() {
+    run(async || {
+        let env = Env::real();
+        let api = StandAlone::start(&env).await;
+        enter(api.client(), "edge-1", "01", env.wall()).await;
+        let kind = resource("coordination.k8s.io/v1", "Lease");
+        let leases =
+            kube::Api::<kube::api::DynamicObject>::namespaced_with(api.client(), "kube-node-lease", &kind);
+        let at_the_end = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "edge-1", "annotations": {"kubehive.io/cloudcore": "cloudcore-b"}},
+            "spec": {"holderIdentity": "edge-1", "leaseTransitions": i32::MAX, "renewTime": "2026-01-01T00:00:00.000000Z"},
+        });
+        leases.create(&Default::default(), &serde_json::from_value(at_the_end).unwrap()).await.unwrap();
+        let mut hive = Hive::new("test", env.clone());
+        let lease = hive.mailbox::<NodeLeaseMsg>("lease", Capacity::new(16, "a test's choice"));
+        let lease_to = hive.grant("a test", &lease, Flow::Ask);
+        let (_hub, hub) = Probe::new(&env, 16);
+        let parts = cloud_nodelease::Dependencies {
+            client: api.client(),
+            hub,
+            cloudcore: "cloudcore-a".to_owned(),
+            lease_period: Duration::from_secs(10),
+            interruptions: Interruptions::default(),
+        };
+        hive.supervise(lease, Policy::default(), move || NodeLease::new(parts.clone()));
+        hive.open().unwrap();
+        let claim = |reply| NodeLeaseMsg::Claim {
+            node: NodeName::parse("edge-1").unwrap(),
+            certificate: "01".to_owned(),
+            reply,
+        };
+        let refused = lease_to.ask(LONG, claim).await.unwrap().unwrap_err();
+        assert!(refused.reason.contains("kube-node-lease/edge-1"), "{refused:?}");
+        let kept = leases.get("edge-1").await.unwrap();
+        assert_eq!(kept.data["spec"]["leaseTransitions"], i32::MAX, "nothing was written");
+        leases.delete("edge-1", &Default::default()).await.unwrap();
+        assert_eq!(lease_to.ask(LONG, claim).await.unwrap(), Ok(1));
     });
 }

@@ -36,6 +36,23 @@ const HOMES: &[SingleHome] = &[
         cure: "parse `apimachinery::Quantity`",
     },
     SingleHome {
+        what: "a log",
+        signs: &["tracing_subscriber"],
+        literal: false,
+        homes: &[(
+            "modules/daemon/src/log.rs",
+            "the log of every program, in which no peer has more lines than its share",
+        )],
+        cure: "use `daemon::main` or `daemon::start_log`",
+    },
+    SingleHome {
+        what: "an end of a program that shows its user a backtrace",
+        signs: &["fn main() -> anyhow", "fn main() -> Result"],
+        literal: false,
+        homes: &[],
+        cure: "use `daemon::main`, or print `daemon::sentence` and return an ExitCode",
+    },
+    SingleHome {
         what: "an HTTP server",
         signs: &["server::conn", "auto::Builder", "HttpServer", "axum::"],
         literal: false,
@@ -298,9 +315,11 @@ mod tests {
             for sign in home.signs {
                 let text = format!("fn f() {{ x({sign}); }}\n");
                 assert_eq!(second("modules/x/src/actor.rs", &text), 1, "{sign}");
-                let first = home.homes[0].0;
-                let first = if first.ends_with('/') { format!("{first}x.rs") } else { first.to_owned() };
-                assert_eq!(second(&first, &text), 0, "{sign}");
+                for (first, _) in home.homes.iter().take(1) {
+                    let first =
+                        if first.ends_with('/') { format!("{first}x.rs") } else { (*first).to_owned() };
+                    assert_eq!(second(&first, &text), 0, "{sign}");
+                }
                 let test = format!("// {sign}\n#[cfg(test)]\nmod tests {{ {text} }}\n");
                 assert_eq!(second("modules/x/src/actor.rs", &test), 0, "{sign}");
                 assert_eq!(second("modules/x/tests/y.rs", &text), 0, "{sign}");

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::thread::JoinHandle;
 
 use apimachinery::ObjectKey;
+use beehive::{Fault, Thread};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
@@ -65,7 +65,9 @@ const QUEUE: usize = 256;
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// SQLite refused the file.
-    #[error("database `{path}`: check that it can be read and written, and that its disk is not full")]
+    #[error(
+        "database `{path}`: check that it can be read and written, and that its disk is not full; one that is damaged has to be restored from a backup"
+    )]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -237,7 +239,7 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
     /// `None` only while dropping.
     queue: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
 }
 
 impl SqliteStore {
@@ -264,6 +266,25 @@ impl SqliteStore {
         let thread = writer::start(conn, Arc::clone(&shared), jobs)?;
         Ok(SqliteStore { shared, queue: Some(queue), thread: Some(thread) })
     }
+
+    /// Completes when the writer's thread has ended under a store that is open, which only a mistake of ours does: nothing is
+    /// written from then on.
+    pub(crate) fn writer_ended(&self) -> impl Future<Output = Fault> + Send + use<> {
+        let ended = self.thread.as_ref().map(Thread::ended);
+        async move {
+            match ended {
+                Some(ended) => ended.await,
+                None => Fault::new("the writer has ended"),
+            }
+        }
+    }
+
+    /// The same store with a writer that panics when it starts.
+    #[cfg(test)]
+    pub(crate) fn with_a_dead_writer(mut self) -> Self {
+        self.thread = Thread::start("api-writer", || panic!("a test planned it")).ok();
+        self
+    }
 }
 
 impl Drop for SqliteStore {
@@ -271,7 +292,7 @@ impl Drop for SqliteStore {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
             // It ends when the queue is empty.
-            let _ = thread.join();
+            thread.join();
         }
     }
 }
@@ -357,6 +378,24 @@ mod tests {
 
     fn create(name: &str) -> Write {
         Write::Create { key: key(name), json: json("{}") }
+    }
+
+    #[tokio::test]
+    async fn a_revision_at_the_end_of_the_range_is_refused_at_the_start_and_in_a_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.db");
+        drop(SqliteStore::open(&path).unwrap());
+        for (last, is_taken) in [(-1, false), (i64::MAX, false), ((1 << 62) + 1, false), (1 << 62, true)] {
+            let conn = rusqlite::Connection::open(&path).unwrap();
+            conn.execute("UPDATE revision SET last = ?1", [last]).unwrap();
+            assert_eq!(SqliteStore::open(&path).is_ok(), is_taken, "{last}");
+        }
+        let store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.write(create("a")).await.unwrap(), (1 << 62) + 1);
+        store.shared.state.write().unwrap().revision = i64::MAX as u64;
+        let refused = store.write(create("b")).await.unwrap_err().to_string();
+        assert!(refused.contains("no revision left"), "{refused}");
+        assert!(store.get(&key("b")).await.unwrap().is_none());
     }
 
     #[tokio::test]

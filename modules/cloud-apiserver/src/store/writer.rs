@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use apimachinery::ObjectKey;
+use beehive::Thread;
 use bytes::Bytes;
 use kubeapi::{Change, QuotaCheck, StoreError, Write, WriteError};
 use rusqlite::Connection;
@@ -20,8 +20,8 @@ pub(super) fn start(
     mut conn: Connection,
     shared: Arc<Shared>,
     mut jobs: mpsc::Receiver<Job>,
-) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("api-writer".to_owned()).spawn(move || {
+) -> std::io::Result<Thread> {
+    Thread::start("api-writer", move || {
         let mut batch = Vec::with_capacity(BATCH);
         while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
             write(&mut conn, &shared, std::mem::take(&mut batch));
@@ -66,6 +66,10 @@ fn write(conn: &mut Connection, shared: &Shared, jobs: Vec<Job>) {
     }
 }
 
+fn no_revision() -> WriteError {
+    WriteError::Store(StoreError("the database has no revision left; restore it from a backup".to_owned()))
+}
+
 /// A batch on its way: what its earlier writes made of an object counts for its later ones.
 struct WriteBatch {
     revision: u64,
@@ -98,10 +102,10 @@ impl WriteBatch {
         let weight_of = |json: &Bytes| weight(&key, json);
         let old = before.as_ref().map(|(_, json)| weight_of(json));
         let change = UsageChange { key: &key, old, new: after.as_ref().map(weight_of) };
+        let revision = file::next(self.revision).ok_or_else(no_revision)?;
         self.usage.admit(change, quota, &self.bounds)?;
         self.usage.take(change);
-        self.revision += 1;
-        let revision = self.revision;
+        self.revision = revision;
         self.touched.insert(key.clone(), after.clone().map(|json| (revision, json)));
         self.changes.push(Change { revision, key, before: before.map(|(_, json)| json), after });
         Ok(revision)

@@ -219,9 +219,23 @@ impl EnrolmentHandler {
         released.map_err(|error| ErrorAnswer::not_enrolled(&error))?;
         self.metrics.add("cloudhub_enrolment_names_given_back", 1);
         tracing::info!(%node, serial, "enrolment undone: the node released its name");
-        Ok(format!(
-            "the name `{node}` is given back; its Node stays until `kubectl delete node {node}`, and a token that is bound to it (`keadm gettoken --edgenode-name={node}`) joins under it again"
-        ))
+        let found = self.settings.registry.node_metadata(&node).await;
+        Ok(given_back(&node, found.ok().map(|found| found.is_some())))
+    }
+}
+
+/// What a node is told that gave its name back. `has_node`: whether the cluster has a Node of it; `None`: nobody knows now.
+fn given_back(node: &NodeName, has_node: Option<bool>) -> String {
+    let again =
+        format!("a token that is bound to it (`keadm gettoken --edgenode-name={node}`) joins under it again");
+    match has_node {
+        Some(true) => format!(
+            "the name `{node}` is given back; its Node stays until `kubectl delete node {node}`, and {again}"
+        ),
+        Some(false) => format!("the name `{node}` is given back, of which the cluster has no Node; {again}"),
+        None => format!(
+            "the name `{node}` is given back; a Node of it, if there is one, stays until `kubectl delete node {node}`, and {again}"
+        ),
     }
 }
 
