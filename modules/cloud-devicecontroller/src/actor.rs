@@ -143,6 +143,9 @@ impl Actor for DeviceController {
             "linkedNodes": self.publisher.linked(),
             "nodesWithDevices": self.publisher.nodes(),
             "objects": self.publisher.objects(),
+            "unreadable": self.informers.as_ref().map_or(0, |informers| {
+                informers.devices.borrow().unreadable.len() + informers.models.borrow().unreadable.len()
+            }),
         })
     }
 }
@@ -172,7 +175,7 @@ impl DeviceController {
         }
         self.publisher.publish(&wanted).await;
         self.publisher.complete().await;
-        if self.parts.interruptions.none() {
+        if self.parts.interruptions.are_whole(&[DEVICES, DEVICE_MODELS]) {
             for node in self.publisher.not_current() {
                 self.publisher.current(&node).await;
             }

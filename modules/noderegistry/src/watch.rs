@@ -7,8 +7,10 @@ use contract::NodeName;
 use crd::EdgeNode;
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::PartialObjectMeta;
+use kube::Resource;
+use kube::api::{Api, ApiResource};
 use kube::runtime::watcher::{Config, Event, watcher};
+use kubewatch::WatchedMetadata;
 
 use crate::plan;
 use crate::register::Registry;
@@ -74,7 +76,10 @@ impl Registry {
     /// Tells `hear` of every change of a name, for ever. After a break it goes on where it was, or lists everything again.
     pub async fn watch(&self, env: &Env, mut hear: impl FnMut(Heard)) {
         let config = Config::default().timeout(REQUEST_SECONDS);
-        let mut events = std::pin::pin!(watcher(self.names.clone(), config));
+        // One name that cannot be read must not hide the others.
+        let names: Api<WatchedMetadata> =
+            Api::all_with(self.names.clone().into_client(), &ApiResource::erase::<EdgeNode>(&()));
+        let mut events = std::pin::pin!(watcher(names, config));
         let mut pause = AGAIN_AFTER;
         while let Some(event) = events.next().await {
             let event = match event {
@@ -95,15 +100,16 @@ impl Registry {
     }
 }
 
-fn heard(event: Event<PartialObjectMeta<EdgeNode>>) -> Option<Heard> {
+/// A name that cannot be read has no certificate that is known to live, so no link of it stays open.
+fn heard(event: Event<WatchedMetadata>) -> Option<Heard> {
     // A name that no node can have has no link either.
     let named = |metadata: &ObjectMeta| metadata.name.as_deref().and_then(|name| NodeName::parse(name).ok());
     match event {
         Event::Init => Some(Heard::Begins),
         Event::InitDone => Some(Heard::Complete),
         Event::InitApply(found) | Event::Apply(found) => {
-            Some(Heard::Is(named(&found.metadata)?, Sight::of(&found.metadata)))
+            Some(Heard::Is(named(found.meta())?, Sight::of(found.meta())))
         }
-        Event::Delete(found) => Some(Heard::Gone(named(&found.metadata)?)),
+        Event::Delete(found) => Some(Heard::Gone(named(found.meta())?)),
     }
 }

@@ -256,6 +256,7 @@ impl World {
                 lease_period: LEASE_PERIOD,
                 identity: cloud::identity(&env),
                 reading: kubewatch::Reading::AsItself,
+                interruptions: kubewatch::Interruptions::default(),
             };
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);
