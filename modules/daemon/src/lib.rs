@@ -11,10 +11,10 @@
 //! # Keeps across a restart
 //! Nothing.
 //! # Never
-//! Colours a log that no terminal shows, or says a cause of an error twice.
+//! Colours a log that no terminal shows, says a cause of an error twice, or lets a library write bodies of requests into the log.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod log;
+pub mod log;
 pub mod notify;
 mod run;
 
