@@ -353,7 +353,9 @@ mod tests {
     fn an_object_that_cannot_be_read_is_named_and_its_last_version_is_kept_while_it_is_the_same_object() {
         let mut cache = Cache::default();
         let unreadable = |name: &str, uid: &str| Unreadable {
-            metadata: serde_json::from_value(json!({ "namespace": "d", "name": name, "uid": uid })).unwrap(),
+            metadata: Box::new(
+                serde_json::from_value(json!({ "namespace": "d", "name": name, "uid": uid })).unwrap(),
+            ),
             why: "it is odd".to_owned(),
         };
         cache.take(&POD, Event::Init);

@@ -150,7 +150,7 @@ fn readable(event: Event<WatchedObject>) -> Result<Event<DynamicObject>, Unreada
         Event::InitApply(object) => Event::InitApply(object.into_read()?),
         Event::Apply(object) => Event::Apply(object.into_read()?),
         Event::Delete(object) => Event::Delete(object.into_read().unwrap_or_else(|unreadable| {
-            DynamicObject { types: None, metadata: unreadable.metadata, data: serde_json::Value::Null }
+            DynamicObject { types: None, metadata: *unreadable.metadata, data: serde_json::Value::Null }
         })),
     })
 }

@@ -25,14 +25,14 @@ pub enum WatchedObject {
     /// It was read, without its `managedFields`, which nobody here needs and which nest as deep as the object.
     Read(Box<DynamicObject>),
     /// It is there and could not be read.
-    Unreadable(Box<Unreadable>),
+    Unreadable(Unreadable),
 }
 
 /// An object that could not be read.
 #[derive(Debug, Clone)]
 pub struct Unreadable {
     /// Its name, namespace, uid and resourceVersion, as far as they are text.
-    pub metadata: ObjectMeta,
+    pub metadata: Box<ObjectMeta>,
     /// Why, for a person. It quotes nothing of the object.
     pub why: String,
 }
@@ -45,7 +45,7 @@ impl WatchedObject {
     pub fn into_read(self) -> Result<DynamicObject, Unreadable> {
         match self {
             WatchedObject::Read(object) => Ok(*object),
-            WatchedObject::Unreadable(unreadable) => Err(*unreadable),
+            WatchedObject::Unreadable(unreadable) => Err(unreadable),
         }
     }
 }
@@ -153,7 +153,7 @@ fn of_tree(mut tree: Value, is_too_deep: bool) -> WatchedObject {
             resource_version: text("resourceVersion"),
             ..ObjectMeta::default()
         };
-        WatchedObject::Unreadable(Box::new(Unreadable { metadata, why }))
+        WatchedObject::Unreadable(Unreadable { metadata: Box::new(metadata), why })
     };
     if is_too_deep {
         return unreadable(format!("it is nested deeper than {DEPTH_MAX} levels"));

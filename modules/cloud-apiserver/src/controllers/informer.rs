@@ -234,7 +234,7 @@ fn object_of(kind: &Kind, object: DynamicObject) -> Result<Arc<Value>, Unreadabl
     let metadata = ObjectMeta { managed_fields: None, ..object.metadata.clone() };
     let object = DynamicObject { metadata, ..object };
     let mut value = serde_json::to_value(&object)
-        .map_err(|error| Unreadable { metadata: object.metadata, why: error.to_string() })?;
+        .map_err(|error| Unreadable { metadata: Box::new(object.metadata), why: error.to_string() })?;
     value["apiVersion"] = json!(kind.api_version());
     value["kind"] = json!(kind.kind);
     Ok(Arc::new(value))

@@ -207,7 +207,7 @@ fn watch_metadata(client: &kube::Client, resource: &ApiResource) -> Watch<Entry>
     // A new status is none of the graph's business: an entry stays the same then.
     // Of one that cannot be read it is known that it is there: it is nobody's dependent, and its own are not taken from it.
     let read = |object: WatchedMetadata| {
-        Ok(entry(object.into_read().unwrap_or_else(|unreadable| unreadable.metadata)))
+        Ok(entry(object.into_read().unwrap_or_else(|unreadable| *unreadable.metadata)))
     };
     cache_events(events, read).boxed()
 }
