@@ -65,8 +65,9 @@ async fn no_write_makes_an_object_that_is_nested_deeper_than_a_list_can_carry() 
     let (code, _) = server.refused(Method::POST, THINGS, thing("deeper", 120)).await;
     assert_eq!(code, 422);
     let yaml = [("content-type", "application/yaml")];
-    let flow = json!({"metadata": {"name": "y"}, "spec": nested(70)});
-    assert_eq!(server.ask(Method::POST, THINGS, &yaml, flow).await.0, 422, "JSON is YAML");
+    let (code, told, _) = server.ask(Method::POST, THINGS, &yaml, thing("y", 70)).await;
+    // JSON is YAML, whose reader has a bound of its own, too.
+    assert!(matches!(code, 400 | 422), "{code} {told}");
     let list = server.ok(Method::GET, THINGS, Value::Null).await;
     assert_eq!(list["items"].as_array().unwrap().len(), 2);
 }
