@@ -64,7 +64,7 @@ pub enum ConfigError {
 }
 
 fn counted(defects: usize) -> String {
-    if defects == 1 { "a wrong value".to_owned() } else { format!("{defects} wrong values") }
+    if defects == 1 { "1 wrong value".to_owned() } else { format!("{defects} wrong values") }
 }
 
 fn told(defects: &[Defect]) -> String {
