@@ -12,7 +12,7 @@ use cloud_apiserver::StandAlone;
 use cloud_hub::{EnrolmentSettings, SecretError, SecretStore, WebSocketListener, websocket_queue};
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
 use https::{Port, TlsError};
-use kubewatch::{ReadAs, ReadAsError};
+use kubewatch::{Interruptions, ReadAs, ReadAsError};
 use noderegistry::Registry;
 use thiserror::Error;
 
@@ -58,6 +58,9 @@ pub enum StartError {
     /// The map is wrong.
     #[error("wiring")]
     Wiring(#[from] WiringError),
+    /// The stand-alone API's kubeconfig cannot be written.
+    #[error("the stand-alone API")]
+    StandAlone(#[source] Box<cloud_apiserver::StartError>),
     /// A setting that was not validated.
     #[error("setting `{0}` is no IP address")]
     Address(String),
@@ -121,6 +124,7 @@ impl CloudCore {
             .transpose()?;
         let monitor = MonitorPorts::bind(socket(&monitor.bind_address)?, healthz)?;
         let enrolment_address = enrolment.port.address();
+        let interruptions = Interruptions::default();
         let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
         let dependencies = Dependencies {
             client,
@@ -130,8 +134,10 @@ impl CloudCore {
             lease_period: Duration::from_secs(frequency),
             identity,
             read_as,
+            interruptions: interruptions.clone(),
         };
-        let listening = listeners::ListenerDependencies { enrolment, fallback, monitor: monitor.clone() };
+        let listening =
+            listeners::ListenerDependencies { enrolment, fallback, monitor: monitor.clone(), interruptions };
         let mut hive = Hive::new("cloudcore", env);
         // First, so that it stops last.
         if let Some(api) = &api {
@@ -143,6 +149,10 @@ impl CloudCore {
         topology::actors(&mut hive, mailboxes, dependencies);
         listeners::actors(&mut hive, listeners, listening);
         hive.open()?;
+        // Every port is bound: this start does not fail any more.
+        if let Some(api) = &api {
+            api.write_kubeconfig().map_err(|error| StartError::StandAlone(Box::new(error)))?;
+        }
         Ok(CloudCore { hive, enrolment: enrolment_address, monitor, link, websocket })
     }
 

@@ -8,6 +8,7 @@ use beehive::link::Connection;
 use beehive::{Capacity, Hive, Mailbox, Policy};
 use cloud_hub::{Enrolment, EnrolmentMsg, EnrolmentSettings, WebSocketListener, WebSocketMsg};
 use https::{Port, Tls};
+use kubewatch::Interruptions;
 use tokio::sync::mpsc;
 
 use crate::monitor::{Monitor, MonitorMsg, MonitorPorts};
@@ -31,6 +32,8 @@ pub struct ListenerDependencies {
     pub fallback: Option<FallbackListener>,
     /// The ports of the admin endpoint.
     pub monitor: MonitorPorts,
+    /// Which watches have broken off.
+    pub interruptions: Interruptions,
 }
 
 /// Enrolment's port, its certificate, and what it decides with.
@@ -75,7 +78,8 @@ pub fn actors(hive: &mut Hive, mailboxes: ListenerMailboxes, dependencies: Liste
         Enrolment::new(Rc::clone(&port), tls.clone(), Arc::clone(&settings))
     });
     let (ports, inspector) = (dependencies.monitor, hive.inspector());
+    let interruptions = dependencies.interruptions;
     hive.supervise(mailboxes.monitor, Policy::default(), move || {
-        Monitor::new(ports.clone(), inspector.clone())
+        Monitor::new(ports.clone(), inspector.clone(), interruptions.clone())
     });
 }

@@ -3,14 +3,16 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{
-    Actor, ActorState, Address, Context, Fault, HiveReport, Inspector, Liveness, Message, Metrics,
+    Actor, ActorState, Address, Clock, Context, Fault, HiveReport, Inspector, Liveness, Message, Metrics,
 };
 use http::{Method, Request, StatusCode};
 use https::{Answer, Event, Handler, Http, Limits, Peer, Port, Server, body};
 use hyper::body::Incoming;
+use kubewatch::Interruptions;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -20,6 +22,12 @@ use crate::metrics;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// 1 s for answers in hand when it stops.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// 30 s: a watch that has broken off for so long is named. A shorter break heals by itself all the time.
+const BROKEN_FOR: Duration = Duration::from_secs(30);
+/// What there is.
+const PATHS: &str =
+    "/healthz: whether CloudCore works\n/metrics: Prometheus' text format\n/state: every actor, as JSON\n";
 
 /// 64 connections at once of the whole endpoint: scrapers and people are few.
 const LIMITS: Limits = Limits {
@@ -106,13 +114,14 @@ impl Message for MonitorMsg {
 pub struct Monitor {
     ports: MonitorPorts,
     inspector: Inspector,
+    interruptions: Interruptions,
     servers: Vec<Server>,
 }
 
 impl Monitor {
-    /// An endpoint at `ports` that shows what `inspector` reads.
-    pub fn new(ports: MonitorPorts, inspector: Inspector) -> Self {
-        Monitor { ports, inspector, servers: Vec::new() }
+    /// An endpoint at `ports` that shows what `inspector` reads, and which watches have broken off.
+    pub fn new(ports: MonitorPorts, inspector: Inspector, interruptions: Interruptions) -> Self {
+        Monitor { ports, inspector, interruptions, servers: Vec::new() }
     }
 
     fn serve(
@@ -126,7 +135,8 @@ impl Monitor {
         let (metrics, monitor) = (cx.env().metrics().clone(), cx.myself());
         let liveness = self.inspector.liveness();
         let notice = move |event| count(&metrics, event);
-        let pages = move || Http::new(Pages { shows, monitor, liveness });
+        let (interruptions, clock) = (self.interruptions.clone(), cx.env().clock());
+        let pages = move || Http::new(Pages { shows, monitor, liveness, interruptions, clock });
         let server = Server::start(name, port, None, limits, cx.env().clock(), notice, pages);
         let server = server.map_err(|error| Fault::from_error(&error))?;
         server.tell_end(cx, MonitorMsg::ServerEnded);
@@ -195,14 +205,17 @@ struct Pages {
     monitor: Address<MonitorMsg>,
     /// What is known of the hive's thread without it.
     liveness: Liveness,
+    interruptions: Interruptions,
+    clock: Arc<dyn Clock>,
 }
 
 impl Handler for Pages {
     async fn handle(&self, request: Request<Incoming>, _: &Peer) -> Answer {
-        let page = match (request.uri().path(), self.shows) {
-            ("/healthz", _) => health as fn(&HiveReport) -> Answer,
-            ("/state", PageSet::Everything) => state,
-            ("/metrics", PageSet::Everything) => prometheus,
+        let page: fn(&Self, &HiveReport) -> Answer = match (request.uri().path(), self.shows) {
+            ("/healthz", _) => Pages::health,
+            ("/state", PageSet::Everything) => |_, report| state(report),
+            ("/metrics", PageSet::Everything) => |_, report| prometheus(report),
+            ("/", PageSet::Everything) => return body::sentence(StatusCode::OK, PATHS),
             _ => return body::sentence(StatusCode::NOT_FOUND, "there is nothing here\n"),
         };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -212,29 +225,41 @@ impl Handler for Pages {
             return body::sentence(StatusCode::SERVICE_UNAVAILABLE, format!("{blocked}\n"));
         }
         match self.report().await {
-            Some(report) => page(&report),
+            Some(report) => page(self, &report),
             None => body::sentence(StatusCode::SERVICE_UNAVAILABLE, "no answer from the actors\n"),
         }
     }
 }
 
 impl Pages {
+    /// 503 for what a new start may mend: an actor that does not run. A watch that has broken off is said and no reason to start
+    /// anew: nodes that are linked stay so meanwhile, and a new CloudCore would find the same API server.
+    fn health(&self, report: &HiveReport) -> Answer {
+        let sick = report.actors.iter().filter(|actor| actor.state != ActorState::Running);
+        let sick: Vec<&str> = sick.map(|actor| actor.name.as_str()).collect();
+        if !sick.is_empty() {
+            let said = format!("not running: {}\n", sick.join(", "));
+            return body::sentence(StatusCode::SERVICE_UNAVAILABLE, said);
+        }
+        let now = self.clock.now();
+        let mut said = "ok\n".to_owned();
+        for (resource, since) in self.interruptions.list() {
+            let seconds = now.since(since);
+            if seconds >= BROKEN_FOR {
+                let seconds = seconds.as_secs();
+                said += &format!(
+                    "the watch of {resource} broke off {seconds} s ago and has not listed again: see the log\n"
+                );
+            }
+        }
+        body::sentence(StatusCode::OK, said)
+    }
+
     /// `None`: too many ask, or the hive has ended.
     async fn report(&self) -> Option<HiveReport> {
         let (answer, report) = oneshot::channel();
         self.monitor.try_tell(MonitorMsg::Report(answer)).ok()?;
         report.await.ok()
-    }
-}
-
-fn health(report: &HiveReport) -> Answer {
-    let running = |state: &ActorState| *state == ActorState::Running;
-    let sick = report.actors.iter().filter(|actor| !running(&actor.state)).map(|actor| actor.name.as_str());
-    let sick: Vec<&str> = sick.collect();
-    if sick.is_empty() {
-        body::sentence(StatusCode::OK, "ok\n")
-    } else {
-        body::sentence(StatusCode::SERVICE_UNAVAILABLE, format!("not running: {}\n", sick.join(", ")))
     }
 }
 
@@ -310,7 +335,9 @@ mod tests {
                 || Faulty,
             );
             let (kept, inspector) = (ports.clone(), hive.inspector());
-            hive.supervise(mailbox, Policy::default(), move || Monitor::new(kept.clone(), inspector.clone()));
+            hive.supervise(mailbox, Policy::default(), move || {
+                Monitor::new(kept.clone(), inspector.clone(), Interruptions::default())
+            });
             hive.open().unwrap();
             test(Fixture { env, hive, ports, monitor, fail }).await;
         });
@@ -328,6 +355,8 @@ mod tests {
             assert!(metrics.starts_with("HTTP/1.1 200 OK"), "{metrics}");
             assert!(metrics.contains("kubehive_actor_restarts_total{actor=\"monitor\"} 0"), "{metrics}");
             assert!(get(all, "/state").await.contains("\"daemon\":\"cloudcore\""));
+            let paths = get(all, "/").await;
+            assert!(paths.starts_with("HTTP/1.1 200 OK") && paths.contains("/metrics"), "{paths}");
         });
     }
 

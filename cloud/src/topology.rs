@@ -67,6 +67,8 @@ pub struct Dependencies {
     pub identity: String,
     /// As whom Secrets and config maps are read.
     pub read_as: ReadAs,
+    /// Which watches have broken off, as all of them say it.
+    pub interruptions: Interruptions,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
@@ -123,9 +125,16 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
 
 /// Makes the actors. Each can be restarted at any message: see their headings for what a new incarnation is told again.
 pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies) {
-    let Dependencies { client, acceptor, registry, node_limit, lease_period, identity, read_as } =
-        dependencies;
-    let interruptions = Interruptions::default();
+    let Dependencies {
+        client,
+        acceptor,
+        registry,
+        node_limit,
+        lease_period,
+        identity,
+        read_as,
+        interruptions,
+    } = dependencies;
     let lease_dependencies = cloud_nodelease::Dependencies {
         client: client.clone(),
         hub: mailboxes.lease_to_hub,

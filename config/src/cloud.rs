@@ -311,6 +311,21 @@ mod tests {
     }
 
     #[test]
+    fn a_value_of_a_wrong_type_hides_no_wrong_name() {
+        let text = "modules: {cloudHub: {nodeLimit: [], nodeLimits: 3}, nothing: {}}";
+        let error =
+            load::parse::<CloudCore>(Path::new("f"), text, kubeedge::CLOUDCORE).unwrap_err().to_string();
+        for part in [
+            "has 3 wrong values",
+            "modules.cloudHub.nodeLimits",
+            "modules.nothing",
+            "`modules.cloudHub.nodeLimit` is not understood",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
     fn all_defects_are_told_at_once() {
         let text =
             "modules: {cloudHub: {nodeLimit: 0, advertiseAddress: [nowhere], quic: {address: x, port: 1}}}";

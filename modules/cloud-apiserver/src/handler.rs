@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use beehive::Metrics;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -20,10 +21,12 @@ use kubeapi::{Api, ApiError, Attributes, BODY_MAX, Body, User};
 
 use crate::access::AccessControl as _;
 use crate::authenticator::Authenticator;
+use crate::events;
 use crate::impersonate::{self, ImpersonationError};
 use crate::quota::{ByteQuota, BytesPermit};
 use crate::rbac;
 use crate::store::SqliteStore;
+use crate::untaken::UntakenLines;
 
 /// 60 s for the body of a request, with the wait for its room.
 const BODY_WITHIN: Duration = Duration::from_secs(60);
@@ -37,6 +40,11 @@ const ANSWERS: (usize, usize) = (64 << 20, 192 << 20);
 /// 64 KiB: longer answers are counted until they are taken, and are sent in pieces of it.
 const PIECE: usize = 64 << 10;
 
+/// 10 s: a request that keeps the API's one thread for so long is named.
+const KEPT_FOR: Duration = Duration::from_secs(10);
+/// 256 characters of its path.
+const PATH_SHOWN: usize = 256;
+
 /// What a user hears whose answers are too many.
 const UNTAKEN: &str =
     "earlier answers are not ready or have not been taken yet: read them, or list in pages (limit)";
@@ -47,6 +55,7 @@ pub(crate) struct ApiHandler {
     api: Api<SqliteStore>,
     authenticator: Arc<Authenticator>,
     quotas: Arc<Quotas>,
+    metrics: Metrics,
 }
 
 struct Quotas {
@@ -57,15 +66,15 @@ struct Quotas {
 
 struct UserQuotas {
     bodies: ByteQuota,
-    answers: ByteQuota,
+    answers: Arc<ByteQuota>,
+    untaken: Arc<UntakenLines>,
 }
 
 impl UserQuotas {
     fn new() -> Self {
-        UserQuotas {
-            bodies: ByteQuota::new(BODIES.0, BODIES.1),
-            answers: ByteQuota::new(ANSWERS.0, ANSWERS.1),
-        }
+        let answers = Arc::new(ByteQuota::new(ANSWERS.0, ANSWERS.1));
+        let untaken = UntakenLines::new(Arc::clone(&answers), PIECE);
+        UserQuotas { bodies: ByteQuota::new(BODIES.0, BODIES.1), answers, untaken }
     }
 }
 
@@ -77,14 +86,28 @@ impl Quotas {
 
 impl Handler for ApiHandler {
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
-        self.answer(request, peer).await
+        let path: String = request.uri().path().chars().take(PATH_SHOWN).collect();
+        let what = format!("{} {}", request.method(), path.escape_debug());
+        let clock = self.authenticator.clock();
+        let mut answer = std::pin::pin!(self.answer(request, peer));
+        // Each look at a request has the thread to itself: one that keeps it keeps all others waiting.
+        std::future::poll_fn(|cx| {
+            let began = clock.now();
+            let polled = answer.as_mut().poll(cx);
+            let kept = clock.now().since(began);
+            if kept >= KEPT_FOR {
+                events::thread_kept(&self.metrics, &what, kept);
+            }
+            polled
+        })
+        .await
     }
 }
 
 impl ApiHandler {
-    pub(crate) fn new(api: Api<SqliteStore>, authenticator: Arc<Authenticator>) -> Self {
+    pub(crate) fn new(api: Api<SqliteStore>, authenticator: Arc<Authenticator>, metrics: Metrics) -> Self {
         let quotas = Quotas { masters: UserQuotas::new(), others: UserQuotas::new() };
-        ApiHandler { api, authenticator, quotas: Arc::new(quotas) }
+        ApiHandler { api, authenticator, quotas: Arc::new(quotas), metrics }
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
@@ -149,7 +172,9 @@ impl ApiHandler {
                         () = stopping => {}
                     }
                 };
-                reply(Response::from_parts(parts, Body::Stream(lines.take_until(ends).boxed())))
+                let untaken =
+                    self.quotas.of(&payer).untaken.lines(&payer.name, lines.take_until(ends).boxed());
+                reply(Response::from_parts(parts, Body::Stream(untaken)))
             }
             (parts, body) => self.counted(Response::from_parts(parts, body), &payer, held),
         }

@@ -45,6 +45,7 @@ mod standalone;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod untaken;
 
 pub use access::{AccessControl, TokenRequest};
 pub use actor::ApiServerMsg;

@@ -61,6 +61,7 @@ pub struct StandAlone {
     tls: Tls,
     kubeconfig: PathBuf,
     store: Arc<SqliteStore>,
+    kubeconfig_text: String,
     api: Api<SqliteStore>,
     handler: ApiHandler,
     controllers: controllers::ControllerSettings,
@@ -72,14 +73,15 @@ impl StandAlone {
     /// # Errors
     /// See [`StartError`].
     pub async fn open(settings: Settings, env: &Env) -> Result<Self, StartError> {
-        for repaired in folder::secure(&settings.data_dir)? {
+        let (lock, repaired) = folder::open(&settings.data_dir)?;
+        for repaired in repaired {
             tracing::warn!("{repaired}");
         }
         let keys = Keys::load(&settings.data_dir, env)?;
         let database = settings.data_dir.join("api.db");
         // SQLite gives its log and its shared memory the mode of the database.
         folder::make_private(&database)?;
-        let store = Arc::new(SqliteStore::open(&database)?);
+        let store = Arc::new(SqliteStore::open(&database)?.locked(lock));
         let (clock, random) = (env.clock(), Arc::from(env.id_source()));
         let authenticator = Authenticator::new(
             Arc::clone(&store),
@@ -113,13 +115,22 @@ impl StandAlone {
         let host = if address.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address.ip() };
         let server = format!("https://{}", SocketAddr::new(host, address.port()));
         let kubeconfig = settings.data_dir.join("admin.kubeconfig");
-        keys::write(&kubeconfig, &keys::kubeconfig(&server, &keys.authority, &keys.admin_token))?;
+        let kubeconfig_text = keys::kubeconfig(&server, &keys.authority, &keys.admin_token);
         let controllers = controllers::ControllerSettings {
             ca_pem: keys.authority.cert_pem().to_owned(),
             ..settings.controllers
         };
-        let handler = ApiHandler::new(api.clone(), authenticator);
-        Ok(StandAlone { port: Rc::new(port), tls, kubeconfig, store, api, handler, controllers })
+        let handler = ApiHandler::new(api.clone(), authenticator, env.metrics().clone());
+        Ok(StandAlone {
+            port: Rc::new(port),
+            tls,
+            kubeconfig,
+            kubeconfig_text,
+            store,
+            api,
+            handler,
+            controllers,
+        })
     }
 
     /// Where it listens.
@@ -127,9 +138,18 @@ impl StandAlone {
         self.port.address()
     }
 
-    /// The admin's kubeconfig.
+    /// Where the admin's kubeconfig is, once it was written.
     pub fn kubeconfig_path(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// Writes the admin's kubeconfig. Whoever starts the daemon does so when nothing can go wrong any more: one that a start
+    /// that failed left behind would name a server that is not there.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_kubeconfig(&self) -> Result<(), StartError> {
+        Ok(keys::write(&self.kubeconfig, &self.kubeconfig_text)?)
     }
 
     /// A client inside this process, as `system:masters`.
@@ -180,6 +200,7 @@ pub async fn start(settings: Settings, env: Env) -> Result<Running, StartError> 
     let mailboxes = mailboxes(&mut hive);
     actors(&mut hive, mailboxes, &api);
     hive.open()?;
+    api.write_kubeconfig()?;
     Ok(Running { api, hive })
 }
 

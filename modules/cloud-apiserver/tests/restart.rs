@@ -370,6 +370,7 @@ fn an_informer_that_panics_lists_again() {
 }
 
 async fn over_https(api: &StandAlone) -> kube::Client {
+    api.write_kubeconfig().unwrap();
     let kubeconfig = Kubeconfig::read_from(api.kubeconfig_path()).unwrap();
     let config =
         kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();

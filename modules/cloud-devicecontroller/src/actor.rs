@@ -144,6 +144,9 @@ impl Actor for DeviceController {
             "linkedNodes": self.publisher.linked(),
             "nodesWithDevices": self.publisher.nodes(),
             "objects": self.publisher.objects(),
+            "unreadable": self.informers.as_ref().map_or(0, |informers| {
+                informers.devices.borrow().unreadable.len() + informers.models.borrow().unreadable.len()
+            }),
         })
     }
 }
@@ -173,7 +176,7 @@ impl DeviceController {
         }
         self.publisher.publish(&wanted).await;
         self.publisher.complete().await;
-        if self.dependencies.interruptions.none() {
+        if self.dependencies.interruptions.are_whole(&[DEVICES, DEVICE_MODELS]) {
             for node in self.publisher.not_current() {
                 self.publisher.current(&node).await;
             }

@@ -148,6 +148,9 @@ impl Actor for EdgeController {
             "linkedNodes": self.publisher.linked(),
             "edgeNodes": self.publisher.nodes(),
             "objects": self.publisher.objects(),
+            "unreadable": informers.map_or(0, |informers| {
+                informers.nodes.borrow().unreadable.len() + informers.pods.borrow().unreadable.len()
+            }),
             "needs": needs,
             "needsNotWhole": open,
         })
@@ -322,10 +325,10 @@ impl EdgeController {
         (!is_ending).then(|| found.object.uid.clone())
     }
 
-    /// Says of the sessions that opened that all was sent which their nodes should hold, where nothing is missing: no watch
-    /// has broken off, and the API server has said of everything that belongs on the node what it is.
+    /// Says of the sessions that opened that all was sent which their nodes should hold, where nothing is missing: neither
+    /// the watch of Nodes nor that of pods has broken off, and the API server has said of everything that belongs on the node what it is.
     async fn say_current(&mut self, cx: &Context<EdgeControllerMsg>) {
-        if !self.dependencies.interruptions.none() {
+        if !self.dependencies.interruptions.are_whole(&[NODES, PODS]) {
             return;
         }
         for node in self.publisher.not_current() {

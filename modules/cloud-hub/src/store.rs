@@ -118,7 +118,10 @@ impl SecretStore {
         name: &'static str,
         make: impl Fn() -> Result<Data, SecretError>,
     ) -> Result<Secret, SecretError> {
-        let at = |source| SecretError::Api { secret: name, source };
+        let at = |source| match source {
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => SecretError::Undecodable(name),
+            source => SecretError::Api { secret: name, source },
+        };
         for _ in 0..SWAP_TRIES {
             if let Some(secret) = self.secrets.get_opt(name).await.map_err(at)? {
                 return Ok(secret);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use beehive::{Actor, Address, Context, Fault, Reply, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::ids::{NODES, PODS};
 use contract::nodelease::{ClaimRefused, NodeLeaseMsg, SessionState};
 use contract::synccontroller::SyncStatus;
 use kubewatch::Interruptions;
@@ -32,7 +33,7 @@ pub struct Dependencies {
     pub cloudcore: String,
     /// How often the Lease of a node that is alive is renewed, at most.
     pub lease_period: Duration,
-    /// Whether the controllers' watches are whole: a CloudCore that lags behind takes no node.
+    /// Whether the controllers' watches are whole: a CloudCore that lags behind in Nodes or pods takes no node.
     pub interruptions: Interruptions,
 }
 
@@ -97,10 +98,15 @@ impl Actor for NodeLease {
     fn samples(&self) -> Vec<Sample> {
         let (sessions, linked) = self.sessions.borrow().counts();
         // Far below 2^53.
-        vec![
+        let mut samples = vec![
             Sample::new("kubehive_nodelease_sessions", sessions as f64),
             Sample::new("kubehive_nodelease_linked", linked as f64),
-        ]
+        ];
+        let broken = self.dependencies.interruptions.list().into_keys();
+        samples.extend(
+            broken.map(|resource| Sample::new("kubehive_watch_broken", 1.0).of("resource", resource)),
+        );
+        samples
     }
 }
 
@@ -133,8 +139,11 @@ impl NodeLease {
         if reply.is_abandoned() {
             return;
         }
-        if !self.dependencies.interruptions.none() {
-            let reason = "a watch of the API server has broken off and has not listed again";
+        // What a node is told it may hold or must let go of waits for the watches that this is read from: each controller says
+        // of a session what it knows only while its own are whole. So a watch of another kind is no reason to send a node away;
+        // without Nodes and pods, though, another CloudCore that sees them serves it better.
+        if !self.dependencies.interruptions.are_whole(&[NODES, PODS]) {
+            let reason = "the watch of Nodes or of pods has broken off and has not listed again";
             return reply.send(Err(not_now(reason)));
         }
         let admission = self.admission(cx);

@@ -100,7 +100,10 @@ fn condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Value> {
     let same = before.is_some_and(|before| {
         before.status == status
             && before.reason.as_deref() == Some(reason)
-            && before.message.as_deref().is_some_and(|before| lasting(before) == lasting(&message))
+            && before.message.as_deref().is_some_and(|before| {
+                // Bytes of a session that is over are no reason to keep the words, and more bytes are none to write.
+                lasting(before) == lasting(&message) && before.contains(BYTES) == message.contains(BYTES)
+            })
     });
     if same {
         return None;
@@ -108,20 +111,32 @@ fn condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Value> {
     Some(written(SYNCED, (status, reason, &message), before, *now))
 }
 
-/// What carries the node's link, unless `before` says the same already; nothing of a node without one. `True` is QUIC, `False`
-/// the fallback.
+/// What carries the node's link, unless `before` says the same already. `True` is QUIC; `False` is the fallback, or that there is
+/// no link: written by the CloudCore that had it, as long as no other has the node.
 fn link_condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Value> {
-    let (status, reason, message) = match synced.link?.0 {
-        Transport::Quic | Transport::Memory => ("True", "QUIC", "the link runs over QUIC"),
-        Transport::WebSocket => (
+    let (status, reason, message) = match synced.link.map(|(transport, ..)| transport) {
+        Some(Transport::Quic | Transport::Memory) => ("True", "QUIC", "the link runs over QUIC".to_owned()),
+        Some(Transport::WebSocket) => (
             "False",
             "WebSocketFallback",
-            "the link runs over WebSocket: let the node reach CloudCore's QUIC port by UDP",
+            "the link runs over WebSocket: let the node reach CloudCore's QUIC port by UDP".to_owned(),
         ),
+        // The session has begun, and NodeLease has not heard of its link yet.
+        None if synced.status.linked => return None,
+        None => {
+            let since = whole_seconds(synced.now);
+            ("False", "LinkDown", format!("the link is down; CloudCore has had none since {since}"))
+        }
     };
     let same =
         before.is_some_and(|before| before.status == status && before.reason.as_deref() == Some(reason));
-    (!same).then(|| written(LINK, (status, reason, message), before, synced.now))
+    // A fallback and no link are both `False`, and each has a beginning of its own.
+    (!same).then(|| written(LINK, (status, reason, &message), None, synced.now))
+}
+
+/// Kubernetes' own times have whole seconds.
+fn whole_seconds(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn written(
@@ -130,8 +145,7 @@ fn written(
     before: Option<&NodeCondition>,
     now: jiff::Timestamp,
 ) -> Value {
-    // Kubernetes' own times have whole seconds.
-    let text = |time: jiff::Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let text = whole_seconds;
     let unmoved = before.filter(|before| before.status == status);
     let since = unmoved.and_then(|before| before.last_transition_time.as_ref()).map_or(now, |time| time.0);
     json!({
@@ -224,11 +238,25 @@ mod tests {
             (&fallback["status"], &fallback["reason"]),
             (&json!("False"), &json!("WebSocketFallback"))
         );
-        let none = Synced { link: None, ..synced(SyncState::InSync, 30, 1) };
+        let none = |second| {
+            let cut = synced(SyncState::InSync, second, 1);
+            Synced { link: None, status: SyncStatus { linked: false, ..cut.status }, ..cut }
+        };
+        let before: NodeCondition = serde_json::from_value(fallback).unwrap();
+        let down = link_condition(&none(90), Some(&before)).unwrap();
+        assert_eq!((&down["status"], &down["reason"]), (&json!("False"), &json!("LinkDown")));
         assert_eq!(
-            link_condition(&none, Some(&before)),
-            None,
-            "a node without a link has nothing to say of it"
+            down["lastTransitionTime"], "1970-01-01T00:01:30Z",
+            "since the link is down, not since the fallback"
         );
+        assert_eq!(down["message"], "the link is down; CloudCore has had none since 1970-01-01T00:01:30Z");
+        let before: NodeCondition = serde_json::from_value(down).unwrap();
+        assert_eq!(link_condition(&none(99), Some(&before)), None);
+        assert_eq!(link_condition(&over(Transport::Quic), Some(&before)).unwrap()["status"], "True");
+
+        let linked = condition(&synced(SyncState::InSync, 30, 1), None).unwrap();
+        let before: NodeCondition = serde_json::from_value(linked).unwrap();
+        let cut = condition(&none(40), Some(&before)).unwrap();
+        assert!(!cut["message"].as_str().unwrap().contains("link"), "the session's bytes go with it: {cut}");
     }
 }

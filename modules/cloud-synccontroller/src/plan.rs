@@ -134,6 +134,17 @@ impl Node {
         self.waiting.iter().map(|(key, since)| (key, *since)).min_by_key(|(_, since)| since.moment)
     }
 
+    /// Whether it is known how it stands: not of a node that was never here, nor while it is found out at the beginning of a session.
+    fn is_known(&self) -> bool {
+        self.confirmed.is_some() && self.session.as_ref().is_none_or(SyncSession::is_open)
+    }
+
+    /// Whether it has confirmed all that it should hold, as the gauge and the condition say it alike: with a link or without, since
+    /// what was confirmed is not undone by a cut. Whether there is a link is said beside it.
+    fn is_in_sync(&self) -> bool {
+        self.is_known() && self.waiting.is_empty()
+    }
+
     fn refusal(&self) -> Option<&str> {
         self.last_refusal.as_deref().filter(|_| self.refusing)
     }
@@ -463,9 +474,9 @@ impl Plan {
         }
         let mut wanted: Vec<(&NodeName, &mut Node, SyncStatus)> = Vec::new();
         for (name, node) in &mut self.nodes {
-            // Of a node that was never here somebody else knows.
-            let is_known = node.confirmed.is_some()
-                && node.session.as_ref().is_none_or(|open| open.is_open() || node.refusing);
+            // What it refuses is shown at once, also while it is asked again.
+            let is_known =
+                node.is_in_sync() || (node.is_known() || node.refusing) && !node.waiting.is_empty();
             let status =
                 status_of(node.waiting.len(), node.oldest(), node.refusal(), node.session.is_some(), now);
             let last_confirmed = node.confirmed.map(|at| at.unix);
@@ -493,22 +504,19 @@ impl Plan {
     /// Every node, for the snapshot.
     pub fn view(&self, now: Timestamp) -> BTreeMap<String, NodeView> {
         let all_ready = self.waiting_for.is_empty();
-        let view = |node: &Node| {
-            let is_open = node.session.as_ref().is_some_and(SyncSession::is_open);
-            NodeView {
-                linked: node.session.is_some(),
-                in_sync: all_ready && is_open && node.waiting.is_empty(),
-                desired: node.desired.len(),
-                waiting: node.waiting.len(),
-                oldest: node.oldest().map(|(key, since)| OldestWaiting {
-                    object: key.to_string(),
-                    seconds: now.moment.since(since.moment).as_secs(),
-                }),
-                last_confirmed: node.confirmed.map(|at| at.unix),
-                refused: node.refused,
-                last_refusal: node.last_refusal.clone(),
-                refusing: node.refusing,
-            }
+        let view = |node: &Node| NodeView {
+            linked: node.session.is_some(),
+            in_sync: all_ready && node.is_in_sync(),
+            desired: node.desired.len(),
+            waiting: node.waiting.len(),
+            oldest: node.oldest().map(|(key, since)| OldestWaiting {
+                object: key.to_string(),
+                seconds: now.moment.since(since.moment).as_secs(),
+            }),
+            last_confirmed: node.confirmed.map(|at| at.unix),
+            refused: node.refused,
+            last_refusal: node.last_refusal.clone(),
+            refusing: node.refusing,
         };
         self.nodes.iter().map(|(name, node)| (name.to_string(), view(node))).collect()
     }

@@ -12,11 +12,12 @@
 //! # Keeps across a restart
 //! Nothing.
 //! # Never
-//! Colours a log that no terminal shows, says a cause of an error twice, or lets somebody fill the log: of what a peer can cause
+//! Colours a log that no terminal shows, says a cause of an error twice, lets a library write bodies of
+//! requests into the log, or lets somebody fill the log: of what a peer can cause
 //! as often as he likes a few lines are written, and then one at times with the count of those that were left out.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod log;
+pub mod log;
 pub mod notify;
 mod run;
 mod thinning;

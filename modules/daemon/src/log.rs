@@ -7,13 +7,18 @@ use std::sync::{Mutex, PoisonError};
 
 use beehive::{Clock, TokioClock};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Crates that write what they sent or received into the log, Secrets among it: whole answers of the API server that could not
+/// be read, at WARN and below.
+const TELLS_BODIES: [&str; 1] = ["kube_client"];
 
 use crate::thinning::{Thinning, Verdict};
 
@@ -41,11 +46,8 @@ pub fn start(filter: &str) {
     let asked = std::env::var_os("RUST_LOG").unwrap_or_default();
     let (filter, refused) = choose(&asked, filter);
     let no_color = std::env::var_os("NO_COLOR");
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(has_color(std::io::stderr().is_terminal(), no_color.as_deref()))
-        .with_writer(std::io::stderr)
-        .map_event_format(|format| Thinned::new(format, TokioClock::real()));
-    tracing_subscriber::registry().with(lines).with(filter).init();
+    let has_color = has_color(std::io::stderr().is_terminal(), no_color.as_deref());
+    subscriber(filter, has_color, std::io::stderr).init();
     if let Some(reason) = refused {
         tracing::warn!(RUST_LOG = ?asked, reason, "RUST_LOG is not understood and has no effect; write levels and TARGET=LEVEL, with commas between");
     }
@@ -53,18 +55,47 @@ pub fn start(filter: &str) {
 
 /// What is logged where `asked` is in `RUST_LOG`, and what is wrong with that.
 fn choose(asked: &OsStr, filter: &str) -> (Targets, Option<String>) {
-    let own = || filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     if asked.is_empty() {
-        return (own(), None);
+        return (own(filter), None);
     }
-    let Some(asked) = asked.to_str() else { return (own(), Some(String::from("it is not UTF-8"))) };
+    let Some(asked) = asked.to_str() else { return (own(filter), Some(String::from("it is not UTF-8"))) };
     if asked.contains(['[', '{']) {
-        return (own(), Some(String::from("directives on spans and fields are not taken")));
+        return (own(filter), Some(String::from("directives on spans and fields are not taken")));
     }
     match asked.parse() {
         Ok(targets) => (targets, None),
-        Err(error) => (own(), Some(tracing_subscriber::filter::ParseError::to_string(&error))),
+        Err(error) => (own(filter), Some(tracing_subscriber::filter::ParseError::to_string(&error))),
     }
+}
+
+/// What is logged by the daemon's own word.
+fn own(filter: &str) -> Targets {
+    filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO))
+}
+
+/// What the log is made of. Whatever the filter lets through, of [`TELLS_BODIES`] no more than errors are written.
+fn subscriber<W>(filter: Targets, has_color: bool, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(has_color)
+        .with_writer(writer)
+        .map_event_format(|format| Thinned::new(format, TokioClock::real()));
+    tracing_subscriber::registry().with(filter).with(lines.with_filter(filter_fn(keeps_secrets)))
+}
+
+fn keeps_secrets(metadata: &Metadata<'_>) -> bool {
+    let of = metadata.target().split("::").next().unwrap_or_default();
+    metadata.is_span() || *metadata.level() == Level::ERROR || !TELLS_BODIES.contains(&of)
+}
+
+/// The log of a daemon whose filter is `filter`, written to `writer`: for tests of what it says.
+pub fn to(
+    filter: &str,
+    writer: impl Fn() -> Box<dyn std::io::Write> + Send + Sync + 'static,
+) -> impl Subscriber + Send + Sync {
+    subscriber(own(filter), false, writer)
 }
 
 /// Colour is for terminals, and for those who have not asked for none (<https://no-color.org>: a value that is not empty).
@@ -184,6 +215,38 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whatever_the_filter_says_no_crate_that_tells_bodies_tells_them() {
+        for filter in ["info", "trace", "info,kube_client::client=trace", "kube_client=trace"] {
+            let lines = Lines::default();
+            let written = lines.clone();
+            tracing::subscriber::with_default(to(filter, move || Box::new(written.clone())), || {
+                tracing::warn!(target: "kube_client::client", "{}", "a-whole-secret");
+                tracing::trace!(target: "kube_client", "{}", "a-whole-secret");
+                tracing::error!(target: "kube_client::client::builder", "failed");
+                tracing::warn!(target: "kube_clients", "another crate");
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert!(!text.contains("a-whole-secret"), "{filter}: {text}");
+            assert!(text.contains("failed"), "{filter}: {text}");
+            assert!(text.contains("another crate"), "a crate of a like name is another: {filter}: {text}");
+        }
+    }
 
     #[test]
     fn rust_log_wins_and_is_refused_where_it_is_not_understood() {

@@ -13,7 +13,7 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Map, Value, json};
 
-use crate::{WatchedKind, pod_status};
+use crate::{Unreadable, WatchedKind, pod_status};
 
 /// One object: what is sent, and what is read here.
 pub struct Cached {
@@ -30,6 +30,9 @@ pub struct Cached {
 pub struct Cache {
     /// The objects.
     pub objects: BTreeMap<ObjectKey, Cached>,
+    /// Objects that are there and could not be read, and why. Of one whose last version could be read, and which is the same
+    /// object still, that version stays in `objects`: nodes go on with it. Of any other there is none, as if it were not there.
+    pub unreadable: BTreeMap<ObjectKey, String>,
     /// Whether the first list is complete.
     pub listed: bool,
     /// While a list runs: what it named so far.
@@ -60,6 +63,31 @@ impl Cache {
         let was_listed = self.listed;
         let moved = self.take(what, event);
         let is_first = self.listed && !was_listed;
+        self.nudge(moved, is_first)
+    }
+
+    /// Takes in that an object is there and could not be read. Answers its key if that is new, and whether the reader is to be
+    /// told to look.
+    pub(crate) fn apply_unreadable(
+        &mut self,
+        what: &WatchedKind,
+        unreadable: &Unreadable,
+    ) -> (Option<ObjectKey>, bool) {
+        let metadata = &unreadable.metadata;
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        let key = ObjectKey::new(what.group_resource, namespace, metadata.name.clone().unwrap_or_default());
+        if let Some(listing) = &mut self.listing {
+            listing.insert(key.clone());
+        }
+        let before = self.objects.get(&key).map(|cached| cached.object.uid.as_str());
+        let is_another = before.is_some_and(|before| metadata.uid.as_deref() != Some(before));
+        let moved = is_another && self.remove(&key);
+        let is_news =
+            self.unreadable.insert(key.clone(), unreadable.why.clone()).as_ref() != Some(&unreadable.why);
+        (is_news.then_some(key), self.nudge(moved, false))
+    }
+
+    fn nudge(&mut self, moved: bool, is_first: bool) -> bool {
         if !self.listed || !moved {
             return false;
         }
@@ -103,10 +131,12 @@ impl Cache {
         for key in &gone {
             self.remove(key);
         }
+        self.unreadable.retain(|key, _| named.contains(key));
         is_first || !gone.is_empty()
     }
 
     fn remove(&mut self, key: &ObjectKey) -> bool {
+        self.unreadable.remove(key);
         let was_there = self.objects.remove(key).is_some();
         if was_there {
             self.note(key);
@@ -125,6 +155,7 @@ impl Cache {
     fn put(&mut self, what: &WatchedKind, object: DynamicObject) -> Option<(ObjectKey, bool)> {
         let trimmed = trim(what, object)?;
         let key = trimmed.key.clone();
+        self.unreadable.remove(&key);
         let same = |cached: &Cached| cached.value == trimmed.value && cached.status == trimmed.status;
         if self.objects.get(&key).is_some_and(same) {
             return Some((key, false));
@@ -371,6 +402,41 @@ mod tests {
         assert_eq!(cache.objects.len(), 1, "kept until the list is complete");
         assert!(cache.take(&POD, Event::InitDone));
         assert!(cache.listed && cache.objects.is_empty());
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_named_and_its_last_version_is_kept_while_it_is_the_same_object() {
+        let mut cache = Cache::default();
+        let unreadable = |name: &str, uid: &str| Unreadable {
+            metadata: Box::new(
+                serde_json::from_value(json!({ "namespace": "d", "name": name, "uid": uid })).unwrap(),
+            ),
+            why: "it is odd".to_owned(),
+        };
+        cache.take(&POD, Event::Init);
+        cache.take(&POD, Event::InitApply(named("p", "1", "a", "Pending")));
+        let fresh = cache.apply_unreadable(&POD, &unreadable("new", "u"));
+        assert_eq!(fresh, (Some(key("new")), false));
+        cache.take(&POD, Event::InitApply(named("q", "1", "a", "Pending")));
+        assert!(cache.apply(&POD, Event::InitDone), "the list is complete, whatever is odd in it");
+        assert_eq!(cache.objects.keys().cloned().collect::<Vec<_>>(), [key("p"), key("q")]);
+        cache.take_moved();
+
+        assert_eq!(cache.apply_unreadable(&POD, &unreadable("p", "u")), (Some(key("p")), false));
+        assert_eq!(cache.apply_unreadable(&POD, &unreadable("p", "u")), (None, false), "it is said once");
+        assert!(cache.objects.contains_key(&key("p")), "the version before is kept");
+        cache.take(&POD, Event::Init);
+        cache.apply_unreadable(&POD, &unreadable("p", "u"));
+        cache.apply_unreadable(&POD, &unreadable("q", "another"));
+        assert!(!cache.apply(&POD, Event::InitDone) && cache.take_moved() == BTreeSet::from([key("q")]));
+        assert_eq!(cache.objects.keys().cloned().collect::<Vec<_>>(), [key("p")], "q is another object now");
+        assert_eq!(cache.unreadable.keys().cloned().collect::<Vec<_>>(), [key("p"), key("q")]);
+
+        assert!(cache.apply(&POD, Event::Apply(named("p", "5", "b", "Pending"))));
+        assert!(
+            cache.apply(&POD, Event::Delete(named("q", "6", "b", "Pending"))) || cache.unreadable.is_empty()
+        );
+        assert!(cache.unreadable.is_empty(), "what can be read again, or is gone, is forgotten");
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! pod. An object's version is computed from what is left, so that every CloudCore comes to the same one, whatever
 //! it has seen of the object's history: a node that another CloudCore takes over costs by the difference, and so does a
 //! CloudCore that restarts. Its resourceVersion could not do that.
+//!
+//! An object that cannot be read - it is nested too deep, or its metadata is of a wrong type - is skipped, named and counted
+//! alone: the rest of its list and of its watch goes on. See [`Cache::unreadable`] for what becomes of its last version.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod cache;
@@ -16,6 +19,7 @@ mod object_watches;
 mod pod_status;
 mod publisher;
 mod read_as;
+mod watched_object;
 
 pub use cache::{Cache, Cached, SharedCache};
 pub use interruption::Interruptions;
@@ -24,6 +28,7 @@ pub use node_index::{NodeIndex, Placement};
 pub use object_watches::{NEEDS_MAX, ObjectWatches, Presence, WATCHES_MAX};
 pub use publisher::Publisher;
 pub use read_as::{ReadAs, ReadAsError};
+pub use watched_object::{DEPTH_MAX, Unreadable, WatchedMetadata, WatchedObject};
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -93,7 +98,7 @@ pub fn watch<M: Message>(
     notify_change: fn() -> M,
 ) -> SharedCache {
     let shared = SharedCache::default();
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &what.api_resource());
+    let api: Api<WatchedObject> = Api::all_with(client.clone(), &what.api_resource());
     let cache = Rc::clone(&shared);
     let (myself, env, interruptions) = (cx.myself(), cx.env().clone(), interruptions.clone());
     cx.spawn(async move {
@@ -111,7 +116,16 @@ pub fn watch<M: Message>(
                     }
                 };
                 let is_whole = matches!(event, Event::InitDone);
-                let is_due = cache.borrow_mut().apply(&what, event);
+                let is_due = match readable(event) {
+                    Ok(event) => cache.borrow_mut().apply(&what, event),
+                    Err(unreadable) => {
+                        let (news, is_due) = cache.borrow_mut().apply_unreadable(&what, &unreadable);
+                        if let Some(key) = news {
+                            events::object_unreadable(&env, &key, &unreadable.why);
+                        }
+                        is_due
+                    }
+                };
                 // A full mailbox is full of other things: the watch waits with it. It refuses while the daemon ends.
                 if is_due {
                     let _ = myself.tell(notify_change()).await;
@@ -120,10 +134,23 @@ pub fn watch<M: Message>(
                     (interruption, pause) = (None, AGAIN_AFTER);
                 }
             }
-            interruption.get_or_insert_with(|| interruptions.begin());
+            interruption.get_or_insert_with(|| interruptions.begin(what.group_resource, env.now()));
             env.sleep(env.jitter(pause)).await;
             pause = (2 * pause).min(AGAIN_MAX);
         }
     });
     shared
+}
+
+/// The event of an object that could be read. Of one that was deleted no more than its name is needed.
+fn readable(event: Event<WatchedObject>) -> Result<Event<DynamicObject>, Unreadable> {
+    Ok(match event {
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+        Event::InitApply(object) => Event::InitApply(object.into_read()?),
+        Event::Apply(object) => Event::Apply(object.into_read()?),
+        Event::Delete(object) => Event::Delete(object.into_read().unwrap_or_else(|unreadable| {
+            DynamicObject { types: None, metadata: *unreadable.metadata, data: serde_json::Value::Null }
+        })),
+    })
 }

@@ -47,6 +47,8 @@ struct Entry {
     /// Whether what is known is as the API server has it: its watch has listed and did not break off since.
     is_whole: bool,
     object: Option<Arc<Object>>,
+    /// Why it could not be read the last time.
+    unreadable: Option<String>,
     /// Ends a pause after a refusal: there are other nodes to read as.
     again: Rc<Notify>,
     /// None while it waits for room, and none for a name that nothing can have.
@@ -142,6 +144,7 @@ impl ObjectWatches {
                 presence: Presence::Unknown,
                 is_whole: false,
                 object: None,
+                unreadable: None,
                 again: Rc::new(Notify::new()),
                 task: None,
             };
@@ -246,6 +249,7 @@ impl Reflectors {
                 _ => false,
             };
             entry.is_whole = true;
+            entry.unreadable = None;
             if !same {
                 entry.object = object.map(Arc::new);
             }
@@ -264,6 +268,25 @@ impl Reflectors {
             }
             entry.is_whole = true;
             is_news
+        })
+        .await;
+    }
+
+    /// It is there and cannot be read. What was read of it before stays, unless it is another object now.
+    async fn unreadable(&self, key: &ObjectKey, uid: Option<&str>, why: &str) {
+        self.put(key, |entry| {
+            if entry.unreadable.as_deref() != Some(why) {
+                events::object_unreadable(&self.env, key, why);
+                entry.unreadable = Some(why.to_owned());
+            }
+            entry.is_whole = true;
+            let is_same = entry.object.as_ref().is_some_and(|before| Some(before.uid.as_str()) == uid);
+            if !is_same {
+                let before = (entry.object.take().is_some(), entry.presence);
+                entry.presence = Presence::Absent;
+                return before.0 || before.1 == Presence::Unknown;
+            }
+            false
         })
         .await;
     }

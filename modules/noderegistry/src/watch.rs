@@ -7,8 +7,10 @@ use contract::NodeName;
 use crd::EdgeNode;
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::PartialObjectMeta;
+use kube::Resource;
+use kube::api::{Api, ApiResource};
 use kube::runtime::watcher::{Config, Event, watcher};
+use kubewatch::WatchedMetadata;
 
 use crate::plan;
 use crate::register::Registry;
@@ -74,7 +76,10 @@ impl Registry {
     /// Tells `on_event` of every change of a name, for ever. After a break it goes on where it was, or lists everything again.
     pub async fn watch(&self, env: &Env, mut on_event: impl FnMut(RegistryEvent)) {
         let config = Config::default().timeout(REQUEST_SECONDS);
-        let mut events = std::pin::pin!(watcher(self.names.clone(), config));
+        // One name that cannot be read must not hide the others.
+        let names: Api<WatchedMetadata> =
+            Api::all_with(self.names.clone().into_client(), &ApiResource::erase::<EdgeNode>(&()));
+        let mut events = std::pin::pin!(watcher(names, config));
         let mut pause = AGAIN_AFTER;
         while let Some(event) = events.next().await {
             let event = match event {
@@ -95,15 +100,16 @@ impl Registry {
     }
 }
 
-fn registry_event(event: Event<PartialObjectMeta<EdgeNode>>) -> Option<RegistryEvent> {
+/// A name that cannot be read has no certificate that is known to live, so no link of it stays open.
+fn registry_event(event: Event<WatchedMetadata>) -> Option<RegistryEvent> {
     // A name that no node can have has no link either.
     let named = |metadata: &ObjectMeta| metadata.name.as_deref().and_then(|name| NodeName::parse(name).ok());
     match event {
         Event::Init => Some(RegistryEvent::Init),
         Event::InitDone => Some(RegistryEvent::InitDone),
         Event::InitApply(found) | Event::Apply(found) => {
-            Some(RegistryEvent::Apply(named(&found.metadata)?, RegistryStatus::of(&found.metadata)))
+            Some(RegistryEvent::Apply(named(found.meta())?, RegistryStatus::of(found.meta())))
         }
-        Event::Delete(found) => Some(RegistryEvent::Delete(named(&found.metadata)?)),
+        Event::Delete(found) => Some(RegistryEvent::Delete(named(found.meta())?)),
     }
 }

@@ -256,6 +256,7 @@ impl World {
                 lease_period: LEASE_PERIOD,
                 identity: cloud::identity(&env),
                 read_as: kubewatch::ReadAs::CloudCore,
+                interruptions: kubewatch::Interruptions::default(),
             };
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);

@@ -29,7 +29,8 @@ pub(super) fn read(conn: &Connection) -> Result<(BTreeMap<ObjectKey, Item>, u64)
     let mut query = conn.prepare("SELECT resource, namespace, name, revision, json FROM objects")?;
     let rows = query.query_map([], |row| {
         let key = ObjectKey { resource: row.get(0)?, namespace: row.get(1)?, name: row.get(2)? };
-        let json: Vec<u8> = row.get(4)?;
+        // Text or bytes; whatever else somebody put there is no JSON either, and is named when it is read.
+        let json = row.get_ref(4)?.as_bytes().map(<[u8]>::to_vec).unwrap_or_default();
         Ok((key.clone(), Item { key, revision: revision(row, 3)?, json: Bytes::from(json) }))
     })?;
     let items: Result<BTreeMap<ObjectKey, Item>, _> = rows.collect();

@@ -7,10 +7,10 @@ mod file;
 mod quota;
 mod writer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use apimachinery::ObjectKey;
 use beehive::{Fault, Thread};
@@ -25,6 +25,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::quota::{Usage, UsageChange};
+use crate::folder::Lock;
 
 /// What the store holds at the most.
 #[derive(Debug, Clone, Copy)]
@@ -240,6 +241,10 @@ pub struct SqliteStore {
     /// `None` only while dropping.
     queue: Option<mpsc::Sender<Job>>,
     thread: Option<Thread>,
+    /// What cannot be read and was named already, with its revision.
+    named: Mutex<BTreeSet<(ObjectKey, u64)>>,
+    /// Its folder, as long as anything is written there.
+    lock: Option<Lock>,
 }
 
 impl SqliteStore {
@@ -249,6 +254,12 @@ impl SqliteStore {
     /// See [`OpenError`].
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         SqliteStore::bounded(path, BOUNDS)
+    }
+
+    /// The store keeps the lock of its folder until the last write is on disk.
+    pub(crate) fn locked(mut self, lock: Lock) -> Self {
+        self.lock = Some(lock);
+        self
     }
 
     pub(crate) fn bounded(path: &Path, bounds: StoreBounds) -> Result<Self, OpenError> {
@@ -264,7 +275,13 @@ impl SqliteStore {
         let shared = Arc::new(Shared { bounds, state: RwLock::new(state), news });
         let (queue, jobs) = mpsc::channel(QUEUE);
         let thread = writer::start(conn, Arc::clone(&shared), jobs)?;
-        Ok(SqliteStore { shared, queue: Some(queue), thread: Some(thread) })
+        Ok(SqliteStore {
+            shared,
+            queue: Some(queue),
+            thread: Some(thread),
+            named: Mutex::default(),
+            lock: None,
+        })
     }
 
     /// Completes when the writer's thread has ended under a store that is open, which only a mistake of ours does: nothing is
@@ -294,6 +311,7 @@ impl Drop for SqliteStore {
             // It ends when the queue is empty.
             thread.join();
         }
+        drop(self.lock.take());
     }
 }
 
@@ -316,6 +334,16 @@ impl ReadStore for SqliteStore {
         let state = self.shared.read();
         let items = state.within(range).take(range.limit.unwrap_or(usize::MAX));
         items.map(|item| weight(&item.key, &item.json)).sum()
+    }
+
+    fn unreadable(&self, item: &Item, why: &str) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.insert((item.key.clone(), item.revision)) {
+            tracing::error!(
+                object = %item.key, revision = item.revision, why,
+                "what is stored cannot be read and is left out of lists: delete the object and make it anew"
+            );
+        }
     }
 
     fn watch(

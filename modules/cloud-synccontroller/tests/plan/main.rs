@@ -336,6 +336,30 @@ fn a_node_that_does_not_answer_is_asked_again() {
 }
 
 #[test]
+fn during_a_cut_the_gauge_and_the_condition_say_the_same_and_that_the_link_is_down_is_shown() {
+    let mut bench = Fixture::new(new_plan([]), Edge::default());
+    bench.put(object(PODS, "a", "1"));
+    bench.up(1);
+    bench.pass(12);
+    assert_eq!((bench.view().in_sync, bench.shown.last().unwrap().1.linked), (true, true));
+    bench.plan.node_down(&name(), 1);
+    bench.pass(13);
+    let (_, last) = bench.shown.last().unwrap();
+    assert_eq!((last.state, last.linked), (SyncState::InSync, false));
+    let view = bench.view();
+    assert_eq!((view.in_sync, view.linked), (true, false));
+    bench.put(object(PODS, "a", "2"));
+    bench.pass(13);
+    let (_, last) = bench.shown.last().unwrap();
+    assert_eq!((last.state, last.linked), (SyncState::Waiting, false));
+    assert!(!bench.view().in_sync);
+    bench.up(2);
+    bench.pass(13);
+    let (_, last) = bench.shown.last().unwrap();
+    assert_eq!((last.state, last.linked, bench.view().in_sync), (SyncState::InSync, true, true));
+}
+
+#[test]
 fn what_waits_while_there_is_no_link_is_shown_by_who_had_it_last() {
     let mut fixture = Fixture::new(new_plan([]), Edge::default());
     fixture.put(object(PODS, "a", "1"));

@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use beehive::Moment;
-use contract::{NodeName, Object, ObjectKey};
+use contract::{NodeName, ObjectKey};
 use futures::TryStreamExt;
 use futures::future::{Either, select};
 use http::Request;
 use kube::api::{DynamicObject, ListParams, ObjectList, WatchEvent, WatchParams};
 use kube::core::Request as Requests;
+use kube::{Resource, ResourceExt};
 use tokio::sync::Notify;
 
 use super::Reflectors;
 use crate::cache::sent;
 use crate::read_as::as_node;
-use crate::{AGAIN_AFTER, AGAIN_MAX, ReadAs, WatchedKind, events};
+use crate::{AGAIN_AFTER, AGAIN_MAX, ReadAs, WatchedKind, WatchedObject, events};
 
 /// 30 s for an answer to begin.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -151,7 +152,7 @@ struct WatchAttempt<'a> {
 impl WatchAttempt<'_> {
     fn requests(&self) -> Requests {
         let namespace = Some(self.key.namespace.as_str());
-        Requests::new(<DynamicObject as kube::Resource>::url_path(&self.what.api_resource(), namespace))
+        Requests::new(<DynamicObject as Resource>::url_path(&self.what.api_resource(), namespace))
     }
 
     /// Tells what is there. Answers the version of the list, and as whom it was read.
@@ -162,7 +163,7 @@ impl WatchAttempt<'_> {
             let request = self.requests().list(&ListParams::default().fields(&fields));
             let Ok(request) = request else { return Err(AttemptEnd::Broken("no such request".to_owned())) };
             let asked = self.reflectors.client.request(by(request, reader.as_ref()));
-            let listed: ObjectList<DynamicObject> = {
+            let listed: ObjectList<WatchedObject> = {
                 // It is never closed.
                 let _permit = self.reflectors.lists.acquire().await;
                 match self.in_time(asked).await {
@@ -177,8 +178,10 @@ impl WatchAttempt<'_> {
             let Some(version) = listed.metadata.resource_version else {
                 return Err(AttemptEnd::Broken("a list without a version".to_owned()));
             };
-            let found = listed.items.into_iter().find_map(|object| self.take(object));
-            self.reflectors.told(self.key, found).await;
+            match listed.items.into_iter().find(|object| self.is_it(object)) {
+                Some(object) => self.tell(object).await,
+                None => self.reflectors.told(self.key, None).await,
+            }
             return Ok((version, reader));
         }
         Err(last)
@@ -201,7 +204,7 @@ impl WatchAttempt<'_> {
             WatchParams::default().fields(&format!("metadata.name={}", self.key.name)).timeout(seconds);
         let request = self.requests().watch(&params, &version);
         let Ok(request) = request else { return Err(AttemptEnd::Broken("no such request".to_owned())) };
-        let opened = self.reflectors.client.request_events::<DynamicObject>(by(request, reader));
+        let opened = self.reflectors.client.request_events::<WatchedObject>(by(request, reader));
         let mut events = std::pin::pin!(self.in_time(opened).await?);
         loop {
             let Some(event) = self.reflectors.env.timeout(span + SILENT_FOR, events.try_next()).await else {
@@ -210,14 +213,14 @@ impl WatchAttempt<'_> {
             match event.map_err(end)? {
                 None => return Ok(version),
                 Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
-                    version = object.metadata.resource_version.clone().unwrap_or(version);
-                    if let Some(object) = self.take(object) {
-                        self.reflectors.told(self.key, Some(object)).await;
+                    version = object.resource_version().unwrap_or(version);
+                    if self.is_it(&object) {
+                        self.tell(object).await;
                     }
                 }
                 Some(WatchEvent::Deleted(object)) => {
-                    version = object.metadata.resource_version.clone().unwrap_or(version);
-                    if object.metadata.name.as_deref() == Some(&self.key.name) {
+                    version = object.resource_version().unwrap_or(version);
+                    if self.is_it(&object) {
                         self.reflectors.told(self.key, None).await;
                     }
                 }
@@ -227,9 +230,24 @@ impl WatchAttempt<'_> {
         }
     }
 
-    /// What nodes are to see of it, if it is the one that was asked for.
-    fn take(&self, object: DynamicObject) -> Option<Object> {
-        sent(self.what, object).filter(|object| object.key == *self.key)
+    /// Whether it is the one that was asked for.
+    fn is_it(&self, object: &WatchedObject) -> bool {
+        let metadata = object.meta();
+        metadata.name.as_deref() == Some(&self.key.name)
+            && metadata.namespace.as_deref().unwrap_or_default() == self.key.namespace
+    }
+
+    /// Tells what nodes are to see of it, or that it cannot be read.
+    async fn tell(&self, object: WatchedObject) {
+        let uid = object.uid();
+        let read = object.into_read().map_err(|unreadable| unreadable.why);
+        let sent = read.and_then(|object| {
+            sent(self.what, object).ok_or_else(|| "it has no uid or no resourceVersion".to_owned())
+        });
+        match sent {
+            Ok(object) => self.reflectors.told(self.key, Some(object)).await,
+            Err(why) => self.reflectors.unreadable(self.key, uid.as_deref(), &why).await,
+        }
     }
 
     async fn in_time<T>(&self, asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, AttemptEnd> {

@@ -36,7 +36,13 @@ fn picked<'a>(service: &Value, pods: &[&'a Value]) -> Vec<&'a Value> {
 
 /// The service's ports as this pod has them; a name that the pod does not know is left out.
 fn ports(service: &Value, pod: &Value) -> Vec<(String, i64, String)> {
-    let containers = || list(pod, "/spec/containers").iter().flat_map(|container| list(container, "/ports"));
+    let containers = list(pod, "/spec/containers").iter().flat_map(|container| list(container, "/ports"));
+    // By name and protocol, with its place, so that a service of many ports and a pod of many take no time by their product.
+    let mut named: BTreeMap<(&str, &str), (usize, Option<i64>)> = BTreeMap::new();
+    for (at, port) in containers.enumerate() {
+        let key = (text(port, "/name"), text(port, "/protocol"));
+        named.entry(key).or_insert((at, port["containerPort"].as_i64()));
+    }
     let resolved = list(service, "/spec/ports").iter().filter_map(|port| {
         let protocol = match text(port, "/protocol") {
             "" => "TCP",
@@ -44,12 +50,11 @@ fn ports(service: &Value, pod: &Value) -> Vec<(String, i64, String)> {
         };
         let target = match &port["targetPort"] {
             Value::Number(number) => number.as_i64(),
-            Value::String(wanted) => containers()
-                .find(|port| {
-                    text(port, "/name") == wanted
-                        && matches!(text(port, "/protocol"), p if p == protocol || p.is_empty())
-                })
-                .and_then(|port| port["containerPort"].as_i64()),
+            Value::String(wanted) => {
+                // One without a protocol is of any.
+                let found = [protocol, ""].into_iter().filter_map(|of| named.get(&(wanted.as_str(), of)));
+                found.min().and_then(|(_, port)| *port)
+            }
             _ => port["port"].as_i64(),
         };
         Some((text(port, "/name").to_owned(), target?, protocol.to_owned()))

@@ -10,8 +10,9 @@ use apimachinery::NamespacedName;
 use beehive::{Actor, Address, Capacity, Context, Fault, Message, Policy};
 use futures::StreamExt;
 use futures::future::AbortHandle;
-use kube::api::{Api, ApiResource, DynamicObject, PartialObjectMeta};
+use kube::api::{Api, ApiResource, ObjectMeta};
 use kube::runtime::{WatchStreamExt, watcher};
+use kubewatch::WatchedMetadata;
 use serde_json::json;
 
 use super::plan::{ObjectNode, Owner, WatchedKind};
@@ -20,8 +21,6 @@ use crate::controllers::discovery::{self, ListableKind};
 use crate::controllers::informer::{Informer, Watch, cache_events};
 use crate::controllers::informer_cache::InformerCache;
 use crate::events;
-
-type Metadata = PartialObjectMeta<DynamicObject>;
 
 /// The kind of the graph's children.
 pub(crate) const METADATA_INFORMER: &str = "metadata-informer";
@@ -203,14 +202,17 @@ impl Actor for OwnerGraph {
 }
 
 fn watch_metadata(client: &kube::Client, resource: &ApiResource) -> Watch<ObjectNode> {
-    let api: Api<Metadata> = Api::all_with(client.clone(), resource);
+    let api: Api<WatchedMetadata> = Api::all_with(client.clone(), resource);
     let events = watcher(api, watcher::Config::default()).default_backoff();
     // A new status is none of the graph's business: an entry stays the same then.
-    cache_events(events, |object| Ok(entry(object)), |object: &Metadata| &object.metadata).boxed()
+    // Of one that cannot be read it is known that it is there: it is nobody's dependent, and its own are not taken from it.
+    let read = |object: WatchedMetadata| {
+        Ok(entry(object.into_read().unwrap_or_else(|unreadable| *unreadable.metadata)))
+    };
+    cache_events(events, read).boxed()
 }
 
-fn entry(object: Metadata) -> ObjectNode {
-    let metadata = object.metadata;
+fn entry(metadata: ObjectMeta) -> ObjectNode {
     let owners = metadata.owner_references.unwrap_or_default().into_iter().map(|owner| Owner {
         group: owner.api_version.split_once('/').map(|(group, _)| group.to_owned()).unwrap_or_default(),
         kind: owner.kind,

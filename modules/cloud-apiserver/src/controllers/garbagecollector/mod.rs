@@ -21,6 +21,7 @@ use super::backoff::Backoff;
 use super::controller::Reconciler;
 use super::informer::Lister;
 use super::object::list;
+use super::resource::path_segment;
 use super::{AT_ONCE, ControllerContext};
 use crate::events;
 
@@ -108,9 +109,10 @@ async fn write(
             if owners.is_empty() {
                 return Ok(());
             }
+            let owners: BTreeSet<&str> = owners.iter().map(String::as_str).collect();
             change(context, snapshot, object, |live| {
                 let mut left = list(live, "/metadata/ownerReferences").to_vec();
-                left.retain(|owner| !owners.iter().any(|gone| owner["uid"] == gone.as_str()));
+                left.retain(|owner| !owner["uid"].as_str().is_some_and(|uid| owners.contains(uid)));
                 json!({ "ownerReferences": left })
             })
             .await
@@ -139,7 +141,11 @@ async fn gone(
             continue;
         };
         let namespace = if seen.namespaced { object.key.namespace.as_str() } else { "" };
-        let live = api(context, resource, namespace).get_metadata_opt(&owner.name).await?;
+        // What nothing can be called is not there.
+        let live = match path_segment(&owner.name) {
+            Some(name) => api(context, resource, namespace).get_metadata_opt(&name).await?,
+            None => None,
+        };
         if live.is_none_or(|live| live.metadata.uid.as_deref() != Some(&owner.uid)) {
             gone.push(owner.uid.clone());
         }
@@ -166,7 +172,8 @@ async fn delete(
         preconditions: Some(Preconditions { uid: Some(object.uid.clone()), resource_version: None }),
         ..DeleteParams::default()
     };
-    let (api, name) = (api(context, resource, &object.key.namespace), object.key.name.clone());
+    let Some(name) = path_segment(&object.key.name) else { return Ok(()) };
+    let api = api(context, resource, &object.key.namespace);
     match context.client.send(async move { api.delete(&name, &how).await.map(|_| ()) }).await {
         Ok(_) => {
             events::dependent_removed(context.env(), &resource.kind, &object.key);
@@ -186,7 +193,8 @@ async fn change(
 ) -> Result<(), kube::Error> {
     let Some(resource) = snapshot.resources.get(object.kind) else { return Ok(()) };
     let api = api(context, resource, &object.key.namespace);
-    let Some(live) = api.get_metadata_opt(&object.key.name).await? else { return Ok(()) };
+    let Some(name) = path_segment(&object.key.name) else { return Ok(()) };
+    let Some(live) = api.get_metadata_opt(&name).await? else { return Ok(()) };
     if live.metadata.uid.as_deref() != Some(&object.uid) {
         return Ok(());
     }
@@ -195,7 +203,7 @@ async fn change(
     metadata["uid"] = live["metadata"]["uid"].clone();
     metadata["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
     let patch = json!({ "metadata": metadata });
-    let (name, patch) = (object.key.name.clone(), Patch::Merge(patch));
+    let patch = Patch::Merge(patch);
     let request = async move { api.patch(&name, &PatchParams::default(), &patch).await.map(|_| ()) };
     match context.client.send(request).await {
         Err(error) if error_is_gone(&error) => Ok(()),

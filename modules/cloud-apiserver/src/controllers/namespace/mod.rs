@@ -17,6 +17,7 @@ use super::controller::Reconciler;
 use super::discovery::{self, ListableKind};
 use super::informer::Lister;
 use super::object::name;
+use super::resource::path_segment;
 
 /// 2 s: what is left goes by itself, a pod for example after its grace period; it is looked for that often.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(2);
@@ -108,7 +109,10 @@ async fn empty_of(
         context.client.send(request).await?;
     } else {
         for object in list(&api).await? {
-            let (api, how, name) = (api.clone(), how.clone(), object.metadata.name.unwrap_or_default());
+            let Some(name) = path_segment(object.metadata.name.as_deref().unwrap_or_default()) else {
+                continue;
+            };
+            let (api, how) = (api.clone(), how.clone());
             let request = async move { api.delete(&name, &how).await.map(|_| ()) };
             unless_stale(context.client.send(request).await)?;
         }

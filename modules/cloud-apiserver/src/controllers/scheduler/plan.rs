@@ -72,7 +72,7 @@ impl<'a> NodeInfo<'a> {
         if !wants_node(pod, self.node) {
             return vec!["node(s) didn't match Pod's node affinity/selector".to_owned()];
         }
-        if host_ports(pod).iter().any(|port| self.ports.iter().any(|taken| collide(port, taken))) {
+        if host_ports(pod).iter().any(|port| self.is_taken(port)) {
             return vec!["node(s) didn't have free ports for the requested pod ports".to_owned()];
         }
         let mut reasons = Vec::new();
@@ -88,6 +88,13 @@ impl<'a> NodeInfo<'a> {
             }
         }
         reasons
+    }
+
+    /// Looks only at those of its protocol and number: a node and a pod may have thousands each.
+    fn is_taken(&self, port: &(String, i64, String)) -> bool {
+        let from = (port.0.clone(), port.1, String::new());
+        let same = self.ports.range(from..).take_while(|taken| taken.0 == port.0 && taken.1 == port.1);
+        same.into_iter().any(|taken| collide(port, taken))
     }
 
     /// More is better: free share of cpu and memory, wished affinity, and taints that are only disliked.
