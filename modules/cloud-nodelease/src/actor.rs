@@ -14,7 +14,7 @@ use kubewatch::Interruptions;
 use noderegistry::Registry;
 
 use crate::claim::{ClaimHandler, Resolved, not_now};
-use crate::condition::{ConditionWriter, Synced};
+use crate::condition::{ConditionWriter, NewestWrites, Synced};
 use crate::error::LeaseError;
 use crate::lease_client::{LeaseClient, LeaseOwnership};
 use crate::plan::Sessions;
@@ -43,6 +43,7 @@ pub struct NodeLease {
     registry: Registry,
     leases: LeaseClient,
     sessions: Rc<RefCell<Sessions>>,
+    newest_writes: NewestWrites,
 }
 
 impl NodeLease {
@@ -55,7 +56,7 @@ impl NodeLease {
             dependencies.cloudcore.as_str().into(),
             Rc::clone(&sessions),
         );
-        NodeLease { dependencies, registry, leases, sessions }
+        NodeLease { dependencies, registry, leases, sessions, newest_writes: NewestWrites::default() }
     }
 }
 
@@ -248,7 +249,8 @@ impl NodeLease {
         let now = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
         let synced = Synced { status, link: self.sessions.borrow().link(&node), now };
         let (client, leases, env) = (self.dependencies.client.clone(), self.leases.clone(), cx.env().clone());
-        let writer = ConditionWriter { client, leases, sessions: Rc::clone(&self.sessions) };
+        let (sessions, newest) = (Rc::clone(&self.sessions), self.newest_writes.clone());
+        let writer = ConditionWriter { client, leases, sessions, newest };
         cx.spawn(async move { reply.send(writer.write(&env, &node, &synced).await) });
     }
 }

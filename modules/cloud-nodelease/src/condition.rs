@@ -2,6 +2,8 @@
 //! `kubehive.io/Link`.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use beehive::link::Transport;
 use beehive::{Env, Fault};
@@ -35,31 +37,62 @@ pub(crate) struct Synced {
     pub(crate) now: jiff::Timestamp,
 }
 
+/// Which writing of each node's conditions was asked for last. An API server that is slow may still be busy with an older one:
+/// that one must not come after it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NewestWrites(Rc<RefCell<(u64, BTreeMap<NodeName, u64>)>>);
+
+impl NewestWrites {
+    /// A writing is asked for: those before it are old. Answers its number.
+    fn begin(&self, node: &NodeName) -> u64 {
+        let (last, newest) = &mut *self.0.borrow_mut();
+        *last += 1;
+        newest.insert(node.clone(), *last);
+        *last
+    }
+
+    fn is_newest(&self, node: &NodeName, number: u64) -> bool {
+        self.0.borrow().1.get(node) == Some(&number)
+    }
+
+    /// It is over: nothing is kept of it.
+    fn end(&self, node: &NodeName, number: u64) {
+        if self.is_newest(node, number) {
+            self.0.borrow_mut().1.remove(node);
+        }
+    }
+}
+
 /// Writes the condition.
 pub(crate) struct ConditionWriter {
     pub(crate) client: kube::Client,
     pub(crate) leases: LeaseClient,
-    pub(crate) sessions: std::rc::Rc<RefCell<Sessions>>,
+    pub(crate) sessions: Rc<RefCell<Sessions>>,
+    pub(crate) newest: NewestWrites,
 }
 
 impl ConditionWriter {
     /// Writes it on the Node. Answers whether nothing is left to do: it is there, or is not ours to write.
     pub(crate) async fn write(&self, env: &Env, node: &NodeName, synced: &Synced) -> bool {
-        match self.try_write(node, synced).await {
-            Ok(is_done) => is_done,
-            Err(error) => {
-                crate::events::condition_not_written(env, node, &Fault::from_error(&error).reason);
-                false
-            }
-        }
+        let number = self.newest.begin(node);
+        let written = self.try_write(node, synced, number).await;
+        self.newest.end(node, number);
+        written.unwrap_or_else(|error| {
+            crate::events::condition_not_written(env, node, &Fault::from_error(&error).reason);
+            false
+        })
     }
 
-    async fn try_write(&self, node: &NodeName, synced: &Synced) -> Result<bool, LeaseError> {
+    async fn try_write(&self, node: &NodeName, synced: &Synced, number: u64) -> Result<bool, LeaseError> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         for _ in 0..WRITE_TRIES {
             // It is registered when it first reports.
             let Some(found) = nodes.get_opt(node.as_str()).await? else { return Ok(false) };
             if !self.sessions.borrow().is_of(node, &found.metadata) {
+                return Ok(true);
+            }
+            // What is newer is written over the Node as it was read here, or sees to it that this is not.
+            if !self.newest.is_newest(node, number) {
                 return Ok(true);
             }
             let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
@@ -204,6 +237,22 @@ mod tests {
             link: Some((Transport::Quic, received, 7)),
             now: jiff::Timestamp::from_second(second).unwrap(),
         }
+    }
+
+    #[test]
+    fn only_the_writing_that_was_asked_for_last_goes_on_also_when_it_was_the_first_to_end() {
+        let newest = NewestWrites::default();
+        let [one, other] = ["edge-1", "edge-2"].map(|name| NodeName::parse(name).unwrap());
+        let (first, of_other) = (newest.begin(&one), newest.begin(&other));
+        assert!(newest.is_newest(&one, first) && newest.is_newest(&other, of_other));
+        let second = newest.begin(&one);
+        assert!(!newest.is_newest(&one, first) && newest.is_newest(&one, second));
+        newest.end(&one, second);
+        assert!(!newest.is_newest(&one, first), "the older one is still under way");
+        newest.end(&one, first);
+        newest.end(&other, of_other);
+        assert!(newest.0.borrow().1.is_empty());
+        assert!(newest.begin(&one) > second);
     }
 
     #[test]
