@@ -159,6 +159,8 @@ fn a_report_stays_until_the_cloud_has_confirmed_it() {
     run(|node| async move {
         // The whole of it: a hive that is dropped stops.
         let mut node = node;
+        // It has begun before there is anything: what was there before may have been sent.
+        node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Inventory { reply })).await.unwrap();
         let report = UpReport::PodGone { namespace: "d".into(), name: "a".into(), uid: "u".into() };
         let body = rows::encode_report(&report).unwrap();
         let key = report.newest_key().unwrap();

@@ -13,9 +13,9 @@ use crate::kind::ServedKind;
 use crate::request::Representation;
 use crate::store::Change;
 
-/// 32 changes or 4 MiB of them are remembered. Whoever reads as changes come finds them here; a reader who is behind reads for
+/// 32 changes or 2 MiB of them are remembered. Whoever reads as changes come finds them here; a reader who is behind reads for
 /// himself, at his own pace.
-const REMEMBERED: (usize, usize) = (32, 4 << 20);
+const REMEMBERED: (usize, usize) = (32, 2 << 20);
 
 /// The changes of late.
 #[derive(Default)]
