@@ -29,6 +29,9 @@ pub enum EdgedMsg {
         /// The pod's uid.
         uid: String,
     },
+    /// There is a new link: whoever watches nodes may have written over the node's conditions while nothing was heard of it, and
+    /// only the node's own report undoes that. Report the node although nothing has changed.
+    ReportNode,
     /// Time to say that Edged makes progress, and to look whether the node is to be reported.
     Tick,
 }
@@ -42,6 +45,7 @@ impl Message for EdgedMsg {
             EdgedMsg::RuntimeRelisted => "RuntimeRelisted",
             EdgedMsg::PodStopped { .. } => "PodStopped",
             EdgedMsg::PodRemoved { .. } => "PodRemoved",
+            EdgedMsg::ReportNode => "ReportNode",
             EdgedMsg::Tick => "Tick",
         }
     }

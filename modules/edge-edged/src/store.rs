@@ -42,8 +42,6 @@ pub(crate) struct StoreView {
     pub(crate) damaged: BTreeSet<NamespacedName>,
     pub(crate) versions: Versions,
     pub(crate) node_labels: Option<BTreeMap<String, String>>,
-    /// The conditions that the cloud has called `Unknown`, for it heard nothing of the node, and since when.
-    pub(crate) node_unheard: Option<Value>,
 }
 
 impl StoreView {
@@ -103,7 +101,6 @@ impl EdgedStore {
             view.node_labels = node
                 .pointer("/metadata/labels")
                 .and_then(|labels| serde_json::from_value(labels.clone()).ok());
-            view.node_unheard = node.pointer("/status/conditions").cloned();
         }
         Ok(view)
     }

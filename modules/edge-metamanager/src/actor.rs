@@ -145,6 +145,8 @@ impl MetaManager {
     async fn link_up(&mut self, cloud: CloudAddresses, cx: &Context<MetaMsg>) -> Result<(), Fault> {
         self.cloud = Some(cloud);
         self.queues.iter_mut().for_each(|queue| queue.sender.link_up());
+        // A full mailbox: Edged reports by itself within five minutes.
+        let _ = self.edged.try_tell(EdgedMsg::ReportNode);
         // A node that comes back is Ready at once, not at Edged's next word.
         if self.edged_alive.is_some_and(|at| cx.now().since(at) <= EDGED_ALIVE_FOR) {
             self.pass_on_alive();

@@ -229,6 +229,18 @@ fn neither_devices_nor_telemetry_hold_up_the_status_of_a_pod() {
 }
 
 #[test]
+fn the_node_is_reported_over_every_new_link() {
+    run(|node| async move {
+        let mut node = node;
+        for _ in 0..2 {
+            node.meta.tell(node.up()).await.unwrap();
+            while !matches!(node.edged.next(SOON).await.unwrap(), EdgedMsg::ReportNode) {}
+            node.meta.tell(MetaMsg::LinkDown).await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_node_that_comes_back_is_alive_at_once() {
     run(|node| async move {
         let mut node = node;

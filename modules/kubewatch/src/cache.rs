@@ -6,12 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use contract::ids::{NODES, PODS, REPORTED_ANNOTATION};
-use contract::pod_status::NODE_CONDITIONS;
+use contract::ids::{PODS, REPORTED_ANNOTATION};
 use contract::{Object, ObjectKey, content_hash};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::{Unreadable, WatchedKind, pod_status};
 
@@ -197,37 +196,17 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     let uid = object.metadata.uid.clone().unwrap_or_default();
     let mut value = serde_json::to_value(&object).ok()?;
     let fields = value.as_object_mut()?;
-    let status = match (what.group_resource, fields.remove("status")) {
-        (PODS, Some(status)) => {
-            let parts = pod_status::parts(&status, mark.as_deref(), &uid);
-            if !parts.of_others.is_empty() {
-                fields.insert("status".to_owned(), Value::Object(parts.of_others));
-            }
-            Some(parts.sent)
+    let status = fields.remove("status").filter(|_| what.group_resource == PODS).map(|status| {
+        let parts = pod_status::parts(&status, mark.as_deref(), &uid);
+        if !parts.of_others.is_empty() {
+            fields.insert("status".to_owned(), Value::Object(parts.of_others));
         }
-        (NODES, Some(status)) => {
-            fields.extend(unheard(&status).map(|status| ("status".to_owned(), status)));
-            None
-        }
-        _ => None,
-    };
+        parts.sent
+    });
     fields.insert("apiVersion".to_owned(), Value::from(what.api_version()));
     fields.insert("kind".to_owned(), Value::from(what.kind));
     let status = status.filter(|status| !status.is_empty());
     Some(Trimmed { key, resource_version, value, status })
-}
-
-/// Of a Node's status what others wrote over its own conditions while they heard nothing of it (Kubernetes: the node lifecycle
-/// controller's `Unknown`, which no node says of itself) and when: the node has to hear of it, and to report again.
-fn unheard(status: &Value) -> Option<Value> {
-    let conditions = status["conditions"].as_array()?.iter().filter(|one| one["status"] == "Unknown");
-    let unknown: Vec<Value> = conditions
-        .filter(|one| one["type"].as_str().is_some_and(|kind| NODE_CONDITIONS.contains(&kind)))
-        .map(|one| {
-            json!({ "type": one["type"], "status": "Unknown", "lastTransitionTime": one["lastTransitionTime"] })
-        })
-        .collect();
-    (!unknown.is_empty()).then(|| json!({ "conditions": unknown }))
 }
 
 /// The same, as it goes to nodes.
@@ -251,6 +230,7 @@ fn to_send(trimmed: &Trimmed) -> Option<Object> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const POD: WatchedKind = WatchedKind::core("pods", "Pod");
 
@@ -293,34 +273,6 @@ mod tests {
             (&sent(&cache)["metadata"]["resourceVersion"], &sent(&cache)["kind"]),
             (&json!("4"), &json!("Pod"))
         );
-    }
-
-    #[test]
-    fn a_node_is_told_that_it_was_called_unknown_and_nothing_else_of_its_status() {
-        const NODE: WatchedKind = WatchedKind::core("nodes", "Node");
-        let mut cache = Cache::default();
-        let mut take = |version: &str, ready: &str, since: &str| {
-            let node: DynamicObject = serde_json::from_value(json!({
-                "metadata": { "name": "n", "uid": "u", "resourceVersion": version },
-                "status": { "conditions": [
-                    { "type": "Ready", "status": ready, "lastTransitionTime": since, "reason": "r" },
-                    { "type": "kubehive.io/Synced", "status": "Unknown" },
-                ]},
-            }))
-            .unwrap();
-            cache.take(&NODE, Event::Apply(node));
-            let object = &cache.objects[&ObjectKey::new("nodes", "", "n")].object;
-            let sent: Value = serde_json::from_slice(&object.json).unwrap();
-            (object.content_hash.clone(), sent["status"].clone())
-        };
-        let (ready, status) = take("1", "True", "t1");
-        assert_eq!(status, Value::Null);
-        let (unknown, status) = take("2", "Unknown", "t2");
-        let told = json!([{ "type": "Ready", "status": "Unknown", "lastTransitionTime": "t2" }]);
-        assert_eq!(status, json!({ "conditions": told }));
-        let (again, _) = take("3", "Unknown", "t3");
-        assert!(unknown != ready && again != unknown, "called so again is news");
-        assert_eq!(take("4", "True", "t4").0, ready);
     }
 
     #[test]

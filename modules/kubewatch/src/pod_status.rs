@@ -23,7 +23,8 @@ pub(crate) struct SplitStatus {
 pub(crate) fn parts(status: &Value, mark: Option<&str>, uid: &str) -> SplitStatus {
     let mut parts = SplitStatus::default();
     end(status, mark, uid, &mut parts);
-    let is_overruled = is_overruled(status, mark, uid);
+    // After an end that others decided the node has no other word.
+    let is_overruled = parts.of_others.is_empty() && is_overruled(status, mark, uid);
     if is_overruled {
         parts.of_others.extend(["phase", "podIP"].into_iter().filter_map(|name| field(status, name)));
     }

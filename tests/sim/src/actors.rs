@@ -140,6 +140,7 @@ pub const ACTORS: [ActorKind; 13] = [
             "RuntimeRelisted",
             "PodStopped",
             "PodRemoved",
+            "ReportNode",
             "Tick",
         ],
     },
