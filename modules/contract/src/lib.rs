@@ -25,6 +25,7 @@ pub mod pod_status;
 pub mod report;
 pub mod router;
 pub mod rows;
+pub mod stream;
 pub mod synccontroller;
 pub mod uplink;
 pub mod wire;
