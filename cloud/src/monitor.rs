@@ -161,8 +161,7 @@ impl Actor for Monitor {
     }
 
     async fn stopping(&mut self, _: &mut Context<MonitorMsg>) {
-        let stops = self.servers.drain(..).map(|server| server.stop(STOP_GRACE));
-        futures::future::join_all(stops).await;
+        futures::future::join_all(self.servers.iter().map(|server| server.stop(STOP_GRACE))).await;
     }
 
     fn snapshot(&self) -> serde_json::Value {

@@ -1,11 +1,12 @@
 //! The heads of a kubelet call on a byte stream: what CloudCore asks a node, and how the node answers.
 //!
-//! CloudCore opens a byte stream on a node's link, writes one [`StreamRequest`], then the request's body, and ends its side
-//! (unless it asks for an upgrade). The node writes one [`StreamResponse`], then the answer's body, and ends its side. After
-//! status 101 both sides are the raw bytes of the upgraded connection. A side that is reset, not ended, was cut.
+//! CloudCore opens a byte stream on a node's link with a [`StreamRequest`] as its header, writes the request's body, and ends
+//! its side (unless it asks for an upgrade). The node writes one [`StreamResponse`], then the answer's body, and ends its
+//! side. After status 101 both sides are the raw bytes of the upgraded connection. A side that is reset, not ended, was cut.
 //!
-//! A head on the stream is `length u32 | kind u16 | body`, little-endian: the length counts kind and body and is at most
-//! [`HEAD_MAX`], the body is a struct of the link's wire version in bincode. `tests/wire-1.txt` holds both byte by byte.
+//! A head is `kind u16 | body`, little-endian, at most [`HEAD_MAX`] bytes; the body is a struct of the link's wire version in
+//! bincode. A response, which has no place of its own on the stream, has its length as a `u32` before it. `tests/wire-1.txt`
+//! holds both byte by byte.
 //!
 //! Both ends check what they write and what they read: a head that breaks a bound exists on neither.
 
@@ -14,7 +15,7 @@ use thiserror::Error;
 
 use crate::wire::v1::streams;
 
-/// 4: bytes of the length before a head.
+/// 4: bytes of the length before a response.
 pub const LENGTH: usize = 4;
 /// 32 KiB: kind and body of a head.
 pub const HEAD_MAX: usize = 32 << 10;
@@ -133,7 +134,7 @@ pub enum StreamHeadError {
     User,
 }
 
-/// How many bytes follow a head's length.
+/// How many bytes follow a response's length.
 ///
 /// # Errors
 /// [`StreamHeadError::Length`], before anything is allocated.
@@ -195,7 +196,7 @@ impl StreamRequest {
         header(&self.headers, "upgrade").is_some()
     }
 
-    /// The head with its length, as the stream begins.
+    /// The head, as the header of the stream.
     ///
     /// # Errors
     /// A field that breaks its bound, or a version that is not spoken.
@@ -207,7 +208,7 @@ impl StreamRequest {
         }
     }
 
-    /// Reads a head from what follows its length.
+    /// Reads the header of a stream.
     ///
     /// # Errors
     /// When it is none, or breaks a bound.

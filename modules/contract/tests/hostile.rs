@@ -67,7 +67,7 @@ fn show(bytes: &[u8]) {
     }
     for head in [bytes, bytes.get(stream::LENGTH..).unwrap_or_default()] {
         if let Ok(request) = StreamRequest::decode(head, WireVersion::ONE) {
-            assert_eq!(&request.encode(WireVersion::ONE).unwrap()[stream::LENGTH..], head);
+            assert_eq!(request.encode(WireVersion::ONE).unwrap(), head);
         }
         if let Ok(response) = StreamResponse::decode(head, WireVersion::ONE) {
             assert_eq!(&response.encode(WireVersion::ONE).unwrap()[stream::LENGTH..], head);
@@ -245,7 +245,7 @@ fn the_largest_head_of_a_stream_is_within_its_length_and_a_longer_one_is_not_rea
         user: "u".repeat(stream::USER_MAX),
     };
     let bytes = request.encode(WireVersion::ONE).unwrap();
-    assert_eq!(StreamRequest::decode(&bytes[stream::LENGTH..], WireVersion::ONE), Ok(request));
+    assert_eq!(StreamRequest::decode(&bytes, WireVersion::ONE), Ok(request));
     for length in [0, 1, u32::try_from(stream::HEAD_MAX).unwrap() + 1, u32::MAX] {
         assert!(stream::head_length(length.to_le_bytes()).is_err());
     }

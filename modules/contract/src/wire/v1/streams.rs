@@ -22,15 +22,10 @@ struct ResponseV1 {
     headers: Vec<(String, String)>,
 }
 
-fn framed<T: Serialize>(kind: u16, value: &T) -> Result<Vec<u8>, StreamHeadError> {
+fn head<T: Serialize>(kind: u16, value: &T) -> Result<Vec<u8>, StreamHeadError> {
     let body = codec::encode(value).map_err(|_| StreamHeadError::Malformed)?;
-    let length = body.len() + 2;
-    match u32::try_from(length) {
-        Ok(bytes) if length <= HEAD_MAX => {
-            Ok([&bytes.to_le_bytes()[..], &kind.to_le_bytes(), &body].concat())
-        }
-        _ => Err(StreamHeadError::Length(length)),
-    }
+    let head = [&kind.to_le_bytes()[..], &body].concat();
+    if head.len() <= HEAD_MAX { Ok(head) } else { Err(StreamHeadError::Length(head.len())) }
 }
 
 fn body(head: &[u8], kind: u16) -> Result<&[u8], StreamHeadError> {
@@ -46,7 +41,7 @@ fn body(head: &[u8], kind: u16) -> Result<&[u8], StreamHeadError> {
 
 pub(crate) fn encode_request(request: &StreamRequest) -> Result<Vec<u8>, StreamHeadError> {
     let StreamRequest { method, target, headers, user } = request.clone();
-    framed(REQUEST, &RequestV1 { method, target, headers, user })
+    head(REQUEST, &RequestV1 { method, target, headers, user })
 }
 
 pub(crate) fn decode_request(head: &[u8]) -> Result<StreamRequest, StreamHeadError> {
@@ -57,7 +52,9 @@ pub(crate) fn decode_request(head: &[u8]) -> Result<StreamRequest, StreamHeadErr
 
 pub(crate) fn encode_response(response: &StreamResponse) -> Result<Vec<u8>, StreamHeadError> {
     let StreamResponse { status, headers } = response.clone();
-    framed(RESPONSE, &ResponseV1 { status, headers })
+    let head = head(RESPONSE, &ResponseV1 { status, headers })?;
+    let length = u32::try_from(head.len()).map_err(|_| StreamHeadError::Length(head.len()))?;
+    Ok([&length.to_le_bytes()[..], &head].concat())
 }
 
 pub(crate) fn decode_response(head: &[u8]) -> Result<StreamResponse, StreamHeadError> {
