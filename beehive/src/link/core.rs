@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::select;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::capability::Capabilities;
@@ -94,6 +95,17 @@ impl Core {
         self.ending.change(|ending| {
             ending.get_or_insert(why);
         });
+    }
+
+    /// Why the link has ended, if it has.
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
+        self.ending.look(Clone::clone)
+    }
+
+    /// Does some work until it is done or the link ends.
+    pub(super) async fn until_end(self: Arc<Self>, work: impl Future<Output = ()>) {
+        let (work, ended) = (std::pin::pin!(work), std::pin::pin!(self.ended()));
+        drop(select(work, ended).await);
     }
 
     /// Waits for the link's end.

@@ -33,8 +33,11 @@
 pub mod accept_limiter;
 #[cfg(test)]
 mod address_validation_tests;
+mod backlog;
+mod byte_stream;
 mod capability;
 mod close_reason;
+mod congestion_window;
 mod core;
 pub mod events;
 mod frame;
@@ -57,6 +60,10 @@ mod version;
 pub mod wire;
 pub mod ws;
 
+pub use byte_stream::{
+    BYTE_STREAM_HEADER_MAX, BYTE_STREAMS_MAX, ByteStream, ByteStreamError, ByteStreamHandler,
+    ByteStreamRefusal, ByteStreams,
+};
 pub use capability::{CAPABILITIES_MAX, Capabilities, NAME_MAX as CAPABILITY_NAME_MAX};
 pub use close_reason::CloseReason;
 pub use frame::FRAME_MAX;

@@ -9,11 +9,12 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::accept_limiter::RateLimiter;
+use super::byte_stream::{self, BYTE_STREAMS_MAX, ByteStreams};
 use super::capability::Capabilities;
 use super::close_reason::CloseReason;
 use super::core::Core;
 use super::frame::{Frame, Kind};
-use super::inbound::{self, Routes};
+use super::inbound::{self, Purpose, Routes};
 use super::keepalive::{self, Action};
 use super::outbound::Remote;
 use super::receive_budget::{LinkBudget, STREAMS_MAX};
@@ -27,8 +28,8 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// 8 KiB: frames of the first stream are short, and one is read of somebody who is not yet let in.
 pub(super) const LINK_FRAME_MAX: usize = 8 << 10;
 
-/// 20 streams a second, and 128 at once: an end opens a few for each mailbox, once.
-const STREAM_RATE: (f64, f64) = (20.0, 128.0);
+/// 200 streams a second, and 1,400 at once: an end opens a few for each mailbox, once, and a byte stream for each call.
+const STREAM_RATE: (f64, f64) = (200.0, 1400.0);
 
 /// What a dialling end says of itself. Its name has to be the one in its certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +131,7 @@ pub struct Link {
     env: Env,
     core: Arc<Core>,
     connection: Arc<dyn Connection>,
+    bytes: Arc<byte_stream::Shared>,
 }
 
 impl std::fmt::Debug for Link {
@@ -189,7 +191,7 @@ impl Link {
             Kind::HelloAck => match agreed(&answer, greeting.versions) {
                 Some(protocol) => {
                     core.protocol = protocol;
-                    Ok(Link::start(env.clone(), core, connection, control, routes))
+                    Ok(Link::start(env.clone(), core, connection, control, routes, true))
                 }
                 None => {
                     connection.close();
@@ -213,7 +215,14 @@ impl Link {
             | Kind::Hello
             | Kind::Ping
             | Kind::Pong
-            | Kind::Bye => {
+            | Kind::Bye
+            | Kind::StreamOpen
+            | Kind::StreamAccept
+            | Kind::StreamRefuse
+            | Kind::StreamArrived
+            | Kind::StreamWindow
+            | Kind::StreamWindowReturn
+            | Kind::StreamStop => {
                 connection.close();
                 Err(LinkError::Unexpected { expected: "answer to the hello" })
             }
@@ -226,12 +235,21 @@ impl Link {
         connection: Box<dyn Connection>,
         control: (Writer, Reader),
         routes: Routes,
+        dialled: bool,
     ) -> Link {
         let (core, connection): (Arc<Core>, Arc<dyn Connection>) = (Arc::new(core), Arc::from(connection));
-        env.spawn(keep(Arc::clone(&core), Arc::clone(&connection), control));
-        let taken = take_streams(env.clone(), Arc::clone(&core), Arc::clone(&connection), routes);
-        env.spawn(until_end(Arc::clone(&core), taken));
-        Link { env, core, connection }
+        let bytes = byte_stream::Shared::new(&core, dialled);
+        env.spawn(keep(Arc::clone(&core), Arc::clone(&connection), Arc::clone(&bytes), control));
+        env.spawn(Arc::clone(&bytes).run(env.clone(), Arc::clone(&connection)));
+        let taken =
+            take_streams(env.clone(), Arc::clone(&core), Arc::clone(&connection), Arc::clone(&bytes), routes);
+        env.spawn(Arc::clone(&core).until_end(taken));
+        Link { env, core, connection, bytes }
+    }
+
+    /// Opens byte streams to the other end.
+    pub fn byte_streams(&self) -> ByteStreams {
+        ByteStreams::new(Arc::clone(&self.bytes))
     }
 
     /// The mailbox at the other end that accepts `M`.
@@ -283,14 +301,15 @@ impl Drop for Link {
     }
 }
 
-async fn until_end(core: Arc<Core>, work: impl Future<Output = ()>) {
-    let (work, ended) = (std::pin::pin!(work), std::pin::pin!(core.ended()));
-    drop(select(work, ended).await);
-}
-
 /// Serves each stream that the other end opens.
-async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>, routes: Routes) {
-    let open = Arc::new(AtomicUsize::new(0));
+async fn take_streams(
+    env: Env,
+    core: Arc<Core>,
+    connection: Arc<dyn Connection>,
+    bytes: Arc<byte_stream::Shared>,
+    routes: Routes,
+) {
+    let open = Arc::new(OpenStreams::default());
     let budget = LinkBudget::new();
     let (per_second, burst) = STREAM_RATE;
     let mut pace = RateLimiter::new(per_second, burst);
@@ -301,19 +320,16 @@ async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>
             env.sleep(wait).await;
         }
         match next {
-            Ok(_) if open.load(Ordering::Relaxed) >= STREAMS_MAX => {
-                tracing::warn!(peer = %core.peer, "more than {STREAMS_MAX} streams; one was refused");
-            }
             Ok((writer, reader)) => {
-                open.fetch_add(1, Ordering::Relaxed);
-                let open = Arc::clone(&open);
-                let budget = budget.lane();
-                let serve = inbound::serve(Arc::clone(&core), routes.clone(), budget, writer, reader);
-                let core = Arc::clone(&core);
-                env.spawn(async move {
-                    until_end(core, serve).await;
-                    open.fetch_sub(1, Ordering::Relaxed);
-                });
+                let serve = take_stream(
+                    env.clone(),
+                    Arc::clone(&core),
+                    Arc::clone(&bytes),
+                    routes.clone(),
+                    (Arc::clone(&open), budget.clone()),
+                    (writer, reader),
+                );
+                env.spawn(Arc::clone(&core).until_end(serve));
             }
             Err(error) => {
                 core.end(CloseReason::Broken(error.to_string()));
@@ -323,16 +339,80 @@ async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>
     }
 }
 
+/// Streams that the other end has open to mailboxes, or has not yet said what for.
+#[derive(Default)]
+struct OpenStreams {
+    unnamed: AtomicUsize,
+    mailboxes: AtomicUsize,
+}
+
+/// One more in a count, as long as it lives; `None` when there are so many already.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn one_more(count: &'a AtomicUsize, most: usize) -> Option<Self> {
+        // The link's tasks are on one thread: nobody else counts between the two.
+        if count.load(Ordering::Relaxed) >= most {
+            return None;
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        Some(Counted(count))
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Reads what a stream is for, and serves it.
+async fn take_stream(
+    env: Env,
+    core: Arc<Core>,
+    bytes: Arc<byte_stream::Shared>,
+    routes: Routes,
+    (open, budget): (Arc<OpenStreams>, LinkBudget),
+    (mut writer, mut reader): (Writer, Reader),
+) {
+    let purpose = match Counted::one_more(&open.unnamed, STREAMS_MAX + BYTE_STREAMS_MAX) {
+        Some(_unnamed) => inbound::purpose(&core, &routes, &mut reader).await,
+        None => Err(format!("more than {STREAMS_MAX} streams that do not say what they are for")),
+    };
+    match purpose {
+        Ok(Purpose::Bytes(first)) => {
+            bytes.accept(&env, routes.byte_stream_handler(), first, writer, reader);
+        }
+        Ok(Purpose::Mailbox(route)) => match Counted::one_more(&open.mailboxes, STREAMS_MAX) {
+            // In memory of its own: the streams that are none of a mailbox need none.
+            Some(_open) => Box::pin(inbound::serve(&core, route, budget.lane(), writer, reader)).await,
+            None => {
+                tracing::warn!(peer = %core.peer, "more than {STREAMS_MAX} streams; one was refused");
+            }
+        },
+        Err(sentence) => {
+            tracing::warn!(peer = %core.peer, reason = sentence, "refused a stream");
+            let nack = Frame::new(Kind::Nack, 0, sentence.into_bytes());
+            let _ = core.write(&mut writer, &nack).await;
+        }
+    }
+}
+
 /// Watches over the link: pings, answers, the end.
-async fn keep(core: Arc<Core>, connection: Arc<dyn Connection>, control: (Writer, Reader)) {
+async fn keep(
+    core: Arc<Core>,
+    connection: Arc<dyn Connection>,
+    bytes: Arc<byte_stream::Shared>,
+    control: (Writer, Reader),
+) {
     let (mut writer, mut reader) = control;
     {
         // Two pings and two answers may wait behind a stream that takes no more bytes. Further ones would say nothing new.
         let (out, waiting) = mpsc::channel(4);
         // Both wait for each other's turn, and neither may be dropped in the middle of a frame.
         let (pings, heard) = mpsc::channel(4);
-        let write = write_all(&core, &mut writer, waiting);
-        let read = listen(&core, &mut reader, pings);
+        let write = write_all(&core, &bytes, &mut writer, waiting);
+        let read = listen(&core, &bytes, &mut reader, pings);
         let live = live(&core, heard, out);
         let work = std::pin::pin!(async { futures::join!(read, write, live) });
         let ended = std::pin::pin!(core.ended());
@@ -352,10 +432,11 @@ async fn keep(core: Arc<Core>, connection: Arc<dyn Connection>, control: (Writer
 }
 
 /// Hands on each ping and its answer, and notes the end.
-async fn listen(core: &Core, reader: &mut Reader, pings: mpsc::Sender<Frame>) {
+async fn listen(core: &Core, bytes: &byte_stream::Shared, reader: &mut Reader, pings: mpsc::Sender<Frame>) {
     loop {
         match core.read(reader, LINK_FRAME_MAX).await {
             Ok(Some(frame)) if frame.kind == Kind::Bye => return core.end(CloseReason::Remote),
+            Ok(Some(frame)) if bytes.take(&frame) => {}
             Ok(Some(frame)) => {
                 if pings.send(frame).await.is_err() {
                     return;
@@ -367,8 +448,21 @@ async fn listen(core: &Core, reader: &mut Reader, pings: mpsc::Sender<Frame>) {
     }
 }
 
-async fn write_all(core: &Core, writer: &mut Writer, mut waiting: mpsc::Receiver<Frame>) {
-    while let Some(frame) = waiting.recv().await {
+async fn write_all(
+    core: &Core,
+    bytes: &byte_stream::Shared,
+    writer: &mut Writer,
+    mut waiting: mpsc::Receiver<Frame>,
+) {
+    loop {
+        // Pings first.
+        let frame = {
+            let (ping, told) = (std::pin::pin!(waiting.recv()), std::pin::pin!(bytes.next_frame()));
+            match select(ping, told).await {
+                Either::Left((Some(frame), _)) | Either::Right((frame, _)) => frame,
+                Either::Left((None, _)) => return,
+            }
+        };
         if let Err(error) = core.write(writer, &frame).await {
             return core.end(CloseReason::Broken(error.to_string()));
         }

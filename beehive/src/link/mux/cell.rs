@@ -71,6 +71,7 @@ impl Cell {
                     Urgency::Link => 0,
                     Urgency::Control => 1,
                     Urgency::Work => 2,
+                    Urgency::Bulk => 3,
                 });
             }
             Cell::Data { stream, bytes, echo } => {
@@ -128,6 +129,7 @@ impl Cell {
                     0 => Urgency::Link,
                     1 => Urgency::Control,
                     2 => Urgency::Work,
+                    3 => Urgency::Bulk,
                     other => return Err(CellError::Urgency(other)),
                 };
                 Cell::Open { stream, urgency }
@@ -156,6 +158,7 @@ mod tests {
             Cell::Open { stream: 7, urgency: Urgency::Link },
             Cell::Open { stream: 7, urgency: Urgency::Control },
             Cell::Open { stream: 7, urgency: Urgency::Work },
+            Cell::Open { stream: 7, urgency: Urgency::Bulk },
             Cell::Data { stream: 8, bytes: Bytes::from_static(b"abc"), echo: false },
             Cell::Data { stream: 8, bytes: Bytes::from(vec![1; DATA_MAX]), echo: true },
             Cell::Window { stream: 9, more: 10 },
@@ -176,6 +179,7 @@ mod tests {
             ("open-vital", Cell::Open { stream: 7, urgency: Urgency::Link }),
             ("open-control", Cell::Open { stream: 7, urgency: Urgency::Control }),
             ("open-work", Cell::Open { stream: 7, urgency: Urgency::Work }),
+            ("open-bulk", Cell::Open { stream: 7, urgency: Urgency::Bulk }),
             ("data", Cell::Data { stream: 8, bytes: bytes.clone(), echo: false }),
             ("data-echo", Cell::Data { stream: 8, bytes, echo: true }),
             ("window", Cell::Window { stream: 9, more: 10 }),
@@ -198,7 +202,7 @@ mod tests {
         assert_eq!(decode(&[99, 0]), CellError::Kind(99));
         assert_eq!(decode(&[DATA, 0, 0, 0, 1]), CellError::Length { kind: DATA, len: 4 });
         assert_eq!(decode(&[CLOSE, 0]), CellError::Length { kind: CLOSE, len: 1 });
-        assert_eq!(decode(&[OPEN, 0, 0, 0, 1, 3]), CellError::Urgency(3));
+        assert_eq!(decode(&[OPEN, 0, 0, 0, 1, 4]), CellError::Urgency(4));
         assert_eq!(decode(&vec![DATA; CELL_MAX + 1]), CellError::TooLong(CELL_MAX + 1));
     }
 

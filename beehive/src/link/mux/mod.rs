@@ -2,7 +2,7 @@
 //!
 //! An ordered pipe has one queue, and what is put into it first arrives first. Two things keep it short for what is
 //! urgent: a message for the pipe is chosen at the last moment, the most urgent stream first and streams of one urgency
-//! in turn ([`Urgency`]); and [`congestion_window`] bounds the bytes that are on their way, so that a pipe that takes megabytes in
+//! in turn ([`Urgency`]); and a window (`congestion_window`) bounds the bytes that are on their way, so that a pipe that takes megabytes in
 //! advance is not given them. Each stream has a window of its own, so that one that nobody reads stops only its writer.
 //!
 //! [`over`] makes a [`Connection`] and its two ends of the pipe. Whoever owns the pipe hands each message that came to
@@ -13,9 +13,7 @@
 //! connection at most [`STREAMS_MAX`] streams of the other end and 4 MiB of all of them, in memory of their own: what waits
 //! costs no more for coming in small cells. Each stream has a small window of its own, and a wide one out of what they share.
 
-mod backlog;
 mod cell;
-mod congestion_window;
 mod flow_control;
 mod state;
 mod stream;

@@ -9,17 +9,25 @@ use thiserror::Error;
 use tokio::io::ReadBuf;
 
 use super::cell::{Cell, CellError, DATA_MAX};
-use super::congestion_window::{CongestionWindow, ECHO_EVERY};
 use super::flow_control::{OUT_MAX, OWN, Stream};
 use crate::Moment;
+use crate::link::byte_stream::BYTE_STREAMS_MAX;
+use crate::link::congestion_window::{CongestionWindow, ECHO_EVERY};
 use crate::link::transport::Urgency;
 
-/// 72: streams that the other end may have open at once; the link itself allows 64 and refuses the others one by one.
+/// 72: streams that the other end may have open at once beside bulk ones; the link itself allows 64 and refuses the others
+/// one by one.
 pub const STREAMS_MAX: usize = 72;
-/// 4 MiB: what all streams together may make this end hold, as a connection of QUIC.
+/// 8 more than the link itself allows and refuses one by one: bulk streams that the other end may have open at once.
+pub const BULK_STREAMS_MAX: usize = BYTE_STREAMS_MAX + 8;
+/// 4 MiB: what all streams that are not bulk may make this end hold together, as a connection of QUIC.
 const CONNECTION_MAX: u32 = 4 << 20;
-/// What of that streams take when more comes on them than their own window holds.
+/// What streams take when more comes on them than their own window holds.
 const SHARED: u32 = CONNECTION_MAX - STREAMS_MAX as u32 * OWN;
+/// Two cells: a link so slow that these are too many is slower than anything that pays to be used.
+const LEAST: u64 = 2 * DATA_MAX as u64;
+/// What streams hold at the most, bulk ones with their own window each: as much as may be on its way.
+const MOST: u64 = 4 << 20;
 /// 16 KiB of one stream: what is taken of somebody who was not yet let in. A hello has a few hundred bytes.
 const BEFORE_HELLO_MAX: u32 = 16 << 10;
 
@@ -68,7 +76,7 @@ pub(super) struct State {
     /// Room that no stream has taken.
     shared: u32,
     /// Per urgency, the stream that was served last.
-    served: [u32; 3],
+    served: [u32; 4],
     budget: CongestionWindow,
     /// Bytes of streams that came in all, and how many of them the other end has been told of.
     arrived: u64,
@@ -91,8 +99,8 @@ impl State {
             // Who dialled has chosen whom it reached.
             stranger: (role == Role::Accepted).then_some(BEFORE_HELLO_MAX),
             shared: SHARED,
-            served: [0; 3],
-            budget: CongestionWindow::new(),
+            served: [0; 4],
+            budget: CongestionWindow::new(LEAST, MOST),
             arrived: 0,
             echoed: 0,
             echo_wanted: false,
@@ -308,8 +316,14 @@ impl State {
         if self.stranger.is_some() && self.last_of_peer > 0 {
             return Err(breach("a second stream before its hello was answered"));
         }
-        if self.streams.keys().filter(|id| *id % 2 == theirs).count() >= STREAMS_MAX {
-            return Err(breach(format!("more than {STREAMS_MAX} streams")));
+        let (bulk, most) = match urgency {
+            Urgency::Bulk => (true, BULK_STREAMS_MAX),
+            Urgency::Link | Urgency::Control | Urgency::Work => (false, STREAMS_MAX),
+        };
+        let alike =
+            |(id, stream): &(&u32, &Stream)| *id % 2 == theirs && (stream.urgency == Urgency::Bulk) == bulk;
+        if self.streams.iter().filter(alike).count() >= most {
+            return Err(breach(format!("more than {most} streams")));
         }
         self.last_of_peer = id;
         self.streams.insert(id, Stream::new(urgency, true));
@@ -397,8 +411,8 @@ impl State {
         if let Some(cell) = self.next_grant() {
             return Some(cell);
         }
-        for urgency in [Urgency::Link, Urgency::Control, Urgency::Work] {
-            if !self.budget.has_room(urgency) {
+        for urgency in [Urgency::Link, Urgency::Control, Urgency::Work, Urgency::Bulk] {
+            if !self.has_room(urgency) {
                 return None;
             }
             if let Some(id) = self.next_turn(urgency) {
@@ -406,6 +420,20 @@ impl State {
             }
         }
         None
+    }
+
+    /// Whether a further cell of this urgency may go. Pings always may; they are small, and the link lives by them.
+    fn has_room(&mut self, urgency: Urgency) -> bool {
+        let limit = match urgency {
+            Urgency::Link => return true,
+            Urgency::Control => 2 * self.budget.limit(),
+            Urgency::Work | Urgency::Bulk => self.budget.limit(),
+        };
+        let has_room = self.budget.in_flight() < limit;
+        if !has_room {
+            self.budget.holds_back();
+        }
+        has_room
     }
 
     /// A stream whose reader has made room, or is gone.
