@@ -15,6 +15,7 @@ pub mod downlink;
 pub mod edgecontroller;
 pub mod edged;
 pub mod edgehub;
+pub mod edgestream;
 pub mod eventbus;
 pub mod ids;
 pub mod metamanager;

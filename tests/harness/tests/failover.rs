@@ -68,6 +68,7 @@ async fn edge(folder: &Path, servers: Vec<Server>, runtime: &StandInRuntime) -> 
     edged.node_ip = "127.0.0.1".to_owned();
     edged.root_directory = folder.join("kubelet");
     edged.tailored_kubelet_config.pod_logs_dir = folder.join("logs");
+    edged.tailored_kubelet_config.read_only_port = 0;
     edged.tailored_kubelet_config.cgroup_driver = CgroupDriver::Systemd;
     edged.tailored_kubelet_config.eviction_hard.nodefs_available = Threshold::Part(0);
     settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();

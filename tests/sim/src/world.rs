@@ -196,6 +196,7 @@ impl World {
         edged.node_ip = "127.0.0.1".to_owned();
         edged.root_directory = folder.join("kubelet");
         edged.tailored_kubelet_config.pod_logs_dir = folder.join("logs");
+        edged.tailored_kubelet_config.read_only_port = 0;
         edged.tailored_kubelet_config.cgroup_driver = config::edge::CgroupDriver::Systemd;
         edged.tailored_kubelet_config.eviction_hard.nodefs_available = config::Threshold::Part(0);
         settings.modules.device_twin.dmi_sock_path = folder;
