@@ -13,10 +13,12 @@ use cloud_hub::{EnrolmentSettings, SecretError, SecretStore, WebSocketListener, 
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
 use https::{Port, TlsError};
 use kubewatch::{Reading, ReadingError};
+use nodecalls::NodeCalls;
 use noderegistry::Registry;
 use thiserror::Error;
 
 use crate::crds::{self, CrdError};
+use crate::kubelet_endpoint;
 use crate::listeners::{self, EnrolmentListener, FallbackListener};
 use crate::monitor::{MonitorError, MonitorPorts};
 use crate::topology::{self, Dependencies};
@@ -58,6 +60,14 @@ pub enum StartError {
     /// The map is wrong.
     #[error("wiring")]
     Wiring(#[from] WiringError),
+    /// Nodes are to say the host's address, and nobody says which that is.
+    #[error(
+        "modules.cloudStream.kubeletEndpoint.address is host, and the variable HOST_IP is not set: set it from status.hostIP as deployment.yaml does, or name an address with given"
+    )]
+    NoHostAddress,
+    /// The CA cannot be used for the kubelet endpoints.
+    #[error("certificates")]
+    Authority(#[source] pki::AuthorityError),
     /// A setting that was not validated.
     #[error("setting `{0}` is no IP address")]
     Address(String),
@@ -78,6 +88,7 @@ pub struct CloudCore {
     monitor: MonitorPorts,
     link: Option<SocketAddr>,
     websocket: Option<SocketAddr>,
+    calls: NodeCalls,
 }
 
 impl CloudCore {
@@ -121,6 +132,9 @@ impl CloudCore {
             .transpose()?;
         let monitor = MonitorPorts::bind(socket(&monitor.bind_address)?, healthz)?;
         let enrolment_address = enrolment.port.address();
+        let calls = kubelet_endpoint::calls(settings, &env);
+        let authority = &enrolment.settings.authority;
+        let serving = kubelet_endpoint::serving(settings, (authority.cert_pem(), authority.key_pem()))?;
         let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
         let dependencies = Dependencies {
             client,
@@ -130,6 +144,8 @@ impl CloudCore {
             lease_period: Duration::from_secs(frequency),
             identity,
             reading,
+            calls: calls.clone(),
+            serving,
         };
         let listening = listeners::Dependencies { enrolment, fallback, monitor: monitor.clone() };
         let mut hive = Hive::new("cloudcore", env);
@@ -143,7 +159,7 @@ impl CloudCore {
         topology::actors(&mut hive, mailboxes, dependencies);
         listeners::actors(&mut hive, listeners, listening);
         hive.open()?;
-        Ok(CloudCore { hive, enrolment: enrolment_address, monitor, link, websocket })
+        Ok(CloudCore { hive, enrolment: enrolment_address, monitor, link, websocket, calls })
     }
 
     /// Where enrolment listens.
@@ -164,6 +180,11 @@ impl CloudCore {
     /// Where the admin endpoint listens.
     pub fn monitor_address(&self) -> SocketAddr {
         self.monitor.address()
+    }
+
+    /// The way to its nodes' kubelet endpoints.
+    pub fn calls(&self) -> NodeCalls {
+        self.calls.clone()
     }
 
     /// Reads the state of every actor.
@@ -270,6 +291,6 @@ fn socket(text: &str) -> Result<SocketAddr, StartError> {
     text.parse().map_err(|_| StartError::Address(text.to_owned()))
 }
 
-fn ip(text: &str) -> Result<IpAddr, StartError> {
+pub(crate) fn ip(text: &str) -> Result<IpAddr, StartError> {
     text.parse().map_err(|_| StartError::Address(text.to_owned()))
 }

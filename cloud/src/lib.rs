@@ -7,6 +7,7 @@
 
 mod core;
 mod crds;
+mod kubelet_endpoint;
 pub mod listeners;
 mod metrics;
 mod monitor;

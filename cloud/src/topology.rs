@@ -10,8 +10,10 @@ use cloud_edgecontroller::EdgeController;
 use cloud_hub::{CloudHub, Neighbours};
 use cloud_nodelease::NodeLease;
 use cloud_router::CloudRouter;
+use cloud_stream::CloudStream;
 use cloud_synccontroller::SyncController;
 use contract::cloudhub::CloudHubMsg;
+use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::NodeLeaseMsg;
@@ -19,6 +21,7 @@ use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use contract::wire::META_MAILBOX;
 use kubewatch::{Interruptions, Reading};
+use nodecalls::NodeCalls;
 use noderegistry::Registry;
 use tokio::sync::Mutex;
 
@@ -28,6 +31,7 @@ const DEVICE: &str = contract::wire::DEVICE_MAILBOX;
 const ROUTER: &str = contract::wire::ROUTER_MAILBOX;
 const SYNC: &str = "cloud-synccontroller";
 const LEASE: &str = "cloud-nodelease";
+const STREAM: &str = "cloud-stream";
 
 /// Every mailbox of CloudCore and every address that was granted.
 pub struct Mailboxes {
@@ -36,11 +40,15 @@ pub struct Mailboxes {
     edge: Mailbox<EdgeControllerMsg>,
     device: Mailbox<DeviceControllerMsg>,
     router: Mailbox<RouterMsg>,
+    stream: Mailbox<CloudStreamMsg>,
     hub: Mailbox<CloudHubMsg>,
     lease_to_hub: Address<CloudHubMsg>,
     sync_to: cloud_synccontroller::Neighbours,
     edge_to: Controllers,
     device_to: Controllers,
+    edge_to_stream: Address<CloudStreamMsg>,
+    stream_to_edge: Address<EdgeControllerMsg>,
+    stream_to_hub: Address<CloudHubMsg>,
     hub_to: Neighbours,
 }
 
@@ -67,13 +75,17 @@ pub struct Dependencies {
     pub identity: String,
     /// As whom Secrets and config maps are read.
     pub reading: Reading,
+    /// The way to the nodes' kubelet endpoints.
+    pub calls: NodeCalls,
+    /// The ports at which it is open to others, if it is.
+    pub serving: Option<cloud_stream::Serving>,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
 /// the map can be printed anywhere. What listens comes after it: see [`crate::listeners`].
 ///
-/// Who waits for whom goes one way: the hub for the controllers, those for SyncController, all for NodeLease. What goes the
-/// other way waits in tasks beside the actor.
+/// Who waits for whom goes one way: the hub for the controllers and CloudStream, that for EdgeController, those for
+/// SyncController, all for NodeLease. What goes the other way waits in tasks beside the actor.
 pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let lease =
         hive.mailbox(LEASE, Capacity::new(1024, "a claim and a question of each of a thousand nodes"));
@@ -82,8 +94,10 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let edge = hive.mailbox(EDGE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
     let device = hive.mailbox(DEVICE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
     let router = hive.mailbox(ROUTER, Capacity::new(256, "a frame each, so 64 MiB of telemetry at the most"));
+    let stream = hive.mailbox(STREAM, Capacity::new(1024, "a thousand nodes that come back together"));
     let hub = hive.mailbox(HUB, Capacity::new(1024, "a thousand nodes that come back together"));
     hive.declare_child(HUB, cloud_hub::SESSION);
+    hive.declare_child(STREAM, cloud_stream::ENDPOINT);
     let mut controller = |name| Controllers {
         sync: hive.grant(name, &sync, Flow::Tell),
         lease: hive.grant(name, &lease, Flow::Ask),
@@ -100,11 +114,15 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         },
         edge_to,
         device_to,
+        edge_to_stream: hive.grant(EDGE, &stream, Flow::Spawned),
+        stream_to_edge: hive.grant(STREAM, &edge, Flow::Tell),
+        stream_to_hub: hive.grant(STREAM, &hub, Flow::Spawned),
         hub_to: Neighbours {
             sync: hive.grant(HUB, &sync, Flow::Tell),
             lease: hive.grant(HUB, &lease, Flow::Ask),
             edge: hive.grant(HUB, &edge, Flow::Tell),
             device: hive.grant(HUB, &device, Flow::Tell),
+            stream: hive.grant(HUB, &stream, Flow::Tell),
             router: hive.grant(HUB, &router, Flow::Tell),
         },
         lease,
@@ -112,6 +130,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         edge,
         device,
         router,
+        stream,
         hub,
     };
     hive.declare_remote(SYNC, META_MAILBOX);
@@ -123,8 +142,17 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
 
 /// Makes the actors. Each can be restarted at any message: see their headings for what a new incarnation is told again.
 pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies) {
-    let Dependencies { client, acceptor, registry, node_limit, lease_period, identity, reading } =
-        dependencies;
+    let Dependencies {
+        client,
+        acceptor,
+        registry,
+        node_limit,
+        lease_period,
+        identity,
+        reading,
+        calls,
+        serving,
+    } = dependencies;
     let interruptions = Interruptions::default();
     let lease_parts = cloud_nodelease::Parts {
         client: client.clone(),
@@ -143,10 +171,19 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         sync,
         lease,
         hub,
+        stream: mailboxes.edge_to_stream,
         interruptions: watched,
         reading,
     };
     hive.supervise(mailboxes.edge, Policy::default(), move || EdgeController::new(edge_parts.clone()));
+    let stream_parts = cloud_stream::Parts {
+        client: client.clone(),
+        hub: mailboxes.stream_to_hub,
+        edge: mailboxes.stream_to_edge,
+        calls,
+        serving,
+    };
+    hive.supervise(mailboxes.stream, Policy::default(), move || CloudStream::new(stream_parts.clone()));
     let Controllers { sync, lease, hub } = mailboxes.device_to;
     let device_parts = cloud_devicecontroller::Parts { client, sync, lease, hub, interruptions };
     hive.supervise(mailboxes.device, Policy::default(), move || DeviceController::new(device_parts.clone()));

@@ -10,6 +10,7 @@ use beehive::link::{CloseReason, Link, LinkError};
 use bench::LONG;
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::nodelease::{ClaimRefused, NodeLeaseMsg};
@@ -204,7 +205,7 @@ fn whoever_has_begun_anew_is_told_which_sessions_are_open() {
     run(async |mut bench| {
         let _one = bench.link("system:node:a", "aa").await.unwrap();
         let _two = bench.link("system:node:b", "bb").await.unwrap();
-        // All four were told of both.
+        // All five were told of both.
         let mut ups = 0;
         while ups < 2 {
             ups += u32::from(matches!(
@@ -217,6 +218,7 @@ fn whoever_has_begun_anew_is_told_which_sessions_are_open() {
             (SessionReader::SyncController, "sync"),
             (SessionReader::EdgeController, "edge"),
             (SessionReader::DeviceController, "device"),
+            (SessionReader::CloudStream, "stream"),
         ] {
             bench.hub.tell(CloudHubMsg::TellSessions { to }).await.unwrap();
             let mut told = Vec::new();
@@ -237,6 +239,10 @@ fn whoever_has_begun_anew_is_told_which_sessions_are_open() {
                     SessionReader::EdgeController => match bench.edge.next(LONG).await.unwrap() {
                         EdgeControllerMsg::NodeUp { node, .. } => (false, Some(node)),
                         other => (matches!(other, EdgeControllerMsg::AllNodesDown), None),
+                    },
+                    SessionReader::CloudStream => match bench.stream.next(LONG).await.unwrap() {
+                        CloudStreamMsg::NodeUp { node, .. } => (false, Some(node)),
+                        other => (matches!(other, CloudStreamMsg::AllNodesDown), None),
                     },
                     SessionReader::DeviceController => {
                         // The first round has been read.

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod capability;
 pub mod changed;
 pub mod cloudhub;
+pub mod cloudstream;
 pub mod devicecontroller;
 pub mod devicetwin;
 pub mod digest;

@@ -11,7 +11,8 @@ mod authority;
 mod token;
 
 pub use authority::{
-    Authority, AuthorityError, CSR_MAX, Issued, NodeRequest, Reach, node_of_certificate, serial_of,
+    Authority, AuthorityError, CSR_MAX, CertificateUser, Issued, NodeRequest, Reach, node_of_certificate,
+    serial_of, user_of_certificate,
 };
 pub use token::{Claims, JoinToken, TOKEN_MAX, TokenError, TokenKey};
 

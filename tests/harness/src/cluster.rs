@@ -122,6 +122,8 @@ impl Cluster {
             listener.address = "127.0.0.1".to_owned();
             listener.port = 0;
         }
+        let endpoint = &mut settings.modules.cloud_stream.kubelet_endpoint;
+        (endpoint.bind_address, endpoint.first_port) = ("127.0.0.1".to_owned(), 0);
         let websocket = &mut settings.modules.cloud_hub.websocket;
         websocket.enable = carrier == Carrier::WebSocket;
         websocket.address = "127.0.0.1".to_owned();

@@ -30,6 +30,8 @@ struct Cloud {
 impl Cloud {
     async fn start(cluster: &Cluster) -> Cloud {
         let mut settings = config::cloud::CloudCore::default();
+    let endpoint = &mut settings.modules.cloud_stream.kubelet_endpoint;
+    (endpoint.bind_address, endpoint.first_port) = ("127.0.0.1".to_owned(), 0);
         settings.common_config.monitor_server.bind_address = "127.0.0.1:0".to_owned();
         settings.modules.edge_controller.node_update_frequency = 1;
         settings.modules.cloud_hub.https.address = "127.0.0.1".to_owned();

@@ -35,6 +35,8 @@ use crate::violations::Violations;
 
 /// 10 s between renewals of a node's Lease: the default.
 const LEASE_PERIOD: Duration = Duration::from_secs(10);
+/// Nobody calls a node here.
+const CALLS: nodecalls::Limits = nodecalls::Limits { of_node: 0, of_user: 0, all: 0 };
 /// 1 s: a daemon that does not use up its turns by then is killed where it stands.
 const TURNS_WITHIN: Duration = Duration::from_secs(1);
 /// 60 s for a daemon that is told to stop.
@@ -257,6 +259,8 @@ impl World {
                 lease_period: LEASE_PERIOD,
                 identity: cloud::identity(&env),
                 reading: kubewatch::Reading::AsItself,
+                calls: nodecalls::NodeCalls::new(CALLS, env.metrics().clone(), env.clock()),
+                serving: None,
             };
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);

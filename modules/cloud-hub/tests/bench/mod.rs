@@ -11,6 +11,7 @@ use beehive::testing::Probe;
 use beehive::{Actor, Address, Capacity, Context, Env, Fault, Flow, Hive, Policy};
 use cloud_hub::{CloudHub, Neighbours};
 use contract::cloudhub::CloudHubMsg;
+use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::{ClaimRefused, NodeLeaseMsg};
@@ -60,6 +61,7 @@ pub(crate) struct Bench {
     pub(crate) edge: Probe<EdgeControllerMsg>,
     pub(crate) device: Probe<DeviceControllerMsg>,
     pub(crate) sync: Probe<SyncMsg>,
+    pub(crate) stream: Probe<CloudStreamMsg>,
     pub(crate) claims: Answers,
     pub(crate) hub: Address<CloudHubMsg>,
     pub(crate) hive: Hive,
@@ -79,12 +81,14 @@ impl Bench {
             hive.mailbox::<NodeLeaseMsg>("cloud-nodelease", Capacity::new(64, "a test's choice"));
         let (edge, edge_to) = Probe::new(env, 4096);
         let (sync, sync_to) = Probe::new(env, 4096);
+        let (stream, stream_to) = Probe::new(env, 4096);
         let ((device, device_to), (router, router_to)) = (Probe::new(env, 4096), Probe::new(env, 16));
         let neighbours = Neighbours {
             lease: hive.grant("cloud-hub", &lease_mailbox, Flow::Ask),
             sync: sync_to,
             edge: edge_to,
             device: device_to,
+            stream: stream_to,
             router: router_to,
         };
         let (epoch, answers) = (Rc::default(), claims.clone());
@@ -101,7 +105,19 @@ impl Bench {
             CloudHub::new(acceptor.clone(), registry.clone(), limit, neighbours.clone())
         });
         hive.open().unwrap();
-        Bench { env: env.clone(), port, lease, edge, device, sync, claims, hub, hive, _router: router }
+        Bench {
+            env: env.clone(),
+            port,
+            lease,
+            edge,
+            device,
+            sync,
+            stream,
+            claims,
+            hub,
+            hive,
+            _router: router,
+        }
     }
 
     pub(crate) async fn dial(&self, name: &str, serial: &str) -> Box<dyn Connection> {

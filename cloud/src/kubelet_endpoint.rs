@@ -1,0 +1,71 @@
+//! How this CloudCore is the kubelet endpoint of its nodes, by the settings and by where it runs.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use beehive::Env;
+use cloud_stream::{Serving, ServingCertificate};
+use config::cloud::CloudCore as Settings;
+use config::cloud_stream::AddressChoice;
+use nodecalls::{Limits, NodeCalls};
+use pki::Authority;
+
+use crate::core::{StartError, ip};
+
+/// What `deployment.yaml` sets from the pod's own status.
+const POD_IP: &str = "POD_IP";
+const HOST_IP: &str = "HOST_IP";
+/// 4096 calls at once in all: a follower of a log is one.
+const CALLS_MAX: usize = 4096;
+
+/// The way to the nodes, within the bounds of the settings.
+pub(crate) fn calls(settings: &Settings, env: &Env) -> NodeCalls {
+    let stream = &settings.modules.cloud_stream;
+    let limits = Limits { of_node: stream.calls_per_node, of_user: stream.calls_per_user, all: CALLS_MAX };
+    NodeCalls::new(limits, env.metrics().clone(), env.clock())
+}
+
+/// Its ports and its certificate, of the CA that stands in `authority_pem`. `None`: it is switched off.
+///
+/// # Errors
+/// When the address is not known.
+pub(crate) fn serving(
+    settings: &Settings,
+    (certificate, key): (&str, &str),
+) -> Result<Option<Serving>, StartError> {
+    let stream = &settings.modules.cloud_stream;
+    if !stream.enable {
+        return Ok(None);
+    }
+    let hub = &settings.modules.cloud_hub;
+    let advertised: Result<Vec<IpAddr>, StartError> =
+        hub.advertise_address.iter().map(|text| ip(text)).collect();
+    let advertised = advertised?;
+    let endpoint = &stream.kubelet_endpoint;
+    let address = match endpoint.address {
+        AddressChoice::Node => None,
+        AddressChoice::Given => Some(ip(&endpoint.given_address)?),
+        AddressChoice::Host => Some(of_environment(HOST_IP)?.ok_or(StartError::NoHostAddress)?),
+        AddressChoice::Pod => of_environment(POD_IP)?.or(advertised.first().copied()),
+    };
+    let authority = Authority::from_pem(certificate, key).map_err(StartError::Authority)?;
+    let addresses = address.into_iter().chain(advertised).collect();
+    match address {
+        Some(address) => tracing::info!(%address, "the API server finds the nodes' kubelet endpoints here"),
+        None => tracing::info!("Nodes say their own address first: lead their ports here"),
+    }
+    Ok(Some(Serving {
+        bind: ip(&endpoint.bind_address)?,
+        first_port: endpoint.first_port,
+        ports: hub.node_limit,
+        address,
+        certificate: Rc::new(ServingCertificate::new(authority, addresses, hub.dns_names.clone())),
+    }))
+}
+
+fn of_environment(name: &str) -> Result<Option<IpAddr>, StartError> {
+    match std::env::var(name) {
+        Ok(text) if !text.is_empty() => ip(&text).map(Some),
+        _ => Ok(None),
+    }
+}

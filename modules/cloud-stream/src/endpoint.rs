@@ -1,0 +1,130 @@
+//! A node's endpoint: a child of CloudStream that holds the node's port, for as long as the node is linked.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Actor, Address, Capacity, Context, Fault, Message, Policy};
+use contract::NodeName;
+use contract::cloudstream::CloudStreamMsg;
+use https::{Listening, Port, Server};
+
+/// The kind of CloudStream's children: one endpoint each.
+pub const ENDPOINT: &str = "endpoint";
+/// 2 s for an endpoint to end: it has nothing to do but close its port.
+pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(2);
+
+/// An endpoint is told nothing.
+#[derive(Debug)]
+pub(crate) enum EndpointMsg {}
+
+impl Message for EndpointMsg {
+    fn name(&self) -> &'static str {
+        match *self {}
+    }
+}
+
+/// Which node an open port is of, for the server's thread.
+pub(crate) trait OpenPorts {
+    fn opened(&self, port: u16, node: &NodeName);
+    fn closed(&self, port: u16);
+}
+
+/// What an endpoint is made of.
+#[derive(Clone)]
+pub(crate) struct EndpointParts {
+    pub(crate) node: NodeName,
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) server: Rc<Server>,
+    pub(crate) ports: Rc<dyn OpenPorts>,
+    pub(crate) parent: Address<CloudStreamMsg>,
+}
+
+/// See the module.
+pub(crate) struct Endpoint {
+    parts: EndpointParts,
+    open: Option<Open>,
+}
+
+/// A port that is listened at. Closed when it is dropped: first nobody comes in any more, then nobody is served.
+struct Open {
+    address: SocketAddr,
+    ports: Rc<dyn OpenPorts>,
+    _listening: Listening,
+    _port: Port,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.ports.closed(self.address.port());
+    }
+}
+
+impl Endpoint {
+    /// The name of the child among CloudStream's.
+    pub(crate) fn name(node: &NodeName) -> (&'static str, String) {
+        (ENDPOINT, node.to_string())
+    }
+
+    pub(crate) fn policy() -> Policy {
+        Policy { capacity: Capacity::new(1, "nobody tells it anything"), ..Policy::default() }
+    }
+
+    pub(crate) fn factory(parts: EndpointParts) -> impl FnMut() -> Endpoint + 'static {
+        move || Endpoint { parts: parts.clone(), open: None }
+    }
+
+    async fn listen(&self) -> std::io::Result<Open> {
+        let EndpointParts { node, address, port, server, ports, .. } = &self.parts;
+        let port = Port::bind((*address, *port).into())?;
+        let address = port.address();
+        // Known before the first connection comes in.
+        ports.opened(address.port(), node);
+        match server.listen(&port).await {
+            Ok(listening) => {
+                Ok(Open { address, ports: Rc::clone(ports), _listening: listening, _port: port })
+            }
+            Err(error) => {
+                ports.closed(address.port());
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Actor for Endpoint {
+    type Message = EndpointMsg;
+
+    async fn started(&mut self, cx: &mut Context<EndpointMsg>) -> Result<(), Fault> {
+        let node = self.parts.node.clone();
+        let told: Box<dyn Fn() -> CloudStreamMsg> = match self.listen().await {
+            Ok(open) => {
+                let port = open.address.port();
+                self.open = Some(open);
+                Box::new(move || CloudStreamMsg::Listening { node: node.clone(), port })
+            }
+            Err(error) => {
+                let (port, reason) = (self.parts.port, error.to_string());
+                cx.stop();
+                Box::new(move || CloudStreamMsg::PortRefused {
+                    node: node.clone(),
+                    port,
+                    reason: reason.clone(),
+                })
+            }
+        };
+        // Its parent may be full of others that begin.
+        self.parts.parent.tell_with_retry(cx.env(), told).await;
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: EndpointMsg, _: &mut Context<EndpointMsg>) -> Result<(), Fault> {
+        match message {}
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        let address = self.open.as_ref().map(|open| open.address.to_string());
+        serde_json::json!({ "node": self.parts.node.as_str(), "address": address })
+    }
+}
