@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, Either, select};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::byte_stream::{self, BYTE_STREAM_HEADER_MAX, ByteStreamHandler};
 use super::capability::Capabilities;
@@ -116,9 +116,15 @@ pub(super) enum Purpose {
     Bytes(Frame),
 }
 
-/// Reads what a stream is for; a sentence when it is nothing that this end serves.
-pub(super) async fn purpose(core: &Core, routes: &Routes, reader: &mut Reader) -> Result<Purpose, String> {
-    let open = std::pin::pin!(open(core, routes, reader));
+/// Reads what a stream is for; a sentence when it is nothing that this end serves. `headers` bounds the bytes of headers
+/// that are being read.
+pub(super) async fn purpose(
+    core: &Core,
+    routes: &Routes,
+    headers: &Semaphore,
+    reader: &mut Reader,
+) -> Result<Purpose, String> {
+    let open = std::pin::pin!(open(core, routes, headers, reader));
     match select(open, core.clock.sleep(NAME_WITHIN)).await {
         Either::Left((named, _)) => named,
         Either::Right(_) => Err("a stream says what it is for within 10 s".to_owned()),
@@ -143,18 +149,33 @@ pub(super) async fn serve(
     futures::join!(read, forward, write);
 }
 
-async fn open(core: &Core, routes: &Routes, reader: &mut Reader) -> Result<Purpose, String> {
-    let first = core.read(reader, FIXED + BYTE_STREAM_HEADER_MAX).await.map_err(|error| error.to_string())?;
-    match first {
-        Some(first) if first.kind == Kind::StreamOpen => Ok(Purpose::Bytes(first)),
-        Some(first) if first.kind == Kind::Open && first.body.len() <= NAME_MAX => {
+async fn open(
+    core: &Core,
+    routes: &Routes,
+    headers: &Semaphore,
+    reader: &mut Reader,
+) -> Result<Purpose, String> {
+    let none = || "a stream begins by naming its mailbox or with the header of a byte stream".to_owned();
+    let len =
+        core.read_len(reader, FIXED + BYTE_STREAM_HEADER_MAX).await.map_err(|error| error.to_string())?;
+    let len = len.ok_or_else(none)?;
+    // Before a byte of it is read. The name of a mailbox is short and waits for nobody.
+    let header = u32::try_from(len).ok().filter(|_| len > FIXED + NAME_MAX);
+    let _room = match header {
+        Some(len) => headers.acquire_many(len).await.ok(),
+        None => None,
+    };
+    let first = core.read_rest(reader, len).await.map_err(|error| error.to_string())?;
+    match first.kind {
+        Kind::StreamOpen => Ok(Purpose::Bytes(first)),
+        Kind::Open if first.body.len() <= NAME_MAX => {
             let name = String::from_utf8_lossy(&first.body);
             match routes.mailboxes.get(name.as_ref()) {
                 Some(route) => Ok(Purpose::Mailbox(Arc::clone(route))),
                 None => Err(format!("mailbox `{}` is not open to this link", name.escape_debug())),
             }
         }
-        Some(_) | None => Err("a stream begins by naming its mailbox or with a header".to_owned()),
+        _ => Err(none()),
     }
 }
 

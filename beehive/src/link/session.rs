@@ -1,15 +1,15 @@
 //! A link from hello to its end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{Either, select};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::accept_limiter::RateLimiter;
-use super::byte_stream::{self, BYTE_STREAMS_MAX, ByteStreams};
+use super::byte_stream::{self, BYTE_STREAM_HEADER_MAX, BYTE_STREAMS_MAX, ByteStreams};
 use super::capability::Capabilities;
 use super::close_reason::CloseReason;
 use super::core::Core;
@@ -28,8 +28,12 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// 8 KiB: frames of the first stream are short, and one is read of somebody who is not yet let in.
 pub(super) const LINK_FRAME_MAX: usize = 8 << 10;
 
-/// 200 streams a second, and 1,400 at once: an end opens a few for each mailbox, once, and a byte stream for each call.
+/// 200 streams a second, and 1,400 at once: an end opens a byte stream for each call.
 const STREAM_RATE: (f64, f64) = (200.0, 1400.0);
+/// 20 of them a second, and 128 at once, that are none: an end opens a few for each mailbox, once.
+const MAILBOX_RATE: (f64, f64) = (20.0, 128.0);
+/// 1 MiB of headers of byte streams are being read at a time.
+const HEADERS_AT_ONCE: usize = 32 * BYTE_STREAM_HEADER_MAX;
 
 /// What a dialling end says of itself. Its name has to be the one in its certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,7 +242,7 @@ impl Link {
         dialled: bool,
     ) -> Link {
         let (core, connection): (Arc<Core>, Arc<dyn Connection>) = (Arc::new(core), Arc::from(connection));
-        let bytes = byte_stream::Shared::new(&core, dialled);
+        let bytes = byte_stream::Shared::new(&core, connection.transport(), dialled);
         env.spawn(keep(Arc::clone(&core), Arc::clone(&connection), Arc::clone(&bytes), control));
         env.spawn(Arc::clone(&bytes).run(env.clone(), Arc::clone(&connection)));
         let taken =
@@ -309,27 +313,28 @@ async fn take_streams(
     bytes: Arc<byte_stream::Shared>,
     routes: Routes,
 ) {
-    let open = Arc::new(OpenStreams::default());
-    let budget = LinkBudget::new();
+    let streams = Arc::new(IncomingStreams {
+        env: env.clone(),
+        core: Arc::clone(&core),
+        bytes,
+        routes,
+        budget: LinkBudget::new(),
+        headers: Semaphore::new(HEADERS_AT_ONCE),
+        unnamed: AtomicUsize::new(0),
+        mailboxes: AtomicUsize::new(0),
+        pace: Mutex::new(RateLimiter::new(MAILBOX_RATE.0, MAILBOX_RATE.1)),
+    });
     let (per_second, burst) = STREAM_RATE;
     let mut pace = RateLimiter::new(per_second, burst);
     loop {
         let next = connection.accept().await;
-        // Streams that come and go cost a task and a line of the log each.
+        // Streams that come and go cost a task each.
         while let Err(wait) = pace.take(&(), env.now()) {
             env.sleep(wait).await;
         }
         match next {
             Ok((writer, reader)) => {
-                let serve = take_stream(
-                    env.clone(),
-                    Arc::clone(&core),
-                    Arc::clone(&bytes),
-                    routes.clone(),
-                    (Arc::clone(&open), budget.clone()),
-                    (writer, reader),
-                );
-                env.spawn(Arc::clone(&core).until_end(serve));
+                env.spawn(Arc::clone(&core).until_end(Arc::clone(&streams).take(writer, reader)));
             }
             Err(error) => {
                 core.end(CloseReason::Broken(error.to_string()));
@@ -339,11 +344,18 @@ async fn take_streams(
     }
 }
 
-/// Streams that the other end has open to mailboxes, or has not yet said what for.
-#[derive(Default)]
-struct OpenStreams {
+/// The streams that the other end opens, and what bounds them.
+struct IncomingStreams {
+    env: Env,
+    core: Arc<Core>,
+    bytes: Arc<byte_stream::Shared>,
+    routes: Routes,
+    budget: LinkBudget,
+    headers: Semaphore,
+    /// Streams that have not yet said what they are for, and those of mailboxes.
     unnamed: AtomicUsize,
     mailboxes: AtomicUsize,
+    pace: Mutex<RateLimiter<()>>,
 }
 
 /// One more in a count, as long as it lives; `None` when there are so many already.
@@ -366,35 +378,40 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Reads what a stream is for, and serves it.
-async fn take_stream(
-    env: Env,
-    core: Arc<Core>,
-    bytes: Arc<byte_stream::Shared>,
-    routes: Routes,
-    (open, budget): (Arc<OpenStreams>, LinkBudget),
-    (mut writer, mut reader): (Writer, Reader),
-) {
-    let purpose = match Counted::one_more(&open.unnamed, STREAMS_MAX + BYTE_STREAMS_MAX) {
-        Some(_unnamed) => inbound::purpose(&core, &routes, &mut reader).await,
-        None => Err(format!("more than {STREAMS_MAX} streams that do not say what they are for")),
-    };
-    match purpose {
-        Ok(Purpose::Bytes(first)) => {
-            bytes.accept(&env, routes.byte_stream_handler(), first, writer, reader);
+impl IncomingStreams {
+    /// Reads what a stream is for, and serves it.
+    async fn take(self: Arc<Self>, mut writer: Writer, mut reader: Reader) {
+        let core = &self.core;
+        let purpose = match Counted::one_more(&self.unnamed, STREAMS_MAX + BYTE_STREAMS_MAX) {
+            Some(_unnamed) => inbound::purpose(core, &self.routes, &self.headers, &mut reader).await,
+            None => Err(format!("more than {STREAMS_MAX} streams that do not say what they are for")),
+        };
+        if let Ok(Purpose::Bytes(first)) = purpose {
+            let handler = self.routes.byte_stream_handler();
+            return self.bytes.accept(&self.env, handler, first, writer, reader);
         }
-        Ok(Purpose::Mailbox(route)) => match Counted::one_more(&open.mailboxes, STREAMS_MAX) {
-            // In memory of its own: the streams that are none of a mailbox need none.
-            Some(_open) => Box::pin(inbound::serve(&core, route, budget.lane(), writer, reader)).await,
-            None => {
-                tracing::warn!(peer = %core.peer, "more than {STREAMS_MAX} streams; one was refused");
-            }
-        },
-        Err(sentence) => {
-            tracing::warn!(peer = %core.peer, reason = sentence, "refused a stream");
-            let nack = Frame::new(Kind::Nack, 0, sentence.into_bytes());
-            let _ = core.write(&mut writer, &nack).await;
+        // Others cost more, and a line of the log where they are refused.
+        while let Err(wait) = self.later() {
+            self.env.sleep(wait).await;
         }
+        let refused = match purpose {
+            Ok(Purpose::Bytes(_)) => return,
+            Ok(Purpose::Mailbox(route)) => match Counted::one_more(&self.mailboxes, STREAMS_MAX) {
+                // In memory of its own: what byte streams need none of.
+                Some(_open) => {
+                    return Box::pin(inbound::serve(core, route, self.budget.lane(), writer, reader)).await;
+                }
+                None => format!("more than {STREAMS_MAX} streams of mailboxes"),
+            },
+            Err(sentence) => sentence,
+        };
+        tracing::warn!(peer = %core.peer, reason = refused, "refused a stream");
+        let nack = Frame::new(Kind::Nack, 0, refused.into_bytes());
+        let _ = core.write(&mut writer, &nack).await;
+    }
+
+    fn later(&self) -> Result<(), Duration> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).take(&(), self.env.now())
     }
 }
 

@@ -98,6 +98,16 @@ pub enum Transport {
     Memory,
 }
 
+impl Transport {
+    /// Whether it sends what is urgent first ([`Urgency`]). s2n-quic serves all streams alike.
+    pub(crate) fn knows_urgency(self) -> bool {
+        match self {
+            Transport::WebSocket => true,
+            Transport::Quic | Transport::Memory => false,
+        }
+    }
+}
+
 impl std::fmt::Display for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

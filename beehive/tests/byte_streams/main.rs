@@ -2,8 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../wire/mod.rs"]
+#[allow(dead_code, reason = "others use the rest")]
 mod wire;
 
 mod fixture;
+mod loopback;
 mod memory;
+mod real;
+mod relay;
 mod rules;
+mod slow;

@@ -65,3 +65,11 @@ fn a_cut_link_ends_what_waits_at_both_ends() {
         rules::a_link_that_ends(&edge, &cloud, || cable.cut()).await;
     });
 }
+
+#[test]
+fn twelve_hundred_may_be_open_and_not_one_more() {
+    run(async |env| {
+        let (edge, cloud) = ends(&env).await;
+        rules::twelve_hundred_may_be_open(&edge, &cloud).await;
+    });
+}

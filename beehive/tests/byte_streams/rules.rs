@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use beehive::Env;
-use beehive::link::{BYTE_STREAM_HEADER_MAX, ByteStreamError};
+use beehive::link::{BYTE_STREAM_HEADER_MAX, BYTE_STREAMS_MAX, ByteStreamError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fixture::{End, pattern, stream};
@@ -144,4 +144,28 @@ pub(crate) async fn a_slow_reader_holds_its_own_stream_alone(env: &Env, edge: &E
     let ((), _) = futures::join!(write, async { other.read_to_end(&mut read).await.unwrap() });
     assert!(read == bytes);
     assert_eq!(edge.link.traffic().byte_streams(), 21);
+}
+
+pub(crate) async fn twelve_hundred_may_be_open(edge: &End, cloud: &End) {
+    let mut open = Vec::new();
+    for _ in 0..BYTE_STREAMS_MAX {
+        open.push(stream(edge, cloud).await);
+    }
+    let streams = edge.link.byte_streams();
+    assert_eq!(streams.open(Vec::new()).await.unwrap_err(), ByteStreamError::TooMany);
+    assert_eq!(cloud.link.traffic().byte_streams(), BYTE_STREAMS_MAX);
+    // All of them are alive, and one that is over makes room.
+    for (one, other) in &mut open {
+        one.write_all(b"a line").await.unwrap();
+        let mut line = [0; 6];
+        other.read_exact(&mut line).await.unwrap();
+    }
+    drop(open.pop());
+    let again = async {
+        while let Err(error) = streams.open(Vec::new()).await {
+            assert_eq!(error, ByteStreamError::TooMany);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, again).await.unwrap();
 }

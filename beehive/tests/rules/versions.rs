@@ -248,7 +248,10 @@ fn a_stream_that_begins_with_anything_but_a_name_is_told_so() {
         let (_probe, heard) = Probe::<Heard>::new(&env, 4);
         let raw = Raw::link(&env, 1, routes(heard)).await;
         for (first, sentence) in [
-            (frame(1, TELL, 0, 0, b"\x01x"), "a stream begins by naming its mailbox"),
+            (
+                frame(1, TELL, 0, 0, b"\x01x"),
+                "a stream begins by naming its mailbox or with the header of a byte stream",
+            ),
             (frame(1, OPEN, 0, 0, b"wh\nat"), "mailbox `wh\\nat` is not open to this link"),
             (frame(1, OPEN, 0, 0, &[b'x'; 129]), "frame of 145 bytes; at most 144 are read here"),
         ] {

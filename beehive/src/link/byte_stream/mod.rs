@@ -7,7 +7,8 @@
 //!   take turns by bytes.
 //! * A reader that does not read stops the writer of its own stream and nobody else: each stream has a window
 //!   ([`receive_window`]), and what has come is taken from the transport at once, whoever reads it.
-//! * A thousand idle ones cost little: each has a task that waits and a few hundred bytes, no timer and no buffer.
+//! * A thousand idle ones cost little: each has a task that waits and a few hundred bytes, no timer and no buffer. One timer for all
+//!   runs while any has a wide window.
 //!
 //! What has come is told on the link's own stream (`StreamArrived`), for all streams together, as are windows
 //! (`StreamWindow`, `StreamWindowReturn`) and that nobody reads any more (`StreamStop`). A stream of the transport is never
@@ -23,6 +24,7 @@ mod task;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
+use std::time::Duration;
 
 use futures::future::poll_fn;
 use thiserror::Error;
@@ -33,7 +35,7 @@ pub use stream::ByteStream;
 
 use super::core::Core;
 use super::frame::{FIXED, Frame};
-use super::transport::{Connection, PeerName, Reader, Writer};
+use super::transport::{Connection, PeerName, Reader, Transport, Writer};
 use crate::{Env, Moment};
 
 /// 32 KiB: the largest header.
@@ -42,6 +44,8 @@ pub const BYTE_STREAM_HEADER_MAX: usize = 32 << 10;
 /// which a few may be followed each, and a thousand that are followed and idle are expected; the rest is for short ones
 /// beside them.
 pub const BYTE_STREAMS_MAX: usize = 1200;
+/// 2 s: how long a stream has nothing to send before it gives back what it may send beyond what a new one may.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// 1 KiB of a refusal's sentence are sent and read.
 const REASON_MAX: usize = 1 << 10;
 
@@ -105,8 +109,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(core: &Arc<Core>, dialled: bool) -> Arc<Self> {
-        Arc::new(Shared { core: Arc::clone(core), state: Mutex::new(State::new(dialled)) })
+    pub(super) fn new(core: &Arc<Core>, transport: Transport, dialled: bool) -> Arc<Self> {
+        let state = State::new(dialled, transport.knows_urgency());
+        Arc::new(Shared { core: Arc::clone(core), state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -153,7 +158,17 @@ impl Shared {
                 env.spawn(Arc::clone(&self.core).until_end(open));
             }
         };
-        Arc::clone(&self.core).until_end(opening).await;
+        let sweeping = async {
+            loop {
+                poll_fn(|cx: &mut Context<'_>| self.state().poll_wide(cx)).await;
+                self.core.clock.sleep(SILENT_AFTER).await;
+                self.state().sweep();
+            }
+        };
+        let both = async {
+            futures::join!(opening, sweeping);
+        };
+        Arc::clone(&self.core).until_end(both).await;
     }
 
     /// Serves a stream that the other end opened with this frame.

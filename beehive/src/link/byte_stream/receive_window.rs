@@ -156,11 +156,11 @@ mod tests {
         let mut shared = SharedWindow::new();
         let mut windows: Vec<ReceiveWindow> = (0..64).map(|_| ReceiveWindow::new()).collect();
         for _ in 0..8 {
-            windows.iter_mut().for_each(|window| drop(use_up(window, &mut shared)));
+            windows.iter_mut().for_each(|window| _ = use_up(window, &mut shared));
         }
         let mut late = ReceiveWindow::new();
         for _ in 0..8 {
-            windows.iter_mut().chain([&mut late]).for_each(|window| drop(use_up(window, &mut shared)));
+            windows.iter_mut().chain([&mut late]).for_each(|window| _ = use_up(window, &mut shared));
         }
         let fair = SHARED / 65;
         assert!(late.width >= fair * 9 / 10, "{}", late.width);
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_silent_stream_gives_its_window_to_others() {
         let (mut window, mut shared) = (ReceiveWindow::new(), SharedWindow::new());
-        (0..4).for_each(|_| drop(use_up(&mut window, &mut shared)));
+        (0..4).for_each(|_| _ = use_up(&mut window, &mut shared));
         window.returned(u32::MAX, &mut shared);
         assert_eq!((window.width, window.granted, shared.free, shared.wide), (OWN, OWN, SHARED, 0));
     }

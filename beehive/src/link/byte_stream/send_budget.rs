@@ -2,7 +2,8 @@
 //!
 //! s2n-quic serves all streams alike, so that what is urgent waits behind the bulk that was given to the connection before.
 //! Little is given to it: what the way carries without a queue ([`CongestionWindow`]), and never more than the larger of
-//! 64 KiB and what it has carried in a quarter of a second.
+//! 64 KiB and what it has carried in a quarter of a second. Where the transport sends what is urgent first, as the one over
+//! WebSocket does, that alone bounds it: the transport has a window of its own below, and two would starve each other.
 
 use std::time::Duration;
 
@@ -28,8 +29,10 @@ pub(super) struct SendBudget {
 }
 
 impl SendBudget {
-    pub(super) fn new() -> Self {
-        SendBudget { window: CongestionWindow::new(LEAST, ALWAYS), rate: DeliveryRate::default(), told: 0 }
+    /// For a transport that knows what is urgent, or for one that does not.
+    pub(super) fn new(knows_urgency: bool) -> Self {
+        let least = if knows_urgency { ALWAYS } else { LEAST };
+        SendBudget { window: CongestionWindow::new(least, ALWAYS), rate: DeliveryRate::default(), told: 0 }
     }
 
     /// Bytes of one stream that go in one turn.
@@ -130,7 +133,7 @@ mod tests {
 
     /// A link with a deep queue, of so many bytes a second and of a round trip of `way` without load.
     fn saturate(per_second: u64, way: Duration, how_long: Duration) -> Run {
-        let mut budget = SendBudget::new();
+        let mut budget = SendBudget::new(false);
         let step = Duration::from_millis(1);
         let (mut now, mut free_at, mut sent) = (Moment::default(), Moment::default(), 0);
         let mut echoes: VecDeque<(Moment, u64)> = VecDeque::new();

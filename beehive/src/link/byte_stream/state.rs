@@ -1,7 +1,7 @@
 //! The byte streams of one link: what each holds, whose turn it is, what the other end is to be told. No input or output; it
 //! wakes who waits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::task::{Context, Poll, Waker};
 
@@ -36,6 +36,8 @@ struct Stream {
     has_task: bool,
     /// The other end has broken it off.
     reset: bool,
+    /// Whether the other end is to be told something of it.
+    told: bool,
     out: SendHalf,
     into: ReceiveHalf,
 }
@@ -50,6 +52,10 @@ struct SendHalf {
     /// Bytes whose turn has come and that the task has not taken, and whether to ask for their echo.
     granted: usize,
     echo: bool,
+    /// Whether a turn has come since the last look for streams that are silent.
+    active: bool,
+    /// Bytes that may be sent, are not needed now, and are given back.
+    returning: u32,
     /// Whether it waits for its turn.
     queued: bool,
     /// The writer has written everything.
@@ -84,6 +90,7 @@ impl Stream {
             has_handle: false,
             has_task: true,
             reset: false,
+            told: true,
             out: SendHalf { opening, allowed: u64::from(OWN), ..SendHalf::default() },
             into: ReceiveHalf {
                 waiting: Backlog::default(),
@@ -99,6 +106,28 @@ impl Stream {
     fn wake(&mut self) {
         for waker in [&mut self.out.writer, &mut self.out.task, &mut self.into.reader] {
             wake(waker);
+        }
+    }
+
+    /// What the other end is to be told of it next.
+    fn frame(&mut self, id: u64, shared: &mut SharedWindow) -> Option<Frame> {
+        if !self.has_task {
+            return None;
+        }
+        let frame = |kind, amount| Some(Frame { amount, ..Frame::new(kind, id, Vec::new()) });
+        if std::mem::take(&mut self.into.stop_due) {
+            return frame(Kind::StreamStop, 0);
+        }
+        match std::mem::take(&mut self.out.returning) {
+            0 => {}
+            back => return frame(Kind::StreamWindowReturn, back),
+        }
+        if self.into.unread || self.into.complete {
+            return None;
+        }
+        match self.into.window.grant(shared) {
+            0 => None,
+            more => frame(Kind::StreamWindow, more),
         }
     }
 
@@ -147,17 +176,20 @@ pub(super) struct State {
     teller: Option<Waker>,
     to_open: VecDeque<OpenRequest>,
     opener: Option<Waker>,
+    /// Streams that may send more than a new one may.
+    wide: BTreeSet<u64>,
+    sweeper: Option<Waker>,
     /// Why the link is down.
     over: Option<String>,
 }
 
 impl State {
-    pub(super) fn new(dialled: bool) -> Self {
+    pub(super) fn new(dialled: bool, knows_urgency: bool) -> Self {
         State {
             next: if dialled { 1 } else { 2 },
             streams: BTreeMap::new(),
             turns: VecDeque::new(),
-            budget: SendBudget::new(),
+            budget: SendBudget::new(knows_urgency),
             shared: SharedWindow::new(),
             arrived: 0,
             told: 0,
@@ -166,6 +198,8 @@ impl State {
             teller: None,
             to_open: VecDeque::new(),
             opener: None,
+            wide: BTreeSet::new(),
+            sweeper: None,
             over: None,
         }
     }
@@ -214,6 +248,7 @@ impl State {
             && let Some(mut stream) = self.streams.remove(&id)
         {
             stream.into.window.close(&mut self.shared);
+            self.wide.remove(&id);
         }
     }
 }
@@ -533,7 +568,7 @@ impl State {
             let out = &mut stream.out;
             out.queued = false;
             if wants > 0 {
-                out.granted = wants;
+                (out.granted, out.active) = (wants, true);
                 out.echo = self.budget.sent(wants, now);
                 if out.opening == 0 {
                     out.allowed -= wants as u64;
@@ -547,10 +582,11 @@ impl State {
 /// What crosses the link's own stream.
 impl State {
     fn tell(&mut self, id: u64) {
-        // A stream is told of once for all that there is by then.
-        if self.to_tell.back() != Some(&id) {
-            self.to_tell.push_back(id);
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if !std::mem::replace(&mut stream.told, false) {
+            return;
         }
+        self.to_tell.push_back(id);
         wake(&mut self.teller);
     }
 
@@ -560,18 +596,48 @@ impl State {
             self.told = self.arrived;
             return Poll::Ready(Frame::new(Kind::StreamArrived, self.arrived, Vec::new()));
         }
-        while let Some(id) = self.to_tell.pop_front() {
-            let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.has_task) else { continue };
-            if std::mem::take(&mut stream.into.stop_due) {
-                return Poll::Ready(Frame::new(Kind::StreamStop, id, Vec::new()));
+        while let Some(id) = self.to_tell.front().copied() {
+            if let Some(frame) =
+                self.streams.get_mut(&id).and_then(|stream| stream.frame(id, &mut self.shared))
+            {
+                return Poll::Ready(frame);
             }
-            let more = stream.into.window.grant(&mut self.shared);
-            if more > 0 && !stream.into.unread {
-                return Poll::Ready(Frame { amount: more, ..Frame::new(Kind::StreamWindow, id, Vec::new()) });
+            self.to_tell.pop_front();
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.told = true;
             }
         }
         self.teller = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// Ready while a stream may send more than a new one may.
+    pub(super) fn poll_wide(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if !self.wide.is_empty() {
+            return Poll::Ready(());
+        }
+        self.sweeper = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Streams that have had nothing to send since the last time give back what they do not need: others may use it.
+    pub(super) fn sweep(&mut self) {
+        let mut silent = Vec::new();
+        for id in &self.wide {
+            if let Some(stream) = self.streams.get_mut(id) {
+                let out = &mut stream.out;
+                if !std::mem::take(&mut out.active) && out.waiting.is_empty() {
+                    let back = out.allowed.saturating_sub(u64::from(OWN));
+                    out.allowed -= back;
+                    out.returning = out.returning.saturating_add(u32::try_from(back).unwrap_or(u32::MAX));
+                    silent.push(*id);
+                }
+            }
+        }
+        for id in silent {
+            self.wide.remove(&id);
+            self.tell(id);
+        }
     }
 
     /// Takes what the other end says of its streams; answers whether it was that.
@@ -585,6 +651,10 @@ impl State {
                 if let Some(stream) = self.streams.get_mut(&frame.id) {
                     let allowed = stream.out.allowed.saturating_add(u64::from(frame.amount));
                     stream.out.allowed = allowed.min(u64::from(u32::MAX));
+                    if stream.out.allowed > u64::from(OWN) {
+                        self.wide.insert(frame.id);
+                        wake(&mut self.sweeper);
+                    }
                     self.queue(frame.id, now);
                 }
             }

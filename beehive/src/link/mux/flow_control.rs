@@ -113,7 +113,8 @@ impl ReceiveHalf {
 
     /// Whether the other end is to be told that it may send more.
     pub(super) fn is_due(&self, shared: u32) -> bool {
-        !self.complete && (self.unread || self.read >= self.width / 2 || self.widens(shared).is_some())
+        let may_send_more = self.read >= self.width / 2 || self.widens(shared).is_some();
+        !self.complete && if self.unread { !self.stop_sent } else { may_send_more }
     }
 
     /// How much more the other end may send, and what that takes of the shared room; 0 when there is nothing to tell.

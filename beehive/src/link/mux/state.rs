@@ -1,6 +1,6 @@
 //! The streams of one connection: what each holds, what may go next. No input or output; it wakes who waits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::task::{Context, Poll, Waker};
 
@@ -19,7 +19,7 @@ use crate::link::transport::Urgency;
 /// one by one.
 pub const STREAMS_MAX: usize = 72;
 /// 8 more than the link itself allows and refuses one by one: bulk streams that the other end may have open at once.
-pub const BULK_STREAMS_MAX: usize = BYTE_STREAMS_MAX + 8;
+const BULK_STREAMS_MAX: usize = BYTE_STREAMS_MAX + 8;
 /// 4 MiB: what all streams that are not bulk may make this end hold together, as a connection of QUIC.
 const CONNECTION_MAX: u32 = 4 << 20;
 /// What streams take when more comes on them than their own window holds.
@@ -75,8 +75,11 @@ pub(super) struct State {
     stranger: Option<u32>,
     /// Room that no stream has taken.
     shared: u32,
-    /// Per urgency, the stream that was served last.
+    /// Per urgency, the streams that have something to send, and the one that was served last.
+    ready: [BTreeSet<u32>; 4],
     served: [u32; 4],
+    /// Streams of which the other end is to be told that it may send more, or need not.
+    due: BTreeSet<u32>,
     budget: CongestionWindow,
     /// Bytes of streams that came in all, and how many of them the other end has been told of.
     arrived: u64,
@@ -99,7 +102,9 @@ impl State {
             // Who dialled has chosen whom it reached.
             stranger: (role == Role::Accepted).then_some(BEFORE_HELLO_MAX),
             shared: SHARED,
+            ready: Default::default(),
             served: [0; 4],
+            due: BTreeSet::new(),
             budget: CongestionWindow::new(LEAST, MOST),
             arrived: 0,
             echoed: 0,
@@ -153,12 +158,24 @@ impl State {
         }
     }
 
-    /// Drops a stream of which nothing is left to do.
-    fn forget_if_over(&mut self, id: u32) {
-        if self.streams.get(&id).is_some_and(Stream::is_over)
+    /// A stream has changed: notes what is to be sent of it, and drops it when nothing is left to do.
+    fn changed(&mut self, id: u32) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let note =
+            |set: &mut BTreeSet<u32>, is_in: bool| if is_in { set.insert(id) } else { set.remove(&id) };
+        let mut wanted = false;
+        if let Some(ready) = self.ready.get_mut(stream.urgency as usize) {
+            wanted |= note(ready, stream.has_something());
+        }
+        wanted |= note(&mut self.due, stream.out.announced && stream.into.is_due(self.shared));
+        if stream.is_over()
             && let Some(stream) = self.streams.remove(&id)
         {
             self.shared += stream.into.of_shared();
+            self.due.remove(&id);
+        }
+        if wanted {
+            self.wake_outlet();
         }
     }
 }
@@ -173,7 +190,7 @@ impl State {
         self.next =
             id.checked_add(2).ok_or_else(|| io::Error::other("the connection has used up its streams"))?;
         self.streams.insert(id, Stream::new(urgency, false));
-        self.wake_outlet();
+        self.changed(id);
         Ok(id)
     }
 
@@ -213,7 +230,7 @@ impl State {
         let taken = bytes.get(..room).unwrap_or(bytes);
         out.waiting.extend_from_slice(taken);
         let taken = taken.len();
-        self.wake_outlet();
+        self.changed(id);
         Poll::Ready(Ok(taken))
     }
 
@@ -221,7 +238,7 @@ impl State {
     pub(super) fn complete(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.out.complete = true;
-            self.wake_outlet();
+            self.changed(id);
         }
     }
 
@@ -239,10 +256,7 @@ impl State {
             let taken = into.waiting.take(buffer.initialize_unfilled());
             buffer.advance(taken);
             into.read += u32::try_from(taken).unwrap_or(u32::MAX);
-            if into.is_due(self.shared) {
-                self.wake_outlet();
-            }
-            self.forget_if_over(id);
+            self.changed(id);
             return Poll::Ready(Ok(()));
         }
         if into.complete {
@@ -260,8 +274,7 @@ impl State {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.into.unread = true;
             stream.into.waiting.clear();
-            self.wake_outlet();
-            self.forget_if_over(id);
+            self.changed(id);
         }
     }
 }
@@ -285,7 +298,7 @@ impl State {
                 if let Some(waker) = ended.into.waker.take() {
                     waker.wake();
                 }
-                self.forget_if_over(stream);
+                self.changed(stream);
             }
             Cell::Stop { stream } => {
                 // It may have ended on its way: that is no breach.
@@ -296,7 +309,7 @@ impl State {
                     if let Some(waker) = stopped.out.waker.take() {
                         waker.wake();
                     }
-                    self.wake_outlet();
+                    self.changed(stream);
                 }
             }
             Cell::Echo { arrived } => {
@@ -354,12 +367,12 @@ impl State {
                 waker.wake();
             }
         }
-        let due = into.is_due(self.shared);
         self.arrived += u64::from(len);
         self.echo_wanted |= echo || self.arrived - self.echoed >= ECHO_EVERY;
-        if self.echo_wanted || due {
+        if self.echo_wanted {
             self.wake_outlet();
         }
+        self.changed(id);
         Ok(())
     }
 
@@ -371,7 +384,7 @@ impl State {
             return Err(breach(format!("a window of {allowed} bytes for stream {id}")));
         }
         stream.out.allowed = allowed;
-        self.wake_outlet();
+        self.changed(id);
         Ok(())
     }
 
@@ -438,40 +451,43 @@ impl State {
 
     /// A stream whose reader has made room, or is gone.
     fn next_grant(&mut self) -> Option<Cell> {
-        let shared = &mut self.shared;
-        self.streams.iter_mut().find_map(|(id, stream)| {
+        while let Some(id) = self.due.pop_first() {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
             let into = &mut stream.into;
-            if !stream.out.announced || !into.is_due(*shared) {
-                return None;
-            }
             if into.unread {
-                let first = !std::mem::replace(&mut into.stop_sent, true);
-                return first.then_some(Cell::Stop { stream: *id });
+                if !std::mem::replace(&mut into.stop_sent, true) {
+                    return Some(Cell::Stop { stream: id });
+                }
+                continue;
             }
-            let more = into.grant(shared);
-            (more > 0).then_some(Cell::Window { stream: *id, more })
-        })
+            let more = into.grant(&mut self.shared);
+            if more > 0 {
+                return Some(Cell::Window { stream: id, more });
+            }
+        }
+        None
     }
 
     /// The stream of this urgency whose turn it is.
     fn next_turn(&mut self, urgency: Urgency) -> Option<u32> {
-        let served = self.served.get_mut(urgency as usize)?;
-        let waits = |(_, stream): &(&u32, &Stream)| stream.urgency == urgency && stream.has_something();
-        let (after, upto) = (self.streams.range(*served + 1..), self.streams.range(..=*served));
-        let (id, _) = after.chain(upto).find(waits)?;
-        *served = *id;
-        Some(*id)
+        let (ready, served) = (self.ready.get_mut(urgency as usize)?, self.served.get_mut(urgency as usize)?);
+        let next = ready.range(*served + 1..).next().or_else(|| ready.first()).copied()?;
+        *served = next;
+        Some(next)
     }
 
+    /// A cell of a stream that has something to send.
     fn serve(&mut self, id: u32, now: Moment) -> Option<Cell> {
         let stream = self.streams.get_mut(&id)?;
         if !stream.out.announced {
             stream.out.announced = true;
-            return Some(Cell::Open { stream: id, urgency: stream.urgency });
+            let open = Cell::Open { stream: id, urgency: stream.urgency };
+            self.changed(id);
+            return Some(open);
         }
         if stream.may_end() {
             stream.out.ended = true;
-            self.forget_if_over(id);
+            self.changed(id);
             return Some(Cell::End { stream: id });
         }
         let out = &mut stream.out;
@@ -482,6 +498,7 @@ impl State {
         if let Some(waker) = out.waker.take() {
             waker.wake();
         }
+        self.changed(id);
         let echo = self.budget.sent(len, now);
         Some(Cell::Data { stream: id, bytes, echo })
     }
