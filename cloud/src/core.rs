@@ -18,7 +18,7 @@ use noderegistry::Registry;
 use thiserror::Error;
 
 use crate::crds::{self, CrdError};
-use crate::kubelet_endpoint;
+use crate::kubelet_endpoint::{self, EndpointError};
 use crate::listeners::{self, EnrolmentListener, FallbackListener};
 use crate::monitor::{MonitorError, MonitorPorts};
 use crate::topology::{self, Dependencies};
@@ -60,14 +60,9 @@ pub enum StartError {
     /// The map is wrong.
     #[error("wiring")]
     Wiring(#[from] WiringError),
-    /// Nodes are to say the host's address, and nobody says which that is.
-    #[error(
-        "modules.cloudStream.kubeletEndpoint.address is host, and the variable HOST_IP is not set: set it from status.hostIP as deployment.yaml does, or name an address with given"
-    )]
-    NoHostAddress,
-    /// The CA cannot be used for the kubelet endpoints.
-    #[error("certificates")]
-    Authority(#[source] pki::AuthorityError),
+    /// It cannot be the kubelet endpoint of its nodes.
+    #[error("the nodes' kubelet endpoints (modules.cloudStream)")]
+    KubeletEndpoint(#[from] EndpointError),
     /// A setting that was not validated.
     #[error("setting `{0}` is no IP address")]
     Address(String),
@@ -151,6 +146,7 @@ impl CloudCore {
         let mut hive = Hive::new("cloudcore", env);
         // First, so that it stops last.
         if let Some(api) = &api {
+            api.reach_nodes(calls.clone());
             let mailboxes = cloud_apiserver::mailboxes(&mut hive);
             cloud_apiserver::actors(&mut hive, mailboxes, api);
         }
@@ -291,6 +287,6 @@ fn socket(text: &str) -> Result<SocketAddr, StartError> {
     text.parse().map_err(|_| StartError::Address(text.to_owned()))
 }
 
-pub(crate) fn ip(text: &str) -> Result<IpAddr, StartError> {
+fn ip(text: &str) -> Result<IpAddr, StartError> {
     text.parse().map_err(|_| StartError::Address(text.to_owned()))
 }

@@ -9,14 +9,33 @@ use config::cloud::CloudCore as Settings;
 use config::cloud_stream::AddressChoice;
 use nodecalls::{Limits, NodeCalls};
 use pki::Authority;
-
-use crate::core::{StartError, ip};
+use thiserror::Error;
 
 /// What `deployment.yaml` sets from the pod's own status.
 const POD_IP: &str = "POD_IP";
 const HOST_IP: &str = "HOST_IP";
 /// 4096 calls at once in all: a follower of a log is one.
 const CALLS_MAX: usize = 4096;
+
+/// Why it is not.
+#[derive(Debug, Error)]
+pub enum EndpointError {
+    /// Nodes are to say the host's address, and nobody says which that is.
+    #[error(
+        "modules.cloudStream.kubeletEndpoint.address is host, and the variable HOST_IP is not set: set it from status.hostIP as deployment.yaml does, or name an address with given"
+    )]
+    NoHostAddress,
+    /// The CA cannot be used.
+    #[error("the CA for the kubelet endpoints' certificate")]
+    Authority(#[source] pki::AuthorityError),
+    /// A setting that was not validated, or a variable.
+    #[error("`{0}` is no IP address: see modules.cloudStream.kubeletEndpoint, POD_IP and HOST_IP")]
+    Address(String),
+}
+
+fn ip(text: &str) -> Result<IpAddr, EndpointError> {
+    text.parse().map_err(|_| EndpointError::Address(text.to_owned()))
+}
 
 /// The way to the nodes, within the bounds of the settings.
 pub(crate) fn calls(settings: &Settings, env: &Env) -> NodeCalls {
@@ -32,23 +51,23 @@ pub(crate) fn calls(settings: &Settings, env: &Env) -> NodeCalls {
 pub(crate) fn serving(
     settings: &Settings,
     (certificate, key): (&str, &str),
-) -> Result<Option<Serving>, StartError> {
+) -> Result<Option<Serving>, EndpointError> {
     let stream = &settings.modules.cloud_stream;
     if !stream.enable {
         return Ok(None);
     }
     let hub = &settings.modules.cloud_hub;
-    let advertised: Result<Vec<IpAddr>, StartError> =
+    let advertised: Result<Vec<IpAddr>, EndpointError> =
         hub.advertise_address.iter().map(|text| ip(text)).collect();
     let advertised = advertised?;
     let endpoint = &stream.kubelet_endpoint;
     let address = match endpoint.address {
         AddressChoice::Node => None,
         AddressChoice::Given => Some(ip(&endpoint.given_address)?),
-        AddressChoice::Host => Some(of_environment(HOST_IP)?.ok_or(StartError::NoHostAddress)?),
+        AddressChoice::Host => Some(of_environment(HOST_IP)?.ok_or(EndpointError::NoHostAddress)?),
         AddressChoice::Pod => of_environment(POD_IP)?.or(advertised.first().copied()),
     };
-    let authority = Authority::from_pem(certificate, key).map_err(StartError::Authority)?;
+    let authority = Authority::from_pem(certificate, key).map_err(EndpointError::Authority)?;
     let addresses = address.into_iter().chain(advertised).collect();
     match address {
         Some(address) => tracing::info!(%address, "the API server finds the nodes' kubelet endpoints here"),
@@ -63,7 +82,7 @@ pub(crate) fn serving(
     }))
 }
 
-fn of_environment(name: &str) -> Result<Option<IpAddr>, StartError> {
+fn of_environment(name: &str) -> Result<Option<IpAddr>, EndpointError> {
     match std::env::var(name) {
         Ok(text) if !text.is_empty() => ip(&text).map(Some),
         _ => Ok(None),

@@ -10,6 +10,7 @@ use beehive::{Capacity, Ended, Env, Hive, Inspector, Mailbox, Policy};
 use https::{ClientCertificates, Port, Tls};
 use jiff::Timestamp;
 use kubeapi::{Api, Options, VersionInfo};
+use nodecalls::NodeCalls;
 use pki::Reach;
 
 use crate::access::AccessControl;
@@ -22,6 +23,7 @@ use crate::error::StartError;
 use crate::folder;
 use crate::handler::ApiHandler;
 use crate::keys::{self, Keys};
+use crate::kubelets::Kubelets;
 use crate::loopback::client_of;
 use crate::store::SqliteStore;
 
@@ -62,6 +64,7 @@ pub struct StandAlone {
     kubeconfig: PathBuf,
     api: Api<SqliteStore>,
     handler: ApiHandler,
+    kubelets: Kubelets,
     controllers: controllers::Settings,
 }
 
@@ -115,8 +118,9 @@ impl StandAlone {
         keys::write(&kubeconfig, &keys::kubeconfig(&server, &keys.authority, &keys.admin_token))?;
         let controllers =
             controllers::Settings { ca_pem: keys.authority.cert_pem().to_owned(), ..settings.controllers };
-        let handler = ApiHandler::new(api.clone(), authenticator);
-        Ok(StandAlone { port: Rc::new(port), tls, kubeconfig, api, handler, controllers })
+        let kubelets = Kubelets::default();
+        let handler = ApiHandler::new(api.clone(), authenticator, kubelets.clone());
+        Ok(StandAlone { port: Rc::new(port), tls, kubeconfig, api, handler, kubelets, controllers })
     }
 
     /// Where it listens.
@@ -127,6 +131,11 @@ impl StandAlone {
     /// The admin's kubeconfig.
     pub fn kubeconfig_path(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// From now on logs, commands and whatever else is asked of a node go by these calls: of the CloudCore in this process.
+    pub fn reach_nodes(&self, calls: NodeCalls) {
+        self.kubelets.set(calls);
     }
 
     /// A client inside this process, as `system:masters`.
@@ -188,6 +197,11 @@ impl Running {
     /// The admin's kubeconfig.
     pub fn kubeconfig_path(&self) -> &Path {
         self.api.kubeconfig_path()
+    }
+
+    /// See [`StandAlone::reach_nodes`].
+    pub fn reach_nodes(&self, calls: NodeCalls) {
+        self.api.reach_nodes(calls);
     }
 
     /// A client inside this process, as `system:masters`.

@@ -1,7 +1,7 @@
 //! A call, from the caller's request to the node's answer.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use beehive::link::{ByteStream, ByteStreams, WireVersion};
@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, ReadHalf};
 
 use crate::error::CallError;
 use crate::nodes::{Linked, Nodes};
+use crate::open_call::{OpenCall, lock};
 use crate::shares::{Limits, Shares};
 use crate::transfer::{Sending, pass_both_ways, passed_body};
 use crate::{events, head};
@@ -45,42 +46,15 @@ pub struct NodeCalls(Arc<Inside>);
 
 struct Inside {
     nodes: Mutex<Nodes>,
-    shares: Mutex<Shares>,
+    shares: Arc<Mutex<Shares>>,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A call that is open; it ends when this is dropped.
-pub(crate) struct OpenCall {
-    inside: Arc<Inside>,
-    pub(crate) node: NodeName,
-    user: Option<String>,
-}
-
-impl OpenCall {
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.inside.metrics
-    }
-
-    pub(crate) async fn sleep(&self, pause: Duration) {
-        self.inside.clock.sleep(pause).await;
-    }
-}
-
-impl Drop for OpenCall {
-    fn drop(&mut self) {
-        lock(&self.inside.shares).close(&self.node, self.user.as_deref());
-    }
 }
 
 impl NodeCalls {
     /// Calls within these bounds, of no node yet.
     pub fn new(limits: Limits, metrics: Metrics, clock: Arc<dyn Clock>) -> Self {
-        let (nodes, shares) = (Mutex::default(), Mutex::new(Shares::new(limits)));
+        let (nodes, shares) = (Mutex::default(), Arc::new(Mutex::new(Shares::new(limits))));
         NodeCalls(Arc::new(Inside { nodes, shares, metrics, clock }))
     }
 
@@ -167,10 +141,10 @@ impl NodeCalls {
     }
 
     fn share(&self, call: &Call<'_>) -> Result<OpenCall, CallError> {
-        let (node, user) = (call.node.clone(), call.speaks_for_himself.then(|| call.user.to_owned()));
-        let opened = lock(&self.0.shares).open(&node, user.as_deref());
-        opened.map_err(|full| CallError::of_share(&node, call.user, full))?;
-        Ok(OpenCall { inside: Arc::clone(&self.0), node, user })
+        let user = call.speaks_for_himself.then_some(call.user);
+        let Inside { shares, metrics, clock, .. } = &*self.0;
+        let opened = OpenCall::open(shares, (call.node, user), metrics, clock);
+        opened.map_err(|full| CallError::of_share(call.node, call.user, full))
     }
 
     async fn within<T>(&self, call: &Call<'_>, work: impl Future<Output = T>) -> Result<T, CallError> {

@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod head;
 mod nodes;
+mod open_call;
 mod shares;
 mod transfer;
 

@@ -16,8 +16,8 @@ use https::{Body, Upgraded};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
-use crate::calls::OpenCall;
 use crate::events;
+use crate::open_call::OpenCall;
 
 /// 16 KiB: what is passed at a time.
 const PIECE: usize = 16 << 10;
