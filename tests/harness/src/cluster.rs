@@ -155,6 +155,9 @@ impl Cluster {
         if let Some(address) = cloud.websocket_address() {
             self.settings.modules.cloud_hub.websocket.port = address.port();
         }
+        if let Served::StandAlone(api) = &self.api {
+            api.reach_nodes(cloud.calls());
+        }
         self.cloud = Some(cloud);
     }
 
