@@ -69,13 +69,13 @@ impl Core {
         reader: &mut Reader,
         most: usize,
     ) -> Result<Option<usize>, FrameError> {
-        frame::read_len(&mut Heard { core: self, reader }, most).await
+        frame::read_len(&mut CountingReader { core: self, reader }, most).await
     }
 
     /// Reads what follows a length. Its bytes are a sign of life as they come: a large frame may take a slow link half a
     /// minute.
     pub(super) async fn read_rest(&self, reader: &mut Reader, len: usize) -> Result<Frame, FrameError> {
-        frame::read_rest(&mut Heard { core: self, reader }, len, self.protocol.version).await
+        frame::read_rest(&mut CountingReader { core: self, reader }, len, self.protocol.version).await
     }
 
     pub(super) async fn write(&self, writer: &mut Writer, frame: &Frame) -> io::Result<()> {
@@ -129,13 +129,13 @@ impl Core {
     }
 }
 
-/// A stream whose bytes are heard.
-struct Heard<'a> {
+/// A reader that counts bytes as they come, as a sign of life.
+struct CountingReader<'a> {
     core: &'a Core,
     reader: &'a mut Reader,
 }
 
-impl AsyncRead for Heard<'_> {
+impl AsyncRead for CountingReader<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

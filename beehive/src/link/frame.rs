@@ -182,16 +182,16 @@ impl Frame {
 }
 
 /// What stands before the extension and the body.
-struct Head {
+struct FrameHeader {
     kind: Kind,
     id: u64,
     amount: u32,
     extension: usize,
 }
 
-impl Head {
+impl FrameHeader {
     /// Takes the fixed part of a frame apart, on a link that speaks `agreed`.
-    fn decode(fixed: &[u8; FIXED], agreed: WireVersion) -> Result<Head, FrameError> {
+    fn decode(fixed: &[u8; FIXED], agreed: WireVersion) -> Result<FrameHeader, FrameError> {
         let (found, byte) = (fixed[0], fixed[1]);
         let kind = Kind::from_byte(byte);
         let agreed = kind.map_or(agreed.number(), |kind| kind.version(agreed));
@@ -202,7 +202,7 @@ impl Head {
         let number = |at: std::ops::Range<usize>| {
             fixed.get(at).into_iter().flatten().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte))
         };
-        Ok(Head {
+        Ok(FrameHeader {
             kind,
             id: number(2..10),
             amount: u32::try_from(number(10..14)).unwrap_or(u32::MAX),
@@ -238,13 +238,13 @@ pub(crate) async fn read_rest<R: AsyncRead + Unpin + ?Sized>(
     let mut fixed = [0; FIXED];
     reader.read_exact(&mut fixed).await?;
     // Before the rest is read: of what is no frame there is nothing to keep.
-    let head = Head::decode(&fixed, agreed)?;
-    let Some(body) = len.checked_sub(FIXED + head.extension) else {
-        return Err(FrameError::Extension(head.extension));
+    let header = FrameHeader::decode(&fixed, agreed)?;
+    let Some(body) = len.checked_sub(FIXED + header.extension) else {
+        return Err(FrameError::Extension(header.extension));
     };
-    let extension = read_piece(reader, head.extension).await?;
+    let extension = read_piece(reader, header.extension).await?;
     let body = read_piece(reader, body).await?;
-    Ok(Frame { kind: head.kind, id: head.id, amount: head.amount, extension, body })
+    Ok(Frame { kind: header.kind, id: header.id, amount: header.amount, extension, body })
 }
 
 /// Reads so many bytes. Memory doubles as they come and ends at what is needed: a declared length alone costs nothing.

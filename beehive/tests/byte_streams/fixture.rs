@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use beehive::Env;
-use beehive::link::memory::{Cable, pair};
+use beehive::link::memory::{NetworkPath, pair};
 use beehive::link::{
     ByteStream, ByteStreamHandler, ByteStreamRefusal, Connection, Hello, IncomingLink, Link, PeerName, Routes,
 };
@@ -58,8 +58,9 @@ pub(crate) async fn link_with(
     (end(edge.unwrap(), edge_incoming), end(cloud.unwrap(), cloud_incoming))
 }
 
-pub(crate) fn in_memory(cable: &Cable) -> (Box<dyn Connection>, Box<dyn Connection>) {
-    let (edge, cloud) = pair(cable, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
+pub(crate) fn in_memory(network_path: &NetworkPath) -> (Box<dyn Connection>, Box<dyn Connection>) {
+    let (edge, cloud) =
+        pair(network_path, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
     (Box::new(edge), Box::new(cloud))
 }
 

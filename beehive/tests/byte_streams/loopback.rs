@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use beehive::link::mux::{Inlet, Outlet, Role, over};
+use beehive::link::mux::{Egress, Ingress, Role, over};
 use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
 use beehive::link::tls;
 use beehive::link::ws::{ALPN, PROTOCOL, WebSocketDialer};
@@ -120,21 +120,21 @@ async fn upgrade(tls: &TlsAcceptor, socket: TcpStream) -> Box<dyn Connection> {
         Ok(answer)
     };
     let socket = accept_hdr_async(socket, agree).await.unwrap();
-    let (connection, inlet, outlet): (_, Inlet, Outlet) =
+    let (connection, ingress, egress): (_, Ingress, Egress) =
         over(Role::Accepted, peer, Arc::new(TokioClock::real()));
     let (mut sink, mut stream) = socket.split();
     tokio::task::spawn_local(async move {
-        let mut outlet = outlet;
-        while let Some(cell) = outlet.next().await {
-            if sink.send(Message::Binary(cell)).await.is_err() {
+        let mut egress = egress;
+        while let Some(frame) = egress.next().await {
+            if sink.send(Message::Binary(frame)).await.is_err() {
                 return;
             }
         }
     });
     tokio::task::spawn_local(async move {
         while let Some(Ok(message)) = stream.next().await {
-            if let Message::Binary(cell) = message
-                && inlet.take(cell).is_err()
+            if let Message::Binary(frame) = message
+                && ingress.take(frame).is_err()
             {
                 return;
             }

@@ -2,14 +2,14 @@
 
 use beehive::Env;
 use beehive::link::Routes;
-use beehive::link::memory::Cable;
+use beehive::link::memory::NetworkPath;
 
 use crate::fixture::{End, in_memory, link_with};
 use crate::rules;
 use crate::wire::run;
 
 async fn ends(env: &Env) -> (End, End) {
-    let (edge, cloud) = in_memory(&Cable::new());
+    let (edge, cloud) = in_memory(&NetworkPath::new());
     link_with(env, edge, cloud, Routes::new()).await
 }
 
@@ -59,10 +59,10 @@ fn a_slow_reader_holds_its_own_stream_alone() {
 #[test]
 fn a_cut_link_ends_what_waits_at_both_ends() {
     run(async |env| {
-        let cable = Cable::new();
-        let (edge, cloud) = in_memory(&cable);
+        let network_path = NetworkPath::new();
+        let (edge, cloud) = in_memory(&network_path);
         let (edge, cloud) = link_with(&env, edge, cloud, Routes::new()).await;
-        rules::a_link_that_ends(&edge, &cloud, || cable.cut()).await;
+        rules::a_link_that_ends(&edge, &cloud, || network_path.cut()).await;
     });
 }
 

@@ -10,7 +10,7 @@ use crate::fixture::{End, in_memory, link_with, stream};
 use crate::loopback::{self, Kind, Wires};
 use crate::relay::Slow;
 use crate::wire::{self, Heard, Talk};
-use beehive::link::memory::Cable;
+use beehive::link::memory::NetworkPath;
 
 /// 256 kbit/s.
 const PER_SECOND: u64 = 32_000;
@@ -102,11 +102,11 @@ fn mailboxes_pass_bulk_on_a_slow_websocket_link() {
 }
 
 #[test]
-fn mailboxes_pass_ten_minutes_of_bulk_on_a_slow_cable() {
+fn mailboxes_pass_ten_minutes_of_bulk_on_a_slow_network_path() {
     wire::run(async |env| {
-        let cable = Cable::new();
-        cable.slow_down(&env.clock(), PER_SECOND);
-        let (edge, cloud) = in_memory(&cable);
+        let network_path = NetworkPath::new();
+        network_path.slow_down(&env.clock(), PER_SECOND);
+        let (edge, cloud) = in_memory(&network_path);
         let (probe, heard) = Probe::new(&env, 4);
         let (edge, cloud) = link_with(&env, edge, cloud, wire::routes(heard)).await;
         let how_long = Duration::from_secs(600);

@@ -15,7 +15,7 @@
 //!         "spec": {"containers": [{"name": "web", "image": "web:1"}]},
 //!     })).await;
 //!     cluster.until("web runs", || node.runtime().running().iter().any(|c| c.pod == "web")).await;
-//!     node.cable().cut();
+//!     node.network path().cut();
 //! });
 //! # }
 //! ```
@@ -25,7 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::memory::{Cable, MemoryPort, listen};
+use beehive::link::memory::{MemoryPort, NetworkPath, listen};
 use beehive::link::tls::Credentials;
 use beehive::link::{Dialer, Hello, Link, LinkError, PeerName, Routes};
 use beehive::{Env, Message};
@@ -52,7 +52,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What carries the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
-    /// A cable in memory, that can be cut.
+    /// A network path in memory, that can be cut.
     Memory,
     /// Real QUIC on loopback, with certificates of the cluster's own CA.
     Quic,
@@ -81,7 +81,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster whose links are cables in memory.
+    /// A cluster whose links are network paths in memory.
     pub async fn spawn() -> Cluster {
         Cluster::over(Carrier::Memory).await
     }
@@ -204,19 +204,19 @@ impl Cluster {
 
     /// Makes an EdgeCore over a runtime in memory, with the store of an earlier one of this name if there was one.
     pub async fn node(&mut self, name: &str) -> Node {
-        let cable = Cable::new();
-        let endpoints = self.endpoints(name, &cable).await;
-        self.over_stand_in(name, cable, endpoints).await
+        let network_path = NetworkPath::new();
+        let endpoints = self.endpoints(name, &network_path).await;
+        self.over_stand_in(name, network_path, endpoints).await
     }
 
     /// The same for a node that has joined by itself, with its own endpoints to whatever CloudCores there are.
     pub async fn node_by(&mut self, name: &str, endpoints: Endpoints) -> Node {
-        self.over_stand_in(name, Cable::new(), endpoints).await
+        self.over_stand_in(name, NetworkPath::new(), endpoints).await
     }
 
-    async fn over_stand_in(&mut self, name: &str, cable: Cable, endpoints: Endpoints) -> Node {
+    async fn over_stand_in(&mut self, name: &str, network_path: NetworkPath, endpoints: Endpoints) -> Node {
         let runtime = StandInRuntime::default();
-        let mut node = self.unstarted(name, Arc::new(runtime.clone()), cable, endpoints);
+        let mut node = self.unstarted(name, Arc::new(runtime.clone()), network_path, endpoints);
         node.stand_in = Some(runtime);
         // Nothing runs, so nothing is bounded: the runtime is said to make the pods' cgroups.
         node.settings.modules.edged.tailored_kubelet_config.cgroup_driver = CgroupDriver::Systemd;
@@ -226,9 +226,9 @@ impl Cluster {
 
     /// Makes an EdgeCore over any runtime.
     pub async fn node_over(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>) -> Node {
-        let cable = Cable::new();
-        let endpoints = self.endpoints(name, &cable).await;
-        let mut node = self.unstarted(name, runtime, cable, endpoints);
+        let network_path = NetworkPath::new();
+        let endpoints = self.endpoints(name, &network_path).await;
+        let mut node = self.unstarted(name, runtime, network_path, endpoints);
         node.start().await;
         node
     }
@@ -243,7 +243,7 @@ impl Cluster {
         &mut self,
         name: &str,
         runtime: Arc<dyn cri::Runtime>,
-        cable: Cable,
+        network_path: NetworkPath,
         endpoints: Endpoints,
     ) -> Node {
         let folder = self.folder_of(name);
@@ -265,7 +265,7 @@ impl Cluster {
             env: self.env.clone(),
             settings,
             folder,
-            cable,
+            network_path,
             endpoints,
             runtime,
             stand_in: None,
@@ -273,12 +273,12 @@ impl Cluster {
         }
     }
 
-    async fn endpoints(&self, name: &str, cable: &Cable) -> Endpoints {
+    async fn endpoints(&self, name: &str, network_path: &NetworkPath) -> Endpoints {
         let common_name = format!("system:node:{name}");
         match &self.port {
             Some(port) => {
                 enter(self.client(), name, "01", self.env.wall()).await;
-                Rc::new(port.dialer(PeerName::verified(common_name, "01"), cable.clone())).into()
+                Rc::new(port.dialer(PeerName::verified(common_name, "01"), network_path.clone())).into()
             }
             None => {
                 let secrets = SecretStore::new(self.client());
@@ -316,7 +316,7 @@ impl Cluster {
     /// As the hub refuses it.
     ///
     /// # Panics
-    /// When the links are no cables in memory.
+    /// When the links are no network paths in memory.
     pub async fn dial_as(
         &self,
         node: &str,
@@ -324,8 +324,8 @@ impl Cluster {
         heard: beehive::Address<MetaDown>,
     ) -> Result<Link, LinkError> {
         let me = PeerName::verified(format!("system:node:{node}"), serial);
-        let port = self.port.as_ref().expect("the links are cables in memory");
-        let dialled = port.dialer(me.clone(), Cable::new()).dial().await;
+        let port = self.port.as_ref().expect("the links are network paths in memory");
+        let dialled = port.dialer(me.clone(), NetworkPath::new()).dial().await;
         let connection = dialled.map_err(|error| LinkError::Broke(error.to_string()))?;
         let routes = Routes::new().accept(heard, |message: MetaDown, _: &PeerName| message);
         Link::connect(&self.env, connection, &Hello::of(me.as_str()), routes).await
@@ -413,7 +413,7 @@ pub struct Node {
     env: Env,
     settings: config::edge::EdgeCore,
     folder: PathBuf,
-    cable: Cable,
+    network_path: NetworkPath,
     endpoints: Endpoints,
     runtime: Arc<dyn cri::Runtime>,
     stand_in: Option<StandInRuntime>,
@@ -431,9 +431,9 @@ impl Node {
         &self.folder
     }
 
-    /// The cable to the cloud. A carrier of packets has none that can be cut: use a relay.
-    pub fn cable(&self) -> &Cable {
-        &self.cable
+    /// The network path to the cloud. A carrier of packets has none that can be cut: use a relay.
+    pub fn network_path(&self) -> &NetworkPath {
+        &self.network_path
     }
 
     /// Its runtime in memory.

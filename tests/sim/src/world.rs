@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use beehive::link::PeerName;
-use beehive::link::memory::{Cable, listen};
+use beehive::link::memory::{NetworkPath, listen};
 use beehive::{Actor, Address, Clock, Context, Ended, Env, Fault, Hive, Reply};
 use contract::NodeName;
 use contract::devicetwin::TwinMsg;
@@ -22,7 +22,7 @@ use harness::StandInRuntime;
 use noderegistry::Registry;
 use serde_json::{Value, json};
 
-use crate::actors::Handed;
+use crate::actors::DeliveredMessages;
 use crate::api::{Path, Server, create};
 use crate::api_store::WantedPods;
 use crate::clock::MachineClock;
@@ -84,12 +84,12 @@ struct BusHandles {
     intake: Uploader,
 }
 
-/// An edge node. Its folder, its runtime and its cable outlive its EdgeCore.
+/// An edge node. Its folder, its runtime and its network path outlive its EdgeCore.
 pub(crate) struct Node {
     pub(crate) name: NodeName,
     settings: config::edge::EdgeCore,
     /// One to each CloudCore.
-    pub(crate) cables: Vec<Cable>,
+    pub(crate) network_paths: Vec<NetworkPath>,
     pub(crate) answer_loss: AnswerLoss,
     endpoints: Endpoints,
     pub(crate) runtime: StandInRuntime,
@@ -116,7 +116,7 @@ pub(crate) struct World {
     /// The run's own client.
     pub(crate) client: kube::Client,
     pub(crate) violations: Violations,
-    pub(crate) handed: Handed,
+    pub(crate) delivered: DeliveredMessages,
     wanted: WantedPods,
     pub(crate) trace: Trace,
     pub(crate) upload_log: UploadLog,
@@ -148,7 +148,7 @@ impl World {
             client,
             upload_log: UploadLog::new(&violations),
             violations,
-            handed: Handed::default(),
+            delivered: DeliveredMessages::default(),
             wanted,
             trace,
             answer_losses: Arc::default(),
@@ -205,14 +205,15 @@ impl World {
         let clock = MachineClock::new(self.env.clock());
         let runtime = StandInRuntime::with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         runtime.add_image(IMAGE);
-        let cables: Vec<Cable> = self.clouds.iter().map(|_| Cable::new()).collect();
+        let network_paths: Vec<NetworkPath> = self.clouds.iter().map(|_| NetworkPath::new()).collect();
         let server = |(number, cloud): (usize, &Cloud)| {
             let me = PeerName::verified(format!("system:node:{name}"), SERIAL);
-            let dialer = ToCloud { place: cloud.place.clone(), cable: cables[number].clone(), me };
+            let dialer =
+                ToCloud { place: cloud.place.clone(), network_path: network_paths[number].clone(), me };
             CloudServer { name: format!("cloud-{number}"), quic: Some(Rc::new(dialer)), websocket: None }
         };
         let endpoints = Endpoints(self.clouds.iter().enumerate().map(server).collect());
-        let answer_loss = AnswerLoss::at(&cables);
+        let answer_loss = AnswerLoss::at(&network_paths);
         let name = NodeName::parse(name).expect("a node's name");
         self.answer_losses
             .lock()
@@ -221,7 +222,7 @@ impl World {
         Node {
             name,
             settings,
-            cables,
+            network_paths,
             answer_loss,
             endpoints,
             runtime,
@@ -248,7 +249,7 @@ impl World {
             trace: self.trace.clone(),
             upload_log: self.upload_log.clone(),
             answer_losses: Arc::clone(&self.answer_losses),
-            handed: self.handed.clone(),
+            delivered: self.delivered.clone(),
         };
         let make = |env: Env| async move {
             let dependencies = cloud::topology::Dependencies {
@@ -368,7 +369,7 @@ impl World {
             answer_loss: node.answer_loss.clone(),
             newest: Arc::clone(&node.newest),
             violations: Arc::clone(&self.violations),
-            handed: self.handed.clone(),
+            delivered: self.delivered.clone(),
             wanted: self.wanted.clone(),
         };
         probes.watch(&core);

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::io::ReadBuf;
 
-use super::cell::{Cell, CellError, DATA_MAX};
 use super::flow_control::{OUT_MAX, OWN, Stream};
+use super::mux_frame::{DATA_MAX, MuxFrame, MuxFrameError};
 use crate::Moment;
 use crate::link::byte_stream::BYTE_STREAMS_MAX;
 use crate::link::congestion_window::{CongestionWindow, ECHO_EVERY};
@@ -24,7 +24,7 @@ const BULK_STREAMS_MAX: usize = BYTE_STREAMS_MAX + 8;
 const CONNECTION_MAX: u32 = 4 << 20;
 /// What streams take when more comes on them than their own window holds.
 const SHARED: u32 = CONNECTION_MAX - STREAMS_MAX as u32 * OWN;
-/// Two cells: a link so slow that these are too many is slower than anything that pays to be used.
+/// Two frames: a link so slow that these are too many is slower than anything that pays to be used.
 const LEAST: u64 = 2 * DATA_MAX as u64;
 /// What streams hold at the most, bulk ones with their own window each: as much as may be on its way.
 const MOST: u64 = 4 << 20;
@@ -43,16 +43,16 @@ pub enum Role {
 /// How the other end broke the rules of the pipe.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("not as agreed: {0}")]
-pub struct Breach(String);
+pub struct ProtocolError(String);
 
-impl From<CellError> for Breach {
-    fn from(error: CellError) -> Self {
-        Breach(error.to_string())
+impl From<MuxFrameError> for ProtocolError {
+    fn from(error: MuxFrameError) -> Self {
+        ProtocolError(error.to_string())
     }
 }
 
-fn breach(what: impl Into<String>) -> Breach {
-    Breach(what.into())
+fn protocol_error(what: impl Into<String>) -> ProtocolError {
+    ProtocolError(what.into())
 }
 
 enum Lifecycle {
@@ -69,7 +69,7 @@ pub(super) struct State {
     streams: BTreeMap<u32, Stream>,
     arrivals: VecDeque<u32>,
     arrival_waker: Option<Waker>,
-    outlet_waker: Option<Waker>,
+    egress_waker: Option<Waker>,
     over_waker: Option<Waker>,
     /// What an end that was not yet let in may still send.
     stranger: Option<u32>,
@@ -97,7 +97,7 @@ impl State {
             streams: BTreeMap::new(),
             arrivals: VecDeque::new(),
             arrival_waker: None,
-            outlet_waker: None,
+            egress_waker: None,
             over_waker: None,
             // Who dialled has chosen whom it reached.
             stranger: (role == Role::Accepted).then_some(BEFORE_HELLO_MAX),
@@ -143,7 +143,7 @@ impl State {
 
     fn wake_all(&mut self) {
         self.streams.values_mut().for_each(Stream::wake);
-        let wakers = [self.arrival_waker.take(), self.outlet_waker.take(), self.over_waker.take()];
+        let wakers = [self.arrival_waker.take(), self.egress_waker.take(), self.over_waker.take()];
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
@@ -152,8 +152,8 @@ impl State {
         self.stranger = None;
     }
 
-    fn wake_outlet(&mut self) {
-        if let Some(waker) = self.outlet_waker.take() {
+    fn wake_egress(&mut self) {
+        if let Some(waker) = self.egress_waker.take() {
             waker.wake();
         }
     }
@@ -175,7 +175,7 @@ impl State {
             self.due.remove(&id);
         }
         if wanted {
-            self.wake_outlet();
+            self.wake_egress();
         }
     }
 }
@@ -279,20 +279,20 @@ impl State {
     }
 }
 
-/// What inlet and outlet ask.
+/// What ingress and egress ask.
 impl State {
     /// Takes what the other end sent.
-    pub(super) fn take(&mut self, cell: Cell, now: Moment) -> Result<(), Breach> {
+    pub(super) fn take(&mut self, frame: MuxFrame, now: Moment) -> Result<(), ProtocolError> {
         if !matches!(self.life, Lifecycle::Up) {
             return Ok(());
         }
-        match cell {
-            Cell::Open { stream, urgency } => self.opened(stream, urgency)?,
-            Cell::Data { stream, bytes, echo } => self.data(stream, bytes, echo)?,
-            Cell::Window { stream, more } => self.window(stream, more)?,
-            Cell::End { stream } => {
+        match frame {
+            MuxFrame::Open { stream, urgency } => self.opened(stream, urgency)?,
+            MuxFrame::Data { stream, bytes, echo } => self.data(stream, bytes, echo)?,
+            MuxFrame::Window { stream, more } => self.window(stream, more)?,
+            MuxFrame::End { stream } => {
                 let Some(ended) = self.streams.get_mut(&stream).filter(|stream| !stream.into.complete) else {
-                    return Err(breach(format!("the end of stream {stream}, which is not open")));
+                    return Err(protocol_error(format!("the end of stream {stream}, which is not open")));
                 };
                 ended.into.complete = true;
                 if let Some(waker) = ended.into.waker.take() {
@@ -300,8 +300,8 @@ impl State {
                 }
                 self.changed(stream);
             }
-            Cell::Stop { stream } => {
-                // It may have ended on its way: that is no breach.
+            MuxFrame::Stop { stream } => {
+                // It may have ended on its way: that is no protocol error.
                 if let Some(stopped) = self.streams.get_mut(&stream) {
                     stopped.out.unwanted = true;
                     stopped.out.complete = true;
@@ -312,22 +312,22 @@ impl State {
                     self.changed(stream);
                 }
             }
-            Cell::Echo { arrived } => {
+            MuxFrame::Echo { arrived } => {
                 self.budget.echoed(arrived, now);
-                self.wake_outlet();
+                self.wake_egress();
             }
-            Cell::Close => self.end(io::ErrorKind::ConnectionAborted, "the other end closed it"),
+            MuxFrame::Close => self.end(io::ErrorKind::ConnectionAborted, "the other end closed it"),
         }
         Ok(())
     }
 
-    fn opened(&mut self, id: u32, urgency: Urgency) -> Result<(), Breach> {
+    fn opened(&mut self, id: u32, urgency: Urgency) -> Result<(), ProtocolError> {
         let theirs = if self.role == Role::Dialled { 0 } else { 1 };
         if id % 2 != theirs || id <= self.last_of_peer {
-            return Err(breach(format!("stream {id} opened, which is not the next")));
+            return Err(protocol_error(format!("stream {id} opened, which is not the next")));
         }
         if self.stranger.is_some() && self.last_of_peer > 0 {
-            return Err(breach("a second stream before its hello was answered"));
+            return Err(protocol_error("a second stream before its hello was answered"));
         }
         let (bulk, most) = match urgency {
             Urgency::Bulk => (true, BULK_STREAMS_MAX),
@@ -336,7 +336,7 @@ impl State {
         let alike =
             |(id, stream): &(&u32, &Stream)| *id % 2 == theirs && (stream.urgency == Urgency::Bulk) == bulk;
         if self.streams.iter().filter(alike).count() >= most {
-            return Err(breach(format!("more than {most} streams")));
+            return Err(protocol_error(format!("more than {most} streams")));
         }
         self.last_of_peer = id;
         self.streams.insert(id, Stream::new(urgency, true));
@@ -347,20 +347,20 @@ impl State {
         Ok(())
     }
 
-    fn data(&mut self, id: u32, bytes: Bytes, echo: bool) -> Result<(), Breach> {
+    fn data(&mut self, id: u32, bytes: Bytes, echo: bool) -> Result<(), ProtocolError> {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.into.complete) else {
-            return Err(breach(format!("bytes on stream {id}, which is not open")));
+            return Err(protocol_error(format!("bytes on stream {id}, which is not open")));
         };
         if let Some(left) = &mut self.stranger {
             let within = left.checked_sub(len);
-            *left = within.ok_or_else(|| breach("more than a hello before it was answered"))?;
+            *left = within.ok_or_else(|| protocol_error("more than a hello before it was answered"))?;
         }
         let into = &mut stream.into;
         into.granted = into
             .granted
             .checked_sub(len)
-            .ok_or_else(|| breach(format!("more bytes on stream {id} than its window allows")))?;
+            .ok_or_else(|| protocol_error(format!("more bytes on stream {id} than its window allows")))?;
         if !into.unread {
             into.waiting.push(&bytes);
             if let Some(waker) = into.waker.take() {
@@ -370,18 +370,18 @@ impl State {
         self.arrived += u64::from(len);
         self.echo_wanted |= echo || self.arrived - self.echoed >= ECHO_EVERY;
         if self.echo_wanted {
-            self.wake_outlet();
+            self.wake_egress();
         }
         self.changed(id);
         Ok(())
     }
 
-    fn window(&mut self, id: u32, more: u32) -> Result<(), Breach> {
-        // It may have ended on its way: that is no breach.
+    fn window(&mut self, id: u32, more: u32) -> Result<(), ProtocolError> {
+        // It may have ended on its way: that is no protocol error.
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         let allowed = stream.out.allowed + u64::from(more);
         if allowed > u64::from(u32::MAX) {
-            return Err(breach(format!("a window of {allowed} bytes for stream {id}")));
+            return Err(protocol_error(format!("a window of {allowed} bytes for stream {id}")));
         }
         stream.out.allowed = allowed;
         self.changed(id);
@@ -397,32 +397,32 @@ impl State {
         Poll::Pending
     }
 
-    /// The next cell for the pipe; `None` once the connection is over and nothing is left to say.
-    pub(super) fn poll_cell(&mut self, cx: &mut Context<'_>, now: Moment) -> Poll<Option<Cell>> {
+    /// The next frame for the pipe; `None` once the connection is over and nothing is left to say.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>, now: Moment) -> Poll<Option<MuxFrame>> {
         match self.life {
             Lifecycle::Over(..) => return Poll::Ready(None),
             Lifecycle::Closing => {
                 self.end(io::ErrorKind::NotConnected, "this end closed the connection");
-                return Poll::Ready(Some(Cell::Close));
+                return Poll::Ready(Some(MuxFrame::Close));
             }
             Lifecycle::Up => {}
         }
-        match self.next_cell(now) {
-            Some(cell) => Poll::Ready(Some(cell)),
+        match self.next_frame(now) {
+            Some(frame) => Poll::Ready(Some(frame)),
             None => {
-                self.outlet_waker = Some(cx.waker().clone());
+                self.egress_waker = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
     }
 
-    fn next_cell(&mut self, now: Moment) -> Option<Cell> {
+    fn next_frame(&mut self, now: Moment) -> Option<MuxFrame> {
         if std::mem::take(&mut self.echo_wanted) {
             self.echoed = self.arrived;
-            return Some(Cell::Echo { arrived: self.arrived });
+            return Some(MuxFrame::Echo { arrived: self.arrived });
         }
-        if let Some(cell) = self.next_grant() {
-            return Some(cell);
+        if let Some(frame) = self.next_grant() {
+            return Some(frame);
         }
         for urgency in [Urgency::Link, Urgency::Control, Urgency::Work, Urgency::Bulk] {
             if !self.has_room(urgency) {
@@ -435,7 +435,7 @@ impl State {
         None
     }
 
-    /// Whether a further cell of this urgency may go. Pings always may; they are small, and the link lives by them.
+    /// Whether a further frame of this urgency may go. Pings always may; they are small, and the link lives by them.
     fn has_room(&mut self, urgency: Urgency) -> bool {
         let limit = match urgency {
             Urgency::Link => return true,
@@ -450,19 +450,19 @@ impl State {
     }
 
     /// A stream whose reader has made room, or is gone.
-    fn next_grant(&mut self) -> Option<Cell> {
+    fn next_grant(&mut self) -> Option<MuxFrame> {
         while let Some(id) = self.due.pop_first() {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             let into = &mut stream.into;
             if into.unread {
                 if !std::mem::replace(&mut into.stop_sent, true) {
-                    return Some(Cell::Stop { stream: id });
+                    return Some(MuxFrame::Stop { stream: id });
                 }
                 continue;
             }
             let more = into.grant(&mut self.shared);
             if more > 0 {
-                return Some(Cell::Window { stream: id, more });
+                return Some(MuxFrame::Window { stream: id, more });
             }
         }
         None
@@ -476,19 +476,19 @@ impl State {
         Some(next)
     }
 
-    /// A cell of a stream that has something to send.
-    fn serve(&mut self, id: u32, now: Moment) -> Option<Cell> {
+    /// A frame of a stream that has something to send.
+    fn serve(&mut self, id: u32, now: Moment) -> Option<MuxFrame> {
         let stream = self.streams.get_mut(&id)?;
         if !stream.out.announced {
             stream.out.announced = true;
-            let open = Cell::Open { stream: id, urgency: stream.urgency };
+            let open = MuxFrame::Open { stream: id, urgency: stream.urgency };
             self.changed(id);
             return Some(open);
         }
         if stream.may_end() {
             stream.out.ended = true;
             self.changed(id);
-            return Some(Cell::End { stream: id });
+            return Some(MuxFrame::End { stream: id });
         }
         let out = &mut stream.out;
         let allowed = usize::try_from(out.allowed).unwrap_or(usize::MAX);
@@ -500,6 +500,6 @@ impl State {
         }
         self.changed(id);
         let echo = self.budget.sent(len, now);
-        Some(Cell::Data { stream: id, bytes, echo })
+        Some(MuxFrame::Data { stream: id, bytes, echo })
     }
 }

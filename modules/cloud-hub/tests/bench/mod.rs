@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::link::memory::{Cable, MemoryPort, listen};
+use beehive::link::memory::{MemoryPort, NetworkPath, listen};
 use beehive::link::{Acceptor, Acceptors, Connection, Dialer, Link, LinkError, PeerName, Routes};
 use beehive::testing::Probe;
 use beehive::{Actor, Address, Capacity, Context, Env, Fault, Flow, Hive, Policy};
@@ -121,7 +121,7 @@ impl Bench {
     }
 
     pub(crate) async fn dial(&self, name: &str, serial: &str) -> Box<dyn Connection> {
-        self.port.dialer(PeerName::verified(name, serial), Cable::new()).dial().await.unwrap()
+        self.port.dialer(PeerName::verified(name, serial), NetworkPath::new()).dial().await.unwrap()
     }
 
     pub(crate) async fn link(&self, name: &str, serial: &str) -> Result<Link, LinkError> {
