@@ -14,7 +14,7 @@ use beehive::link::memory::NetworkPath;
 
 /// 256 kbit/s.
 const PER_SECOND: u64 = 32_000;
-/// A node's ping must not be later than this.
+/// Nothing urgent is later than this.
 const IN_TIME: Duration = Duration::from_secs(2);
 
 /// Fills both directions with bulk of three streams for so long, and asks a mailbox meanwhile, one question after the other.

@@ -16,6 +16,7 @@
 //! sent always arrives and is counted.
 
 mod chunk;
+mod halves;
 mod receive_window;
 mod send_budget;
 mod state;

@@ -9,11 +9,11 @@ use bytes::BytesMut;
 use tokio::io::ReadBuf;
 
 use super::chunk;
-use super::receive_window::{OWN, ReceiveWindow, SharedWindow};
+use super::halves::{Stream, reset, wake};
+use super::receive_window::{OWN, SharedWindow};
 use super::send_budget::{SendBudget, send_buffer};
 use super::{BYTE_STREAMS_MAX, OpenRequest};
 use crate::Moment;
-use crate::link::backlog::Backlog;
 use crate::link::congestion_window::ECHO_EVERY;
 use crate::link::frame::{Frame, Kind};
 
@@ -26,137 +26,6 @@ pub(super) enum Next {
     End,
     /// The stream breaks off.
     Abort,
-}
-
-/// One stream, both directions.
-struct Stream {
-    /// Whether anybody still has the stream in hand.
-    has_handle: bool,
-    /// Whether its task still moves bytes.
-    has_task: bool,
-    /// The other end has broken it off.
-    reset: bool,
-    /// Whether the other end is to be told something of it.
-    told: bool,
-    out: SendHalf,
-    into: ReceiveHalf,
-}
-
-#[derive(Default)]
-struct SendHalf {
-    /// The size of the frame that opens the stream, until its turn has come.
-    opening: usize,
-    waiting: BytesMut,
-    /// Bytes that the other end still takes.
-    allowed: u64,
-    /// Bytes whose turn has come and that the task has not taken, and whether to ask for their echo.
-    granted: usize,
-    echo: bool,
-    /// Whether a turn has come since the last look for streams that are silent.
-    active: bool,
-    /// Bytes that may be sent, are not needed now, and are given back.
-    returning: u32,
-    /// Whether it waits for its turn.
-    queued: bool,
-    /// The writer has written everything.
-    complete: bool,
-    /// The task has said so.
-    ended: bool,
-    /// The other end reads no more.
-    stopped: bool,
-    writer: Option<Waker>,
-    task: Option<Waker>,
-}
-
-struct ReceiveHalf {
-    waiting: Backlog,
-    window: ReceiveWindow,
-    complete: bool,
-    /// The reader is gone: what still comes is dropped.
-    unread: bool,
-    stop_due: bool,
-    reader: Option<Waker>,
-}
-
-fn wake(waker: &mut Option<Waker>) {
-    if let Some(waker) = waker.take() {
-        waker.wake();
-    }
-}
-
-impl Stream {
-    fn new(opening: usize) -> Self {
-        Stream {
-            has_handle: false,
-            has_task: true,
-            reset: false,
-            told: true,
-            out: SendHalf { opening, allowed: u64::from(OWN), ..SendHalf::default() },
-            into: ReceiveHalf {
-                waiting: Backlog::default(),
-                window: ReceiveWindow::new(),
-                complete: false,
-                unread: false,
-                stop_due: false,
-                reader: None,
-            },
-        }
-    }
-
-    fn wake(&mut self) {
-        for waker in [&mut self.out.writer, &mut self.out.task, &mut self.into.reader] {
-            wake(waker);
-        }
-    }
-
-    /// What the other end is to be told of it next.
-    fn frame(&mut self, id: u64, shared: &mut SharedWindow) -> Option<Frame> {
-        if !self.has_task {
-            return None;
-        }
-        let frame = |kind, amount| Some(Frame { amount, ..Frame::new(kind, id, Vec::new()) });
-        if std::mem::take(&mut self.into.stop_due) {
-            return frame(Kind::StreamStop, 0);
-        }
-        match std::mem::take(&mut self.out.returning) {
-            0 => {}
-            back => return frame(Kind::StreamWindowReturn, back),
-        }
-        if self.into.unread || self.into.complete {
-            return None;
-        }
-        match self.into.window.grant(shared) {
-            0 => None,
-            more => frame(Kind::StreamWindow, more),
-        }
-    }
-
-    /// Why nothing more can be written, if so.
-    fn write_error(&self) -> Option<io::Error> {
-        if self.reset {
-            return Some(reset());
-        }
-        let stopped =
-            || io::Error::new(io::ErrorKind::BrokenPipe, "the other end reads no more of the stream");
-        self.out.stopped.then(stopped)
-    }
-}
-
-impl SendHalf {
-    /// Whether nothing more of it will be sent.
-    fn is_given_up(&self) -> bool {
-        self.stopped || self.ended
-    }
-
-    /// What wants to go in the next turn.
-    fn wants(&self, turn: usize) -> usize {
-        let allowed = usize::try_from(self.allowed).unwrap_or(usize::MAX);
-        if self.opening > 0 { self.opening } else { self.waiting.len().min(turn).min(allowed) }
-    }
-}
-
-fn reset() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionReset, "the other end broke the stream off")
 }
 
 pub(super) struct State {
