@@ -1,10 +1,11 @@
 //! A node's endpoint: a child of CloudStream that holds the node's port, for as long as the node is linked.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Actor, Address, Capacity, Context, Fault, Message, Policy};
+use beehive::{Actor, Address, Capacity, Context, Env, Fault, Message, Policy};
 use contract::NodeName;
 use contract::cloudstream::CloudStreamMsg;
 use https::{Listening, Port, Server};
@@ -13,6 +14,10 @@ use https::{Listening, Port, Server};
 pub const ENDPOINT: &str = "endpoint";
 /// 2 s for an endpoint to end: it has nothing to do but close its port.
 pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(2);
+
+/// 10 tries, 50 ms between them, for a port that is in use.
+const BIND_TRIES: usize = 10;
+const BIND_PAUSE: Duration = Duration::from_millis(50);
 
 /// An endpoint is told nothing.
 #[derive(Debug)]
@@ -52,7 +57,6 @@ struct Open {
     address: SocketAddr,
     ports: Rc<dyn OpenPorts>,
     _listening: Listening,
-    _port: Port,
 }
 
 impl Drop for Open {
@@ -75,16 +79,14 @@ impl Endpoint {
         move || Endpoint { parts: parts.clone(), open: None }
     }
 
-    async fn listen(&self) -> std::io::Result<Open> {
+    async fn listen(&self, env: &Env) -> io::Result<Open> {
         let EndpointParts { node, address, port, server, ports, .. } = &self.parts;
-        let port = Port::bind((*address, *port).into())?;
+        let port = bind((*address, *port).into(), env).await?;
         let address = port.address();
         // Known before the first connection comes in.
         ports.opened(address.port(), node);
-        match server.listen(&port).await {
-            Ok(listening) => {
-                Ok(Open { address, ports: Rc::clone(ports), _listening: listening, _port: port })
-            }
+        match server.listen(port).await {
+            Ok(listening) => Ok(Open { address, ports: Rc::clone(ports), _listening: listening }),
             Err(error) => {
                 ports.closed(address.port());
                 Err(error)
@@ -93,12 +95,23 @@ impl Endpoint {
     }
 }
 
+/// The server lets a port go a moment after the endpoint that had it before.
+async fn bind(address: SocketAddr, env: &Env) -> io::Result<Port> {
+    for _ in 0..BIND_TRIES {
+        match Port::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => env.sleep(BIND_PAUSE).await,
+            other => return other,
+        }
+    }
+    Port::bind(address)
+}
+
 impl Actor for Endpoint {
     type Message = EndpointMsg;
 
     async fn started(&mut self, cx: &mut Context<EndpointMsg>) -> Result<(), Fault> {
         let node = self.parts.node.clone();
-        let told: Box<dyn Fn() -> CloudStreamMsg> = match self.listen().await {
+        let told: Box<dyn Fn() -> CloudStreamMsg> = match self.listen(cx.env()).await {
             Ok(open) => {
                 let port = open.address.port();
                 self.open = Some(open);

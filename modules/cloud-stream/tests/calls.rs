@@ -272,3 +272,28 @@ async fn each_node_has_a_port_that_a_later_session_keeps() {
     bench.hive.shutdown(LONG).await;
     assert!(tokio::net::TcpStream::connect(("127.0.0.1", first.port)).await.is_err());
 }
+
+#[actix_rt::test]
+async fn a_node_that_comes_back_has_its_port_again_and_a_port_of_somebody_else_is_passed_over() {
+    // Eight ports that were free a moment ago, the second of which is somebody else's.
+    let (first, _somebody) = loop {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let first = probe.local_addr().unwrap().port().saturating_sub(1);
+        if first > 1024 && std::net::TcpListener::bind(("127.0.0.1", first)).is_ok() {
+            break (first, probe);
+        }
+    };
+    let mut bench = Bench::at(Limits { of_node: 4, of_user: 4, all: 4 }, first).await;
+    let one = bench.link("edge-1", 1).await;
+    assert_eq!(bench.endpoint("edge-1", 1).await.port, first);
+    let _two = bench.link("edge-2", 2).await;
+    let second = bench.endpoint("edge-2", 2).await.port;
+    assert!(second > first + 1, "{second}");
+    // In one breath, as when a session takes another's place.
+    drop(one);
+    bench.stream.tell(CloudStreamMsg::NodeDown { node: node("edge-1"), session: 1 }).await.unwrap();
+    let _again = bench.link("edge-1", 3).await;
+    assert_eq!(bench.endpoint("edge-1", 3).await.port, first);
+    bench.api.grant("kate get proxy@edge-1");
+    assert_eq!(bench.ask_as(first, "kate", "GET /pods").await.status, 200);
+}

@@ -14,6 +14,7 @@
 //! Colours a log that no terminal shows, or says a cause of an error twice.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod files;
 mod log;
 pub mod notify;
 mod run;

@@ -108,7 +108,7 @@ impl Server {
         protocol: impl FnOnce() -> P + Send + 'static,
     ) -> io::Result<Self> {
         let mut server = Self::without_port(name, tls, limits, clock, notice, protocol);
-        let (opened, listening) = server.open(port)?;
+        let (opened, listening) = server.open(port.share()?, port.address());
         // The queue is empty yet.
         server.opening.try_send(opened).map_err(|_| io::Error::other("the server has ended"))?;
         server.first = Some(listening);
@@ -158,18 +158,19 @@ impl Server {
         Server { opening, first: None, places, clock, stop, cut, over, thread }
     }
 
-    fn open(&self, port: &Port) -> io::Result<(Opened, Listening)> {
+    fn open(&self, listener: std::net::TcpListener, address: SocketAddr) -> (Opened, Listening) {
         let close = self.stop.child_token();
         let listening = Listening { _close: close.clone().drop_guard() };
-        Ok((Opened { listener: port.share()?, address: port.address(), close }, listening))
+        (Opened { listener, address, close }, listening)
     }
 
-    /// Takes connections at `port`, too.
+    /// Takes connections at `port`, too. The port is the server's from now on, and free when it is not listened at any more.
     ///
     /// # Errors
-    /// When the system has no descriptor left, or the server has ended.
-    pub async fn listen(&self, port: &Port) -> io::Result<Listening> {
-        let (opened, listening) = self.open(port)?;
+    /// When the server has ended.
+    pub async fn listen(&self, port: Port) -> io::Result<Listening> {
+        let address = port.address();
+        let (opened, listening) = self.open(port.into_listener(), address);
         let sent = self.opening.send(opened).await;
         sent.map_err(|_| io::Error::other("the server has ended"))?;
         Ok(listening)

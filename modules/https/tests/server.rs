@@ -1,5 +1,5 @@
 //! Real sockets on loopback against a server: what a stranger may take, and how a server ends.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -356,16 +356,17 @@ async fn a_server_listens_at_many_ports_and_each_is_closed_alone() {
     let (notice, handler) = (notice(&Arc::default()), pages.clone());
     let server =
         Server::without_port("many", None, Limits::default(), env.clock(), notice, || Http::new(handler));
-    let ports: Vec<Port> = (0..3).map(|_| Port::bind("127.0.0.1:0".parse().unwrap()).unwrap()).collect();
-    let mut listening = Vec::new();
-    for port in &ports {
+    let (mut listening, mut ports) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let port = Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        ports.push(port.address());
         listening.push(server.listen(port).await.unwrap());
     }
     for port in &ports {
-        assert_eq!(port_of(port.address()).await, port.address().port().to_string());
+        assert_eq!(port_of(*port).await, port.port().to_string());
     }
     // What is in hand at a port that is closed is answered; what is idle ends.
-    let mut open = TcpStream::connect(ports[0].address()).await.unwrap();
+    let mut open = TcpStream::connect(ports[0]).await.unwrap();
     open.write_all(request("/wait", "").as_bytes()).await.unwrap();
     let begun = async {
         while pages.begun.load(Ordering::SeqCst) < 4 {
@@ -373,20 +374,46 @@ async fn a_server_listens_at_many_ports_and_each_is_closed_alone() {
         }
     };
     env.timeout(LONG, begun).await.expect("the request is in hand");
-    let (closed, ports) = ports.split_first().unwrap();
     drop(listening.remove(0));
     pages.release.notify_one();
     let mut answer = String::new();
     env.timeout(LONG, open.read_to_string(&mut answer)).await.expect("the connection ends").unwrap();
     assert!(answer.ends_with("released"), "{answer}");
-    for port in ports {
-        assert_eq!(port_of(port.address()).await, port.address().port().to_string());
+    assert!(TcpStream::connect(ports[0]).await.is_err(), "nobody waits there");
+    for port in &ports[1..] {
+        assert_eq!(port_of(*port).await, port.port().to_string());
     }
-    // The port itself is held: what connects waits for whoever listens next.
-    let address = closed.address();
-    let _again = server.listen(closed).await.unwrap();
-    assert_eq!(port_of(address).await, address.port().to_string());
+    // The port is free for whoever comes next.
+    let _again = server.listen(Port::bind(ports[0]).unwrap()).await.unwrap();
+    assert_eq!(port_of(ports[0]).await, ports[0].port().to_string());
     env.timeout(LONG, server.stop(SOON)).await.expect("it stops");
+}
+
+/// A port for each of a thousand nodes.
+#[actix_rt::test]
+async fn a_thousand_ports_cost_one_thread_and_little_memory() {
+    let status = |key: &str| -> u64 {
+        let text = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let (env, notice) = (Env::real(), notice(&Arc::default()));
+    let server = Server::without_port("many", None, Limits::default(), env.clock(), notice, || {
+        Http::new(Pages::default())
+    });
+    let (memory, threads) = (status("VmRSS:"), status("Threads:"));
+    let (mut listening, mut last) = (Vec::new(), None);
+    for _ in 0..1000 {
+        let port = Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        last = Some(port.address());
+        listening.push(server.listen(port).await.unwrap());
+    }
+    // It is the last one that is listened at.
+    let last = last.unwrap();
+    assert_eq!(port_of(last).await, last.port().to_string());
+    let (grown, more) = (status("VmRSS:").saturating_sub(memory), status("Threads:").saturating_sub(threads));
+    println!("1000 ports: {grown} KiB, {more} threads");
+    assert!(grown <= 8 << 10 && more <= 1, "{grown} KiB, {more} threads");
 }
 
 /// The port that a handler sees.

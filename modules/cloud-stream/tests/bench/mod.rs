@@ -59,6 +59,11 @@ impl Bench {
     }
 
     pub(crate) async fn with(limits: Limits) -> Bench {
+        Bench::at(limits, 0).await
+    }
+
+    /// With ports from `first` on.
+    pub(crate) async fn at(limits: Limits, first_port: u16) -> Bench {
         let env = Env::real();
         let ours = pki::Authority::create(env.wall(), env.random_id()).unwrap();
         let api = Api::new(&env);
@@ -72,7 +77,7 @@ impl Bench {
         let same = pki::Authority::from_pem(ours.cert_pem(), ours.key_pem()).unwrap();
         let serving = Serving {
             bind: loopback,
-            first_port: 0,
+            first_port,
             ports: 8,
             address: Some(loopback),
             certificate: Rc::new(ServingCertificate::new(same, vec![loopback], vec![])),
