@@ -18,7 +18,7 @@ use noderegistry::Registry;
 use thiserror::Error;
 
 use crate::crds::{self, CrdError};
-use crate::kubelet_endpoint::{self, EndpointError};
+use crate::kubelet_endpoint::{self, KubeletEndpointError};
 use crate::listeners::{self, EnrolmentListener, FallbackListener};
 use crate::monitor::{MonitorError, MonitorPorts};
 use crate::topology::{self, Dependencies};
@@ -62,7 +62,7 @@ pub enum StartError {
     Wiring(#[from] WiringError),
     /// It cannot be the kubelet endpoint of its nodes.
     #[error("the nodes' kubelet endpoints (modules.cloudStream)")]
-    KubeletEndpoint(#[from] EndpointError),
+    KubeletEndpoint(#[from] KubeletEndpointError),
     /// A setting that was not validated.
     #[error("setting `{0}` is no IP address")]
     Address(String),

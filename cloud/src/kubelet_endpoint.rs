@@ -19,7 +19,7 @@ const CALLS_MAX: usize = 4096;
 
 /// Why it is not.
 #[derive(Debug, Error)]
-pub enum EndpointError {
+pub enum KubeletEndpointError {
     /// Nodes are to say the host's address, and nobody says which that is.
     #[error(
         "modules.cloudStream.kubeletEndpoint.address is host, and the variable HOST_IP is not set: set it from status.hostIP as deployment.yaml does, or name an address with given"
@@ -33,8 +33,8 @@ pub enum EndpointError {
     Address(String),
 }
 
-fn ip(text: &str) -> Result<IpAddr, EndpointError> {
-    text.parse().map_err(|_| EndpointError::Address(text.to_owned()))
+fn ip(text: &str) -> Result<IpAddr, KubeletEndpointError> {
+    text.parse().map_err(|_| KubeletEndpointError::Address(text.to_owned()))
 }
 
 /// The way to the nodes, within the bounds of the settings.
@@ -51,23 +51,23 @@ pub(crate) fn calls(settings: &Settings, env: &Env) -> NodeCalls {
 pub(crate) fn serving(
     settings: &Settings,
     (certificate, key): (&str, &str),
-) -> Result<Option<Serving>, EndpointError> {
+) -> Result<Option<Serving>, KubeletEndpointError> {
     let stream = &settings.modules.cloud_stream;
     if !stream.enable {
         return Ok(None);
     }
     let hub = &settings.modules.cloud_hub;
-    let advertised: Result<Vec<IpAddr>, EndpointError> =
+    let advertised: Result<Vec<IpAddr>, KubeletEndpointError> =
         hub.advertise_address.iter().map(|text| ip(text)).collect();
     let advertised = advertised?;
     let endpoint = &stream.kubelet_endpoint;
     let address = match endpoint.address {
         AddressChoice::Node => None,
         AddressChoice::Given => Some(ip(&endpoint.given_address)?),
-        AddressChoice::Host => Some(of_environment(HOST_IP)?.ok_or(EndpointError::NoHostAddress)?),
+        AddressChoice::Host => Some(of_environment(HOST_IP)?.ok_or(KubeletEndpointError::NoHostAddress)?),
         AddressChoice::Pod => of_environment(POD_IP)?.or(advertised.first().copied()),
     };
-    let authority = Authority::from_pem(certificate, key).map_err(EndpointError::Authority)?;
+    let authority = Authority::from_pem(certificate, key).map_err(KubeletEndpointError::Authority)?;
     let addresses = address.into_iter().chain(advertised).collect();
     match address {
         Some(address) => tracing::info!(%address, "the API server finds the nodes' kubelet endpoints here"),
@@ -82,7 +82,7 @@ pub(crate) fn serving(
     }))
 }
 
-fn of_environment(name: &str) -> Result<Option<IpAddr>, EndpointError> {
+fn of_environment(name: &str) -> Result<Option<IpAddr>, KubeletEndpointError> {
     match std::env::var(name) {
         Ok(text) if !text.is_empty() => ip(&text).map(Some),
         _ => Ok(None),

@@ -15,5 +15,5 @@ pub mod topology;
 
 pub use core::{CloudCore, StartError, Transport, identity};
 pub use crds::{CrdError, apply as apply_definitions};
-pub use kubelet_endpoint::EndpointError;
+pub use kubelet_endpoint::KubeletEndpointError;
 pub use monitor::{Monitor, MonitorError, MonitorMsg, MonitorPorts};
