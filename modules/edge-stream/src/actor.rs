@@ -27,6 +27,8 @@ use crate::token::Token;
 const SERVE_AGAIN: Duration = Duration::from_secs(10);
 /// 60 s for an answer to an agent: a runtime that is busy takes its time with statistics.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// 1 s for agents that are being answered while the node stops.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
 /// 16 connections of agents.
 const AGENTS: usize = 16;
 
@@ -102,6 +104,14 @@ impl Actor for EdgeStream {
             EdgeStreamMsg::ServerEnded { .. } => {}
         }
         Ok(())
+    }
+
+    async fn stopping(&mut self, _: &mut Context<EdgeStreamMsg>) {
+        // Calls are cut: whoever follows a log follows it for hours.
+        self.thread = None;
+        if let Some(server) = self.local.take() {
+            server.stop(STOP_WITHIN).await;
+        }
     }
 
     fn snapshot(&self) -> serde_json::Value {

@@ -22,7 +22,7 @@ pub(crate) enum Body {
     /// The log of an instance of a container.
     Log(Instance, LogOptions),
     /// So many bytes of a file.
-    File(File, u64),
+    Content(File, u64),
     /// The bytes of a connection to the runtime.
     Upgraded(Box<Upgraded>),
 }

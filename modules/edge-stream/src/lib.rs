@@ -42,6 +42,8 @@ mod pods;
 mod query;
 mod settings;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod token;
 mod upgrade;
 

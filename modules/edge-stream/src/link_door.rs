@@ -69,7 +69,7 @@ async fn send(
     let written = async {
         match reply.body {
             Body::Whole(bytes) => writing.write_all(&bytes).await?,
-            Body::File(file, length) => copy_file(kubelet, file, length, &mut writing).await?,
+            Body::Content(file, length) => copy_file(kubelet, file, length, &mut writing).await?,
             Body::Log(instance, options) => {
                 let copied = tokio::select! {
                     copied = kubelet.logs.copy(&instance, &options, &mut writing) => copied,

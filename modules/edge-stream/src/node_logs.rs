@@ -27,7 +27,7 @@ pub(crate) fn look(root: &Path, path: &[String], is_folder: bool) -> io::Result<
             let plain = root.file(&at)?;
             let length = plain.file.metadata()?.len();
             let reply = Reply::text("").with("content-length", length.to_string());
-            Ok(Ok(Reply { body: Body::File(plain.file, length), ..reply }))
+            Ok(Ok(Reply { body: Body::Content(plain.file, length), ..reply }))
         }
         // A link, a device, a FIFO; or a file that is asked for as a folder.
         _ => Ok(Err(Refusal::missing("404 page not found\n"))),
@@ -75,7 +75,7 @@ mod tests {
         let page = String::from_utf8(page).unwrap();
         assert!(page.contains("<a href=\"a%3Cb%2Elog\">a&lt;b.log</a>\n<a href=\"link\">link</a>\n<a href=\"pods/\">pods/</a>"), "{page}");
         let file = look("a<b.log", false).unwrap();
-        assert!(matches!(file.body, Body::File(_, 5)));
+        assert!(matches!(file.body, Body::Content(_, 5)));
         for path in ["link", "../etc/passwd", "none", "a<b.log/x"] {
             assert_eq!(look(path, false).unwrap_err().status, 404, "{path}");
         }

@@ -2,9 +2,9 @@
 
 use crate::stats::cgroup::{Cgroup, Pressure};
 use crate::stats::exposition::Exposition;
-use crate::stats::proc::{Interface, Machine};
+use crate::stats::proc::{Disk, Interface, Machine};
 use crate::stats::resource::seconds;
-use crate::stats::sample::{Disk, Sample};
+use crate::stats::sample::Sample;
 
 /// Whose series it is: all labels stand on each, empty where there is nothing to say.
 #[derive(Clone, Copy, Default)]

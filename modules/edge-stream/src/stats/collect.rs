@@ -22,9 +22,9 @@ use crate::beneath::Folder;
 use crate::containers::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 use crate::disk::Disk as Blocking;
 use crate::stats::cgroup::{Cgroup, Tree};
-use crate::stats::proc::{self, Interface};
+use crate::stats::proc::{self, Disk, Interface};
 use crate::stats::rates::Rates;
-use crate::stats::sample::{ContainerUse, Cpu, Disk, Memory, NodeUse, PodUse, Sample, Swap};
+use crate::stats::sample::{ContainerUse, Cpu, Memory, NodeUse, PodUse, Sample, Swap};
 
 /// 1 s: whoever asks sooner gets the last look.
 const FRESH: Duration = Duration::from_secs(1);

@@ -4,14 +4,30 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
-use crate::stats::sample::Disk;
-
 /// 256 KiB of a file of the kernel's.
 const FILE_MAX: u64 = 256 << 10;
 /// 10 ms: a tick of /proc/stat (USER_HZ is 100 on every architecture that we build for).
 const TICK_NANOS: u64 = 10_000_000;
 /// Interfaces that are not the machine's own.
 const NOT_THE_MACHINES: [&str; 4] = ["lo", "veth", "docker", "nerdctl"];
+
+/// A file system, or a part of one.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Disk {
+    pub(crate) capacity: Option<u64>,
+    pub(crate) available: Option<u64>,
+    pub(crate) used: Option<u64>,
+    pub(crate) inodes: Option<u64>,
+    pub(crate) inodes_free: Option<u64>,
+    pub(crate) inodes_used: Option<u64>,
+}
+
+impl Disk {
+    /// A part of the file system `whole`.
+    pub(crate) fn part_of(whole: Disk, used: Option<u64>, inodes_used: Option<u64>) -> Disk {
+        Disk { used, inodes_used, ..whole }
+    }
+}
 
 /// One network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use apimachinery::NamespacedName;
 
 use crate::stats::cgroup::Cgroup;
-use crate::stats::proc::{Interface, Machine};
+use crate::stats::proc::{Disk, Interface, Machine};
 
 /// Processor time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -36,24 +36,6 @@ pub(crate) struct Memory {
 pub(crate) struct Swap {
     pub(crate) available: Option<u64>,
     pub(crate) usage: u64,
-}
-
-/// A file system, or a part of one.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Disk {
-    pub(crate) capacity: Option<u64>,
-    pub(crate) available: Option<u64>,
-    pub(crate) used: Option<u64>,
-    pub(crate) inodes: Option<u64>,
-    pub(crate) inodes_free: Option<u64>,
-    pub(crate) inodes_used: Option<u64>,
-}
-
-impl Disk {
-    /// A part of the file system `whole`.
-    pub(crate) fn part_of(whole: Disk, used: Option<u64>, inodes_used: Option<u64>) -> Disk {
-        Disk { used, inodes_used, ..whole }
-    }
 }
 
 /// A container that runs.

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::stats::proc::Interface;
-use crate::stats::sample::{ContainerUse, Cpu, Disk, Memory, PodUse, Sample, Swap};
+use crate::stats::proc::{Disk, Interface};
+use crate::stats::sample::{ContainerUse, Cpu, Memory, PodUse, Sample, Swap};
 
 /// The interface that a pod's default route goes through, by convention.
 const DEFAULT_INTERFACE: &str = "eth0";

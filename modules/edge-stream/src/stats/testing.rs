@@ -3,8 +3,8 @@
 use apimachinery::NamespacedName;
 
 use crate::stats::cgroup::{BlockDevice, Cgroup};
-use crate::stats::proc::{Interface, Machine};
-use crate::stats::sample::{ContainerUse, Cpu, Disk, Memory, NodeUse, PodUse, Sample};
+use crate::stats::proc::{Disk, Interface, Machine};
+use crate::stats::sample::{ContainerUse, Cpu, Memory, NodeUse, PodUse, Sample};
 
 const SECOND: u64 = 1_000_000_000;
 
