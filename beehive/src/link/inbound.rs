@@ -168,7 +168,11 @@ async fn open(
     let first = core.read_rest(reader, len).await.map_err(|error| error.to_string())?;
     match first.kind {
         Kind::StreamOpen => Ok(Purpose::Bytes(first)),
-        Kind::Open if first.body.len() <= NAME_MAX => {
+        Kind::Open if first.body.len() > NAME_MAX => {
+            let len = first.body.len();
+            Err(format!("a mailbox's name of {len} bytes; at most {NAME_MAX} are looked at"))
+        }
+        Kind::Open => {
             let name = String::from_utf8_lossy(&first.body);
             match routes.mailboxes.get(name.as_ref()) {
                 Some(route) => Ok(Purpose::Mailbox(Arc::clone(route))),

@@ -253,7 +253,7 @@ fn a_stream_that_begins_with_anything_but_a_name_is_told_so() {
                 "a stream begins by naming its mailbox or with the header of a byte stream",
             ),
             (frame(1, OPEN, 0, 0, b"wh\nat"), "mailbox `wh\\nat` is not open to this link"),
-            (frame(1, OPEN, 0, 0, &[b'x'; 129]), "frame of 145 bytes; at most 144 are read here"),
+            (frame(1, OPEN, 0, 0, &[b'x'; 129]), "a mailbox's name of 129 bytes; at most 128 are looked at"),
         ] {
             let (mut writer, mut reader) = raw.connection.open(Urgency::Work).await.unwrap();
             writer.write_all(&first).await.unwrap();
