@@ -157,7 +157,15 @@ impl Cloud {
             cloud_devicecontroller::Parts { client, sync: to_sync, lease, hub: to_hub, interruptions };
         hive.supervise(device, Policy::default(), move || DeviceController::new(device_parts.clone()));
         hive.open().unwrap();
-        Cloud { lease: lease_to, edge: edge_to, device: device_to, hub, _sync: sync, _stream: stream, _hive: hive }
+        Cloud {
+            lease: lease_to,
+            edge: edge_to,
+            device: device_to,
+            hub,
+            _sync: sync,
+            _stream: stream,
+            _hive: hive,
+        }
     }
 
     async fn claim(&self) -> u64 {

@@ -5,7 +5,6 @@ mod api;
 mod client;
 mod node;
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use contract::cloudhub::CloudHubMsg;
 use contract::cloudstream::{CloudStreamMsg, KubeletEndpoint};
 use contract::edgecontroller::EdgeControllerMsg;
 use nodecalls::{Limits, NodeCalls};
+use tokio::sync::Mutex;
 
 pub(crate) use api::Api;
 pub(crate) use client::read_until;
@@ -40,7 +40,7 @@ pub(crate) struct Bench {
     pub(crate) hive: Hive,
     _hub: Probe<CloudHubMsg>,
     port: MemoryPort,
-    acceptor: RefCell<Box<dyn Acceptor>>,
+    acceptor: Mutex<Box<dyn Acceptor>>,
 }
 
 /// A node's link, both ends of it.
@@ -92,7 +92,7 @@ impl Bench {
         hive.supervise(mailbox, Policy::default(), move || CloudStream::new(parts.clone()));
         hive.open().unwrap();
         let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
-        let acceptor = RefCell::new(Box::new(acceptor) as Box<dyn Acceptor>);
+        let acceptor = Mutex::new(Box::new(acceptor) as Box<dyn Acceptor>);
         let node = FakeNode::default();
         Bench { env, api, node, calls, stream, edge, ours, hive, _hub: hub, port, acceptor }
     }
@@ -105,7 +105,7 @@ impl Bench {
         let hello = Hello::of(me.as_str());
         let connect = Link::connect(&self.env, dialled, &hello, routes);
         let accept = async {
-            let connection = self.acceptor.borrow_mut().accept().await.unwrap();
+            let connection = self.acceptor.lock().await.accept().await.unwrap();
             let arrival = IncomingLink::read_hello(&self.env, connection).await.unwrap();
             arrival.admit(Routes::new()).await.unwrap()
         };
