@@ -117,7 +117,7 @@ pub(crate) async fn answer(
     if !is_served {
         return reply(ApiError::method_not_allowed().to_response());
     }
-    if let Err(refusal) = check_upgrade(&request) {
+    if let Some(refusal) = refused_upgrade(&request) {
         return refusal;
     }
     let (node, target) = match destination(api, wanted, attributes, &request).await {
@@ -136,15 +136,15 @@ pub(crate) async fn answer(
     }
 }
 
-fn check_upgrade(request: &Request<Incoming>) -> Result<(), Answer> {
+fn refused_upgrade(request: &Request<Incoming>) -> Option<Answer> {
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     let offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     let mut offered = offered.map(str::trim).peekable();
     if offered.peek().is_some() && offered.all(|protocol| BEYOND_V4.contains(&protocol)) {
         let words = "WebSocket protocols beyond v4.channel.k8s.io are not spoken here: use SPDY\n";
-        return Err(body::sentence(StatusCode::BAD_REQUEST, words));
+        return Some(body::sentence(StatusCode::BAD_REQUEST, words));
     }
-    Ok(())
+    None
 }
 
 /// Which node, and what of it.
@@ -155,12 +155,12 @@ async fn destination(
     request: &Request<Incoming>,
 ) -> Result<(NodeName, String), Answer> {
     let bad = |words: String| reply(ApiError::bad_request(words).to_response());
-    let named = |name: &str| NodeName::parse(name).map_err(|error| bad(error.to_string()));
+    let named = |name: &str| NodeName::parse(name).map_err(|error| error.to_string());
     let query = request.uri().query().unwrap_or_default();
     if wanted == Wanted::Proxy {
         let path = proxied(request.uri().path()).unwrap_or("/");
         let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
-        return Ok((named(&attributes.name)?, target));
+        return Ok((named(&attributes.name).map_err(bad)?, target));
     }
     let pod = read_pod(api, attributes).await?;
     let node = pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default();
@@ -173,7 +173,7 @@ async fn destination(
         });
     }
     let target = target(wanted, attributes, &pod, query).map_err(bad)?;
-    Ok((named(node)?, target))
+    Ok((named(node).map_err(bad)?, target))
 }
 
 async fn read_pod(api: &Api<SqliteStore>, attributes: &Attributes) -> Result<Value, Answer> {
