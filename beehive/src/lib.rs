@@ -20,6 +20,8 @@
 //!   shutdown. They end with their parent's incarnation.
 //! * A watchdog on a thread of its own finds an actor that is stuck, which is replaced, and a hive whose thread is blocked,
 //!   which is named ([`Liveness`], [`Inspector::when_blocked`]).
+//! * A thread beside the hive's ([`Thread`]) ends unheard by nobody: its owner fails with it, or the daemon ends
+//!   ([`Hive::depend_on`]).
 //! * In a shutdown each actor has its share of the deadline; what is queued is handled, children stop before parents.
 //! * Spawning, clock and randomness are in [`Env`], an argument; so are counters of named events and gauges.
 //! * A remote mailbox ([`link`]) has the same face: remote adds only "the link is down" to the answers.
@@ -45,6 +47,7 @@ mod registry;
 mod reply;
 mod router;
 pub mod testing;
+mod thread;
 mod topology;
 mod watch;
 mod watchdog;
@@ -61,6 +64,7 @@ pub use name::Name;
 pub use policy::Policy;
 pub use reply::Reply;
 pub use router::{Ended, Hive, Inspector};
+pub use thread::Thread;
 pub use topology::{Flow, Topology};
 pub use watch::Blocked;
 pub use watchdog::Liveness;

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ use crate::registry::{Registry, stop};
 use crate::testing::Panics;
 use crate::watch::Blocked;
 use crate::watchdog::{Liveness, Watchdog};
-use crate::{Actor, Address, Capacity, Env, Flow, Mailbox, Message, Name, Policy, Topology, WiringError};
+use crate::{
+    Actor, Address, Capacity, Env, Fault, Flow, Mailbox, Message, Name, Policy, Topology, WiringError,
+};
 
 /// Why a hive ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,15 +148,31 @@ impl Hive {
         if let Some(name) = self.unsupervised.first() {
             return Err(WiringError::NoActor(name.clone()));
         }
-        let watchdog = Watchdog::start(&self.env, &self.registry);
-        self.watchdog = Some(watchdog.map_err(|error| WiringError::NoWatchdog(error.to_string()))?);
+        let watchdog = Watchdog::start(&self.env, &self.registry)
+            .map_err(|error| WiringError::NoWatchdog(error.to_string()))?;
+        if let Some(ended) = watchdog.ended() {
+            self.depend_on(ended);
+        }
+        self.watchdog = Some(watchdog);
         for start in self.to_start.drain(..) {
             start();
         }
         Ok(())
     }
 
-    /// Waits until an actor has spent its budget, and says why.
+    /// Ends the daemon when `lost` completes, for that reason: what nobody in the hive can make anew is lost, most often a
+    /// thread of its own ([`crate::Thread::ended`]). Whatever starts the daemon again makes it.
+    pub fn depend_on(&self, lost: impl Future<Output = Fault> + 'static) {
+        let ends = self.ends_tx.clone();
+        self.env.spawn(async move {
+            let Fault { reason } = lost.await;
+            // One reason is enough; the channel holds no second one.
+            drop(ends.try_send(reason));
+        });
+    }
+
+    /// Waits until the hive cannot go on, and says why: an actor has spent its budget, or what [`Hive::depend_on`] names is
+    /// lost.
     pub async fn gave_up(&mut self) -> String {
         // The hive holds a sender, so this cannot end without a reason.
         self.ends.recv().await.unwrap_or_default()

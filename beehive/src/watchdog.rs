@@ -6,14 +6,15 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::Env;
 use crate::command::Command;
 use crate::env::Clock;
 use crate::registry::Registry;
 use crate::watch::{Blocked, History, PERIOD, Stuck, WatchState};
+use crate::{Env, Fault, Thread};
 
 /// Ends the watchdog's thread when it is dropped.
 pub(crate) struct Watchdog {
+    thread: Option<Thread>,
     _stop: Option<mpsc::SyncSender<()>>,
 }
 
@@ -26,15 +27,18 @@ impl Watchdog {
         if env.is_virtual() {
             let (env, registry) = (env.clone(), registry.clone());
             env.clone().spawn(async move { watch_from_task(&env, &registry).await });
-            return Ok(Watchdog { _stop: None });
+            return Ok(Watchdog { thread: None, _stop: None });
         }
         env.spawn(replace_stuck(registry.clone()));
         let (stop, stopped) = mpsc::sync_channel(1);
         let (watch, clock) = (Arc::clone(&registry.watch), env.clock());
-        std::thread::Builder::new()
-            .name("watchdog".to_owned())
-            .spawn(move || watch_from_thread(&watch, &*clock, &stopped))?;
-        Ok(Watchdog { _stop: Some(stop) })
+        let thread = Thread::start("watchdog", move || watch_from_thread(&watch, &*clock, &stopped))?;
+        Ok(Watchdog { thread: Some(thread), _stop: Some(stop) })
+    }
+
+    /// Completes when its thread has ended; `None` if it has none.
+    pub(crate) fn ended(&self) -> Option<impl Future<Output = Fault> + use<>> {
+        self.thread.as_ref().map(Thread::ended)
     }
 }
 

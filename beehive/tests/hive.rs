@@ -6,6 +6,7 @@ use std::time::Duration;
 use beehive::testing::Probe;
 use beehive::{
     Actor, AskError, Capacity, Context, Ended, Env, Fault, Flow, Hive, Lane, Message, Policy, Refusal, Reply,
+    Thread,
 };
 
 enum Job {
@@ -209,5 +210,18 @@ fn shutdown_names_who_is_late() {
         hive.open().unwrap();
         address.tell(Job::Hang).await.unwrap();
         assert_eq!(hive.shutdown(Duration::from_secs(2)).await, Ended::Late(vec!["adder".to_owned()]));
+    });
+}
+
+#[test]
+fn a_thread_that_the_daemon_depends_on_ends_it_when_it_dies() {
+    let system = actix_rt::System::new();
+    system.block_on(async {
+        let mut hive = Hive::new("test", Env::real());
+        hive.open().unwrap();
+        let thread = Thread::start("writer", || panic!("on purpose")).unwrap();
+        hive.depend_on(thread.ended());
+        assert_eq!(hive.gave_up().await, "the thread `writer` panicked: on purpose");
+        assert_eq!(hive.shutdown(SOON).await, Ended::InOrder);
     });
 }

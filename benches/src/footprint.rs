@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::proc;
-use crate::stage::Stage;
 use crate::stats::Summary;
 use crate::table::{Bar, Row, Table, say};
+use crate::testbed::Testbed;
 
 /// 20 MB of resident memory and 15 MB on disk (KubeEdge: 132 and 100).
 const RESIDENT_MAX: f64 = 20.0;
@@ -25,10 +25,10 @@ pub(crate) fn run(binaries: &Path) -> Result<Table> {
 }
 
 async fn measure(binaries: &Path) -> Result<Table> {
-    let mut stage = Stage::new(binaries).await?;
-    let samples = settle(&mut stage).await?;
-    let edge = proc::memory(stage.edgecore.id())?;
-    let cloud = proc::memory(stage.cloudcore.id())?;
+    let mut testbed = Testbed::new(binaries).await?;
+    let samples = settle(&mut testbed).await?;
+    let edge = proc::memory(testbed.edgecore.id())?;
+    let cloud = proc::memory(testbed.cloudcore.id())?;
     let on_disk = |name: &str| -> Result<f64> {
         Ok(mega(std::fs::metadata(binaries.join(name)).with_context(|| format!("size of {name}"))?.len()))
     };
@@ -49,22 +49,22 @@ async fn measure(binaries: &Path) -> Result<Table> {
     add("keadm, on disk", "MB", Summary::single(on_disk("keadm")?), Bar::None);
     table.print();
     say("edgecore's resident memory by mapping:");
-    for (what, bytes) in proc::by_mapping(stage.edgecore.id())? {
+    for (what, bytes) in proc::by_mapping(testbed.edgecore.id())? {
         say(&format!("  {:>6.2} MB  {what}", mega(bytes)));
     }
     Ok(table)
 }
 
 /// Waits until resident memory has stopped growing, and gives back what it was in that time.
-async fn settle(stage: &mut Stage) -> Result<Vec<f64>> {
+async fn settle(testbed: &mut Testbed) -> Result<Vec<f64>> {
     let begun = Instant::now();
     let (mut samples, mut highest) = (Vec::new(), 0.0_f64);
     let mut quiet_since = Instant::now();
     while quiet_since.elapsed() < QUIET && begun.elapsed() < SETTLES_WITHIN {
         tokio::time::sleep(LOOK_EVERY).await;
-        stage.edgecore.check()?;
-        stage.cloudcore.check()?;
-        let resident = mega(proc::memory(stage.edgecore.id())?.resident);
+        testbed.edgecore.check()?;
+        testbed.cloudcore.check()?;
+        let resident = mega(proc::memory(testbed.edgecore.id())?.resident);
         // Within 1 %.
         if resident > highest * 1.01 {
             highest = resident;

@@ -17,7 +17,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 
 use crate::stats::Summary;
 use crate::table::{Bar, Row, Table, say};
-use raw::Raw;
+use raw::RawQuic;
 use relay::Relay;
 
 const ROUNDS: usize = 15;
@@ -31,27 +31,27 @@ const BODIES: [(usize, u32, &str); 2] = [
 /// Messages whose packets are counted.
 const COUNTED: u32 = 2_000;
 
-enum Talk {
+enum EchoMsg {
     Say(Vec<u8>),
     Echo(Vec<u8>, Reply<Vec<u8>>),
 }
 
-impl Message for Talk {
+impl Message for EchoMsg {
     fn name(&self) -> &'static str {
         match self {
-            Talk::Say(_) => "Say",
-            Talk::Echo(..) => "Echo",
+            EchoMsg::Say(_) => "Say",
+            EchoMsg::Echo(..) => "Echo",
         }
     }
 }
 
-impl Wire for Talk {
+impl Wire for EchoMsg {
     const MAILBOX: &'static str = "talk";
 
     fn encode(self, _: &Protocol) -> Result<Outgoing, EncodeError> {
         Ok(match self {
-            Talk::Say(body) => Outgoing { body, reply: None },
-            Talk::Echo(body, reply) => Outgoing {
+            EchoMsg::Say(body) => Outgoing { body, reply: None },
+            EchoMsg::Echo(body, reply) => Outgoing {
                 body,
                 reply: Some(Box::new(move |answer: Result<Vec<u8>, AskError>| match answer {
                     Ok(body) => reply.send(body),
@@ -63,8 +63,8 @@ impl Wire for Talk {
 
     fn decode(body: &[u8], reply: Option<ReplyTo>, _: &Protocol) -> Result<Self, DecodeError> {
         Ok(match reply {
-            None => Talk::Say(body.to_vec()),
-            Some(to) => Talk::Echo(
+            None => EchoMsg::Say(body.to_vec()),
+            Some(to) => EchoMsg::Echo(
                 body.to_vec(),
                 Reply::carried(move |answer: Result<Vec<u8>, AskError>| match answer {
                     Ok(body) => to.send(body),
@@ -79,34 +79,34 @@ impl Wire for Talk {
 struct Listener(u32);
 
 impl Actor for Listener {
-    type Message = Talk;
-    async fn handle(&mut self, message: Talk, _: &mut beehive::Context<Talk>) -> Result<(), Fault> {
+    type Message = EchoMsg;
+    async fn handle(&mut self, message: EchoMsg, _: &mut beehive::Context<EchoMsg>) -> Result<(), Fault> {
         match message {
-            Talk::Say(_) => self.0 += 1,
+            EchoMsg::Say(_) => self.0 += 1,
             // An empty one asks how many were told.
-            Talk::Echo(body, reply) if body.is_empty() => {
+            EchoMsg::Echo(body, reply) if body.is_empty() => {
                 reply.send(std::mem::take(&mut self.0).to_be_bytes().to_vec());
             }
-            Talk::Echo(body, reply) => reply.send(body),
+            EchoMsg::Echo(body, reply) => reply.send(body),
         }
         Ok(())
     }
 }
 
 /// Both ends of a link.
-struct Ours {
+struct BeehiveLink {
     edge: Link,
     _cloud: Link,
-    talk: Address<Talk>,
+    echo: Address<EchoMsg>,
 }
 
-impl Ours {
+impl BeehiveLink {
     async fn connect(
         env: &Env,
         ca: &Ca,
-        listener: Address<Talk>,
+        listener: Address<EchoMsg>,
         relayed: bool,
-    ) -> Result<(Ours, Option<Relay>)> {
+    ) -> Result<(BeehiveLink, Option<Relay>)> {
         let mut acceptor = QuicAcceptor::bind(loopback(), &ca.issue("cloud")?)?;
         let relay = if relayed { Some(Relay::start(acceptor.address()).await?) } else { None };
         let port = relay.as_ref().map_or(acceptor.address().port(), |relay| relay.port);
@@ -115,28 +115,28 @@ impl Ours {
         let greeting = Hello::of("edge-1");
         let greet = Link::connect(env, dialled?, &greeting, Routes::new());
         let accepted = accepted.context("nobody arrived")?;
-        let routes = Routes::new().accept(listener, |talk: Talk, _: &PeerName| talk);
+        let routes = Routes::new().accept(listener, |echo: EchoMsg, _: &PeerName| echo);
         let meet = async { IncomingLink::read_hello(env, accepted).await?.admit(routes).await };
         let (edge, cloud) = futures::join!(greet, meet);
         let edge = edge?;
-        let talk = edge.remote::<Talk>();
-        Ok((Ours { edge, _cloud: cloud?, talk }, relay))
+        let echo = edge.remote::<EchoMsg>();
+        Ok((BeehiveLink { edge, _cloud: cloud?, echo }, relay))
     }
 
     /// Microseconds a message, until the last one is handled.
     async fn flood(&self, body: usize, count: u32) -> Result<f64> {
         let begun = Instant::now();
         for _ in 0..count {
-            self.talk.tell(Talk::Say(vec![b'x'; body])).await?;
+            self.echo.tell(EchoMsg::Say(vec![b'x'; body])).await?;
         }
-        let told = self.talk.ask(SOON, |reply| Talk::Echo(Vec::new(), reply)).await?;
+        let told = self.echo.ask(SOON, |reply| EchoMsg::Echo(Vec::new(), reply)).await?;
         arrived(&told, count)?;
         Ok(begun.elapsed().as_secs_f64() * 1e6 / f64::from(count))
     }
 
     async fn echo(&self, body: usize) -> Result<f64> {
         let begun = Instant::now();
-        let answer = self.talk.ask(SOON, |reply| Talk::Echo(vec![b'x'; body], reply)).await?;
+        let answer = self.echo.ask(SOON, |reply| EchoMsg::Echo(vec![b'x'; body], reply)).await?;
         if answer.len() != body {
             bail!("{} bytes came back", answer.len());
         }
@@ -158,14 +158,14 @@ async fn measure() -> Result<Table> {
     let env = Env::real();
     let ca = Ca::new()?;
     let mut hive = Hive::new("bench", env.clone());
-    let mailbox = hive.mailbox::<Talk>("listener", Capacity::new(64, "a bench's choice"));
+    let mailbox = hive.mailbox::<EchoMsg>("listener", Capacity::new(64, "a bench's choice"));
     let listener = hive.grant("link", &mailbox, Flow::Ask);
     hive.supervise(mailbox, Policy::default(), || Listener(0));
     hive.open()?;
 
     let mut table = Table::new("link: both ends on one thread, QUIC over loopback");
-    let (ours, _) = Ours::connect(&env, &ca, listener.clone(), false).await?;
-    let (mut raw, _) = Raw::connect(&ca, false).await?;
+    let (ours, _) = BeehiveLink::connect(&env, &ca, listener.clone(), false).await?;
+    let (mut raw, _) = RawQuic::connect(&ca, false).await?;
     let mut rates = Vec::new();
     for (body, count, what) in BODIES {
         let (mut own, mut bare) = (Vec::new(), Vec::new());
@@ -212,9 +212,9 @@ fn add(table: &mut Table, what: &str, unit: &'static str, ours: &[f64], referenc
 
 /// What crosses a relay for each message of 256 bytes: ours, bare, and what our frames add to the body.
 #[allow(clippy::cast_precision_loss)] // far below 2^52
-async fn bytes(env: &Env, ca: &Ca, listener: Address<Talk>) -> Result<(f64, f64, f64)> {
+async fn bytes(env: &Env, ca: &Ca, listener: Address<EchoMsg>) -> Result<(f64, f64, f64)> {
     const BODY: usize = 256;
-    let (ours, relay) = Ours::connect(env, ca, listener, true).await?;
+    let (ours, relay) = BeehiveLink::connect(env, ca, listener, true).await?;
     let relay = relay.context("no relay")?;
     // The stream is open and paid for.
     ours.flood(BODY, 100).await?;
@@ -222,7 +222,7 @@ async fn bytes(env: &Env, ca: &Ca, listener: Address<Talk>) -> Result<(f64, f64,
     ours.flood(BODY, COUNTED).await?;
     let own = (relay.crossed() - crossed) as f64 / f64::from(COUNTED);
     let framed = (ours.framed() - framed) as f64 / f64::from(COUNTED) - BODY as f64;
-    let (mut raw, relay) = Raw::connect(ca, true).await?;
+    let (mut raw, relay) = RawQuic::connect(ca, true).await?;
     let relay = relay.context("no relay")?;
     raw.flood(BODY, 100).await?;
     let crossed = relay.crossed();

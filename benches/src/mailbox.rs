@@ -50,7 +50,7 @@ impl beehive::Actor for Adder {
 }
 
 /// The same over a bare channel.
-enum Bare {
+enum ChannelJob {
     Add(u64),
     Total(oneshot::Sender<u64>),
 }
@@ -150,12 +150,12 @@ async fn measure() -> Result<Table> {
     Ok(table)
 }
 
-async fn serve_bare(mut inbox: mpsc::Receiver<Bare>) {
+async fn serve_bare(mut inbox: mpsc::Receiver<ChannelJob>) {
     let mut total = 0;
     while let Some(message) = inbox.recv().await {
         match message {
-            Bare::Add(more) => total += more,
-            Bare::Total(reply) => drop(reply.send(total)),
+            ChannelJob::Add(more) => total += more,
+            ChannelJob::Total(reply) => drop(reply.send(total)),
         }
     }
 }
@@ -175,13 +175,13 @@ async fn flood_hive(address: &Address<Job>) -> Result<f64> {
     Ok(each(begun, TELLS))
 }
 
-async fn flood_bare(channel: &mpsc::Sender<Bare>) -> Result<f64> {
+async fn flood_bare(channel: &mpsc::Sender<ChannelJob>) -> Result<f64> {
     let begun = Instant::now();
     for _ in 0..TELLS {
-        channel.send(Bare::Add(1)).await?;
+        channel.send(ChannelJob::Add(1)).await?;
     }
     let (reply, answer) = oneshot::channel();
-    channel.send(Bare::Total(reply)).await?;
+    channel.send(ChannelJob::Total(reply)).await?;
     whole(answer.await?)?;
     Ok(each(begun, TELLS))
 }
@@ -224,10 +224,10 @@ async fn ping_hive(address: &Address<Job>) -> Result<f64> {
     Ok(each(begun, ASKS))
 }
 
-async fn ping_bare(channel: &mpsc::Sender<Bare>) -> Result<f64> {
+async fn ping_bare(channel: &mpsc::Sender<ChannelJob>) -> Result<f64> {
     let begun = Instant::now();
     for _ in 0..ASKS {
-        channel.send(Bare::Add(1)).await?;
+        channel.send(ChannelJob::Add(1)).await?;
         handled().await;
     }
     Ok(each(begun, ASKS))
@@ -250,11 +250,11 @@ async fn ask_hive(address: &Address<Job>) -> Result<f64> {
     Ok(each(begun, ASKS))
 }
 
-async fn ask_bare(channel: &mpsc::Sender<Bare>) -> Result<f64> {
+async fn ask_bare(channel: &mpsc::Sender<ChannelJob>) -> Result<f64> {
     let begun = Instant::now();
     for _ in 0..ASKS {
         let (reply, answer) = oneshot::channel();
-        channel.send(Bare::Total(reply)).await?;
+        channel.send(ChannelJob::Total(reply)).await?;
         answer.await?;
     }
     Ok(each(begun, ASKS))

@@ -20,11 +20,11 @@ mod mailbox;
 mod pod_start;
 mod proc;
 mod program;
-mod stage;
 mod stats;
 mod store;
 mod storm;
 mod table;
+mod testbed;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -136,6 +136,6 @@ fn run(bench: &Bench) -> Result<bool> {
 fn binaries(daemons: &Daemons) -> Result<PathBuf> {
     match &daemons.binaries {
         Some(folder) => Ok(folder.clone()),
-        None => stage::build(),
+        None => testbed::build(),
     }
 }

@@ -18,9 +18,9 @@ use kube::api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 
 use crate::proc;
-use crate::stage::Stage;
 use crate::stats::Summary;
 use crate::table::{Bar, Row, Table, say};
+use crate::testbed::Testbed;
 
 /// kubelet 2.0 times, KubeEdge 5.9 times.
 const TIMES_MAX: f64 = 2.0;
@@ -56,25 +56,25 @@ impl Times {
 }
 
 async fn measure(binaries: &Path, rounds: u32) -> Result<Table> {
-    let mut stage = Stage::new(binaries).await?;
-    let endpoint = stage.host.endpoint();
+    let mut testbed = Testbed::new(binaries).await?;
+    let endpoint = testbed.host.endpoint();
     let runtime = Grpc::new(&endpoint, &endpoint, LONG)?;
-    let pods: Api<Pod> = Api::default_namespaced(stage.client.clone());
+    let pods: Api<Pod> = Api::default_namespaced(testbed.client.clone());
     // Once each way, so that every page and every connection is warm for both.
-    bare(&runtime, &stage, "warm", &mut Times::default()).await?;
+    bare(&runtime, &testbed, "warm", &mut Times::default()).await?;
     ours(&pods, &runtime, "warm", &mut Times::default()).await?;
     let (mut raw, mut own) = (Times::default(), Times::default());
     for round in 0..rounds {
-        stage.edgecore.check()?;
-        stage.cloudcore.check()?;
+        testbed.edgecore.check()?;
+        testbed.cloudcore.check()?;
         let name = format!("p{round}");
         // Neither is always the one that comes second.
         if round % 2 == 0 {
-            bare(&runtime, &stage, &name, &mut raw).await?;
+            bare(&runtime, &testbed, &name, &mut raw).await?;
             ours(&pods, &runtime, &name, &mut own).await?;
         } else {
             ours(&pods, &runtime, &name, &mut own).await?;
-            bare(&runtime, &stage, &name, &mut raw).await?;
+            bare(&runtime, &testbed, &name, &mut raw).await?;
         }
     }
     let mut table = Table::new("pod-start: one pod, image present");
@@ -95,14 +95,14 @@ async fn measure(binaries: &Path, rounds: u32) -> Result<Table> {
     for (what, samples) in raw.0.iter().filter(|(name, _)| *name != WHOLE) {
         say(&format!("  {:>6.1}  {what}", Summary::of(samples).map_or(f64::NAN, |summary| summary.median)));
     }
-    let edge = proc::memory(stage.edgecore.id())?;
+    let edge = proc::memory(testbed.edgecore.id())?;
     say(&format!("edgecore after it: {} MB resident, {} threads", edge.resident / 1_000_000, edge.threads));
     Ok(table)
 }
 
 const WHOLE: &str = "whole";
 
-async fn bare(runtime: &Grpc, stage: &Stage, name: &str, times: &mut Times) -> Result<()> {
+async fn bare(runtime: &Grpc, testbed: &Testbed, name: &str, times: &mut Times) -> Result<()> {
     let config = PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: format!("bare-{name}"),
@@ -111,7 +111,7 @@ async fn bare(runtime: &Grpc, stage: &Stage, name: &str, times: &mut Times) -> R
             attempt: 0,
         }),
         hostname: "bare".to_owned(),
-        log_directory: stage.host.dir().join("bare").display().to_string(),
+        log_directory: testbed.host.dir().join("bare").display().to_string(),
         linux: Some(LinuxPodSandboxConfig::default()),
         ..PodSandboxConfig::default()
     };

@@ -131,20 +131,20 @@ async fn until_synced(
     let mut linked = None;
     while since.elapsed() < LONG {
         cloud.check()?;
-        let stand = cloud.stand().await.unwrap_or_default();
+        let fleet_status = cloud.fleet_status().await.unwrap_or_default();
         say(&format!(
             "  {what} {:>5.1} s: {:>5} linked, {:>5} in sync; {:>6} dials",
             since.elapsed().as_secs_f64(),
-            stand.linked,
-            stand.in_sync,
+            fleet_status.linked,
+            fleet_status.in_sync,
             fleet.dials(),
         ));
         // CloudCore may not have seen yet that links have ended.
         let is_back = fleet.is_back(stay);
-        if is_back && stand.linked == fleet.len() && linked.is_none() {
+        if is_back && fleet_status.linked == fleet.len() && linked.is_none() {
             linked = Some(since.elapsed().as_secs_f64());
         }
-        if is_back && stand.in_sync == fleet.len() {
+        if is_back && fleet_status.in_sync == fleet.len() {
             let seconds = since.elapsed().as_secs_f64();
             return Ok(Synced { linked: linked.unwrap_or(seconds), seconds });
         }

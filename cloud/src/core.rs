@@ -12,7 +12,7 @@ use cloud_apiserver::StandAlone;
 use cloud_hub::{EnrolmentSettings, SecretError, SecretStore, WebSocketListener, websocket_queue};
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
 use https::{Port, TlsError};
-use kubewatch::{Reading, ReadingError};
+use kubewatch::{Interruptions, ReadAs, ReadAsError};
 use nodecalls::NodeCalls;
 use noderegistry::Registry;
 use thiserror::Error;
@@ -31,7 +31,7 @@ pub enum StartError {
     Definitions(#[from] CrdError),
     /// What pods need cannot be read.
     #[error("Secrets and config maps")]
-    Reading(#[from] ReadingError),
+    ReadAs(#[from] ReadAsError),
     /// The CA or a Secret is not there.
     #[error("certificates")]
     Secrets(#[from] SecretError),
@@ -63,6 +63,9 @@ pub enum StartError {
     /// It cannot be the kubelet endpoint of its nodes.
     #[error("the nodes' kubelet endpoints (modules.cloudStream)")]
     KubeletEndpoint(#[from] KubeletEndpointError),
+    /// The stand-alone API's kubeconfig cannot be written.
+    #[error("the stand-alone API")]
+    StandAlone(#[source] Box<cloud_apiserver::StartError>),
     /// A setting that was not validated.
     #[error("setting `{0}` is no IP address")]
     Address(String),
@@ -116,10 +119,10 @@ impl CloudCore {
         tracing::info!(identity, "this CloudCore");
         crds::apply(&client, &env).await?;
         tracing::info!("custom resources are served");
-        let reading = Reading::probe(&client).await?;
+        let read_as = ReadAs::probe(&client).await?;
         let registry = Registry::new(client.clone());
         let (enrolment, credentials) = certificates(hub, &client, registry.clone(), &env).await?;
-        let Arrivals { acceptor, link, fallback } = listen(hub, transport, &credentials)?;
+        let Listeners { acceptor, link, fallback } = listen(hub, transport, &credentials)?;
         let websocket = fallback.as_ref().map(|fallback| fallback.port.address());
         let monitor = &settings.common_config.monitor_server;
         let healthz = (!monitor.healthz_bind_address.is_empty())
@@ -127,6 +130,7 @@ impl CloudCore {
             .transpose()?;
         let monitor = MonitorPorts::bind(socket(&monitor.bind_address)?, healthz)?;
         let enrolment_address = enrolment.port.address();
+        let interruptions = Interruptions::default();
         let calls = kubelet_endpoint::calls(settings, &env);
         let authority = &enrolment.settings.authority;
         let serving = kubelet_endpoint::serving(settings, (authority.cert_pem(), authority.key_pem()))?;
@@ -138,11 +142,13 @@ impl CloudCore {
             node_limit: hub.node_limit,
             lease_period: Duration::from_secs(frequency),
             identity,
-            reading,
+            read_as,
+            interruptions: interruptions.clone(),
             calls: calls.clone(),
             serving,
         };
-        let listening = listeners::Dependencies { enrolment, fallback, monitor: monitor.clone() };
+        let listening =
+            listeners::ListenerDependencies { enrolment, fallback, monitor: monitor.clone(), interruptions };
         let mut hive = Hive::new("cloudcore", env);
         // First, so that it stops last.
         if let Some(api) = &api {
@@ -155,6 +161,10 @@ impl CloudCore {
         topology::actors(&mut hive, mailboxes, dependencies);
         listeners::actors(&mut hive, listeners, listening);
         hive.open()?;
+        // Every port is bound: this start does not fail any more.
+        if let Some(api) = &api {
+            api.write_kubeconfig().map_err(|error| StartError::StandAlone(Box::new(error)))?;
+        }
         Ok(CloudCore { hive, enrolment: enrolment_address, monitor, link, websocket, calls })
     }
 
@@ -241,7 +251,7 @@ async fn certificates(
 }
 
 /// Where nodes arrive.
-struct Arrivals {
+struct Listeners {
     acceptor: Box<dyn Acceptor>,
     /// QUIC's address.
     link: Option<SocketAddr>,
@@ -252,9 +262,9 @@ fn listen(
     hub: &HubSettings,
     transport: Transport,
     credentials: &Credentials,
-) -> Result<Arrivals, StartError> {
+) -> Result<Listeners, StartError> {
     if let Transport::Given(acceptor) = transport {
-        return Ok(Arrivals { acceptor, link: None, fallback: None });
+        return Ok(Listeners { acceptor, link: None, fallback: None });
     }
     let acceptor = QuicAcceptor::bind((ip(&hub.quic.address)?, hub.quic.port).into(), credentials)?;
     let address = acceptor.address();
@@ -269,7 +279,7 @@ fn listen(
         acceptors.push(Box::new(acceptor));
         fallback = Some(FallbackListener { port, tls, arrivals });
     }
-    Ok(Arrivals { acceptor: Box::new(Acceptors::new(acceptors)), link: Some(address), fallback })
+    Ok(Listeners { acceptor: Box::new(Acceptors::new(acceptors)), link: Some(address), fallback })
 }
 
 fn bind(address: SocketAddr, what: &'static str, key: &'static str) -> Result<Rc<Port>, StartError> {

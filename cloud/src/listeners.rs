@@ -8,6 +8,7 @@ use beehive::link::Connection;
 use beehive::{Capacity, Hive, Mailbox, Policy};
 use cloud_hub::{Enrolment, EnrolmentMsg, EnrolmentSettings, WebSocketListener, WebSocketMsg};
 use https::{Port, Tls};
+use kubewatch::Interruptions;
 use tokio::sync::mpsc;
 
 use crate::monitor::{Monitor, MonitorMsg, MonitorPorts};
@@ -17,20 +18,22 @@ const WEBSOCKET: &str = "websocket";
 const MONITOR: &str = "monitor";
 
 /// Their mailboxes.
-pub struct Mailboxes {
+pub struct ListenerMailboxes {
     websocket: Option<Mailbox<WebSocketMsg>>,
     enrolment: Mailbox<EnrolmentMsg>,
     monitor: Mailbox<MonitorMsg>,
 }
 
 /// What they are made of.
-pub struct Dependencies {
+pub struct ListenerDependencies {
     /// Where machines become nodes.
     pub enrolment: EnrolmentListener,
     /// Where nodes arrive whose UDP is blocked, if anywhere.
     pub fallback: Option<FallbackListener>,
     /// The ports of the admin endpoint.
     pub monitor: MonitorPorts,
+    /// Which watches have broken off.
+    pub interruptions: Interruptions,
 }
 
 /// Enrolment's port, its certificate, and what it decides with.
@@ -54,8 +57,8 @@ pub struct FallbackListener {
 }
 
 /// Registers their mailboxes. `has_websocket`: whether nodes arrive over WebSocket, too.
-pub fn mailboxes(hive: &mut Hive, has_websocket: bool) -> Mailboxes {
-    Mailboxes {
+pub fn mailboxes(hive: &mut Hive, has_websocket: bool) -> ListenerMailboxes {
+    ListenerMailboxes {
         websocket: has_websocket.then(|| hive.mailbox(WEBSOCKET, Capacity::new(1, "its server ends once"))),
         enrolment: hive.mailbox(ENROLMENT, Capacity::new(1, "its server ends once")),
         monitor: hive.mailbox(MONITOR, Capacity::new(16, "readers at once")),
@@ -63,7 +66,7 @@ pub fn mailboxes(hive: &mut Hive, has_websocket: bool) -> Mailboxes {
 }
 
 /// Makes the actors.
-pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies) {
+pub fn actors(hive: &mut Hive, mailboxes: ListenerMailboxes, dependencies: ListenerDependencies) {
     if let (Some(mailbox), Some(fallback)) = (mailboxes.websocket, dependencies.fallback) {
         let FallbackListener { port, tls, arrivals } = fallback;
         hive.supervise(mailbox, Policy::default(), move || {
@@ -75,7 +78,8 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         Enrolment::new(Rc::clone(&port), tls.clone(), Arc::clone(&settings))
     });
     let (ports, inspector) = (dependencies.monitor, hive.inspector());
+    let interruptions = dependencies.interruptions;
     hive.supervise(mailboxes.monitor, Policy::default(), move || {
-        Monitor::new(ports.clone(), inspector.clone())
+        Monitor::new(ports.clone(), inspector.clone(), interruptions.clone())
     });
 }

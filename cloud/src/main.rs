@@ -28,7 +28,7 @@ struct Cli {
     /// Where --standalone keeps its database, keys and admin kubeconfig
     #[arg(long, default_value = "/var/lib/kubehive")]
     standalone_dir: PathBuf,
-    /// Where --standalone listens; who gives another address than this host's own opens its API to the network
+    /// Where --standalone listens; any other address than a loopback one (127.0.0.1, ::1) opens its API to the network
     #[arg(long, default_value = "127.0.0.1:6443")]
     standalone_listen: SocketAddr,
     /// Print the annotated default config and end

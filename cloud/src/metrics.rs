@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use beehive::{ActorReport, HiveReport, Sample};
 
 /// What the series say that are for people outside this repository.
-const HELP: [(&str, &str); 24] = [
+const HELP: [(&str, &str); 25] = [
     ("KubeEdge_CloudCore_connected_nodes", "Number of nodes that connected to the cloudHub instance"),
     ("kubehive_node_linked", "Whether this CloudCore has a session with the node"),
     ("kubehive_node_in_sync", "Whether the node has confirmed all that it should hold"),
@@ -35,6 +35,7 @@ const HELP: [(&str, &str); 24] = [
     ("kubehive_actor_restarts_total", "Restarts of an actor, or of all children of a kind, after a fault"),
     ("kubehive_actor_queued", "Messages that wait in the mailbox of an actor, or of all children of a kind"),
     ("kubehive_nodelease_sessions", "Nodes that have a session with this CloudCore, linked or not"),
+    ("kubehive_watch_broken", "Whether the watch of a resource has broken off and has not listed again"),
     ("kubehive_nodelease_linked", "Nodes with a session whose link is up"),
     (
         "kubehive_apiserver_controller_backing_off",

@@ -3,14 +3,16 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{
-    Actor, ActorState, Address, Context, Fault, HiveReport, Inspector, Liveness, Message, Metrics,
+    Actor, ActorState, Address, Clock, Context, Fault, HiveReport, Inspector, Liveness, Message, Metrics,
 };
 use http::{Method, Request, StatusCode};
 use https::{Answer, Event, Handler, Http, Limits, Peer, Port, Server, body};
 use hyper::body::Incoming;
+use kubewatch::Interruptions;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -20,6 +22,12 @@ use crate::metrics;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// 1 s for answers in hand when it stops.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// 30 s: a watch that has broken off for so long is named. A shorter break heals by itself all the time.
+const BROKEN_FOR: Duration = Duration::from_secs(30);
+/// What there is.
+const PATHS: &str =
+    "/healthz: whether CloudCore works\n/metrics: Prometheus' text format\n/state: every actor, as JSON\n";
 
 /// 64 connections at once of the whole endpoint: scrapers and people are few.
 const LIMITS: Limits = Limits {
@@ -106,28 +114,30 @@ impl Message for MonitorMsg {
 pub struct Monitor {
     ports: MonitorPorts,
     inspector: Inspector,
+    interruptions: Interruptions,
     servers: Vec<Server>,
 }
 
 impl Monitor {
-    /// An endpoint at `ports` that shows what `inspector` reads.
-    pub fn new(ports: MonitorPorts, inspector: Inspector) -> Self {
-        Monitor { ports, inspector, servers: Vec::new() }
+    /// An endpoint at `ports` that shows what `inspector` reads, and which watches have broken off.
+    pub fn new(ports: MonitorPorts, inspector: Inspector, interruptions: Interruptions) -> Self {
+        Monitor { ports, inspector, interruptions, servers: Vec::new() }
     }
 
     fn serve(
         &mut self,
         name: &'static str,
         port: &Port,
-        shows: Shows,
+        shows: PageSet,
         cx: &Context<MonitorMsg>,
     ) -> Result<(), Fault> {
-        let limits = if shows == Shows::Everything { LIMITS } else { PROBES };
+        let limits = if shows == PageSet::Everything { LIMITS } else { PROBES };
         let (metrics, monitor) = (cx.env().metrics().clone(), cx.myself());
         let liveness = self.inspector.liveness();
-        let notice = move |event| count(&metrics, event);
-        let pages = move || Http::new(Pages { shows, monitor, liveness });
-        let server = Server::start(name, port, None, limits, cx.env().clock(), notice, pages);
+        let on_event = move |event| count(&metrics, event);
+        let (interruptions, clock) = (self.interruptions.clone(), cx.env().clock());
+        let pages = move || Http::new(Pages { shows, monitor, liveness, interruptions, clock });
+        let server = Server::start(name, port, None, limits, cx.env().clock(), on_event, pages);
         let server = server.map_err(|error| Fault::from_error(&error))?;
         server.tell_end(cx, MonitorMsg::ServerEnded);
         self.servers.push(server);
@@ -140,9 +150,9 @@ impl Actor for Monitor {
 
     async fn started(&mut self, cx: &mut Context<MonitorMsg>) -> Result<(), Fault> {
         let MonitorPorts { all, healthz } = self.ports.clone();
-        self.serve("monitor", &all, Shows::Everything, cx)?;
+        self.serve("monitor", &all, PageSet::Everything, cx)?;
         if let Some(port) = healthz {
-            self.serve("healthz", &port, Shows::HealthAlone, cx)?;
+            self.serve("healthz", &port, PageSet::HealthAlone, cx)?;
         }
         tracing::info!(address = %self.ports.address(), "admin endpoint listens");
         Ok(())
@@ -183,25 +193,28 @@ fn count(metrics: &Metrics, event: Event) {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shows {
+enum PageSet {
     Everything,
     HealthAlone,
 }
 
 /// The pages, on a server's thread.
 struct Pages {
-    shows: Shows,
+    shows: PageSet,
     monitor: Address<MonitorMsg>,
     /// What is known of the hive's thread without it.
     liveness: Liveness,
+    interruptions: Interruptions,
+    clock: Arc<dyn Clock>,
 }
 
 impl Handler for Pages {
     async fn handle(&self, request: Request<Incoming>, _: &Peer) -> Answer {
-        let page = match (request.uri().path(), self.shows) {
-            ("/healthz", _) => health as fn(&HiveReport) -> Answer,
-            ("/state", Shows::Everything) => state,
-            ("/metrics", Shows::Everything) => prometheus,
+        let page: fn(&Self, &HiveReport) -> Answer = match (request.uri().path(), self.shows) {
+            ("/healthz", _) => Pages::health,
+            ("/state", PageSet::Everything) => |_, report| state(report),
+            ("/metrics", PageSet::Everything) => |_, report| prometheus(report),
+            ("/", PageSet::Everything) => return body::sentence(StatusCode::OK, PATHS),
             _ => return body::sentence(StatusCode::NOT_FOUND, "there is nothing here\n"),
         };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -211,29 +224,41 @@ impl Handler for Pages {
             return body::sentence(StatusCode::SERVICE_UNAVAILABLE, format!("{blocked}\n"));
         }
         match self.report().await {
-            Some(report) => page(&report),
+            Some(report) => page(self, &report),
             None => body::sentence(StatusCode::SERVICE_UNAVAILABLE, "no answer from the actors\n"),
         }
     }
 }
 
 impl Pages {
+    /// 503 for what a new start may mend: an actor that does not run. A watch that has broken off is said and no reason to start
+    /// anew: nodes that are linked stay so meanwhile, and a new CloudCore would find the same API server.
+    fn health(&self, report: &HiveReport) -> Answer {
+        let sick = report.actors.iter().filter(|actor| actor.state != ActorState::Running);
+        let sick: Vec<&str> = sick.map(|actor| actor.name.as_str()).collect();
+        if !sick.is_empty() {
+            let said = format!("not running: {}\n", sick.join(", "));
+            return body::sentence(StatusCode::SERVICE_UNAVAILABLE, said);
+        }
+        let now = self.clock.now();
+        let mut said = "ok\n".to_owned();
+        for (resource, since) in self.interruptions.list() {
+            let seconds = now.since(since);
+            if seconds >= BROKEN_FOR {
+                let seconds = seconds.as_secs();
+                said += &format!(
+                    "the watch of {resource} broke off {seconds} s ago and has not listed again: see the log\n"
+                );
+            }
+        }
+        body::sentence(StatusCode::OK, said)
+    }
+
     /// `None`: too many ask, or the hive has ended.
     async fn report(&self) -> Option<HiveReport> {
         let (answer, report) = oneshot::channel();
         self.monitor.try_tell(MonitorMsg::Report(answer)).ok()?;
         report.await.ok()
-    }
-}
-
-fn health(report: &HiveReport) -> Answer {
-    let running = |state: &ActorState| *state == ActorState::Running;
-    let sick = report.actors.iter().filter(|actor| !running(&actor.state)).map(|actor| actor.name.as_str());
-    let sick: Vec<&str> = sick.collect();
-    if sick.is_empty() {
-        body::sentence(StatusCode::OK, "ok\n")
-    } else {
-        body::sentence(StatusCode::SERVICE_UNAVAILABLE, format!("not running: {}\n", sick.join(", ")))
     }
 }
 
@@ -285,7 +310,7 @@ mod tests {
         }
     }
 
-    struct Bench {
+    struct Fixture {
         env: Env,
         hive: Hive,
         ports: MonitorPorts,
@@ -293,7 +318,7 @@ mod tests {
         fail: Address<Fail>,
     }
 
-    fn run(test: impl AsyncFnOnce(Bench)) {
+    fn run(test: impl AsyncFnOnce(Fixture)) {
         actix_rt::System::new().block_on(async {
             let env = Env::real();
             let mut hive = Hive::new("cloudcore", env.clone());
@@ -309,16 +334,18 @@ mod tests {
                 || Faulty,
             );
             let (kept, inspector) = (ports.clone(), hive.inspector());
-            hive.supervise(mailbox, Policy::default(), move || Monitor::new(kept.clone(), inspector.clone()));
+            hive.supervise(mailbox, Policy::default(), move || {
+                Monitor::new(kept.clone(), inspector.clone(), Interruptions::default())
+            });
             hive.open().unwrap();
-            test(Bench { env, hive, ports, monitor, fail }).await;
+            test(Fixture { env, hive, ports, monitor, fail }).await;
         });
     }
 
     #[test]
     fn the_port_of_health_tells_nothing_else() {
-        run(async |bench| {
-            let (all, health) = (bench.ports.address(), bench.ports.healthz().unwrap());
+        run(async |fixture| {
+            let (all, health) = (fixture.ports.address(), fixture.ports.healthz().unwrap());
             assert!(get(health, "/healthz").await.starts_with("HTTP/1.1 200 OK"));
             for path in ["/state", "/metrics", "/", "/healthz/../state"] {
                 assert!(get(health, path).await.starts_with("HTTP/1.1 404 Not Found"), "{path}");
@@ -327,42 +354,44 @@ mod tests {
             assert!(metrics.starts_with("HTTP/1.1 200 OK"), "{metrics}");
             assert!(metrics.contains("kubehive_actor_restarts_total{actor=\"monitor\"} 0"), "{metrics}");
             assert!(get(all, "/state").await.contains("\"daemon\":\"cloudcore\""));
+            let paths = get(all, "/").await;
+            assert!(paths.starts_with("HTTP/1.1 200 OK") && paths.contains("/metrics"), "{paths}");
         });
     }
 
     #[test]
     fn an_actor_that_does_not_run_is_named() {
-        run(async |bench| {
-            bench.fail.tell(Fail).await.unwrap();
+        run(async |fixture| {
+            fixture.fail.tell(Fail).await.unwrap();
             let named = async {
-                while !get(bench.ports.address(), "/healthz").await.ends_with("not running: faulty\n") {
-                    bench.env.sleep(Duration::from_millis(10)).await;
+                while !get(fixture.ports.address(), "/healthz").await.ends_with("not running: faulty\n") {
+                    fixture.env.sleep(Duration::from_millis(10)).await;
                 }
             };
-            bench.env.timeout(LONG, named).await.expect("it is not named");
+            fixture.env.timeout(LONG, named).await.expect("it is not named");
         });
     }
 
     #[test]
     fn after_a_fault_both_ports_are_served_again_and_at_the_end_none_is() {
-        run(async |bench| {
-            let (all, health) = (bench.ports.address(), bench.ports.healthz().unwrap());
-            bench.monitor.tell(MonitorMsg::ServerEnded).await.unwrap();
+        run(async |fixture| {
+            let (all, health) = (fixture.ports.address(), fixture.ports.healthz().unwrap());
+            fixture.monitor.tell(MonitorMsg::ServerEnded).await.unwrap();
             let restarted = async {
                 loop {
-                    let report = bench.hive.inspector().report(PATIENCE).await;
+                    let report = fixture.hive.inspector().report(PATIENCE).await;
                     let monitor = report.actor("monitor").unwrap();
                     if monitor.restarts == 1 && monitor.state == ActorState::Running {
                         return;
                     }
-                    bench.env.sleep(Duration::from_millis(10)).await;
+                    fixture.env.sleep(Duration::from_millis(10)).await;
                 }
             };
-            bench.env.timeout(LONG, restarted).await.expect("it is not restarted");
+            fixture.env.timeout(LONG, restarted).await.expect("it is not restarted");
             for at in [all, health] {
                 assert!(get(at, "/healthz").await.starts_with("HTTP/1.1 200 OK"));
             }
-            let Bench { hive, ports, .. } = bench;
+            let Fixture { hive, ports, .. } = fixture;
             assert_eq!(hive.shutdown(LONG).await, beehive::Ended::InOrder);
             drop(ports);
             for at in [all, health] {

@@ -7,7 +7,7 @@ use beehive::link::Acceptor;
 use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
 use cloud_devicecontroller::DeviceController;
 use cloud_edgecontroller::EdgeController;
-use cloud_hub::{CloudHub, Neighbours};
+use cloud_hub::{Addresses, CloudHub};
 use cloud_nodelease::NodeLease;
 use cloud_router::CloudRouter;
 use cloud_stream::CloudStream;
@@ -20,7 +20,7 @@ use contract::nodelease::NodeLeaseMsg;
 use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use contract::wire::META_MAILBOX;
-use kubewatch::{Interruptions, Reading};
+use kubewatch::{Interruptions, ReadAs};
 use nodecalls::NodeCalls;
 use noderegistry::Registry;
 use tokio::sync::Mutex;
@@ -43,17 +43,17 @@ pub struct Mailboxes {
     stream: Mailbox<CloudStreamMsg>,
     hub: Mailbox<CloudHubMsg>,
     lease_to_hub: Address<CloudHubMsg>,
-    sync_to: cloud_synccontroller::Neighbours,
-    edge_to: Controllers,
-    device_to: Controllers,
+    sync_to: cloud_synccontroller::Addresses,
+    edge_to: ControllerAddresses,
+    device_to: ControllerAddresses,
     edge_to_stream: Address<CloudStreamMsg>,
     stream_to_edge: Address<EdgeControllerMsg>,
     stream_to_hub: Address<CloudHubMsg>,
-    hub_to: Neighbours,
+    hub_to: Addresses,
 }
 
 /// Whom a controller speaks to.
-struct Controllers {
+struct ControllerAddresses {
     sync: Address<SyncMsg>,
     lease: Address<NodeLeaseMsg>,
     hub: Address<CloudHubMsg>,
@@ -74,7 +74,9 @@ pub struct Dependencies {
     /// Who this CloudCore is among those that run: its own in each life.
     pub identity: String,
     /// As whom Secrets and config maps are read.
-    pub reading: Reading,
+    pub read_as: ReadAs,
+    /// Which watches have broken off, as all of them say it.
+    pub interruptions: Interruptions,
     /// The way to the nodes' kubelet endpoints.
     pub calls: NodeCalls,
     /// The ports at which it is open to others, if it is.
@@ -98,7 +100,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let hub = hive.mailbox(HUB, Capacity::new(1024, "a thousand nodes that come back together"));
     hive.declare_child(HUB, cloud_hub::SESSION);
     hive.declare_child(STREAM, cloud_stream::ENDPOINT);
-    let mut controller = |name| Controllers {
+    let mut controller = |name| ControllerAddresses {
         sync: hive.grant(name, &sync, Flow::Tell),
         lease: hive.grant(name, &lease, Flow::Ask),
         hub: hive.grant(name, &hub, Flow::Spawned),
@@ -106,7 +108,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let (edge_to, device_to) = (controller(EDGE), controller(DEVICE));
     let mailboxes = Mailboxes {
         lease_to_hub: hive.grant(LEASE, &hub, Flow::Spawned),
-        sync_to: cloud_synccontroller::Neighbours {
+        sync_to: cloud_synccontroller::Addresses {
             lease: hive.grant(SYNC, &lease, Flow::Ask),
             hub: hive.grant(SYNC, &hub, Flow::Spawned),
             edge: hive.grant(SYNC, &edge, Flow::Spawned),
@@ -117,7 +119,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         edge_to_stream: hive.grant(EDGE, &stream, Flow::Spawned),
         stream_to_edge: hive.grant(STREAM, &edge, Flow::Tell),
         stream_to_hub: hive.grant(STREAM, &hub, Flow::Spawned),
-        hub_to: Neighbours {
+        hub_to: Addresses {
             sync: hive.grant(HUB, &sync, Flow::Tell),
             lease: hive.grant(HUB, &lease, Flow::Ask),
             edge: hive.grant(HUB, &edge, Flow::Tell),
@@ -149,44 +151,49 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         node_limit,
         lease_period,
         identity,
-        reading,
+        read_as,
+        interruptions,
         calls,
         serving,
     } = dependencies;
-    let interruptions = Interruptions::default();
-    let lease_parts = cloud_nodelease::Parts {
+    let lease_dependencies = cloud_nodelease::Dependencies {
         client: client.clone(),
         hub: mailboxes.lease_to_hub,
         cloudcore: identity,
         lease_period,
         interruptions: interruptions.clone(),
     };
-    hive.supervise(mailboxes.lease, Policy::default(), move || NodeLease::new(lease_parts.clone()));
+    hive.supervise(mailboxes.lease, Policy::default(), move || NodeLease::new(lease_dependencies.clone()));
     let sync_to = mailboxes.sync_to;
     hive.supervise(mailboxes.sync, Policy::default(), move || SyncController::new(sync_to.clone()));
-    let Controllers { sync, lease, hub } = mailboxes.edge_to;
+    let ControllerAddresses { sync, lease, hub } = mailboxes.edge_to;
     let (watched, edge_client) = (interruptions.clone(), client.clone());
-    let edge_parts = cloud_edgecontroller::Parts {
+    let edge_dependencies = cloud_edgecontroller::Dependencies {
         client: edge_client,
         sync,
         lease,
         hub,
         stream: mailboxes.edge_to_stream,
         interruptions: watched,
-        reading,
+        read_as,
     };
-    hive.supervise(mailboxes.edge, Policy::default(), move || EdgeController::new(edge_parts.clone()));
-    let stream_parts = cloud_stream::Parts {
+    hive.supervise(mailboxes.edge, Policy::default(), move || EdgeController::new(edge_dependencies.clone()));
+    let stream_dependencies = cloud_stream::Dependencies {
         client: client.clone(),
         hub: mailboxes.stream_to_hub,
         edge: mailboxes.stream_to_edge,
         calls,
         serving,
     };
-    hive.supervise(mailboxes.stream, Policy::default(), move || CloudStream::new(stream_parts.clone()));
-    let Controllers { sync, lease, hub } = mailboxes.device_to;
-    let device_parts = cloud_devicecontroller::Parts { client, sync, lease, hub, interruptions };
-    hive.supervise(mailboxes.device, Policy::default(), move || DeviceController::new(device_parts.clone()));
+    hive.supervise(mailboxes.stream, Policy::default(), move || {
+        CloudStream::new(stream_dependencies.clone())
+    });
+    let ControllerAddresses { sync, lease, hub } = mailboxes.device_to;
+    let device_dependencies =
+        cloud_devicecontroller::Dependencies { client, sync, lease, hub, interruptions };
+    hive.supervise(mailboxes.device, Policy::default(), move || {
+        DeviceController::new(device_dependencies.clone())
+    });
     hive.supervise(mailboxes.router, Policy::default(), CloudRouter::default);
     let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), mailboxes.hub_to);
     hive.supervise(mailboxes.hub, Policy::default(), move || {

@@ -110,7 +110,8 @@ pub struct CloudHub {
     pub dns_names: Vec<String>,
     /// Life of a node's certificate, in days.
     pub edge_cert_signing_duration: u32,
-    /// Half of the age, in hours, at which a join token is not taken any more, whatever end stands in it.
+    /// Half of the age, in hours, at which a join token is not taken any more, whatever end stands in it. Age
+    /// and end are judged by CloudCore's clock alone.
     pub token_refresh_duration: u32,
     /// The link.
     pub quic: Listener,
@@ -315,6 +316,21 @@ mod tests {
         }
         let text = "commonConfig: {monitorServer: {healthzBindAddress: x}}";
         assert_eq!(told(text), ["commonConfig.monitorServer.healthzBindAddress"]);
+    }
+
+    #[test]
+    fn a_value_of_a_wrong_type_hides_no_wrong_name() {
+        let text = "modules: {cloudHub: {nodeLimit: [], nodeLimits: 3}, nothing: {}}";
+        let error =
+            load::parse::<CloudCore>(Path::new("f"), text, kubeedge::CLOUDCORE).unwrap_err().to_string();
+        for part in [
+            "has 3 wrong values",
+            "modules.cloudHub.nodeLimits",
+            "modules.nothing",
+            "`modules.cloudHub.nodeLimit` is not understood",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
     }
 
     #[test]

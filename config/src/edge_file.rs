@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::edge::EdgeCore;
 use crate::error::{ConfigError, Defect};
 use crate::load::{self, Parsed};
-use crate::{counterpart, kubeedge, kubelet, mappers};
+use crate::{kubeedge, kubeedge_paths, kubelet, mappers};
 
 impl EdgeCore {
     /// Reads and validates a file, with the counterparts of what lies below the mappers' folder.
@@ -37,7 +37,7 @@ impl EdgeCore {
     /// `pki` beside the store: `/etc/kubeedge/certs/server.key` means `/var/lib/kubeedge/pki/server.key`. Nothing is
     /// looked up for that. Answers a sentence for each.
     pub fn take_counterparts(&mut self) -> Vec<String> {
-        counterpart::take(self)
+        kubeedge_paths::take(self)
     }
 
     /// What is wrong with `file` as the place of these settings: mappers reach it, or a link on the way to it.

@@ -54,13 +54,17 @@ pub enum ConfigError {
         reason: String,
     },
     /// Values are wrong.
-    #[error("config file `{path}` has {} wrong values: {}", .defects.len(), told(.defects))]
+    #[error("config file `{path}` has {}: {}", counted(.defects.len()), told(.defects))]
     Invalid {
         /// The file.
         path: PathBuf,
         /// All of them.
         defects: Vec<Defect>,
     },
+}
+
+fn counted(defects: usize) -> String {
+    if defects == 1 { "1 wrong value".to_owned() } else { format!("{defects} wrong values") }
 }
 
 fn told(defects: &[Defect]) -> String {

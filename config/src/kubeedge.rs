@@ -20,7 +20,7 @@ pub(crate) fn sort(of_kubeedge: &str, foreign: Vec<(String, Value)>) -> (Vec<Str
     }
     // A file of our own, held by a test.
     let known: Value = serde_saphyr::from_str(of_kubeedge).unwrap_or_default();
-    let mut sorted = Sorted::default();
+    let mut sorted = KeyFindings::default();
     for (key, value) in foreign {
         match key_in(&known, &key) {
             Some(default) => {
@@ -48,14 +48,14 @@ fn key_in<'a>(tree: &'a Value, key: &str) -> Option<&'a Value> {
 }
 
 #[derive(Default)]
-struct Sorted {
+struct KeyFindings {
     without_effect: Vec<String>,
     /// Sentences about values that ask for something.
     demands: Vec<String>,
     unknown: Vec<Defect>,
 }
 
-impl Sorted {
+impl KeyFindings {
     fn unknown(&mut self, key: &str) {
         self.unknown.push(Defect::new(key, "is no setting: correct its name, or remove it"));
     }

@@ -7,13 +7,13 @@
 
 pub mod cloud;
 pub mod cloud_stream;
-mod counterpart;
 pub mod edge;
 mod edge_file;
 mod error;
 mod eventbus;
 mod eviction;
 mod kubeedge;
+mod kubeedge_paths;
 mod kubelet;
 mod load;
 mod mappers;

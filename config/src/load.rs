@@ -66,11 +66,21 @@ where
         file @ Value::Object(_) => overlay.lay("", defaults, file),
         _ => return Err(failed("it is no mapping of settings".to_owned())),
     };
-    let config = serde_path_to_error::deserialize(tree).map_err(|error| {
-        let key = error.path().to_string();
-        failed(format!("`{key}`: {}", error.into_inner()))
-    })?;
     let (warnings, unknown) = kubeedge::sort(of_kubeedge, overlay.foreign);
+    let config = match serde_path_to_error::deserialize(tree) {
+        Ok(config) => config,
+        Err(error) => {
+            let key = error.path().to_string();
+            let why = error.into_inner().to_string();
+            if unknown.is_empty() {
+                return Err(failed(format!("`{key}`: {why}")));
+            }
+            // A value of a wrong type must not hide the keys that nobody knows.
+            let mut defects = unknown;
+            defects.push(Defect::new(&key, format!("is not understood: {why}")));
+            return Err(ConfigError::Invalid { path: path.to_owned(), defects });
+        }
+    };
     Ok(Parsed { config, warnings, unknown })
 }
 

@@ -77,6 +77,7 @@ impl EdgeCore {
         let mailboxes = topology::mailboxes(&mut hive);
         topology::actors(&mut hive, mailboxes, settings, dependencies, bus);
         hive.open()?;
+        hive.depend_on(store.writer_ended());
         let (kept, sleeper) = (store.clone(), env.clone());
         let (running, mut ended) = oneshot::channel();
         env.spawn(async move {
@@ -113,8 +114,8 @@ impl EdgeCore {
         self.hive.tap(mailbox, see)
     }
 
-    /// Waits until EdgeCore cannot go on, and says why: an actor has given up, or the store's file broke and is to be
-    /// set aside by the next start.
+    /// Waits until EdgeCore cannot go on, and says why: an actor has given up, the store's writer has died, or the store's
+    /// file broke and is to be set aside by the next start.
     pub async fn gave_up(&mut self) -> String {
         tokio::select! {
             reason = self.hive.gave_up() => reason,

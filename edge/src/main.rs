@@ -30,11 +30,11 @@ struct Cli {
     #[arg(long)]
     defaultconfig: bool,
     #[command(subcommand)]
-    verb: Option<Verb>,
+    verb: Option<Command>,
 }
 
 #[derive(Subcommand)]
-enum Verb {
+enum Command {
     /// Prints who talks to whom
     Topology {
         /// In the DOT language
@@ -61,14 +61,21 @@ async fn run(cli: Cli) -> Result<()> {
     }
     match cli.verb {
         None => {}
-        Some(Verb::Topology { dot }) => {
+        Some(Command::Topology { dot }) => {
             let mut hive = Hive::new("edgecore", env);
             let _seats = edge::topology::mailboxes(&mut hive);
             return daemon::print_topology("edgecore", &hive.topology(), dot);
         }
-        Some(Verb::MqttPassword { name }) => return mqtt_password(&name, &env),
+        Some(Command::MqttPassword { name }) => return mqtt_password(&name, &env),
     }
-    let (settings, warnings) = Settings::load_with_warnings(&cli.config)?;
+    let (settings, warnings) = match Settings::load_with_warnings(&cli.config) {
+        Err(error) if !cli.config.exists() => {
+            let words =
+                "this machine is no node yet, or was reset: run `keadm join`, or name the file with --config";
+            return Err(anyhow::Error::new(error).context(words));
+        }
+        loaded => loaded?,
+    };
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -38,7 +38,7 @@ pub enum UntrustedFile {
     )]
     Open {
         /// What it is to the node.
-        what: What,
+        what: TrustedPath,
         /// Which.
         path: PathBuf,
         /// The mode that it should have.
@@ -54,7 +54,7 @@ pub enum UntrustedFile {
     )]
     OtherOwner {
         /// What it is to the node.
-        what: What,
+        what: TrustedPath,
         /// Which.
         path: PathBuf,
         /// Its owner.
@@ -64,7 +64,7 @@ pub enum UntrustedFile {
     #[error("{what} `{path}` cannot be looked at")]
     Unreadable {
         /// What it is to the node.
-        what: What,
+        what: TrustedPath,
         /// Which.
         path: PathBuf,
         /// Why.
@@ -75,19 +75,19 @@ pub enum UntrustedFile {
 
 /// What a path is to the node: its key in the settings, and whether it is a folder on the way to that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct What {
+pub struct TrustedPath {
     key: &'static str,
     above: bool,
 }
 
-impl fmt::Display for What {
+impl fmt::Display for TrustedPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.above { write!(f, "the folder on the way to {},", self.key) } else { f.write_str(self.key) }
     }
 }
 
 /// A path that the node trusts, and what others must not have of it.
-struct Trusted {
+struct TrustedEntry {
     key: &'static str,
     path: PathBuf,
     closed: u32,
@@ -96,7 +96,7 @@ struct Trusted {
 /// Every path among the settings that decides what the node does or is secret, and the settings' own. Not among them are
 /// pods' folders, which their module looks after, sockets, which say by themselves who listens, and the host's resolver
 /// file.
-fn trusted(settings: &Settings, file: &Path) -> Vec<Trusted> {
+fn trusted(settings: &Settings, file: &Path) -> Vec<TrustedEntry> {
     let store = &settings.database.data_source;
     let beside = |end: &str| {
         let mut name = store.clone().into_os_string();
@@ -121,13 +121,13 @@ fn trusted(settings: &Settings, file: &Path) -> Vec<Trusted> {
         ("modules.eventBus.tls.crlFile", bus.tls.crl_file.clone(), WRITE),
     ];
     let set = entries.into_iter().filter(|(_, path, _)| !path.as_os_str().is_empty());
-    set.map(|(key, path, closed)| Trusted { key, path, closed }).collect()
+    set.map(|(key, path, closed)| TrustedEntry { key, path, closed }).collect()
 }
 
 /// Looks at every path that the node trusts, the settings in `file` first, and at the folders above, and closes what
 /// others could read or exchange. Answers what was repaired, a sentence each, also when something cannot be.
 pub fn secure_trusted_files(settings: &Settings, file: &Path) -> (Vec<String>, Result<(), UntrustedFile>) {
-    let mut check = Check {
+    let mut check = TrustCheck {
         myself: rustix::process::geteuid().as_raw(),
         shared: settings.modules.device_twin.dmi_sock_path.canonicalize().ok(),
         seen: BTreeSet::new(),
@@ -137,7 +137,7 @@ pub fn secure_trusted_files(settings: &Settings, file: &Path) -> (Vec<String>, R
     (check.repaired, outcome)
 }
 
-struct Check {
+struct TrustCheck {
     myself: u32,
     /// The mappers' folder: the administrator lets others write there, and what lies in it has been refused or warned of.
     shared: Option<PathBuf>,
@@ -147,26 +147,26 @@ struct Check {
 
 /// What becomes of a file or folder. Pure.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum PermissionCheck {
     Fine,
     Close(u32),
     OtherOwner,
 }
 
-fn judge(owner: u32, mode: u32, myself: u32, closed: u32, is_folder: bool) -> Verdict {
+fn check_permissions(owner: u32, mode: u32, myself: u32, closed: u32, is_folder: bool) -> PermissionCheck {
     let mode = mode & 0o7777;
     if owner != 0 && owner != myself {
-        Verdict::OtherOwner
+        PermissionCheck::OtherOwner
     } else if mode & closed == 0 || (is_folder && mode & STICKY != 0) {
-        Verdict::Fine
+        PermissionCheck::Fine
     } else {
-        Verdict::Close(mode & !closed)
+        PermissionCheck::Close(mode & !closed)
     }
 }
 
-impl Check {
+impl TrustCheck {
     /// From the root down, and each where it really lies: once a folder is closed, nobody exchanges what is in it.
-    fn path(&mut self, trusted: &Trusted) -> Result<(), UntrustedFile> {
+    fn path(&mut self, trusted: &TrustedEntry) -> Result<(), UntrustedFile> {
         for _ in 0..TRIES {
             let real = real(&trusted.path);
             // The folder of the name itself, too, if it is a link to somewhere else.
@@ -185,7 +185,7 @@ impl Check {
             }
         }
         Err(UntrustedFile::Unreadable {
-            what: What { key: trusted.key, above: false },
+            what: TrustedPath { key: trusted.key, above: false },
             path: trusted.path.clone(),
             source: io::Error::other("somebody exchanges it all the time"),
         })
@@ -202,7 +202,7 @@ impl Check {
         if is_shared && above {
             return Ok(());
         }
-        let what = What { key, above };
+        let what = TrustedPath { key, above };
         let unseen = |source: Errno| UntrustedFile::Unreadable {
             what: what.clone(),
             path: path.to_owned(),
@@ -210,12 +210,12 @@ impl Check {
         };
         let Some((opened, found)) = open(path).map_err(unseen)? else { return Ok(()) };
         let is_folder = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
-        match judge(found.st_uid, found.st_mode, self.myself, closed, is_folder) {
-            Verdict::Fine => {}
-            Verdict::OtherOwner => {
+        match check_permissions(found.st_uid, found.st_mode, self.myself, closed, is_folder) {
+            PermissionCheck::Fine => {}
+            PermissionCheck::OtherOwner => {
                 return Err(UntrustedFile::OtherOwner { what, path: path.to_owned(), owner: found.st_uid });
             }
-            Verdict::Close(mode) => {
+            PermissionCheck::Close(mode) => {
                 // By its number the very file that was looked at, whatever has its name by now.
                 let itself = format!("/proc/self/fd/{}", opened.as_raw_fd());
                 rustix::fs::chmod(itself, Mode::from_raw_mode(mode)).map_err(|source| {

@@ -71,6 +71,9 @@ impl<'a> FromIterator<&'a str> for Capabilities {
 
 impl std::fmt::Display for Capabilities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
         let names: Vec<&str> = self.names().collect();
         f.write_str(&names.join(" "))
     }

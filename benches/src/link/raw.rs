@@ -24,15 +24,15 @@ const COUNT: u8 = 3;
 const ALPN: &[u8] = b"bench";
 
 /// The asking end. The other one is a task.
-pub(super) struct Raw {
+pub(super) struct RawQuic {
     send: SendStream,
     receive: BufReader<ReceiveStream>,
     _client: s2n_quic::Client,
     _connection: s2n_quic::connection::Handle,
 }
 
-impl Raw {
-    pub(super) async fn connect(ca: &Ca, relayed: bool) -> Result<(Raw, Option<Relay>)> {
+impl RawQuic {
+    pub(super) async fn connect(ca: &Ca, relayed: bool) -> Result<(RawQuic, Option<Relay>)> {
         let tls = quic_tls::Server::from(Arc::new(server_tls(&ca.issue("cloud")?)?));
         let mut server = s2n_quic::Server::builder()
             .with_tls(tls)?
@@ -65,7 +65,7 @@ impl Raw {
             drop(connection.accept_bidirectional_stream().await);
         });
         let (receive, send) = handle.open_bidirectional_stream().await?.split();
-        let raw = Raw { send, receive: BufReader::new(receive), _client: client, _connection: handle };
+        let raw = RawQuic { send, receive: BufReader::new(receive), _client: client, _connection: handle };
         Ok((raw, relay))
     }
 

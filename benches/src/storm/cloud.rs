@@ -46,7 +46,7 @@ pub(super) struct Cloud {
 
 /// How many nodes stand how.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Stand {
+pub(super) struct FleetStatus {
     pub(super) linked: usize,
     pub(super) in_sync: usize,
 }
@@ -131,7 +131,7 @@ impl Cloud {
         loop {
             self.daemon.check()?;
             let ready = tokio::time::timeout(ANSWER_WITHIN, spaces.get_opt("default")).await;
-            if matches!(ready, Ok(Ok(Some(_)))) && self.stand().await.is_ok() {
+            if matches!(ready, Ok(Ok(Some(_)))) && self.fleet_status().await.is_ok() {
                 return Ok(());
             }
             if begun.elapsed() > UP_WITHIN {
@@ -184,8 +184,8 @@ impl Cloud {
     }
 
     /// How the nodes stand.
-    pub(super) async fn stand(&self) -> Result<Stand> {
-        stand(self.ports.monitor).await
+    pub(super) async fn fleet_status(&self) -> Result<FleetStatus> {
+        fleet_status(self.ports.monitor).await
     }
 
     /// Its last words.
@@ -223,13 +223,13 @@ fn launch(binary: &Path, folder: &Path, ports: &Ports) -> Result<Daemon> {
 }
 
 /// What the admin endpoint says of all nodes.
-async fn stand(monitor: u16) -> Result<Stand> {
+async fn fleet_status(monitor: u16) -> Result<FleetStatus> {
     let text = tokio::time::timeout(ANSWER_WITHIN, get(monitor)).await.context("no answer in time")??;
     let count = |name: &str| {
         let prefix = format!("{name}{{");
         text.lines().filter(|line| line.starts_with(&prefix) && line.ends_with(" 1")).count()
     };
-    Ok(Stand { linked: count("kubehive_node_linked"), in_sync: count("kubehive_node_in_sync") })
+    Ok(FleetStatus { linked: count("kubehive_node_linked"), in_sync: count("kubehive_node_in_sync") })
 }
 
 async fn get(monitor: u16) -> Result<String> {

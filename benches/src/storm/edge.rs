@@ -25,14 +25,14 @@ const REPORT_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is seen of one node, from whatever thread.
 #[derive(Default)]
-pub(super) struct Notes {
+pub(super) struct NodeStats {
     pub(super) dials: AtomicU32,
     pub(super) ends: AtomicU32,
     linked_at: Mutex<Option<Instant>>,
     beats: Mutex<BTreeMap<u64, Instant>>,
 }
 
-impl Notes {
+impl NodeStats {
     /// When its link came up last.
     pub(super) fn linked_at(&self) -> MutexGuard<'_, Option<Instant>> {
         self.linked_at.lock().unwrap_or_else(PoisonError::into_inner)
@@ -57,20 +57,20 @@ impl Edge {
         name: &str,
         port: u16,
         credentials: &Credentials,
-        notes: &Arc<Notes>,
+        stats: &Arc<NodeStats>,
     ) -> Result<Edge> {
         let inner = QuicDialer::new("127.0.0.1", port, credentials)?;
-        let dialer: Rc<dyn Dialer> = Rc::new(Counting { inner, notes: Arc::clone(notes) });
+        let dialer: Rc<dyn Dialer> = Rc::new(CountingDialer { inner, stats: Arc::clone(stats) });
         let mut hive = Hive::new("edge", env.clone());
         let meta = hive.mailbox::<MetaMsg>("meta", Capacity::new(64, "as a node's"));
         let hub = hive.mailbox::<EdgeHubMsg>("hub", Capacity::new(16, "as a node's"));
         let hub_to_meta = hive.grant("hub", &meta, Flow::Tell);
         let to_hub = hive.grant("storm", &hub, Flow::Tell);
-        let (name, seen) = (name.to_owned(), Arc::clone(notes));
+        let (name, seen) = (name.to_owned(), Arc::clone(stats));
         let common_name = format!("system:node:{name}");
-        hive.supervise(meta, Policy::default(), move || Meta {
+        hive.supervise(meta, Policy::default(), move || MetaStandIn {
             name: name.clone(),
-            notes: Arc::clone(&seen),
+            stats: Arc::clone(&seen),
             cloud: None,
             held: BTreeMap::new(),
             inventory: None,
@@ -88,35 +88,35 @@ impl Edge {
     }
 }
 
-struct Counting {
+struct CountingDialer {
     inner: QuicDialer,
-    notes: Arc<Notes>,
+    stats: Arc<NodeStats>,
 }
 
-impl Dialer for Counting {
+impl Dialer for CountingDialer {
     fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DialError>> {
-        self.notes.dials.fetch_add(1, Ordering::Relaxed);
+        self.stats.dials.fetch_add(1, Ordering::Relaxed);
         self.inner.dial()
     }
 }
 
 /// The inventory that counts: its number, how many buckets it has, and the sequence of the last batch.
-struct Open {
+struct OpenInventory {
     number: u64,
     buckets: usize,
     sequence: u64,
 }
 
 /// Answers as MetaManager does, and holds heads only.
-struct Meta {
+struct MetaStandIn {
     name: String,
-    notes: Arc<Notes>,
+    stats: Arc<NodeStats>,
     cloud: Option<Address<EdgeUp>>,
     held: BTreeMap<ObjectKey, (String, String)>,
-    inventory: Option<Open>,
+    inventory: Option<OpenInventory>,
 }
 
-impl Actor for Meta {
+impl Actor for MetaStandIn {
     type Message = MetaMsg;
 
     async fn started(&mut self, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
@@ -127,14 +127,14 @@ impl Actor for Meta {
     async fn handle(&mut self, message: MetaMsg, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
         match message {
             MetaMsg::LinkUp { edge, .. } => {
-                *self.notes.linked_at() = Some(Instant::now());
+                *self.stats.linked_at() = Some(Instant::now());
                 self.report(&edge, cx);
                 self.cloud = Some(edge);
                 self.alive();
             }
             MetaMsg::LinkDown => {
                 if self.cloud.take().is_some() {
-                    self.notes.ends.fetch_add(1, Ordering::Relaxed);
+                    self.stats.ends.fetch_add(1, Ordering::Relaxed);
                 }
             }
             MetaMsg::Down(MetaDown::Inventory { reply }) => self.inventory(reply, cx),
@@ -152,7 +152,7 @@ impl Actor for Meta {
     }
 }
 
-impl Meta {
+impl MetaStandIn {
     fn alive(&self) {
         if let Some(cloud) = &self.cloud {
             let _ = cloud.try_tell(EdgeUp::Alive);
@@ -185,7 +185,7 @@ impl Meta {
         let marks = self.held.iter().map(|(key, (uid, version))| (key, uid.as_str(), version.as_str()));
         let digest = Digest::of(marks, buckets_for(self.held.len()));
         let number = cx.env().random_id().iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
-        self.inventory = Some(Open { number, buckets: digest.buckets.len(), sequence: 0 });
+        self.inventory = Some(OpenInventory { number, buckets: digest.buckets.len(), sequence: 0 });
         reply.send(Inventory { number, digest });
     }
 
@@ -231,7 +231,7 @@ impl Meta {
         let beat = serde_json::from_slice::<serde_json::Value>(json).ok();
         let beat = beat.and_then(|object| object["data"]["beat"].as_str()?.parse().ok());
         if let Some(beat) = beat {
-            self.notes.beats().entry(beat).or_insert_with(Instant::now);
+            self.stats.beats().entry(beat).or_insert_with(Instant::now);
         }
     }
 }

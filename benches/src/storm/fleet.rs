@@ -13,12 +13,12 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::Api;
 use kube::api::PostParams;
-use noderegistry::{Certificate, Enrolment, NewToken, Registry, Ticket};
+use noderegistry::{Certificate, EnrolmentRequest, NewToken, Registry, TokenClaims};
 use serde_json::json;
 
 use super::STAY;
 use super::cloud::Cloud;
-use super::edge::{Edge, Notes};
+use super::edge::{Edge, NodeStats};
 use super::names::{NAMESPACE, name};
 use super::watchers::Watchers;
 use crate::stats::Summary;
@@ -32,7 +32,7 @@ const AT_ONCE: usize = 16;
 /// The nodes.
 pub(super) struct Fleet {
     /// Of all, those first that stay.
-    notes: Vec<Arc<Notes>>,
+    stats: Vec<Arc<NodeStats>>,
     /// Those that come and go.
     edges: Vec<Edge>,
     /// Those that stay have a thread of their own: what they feel is CloudCore's doing, not this process's.
@@ -42,7 +42,7 @@ pub(super) struct Fleet {
 }
 
 /// How the nodes found back.
-pub(super) struct Pace {
+pub(super) struct ReconnectTimes {
     pub(super) linked: Summary,
     pub(super) dials: Summary,
 }
@@ -59,25 +59,25 @@ impl Fleet {
         let objects = (0..count).map(|number| make_objects(cloud.client.clone(), name(number)));
         futures::stream::iter(objects).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
         say(&format!("  {} objects in the API: {:.1} s", 3 * count, begun.elapsed().as_secs_f64()));
-        let notes: Vec<Arc<Notes>> = (0..count).map(|_| Arc::default()).collect();
-        let stay = credentials.iter().zip(&notes).take(STAY);
-        let stay = stay.map(|(credentials, notes)| (credentials.clone(), Arc::clone(notes))).collect();
+        let stats: Vec<Arc<NodeStats>> = (0..count).map(|_| Arc::default()).collect();
+        let stay = credentials.iter().zip(&stats).take(STAY);
+        let stay = stay.map(|(credentials, stats)| (credentials.clone(), Arc::clone(stats))).collect();
         let watchers = Watchers::start(cloud, stay)?;
         let (env, mut edges) = (Env::real(), Vec::with_capacity(count));
-        for (number, (credentials, notes)) in credentials.iter().zip(&notes).enumerate().skip(STAY) {
-            edges.push(Edge::start(&env, &name(number), cloud.port(), credentials, notes)?);
+        for (number, (credentials, stats)) in credentials.iter().zip(&stats).enumerate().skip(STAY) {
+            edges.push(Edge::start(&env, &name(number), cloud.port(), credentials, stats)?);
             // The first ones dial meanwhile.
             tokio::task::yield_now().await;
         }
-        Ok(Fleet { notes, edges, watchers, dials_before: std::cell::Cell::new(0) })
+        Ok(Fleet { stats, edges, watchers, dials_before: std::cell::Cell::new(0) })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.notes.len()
+        self.stats.len()
     }
 
     fn dials_ever(&self) -> u32 {
-        self.notes.iter().map(|notes| notes.dials.load(Ordering::Relaxed)).sum()
+        self.stats.iter().map(|stats| stats.dials.load(Ordering::Relaxed)).sum()
     }
 
     /// Dials since the counting began.
@@ -88,9 +88,9 @@ impl Fleet {
     /// Forgets what was seen so far.
     pub(super) fn count_anew(&self) {
         self.dials_before.set(self.dials_ever());
-        for notes in &self.notes {
-            *notes.linked_at() = None;
-            notes.ends.store(0, Ordering::Relaxed);
+        for stats in &self.stats {
+            *stats.linked_at() = None;
+            stats.ends.store(0, Ordering::Relaxed);
         }
     }
 
@@ -101,21 +101,21 @@ impl Fleet {
 
     /// Whether all but the first few have had a new link since the counting began.
     pub(super) fn is_back(&self, stay: usize) -> bool {
-        self.notes.iter().skip(stay).all(|notes| notes.linked_at().is_some())
+        self.stats.iter().skip(stay).all(|stats| stats.linked_at().is_some())
     }
 
     /// How many links of those that stay have ended since the counting began.
     pub(super) fn ended(&self) -> u32 {
-        self.notes.iter().take(STAY).map(|notes| notes.ends.load(Ordering::Relaxed)).sum()
+        self.stats.iter().take(STAY).map(|stats| stats.ends.load(Ordering::Relaxed)).sum()
     }
 
     /// When the links were back, and how many dials that took on average.
-    pub(super) fn pace(&self, since: Instant) -> Pace {
-        let linked = self.notes.iter().filter_map(|notes| *notes.linked_at());
+    pub(super) fn pace(&self, since: Instant) -> ReconnectTimes {
+        let linked = self.stats.iter().filter_map(|stats| *stats.linked_at());
         let linked: Vec<f64> = linked.map(|at| at.saturating_duration_since(since).as_secs_f64()).collect();
         #[allow(clippy::cast_precision_loss)] // thousands
-        let dials = f64::from(self.dials()) / self.notes.len() as f64;
-        Pace {
+        let dials = f64::from(self.dials()) / self.stats.len() as f64;
+        ReconnectTimes {
             linked: Summary::of(&linked).unwrap_or(Summary::single(f64::NAN)),
             dials: Summary::single(dials),
         }
@@ -132,14 +132,14 @@ async fn certificates(cloud: &Cloud, count: usize) -> Result<Vec<Credentials>> {
     let (id, uses) = ("storm".to_owned(), u32::try_from(count)?);
     let token = NewToken { id: id.clone(), expires_unix: now + LIFE.as_secs(), node: None, uses };
     registry.add_token(&token, now).await?;
-    let (mut credentials, mut orders) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let (mut credentials, mut requests) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for number in 0..count {
         let name = name(number);
         let request = pki::NodeRequest::new(&name)?;
         let issued = authority.sign_node(&request.csr_der, &name, env.wall(), LIFE, env.random_id())?;
         let end = issued.not_after.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-        orders.push(Enrolment {
-            ticket: Ticket { id: id.clone(), node: None },
+        requests.push(EnrolmentRequest {
+            claims: TokenClaims { id: id.clone(), node: None },
             token: None,
             node: NodeName::parse(&name)?,
             certificate: Certificate { serial: issued.serial, not_after_unix: end },
@@ -148,7 +148,7 @@ async fn certificates(cloud: &Cloud, count: usize) -> Result<Vec<Credentials>> {
         let authority = authority.cert_pem().to_owned();
         credentials.push(Credentials { certificate: issued.pem, key: request.key_pem, authority });
     }
-    let joins = orders.iter().map(|order| registry.enrol(order));
+    let joins = requests.iter().map(|request| registry.enrol(request));
     futures::stream::iter(joins).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
     Ok(credentials)
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cloud::{self, Cloud};
-use super::edge::{Edge, Notes};
+use super::edge::{Edge, NodeStats};
 use super::names::{NAMESPACE, name};
 
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -25,23 +25,23 @@ const ARRIVES_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Milliseconds from the request to the API until the node held the change, of each change.
-type Took = Vec<f64>;
+type LatenciesMs = Vec<f64>;
 
 /// An order to send changes until the flag is set.
-struct Order {
+struct SendOrder {
     over: Arc<AtomicBool>,
-    answer: oneshot::Sender<Result<Took>>,
+    answer: oneshot::Sender<Result<LatenciesMs>>,
 }
 
 /// The thread on which these nodes live.
 pub(super) struct Watchers {
-    orders: Option<mpsc::Sender<Order>>,
+    orders: Option<mpsc::Sender<SendOrder>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watchers {
-    pub(super) fn start(cloud: &Cloud, nodes: Vec<(Credentials, Arc<Notes>)>) -> Result<Watchers> {
-        let (orders, waiting) = mpsc::channel::<Order>(1);
+    pub(super) fn start(cloud: &Cloud, nodes: Vec<(Credentials, Arc<NodeStats>)>) -> Result<Watchers> {
+        let (orders, waiting) = mpsc::channel::<SendOrder>(1);
         let (port, kubeconfig) = (cloud.port(), cloud.kubeconfig());
         let thread = std::thread::Builder::new().name("watchers".to_owned()).spawn(move || {
             // Whoever waits for an answer gets none.
@@ -51,9 +51,9 @@ impl Watchers {
     }
 
     /// Sends each node a change a second while `during` goes on, and waits for the last of them.
-    pub(super) async fn beats<T>(&self, during: impl Future<Output = Result<T>>) -> Result<(Took, T)> {
+    pub(super) async fn beats<T>(&self, during: impl Future<Output = Result<T>>) -> Result<(LatenciesMs, T)> {
         let (over, (answer, took)) = (Arc::new(AtomicBool::new(false)), oneshot::channel());
-        let order = Order { over: Arc::clone(&over), answer };
+        let order = SendOrder { over: Arc::clone(&over), answer };
         let orders = self.orders.as_ref().context("the watchers are gone")?;
         orders.send(order).await.ok().context("the watchers have ended")?;
         let done = during.await;
@@ -75,30 +75,30 @@ impl Drop for Watchers {
 async fn serve(
     port: u16,
     kubeconfig: &Path,
-    nodes: Vec<(Credentials, Arc<Notes>)>,
-    mut waiting: mpsc::Receiver<Order>,
+    nodes: Vec<(Credentials, Arc<NodeStats>)>,
+    mut waiting: mpsc::Receiver<SendOrder>,
 ) -> Result<()> {
     let (env, client, beat) = (Env::real(), cloud::client(kubeconfig).await?, AtomicU64::new(0));
     let mut edges = Vec::new();
-    for (number, (credentials, notes)) in nodes.iter().enumerate() {
-        edges.push(Edge::start(&env, &name(number), port, credentials, notes)?);
+    for (number, (credentials, stats)) in nodes.iter().enumerate() {
+        edges.push(Edge::start(&env, &name(number), port, credentials, stats)?);
     }
-    let notes: Vec<_> = nodes.into_iter().map(|(_, notes)| notes).collect();
-    while let Some(Order { over, answer }) = waiting.recv().await {
-        let _ = answer.send(beats(&client, &notes, &beat, &over).await);
+    let stats: Vec<_> = nodes.into_iter().map(|(_, stats)| stats).collect();
+    while let Some(SendOrder { over, answer }) = waiting.recv().await {
+        let _ = answer.send(beats(&client, &stats, &beat, &over).await);
     }
     Ok(())
 }
 
 async fn beats(
     client: &kube::Client,
-    nodes: &[Arc<Notes>],
+    nodes: &[Arc<NodeStats>],
     beat: &AtomicU64,
     over: &AtomicBool,
-) -> Result<Took> {
+) -> Result<LatenciesMs> {
     let maps = Api::<ConfigMap>::namespaced(client.clone(), NAMESPACE);
     let count = u32::try_from(nodes.len())?;
-    let senders = nodes.iter().enumerate().map(|(number, notes)| {
+    let senders = nodes.iter().enumerate().map(|(number, stats)| {
         let maps = maps.clone();
         async move {
             let mut sent = Vec::new();
@@ -111,21 +111,21 @@ async fn beats(
                 maps.patch(&name(number), &PatchParams::default(), &patch).await.context("send a beat")?;
                 tokio::time::sleep(BEAT_EVERY.saturating_sub(at.elapsed())).await;
             }
-            arrivals(notes, &sent).await
+            arrivals(stats, &sent).await
         }
     });
     Ok(futures::future::try_join_all(senders).await?.into_iter().flatten().collect())
 }
 
 /// Waits until the last of `sent` has arrived. One that a later one has overtaken arrived with that.
-async fn arrivals(notes: &Notes, sent: &[(u64, Instant)]) -> Result<Took> {
+async fn arrivals(stats: &NodeStats, sent: &[(u64, Instant)]) -> Result<LatenciesMs> {
     let Some((last, _)) = sent.last() else { return Ok(Vec::new()) };
     let begun = Instant::now();
-    while !notes.beats().contains_key(last) {
+    while !stats.beats().contains_key(last) {
         anyhow::ensure!(begun.elapsed() < ARRIVES_WITHIN, "a change to a node that stayed did not arrive");
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let beats = notes.beats();
+    let beats = stats.beats();
     let arrived = sent.iter().filter_map(|(beat, at)| {
         beats.range(beat..).map(|(_, seen)| seen.saturating_duration_since(*at)).next()
     });

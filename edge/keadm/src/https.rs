@@ -22,7 +22,7 @@ const ANSWER_MAX: usize = 64 << 10;
 
 /// Which CA the server must come from.
 #[derive(Debug, Clone)]
-pub(crate) enum Trust {
+pub(crate) enum ServerTrust {
     /// One whose certificate has this SHA-256, shown by the server in its chain.
     Pin(String),
     /// This one.
@@ -30,41 +30,41 @@ pub(crate) enum Trust {
 }
 
 /// What the server is asked.
-pub(crate) struct Ask {
+pub(crate) struct HttpsRequest {
     pub(crate) host: String,
     pub(crate) port: u16,
-    pub(crate) trust: Trust,
+    pub(crate) trust: ServerTrust,
     pub(crate) identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     pub(crate) request: Request<Full<Bytes>>,
 }
 
 /// What it answered, and the CA that it was trusted through.
-pub(crate) struct Answer {
+pub(crate) struct HttpsResponse {
     pub(crate) status: StatusCode,
     pub(crate) body: Vec<u8>,
     pub(crate) ca_der: Vec<u8>,
 }
 
 #[derive(Debug)]
-struct Verifier {
-    trust: Trust,
+struct PinnedCaVerifier {
+    trust: ServerTrust,
     provider: Arc<CryptoProvider>,
     trusted: Mutex<Option<Vec<u8>>>,
     wrong_pin: Mutex<bool>,
 }
 
-impl Verifier {
+impl PinnedCaVerifier {
     fn authority(&self, chain: &[CertificateDer<'_>]) -> Option<CertificateDer<'static>> {
         match &self.trust {
-            Trust::Authority(der) => Some(CertificateDer::from(der.clone())),
-            Trust::Pin(pin) => {
+            ServerTrust::Authority(der) => Some(CertificateDer::from(der.clone())),
+            ServerTrust::Pin(pin) => {
                 chain.iter().find(|cert| pki::pin_of(cert) == *pin).map(|cert| cert.clone().into_owned())
             }
         }
     }
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for PinnedCaVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
@@ -116,7 +116,7 @@ impl ServerCertVerifier for Verifier {
 }
 
 /// Asks, within [`EXCHANGE_DEADLINE`].
-pub(crate) async fn exchange(ask: Ask) -> Result<Answer> {
+pub(crate) async fn exchange(ask: HttpsRequest) -> Result<HttpsResponse> {
     let (host, port) = (ask.host.clone(), ask.port);
     let Ok(answer) = tokio::time::timeout(EXCHANGE_DEADLINE, talk(ask)).await else {
         bail!(
@@ -126,13 +126,13 @@ pub(crate) async fn exchange(ask: Ask) -> Result<Answer> {
     answer
 }
 
-async fn talk(ask: Ask) -> Result<Answer> {
-    let Ask { host, port, trust, identity, mut request } = ask;
+async fn talk(ask: HttpsRequest) -> Result<HttpsResponse> {
+    let HttpsRequest { host, port, trust, identity, mut request } = ask;
     let tcp = tokio::net::TcpStream::connect((host.as_str(), port)).await.with_context(|| {
         format!("cannot reach {host}:{port}: check the address, --certport, and that CloudCore runs")
     })?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Arc::new(Verifier {
+    let verifier = Arc::new(PinnedCaVerifier {
         trust,
         provider: Arc::clone(&provider),
         trusted: Mutex::default(),
@@ -171,5 +171,5 @@ async fn talk(ask: Ask) -> Result<Answer> {
     let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
     let Ok(body) = body else { bail!("the answer of {host}:{port} is longer than 64 KiB or was cut off") };
     let ca_der = verifier.trusted.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default();
-    Ok(Answer { status, body: body.to_bytes().to_vec(), ca_der })
+    Ok(HttpsResponse { status, body: body.to_bytes().to_vec(), ca_der })
 }

@@ -1,21 +1,23 @@
 //! Joins a node to a cluster, and undoes it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod absent;
 mod admin;
+mod config_location;
 mod endpoints;
 mod files;
 mod https;
 mod node;
-mod place;
 mod store;
 mod sync;
 mod token;
 
+pub use absent::absent;
 pub use admin::{adopt, client, free, revoke};
+pub use config_location::ConfigLocation;
 pub use endpoints::{CloudPorts, HubProtocol};
 pub use files::read_token;
 pub use node::{Join, join, reset};
-pub use place::Place;
-pub use store::{StoreVerb, show_store};
+pub use store::{StoreCommand, show_store};
 pub use sync::{Sync, show_sync};
 pub use token::{TOKEN_LIFE, get_token, list_tokens, withdraw_token};

@@ -8,25 +8,25 @@ use anyhow::{Context, Result, bail};
 use beehive::Env;
 use clap::{Args, Parser, Subcommand};
 use contract::NodeName;
-use keadm::{CloudPorts, HubProtocol, Join, Place};
+use keadm::{CloudPorts, ConfigLocation, HubProtocol, Join};
 use noderegistry::TOKEN_USES;
 
 #[derive(Parser)]
 #[command(name = "keadm", version, about = "Joins edge nodes to a cluster, and undoes it")]
 struct Cli {
     #[command(subcommand)]
-    verb: Verb,
+    verb: Command,
 }
 
 #[derive(Subcommand)]
-enum Verb {
+enum Command {
     /// Prints a token that new nodes can join with for 24 hours
     ///
     /// Good for new names, and as often as --uses says. A name that has or had a Node in the cluster, or that a Lease or a pod
     /// there names, needs a token of its own: --edgenode-name. `keadm token list` shows the tokens, `keadm token revoke` withdraws one.
     Gettoken {
         #[command(flatten)]
-        cluster: Cluster,
+        cluster: ClusterArgs,
         /// Bind the token to this name and to one use
         #[arg(short = 'i', long)]
         edgenode_name: Option<String>,
@@ -36,20 +36,20 @@ enum Verb {
     },
     /// Lists tokens and withdraws them
     #[command(subcommand)]
-    Token(TokenVerb),
+    Token(TokenCommand),
     /// Lets an edge node have the cluster's Node of its name: one of KubeEdge, one made by hand, or one that was deleted
     ///
     /// Annotates the Node with its own uid and labels it as an edge node. Without a Node, CloudCore makes a new one.
-    Adopt(OfNode),
+    Adopt(NodeArgs),
     /// Evicts a node: its links end within seconds and its name is barred until `keadm free`
     ///
     /// The same as `kubectl label edgenode NODE kubehive.io/revoked=true`. Its Node and pods stay in the cluster until
     /// `kubectl delete node NODE`.
-    Revoke(OfNode),
+    Revoke(NodeArgs),
     /// Frees a name that was revoked, or whose machine is lost: a new machine may join under it
     ///
     /// The same as `kubectl delete edgenode NODE`.
-    Free(OfNode),
+    Free(NodeArgs),
     /// Makes this machine a node of the cluster
     Join {
         /// CloudCore, host:port; the port is WebSocket's (10000, or the NodePort 30000), unless --hub-protocol says otherwise
@@ -83,9 +83,11 @@ enum Verb {
         #[arg(long)]
         set: Vec<String>,
     },
-    /// Gives the node's name back and removes what join wrote
+    /// Gives the node's name back and removes what join wrote and edgecore kept
     ///
-    /// Its certificate is worth nothing then, and its session ends. As with KubeEdge its Node object stays in the cluster: an
+    /// Stop edgecore first. Removed are edgecore.yaml and the link to it at KubeEdge's place, the node's key, its certificate and
+    /// that of the CA, and the store (database.dataSource) with its log, lock and key. What stays: containers that run and their
+    /// images, the folders of pods and their logs, and stores that were found broken (FILE.broken-N). Its certificate is worth nothing then, and its session ends. As with KubeEdge its Node object stays in the cluster: an
     /// administrator deletes it (`kubectl delete node NODE`), or the machine joins again with a token that is bound to its name.
     Reset {
         /// The edgecore.yaml that join wrote
@@ -97,28 +99,33 @@ enum Verb {
     },
     /// Looks into the node's store
     #[command(subcommand)]
-    Store(keadm::StoreVerb),
+    Store(keadm::StoreCommand),
     /// Shows whether a node holds what it should, or what this node holds
     Sync(keadm::Sync),
+    /// Prints the version, as `keadm --version` does
+    Version,
+    /// A verb of KubeEdge's keadm, or none.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
 }
 
 /// Which cluster.
 #[derive(Args)]
-struct Cluster {
+struct ClusterArgs {
     /// Path of the cluster's kubeconfig
     #[arg(long, default_value = "/root/.kube/config")]
     kube_config: PathBuf,
 }
 
 #[derive(Args)]
-struct OfNode {
+struct NodeArgs {
     /// The node's name
     node: String,
     #[command(flatten)]
-    cluster: Cluster,
+    cluster: ClusterArgs,
 }
 
-impl OfNode {
+impl NodeArgs {
     async fn open(&self) -> Result<(kube::Client, NodeName)> {
         let node = NodeName::parse(&self.node)?;
         Ok((keadm::client(&self.cluster.kube_config).await?, node))
@@ -126,18 +133,18 @@ impl OfNode {
 }
 
 #[derive(Subcommand)]
-enum TokenVerb {
+enum TokenCommand {
     /// Lists the tokens that are good or were until a while ago
     List {
         #[command(flatten)]
-        cluster: Cluster,
+        cluster: ClusterArgs,
     },
     /// Withdraws a token; nodes that joined with it stay
     Revoke {
         /// Its id, from `keadm token list`
         id: String,
         #[command(flatten)]
-        cluster: Cluster,
+        cluster: ClusterArgs,
     },
 }
 
@@ -160,31 +167,31 @@ fn say(line: String) {
 
 async fn run(cli: Cli) -> Result<()> {
     match cli.verb {
-        Verb::Gettoken { cluster, edgenode_name, uses } => {
+        Command::Gettoken { cluster, edgenode_name, uses } => {
             let node = edgenode_name.map(|name| NodeName::parse(&name)).transpose()?;
             let client = keadm::client(&cluster.kube_config).await?;
             say(keadm::get_token(client, node.as_ref(), uses, &Env::real()).await?);
             Ok(())
         }
-        Verb::Token(TokenVerb::List { cluster }) => {
+        Command::Token(TokenCommand::List { cluster }) => {
             keadm::list_tokens(keadm::client(&cluster.kube_config).await?, &mut say).await
         }
-        Verb::Token(TokenVerb::Revoke { id, cluster }) => {
+        Command::Token(TokenCommand::Revoke { id, cluster }) => {
             keadm::withdraw_token(keadm::client(&cluster.kube_config).await?, &id, &mut say).await
         }
-        Verb::Adopt(of) => {
+        Command::Adopt(of) => {
             let (client, node) = of.open().await?;
             keadm::adopt(client, &node, &mut say).await
         }
-        Verb::Revoke(of) => {
+        Command::Revoke(of) => {
             let (client, node) = of.open().await?;
             keadm::revoke(client, &node, &mut say).await
         }
-        Verb::Free(of) => {
+        Command::Free(of) => {
             let (client, node) = of.open().await?;
             keadm::free(client, &node, &mut say).await
         }
-        Verb::Join {
+        Command::Join {
             cloudcore_ipport,
             hub_protocol,
             quicport,
@@ -208,13 +215,18 @@ async fn run(cli: Cli) -> Result<()> {
                 Some(name) => name,
                 None => host_name()?,
             };
-            let config = Place::of(&config);
+            let config = ConfigLocation::of(&config);
             let order = Join { cloud, token, node, config, set };
             keadm::join(&order, &mut say).await
         }
-        Verb::Reset { config, force } => keadm::reset(&Place::of(&config), force, &mut say).await,
-        Verb::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
-        Verb::Store(verb) => keadm::show_store(&verb, Env::real().wall(), &mut say),
+        Command::Reset { config, force } => keadm::reset(&ConfigLocation::of(&config), force, &mut say).await,
+        Command::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
+        Command::Version => {
+            say(format!("keadm {}", env!("CARGO_PKG_VERSION")));
+            Ok(())
+        }
+        Command::Other(words) => bail!("{}", keadm::absent(words.first().map_or("", String::as_str))),
+        Command::Store(verb) => keadm::show_store(&verb, Env::real().wall(), &mut say),
     }
 }
 

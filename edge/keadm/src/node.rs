@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use config::edge::EdgeCore;
 use config::parse_host_port;
 use contract::NodeName;
+use edge_store::{HeldStore, StoreError};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -16,10 +17,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
+use crate::config_location::ConfigLocation;
 use crate::endpoints::{CloudPorts, Endpoints};
 use crate::files::{is_there, write};
-use crate::https::{Ask, Trust, exchange};
-use crate::place::Place;
+use crate::https::{HttpsRequest, ServerTrust, exchange};
 
 /// 3 s for a TCP port to answer: two round trips of the worst link that is used, and a lost packet.
 const PORT_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
@@ -34,7 +35,7 @@ pub struct Join {
     /// The node's name.
     pub node: String,
     /// Where `edgecore.yaml` is written.
-    pub config: Place,
+    pub config: ConfigLocation,
     /// `a.b.c=value` into `edgecore.yaml`.
     pub set: Vec<String>,
 }
@@ -60,9 +61,9 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
         .header("Authorization", format!("Bearer {}", token.jwt))
         .header("NodeName", node.as_str())
         .body(Full::new(Bytes::from(request.csr_der.clone())))?;
-    let trust = Trust::Pin(token.ca_pin.clone());
+    let trust = ServerTrust::Pin(token.ca_pin.clone());
     let (host, port) = (endpoints.host, order.cloud.cert);
-    let answer = exchange(Ask { host, port, trust, identity: None, request: ask }).await?;
+    let answer = exchange(HttpsRequest { host, port, trust, identity: None, request: ask }).await?;
     if answer.status != StatusCode::OK {
         bail!("{}", told(answer.status, &answer.body));
     }
@@ -108,14 +109,16 @@ async fn say_ports(settings: &EdgeCore, say: &mut dyn FnMut(String)) {
 /// Gives the name back to the cloud and removes what `join` wrote.
 ///
 /// # Errors
-/// When the cloud cannot be reached and `force` is not set. The files stay then, so that it can be tried again. When
+/// While an edgecore runs on the store. When the cloud cannot be reached and `force` is not set. The files stay then, so that it can be tried again. When
 /// mappers could have written the file, which says what is removed.
-pub async fn reset(config: &Place, force: bool, say: &mut dyn FnMut(String)) -> Result<()> {
+pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(String)) -> Result<()> {
     // Also what the file itself would hide.
     config.check(&EdgeCore::default())?;
     let settings = EdgeCore::load(&config.file)?;
     config.check(&settings)?;
     let hub = &settings.modules.edge_hub;
+    // Until the end, so that no edgecore starts on what is being removed.
+    let _held = hold_store(&settings.database.data_source)?;
     match give_back(&settings).await {
         Ok(words) => say(words),
         Err(error) if force => say(format!("the cloud was not told ({error:#}); the name stays taken there")),
@@ -125,8 +128,8 @@ pub async fn reset(config: &Place, force: bool, say: &mut dyn FnMut(String)) -> 
     }
     let mut files =
         vec![hub.tls_private_key_file.clone(), hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
-    // What the node held: the store, its log, and the key that its secrets are sealed with.
-    for suffix in ["", "-wal", "-shm", ".key"] {
+    // What the node held: the store, its log, the key that its secrets are sealed with, and last the lock.
+    for suffix in ["", "-wal", "-shm", ".key", ".lock"] {
         let mut file = settings.database.data_source.clone().into_os_string();
         file.push(suffix);
         files.push(file.into());
@@ -145,6 +148,21 @@ pub async fn reset(config: &Place, force: bool, say: &mut dyn FnMut(String)) -> 
     Ok(())
 }
 
+/// `None`: there is no store, nor a folder of it.
+fn hold_store(path: &Path) -> Result<Option<HeldStore>> {
+    if path.parent().is_none_or(|folder| !is_there(folder)) {
+        return Ok(None);
+    }
+    match edge_store::hold(path) {
+        Ok(held) => Ok(Some(held)),
+        Err(StoreError::InUse { path }) => bail!(
+            "edgecore runs on {}, which reset removes: stop it first (`systemctl disable --now edgecore`)",
+            path.display()
+        ),
+        Err(error) => Err(error.into()),
+    }
+}
+
 async fn give_back(settings: &EdgeCore) -> Result<String> {
     let hub = &settings.modules.edge_hub;
     let address = hub.http_server.strip_prefix("https://").unwrap_or(&hub.http_server);
@@ -157,8 +175,8 @@ async fn give_back(settings: &EdgeCore) -> Result<String> {
     let key = PrivateKeyDer::from_pem_file(&hub.tls_private_key_file)
         .with_context(|| format!("cannot read {}", hub.tls_private_key_file.display()))?;
     let request = Request::delete("/edge.crt").body(Full::default())?;
-    let trust = Trust::Authority(ca.to_vec());
-    let answer = exchange(Ask { host, port, trust, identity: Some((chain, key)), request }).await?;
+    let trust = ServerTrust::Authority(ca.to_vec());
+    let answer = exchange(HttpsRequest { host, port, trust, identity: Some((chain, key)), request }).await?;
     match answer.status {
         StatusCode::OK | StatusCode::NOT_FOUND => Ok(told(answer.status, &answer.body)),
         status => bail!("{}", told(status, &answer.body)),
@@ -181,10 +199,10 @@ fn settings(order: &Join, node: &NodeName, endpoints: &Endpoints) -> Result<(Edg
     let mut tree = serde_json::to_value(&settings)?;
     for pair in &order.set {
         let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair} is not key=value") };
-        let Some(place) = tree.pointer_mut(&pointer(key)) else {
+        let Some(config_location) = tree.pointer_mut(&pointer(key)) else {
             bail!("--set {key}: edgecore.yaml has no such key");
         };
-        *place = match place {
+        *config_location = match config_location {
             Value::String(_) => Value::from(value),
             _ => serde_json::from_str(value)
                 .with_context(|| format!("--set {key}: `{value}` is not of its type"))?,

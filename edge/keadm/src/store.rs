@@ -14,7 +14,7 @@ const DOCUMENT_MAX: usize = 256 << 10;
 
 /// What can be done with a node's store.
 #[derive(Debug, Clone, Subcommand)]
-pub enum StoreVerb {
+pub enum StoreCommand {
     /// Shows what the store holds, also beside a running edgecore; secrets are masked and nothing is changed
     Show {
         /// The node's edgecore.yaml
@@ -33,8 +33,8 @@ pub enum StoreVerb {
 ///
 /// # Errors
 /// When there is no configuration, no store, or nothing of that kind and name in it.
-pub fn show_store(verb: &StoreVerb, now: SystemTime, say: &mut dyn FnMut(String)) -> Result<()> {
-    let StoreVerb::Show { config, kind, name } = verb;
+pub fn show_store(verb: &StoreCommand, now: SystemTime, say: &mut dyn FnMut(String)) -> Result<()> {
+    let StoreCommand::Show { config, kind, name } = verb;
     let (kind, name) = (kind.as_deref(), name.as_deref());
     let settings = EdgeCore::load(config)
         .with_context(|| format!("the store's place is database.dataSource in {}", config.display()))?;

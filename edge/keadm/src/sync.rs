@@ -94,11 +94,9 @@ fn of_condition(node: &NodeName, condition: &Value, now: u64) -> Vec<String> {
         _ => say(parts.next().unwrap_or_default().to_owned()),
     }
     if let Some(confirmed) = confirmed {
-        say(format!(
-            "last confirmed {} ago; this session: {}",
-            for_how_long(confirmed, now),
-            link.unwrap_or("-")
-        ));
+        // Without a link there is no session that anything could be said of.
+        let session = link.map_or_else(|| "no session".to_owned(), |link| format!("this session: {link}"));
+        say(format!("last confirmed {} ago; {session}", for_how_long(confirmed, now)));
     }
     if let Some(why) = refused {
         say(String::new());
@@ -166,6 +164,13 @@ mod tests {
                 "the node refused it: disk; full[2J",
             ]
         );
+    }
+
+    #[test]
+    fn a_node_that_is_cut_has_no_session() {
+        let message = "the node has confirmed all that it should hold; last confirmed 2023-11-14T22:18:10Z";
+        let lines = shown(&json!({"type": SYNCED, "status": "True", "reason": "InSync", "message": message}));
+        assert_eq!(lines.last().unwrap(), "last confirmed 10s ago; no session");
     }
 
     #[test]

@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use beehive::Env;
 use config::edge::EdgeCore;
 use harness::{EnrolmentCloud, StandAlone};
-use keadm::{CloudPorts, Join, Place, join, reset};
+use keadm::{CloudPorts, ConfigLocation, Join, join, reset};
 
 fn order(folder: &Path, cloud: &EnrolmentCloud, token: String) -> Join {
     let path = |name: &str| folder.join(name).display().to_string();
@@ -21,9 +21,18 @@ fn order(folder: &Path, cloud: &EnrolmentCloud, token: String) -> Join {
             format!("modules.edgeHub.tlsCaFile={}", path("ca/rootCA.crt")),
             format!("modules.edgeHub.tlsCertFile={}", path("certs/server.crt")),
             format!("modules.edgeHub.tlsPrivateKeyFile={}", path("certs/server.key")),
+            format!("database.dataSource={}", path("store/edgecore.db")),
             "modules.edgeHub.heartbeat=7".to_owned(),
         ],
     }
+}
+
+/// Where the node's store is, in a folder as edgecore makes it.
+fn store_of(order: &Join) -> PathBuf {
+    let settings = EdgeCore::load(&order.config.file).unwrap();
+    let path = settings.database.data_source;
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    path
 }
 
 #[actix_rt::test]
@@ -51,7 +60,17 @@ async fn a_node_joins_with_a_token_of_gettoken_and_is_reset() {
     let again = join(&order, &mut |_| {}).await.unwrap_err();
     assert!(format!("{again:#}").contains("keadm reset"), "{again:#}");
 
-    reset(&order.config, false, &mut |_| {}).await.unwrap();
+    // An edgecore runs on the store: nothing is told or removed, whatever --force says.
+    let store = store_of(&order);
+    let running = edge_store::hold(&store).unwrap();
+    let refused = reset(&order.config, true, &mut |_| {}).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("systemctl disable --now edgecore"), "{refused:#}");
+    assert!(order.config.file.exists());
+    drop(running);
+    let mut told = Vec::new();
+    reset(&order.config, false, &mut |line| told.push(line)).await.unwrap();
+    assert!(told[0].contains("has no Node"), "it never linked: {told:?}");
+    assert!(!store.with_extension("db.lock").exists());
     assert!(!order.config.file.exists() && !settings.modules.edge_hub.tls_private_key_file.exists());
     join(&order, &mut |_| {}).await.expect("the name is free again");
     cloud.server.stop().await;
@@ -73,7 +92,7 @@ async fn kubeedges_places_mean_safe_ones_and_a_link_where_its_users_look() {
     let refused = join(&order, &mut |_| {}).await.unwrap_err();
     assert!(format!("{refused:#}").contains("this very file"), "{refused:#}");
     let link = shared.join("config/edgecore.yaml");
-    order.config = Place { file: own.join("edgecore.yaml"), link: Some(link.clone()) };
+    order.config = ConfigLocation { file: own.join("edgecore.yaml"), link: Some(link.clone()) };
     let mut said = Vec::new();
     join(&order, &mut |line| said.push(line)).await.unwrap();
     for (old, new) in [

@@ -12,7 +12,7 @@ use contract::NodeName;
 use contract::metamanager::MetaMsg;
 use contract::wire::META_MAILBOX;
 use edge_hub::Endpoints;
-use harness::{Cluster, LONG, Node, Notes, run};
+use harness::{Cluster, LONG, Node, Recorded, run};
 use keadm::Join;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ async fn say(verb: impl AsyncFnOnce(&mut dyn FnMut(String)) -> anyhow::Result<()
 }
 
 /// Everything that comes down to a node.
-fn received(node: &Node) -> Notes<()> {
+fn received(node: &Node) -> Recorded<()> {
     node.probe(META_MAILBOX, |message: &MetaMsg| matches!(message, MetaMsg::Down(_)).then_some(()))
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use config::edge::EdgeCore;
 use edge_store::{Class, ObjectKey, Options, OutboxQueue, Store, Table, WallClock, Write};
-use keadm::{StoreVerb, show_store};
+use keadm::{StoreCommand, show_store};
 use tempfile::TempDir;
 
 const NOW: i64 = 1_700_000_000;
@@ -46,7 +46,7 @@ impl Node {
 }
 
 fn show(config: &Path, kind: Option<&str>, name: Option<&str>) -> Result<String, String> {
-    let verb = StoreVerb::Show {
+    let verb = StoreCommand::Show {
         config: config.to_owned(),
         kind: kind.map(str::to_owned),
         name: name.map(str::to_owned),

@@ -147,7 +147,7 @@ fn a_link_is_followed_to_where_the_file_lies() {
 #[test]
 fn another_users_file_or_folder_is_refused_with_the_cure() {
     if !rustix::process::geteuid().is_root() {
-        // Only root gives files away; `judge` below is the same for everybody.
+        // Only root gives files away; `check_permissions` below is the same for everybody.
         return;
     }
     const NOBODY: u32 = 65534;
@@ -172,17 +172,17 @@ fn another_users_file_or_folder_is_refused_with_the_cure() {
 #[test]
 fn root_and_oneself_are_trusted_and_nobody_else() {
     for (owner, mode, closed, is_folder, verdict) in [
-        (0, 0o100_644, WRITE, false, Verdict::Fine),
-        (7, 0o100_644, WRITE, false, Verdict::Fine),
-        (8, 0o100_600, WRITE, false, Verdict::OtherOwner),
-        (8, 0o041_777, WRITE, true, Verdict::OtherOwner),
-        (7, 0o100_664, WRITE, false, Verdict::Close(0o644)),
-        (0, 0o100_644, ALL, false, Verdict::Close(0o600)),
-        (0, 0o041_777, WRITE, true, Verdict::Fine),
-        (0, 0o101_666, WRITE, false, Verdict::Close(0o1644)),
-        (0, 0o040_775, OTHERS_WRITE, true, Verdict::Fine),
+        (0, 0o100_644, WRITE, false, PermissionCheck::Fine),
+        (7, 0o100_644, WRITE, false, PermissionCheck::Fine),
+        (8, 0o100_600, WRITE, false, PermissionCheck::OtherOwner),
+        (8, 0o041_777, WRITE, true, PermissionCheck::OtherOwner),
+        (7, 0o100_664, WRITE, false, PermissionCheck::Close(0o644)),
+        (0, 0o100_644, ALL, false, PermissionCheck::Close(0o600)),
+        (0, 0o041_777, WRITE, true, PermissionCheck::Fine),
+        (0, 0o101_666, WRITE, false, PermissionCheck::Close(0o1644)),
+        (0, 0o040_775, OTHERS_WRITE, true, PermissionCheck::Fine),
     ] {
-        assert_eq!(judge(owner, mode, 7, closed, is_folder), verdict, "{owner} {mode:o}");
+        assert_eq!(check_permissions(owner, mode, 7, closed, is_folder), verdict, "{owner} {mode:o}");
     }
 }
 

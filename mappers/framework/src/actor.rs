@@ -31,7 +31,7 @@ const REMOVED_STOPS_WITHIN: Duration = Duration::from_secs(20);
 pub(crate) const DEVICE: &str = "device";
 
 /// What a mapper is made of.
-pub(crate) struct Parts<P: Protocol> {
+pub(crate) struct MapperContext<P: Protocol> {
     pub(crate) protocol: Rc<P>,
     pub(crate) info: MapperInfo,
     /// The mapper's own socket.
@@ -45,9 +45,9 @@ pub(crate) struct Parts<P: Protocol> {
     pub(crate) address: Address<MapperMsg>,
 }
 
-impl<P: Protocol> Clone for Parts<P> {
+impl<P: Protocol> Clone for MapperContext<P> {
     fn clone(&self) -> Self {
-        Parts {
+        MapperContext {
             protocol: Rc::clone(&self.protocol),
             info: self.info.clone(),
             socket: self.socket.clone(),
@@ -60,7 +60,7 @@ impl<P: Protocol> Clone for Parts<P> {
 }
 
 pub(crate) struct Mapper<P: Protocol> {
-    parts: Parts<P>,
+    parts: MapperContext<P>,
     panel: DevicePanel,
     devices: BTreeMap<NamespacedName, (Rc<DeviceInstance>, Address<DeviceMsg>)>,
     retry: Backoff,
@@ -69,7 +69,7 @@ pub(crate) struct Mapper<P: Protocol> {
 }
 
 impl<P: Protocol> Mapper<P> {
-    pub(crate) fn new(parts: Parts<P>) -> Self {
+    pub(crate) fn new(parts: MapperContext<P>) -> Self {
         Mapper {
             parts,
             panel: DevicePanel::default(),

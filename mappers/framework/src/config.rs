@@ -13,12 +13,15 @@ pub const FILE_MAX: u64 = 1 << 20;
 pub const DEFAULT_EDGECORE_SOCKET: &str = "/etc/kubeedge/dmi.sock";
 /// What a mapper can do about its devices: ask edgecore for them.
 const REGISTER: &str = "register";
-/// The keys that are understood; others get a warning, because KubeEdge's templates carry more.
+/// The keys that are understood.
 const KNOWN: [(&str, &[&str]); 3] = [
     ("grpc_server", &["socket_path"]),
     ("common", &["name", "version", "api_version", "protocol", "address", "edgecore_sock", "http_port"]),
     ("dev_init", &["mode"]),
 ];
+
+/// Sections of older mappers of KubeEdge's, which speak to a broker or read their devices from a file: without effect here.
+const OF_KUBEEDGE: [&str; 3] = ["mqtt", "http_server", "configmap"];
 
 /// A mapper's config.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -97,6 +100,14 @@ pub enum ConfigError {
         /// Where and why.
         reason: String,
     },
+    /// Keys that nobody knows, a misspelt one most often.
+    #[error("config file `{}` has keys that no mapper knows: {}; correct or remove them", path.display(), keys.join(", "))]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// The dotted keys.
+        keys: Vec<String>,
+    },
     /// A value is wrong.
     #[error("config file `{}`: `{key}` {what}", path.display())]
     Invalid {
@@ -127,9 +138,15 @@ impl Config {
     pub fn read(path: &Path, protocol: &str) -> Result<Self, ConfigError> {
         let text = read_capped(path)?;
         let parse = |reason: String| ConfigError::Parse { path: path.to_owned(), reason };
+        // First, because a misspelt key is most often the cause of one that is missing.
+        let (without_effect, keys): (Vec<_>, Vec<_>) =
+            unknown_keys(&text).into_iter().partition(|key| OF_KUBEEDGE.contains(&key.as_str()));
+        if !keys.is_empty() {
+            return Err(ConfigError::Unknown { path: path.to_owned(), keys });
+        }
         let mut config: Config = yaml(&text).map_err(|error| parse(error.to_string()))?;
-        for key in unknown_keys(&text) {
-            tracing::warn!(file = %path.display(), key, "config key is not known and has no effect");
+        for section in without_effect {
+            tracing::warn!(file = %path.display(), section, "section of KubeEdge's older mappers has no effect");
         }
         if config.common.protocol.is_empty() {
             protocol.clone_into(&mut config.common.protocol);
@@ -266,9 +283,13 @@ common:
     }
 
     #[test]
-    fn unknown_keys_are_found() {
-        let text = format!("{TEMPLATE}  typo: 1\nextra: {{}}\n");
-        assert_eq!(unknown_keys(&text), ["common.typo", "extra"]);
-        assert!(unknown_keys(TEMPLATE).is_empty());
+    fn a_wrong_key_is_refused_by_name_and_one_of_older_mappers_is_passed_over() {
+        let refused = read(&format!("{TEMPLATE}  typo: 1\nextra: {{}}\n")).unwrap_err().to_string();
+        assert!(refused.contains("common.typo, extra;"), "{refused}");
+        // Misspelt and therefore missing: the wrong key is what helps.
+        let misspelt = TEMPLATE.replace("socket_path", "socketPath");
+        let refused = read(&misspelt).unwrap_err().to_string();
+        assert!(refused.contains("grpc_server.socketPath"), "{refused}");
+        read(&format!("{TEMPLATE}mqtt: {{server_address: tcp://127.0.0.1:1883}}\n")).unwrap();
     }
 }

@@ -13,12 +13,12 @@ pub(crate) const MODELS_MAX: usize = 4096;
 /// Why a device or a property cannot be served as it is described. It stays so until its description changes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
-pub struct Refusal(String);
+pub struct InvalidSetting(String);
 
-impl Refusal {
+impl InvalidSetting {
     /// With a sentence that says what is wrong and what would be right.
     pub fn new(sentence: impl Into<String>) -> Self {
-        Refusal(sentence.into())
+        InvalidSetting(sentence.into())
     }
 }
 

@@ -3,7 +3,7 @@
 use apimachinery::NamespacedName;
 use beehive::Env;
 
-use crate::error::{PanelError, Refusal};
+use crate::error::{InvalidSetting, PanelError};
 
 pub(crate) fn registered(env: &Env, devices: usize, models: usize) {
     env.count("mapper_registrations");
@@ -32,7 +32,7 @@ pub(crate) fn device_not_honoured(env: &Env, device: &NamespacedName, warning: &
     tracing::warn!(%device, warning, "part of the device is not honoured");
 }
 
-pub(crate) fn device_refused(env: &Env, device: &NamespacedName, refusal: &Refusal) {
+pub(crate) fn device_refused(env: &Env, device: &NamespacedName, refusal: &InvalidSetting) {
     env.count("mapper_devices_refused");
     tracing::warn!(%device, %refusal, "device cannot be served as it is described");
 }

@@ -41,7 +41,7 @@ mod tests;
 
 pub use config::{Common, Config, ConfigError, DEFAULT_EDGECORE_SOCKET, DevInit, FILE_MAX, GrpcServer};
 pub use dmi::Scalar;
-pub use error::{MapperError, Refusal};
+pub use error::{InvalidSetting, MapperError};
 pub use protocol::{Fault, Property, Protocol, Session};
 pub use run::run;
 pub use settings::Settings;

@@ -18,8 +18,8 @@ pub(crate) fn name_of(namespace: &str, name: &str) -> NamespacedName {
 /// The devices and models of a mapper.
 #[derive(Debug, Default)]
 pub(crate) struct DevicePanel {
-    models: BTreeMap<NamespacedName, Called<DeviceModel>>,
-    devices: BTreeMap<NamespacedName, Called<Device>>,
+    models: BTreeMap<NamespacedName, CalledObject<DeviceModel>>,
+    devices: BTreeMap<NamespacedName, CalledObject<Device>>,
     /// Removed since the last registration was sent, so that its answer does not bring them back.
     removed: BTreeSet<NamespacedName>,
     /// Counts edgecore's calls, to tell which of them came after a registration was sent.
@@ -27,14 +27,14 @@ pub(crate) struct DevicePanel {
 }
 
 #[derive(Debug)]
-struct Called<T> {
+struct CalledObject<T> {
     object: T,
     call: u64,
 }
 
 /// What a registration's answer has changed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Registered {
+pub(crate) struct RegistrationOutcome {
     /// Devices that are new, or that the answer describes.
     pub(crate) put: BTreeSet<NamespacedName>,
     /// Those among them that are new or described otherwise than before, or whose model is.
@@ -53,8 +53,8 @@ impl DevicePanel {
     }
 
     /// Takes what a registration answered as the whole truth, except for what was called since it was sent.
-    pub(crate) fn registered(&mut self, since: u64, answer: MapperRegisterResponse) -> Registered {
-        let mut outcome = Registered::default();
+    pub(crate) fn registered(&mut self, since: u64, answer: MapperRegisterResponse) -> RegistrationOutcome {
+        let mut outcome = RegistrationOutcome::default();
         let mut models = BTreeSet::new();
         for model in answer.model_list {
             models.insert(name_of(&model.namespace, &model.name));
@@ -131,13 +131,13 @@ impl DevicePanel {
         let call = self.calls;
         if let Some(there) = self.devices.get_mut(&name) {
             let is_changed = there.object != device;
-            *there = Called { object: device, call };
+            *there = CalledObject { object: device, call };
             return Ok(is_changed);
         }
         if self.devices.len() >= DEVICES_MAX {
             return Err(PanelError::TooManyDevices);
         }
-        self.devices.insert(name, Called { object: device, call });
+        self.devices.insert(name, CalledObject { object: device, call });
         Ok(true)
     }
 
@@ -147,17 +147,18 @@ impl DevicePanel {
         match self.models.get_mut(&name) {
             Some(there) => {
                 let is_changed = there.object != model;
-                *there = Called { object: model, call };
+                *there = CalledObject { object: model, call };
                 if !is_changed {
                     return Ok(Vec::new());
                 }
             }
             None if is_full => return Err(PanelError::TooManyModels),
             None => {
-                self.models.insert(name.clone(), Called { object: model, call });
+                self.models.insert(name.clone(), CalledObject { object: model, call });
             }
         }
-        let with_it = |there: &Called<Device>| model_of(&there.object).is_some_and(|model| model == name);
+        let with_it =
+            |there: &CalledObject<Device>| model_of(&there.object).is_some_and(|model| model == name);
         let devices = self.devices.iter().filter(|(_, there)| with_it(there));
         Ok(devices.map(|(name, _)| name.clone()).collect())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dmi::v1beta1::{Device, DeviceModel, DeviceProperty, ModelProperty, PushMethod, VisitorConfig};
 
-use crate::error::Refusal;
+use crate::error::InvalidSetting;
 use crate::protocol::{Property, Protocol};
 use crate::settings::Settings;
 use crate::value::{Kind, Limits, Value, ValueError};
@@ -69,7 +69,7 @@ pub(crate) struct DesiredValue {
 
 /// A plan, and a warning for what of the device is not in it.
 pub(crate) struct ParsedDevice<P: Protocol> {
-    pub(crate) plan: Result<DevicePlan<P>, Refusal>,
+    pub(crate) plan: Result<DevicePlan<P>, InvalidSetting>,
     /// A sentence for everything that is not honoured.
     pub(crate) warnings: Vec<String>,
 }
@@ -90,24 +90,25 @@ fn plan<P: Protocol>(
     device: &Device,
     model: Option<&DeviceModel>,
     warnings: &mut Vec<String>,
-) -> Result<DevicePlan<P>, Refusal> {
-    let spec = device.spec.as_ref().ok_or_else(|| Refusal::new("the device has no spec"))?;
+) -> Result<DevicePlan<P>, InvalidSetting> {
+    let spec = device.spec.as_ref().ok_or_else(|| InvalidSetting::new("the device has no spec"))?;
     let model = model.and_then(|model| model.spec.as_ref()).ok_or_else(|| {
-        Refusal::new(format!("its model `{}` is not here; apply it", spec.device_model_reference))
+        InvalidSetting::new(format!("its model `{}` is not here; apply it", spec.device_model_reference))
     })?;
-    let config = spec.protocol.as_ref().ok_or_else(|| Refusal::new("the device has no spec.protocol"))?;
+    let config =
+        spec.protocol.as_ref().ok_or_else(|| InvalidSetting::new("the device has no spec.protocol"))?;
     if config.protocol_name != protocol.name() {
         let sentence = format!(
             "its protocol is `{}`, and this mapper speaks `{}`",
             config.protocol_name,
             protocol.name()
         );
-        return Err(Refusal::new(sentence));
+        return Err(InvalidSetting::new(sentence));
     }
     if spec.properties.len() > PROPERTIES_MAX {
         let sentence =
             format!("it has {} properties; at most {PROPERTIES_MAX} are served", spec.properties.len());
-        return Err(Refusal::new(sentence));
+        return Err(InvalidSetting::new(sentence));
     }
     let settings = Settings::from_wire(&config.config_data.clone().unwrap_or_default().data);
     let address = protocol.address(&settings)?;
@@ -137,15 +138,15 @@ fn property_plan<P: Protocol>(
     property: &DeviceProperty,
     modelled: Option<&ModelProperty>,
     warnings: &mut Vec<String>,
-) -> Result<PropertyPlan<P::Visitor>, Refusal> {
+) -> Result<PropertyPlan<P::Visitor>, InvalidSetting> {
     let name = &property.name;
-    let modelled = modelled.ok_or_else(|| Refusal::new("its model has no property of that name"))?;
+    let modelled = modelled.ok_or_else(|| InvalidSetting::new("its model has no property of that name"))?;
     let kind = Kind::named(&modelled.r#type).ok_or_else(|| {
         let sentence = format!(
             "its type `{}` is not served; INT, FLOAT, DOUBLE, STRING and BOOLEAN are",
             modelled.r#type
         );
-        Refusal::new(sentence)
+        InvalidSetting::new(sentence)
     })?;
     let writable = !modelled.access_mode.eq_ignore_ascii_case("ReadOnly");
     let limits = Limits::parse(&modelled.minimum, &modelled.maximum);
@@ -160,7 +161,7 @@ fn property_plan<P: Protocol>(
             visitors.protocol_name,
             protocol.name()
         );
-        return Err(Refusal::new(sentence));
+        return Err(InvalidSetting::new(sentence));
     }
     let settings = Settings::from_wire(&visitors.config_data.clone().unwrap_or_default().data);
     let visitor = protocol.visitor(&described, &settings)?;
@@ -273,28 +274,28 @@ mod tests {
     use super::*;
     use crate::protocol::{Fault, Session};
 
-    struct Plain;
-    struct Nowhere;
+    struct TestProtocol;
+    struct TestSession;
 
-    impl Protocol for Plain {
+    impl Protocol for TestProtocol {
         type Address = String;
         type Visitor = i64;
-        type Session = Nowhere;
+        type Session = TestSession;
         fn name(&self) -> &'static str {
             "plain"
         }
-        fn address(&self, settings: &Settings) -> Result<String, Refusal> {
-            settings.text("host")?.ok_or_else(|| Refusal::new("setting `host` is missing"))
+        fn address(&self, settings: &Settings) -> Result<String, InvalidSetting> {
+            settings.text("host")?.ok_or_else(|| InvalidSetting::new("setting `host` is missing"))
         }
-        fn visitor(&self, _: &Property, settings: &Settings) -> Result<i64, Refusal> {
-            settings.whole("slot")?.ok_or_else(|| Refusal::new("setting `slot` is missing"))
+        fn visitor(&self, _: &Property, settings: &Settings) -> Result<i64, InvalidSetting> {
+            settings.whole("slot")?.ok_or_else(|| InvalidSetting::new("setting `slot` is missing"))
         }
-        async fn connect(&self, _: &String) -> Result<Nowhere, Fault> {
+        async fn connect(&self, _: &String) -> Result<TestSession, Fault> {
             Err(Fault::Link("nowhere".to_owned()))
         }
     }
 
-    impl Session for Nowhere {
+    impl Session for TestSession {
         type Visitor = i64;
         async fn read(&mut self, _: &i64) -> Result<Value, Fault> {
             Err(Fault::Link("nowhere".to_owned()))
@@ -362,8 +363,8 @@ mod tests {
         }
     }
 
-    fn parsed(device: &Device) -> (DevicePlan<Plain>, Vec<String>) {
-        let parsed = parse_device(&Plain, device, Some(&model()));
+    fn parsed(device: &Device) -> (DevicePlan<TestProtocol>, Vec<String>) {
+        let parsed = parse_device(&TestProtocol, device, Some(&model()));
         (parsed.plan.unwrap(), parsed.warnings)
     }
 
@@ -450,7 +451,7 @@ mod tests {
     #[test]
     fn a_device_that_cannot_be_served_says_why() {
         let why = |device: &Device, model: Option<&DeviceModel>| {
-            parse_device(&Plain, device, model).plan.err().unwrap().to_string()
+            parse_device(&TestProtocol, device, model).plan.err().unwrap().to_string()
         };
         assert!(why(&device(Vec::new()), None).contains("model `m` is not here"));
         assert!(why(&Device::default(), Some(&model())).contains("no spec"));

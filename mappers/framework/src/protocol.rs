@@ -4,7 +4,7 @@ use std::future::Future;
 
 use thiserror::Error;
 
-use crate::error::Refusal;
+use crate::error::InvalidSetting;
 use crate::settings::Settings;
 use crate::value::{Kind, Value};
 
@@ -54,13 +54,13 @@ pub trait Protocol: Send + Sync + 'static {
     ///
     /// # Errors
     /// A sentence, when the settings are no address.
-    fn address(&self, settings: &Settings) -> Result<Self::Address, Refusal>;
+    fn address(&self, settings: &Settings) -> Result<Self::Address, InvalidSetting>;
 
     /// Understands where a property is.
     ///
     /// # Errors
     /// A sentence, when the settings do not lead to a value of the property's kind.
-    fn visitor(&self, property: &Property, settings: &Settings) -> Result<Self::Visitor, Refusal>;
+    fn visitor(&self, property: &Property, settings: &Settings) -> Result<Self::Visitor, InvalidSetting>;
 
     /// Connects. The framework gives up on it after a while.
     fn connect(&self, address: &Self::Address) -> impl Future<Output = Result<Self::Session, Fault>> + Send;

@@ -8,12 +8,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Capacity, Ended, Env, Flow, Hive, Policy};
+use beehive::{Capacity, Ended, Env, Flow, Hive, Policy, Thread};
 use dmi::v1beta1::MapperInfo;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use crate::actor::{DEVICE, Mapper, Parts};
+use crate::actor::{DEVICE, Mapper, MapperContext};
 use crate::config::Config;
 use crate::edgecore::EdgeCore;
 use crate::error::MapperError;
@@ -63,7 +63,7 @@ pub(crate) async fn run_watched<P: Protocol>(
         let ended = live(&config, protocol, stopped, &outcome, blocked_within);
         drop(outcome.try_send(ended));
     };
-    std::thread::Builder::new().name("mapper".to_owned()).spawn(life).map_err(MapperError::Thread)?;
+    let thread = Thread::start("mapper", life).map_err(MapperError::Thread)?;
     let mut end = pin!(end);
     let early = tokio::select! {
         outcome = outcomes.recv() => Some(outcome),
@@ -81,7 +81,10 @@ pub(crate) async fn run_watched<P: Protocol>(
             }
         }
     };
-    outcome.unwrap_or_else(|| Err(MapperError::GaveUp("its thread panicked".to_owned())))
+    match outcome {
+        Some(outcome) => outcome,
+        None => Err(MapperError::GaveUp(thread.ended().await.reason)),
+    }
 }
 
 /// The mapper's thread.
@@ -121,7 +124,7 @@ pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, Ma
     let mut hive = Hive::new("mapper", Env::real());
     let mailbox = hive.mailbox::<MapperMsg>("mapper", CAPACITY);
     hive.declare_child("mapper", DEVICE);
-    let parts = Parts {
+    let parts = MapperContext {
         protocol: Rc::new(protocol),
         info: info(config),
         listener: Rc::new(Cell::new(Some(listener))),

@@ -11,7 +11,6 @@ use dmi::v1beta1::{
     UpdateDeviceModelResponse, UpdateDeviceRequest, UpdateDeviceResponse,
 };
 use tokio::net::UnixListener;
-use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 use crate::error::PanelError;
@@ -28,7 +27,7 @@ pub(crate) async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let service =
         DeviceMapperServiceServer::new(Service { mapper }).max_decoding_message_size(dmi::MESSAGE_MAX);
-    Server::builder().serve_with_incoming(service, dmi::incoming(listener)).await
+    dmi::server().serve_with_incoming(service, dmi::incoming(listener)).await
 }
 
 struct Service {

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use dmi::Scalar;
 use prost_types::Any;
 
-use crate::error::Refusal;
+use crate::error::InvalidSetting;
 
 /// What `configData` holds. Keys are found in any case, as KubeEdge's mappers find them, and numbers may be written as
 /// text.
 #[derive(Debug, Default)]
 pub struct Settings {
     /// By the key in lower case: the key as written, and its value.
-    found: BTreeMap<String, (String, Result<Scalar, Refusal>)>,
+    found: BTreeMap<String, (String, Result<Scalar, InvalidSetting>)>,
     /// The keys that the protocol has read, to know which ones nobody understands.
     read: RefCell<BTreeSet<String>>,
 }
@@ -23,7 +23,7 @@ impl Settings {
     pub fn from_wire(data: &BTreeMap<String, Any>) -> Self {
         let found = data.iter().map(|(key, any)| {
             let value = Scalar::from_any(any)
-                .map_err(|error| Refusal::new(format!("setting `{key}` is not understood: {error}")));
+                .map_err(|error| InvalidSetting::new(format!("setting `{key}` is not understood: {error}")));
             (key.to_ascii_lowercase(), (key.clone(), value))
         });
         Settings { found: found.collect(), read: RefCell::default() }
@@ -40,7 +40,7 @@ impl Settings {
     ///
     /// # Errors
     /// When the value is none.
-    pub fn text(&self, key: &str) -> Result<Option<String>, Refusal> {
+    pub fn text(&self, key: &str) -> Result<Option<String>, InvalidSetting> {
         Ok(self.value(key)?.map(|value| value.to_string()).filter(|text| !text.is_empty()))
     }
 
@@ -48,7 +48,7 @@ impl Settings {
     ///
     /// # Errors
     /// When it is something else.
-    pub fn whole(&self, key: &str) -> Result<Option<i64>, Refusal> {
+    pub fn whole(&self, key: &str) -> Result<Option<i64>, InvalidSetting> {
         let Some(value) = self.value(key)? else {
             return Ok(None);
         };
@@ -71,7 +71,7 @@ impl Settings {
     /// # Errors
     /// When it is something else.
     #[allow(clippy::cast_precision_loss)]
-    pub fn number(&self, key: &str) -> Result<Option<f64>, Refusal> {
+    pub fn number(&self, key: &str) -> Result<Option<f64>, InvalidSetting> {
         let Some(value) = self.value(key)? else {
             return Ok(None);
         };
@@ -89,7 +89,7 @@ impl Settings {
     ///
     /// # Errors
     /// When it is something else.
-    pub fn flag(&self, key: &str) -> Result<bool, Refusal> {
+    pub fn flag(&self, key: &str) -> Result<bool, InvalidSetting> {
         match self.value(key)? {
             None => Ok(false),
             Some(Scalar::Bool(yes)) => Ok(*yes),
@@ -109,7 +109,7 @@ impl Settings {
             .collect()
     }
 
-    fn value(&self, key: &str) -> Result<Option<&Scalar>, Refusal> {
+    fn value(&self, key: &str) -> Result<Option<&Scalar>, InvalidSetting> {
         let key = key.to_ascii_lowercase();
         let found = match self.found.get(&key) {
             None => Ok(None),
@@ -121,9 +121,9 @@ impl Settings {
     }
 }
 
-fn wrong(key: &str, value: &Scalar, wanted: &str) -> Refusal {
+fn wrong(key: &str, value: &Scalar, wanted: &str) -> InvalidSetting {
     let shown: String = value.to_string().chars().take(64).collect();
-    Refusal::new(format!("setting `{key}` is `{shown}`, which is not {wanted}"))
+    InvalidSetting::new(format!("setting `{key}` is `{shown}`, which is not {wanted}"))
 }
 
 #[cfg(test)]

@@ -18,42 +18,42 @@ use tonic::Code;
 
 use crate::device::{Description, Device as DeviceActor, DeviceInstance, DeviceMsg, policy};
 use crate::run::{close, open, run_watched};
-use crate::{Fault, MapperError, Property, Protocol, Refusal, Scalar, Session, Settings, Value};
+use crate::{Fault, InvalidSetting, MapperError, Property, Protocol, Scalar, Session, Settings, Value};
 use edgecore::{EdgeCore, Mapper, desiring, device, eventually, model, modelled, property};
 
 /// A protocol whose devices do what their address says: `answers`, `panics`, `blocks`, or `parse-panics`.
 #[derive(Clone, Default)]
-struct Moody(Arc<Mutex<Seen>>);
+struct ScriptedProtocol(Arc<Mutex<Recorded>>);
 
 #[derive(Default)]
-struct Seen {
+struct Recorded {
     connects: BTreeMap<String, usize>,
     written: Option<Value>,
 }
 
-impl Moody {
+impl ScriptedProtocol {
     fn connects(&self, mood: &str) -> usize {
         self.0.lock().unwrap().connects.get(mood).copied().unwrap_or_default()
     }
 }
 
-impl Protocol for Moody {
+impl Protocol for ScriptedProtocol {
     type Address = String;
     type Visitor = ();
-    type Session = Moody;
+    type Session = ScriptedProtocol;
 
     fn name(&self) -> &'static str {
         "moody"
     }
-    fn address(&self, settings: &Settings) -> Result<String, Refusal> {
+    fn address(&self, settings: &Settings) -> Result<String, InvalidSetting> {
         let mood = settings.text("mood")?.unwrap();
         assert_ne!(mood, "parse-panics", "a defect in a protocol's parser");
         Ok(mood)
     }
-    fn visitor(&self, _: &Property, _: &Settings) -> Result<(), Refusal> {
+    fn visitor(&self, _: &Property, _: &Settings) -> Result<(), InvalidSetting> {
         Ok(())
     }
-    async fn connect(&self, mood: &String) -> Result<Moody, Fault> {
+    async fn connect(&self, mood: &String) -> Result<ScriptedProtocol, Fault> {
         *self.0.lock().unwrap().connects.entry(mood.clone()).or_default() += 1;
         match mood.as_str() {
             "panics" => panic!("a defect in a protocol"),
@@ -64,7 +64,7 @@ impl Protocol for Moody {
     }
 }
 
-impl Session for Moody {
+impl Session for ScriptedProtocol {
     type Visitor = ();
     async fn read(&mut self, (): &()) -> Result<Value, Fault> {
         Ok(self.0.lock().unwrap().written.clone().unwrap_or(Value::Int(7)))
@@ -86,7 +86,8 @@ fn boxes() -> DeviceModel {
 
 fn edgecore_with(folder: &tempfile::TempDir, devices: Vec<Device>) -> EdgeCore {
     let edgecore = EdgeCore::at(folder.path());
-    *edgecore.book.lock().unwrap() = edgecore::Book { models: vec![boxes()], devices, ..Default::default() };
+    *edgecore.objects.lock().unwrap() =
+        edgecore::EdgeCoreObjects { models: vec![boxes()], devices, ..Default::default() };
     edgecore
 }
 
@@ -96,7 +97,7 @@ async fn devices_whose_protocol_panics_again_and_again_are_unhealthy_and_the_oth
     let devices = vec![moody("good", "answers"), moody("bad", "panics"), moody("odd", "parse-panics")];
     let edgecore = edgecore_with(&folder, devices);
     edgecore.start();
-    let protocol = Moody::default();
+    let protocol = ScriptedProtocol::default();
     let mut mapper = Mapper::start(folder.path(), protocol.clone());
     for name in ["bad", "odd"] {
         let unhealthy = (name.to_owned(), "unhealthy".to_owned());
@@ -120,7 +121,7 @@ async fn devices_whose_protocol_panics_again_and_again_are_unhealthy_and_the_oth
 #[tokio::test(start_paused = true)]
 async fn an_unhealthy_device_is_tried_again_every_minute() {
     let folder = tempfile::tempdir().unwrap();
-    let protocol = Moody::default();
+    let protocol = ScriptedProtocol::default();
     let seen = protocol.clone();
     LocalSet::new()
         .run_until(async move {
@@ -156,7 +157,7 @@ async fn a_protocol_that_blocks_the_thread_is_found_and_ends_the_mapper_with_the
     let edgecore = edgecore_with(&folder, vec![moody("slow", "blocks")]);
     edgecore.start();
     let config = edgecore::config(folder.path(), "moody");
-    let ended = run_watched(&config, Moody::default(), pending(), Duration::from_secs(6)).await;
+    let ended = run_watched(&config, ScriptedProtocol::default(), pending(), Duration::from_secs(6)).await;
     let Err(MapperError::Blocked(reason)) = ended else { panic!("{ended:?}") };
     assert!(reason.contains("mapper/device:default/slow"), "{reason}");
 }
@@ -181,7 +182,7 @@ async fn is_served_through_a_panic(actor: &str, message: &'static str, awaits: u
     let edgecore = edgecore_with(&folder, vec![moody("one", "answers")]);
     edgecore.start();
     let config = edgecore::config(folder.path(), "moody");
-    let mut hive = open(&config, Moody::default()).unwrap();
+    let mut hive = open(&config, ScriptedProtocol::default()).unwrap();
     let point = PanicPoint { message: Some(message), nth: 1, awaits };
     let planned = plan_panic(&hive.inspector(), actor, point);
     let mapper = edgecore::calls(&config);
@@ -192,7 +193,7 @@ async fn is_served_through_a_panic(actor: &str, message: &'static str, awaits: u
     until_it_answers!(mapper, register_device, register());
     // What edgecore hands out is what it was told to: the truth, also for a mapper that starts anew.
     let one = desiring(moody("one", "answers"), "level", "9");
-    edgecore.book.lock().unwrap().devices = vec![one.clone(), two.clone()];
+    edgecore.objects.lock().unwrap().devices = vec![one.clone(), two.clone()];
     let update = || UpdateDeviceRequest { device: Some(one.clone()) };
     until_it_answers!(mapper, update_device, update());
     for name in ["one", "two"] {
@@ -202,7 +203,7 @@ async fn is_served_through_a_panic(actor: &str, message: &'static str, awaits: u
     until_it_answers!(mapper, get_device, get());
     let model = || RemoveDeviceModelRequest { model_name: "x".to_owned(), model_namespace: String::new() };
     until_it_answers!(mapper, remove_device_model, model());
-    edgecore.book.lock().unwrap().devices = vec![one.clone()];
+    edgecore.objects.lock().unwrap().devices = vec![one.clone()];
     let remove = || RemoveDeviceRequest { device_name: "two".to_owned(), device_namespace: String::new() };
     until_it_answers!(mapper, remove_device, remove());
     // edgecore starts anew and is told everything again.
@@ -250,7 +251,7 @@ async fn a_mapper_stops_its_devices_first_and_reports_what_was_not_reported() {
     let config = edgecore::config(folder.path(), "moody");
     LocalSet::new()
         .run_until(async {
-            let hive = open(&config, Moody::default()).unwrap();
+            let hive = open(&config, ScriptedProtocol::default()).unwrap();
             edgecore.until_value("one", "level", "7").await;
             let report = hive.inspector().report(Duration::from_secs(1)).await;
             let names: Vec<&str> = report.actors.iter().map(|actor| actor.name.as_str()).collect();

@@ -10,15 +10,15 @@ use std::time::Duration;
 use dmi::Scalar;
 use dmi::v1beta1::*;
 use edgecore::{EdgeCore, Mapper, desiring, device, eventually, model, modelled, property};
-use framework::{Fault, Property, Protocol, Refusal, Session, Settings, Value};
+use framework::{Fault, InvalidSetting, Property, Protocol, Session, Settings, Value};
 use tonic::Code;
 
 /// The devices of the make-believe protocol: slots with values.
 #[derive(Clone, Default)]
-struct Shelf(Arc<Mutex<Inside>>);
+struct FakeProtocol(Arc<Mutex<FakeDevices>>);
 
 #[derive(Default)]
-struct Inside {
+struct FakeDevices {
     slots: BTreeMap<i64, Value>,
     writes: Vec<(i64, Value)>,
     connections: usize,
@@ -28,7 +28,7 @@ struct Inside {
     panics: usize,
 }
 
-impl Shelf {
+impl FakeProtocol {
     fn put(&self, slot: i64, value: Value) {
         self.0.lock().unwrap().slots.insert(slot, value);
     }
@@ -43,9 +43,9 @@ impl Shelf {
     }
 }
 
-struct Connection(Shelf);
+struct Connection(FakeProtocol);
 
-impl Protocol for Shelf {
+impl Protocol for FakeProtocol {
     type Address = String;
     type Visitor = i64;
     type Session = Connection;
@@ -53,11 +53,11 @@ impl Protocol for Shelf {
     fn name(&self) -> &'static str {
         "shelf"
     }
-    fn address(&self, settings: &Settings) -> Result<String, Refusal> {
-        settings.text("room")?.ok_or_else(|| Refusal::new("setting `room` is missing"))
+    fn address(&self, settings: &Settings) -> Result<String, InvalidSetting> {
+        settings.text("room")?.ok_or_else(|| InvalidSetting::new("setting `room` is missing"))
     }
-    fn visitor(&self, _: &Property, settings: &Settings) -> Result<i64, Refusal> {
-        settings.whole("slot")?.ok_or_else(|| Refusal::new("setting `slot` is missing"))
+    fn visitor(&self, _: &Property, settings: &Settings) -> Result<i64, InvalidSetting> {
+        settings.whole("slot")?.ok_or_else(|| InvalidSetting::new("setting `slot` is missing"))
     }
     async fn connect(&self, _: &String) -> Result<Connection, Fault> {
         let mut inside = self.0.lock().unwrap();
@@ -116,117 +116,120 @@ fn room(name: &str) -> Device {
     device(name, "box", "shelf", &[("room", Scalar::Text("cellar".to_owned()))], properties)
 }
 
-struct Scene {
+struct Fixture {
     edgecore: EdgeCore,
-    shelf: Shelf,
+    shelf: FakeProtocol,
     mapper: Mapper,
     _folder: tempfile::TempDir,
 }
 
 /// An edgecore that hands out one device, a mapper, and a device that answers.
-async fn scene() -> Scene {
+async fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let edgecore = EdgeCore::at(folder.path());
     {
-        let mut book = edgecore.book.lock().unwrap();
-        book.models = vec![levels()];
-        book.devices = vec![room("one")];
+        let mut objects = edgecore.objects.lock().unwrap();
+        objects.models = vec![levels()];
+        objects.devices = vec![room("one")];
     }
     edgecore.start();
-    let shelf = Shelf::default();
+    let shelf = FakeProtocol::default();
     shelf.put(1, Value::Int(7));
     shelf.put(2, Value::Text("jam".to_owned()));
     let mapper = Mapper::start(folder.path(), shelf.clone());
     edgecore.until_value("one", "level", "7").await;
     edgecore.until_value("one", "label", "jam").await;
-    Scene { edgecore, shelf, mapper, _folder: folder }
+    Fixture { edgecore, shelf, mapper, _folder: folder }
 }
 
 #[tokio::test]
 async fn it_registers_as_kubeedge_mappers_do() {
-    let scene = scene().await;
-    let request = scene.edgecore.heard().registrations[0].clone();
+    let fixture = fixture().await;
+    let request = fixture.edgecore.heard().registrations[0].clone();
     assert!(request.with_data);
     let info = request.mapper.unwrap();
     assert_eq!((info.name.as_str(), info.protocol.as_str()), ("test-mapper", "shelf"));
-    assert_eq!(info.address, scene.mapper.config.grpc_server.socket_path.to_str().unwrap().as_bytes());
-    let socket = scene.mapper.config.grpc_server.socket_path.clone();
+    assert_eq!(info.address, fixture.mapper.config.grpc_server.socket_path.to_str().unwrap().as_bytes());
+    let socket = fixture.mapper.config.grpc_server.socket_path.clone();
     assert!(socket.exists());
-    scene.mapper.stop().await;
+    fixture.mapper.stop().await;
     assert!(!socket.exists(), "it cleans up after itself");
 }
 
 #[tokio::test]
 async fn what_changes_is_reported_and_what_does_not_is_not() {
-    let scene = scene().await;
-    scene.shelf.put(1, Value::Int(8));
-    scene.edgecore.until_value("one", "level", "8").await;
+    let fixture = fixture().await;
+    fixture.shelf.put(1, Value::Int(8));
+    fixture.edgecore.until_value("one", "level", "8").await;
     // More than a dozen cycles have passed by the time both are there.
     for value in 9..24 {
-        scene.shelf.put(1, Value::Int(value));
-        scene.edgecore.until_value("one", "level", &value.to_string()).await;
+        fixture.shelf.put(1, Value::Int(value));
+        fixture.edgecore.until_value("one", "level", &value.to_string()).await;
     }
-    assert_eq!(scene.edgecore.heard().count("one", "label"), 1);
-    assert_eq!(scene.edgecore.heard().states, [("one".to_owned(), "online".to_owned())]);
+    assert_eq!(fixture.edgecore.heard().count("one", "label"), 1);
+    assert_eq!(fixture.edgecore.heard().states, [("one".to_owned(), "online".to_owned())]);
 }
 
 #[tokio::test]
 async fn with_a_report_cycle_a_value_and_a_state_are_repeated() {
-    let mut scene = scene().await;
+    let mut fixture = fixture().await;
     let mut device = room("one");
     device.spec.as_mut().unwrap().properties[1].report_cycle = 30;
     device.status.as_mut().unwrap().report_cycle = 30;
-    scene.mapper.calls.update_device(UpdateDeviceRequest { device: Some(device) }).await.unwrap();
-    scene.edgecore.until("repeated reports", |heard| (heard.count("one", "label") >= 4).then_some(())).await;
-    scene.edgecore.until("repeated states", |heard| (heard.states.len() >= 4).then_some(())).await;
-    assert_eq!(scene.edgecore.heard().count("one", "level"), 1);
+    fixture.mapper.calls.update_device(UpdateDeviceRequest { device: Some(device) }).await.unwrap();
+    fixture
+        .edgecore
+        .until("repeated reports", |heard| (heard.count("one", "label") >= 4).then_some(()))
+        .await;
+    fixture.edgecore.until("repeated states", |heard| (heard.states.len() >= 4).then_some(())).await;
+    assert_eq!(fixture.edgecore.heard().count("one", "level"), 1);
 }
 
 #[tokio::test]
 async fn a_desired_value_reaches_the_device_and_is_observed() {
-    let mut scene = scene().await;
+    let mut fixture = fixture().await;
     let device = desiring(room("one"), "level", "42");
-    scene.mapper.calls.update_device(UpdateDeviceRequest { device: Some(device.clone()) }).await.unwrap();
+    fixture.mapper.calls.update_device(UpdateDeviceRequest { device: Some(device.clone()) }).await.unwrap();
     let both = Some(("42".to_owned(), "42".to_owned()));
-    scene.edgecore.until("42 observed", |heard| (heard.last("one", "level") == both).then_some(())).await;
-    assert_eq!(scene.shelf.writes(), [(1, Value::Int(42))]);
+    fixture.edgecore.until("42 observed", |heard| (heard.last("one", "level") == both).then_some(())).await;
+    assert_eq!(fixture.shelf.writes(), [(1, Value::Int(42))]);
     // The same again is written no second time, one beyond the model's maximum not at all.
-    scene.mapper.calls.update_device(UpdateDeviceRequest { device: Some(device) }).await.unwrap();
+    fixture.mapper.calls.update_device(UpdateDeviceRequest { device: Some(device) }).await.unwrap();
     let device = desiring(room("one"), "level", "101");
-    scene.mapper.calls.update_device(UpdateDeviceRequest { device: Some(device) }).await.unwrap();
+    fixture.mapper.calls.update_device(UpdateDeviceRequest { device: Some(device) }).await.unwrap();
     let device = desiring(room("one"), "level", "43");
-    scene.mapper.calls.update_device(UpdateDeviceRequest { device: Some(device) }).await.unwrap();
-    scene.edgecore.until_value("one", "level", "43").await;
-    assert_eq!(scene.shelf.writes(), [(1, Value::Int(42)), (1, Value::Int(43))]);
-    assert_eq!(scene.shelf.connections(), 1, "and all that over one connection");
+    fixture.mapper.calls.update_device(UpdateDeviceRequest { device: Some(device) }).await.unwrap();
+    fixture.edgecore.until_value("one", "level", "43").await;
+    assert_eq!(fixture.shelf.writes(), [(1, Value::Int(42)), (1, Value::Int(43))]);
+    assert_eq!(fixture.shelf.connections(), 1, "and all that over one connection");
 }
 
 #[tokio::test]
 async fn a_device_may_come_before_its_model_and_a_model_may_change() {
-    let mut scene = scene().await;
+    let mut fixture = fixture().await;
     let properties = vec![property("level", "shelf", &[("slot", Scalar::Int(1))])];
     let late = device("late", "crate", "shelf", &[("room", Scalar::Text("attic".to_owned()))], properties);
     let answer =
-        scene.mapper.calls.register_device(RegisterDeviceRequest { device: Some(late) }).await.unwrap();
+        fixture.mapper.calls.register_device(RegisterDeviceRequest { device: Some(late) }).await.unwrap();
     assert_eq!(answer.into_inner().device_name, "late");
     let unhealthy = ("late".to_owned(), "unhealthy".to_owned());
-    scene.edgecore.until("unhealthy", |heard| heard.states.contains(&unhealthy).then_some(())).await;
+    fixture.edgecore.until("unhealthy", |heard| heard.states.contains(&unhealthy).then_some(())).await;
     let model_of = |kind: &str| Some(model("crate", vec![modelled("level", kind, "ReadWrite")]));
     let request = CreateDeviceModelRequest { model: model_of("INT") };
-    scene.mapper.calls.create_device_model(request).await.unwrap();
-    scene.edgecore.until_value("late", "level", "7").await;
+    fixture.mapper.calls.create_device_model(request).await.unwrap();
+    fixture.edgecore.until_value("late", "level", "7").await;
     let request = UpdateDeviceModelRequest { model: model_of("STREAM") };
-    scene.mapper.calls.update_device_model(request).await.unwrap();
-    scene.shelf.put(1, Value::Int(8));
-    scene.edgecore.until_value("one", "level", "8").await;
-    assert_eq!(scene.edgecore.heard().last("late", "level").unwrap().1, "7", "a STREAM is not read");
+    fixture.mapper.calls.update_device_model(request).await.unwrap();
+    fixture.shelf.put(1, Value::Int(8));
+    fixture.edgecore.until_value("one", "level", "8").await;
+    assert_eq!(fixture.edgecore.heard().last("late", "level").unwrap().1, "7", "a STREAM is not read");
 }
 
 #[tokio::test]
 async fn it_waits_for_an_edgecore_that_is_not_there_yet() {
     let folder = tempfile::tempdir().unwrap();
     let edgecore = EdgeCore::at(folder.path());
-    let mapper = Mapper::start(folder.path(), Shelf::default());
+    let mapper = Mapper::start(folder.path(), FakeProtocol::default());
     // The mapper's socket answers long before it could register anywhere.
     let request = GetDeviceRequest { device_name: "one".to_owned(), device_namespace: String::new() };
     eventually("an answer", async || {
@@ -241,144 +244,149 @@ async fn it_waits_for_an_edgecore_that_is_not_there_yet() {
 
 #[tokio::test]
 async fn an_edgecore_that_restarts_gets_everything_again_and_its_word_counts() {
-    let scene = scene().await;
+    let fixture = fixture().await;
     {
-        let mut book = scene.edgecore.book.lock().unwrap();
-        book.devices = vec![desiring(room("one"), "level", "9"), room("two")];
+        let mut objects = fixture.edgecore.objects.lock().unwrap();
+        objects.devices = vec![desiring(room("one"), "level", "9"), room("two")];
     }
-    scene.edgecore.stop().await;
+    fixture.edgecore.stop().await;
     // What happens meanwhile is told later.
-    scene.shelf.put(2, Value::Text("honey".to_owned()));
-    let before = scene.edgecore.heard();
-    scene.edgecore.start();
-    scene
+    fixture.shelf.put(2, Value::Text("honey".to_owned()));
+    let before = fixture.edgecore.heard();
+    fixture.edgecore.start();
+    fixture
         .edgecore
         .until("a second registration", |heard| (heard.registrations.len() > 1).then_some(()))
         .await;
-    scene.edgecore.until_value("one", "label", "honey").await;
-    scene.edgecore.until_value("two", "level", "9").await;
+    fixture.edgecore.until_value("one", "label", "honey").await;
+    fixture.edgecore.until_value("two", "level", "9").await;
     let both = Some(("9".to_owned(), "9".to_owned()));
-    scene.edgecore.until("9 observed", |heard| (heard.last("one", "level") == both).then_some(())).await;
+    fixture.edgecore.until("9 observed", |heard| (heard.last("one", "level") == both).then_some(())).await;
     let states = before.states.len();
-    scene.edgecore.until("the state again", |heard| (heard.states.len() > states + 1).then_some(())).await;
+    fixture.edgecore.until("the state again", |heard| (heard.states.len() > states + 1).then_some(())).await;
     // A device that edgecore no longer names is gone.
-    scene.edgecore.book.lock().unwrap().devices = vec![room("two")];
-    scene.edgecore.stop().await;
-    scene.edgecore.start();
-    scene.edgecore.until("a third registration", |heard| (heard.registrations.len() > 2).then_some(())).await;
-    let request = GetDeviceRequest { device_name: "one".to_owned(), device_namespace: "default".to_owned() };
-    eventually("the removal", async || scene.mapper.calls.clone().get_device(request.clone()).await.is_err())
+    fixture.edgecore.objects.lock().unwrap().devices = vec![room("two")];
+    fixture.edgecore.stop().await;
+    fixture.edgecore.start();
+    fixture
+        .edgecore
+        .until("a third registration", |heard| (heard.registrations.len() > 2).then_some(()))
         .await;
+    let request = GetDeviceRequest { device_name: "one".to_owned(), device_namespace: "default".to_owned() };
+    eventually("the removal", async || {
+        fixture.mapper.calls.clone().get_device(request.clone()).await.is_err()
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_device_that_was_away_is_told_so_and_gets_its_desired_value_again() {
-    let mut scene = scene().await;
+    let mut fixture = fixture().await;
     let device = desiring(room("one"), "level", "42");
-    scene.mapper.calls.update_device(UpdateDeviceRequest { device: Some(device) }).await.unwrap();
-    scene.edgecore.until_value("one", "level", "42").await;
-    scene.shelf.set_down(true);
+    fixture.mapper.calls.update_device(UpdateDeviceRequest { device: Some(device) }).await.unwrap();
+    fixture.edgecore.until_value("one", "level", "42").await;
+    fixture.shelf.set_down(true);
     let offline = ("one".to_owned(), "offline".to_owned());
-    scene.edgecore.until("offline", |heard| (heard.states.last() == Some(&offline)).then_some(())).await;
+    fixture.edgecore.until("offline", |heard| (heard.states.last() == Some(&offline)).then_some(())).await;
     // It was switched off, and starts with what it had from the factory.
-    scene.shelf.put(1, Value::Int(0));
-    scene.shelf.set_down(false);
+    fixture.shelf.put(1, Value::Int(0));
+    fixture.shelf.set_down(false);
     let online = ("one".to_owned(), "online".to_owned());
-    scene.edgecore.until("online", |heard| (heard.states.last() == Some(&online)).then_some(())).await;
-    eventually("a second write", async || scene.shelf.writes().len() == 2).await;
-    assert_eq!(scene.shelf.writes(), [(1, Value::Int(42)), (1, Value::Int(42))]);
+    fixture.edgecore.until("online", |heard| (heard.states.last() == Some(&online)).then_some(())).await;
+    eventually("a second write", async || fixture.shelf.writes().len() == 2).await;
+    assert_eq!(fixture.shelf.writes(), [(1, Value::Int(42)), (1, Value::Int(42))]);
 }
 
 #[tokio::test]
 async fn a_removed_device_is_left_alone() {
-    let mut scene = scene().await;
+    let mut fixture = fixture().await;
     let request =
         RemoveDeviceRequest { device_name: "one".to_owned(), device_namespace: "default".to_owned() };
-    scene.mapper.calls.remove_device(request.clone()).await.unwrap();
-    scene.mapper.calls.remove_device(request).await.unwrap();
+    fixture.mapper.calls.remove_device(request.clone()).await.unwrap();
+    fixture.mapper.calls.remove_device(request).await.unwrap();
     // Another device shows that time passes; the removed one is not read any more.
-    scene.mapper.calls.register_device(RegisterDeviceRequest { device: Some(room("two")) }).await.unwrap();
-    scene.shelf.put(1, Value::Int(1000));
-    scene.edgecore.until_value("two", "level", "1000").await;
-    assert_eq!(scene.edgecore.heard().last("one", "level").unwrap().1, "7");
+    fixture.mapper.calls.register_device(RegisterDeviceRequest { device: Some(room("two")) }).await.unwrap();
+    fixture.shelf.put(1, Value::Int(1000));
+    fixture.edgecore.until_value("two", "level", "1000").await;
+    assert_eq!(fixture.edgecore.heard().last("one", "level").unwrap().1, "7");
 }
 
 #[tokio::test]
 async fn a_panic_in_a_protocol_costs_one_device_a_moment() {
-    let scene = scene().await;
-    scene.shelf.0.lock().unwrap().panics = 1;
-    scene.shelf.put(1, Value::Int(8));
-    scene.edgecore.until_value("one", "level", "8").await;
-    assert_eq!(scene.shelf.connections(), 2);
+    let fixture = fixture().await;
+    fixture.shelf.0.lock().unwrap().panics = 1;
+    fixture.shelf.put(1, Value::Int(8));
+    fixture.edgecore.until_value("one", "level", "8").await;
+    assert_eq!(fixture.shelf.connections(), 2);
 }
 
 #[tokio::test]
 async fn one_refused_value_does_not_hold_up_the_others() {
-    let scene = scene().await;
+    let fixture = fixture().await;
     for (code, first) in [(Code::InvalidArgument, 100), (Code::FailedPrecondition, 200), (Code::Unknown, 300)]
     {
         let bad = format!("ja m {first}");
-        scene.edgecore.book.lock().unwrap().refused_value = Some((bad.clone(), code));
-        scene.shelf.put(2, Value::Text(bad.clone()));
+        fixture.edgecore.objects.lock().unwrap().refused_value = Some((bad.clone(), code));
+        fixture.shelf.put(2, Value::Text(bad.clone()));
         for value in first..first + 3 {
-            scene.shelf.put(1, Value::Int(value));
-            scene.edgecore.until_value("one", "level", &value.to_string()).await;
+            fixture.shelf.put(1, Value::Int(value));
+            fixture.edgecore.until_value("one", "level", &value.to_string()).await;
         }
-        scene.shelf.put(2, Value::Text(format!("honey {first}")));
-        scene.edgecore.until_value("one", "label", &format!("honey {first}")).await;
+        fixture.shelf.put(2, Value::Text(format!("honey {first}")));
+        fixture.edgecore.until_value("one", "label", &format!("honey {first}")).await;
     }
 }
 
 #[tokio::test]
 async fn an_edgecore_that_takes_no_states_still_gets_values() {
-    let mut scene = scene().await;
+    let mut fixture = fixture().await;
     for (code, name) in [(Code::Unimplemented, "two"), (Code::Unknown, "three")] {
-        scene.edgecore.book.lock().unwrap().refused_states = Some(code);
+        fixture.edgecore.objects.lock().unwrap().refused_states = Some(code);
         let request = RegisterDeviceRequest { device: Some(room(name)) };
-        scene.mapper.calls.register_device(request).await.unwrap();
-        scene.edgecore.until_value(name, "level", "7").await;
+        fixture.mapper.calls.register_device(request).await.unwrap();
+        fixture.edgecore.until_value(name, "level", "7").await;
     }
-    scene.edgecore.book.lock().unwrap().refused_states = None;
+    fixture.edgecore.objects.lock().unwrap().refused_states = None;
     let online = ("three".to_owned(), "online".to_owned());
-    scene.edgecore.until("the state", |heard| heard.states.contains(&online).then_some(())).await;
+    fixture.edgecore.until("the state", |heard| heard.states.contains(&online).then_some(())).await;
 }
 
 #[tokio::test]
 async fn a_property_that_cannot_be_read_does_not_hold_up_the_others() {
-    let scene = scene().await;
-    scene.shelf.0.lock().unwrap().slots.remove(&2);
-    scene.shelf.put(1, Value::Int(8));
-    scene.edgecore.until_value("one", "level", "8").await;
-    scene.shelf.put(2, Value::Text("tea".to_owned()));
-    scene.edgecore.until_value("one", "label", "tea").await;
-    assert_eq!(scene.shelf.connections(), 1);
+    let fixture = fixture().await;
+    fixture.shelf.0.lock().unwrap().slots.remove(&2);
+    fixture.shelf.put(1, Value::Int(8));
+    fixture.edgecore.until_value("one", "level", "8").await;
+    fixture.shelf.put(2, Value::Text("tea".to_owned()));
+    fixture.edgecore.until_value("one", "label", "tea").await;
+    assert_eq!(fixture.shelf.connections(), 1);
 }
 
 #[tokio::test]
 async fn on_a_slow_device_every_property_has_its_turn() {
-    let mut scene = scene().await;
+    let mut fixture = fixture().await;
     // Ten times 100 ms is far beyond the cycle of 20 ms that all of them have.
-    scene.shelf.0.lock().unwrap().delay = Duration::from_millis(100);
+    fixture.shelf.0.lock().unwrap().delay = Duration::from_millis(100);
     let names: Vec<String> = (0..10).map(|at| format!("p{at}")).collect();
     let modelled = names.iter().map(|name| modelled(name, "INT", "ReadWrite")).collect();
     let request = CreateDeviceModelRequest { model: Some(model("slow", modelled)) };
-    scene.mapper.calls.create_device_model(request).await.unwrap();
+    fixture.mapper.calls.create_device_model(request).await.unwrap();
     let slot = [("slot", Scalar::Int(1))];
     let properties = names.iter().map(|name| property(name, "shelf", &slot)).collect();
     let slow = device("slow", "slow", "shelf", &[("room", Scalar::Text("attic".to_owned()))], properties);
-    scene.mapper.calls.register_device(RegisterDeviceRequest { device: Some(slow) }).await.unwrap();
+    fixture.mapper.calls.register_device(RegisterDeviceRequest { device: Some(slow) }).await.unwrap();
     for name in &names {
-        scene.edgecore.until_value("slow", name, "7").await;
+        fixture.edgecore.until_value("slow", name, "7").await;
     }
-    let first = scene.edgecore.heard();
+    let first = fixture.edgecore.heard();
     let known = names.iter().filter(|name| first.count("slow", name) == 1).count();
     assert_eq!(known, names.len());
 }
 
 #[tokio::test]
 async fn its_socket_answers_bad_requests_with_the_reason() {
-    let mut scene = scene().await;
-    let calls = &mut scene.mapper.calls;
+    let mut fixture = fixture().await;
+    let calls = &mut fixture.mapper.calls;
     let code = |status: tonic::Status| status.code();
     let none = RegisterDeviceRequest { device: None };
     assert_eq!(code(calls.register_device(none).await.unwrap_err()), Code::InvalidArgument);
@@ -404,9 +412,11 @@ async fn its_socket_answers_bad_requests_with_the_reason() {
 #[tokio::test]
 async fn a_config_for_another_protocol_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let mut config = Mapper::start(folder.path(), Shelf::default()).config.clone();
+    let mut config = Mapper::start(folder.path(), FakeProtocol::default()).config.clone();
     config.common.protocol = "opcua".to_owned();
-    let said =
-        framework::run(&config, Shelf::default(), std::future::pending()).await.unwrap_err().to_string();
+    let said = framework::run(&config, FakeProtocol::default(), std::future::pending())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(said.contains("`opcua`") && said.contains("`shelf`"), "{said}");
 }

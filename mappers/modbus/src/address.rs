@@ -1,6 +1,6 @@
 //! Where a device is.
 
-use framework::{Refusal, Settings};
+use framework::{InvalidSetting, Settings};
 
 /// The port that Modbus TCP is assigned.
 const DEFAULT_PORT: u16 = 502;
@@ -26,7 +26,7 @@ impl Address {
     ///
     /// # Errors
     /// With the key and the cure.
-    pub fn read(settings: &Settings) -> Result<Self, Refusal> {
+    pub fn read(settings: &Settings) -> Result<Self, InvalidSetting> {
         if let Some(mode) = settings.text("communicateMode")?
             && !mode.eq_ignore_ascii_case("tcp")
         {
@@ -44,7 +44,7 @@ impl Address {
         let Some(host) = host else {
             return Err(match given {
                 Some(key) => serial(&format!("`{key}` is given, and no `ip`")),
-                None => Refusal::new(
+                None => InvalidSetting::new(
                     "setting `ip` is missing; write the address or name of the Modbus TCP device",
                 ),
             });
@@ -55,21 +55,21 @@ impl Address {
         let port = match port {
             None => DEFAULT_PORT,
             Some(port) => u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(|| {
-                Refusal::new(format!("setting `port` is {port}, which is not between 1 and 65535"))
+                InvalidSetting::new(format!("setting `port` is {port}, which is not between 1 and 65535"))
             })?,
         };
         let unit = match unit {
             None => DEFAULT_UNIT,
             Some(unit) => u8::try_from(unit).map_err(|_| {
-                Refusal::new(format!("setting `slaveID` is {unit}, which is not between 0 and 255"))
+                InvalidSetting::new(format!("setting `slaveID` is {unit}, which is not between 0 and 255"))
             })?,
         };
         Ok(Address { host, port, unit })
     }
 }
 
-fn serial(reason: &str) -> Refusal {
-    Refusal::new(format!(
+fn serial(reason: &str) -> InvalidSetting {
+    InvalidSetting::new(format!(
         "{reason}: Modbus over a serial line is not supported; reach the device through a Modbus TCP gateway and set \
          `ip`, `port` and `slaveID`"
     ))

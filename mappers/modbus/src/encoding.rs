@@ -1,6 +1,6 @@
 //! How a value is written down in registers.
 
-use framework::{Kind, Refusal, Value};
+use framework::{InvalidSetting, Kind, Value};
 
 /// What the registers hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +83,11 @@ impl Scale {
     ///
     /// # Errors
     /// When it is zero or no number.
-    pub fn new(factor: f64) -> Result<Self, Refusal> {
+    pub fn new(factor: f64) -> Result<Self, InvalidSetting> {
         if !factor.is_normal() {
-            return Err(Refusal::new(format!("setting `scale` is {factor}; write a number other than 0")));
+            return Err(InvalidSetting::new(format!(
+                "setting `scale` is {factor}; write a number other than 0"
+            )));
         }
         let reciprocal = (1.0 / factor).round();
         let whole = reciprocal.abs() > 1.0 && (reciprocal * factor - 1.0).abs() < 1e-9;

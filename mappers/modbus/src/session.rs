@@ -1,8 +1,8 @@
 //! Talking to a device.
 
-use std::fmt;
+use std::{fmt, io};
 
-use framework::{Fault, Property, Protocol, Refusal, Session, Settings, Value};
+use framework::{Fault, InvalidSetting, Property, Protocol, Session, Settings, Value};
 use tokio::net::TcpStream;
 use tokio_modbus::client::{Client as _, Context, tcp};
 use tokio_modbus::{ExceptionCode, Request, Response, Slave};
@@ -37,17 +37,18 @@ impl Protocol for Modbus {
         NAME
     }
 
-    fn address(&self, settings: &Settings) -> Result<Address, Refusal> {
+    fn address(&self, settings: &Settings) -> Result<Address, InvalidSetting> {
         Address::read(settings)
     }
 
-    fn visitor(&self, property: &Property, settings: &Settings) -> Result<Visitor, Refusal> {
+    fn visitor(&self, property: &Property, settings: &Settings) -> Result<Visitor, InvalidSetting> {
         Visitor::read(property, settings)
     }
 
     async fn connect(&self, address: &Address) -> Result<ModbusSession, Fault> {
         let Address { host, port, unit } = address;
-        let failed = |error| Fault::Link(format!("no connection to {host}:{port}: {error}"));
+        let failed =
+            |error: io::Error| Fault::Link(format!("no connection to {host}:{port}: {}", words(&error)));
         let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
         // A request is one small packet; waiting for more to send would only delay it.
         stream.set_nodelay(true).map_err(failed)?;
@@ -103,7 +104,7 @@ impl ModbusSession {
         match self.context.call(request).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(exception)) => Err(refused(exception)),
-            Err(error) => Err(Fault::Link(error.to_string())),
+            Err(error) => Err(lost(&error)),
         }
     }
 }
@@ -146,6 +147,25 @@ fn confirms(request: &Request<'_>, answer: &Response) -> bool {
     }
 }
 
+/// A connection that does not carry a question and its answer.
+fn lost(error: &tokio_modbus::Error) -> Fault {
+    Fault::Link(match error {
+        tokio_modbus::Error::Transport(error) => words(error),
+        tokio_modbus::Error::Protocol(error) => error.to_string(),
+    })
+}
+
+/// What went wrong, for a person. Where nobody acknowledges what was sent, the kernel's word is that of TCP's user timeout, or that
+/// of a queue that has waited in vain: both say that the device is silent.
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            "timed out: nothing answers there; look whether the device has power and its network".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
 fn stranger(answer: &Response) -> Fault {
     Fault::Device(format!("the answer (function {}) does not belong to the request", answer.function_code()))
 }
@@ -184,6 +204,15 @@ mod tests {
         let many = Request::WriteMultipleRegisters(1, vec![1, 2].into());
         assert!(confirms(&many, &Response::WriteMultipleRegisters(1, 2)));
         assert!(!confirms(&many, &Response::WriteMultipleRegisters(1, 1)));
+    }
+
+    #[test]
+    fn a_silent_device_timed_out_whatever_the_kernel_calls_it() {
+        for kernels in [11, 110] {
+            let error = tokio_modbus::Error::Transport(io::Error::from_raw_os_error(kernels));
+            let Fault::Link(reason) = lost(&error) else { panic!("no lost link") };
+            assert!(reason.starts_with("timed out") && !reason.contains("os error"), "{reason}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Where a property's value is within its device.
 
-use framework::{Kind, Property, Refusal, Settings};
+use framework::{InvalidSetting, Kind, Property, Settings};
 
 use crate::encoding::{Encoding, Format, Scale};
 
@@ -63,22 +63,22 @@ impl Visitor {
     ///
     /// # Errors
     /// With the key and the cure.
-    pub fn read(property: &Property, settings: &Settings) -> Result<Self, Refusal> {
+    pub fn read(property: &Property, settings: &Settings) -> Result<Self, InvalidSetting> {
         let register = settings.text("register")?.unwrap_or_default();
         let table = Table::named(&register).ok_or_else(|| {
-            Refusal::new(format!(
+            InvalidSetting::new(format!(
                 "setting `register` is `{register}`; write CoilRegister, DiscreteInputRegister, InputRegister or \
                  HoldingRegister"
             ))
         })?;
         let offset = settings.whole("offset")?.unwrap_or(0);
         let offset = u16::try_from(offset).map_err(|_| {
-            Refusal::new(format!("setting `offset` is {offset}, which is not between 0 and 65535"))
+            InvalidSetting::new(format!("setting `offset` is {offset}, which is not between 0 and 65535"))
         })?;
         let limit = settings.whole("limit")?.unwrap_or(0);
         let limit =
             u16::try_from(limit).ok().filter(|limit| *limit <= REGISTERS_READ_MAX).ok_or_else(|| {
-                Refusal::new(format!(
+                InvalidSetting::new(format!(
                     "setting `limit` is {limit}, which is not between 1 and {REGISTERS_READ_MAX}"
                 ))
             })?;
@@ -100,14 +100,14 @@ impl Visitor {
             (words, format, swap_bytes, swap_words)
         };
         if u32::from(offset) + u32::from(count) > 65_536 {
-            return Err(Refusal::new(format!(
+            return Err(InvalidSetting::new(format!(
                 "`offset` {offset} and `limit` {count} go beyond the last address, 65535"
             )));
         }
         if property.writable && table == Table::HoldingRegisters && count > REGISTERS_WRITTEN_MAX {
             let sentence =
                 format!("setting `limit` is {count}; at most {REGISTERS_WRITTEN_MAX} can be written at once");
-            return Err(Refusal::new(sentence));
+            return Err(InvalidSetting::new(sentence));
         }
         let words = if table.is_bits() { 1 } else { count };
         Ok(Visitor {
@@ -119,17 +119,17 @@ impl Visitor {
     }
 }
 
-fn bits(kind: Kind, limit: Option<u16>) -> Result<u16, Refusal> {
+fn bits(kind: Kind, limit: Option<u16>) -> Result<u16, InvalidSetting> {
     let count = limit.unwrap_or(1);
     match kind {
         Kind::Bool if count != 1 => {
-            Err(Refusal::new(format!("setting `limit` is {count}; a BOOLEAN is one bit")))
+            Err(InvalidSetting::new(format!("setting `limit` is {count}; a BOOLEAN is one bit")))
         }
-        Kind::Text => Err(Refusal::new("a STRING is not in bits; use a register")),
+        Kind::Text => Err(InvalidSetting::new("a STRING is not in bits; use a register")),
         Kind::Int | Kind::Float | Kind::Double | Kind::Bool if count <= BITS_MAX => Ok(count),
-        Kind::Int | Kind::Float | Kind::Double | Kind::Bool => {
-            Err(Refusal::new(format!("setting `limit` is {count}; at most {BITS_MAX} bits make a number")))
-        }
+        Kind::Int | Kind::Float | Kind::Double | Kind::Bool => Err(InvalidSetting::new(format!(
+            "setting `limit` is {count}; at most {BITS_MAX} bits make a number"
+        ))),
     }
 }
 
@@ -138,10 +138,12 @@ fn registers(
     data_type: Option<&str>,
     limit: Option<u16>,
     signed: bool,
-) -> Result<(Format, u16), Refusal> {
+) -> Result<(Format, u16), InvalidSetting> {
     let whole = |words| {
         Format::whole(words, signed).ok_or_else(|| {
-            Refusal::new(format!("setting `limit` is {words}; a whole number is in 1, 2 or 4 registers"))
+            InvalidSetting::new(format!(
+                "setting `limit` is {words}; a whole number is in 1, 2 or 4 registers"
+            ))
         })
     };
     let format = match data_type {
@@ -156,7 +158,7 @@ fn registers(
         Some("string") => Format::Text,
         Some("int" | "integer" | "boolean" | "bool") => whole(limit.unwrap_or(1))?,
         Some(other) => {
-            return Err(Refusal::new(format!(
+            return Err(InvalidSetting::new(format!(
                 "setting `dataType` is `{other}`; write int16, uint16, int32, uint32, int64, uint64, float, double or \
                  string"
             )));
@@ -170,19 +172,19 @@ fn registers(
         },
     };
     if (kind == Kind::Text) != (format == Format::Text) {
-        return Err(Refusal::new(
+        return Err(InvalidSetting::new(
             "setting `dataType` and the property's type are not both text or both numbers",
         ));
     }
     match (format.words(), limit) {
         (Some(words), None) => Ok((format, words)),
         (Some(words), Some(limit)) if words == limit => Ok((format, words)),
-        (Some(words), Some(limit)) => {
-            Err(Refusal::new(format!("setting `limit` is {limit}; such a value is in {words} registers")))
-        }
+        (Some(words), Some(limit)) => Err(InvalidSetting::new(format!(
+            "setting `limit` is {limit}; such a value is in {words} registers"
+        ))),
         (None, Some(limit)) => Ok((format, limit)),
         (None, None) => {
-            Err(Refusal::new("setting `limit` is missing; a STRING needs its number of registers"))
+            Err(InvalidSetting::new("setting `limit` is missing; a STRING needs its number of registers"))
         }
     }
 }

@@ -141,9 +141,9 @@ async fn a_device_of_other_make_is_read_and_written() {
     let folder = tempfile::tempdir().unwrap();
     let edgecore = EdgeCore::at(folder.path());
     {
-        let mut book = edgecore.book.lock().unwrap();
-        book.models = vec![model("plc", modelled_ones)];
-        book.devices = vec![plc.clone()];
+        let mut objects = edgecore.objects.lock().unwrap();
+        objects.models = vec![model("plc", modelled_ones)];
+        objects.devices = vec![plc.clone()];
     }
     edgecore.start();
     let mut mapper = Mapper::start(folder.path(), Modbus);

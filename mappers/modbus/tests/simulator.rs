@@ -187,9 +187,9 @@ fn hand_out(edgecore: &EdgeCore, device: Device) {
         modelled("heating", "BOOLEAN", "ReadWrite"),
         modelled("works", "BOOLEAN", "ReadOnly"),
     ];
-    let mut book = edgecore.book.lock().unwrap();
-    book.models = vec![model("room", properties)];
-    book.devices = vec![device];
+    let mut objects = edgecore.objects.lock().unwrap();
+    objects.models = vec![model("room", properties)];
+    objects.devices = vec![device];
 }
 
 #[tokio::test]

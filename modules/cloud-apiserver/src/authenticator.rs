@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const TOKEN_MAX: usize = 16 << 10;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Claims {
+struct ServiceAccountClaims {
     iss: String,
     sub: String,
     aud: Vec<String>,
@@ -34,19 +34,19 @@ struct Claims {
     nbf: i64,
     jti: String,
     #[serde(rename = "kubernetes.io")]
-    bound: Bound,
+    bound: BoundObjects,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Bound {
+struct BoundObjects {
     namespace: String,
-    serviceaccount: Named,
+    serviceaccount: BoundReference,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pod: Option<Named>,
+    pod: Option<BoundReference>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Named {
+struct BoundReference {
     name: String,
     uid: String,
 }
@@ -113,11 +113,12 @@ impl Authenticator {
         validation.required_spec_claims.clear();
         validation.set_audience(audiences);
         validation.set_issuer(&[ISSUER]);
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.verify, &validation).ok()?.claims;
+        let claims =
+            jsonwebtoken::decode::<ServiceAccountClaims>(token, &self.verify, &validation).ok()?.claims;
         if !is_living(&claims, self.now()) {
             return None;
         }
-        let Bound { namespace, serviceaccount, pod } = claims.bound;
+        let BoundObjects { namespace, serviceaccount, pod } = claims.bound;
         self.is_there("serviceaccounts", &namespace, &serviceaccount).await.then_some(())?;
         if let Some(pod) = &pod {
             self.is_there("pods", &namespace, pod).await.then_some(())?;
@@ -147,7 +148,7 @@ impl Authenticator {
     }
 
     /// Whether the object that a token is bound to is still the same one.
-    async fn is_there(&self, resource: &str, namespace: &str, named: &Named) -> bool {
+    async fn is_there(&self, resource: &str, namespace: &str, named: &BoundReference) -> bool {
         let key = ObjectKey::new(resource, namespace, &*named.name);
         let Ok(Some(item)) = self.store.get(&key).await else { return false };
         serde_json::from_slice::<Value>(&item.json)
@@ -156,7 +157,7 @@ impl Authenticator {
 }
 
 /// Whether a token is good at `now`. This server made it, so it is not earlier than that: a clock that was set back refuses none.
-fn is_living(claims: &Claims, now: i64) -> bool {
+fn is_living(claims: &ServiceAccountClaims, now: i64) -> bool {
     claims.exp > now.max(claims.nbf)
 }
 
@@ -167,8 +168,8 @@ impl AccessControl for Authenticator {
         let exp = now.saturating_add(request.expiration_seconds.min(86_400));
         let audiences =
             if request.audiences.is_empty() { vec![ISSUER.to_owned()] } else { request.audiences.clone() };
-        let named = |(name, uid): &(String, String)| Named { name: name.clone(), uid: uid.clone() };
-        let claims = Claims {
+        let named = |(name, uid): &(String, String)| BoundReference { name: name.clone(), uid: uid.clone() };
+        let claims = ServiceAccountClaims {
             iss: ISSUER.to_owned(),
             sub: format!("system:serviceaccount:{}:{}", request.namespace, request.service_account),
             aud: audiences.clone(),
@@ -176,9 +177,9 @@ impl AccessControl for Authenticator {
             iat: now,
             nbf: now,
             jti: hex::encode((self.random)()),
-            bound: Bound {
+            bound: BoundObjects {
                 namespace: request.namespace.clone(),
-                serviceaccount: Named {
+                serviceaccount: BoundReference {
                     name: request.service_account.clone(),
                     uid: request.service_account_uid.clone(),
                 },
@@ -218,8 +219,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_refuses_no_token_and_one_that_has_ended_is_none() {
-        let named = || Named { name: "default".to_owned(), uid: "u".to_owned() };
-        let claims = Claims {
+        let named = || BoundReference { name: "default".to_owned(), uid: "u".to_owned() };
+        let claims = ServiceAccountClaims {
             iss: ISSUER.to_owned(),
             sub: String::new(),
             aud: Vec::new(),
@@ -227,7 +228,7 @@ mod tests {
             iat: 6_400,
             nbf: 6_400,
             jti: String::new(),
-            bound: Bound { namespace: "default".to_owned(), serviceaccount: named(), pod: None },
+            bound: BoundObjects { namespace: "default".to_owned(), serviceaccount: named(), pod: None },
         };
         for now in [0, 2_800, 6_400, 9_999] {
             assert!(is_living(&claims, now), "{now}");

@@ -1,5 +1,7 @@
 //! Named events: each is one log line and one counter.
 
+use std::time::Duration;
+
 use apimachinery::NamespacedName;
 use beehive::{Env, Metrics};
 
@@ -14,6 +16,16 @@ pub(crate) fn connection(metrics: &Metrics, event: https::Event) {
         https::Event::AcceptFailed => "apiserver_accept_failed",
     };
     metrics.add(name, 1);
+}
+
+/// A request kept the API's one thread: nobody else was answered meanwhile.
+pub(crate) fn thread_kept(metrics: &Metrics, request: &str, kept: Duration) {
+    metrics.add("apiserver_thread_kept", 1);
+    tracing::warn!(
+        request,
+        seconds = kept.as_secs(),
+        "a request kept the API's thread, and everybody else waiting"
+    );
 }
 
 /// A controller could not bring an object to its desired state; it tries again after a back-off.
@@ -40,6 +52,12 @@ pub(crate) fn requests_unanswered(env: &Env, controller: &str) {
         controller,
         "requests from before the restart are not answered yet; the controller lists without them"
     );
+}
+
+/// An object is there and could not be read: what was known of it stays. Once until that changes.
+pub(crate) fn object_unreadable(env: &Env, resource: &str, object: &NamespacedName, why: &str) {
+    env.count("apiserver_object_unreadable");
+    tracing::warn!(resource, %object, why, "the object cannot be read; what was known of it stays");
 }
 
 /// A watch was interrupted; it goes on or lists again by itself.

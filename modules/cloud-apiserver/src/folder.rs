@@ -4,7 +4,7 @@
 //! files and of the folder, and that nobody else can exchange a folder above. So this is checked at each start, also
 //! when the folder was there before: what can be repaired is repaired and said, what cannot is refused.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -31,6 +31,14 @@ pub enum FolderError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// Another cloudcore runs on it: two would each have a truth of their own.
+    #[error(
+        "`{path}` is in use by another cloudcore; stop that one or give this one a --standalone-dir of its own"
+    )]
+    InUse {
+        /// Where.
+        path: PathBuf,
     },
     /// Somebody else could read or exchange what is in it, and that is not repaired here.
     #[error("`{path}` {what}: {cure}")]
@@ -59,11 +67,35 @@ fn own_uid() -> Result<u32, FolderError> {
     Ok(fs::metadata(path).map_err(at("look at", path))?.uid())
 }
 
-/// Makes `folder` or repairs it, and every file in it. Answers sentences about what was repaired.
+/// A folder that is this process's alone, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// Locks the folder. The lock goes with the process, however that ends.
+fn lock(folder: &Path) -> Result<Lock, FolderError> {
+    let path = folder.join("lock");
+    let mut how = OpenOptions::new();
+    how.write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = how.open(&path).map_err(at("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(FolderError::InUse { path: folder.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(at("lock", &path)(error)),
+    }
+}
+
+/// Makes `folder` or repairs it, locks it, and repairs every file in it. Answers the lock, and sentences about what was
+/// repaired. Nothing in a folder that another process has is touched.
 ///
 /// # Errors
 /// See [`FolderError`].
-pub(crate) fn secure(folder: &Path) -> Result<Vec<String>, FolderError> {
+pub(crate) fn open(folder: &Path) -> Result<(Lock, Vec<String>), FolderError> {
     let uid = own_uid()?;
     let folder = std::path::absolute(folder).map_err(at("find", folder))?;
     check_above(&folder, uid)?;
@@ -87,11 +119,12 @@ pub(crate) fn secure(folder: &Path) -> Result<Vec<String>, FolderError> {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).map_err(at("protect", &folder))?;
         repaired.push(format!("`{}` had mode {mode:04o} and has 0700 now", folder.display()));
     }
+    let lock = lock(&folder)?;
     for entry in fs::read_dir(&folder).map_err(at("read", &folder))? {
         let path = entry.map_err(at("read", &folder))?.path();
         repaired.extend(secure_file(&path, uid)?);
     }
-    Ok(repaired)
+    Ok((lock, repaired))
 }
 
 /// Whoever may write into a folder above can put another folder into this one's place. Symlinks on the way count by
@@ -176,6 +209,24 @@ mod tests {
 
     fn chmod(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn secure(folder: &Path) -> Result<Vec<String>, FolderError> {
+        open(folder).map(|(_, repaired)| repaired)
+    }
+
+    #[test]
+    fn a_folder_is_of_one_process_at_a_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("data");
+        let (lock, _) = open(&folder).unwrap();
+        fs::write(folder.join("api.db-wal"), "x").unwrap();
+        chmod(&folder.join("api.db-wal"), 0o644);
+        assert!(refusal(&folder).contains("is in use by another cloudcore; stop that one"));
+        assert_eq!(mode(&folder.join("api.db-wal")), 0o644, "what another has is not touched");
+        drop(lock);
+        assert_eq!(secure(&folder).unwrap().len(), 1);
+        assert_eq!(mode(&folder.join("lock")), 0o600);
     }
 
     fn refusal(folder: &Path) -> String {

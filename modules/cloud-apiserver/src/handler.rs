@@ -1,12 +1,13 @@
 //! What is asked over HTTPS: credentials, permissions, bodies, and then the rules.
 //!
 //! Nothing of a body is read before its sender is known and allowed. What a client makes the server hold is bounded: by
-//! the server's limits its connections and how long it may be silent or not read, by [`Quota`] the bytes of bodies and of
+//! the server's limits its connections and how long it may be silent or not read, by [`ByteQuota`] the bytes of bodies and of
 //! answers that it does not take.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use beehive::Metrics;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -21,11 +22,13 @@ use kubeapi::{Api, ApiError, Attributes, BODY_MAX, Body, User};
 use crate::access::AccessControl as _;
 use crate::answer::reply;
 use crate::authenticator::Authenticator;
-use crate::impersonate::{self, Refused};
+use crate::events;
+use crate::impersonate::{self, ImpersonationError};
 use crate::kubelets::{self, Kubelets, Wanted};
-use crate::quota::{Held, Quota};
+use crate::quota::{ByteQuota, BytesPermit};
 use crate::rbac;
 use crate::store::SqliteStore;
+use crate::untaken::UntakenLines;
 
 /// 60 s for the body of a request, with the wait for its room.
 const BODY_WITHIN: Duration = Duration::from_secs(60);
@@ -39,6 +42,11 @@ const ANSWERS: (usize, usize) = (64 << 20, 192 << 20);
 /// 64 KiB: longer answers are counted until they are taken, and are sent in pieces of it.
 const PIECE: usize = 64 << 10;
 
+/// 10 s: a request that keeps the API's one thread for so long is named.
+const KEPT_FOR: Duration = Duration::from_secs(10);
+/// 256 characters of its path.
+const PATH_SHOWN: usize = 256;
+
 /// What a user hears whose answers are too many.
 const UNTAKEN: &str =
     "earlier answers are not ready or have not been taken yet: read them, or list in pages (limit)";
@@ -50,6 +58,7 @@ pub(crate) struct ApiHandler {
     authenticator: Arc<Authenticator>,
     quotas: Arc<Quotas>,
     kubelets: Kubelets,
+    metrics: Metrics,
 }
 
 struct Quotas {
@@ -59,13 +68,16 @@ struct Quotas {
 }
 
 struct UserQuotas {
-    bodies: Quota,
-    answers: Quota,
+    bodies: ByteQuota,
+    answers: Arc<ByteQuota>,
+    untaken: Arc<UntakenLines>,
 }
 
 impl UserQuotas {
     fn new() -> Self {
-        UserQuotas { bodies: Quota::new(BODIES.0, BODIES.1), answers: Quota::new(ANSWERS.0, ANSWERS.1) }
+        let answers = Arc::new(ByteQuota::new(ANSWERS.0, ANSWERS.1));
+        let untaken = UntakenLines::new(Arc::clone(&answers), PIECE);
+        UserQuotas { bodies: ByteQuota::new(BODIES.0, BODIES.1), answers, untaken }
     }
 }
 
@@ -77,14 +89,33 @@ impl Quotas {
 
 impl Handler for ApiHandler {
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
-        self.answer(request, peer).await
+        let path: String = request.uri().path().chars().take(PATH_SHOWN).collect();
+        let what = format!("{} {}", request.method(), path.escape_debug());
+        let clock = self.authenticator.clock();
+        let mut answer = std::pin::pin!(self.answer(request, peer));
+        // Each look at a request has the thread to itself: one that keeps it keeps all others waiting.
+        std::future::poll_fn(|cx| {
+            let began = clock.now();
+            let polled = answer.as_mut().poll(cx);
+            let kept = clock.now().since(began);
+            if kept >= KEPT_FOR {
+                events::thread_kept(&self.metrics, &what, kept);
+            }
+            polled
+        })
+        .await
     }
 }
 
 impl ApiHandler {
-    pub(crate) fn new(api: Api<SqliteStore>, authenticator: Arc<Authenticator>, kubelets: Kubelets) -> Self {
+    pub(crate) fn new(
+        api: Api<SqliteStore>,
+        authenticator: Arc<Authenticator>,
+        kubelets: Kubelets,
+        metrics: Metrics,
+    ) -> Self {
         let quotas = Quotas { masters: UserQuotas::new(), others: UserQuotas::new() };
-        ApiHandler { api, authenticator, quotas: Arc::new(quotas), kubelets }
+        ApiHandler { api, authenticator, quotas: Arc::new(quotas), kubelets, metrics }
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
@@ -115,10 +146,10 @@ impl ApiHandler {
         let payer = user.clone();
         let user = match impersonate::acting(&self.authenticator, &parts.headers, &user).await {
             Ok(other) => other.unwrap_or(user),
-            Err(Refused::Missing(right)) => {
+            Err(ImpersonationError::Missing(right)) => {
                 return closing(reply(ApiError::forbidden(rbac::refusal(&user, &right)).to_response()));
             }
-            Err(Refused::Headers(what)) => {
+            Err(ImpersonationError::Headers(what)) => {
                 return closing(reply(ApiError::bad_request(format!("impersonation: {what}")).to_response()));
             }
         };
@@ -142,7 +173,7 @@ impl ApiHandler {
         // Before anything is read or built for it.
         let weight = self.api.reader().weight(&wanted, parts.uri.query());
         let held =
-            match (weight > PIECE).then(|| self.quotas.of(&payer).answers.try_hold(&payer.name, weight)) {
+            match (weight > PIECE).then(|| self.quotas.of(&payer).answers.try_acquire(&payer.name, weight)) {
                 Some(None) => return closing(busy(UNTAKEN)),
                 Some(held) => held,
                 None => None,
@@ -158,21 +189,23 @@ impl ApiHandler {
                         () = stopping => {}
                     }
                 };
-                reply(Response::from_parts(parts, Body::Stream(lines.take_until(ends).boxed())))
+                let untaken =
+                    self.quotas.of(&payer).untaken.lines(&payer.name, lines.take_until(ends).boxed());
+                reply(Response::from_parts(parts, Body::Stream(untaken)))
             }
             (parts, body) => self.counted(Response::from_parts(parts, body), &payer, held),
         }
     }
 
     /// The whole body, and its room, which is held until the answer is there.
-    async fn body(&self, body: Incoming, payer: &User) -> Result<(Bytes, Option<Held>), Answer> {
+    async fn body(&self, body: Incoming, payer: &User) -> Result<(Bytes, Option<BytesPermit>), Answer> {
         let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
         if declared == Some(0) {
             return Ok((Bytes::new(), None));
         }
         let bytes = declared.map_or(BODY_MAX, |bytes| bytes.min(BODY_MAX));
         let read = async {
-            let room = self.quotas.of(payer).bodies.hold(&payer.name, bytes).await;
+            let room = self.quotas.of(payer).bodies.acquire(&payer.name, bytes).await;
             (room, Limited::new(body, BODY_MAX).collect().await)
         };
         let late = self.authenticator.clock().sleep(BODY_WITHIN);
@@ -194,7 +227,7 @@ impl ApiHandler {
     }
 
     /// A long answer counts as the user's until it is taken. `held` is what a list has already for what it looked at.
-    fn counted(&self, answer: Response<Body>, payer: &User, held: Option<Held>) -> Answer {
+    fn counted(&self, answer: Response<Body>, payer: &User, held: Option<BytesPermit>) -> Answer {
         let length = match answer.body() {
             Body::Whole(bytes) if bytes.len() > PIECE => bytes.len(),
             Body::Whole(_) | Body::Stream(_) => return reply(answer),
@@ -204,7 +237,7 @@ impl ApiHandler {
                 held.keep(length);
                 Some(held)
             }
-            None => self.quotas.of(payer).answers.try_hold(&payer.name, length),
+            None => self.quotas.of(payer).answers.try_acquire(&payer.name, length),
         };
         let Some(room) = held else { return closing(busy(UNTAKEN)) };
         let (mut parts, body) = answer.into_parts();

@@ -15,7 +15,7 @@ const AUTHENTICATION: &str = "authentication.k8s.io";
 
 /// Why a request does not act as somebody else.
 #[derive(Debug)]
-pub(crate) enum Refused {
+pub(crate) enum ImpersonationError {
     /// The right that is missing.
     Missing(Box<Attributes>),
     /// The headers say nobody that could be acted as.
@@ -23,7 +23,7 @@ pub(crate) enum Refused {
 }
 
 /// What the headers ask for. Whoever says one of them and is not understood must not go on as himself.
-struct Wish {
+struct ImpersonatedUser {
     name: String,
     groups: Vec<String>,
     uid: String,
@@ -31,7 +31,7 @@ struct Wish {
     extras: Vec<(String, String)>,
 }
 
-fn wish(headers: &HeaderMap) -> Result<Option<Wish>, String> {
+fn impersonated_user(headers: &HeaderMap) -> Result<Option<ImpersonatedUser>, String> {
     let of = |wanted: &str| -> Result<Vec<String>, String> {
         let values = headers.get_all(wanted).iter();
         values
@@ -57,7 +57,7 @@ fn wish(headers: &HeaderMap) -> Result<Option<Wish>, String> {
     }
     let uid = uids.into_iter().next().unwrap_or_default();
     match names.pop() {
-        Some(name) => Ok(Some(Wish { name, groups, uid, extras })),
+        Some(name) => Ok(Some(ImpersonatedUser { name, groups, uid, extras })),
         None if groups.is_empty() && extras.is_empty() && uid.is_empty() => Ok(None),
         None => Err("groups, an id or extras without an Impersonate-User".to_owned()),
     }
@@ -68,8 +68,10 @@ pub(crate) async fn acting(
     authenticator: &Authenticator,
     headers: &HeaderMap,
     user: &User,
-) -> Result<Option<User>, Refused> {
-    let Some(Wish { name, mut groups, uid, extras }) = wish(headers).map_err(Refused::Headers)? else {
+) -> Result<Option<User>, ImpersonationError> {
+    let Some(ImpersonatedUser { name, mut groups, uid, extras }) =
+        impersonated_user(headers).map_err(ImpersonationError::Headers)?
+    else {
         return Ok(None);
     };
     let account = name.strip_prefix(ACCOUNT).and_then(|account| account.split_once(':'));
@@ -92,7 +94,7 @@ pub(crate) async fn acting(
     }
     for right in rights {
         if !authenticator.authorize(user, &right).await {
-            return Err(Refused::Missing(right));
+            return Err(ImpersonationError::Missing(right));
         }
     }
     if let Some((namespace, _)) = account
@@ -129,9 +131,11 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        match wish(&map) {
+        match impersonated_user(&map) {
             Err(what) => what,
-            Ok(wish) => panic!("{:?}", wish.map(|wish| wish.name)),
+            Ok(impersonated_user) => {
+                panic!("{:?}", impersonated_user.map(|impersonated_user| impersonated_user.name))
+            }
         }
     }
 
@@ -147,6 +151,6 @@ mod tests {
             .chain(std::iter::repeat_n(("impersonate-group", &b"g"[..]), GROUPS_MAX + 1))
             .collect();
         assert!(refused(&many).contains("at the most"));
-        assert!(wish(&HeaderMap::new()).unwrap().is_none());
+        assert!(impersonated_user(&HeaderMap::new()).unwrap().is_none());
     }
 }

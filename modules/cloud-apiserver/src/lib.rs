@@ -47,10 +47,11 @@ mod standalone;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod untaken;
 
 pub use access::{AccessControl, TokenRequest};
 pub use actor::ApiServerMsg;
 pub use admission::ClusterPolicy;
 pub use error::StartError;
 pub use folder::FolderError;
-pub use standalone::{Mailboxes, Running, Settings, StandAlone, actors, mailboxes, start};
+pub use standalone::{Running, Settings, StandAlone, StandAloneMailboxes, actors, mailboxes, start};

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const UNIT: usize = 1024;
 
 /// A number of bytes for each user, and one for all of them together.
-pub(crate) struct Quota {
+pub(crate) struct ByteQuota {
     per_user: usize,
     all: usize,
     total: Arc<Semaphore>,
@@ -17,12 +17,12 @@ pub(crate) struct Quota {
 }
 
 /// Bytes that are held until it is dropped.
-pub(crate) struct Held {
+pub(crate) struct BytesPermit {
     own: OwnedSemaphorePermit,
     total: OwnedSemaphorePermit,
 }
 
-impl Held {
+impl BytesPermit {
     /// Gives back what is more than `bytes`.
     pub(crate) fn keep(&mut self, bytes: usize) {
         let units = bytes.div_ceil(UNIT);
@@ -33,11 +33,11 @@ impl Held {
     }
 }
 
-impl Quota {
+impl ByteQuota {
     /// In bytes.
     pub(crate) fn new(per_user: usize, all: usize) -> Self {
         let (per_user, all) = (per_user / UNIT, all / UNIT);
-        Quota { per_user, all, total: Arc::new(Semaphore::new(all)), users: Mutex::default() }
+        ByteQuota { per_user, all, total: Arc::new(Semaphore::new(all)), users: Mutex::default() }
     }
 
     fn of(&self, user: &str) -> Arc<Semaphore> {
@@ -55,19 +55,19 @@ impl Quota {
     }
 
     /// Waits until `user` may hold so many bytes.
-    pub(crate) async fn hold(&self, user: &str, bytes: usize) -> Option<Held> {
+    pub(crate) async fn acquire(&self, user: &str, bytes: usize) -> Option<BytesPermit> {
         let units = self.units(bytes);
         let own = self.of(user).acquire_many_owned(units).await.ok()?;
         let total = Arc::clone(&self.total).acquire_many_owned(units).await.ok()?;
-        Some(Held { own, total })
+        Some(BytesPermit { own, total })
     }
 
     /// The same now or not at all.
-    pub(crate) fn try_hold(&self, user: &str, bytes: usize) -> Option<Held> {
+    pub(crate) fn try_acquire(&self, user: &str, bytes: usize) -> Option<BytesPermit> {
         let units = self.units(bytes);
         let own = self.of(user).try_acquire_many_owned(units).ok()?;
         let total = Arc::clone(&self.total).try_acquire_many_owned(units).ok()?;
-        Some(Held { own, total })
+        Some(BytesPermit { own, total })
     }
 }
 
@@ -77,20 +77,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_user_holds_no_more_than_his_share() {
-        let quota = Quota::new(4096, 8192);
-        let first = quota.try_hold("a", 4000).unwrap();
-        assert!(quota.try_hold("a", 1).is_none());
-        let second = quota.hold("b", 1 << 30).await.unwrap();
+        let quota = ByteQuota::new(4096, 8192);
+        let first = quota.try_acquire("a", 4000).unwrap();
+        assert!(quota.try_acquire("a", 1).is_none());
+        let second = quota.acquire("b", 1 << 30).await.unwrap();
         // All is taken, whoever asks.
-        assert!(quota.try_hold("c", 1).is_none());
+        assert!(quota.try_acquire("c", 1).is_none());
         drop(first);
-        assert!(quota.try_hold("c", 4096).is_some());
+        assert!(quota.try_acquire("c", 4096).is_some());
         // Who needs less than he thought gives back.
         let mut less = second;
         less.keep(1000);
-        assert!(quota.try_hold("b", 3072).is_some() && quota.try_hold("b", 3073).is_none());
+        assert!(quota.try_acquire("b", 3072).is_some() && quota.try_acquire("b", 3073).is_none());
         drop(less);
-        assert!(quota.try_hold("a", 1).is_some());
+        assert!(quota.try_acquire("a", 1).is_some());
         assert_eq!(quota.users.lock().unwrap().len(), 1);
     }
 }

@@ -11,7 +11,7 @@ use https::{ClientCertificates, Port, Tls};
 use jiff::Timestamp;
 use kubeapi::{Api, Options, VersionInfo};
 use nodecalls::NodeCalls;
-use pki::Reach;
+use pki::SubjectAltNames;
 
 use crate::access::AccessControl;
 use crate::actor::{ApiServer, ApiServerMsg};
@@ -42,7 +42,7 @@ pub struct Settings {
     /// Addresses and names under which it is reached, beside those of this host.
     pub advertise: Vec<String>,
     /// What the controllers go by.
-    pub controllers: controllers::Settings,
+    pub controllers: controllers::ControllerSettings,
 }
 
 impl Default for Settings {
@@ -51,7 +51,7 @@ impl Default for Settings {
             listen: ([127, 0, 0, 1], 6443).into(),
             data_dir: PathBuf::from("/var/lib/kubehive"),
             advertise: Vec::new(),
-            controllers: controllers::Settings::default(),
+            controllers: controllers::ControllerSettings::default(),
         }
     }
 }
@@ -62,10 +62,12 @@ pub struct StandAlone {
     port: Rc<Port>,
     tls: Tls,
     kubeconfig: PathBuf,
+    store: Arc<SqliteStore>,
+    kubeconfig_text: String,
     api: Api<SqliteStore>,
     handler: ApiHandler,
     kubelets: Kubelets,
-    controllers: controllers::Settings,
+    controllers: controllers::ControllerSettings,
 }
 
 impl StandAlone {
@@ -74,14 +76,15 @@ impl StandAlone {
     /// # Errors
     /// See [`StartError`].
     pub async fn open(settings: Settings, env: &Env) -> Result<Self, StartError> {
-        for repaired in folder::secure(&settings.data_dir)? {
+        let (lock, repaired) = folder::open(&settings.data_dir)?;
+        for repaired in repaired {
             tracing::warn!("{repaired}");
         }
         let keys = Keys::load(&settings.data_dir, env)?;
         let database = settings.data_dir.join("api.db");
         // SQLite gives its log and its shared memory the mode of the database.
         folder::make_private(&database)?;
-        let store = Arc::new(SqliteStore::open(&database)?);
+        let store = Arc::new(SqliteStore::open(&database)?.locked(lock));
         let (clock, random) = (env.clock(), Arc::from(env.id_source()));
         let authenticator = Authenticator::new(
             Arc::clone(&store),
@@ -105,7 +108,7 @@ impl StandAlone {
         };
         let access = Arc::clone(&authenticator) as Arc<dyn AccessControl>;
         let policy = ClusterPolicy::new(Arc::clone(&store), access, Arc::clone(&options.random));
-        let api = Api::new(store, options, Arc::new(policy));
+        let api = Api::new(Arc::clone(&store), options, Arc::new(policy));
         bootstrap::run(&api).await.map_err(StartError::Bootstrap)?;
 
         let port = Port::bind(settings.listen)
@@ -115,12 +118,24 @@ impl StandAlone {
         let host = if address.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address.ip() };
         let server = format!("https://{}", SocketAddr::new(host, address.port()));
         let kubeconfig = settings.data_dir.join("admin.kubeconfig");
-        keys::write(&kubeconfig, &keys::kubeconfig(&server, &keys.authority, &keys.admin_token))?;
-        let controllers =
-            controllers::Settings { ca_pem: keys.authority.cert_pem().to_owned(), ..settings.controllers };
+        let kubeconfig_text = keys::kubeconfig(&server, &keys.authority, &keys.admin_token);
+        let controllers = controllers::ControllerSettings {
+            ca_pem: keys.authority.cert_pem().to_owned(),
+            ..settings.controllers
+        };
         let kubelets = Kubelets::default();
-        let handler = ApiHandler::new(api.clone(), authenticator, kubelets.clone());
-        Ok(StandAlone { port: Rc::new(port), tls, kubeconfig, api, handler, kubelets, controllers })
+        let handler = ApiHandler::new(api.clone(), authenticator, kubelets.clone(), env.metrics().clone());
+        Ok(StandAlone {
+            port: Rc::new(port),
+            tls,
+            kubeconfig,
+            kubeconfig_text,
+            store,
+            api,
+            handler,
+            kubelets,
+            controllers,
+        })
     }
 
     /// Where it listens.
@@ -128,7 +143,7 @@ impl StandAlone {
         self.port.address()
     }
 
-    /// The admin's kubeconfig.
+    /// Where the admin's kubeconfig is, once it was written.
     pub fn kubeconfig_path(&self) -> &Path {
         &self.kubeconfig
     }
@@ -138,6 +153,15 @@ impl StandAlone {
         self.kubelets.set(calls);
     }
 
+    /// Writes the admin's kubeconfig. Whoever starts the daemon does so when nothing can go wrong any more: one that a start
+    /// that failed left behind would name a server that is not there.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_kubeconfig(&self) -> Result<(), StartError> {
+        Ok(keys::write(&self.kubeconfig, &self.kubeconfig_text)?)
+    }
+
     /// A client inside this process, as `system:masters`.
     pub fn client(&self) -> kube::Client {
         client_of(&self.api, bootstrap::loopback())
@@ -145,22 +169,23 @@ impl StandAlone {
 }
 
 /// The mailboxes of its actors.
-pub struct Mailboxes {
+pub struct StandAloneMailboxes {
     /// The API server's: for a fault on purpose.
     pub api_server: Mailbox<ApiServerMsg>,
     controller_manager: Mailbox<ControllerManagerMsg>,
 }
 
 /// Registers its mailboxes: an API server and a controller manager, whom nobody tells anything.
-pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
+pub fn mailboxes(hive: &mut Hive) -> StandAloneMailboxes {
     let api_server = hive.mailbox(API_SERVER, Capacity::new(1, "its server ends once"));
     let controller_manager = hive.mailbox(CONTROLLER_MANAGER, Capacity::new(1, "nobody tells it anything"));
     controllers::declare_children(hive, CONTROLLER_MANAGER);
-    Mailboxes { api_server, controller_manager }
+    StandAloneMailboxes { api_server, controller_manager }
 }
 
-/// Makes its actors.
-pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, api: &StandAlone) {
+/// Makes its actors. They cannot go on without the writer of its database, and no one makes another: the daemon ends with it.
+pub fn actors(hive: &mut Hive, mailboxes: StandAloneMailboxes, api: &StandAlone) {
+    hive.depend_on(api.store.writer_ended());
     let (port, tls, handler) = (Rc::clone(&api.port), api.tls.clone(), api.handler.clone());
     hive.supervise(mailboxes.api_server, Policy::default(), move || {
         ApiServer::new(Rc::clone(&port), tls.clone(), handler.clone())
@@ -185,6 +210,7 @@ pub async fn start(settings: Settings, env: Env) -> Result<Running, StartError> 
     let mailboxes = mailboxes(&mut hive);
     actors(&mut hive, mailboxes, &api);
     hive.open()?;
+    api.write_kubeconfig()?;
     Ok(Running { api, hive })
 }
 
@@ -241,8 +267,33 @@ fn tls(keys: &Keys, advertise: &[String], env: &Env) -> Result<Tls, StartError> 
     }
     let (issued, key) = keys
         .authority
-        .server(&Reach { addresses, names }, env.wall(), SERVER_LIFE, env.random_id())
+        .server(&SubjectAltNames { addresses, names }, env.wall(), SERVER_LIFE, env.random_id())
         .map_err(|error| certificate(&error))?;
     let chain = format!("{}{}", issued.pem, keys.authority.cert_pem());
     Tls::also_tls12(&chain, &key, &ClientCertificates::NotAsked).map_err(|error| certificate(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_rt::test]
+    async fn the_daemon_ends_with_the_writer_of_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: folder.path().join("api"),
+            ..Settings::default()
+        };
+        let env = Env::real();
+        let mut api = StandAlone::open(settings, &env).await.unwrap();
+        let store = SqliteStore::open(&folder.path().join("other.db")).unwrap();
+        api.store = Arc::new(store.with_a_dead_writer());
+        let mut hive = Hive::new("apiserver", env);
+        let mailboxes = mailboxes(&mut hive);
+        actors(&mut hive, mailboxes, &api);
+        hive.open().unwrap();
+        assert_eq!(hive.gave_up().await, "the thread `api-writer` panicked: a test planned it");
+        hive.shutdown(Duration::from_secs(5)).await;
+    }
 }

@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use crate::access::{AccessControl, TokenRequest};
 use crate::admission::ClusterPolicy;
-use crate::store::{BOUNDS, Bounds, SqliteStore};
+use crate::store::{BOUNDS, SqliteStore, StoreBounds};
 use crate::{bootstrap, controllers, loopback};
 
-struct Everybody;
+struct AllowAll;
 
-impl AccessControl for Everybody {
+impl AccessControl for AllowAll {
     fn mint_token(&self, _: &TokenRequest) -> Result<(String, Vec<String>, Timestamp), String> {
         Err("none here".to_owned())
     }
@@ -37,7 +37,7 @@ struct Small {
 }
 
 impl Small {
-    async fn new(bounds: Bounds) -> Small {
+    async fn new(bounds: StoreBounds) -> Small {
         let temp = tempfile::tempdir().unwrap();
         let store = SqliteStore::bounded(&temp.path().join("api.db"), bounds).unwrap();
         let env = Env::real();
@@ -50,7 +50,7 @@ impl Small {
         };
         let store = Arc::new(store);
         let random = Arc::clone(&options.random);
-        let policy = ClusterPolicy::new(Arc::clone(&store), Arc::new(Everybody), random);
+        let policy = ClusterPolicy::new(Arc::clone(&store), Arc::new(AllowAll), random);
         let api = Api::new(store, options, Arc::new(policy));
         bootstrap::run(&api).await.unwrap();
         Small { api, env, _temp: temp }
@@ -87,7 +87,7 @@ fn maps(namespace: &str) -> String {
 
 #[tokio::test]
 async fn one_tenant_does_not_fill_the_store() {
-    let bounds = Bounds { object_bytes: 400_000, reserve: 100_000, space_bytes: 100_000, ..BOUNDS };
+    let bounds = StoreBounds { object_bytes: 400_000, reserve: 100_000, space_bytes: 100_000, ..BOUNDS };
     let small = Small::new(bounds).await;
     let spaces = ["default", "b", "c", "d", "e"];
     for space in &spaces[1..] {
@@ -137,11 +137,11 @@ async fn one_tenant_does_not_fill_the_store() {
 
 #[actix_rt::test]
 async fn a_replica_set_without_end_ends() {
-    let small = Small::new(Bounds { pods: 20, space_objects: 60, ..BOUNDS }).await;
-    let settings = controllers::Settings {
+    let small = Small::new(StoreBounds { pods: 20, space_objects: 60, ..BOUNDS }).await;
+    let settings = controllers::ControllerSettings {
         retry_first: Duration::from_millis(10),
         retry_most: Duration::from_millis(100),
-        ..controllers::Settings::default()
+        ..controllers::ControllerSettings::default()
     };
     let client = loopback::client_of(&small.api, bootstrap::controllers());
     let mut hive = Hive::new("controllers", small.env.clone());

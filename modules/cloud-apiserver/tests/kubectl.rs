@@ -10,19 +10,19 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-struct Bench {
+struct Fixture {
     running: Running,
     folder: PathBuf,
     _temp: tempfile::TempDir,
 }
 
-impl Bench {
-    async fn new() -> Bench {
+impl Fixture {
+    async fn new() -> Fixture {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path().to_owned();
         let settings =
             Settings { listen: ([127, 0, 0, 1], 0).into(), data_dir: folder.clone(), ..Settings::default() };
-        Bench { running: start(settings, Env::real()).await.unwrap(), folder, _temp: temp }
+        Fixture { running: start(settings, Env::real()).await.unwrap(), folder, _temp: temp }
     }
 
     /// What kubectl printed; it has to succeed.
@@ -62,13 +62,13 @@ async fn kubectl(config: &Path, home: &Path, args: &[&str], input: &str) -> (boo
     (output.status.success(), text(&output.stdout), text(&output.stderr))
 }
 
-fn run(test: impl AsyncFnOnce(Bench)) {
+fn run(test: impl AsyncFnOnce(Fixture)) {
     // The test installs nothing; it says what is missing.
     assert!(
         Command::new("kubectl").arg("version").arg("--client").output().is_ok(),
         "kubectl is not installed"
     );
-    actix_rt::System::new().block_on(async { test(Bench::new().await).await });
+    actix_rt::System::new().block_on(async { test(Fixture::new().await).await });
 }
 
 const DEPLOYMENT: &str = r#"
@@ -87,70 +87,70 @@ spec:
 
 #[test]
 fn kubectl_gets_applies_changes_and_deletes() {
-    run(async |bench| {
-        let out = bench.kubectl(&["get", "namespaces"]).await;
+    run(async |fixture| {
+        let out = fixture.kubectl(&["get", "namespaces"]).await;
         for name in ["NAME", "STATUS", "default", "kube-system", "Active"] {
             assert!(out.contains(name), "{out}");
         }
-        assert_eq!(bench.apply(DEPLOYMENT).await, "deployment.apps/web created\n");
-        assert_eq!(bench.apply(DEPLOYMENT).await, "deployment.apps/web unchanged\n");
+        assert_eq!(fixture.apply(DEPLOYMENT).await, "deployment.apps/web created\n");
+        assert_eq!(fixture.apply(DEPLOYMENT).await, "deployment.apps/web unchanged\n");
         let changed = DEPLOYMENT.replace("busybox:1", "busybox:2");
-        assert_eq!(bench.apply(&changed).await, "deployment.apps/web configured\n");
+        assert_eq!(fixture.apply(&changed).await, "deployment.apps/web configured\n");
         let image = ["get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}"];
-        assert_eq!(bench.kubectl(&image).await, "busybox:2");
-        let out = bench.kubectl(&["get", "deploy", "-o", "wide"]).await;
+        assert_eq!(fixture.kubectl(&image).await, "busybox:2");
+        let out = fixture.kubectl(&["get", "deploy", "-o", "wide"]).await;
         assert!(out.contains("UP-TO-DATE") && out.contains("busybox:2") && out.contains("app=web"), "{out}");
-        bench.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: cm}, data: {a: '1'}}").await;
-        bench.kubectl(&["patch", "configmap", "cm", "-p", r#"{"data":{"b":"2"}}"#]).await;
-        bench.kubectl(&["label", "configmap", "cm", "tier=x"]).await;
-        bench.kubectl(&["annotate", "configmap", "cm", "note=y"]).await;
-        let out = bench.kubectl(&["get", "cm", "-l", "tier in (x)", "-o", "yaml"]).await;
+        fixture.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: cm}, data: {a: '1'}}").await;
+        fixture.kubectl(&["patch", "configmap", "cm", "-p", r#"{"data":{"b":"2"}}"#]).await;
+        fixture.kubectl(&["label", "configmap", "cm", "tier=x"]).await;
+        fixture.kubectl(&["annotate", "configmap", "cm", "note=y"]).await;
+        let out = fixture.kubectl(&["get", "cm", "-l", "tier in (x)", "-o", "yaml"]).await;
         for part in ["b: \"2\"", "note: \"y\"", "kind: ConfigMap"] {
             assert!(out.contains(part), "{out}");
         }
-        let out = bench.kubectl(&["get", "cm", "cm", "-o", "json"]).await;
+        let out = fixture.kubectl(&["get", "cm", "cm", "-o", "json"]).await;
         assert!(out.contains("\"tier\": \"x\""), "{out}");
-        let out = bench.kubectl(&["describe", "configmap", "cm"]).await;
+        let out = fixture.kubectl(&["describe", "configmap", "cm"]).await;
         assert!(out.contains("Data") && out.contains("BinaryData"), "{out}");
-        let out = bench.kubectl(&["scale", "deployment", "web", "--replicas=0"]).await;
+        let out = fixture.kubectl(&["scale", "deployment", "web", "--replicas=0"]).await;
         assert_eq!(out, "deployment.apps/web scaled\n");
-        let out = bench.kubectl(&["delete", "configmap", "cm"]).await;
+        let out = fixture.kubectl(&["delete", "configmap", "cm"]).await;
         assert!(out.starts_with("configmap \"cm\" deleted"), "{out}");
-        let (ok, _, err) = bench.try_kubectl(&["get", "cm", "cm"], "").await;
+        let (ok, _, err) = fixture.try_kubectl(&["get", "cm", "cm"], "").await;
         assert!(!ok && err.contains("configmaps \"cm\" not found"), "{err}");
-        let out = bench.kubectl(&["api-resources"]).await;
+        let out = fixture.kubectl(&["api-resources"]).await;
         for part in ["deployments", "deploy", "customresourcedefinitions", "leases"] {
             assert!(out.contains(part), "{out}");
         }
-        let out = bench.kubectl(&["version"]).await;
+        let out = fixture.kubectl(&["version"]).await;
         assert!(out.contains("Server Version: v1.33"), "{out}");
-        bench.running.stop(std::time::Duration::from_secs(5)).await;
+        fixture.running.stop(std::time::Duration::from_secs(5)).await;
     });
 }
 
 #[test]
 fn kubectl_hears_what_is_wrong() {
-    run(async |bench| {
+    run(async |fixture| {
         let typo = DEPLOYMENT.replace("replicas:", "replica:");
-        let (ok, _, err) = bench.try_kubectl(&["apply", "-f", "-"], &typo).await;
+        let (ok, _, err) = fixture.try_kubectl(&["apply", "-f", "-"], &typo).await;
         assert!(!ok && err.contains("strict decoding error: unknown field \"spec.replica\""), "{err}");
         let wrong = DEPLOYMENT.replace("matchLabels: {app: web}", "matchLabels: {app: other}");
-        let (ok, _, err) = bench.try_kubectl(&["apply", "-f", "-"], &wrong).await;
+        let (ok, _, err) = fixture.try_kubectl(&["apply", "-f", "-"], &wrong).await;
         assert!(!ok && err.contains("`selector` does not match template `labels`"), "{err}");
         // Without credentials nothing is told.
-        let text = std::fs::read_to_string(bench.running.kubeconfig_path()).unwrap();
+        let text = std::fs::read_to_string(fixture.running.kubeconfig_path()).unwrap();
         let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
         config["users"][0]["user"]["token"] = serde_json::json!("wrong");
-        let stranger = bench.folder.join("stranger");
+        let stranger = fixture.folder.join("stranger");
         std::fs::write(&stranger, config.to_string()).unwrap();
-        let (ok, _, err) = kubectl(&stranger, &bench.folder, &["get", "pods"], "").await;
+        let (ok, _, err) = kubectl(&stranger, &fixture.folder, &["get", "pods"], "").await;
         assert!(!ok && err.contains("Unauthorized"), "{err}");
     });
 }
 
 #[test]
 fn custom_resources_are_checked_and_watched() {
-    run(async |bench| {
+    run(async |fixture| {
         let definition = r#"
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -166,21 +166,21 @@ spec:
     additionalPrinterColumns: [{name: Size, type: integer, jsonPath: .spec.size}]
     schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer, maximum: 3}}}}}}
 "#;
-        bench.apply(definition).await;
-        bench.kubectl(&["wait", "--for=condition=Established", "crd/things.x.io", "--timeout=20s"]).await;
+        fixture.apply(definition).await;
+        fixture.kubectl(&["wait", "--for=condition=Established", "crd/things.x.io", "--timeout=20s"]).await;
         let thing =
             |size: &str| format!("{{apiVersion: x.io/v1, kind: Thing, metadata: {{name: t}}, spec: {size}}}");
-        assert_eq!(bench.apply(&thing("{size: 1}")).await, "thing.x.io/t created\n");
-        assert_eq!(bench.apply(&thing("{size: 2}")).await, "thing.x.io/t configured\n");
-        let out = bench.kubectl(&["get", "th"]).await;
+        assert_eq!(fixture.apply(&thing("{size: 1}")).await, "thing.x.io/t created\n");
+        assert_eq!(fixture.apply(&thing("{size: 2}")).await, "thing.x.io/t configured\n");
+        let out = fixture.kubectl(&["get", "th"]).await;
         assert!(out.contains("SIZE") && out.contains("t      2"), "{out}");
-        let (ok, _, err) = bench.try_kubectl(&["apply", "-f", "-"], &thing("{size: 9}")).await;
+        let (ok, _, err) = fixture.try_kubectl(&["apply", "-f", "-"], &thing("{size: 9}")).await;
         assert!(!ok && err.contains("should be less than or equal to 3"), "{err}");
-        let (ok, _, err) = bench.try_kubectl(&["apply", "-f", "-"], &thing("{sice: 1}")).await;
+        let (ok, _, err) = fixture.try_kubectl(&["apply", "-f", "-"], &thing("{sice: 1}")).await;
         assert!(!ok && err.contains("unknown field \"spec.sice\""), "{err}");
         let wait = ["wait", "--for=jsonpath={.spec.size}=3", "thing/t", "--timeout=30s"];
-        let (waited, ()) = futures::join!(bench.kubectl(&wait), async {
-            bench.kubectl(&["patch", "thing", "t", "--type=merge", "-p", r#"{"spec":{"size":3}}"#]).await;
+        let (waited, ()) = futures::join!(fixture.kubectl(&wait), async {
+            fixture.kubectl(&["patch", "thing", "t", "--type=merge", "-p", r#"{"spec":{"size":3}}"#]).await;
         });
         assert!(waited.contains("condition met"), "{waited}");
     });
@@ -188,8 +188,8 @@ spec:
 
 #[test]
 fn objects_outlive_the_server_and_stale_writes_are_refused() {
-    run(async |bench| {
-        let file = Kubeconfig::read_from(bench.running.kubeconfig_path()).unwrap();
+    run(async |fixture| {
+        let file = Kubeconfig::read_from(fixture.running.kubeconfig_path()).unwrap();
         let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
         let maps: Api<ConfigMap> = Api::default_namespaced(kube::Client::try_from(config).unwrap());
         let mut map = ConfigMap::default();
@@ -204,8 +204,8 @@ fn objects_outlive_the_server_and_stale_writes_are_refused() {
             }
             other => panic!("{other:?}"),
         }
-        let folder = bench.folder.clone();
-        bench.running.stop(std::time::Duration::from_secs(5)).await;
+        let folder = fixture.folder.clone();
+        fixture.running.stop(std::time::Duration::from_secs(5)).await;
         let settings =
             Settings { listen: ([127, 0, 0, 1], 0).into(), data_dir: folder, ..Settings::default() };
         let again = start(settings, Env::real()).await.unwrap();
@@ -216,7 +216,7 @@ fn objects_outlive_the_server_and_stale_writes_are_refused() {
 
 #[test]
 fn a_register_of_the_cluster_is_kept_by_kubectl() {
-    run(async |bench| {
+    run(async |fixture| {
         let definition = r#"
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -235,42 +235,44 @@ spec:
     - {name: Certificate, type: string, jsonPath: '.metadata.annotations.x\.io/certificate', priority: 1}
     schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {owner: {type: string}}}}}}
 "#;
-        bench.apply(definition).await;
-        bench.kubectl(&["wait", "--for=condition=Established", "crd/edgethings.x.io", "--timeout=20s"]).await;
+        fixture.apply(definition).await;
+        fixture
+            .kubectl(&["wait", "--for=condition=Established", "crd/edgethings.x.io", "--timeout=20s"])
+            .await;
         for name in ["n1", "n2"] {
-            bench.apply(&format!("{{apiVersion: x.io/v1, kind: EdgeThing, metadata: {{name: {name}}}, spec: {{owner: made}}}}")).await;
+            fixture.apply(&format!("{{apiVersion: x.io/v1, kind: EdgeThing, metadata: {{name: {name}}}, spec: {{owner: made}}}}")).await;
         }
-        bench.kubectl(&["label", "edgething", "n1", "x.io/revoked=true"]).await;
-        bench.kubectl(&["annotate", "edgething", "n1", "x.io/certificate=0a1b"]).await;
-        let wide = bench.kubectl(&["get", "et", "-o", "wide"]).await;
+        fixture.kubectl(&["label", "edgething", "n1", "x.io/revoked=true"]).await;
+        fixture.kubectl(&["annotate", "edgething", "n1", "x.io/certificate=0a1b"]).await;
+        let wide = fixture.kubectl(&["get", "et", "-o", "wide"]).await;
         let line = wide.lines().find(|line| line.starts_with("n1")).unwrap();
         assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["n1", "true", "made", "0a1b"], "{wide}");
-        let out = bench.kubectl(&["get", "edgethings", "-l", "x.io/revoked=true", "-o", "name"]).await;
+        let out = fixture.kubectl(&["get", "edgethings", "-l", "x.io/revoked=true", "-o", "name"]).await;
         assert_eq!(out, "edgething.x.io/n1\n");
-        let out = bench.kubectl(&["get", "et", "--chunk-size=1", "-o", "name"]).await;
+        let out = fixture.kubectl(&["get", "et", "--chunk-size=1", "-o", "name"]).await;
         assert_eq!(out, "edgething.x.io/n1\nedgething.x.io/n2\n");
         let waited = ["wait", "--for=delete", "edgething/n1", "--timeout=20s"];
         let (waited, deleted) =
-            futures::join!(bench.kubectl(&waited), bench.kubectl(&["delete", "edgething", "n1"]));
+            futures::join!(fixture.kubectl(&waited), fixture.kubectl(&["delete", "edgething", "n1"]));
         assert!(deleted.contains("\"n1\" deleted"), "{deleted}{waited}");
     });
 }
 
 #[test]
 fn kubectl_hears_of_pod_security_and_of_what_is_not_served() {
-    run(async |bench| {
-        bench.kubectl(&["label", "ns", "default", "pod-security.kubernetes.io/enforce=restricted"]).await;
-        let (ok, out, err) = bench.try_kubectl(&["apply", "-f", "-"], DEPLOYMENT).await;
+    run(async |fixture| {
+        fixture.kubectl(&["label", "ns", "default", "pod-security.kubernetes.io/enforce=restricted"]).await;
+        let (ok, out, err) = fixture.try_kubectl(&["apply", "-f", "-"], DEPLOYMENT).await;
         assert!(ok, "{out}{err}");
         assert!(err.contains("Warning: would violate PodSecurity \"restricted:latest\""), "{err}");
         let pod = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {hostNetwork: true, containers: [{name: c, image: x}]}}";
-        let (ok, _, err) = bench.try_kubectl(&["apply", "-f", "-"], pod).await;
+        let (ok, _, err) = fixture.try_kubectl(&["apply", "-f", "-"], pod).await;
         assert!(
             !ok && err
                 .contains("violates PodSecurity \"restricted:latest\": host namespaces (hostNetwork=true)"),
             "{err}"
         );
-        let (ok, _, err) = bench
+        let (ok, _, err) = fixture
             .try_kubectl(
                 &["label", "ns", "default", "--overwrite", "pod-security.kubernetes.io/enforce=strict"],
                 "",
@@ -279,7 +281,7 @@ fn kubectl_hears_of_pod_security_and_of_what_is_not_served() {
         assert!(!ok && err.contains("must be one of privileged, baseline, restricted"), "{err}");
         // There is no admission policy here, and nobody is told that there were one.
         let policy = "{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicy, metadata: {name: p}}";
-        let (ok, _, err) = bench.try_kubectl(&["apply", "-f", "-"], policy).await;
+        let (ok, _, err) = fixture.try_kubectl(&["apply", "-f", "-"], policy).await;
         assert!(!ok && err.contains("no matches for kind \"ValidatingAdmissionPolicy\""), "{err}");
     });
 }

@@ -9,19 +9,19 @@ use beehive::Env;
 use cloud_apiserver::{Running, Settings, start};
 use serde_json::{Value, json};
 
-struct Bench {
+struct Fixture {
     running: Running,
     folder: PathBuf,
     _temp: tempfile::TempDir,
 }
 
-impl Bench {
-    async fn new() -> Bench {
+impl Fixture {
+    async fn new() -> Fixture {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path().to_owned();
         let settings =
             Settings { listen: ([127, 0, 0, 1], 0).into(), data_dir: folder.clone(), ..Settings::default() };
-        Bench { running: start(settings, Env::real()).await.unwrap(), folder, _temp: temp }
+        Fixture { running: start(settings, Env::real()).await.unwrap(), folder, _temp: temp }
     }
 
     async fn try_kubectl(&self, args: &[&str]) -> (bool, String, String) {
@@ -63,46 +63,46 @@ impl Bench {
     }
 }
 
-fn run(test: impl AsyncFnOnce(&Bench)) {
+fn run(test: impl AsyncFnOnce(&Fixture)) {
     actix_rt::System::new().block_on(async {
-        let bench = Bench::new().await;
-        test(&bench).await;
-        bench.running.stop(Duration::from_secs(5)).await;
+        let fixture = Fixture::new().await;
+        test(&fixture).await;
+        fixture.running.stop(Duration::from_secs(5)).await;
     });
 }
 
 #[test]
 fn data_namespaces_and_accounts() {
-    run(async |bench| {
-        bench.create(&["configmap", "cm", "--from-literal=a=1", "--from-literal=empty="]).await;
-        assert_eq!(bench.read(&["cm", "cm"]).await["data"], json!({ "a": "1", "empty": "" }));
-        let file = bench.folder.join("bytes");
+    run(async |fixture| {
+        fixture.create(&["configmap", "cm", "--from-literal=a=1", "--from-literal=empty="]).await;
+        assert_eq!(fixture.read(&["cm", "cm"]).await["data"], json!({ "a": "1", "empty": "" }));
+        let file = fixture.folder.join("bytes");
         std::fs::write(&file, [0xff, 0x00]).unwrap();
-        bench.create(&["configmap", "raw", &format!("--from-file=b={}", file.display())]).await;
-        assert_eq!(bench.read(&["cm", "raw"]).await["binaryData"], json!({ "b": "/wA=" }));
-        bench.create(&["secret", "generic", "s", "--from-literal=password=x"]).await;
-        let secret = bench.read(&["secret", "s"]).await;
+        fixture.create(&["configmap", "raw", &format!("--from-file=b={}", file.display())]).await;
+        assert_eq!(fixture.read(&["cm", "raw"]).await["binaryData"], json!({ "b": "/wA=" }));
+        fixture.create(&["secret", "generic", "s", "--from-literal=password=x"]).await;
+        let secret = fixture.read(&["secret", "s"]).await;
         assert_eq!((&secret["data"], &secret["type"]), (&json!({ "password": "eA==" }), &json!("Opaque")));
-        bench.create(&["namespace", "n"]).await;
-        assert_eq!(bench.read(&["ns", "n"]).await["status"]["phase"], "Active");
-        bench.create(&["serviceaccount", "robot", "-n", "n"]).await;
-        let robot = bench.read(&["sa", "robot", "-n", "n"]).await;
+        fixture.create(&["namespace", "n"]).await;
+        assert_eq!(fixture.read(&["ns", "n"]).await["status"]["phase"], "Active");
+        fixture.create(&["serviceaccount", "robot", "-n", "n"]).await;
+        let robot = fixture.read(&["sa", "robot", "-n", "n"]).await;
         assert_eq!(robot["metadata"]["namespace"], "n");
         assert!(robot["metadata"]["creationTimestamp"].is_string(), "{robot}");
         // The refusals are those of JSON bodies.
-        let (ok, _, err) = bench.try_kubectl(&["create", "configmap", "cm"]).await;
+        let (ok, _, err) = fixture.try_kubectl(&["create", "configmap", "cm"]).await;
         assert!(!ok && err.contains("configmaps \"cm\" already exists"), "{err}");
-        let (ok, _, err) = bench.try_kubectl(&["create", "serviceaccount", "Wrong_Name"]).await;
+        let (ok, _, err) = fixture.try_kubectl(&["create", "serviceaccount", "Wrong_Name"]).await;
         assert!(!ok && err.contains("metadata.name: Invalid value"), "{err}");
-        let out = bench.kubectl(&["create", "configmap", "dry", "--dry-run=server", "-o", "json"]).await;
+        let out = fixture.kubectl(&["create", "configmap", "dry", "--dry-run=server", "-o", "json"]).await;
         assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["metadata"]["name"], "dry");
     });
 }
 
 #[test]
 fn deployments_and_services() {
-    run(async |bench| {
-        bench
+    run(async |fixture| {
+        fixture
             .create(&[
                 "deployment",
                 "web",
@@ -114,7 +114,7 @@ fn deployments_and_services() {
                 "9",
             ])
             .await;
-        let web = bench.read(&["deploy", "web"]).await;
+        let web = fixture.read(&["deploy", "web"]).await;
         assert_eq!(web["spec"]["replicas"], 2);
         assert_eq!(web["spec"]["selector"], json!({ "matchLabels": { "app": "web" } }));
         let template = &web["spec"]["template"];
@@ -124,36 +124,36 @@ fn deployments_and_services() {
         assert_eq!(container["command"], json!(["sleep", "9"]));
         assert_eq!(container["ports"], json!([{ "containerPort": 80, "protocol": "TCP" }]));
         assert_eq!(web["spec"]["strategy"]["type"], "RollingUpdate");
-        bench.create(&["service", "clusterip", "svc", "--tcp=80:8080"]).await;
-        let service = bench.read(&["svc", "svc"]).await;
+        fixture.create(&["service", "clusterip", "svc", "--tcp=80:8080"]).await;
+        let service = fixture.read(&["svc", "svc"]).await;
         assert_eq!(service["spec"]["selector"], json!({ "app": "svc" }));
         assert_eq!(
             service["spec"]["ports"],
             json!([{ "name": "80-8080", "port": 80, "protocol": "TCP", "targetPort": 8080 }]),
         );
         assert_eq!(service["spec"]["type"], "ClusterIP");
-        bench.create(&["service", "clusterip", "headless", "--clusterip=None", "--tcp=80"]).await;
-        assert_eq!(bench.read(&["svc", "headless"]).await["spec"]["clusterIP"], "None");
+        fixture.create(&["service", "clusterip", "headless", "--clusterip=None", "--tcp=80"]).await;
+        assert_eq!(fixture.read(&["svc", "headless"]).await["spec"]["clusterIP"], "None");
     });
 }
 
 #[test]
 fn roles_and_their_bindings() {
-    run(async |bench| {
-        bench.create(&["role", "reader", "--verb=get,list", "--resource=pods", "--resource-name=a"]).await;
+    run(async |fixture| {
+        fixture.create(&["role", "reader", "--verb=get,list", "--resource=pods", "--resource-name=a"]).await;
         assert_eq!(
-            bench.read(&["role", "reader"]).await["rules"],
+            fixture.read(&["role", "reader"]).await["rules"],
             json!([{ "apiGroups": [""], "resources": ["pods"], "resourceNames": ["a"], "verbs": ["get", "list"] }]),
         );
-        bench.create(&["clusterrole", "health", "--verb=get", "--non-resource-url=/healthz"]).await;
+        fixture.create(&["clusterrole", "health", "--verb=get", "--non-resource-url=/healthz"]).await;
         assert_eq!(
-            bench.read(&["clusterrole", "health"]).await["rules"],
+            fixture.read(&["clusterrole", "health"]).await["rules"],
             json!([{ "nonResourceURLs": ["/healthz"], "verbs": ["get"] }]),
         );
-        bench
+        fixture
             .create(&["rolebinding", "rb", "--role=reader", "--serviceaccount=default:robot", "--user=u"])
             .await;
-        let binding = bench.read(&["rolebinding", "rb"]).await;
+        let binding = fixture.read(&["rolebinding", "rb"]).await;
         let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader" });
         assert_eq!(binding["roleRef"], role);
         assert_eq!(
@@ -163,8 +163,8 @@ fn roles_and_their_bindings() {
                 { "kind": "ServiceAccount", "name": "robot", "namespace": "default" },
             ]),
         );
-        bench.create(&["clusterrolebinding", "crb", "--clusterrole=health", "--group=g"]).await;
-        let binding = bench.read(&["clusterrolebinding", "crb"]).await;
+        fixture.create(&["clusterrolebinding", "crb", "--clusterrole=health", "--group=g"]).await;
+        let binding = fixture.read(&["clusterrolebinding", "crb"]).await;
         assert_eq!(binding["roleRef"]["name"], "health");
         assert_eq!(binding["subjects"][0]["kind"], "Group");
     });
@@ -172,10 +172,10 @@ fn roles_and_their_bindings() {
 
 #[test]
 fn an_account_asks_what_it_may() {
-    run(async |bench| {
-        assert_eq!(bench.kubectl(&["auth", "can-i", "delete", "nodes"]).await, "yes\n");
+    run(async |fixture| {
+        assert_eq!(fixture.kubectl(&["auth", "can-i", "delete", "nodes"]).await, "yes\n");
         let who = "--as=system:serviceaccount:default:default";
-        let (ok, out, err) = bench.try_kubectl(&["auth", "can-i", "delete", "nodes", who]).await;
+        let (ok, out, err) = fixture.try_kubectl(&["auth", "can-i", "delete", "nodes", who]).await;
         assert!(!ok, "{out}{err}");
     });
 }

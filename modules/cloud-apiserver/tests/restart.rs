@@ -34,7 +34,10 @@ impl TestApi {
             listen: ([127, 0, 0, 1], 0).into(),
             data_dir: temp.path().join("data"),
             // The node has no kubelet that renews its Lease.
-            controllers: controllers::Settings { node_grace: 100 * LONG, ..controllers::Settings::default() },
+            controllers: controllers::ControllerSettings {
+                node_grace: 100 * LONG,
+                ..controllers::ControllerSettings::default()
+            },
             ..Settings::default()
         };
         let api = StandAlone::open(settings, &env).await.unwrap();
@@ -367,6 +370,7 @@ fn an_informer_that_panics_lists_again() {
 }
 
 async fn over_https(api: &StandAlone) -> kube::Client {
+    api.write_kubeconfig().unwrap();
     let kubeconfig = Kubeconfig::read_from(api.kubeconfig_path()).unwrap();
     let config =
         kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();

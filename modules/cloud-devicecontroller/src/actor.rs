@@ -12,19 +12,19 @@ use contract::nodelease::NodeLeaseMsg;
 use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, ObjectKey};
 use fairshare::{Delivery, ReportQueues};
-use kubewatch::{Cache, DesiredObjects, Interruptions, NodeIndex, Publisher, Shared, Watched};
+use kubewatch::{Cache, DesiredObjects, Interruptions, NodeIndex, Publisher, SharedCache, WatchedKind};
 
-use crate::status::{self, StatusWriter};
+use crate::status::{self, DeviceStatusWriter};
 use crate::{events, plan};
 
-const DEVICE: Watched = Watched {
+const DEVICE: WatchedKind = WatchedKind {
     group_resource: DEVICES,
     group: "devices.kubeedge.io",
     version: "v1beta1",
     plural: "devices",
     kind: "Device",
 };
-const DEVICE_MODEL: Watched = Watched {
+const DEVICE_MODEL: WatchedKind = WatchedKind {
     group_resource: DEVICE_MODELS,
     group: "devices.kubeedge.io",
     version: "v1beta1",
@@ -45,7 +45,7 @@ type Device = (ObjectKey, Option<String>);
 
 /// What a DeviceController is made of.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Dependencies {
     /// The API server.
     pub client: kube::Client,
     /// SyncController, which is told what nodes should hold.
@@ -60,14 +60,14 @@ pub struct Parts {
 
 /// The informers of this incarnation, and what stands on them.
 struct Informers {
-    devices: Shared,
-    models: Shared,
-    reports: ReportQueues<StatusWriter>,
+    devices: SharedCache,
+    models: SharedCache,
+    reports: ReportQueues<DeviceStatusWriter>,
 }
 
 /// Brings devices and their models to their nodes, and their twins back.
 pub struct DeviceController {
-    parts: Parts,
+    dependencies: Dependencies,
     informers: Option<Informers>,
     index: NodeIndex,
     publisher: Publisher,
@@ -78,10 +78,10 @@ pub struct DeviceController {
 
 impl DeviceController {
     /// A controller that has listed nothing yet.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(dependencies: Dependencies) -> Self {
         DeviceController {
-            publisher: Publisher::new(Source::Device, parts.sync.clone()),
-            parts,
+            publisher: Publisher::new(Source::Device, dependencies.sync.clone()),
+            dependencies,
             informers: None,
             index: NodeIndex::default(),
             with_status: BTreeMap::new(),
@@ -94,10 +94,11 @@ impl Actor for DeviceController {
     type Message = DeviceControllerMsg;
 
     async fn started(&mut self, cx: &mut Context<DeviceControllerMsg>) -> Result<(), Fault> {
-        let Parts { client, lease, hub, interruptions, .. } = &self.parts;
+        let Dependencies { client, lease, hub, interruptions, .. } = &self.dependencies;
         let watch =
             |what| kubewatch::watch(client, what, None, interruptions, cx, || DeviceControllerMsg::Reconcile);
-        let writer = StatusWriter { client: client.clone(), lease: lease.clone(), env: cx.env().clone() };
+        let writer =
+            DeviceStatusWriter { client: client.clone(), lease: lease.clone(), env: cx.env().clone() };
         self.informers = Some(Informers {
             devices: watch(DEVICE),
             models: watch(DEVICE_MODEL),
@@ -143,6 +144,9 @@ impl Actor for DeviceController {
             "linkedNodes": self.publisher.linked(),
             "nodesWithDevices": self.publisher.nodes(),
             "objects": self.publisher.objects(),
+            "unreadable": self.informers.as_ref().map_or(0, |informers| {
+                informers.devices.borrow().unreadable.len() + informers.models.borrow().unreadable.len()
+            }),
         })
     }
 }
@@ -172,7 +176,7 @@ impl DeviceController {
         }
         self.publisher.publish(&wanted).await;
         self.publisher.complete().await;
-        if self.parts.interruptions.none() {
+        if self.dependencies.interruptions.are_whole(&[DEVICES, DEVICE_MODELS]) {
             for node in self.publisher.not_current() {
                 self.publisher.current(&node).await;
             }
@@ -236,7 +240,7 @@ impl DeviceController {
     }
 
     fn ensure_status(&self, key: ObjectKey, uid: String, cx: &Context<DeviceControllerMsg>) {
-        let (client, myself, env) = (self.parts.client.clone(), cx.myself(), cx.env().clone());
+        let (client, myself, env) = (self.dependencies.client.clone(), cx.myself(), cx.env().clone());
         cx.spawn(async move {
             if let Err(error) = status::ensure_status(&client, &key.namespace, &key.name, &uid).await {
                 events::status_not_created(&env, &key, &Fault::from_error(&error).reason);

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 /// See the module.
 #[derive(Debug, Error)]
-pub(crate) enum ReportError {
+pub(crate) enum DeviceReportError {
     /// The API server refused or could not be reached.
     #[error("API server did not take it")]
     Api(#[from] kube::Error),

@@ -24,4 +24,4 @@ pub mod report_versions;
 mod reports;
 mod status;
 
-pub use actor::{DeviceController, Parts};
+pub use actor::{Dependencies, DeviceController};

@@ -24,7 +24,7 @@ pub struct ReportVersions {
 
 /// How a session stands to what a DeviceStatus holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SessionOrder {
     /// It is the one that is held, or a later one.
     Write,
     /// A later session of the same node has spoken, or the Lease that counted it is no more: the Lease of now decides.
@@ -45,10 +45,10 @@ pub fn parse(text: &str) -> Option<ReportVersions> {
 }
 
 /// How `session` of `node` stands to what is held.
-pub fn compare(held: Option<&ReportVersions>, node: &NodeName, session: u64) -> Verdict {
+pub fn compare(held: Option<&ReportVersions>, node: &NodeName, session: u64) -> SessionOrder {
     match held {
-        Some(held) if held.node == node.as_str() && held.session > session => Verdict::Later,
-        Some(_) | None => Verdict::Write,
+        Some(held) if held.node == node.as_str() && held.session > session => SessionOrder::Later,
+        Some(_) | None => SessionOrder::Write,
     }
 }
 
@@ -120,9 +120,9 @@ mod tests {
     #[test]
     fn a_later_session_begins_anew_and_an_earlier_one_is_over() {
         let (held, _) = news(None, 4, &[twin(9, "speed")]);
-        assert_eq!(compare(Some(&held), &node("a"), 3), Verdict::Later);
-        assert_eq!(compare(Some(&held), &node("a"), 4), Verdict::Write);
-        assert_eq!(compare(Some(&held), &node("b"), 1), Verdict::Write, "the device has moved");
+        assert_eq!(compare(Some(&held), &node("a"), 3), SessionOrder::Later);
+        assert_eq!(compare(Some(&held), &node("a"), 4), SessionOrder::Write);
+        assert_eq!(compare(Some(&held), &node("b"), 1), SessionOrder::Write, "the device has moved");
         let (held, some) = news(Some(held), 5, &[twin(2, "heat")]);
         assert_eq!((some, held.session, held.rows.len()), (1, 5, 1), "a new store counts from one");
         let (held, one) = news(Some(held), 5, &[twin(3, "speed")]);

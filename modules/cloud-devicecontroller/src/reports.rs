@@ -6,20 +6,22 @@ use beehive::Fault;
 use contract::Report;
 use contract::nodelease::SessionState;
 use contract::parsed::{DeviceName, ParsedReport};
-use fairshare::{ReportWriter, Sender, Sorted};
+use fairshare::{ReportSender, ReportWriter, SortedReports};
 
-use crate::error::ReportError;
+use crate::error::DeviceReportError;
 use crate::events;
 use crate::report_versions::Row;
-use crate::status::StatusWriter;
+use crate::status::DeviceStatusWriter;
 
-impl ReportWriter for StatusWriter {
+impl ReportWriter for DeviceStatusWriter {
     type Write = (DeviceName, Vec<Row>);
 
     const REFUSED: &'static str = "devicecontroller_report_refused";
+    const UNKNOWN: &'static str = "devicecontroller_report_unknown";
+    const MALFORMED: &'static str = "devicecontroller_report_malformed";
     const TURNED_AWAY: &'static str = "devicecontroller_message_turned_away";
 
-    fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<(DeviceName, Vec<Row>)> {
+    fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<(DeviceName, Vec<Row>)> {
         let (mut by_device, mut refused) = (BTreeMap::<DeviceName, Vec<Row>>::new(), Vec::new());
         for Report { row, report, .. } in reports {
             match report.parse() {
@@ -33,12 +35,12 @@ impl ReportWriter for StatusWriter {
                 }
             }
         }
-        Sorted { steps: vec![by_device.into_iter().collect()], refused }
+        SortedReports { steps: vec![by_device.into_iter().collect()], refused }
     }
 
     async fn write(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         state: SessionState,
         (device, rows): (DeviceName, Vec<Row>),
     ) -> (Vec<i64>, Option<&'static str>) {
@@ -47,9 +49,9 @@ impl ReportWriter for StatusWriter {
             return (Vec::new(), None);
         }
         let numbers = || rows.iter().map(|(row, _)| *row).collect();
-        match StatusWriter::write(self, from, &device, &rows).await {
+        match DeviceStatusWriter::write(self, from, &device, &rows).await {
             Ok(refused) => (numbers(), refused),
-            Err(ReportError::Superseded) => {
+            Err(DeviceReportError::Superseded) => {
                 tracing::debug!(node = %from.node, session = from.session, "twin of an ended session was not written");
                 (Vec::new(), None)
             }

@@ -7,13 +7,13 @@ use beehive::{Address, Env};
 use contract::ids::REPORTED_ANNOTATION;
 use contract::nodelease::NodeLeaseMsg;
 use contract::parsed::DeviceName;
-use fairshare::Sender;
+use fairshare::ReportSender;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::error::ReportError;
+use crate::error::DeviceReportError;
 use crate::plan;
-use crate::report_versions::{self, Row, Verdict};
+use crate::report_versions::{self, Row, SessionOrder};
 
 /// How often a write is tried again when somebody else wrote in between.
 const CONFLICT_TRIES: usize = 5;
@@ -80,22 +80,22 @@ fn statuses(client: &kube::Client, namespace: &str) -> Api<DynamicObject> {
 }
 
 /// Writes what nodes report.
-pub(crate) struct StatusWriter {
+pub(crate) struct DeviceStatusWriter {
     pub(crate) client: kube::Client,
     /// Says who has a node.
     pub(crate) lease: Address<NodeLeaseMsg>,
     pub(crate) env: Env,
 }
 
-impl StatusWriter {
+impl DeviceStatusWriter {
     /// Writes the reports of one device. `Ok` means: written, older than what is held, or never possible; and `Some` why it
     /// was not the node's to say.
     pub(crate) async fn write(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         device: &DeviceName,
         reports: &[Row],
-    ) -> Result<Option<&'static str>, ReportError> {
+    ) -> Result<Option<&'static str>, DeviceReportError> {
         let (namespace, name) = (&*device.namespace, &*device.name);
         let devices: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, &resource("devices", "Device"));
@@ -124,23 +124,23 @@ impl StatusWriter {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(ReportError::Contended)
+        Err(DeviceReportError::Contended)
     }
 
     /// What makes `held` hold the reports; `None` if it holds them, or newer ones.
     async fn patch(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         held: &DynamicObject,
         reports: &[Row],
-    ) -> Result<Option<Value>, ReportError> {
+    ) -> Result<Option<Value>, DeviceReportError> {
         let text = held.metadata.annotations.as_ref().and_then(|all| all.get(REPORTED_ANNOTATION));
         let mut held_versions = text.and_then(|text| report_versions::parse(text));
         match report_versions::compare(held_versions.as_ref(), &from.node, from.session) {
-            Verdict::Write => {}
-            Verdict::Later if defect::is_planted(Defect::StaleOwner) => held_versions = None,
-            Verdict::Later if self.holds(from).await? => held_versions = None,
-            Verdict::Later => return Err(ReportError::Superseded),
+            SessionOrder::Write => {}
+            SessionOrder::Later if defect::is_planted(Defect::StaleOwner) => held_versions = None,
+            SessionOrder::Later if self.holds(from).await? => held_versions = None,
+            SessionOrder::Later => return Err(DeviceReportError::Superseded),
         }
         let (versions, news) = report_versions::take(held_versions, &from.node, from.session, reports);
         if news.is_empty() {
@@ -157,9 +157,9 @@ impl StatusWriter {
         Ok(Some(json!({ "metadata": metadata, "status": status })))
     }
 
-    async fn holds(&self, Sender { node, session }: &Sender) -> Result<bool, ReportError> {
+    async fn holds(&self, ReportSender { node, session }: &ReportSender) -> Result<bool, DeviceReportError> {
         let ask = |reply| NodeLeaseMsg::Holds { node: node.clone(), session: *session, reply };
         let asked = self.lease.ask(HOLDS_DEADLINE, ask).await;
-        asked.map_err(|error| error.to_string()).flatten().map_err(ReportError::Lease)
+        asked.map_err(|error| error.to_string()).flatten().map_err(DeviceReportError::Lease)
     }
 }

@@ -13,13 +13,13 @@ use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::nodelease::{NodeLeaseMsg, SessionState};
 use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, ObjectKey};
-use fairshare::{Delivery, ReportQueues, Sender};
-use kubewatch::{DesiredObjects, Interruptions, ObjectWatches, Publisher, Reading, Shared, Watched};
+use fairshare::{Delivery, ReportQueues, ReportSender};
+use kubewatch::{DesiredObjects, Interruptions, ObjectWatches, Publisher, ReadAs, SharedCache, WatchedKind};
 
-use crate::index::{Index, Reconciled};
 use crate::kubelet_endpoint::{EndpointWriter, Endpoints};
-use crate::status::{self, StatusWriter};
-use crate::tokens::{self, Asked, TokenQueues};
+use crate::pod_index::{PodIndex, Reconciled};
+use crate::status::{self, NodeReportWriter};
+use crate::tokens::{self, QueuedTokenRequest, TokenQueues};
 use crate::{events, plan};
 
 /// 500 ms before something is looked at again that nobody will tell of: a session that is not current, a Node that is gone.
@@ -32,7 +32,7 @@ const BOUND: &str = "spec.nodeName!=";
 
 /// What an EdgeController is made of.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Dependencies {
     /// The API server.
     pub client: kube::Client,
     /// SyncController, which is told what nodes should hold.
@@ -46,23 +46,23 @@ pub struct Parts {
     /// Counts the watches that have broken off.
     pub interruptions: Interruptions,
     /// As whom Secrets and config maps are read.
-    pub reading: Reading,
+    pub read_as: ReadAs,
 }
 
 /// The informers of this incarnation, and what stands on them.
 struct Informers {
-    nodes: Shared,
-    pods: Shared,
+    nodes: SharedCache,
+    pods: SharedCache,
     /// Secrets and config maps that pods on edge nodes need.
     needs: ObjectWatches,
-    reports: ReportQueues<StatusWriter>,
+    reports: ReportQueues<NodeReportWriter>,
 }
 
 /// Brings pods and what they need to their nodes, and their status back.
 pub struct EdgeController {
-    parts: Parts,
+    dependencies: Dependencies,
     informers: Option<Informers>,
-    index: Index,
+    index: PodIndex,
     publisher: Publisher,
     tokens: TokenQueues,
     /// Of which Node the node's session is, as NodeLease has said.
@@ -77,12 +77,12 @@ pub struct EdgeController {
 
 impl EdgeController {
     /// A controller that has listed nothing yet.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(dependencies: Dependencies) -> Self {
         EdgeController {
-            publisher: Publisher::new(Source::Edge, parts.sync.clone()),
-            parts,
+            publisher: Publisher::new(Source::Edge, dependencies.sync.clone()),
+            dependencies,
             informers: None,
-            index: Index::default(),
+            index: PodIndex::default(),
             tokens: tokens::queues(),
             node_uids: BTreeMap::new(),
             endpoints: Endpoints::default(),
@@ -96,14 +96,14 @@ impl Actor for EdgeController {
     type Message = EdgeControllerMsg;
 
     async fn started(&mut self, cx: &mut Context<EdgeControllerMsg>) -> Result<(), Fault> {
-        let Parts { client, lease, hub, stream, interruptions, reading, .. } = &self.parts;
+        let Dependencies { client, lease, hub, stream, interruptions, read_as, .. } = &self.dependencies;
         let watch = |resource, kind, selector| {
-            let what = Watched::core(resource, kind);
+            let what = WatchedKind::core(resource, kind);
             kubewatch::watch(client, what, selector, interruptions, cx, || EdgeControllerMsg::Reconcile)
         };
-        let needs = [Watched::core(CONFIG_MAPS, "ConfigMap"), Watched::core(SECRETS, "Secret")];
+        let needs = [WatchedKind::core(CONFIG_MAPS, "ConfigMap"), WatchedKind::core(SECRETS, "Secret")];
         let (nodes, pods) = (watch(NODES, "Node", None), watch(PODS, "Pod", Some(BOUND)));
-        let writer = StatusWriter {
+        let writer = NodeReportWriter {
             client: client.clone(),
             lease: lease.clone(),
             pods: pods.clone(),
@@ -114,7 +114,7 @@ impl Actor for EdgeController {
         self.informers = Some(Informers {
             nodes,
             pods,
-            needs: ObjectWatches::new(client, *reading, &needs, cx, || EdgeControllerMsg::Reconcile),
+            needs: ObjectWatches::new(client, *read_as, &needs, cx, || EdgeControllerMsg::Reconcile),
             reports: ReportQueues::new(writer, lease.clone()),
         });
         cx.spawn_tell(hub, CloudHubMsg::TellSessions { to: SessionReader::EdgeController });
@@ -139,13 +139,13 @@ impl Actor for EdgeController {
             }
             EdgeControllerMsg::Up { node, session, message: EdgeUp::Alive } => {
                 // One that is lost is followed by the next.
-                let _ = self.parts.lease.try_tell(NodeLeaseMsg::Renew { node, session });
+                let _ = self.dependencies.lease.try_tell(NodeLeaseMsg::Renew { node, session });
             }
             EdgeControllerMsg::Up { node, session, message: EdgeUp::Token { query, reply } } => {
-                self.token(&node, Asked { session, query, reply }, cx);
+                self.token(&node, QueuedTokenRequest { session, query, reply }, cx);
             }
             EdgeControllerMsg::KubeletEndpoint { node, session, endpoint } => {
-                self.kubelet_endpoint(Sender { node, session }, endpoint, cx);
+                self.kubelet_endpoint(ReportSender { node, session }, endpoint, cx);
             }
             EdgeControllerMsg::Reconcile => self.reconcile(cx).await,
         }
@@ -161,6 +161,9 @@ impl Actor for EdgeController {
             "linkedNodes": self.publisher.linked(),
             "edgeNodes": self.publisher.nodes(),
             "objects": self.publisher.objects(),
+            "unreadable": informers.map_or(0, |informers| {
+                informers.nodes.borrow().unreadable.len() + informers.pods.borrow().unreadable.len()
+            }),
             "needs": needs,
             "needsNotWhole": open,
         })
@@ -203,28 +206,33 @@ impl EdgeController {
 
     /// Where a node's kubelet endpoint is. Of a session that was not told yet, or has ended, it counts for nothing: its Node is not
     /// this session's to write.
-    fn kubelet_endpoint(&self, from: Sender, endpoint: KubeletEndpoint, cx: &Context<EdgeControllerMsg>) {
+    fn kubelet_endpoint(
+        &self,
+        from: ReportSender,
+        endpoint: KubeletEndpoint,
+        cx: &Context<EdgeControllerMsg>,
+    ) {
         if self.publisher.session_of(&from.node) != Some(from.session) {
             return;
         }
         self.endpoints.borrow_mut().insert(from.node.clone(), (from.session, endpoint));
         let writer = EndpointWriter {
-            client: self.parts.client.clone(),
-            lease: self.parts.lease.clone(),
+            client: self.dependencies.client.clone(),
+            lease: self.dependencies.lease.clone(),
             endpoints: Rc::clone(&self.endpoints),
             env: cx.env().clone(),
         };
         cx.spawn(writer.write(from, endpoint));
     }
 
-    fn token(&self, node: &NodeName, asked: Asked, cx: &Context<EdgeControllerMsg>) {
+    fn token(&self, node: &NodeName, asked: QueuedTokenRequest, cx: &Context<EdgeControllerMsg>) {
         match self.tokens.put(node, asked) {
             Ok(None) => {}
             Ok(Some(queue)) => {
-                let (client, lease) = (self.parts.client.clone(), self.parts.lease.clone());
+                let (client, lease) = (self.dependencies.client.clone(), self.dependencies.lease.clone());
                 cx.spawn(tokens::answer(client, lease, cx.env().clone(), queue));
             }
-            Err(Asked { reply, .. }) => {
+            Err(QueuedTokenRequest { reply, .. }) => {
                 if let Some(informers) = &self.informers {
                     informers.reports.turned_away(cx.env(), node);
                 }
@@ -237,10 +245,10 @@ impl EdgeController {
     async fn reconcile(&mut self, cx: &Context<EdgeControllerMsg>) {
         // What is answered while it is asked for is answered without a message.
         loop {
-            let Some((found, mut wanted)) = self.changed(cx.now()) else { return };
-            self.withhold(&mut wanted, cx).await;
+            let Some((found, mut desired_keys)) = self.changed(cx.now()) else { return };
+            self.withhold(&mut desired_keys, cx).await;
             self.lift_tolerations(&found, cx);
-            self.publisher.publish(&wanted).await;
+            self.publisher.publish(&desired_keys).await;
             if found.is_complete {
                 self.publisher.complete().await;
             }
@@ -286,7 +294,7 @@ impl EdgeController {
         for node in &self.withheld {
             self.index.touch(node);
         }
-        let found = self.index.reconcile(|key| needs.known(key), now);
+        let found = self.index.reconcile(|key| needs.presence(key), now);
         for (key, readers) in &found.needs {
             needs.want(key, readers.clone());
         }
@@ -294,26 +302,28 @@ impl EdgeController {
             PODS => pods.objects.get(key).map(|cached| Arc::clone(&cached.object)),
             _ => needs.object(key),
         };
-        let with_objects = found.wanted.iter().map(|(node, keys)| {
+        let with_objects = found.desired_keys.iter().map(|(node, keys)| {
             let objects = keys.iter().filter_map(|key| Some((key.clone(), find(key)?)));
             (node.clone(), objects.collect())
         });
-        let wanted = with_objects.collect();
-        Some((found, wanted))
+        let desired_keys = with_objects.collect();
+        Some((found, desired_keys))
     }
 
     /// A node whose Node was deleted is not told to let go of its pods: its link ends instead, and its pods run on. A word of
     /// that kind would else overtake the end of the link.
     async fn withhold(
         &mut self,
-        wanted: &mut BTreeMap<NodeName, DesiredObjects>,
+        desired_keys: &mut BTreeMap<NodeName, DesiredObjects>,
         cx: &Context<EdgeControllerMsg>,
     ) {
-        let linked: Vec<(NodeName, u64)> =
-            wanted.keys().filter_map(|node| Some((node.clone(), self.publisher.session_of(node)?))).collect();
+        let linked: Vec<(NodeName, u64)> = desired_keys
+            .keys()
+            .filter_map(|node| Some((node.clone(), self.publisher.session_of(node)?)))
+            .collect();
         for (node, session) in linked {
             if self.is_over(&node, session).await {
-                wanted.remove(&node);
+                desired_keys.remove(&node);
                 if self.withheld.insert(node.clone()) {
                     events::node_withheld(cx.env(), &node);
                 }
@@ -332,7 +342,7 @@ impl EdgeController {
             return living.as_ref() != Some(uid);
         }
         let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session, reply };
-        match self.parts.lease.ask(SESSION_DEADLINE, ask).await {
+        match self.dependencies.lease.ask(SESSION_DEADLINE, ask).await {
             Ok(SessionState::Open { node_uid }) => {
                 let is_over = living.as_ref() != Some(&node_uid);
                 self.node_uids.insert(node.clone(), (session, node_uid));
@@ -351,10 +361,10 @@ impl EdgeController {
         (!is_ending).then(|| found.object.uid.clone())
     }
 
-    /// Says of the sessions that opened that all was sent which their nodes should hold, where nothing is missing: no watch
-    /// has broken off, and the API server has said of everything that belongs on the node what it is.
+    /// Says of the sessions that opened that all was sent which their nodes should hold, where nothing is missing: neither
+    /// the watch of Nodes nor that of pods has broken off, and the API server has said of everything that belongs on the node what it is.
     async fn say_current(&mut self, cx: &Context<EdgeControllerMsg>) {
-        if !self.parts.interruptions.none() {
+        if !self.dependencies.interruptions.are_whole(&[NODES, PODS]) {
             return;
         }
         for node in self.publisher.not_current() {
@@ -385,7 +395,7 @@ impl EdgeController {
                 events::too_many_references(cx.env(), key, plan::NEEDS_MAX);
             }
             if let Some(tolerations) = plan::lifted_tolerations(&pod.value) {
-                let (client, env, key) = (self.parts.client.clone(), cx.env().clone(), key.clone());
+                let (client, env, key) = (self.dependencies.client.clone(), cx.env().clone(), key.clone());
                 cx.spawn(async move { status::lift(&client, &env, &key, tolerations).await });
             }
         }

@@ -34,7 +34,7 @@ const CLUSTER: &str = "default";
 
 /// What an event is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum About {
+pub(crate) enum InvolvedObject {
     /// A pod, which is still to be checked.
     Pod(PodId),
     /// The node itself.
@@ -43,8 +43,8 @@ pub(crate) enum About {
 
 /// An event as it was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Draft {
-    pub(crate) about: About,
+pub(crate) struct ParsedEvent {
+    pub(crate) involved_object: InvolvedObject,
     is_warning: bool,
     reason: String,
     message: String,
@@ -57,10 +57,10 @@ pub(crate) struct Draft {
 ///
 /// # Errors
 /// Why it is none that a node may say.
-pub(crate) fn parse(node: &NodeName, namespace: &Namespace, text: &str) -> Result<Draft, &'static str> {
+pub(crate) fn parse(node: &NodeName, namespace: &Namespace, text: &str) -> Result<ParsedEvent, &'static str> {
     let event: Value = serde_json::from_str(text).map_err(|_| "an event is no JSON")?;
     let text = |at: &str| event.pointer(at).and_then(Value::as_str);
-    let about = match text("/involvedObject/kind") {
+    let involved_object = match text("/involvedObject/kind") {
         Some("Pod") => {
             let part = |at: &str| text(at).unwrap_or_default();
             if part("/involvedObject/namespace") != namespace.as_str() {
@@ -68,7 +68,7 @@ pub(crate) fn parse(node: &NodeName, namespace: &Namespace, text: &str) -> Resul
             }
             let (name, uid) = (part("/involvedObject/name"), part("/involvedObject/uid"));
             let pod = PodId::parse(namespace.as_str(), name, uid);
-            About::Pod(pod.map_err(|_| "an event names no pod")?)
+            InvolvedObject::Pod(pod.map_err(|_| "an event names no pod")?)
         }
         Some("Node") if text("/involvedObject/name") != Some(node.as_str()) => {
             return Err("an event is about another node");
@@ -76,7 +76,7 @@ pub(crate) fn parse(node: &NodeName, namespace: &Namespace, text: &str) -> Resul
         Some("Node") if namespace.as_str() != CLUSTER => {
             return Err("an event about a node stands in the namespace `default`");
         }
-        Some("Node") => About::Node,
+        Some("Node") => InvolvedObject::Node,
         Some(_) | None => return Err("an event is about neither a pod nor a node"),
     };
     let is_warning = match text("/type") {
@@ -90,8 +90,8 @@ pub(crate) fn parse(node: &NodeName, namespace: &Namespace, text: &str) -> Resul
     }
     let time = |at: &str| text(at).and_then(|time| time.parse().ok());
     let count = event.pointer("/count").and_then(Value::as_i64).unwrap_or(1);
-    Ok(Draft {
-        about,
+    Ok(ParsedEvent {
+        involved_object,
         is_warning,
         reason: reason.to_owned(),
         message: cut_to(text("/message").unwrap_or_default().to_owned(), MESSAGE_MAX),
@@ -103,13 +103,13 @@ pub(crate) fn parse(node: &NodeName, namespace: &Namespace, text: &str) -> Resul
 
 /// The Event of this name. `uid` is the Node's, for one about it.
 pub(crate) fn event(
-    draft: Draft,
+    draft: ParsedEvent,
     node: &NodeName,
     (namespace, name): (&Namespace, &ObjectName),
     uid: Option<String>,
 ) -> Event {
-    let involved_object = match &draft.about {
-        About::Pod(pod) => ObjectReference {
+    let involved_object = match &draft.involved_object {
+        InvolvedObject::Pod(pod) => ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
             namespace: Some(pod.namespace.to_string()),
@@ -117,7 +117,7 @@ pub(crate) fn event(
             uid: Some(pod.uid.to_string()),
             ..ObjectReference::default()
         },
-        About::Node => ObjectReference {
+        InvolvedObject::Node => ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
             name: Some(node.to_string()),
@@ -167,10 +167,10 @@ impl EventRates {
     }
 
     /// Whether there is room for one more about that.
-    pub(crate) fn take(&mut self, about: &About, now: Moment) -> bool {
-        let key = match about {
-            About::Pod(pod) => pod.uid.as_str(),
-            About::Node => "",
+    pub(crate) fn take(&mut self, involved_object: &InvolvedObject, now: Moment) -> bool {
+        let key = match involved_object {
+            InvolvedObject::Pod(pod) => pod.uid.as_str(),
+            InvolvedObject::Node => "",
         };
         if self.objects.len() >= OBJECTS_MAX && !self.objects.contains_key(key) {
             self.objects.retain(|_, bucket| !bucket.is_full(now));
@@ -229,20 +229,22 @@ mod tests {
 
     #[test]
     fn an_event_about_anything_else_is_none() {
-        let about = |kind: &str, space: &str, name: &str| {
+        let involved_object = |kind: &str, space: &str, name: &str| {
             let mut said = said();
             said["involvedObject"] = json!({ "kind": kind, "namespace": space, "name": name, "uid": "u" });
             said.to_string()
         };
-        let read = |space: &str, text: &str| parse(&node(), &namespace(space), text).map(|draft| draft.about);
-        assert!(matches!(read("shop", &about("Pod", "shop", "till")), Ok(About::Pod(_))));
-        assert_eq!(read("default", &about("Node", "", "edge-1")), Ok(About::Node));
+        let read = |space: &str, text: &str| {
+            parse(&node(), &namespace(space), text).map(|draft| draft.involved_object)
+        };
+        assert!(matches!(read("shop", &involved_object("Pod", "shop", "till")), Ok(InvolvedObject::Pod(_))));
+        assert_eq!(read("default", &involved_object("Node", "", "edge-1")), Ok(InvolvedObject::Node));
         for (space, text) in [
-            ("shop", about("Pod", "kube-system", "till")),
-            ("shop", about("Pod", "shop", "../till")),
-            ("shop", about("Secret", "shop", "till")),
-            ("default", about("Node", "", "control-plane")),
-            ("shop", about("Node", "", "edge-1")),
+            ("shop", involved_object("Pod", "kube-system", "till")),
+            ("shop", involved_object("Pod", "shop", "../till")),
+            ("shop", involved_object("Secret", "shop", "till")),
+            ("default", involved_object("Node", "", "control-plane")),
+            ("shop", involved_object("Node", "", "edge-1")),
             ("shop", "[]".to_owned()),
             ("shop", "{".to_owned()),
         ] {
@@ -255,18 +257,18 @@ mod tests {
         }
     }
 
-    fn about(n: usize) -> About {
-        About::Pod(PodId::parse("shop", "till", &format!("u{n}")).unwrap())
+    fn involved_object(n: usize) -> InvolvedObject {
+        InvolvedObject::Pod(PodId::parse("shop", "till", &format!("u{n}")).unwrap())
     }
 
     #[test]
     fn a_flood_ends_and_an_hour_has_its_bound() {
         let at = |seconds: u64| Moment(Duration::from_secs(seconds));
         let mut rates = EventRates::default();
-        assert_eq!((0..10_000).filter(|_| rates.take(&about(0), at(0))).count(), 25);
+        assert_eq!((0..10_000).filter(|_| rates.take(&involved_object(0), at(0))).count(), 25);
         let mut rates = EventRates::default();
         let taken = |rates: &mut EventRates, second| {
-            (0..10_000).filter(|n| rates.take(&about(n % 5000), at(second))).count()
+            (0..10_000).filter(|n| rates.take(&involved_object(n % 5000), at(second))).count()
         };
         assert_eq!(taken(&mut rates, 0), 500, "whatever they are about");
         assert!(rates.objects.len() <= OBJECTS_MAX);

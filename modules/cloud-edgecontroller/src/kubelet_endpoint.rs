@@ -16,12 +16,12 @@ use beehive::{Address, Env, Fault};
 use contract::NodeName;
 use contract::cloudstream::KubeletEndpoint;
 use contract::nodelease::NodeLeaseMsg;
-use fairshare::Sender;
+use fairshare::ReportSender;
 use k8s_openapi::api::core::v1::{Node, NodeAddress};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::error::{ReportError, status_code};
+use crate::error::{NodeReportError, status_code};
 use crate::events;
 
 /// Which address of the Node is a CloudCore's, so that the next one can tell it from the node's own. Empty: none.
@@ -144,7 +144,7 @@ pub(crate) struct EndpointWriter {
 
 impl EndpointWriter {
     /// Writes the endpoint of this session, again until it is written or the session has another one.
-    pub(crate) async fn write(self, from: Sender, endpoint: KubeletEndpoint) {
+    pub(crate) async fn write(self, from: ReportSender, endpoint: KubeletEndpoint) {
         let mut pause = AGAIN_AFTER;
         while self.endpoints.borrow().get(&from.node) == Some(&(from.session, endpoint)) {
             match self.try_write(&from, &endpoint).await {
@@ -158,7 +158,11 @@ impl EndpointWriter {
         }
     }
 
-    async fn try_write(&self, from: &Sender, endpoint: &KubeletEndpoint) -> Result<(), ReportError> {
+    async fn try_write(
+        &self,
+        from: &ReportSender,
+        endpoint: &KubeletEndpoint,
+    ) -> Result<(), NodeReportError> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         for _ in 0..WRITE_TRIES {
             // The node's first report makes it, and says the endpoint with it.
@@ -186,13 +190,13 @@ impl EndpointWriter {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(ReportError::Contended)
+        Err(NodeReportError::Contended)
     }
 
-    async fn holds(&self, Sender { node, session }: &Sender) -> Result<bool, ReportError> {
+    async fn holds(&self, ReportSender { node, session }: &ReportSender) -> Result<bool, NodeReportError> {
         let ask = |reply| NodeLeaseMsg::Holds { node: node.clone(), session: *session, reply };
         let asked = self.lease.ask(LEASE_DEADLINE, ask).await;
-        asked.map_err(|error| error.to_string()).flatten().map_err(ReportError::Lease)
+        asked.map_err(|error| error.to_string()).flatten().map_err(NodeReportError::Lease)
     }
 }
 

@@ -21,9 +21,9 @@ mod actor;
 mod error;
 mod event_reports;
 mod events;
-pub mod index;
 mod kubelet_endpoint;
 pub mod plan;
+pub mod pod_index;
 pub mod references;
 mod registration;
 pub mod report_version;
@@ -31,4 +31,4 @@ mod reports;
 mod status;
 mod tokens;
 
-pub use actor::{EdgeController, Parts};
+pub use actor::{Dependencies, EdgeController};

@@ -30,22 +30,22 @@ pub fn needs_of(pod: &Value) -> BTreeSet<ObjectKey> {
 }
 
 /// What one node should hold: its pods and what they need, by the version that the caches have.
-pub type Wanted = BTreeMap<NodeName, BTreeSet<ObjectKey>>;
+pub type DesiredKeys = BTreeMap<NodeName, BTreeSet<ObjectKey>>;
 
 /// What every edge node should hold. A need that does not exist (yet) is left out.
-pub fn wanted<'a>(
+pub fn desired_keys<'a>(
     edge_nodes: &BTreeSet<NodeName>,
     pods: impl IntoIterator<Item = (&'a ObjectKey, &'a Value)>,
     exists: impl Fn(&ObjectKey) -> bool,
-) -> Wanted {
-    let mut wanted = Wanted::new();
+) -> DesiredKeys {
+    let mut desired_keys = DesiredKeys::new();
     for (key, pod) in pods {
         let Some(node) = node_of(pod).filter(|node| edge_nodes.contains(node)) else { continue };
-        let held = wanted.entry(node).or_default();
+        let held = desired_keys.entry(node).or_default();
         held.insert(ObjectKey::new(PODS, &key.namespace, &key.name));
         held.extend(needs_of(pod).into_iter().filter(|need| exists(need)));
     }
-    wanted
+    desired_keys
 }
 
 /// The tolerations of a pod without the end of those for not-ready and unreachable, or `None` when there is nothing to
@@ -126,10 +126,11 @@ mod tests {
         let edge = NodeName::parse("edge-1").unwrap();
         let key = ObjectKey::new(PODS, "shop", "till");
         let pod = pod();
-        let held = wanted(&BTreeSet::from([edge.clone()]), [(&key, &pod)], |need| need.name == "registry");
+        let held =
+            desired_keys(&BTreeSet::from([edge.clone()]), [(&key, &pod)], |need| need.name == "registry");
         let names: Vec<&str> = held[&edge].iter().map(|key| key.name.as_str()).collect();
         assert_eq!(names, ["till", "registry"]);
-        assert!(wanted(&BTreeSet::new(), [(&key, &pod)], |_| true).is_empty());
+        assert!(desired_keys(&BTreeSet::new(), [(&key, &pod)], |_| true).is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use contract::NodeName;
-use contract::pod_status::POD_CONDITIONS;
+use contract::pod_status::{NODE_CONDITIONS, POD_CONDITIONS};
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, PodStatus, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use noderegistry::ENROLMENT_ANNOTATION;
@@ -31,8 +31,6 @@ const ADDRESSES_MAX: usize = 16;
 const IMAGES_MAX: (usize, usize) = (50, 5);
 /// 64 resources.
 const RESOURCES_MAX: usize = 64;
-/// The conditions of a Node that a kubelet writes. `NetworkUnavailable` and `kubehive.io/Synced` are others' to say.
-const NODE_CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
 /// The Node that is made of a node's first report, for the certificate with this serial.
 pub(crate) fn registration(node: &NodeName, certificate: &str, report: &Value) -> Node {

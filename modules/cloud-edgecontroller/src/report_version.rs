@@ -18,7 +18,7 @@ pub fn held_by(metadata: &ObjectMeta) -> Option<ReportVersion> {
 
 /// What becomes of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReportOrder {
     /// It is newer than what the object holds.
     Write,
     /// The object holds it, or a newer one of the same session: it is done.
@@ -29,12 +29,12 @@ pub enum Verdict {
 }
 
 /// What becomes of the report `ours` about an object that holds `held`.
-pub fn compare(held: Option<ReportVersion>, ours: ReportVersion) -> Verdict {
+pub fn compare(held: Option<ReportVersion>, ours: ReportVersion) -> ReportOrder {
     match held {
-        None => Verdict::Write,
-        Some(held) if held.session > ours.session => Verdict::Later,
-        Some(held) if held >= ours => Verdict::Old,
-        Some(_) => Verdict::Write,
+        None => ReportOrder::Write,
+        Some(held) if held.session > ours.session => ReportOrder::Later,
+        Some(held) if held >= ours => ReportOrder::Old,
+        Some(_) => ReportOrder::Write,
     }
 }
 
@@ -48,13 +48,13 @@ pub fn patch_of(read: &ObjectMeta, ours: ReportVersion) -> Value {
     })
 }
 
-/// The same for a pod that is in phase `held`, when the node says that it is in phase `said`.
-pub fn patch_of_pod(read: &ObjectMeta, ours: ReportVersion, held: &str, said: &str) -> Value {
+/// The same for a pod that is in phase `held`, when the node says that it is in phase `said` and `status` is written.
+pub fn patch_of_pod(read: &ObjectMeta, ours: ReportVersion, held: &str, said: &str, status: &Value) -> Value {
     let before = read.annotations.as_ref().and_then(|all| all.get(REPORTED_ANNOTATION)).map(String::as_str);
     let uid = read.uid.as_deref().unwrap_or_default();
     let end = pod_status::phase_to_record(held, before, uid, said);
     let mut patch = patch_of(read, ours);
-    let text = pod_status::annotation_with_phase(&ours.for_object(uid), end);
+    let text = pod_status::annotation(&ours.for_object(uid), &pod_status::fingerprint(status), end);
     patch["annotations"][REPORTED_ANNOTATION] = Value::from(text);
     patch
 }
@@ -77,7 +77,7 @@ mod tests {
             ..pod.clone()
         };
         assert_eq!(held_by(&with(patched(&pod).as_str().unwrap())), Some(version(3, 4)));
-        let ended = patch_of_pod(&pod, version(3, 5), "Running", "Failed");
+        let ended = patch_of_pod(&pod, version(3, 5), "Running", "Failed", &Value::Null);
         let ended = ended["annotations"][REPORTED_ANNOTATION].as_str().unwrap().to_owned();
         assert!(ended.ends_with("/Failed"), "{ended}");
         assert_eq!(held_by(&with(&ended)), Some(version(3, 5)));
@@ -89,12 +89,12 @@ mod tests {
     #[test]
     fn the_newer_report_wins_and_a_later_session_is_looked_into() {
         let held = Some(version(4, 7));
-        assert_eq!(compare(None, version(1, 1)), Verdict::Write);
-        assert_eq!(compare(held, version(4, 8)), Verdict::Write);
-        assert_eq!(compare(held, version(5, 1)), Verdict::Write, "rows may begin anew, sessions do not");
-        assert_eq!(compare(held, version(4, 7)), Verdict::Old, "the same one again");
-        assert_eq!(compare(held, version(4, 6)), Verdict::Old);
-        assert_eq!(compare(held, version(3, 9)), Verdict::Later);
+        assert_eq!(compare(None, version(1, 1)), ReportOrder::Write);
+        assert_eq!(compare(held, version(4, 8)), ReportOrder::Write);
+        assert_eq!(compare(held, version(5, 1)), ReportOrder::Write, "rows may begin anew, sessions do not");
+        assert_eq!(compare(held, version(4, 7)), ReportOrder::Old, "the same one again");
+        assert_eq!(compare(held, version(4, 6)), ReportOrder::Old);
+        assert_eq!(compare(held, version(3, 9)), ReportOrder::Later);
     }
 
     proptest::proptest! {
@@ -105,11 +105,11 @@ mod tests {
             let mut held = None;
             for ours in &versions {
                 match compare(held, *ours) {
-                    Verdict::Write => {
+                    ReportOrder::Write => {
                         proptest::prop_assert!(held.is_none_or(|held| held < *ours));
                         held = Some(*ours);
                     }
-                    Verdict::Old | Verdict::Later => proptest::prop_assert!(held.is_some_and(|held| held >= *ours)),
+                    ReportOrder::Old | ReportOrder::Later => proptest::prop_assert!(held.is_some_and(|held| held >= *ours)),
                 }
             }
             proptest::prop_assert_eq!(held, versions.into_iter().max());

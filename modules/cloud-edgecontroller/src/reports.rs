@@ -5,10 +5,10 @@ use beehive::defect::{self, Defect};
 use contract::Report;
 use contract::nodelease::SessionState;
 use contract::parsed::{NodeReport, ParsedReport};
-use fairshare::{ReportWriter, Sender, Sorted};
+use fairshare::{ReportSender, ReportWriter, SortedReports};
 
 use crate::events;
-use crate::status::{Outcome, StatusWriter};
+use crate::status::{NodeReportWriter, Outcome};
 
 /// In which step of its message a report is written: the Node before what is bound to it, and what is said of a pod before
 /// it is gone.
@@ -20,14 +20,17 @@ fn step_of(said: &NodeReport) -> usize {
     }
 }
 
-impl ReportWriter for StatusWriter {
+impl ReportWriter for NodeReportWriter {
     type Write = (i64, NodeReport);
 
     const REFUSED: &'static str = "edgecontroller_report_refused";
+    const UNKNOWN: &'static str = "edgecontroller_report_unknown";
+    const MALFORMED: &'static str = "edgecontroller_report_malformed";
     const TURNED_AWAY: &'static str = "edgecontroller_message_turned_away";
 
-    fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<(i64, NodeReport)> {
-        let mut sorted = Sorted { steps: vec![Vec::new(), Vec::new(), Vec::new()], refused: Vec::new() };
+    fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<(i64, NodeReport)> {
+        let mut sorted =
+            SortedReports { steps: vec![Vec::new(), Vec::new(), Vec::new()], refused: Vec::new() };
         for Report { row, report, .. } in reports {
             match report.parse() {
                 Ok(ParsedReport::OfNode(said)) => {
@@ -49,11 +52,11 @@ impl ReportWriter for StatusWriter {
 
     async fn write(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         state: SessionState,
         (row, said): (i64, NodeReport),
     ) -> (Vec<i64>, Option<&'static str>) {
-        match StatusWriter::write(self, from, state, row, said).await {
+        match NodeReportWriter::write(self, from, state, row, said).await {
             Ok(Outcome::Done) => (vec![row], None),
             Ok(Outcome::Refused(why)) => (vec![row], Some(why)),
             Ok(Outcome::TooMany) => {

@@ -12,19 +12,19 @@ use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
 use contract::parsed::{NodeReport, PodId};
 use contract::pod_status::is_terminal;
 use contract::{NodeName, ObjectKey};
-use fairshare::Sender;
+use fairshare::ReportSender;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kubewatch::Shared;
+use kubewatch::SharedCache;
 use serde_json::{Value, json};
 
-use crate::error::{ReportError, is_final, status_code};
-use crate::event_reports::{self, About, EventRates};
+use crate::error::{NodeReportError, is_final, status_code};
+use crate::event_reports::{self, EventRates, InvolvedObject};
 use crate::events;
 use crate::kubelet_endpoint::{self, Endpoints};
 use crate::registration;
-use crate::report_version::{self, Verdict};
+use crate::report_version::{self, ReportOrder};
 
 /// How often a status is written again when somebody else wrote in between.
 const WRITE_TRIES: usize = 5;
@@ -45,12 +45,12 @@ pub(crate) enum Outcome {
 }
 
 /// Writes reports.
-pub(crate) struct StatusWriter {
+pub(crate) struct NodeReportWriter {
     pub(crate) client: kube::Client,
     /// Says whose a Node is, and who has a node.
     pub(crate) lease: Address<NodeLeaseMsg>,
     /// The pods that are bound to any node.
-    pub(crate) pods: Shared,
+    pub(crate) pods: SharedCache,
     /// Where the kubelet endpoints of the sessions are.
     pub(crate) endpoints: Endpoints,
     /// The events of each node, over all its sessions.
@@ -58,15 +58,15 @@ pub(crate) struct StatusWriter {
     pub(crate) env: Env,
 }
 
-impl StatusWriter {
+impl NodeReportWriter {
     /// Writes one report, which stands in this row of the node's outbox. `state` is what the session is worth.
     pub(crate) async fn write(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         state: SessionState,
         row: i64,
         said: NodeReport,
-    ) -> Result<Outcome, ReportError> {
+    ) -> Result<Outcome, NodeReportError> {
         let ours = ReportVersion { session: from.session, row };
         let uid = match (&state, &said) {
             (SessionState::Open { node_uid }, _) => Some(node_uid.clone()),
@@ -86,7 +86,7 @@ impl StatusWriter {
             }
         };
         match result {
-            Err(ReportError::Api(error)) if is_final(&error) => {
+            Err(NodeReportError::Api(error)) if is_final(&error) => {
                 let reason = Fault::from_error(&error).reason;
                 tracing::debug!(node = %from.node, %reason, "report dropped");
                 Ok(Outcome::Refused("a report that the API server can never take"))
@@ -98,33 +98,33 @@ impl StatusWriter {
     /// `None`: to be written. The Lease is asked only where the object holds what a later session said.
     async fn spared(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         held: &ObjectMeta,
         ours: ReportVersion,
-    ) -> Result<Option<Outcome>, ReportError> {
+    ) -> Result<Option<Outcome>, NodeReportError> {
         match report_version::compare(report_version::held_by(held), ours) {
-            Verdict::Write => Ok(None),
-            Verdict::Old => Ok(Some(Outcome::Done)),
-            Verdict::Later if defect::is_planted(Defect::StaleOwner) => Ok(None),
+            ReportOrder::Write => Ok(None),
+            ReportOrder::Old => Ok(Some(Outcome::Done)),
+            ReportOrder::Later if defect::is_planted(Defect::StaleOwner) => Ok(None),
             // The object is read before the Lease, and written as it was read: nobody can have come between.
-            Verdict::Later if self.holds(from).await? => Ok(None),
-            Verdict::Later => Ok(Some(Outcome::Superseded)),
+            ReportOrder::Later if self.holds(from).await? => Ok(None),
+            ReportOrder::Later => Ok(Some(Outcome::Superseded)),
         }
     }
 
-    async fn holds(&self, Sender { node, session }: &Sender) -> Result<bool, ReportError> {
+    async fn holds(&self, ReportSender { node, session }: &ReportSender) -> Result<bool, NodeReportError> {
         let ask = |reply| NodeLeaseMsg::Holds { node: node.clone(), session: *session, reply };
         let asked = self.lease.ask(LEASE_DEADLINE, ask).await;
-        asked.map_err(|error| error.to_string()).flatten().map_err(ReportError::Lease)
+        asked.map_err(|error| error.to_string()).flatten().map_err(NodeReportError::Lease)
     }
 
     async fn node_status(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         mut state: SessionState,
         ours: ReportVersion,
         text: &str,
-    ) -> Result<Outcome, ReportError> {
+    ) -> Result<Outcome, NodeReportError> {
         let Ok(report) = serde_json::from_str::<Value>(text) else {
             return Ok(Outcome::Refused("a Node that is no JSON"));
         };
@@ -165,10 +165,10 @@ impl StatusWriter {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(ReportError::Contended)
+        Err(NodeReportError::Contended)
     }
 
-    fn endpoint(&self, from: &Sender) -> Option<KubeletEndpoint> {
+    fn endpoint(&self, from: &ReportSender) -> Option<KubeletEndpoint> {
         let endpoints = self.endpoints.borrow();
         endpoints
             .get(&from.node)
@@ -177,25 +177,28 @@ impl StatusWriter {
     }
 
     /// NodeLease looks into it, and ends the session if the Node is gone or another one.
-    async fn node_missing(&self, Sender { node, session }: &Sender) -> Outcome {
+    async fn node_missing(&self, ReportSender { node, session }: &ReportSender) -> Outcome {
         let _ = self.lease.tell(NodeLeaseMsg::NodeMissing { node: node.clone(), session: *session }).await;
         Outcome::Superseded
     }
 
-    async fn node_created(&self, Sender { node, session }: &Sender) -> Result<SessionState, ReportError> {
+    async fn node_created(
+        &self,
+        ReportSender { node, session }: &ReportSender,
+    ) -> Result<SessionState, NodeReportError> {
         let ask = |reply| NodeLeaseMsg::NodeCreated { node: node.clone(), session: *session, reply };
         let asked = self.lease.ask(LEASE_DEADLINE, ask).await;
-        asked.map_err(|error| error.to_string()).flatten().map_err(ReportError::Lease)
+        asked.map_err(|error| error.to_string()).flatten().map_err(NodeReportError::Lease)
     }
 
     /// Makes the Node, unless there is one.
     async fn register(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         nodes: &Api<Node>,
         certificate: &str,
         report: &Value,
-    ) -> Result<(), ReportError> {
+    ) -> Result<(), NodeReportError> {
         let registration = registration::registration(&from.node, certificate, report);
         match nodes.create(&PostParams::default(), &registration).await {
             Ok(_) => events::node_registered(&self.env, &from.node),
@@ -208,11 +211,11 @@ impl StatusWriter {
 
     async fn pod_status(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         ours: ReportVersion,
         id: &PodId,
         text: &str,
-    ) -> Result<Outcome, ReportError> {
+    ) -> Result<Outcome, NodeReportError> {
         let Some(mut status) = registration::pod_status(text) else {
             return Ok(Outcome::Refused("a status of a pod that is none"));
         };
@@ -232,7 +235,8 @@ impl StatusWriter {
             status["conditions"] = merged_conditions(&pod, &said);
             let held = pod.status.as_ref().and_then(|held| held.phase.as_deref()).unwrap_or_default();
             keep_terminal_phase(&mut status, &pod);
-            let metadata = report_version::patch_of_pod(&pod.metadata, ours, held, &said_phase);
+            let metadata =
+                report_version::patch_of_pod(&pod.metadata, ours, held, &said_phase, &written(&pod, &status));
             let patch = json!({ "metadata": metadata, "status": status });
             match pods.patch_status(id.name.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => return Ok(Outcome::Done),
@@ -240,10 +244,10 @@ impl StatusWriter {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(ReportError::Contended)
+        Err(NodeReportError::Contended)
     }
 
-    async fn pod_gone(&self, from: &Sender, id: &PodId) -> Result<Outcome, ReportError> {
+    async fn pod_gone(&self, from: &ReportSender, id: &PodId) -> Result<Outcome, NodeReportError> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
         let pod = match binding_of(&pods, &from.node, id).await? {
             PodBinding::Here(pod) => pod,
@@ -265,27 +269,31 @@ impl StatusWriter {
 
     async fn event(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         node_uid: Option<String>,
         namespace: &Namespace,
         name: &ObjectName,
         text: &str,
-    ) -> Result<Outcome, ReportError> {
+    ) -> Result<Outcome, NodeReportError> {
         let node = &from.node;
         let draft = match event_reports::parse(node, namespace, text) {
             Ok(draft) => draft,
             Err(why) => return Ok(Outcome::Refused(why)),
         };
         // Before anything is read for it.
-        let has_room =
-            self.rates.borrow_mut().entry(node.clone()).or_default().take(&draft.about, self.env.now());
+        let has_room = self
+            .rates
+            .borrow_mut()
+            .entry(node.clone())
+            .or_default()
+            .take(&draft.involved_object, self.env.now());
         if !has_room {
             return Ok(Outcome::TooMany);
         }
-        let uid = match &draft.about {
-            About::Node => node_uid,
-            About::Pod(pod) if self.is_known_here(node, pod) => None,
-            About::Pod(pod) => {
+        let uid = match &draft.involved_object {
+            InvolvedObject::Node => node_uid,
+            InvolvedObject::Pod(pod) if self.is_known_here(node, pod) => None,
+            InvolvedObject::Pod(pod) => {
                 let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace.as_str());
                 match binding_of(&pods, node, pod).await? {
                     PodBinding::Here(_) => None,
@@ -354,6 +362,15 @@ fn merged_conditions(pod: &Pod, said: &Value) -> Value {
         }
     }
     Value::Array(conditions)
+}
+
+/// The pod's status after `status` is merged into it: what it does not name stays as it is.
+fn written(pod: &Pod, status: &Value) -> Value {
+    let mut after = pod.status.as_ref().map(|held| json!(held)).unwrap_or_default();
+    for (field, value) in status.as_object().into_iter().flatten() {
+        after[field] = value.clone();
+    }
+    after
 }
 
 /// A pod that has ended has ended, whoever said so: a report that left the node before it knew does not bring it back.

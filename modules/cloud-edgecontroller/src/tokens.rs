@@ -11,7 +11,7 @@ use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, T
 use k8s_openapi::api::core::v1::{Pod, PodSpec, ServiceAccount};
 use kube::api::{Api, PostParams};
 
-use crate::error::{ReportError, status_code};
+use crate::error::{NodeReportError, status_code};
 use crate::status::{PodBinding, binding_of};
 
 /// 10 min: the shortest token (Kubernetes).
@@ -47,14 +47,14 @@ const REQUESTS_WAIT: usize = 128;
 const SESSION_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A node asks for a token.
-pub(crate) struct Asked {
+pub(crate) struct QueuedTokenRequest {
     pub(crate) session: u64,
     pub(crate) query: Unparsed<TokenQuery>,
     pub(crate) reply: Reply<Result<TokenGrant, String>>,
 }
 
 /// The requests of nodes, in a queue for each.
-pub(crate) type TokenQueues = NodeQueues<Asked>;
+pub(crate) type TokenQueues = NodeQueues<QueuedTokenRequest>;
 
 pub(crate) fn queues() -> TokenQueues {
     NodeQueues::new(REQUESTS_WAIT)
@@ -65,10 +65,10 @@ pub(crate) async fn answer(
     client: kube::Client,
     lease: Address<NodeLeaseMsg>,
     env: Env,
-    mut queue: NodeQueue<Asked>,
+    mut queue: NodeQueue<QueuedTokenRequest>,
 ) {
     let node = queue.node().clone();
-    while let Some(Asked { session, query, reply }) = queue.take() {
+    while let Some(QueuedTokenRequest { session, query, reply }) = queue.take() {
         if reply.is_abandoned() {
             continue;
         }
@@ -139,11 +139,11 @@ pub(crate) async fn grant(
 }
 
 /// What the node is told of an error; the error itself goes to the log.
-fn sentence_of(node: &NodeName, error: &ReportError) -> String {
+fn sentence_of(node: &NodeName, error: &NodeReportError) -> String {
     tracing::warn!(%node, reason = %Fault::from_error(error), "no token granted");
     let code = match error {
-        ReportError::Api(error) => status_code(error),
-        ReportError::Contended | ReportError::Lease(_) => None,
+        NodeReportError::Api(error) => status_code(error),
+        NodeReportError::Contended | NodeReportError::Lease(_) => None,
     };
     match code {
         Some(403) => "the API server does not let CloudCore ask for this token",

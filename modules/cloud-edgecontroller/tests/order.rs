@@ -11,7 +11,7 @@ use std::time::Duration;
 use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Moment, Policy};
 use bytes::Bytes;
-use cloud_edgecontroller::{EdgeController, Parts};
+use cloud_edgecontroller::{Dependencies, EdgeController};
 use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
 use contract::cloudstream::CloudStreamMsg;
@@ -23,7 +23,7 @@ use futures::{SinkExt, StreamExt};
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{Full, StreamBody};
-use kubewatch::{Interruptions, Reading};
+use kubewatch::{Interruptions, ReadAs};
 use serde_json::{Value, json};
 
 /// The clock is simulated: it moves when everybody waits.
@@ -64,7 +64,7 @@ impl Server {
     }
 }
 
-struct Bench {
+struct Fixture {
     env: Env,
     _hive: Hive,
     sync: Probe<SyncMsg>,
@@ -77,18 +77,18 @@ struct Bench {
     controller: Address<EdgeControllerMsg>,
 }
 
-fn run(lists: Lists, test: impl AsyncFnOnce(Bench)) {
+fn run(lists: Lists, test: impl AsyncFnOnce(Fixture)) {
     run_gated(lists, &[], test);
 }
 
 /// The first list of these waits until the test opens its gate.
-fn run_gated(lists: Lists, gated: &[&'static str], test: impl AsyncFnOnce(Bench)) {
+fn run_gated(lists: Lists, gated: &[&'static str], test: impl AsyncFnOnce(Fixture)) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async { test(bench(lists, gated)).await });
+    tokio::task::LocalSet::new().block_on(&runtime, async { test(fixture(lists, gated)).await });
 }
 
-fn bench(mut lists: Lists, gated: &[&'static str]) -> Bench {
+fn fixture(mut lists: Lists, gated: &[&'static str]) -> Fixture {
     lists.insert("nodes", json!([node()]));
     let env = Env::seeded(7);
     let (mut watches, mut receivers) = (BTreeMap::new(), BTreeMap::new());
@@ -118,18 +118,18 @@ fn bench(mut lists: Lists, gated: &[&'static str]) -> Bench {
     let mut hive = Hive::new("test", env.clone());
     let mailbox = hive.mailbox("cloud-edgecontroller", Capacity::new(64, "a test's choice"));
     let controller = hive.grant("tester", &mailbox, Flow::Ask);
-    let parts = Parts {
+    let dependencies = Dependencies {
         client,
         sync: to_sync,
         lease: to_lease,
         hub: to_hub,
         stream: to_stream,
         interruptions: Interruptions::default(),
-        reading: Reading::AsItself,
+        read_as: ReadAs::CloudCore,
     };
-    hive.supervise(mailbox, Policy::default(), move || EdgeController::new(parts.clone()));
+    hive.supervise(mailbox, Policy::default(), move || EdgeController::new(dependencies.clone()));
     hive.open().unwrap();
-    Bench { env, _hive: hive, sync, _hub: hub, _stream: stream, sessions, watches, gates, controller }
+    Fixture { env, _hive: hive, sync, _hub: hub, _stream: stream, sessions, watches, gates, controller }
 }
 
 fn node() -> Value {
@@ -155,7 +155,7 @@ fn need(name: &str) -> Value {
     json!({"metadata": {"name": name, "namespace": "default", "uid": name, "resourceVersion": "3"}})
 }
 
-impl Bench {
+impl Fixture {
     async fn say(&mut self, resource: &str, what: &str, object: Value) {
         let line = json!({"type": what, "object": object}).to_string() + "\n";
         self.watches.get_mut(resource).unwrap().send(Bytes::from(line)).await.unwrap();
@@ -204,7 +204,7 @@ async fn node_lease(mut lease: Probe<NodeLeaseMsg>, sessions: Sessions) {
     }
 }
 
-impl Bench {
+impl Fixture {
     async fn node_up(&mut self, session: u64, state: SessionState) {
         self.sessions.borrow_mut().insert(session, state);
         self.controller.tell(EdgeControllerMsg::NodeUp { node: edge_1(), session }).await.unwrap();
@@ -222,14 +222,14 @@ fn open_session() -> SessionState {
 /// What a CloudCore that lags behind does not know, it would have the node forget.
 #[test]
 fn a_session_is_not_current_while_a_watch_is_broken() {
-    run(Lists::new(), async |mut bench| {
-        bench.quiet().await;
-        bench.watches.get_mut("pods").unwrap().send(Bytes::from_static(b"nonsense\n")).await.unwrap();
-        bench.after(1).await;
-        let began = bench.env.now();
-        bench.node_up(4, open_session()).await;
-        bench.sync.find(LONG, |message| Bench::is_current(&message, 4).then_some(())).await.unwrap();
-        let waited = bench.env.now().since(began);
+    run(Lists::new(), async |mut fixture| {
+        fixture.quiet().await;
+        fixture.watches.get_mut("pods").unwrap().send(Bytes::from_static(b"nonsense\n")).await.unwrap();
+        fixture.after(1).await;
+        let began = fixture.env.now();
+        fixture.node_up(4, open_session()).await;
+        fixture.sync.find(LONG, |message| Fixture::is_current(&message, 4).then_some(())).await.unwrap();
+        let waited = fixture.env.now().since(began);
         assert!(waited >= Duration::from_millis(500), "it lists again first: {waited:?}");
     });
 }
@@ -238,13 +238,13 @@ fn a_session_is_not_current_while_a_watch_is_broken() {
 #[test]
 fn a_session_is_not_current_while_something_of_its_pods_is_not_answered() {
     let lists = Lists::from([("pods", json!([pod("web:1")]))]);
-    run_gated(lists, &["secrets"], async |mut bench| {
-        bench.after(100).await;
-        bench.node_up(4, open_session()).await;
-        bench.after(7000).await;
-        bench.open("secrets");
-        let opened = bench.env.now();
-        let (told, at) = bench.told_until("Current").await;
+    run_gated(lists, &["secrets"], async |mut fixture| {
+        fixture.after(100).await;
+        fixture.node_up(4, open_session()).await;
+        fixture.after(7000).await;
+        fixture.open("secrets");
+        let opened = fixture.env.now();
+        let (told, at) = fixture.told_until("Current").await;
         assert_eq!(told, ["ListBegins", "+web", "ListComplete", "Current"]);
         assert!(at >= opened, "not before the answer");
     });
@@ -254,75 +254,75 @@ fn a_session_is_not_current_while_something_of_its_pods_is_not_answered() {
 #[test]
 fn a_node_whose_node_was_deleted_is_told_nothing_until_its_link_has_ended() {
     let lists = Lists::from([("pods", json!([pod("web:1")]))]);
-    run(lists, async |mut bench| {
-        bench.quiet().await;
-        bench.node_up(4, open_session()).await;
-        bench.told_until("Current").await;
-        bench.say("nodes", "DELETED", node()).await;
-        bench.after(3000).await;
-        assert!(bench.sync.next(Duration::from_millis(1)).await.is_none());
-        bench.controller.tell(EdgeControllerMsg::NodeDown { node: edge_1(), session: 3 }).await.unwrap();
-        bench.after(3000).await;
-        assert!(bench.sync.next(Duration::from_millis(1)).await.is_none(), "of an older session");
-        bench.controller.tell(EdgeControllerMsg::NodeDown { node: edge_1(), session: 4 }).await.unwrap();
-        assert_eq!(bench.told_until("-web").await.0, ["-web"]);
+    run(lists, async |mut fixture| {
+        fixture.quiet().await;
+        fixture.node_up(4, open_session()).await;
+        fixture.told_until("Current").await;
+        fixture.say("nodes", "DELETED", node()).await;
+        fixture.after(3000).await;
+        assert!(fixture.sync.next(Duration::from_millis(1)).await.is_none());
+        fixture.controller.tell(EdgeControllerMsg::NodeDown { node: edge_1(), session: 3 }).await.unwrap();
+        fixture.after(3000).await;
+        assert!(fixture.sync.next(Duration::from_millis(1)).await.is_none(), "of an older session");
+        fixture.controller.tell(EdgeControllerMsg::NodeDown { node: edge_1(), session: 4 }).await.unwrap();
+        assert_eq!(fixture.told_until("-web").await.0, ["-web"]);
     });
 }
 
 /// The same after a restart, when the link was told of again: what is not sent in the new list is gone for SyncController.
 #[test]
 fn a_session_whose_node_is_gone_is_not_current() {
-    run(Lists::new(), async |mut bench| {
-        bench.quiet().await;
-        bench.node_up(4, SessionState::Open { node_uid: "another".to_owned() }).await;
-        bench.after(3000).await;
-        assert!(bench.sync.next(Duration::from_millis(1)).await.is_none());
-        bench.node_up(5, open_session()).await;
-        assert_eq!(bench.told_until("Current").await.0, ["Current"]);
+    run(Lists::new(), async |mut fixture| {
+        fixture.quiet().await;
+        fixture.node_up(4, SessionState::Open { node_uid: "another".to_owned() }).await;
+        fixture.after(3000).await;
+        assert!(fixture.sync.next(Duration::from_millis(1)).await.is_none());
+        fixture.node_up(5, open_session()).await;
+        assert_eq!(fixture.told_until("Current").await.0, ["Current"]);
     });
 }
 
 #[test]
 fn a_synccontroller_that_begins_anew_is_told_everything_again() {
     let lists = Lists::from([("pods", json!([pod("web:1")])), ("secrets", json!([need("token")]))]);
-    run(lists, async |mut bench| {
-        bench.quiet().await;
-        bench.node_up(4, open_session()).await;
-        bench.told_until("Current").await;
-        bench.controller.tell(EdgeControllerMsg::ListAgain).await.unwrap();
-        let (told, _) = bench.told_until("Current").await;
+    run(lists, async |mut fixture| {
+        fixture.quiet().await;
+        fixture.node_up(4, open_session()).await;
+        fixture.told_until("Current").await;
+        fixture.controller.tell(EdgeControllerMsg::ListAgain).await.unwrap();
+        let (told, _) = fixture.told_until("Current").await;
         assert_eq!(told, ["ListBegins", "+token", "+web", "ListComplete", "Current"]);
-        bench.say("pods", "MODIFIED", pod("web:2")).await;
-        assert_eq!(bench.told_until("+web").await.0, ["+web"]);
+        fixture.say("pods", "MODIFIED", pod("web:2")).await;
+        assert_eq!(fixture.told_until("+web").await.0, ["+web"]);
     });
 }
 
 #[test]
 fn what_a_pod_needs_is_told_before_it_however_late_the_answers_are() {
     let lists = Lists::from([("secrets", json!([need("token")])), ("configmaps", json!([need("page")]))]);
-    run_gated(lists, &["secrets", "configmaps"], async |mut bench| {
-        bench.quiet().await;
-        bench.say("pods", "ADDED", pod("web:1")).await;
-        bench.after(600).await;
-        bench.open("secrets");
-        bench.after(600).await;
-        bench.open("configmaps");
-        assert_eq!(bench.told_until("+web").await.0, ["+token", "+page", "+web"]);
+    run_gated(lists, &["secrets", "configmaps"], async |mut fixture| {
+        fixture.quiet().await;
+        fixture.say("pods", "ADDED", pod("web:1")).await;
+        fixture.after(600).await;
+        fixture.open("secrets");
+        fixture.after(600).await;
+        fixture.open("configmaps");
+        assert_eq!(fixture.told_until("+web").await.0, ["+token", "+page", "+web"]);
         // It has gone: what comes later waits for nobody.
-        bench.say("secrets", "DELETED", need("token")).await;
-        bench.say("pods", "MODIFIED", pod("web:2")).await;
-        assert_eq!(bench.told_until("-token").await.0, ["+web", "-token"]);
+        fixture.say("secrets", "DELETED", need("token")).await;
+        fixture.say("pods", "MODIFIED", pod("web:2")).await;
+        assert_eq!(fixture.told_until("-token").await.0, ["+web", "-token"]);
     });
 }
 
 #[test]
 fn a_pod_whose_needs_are_answered_goes_at_once_and_one_without_an_answer_does_not_wait_for_ever() {
     for (gated, least, most) in [(&[] as &[&str], 0, 0), (&["secrets"], 5000, 5000)] {
-        run_gated(Lists::new(), gated, async |mut bench| {
-            bench.quiet().await;
-            let began = bench.env.now();
-            bench.say("pods", "ADDED", pod("web:1")).await;
-            let (told, at) = bench.told_until("+web").await;
+        run_gated(Lists::new(), gated, async |mut fixture| {
+            fixture.quiet().await;
+            let began = fixture.env.now();
+            fixture.say("pods", "ADDED", pod("web:1")).await;
+            let (told, at) = fixture.told_until("+web").await;
             assert_eq!(told, ["+web"]);
             let waited = at.since(began).as_millis();
             assert!((least..=most).contains(&waited), "{waited} ms with {gated:?}");
@@ -333,11 +333,11 @@ fn a_pod_whose_needs_are_answered_goes_at_once_and_one_without_an_answer_does_no
 #[test]
 fn nothing_counts_as_missing_before_the_needs_of_the_first_look_are_answered() {
     let lists = Lists::from([("pods", json!([pod("web:1")])), ("secrets", json!([need("token")]))]);
-    run_gated(lists, &["secrets"], async |mut bench| {
-        bench.after(6000).await;
-        bench.open("secrets");
+    run_gated(lists, &["secrets"], async |mut fixture| {
+        fixture.after(6000).await;
+        fixture.open("secrets");
         assert_eq!(
-            bench.told_until("ListComplete").await.0,
+            fixture.told_until("ListComplete").await.0,
             ["ListBegins", "+web", "+token", "ListComplete"]
         );
     });

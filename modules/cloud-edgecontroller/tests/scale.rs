@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use beehive::Moment;
 use bytes::Bytes;
-use cloud_edgecontroller::index::Index;
 use cloud_edgecontroller::plan;
+use cloud_edgecontroller::pod_index::PodIndex;
 use contract::synccontroller::SyncMsg;
 use contract::{NodeName, Object, ObjectKey};
-use kubewatch::{DesiredObjects, Known, LastSent};
+use kubewatch::{DesiredObjects, LastSent, Presence};
 use serde_json::{Value, json};
 
 const PODS: usize = 10_000;
@@ -60,12 +60,16 @@ fn needs() -> Cached {
     needs
 }
 
-fn with_objects(wanted: &plan::Wanted, pods: &Cached, needs: &Cached) -> BTreeMap<NodeName, DesiredObjects> {
+fn with_objects(
+    desired_keys: &plan::DesiredKeys,
+    pods: &Cached,
+    needs: &Cached,
+) -> BTreeMap<NodeName, DesiredObjects> {
     let find =
         |key: &ObjectKey| pods.get(key).or_else(|| needs.get(key)).map(|(object, _)| Arc::clone(object));
     let held =
         |keys: &BTreeSet<ObjectKey>| keys.iter().map(|key| (key.clone(), find(key).unwrap())).collect();
-    wanted.iter().map(|(node, keys)| (node.clone(), held(keys))).collect()
+    desired_keys.iter().map(|(node, keys)| (node.clone(), held(keys))).collect()
 }
 
 fn one_upsert(messages: &[SyncMsg]) -> bool {
@@ -78,40 +82,40 @@ fn reconciling_costs_by_what_changed() {
     let nodes: BTreeSet<NodeName> =
         (0..NODES).map(|n| NodeName::parse(&format!("edge-{n:03}")).unwrap()).collect();
     let edge = json!({"metadata": {"labels": {plan::EDGE_LABEL: ""}, "annotations": {"kubehive.io/enrolment": "1"}}});
-    let mut index = Index::default();
+    let mut index = PodIndex::default();
     for node in &nodes {
         index.node(&ObjectKey::new("nodes", "", node.as_str()), Some(&edge), Moment(Duration::ZERO));
     }
     let exists = |key: &ObjectKey| needs.contains_key(key);
-    let known = |key: &ObjectKey| if exists(key) { Known::Present } else { Known::Absent };
+    let presence = |key: &ObjectKey| if exists(key) { Presence::Present } else { Presence::Absent };
     let at = |later: Duration| Moment(Duration::from_secs(1) + later);
 
     let began = Instant::now();
     for (key, (_, value)) in &pods {
         index.pod(key, Some(value), at(Duration::ZERO));
     }
-    let unknown = index.reconcile(|_| Known::Unknown, at(Duration::ZERO));
+    let unknown = index.reconcile(|_| Presence::Unknown, at(Duration::ZERO));
     assert_eq!(unknown.needs.len(), needs.len(), "one watch each, however many pods share it");
-    let first = index.reconcile(known, at(Duration::from_millis(20)));
+    let first = index.reconcile(presence, at(Duration::from_millis(20)));
     let (mut sent, mut sent_by_all) = (LastSent::default(), LastSent::default());
-    sent.difference(&with_objects(&first.wanted, &pods, &needs));
+    sent.difference(&with_objects(&first.desired_keys, &pods, &needs));
     println!("reconciling the first list of {PODS} pods: {} ms", began.elapsed().as_millis());
     assert_eq!(sent.nodes(), NODES);
-    sent_by_all.difference(&with_objects(&first.wanted, &pods, &needs));
+    sent_by_all.difference(&with_objects(&first.desired_keys, &pods, &needs));
 
     pods.insert(pod_key(4711), pod(4711, "2"));
     let began = Instant::now();
     let values = pods.iter().map(|(key, (_, value))| (key, value));
-    let all = plan::wanted(&nodes, values, exists);
+    let all = plan::desired_keys(&nodes, values, exists);
     let by_all = sent_by_all.difference(&with_objects(&all, &pods, &needs));
     println!("one of {PODS} pods changed, all compared: {} µs", began.elapsed().as_micros());
     assert!(one_upsert(&by_all));
 
     let began = Instant::now();
     index.pod(&pod_key(4711), Some(&pods[&pod_key(4711)].1), at(Duration::from_secs(1)));
-    let found = index.reconcile(known, at(Duration::from_secs(1)));
-    let by_index = sent.difference(&with_objects(&found.wanted, &pods, &needs));
+    let found = index.reconcile(presence, at(Duration::from_secs(1)));
+    let by_index = sent.difference(&with_objects(&found.desired_keys, &pods, &needs));
     println!("one of {PODS} pods changed, reconciled: {} µs", began.elapsed().as_micros());
     assert!(one_upsert(&by_index));
-    assert_eq!(found.wanted.len(), 1, "one node");
+    assert_eq!(found.desired_keys.len(), 1, "one node");
 }

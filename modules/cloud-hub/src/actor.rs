@@ -18,10 +18,10 @@ use contract::synccontroller::SyncMsg;
 use noderegistry::Registry;
 use tokio::sync::{Mutex, Notify};
 
-use crate::arrival::{Admitted, AdmittedLinks, Arrivals, Registered};
+use crate::addresses::Addresses;
 use crate::events;
-use crate::neighbours::Neighbours;
-use crate::plan::{Opening, opening};
+use crate::link_acceptor::{AdmittedLink, AdmittedLinks, LinkAcceptor, LinkPermit};
+use crate::plan::{SessionDecision, decide};
 use crate::revocation::CertificateCheck;
 use crate::session::{ENDS_WITHIN, Session};
 
@@ -35,7 +35,7 @@ const READERS: [SessionReader; 5] = [
 ];
 
 /// A session that is open.
-struct Open {
+struct OpenSession {
     session: u64,
     link: OpenLink,
     version: WireVersion,
@@ -43,7 +43,7 @@ struct Open {
     capabilities: Capabilities,
     meta: Address<MetaDown>,
     streams: ByteStreams,
-    registered: Registered,
+    permit: LinkPermit,
 }
 
 /// Accepts links, opens a session for each node that NodeLease claims, ends those that are not to be any more, and hands the
@@ -52,8 +52,8 @@ pub struct CloudHub {
     acceptor: Rc<Mutex<Box<dyn Acceptor>>>,
     registry: Registry,
     node_limit: usize,
-    neighbours: Neighbours,
-    open: BTreeMap<NodeName, Open>,
+    addresses: Addresses,
+    open: BTreeMap<NodeName, OpenSession>,
     admitted: AdmittedLinks,
     check: Rc<RefCell<CertificateCheck>>,
 }
@@ -65,10 +65,10 @@ impl CloudHub {
         acceptor: Rc<Mutex<Box<dyn Acceptor>>>,
         registry: Registry,
         node_limit: usize,
-        neighbours: Neighbours,
+        addresses: Addresses,
     ) -> Self {
         let (open, admitted, check) = (BTreeMap::new(), Rc::default(), Rc::default());
-        CloudHub { acceptor, registry, node_limit, neighbours, open, admitted, check }
+        CloudHub { acceptor, registry, node_limit, addresses, open, admitted, check }
     }
 }
 
@@ -81,16 +81,16 @@ impl Actor for CloudHub {
             self.tell_none(reader).await;
         }
         self.watch_register(cx);
-        let arrivals = Arrivals::new(
+        let link_acceptor = LinkAcceptor::new(
             cx.env().clone(),
-            self.neighbours.clone(),
+            self.addresses.clone(),
             self.node_limit,
             Rc::clone(&self.check),
             Rc::clone(&self.admitted),
             cx.myself(),
         );
         let acceptor = Rc::clone(&self.acceptor);
-        cx.spawn(async move { arrivals.run(acceptor).await });
+        cx.spawn(async move { link_acceptor.run(acceptor).await });
         Ok(())
     }
 
@@ -152,8 +152,8 @@ impl CloudHub {
         let (registry, env, check) = (self.registry.clone(), cx.env().clone(), Rc::clone(&self.check));
         let (found, myself) = (Rc::clone(&revoked), cx.myself());
         cx.spawn(async move {
-            let apply = |heard| {
-                if check.borrow_mut().apply(heard) {
+            let apply = |event| {
+                if check.borrow_mut().apply(event) {
                     found.notify_one();
                 }
             };
@@ -172,9 +172,7 @@ impl CloudHub {
         let revoked: Vec<_> = self
             .open
             .iter()
-            .filter_map(|(node, open)| {
-                Some((node.clone(), open.session, open.registered.certificate.revoked()?))
-            })
+            .filter_map(|(node, open)| Some((node.clone(), open.session, open.permit.certificate.revoked()?)))
             .collect();
         for (node, session, reason) in revoked {
             events::certificate_revoked(cx.env(), &node, reason);
@@ -185,27 +183,27 @@ impl CloudHub {
     async fn opened(&mut self, node: NodeName, session: u64, cx: &Context<CloudHubMsg>) {
         let admitted = self.admitted.borrow_mut().remove(&(node.clone(), session));
         // Of an earlier incarnation: its link has ended with that.
-        let Some(Admitted { link, registered }) = admitted else { return };
+        let Some(AdmittedLink { link, permit }) = admitted else { return };
         // The register has changed since the node was claimed.
-        if let Some(reason) = registered.certificate.revoked() {
+        if let Some(reason) = permit.certificate.revoked() {
             return events::certificate_revoked(cx.env(), &node, reason);
         }
-        match opening(self.open.get(&node).map(|open| open.session), session) {
-            Opening::IsOlder => return events::session_was_older(cx.env(), &node, session),
-            Opening::Opens { replaces: Some(older) } => {
+        match decide(self.open.get(&node).map(|open| open.session), session) {
+            SessionDecision::IsOlder => return events::session_was_older(cx.env(), &node, session),
+            SessionDecision::Opens { replaces: Some(older) } => {
                 self.end(node.clone(), older, "a later session of the node has opened", cx).await;
             }
-            Opening::Opens { replaces: None } => {}
+            SessionDecision::Opens { replaces: None } => {}
         }
         events::session_opened(cx.env(), &node, session, &link);
-        let open = Open {
+        let open = OpenSession {
             session,
             link: OpenLink { transport: link.transport(), traffic: link.traffic() },
             version: link.version(),
             capabilities: link.capabilities().clone(),
             meta: link.remote(),
             streams: link.byte_streams(),
-            registered,
+            permit,
         };
         for reader in READERS {
             self.tell_up(reader, &node, &open).await;
@@ -227,12 +225,12 @@ impl CloudHub {
         // It goes on by itself; a child that has ended is not there any more.
         drop(cx.stop_child(Session::name(&node, session), ENDS_WITHIN));
         events::session_ended(cx.env(), &node, session, reason);
-        let _ = self.neighbours.sync.tell(SyncMsg::NodeDown { node: node.clone(), session }).await;
-        let _ = self.neighbours.edge.tell(EdgeControllerMsg::NodeDown { node: node.clone(), session }).await;
+        let _ = self.addresses.sync.tell(SyncMsg::NodeDown { node: node.clone(), session }).await;
+        let _ = self.addresses.edge.tell(EdgeControllerMsg::NodeDown { node: node.clone(), session }).await;
         let _ =
-            self.neighbours.device.tell(DeviceControllerMsg::NodeDown { node: node.clone(), session }).await;
-        let _ = self.neighbours.stream.tell(CloudStreamMsg::NodeDown { node: node.clone(), session }).await;
-        let _ = self.neighbours.lease.tell(NodeLeaseMsg::NodeDown { node, session }).await;
+            self.addresses.device.tell(DeviceControllerMsg::NodeDown { node: node.clone(), session }).await;
+        let _ = self.addresses.stream.tell(CloudStreamMsg::NodeDown { node: node.clone(), session }).await;
+        let _ = self.addresses.lease.tell(NodeLeaseMsg::NodeDown { node, session }).await;
     }
 
     /// Says to one who has begun anew which sessions are open.
@@ -244,7 +242,7 @@ impl CloudHub {
     }
 
     async fn tell_none(&self, to: SessionReader) {
-        let Neighbours { lease, sync, edge, device, stream, .. } = &self.neighbours;
+        let Addresses { lease, sync, edge, device, stream, .. } = &self.addresses;
         let _ = match to {
             SessionReader::NodeLease => lease.tell(NodeLeaseMsg::AllNodesDown).await,
             SessionReader::SyncController => sync.tell(SyncMsg::AllNodesDown).await,
@@ -254,12 +252,12 @@ impl CloudHub {
         };
     }
 
-    async fn tell_up(&self, to: SessionReader, node: &NodeName, open: &Open) {
-        let Neighbours { lease, sync, edge, device, stream, .. } = &self.neighbours;
+    async fn tell_up(&self, to: SessionReader, node: &NodeName, open: &OpenSession) {
+        let Addresses { lease, sync, edge, device, stream, .. } = &self.addresses;
         let (node, session) = (node.clone(), open.session);
         let _ = match to {
             SessionReader::NodeLease => {
-                let certificate = open.registered.certificate.serial.clone();
+                let certificate = open.permit.certificate.serial.clone();
                 let link = open.link.clone();
                 lease.tell(NodeLeaseMsg::NodeUp { node, session, certificate, link }).await
             }

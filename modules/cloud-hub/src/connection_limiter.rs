@@ -16,7 +16,7 @@ use crate::connection_table::ConnectionTable;
 /// 2 a second and 10 at once of one name from one address: a node whose link breaks dials over two transports.
 const OF_NAME: (f64, f64) = (2.0, 10.0);
 
-struct Inside {
+struct State {
     table: ConnectionTable,
     rates: RateLimiter<(String, Option<IpAddr>)>,
     /// Ends the waiting for a hello.
@@ -25,16 +25,16 @@ struct Inside {
 
 /// Counts connections.
 #[derive(Clone)]
-pub(crate) struct ConnectionLimiter(Arc<Mutex<Inside>>);
+pub(crate) struct ConnectionLimiter(Arc<Mutex<State>>);
 
 impl ConnectionLimiter {
     pub(crate) fn new() -> Self {
         let (per_second, burst) = OF_NAME;
         let (table, rates) = (ConnectionTable::default(), RateLimiter::new(per_second, burst));
-        ConnectionLimiter(Arc::new(Mutex::new(Inside { table, rates, waiting: BTreeMap::new() })))
+        ConnectionLimiter(Arc::new(Mutex::new(State { table, rates, waiting: BTreeMap::new() })))
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -43,23 +43,23 @@ impl ConnectionLimiter {
     pub(crate) fn enter(&self, connection: Box<dyn Connection>, now: Moment) -> Option<CountedConnection> {
         let (handle, until) = AbortHandle::new_pair();
         let (id, leaves) = {
-            let mut inside = self.inside();
+            let mut state = self.state();
             let from = (connection.peer().as_str().to_owned(), connection.address().map(address_prefix));
-            if inside.rates.take(&from, now).is_err() {
+            if state.rates.take(&from, now).is_err() {
                 connection.close();
                 return None;
             }
-            let (id, leaves) = inside.table.enter(connection.peer().as_str(), connection.address());
-            inside.waiting.insert(id, handle);
-            (id, leaves.and_then(|id| inside.waiting.remove(&id)))
+            let (id, leaves) = state.table.enter(connection.peer().as_str(), connection.address());
+            state.waiting.insert(id, handle);
+            (id, leaves.and_then(|id| state.waiting.remove(&id)))
         };
         if let Some(other) = leaves {
             other.abort();
         }
-        let place = Place { limiter: self.clone(), id };
+        let permit = ConnectionPermit { limiter: self.clone(), id };
         let progress = Progress { limiter: self.clone(), id };
         Some(CountedConnection {
-            connection: Box::new(Counted { connection, _place: place }),
+            connection: Box::new(LimitedConnection { connection, _permit: permit }),
             progress,
             until,
         })
@@ -86,34 +86,34 @@ impl Progress {
     /// # Errors
     /// How long it has to wait.
     pub(crate) fn hello(&self) -> Result<(), Duration> {
-        self.limiter.inside().table.hello(self.id)
+        self.limiter.state().table.hello(self.id)
     }
 
     /// It is let in.
     pub(crate) fn session(&self) {
-        self.limiter.inside().table.session(self.id);
+        self.limiter.state().table.session(self.id);
     }
 }
 
-struct Place {
+struct ConnectionPermit {
     limiter: ConnectionLimiter,
     id: u64,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut inside = self.limiter.inside();
-        inside.table.leave(self.id);
-        inside.waiting.remove(&self.id);
+        let mut state = self.limiter.state();
+        state.table.leave(self.id);
+        state.waiting.remove(&self.id);
     }
 }
 
-struct Counted {
+struct LimitedConnection {
     connection: Box<dyn Connection>,
-    _place: Place,
+    _permit: ConnectionPermit,
 }
 
-impl Connection for Counted {
+impl Connection for LimitedConnection {
     fn open(&self, urgency: Urgency) -> BoxFuture<'_, io::Result<(Writer, Reader)>> {
         self.connection.open(urgency)
     }
@@ -147,7 +147,7 @@ impl Connection for Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for LimitedConnection {
     fn drop(&mut self) {
         // Ended in the middle of a hello, it is closed by nobody else.
         self.connection.close();

@@ -23,7 +23,7 @@ const SILENT_OF_ADDRESS: usize = 256;
 const WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ConnectionStage {
     /// It has not said hello.
     Silent,
     /// Its hello is being answered.
@@ -33,17 +33,17 @@ enum Stage {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ConnectionEntry {
     name: String,
     address: Option<IpAddr>,
-    stage: Stage,
+    stage: ConnectionStage,
 }
 
 /// All connections of the hub, from the moment that it took them until they are closed.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionTable {
     last: u64,
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, ConnectionEntry>,
 }
 
 impl ConnectionTable {
@@ -55,13 +55,16 @@ impl ConnectionTable {
             self.entries.remove(&id);
         }
         self.last += 1;
-        self.entries.insert(self.last, Entry { name: name.to_owned(), address, stage: Stage::Silent });
+        self.entries.insert(
+            self.last,
+            ConnectionEntry { name: name.to_owned(), address, stage: ConnectionStage::Silent },
+        );
         (self.last, leaves)
     }
 
     /// The oldest silent one of a bound that is reached.
     fn full(&self, name: &str, address: Option<IpAddr>) -> Option<u64> {
-        let silent = || self.entries.iter().filter(|(_, entry)| entry.stage == Stage::Silent);
+        let silent = || self.entries.iter().filter(|(_, entry)| entry.stage == ConnectionStage::Silent);
         let of_name = || silent().filter(|(_, entry)| entry.name == name);
         if of_name().count() >= SILENT_EACH {
             return of_name().next().map(|(id, _)| *id);
@@ -88,19 +91,19 @@ impl ConnectionTable {
         let count = |stage| {
             self.entries.values().filter(|other| other.stage == stage && other.name == entry.name).count()
         };
-        if count(Stage::Hello) >= HELLOS_EACH || count(Stage::Session) >= SESSIONS_EACH {
+        if count(ConnectionStage::Hello) >= HELLOS_EACH || count(ConnectionStage::Session) >= SESSIONS_EACH {
             return Err(WAIT);
         }
-        self.becomes(id, Stage::Hello);
+        self.becomes(id, ConnectionStage::Hello);
         Ok(())
     }
 
     /// It is let in.
     pub(crate) fn session(&mut self, id: u64) {
-        self.becomes(id, Stage::Session);
+        self.becomes(id, ConnectionStage::Session);
     }
 
-    fn becomes(&mut self, id: u64, stage: Stage) {
+    fn becomes(&mut self, id: u64, stage: ConnectionStage) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.stage = stage;
         }

@@ -15,6 +15,11 @@ pub enum SecretError {
         #[source]
         source: kube::Error,
     },
+    /// What the API server answered is no Secret. Without the reader's own words, which may quote what is secret.
+    #[error(
+        "Secret `kubeedge/{0}` cannot be decoded: look at it with kubectl; is what answers an API server?"
+    )]
+    Undecodable(&'static str),
     /// A Secret holds something else than it should.
     #[error(
         "Secret `kubeedge/{secret}` is not usable in `{key}`: restore it, or delete it to start anew (all nodes join again)"

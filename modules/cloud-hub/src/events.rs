@@ -8,7 +8,8 @@ use contract::NodeName;
 pub(crate) fn session_opened(env: &Env, node: &NodeName, session: u64, link: &Link) {
     env.count("cloudhub_sessions_opened");
     let (transport, wire_version) = (link.transport(), link.version().number());
-    tracing::info!(%node, session, %transport, wire_version, capabilities = %link.capabilities(), "node linked");
+    let peer_capabilities = link.capabilities();
+    tracing::info!(%node, session, %transport, wire_version, %peer_capabilities, "node linked");
 }
 
 /// A node's session has ended.

@@ -23,13 +23,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
-mod arrival;
+mod addresses;
 mod connection_limiter;
 mod connection_table;
 mod enrolment;
 mod error;
 mod events;
-mod neighbours;
+mod link_acceptor;
 mod plan;
 mod rate_limit;
 mod revocation;
@@ -38,11 +38,11 @@ mod store;
 mod websocket;
 
 pub use actor::CloudHub;
+pub use addresses::Addresses;
 pub use enrolment::{Enrolment, EnrolmentMsg, EnrolmentSettings};
 pub use error::SecretError;
-pub use neighbours::Neighbours;
 pub use session::SESSION;
 pub use store::SecretStore;
 pub use websocket::{
-    UpgradeError, Upgrades, WebSocketAcceptor, WebSocketListener, WebSocketMsg, queue as websocket_queue,
+    UpgradeError, Upgrader, WebSocketAcceptor, WebSocketListener, WebSocketMsg, queue as websocket_queue,
 };

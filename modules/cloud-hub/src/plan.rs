@@ -8,7 +8,7 @@ use contract::NodeName;
 
 /// What becomes of a session that was admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Opening {
+pub(crate) enum SessionDecision {
     /// It opens; the session of this number, if any, ends for it.
     Opens {
         /// The older session.
@@ -19,11 +19,12 @@ pub(crate) enum Opening {
 }
 
 /// The later session of a node wins, whichever is told first: an older link is most often a connection whose end nobody has
-/// noticed. A session's number is the epoch of the node's Lease.
-pub(crate) fn opening(open: Option<u64>, admitted: u64) -> Opening {
+/// noticed. A session's number is the epoch of the node's Lease, which
+/// only grows.
+pub(crate) fn decide(open: Option<u64>, admitted: u64) -> SessionDecision {
     match open {
-        Some(open) if open > admitted => Opening::IsOlder,
-        replaces => Opening::Opens { replaces },
+        Some(open) if open > admitted => SessionDecision::IsOlder,
+        replaces => SessionDecision::Opens { replaces },
     }
 }
 
@@ -40,13 +41,13 @@ impl NodeLimit {
     }
 
     /// Counts a node until the answer is dropped; `None`: the limit is reached.
-    pub(crate) fn enter(&self, node: &NodeName) -> Option<Counted> {
+    pub(crate) fn enter(&self, node: &NodeName) -> Option<NodePermit> {
         let mut nodes = self.nodes.borrow_mut();
         if nodes.len() >= self.most && !nodes.contains_key(node) {
             return None;
         }
         *nodes.entry(node.clone()).or_default() += 1;
-        Some(Counted { limit: self.clone(), node: node.clone() })
+        Some(NodePermit { limit: self.clone(), node: node.clone() })
     }
 
     /// How many nodes there may be.
@@ -56,12 +57,12 @@ impl NodeLimit {
 }
 
 /// A node that is counted.
-pub(crate) struct Counted {
+pub(crate) struct NodePermit {
     limit: NodeLimit,
     node: NodeName,
 }
 
-impl Drop for Counted {
+impl Drop for NodePermit {
     fn drop(&mut self) {
         let mut nodes = self.limit.nodes.borrow_mut();
         match nodes.get_mut(&self.node) {
@@ -79,9 +80,11 @@ mod tests {
 
     #[test]
     fn the_later_session_wins_in_whichever_order_they_are_told() {
-        assert_eq!(opening(None, 4), Opening::Opens { replaces: None });
-        assert_eq!(opening(Some(4), 5), Opening::Opens { replaces: Some(4) });
-        assert_eq!(opening(Some(5), 4), Opening::IsOlder);
+        assert_eq!(decide(None, 4), SessionDecision::Opens { replaces: None });
+        assert_eq!(decide(Some(4), 5), SessionDecision::Opens { replaces: Some(4) });
+        assert_eq!(decide(Some(5), 4), SessionDecision::IsOlder);
+        // NodeLease hands out no number after the field's last one, so that 1 is never the later session.
+        assert_eq!(decide(Some(i32::MAX as u64), 1), SessionDecision::IsOlder);
     }
 
     #[test]

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use contract::NodeName;
-use noderegistry::{Heard, Sight};
+use noderegistry::{RegistryEvent, RegistryStatus};
 
 /// One certificate, from its hello to the end of its session.
-struct Entry {
+struct CertificateEntry {
     serial: String,
     /// The list in which its name was seen, or that had begun when it came.
     seen: u64,
@@ -22,14 +22,14 @@ pub(crate) struct CertificateCheck {
     last: u64,
     /// How many lists of the register have begun.
     list: u64,
-    entries: BTreeMap<(NodeName, u64), Entry>,
+    entries: BTreeMap<(NodeName, u64), CertificateEntry>,
 }
 
 impl CertificateCheck {
     /// A node arrives with a certificate of this serial. Answers its number.
     pub(crate) fn enter(&mut self, node: &NodeName, serial: &str) -> u64 {
         self.last += 1;
-        let entry = Entry { serial: serial.to_owned(), seen: self.list, revoked: None };
+        let entry = CertificateEntry { serial: serial.to_owned(), seen: self.list, revoked: None };
         self.entries.insert((node.clone(), self.last), entry);
         self.last
     }
@@ -45,23 +45,23 @@ impl CertificateCheck {
     }
 
     /// Takes what the watch of the register tells. Answers whether a certificate is not good any more that was before.
-    pub(crate) fn apply(&mut self, heard: Heard) -> bool {
-        match heard {
-            Heard::Begins => {
+    pub(crate) fn apply(&mut self, event: RegistryEvent) -> bool {
+        match event {
+            RegistryEvent::Init => {
                 self.list += 1;
                 false
             }
-            Heard::Is(node, sight) => {
+            RegistryEvent::Apply(node, status) => {
                 let list = self.list;
                 self.revoke(Some(&node), |entry| {
                     entry.seen = list;
-                    sight.against(&entry.serial)
+                    status.reason_against(&entry.serial)
                 })
             }
-            Heard::Gone(node) => self.revoke(Some(&node), |_| Some(Sight::FORGOTTEN)),
-            Heard::Complete => {
+            RegistryEvent::Delete(node) => self.revoke(Some(&node), |_| Some(RegistryStatus::FORGOTTEN)),
+            RegistryEvent::InitDone => {
                 let list = self.list;
-                self.revoke(None, |entry| (entry.seen < list).then_some(Sight::FORGOTTEN))
+                self.revoke(None, |entry| (entry.seen < list).then_some(RegistryStatus::FORGOTTEN))
             }
         }
     }
@@ -69,7 +69,7 @@ impl CertificateCheck {
     fn revoke(
         &mut self,
         of: Option<&NodeName>,
-        mut judge: impl FnMut(&mut Entry) -> Option<&'static str>,
+        mut judge: impl FnMut(&mut CertificateEntry) -> Option<&'static str>,
     ) -> bool {
         let range = match of {
             Some(node) => self.entries.range_mut((node.clone(), 0)..=(node.clone(), u64::MAX)),
@@ -94,8 +94,11 @@ mod tests {
         NodeName::parse(name).unwrap()
     }
 
-    fn is(name: &str, living: Option<&str>, is_barred: bool) -> Heard {
-        Heard::Is(node(name), Sight { living: living.map(str::to_owned), is_barred, is_ending: false })
+    fn is(name: &str, living: Option<&str>, is_barred: bool) -> RegistryEvent {
+        RegistryEvent::Apply(
+            node(name),
+            RegistryStatus { living: living.map(str::to_owned), is_barred, is_ending: false },
+        )
     }
 
     #[test]
@@ -108,7 +111,9 @@ mod tests {
         assert!(check.revoked(&node("a"), old).is_some() && check.revoked(&node("a"), new).is_none());
         assert!(check.apply(is("a", Some("bb"), true)) && check.revoked(&node("a"), new).is_some());
         assert!(check.revoked(&node("a-b"), other).is_none());
-        assert!(check.apply(Heard::Gone(node("a-b"))) && check.revoked(&node("a-b"), other).is_some());
+        assert!(
+            check.apply(RegistryEvent::Delete(node("a-b"))) && check.revoked(&node("a-b"), other).is_some()
+        );
         check.leave(&node("a"), old);
         check.leave(&node("a"), new);
         check.leave(&node("a-b"), other);
@@ -119,13 +124,13 @@ mod tests {
     fn a_name_that_a_list_does_not_have_is_gone_unless_it_came_meanwhile() {
         let mut check = CertificateCheck::default();
         let (gone, stays) = (check.enter(&node("a"), "aa"), check.enter(&node("b"), "bb"));
-        assert!(!check.apply(Heard::Begins));
+        assert!(!check.apply(RegistryEvent::Init));
         let fresh = check.enter(&node("c"), "cc");
         assert!(!check.apply(is("b", Some("bb"), false)));
-        assert!(check.apply(Heard::Complete));
+        assert!(check.apply(RegistryEvent::InitDone));
         assert!(check.revoked(&node("a"), gone).is_some());
         assert!(check.revoked(&node("b"), stays).is_none() && check.revoked(&node("c"), fresh).is_none());
-        assert!(!check.apply(Heard::Begins) && !check.apply(is("b", Some("bb"), false)));
-        assert!(check.apply(Heard::Complete) && check.revoked(&node("c"), fresh).is_some());
+        assert!(!check.apply(RegistryEvent::Init) && !check.apply(is("b", Some("bb"), false)));
+        assert!(check.apply(RegistryEvent::InitDone) && check.revoked(&node("c"), fresh).is_some());
     }
 }

@@ -8,7 +8,7 @@ use beehive::Env;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ObjectMeta, PostParams};
-use pki::{Authority, Reach, TokenKey};
+use pki::{Authority, SubjectAltNames, TokenKey};
 
 use crate::error::SecretError;
 
@@ -97,8 +97,8 @@ impl SecretStore {
         names: Vec<String>,
         env: &Env,
     ) -> Result<(String, String), SecretError> {
-        let reach = Reach { addresses, names };
-        let (cert, key) = authority.server(&reach, env.wall(), SERVER_LIFE, env.random_id())?;
+        let alt_names = SubjectAltNames { addresses, names };
+        let (cert, key) = authority.server(&alt_names, env.wall(), SERVER_LIFE, env.random_id())?;
         Ok((format!("{}{}", cert.pem, authority.cert_pem()), key))
     }
 
@@ -118,7 +118,10 @@ impl SecretStore {
         name: &'static str,
         make: impl Fn() -> Result<Data, SecretError>,
     ) -> Result<Secret, SecretError> {
-        let at = |source| SecretError::Api { secret: name, source };
+        let at = |source| match source {
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => SecretError::Undecodable(name),
+            source => SecretError::Api { secret: name, source },
+        };
         for _ in 0..SWAP_TRIES {
             if let Some(secret) = self.secrets.get_opt(name).await.map_err(at)? {
                 return Ok(secret);

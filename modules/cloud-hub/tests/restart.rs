@@ -1,48 +1,48 @@
 //! The hub is restarted at each of its messages while nodes are linked.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod bench;
+mod fixture;
 
 use std::time::Duration;
 
 use beehive::Env;
 use beehive::link::{Link, LinkError};
 use beehive::testing::{PanicPoint, plan_panic};
-use bench::{Bench, LONG};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use fixture::{Fixture, LONG};
 use harness::{StandAlone, enter};
 use noderegistry::Registry;
 
 const LIMIT: usize = 3;
 
 /// Links a node until it is let in: as a node does.
-async fn link_again(bench: &Bench, name: &str) -> Link {
+async fn link_again(fixture: &Fixture, name: &str) -> Link {
     let dialling = async {
         loop {
-            match bench.link(&format!("system:node:{name}"), name).await {
+            match fixture.link(&format!("system:node:{name}"), name).await {
                 Ok(link) => return link,
-                Err(_) => bench.env.sleep(Duration::from_millis(200)).await,
+                Err(_) => fixture.env.sleep(Duration::from_millis(200)).await,
             }
         }
     };
-    bench.env.timeout(LONG, dialling).await.unwrap_or_else(|| panic!("{name} is not let in again"))
+    fixture.env.timeout(LONG, dialling).await.unwrap_or_else(|| panic!("{name} is not let in again"))
 }
 
-async fn until(bench: &Bench, what: &str, is: impl AsyncFn() -> bool) {
+async fn until(fixture: &Fixture, what: &str, is: impl AsyncFn() -> bool) {
     let look = async {
         while !is().await {
-            bench.env.sleep(Duration::from_millis(10)).await;
+            fixture.env.sleep(Duration::from_millis(10)).await;
         }
     };
-    assert!(bench.env.timeout(LONG, look).await.is_some(), "{what}");
+    assert!(fixture.env.timeout(LONG, look).await.is_some(), "{what}");
 }
 
 /// What EdgeController holds of sessions, from all that it was told.
-async fn told(bench: &mut Bench) -> Vec<String> {
+async fn told(fixture: &mut Fixture) -> Vec<String> {
     let mut open = std::collections::BTreeMap::new();
-    while let Some(message) = bench.edge.next(Duration::from_millis(50)).await {
+    while let Some(message) = fixture.edge.next(Duration::from_millis(50)).await {
         match message {
             EdgeControllerMsg::AllNodesDown => open.clear(),
             EdgeControllerMsg::NodeUp { node, session } => drop(open.insert(node.to_string(), session)),
@@ -56,25 +56,25 @@ async fn told(bench: &mut Bench) -> Vec<String> {
 }
 
 /// What makes the hub handle the message of that name.
-async fn cause(bench: &Bench, api: &StandAlone, message: &str, links: &mut Vec<Link>) {
+async fn cause(fixture: &Fixture, api: &StandAlone, message: &str, links: &mut Vec<Link>) {
     let node = || NodeName::parse("n0").unwrap();
     match message {
-        "Opened" => links.extend(bench.link("system:node:n2", "n2").await),
+        "Opened" => links.extend(fixture.link("system:node:n2", "n2").await),
         "Closed" => drop(links.pop()),
         "SessionOver" => {
             let reason = "on purpose".to_owned();
-            bench.hub.tell(CloudHubMsg::SessionOver { node: node(), session: 1, reason }).await.unwrap();
+            fixture.hub.tell(CloudHubMsg::SessionOver { node: node(), session: 1, reason }).await.unwrap();
         }
         "TellSessions" => {
             let to = SessionReader::EdgeController;
-            bench.hub.tell(CloudHubMsg::TellSessions { to }).await.unwrap();
+            fixture.hub.tell(CloudHubMsg::TellSessions { to }).await.unwrap();
         }
         "CertificatesRevoked" => {
             let registry = Registry::new(api.client());
             registry.revoke(&node()).await.unwrap();
             registry.free(&node()).await.unwrap();
             registry.withdraw("n0.n0").await.unwrap();
-            enter(api.client(), "n0", "n0", bench.env.wall()).await;
+            enter(api.client(), "n0", "n0", fixture.env.wall()).await;
         }
         other => panic!("{other}"),
     }
@@ -90,12 +90,12 @@ fn a_hub_that_panics_at_any_message_has_no_link_left_and_takes_its_nodes_again_w
                 for name in ["n0", "n1", "n2", "n3"] {
                     enter(api.client(), name, name, env.wall()).await;
                 }
-                let mut bench = Bench::start(&env, Registry::new(api.client()), LIMIT, Vec::new());
-                let mut links = vec![link_again(&bench, "n0").await, link_again(&bench, "n1").await];
-                until(&bench, "both are open", async || bench.sessions().await.len() == 2).await;
+                let mut fixture = Fixture::start(&env, Registry::new(api.client()), LIMIT, Vec::new());
+                let mut links = vec![link_again(&fixture, "n0").await, link_again(&fixture, "n1").await];
+                until(&fixture, "both are open", async || fixture.sessions().await.len() == 2).await;
                 let point = PanicPoint { message: Some(message), nth: 1, awaits };
-                let planned = plan_panic(&bench.hive.inspector(), "cloud-hub", point);
-                cause(&bench, &api, message, &mut links).await;
+                let planned = plan_panic(&fixture.hive.inspector(), "cloud-hub", point);
+                cause(&fixture, &api, message, &mut links).await;
                 let what = format!("{message} after {awaits} awaits");
                 // A handler that had nothing to wait for has ended before its point.
                 let ended = env.timeout(Duration::from_secs(2), async {
@@ -113,9 +113,9 @@ fn a_hub_that_panics_at_any_message_has_no_link_left_and_takes_its_nodes_again_w
                 }
                 drop(links);
                 // The limit holds at once, and the nodes are back.
-                let again = [link_again(&bench, "n0").await, link_again(&bench, "n1").await];
-                let third = link_again(&bench, "n2").await;
-                match bench.link("system:node:n3", "n3").await {
+                let again = [link_again(&fixture, "n0").await, link_again(&fixture, "n1").await];
+                let third = link_again(&fixture, "n2").await;
+                match fixture.link("system:node:n3", "n3").await {
                     Err(LinkError::Refused(refused)) => {
                         assert_eq!(refused.wait, Some(Duration::from_secs(30)), "{what}");
                     }
@@ -125,16 +125,16 @@ fn a_hub_that_panics_at_any_message_has_no_link_left_and_takes_its_nodes_again_w
                     link.remote::<EdgeUp>().tell(EdgeUp::Alive).await.unwrap();
                 }
                 // Nothing is leaked: neither a session nor one that was admitted; and what others hold is what is.
-                until(&bench, &what, async || bench.sessions().await.len() == 3).await;
-                let snapshot = bench.snapshot().await;
+                until(&fixture, &what, async || fixture.sessions().await.len() == 3).await;
+                let snapshot = fixture.snapshot().await;
                 assert_eq!(snapshot["admitted"], 0, "{what}");
                 assert_eq!(snapshot["nodes"].as_object().unwrap().len(), 3, "{what}");
-                let mut sessions = bench.sessions().await;
+                let mut sessions = fixture.sessions().await;
                 sessions.sort();
-                assert_eq!(told(&mut bench).await, sessions, "{what}");
+                assert_eq!(told(&mut fixture).await, sessions, "{what}");
                 drop((again, third));
-                until(&bench, &what, async || bench.sessions().await.is_empty()).await;
-                let report = bench.hive.inspector().report(LONG).await;
+                until(&fixture, &what, async || fixture.sessions().await.is_empty()).await;
+                let report = fixture.hive.inspector().report(LONG).await;
                 assert_eq!(report.actor("cloud-hub").unwrap().restarts, 1, "{what}");
             }
         }
@@ -149,17 +149,17 @@ fn a_session_that_panics_ends_its_own_link_and_no_other() {
         for name in ["n0", "n1"] {
             enter(api.client(), name, name, env.wall()).await;
         }
-        let bench = Bench::start(&env, Registry::new(api.client()), LIMIT, Vec::new());
-        let (first, other) = (link_again(&bench, "n0").await, link_again(&bench, "n1").await);
-        until(&bench, "both are open", async || bench.sessions().await.len() == 2).await;
+        let fixture = Fixture::start(&env, Registry::new(api.client()), LIMIT, Vec::new());
+        let (first, other) = (link_again(&fixture, "n0").await, link_again(&fixture, "n1").await);
+        until(&fixture, "both are open", async || fixture.sessions().await.len() == 2).await;
         let point = PanicPoint { message: None, nth: 1, awaits: 0 };
-        let planned = plan_panic(&bench.hive.inspector(), "cloud-hub/session:n0/1", point);
+        let planned = plan_panic(&fixture.hive.inspector(), "cloud-hub/session:n0/1", point);
         drop(first);
-        until(&bench, "it panics", async || planned.has_happened()).await;
-        until(&bench, "its session is closed", async || bench.sessions().await == ["n1/2"]).await;
+        until(&fixture, "it panics", async || planned.has_happened()).await;
+        until(&fixture, "its session is closed", async || fixture.sessions().await == ["n1/2"]).await;
         assert!(other.remote::<EdgeUp>().is_up());
-        let report = bench.hive.inspector().report(LONG).await;
+        let report = fixture.hive.inspector().report(LONG).await;
         assert_eq!(report.actor("cloud-hub").unwrap().restarts, 0);
-        assert!(bench.snapshot().await["nodes"].get("n0").is_none());
+        assert!(fixture.snapshot().await["nodes"].get("n0").is_none());
     });
 }

@@ -1,7 +1,7 @@
 //! Links over real WebSocket and TLS on loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod bench;
+mod fixture;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -12,10 +12,10 @@ use beehive::link::tls::{self, Credentials};
 use beehive::link::ws::WebSocketDialer;
 use beehive::link::{Acceptor, CloseReason, Connection, DialError, Dialer, IncomingLink, Urgency};
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
-use bench::{LONG, greet};
 use cloud_hub::{SecretStore, WebSocketAcceptor, WebSocketListener, WebSocketMsg, websocket_queue};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::synccontroller::SyncMsg;
+use fixture::{LONG, greet};
 use harness::{StandAlone, enter};
 use noderegistry::Registry;
 use pki::Authority;
@@ -127,7 +127,7 @@ fn a_node_reaches_the_hub_over_websocket_under_the_name_in_its_certificate() {
         let port = server.port;
         // Beside another way to arrive, as in the daemon.
         let over_websocket = Box::new(server.acceptor.take().unwrap());
-        let mut bench = bench::Bench::start(&env, registry, 10, vec![over_websocket]);
+        let mut fixture = fixture::Fixture::start(&env, registry, 10, vec![over_websocket]);
 
         let credentials = of_node(&authority, "a", &env);
         let serial =
@@ -142,13 +142,13 @@ fn a_node_reaches_the_hub_over_websocket_under_the_name_in_its_certificate() {
             EdgeControllerMsg::Up { node, session: 1, message: EdgeUp::Alive } => Some(node),
             _ => None,
         };
-        assert_eq!(bench.edge.find(LONG, alive).await.unwrap().as_str(), "a");
+        assert_eq!(fixture.edge.find(LONG, alive).await.unwrap().as_str(), "a");
         // The same node by the other way: the newer link wins, whatever carries it.
-        let newer = bench.link("system:node:a", &serial).await.unwrap();
+        let newer = fixture.link("system:node:a", &serial).await.unwrap();
         assert_eq!(env.timeout(LONG, link.ended()).await, Some(CloseReason::Remote));
         drop(newer);
         let down = |message| matches!(message, SyncMsg::NodeDown { session: 2, .. }).then_some(());
-        assert!(bench.sync.find(LONG, down).await.is_some());
+        assert!(fixture.sync.find(LONG, down).await.is_some());
         // Who says another name than its certificate's is not let in.
         let connection = dialer(port, &credentials, &env).dial().await.unwrap();
         let impostor = greet(&env, connection, "system:node:b").await;

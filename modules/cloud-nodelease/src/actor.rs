@@ -7,15 +7,16 @@ use std::time::Duration;
 use beehive::{Actor, Address, Context, Fault, Reply, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::ids::{NODES, PODS};
 use contract::nodelease::{ClaimRefused, NodeLeaseMsg, SessionState};
 use contract::synccontroller::SyncStatus;
 use kubewatch::Interruptions;
 use noderegistry::Registry;
 
-use crate::claim::{Admission, Resolved, not_now};
-use crate::condition::{ConditionWriter, Synced};
+use crate::claim::{ClaimHandler, Resolved, not_now};
+use crate::condition::{ConditionWriter, NewestWrites, Synced};
 use crate::error::LeaseError;
-use crate::lease_client::{Holding, LeaseClient};
+use crate::lease_client::{LeaseClient, LeaseOwnership};
 use crate::plan::Sessions;
 use crate::{events, nodes};
 
@@ -23,7 +24,7 @@ const TAKEN_BY_ANOTHER: &str = "another CloudCore has taken the node, or it has 
 
 /// What a NodeLease is made of.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Dependencies {
     /// The API server.
     pub client: kube::Client,
     /// CloudHub, which is told of sessions that are over.
@@ -32,26 +33,30 @@ pub struct Parts {
     pub cloudcore: String,
     /// How often the Lease of a node that is alive is renewed, at most.
     pub lease_period: Duration,
-    /// Whether the controllers' watches are whole: a CloudCore that lags behind takes no node.
+    /// Whether the controllers' watches are whole: a CloudCore that lags behind in Nodes or pods takes no node.
     pub interruptions: Interruptions,
 }
 
 /// Takes nodes, renews their Leases, and says what their sessions are worth.
 pub struct NodeLease {
-    parts: Parts,
+    dependencies: Dependencies,
     registry: Registry,
     leases: LeaseClient,
     sessions: Rc<RefCell<Sessions>>,
+    newest_writes: NewestWrites,
 }
 
 impl NodeLease {
     /// One that knows of no session yet.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(dependencies: Dependencies) -> Self {
         let sessions = Rc::<RefCell<Sessions>>::default();
-        let registry = Registry::new(parts.client.clone());
-        let leases =
-            LeaseClient::new(parts.client.clone(), parts.cloudcore.as_str().into(), Rc::clone(&sessions));
-        NodeLease { parts, registry, leases, sessions }
+        let registry = Registry::new(dependencies.client.clone());
+        let leases = LeaseClient::new(
+            dependencies.client.clone(),
+            dependencies.cloudcore.as_str().into(),
+            Rc::clone(&sessions),
+        );
+        NodeLease { dependencies, registry, leases, sessions, newest_writes: NewestWrites::default() }
     }
 }
 
@@ -59,9 +64,9 @@ impl Actor for NodeLease {
     type Message = NodeLeaseMsg;
 
     async fn started(&mut self, cx: &mut Context<NodeLeaseMsg>) -> Result<(), Fault> {
-        let (client, sessions) = (self.parts.client.clone(), Rc::clone(&self.sessions));
+        let (client, sessions) = (self.dependencies.client.clone(), Rc::clone(&self.sessions));
         cx.spawn(nodes::watch(client, cx.env().clone(), sessions, cx.myself()));
-        cx.spawn_tell(&self.parts.hub, CloudHubMsg::TellSessions { to: SessionReader::NodeLease });
+        cx.spawn_tell(&self.dependencies.hub, CloudHubMsg::TellSessions { to: SessionReader::NodeLease });
         Ok(())
     }
 
@@ -88,22 +93,27 @@ impl Actor for NodeLease {
 
     fn snapshot(&self) -> serde_json::Value {
         let (sessions, linked) = self.sessions.borrow().counts();
-        serde_json::json!({ "cloudCore": self.parts.cloudcore, "sessions": sessions, "linked": linked })
+        serde_json::json!({ "cloudCore": self.dependencies.cloudcore, "sessions": sessions, "linked": linked })
     }
 
     fn samples(&self) -> Vec<Sample> {
         let (sessions, linked) = self.sessions.borrow().counts();
         // Far below 2^53.
-        vec![
+        let mut samples = vec![
             Sample::new("kubehive_nodelease_sessions", sessions as f64),
             Sample::new("kubehive_nodelease_linked", linked as f64),
-        ]
+        ];
+        let broken = self.dependencies.interruptions.list().into_keys();
+        samples.extend(
+            broken.map(|resource| Sample::new("kubehive_watch_broken", 1.0).of("resource", resource)),
+        );
+        samples
     }
 }
 
 impl NodeLease {
-    fn admission(&self, cx: &Context<NodeLeaseMsg>) -> Admission {
-        Admission {
+    fn admission(&self, cx: &Context<NodeLeaseMsg>) -> ClaimHandler {
+        ClaimHandler {
             env: cx.env().clone(),
             registry: self.registry.clone(),
             leases: self.leases.clone(),
@@ -111,8 +121,12 @@ impl NodeLease {
         }
     }
 
-    fn ending(&self, cx: &Context<NodeLeaseMsg>) -> Ending {
-        Ending { hub: self.parts.hub.clone(), sessions: Rc::clone(&self.sessions), env: cx.env().clone() }
+    fn ending(&self, cx: &Context<NodeLeaseMsg>) -> SessionEnder {
+        SessionEnder {
+            hub: self.dependencies.hub.clone(),
+            sessions: Rc::clone(&self.sessions),
+            env: cx.env().clone(),
+        }
     }
 
     fn claim(
@@ -126,8 +140,11 @@ impl NodeLease {
         if reply.is_abandoned() {
             return;
         }
-        if !self.parts.interruptions.none() {
-            let reason = "a watch of the API server has broken off and has not listed again";
+        // What a node is told it may hold or must let go of waits for the watches that this is read from: each controller says
+        // of a session what it knows only while its own are whole. So a watch of another kind is no reason to send a node away;
+        // without Nodes and pods, though, another CloudCore that sees them serves it better.
+        if !self.dependencies.interruptions.are_whole(&[NODES, PODS]) {
+            let reason = "the watch of Nodes or of pods has broken off and has not listed again";
             return reply.send(Err(not_now(reason)));
         }
         let admission = self.admission(cx);
@@ -146,8 +163,8 @@ impl NodeLease {
     /// Where it is in doubt, it is looked into.
     fn state(&self, node: &NodeName, session: u64, cx: &Context<NodeLeaseMsg>) -> SessionState {
         let state = self.sessions.borrow_mut().state(node, session);
-        let doubtful = self.sessions.borrow().doubtful(node);
-        if state == SessionState::InDoubt && doubtful == Some(session) {
+        let session_in_doubt = self.sessions.borrow().session_in_doubt(node);
+        if state == SessionState::InDoubt && session_in_doubt == Some(session) {
             self.check(node.clone(), session, cx);
         }
         state
@@ -196,7 +213,7 @@ impl NodeLease {
         cx.spawn(async move {
             let holding = leases.holds(&node, session).await;
             reply.send(match &holding {
-                Ok(holding) => Ok(*holding == Holding::Ours),
+                Ok(holding) => Ok(*holding == LeaseOwnership::Ours),
                 Err(error) => Err(Fault::from_error(error).reason),
             });
             ending.lost(&node, session, holding.ok()).await;
@@ -207,14 +224,14 @@ impl NodeLease {
         if !matches!(self.state(&node, session, cx), SessionState::Open { .. }) {
             return;
         }
-        let period = self.parts.lease_period;
+        let period = self.dependencies.lease_period;
         if !self.sessions.borrow_mut().begin_renewal(&node, session, period, cx.now()) {
             return;
         }
         let (leases, ending) = (self.leases.clone(), self.ending(cx));
         let wall = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
         cx.spawn(async move {
-            let holding: Result<Holding, LeaseError> = leases.renew(&node, session, wall).await;
+            let holding: Result<LeaseOwnership, LeaseError> = leases.renew(&node, session, wall).await;
             if let Err(error) = &holding {
                 events::lease_not_renewed(&ending.env, &node, &Fault::from_error(error).reason);
             }
@@ -231,20 +248,21 @@ impl NodeLease {
     ) {
         let now = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
         let synced = Synced { status, link: self.sessions.borrow().link(&node), now };
-        let (client, leases, env) = (self.parts.client.clone(), self.leases.clone(), cx.env().clone());
-        let writer = ConditionWriter { client, leases, sessions: Rc::clone(&self.sessions) };
+        let (client, leases, env) = (self.dependencies.client.clone(), self.leases.clone(), cx.env().clone());
+        let (sessions, newest) = (Rc::clone(&self.sessions), self.newest_writes.clone());
+        let writer = ConditionWriter { client, leases, sessions, newest };
         cx.spawn(async move { reply.send(writer.write(&env, &node, &synced).await) });
     }
 }
 
 /// Ends sessions. The hub is told without waiting in the actor: it asks this one.
-struct Ending {
+struct SessionEnder {
     hub: Address<CloudHubMsg>,
     sessions: Rc<RefCell<Sessions>>,
     env: beehive::Env,
 }
 
-impl Ending {
+impl SessionEnder {
     /// Nothing that is said in the session counts any more, and its link is ended.
     async fn end(&self, node: &NodeName, session: u64, reason: &str) {
         if self.sessions.borrow_mut().end(node, session) {
@@ -253,8 +271,8 @@ impl Ending {
     }
 
     /// Another CloudCore has the node. What is said here is still judged by the Lease, so the session keeps its place.
-    async fn lost(&self, node: &NodeName, session: u64, holding: Option<Holding>) {
-        if holding == Some(Holding::Lost) {
+    async fn lost(&self, node: &NodeName, session: u64, holding: Option<LeaseOwnership>) {
+        if holding == Some(LeaseOwnership::Lost) {
             self.tell(node, session, TAKEN_BY_ANOTHER).await;
         }
     }

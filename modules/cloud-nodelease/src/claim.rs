@@ -8,11 +8,12 @@ use beehive::{Env, Fault};
 use contract::NodeName;
 use contract::nodelease::{ClaimRefused, SessionState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use noderegistry::{NotAdmitted, Registry};
+use noderegistry::{AdmissionError, Registry};
 
+use crate::error::LeaseError;
 use crate::events;
 use crate::lease_client::LeaseClient;
-use crate::plan::{Checked, Sessions, living_uid};
+use crate::plan::{NodeCheck, Sessions, living_uid};
 
 /// 5 s for taking a node, as long as the hub waits.
 const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
@@ -20,6 +21,8 @@ const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
 /// 5 s: what a node is asked to wait while nobody can say whose it is.
 const UNKNOWN_WAIT: Duration = Duration::from_secs(5);
+/// 60 s: what a node is asked to wait where an administrator has to act.
+const ADMINISTRATOR_WAIT: Duration = Duration::from_secs(60);
 /// 1 s, half of it at the least, before the register is asked again that did not answer.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -37,14 +40,14 @@ pub(crate) enum Resolved {
 
 /// What tasks beside the actor need to admit nodes.
 #[derive(Clone)]
-pub(crate) struct Admission {
+pub(crate) struct ClaimHandler {
     pub(crate) env: Env,
     pub(crate) registry: Registry,
     pub(crate) leases: LeaseClient,
     pub(crate) sessions: Rc<RefCell<Sessions>>,
 }
 
-impl Admission {
+impl ClaimHandler {
     /// Admits the node and takes it.
     ///
     /// # Errors
@@ -55,7 +58,14 @@ impl Admission {
             let uid = self.admit(node, certificate).await.map_err(|error| self.refused(node, &error))?;
             let (session, version) = self.leases.claim(node).await.map_err(|error| {
                 events::claim_failed(&self.env, node, &Fault::from_error(&error).reason);
-                not_now("the node's Lease cannot be written now")
+                match error {
+                    LeaseError::Exhausted { .. } => {
+                        ClaimRefused { reason: error.to_string(), wait: Some(ADMINISTRATOR_WAIT) }
+                    }
+                    LeaseError::Api(_) | LeaseError::Contended => {
+                        not_now("the node's Lease cannot be written now")
+                    }
+                }
             })?;
             self.sessions.borrow_mut().begin(node, session, certificate, uid, Some(version));
             events::node_claimed(&self.env, node, session);
@@ -66,14 +76,14 @@ impl Admission {
     }
 
     /// Of which Node a session of the node with this certificate may be; `None`: it is yet to be made.
-    async fn admit(&self, node: &NodeName, certificate: &str) -> Result<Option<String>, NotAdmitted> {
+    async fn admit(&self, node: &NodeName, certificate: &str) -> Result<Option<String>, AdmissionError> {
         // The watch is late at times: a refusal counts only if the API server says so now.
         let in_watch: Option<ObjectMeta> = self.sessions.borrow().node(node).cloned();
         if let Some(metadata) = in_watch {
             match self.registry.admit(node, certificate, Some(&metadata)).await {
                 Ok(admitted) => return Ok(admitted.node_uid),
-                Err(NotAdmitted::Refused(_)) => {}
-                Err(error @ NotAdmitted::Unavailable(_)) => return Err(error),
+                Err(AdmissionError::Refused(_)) => {}
+                Err(error @ AdmissionError::Unavailable(_)) => return Err(error),
             }
         }
         let metadata = self.registry.node_metadata(node).await?;
@@ -91,8 +101,8 @@ impl Admission {
                     self.sessions.borrow_mut().resolved(node, session, uid);
                     return Resolved::GoesOn;
                 }
-                Err(NotAdmitted::Refused(refusal)) => return Resolved::Over(refusal.to_string()),
-                Err(NotAdmitted::Unavailable(error)) => {
+                Err(AdmissionError::Refused(refusal)) => return Resolved::Over(refusal.to_string()),
+                Err(AdmissionError::Unavailable(error)) => {
                     events::node_not_checked(&self.env, node, &Fault::from_error(&error).reason);
                     self.env.sleep(self.env.jitter(RESOLVE_PAUSE)).await;
                 }
@@ -117,8 +127,8 @@ impl Admission {
                 self.sessions.borrow_mut().resolved(node, session, Some(uid));
                 Ok(Resolved::GoesOn)
             }
-            Err(NotAdmitted::Refused(refusal)) => Ok(Resolved::Over(refusal.to_string())),
-            Err(NotAdmitted::Unavailable(error)) => Err(unavailable(&error)),
+            Err(AdmissionError::Refused(refusal)) => Ok(Resolved::Over(refusal.to_string())),
+            Err(AdmissionError::Unavailable(error)) => Err(unavailable(&error)),
         }
     }
 
@@ -128,10 +138,10 @@ impl Admission {
             Ok(found) => {
                 let found = living_uid(found.as_ref());
                 match self.sessions.borrow_mut().checked(node, session, found) {
-                    Checked::Over => Resolved::Over(
+                    NodeCheck::Over => Resolved::Over(
                         "its Node was deleted from the cluster, or another one took its place".to_owned(),
                     ),
-                    Checked::StillThere | Checked::NoSession => Resolved::GoesOn,
+                    NodeCheck::StillThere | NodeCheck::NoSession => Resolved::GoesOn,
                 }
             }
             Err(error) => {
@@ -147,13 +157,13 @@ impl Admission {
     }
 
     /// What the node is told; whatever of the cloud's inside is in it goes to the log alone.
-    fn refused(&self, node: &NodeName, error: &NotAdmitted) -> ClaimRefused {
+    fn refused(&self, node: &NodeName, error: &AdmissionError) -> ClaimRefused {
         match error {
-            NotAdmitted::Refused(refusal) => {
+            AdmissionError::Refused(refusal) => {
                 events::node_not_admitted(&self.env, node, &refusal.to_string());
                 ClaimRefused { reason: refusal.to_string(), wait: Some(error.wait()) }
             }
-            NotAdmitted::Unavailable(cause) => {
+            AdmissionError::Unavailable(cause) => {
                 events::claim_failed(&self.env, node, &Fault::from_error(cause).reason);
                 let reason = "whose this node is cannot be found out now".to_owned();
                 ClaimRefused { reason, wait: Some(UNKNOWN_WAIT) }

@@ -2,6 +2,8 @@
 //! `kubehive.io/Link`.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use beehive::link::Transport;
 use beehive::{Env, Fault};
@@ -35,31 +37,62 @@ pub(crate) struct Synced {
     pub(crate) now: jiff::Timestamp,
 }
 
+/// Which writing of each node's conditions was asked for last. An API server that is slow may still be busy with an older one:
+/// that one must not come after it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NewestWrites(Rc<RefCell<(u64, BTreeMap<NodeName, u64>)>>);
+
+impl NewestWrites {
+    /// A writing is asked for: those before it are old. Answers its number.
+    fn begin(&self, node: &NodeName) -> u64 {
+        let (last, newest) = &mut *self.0.borrow_mut();
+        *last += 1;
+        newest.insert(node.clone(), *last);
+        *last
+    }
+
+    fn is_newest(&self, node: &NodeName, number: u64) -> bool {
+        self.0.borrow().1.get(node) == Some(&number)
+    }
+
+    /// It is over: nothing is kept of it.
+    fn end(&self, node: &NodeName, number: u64) {
+        if self.is_newest(node, number) {
+            self.0.borrow_mut().1.remove(node);
+        }
+    }
+}
+
 /// Writes the condition.
 pub(crate) struct ConditionWriter {
     pub(crate) client: kube::Client,
     pub(crate) leases: LeaseClient,
-    pub(crate) sessions: std::rc::Rc<RefCell<Sessions>>,
+    pub(crate) sessions: Rc<RefCell<Sessions>>,
+    pub(crate) newest: NewestWrites,
 }
 
 impl ConditionWriter {
     /// Writes it on the Node. Answers whether nothing is left to do: it is there, or is not ours to write.
     pub(crate) async fn write(&self, env: &Env, node: &NodeName, synced: &Synced) -> bool {
-        match self.try_write(node, synced).await {
-            Ok(is_done) => is_done,
-            Err(error) => {
-                crate::events::condition_not_written(env, node, &Fault::from_error(&error).reason);
-                false
-            }
-        }
+        let number = self.newest.begin(node);
+        let written = self.try_write(node, synced, number).await;
+        self.newest.end(node, number);
+        written.unwrap_or_else(|error| {
+            crate::events::condition_not_written(env, node, &Fault::from_error(&error).reason);
+            false
+        })
     }
 
-    async fn try_write(&self, node: &NodeName, synced: &Synced) -> Result<bool, LeaseError> {
+    async fn try_write(&self, node: &NodeName, synced: &Synced, number: u64) -> Result<bool, LeaseError> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         for _ in 0..WRITE_TRIES {
             // It is registered when it first reports.
             let Some(found) = nodes.get_opt(node.as_str()).await? else { return Ok(false) };
             if !self.sessions.borrow().is_of(node, &found.metadata) {
+                return Ok(true);
+            }
+            // What is newer is written over the Node as it was read here, or sees to it that this is not.
+            if !self.newest.is_newest(node, number) {
                 return Ok(true);
             }
             let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
@@ -100,7 +133,10 @@ fn condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Value> {
     let same = before.is_some_and(|before| {
         before.status == status
             && before.reason.as_deref() == Some(reason)
-            && before.message.as_deref().is_some_and(|before| lasting(before) == lasting(&message))
+            && before.message.as_deref().is_some_and(|before| {
+                // Bytes of a session that is over are no reason to keep the words, and more bytes are none to write.
+                lasting(before) == lasting(&message) && before.contains(BYTES) == message.contains(BYTES)
+            })
     });
     if same {
         return None;
@@ -108,20 +144,32 @@ fn condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Value> {
     Some(written(SYNCED, (status, reason, &message), before, *now))
 }
 
-/// What carries the node's link, unless `before` says the same already; nothing of a node without one. `True` is QUIC, `False`
-/// the fallback.
+/// What carries the node's link, unless `before` says the same already. `True` is QUIC; `False` is the fallback, or that there is
+/// no link: written by the CloudCore that had it, as long as no other has the node.
 fn link_condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Value> {
-    let (status, reason, message) = match synced.link?.0 {
-        Transport::Quic | Transport::Memory => ("True", "QUIC", "the link runs over QUIC"),
-        Transport::WebSocket => (
+    let (status, reason, message) = match synced.link.map(|(transport, ..)| transport) {
+        Some(Transport::Quic | Transport::Memory) => ("True", "QUIC", "the link runs over QUIC".to_owned()),
+        Some(Transport::WebSocket) => (
             "False",
             "WebSocketFallback",
-            "the link runs over WebSocket: let the node reach CloudCore's QUIC port by UDP",
+            "the link runs over WebSocket: let the node reach CloudCore's QUIC port by UDP".to_owned(),
         ),
+        // The session has begun, and NodeLease has not heard of its link yet.
+        None if synced.status.linked => return None,
+        None => {
+            let since = whole_seconds(synced.now);
+            ("False", "LinkDown", format!("the link is down; CloudCore has had none since {since}"))
+        }
     };
     let same =
         before.is_some_and(|before| before.status == status && before.reason.as_deref() == Some(reason));
-    (!same).then(|| written(LINK, (status, reason, message), before, synced.now))
+    // A fallback and no link are both `False`, and each has a beginning of its own.
+    (!same).then(|| written(LINK, (status, reason, &message), None, synced.now))
+}
+
+/// Kubernetes' own times have whole seconds.
+fn whole_seconds(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn written(
@@ -130,8 +178,7 @@ fn written(
     before: Option<&NodeCondition>,
     now: jiff::Timestamp,
 ) -> Value {
-    // Kubernetes' own times have whole seconds.
-    let text = |time: jiff::Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let text = whole_seconds;
     let unmoved = before.filter(|before| before.status == status);
     let since = unmoved.and_then(|before| before.last_transition_time.as_ref()).map_or(now, |time| time.0);
     json!({
@@ -193,6 +240,22 @@ mod tests {
     }
 
     #[test]
+    fn only_the_writing_that_was_asked_for_last_goes_on_also_when_it_was_the_first_to_end() {
+        let newest = NewestWrites::default();
+        let [one, other] = ["edge-1", "edge-2"].map(|name| NodeName::parse(name).unwrap());
+        let (first, of_other) = (newest.begin(&one), newest.begin(&other));
+        assert!(newest.is_newest(&one, first) && newest.is_newest(&other, of_other));
+        let second = newest.begin(&one);
+        assert!(!newest.is_newest(&one, first) && newest.is_newest(&one, second));
+        newest.end(&one, second);
+        assert!(!newest.is_newest(&one, first), "the older one is still under way");
+        newest.end(&one, first);
+        newest.end(&other, of_other);
+        assert!(newest.0.borrow().1.is_empty());
+        assert!(newest.begin(&one) > second);
+    }
+
+    #[test]
     fn it_is_written_on_a_change_and_keeps_the_time_of_the_last_one() {
         let first = condition(&synced(SyncState::Waiting, 0, 0), None).unwrap();
         assert_eq!((&first["status"], &first["reason"]), (&json!("False"), &json!("Waiting")));
@@ -224,11 +287,25 @@ mod tests {
             (&fallback["status"], &fallback["reason"]),
             (&json!("False"), &json!("WebSocketFallback"))
         );
-        let none = Synced { link: None, ..synced(SyncState::InSync, 30, 1) };
+        let none = |second| {
+            let cut = synced(SyncState::InSync, second, 1);
+            Synced { link: None, status: SyncStatus { linked: false, ..cut.status }, ..cut }
+        };
+        let before: NodeCondition = serde_json::from_value(fallback).unwrap();
+        let down = link_condition(&none(90), Some(&before)).unwrap();
+        assert_eq!((&down["status"], &down["reason"]), (&json!("False"), &json!("LinkDown")));
         assert_eq!(
-            link_condition(&none, Some(&before)),
-            None,
-            "a node without a link has nothing to say of it"
+            down["lastTransitionTime"], "1970-01-01T00:01:30Z",
+            "since the link is down, not since the fallback"
         );
+        assert_eq!(down["message"], "the link is down; CloudCore has had none since 1970-01-01T00:01:30Z");
+        let before: NodeCondition = serde_json::from_value(down).unwrap();
+        assert_eq!(link_condition(&none(99), Some(&before)), None);
+        assert_eq!(link_condition(&over(Transport::Quic), Some(&before)).unwrap()["status"], "True");
+
+        let linked = condition(&synced(SyncState::InSync, 30, 1), None).unwrap();
+        let before: NodeCondition = serde_json::from_value(linked).unwrap();
+        let cut = condition(&none(40), Some(&before)).unwrap();
+        assert!(!cut["message"].as_str().unwrap().contains("link"), "the session's bytes go with it: {cut}");
     }
 }

@@ -1,5 +1,6 @@
 //! Why a Lease or a condition could not be read or written now.
 
+use contract::NodeName;
 use thiserror::Error;
 
 /// See the module.
@@ -11,6 +12,17 @@ pub(crate) enum LeaseError {
     /// Others wrote all the time.
     #[error("the object is written by others all the time")]
     Contended,
+    /// Nobody counts there: something else has written into the Lease or the Node.
+    #[error(
+        "there is no session after {session}, to which `leaseTransitions` of the Lease kube-node-lease/{node} or the Node \
+         {node} says that it has counted: delete the one that does"
+    )]
+    Exhausted {
+        /// The node.
+        node: NodeName,
+        /// The last number.
+        session: u64,
+    },
 }
 
 /// The code of the `Status` that the API server answered.

@@ -46,10 +46,10 @@ pub fn holder_of(lease: &Lease) -> LeaseHolder {
     }
 }
 
-/// The number of a new session, given the highest that is known. A new count begins where the field ends: a report of a
-/// session above the Lease's is then found to be of none.
-pub fn next_session(highest: u64) -> u64 {
-    if highest >= SESSION_MAX { 1 } else { highest + 1 }
+/// The number of a new session, given the highest that is known; `None` where the field ends. It never begins anew: whoever
+/// compares two sessions (the hub, this module, the controllers) takes the greater one for the later one.
+pub fn next_session(highest: u64) -> Option<u64> {
+    (highest < SESSION_MAX).then(|| highest + 1)
 }
 
 /// The patch that takes a node over. It does not renew: that is Edged's word.
@@ -136,8 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn session_numbers_grow_to_the_end_of_the_field() {
-        assert_eq!((next_session(0), next_session(41)), (1, 42));
-        assert_eq!((next_session(SESSION_MAX - 1), next_session(SESSION_MAX)), (SESSION_MAX, 1));
+    fn session_numbers_grow_to_the_end_of_the_field_and_never_begin_anew() {
+        assert_eq!((next_session(0), next_session(41)), (Some(1), Some(42)));
+        assert_eq!(next_session(SESSION_MAX - 1), Some(SESSION_MAX));
+        assert_eq!((next_session(SESSION_MAX), next_session(u64::MAX)), (None, None));
     }
 }

@@ -26,7 +26,7 @@ const SWAP_TRIES: usize = 8;
 
 /// Who has a node, by its Lease as it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Holding {
+pub(crate) enum LeaseOwnership {
     /// This CloudCore, since the session in question.
     Ours,
     /// Another CloudCore, or a later session.
@@ -61,7 +61,8 @@ impl LeaseClient {
             if found.as_ref().is_none_or(|found| found.cloudcore.is_none()) && !is_counted_here {
                 highest = highest.max(self.session_of_node(node).await?);
             }
-            let session = lease::next_session(highest);
+            let exhausted = || LeaseError::Exhausted { node: node.clone(), session: highest };
+            let session = lease::next_session(highest).ok_or_else(exhausted)?;
             let written = match &found {
                 Some(found) => {
                     let patch =
@@ -83,14 +84,14 @@ impl LeaseClient {
         node: &NodeName,
         session: u64,
         now: jiff::Timestamp,
-    ) -> Result<Holding, LeaseError> {
+    ) -> Result<LeaseOwnership, LeaseError> {
         for _ in 0..SWAP_TRIES {
             let known = self.sessions.borrow_mut().take_lease_version(node, session);
             let version = match known {
                 Some(version) => Some(version),
                 None => match self.read(node).await? {
                     Some(found) if self.is_ours(&found, session) => Some(found.lease),
-                    Some(_) => return Ok(Holding::Lost),
+                    Some(_) => return Ok(LeaseOwnership::Lost),
                     None => None,
                 },
             };
@@ -105,19 +106,19 @@ impl LeaseClient {
             };
             if let Some(version) = written {
                 self.sessions.borrow_mut().put_lease_version(node, session, version);
-                return Ok(Holding::Ours);
+                return Ok(LeaseOwnership::Ours);
             }
         }
         Err(LeaseError::Contended)
     }
 
     /// Whether this CloudCore has the node since that session. A Lease that is no more is nobody else's.
-    pub(crate) async fn holds(&self, node: &NodeName, session: u64) -> Result<Holding, LeaseError> {
+    pub(crate) async fn holds(&self, node: &NodeName, session: u64) -> Result<LeaseOwnership, LeaseError> {
         let is_ours = match self.read(node).await? {
             Some(found) => self.is_ours(&found, session),
             None => self.sessions.borrow().newest(node) == Some(session),
         };
-        Ok(if is_ours { Holding::Ours } else { Holding::Lost })
+        Ok(if is_ours { LeaseOwnership::Ours } else { LeaseOwnership::Lost })
     }
 
     /// Whether no other CloudCore has taken the node since: whoever has knows better.

@@ -27,4 +27,4 @@ mod lease_client;
 mod nodes;
 pub mod plan;
 
-pub use actor::{NodeLease, Parts};
+pub use actor::{Dependencies, NodeLease};

@@ -11,8 +11,10 @@ use contract::nodelease::NodeLeaseMsg;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, PartialObjectMeta};
+use kube::Resource;
+use kube::api::{Api, ApiResource};
 use kube::runtime::watcher::{Config, Event, watcher};
+use kubewatch::WatchedMetadata;
 
 use crate::plan::Sessions;
 
@@ -27,7 +29,8 @@ pub(crate) async fn watch(
     sessions: Rc<RefCell<Sessions>>,
     lease: Address<NodeLeaseMsg>,
 ) {
-    let nodes: Api<PartialObjectMeta<Node>> = Api::all(client);
+    // One Node that cannot be read must not hide the others.
+    let nodes: Api<WatchedMetadata> = Api::all_with(client, &ApiResource::erase::<Node>(&()));
     let (mut pause, mut listed) = (AGAIN_AFTER, BTreeSet::new());
     let mut events = std::pin::pin!(watcher(nodes, Config::default()));
     while let Some(event) = events.next().await {
@@ -42,8 +45,8 @@ pub(crate) async fn watch(
         };
         pause = AGAIN_AFTER;
         for node in changed {
-            let doubtful = sessions.borrow().doubtful(&node);
-            if let Some(session) = doubtful {
+            let session_in_doubt = sessions.borrow().session_in_doubt(&node);
+            if let Some(session) = session_in_doubt {
                 let _ = lease.tell(NodeLeaseMsg::NodeMissing { node, session }).await;
             }
         }
@@ -53,7 +56,7 @@ pub(crate) async fn watch(
 /// Takes an event in. Answers the Nodes that it is about.
 fn take(
     sessions: &RefCell<Sessions>,
-    event: Event<PartialObjectMeta<Node>>,
+    event: Event<WatchedMetadata>,
     listed: &mut BTreeSet<NodeName>,
 ) -> Vec<NodeName> {
     let mut sessions = sessions.borrow_mut();
@@ -63,13 +66,13 @@ fn take(
             Vec::new()
         }
         Event::InitApply(found) => {
-            let name = apply(&mut sessions, &found.metadata);
+            let name = apply(&mut sessions, found);
             listed.extend(name.clone());
             name.into_iter().collect()
         }
-        Event::Apply(found) => apply(&mut sessions, &found.metadata).into_iter().collect(),
+        Event::Apply(found) => apply(&mut sessions, found).into_iter().collect(),
         Event::Delete(found) => {
-            let name = name_of(&found.metadata);
+            let name = name_of(found.meta());
             name.iter().for_each(|name| sessions.node_deleted(name));
             name.into_iter().collect()
         }
@@ -88,8 +91,12 @@ fn name_of(metadata: &ObjectMeta) -> Option<NodeName> {
     NodeName::parse(metadata.name.as_deref()?).ok()
 }
 
-fn apply(sessions: &mut Sessions, metadata: &ObjectMeta) -> Option<NodeName> {
-    let name = name_of(metadata)?;
-    sessions.node_applied(name.clone(), metadata);
+/// Of a Node that cannot be read what was known last goes on to hold.
+fn apply(sessions: &mut Sessions, found: WatchedMetadata) -> Option<NodeName> {
+    let name = name_of(found.meta())?;
+    match found.into_read() {
+        Ok(metadata) => sessions.node_applied(name.clone(), &metadata),
+        Err(unreadable) => tracing::warn!(node = %name, why = unreadable.why, "the Node cannot be read"),
+    }
     Some(name)
 }

@@ -18,7 +18,7 @@ use crate::lease::LeaseVersion;
 
 /// Of which Node object a session is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NodeOf {
+pub enum SessionNode {
     /// Not known since a restart of this actor: the register is being asked.
     Unresolved,
     /// There is none yet.
@@ -28,11 +28,11 @@ pub enum NodeOf {
 }
 
 #[derive(Debug)]
-struct Session {
+struct SessionEntry {
     number: u64,
     /// Serial number, lower-case hex.
     certificate: Arc<str>,
-    node: NodeOf,
+    node: SessionNode,
     /// Whether the watch has shown that Node.
     is_seen: bool,
     /// Whether the API server is being asked about that Node.
@@ -46,7 +46,7 @@ struct Session {
 
 /// What became of a question to the API server about a session's Node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Checked {
+pub enum NodeCheck {
     /// The Node is there: the watch was late.
     StillThere,
     /// It is gone or another one: the session is over.
@@ -59,7 +59,7 @@ pub enum Checked {
 /// so.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    sessions: BTreeMap<NodeName, Session>,
+    sessions: BTreeMap<NodeName, SessionEntry>,
     nodes: BTreeMap<NodeName, ObjectMeta>,
     /// Whether the hub has said who is linked.
     is_told: bool,
@@ -108,13 +108,13 @@ impl Sessions {
         uid: Option<String>,
         lease_version: Option<LeaseVersion>,
     ) {
-        if self.sessions.get(node).is_some_and(|held| held.number >= number && number != 1) {
+        if self.sessions.get(node).is_some_and(|held| held.number >= number) {
             return;
         }
-        let session = Session {
+        let session = SessionEntry {
             number,
             certificate: certificate.into(),
-            node: uid.map_or(NodeOf::None, NodeOf::Uid),
+            node: uid.map_or(SessionNode::None, SessionNode::Uid),
             is_seen: false,
             is_checked: false,
             lease_version,
@@ -141,12 +141,12 @@ impl Sessions {
                 return false;
             }
             // The end of an older one, told late.
-            Some(held) if held.number > number && number != 1 => return false,
+            Some(held) if held.number > number => return false,
             Some(_) | None => {}
         }
         self.begin(node, number, certificate, None, None);
         if let Some(session) = self.sessions.get_mut(node) {
-            (session.node, session.link) = (NodeOf::Unresolved, Some(link));
+            (session.node, session.link) = (SessionNode::Unresolved, Some(link));
         }
         true
     }
@@ -161,7 +161,7 @@ impl Sessions {
     /// The register has said of which Node the session is.
     pub fn resolved(&mut self, node: &NodeName, number: u64, uid: Option<String>) {
         if let Some(session) = self.session_mut(node, number) {
-            (session.node, session.is_seen) = (uid.map_or(NodeOf::None, NodeOf::Uid), false);
+            (session.node, session.is_seen) = (uid.map_or(SessionNode::None, SessionNode::Uid), false);
         }
     }
 
@@ -173,22 +173,24 @@ impl Sessions {
             return if is_told { SessionState::Ended } else { SessionState::InDoubt };
         };
         match (&session.node, in_watch) {
-            (NodeOf::Unresolved, _) => SessionState::InDoubt,
-            (NodeOf::None, _) => SessionState::WithoutNode { certificate: session.certificate.to_string() },
-            (NodeOf::Uid(uid), Some(in_watch)) if *uid == in_watch => {
+            (SessionNode::Unresolved, _) => SessionState::InDoubt,
+            (SessionNode::None, _) => {
+                SessionState::WithoutNode { certificate: session.certificate.to_string() }
+            }
+            (SessionNode::Uid(uid), Some(in_watch)) if *uid == in_watch => {
                 session.is_seen = true;
                 SessionState::Open { node_uid: in_watch }
             }
             // The watch has yet to show it.
-            (NodeOf::Uid(uid), _) if !session.is_seen => SessionState::Open { node_uid: uid.clone() },
-            (NodeOf::Uid(_), _) => SessionState::InDoubt,
+            (SessionNode::Uid(uid), _) if !session.is_seen => SessionState::Open { node_uid: uid.clone() },
+            (SessionNode::Uid(_), _) => SessionState::InDoubt,
         }
     }
 
     /// The number of the node's session if the watch does not have the Node that it is of.
-    pub fn doubtful(&self, node: &NodeName) -> Option<u64> {
+    pub fn session_in_doubt(&self, node: &NodeName) -> Option<u64> {
         let session = self.sessions.get(node)?;
-        let NodeOf::Uid(uid) = &session.node else { return None };
+        let SessionNode::Uid(uid) = &session.node else { return None };
         (!session.is_checked && self.living_uid(node) != Some(uid)).then_some(session.number)
     }
 
@@ -203,19 +205,19 @@ impl Sessions {
     }
 
     /// The API server has said which uid the living Node of that name has. A session that is over is forgotten.
-    pub fn checked(&mut self, node: &NodeName, number: u64, found: Option<&str>) -> Checked {
-        let Some(session) = self.session_mut(node, number) else { return Checked::NoSession };
+    pub fn checked(&mut self, node: &NodeName, number: u64, found: Option<&str>) -> NodeCheck {
+        let Some(session) = self.session_mut(node, number) else { return NodeCheck::NoSession };
         session.is_checked = false;
         match &session.node {
-            NodeOf::Uid(uid) if found == Some(uid) => {
+            SessionNode::Uid(uid) if found == Some(uid) => {
                 session.is_seen = false;
-                Checked::StillThere
+                NodeCheck::StillThere
             }
-            NodeOf::Uid(_) => {
+            SessionNode::Uid(_) => {
                 self.sessions.remove(node);
-                Checked::Over
+                NodeCheck::Over
             }
-            NodeOf::Unresolved | NodeOf::None => Checked::StillThere,
+            SessionNode::Unresolved | SessionNode::None => NodeCheck::StillThere,
         }
     }
 
@@ -250,11 +252,11 @@ impl Sessions {
     /// ours by what stands on it.
     pub fn is_of(&self, node: &NodeName, metadata: &ObjectMeta) -> bool {
         match self.sessions.get(node).map(|session| &session.node) {
-            Some(NodeOf::Uid(uid)) => {
+            Some(SessionNode::Uid(uid)) => {
                 metadata.uid.as_ref() == Some(uid) && !noderegistry::plan::is_ending(metadata)
             }
-            Some(NodeOf::None) => false,
-            Some(NodeOf::Unresolved) | None => noderegistry::plan::is_ours(metadata),
+            Some(SessionNode::None) => false,
+            Some(SessionNode::Unresolved) | None => noderegistry::plan::is_ours(metadata),
         }
     }
 
@@ -292,7 +294,7 @@ impl Sessions {
         (self.sessions.len(), linked.count())
     }
 
-    fn session_mut(&mut self, node: &NodeName, number: u64) -> Option<&mut Session> {
+    fn session_mut(&mut self, node: &NodeName, number: u64) -> Option<&mut SessionEntry> {
         self.sessions.get_mut(node).filter(|session| session.number == number)
     }
 

@@ -2,14 +2,14 @@
 
 use beehive::{Actor, AskError, Context, Env, Fault, Sample};
 use contract::router::{RouterMsg, RouterUp};
-use contract::{NodeName, Opened, Skipped, Upload};
+use contract::{DecodedBatch, NodeName, SkippedRow, Upload};
 
 use crate::events;
-use crate::plan::{Ledger, Verdict};
+use crate::plan::{SequenceCheck, TelemetryTracker};
 
 /// The target of the lines that [`CloudRouter`] says of each upload, at level `trace`. With
 /// `RUST_LOG=info,cloud_router::upload=trace` they tell what became of one message, across restarts of CloudCore, too:
-/// the ledger counts and keeps no message.
+/// the tracker counts and keeps no message.
 pub const UPLOAD_LOG: &str = "cloud_router::upload";
 /// 64 bytes of a payload are told: enough to know it again.
 const TOLD_BYTES: usize = 64;
@@ -17,7 +17,7 @@ const TOLD_BYTES: usize = 64;
 /// Takes telemetry, and says what came.
 #[derive(Debug, Default)]
 pub struct CloudRouter {
-    ledger: Ledger,
+    tracker: TelemetryTracker,
 }
 
 impl Actor for CloudRouter {
@@ -26,10 +26,8 @@ impl Actor for CloudRouter {
     async fn handle(&mut self, message: RouterMsg, cx: &mut Context<RouterMsg>) -> Result<(), Fault> {
         match message {
             RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, reply } } => match uploads.open() {
-                Ok(Opened { items, skipped }) => {
-                    for Skipped { row, reason } in &skipped {
-                        events::telemetry_skipped(cx.env(), &node, *row, *reason);
-                    }
+                Ok(DecodedBatch { items, skipped }) => {
+                    self.skip(&node, &skipped, cx.env());
                     let skipped = skipped.iter().map(|skipped| skipped.row);
                     reply.send(self.telemetry(&node, &items, cx.env()).into_iter().chain(skipped).collect());
                 }
@@ -40,27 +38,37 @@ impl Actor for CloudRouter {
     }
 
     fn snapshot(&self) -> serde_json::Value {
-        self.ledger.view()
+        self.tracker.view()
     }
 
     fn samples(&self) -> Vec<Sample> {
-        self.ledger.samples()
+        self.tracker.samples()
     }
 }
 
 impl CloudRouter {
+    /// Counts uploads that this release does not understand. Their rows are confirmed, so that the node goes on.
+    fn skip(&mut self, node: &NodeName, skipped: &[SkippedRow], env: &Env) {
+        if !skipped.is_empty() {
+            let times = self.tracker.skip(node, skipped.len());
+            fairshare::rows_skipped(env, node, skipped, times, events::SKIPPED);
+        }
+    }
+
     /// Enters telemetry. Answers with its rows, whatever became of it.
     fn telemetry(&mut self, node: &NodeName, uploads: &[Upload], env: &Env) -> Vec<i64> {
         for upload in uploads {
             tell(node, upload);
             let Upload { row, telemetry, .. } = upload;
-            match self.ledger.take(node, upload) {
-                Verdict::Next | Verdict::Again => {}
-                Verdict::After { missing } => {
+            match self.tracker.take(node, upload) {
+                SequenceCheck::Next | SequenceCheck::Duplicate => {}
+                SequenceCheck::Gap { missing } => {
                     events::telemetry_missing(env, node, telemetry, missing);
                 }
                 // Its node would send it for ever.
-                Verdict::Refused { why, times } => events::telemetry_refused(env, node, *row, why, times),
+                SequenceCheck::Refused { why, times } => {
+                    events::telemetry_refused(env, node, *row, why, times)
+                }
             }
         }
         uploads.iter().map(|upload| upload.row).collect()

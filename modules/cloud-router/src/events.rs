@@ -1,13 +1,12 @@
 //! Named events: each is one log line and one counter.
 
 use beehive::Env;
-use contract::{NodeName, SkipReason, Telemetry};
+use contract::{NodeName, Telemetry};
+use fairshare::SkippedEvents;
 
-/// An upload that this release does not understand; its row is confirmed, so that the node goes on.
-pub(crate) fn telemetry_skipped(env: &Env, node: &NodeName, row: i64, reason: SkipReason) {
-    env.count(reason.event());
-    tracing::warn!(event = reason.event(), %node, row, %reason, "telemetry skipped");
-}
+/// Uploads that this release does not understand; their rows are confirmed, so that the node goes on.
+pub(crate) const SKIPPED: SkippedEvents =
+    SkippedEvents { unknown: "router_telemetry_unknown", malformed: "router_telemetry_malformed" };
 
 /// Messages of a source did not come before this one.
 pub(crate) fn telemetry_missing(env: &Env, node: &NodeName, telemetry: &Telemetry, missing: u64) {

@@ -5,7 +5,7 @@
 //! came.
 //!
 //! # Owns
-//! The ledger of sources.
+//! What was counted of each source.
 //! # Accepts
 //! [`contract::router::RouterMsg`]: telemetry of nodes, each under the name in its certificate.
 //! # Tells

@@ -1,4 +1,4 @@
-//! The ledger: what arrived, per node and source. Pure.
+//! What arrived, per node and source. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,18 +21,18 @@ pub const TOPIC_BYTES: usize = 1024;
 /// 1024 sources at most are shown, those of the nodes that were heard last.
 const SHOWN: usize = 1024;
 
-/// What a message is to the ledger.
+/// How a message stands to the sequence of its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SequenceCheck {
     /// The next of its source.
     Next,
     /// A later one: some before it are missing.
-    After {
+    Gap {
         /// How many.
         missing: u64,
     },
     /// It was here before.
-    Again,
+    Duplicate,
     /// No node of ours would send it.
     Refused {
         /// Why.
@@ -64,15 +64,15 @@ struct Source {
 }
 
 impl Source {
-    fn take(&mut self, telemetry: &Telemetry) -> Verdict {
+    fn take(&mut self, telemetry: &Telemetry) -> SequenceCheck {
         let Telemetry { boot: id, sequence, .. } = telemetry;
         if let Some(boot) = self.boots.iter_mut().find(|boot| boot.id == *id) {
             let missing = match sequence.checked_sub(boot.last) {
-                None | Some(0) => return Verdict::Again,
+                None | Some(0) => return SequenceCheck::Duplicate,
                 Some(steps) => steps - 1,
             };
             boot.last = *sequence;
-            return if missing == 0 { Verdict::Next } else { Verdict::After { missing } };
+            return if missing == 0 { SequenceCheck::Next } else { SequenceCheck::Gap { missing } };
         }
         // Counting begins at 1; whoever is heard for the first time may have begun long ago.
         let missing = if self.boots.is_empty() { 0 } else { sequence - 1 };
@@ -80,22 +80,22 @@ impl Source {
             self.boots.pop_front();
         }
         self.boots.push_back(Boot { id: *id, last: *sequence });
-        if missing == 0 { Verdict::Next } else { Verdict::After { missing } }
+        if missing == 0 { SequenceCheck::Next } else { SequenceCheck::Gap { missing } }
     }
 
-    fn count(&mut self, verdict: Verdict, upload: &Upload) {
-        match verdict {
-            Verdict::Next => self.received += 1,
-            Verdict::After { missing } => {
+    fn count(&mut self, check: SequenceCheck, upload: &Upload) {
+        match check {
+            SequenceCheck::Next => self.received += 1,
+            SequenceCheck::Gap { missing } => {
                 self.received += 1;
                 self.missing = self.missing.saturating_add(missing);
             }
-            Verdict::Again => {
+            SequenceCheck::Duplicate => {
                 self.repeats += 1;
                 self.unmarked += u64::from(!upload.repeat);
                 return;
             }
-            Verdict::Refused { .. } => return,
+            SequenceCheck::Refused { .. } => return,
         }
         self.bytes += upload.telemetry.payload.len() as u64;
         self.sent_again += u64::from(upload.telemetry.dup);
@@ -125,6 +125,8 @@ struct Node {
     repeats: u64,
     missing: u64,
     refused: u64,
+    /// Messages with uploads that were skipped.
+    skipped: u64,
     forgotten: u64,
     heard: u64,
 }
@@ -142,20 +144,17 @@ impl Node {
 
 /// What arrived.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct TelemetryTracker {
     nodes: BTreeMap<NodeName, Node>,
     sources: usize,
     forgotten_nodes: u64,
     clock: u64,
 }
 
-impl Ledger {
+impl TelemetryTracker {
     /// Enters a message.
-    pub fn take(&mut self, name: &NodeName, upload: &Upload) -> Verdict {
-        self.clock += 1;
-        if !self.nodes.contains_key(name) && self.nodes.len() >= NODES {
-            self.forget_a_node();
-        }
+    pub fn take(&mut self, name: &NodeName, upload: &Upload) -> SequenceCheck {
+        self.hear(name);
         let telemetry = &upload.telemetry;
         let defect = defect(telemetry);
         let key = (telemetry.client.clone(), telemetry.topic.clone());
@@ -164,25 +163,44 @@ impl Ledger {
             self.make_room(name);
         }
         let node = self.nodes.entry(name.clone()).or_default();
-        node.heard = self.clock;
         if let Some(why) = defect {
             node.refused += 1;
-            return Verdict::Refused { why, times: node.refused };
+            return SequenceCheck::Refused { why, times: node.refused };
         }
         let source = node.sources.entry(key).or_default();
         source.heard = self.clock;
-        let verdict = source.take(telemetry);
-        source.count(verdict, upload);
-        match verdict {
-            Verdict::Next => node.received += 1,
-            Verdict::After { missing } => {
+        let check = source.take(telemetry);
+        source.count(check, upload);
+        match check {
+            SequenceCheck::Next => node.received += 1,
+            SequenceCheck::Gap { missing } => {
                 node.received += 1;
                 node.missing = node.missing.saturating_add(missing);
             }
-            Verdict::Again => node.repeats += 1,
-            Verdict::Refused { .. } => {}
+            SequenceCheck::Duplicate => node.repeats += 1,
+            SequenceCheck::Refused { .. } => {}
         }
-        verdict
+        check
+    }
+
+    /// So many uploads of one message are not understood: they count as refused. Answers how many such messages the node has
+    /// sent.
+    pub fn skip(&mut self, name: &NodeName, uploads: usize) -> u64 {
+        let node = self.hear(name);
+        node.refused += uploads as u64;
+        node.skipped += 1;
+        node.skipped
+    }
+
+    /// The node is the one that was heard last.
+    fn hear(&mut self, name: &NodeName) -> &mut Node {
+        self.clock += 1;
+        if !self.nodes.contains_key(name) && self.nodes.len() >= NODES {
+            self.forget_a_node();
+        }
+        let node = self.nodes.entry(name.clone()).or_default();
+        node.heard = self.clock;
+        node
     }
 
     /// Makes room for one more source of this node, and counts it.
@@ -293,21 +311,21 @@ mod tests {
 
     #[test]
     fn a_source_is_counted_within_its_boot_and_over_it() {
-        let mut ledger = Ledger::default();
-        let mut take = |boot, sequence| ledger.take(&node("a"), &upload("t", boot, sequence, true));
+        let mut tracker = TelemetryTracker::default();
+        let mut take = |boot, sequence| tracker.take(&node("a"), &upload("t", boot, sequence, true));
         // Whoever is heard for the first time may have begun long ago.
-        assert_eq!(take(1, 5), Verdict::Next);
-        assert_eq!(take(1, 6), Verdict::Next);
-        assert_eq!(take(1, 9), Verdict::After { missing: 2 });
-        assert_eq!(take(1, 9), Verdict::Again);
-        assert_eq!(take(1, 7), Verdict::Again);
-        assert_eq!(take(2, 1), Verdict::Next);
-        assert_eq!(take(3, 3), Verdict::After { missing: 2 });
+        assert_eq!(take(1, 5), SequenceCheck::Next);
+        assert_eq!(take(1, 6), SequenceCheck::Next);
+        assert_eq!(take(1, 9), SequenceCheck::Gap { missing: 2 });
+        assert_eq!(take(1, 9), SequenceCheck::Duplicate);
+        assert_eq!(take(1, 7), SequenceCheck::Duplicate);
+        assert_eq!(take(2, 1), SequenceCheck::Next);
+        assert_eq!(take(3, 3), SequenceCheck::Gap { missing: 2 });
         // What was left of the boot before comes again.
-        assert_eq!(take(1, 9), Verdict::Again);
-        assert_eq!(take(2, 1), Verdict::Again);
-        assert_eq!(take(3, 4), Verdict::Next);
-        let view = ledger.view();
+        assert_eq!(take(1, 9), SequenceCheck::Duplicate);
+        assert_eq!(take(2, 1), SequenceCheck::Duplicate);
+        assert_eq!(take(3, 4), SequenceCheck::Next);
+        let view = tracker.view();
         let source = &view["nodes"]["a"]["sources"][0];
         assert_eq!((&source["received"], &source["missing"]), (&json!(6), &json!(4)), "{view}");
         assert_eq!((&source["repeats"], &source["unmarkedRepeats"]), (&json!(4), &json!(0)), "{view}");
@@ -318,24 +336,24 @@ mod tests {
 
     #[test]
     fn a_repeat_without_its_mark_is_told() {
-        let mut ledger = Ledger::default();
+        let mut tracker = TelemetryTracker::default();
         for _ in 0..2 {
-            ledger.take(&node("a"), &upload("t", 1, 1, false));
+            tracker.take(&node("a"), &upload("t", 1, 1, false));
         }
-        assert_eq!(ledger.view()["nodes"]["a"]["sources"][0]["unmarkedRepeats"], 1);
+        assert_eq!(tracker.view()["nodes"]["a"]["sources"][0]["unmarkedRepeats"], 1);
     }
 
     #[test]
     fn what_no_node_of_ours_sends_is_refused_and_takes_no_room() {
-        let mut ledger = Ledger::default();
+        let mut tracker = TelemetryTracker::default();
         let mut bad = upload("t", 1, 1, false);
         bad.telemetry.client = "x".repeat(CLIENT_BYTES + 1);
         for bad in
             [bad, upload("", 1, 1, false), upload(&"x".repeat(1025), 1, 1, false), upload("t", 1, 0, false)]
         {
-            assert!(matches!(ledger.take(&node("a"), &bad), Verdict::Refused { .. }));
+            assert!(matches!(tracker.take(&node("a"), &bad), SequenceCheck::Refused { .. }));
         }
-        let view = ledger.view();
+        let view = tracker.view();
         assert_eq!(
             (&view["refused"], &view["sources"], &view["received"]),
             (&json!(4), &json!(0), &json!(0))
@@ -344,14 +362,14 @@ mod tests {
 
     #[test]
     fn one_nodes_flood_of_topics_forgets_its_own_sources_only() {
-        let mut ledger = Ledger::default();
-        ledger.take(&node("quiet"), &upload("t", 1, 1, false));
+        let mut tracker = TelemetryTracker::default();
+        tracker.take(&node("quiet"), &upload("t", 1, 1, false));
         for n in 0..10 * SOURCES_OF_A_NODE as u64 {
-            ledger.take(&node("loud"), &upload(&format!("t/{n}"), 1, 1, false));
+            tracker.take(&node("loud"), &upload(&format!("t/{n}"), 1, 1, false));
             // A source that speaks stays.
-            assert_eq!(ledger.take(&node("loud"), &upload("spoken", 1, n + 1, false)), Verdict::Next);
+            assert_eq!(tracker.take(&node("loud"), &upload("spoken", 1, n + 1, false)), SequenceCheck::Next);
         }
-        let view = ledger.view();
+        let view = tracker.view();
         assert_eq!(view["nodes"]["loud"]["sources"].as_array().unwrap().len(), SOURCES_OF_A_NODE);
         assert_eq!(view["nodes"]["loud"]["forgottenSources"], 9 * SOURCES_OF_A_NODE as u64 + 1);
         assert_eq!(view["nodes"]["quiet"]["sources"].as_array().unwrap().len(), 1);
@@ -360,17 +378,17 @@ mod tests {
 
     #[test]
     fn many_nodes_stay_within_the_bounds() {
-        let mut ledger = Ledger::default();
+        let mut tracker = TelemetryTracker::default();
         for n in 0..NODES + 10 {
             for topic in 0..5 {
-                ledger.take(&node(&format!("n{n}")), &upload(&format!("t/{topic}"), 1, 1, false));
+                tracker.take(&node(&format!("n{n}")), &upload(&format!("t/{topic}"), 1, 1, false));
             }
         }
-        let counted: usize = ledger.nodes.values().map(|node| node.sources.len()).sum();
-        assert_eq!((ledger.nodes.len(), ledger.forgotten_nodes), (NODES, 10));
-        assert_eq!(counted, ledger.sources);
+        let counted: usize = tracker.nodes.values().map(|node| node.sources.len()).sum();
+        assert_eq!((tracker.nodes.len(), tracker.forgotten_nodes), (NODES, 10));
+        assert_eq!(counted, tracker.sources);
         assert!((SOURCES - 100..=SOURCES).contains(&counted), "{counted}");
-        let view = ledger.view();
+        let view = tracker.view();
         let shown: usize = view["nodes"]
             .as_object()
             .unwrap()
@@ -384,18 +402,18 @@ mod tests {
         // Whatever is sent again, and wherever sending broke off: each number of a boot is counted once.
         #[test]
         fn what_is_sent_again_is_never_counted_twice(cuts in proptest::collection::vec((1_u64..20, 0_u64..30), 1..20)) {
-            let mut ledger = Ledger::default();
+            let mut tracker = TelemetryTracker::default();
             let (mut sent, mut seen) = (0, 0);
             for (more, back) in cuts {
                 let from = sent - back.min(sent);
                 for sequence in from + 1..=sent + more {
-                    let verdict = ledger.take(&node("a"), &upload("t", 1, sequence, sequence <= sent));
-                    prop_assert_eq!(verdict, if sequence <= seen { Verdict::Again } else { Verdict::Next });
+                    let check = tracker.take(&node("a"), &upload("t", 1, sequence, sequence <= sent));
+                    prop_assert_eq!(check, if sequence <= seen { SequenceCheck::Duplicate } else { SequenceCheck::Next });
                     seen = seen.max(sequence);
                 }
                 sent += more;
             }
-            let view = ledger.view();
+            let view = tracker.view();
             let source = &view["nodes"]["a"]["sources"][0];
             prop_assert_eq!(&source["received"], &json!(sent));
             prop_assert_eq!(&source["unmarkedRepeats"], &json!(0));

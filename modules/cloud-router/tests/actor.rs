@@ -4,7 +4,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use beehive::{Capacity, Env, Flow, Hive, Policy};
+use beehive::link::wire::{ReplyTo, Wire};
+use beehive::link::{Protocol, Versions};
+use beehive::{Capacity, Env, Flow, Hive, Policy, Reply};
 use cloud_router::{CloudRouter, UPLOAD_LOG};
 use contract::router::{RouterMsg, RouterUp};
 use contract::wire::ROUTER_MAILBOX;
@@ -88,8 +90,45 @@ fn each_upload_has_one_line_in_the_log_whatever_is_in_it() {
     assert_eq!(text.lines().count(), 2, "{text}");
 }
 
+/// A message of 4096 uploads of a kind that no release knows, as it comes over the wire: 7 KB when it is deflated.
+fn unknown(reply: Reply<Vec<i64>>) -> RouterUp {
+    let protocol =
+        Protocol::new(Versions::OURS.newest_common(Versions::OURS).unwrap(), [].into_iter().collect());
+    let none = RouterUp::Telemetry { uploads: Vec::new().into(), reply: Reply::channel().0 };
+    let mut body = none.encode(&protocol).unwrap().body;
+    for row in 0..4096_i64 {
+        // Row, no flag, kind 99, no bytes.
+        body.extend([&row.to_le_bytes()[..], &[0], &[99, 0], &[0; 4]].concat());
+    }
+    let RouterUp::Telemetry { uploads, .. } =
+        RouterUp::decode(&body, Some(ReplyTo::new(|_| ())), &protocol).unwrap();
+    RouterUp::Telemetry { uploads, reply }
+}
+
+#[test]
+fn a_flood_of_rows_that_nobody_understands_costs_few_lines_and_counts_as_refused() {
+    let log = Log::default();
+    let lines = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || lines.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        answered(vec![unknown; 16], |confirmed, state| {
+            assert_eq!(confirmed.len(), 16 * 4096, "or the node would send them for ever");
+            assert_eq!(state["nodes"]["edge-1"]["refused"], 16 * 4096);
+        });
+    });
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    // The first message, and the 2nd, 4th, 8th and 16th: a line each, whatever is in it.
+    assert_eq!(text.lines().count(), 5, "{text}");
+    assert!(text.lines().all(|line| line.contains("4096 of unknown kind 99")), "{text}");
+}
+
 /// What the router confirms of `uploads` of edge-1, and its state after that.
 fn told(uploads: Vec<Upload>, look: impl FnOnce(Vec<i64>, &Value)) {
+    answered(vec![|reply| RouterUp::Telemetry { uploads: uploads.into(), reply }], look);
+}
+
+/// What the router confirms of messages of edge-1, and its state after that.
+fn answered(messages: Vec<impl FnOnce(Reply<Vec<i64>>) -> RouterUp>, look: impl FnOnce(Vec<i64>, &Value)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut hive = Hive::new("test", Env::seeded(1));
@@ -97,13 +136,12 @@ fn told(uploads: Vec<Upload>, look: impl FnOnce(Vec<i64>, &Value)) {
         let router = hive.grant("tester", &mailbox, Flow::Ask);
         hive.supervise(mailbox, Policy::default(), CloudRouter::default);
         hive.open().unwrap();
-        let confirmed = router
-            .ask(SOON, |reply| RouterMsg::Up {
-                node: NodeName::parse("edge-1").unwrap(),
-                message: RouterUp::Telemetry { uploads: uploads.into(), reply },
-            })
-            .await
-            .unwrap();
+        let mut confirmed = Vec::new();
+        for message in messages {
+            let node = NodeName::parse("edge-1").unwrap();
+            let up = |reply| RouterMsg::Up { node, message: message(reply) };
+            confirmed.extend(router.ask(SOON, up).await.unwrap());
+        }
         let report = hive.inspector().report(SOON).await;
         look(confirmed, &report.actors[0].snapshot);
     });

@@ -15,7 +15,7 @@ use https::{Http, Limits, Server, Tls};
 use nodecalls::NodeCalls;
 
 use crate::certificate::{Issued, RENEWED_AFTER, ServingCertificate};
-use crate::endpoint::{ENDS_WITHIN, Endpoint, EndpointParts};
+use crate::endpoint::{ENDS_WITHIN, Endpoint, EndpointDependencies};
 use crate::handler::{KubeletHandler, NodesByPort};
 use crate::ports::Ports;
 use crate::reviews::Reviews;
@@ -67,7 +67,7 @@ pub struct Serving {
 
 /// What a CloudStream is made of.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Dependencies {
     /// The API server.
     pub client: kube::Client,
     /// CloudHub, which is asked who is linked.
@@ -82,7 +82,7 @@ pub struct Parts {
 
 /// Brings calls to nodes.
 pub struct CloudStream {
-    parts: Parts,
+    dependencies: Dependencies,
     running: Option<Running>,
     /// The sessions, and the port of each node that is listened at.
     nodes: BTreeMap<NodeName, Linked>,
@@ -106,8 +106,8 @@ struct Running {
 
 impl CloudStream {
     /// One that knows of no node yet.
-    pub fn new(parts: Parts) -> Self {
-        CloudStream { parts, running: None, nodes: BTreeMap::new() }
+    pub fn new(dependencies: Dependencies) -> Self {
+        CloudStream { dependencies, running: None, nodes: BTreeMap::new() }
     }
 }
 
@@ -115,13 +115,13 @@ impl Actor for CloudStream {
     type Message = CloudStreamMsg;
 
     async fn started(&mut self, cx: &mut Context<CloudStreamMsg>) -> Result<(), Fault> {
-        self.parts.calls.all_nodes_down();
-        if let Some(serving) = self.parts.serving.clone() {
+        self.dependencies.calls.all_nodes_down();
+        if let Some(serving) = self.dependencies.serving.clone() {
             self.running = Some(self.serve(serving, cx).map_err(|error| Fault::from_error(&error))?);
-            client_ca::watch(self.parts.client.clone(), cx);
+            client_ca::watch(self.dependencies.client.clone(), cx);
             cx.after(RENEWED_AFTER, CloudStreamMsg::RenewCertificate);
         }
-        cx.spawn_tell(&self.parts.hub, CloudHubMsg::TellSessions { to: SessionReader::CloudStream });
+        cx.spawn_tell(&self.dependencies.hub, CloudHubMsg::TellSessions { to: SessionReader::CloudStream });
         Ok(())
     }
 
@@ -132,17 +132,17 @@ impl Actor for CloudStream {
     ) -> Result<(), Fault> {
         match message {
             CloudStreamMsg::AllNodesDown => {
-                self.parts.calls.all_nodes_down();
+                self.dependencies.calls.all_nodes_down();
                 for node in std::mem::take(&mut self.nodes).into_keys() {
                     self.close(&node, cx);
                 }
             }
             CloudStreamMsg::NodeUp { node, session, streams, version } => {
-                self.parts.calls.node_up(node.clone(), session, streams, version);
+                self.dependencies.calls.node_up(node.clone(), session, streams, version);
                 self.node_up(node, session, cx).await;
             }
             CloudStreamMsg::NodeDown { node, session } => {
-                self.parts.calls.node_down(&node, session);
+                self.dependencies.calls.node_down(&node, session);
                 if self.nodes.get(&node).is_some_and(|linked| linked.session == session) {
                     self.nodes.remove(&node);
                     self.close(&node, cx);
@@ -183,7 +183,7 @@ impl Actor for CloudStream {
     }
 
     fn samples(&self) -> Vec<Sample> {
-        let open = self.parts.calls.open();
+        let open = self.dependencies.calls.open();
         let of_node = |(node, open): (NodeName, usize)| {
             Sample::new("kubehive_node_kubelet_calls", open as f64).of("node", node.as_str())
         };
@@ -202,14 +202,15 @@ impl CloudStream {
         let (by_port, metrics) = (NodesByPort::default(), cx.env().metrics().clone());
         let handler = KubeletHandler {
             nodes: by_port.clone(),
-            reviews: Arc::new(Reviews::new(self.parts.client.clone(), cx.env().clock())),
-            calls: self.parts.calls.clone(),
+            reviews: Arc::new(Reviews::new(self.dependencies.client.clone(), cx.env().clock())),
+            calls: self.dependencies.calls.clone(),
             metrics: metrics.clone(),
         };
-        let notice = move |event| events::connection(&metrics, event);
+        let on_event = move |event| events::connection(&metrics, event);
         let clock = cx.env().clock();
-        let server =
-            Server::without_port("kubelet", Some(tls.clone()), LIMITS, clock, notice, || Http::new(handler));
+        let server = Server::without_port("kubelet", Some(tls.clone()), LIMITS, clock, on_event, || {
+            Http::new(handler)
+        });
         server.tell_end(cx, CloudStreamMsg::ServerEnded);
         let ports = Ports::new(serving.first_port, serving.ports);
         Ok(Running { serving, server: Rc::new(server), tls, issued, client_ca: None, by_port, ports })
@@ -240,7 +241,7 @@ impl CloudStream {
             cx.after(LOOK_AGAIN, CloudStreamMsg::OpenAgain { node: node.clone() });
             return;
         };
-        let parts = EndpointParts {
+        let dependencies = EndpointDependencies {
             node: node.clone(),
             address: running.serving.bind,
             port,
@@ -248,7 +249,7 @@ impl CloudStream {
             ports: Rc::new(running.by_port.clone()),
             parent: cx.for_children(),
         };
-        cx.child(Endpoint::name(node), Endpoint::policy(), Endpoint::factory(parts));
+        cx.child(Endpoint::name(node), Endpoint::policy(), Endpoint::factory(dependencies));
     }
 
     fn close(&mut self, node: &NodeName, cx: &Context<CloudStreamMsg>) {
@@ -290,7 +291,7 @@ impl CloudStream {
         let Some(running) = &self.running else { return };
         let endpoint = KubeletEndpoint { address: running.serving.address, port: *port };
         let told = EdgeControllerMsg::KubeletEndpoint { node: node.clone(), session: *session, endpoint };
-        let _ = self.parts.edge.tell(told).await;
+        let _ = self.dependencies.edge.tell(told).await;
     }
 
     fn client_ca(&mut self, pem: Option<String>, cx: &Context<CloudStreamMsg>) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use beehive::Env;
 use https::{ClientCertificates, Tls};
-use pki::{Authority, Reach};
+use pki::{Authority, SubjectAltNames};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -19,7 +19,7 @@ pub(crate) const RENEWED_AFTER: Duration = Duration::from_secs(60 * 86_400);
 /// What a certificate is made of.
 pub struct ServingCertificate {
     authority: Authority,
-    reach: Reach,
+    alt_names: SubjectAltNames,
 }
 
 /// A certificate and its key.
@@ -32,11 +32,11 @@ pub(crate) struct Issued {
 impl ServingCertificate {
     /// One for `addresses` and `names`, signed by `authority`.
     pub fn new(authority: Authority, addresses: Vec<IpAddr>, names: Vec<String>) -> Self {
-        ServingCertificate { authority, reach: Reach { addresses, names } }
+        ServingCertificate { authority, alt_names: SubjectAltNames { addresses, names } }
     }
 
     pub(crate) fn issue(&self, env: &Env) -> Result<Issued, CertificateError> {
-        let (issued, key) = self.authority.server(&self.reach, env.wall(), LIFE, env.random_id())?;
+        let (issued, key) = self.authority.server(&self.alt_names, env.wall(), LIFE, env.random_id())?;
         Ok(Issued { chain: format!("{}{}", issued.pem, self.authority.cert_pem()), key })
     }
 }

@@ -37,7 +37,7 @@ pub(crate) trait OpenPorts {
 
 /// What an endpoint is made of.
 #[derive(Clone)]
-pub(crate) struct EndpointParts {
+pub(crate) struct EndpointDependencies {
     pub(crate) node: NodeName,
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
@@ -48,7 +48,7 @@ pub(crate) struct EndpointParts {
 
 /// See the module.
 pub(crate) struct Endpoint {
-    parts: EndpointParts,
+    dependencies: EndpointDependencies,
     open: Option<Open>,
 }
 
@@ -75,12 +75,12 @@ impl Endpoint {
         Policy { capacity: Capacity::new(1, "nobody tells it anything"), ..Policy::default() }
     }
 
-    pub(crate) fn factory(parts: EndpointParts) -> impl FnMut() -> Endpoint + 'static {
-        move || Endpoint { parts: parts.clone(), open: None }
+    pub(crate) fn factory(dependencies: EndpointDependencies) -> impl FnMut() -> Endpoint + 'static {
+        move || Endpoint { dependencies: dependencies.clone(), open: None }
     }
 
     async fn listen(&self, env: &Env) -> io::Result<Open> {
-        let EndpointParts { node, address, port, server, ports, .. } = &self.parts;
+        let EndpointDependencies { node, address, port, server, ports, .. } = &self.dependencies;
         let port = bind((*address, *port).into(), env).await?;
         let address = port.address();
         // Known before the first connection comes in.
@@ -110,7 +110,7 @@ impl Actor for Endpoint {
     type Message = EndpointMsg;
 
     async fn started(&mut self, cx: &mut Context<EndpointMsg>) -> Result<(), Fault> {
-        let node = self.parts.node.clone();
+        let node = self.dependencies.node.clone();
         let told: Box<dyn Fn() -> CloudStreamMsg> = match self.listen(cx.env()).await {
             Ok(open) => {
                 let port = open.address.port();
@@ -118,7 +118,7 @@ impl Actor for Endpoint {
                 Box::new(move || CloudStreamMsg::Listening { node: node.clone(), port })
             }
             Err(error) => {
-                let (port, reason) = (self.parts.port, error.to_string());
+                let (port, reason) = (self.dependencies.port, error.to_string());
                 cx.stop();
                 Box::new(move || CloudStreamMsg::PortRefused {
                     node: node.clone(),
@@ -128,7 +128,7 @@ impl Actor for Endpoint {
             }
         };
         // Its parent may be full of others that begin.
-        self.parts.parent.tell_with_retry(cx.env(), told).await;
+        self.dependencies.parent.tell_with_retry(cx.env(), told).await;
         Ok(())
     }
 
@@ -138,6 +138,6 @@ impl Actor for Endpoint {
 
     fn snapshot(&self) -> serde_json::Value {
         let address = self.open.as_ref().map(|open| open.address.to_string());
-        serde_json::json!({ "node": self.parts.node.as_str(), "address": address })
+        serde_json::json!({ "node": self.dependencies.node.as_str(), "address": address })
     }
 }

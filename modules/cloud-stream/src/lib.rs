@@ -29,7 +29,7 @@ pub mod plan;
 mod ports;
 mod reviews;
 
-pub use actor::{CloudStream, Parts, Serving};
+pub use actor::{CloudStream, Dependencies, Serving};
 pub use certificate::ServingCertificate;
 pub use endpoint::ENDPOINT;
 pub use error::{CertificateError, ReviewError};

@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Whom SyncController speaks to beside the nodes.
 #[derive(Clone)]
-pub struct Neighbours {
+pub struct Addresses {
     /// NodeLease, which writes whether a node is in sync.
     pub lease: Address<NodeLeaseMsg>,
     /// CloudHub, which is asked who is linked.
@@ -41,14 +41,14 @@ pub struct Neighbours {
 pub struct SyncController {
     plan: Plan,
     mailboxes: BTreeMap<NodeName, (u64, Address<MetaDown>)>,
-    neighbours: Neighbours,
+    addresses: Addresses,
     env: Option<Env>,
 }
 
 impl SyncController {
     /// A controller that knows of nothing yet.
-    pub fn new(neighbours: Neighbours) -> Self {
-        SyncController { plan: Plan::new(Source::ALL), mailboxes: BTreeMap::new(), neighbours, env: None }
+    pub fn new(addresses: Addresses) -> Self {
+        SyncController { plan: Plan::new(Source::ALL), mailboxes: BTreeMap::new(), addresses, env: None }
     }
 }
 
@@ -59,7 +59,7 @@ impl Actor for SyncController {
         self.env = Some(cx.env().clone());
         cx.every(TICK, || SyncMsg::Tick);
         // What an earlier incarnation knew is gone: the sources say it again, and the hub who is linked.
-        let Neighbours { hub, edge, device, .. } = &self.neighbours;
+        let Addresses { hub, edge, device, .. } = &self.addresses;
         if !defect::is_planted(Defect::NotListedAgain) {
             cx.spawn_tell(edge, EdgeControllerMsg::ListAgain);
             cx.spawn_tell(device, DeviceControllerMsg::ListAgain);
@@ -235,7 +235,7 @@ impl SyncController {
     }
 
     fn write_status(&self, node: NodeName, status: SyncStatus, cx: &Context<SyncMsg>) {
-        let (lease, myself) = (self.neighbours.lease.clone(), cx.myself());
+        let (lease, myself) = (self.addresses.lease.clone(), cx.myself());
         cx.spawn(async move {
             let show = |reply| NodeLeaseMsg::ShowSynced { node: node.clone(), status: status.clone(), reply };
             let written = lease.ask(WRITE_DEADLINE, show).await.unwrap_or(false);

@@ -25,4 +25,4 @@ pub mod plan;
 mod session;
 pub mod status;
 
-pub use actor::{Neighbours, SyncController};
+pub use actor::{Addresses, SyncController};

@@ -10,8 +10,8 @@ use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncStatus};
 use contract::{Change, Digest, NodeName, Object, ObjectKey, ObjectVersion};
 
 pub use crate::session::{BATCH_BYTES, BATCH_OBJECTS, RETRY_MAX, RETRY_MIN, WINDOW};
-use crate::session::{Desired, HeldMap, Phase, Session, version_of};
-use crate::status::{NodeView, Oldest, PublishedStatus, Timestamp, printable, status_of};
+use crate::session::{Desired, HeldVersions, Phase, SyncSession, version_of};
+use crate::status::{NodeView, OldestWaiting, PublishedStatus, Timestamp, printable, status_of};
 
 /// 1000 objects are listed in one answer, as far as the buckets are even: twice as many of the longest names fit a frame.
 pub const LIST_OBJECTS: usize = 1000;
@@ -80,7 +80,7 @@ pub enum Effect {
 struct Node {
     desired: Desired,
     /// What it holds, as far as it has confirmed; `None` until it has answered for the first time.
-    held: Option<HeldMap>,
+    held: Option<HeldVersions>,
     /// The keys in which the two differ, and since when.
     waiting: BTreeMap<ObjectKey, Timestamp>,
     confirmed: Option<Timestamp>,
@@ -88,7 +88,7 @@ struct Node {
     last_refusal: Option<String>,
     /// Whether the last refusal is not healed yet.
     refusing: bool,
-    session: Option<Session>,
+    session: Option<SyncSession>,
     /// The session of which each source has said that it has sent all.
     current: BTreeMap<Source, u64>,
     published: PublishedStatus,
@@ -124,8 +124,25 @@ impl Node {
         }
     }
 
+    /// Whether nothing is known of it that anybody will not say again. What a source said of a session may be all that it
+    /// says of it, and come before the session itself.
+    fn is_forgettable(&self) -> bool {
+        self.session.is_none() && self.desired.is_empty() && self.current.is_empty()
+    }
+
     fn oldest(&self) -> Option<(&ObjectKey, Timestamp)> {
         self.waiting.iter().map(|(key, since)| (key, *since)).min_by_key(|(_, since)| since.moment)
+    }
+
+    /// Whether it is known how it stands: not of a node that was never here, nor while it is found out at the beginning of a session.
+    fn is_known(&self) -> bool {
+        self.confirmed.is_some() && self.session.as_ref().is_none_or(SyncSession::is_open)
+    }
+
+    /// Whether it has confirmed all that it should hold, as the gauge and the condition say it alike: with a link or without, since
+    /// what was confirmed is not undone by a cut. Whether there is a link is said beside it.
+    fn is_in_sync(&self) -> bool {
+        self.is_known() && self.waiting.is_empty()
     }
 
     fn refusal(&self) -> Option<&str> {
@@ -133,7 +150,7 @@ impl Node {
     }
 
     /// What is known of the node now is `held`.
-    fn open(&mut self, inventory: u64, held: HeldMap, may_delete: bool, now: Timestamp) {
+    fn open(&mut self, inventory: u64, held: HeldVersions, may_delete: bool, now: Timestamp) {
         self.held = Some(held);
         if let Some(open) = &mut self.session {
             open.phase = Phase::Open { inventory };
@@ -181,6 +198,7 @@ impl Plan {
                 open.await_again(source);
             }
         }
+        self.nodes.retain(|_, node| !node.is_forgettable());
     }
 
     /// The source has sent everything: what it did not send is gone. A list that began before this plan did says nothing.
@@ -238,7 +256,7 @@ impl Plan {
         }
         let Some(entry) = self.nodes.get_mut(node) else { return Vec::new() };
         entry.desired.remove(key);
-        if entry.session.is_none() && entry.desired.is_empty() {
+        if entry.is_forgettable() {
             self.nodes.remove(node);
             return Vec::new();
         }
@@ -255,7 +273,7 @@ impl Plan {
         for node in self.nodes.values_mut() {
             node.session = None;
         }
-        self.nodes.retain(|_, node| !node.desired.is_empty());
+        self.nodes.retain(|_, node| !node.is_forgettable());
     }
 
     /// A session opened; it replaces an older one.
@@ -266,20 +284,20 @@ impl Plan {
         }
         let is_awaited = |source: &&Source| entry.current.get(*source) != Some(&session);
         let awaited = self.sources.iter().filter(is_awaited).copied().collect();
-        entry.session = Some(Session::new(session, awaited));
+        entry.session = Some(SyncSession::new(session, awaited));
         entry.published.forget();
         vec![Effect::AskInventory { node, session }]
     }
 
-    /// A session ended.
+    /// A session ended. It may be one that was never told here as open, of which only a source spoke.
     pub fn node_down(&mut self, node: &NodeName, session: u64) {
-        if let Some(entry) = self.nodes.get_mut(node)
-            && entry.session.as_ref().is_some_and(|open| open.number == session)
-        {
+        let Some(entry) = self.nodes.get_mut(node) else { return };
+        entry.current.retain(|_, current| *current > session);
+        if entry.session.as_ref().is_some_and(|open| open.number == session) {
             entry.session = None;
-            if entry.desired.is_empty() {
-                self.nodes.remove(node);
-            }
+        }
+        if entry.is_forgettable() {
+            self.nodes.remove(node);
         }
     }
 
@@ -310,8 +328,8 @@ impl Plan {
             digest.differing(&Digest::of(entries, of))
         };
         let missing: BTreeSet<u16> = differing.iter().copied().collect();
-        let found: HeldMap = if digest.objects == 0 {
-            HeldMap::new()
+        let found: HeldVersions = if digest.objects == 0 {
+            HeldVersions::new()
         } else {
             let same = entry.desired.iter().filter(|(key, _)| !is_in(&missing, key, of));
             same.map(|(key, object)| (key.clone(), version_of(object))).collect()
@@ -417,7 +435,7 @@ impl Plan {
             }
         }
         if goes_on {
-            let healed = entry.session.as_ref().is_some_and(Session::has_no_quarantine);
+            let healed = entry.session.as_ref().is_some_and(SyncSession::has_no_quarantine);
             entry.refusing &= !healed && !entry.waiting.is_empty();
             return self.pump(node);
         }
@@ -456,9 +474,9 @@ impl Plan {
         }
         let mut wanted: Vec<(&NodeName, &mut Node, SyncStatus)> = Vec::new();
         for (name, node) in &mut self.nodes {
-            // Of a node that was never here somebody else knows.
-            let is_known = node.confirmed.is_some()
-                && node.session.as_ref().is_none_or(|open| open.is_open() || node.refusing);
+            // What it refuses is shown at once, also while it is asked again.
+            let is_known =
+                node.is_in_sync() || (node.is_known() || node.refusing) && !node.waiting.is_empty();
             let status =
                 status_of(node.waiting.len(), node.oldest(), node.refusal(), node.session.is_some(), now);
             let last_confirmed = node.confirmed.map(|at| at.unix);
@@ -486,22 +504,19 @@ impl Plan {
     /// Every node, for the snapshot.
     pub fn view(&self, now: Timestamp) -> BTreeMap<String, NodeView> {
         let all_ready = self.waiting_for.is_empty();
-        let view = |node: &Node| {
-            let is_open = node.session.as_ref().is_some_and(Session::is_open);
-            NodeView {
-                linked: node.session.is_some(),
-                in_sync: all_ready && is_open && node.waiting.is_empty(),
-                desired: node.desired.len(),
-                waiting: node.waiting.len(),
-                oldest: node.oldest().map(|(key, since)| Oldest {
-                    object: key.to_string(),
-                    seconds: now.moment.since(since.moment).as_secs(),
-                }),
-                last_confirmed: node.confirmed.map(|at| at.unix),
-                refused: node.refused,
-                last_refusal: node.last_refusal.clone(),
-                refusing: node.refusing,
-            }
+        let view = |node: &Node| NodeView {
+            linked: node.session.is_some(),
+            in_sync: all_ready && node.is_in_sync(),
+            desired: node.desired.len(),
+            waiting: node.waiting.len(),
+            oldest: node.oldest().map(|(key, since)| OldestWaiting {
+                object: key.to_string(),
+                seconds: now.moment.since(since.moment).as_secs(),
+            }),
+            last_confirmed: node.confirmed.map(|at| at.unix),
+            refused: node.refused,
+            last_refusal: node.last_refusal.clone(),
+            refusing: node.refusing,
         };
         self.nodes.iter().map(|(name, node)| (name.to_string(), view(node))).collect()
     }

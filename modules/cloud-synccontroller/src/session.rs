@@ -22,7 +22,7 @@ pub const RETRY_MAX: Duration = Duration::from_secs(30);
 /// uid and version of the content: two objects under one key are the same when both are.
 pub(crate) type Version = (String, String);
 pub(crate) type Desired = BTreeMap<ObjectKey, Arc<Object>>;
-pub(crate) type HeldMap = BTreeMap<ObjectKey, Version>;
+pub(crate) type HeldVersions = BTreeMap<ObjectKey, Version>;
 /// What a batch makes of its keys; `None` deletes.
 pub(crate) type Outcome = Vec<(ObjectKey, Option<Version>)>;
 
@@ -58,7 +58,7 @@ pub(crate) enum Phase {
         of: usize,
         missing: BTreeSet<u16>,
         /// What it holds, as far as known.
-        found: HeldMap,
+        found: HeldVersions,
     },
     /// What it holds is known, and batches go out behind this inventory.
     Open { inventory: u64 },
@@ -81,7 +81,7 @@ pub(crate) struct Batch {
 }
 
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct SyncSession {
     pub(crate) number: u64,
     pub(crate) phase: Phase,
     /// Who has not said yet that all was sent which the node should hold.
@@ -102,9 +102,9 @@ pub(crate) struct Session {
     pub(crate) is_paused: bool,
 }
 
-impl Session {
+impl SyncSession {
     pub(crate) fn new(number: u64, awaited: BTreeSet<Source>) -> Self {
-        Session {
+        SyncSession {
             number,
             phase: Phase::Asking,
             awaited,
@@ -226,7 +226,7 @@ impl Session {
         &mut self,
         last: &mut u64,
         desired: &Desired,
-        held: &HeldMap,
+        held: &HeldVersions,
         may_delete: bool,
     ) -> Option<Batch> {
         let Phase::Open { inventory } = self.phase else { return None };
@@ -252,7 +252,7 @@ impl Session {
         Some(Batch { number: *last, inventory, sequence: self.last_sequence, changes })
     }
 
-    fn fill(&mut self, desired: &Desired, held: &HeldMap, may_delete: bool) -> (Vec<Change>, Outcome) {
+    fn fill(&mut self, desired: &Desired, held: &HeldVersions, may_delete: bool) -> (Vec<Change>, Outcome) {
         let (mut changes, mut outcome, mut bytes) = (Vec::new(), Outcome::new(), 0);
         let mut passed = Vec::new();
         while changes.len() < self.limit && bytes < BATCH_BYTES {
@@ -290,7 +290,7 @@ impl Session {
     fn one_quarantined(
         &mut self,
         desired: &Desired,
-        held: &HeldMap,
+        held: &HeldVersions,
         may_delete: bool,
     ) -> (Vec<Change>, Outcome) {
         loop {
@@ -319,7 +319,7 @@ fn size_of(change: &Change) -> usize {
 fn change(
     key: &ObjectKey,
     desired: &Desired,
-    held: &HeldMap,
+    held: &HeldVersions,
     may_delete: bool,
 ) -> Option<(Change, Option<Version>)> {
     match (desired.get(key), held.get(key)) {

@@ -30,14 +30,14 @@ pub struct Timestamp {
 pub struct NodeView {
     /// Whether this CloudCore has a session with it.
     pub linked: bool,
-    /// Whether it holds what it should, as far as it has confirmed in this session.
+    /// Whether it has confirmed all that it should hold. A cut does not undo that.
     pub in_sync: bool,
     /// Objects it should hold.
     pub desired: usize,
     /// Objects that it is not known to hold, or to have forgotten, as it should.
     pub waiting: usize,
     /// The one that waits longest.
-    pub oldest: Option<Oldest>,
+    pub oldest: Option<OldestWaiting>,
     /// When it last confirmed anything to this CloudCore, in seconds since 1970.
     pub last_confirmed: Option<i64>,
     /// Batches that it refused, since this CloudCore began.
@@ -77,7 +77,7 @@ impl NodeView {
 
 /// The object that waits longest.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Oldest {
+pub struct OldestWaiting {
     /// Which: `resource/namespace/name`.
     pub object: String,
     /// For how long, in seconds.
@@ -123,9 +123,8 @@ impl PublishedStatus {
     /// Whether `status` is to be written now.
     pub(crate) fn wants(&self, status: &SyncStatus, now: Moment) -> bool {
         let Some(written) = &self.written else { return self.may_write(WRITE_EVERY, now) };
-        // Whether there is a link is told elsewhere.
-        let lasting =
-            SyncStatus { linked: status.linked, last_confirmed: status.last_confirmed, ..written.clone() };
+        // That the link is down, or up again, is shown, too.
+        let lasting = SyncStatus { last_confirmed: status.last_confirmed, ..written.clone() };
         if lasting != *status {
             return self.may_write(WRITE_EVERY, now);
         }
@@ -195,7 +194,8 @@ mod tests {
         published.begin(at(0).moment);
         assert!(!published.wants(&status(1, true), at(11).moment), "one write at a time");
         published.end(status(1, true), true);
-        assert!(!published.wants(&status(1, false), at(11).moment), "nothing new");
+        assert!(!published.wants(&status(1, true), at(11).moment), "nothing new");
+        assert!(published.wants(&status(1, false), at(11).moment), "the link is down");
         assert!(!published.wants(&status(2, true), at(9).moment), "too soon");
         assert!(published.wants(&status(2, true), at(10).moment));
         published.begin(at(10).moment);

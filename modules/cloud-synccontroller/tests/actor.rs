@@ -7,7 +7,7 @@ use std::time::Duration;
 use beehive::testing::{PanicPoint, Probe, plan_panic};
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use bytes::Bytes;
-use cloud_synccontroller::{Neighbours, SyncController};
+use cloud_synccontroller::{Addresses, SyncController};
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
@@ -19,7 +19,7 @@ use contract::{Change, Digest, NodeName, Object, ObjectKey};
 /// The clock is simulated: it moves when everybody waits.
 const LONG: Duration = Duration::from_secs(120);
 
-struct Bench {
+struct Fixture {
     env: Env,
     hive: Hive,
     sync: Address<SyncMsg>,
@@ -31,33 +31,33 @@ struct Bench {
     device: Probe<DeviceControllerMsg>,
 }
 
-fn run(test: impl AsyncFnOnce(Bench)) {
+fn run(test: impl AsyncFnOnce(Fixture)) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async { test(bench()).await });
+    tokio::task::LocalSet::new().block_on(&runtime, async { test(fixture()).await });
 }
 
-fn bench() -> Bench {
+fn fixture() -> Fixture {
     let env = Env::seeded(7);
     let (meta, to_meta) = Probe::new(&env, 16);
     let (lease, to_lease) = Probe::new(&env, 16);
     let (hub, to_hub) = Probe::new(&env, 16);
     let (edge, to_edge) = Probe::new(&env, 16);
     let (device, to_device) = Probe::new(&env, 16);
-    let neighbours = Neighbours { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device };
+    let addresses = Addresses { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device };
     let mut hive = Hive::new("test", env.clone());
     let mailbox = hive.mailbox("cloud-synccontroller", Capacity::new(64, "a test's choice"));
     let sync = hive.grant("tester", &mailbox, Flow::Tell);
-    hive.supervise(mailbox, Policy::default(), move || SyncController::new(neighbours.clone()));
+    hive.supervise(mailbox, Policy::default(), move || SyncController::new(addresses.clone()));
     hive.open().unwrap();
-    Bench { env, hive, sync, meta, to_meta, lease, hub, edge, device }
+    Fixture { env, hive, sync, meta, to_meta, lease, hub, edge, device }
 }
 
 fn node() -> NodeName {
     NodeName::parse("edge-1").unwrap()
 }
 
-impl Bench {
+impl Fixture {
     async fn tell(&self, message: SyncMsg) {
         self.sync.tell(message).await.unwrap();
     }
@@ -116,33 +116,37 @@ impl Bench {
 
 #[test]
 fn a_write_that_the_disk_refused_twice_is_seen_within_seconds_and_heals_by_itself() {
-    run(async |mut bench| {
-        bench.ready().await;
-        bench.upsert("a").await;
-        bench.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: bench.to_meta.clone() }).await;
-        bench.has_nothing(1).await;
-        let began = bench.env.now();
+    run(async |mut fixture| {
+        fixture.ready().await;
+        fixture.upsert("a").await;
+        fixture.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: fixture.to_meta.clone() }).await;
+        fixture.has_nothing(1).await;
+        let began = fixture.env.now();
         let full = || Err(NotApplied::Refused("cannot grow: the disk is full".to_owned()));
-        assert_eq!(bench.answers(full()).await, (1, 1, vec!["a".to_owned()]));
-        let status = bench.shown().await;
-        assert!(bench.env.now().since(began) <= Duration::from_secs(2));
+        assert_eq!(fixture.answers(full()).await, (1, 1, vec!["a".to_owned()]));
+        let status = fixture.shown().await;
+        assert!(fixture.env.now().since(began) <= Duration::from_secs(2));
         assert_eq!((status.state, status.waiting), (SyncState::Refused, 1));
         assert_eq!(status.refusal.as_deref(), Some("cannot grow: the disk is full"));
         assert_eq!(status.oldest.unwrap().0.to_string(), "pods/default/a");
-        let view = bench.view().await;
+        let view = fixture.view().await;
         assert_eq!(
             (&view["in_sync"], &view["refusing"], &view["refused"]),
             (&false.into(), &true.into(), &1.into())
         );
 
         // It is asked what it holds, and the same is tried again.
-        bench.has_nothing(2).await;
-        assert_eq!(bench.answers(full()).await, (2, 1, vec!["a".to_owned()]));
-        bench.has_nothing(3).await;
-        assert_eq!(bench.answers(Ok(())).await, (3, 1, vec!["a".to_owned()]));
-        assert!(bench.env.now().since(began) <= Duration::from_secs(6), "{:?}", bench.env.now().since(began));
-        assert_eq!(bench.shown().await.state, SyncState::InSync);
-        let view = bench.view().await;
+        fixture.has_nothing(2).await;
+        assert_eq!(fixture.answers(full()).await, (2, 1, vec!["a".to_owned()]));
+        fixture.has_nothing(3).await;
+        assert_eq!(fixture.answers(Ok(())).await, (3, 1, vec!["a".to_owned()]));
+        assert!(
+            fixture.env.now().since(began) <= Duration::from_secs(6),
+            "{:?}",
+            fixture.env.now().since(began)
+        );
+        assert_eq!(fixture.shown().await.state, SyncState::InSync);
+        let view = fixture.view().await;
         assert_eq!(
             (&view["in_sync"], &view["refusing"], &view["refused"]),
             (&true.into(), &false.into(), &2.into())
@@ -153,27 +157,27 @@ fn a_write_that_the_disk_refused_twice_is_seen_within_seconds_and_heals_by_itsel
 
 #[test]
 fn an_answer_that_is_lost_is_not_taken_for_one() {
-    run(async |mut bench| {
-        bench.ready().await;
-        bench.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: bench.to_meta.clone() }).await;
+    run(async |mut fixture| {
+        fixture.ready().await;
+        fixture.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: fixture.to_meta.clone() }).await;
         // The first question gets no answer.
-        let Some(MetaDown::Inventory { reply }) = bench.meta.next(LONG).await else { panic!("not asked") };
+        let Some(MetaDown::Inventory { reply }) = fixture.meta.next(LONG).await else { panic!("not asked") };
         drop(reply);
-        bench.has_nothing(1).await;
-        assert_eq!(bench.shown().await.state, SyncState::InSync);
-        bench.upsert("a").await;
-        let Some(MetaDown::Apply { reply, .. }) = bench.meta.next(LONG).await else { panic!("not sent") };
+        fixture.has_nothing(1).await;
+        assert_eq!(fixture.shown().await.state, SyncState::InSync);
+        fixture.upsert("a").await;
+        let Some(MetaDown::Apply { reply, .. }) = fixture.meta.next(LONG).await else { panic!("not sent") };
         drop(reply);
         // Had it been committed, the digest would say so.
-        bench.has_nothing(2).await;
-        assert_eq!(bench.answers(Ok(())).await, (2, 1, vec!["a".to_owned()]));
+        fixture.has_nothing(2).await;
+        assert_eq!(fixture.answers(Ok(())).await, (2, 1, vec!["a".to_owned()]));
     });
 }
 
 /// Whatever an earlier incarnation knew is gone.
 #[test]
 fn a_synccontroller_that_begins_has_everybody_tell_it_everything() {
-    run(async |mut bench| {
+    run(async |mut fixture| {
         let asked = |message| {
             matches!(message, CloudHubMsg::TellSessions { to: SessionReader::SyncController }).then_some(())
         };
@@ -181,26 +185,26 @@ fn a_synccontroller_that_begins_has_everybody_tell_it_everything() {
         let of_device = |message| matches!(message, DeviceControllerMsg::ListAgain).then_some(());
         for point in [None, Some(PanicPoint { message: Some("Flush"), nth: 1, awaits: 0 })] {
             if let Some(point) = point {
-                let planned = plan_panic(&bench.hive.inspector(), "cloud-synccontroller", point);
-                bench.tell(SyncMsg::Flush).await;
-                bench.env.sleep(Duration::from_secs(1)).await;
+                let planned = plan_panic(&fixture.hive.inspector(), "cloud-synccontroller", point);
+                fixture.tell(SyncMsg::Flush).await;
+                fixture.env.sleep(Duration::from_secs(1)).await;
                 assert!(planned.has_happened());
             }
-            bench.hub.find(LONG, asked).await.unwrap();
-            bench.edge.find(LONG, of_edge).await.unwrap();
-            bench.device.find(LONG, of_device).await.unwrap();
+            fixture.hub.find(LONG, asked).await.unwrap();
+            fixture.edge.find(LONG, of_edge).await.unwrap();
+            fixture.device.find(LONG, of_device).await.unwrap();
         }
         // It knows nothing, and sends nothing before it is told all again.
-        bench.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: bench.to_meta.clone() }).await;
-        bench.has_nothing(1).await;
-        bench.upsert("a").await;
-        assert!(bench.meta.next(Duration::from_secs(5)).await.is_none());
-        bench.tell(SyncMsg::ListBegins(Source::Edge)).await;
-        bench.upsert("a").await;
-        bench.tell(SyncMsg::ListComplete(Source::Edge)).await;
-        bench.current(Source::Edge, 1).await;
-        assert!(bench.meta.next(Duration::from_secs(5)).await.is_none());
-        bench.current(Source::Device, 1).await;
-        assert_eq!(bench.answers(Ok(())).await, (1, 1, vec!["a".to_owned()]));
+        fixture.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: fixture.to_meta.clone() }).await;
+        fixture.has_nothing(1).await;
+        fixture.upsert("a").await;
+        assert!(fixture.meta.next(Duration::from_secs(5)).await.is_none());
+        fixture.tell(SyncMsg::ListBegins(Source::Edge)).await;
+        fixture.upsert("a").await;
+        fixture.tell(SyncMsg::ListComplete(Source::Edge)).await;
+        fixture.current(Source::Edge, 1).await;
+        assert!(fixture.meta.next(Duration::from_secs(5)).await.is_none());
+        fixture.current(Source::Device, 1).await;
+        assert_eq!(fixture.answers(Ok(())).await, (1, 1, vec!["a".to_owned()]));
     });
 }

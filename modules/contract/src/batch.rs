@@ -10,28 +10,28 @@ use crate::wire::error::WireError;
 /// What came over the link stays as it came until somebody opens it: however much it inflates to, whoever queues it holds
 /// what crossed the wire, and only one at a time is open where they are served one after the other.
 #[derive(Clone)]
-pub struct Batch<T>(Form<T>);
+pub struct Batch<T>(BatchForm<T>);
 
 #[derive(Clone)]
-enum Form<T> {
+enum BatchForm<T> {
     Made(Vec<T>),
-    Received { body: Bytes, open: Opener<T> },
+    Received { body: Bytes, open: BatchDecoder<T> },
 }
 
-type Opener<T> = fn(&[u8]) -> Result<Opened<T>, WireError>;
+type BatchDecoder<T> = fn(&[u8]) -> Result<DecodedBatch<T>, WireError>;
 
 /// What a batch holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened<T> {
+pub struct DecodedBatch<T> {
     /// What this release understands, in order.
     pub items: Vec<T>,
     /// The rows that it does not. They are to be confirmed, or their node would send them for ever.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Vec<SkippedRow>,
 }
 
 /// A row whose bytes are not understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Skipped {
+pub struct SkippedRow {
     /// The row's seq.
     pub row: i64,
     /// Why.
@@ -55,35 +55,25 @@ pub enum SkipReason {
     },
 }
 
-impl SkipReason {
-    /// Its name in counters.
-    pub fn event(self) -> &'static str {
-        match self {
-            SkipReason::Unknown { .. } => "report_unknown",
-            SkipReason::Malformed { .. } => "report_malformed",
-        }
-    }
-}
-
 impl<T> From<Vec<T>> for Batch<T> {
     fn from(items: Vec<T>) -> Self {
-        Batch(Form::Made(items))
+        Batch(BatchForm::Made(items))
     }
 }
 
 impl<T> Batch<T> {
-    pub(crate) fn received(body: &[u8], open: Opener<T>) -> Self {
-        Batch(Form::Received { body: Bytes::copy_from_slice(body), open })
+    pub(crate) fn received(body: &[u8], open: BatchDecoder<T>) -> Self {
+        Batch(BatchForm::Received { body: Bytes::copy_from_slice(body), open })
     }
 
     /// What it holds.
     ///
     /// # Errors
     /// It came over the link and is no batch.
-    pub fn open(self) -> Result<Opened<T>, WireError> {
+    pub fn open(self) -> Result<DecodedBatch<T>, WireError> {
         match self.0 {
-            Form::Made(items) => Ok(Opened { items, skipped: Vec::new() }),
-            Form::Received { body, open } => open(&body),
+            BatchForm::Made(items) => Ok(DecodedBatch { items, skipped: Vec::new() }),
+            BatchForm::Received { body, open } => open(&body),
         }
     }
 }
@@ -91,8 +81,8 @@ impl<T> Batch<T> {
 impl<T: std::fmt::Debug> std::fmt::Debug for Batch<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
-            Form::Made(items) => items.fmt(f),
-            Form::Received { body, .. } => write!(f, "{} bytes of a batch", body.len()),
+            BatchForm::Made(items) => items.fmt(f),
+            BatchForm::Received { body, .. } => write!(f, "{} bytes of a batch", body.len()),
         }
     }
 }

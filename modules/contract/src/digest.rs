@@ -14,7 +14,7 @@ pub const BUCKETS_MAX: usize = 256;
 const BUCKET_OBJECTS: usize = 4;
 
 /// One object as it counts: key, uid, hash of the content.
-pub type Entry<'a> = (&'a ObjectKey, &'a str, &'a str);
+pub type DigestEntry<'a> = (&'a ObjectKey, &'a str, &'a str);
 
 /// A set of objects in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub fn bucket_of(key: &ObjectKey, buckets: usize) -> usize {
 
 impl Digest {
     /// The digest of `entries`, in any order, each key once.
-    pub fn of<'a>(entries: impl IntoIterator<Item = Entry<'a>>, buckets: usize) -> Digest {
-        let mut entries: Vec<Entry<'a>> = entries.into_iter().collect();
+    pub fn of<'a>(entries: impl IntoIterator<Item = DigestEntry<'a>>, buckets: usize) -> Digest {
+        let mut entries: Vec<DigestEntry<'a>> = entries.into_iter().collect();
         entries.sort_unstable_by_key(|(key, _, _)| *key);
         let mut hashes = vec![Sha256::new(); buckets.clamp(1, BUCKETS_MAX)];
         let count = hashes.len();

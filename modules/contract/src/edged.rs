@@ -29,9 +29,6 @@ pub enum EdgedMsg {
         /// The pod's uid.
         uid: String,
     },
-    /// The cloud has heard nothing of the node for so long that the node controller may have written its conditions: report
-    /// the node although nothing has changed.
-    ReportNode,
     /// Time to say that Edged makes progress, and to look whether the node is to be reported.
     Tick,
 }
@@ -45,7 +42,6 @@ impl Message for EdgedMsg {
             EdgedMsg::RuntimeRelisted => "RuntimeRelisted",
             EdgedMsg::PodStopped { .. } => "PodStopped",
             EdgedMsg::PodRemoved { .. } => "PodRemoved",
-            EdgedMsg::ReportNode => "ReportNode",
             EdgedMsg::Tick => "Tick",
         }
     }

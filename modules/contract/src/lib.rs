@@ -32,7 +32,7 @@ pub mod synccontroller;
 pub mod uplink;
 pub mod wire;
 
-pub use batch::{Batch, Opened, SkipReason, Skipped};
+pub use batch::{Batch, DecodedBatch, SkipReason, SkippedRow};
 pub use changed::ChangedObjects;
 pub use digest::Digest;
 pub use ids::{NodeName, ObjectKey, ParseIdError};

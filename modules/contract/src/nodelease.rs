@@ -147,8 +147,8 @@ pub struct OpenLink {
 }
 
 impl ReportVersion {
-    /// What [`crate::ids::REPORTED_ANNOTATION`] holds on the object with this uid: `SESSION.ROW/UID`, and of a pod that has
-    /// ended `/PHASE` behind it. What was copied from another object, or written by somebody else, counts as none.
+    /// What [`crate::ids::REPORTED_ANNOTATION`] holds on the object with this uid: `SESSION.ROW/UID`, and of a pod more
+    /// behind it ([`crate::pod_status::annotation`]). What was copied from another object, or written by somebody else, counts as none.
     pub fn of_object(annotation: &str, uid: &str) -> Option<Self> {
         let (version, rest) = annotation.split_once('/')?;
         let of = rest.split_once('/').map_or(rest, |(uid, _)| uid);

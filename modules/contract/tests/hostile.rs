@@ -10,7 +10,7 @@ use contract::rows::{decode_report, decode_telemetry, encode_report, encode_tele
 use contract::stream::{self, StreamHeadError, StreamRequest, StreamResponse};
 use contract::uplink::{DeviceUp, EdgeUp, RouterUp};
 use contract::wire::{BODY_MAX, DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, OBJECT_MAX, ROUTER_MAILBOX};
-use contract::{Batch, Change, Object, ObjectKey, Opened, Report, capability};
+use contract::{Batch, Change, DecodedBatch, Object, ObjectKey, Report, capability};
 use proptest::prelude::*;
 
 const INPUTS: usize = 100_000;
@@ -39,12 +39,12 @@ fn written<M: Wire>(message: M) -> Vec<u8> {
 
 /// What a batch holds is written and read back as it is.
 fn reports_are_read_back(reports: Batch<Report>) {
-    let Ok(Opened { items, .. }) = reports.open() else { return };
+    let Ok(DecodedBatch { items, .. }) = reports.open() else { return };
     let again = EdgeUp::Reports { reports: items.clone().into(), reply: Reply::channel().0 };
     let Ok(EdgeUp::Reports { reports, .. }) = EdgeUp::decode(&written(again), way(), &protocol()) else {
         panic!()
     };
-    assert_eq!(reports.open().unwrap(), Opened { items, skipped: vec![] });
+    assert_eq!(reports.open().unwrap(), DecodedBatch { items, skipped: vec![] });
 }
 
 /// Shows the bytes to every decoder; what one takes is written and read back.
@@ -58,12 +58,12 @@ fn show(bytes: &[u8]) {
         reports_are_read_back(reports);
     }
     if let Ok(RouterUp::Telemetry { uploads, .. }) = RouterUp::decode(bytes, way(), &protocol())
-        && let Ok(Opened { items, .. }) = uploads.open()
+        && let Ok(DecodedBatch { items, .. }) = uploads.open()
     {
         let again = RouterUp::Telemetry { uploads: items.clone().into(), reply: Reply::channel().0 };
         let RouterUp::Telemetry { uploads, .. } =
             RouterUp::decode(&written(again), way(), &protocol()).unwrap();
-        assert_eq!(uploads.open().unwrap(), Opened { items, skipped: vec![] });
+        assert_eq!(uploads.open().unwrap(), DecodedBatch { items, skipped: vec![] });
     }
     for head in [bytes, bytes.get(stream::LENGTH..).unwrap_or_default()] {
         if let Ok(request) = StreamRequest::decode(head, WireVersion::ONE) {

@@ -352,10 +352,10 @@ fn spec_of(image: &str) -> ImageSpec {
     ImageSpec { image: image.to_owned(), ..ImageSpec::default() }
 }
 
-type Opened = Result<BoxStream<'static, Result<Event, Error>>, Error>;
+type OpenedStream = Result<BoxStream<'static, Result<Event, Error>>, Error>;
 
 impl Grpc {
-    fn cri_events(&self) -> BoxFuture<'static, Opened> {
+    fn cri_events(&self) -> BoxFuture<'static, OpenedStream> {
         let (mut client, endpoint) = (self.runtime.clone(), self.endpoint.clone());
         Box::pin(async move {
             let call = "GetContainerEvents";
@@ -370,7 +370,7 @@ impl Grpc {
         })
     }
 
-    fn containerd_events(&self) -> BoxFuture<'static, Opened> {
+    fn containerd_events(&self) -> BoxFuture<'static, OpenedStream> {
         let (mut client, endpoint) = (self.events.clone(), self.endpoint.clone());
         Box::pin(async move {
             let call = "containerd Events.Subscribe";

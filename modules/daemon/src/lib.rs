@@ -3,7 +3,8 @@
 //! # Owns
 //! The log on the standard error, the runtime of the hive's thread, the signals.
 //! # Accepts
-//! SIGTERM, SIGINT, SIGHUP and SIGQUIT: each stops the daemon in order, as with KubeEdge's. `RUST_LOG`, `NO_COLOR` and `NOTIFY_SOCKET` of the
+//! SIGTERM, SIGINT, SIGHUP and SIGQUIT: each stops the daemon in order, as with KubeEdge's. SIGUSR1: the daemon writes into its log
+//! what every actor shows of itself and what was counted, as JSON. `RUST_LOG`, `NO_COLOR` and `NOTIFY_SOCKET` of the
 //! environment.
 //! # Tells
 //! systemd when it is up and when it stops; whoever started it, by 0 for an end in order and 1 for any other, with a
@@ -11,19 +12,23 @@
 //! # Keeps across a restart
 //! Nothing.
 //! # Never
-//! Colours a log that no terminal shows, or says a cause of an error twice.
+//! Colours a log that no terminal shows, says a cause of an error twice, lets a library write bodies of
+//! requests into the log, or lets somebody fill the log: of what a peer can cause
+//! as often as he likes a few lines are written, and then one at times with the count of those that were left out.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod files;
-mod log;
+pub mod log;
 pub mod notify;
 mod run;
+mod thinning;
 
 use std::io::Write as _;
 
 use anyhow::Result;
 use beehive::Topology;
 
+pub use log::start as start_log;
 pub use run::{Running, main, serve};
 
 /// Prints `text` on the standard output.

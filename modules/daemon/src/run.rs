@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use beehive::{Blocked, Ended, Inspector};
+use beehive::{Blocked, Ended, HiveReport, Inspector};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{files, log, notify, sentence};
@@ -13,6 +13,8 @@ use crate::{files, log, notify, sentence};
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// 60 s with the hive's thread blocked: no burst of work takes so long.
 const BLOCKED_FOR: Duration = Duration::from_secs(60);
+/// 2 s for an actor to show its state; one that is busy for longer is told of without.
+const REPORT_WITHIN: Duration = Duration::from_secs(2);
 /// 8 threads for files, which block; everything else runs on the hive's.
 const BLOCKING_THREADS: usize = 8;
 
@@ -58,18 +60,23 @@ pub async fn serve(mut daemon: impl Running) -> Result<()> {
     let mut signals = Signals::listen()?;
     daemon.inspector().when_blocked(BLOCKED_FOR, |blocked| end(&blocked));
     notify::tell("READY=1");
-    let ended_by = tokio::select! {
-        reason = daemon.gave_up() => Err(reason),
-        signal = signals.next() => {
-            tracing::info!(signal, "stopping");
-            Ok(())
+    let ended_by = loop {
+        tokio::select! {
+            reason = daemon.gave_up() => break Err(reason),
+            signal = signals.next() => match signal {
+                Told::Stop(signal) => {
+                    tracing::info!(signal, "stopping");
+                    break Ok(());
+                }
+                Told::Report => tell(&daemon.inspector().report(REPORT_WITHIN).await),
+            },
         }
     };
     notify::tell("STOPPING=1");
     let ended = daemon.stop(STOP_WITHIN).await;
     tracing::info!(?ended, "stopped");
     match (ended_by, ended) {
-        (Err(reason), _) | (Ok(()), Ended::GaveUp(reason)) => bail!("an actor gave up: {reason}"),
+        (Err(reason), _) | (Ok(()), Ended::GaveUp(reason)) => bail!("the daemon cannot go on: {reason}"),
         (Ok(()), Ended::Late(actors)) => bail!("these actors did not stop in time: {}", actors.join(", ")),
         (Ok(()), Ended::InOrder) => Ok(()),
     }
@@ -82,26 +89,134 @@ fn end(blocked: &Blocked) {
     std::process::exit(1)
 }
 
-/// The signals that stop a daemon.
-struct Signals([(&'static str, tokio::signal::unix::Signal); 4]);
+/// Says in the log what every actor shows of itself, a line each, and what was counted. As JSON, so that `jq` reads it.
+fn tell(report: &HiveReport) {
+    for actor in &report.actors {
+        tracing::info!(actor = actor.name, report = %json(actor), "as it is now");
+    }
+    tracing::info!(counters = %json(&report.counters), gauges = %json(&report.gauges), "as it is now");
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
+}
+
+/// What a signal tells a daemon.
+enum Told {
+    /// To stop, by this one.
+    Stop(&'static str),
+    /// To say how it stands.
+    Report,
+}
+
+/// The signals that a daemon heeds.
+struct Signals {
+    stops: [(&'static str, tokio::signal::unix::Signal); 4],
+    report: tokio::signal::unix::Signal,
+}
 
 impl Signals {
     fn listen() -> Result<Self> {
-        Ok(Signals([
+        let stops = [
             ("SIGTERM", signal(SignalKind::terminate())?),
             ("SIGINT", signal(SignalKind::interrupt())?),
             ("SIGHUP", signal(SignalKind::hangup())?),
             ("SIGQUIT", signal(SignalKind::quit())?),
-        ]))
+        ];
+        Ok(Signals { stops, report: signal(SignalKind::user_defined1())? })
     }
 
-    async fn next(&mut self) -> &'static str {
-        let Signals([(term, terminate), (int, interrupt), (hup, hangup), (quit, quits)]) = self;
+    async fn next(&mut self) -> Told {
+        let [(term, terminate), (int, interrupt), (hup, hangup), (quit, quits)] = &mut self.stops;
         tokio::select! {
-            _ = terminate.recv() => term,
-            _ = interrupt.recv() => int,
-            _ = hangup.recv() => hup,
-            _ = quits.recv() => quit,
+            _ = terminate.recv() => Told::Stop(term),
+            _ = interrupt.recv() => Told::Stop(int),
+            _ = hangup.recv() => Told::Stop(hup),
+            _ = quits.recv() => Told::Stop(quit),
+            _ = self.report.recv() => Told::Report,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use beehive::{Env, Hive};
+
+    use super::*;
+
+    struct Daemon(Hive);
+
+    impl Running for Daemon {
+        async fn gave_up(&mut self) -> String {
+            self.0.gave_up().await
+        }
+
+        fn inspector(&self) -> Inspector {
+            self.0.inspector()
+        }
+
+        async fn stop(self, deadline: Duration) -> Ended {
+            self.0.shutdown(deadline).await
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn tell_this_process(signal: &str) {
+        let me = std::process::id().to_string();
+        let told = std::process::Command::new("kill").args([signal, &me]).status().unwrap();
+        assert!(told.success());
+    }
+
+    #[test]
+    fn a_daemon_says_how_it_stands_and_goes_on_until_it_is_told_to_stop() {
+        let log = Log::default();
+        let lines = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || lines.clone()).finish();
+        let said = move || String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let look = said.clone();
+        tracing::subscriber::with_default(subscriber, || {
+            actix_rt::System::new().block_on(async {
+                let env = Env::real();
+                env.count("daemon_tested");
+                let mut hive = Hive::new("test", env.clone());
+                hive.open().unwrap();
+                let (heeds, heard) = tokio::sync::oneshot::channel();
+                actix_rt::spawn(async move {
+                    heard.await.unwrap();
+                    tell_this_process("-USR1");
+                    while !look().contains("as it is now") {
+                        env.sleep(Duration::from_millis(5)).await;
+                    }
+                    tell_this_process("-TERM");
+                });
+                // The handlers of signals are in place once a task of the same thread runs.
+                let serving = serve(Daemon(hive));
+                let begin = async {
+                    tokio::task::yield_now().await;
+                    heeds.send(()).unwrap();
+                };
+                let (ended, ()) = tokio::join!(serving, begin);
+                ended.unwrap();
+            });
+        });
+        let text = said();
+        assert!(text.contains(r#"counters={"daemon_tested":1}"#), "{text}");
+        assert!(text.contains("signal=\"SIGTERM\""), "{text}");
     }
 }

@@ -37,7 +37,7 @@ pub enum SocketError {
 
 /// Edgecore's socket.
 #[derive(Debug)]
-pub struct Taken {
+pub struct BoundSocket {
     /// Its listener.
     pub listener: UnixListener,
     /// What stood in its place and is there now: files and folders with a content.
@@ -62,13 +62,13 @@ pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
 /// # Errors
 /// When the folder or the path does not allow it, when this process may not give a file to the group, and when somebody
 /// exchanges what is there all the time.
-pub fn take(folder: &Path, group: Option<u32>) -> Result<Taken, SocketError> {
+pub fn take(folder: &Path, group: Option<u32>) -> Result<BoundSocket, SocketError> {
     serve(&folder.join(SOCKET_NAME), || {
         Folder::make(folder, group)?.bind(SOCKET_NAME, group, Existing::ReplaceAll)
     })
 }
 
-fn serve(path: &Path, bind: impl FnOnce() -> Result<Bound, BindError>) -> Result<Taken, SocketError> {
+fn serve(path: &Path, bind: impl FnOnce() -> Result<Bound, BindError>) -> Result<BoundSocket, SocketError> {
     let failed = |source| SocketError::Bind { path: path.to_owned(), source };
     if path.as_os_str().len() > PATH_MAX {
         // It could be bound here, and dialled by nobody.
@@ -77,7 +77,7 @@ fn serve(path: &Path, bind: impl FnOnce() -> Result<Bound, BindError>) -> Result
     match bind() {
         Ok(Bound { listener, aside, .. }) => {
             let listener = UnixListener::from_std(listener).map_err(failed)?;
-            Ok(Taken { listener, aside })
+            Ok(BoundSocket { listener, aside })
         }
         Err(BindError::NotASocket) => Err(SocketError::NotASocket { path: path.to_owned() }),
         Err(BindError::System(source)) => Err(failed(source)),

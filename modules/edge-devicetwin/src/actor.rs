@@ -23,24 +23,24 @@ use edge_store::{Store, Write};
 
 use self::publisher::Publications;
 use crate::catalog::Catalog;
-use crate::connections::Callers;
+use crate::connections::CallerQuotas;
 use crate::events::Event;
 use crate::mapper::Session;
 use crate::members::Member;
 use crate::object_reader::Pod;
 use crate::payload::Base;
-use crate::peer::{Kernel, Peers};
-use crate::push::{Introduced, Pending};
+use crate::peer::{KernelPeerResolver, PeerResolver};
+use crate::push::{Pending, SentThisRun};
 use crate::quota::Usage;
-use crate::server::{Place, Server};
+use crate::server::{DmiEndpoint, Server};
 use crate::store;
 
 /// Keeps the twins of the node's devices and speaks with their mappers.
 pub struct DeviceTwin {
     node: NodeName,
     settings: config::edge::DeviceTwin,
-    peers: Arc<dyn Peers>,
-    callers: Arc<Callers>,
+    peers: Arc<dyn PeerResolver>,
+    caller_quotas: Arc<CallerQuotas>,
     store: Store,
     bus: Address<EventBusMsg>,
     meta: Address<MetaMsg>,
@@ -75,8 +75,8 @@ impl DeviceTwin {
         DeviceTwin {
             node,
             settings: settings.clone(),
-            peers: Arc::new(Kernel),
-            callers: Arc::default(),
+            peers: Arc::new(KernelPeerResolver),
+            caller_quotas: Arc::default(),
             store,
             bus,
             meta,
@@ -96,7 +96,7 @@ impl DeviceTwin {
 
     /// Asks `peers` who calls, in place of the kernel.
     #[must_use]
-    pub fn with_peers(mut self, peers: Arc<dyn Peers>) -> Self {
+    pub fn with_peers(mut self, peers: Arc<dyn PeerResolver>) -> Self {
         self.peers = peers;
         self
     }
@@ -118,14 +118,14 @@ impl Actor for DeviceTwin {
         if self.members.values().any(Member::waits) {
             self.report_later(cx);
         }
-        let place = Place {
+        let endpoint = DmiEndpoint {
             folder: self.folder().to_owned(),
             group: self.settings.dmi_sock_group.clone(),
             peers: Arc::clone(&self.peers),
-            callers: Arc::clone(&self.callers),
+            caller_quotas: Arc::clone(&self.caller_quotas),
         };
         let twin = cx.for_children();
-        cx.child("dmi-server", Policy::default(), move || Server::new(place.clone(), twin.clone()));
+        cx.child("dmi-server", Policy::default(), move || Server::new(endpoint.clone(), twin.clone()));
         Ok(())
     }
 
@@ -160,7 +160,7 @@ impl Actor for DeviceTwin {
             .collect();
         serde_json::json!({
             "devices": self.members.len(), "twins": twins, "mappers": mappers, "droppedPublications": self.dropped,
-            "deniedCalls": self.denied, "connectionsTurnedAway": self.callers.turned_away(),
+            "deniedCalls": self.denied, "connectionsTurnedAway": self.caller_quotas.turned_away(),
         })
     }
 }
@@ -178,7 +178,7 @@ impl DeviceTwin {
         }
         for (protocol, (mapper, has)) in std::mem::take(&mut kept.mappers) {
             self.session_number += 1;
-            let known = (has, Introduced::default());
+            let known = (has, SentThisRun::default());
             let session = Session::new(mapper, known, Pending::default(), self.session_number);
             self.sessions.insert(protocol, session);
         }

@@ -20,7 +20,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tonic::Status;
 
-use crate::peer::Peers;
+use crate::peer::PeerResolver;
 
 /// 512 connections, half of the files that a daemon may have open by default.
 const CONNECTIONS_MAX: usize = 512;
@@ -42,7 +42,7 @@ fn has_room(own: usize, all: usize) -> bool {
 
 /// A pod, or a user outside of pods.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
+enum CallerKey {
     Pod(String),
     User(u32),
 }
@@ -55,31 +55,31 @@ struct CallerUsage {
 
 /// Who is connected.
 #[derive(Debug, Default)]
-pub(crate) struct Callers {
-    callers: Mutex<HashMap<Key, CallerUsage>>,
+pub(crate) struct CallerQuotas {
+    caller_quotas: Mutex<HashMap<CallerKey, CallerUsage>>,
     turned_away: AtomicU64,
 }
 
-impl Callers {
+impl CallerQuotas {
     /// Connections that were not let in, since the beginning.
     pub(crate) fn turned_away(&self) -> u64 {
         self.turned_away.load(Ordering::Relaxed)
     }
 
-    fn admit(self: &Arc<Self>, caller: DmiCaller) -> Option<Called> {
-        let key = caller.pod.clone().map_or(Key::User(caller.uid), Key::Pod);
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = callers.values().map(|usage| usage.connections).sum();
-        let own = callers.get(&key).map_or(0, |usage| usage.connections);
+    fn admit(self: &Arc<Self>, caller: DmiCaller) -> Option<ConnectionCaller> {
+        let key = caller.pod.clone().map_or(CallerKey::User(caller.uid), CallerKey::Pod);
+        let mut caller_quotas = self.caller_quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = caller_quotas.values().map(|usage| usage.connections).sum();
+        let own = caller_quotas.get(&key).map_or(0, |usage| usage.connections);
         if !has_room(own, all) {
             return None;
         }
         let fresh = || CallerUsage { connections: 0, calls: Arc::new(Semaphore::new(CALLS_AT_ONCE)) };
-        let usage = callers.entry(key.clone()).or_insert_with(fresh);
+        let usage = caller_quotas.entry(key.clone()).or_insert_with(fresh);
         usage.connections += 1;
         let calls = Arc::clone(&usage.calls);
-        let place = Arc::new(Slot { callers: Arc::clone(self), key });
-        Some(Called { caller: Arc::new(caller), calls, _place: place })
+        let place = Arc::new(ConnectionPermit { caller_quotas: Arc::clone(self), key });
+        Some(ConnectionCaller { caller: Arc::new(caller), calls, _place: place })
     }
 
     fn turn_away(&self, reason: &str) {
@@ -92,18 +92,19 @@ impl Callers {
 
 /// A connection's place among its caller's.
 #[derive(Debug)]
-struct Slot {
-    callers: Arc<Callers>,
-    key: Key,
+struct ConnectionPermit {
+    caller_quotas: Arc<CallerQuotas>,
+    key: CallerKey,
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut callers = self.callers.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(usage) = callers.get_mut(&self.key) {
+        let mut caller_quotas =
+            self.caller_quotas.caller_quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(usage) = caller_quotas.get_mut(&self.key) {
             usage.connections = usage.connections.saturating_sub(1);
             if usage.connections == 0 {
-                callers.remove(&self.key);
+                caller_quotas.remove(&self.key);
             }
         }
     }
@@ -111,16 +112,16 @@ impl Drop for Slot {
 
 /// What every request on a connection carries.
 #[derive(Debug, Clone)]
-pub(crate) struct Called {
+pub(crate) struct ConnectionCaller {
     pub(crate) caller: Arc<DmiCaller>,
     calls: Arc<Semaphore>,
-    _place: Arc<Slot>,
+    _place: Arc<ConnectionPermit>,
 }
 
 /// An accepted connection.
 pub(crate) struct Connection {
     stream: UnixStream,
-    called: Called,
+    called: ConnectionCaller,
     /// Until it has greeted.
     silent: Option<BoxFuture<'static, ()>>,
     /// How many bytes of the greeting are missing.
@@ -129,7 +130,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Whose it is.
-    pub(crate) fn called(&self) -> Called {
+    pub(crate) fn called(&self) -> ConnectionCaller {
         self.called.clone()
     }
 }
@@ -183,8 +184,8 @@ impl AsyncWrite for Connection {
 /// The listener, and what it takes to know who comes.
 pub(crate) struct Acceptor {
     pub(crate) listener: UnixListener,
-    pub(crate) peers: Arc<dyn Peers>,
-    pub(crate) callers: Arc<Callers>,
+    pub(crate) peers: Arc<dyn PeerResolver>,
+    pub(crate) caller_quotas: Arc<CallerQuotas>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -196,10 +197,10 @@ impl Acceptor {
                 match door.listener.accept().await {
                     Ok((stream, _)) => match door.admit(stream) {
                         Ok(connection) => return Some((Ok(connection), door)),
-                        Err(reason) => door.callers.turn_away(&reason),
+                        Err(reason) => door.caller_quotas.turn_away(&reason),
                     },
                     Err(error) => {
-                        door.callers.turn_away(&error.to_string());
+                        door.caller_quotas.turn_away(&error.to_string());
                         door.clock.sleep(ACCEPT_PAUSE).await;
                     }
                 }
@@ -211,7 +212,7 @@ impl Acceptor {
         let caller = self.peers.identify(&stream)?;
         let (pod, uid) = (caller.pod.clone().unwrap_or_default(), caller.uid);
         let called = self
-            .callers
+            .caller_quotas
             .admit(caller)
             .ok_or_else(|| format!("too many connections of pod `{pod}`, uid {uid}"))?;
         Ok(Connection { stream, called, silent: Some(self.clock.sleep(GREETING_WITHIN)), missing: GREETING })
@@ -243,7 +244,7 @@ where
         // The one that is ready goes into the future.
         let next = self.0.clone();
         let mut ready = std::mem::replace(&mut self.0, next);
-        let called = request.extensions().get::<Called>().cloned();
+        let called = request.extensions().get::<ConnectionCaller>().cloned();
         Box::pin(async move {
             let Some(called) = called else {
                 return Ok(Status::internal("the connection has no caller").into_http());
@@ -264,33 +265,33 @@ mod tests {
         DmiCaller { pod: pod.map(str::to_owned), uid, process: String::new() }
     }
 
-    fn take_all(callers: &Arc<Callers>, who: &DmiCaller) -> Vec<Called> {
-        std::iter::from_fn(|| callers.admit(who.clone())).collect()
+    fn take_all(caller_quotas: &Arc<CallerQuotas>, who: &DmiCaller) -> Vec<ConnectionCaller> {
+        std::iter::from_fn(|| caller_quotas.admit(who.clone())).collect()
     }
 
     #[test]
     fn one_who_takes_all_he_can_leaves_room_for_others() {
-        let callers = Arc::new(Callers::default());
+        let caller_quotas = Arc::new(CallerQuotas::default());
         let (hog, other, newcomer) = (caller(Some("a"), 0), caller(Some("b"), 0), caller(None, 0));
-        let held = take_all(&callers, &hog);
+        let held = take_all(&caller_quotas, &hog);
         assert_eq!(held.len(), 256, "half");
-        let more = take_all(&callers, &other);
+        let more = take_all(&caller_quotas, &other);
         assert_eq!(more.len(), 128, "half of the rest");
-        assert!(callers.admit(newcomer).is_some());
+        assert!(caller_quotas.admit(newcomer).is_some());
         drop(held);
-        assert!(take_all(&callers, &hog).len() > 100, "what was given back is there again");
+        assert!(take_all(&caller_quotas, &hog).len() > 100, "what was given back is there again");
         drop(more);
-        assert!(callers.callers.lock().unwrap().is_empty(), "nobody is remembered");
+        assert!(caller_quotas.caller_quotas.lock().unwrap().is_empty(), "nobody is remembered");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_connects_and_says_nothing_is_let_go() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let clock = beehive::Env::seeded(1).clock();
-        let callers = Arc::new(Callers::default());
+        let caller_quotas = Arc::new(CallerQuotas::default());
         let open = || {
             let (stream, far) = UnixStream::pair().unwrap();
-            let called = callers.admit(caller(None, 0)).unwrap();
+            let called = caller_quotas.admit(caller(None, 0)).unwrap();
             (
                 Connection { stream, called, silent: Some(clock.sleep(GREETING_WITHIN)), missing: GREETING },
                 far,
@@ -315,10 +316,10 @@ mod tests {
 
     #[test]
     fn users_and_pods_are_not_taken_for_each_other() {
-        let callers = Arc::new(Callers::default());
-        let _pod = callers.admit(caller(Some("0"), 0)).unwrap();
-        let _same = callers.admit(caller(Some("0"), 1000)).unwrap();
-        let _user = callers.admit(caller(None, 0)).unwrap();
-        assert_eq!(callers.callers.lock().unwrap().len(), 2);
+        let caller_quotas = Arc::new(CallerQuotas::default());
+        let _pod = caller_quotas.admit(caller(Some("0"), 0)).unwrap();
+        let _same = caller_quotas.admit(caller(Some("0"), 1000)).unwrap();
+        let _user = caller_quotas.admit(caller(None, 0)).unwrap();
+        assert_eq!(caller_quotas.caller_quotas.lock().unwrap().len(), 2);
     }
 }

@@ -44,4 +44,4 @@ mod topic;
 mod twin;
 
 pub use actor::DeviceTwin;
-pub use peer::{Kernel, Peers};
+pub use peer::{KernelPeerResolver, PeerResolver};

@@ -10,7 +10,7 @@ use dmi::v1beta1::device_manager_service_server::DeviceManagerService;
 use futures::future::{Either, select};
 use tonic::{Request, Response, Status};
 
-use crate::connections::Called;
+use crate::connections::ConnectionCaller;
 use crate::plan::TWINS_MAX;
 
 /// 5 s for a call: the mailbox has room and the store has committed by then, or the mapper tries again.
@@ -20,7 +20,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Who called.
 fn caller<T>(request: &Request<T>) -> Result<DmiCaller, Status> {
-    let called = request.extensions().get::<Called>();
+    let called = request.extensions().get::<ConnectionCaller>();
     called.map(|called| DmiCaller::clone(&called.caller)).ok_or_else(|| Status::internal("nobody called"))
 }
 

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use crate::identity::MapperIdentity;
 use crate::mapper_socket::MapperSocket;
-use crate::push::{Acknowledged, Call, Introduced, Pending};
+use crate::push::{Acknowledged, Call, Pending, SentThisRun};
 
 /// 10 s for one call (KubeEdge).
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ pub(crate) struct Session {
     /// Tells this session's pushes from those of earlier ones.
     pub(crate) number: u64,
     pub(crate) has: Acknowledged,
-    pub(crate) introduced: Introduced,
+    pub(crate) sent_this_run: SentThisRun,
     /// What it may have to be told of.
     pub(crate) pending: Pending,
     /// The push under way.
@@ -62,11 +62,11 @@ impl Session {
     /// A session that begins with what the mapper is known to have, and what it may have to be told of.
     pub(crate) fn new(
         mapper: MapperRecord,
-        (has, introduced): (Acknowledged, Introduced),
+        (has, sent_this_run): (Acknowledged, SentThisRun),
         pending: Pending,
         number: u64,
     ) -> Self {
-        Session { mapper, number, has, introduced, pending, under_way: None, waiting: false, failures: 0 }
+        Session { mapper, number, has, sent_this_run, pending, under_way: None, waiting: false, failures: 0 }
     }
 
     /// The pause after one more push that failed.

@@ -14,7 +14,7 @@ use contract::devicetwin::DmiCaller;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use tokio::net::UnixStream;
 
-use crate::peer::Peers;
+use crate::peer::PeerResolver;
 
 /// 107 bytes of a socket's path, besides its end (Linux).
 const PATH_MAX: usize = 107;
@@ -49,7 +49,7 @@ pub(crate) struct MapperSocket {
     pub(crate) uid: u32,
     /// Who has to listen.
     pub(crate) expected: ExpectedPeer,
-    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) peers: Arc<dyn PeerResolver>,
 }
 
 /// The path below `folder` that a mapper's address names.
@@ -110,7 +110,7 @@ impl MapperSocket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::Kernel;
+    use crate::peer::KernelPeerResolver;
     use std::os::unix::fs::symlink;
     use tokio::net::UnixListener;
 
@@ -153,7 +153,7 @@ mod tests {
             below: PathBuf::from(below),
             uid,
             expected: ExpectedPeer::User(uid),
-            peers: Arc::new(Kernel),
+            peers: Arc::new(KernelPeerResolver),
         }
     }
 

@@ -25,12 +25,12 @@ const REPORTS_AT_ONCE: u32 = 4;
 
 /// How often something was reported (GCRA).
 #[derive(Debug, Clone, Copy, Default)]
-struct Pace {
+struct ReportRate {
     /// When the reports until now would all have been in time.
     paid: Option<Moment>,
 }
 
-impl Pace {
+impl ReportRate {
     fn is_due(self, now: Moment) -> bool {
         self.paid.is_none_or(|paid| paid.since(now) <= REPORT_EVERY * (REPORTS_AT_ONCE - 1))
     }
@@ -45,18 +45,25 @@ impl Pace {
 pub(crate) struct Member {
     pub(crate) state: State,
     state_saved: Option<Moment>,
-    state_pace: Pace,
+    state_report_rate: ReportRate,
     pub(crate) twins: BTreeMap<String, Twin>,
     /// When each twin was committed in this life of the actor.
     saved: BTreeMap<String, Moment>,
-    paces: BTreeMap<String, Pace>,
+    report_rates: BTreeMap<String, ReportRate>,
 }
 
 impl Member {
     /// A device with its rows.
     pub(crate) fn new(state: State, twins: BTreeMap<String, Twin>) -> Self {
-        let state_pace = Pace::default();
-        Member { state, state_saved: None, state_pace, twins, saved: BTreeMap::new(), paces: BTreeMap::new() }
+        let state_report_rate = ReportRate::default();
+        Member {
+            state,
+            state_saved: None,
+            state_report_rate,
+            twins,
+            saved: BTreeMap::new(),
+            report_rates: BTreeMap::new(),
+        }
     }
 
     /// Those of the changes that have to be committed. Marks all of them, where the report has to wait for its turn.
@@ -76,12 +83,12 @@ impl Member {
 
     /// Whether a twin may be reported now.
     fn is_due(&self, property: &str, now: Moment) -> bool {
-        self.paces.get(property).copied().unwrap_or_default().is_due(now)
+        self.report_rates.get(property).copied().unwrap_or_default().is_due(now)
     }
 
     /// Whether the state may be reported now.
     pub(crate) fn is_state_due(&self, now: Moment) -> bool {
-        self.state_pace.is_due(now)
+        self.state_report_rate.is_due(now)
     }
 
     /// The twins and the state whose reports have waited and may go now, as they are to be kept, and whether others wait on.
@@ -103,11 +110,11 @@ impl Member {
     /// Takes over what was reported after it had waited.
     pub(crate) fn reported(&mut self, twins: Vec<(String, Twin)>, state: Option<State>, now: Moment) {
         for (property, twin) in twins {
-            self.paces.entry(property.clone()).or_default().count(now);
+            self.report_rates.entry(property.clone()).or_default().count(now);
             self.twins.insert(property, twin);
         }
         if let Some(state) = state {
-            self.state_pace.count(now);
+            self.state_report_rate.count(now);
             self.state = state;
         }
     }
@@ -117,7 +124,7 @@ impl Member {
         if news {
             self.state_saved = Some(now);
             if !state.unreported {
-                self.state_pace.count(now);
+                self.state_report_rate.count(now);
             }
         }
         self.state = state;
@@ -136,7 +143,7 @@ impl Member {
         for change in saved {
             self.saved.insert(change.property.clone(), now);
             if !change.after.unreported {
-                self.paces.entry(change.property.clone()).or_default().count(now);
+                self.report_rates.entry(change.property.clone()).or_default().count(now);
             }
         }
     }
@@ -187,13 +194,13 @@ mod tests {
 
     #[test]
     fn what_changes_all_the_time_is_reported_once_a_second() {
-        let mut pace = Pace::default();
+        let mut report_rate = ReportRate::default();
         let mut reported = 0;
         // A change each millisecond, for 10 s.
         for millis in 0..10_000 {
             let now = Moment(Duration::from_millis(millis));
-            if pace.is_due(now) {
-                pace.count(now);
+            if report_rate.is_due(now) {
+                report_rate.count(now);
                 reported += 1;
             }
         }
@@ -201,9 +208,9 @@ mod tests {
         // Who was silent does not save up more than the reports at once.
         let later = Moment(Duration::from_secs(1000));
         let at_once = (0..100).filter(|_| {
-            let due = pace.is_due(later);
+            let due = report_rate.is_due(later);
             if due {
-                pace.count(later);
+                report_rate.count(later);
             }
             due
         });

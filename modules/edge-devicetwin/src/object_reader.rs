@@ -15,7 +15,7 @@ use crate::identity::{self, MapperIdentity};
 
 /// What is in the store under a key.
 #[derive(Debug)]
-pub(crate) enum Seen<T> {
+pub(crate) enum ObjectState<T> {
     /// This.
     Present(T),
     /// Something that cannot be read or is not understood: whatever was known stays.
@@ -34,11 +34,11 @@ pub(crate) struct Pod {
 
 /// What the changed objects are now.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct ReadObjects {
     /// With their uids.
-    pub(crate) devices: BTreeMap<DeviceName, Seen<(String, Device)>>,
-    pub(crate) models: BTreeMap<DeviceName, Seen<DeviceModel>>,
-    pub(crate) pods: BTreeMap<NamespacedName, Seen<Pod>>,
+    pub(crate) devices: BTreeMap<DeviceName, ObjectState<(String, Device)>>,
+    pub(crate) models: BTreeMap<DeviceName, ObjectState<DeviceModel>>,
+    pub(crate) pods: BTreeMap<NamespacedName, ObjectState<Pod>>,
     /// Objects that are not understood, and why.
     pub(crate) not_understood: Vec<(String, String)>,
 }
@@ -48,7 +48,7 @@ pub(crate) fn read(
     store: &Store,
     changed: ChangedObjects,
     known: Vec<ObjectKey>,
-) -> Result<Found, StoreError> {
+) -> Result<ReadObjects, StoreError> {
     let keys: BTreeSet<ObjectKey> = match changed {
         ChangedObjects::Keys(keys) => keys.into_iter().collect(),
         ChangedObjects::Any => {
@@ -60,7 +60,7 @@ pub(crate) fn read(
         }
     };
     let keys: Vec<ObjectKey> = keys.into_iter().collect();
-    let mut found = Found::default();
+    let mut found = ReadObjects::default();
     for (key, lookup) in keys.iter().zip(store.look_up(&keys)?) {
         found.take(key, lookup);
     }
@@ -68,16 +68,16 @@ pub(crate) fn read(
 }
 
 /// Reads all pods.
-pub(crate) fn read_pods(store: &Store) -> Result<Found, StoreError> {
+pub(crate) fn read_pods(store: &Store) -> Result<ReadObjects, StoreError> {
     let keys = store.object_keys(PODS)?;
-    let mut found = Found::default();
+    let mut found = ReadObjects::default();
     for (key, lookup) in keys.iter().zip(store.look_up(&keys)?) {
         found.take(key, lookup);
     }
     Ok(found)
 }
 
-impl Found {
+impl ReadObjects {
     fn take(&mut self, key: &ObjectKey, lookup: Lookup) {
         if key.resource == PODS {
             let pod = self.seen(key, lookup, |object| {
@@ -108,15 +108,15 @@ impl Found {
         key: &ObjectKey,
         lookup: Lookup,
         parse: impl FnOnce(StoredObject) -> Result<T, String>,
-    ) -> Seen<T> {
+    ) -> ObjectState<T> {
         match lookup {
-            Lookup::Absent => Seen::Absent,
-            Lookup::Damaged => Seen::Unreadable,
+            Lookup::Absent => ObjectState::Absent,
+            Lookup::Damaged => ObjectState::Unreadable,
             Lookup::Found(object) => match parse(object) {
-                Ok(value) => Seen::Present(value),
+                Ok(value) => ObjectState::Present(value),
                 Err(reason) => {
                     self.not_understood.push((key.to_string(), reason));
-                    Seen::Unreadable
+                    ObjectState::Unreadable
                 }
             },
         }

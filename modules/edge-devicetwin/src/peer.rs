@@ -14,10 +14,10 @@ use contract::devicetwin::DmiCaller;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::net::UnixStream;
 
-use crate::procfs::{self, PROC_MAX, Place};
+use crate::procfs::{self, CgroupOwner, PROC_MAX};
 
 /// Tells who is at the other end of a connection.
-pub trait Peers: Send + Sync {
+pub trait PeerResolver: Send + Sync {
     /// Who connected, or who listened.
     ///
     /// # Errors
@@ -30,9 +30,9 @@ pub trait Peers: Send + Sync {
 
 /// What the kernel says.
 #[derive(Debug, Clone, Copy)]
-pub struct Kernel;
+pub struct KernelPeerResolver;
 
-impl Peers for Kernel {
+impl PeerResolver for KernelPeerResolver {
     fn identify(&self, stream: &UnixStream) -> Result<DmiCaller, String> {
         let failed = |error: &dyn std::fmt::Display| format!("who is at the other end is not known: {error}");
         let credentials = stream.peer_cred().map_err(|error| failed(&error))?;
@@ -45,9 +45,9 @@ impl Peers for Kernel {
         if !still(&held, pid, began) {
             return Err(failed(&"it has ended"));
         }
-        let pod = match procfs::place(&cgroups) {
-            Ok(Place::Pod(uid)) => Some(uid),
-            Ok(Place::Host) => None,
+        let pod = match procfs::cgroup_owner(&cgroups) {
+            Ok(CgroupOwner::Pod(uid)) => Some(uid),
+            Ok(CgroupOwner::Host) => None,
             Err(reason) => return Err(failed(&reason)),
         };
         Ok(DmiCaller { pod, uid: credentials.uid(), process: format!("{}/{pid}/{began}", boot()) })
@@ -121,16 +121,16 @@ mod tests {
     #[tokio::test]
     async fn this_process_is_known_from_both_ends() {
         let (one, other) = UnixStream::pair().unwrap();
-        let me = Kernel.identify(&one).unwrap();
-        assert_eq!(Kernel.identify(&other).unwrap(), me);
+        let me = KernelPeerResolver.identify(&one).unwrap();
+        assert_eq!(KernelPeerResolver.identify(&other).unwrap(), me);
         assert_eq!(me.uid, rustix::process::geteuid().as_raw());
-        assert!(Kernel.runs(&me.process));
+        assert!(KernelPeerResolver.runs(&me.process));
         for other in ["", "x", &format!("{}/1", boot()), &me.process.replacen(boot(), "another boot", 1)] {
-            assert!(!Kernel.runs(other), "{other}");
+            assert!(!KernelPeerResolver.runs(other), "{other}");
         }
         let (process, began) = me.process.rsplit_once('/').unwrap();
         assert!(
-            !Kernel.runs(&format!("{process}/{}", began.parse::<u64>().unwrap() + 1)),
+            !KernelPeerResolver.runs(&format!("{process}/{}", began.parse::<u64>().unwrap() + 1)),
             "another with its number"
         );
     }

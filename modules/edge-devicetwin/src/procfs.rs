@@ -13,7 +13,7 @@ const ROOT: &str = "kubepods";
 
 /// Where a process is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum CgroupOwner {
     /// In a pod with this uid.
     Pod(String),
     /// In no pod.
@@ -24,7 +24,7 @@ pub(crate) enum Place {
 ///
 /// # Errors
 /// A sentence, when it names no one place: nothing that is known of the process may then be believed.
-pub(crate) fn place(cgroups: &str) -> Result<Place, &'static str> {
+pub(crate) fn cgroup_owner(cgroups: &str) -> Result<CgroupOwner, &'static str> {
     let mut found: Option<String> = None;
     let mut lines = 0;
     for line in cgroups.lines() {
@@ -42,7 +42,7 @@ pub(crate) fn place(cgroups: &str) -> Result<Place, &'static str> {
         return Err("it has no cgroup");
     }
     // Hierarchies that the runtime does not use have the process at their top.
-    Ok(found.map_or(Place::Host, Place::Pod))
+    Ok(found.map_or(CgroupOwner::Host, CgroupOwner::Pod))
 }
 
 /// The uid of the pod that a cgroup belongs to; `None`: it belongs to none.
@@ -111,8 +111,8 @@ mod tests {
 
     const UID: &str = "0b5f63a1-9c0e-4d5b-9d3a-6f3f1f0c9a11";
 
-    fn pod(path: &str) -> Result<Place, &'static str> {
-        place(&format!("0::{path}\n"))
+    fn pod(path: &str) -> Result<CgroupOwner, &'static str> {
+        cgroup_owner(&format!("0::{path}\n"))
     }
 
     #[test]
@@ -129,12 +129,12 @@ mod tests {
             format!("/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{spelt}.slice"),
             format!("/kubepods/pod{UID}/5ab/kubepods/podother/x"),
         ] {
-            assert_eq!(pod(&path), Ok(Place::Pod(UID.to_owned())), "{path}");
+            assert_eq!(pod(&path), Ok(CgroupOwner::Pod(UID.to_owned())), "{path}");
         }
         let old = format!(
             "3:cpu,cpuacct:/kubepods/pod{UID}/5\n2:memory:/kubepods/pod{UID}/5\n1:name=systemd:/\n0::/\n"
         );
-        assert_eq!(place(&old), Ok(Place::Pod(UID.to_owned())));
+        assert_eq!(cgroup_owner(&old), Ok(CgroupOwner::Pod(UID.to_owned())));
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
             "/docker/5ab/kubepods/podvictim",
             "/kubepodsx/podvictim",
         ] {
-            assert_eq!(pod(path), Ok(Place::Host), "{path}");
+            assert_eq!(pod(path), Ok(CgroupOwner::Host), "{path}");
         }
     }
 
@@ -174,10 +174,10 @@ mod tests {
         ] {
             assert!(pod(path).is_err(), "{path}");
         }
-        assert!(place("").is_err());
-        assert!(place("0\n").is_err());
-        assert!(place("2:cpu:/kubepods/poda/c\n1:memory:/kubepods/podb/c\n").is_err(), "two pods");
-        assert_eq!(place("1:name=a:b:/x\n0::/a\n").ok(), None, "a path begins at the top");
+        assert!(cgroup_owner("").is_err());
+        assert!(cgroup_owner("0\n").is_err());
+        assert!(cgroup_owner("2:cpu:/kubepods/poda/c\n1:memory:/kubepods/podb/c\n").is_err(), "two pods");
+        assert_eq!(cgroup_owner("1:name=a:b:/x\n0::/a\n").ok(), None, "a path begins at the top");
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
                     ["", "/", "..", "\n", ":", "\0", "pod", "_", "-", ".slice", "\u{202e}", "\u{fffd}"]
                 {
                     for damaged in [format!("{before}{piece}"), format!("{before}{piece}{after}")] {
-                        if let Ok(Place::Pod(uid)) = place(&damaged) {
+                        if let Ok(CgroupOwner::Pod(uid)) = cgroup_owner(&damaged) {
                             let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
                             assert!(
                                 !uid.is_empty() && uid.len() <= UID_MAX && uid.chars().all(plain),

@@ -18,7 +18,7 @@ pub(crate) struct Acknowledged {
 
 /// What a mapper has got in this life of the actor: the rest is sent once more, in case the mapper lost it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Introduced {
+pub(crate) struct SentThisRun {
     pub(crate) devices: BTreeSet<DeviceName>,
     pub(crate) models: BTreeSet<DeviceName>,
 }
@@ -62,15 +62,15 @@ impl Pending {
 
 /// Something with its digest.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Digested<T> {
+pub(crate) struct WithDigest<T> {
     pub(crate) message: T,
     pub(crate) digest: u64,
 }
 
-impl<T: Message> Digested<T> {
+impl<T: Message> WithDigest<T> {
     fn new(message: T) -> Self {
         let digest = digest(&message.encode_to_vec());
-        Digested { message, digest }
+        WithDigest { message, digest }
     }
 }
 
@@ -82,55 +82,55 @@ fn digest(bytes: &[u8]) -> u64 {
 }
 
 /// A model that the mapper of a protocol should have: `None` for one that no device of it names, or that is not on the node.
-fn wanted_model(protocol: &str, catalog: &Catalog, id: &DeviceName) -> Option<Digested<pb::DeviceModel>> {
+fn wanted_model(protocol: &str, catalog: &Catalog, id: &DeviceName) -> Option<WithDigest<pb::DeviceModel>> {
     let model = catalog.model(id).filter(|_| catalog.is_used(id, protocol))?;
-    Some(Digested::new(convert::model(id, model)))
+    Some(WithDigest::new(convert::model(id, model)))
 }
 
 /// A device that the mapper of a protocol should have: `None` for one of another protocol, and for one whose model is not on
 /// the node yet, which a mapper does not take.
-fn wanted_device(protocol: &str, catalog: &Catalog, id: &DeviceName) -> Option<Digested<pb::Device>> {
+fn wanted_device(protocol: &str, catalog: &Catalog, id: &DeviceName) -> Option<WithDigest<pb::Device>> {
     let device = catalog.device(id).filter(|_| catalog.protocol_of(id) == Some(protocol))?;
     let (named, model) = catalog.model_of(id, device);
-    (named.is_none() || model.is_some()).then(|| Digested::new(convert::device(id, device, model)))
+    (named.is_none() || model.is_some()).then(|| WithDigest::new(convert::device(id, device, model)))
 }
 
 /// The answer to a registration, and what the mapper has then.
 pub(crate) fn registration(
     protocol: &str,
     catalog: &Catalog,
-) -> (pb::MapperRegisterResponse, Acknowledged, Introduced) {
-    let (mut has, mut introduced) = (Acknowledged::default(), Introduced::default());
+) -> (pb::MapperRegisterResponse, Acknowledged, SentThisRun) {
+    let (mut has, mut sent_this_run) = (Acknowledged::default(), SentThisRun::default());
     let mut response = pb::MapperRegisterResponse::default();
     let all = Pending::all(protocol, catalog, &has);
     for id in all.models {
         let Some(model) = wanted_model(protocol, catalog, &id) else { continue };
-        introduced.models.insert(id.clone());
+        sent_this_run.models.insert(id.clone());
         has.models.insert(id, model.digest);
         response.model_list.push(model.message);
     }
     for id in all.devices {
         let Some(device) = wanted_device(protocol, catalog, &id) else { continue };
-        introduced.devices.insert(id.clone());
+        sent_this_run.devices.insert(id.clone());
         has.devices.insert(id, device.digest);
         response.device_list.push(device.message);
     }
-    (response, has, introduced)
+    (response, has, sent_this_run)
 }
 
 /// One call to a mapper.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Call {
     /// CreateDeviceModel
-    CreateModel(DeviceName, Digested<pb::DeviceModel>),
+    CreateModel(DeviceName, WithDigest<pb::DeviceModel>),
     /// UpdateDeviceModel
-    UpdateModel(DeviceName, Digested<pb::DeviceModel>),
+    UpdateModel(DeviceName, WithDigest<pb::DeviceModel>),
     /// RemoveDeviceModel
     RemoveModel(DeviceName),
     /// RegisterDevice
-    Register(DeviceName, Digested<pb::Device>),
+    Register(DeviceName, WithDigest<pb::Device>),
     /// UpdateDevice
-    Update(DeviceName, Digested<pb::Device>),
+    Update(DeviceName, WithDigest<pb::Device>),
     /// RemoveDevice
     Remove(DeviceName),
 }
@@ -141,7 +141,7 @@ pub(crate) enum Call {
 pub(crate) fn calls(
     protocol: &str,
     catalog: &Catalog,
-    (has, introduced): (&Acknowledged, &Introduced),
+    (has, sent_this_run): (&Acknowledged, &SentThisRun),
     pending: &Pending,
 ) -> Vec<Call> {
     let (mut calls, mut removals) = (Vec::new(), Vec::new());
@@ -150,7 +150,7 @@ pub(crate) fn calls(
     let models: BTreeSet<DeviceName> = pending.models.iter().cloned().chain(of_devices).collect();
     for id in models {
         match wanted_model(protocol, catalog, &id) {
-            Some(model) => of_model(&mut calls, id, model, has, introduced),
+            Some(model) => of_model(&mut calls, id, model, has, sent_this_run),
             // One that is away for a while and still named stops nobody.
             None if has.models.contains_key(&id) && !catalog.is_used(&id, protocol) => {
                 removals.push(Call::RemoveModel(id));
@@ -163,7 +163,7 @@ pub(crate) fn calls(
         let before = has.devices.get(id);
         match wanted_device(protocol, catalog, id) {
             Some(device) => {
-                if !introduced.devices.contains(id) {
+                if !sent_this_run.devices.contains(id) {
                     calls.push(Call::Register(id.clone(), device.clone()));
                 }
                 if before.is_some_and(|digest| *digest != device.digest) {
@@ -182,56 +182,56 @@ pub(crate) fn calls(
 fn of_model(
     calls: &mut Vec<Call>,
     id: DeviceName,
-    model: Digested<pb::DeviceModel>,
+    model: WithDigest<pb::DeviceModel>,
     has: &Acknowledged,
-    introduced: &Introduced,
+    sent_this_run: &SentThisRun,
 ) {
     let before = has.models.get(&id);
     let current = before == Some(&model.digest);
-    if !introduced.models.contains(&id) {
+    if !sent_this_run.models.contains(&id) {
         calls.push(Call::CreateModel(id.clone(), model.clone()));
     }
-    if (before.is_some() && !current) || (before.is_none() && introduced.models.contains(&id)) {
+    if (before.is_some() && !current) || (before.is_none() && sent_this_run.models.contains(&id)) {
         calls.push(Call::UpdateModel(id, model));
     }
 }
 
 /// The mapper took a call. A registration that an update follows has not brought the change.
-pub(crate) fn took(call: &Call, has: &mut Acknowledged, introduced: &mut Introduced) {
+pub(crate) fn took(call: &Call, has: &mut Acknowledged, sent_this_run: &mut SentThisRun) {
     match call {
         Call::CreateModel(id, model) => {
-            introduced.models.insert(id.clone());
+            sent_this_run.models.insert(id.clone());
             has.models.entry(id.clone()).or_insert(model.digest);
         }
         Call::UpdateModel(id, model) => {
             has.models.insert(id.clone(), model.digest);
         }
         Call::RemoveModel(id) => {
-            introduced.models.remove(id);
+            sent_this_run.models.remove(id);
             has.models.remove(id);
         }
         Call::Register(id, device) => {
-            introduced.devices.insert(id.clone());
+            sent_this_run.devices.insert(id.clone());
             has.devices.entry(id.clone()).or_insert(device.digest);
         }
         Call::Update(id, device) => {
             has.devices.insert(id.clone(), device.digest);
         }
         Call::Remove(id) => {
-            introduced.devices.remove(id);
+            sent_this_run.devices.remove(id);
             has.devices.remove(id);
         }
     }
 }
 
 /// The mapper refused a call. One that refuses an update may have lost the thing: it is introduced anew.
-pub(crate) fn refused(call: &Call, introduced: &mut Introduced) {
+pub(crate) fn refused(call: &Call, sent_this_run: &mut SentThisRun) {
     match call {
         Call::UpdateModel(id, _) => {
-            introduced.models.remove(id);
+            sent_this_run.models.remove(id);
         }
         Call::Update(id, _) => {
-            introduced.devices.remove(id);
+            sent_this_run.devices.remove(id);
         }
         Call::CreateModel(..) | Call::RemoveModel(_) | Call::Register(..) | Call::Remove(_) => {}
     }
@@ -278,16 +278,16 @@ mod tests {
             .collect()
     }
 
-    fn all(catalog: &Catalog, has: &Acknowledged, introduced: &Introduced) -> Vec<Call> {
-        calls("modbus", catalog, (has, introduced), &Pending::all("modbus", catalog, has))
+    fn all(catalog: &Catalog, has: &Acknowledged, sent_this_run: &SentThisRun) -> Vec<Call> {
+        calls("modbus", catalog, (has, sent_this_run), &Pending::all("modbus", catalog, has))
     }
 
     #[test]
     fn a_mapper_gets_what_changed_and_nothing_twice() {
-        let (mut has, mut introduced) = (Acknowledged::default(), Introduced::default());
+        let (mut has, mut sent_this_run) = (Acknowledged::default(), SentThisRun::default());
         let mut push = |catalog: &Catalog| {
-            let calls = all(catalog, &has, &introduced);
-            calls.iter().for_each(|call| took(call, &mut has, &mut introduced));
+            let calls = all(catalog, &has, &sent_this_run);
+            calls.iter().for_each(|call| took(call, &mut has, &mut sent_this_run));
             words(&calls)
         };
         assert_eq!(push(&catalog("1")), ["create model d/pumps", "register d/pump"]);
@@ -303,11 +303,11 @@ mod tests {
     fn only_the_pending_is_looked_at() {
         let mut catalog = catalog("1");
         catalog.put_device(id("other"), device("1"));
-        let (_, has, introduced) = registration("modbus", &catalog);
+        let (_, has, sent_this_run) = registration("modbus", &catalog);
         catalog.put_device(id("pump"), device("2"));
         catalog.put_device(id("other"), device("2"));
         let pending = Pending { devices: [id("pump")].into(), ..Pending::default() };
-        let found = calls("modbus", &catalog, (&has, &introduced), &pending);
+        let found = calls("modbus", &catalog, (&has, &sent_this_run), &pending);
         assert_eq!(words(&found), ["update d/pump"]);
         let mut left = Pending::default();
         found.iter().for_each(|call| left.put_back(call));
@@ -316,11 +316,11 @@ mod tests {
         let mut moved = device("2");
         moved.spec.protocol = serde_json::from_value(json!({ "protocolName": "opcua" })).unwrap();
         catalog.put_device(id("pump"), moved.clone());
-        assert_eq!(words(&calls("modbus", &catalog, (&has, &introduced), &pending)), ["remove d/pump"]);
+        assert_eq!(words(&calls("modbus", &catalog, (&has, &sent_this_run), &pending)), ["remove d/pump"]);
         catalog.put_device(id("other"), moved);
         let both = Pending { devices: [id("pump"), id("other")].into(), ..Pending::default() };
         assert_eq!(
-            words(&calls("modbus", &catalog, (&has, &introduced), &both)),
+            words(&calls("modbus", &catalog, (&has, &sent_this_run), &both)),
             ["remove d/other", "remove d/pump", "remove model d/pumps"]
         );
     }
@@ -328,9 +328,9 @@ mod tests {
     #[test]
     fn after_a_restart_all_is_sent_again_and_changes_besides() {
         let (_, has, _) = registration("modbus", &catalog("1"));
-        let again = all(&catalog("1"), &has, &Introduced::default());
+        let again = all(&catalog("1"), &has, &SentThisRun::default());
         assert_eq!(words(&again), ["create model d/pumps", "register d/pump"]);
-        let changed = all(&catalog("2"), &has, &Introduced::default());
+        let changed = all(&catalog("2"), &has, &SentThisRun::default());
         assert_eq!(words(&changed), ["create model d/pumps", "register d/pump", "update d/pump"]);
     }
 
@@ -338,7 +338,7 @@ mod tests {
     fn a_device_waits_for_its_model_and_goes_to_its_own_protocol() {
         let mut catalog = catalog("1");
         catalog.remove_model(&id("pumps"));
-        assert!(all(&catalog, &Acknowledged::default(), &Introduced::default()).is_empty());
+        assert!(all(&catalog, &Acknowledged::default(), &SentThisRun::default()).is_empty());
         assert!(Pending::all("opcua", &catalog, &Acknowledged::default()).is_empty());
         let (response, ..) = registration("modbus", &catalog);
         assert!(response.device_list.is_empty());
@@ -346,9 +346,9 @@ mod tests {
 
     #[test]
     fn a_refused_update_introduces_the_device_anew() {
-        let (_, has, mut introduced) = registration("modbus", &catalog("1"));
+        let (_, has, mut sent_this_run) = registration("modbus", &catalog("1"));
         let changed = catalog("2");
-        refused(&all(&changed, &has, &introduced)[0], &mut introduced);
-        assert_eq!(words(&all(&changed, &has, &introduced)), ["register d/pump", "update d/pump"]);
+        refused(&all(&changed, &has, &sent_this_run)[0], &mut sent_this_run);
+        assert_eq!(words(&all(&changed, &has, &sent_this_run)), ["register d/pump", "update d/pump"]);
     }
 }

@@ -11,25 +11,25 @@ use contract::devicetwin::TwinMsg;
 use dmi::v1beta1::device_manager_service_server::DeviceManagerServiceServer;
 use futures::StreamExt as _;
 
-use crate::connections::{Acceptor, CallLimit, Callers, Connection};
+use crate::connections::{Acceptor, CallLimit, CallerQuotas, Connection};
 use crate::events::Event;
 use crate::manager::Manager;
 use crate::mapper_connection::{Accepted, MapperConnection};
 use crate::payload::PAYLOAD_MAX;
-use crate::peer::Peers;
+use crate::peer::PeerResolver;
 
 /// 5 s before a socket that could not be served is tried again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(5);
 
 /// Where mappers are served, and for whom.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct DmiEndpoint {
     /// The folder that mappers share.
     pub(crate) folder: PathBuf,
     /// Name or number of the group that may open it; empty: none.
     pub(crate) group: String,
-    pub(crate) peers: Arc<dyn Peers>,
-    pub(crate) callers: Arc<Callers>,
+    pub(crate) peers: Arc<dyn PeerResolver>,
+    pub(crate) caller_quotas: Arc<CallerQuotas>,
 }
 
 /// Messages of the server to itself.
@@ -55,21 +55,21 @@ impl Message for ServerMsg {
 
 /// Serves mappers, as a child of DeviceTwin. Each connection is a child of its own.
 pub(crate) struct Server {
-    place: Place,
+    endpoint: DmiEndpoint,
     twin: Address<TwinMsg>,
     connections: u64,
 }
 
 impl Server {
-    /// A server at `place` whose calls go to `twin`.
-    pub(crate) fn new(place: Place, twin: Address<TwinMsg>) -> Self {
-        Server { place, twin, connections: 0 }
+    /// A server at `endpoint` whose calls go to `twin`.
+    pub(crate) fn new(endpoint: DmiEndpoint, twin: Address<TwinMsg>) -> Self {
+        Server { endpoint, twin, connections: 0 }
     }
 
     fn listen(&self, cx: &Context<ServerMsg>) {
-        let (place, clock, myself) = (self.place.clone(), cx.env().clock(), cx.myself());
+        let (endpoint, clock, myself) = (self.endpoint.clone(), cx.env().clock(), cx.myself());
         cx.spawn(async move {
-            let reason = match accept(place, clock, &myself).await {
+            let reason = match accept(endpoint, clock, &myself).await {
                 Ok(()) => "the listener has ended".to_owned(),
                 Err(reason) => reason,
             };
@@ -103,7 +103,7 @@ impl Actor for Server {
             ServerMsg::Listen => self.listen(cx),
             ServerMsg::Accepted(connection) => self.serve(connection, cx),
             ServerMsg::Ended(reason) => {
-                let folder = self.place.folder.to_string_lossy();
+                let folder = self.endpoint.folder.to_string_lossy();
                 Event::DmiNotServed { folder: &folder, reason: &reason }.happened(cx.env());
                 cx.after(cx.env().jitter(LISTEN_PAUSE), ServerMsg::Listen);
             }
@@ -112,18 +112,22 @@ impl Actor for Server {
     }
 }
 
-async fn accept(place: Place, clock: Arc<dyn Clock>, server: &Address<ServerMsg>) -> Result<(), String> {
-    let Place { folder, group, peers, callers } = place;
+async fn accept(
+    endpoint: DmiEndpoint,
+    clock: Arc<dyn Clock>,
+    server: &Address<ServerMsg>,
+) -> Result<(), String> {
+    let DmiEndpoint { folder, group, peers, caller_quotas } = endpoint;
     let group =
         unixsocket::group_id(&group).map_err(|error| format!("modules.deviceTwin.dmiSockGroup: {error}"))?;
-    let dmi::Taken { listener, aside } =
+    let dmi::BoundSocket { listener, aside } =
         dmi::take(&folder, group).map_err(|error| Fault::from_error(&error).reason)?;
     for thing in aside {
         let now = thing.display();
         tracing::warn!(%now, "something that is no socket stood in the place of dmi.sock; it was moved aside");
     }
     tracing::info!(folder = %folder.display(), socket = dmi::SOCKET_NAME, "mappers may register");
-    let mut connections = std::pin::pin!(Acceptor { listener, peers, callers, clock }.connections());
+    let mut connections = std::pin::pin!(Acceptor { listener, peers, caller_quotas, clock }.connections());
     while let Some(connection) = connections.next().await {
         let connection = connection.map_err(|error| Fault::from_error(&error).reason)?;
         server.tell(ServerMsg::Accepted(connection)).await.map_err(|refusal| refusal.to_string())?;

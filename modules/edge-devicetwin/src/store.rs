@@ -46,52 +46,52 @@ enum Unreadable {
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
     #[derive(Deserialize)]
-    struct Head {
+    struct VersionField {
         v: u32,
     }
-    let head: Head = serde_json::from_slice(bytes).map_err(Unreadable::Broken)?;
-    if head.v != VERSION {
-        return Err(Unreadable::Version(head.v));
+    let field: VersionField = serde_json::from_slice(bytes).map_err(Unreadable::Broken)?;
+    if field.v != VERSION {
+        return Err(Unreadable::Version(field.v));
     }
     serde_json::from_slice(bytes).map_err(Unreadable::Broken)
 }
 
 /// A row's value; one that is left out is said and counted.
-fn read<T: DeserializeOwned>(table: Table, row: &Row, left_out: &mut Vec<LeftOut>) -> Option<T> {
+fn read<T: DeserializeOwned>(table: Table, row: &Row, unreadable: &mut Vec<UnreadableRow>) -> Option<T> {
     let key = || format!("{}/{}/{}", table.as_str(), row.key1, row.key2);
     match decode(&row.value) {
         Ok(value) => return Some(value),
-        Err(Unreadable::Version(version)) => left_out.push(LeftOut::Newer { row: key(), version }),
-        Err(Unreadable::Broken(error)) => left_out.push(LeftOut::Broken { row: key(), error }),
+        Err(Unreadable::Version(version)) => unreadable.push(UnreadableRow::Newer { row: key(), version }),
+        Err(Unreadable::Broken(error)) => unreadable.push(UnreadableRow::Broken { row: key(), error }),
     }
     None
 }
 
 /// A row that was not read.
 #[derive(Debug)]
-enum LeftOut {
+enum UnreadableRow {
     Newer { row: String, version: u32 },
     Broken { row: String, error: serde_json::Error },
 }
 
 /// All that DeviceTwin has in the store.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct StoredState {
     pub(crate) states: BTreeMap<DeviceName, State>,
     pub(crate) twins: BTreeMap<DeviceName, BTreeMap<String, Twin>>,
     pub(crate) mappers: BTreeMap<String, (MapperRecord, Acknowledged)>,
-    left_out: Vec<LeftOut>,
+    unreadable: Vec<UnreadableRow>,
 }
 
-impl Kept {
+impl StoredState {
     /// Says what was left out.
     pub(crate) fn tell(&self, env: &Env) {
-        for row in &self.left_out {
+        for row in &self.unreadable {
             match row {
-                LeftOut::Newer { row, version } => {
+                UnreadableRow::Newer { row, version } => {
                     Event::RowOfNewerRelease { row, version: *version }.happened(env);
                 }
-                LeftOut::Broken { row, error } => Event::RowBroken { row, error }.happened(env),
+                UnreadableRow::Broken { row, error } => Event::RowBroken { row, error }.happened(env),
             }
         }
     }
@@ -103,26 +103,26 @@ const DEVICE: &str = "device/";
 const MODEL: &str = "model/";
 
 /// Reads all of it.
-pub(crate) fn load(store: &Store) -> Result<Kept, StoreError> {
-    let mut kept = Kept::default();
-    let out = &mut kept.left_out;
+pub(crate) fn load(store: &Store) -> Result<StoredState, StoreError> {
+    let mut stored = StoredState::default();
+    let out = &mut stored.unreadable;
     for row in store.list_rows(Table::DeviceStates, None)? {
         let Ok(id) = row.key1.parse::<DeviceName>() else { continue };
         if let Some(state) = read::<StateV1>(Table::DeviceStates, &row, out) {
-            kept.states.insert(id, state.into());
+            stored.states.insert(id, state.into());
         }
     }
     for row in store.list_rows(Table::Twins, None)? {
         let Ok(id) = row.key1.parse::<DeviceName>() else { continue };
         if let Some(twin) = read::<TwinV1>(Table::Twins, &row, out) {
-            kept.twins.entry(id).or_default().insert(row.key2, twin.into());
+            stored.twins.entry(id).or_default().insert(row.key2, twin.into());
         }
     }
     let mut acknowledged: BTreeMap<String, Acknowledged> = BTreeMap::new();
     for row in store.list_rows(Table::Mappers, None)? {
         if row.key2 == MAPPER {
             if let Some(mapper) = read::<MapperV1>(Table::Mappers, &row, out) {
-                kept.mappers.insert(row.key1, (mapper.into(), Acknowledged::default()));
+                stored.mappers.insert(row.key1, (mapper.into(), Acknowledged::default()));
             }
             continue;
         }
@@ -136,11 +136,11 @@ pub(crate) fn load(store: &Store) -> Result<Kept, StoreError> {
         }
     }
     for (protocol, has) in acknowledged {
-        if let Some((_, known)) = kept.mappers.get_mut(&protocol) {
+        if let Some((_, known)) = stored.mappers.get_mut(&protocol) {
             *known = has;
         }
     }
-    Ok(kept)
+    Ok(stored)
 }
 
 /// Keeps a twin.
@@ -317,13 +317,14 @@ mod tests {
         writes.extend(put_mapper("modbus", &mapper(), &acknowledged()));
         store.commit_blocking(writes).unwrap();
         for _ in 0..2 {
-            let kept = load(&store).unwrap();
-            assert_eq!(kept.states, [(id(), state())].into());
-            assert_eq!(kept.twins, [(id(), [("speed".to_owned(), twin())].into())].into());
-            assert_eq!(kept.mappers, [("modbus".to_owned(), (mapper(), acknowledged()))].into());
-            let [LeftOut::Broken { row: first, .. }, LeftOut::Newer { row, version: 2 }] = &kept.left_out[..]
+            let stored = load(&store).unwrap();
+            assert_eq!(stored.states, [(id(), state())].into());
+            assert_eq!(stored.twins, [(id(), [("speed".to_owned(), twin())].into())].into());
+            assert_eq!(stored.mappers, [("modbus".to_owned(), (mapper(), acknowledged()))].into());
+            let [UnreadableRow::Broken { row: first, .. }, UnreadableRow::Newer { row, version: 2 }] =
+                &stored.unreadable[..]
             else {
-                panic!("{:?}", kept.left_out)
+                panic!("{:?}", stored.unreadable)
             };
             assert_eq!((first.as_str(), row.as_str()), ("twins/d/pump/broken", "twins/d/pump/newer"));
         }

@@ -1,17 +1,17 @@
 //! DeviceTwin between a real store, probes for its neighbours and stand-in mappers on real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod stage;
+mod fixture;
 
 use contract::UpReport;
 use contract::ids::DEVICES;
 use contract::metamanager::MetaMsg;
 use dmi::v1beta1 as pb;
 use edge_store::{Options, Store, Table};
-use serde_json::{Value, json};
-use stage::{
+use fixture::{
     Mapper, SOON, called, desired, options, registration, run, speed, start, status_report, twin_rows,
 };
+use serde_json::{Value, json};
 use tonic::Code;
 
 #[test]

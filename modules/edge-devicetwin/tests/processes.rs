@@ -1,7 +1,7 @@
 //! Other processes and users of the machine at the DMI door.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod stage;
+mod fixture;
 
 use std::path::Path;
 use std::process::Command;
@@ -10,9 +10,9 @@ use std::sync::Arc;
 use config::edge::DeviceTwin as Settings;
 use contract::ids::PODS;
 use dmi::v1beta1::device_manager_service_client::DeviceManagerServiceClient;
+use fixture::callers::{register, report};
+use fixture::{options, run, start, start_with_peers, until};
 use serde_json::json;
-use stage::callers::{register, report};
-use stage::{options, run, start, start_with_peers, until};
 use tokio::net::UnixStream;
 use tonic::Code;
 
@@ -141,7 +141,8 @@ fn another_local_user_reaches_nothing() {
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
         let alone = folder.join("alone");
         let settings = Settings { dmi_sock_path: alone.clone(), ..Default::default() };
-        let node = start_with_peers(&folder, options(), settings, Arc::new(edge_devicetwin::Kernel));
+        let node =
+            start_with_peers(&folder, options(), settings, Arc::new(edge_devicetwin::KernelPeerResolver));
         until(|| alone.join(dmi::SOCKET_NAME).exists()).await;
         let refused = as_user(alone.join(dmi::SOCKET_NAME), GROUP).await.unwrap();
         assert_eq!(refused.unwrap_err(), std::io::ErrorKind::PermissionDenied);
@@ -153,7 +154,8 @@ fn another_local_user_reaches_nothing() {
             dmi_sock_group: GROUP.to_string(),
             ..Default::default()
         };
-        let node = start_with_peers(&folder, options(), settings, Arc::new(edge_devicetwin::Kernel));
+        let node =
+            start_with_peers(&folder, options(), settings, Arc::new(edge_devicetwin::KernelPeerResolver));
         node.pump("7").await;
         let socket = shared.join(dmi::SOCKET_NAME);
         until(|| socket.exists()).await;

@@ -1,7 +1,7 @@
 //! DeviceTwin panics at any of its messages: what was accepted is kept and reported, and mappers hear of everything.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod stage;
+mod fixture;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,10 +12,12 @@ use beehive::testing::{PanicPoint, plan_panic};
 use contract::ChangedObjects;
 use contract::devicetwin::{DmiCaller, TwinMsg};
 use contract::ids::DEVICES;
-use edge_devicetwin::{Kernel, Peers};
+use edge_devicetwin::{KernelPeerResolver, PeerResolver};
 use edge_store::{ObjectKey, Table, Write};
+use fixture::{
+    Mapper, Node, SOON, options, registration, run, speed, start, start_with_peers, status_report,
+};
 use serde_json::{Value, json};
-use stage::{Mapper, Node, SOON, options, registration, run, speed, start, start_with_peers, status_report};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
@@ -114,7 +116,7 @@ async fn goes_on(folder: &Path, message: &'static str, awaits: u32) {
     );
     let (mut seen, mapper) = Mapper::serve(&folder.join("mapper.sock"), false);
     hears(&mut seen, "default/pump speed=9").await;
-    stage::until(|| speed(&node.reports()).is_some_and(|(reported, _)| reported == Some("6"))).await;
+    fixture::until(|| speed(&node.reports()).is_some_and(|(reported, _)| reported == Some("6"))).await;
     if !plan.has_happened() {
         // A handler that does not wait that often has no such point.
         assert!(awaits > 0, "{message} was not handled at all");
@@ -174,7 +176,7 @@ fn its_children_are_restarted_alone() {
         let publisher = PanicPoint { message: Some("Publish"), nth: 1, awaits: 0 };
         let plan = plan_panic(&inspector, "edge-devicetwin/publisher", publisher);
         publish(&node, "1").await;
-        stage::until(|| plan.has_happened()).await;
+        fixture::until(|| plan.has_happened()).await;
         let mut node = node;
         publish(&node, "2").await;
         assert_eq!(node.published("twin/update/result").await["twin"]["note"]["actual"]["value"], "2");
@@ -191,13 +193,13 @@ fn its_children_are_restarted_alone() {
 #[derive(Default)]
 struct PanicsOnce(AtomicBool);
 
-impl Peers for PanicsOnce {
+impl PeerResolver for PanicsOnce {
     fn identify(&self, stream: &UnixStream) -> Result<DmiCaller, String> {
         assert!(self.0.swap(true, Ordering::Relaxed), "a test's choice");
-        Kernel.identify(stream)
+        KernelPeerResolver.identify(stream)
     }
     fn runs(&self, process: &str) -> bool {
-        Kernel.runs(process)
+        KernelPeerResolver.runs(process)
     }
 }
 

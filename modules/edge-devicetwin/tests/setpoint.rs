@@ -1,7 +1,7 @@
 //! A setpoint costs by what changed, however many devices and other objects the node has.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-mod stage;
+mod fixture;
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use contract::ChangedObjects;
 use contract::devicetwin::TwinMsg;
 use contract::ids::{DEVICE_MODELS, DEVICES, PODS, SECRETS};
 use edge_store::{ObjectKey, Table, Write};
+use fixture::{Mapper, Node, called, options, registration, run, start};
 use serde_json::{Value, json};
-use stage::{Mapper, Node, called, options, registration, run, start};
 
 const DEVICES_OF_NODE: usize = 1000;
 
@@ -91,7 +91,7 @@ fn one_setpoint_of_a_thousand_devices_reads_and_tells_that_device_alone() {
             "one device was read, and no pod or Secret"
         );
         // And written: of what the mapper has, one digest.
-        stage::until(|| digests(&node) != before.1).await;
+        fixture::until(|| digests(&node) != before.1).await;
         let changed: Vec<_> = digests(&node).into_iter().filter(|row| !before.1.contains(row)).collect();
         assert!(matches!(&changed[..], [(key, ..)] if key == "device/default/pump-7"), "{changed:?}");
         handled(&node).await;

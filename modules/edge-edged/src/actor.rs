@@ -115,10 +115,6 @@ impl Actor for Edged {
                 self.pods.set_removed(&uid);
                 self.reconcile(cx).await;
             }
-            EdgedMsg::ReportNode => {
-                self.node.force();
-                self.tick(cx);
-            }
             EdgedMsg::Tick => self.tick(cx),
         }
         Ok(())
@@ -156,7 +152,10 @@ impl Edged {
             Ok(Err(error)) => return self.store_unreadable(kept, &error, cx.env()),
             Err(fault) => return self.store_unreadable(kept, &fault, cx.env()),
         };
-        let StoreView { pods, parsed, damaged, versions, node_labels } = view;
+        let StoreView { pods, parsed, damaged, versions, node_labels, node_unheard } = view;
+        if self.node.is_unheard(node_unheard) {
+            self.tick(cx);
+        }
         self.parsed = parsed;
         let labels = node_labels.unwrap_or_else(|| status::labels(&self.settings));
         let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.node.machine().kernel);

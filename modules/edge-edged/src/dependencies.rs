@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::StepError;
 use crate::events;
+use crate::images::pull;
 use crate::json_error;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
@@ -31,8 +32,6 @@ use crate::store::EdgedStore;
 
 /// Where the kernel shows its cgroups.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
-/// Pulls at a time when they are not serial.
-const PULLS: usize = 5;
 
 /// What is known of the node.
 #[derive(Debug, Clone)]
@@ -72,7 +71,7 @@ impl Dependencies {
         node: NodeInfo,
     ) -> Self {
         let recorder = Recorder::new(&settings.node_name, env.random_id());
-        let pulls = Semaphore::new(if settings.serial_pulls { 1 } else { PULLS });
+        let pulls = Semaphore::new(pull::at_once(settings.serial_pulls));
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
         Dependencies { settings, runtime, store, meta, edged, env, ids, tokens, recorder, pulls, node }
@@ -134,7 +133,11 @@ impl Dependencies {
         let Some(report) = self.recorder.event(pod, kind, reason, message, self.now(), self.wall()) else {
             return;
         };
-        tracing::info!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, reason, message, "pod event");
+        let PodId { name, namespace, uid } = pod;
+        match kind {
+            EventType::Normal => tracing::info!(pod = %name, %namespace, %uid, reason, message, "pod event"),
+            EventType::Warning => tracing::warn!(pod = %name, %namespace, %uid, reason, message, "pod event"),
+        }
         // Of some remains nobody knows whose they were.
         if pod.name.is_empty() || pod.namespace.is_empty() {
             return;

@@ -8,10 +8,10 @@ use beehive::Env;
 
 use crate::pod::id::PodId;
 
-/// A worker of a pod failed and was started again; `before` times by now.
+/// A worker of a pod failed and was started again; `before` times by now. The pod's event is the log's line.
 pub(crate) fn worker_restarted(env: &Env, pod: &PodId, before: u32) {
     env.count("edged_pod_workers_restarted");
-    tracing::warn!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, before, "worker of a pod was restarted");
+    tracing::debug!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, before, "worker of a pod was restarted");
 }
 
 /// Nothing of a pod is left.
@@ -44,10 +44,10 @@ pub(crate) fn report_not_kept(env: &Env, what: &str, error: &str) {
     tracing::error!(what, error, "report could not be kept");
 }
 
-/// A step that has to succeed some day did not.
+/// A step that has to succeed some day did not. The pod's event is the log's line.
 pub(crate) fn step_failed(env: &Env, pod: &PodId, step: &dyn std::fmt::Debug, error: &dyn std::fmt::Display) {
     env.count("edged_pod_steps_failed");
-    tracing::warn!(pod = %pod.name, namespace = %pod.namespace, ?step, %error, "step failed and is tried again");
+    tracing::debug!(pod = %pod.name, namespace = %pod.namespace, ?step, %error, "step failed and is tried again");
 }
 
 /// The runtime cannot be asked what it has. Said once until it answers again.

@@ -42,6 +42,8 @@ pub(crate) struct StoreView {
     pub(crate) damaged: BTreeSet<NamespacedName>,
     pub(crate) versions: Versions,
     pub(crate) node_labels: Option<BTreeMap<String, String>>,
+    /// The conditions that the cloud has called `Unknown`, for it heard nothing of the node, and since when.
+    pub(crate) node_unheard: Option<Value>,
 }
 
 impl StoreView {
@@ -97,7 +99,12 @@ impl EdgedStore {
         if !self.is_whole() {
             view.damaged = self.damaged_pods()?;
         }
-        view.node_labels = self.node_labels(node);
+        if let Some(node) = self.node(node) {
+            view.node_labels = node
+                .pointer("/metadata/labels")
+                .and_then(|labels| serde_json::from_value(labels.clone()).ok());
+            view.node_unheard = node.pointer("/status/conditions").cloned();
+        }
         Ok(view)
     }
 
@@ -109,11 +116,10 @@ impl EdgedStore {
         self.object(SECRETS, namespace, name)
     }
 
-    /// The labels of the node's own object, when the cloud has sent it.
-    fn node_labels(&self, node: &str) -> Option<BTreeMap<String, String>> {
+    /// The node's own object, when the cloud has sent it.
+    fn node(&self, node: &str) -> Option<Value> {
         let json = self.object(NODES, "", node).ok().flatten()?;
-        let node: Value = serde_json::from_slice(&json).ok()?;
-        serde_json::from_value(node.pointer("/metadata/labels")?.clone()).ok()
+        serde_json::from_slice(&json).ok()
     }
 
     fn object(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

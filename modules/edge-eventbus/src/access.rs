@@ -2,7 +2,7 @@
 
 mod acl;
 mod files;
-mod gate;
+mod login_limiter;
 mod users;
 
 use std::cell::RefCell;
@@ -20,33 +20,33 @@ use crate::plan;
 
 pub(crate) use acl::{Acl, Rights};
 pub(crate) use files::{Content, Files};
-pub(crate) use gate::Gate;
-pub(crate) use users::{Hash, Users};
+pub(crate) use login_limiter::LoginLimiter;
+pub(crate) use users::{PasswordHash, Users};
 
 pub use users::line;
 
 /// Why a file is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Defect {
+pub(crate) struct FileDefect {
     /// From 1 on; 0 for the file as a whole.
     pub(crate) line: usize,
     pub(crate) what: String,
 }
 
-impl Defect {
+impl FileDefect {
     pub(crate) fn new(line: usize, what: impl Into<String>) -> Self {
-        Defect { line, what: what.into() }
+        FileDefect { line, what: what.into() }
     }
 }
 
 /// What proves that a client is whom it says it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) enum Proof {
+pub(crate) enum AuthMethod {
     /// Nothing: it is anonymous.
     #[default]
     None,
     /// A password, by this hash.
-    Password(Arc<Hash>),
+    Password(Arc<PasswordHash>),
     /// A certificate.
     Certificate,
 }
@@ -55,12 +55,12 @@ pub(crate) enum Proof {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Login {
     pub(crate) user: Option<String>,
-    pub(crate) proof: Proof,
+    pub(crate) auth_method: AuthMethod,
 }
 
 impl Login {
     fn anonymous() -> Self {
-        Login { user: None, proof: Proof::None }
+        Login { user: None, auth_method: AuthMethod::None }
     }
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Access {
     acl_file: Option<PathBuf>,
     /// `None` while the file has never been understood: then nobody logs in by password.
     users: RefCell<Option<Rc<Users>>>,
-    gate: Gate,
+    login_limiter: LoginLimiter,
     /// What is wrong with files, by their keys.
     pub(crate) problems: RefCell<BTreeMap<&'static str, String>>,
 }
@@ -84,7 +84,7 @@ impl Access {
             password_file: set(&config.password_file),
             acl_file: set(&config.acl_file),
             users: RefCell::default(),
-            gate: Gate::default(),
+            login_limiter: LoginLimiter::default(),
             problems: RefCell::default(),
         }
     }
@@ -105,7 +105,7 @@ impl Access {
 
     /// Passwords that wait to be looked at.
     pub(crate) fn waiting(&self) -> usize {
-        self.gate.waiting()
+        self.login_limiter.waiting()
     }
 
     /// Whom a CONNECT comes from, or the code of its refusal.
@@ -120,12 +120,12 @@ impl Access {
         password: Option<Password>,
     ) -> Result<Login, ConnectCode> {
         if let Some(user) = &peer.certified {
-            return Ok(Login { user: Some(user.clone()), proof: Proof::Certificate });
+            return Ok(Login { user: Some(user.clone()), auth_method: AuthMethod::Certificate });
         }
         match user {
             Some(user) if self.password_file.is_some() => {
                 let hash = self.prove(env, peer, &user, password).await?;
-                Ok(Login { user: Some(user), proof: Proof::Password(hash) })
+                Ok(Login { user: Some(user), auth_method: AuthMethod::Password(hash) })
             }
             _ if self.allow_anonymous => Ok(Login::anonymous()),
             _ => Err(ConnectCode::NotAuthorized),
@@ -138,7 +138,7 @@ impl Access {
         peer: &Peer,
         user: &str,
         password: Option<Password>,
-    ) -> Result<Arc<Hash>, ConnectCode> {
+    ) -> Result<Arc<PasswordHash>, ConnectCode> {
         let users = self.users.borrow().clone().ok_or(ConnectCode::ServerUnavailable)?;
         // None of these says anything about the users that there are.
         let fits = |password: &Password| (1..=plan::PASSWORD_BYTES).contains(&password.bytes().len());
@@ -146,15 +146,15 @@ impl Access {
         if identity::user_defect(user).is_some() {
             return Err(ConnectCode::BadUserNameOrPassword);
         }
-        let proof = self.gate.verify(env, peer.source, users.check(user), password).await;
-        let hash = proof.map_err(|gate::Busy| ConnectCode::ServerUnavailable)?;
+        let auth_method = self.login_limiter.verify(env, peer.source, users.check(user), password).await;
+        let hash = auth_method.map_err(|login_limiter::TooManyLogins| ConnectCode::ServerUnavailable)?;
         let hash = hash.ok_or(ConnectCode::BadUserNameOrPassword)?;
         // The file may have changed meanwhile.
         if self.still(user, &hash) { Ok(hash) } else { Err(ConnectCode::BadUserNameOrPassword) }
     }
 
     /// Whether a password that was right is so still.
-    pub(crate) fn still(&self, user: &str, hash: &Arc<Hash>) -> bool {
+    pub(crate) fn still(&self, user: &str, hash: &Arc<PasswordHash>) -> bool {
         self.users.borrow().as_ref().is_some_and(|users| users.hash(user) == Some(hash))
     }
 

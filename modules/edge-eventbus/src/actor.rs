@@ -27,7 +27,7 @@ use crate::session::Message;
 use crate::shared::Shared;
 use crate::tls::Tls;
 use crate::uploads::Uploads;
-use crate::{events, listener, topic, unix, uploads};
+use crate::{events, listener, topic, unix_socket, uploads};
 
 /// 5 s: a router that has been handed a message and has not answered by then never will.
 const STALL: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ struct Running {
     plain: Option<SocketAddr>,
     tls: Option<SocketAddr>,
     /// The Unix socket's file goes with it.
-    unix: Option<unix::Bound>,
+    unix: Option<unix_socket::SocketFile>,
 }
 
 impl EventBus {
@@ -221,11 +221,12 @@ impl Actor for EventBus {
     }
 }
 
-type Bound = (Vec<Listener>, Option<SocketAddr>, Option<SocketAddr>, Option<unix::Bound>);
+type BoundListeners =
+    (Vec<Listener>, Option<SocketAddr>, Option<SocketAddr>, Option<unix_socket::SocketFile>);
 
 impl EventBus {
     /// Listens wherever the settings say.
-    async fn bind(&self) -> Result<Bound, Fault> {
+    async fn bind(&self) -> Result<BoundListeners, Fault> {
         let config::edge::EventBus { mqtt_server_internal, tls, unix_socket, .. } = &self.config;
         let (mut listeners, mut plain, mut secure, mut file) = (Vec::new(), None, None, None);
         if !mqtt_server_internal.is_empty() {
@@ -239,7 +240,7 @@ impl EventBus {
             listeners.push(Listener::Tls(listener));
         }
         if !unix_socket.path.as_os_str().is_empty() {
-            let bound = unix::bind(&unix_socket.path, &unix_socket.group);
+            let bound = unix_socket::bind(&unix_socket.path, &unix_socket.group);
             let shown = unix_socket.path.display();
             let (listener, kept) = bound.map_err(|e| {
                 Fault::new(format!(
@@ -268,8 +269,7 @@ async fn bind_tcp(address: &str, key: &str) -> Result<(TcpListener, SocketAddr),
 
 async fn publish(shared: &Rc<Shared>, name: String, payload: Bytes, qos: u8, retain: bool) {
     if let Some(defect) = topic::name_defect(&name) {
-        shared.broker.borrow().counts.count(events::TOPIC_REFUSED);
-        tracing::error!(topic = ?name, ?defect, "node's own publish refused");
+        shared.broker.borrow().counts.own_topic_refused(&name, defect.reason());
         return;
     }
     let message = Message {
@@ -303,7 +303,6 @@ fn revive(shared: &Rc<Shared>, deaths: &mut Vec<Moment>, cx: &Context<EventBusMs
         return Err(Fault::new("MQTT router dies again and again"));
     }
     start_router(shared, cx)?;
-    tracing::warn!("MQTT router replaced, clients stay connected");
     Ok(())
 }
 
@@ -313,8 +312,7 @@ fn start_router(shared: &Rc<Shared>, cx: &Context<EventBusMsg>) -> Result<(), Fa
     let (shared, myself) = (Rc::clone(shared), cx.myself());
     cx.spawn(async move {
         let error = route(&shared, router_rx).await;
-        tracing::error!(%error, "MQTT router is gone");
-        shared.broker.borrow_mut().router_died();
+        shared.broker.borrow_mut().router_died(&error);
         let _ = myself.tell(EventBusMsg::RouterDied).await;
     });
     Ok(())
@@ -334,7 +332,6 @@ async fn route(shared: &Shared, mut router_rx: RouterRx) -> RouterError {
             Err(error) => return error,
         };
         shared.broker.borrow_mut().router_replaced(router_tx);
-        tracing::debug!("MQTT router was full of topics or filters and is replaced");
     }
 }
 
@@ -390,7 +387,7 @@ async fn store_once(shared: &Shared, store: &Store, env: &Env) -> bool {
         Ok(_) => true,
         Err(error) => {
             let (reason, tried) = (Fault::from_error(&error).reason, env.now().since(began));
-            tracing::error!(%reason, ?tried, "retained messages are not in the store and would not survive a restart");
+            events::retained_not_stored(env, &reason, tried);
             shared.broker.borrow_mut().retained.not_written(topics);
             false
         }

@@ -19,8 +19,8 @@ use crate::quotas::{Quotas, SessionRoom};
 use crate::rate_limit::RateLimiter;
 use crate::retained::Retained;
 use crate::router::{self, RouterCaps, RouterTx};
-use crate::session::{CloseReason, ConnectInfo, ConnectionHandle, Enqueued, Message, Session};
-use crate::{events, plan, topic};
+use crate::session::{CloseReason, ConnectInfo, ConnectionHandle, EnqueueOutcome, Message, Session};
+use crate::{plan, topic};
 
 /// SUBACK's word for a refusal.
 const REFUSED: u8 = 0x80;
@@ -134,10 +134,7 @@ impl Broker {
         }
         if !known {
             if let SessionRoom::Evict(absent) = self.room_for(client) {
-                let forgotten = self.counts.count(events::SESSION_FORGOTTEN);
-                if forgotten.is_power_of_two() {
-                    tracing::warn!(client = ?absent, forgotten, "too many sessions: one of an absent client is forgotten");
-                }
+                self.counts.session_forgotten(&absent);
                 self.forget(&absent);
             }
             self.sessions.insert(Rc::clone(client), Session::new(clean, self.acl.rights(client)));
@@ -178,7 +175,7 @@ impl Broker {
     pub(crate) fn fill(&mut self, client: &ClientId, handle: &Rc<ConnectionHandle>, out: &mut BytesMut) {
         let Some(session) = self.session_of(client, handle) else { return };
         let count = session.fill(out);
-        self.counts.add(events::MESSAGE_OUT, count);
+        self.counts.messages_out(count);
     }
 
     /// Subscribes, and queues the retained messages. Returns SUBACK's code.
@@ -195,10 +192,13 @@ impl Broker {
                 || (self.filters.len() >= plan::FILTERS && !self.filters.contains(&router_form)));
         let defect = topic::filter_defect(filter);
         if defect.is_some() || !allowed || too_many || !session.takes_retained() {
-            let refused = self.counts.count(events::SUBSCRIPTION_REFUSED);
-            if refused.is_power_of_two() {
-                tracing::warn!(?client, ?filter, ?defect, allowed, too_many, refused, "subscription refused");
-            }
+            let reason = match defect {
+                Some(defect) => defect.reason(),
+                None if !allowed => "the client has no right to it",
+                None if too_many => "too many subscriptions or filters",
+                None => "the client has too many retained messages to read first",
+            };
+            self.counts.subscription_refused(client, filter, reason);
             return REFUSED;
         }
         session.subscriptions.insert(router_form.clone(), granted);
@@ -220,7 +220,7 @@ impl Broker {
 
     /// Sends a message on its way.
     pub(crate) fn publish(&mut self, message: Message, retain: bool) -> Published {
-        self.counts.count(events::MESSAGE_IN);
+        self.counts.message_in();
         let message = Rc::new(message);
         let change = if retain { self.retain(&message) } else { None };
         let mut targets: BTreeMap<ClientId, u8> = BTreeMap::new();
@@ -295,10 +295,7 @@ impl Broker {
         let change = self.retained.put(message);
         self.to_store.notify_one();
         if change.is_none() {
-            let refused = self.counts.count(events::NOT_RETAINED);
-            if refused.is_power_of_two() {
-                tracing::warn!(client = ?message.from, topic = ?message.topic, refused, "no room for another retained message");
-            }
+            self.counts.not_retained(&message.from, &message.topic);
         }
         change
     }
@@ -317,31 +314,15 @@ impl Broker {
     fn deliver(&mut self, client: &ClientId, message: &Rc<Message>, qos: u8, retain: bool) {
         let Some(session) = self.sessions.get_mut(client) else { return };
         match session.put(message, qos, retain) {
-            Enqueued::Queued if session.held() > plan::HELD_LITTLE => self.relieve(),
-            Enqueued::Queued | Enqueued::NotKept => {}
-            Enqueued::Dropped => {
-                self.counts.count(events::QOS0_DROPPED);
-                tracing::debug!(?client, topic = ?message.topic, "queue is full, message of QoS 0 dropped");
-            }
-            Enqueued::Lost => {
-                let (topic, lost) = (&message.topic, self.counts.count(events::QOS1_LOST));
-                if lost.is_power_of_two() {
-                    tracing::warn!(
-                        ?client,
-                        ?topic,
-                        lost,
-                        "client is away and its queue is full, message lost"
-                    );
-                }
-            }
-            Enqueued::Overflow => {
-                self.counts.count(events::QOS1_LOST);
+            EnqueueOutcome::Queued if session.held() > plan::HELD_LITTLE => self.relieve(),
+            EnqueueOutcome::Queued | EnqueueOutcome::NotKept => {}
+            EnqueueOutcome::Dropped => self.counts.qos0_dropped(client, &message.topic),
+            EnqueueOutcome::Lost => self.counts.qos1_lost(client, &message.topic),
+            EnqueueOutcome::Overflow => {
+                self.counts.qos1_lost(client, &message.topic);
                 if let Some(handle) = &session.handle {
                     if !handle.is_closing() {
-                        let (topic, count) = (&message.topic, self.counts.count(events::CLIENT_CUT_OFF));
-                        if count.is_power_of_two() {
-                            tracing::warn!(?client, ?topic, count, "client does not keep up and is cut off");
-                        }
+                        self.counts.client_cut_off(client);
                     }
                     handle.close(CloseReason::Stuck);
                 }
@@ -367,14 +348,10 @@ impl Broker {
             return;
         };
         let lost = session.give_up();
-        self.counts.add(events::QOS1_LOST, lost);
-        let count = self.counts.count(events::SESSION_GIVEN_UP);
-        if count.is_power_of_two() {
-            tracing::warn!(?client, lost, count, "sessions hold too much, and this one most: it is given up");
-        }
+        self.counts.session_given_up(client, lost);
         match &session.handle {
             Some(handle) => {
-                self.counts.count(events::CLIENT_CUT_OFF);
+                self.counts.client_cut_off(client);
                 handle.close(CloseReason::Stuck);
             }
             None => {

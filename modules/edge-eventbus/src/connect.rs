@@ -7,14 +7,14 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::access::Login;
-use crate::error::Broken;
+use crate::error::ConnectionError;
 use crate::packet::{self, Connect, ConnectCode, Packet, Publish};
 use crate::peer::Peer;
 use crate::session::{ConnectInfo, ConnectionHandle};
 use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
-use crate::topic::Defect;
-use crate::{events, identity, plan, topic};
+use crate::topic::TopicDefect;
+use crate::{identity, plan, topic};
 
 /// A client that was let in.
 pub(crate) struct Accepted {
@@ -32,13 +32,13 @@ pub(crate) async fn accept_client(
     shared: &Shared,
     stream: Stream,
     mut peer: Peer,
-) -> Result<Option<Accepted>, Broken> {
+) -> Result<Option<Accepted>, ConnectionError> {
     let until = shared.env.now() + plan::CONNECT_DEADLINE;
     let left = || until.since(shared.env.now());
     let stream = match (stream, peer.listener) {
         (Stream::Tcp(socket), crate::peer::ListenerKind::Tls) => {
             let shaken = shared.env.timeout(left(), shared.tls.accept(&shared.env, socket)).await;
-            let (stream, user) = shaken.ok_or(Broken::Silent)??;
+            let (stream, user) = shaken.ok_or(ConnectionError::Silent)??;
             peer.certified = user;
             Stream::Tls(Box::new(stream))
         }
@@ -57,18 +57,18 @@ pub(crate) async fn accept_client(
             tracing::debug!(level, "client speaks another version of MQTT");
             Err((ConnectCode::UnacceptableVersion, peer.label))
         }
-        _ => return Err(Broken::Protocol("first packet is not CONNECT")),
+        _ => return Err(ConnectionError::Protocol("first packet is not CONNECT")),
     };
     match admitted {
         Ok((id, handle, will)) => Ok(Some(Accepted { reader, writer, buffer, id, handle, will })),
         Err((code, label)) => {
-            count(shared, code, &label);
+            shared.broker.borrow().counts.connection_refused(&label, code);
             let answer = packet::connack(false, code);
             let write = async {
                 writer.write_all(&answer).await?;
                 writer.shutdown().await
             };
-            shared.env.timeout(plan::WRITE_DEADLINE, write).await.ok_or(Broken::Stuck)??;
+            shared.env.timeout(plan::WRITE_DEADLINE, write).await.ok_or(ConnectionError::Stuck)??;
             Ok(None)
         }
     }
@@ -80,13 +80,13 @@ async fn first(
     reader: &mut Reader,
     buffer: &mut BytesMut,
     until: Moment,
-) -> Result<Packet, Broken> {
+) -> Result<Packet, ConnectionError> {
     while buffer.is_empty() {
         // Who speaks something else is known by the first byte, and need not be waited for.
         fetch(&shared.env, reader, buffer, Some(until)).await?;
     }
     if buffer.first() != Some(&packet::CONNECT) {
-        return Err(Broken::Protocol("first packet is not CONNECT"));
+        return Err(ConnectionError::Protocol("first packet is not CONNECT"));
     }
     hear(&shared.env, reader, buffer, plan::CONNECT_BYTES, Some(until)).await
 }
@@ -98,15 +98,16 @@ async fn admit(
     shared: &Shared,
     connect: Connect,
     peer: Peer,
-) -> Result<Result<Admitted, ConnectCode>, Broken> {
+) -> Result<Result<Admitted, ConnectCode>, ConnectionError> {
     let Connect { client_id, clean, keep_alive, will, user, password } = connect;
-    if let Some(Defect::Protocol(what)) = will.as_ref().and_then(|will| topic::name_defect(&will.topic)) {
-        return Err(Broken::Protocol(what));
+    if let Some(TopicDefect::Protocol(what)) = will.as_ref().and_then(|will| topic::name_defect(&will.topic))
+    {
+        return Err(ConnectionError::Protocol(what));
     }
     if client_id.is_empty() && !clean {
         return Ok(Err(ConnectCode::IdentifierRejected));
     }
-    let Login { user, proof } = match shared.access.login(&shared.env, &peer, user, password).await {
+    let Login { user, auth_method } = match shared.access.login(&shared.env, &peer, user, password).await {
         Ok(login) => login,
         Err(code) => return Ok(Err(code)),
     };
@@ -120,23 +121,25 @@ async fn admit(
     };
     let mut broker = shared.broker.borrow_mut();
     // mosquitto's bridges bring such a will whether or not anybody wants it. It is dropped like a publish there.
-    let (will, brokers_own): (Option<Publish>, bool) = match will {
-        Some(will) if topic::is_brokers_own(&will.topic) => (None, true),
-        will => (will, false),
+    let will = match will {
+        Some(will) if topic::is_brokers_own(&will.topic) => {
+            broker.counts.will_refused(&id, &will.topic, "only the broker publishes there; it is dropped");
+            None
+        }
+        will => will,
     };
-    broker.counts.add(events::WILL_REFUSED, u64::from(brokers_own));
     // At CONNECT, so that its owner hears of it; and again when it is published, as rights may change until then.
     if let Some(will) = &will
         && (topic::name_defect(&will.topic).is_some() || !broker.may_write(&id, &will.topic))
     {
-        broker.counts.count(events::WILL_REFUSED);
+        broker.counts.will_refused(&id, &will.topic, "its client may not publish it");
         return Ok(Err(ConnectCode::NotAuthorized));
     }
     if !broker.has_room(&id, clean) {
         return Ok(Err(ConnectCode::ServerUnavailable));
     }
     let now = shared.env.now();
-    let connect_info = ConnectInfo { peer, proof, keep_alive, at: now };
+    let connect_info = ConnectInfo { peer, auth_method, keep_alive, at: now };
     if !broker.make_place(&id, &connect_info, shared.limits, now) {
         return Ok(Err(ConnectCode::ServerUnavailable));
     }
@@ -144,24 +147,6 @@ async fn admit(
     let (handle, present) = broker.attach(&id, clean, connect_info);
     handle.send(packet::connack(present, ConnectCode::Accepted));
     Ok(Ok((id, handle, will)))
-}
-
-/// Counts a refusal, and tells of the first and then of ever fewer.
-fn count(shared: &Shared, code: ConnectCode, peer: &str) {
-    let counts = shared.broker.borrow().counts.clone();
-    counts.count(events::CONNECTION_REFUSED);
-    let event = match code {
-        ConnectCode::BadUserNameOrPassword => events::LOGIN_REFUSED,
-        ConnectCode::NotAuthorized => events::UNAUTHORIZED_REFUSED,
-        ConnectCode::ServerUnavailable => events::BUSY_REFUSED,
-        ConnectCode::Accepted | ConnectCode::UnacceptableVersion | ConnectCode::IdentifierRejected => return,
-    };
-    let refused = counts.count(event);
-    if refused.is_power_of_two() {
-        tracing::warn!(peer, ?code, refused, "connection refused");
-    } else {
-        tracing::debug!(peer, ?code, "connection refused");
-    }
 }
 
 fn generated_id(env: &Env) -> String {
@@ -179,7 +164,7 @@ pub(crate) async fn hear(
     buffer: &mut BytesMut,
     limit: usize,
     until: Option<Moment>,
-) -> Result<Packet, Broken> {
+) -> Result<Packet, ConnectionError> {
     loop {
         if let Some(packet) = packet::decode(buffer, limit)? {
             return Ok(packet);
@@ -194,7 +179,7 @@ async fn fetch(
     socket: &mut Reader,
     buffer: &mut BytesMut,
     until: Option<Moment>,
-) -> Result<(), Broken> {
+) -> Result<(), ConnectionError> {
     if buffer.is_empty() && buffer.capacity() > plan::BUFFER_BYTES {
         // One large packet is no reason to keep so much for a silent client.
         *buffer = BytesMut::new();
@@ -202,8 +187,8 @@ async fn fetch(
     buffer.reserve(1024);
     let read = socket.read_buf(buffer);
     let count = match until {
-        Some(until) => env.timeout(until.since(env.now()), read).await.ok_or(Broken::Silent)??,
+        Some(until) => env.timeout(until.since(env.now()), read).await.ok_or(ConnectionError::Silent)??,
         None => read.await?,
     };
-    if count == 0 { Err(Broken::Closed) } else { Ok(()) }
+    if count == 0 { Err(ConnectionError::Closed) } else { Ok(()) }
 }

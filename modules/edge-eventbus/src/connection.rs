@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::broker::Published;
 use crate::connect::{self, Accepted, hear};
-use crate::error::Broken;
+use crate::error::ConnectionError;
 use crate::packet::{self, Packet, Publish};
 use crate::peer::Peer;
 use crate::pending_connects::PendingConnect;
@@ -21,10 +21,10 @@ use crate::rate_limit::{Cost, RateAccount};
 use crate::session::{CloseReason, ConnectionHandle, Message};
 use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
-use crate::topic::Defect;
+use crate::topic::TopicDefect;
 use crate::upload_sources::UploadSource;
-use crate::uploads::{MemoryPermit, Outcome, Upload, UploadOrder};
-use crate::{events, plan, topic};
+use crate::uploads::{MemoryPermit, Upload, UploadOrder, UploadResult};
+use crate::{plan, topic};
 
 /// 1 s: a publisher waits no longer for room in slow queues, so that two clients that wait for each other go on.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ const ROOM_WAIT: Duration = Duration::from_secs(1);
 struct Settled {
     qos: u8,
     pkid: u16,
-    result: Result<(), Broken>,
+    result: Result<(), ConnectionError>,
 }
 
 type Settling = FuturesOrdered<LocalBoxFuture<'static, Settled>>;
@@ -42,13 +42,13 @@ type Settling = FuturesOrdered<LocalBoxFuture<'static, Settled>>;
 pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pending_connect: PendingConnect) {
     let accepted = tokio::select! {
         accepted = connect::accept_client(&shared, stream, peer) => accepted,
-        () = pending_connect.displaced() => Err(Broken::Displaced),
+        () = pending_connect.displaced() => Err(ConnectionError::Displaced),
     };
     drop(pending_connect);
     let accepted = match accepted {
         Ok(Some(accepted)) => accepted,
         Ok(None) => return,
-        Err(error) => return note(&shared, "", &error),
+        Err(error) => return shared.broker.borrow().counts.connection_ended("", &error),
     };
     let Accepted { mut reader, mut writer, buffer, id, handle, will } = accepted;
     let keep_alive = handle.connect_info.keep_alive;
@@ -59,52 +59,21 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pendin
     drop((reader, writer));
     client.shared.broker.borrow_mut().detach(&client.id, &client.handle);
     if let Err(error) = end {
-        note(&client.shared, &client.id, &error);
+        client.shared.broker.borrow().counts.connection_ended(&client.id, &error);
         // Clients outlive a broker that ends, and come back to the next one.
-        if let (Some(will), false) = (will, matches!(error, Broken::Ending)) {
+        if let (Some(will), false) = (will, matches!(error, ConnectionError::Ending)) {
             // A user that is no more has no last word, and another may have lost the right since its CONNECT.
             let may = client.shared.broker.borrow().may_write(&client.id, &will.topic);
-            if may && !matches!(error, Broken::Revoked) {
+            if may && !matches!(error, ConnectionError::Revoked) {
                 client.publish(will, None);
             } else {
-                let refused = client.shared.broker.borrow().counts.count(events::WILL_REFUSED);
-                let (client, topic) = (&client.id, &will.topic);
-                if refused.is_power_of_two() {
-                    tracing::warn!(?client, ?topic, refused, "will not published: its client lost the right");
-                }
+                let counts = client.shared.broker.borrow().counts.clone();
+                counts.will_refused(&client.id, &will.topic, "its client lost the right");
             }
         }
     }
     // A device that sends one value and leaves has still sent it.
     while client.settling.next().await.is_some() {}
-}
-
-fn note(shared: &Shared, client: &str, error: &Broken) {
-    let reason = beehive::Fault::from_error(error).reason;
-    let event = match error {
-        Broken::Malformed(_) | Broken::Protocol(_) => events::CONNECTION_MALFORMED,
-        Broken::NotKept(_) => events::CLOSED_FOR_UPLOAD,
-        Broken::Handshake(_) | Broken::Unnamed(_) | Broken::NoCertificate => events::HANDSHAKE_REFUSED,
-        Broken::TakenOver => events::SESSION_TAKEN_OVER,
-        Broken::Revoked => events::CONNECTION_REVOKED,
-        Broken::Unanswered(_) | Broken::Stuck => events::CONNECTION_STUCK,
-        Broken::Socket(_)
-        | Broken::Closed
-        | Broken::Silent
-        | Broken::Displaced
-        | Broken::MadeRoom
-        | Broken::Ending => {
-            tracing::debug!(client, ?reason, "connection closed");
-            return;
-        }
-    };
-    let count = shared.broker.borrow().counts.count(event);
-    // Whoever sends nonsense, or comes again and again while the cloud is away, shall not fill the log.
-    if count.is_power_of_two() {
-        tracing::warn!(client, ?reason, count, "connection closed");
-    } else {
-        tracing::debug!(client, ?reason, "connection closed");
-    }
 }
 
 enum Event {
@@ -132,7 +101,7 @@ impl Client {
         writer: &mut Writer,
         mut buffer: BytesMut,
         keep_alive: u16,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), ConnectionError> {
         let (shared, id, handle) = (Rc::clone(&self.shared), Rc::clone(&self.id), Rc::clone(&self.handle));
         let writing = write_all(&shared, &id, &handle, writer);
         let reading = self.listen(reader, &mut buffer, keep_alive);
@@ -149,7 +118,7 @@ impl Client {
         read: &mut Reader,
         buffer: &mut BytesMut,
         keep_alive: u16,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), ConnectionError> {
         let silence = plan::silence(keep_alive);
         let env = self.shared.env.clone();
         let mut heard_at = env.now();
@@ -197,22 +166,13 @@ impl Client {
         let mut broker = self.shared.broker.borrow_mut();
         let pause = broker.rates.charge(&mut self.account, cost, now);
         if !pause.is_zero() {
-            let slowed = broker.counts.count(events::CLIENT_SLOWED);
-            if slowed.is_power_of_two() {
-                let (client, peer) = (&self.id, &self.handle.connect_info.peer.label);
-                tracing::info!(
-                    ?client,
-                    peer,
-                    slowed,
-                    "client sends more than its share and is read more slowly"
-                );
-            }
+            broker.counts.client_slowed(&self.id, &self.handle.connect_info.peer.label);
         }
         now + pause
     }
 
     /// Does what a packet asks for; `None` for DISCONNECT.
-    async fn take(&mut self, packet: Packet) -> Result<Option<()>, Broken> {
+    async fn take(&mut self, packet: Packet) -> Result<Option<()>, ConnectionError> {
         match packet {
             Packet::Publish(publish) => self.take_publish(publish).await?,
             Packet::PubAck(pkid) => self.session(|session| session.acknowledged(pkid)),
@@ -229,7 +189,9 @@ impl Client {
             }
             Packet::PingReq => self.handle.send(packet::pingresp()),
             Packet::Disconnect => return Ok(None),
-            Packet::Connect(_) | Packet::OtherVersion(_) => return Err(Broken::Protocol("second CONNECT")),
+            Packet::Connect(_) | Packet::OtherVersion(_) => {
+                return Err(ConnectionError::Protocol("second CONNECT"));
+            }
         }
         Ok(Some(()))
     }
@@ -238,13 +200,13 @@ impl Client {
         self.shared.broker.borrow_mut().session_of(&self.id, &self.handle).map(work).unwrap_or_default()
     }
 
-    fn subscribe(&self, pkid: u16, filters: &[(String, u8)]) -> Result<(), Broken> {
+    fn subscribe(&self, pkid: u16, filters: &[(String, u8)]) -> Result<(), ConnectionError> {
         if filters.len() > plan::SUBSCRIPTIONS {
-            return Err(Broken::Protocol("SUBSCRIBE with more filters than a client may have"));
+            return Err(ConnectionError::Protocol("SUBSCRIBE with more filters than a client may have"));
         }
         for (filter, _) in filters {
-            if let Some(Defect::Protocol(what)) = topic::filter_defect(filter) {
-                return Err(Broken::Protocol(what));
+            if let Some(TopicDefect::Protocol(what)) = topic::filter_defect(filter) {
+                return Err(ConnectionError::Protocol(what));
             }
         }
         let mut broker = self.shared.broker.borrow_mut();
@@ -263,24 +225,16 @@ impl Client {
     /// 3.1.1 can only acknowledge what it refuses, or have it sent again for ever: a publish that is not allowed is
     /// dropped and counted, and with QoS 1 or 2 acknowledged, as mosquitto does it.
     fn refuse_publish(&self, name: &str) {
-        let refused = self.shared.broker.borrow().counts.count(events::PUBLISH_REFUSED);
-        let (client, peer) = (&self.id, &self.handle.connect_info.peer.label);
-        if refused.is_power_of_two() {
-            tracing::warn!(?client, peer, topic = ?name, refused, "publish refused: the client has no right to this topic");
-        } else {
-            tracing::debug!(?client, peer, topic = ?name, "publish refused");
-        }
+        let peer = &self.handle.connect_info.peer.label;
+        self.shared.broker.borrow().counts.publish_refused(&self.id, peer, name);
     }
 
-    async fn take_publish(&mut self, publish: Publish) -> Result<(), Broken> {
+    async fn take_publish(&mut self, publish: Publish) -> Result<(), ConnectionError> {
         let Publish { qos, pkid, .. } = publish;
         match topic::name_defect(&publish.topic) {
-            Some(Defect::Protocol(what)) => return Err(Broken::Protocol(what)),
-            Some(Defect::Policy(why)) => {
-                let refused = self.shared.broker.borrow().counts.count(events::TOPIC_REFUSED);
-                if refused.is_power_of_two() {
-                    tracing::warn!(client = ?self.id, why, refused, "publish refused");
-                }
+            Some(TopicDefect::Protocol(what)) => return Err(ConnectionError::Protocol(what)),
+            Some(TopicDefect::Policy(why)) => {
+                self.shared.broker.borrow().counts.topic_refused(&self.id, &publish.topic, why);
                 self.settled(qos, pkid);
                 return Ok(());
             }
@@ -297,7 +251,7 @@ impl Client {
                 return Ok(());
             }
             if self.session(|session| session.open_handshakes()) + self.settling.len() >= plan::QOS2 {
-                return Err(Broken::Protocol("too many publishes of QoS 2 are not released"));
+                return Err(ConnectionError::Protocol("too many publishes of QoS 2 are not released"));
             }
         }
         wait_for_room(&self.shared, &self.id, &topic::router_form(&publish.topic), qos).await;
@@ -350,7 +304,7 @@ impl Client {
         }));
     }
 
-    fn acknowledge(&self, settled: Settled) -> Result<(), Broken> {
+    fn acknowledge(&self, settled: Settled) -> Result<(), ConnectionError> {
         let Settled { qos, pkid, result } = settled;
         match (qos, result) {
             (0, _) => {}
@@ -366,37 +320,34 @@ impl Client {
 }
 
 /// Waits until the outbox has a message.
-async fn kept(shared: &Shared, upload: oneshot::Receiver<Outcome>) -> Result<(), Broken> {
+async fn kept(shared: &Shared, upload: oneshot::Receiver<UploadResult>) -> Result<(), ConnectionError> {
     match upload.await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => {
             shared.env.sleep(plan::REFUSAL_PAUSE).await;
-            Err(Broken::NotKept(why))
+            Err(ConnectionError::NotKept(why))
         }
-        Err(_) => Err(Broken::Ending),
+        Err(_) => Err(ConnectionError::Ending),
     }
 }
 
-async fn ask_twin(shared: &Shared, client: &str, topic: String, payload: Bytes) -> Result<(), Broken> {
+async fn ask_twin(
+    shared: &Shared,
+    client: &str,
+    topic: String,
+    payload: Bytes,
+) -> Result<(), ConnectionError> {
     let asked = topic.clone();
     let ask = shared.twin.ask(plan::TWIN_DEADLINE, |reply| TwinMsg::Mqtt { topic, payload, reply });
     match ask.await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => {
-            let refused = shared.broker.borrow().counts.count(events::TWIN_REFUSED);
-            if refused.is_power_of_two() {
-                tracing::warn!(client, topic = ?asked, ?why, refused, "DeviceTwin refuses a publish");
-            } else {
-                tracing::debug!(client, topic = ?asked, ?why, "DeviceTwin refuses a publish");
-            }
+            shared.broker.borrow().counts.twin_refused(client, &asked, &why.to_string());
             Ok(())
         }
         Err(error) => {
-            let unanswered = shared.broker.borrow().counts.count(events::TWIN_UNANSWERED);
-            if unanswered.is_power_of_two() {
-                tracing::error!(client, topic = ?asked, %error, unanswered, "DeviceTwin does not answer");
-            }
-            Err(Broken::Unanswered(error))
+            shared.broker.borrow().counts.twin_unanswered(client, &asked, &error);
+            Err(ConnectionError::Unanswered(error))
         }
     }
 }
@@ -420,7 +371,7 @@ async fn wait_for_room(shared: &Shared, publisher: &Rc<str>, router_form: &str, 
             env.timeout(left, moved.notified()).await;
         } else if let Some(handle) = subscriber {
             if now.since(handle.slow_since(now)) >= plan::SUBSCRIBER_PATIENCE {
-                shared.broker.borrow().counts.count(events::CLIENT_CUT_OFF);
+                shared.broker.borrow().counts.client_cut_off(&handle.connect_info.peer.label);
                 handle.close(CloseReason::Stuck);
             } else {
                 env.timeout(left, handle.room.notified()).await;
@@ -437,7 +388,7 @@ async fn write_all(
     client: &Rc<str>,
     handle: &Rc<ConnectionHandle>,
     socket: &mut Writer,
-) -> Result<(), Broken> {
+) -> Result<(), ConnectionError> {
     let mut out = BytesMut::new();
     loop {
         shared.broker.borrow_mut().fill(client, handle, &mut out);
@@ -450,7 +401,7 @@ async fn write_all(
             socket.flush().await
         };
         let written = shared.env.timeout(plan::WRITE_DEADLINE, write).await;
-        written.ok_or(Broken::Stuck)??;
+        written.ok_or(ConnectionError::Stuck)??;
         // A large message is not held on to for the next small one.
         out = if out.capacity() > 2 * plan::WRITE_BYTES { BytesMut::new() } else { out };
         out.clear();

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// Why bytes are no packet of MQTT 3.1.1.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum Malformed {
+pub(crate) enum MalformedPacket {
     /// A packet larger than any that is taken.
     #[error("packet of {size} bytes is larger than {limit}")]
     TooLarge {
@@ -28,7 +28,7 @@ pub(crate) enum Malformed {
 
 /// Why a connection ended other than by a DISCONNECT.
 #[derive(Debug, Error)]
-pub(crate) enum Broken {
+pub(crate) enum ConnectionError {
     /// The socket failed.
     #[error("socket failed")]
     Socket(#[from] std::io::Error),
@@ -37,7 +37,7 @@ pub(crate) enum Broken {
     Closed,
     /// What it sent is no MQTT.
     #[error("not MQTT 3.1.1")]
-    Malformed(#[from] Malformed),
+    MalformedPacket(#[from] MalformedPacket),
     /// It broke the protocol.
     #[error("{0}")]
     Protocol(&'static str),

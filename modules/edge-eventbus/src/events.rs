@@ -1,6 +1,10 @@
-//! The broker's named events, each a counter of the hive. Where clients cause one, its line is told at each doubling.
+//! The broker's named events: each is one function, which counts it and writes its line of the log. What clients can make happen
+//! as often as they like has its line at each doubling, and is at the level of debug between.
 
-use beehive::Metrics;
+use beehive::{Env, Metrics};
+
+use crate::error::{ConnectionError, RouterError};
+use crate::packet::ConnectCode;
 
 /// A message came, from a client or from `edgecore`.
 pub(crate) const MESSAGE_IN: &str = "eventbus_message_in";
@@ -64,31 +68,290 @@ pub(crate) const UPLOAD_KEPT: &str = "eventbus_upload_kept";
 pub(crate) const UPLOAD_REFUSED: &str = "eventbus_upload_refused";
 /// A message of QoS 0 for the cloud was dropped.
 pub(crate) const UPLOAD_DROPPED: &str = "eventbus_upload_dropped";
+/// A connection could not be accepted.
+pub(crate) const ACCEPT_FAILED: &str = "eventbus_accept_failed";
+/// Retained messages did not get into the store.
+pub(crate) const RETAINED_NOT_STORED: &str = "eventbus_retained_not_stored";
+/// A file of users or rights was not taken.
+pub(crate) const FILE_REFUSED: &str = "eventbus_file_refused";
 
 /// Where the broker counts: the hive's counters, which outlive an incarnation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counters(Metrics);
+
+/// The line of an event that clients cause, at each doubling.
+macro_rules! tell {
+    ($level:ident, $event:expr, $times:expr, $($fields_and_words:tt)+) => {
+        if $times.is_power_of_two() {
+            tracing::$level!(event = $event, times = $times, $($fields_and_words)+);
+        } else {
+            tracing::debug!(event = $event, times = $times, $($fields_and_words)+);
+        }
+    };
+}
 
 impl Counters {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         Counters(metrics.clone())
     }
 
-    /// Counts an event. Answers how often it has happened.
-    pub(crate) fn count(&self, event: &'static str) -> u64 {
+    /// How often an event has happened.
+    pub(crate) fn of(&self, event: &str) -> u64 {
+        self.0.count_of(event)
+    }
+
+    fn count(&self, event: &'static str) -> u64 {
         self.add(event, 1)
     }
 
-    /// Counts an event that happened so many times.
-    pub(crate) fn add(&self, event: &'static str, more: u64) -> u64 {
+    fn add(&self, event: &'static str, more: u64) -> u64 {
         if more > 0 {
             self.0.add(event, more);
         }
         self.of(event)
     }
 
-    /// How often an event has happened.
-    pub(crate) fn of(&self, event: &str) -> u64 {
-        self.0.count_of(event)
+    /// See [`MESSAGE_IN`]. Traffic has no line of the log.
+    pub(crate) fn message_in(&self) {
+        self.count(MESSAGE_IN);
     }
+
+    /// See [`MESSAGE_OUT`].
+    pub(crate) fn messages_out(&self, messages: u64) {
+        self.add(MESSAGE_OUT, messages);
+    }
+
+    /// See [`TOPIC_REFUSED`].
+    pub(crate) fn topic_refused(&self, client: &str, topic: &str, reason: &str) {
+        let times = self.count(TOPIC_REFUSED);
+        tell!(warn, TOPIC_REFUSED, times, ?client, ?topic, reason, "publish refused");
+    }
+
+    /// See [`TOPIC_REFUSED`]: `edgecore` itself published, which is a defect.
+    pub(crate) fn own_topic_refused(&self, topic: &str, reason: &str) {
+        self.count(TOPIC_REFUSED);
+        tracing::error!(event = TOPIC_REFUSED, ?topic, reason, "node's own publish refused");
+    }
+
+    /// See [`PUBLISH_REFUSED`].
+    pub(crate) fn publish_refused(&self, client: &str, peer: &str, topic: &str) {
+        let times = self.count(PUBLISH_REFUSED);
+        tell!(
+            warn,
+            PUBLISH_REFUSED,
+            times,
+            ?client,
+            peer,
+            ?topic,
+            "publish refused: the client has no right to this topic"
+        );
+    }
+
+    /// See [`WILL_REFUSED`].
+    pub(crate) fn will_refused(&self, client: &str, topic: &str, reason: &str) {
+        let times = self.count(WILL_REFUSED);
+        tell!(warn, WILL_REFUSED, times, ?client, ?topic, reason, "will refused");
+    }
+
+    /// See [`CONNECTION_REFUSED`]; with the reasons that have a counter of their own.
+    pub(crate) fn connection_refused(&self, peer: &str, code: ConnectCode) {
+        self.count(CONNECTION_REFUSED);
+        let event = match code {
+            ConnectCode::BadUserNameOrPassword => LOGIN_REFUSED,
+            ConnectCode::NotAuthorized => UNAUTHORIZED_REFUSED,
+            ConnectCode::ServerUnavailable => BUSY_REFUSED,
+            ConnectCode::Accepted | ConnectCode::UnacceptableVersion | ConnectCode::IdentifierRejected => {
+                tracing::debug!(event = CONNECTION_REFUSED, peer, ?code, "connection refused");
+                return;
+            }
+        };
+        let times = self.count(event);
+        tell!(warn, event, times, peer, ?code, "connection refused");
+    }
+
+    /// A connection ended other than by a DISCONNECT. What happens every day is not counted.
+    pub(crate) fn connection_ended(&self, client: &str, error: &ConnectionError) {
+        let reason = beehive::Fault::from_error(error).reason;
+        let event = match error {
+            ConnectionError::MalformedPacket(_) | ConnectionError::Protocol(_) => CONNECTION_MALFORMED,
+            ConnectionError::NotKept(_) => CLOSED_FOR_UPLOAD,
+            ConnectionError::Handshake(_) | ConnectionError::Unnamed(_) | ConnectionError::NoCertificate => {
+                HANDSHAKE_REFUSED
+            }
+            ConnectionError::TakenOver => SESSION_TAKEN_OVER,
+            ConnectionError::Revoked => CONNECTION_REVOKED,
+            ConnectionError::Unanswered(_) | ConnectionError::Stuck => CONNECTION_STUCK,
+            ConnectionError::Socket(_)
+            | ConnectionError::Closed
+            | ConnectionError::Silent
+            | ConnectionError::Displaced
+            | ConnectionError::MadeRoom
+            | ConnectionError::Ending => {
+                tracing::debug!(?client, ?reason, "connection closed");
+                return;
+            }
+        };
+        let times = self.count(event);
+        tell!(warn, event, times, ?client, ?reason, "connection closed");
+    }
+
+    /// See [`CLIENT_DISPLACED`].
+    pub(crate) fn client_displaced(&self, client: &str, newcomer: &str) {
+        let times = self.count(CLIENT_DISPLACED);
+        tell!(warn, CLIENT_DISPLACED, times, ?client, ?newcomer, "too many clients: one made room");
+    }
+
+    /// See [`TWIN_REFUSED`].
+    pub(crate) fn twin_refused(&self, client: &str, topic: &str, reason: &str) {
+        let times = self.count(TWIN_REFUSED);
+        tell!(warn, TWIN_REFUSED, times, ?client, ?topic, ?reason, "DeviceTwin refuses a publish");
+    }
+
+    /// See [`TWIN_UNANSWERED`].
+    pub(crate) fn twin_unanswered(&self, client: &str, topic: &str, error: &beehive::AskError) {
+        let times = self.count(TWIN_UNANSWERED);
+        tell!(error, TWIN_UNANSWERED, times, ?client, ?topic, %error, "DeviceTwin does not answer");
+    }
+
+    /// See [`SUBSCRIPTION_REFUSED`].
+    pub(crate) fn subscription_refused(&self, client: &str, filter: &str, reason: &str) {
+        let times = self.count(SUBSCRIPTION_REFUSED);
+        tell!(warn, SUBSCRIPTION_REFUSED, times, ?client, ?filter, reason, "subscription refused");
+    }
+
+    /// See [`QOS0_DROPPED`].
+    pub(crate) fn qos0_dropped(&self, client: &str, topic: &str) {
+        self.count(QOS0_DROPPED);
+        tracing::debug!(event = QOS0_DROPPED, ?client, ?topic, "queue is full, message of QoS 0 dropped");
+    }
+
+    /// See [`QOS1_LOST`].
+    pub(crate) fn qos1_lost(&self, client: &str, topic: &str) {
+        let times = self.count(QOS1_LOST);
+        tell!(
+            warn,
+            QOS1_LOST,
+            times,
+            ?client,
+            ?topic,
+            "the queue of a client that is away or does not keep up is full, message lost"
+        );
+    }
+
+    /// See [`CLIENT_CUT_OFF`].
+    pub(crate) fn client_cut_off(&self, client: &str) {
+        let times = self.count(CLIENT_CUT_OFF);
+        tell!(warn, CLIENT_CUT_OFF, times, ?client, "client does not keep up and is cut off");
+    }
+
+    /// See [`NOT_RETAINED`].
+    pub(crate) fn not_retained(&self, client: &str, topic: &str) {
+        let times = self.count(NOT_RETAINED);
+        tell!(warn, NOT_RETAINED, times, ?client, ?topic, "no room for another retained message");
+    }
+
+    /// See [`SESSION_GIVEN_UP`]; `lost` messages of QoS 1 were in it.
+    pub(crate) fn session_given_up(&self, client: &str, lost: u64) {
+        self.add(QOS1_LOST, lost);
+        let times = self.count(SESSION_GIVEN_UP);
+        tell!(
+            warn,
+            SESSION_GIVEN_UP,
+            times,
+            ?client,
+            lost,
+            "sessions hold too much, and this one most: it is given up"
+        );
+    }
+
+    /// See [`SESSION_FORGOTTEN`].
+    pub(crate) fn session_forgotten(&self, client: &str) {
+        let times = self.count(SESSION_FORGOTTEN);
+        tell!(
+            warn,
+            SESSION_FORGOTTEN,
+            times,
+            ?client,
+            "too many sessions: one of an absent client is forgotten"
+        );
+    }
+
+    /// See [`CLIENT_SLOWED`].
+    pub(crate) fn client_slowed(&self, client: &str, peer: &str) {
+        let times = self.count(CLIENT_SLOWED);
+        tell!(
+            info,
+            CLIENT_SLOWED,
+            times,
+            ?client,
+            peer,
+            "client sends more than its share and is read more slowly"
+        );
+    }
+
+    /// See [`ROUTER_DIED`].
+    pub(crate) fn router_died(&self, error: &RouterError) {
+        self.count(ROUTER_DIED);
+        tracing::error!(event = ROUTER_DIED, %error, "MQTT router is gone; another takes its place and clients stay connected");
+    }
+
+    /// See [`ROUTER_REPLACED`].
+    pub(crate) fn router_replaced(&self) {
+        self.count(ROUTER_REPLACED);
+        tracing::debug!(event = ROUTER_REPLACED, "MQTT router was full of topics or filters and is replaced");
+    }
+
+    /// See [`UPLOAD_KEPT`]. Traffic has no line of the log.
+    pub(crate) fn upload_kept(&self) {
+        self.count(UPLOAD_KEPT);
+    }
+
+    /// See [`UPLOAD_REFUSED`].
+    pub(crate) fn upload_refused(&self, client: &str, topic: &str, reason: &str) {
+        let times = self.count(UPLOAD_REFUSED);
+        tell!(
+            warn,
+            UPLOAD_REFUSED,
+            times,
+            ?client,
+            ?topic,
+            reason,
+            "message for the cloud refused; its client sends it again"
+        );
+    }
+
+    /// See [`UPLOAD_DROPPED`].
+    pub(crate) fn upload_dropped(&self, client: &str, topic: &str, reason: &str) {
+        let times = self.count(UPLOAD_DROPPED);
+        tell!(warn, UPLOAD_DROPPED, times, ?client, ?topic, reason, "message of QoS 0 for the cloud dropped");
+    }
+}
+
+/// See [`ACCEPT_FAILED`].
+pub(crate) fn accept_failed(env: &Env, error: &std::io::Error) {
+    env.count(ACCEPT_FAILED);
+    tracing::warn!(event = ACCEPT_FAILED, %error, "connection not accepted");
+}
+
+/// See [`RETAINED_NOT_STORED`].
+pub(crate) fn retained_not_stored(env: &Env, reason: &str, tried: std::time::Duration) {
+    env.count(RETAINED_NOT_STORED);
+    tracing::error!(
+        event = RETAINED_NOT_STORED,
+        reason,
+        ?tried,
+        "retained messages are not in the store and would not survive a restart"
+    );
+}
+
+/// See [`FILE_REFUSED`].
+pub(crate) fn file_refused(env: &Env, key: &str, files: &[std::path::PathBuf], reason: &str) {
+    env.count(FILE_REFUSED);
+    tracing::error!(
+        event = FILE_REFUSED,
+        key,
+        ?files,
+        reason,
+        "invalid file of users or rights; the previous one stays in force"
+    );
 }

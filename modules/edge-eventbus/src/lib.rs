@@ -29,6 +29,11 @@
 //! Retained messages, in the store; a retained publish of QoS 1 or 2 is acknowledged after its commit. Persistent
 //! sessions live in memory: they survive the client's absence and the router's death, not that of the daemon.
 //!
+//! Listeners and connections are tasks of the actor and no children of it: each changes the sessions, filters and queues that all
+//! of them share, and a panic on the way leaves these half changed, which no connection of its own could mend. So such a
+//! panic is a fault of the broker: the next incarnation begins with empty sessions and the retained messages, and serves the
+//! same ports within a moment (the test `a_broker_that_panics_in_a_connection_or_at_a_message_serves_its_ports_again`).
+//!
 //! # Never
 //! Never publishes for a client, by a publish, a retained message or a will, what that client may not say.
 //! Never lets a client's topic, frame or silence end the router or the actor. Never loses a message of QoS 1 in silence:
@@ -62,7 +67,7 @@ mod stream;
 mod tls;
 mod topic;
 mod trie;
-mod unix;
+mod unix_socket;
 mod upload_sources;
 mod uploader;
 mod uploads;

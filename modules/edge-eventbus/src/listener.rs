@@ -8,12 +8,12 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
-use crate::connection;
 use crate::peer::{ListenerKind, Peer};
 use crate::pending_connects::{PendingConnects, enter};
 use crate::plan;
 use crate::shared::Shared;
 use crate::stream::Stream;
+use crate::{connection, events};
 
 /// 1 s: a system without file descriptors gets some back.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ pub(crate) async fn listen(shared: Rc<Shared>, listener: Listener) {
                     connections.push(connection::serve(Rc::clone(&shared), stream, peer, pending_connect));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "connection not accepted");
+                    events::accept_failed(&shared.env, &error);
                     shared.env.sleep(PAUSE).await;
                 }
             },

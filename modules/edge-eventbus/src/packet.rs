@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::error::Malformed;
+use crate::error::MalformedPacket;
 
 /// The protocol level of 3.1.1.
 const LEVEL: u8 = 4;
@@ -88,14 +88,14 @@ pub(crate) enum Packet {
 }
 
 /// Takes the next packet out of `buffer`; `None` while it is not all there.
-pub(crate) fn decode(buffer: &mut BytesMut, limit: usize) -> Result<Option<Packet>, Malformed> {
+pub(crate) fn decode(buffer: &mut BytesMut, limit: usize) -> Result<Option<Packet>, MalformedPacket> {
     let Some(first) = buffer.first().copied() else { return Ok(None) };
     if !is_a_clients(first) {
-        return Err(Malformed::Forbidden(STRANGE));
+        return Err(MalformedPacket::Forbidden(STRANGE));
     }
     let Some((header, length)) = frame(buffer)? else { return Ok(None) };
     if length > limit {
-        return Err(Malformed::TooLarge { size: length, limit });
+        return Err(MalformedPacket::TooLarge { size: length, limit });
     }
     if buffer.len() < header + length {
         return Ok(None);
@@ -111,7 +111,7 @@ fn is_a_clients(first: u8) -> bool {
 }
 
 /// Length of the fixed header and of what follows.
-fn frame(buffer: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
+fn frame(buffer: &[u8]) -> Result<Option<(usize, usize)>, MalformedPacket> {
     let mut length = 0;
     for (place, byte) in buffer.iter().skip(1).take(4).enumerate() {
         length |= usize::from(byte & 0x7f) << (7 * place);
@@ -119,7 +119,7 @@ fn frame(buffer: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
             return Ok(Some((2 + place, length)));
         }
     }
-    if buffer.len() >= 5 { Err(Malformed::Length) } else { Ok(None) }
+    if buffer.len() >= 5 { Err(MalformedPacket::Length) } else { Ok(None) }
 }
 
 fn name(first: u8) -> &'static str {
@@ -136,7 +136,7 @@ fn name(first: u8) -> &'static str {
     }
 }
 
-fn parse(first: u8, mut fields: Fields<'_>) -> Result<Packet, Malformed> {
+fn parse(first: u8, mut fields: Fields<'_>) -> Result<Packet, MalformedPacket> {
     let flags = first & 0x0f;
     let packet = match (first >> 4, flags) {
         (1, 0) => return connect(fields),
@@ -147,17 +147,17 @@ fn parse(first: u8, mut fields: Fields<'_>) -> Result<Packet, Malformed> {
         (10, 2) => unsubscribe(&mut fields)?,
         (12, 0) => Packet::PingReq,
         (14, 0) => Packet::Disconnect,
-        _ => return Err(Malformed::Forbidden(STRANGE)),
+        _ => return Err(MalformedPacket::Forbidden(STRANGE)),
     };
     fields.end()?;
     Ok(packet)
 }
 
-fn connect(mut fields: Fields<'_>) -> Result<Packet, Malformed> {
+fn connect(mut fields: Fields<'_>) -> Result<Packet, MalformedPacket> {
     let protocol = fields.binary()?;
     let level = fields.u8()?;
     if protocol != b"MQTT" && protocol != b"MQIsdp" {
-        return Err(Malformed::Forbidden("protocol is not called MQTT"));
+        return Err(MalformedPacket::Forbidden("protocol is not called MQTT"));
     }
     if protocol != b"MQTT" || level != LEVEL {
         return Ok(Packet::OtherVersion(level));
@@ -165,7 +165,7 @@ fn connect(mut fields: Fields<'_>) -> Result<Packet, Malformed> {
     let flags = fields.u8()?;
     let (will, qos, retain) = (flags & 0x04 != 0, (flags >> 3) & 3, flags & 0x20 != 0);
     if flags & 1 != 0 || qos == 3 || (!will && (qos != 0 || retain)) || flags & 0xc0 == 0x40 {
-        return Err(Malformed::Forbidden("flags of CONNECT contradict each other"));
+        return Err(MalformedPacket::Forbidden("flags of CONNECT contradict each other"));
     }
     let keep_alive = fields.u16()?;
     let client_id = fields.text()?;
@@ -183,10 +183,10 @@ fn connect(mut fields: Fields<'_>) -> Result<Packet, Malformed> {
     Ok(Packet::Connect(Connect { client_id, clean, keep_alive, will, user, password }))
 }
 
-fn publish(flags: u8, fields: &mut Fields<'_>) -> Result<Publish, Malformed> {
+fn publish(flags: u8, fields: &mut Fields<'_>) -> Result<Publish, MalformedPacket> {
     let qos = (flags >> 1) & 3;
     if qos == 3 || (qos == 0 && flags & 0x08 != 0) {
-        return Err(Malformed::Forbidden("flags of PUBLISH contradict each other"));
+        return Err(MalformedPacket::Forbidden("flags of PUBLISH contradict each other"));
     }
     let topic = fields.text()?;
     let pkid = if qos > 0 { fields.pkid()? } else { 0 };
@@ -196,31 +196,31 @@ fn publish(flags: u8, fields: &mut Fields<'_>) -> Result<Publish, Malformed> {
     Ok(Publish { topic, payload, qos, retain, dup, pkid })
 }
 
-fn subscribe(fields: &mut Fields<'_>) -> Result<Packet, Malformed> {
+fn subscribe(fields: &mut Fields<'_>) -> Result<Packet, MalformedPacket> {
     let pkid = fields.pkid()?;
     let mut filters = Vec::new();
     while !fields.rest.is_empty() {
         let filter = fields.text()?;
         let qos = fields.u8()?;
         if qos > 2 {
-            return Err(Malformed::Forbidden("SUBSCRIBE asks for a QoS above 2"));
+            return Err(MalformedPacket::Forbidden("SUBSCRIBE asks for a QoS above 2"));
         }
         filters.push((filter, qos));
     }
     if filters.is_empty() {
-        return Err(Malformed::Forbidden("SUBSCRIBE without a filter"));
+        return Err(MalformedPacket::Forbidden("SUBSCRIBE without a filter"));
     }
     Ok(Packet::Subscribe { pkid, filters })
 }
 
-fn unsubscribe(fields: &mut Fields<'_>) -> Result<Packet, Malformed> {
+fn unsubscribe(fields: &mut Fields<'_>) -> Result<Packet, MalformedPacket> {
     let pkid = fields.pkid()?;
     let mut filters = Vec::new();
     while !fields.rest.is_empty() {
         filters.push(fields.text()?);
     }
     if filters.is_empty() {
-        return Err(Malformed::Forbidden("UNSUBSCRIBE without a filter"));
+        return Err(MalformedPacket::Forbidden("UNSUBSCRIBE without a filter"));
     }
     Ok(Packet::Unsubscribe { pkid, filters })
 }
@@ -231,37 +231,37 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Malformed::Fields(self.of))?;
+    fn take(&mut self, count: usize) -> Result<&'a [u8], MalformedPacket> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(MalformedPacket::Fields(self.of))?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn u8(&mut self) -> Result<u8, Malformed> {
+    fn u8(&mut self) -> Result<u8, MalformedPacket> {
         Ok(self.take(1)?.iter().fold(0, |_, byte| *byte))
     }
 
-    fn u16(&mut self) -> Result<u16, Malformed> {
+    fn u16(&mut self) -> Result<u16, MalformedPacket> {
         Ok(self.take(2)?.iter().fold(0, |number, byte| (number << 8) | u16::from(*byte)))
     }
 
-    fn pkid(&mut self) -> Result<u16, Malformed> {
+    fn pkid(&mut self) -> Result<u16, MalformedPacket> {
         match self.u16()? {
-            0 => Err(Malformed::Forbidden("packet identifier is 0")),
+            0 => Err(MalformedPacket::Forbidden("packet identifier is 0")),
             pkid => Ok(pkid),
         }
     }
 
-    fn binary(&mut self) -> Result<&'a [u8], Malformed> {
+    fn binary(&mut self) -> Result<&'a [u8], MalformedPacket> {
         let length = self.u16()?;
         self.take(usize::from(length))
     }
 
-    fn text(&mut self) -> Result<String, Malformed> {
-        let text =
-            std::str::from_utf8(self.binary()?).map_err(|_| Malformed::Forbidden("text is not UTF-8"))?;
+    fn text(&mut self) -> Result<String, MalformedPacket> {
+        let text = std::str::from_utf8(self.binary()?)
+            .map_err(|_| MalformedPacket::Forbidden("text is not UTF-8"))?;
         if text.contains('\0') {
-            return Err(Malformed::Forbidden("text contains NUL"));
+            return Err(MalformedPacket::Forbidden("text contains NUL"));
         }
         Ok(text.to_owned())
     }
@@ -270,8 +270,8 @@ impl<'a> Fields<'a> {
         std::mem::take(&mut self.rest)
     }
 
-    fn end(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed::Fields(self.of)) }
+    fn end(&self) -> Result<(), MalformedPacket> {
+        if self.rest.is_empty() { Ok(()) } else { Err(MalformedPacket::Fields(self.of)) }
     }
 }
 

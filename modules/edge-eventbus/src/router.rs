@@ -5,7 +5,7 @@
 //! harmless: a log that overflows drops its oldest entries in silence, so no more is handed in than a log surely holds
 //! ([`WINDOW_BYTES`]); sessions, retained messages and acknowledgements of its own are not used; and whatever it fails to
 //! give back is known by number, so a dead router loses nothing. Nor can it forget a topic or a filter, or be told to
-//! stop: see [`RouterCaps`] and [`Last`].
+//! stop: see [`RouterCaps`] and [`FinalPayload`].
 
 use std::thread::{self, ThreadId};
 
@@ -54,17 +54,17 @@ pub(crate) struct Match {
 ///
 /// rumqttd has no other way to end its thread. Unwinding by `resume_unwind` is no panic: nothing is printed and no hook
 /// is called.
-struct Last {
+struct FinalPayload {
     sender: ThreadId,
 }
 
-impl AsRef<[u8]> for Last {
+impl AsRef<[u8]> for FinalPayload {
     fn as_ref(&self) -> &[u8] {
         b"last"
     }
 }
 
-impl Drop for Last {
+impl Drop for FinalPayload {
     fn drop(&mut self) {
         // A router that was dead before never takes it, and then it is dropped by who sent it.
         if thread::current().id() != self.sender && !thread::panicking() {
@@ -132,7 +132,7 @@ impl RouterTx {
 
 impl Drop for RouterTx {
     fn drop(&mut self) {
-        let last = Bytes::from_owner(Last { sender: thread::current().id() });
+        let last = Bytes::from_owner(FinalPayload { sender: thread::current().id() });
         // No filter of ours takes this topic. A router that takes nothing more is dead, or stuck beyond help.
         let _ = self.0.try_publish(Bytes::from_static(b"last"), last);
     }

@@ -8,8 +8,8 @@ use beehive::Moment;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use crate::access::{Proof, Rights};
-use crate::error::Broken;
+use crate::access::{AuthMethod, Rights};
+use crate::error::ConnectionError;
 use crate::peer::Peer;
 use crate::{packet, plan};
 
@@ -29,7 +29,7 @@ pub(crate) struct Message {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConnectInfo {
     pub(crate) peer: Peer,
-    pub(crate) proof: Proof,
+    pub(crate) auth_method: AuthMethod,
     /// In seconds.
     pub(crate) keep_alive: u16,
     pub(crate) at: Moment,
@@ -45,7 +45,7 @@ struct Queued {
 
 /// What became of a message that was put into a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Enqueued {
+pub(crate) enum EnqueueOutcome {
     Queued,
     /// The client is away, and QoS 0 is not kept for it.
     NotKept,
@@ -118,13 +118,13 @@ impl ConnectionHandle {
         self.end.get().is_some()
     }
 
-    pub(crate) fn reason(&self) -> Broken {
+    pub(crate) fn reason(&self) -> ConnectionError {
         match self.end.get() {
-            Some(CloseReason::TakenOver) => Broken::TakenOver,
-            Some(CloseReason::Ending) => Broken::Ending,
-            Some(CloseReason::MadeRoom) => Broken::MadeRoom,
-            Some(CloseReason::Revoked) => Broken::Revoked,
-            Some(CloseReason::Stuck) | None => Broken::Stuck,
+            Some(CloseReason::TakenOver) => ConnectionError::TakenOver,
+            Some(CloseReason::Ending) => ConnectionError::Ending,
+            Some(CloseReason::MadeRoom) => ConnectionError::MadeRoom,
+            Some(CloseReason::Revoked) => ConnectionError::Revoked,
+            Some(CloseReason::Stuck) | None => ConnectionError::Stuck,
         }
     }
 
@@ -145,7 +145,7 @@ impl ConnectionHandle {
 pub(crate) struct Session {
     pub(crate) clean: bool,
     /// What proved who its client is, when it last came.
-    pub(crate) proof: Proof,
+    pub(crate) auth_method: AuthMethod,
     /// What its client may do.
     pub(crate) rights: Rights,
     /// Filters in the router's form, with the granted QoS.
@@ -171,7 +171,7 @@ impl Session {
     pub(crate) fn new(clean: bool, rights: Rights) -> Self {
         Session {
             clean,
-            proof: Proof::None,
+            auth_method: AuthMethod::None,
             rights,
             subscriptions: BTreeMap::new(),
             handle: None,
@@ -190,14 +190,14 @@ impl Session {
     /// A connection takes the session; what was not acknowledged is sent again.
     pub(crate) fn attach(&mut self, handle: Rc<ConnectionHandle>) {
         self.written = 0;
-        self.proof = handle.connect_info.proof.clone();
+        self.auth_method = handle.connect_info.auth_method.clone();
         self.handle = Some(handle);
     }
 
-    pub(crate) fn put(&mut self, message: &Rc<Message>, qos: u8, retain: bool) -> Enqueued {
+    pub(crate) fn put(&mut self, message: &Rc<Message>, qos: u8, retain: bool) -> EnqueueOutcome {
         let away = self.handle.is_none();
         if away && qos == 0 {
-            return Enqueued::NotKept;
+            return EnqueueOutcome::NotKept;
         }
         let size = message.payload.len();
         let many = self.queue.len() - self.kept >= plan::QUEUE_HARD;
@@ -205,9 +205,9 @@ impl Session {
         // For retained ones, see `takes_retained`.
         if full && !retain {
             return match (qos, away) {
-                (0, _) => Enqueued::Dropped,
-                (_, true) => Enqueued::Lost,
-                (_, false) => Enqueued::Overflow,
+                (0, _) => EnqueueOutcome::Dropped,
+                (_, true) => EnqueueOutcome::Lost,
+                (_, false) => EnqueueOutcome::Overflow,
             };
         }
         if retain {
@@ -219,7 +219,7 @@ impl Session {
         if let Some(handle) = &self.handle {
             handle.out.notify_one();
         }
-        Enqueued::Queued
+        EnqueueOutcome::Queued
     }
 
     /// Whether a new subscription's retained messages may be queued, however many they are.
@@ -386,7 +386,7 @@ mod tests {
         let (large, small) = (message(&vec![0; plan::INFLIGHT_BYTES]), message(b"x"));
         assert_eq!(
             (session.put(&large, 1, false), session.put(&small, 1, false)),
-            (Enqueued::Queued, Enqueued::Queued)
+            (EnqueueOutcome::Queued, EnqueueOutcome::Queued)
         );
         let mut out = BytesMut::new();
         assert_eq!((session.fill(&mut out), session.held() > plan::INFLIGHT_BYTES), (1, true));
@@ -406,10 +406,10 @@ mod tests {
     fn retained_messages_in_the_queue_do_not_make_it_full() {
         let mut session = connected();
         for _ in 0..plan::RETAINED {
-            assert_eq!(session.put(&message(&[0; 4096]), 1, true), Enqueued::Queued);
+            assert_eq!(session.put(&message(&[0; 4096]), 1, true), EnqueueOutcome::Queued);
         }
         assert!(!session.takes_retained() && !session.is_slow() && session.held() == 0);
-        assert_eq!(session.put(&message(b"x"), 1, false), Enqueued::Queued);
+        assert_eq!(session.put(&message(b"x"), 1, false), EnqueueOutcome::Queued);
         assert_eq!(session.give_up(), plan::RETAINED as u64 + 1);
         assert!(session.takes_retained() && session.held() == 0);
     }
@@ -417,15 +417,15 @@ mod tests {
     #[test]
     fn a_full_queue_says_what_became_of_the_message() {
         let mut session = connected();
-        while session.put(&message(b"x"), 1, false) == Enqueued::Queued {}
-        assert_eq!(session.put(&message(b"x"), 0, false), Enqueued::Dropped);
-        assert_eq!(session.put(&message(b"x"), 1, false), Enqueued::Overflow);
+        while session.put(&message(b"x"), 1, false) == EnqueueOutcome::Queued {}
+        assert_eq!(session.put(&message(b"x"), 0, false), EnqueueOutcome::Dropped);
+        assert_eq!(session.put(&message(b"x"), 1, false), EnqueueOutcome::Overflow);
         session.handle = None;
-        assert_eq!(session.put(&message(b"x"), 1, false), Enqueued::Lost);
-        assert_eq!(session.put(&message(b"x"), 0, false), Enqueued::NotKept);
+        assert_eq!(session.put(&message(b"x"), 1, false), EnqueueOutcome::Lost);
+        assert_eq!(session.put(&message(b"x"), 0, false), EnqueueOutcome::NotKept);
         let mut session = connected();
         let large = vec![0; plan::QUEUE_BYTES * 2];
-        assert_eq!(session.put(&message(&large), 1, false), Enqueued::Queued);
-        assert_eq!(session.put(&message(b"x"), 0, false), Enqueued::Dropped);
+        assert_eq!(session.put(&message(&large), 1, false), EnqueueOutcome::Queued);
+        assert_eq!(session.put(&message(b"x"), 0, false), EnqueueOutcome::Dropped);
     }
 }

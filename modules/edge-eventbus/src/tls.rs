@@ -15,9 +15,9 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::access::{Content, Defect};
+use crate::access::{Content, FileDefect};
 use crate::broker::Broker;
-use crate::error::Broken;
+use crate::error::ConnectionError;
 use crate::identity;
 
 /// 4 handshakes at once, and each keeps its place for 20 ms at least: at most 200 a second, whoever asks for them,
@@ -58,13 +58,14 @@ impl Tls {
 
     /// Takes new files. Where other certificates are trusted than before, clients that came with one have to show it
     /// again.
-    pub(crate) fn take(&self, all: &[Content], broker: &RefCell<Broker>) -> Result<(), Defect> {
+    pub(crate) fn take(&self, all: &[Content], broker: &RefCell<Broker>) -> Result<(), FileDefect> {
         let mut files = all.iter().map(|content| content.bytes.as_slice());
-        let mut next = |what: &str| files.next().ok_or_else(|| Defect::new(0, format!("{what} is missing")));
+        let mut next =
+            |what: &str| files.next().ok_or_else(|| FileDefect::new(0, format!("{what} is missing")));
         let (cert, key) = (next("certFile")?, next("keyFile")?);
         let ca = if self.has_ca { Some(next("clientCaFile")?) } else { None };
         let crl = if self.has_crl { Some(next("crlFile")?) } else { None };
-        let config = server_config(cert, key, ca, crl).map_err(|what| Defect::new(0, what))?;
+        let config = server_config(cert, key, ca, crl).map_err(|what| FileDefect::new(0, what))?;
         self.acceptor.replace(Some(TlsAcceptor::from(Arc::new(config))));
         let trusted: Vec<Vec<u8>> = ca.into_iter().chain(crl).map(<[u8]>::to_vec).collect();
         let before = self.trusted.replace(trusted.clone());
@@ -79,21 +80,24 @@ impl Tls {
         &self,
         env: &Env,
         socket: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, Option<String>), Broken> {
-        let Some(acceptor) = self.acceptor.borrow().clone() else { return Err(Broken::NoCertificate) };
-        let place = Arc::clone(&self.handshakes).acquire_owned().await.map_err(|_| Broken::Ending)?;
+    ) -> Result<(TlsStream<TcpStream>, Option<String>), ConnectionError> {
+        let Some(acceptor) = self.acceptor.borrow().clone() else {
+            return Err(ConnectionError::NoCertificate);
+        };
+        let place =
+            Arc::clone(&self.handshakes).acquire_owned().await.map_err(|_| ConnectionError::Ending)?;
         let kept = env.clone();
         env.spawn(async move {
             kept.sleep(HANDSHAKE_PLACE).await;
             drop(place);
         });
-        let stream = acceptor.accept(socket).await.map_err(Broken::Handshake)?;
+        let stream = acceptor.accept(socket).await.map_err(ConnectionError::Handshake)?;
         if !self.has_ca {
             return Ok((stream, None));
         }
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let user = certificates.first().map_or(Err("client shows no certificate"), common_name);
-        Ok((stream, Some(user.map_err(Broken::Unnamed)?)))
+        Ok((stream, Some(user.map_err(ConnectionError::Unnamed)?)))
     }
 }
 

@@ -12,28 +12,36 @@ const BROKERS_OWN: [&str; 3] = ["$SYS", "$share", "$queue"];
 
 /// Why a topic name is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Defect {
+pub(crate) enum TopicDefect {
     /// Forbidden by the specification: the connection ends.
     Protocol(&'static str),
     /// Allowed there, not taken here: the message is dropped and counted.
     Policy(&'static str),
 }
 
+impl TopicDefect {
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            TopicDefect::Protocol(reason) | TopicDefect::Policy(reason) => reason,
+        }
+    }
+}
+
 /// What is wrong with a topic name to publish on.
-pub(crate) fn name_defect(topic: &str) -> Option<Defect> {
+pub(crate) fn name_defect(topic: &str) -> Option<TopicDefect> {
     if topic.is_empty() {
-        return Some(Defect::Protocol("topic name is empty"));
+        return Some(TopicDefect::Protocol("topic name is empty"));
     }
     if topic.contains(['+', '#', '\0']) {
-        return Some(Defect::Protocol("topic name contains a wildcard or NUL"));
+        return Some(TopicDefect::Protocol("topic name contains a wildcard or NUL"));
     }
     if topic.len() > MAX_BYTES {
-        return Some(Defect::Policy("topic name is longer than 1024 bytes"));
+        return Some(TopicDefect::Policy("topic name is longer than 1024 bytes"));
     }
     if topic.split('/').count() > MAX_LEVELS {
-        return Some(Defect::Policy("topic name has more than 32 levels"));
+        return Some(TopicDefect::Policy("topic name has more than 32 levels"));
     }
-    is_brokers_own(topic).then_some(Defect::Policy("topic belongs to the broker"))
+    is_brokers_own(topic).then_some(TopicDefect::Policy("topic belongs to the broker"))
 }
 
 /// Whether a topic is in a tree of a broker itself. mosquitto's bridges say there how they are, also by a will.
@@ -42,27 +50,27 @@ pub(crate) fn is_brokers_own(topic: &str) -> bool {
 }
 
 /// What is wrong with a filter to subscribe to.
-pub(crate) fn filter_defect(filter: &str) -> Option<Defect> {
+pub(crate) fn filter_defect(filter: &str) -> Option<TopicDefect> {
     if filter.is_empty() || filter.contains('\0') {
-        return Some(Defect::Protocol("topic filter is empty or contains NUL"));
+        return Some(TopicDefect::Protocol("topic filter is empty or contains NUL"));
     }
     let mut levels = filter.split('/').peekable();
     while let Some(level) = levels.next() {
         let alone = level.len() == 1;
         let last = levels.peek().is_none();
         if (level.contains('#') && !(alone && last)) || (level.contains('+') && !alone) {
-            return Some(Defect::Protocol("wildcard does not fill its level, or # is not the last"));
+            return Some(TopicDefect::Protocol("wildcard does not fill its level, or # is not the last"));
         }
     }
     if filter.len() > MAX_BYTES {
-        return Some(Defect::Policy("topic filter is longer than 1024 bytes"));
+        return Some(TopicDefect::Policy("topic filter is longer than 1024 bytes"));
     }
     if filter.split('/').count() > MAX_LEVELS {
-        return Some(Defect::Policy("topic filter has more than 32 levels"));
+        return Some(TopicDefect::Policy("topic filter has more than 32 levels"));
     }
     let tree = filter.split('/').next().unwrap_or_default();
     if tree == "$share" || tree == "$queue" {
-        return Some(Defect::Policy("shared subscriptions are not in MQTT 3.1.1"));
+        return Some(TopicDefect::Policy("shared subscriptions are not in MQTT 3.1.1"));
     }
     None
 }
@@ -144,19 +152,19 @@ mod tests {
     #[test]
     fn what_is_no_name_or_filter_is_told_apart_from_what_is_not_wanted() {
         for name in ["", "a/+", "#", "a\0"] {
-            assert!(matches!(name_defect(name), Some(Defect::Protocol(_))), "{name}");
+            assert!(matches!(name_defect(name), Some(TopicDefect::Protocol(_))), "{name}");
         }
         for name in ["$SYS/x", "$share/g/x", &"x".repeat(1025), &"/".repeat(32)] {
-            assert!(matches!(name_defect(name), Some(Defect::Policy(_))), "{name}");
+            assert!(matches!(name_defect(name), Some(TopicDefect::Policy(_))), "{name}");
         }
         for name in ["$hw/events/device/a/b/twin/update", "$", "é", "/", "a//b", "$é", &"/".repeat(31)] {
             assert_eq!(name_defect(name), None, "{name}");
         }
         for filter in ["", "a+", "#/a", "a/b#", "$#", "a/++"] {
-            assert!(matches!(filter_defect(filter), Some(Defect::Protocol(_))), "{filter}");
+            assert!(matches!(filter_defect(filter), Some(TopicDefect::Protocol(_))), "{filter}");
         }
         for filter in ["$share/g/a", &format!("{}#", "+/".repeat(32)), &format!("{}1", "+/".repeat(505))] {
-            assert!(matches!(filter_defect(filter), Some(Defect::Policy(_))), "{filter}");
+            assert!(matches!(filter_defect(filter), Some(TopicDefect::Policy(_))), "{filter}");
         }
         assert_eq!(filter_defect(&format!("{}#", "+/".repeat(31))), None);
         assert_eq!(filter_defect("$hw/events/+/+/#"), None);

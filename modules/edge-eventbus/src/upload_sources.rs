@@ -12,39 +12,39 @@ pub(crate) struct UploadSource {
 
 /// The place of a message in its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Number {
+pub(crate) struct SequenceNumber {
     pub(crate) boot: [u8; 16],
     pub(crate) sequence: u64,
 }
 
 #[derive(Debug)]
-struct Counted {
-    number: Number,
+struct SourceCounter {
+    number: SequenceNumber,
     used: u64,
 }
 
 /// Counts sources, at most as many as it has room for. Who was forgotten begins anew in a boot of its own, so that no
 /// number is given twice.
-pub(crate) struct Sources {
+pub(crate) struct UploadSources {
     room: usize,
     boot: [u8; 16],
-    counted: HashMap<UploadSource, Counted>,
+    counted: HashMap<UploadSource, SourceCounter>,
     /// By their last use.
     order: BTreeMap<u64, UploadSource>,
     uses: u64,
     draw: Box<dyn Fn() -> [u8; 16]>,
 }
 
-impl Sources {
+impl UploadSources {
     /// MemoryPermit for `room` sources; boots are drawn with `draw`.
     pub(crate) fn new(room: usize, draw: impl Fn() -> [u8; 16] + 'static) -> Self {
         let boot = draw();
         let (counted, order) = (HashMap::new(), BTreeMap::new());
-        Sources { room, boot, counted, order, uses: 0, draw: Box::new(draw) }
+        UploadSources { room, boot, counted, order, uses: 0, draw: Box::new(draw) }
     }
 
     /// The next number of a source.
-    pub(crate) fn next(&mut self, source: &UploadSource) -> Number {
+    pub(crate) fn next(&mut self, source: &UploadSource) -> SequenceNumber {
         self.uses += 1;
         let used = self.uses;
         if let Some(counted) = self.counted.get_mut(source) {
@@ -60,14 +60,14 @@ impl Sources {
             self.counted.remove(&silent);
             self.boot = (self.draw)();
         }
-        let number = Number { boot: self.boot, sequence: 1 };
-        self.counted.insert(source.clone(), Counted { number, used });
+        let number = SequenceNumber { boot: self.boot, sequence: 1 };
+        self.counted.insert(source.clone(), SourceCounter { number, used });
         self.order.insert(used, source.clone());
         number
     }
 
     /// Takes back the last number of a source, which nobody has seen.
-    pub(crate) fn take_back(&mut self, source: &UploadSource, number: Number) {
+    pub(crate) fn take_back(&mut self, source: &UploadSource, number: SequenceNumber) {
         if let Some(counted) = self.counted.get_mut(source)
             && counted.number == number
         {
@@ -85,9 +85,9 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    fn sources(room: usize) -> Sources {
+    fn sources(room: usize) -> UploadSources {
         let drawn = Cell::new(0);
-        Sources::new(room, move || {
+        UploadSources::new(room, move || {
             drawn.set(drawn.get() + 1);
             [drawn.get(); 16]
         })
@@ -97,7 +97,7 @@ mod tests {
         UploadSource { client: "c".into(), topic: topic.into() }
     }
 
-    fn next(sources: &mut Sources, topic: &str) -> (u8, u64) {
+    fn next(sources: &mut UploadSources, topic: &str) -> (u8, u64) {
         let number = sources.next(&source(topic));
         (number.boot[0], number.sequence)
     }
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn what_nobody_has_seen_is_given_again_and_what_was_given_since_stays() {
         let mut sources = sources(8);
-        let numbers: Vec<Number> = (0..3).map(|_| sources.next(&source("a"))).collect();
+        let numbers: Vec<SequenceNumber> = (0..3).map(|_| sources.next(&source("a"))).collect();
         for number in numbers.iter().rev() {
             sources.take_back(&source("a"), *number);
         }

@@ -13,14 +13,14 @@ use contract::{Telemetry, rows};
 use edge_store::{Class, OutboxQueue, Store, Write};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::events::{self, Counters};
+use crate::events::Counters;
 use crate::identity::{self, Owner};
 use crate::plan;
 use crate::quotas::Quotas;
-use crate::upload_sources::{Number, Sources, UploadSource};
+use crate::upload_sources::{SequenceNumber, UploadSource, UploadSources};
 
 /// What became of a message: kept, or why not.
-pub(crate) type Outcome = Result<(), Rc<str>>;
+pub(crate) type UploadResult = Result<(), Rc<str>>;
 
 /// One connection, as far as uploads go. Once a message that comes again was refused, nothing behind it is taken: it
 /// comes again, too, and would overtake.
@@ -46,15 +46,15 @@ pub(crate) struct MemoryPermit {
     _of_all: OwnedSemaphorePermit,
 }
 
-struct Waiting {
+struct QueuedUpload {
     item: Upload,
-    outcome: oneshot::Sender<Outcome>,
+    outcome: oneshot::Sender<UploadResult>,
 }
 
 /// Messages that the store has not taken yet.
 pub(crate) struct Uploads {
     counts: Counters,
-    queue: RefCell<VecDeque<Waiting>>,
+    queue: RefCell<VecDeque<QueuedUpload>>,
     came: Notify,
     settled: Notify,
     /// Of a batch that is with the store.
@@ -118,9 +118,9 @@ impl Uploads {
     }
 
     /// Hands a message over. What is refused only makes room for others if it is heard of.
-    pub(crate) fn put(&self, item: Upload) -> oneshot::Receiver<Outcome> {
+    pub(crate) fn put(&self, item: Upload) -> oneshot::Receiver<UploadResult> {
         let (outcome, told) = oneshot::channel();
-        self.queue.borrow_mut().push_back(Waiting { item, outcome });
+        self.queue.borrow_mut().push_back(QueuedUpload { item, outcome });
         self.came.notify_one();
         told
     }
@@ -146,16 +146,16 @@ impl Uploads {
         self.sources.get()
     }
 
-    fn batch(&self) -> Vec<Waiting> {
+    fn batch(&self) -> Vec<QueuedUpload> {
         let mut queue = self.queue.borrow_mut();
         let mut bytes = 0;
-        let fits = |waiting: &&Waiting| {
+        let fits = |waiting: &&QueuedUpload| {
             bytes += waiting.item.payload.len();
             bytes <= plan::UPLOAD_BATCH_BYTES
         };
         let count = queue.iter().take(plan::UPLOAD_BATCH).take_while(fits).count();
         let count = count.max(1).min(queue.len());
-        let batch: Vec<Waiting> = queue.drain(..count).collect();
+        let batch: Vec<QueuedUpload> = queue.drain(..count).collect();
         self.storing.set(batch.len());
         batch
     }
@@ -164,13 +164,13 @@ impl Uploads {
 /// Brings messages into the outbox until it is dropped.
 pub(crate) async fn keep(uploads: Rc<Uploads>, env: Env, store: Store, meta: Address<MetaMsg>) {
     let counted = store.clone();
-    let sources = Sources::new(plan::UPLOAD_SOURCES, move || {
+    let sources = UploadSources::new(plan::UPLOAD_SOURCES, move || {
         // The revision only grows within one file, so that boots differ even where randomness repeats itself.
         let mut boot = env.random_id();
         boot[8..].copy_from_slice(&counted.revision().to_be_bytes());
         boot
     });
-    let mut keeper = Keeper { uploads: Rc::clone(&uploads), store, sources };
+    let mut keeper = UploadWriter { uploads: Rc::clone(&uploads), store, sources };
     loop {
         let batch = uploads.batch();
         if batch.is_empty() {
@@ -187,16 +187,16 @@ pub(crate) async fn keep(uploads: Rc<Uploads>, env: Env, store: Store, meta: Add
     }
 }
 
-struct Keeper {
+struct UploadWriter {
     uploads: Rc<Uploads>,
     store: Store,
-    sources: Sources,
+    sources: UploadSources,
 }
 
-impl Keeper {
+impl UploadWriter {
     /// Settles each; says whether anything was kept.
-    async fn settle(&mut self, batch: Vec<Waiting>) -> bool {
-        let (refused, batch): (Vec<Waiting>, Vec<Waiting>) =
+    async fn settle(&mut self, batch: Vec<QueuedUpload>) -> bool {
+        let (refused, batch): (Vec<QueuedUpload>, Vec<QueuedUpload>) =
             batch.into_iter().partition(|waiting| waiting.item.line.refused.get());
         for waiting in refused {
             self.behind(waiting);
@@ -231,7 +231,7 @@ impl Keeper {
     }
 
     /// Refuses what there is no room for in the anonymous clients' share; gives back the rest.
-    fn without_strangers(&mut self, batch: Vec<Waiting>) -> Vec<Waiting> {
+    fn without_strangers(&mut self, batch: Vec<QueuedUpload>) -> Vec<QueuedUpload> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         for waiting in batch {
             if waiting.item.line.refused.get() {
@@ -247,8 +247,8 @@ impl Keeper {
     }
 
     /// Numbers and commits these, or leaves no trace of them.
-    async fn commit(&mut self, items: &[&Upload]) -> Outcome {
-        let numbers: Vec<Number> = items.iter().map(|item| self.sources.next(&item.source)).collect();
+    async fn commit(&mut self, items: &[&Upload]) -> UploadResult {
+        let numbers: Vec<SequenceNumber> = items.iter().map(|item| self.sources.next(&item.source)).collect();
         let writes: Result<Vec<Write>, rows::RowError> =
             items.iter().zip(&numbers).map(|(item, number)| write(item, *number)).collect();
         let done = match writes {
@@ -262,36 +262,34 @@ impl Keeper {
         Err(reason.into())
     }
 
-    fn kept(&self, waiting: Waiting) {
-        let Waiting { item, outcome } = waiting;
-        self.uploads.counts.count(events::UPLOAD_KEPT);
+    fn kept(&self, waiting: QueuedUpload) {
+        let QueuedUpload { item, outcome } = waiting;
+        self.uploads.counts.upload_kept();
         drop(item.room);
         let _ = outcome.send(Ok(()));
     }
 
-    fn behind(&mut self, waiting: Waiting) {
+    fn behind(&mut self, waiting: QueuedUpload) {
         self.refused(waiting, "one before it was refused".into());
     }
 
     /// What comes again is refused; what does not is lost, and leaves a gap in its source's numbers.
-    fn refused(&mut self, waiting: Waiting, why: Rc<str>) {
-        let Waiting { item, outcome } = waiting;
+    fn refused(&mut self, waiting: QueuedUpload, why: Rc<str>) {
+        let QueuedUpload { item, outcome } = waiting;
         if item.qos > 0 {
             item.line.refused.set(true);
-            self.uploads.counts.count(events::UPLOAD_REFUSED);
+            let UploadSource { client, topic } = &item.source;
+            self.uploads.counts.upload_refused(client, topic, &why);
             let _ = outcome.send(Err(why));
             return;
         }
         self.sources.next(&item.source);
-        let dropped = self.uploads.counts.count(events::UPLOAD_DROPPED);
-        if dropped.is_power_of_two() {
-            let UploadSource { client, topic } = &item.source;
-            tracing::warn!(?client, ?topic, ?why, dropped, "message of QoS 0 for the cloud dropped");
-        }
+        let UploadSource { client, topic } = &item.source;
+        self.uploads.counts.upload_dropped(client, topic, &why);
     }
 }
 
-fn write(item: &Upload, number: Number) -> Result<Write, rows::RowError> {
+fn write(item: &Upload, number: SequenceNumber) -> Result<Write, rows::RowError> {
     let UploadSource { client, topic } = &item.source;
     let telemetry = Telemetry {
         client: client.to_string(),

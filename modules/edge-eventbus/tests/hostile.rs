@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use contract::devicetwin::TwinMsg;
-use node::line::Line;
+use node::blocking_client::BlockingClient;
 use node::{Node, SOON, connect, connect_as, packet, publish, run, subscribe, text};
 
 static ALONE: Mutex<()> = Mutex::new(());
@@ -56,9 +56,9 @@ async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
 }
 
 /// Deterministic noise: the sequence of splitmix64.
-struct Noise(u64);
+struct Rng(u64);
 
-impl Noise {
+impl Rng {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -144,10 +144,10 @@ impl Noise {
 
 /// Sends `count` bad inputs, up to 24 on one connection.
 fn harass(address: SocketAddr, seed: u64, count: usize) {
-    let mut noise = Noise(seed);
+    let mut noise = Rng(seed);
     let mut sent = 0;
     while sent < count {
-        let mut line = Line::raw(address);
+        let mut line = BlockingClient::raw(address);
         let clean = noise.below(2) == 0;
         let mut all = match noise.below(8) {
             0 => Vec::new(),
@@ -208,10 +208,10 @@ fn thousands_of_bad_logins_leave_nothing_behind() {
         let address = node.address;
         // Nobody waits for an answer, so that the gate turns most away.
         let try_logins = move |seed: u64, count: usize| {
-            let mut noise = Noise(seed);
+            let mut noise = Rng(seed);
             for _ in 0..count {
                 let login = noise.login();
-                let mut line = Line::raw(address);
+                let mut line = BlockingClient::raw(address);
                 let _ = line.try_send(&login);
             }
         };
@@ -264,7 +264,7 @@ fn what_is_declared_and_does_not_come_takes_no_memory() {
 }
 
 /// Publishes on topics from `from` to `to` with a window of 64, and waits for all acknowledgements.
-fn visit_topics(line: &mut Line, from: u32, to: u32) {
+fn visit_topics(line: &mut BlockingClient, from: u32, to: u32) {
     let (mut sent, mut acknowledged) = (from, from);
     while acknowledged < to {
         let mut some = Vec::new();
@@ -281,7 +281,7 @@ fn visit_topics(line: &mut Line, from: u32, to: u32) {
 }
 
 /// Takes and acknowledges `count` publishes; answers how many came.
-fn take_topics(line: &mut Line, count: u32) -> u32 {
+fn take_topics(line: &mut BlockingClient, count: u32) -> u32 {
     let mut taken = 0;
     while taken < count {
         let Some((0x32, body)) = line.next() else { return taken };
@@ -309,14 +309,14 @@ fn distinct_topics_without_end_cost_no_memory_and_nothing_is_lost_when_the_route
         away.rest().await;
         let address = node.address;
         let subscriber = tokio::task::spawn_blocking(move || {
-            let mut line = Line::client(address, "subscriber");
+            let mut line = BlockingClient::client(address, "subscriber");
             line.send(&subscribe("site/#", 1));
             assert_eq!(line.next().map(|(first, _)| first), Some(0x90));
             take_topics(&mut line, TOPICS)
         });
         node.subscriptions(2).await;
         let (grown, warm_after, all_after) = beside(move || {
-            let mut line = Line::client(address, "publisher");
+            let mut line = BlockingClient::client(address, "publisher");
             let began = Instant::now();
             visit_topics(&mut line, 0, WARM);
             let (warm, warm_after) = (resident(), began.elapsed());
@@ -363,7 +363,7 @@ fn a_subscriber_that_does_not_read_is_bounded() {
         deaf.expect(b"\x90\x03\x00\x09\x00\x90\x03\x00\x09\x01").await;
         let address = node.address;
         let grown = beside(move || {
-            let mut line = Line::client(address, "loud");
+            let mut line = BlockingClient::client(address, "loud");
             let some = publish("load", &"x".repeat(4000), 0, 0).repeat(16);
             // 16 MB, until every queue on the way is full, and then 16 MB more.
             (0..250).for_each(|_| line.send(&some));
@@ -393,7 +393,7 @@ fn flood(
 ) -> tokio::task::JoinHandle<u64> {
     let stop = Arc::clone(stop);
     tokio::task::spawn_blocking(move || {
-        let mut line = Line::client(address, id);
+        let mut line = BlockingClient::client(address, id);
         let mut rounds = 0;
         while !stop.load(Ordering::Relaxed) && line.try_send(&some) {
             rounds += 1;
@@ -415,7 +415,7 @@ fn floods_do_not_keep_others_from_being_answered() {
         let twins = flood(node.address, "twins", &stop, twins);
         let address = node.address;
         let worst = beside(move || {
-            let mut line = Line::client(address, "witness");
+            let mut line = BlockingClient::client(address, "witness");
             let mut worst = Duration::ZERO;
             for n in 0..200 {
                 let began = Instant::now();
@@ -500,14 +500,14 @@ fn messages_of_qos_1_from_one_client_to_another() {
         let node = Node::start(store).await;
         let address = node.address;
         let subscriber = tokio::task::spawn_blocking(move || {
-            let mut line = Line::client(address, "subscriber");
+            let mut line = BlockingClient::client(address, "subscriber");
             line.send(&subscribe("site/#", 1));
             assert_eq!(line.next().map(|(first, _)| first), Some(0x90));
             take_topics(&mut line, COUNT)
         });
         node.subscriptions(1).await;
         let took = beside(move || {
-            let mut line = Line::client(address, "publisher");
+            let mut line = BlockingClient::client(address, "publisher");
             let began = Instant::now();
             let (mut sent, mut acknowledged) = (0, 0);
             while acknowledged < COUNT {

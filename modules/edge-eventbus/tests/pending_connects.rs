@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use edge_store::Options;
-use node::line::Line;
+use node::blocking_client::BlockingClient;
 use node::users::{Files, NOT_AUTHORIZED, SECRET, WELCOME, answer, granted, kept, login, say};
 use node::{Node, connect, packet, publish, run, run_over, subscribe, text};
 
@@ -26,7 +26,7 @@ fn subscribe_all(filters: &[String]) -> Vec<u8> {
 fn fill(address: SocketAddr, filter: impl Fn(usize) -> String) -> Vec<u8> {
     let mut codes = Vec::new();
     for session in 0..SESSIONS {
-        let mut line = Line::raw(address);
+        let mut line = BlockingClient::raw(address);
         line.send(&connect(&format!("thief-{session}"), false, 0, None));
         assert_eq!(line.next().map(|(first, _)| first), Some(0x20));
         let filters: Vec<String> = (0..FILTERS).map(|n| filter(session * FILTERS + n)).collect();
@@ -71,13 +71,13 @@ fn filters_and_floods_that_are_dear_leave_the_others_their_time() {
                 let stop = Arc::clone(&stop);
                 let some = publish(&format!("{}x", "a/".repeat(31)), &"x".repeat(900), 0, 0).repeat(16);
                 tokio::task::spawn_blocking(move || {
-                    let mut line = Line::client(address, &format!("flood-{n}"));
+                    let mut line = BlockingClient::client(address, &format!("flood-{n}"));
                     while !stop.load(Ordering::Relaxed) && line.try_send(&some) {}
                 })
             })
             .collect();
         let worst = tokio::task::spawn_blocking(move || {
-            let mut line = Line::client(address, "witness");
+            let mut line = BlockingClient::client(address, "witness");
             let (until, mut worst) = (Instant::now() + Duration::from_secs(6), Duration::ZERO);
             while Instant::now() < until {
                 let began = Instant::now();

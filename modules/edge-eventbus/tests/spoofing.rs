@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use config::edge::EventBus as Settings;
-use node::line::Line;
+use node::blocking_client::BlockingClient;
 use node::users::{
     EDGECORES, Files, MOSQUITTOS, NOT_AUTHORIZED, SECRET, UNAVAILABLE, WELCOME, answer, byte, granted, kept,
     login, say, sources, until_refused,
@@ -66,7 +66,7 @@ fn a_will_obeys_the_same_rule_at_connect_and_when_it_is_published() {
         for filter in ["$hw/#", "#"] {
             granted(&mut witness, filter, 0).await;
         }
-        // mosquitto's bridges leave a will under `$SYS`; `strangers.rs` shows what becomes of it.
+        // mosquitto's bridges leave a will under `$SYS`; `pending_connects.rs` shows what becomes of it.
         let edgecores: Vec<&str> = EDGECORES.into_iter().filter(|topic| topic.starts_with("$hw/")).collect();
         for topic in &edgecores {
             // What comes right behind a CONNECT that is refused is not looked at.
@@ -173,12 +173,12 @@ fn flood(address: SocketAddr, user: &'static str) -> BTreeMap<u8, usize> {
         .map(|thread| {
             std::thread::spawn(move || {
                 let guess = |n| {
-                    let mut line = Line::raw(address);
+                    let mut line = BlockingClient::raw(address);
                     let guess = format!("{thread}-{n}");
                     line.try_send(&connect_as("x", user, Some(guess.as_bytes())));
                     line
                 };
-                (0..50).map(guess).collect::<Vec<Line>>()
+                (0..50).map(guess).collect::<Vec<BlockingClient>>()
             })
         })
         .collect();
@@ -234,7 +234,7 @@ fn witness(address: SocketAddr, stop: &AtomicBool) -> (usize, Duration) {
     let (mut count, mut worst) = (0, Duration::ZERO);
     while !stop.load(Ordering::Relaxed) {
         let began = Instant::now();
-        let mut line = Line::client(address, "witness");
+        let mut line = BlockingClient::client(address, "witness");
         line.send(&[0xc0, 0]);
         assert_eq!(line.next(), Some((0xd0, Vec::new())));
         worst = worst.max(began.elapsed());

@@ -13,12 +13,12 @@ use contract::edgestream::EdgeStreamMsg;
 use contract::metamanager::MetaMsg;
 use futures::future::AbortHandle;
 
-use crate::attempt::{Caller, End};
+use crate::attempt::{AttemptContext, AttemptFailure};
 use crate::dial_schedule::DialSchedule;
 use crate::endpoints::Endpoints;
 use crate::events;
 use crate::network::Network;
-use crate::plan::{Carrier, Next, Plan};
+use crate::plan::{Carrier, NextStep, Outage, Plan};
 use crate::stream_door::StreamDoor;
 
 /// 1 s between looks at the node's network.
@@ -34,18 +34,19 @@ pub struct EdgeHub {
     plan: Plan,
     last_attempt: u64,
     /// The attempt that is under way: at most one.
-    trying: Option<Trying>,
+    trying: Option<CurrentAttempt>,
     /// The attempt whose link is in use.
-    up: Option<Up>,
+    up: Option<ActiveLink>,
     links: Links,
     last_end: Option<String>,
+    outage: Outage,
     probes: u64,
 }
 
 /// Links of attempts that came to something, shared with their tasks.
 type Links = Rc<RefCell<BTreeMap<u64, (Link, Carrier)>>>;
 
-struct Trying {
+struct CurrentAttempt {
     attempt: u64,
     server: usize,
     /// It is made beside a link that is up: its failure changes nothing.
@@ -53,7 +54,7 @@ struct Trying {
     task: AbortHandle,
 }
 
-struct Up {
+struct ActiveLink {
     attempt: u64,
     server: usize,
     carrier: Carrier,
@@ -75,6 +76,7 @@ impl EdgeHub {
             up: None,
             links: Rc::default(),
             last_end: None,
+            outage: Outage::default(),
             probes: 0,
         }
     }
@@ -177,8 +179,8 @@ impl EdgeHub {
             return;
         }
         match self.plan.next(cx.env().now(), |pause| cx.env().jitter(pause)) {
-            Next::Dial { server, head_start } => self.attempt(server, Some(head_start), cx),
-            Next::Wait(pause) => {
+            NextStep::Dial { server, head_start } => self.attempt(server, Some(head_start), cx),
+            NextStep::Wait(pause) => {
                 cx.after(pause, EdgeHubMsg::Dial);
             }
         }
@@ -190,7 +192,7 @@ impl EdgeHub {
         self.last_attempt += 1;
         let attempt = self.last_attempt;
         let (env, greeting, meta) = (cx.env().clone(), self.greeting.clone(), self.meta.clone());
-        let caller = Caller { env, greeting, meta, streams: self.streams.clone() };
+        let caller = AttemptContext { env, greeting, meta, streams: self.streams.clone() };
         let (links, myself) = (Rc::clone(&self.links), cx.myself());
         let others = self.plan.has_others();
         let task = cx.spawn(async move {
@@ -209,13 +211,13 @@ impl EdgeHub {
                     let ended = link.ended();
                     links.borrow_mut().insert(attempt, (link, carrier));
                     let _ = myself.tell(EdgeHubMsg::LinkUp { attempt }).await;
-                    End { reason: ended.await.to_string(), wait: None, answered: true }
+                    AttemptFailure { reason: ended.await.to_string(), wait: None, answered: true }
                 }
             };
             let wait_ms = end.wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             let _ = myself.tell(EdgeHubMsg::LinkEnded { attempt, reason: end.reason, wait_ms }).await;
         });
-        self.trying = Some(Trying { attempt, server, beside: self.up.is_some(), task });
+        self.trying = Some(CurrentAttempt { attempt, server, beside: self.up.is_some(), task });
     }
 
     /// Make before break: the link that was in use goes only when the new one is there.
@@ -228,8 +230,9 @@ impl EdgeHub {
         let of_cloud = |(link, carrier): &(Link, Carrier)| (link_up(link), *carrier);
         let Some((up, carrier)) = self.links.borrow().get(&attempt).map(of_cloud) else { return };
         self.say_linked(attempt, trying.server, carrier, cx);
-        let before = self.up.replace(Up { attempt, server: trying.server, carrier });
+        let before = self.up.replace(ActiveLink { attempt, server: trying.server, carrier });
         self.plan.linked(trying.server, carrier);
+        self.outage = Outage::default();
         if before.is_some() {
             let _ = self.meta.tell(MetaMsg::LinkDown).await;
         }
@@ -282,10 +285,7 @@ impl EdgeHub {
             self.probe_later(cx);
             return;
         }
-        // The same reason every few seconds for days would fill the log.
-        if self.last_end.as_ref() != Some(&reason) {
-            tracing::warn!(attempt, %reason, "no link to the cloud");
-        }
+        events::dial_failed(cx.env(), attempt, &reason, self.outage.dial_failed(cx.env().now()));
         self.last_end = Some(reason);
         self.plan.failed(trying.server, wait, cx.env().now(), |pause| cx.env().jitter(pause));
         self.dial(cx);

@@ -10,7 +10,7 @@ use contract::metamanager::{MetaDown, MetaMsg};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use crate::dial_schedule::{DialSchedule, Step};
+use crate::dial_schedule::{DialSchedule, DialStep};
 use crate::endpoints::Server;
 use crate::plan::{ATTEMPT_LIMIT, Carrier};
 use crate::stream_door::StreamDoor;
@@ -20,7 +20,7 @@ const ANSWER_LASTS: Duration = Duration::from_secs(3);
 
 /// Why an attempt came to nothing, or its link to an end.
 #[derive(Debug)]
-pub(crate) struct End {
+pub(crate) struct AttemptFailure {
     pub(crate) reason: String,
     /// What the cloud asked to wait.
     pub(crate) wait: Option<Duration>,
@@ -28,36 +28,36 @@ pub(crate) struct End {
     pub(crate) answered: bool,
 }
 
-impl End {
+impl AttemptFailure {
     fn silent(reason: impl Into<String>) -> Self {
-        End { reason: reason.into(), wait: None, answered: false }
+        AttemptFailure { reason: reason.into(), wait: None, answered: false }
     }
 }
 
-impl From<DialError> for End {
+impl From<DialError> for AttemptFailure {
     fn from(error: DialError) -> Self {
         let reason = Fault::from_error(&error).reason;
         match error {
-            DialError::Busy { wait, .. } => End { reason, wait: Some(wait), answered: true },
+            DialError::Busy { wait, .. } => AttemptFailure { reason, wait: Some(wait), answered: true },
             DialError::Resolve(_) | DialError::Connect { .. } | DialError::Unanswered { .. } => {
-                End::silent(reason)
+                AttemptFailure::silent(reason)
             }
         }
     }
 }
 
 /// A dial that has come to its end.
-struct Dialled {
+struct DialResult {
     carrier: Carrier,
     began: Moment,
-    connection: Result<Box<dyn Connection>, End>,
+    connection: Result<Box<dyn Connection>, AttemptFailure>,
 }
 
-type Dials<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Dialled> + 'a>>>;
+type PendingDials<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = DialResult> + 'a>>>;
 
 /// What every attempt needs.
 #[derive(Clone)]
-pub(crate) struct Caller {
+pub(crate) struct AttemptContext {
     pub(crate) env: Env,
     pub(crate) greeting: Hello,
     pub(crate) meta: Address<MetaMsg>,
@@ -65,18 +65,18 @@ pub(crate) struct Caller {
     pub(crate) streams: Option<Arc<StreamDoor>>,
 }
 
-impl Caller {
+impl AttemptContext {
     /// A link to `server` over whichever dial is answered first. Only that one says hello: the cloud takes the newest
     /// hello of an edge for its link, so two at once would end each other.
     pub(crate) async fn link(
         &self,
         server: &Server,
         mut schedule: DialSchedule,
-    ) -> Result<(Link, Carrier), End> {
+    ) -> Result<(Link, Carrier), AttemptFailure> {
         let (quic, websocket) = (server.dialer(Carrier::Quic), server.dialer(Carrier::WebSocket));
-        let mut dials: Dials<'_> = FuturesUnordered::new();
+        let mut dials: PendingDials<'_> = FuturesUnordered::new();
         let (mut heard, mut heard_at) = (quic.as_ref().map_or(0, |dialer| dialer.heard()), None);
-        let mut last = End::silent(format!("nothing came back from `{}`", server.name));
+        let mut last = AttemptFailure::silent(format!("nothing came back from `{}`", server.name));
         loop {
             let now = self.env.now();
             let count = quic.as_ref().map_or(0, |dialer| dialer.heard());
@@ -85,9 +85,9 @@ impl Caller {
             }
             let answered = heard_at.is_some_and(|at| now.since(at) < ANSWER_LASTS);
             let pause = match schedule.step(now, answered, |pause| self.env.jitter(pause)) {
-                Step::Over => return Err(last),
-                Step::Wait(pause) => pause,
-                Step::Dial(carrier) => {
+                DialStep::Over => return Err(last),
+                DialStep::Wait(pause) => pause,
+                DialStep::Dial(carrier) => {
                     let dialer = match carrier {
                         Carrier::Quic => &quic,
                         Carrier::WebSocket => &websocket,
@@ -99,7 +99,7 @@ impl Caller {
                 }
             };
             let Some(dialled) = self.first_of(&mut dials, pause).await else { continue };
-            let Dialled { carrier, began, connection } = dialled;
+            let DialResult { carrier, began, connection } = dialled;
             let failed = match connection {
                 Err(end) => end,
                 Ok(connection) => {
@@ -120,7 +120,7 @@ impl Caller {
     }
 
     /// The next dial that comes to its end within `pause`.
-    async fn first_of(&self, dials: &mut Dials<'_>, pause: Duration) -> Option<Dialled> {
+    async fn first_of(&self, dials: &mut PendingDials<'_>, pause: Duration) -> Option<DialResult> {
         if dials.is_empty() {
             self.env.sleep(pause).await;
             return None;
@@ -129,20 +129,22 @@ impl Caller {
     }
 
     /// A link over one dial.
-    pub(crate) async fn over(&self, dialer: &dyn Dialer) -> Result<Link, End> {
+    pub(crate) async fn over(&self, dialer: &dyn Dialer) -> Result<Link, AttemptFailure> {
         let dialled = self.begin(Carrier::Quic, self.env.now(), dialer).await;
         self.greet(dialled.connection?).await
     }
 
-    async fn begin(&self, carrier: Carrier, began: Moment, dialer: &dyn Dialer) -> Dialled {
+    async fn begin(&self, carrier: Carrier, began: Moment, dialer: &dyn Dialer) -> DialResult {
         let connection = match self.env.timeout(ATTEMPT_LIMIT, dialer.dial()).await {
-            Some(dialled) => dialled.map_err(End::from),
-            None => Err(End::silent(format!("no connection within {} s", ATTEMPT_LIMIT.as_secs()))),
+            Some(dialled) => dialled.map_err(AttemptFailure::from),
+            None => {
+                Err(AttemptFailure::silent(format!("no connection within {} s", ATTEMPT_LIMIT.as_secs())))
+            }
         };
-        Dialled { carrier, began, connection }
+        DialResult { carrier, began, connection }
     }
 
-    async fn greet(&self, connection: Box<dyn Connection>) -> Result<Link, End> {
+    async fn greet(&self, connection: Box<dyn Connection>) -> Result<Link, AttemptFailure> {
         // What the cloud says is checked by its certificate alone; it may reach MetaManager and nothing else.
         let meta = self.meta.clone();
         let routes = Routes::new().accept(meta, |message: MetaDown, _: &PeerName| MetaMsg::Down(message));
@@ -153,13 +155,13 @@ impl Caller {
         Link::connect(&self.env, connection, &self.greeting, routes).await.map_err(|error| {
             let reason = Fault::from_error(&error).reason;
             match error {
-                LinkError::Refused(refused) => End { reason, wait: refused.wait, answered: true },
+                LinkError::Refused(refused) => AttemptFailure { reason, wait: refused.wait, answered: true },
                 LinkError::Silent
                 | LinkError::Late
                 | LinkError::Broke(_)
                 | LinkError::Unexpected { .. }
                 | LinkError::Impostor { .. }
-                | LinkError::Versions { .. } => End::silent(reason),
+                | LinkError::Versions { .. } => AttemptFailure::silent(reason),
             }
         })
     }

@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(6);
 
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum DialStep {
     /// One more dial over this carrier.
     Dial(Carrier),
     /// Nothing, for so long at most, or until a dial comes to an end.
@@ -34,14 +34,14 @@ pub enum Step {
 
 /// The dials over one carrier.
 #[derive(Debug, Default)]
-struct Dials {
+struct CarrierDials {
     /// When the next one begins; `None`: the server is not reached this way.
     due: Option<Moment>,
     /// When those that go on began.
     under_way: Vec<Moment>,
 }
 
-impl Dials {
+impl CarrierDials {
     fn waits(&self, now: Moment) -> Option<Duration> {
         let due = self.due?;
         match self.under_way.first() {
@@ -60,16 +60,18 @@ pub struct DialSchedule {
     ends: Moment,
     /// It ends on time; else with the next dial that would be due.
     ends_on_time: bool,
-    quic: Dials,
-    websocket: Dials,
+    quic: CarrierDials,
+    websocket: CarrierDials,
 }
 
 impl DialSchedule {
     /// The dials from `now` on. WebSocket joins in after `head_start` where there is QUIC, too. With `others` the end comes
     /// sooner and to the moment; without, only so that the silence is told now and then.
     pub fn new(now: Moment, head_start: Duration, carriers: &[Carrier], others: bool) -> Self {
-        let dials =
-            |carrier, due| Dials { due: carriers.contains(&carrier).then_some(due), under_way: Vec::new() };
+        let dials = |carrier, due| CarrierDials {
+            due: carriers.contains(&carrier).then_some(due),
+            under_way: Vec::new(),
+        };
         let joins = if carriers.contains(&Carrier::Quic) { now + head_start } else { now };
         DialSchedule {
             ends: now + if others { PATIENCE } else { ATTEMPT_LIMIT },
@@ -79,7 +81,7 @@ impl DialSchedule {
         }
     }
 
-    fn dials(&mut self, carrier: Carrier) -> &mut Dials {
+    fn dials(&mut self, carrier: Carrier) -> &mut CarrierDials {
         match carrier {
             Carrier::Quic => &mut self.quic,
             Carrier::WebSocket => &mut self.websocket,
@@ -88,9 +90,9 @@ impl DialSchedule {
 
     /// What to do at `now`. A dial that is named has begun. `answered`: packets of a dial that is under way have come back a
     /// moment ago.
-    pub fn step(&mut self, now: Moment, answered: bool, jitter: impl Fn(Duration) -> Duration) -> Step {
+    pub fn step(&mut self, now: Moment, answered: bool, jitter: impl Fn(Duration) -> Duration) -> DialStep {
         if answered && !self.quic.under_way.is_empty() {
-            return Step::Wait(PERIOD);
+            return DialStep::Wait(PERIOD);
         }
         let mut pause: Option<Duration> = None;
         let mut due = None;
@@ -102,7 +104,7 @@ impl DialSchedule {
             }
         }
         if self.is_over(now, due) {
-            return Step::Over;
+            return DialStep::Over;
         }
         match (due, pause) {
             (Some(carrier), _) => {
@@ -111,14 +113,14 @@ impl DialSchedule {
                 let dials = self.dials(carrier);
                 dials.due = Some(next);
                 dials.under_way.push(now);
-                Step::Dial(carrier)
+                DialStep::Dial(carrier)
             }
-            (None, Some(pause)) => Step::Wait(if self.ends_on_time && now < self.ends {
+            (None, Some(pause)) => DialStep::Wait(if self.ends_on_time && now < self.ends {
                 pause.min(self.ends.since(now))
             } else {
                 pause
             }),
-            (None, None) => Step::Over,
+            (None, None) => DialStep::Over,
         }
     }
 
@@ -185,15 +187,15 @@ mod tests {
             });
             loop {
                 match schedule.step(now, false, jitter) {
-                    Step::Dial(carrier) => {
+                    DialStep::Dial(carrier) => {
                         begun.push((now, carrier));
                         going.push((now, carrier));
                     }
-                    Step::Wait(pause) => {
+                    DialStep::Wait(pause) => {
                         assert!(pause > Duration::ZERO);
                         break;
                     }
-                    Step::Over => return (begun, Some(now)),
+                    DialStep::Over => return (begun, Some(now)),
                 }
             }
             for carrier in BOTH {
@@ -244,15 +246,15 @@ mod tests {
     #[test]
     fn who_has_answered_and_is_slow_is_waited_for() {
         let mut schedule = DialSchedule::new(at(0), HEAD_START, &[Carrier::Quic], true);
-        assert_eq!(schedule.step(at(0), false, longest), Step::Dial(Carrier::Quic));
-        assert!(matches!(schedule.step(at(6000), false, longest), Step::Dial(_)));
-        assert!(matches!(schedule.step(at(8000), false, longest), Step::Dial(_)));
+        assert_eq!(schedule.step(at(0), false, longest), DialStep::Dial(Carrier::Quic));
+        assert!(matches!(schedule.step(at(6000), false, longest), DialStep::Dial(_)));
+        assert!(matches!(schedule.step(at(8000), false, longest), DialStep::Dial(_)));
         // Three at once are enough.
-        assert!(matches!(schedule.step(at(8900), false, longest), Step::Wait(_)));
-        assert!(matches!(schedule.step(at(9900), false, longest), Step::Wait(_)));
+        assert!(matches!(schedule.step(at(8900), false, longest), DialStep::Wait(_)));
+        assert!(matches!(schedule.step(at(9900), false, longest), DialStep::Wait(_)));
         schedule.failed(Carrier::Quic, at(0), at(10_000));
         schedule.failed(Carrier::Quic, at(6000), at(10_000));
-        assert_eq!(schedule.step(at(10_000), false, longest), Step::Over);
+        assert_eq!(schedule.step(at(10_000), false, longest), DialStep::Over);
     }
 
     #[test]
@@ -260,37 +262,40 @@ mod tests {
         let mut schedule = DialSchedule::new(at(0), HEAD_START, &BOTH, false);
         assert_eq!(
             schedule.step(at(0), true, longest),
-            Step::Dial(Carrier::Quic),
+            DialStep::Dial(Carrier::Quic),
             "an answer to an earlier attempt"
         );
         for millis in (1000..6000).step_by(500) {
-            assert_eq!(schedule.step(at(millis), true, longest), Step::Wait(PERIOD));
+            assert_eq!(schedule.step(at(millis), true, longest), DialStep::Wait(PERIOD));
         }
         // It says no more, or has come to nothing.
-        assert_eq!(schedule.step(at(6000), false, longest), Step::Dial(Carrier::Quic));
-        assert_eq!(schedule.step(at(6000), false, longest), Step::Dial(Carrier::WebSocket));
+        assert_eq!(schedule.step(at(6000), false, longest), DialStep::Dial(Carrier::Quic));
+        assert_eq!(schedule.step(at(6000), false, longest), DialStep::Dial(Carrier::WebSocket));
         schedule.failed(Carrier::Quic, at(0), at(7000));
         schedule.failed(Carrier::Quic, at(6000), at(7000));
-        assert_eq!(schedule.step(at(7500), true, longest), Step::Dial(Carrier::Quic));
+        assert_eq!(schedule.step(at(7500), true, longest), DialStep::Dial(Carrier::Quic));
     }
 
     #[test]
     fn websocket_joins_in_as_soon_as_quic_has_failed() {
         let mut schedule = DialSchedule::new(at(0), HEAD_START, &BOTH, false);
-        assert_eq!(schedule.step(at(0), false, longest), Step::Dial(Carrier::Quic));
-        assert_eq!(schedule.step(at(0), false, longest), Step::Wait(PERIOD + SPREAD));
+        assert_eq!(schedule.step(at(0), false, longest), DialStep::Dial(Carrier::Quic));
+        assert_eq!(schedule.step(at(0), false, longest), DialStep::Wait(PERIOD + SPREAD));
         schedule.failed(Carrier::Quic, at(0), at(20));
-        assert_eq!(schedule.step(at(20), false, longest), Step::Dial(Carrier::WebSocket));
+        assert_eq!(schedule.step(at(20), false, longest), DialStep::Dial(Carrier::WebSocket));
         assert_eq!(
             schedule.step(at(20), false, longest),
-            Step::Wait(PERIOD + SPREAD - Duration::from_millis(20))
+            DialStep::Wait(PERIOD + SPREAD - Duration::from_millis(20))
         );
     }
 
     #[test]
     fn a_server_that_is_reached_one_way_only_is_dialled_that_way_at_once() {
         let mut schedule = DialSchedule::new(at(0), HEAD_START, &[Carrier::WebSocket], false);
-        assert_eq!(schedule.step(at(0), false, longest), Step::Dial(Carrier::WebSocket));
-        assert_eq!(DialSchedule::new(at(0), HEAD_START, &[], false).step(at(0), false, longest), Step::Over);
+        assert_eq!(schedule.step(at(0), false, longest), DialStep::Dial(Carrier::WebSocket));
+        assert_eq!(
+            DialSchedule::new(at(0), HEAD_START, &[], false).step(at(0), false, longest),
+            DialStep::Over
+        );
     }
 }

@@ -7,6 +7,8 @@ use beehive::link::Link;
 pub const LINKED: &str = "edgehub_linked";
 /// The link had to be made over WebSocket, although the server is reached over QUIC, too.
 pub const FELL_BACK: &str = "edgehub_fell_back_to_websocket";
+/// A dial came to nothing, and there is no link.
+pub const DIAL_FAILED: &str = "edgehub_dial_failed";
 /// A link that was in use ended.
 pub const LINK_ENDED: &str = "edgehub_link_ended";
 /// The node's route to the cloud is another one.
@@ -20,7 +22,7 @@ pub(crate) fn linked(env: &Env, attempt: u64, server: &str, link: &Link) {
         server,
         transport = %link.transport(),
         wire_version = link.version().number(),
-        capabilities = %link.capabilities(),
+        peer_capabilities = %link.capabilities(),
         "linked to the cloud"
     );
 }
@@ -38,6 +40,14 @@ pub(crate) fn fell_back(env: &Env, server: &str) {
 pub(crate) fn link_ended(env: &Env, attempt: u64, reason: &str) {
     env.count(LINK_ENDED);
     tracing::warn!(event = LINK_ENDED, attempt, reason, "link to the cloud ended");
+}
+
+/// `to_say` is how many dials have failed since there was a link, if a line is due.
+pub(crate) fn dial_failed(env: &Env, attempt: u64, reason: &str, to_say: Option<u64>) {
+    env.count(DIAL_FAILED);
+    if let Some(failed) = to_say {
+        tracing::warn!(event = DIAL_FAILED, attempt, failed, reason, "no link to the cloud");
+    }
 }
 
 pub(crate) fn network_changed(env: &Env) {

@@ -36,9 +36,31 @@ impl Carrier {
     }
 }
 
+/// 60 s between two lines of the log about a link that is still missing.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+/// A time without a link, from the first dial that failed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Outage {
+    failed: u64,
+    said_at: Option<Moment>,
+}
+
+impl Outage {
+    /// Another dial has failed. Answers how many by now if that is to be said: the first, and then once a minute.
+    pub fn dial_failed(&mut self, now: Moment) -> Option<u64> {
+        self.failed += 1;
+        if self.said_at.is_some_and(|at| now.since(at) < SAY_EVERY) {
+            return None;
+        }
+        self.said_at = Some(now);
+        Some(self.failed)
+    }
+}
+
 /// What to do while there is no link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum NextStep {
     /// Dial this server now. WebSocket joins in after `head_start`.
     Dial {
         /// Its place in the list.
@@ -52,7 +74,7 @@ pub enum Next {
 
 /// Where one of the servers stands.
 #[derive(Debug, Clone, Default)]
-struct Server {
+struct ServerState {
     /// It has asked not to be dialled before.
     not_before: Moment,
     /// How often it has asked since a link was up.
@@ -64,7 +86,7 @@ struct Server {
 /// Decides from what the attempts so far came to.
 #[derive(Debug)]
 pub struct Plan {
-    servers: Vec<Server>,
+    servers: Vec<ServerState>,
     /// The server that served last; the first of each turn.
     preferred: usize,
     turn_began: Option<Moment>,
@@ -77,7 +99,7 @@ impl Plan {
     /// For so many servers, in the order of their listing.
     pub fn new(servers: usize) -> Self {
         Plan {
-            servers: vec![Server::default(); servers.max(1)],
+            servers: vec![ServerState::default(); servers.max(1)],
             preferred: 0,
             turn_began: None,
             last: Carrier::Quic,
@@ -86,11 +108,11 @@ impl Plan {
     }
 
     /// What to do now that there is no link and no attempt. `jitter` makes half of a pause to all of it.
-    pub fn next(&mut self, now: Moment, jitter: impl Fn(Duration) -> Duration) -> Next {
+    pub fn next(&mut self, now: Moment, jitter: impl Fn(Duration) -> Duration) -> NextStep {
         let began = *self.turn_began.get_or_insert(now);
         let count = self.servers.len();
         let order = (0..count).map(|step| (self.preferred + step) % count);
-        let due = |server: &Server| !server.tried && server.not_before <= now;
+        let due = |server: &ServerState| !server.tried && server.not_before <= now;
         if let Some(at) = order.into_iter().find(|at| self.servers.get(*at).is_some_and(due)) {
             if let Some(server) = self.servers.get_mut(at) {
                 server.tried = true;
@@ -99,7 +121,7 @@ impl Plan {
                 Carrier::Quic => HEAD_START,
                 Carrier::WebSocket => Duration::ZERO,
             };
-            return Next::Dial { server: at, head_start };
+            return NextStep::Dial { server: at, head_start };
         }
         // The turn is over. Whoever was silent is tried again; who asked to wait is given the time.
         let silent = self.servers.iter().any(|server| server.tried && server.not_before <= now);
@@ -111,7 +133,7 @@ impl Plan {
             first.since(now)
         };
         self.new_turn();
-        Next::Wait(pause)
+        NextStep::Wait(pause)
     }
 
     /// Whether there is another server to go to.
@@ -200,8 +222,18 @@ mod tests {
         pause
     }
 
-    fn dial(server: usize) -> Next {
-        Next::Dial { server, head_start: HEAD_START }
+    fn dial(server: usize) -> NextStep {
+        NextStep::Dial { server, head_start: HEAD_START }
+    }
+
+    #[test]
+    fn a_missing_link_is_said_at_once_and_then_once_a_minute_with_the_count() {
+        let mut outage = Outage::default();
+        // A dial every 2 s for five minutes.
+        let said: Vec<(u64, u64)> =
+            (0..150).filter_map(|dial| Some((2 * dial, outage.dial_failed(at(2 * dial))?))).collect();
+        assert_eq!(said, [(0, 1), (60, 31), (120, 61), (180, 91), (240, 121)]);
+        assert_eq!(Outage::default().dial_failed(at(241)), Some(1), "a link that was up begins it anew");
     }
 
     #[test]
@@ -211,13 +243,13 @@ mod tests {
         for _ in 0..1000 {
             assert_eq!(plan.next(now, whole), dial(0));
             plan.failed(0, None, now, whole);
-            assert_eq!(plan.next(now, whole), Next::Wait(REFUSED_PAUSE));
+            assert_eq!(plan.next(now, whole), NextStep::Wait(REFUSED_PAUSE));
             now = now + REFUSED_PAUSE;
         }
         // One that took longer than the pause is followed at once.
         assert_eq!(plan.next(now, whole), dial(0));
         plan.failed(0, None, now + seconds(6), whole);
-        assert_eq!(plan.next(now + seconds(6), whole), Next::Wait(Duration::ZERO));
+        assert_eq!(plan.next(now + seconds(6), whole), NextStep::Wait(Duration::ZERO));
     }
 
     #[test]
@@ -242,7 +274,7 @@ mod tests {
                 assert_eq!(plan.next(at(2 * turn), whole), dial(server));
                 plan.failed(server, None, at(2 * turn), whole);
             }
-            assert_eq!(plan.next(at(2 * turn), whole), Next::Wait(REFUSED_PAUSE));
+            assert_eq!(plan.next(at(2 * turn), whole), NextStep::Wait(REFUSED_PAUSE));
         }
     }
 
@@ -253,17 +285,17 @@ mod tests {
         for expected in [5, 10, 20, 40, 60, 60, 60] {
             assert_eq!(plan.next(now, whole), dial(0));
             plan.failed(0, Some(seconds(5)), now, whole);
-            assert_eq!(plan.next(now, whole), Next::Wait(seconds(expected)));
+            assert_eq!(plan.next(now, whole), NextStep::Wait(seconds(expected)));
             now = now + seconds(expected);
         }
         assert_eq!(plan.next(now, whole), dial(0));
         plan.failed(0, None, now, whole);
-        assert_eq!(plan.next(now, whole), Next::Wait(REFUSED_PAUSE));
+        assert_eq!(plan.next(now, whole), NextStep::Wait(REFUSED_PAUSE));
         // A link that was up forgets it, and no wish is too short or too long.
         plan.linked(0, Carrier::Quic);
         for (asked, pause) in [(0, 2), (u64::MAX / 4, 60)] {
             plan.failed(0, Some(seconds(asked)), now, whole);
-            assert_eq!(plan.next(now, whole), Next::Wait(seconds(pause)));
+            assert_eq!(plan.next(now, whole), NextStep::Wait(seconds(pause)));
             plan.linked(0, Carrier::Quic);
         }
     }
@@ -275,11 +307,11 @@ mod tests {
         plan.failed(0, Some(seconds(30)), at(0), whole);
         assert_eq!(plan.next(at(0), whole), dial(1));
         plan.failed(1, None, at(0), whole);
-        assert_eq!(plan.next(at(0), whole), Next::Wait(REFUSED_PAUSE));
+        assert_eq!(plan.next(at(0), whole), NextStep::Wait(REFUSED_PAUSE));
         assert_eq!(plan.next(at(2), whole), dial(1));
         plan.failed(1, Some(seconds(60)), at(2), whole);
         // Both ask: until the first may be dialled.
-        assert_eq!(plan.next(at(2), whole), Next::Wait(seconds(28)));
+        assert_eq!(plan.next(at(2), whole), NextStep::Wait(seconds(28)));
         assert_eq!(plan.next(at(30), whole), dial(0));
     }
 
@@ -301,7 +333,7 @@ mod tests {
             (0..7).filter_map(|_| plan.next_probe(Carrier::WebSocket)).map(|pause| pause.as_secs()).collect();
         assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
         plan.ended();
-        assert_eq!(plan.next(at(0), whole), Next::Dial { server: 0, head_start: Duration::ZERO });
+        assert_eq!(plan.next(at(0), whole), NextStep::Dial { server: 0, head_start: Duration::ZERO });
         // A link that flaps over WebSocket does not begin the looks anew.
         plan.linked(0, Carrier::WebSocket);
         assert_eq!(plan.next_probe(Carrier::WebSocket), Some(PROBE_EVERY));

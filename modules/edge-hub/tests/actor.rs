@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const LONG: Duration = Duration::from_secs(100);
 
-struct Bench {
+struct Fixture {
     env: Env,
     cloud: MemoryAcceptor,
     network_path: NetworkPath,
@@ -26,7 +26,7 @@ struct Bench {
     _hive: Hive,
 }
 
-fn run(test: impl AsyncFnOnce(Bench)) {
+fn run(test: impl AsyncFnOnce(Fixture)) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
@@ -44,11 +44,11 @@ fn run(test: impl AsyncFnOnce(Bench)) {
                 .streaming_to(streams_address.clone())
         });
         hive.open().unwrap();
-        test(Bench { env, cloud, network_path, meta, streams, hub, _hive: hive }).await;
+        test(Fixture { env, cloud, network_path, meta, streams, hub, _hive: hive }).await;
     });
 }
 
-impl Bench {
+impl Fixture {
     async fn admit(&mut self) -> Link {
         let connection = self.cloud.accept().await.unwrap();
         IncomingLink::read_hello(&self.env, connection).await.unwrap().admit(Routes::new()).await.unwrap()
@@ -69,9 +69,9 @@ impl Bench {
 
 #[test]
 fn the_cloud_reaches_metamanager_over_the_link() {
-    run(async |mut bench| {
-        let link = bench.admit().await;
-        bench.until_up().await;
+    run(async |mut fixture| {
+        let link = fixture.admit().await;
+        fixture.until_up().await;
         let meta = link.remote::<MetaDown>();
         let ask = meta.ask(LONG, |reply| MetaDown::ObjectVersions { inventory: 1, buckets: vec![0], reply });
         let answer = async {
@@ -79,7 +79,7 @@ fn the_cloud_reaches_metamanager_over_the_link() {
                 MetaMsg::Down(MetaDown::ObjectVersions { reply, .. }) => Some(reply),
                 _ => None,
             };
-            bench.meta.find(LONG, holdings).await.unwrap().send(Vec::new());
+            fixture.meta.find(LONG, holdings).await.unwrap().send(Vec::new());
         };
         let (held, ()) = tokio::join!(ask, answer);
         assert_eq!(held.unwrap(), []);
@@ -88,11 +88,11 @@ fn the_cloud_reaches_metamanager_over_the_link() {
 
 #[test]
 fn a_byte_stream_that_the_cloud_opens_reaches_edgestream() {
-    run(async |mut bench| {
-        let link = bench.admit().await;
-        bench.until_up().await;
+    run(async |mut fixture| {
+        let link = fixture.admit().await;
+        fixture.until_up().await;
         let streams = link.byte_streams();
-        let take = bench.streams.find(LONG, |message| match message {
+        let take = fixture.streams.find(LONG, |message| match message {
             EdgeStreamMsg::Opened { header, stream } => Some((header, stream)),
             _ => None,
         });
@@ -109,54 +109,54 @@ fn a_byte_stream_that_the_cloud_opens_reaches_edgestream() {
 
 #[test]
 fn a_link_that_ends_is_made_anew_at_once() {
-    run(async |mut bench| {
-        let link = bench.admit().await;
-        let first = bench.until_up().await;
+    run(async |mut fixture| {
+        let link = fixture.admit().await;
+        let first = fixture.until_up().await;
         drop(link);
-        bench.until_down().await;
-        let _again = bench.admit().await;
-        assert_eq!(bench.until_up().await, first);
+        fixture.until_down().await;
+        let _again = fixture.admit().await;
+        assert_eq!(fixture.until_up().await, first);
     });
 }
 
 #[test]
 fn a_cut_is_noticed_within_ten_seconds_and_a_mended_network_path_used_within_two() {
-    run(async |mut bench| {
-        let _link = bench.admit().await;
-        let up = bench.until_up().await;
-        bench.network_path.cut();
-        bench.until_down().await;
-        assert!(bench.env.now().since(up) <= Duration::from_secs(10));
-        bench.env.sleep(Duration::from_secs(3600)).await;
-        bench.network_path.mend();
-        let mended = bench.env.now();
-        let _again = bench.admit().await;
-        let up = bench.until_up().await;
+    run(async |mut fixture| {
+        let _link = fixture.admit().await;
+        let up = fixture.until_up().await;
+        fixture.network_path.cut();
+        fixture.until_down().await;
+        assert!(fixture.env.now().since(up) <= Duration::from_secs(10));
+        fixture.env.sleep(Duration::from_secs(3600)).await;
+        fixture.network_path.mend();
+        let mended = fixture.env.now();
+        let _again = fixture.admit().await;
+        let up = fixture.until_up().await;
         assert!(up.since(mended) <= Duration::from_secs(2), "{:?}", up.since(mended));
     });
 }
 
 #[test]
 fn a_cloud_that_asks_to_wait_is_given_time() {
-    run(async |mut bench| {
-        let connection = bench.cloud.accept().await.unwrap();
+    run(async |mut fixture| {
+        let connection = fixture.cloud.accept().await.unwrap();
         let refused = Refused { reason: "full".to_owned(), wait: Some(Duration::from_secs(30)) };
-        IncomingLink::read_hello(&bench.env, connection).await.unwrap().refuse(refused).await;
-        let asked = bench.env.now();
-        let _link = bench.admit().await;
-        let waited = bench.env.now().since(asked);
+        IncomingLink::read_hello(&fixture.env, connection).await.unwrap().refuse(refused).await;
+        let asked = fixture.env.now();
+        let _link = fixture.admit().await;
+        let waited = fixture.env.now().since(asked);
         assert!(Duration::from_secs(13) <= waited && waited <= Duration::from_secs(30), "{waited:?}");
     });
 }
 
 #[test]
 fn a_metamanager_that_began_anew_gets_a_new_link() {
-    run(async |mut bench| {
-        let link = bench.admit().await;
-        bench.until_up().await;
-        bench.hub.tell(EdgeHubMsg::MetaBegan).await.unwrap();
+    run(async |mut fixture| {
+        let link = fixture.admit().await;
+        fixture.until_up().await;
+        fixture.hub.tell(EdgeHubMsg::MetaBegan).await.unwrap();
         assert_eq!(link.ended().await, CloseReason::Remote);
-        let _again = bench.admit().await;
-        bench.until_up().await;
+        let _again = fixture.admit().await;
+        fixture.until_up().await;
     });
 }

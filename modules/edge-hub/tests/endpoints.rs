@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 const LONG: Duration = Duration::from_secs(2000);
 
 /// Dials a place in memory, or gets no answer while it is blocked.
-struct Line {
+struct BlockableDialer {
     to: MemoryDialer,
     clock: Arc<dyn Clock>,
     blocked: AtomicBool,
@@ -33,7 +33,7 @@ struct Line {
     dials: AtomicU32,
 }
 
-impl Dialer for Line {
+impl Dialer for BlockableDialer {
     fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DialError>> {
         self.dials.fetch_add(1, Ordering::Relaxed);
         Box::pin(async {
@@ -47,7 +47,7 @@ impl Dialer for Line {
     }
 }
 
-impl Line {
+impl BlockableDialer {
     fn block(&self, blocked: bool) {
         self.blocked.store(blocked, Ordering::Relaxed);
     }
@@ -76,13 +76,13 @@ impl Network for FakeNetwork {
 
 /// One server of the cloud: where QUIC arrives, and where WebSocket does.
 struct Cloud {
-    quic: Rc<Line>,
-    websocket: Rc<Line>,
+    quic: Rc<BlockableDialer>,
+    websocket: Rc<BlockableDialer>,
     over_quic: MemoryAcceptor,
     over_websocket: MemoryAcceptor,
 }
 
-struct Bench {
+struct Fixture {
     env: Env,
     clouds: Vec<Cloud>,
     network: Rc<FakeNetwork>,
@@ -90,9 +90,9 @@ struct Bench {
     hive: Hive,
 }
 
-fn line(env: &Env, port: &MemoryPort) -> Rc<Line> {
+fn blockable_dialer(env: &Env, port: &MemoryPort) -> Rc<BlockableDialer> {
     let to = port.dialer(PeerName::verified("system:node:a", "02"), NetworkPath::new());
-    Rc::new(Line {
+    Rc::new(BlockableDialer {
         to,
         clock: env.clock(),
         blocked: AtomicBool::new(false),
@@ -102,7 +102,7 @@ fn line(env: &Env, port: &MemoryPort) -> Rc<Line> {
 }
 
 /// `before` arranges the servers before the hub starts.
-fn run(servers: usize, before: impl FnOnce(&[Cloud]), test: impl AsyncFnOnce(Bench)) {
+fn run(servers: usize, before: impl FnOnce(&[Cloud]), test: impl AsyncFnOnce(Fixture)) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
@@ -111,7 +111,7 @@ fn run(servers: usize, before: impl FnOnce(&[Cloud]), test: impl AsyncFnOnce(Ben
             .map(|_| {
                 let (quic, over_quic) = listen(PeerName::verified("cloud", "01"));
                 let (websocket, over_websocket) = listen(PeerName::verified("cloud", "01"));
-                let (quic, websocket) = (line(&env, &quic), line(&env, &websocket));
+                let (quic, websocket) = (blockable_dialer(&env, &quic), blockable_dialer(&env, &websocket));
                 Cloud { quic, websocket, over_quic, over_websocket }
             })
             .collect();
@@ -133,7 +133,7 @@ fn run(servers: usize, before: impl FnOnce(&[Cloud]), test: impl AsyncFnOnce(Ben
             EdgeHub::new(endpoints.clone(), "system:node:a", meta_address.clone()).watching(watched.clone())
         });
         hive.open().unwrap();
-        test(Bench { env, clouds, network, meta, hive }).await;
+        test(Fixture { env, clouds, network, meta, hive }).await;
     });
 }
 
@@ -149,7 +149,7 @@ async fn admit(env: &Env, acceptor: &mut MemoryAcceptor) -> Link {
     }
 }
 
-impl Bench {
+impl Fixture {
     async fn until_up(&mut self) -> Moment {
         let up = |message| matches!(message, MetaMsg::LinkUp { .. }).then_some(());
         self.meta.find(LONG, up).await.unwrap();
@@ -167,38 +167,38 @@ fn where_udp_is_blocked_the_link_is_up_over_websocket_in_four_seconds_and_return
     run(
         1,
         |clouds| clouds[0].quic.block(true),
-        async |mut bench| {
-            let begun = bench.env.now();
-            let fallback = admit(&bench.env, &mut bench.clouds[0].over_websocket).await;
-            let up = bench.until_up().await;
+        async |mut fixture| {
+            let begun = fixture.env.now();
+            let fallback = admit(&fixture.env, &mut fixture.clouds[0].over_websocket).await;
+            let up = fixture.until_up().await;
             assert!(up.since(begun) <= Duration::from_secs(4), "{:?}", up.since(begun));
-            let snapshot = bench.snapshot().await;
+            let snapshot = fixture.snapshot().await;
             assert_eq!((&snapshot["carrier"], &snapshot["fellBack"]), (&"websocket".into(), &true.into()));
             assert_eq!(snapshot["wireVersion"], 1);
-            let counted = |event| bench.env.metrics().count_of(event);
+            let counted = |event| fixture.env.metrics().count_of(event);
             assert_eq!((counted(events::LINKED), counted(events::FELL_BACK)), (1, 1));
             // An hour in which UDP stays blocked: looked for every few minutes, and the link is left alone.
-            let before = bench.clouds[0].quic.dials();
-            bench.env.sleep(Duration::from_secs(3600)).await;
-            let looks = bench.clouds[0].quic.dials() - before;
+            let before = fixture.clouds[0].quic.dials();
+            fixture.env.sleep(Duration::from_secs(3600)).await;
+            let looks = fixture.clouds[0].quic.dials() - before;
             assert!((12..=40).contains(&looks), "{looks}");
-            assert!(bench.env.timeout(Duration::ZERO, fallback.ended()).await.is_none());
+            assert!(fixture.env.timeout(Duration::ZERO, fallback.ended()).await.is_none());
             // UDP passes again.
-            bench.clouds[0].quic.block(false);
-            let passes = bench.env.now();
-            let (env, meta) = (bench.env.clone(), fallback.remote::<MetaDown>());
-            let better = admit(&env, &mut bench.clouds[0].over_quic).await;
+            fixture.clouds[0].quic.block(false);
+            let passes = fixture.env.now();
+            let (env, meta) = (fixture.env.clone(), fallback.remote::<MetaDown>());
+            let better = admit(&env, &mut fixture.clouds[0].over_quic).await;
             assert!(meta.is_up(), "the old link went before the new one was there");
-            assert!(bench.until_up().await.since(passes) <= Duration::from_secs(301));
+            assert!(fixture.until_up().await.since(passes) <= Duration::from_secs(301));
             assert_eq!(fallback.ended().await, CloseReason::Remote);
-            let snapshot = bench.snapshot().await;
+            let snapshot = fixture.snapshot().await;
             assert_eq!((&snapshot["carrier"], &snapshot["fellBack"]), (&"quic".into(), &false.into()));
-            let counted = |event| bench.env.metrics().count_of(event);
+            let counted = |event| fixture.env.metrics().count_of(event);
             assert_eq!((counted(events::LINKED), counted(events::FELL_BACK)), (2, 1));
             // And that is all: no further link, no further look.
-            let dials = (bench.clouds[0].quic.dials(), bench.clouds[0].websocket.dials());
-            bench.env.sleep(Duration::from_secs(3600)).await;
-            assert_eq!(dials, (bench.clouds[0].quic.dials(), bench.clouds[0].websocket.dials()));
+            let dials = (fixture.clouds[0].quic.dials(), fixture.clouds[0].websocket.dials());
+            fixture.env.sleep(Duration::from_secs(3600)).await;
+            assert_eq!(dials, (fixture.clouds[0].quic.dials(), fixture.clouds[0].websocket.dials()));
             assert!(better.remote::<MetaDown>().is_up());
         },
     );
@@ -209,20 +209,20 @@ fn the_cloud_may_end_the_old_link_as_soon_as_it_has_the_new_one() {
     run(
         1,
         |clouds| clouds[0].quic.block(true),
-        async |mut bench| {
-            let fallback = admit(&bench.env, &mut bench.clouds[0].over_websocket).await;
-            bench.until_up().await;
-            bench.clouds[0].quic.block(false);
-            let connection = bench.clouds[0].over_quic.accept().await.unwrap();
-            let arrival = IncomingLink::read_hello(&bench.env, connection).await.unwrap();
+        async |mut fixture| {
+            let fallback = admit(&fixture.env, &mut fixture.clouds[0].over_websocket).await;
+            fixture.until_up().await;
+            fixture.clouds[0].quic.block(false);
+            let connection = fixture.clouds[0].over_quic.accept().await.unwrap();
+            let arrival = IncomingLink::read_hello(&fixture.env, connection).await.unwrap();
             // The end of the old link overtakes the answer to the new hello.
             drop(fallback);
-            bench.env.sleep(Duration::from_secs(1)).await;
+            fixture.env.sleep(Duration::from_secs(1)).await;
             let _better = arrival.admit(Routes::new()).await.unwrap();
-            bench.until_up().await;
-            bench.env.sleep(Duration::from_secs(60)).await;
-            assert_eq!(bench.clouds[0].websocket.dials(), 1);
-            assert_eq!(bench.snapshot().await["carrier"], "quic");
+            fixture.until_up().await;
+            fixture.env.sleep(Duration::from_secs(60)).await;
+            assert_eq!(fixture.clouds[0].websocket.dials(), 1);
+            assert_eq!(fixture.snapshot().await["carrier"], "quic");
         },
     );
 }
@@ -237,17 +237,17 @@ fn servers_are_tried_in_turn_and_the_one_that_served_is_preferred() {
                 cloud.websocket.block(true);
             }
         },
-        async |mut bench| {
-            let begun = bench.env.now();
-            let link = admit(&bench.env, &mut bench.clouds[2].over_quic).await;
-            let up = bench.until_up().await;
+        async |mut fixture| {
+            let begun = fixture.env.now();
+            let link = admit(&fixture.env, &mut fixture.clouds[2].over_quic).await;
+            let up = fixture.until_up().await;
             // Two servers that do not answer cost at most the limits of their carriers.
             assert!(up.since(begun) <= Duration::from_secs(12), "{:?}", up.since(begun));
-            assert_eq!(bench.snapshot().await["server"], "cloud-2");
-            let ended = bench.env.now();
+            assert_eq!(fixture.snapshot().await["server"], "cloud-2");
+            let ended = fixture.env.now();
             drop(link);
-            let _again = admit(&bench.env, &mut bench.clouds[2].over_quic).await;
-            assert_eq!(bench.until_up().await, ended);
+            let _again = admit(&fixture.env, &mut fixture.clouds[2].over_quic).await;
+            assert_eq!(fixture.until_up().await, ended);
         },
     );
 }
@@ -257,15 +257,15 @@ fn a_server_that_asks_to_wait_is_left_for_another() {
     run(
         2,
         |_| (),
-        async |mut bench| {
-            let begun = bench.env.now();
-            let connection = bench.clouds[0].over_quic.accept().await.unwrap();
+        async |mut fixture| {
+            let begun = fixture.env.now();
+            let connection = fixture.clouds[0].over_quic.accept().await.unwrap();
             let full = Refused { reason: "full".to_owned(), wait: Some(Duration::from_secs(30)) };
-            IncomingLink::read_hello(&bench.env, connection).await.unwrap().refuse(full).await;
-            let _link = admit(&bench.env, &mut bench.clouds[1].over_quic).await;
-            assert!(bench.until_up().await.since(begun) <= Duration::from_secs(3));
+            IncomingLink::read_hello(&fixture.env, connection).await.unwrap().refuse(full).await;
+            let _link = admit(&fixture.env, &mut fixture.clouds[1].over_quic).await;
+            assert!(fixture.until_up().await.since(begun) <= Duration::from_secs(3));
             // The cloud's own answer is not asked for again over another carrier.
-            assert_eq!(bench.clouds[0].websocket.dials(), 0);
+            assert_eq!(fixture.clouds[0].websocket.dials(), 0);
         },
     );
 }
@@ -278,9 +278,9 @@ fn while_nothing_answers_a_dial_begins_every_one_to_two_seconds() {
             clouds[0].quic.block(true);
             clouds[0].websocket.block(true);
         },
-        async |bench| {
-            bench.env.sleep(Duration::from_secs(3600)).await;
-            let quic = bench.clouds[0].quic.dials();
+        async |fixture| {
+            fixture.env.sleep(Duration::from_secs(3600)).await;
+            let quic = fixture.clouds[0].quic.dials();
             assert!((1800..=3600).contains(&quic), "{quic}");
         },
     );
@@ -291,30 +291,30 @@ fn a_network_that_comes_back_is_used_within_a_second_and_a_new_address_makes_a_l
     run(
         1,
         |_| (),
-        async |mut bench| {
-            let old = admit(&bench.env, &mut bench.clouds[0].over_quic).await;
-            bench.until_up().await;
-            bench.env.sleep(Duration::from_secs(100)).await;
-            bench.network.becomes(Some("10.0.0.2"));
-            let changed = bench.env.now();
-            let new = admit(&bench.env, &mut bench.clouds[0].over_quic).await;
+        async |mut fixture| {
+            let old = admit(&fixture.env, &mut fixture.clouds[0].over_quic).await;
+            fixture.until_up().await;
+            fixture.env.sleep(Duration::from_secs(100)).await;
+            fixture.network.becomes(Some("10.0.0.2"));
+            let changed = fixture.env.now();
+            let new = admit(&fixture.env, &mut fixture.clouds[0].over_quic).await;
             assert!(old.remote::<MetaDown>().is_up());
-            assert!(bench.until_up().await.since(changed) <= Duration::from_secs(1));
+            assert!(fixture.until_up().await.since(changed) <= Duration::from_secs(1));
             assert_eq!(old.ended().await, CloseReason::Remote);
             // No way at all: that alone changes nothing.
-            bench.network.becomes(None);
-            bench.env.sleep(Duration::from_secs(100)).await;
+            fixture.network.becomes(None);
+            fixture.env.sleep(Duration::from_secs(100)).await;
             assert!(new.remote::<MetaDown>().is_up());
             // The cloud asks nobody to wait; it is just not there. Then a network comes, in the middle of an attempt.
-            bench.clouds[0].quic.block(true);
-            bench.clouds[0].websocket.block(true);
+            fixture.clouds[0].quic.block(true);
+            fixture.clouds[0].websocket.block(true);
             drop(new);
-            bench.env.sleep(Duration::from_secs(100)).await;
-            bench.clouds[0].quic.block(false);
-            bench.network.becomes(Some("10.0.0.3"));
-            let back = bench.env.now();
-            let _newest = admit(&bench.env, &mut bench.clouds[0].over_quic).await;
-            assert!(bench.until_up().await.since(back) <= Duration::from_secs(1));
+            fixture.env.sleep(Duration::from_secs(100)).await;
+            fixture.clouds[0].quic.block(false);
+            fixture.network.becomes(Some("10.0.0.3"));
+            let back = fixture.env.now();
+            let _newest = admit(&fixture.env, &mut fixture.clouds[0].over_quic).await;
+            assert!(fixture.until_up().await.since(back) <= Duration::from_secs(1));
         },
     );
 }
@@ -324,16 +324,16 @@ fn over_a_slow_way_the_first_dial_wins_and_only_it_says_hello() {
     run(
         1,
         |clouds| clouds[0].quic.slow.store(2500, Ordering::Relaxed),
-        async |mut bench| {
-            let begun = bench.env.now();
-            let link = admit(&bench.env, &mut bench.clouds[0].over_quic).await;
-            assert_eq!(bench.until_up().await.since(begun), Duration::from_millis(2500));
-            assert!((2..=3).contains(&bench.clouds[0].quic.dials()), "{}", bench.clouds[0].quic.dials());
+        async |mut fixture| {
+            let begun = fixture.env.now();
+            let link = admit(&fixture.env, &mut fixture.clouds[0].over_quic).await;
+            assert_eq!(fixture.until_up().await.since(begun), Duration::from_millis(2500));
+            assert!((2..=3).contains(&fixture.clouds[0].quic.dials()), "{}", fixture.clouds[0].quic.dials());
             // The others were given up before anybody could take them for the node's newest link.
-            let another = bench.clouds[0].over_quic.accept();
-            assert!(bench.env.timeout(Duration::from_secs(60), another).await.is_none());
+            let another = fixture.clouds[0].over_quic.accept();
+            assert!(fixture.env.timeout(Duration::from_secs(60), another).await.is_none());
             assert!(link.remote::<MetaDown>().is_up());
-            assert_eq!(bench.clouds[0].websocket.dials(), 0);
+            assert_eq!(fixture.clouds[0].websocket.dials(), 0);
         },
     );
 }
@@ -347,12 +347,12 @@ fn whenever_the_way_is_whole_again_the_link_is_up_within_two_seconds() {
                 clouds[0].quic.block(true);
                 clouds[0].websocket.block(true);
             },
-            async move |mut bench| {
-                bench.env.sleep(Duration::from_millis(60_000 + 73 * phase)).await;
-                bench.clouds[0].quic.block(false);
-                let back = bench.env.now();
-                let _link = admit(&bench.env, &mut bench.clouds[0].over_quic).await;
-                let took = bench.until_up().await.since(back);
+            async move |mut fixture| {
+                fixture.env.sleep(Duration::from_millis(60_000 + 73 * phase)).await;
+                fixture.clouds[0].quic.block(false);
+                let back = fixture.env.now();
+                let _link = admit(&fixture.env, &mut fixture.clouds[0].over_quic).await;
+                let took = fixture.until_up().await.since(back);
                 assert!(took <= Duration::from_millis(1500), "{phase}: {took:?}");
             },
         );

@@ -23,9 +23,9 @@ use tokio::net::UdpSocket;
 const FASTER: u32 = 10;
 const REBINDINGS: u32 = 8;
 
-struct Fast(TokioClock);
+struct FastClock(TokioClock);
 
-impl Clock for Fast {
+impl Clock for FastClock {
     fn now(&self) -> Moment {
         Moment(self.0.now().0 * FASTER)
     }
@@ -92,8 +92,8 @@ impl Relay {
 fn credentials(env: &Env) -> (Credentials, Credentials) {
     let day = Duration::from_secs(86_400);
     let authority = pki::Authority::create(env.wall(), env.random_id()).unwrap();
-    let reach = pki::Reach { addresses: vec!["127.0.0.1".parse().unwrap()], names: Vec::new() };
-    let (server, key) = authority.server(&reach, env.wall(), day, env.random_id()).unwrap();
+    let alt_names = pki::SubjectAltNames { addresses: vec!["127.0.0.1".parse().unwrap()], names: Vec::new() };
+    let (server, key) = authority.server(&alt_names, env.wall(), day, env.random_id()).unwrap();
     let cloud = Credentials { certificate: server.pem, key, authority: authority.cert_pem().to_owned() };
     let request = pki::NodeRequest::new("a").unwrap();
     let issued = authority.sign_node(&request.csr_der, "a", env.wall(), day, env.random_id()).unwrap();
@@ -109,7 +109,7 @@ fn credentials(env: &Env) -> (Credentials, Credentials) {
 fn a_link_survives_eight_changes_of_its_address() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let env = Env::new(Arc::new(Fast(TokioClock::real())), 7, |task| {
+        let env = Env::new(Arc::new(FastClock(TokioClock::real())), 7, |task| {
             tokio::task::spawn_local(task);
         });
         let (cloud, edge) = credentials(&env);

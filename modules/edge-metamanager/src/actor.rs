@@ -21,15 +21,12 @@ use crate::inventory::BatchSequencer;
 use crate::plan;
 use crate::store::{MetaStore, write_of};
 
-use self::delivery::{Cloud, QueueDelivery};
+use self::delivery::{CloudAddresses, QueueDelivery};
 
 /// 15 s: a pod that starts waits for its token.
 const TOKEN_DEADLINE: Duration = Duration::from_secs(15);
 /// 5 s: what a full mailbox did not take is told again, and rows whose nudge was lost leave, at the latest after this.
 const TICK: Duration = Duration::from_secs(5);
-/// 30 s: after 40 without a word the node controller calls a node unknown (node-monitor-grace-period), which only the node's
-/// own report undoes.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 /// 15 s: Edged speaks every 6.5.
 const EDGED_ALIVE_FOR: Duration = Duration::from_secs(15);
 
@@ -39,24 +36,22 @@ pub struct MetaManager {
     edged: Address<EdgedMsg>,
     twin: Address<TwinMsg>,
     hub: Address<EdgeHubMsg>,
-    cloud: Option<Cloud>,
+    cloud: Option<CloudAddresses>,
     queues: [QueueDelivery; 3],
     batches: BatchSequencer,
     /// What Edged and DeviceTwin have not been told yet. After a restart nobody knows what it was.
-    untold: [(Neighbour, ChangedObjects); 2],
+    untold: [(LocalModule, ChangedObjects); 2],
     /// The hub knows that a link has to be handed over.
     hub_knows: bool,
     applied: u64,
     confirmed: u64,
-    /// When the link went down, while it is; before the first link: at the beginning.
-    down_since: Option<Moment>,
     /// When Edged last said that it makes progress.
     edged_alive: Option<Moment>,
 }
 
 /// Who is told what changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Neighbour {
+enum LocalModule {
     Edged,
     DeviceTwin,
 }
@@ -77,11 +72,10 @@ impl MetaManager {
             cloud: None,
             queues: [i64::MAX; 3].map(QueueDelivery::after),
             batches: BatchSequencer::default(),
-            untold: [Neighbour::Edged, Neighbour::DeviceTwin].map(|who| (who, ChangedObjects::Any)),
+            untold: [LocalModule::Edged, LocalModule::DeviceTwin].map(|who| (who, ChangedObjects::Any)),
             hub_knows: false,
             applied: 0,
             confirmed: 0,
-            down_since: Some(Moment::default()),
             edged_alive: None,
         }
     }
@@ -104,10 +98,10 @@ impl Actor for MetaManager {
     async fn handle(&mut self, message: MetaMsg, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
         match message {
             MetaMsg::LinkUp { edge, device, router, peer } => {
-                self.link_up(Cloud { edge, device, router, peer }, cx).await
+                self.link_up(CloudAddresses { edge, device, router, peer }, cx).await
             }
             MetaMsg::LinkDown => {
-                self.link_down(cx.now());
+                self.link_down();
                 Ok(())
             }
             MetaMsg::Down(MetaDown::Inventory { reply }) => self.inventory(reply, cx).await,
@@ -148,13 +142,9 @@ impl Actor for MetaManager {
 
 /// The link, and the way down.
 impl MetaManager {
-    async fn link_up(&mut self, cloud: Cloud, cx: &Context<MetaMsg>) -> Result<(), Fault> {
+    async fn link_up(&mut self, cloud: CloudAddresses, cx: &Context<MetaMsg>) -> Result<(), Fault> {
         self.cloud = Some(cloud);
         self.queues.iter_mut().for_each(|queue| queue.sender.link_up());
-        if self.down_since.take().is_some_and(|since| cx.now().since(since) >= FORGOTTEN_AFTER) {
-            // A full mailbox: Edged reports by itself within five minutes.
-            let _ = self.edged.try_tell(EdgedMsg::ReportNode);
-        }
         // A node that comes back is Ready at once, not at Edged's next word.
         if self.edged_alive.is_some_and(|at| cx.now().since(at) <= EDGED_ALIVE_FOR) {
             self.pass_on_alive();
@@ -162,8 +152,7 @@ impl MetaManager {
         self.deliver(cx).await
     }
 
-    fn link_down(&mut self, now: Moment) {
-        self.down_since.get_or_insert(now);
+    fn link_down(&mut self) {
         self.cloud = None;
         self.queues.iter_mut().for_each(|queue| queue.sender.link_down());
     }
@@ -236,11 +225,11 @@ impl MetaManager {
     }
 
     fn changed(&mut self, key: ObjectKey) {
-        let concerns = plan::concerns(&key.resource);
+        let recipients = plan::recipients(&key.resource);
         for (who, untold) in &mut self.untold {
             let is_concerned = match who {
-                Neighbour::Edged => concerns.edged,
-                Neighbour::DeviceTwin => concerns.device_twin,
+                LocalModule::Edged => recipients.edged,
+                LocalModule::DeviceTwin => recipients.device_twin,
             };
             if is_concerned {
                 untold.add(key.clone());
@@ -256,8 +245,8 @@ impl MetaManager {
                 continue;
             }
             let told = match who {
-                Neighbour::Edged => self.edged.try_tell(EdgedMsg::ObjectsChanged(untold.clone())),
-                Neighbour::DeviceTwin => self.twin.try_tell(TwinMsg::ObjectsChanged(untold.clone())),
+                LocalModule::Edged => self.edged.try_tell(EdgedMsg::ObjectsChanged(untold.clone())),
+                LocalModule::DeviceTwin => self.twin.try_tell(TwinMsg::ObjectsChanged(untold.clone())),
             };
             if told.is_ok() {
                 *untold = ChangedObjects::default();

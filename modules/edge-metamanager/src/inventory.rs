@@ -1,21 +1,22 @@
 //! What the node holds, as the cloud asks for it, and which batches may follow. Pure.
 
-use contract::digest::{Entry, bucket_of, buckets_for};
+use contract::digest::{DigestEntry, bucket_of, buckets_for};
 use contract::{Digest, ObjectVersion};
 
 /// Key, uid and content hash of every object that the store holds.
 #[derive(Debug, Default)]
-pub struct Holdings(Vec<ObjectVersion>);
+pub struct HeldObjects(Vec<ObjectVersion>);
 
-impl Holdings {
+impl HeldObjects {
     /// Of what a store says that it holds.
-    pub fn new(versions: Vec<ObjectVersion>) -> Holdings {
-        Holdings(versions)
+    pub fn new(versions: Vec<ObjectVersion>) -> HeldObjects {
+        HeldObjects(versions)
     }
 
     /// All of it in short.
     pub fn digest(&self) -> Digest {
-        let marks = self.0.iter().map(|held| -> Entry<'_> { (&held.key, &held.uid, &held.content_hash) });
+        let marks =
+            self.0.iter().map(|held| -> DigestEntry<'_> { (&held.key, &held.uid, &held.content_hash) });
         Digest::of(marks, buckets_for(self.0.len()))
     }
 
@@ -30,10 +31,10 @@ impl Holdings {
 
 /// The inventory that counts, and the batch that may come next.
 #[derive(Debug, Default)]
-pub struct BatchSequencer(Option<Open>);
+pub struct BatchSequencer(Option<OpenInventory>);
 
 #[derive(Debug)]
-struct Open {
+struct OpenInventory {
     inventory: u64,
     buckets: usize,
     last: u64,
@@ -42,7 +43,7 @@ struct Open {
 impl BatchSequencer {
     /// A new inventory, of so many buckets: nothing of an older one is taken any more.
     pub fn open(&mut self, inventory: u64, buckets: usize) {
-        self.0 = Some(Open { inventory, buckets, last: 0 });
+        self.0 = Some(OpenInventory { inventory, buckets, last: 0 });
     }
 
     /// Nothing is taken until there is a new inventory.
@@ -96,7 +97,7 @@ mod tests {
                 uid: format!("u{n}"),
                 content_hash: n.to_string(),
             };
-            Holdings::new((0..100).map(version).collect())
+            HeldObjects::new((0..100).map(version).collect())
         };
         let digest = holdings().digest();
         assert_eq!((digest.objects, digest.buckets.len()), (100, 32));

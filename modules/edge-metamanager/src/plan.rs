@@ -21,7 +21,7 @@ pub const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Who of the node's modules needs to hear of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Concerns {
+pub struct Recipients {
     /// Edged: pods, what they need, and the node.
     pub edged: bool,
     /// DeviceTwin: devices, their models, and the pods that mappers are.
@@ -29,9 +29,9 @@ pub struct Concerns {
 }
 
 /// Who needs to hear of objects of this resource.
-pub fn concerns(resource: &str) -> Concerns {
+pub fn recipients(resource: &str) -> Recipients {
     let device_twin = matches!(resource, DEVICES | DEVICE_MODELS | PODS);
-    Concerns { edged: !matches!(resource, DEVICES | DEVICE_MODELS), device_twin }
+    Recipients { edged: !matches!(resource, DEVICES | DEVICE_MODELS), device_twin }
 }
 
 /// The reports of one delivery, by who takes them.
@@ -71,27 +71,27 @@ impl Delivery {
     }
 }
 
-enum Row {
+enum DecodedRow {
     Report(UpReport),
     Telemetry(Telemetry),
 }
 
-fn read(class: Class, body: &[u8]) -> Result<Row, RowError> {
+fn read(class: Class, body: &[u8]) -> Result<DecodedRow, RowError> {
     match class {
-        Class::Status | Class::Event => rows::decode_report(body).map(Row::Report),
-        Class::Telemetry => rows::decode_telemetry(body).map(Row::Telemetry),
+        Class::Status | Class::Event => rows::decode_report(body).map(DecodedRow::Report),
+        Class::Telemetry => rows::decode_telemetry(body).map(DecodedRow::Telemetry),
     }
 }
 
 /// Sorts the head of the outbox by receiver, in order.
 pub fn sort(
     rows: impl IntoIterator<Item = OutboxRow>,
-    repeats: &mut Repeats,
+    sent_rows: &mut SentRows,
     peer: &Capabilities,
 ) -> Delivery {
     let mut delivery = Delivery::default();
     for OutboxRow { seq, class, body, .. } in rows {
-        let repeat = repeats.is_one(seq);
+        let repeat = sent_rows.is_one(seq);
         let row = match read(class, &body) {
             Ok(row) => row,
             Err(RowError::Kind(kind)) => {
@@ -108,22 +108,22 @@ pub fn sort(
             }
         };
         let capability = match &row {
-            Row::Report(report) => report.capability(),
-            Row::Telemetry(_) => Telemetry::CAPABILITY,
+            DecodedRow::Report(report) => report.capability(),
+            DecodedRow::Telemetry(_) => Telemetry::CAPABILITY,
         };
         if !peer.has(capability) {
             delivery.unsupported.push((seq, capability));
             continue;
         }
         match row {
-            Row::Report(report) => {
+            DecodedRow::Report(report) => {
                 let to = match report.queue() {
                     OutboxQueue::Devices => &mut delivery.device,
                     OutboxQueue::Node | OutboxQueue::Telemetry => &mut delivery.edge,
                 };
                 to.push(Report { row: seq, repeat, report: report.into() });
             }
-            Row::Telemetry(telemetry) => delivery.router.push(Upload { row: seq, repeat, telemetry }),
+            DecodedRow::Telemetry(telemetry) => delivery.router.push(Upload { row: seq, repeat, telemetry }),
         }
     }
     if defect::is_planted(Defect::ReorderedTelemetry) {
@@ -137,14 +137,14 @@ pub fn sort(
 /// Rows are sent in the order of their seqs, and a row that comes, or takes the place of another one, has a greater seq than
 /// all before it. So one number stands for all that this incarnation has sent, and for all that an earlier one may have.
 #[derive(Debug, Default)]
-pub struct Repeats {
+pub struct SentRows {
     newest: i64,
 }
 
-impl Repeats {
+impl SentRows {
     /// For an incarnation that finds `newest` as the newest row of its queue.
     pub fn after(newest: i64) -> Self {
-        Repeats { newest }
+        SentRows { newest }
     }
 
     /// Whether the row may have been sent before. Asked of each row that is about to be sent, in order.
@@ -160,17 +160,17 @@ impl Repeats {
 
 /// Whether a delivery is under way, and how long to wait after one that failed.
 #[derive(Debug, Default)]
-pub struct Sender {
+pub struct DeliverySchedule {
     linked: bool,
     number: u64,
     flying: bool,
     failures: u32,
 }
 
-impl Sender {
+impl DeliverySchedule {
     /// The link came up: whatever flew before is lost or repeated.
     pub fn link_up(&mut self) {
-        *self = Sender { linked: true, number: self.number, flying: false, failures: 0 };
+        *self = DeliverySchedule { linked: true, number: self.number, flying: false, failures: 0 };
     }
 
     /// The link went down.
@@ -217,19 +217,19 @@ mod tests {
 
     #[test]
     fn what_was_sent_and_what_may_have_been_is_a_repeat() {
-        let mut repeats = Repeats::after(7);
-        let asked = |repeats: &mut Repeats, seqs: &[i64]| -> Vec<bool> {
-            seqs.iter().map(|seq| repeats.is_one(*seq)).collect()
+        let mut sent_rows = SentRows::after(7);
+        let asked = |sent_rows: &mut SentRows, seqs: &[i64]| -> Vec<bool> {
+            seqs.iter().map(|seq| sent_rows.is_one(*seq)).collect()
         };
         // 3 and 7 were there before; 8 came since, and 7 was replaced by 9 before it was seen.
-        assert_eq!(asked(&mut repeats, &[3, 8, 9]), [true, false, false]);
-        assert_eq!(asked(&mut repeats, &[8, 9, 10]), [true, true, false]);
-        assert_eq!(asked(&mut Repeats::after(0), &[1, 2, 2]), [false, false, true]);
+        assert_eq!(asked(&mut sent_rows, &[3, 8, 9]), [true, false, false]);
+        assert_eq!(asked(&mut sent_rows, &[8, 9, 10]), [true, true, false]);
+        assert_eq!(asked(&mut SentRows::after(0), &[1, 2, 2]), [false, false, true]);
     }
 
     #[test]
     fn one_delivery_at_a_time_and_none_without_a_link() {
-        let mut sender = Sender::default();
+        let mut sender = DeliverySchedule::default();
         assert_eq!(sender.begin(), None);
         sender.link_up();
         assert_eq!(sender.begin(), Some(1));
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn failures_back_off() {
-        let mut sender = Sender::default();
+        let mut sender = DeliverySchedule::default();
         sender.link_up();
         for expected in [500, 1000, 2000] {
             let number = sender.begin().unwrap();
@@ -287,7 +287,7 @@ mod tests {
                 uploaded(7, 2),
             ]
         };
-        let delivery = sort(all(), &mut Repeats::after(5), &everything());
+        let delivery = sort(all(), &mut SentRows::after(5), &everything());
         let marked = |row, report| Report { row, repeat: row <= 5, report: Unparsed::from(report) };
         assert_eq!(delivery.edge, [marked(1, gone("a")), marked(4, gone("b"))]);
         assert_eq!(delivery.device, [marked(2, state.clone())]);
@@ -300,7 +300,7 @@ mod tests {
 
         // A cloud that knows no devices gets none, and everything else.
         let peer: Capabilities = everything().names().filter(|name| *name != "report.device-state").collect();
-        let delivery = sort(all(), &mut Repeats::after(0), &peer);
+        let delivery = sort(all(), &mut SentRows::after(0), &peer);
         assert_eq!(delivery.unsupported, [(2, "report.device-state")]);
         assert_eq!((delivery.edge.len(), delivery.device.len(), delivery.seqs()), (2, 0, vec![1, 4, 5, 7]));
     }
@@ -324,7 +324,7 @@ mod tests {
             key: String::new(),
             body,
         });
-        let delivery = sort(head, &mut Repeats::after(0), &everything());
+        let delivery = sort(head, &mut SentRows::after(0), &everything());
         assert_eq!((delivery.seqs(), delivery.unreadable.len()), (vec![3, 5], 0));
         let passed: Vec<_> = delivery.passed_over(&[1, 2, 3, 4, 5]).collect();
         assert_eq!(passed, [(1, "kind 32767"), (2, "format 2")], "the one behind a known row comes later");
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn each_neighbour_hears_of_its_own_objects() {
-        let concerned = |resource| (concerns(resource).edged, concerns(resource).device_twin);
+        let concerned = |resource| (recipients(resource).edged, recipients(resource).device_twin);
         assert_eq!(
             (concerned(PODS), concerned(DEVICES), concerned("secrets")),
             ((true, true), (false, true), (true, false))

@@ -4,7 +4,7 @@ use beehive::{Env, Fault};
 use contract::Change;
 use edge_store::{OutboxQueue, OutboxRow, Store, StoreError, Write};
 
-use crate::inventory::Holdings;
+use crate::inventory::HeldObjects;
 use crate::plan::{DELIVERY_BYTES, DELIVERY_ROWS};
 
 /// The store and a way to read it. The outer error of each read is a panic in it.
@@ -31,9 +31,9 @@ impl MetaStore {
     /// All that the node holds. Made into what `make` makes of it beside the hive's thread too: it hashes every key.
     pub(crate) async fn holdings<T: Send + 'static>(
         &self,
-        make: impl FnOnce(Holdings) -> T + Send + 'static,
+        make: impl FnOnce(HeldObjects) -> T + Send + 'static,
     ) -> Result<Result<T, String>, Fault> {
-        self.read(move |store| Ok(make(Holdings::new(store.object_versions()?)))).await
+        self.read(move |store| Ok(make(HeldObjects::new(store.object_versions()?)))).await
     }
 
     /// The head of a queue behind a seq.

@@ -227,36 +227,6 @@ fn neither_devices_nor_telemetry_hold_up_the_status_of_a_pod() {
 }
 
 #[test]
-fn a_node_that_was_away_for_long_is_reported_anew() {
-    run(|node| async move {
-        let mut node = node;
-        let away = async |node: &Node, seconds| {
-            // The tell before was handled when this is answered.
-            node.meta.tell(MetaMsg::LinkDown).await.unwrap();
-            let inventory = node.meta.ask(SOON, |reply| MetaMsg::Down(MetaDown::Inventory { reply })).await;
-            tokio::time::pause();
-            tokio::time::advance(Duration::from_secs(seconds)).await;
-            tokio::time::resume();
-            node.meta.tell(node.up()).await.unwrap();
-            inventory.unwrap().number
-        };
-        node.meta.tell(node.up()).await.unwrap();
-        let inventory = away(&node, 20).await;
-        let changes = vec![Change::Upsert(pod("a", "1"))];
-        let apply = |reply| MetaMsg::Down(MetaDown::Apply { inventory, sequence: 1, changes, reply });
-        assert_eq!(node.meta.ask(SOON, apply).await, Ok(Ok(())));
-        for _ in 0..2 {
-            assert!(
-                matches!(node.edged.next(SOON).await, Some(EdgedMsg::ObjectsChanged(_))),
-                "a short cut is nothing to report"
-            );
-        }
-        away(&node, 30).await;
-        assert!(matches!(node.edged.next(SOON).await, Some(EdgedMsg::ReportNode)));
-    });
-}
-
-#[test]
 fn a_node_that_comes_back_is_alive_at_once() {
     run(|node| async move {
         let mut node = node;

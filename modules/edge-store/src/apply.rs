@@ -53,14 +53,14 @@ impl From<&Options> for Bounds {
 
 /// Why a step was not done.
 #[derive(Debug)]
-pub(crate) enum NotDone {
+pub(crate) enum ApplyError {
     Refused(StoreError),
     Sql(rusqlite::Error),
 }
 
-impl From<rusqlite::Error> for NotDone {
+impl From<rusqlite::Error> for ApplyError {
     fn from(error: rusqlite::Error) -> Self {
-        NotDone::Sql(error)
+        ApplyError::Sql(error)
     }
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn sealed<'a>(
 }
 
 /// Does `write`, and keeps `usage` true.
-pub(crate) fn apply(batch: &BatchContext<'_>, write: &Write, usage: &mut Usage) -> Result<(), NotDone> {
+pub(crate) fn apply(batch: &BatchContext<'_>, write: &Write, usage: &mut Usage) -> Result<(), ApplyError> {
     let BatchContext { conn, node_key, bounds, revision, .. } = *batch;
     match write {
         Write::PutObject { key, uid, content_hash, resource_version, json } => {
@@ -108,7 +108,7 @@ pub(crate) fn apply(batch: &BatchContext<'_>, write: &Write, usage: &mut Usage) 
             bounds.fits(size, || format!("object {key}"))?;
             let secret = plan::seals_objects(&key.resource);
             let (value, sum) = sealed(node_key, secret, OBJECTS_TABLE, &columns, json, revision)
-                .map_err(NotDone::Refused)?;
+                .map_err(ApplyError::Refused)?;
             conn.prepare_cached(PUT_OBJECT)?.execute((
                 object.resource,
                 object.namespace,
@@ -133,8 +133,8 @@ pub(crate) fn apply(batch: &BatchContext<'_>, write: &Write, usage: &mut Usage) 
             bounds.fits(key1.len() + key2.len() + value.len(), || format!("row {kind}/{key1}/{key2}"))?;
             let columns = ModuleRowColumns { kind, key1, key2 }.bytes();
             let secret = plan::seals_rows(*table);
-            let (value, sum) =
-                sealed(node_key, secret, ROWS_TABLE, &columns, value, revision).map_err(NotDone::Refused)?;
+            let (value, sum) = sealed(node_key, secret, ROWS_TABLE, &columns, value, revision)
+                .map_err(ApplyError::Refused)?;
             conn.prepare_cached(PUT_ROW)?.execute((kind, key1, key2, &value, revision, sum))?;
         }
         Write::DeleteRow { table, key1, key2 } => {
@@ -160,7 +160,7 @@ fn enqueue(
     key: &str,
     body: &[u8],
     usage: &mut Usage,
-) -> Result<(), NotDone> {
+) -> Result<(), ApplyError> {
     let BatchContext { conn, bounds, revision, now, .. } = *batch;
     let size = key.len() + body.len();
     bounds.fits(size, || format!("report {}/{key}", class.as_str()))?;
@@ -212,8 +212,8 @@ pub(crate) fn confirm(conn: &Connection, seqs: &[i64], usage: &mut Usage) -> rus
     Ok(())
 }
 
-fn full(bound: &'static str, limit: u64) -> NotDone {
-    NotDone::Refused(StoreError::Full { bound, limit })
+fn full(bound: &'static str, limit: u64) -> ApplyError {
+    ApplyError::Refused(StoreError::Full { bound, limit })
 }
 
 impl Usage {
@@ -226,10 +226,10 @@ impl Usage {
 }
 
 impl Bounds {
-    fn fits(&self, size: usize, what: impl FnOnce() -> String) -> Result<(), NotDone> {
+    fn fits(&self, size: usize, what: impl FnOnce() -> String) -> Result<(), ApplyError> {
         if size <= self.row_bytes {
             return Ok(());
         }
-        Err(NotDone::Refused(StoreError::TooLarge { what: what(), size, limit: self.row_bytes }))
+        Err(ApplyError::Refused(StoreError::TooLarge { what: what(), size, limit: self.row_bytes }))
     }
 }

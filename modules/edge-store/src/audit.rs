@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use crate::layout::{OUTBOX_TABLE, ROWS_TABLE, Word};
+use crate::layout::{KnownOrUnknown, OUTBOX_TABLE, ROWS_TABLE};
 use crate::node_key::NodeKey;
 use crate::state::{Damage, DamagedRow};
 use crate::{UnknownRows, read};
@@ -37,8 +37,8 @@ pub(crate) fn audit(conn: &Connection, node_key: &NodeKey) -> rusqlite::Result<F
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         match read::row_of(row, node_key)? {
-            Ok((Word::Known(_), _)) => {}
-            Ok((Word::Unknown(kind), _)) => findings.unknown(ROWS_TABLE, kind),
+            Ok((KnownOrUnknown::Known(_), _)) => {}
+            Ok((KnownOrUnknown::Unknown(kind), _)) => findings.unknown(ROWS_TABLE, kind),
             Err(damaged) => {
                 findings.add(damaged);
                 findings.dead_rows.push(row.get(6)?);
@@ -49,8 +49,8 @@ pub(crate) fn audit(conn: &Connection, node_key: &NodeKey) -> rusqlite::Result<F
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         match read::outbox_of(row)? {
-            (_, Ok(Word::Known(_))) => {}
-            (_, Ok(Word::Unknown(kind))) => findings.unknown(OUTBOX_TABLE, kind),
+            (_, Ok(KnownOrUnknown::Known(_))) => {}
+            (_, Ok(KnownOrUnknown::Unknown(kind))) => findings.unknown(OUTBOX_TABLE, kind),
             (seq, Err(damaged)) => {
                 findings.add(damaged);
                 findings.dead_reports.push(seq);

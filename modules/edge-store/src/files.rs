@@ -26,6 +26,18 @@ pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
+/// A store that nobody can open while this is kept.
+#[derive(Debug)]
+pub struct HeldStore(#[expect(dead_code, reason = "it holds the lock")] File);
+
+/// Holds the store at `path`, so that it can be removed.
+///
+/// # Errors
+/// [`StoreError::InUse`] while an edgecore has it, and when its lock cannot be taken.
+pub fn hold(path: &Path) -> Result<HeldStore, StoreError> {
+    lock(path).map(HeldStore)
+}
+
 /// The numbers of the broken files beside `path`, ascending.
 fn broken_numbers(path: &Path) -> Result<Vec<u64>, StoreError> {
     let fail = |e| StoreError::file("list the folder of", path, e);

@@ -6,11 +6,13 @@ use rusqlite::Connection;
 
 use crate::error::{is_not_ours, is_of_disk};
 use crate::files::{beside, size};
-use crate::layout::{MODULE_ROW_SUMMED, OBJECT_SUMMED, OBJECTS_TABLE, OUTBOX_TABLE, ROWS_TABLE, Word};
+use crate::layout::{
+    KnownOrUnknown, MODULE_ROW_SUMMED, OBJECT_SUMMED, OBJECTS_TABLE, OUTBOX_TABLE, ROWS_TABLE,
+};
 use crate::node_key::{KeyFile, NodeKey};
 use crate::opening::header;
 use crate::read::{self, IntactRow};
-use crate::schema::{self, Meta, Unfit};
+use crate::schema::{self, Meta, SchemaError};
 use crate::state::Damage;
 use crate::{StoreError, Table, plan};
 
@@ -88,9 +90,9 @@ impl StoreInspector {
             return Err(not_ours(reason));
         }
         let (conn, meta) = connect(&path).map_err(|unfit| match unfit {
-            Unfit::Broken(reason) => not_ours(reason),
-            Unfit::Sql(error) if is_not_ours(&error) => not_ours(error.to_string()),
-            Unfit::Sql(error) => StoreError::sqlite(&path, error),
+            SchemaError::Broken(reason) => not_ours(reason),
+            SchemaError::Sql(error) if is_not_ours(&error) => not_ours(error.to_string()),
+            SchemaError::Sql(error) => StoreError::sqlite(&path, error),
         })?;
         let node_key = NodeKey::new(&path);
         let key = node_key.load()?;
@@ -212,15 +214,15 @@ impl StoreInspector {
 
 /// Beside a running EdgeCore the log's index is there and is used. A file that was closed has neither log nor index and
 /// must not get them from whoever only looks, and on a disk that takes no writes they cannot be made.
-fn connect(path: &Path) -> Result<(Connection, Meta), Unfit> {
+fn connect(path: &Path) -> Result<(Connection, Meta), SchemaError> {
     let is_closed = !beside(path, "-wal").exists() && !beside(path, "-shm").exists();
     if !is_closed {
-        let beside = schema::reader(path).map_err(Unfit::from);
+        let beside = schema::reader(path).map_err(SchemaError::from);
         let error = match beside.and_then(|conn| Ok((schema::readable(&conn)?, conn))) {
             Ok((meta, conn)) => return Ok((conn, meta)),
             Err(error) => error,
         };
-        if !matches!(&error, Unfit::Sql(error) if is_of_disk(error)) {
+        if !matches!(&error, SchemaError::Sql(error) if is_of_disk(error)) {
             return Err(error);
         }
     }
@@ -254,7 +256,7 @@ fn report(row: &rusqlite::Row<'_>) -> rusqlite::Result<InspectedReport> {
         key: text(row, 2),
         size: length(row, 3),
         queued: (queued > 0).then_some(queued),
-        known: !matches!(checked, Ok(Word::Unknown(_))),
+        known: !matches!(checked, Ok(KnownOrUnknown::Unknown(_))),
         damage: checked.err().map(|damaged| damaged.damage),
     })
 }

@@ -21,7 +21,7 @@ pub(crate) const OUTBOX_SUMMED: usize = 4;
 
 /// A word of a row that this release may not know: a newer one wrote it, and will be back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Word<T> {
+pub(crate) enum KnownOrUnknown<T> {
     Known(T),
     Unknown(String),
 }
@@ -97,8 +97,9 @@ impl<'a> ModuleRowColumns<'a> {
         [self.kind, self.key1, self.key2].map(str::as_bytes)
     }
 
-    pub(crate) fn table(&self) -> Word<Table> {
-        Table::parse(self.kind).map_or_else(|| Word::Unknown(self.kind.to_owned()), Word::Known)
+    pub(crate) fn table(&self) -> KnownOrUnknown<Table> {
+        Table::parse(self.kind)
+            .map_or_else(|| KnownOrUnknown::Unknown(self.kind.to_owned()), KnownOrUnknown::Known)
     }
 
     pub(crate) fn row(&self, value: Vec<u8>, revision: u64) -> Row {
@@ -116,7 +117,7 @@ pub(crate) struct OutboxColumns<'a> {
 
 impl<'a> OutboxColumns<'a> {
     pub(crate) fn of(queue: OutboxQueue, class: Class, key: &'a str) -> Self {
-        OutboxColumns { queue: word_of(queue), class: class.as_str(), key }
+        OutboxColumns { queue: queue_name(queue), class: class.as_str(), key }
     }
 
     /// `None`: a column is not UTF-8.
@@ -130,13 +131,13 @@ impl<'a> OutboxColumns<'a> {
     }
 
     /// The report; its queue or class may be one that this release does not know.
-    pub(crate) fn report(&self, seq: i64, body: &[u8]) -> Word<OutboxRow> {
-        match (queue_of(self.queue), Class::parse(self.class)) {
+    pub(crate) fn report(&self, seq: i64, body: &[u8]) -> KnownOrUnknown<OutboxRow> {
+        match (queue_by_name(self.queue), Class::parse(self.class)) {
             (Some(queue), Some(class)) => {
                 let (key, body) = (self.key.to_owned(), body.to_vec());
-                Word::Known(OutboxRow { seq, queue, class, key, body })
+                KnownOrUnknown::Known(OutboxRow { seq, queue, class, key, body })
             }
-            (None, _) | (_, None) => Word::Unknown(format!("{}/{}", self.queue, self.class)),
+            (None, _) | (_, None) => KnownOrUnknown::Unknown(format!("{}/{}", self.queue, self.class)),
         }
     }
 }
@@ -146,7 +147,7 @@ fn text(bytes: &[u8]) -> Option<&str> {
 }
 
 /// The word of a queue in the file.
-pub(crate) fn word_of(queue: OutboxQueue) -> &'static str {
+pub(crate) fn queue_name(queue: OutboxQueue) -> &'static str {
     match queue {
         OutboxQueue::Node => "node",
         OutboxQueue::Devices => "devices",
@@ -154,6 +155,6 @@ pub(crate) fn word_of(queue: OutboxQueue) -> &'static str {
     }
 }
 
-fn queue_of(word: &str) -> Option<OutboxQueue> {
-    OutboxQueue::ALL.into_iter().find(|queue| word_of(*queue) == word)
+fn queue_by_name(word: &str) -> Option<OutboxQueue> {
+    OutboxQueue::ALL.into_iter().find(|queue| queue_name(*queue) == word)
 }

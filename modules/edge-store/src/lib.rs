@@ -13,7 +13,8 @@
 //! # Tells
 //! Nobody. How the file was found is in [`Store::opened`], what goes on and why the disk refuses in
 //! [`Store::snapshot`], what damage destroyed in [`Store::damaged_rows`] (objects: the cloud sends them again) and
-//! [`Store::lost_rows`] (the rest), and that the file broke while it was open in [`Store::broken`].
+//! [`Store::lost_rows`] (the rest), that the file broke while it was open in [`Store::broken`],
+//! and that its writer has died in [`Store::writer_ended`].
 //!
 //! # Keeps across a restart
 //! Everything that was committed, the store-wide revision and the incarnation of the file. A file that SQLite's
@@ -46,6 +47,7 @@ mod files;
 mod inspector;
 mod layout;
 mod node_key;
+mod numbers;
 mod opening;
 mod plan;
 mod read;
@@ -62,6 +64,7 @@ pub use apimachinery::ObjectKey;
 pub use contract::ObjectVersion;
 pub use contract::report::OutboxQueue;
 pub use error::StoreError;
+pub use files::{HeldStore, hold};
 pub use inspector::{InspectedReport, InspectedRow, StoreInspector};
 pub use opening::Opened;
 pub use rows::{Class, Committed, Lookup, OutboxRow, Row, StoredObject, Table, UnknownRows, Write};

@@ -19,7 +19,7 @@ use crate::files::{
 };
 use crate::node_key::{KeyFile, NodeKey};
 use crate::salvage::{Salvage, salvage};
-use crate::schema::{self, Meta, Unfit};
+use crate::schema::{self, Meta, SchemaError};
 use crate::state::{Damage, DamagedRow};
 use crate::wal::{self, Wal};
 use crate::{Options, StoreError, UnknownRows};
@@ -40,8 +40,8 @@ pub enum Opened {
     },
 }
 
-pub(crate) struct Found {
-    pub(crate) conn: Access,
+pub(crate) struct OpenedStore {
+    pub(crate) conn: FileAccess,
     pub(crate) meta: Meta,
     pub(crate) opened: Opened,
     pub(crate) damaged: Vec<DamagedRow>,
@@ -51,25 +51,25 @@ pub(crate) struct Found {
 }
 
 /// What the disk allows.
-pub(crate) enum Access {
+pub(crate) enum FileAccess {
     /// Everything.
     Full(Connection),
     /// Reading.
     Reading(Connection, StoreError),
 }
 
-enum Attempt {
+enum OpenAttempt {
     Taken(Connection, Meta, bool),
     Broken(String),
 }
 
-pub(crate) fn open(path: &Path, options: &Options) -> Result<Found, StoreError> {
+pub(crate) fn open(path: &Path, options: &Options) -> Result<OpenedStore, StoreError> {
     if let Some(folder) = folder(path) {
         fs::create_dir_all(folder).map_err(|e| StoreError::file("make the folder of", path, e))?;
     }
     let lock = lock(path)?;
     let node_key = Arc::new(NodeKey::new(path));
-    let error = match open_whole(path, options, &node_key) {
+    let error = match open_writable(path, options, &node_key) {
         Ok(whole) => return Ok(whole.found(node_key, lock)),
         Err(error) => error,
     };
@@ -78,12 +78,12 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Found, StoreError> 
         return Err(error);
     };
     tracing::error!(path = %path.display(), %error, "database is open for reading alone");
-    let (conn, unknown) = (Access::Reading(conn, error), findings.unknown_rows());
-    Ok(Found { conn, meta, opened: Opened::Clean, damaged: findings.damaged, unknown, node_key, lock })
+    let (conn, unknown) = (FileAccess::Reading(conn, error), findings.unknown_rows());
+    Ok(OpenedStore { conn, meta, opened: Opened::Clean, damaged: findings.damaged, unknown, node_key, lock })
 }
 
 /// A file that can be written.
-struct Whole {
+struct WritableFile {
     conn: Connection,
     meta: Meta,
     opened: Opened,
@@ -91,17 +91,17 @@ struct Whole {
     unknown: Vec<UnknownRows>,
 }
 
-impl Whole {
-    fn found(self, node_key: Arc<NodeKey>, lock: File) -> Found {
-        let Whole { conn, meta, opened, damaged, unknown } = self;
-        Found { conn: Access::Full(conn), meta, opened, damaged, unknown, node_key, lock }
+impl WritableFile {
+    fn found(self, node_key: Arc<NodeKey>, lock: File) -> OpenedStore {
+        let WritableFile { conn, meta, opened, damaged, unknown } = self;
+        OpenedStore { conn: FileAccess::Full(conn), meta, opened, damaged, unknown, node_key, lock }
     }
 }
 
-fn open_whole(path: &Path, options: &Options, node_key: &NodeKey) -> Result<Whole, StoreError> {
+fn open_writable(path: &Path, options: &Options, node_key: &NodeKey) -> Result<WritableFile, StoreError> {
     let stray = finish_interrupted(path)?;
-    let (mut conn, meta, opened, mut damaged) = match attempt(path, options)? {
-        Attempt::Taken(conn, meta, fresh) => {
+    let (mut conn, meta, opened, mut damaged) = match try_open(path, options)? {
+        OpenAttempt::Taken(conn, meta, fresh) => {
             let opened = match stray {
                 Some((aside, true)) => Opened::Quarantined { path: aside, salvaged: count(&conn, path)? },
                 Some((aside, false)) => Opened::Quarantined { path: aside, salvaged: 0 },
@@ -110,15 +110,15 @@ fn open_whole(path: &Path, options: &Options, node_key: &NodeKey) -> Result<Whol
             };
             (conn, meta, opened, Vec::new())
         }
-        Attempt::Broken(reason) => {
+        OpenAttempt::Broken(reason) => {
             tracing::error!(path = %path.display(), reason, "database is broken and is quarantined");
             let (aside, Salvage { rows, lost, .. }) = replace(path, options)?;
-            match attempt(path, options)? {
-                Attempt::Taken(conn, meta, _) => {
+            match try_open(path, options)? {
+                OpenAttempt::Taken(conn, meta, _) => {
                     (conn, meta, Opened::Quarantined { path: aside, salvaged: rows }, lost)
                 }
                 // A file that breaks while it is written is the disk's doing.
-                Attempt::Broken(reason) => {
+                OpenAttempt::Broken(reason) => {
                     let source = std::io::Error::new(ErrorKind::InvalidData, reason);
                     return Err(StoreError::file("make", path, source));
                 }
@@ -138,7 +138,7 @@ fn open_whole(path: &Path, options: &Options, node_key: &NodeKey) -> Result<Whol
     }
     let unknown = findings.unknown_rows();
     damaged.extend(findings.damaged);
-    Ok(Whole { conn, meta, opened, damaged, unknown })
+    Ok(WritableFile { conn, meta, opened, damaged, unknown })
 }
 
 /// Opens the file on a disk that takes no writes. A broken file needs a copy, and that needs a disk.
@@ -160,9 +160,9 @@ pub(crate) fn open_again(
     node_key: &NodeKey,
 ) -> Result<(Connection, Meta), StoreError> {
     node_key.load_or_make()?;
-    match attempt(path, options)? {
-        Attempt::Taken(conn, meta, _) => Ok((conn, meta)),
-        Attempt::Broken(reason) => Err(StoreError::NotAStore { path: path.to_owned(), reason }),
+    match try_open(path, options)? {
+        OpenAttempt::Taken(conn, meta, _) => Ok((conn, meta)),
+        OpenAttempt::Broken(reason) => Err(StoreError::NotAStore { path: path.to_owned(), reason }),
     }
 }
 
@@ -217,24 +217,24 @@ fn finish_interrupted(path: &Path) -> Result<Option<(PathBuf, bool)>, StoreError
     Ok(aside)
 }
 
-fn attempt(path: &Path, options: &Options) -> Result<Attempt, StoreError> {
+fn try_open(path: &Path, options: &Options) -> Result<OpenAttempt, StoreError> {
     if let Some(reason) = header(path)? {
-        return Ok(Attempt::Broken(reason));
+        return Ok(OpenAttempt::Broken(reason));
     }
     if let Some(reason) = log_is_lost(path)? {
-        return Ok(Attempt::Broken(reason));
+        return Ok(OpenAttempt::Broken(reason));
     }
     // Made here and not by SQLite, for its mode: the file holds secrets.
     make_private(path, false)?;
     match take(path, options) {
-        Ok((conn, meta, fresh)) => Ok(Attempt::Taken(conn, meta, fresh)),
-        Err(Unfit::Broken(reason)) => Ok(Attempt::Broken(reason)),
-        Err(Unfit::Sql(error)) if is_not_ours(&error) => Ok(Attempt::Broken(error.to_string())),
-        Err(Unfit::Sql(error)) => Err(StoreError::sqlite(path, error)),
+        Ok((conn, meta, fresh)) => Ok(OpenAttempt::Taken(conn, meta, fresh)),
+        Err(SchemaError::Broken(reason)) => Ok(OpenAttempt::Broken(reason)),
+        Err(SchemaError::Sql(error)) if is_not_ours(&error) => Ok(OpenAttempt::Broken(error.to_string())),
+        Err(SchemaError::Sql(error)) => Err(StoreError::sqlite(path, error)),
     }
 }
 
-fn take(path: &Path, options: &Options) -> Result<(Connection, Meta, bool), Unfit> {
+fn take(path: &Path, options: &Options) -> Result<(Connection, Meta, bool), SchemaError> {
     let mut conn = schema::writer(path, options.max_bytes)?;
     if schema::is_empty(&conn)? {
         let meta = schema::create(&mut conn, &options.incarnation)?;
@@ -287,8 +287,8 @@ fn replace(path: &Path, options: &Options) -> Result<(PathBuf, Salvage), StoreEr
     let log_is_lost = log_is_lost(path)?.is_some();
     remove_database(&copy)?;
     let mut salvage = build_copy(path, &copy, options).map_err(|e| match e {
-        Unfit::Sql(e) => StoreError::sqlite(&copy, e),
-        Unfit::Broken(reason) => StoreError::file("make", &copy, std::io::Error::other(reason)),
+        SchemaError::Sql(e) => StoreError::sqlite(&copy, e),
+        SchemaError::Broken(reason) => StoreError::file("make", &copy, std::io::Error::other(reason)),
     })?;
     if log_is_lost {
         salvage.lost.push(DamagedRow::new("log", &[b"the last commits"], Damage::Lost));
@@ -305,15 +305,15 @@ fn replace(path: &Path, options: &Options) -> Result<(PathBuf, Salvage), StoreEr
     Ok((aside, salvage))
 }
 
-fn build_copy(path: &Path, copy: &Path, options: &Options) -> Result<Salvage, Unfit> {
-    make_private(copy, true).map_err(|e| Unfit::Broken(e.to_string()))?;
+fn build_copy(path: &Path, copy: &Path, options: &Options) -> Result<Salvage, SchemaError> {
+    make_private(copy, true).map_err(|e| SchemaError::Broken(e.to_string()))?;
     let mut conn = schema::writer(copy, options.max_bytes)?;
     schema::create(&mut conn, &options.incarnation)?;
     let salvage = salvage(path, &mut conn)?;
     // Closing moves the log into the file, so that one rename moves everything.
     conn.close().map_err(|(_, e)| e)?;
     if beside(copy, "-wal").exists() {
-        return Err(Unfit::Broken("the log of the salvaged copy stays".to_owned()));
+        return Err(SchemaError::Broken("the log of the salvaged copy stays".to_owned()));
     }
     Ok(salvage)
 }

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::checksum::{bound_to, sealed_sum, sum};
 use crate::layout::{
-    KEY_WIDTH, MODULE_ROW_SUMMED, ModuleRowColumns, OBJECT_SUMMED, OBJECTS_TABLE, OUTBOX_SUMMED,
-    OUTBOX_TABLE, ObjectColumns, OutboxColumns, ROWS_TABLE, Word, word_of,
+    KEY_WIDTH, KnownOrUnknown, MODULE_ROW_SUMMED, ModuleRowColumns, OBJECT_SUMMED, OBJECTS_TABLE,
+    OUTBOX_SUMMED, OUTBOX_TABLE, ObjectColumns, OutboxColumns, ROWS_TABLE, queue_name,
 };
 use crate::node_key::NodeKey;
 use crate::state::{Damage, DamagedRow, Usage};
@@ -124,7 +124,7 @@ pub(crate) fn rows(
 
 /// The oldest rows of the outbox, and the seqs of damaged ones on the way.
 #[derive(Debug, Default)]
-pub(crate) struct Head {
+pub(crate) struct OutboxHead {
     pub(crate) rows: Vec<OutboxRow>,
     pub(crate) damaged: Vec<(i64, DamagedRow)>,
 }
@@ -136,18 +136,18 @@ pub(crate) fn outbox_head(
     queue: Option<(OutboxQueue, i64)>,
     limit_rows: usize,
     limit_bytes: usize,
-) -> rusqlite::Result<Head> {
-    let mut head = Head::default();
+) -> rusqlite::Result<OutboxHead> {
+    let mut head = OutboxHead::default();
     let mut bytes = 0_usize;
     let mut statement = conn.prepare_cached(if queue.is_some() { QUEUE } else { OUTBOX })?;
     let mut found = match queue {
-        Some((queue, after)) => statement.query((word_of(queue), after))?,
+        Some((queue, after)) => statement.query((queue_name(queue), after))?,
         None => statement.query([])?,
     };
     while head.rows.len() < limit_rows {
         let Some(row) = found.next()? else { break };
         match outbox_of(row)? {
-            (_, Ok(Word::Known(out))) => {
+            (_, Ok(KnownOrUnknown::Known(out))) => {
                 bytes = bytes.saturating_add(out.key.len() + out.body.len());
                 // One row always goes, or a large one would wait for ever.
                 if bytes > limit_bytes && !head.rows.is_empty() {
@@ -155,7 +155,7 @@ pub(crate) fn outbox_head(
                 }
                 head.rows.push(out);
             }
-            (_, Ok(Word::Unknown(_))) => {}
+            (_, Ok(KnownOrUnknown::Unknown(_))) => {}
             (seq, Err(damaged)) => head.damaged.push((seq, damaged)),
         }
     }
@@ -164,7 +164,7 @@ pub(crate) fn outbox_head(
 
 /// The seq of the newest row of a queue; 0 if there is none.
 pub(crate) fn newest(conn: &Connection, queue: OutboxQueue) -> rusqlite::Result<i64> {
-    let seq: Option<i64> = conn.prepare_cached(NEWEST)?.query_row([word_of(queue)], |row| row.get(0))?;
+    let seq: Option<i64> = conn.prepare_cached(NEWEST)?.query_row([queue_name(queue)], |row| row.get(0))?;
     Ok(seq.unwrap_or(0))
 }
 
@@ -198,7 +198,7 @@ pub(crate) fn object_of(
 pub(crate) fn row_of(
     row: &rusqlite::Row<'_>,
     node_key: &NodeKey,
-) -> rusqlite::Result<Checked<(Word<Table>, Row)>> {
+) -> rusqlite::Result<Checked<(KnownOrUnknown<Table>, Row)>> {
     let intact = match intact::<MODULE_ROW_SUMMED>(row, ROWS_TABLE)? {
         Ok(intact) => intact,
         Err(damaged) => return Ok(Err(damaged)),
@@ -208,19 +208,21 @@ pub(crate) fn row_of(
     };
     let table = columns.table();
     match &table {
-        Word::Known(known) if plan::seals_rows(*known) && !intact.sealed => {
+        KnownOrUnknown::Known(known) if plan::seals_rows(*known) && !intact.sealed => {
             return Ok(Err(intact.damaged(Damage::Unsealed)));
         }
         // Nobody reads its value here, so the key that it may be sealed under is not asked for.
-        Word::Unknown(_) => return Ok(Ok((table, columns.row(Vec::new(), intact.stamp())))),
-        Word::Known(_) => {}
+        KnownOrUnknown::Unknown(_) => return Ok(Ok((table, columns.row(Vec::new(), intact.stamp())))),
+        KnownOrUnknown::Known(_) => {}
     }
     let Some(value) = intact.value(node_key) else { return Ok(Err(intact.damaged(Damage::Sealed))) };
     Ok(Ok((table, columns.row(value, intact.stamp()))))
 }
 
 /// A row of the outbox from the first seven columns: its seq, and if it held the row.
-pub(crate) fn outbox_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Checked<Word<OutboxRow>>)> {
+pub(crate) fn outbox_of(
+    row: &rusqlite::Row<'_>,
+) -> rusqlite::Result<(i64, Checked<KnownOrUnknown<OutboxRow>>)> {
     let seq = row.get(6)?;
     let intact = match intact::<OUTBOX_SUMMED>(row, OUTBOX_TABLE)? {
         Ok(intact) => intact,

@@ -70,7 +70,7 @@ impl Readers {
             }
         };
         drop(state);
-        let mut place = Place { readers: self, conn: None };
+        let mut place = ReadPermit { readers: self, conn: None };
         let conn = match kept {
             Some(conn) => conn,
             None => schema::reader(&self.path).map_err(fail)?,
@@ -106,13 +106,13 @@ impl Readers {
 }
 
 /// One read's place among [`READERS_MAX`]; given back also when the read panics.
-struct Place<'a> {
+struct ReadPermit<'a> {
     readers: &'a Readers,
     /// To be kept for the next read.
     conn: Option<Connection>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for ReadPermit<'_> {
     fn drop(&mut self) {
         if let State::Beside { idle, reading } = &mut *self.readers.state() {
             *reading = reading.saturating_sub(1);

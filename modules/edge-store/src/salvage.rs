@@ -11,7 +11,7 @@ use crate::layout::{
     MODULE_ROW_SUMMED, OBJECT_SUMMED, OBJECTS_TABLE, OUTBOX_SUMMED, OUTBOX_TABLE, ROWS_TABLE,
 };
 use crate::state::{Damage, DamagedRow};
-use crate::{read, schema};
+use crate::{numbers, read, schema};
 
 /// A broken tree may lead in circles; a node's file never has this many rows.
 const STEPS: usize = 1_000_000;
@@ -137,6 +137,11 @@ fn scan(
             }
             Err(_) => continue,
         };
+        let seq = if *table == OUTBOX_TABLE { rowid } else { 0 };
+        if !numbers::is_carried_over(revision, seq) {
+            name(&mut salvage.lost, DamagedRow::of(table, row, Damage::Number));
+            continue;
+        }
         let values: Result<Vec<_>, _> =
             (0..*width).map(|at| row.get_ref(at).map(ToSqlOutput::Borrowed)).collect();
         let Ok(values) = values else { continue };

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::checksum::sum;
 use crate::files::beside;
-use crate::{apply, read};
+use crate::{apply, numbers, read};
 
 /// Version 1, and with each further step one more. Steps only add: the release before the one that wrote a file must
 /// still be able to open it. So a new column has a default, and its sum is not the row's.
@@ -40,6 +40,9 @@ pub(crate) const MIGRATIONS: [&str; 1] = ["
 
 const PAGE_BYTES: u64 = 4096;
 const GET_META: &str = "SELECT value, sum FROM meta WHERE key = ?1";
+/// The seq after which SQLite gives the next one.
+const LAST_SEQ: &str = "SELECT max(coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'), 0), \
+    coalesce((SELECT max(seq) FROM outbox), 0))";
 const PUT_META: &str = "INSERT INTO meta (key, value, sum) VALUES (?1, ?2, ?3) \
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, sum = excluded.sum";
 
@@ -52,16 +55,16 @@ pub(crate) struct Meta {
 
 /// Why a file was not taken.
 #[derive(Debug)]
-pub(crate) enum Unfit {
+pub(crate) enum SchemaError {
     /// SQLite or the system said no.
     Sql(rusqlite::Error),
     /// The content is not what this store wrote.
     Broken(String),
 }
 
-impl From<rusqlite::Error> for Unfit {
+impl From<rusqlite::Error> for SchemaError {
     fn from(error: rusqlite::Error) -> Self {
-        Unfit::Sql(error)
+        SchemaError::Sql(error)
     }
 }
 
@@ -152,12 +155,12 @@ pub(crate) fn is_empty(conn: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Checks a file that has been in use, and brings it to the newest shape.
-pub(crate) fn check(conn: &mut Connection) -> Result<Meta, Unfit> {
+pub(crate) fn check(conn: &mut Connection) -> Result<Meta, SchemaError> {
     check_as(conn, &MIGRATIONS)
 }
 
 /// [`check`] by a release that has these migrations.
-fn check_as(conn: &mut Connection, migrations: &[&str]) -> Result<Meta, Unfit> {
+fn check_as(conn: &mut Connection, migrations: &[&str]) -> Result<Meta, SchemaError> {
     integrity(conn)?;
     let done = noted_version(conn)?;
     // A file of a newer release has seen more of them, and stays as it is.
@@ -173,13 +176,13 @@ fn check_as(conn: &mut Connection, migrations: &[&str]) -> Result<Meta, Unfit> {
 }
 
 /// [`check`] for a file that cannot be written: it stays in its shape.
-pub(crate) fn check_only(conn: &Connection) -> Result<Meta, Unfit> {
+pub(crate) fn check_only(conn: &Connection) -> Result<Meta, SchemaError> {
     integrity(conn)?;
     readable(conn)
 }
 
 /// Whether the file has the shape of a store, without reading all of it.
-pub(crate) fn readable(conn: &Connection) -> Result<Meta, Unfit> {
+pub(crate) fn readable(conn: &Connection) -> Result<Meta, SchemaError> {
     noted_version(conn)?;
     for statement in read::STATEMENTS {
         conn.prepare(statement)?;
@@ -187,29 +190,40 @@ pub(crate) fn readable(conn: &Connection) -> Result<Meta, Unfit> {
     meta(conn)
 }
 
-fn integrity(conn: &Connection) -> Result<(), Unfit> {
+fn integrity(conn: &Connection) -> Result<(), SchemaError> {
     // The full check, not quick_check: only it compares each index with its table, and a wrong index hides good rows.
     let verdict: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" { Ok(()) } else { Err(Unfit::Broken(verdict)) }
+    if verdict == "ok" { Ok(()) } else { Err(SchemaError::Broken(verdict)) }
 }
 
 /// How many migrations the file has seen.
-fn noted_version(conn: &Connection) -> Result<usize, Unfit> {
+fn noted_version(conn: &Connection) -> Result<usize, SchemaError> {
     let version = version(conn)?;
     // IntactRow twice, because one changed bit of it would skip or repeat a migration.
     let noted = get_meta(conn, "version")?;
     if noted != version.to_le_bytes() || version < 1 {
-        return Err(Unfit::Broken(format!("user_version {version} is not the version that was written")));
+        return Err(SchemaError::Broken(format!(
+            "user_version {version} is not the version that was written"
+        )));
     }
     Ok(usize::try_from(version).unwrap_or(usize::MAX))
 }
 
-fn meta(conn: &Connection) -> Result<Meta, Unfit> {
+fn meta(conn: &Connection) -> Result<Meta, SchemaError> {
     let revision = get_meta(conn, "revision")?;
     let revision = <[u8; 8]>::try_from(revision.as_slice()).map(u64::from_le_bytes);
     let Ok(revision) = revision else {
-        return Err(Unfit::Broken("the revision is no number".to_owned()));
+        return Err(SchemaError::Broken("the revision is no number".to_owned()));
     };
+    if !i64::try_from(revision).is_ok_and(numbers::is_possible) {
+        return Err(SchemaError::Broken(format!(
+            "the revision {revision} is none that a store has counted to"
+        )));
+    }
+    let seq: i64 = conn.query_row(LAST_SEQ, [], |row| row.get(0))?;
+    if !numbers::is_possible(seq) {
+        return Err(SchemaError::Broken(format!("the outbox has counted to {seq}, which no store has")));
+    }
     Ok(Meta { incarnation: get_meta(conn, "incarnation")?, revision })
 }
 
@@ -235,13 +249,13 @@ fn put_meta(conn: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> 
     conn.prepare_cached(PUT_META)?.execute((key, value, sum)).map(drop)
 }
 
-fn get_meta(conn: &Connection, key: &str) -> Result<Vec<u8>, Unfit> {
+fn get_meta(conn: &Connection, key: &str) -> Result<Vec<u8>, SchemaError> {
     let found: Option<(Vec<u8>, i64)> =
         conn.query_row(GET_META, [key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     match found {
         Some((value, found)) if found == sum("meta", &[key.as_bytes(), &value], 0) => Ok(value),
-        Some(_) => Err(Unfit::Broken(format!("the checksum of {key} is wrong"))),
-        None => Err(Unfit::Broken(format!("{key} is missing"))),
+        Some(_) => Err(SchemaError::Broken(format!("the checksum of {key} is wrong"))),
+        None => Err(SchemaError::Broken(format!("{key} is missing"))),
     }
 }
 
@@ -298,7 +312,7 @@ mod tests {
         create(&mut conn, &[3; 16]).unwrap();
         let broken =
             [MIGRATIONS[0], "CREATE TABLE leases (name TEXT) STRICT; ALTER TABLE nothing ADD COLUMN x TEXT;"];
-        assert!(matches!(check_as(&mut conn, &broken), Err(Unfit::Sql(_))));
+        assert!(matches!(check_as(&mut conn, &broken), Err(SchemaError::Sql(_))));
         assert_eq!((version(&conn).unwrap(), columns(&conn, "leases").len()), (1, 0));
         check(&mut conn).unwrap();
     }

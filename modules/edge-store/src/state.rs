@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::UnknownRows;
+use crate::layout::KEY_WIDTH;
 
 /// The list is for a person and for Edged's caution, so it need not be longer.
 const DAMAGED_KEPT: usize = 4096;
@@ -23,6 +24,8 @@ pub enum Damage {
     Sealed,
     /// It is a secret and stands in the open, so this store has not written it.
     Unsealed,
+    /// Its revision or seq is greater than any that a store gives.
+    Number,
     /// The part of the file that it stood in cannot be read.
     Lost,
 }
@@ -34,6 +37,7 @@ impl Damage {
             Damage::Checksum => "its checksum is wrong",
             Damage::Sealed => "the node key does not open it",
             Damage::Unsealed => "it is a secret that is not sealed",
+            Damage::Number => "its number is none that a store has counted to",
             Damage::Lost => "its part of the file cannot be read",
         }
     }
@@ -58,6 +62,12 @@ impl DamagedRow {
             text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
         };
         DamagedRow { table, key: key.iter().map(part).collect::<Vec<_>>().join("/"), damage }
+    }
+
+    /// [`DamagedRow::new`] with the key in the first columns of `row`, as far as it can be read.
+    pub(crate) fn of(table: &'static str, row: &rusqlite::Row<'_>, damage: Damage) -> Self {
+        let part = |at| row.get_ref(at).ok().and_then(|value| value.as_bytes().ok()).unwrap_or_default();
+        DamagedRow::new(table, &std::array::from_fn::<_, KEY_WIDTH, _>(part), damage)
     }
 }
 

@@ -3,19 +3,19 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
+use beehive::{Fault, Thread};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::apply;
 use crate::layout::OBJECTS_TABLE;
 use crate::node_key::NodeKey;
-use crate::opening::{self, Access, Opened};
+use crate::opening::{self, FileAccess, Opened};
 use crate::read::{self, Checked};
 use crate::readers::Readers;
 use crate::state::{DamagedRow, Shared, Snapshot};
-use crate::writer::{Answer, Batch, Job, Writer};
+use crate::writer::{Batch, CommitReply, Job, Writer};
 use crate::{
     Committed, Lookup, ObjectKey, ObjectVersion, OutboxQueue, OutboxRow, Row, StoreError, StoredObject,
     Table, UnknownRows, Write, block_on,
@@ -123,7 +123,7 @@ struct Inner {
     telemetry: (u64, u64),
     /// `None` only while dropping.
     writer: Option<WriterAccess>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
     /// IntactRow as long as the file is open.
     _lock: File,
 }
@@ -152,7 +152,7 @@ impl Drop for Inner {
         self.readers.close();
         self.writer = None;
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            thread.join();
         }
     }
 }
@@ -169,7 +169,7 @@ impl Store {
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Store, StoreError> {
         let found = opening::open(path.as_ref(), &options)?;
         let path = path.as_ref().to_owned();
-        let (Access::Full(conn) | Access::Reading(conn, _)) = &found.conn;
+        let (FileAccess::Full(conn) | FileAccess::Reading(conn, _)) = &found.conn;
         let usage = read::usage(conn).map_err(|e| StoreError::sqlite(&path, e))?;
         let shared = Arc::new(Shared::new(path.clone(), found.meta.revision, usage, found.unknown));
         found.damaged.into_iter().for_each(|row| shared.found_damaged(row));
@@ -250,6 +250,19 @@ impl Store {
             // The sender lives as long as the store; without one nothing breaks any more.
             if broken.wait_for(|broken| *broken).await.is_err() {
                 std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Completes when the writer's thread has ended under a store that is open, which only a mistake of ours does: nothing
+    /// can be written from then on. Whoever owns the store ends with it; the next start opens the file anew.
+    pub fn writer_ended(&self) -> impl Future<Output = Fault> + Send + use<> {
+        let ended = self.inner.thread.as_ref().map(Thread::ended);
+        async move {
+            match ended {
+                Some(ended) => ended.await,
+                // Whoever commits writes, and dies of the panic himself.
+                None => std::future::pending().await,
             }
         }
     }
@@ -445,7 +458,7 @@ impl Store {
     fn ask<T, J>(&self, job: J) -> impl Future<Output = Result<T, StoreError>> + Send + use<T, J>
     where
         T: Send,
-        J: FnOnce(Answer<T>) -> Job + Send,
+        J: FnOnce(CommitReply<T>) -> Job + Send,
     {
         // Holds the store open until the answer is there.
         let inner = Arc::clone(&self.inner);

@@ -39,7 +39,7 @@ fn walk(mut log: impl Read) -> std::io::Result<Wal> {
     }
     let magic = word(&header, 0);
     let page = word(&header, 8) as usize;
-    let mut sums = Sums { big_endian: magic & 1 == 1, at: (0, 0) };
+    let mut sums = WalChecksum { big_endian: magic & 1 == 1, at: (0, 0) };
     sums.add(&header[..24]);
     let sized = page.is_power_of_two() && (512..=65536).contains(&page);
     if magic & !1 != MAGIC || !sized || sums.at != (word(&header, 24), word(&header, 28)) {
@@ -78,12 +78,12 @@ fn unheaded(mut log: impl Read, header: &[u8]) -> std::io::Result<Wal> {
 }
 
 /// SQLite's own sum over words.
-struct Sums {
+struct WalChecksum {
     big_endian: bool,
     at: (u32, u32),
 }
 
-impl Sums {
+impl WalChecksum {
     fn add(&mut self, bytes: &[u8]) {
         let read = if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
         let (pairs, _) = bytes.as_chunks::<8>();

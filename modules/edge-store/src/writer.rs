@@ -1,30 +1,32 @@
-//! The thread that writes. No error ends it: a batch that cannot be done is answered and the next one is tried.
+//! The thread that writes. No error ends it: a batch that cannot be done is answered and the next one is tried. A panic ends
+//! it, and with it the daemon ([`crate::Store::writer_ended`]).
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use beehive::Thread;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::apply::{self, BatchContext, Bounds, NotDone};
+use crate::apply::{self, ApplyError, BatchContext, Bounds};
 use crate::layout::{OBJECTS_TABLE, ROWS_TABLE};
 use crate::node_key::NodeKey;
-use crate::opening::{self, Access};
+use crate::opening::{self, FileAccess};
 use crate::readers::Readers;
 use crate::state::{Shared, Usage};
-use crate::{Committed, Options, StoreError, Write, read, schema};
+use crate::{Committed, Options, StoreError, Write, numbers, read, schema};
 
 /// More batches in one transaction save little, and make the first of them wait.
 const GROUP: usize = 64;
 
-pub(crate) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+pub(crate) type CommitReply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer is asked for.
 #[derive(Debug)]
 pub(crate) enum Job {
     Commit(Batch),
     /// Moves the log into the file and gives free pages back.
-    Checkpoint(Answer<()>),
+    Checkpoint(CommitReply<()>),
     /// Takes rows out of the outbox that nobody can ever send.
     Drop(Vec<i64>),
 }
@@ -32,7 +34,7 @@ pub(crate) enum Job {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) writes: Vec<Write>,
-    pub(crate) answer: Answer<Committed>,
+    pub(crate) answer: CommitReply<Committed>,
 }
 
 pub(crate) struct Writer {
@@ -50,7 +52,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// The writer and the readers of a file, with what the disk allows.
     pub(crate) fn new(
-        access: Access,
+        access: FileAccess,
         shared: Arc<Shared>,
         node_key: Arc<NodeKey>,
         options: Options,
@@ -58,8 +60,8 @@ impl Writer {
     ) -> Self {
         let path = shared.path.clone();
         let (conn, readers) = match access {
-            Access::Full(conn) => (Some(conn), Readers::beside(path)),
-            Access::Reading(conn, error) => {
+            FileAccess::Full(conn) => (Some(conn), Readers::beside(path)),
+            FileAccess::Reading(conn, error) => {
                 shared.trouble(error.to_string());
                 (None, Readers::alone(path, conn))
             }
@@ -73,11 +75,8 @@ impl Writer {
     }
 
     /// The one thread of this crate; it ends when the last handle is gone and its queue is empty.
-    pub(crate) fn start(
-        mut self,
-        mut jobs: mpsc::Receiver<Job>,
-    ) -> std::io::Result<std::thread::JoinHandle<()>> {
-        std::thread::Builder::new().name("edge-store".to_owned()).spawn(move || {
+    pub(crate) fn start(mut self, mut jobs: mpsc::Receiver<Job>) -> std::io::Result<Thread> {
+        Thread::start("edge-store", move || {
             while let Some(job) = jobs.blocking_recv() {
                 self.turn(job, &mut jobs);
             }
@@ -234,9 +233,12 @@ impl Writer {
         if writes.is_empty() {
             return Ok(Ok(Committed { revision: self.revision }));
         }
-        let (mut usage, revision) = (self.usage, self.revision + 1);
-        // SQLite's integers are signed; the end of their range is out of any reach.
-        let stamp = i64::try_from(revision).unwrap_or(i64::MAX);
+        let Some((revision, stamp)) = numbers::next(self.revision) else {
+            self.shared.broke();
+            let reason = format!("there is no revision after {}", self.revision);
+            return Ok(Err(StoreError::Impaired { path: self.shared.path.clone(), reason }));
+        };
+        let mut usage = self.usage;
         let conn = self.conn()?;
         conn.execute_batch("SAVEPOINT batch")?;
         let batch = BatchContext {
@@ -253,10 +255,10 @@ impl Writer {
                 (self.usage, self.revision) = (usage, revision);
                 return Ok(Ok(Committed { revision }));
             }
-            Err(NotDone::Refused(error)) => error,
+            Err(ApplyError::Refused(error)) => error,
             // SQLite itself may have rolled everything back.
-            Err(NotDone::Sql(error)) if conn.is_autocommit() => return Err(error),
-            Err(NotDone::Sql(error)) => self.fail(error),
+            Err(ApplyError::Sql(error)) if conn.is_autocommit() => return Err(error),
+            Err(ApplyError::Sql(error)) => self.fail(error),
         };
         conn.execute_batch("ROLLBACK TO batch; RELEASE batch")?;
         Ok(Err(error))

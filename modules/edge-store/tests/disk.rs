@@ -1,7 +1,7 @@
 //! Disks that are full or take no writes: real ones, of two megabytes each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod again;
+mod rerun;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -95,7 +95,7 @@ fn trouble(store: &Store) -> String {
 
 #[test]
 fn a_disk_that_fills_up_refuses_and_heals() {
-    if !again::in_own_mounts("a_disk_that_fills_up_refuses_and_heals") {
+    if !rerun::in_own_mounts("a_disk_that_fills_up_refuses_and_heals") {
         return;
     }
     let disk = Disk::new();
@@ -189,7 +189,7 @@ fn disk_with_fifty(killed: bool) -> Disk {
 
 #[test]
 fn a_node_that_boots_with_a_full_disk_has_its_objects() {
-    if !again::in_own_mounts("a_node_that_boots_with_a_full_disk_has_its_objects") {
+    if !rerun::in_own_mounts("a_node_that_boots_with_a_full_disk_has_its_objects") {
         return;
     }
     for killed in [false, true] {
@@ -201,7 +201,7 @@ fn a_node_that_boots_with_a_full_disk_has_its_objects() {
 
 #[test]
 fn a_node_that_boots_with_a_read_only_disk_has_its_objects() {
-    if !again::in_own_mounts("a_node_that_boots_with_a_read_only_disk_has_its_objects") {
+    if !rerun::in_own_mounts("a_node_that_boots_with_a_read_only_disk_has_its_objects") {
         return;
     }
     for killed in [false, true] {
@@ -217,7 +217,7 @@ fn a_node_that_boots_with_a_read_only_disk_has_its_objects() {
 
 #[test]
 fn a_broken_file_waits_for_a_disk_that_takes_its_copy() {
-    if !again::in_own_mounts("a_broken_file_waits_for_a_disk_that_takes_its_copy") {
+    if !rerun::in_own_mounts("a_broken_file_waits_for_a_disk_that_takes_its_copy") {
         return;
     }
     let disk = disk_with_fifty(false);

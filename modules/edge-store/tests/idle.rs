@@ -1,7 +1,7 @@
 //! What a node that idles writes to its disk, counted by the kernel in a process of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-mod again;
+mod rerun;
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ fn written() -> u64 {
 }
 
 fn in_own_process(name: &str) -> bool {
-    if again::given().is_some() {
+    if rerun::given().is_some() {
         return true;
     }
-    let out = again::this_test(name, "inside").output().unwrap();
+    let out = rerun::this_test(name, "inside").output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success() && said.contains("1 passed"), "{said}");
     eprint!("{}", String::from_utf8_lossy(&out.stderr));

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use edge_store::{
-    Class, ObjectKey, ObjectVersion, Opened, Options, OutboxQueue, Store, StoreError, Table, Write,
+    Class, ObjectKey, ObjectVersion, Opened, Options, OutboxQueue, Store, StoreError, Table, WallClock, Write,
 };
 use tempfile::TempDir;
 
@@ -357,4 +357,22 @@ async fn a_full_file_refuses_and_recovers() {
     store.commit(vec![Write::DeleteRows { table: Table::Facts, key1: "big".to_owned() }]).await.unwrap();
     store.checkpoint().await.unwrap();
     assert!(store.size_on_disk().unwrap() < before.min(100_000), "{before} {:?}", store.size_on_disk());
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_is_heard_by_who_owns_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new([1; 16]);
+    options.clock = Some(WallClock::new(|| panic!("a clock of a test")));
+    let store = Store::open(dir.path().join("edgecore.db"), options).unwrap();
+    let ended = store.writer_ended();
+    let write = || Write::Enqueue {
+        queue: OutboxQueue::Node,
+        class: Class::Event,
+        key: "e".to_owned(),
+        body: vec![],
+    };
+    assert!(matches!(store.commit(vec![write()]).await, Err(StoreError::Stopped { .. })));
+    assert_eq!(ended.await.reason, "the thread `edge-store` panicked: a clock of a test");
+    assert!(matches!(store.commit(vec![write()]).await, Err(StoreError::Stopped { .. })));
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use beehive::{Address, AskError, Context, Env, Message, Reply};
 use contract::nodelease::{NodeLeaseMsg, SessionState};
-use contract::{Batch, NodeName, Opened, Report, Skipped};
+use contract::{Batch, DecodedBatch, NodeName, Report, SkippedRow};
 use futures::StreamExt;
 
-use crate::{Bucket, NodeQueue, NodeQueues, is_logged};
+use crate::{Bucket, NodeQueue, NodeQueues, SkippedEvents, is_logged, rows_skipped};
 
 /// 8 writes of one node's reports at once: reports of different objects do not wait for each other.
 const WRITES_AT_ONCE: usize = 8;
@@ -41,7 +41,7 @@ pub struct Delivery {
 
 /// Who sent a report.
 #[derive(Debug, Clone)]
-pub struct Sender {
+pub struct ReportSender {
     /// The node.
     pub node: NodeName,
     /// The session in which it did.
@@ -50,7 +50,7 @@ pub struct Sender {
 
 /// A message's reports, taken apart.
 #[derive(Debug)]
-pub struct Sorted<W> {
+pub struct SortedReports<W> {
     /// What is written, one step after the other; within one side by side.
     pub steps: Vec<Vec<W>>,
     /// The rows of what can never be written, and why not: they are confirmed, so that the node forgets them.
@@ -64,17 +64,21 @@ pub trait ReportWriter: 'static {
 
     /// The event that counts refused reports.
     const REFUSED: &'static str;
+    /// The event that counts reports of a kind that this release does not know.
+    const UNKNOWN: &'static str;
+    /// The event that counts reports that are not what their kind is.
+    const MALFORMED: &'static str;
     /// The event that counts messages that found their node's queue full.
     const TURNED_AWAY: &'static str;
 
     /// Takes the reports of one message apart.
-    fn sort(&self, from: &Sender, reports: Vec<Report>) -> Sorted<Self::Write>;
+    fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<Self::Write>;
 
     /// Makes one write. `state` is what the session is worth right before it. Answers the rows that are confirmed, and why
     /// the node should not have said so, if it should not.
     fn write(
         &self,
-        from: &Sender,
+        from: &ReportSender,
         state: SessionState,
         write: Self::Write,
     ) -> impl Future<Output = (Vec<i64>, Option<&'static str>)>;
@@ -83,13 +87,15 @@ pub trait ReportWriter: 'static {
 /// What is counted of each node, and what it may still do: over all its sessions, so that a new one is no fresh start.
 struct Quota {
     writes: Bucket,
+    /// Messages with rows that were skipped.
+    skipped: u64,
     refused: u64,
     turned_away: u64,
 }
 
 impl Default for Quota {
     fn default() -> Self {
-        Quota { writes: Bucket::new(WRITES.0, WRITES.1), refused: 0, turned_away: 0 }
+        Quota { writes: Bucket::new(WRITES.0, WRITES.1), skipped: 0, refused: 0, turned_away: 0 }
     }
 }
 
@@ -140,15 +146,6 @@ impl<W: ReportWriter> ReportQueues<W> {
     }
 }
 
-/// The rows that this release does not understand. They are confirmed, or the node would send them for ever.
-fn skip(env: &Env, node: &NodeName, skipped: &[Skipped]) -> Vec<i64> {
-    for Skipped { row, reason } in skipped {
-        env.count(reason.event());
-        tracing::warn!(event = reason.event(), %node, row, %reason, "report skipped");
-    }
-    skipped.iter().map(|skipped| skipped.row).collect()
-}
-
 impl<W: ReportWriter> Shared<W> {
     fn with<T>(&self, node: &NodeName, what: impl FnOnce(&mut Quota) -> T) -> T {
         what(self.quotas.borrow_mut().entry(node.clone()).or_default())
@@ -176,6 +173,31 @@ impl<W: ReportWriter> Shared<W> {
         }
     }
 
+    /// The rows that this release does not understand. They are confirmed, or the node would send them for ever; and they cost
+    /// the node what a write would.
+    async fn skip(&self, env: &Env, node: &NodeName, skipped: &[SkippedRow]) -> Vec<i64> {
+        if skipped.is_empty() {
+            return Vec::new();
+        }
+        let times = self.with(node, |quota| {
+            quota.skipped += 1;
+            quota.skipped
+        });
+        let events = SkippedEvents { unknown: W::UNKNOWN, malformed: W::MALFORMED };
+        rows_skipped(env, node, skipped, times, events);
+        self.pay(env, node, skipped.len()).await;
+        skipped.iter().map(|skipped| skipped.row).collect()
+    }
+
+    /// Waits until the node may have so many writes more.
+    async fn pay(&self, env: &Env, node: &NodeName, writes: usize) {
+        let count = u32::try_from(writes).unwrap_or(u32::MAX);
+        let pause = self.with(node, |quota| quota.writes.take_on_credit(count, env.now()));
+        if !pause.is_zero() {
+            env.sleep(pause).await;
+        }
+    }
+
     /// Writes what stands in the node's queue, one delivery after the other.
     async fn work(&self, mut queue: NodeQueue<Delivery>, env: Env) {
         let node = queue.node().clone();
@@ -185,9 +207,9 @@ impl<W: ReportWriter> Shared<W> {
                 continue;
             }
             match reports.open() {
-                Ok(Opened { items, skipped }) => {
-                    let from = Sender { node: node.clone(), session };
-                    let mut confirmed = skip(&env, &node, &skipped);
+                Ok(DecodedBatch { items, skipped }) => {
+                    let from = ReportSender { node: node.clone(), session };
+                    let mut confirmed = self.skip(&env, &node, &skipped).await;
                     confirmed.extend(self.deliver(&from, items, &env).await);
                     reply.send(confirmed);
                 }
@@ -200,19 +222,15 @@ impl<W: ReportWriter> Shared<W> {
     }
 
     /// Answers the rows that are confirmed; what was not written in time comes again.
-    async fn deliver(&self, from: &Sender, mut reports: Vec<Report>, env: &Env) -> Vec<i64> {
+    async fn deliver(&self, from: &ReportSender, mut reports: Vec<Report>, env: &Env) -> Vec<i64> {
         reports.truncate(REPORTS_MAX);
         if matches!(self.state(from).await, SessionState::Ended | SessionState::InDoubt) {
             tracing::debug!(node = %from.node, session = from.session, "reports of an ended session were not written");
             return Vec::new();
         }
-        let Sorted { steps, refused } = self.writer.sort(from, reports);
+        let SortedReports { steps, refused } = self.writer.sort(from, reports);
         let count = steps.iter().map(Vec::len).sum::<usize>() + refused.len();
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let pause = self.with(&from.node, |quota| quota.writes.take_on_credit(count, env.now()));
-        if !pause.is_zero() {
-            env.sleep(pause).await;
-        }
+        self.pay(env, &from.node, count).await;
         let confirmed = RefCell::new(Vec::new());
         for (row, why) in refused {
             self.refused(env, &from.node, why);
@@ -230,7 +248,7 @@ impl<W: ReportWriter> Shared<W> {
         confirmed.into_inner()
     }
 
-    async fn write(&self, from: &Sender, write: W::Write, confirmed: &RefCell<Vec<i64>>, env: &Env) {
+    async fn write(&self, from: &ReportSender, write: W::Write, confirmed: &RefCell<Vec<i64>>, env: &Env) {
         let state = self.state(from).await;
         if matches!(state, SessionState::Ended | SessionState::InDoubt) {
             return;
@@ -243,7 +261,7 @@ impl<W: ReportWriter> Shared<W> {
     }
 
     /// Nothing counts while NodeLease does not answer.
-    async fn state(&self, Sender { node, session }: &Sender) -> SessionState {
+    async fn state(&self, ReportSender { node, session }: &ReportSender) -> SessionState {
         let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session: *session, reply };
         self.lease.ask(SESSION_DEADLINE, ask).await.unwrap_or(SessionState::InDoubt)
     }

@@ -13,9 +13,9 @@ use crate::Limits;
 
 /// What a newcomer finds.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub(crate) enum AdmissionOutcome {
     /// A place, and perhaps one that is closed for it.
-    In {
+    Admitted {
         /// Its number.
         id: u64,
         /// Whose place it has.
@@ -52,13 +52,13 @@ impl Admission {
     }
 
     /// A connection of `address` has come.
-    pub(crate) fn enter(&mut self, address: IpAddr, now: Moment) -> Entry {
+    pub(crate) fn enter(&mut self, address: IpAddr, now: Moment) -> AdmissionOutcome {
         match self.strangers.acquire(address, now) {
             Some((id, instead_of)) => {
                 self.open += 1;
-                Entry::In { id, instead_of }
+                AdmissionOutcome::Admitted { id, instead_of }
             }
-            None => Entry::Full,
+            None => AdmissionOutcome::Full,
         }
     }
 
@@ -118,8 +118,8 @@ mod tests {
 
     fn entered(admission: &mut Admission, address: IpAddr) -> Option<u64> {
         match admission.enter(address, Moment(Duration::from_secs(1))) {
-            Entry::In { id, .. } => Some(id),
-            Entry::Full => None,
+            AdmissionOutcome::Admitted { id, .. } => Some(id),
+            AdmissionOutcome::Full => None,
         }
     }
 
@@ -129,7 +129,9 @@ mod tests {
         assert_eq!((0..9).filter_map(|_| entered(&mut admission, A)).count(), 3);
         assert!(entered(&mut admission, B).is_some());
         // All are taken, and the address with most gives one up.
-        let Entry::In { instead_of, .. } = admission.enter(B, Moment(Duration::from_secs(1))) else {
+        let AdmissionOutcome::Admitted { instead_of, .. } =
+            admission.enter(B, Moment(Duration::from_secs(1)))
+        else {
             panic!("kept out");
         };
         assert_eq!(instead_of, Some(1));

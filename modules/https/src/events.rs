@@ -22,7 +22,7 @@ pub enum Event {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Meter {
+pub(crate) struct Counters {
     accepted: AtomicU64,
     requests: AtomicU64,
     refused: AtomicU64,
@@ -32,7 +32,7 @@ pub(crate) struct Meter {
     panics: AtomicU64,
 }
 
-impl Meter {
+impl Counters {
     pub(crate) fn accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
     }

@@ -17,7 +17,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::body::{self, Body};
 use crate::events::Event;
-use crate::server::Notice;
+use crate::server::EventHandler;
 use crate::{Limits, Peer, Protocol, Stream};
 
 /// An answer.
@@ -43,16 +43,16 @@ impl<H: Handler> Http<H> {
 }
 
 impl<H: Handler> Protocol for Http<H> {
-    async fn serve(&self, stream: Stream, peer: Peer, serving: &crate::server::Serving) {
+    async fn serve(&self, stream: Stream, peer: Peer, context: &crate::server::ServerContext) {
         let served = Rc::new(peer);
         let service = {
             let peer = Rc::clone(&served);
             service_fn(move |request| {
                 let peer = Rc::clone(&peer);
-                async move { Ok::<_, Infallible>(self.answer(request, &peer, serving).await) }
+                async move { Ok::<_, Infallible>(self.answer(request, &peer, context).await) }
             })
         };
-        let Limits { head_within, head_bytes, header_fields, keep_alive, .. } = serving.limits;
+        let Limits { head_within, head_bytes, header_fields, keep_alive, .. } = context.limits;
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(head_within)
@@ -72,7 +72,7 @@ impl<H: Handler> Protocol for Http<H> {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(server = serving.name, %error, "connection broke off");
+            tracing::debug!(server = context.name, %error, "connection broke off");
         }
     }
 }
@@ -82,18 +82,18 @@ impl<H: Handler> Http<H> {
         &self,
         request: Request<Incoming>,
         peer: &Peer,
-        serving: &crate::server::Serving,
+        context: &crate::server::ServerContext,
     ) -> Answer {
-        peer.meter().request();
+        peer.counters().request();
         let answer = self.handler.handle(request, peer);
-        let Some(within) = serving.limits.answer_within else { return answer.await };
-        let (clock, notice): (&Arc<dyn Clock>, &Notice) = (&serving.clock, &serving.notice);
+        let Some(within) = context.limits.answer_within else { return answer.await };
+        let (clock, on_event): (&Arc<dyn Clock>, &EventHandler) = (&context.clock, &context.on_event);
         tokio::select! {
             answer = answer => answer,
             () = clock.sleep(within) => {
-                peer.meter().event(Event::AnswerLate);
-                notice(Event::AnswerLate);
-                tracing::warn!(server = serving.name, seconds = within.as_secs(), "a request was not answered in time");
+                peer.counters().event(Event::AnswerLate);
+                on_event(Event::AnswerLate);
+                tracing::warn!(server = context.name, seconds = within.as_secs(), "a request was not answered in time");
                 let words = format!("no answer within {} s: try again\n", within.as_secs());
                 let mut late = body::sentence(StatusCode::SERVICE_UNAVAILABLE, words);
                 late.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

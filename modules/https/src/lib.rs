@@ -36,6 +36,6 @@ pub use http1::{Answer, Handler, Http, Upgraded};
 pub use limits::{Limits, Rate};
 pub use peer::{Peer, TooMany};
 pub use port::Port;
-pub use server::{Listening, Protocol, Server, Serving};
+pub use server::{Listening, Protocol, Server, ServerContext};
 pub use stream::Stream;
 pub use tls::{ClientCertificates, Tls, TlsError};

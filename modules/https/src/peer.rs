@@ -9,8 +9,8 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Admission, Entry};
-use crate::events::{Event, Meter};
+use crate::admission::{Admission, AdmissionOutcome};
+use crate::events::{Counters, Event};
 use crate::{Counts, Limits};
 
 /// The user has too many connections, or all of them have; the connection stays a stranger's.
@@ -19,26 +19,30 @@ use crate::{Counts, Limits};
 pub struct TooMany;
 
 /// All places of a server.
-pub(crate) struct Places {
-    inside: Mutex<Inside>,
+pub(crate) struct Connections {
+    state: Mutex<State>,
     emptied: Notify,
-    pub(crate) meter: Meter,
+    pub(crate) counters: Counters,
 }
 
-struct Inside {
+struct State {
     admission: Admission,
     /// By number: how a connection is told to end.
     ends: BTreeMap<u64, CancellationToken>,
 }
 
-impl Places {
+impl Connections {
     pub(crate) fn new(limits: &Limits) -> Arc<Self> {
-        let inside = Inside { admission: Admission::new(limits), ends: BTreeMap::new() };
-        Arc::new(Places { inside: Mutex::new(inside), emptied: Notify::new(), meter: Meter::default() })
+        let state = State { admission: Admission::new(limits), ends: BTreeMap::new() };
+        Arc::new(Connections {
+            state: Mutex::new(state),
+            emptied: Notify::new(),
+            counters: Counters::default(),
+        })
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for a connection of `address`, which `end` ends; and whether another was ended for it.
@@ -47,32 +51,32 @@ impl Places {
         address: SocketAddr,
         now: beehive::Moment,
         end: CancellationToken,
-    ) -> Result<(Place, bool), Event> {
-        let mut inside = self.inside();
-        match inside.admission.enter(address.ip(), now) {
-            Entry::Full => Err(Event::Refused),
-            Entry::In { id, instead_of } => {
-                let displaced = instead_of.and_then(|id| inside.ends.remove(&id));
+    ) -> Result<(ConnectionPermit, bool), Event> {
+        let mut state = self.state();
+        match state.admission.enter(address.ip(), now) {
+            AdmissionOutcome::Full => Err(Event::Refused),
+            AdmissionOutcome::Admitted { id, instead_of } => {
+                let displaced = instead_of.and_then(|id| state.ends.remove(&id));
                 if let Some(displaced) = &displaced {
                     displaced.cancel();
                 }
-                inside.ends.insert(id, end);
-                let place = Place { places: Arc::clone(self), id, user: Mutex::default() };
-                Ok((place, displaced.is_some()))
+                state.ends.insert(id, end);
+                let permit = ConnectionPermit { connections: Arc::clone(self), id, user: Mutex::default() };
+                Ok((permit, displaced.is_some()))
             }
         }
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let inside = self.inside();
-        self.meter.counts(inside.admission.open(), inside.admission.identified())
+        let state = self.state();
+        self.counters.counts(state.admission.open(), state.admission.identified())
     }
 
     /// Completes when no connection is open.
     pub(crate) async fn empty(&self) {
         loop {
             let emptied = self.emptied.notified();
-            if self.inside().admission.open() == 0 {
+            if self.state().admission.open() == 0 {
                 return;
             }
             emptied.await;
@@ -81,20 +85,20 @@ impl Places {
 }
 
 /// A connection's place, until it ends.
-pub(crate) struct Place {
-    places: Arc<Places>,
+pub(crate) struct ConnectionPermit {
+    connections: Arc<Connections>,
     id: u64,
     user: Mutex<Option<String>>,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let user = self.user.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let mut inside = self.places.inside();
-        inside.admission.leave(self.id, user.as_deref());
-        inside.ends.remove(&self.id);
-        if inside.admission.open() == 0 {
-            self.places.emptied.notify_waiters();
+        let mut state = self.connections.state();
+        state.admission.leave(self.id, user.as_deref());
+        state.ends.remove(&self.id);
+        if state.admission.open() == 0 {
+            self.connections.emptied.notify_waiters();
         }
     }
 }
@@ -107,7 +111,7 @@ struct Connected {
     address: SocketAddr,
     port: SocketAddr,
     certificate: Option<CertificateDer<'static>>,
-    place: Place,
+    permit: ConnectionPermit,
     end: CancellationToken,
     stopping: CancellationToken,
 }
@@ -116,11 +120,11 @@ impl Peer {
     pub(crate) fn new(
         (address, port): (SocketAddr, SocketAddr),
         certificate: Option<CertificateDer<'static>>,
-        place: Place,
+        permit: ConnectionPermit,
         end: CancellationToken,
         stopping: CancellationToken,
     ) -> Self {
-        Peer(Arc::new(Connected { address, port, certificate, place, end, stopping }))
+        Peer(Arc::new(Connected { address, port, certificate, permit, end, stopping }))
     }
 
     /// Where it comes from.
@@ -144,12 +148,12 @@ impl Peer {
     /// # Errors
     /// [`TooMany`].
     pub fn identify(&self, user: &str, is_privileged: bool) -> Result<(), TooMany> {
-        let place = &self.0.place;
-        let mut known = place.user.lock().unwrap_or_else(PoisonError::into_inner);
+        let permit = &self.0.permit;
+        let mut known = permit.user.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_some() {
             return Ok(());
         }
-        if !place.places.inside().admission.identify(place.id, user, is_privileged) {
+        if !permit.connections.state().admission.identify(permit.id, user, is_privileged) {
             return Err(TooMany);
         }
         *known = Some(user.to_owned());
@@ -166,7 +170,7 @@ impl Peer {
         self.0.end.clone().cancelled_owned()
     }
 
-    pub(crate) fn meter(&self) -> &Meter {
-        &self.0.place.places.meter
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.0.permit.connections.counters
     }
 }

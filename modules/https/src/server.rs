@@ -17,8 +17,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::events::Event;
-use crate::peer::{Place, Places};
-use crate::stream::{Layer, Watched};
+use crate::peer::{ConnectionPermit, Connections};
+use crate::stream::{MaybeTls, WriteTimeout};
 use crate::{Counts, Limits, Peer, Port, Stream, Tls};
 
 /// 100 ms: the pause after the system had no socket for us.
@@ -33,29 +33,29 @@ const OPENING_MAX: usize = 64;
 /// What is done with a connection. Lives on the server's thread.
 pub trait Protocol: 'static {
     /// Serves one connection to its end. It is dropped when the connection has to end at once.
-    fn serve(&self, stream: Stream, peer: Peer, serving: &Serving) -> impl Future<Output = ()>;
+    fn serve(&self, stream: Stream, peer: Peer, context: &ServerContext) -> impl Future<Output = ()>;
 }
 
-pub(crate) type Notice = Arc<dyn Fn(Event) + Send + Sync>;
+pub(crate) type EventHandler = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// What a server knows that a protocol may need.
-pub struct Serving {
+pub struct ServerContext {
     /// The server's name in the log.
     pub name: &'static str,
     /// Its bounds.
     pub limits: Limits,
     /// Its clock.
     pub clock: Arc<dyn Clock>,
-    pub(crate) notice: Notice,
+    pub(crate) on_event: EventHandler,
     /// When a line about an event was written last.
     said: RefCell<BTreeMap<&'static str, Moment>>,
 }
 
-impl Serving {
+impl ServerContext {
     /// Counts an event and tells the owner; a flood of events makes no flood of lines.
-    fn event(&self, places: &Places, event: Event, what: &'static str) {
-        let count = places.meter.event(event);
-        (self.notice)(event);
+    fn event(&self, connections: &Connections, event: Event, what: &'static str) {
+        let count = connections.counters.event(event);
+        (self.on_event)(event);
         let now = self.clock.now();
         let mut said = self.said.borrow_mut();
         if said.get(what).is_none_or(|at| now.since(*at) >= LINE_EVERY) {
@@ -70,7 +70,7 @@ pub struct Server {
     opening: mpsc::Sender<Opened>,
     /// The port that it was started at, if it was started at one.
     first: Option<Listening>,
-    places: Arc<Places>,
+    connections: Arc<Connections>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
     cut: CancellationToken,
@@ -94,7 +94,7 @@ struct Opened {
 
 impl Server {
     /// Takes connections at `port` on a thread of its own, as the server `name`. Without `tls` it is plain HTTP, for loopback and
-    /// health alone. `protocol` is made there, and `notice` hears there of each [`Event`]. Needs an actix system.
+    /// health alone. `protocol` is made there, and `on_event` hears there of each [`Event`]. Needs an actix system.
     ///
     /// # Errors
     /// When the system has no descriptor left.
@@ -104,10 +104,10 @@ impl Server {
         tls: Option<Tls>,
         limits: Limits,
         clock: Arc<dyn Clock>,
-        notice: impl Fn(Event) + Send + Sync + 'static,
+        on_event: impl Fn(Event) + Send + Sync + 'static,
         protocol: impl FnOnce() -> P + Send + 'static,
     ) -> io::Result<Self> {
-        let mut server = Self::without_port(name, tls, limits, clock, notice, protocol);
+        let mut server = Self::without_port(name, tls, limits, clock, on_event, protocol);
         let (opened, listening) = server.open(port.share()?, port.address());
         // The queue is empty yet.
         server.opening.try_send(opened).map_err(|_| io::Error::other("the server has ended"))?;
@@ -122,24 +122,25 @@ impl Server {
         tls: Option<Tls>,
         limits: Limits,
         clock: Arc<dyn Clock>,
-        notice: impl Fn(Event) + Send + Sync + 'static,
+        on_event: impl Fn(Event) + Send + Sync + 'static,
         protocol: impl FnOnce() -> P + Send + 'static,
     ) -> Self {
-        let (places, stop, cut) = (Places::new(&limits), CancellationToken::new(), CancellationToken::new());
+        let (connections, stop, cut) =
+            (Connections::new(&limits), CancellationToken::new(), CancellationToken::new());
         let over = CancellationToken::new();
         let end = over.clone().drop_guard();
         let (opening, opened) = mpsc::channel(OPENING_MAX);
-        let entrance = {
-            let (places, stop, cut) = (Arc::clone(&places), stop.clone(), cut.clone());
-            let (clock, notice): (_, Notice) = (Arc::clone(&clock), Arc::new(notice));
+        let listener = {
+            let (connections, stop, cut) = (Arc::clone(&connections), stop.clone(), cut.clone());
+            let (clock, on_event): (_, EventHandler) = (Arc::clone(&clock), Arc::new(on_event));
             move || {
-                let serving = Serving { name, limits, clock, notice, said: RefCell::default() };
+                let context = ServerContext { name, limits, clock, on_event, said: RefCell::default() };
                 let handshakes = limits.handshakes.map(|rate| RateLimiter::new(rate.per_second, rate.burst));
                 let protocol = protocol();
-                Rc::new(Entrance {
-                    serving,
+                Rc::new(Listener {
+                    context,
                     tls,
-                    places,
+                    connections,
                     protocol,
                     handshakes: RefCell::new(handshakes),
                     stop,
@@ -152,10 +153,10 @@ impl Server {
             actix_rt::spawn(async move {
                 // Its end is also seen when it panics: the guard goes with the task.
                 let _end = end;
-                entrance().run(opened).await;
+                listener().run(opened).await;
             });
         });
-        Server { opening, first: None, places, clock, stop, cut, over, thread }
+        Server { opening, first: None, connections, clock, stop, cut, over, thread }
     }
 
     fn open(&self, listener: std::net::TcpListener, address: SocketAddr) -> (Opened, Listening) {
@@ -178,7 +179,7 @@ impl Server {
 
     /// Its counters and open connections.
     pub fn counts(&self) -> Counts {
-        self.places.counts()
+        self.connections.counts()
     }
 
     /// Completes when it has ended; without having been told to, that is a fault of its own.
@@ -223,17 +224,17 @@ struct Side<'a> {
 }
 
 /// What all connections of a server share.
-struct Entrance<P> {
-    serving: Serving,
+struct Listener<P> {
+    context: ServerContext,
     tls: Option<Tls>,
-    places: Arc<Places>,
+    connections: Arc<Connections>,
     protocol: P,
     handshakes: RefCell<Option<RateLimiter<std::net::IpAddr>>>,
     stop: CancellationToken,
     cut: CancellationToken,
 }
 
-impl<P: Protocol> Entrance<P> {
+impl<P: Protocol> Listener<P> {
     /// Listens at what is opened, until it is told to stop or a port fails.
     async fn run(self: Rc<Self>, mut opened: mpsc::Receiver<Opened>) {
         let mut ports = JoinSet::new();
@@ -243,13 +244,13 @@ impl<P: Protocol> Entrance<P> {
                 () = self.stop.cancelled() => break,
                 Some(ended) = ports.join_next() => {
                     if ended.is_err() {
-                        break tracing::error!(server = self.serving.name, "what listens at a port failed");
+                        break tracing::error!(server = self.context.name, "what listens at a port failed");
                     }
                 }
                 Some(Opened { listener, address, close }) = opened.recv() => match TcpListener::from_std(listener) {
                     Ok(listener) => drop(ports.spawn_local(Rc::clone(&self).accept(listener, address, close))),
                     Err(error) => {
-                        break tracing::error!(server = self.serving.name, %address, %error, "the port cannot be listened at");
+                        break tracing::error!(server = self.context.name, %address, %error, "the port cannot be listened at");
                     }
                 },
                 else => break,
@@ -258,7 +259,7 @@ impl<P: Protocol> Entrance<P> {
         self.stop.cancel();
         while ports.join_next().await.is_some() {}
         // Those that were upgraded are not among these tasks.
-        self.places.empty().await;
+        self.connections.empty().await;
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener, port: SocketAddr, close: CancellationToken) {
@@ -272,9 +273,9 @@ impl<P: Protocol> Entrance<P> {
                     Ok((socket, address)) => self.enter(socket, Side { address, port, close: &close }, &mut connections),
                     Err(error) => {
                         // Out of descriptors, most often: others have to end first.
-                        tracing::debug!(server = self.serving.name, %error, "no connection taken");
-                        self.serving.event(&self.places, Event::AcceptFailed, "the system has no socket for a connection");
-                        self.serving.clock.sleep(ACCEPT_PAUSE).await;
+                        tracing::debug!(server = self.context.name, %error, "no connection taken");
+                        self.context.event(&self.connections, Event::AcceptFailed, "the system has no socket for a connection");
+                        self.context.clock.sleep(ACCEPT_PAUSE).await;
                     }
                 }
             }
@@ -287,8 +288,8 @@ impl<P: Protocol> Entrance<P> {
 
     fn joined(&self, ended: Result<(), JoinError>) {
         if ended.is_err_and(|error| error.is_panic()) {
-            self.serving.event(
-                &self.places,
+            self.context.event(
+                &self.connections,
                 Event::Panicked,
                 "a connection's task panicked; the connection has ended",
             );
@@ -298,31 +299,31 @@ impl<P: Protocol> Entrance<P> {
     fn enter(self: &Rc<Self>, socket: TcpStream, side: Side<'_>, connections: &mut JoinSet<()>) {
         let Side { address, port, close } = side;
         let (end, close) = (self.cut.child_token(), close.clone());
-        let place = match self.places.enter(address, self.serving.clock.now(), end.clone()) {
-            Ok((place, displaced)) => {
+        let permit = match self.connections.enter(address, self.context.clock.now(), end.clone()) {
+            Ok((permit, displaced)) => {
                 if displaced {
-                    self.serving.event(
-                        &self.places,
+                    self.context.event(
+                        &self.connections,
                         Event::Displaced,
                         "connections were closed for newer ones",
                     );
                 }
-                place
+                permit
             }
             Err(event) => {
-                return self.serving.event(
-                    &self.places,
+                return self.context.event(
+                    &self.connections,
                     event,
                     "connections were refused: one address holds all it may",
                 );
             }
         };
-        self.places.meter.accepted();
-        let entrance = Rc::clone(self);
+        self.connections.counters.accepted();
+        let listener = Rc::clone(self);
         connections.spawn_local(async move {
             let over = end.clone();
             tokio::select! {
-                () = entrance.connection(socket, (address, port), place, (end, close)) => {}
+                () = listener.connection(socket, (address, port), permit, (end, close)) => {}
                 () = over.cancelled() => {}
             }
         });
@@ -332,17 +333,17 @@ impl<P: Protocol> Entrance<P> {
         &self,
         socket: TcpStream,
         (address, port): (SocketAddr, SocketAddr),
-        place: Place,
+        permit: ConnectionPermit,
         (end, close): (CancellationToken, CancellationToken),
     ) {
-        let Limits { handshake_within, taken_within, .. } = self.serving.limits;
+        let Limits { handshake_within, taken_within, .. } = self.context.limits;
         // An answer's last bytes, or a watch's line, are not to wait for more.
         let _ = socket.set_nodelay(true);
-        let clock = &self.serving.clock;
-        let socket = Watched::new(socket, taken_within, Arc::clone(clock));
+        let clock = &self.context.clock;
+        let socket = WriteTimeout::new(socket, taken_within, Arc::clone(clock));
         let mut certificate = None;
         let stream = match &self.tls {
-            None => Stream(Layer::Plain(socket)),
+            None => Stream(MaybeTls::Plain(socket)),
             Some(tls) => {
                 let handshake = async {
                     self.turn(address).await;
@@ -355,18 +356,18 @@ impl<P: Protocol> Entrance<P> {
                 match shaken {
                     Ok((stream, shown)) => {
                         certificate = shown;
-                        Stream(Layer::Tls(Box::new(stream)))
+                        Stream(MaybeTls::Tls(Box::new(stream)))
                     }
                     Err(reason) => {
-                        self.places.meter.event(Event::HandshakeFailed);
-                        (self.serving.notice)(Event::HandshakeFailed);
-                        return tracing::debug!(server = self.serving.name, %address, reason, "no TLS");
+                        self.connections.counters.event(Event::HandshakeFailed);
+                        (self.context.on_event)(Event::HandshakeFailed);
+                        return tracing::debug!(server = self.context.name, %address, reason, "no TLS");
                     }
                 }
             }
         };
-        let peer = Peer::new((address, port), certificate, place, end, close);
-        self.protocol.serve(stream, peer, &self.serving).await;
+        let peer = Peer::new((address, port), certificate, permit, end, close);
+        self.protocol.serve(stream, peer, &self.context).await;
     }
 
     /// Waits for the turn of an address.
@@ -374,12 +375,12 @@ impl<P: Protocol> Entrance<P> {
         let address = address_prefix(address.ip());
         loop {
             let turn = match self.handshakes.borrow_mut().as_mut() {
-                Some(rates) => rates.take(&address, self.serving.clock.now()),
+                Some(rates) => rates.take(&address, self.context.clock.now()),
                 None => Ok(()),
             };
             match turn {
                 Ok(()) => return,
-                Err(wait) => self.serving.clock.sleep(wait).await,
+                Err(wait) => self.context.clock.sleep(wait).await,
             }
         }
     }

@@ -12,16 +12,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// Fails when the peer takes nothing of a write for as long as it may.
-pub(crate) struct Watched<S> {
+pub(crate) struct WriteTimeout<S> {
     stream: S,
     within: Duration,
     clock: Arc<dyn Clock>,
     due: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl<S> Watched<S> {
+impl<S> WriteTimeout<S> {
     pub(crate) fn new(stream: S, within: Duration, clock: Arc<dyn Clock>) -> Self {
-        Watched { stream, within, clock, due: None }
+        WriteTimeout { stream, within, clock, due: None }
     }
 
     fn watched<T>(&mut self, poll: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -36,7 +36,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -46,7 +46,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watched(poll, cx)
@@ -63,14 +63,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-pub(crate) enum Layer {
-    Plain(Watched<TcpStream>),
+pub(crate) enum MaybeTls {
+    Plain(WriteTimeout<TcpStream>),
     // Boxed: a TLS session is a kilobyte.
-    Tls(Box<TlsStream<Watched<TcpStream>>>),
+    Tls(Box<TlsStream<WriteTimeout<TcpStream>>>),
 }
 
 /// A connection's bytes.
-pub struct Stream(pub(crate) Layer);
+pub struct Stream(pub(crate) MaybeTls);
 
 impl AsyncRead for Stream {
     fn poll_read(
@@ -79,8 +79,8 @@ impl AsyncRead for Stream {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.0 {
-            Layer::Plain(stream) => Pin::new(stream).poll_read(cx, into),
-            Layer::Tls(stream) => Pin::new(stream).poll_read(cx, into),
+            MaybeTls::Plain(stream) => Pin::new(stream).poll_read(cx, into),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_read(cx, into),
         }
     }
 }
@@ -88,22 +88,22 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.0 {
-            Layer::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Layer::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            MaybeTls::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
-            Layer::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Layer::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            MaybeTls::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
-            Layer::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Layer::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            MaybeTls::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

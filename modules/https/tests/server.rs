@@ -95,7 +95,7 @@ impl Handler for Pages {
     }
 }
 
-struct Bench {
+struct Fixture {
     env: Env,
     port: Port,
     pages: Pages,
@@ -103,13 +103,13 @@ struct Bench {
     server: Server,
 }
 
-impl Bench {
+impl Fixture {
     fn start(limits: Limits, tls: Option<Tls>) -> Self {
         let (env, pages) = (Env::real(), Pages::default());
         let port = Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let events = Arc::new(Mutex::new(Vec::new()));
         let server = serve(&env, &port, limits, tls, &pages, &events);
-        Bench { env, port, pages, events, server }
+        Fixture { env, port, pages, events, server }
     }
 
     fn address(&self) -> SocketAddr {
@@ -152,11 +152,11 @@ fn serve(
     pages: &Pages,
     events: &Arc<Mutex<Vec<Event>>>,
 ) -> Server {
-    let (notice, pages) = (notice(events), pages.clone());
-    Server::start("test", port, tls, limits, env.clock(), notice, move || Http::new(pages)).unwrap()
+    let (on_event, pages) = (on_event(events), pages.clone());
+    Server::start("test", port, tls, limits, env.clock(), on_event, move || Http::new(pages)).unwrap()
 }
 
-fn notice(events: &Arc<Mutex<Vec<Event>>>) -> impl Fn(Event) + Send + Sync + 'static {
+fn on_event(events: &Arc<Mutex<Vec<Event>>>) -> impl Fn(Event) + Send + Sync + 'static {
     let events = Arc::clone(events);
     move |event| events.lock().unwrap().push(event)
 }
@@ -173,17 +173,17 @@ async fn from(last: u8, to: SocketAddr) -> TcpStream {
 
 #[actix_rt::test]
 async fn a_panic_of_a_handler_ends_its_connection_and_nothing_else() {
-    let bench = Bench::start(Limits::default(), None);
-    let mut other = TcpStream::connect(bench.address()).await.unwrap();
+    let fixture = Fixture::start(Limits::default(), None);
+    let mut other = TcpStream::connect(fixture.address()).await.unwrap();
     other.write_all(request("/wait", "Connection: close\r\n").as_bytes()).await.unwrap();
-    bench.until("begun", |bench| bench.pages.begun.load(Ordering::SeqCst) == 1).await;
-    assert_eq!(bench.ask("/panic").await, "");
-    bench.until("counted", |bench| bench.server.counts().panics == 1).await;
-    assert_eq!(bench.events.lock().unwrap()[..], [Event::Panicked]);
-    assert!(bench.ask("/").await.ends_with("hello"));
-    bench.pages.release.notify_one();
-    assert!(bench.rest(&mut other).await.ends_with("released"));
-    bench.until("all places are free", |bench| bench.server.counts().open == 0).await;
+    fixture.until("begun", |fixture| fixture.pages.begun.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(fixture.ask("/panic").await, "");
+    fixture.until("counted", |fixture| fixture.server.counts().panics == 1).await;
+    assert_eq!(fixture.events.lock().unwrap()[..], [Event::Panicked]);
+    assert!(fixture.ask("/").await.ends_with("hello"));
+    fixture.pages.release.notify_one();
+    assert!(fixture.rest(&mut other).await.ends_with("released"));
+    fixture.until("all places are free", |fixture| fixture.server.counts().open == 0).await;
 }
 
 #[actix_rt::test]
@@ -192,84 +192,84 @@ async fn whoever_is_slow_in_the_handshake_the_head_or_the_answer_is_ended() {
     let tls = Tls::new(&chain, &key, &ClientCertificates::NotAsked).unwrap();
     drop(authority);
     let limits = Limits { handshake_within: SOON, ..Limits::default() };
-    let bench = Bench::start(limits, Some(tls));
-    let mut silent = TcpStream::connect(bench.address()).await.unwrap();
-    assert!(bench.is_closed(&mut silent).await);
-    assert_eq!(bench.events.lock().unwrap()[..], [Event::HandshakeFailed]);
+    let fixture = Fixture::start(limits, Some(tls));
+    let mut silent = TcpStream::connect(fixture.address()).await.unwrap();
+    assert!(fixture.is_closed(&mut silent).await);
+    assert_eq!(fixture.events.lock().unwrap()[..], [Event::HandshakeFailed]);
 
     let limits = Limits { head_within: SOON, answer_within: Some(SOON), ..Limits::default() };
-    let bench = Bench::start(limits, None);
-    let mut slow = TcpStream::connect(bench.address()).await.unwrap();
+    let fixture = Fixture::start(limits, None);
+    let mut slow = TcpStream::connect(fixture.address()).await.unwrap();
     slow.write_all(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
-    bench.rest(&mut slow).await;
-    let mut idle = TcpStream::connect(bench.address()).await.unwrap();
+    fixture.rest(&mut slow).await;
+    let mut idle = TcpStream::connect(fixture.address()).await.unwrap();
     idle.write_all(request("/", "").as_bytes()).await.unwrap();
-    assert!(bench.rest(&mut idle).await.ends_with("hello"), "answered, and closed when it was idle");
-    let late = bench.ask("/never").await;
+    assert!(fixture.rest(&mut idle).await.ends_with("hello"), "answered, and closed when it was idle");
+    let late = fixture.ask("/never").await;
     assert!(late.starts_with("HTTP/1.1 503") && late.contains("connection: close"), "{late}");
-    assert_eq!(bench.server.counts().answers_late, 1);
+    assert_eq!(fixture.server.counts().answers_late, 1);
     let (short, long) = ("Content-Length: 2\r\n\r\nab", "Content-Length: 9\r\n\r\nabcdefghi");
     for (sent, got) in [
         (short, "ab"),
         (long, "the body is too long"),
         ("Content-Length: 2\r\n\r\na", "the body did not arrive in time"),
     ] {
-        let mut stream = TcpStream::connect(bench.address()).await.unwrap();
+        let mut stream = TcpStream::connect(fixture.address()).await.unwrap();
         let head = format!("POST /body HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{sent}");
         stream.write_all(head.as_bytes()).await.unwrap();
-        let answer = bench.rest(&mut stream).await;
+        let answer = fixture.rest(&mut stream).await;
         assert!(answer.ends_with(got), "{sent:?}: {answer:?}");
     }
 }
 
 #[actix_rt::test]
 async fn a_head_without_an_end_is_refused() {
-    let bench = Bench::start(Limits { head_bytes: 8192, header_fields: 4, ..Limits::default() }, None);
+    let fixture = Fixture::start(Limits { head_bytes: 8192, header_fields: 4, ..Limits::default() }, None);
     for headers in [format!("X: {}\r\n", "a".repeat(20 << 10)), "X: a\r\n".repeat(9)] {
-        let mut stream = TcpStream::connect(bench.address()).await.unwrap();
+        let mut stream = TcpStream::connect(fixture.address()).await.unwrap();
         stream.write_all(request("/", &headers).as_bytes()).await.unwrap();
-        let answer = bench.rest(&mut stream).await;
+        let answer = fixture.rest(&mut stream).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     }
-    assert_eq!(bench.pages.begun.load(Ordering::SeqCst), 0);
+    assert_eq!(fixture.pages.begun.load(Ordering::SeqCst), 0);
 }
 
 #[actix_rt::test]
 async fn a_peer_that_takes_nothing_is_ended() {
-    let bench = Bench::start(Limits { taken_within: SOON, ..Limits::default() }, None);
-    let mut stream = TcpStream::connect(bench.address()).await.unwrap();
+    let fixture = Fixture::start(Limits { taken_within: SOON, ..Limits::default() }, None);
+    let mut stream = TcpStream::connect(fixture.address()).await.unwrap();
     stream.write_all(request("/flood", "").as_bytes()).await.unwrap();
-    bench.until("taken", |bench| bench.server.counts().requests == 1).await;
-    bench.until("ended", |bench| bench.server.counts().open == 0).await;
+    fixture.until("taken", |fixture| fixture.server.counts().requests == 1).await;
+    fixture.until("ended", |fixture| fixture.server.counts().open == 0).await;
 }
 
 #[actix_rt::test]
 async fn an_address_that_floods_takes_no_place_of_another_and_none_of_a_user() {
     let limits =
         Limits { strangers: 8, strangers_per_address: 6, connections_per_user: 2, ..Limits::default() };
-    let bench = Bench::start(limits, None);
-    let mut user = from(9, bench.address()).await;
+    let fixture = Fixture::start(limits, None);
+    let mut user = from(9, fixture.address()).await;
     user.write_all(request("/login", "").as_bytes()).await.unwrap();
-    bench.until("identified", |bench| bench.server.counts().identified == 1).await;
+    fixture.until("identified", |fixture| fixture.server.counts().identified == 1).await;
     let mut flood = Vec::new();
     for _ in 0..40 {
-        flood.push(from(2, bench.address()).await);
+        flood.push(from(2, fixture.address()).await);
     }
-    bench.until("displaced", |bench| bench.server.counts().displaced >= 34).await;
-    bench.until("they have ended", |bench| bench.server.counts().open <= 9).await;
-    assert!(bench.events.lock().unwrap().contains(&Event::Displaced));
+    fixture.until("displaced", |fixture| fixture.server.counts().displaced >= 34).await;
+    fixture.until("they have ended", |fixture| fixture.server.counts().open <= 9).await;
+    assert!(fixture.events.lock().unwrap().contains(&Event::Displaced));
     // The user's connection is there, and another address is served.
     user.write_all(request("/wait", "Connection: close\r\n").as_bytes()).await.unwrap();
-    bench.until("asked", |bench| bench.pages.begun.load(Ordering::SeqCst) == 2).await;
-    bench.pages.release.notify_one();
-    assert!(bench.rest(&mut user).await.ends_with("released"));
-    let mut honest = from(3, bench.address()).await;
+    fixture.until("asked", |fixture| fixture.pages.begun.load(Ordering::SeqCst) == 2).await;
+    fixture.pages.release.notify_one();
+    assert!(fixture.rest(&mut user).await.ends_with("released"));
+    let mut honest = from(3, fixture.address()).await;
     honest.write_all(request("/", "Connection: close\r\n").as_bytes()).await.unwrap();
-    assert!(bench.rest(&mut honest).await.ends_with("hello"));
+    assert!(fixture.rest(&mut honest).await.ends_with("hello"));
     // Two connections of a user, and no third.
     let mut kept = Vec::new();
     for status in ["200", "200", "429"] {
-        let mut stream = from(4, bench.address()).await;
+        let mut stream = from(4, fixture.address()).await;
         stream.write_all(request("/login", "").as_bytes()).await.unwrap();
         let mut head = [0; 12];
         stream.read_exact(&mut head).await.unwrap();
@@ -280,7 +280,7 @@ async fn an_address_that_floods_takes_no_place_of_another_and_none_of_a_user() {
 
 #[actix_rt::test]
 async fn a_server_that_stops_answers_what_is_in_hand_ends_watches_and_frees_its_port() {
-    let Bench { env, port, pages, events, server } = Bench::start(Limits::default(), None);
+    let Fixture { env, port, pages, events, server } = Fixture::start(Limits::default(), None);
     let address = port.address();
     let open = async |path: &str| {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -314,20 +314,20 @@ async fn a_server_that_stops_answers_what_is_in_hand_ends_watches_and_frees_its_
     // The next server at the same port answers who waits in its queue.
     let waiting = open("/").await;
     let server = serve(&env, &port, Limits::default(), None, &pages, &events);
-    let bench = Bench { env, port, pages, events, server };
+    let fixture = Fixture { env, port, pages, events, server };
     let mut waiting = waiting;
     let mut head = [0; 12];
     waiting.read_exact(&mut head).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 200");
-    assert!(bench.ask("/").await.ends_with("hello"));
+    assert!(fixture.ask("/").await.ends_with("hello"));
 }
 
 #[actix_rt::test]
 async fn a_server_that_stops_cuts_what_does_not_end() {
-    let bench = Bench::start(Limits { answer_within: None, ..Limits::default() }, None);
-    let mut hangs = TcpStream::connect(bench.address()).await.unwrap();
+    let fixture = Fixture::start(Limits { answer_within: None, ..Limits::default() }, None);
+    let mut hangs = TcpStream::connect(fixture.address()).await.unwrap();
     hangs.write_all(request("/never", "").as_bytes()).await.unwrap();
-    let mut upgraded = TcpStream::connect(bench.address()).await.unwrap();
+    let mut upgraded = TcpStream::connect(fixture.address()).await.unwrap();
     upgraded
         .write_all(request("/upgrade", "Connection: upgrade\r\nUpgrade: echo\r\n").as_bytes())
         .await
@@ -341,8 +341,8 @@ async fn a_server_that_stops_cuts_what_does_not_end() {
         upgraded.write_u8(*letter).await.unwrap();
         assert_eq!(upgraded.read_u8().await.unwrap(), *letter);
     }
-    assert_eq!(bench.server.counts().open, 2, "an upgraded connection keeps its place");
-    let Bench { env, server, .. } = bench;
+    assert_eq!(fixture.server.counts().open, 2, "an upgraded connection keeps its place");
+    let Fixture { env, server, .. } = fixture;
     let begun = env.now();
     server.stop(SOON).await;
     assert!(env.now().since(begun) < LONG / 2);
@@ -353,9 +353,9 @@ async fn a_server_that_stops_cuts_what_does_not_end() {
 #[actix_rt::test]
 async fn a_server_listens_at_many_ports_and_each_is_closed_alone() {
     let (env, pages) = (Env::real(), Pages::default());
-    let (notice, handler) = (notice(&Arc::default()), pages.clone());
+    let (on_event, handler) = (on_event(&Arc::default()), pages.clone());
     let server =
-        Server::without_port("many", None, Limits::default(), env.clock(), notice, || Http::new(handler));
+        Server::without_port("many", None, Limits::default(), env.clock(), on_event, || Http::new(handler));
     let (mut listening, mut ports) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let port = Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -397,8 +397,8 @@ async fn a_thousand_ports_cost_one_thread_and_little_memory() {
         let line = text.lines().find(|line| line.starts_with(key)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
-    let (env, notice) = (Env::real(), notice(&Arc::default()));
-    let server = Server::without_port("many", None, Limits::default(), env.clock(), notice, || {
+    let (env, on_event) = (Env::real(), on_event(&Arc::default()));
+    let server = Server::without_port("many", None, Limits::default(), env.clock(), on_event, || {
         Http::new(Pages::default())
     });
     let (memory, threads) = (status("VmRSS:"), status("Threads:"));
@@ -427,14 +427,14 @@ async fn port_of(address: SocketAddr) -> String {
 
 #[actix_rt::test]
 async fn a_body_that_fails_is_not_taken_for_a_whole_one() {
-    let bench = Bench::start(Limits::default(), None);
-    let mut stream = TcpStream::connect(bench.address()).await.unwrap();
+    let fixture = Fixture::start(Limits::default(), None);
+    let mut stream = TcpStream::connect(fixture.address()).await.unwrap();
     stream.write_all(request("/broken", "").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"half\r\n") {
-        answer.push(bench.env.timeout(LONG, stream.read_u8()).await.unwrap().unwrap());
+        answer.push(fixture.env.timeout(LONG, stream.read_u8()).await.unwrap().unwrap());
     }
-    bench.pages.release.notify_one();
+    fixture.pages.release.notify_one();
     let _ = stream.read_to_end(&mut answer).await;
     assert!(
         answer.ends_with(b"half\r\n"),
@@ -445,7 +445,7 @@ async fn a_body_that_fails_is_not_taken_for_a_whole_one() {
 
 #[actix_rt::test]
 async fn a_dropped_server_leaves_no_connection_and_no_listener() {
-    let Bench { env, port, server, pages, events } = Bench::start(Limits::default(), None);
+    let Fixture { env, port, server, pages, events } = Fixture::start(Limits::default(), None);
     let mut hangs = TcpStream::connect(port.address()).await.unwrap();
     hangs.write_all(request("/never", "").as_bytes()).await.unwrap();
     let mut upgraded = TcpStream::connect(port.address()).await.unwrap();
@@ -472,9 +472,9 @@ async fn a_dropped_server_leaves_no_connection_and_no_listener() {
 fn certificates() -> (pki::Authority, String, String) {
     let env = Env::real();
     let authority = pki::Authority::create(env.wall(), env.random_id()).unwrap();
-    let reach = pki::Reach { addresses: vec!["127.0.0.1".parse().unwrap()], names: Vec::new() };
+    let alt_names = pki::SubjectAltNames { addresses: vec!["127.0.0.1".parse().unwrap()], names: Vec::new() };
     let day = Duration::from_secs(86_400);
-    let (issued, key) = authority.server(&reach, env.wall(), day, env.random_id()).unwrap();
+    let (issued, key) = authority.server(&alt_names, env.wall(), day, env.random_id()).unwrap();
     (authority, issued.pem, key)
 }
 
@@ -492,26 +492,34 @@ async fn a_clients_certificate_is_shown_to_the_handler_and_a_strangers_is_refuse
     };
     let (good, foreign) = (of(&authority), of(&certificates().0));
     let optional = Tls::new(&chain, &key, &ClientCertificates::Optional(ours.clone())).unwrap();
-    let bench = Bench::start(Limits::default(), Some(optional));
-    assert_eq!(who(&bench, &authority, Some(&good)).await.as_deref(), Some("edge-1"));
-    assert_eq!(who(&bench, &authority, None).await.as_deref(), Some(""));
-    assert_eq!(who(&bench, &authority, Some(&foreign)).await, None);
+    let fixture = Fixture::start(Limits::default(), Some(optional));
+    assert_eq!(who(&fixture, &authority, Some(&good)).await.as_deref(), Some("edge-1"));
+    assert_eq!(who(&fixture, &authority, None).await.as_deref(), Some(""));
+    assert_eq!(who(&fixture, &authority, Some(&foreign)).await, None);
     let required = Tls::also_tls12(&chain, &key, &ClientCertificates::Required(ours.clone())).unwrap();
-    let bench = Bench::start(Limits::default(), Some(required));
-    assert_eq!(who(&bench, &authority, None).await, None);
-    assert_eq!(who(&bench, &authority, Some(&good)).await.as_deref(), Some("edge-1"));
+    let fixture = Fixture::start(Limits::default(), Some(required));
+    assert_eq!(who(&fixture, &authority, None).await, None);
+    assert_eq!(who(&fixture, &authority, Some(&good)).await.as_deref(), Some("edge-1"));
     let checked = |authorities| Tls::new(&chain, &key, &ClientCertificates::Checked(authorities)).unwrap();
     let tls = checked(vec![]);
-    let bench = Bench::start(Limits::default(), Some(tls.clone()));
-    assert_eq!(who(&bench, &authority, Some(&good)).await.as_deref(), Some(""), "no CA is known yet");
+    let fixture = Fixture::start(Limits::default(), Some(tls.clone()));
+    assert_eq!(who(&fixture, &authority, Some(&good)).await.as_deref(), Some(""), "no CA is known yet");
     tls.replace(&checked(ours));
-    assert_eq!(who(&bench, &authority, Some(&good)).await.as_deref(), Some("edge-1"));
-    assert_eq!(who(&bench, &authority, Some(&foreign)).await.as_deref(), Some(""), "a wrong one is as none");
-    assert_eq!(who(&bench, &authority, None).await.as_deref(), Some(""));
+    assert_eq!(who(&fixture, &authority, Some(&good)).await.as_deref(), Some("edge-1"));
+    assert_eq!(
+        who(&fixture, &authority, Some(&foreign)).await.as_deref(),
+        Some(""),
+        "a wrong one is as none"
+    );
+    assert_eq!(who(&fixture, &authority, None).await.as_deref(), Some(""));
 }
 
 /// What `/who` answers over TLS, or `None` when there is no answer.
-async fn who(bench: &Bench, authority: &pki::Authority, shown: Option<&(Vec<u8>, String)>) -> Option<String> {
+async fn who(
+    fixture: &Fixture,
+    authority: &pki::Authority,
+    shown: Option<&(Vec<u8>, String)>,
+) -> Option<String> {
     use rustls_pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.cert_der().to_vec().into()).unwrap();
@@ -528,7 +536,7 @@ async fn who(bench: &Bench, authority: &pki::Authority, shown: Option<&(Vec<u8>,
         None => builder.with_no_client_auth(),
     };
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let tcp = TcpStream::connect(bench.address()).await.unwrap();
+    let tcp = TcpStream::connect(fixture.address()).await.unwrap();
     let stream = connector.connect("127.0.0.1".try_into().unwrap(), tcp).await.ok()?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.ok()?;

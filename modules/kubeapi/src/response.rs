@@ -20,8 +20,8 @@ pub enum Body {
 pub enum Answer {
     /// An object, and warnings for whoever asked.
     Object(StatusCode, Value, Vec<String>),
-    /// Bytes of a media type.
-    Raw(&'static str, Bytes),
+    /// Bytes of a media type, and warnings for whoever asked.
+    Raw(&'static str, Bytes, Vec<String>),
     /// A watch.
     Stream(BoxStream<'static, Bytes>),
 }
@@ -48,7 +48,7 @@ impl Answer {
 pub(crate) fn respond(answer: Result<Answer, ApiError>) -> Response<Body> {
     match answer {
         Ok(Answer::Object(code, object, warnings)) => object_response(code, &object, &warnings),
-        Ok(Answer::Raw(media, bytes)) => of_media(media, Body::Whole(bytes)),
+        Ok(Answer::Raw(media, bytes, warnings)) => warned(of_media(media, Body::Whole(bytes)), &warnings),
         Ok(Answer::Stream(stream)) => of_media("application/json", Body::Stream(stream)),
         Err(error) => error.to_response(),
     }
@@ -67,6 +67,10 @@ fn object_response(code: StatusCode, object: &Value, warnings: &[String]) -> Res
     };
     let mut response = of_media(media, Body::Whole(Bytes::from(bytes)));
     *response.status_mut() = code;
+    warned(response, warnings)
+}
+
+fn warned(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
     for warning in warnings {
         let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {

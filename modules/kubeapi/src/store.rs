@@ -150,6 +150,10 @@ pub trait ReadStore: Send + Sync + 'static {
         let _ = range;
         0
     }
+    /// What is stored under this key is no object that can be read: it is left out of lists. Told at each look.
+    fn unreadable(&self, item: &Item, why: &str) {
+        let _ = (item, why);
+    }
     /// Changes of one resource (in one namespace, or all) after `after`, for as long as the stream is held.
     fn watch(
         &self,

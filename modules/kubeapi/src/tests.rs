@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use crate::testing::{TestServer, pod};
 use crate::*;
 
+mod cluster_scoped;
+mod nesting;
 mod raw;
 mod reads;
-mod registers;
 mod writes;
 
 async fn server() -> TestServer {
@@ -153,6 +154,50 @@ async fn a_bound_pod_goes_gracefully_and_an_unbound_one_at_once() {
     assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 30);
     server.ok(Method::DELETE, &uri, json!({"gracePeriodSeconds": 0})).await;
     assert_eq!(server.refused(Method::GET, &uri, Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_grace_that_no_calendar_has_is_never_a_time_that_is_past() {
+    let server = server().await;
+    for (at, grace) in [300_000_000_000_i64, i64::MAX, 1 << 40].into_iter().enumerate() {
+        for own in [false, true] {
+            let name = format!("p{at}-{own}");
+            let mut bound = pod(&name);
+            bound["spec"]["nodeName"] = json!("n");
+            let mut options = json!({ "gracePeriodSeconds": grace });
+            if own {
+                bound["spec"]["terminationGracePeriodSeconds"] = json!(grace);
+                options = Value::Null;
+            }
+            server.ok(Method::POST, PODS, bound).await;
+            let going = server.ok(Method::DELETE, &format!("{PODS}/{name}"), options).await;
+            let until: jiff::Timestamp =
+                going["metadata"]["deletionTimestamp"].as_str().unwrap().parse().unwrap();
+            assert!(until > jiff::Timestamp::from_second(200_000_000_000).unwrap(), "{until}");
+            let seconds = going["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap();
+            assert!(seconds > 100_000_000_000 && seconds <= grace, "{seconds}");
+        }
+    }
+    server.ok(Method::POST, PODS, pod("odd")).await;
+    for odd in [json!("0"), json!(1.5), json!(3e11), json!(u64::MAX)] {
+        let (code, message) =
+            server.refused(Method::DELETE, &format!("{PODS}/odd"), json!({"gracePeriodSeconds": odd})).await;
+        assert!(code == 400 && message.contains("whole number of seconds"), "{odd}: {code} {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_reference_to_an_owner_names_one() {
+    let server = server().await;
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"});
+    for field in ["apiVersion", "kind", "name", "uid"] {
+        let mut odd = owner.clone();
+        odd[field] = json!("");
+        let map = json!({"metadata": {"name": "a", "ownerReferences": [odd]}});
+        let (code, message) = server.refused(Method::POST, MAPS, map).await;
+        assert!(code == 422 && message.contains(&format!("ownerReferences[0].{field}")), "{message}");
+    }
+    server.ok(Method::POST, MAPS, json!({"metadata": {"name": "a", "ownerReferences": [owner]}})).await;
 }
 
 #[tokio::test]

@@ -2,6 +2,23 @@
 
 use serde_json::{Map, Value};
 
+/// 64 lists and objects around the innermost value: how deep an object may be. What nests 128 deep cannot be read again by
+/// common readers of JSON, and a list, a watch, a patch and `managedFields` put an object into something else.
+pub const DEPTH_MAX: usize = 64;
+
+/// How many lists and objects are around the innermost value; `most` if there are more.
+pub fn depth(value: &Value, most: usize) -> usize {
+    let deepest = |depths: &mut dyn Iterator<Item = usize>| depths.max().unwrap_or_default();
+    match (value, most.checked_sub(1)) {
+        (_, None) => 0,
+        (Value::Object(fields), Some(most)) => {
+            1 + deepest(&mut fields.values().map(|inner| depth(inner, most)))
+        }
+        (Value::Array(items), Some(most)) => 1 + deepest(&mut items.iter().map(|inner| depth(inner, most))),
+        (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_), Some(_)) => 0,
+    }
+}
+
 /// The text at a JSON pointer (RFC 6901).
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()

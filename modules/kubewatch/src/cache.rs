@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use contract::ids::{PODS, REPORTED_ANNOTATION};
+use contract::ids::{NODES, PODS, REPORTED_ANNOTATION};
+use contract::pod_status::NODE_CONDITIONS;
 use contract::{Object, ObjectKey, content_hash};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::{Watched, pod_status};
+use crate::{Unreadable, WatchedKind, pod_status};
 
 /// One object: what is sent, and what is read here.
 pub struct Cached {
@@ -29,6 +30,9 @@ pub struct Cached {
 pub struct Cache {
     /// The objects.
     pub objects: BTreeMap<ObjectKey, Cached>,
+    /// Objects that are there and could not be read, and why. Of one whose last version could be read, and which is the same
+    /// object still, that version stays in `objects`: nodes go on with it. Of any other there is none, as if it were not there.
+    pub unreadable: BTreeMap<ObjectKey, String>,
     /// Whether the first list is complete.
     pub listed: bool,
     /// While a list runs: what it named so far.
@@ -36,17 +40,17 @@ pub struct Cache {
     /// What moved since somebody asked; `None` while nobody ever did.
     moved: Option<BTreeSet<ObjectKey>>,
     /// Whether the reader knows that something moved, and has not looked yet.
-    nudged: bool,
+    is_notified: bool,
 }
 
 /// A cache that its watch fills.
-pub type Shared = Rc<RefCell<Cache>>;
+pub type SharedCache = Rc<RefCell<Cache>>;
 
 impl Cache {
     /// What came, changed or went since the last call, and at the first call everything that is there. One reader per
     /// cache: what one was told is not told again.
     pub fn take_moved(&mut self) -> BTreeSet<ObjectKey> {
-        self.nudged = false;
+        self.is_notified = false;
         match self.moved.replace(BTreeSet::new()) {
             Some(moved) => moved,
             None => self.objects.keys().cloned().collect(),
@@ -55,19 +59,44 @@ impl Cache {
 
     /// Takes one event in. Answers whether the reader is to be told to look: once, until it does, however much moves, and
     /// not while the first list runs.
-    pub(crate) fn hear(&mut self, what: &Watched, event: Event<DynamicObject>) -> bool {
+    pub(crate) fn apply(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> bool {
         let was_listed = self.listed;
         let moved = self.take(what, event);
         let is_first = self.listed && !was_listed;
+        self.nudge(moved, is_first)
+    }
+
+    /// Takes in that an object is there and could not be read. Answers its key if that is new, and whether the reader is to be
+    /// told to look.
+    pub(crate) fn apply_unreadable(
+        &mut self,
+        what: &WatchedKind,
+        unreadable: &Unreadable,
+    ) -> (Option<ObjectKey>, bool) {
+        let metadata = &unreadable.metadata;
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        let key = ObjectKey::new(what.group_resource, namespace, metadata.name.clone().unwrap_or_default());
+        if let Some(listing) = &mut self.listing {
+            listing.insert(key.clone());
+        }
+        let before = self.objects.get(&key).map(|cached| cached.object.uid.as_str());
+        let is_another = before.is_some_and(|before| metadata.uid.as_deref() != Some(before));
+        let moved = is_another && self.remove(&key);
+        let is_news =
+            self.unreadable.insert(key.clone(), unreadable.why.clone()).as_ref() != Some(&unreadable.why);
+        (is_news.then_some(key), self.nudge(moved, false))
+    }
+
+    fn nudge(&mut self, moved: bool, is_first: bool) -> bool {
         if !self.listed || !moved {
             return false;
         }
-        let was_nudged = std::mem::replace(&mut self.nudged, true);
-        is_first || !was_nudged
+        let was_notified = std::mem::replace(&mut self.is_notified, true);
+        is_first || !was_notified
     }
 
     /// Answers whether anything that matters to nodes moved.
-    fn take(&mut self, what: &Watched, event: Event<DynamicObject>) -> bool {
+    fn take(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> bool {
         match event {
             Event::Init => {
                 self.listing = Some(BTreeSet::new());
@@ -102,10 +131,12 @@ impl Cache {
         for key in &gone {
             self.remove(key);
         }
+        self.unreadable.retain(|key, _| named.contains(key));
         is_first || !gone.is_empty()
     }
 
     fn remove(&mut self, key: &ObjectKey) -> bool {
+        self.unreadable.remove(key);
         let was_there = self.objects.remove(key).is_some();
         if was_there {
             self.note(key);
@@ -121,9 +152,10 @@ impl Cache {
 
     /// Takes an object in, unless what nodes are to see of it is the same as before. A report of its own node moves it, too,
     /// because it goes with the pod, but keeps its version.
-    fn put(&mut self, what: &Watched, object: DynamicObject) -> Option<(ObjectKey, bool)> {
+    fn put(&mut self, what: &WatchedKind, object: DynamicObject) -> Option<(ObjectKey, bool)> {
         let trimmed = trim(what, object)?;
         let key = trimmed.key.clone();
+        self.unreadable.remove(&key);
         let same = |cached: &Cached| cached.value == trimmed.value && cached.status == trimmed.status;
         if self.objects.get(&key).is_some_and(same) {
             return Some((key, false));
@@ -149,7 +181,7 @@ struct Trimmed {
 /// What nodes are to see of an object: without managedFields, without the mark of a report, without the status that a node
 /// reported itself, and without the resourceVersion, which moves with them. Whatever a spec says stays, and so does the
 /// generation, which moves with the spec.
-fn trim(what: &Watched, mut object: DynamicObject) -> Option<Trimmed> {
+fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     object.metadata.managed_fields = None;
     let mut mark = None;
     if let Some(annotations) = &mut object.metadata.annotations {
@@ -165,21 +197,41 @@ fn trim(what: &Watched, mut object: DynamicObject) -> Option<Trimmed> {
     let uid = object.metadata.uid.clone().unwrap_or_default();
     let mut value = serde_json::to_value(&object).ok()?;
     let fields = value.as_object_mut()?;
-    let status = fields.remove("status").filter(|_| what.group_resource == PODS).map(|status| {
-        let parts = pod_status::parts(&status, mark.as_deref(), &uid);
-        if !parts.of_others.is_empty() {
-            fields.insert("status".to_owned(), Value::Object(parts.of_others));
+    let status = match (what.group_resource, fields.remove("status")) {
+        (PODS, Some(status)) => {
+            let parts = pod_status::parts(&status, mark.as_deref(), &uid);
+            if !parts.of_others.is_empty() {
+                fields.insert("status".to_owned(), Value::Object(parts.of_others));
+            }
+            Some(parts.sent)
         }
-        parts.sent
-    });
+        (NODES, Some(status)) => {
+            fields.extend(unheard(&status).map(|status| ("status".to_owned(), status)));
+            None
+        }
+        _ => None,
+    };
     fields.insert("apiVersion".to_owned(), Value::from(what.api_version()));
     fields.insert("kind".to_owned(), Value::from(what.kind));
     let status = status.filter(|status| !status.is_empty());
     Some(Trimmed { key, resource_version, value, status })
 }
 
+/// Of a Node's status what others wrote over its own conditions while they heard nothing of it (Kubernetes: the node lifecycle
+/// controller's `Unknown`, which no node says of itself) and when: the node has to hear of it, and to report again.
+fn unheard(status: &Value) -> Option<Value> {
+    let conditions = status["conditions"].as_array()?.iter().filter(|one| one["status"] == "Unknown");
+    let unknown: Vec<Value> = conditions
+        .filter(|one| one["type"].as_str().is_some_and(|kind| NODE_CONDITIONS.contains(&kind)))
+        .map(|one| {
+            json!({ "type": one["type"], "status": "Unknown", "lastTransitionTime": one["lastTransitionTime"] })
+        })
+        .collect();
+    (!unknown.is_empty()).then(|| json!({ "conditions": unknown }))
+}
+
 /// The same, as it goes to nodes.
-pub(crate) fn sent(what: &Watched, object: DynamicObject) -> Option<Object> {
+pub(crate) fn sent(what: &WatchedKind, object: DynamicObject) -> Option<Object> {
     to_send(&trim(what, object)?)
 }
 
@@ -199,9 +251,8 @@ fn to_send(trimmed: &Trimmed) -> Option<Object> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
-    const POD: Watched = Watched::core("pods", "Pod");
+    const POD: WatchedKind = WatchedKind::core("pods", "Pod");
 
     fn pod(version: &str, image: &str, phase: &str) -> DynamicObject {
         named("p", version, image, phase)
@@ -245,26 +296,56 @@ mod tests {
     }
 
     #[test]
+    fn a_node_is_told_that_it_was_called_unknown_and_nothing_else_of_its_status() {
+        const NODE: WatchedKind = WatchedKind::core("nodes", "Node");
+        let mut cache = Cache::default();
+        let mut take = |version: &str, ready: &str, since: &str| {
+            let node: DynamicObject = serde_json::from_value(json!({
+                "metadata": { "name": "n", "uid": "u", "resourceVersion": version },
+                "status": { "conditions": [
+                    { "type": "Ready", "status": ready, "lastTransitionTime": since, "reason": "r" },
+                    { "type": "kubehive.io/Synced", "status": "Unknown" },
+                ]},
+            }))
+            .unwrap();
+            cache.take(&NODE, Event::Apply(node));
+            let object = &cache.objects[&ObjectKey::new("nodes", "", "n")].object;
+            let sent: Value = serde_json::from_slice(&object.json).unwrap();
+            (object.content_hash.clone(), sent["status"].clone())
+        };
+        let (ready, status) = take("1", "True", "t1");
+        assert_eq!(status, Value::Null);
+        let (unknown, status) = take("2", "Unknown", "t2");
+        let told = json!([{ "type": "Ready", "status": "Unknown", "lastTransitionTime": "t2" }]);
+        assert_eq!(status, json!({ "conditions": told }));
+        let (again, _) = take("3", "Unknown", "t3");
+        assert!(unknown != ready && again != unknown, "called so again is news");
+        assert_eq!(take("4", "True", "t4").0, ready);
+    }
+
+    #[test]
     fn an_end_makes_a_new_version_unless_the_node_reported_it() {
         let mut cache = Cache::default();
+        let fingerprint = |phase| contract::pod_status::fingerprint(&json!({ "phase": phase }));
+        let mark = |phase| format!("1.1/u/{}", fingerprint(phase));
         let with = |version: &str, phase: &str, mark: &str| {
             let mut pod = pod(version, "a", phase);
             pod.metadata.annotations = Some([(REPORTED_ANNOTATION.to_owned(), mark.to_owned())].into());
             Event::Apply(pod)
         };
-        cache.take(&POD, with("1", "Running", "1.1/u"));
+        cache.take(&POD, with("1", "Running", &mark("Running")));
         let running = version(&cache).to_owned();
-        cache.take(&POD, with("2", "Succeeded", "1.2/u/Succeeded"));
+        cache.take(&POD, with("2", "Succeeded", &format!("{}/Succeeded", mark("Succeeded"))));
         assert_eq!(version(&cache), running);
         assert_eq!(sent(&cache)["status"]["phase"], "Succeeded");
-        cache.take(&POD, with("3", "Failed", "1.1/u"));
+        cache.take(&POD, with("3", "Failed", &mark("Failed")));
         assert_ne!(version(&cache), running);
         assert_eq!(sent(&cache)["status"]["phase"], "Failed");
     }
 
     #[test]
     fn the_status_of_what_is_no_pod_is_not_sent() {
-        const NODE: Watched = Watched::core("nodes", "Node");
+        const NODE: WatchedKind = WatchedKind::core("nodes", "Node");
         let mut cache = Cache::default();
         assert!(cache.take(&NODE, Event::Apply(pod("1", "a", "Pending"))));
         assert!(!cache.take(&NODE, Event::Apply(pod("2", "a", "Running"))));
@@ -296,8 +377,13 @@ mod tests {
         }
         fresh.take(&POD, Event::Init);
         let mut later = pod("9", "b", "Failed");
-        later.metadata.annotations =
-            Some([(REPORTED_ANNOTATION.to_owned(), "7.7/u/Failed".to_owned())].into());
+        later.metadata.annotations = Some(
+            [(
+                REPORTED_ANNOTATION.to_owned(),
+                format!("7.7/u/{}/Failed", contract::pod_status::fingerprint(&json!({ "phase": "Failed" }))),
+            )]
+            .into(),
+        );
         later.metadata.managed_fields = Some(Vec::new());
         fresh.take(&POD, Event::InitApply(later));
         assert_eq!(version(&old), version(&fresh));
@@ -316,6 +402,41 @@ mod tests {
         assert_eq!(cache.objects.len(), 1, "kept until the list is complete");
         assert!(cache.take(&POD, Event::InitDone));
         assert!(cache.listed && cache.objects.is_empty());
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_named_and_its_last_version_is_kept_while_it_is_the_same_object() {
+        let mut cache = Cache::default();
+        let unreadable = |name: &str, uid: &str| Unreadable {
+            metadata: Box::new(
+                serde_json::from_value(json!({ "namespace": "d", "name": name, "uid": uid })).unwrap(),
+            ),
+            why: "it is odd".to_owned(),
+        };
+        cache.take(&POD, Event::Init);
+        cache.take(&POD, Event::InitApply(named("p", "1", "a", "Pending")));
+        let fresh = cache.apply_unreadable(&POD, &unreadable("new", "u"));
+        assert_eq!(fresh, (Some(key("new")), false));
+        cache.take(&POD, Event::InitApply(named("q", "1", "a", "Pending")));
+        assert!(cache.apply(&POD, Event::InitDone), "the list is complete, whatever is odd in it");
+        assert_eq!(cache.objects.keys().cloned().collect::<Vec<_>>(), [key("p"), key("q")]);
+        cache.take_moved();
+
+        assert_eq!(cache.apply_unreadable(&POD, &unreadable("p", "u")), (Some(key("p")), false));
+        assert_eq!(cache.apply_unreadable(&POD, &unreadable("p", "u")), (None, false), "it is said once");
+        assert!(cache.objects.contains_key(&key("p")), "the version before is kept");
+        cache.take(&POD, Event::Init);
+        cache.apply_unreadable(&POD, &unreadable("p", "u"));
+        cache.apply_unreadable(&POD, &unreadable("q", "another"));
+        assert!(!cache.apply(&POD, Event::InitDone) && cache.take_moved() == BTreeSet::from([key("q")]));
+        assert_eq!(cache.objects.keys().cloned().collect::<Vec<_>>(), [key("p")], "q is another object now");
+        assert_eq!(cache.unreadable.keys().cloned().collect::<Vec<_>>(), [key("p"), key("q")]);
+
+        assert!(cache.apply(&POD, Event::Apply(named("p", "5", "b", "Pending"))));
+        assert!(
+            cache.apply(&POD, Event::Delete(named("q", "6", "b", "Pending"))) || cache.unreadable.is_empty()
+        );
+        assert!(cache.unreadable.is_empty(), "what can be read again, or is gone, is forgotten");
     }
 
     #[test]
@@ -344,15 +465,15 @@ mod tests {
     #[test]
     fn the_reader_is_told_once_until_it_looks() {
         let mut cache = Cache::default();
-        assert!(!cache.hear(&POD, Event::Init));
-        assert!(!cache.hear(&POD, Event::InitApply(pod("1", "a", "Pending"))), "the list is not complete");
-        assert!(cache.hear(&POD, Event::InitDone));
-        assert!(!cache.hear(&POD, Event::Apply(named("q", "2", "a", "Pending"))), "it knows");
+        assert!(!cache.apply(&POD, Event::Init));
+        assert!(!cache.apply(&POD, Event::InitApply(pod("1", "a", "Pending"))), "the list is not complete");
+        assert!(cache.apply(&POD, Event::InitDone));
+        assert!(!cache.apply(&POD, Event::Apply(named("q", "2", "a", "Pending"))), "it knows");
         cache.take_moved();
-        assert!(!cache.hear(&POD, Event::Apply(named("q", "3", "a", "Pending"))), "nothing that nodes see");
-        assert!(cache.hear(&POD, Event::Delete(named("q", "4", "a", "Running"))));
-        assert!(!cache.hear(&POD, Event::Delete(pod("5", "a", "Running"))), "it knows");
+        assert!(!cache.apply(&POD, Event::Apply(named("q", "3", "a", "Pending"))), "nothing that nodes see");
+        assert!(cache.apply(&POD, Event::Delete(named("q", "4", "a", "Running"))));
+        assert!(!cache.apply(&POD, Event::Delete(pod("5", "a", "Running"))), "it knows");
         assert_eq!(cache.take_moved().len(), 2);
-        assert!(cache.hear(&POD, Event::Apply(pod("6", "a", "Pending"))));
+        assert!(cache.apply(&POD, Event::Apply(pod("6", "a", "Pending"))));
     }
 }

@@ -15,6 +15,12 @@ pub(crate) fn object_watch_interrupted(env: &Env, key: &ObjectKey, reason: &str)
     tracing::warn!(%key, reason, "watch interrupted");
 }
 
+/// An object is there and cannot be read: it is not sent to nodes. Once until that changes.
+pub(crate) fn object_unreadable(env: &Env, key: &ObjectKey, why: &str) {
+    env.count("kubewatch_object_unreadable");
+    tracing::warn!(%key, why, "not sent: the object cannot be read; a node that holds its last version keeps that");
+}
+
 /// An object may not be read; once until it could be.
 pub(crate) fn object_forbidden(env: &Env, key: &ObjectKey, reason: &str, cure: &str) {
     env.count("kubewatch_object_forbidden");

@@ -5,6 +5,9 @@
 //! pod. An object's version is computed from what is left, so that every CloudCore comes to the same one, whatever
 //! it has seen of the object's history: a node that another CloudCore takes over costs by the difference, and so does a
 //! CloudCore that restarts. Its resourceVersion could not do that.
+//!
+//! An object that cannot be read - it is nested too deep, or its metadata is of a wrong type - is skipped, named and counted
+//! alone: the rest of its list and of its watch goes on. See [`Cache::unreadable`] for what becomes of its last version.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod cache;
@@ -15,15 +18,17 @@ mod node_index;
 mod object_watches;
 mod pod_status;
 mod publisher;
-mod reading;
+mod read_as;
+mod watched_object;
 
-pub use cache::{Cache, Cached, Shared};
+pub use cache::{Cache, Cached, SharedCache};
 pub use interruption::Interruptions;
 pub use last_sent::{DesiredObjects, LastSent};
 pub use node_index::{NodeIndex, Placement};
-pub use object_watches::{Known, NEEDS_MAX, ObjectWatches, WATCHES_MAX};
+pub use object_watches::{NEEDS_MAX, ObjectWatches, Presence, WATCHES_MAX};
 pub use publisher::Publisher;
-pub use reading::{Reading, ReadingError};
+pub use read_as::{ReadAs, ReadAsError};
+pub use watched_object::{DEPTH_MAX, Unreadable, WatchedMetadata, WatchedObject};
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,7 +41,7 @@ use kube::runtime::watcher::Event;
 
 /// Which objects are watched.
 #[derive(Debug, Clone, Copy)]
-pub struct Watched {
+pub struct WatchedKind {
     /// The GroupResource, as in [`contract::ids`].
     pub group_resource: &'static str,
     /// The API group; empty for the core group.
@@ -49,10 +54,10 @@ pub struct Watched {
     pub kind: &'static str,
 }
 
-impl Watched {
+impl WatchedKind {
     /// Objects of the core group.
     pub const fn core(plural: &'static str, kind: &'static str) -> Self {
-        Watched { group_resource: plural, group: "", version: "v1", plural, kind }
+        WatchedKind { group_resource: plural, group: "", version: "v1", plural, kind }
     }
 
     fn api_version(&self) -> String {
@@ -79,21 +84,21 @@ impl Watched {
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(8);
 
-/// Watches `what` in all namespaces, as far as the field selector takes it, into a cache, and tells the actor what `nudge` makes when something moved
+/// Watches `what` in all namespaces, as far as the field selector takes it, into a cache, and tells the actor what `notify_change` makes when something moved
 /// since it called [`Cache::take_moved`].
 ///
 /// A watch that breaks off is an interruption until a new list is complete. It is not taken up where it broke off: only a
 /// list says that nothing was missed.
 pub fn watch<M: Message>(
     client: &kube::Client,
-    what: Watched,
+    what: WatchedKind,
     selector: Option<&'static str>,
     interruptions: &Interruptions,
     cx: &Context<M>,
-    nudge: fn() -> M,
-) -> Shared {
-    let shared = Shared::default();
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &what.api_resource());
+    notify_change: fn() -> M,
+) -> SharedCache {
+    let shared = SharedCache::default();
+    let api: Api<WatchedObject> = Api::all_with(client.clone(), &what.api_resource());
     let cache = Rc::clone(&shared);
     let (myself, env, interruptions) = (cx.myself(), cx.env().clone(), interruptions.clone());
     cx.spawn(async move {
@@ -111,19 +116,41 @@ pub fn watch<M: Message>(
                     }
                 };
                 let is_whole = matches!(event, Event::InitDone);
-                let is_due = cache.borrow_mut().hear(&what, event);
+                let is_due = match readable(event) {
+                    Ok(event) => cache.borrow_mut().apply(&what, event),
+                    Err(unreadable) => {
+                        let (news, is_due) = cache.borrow_mut().apply_unreadable(&what, &unreadable);
+                        if let Some(key) = news {
+                            events::object_unreadable(&env, &key, &unreadable.why);
+                        }
+                        is_due
+                    }
+                };
                 // A full mailbox is full of other things: the watch waits with it. It refuses while the daemon ends.
                 if is_due {
-                    let _ = myself.tell(nudge()).await;
+                    let _ = myself.tell(notify_change()).await;
                 }
                 if is_whole {
                     (interruption, pause) = (None, AGAIN_AFTER);
                 }
             }
-            interruption.get_or_insert_with(|| interruptions.begin());
+            interruption.get_or_insert_with(|| interruptions.begin(what.group_resource, env.now()));
             env.sleep(env.jitter(pause)).await;
             pause = (2 * pause).min(AGAIN_MAX);
         }
     });
     shared
+}
+
+/// The event of an object that could be read. Of one that was deleted no more than its name is needed.
+fn readable(event: Event<WatchedObject>) -> Result<Event<DynamicObject>, Unreadable> {
+    Ok(match event {
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+        Event::InitApply(object) => Event::InitApply(object.into_read()?),
+        Event::Apply(object) => Event::Apply(object.into_read()?),
+        Event::Delete(object) => Event::Delete(object.into_read().unwrap_or_else(|unreadable| {
+            DynamicObject { types: None, metadata: *unreadable.metadata, data: serde_json::Value::Null }
+        })),
+    })
 }

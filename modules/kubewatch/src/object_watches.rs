@@ -18,7 +18,7 @@ use futures::future::{AbortHandle, Abortable, LocalBoxFuture};
 use kube::Client;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::{Reading, Watched, events};
+use crate::{ReadAs, WatchedKind, events};
 
 /// 10,000 objects at once. What is beyond waits until others are needed no more.
 pub const NEEDS_MAX: usize = 10_000;
@@ -30,7 +30,7 @@ const LISTS_AT_ONCE: usize = 32;
 
 /// What is known of an object that somebody needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
+pub enum Presence {
     /// The API server has not answered yet.
     Unknown,
     /// It is not there, or may not be read.
@@ -43,10 +43,12 @@ pub enum Known {
 struct Entry {
     /// Nodes that need it, for whoever reads as one of them. Never empty.
     readers: Vec<NodeName>,
-    known: Known,
+    presence: Presence,
     /// Whether what is known is as the API server has it: its watch has listed and did not break off since.
     is_whole: bool,
     object: Option<Arc<Object>>,
+    /// Why it could not be read the last time.
+    unreadable: Option<String>,
     /// Ends a pause after a refusal: there are other nodes to read as.
     again: Rc<Notify>,
     /// None while it waits for room, and none for a name that nothing can have.
@@ -60,21 +62,21 @@ struct State {
     parked: BTreeSet<ObjectKey>,
     running: usize,
     moved: BTreeSet<ObjectKey>,
-    nudged: bool,
+    is_notified: bool,
 }
 
-type Nudge = Box<dyn Fn() -> LocalBoxFuture<'static, ()>>;
+type NotifyChange = Box<dyn Fn() -> LocalBoxFuture<'static, ()>>;
 
 /// What the tasks share.
 struct Reflectors {
     client: Client,
-    reading: Reading,
+    read_as: ReadAs,
     env: Env,
-    kinds: Vec<Watched>,
+    kinds: Vec<WatchedKind>,
     held: RefCell<State>,
     lists: Semaphore,
     watches: Semaphore,
-    nudge: Nudge,
+    notify_change: NotifyChange,
 }
 
 /// The watches of what is needed. They end with it.
@@ -84,44 +86,44 @@ pub struct ObjectWatches {
 }
 
 impl ObjectWatches {
-    /// None yet, of objects of these kinds. The actor is told what `nudge` makes when something is answered or moves, once
+    /// None yet, of objects of these kinds. The actor is told what `notify_change` makes when something is answered or moves, once
     /// until it calls [`ObjectWatches::take_moved`].
     pub fn new<M: Message>(
         client: &Client,
-        reading: Reading,
-        kinds: &[Watched],
+        read_as: ReadAs,
+        kinds: &[WatchedKind],
         cx: &Context<M>,
-        nudge: fn() -> M,
+        notify_change: fn() -> M,
     ) -> ObjectWatches {
         let myself = cx.myself();
-        let nudge: Nudge = Box::new(move || {
+        let notify_change: NotifyChange = Box::new(move || {
             let myself = myself.clone();
             // A full mailbox is full of other things: the watch waits with it. It refuses while the daemon ends.
             async move {
-                let _ = myself.tell(nudge()).await;
+                let _ = myself.tell(notify_change()).await;
             }
             .boxed_local()
         });
-        ObjectWatches::with(client, reading, kinds, cx.env(), nudge, (NEEDS_MAX, WATCHES_MAX))
+        ObjectWatches::with(client, read_as, kinds, cx.env(), notify_change, (NEEDS_MAX, WATCHES_MAX))
     }
 
     fn with(
         client: &Client,
-        reading: Reading,
-        kinds: &[Watched],
+        read_as: ReadAs,
+        kinds: &[WatchedKind],
         env: &Env,
-        nudge: Nudge,
+        notify_change: NotifyChange,
         (most, watches): (usize, usize),
     ) -> ObjectWatches {
         let reflectors = Reflectors {
             client: client.clone(),
-            reading,
+            read_as,
             env: env.clone(),
             kinds: kinds.to_vec(),
             held: RefCell::default(),
             lists: Semaphore::new(LISTS_AT_ONCE),
             watches: Semaphore::new(watches),
-            nudge,
+            notify_change,
         };
         ObjectWatches { reflectors: Rc::new(reflectors), most }
     }
@@ -139,9 +141,10 @@ impl ObjectWatches {
         } else {
             let entry = Entry {
                 readers,
-                known: Known::Unknown,
+                presence: Presence::Unknown,
                 is_whole: false,
                 object: None,
+                unreadable: None,
                 again: Rc::new(Notify::new()),
                 task: None,
             };
@@ -156,13 +159,13 @@ impl ObjectWatches {
         // A pod may name anything; what is no name nothing has, and in a selector it would say something else.
         let is_name = is_dns1123_subdomain(&key.name) && is_dns1123_subdomain(&key.namespace);
         let Some(what) = what.filter(|_| is_name) else {
-            (entry.known, entry.is_whole) = (Known::Absent, true);
+            (entry.presence, entry.is_whole) = (Presence::Absent, true);
             held.moved.insert(key.clone());
             return;
         };
         if held.running >= self.most {
             events::too_many_objects(&self.reflectors.env, key, self.most);
-            (entry.known, entry.is_whole) = (Known::Absent, true);
+            (entry.presence, entry.is_whole) = (Presence::Absent, true);
             held.moved.insert(key.clone());
             held.parked.insert(key.clone());
             return;
@@ -194,7 +197,7 @@ impl ObjectWatches {
     /// What was answered, came, changed or went since the last call.
     pub fn take_moved(&self) -> BTreeSet<ObjectKey> {
         let mut held = self.reflectors.held.borrow_mut();
-        held.nudged = false;
+        held.is_notified = false;
         std::mem::take(&mut held.moved)
     }
 
@@ -204,8 +207,8 @@ impl ObjectWatches {
     }
 
     /// What is known of it.
-    pub fn known(&self, key: &ObjectKey) -> Known {
-        self.reflectors.held.borrow().entries.get(key).map_or(Known::Unknown, |entry| entry.known)
+    pub fn presence(&self, key: &ObjectKey) -> Presence {
+        self.reflectors.held.borrow().entries.get(key).map_or(Presence::Unknown, |entry| entry.presence)
     }
 
     /// Whether what is known of it is as the API server has it.
@@ -238,18 +241,19 @@ impl Drop for ObjectWatches {
 impl Reflectors {
     /// The API server has told it whole: the object, or that it is not there.
     async fn told(&self, key: &ObjectKey, object: Option<Object>) {
-        let known = if object.is_some() { Known::Present } else { Known::Absent };
+        let presence = if object.is_some() { Presence::Present } else { Presence::Absent };
         self.put(key, |entry| {
             let same = match (&entry.object, &object) {
                 (Some(before), Some(now)) => before.uid == now.uid && before.content_hash == now.content_hash,
-                (None, None) => entry.known == known,
+                (None, None) => entry.presence == presence,
                 _ => false,
             };
             entry.is_whole = true;
+            entry.unreadable = None;
             if !same {
                 entry.object = object.map(Arc::new);
             }
-            entry.known = known;
+            entry.presence = presence;
             !same
         })
         .await;
@@ -258,12 +262,31 @@ impl Reflectors {
     /// It may not be read. What was read before stays: that the right was withdrawn says nothing of the object.
     async fn refused(&self, key: &ObjectKey) {
         self.put(key, |entry| {
-            let is_news = entry.known == Known::Unknown;
+            let is_news = entry.presence == Presence::Unknown;
             if is_news {
-                entry.known = Known::Absent;
+                entry.presence = Presence::Absent;
             }
             entry.is_whole = true;
             is_news
+        })
+        .await;
+    }
+
+    /// It is there and cannot be read. What was read of it before stays, unless it is another object now.
+    async fn unreadable(&self, key: &ObjectKey, uid: Option<&str>, why: &str) {
+        self.put(key, |entry| {
+            if entry.unreadable.as_deref() != Some(why) {
+                events::object_unreadable(&self.env, key, why);
+                entry.unreadable = Some(why.to_owned());
+            }
+            entry.is_whole = true;
+            let is_same = entry.object.as_ref().is_some_and(|before| Some(before.uid.as_str()) == uid);
+            if !is_same {
+                let before = (entry.object.take().is_some(), entry.presence);
+                entry.presence = Presence::Absent;
+                return before.0 || before.1 == Presence::Unknown;
+            }
+            false
         })
         .await;
     }
@@ -282,10 +305,10 @@ impl Reflectors {
                 return;
             }
             held.moved.insert(key.clone());
-            !std::mem::replace(&mut held.nudged, true)
+            !std::mem::replace(&mut held.is_notified, true)
         };
         if is_due {
-            (self.nudge)().await;
+            (self.notify_change)().await;
         }
     }
 

@@ -5,12 +5,14 @@
 //! with the pod, but is no part of the version: a node's own report is never sent back to it, and yet one that has lost its
 //! store learns with the pod that it has ended, when it started, and since when its conditions hold.
 
-use contract::pod_status::{POD_CONDITIONS, is_terminal, reported_terminal_phase};
+use contract::pod_status::{
+    POD_CONDITIONS, fingerprint, is_terminal, reported_fingerprint, reported_terminal_phase,
+};
 use serde_json::{Map, Value, json};
 
 /// A pod's status in its two parts.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Parts {
+pub(crate) struct SplitStatus {
     /// What others wrote: a part of the content.
     pub(crate) of_others: Map<String, Value>,
     /// All that is sent.
@@ -18,12 +20,16 @@ pub(crate) struct Parts {
 }
 
 /// Takes apart the status of the pod with this uid, whose node's reports carry `mark`.
-pub(crate) fn parts(status: &Value, mark: Option<&str>, uid: &str) -> Parts {
-    let mut parts = Parts::default();
+pub(crate) fn parts(status: &Value, mark: Option<&str>, uid: &str) -> SplitStatus {
+    let mut parts = SplitStatus::default();
     end(status, mark, uid, &mut parts);
-    conditions(status, &mut parts);
+    let is_overruled = is_overruled(status, mark, uid);
+    if is_overruled {
+        parts.of_others.extend(["phase", "podIP"].into_iter().filter_map(|name| field(status, name)));
+    }
+    conditions(status, is_overruled, &mut parts);
     let sent = &mut parts.sent;
-    sent.extend(field(status, "startTime"));
+    sent.extend(["startTime", "podIP"].into_iter().filter_map(|name| field(status, name)));
     for list in ["initContainerStatuses", "containerStatuses"] {
         let restarts: Vec<Value> = array(status, list).filter_map(restarts).collect();
         if !restarts.is_empty() {
@@ -34,7 +40,7 @@ pub(crate) fn parts(status: &Value, mark: Option<&str>, uid: &str) -> Parts {
 }
 
 /// The phase and why it is so. A terminal one counts as another's when the node has not reported it.
-fn end(status: &Value, mark: Option<&str>, uid: &str, parts: &mut Parts) {
+fn end(status: &Value, mark: Option<&str>, uid: &str, parts: &mut SplitStatus) {
     let Some(phase) = status["phase"].as_str() else { return };
     let said = ["phase", "reason", "message"].into_iter().filter_map(|name| field(status, name));
     parts.sent.extend(said);
@@ -44,9 +50,17 @@ fn end(status: &Value, mark: Option<&str>, uid: &str, parts: &mut Parts) {
     }
 }
 
+/// Whether the status is not what was written with the node's last report: somebody else has written what is the node's to
+/// say. Who watches nodes does, while it hears nothing of one (Kubernetes: the node lifecycle controller's MarkPodsNotReady),
+/// and never takes it back. The node has to hear of it, and to report again.
+fn is_overruled(status: &Value, mark: Option<&str>, uid: &str) -> bool {
+    let reported = mark.and_then(|mark| reported_fingerprint(mark, uid));
+    reported.is_some_and(|reported| reported != fingerprint(status))
+}
+
 /// In the order of their types: the order in which they stand in the API depends on who wrote last. When they were looked
 /// at last (`lastProbeTime`) says nothing and moves without end.
-fn conditions(status: &Value, parts: &mut Parts) {
+fn conditions(status: &Value, is_overruled: bool, parts: &mut SplitStatus) {
     let mut of_others = Vec::new();
     let mut of_node = Vec::new();
     for condition in array(status, "conditions") {
@@ -68,8 +82,13 @@ fn conditions(status: &Value, parts: &mut Parts) {
     let kind = |condition: &Value| condition["type"].as_str().unwrap_or_default().to_owned();
     of_others.sort_by_key(kind);
     of_node.sort_by_key(kind);
-    if !of_others.is_empty() {
-        parts.of_others.insert("conditions".to_owned(), Value::Array(of_others.clone()));
+    let mut content = of_others.clone();
+    if is_overruled {
+        // With the times, so that the same words at another time are news.
+        content.extend(of_node.iter().cloned());
+    }
+    if !content.is_empty() {
+        parts.of_others.insert("conditions".to_owned(), Value::Array(content));
     }
     of_others.append(&mut of_node);
     if !of_others.is_empty() {
@@ -117,13 +136,15 @@ mod tests {
 
     #[test]
     fn a_nodes_own_report_is_sent_and_is_no_part_of_the_content() {
-        let parts = parts(&running(&[]), Some("1.1/u"), "u");
+        let mark = format!("1.1/u/{}", fingerprint(&running(&[])));
+        let parts = parts(&running(&[]), Some(&mark), "u");
         assert!(parts.of_others.is_empty(), "{parts:?}");
         assert_eq!(
             Value::Object(parts.sent),
             json!({
                 "phase": "Running",
                 "startTime": "2026-11-28T07:00:00Z",
+                "podIP": "10.0.0.2",
                 "conditions": [
                     { "type": "Ready", "status": "False", "lastTransitionTime": "2026-11-28T08:00:00Z" },
                 ],
@@ -147,15 +168,38 @@ mod tests {
     }
 
     #[test]
+    fn what_another_wrote_over_the_nodes_report_is_content_and_so_is_when() {
+        let reported = running(&[]);
+        let mark = format!("1.1/u/{}", fingerprint(&reported));
+        let content = |status: &Value| Value::Object(parts(status, Some(&mark), "u").of_others);
+        assert_eq!(content(&reported), json!({}));
+        let mut seen = vec![content(&reported)];
+        let writes = [
+            ("/podIP", json!("1.2.3.4")),
+            ("/phase", json!("Pending")),
+            ("/conditions/0/status", json!("True")),
+            ("/conditions/0/lastTransitionTime", json!("2026-11-28T09:00:00Z")),
+        ];
+        let mut status = reported.clone();
+        for (pointer, to) in writes {
+            *status.pointer_mut(pointer).unwrap() = to;
+            let content = content(&status);
+            assert!(!seen.contains(&content), "{pointer}: {content}");
+            seen.push(content);
+        }
+    }
+
+    #[test]
     fn an_end_is_content_when_the_node_did_not_report_it() {
         let failed = json!({ "phase": "Failed", "reason": "Gone", "message": "m" });
-        let content = |mark| Value::Object(parts(&failed, mark, "u").of_others);
+        let mark = |uid: &str, end: &str| format!("1.1/{uid}/{}{end}", fingerprint(&failed));
+        let content = |mark: Option<String>| Value::Object(parts(&failed, mark.as_deref(), "u").of_others);
         assert_eq!(content(None), failed);
-        assert_eq!(content(Some("1.1/u")), failed);
-        assert_eq!(content(Some("1.1/u/Succeeded")), failed, "it reported another end");
-        assert_eq!(content(Some("1.1/v/Failed")), failed, "a mark that was copied");
-        assert_eq!(content(Some("1.1/u/Failed")), json!({}));
-        assert_eq!(Value::Object(parts(&failed, Some("1.1/u/Failed"), "u").sent), failed);
+        assert_eq!(content(Some(mark("u", ""))), failed);
+        assert_eq!(content(Some(mark("u", "/Succeeded"))), failed, "it reported another end");
+        assert_eq!(content(Some(mark("v", "/Failed"))), failed, "a mark that was copied");
+        assert_eq!(content(Some(mark("u", "/Failed"))), json!({}));
+        assert_eq!(Value::Object(parts(&failed, Some(&mark("u", "/Failed")), "u").sent), failed);
     }
 
     #[test]
@@ -163,7 +207,7 @@ mod tests {
         for odd in
             [json!(null), json!([]), json!({"phase": 3, "conditions": "x", "containerStatuses": [1, {}]})]
         {
-            assert_eq!(parts(&odd, None, "u"), Parts::default(), "{odd}");
+            assert_eq!(parts(&odd, None, "u"), SplitStatus::default(), "{odd}");
         }
     }
 }

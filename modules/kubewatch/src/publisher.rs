@@ -14,7 +14,7 @@ use contract::synccontroller::{Source, SyncMsg};
 use crate::{DesiredObjects, LastSent};
 
 #[derive(Debug)]
-struct Linked {
+struct LinkedSession {
     session: u64,
     /// Whether SyncController knows that all was sent.
     is_current: bool,
@@ -28,7 +28,7 @@ pub struct Publisher {
     last_sent: LastSent,
     has_begun: bool,
     is_complete: bool,
-    linked: BTreeMap<NodeName, Linked>,
+    linked: BTreeMap<NodeName, LinkedSession>,
 }
 
 impl Publisher {
@@ -79,7 +79,7 @@ impl Publisher {
     /// A session opened.
     pub fn node_up(&mut self, node: NodeName, session: u64) {
         if self.linked.get(&node).is_none_or(|linked| linked.session != session) {
-            self.linked.insert(node, Linked { session, is_current: false });
+            self.linked.insert(node, LinkedSession { session, is_current: false });
         }
     }
 

@@ -68,7 +68,7 @@ impl RegistryError {
 
 /// Why a node's session is not admitted.
 #[derive(Debug, Error)]
-pub enum NotAdmitted {
+pub enum AdmissionError {
     /// It must not be.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -77,25 +77,25 @@ pub enum NotAdmitted {
     Unavailable(#[source] RegistryError),
 }
 
-impl From<RegistryError> for NotAdmitted {
+impl From<RegistryError> for AdmissionError {
     fn from(error: RegistryError) -> Self {
-        error.refusal().map_or_else(NotAdmitted::Unavailable, NotAdmitted::Refused)
+        error.refusal().map_or_else(AdmissionError::Unavailable, AdmissionError::Refused)
     }
 }
 
-impl NotAdmitted {
+impl AdmissionError {
     /// How long the node is to wait: long where a person has to do something first.
     pub fn wait(&self) -> Duration {
         match self {
-            NotAdmitted::Refused(_) => LATE,
-            NotAdmitted::Unavailable(_) => SOON,
+            AdmissionError::Refused(_) => LATE,
+            AdmissionError::Unavailable(_) => SOON,
         }
     }
 }
 
 /// Why a node gets no certificate.
 #[derive(Debug, Error)]
-pub enum NotEnrolled {
+pub enum EnrolmentError {
     /// It must not have one.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -104,9 +104,9 @@ pub enum NotEnrolled {
     Unavailable(#[source] RegistryError),
 }
 
-impl From<RegistryError> for NotEnrolled {
+impl From<RegistryError> for EnrolmentError {
     fn from(error: RegistryError) -> Self {
-        error.refusal().map_or_else(NotEnrolled::Unavailable, NotEnrolled::Refused)
+        error.refusal().map_or_else(EnrolmentError::Unavailable, EnrolmentError::Refused)
     }
 }
 

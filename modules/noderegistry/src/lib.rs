@@ -17,11 +17,11 @@ mod register;
 mod tokens;
 mod watch;
 
-pub use error::{NotAdmitted, NotEnrolled, RegistryError};
-pub use plan::{Admitted, Certificate, Entry, NodeObject, Ownership, Refusal, Ticket};
-pub use register::{Enrolment, Registry, Removal, Revoked};
+pub use error::{AdmissionError, EnrolmentError, RegistryError};
+pub use plan::{AdmittedNode, Certificate, Entry, NodeObject, Ownership, Refusal, TokenClaims};
+pub use register::{EnrolmentRequest, Registry, Removal, Revoked};
 pub use tokens::{ListedToken, NewToken, TOKEN_USES};
-pub use watch::{Heard, Sight};
+pub use watch::{RegistryEvent, RegistryStatus};
 
 /// Annotation of a Node: the uid of the Node that an administrator adopted. Of any other uid (a manifest that was copied, a
 /// Node that was made anew) it says nothing.

@@ -184,7 +184,7 @@ pub fn ownership(entry: Option<&Entry>, node: Option<&NodeObject>) -> Ownership 
 
 /// That a session of a node may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admitted {
+pub struct AdmittedNode {
     /// The uid of the Node that the session is for; `None`: it is yet to be made.
     pub node_uid: Option<String>,
 }
@@ -272,7 +272,7 @@ pub fn admit(
     serial: &str,
     entry: Option<&Entry>,
     object: Option<&NodeObject>,
-) -> Result<(Admitted, Option<NodeOwner>), Refusal> {
+) -> Result<(AdmittedNode, Option<NodeOwner>), Refusal> {
     let entry = entry.ok_or_else(|| Refusal::NotRegistered(node.clone()))?;
     if entry.is_barred {
         return Err(Refusal::Barred(node.clone()));
@@ -284,8 +284,8 @@ pub fn admit(
         return Err(Refusal::NotLiving(node.clone()));
     }
     match ownership(Some(entry), object) {
-        Ownership::Ours { uid, note } => Ok((Admitted { node_uid: Some(uid) }, note)),
-        Ownership::MayBeMade => Ok((Admitted { node_uid: None }, None)),
+        Ownership::Ours { uid, note } => Ok((AdmittedNode { node_uid: Some(uid) }, note)),
+        Ownership::MayBeMade => Ok((AdmittedNode { node_uid: None }, None)),
         Ownership::Deleted => Err(Refusal::Deleted(node.clone())),
         Ownership::Ending => Err(Refusal::NodeEnding(node.clone())),
         Ownership::Foreign => Err(Refusal::Foreign(node.clone())),
@@ -294,7 +294,7 @@ pub fn admit(
 
 /// What a token's signed words say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ticket {
+pub struct TokenClaims {
     /// The token's id: the name of its object.
     pub id: String,
     /// The only name that it is good for.
@@ -306,13 +306,13 @@ pub struct Ticket {
 /// # Errors
 /// See [`Refusal`].
 pub fn may_use(
-    ticket: &Ticket,
+    claims: &TokenClaims,
     token: Option<&JoinToken>,
     node: &NodeName,
     now_unix: u64,
 ) -> Result<(), Refusal> {
     let token = token.filter(|token| !is_ending(&token.metadata)).ok_or(Refusal::TokenWithdrawn)?;
-    let other = [&ticket.node, &token.spec.node].into_iter().flatten().find(|bound| *bound != node.as_str());
+    let other = [&claims.node, &token.spec.node].into_iter().flatten().find(|bound| *bound != node.as_str());
     if let Some(other) = other {
         return Err(Refusal::TokenOfAnotherName(other.chars().take(64).collect()));
     }

@@ -14,8 +14,8 @@ use kube::api::{
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use crate::error::{NotAdmitted, NotEnrolled, RegistryError, code_of};
-use crate::plan::{self, Admitted, Certificate, Entry, NodeObject, Refusal, Ticket};
+use crate::error::{AdmissionError, EnrolmentError, RegistryError, code_of};
+use crate::plan::{self, AdmittedNode, Certificate, Entry, NodeObject, Refusal, TokenClaims};
 
 /// How often a compare-and-swap is tried when others write, too.
 pub(crate) const SWAP_TRIES: usize = 10;
@@ -28,9 +28,9 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 
 /// A node that wants a certificate.
 #[derive(Debug, Clone)]
-pub struct Enrolment {
+pub struct EnrolmentRequest {
     /// The token's signed words.
-    pub ticket: Ticket,
+    pub claims: TokenClaims,
     /// The token's object if it was read a moment ago, which spares a call.
     pub token: Option<JoinToken>,
     /// Under which name.
@@ -102,13 +102,13 @@ impl Registry {
     /// now; `None`: there is none. One from a cache may be late: read the Node before a refusal is taken as said.
     ///
     /// # Errors
-    /// See [`NotAdmitted`].
+    /// See [`AdmissionError`].
     pub async fn admit(
         &self,
         node: &NodeName,
         serial: &str,
         node_metadata: Option<&ObjectMeta>,
-    ) -> Result<Admitted, NotAdmitted> {
+    ) -> Result<AdmittedNode, AdmissionError> {
         let object = node_metadata.and_then(NodeObject::of);
         for _ in 0..SWAP_TRIES {
             let found = self.edge_node(node).await?;
@@ -130,13 +130,13 @@ impl Registry {
     /// [`crate::ENROLMENT_ANNOTATION`]; one that was there already under the name is taken only if it carries the same.
     ///
     /// # Errors
-    /// See [`NotAdmitted`]. [`Refusal::Foreign`]: it is somebody else's.
+    /// See [`AdmissionError`]. [`Refusal::Foreign`]: it is somebody else's.
     pub async fn node_made(
         &self,
         node: &NodeName,
         serial: &str,
         node_metadata: &ObjectMeta,
-    ) -> Result<String, NotAdmitted> {
+    ) -> Result<String, AdmissionError> {
         let admitted = self.admit(node, serial, Some(node_metadata)).await?;
         admitted.node_uid.ok_or_else(|| Refusal::Foreign(node.clone()).into())
     }
@@ -172,20 +172,20 @@ impl Registry {
     /// names it.
     ///
     /// # Errors
-    /// See [`NotEnrolled`]. The token has one use less if the certificate was entered, and where another write of the name came
+    /// See [`EnrolmentError`]. The token has one use less if the certificate was entered, and where another write of the name came
     /// between: of two that join under one name at the same time, one has spent a use for nothing.
-    pub async fn enrol(&self, order: &Enrolment) -> Result<(), NotEnrolled> {
-        let Enrolment { ticket, node, certificate, now_unix, .. } = order;
+    pub async fn enrol(&self, order: &EnrolmentRequest) -> Result<(), EnrolmentError> {
+        let EnrolmentRequest { claims, node, certificate, now_unix, .. } = order;
         let (mut token, mut spent) = (order.token.clone(), false);
         for _ in 0..SWAP_TRIES {
             let known = match token.take() {
                 Some(token) => Some(token),
-                None => self.token(&ticket.id).await?,
+                None => self.token(&claims.id).await?,
             };
             if !spent {
-                plan::may_use(ticket, known.as_ref(), node, *now_unix)?;
+                plan::may_use(claims, known.as_ref(), node, *now_unix)?;
             }
-            let bound = ticket.node.is_some() || known.is_some_and(|token| token.spec.node.is_some());
+            let bound = claims.node.is_some() || known.is_some_and(|token| token.spec.node.is_some());
             let object = self.node_metadata(node).await?.as_ref().and_then(NodeObject::of);
             let found = self.edge_node(node).await?;
             let entry = found.as_ref().map(Entry::of);
@@ -195,10 +195,10 @@ impl Registry {
             }
             // Once, however often the entry is tried. A use that made no node is lost: `used` only grows, by the shipped policy, too.
             if !std::mem::replace(&mut spent, true) {
-                self.spend(ticket, node, *now_unix).await?;
+                self.spend(claims, node, *now_unix).await?;
             }
             let mut next = found.unwrap_or_else(|| EdgeNode::new(node.as_str(), EdgeNodeSpec::default()));
-            plan::enrolled(&mut next, certificate, own, &ticket.id, *now_unix);
+            plan::enrolled(&mut next, certificate, own, &claims.id, *now_unix);
             let entered = self.swap(node, &next).await;
             if matches!(&entered, Ok(true)) {
                 return Ok(());
@@ -212,7 +212,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Refusal::NothingToGiveBack`]: an older certificate cannot free the name of a newer one.
-    pub async fn release(&self, node: &NodeName, serial: &str) -> Result<(), NotEnrolled> {
+    pub async fn release(&self, node: &NodeName, serial: &str) -> Result<(), EnrolmentError> {
         for _ in 0..SWAP_TRIES {
             let found = self.edge_node(node).await?;
             let is_its_own =

@@ -5,8 +5,8 @@ use contract::NodeName;
 use crd::{JoinToken, JoinTokenSpec};
 use kube::api::{DynamicObject, ListParams, PostParams};
 
-use crate::error::{NotEnrolled, RegistryError, code_of};
-use crate::plan::{self, Refusal, Ticket};
+use crate::error::{EnrolmentError, RegistryError, code_of};
+use crate::plan::{self, Refusal, TokenClaims};
 use crate::register::{Registry, Removal, SWAP_TRIES, remove};
 
 const JOIN_TOKEN: &str = "JoinToken";
@@ -132,21 +132,21 @@ impl Registry {
     /// Takes one use of a token, if one is left.
     pub(crate) async fn spend(
         &self,
-        ticket: &Ticket,
+        claims: &TokenClaims,
         node: &NodeName,
         now_unix: u64,
-    ) -> Result<(), NotEnrolled> {
+    ) -> Result<(), EnrolmentError> {
         let _alone = self.spending.lock().await;
         for _ in 0..SWAP_TRIES {
-            let token = self.token(&ticket.id).await?;
-            plan::may_use(ticket, token.as_ref(), node, now_unix)?;
+            let token = self.token(&claims.id).await?;
+            plan::may_use(claims, token.as_ref(), node, now_unix)?;
             let Some(mut token) = token else { break };
             token.spec.used = Some(token.spec.used.unwrap_or(0).saturating_add(1));
-            if self.swap_token(&ticket.id, &token).await? {
+            if self.swap_token(&claims.id, &token).await? {
                 return Ok(());
             }
         }
-        Err(RegistryError::contended(JOIN_TOKEN, &ticket.id).into())
+        Err(RegistryError::contended(JOIN_TOKEN, &claims.id).into())
     }
 
     async fn swap_token(&self, id: &str, token: &JoinToken) -> Result<bool, RegistryError> {

@@ -7,8 +7,10 @@ use contract::NodeName;
 use crd::EdgeNode;
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::PartialObjectMeta;
+use kube::Resource;
+use kube::api::{Api, ApiResource};
 use kube::runtime::watcher::{Config, Event, watcher};
+use kubewatch::WatchedMetadata;
 
 use crate::plan;
 use crate::register::Registry;
@@ -22,7 +24,7 @@ const AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// What the register says of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sight {
+pub struct RegistryStatus {
     /// The serial of its living certificate.
     pub living: Option<String>,
     /// Whether an administrator barred it.
@@ -31,12 +33,12 @@ pub struct Sight {
     pub is_ending: bool,
 }
 
-impl Sight {
+impl RegistryStatus {
     /// Why a link of a name must not be open that the register does not have.
     pub const FORGOTTEN: &str = "the name is not in the register of edge nodes any more";
 
     fn of(metadata: &ObjectMeta) -> Self {
-        Sight {
+        RegistryStatus {
             living: plan::living(metadata),
             is_barred: plan::is_barred(metadata),
             is_ending: plan::is_ending(metadata),
@@ -44,7 +46,7 @@ impl Sight {
     }
 
     /// Why a link with a certificate of this serial must not be open; `None`: it may.
-    pub fn against(&self, serial: &str) -> Option<&'static str> {
+    pub fn reason_against(&self, serial: &str) -> Option<&'static str> {
         if self.is_barred {
             Some("an administrator revoked the name")
         } else if self.is_ending {
@@ -59,22 +61,25 @@ impl Sight {
 
 /// What the watch tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum RegistryEvent {
     /// A list of all names begins.
-    Begins,
+    Init,
     /// A name, as it is.
-    Is(NodeName, Sight),
+    Apply(NodeName, RegistryStatus),
     /// A name that was forgotten.
-    Gone(NodeName),
+    Delete(NodeName),
     /// The list is complete: a name that was not in it is gone.
-    Complete,
+    InitDone,
 }
 
 impl Registry {
-    /// Tells `hear` of every change of a name, for ever. After a break it goes on where it was, or lists everything again.
-    pub async fn watch(&self, env: &Env, mut hear: impl FnMut(Heard)) {
+    /// Tells `on_event` of every change of a name, for ever. After a break it goes on where it was, or lists everything again.
+    pub async fn watch(&self, env: &Env, mut on_event: impl FnMut(RegistryEvent)) {
         let config = Config::default().timeout(REQUEST_SECONDS);
-        let mut events = std::pin::pin!(watcher(self.names.clone(), config));
+        // One name that cannot be read must not hide the others.
+        let names: Api<WatchedMetadata> =
+            Api::all_with(self.names.clone().into_client(), &ApiResource::erase::<EdgeNode>(&()));
+        let mut events = std::pin::pin!(watcher(names, config));
         let mut pause = AGAIN_AFTER;
         while let Some(event) = events.next().await {
             let event = match event {
@@ -88,22 +93,23 @@ impl Registry {
                 }
             };
             pause = AGAIN_AFTER;
-            if let Some(heard) = heard(event) {
-                hear(heard);
+            if let Some(registry_event) = registry_event(event) {
+                on_event(registry_event);
             }
         }
     }
 }
 
-fn heard(event: Event<PartialObjectMeta<EdgeNode>>) -> Option<Heard> {
+/// A name that cannot be read has no certificate that is known to live, so no link of it stays open.
+fn registry_event(event: Event<WatchedMetadata>) -> Option<RegistryEvent> {
     // A name that no node can have has no link either.
     let named = |metadata: &ObjectMeta| metadata.name.as_deref().and_then(|name| NodeName::parse(name).ok());
     match event {
-        Event::Init => Some(Heard::Begins),
-        Event::InitDone => Some(Heard::Complete),
+        Event::Init => Some(RegistryEvent::Init),
+        Event::InitDone => Some(RegistryEvent::InitDone),
         Event::InitApply(found) | Event::Apply(found) => {
-            Some(Heard::Is(named(&found.metadata)?, Sight::of(&found.metadata)))
+            Some(RegistryEvent::Apply(named(found.meta())?, RegistryStatus::of(found.meta())))
         }
-        Event::Delete(found) => Some(Heard::Gone(named(&found.metadata)?)),
+        Event::Delete(found) => Some(RegistryEvent::Delete(named(found.meta())?)),
     }
 }

@@ -17,15 +17,15 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use noderegistry::{
-    Certificate, Enrolment, Entry, Heard, NewToken, NotAdmitted, NotEnrolled, Refusal, Registry, Removal,
-    Revoked, Sight, Ticket,
+    AdmissionError, Certificate, EnrolmentError, EnrolmentRequest, Entry, NewToken, Refusal, Registry,
+    RegistryEvent, RegistryStatus, Removal, Revoked, TokenClaims,
 };
 use serde_json::json;
 
 const NOW: u64 = 1_800_000_000;
 const LONG: Duration = Duration::from_secs(20);
 
-struct Bench {
+struct Fixture {
     env: Env,
     client: kube::Client,
     registry: Registry,
@@ -34,8 +34,8 @@ struct Bench {
     _folder: tempfile::TempDir,
 }
 
-impl Bench {
-    async fn new() -> Bench {
+impl Fixture {
+    async fn new() -> Fixture {
         let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
         let settings = cloud_apiserver::Settings {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -63,20 +63,20 @@ impl Bench {
             async move { inner.send(request).await }
         });
         let registry = Registry::new(kube::Client::new(service, "default"));
-        Bench { env, client, registry, calls, _api: api, _folder: folder }
+        Fixture { env, client, registry, calls, _api: api, _folder: folder }
     }
 
-    async fn token(&self, id: &str, node: Option<&str>, uses: u32) -> Ticket {
+    async fn token(&self, id: &str, node: Option<&str>, uses: u32) -> TokenClaims {
         let bound = node.map(name);
         let token = NewToken { id: id.to_owned(), expires_unix: NOW + 1000, node: bound, uses };
         self.registry.add_token(&token, NOW).await.unwrap();
-        Ticket { id: id.to_owned(), node: node.map(str::to_owned) }
+        TokenClaims { id: id.to_owned(), node: node.map(str::to_owned) }
     }
 
-    async fn join(&self, ticket: &Ticket, node: &str, serial: &str) -> Result<(), NotEnrolled> {
-        let order = Enrolment {
-            ticket: ticket.clone(),
-            token: self.registry.token(&ticket.id).await.unwrap(),
+    async fn join(&self, claims: &TokenClaims, node: &str, serial: &str) -> Result<(), EnrolmentError> {
+        let order = EnrolmentRequest {
+            claims: claims.clone(),
+            token: self.registry.token(&claims.id).await.unwrap(),
             node: name(node),
             certificate: Certificate { serial: serial.to_owned(), not_after_unix: NOW + 10_000 },
             now_unix: NOW,
@@ -124,8 +124,8 @@ impl Bench {
         definitions.replace(definition, &PostParams::default(), &found).await.unwrap();
     }
 
-    async fn used(&self, ticket: &Ticket) -> u32 {
-        self.registry.token(&ticket.id).await.unwrap().unwrap().spec.used.unwrap()
+    async fn used(&self, claims: &TokenClaims) -> u32 {
+        self.registry.token(&claims.id).await.unwrap().unwrap().spec.used.unwrap()
     }
 }
 
@@ -133,168 +133,183 @@ fn name(text: &str) -> NodeName {
     NodeName::parse(text).unwrap()
 }
 
-fn refused(outcome: Result<(), NotEnrolled>) -> Refusal {
+fn refused(outcome: Result<(), EnrolmentError>) -> Refusal {
     match outcome {
-        Err(NotEnrolled::Refused(refusal)) => refusal,
+        Err(EnrolmentError::Refused(refusal)) => refusal,
         other => panic!("{other:?}"),
     }
 }
 
-fn not_admitted<T: std::fmt::Debug>(outcome: Result<T, NotAdmitted>) -> Refusal {
+fn not_admitted<T: std::fmt::Debug>(outcome: Result<T, AdmissionError>) -> Refusal {
     match outcome {
-        Err(NotAdmitted::Refused(refusal)) => refusal,
+        Err(AdmissionError::Refused(refusal)) => refusal,
         other => panic!("{other:?}"),
     }
 }
 
 #[actix_rt::test]
 async fn a_node_is_admitted_for_the_node_that_was_made_for_it_and_for_no_other() {
-    let bench = Bench::new().await;
-    let (registry, edge) = (&bench.registry, name("edge-1"));
-    let open = bench.token("open", None, 5).await;
-    bench.join(&open, "edge-1", "aa").await.unwrap();
+    let fixture = Fixture::new().await;
+    let (registry, edge) = (&fixture.registry, name("edge-1"));
+    let open = fixture.token("open", None, 5).await;
+    fixture.join(&open, "edge-1", "aa").await.unwrap();
     assert_eq!(registry.admit(&edge, "aa", None).await.unwrap().node_uid, None);
-    let made = bench.make_node("edge-1", json!({noderegistry::ENROLMENT_ANNOTATION: "aa"})).await;
+    let made = fixture.make_node("edge-1", json!({noderegistry::ENROLMENT_ANNOTATION: "aa"})).await;
     let uid = made.metadata.uid.clone().unwrap();
     assert_eq!(registry.node_made(&edge, "aa", &made.metadata).await.unwrap(), uid);
     let entry = Entry::of(&registry.edge_node(&edge).await.unwrap().unwrap());
     assert_eq!(entry.node_uid.as_ref(), Some(&uid));
-    let calls = bench.calls.load(Ordering::Relaxed);
+    let calls = fixture.calls.load(Ordering::Relaxed);
     assert_eq!(registry.admit(&edge, "aa", Some(&made.metadata)).await.unwrap().node_uid, Some(uid));
-    assert_eq!(bench.calls.load(Ordering::Relaxed) - calls, 1, "a hello costs one read");
+    assert_eq!(fixture.calls.load(Ordering::Relaxed) - calls, 1, "a hello costs one read");
     // Deleted: it does not come back by itself, nor when somebody makes one of the same name.
-    bench.nodes().delete("edge-1", &DeleteParams::default()).await.unwrap();
+    fixture.nodes().delete("edge-1", &DeleteParams::default()).await.unwrap();
     assert_eq!(not_admitted(registry.admit(&edge, "aa", None).await), Refusal::Deleted(edge.clone()));
-    let other = bench.make_node("edge-1", json!({noderegistry::ENROLMENT_ANNOTATION: "aa"})).await;
+    let other = fixture.make_node("edge-1", json!({noderegistry::ENROLMENT_ANNOTATION: "aa"})).await;
     let foreign = registry.admit(&edge, "aa", Some(&other.metadata)).await;
     assert_eq!(not_admitted(foreign), Refusal::Foreign(edge.clone()));
     // An administrator adopts it, by uid.
     let uid = other.metadata.uid.clone().unwrap();
     let adoption = json!({"metadata": {"annotations": {noderegistry::ADOPTED_ANNOTATION: uid}}});
     let patch = Patch::Merge(&adoption);
-    let adopted = bench.nodes().patch("edge-1", &PatchParams::default(), &patch).await.unwrap();
+    let adopted = fixture.nodes().patch("edge-1", &PatchParams::default(), &patch).await.unwrap();
     let admitted = registry.admit(&edge, "aa", Some(&adopted.metadata)).await.unwrap();
     assert_eq!(admitted.node_uid, Some(uid));
     let entered = registry.edge_node(&edge).await.unwrap().unwrap();
     assert_eq!(entered.spec.owner, Some(crd::NodeOwner::Adopted));
     // It goes again, and may come back when the register forgets which it was.
-    bench.nodes().delete("edge-1", &DeleteParams::default()).await.unwrap();
+    fixture.nodes().delete("edge-1", &DeleteParams::default()).await.unwrap();
     assert!(registry.allow_back(&edge).await.unwrap());
     assert_eq!(registry.admit(&edge, "aa", None).await.unwrap().node_uid, None);
     // That the name had a Node is not forgotten with the uid: an open token is not enough, a bound one is.
     registry.release(&edge, "aa").await.unwrap();
-    assert_eq!(refused(bench.join(&open, "edge-1", "bb").await), Refusal::NeedsBoundToken(edge.clone()));
-    let bound = bench.token("bound", Some("edge-1"), 1).await;
-    bench.join(&bound, "edge-1", "bb").await.unwrap();
+    assert_eq!(refused(fixture.join(&open, "edge-1", "bb").await), Refusal::NeedsBoundToken(edge.clone()));
+    let bound = fixture.token("bound", Some("edge-1"), 1).await;
+    fixture.join(&bound, "edge-1", "bb").await.unwrap();
     registry.release(&edge, "bb").await.unwrap();
-    assert_eq!(refused(bench.join(&open, "edge-1", "cc").await), Refusal::NeedsBoundToken(edge.clone()));
+    assert_eq!(refused(fixture.join(&open, "edge-1", "cc").await), Refusal::NeedsBoundToken(edge.clone()));
     assert_eq!(registry.free(&edge).await.unwrap(), Removal::Gone);
-    bench.join(&open, "edge-1", "cc").await.unwrap();
+    fixture.join(&open, "edge-1", "cc").await.unwrap();
 }
 
 #[actix_rt::test]
 async fn a_name_that_was_revoked_stays_barred_until_it_is_freed() {
-    let bench = Bench::new().await;
-    let (registry, edge) = (&bench.registry, name("edge-1"));
-    let open = bench.token("open", None, 50).await;
-    bench.join(&open, "edge-1", "aa").await.unwrap();
+    let fixture = Fixture::new().await;
+    let (registry, edge) = (&fixture.registry, name("edge-1"));
+    let open = fixture.token("open", None, 50).await;
+    fixture.join(&open, "edge-1", "aa").await.unwrap();
     assert_eq!(registry.revoke(&edge).await.unwrap(), Revoked::Node);
     assert_eq!(not_admitted(registry.admit(&edge, "aa", None).await), Refusal::Barred(edge.clone()));
-    let bound = bench.token("bound", Some("edge-1"), 1).await;
-    for ticket in [&open, &bound] {
-        assert_eq!(refused(bench.join(ticket, "edge-1", "bb").await), Refusal::Barred(edge.clone()));
+    let bound = fixture.token("bound", Some("edge-1"), 1).await;
+    for claims in [&open, &bound] {
+        assert_eq!(refused(fixture.join(claims, "edge-1", "bb").await), Refusal::Barred(edge.clone()));
     }
-    assert_eq!(bench.used(&bound).await, 0, "a refusal costs no use");
+    assert_eq!(fixture.used(&bound).await, 0, "a refusal costs no use");
     registry.release(&edge, "aa").await.unwrap();
-    assert_eq!(refused(bench.join(&bound, "edge-1", "bb").await), Refusal::Barred(edge.clone()));
+    assert_eq!(refused(fixture.join(&bound, "edge-1", "bb").await), Refusal::Barred(edge.clone()));
     assert_eq!(registry.free(&edge).await.unwrap(), Removal::Gone);
     assert_eq!(registry.free(&edge).await.unwrap(), Removal::NotThere);
     assert_eq!(not_admitted(registry.admit(&edge, "aa", None).await), Refusal::NotRegistered(edge.clone()));
-    bench.join(&bound, "edge-1", "bb").await.unwrap();
-    assert_eq!(refused(bench.join(&bound, "edge-1", "cc").await), Refusal::TokenSpent(1));
+    fixture.join(&bound, "edge-1", "bb").await.unwrap();
+    assert_eq!(refused(fixture.join(&bound, "edge-1", "cc").await), Refusal::TokenSpent(1));
     // By kubectl alone.
-    let edge_nodes: Api<EdgeNode> = Api::all(bench.client.clone());
+    let edge_nodes: Api<EdgeNode> = Api::all(fixture.client.clone());
     let label = json!({"metadata": {"labels": {crd::REVOKED_LABEL: "Yes"}}});
     edge_nodes.patch("edge-1", &PatchParams::default(), &Patch::Merge(&label)).await.unwrap();
     assert_eq!(not_admitted(registry.admit(&edge, "bb", None).await), Refusal::Barred(edge));
     // A name that nobody has.
     assert_eq!(registry.revoke(&name("edge-9")).await.unwrap(), Revoked::Nobody);
-    assert_eq!(refused(bench.join(&open, "edge-9", "dd").await), Refusal::Barred(name("edge-9")));
+    assert_eq!(refused(fixture.join(&open, "edge-9", "dd").await), Refusal::Barred(name("edge-9")));
 }
 
 #[actix_rt::test]
 async fn of_many_that_join_at_once_as_many_get_in_as_the_token_allows() {
-    let bench = Bench::new().await;
-    let few = bench.token("few", None, 5).await;
+    let fixture = Fixture::new().await;
+    let few = fixture.token("few", None, 5).await;
     let joins = (0..12).map(|number| {
-        let (bench, few) = (&bench, &few);
-        async move { bench.join(few, &format!("edge-{number}"), &format!("{number:02x}")).await }
+        let (fixture, few) = (&fixture, &few);
+        async move { fixture.join(few, &format!("edge-{number}"), &format!("{number:02x}")).await }
     });
     let outcomes = futures::future::join_all(joins).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 5, "{outcomes:?}");
     for outcome in outcomes.into_iter().filter(Result::is_err) {
         assert_eq!(refused(outcome), Refusal::TokenSpent(5));
     }
-    assert_eq!(bench.used(&few).await, 5);
+    assert_eq!(fixture.used(&few).await, 5);
     // Many with one name: one gets it, and each has spent one use at the most. Two registries, as two CloudCores have.
-    let many = bench.token("many", None, 50).await;
-    let elsewhere = Registry::new(bench.client.clone());
+    let many = fixture.token("many", None, 50).await;
+    let elsewhere = Registry::new(fixture.client.clone());
     let joins = (0..8).map(|number| {
-        let (registry, many) = (if number % 2 == 0 { &bench.registry } else { &elsewhere }, many.clone());
+        let (registry, many) = (if number % 2 == 0 { &fixture.registry } else { &elsewhere }, many.clone());
         async move {
             let certificate = Certificate { serial: format!("f{number}"), not_after_unix: NOW + 10_000 };
-            let order =
-                Enrolment { ticket: many, token: None, node: name("same"), certificate, now_unix: NOW };
+            let order = EnrolmentRequest {
+                claims: many,
+                token: None,
+                node: name("same"),
+                certificate,
+                now_unix: NOW,
+            };
             registry.enrol(&order).await
         }
     });
     let outcomes = futures::future::join_all(joins).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
-    let used = bench.used(&many).await;
+    let used = fixture.used(&many).await;
     assert!((1..=8).contains(&used), "{used}");
 }
 
 #[actix_rt::test]
 async fn the_watch_tells_each_change_and_goes_on_after_a_break() {
-    let bench = Bench::new().await;
-    let open = bench.token("open", None, 50).await;
-    bench.join(&open, "edge-0", "00").await.unwrap();
-    let heard: Rc<RefCell<Vec<Heard>>> = Rc::default();
-    let (kept, registry, env) = (Rc::clone(&heard), bench.registry.clone(), bench.env.clone());
-    actix_rt::spawn(async move { registry.watch(&env, |heard| kept.borrow_mut().push(heard)).await });
-    let until = async |what: &Heard| {
+    let fixture = Fixture::new().await;
+    let open = fixture.token("open", None, 50).await;
+    fixture.join(&open, "edge-0", "00").await.unwrap();
+    let event: Rc<RefCell<Vec<RegistryEvent>>> = Rc::default();
+    let (kept, registry, env) = (Rc::clone(&event), fixture.registry.clone(), fixture.env.clone());
+    actix_rt::spawn(async move { registry.watch(&env, |event| kept.borrow_mut().push(event)).await });
+    let until = async |what: &RegistryEvent| {
         let waiting = async {
-            while !heard.borrow().contains(what) {
-                bench.env.sleep(Duration::from_millis(10)).await;
+            while !event.borrow().contains(what) {
+                fixture.env.sleep(Duration::from_millis(10)).await;
             }
         };
-        assert!(bench.env.timeout(LONG, waiting).await.is_some(), "{what:?} in {:?}", heard.borrow());
+        assert!(fixture.env.timeout(LONG, waiting).await.is_some(), "{what:?} in {:?}", event.borrow());
     };
     let is = |node: &str, living: Option<&str>, is_barred: bool| {
-        Heard::Is(name(node), Sight { living: living.map(str::to_owned), is_barred, is_ending: false })
+        RegistryEvent::Apply(
+            name(node),
+            RegistryStatus { living: living.map(str::to_owned), is_barred, is_ending: false },
+        )
     };
-    until(&Heard::Complete).await;
-    assert_eq!(*heard.borrow(), [Heard::Begins, is("edge-0", Some("00"), false), Heard::Complete]);
-    bench.join(&open, "edge-1", "01").await.unwrap();
+    until(&RegistryEvent::InitDone).await;
+    assert_eq!(
+        *event.borrow(),
+        [RegistryEvent::Init, is("edge-0", Some("00"), false), RegistryEvent::InitDone]
+    );
+    fixture.join(&open, "edge-1", "01").await.unwrap();
     until(&is("edge-1", Some("01"), false)).await;
     // Longer than one request of the watch lives.
-    bench.env.sleep(Duration::from_secs(11)).await;
+    fixture.env.sleep(Duration::from_secs(11)).await;
     let begun = Instant::now();
-    bench.registry.revoke(&name("edge-1")).await.unwrap();
+    fixture.registry.revoke(&name("edge-1")).await.unwrap();
     until(&is("edge-1", Some("01"), true)).await;
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    bench.registry.release(&name("edge-0"), "00").await.unwrap();
+    fixture.registry.release(&name("edge-0"), "00").await.unwrap();
     until(&is("edge-0", None, false)).await;
-    bench.registry.free(&name("edge-1")).await.unwrap();
-    until(&Heard::Gone(name("edge-1"))).await;
-    assert_eq!(heard.borrow().iter().filter(|heard| **heard == Heard::Begins).count(), 1, "no new list");
+    fixture.registry.free(&name("edge-1")).await.unwrap();
+    until(&RegistryEvent::Delete(name("edge-1"))).await;
+    assert_eq!(
+        event.borrow().iter().filter(|event| **event == RegistryEvent::Init).count(),
+        1,
+        "no new list"
+    );
 }
 
 #[actix_rt::test]
 async fn tokens_are_listed_withdrawn_one_by_one_and_forgotten_when_they_have_ended() {
-    let bench = Bench::new().await;
-    let (registry, old) = (&bench.registry, bench.token("old", None, 5).await);
-    bench.token("bound", Some("edge-1"), 50).await;
+    let fixture = Fixture::new().await;
+    let (registry, old) = (&fixture.registry, fixture.token("old", None, 5).await);
+    fixture.token("bound", Some("edge-1"), 50).await;
     let listed: Vec<_> = registry.tokens().await.unwrap();
     assert_eq!(listed.len(), 2);
     assert_eq!(
@@ -313,115 +328,117 @@ async fn tokens_are_listed_withdrawn_one_by_one_and_forgotten_when_they_have_end
 /// What is left of a Node when it goes: its Lease and the pods that were bound to it, with their Secrets.
 #[actix_rt::test]
 async fn an_open_token_gets_no_name_that_a_lease_or_a_pod_points_to() {
-    let bench = Bench::new().await;
-    let open = bench.token("open", None, 50).await;
-    bench.make_node("cp-9", json!({})).await;
+    let fixture = Fixture::new().await;
+    let open = fixture.token("open", None, 50).await;
+    fixture.make_node("cp-9", json!({})).await;
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": { "name": "vault", "namespace": "default" },
         "spec": { "nodeName": "cp-9", "containers": [{ "name": "vault", "image": "vault:1" }] },
     });
-    bench.make::<Pod>("default", pod).await;
-    bench.nodes().delete("cp-9", &DeleteParams::default()).await.unwrap();
+    fixture.make::<Pod>("default", pod).await;
+    fixture.nodes().delete("cp-9", &DeleteParams::default()).await.unwrap();
     let needs = Refusal::NeedsBoundToken(name("cp-9"));
-    assert_eq!(refused(bench.join(&open, "cp-9", "aa").await), needs, "the pod is there");
+    assert_eq!(refused(fixture.join(&open, "cp-9", "aa").await), needs, "the pod is there");
     let lease = |node: &str| {
         let metadata = json!({ "name": node, "namespace": "kube-node-lease" });
         json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {} })
     };
-    bench.make::<Lease>("kube-node-lease", lease("cp-8")).await;
+    fixture.make::<Lease>("kube-node-lease", lease("cp-8")).await;
     assert_eq!(
-        refused(bench.join(&open, "cp-8", "aa").await),
+        refused(fixture.join(&open, "cp-8", "aa").await),
         Refusal::NeedsBoundToken(name("cp-8")),
         "a kubelet's Lease is there"
     );
-    assert_eq!(bench.used(&open).await, 0, "a refusal costs no use");
-    bench.join(&open, "cp-7", "aa").await.unwrap();
+    assert_eq!(fixture.used(&open).await, 0, "a refusal costs no use");
+    fixture.join(&open, "cp-7", "aa").await.unwrap();
     // An administrator's word for the name; or nothing is left of it.
-    let bound = bench.token("bound", Some("cp-9"), 1).await;
-    bench.join(&bound, "cp-9", "bb").await.unwrap();
-    bench.objects::<Lease>("kube-node-lease").delete("cp-8", &DeleteParams::default()).await.unwrap();
-    bench.join(&open, "cp-8", "cc").await.unwrap();
+    let bound = fixture.token("bound", Some("cp-9"), 1).await;
+    fixture.join(&bound, "cp-9", "bb").await.unwrap();
+    fixture.objects::<Lease>("kube-node-lease").delete("cp-8", &DeleteParams::default()).await.unwrap();
+    fixture.join(&open, "cp-8", "cc").await.unwrap();
 }
 
 #[actix_rt::test]
 async fn what_was_deleted_is_gone_though_a_finalizer_holds_it() {
-    let bench = Bench::new().await;
-    let (registry, edge, hold) = (&bench.registry, name("edge-1"), vec!["example.com/hold".to_owned()]);
-    let open = bench.token("open", None, 50).await;
-    bench.join(&open, "edge-1", "aa").await.unwrap();
+    let fixture = Fixture::new().await;
+    let (registry, edge, hold) = (&fixture.registry, name("edge-1"), vec!["example.com/hold".to_owned()]);
+    let open = fixture.token("open", None, 50).await;
+    fixture.join(&open, "edge-1", "aa").await.unwrap();
     // The Node.
-    let made = bench.make_node("edge-1", json!({noderegistry::ENROLMENT_ANNOTATION: "aa"})).await;
+    let made = fixture.make_node("edge-1", json!({noderegistry::ENROLMENT_ANNOTATION: "aa"})).await;
     registry.node_made(&edge, "aa", &made.metadata).await.unwrap();
-    bench.hold::<Node>("edge-1", true).await;
-    bench.nodes().delete("edge-1", &DeleteParams::default()).await.unwrap();
+    fixture.hold::<Node>("edge-1", true).await;
+    fixture.nodes().delete("edge-1", &DeleteParams::default()).await.unwrap();
     let ending = registry.node_metadata(&edge).await.unwrap();
     assert!(ending.is_some(), "it is held");
     let admitted = registry.admit(&edge, "aa", ending.as_ref()).await;
     assert_eq!(not_admitted(admitted), Refusal::NodeEnding(edge.clone()));
-    bench.hold::<Node>("edge-1", false).await;
+    fixture.hold::<Node>("edge-1", false).await;
     // The token.
-    bench.hold::<JoinToken>("open", true).await;
+    fixture.hold::<JoinToken>("open", true).await;
     assert_eq!(registry.withdraw("open").await.unwrap(), Removal::Held(hold.clone()));
-    assert_eq!(refused(bench.join(&open, "edge-2", "bb").await), Refusal::TokenWithdrawn);
+    assert_eq!(refused(fixture.join(&open, "edge-2", "bb").await), Refusal::TokenWithdrawn);
     assert!(registry.tokens().await.unwrap().iter().all(|listed| listed.is_ending));
     // The name.
-    let bound = bench.token("bound", Some("edge-1"), 1).await;
-    bench.hold::<EdgeNode>("edge-1", true).await;
+    let bound = fixture.token("bound", Some("edge-1"), 1).await;
+    fixture.hold::<EdgeNode>("edge-1", true).await;
     assert_eq!(registry.free(&edge).await.unwrap(), Removal::Held(hold.clone()));
     let admitted = registry.admit(&edge, "aa", None).await;
     assert_eq!(not_admitted(admitted), Refusal::NameEnding(edge.clone()));
-    assert_eq!(refused(bench.join(&bound, "edge-1", "bb").await), Refusal::NameEnding(edge.clone()));
+    assert_eq!(refused(fixture.join(&bound, "edge-1", "bb").await), Refusal::NameEnding(edge.clone()));
     assert_eq!(registry.revoke(&edge).await.unwrap(), Revoked::Ending(hold));
-    let heard: Rc<RefCell<Vec<Heard>>> = Rc::default();
-    let kept = Rc::clone(&heard);
+    let event: Rc<RefCell<Vec<RegistryEvent>>> = Rc::default();
+    let kept = Rc::clone(&event);
     let listing = async {
-        while !heard.borrow().contains(&Heard::Complete) {
-            bench.env.sleep(Duration::from_millis(10)).await;
+        while !event.borrow().contains(&RegistryEvent::InitDone) {
+            fixture.env.sleep(Duration::from_millis(10)).await;
         }
     };
-    let watching = registry.watch(&bench.env, |heard| kept.borrow_mut().push(heard));
+    let watching = registry.watch(&fixture.env, |event| kept.borrow_mut().push(event));
     futures::future::select(std::pin::pin!(watching), std::pin::pin!(listing)).await;
-    let sights = heard.take();
-    let [Heard::Begins, Heard::Is(of, sight), Heard::Complete] = sights.as_slice() else {
+    let sights = event.take();
+    let [RegistryEvent::Init, RegistryEvent::Apply(of, status), RegistryEvent::InitDone] = sights.as_slice()
+    else {
         panic!("{sights:?}")
     };
-    assert!(*of == edge && sight.is_ending && sight.against("aa").is_some(), "{sight:?}");
-    bench.hold::<EdgeNode>("edge-1", false).await;
+    assert!(*of == edge && status.is_ending && status.reason_against("aa").is_some(), "{status:?}");
+    fixture.hold::<EdgeNode>("edge-1", false).await;
     assert_eq!(registry.free(&edge).await.unwrap(), Removal::NotThere);
-    bench.join(&bound, "edge-1", "bb").await.unwrap();
+    fixture.join(&bound, "edge-1", "bb").await.unwrap();
 }
 
 #[actix_rt::test]
 async fn an_odd_object_stops_nothing_but_itself() {
-    let bench = Bench::new().await;
-    let (registry, odd_name) = (&bench.registry, name("odd"));
-    let open = bench.token("open", None, 50).await;
+    let fixture = Fixture::new().await;
+    let (registry, odd_name) = (&fixture.registry, name("odd"));
+    let open = fixture.token("open", None, 50).await;
     let of = |kind: &str, spec: serde_json::Value| json!({ "apiVersion": "kubehive.io/v1alpha1", "kind": kind, "metadata": { "name": "odd" }, "spec": spec });
     let token =
         of("JoinToken", json!({ "expires": "2100-01-01T00:00:00Z", "uses": 50, "used": 5_000_000_000_u64 }));
     let object: DynamicObject = serde_json::from_value(token.clone()).unwrap();
     // The definitions that ship do not let it in.
-    let refused_by_the_server = bench.objects::<JoinToken>("").create(&PostParams::default(), &object).await;
+    let refused_by_the_server =
+        fixture.objects::<JoinToken>("").create(&PostParams::default(), &object).await;
     assert!(refused_by_the_server.is_err(), "{refused_by_the_server:?}");
     for definition in ["jointokens.kubehive.io", "edgenodes.kubehive.io"] {
-        bench.loosen(definition).await;
+        fixture.loosen(definition).await;
     }
     let planted = async {
-        while bench.objects::<JoinToken>("").create(&PostParams::default(), &object).await.is_err() {
-            bench.env.sleep(Duration::from_millis(20)).await;
+        while fixture.objects::<JoinToken>("").create(&PostParams::default(), &object).await.is_err() {
+            fixture.env.sleep(Duration::from_millis(20)).await;
         }
     };
-    bench.env.timeout(LONG, planted).await.expect("the loose definition is in force");
-    bench.make::<EdgeNode>("", of("EdgeNode", json!({ "owner": 7 }))).await;
+    fixture.env.timeout(LONG, planted).await.expect("the loose definition is in force");
+    fixture.make::<EdgeNode>("", of("EdgeNode", json!({ "owner": 7 }))).await;
     // Tokens are listed, added and withdrawn.
-    let bound = bench.token("bound", Some("odd"), 1).await;
+    let bound = fixture.token("bound", Some("odd"), 1).await;
     let mut listed: Vec<(String, bool)> =
         registry.tokens().await.unwrap().iter().map(|one| (one.id.clone(), one.token.is_ok())).collect();
     listed.sort();
     assert_eq!(listed, [("bound".to_owned(), true), ("odd".to_owned(), false), ("open".to_owned(), true)]);
-    let order = Enrolment {
-        ticket: Ticket { id: "odd".into(), node: None },
+    let order = EnrolmentRequest {
+        claims: TokenClaims { id: "odd".into(), node: None },
         token: None,
         node: name("edge-1"),
         certificate: Certificate { serial: "aa".into(), not_after_unix: NOW + 10 },
@@ -430,26 +447,26 @@ async fn an_odd_object_stops_nothing_but_itself() {
     assert_eq!(refused(registry.enrol(&order).await), Refusal::OddToken);
     assert_eq!(registry.withdraw("odd").await.unwrap(), Removal::Gone);
     // The name is nobody's, and others are what they were.
-    bench.join(&open, "edge-1", "aa").await.unwrap();
+    fixture.join(&open, "edge-1", "aa").await.unwrap();
     assert_eq!(not_admitted(registry.admit(&odd_name, "aa", None).await), Refusal::OddName(odd_name.clone()));
-    assert_eq!(refused(bench.join(&bound, "odd", "bb").await), Refusal::OddName(odd_name.clone()));
+    assert_eq!(refused(fixture.join(&bound, "odd", "bb").await), Refusal::OddName(odd_name.clone()));
     assert_eq!(registry.revoke(&odd_name).await.unwrap(), Revoked::Node);
     assert_eq!(registry.free(&odd_name).await.unwrap(), Removal::Gone);
-    bench.join(&bound, "odd", "bb").await.unwrap();
+    fixture.join(&bound, "odd", "bb").await.unwrap();
 }
 
 /// `count` joins with keys that nobody has. Each costs as many calls as the first one. Answers what the first hundred and the
 /// last hundred took, each as its median: what else runs here counts less.
 async fn join_many(count: usize) -> (Duration, Duration) {
-    let bench = Bench::new().await;
-    let open = bench.token("open", None, u32::try_from(count).unwrap()).await;
+    let fixture = Fixture::new().await;
+    let open = fixture.token("open", None, u32::try_from(count).unwrap()).await;
     let mut times = Vec::with_capacity(count);
     for number in 0..count {
-        let before = bench.calls.load(Ordering::Relaxed);
+        let before = fixture.calls.load(Ordering::Relaxed);
         let begun = Instant::now();
-        bench.join(&open, &format!("edge-{number:05}"), &format!("{number:08x}")).await.unwrap();
+        fixture.join(&open, &format!("edge-{number:05}"), &format!("{number:08x}")).await.unwrap();
         times.push(begun.elapsed());
-        assert_eq!(bench.calls.load(Ordering::Relaxed) - before, 8, "calls of join {number}");
+        assert_eq!(fixture.calls.load(Ordering::Relaxed) - before, 8, "calls of join {number}");
     }
     let median = |times: &mut [Duration]| {
         times.sort_unstable();
@@ -457,7 +474,7 @@ async fn join_many(count: usize) -> (Duration, Duration) {
     };
     let (first, last) = (median(&mut times[..100]), median(&mut times[count - 100..]));
     println!("{count} joins; the median of the first hundred is {first:?}, of the last {last:?}");
-    let edge_nodes: Api<EdgeNode> = Api::all(bench.client.clone());
+    let edge_nodes: Api<EdgeNode> = Api::all(fixture.client.clone());
     let pages = futures::stream::unfold(Some(ListParams::default().limit(500)), |params| {
         let edge_nodes = edge_nodes.clone();
         async move {

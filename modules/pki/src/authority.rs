@@ -74,7 +74,7 @@ pub struct Issued {
 
 /// Under which addresses and names a server is reached.
 #[derive(Debug, Clone, Default)]
-pub struct Reach {
+pub struct SubjectAltNames {
     /// IP addresses.
     pub addresses: Vec<IpAddr>,
     /// DNS names.
@@ -199,13 +199,13 @@ impl Authority {
         &self.key_pem
     }
 
-    /// Makes a key and a certificate for a server that is reached under `reach`. Returns the certificate and the key's PEM.
+    /// Makes a key and a certificate for a server that is reached under `alt_names`. Returns the certificate and the key's PEM.
     ///
     /// # Errors
     /// When a name is no DNS name or `life` is out of range.
     pub fn server(
         &self,
-        reach: &Reach,
+        alt_names: &SubjectAltNames,
         now: SystemTime,
         life: Duration,
         serial: [u8; 16],
@@ -214,8 +214,8 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "KubeHive CloudCore");
-        params.subject_alt_names = reach.addresses.iter().map(|ip| SanType::IpAddress(*ip)).collect();
-        for name in &reach.names {
+        params.subject_alt_names = alt_names.addresses.iter().map(|ip| SanType::IpAddress(*ip)).collect();
+        for name in &alt_names.names {
             let dns =
                 Ia5String::try_from(name.as_str()).map_err(|_| AuthorityError::BadName(name.clone()))?;
             params.subject_alt_names.push(SanType::DnsName(dns));
@@ -388,11 +388,13 @@ mod tests {
     #[test]
     fn a_servers_certificate_is_no_nodes() {
         let ca = Authority::create(now(), [1; 16]).unwrap();
-        let reach =
-            Reach { addresses: vec!["10.0.0.1".parse().unwrap()], names: vec!["cloud.example".into()] };
-        let (cert, _key) = ca.server(&reach, now(), DAY, [4; 16]).unwrap();
+        let alt_names = SubjectAltNames {
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            names: vec!["cloud.example".into()],
+        };
+        let (cert, _key) = ca.server(&alt_names, now(), DAY, [4; 16]).unwrap();
         assert!(matches!(node_of_certificate(&cert.der), Err(AuthorityError::NotANode(_))));
-        let unusable = Reach { addresses: vec![], names: vec!["ü".into()] };
+        let unusable = SubjectAltNames { addresses: vec![], names: vec!["ü".into()] };
         assert!(matches!(ca.server(&unusable, now(), DAY, [4; 16]), Err(AuthorityError::BadName(_))));
     }
 }

@@ -11,10 +11,10 @@ mod authority;
 mod token;
 
 pub use authority::{
-    Authority, AuthorityError, CSR_MAX, CertificateUser, Issued, NodeRequest, Reach, node_of_certificate,
-    serial_of, user_of_certificate,
+    Authority, AuthorityError, CSR_MAX, CertificateUser, Issued, NodeRequest, SubjectAltNames,
+    node_of_certificate, serial_of, user_of_certificate,
 };
-pub use token::{Claims, JoinToken, TOKEN_MAX, TokenError, TokenKey};
+pub use token::{JoinToken, JoinTokenClaims, TOKEN_MAX, TokenError, TokenKey};
 
 use sha2::{Digest, Sha256};
 

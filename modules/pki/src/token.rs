@@ -42,7 +42,7 @@ pub struct TokenKey(Vec<u8>);
 
 /// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
+pub struct JoinTokenClaims {
     /// When it ends, in seconds since 1970.
     pub exp: u64,
     /// What it is for.
@@ -110,7 +110,7 @@ impl TokenKey {
         id: &str,
         node: Option<&str>,
     ) -> Result<String, TokenError> {
-        let claims = Claims {
+        let claims = JoinTokenClaims {
             exp: expires_unix,
             aud: AUDIENCE.to_owned(),
             jti: id.to_owned(),
@@ -126,7 +126,7 @@ impl TokenKey {
     ///
     /// # Errors
     /// See [`TokenError`].
-    pub fn verify(&self, jwt: &str, now_unix: u64, node: &str) -> Result<Claims, TokenError> {
+    pub fn verify(&self, jwt: &str, now_unix: u64, node: &str) -> Result<JoinTokenClaims, TokenError> {
         if jwt.len() > TOKEN_MAX {
             return Err(TokenError::Malformed);
         }
@@ -135,7 +135,7 @@ impl TokenKey {
         // Checked below against the clock that we are given.
         validation.validate_exp = false;
         let key = DecodingKey::from_secret(&self.0);
-        let claims = jsonwebtoken::decode::<Claims>(jwt, &key, &validation)
+        let claims = jsonwebtoken::decode::<JoinTokenClaims>(jwt, &key, &validation)
             .map_err(|error| {
                 let foreign = matches!(error.kind(), jsonwebtoken::errors::ErrorKind::InvalidSignature);
                 if foreign { TokenError::Foreign } else { TokenError::Malformed }

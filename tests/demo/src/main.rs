@@ -3,18 +3,18 @@
 //! A cluster of one box, a node that joins it, a pod, a device, a cut and what comes after it. Every step is observed
 //! from outside our code (`kubectl`, the runtime's own `ctr`, `mosquitto_sub`, pymodbus) and printed with its time.
 
+mod console;
 mod relay;
-mod say;
 mod setup;
-mod stage;
 mod story;
+mod testbed;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
 
-use crate::say::Say;
+use crate::console::Console;
 use crate::story::Step;
 
 #[derive(Parser)]
@@ -36,28 +36,28 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let say = Say::new();
-    match run(&cli, &say) {
+    let console = Console::new();
+    match run(&cli, &console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say.line(&format!("\nFAILED: {error:#}"));
+            console.line(&format!("\nFAILED: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(cli: &Cli, say: &Say) -> Result<()> {
-    let tools = setup::prepare(&cli.profile, say)?;
+fn run(cli: &Cli, console: &Console) -> Result<()> {
+    let tools = setup::prepare(&cli.profile, console)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let (stage, result) = story::tell(&tools, cli.kubeconfig.clone(), cli.r#break, say).await?;
+        let (testbed, result) = story::tell(&tools, cli.kubeconfig.clone(), cli.r#break, console).await?;
         if let Err(error) = &result {
-            say.line(&format!("\nstopped: {error:#}"));
-            stage.show_logs(say);
+            console.line(&format!("\nstopped: {error:#}"));
+            testbed.show_logs(console);
         } else if !cli.once {
-            stage.stay(say).await?;
+            testbed.stay(console).await?;
         }
-        stage.leave(say).await;
+        testbed.leave(console).await;
         result
     })
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::say::Say;
+use crate::console::Console;
 
 /// Debian packages, and a file of each.
 const PACKAGES: [(&str, &[&str]); 9] = [
@@ -32,18 +32,18 @@ pub(crate) struct Tools {
 }
 
 /// Installs and builds what is missing.
-pub(crate) fn prepare(profile: &str, say: &Say) -> Result<Tools> {
-    say.line("KubeHive's story, on this machine, with nothing faked.\n");
+pub(crate) fn prepare(profile: &str, console: &Console) -> Result<Tools> {
+    console.line("KubeHive's story, on this machine, with nothing faked.\n");
     if !is_root() {
         bail!(
             "the story runs real containers in network namespaces of its own and needs root: sudo -E cargo demo"
         );
     }
-    packages(say)?;
-    let kubectl = kubectl(say)?;
+    packages(console)?;
+    let kubectl = kubectl(console)?;
     let target = target_folder()?;
-    let python = pymodbus(&target, say)?;
-    say.doing(&format!(
+    let python = pymodbus(&target, console)?;
+    console.doing(&format!(
         "building cloudcore, edgecore, keadm and modbus-mapper (profile {profile}; some minutes the first time)"
     ));
     build(profile)?;
@@ -55,14 +55,14 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
-fn packages(say: &Say) -> Result<()> {
+fn packages(console: &Console) -> Result<()> {
     let is_there = |files: &[&str]| files.iter().any(|file| Path::new(file).exists());
     let missing: Vec<&str> =
         PACKAGES.iter().filter(|(_, files)| !is_there(files)).map(|(package, _)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    say.doing(&format!("installing {}", missing.join(", ")));
+    console.doing(&format!("installing {}", missing.join(", ")));
     run(Command::new("apt-get").args(["update", "-q"]))?;
     run(Command::new("apt-get")
         .args(["install", "-q", "-y", "--no-install-recommends"])
@@ -72,7 +72,7 @@ fn packages(say: &Say) -> Result<()> {
 }
 
 /// kubectl 1.32 or newer from the path, else Debian's.
-fn kubectl(say: &Say) -> Result<PathBuf> {
+fn kubectl(console: &Console) -> Result<PathBuf> {
     let version = |program: &str| -> Option<(u32, String)> {
         let out = Command::new(program).args(["version", "--client", "-o", "json"]).output().ok()?;
         let json: serde_json::Value = serde_json::from_slice(&out.stdout).ok()?;
@@ -83,12 +83,12 @@ fn kubectl(say: &Say) -> Result<PathBuf> {
     if let Some((minor, shown)) = version("kubectl")
         && minor >= 32
     {
-        say.line(&format!("kubectl {shown} from the path"));
+        console.line(&format!("kubectl {shown} from the path"));
         return Ok(PathBuf::from("kubectl"));
     }
     let debian = "/usr/bin/kubectl";
     if !Path::new(debian).exists() {
-        say.doing("installing kubernetes-client (no kubectl 1.32 or newer is in the path)");
+        console.doing("installing kubernetes-client (no kubectl 1.32 or newer is in the path)");
         run(Command::new("apt-get").args([
             "install",
             "-q",
@@ -99,7 +99,7 @@ fn kubectl(say: &Say) -> Result<PathBuf> {
     }
     match version(debian) {
         Some((_, shown)) => {
-            say.line(&format!("kubectl {shown}, Debian's (none of 1.32 or newer is in the path)"))
+            console.line(&format!("kubectl {shown}, Debian's (none of 1.32 or newer is in the path)"))
         }
         None => bail!("no kubectl works: put kubectl 1.32 or newer into the path"),
     }
@@ -112,7 +112,7 @@ fn target_folder() -> Result<PathBuf> {
     Ok(PathBuf::from(json["target_directory"].as_str().context("cargo metadata names no target folder")?))
 }
 
-fn pymodbus(target: &Path, say: &Say) -> Result<PathBuf> {
+fn pymodbus(target: &Path, console: &Console) -> Result<PathBuf> {
     let venv = target.join("demo-venv");
     let python = venv.join("bin/python");
     let works = || {
@@ -124,7 +124,7 @@ fn pymodbus(target: &Path, say: &Say) -> Result<PathBuf> {
         quiet.is_ok_and(|status| status.success())
     };
     if !works() {
-        say.doing(&format!("installing {PYMODBUS} (the Modbus device of the story)"));
+        console.doing(&format!("installing {PYMODBUS} (the Modbus device of the story)"));
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
         run(Command::new(venv.join("bin/pip")).args(["install", "-q", PYMODBUS]))
             .context("pymodbus comes from PyPI, which was not reached")?;

@@ -19,12 +19,12 @@ pub const WARM_UP: u32 = 10_000;
 
 /// Deterministic noise: the sequence of splitmix64.
 #[derive(Debug, Clone)]
-pub struct Noise(u64);
+pub struct SplitMix64(u64);
 
-impl Noise {
+impl SplitMix64 {
     /// Always the same for the same seed.
     pub fn new(seed: u64) -> Self {
-        Noise(seed)
+        SplitMix64(seed)
     }
 
     /// The next 64 bits.
@@ -123,14 +123,14 @@ fn resident() -> i64 {
 
 /// Memory before and after.
 #[derive(Debug)]
-pub struct Scales {
+pub struct MemoryGauge {
     before: i64,
 }
 
-impl Scales {
+impl MemoryGauge {
     /// After the warm-up.
     pub fn tare() -> Self {
-        Scales { before: resident() }
+        MemoryGauge { before: resident() }
     }
 
     /// What has been left since then, in KiB.
@@ -147,30 +147,30 @@ impl Scales {
 ///
 /// # Errors
 /// When more than 2 MiB are left.
-pub fn endure(seed: u64, mut feed: impl FnMut(&mut Noise)) -> Result<i64, String> {
+pub fn endure(seed: u64, mut feed: impl FnMut(&mut SplitMix64)) -> Result<i64, String> {
     let _alone = ALONE.blocking_lock();
-    let mut noise = Noise::new(seed);
-    (0..WARM_UP).for_each(|_| feed(&mut noise));
-    let scales = Scales::tare();
-    (0..INPUTS).for_each(|_| feed(&mut noise));
-    scales.read()
+    let mut random = SplitMix64::new(seed);
+    (0..WARM_UP).for_each(|_| feed(&mut random));
+    let memory = MemoryGauge::tare();
+    (0..INPUTS).for_each(|_| feed(&mut random));
+    memory.read()
 }
 
 /// The same for a door behind a mailbox or a socket.
 ///
 /// # Errors
 /// When more than 2 MiB are left.
-pub async fn endure_async(seed: u64, mut feed: impl AsyncFnMut(&mut Noise)) -> Result<i64, String> {
+pub async fn endure_async(seed: u64, mut feed: impl AsyncFnMut(&mut SplitMix64)) -> Result<i64, String> {
     let _alone = ALONE.lock().await;
-    let mut noise = Noise::new(seed);
+    let mut random = SplitMix64::new(seed);
     for _ in 0..WARM_UP {
-        feed(&mut noise).await;
+        feed(&mut random).await;
     }
-    let scales = Scales::tare();
+    let memory = MemoryGauge::tare();
     for _ in 0..INPUTS {
-        feed(&mut noise).await;
+        feed(&mut random).await;
     }
-    scales.read()
+    memory.read()
 }
 
 #[cfg(test)]
@@ -180,8 +180,8 @@ mod tests {
     #[test]
     fn the_same_seed_makes_the_same_inputs_and_most_are_bad() {
         let make = || {
-            let mut noise = Noise::new(7);
-            (0..100).map(|_| noise.damaged(&[b"{\"a\": 1}", b"{\"b\": [2]}"])).collect::<Vec<_>>()
+            let mut random = SplitMix64::new(7);
+            (0..100).map(|_| random.damaged(&[b"{\"a\": 1}", b"{\"b\": [2]}"])).collect::<Vec<_>>()
         };
         assert_eq!(make(), make());
         let is_valid = |input: &&Vec<u8>| *input == b"{\"a\": 1}" || *input == b"{\"b\": [2]}";

@@ -9,7 +9,7 @@ use beehive::link::mux::{Egress, Ingress, MuxConnection, Role, over};
 use beehive::link::{Connection, IncomingLink, PeerName, Routes, Urgency};
 use beehive::{Clock, Env};
 use bytes::Bytes;
-use cloud_hub::Upgrades;
+use cloud_hub::Upgrader;
 use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -24,7 +24,7 @@ fn peer() -> PeerName {
 /// runtime of one thread, in a `LocalSet`.
 pub async fn head(bytes: &[u8], clock: Arc<dyn Clock>) -> Vec<u8> {
     let (mut client, server) = tokio::io::duplex(SOCKET);
-    let Ok(upgrades) = Upgrades::new(clock).await else { return Vec::new() };
+    let Ok(upgrader) = Upgrader::new(clock).await else { return Vec::new() };
     let ask = async {
         let _ = client.write_all(bytes).await;
         let _ = client.shutdown().await;
@@ -34,7 +34,7 @@ pub async fn head(bytes: &[u8], clock: Arc<dyn Clock>) -> Vec<u8> {
     };
     let upgraded = async {
         // Nobody goes on with it.
-        drop(upgrades.upgrade(server, peer(), || Ok(())).await);
+        drop(upgrader.upgrade(server, peer(), || Ok(())).await);
     };
     let (answer, ()) = futures::join!(ask, upgraded);
     answer

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use config::cloud::CloudCore;
 use config::edge::EdgeCore;
-use fuzz::{Noise, endure};
+use fuzz::{SplitMix64, endure};
 
 const EDGE: &str = "apiVersion: edgecore.config.kubeedge.io/v1alpha2\nkind: EdgeCore\ndatabase: {dataSource: /var/lib/x.db}\n\
 modules:\n  edgeHub:\n    heartbeat: 15\n    quic: {enable: true, server: '10.0.0.1:10001'}\n    websocket:\n      enable: true\n      server: 10.0.0.1:10000\n\
@@ -18,9 +18,9 @@ modules:\n  cloudHub:\n    nodeLimit: 1000\n    advertiseAddress: [10.0.0.1, 10.
 const ODD: &str = "a: &a [1, 2]\nb: *a\n<<: {c: !!str d}\n? [x, y]\n: z\n--- # next\n- |\n  text\n- >-\n  folded\n- \"\\u0000\\x41\"\n";
 
 /// What a parser may choke on, beyond damage.
-fn bomb(noise: &mut Noise) -> String {
-    let depth = 1 + noise.below(3000);
-    match noise.below(7) {
+fn bomb(random: &mut SplitMix64) -> String {
+    let depth = 1 + random.below(3000);
+    match random.below(7) {
         0 => "[".repeat(depth),
         1 => "{a: ".repeat(depth),
         2 => "- ".repeat(depth),
@@ -42,12 +42,12 @@ fn bomb(noise: &mut Noise) -> String {
     }
 }
 
-fn input(noise: &mut Noise) -> Vec<u8> {
-    match noise.below(50) {
-        0 => bomb(noise).into_bytes(),
-        1..6 => noise.bytes(300),
-        6..12 => noise.text(300).into_bytes(),
-        _ => noise.damaged(&[EDGE.as_bytes(), CLOUD.as_bytes(), ODD.as_bytes()]),
+fn input(random: &mut SplitMix64) -> Vec<u8> {
+    match random.below(50) {
+        0 => bomb(random).into_bytes(),
+        1..6 => random.bytes(300),
+        6..12 => random.text(300).into_bytes(),
+        _ => random.damaged(&[EDGE.as_bytes(), CLOUD.as_bytes(), ODD.as_bytes()]),
     }
 }
 
@@ -62,8 +62,8 @@ fn a_config_file_is_taken_or_refused_and_leaves_nothing() {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let path = folder.path().join("config.yaml");
     let mut slowest = Duration::ZERO;
-    let left = endure(3, |noise| {
-        std::fs::write(&path, input(noise)).unwrap();
+    let left = endure(3, |random| {
+        std::fs::write(&path, input(random)).unwrap();
         let begun = Instant::now();
         load(&path);
         slowest = slowest.max(begun.elapsed());

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bytes::{Buf as _, BufMut as _};
 use dmi::v1beta1 as pb;
-use fuzz::{Noise, endure_async};
+use fuzz::{SplitMix64, endure_async};
 use node::{LONG, Node, run};
 use prost::Message;
 use tokio::io::AsyncWriteExt;
@@ -120,14 +120,14 @@ fn a_call_is_taken_or_refused_and_leaves_nothing() {
             .await
             .expect("registered");
         let mut taken = [0_u32; 4];
-        let left = endure_async(7, async |noise| {
-            let which = noise.below(4);
-            let body = match noise.below(400) {
-                0 => noise.bytes(600 << 10),
-                1..60 => noise.bytes(300),
+        let left = endure_async(7, async |random| {
+            let which = random.below(4);
+            let body = match random.below(400) {
+                0 => random.bytes(600 << 10),
+                1..60 => random.bytes(300),
                 // Each kind of call has its own body most of the time.
-                60..350 => noise.damaged(&[valid[which % 3]]),
-                _ => noise.damaged(&valid),
+                60..350 => random.damaged(&[valid[which % 3]]),
+                _ => random.damaged(&valid),
             };
             client.ready().await.unwrap();
             let path = PATHS[which].parse().unwrap();
@@ -147,21 +147,21 @@ fn a_call_is_taken_or_refused_and_leaves_nothing() {
 }
 
 /// A connection's worth of bytes: noise, or frames of HTTP/2 that do not hold what they say.
-fn connection(noise: &mut Noise) -> Vec<u8> {
-    if noise.below(4) == 0 {
-        return noise.bytes(2000);
+fn connection(random: &mut SplitMix64) -> Vec<u8> {
+    if random.below(4) == 0 {
+        return random.bytes(2000);
     }
     let mut bytes = PREFACE.to_vec();
-    for _ in 0..noise.below(6) {
-        let body = noise.bytes(200);
-        let length = if noise.below(3) == 0 { noise.bits() } else { body.len() as u64 };
+    for _ in 0..random.below(6) {
+        let body = random.bytes(200);
+        let length = if random.below(3) == 0 { random.bits() } else { body.len() as u64 };
         bytes.extend_from_slice(&length.to_be_bytes()[5..]);
-        bytes.push(noise.bits().to_le_bytes()[0] % 12);
-        bytes.push(noise.bits().to_le_bytes()[0]);
-        bytes.extend_from_slice(&u32::try_from(noise.below(9)).unwrap().to_be_bytes());
+        bytes.push(random.bits().to_le_bytes()[0] % 12);
+        bytes.push(random.bits().to_le_bytes()[0]);
+        bytes.extend_from_slice(&u32::try_from(random.below(9)).unwrap().to_be_bytes());
         bytes.extend(body);
     }
-    noise.damaged(&[&bytes])
+    random.damaged(&[&bytes])
 }
 
 #[test]
@@ -171,8 +171,8 @@ fn bytes_that_are_no_calls_leave_nothing_and_stop_nobody() {
         node.pump().await;
         let socket = folder.join(dmi::SOCKET_NAME);
         until_there(&socket).await;
-        let left = endure_async(8, async |noise| {
-            let bytes = connection(noise);
+        let left = endure_async(8, async |random| {
+            let bytes = connection(random);
             let mut line = UnixStream::connect(&socket).await.expect("the socket takes connections");
             // It may be closed in the middle.
             let _ = line.write_all(&bytes).await;

@@ -31,12 +31,12 @@ fn a_device_is_read_or_refused_and_leaves_nothing() {
     let valid = valid();
     let valid: Vec<&[u8]> = valid.iter().map(String::as_bytes).collect();
     let mut read = 0_u32;
-    let left = endure(5, |noise| {
-        let bytes = match noise.below(40) {
-            0 => b"[".repeat(noise.below(5000)),
-            1 => br#"{"spec":"#.repeat(noise.below(2000)),
-            2..6 => noise.bytes(500),
-            _ => noise.damaged(&valid),
+    let left = endure(5, |random| {
+        let bytes = match random.below(40) {
+            0 => b"[".repeat(random.below(5000)),
+            1 => br#"{"spec":"#.repeat(random.below(2000)),
+            2..6 => random.bytes(500),
+            _ => random.damaged(&valid),
         };
         if let Ok(device) = serde_json::from_slice::<Device>(&bytes) {
             read += 1;
@@ -68,8 +68,8 @@ fn a_report_is_read_or_refused_and_leaves_nothing() {
     let valid: Vec<Vec<u8>> = reports.iter().map(|report| rows::encode_report(report).unwrap()).collect();
     let valid: Vec<&[u8]> = valid.iter().map(Vec::as_slice).collect();
     let mut read = 0_u32;
-    let left = endure(6, |noise| {
-        let bytes = if noise.below(5) == 0 { noise.bytes(400) } else { noise.damaged(&valid) };
+    let left = endure(6, |random| {
+        let bytes = if random.below(5) == 0 { random.bytes(400) } else { random.damaged(&valid) };
         if let Ok(report) = rows::decode_report(&bytes) {
             read += 1;
             let _ = (report.newest_key(), report.queue(), report.capability());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dmi::v1beta1::CustomizedValue;
 use framework::{Fault, Kind, Property, Protocol, Scalar, Session, Settings, Value};
-use fuzz::{Noise, endure};
+use fuzz::{SplitMix64, endure};
 use modbus::{Address, Modbus, ModbusSession, Visitor};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,26 +43,26 @@ fn valid() -> Vec<Vec<u8>> {
     ]
 }
 
-fn property(noise: &mut Noise) -> Property {
-    let kind = *noise.of(&[Kind::Int, Kind::Float, Kind::Double, Kind::Bool, Kind::Text]);
-    let minimum = *noise.of(&[None, Some(-1.0), Some(f64::NAN), Some(f64::INFINITY)]);
-    Property { name: noise.text(20), kind, writable: noise.below(2) == 0, minimum, maximum: None }
+fn property(random: &mut SplitMix64) -> Property {
+    let kind = *random.of(&[Kind::Int, Kind::Float, Kind::Double, Kind::Bool, Kind::Text]);
+    let minimum = *random.of(&[None, Some(-1.0), Some(f64::NAN), Some(f64::INFINITY)]);
+    Property { name: random.text(20), kind, writable: random.below(2) == 0, minimum, maximum: None }
 }
 
-fn value(noise: &mut Noise) -> Value {
-    match noise.below(5) {
-        0 => Value::Int(noise.bits().cast_signed()),
-        1 => Value::Float(f32::from_bits(u32::try_from(noise.bits() >> 32).unwrap())),
-        2 => Value::Double(f64::from_bits(noise.bits())),
+fn value(random: &mut SplitMix64) -> Value {
+    match random.below(5) {
+        0 => Value::Int(random.bits().cast_signed()),
+        1 => Value::Float(f32::from_bits(u32::try_from(random.bits() >> 32).unwrap())),
+        2 => Value::Double(f64::from_bits(random.bits())),
         3 => Value::Bool(true),
-        _ => Value::Text(noise.text(300)),
+        _ => Value::Text(random.text(300)),
     }
 }
 
 /// Registers of a length that belongs to the visitor, and of others.
-fn registers(noise: &mut Noise, words: u16) -> Vec<u16> {
-    let length = if noise.below(3) == 0 { noise.below(200) } else { usize::from(words) };
-    (0..length).map(|_| u16::try_from(noise.bits() >> 48).unwrap()).collect()
+fn registers(random: &mut SplitMix64, words: u16) -> Vec<u16> {
+    let length = if random.below(3) == 0 { random.below(200) } else { usize::from(words) };
+    (0..length).map(|_| u16::try_from(random.bits() >> 48).unwrap()).collect()
 }
 
 #[test]
@@ -70,18 +70,18 @@ fn settings_are_taken_or_refused_and_leave_nothing() {
     let valid = valid();
     let valid: Vec<&[u8]> = valid.iter().map(Vec::as_slice).collect();
     let (mut addresses, mut visitors) = (0_u32, 0_u32);
-    let left = endure(21, |noise| {
-        let bytes = if noise.below(10) == 0 { noise.bytes(200) } else { noise.damaged(&valid) };
+    let left = endure(21, |random| {
+        let bytes = if random.below(10) == 0 { random.bytes(200) } else { random.damaged(&valid) };
         let Ok(config) = CustomizedValue::decode(bytes.as_slice()) else { return };
         let settings = Settings::from_wire(&config.data);
         addresses += u32::from(Address::read(&settings).is_ok());
-        if let Ok(visitor) = Visitor::read(&property(noise), &settings) {
+        if let Ok(visitor) = Visitor::read(&property(random), &settings) {
             visitors += 1;
             assert!(u32::from(visitor.offset) + u32::from(visitor.count) <= 65_536 && visitor.count <= 125);
-            if let Ok(value) = visitor.encoding.decode(&registers(noise, visitor.encoding.words)) {
+            if let Ok(value) = visitor.encoding.decode(&registers(random, visitor.encoding.words)) {
                 assert!(!matches!(value, Value::Double(number) if !number.is_finite()));
             }
-            if let Ok(words) = visitor.encoding.encode(&value(noise)) {
+            if let Ok(words) = visitor.encoding.encode(&value(random)) {
                 assert_eq!(words.len(), usize::from(visitor.encoding.words));
             }
         }
@@ -91,22 +91,22 @@ fn settings_are_taken_or_refused_and_leave_nothing() {
 }
 
 /// What a device may answer to a request: noise, an answer that is damaged, a head that promises more than comes.
-fn answer(noise: &mut Noise, request: &[u8]) -> Vec<u8> {
+fn answer(random: &mut SplitMix64, request: &[u8]) -> Vec<u8> {
     let mut good = request.get(..8).unwrap_or(request).to_vec();
     good.extend_from_slice(&[4, 0, 7, 0, 9]);
     if let Some(length) = good.get_mut(5) {
         *length = 7;
     }
-    match noise.below(8) {
-        0 => noise.bytes(400),
+    match random.below(8) {
+        0 => random.bytes(400),
         1 => good,
         2 => {
             let mut long = good[..4].to_vec();
             long.extend_from_slice(&[0xff, 0xff]);
-            long.extend(noise.bytes(2000));
+            long.extend(random.bytes(2000));
             long
         }
-        _ => noise.damaged(&[&good]),
+        _ => random.damaged(&[&good]),
     }
 }
 
@@ -121,13 +121,13 @@ async fn a_device_that_lies_is_a_fault_and_no_more() {
     let address =
         Address { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port(), unit: 1 };
     let device = tokio::spawn(async move {
-        let mut noise = Noise::new(22);
+        let mut random = SplitMix64::new(22);
         loop {
             let (mut line, _) = listener.accept().await.unwrap();
             let mut request = [0; 12];
             let _ = line.read_exact(&mut request).await;
             // The end of the connection is the end of the answer; the mapper may have gone before.
-            let _ = line.write_all(&answer(&mut noise, &request)).await;
+            let _ = line.write_all(&answer(&mut random, &request)).await;
         }
     });
     let settings = Settings::from_pairs([

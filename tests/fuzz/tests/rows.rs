@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use edge_store::{Class, ObjectKey, Options, OutboxQueue, Store, Table, Write};
-use fuzz::{Noise, endure};
+use fuzz::{SplitMix64, endure};
 use rusqlite::{Connection, params};
 
 const ROWS: usize = 64;
@@ -34,13 +34,13 @@ fn fill(store: &Store) {
 }
 
 /// Damages one row of one table.
-fn damage(file: &Connection, noise: &mut Noise) {
-    let name = noise.below(ROWS);
-    let bytes = noise.bytes(200);
-    let text = noise.text(60);
-    let number = i64::from_le_bytes(noise.bits().to_le_bytes());
+fn damage(file: &Connection, random: &mut SplitMix64) {
+    let name = random.below(ROWS);
+    let bytes = random.bytes(200);
+    let text = random.text(60);
+    let number = i64::from_le_bytes(random.bits().to_le_bytes());
     // What the file's own rules forbid is refused by SQLite itself.
-    let _ = match noise.below(8) {
+    let _ = match random.below(8) {
         0 => file.execute("UPDATE objects SET json = ?1 WHERE name = ?2", params![bytes, format!("p{name}")]),
         1 => file.execute("UPDATE objects SET uid = ?1 WHERE name = ?2", params![text, format!("p{name}")]),
         2 => file.execute(
@@ -70,10 +70,10 @@ fn a_damaged_row_is_told_apart_and_leaves_nothing() {
     file.pragma_update(None, "synchronous", "OFF").unwrap();
     file.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
     let mut round = 0_u32;
-    let left = endure(9, |noise| {
+    let left = endure(9, |random| {
         round += 1;
-        damage(&file, noise);
-        let name = noise.below(ROWS);
+        damage(&file, random);
+        let name = random.below(ROWS);
         let _ = store.get_object(&ObjectKey::new("pods", "default", format!("p{name}")));
         let _ = store.get_row(Table::Twins, "default/pump", &format!("t{name}"));
         if round.is_multiple_of(50) {

@@ -24,8 +24,8 @@ fn a_token_is_good_or_refused_and_leaves_nothing() {
     );
     let valid = [open.as_str(), &bound, &foreign, &none];
     let mut taken = 0_u32;
-    let left = endure(1, |noise| {
-        let text = if noise.below(8) == 0 { noise.text(6000) } else { noise.damaged_text(&valid) };
+    let left = endure(1, |random| {
+        let text = if random.below(8) == 0 { random.text(6000) } else { random.damaged_text(&valid) };
         let parsed = JoinToken::parse(&text);
         // The server gets the second part only, and gets it whatever the first is.
         let jwt = text.split_once('.').map_or(text.as_str(), |(_, jwt)| jwt);
@@ -49,8 +49,8 @@ fn a_request_is_signed_for_the_name_that_was_asked_or_refused() {
     let certificate = authority.cert_der().to_vec();
     let valid: Vec<&[u8]> = requests.iter().map(Vec::as_slice).chain([certificate.as_slice()]).collect();
     let mut signed = 0_u32;
-    let left = endure(2, |noise| {
-        let bytes = if noise.below(8) == 0 { noise.bytes(20_000) } else { noise.damaged(&valid) };
+    let left = endure(2, |random| {
+        let bytes = if random.below(8) == 0 { random.bytes(20_000) } else { random.damaged(&valid) };
         if let Ok(issued) = authority.sign_node(&bytes, "edge-1", wall, DAY, [3; 16]) {
             signed += 1;
             assert_eq!(pki::node_of_certificate(&issued.der).unwrap(), "edge-1");

@@ -29,16 +29,16 @@ fn a_twin_document_is_taken_or_refused_and_leaves_nothing() {
         let mut node = Node::start(&folder);
         node.pump().await;
         let mut taken = 0_u32;
-        let left = endure_async(4, async |noise| {
-            let topic = match noise.below(8) {
-                0 => noise.damaged_text(&TOPICS),
-                _ => (*noise.of(&TOPICS)).to_owned(),
+        let left = endure_async(4, async |random| {
+            let topic = match random.below(8) {
+                0 => random.damaged_text(&TOPICS),
+                _ => (*random.of(&TOPICS)).to_owned(),
             };
-            let payload = match noise.below(200) {
-                0 => noise.bytes(300 << 10),
-                1..20 => noise.bytes(400),
-                20..40 => noise.text(400).into_bytes(),
-                _ => noise.damaged(&PAYLOADS.map(str::as_bytes)),
+            let payload = match random.below(200) {
+                0 => random.bytes(300 << 10),
+                1..20 => random.bytes(400),
+                20..40 => random.text(400).into_bytes(),
+                _ => random.damaged(&PAYLOADS.map(str::as_bytes)),
             };
             let payload = Bytes::from(payload);
             let answer = node.twin.ask(LONG, |reply| TwinMsg::Mqtt { topic, payload, reply }).await;

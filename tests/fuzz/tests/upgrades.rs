@@ -26,11 +26,11 @@ async fn requests() {
     let endless = [&GOOD[..20], &b"X-A: b\r\n".repeat(20_000)].concat();
     assert!(!granted(&link::head(&endless, clock.clone()).await));
     let mut taken = 0_u32;
-    let left = endure_async(1, async |noise| {
-        let bytes = match noise.below(8) {
-            0 => noise.bytes(4000),
-            1 => noise.text(2000).into_bytes(),
-            _ => noise.damaged(&[GOOD, ELSEWHERE]),
+    let left = endure_async(1, async |random| {
+        let bytes = match random.below(8) {
+            0 => random.bytes(4000),
+            1 => random.text(2000).into_bytes(),
+            _ => random.damaged(&[GOOD, ELSEWHERE]),
         };
         let answer = link::head(&bytes, clock.clone()).await;
         if granted(&answer) {

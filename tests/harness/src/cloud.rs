@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use cloud_hub::{Enrolment, EnrolmentMsg, EnrolmentSettings, SecretStore};
 use contract::NodeName;
-use noderegistry::{Certificate, Entry, NewToken, Registry, Ticket};
+use noderegistry::{Certificate, Entry, NewToken, Registry, TokenClaims};
 
 /// A day, in seconds.
 const DAY: u64 = 86_400;
@@ -108,8 +108,8 @@ pub async fn enter(client: kube::Client, node: &str, serial: &str, now: SystemTi
     let id = format!("{node}.{serial}");
     let token = NewToken { id: id.clone(), expires_unix: now + DAY, node: Some(name.clone()), uses: 1 };
     registry.add_token(&token, now).await.unwrap();
-    let order = noderegistry::Enrolment {
-        ticket: Ticket { id, node: Some(node.to_owned()) },
+    let order = noderegistry::EnrolmentRequest {
+        claims: TokenClaims { id, node: Some(node.to_owned()) },
         token: None,
         node: name,
         certificate: Certificate { serial: serial.to_owned(), not_after_unix: now + 365 * DAY },

@@ -40,9 +40,9 @@ use edge_hub::Endpoints;
 use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::Value;
 
-use crate::real::{RealCluster, Served};
+use crate::real::{ClusterApi, RealCluster};
 use crate::resource::resource;
-use crate::{Notes, StandInRuntime, account, enter};
+use crate::{Recorded, StandInRuntime, account, enter};
 
 /// 60 s of the environment's clock: what a test waits for a fact at the most.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What carries the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carrier {
+pub enum LinkTransport {
     /// A network path in memory, that can be cut.
     Memory,
     /// Real QUIC on loopback, with certificates of the cluster's own CA.
@@ -70,10 +70,10 @@ pub fn run(test: impl AsyncFnOnce()) {
 pub struct Cluster {
     folder: tempfile::TempDir,
     env: Env,
-    api: Served,
+    api: ClusterApi,
     account: kube::Client,
     cloud: Option<CloudCore>,
-    carrier: Carrier,
+    carrier: LinkTransport,
     port: Option<MemoryPort>,
     /// Where UDP goes that gets no answer.
     wall: std::net::UdpSocket,
@@ -83,11 +83,11 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster whose links are network paths in memory.
     pub async fn spawn() -> Cluster {
-        Cluster::over(Carrier::Memory).await
+        Cluster::over(LinkTransport::Memory).await
     }
 
     /// A cluster with this carrier.
-    pub async fn over(carrier: Carrier) -> Cluster {
+    pub async fn over(carrier: LinkTransport) -> Cluster {
         let folder = tempfile::tempdir().unwrap();
         let env = Env::real();
         let server = cloud_apiserver::Settings {
@@ -97,7 +97,7 @@ impl Cluster {
         };
         let api = cloud_apiserver::start(server, env.clone()).await.unwrap();
         let account = account::of_stand_alone(&api.client(), api.kubeconfig_path()).await;
-        Cluster::with(folder, env, Served::StandAlone(Box::new(api)), account, carrier).await
+        Cluster::with(folder, env, ClusterApi::StandAlone(Box::new(api)), account, carrier).await
     }
 
     /// A CloudCore of its own beside a real API server, as the account that ships, with nodes whose links are QUIC on
@@ -105,15 +105,15 @@ impl Cluster {
     pub async fn beside(real: RealCluster) -> Cluster {
         let account = real.account().await;
         let folder = tempfile::tempdir().unwrap();
-        Cluster::with(folder, Env::real(), Served::Real(real), account, Carrier::Quic).await
+        Cluster::with(folder, Env::real(), ClusterApi::Real(real), account, LinkTransport::Quic).await
     }
 
     async fn with(
         folder: tempfile::TempDir,
         env: Env,
-        api: Served,
+        api: ClusterApi,
         account: kube::Client,
-        carrier: Carrier,
+        carrier: LinkTransport,
     ) -> Cluster {
         let mut settings = config::cloud::CloudCore::default();
         settings.common_config.monitor_server.bind_address = "127.0.0.1:0".to_owned();
@@ -125,7 +125,7 @@ impl Cluster {
         let endpoint = &mut settings.modules.cloud_stream.kubelet_endpoint;
         (endpoint.bind_address, endpoint.first_port) = ("127.0.0.1".to_owned(), 0);
         let websocket = &mut settings.modules.cloud_hub.websocket;
-        websocket.enable = carrier == Carrier::WebSocket;
+        websocket.enable = carrier == LinkTransport::WebSocket;
         websocket.address = "127.0.0.1".to_owned();
         websocket.port = 0;
         let wall = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -138,8 +138,8 @@ impl Cluster {
     /// Starts CloudCore, at the addresses that an earlier one had.
     pub async fn start_cloud(&mut self) {
         let transport = match self.carrier {
-            Carrier::Quic | Carrier::WebSocket => Transport::Quic,
-            Carrier::Memory => {
+            LinkTransport::Quic | LinkTransport::WebSocket => Transport::Quic,
+            LinkTransport::Memory => {
                 let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
                 self.port = Some(port);
                 Transport::Given(Box::new(acceptor))
@@ -155,7 +155,7 @@ impl Cluster {
         if let Some(address) = cloud.websocket_address() {
             self.settings.modules.cloud_hub.websocket.port = address.port();
         }
-        if let Served::StandAlone(api) = &self.api {
+        if let ClusterApi::StandAlone(api) = &self.api {
             api.reach_nodes(cloud.calls());
         }
         self.cloud = Some(cloud);
@@ -189,10 +189,10 @@ impl Cluster {
         &self,
         mailbox: &str,
         pick: impl Fn(&M) -> Option<T> + Send + Sync + 'static,
-    ) -> Notes<T> {
-        let notes = Notes::default();
-        self.cloud.as_ref().unwrap().tap(mailbox, notes.tap(pick)).unwrap();
-        notes
+    ) -> Recorded<T> {
+        let recorded = Recorded::default();
+        self.cloud.as_ref().unwrap().tap(mailbox, recorded.tap(pick)).unwrap();
+        recorded
     }
 
     /// Ends CloudCore; the API goes on.
@@ -296,11 +296,11 @@ impl Cluster {
                 };
                 let hub = &self.settings.modules.cloud_hub;
                 let (quic, websocket) = match self.carrier {
-                    Carrier::WebSocket => (
+                    LinkTransport::WebSocket => (
                         self.wall.local_addr().unwrap().to_string(),
                         format!("127.0.0.1:{}", hub.websocket.port),
                     ),
-                    Carrier::Memory | Carrier::Quic => {
+                    LinkTransport::Memory | LinkTransport::Quic => {
                         (format!("127.0.0.1:{}", hub.quic.port), String::new())
                     }
                 };
@@ -461,10 +461,10 @@ impl Node {
         &self,
         mailbox: &str,
         pick: impl Fn(&M) -> Option<T> + Send + Sync + 'static,
-    ) -> Notes<T> {
-        let notes = Notes::default();
-        self.core().tap(mailbox, notes.tap(pick)).unwrap();
-        notes
+    ) -> Recorded<T> {
+        let recorded = Recorded::default();
+        self.core().tap(mailbox, recorded.tap(pick)).unwrap();
+        recorded
     }
 
     /// The snapshot of one of its actors.

@@ -11,9 +11,9 @@ mod resource;
 mod runtime;
 
 pub use cloud::{EnrolmentCloud, StandAlone, enter};
-pub use cluster::{Carrier, Cluster, LONG, Node, run};
+pub use cluster::{Cluster, LONG, LinkTransport, Node, run};
 pub use memory_api::MemoryApi;
-pub use probe::Notes;
+pub use probe::Recorded;
 pub use real::RealCluster;
 pub use resource::resource;
-pub use runtime::{Seen, StandInRuntime};
+pub use runtime::{StandInRuntime, StartedContainer};

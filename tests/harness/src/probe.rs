@@ -3,30 +3,30 @@
 use std::sync::{Arc, Mutex};
 
 /// What a probe wrote down, oldest first. Cheap to clone.
-pub struct Notes<T>(Arc<Mutex<Vec<T>>>);
+pub struct Recorded<T>(Arc<Mutex<Vec<T>>>);
 
-impl<T> Clone for Notes<T> {
+impl<T> Clone for Recorded<T> {
     fn clone(&self) -> Self {
-        Notes(Arc::clone(&self.0))
+        Recorded(Arc::clone(&self.0))
     }
 }
 
-impl<T> Default for Notes<T> {
+impl<T> Default for Recorded<T> {
     fn default() -> Self {
-        Notes(Arc::default())
+        Recorded(Arc::default())
     }
 }
 
-impl<T: Send + 'static> Notes<T> {
+impl<T: Send + 'static> Recorded<T> {
     /// A tap that notes what `pick` makes of a message.
     pub(crate) fn tap<M, P>(&self, pick: P) -> impl Fn(&M) + Send + Sync + use<M, T, P>
     where
         P: Fn(&M) -> Option<T> + Send + Sync,
     {
-        let notes = self.clone();
+        let recorded = self.clone();
         move |message| {
             if let Some(noted) = pick(message) {
-                notes.0.lock().unwrap().push(noted);
+                recorded.0.lock().unwrap().push(noted);
             }
         }
     }

@@ -49,23 +49,23 @@ impl RealCluster {
 }
 
 /// The API of a cluster.
-pub(crate) enum Served {
+pub(crate) enum ClusterApi {
     StandAlone(Box<cloud_apiserver::Running>),
     Real(RealCluster),
 }
 
-impl Served {
+impl ClusterApi {
     pub(crate) fn admin(&self) -> kube::Client {
         match self {
-            Served::StandAlone(api) => api.client(),
-            Served::Real(cluster) => cluster.admin(),
+            ClusterApi::StandAlone(api) => api.client(),
+            ClusterApi::Real(cluster) => cluster.admin(),
         }
     }
 
     pub(crate) fn kubeconfig(&self) -> &Path {
         match self {
-            Served::StandAlone(api) => api.kubeconfig_path(),
-            Served::Real(cluster) => &cluster.kubeconfig,
+            ClusterApi::StandAlone(api) => api.kubeconfig_path(),
+            ClusterApi::Real(cluster) => &cluster.kubeconfig,
         }
     }
 }

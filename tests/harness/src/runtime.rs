@@ -26,7 +26,7 @@ struct Sandbox {
     created_at: i64,
 }
 
-struct Held {
+struct ContainerRecord {
     sandbox: String,
     config: ContainerConfig,
     state: ContainerState,
@@ -38,9 +38,9 @@ struct Held {
 #[derive(Default)]
 struct State {
     made: usize,
-    started: Vec<Seen>,
+    started: Vec<StartedContainer>,
     sandboxes: BTreeMap<String, Sandbox>,
-    containers: BTreeMap<String, Held>,
+    containers: BTreeMap<String, ContainerRecord>,
 }
 
 /// A runtime without containers. Cheap to clone; what it holds outlives the EdgeCore that uses it, as a real one's does.
@@ -60,7 +60,7 @@ impl Default for StandInRuntime {
 
 /// A container as a test sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct StartedContainer {
     /// Its id.
     pub id: String,
     /// The pod's name.
@@ -88,7 +88,7 @@ impl StandInRuntime {
     }
 
     /// Every container that was ever started, in order.
-    pub fn started(&self) -> Vec<Seen> {
+    pub fn started(&self) -> Vec<StartedContainer> {
         self.state.lock().unwrap().started.clone()
     }
 
@@ -98,7 +98,7 @@ impl StandInRuntime {
     }
 
     /// The containers that run.
-    pub fn running(&self) -> Vec<Seen> {
+    pub fn running(&self) -> Vec<StartedContainer> {
         let state = self.state.lock().unwrap();
         let runs = state.containers.iter().filter(|(_, held)| held.state == ContainerState::ContainerRunning);
         runs.map(|(id, held)| seen(id, held)).collect()
@@ -141,9 +141,9 @@ impl StandInRuntime {
     }
 }
 
-fn seen(id: &str, held: &Held) -> Seen {
+fn seen(id: &str, held: &ContainerRecord) -> StartedContainer {
     let label = |key: &str| held.config.labels.get(key).cloned().unwrap_or_default();
-    Seen {
+    StartedContainer {
         id: id.to_owned(),
         pod: label("io.kubernetes.pod.name"),
         uid: label("io.kubernetes.pod.uid"),
@@ -277,13 +277,15 @@ impl Runtime for StandInRuntime {
             return answer(Err(missing("CreateContainer", sandbox)));
         }
         let uid = |config: &ContainerConfig| config.labels.get("io.kubernetes.pod.uid").cloned();
-        let same = |held: &Held| held.config.metadata == config.metadata && uid(&held.config) == uid(&config);
+        let same = |held: &ContainerRecord| {
+            held.config.metadata == config.metadata && uid(&held.config) == uid(&config)
+        };
         if state.containers.values().any(same) {
             return answer(Err(reserved("CreateContainer", &format!("{:?}", config.metadata))));
         }
         state.made += 1;
         let id = format!("container-{}", state.made);
-        let held = Held {
+        let held = ContainerRecord {
             sandbox: sandbox.to_owned(),
             config,
             state: ContainerState::ContainerCreated,

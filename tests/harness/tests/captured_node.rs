@@ -24,18 +24,18 @@ const SERIAL: &str = "0a";
 const DEVICES: &str = "devices.kubeedge.io/v1beta1";
 
 /// A hostile edge, and what came down to it.
-struct Hostile {
+struct HostileEdge {
     link: Link,
     edge: Address<EdgeUp>,
     device: Address<DeviceUp>,
     _heard: Probe<MetaDown>,
 }
 
-impl Hostile {
-    async fn open(cluster: &Cluster, node: &str, serial: &str) -> Result<Hostile, LinkError> {
+impl HostileEdge {
+    async fn open(cluster: &Cluster, node: &str, serial: &str) -> Result<HostileEdge, LinkError> {
         let (heard, told) = Probe::new(cluster.env(), 256);
         let link = cluster.dial_as(node, serial, told).await?;
-        Ok(Hostile { edge: link.remote(), device: link.remote(), link, _heard: heard })
+        Ok(HostileEdge { edge: link.remote(), device: link.remote(), link, _heard: heard })
     }
 
     /// The rows that are confirmed, in order.
@@ -135,14 +135,14 @@ fn query([namespace, name, uid]: [&str; 3], account: &str, audiences: &[&str]) -
 }
 
 /// Pods, devices and accounts of all nodes.
-struct Stage {
+struct Fixture {
     cluster: Cluster,
     /// Uids of pods by name.
     uids: BTreeMap<&'static str, String>,
 }
 
-impl Stage {
-    async fn set() -> Stage {
+impl Fixture {
+    async fn set() -> Fixture {
         let cluster = Cluster::spawn().await;
         for node in [MINE, THEIRS] {
             enter(cluster.client(), node, SERIAL, cluster.env().wall()).await;
@@ -163,21 +163,21 @@ impl Stage {
         let secret =
             json!({ "metadata": { "name": "vault", "namespace": "default" }, "stringData": { "k": "v" } });
         cluster.apply("v1", "Secret", secret).await;
-        let mut stage = Stage { cluster, uids: BTreeMap::new() };
-        stage.pod("mine", MINE, "default").await;
-        stage.pod("theirs", THEIRS, "admin").await;
-        stage.pod("vault", CONTROL, "admin").await;
+        let mut fixture = Fixture { cluster, uids: BTreeMap::new() };
+        fixture.pod("mine", MINE, "default").await;
+        fixture.pod("theirs", THEIRS, "admin").await;
+        fixture.pod("vault", CONTROL, "admin").await;
         for (device, node) in [("pump", MINE), ("valve", THEIRS), ("valvex", THEIRS)] {
             let device = json!({
                 "metadata": { "name": device, "namespace": "default" },
                 "spec": { "nodeName": node, "deviceModelRef": { "name": "m" }, "protocol": { "protocolName": "p" } },
             });
-            stage.cluster.apply(DEVICES, "Device", device).await;
+            fixture.cluster.apply(DEVICES, "Device", device).await;
         }
-        let statuses = stage.cluster.objects(DEVICES, "DeviceStatus", Some("default"));
+        let statuses = fixture.cluster.objects(DEVICES, "DeviceStatus", Some("default"));
         // The controllers make an account in each namespace.
-        let accounts = stage.cluster.objects("v1", "ServiceAccount", None);
-        let namespaces = stage.cluster.objects("v1", "Namespace", None);
+        let accounts = fixture.cluster.objects("v1", "ServiceAccount", None);
+        let namespaces = fixture.cluster.objects("v1", "Namespace", None);
         let settled = async || {
             let [spaces, accounts] =
                 [&namespaces, &accounts].map(async |api| api.list(&ListParams::default()).await);
@@ -188,11 +188,11 @@ impl Stage {
             };
             spaces.iter().all(has)
         };
-        stage.cluster.until_async("every namespace has its account", settled).await;
+        fixture.cluster.until_async("every namespace has its account", settled).await;
         let all_there =
             async || statuses.list(&ListParams::default()).await.is_ok_and(|list| list.items.len() == 3);
-        stage.cluster.until_async("every device has its status", all_there).await;
-        stage
+        fixture.cluster.until_async("every device has its status", all_there).await;
+        fixture
     }
 
     async fn pod(&mut self, name: &'static str, node: &str, account: &str) {
@@ -257,7 +257,7 @@ fn name_of(object: &DynamicObject) -> &str {
     object.metadata.name.as_deref().unwrap_or_default()
 }
 
-fn refused(outcome: Result<Hostile, LinkError>) -> Refused {
+fn refused(outcome: Result<HostileEdge, LinkError>) -> Refused {
     match outcome {
         Err(LinkError::Refused(refused)) => refused,
         Err(error) => panic!("{error}"),
@@ -268,20 +268,20 @@ fn refused(outcome: Result<Hostile, LinkError>) -> Refused {
 #[test]
 fn a_captured_node_reaches_its_own_pods_devices_and_node_and_nothing_else() {
     run(async || {
-        let stage = Stage::set().await;
-        let hostile = Hostile::open(&stage.cluster, MINE, SERIAL).await.unwrap();
+        let fixture = Fixture::set().await;
+        let hostile = HostileEdge::open(&fixture.cluster, MINE, SERIAL).await.unwrap();
         // Before its Node is there, nothing else that it says counts.
-        assert!(hostile.say(vec![pod_status(stage.id("mine"))]).await.is_empty());
-        assert!(hostile.token(query(stage.id("mine"), "default", &[])).await.is_err());
-        let before = stage.others().await;
+        assert!(hostile.say(vec![pod_status(fixture.id("mine"))]).await.is_empty());
+        assert!(hostile.token(query(fixture.id("mine"), "default", &[])).await.is_err());
+        let before = fixture.others().await;
 
-        its_node(&stage, &hostile).await;
-        let tried = others_pods(&stage, &hostile).await;
+        its_node(&fixture, &hostile).await;
+        let tried = others_pods(&fixture, &hostile).await;
         others_devices(&hostile).await;
-        tokens(&stage, &hostile).await;
+        tokens(&fixture, &hostile).await;
         println!("{tried} reports about others, every one confirmed and none written");
 
-        let after = stage.others().await;
+        let after = fixture.others().await;
         for (key, value) in &before {
             assert_eq!(Some(value), after.get(key), "{key}");
         }
@@ -289,24 +289,24 @@ fn a_captured_node_reaches_its_own_pods_devices_and_node_and_nothing_else() {
         assert!(more.is_empty(), "{more:?}");
 
         // What is its own it still may say.
-        assert_eq!(hostile.say(vec![pod_status(stage.id("mine"))]).await.len(), 1);
-        let pods = stage.cluster.objects("v1", "Pod", Some("default"));
+        assert_eq!(hostile.say(vec![pod_status(fixture.id("mine"))]).await.len(), 1);
+        let pods = fixture.cluster.objects("v1", "Pod", Some("default"));
         assert_eq!(pods.get("mine").await.unwrap().data["status"]["message"], "of the attacker");
         assert_eq!(hostile.say_of_devices(vec![twin("default", "pump", "speed")]).await.len(), 1);
-        let statuses = stage.cluster.objects(DEVICES, "DeviceStatus", Some("default"));
+        let statuses = fixture.cluster.objects(DEVICES, "DeviceStatus", Some("default"));
         let twins = statuses.get("pump").await.unwrap().data["status"]["twins"].clone();
         assert_eq!(twins[0]["reported"]["value"], "of the attacker");
     });
 }
 
 /// Its Node is made with nothing on it that a kubelet may not set.
-async fn its_node(stage: &Stage, hostile: &Hostile) {
+async fn its_node(fixture: &Fixture, hostile: &HostileEdge) {
     let labels = json!({
         "node-role.kubernetes.io/control-plane": "", "node-restriction.kubernetes.io/vault": "yes",
         "kubehive.io/anything": "1", "kubernetes.io/hostname": CONTROL, "site": "quay-7",
     });
     assert_eq!(hostile.say(vec![node_report(labels)]).await.len(), 1);
-    let node = stage.node(MINE).await.unwrap();
+    let node = fixture.node(MINE).await.unwrap();
     let labels = node.metadata.labels.clone().unwrap();
     let keys: Vec<&str> = labels.keys().map(String::as_str).collect();
     let expected =
@@ -326,12 +326,12 @@ async fn its_node(stage: &Stage, hostile: &Hostile) {
 }
 
 /// Everything that can be said of others' pods, under their names and uids, and under names that would be paths.
-async fn others_pods(stage: &Stage, hostile: &Hostile) -> usize {
+async fn others_pods(fixture: &Fixture, hostile: &HostileEdge) -> usize {
     let mut reports = Vec::new();
     for name in ["theirs", "vault"] {
-        let id = stage.id(name);
+        let id = fixture.id(name);
         // Its own uid under another's name, and the other way about.
-        let mixed = [["default", name, &*stage.uids["mine"]], ["default", "mine", id[2]]];
+        let mixed = [["default", name, &*fixture.uids["mine"]], ["default", "mine", id[2]]];
         reports.extend([pod_status(id), pod_gone(id), event("e1", about(id))]);
         reports.extend(mixed.into_iter().flat_map(|id| [pod_gone(id), event("e2", about(id))]));
         reports.push(pod_status(mixed[0]));
@@ -342,10 +342,10 @@ async fn others_pods(stage: &Stage, hostile: &Hostile) -> usize {
         event("e5", json!({ "kind": "Secret", "namespace": "default", "name": "vault" })),
         event("e6", json!({})),
     ]);
-    let theirs = stage.uids["theirs"].as_str();
+    let theirs = fixture.uids["theirs"].as_str();
     for odd in ["theirs/status?x=", "../default/pods/theirs", "theirs%2fstatus", "theirs#", "", "Theirs"] {
         reports.extend([pod_status(["default", odd, theirs]), pod_gone(["default", odd, theirs])]);
-        reports.extend([pod_status([odd, "theirs", theirs]), event(odd, about(stage.id("mine")))]);
+        reports.extend([pod_status([odd, "theirs", theirs]), event(odd, about(fixture.id("mine")))]);
         reports.push(event("e7", about(["default", odd, theirs])));
     }
     // Where devices belong.
@@ -353,13 +353,13 @@ async fn others_pods(stage: &Stage, hostile: &Hostile) -> usize {
     let count = reports.len();
     assert_eq!(hostile.say(reports).await.len(), count, "what can never be is forgotten by the node");
     // A pod of its own stays until somebody asked for it to go.
-    assert_eq!(hostile.say(vec![pod_gone(stage.id("mine"))]).await.len(), 1);
-    let pods = stage.cluster.objects("v1", "Pod", Some("default"));
+    assert_eq!(hostile.say(vec![pod_gone(fixture.id("mine"))]).await.len(), 1);
+    let pods = fixture.cluster.objects("v1", "Pod", Some("default"));
     assert!(pods.get("mine").await.unwrap().metadata.deletion_timestamp.is_none());
     count
 }
 
-async fn others_devices(hostile: &Hostile) {
+async fn others_devices(hostile: &HostileEdge) {
     let state = |namespace: &str, name: &str| UpReport::DeviceState {
         namespace: namespace.into(),
         name: name.into(),
@@ -375,17 +375,17 @@ async fn others_devices(hostile: &Hostile) {
     assert_eq!(hostile.say_of_devices(reports).await.len(), count);
 }
 
-async fn tokens(stage: &Stage, hostile: &Hostile) {
-    let mine = stage.id("mine");
+async fn tokens(fixture: &Fixture, hostile: &HostileEdge) {
+    let mine = fixture.id("mine");
     let granted = hostile.token(query(mine, "default", &[])).await.unwrap();
     assert!(granted.lifetime_seconds <= 3700, "as the volume says: {}", granted.lifetime_seconds);
     assert!(hostile.token(query(mine, "default", &["vault"])).await.is_ok());
     let theirs_by_mine = ["default", "theirs", mine[2]];
     let tried = [
-        query(stage.id("theirs"), "admin", &[]),
-        query(stage.id("vault"), "admin", &[]),
+        query(fixture.id("theirs"), "admin", &[]),
+        query(fixture.id("vault"), "admin", &[]),
         query(theirs_by_mine, "admin", &[]),
-        query(["default", "mine", stage.id("theirs")[2]], "default", &[]),
+        query(["default", "mine", fixture.id("theirs")[2]], "default", &[]),
         query(["kube-system", "mine", mine[2]], "default", &[]),
         query(mine, "admin", &[]),
         query(mine, "default", &["https://kubernetes.default.svc"]),
@@ -404,9 +404,9 @@ async fn tokens(stage: &Stage, hostile: &Hostile) {
 #[test]
 fn nobody_speaks_for_a_node_that_is_not_his_even_with_a_certificate_of_its_name() {
     run(async || {
-        let stage = Stage::set().await;
-        let cluster = &stage.cluster;
-        let unknown = refused(Hostile::open(cluster, CONTROL, SERIAL).await);
+        let fixture = Fixture::set().await;
+        let cluster = &fixture.cluster;
+        let unknown = refused(HostileEdge::open(cluster, CONTROL, SERIAL).await);
         assert!(unknown.reason.contains("register"), "{}", unknown.reason);
         assert_eq!(unknown.wait, Some(Duration::from_secs(60)));
         // As if the enrolment had been talked into it.
@@ -415,48 +415,48 @@ fn nobody_speaks_for_a_node_that_is_not_his_even_with_a_certificate_of_its_name(
             "spec": { "serial": SERIAL },
         });
         cluster.apply("kubehive.io/v1alpha1", "EdgeNode", entry).await;
-        let before = stage.others().await;
-        let foreign = refused(Hostile::open(cluster, CONTROL, SERIAL).await);
+        let before = fixture.others().await;
+        let foreign = refused(HostileEdge::open(cluster, CONTROL, SERIAL).await);
         assert!(foreign.reason.contains("was not made by this edge node"), "{}", foreign.reason);
-        assert_eq!(stage.others().await, before, "not even a Lease");
+        assert_eq!(fixture.others().await, before, "not even a Lease");
         // Nor with an older certificate of its own name.
-        let old = refused(Hostile::open(cluster, MINE, "09").await);
+        let old = refused(HostileEdge::open(cluster, MINE, "09").await);
         assert!(old.reason.contains("given back or replaced"), "{}", old.reason);
         // Until an administrator says so, of this very Node.
-        let uid = stage.node(CONTROL).await.unwrap().metadata.uid.unwrap();
+        let uid = fixture.node(CONTROL).await.unwrap().metadata.uid.unwrap();
         let word = json!({ "metadata": { "annotations": { "kubehive.io/adopted": uid } } });
         let nodes = cluster.objects("v1", "Node", None);
         nodes.patch(CONTROL, &PatchParams::default(), &Patch::Merge(word)).await.unwrap();
-        assert!(Hostile::open(cluster, CONTROL, SERIAL).await.is_ok());
+        assert!(HostileEdge::open(cluster, CONTROL, SERIAL).await.is_ok());
     });
 }
 
 #[test]
 fn a_node_that_was_deleted_or_replaced_is_gone_and_does_not_come_back_by_itself() {
     run(async || {
-        let stage = Stage::set().await;
-        let cluster = &stage.cluster;
+        let fixture = Fixture::set().await;
+        let cluster = &fixture.cluster;
         let nodes = cluster.objects("v1", "Node", None);
-        let hostile = Hostile::open(cluster, MINE, SERIAL).await.unwrap();
+        let hostile = HostileEdge::open(cluster, MINE, SERIAL).await.unwrap();
         assert_eq!(hostile.say(vec![node_report(json!({}))]).await.len(), 1);
-        let made = stage.node(MINE).await.unwrap();
+        let made = fixture.node(MINE).await.unwrap();
         let ended = hostile.link.ended();
         nodes.delete(MINE, &DeleteParams::default()).await.unwrap();
         let began = Instant::now();
         cluster.env().timeout(LONG, ended).await.expect("the link is ended");
         println!("the link of a deleted Node ended after {} ms", began.elapsed().as_millis());
-        let reason = refused(Hostile::open(cluster, MINE, SERIAL).await).reason;
+        let reason = refused(HostileEdge::open(cluster, MINE, SERIAL).await).reason;
         assert!(reason.contains("was deleted from the cluster"), "{reason}");
-        assert!(stage.node(MINE).await.is_none());
+        assert!(fixture.node(MINE).await.is_none());
 
         // Another Node in its place, with all that stood on the first one, is another Node.
         let annotations = made.metadata.annotations.clone();
         let copied = json!({ "metadata": {
             "name": MINE, "labels": made.metadata.labels.clone(), "annotations": annotations } });
         let copied = cluster.apply("v1", "Node", copied).await;
-        let reason = refused(Hostile::open(cluster, MINE, SERIAL).await).reason;
+        let reason = refused(HostileEdge::open(cluster, MINE, SERIAL).await).reason;
         assert!(reason.contains("was not made by this edge node"), "{reason}");
-        let found = stage.node(MINE).await.unwrap();
+        let found = fixture.node(MINE).await.unwrap();
         // The cluster's own controllers write to a new Node, too.
         assert_eq!(found.metadata.annotations, copied.metadata.annotations, "nothing was written to it");
         assert!(!found.data["status"].to_string().contains("192.0.2.66"), "{}", found.data["status"]);
@@ -468,19 +468,19 @@ fn one_nodes_flood_of_events_is_cut_off_and_delays_nobody() {
     const EVENTS: usize = 10_000;
     const AT_ONCE: usize = 100;
     run(async || {
-        let stage = Stage::set().await;
-        let cluster = &stage.cluster;
-        let hostile = Hostile::open(cluster, MINE, SERIAL).await.unwrap();
-        let other = Hostile::open(cluster, THEIRS, SERIAL).await.unwrap();
+        let fixture = Fixture::set().await;
+        let cluster = &fixture.cluster;
+        let hostile = HostileEdge::open(cluster, MINE, SERIAL).await.unwrap();
+        let other = HostileEdge::open(cluster, THEIRS, SERIAL).await.unwrap();
         for (edge, pod) in [(&hostile, "mine"), (&other, "theirs")] {
             assert_eq!(edge.say(vec![node_report(json!({}))]).await.len(), 1);
-            assert_eq!(edge.say(vec![pod_status(stage.id(pod))]).await.len(), 1);
+            assert_eq!(edge.say(vec![pod_status(fixture.id(pod))]).await.len(), 1);
         }
         let others_say = async |times: usize| {
             let mut took = Vec::new();
             for _ in 0..times {
                 let began = Instant::now();
-                assert_eq!(other.say(vec![pod_status(stage.id("theirs"))]).await.len(), 1);
+                assert_eq!(other.say(vec![pod_status(fixture.id("theirs"))]).await.len(), 1);
                 took.push(began.elapsed());
             }
             took.sort_unstable();
@@ -490,7 +490,7 @@ fn one_nodes_flood_of_events_is_cut_off_and_delays_nobody() {
         // It does not wait for answers, as a node of ours does, and says half of it about others.
         let flood = async {
             let message = |n: usize| {
-                let id = stage.id(if n.is_multiple_of(2) { "mine" } else { "vault" });
+                let id = fixture.id(if n.is_multiple_of(2) { "mine" } else { "vault" });
                 let events = (0..EVENTS / AT_ONCE).map(|m| event(&format!("flood-{n}-{m}"), about(id)));
                 hostile.say(events.collect())
             };
@@ -527,9 +527,9 @@ fn what_inflates_is_not_kept() {
     /// 1 MiB of reports each, and what a test holds of them itself.
     const MOST_MIB: u64 = 64;
     run(async || {
-        let stage = Stage::set().await;
-        let cluster = &stage.cluster;
-        let hostile = Hostile::open(cluster, MINE, SERIAL).await.unwrap();
+        let fixture = Fixture::set().await;
+        let cluster = &fixture.cluster;
+        let hostile = HostileEdge::open(cluster, MINE, SERIAL).await.unwrap();
         assert_eq!(hostile.say(vec![node_report(json!({}))]).await.len(), 1);
         let bomb = || {
             let event_json = "x".repeat(1_000_000);
@@ -567,7 +567,7 @@ fn what_inflates_is_not_kept() {
         println!("{} messages of 1 MB each: {} MiB more than {before} MiB", LANES * OF_EACH, most - before);
         assert!(most - before <= MOST_MIB, "{} MiB more", most - before);
         // And it is still served, once the line of its messages is not full any more: what was not confirmed is sent again.
-        let served = async || hostile.say(vec![pod_status(stage.id("mine"))]).await.len() == 1;
+        let served = async || hostile.say(vec![pod_status(fixture.id("mine"))]).await.len() == 1;
         cluster.until_async("the node is served", served).await;
     });
 }

@@ -10,7 +10,7 @@ use contract::metamanager::{MetaDown, MetaMsg};
 use contract::wire::META_MAILBOX;
 use cri::v1::ContainerFilter;
 use cri::{Grpc, Runtime};
-use harness::{Carrier, Cluster, Node, Notes, run};
+use harness::{Cluster, LinkTransport, Node, Recorded, run};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use testhost::{BUSYBOX, TestHost};
@@ -19,7 +19,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 const WAITS: &str = "trap 'exit 0' TERM; while true; do sleep 0.1; done";
 
 /// A cluster, a host with a containerd, and a node on it.
-struct Bench {
+struct Fixture {
     cluster: Cluster,
     node: Node,
     runtime: Arc<dyn Runtime>,
@@ -27,15 +27,15 @@ struct Bench {
     host: TestHost,
 }
 
-impl Bench {
-    async fn new(name: &str) -> Bench {
+impl Fixture {
+    async fn new(name: &str) -> Fixture {
         let host = TestHost::new(name).unwrap();
         let runtime: Arc<dyn Runtime> =
             Arc::new(Grpc::new(&host.endpoint(), &host.endpoint(), ANSWERS_WITHIN).unwrap());
-        let mut cluster = Cluster::over(Carrier::Quic).await;
+        let mut cluster = Cluster::over(LinkTransport::Quic).await;
         let node = cluster.node_over("edge-1", Arc::clone(&runtime)).await;
         cluster.until_ready(&node).await;
-        Bench { cluster, node, runtime, host }
+        Fixture { cluster, node, runtime, host }
     }
 
     /// A pod of one container `c` that runs `script`, with `spec` merged over it.
@@ -95,7 +95,7 @@ fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
 }
 
 /// The names of the pods that the node is sent.
-fn pods_sent(node: &Node) -> Notes<Vec<String>> {
+fn pods_sent(node: &Node) -> Recorded<Vec<String>> {
     node.probe(META_MAILBOX, |message: &MetaMsg| match message {
         MetaMsg::Down(MetaDown::Apply { changes, .. }) => {
             let pods = changes.iter().filter_map(|change| match change {
@@ -117,11 +117,11 @@ const ENDED: [(&str, &str, &str, &str); 3] = [
 #[test]
 fn a_pod_that_has_ended_never_runs_again_though_the_runtime_and_then_the_store_lost_everything() {
     run(async || {
-        let mut bench = Bench::new("ended").await;
+        let mut fixture = Fixture::new("ended").await;
         for (name, script, policy, _) in ENDED {
-            bench.pod(name, script, json!({"restartPolicy": policy})).await;
+            fixture.pod(name, script, json!({"restartPolicy": policy})).await;
         }
-        bench.pod("goes-on", WAITS, json!({})).await;
+        fixture.pod("goes-on", WAITS, json!({})).await;
         let mut before = Vec::new();
         for (name, _, _, phase) in ENDED {
             // Its sandbox is stopped, which is the last that is reported.
@@ -129,33 +129,33 @@ fn a_pod_that_has_ended_never_runs_again_though_the_runtime_and_then_the_store_l
                 let sandbox = &condition(status, "PodReadyToStartContainers")["status"];
                 status["phase"] == phase && sandbox == "False"
             };
-            before.push((name, bench.until(name, phase, over).await));
+            before.push((name, fixture.until(name, phase, over).await));
         }
-        bench.until_phase("goes-on", "Running").await;
-        assert_eq!(bench.in_runtime().await.len(), ENDED.len() + 1);
+        fixture.until_phase("goes-on", "Running").await;
+        assert_eq!(fixture.in_runtime().await.len(), ENDED.len() + 1);
 
-        bench.node.stop().await;
-        bench.host.wipe_runtime().unwrap();
-        bench.node.start().await;
-        bench.until_caught_up("after-wipe").await;
+        fixture.node.stop().await;
+        fixture.host.wipe_runtime().unwrap();
+        fixture.node.start().await;
+        fixture.until_caught_up("after-wipe").await;
         let restarted = |status: &Value| {
             status["phase"] == "Running" && status["containerStatuses"][0]["restartCount"] == 1
         };
-        bench.until("goes-on", "it runs again, and is counted", restarted).await;
-        assert_eq!(bench.in_runtime().await, ["after-wipe", "goes-on"]);
+        fixture.until("goes-on", "it runs again, and is counted", restarted).await;
+        assert_eq!(fixture.in_runtime().await, ["after-wipe", "goes-on"]);
 
-        bench.node.stop().await;
-        bench.host.wipe_runtime().unwrap();
-        bench.node.lose_store();
-        bench.node.start().await;
-        bench.until_caught_up("after-loss").await;
+        fixture.node.stop().await;
+        fixture.host.wipe_runtime().unwrap();
+        fixture.node.lose_store();
+        fixture.node.start().await;
+        fixture.until_caught_up("after-loss").await;
         let restarted = |status: &Value| {
             status["phase"] == "Running" && status["containerStatuses"][0]["restartCount"] == 2
         };
-        bench.until("goes-on", "it runs again, and is counted", restarted).await;
-        assert_eq!(bench.in_runtime().await, ["after-loss", "after-wipe", "goes-on"]);
+        fixture.until("goes-on", "it runs again, and is counted", restarted).await;
+        assert_eq!(fixture.in_runtime().await, ["after-loss", "after-wipe", "goes-on"]);
         for (name, before) in before {
-            assert_eq!(bench.status(name).await, before, "{name}");
+            assert_eq!(fixture.status(name).await, before, "{name}");
         }
     });
 }
@@ -163,14 +163,14 @@ fn a_pod_that_has_ended_never_runs_again_though_the_runtime_and_then_the_store_l
 #[test]
 fn a_pod_that_a_controller_has_failed_is_stopped_and_stays_so() {
     run(async || {
-        let mut bench = Bench::new("decided").await;
-        bench.pod("web", WAITS, json!({})).await;
-        bench.until_phase("web", "Running").await;
-        let sent = pods_sent(&bench.node);
-        bench
+        let mut fixture = Fixture::new("decided").await;
+        fixture.pod("web", WAITS, json!({})).await;
+        fixture.until_phase("web", "Running").await;
+        let sent = pods_sent(&fixture.node);
+        fixture
             .patch_status("web", json!({"phase": "Failed", "reason": "Decided", "message": "by a test"}))
             .await;
-        let stopped = bench
+        let stopped = fixture
             .until("web", "its container is stopped", |status| {
                 status["containerStatuses"][0]["state"]["terminated"].is_object()
             })
@@ -178,23 +178,23 @@ fn a_pod_that_a_controller_has_failed_is_stopped_and_stays_so() {
         assert_eq!((&stopped["phase"], &stopped["reason"]), (&json!("Failed"), &json!("Decided")));
         assert_eq!(sent.take(), [["web"]], "the word of the controller, and no echo of the node's own");
 
-        bench.node.stop().await;
-        bench.host.wipe_runtime().unwrap();
-        bench.node.lose_store();
-        bench.node.start().await;
-        bench.until_caught_up("after").await;
-        assert_eq!(bench.in_runtime().await, ["after"]);
-        assert_eq!(bench.status("web").await["reason"], "Decided");
+        fixture.node.stop().await;
+        fixture.host.wipe_runtime().unwrap();
+        fixture.node.lose_store();
+        fixture.node.start().await;
+        fixture.until_caught_up("after").await;
+        assert_eq!(fixture.in_runtime().await, ["after"]);
+        assert_eq!(fixture.status("web").await["reason"], "Decided");
     });
 }
 
 #[test]
 fn times_survive_restarts_of_edgecore_and_of_cloudcore_and_the_loss_of_the_store() {
     run(async || {
-        let mut bench = Bench::new("times").await;
-        bench.pod("web", WAITS, json!({})).await;
+        let mut fixture = Fixture::new("times").await;
+        fixture.pod("web", WAITS, json!({})).await;
         let ready = |status: &Value| condition(status, "Ready")["status"] == "True";
-        let before = bench.until("web", "Ready", ready).await;
+        let before = fixture.until("web", "Ready", ready).await;
         let times = |status: &Value| {
             let mut of_conditions: Vec<String> = status["conditions"]
                 .as_array()
@@ -209,20 +209,20 @@ fn times_survive_restarts_of_edgecore_and_of_cloudcore_and_the_loss_of_the_store
         let second = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         for (round, loses_store) in [(1, false), (2, true)] {
             let begun = second();
-            bench.cluster.until("a second passes", || second() > begun + 1).await;
-            bench.cluster.stop_cloud().await;
-            bench.cluster.start_cloud().await;
-            bench.node.stop().await;
+            fixture.cluster.until("a second passes", || second() > begun + 1).await;
+            fixture.cluster.stop_cloud().await;
+            fixture.cluster.start_cloud().await;
+            fixture.node.stop().await;
             if loses_store {
-                bench.node.lose_store();
+                fixture.node.lose_store();
             }
-            bench.node.start().await;
+            fixture.node.start().await;
             // The node reports anew after a restart, and this after that.
-            bench.until_caught_up(&format!("after-{round}")).await;
-            let kill = bench.status("web").await["containerStatuses"][0]["containerID"].clone();
+            fixture.until_caught_up(&format!("after-{round}")).await;
+            let kill = fixture.status("web").await["containerStatuses"][0]["containerID"].clone();
             let id = kill.as_str().unwrap().trim_start_matches("containerd://").to_owned();
-            bench.runtime.stop_container(&id, Duration::ZERO).await.unwrap();
-            let after = bench
+            fixture.runtime.stop_container(&id, Duration::ZERO).await.unwrap();
+            let after = fixture
                 .until("web", "restarted", |status| {
                     ready(status) && status["containerStatuses"][0]["restartCount"] == round
                 })
@@ -239,32 +239,72 @@ fn times_survive_restarts_of_edgecore_and_of_cloudcore_and_the_loss_of_the_store
 }
 
 #[test]
+fn what_others_write_over_the_nodes_reports_is_reported_again() {
+    run(async || {
+        let fixture = Fixture::new("overruled").await;
+        fixture.pod("web", WAITS, json!({})).await;
+        let is_ready = |status: &Value| condition(status, "Ready")["status"] == "True";
+        let before = fixture.until("web", "is ready", is_ready).await;
+        let unready: Vec<Value> = before["conditions"].as_array().unwrap().clone();
+        let unready: Vec<Value> = unready
+            .into_iter()
+            .map(|mut condition| {
+                if condition["type"] == "Ready" {
+                    condition["status"] = json!("False");
+                }
+                condition
+            })
+            .collect();
+        for _ in 0..2 {
+            // As Kubernetes' node lifecycle controller does (MarkPodsNotReady): it changes the status and nothing else.
+            fixture.patch_status("web", json!({"conditions": unready})).await;
+            fixture.until("web", "is ready again", is_ready).await;
+        }
+        fixture.patch_status("web", json!({"phase": "Pending", "podIP": "192.0.2.7"})).await;
+        let healed = |status: &Value| status["phase"] == "Running" && status["podIP"] == before["podIP"];
+        fixture.until("web", "has its phase and its address again", healed).await;
+
+        // As the same controller does with the Node of which it heard nothing.
+        let nodes = fixture.cluster.objects("v1", "Node", None);
+        let ready = async || condition(&nodes.get("edge-1").await.unwrap().data["status"], "Ready").clone();
+        for minute in 0..2 {
+            let unknown = json!({"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown",
+                "lastTransitionTime": format!("2026-11-28T08:0{minute}:00Z")});
+            let patch = json!({"apiVersion": "v1", "kind": "Node", "status": {"conditions": [unknown]}});
+            nodes.patch_status("edge-1", &PatchParams::default(), &Patch::Strategic(patch)).await.unwrap();
+            let is_ready = async || ready().await["status"] == "True";
+            fixture.cluster.until_async("the node is Ready again", is_ready).await;
+        }
+    });
+}
+
+#[test]
 fn a_readiness_gate_that_a_controller_sets_makes_the_pod_ready() {
     run(async || {
-        let bench = Bench::new("gates").await;
-        bench.pod("web", WAITS, json!({"readinessGates": [{"conditionType": "example.com/lb"}]})).await;
-        let waits = bench
+        let fixture = Fixture::new("gates").await;
+        fixture.pod("web", WAITS, json!({"readinessGates": [{"conditionType": "example.com/lb"}]})).await;
+        let waits = fixture
             .until("web", "waits for its gate", |status| {
                 condition(status, "ContainersReady")["status"] == "True"
             })
             .await;
         assert_eq!(condition(&waits, "Ready")["reason"], "ReadinessGatesNotReady");
-        let sent = pods_sent(&bench.node);
+        let sent = pods_sent(&fixture.node);
         for gate in ["True", "False", "True"] {
-            let mut conditions = bench.status("web").await["conditions"].as_array().unwrap().clone();
+            let mut conditions = fixture.status("web").await["conditions"].as_array().unwrap().clone();
             conditions.retain(|one| one["type"] != "example.com/lb");
             conditions.push(json!({"type": "example.com/lb", "status": gate}));
-            bench.patch_status("web", json!({"conditions": conditions})).await;
-            bench
+            fixture.patch_status("web", json!({"conditions": conditions})).await;
+            fixture
                 .until("web", "Ready follows the gate", |status| condition(status, "Ready")["status"] == gate)
                 .await;
             assert_eq!(
-                condition(&bench.status("web").await, "example.com/lb")["status"],
+                condition(&fixture.status("web").await, "example.com/lb")["status"],
                 gate,
                 "it stays theirs"
             );
         }
-        bench.until_caught_up("after").await;
+        fixture.until_caught_up("after").await;
         let of_web = sent.take().into_iter().flatten().filter(|pod| pod == "web").count();
         assert_eq!(of_web, 3, "each change of the gate, and no report of the node");
     });

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::Grpc;
-use harness::{Carrier, Cluster, Node};
+use harness::{Cluster, LinkTransport, Node};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use testhost::{BUSYBOX, TestHost};
@@ -21,7 +21,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// Logs without an end, and an echo at port 8080.
 const SCRIPT: &str = "nc -ll -p 8080 -e cat & n=0; while true; do echo line $n; n=$((n+1)); sleep 0.2; done";
 
-struct Bench {
+struct Fixture {
     cluster: Cluster,
     node: Node,
     folder: PathBuf,
@@ -36,20 +36,20 @@ struct Done {
 }
 
 /// Runs `test` in the network namespace of a host, with a node on it and a pod `web` that runs.
-fn run(name: &str, test: impl AsyncFnOnce(&mut Bench) + Send + 'static) {
+fn run(name: &str, test: impl AsyncFnOnce(&mut Fixture) + Send + 'static) {
     let host = TestHost::new(name).unwrap();
     let namespace = File::open(format!("/run/netns/{}", host.netns())).unwrap();
     let (endpoint, folder) = (host.endpoint(), host.dir().to_owned());
     std::thread::spawn(move || {
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
         harness::run(async || {
-            let mut bench = Bench::new(&endpoint, folder).await;
-            test(&mut bench).await;
-            let pods = bench.cluster.objects("v1", "Pod", Some("default"));
+            let mut fixture = Fixture::new(&endpoint, folder).await;
+            test(&mut fixture).await;
+            let pods = fixture.cluster.objects("v1", "Pod", Some("default"));
             drop(pods.delete("web", &kube::api::DeleteParams::default()).await);
             let gone = async || pods.get_opt("web").await.is_ok_and(|found| found.is_none());
-            bench.cluster.until_async("the pod is gone", gone).await;
-            bench.node.stop().await;
+            fixture.cluster.until_async("the pod is gone", gone).await;
+            fixture.node.stop().await;
         });
     })
     .join()
@@ -57,10 +57,10 @@ fn run(name: &str, test: impl AsyncFnOnce(&mut Bench) + Send + 'static) {
     drop(host);
 }
 
-impl Bench {
-    async fn new(endpoint: &str, folder: PathBuf) -> Bench {
+impl Fixture {
+    async fn new(endpoint: &str, folder: PathBuf) -> Fixture {
         let runtime = Arc::new(Grpc::new(endpoint, endpoint, WITHIN).unwrap());
-        let mut cluster = Cluster::over(Carrier::Quic).await;
+        let mut cluster = Cluster::over(LinkTransport::Quic).await;
         let node = cluster.node_over("edge-1", runtime).await;
         cluster.until_ready(&node).await;
         let spec = json!({
@@ -70,14 +70,14 @@ impl Bench {
         });
         let metadata = json!({"name": "web", "namespace": "default"});
         cluster.apply("v1", "Pod", json!({"metadata": metadata, "spec": spec})).await;
-        let bench = Bench { cluster, node, folder };
-        let pods = bench.cluster.objects("v1", "Pod", Some("default"));
+        let fixture = Fixture { cluster, node, folder };
+        let pods = fixture.cluster.objects("v1", "Pod", Some("default"));
         let runs = async || {
             let found = pods.get_opt("web").await.unwrap().unwrap();
             found.data["status"]["containerStatuses"][0]["state"]["running"].is_object()
         };
-        bench.cluster.until_async("the pod runs", runs).await;
-        bench
+        fixture.cluster.until_async("the pod runs", runs).await;
+        fixture
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -172,11 +172,11 @@ fn token(kubeconfig: &Path) -> String {
 
 #[test]
 fn kubectl_reads_runs_copies_and_forwards_in_a_pod_on_the_edge() {
-    run("kubectl", async |bench| {
+    run("kubectl", async |fixture| {
         // Logs, as they are written.
-        let tail = bench.kubectl(&["logs", "web", "--tail=1"], "").await;
+        let tail = fixture.kubectl(&["logs", "web", "--tail=1"], "").await;
         assert!(tail.starts_with("line ") && tail.lines().count() == 1, "{tail}");
-        let mut follow = bench.command(&["logs", "-f", "web"]).spawn().unwrap();
+        let mut follow = fixture.command(&["logs", "-f", "web"]).spawn().unwrap();
         let mut out = BufReader::new(follow.stdout.take().unwrap());
         line_with(&mut out, "line 0\n").await;
         let seen: u64 =
@@ -184,19 +184,19 @@ fn kubectl_reads_runs_copies_and_forwards_in_a_pod_on_the_edge() {
         line_with(&mut out, &format!("line {}\n", seen + 5)).await;
         drop(follow);
         // A command: its output, its input, its exit code.
-        assert_eq!(bench.kubectl(&["exec", "web", "--", "echo", "a  b&c=d"], "").await, "a  b&c=d\n");
+        assert_eq!(fixture.kubectl(&["exec", "web", "--", "echo", "a  b&c=d"], "").await, "a  b&c=d\n");
         let long = "0123456789\n".repeat(20_000);
-        assert!(bench.kubectl(&["exec", "-i", "web", "--", "cat"], &long).await == long);
-        let failed = bench.try_kubectl(&["exec", "web", "--", "sh", "-c", "echo no >&2; exit 3"], "").await;
+        assert!(fixture.kubectl(&["exec", "-i", "web", "--", "cat"], &long).await == long);
+        let failed = fixture.try_kubectl(&["exec", "web", "--", "sh", "-c", "echo no >&2; exit 3"], "").await;
         assert_eq!((failed.code, failed.err.contains("no\n")), (Some(3), true), "{failed:?}");
         // A copy there and back.
-        let (there, back) = (bench.folder.join("there"), bench.folder.join("back"));
+        let (there, back) = (fixture.folder.join("there"), fixture.folder.join("back"));
         std::fs::write(&there, &long).unwrap();
-        bench.kubectl(&["cp", there.to_str().unwrap(), "web:/tmp/copy"], "").await;
-        bench.kubectl(&["cp", "web:/tmp/copy", back.to_str().unwrap()], "").await;
+        fixture.kubectl(&["cp", there.to_str().unwrap(), "web:/tmp/copy"], "").await;
+        fixture.kubectl(&["cp", "web:/tmp/copy", back.to_str().unwrap()], "").await;
         assert!(std::fs::read_to_string(&back).unwrap() == long);
         // A port.
-        let mut forward = bench.command(&["port-forward", "pod/web", ":8080"]).spawn().unwrap();
+        let mut forward = fixture.command(&["port-forward", "pod/web", ":8080"]).spawn().unwrap();
         let mut out = BufReader::new(forward.stdout.take().unwrap());
         let line = line_with(&mut out, "Forwarding from 127.0.0.1:").await;
         let port = line.split("127.0.0.1:").nth(1).unwrap().split(' ').next().unwrap();
@@ -207,38 +207,38 @@ fn kubectl_reads_runs_copies_and_forwards_in_a_pod_on_the_edge() {
         assert_eq!(&echo, b"echo of this");
         drop((socket, forward));
         // The node itself.
-        assert_eq!(bench.kubectl(&["get", "--raw", "/api/v1/nodes/edge-1/proxy/healthz"], "").await, "ok");
+        assert_eq!(fixture.kubectl(&["get", "--raw", "/api/v1/nodes/edge-1/proxy/healthz"], "").await, "ok");
     });
 }
 
 #[test]
 fn the_nodes_port_serves_whoever_shows_a_good_token() {
-    run("port", async |bench| {
-        let token = token(&bench.cluster.kubeconfig());
-        assert_eq!(bench.curl("/healthz", Some(&token)).await, "ok200");
-        assert_eq!(bench.curl("/healthz", None).await, "Unauthorized401");
-        let logs = bench.curl("/containerLogs/default/web/c?tailLines=1", Some(&token)).await;
+    run("port", async |fixture| {
+        let token = token(&fixture.cluster.kubeconfig());
+        assert_eq!(fixture.curl("/healthz", Some(&token)).await, "ok200");
+        assert_eq!(fixture.curl("/healthz", None).await, "Unauthorized401");
+        let logs = fixture.curl("/containerLogs/default/web/c?tailLines=1", Some(&token)).await;
         assert!(logs.starts_with("line ") && logs.ends_with("\n200"), "{logs}");
-        let pods = bench.curl("/pods", Some(&token)).await;
+        let pods = fixture.curl("/pods", Some(&token)).await;
         assert!(pods.contains("\"name\":\"web\"") && pods.ends_with("200"), "{pods}");
         // No name is dialled before the address of CloudCore.
-        let addresses = bench.shown().await["addresses"].clone();
+        let addresses = fixture.shown().await["addresses"].clone();
         assert_eq!(addresses[0], json!({"type": "InternalIP", "address": "127.0.0.1"}));
         let types: Vec<&str> =
             addresses.as_array().unwrap().iter().map(|one| one["type"].as_str().unwrap()).collect();
         assert!(!types.contains(&"Hostname") && !types.contains(&"InternalDNS"), "{types:?}");
         // Whoever's link is gone is named, with what to look at.
-        bench.node.stop().await;
-        let words = async || bench.try_kubectl(&["logs", "web"], "").await.err;
-        bench
+        fixture.node.stop().await;
+        let words = async || fixture.try_kubectl(&["logs", "web"], "").await.err;
+        fixture
             .cluster
             .until_async("the node is named", async || words().await.contains("node `edge-1` is not linked"))
             .await;
-        bench.node.start().await;
-        bench
+        fixture.node.start().await;
+        fixture
             .cluster
             .until_async("logs again", async || {
-                bench.try_kubectl(&["logs", "web", "--tail=1"], "").await.code == Some(0)
+                fixture.try_kubectl(&["logs", "web", "--tail=1"], "").await.code == Some(0)
             })
             .await;
     });

@@ -16,10 +16,10 @@ use contract::NodeName;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::NodeLeaseMsg;
 use contract::synccontroller::SyncMsg;
-use harness::{LONG, StandAlone, enter, run};
+use harness::{LONG, StandAlone, enter, resource, run};
 use http_body_util::{BodyExt, Full};
 use kube::client::Body;
-use kubewatch::{Interruptions, Reading};
+use kubewatch::{Interruptions, ReadAs};
 use serde_json::{Value, json};
 
 const PODS: usize = 10_000;
@@ -95,26 +95,28 @@ fn a_claim_is_answered_while_edgecontroller_is_busy_with_ten_thousand_objects() 
         let edge = hive.mailbox::<EdgeControllerMsg>("edge", Capacity::new(16, "a test's choice"));
         let lease_to = hive.grant("a test", &lease, Flow::Ask);
         let (_hub, hub) = Probe::new(&env, 16);
+        let (_stream, stream) = Probe::new(&env, 16);
         // SyncController has room for few, and takes none: EdgeController waits in the middle of it.
         let (mut sync, to_sync) = Probe::<SyncMsg>::new(&env, 16);
         let interruptions = Interruptions::default();
-        let parts = cloud_nodelease::Parts {
+        let dependencies = cloud_nodelease::Dependencies {
             client: client.clone(),
             hub: hub.clone(),
             cloudcore: "cloudcore-a".to_owned(),
             lease_period: Duration::from_secs(10),
             interruptions: interruptions.clone(),
         };
-        hive.supervise(lease, Policy::default(), move || NodeLease::new(parts.clone()));
-        let parts = cloud_edgecontroller::Parts {
+        hive.supervise(lease, Policy::default(), move || NodeLease::new(dependencies.clone()));
+        let dependencies = cloud_edgecontroller::Dependencies {
             client,
             sync: to_sync,
             lease: lease_to.clone(),
             hub,
+            stream,
             interruptions,
-            reading: Reading::AsItself,
+            read_as: ReadAs::CloudCore,
         };
-        hive.supervise(edge, Policy::default(), move || EdgeController::new(parts.clone()));
+        hive.supervise(edge, Policy::default(), move || EdgeController::new(dependencies.clone()));
         hive.open().unwrap();
         let is_busy = async || {
             let report = hive.inspector().report(Duration::from_millis(1)).await;
@@ -137,5 +139,47 @@ fn a_claim_is_answered_while_edgecontroller_is_busy_with_ten_thousand_objects() 
         while upserts < PODS {
             upserts += usize::from(matches!(sync.next(LONG).await.unwrap(), SyncMsg::Upsert { .. }));
         }
+    });
+}
+
+#[test]
+fn a_count_at_its_end_is_refused_by_name_and_begins_anew_when_its_lease_is_deleted() {
+    run(async || {
+        let env = Env::real();
+        let api = StandAlone::start(&env).await;
+        enter(api.client(), "edge-1", "01", env.wall()).await;
+        let kind = resource("coordination.k8s.io/v1", "Lease");
+        let leases =
+            kube::Api::<kube::api::DynamicObject>::namespaced_with(api.client(), "kube-node-lease", &kind);
+        let at_the_end = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "edge-1", "annotations": {"kubehive.io/cloudcore": "cloudcore-b"}},
+            "spec": {"holderIdentity": "edge-1", "leaseTransitions": i32::MAX, "renewTime": "2026-01-01T00:00:00.000000Z"},
+        });
+        leases.create(&Default::default(), &serde_json::from_value(at_the_end).unwrap()).await.unwrap();
+        let mut hive = Hive::new("test", env.clone());
+        let lease = hive.mailbox::<NodeLeaseMsg>("lease", Capacity::new(16, "a test's choice"));
+        let lease_to = hive.grant("a test", &lease, Flow::Ask);
+        let (_hub, hub) = Probe::new(&env, 16);
+        let parts = cloud_nodelease::Dependencies {
+            client: api.client(),
+            hub,
+            cloudcore: "cloudcore-a".to_owned(),
+            lease_period: Duration::from_secs(10),
+            interruptions: Interruptions::default(),
+        };
+        hive.supervise(lease, Policy::default(), move || NodeLease::new(parts.clone()));
+        hive.open().unwrap();
+        let claim = |reply| NodeLeaseMsg::Claim {
+            node: NodeName::parse("edge-1").unwrap(),
+            certificate: "01".to_owned(),
+            reply,
+        };
+        let refused = lease_to.ask(LONG, claim).await.unwrap().unwrap_err();
+        assert!(refused.reason.contains("kube-node-lease/edge-1"), "{refused:?}");
+        let kept = leases.get("edge-1").await.unwrap();
+        assert_eq!(kept.data["spec"]["leaseTransitions"], i32::MAX, "nothing was written");
+        leases.delete("edge-1", &Default::default()).await.unwrap();
+        assert_eq!(lease_to.ask(LONG, claim).await.unwrap(), Ok(1));
     });
 }

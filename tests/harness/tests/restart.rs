@@ -6,7 +6,7 @@
 
 use contract::metamanager::{MetaDown, MetaMsg};
 use contract::wire::META_MAILBOX;
-use harness::{Carrier, Cluster, Node, run};
+use harness::{Cluster, LinkTransport, Node, run};
 use serde_json::{Value, json};
 
 const IMAGE: &str = "web:1";
@@ -56,7 +56,7 @@ fn containers(node: &Node) -> Vec<(String, String)> {
 #[test]
 fn nothing_but_a_digest_travels_when_only_statuses_have_changed() {
     run(async || {
-        let mut cluster = Cluster::over(Carrier::Quic).await;
+        let mut cluster = Cluster::over(LinkTransport::Quic).await;
         let node = cluster.node("edge-1").await;
         cluster.until_ready(&node).await;
         node.runtime().add_image(IMAGE);

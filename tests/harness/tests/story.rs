@@ -4,7 +4,7 @@
 use contract::Change;
 use contract::metamanager::{MetaDown, MetaMsg};
 use contract::wire::META_MAILBOX;
-use harness::{Carrier, Cluster, Node, run};
+use harness::{Cluster, LinkTransport, Node, run};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -56,7 +56,7 @@ fn page_on(node: &Node) -> String {
     pages.filter_map(|page| std::fs::read_to_string(page).ok()).next().unwrap_or_default()
 }
 
-async fn told_over(carrier: Carrier) {
+async fn told_over(carrier: LinkTransport) {
     let mut cluster = Cluster::over(carrier).await;
     let node = cluster.node("edge-1").await;
     cluster.until_ready(&node).await;
@@ -90,17 +90,17 @@ async fn told_over(carrier: Carrier) {
 
 #[test]
 fn a_pod_goes_down_and_its_state_comes_up_over_memory() {
-    run(async || told_over(Carrier::Memory).await);
+    run(async || told_over(LinkTransport::Memory).await);
 }
 
 #[test]
 fn a_pod_goes_down_and_its_state_comes_up_over_quic() {
-    run(async || told_over(Carrier::Quic).await);
+    run(async || told_over(LinkTransport::Quic).await);
 }
 
 #[test]
 fn a_pod_goes_down_and_its_state_comes_up_over_websocket_where_udp_is_blocked() {
-    run(async || told_over(Carrier::WebSocket).await);
+    run(async || told_over(LinkTransport::WebSocket).await);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_node_whose_node_is_deleted_keeps_its_pods_running() {
 #[test]
 fn nodes_find_a_cloudcore_that_comes_back() {
     run(async || {
-        let mut cluster = Cluster::over(Carrier::Quic).await;
+        let mut cluster = Cluster::over(LinkTransport::Quic).await;
         let node = cluster.node("edge-1").await;
         let other = cluster.node("edge-2").await;
         cluster.until_ready(&node).await;

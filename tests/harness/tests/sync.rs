@@ -15,14 +15,14 @@ use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use bytes::Bytes;
 use cloud_hub::SecretStore;
-use cloud_synccontroller::{Neighbours, SyncController};
+use cloud_synccontroller::{Addresses, SyncController};
 use contract::metamanager::{MetaDown, MetaMsg};
 use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, Object, ObjectKey, content_hash};
 use edge_metamanager::MetaManager;
 use edge_store::{Options, Store};
 use futures::StreamExt;
-use harness::{Carrier, Cluster, LONG, MemoryApi, Node, run};
+use harness::{Cluster, LONG, LinkTransport, MemoryApi, Node, run};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
@@ -74,7 +74,7 @@ async fn condition(cluster: &Cluster, node: &Node) -> Value {
 #[test]
 fn a_reconnect_costs_by_the_difference_and_the_cluster_shows_that_it_is_done() {
     run(async || {
-        let mut cluster = Cluster::over(Carrier::Quic).await;
+        let mut cluster = Cluster::over(LinkTransport::Quic).await;
         let mut node = cluster.node("edge-1").await;
         cluster.until_ready(&node).await;
         node.runtime().add_image("web:1");
@@ -157,7 +157,7 @@ struct Relay {
     datagrams: Rc<Cell<u64>>,
 }
 
-type Late = (tokio::time::Instant, Vec<u8>, SocketAddr);
+type DelayedPacket = (tokio::time::Instant, Vec<u8>, SocketAddr);
 
 impl Relay {
     async fn to(server: SocketAddr, delay: Duration) -> Relay {
@@ -187,7 +187,7 @@ impl Relay {
     ) {
         let (from, to) = (Rc::clone(from), Rc::clone(to));
         let (bytes, datagrams) = (Rc::clone(&self.bytes), Rc::clone(&self.datagrams));
-        let (late, mut due) = tokio::sync::mpsc::channel::<Late>(100_000);
+        let (late, mut due) = tokio::sync::mpsc::channel::<DelayedPacket>(100_000);
         tokio::task::spawn_local(async move {
             let mut buffer = vec![0; 65_536];
             while let Ok((length, source)) = from.recv_from(&mut buffer).await {
@@ -208,7 +208,7 @@ impl Relay {
 }
 
 /// SyncController and MetaManager, QUIC between them, and nothing else.
-struct Bench {
+struct Fixture {
     env: Env,
     cloud: Hive,
     sync: Address<SyncMsg>,
@@ -227,8 +227,8 @@ fn name() -> NodeName {
     NodeName::parse("edge-1").unwrap()
 }
 
-impl Bench {
-    async fn new() -> Bench {
+impl Fixture {
+    async fn new() -> Fixture {
         let env = Env::real();
         let folder = tempfile::tempdir().unwrap();
         let secrets = SecretStore::new(MemoryApi::start().await.client());
@@ -257,8 +257,8 @@ impl Bench {
             Box::new(edge),
             Box::new(device),
         ]);
-        let neighbours = Neighbours { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device };
-        cloud.supervise(mailbox, Policy::default(), move || SyncController::new(neighbours.clone()));
+        let addresses = Addresses { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device };
+        cloud.supervise(mailbox, Policy::default(), move || SyncController::new(addresses.clone()));
         cloud.open().unwrap();
         for source in Source::ALL {
             sync.tell(SyncMsg::ListBegins(source)).await.unwrap();
@@ -278,7 +278,7 @@ impl Bench {
             MetaManager::new(kept.clone(), to_edged.clone(), to_twin.clone(), to_hub.clone())
         });
         edge.open().unwrap();
-        Bench {
+        Fixture {
             env,
             cloud,
             sync,
@@ -359,32 +359,32 @@ impl Bench {
 #[test]
 fn a_thousand_objects_over_a_long_way_and_then_three() {
     run(async || {
-        let mut bench = Bench::new().await;
+        let mut fixture = Fixture::new().await;
         for n in 0..OBJECTS {
-            bench.put(n, "1").await;
+            fixture.put(n, "1").await;
         }
-        let server = bench.acceptor.address();
+        let server = fixture.acceptor.address();
         let relay = Relay::to(server, Duration::from_millis(100)).await;
-        let took = bench.reconnect(&relay).await;
-        assert_eq!(bench.store.object_versions().unwrap().len(), OBJECTS);
+        let took = fixture.reconnect(&relay).await;
+        assert_eq!(fixture.store.object_versions().unwrap().len(), OBJECTS);
         println!(
             "{OBJECTS} objects of 1 kB over 200 ms: {} ms, {} B in {} datagrams, headers included",
             took.as_millis(),
             relay.bytes.get(),
             relay.datagrams.get()
         );
-        bench.cut().await;
+        fixture.cut().await;
         for n in [7, 500, 999] {
-            bench.put(n, "2").await;
+            fixture.put(n, "2").await;
         }
         let waits = async {
-            while bench.view().await["waiting"] != 3 {
-                bench.env.sleep(Duration::from_millis(2)).await;
+            while fixture.view().await["waiting"] != 3 {
+                fixture.env.sleep(Duration::from_millis(2)).await;
             }
         };
-        assert!(bench.env.timeout(LONG, waits).await.is_some(), "{}", bench.view().await);
+        assert!(fixture.env.timeout(LONG, waits).await.is_some(), "{}", fixture.view().await);
         let relay = Relay::to(server, Duration::from_millis(100)).await;
-        let took = bench.reconnect(&relay).await;
+        let took = fixture.reconnect(&relay).await;
         println!(
             "reconnect, {OBJECTS} held, 3 changed: {} ms, {} B in {} datagrams, headers and handshake included",
             took.as_millis(),
@@ -392,13 +392,13 @@ fn a_thousand_objects_over_a_long_way_and_then_three() {
             relay.datagrams.get()
         );
         assert!(relay.bytes.get() <= RECONNECT_BYTES, "{} B", relay.bytes.get());
-        let traffic = bench.links[1].traffic();
+        let traffic = fixture.links[1].traffic();
         println!("of it in frames: {} B down, {} B up", traffic.sent(), traffic.received());
 
         // Nothing changed: nothing but the digest travels.
-        bench.cut().await;
+        fixture.cut().await;
         let relay = Relay::to(server, Duration::from_millis(100)).await;
-        bench.reconnect(&relay).await;
+        fixture.reconnect(&relay).await;
         println!(
             "reconnect, nothing changed: {} B in {} datagrams",
             relay.bytes.get(),

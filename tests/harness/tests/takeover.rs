@@ -25,7 +25,7 @@ use contract::{NodeName, Report, TwinValue, UpReport};
 use futures::StreamExt;
 use harness::{LONG, enter, resource, run};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
-use kubewatch::{Interruptions, Reading};
+use kubewatch::{Interruptions, ReadAs};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -134,28 +134,28 @@ impl Cloud {
         let (edge_to, device_to) =
             (hive.grant("a test", &edge, Flow::Ask), hive.grant("a test", &device, Flow::Ask));
         let interruptions = Interruptions::default();
-        let lease_parts = cloud_nodelease::Parts {
+        let lease_dependencies = cloud_nodelease::Dependencies {
             client: client.clone(),
             hub: to_hub.clone(),
             cloudcore: name.to_owned(),
             lease_period: Duration::ZERO,
             interruptions: interruptions.clone(),
         };
-        hive.supervise(lease, Policy::default(), move || NodeLease::new(lease_parts.clone()));
-        let edge_parts = cloud_edgecontroller::Parts {
+        hive.supervise(lease, Policy::default(), move || NodeLease::new(lease_dependencies.clone()));
+        let edge_dependencies = cloud_edgecontroller::Dependencies {
             client: client.clone(),
             sync: to_sync.clone(),
             lease: lease_to.clone(),
             hub: to_hub.clone(),
             stream: to_stream,
             interruptions: interruptions.clone(),
-            reading: Reading::AsItself,
+            read_as: ReadAs::CloudCore,
         };
-        hive.supervise(edge, Policy::default(), move || EdgeController::new(edge_parts.clone()));
+        hive.supervise(edge, Policy::default(), move || EdgeController::new(edge_dependencies.clone()));
         let lease = lease_to.clone();
-        let device_parts =
-            cloud_devicecontroller::Parts { client, sync: to_sync, lease, hub: to_hub, interruptions };
-        hive.supervise(device, Policy::default(), move || DeviceController::new(device_parts.clone()));
+        let device_dependencies =
+            cloud_devicecontroller::Dependencies { client, sync: to_sync, lease, hub: to_hub, interruptions };
+        hive.supervise(device, Policy::default(), move || DeviceController::new(device_dependencies.clone()));
         hive.open().unwrap();
         Cloud {
             lease: lease_to,

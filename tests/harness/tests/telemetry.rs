@@ -14,7 +14,7 @@ use beehive::link::memory::Direction;
 use contract::router::{RouterMsg, RouterUp};
 use contract::wire::ROUTER_MAILBOX;
 use edge_store::Class;
-use harness::{Cluster, LONG, Node, Notes, run};
+use harness::{Cluster, LONG, Node, Recorded, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -29,13 +29,13 @@ const WINDOW: u16 = 10;
 
 /// What the clients share: where the broker is while there is one, and how far they may go.
 #[derive(Default)]
-struct Floor {
+struct SharedState {
     broker: Cell<Option<SocketAddr>>,
     limit: Cell<u16>,
     acknowledged: RefCell<BTreeMap<&'static str, u16>>,
 }
 
-impl Floor {
+impl SharedState {
     fn go_on(&self, limit: u16) {
         self.limit.set(limit);
     }
@@ -51,7 +51,7 @@ impl Floor {
 
 /// A client as the specification wants it: what was not acknowledged is sent again after a break, with DUP.
 struct Client {
-    floor: Rc<Floor>,
+    shared: Rc<SharedState>,
     name: &'static str,
     topic: &'static str,
     count: u16,
@@ -63,7 +63,7 @@ struct Client {
 impl Client {
     async fn publish_all(mut self) {
         while self.acknowledged < self.count {
-            if let Some(broker) = self.floor.broker.get()
+            if let Some(broker) = self.shared.broker.get()
                 && let Ok(socket) = TcpStream::connect(broker).await
             {
                 let _ = self.talk(socket).await;
@@ -78,7 +78,7 @@ impl Client {
         socket.read_exact(&mut [0; 4]).await?;
         let mut next = self.acknowledged;
         while self.acknowledged < self.count {
-            let limit = self.floor.limit.get().min(self.count).min(self.acknowledged + WINDOW);
+            let limit = self.shared.limit.get().min(self.count).min(self.acknowledged + WINDOW);
             while next < limit {
                 let dup = if next < self.fresh { 0x08 } else { 0 };
                 let body =
@@ -97,7 +97,7 @@ impl Client {
             assert_eq!(puback[..2], *b"\x40\x02");
             self.acknowledged += 1;
             assert_eq!(u16::from_be_bytes([puback[2], puback[3]]), self.acknowledged, "{}", self.name);
-            self.floor.acknowledged.borrow_mut().insert(self.name, self.acknowledged);
+            self.shared.acknowledged.borrow_mut().insert(self.name, self.acknowledged);
         }
         Ok(())
     }
@@ -131,7 +131,7 @@ struct Arrived {
 }
 
 /// What the router is handed, and the end of the way back when it is asked for.
-fn arrivals(cluster: &Cluster, node: &Node, lose_an_answer: &Arc<AtomicBool>) -> Notes<Vec<Arrived>> {
+fn arrivals(cluster: &Cluster, node: &Node, lose_an_answer: &Arc<AtomicBool>) -> Recorded<Vec<Arrived>> {
     let (network_path, lose) = (node.network_path().clone(), Arc::clone(lose_an_answer));
     cluster.probe(ROUTER_MAILBOX, move |message: &RouterMsg| {
         let RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, .. } } = message;
@@ -151,11 +151,11 @@ fn arrivals(cluster: &Cluster, node: &Node, lose_an_answer: &Arc<AtomicBool>) ->
     })
 }
 
-async fn restart(cluster: &Cluster, node: &mut Node, floor: &Floor) {
-    floor.broker.set(None);
+async fn restart(cluster: &Cluster, node: &mut Node, shared: &SharedState) {
+    shared.broker.set(None);
     node.stop().await;
     node.start().await;
-    floor.broker.set(Some(listening(cluster, node).await));
+    shared.broker.set(Some(listening(cluster, node).await));
 }
 
 async fn until_linked(cluster: &Cluster, node: &Node, linked: bool) {
@@ -171,35 +171,35 @@ fn every_message_arrives_in_order_per_source_and_repeats_are_marked() {
         let lose_an_answer = Arc::new(AtomicBool::new(false));
         let arrived = arrivals(&cluster, &node, &lose_an_answer);
         until_linked(&cluster, &node, true).await;
-        let floor = Rc::new(Floor::default());
-        floor.broker.set(Some(listening(&cluster, &node).await));
+        let shared = Rc::new(SharedState::default());
+        shared.broker.set(Some(listening(&cluster, &node).await));
         let clients = SOURCES.map(|(name, topic, count)| {
-            let floor = Rc::clone(&floor);
-            actix_rt::spawn(Client { floor, name, topic, count, fresh: 0, acknowledged: 0 }.publish_all())
+            let shared = Rc::clone(&shared);
+            actix_rt::spawn(Client { shared, name, topic, count, fresh: 0, acknowledged: 0 }.publish_all())
         });
 
-        floor.go_on(20);
-        cluster.until("the first are acknowledged", || floor.is_reached()).await;
+        shared.go_on(20);
+        cluster.until("the first are acknowledged", || shared.is_reached()).await;
         // The router has it, and its answer does not come back.
         lose_an_answer.store(true, Ordering::SeqCst);
-        floor.go_on(50);
+        shared.go_on(50);
         cluster.until("the network path is cut", || !lose_an_answer.load(Ordering::SeqCst)).await;
-        cluster.until("they are acknowledged without the cloud", || floor.is_reached()).await;
+        cluster.until("they are acknowledged without the cloud", || shared.is_reached()).await;
         until_linked(&cluster, &node, false).await;
         node.network_path().cut();
         // The node ends in the middle of their sending, and comes back without a link.
-        floor.go_on(100);
-        restart(&cluster, &mut node, &floor).await;
-        cluster.until("they go on behind the cut", || floor.is_reached()).await;
+        shared.go_on(100);
+        restart(&cluster, &mut node, &shared).await;
+        cluster.until("they go on behind the cut", || shared.is_reached()).await;
         assert!(node.core().store().snapshot().outbox_rows >= 150);
         node.network_path().mend();
         // Once more, while it empties its outbox.
-        floor.go_on(130);
+        shared.go_on(130);
         let so_far = arrived.len();
         cluster.until("the rest begins to arrive", || arrived.len() > so_far).await;
-        restart(&cluster, &mut node, &floor).await;
-        floor.go_on(u16::MAX);
-        cluster.until("all is acknowledged", || floor.is_reached()).await;
+        restart(&cluster, &mut node, &shared).await;
+        shared.go_on(u16::MAX);
+        cluster.until("all is acknowledged", || shared.is_reached()).await;
         cluster
             .until("the outbox is empty", || {
                 let rows = node.core().store().outbox_head(usize::MAX, usize::MAX).unwrap();

@@ -140,7 +140,6 @@ pub const ACTORS: [ActorKind; 13] = [
             "RuntimeRelisted",
             "PodStopped",
             "PodRemoved",
-            "ReportNode",
             "Tick",
         ],
     },

@@ -71,7 +71,7 @@ pub(crate) async fn converges(run: &mut Run) {
     unmarked_repeats(run).await;
 }
 
-/// The routers' own books say so, too.
+/// The routers' own counts say so, too.
 async fn unmarked_repeats(run: &Run) {
     let reports = run.world.cloud_reports().await;
     let routers =

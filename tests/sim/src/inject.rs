@@ -8,7 +8,7 @@ use std::time::Duration;
 use beehive::link::memory::{Direction, NetworkPath};
 use contract::report::OutboxQueue;
 use edge_store::{Class, Write};
-use harness::Seen;
+use harness::StartedContainer;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -251,14 +251,18 @@ impl Run {
         true
     }
 
-    fn some_container(&mut self, number: usize, is_meant: impl Fn(&Seen) -> bool) -> Option<Seen> {
+    fn some_container(
+        &mut self,
+        number: usize,
+        is_meant: impl Fn(&StartedContainer) -> bool,
+    ) -> Option<StartedContainer> {
         let mut running = self.world.nodes[number].runtime.running();
         running.retain(is_meant);
         let count = running.len();
         (count > 0).then(|| running.swap_remove(self.random.random_range(0..count)))
     }
 
-    fn container_ended(&mut self, seen: &Seen) {
+    fn container_ended(&mut self, seen: &StartedContainer) {
         *self.kills.entry(seen.uid.clone()).or_default() += 1;
         if let Some(job) = self.jobs.get_mut(&seen.pod) {
             job.has_ended = true;

@@ -37,7 +37,7 @@ pub use actors::{ACTORS, ActorKind, ActorMessage, Daemon};
 pub use coverage::Coverage;
 pub use fault::Fault;
 pub use outcome::Outcome;
-pub use restart::{Restarted, cloud_actor_panics};
+pub use restart::{RestartOutcome, cloud_actor_panics};
 pub use trace::Fingerprint;
 
 /// How many events and telemetry the outbox of a node takes in a run. An eighth is left to events.

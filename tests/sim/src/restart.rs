@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 /// What came of a run.
 #[derive(Debug)]
-pub struct Restarted {
+pub struct RestartOutcome {
     /// Whether the actor has panicked at that message.
     pub happened: bool,
     /// What was wrong; empty when nothing was.
@@ -30,16 +30,21 @@ pub struct Restarted {
 ///
 /// # Panics
 /// When the run itself cannot be made.
-pub fn cloud_actor_panics(actor: &str, message: &'static str, awaits: u32) -> Restarted {
+pub fn cloud_actor_panics(actor: &str, message: &'static str, awaits: u32) -> RestartOutcome {
     fastrand::seed(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.expect("a runtime");
     tokio::task::LocalSet::new().block_on(&runtime, run(actor, message, awaits))
 }
 
-async fn run(actor: &str, message: &'static str, awaits: u32) -> Restarted {
-    let mut run =
-        Run { world: World::new(1, 1, 1, false).await, pods: BTreeMap::new(), made: 0, value: 0, speed: 0 };
+async fn run(actor: &str, message: &'static str, awaits: u32) -> RestartOutcome {
+    let mut run = RestartRun {
+        world: World::new(1, 1, 1, false).await,
+        pods: BTreeMap::new(),
+        made: 0,
+        value: 0,
+        speed: 0,
+    };
     run.begin().await;
     run.settle("before the panic").await;
     let planned = run.plan(actor, Some(message), awaits);
@@ -65,10 +70,10 @@ async fn run(actor: &str, message: &'static str, awaits: u32) -> Restarted {
         run.world.kill_node(number).await;
     }
     run.world.kill_cloud(0).await;
-    Restarted { happened: planned.has_happened(), violations }
+    RestartOutcome { happened: planned.has_happened(), violations }
 }
 
-struct Run {
+struct RestartRun {
     world: World,
     /// By their node.
     pods: BTreeMap<String, usize>,
@@ -77,7 +82,7 @@ struct Run {
     speed: u64,
 }
 
-impl Run {
+impl RestartRun {
     fn plan(&self, actor: &str, message: Option<&'static str>, awaits: u32) -> PlannedPanic {
         let inspector = self.world.inspector(Process::Cloud(0)).expect("the cloud runs");
         plan_panic(&inspector, actor, PanicPoint { message, nth: 1, awaits })

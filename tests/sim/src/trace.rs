@@ -15,15 +15,15 @@ pub(crate) struct Trace(Arc<Mutex<Inner>>);
 
 struct Inner {
     clock: Arc<dyn Clock>,
-    sum: Sum,
+    sum: Fnv1a,
     events: u64,
     /// Kept when somebody wants to read them.
     lines: Option<Vec<String>>,
 }
 
-struct Sum(u64);
+struct Fnv1a(u64);
 
-impl Write for Sum {
+impl Write for Fnv1a {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(PRIME);
@@ -44,7 +44,7 @@ pub struct Fingerprint {
 impl Trace {
     pub(crate) fn new(clock: Arc<dyn Clock>, keep: bool) -> Trace {
         let lines = keep.then(Vec::new);
-        Trace(Arc::new(Mutex::new(Inner { clock, sum: Sum(BASIS), events: 0, lines })))
+        Trace(Arc::new(Mutex::new(Inner { clock, sum: Fnv1a(BASIS), events: 0, lines })))
     }
 
     /// Notes that `what` happened at `place` now.

@@ -58,13 +58,13 @@ pub(crate) enum Process {
 
 /// In EventBus' place: MQTT and its threads stay outside. It lets a run speak to DeviceTwin as the bus would, and brings
 /// telemetry into the outbox with the bus' own code.
-struct Bus {
+struct EventBusStandIn {
     intake: Uploader,
     store: Store,
     meta: Address<MetaMsg>,
 }
 
-impl Actor for Bus {
+impl Actor for EventBusStandIn {
     type Message = EventBusMsg;
 
     async fn started(&mut self, cx: &mut Context<EventBusMsg>) -> Result<(), Fault> {
@@ -79,7 +79,7 @@ impl Actor for Bus {
 
 /// How a run speaks to a node's broker, while it runs.
 #[derive(Clone)]
-struct BusHandles {
+struct EventBusHandles {
     twin: Address<TwinMsg>,
     intake: Uploader,
 }
@@ -97,7 +97,7 @@ pub(crate) struct Node {
     pub(crate) clock: Arc<MachineClock>,
     pub(crate) disk_full: Arc<AtomicBool>,
     core: Option<(Daemon, EdgeCore, Store)>,
-    bus: Rc<RefCell<Option<BusHandles>>>,
+    bus: Rc<RefCell<Option<EventBusHandles>>>,
     newest: Newest,
 }
 
@@ -259,7 +259,8 @@ impl World {
                 node_limit: 1000,
                 lease_period: LEASE_PERIOD,
                 identity: cloud::identity(&env),
-                reading: kubewatch::Reading::AsItself,
+                read_as: kubewatch::ReadAs::CloudCore,
+                interruptions: kubewatch::Interruptions::default(),
                 calls: nodecalls::NodeCalls::new(CALLS, env.metrics().clone(), env.clock()),
                 serving: None,
             };
@@ -356,8 +357,8 @@ impl World {
         let (settings, bus, kept) = (node.settings.clone(), Rc::clone(&node.bus), store.clone());
         let bus = move |twin, meta| {
             let intake = Uploader::default();
-            bus.replace(Some(BusHandles { twin, intake: intake.clone() }));
-            Bus { intake, store: kept.clone(), meta }
+            bus.replace(Some(EventBusHandles { twin, intake: intake.clone() }));
+            EventBusStandIn { intake, store: kept.clone(), meta }
         };
         let make = |env: Env| async move {
             EdgeCore::start_over(&settings, parts, env, bus).await.expect("the map of EdgeCore is right")
@@ -436,7 +437,7 @@ impl Node {
 
     /// Says, as a client of the node's broker, that the device's speed is `value`. Whether that was accepted.
     pub(crate) async fn says_speed(&self, env: &Env, device: &str, value: u64) -> bool {
-        let Some(BusHandles { twin, .. }) = self.bus.borrow().clone() else { return false };
+        let Some(EventBusHandles { twin, .. }) = self.bus.borrow().clone() else { return false };
         let payload: Value = json!({"event_id": "", "timestamp": 0, "twin": {"speed": {"actual": {"value": value.to_string()}}}});
         let message = |reply: Reply<Result<(), String>>| TwinMsg::Mqtt {
             topic: format!("$hw/events/device/default/{device}/twin/update"),

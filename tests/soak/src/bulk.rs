@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::log::{CLOUD_UNLINKED, NODE_UNLINKED};
 use crate::metrics::Metrics;
-use crate::pods::{self, APP, Inside};
-use crate::relay::{Lie, Packet, Way};
-use crate::stage::{LONG, NODE};
-use crate::{Outcome, Say, Stage};
+use crate::pods::{self, APP, RunningContainer};
+use crate::relay::{Direction, LinkFault, Packet};
+use crate::testbed::{LONG, NODE};
+use crate::{Console, Outcome, Testbed};
 
 const POD: &str = "reader";
 /// As many config maps as one pod needs.
@@ -46,49 +46,54 @@ pub struct Options {
 }
 
 /// Runs it. What goes wrong for good ends it and is a violation.
-pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
+pub async fn run(testbed: &mut Testbed, options: &Options, console: &Console) -> Outcome {
     let mut outcome = Outcome::new(&format!("many objects over a long way, seed {}", options.seed));
-    if let Err(error) = story(stage, options, say, &mut outcome).await {
+    if let Err(error) = story(testbed, options, console, &mut outcome).await {
         outcome.violation(format!("{error:#}"));
     }
     outcome
 }
 
-async fn story(stage: &mut Stage, options: &Options, say: &Say, outcome: &mut Outcome) -> Result<()> {
+async fn story(
+    testbed: &mut Testbed,
+    options: &Options,
+    console: &Console,
+    outcome: &mut Outcome,
+) -> Result<()> {
     let mut dice = SmallRng::seed_from_u64(options.seed);
     let maps: Vec<Value> = (0..OBJECTS).map(|number| map(number, &mut dice)).collect();
-    say.at(&format!("making {OBJECTS} config maps in the cloud"));
-    stage.kubectl.create(&maps).await?;
-    stage.relay.tell(Lie::Delay(ONE_WAY));
-    held(stage, 0).await?;
-    stage.relay.record();
-    stage.kubectl.create(&[pod()]).await?;
-    let done = held(stage, OBJECTS + 1).await?;
-    let packets = stage.relay.recorded();
-    let first = packets.iter().find(|packet| packet.way == Way::Down && packet.bytes() > LARGE);
+    console.at(&format!("making {OBJECTS} config maps in the cloud"));
+    testbed.kubectl.create(&maps).await?;
+    testbed.relay.inject(LinkFault::Delay(ONE_WAY));
+    held(testbed, 0).await?;
+    testbed.relay.capture();
+    testbed.kubectl.create(&[pod()]).await?;
+    let done = held(testbed, OBJECTS + 1).await?;
+    let packets = testbed.relay.captured();
+    let first = packets.iter().find(|packet| packet.direction == Direction::Down && packet.bytes() > LARGE);
     let first = first.context("no large packet went to the node")?.at;
     let took = done.saturating_duration_since(first);
-    let down = bytes(&packets, Way::Down);
+    let down = bytes(&packets, Direction::Down);
     outcome.row(
         &format!("{OBJECTS} objects of 1 kB over 200 ms, bar {} s", BAR.as_secs()),
         format!("{:.2} s, {down} B of IP to the node in {} packets", took.as_secs_f64(), packets.len()),
     );
-    say.at(&format!("all are held: first packet to last acknowledgement {:.2} s", took.as_secs_f64()));
+    console.at(&format!("all are held: first packet to last acknowledgement {:.2} s", took.as_secs_f64()));
     if took > BAR {
         outcome.violation(format!("{OBJECTS} objects took {:.2} s", took.as_secs_f64()));
     }
     if down < OBJECTS * RANDOM_BYTES {
         outcome.violation(format!("{down} B are less than the objects: something else was measured"));
     }
-    let (pod, _) = stage
-        .until("the pod runs with all of them", LONG, async |stage| {
-            Ok(pods::running(&stage.host).await?.into_iter().find(|inside| inside.pod == POD))
+    let (pod, _) = testbed
+        .until("the pod runs with all of them", LONG, async |testbed| {
+            Ok(pods::running(&testbed.host).await?.into_iter().find(|inside| inside.pod == POD))
         })
         .await?;
     for number in 1..=options.reconnects {
-        let (packets, begun) = reconnect(stage, &pod, number, say, outcome).await?;
+        let (packets, begun) = reconnect(testbed, &pod, number, console, outcome).await?;
         if options.packets {
-            Packet::tell(&packets, begun, say);
+            Packet::tell(&packets, begun, console);
         }
     }
     Ok(())
@@ -96,16 +101,16 @@ async fn story(stage: &mut Stage, options: &Options, say: &Say, outcome: &mut Ou
 
 /// Both ends give the link up, three objects change, and the link is back.
 async fn reconnect(
-    stage: &mut Stage,
-    pod: &Inside,
+    testbed: &mut Testbed,
+    pod: &RunningContainer,
     number: u32,
-    say: &Say,
+    console: &Console,
     outcome: &mut Outcome,
 ) -> Result<(Vec<Packet>, Instant)> {
-    let (mut cloud, mut node) = stage.words()?;
-    stage.relay.tell(Lie::Cut);
+    let (mut cloud, mut node) = testbed.words()?;
+    testbed.relay.inject(LinkFault::Cut);
     let mut noticed = [false; 2];
-    stage
+    testbed
         .until("both ends have given the link up", LONG, async |_| {
             noticed[0] |= cloud.lines()?.iter().any(|line| line.contains(CLOUD_UNLINKED));
             noticed[1] |= node.lines()?.iter().any(|line| line.contains(NODE_UNLINKED));
@@ -114,13 +119,13 @@ async fn reconnect(
         .await?;
     for at in CHANGED {
         let patch = json!({"data": {format!("round-{at:04}"): number.to_string()}});
-        stage.kubectl.merge("configmap", &name(at), &patch).await?;
+        testbed.kubectl.merge("configmap", &name(at), &patch).await?;
     }
-    stage.relay.record();
+    testbed.relay.capture();
     let begun = Instant::now();
-    stage.relay.tell(Lie::Delay(ONE_WAY));
+    testbed.relay.inject(LinkFault::Delay(ONE_WAY));
     // What the metrics showed before the link was cut may still stand there; what is in the pod has come over the new one.
-    stage
+    testbed
         .until("the three changes in the pod", LONG, async |_| {
             for at in CHANGED {
                 if pod.file(&format!("/maps/round-{at:04}"))? != number.to_string() {
@@ -130,12 +135,12 @@ async fn reconnect(
             Ok(Some(()))
         })
         .await?;
-    let done = held(stage, OBJECTS + 1).await?;
-    let packets = stage.relay.recorded();
-    let (up, down) = (bytes(&packets, Way::Up), bytes(&packets, Way::Down));
+    let done = held(testbed, OBJECTS + 1).await?;
+    let packets = testbed.relay.captured();
+    let (up, down) = (bytes(&packets, Direction::Up), bytes(&packets, Direction::Down));
     let took = done.saturating_duration_since(begun).as_secs_f64();
     let shown = format!("{} B of IP ({up} up, {down} down) in {took:.2} s", up + down);
-    say.at(&format!("reconnect {number}: {shown}"));
+    console.at(&format!("reconnect {number}: {shown}"));
     outcome.row(&format!("reconnect {number} with 3 changed, bar {RECONNECT_BYTES} B"), shown);
     if up + down > RECONNECT_BYTES {
         outcome.violation(format!("reconnect {number} took {} B", up + down));
@@ -176,16 +181,16 @@ fn map(number: usize, dice: &mut SmallRng) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name(number)}, "data": data})
 }
 
-fn bytes(packets: &[Packet], way: Way) -> usize {
-    packets.iter().filter(|packet| packet.way == way).map(Packet::bytes).sum()
+fn bytes(packets: &[Packet], direction: Direction) -> usize {
+    packets.iter().filter(|packet| packet.direction == direction).map(Packet::bytes).sum()
 }
 
 /// Waits until the node is linked and holds all that it should, at least so many. Answers when that was.
-async fn held(stage: &mut Stage, at_least: usize) -> Result<Instant> {
+async fn held(testbed: &mut Testbed, at_least: usize) -> Result<Instant> {
     let begun = Instant::now();
     while begun.elapsed() < LONG {
-        stage.check()?;
-        let metrics = Metrics::read(stage.monitor()).await?;
+        testbed.check()?;
+        let metrics = Metrics::read(testbed.monitor()).await?;
         let of = |name: &str| metrics.of(name, NODE);
         let is = |name: &str, value: f64| of(name) == Some(value);
         if of("kubehive_node_objects_desired") >= Some(at_least as f64)

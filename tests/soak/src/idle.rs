@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 
 use crate::log::{CLOUD_UNLINKED, NODE_UNLINKED};
 use crate::metrics::Metrics;
-use crate::relay::{Lie, Packet, Way};
-use crate::stage::{LONG, NODE};
-use crate::{Outcome, Say, Stage};
+use crate::relay::{Direction, LinkFault, Packet};
+use crate::testbed::{LONG, NODE};
+use crate::{Console, Outcome, Testbed};
 
 /// 250 bit/s each way, as packets of IP.
 const BAR: f64 = 250.0;
@@ -30,30 +30,35 @@ pub struct Options {
 }
 
 /// Runs it. What goes wrong for good ends it and is a violation.
-pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
+pub async fn run(testbed: &mut Testbed, options: &Options, console: &Console) -> Outcome {
     let mut outcome = Outcome::new("an idle link");
-    if let Err(error) = story(stage, options, say, &mut outcome).await {
+    if let Err(error) = story(testbed, options, console, &mut outcome).await {
         outcome.violation(format!("{error:#}"));
     }
     outcome
 }
 
-async fn story(stage: &mut Stage, options: &Options, say: &Say, outcome: &mut Outcome) -> Result<()> {
-    in_sync(stage).await?;
+async fn story(
+    testbed: &mut Testbed,
+    options: &Options,
+    console: &Console,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    in_sync(testbed).await?;
     tokio::time::sleep(CALM).await;
-    say.at(&format!("counting for {} s", options.length.as_secs()));
-    stage.relay.record();
+    console.at(&format!("counting for {} s", options.length.as_secs()));
+    testbed.relay.capture();
     let begun = Instant::now();
     while begun.elapsed() < options.length {
         tokio::time::sleep(Duration::from_secs(1).min(options.length.saturating_sub(begun.elapsed()))).await;
-        stage.check()?;
+        testbed.check()?;
     }
-    let (packets, time) = (stage.relay.recorded(), begun.elapsed());
+    let (packets, time) = (testbed.relay.captured(), begun.elapsed());
     if options.packets {
-        Packet::tell(&packets, begun, say);
+        Packet::tell(&packets, begun, console);
     }
-    for (way, name) in [(Way::Up, "up"), (Way::Down, "down")] {
-        let found = Figures::of(&packets, way, time);
+    for (direction, name) in [(Direction::Up, "up"), (Direction::Down, "down")] {
+        let found = Figures::of(&packets, direction, time);
         outcome.row(
             &format!("{name}, bar {BAR} bit/s"),
             format!("{:.0} bit/s: {} B in {} packets", found.bits_per_second, found.bytes, found.packets),
@@ -66,7 +71,7 @@ async fn story(stage: &mut Stage, options: &Options, say: &Say, outcome: &mut Ou
             outcome.violation(format!("{name}: {:.0} bit/s", found.bits_per_second));
         }
     }
-    silence(stage, outcome).await
+    silence(testbed, outcome).await
 }
 
 struct Figures {
@@ -77,9 +82,9 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(packets: &[Packet], way: Way, time: Duration) -> Figures {
+    fn of(packets: &[Packet], direction: Direction, time: Duration) -> Figures {
         let mut sizes = BTreeMap::new();
-        for packet in packets.iter().filter(|packet| packet.way == way) {
+        for packet in packets.iter().filter(|packet| packet.direction == direction) {
             *sizes.entry(packet.bytes()).or_insert(0) += 1;
         }
         let bytes = sizes.iter().map(|(size, count)| size * count).sum::<usize>();
@@ -96,10 +101,10 @@ impl Figures {
     }
 }
 
-async fn in_sync(stage: &mut Stage) -> Result<()> {
-    stage
-        .until("the node is in sync", LONG, async |stage| {
-            let metrics = Metrics::read(stage.monitor()).await?;
+async fn in_sync(testbed: &mut Testbed) -> Result<()> {
+    testbed
+        .until("the node is in sync", LONG, async |testbed| {
+            let metrics = Metrics::read(testbed.monitor()).await?;
             Ok((metrics.of("kubehive_node_in_sync", NODE) == Some(1.0)).then_some(()))
         })
         .await?;
@@ -107,17 +112,17 @@ async fn in_sync(stage: &mut Stage) -> Result<()> {
 }
 
 /// The link is cut without a word.
-async fn silence(stage: &mut Stage, outcome: &mut Outcome) -> Result<()> {
-    let (mut cloud, mut node) = stage.words()?;
+async fn silence(testbed: &mut Testbed, outcome: &mut Outcome) -> Result<()> {
+    let (mut cloud, mut node) = testbed.words()?;
     let begun = Instant::now();
-    stage.relay.tell(Lie::Cut);
+    testbed.relay.inject(LinkFault::Cut);
     let (mut by_cloud, mut by_node) = (None, None);
     while by_cloud.is_none() || by_node.is_none() {
         if begun.elapsed() > LONG {
             bail!("60 s after a cut: noticed by the cloud {by_cloud:?}, by the node {by_node:?}");
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
-        stage.check()?;
+        testbed.check()?;
         for (log, word, noticed) in
             [(&mut cloud, CLOUD_UNLINKED, &mut by_cloud), (&mut node, NODE_UNLINKED, &mut by_node)]
         {
@@ -133,8 +138,8 @@ async fn silence(stage: &mut Stage, outcome: &mut Outcome) -> Result<()> {
             outcome.violation(format!("{name} noticed the cut after {:.2} s", took.as_secs_f64()));
         }
     }
-    stage.relay.tell(Lie::None);
-    in_sync(stage).await
+    testbed.relay.inject(LinkFault::None);
+    in_sync(testbed).await
 }
 
 #[cfg(test)]
@@ -144,9 +149,9 @@ mod tests {
     #[test]
     fn bits_are_counted_each_way_with_their_headers() {
         let at = Instant::now();
-        let packets = [(Way::Up, 22), (Way::Up, 72), (Way::Down, 1), (Way::Up, 22)]
-            .map(|(way, payload)| Packet { at, way, payload });
-        let up = Figures::of(&packets, Way::Up, Duration::from_secs(4));
+        let packets = [(Direction::Up, 22), (Direction::Up, 72), (Direction::Down, 1), (Direction::Up, 22)]
+            .map(|(direction, payload)| Packet { at, direction, payload });
+        let up = Figures::of(&packets, Direction::Up, Duration::from_secs(4));
         assert_eq!((up.bytes, up.packets, up.bits_per_second), (200, 3, 400.0));
         assert_eq!(up.shown_sizes(), "2 × 50 B, 1 × 100 B");
     }

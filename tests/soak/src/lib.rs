@@ -7,7 +7,7 @@
 //! * [`attack`]: a hostile certificate does all that it can, and others hardly feel it. It needs no node and no containerd.
 //! * [`reboot`]: the node loses its power while there is no cloud, and its pods come back.
 //! * [`kill`]: the daemons are killed and the link is cut at random instants, and nothing accepted is lost.
-//! * [`lies`]: the link lies in every way that we know of, and heals.
+//! * [`link_faults`]: every fault of the link that we know of, and its end.
 //! * [`idle`]: what a link costs over which nothing happens, and how soon both ends notice that it is gone.
 //! * [`reconnect`]: how soon a change is on the node once the link is back.
 //! * [`bulk`]: a thousand objects over a long way, and what a reconnect with them costs.
@@ -16,11 +16,13 @@
 pub mod attack;
 pub mod binaries;
 pub mod bulk;
+mod config_map_pod;
+mod console;
+mod delivery_check;
 pub mod idle;
 pub mod kill;
 mod kubectl;
-mod ledger;
-pub mod lies;
+pub mod link_faults;
 mod log;
 mod metrics;
 mod mqtt;
@@ -29,12 +31,10 @@ mod pods;
 pub mod reboot;
 pub mod reconnect;
 mod relay;
-mod say;
-mod stage;
+mod testbed;
 mod uploads;
-mod witness;
 
-pub use ledger::{Ledger, Rule};
+pub use console::Console;
+pub use delivery_check::{DeliveryCheck, DeliveryRule};
 pub use outcome::{Outcome, Samples};
-pub use say::Say;
-pub use stage::{Stage, Ways};
+pub use testbed::{Testbed, Transports};

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use soak::{Outcome, Say, Stage, Ways, attack, binaries, bulk, idle, kill, lies, reboot, reconnect};
+use soak::{
+    Console, Outcome, Testbed, Transports, attack, binaries, bulk, idle, kill, link_faults, reboot, reconnect,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -61,7 +63,7 @@ enum Scenario {
         uploaders: u32,
     },
     /// The link drops one way, delays, reorders, duplicates, changes its port, lets no UDP pass, and heals
-    Lies {
+    LinkFaults {
         #[arg(long, default_value_t = 5)]
         turns: u32,
         /// How often UDP is blocked
@@ -87,20 +89,20 @@ enum Scenario {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let say = Say::new();
-    match run(&cli, &say) {
+    let console = Console::new();
+    match run(&cli, &console) {
         Ok(outcome) => {
-            outcome.print(&say);
+            outcome.print(&console);
             if outcome.violations().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            say.line(&format!("\nFAILED: {error:#}"));
+            console.line(&format!("\nFAILED: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(cli: &Cli, say: &Say) -> Result<Outcome> {
+fn run(cli: &Cli, console: &Console) -> Result<Outcome> {
     let binaries = match &cli.binaries {
         Some(folder) => std::path::absolute(folder).context("--binaries is no path")?,
         None => binaries::build(&cli.profile)?,
@@ -110,26 +112,30 @@ fn run(cli: &Cli, say: &Say) -> Result<Outcome> {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         tokio::select! {
-            outcome = play(cli, &binaries, say) => outcome,
+            outcome = play(cli, &binaries, console) => outcome,
             _ = interrupt.recv() => bail!("interrupted; everything is removed"),
             _ = terminate.recv() => bail!("ended; everything is removed"),
         }
     })
 }
 
-async fn play(cli: &Cli, binaries: &std::path::Path, say: &Say) -> Result<Outcome> {
+async fn play(cli: &Cli, binaries: &std::path::Path, console: &Console) -> Result<Outcome> {
     if let Scenario::Attack { hold } = cli.scenario {
         let options = attack::Options { hold: Duration::from_secs(hold), judge_others: true };
-        return Ok(attack::run("attack", binaries, &options, say).await);
+        return Ok(attack::run("attack", binaries, &options, console).await);
     }
-    let ways = if matches!(cli.scenario, Scenario::Lies { .. }) { Ways::Both } else { Ways::Quic };
-    let mut stage = Stage::new("soak", binaries, ways, cli.seed, say).await?;
+    let transports = if matches!(cli.scenario, Scenario::LinkFaults { .. }) {
+        Transports::QuicAndWebSocket
+    } else {
+        Transports::Quic
+    };
+    let mut testbed = Testbed::new("soak", binaries, transports, cli.seed, console).await?;
     let seed = cli.seed;
     let outcome = match cli.scenario {
         Scenario::Reboot { rounds, pods, away } => {
             let away = Duration::from_secs(away);
             let options = reboot::Options { rounds, pods, away, seed, bar: Some(reboot::BAR) };
-            reboot::run(&mut stage, &options, say).await
+            reboot::run(&mut testbed, &options, console).await
         }
         Scenario::Kill { minutes, devices, uploaders } => {
             let options = kill::Options {
@@ -143,31 +149,31 @@ async fn play(cli: &Cli, binaries: &std::path::Path, say: &Say) -> Result<Outcom
                 want_every: Duration::from_secs(1),
                 seed,
             };
-            kill::run(&mut stage, &options, say).await
+            kill::run(&mut testbed, &options, console).await
         }
-        Scenario::Lies { turns, blocked } => {
-            let options = lies::Options { turns, hold: Duration::from_secs(15), blocked, seed };
-            lies::run(&mut stage, &options, say).await
+        Scenario::LinkFaults { turns, blocked } => {
+            let options = link_faults::Options { turns, hold: Duration::from_secs(15), blocked, seed };
+            link_faults::run(&mut testbed, &options, console).await
         }
         // Has no stage.
         Scenario::Attack { .. } => Outcome::default(),
         Scenario::Idle { minutes } => {
             let options = idle::Options { length: Duration::from_secs(60) * minutes, packets: cli.packets };
-            idle::run(&mut stage, &options, say).await
+            idle::run(&mut testbed, &options, console).await
         }
         Scenario::Reconnect { rounds } => {
             let options = reconnect::Options { rounds, away: [20.0, 60.0], seed };
-            reconnect::run(&mut stage, &options, say).await
+            reconnect::run(&mut testbed, &options, console).await
         }
         Scenario::Bulk { reconnects } => {
             let options = bulk::Options { reconnects, packets: cli.packets, seed };
-            bulk::run(&mut stage, &options, say).await
+            bulk::run(&mut testbed, &options, console).await
         }
     };
     if !outcome.violations().is_empty() {
-        say.line(&stage.log_tails());
+        console.line(&testbed.log_tails());
         if let Some(folder) = &cli.logs {
-            stage.keep_logs(folder)?;
+            testbed.keep_logs(folder)?;
         }
     }
     Ok(outcome)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Say;
+use crate::Console;
 
 /// 20 violations are told in full; the rest is counted.
 const TOLD: usize = 20;
@@ -65,18 +65,18 @@ impl Outcome {
     }
 
     /// Prints the table.
-    pub fn print(&self, say: &Say) {
+    pub fn print(&self, console: &Console) {
         let width = self.rows.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
-        say.line(&format!("\n{}", self.title));
+        console.line(&format!("\n{}", self.title));
         for (what, value) in &self.rows {
-            say.line(&format!("  {what:width$}  {value}"));
+            console.line(&format!("  {what:width$}  {value}"));
         }
-        say.line(&format!("  {:width$}  {}", "violations", self.violations.len()));
+        console.line(&format!("  {:width$}  {}", "violations", self.violations.len()));
         for violation in self.violations.iter().take(TOLD) {
-            say.line(&format!("    {violation}"));
+            console.line(&format!("    {violation}"));
         }
         if self.violations.len() > TOLD {
-            say.line(&format!("    and {} more", self.violations.len() - TOLD));
+            console.line(&format!("    and {} more", self.violations.len() - TOLD));
         }
     }
 }

@@ -94,7 +94,7 @@ fn spec() -> Value {
 
 /// A container of the soak that runs, with what its first process sees.
 #[derive(Debug, Clone)]
-pub(crate) struct Inside {
+pub(crate) struct RunningContainer {
     pub(crate) container: String,
     pub(crate) pod: String,
     pub(crate) uid: String,
@@ -102,8 +102,8 @@ pub(crate) struct Inside {
     env: BTreeMap<String, String>,
 }
 
-impl Inside {
-    fn of(container: &str, pid: &str) -> Result<Inside> {
+impl RunningContainer {
+    fn of(container: &str, pid: &str) -> Result<RunningContainer> {
         let process = Path::new("/proc").join(pid);
         let environment = std::fs::read(process.join("environ")).context("read the environment")?;
         let env: BTreeMap<String, String> = String::from_utf8_lossy(&environment)
@@ -112,7 +112,7 @@ impl Inside {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         let named = |name: &str| env.get(name).cloned().with_context(|| format!("{container} has no {name}"));
-        Ok(Inside {
+        Ok(RunningContainer {
             container: container.to_owned(),
             pod: named("POD_NAME")?,
             uid: named("POD_UID")?,
@@ -184,7 +184,7 @@ async fn ctr(host: &TestHost, args: &[&str]) -> Result<String> {
 }
 
 /// The soak's containers that run, by pod.
-pub(crate) async fn running(host: &TestHost) -> Result<Vec<Inside>> {
+pub(crate) async fn running(host: &TestHost) -> Result<Vec<RunningContainer>> {
     let ours = format!("labels.\"io.kubernetes.container.name\"=={APP}");
     let ours = ctr(host, &["containers", "list", "--quiet", &ours]).await?;
     let tasks = ctr(host, &["tasks", "list"]).await?;
@@ -195,7 +195,7 @@ pub(crate) async fn running(host: &TestHost) -> Result<Vec<Inside>> {
             continue;
         };
         if ours.lines().any(|known| known == id) {
-            found.push(Inside::of(id, pid)?);
+            found.push(RunningContainer::of(id, pid)?);
         }
     }
     found.sort_by(|one, other| one.pod.cmp(&other.pod));

@@ -9,10 +9,10 @@ use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
-use crate::pods::{self, APP, Inside, SECRET, SETTINGS};
-use crate::relay::Lie;
-use crate::stage::LONG;
-use crate::{Outcome, Samples, Say, Stage};
+use crate::pods::{self, APP, RunningContainer, SECRET, SETTINGS};
+use crate::relay::LinkFault;
+use crate::testbed::LONG;
+use crate::{Console, Outcome, Samples, Testbed};
 
 /// What is promised: the pods run this long after the runtime is up.
 pub const BAR: Duration = Duration::from_secs(10);
@@ -46,10 +46,10 @@ struct Figures {
 }
 
 /// Runs it. What goes wrong for good ends it and is a violation.
-pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
+pub async fn run(testbed: &mut Testbed, options: &Options, console: &Console) -> Outcome {
     let mut outcome = Outcome::new(&format!("offline reboot, seed {}", options.seed));
     let mut figures = Figures::default();
-    if let Err(error) = rounds(stage, options, say, &mut figures, &mut outcome).await {
+    if let Err(error) = rounds(testbed, options, console, &mut figures, &mut outcome).await {
         outcome.violation(format!("round {}: {error:#}", figures.done + 1));
     }
     outcome.row("rounds", format!("{} of {}", figures.done, options.rounds));
@@ -66,19 +66,19 @@ pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
 }
 
 async fn rounds(
-    stage: &mut Stage,
+    testbed: &mut Testbed,
     options: &Options,
-    say: &Say,
+    console: &Console,
     figures: &mut Figures,
     outcome: &mut Outcome,
 ) -> Result<()> {
     let mut dice = SmallRng::seed_from_u64(options.seed);
-    stage.kubectl.apply(&pods::needs(0)).await?;
-    stage.kubectl.apply(&[pods::deployment(options.pods)]).await?;
+    testbed.kubectl.apply(&pods::needs(0)).await?;
+    testbed.kubectl.apply(&[pods::deployment(options.pods)]).await?;
     let mut first: Option<BTreeMap<String, String>> = None;
     for round in 1..=options.rounds {
         let mut round = Round {
-            stage,
+            testbed,
             extra: format!("extra-{round}"),
             held: u64::from(round) - 1,
             wanted: options.pods as usize,
@@ -94,9 +94,9 @@ async fn rounds(
             outcome
                 .violation(format!("round {}: the pods are {uids:?} and were {first:?}", figures.done + 1));
         }
-        let remembered = pods::remembered(&round.stage.host).await?;
+        let remembered = pods::remembered(&round.testbed.host).await?;
         figures.remembered = figures.remembered.max(remembered);
-        let addresses = round.stage.reserved_addresses()?;
+        let addresses = round.testbed.reserved_addresses()?;
         figures.addresses = figures.addresses.max(addresses);
         if addresses > remembered.0 {
             outcome.violation(format!(
@@ -122,7 +122,7 @@ async fn rounds(
         figures.caught_up.add(took);
         figures.tokens.add(tokens_after);
         let order = if early { "before" } else { "after" };
-        say.at(&format!(
+        console.at(&format!(
             "round {:3}: EdgeCore {order} the runtime; all pods after {:.2} s, in sync {:.2} s after the link; tokens valid after {:.2} s for {tokens_last} s",
             figures.done,
             up.as_secs_f64(),
@@ -144,7 +144,7 @@ struct CaughtUp {
 }
 
 struct Round<'a> {
-    stage: &'a mut Stage,
+    testbed: &'a mut Testbed,
     /// The pod that is deleted while the link is cut.
     extra: String,
     /// The version of config map and secret that the node holds before the cut.
@@ -156,12 +156,12 @@ struct Round<'a> {
 impl Round<'_> {
     /// All pods run, and the cloud knows it.
     async fn before(&mut self) -> Result<()> {
-        self.stage.kubectl.apply(&[pods::pod(&self.extra)]).await?;
+        self.testbed.kubectl.apply(&[pods::pod(&self.extra)]).await?;
         let (wanted, held) = (self.wanted + 1, self.held);
-        self.stage
-            .until("all pods run with the right files, and the cloud shows it", LONG, async |stage| {
-                let running = right(stage, wanted, held).await?;
-                shown(stage, &running, held).await
+        self.testbed
+            .until("all pods run with the right files, and the cloud shows it", LONG, async |testbed| {
+                let running = right(testbed, wanted, held).await?;
+                shown(testbed, &running, held).await
             })
             .await?;
         Ok(())
@@ -169,14 +169,14 @@ impl Round<'_> {
 
     /// Cuts the link; then a config map and a secret change and a pod is deleted.
     async fn change(&mut self, away: Duration) -> Result<()> {
-        let before = self.stage.relay.dropped();
-        self.stage.relay.tell(Lie::Cut);
-        self.stage
-            .until("a packet that the relay drops", LONG, async |stage| {
-                Ok((stage.relay.dropped() > before).then_some(()))
+        let before = self.testbed.relay.dropped();
+        self.testbed.relay.inject(LinkFault::Cut);
+        self.testbed
+            .until("a packet that the relay drops", LONG, async |testbed| {
+                Ok((testbed.relay.dropped() > before).then_some(()))
             })
             .await?;
-        let kubectl = self.stage.kubectl.clone();
+        let kubectl = self.testbed.kubectl.clone();
         kubectl.merge("configmap", SETTINGS, &json!({"data": pods::settings(self.held + 1)})).await?;
         kubectl.merge("secret", SECRET, &json!({"data": pods::secret(self.held + 1)})).await?;
         kubectl.run(&["delete", "pod", &self.extra, "--wait=false"]).await?;
@@ -186,28 +186,28 @@ impl Round<'_> {
 
     /// Power off and on. Answers how long after the runtime was up all pods ran again, as the node knew them.
     async fn reboot(&mut self, early: bool) -> Result<Duration> {
-        let before = self.stage.relay.passed();
-        self.stage.kill_edgecore();
-        block_in_place(|| self.stage.host.cut_power())?;
-        block_in_place(|| self.stage.host.restore_power())?;
+        let before = self.testbed.relay.passed();
+        self.testbed.kill_edgecore();
+        block_in_place(|| self.testbed.host.cut_power())?;
+        block_in_place(|| self.testbed.host.restore_power())?;
         if early {
-            self.stage.start_edgecore()?;
+            self.testbed.start_edgecore()?;
         }
-        block_in_place(|| self.stage.host.restart_runtime())?;
+        block_in_place(|| self.testbed.host.restart_runtime())?;
         let up = Instant::now();
         if !early {
-            self.stage.start_edgecore()?;
+            self.testbed.start_edgecore()?;
         }
         let (wanted, held) = (self.wanted + 1, self.held);
-        self.stage
-            .until("all pods run again with the right files, without the cloud", LONG, async |stage| {
-                let running = right(stage, wanted, held).await?;
+        self.testbed
+            .until("all pods run again with the right files, without the cloud", LONG, async |testbed| {
+                let running = right(testbed, wanted, held).await?;
                 running.iter().try_for_each(|inside| inside.check_env(held))?;
                 Ok(Some(()))
             })
             .await?;
         let took = up.elapsed();
-        if self.stage.relay.passed() != before {
+        if self.testbed.relay.passed() != before {
             bail!("something crossed a link that is cut");
         }
         Ok(took)
@@ -215,22 +215,22 @@ impl Round<'_> {
 
     /// The link is back, and everything is in sync.
     async fn after(&mut self) -> Result<CaughtUp> {
-        let before = pods::running(&self.stage.host).await?;
-        self.stage.relay.tell(Lie::None);
+        let before = pods::running(&self.testbed.host).await?;
+        self.testbed.relay.inject(LinkFault::None);
         let begun = Instant::now();
         let (wanted, now, extra) = (self.wanted, self.held + 1, self.extra.clone());
         let (running, _) = self
-            .stage
+            .testbed
             .until(
                 "the changes on the node, the deleted pod gone, and the cloud in the know",
                 LONG,
-                async |stage| {
-                    let running = right(stage, wanted, now).await?;
-                    if stage.kubectl.get("pod", &extra).await?.is_some() {
+                async |testbed| {
+                    let running = right(testbed, wanted, now).await?;
+                    if testbed.kubectl.get("pod", &extra).await?.is_some() {
                         bail!("{extra} is still in the API");
                     }
-                    stage.ready().await?.context("the node is not Ready")?;
-                    shown(stage, &running, now).await?.context("the cloud shows something else")?;
+                    testbed.ready().await?.context("the node is not Ready")?;
+                    shown(testbed, &running, now).await?.context("the cloud shows something else")?;
                     Ok(Some(running))
                 },
             )
@@ -242,11 +242,11 @@ impl Round<'_> {
             }
         }
         let (tokens_last, tokens_after) = self
-            .stage
-            .until("tokens that are valid", TOKENS_WITHIN, async |stage| {
+            .testbed
+            .until("tokens that are valid", TOKENS_WITHIN, async |testbed| {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
                 let ends: Result<Vec<u64>> =
-                    pods::running(&stage.host).await?.iter().map(Inside::token_ends).collect();
+                    pods::running(&testbed.host).await?.iter().map(RunningContainer::token_ends).collect();
                 let end = ends?.into_iter().min().unwrap_or_default();
                 if end <= now {
                     bail!("a token ended {} s ago", now - end);
@@ -260,8 +260,8 @@ impl Round<'_> {
 }
 
 /// The pods that run: `wanted` of them, one container each, with files of version `round`.
-async fn right(stage: &Stage, wanted: usize, round: u64) -> Result<Vec<Inside>> {
-    let running = pods::running(&stage.host).await?;
+async fn right(testbed: &Testbed, wanted: usize, round: u64) -> Result<Vec<RunningContainer>> {
+    let running = pods::running(&testbed.host).await?;
     let names: Vec<&str> = running.iter().map(|inside| inside.pod.as_str()).collect();
     if running.len() != wanted || names.windows(2).any(|two| two[0] == two[1]) {
         bail!("these run instead of {wanted}: {}", names.join(" "));
@@ -272,8 +272,8 @@ async fn right(stage: &Stage, wanted: usize, round: u64) -> Result<Vec<Inside>> 
 
 /// Whether the cloud shows exactly these pods, Running in these containers after `most` restarts, and none on its way
 /// out.
-async fn shown(stage: &Stage, running: &[Inside], most: u64) -> Result<Option<()>> {
-    let all = stage.kubectl.list("pods", "app").await?;
+async fn shown(testbed: &Testbed, running: &[RunningContainer], most: u64) -> Result<Option<()>> {
+    let all = testbed.kubectl.list("pods", "app").await?;
     for pod in &all {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();
         if !pod["metadata"]["deletionTimestamp"].is_null() {

@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::relay::Lie;
-use crate::stage::LONG;
-use crate::witness::Witness;
-use crate::{Outcome, Samples, Say, Stage};
+use crate::config_map_pod::ConfigMapPod;
+use crate::relay::LinkFault;
+use crate::testbed::LONG;
+use crate::{Console, Outcome, Samples, Testbed};
 
 /// 2 s from the moment at which the link is back until the change is in the pod.
 const BAR: Duration = Duration::from_secs(2);
@@ -29,10 +29,10 @@ pub struct Options {
 }
 
 /// Runs it. What goes wrong for good ends it and is a violation.
-pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
+pub async fn run(testbed: &mut Testbed, options: &Options, console: &Console) -> Outcome {
     let mut outcome = Outcome::new(&format!("reconnect, seed {}", options.seed));
     let mut figures = Figures::default();
-    if let Err(error) = story(stage, options, say, &mut figures, &mut outcome).await {
+    if let Err(error) = story(testbed, options, console, &mut figures, &mut outcome).await {
         outcome.violation(format!("after {} rounds: {error:#}", figures.changes.count()));
     }
     let Figures { changes, ready } = figures;
@@ -50,37 +50,38 @@ struct Figures {
 }
 
 async fn story(
-    stage: &mut Stage,
+    testbed: &mut Testbed,
     options: &Options,
-    say: &Say,
+    console: &Console,
     figures: &mut Figures,
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let mut witness = Witness::new(stage).await?;
+    let mut map_pod = ConfigMapPod::new(testbed).await?;
     let mut dice = SmallRng::seed_from_u64(options.seed);
     let [least, most] = options.away;
     for round in 1..=options.rounds {
         let away = Duration::from_secs_f64(dice.random_range(least..=most));
-        witness.stage.relay.tell(Lie::Cut);
+        map_pod.testbed.relay.inject(LinkFault::Cut);
         tokio::time::sleep(away / 2).await;
-        witness.patch().await.context("a change in the cloud")?;
+        map_pod.patch().await.context("a change in the cloud")?;
         tokio::time::sleep(away / 2).await;
-        witness.stage.check()?;
-        witness.stage.relay.tell(Lie::None);
-        let took = witness.arrival(LONG).await?;
+        map_pod.testbed.check()?;
+        map_pod.testbed.relay.inject(LinkFault::None);
+        let took = map_pod.arrival(LONG).await?;
         figures.changes.add(took);
         let (gone, took) = (away.as_secs_f64(), took.as_secs_f64());
-        say.at(&format!(
+        console.at(&format!(
             "round {round:3}: {gone:4.1} s without a link; back, and the change after {took:.2} s"
         ));
         if took > BAR.as_secs_f64() {
             outcome.violation(format!("round {round}: the change came after {took:.2} s"));
         }
-        let ready = witness.stage.until("the node is Ready", READY_WITHIN, async |stage| stage.ready().await);
+        let ready =
+            map_pod.testbed.until("the node is Ready", READY_WITHIN, async |testbed| testbed.ready().await);
         match ready.await {
             Ok(((), took)) => figures.ready.add(took),
             Err(error) => outcome.violation(format!("round {round}: {error:#}")),
         }
     }
-    witness.is_whole().await
+    map_pod.is_whole().await
 }

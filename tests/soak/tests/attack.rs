@@ -4,17 +4,17 @@
 
 use std::time::Duration;
 
-use soak::{Say, attack, binaries};
+use soak::{Console, attack, binaries};
 
 #[test]
 fn one_hostile_certificate_makes_cloudcore_hold_no_more_than_its_bound() {
-    let say = Say::new();
+    let console = Console::new();
     let binaries = binaries::build("dev").unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let options = attack::Options { hold: Duration::from_secs(1), judge_others: false };
-        let outcome = attack::run("attacktest", &binaries, &options, &say).await;
-        outcome.print(&say);
+        let outcome = attack::run("attacktest", &binaries, &options, &console).await;
+        outcome.print(&console);
         assert!(outcome.violations().is_empty(), "{:#?}", outcome.violations());
     });
 }

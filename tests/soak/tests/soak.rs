@@ -3,33 +3,33 @@
 
 use std::time::Duration;
 
-use soak::{Outcome, Say, Stage, Ways, binaries, kill, lies, reboot};
+use soak::{Console, Outcome, Testbed, Transports, binaries, kill, link_faults, reboot};
 
 const SEED: u64 = 1;
 
-fn play(name: &str, ways: Ways, scenario: impl AsyncFnOnce(&mut Stage, &Say) -> Outcome) {
-    let say = Say::new();
+fn play(name: &str, transports: Transports, scenario: impl AsyncFnOnce(&mut Testbed, &Console) -> Outcome) {
+    let console = Console::new();
     let binaries = binaries::build("dev").unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut stage = Stage::new(name, &binaries, ways, SEED, &say).await.unwrap();
-        let outcome = scenario(&mut stage, &say).await;
-        outcome.print(&say);
-        assert!(outcome.violations().is_empty(), "{:#?}\n{}", outcome.violations(), stage.log_tails());
+        let mut testbed = Testbed::new(name, &binaries, transports, SEED, &console).await.unwrap();
+        let outcome = scenario(&mut testbed, &console).await;
+        outcome.print(&console);
+        assert!(outcome.violations().is_empty(), "{:#?}\n{}", outcome.violations(), testbed.log_tails());
     });
 }
 
 #[test]
 fn pods_come_back_after_a_power_cut_without_the_cloud() {
-    play("soakreboot", Ways::Quic, async |stage, say| {
+    play("soakreboot", Transports::Quic, async |testbed, console| {
         let options = reboot::Options { rounds: 5, pods: 3, away: Duration::ZERO, seed: SEED, bar: None };
-        reboot::run(stage, &options, say).await
+        reboot::run(testbed, &options, console).await
     });
 }
 
 #[test]
 fn nothing_accepted_is_lost_under_cuts_and_kills() {
-    play("soakkill", Ways::Quic, async |stage, say| {
+    play("soakkill", Transports::Quic, async |testbed, console| {
         let options = kill::Options {
             stretches: 1,
             stretch: Duration::from_secs(50),
@@ -40,14 +40,15 @@ fn nothing_accepted_is_lost_under_cuts_and_kills() {
             want_every: Duration::from_secs(1),
             seed: SEED,
         };
-        kill::run(stage, &options, say).await
+        kill::run(testbed, &options, console).await
     });
 }
 
 #[test]
 fn a_link_that_lied_heals() {
-    play("soaklies", Ways::Quic, async |stage, say| {
-        let options = lies::Options { turns: 1, hold: Duration::from_secs(12), blocked: 0, seed: SEED };
-        lies::run(stage, &options, say).await
+    play("soaklink", Transports::Quic, async |testbed, console| {
+        let options =
+            link_faults::Options { turns: 1, hold: Duration::from_secs(12), blocked: 0, seed: SEED };
+        link_faults::run(testbed, &options, console).await
     });
 }

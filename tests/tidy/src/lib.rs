@@ -5,17 +5,17 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-pub mod beneath;
 pub mod dependencies;
-pub mod doors;
 pub mod events;
-pub mod homes;
+pub mod foreign_words;
 mod masked;
 pub mod members;
 pub mod names;
-pub mod reads;
+pub mod path_access;
 mod repository;
-pub mod words;
+pub mod restricted_calls;
+pub mod single_homes;
+pub mod store_reads;
 
 use std::fmt;
 

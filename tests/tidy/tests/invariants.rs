@@ -4,7 +4,10 @@
 
 use std::sync::LazyLock;
 
-use tidy::{Finding, Repository, beneath, dependencies, doors, events, homes, members, names, reads, words};
+use tidy::{
+    Finding, Repository, dependencies, events, foreign_words, members, names, path_access, restricted_calls,
+    single_homes, store_reads,
+};
 
 static REPOSITORY: LazyLock<Repository> = LazyLock::new(|| {
     let repository = Repository::read().expect("the repository can be read");
@@ -22,7 +25,7 @@ fn holds(found: &[Finding]) {
 
 #[test]
 fn beehive_has_never_heard_of_what_runs_on_it() {
-    holds(&words::foreign_to_beehive(&REPOSITORY.files));
+    holds(&foreign_words::foreign_to_beehive(&REPOSITORY.files));
 }
 
 #[test]
@@ -51,53 +54,53 @@ fn only_contract_encodes_for_the_wire() {
 }
 
 #[test]
-fn threads_clocks_randomness_queues_and_exits_stay_behind_their_doors() {
-    holds(&doors::outside(&REPOSITORY.files));
+fn threads_clocks_randomness_queues_and_exits_stay_in_their_files() {
+    holds(&restricted_calls::outside(&REPOSITORY.files));
 }
 
 #[test]
-fn every_listed_door_is_used() {
-    holds(&doors::unused(&REPOSITORY.files));
+fn every_file_with_a_restricted_call_makes_it() {
+    holds(&restricted_calls::unused(&REPOSITORY.files));
 }
 
 #[test]
 fn nothing_that_a_container_reaches_is_touched_by_its_path() {
-    holds(&beneath::by_path(&REPOSITORY.files));
+    holds(&path_access::by_path(&REPOSITORY.files));
 }
 
 #[test]
 fn every_path_on_the_list_is_used() {
-    holds(&beneath::unused(&REPOSITORY.files));
+    holds(&path_access::unused(&REPOSITORY.files));
 }
 
 #[test]
 fn what_every_part_shares_has_one_home() {
-    holds(&homes::second_homes(&REPOSITORY.files));
+    holds(&single_homes::second_homes(&REPOSITORY.files));
 }
 
 #[test]
-fn every_listed_home_is_lived_in() {
-    holds(&homes::empty_homes(&REPOSITORY.files));
+fn every_listed_home_is_used() {
+    holds(&single_homes::empty_homes(&REPOSITORY.files));
 }
 
 #[test]
 fn files_do_not_import_each_other_in_circles() {
-    holds(&homes::import_circles(&REPOSITORY.files));
+    holds(&single_homes::import_circles(&REPOSITORY.files));
 }
 
 #[test]
 fn no_actor_waits_for_a_read_of_the_store() {
-    holds(&reads::on_the_thread(&REPOSITORY.files));
+    holds(&store_reads::on_the_thread(&REPOSITORY.files));
 }
 
 #[test]
 fn every_listed_reader_reads() {
-    holds(&reads::unused(&REPOSITORY.files));
+    holds(&store_reads::unused(&REPOSITORY.files));
 }
 
 #[test]
 fn nothing_starts_a_shell() {
-    holds(&doors::shells(&REPOSITORY.files));
+    holds(&restricted_calls::shells(&REPOSITORY.files));
 }
 
 #[test]

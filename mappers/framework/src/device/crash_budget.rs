@@ -13,11 +13,11 @@ pub(crate) const RETRY_UNHEALTHY: Duration = Duration::from_secs(60);
 
 /// The failures of a device's actor.
 #[derive(Debug, Default)]
-pub(crate) struct Failures {
+pub(crate) struct CrashBudget {
     at: Vec<Moment>,
 }
 
-impl Failures {
+impl CrashBudget {
     /// The actor has failed. `Some`: the device is unhealthy until then.
     pub(crate) fn failed(&mut self, now: Moment) -> Option<Moment> {
         self.at.retain(|at| now.since(*at) < WINDOW);
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn a_device_that_fails_too_often_is_unhealthy_for_a_while_and_old_failures_are_forgotten() {
-        let mut failures = Failures::default();
+        let mut failures = CrashBudget::default();
         let at = |seconds| Moment(Duration::from_secs(seconds));
         for second in 1..5 {
             assert_eq!(failures.failed(at(second)), None);

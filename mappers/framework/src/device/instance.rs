@@ -11,7 +11,7 @@ use apimachinery::NamespacedName;
 use beehive::Moment;
 use dmi::v1beta1::{Device, DeviceModel};
 
-use crate::device::crash_budget::Failures;
+use crate::device::crash_budget::CrashBudget;
 use crate::twin::PropertyTwin;
 
 /// A device as edgecore described it last, and its model if that is here.
@@ -35,7 +35,7 @@ pub(crate) struct DeviceInstance {
     twins: RefCell<Vec<PropertyTwin>>,
     /// Whether it cannot be served as it is described.
     is_refused: Cell<bool>,
-    failures: RefCell<Failures>,
+    failures: RefCell<CrashBudget>,
     is_started: Cell<bool>,
 }
 

@@ -40,7 +40,7 @@ impl DeviceState {
 
 /// Whether to go on with the reports of this turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum NextReport {
     GoOn,
     /// The rest has its turn later.
     Later,
@@ -93,10 +93,10 @@ impl Reporter {
             return;
         }
         let mut next = self.report_state(device, state_report, env).await;
-        if let (Next::GoOn, Some(plan)) = (next, plan) {
+        if let (NextReport::GoOn, Some(plan)) = (next, plan) {
             next = self.report_twins(device, plan, properties, env).await;
         }
-        if next == Next::Away {
+        if next == NextReport::Away {
             self.not_before = env.now() + REPORT_RETRY;
         }
     }
@@ -130,13 +130,13 @@ impl Reporter {
         device: &NamespacedName,
         state_report: Option<StateReport>,
         env: &Env,
-    ) -> Next {
+    ) -> NextReport {
         let now = env.now();
         let (Some(state), Some(due)) = (self.state, self.state_due(state_report)) else {
-            return Next::GoOn;
+            return NextReport::GoOn;
         };
         if due > now {
-            return Next::GoOn;
+            return NextReport::GoOn;
         }
         match self.edgecore.report_state(device, state.as_str()).await {
             ReportOutcome::Accepted => {}
@@ -144,15 +144,15 @@ impl Reporter {
             ReportOutcome::Deferred(reason) => {
                 self.not_taken(device, &format!("state: {reason}"), env);
                 self.state_not_before = now + REPORT_RETRY;
-                return Next::GoOn;
+                return NextReport::GoOn;
             }
             ReportOutcome::Unavailable(reason) => {
                 self.not_taken(device, &reason, env);
-                return Next::Away;
+                return NextReport::Away;
             }
         }
         self.reported_state = Some((state, now));
-        Next::GoOn
+        NextReport::GoOn
     }
 
     async fn report_twins<P: Protocol>(
@@ -161,7 +161,7 @@ impl Reporter {
         plan: &DevicePlan<P>,
         properties: &mut [PropertyState],
         env: &Env,
-    ) -> Next {
+    ) -> NextReport {
         let now = env.now();
         let mut due = Vec::new();
         for (index, (planned, property)) in plan.properties.iter().zip(&*properties).enumerate() {
@@ -179,21 +179,21 @@ impl Reporter {
                 }
                 ReportOutcome::Unavailable(reason) => {
                     self.not_taken(device, &reason, env);
-                    return Next::Away;
+                    return NextReport::Away;
                 }
                 // One bad value spoils a whole report: what is good goes alone.
                 ReportOutcome::Rejected(_) | ReportOutcome::Deferred(_) => {
                     let next = self.report_one_by_one(device, part, properties, env).await;
-                    if next != Next::GoOn {
+                    if next != NextReport::GoOn {
                         return next;
                     }
                 }
             }
             if env.now().since(now) > TURN {
-                return Next::Later;
+                return NextReport::Later;
             }
         }
-        Next::GoOn
+        NextReport::GoOn
     }
 
     async fn report_one_by_one(
@@ -202,7 +202,7 @@ impl Reporter {
         twins: &[(usize, PropertyTwin)],
         properties: &mut [PropertyState],
         env: &Env,
-    ) -> Next {
+    ) -> NextReport {
         let began = env.now();
         for (index, twin) in twins {
             let now = env.now();
@@ -220,14 +220,14 @@ impl Reporter {
                 }
                 ReportOutcome::Unavailable(reason) => {
                     self.not_taken(device, &reason, env);
-                    return Next::Away;
+                    return NextReport::Away;
                 }
             }
             if env.now().since(began) > TURN {
-                return Next::Later;
+                return NextReport::Later;
             }
         }
-        Next::GoOn
+        NextReport::GoOn
     }
 
     fn not_taken(&mut self, device: &NamespacedName, reason: &str, env: &Env) {

@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What mappers said.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Heard {
+pub(crate) struct ReceivedReports {
     pub(crate) registrations: Vec<MapperRegisterRequest>,
     /// Device, property, observed desired value, reported value; in the order in which they came.
     pub(crate) reports: Vec<(String, String, String, String)>,
@@ -28,7 +28,7 @@ pub(crate) struct Heard {
     pub(crate) states: Vec<(String, String)>,
 }
 
-impl Heard {
+impl ReceivedReports {
     /// What was last reported of a property: observed desired and reported value.
     pub(crate) fn last(&self, device: &str, property: &str) -> Option<(String, String)> {
         let mut reports = self.reports.iter().rev();
@@ -43,7 +43,7 @@ impl Heard {
 
 /// What edgecore would hand out, and which values it refuses.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Book {
+pub(crate) struct EdgeCoreObjects {
     pub(crate) models: Vec<DeviceModel>,
     pub(crate) devices: Vec<Device>,
     pub(crate) refused_value: Option<(String, Code)>,
@@ -53,8 +53,8 @@ pub(crate) struct Book {
 #[derive(Clone)]
 pub(crate) struct EdgeCore {
     pub(crate) path: PathBuf,
-    pub(crate) book: Arc<Mutex<Book>>,
-    heard: Arc<watch::Sender<Heard>>,
+    pub(crate) objects: Arc<Mutex<EdgeCoreObjects>>,
+    heard: Arc<watch::Sender<ReceivedReports>>,
     running: Arc<Mutex<Option<Running>>>,
 }
 
@@ -68,8 +68,8 @@ impl EdgeCore {
     pub(crate) fn at(folder: &Path) -> Self {
         EdgeCore {
             path: folder.join(dmi::SOCKET_NAME),
-            book: Arc::default(),
-            heard: Arc::new(watch::channel(Heard::default()).0),
+            objects: Arc::default(),
+            heard: Arc::new(watch::channel(ReceivedReports::default()).0),
             running: Arc::default(),
         }
     }
@@ -97,7 +97,7 @@ impl EdgeCore {
     #[track_caller]
     pub(crate) fn until<T, F>(&self, what: &str, mut fact: F) -> impl Future<Output = T> + use<T, F>
     where
-        F: FnMut(&Heard) -> Option<T>,
+        F: FnMut(&ReceivedReports) -> Option<T>,
     {
         let what = what.to_owned();
         let at = std::panic::Location::caller();
@@ -132,7 +132,7 @@ impl EdgeCore {
         })
     }
 
-    pub(crate) fn heard(&self) -> Heard {
+    pub(crate) fn heard(&self) -> ReceivedReports {
         self.heard.borrow().clone()
     }
 }
@@ -143,9 +143,9 @@ impl DeviceManagerService for EdgeCore {
         &self,
         request: Request<MapperRegisterRequest>,
     ) -> Result<Response<MapperRegisterResponse>, Status> {
-        let book = self.book.lock().unwrap().clone();
+        let objects = self.objects.lock().unwrap().clone();
         self.heard.send_modify(|heard| heard.registrations.push(request.into_inner()));
-        Ok(Response::new(MapperRegisterResponse { model_list: book.models, device_list: book.devices }))
+        Ok(Response::new(MapperRegisterResponse { model_list: objects.models, device_list: objects.devices }))
     }
 
     async fn report_device_status(
@@ -155,7 +155,7 @@ impl DeviceManagerService for EdgeCore {
         let request = request.into_inner();
         let twins = request.reported_device.map(|status| status.twins).unwrap_or_default();
         let mut said = Vec::new();
-        let refused = self.book.lock().unwrap().refused_value.clone();
+        let refused = self.objects.lock().unwrap().refused_value.clone();
         for twin in twins {
             let side = |side: Option<TwinProperty>| side.map(|side| (side.value, side.metadata));
             let (Some((observed, _)), Some((reported, metadata))) =
@@ -178,7 +178,7 @@ impl DeviceManagerService for EdgeCore {
         request: Request<ReportDeviceStatesRequest>,
     ) -> Result<Response<ReportDeviceStatesResponse>, Status> {
         let request = request.into_inner();
-        if let Some(code) = self.book.lock().unwrap().refused_states {
+        if let Some(code) = self.objects.lock().unwrap().refused_states {
             return Err(Status::new(code, "no states"));
         }
         self.heard.send_modify(|heard| heard.states.push((request.device_name, request.state)));

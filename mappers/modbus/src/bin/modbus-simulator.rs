@@ -2,29 +2,26 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
 use modbus::{MAP, Simulator};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Serves a small heating room over Modbus TCP, with registers that move by themselves, and prints what is where.
 #[derive(Debug, Parser)]
-#[command(name = "modbus-simulator")]
+#[command(name = "modbus-simulator", version)]
 struct Arguments {
     /// Where to listen. Port 0 takes a free one; the first line of the output says which.
     #[arg(long, default_value = "127.0.0.1:5020")]
     listen: SocketAddr,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(async {
+    daemon::main("info", async move || {
         let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
             format!("cannot listen on {}; choose another address with --listen", arguments.listen)
         })?;

@@ -100,12 +100,12 @@ async fn covers(
 }
 
 /// One right: a verb on a resource of a group, by name or not, or a verb on a path.
-struct Right<'a> {
+struct Permission<'a> {
     verb: &'a str,
-    on: On<'a>,
+    on: PermissionTarget<'a>,
 }
 
-enum On<'a> {
+enum PermissionTarget<'a> {
     Resource { group: &'a str, resource: &'a str, name: Option<&'a str> },
     Path(&'a str),
 }
@@ -115,7 +115,7 @@ fn words<'a>(rule: &'a Value, field: &str) -> Vec<&'a str> {
 }
 
 /// A rule as the single rights that it gives; `None` if they are too many.
-fn rights(rule: &Value) -> Option<Vec<Right<'_>>> {
+fn rights(rule: &Value) -> Option<Vec<Permission<'_>>> {
     let (verbs, groups) = (words(rule, "verbs"), words(rule, "apiGroups"));
     let (resources, paths) = (words(rule, "resources"), words(rule, "nonResourceURLs"));
     let names = words(rule, "resourceNames");
@@ -129,27 +129,28 @@ fn rights(rule: &Value) -> Option<Vec<Right<'_>>> {
     for verb in verbs {
         for group in &groups {
             for resource in &resources {
-                let all = names.iter().map(|name| On::Resource { group, resource, name: *name });
-                found.extend(all.map(|on| Right { verb, on }));
+                let all =
+                    names.iter().map(|name| PermissionTarget::Resource { group, resource, name: *name });
+                found.extend(all.map(|on| Permission { verb, on }));
             }
         }
-        found.extend(paths.iter().map(|path| Right { verb, on: On::Path(path) }));
+        found.extend(paths.iter().map(|path| Permission { verb, on: PermissionTarget::Path(path) }));
     }
     Some(found)
 }
 
-impl Right<'_> {
+impl Permission<'_> {
     fn is_given_by(&self, rule: &Value) -> bool {
         let has = |field: &str, matches: &dyn Fn(&str) -> bool| words(rule, field).into_iter().any(matches);
         if !has("verbs", &|verb| verb == "*" || verb == self.verb) {
             return false;
         }
         match &self.on {
-            On::Path(path) => has("nonResourceURLs", &|own| match own.strip_suffix('*') {
+            PermissionTarget::Path(path) => has("nonResourceURLs", &|own| match own.strip_suffix('*') {
                 Some(prefix) => path.starts_with(prefix),
                 None => own == *path,
             }),
-            On::Resource { group, resource, name } => {
+            PermissionTarget::Resource { group, resource, name } => {
                 let of_any = resource.split_once('/').map(|(_, sub)| format!("*/{sub}"));
                 let names = words(rule, "resourceNames");
                 has("apiGroups", &|own| own == "*" || own == *group)
@@ -164,11 +165,11 @@ impl Right<'_> {
 
     fn as_rule(&self) -> String {
         let rule = match &self.on {
-            On::Path(path) => json!({ "nonResourceURLs": [path], "verbs": [self.verb] }),
-            On::Resource { group, resource, name: None } => {
+            PermissionTarget::Path(path) => json!({ "nonResourceURLs": [path], "verbs": [self.verb] }),
+            PermissionTarget::Resource { group, resource, name: None } => {
                 json!({ "apiGroups": [group], "resources": [resource], "verbs": [self.verb] })
             }
-            On::Resource { group, resource, name: Some(name) } => {
+            PermissionTarget::Resource { group, resource, name: Some(name) } => {
                 json!({ "apiGroups": [group], "resources": [resource], "resourceNames": [name], "verbs": [self.verb] })
             }
         };
@@ -188,7 +189,7 @@ fn missing_rights(own: &[Value], rules: &[Value]) -> Vec<String> {
         };
         left -= rights.len();
         let missing = rights.iter().filter(|right| !own.iter().any(|rule| right.is_given_by(rule)));
-        found.extend(missing.map(Right::as_rule));
+        found.extend(missing.map(Permission::as_rule));
     }
     found
 }

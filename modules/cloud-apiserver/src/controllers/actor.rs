@@ -8,13 +8,13 @@ use beehive::{Actor, Address, Context, Fault, Hive, Mailbox, Message, Policy};
 
 use super::client::ApiClient;
 use super::controller::{Controller, ControllerMsg, Reconciler};
-use super::garbage::{Garbage, Graph, OwnerGraph};
+use super::garbagecollector::{GarbageCollector, Graph, OwnerGraph};
 use super::in_flight::InFlight;
 use super::informer::{Informer, Lister, Selection, watch_objects};
 use super::informer_cache::InformerCache;
 use super::{
-    ControllerContext, LEASE_NAMESPACE, Listers, ROOT_CA, Settings, accounts, deployment, endpoints, garbage,
-    lifecycle, namespace, replicaset, scheduler,
+    ControllerContext, ControllerSettings, LEASE_NAMESPACE, Listers, ROOT_CA, deployment, endpoints,
+    garbagecollector, namespace, nodelifecycle, replicaset, scheduler, serviceaccount,
 };
 
 const INFORMER: &str = "informer";
@@ -36,7 +36,7 @@ pub(crate) fn declare_children(hive: &mut Hive, name: &'static str) {
     for child in [INFORMER, CONTROLLER, OWNER_GRAPH] {
         hive.declare_child(name, child);
     }
-    hive.declare_child(OWNER_GRAPH, garbage::METADATA_INFORMER);
+    hive.declare_child(OWNER_GRAPH, garbagecollector::METADATA_INFORMER);
 }
 
 /// Makes the controller manager.
@@ -44,7 +44,7 @@ pub(crate) fn supervise(
     hive: &mut Hive,
     mailbox: Mailbox<ControllerManagerMsg>,
     client: kube::Client,
-    settings: Settings,
+    settings: ControllerSettings,
 ) {
     let in_flight = Rc::<InFlights>::default();
     let settings = Rc::new(settings);
@@ -71,7 +71,7 @@ impl InFlights {
 
 struct ControllerManager {
     client: kube::Client,
-    settings: Rc<Settings>,
+    settings: Rc<ControllerSettings>,
     in_flight: Rc<InFlights>,
 }
 
@@ -86,9 +86,9 @@ impl Actor for ControllerManager {
         start.controller("deployment", deployment::Deployments::new);
         start.controller("replicaset", replicaset::ReplicaSets::new);
         start.controller("namespace", namespace::Namespaces::new);
-        start.controller("serviceaccount", accounts::Accounts::new);
+        start.controller("serviceaccount", serviceaccount::ServiceAccounts::new);
         start.controller("endpoints", endpoints::Endpoints::new);
-        start.controller("node-lifecycle", lifecycle::Lifecycle::new);
+        start.controller("node-lifecycle", nodelifecycle::NodeLifecycle::new);
         start.garbage_collector();
         Ok(())
     }
@@ -181,14 +181,14 @@ impl Start<'_> {
         let graph = Rc::<Graph>::default();
         let controller = {
             let graph = Rc::clone(&graph);
-            self.controller("garbage-collector", move |context| Garbage::new(context, &graph))
+            self.controller("garbage-collector", move |context| GarbageCollector::new(context, &graph))
         };
         let client = self.manager.client.clone();
         let period = self.manager.settings.discovery_period;
         let owner_graph = self.cx.child(OWNER_GRAPH, OwnerGraph::policy(), move || {
             OwnerGraph::new(client.clone(), period, Rc::clone(&graph), Rc::new(changed(&controller)))
         });
-        self.listers.definitions.cache().subscribe(move || garbage::discover_again(&owner_graph));
+        self.listers.definitions.cache().subscribe(move || garbagecollector::discover_again(&owner_graph));
     }
 }
 

@@ -21,8 +21,8 @@ use crate::events;
 /// 256 events are remembered, so that a repeat counts up and is not another event.
 const EVENTS_REMEMBERED: usize = 256;
 
-struct Remembered {
-    about: String,
+struct RecordedEvent {
+    object: String,
     reason: String,
     message: String,
     key: NamespacedName,
@@ -34,7 +34,7 @@ pub(crate) struct ApiClient {
     client: kube::Client,
     env: Env,
     in_flight: Rc<InFlight>,
-    events: RefCell<VecDeque<Remembered>>,
+    events: RefCell<VecDeque<RecordedEvent>>,
 }
 
 impl ApiClient {
@@ -150,9 +150,9 @@ impl ApiClient {
         self.send(bind).await
     }
 
-    /// Tells what happened to `about`. An event that cannot be written is a word in the log.
-    pub(crate) async fn event(&self, from: &str, about: &Value, warning: bool, reason: &str, message: &str) {
-        if let Err(error) = self.try_event(from, about, warning, reason, message).await {
+    /// Tells what happened to `object`. An event that cannot be written is a word in the log.
+    pub(crate) async fn event(&self, from: &str, object: &Value, warning: bool, reason: &str, message: &str) {
+        if let Err(error) = self.try_event(from, object, warning, reason, message).await {
             events::event_not_written(&self.env, from, reason, &chain(&error));
         }
     }
@@ -160,7 +160,7 @@ impl ApiClient {
     async fn try_event(
         &self,
         from: &str,
-        about: &Value,
+        object: &Value,
         warning: bool,
         reason: &str,
         message: &str,
@@ -169,7 +169,7 @@ impl ApiClient {
         let repeat = {
             let mut events = self.events.borrow_mut();
             let known = events.iter_mut().find(|known| {
-                known.about == uid(about) && known.reason == reason && known.message == message
+                known.object == uid(object) && known.reason == reason && known.message == message
             });
             known.map(|known| {
                 known.count += 1;
@@ -181,9 +181,9 @@ impl ApiClient {
             return self.patch(&kind::EVENTS, &key, &patch).await;
         }
         // Events about what is in no namespace live in `default`.
-        let home = if namespace(about).is_empty() { "default" } else { namespace(about) };
+        let home = if namespace(object).is_empty() { "default" } else { namespace(object) };
         let id: String = self.env.random_id().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let key = NamespacedName { namespace: home.to_owned(), name: format!("{}.{id}", name(about)) };
+        let key = NamespacedName { namespace: home.to_owned(), name: format!("{}.{id}", name(object)) };
         let event = json!({
             "metadata": { "namespace": key.namespace, "name": key.name },
             "type": if warning { "Warning" } else { "Normal" },
@@ -191,8 +191,8 @@ impl ApiClient {
             "firstTimestamp": now, "lastTimestamp": now,
             "source": { "component": from }, "reportingComponent": from, "reportingInstance": "",
             "involvedObject": {
-                "apiVersion": text(about, "/apiVersion"), "kind": text(about, "/kind"), "uid": uid(about),
-                "namespace": namespace(about), "name": name(about), "resourceVersion": version(about),
+                "apiVersion": text(object, "/apiVersion"), "kind": text(object, "/kind"), "uid": uid(object),
+                "namespace": namespace(object), "name": name(object), "resourceVersion": version(object),
             },
         });
         self.create(&kind::EVENTS, home, event).await?;
@@ -200,8 +200,8 @@ impl ApiClient {
         if events.len() >= EVENTS_REMEMBERED {
             events.pop_front();
         }
-        events.push_back(Remembered {
-            about: uid(about).to_owned(),
+        events.push_back(RecordedEvent {
+            object: uid(object).to_owned(),
             reason: reason.to_owned(),
             message: message.to_owned(),
             key,

@@ -14,9 +14,9 @@ pub(super) struct InFlight {
     idle: Notify,
 }
 
-struct Sent(Rc<InFlight>);
+struct InFlightGuard(Rc<InFlight>);
 
-impl Drop for Sent {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.0.count.set(self.0.count.get() - 1);
         if self.0.count.get() == 0 {
@@ -28,7 +28,7 @@ impl Drop for Sent {
 /// The request's task is gone without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the request was given up")]
-struct GivenUp;
+struct RequestAborted;
 
 impl InFlight {
     /// Runs a request to its answer.
@@ -38,14 +38,14 @@ impl InFlight {
         request: impl Future<Output = Result<T, kube::Error>> + 'static,
     ) -> Result<T, kube::Error> {
         self.count.set(self.count.get() + 1);
-        let sent = Sent(Rc::clone(self));
+        let guard = InFlightGuard(Rc::clone(self));
         let (answer, answered) = oneshot::channel();
         env.spawn(async move {
             let result = request.await;
-            drop(sent);
+            drop(guard);
             let _ = answer.send(result);
         });
-        answered.await.unwrap_or_else(|_| Err(kube::Error::Service(Box::new(GivenUp))))
+        answered.await.unwrap_or_else(|_| Err(kube::Error::Service(Box::new(RequestAborted))))
     }
 
     /// Completes when none is in flight.

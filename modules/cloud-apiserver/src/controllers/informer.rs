@@ -8,8 +8,10 @@ use beehive::{Actor, Address, Capacity, Context, Fault, Message, Policy, Sample}
 use futures::future::AbortHandle;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use kube::Resource;
 use kube::api::{Api, DynamicObject, ObjectMeta};
 use kube::runtime::{WatchStreamExt, watcher};
+use kubewatch::{Unreadable, WatchedObject};
 use serde_json::{Value, json};
 
 use super::api_error::chain;
@@ -119,6 +121,11 @@ impl<V: Clone + PartialEq + Send + 'static> Actor for Informer<V> {
                 }
             }
             InformerMsg::Event { watch, event } if watch == self.watch => {
+                if let CacheEvent::Unreadable(key, why) = &event
+                    && self.cache.is_news(key, why)
+                {
+                    events::object_unreadable(cx.env(), &self.resource, key, why);
+                }
                 if self.cache.take(event) {
                     self.cache.notify();
                 }
@@ -135,7 +142,8 @@ impl<V: Clone + PartialEq + Send + 'static> Actor for Informer<V> {
     }
 
     fn snapshot(&self) -> Value {
-        json!({ "listed": self.cache.is_listed(), "objects": self.cache.len(), "watches": self.watch })
+        json!({ "listed": self.cache.is_listed(), "objects": self.cache.len(),
+            "unreadable": self.cache.unreadable(), "watches": self.watch })
     }
 
     fn samples(&self) -> Vec<Sample> {
@@ -182,7 +190,7 @@ impl Lister {
 pub(super) fn watch_objects(client: &kube::Client, kind: Kind, selection: Selection) -> Watch<Arc<Value>> {
     let resource = api_resource(&kind);
     let mut config = watcher::Config::default();
-    let api: Api<DynamicObject> = match selection {
+    let api: Api<WatchedObject> = match selection {
         Selection::All => Api::all_with(client.clone(), &resource),
         Selection::Namespace(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         Selection::Named(name) => {
@@ -190,36 +198,43 @@ pub(super) fn watch_objects(client: &kube::Client, kind: Kind, selection: Select
             Api::all_with(client.clone(), &resource)
         }
     };
-    let read = move |object: DynamicObject| object_of(&kind, object);
-    cache_events(watcher(api, config).default_backoff(), read, |object: &DynamicObject| &object.metadata)
-        .boxed()
+    let read = move |object: WatchedObject| object_of(&kind, object.into_read()?);
+    cache_events(watcher(api, config).default_backoff(), read).boxed()
 }
 
-/// Events of a watch, with `read` for the part of an object that is cached.
-pub(super) fn cache_events<K, V>(
+/// Events of a watch, with `read` for the part of an object that is cached. An object that cannot be read is named, and what was
+/// cached of it stays: neither its list nor its watch ends for it.
+pub(super) fn cache_events<K: Resource, V>(
     events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>>,
-    read: impl Fn(K) -> Result<V, String>,
-    metadata: impl Fn(&K) -> &ObjectMeta,
+    read: impl Fn(K) -> Result<V, Unreadable>,
 ) -> impl Stream<Item = Result<CacheEvent<V>, String>> {
     let key = move |object: &K| {
-        let ObjectMeta { namespace, name, .. } = metadata(object);
+        let ObjectMeta { namespace, name, .. } = object.meta();
         NamespacedName::new(namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default())
     };
     events.map(move |event| {
         Ok(match event.map_err(|error| chain(&error))? {
             watcher::Event::Init => CacheEvent::ListBegins,
-            watcher::Event::InitApply(object) => CacheEvent::Listed(key(&object), read(object)?),
+            watcher::Event::InitApply(object) => match (key(&object), read(object)) {
+                (key, Ok(read)) => CacheEvent::Listed(key, read),
+                (key, Err(unreadable)) => CacheEvent::Unreadable(key, unreadable.why),
+            },
             watcher::Event::InitDone => CacheEvent::ListEnds,
-            watcher::Event::Apply(object) => CacheEvent::Applied(key(&object), read(object)?),
+            watcher::Event::Apply(object) => match (key(&object), read(object)) {
+                (key, Ok(read)) => CacheEvent::Applied(key, read),
+                (key, Err(unreadable)) => CacheEvent::Unreadable(key, unreadable.why),
+            },
             watcher::Event::Delete(object) => CacheEvent::Deleted(key(&object)),
         })
     })
 }
 
 /// An object as controllers read it. Those of a list do not say what they are.
-fn object_of(kind: &Kind, mut object: DynamicObject) -> Result<Arc<Value>, String> {
-    object.metadata.managed_fields = None;
-    let mut value = serde_json::to_value(&object).map_err(|error| error.to_string())?;
+fn object_of(kind: &Kind, object: DynamicObject) -> Result<Arc<Value>, Unreadable> {
+    let metadata = ObjectMeta { managed_fields: None, ..object.metadata.clone() };
+    let object = DynamicObject { metadata, ..object };
+    let mut value = serde_json::to_value(&object)
+        .map_err(|error| Unreadable { metadata: Box::new(object.metadata), why: error.to_string() })?;
     value["apiVersion"] = json!(kind.api_version());
     value["kind"] = json!(kind.kind);
     Ok(Arc::new(value))

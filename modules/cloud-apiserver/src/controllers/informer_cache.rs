@@ -17,6 +17,8 @@ pub(super) enum CacheEvent<V> {
     ListEnds,
     /// An object was made or changed.
     Applied(NamespacedName, V),
+    /// An object is there and could not be read, and why.
+    Unreadable(NamespacedName, String),
     /// An object was deleted.
     Deleted(NamespacedName),
 }
@@ -25,6 +27,8 @@ pub(super) enum CacheEvent<V> {
 pub(super) struct InformerCache<V> {
     objects: RefCell<BTreeMap<NamespacedName, V>>,
     listing: RefCell<Option<BTreeSet<NamespacedName>>>,
+    /// Objects that are there and could not be read, and why. What was read of them last stays.
+    unreadable: RefCell<BTreeMap<NamespacedName, String>>,
     /// The number of the newest list that somebody asked for, of the newest that has begun, and of the newest that is complete.
     wanted: Cell<u64>,
     begun: Cell<u64>,
@@ -37,6 +41,7 @@ impl<V> Default for InformerCache<V> {
         InformerCache {
             objects: RefCell::default(),
             listing: RefCell::default(),
+            unreadable: RefCell::default(),
             wanted: Cell::new(0),
             begun: Cell::new(0),
             complete: Cell::new(None),
@@ -92,6 +97,16 @@ impl<V: Clone + PartialEq> InformerCache<V> {
         self.objects.borrow().len()
     }
 
+    /// How many objects are there and could not be read.
+    pub(super) fn unreadable(&self) -> usize {
+        self.unreadable.borrow().len()
+    }
+
+    /// Whether it is not known yet that the object cannot be read.
+    pub(super) fn is_news(&self, key: &NamespacedName, why: &str) -> bool {
+        self.unreadable.borrow().get(key).is_none_or(|known| known != why)
+    }
+
     /// A watch begins with a list: it shows whatever was written before this moment.
     pub(super) fn watch_begins(&self) {
         self.begun.set(self.wanted.get());
@@ -115,16 +130,28 @@ impl<V: Clone + PartialEq> InformerCache<V> {
             CacheEvent::ListEnds => {
                 if let Some(named) = self.listing.take() {
                     self.objects.borrow_mut().retain(|key, _| named.contains(key));
+                    self.unreadable.borrow_mut().retain(|key, _| named.contains(key));
                 }
                 self.complete.set(Some(self.begun.get()));
                 true
             }
             CacheEvent::Applied(key, object) => self.put(key, object),
-            CacheEvent::Deleted(key) => self.objects.borrow_mut().remove(&key).is_some(),
+            CacheEvent::Unreadable(key, why) => {
+                if let Some(listing) = self.listing.borrow_mut().as_mut() {
+                    listing.insert(key.clone());
+                }
+                self.unreadable.borrow_mut().insert(key, why);
+                false
+            }
+            CacheEvent::Deleted(key) => {
+                self.unreadable.borrow_mut().remove(&key);
+                self.objects.borrow_mut().remove(&key).is_some()
+            }
         }
     }
 
     fn put(&self, key: NamespacedName, object: V) -> bool {
+        self.unreadable.borrow_mut().remove(&key);
         let mut objects = self.objects.borrow_mut();
         if objects.get(&key) == Some(&object) {
             return false;
@@ -155,6 +182,24 @@ mod tests {
         assert!(cache.is_listed());
         assert_eq!((cache.get(&key("a")), cache.get(&key("b"))), (None, Some(2)));
         assert!(cache.take(CacheEvent::Deleted(key("b"))) && cache.list().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_once_and_stays_as_it_was() {
+        let cache = InformerCache::new();
+        cache.take(CacheEvent::Applied(key("a"), 1));
+        let odd = || CacheEvent::Unreadable(key("a"), "odd".to_owned());
+        assert!(cache.is_news(&key("a"), "odd"));
+        cache.take(CacheEvent::ListBegins);
+        assert!(!cache.take(odd()) && !cache.is_news(&key("a"), "odd"));
+        cache.take(CacheEvent::ListEnds);
+        assert!(cache.is_listed(), "the list is complete all the same");
+        assert_eq!((cache.list(), cache.unreadable()), (vec![1], 1));
+        cache.take(CacheEvent::Applied(key("a"), 2));
+        assert_eq!((cache.list(), cache.unreadable()), (vec![2], 0));
+        cache.take(odd());
+        cache.take(CacheEvent::Deleted(key("a")));
+        assert_eq!((cache.len(), cache.unreadable()), (0, 0));
     }
 
     #[test]

@@ -19,7 +19,6 @@
 //! sees the next time. Decisions are pure functions in `plan.rs`, effects are in `mod.rs`. The manager ([`actor`]) starts informers
 //! ([`informer`]) and controllers ([`controller`]) as its children; an informer tells the controllers that read its cache.
 
-mod accounts;
 mod actor;
 mod api_error;
 mod backoff;
@@ -27,20 +26,22 @@ mod client;
 mod controller;
 mod controller_ref;
 mod deployment;
-mod discover;
+mod discovery;
 mod endpoints;
-mod garbage;
+mod garbagecollector;
 mod in_flight;
 mod informer;
 mod informer_cache;
-mod lifecycle;
 mod namespace;
+mod nodelifecycle;
 mod object;
 mod replicaset;
 mod requests;
 mod resource;
 mod scheduler;
 mod selector;
+mod serviceaccount;
+mod settings;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -56,48 +57,13 @@ use informer::Lister;
 
 pub use actor::ControllerManagerMsg;
 pub(crate) use actor::{declare_children, supervise};
+pub use settings::ControllerSettings;
 
 /// 8 requests of one controller at once: a slow one does not hold up the others.
 const AT_ONCE: usize = 8;
 /// Leases of nodes live here.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const ROOT_CA: &str = "kube-root-ca.crt";
-
-/// How patient the controllers are. The defaults are those of Kubernetes.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The certificate of the API server's CA, for `kube-root-ca.crt` in every namespace.
-    pub ca_pem: String,
-    /// How long a node may be silent before it is Unknown.
-    pub node_grace: Duration,
-    /// The same for a node that was never heard of.
-    pub node_startup_grace: Duration,
-    /// How often nodes are looked at when nothing happens.
-    pub node_check_period: Duration,
-    /// How long pods of a node that does not exist are kept.
-    pub lost_node_grace: Duration,
-    /// How often kinds are discovered anew when no definition changes.
-    pub discovery_period: Duration,
-    /// The first wait after a failed write; it doubles with each failure.
-    pub retry_first: Duration,
-    /// The longest wait after a failed write.
-    pub retry_most: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            ca_pem: String::new(),
-            node_grace: Duration::from_secs(40),
-            node_startup_grace: Duration::from_secs(60),
-            node_check_period: Duration::from_secs(5),
-            lost_node_grace: Duration::from_secs(40),
-            discovery_period: Duration::from_secs(30),
-            retry_first: Duration::from_millis(100),
-            retry_most: Duration::from_secs(30),
-        }
-    }
-}
 
 /// The caches that controllers read.
 struct Listers {
@@ -118,7 +84,7 @@ struct Listers {
 /// What one controller reads and writes with. It outlives its incarnations.
 struct ControllerContext {
     name: &'static str,
-    settings: Rc<Settings>,
+    settings: Rc<ControllerSettings>,
     client: ApiClient,
     in_flight: Rc<InFlight>,
     listers: Rc<Listers>,

@@ -97,6 +97,20 @@ async fn tokens_reviews_and_addresses_are_given() {
         server.refused(Method::POST, "/api/v1/namespaces/d/serviceaccounts/default/token", short).await.0,
         422
     );
+    for (odd, part) in [
+        (json!(-1), "less than 10 minutes"),
+        (json!(599), "less than 10 minutes"),
+        (json!((1_u64 << 32) + 1), "larger than 2^32 seconds"),
+        (json!(i64::MAX), "larger than 2^32 seconds"),
+        (json!(u64::MAX), "whole number"),
+        (json!(1e12), "whole number"),
+        (json!("600"), "whole number"),
+    ] {
+        let asked = json!({"spec": {"expirationSeconds": odd}});
+        let uri = "/api/v1/namespaces/d/serviceaccounts/default/token";
+        let (code, message) = server.refused(Method::POST, uri, asked).await;
+        assert!(code == 422 && message.contains(part), "{odd}: {code} {message}");
+    }
     let review = server
         .ok(Method::POST, "/apis/authentication.k8s.io/v1/tokenreviews", json!({"spec": {"token": "good"}}))
         .await;

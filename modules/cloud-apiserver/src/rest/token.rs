@@ -10,6 +10,8 @@ use crate::access::{AccessControl, TokenRequest};
 
 /// 10 min: the shortest life of a token, as with a real server.
 const LIFE_MIN_SECONDS: i64 = 600;
+/// 2^32 s: the longest, as with a real server.
+const LIFE_MAX_SECONDS: i64 = 1 << 32;
 
 pub(super) async fn create<S: Store>(
     api: &Api<S>,
@@ -18,12 +20,23 @@ pub(super) async fn create<S: Store>(
 ) -> Result<Answer, ApiError> {
     let mut body = request.object()?;
     let account = api.object(request).await?;
-    let seconds = body["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
-    if seconds < LIFE_MIN_SECONDS {
-        let what = "may not specify a duration less than 10 minutes";
-        let cause = FieldError::invalid("spec.expirationSeconds", &json!(seconds), what);
+    let wanted = body.pointer("/spec/expirationSeconds").filter(|wanted| !wanted.is_null());
+    let seconds = wanted.map_or(Some(3600), Value::as_i64);
+    let wrong = match seconds {
+        None => Some("must be a whole number of seconds"),
+        Some(seconds) if seconds < LIFE_MIN_SECONDS => {
+            Some("may not specify a duration less than 10 minutes")
+        }
+        Some(seconds) if seconds > LIFE_MAX_SECONDS => {
+            Some("may not specify a duration larger than 2^32 seconds")
+        }
+        Some(_) => None,
+    };
+    if let Some(what) = wrong {
+        let cause = FieldError::invalid("spec.expirationSeconds", wanted.unwrap_or(&Value::Null), what);
         return Err(ApiError::invalid(request.kind(), name(&account), &[cause]));
     }
+    let seconds = seconds.unwrap_or(LIFE_MIN_SECONDS);
     let reference = &body["spec"]["boundObjectRef"];
     let pod = if reference.is_object() {
         Some(bound_pod(&**api.store(), request, reference, name(&account)).await?)

@@ -6,7 +6,7 @@ use std::path::Path;
 use apimachinery::ObjectKey;
 use bytes::Bytes;
 use kubeapi::{Change, Item};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 /// `synchronous=FULL`: with a write-ahead log only this survives a power cut after the answer.
 pub(super) fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
@@ -24,26 +24,37 @@ pub(super) fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
     Ok(conn)
 }
 
-/// Everything that is there, and the last revision.
+/// Everything that is there, and the last revision. One that this API cannot have counted to ([`POSSIBLE`]) is out of range.
 pub(super) fn read(conn: &Connection) -> Result<(BTreeMap<ObjectKey, Item>, u64), rusqlite::Error> {
     let mut query = conn.prepare("SELECT resource, namespace, name, revision, json FROM objects")?;
     let rows = query.query_map([], |row| {
         let key = ObjectKey { resource: row.get(0)?, namespace: row.get(1)?, name: row.get(2)? };
-        let json: Vec<u8> = row.get(4)?;
-        Ok((key.clone(), Item { key, revision: unsigned(row.get(3)?), json: Bytes::from(json) }))
+        // Text or bytes; whatever else somebody put there is no JSON either, and is named when it is read.
+        let json = row.get_ref(4)?.as_bytes().map(<[u8]>::to_vec).unwrap_or_default();
+        Ok((key.clone(), Item { key, revision: revision(row, 3)?, json: Bytes::from(json) }))
     })?;
     let items: Result<BTreeMap<ObjectKey, Item>, _> = rows.collect();
-    let revision = conn.query_row("SELECT last FROM revision", [], |row| row.get(0))?;
-    Ok((items?, unsigned(revision)))
+    let last = conn.query_row("SELECT last FROM revision", [], |row| revision(row, 0))?;
+    Ok((items?, last))
 }
 
-/// SQLite's integers have a sign; revisions never come near their end.
-fn signed(revision: u64) -> i64 {
-    i64::try_from(revision).unwrap_or(i64::MAX)
+/// 2^62: a million writes a second come there in 146,000 years. SQLite's integers end at twice of it.
+const POSSIBLE: u64 = 1 << 62;
+
+/// The revision in a column.
+fn revision(row: &Row<'_>, column: usize) -> Result<u64, rusqlite::Error> {
+    let stored: i64 = row.get(column)?;
+    let revision = u64::try_from(stored).ok().filter(|revision| *revision <= POSSIBLE);
+    revision.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, stored))
 }
 
-fn unsigned(stored: i64) -> u64 {
-    u64::try_from(stored).unwrap_or_default()
+/// The revision after `revision`; `None`: SQLite has no such number.
+pub(super) fn next(revision: u64) -> Option<u64> {
+    revision.checked_add(1).filter(|next| i64::try_from(*next).is_ok())
+}
+
+fn signed(revision: u64) -> Result<i64, rusqlite::Error> {
+    i64::try_from(revision).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
 /// Writes changes as one transaction.
@@ -54,7 +65,7 @@ pub(super) fn commit(conn: &mut Connection, changes: &[Change]) -> Result<(), ru
         match &change.after {
             Some(json) => transaction
                 .prepare_cached("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![resource, namespace, name, signed(change.revision), &json[..]])?,
+                .execute(params![resource, namespace, name, signed(change.revision)?, &json[..]])?,
             None => transaction
                 .prepare_cached("DELETE FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3")?
                 .execute(params![resource, namespace, name])?,
@@ -63,7 +74,7 @@ pub(super) fn commit(conn: &mut Connection, changes: &[Change]) -> Result<(), ru
     if let Some(last) = changes.last() {
         transaction
             .prepare_cached("UPDATE revision SET last = ?1")?
-            .execute(params![signed(last.revision)])?;
+            .execute(params![signed(last.revision)?])?;
     }
     transaction.commit()
 }

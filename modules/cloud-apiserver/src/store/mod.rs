@@ -7,13 +7,13 @@ mod file;
 mod quota;
 mod writer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use apimachinery::ObjectKey;
+use beehive::{Fault, Thread};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
@@ -24,11 +24,12 @@ use kubeapi::{
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::quota::{Step, Tally};
+use self::quota::{Usage, UsageChange};
+use crate::folder::Lock;
 
 /// What the store holds at the most.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct StoreBounds {
     /// How many changes are remembered: how far back a watch may begin, and how far behind a watcher may be.
     pub(crate) changes: usize,
     /// How many bytes they may have, each with what was before and what is after.
@@ -47,7 +48,7 @@ pub(crate) struct Bounds {
 
 /// 10,000 changes, 64 MiB of them, 512 MiB of objects: all of them are in memory. 64 MiB of these are kept back, 128 MiB
 /// and 10,000 of a resource are a namespace's, and 30,000 pods are all.
-pub(crate) const BOUNDS: Bounds = Bounds {
+pub(crate) const BOUNDS: StoreBounds = StoreBounds {
     changes: 10_000,
     change_bytes: 64 << 20,
     object_bytes: 512 << 20,
@@ -65,7 +66,9 @@ const QUEUE: usize = 256;
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// SQLite refused the file.
-    #[error("database `{path}`: check that it can be read and written, and that its disk is not full")]
+    #[error(
+        "database `{path}`: check that it can be read and written, and that its disk is not full; one that is damaged has to be restored from a backup"
+    )]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -83,7 +86,7 @@ struct State {
     revision: u64,
     items: BTreeMap<ObjectKey, Item>,
     /// What all items come to.
-    tally: Tally,
+    usage: Usage,
     history: VecDeque<Change>,
     /// Bytes of the history.
     history_bytes: usize,
@@ -114,7 +117,7 @@ impl State {
 }
 
 struct Shared {
-    bounds: Bounds,
+    bounds: StoreBounds,
     state: RwLock<State>,
     /// The last revision: it wakes watchers, who read the history themselves.
     news: watch::Sender<u64>,
@@ -149,7 +152,7 @@ impl Shared {
             };
             let old = old.map(|old| weight(&old.key, &old.json));
             let new = change.after.as_ref().map(|json| weight(&key, json));
-            state.tally.take(Step { key: &key, old, new });
+            state.usage.take(UsageChange { key: &key, old, new });
             state.history_bytes += weight_of(&change);
             state.history.push_back(change);
         }
@@ -165,7 +168,7 @@ impl Shared {
 }
 
 /// A watcher: where it is in the history, and what it has taken of it.
-struct Follower {
+struct Watcher {
     shared: Arc<Shared>,
     news: watch::Receiver<u64>,
     resource: String,
@@ -175,7 +178,7 @@ struct Follower {
     over: bool,
 }
 
-impl Follower {
+impl Watcher {
     fn wants(&self, change: &Change) -> bool {
         change.key.resource == self.resource
             && self.namespace.as_ref().is_none_or(|namespace| *namespace == change.key.namespace)
@@ -237,7 +240,11 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
     /// `None` only while dropping.
     queue: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
+    /// What cannot be read and was named already, with its revision.
+    named: Mutex<BTreeSet<(ObjectKey, u64)>>,
+    /// Its folder, as long as anything is written there.
+    lock: Option<Lock>,
 }
 
 impl SqliteStore {
@@ -249,20 +256,51 @@ impl SqliteStore {
         SqliteStore::bounded(path, BOUNDS)
     }
 
-    pub(crate) fn bounded(path: &Path, bounds: Bounds) -> Result<Self, OpenError> {
+    /// The store keeps the lock of its folder until the last write is on disk.
+    pub(crate) fn locked(mut self, lock: Lock) -> Self {
+        self.lock = Some(lock);
+        self
+    }
+
+    pub(crate) fn bounded(path: &Path, bounds: StoreBounds) -> Result<Self, OpenError> {
         let at = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let conn = file::open(path).map_err(at)?;
         let (items, revision) = file::read(&conn).map_err(at)?;
-        let mut tally = Tally::default();
+        let mut usage = Usage::default();
         for item in items.values() {
-            tally.take(Step { key: &item.key, old: None, new: Some(weight(&item.key, &item.json)) });
+            usage.take(UsageChange { key: &item.key, old: None, new: Some(weight(&item.key, &item.json)) });
         }
-        let state = State { revision, items, tally, forgotten: revision, ..State::default() };
+        let state = State { revision, items, usage, forgotten: revision, ..State::default() };
         let news = watch::Sender::new(revision);
         let shared = Arc::new(Shared { bounds, state: RwLock::new(state), news });
         let (queue, jobs) = mpsc::channel(QUEUE);
         let thread = writer::start(conn, Arc::clone(&shared), jobs)?;
-        Ok(SqliteStore { shared, queue: Some(queue), thread: Some(thread) })
+        Ok(SqliteStore {
+            shared,
+            queue: Some(queue),
+            thread: Some(thread),
+            named: Mutex::default(),
+            lock: None,
+        })
+    }
+
+    /// Completes when the writer's thread has ended under a store that is open, which only a mistake of ours does: nothing is
+    /// written from then on.
+    pub(crate) fn writer_ended(&self) -> impl Future<Output = Fault> + Send + use<> {
+        let ended = self.thread.as_ref().map(Thread::ended);
+        async move {
+            match ended {
+                Some(ended) => ended.await,
+                None => Fault::new("the writer has ended"),
+            }
+        }
+    }
+
+    /// The same store with a writer that panics when it starts.
+    #[cfg(test)]
+    pub(crate) fn with_a_dead_writer(mut self) -> Self {
+        self.thread = Thread::start("api-writer", || panic!("a test planned it")).ok();
+        self
     }
 }
 
@@ -271,8 +309,9 @@ impl Drop for SqliteStore {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
             // It ends when the queue is empty.
-            let _ = thread.join();
+            thread.join();
         }
+        drop(self.lock.take());
     }
 }
 
@@ -297,6 +336,16 @@ impl ReadStore for SqliteStore {
         items.map(|item| weight(&item.key, &item.json)).sum()
     }
 
+    fn unreadable(&self, item: &Item, why: &str) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.insert((item.key.clone(), item.revision)) {
+            tracing::error!(
+                object = %item.key, revision = item.revision, why,
+                "what is stored cannot be read and is left out of lists: delete the object and make it anew"
+            );
+        }
+    }
+
     fn watch(
         &self,
         resource: &str,
@@ -309,7 +358,7 @@ impl ReadStore for SqliteStore {
             return Box::pin(async move { Err(WatchError::Gone { oldest }) });
         }
         drop(state);
-        let follower = Follower {
+        let watcher = Watcher {
             shared: Arc::clone(&self.shared),
             news: self.shared.news.subscribe(),
             resource: resource.to_owned(),
@@ -318,7 +367,7 @@ impl ReadStore for SqliteStore {
             taken: VecDeque::new(),
             over: false,
         };
-        let changes = stream::unfold(follower, Follower::next).boxed();
+        let changes = stream::unfold(watcher, Watcher::next).boxed();
         Box::pin(async { Ok(changes) })
     }
 
@@ -357,6 +406,24 @@ mod tests {
 
     fn create(name: &str) -> Write {
         Write::Create { key: key(name), json: json("{}") }
+    }
+
+    #[tokio::test]
+    async fn a_revision_at_the_end_of_the_range_is_refused_at_the_start_and_in_a_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.db");
+        drop(SqliteStore::open(&path).unwrap());
+        for (last, is_taken) in [(-1, false), (i64::MAX, false), ((1 << 62) + 1, false), (1 << 62, true)] {
+            let conn = rusqlite::Connection::open(&path).unwrap();
+            conn.execute("UPDATE revision SET last = ?1", [last]).unwrap();
+            assert_eq!(SqliteStore::open(&path).is_ok(), is_taken, "{last}");
+        }
+        let store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.write(create("a")).await.unwrap(), (1 << 62) + 1);
+        store.shared.state.write().unwrap().revision = i64::MAX as u64;
+        let refused = store.write(create("b")).await.unwrap_err().to_string();
+        assert!(refused.contains("no revision left"), "{refused}");
+        assert!(store.get(&key("b")).await.unwrap().is_none());
     }
 
     #[tokio::test]
@@ -413,14 +480,14 @@ mod tests {
         }
     }
 
-    fn small(folder: &Path, bounds: Bounds) -> SqliteStore {
+    fn small(folder: &Path, bounds: StoreBounds) -> SqliteStore {
         SqliteStore::bounded(&folder.join("api.db"), bounds).unwrap()
     }
 
     #[tokio::test]
     async fn a_watcher_that_sleeps_has_to_list_again() {
         let folder = tempfile::tempdir().unwrap();
-        let store = small(folder.path(), Bounds { changes: 100, ..BOUNDS });
+        let store = small(folder.path(), StoreBounds { changes: 100, ..BOUNDS });
         let mut watch = store.watch("pods", None, 0).await.unwrap();
         let writes = (0..110).map(|n| store.write(create(&format!("p{n}"))));
         futures::stream::iter(writes).buffer_unordered(64).for_each(|_| async {}).await;
@@ -435,7 +502,7 @@ mod tests {
     #[tokio::test]
     async fn large_changes_are_forgotten_sooner() {
         let folder = tempfile::tempdir().unwrap();
-        let store = small(folder.path(), Bounds { change_bytes: 40_000, ..BOUNDS });
+        let store = small(folder.path(), StoreBounds { change_bytes: 40_000, ..BOUNDS });
         let large = Bytes::from(vec![b' '; 10_000]);
         store.write(Write::Create { key: key("a"), json: large.clone() }).await.unwrap();
         for revision in 1..50 {
@@ -446,13 +513,13 @@ mod tests {
         }
         let state = store.shared.read();
         assert!(state.history_bytes <= 40_000 && state.history.len() == 1, "{}", state.history.len());
-        assert_eq!((state.forgotten, state.tally.bytes), (49, weight(&key("a"), &large)));
+        assert_eq!((state.forgotten, state.usage.bytes), (49, weight(&key("a"), &large)));
     }
 
     #[tokio::test]
     async fn a_full_store_refuses_more_and_takes_less() {
         let folder = tempfile::tempdir().unwrap();
-        let bounds = Bounds { object_bytes: 10_000, ..BOUNDS };
+        let bounds = StoreBounds { object_bytes: 10_000, ..BOUNDS };
         let store = small(folder.path(), bounds);
         let object =
             |name: &str, bytes: usize| Write::Create { key: key(name), json: Bytes::from(vec![b' '; bytes]) };

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use apimachinery::ObjectKey;
+use beehive::Thread;
 use bytes::Bytes;
 use kubeapi::{Change, QuotaCheck, StoreError, Write, WriteError};
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::quota::{Step, Tally};
-use super::{Bounds, Job, Shared, State, file, weight};
+use super::quota::{Usage, UsageChange};
+use super::{Job, Shared, State, StoreBounds, file, weight};
 
 /// 128 writes in one transaction.
 const BATCH: usize = 128;
@@ -20,8 +20,8 @@ pub(super) fn start(
     mut conn: Connection,
     shared: Arc<Shared>,
     mut jobs: mpsc::Receiver<Job>,
-) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("api-writer".to_owned()).spawn(move || {
+) -> std::io::Result<Thread> {
+    Thread::start("api-writer", move || {
         let mut batch = Vec::with_capacity(BATCH);
         while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
             write(&mut conn, &shared, std::mem::take(&mut batch));
@@ -29,30 +29,30 @@ pub(super) fn start(
     })
 }
 
-fn write(conn: &mut Connection, shared: &Shared, batch: Vec<Job>) {
-    let mut answers = Vec::with_capacity(batch.len());
-    let stage = {
+fn write(conn: &mut Connection, shared: &Shared, jobs: Vec<Job>) {
+    let mut answers = Vec::with_capacity(jobs.len());
+    let batch = {
         let state = shared.read();
-        let mut stage = Stage {
+        let mut batch = WriteBatch {
             revision: state.revision,
-            tally: state.tally.clone(),
+            usage: state.usage.clone(),
             bounds: shared.bounds,
             changes: Vec::new(),
             touched: BTreeMap::new(),
         };
-        for job in batch {
-            match stage.take(&state, job.write, job.quota) {
+        for job in jobs {
+            match batch.take(&state, job.write, job.quota) {
                 Ok(revision) => answers.push((job.answer, revision)),
                 // An asker that has gone needs no answer.
                 Err(error) => drop(job.answer.send(Err(error))),
             }
         }
-        stage
+        batch
     };
-    let outcome = if stage.changes.is_empty() { Ok(()) } else { file::commit(conn, &stage.changes) };
+    let outcome = if batch.changes.is_empty() { Ok(()) } else { file::commit(conn, &batch.changes) };
     match outcome {
         Ok(()) => {
-            shared.publish(stage.changes);
+            shared.publish(batch.changes);
             for (answer, revision) in answers {
                 let _ = answer.send(Ok(revision));
             }
@@ -66,17 +66,21 @@ fn write(conn: &mut Connection, shared: &Shared, batch: Vec<Job>) {
     }
 }
 
+fn no_revision() -> WriteError {
+    WriteError::Store(StoreError("the database has no revision left; restore it from a backup".to_owned()))
+}
+
 /// A batch on its way: what its earlier writes made of an object counts for its later ones.
-struct Stage {
+struct WriteBatch {
     revision: u64,
     /// What all objects come to after the writes so far, and what they may.
-    tally: Tally,
-    bounds: Bounds,
+    usage: Usage,
+    bounds: StoreBounds,
     changes: Vec<Change>,
     touched: BTreeMap<ObjectKey, Option<(u64, Bytes)>>,
 }
 
-impl Stage {
+impl WriteBatch {
     fn take(&mut self, state: &State, write: Write, quota: QuotaCheck) -> Result<u64, WriteError> {
         let (key, expected, after) = match write {
             Write::Create { key, json } => (key, None, Some(json)),
@@ -97,11 +101,11 @@ impl Stage {
         }
         let weight_of = |json: &Bytes| weight(&key, json);
         let old = before.as_ref().map(|(_, json)| weight_of(json));
-        let step = Step { key: &key, old, new: after.as_ref().map(weight_of) };
-        self.tally.admit(step, quota, &self.bounds)?;
-        self.tally.take(step);
-        self.revision += 1;
-        let revision = self.revision;
+        let change = UsageChange { key: &key, old, new: after.as_ref().map(weight_of) };
+        let revision = file::next(self.revision).ok_or_else(no_revision)?;
+        self.usage.admit(change, quota, &self.bounds)?;
+        self.usage.take(change);
+        self.revision = revision;
         self.touched.insert(key.clone(), after.clone().map(|json| (revision, json)));
         self.changes.push(Change { revision, key, before: before.map(|(_, json)| json), after });
         Ok(revision)

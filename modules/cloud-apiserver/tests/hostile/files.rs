@@ -69,3 +69,27 @@ fn a_folder_that_others_can_exchange_is_not_used() {
         assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
     });
 }
+
+#[test]
+fn a_second_server_on_the_folder_is_refused_and_changes_nothing_in_it() {
+    actix_rt::System::new().block_on(async {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("data");
+        let first = start(settings(folder.clone()), Env::real()).await.unwrap();
+        let kubeconfig = || fs::read_to_string(folder.join("admin.kubeconfig")).unwrap();
+        let before = kubeconfig();
+        let refused = start(settings(folder.clone()), Env::real()).await.err().expect("both would run");
+        assert!(matches!(refused, StartError::Folder(_)), "{refused}");
+        assert!(refused.to_string().contains("is in use by another cloudcore"), "{refused}");
+        assert_eq!(kubeconfig(), before);
+        first.stop(Duration::from_secs(10)).await;
+        // One that cannot have its port leaves the kubeconfig of the one before as it was.
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = taken.local_addr().unwrap();
+        let refused =
+            start(cloud_apiserver::Settings { listen, ..settings(folder.clone()) }, Env::real()).await;
+        assert!(matches!(refused.err().expect("the port is taken"), StartError::Listen { .. }));
+        assert_eq!(kubeconfig(), before);
+        start(settings(folder.clone()), Env::real()).await.unwrap().stop(Duration::from_secs(10)).await;
+    });
+}

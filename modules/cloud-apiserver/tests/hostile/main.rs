@@ -2,9 +2,9 @@
 //! eyes on its files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-mod door;
 mod files;
-mod rights;
+mod listener;
+mod permissions;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 pub(crate) type Stream = TlsStream<TcpStream>;
 
-pub(crate) struct Bench {
+pub(crate) struct Fixture {
     pub(crate) running: Running,
     pub(crate) admin: String,
     tls: TlsConnector,
@@ -33,8 +33,8 @@ pub(crate) fn settings(folder: PathBuf) -> Settings {
     Settings { listen: ([127, 0, 0, 1], 0).into(), data_dir: folder, ..Settings::default() }
 }
 
-impl Bench {
-    async fn new() -> Bench {
+impl Fixture {
+    async fn new() -> Fixture {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path().join("data");
         let running = start(settings(folder.clone()), Env::real()).await.unwrap();
@@ -47,7 +47,7 @@ impl Bench {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Bench { running, admin, tls: TlsConnector::from(Arc::new(config)), _temp: temp }
+        Fixture { running, admin, tls: TlsConnector::from(Arc::new(config)), _temp: temp }
     }
 
     pub(crate) async fn tcp(&self) -> TcpStream {
@@ -136,10 +136,10 @@ pub(crate) fn resident() -> usize {
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-pub(crate) fn run(test: impl AsyncFnOnce(&Bench)) {
+pub(crate) fn run(test: impl AsyncFnOnce(&Fixture)) {
     actix_rt::System::new().block_on(async {
-        let bench = Bench::new().await;
-        test(&bench).await;
-        bench.running.stop(Duration::from_secs(5)).await;
+        let fixture = Fixture::new().await;
+        test(&fixture).await;
+        fixture.running.stop(Duration::from_secs(5)).await;
     });
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use https::body::{self, BodyError};
 use https::{Answer, Handler, Peer};
 use hyper::body::Incoming;
-use noderegistry::{Certificate, NotEnrolled, Refusal, RegistryError, Ticket, plan};
+use noderegistry::{Certificate, EnrolmentError, Refusal, RegistryError, TokenClaims, plan};
 use pki::CSR_MAX;
 
 use super::EnrolmentSettings;
@@ -92,10 +92,10 @@ impl ErrorAnswer {
         ErrorAnswer(StatusCode::SERVICE_UNAVAILABLE, words.to_owned())
     }
 
-    fn not_enrolled(error: &NotEnrolled) -> Self {
+    fn not_enrolled(error: &EnrolmentError) -> Self {
         match error {
-            NotEnrolled::Refused(refusal) => ErrorAnswer::of(refusal),
-            NotEnrolled::Unavailable(error) => ErrorAnswer::unavailable(error),
+            EnrolmentError::Refused(refusal) => ErrorAnswer::of(refusal),
+            EnrolmentError::Unavailable(error) => ErrorAnswer::unavailable(error),
         }
     }
 }
@@ -153,8 +153,8 @@ impl EnrolmentHandler {
         let settings = &self.settings;
         let now = self.clock.wall();
         let now_unix = unix(now);
-        let (node, ticket, token) = self.credential(headers, now_unix).await?;
-        peer.identify(&ticket.id, false).map_err(|_| ErrorAnswer::too_many("token"))?;
+        let (node, claims, token) = self.credential(headers, now_unix).await?;
+        peer.identify(&claims.id, false).map_err(|_| ErrorAnswer::too_many("token"))?;
         let csr = body::read(body, CSR_MAX, BODY_WITHIN, &*self.clock).await.map_err(ErrorAnswer::of_body)?;
         let life = settings.certificate_life;
         let issued = settings.authority.sign_node(&csr, node.as_str(), now, life, (self.serials)());
@@ -163,9 +163,10 @@ impl EnrolmentHandler {
         // The certificate leaves only after its name is in the register.
         let certificate =
             Certificate { serial: issued.serial.clone(), not_after_unix: unix(issued.not_after) };
-        let order = noderegistry::Enrolment { ticket, token: Some(token), node, certificate, now_unix };
-        settings.registry.enrol(&order).await.map_err(|error| ErrorAnswer::not_enrolled(&error))?;
-        let (node, token) = (&order.node, &order.ticket.id);
+        let request =
+            noderegistry::EnrolmentRequest { claims, token: Some(token), node, certificate, now_unix };
+        settings.registry.enrol(&request).await.map_err(|error| ErrorAnswer::not_enrolled(&error))?;
+        let (node, token) = (&request.node, &request.claims.id);
         self.metrics.add("cloudhub_enrolment_nodes_enrolled", 1);
         tracing::info!(%node, serial = issued.serial, token, "node enrolled");
         Ok(issued.der)
@@ -176,7 +177,7 @@ impl EnrolmentHandler {
         &self,
         headers: &HeaderMap,
         now_unix: u64,
-    ) -> Result<(NodeName, Ticket, crd::JoinToken), ErrorAnswer> {
+    ) -> Result<(NodeName, TokenClaims, crd::JoinToken), ErrorAnswer> {
         let enrolment = &self.settings;
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let refused = |words: String| ErrorAnswer(StatusCode::UNAUTHORIZED, words);
@@ -187,19 +188,19 @@ impl EnrolmentHandler {
             .map_err(|error| ErrorAnswer(StatusCode::BAD_REQUEST, error.to_string()))?;
         let claims = enrolment.token_key.verify(jwt, now_unix, node.as_str());
         let claims = claims.map_err(|error| refused(error.to_string()))?;
-        let ticket = Ticket { id: claims.jti, node: claims.node };
-        let taken = self.limiter().join(&ticket.id, node.as_str(), self.clock.now());
+        let claims = TokenClaims { id: claims.jti, node: claims.node };
+        let taken = self.limiter().join(&claims.id, node.as_str(), self.clock.now());
         taken.map_err(|wait| ErrorAnswer::too_often("token", wait))?;
-        let token = enrolment.registry.token(&ticket.id).await;
+        let token = enrolment.registry.token(&claims.id).await;
         let token = token.map_err(|error| ErrorAnswer::not_enrolled(&error.into()))?;
-        plan::may_use(&ticket, token.as_ref(), &node, now_unix)
+        plan::may_use(&claims, token.as_ref(), &node, now_unix)
             .map_err(|refusal| ErrorAnswer::of(&refusal))?;
         let token = token.ok_or_else(|| ErrorAnswer::of(&Refusal::TokenWithdrawn))?;
         let made = token.metadata.creation_timestamp.as_ref().map(|made| made.0.as_second());
         let old = made
             .and_then(|made| u64::try_from(made).ok())
             .is_some_and(|made| made.saturating_add(enrolment.token_life.as_secs()) <= now_unix);
-        if old { Err(ErrorAnswer::of(&Refusal::TokenExpired)) } else { Ok((node, ticket, token)) }
+        if old { Err(ErrorAnswer::of(&Refusal::TokenExpired)) } else { Ok((node, claims, token)) }
     }
 
     async fn release(&self, peer: &Peer) -> Result<String, ErrorAnswer> {
@@ -218,9 +219,23 @@ impl EnrolmentHandler {
         released.map_err(|error| ErrorAnswer::not_enrolled(&error))?;
         self.metrics.add("cloudhub_enrolment_names_given_back", 1);
         tracing::info!(%node, serial, "enrolment undone: the node released its name");
-        Ok(format!(
-            "the name `{node}` is given back; its Node stays until `kubectl delete node {node}`, and a token that is bound to it (`keadm gettoken --edgenode-name={node}`) joins under it again"
-        ))
+        let found = self.settings.registry.node_metadata(&node).await;
+        Ok(given_back(&node, found.ok().map(|found| found.is_some())))
+    }
+}
+
+/// What a node is told that gave its name back. `has_node`: whether the cluster has a Node of it; `None`: nobody knows now.
+fn given_back(node: &NodeName, has_node: Option<bool>) -> String {
+    let again =
+        format!("a token that is bound to it (`keadm gettoken --edgenode-name={node}`) joins under it again");
+    match has_node {
+        Some(true) => format!(
+            "the name `{node}` is given back; its Node stays until `kubectl delete node {node}`, and {again}"
+        ),
+        Some(false) => format!("the name `{node}` is given back, of which the cluster has no Node; {again}"),
+        None => format!(
+            "the name `{node}` is given back; a Node of it, if there is one, stays until `kubectl delete node {node}`, and {again}"
+        ),
     }
 }
 

@@ -8,11 +8,11 @@ use beehive::link::tls::{self, Credentials, EndpointError};
 use beehive::link::{Acceptor, Connection, ws};
 use beehive::{Actor, Context, Fault, Message, Metrics};
 use futures::future::BoxFuture;
-use https::{Event, Limits, Peer, Port, Protocol, Rate, Server, Serving, Stream, Tls};
+use https::{Event, Limits, Peer, Port, Protocol, Rate, Server, ServerContext, Stream, Tls};
 use thiserror::Error;
 use tokio::sync::{OnceCell, mpsc};
 
-use super::upgrade::{UpgradeError, Upgrades};
+use super::upgrade::{UpgradeError, Upgrader};
 
 const LIMITS: Limits = Limits {
     // 512 handshakes at once, 128 of one address. One that takes more than 3 s yields to another of its address; one of the
@@ -43,10 +43,10 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// 1 s for links to say goodbye when the listener stops.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
-type Arrivals = mpsc::Sender<Box<dyn Connection>>;
+type ConnectionSender = mpsc::Sender<Box<dyn Connection>>;
 
 /// What the listener's actors send, and the hub accepts: it outlives the incarnations of both.
-pub fn queue() -> (Arrivals, WebSocketAcceptor) {
+pub fn queue() -> (ConnectionSender, WebSocketAcceptor) {
     let (sender, receiver) = mpsc::channel(BACKLOG);
     (sender, WebSocketAcceptor(receiver))
 }
@@ -79,7 +79,7 @@ impl Message for WebSocketMsg {
 pub struct WebSocketListener {
     port: Rc<Port>,
     tls: Tls,
-    arrivals: Arrivals,
+    connections: ConnectionSender,
     limits: Limits,
     server: Option<Server>,
 }
@@ -93,9 +93,9 @@ impl WebSocketListener {
         Ok(Tls::from(tls::server(credentials, ws::ALPN)?))
     }
 
-    /// A listener at `port`, whose connections go to `arrivals`.
-    pub fn new(port: Rc<Port>, tls: Tls, arrivals: Arrivals) -> Self {
-        WebSocketListener { port, tls, arrivals, limits: LIMITS, server: None }
+    /// A listener at `port`, whose connections go to `connections`.
+    pub fn new(port: Rc<Port>, tls: Tls, connections: ConnectionSender) -> Self {
+        WebSocketListener { port, tls, connections, limits: LIMITS, server: None }
     }
 
     /// The same with this many connections at once that have not been upgraded, and of one address.
@@ -110,7 +110,7 @@ impl Actor for WebSocketListener {
     type Message = WebSocketMsg;
 
     async fn started(&mut self, cx: &mut Context<WebSocketMsg>) -> Result<(), Fault> {
-        let (metrics, arrivals) = (cx.env().metrics().clone(), self.arrivals.clone());
+        let (metrics, connections) = (cx.env().metrics().clone(), self.connections.clone());
         let (tls, clock) = (Some(self.tls.clone()), cx.env().clock());
         let server = Server::start(
             "websocket",
@@ -119,7 +119,7 @@ impl Actor for WebSocketListener {
             self.limits,
             clock,
             move |event| count(&metrics, event),
-            move || Links { upgrades: OnceCell::new(), arrivals },
+            move || WebSocketProtocol { upgrader: OnceCell::new(), connections },
         );
         let server = server.map_err(|error| Fault::from_error(&error))?;
         server.tell_end(cx, WebSocketMsg::ServerEnded);
@@ -160,7 +160,7 @@ fn count(metrics: &Metrics, event: Event) {
 
 /// Why no link came of a socket.
 #[derive(Debug, Error)]
-enum NoLink {
+enum AcceptError {
     #[error("no certificate with a common name was shown")]
     Nameless,
     #[error("too many sockets are open, of this name or in all")]
@@ -170,29 +170,29 @@ enum NoLink {
 }
 
 /// Makes links of connections. Lives on the server's thread.
-struct Links {
-    upgrades: OnceCell<Upgrades<Stream>>,
-    arrivals: Arrivals,
+struct WebSocketProtocol {
+    upgrader: OnceCell<Upgrader<Stream>>,
+    connections: ConnectionSender,
 }
 
-impl Protocol for Links {
-    async fn serve(&self, stream: Stream, peer: Peer, serving: &Serving) {
-        if let Err(error) = self.link(stream, &peer, serving).await {
+impl Protocol for WebSocketProtocol {
+    async fn serve(&self, stream: Stream, peer: Peer, context: &ServerContext) {
+        if let Err(error) = self.link(stream, &peer, context).await {
             let reason = Fault::from_error(&error).reason;
             tracing::debug!(address = %peer.address(), reason, "no link");
         }
     }
 }
 
-impl Links {
-    async fn link(&self, stream: Stream, peer: &Peer, serving: &Serving) -> Result<(), NoLink> {
-        let name = peer.certificate().and_then(|leaf| tls::peer_of(leaf)).ok_or(NoLink::Nameless)?;
-        peer.identify(name.as_str(), false).map_err(|_| NoLink::Full)?;
-        let upgrades =
-            self.upgrades.get_or_try_init(|| Upgrades::new(std::sync::Arc::clone(&serving.clock))).await?;
-        let arrivals = self.arrivals.clone();
-        let room = move || arrivals.try_reserve_owned().map_err(|_| BUSY_WAIT);
-        let (connection, place, moving) = upgrades.upgrade(stream, name, room).await?;
+impl WebSocketProtocol {
+    async fn link(&self, stream: Stream, peer: &Peer, context: &ServerContext) -> Result<(), AcceptError> {
+        let name = peer.certificate().and_then(|leaf| tls::peer_of(leaf)).ok_or(AcceptError::Nameless)?;
+        peer.identify(name.as_str(), false).map_err(|_| AcceptError::Full)?;
+        let upgrader =
+            self.upgrader.get_or_try_init(|| Upgrader::new(std::sync::Arc::clone(&context.clock))).await?;
+        let connections = self.connections.clone();
+        let room = move || connections.try_reserve_owned().map_err(|_| BUSY_WAIT);
+        let (connection, place, moving) = upgrader.upgrade(stream, name, room).await?;
         place.send(Box::new(connection.from(peer.address().ip())));
         moving.await;
         Ok(())

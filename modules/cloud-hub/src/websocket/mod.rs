@@ -9,4 +9,4 @@ mod socket;
 mod upgrade;
 
 pub use actor::{WebSocketAcceptor, WebSocketListener, WebSocketMsg, queue};
-pub use upgrade::{UpgradeError, Upgrades};
+pub use upgrade::{UpgradeError, Upgrader};

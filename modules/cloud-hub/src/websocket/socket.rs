@@ -25,7 +25,7 @@ impl Actor for Socket {
 
     fn started(&mut self, cx: &mut Self::Context) {
         if let Some(egress) = self.egress.take() {
-            cx.add_stream(OneATurn { egress, rest: false });
+            cx.add_stream(OneFramePerPoll { egress, rest: false });
         }
     }
 }
@@ -71,12 +71,12 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Socket {
 }
 
 /// Yields one frame each time that the socket's actor is polled: what is chosen later may be more urgent.
-struct OneATurn {
+struct OneFramePerPoll {
     egress: Egress,
     rest: bool,
 }
 
-impl Stream for OneATurn {
+impl Stream for OneFramePerPoll {
     type Item = Outgoing;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Outgoing>> {

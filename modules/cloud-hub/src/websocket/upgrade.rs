@@ -53,12 +53,12 @@ pub enum UpgradeError {
 }
 
 /// Upgrades sockets. Stays on its thread.
-pub struct Upgrades<S> {
+pub struct Upgrader<S> {
     service: BoxService<(BoundedSocket<S, SocketState>, Option<SocketAddr>), (), DispatchError>,
     clock: Arc<dyn Clock>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Upgrades<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Upgrader<S> {
     /// Needs a tokio runtime of one thread.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Upgrades<S> {
             })
             .h1(map_config(app, |()| AppConfig::default()));
         let service = service.new_service(()).await.map_err(|()| UpgradeError::Service)?;
-        Ok(Upgrades { service: boxed::service(service), clock })
+        Ok(Upgrader { service: boxed::service(service), clock })
     }
 
     /// Reads the request of `peer` and answers it. `room` is asked last: with a wait, the other end is told to come again
@@ -94,14 +94,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Upgrades<S> {
             let place = Rc::clone(&place);
             move || room().map(|granted| place.set(Some(granted)))
         };
-        let (granted, grant) = oneshot::channel();
-        let pending = Pending { room: Box::new(room), clock: Arc::clone(&self.clock), granted };
+        let (connected, connection) = oneshot::channel();
+        let pending = PendingUpgrade { room: Box::new(room), clock: Arc::clone(&self.clock), connected };
         let bound = Rc::new(ReadBound::default());
         let pending = RefCell::new(Some(pending));
         let with = Rc::new(SocketState { peer, pending, bound: Rc::clone(&bound) });
         let socket = self.service.call((BoundedSocket { socket, bound, with }, None));
-        let (Grant { connection, over }, socket) = match select(grant, socket).await {
-            Either::Left((Ok(grant), socket)) => (grant, socket),
+        let (UpgradedConnection { connection, over }, socket) = match select(connection, socket).await {
+            Either::Left((Ok(connection), socket)) => (connection, socket),
             Either::Left((Err(_), socket)) => {
                 // The answer still has to leave.
                 return Err(socket.await.err().map_or(UpgradeError::Refused, UpgradeError::Request));
@@ -122,30 +122,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Upgrades<S> {
     }
 }
 
-/// What was granted to a request.
-struct Grant {
+/// The connection of an upgraded socket, and what waits for its end.
+struct UpgradedConnection {
     connection: MuxConnection,
     over: BoxFuture<'static, ()>,
 }
 
 /// What it takes to answer one request.
-struct Pending {
+struct PendingUpgrade {
     room: Box<dyn FnOnce() -> Result<(), Duration>>,
     clock: Arc<dyn Clock>,
-    granted: oneshot::Sender<Grant>,
+    connected: oneshot::Sender<UpgradedConnection>,
 }
 
 /// One socket, as its request sees it.
 struct SocketState {
     peer: PeerName,
-    pending: RefCell<Option<Pending>>,
+    pending: RefCell<Option<PendingUpgrade>>,
     bound: Rc<ReadBound>,
 }
 
 async fn answer(request: HttpRequest, body: web::Payload) -> Result<HttpResponse, actix_web::Error> {
     let state = request.conn_data::<Rc<SocketState>>();
     let pending = state.and_then(|state| Some((state, state.pending.borrow_mut().take()?)));
-    let Some((SocketState { peer, bound, .. }, Pending { room, clock, granted })) =
+    let Some((SocketState { peer, bound, .. }, PendingUpgrade { room, clock, connected })) =
         pending.map(|(state, pending)| (&**state, pending))
     else {
         return Ok(HttpResponse::BadRequest().body("one request, and no other"));
@@ -170,6 +170,6 @@ async fn answer(request: HttpRequest, body: web::Payload) -> Result<HttpResponse
     }
     bound.upgraded();
     // Whoever has given up meanwhile drops the socket, too.
-    let _ = granted.send(Grant { connection, over });
+    let _ = connected.send(UpgradedConnection { connection, over });
     Ok(upgraded)
 }

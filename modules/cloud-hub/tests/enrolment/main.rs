@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
-mod crowd;
+mod slow_clients;
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use contract::metamanager::Inventory;
 use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncState, SyncStatus};
 use contract::{Change, Digest, NodeName, Object, ObjectKey, ObjectVersion};
 
-pub(crate) type Set = BTreeMap<ObjectKey, (String, String)>;
+pub(crate) type HeldObjects = BTreeMap<ObjectKey, (String, String)>;
 
 pub(crate) fn at(seconds: u64) -> Timestamp {
     Timestamp {
@@ -46,7 +46,7 @@ pub(crate) fn describe(change: &Change) -> String {
 /// A node's store, its gate, and what it was asked.
 #[derive(Default)]
 pub(crate) struct Edge {
-    pub(crate) held: Set,
+    pub(crate) held: HeldObjects,
     pub(crate) inventory: Option<u64>,
     pub(crate) sequence: u64,
     pub(crate) last_inventory: u64,
@@ -62,7 +62,7 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn holding(set: &Set) -> Edge {
+    pub(crate) fn holding(set: &HeldObjects) -> Edge {
         Edge { held: set.clone(), ..Edge::default() }
     }
 
@@ -150,7 +150,7 @@ pub(crate) fn put(plan: &mut Plan, object: Arc<Object>, now: Timestamp) -> Vec<E
 pub(crate) type Timers = Vec<(u64, u64, RetryOf)>;
 
 /// A plan, a node, and the messages between them.
-pub(crate) struct Bench {
+pub(crate) struct Fixture {
     pub(crate) plan: Plan,
     pub(crate) edge: Edge,
     pub(crate) second: u64,
@@ -159,9 +159,9 @@ pub(crate) struct Bench {
     pub(crate) shown: Vec<(u64, SyncStatus)>,
 }
 
-impl Bench {
-    pub(crate) fn new(plan: Plan, edge: Edge) -> Bench {
-        Bench { plan, edge, second: 0, timers: Vec::new(), most_flying: 0, shown: Vec::new() }
+impl Fixture {
+    pub(crate) fn new(plan: Plan, edge: Edge) -> Fixture {
+        Fixture { plan, edge, second: 0, timers: Vec::new(), most_flying: 0, shown: Vec::new() }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -240,6 +240,6 @@ impl Bench {
     }
 }
 
-pub(crate) fn set(objects: &[&Arc<Object>]) -> Set {
+pub(crate) fn set(objects: &[&Arc<Object>]) -> HeldObjects {
     objects.iter().map(|o| (o.key.clone(), (o.uid.clone(), o.content_hash.clone()))).collect()
 }

@@ -6,7 +6,7 @@
 //!
 //! What may be added to a version without a new one: a kind of message, and a kind of report, each under a number that had
 //! none. Whoever does not know a kind skips it: an unknown message is answered with that, an unknown report is confirmed
-//! ([`crate::batch::Opened::skipped`]), and the next one is read. So that it is not sent for nothing, each kind of report has
+//! ([`crate::batch::DecodedBatch::skipped`]), and the next one is read. So that it is not sent for nothing, each kind of report has
 //! a capability ([`crate::UpReport::capability`]), which the hello of whoever understands it names.
 //!
 //! Kubernetes objects travel as opaque deflated JSON. Every decode has a limit: a declared length never allocates more than

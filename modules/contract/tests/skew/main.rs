@@ -15,7 +15,7 @@ use bytes::Bytes;
 use contract::downlink::MetaDown;
 use contract::uplink::{EdgeUp, RouterUp};
 use contract::{
-    Change, Object, ObjectKey, Report, SkipReason, Skipped, Telemetry, TokenGrant, TokenQuery, Unparsed,
+    Change, Object, ObjectKey, Report, SkipReason, SkippedRow, Telemetry, TokenGrant, TokenQuery, Unparsed,
     UpReport, Upload, capability,
 };
 use next::{NextEdgeUp, NextMetaDown};
@@ -277,7 +277,7 @@ fn a_report_of_an_unknown_kind_is_skipped_with_its_row_and_those_around_it_are_r
         let (confirmed, opened) = futures::join!(confirmed.ask(LONG, UnknownReport), answer);
         assert_eq!(confirmed, Ok(vec![7, 8, 9]));
         assert_eq!(opened.items, [gone(7), gone(9)]);
-        assert_eq!(opened.skipped, [Skipped { row: 8, reason: SkipReason::Unknown { kind: 20 } }]);
+        assert_eq!(opened.skipped, [SkippedRow { row: 8, reason: SkipReason::Unknown { kind: 20 } }]);
     });
 }
 

@@ -112,7 +112,7 @@ impl DeviceTwin {
         if !session.mapper.with_data || pending.is_empty() {
             return;
         }
-        let known = (&session.has, &session.introduced);
+        let known = (&session.has, &session.sent_this_run);
         let calls = push::calls(protocol, &self.catalog, known, &pending);
         if calls.is_empty() {
             return;
@@ -146,10 +146,10 @@ impl DeviceTwin {
         let mut writes = Vec::new();
         for (at, call) in calls.iter().enumerate() {
             if done.contains(&at) {
-                push::took(call, &mut session.has, &mut session.introduced);
+                push::took(call, &mut session.has, &mut session.sent_this_run);
                 writes.push(store::put_acknowledged(protocol, call, &session.has));
             } else {
-                push::refused(call, &mut session.introduced);
+                push::refused(call, &mut session.sent_this_run);
                 session.pending.put_back(call);
             }
         }

@@ -14,7 +14,7 @@ use contract::ids::{DEVICE_MODELS, DEVICES, PODS};
 use super::{DeviceTwin, millis};
 use crate::events::Event;
 use crate::members::{self, Member};
-use crate::object_reader::{self, Found, Pod, Seen};
+use crate::object_reader::{self, ObjectState, Pod, ReadObjects};
 use crate::payload::{self, Base};
 use crate::plan::{self, Membership, TwinChange};
 use crate::quota::Usage;
@@ -26,7 +26,7 @@ use crate::twin::State;
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What a device was before its object or its model changed.
-struct Before {
+struct DeviceBefore {
     protocol: Option<String>,
     model: Option<DeviceName>,
     usage: Usage,
@@ -63,7 +63,7 @@ impl DeviceTwin {
         devices.chain(models).chain(pods).collect()
     }
 
-    async fn take_found(&mut self, mut found: Found, cx: &Context<TwinMsg>) -> Result<(), String> {
+    async fn take_found(&mut self, mut found: ReadObjects, cx: &Context<TwinMsg>) -> Result<(), String> {
         for (object, reason) in &found.not_understood {
             Event::ObjectNotUnderstood { object, reason }.happened(cx.env());
         }
@@ -109,32 +109,32 @@ impl DeviceTwin {
         Ok(())
     }
 
-    pub(super) fn take_pods(&mut self, found: BTreeMap<NamespacedName, Seen<Pod>>) {
+    pub(super) fn take_pods(&mut self, found: BTreeMap<NamespacedName, ObjectState<Pod>>) {
         for (key, pod) in found {
             match pod {
-                Seen::Present(pod) => drop(self.pods.insert(key, pod)),
-                Seen::Absent => drop(self.pods.remove(&key)),
-                Seen::Unreadable => {}
+                ObjectState::Present(pod) => drop(self.pods.insert(key, pod)),
+                ObjectState::Absent => drop(self.pods.remove(&key)),
+                ObjectState::Unreadable => {}
             }
         }
     }
 
     /// The devices that changed, and those whose model did.
-    fn affected(&self, found: &Found) -> BTreeSet<DeviceName> {
+    fn affected(&self, found: &ReadObjects) -> BTreeSet<DeviceName> {
         let of_models = found.models.keys().flat_map(|model| self.catalog.users_of(model));
         found.devices.keys().chain(of_models).cloned().collect()
     }
 
-    fn before(&self, affected: &BTreeSet<DeviceName>) -> BTreeMap<DeviceName, Before> {
+    fn before(&self, affected: &BTreeSet<DeviceName>) -> BTreeMap<DeviceName, DeviceBefore> {
         let before = affected.iter().map(|id| {
             let protocol = self.catalog.protocol_of(id).map(str::to_owned);
             let usage = self.members.get(id).map(|member| self.usage_of(id, member)).unwrap_or_default();
-            (id.clone(), Before { protocol, model: self.catalog.model_id_of(id), usage })
+            (id.clone(), DeviceBefore { protocol, model: self.catalog.model_id_of(id), usage })
         });
         before.collect()
     }
 
-    fn membership(&self, found: &Found) -> Membership {
+    fn membership(&self, found: &ReadObjects) -> Membership {
         let known = found.devices.keys().filter_map(|id| {
             let member = self.members.get(id)?;
             Some((id.clone(), member.state.uid.clone()))
@@ -142,32 +142,32 @@ impl DeviceTwin {
         let (mut uids, mut present) = (BTreeMap::new(), BTreeSet::new());
         for (id, device) in &found.devices {
             match device {
-                Seen::Present((uid, _)) => drop(uids.insert(id.clone(), uid.clone())),
-                Seen::Unreadable => drop(present.insert(id.clone())),
-                Seen::Absent => {}
+                ObjectState::Present((uid, _)) => drop(uids.insert(id.clone(), uid.clone())),
+                ObjectState::Unreadable => drop(present.insert(id.clone())),
+                ObjectState::Absent => {}
             }
         }
         plan::membership(&known.collect(), &uids, &present)
     }
 
     /// Answers the uids of the devices that could be read.
-    fn put_into_catalog(&mut self, found: Found) -> BTreeMap<DeviceName, String> {
+    fn put_into_catalog(&mut self, found: ReadObjects) -> BTreeMap<DeviceName, String> {
         let mut uids = BTreeMap::new();
         for (id, model) in found.models {
             match model {
-                Seen::Present(model) => self.catalog.put_model(id, model),
-                Seen::Absent => self.catalog.remove_model(&id),
-                Seen::Unreadable => {}
+                ObjectState::Present(model) => self.catalog.put_model(id, model),
+                ObjectState::Absent => self.catalog.remove_model(&id),
+                ObjectState::Unreadable => {}
             }
         }
         for (id, device) in found.devices {
             match device {
-                Seen::Present((uid, device)) => {
+                ObjectState::Present((uid, device)) => {
                     uids.insert(id.clone(), uid);
                     self.catalog.put_device(id, device);
                 }
-                Seen::Absent => self.catalog.remove_device(&id),
-                Seen::Unreadable => {}
+                ObjectState::Absent => self.catalog.remove_device(&id),
+                ObjectState::Unreadable => {}
             }
         }
         uids
@@ -217,8 +217,8 @@ impl DeviceTwin {
     }
 
     /// What each protocol weighs, where it is known, without what the devices were and with what they are.
-    fn weigh_again(&mut self, before: &BTreeMap<DeviceName, Before>) {
-        for (id, Before { protocol, usage, .. }) in before {
+    fn weigh_again(&mut self, before: &BTreeMap<DeviceName, DeviceBefore>) {
+        for (id, DeviceBefore { protocol, usage, .. }) in before {
             if let Some(whole) = self.usages.get_mut(protocol.as_deref().unwrap_or_default()) {
                 *whole = whole.without(*usage);
             }
@@ -232,8 +232,8 @@ impl DeviceTwin {
     }
 
     /// Notes what the mappers have to be told that have or had these devices.
-    fn mark_pending(&mut self, before: &BTreeMap<DeviceName, Before>) {
-        for (id, Before { protocol, model, .. }) in before {
+    fn mark_pending(&mut self, before: &BTreeMap<DeviceName, DeviceBefore>) {
+        for (id, DeviceBefore { protocol, model, .. }) in before {
             let now = self.catalog.protocol_of(id).map(str::to_owned);
             for protocol in protocol.iter().chain(&now).collect::<BTreeSet<_>>() {
                 let Some(session) = self.sessions.get_mut(protocol) else { continue };

@@ -14,7 +14,7 @@ use crate::events::Event;
 use crate::identity::{self, MapperIdentity};
 use crate::mapper::{self, MapperRecord, Session};
 use crate::mapper_socket::{self, ExpectedPeer, MapperSocket};
-use crate::push::{Acknowledged, Introduced, Pending};
+use crate::push::{Acknowledged, Pending, SentThisRun};
 use crate::{object_reader, push, store};
 
 /// 64 protocols on one node.
@@ -102,7 +102,7 @@ impl DeviceTwin {
         if mine && !with_data {
             return Ok(Vec::new());
         }
-        let (response, has, introduced) =
+        let (response, has, sent_this_run) =
             if with_data { push::registration(&protocol, &self.catalog) } else { Default::default() };
         let answer = response.encode_to_vec();
         if answer.len() > dmi::REGISTRATION_MAX {
@@ -110,7 +110,7 @@ impl DeviceTwin {
         }
         let (uid, process) = (caller.uid, caller.process.clone());
         let mapper = MapperRecord { name, address, version, identity, uid, process, with_data };
-        self.begin_session(protocol, mapper, (has, introduced), cx).await?;
+        self.begin_session(protocol, mapper, (has, sent_this_run), cx).await?;
         Ok(answer)
     }
 
@@ -118,7 +118,7 @@ impl DeviceTwin {
         &mut self,
         protocol: String,
         mapper: MapperRecord,
-        (has, introduced): (Acknowledged, Introduced),
+        (has, sent_this_run): (Acknowledged, SentThisRun),
         cx: &Context<TwinMsg>,
     ) -> Result<(), String> {
         // The same mapper under another protocol has left the old one.
@@ -135,7 +135,7 @@ impl DeviceTwin {
         self.session_number += 1;
         let (name, identity, devices) = (mapper.name.clone(), mapper.identity.clone(), has.devices.len());
         // A device whose model is not there yet is pending again when that comes.
-        let session = Session::new(mapper, (has, introduced), Pending::default(), self.session_number);
+        let session = Session::new(mapper, (has, sent_this_run), Pending::default(), self.session_number);
         let event =
             Event::MapperRegistered { name: &name, protocol: &protocol, identity: &identity, devices };
         event.happened(cx.env());

@@ -33,6 +33,8 @@ pub(crate) struct NodeReporter {
     last: RefCell<Option<(Value, Moment)>>,
     /// The next report is made although nothing has changed.
     forced: Cell<bool>,
+    /// What the cloud said last of conditions that it heard nothing of.
+    unheard: RefCell<Option<Value>>,
 }
 
 impl NodeReporter {
@@ -52,9 +54,15 @@ impl NodeReporter {
         self.ready().is_some_and(|status| status == "True")
     }
 
-    /// Makes the next report although nothing has changed.
-    pub(crate) fn force(&self) {
-        self.forced.set(true);
+    /// Whether the cloud has called conditions of the node `Unknown` since it was asked last: it waits for a report, which is
+    /// made although nothing has changed here.
+    pub(crate) fn is_unheard(&self, conditions: Option<Value>) -> bool {
+        let is_news = conditions.is_some() && *self.unheard.borrow() != conditions;
+        *self.unheard.borrow_mut() = conditions;
+        if is_news {
+            self.forced.set(true);
+        }
+        is_news
     }
 
     /// Whether a report has been under way for too long.

@@ -149,7 +149,6 @@ async fn run_sandbox(deps: Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) 
     let config = sandbox::config(&pod, attempt, &deps.place(&dns))?;
     let (driver, root) = (deps.settings.cgroup_driver, deps.settings.cgroup_root.clone());
     let logs = deps.settings.logs.clone();
-    let id = pod.id.clone();
     let make = move || {
         Folder::make_root(&logs, LOGS)?.make(&layout::pod_logs(&pod.id), Access::mode(LOGS))?;
         // The containers keep their own limits without the pod's.
@@ -159,11 +158,7 @@ async fn run_sandbox(deps: Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) 
         Ok(())
     };
     blocking(&deps.env, "make the log folder in", make).await?;
-    let made = deps.runtime.run_sandbox(config).await;
-    made.map_err(|error| {
-        tracing::warn!(pod = %id.name, %error, "sandbox did not start");
-        StepError::Runtime(error)
-    })
+    deps.runtime.run_sandbox(config).await.map_err(StepError::Runtime)
 }
 
 /// What a start needs that was made before.

@@ -48,6 +48,26 @@ pub(crate) fn all(
     list
 }
 
+/// Whether the status that was reported last, which the store keeps, says of the pod's fields what would be said now.
+pub(crate) fn has_told_of_fields(pod: &ParsedPod, reported: Option<&PodStatus>) -> bool {
+    let told = reported.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let mut told = told.filter(|one| one.type_ == FIELDS_NOT_HONOURED);
+    told.next().is_some_and(|one| one.message == pod.review.message())
+}
+
+/// Whether somebody in the cloud has written over what this node reported of the pod: the node controller does while it hears
+/// nothing of the node, and never takes that back. As with kubelet's status manager (`needsReconcile`) the report is then
+/// made again. What the cloud holds may also be older than the report, which is then made once too often.
+pub(crate) fn is_overruled(reported: Option<&PodStatus>, in_cloud: Option<&PodStatus>) -> bool {
+    let (Some(reported), Some(in_cloud)) = (reported, in_cloud) else { return false };
+    let differ = |own: &Option<String>, told: &Option<String>| own.is_some() && told.is_some() && own != told;
+    let told = |kind: &str| in_cloud.conditions.iter().flatten().find(|one| one.type_ == kind);
+    let mut conditions = reported.conditions.iter().flatten();
+    differ(&reported.phase, &in_cloud.phase)
+        || differ(&reported.pod_ip, &in_cloud.pod_ip)
+        || conditions.any(|own| told(&own.type_).is_some_and(|told| told.status != own.status))
+}
+
 fn names<'a>(list: impl Iterator<Item = &'a ContainerStatus>) -> String {
     list.map(|status| status.name.as_str()).collect::<Vec<_>>().join(" ")
 }

@@ -9,6 +9,7 @@ use futures::future::LocalBoxFuture;
 
 use crate::pod::action::Action;
 use crate::pod::actions::{self, Outcome};
+use crate::pod::conditions;
 use crate::pod::message::PodWorkerMsg;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::{self, Intent};
@@ -95,6 +96,10 @@ impl PodWorker {
             return;
         }
         self.recorded_unsupported_fields = true;
+        // A restart of EdgeCore is no news of the pod.
+        if conditions::has_told_of_fields(pod, self.state.reported.as_deref()) {
+            return;
+        }
         let text = format!("not honoured on this node: {}", pod.review.unhonoured.join(", "));
         self.deps.event(&pod.id, EventType::Warning, "FieldsNotHonoured", &text);
     }

@@ -210,3 +210,15 @@ fn a_pod_that_has_ended_keeps_its_phase_and_reason() {
 fn durations_are_written_as_go_writes_them() {
     assert_eq!([span(10), span(80), span(300)], ["10s", "1m20s", "5m0s"]);
 }
+
+#[test]
+fn fields_that_are_not_honoured_are_told_once_and_not_at_each_restart() {
+    use crate::pod::conditions::has_told_of_fields;
+    let one = pod(json!({"overhead": {"cpu": "1"}}));
+    assert!(!has_told_of_fields(&one, None), "nothing was reported yet");
+    let status = status(&one, &Intent::Run, &seen(Vec::new()), &SyncState::default(), None);
+    let kept: PodStatus = serde_json::from_value(status).unwrap();
+    assert!(has_told_of_fields(&one, Some(&kept)), "the store has what was reported before the restart");
+    let changed = pod(json!({"overhead": {"cpu": "1"}, "ephemeralContainers": [{"name": "e"}]}));
+    assert!(!has_told_of_fields(&changed, Some(&kept)), "another field is news");
+}

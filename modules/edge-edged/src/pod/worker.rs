@@ -21,6 +21,7 @@ use crate::pod::action::Action;
 use crate::pod::actions::{self, ActionInput, Outcome, StartContext};
 use crate::pod::active_time::ActiveTime;
 use crate::pod::backoff::{self, Failure};
+use crate::pod::conditions;
 use crate::pod::effects::Effects;
 use crate::pod::end::{EDGED_RETRY, End, Stopped};
 use crate::pod::entry::{PodEntry, PodUpdate};
@@ -195,6 +196,11 @@ impl PodWorker {
         let newer = self.entry.update();
         if self.update.metadata_differs(&newer) {
             self.objects_changed();
+        }
+        let in_cloud = newer.pod.cloud_status();
+        let is_news = in_cloud != self.update.pod.cloud_status();
+        if is_news && conditions::is_overruled(self.state.reported.as_deref(), in_cloud) {
+            self.has_reported = false;
         }
         self.update = newer;
     }

@@ -76,15 +76,7 @@ fn edged_fails_at_each_of_its_messages_and_every_pod_is_started_once() {
         node.apply(&[keeper.pod.clone(), before.pod.clone()]).await;
         let kept = keeper.until_runs_once(&node, "at first").await;
         before.until_runs_once(&node, "at first").await;
-        let messages = [
-            "Reconcile",
-            "RuntimeEvent",
-            "RuntimeRelisted",
-            "PodStopped",
-            "PodRemoved",
-            "ReportNode",
-            "Tick",
-        ];
+        let messages = ["Reconcile", "RuntimeEvent", "RuntimeRelisted", "PodStopped", "PodRemoved", "Tick"];
         let cases = messages.into_iter().flat_map(|message| [(message, Before), (message, After)]);
         for (number, (message, when)) in cases.enumerate() {
             let what = format!("panic {when:?} {message}");
@@ -93,7 +85,7 @@ fn edged_fails_at_each_of_its_messages_and_every_pod_is_started_once() {
             // One comes, one goes.
             node.forget(before.name()).await;
             node.apply(std::slice::from_ref(&next.pod)).await;
-            node.edged.tell(EdgedMsg::ReportNode).await.unwrap();
+            node.edged.tell(EdgedMsg::Tick).await.unwrap();
             until_happened(&node, &what).await;
             next.until_runs_once(&node, &what).await;
             until_removed(&node, before.name()).await;
@@ -105,7 +97,7 @@ fn edged_fails_at_each_of_its_messages_and_every_pod_is_started_once() {
         let seen = node.runtime.container_status(&container_id(&kept)).await.unwrap();
         assert_eq!(seen.state(), ContainerState::ContainerRunning);
         let edged = node.actor("edged").await;
-        assert_eq!(edged.restarts, 14, "{edged:?}");
+        assert_eq!(edged.restarts, 12, "{edged:?}");
     });
 }
 

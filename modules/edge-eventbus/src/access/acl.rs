@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::access::Defect;
+use crate::access::FileDefect;
 use crate::{identity, plan, topic};
 
 /// 16,384 lines that give or take a right: more than a node's users and devices need. A publish is held against those
@@ -42,12 +42,12 @@ pub(crate) enum Acl {
     /// Without a file: what KubeEdge's devices and applications do.
     KubeEdge,
     /// What a file says, and nothing else.
-    File(Lines),
+    File(AclRules),
 }
 
 /// A file's lines.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lines {
+pub(crate) struct AclRules {
     /// Of anonymous clients: those before the first user.
     anonymous: Vec<Rule>,
     users: BTreeMap<String, Vec<Rule>>,
@@ -58,12 +58,12 @@ pub(crate) struct Lines {
 impl Acl {
     /// Nobody may do anything: what holds while a file has never been understood.
     pub(crate) fn closed() -> Self {
-        Acl::File(Lines::default())
+        Acl::File(AclRules::default())
     }
 
     /// Reads a file.
-    pub(crate) fn parse(text: &str) -> Result<Self, Defect> {
-        let mut lines = Lines::default();
+    pub(crate) fn parse(text: &str) -> Result<Self, FileDefect> {
+        let mut lines = AclRules::default();
         let mut user: Option<String> = None;
         let mut rules = 0;
         for (number, line) in (1..).zip(text.lines()) {
@@ -73,20 +73,20 @@ impl Acl {
             }
             rules += 1;
             if rules > RULES {
-                return Err(Defect::new(number, format!("more than {RULES} lines are not taken")));
+                return Err(FileDefect::new(number, format!("more than {RULES} lines are not taken")));
             }
             let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
             match word {
                 "user" => {
                     let name = rest.trim();
                     if let Some(identity::InvalidName(what)) = identity::user_defect(name) {
-                        return Err(Defect::new(number, what));
+                        return Err(FileDefect::new(number, what));
                     }
                     user = Some(name.to_owned());
                 }
                 "topic" => {
                     let (right, filter) = right(rest);
-                    check(right, filter).map_err(|what| Defect::new(number, what))?;
+                    check(right, filter).map_err(|what| FileDefect::new(number, what))?;
                     let rule = Rule { right, filter: topic::router_form(filter) };
                     match &user {
                         Some(user) => lines.users.entry(user.clone()).or_default().push(rule),
@@ -96,13 +96,16 @@ impl Acl {
                 "pattern" => {
                     let (right, filter) = right(rest);
                     let shape = filter.replace("%c", "x").replace("%u", "x");
-                    check(right, &shape).map_err(|what| Defect::new(number, what))?;
+                    check(right, &shape).map_err(|what| FileDefect::new(number, what))?;
                     lines.patterns.push(Rule { right, filter: filter.to_owned() });
                 }
                 _ => {
                     let shown: String = word.chars().take(32).collect();
                     let shown = shown.escape_debug();
-                    return Err(Defect::new(number, format!("`{shown}` is none of user, topic and pattern")));
+                    return Err(FileDefect::new(
+                        number,
+                        format!("`{shown}` is none of user, topic and pattern"),
+                    ));
                 }
             }
         }
@@ -111,7 +114,7 @@ impl Acl {
 
     /// What the client of that name may do.
     pub(crate) fn rights(&self, name: &str) -> Rights {
-        let Acl::File(Lines { anonymous, users, patterns }) = self else { return Rights::KubeEdge };
+        let Acl::File(AclRules { anonymous, users, patterns }) = self else { return Rights::KubeEdge };
         let (user, client_id) = identity::parts(name);
         let own = match user {
             Some(user) => users.get(user).map(Vec::as_slice).unwrap_or_default(),
@@ -139,7 +142,9 @@ fn right(rest: &str) -> (Right, &str) {
 }
 
 fn check(right: Right, filter: &str) -> Result<(), &'static str> {
-    if let Some(topic::Defect::Protocol(what) | topic::Defect::Policy(what)) = topic::filter_defect(filter) {
+    if let Some(topic::TopicDefect::Protocol(what) | topic::TopicDefect::Policy(what)) =
+        topic::filter_defect(filter)
+    {
         return Err(what);
     }
     // A line without any effect is a mistake that should not look like a right.

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use beehive::Env;
 
-use crate::access::{Acl, Defect, Users};
+use crate::access::{Acl, FileDefect, Users};
 use crate::shared::Shared;
-use crate::tls;
+use crate::{events, tls};
 
 /// 1 MiB: thousands of users.
 const FILE_MAX: u64 = 1 << 20;
@@ -49,25 +49,25 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    fn text(&self) -> Result<&str, Defect> {
+    fn text(&self) -> Result<&str, FileDefect> {
         std::str::from_utf8(&self.bytes).map_err(|error| {
             let before = self.bytes.get(..error.valid_up_to()).unwrap_or_default();
             let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-            Defect::new(line, "is not UTF-8")
+            FileDefect::new(line, "is not UTF-8")
         })
     }
 }
 
-fn content(path: &Path) -> Result<Content, Defect> {
-    let failed = |error: std::io::Error| Defect::new(0, format!("cannot be read: {error}"));
+fn content(path: &Path) -> Result<Content, FileDefect> {
+    let failed = |error: std::io::Error| FileDefect::new(0, format!("cannot be read: {error}"));
     let found = std::fs::metadata(path).map_err(failed)?;
     if !found.is_file() {
-        return Err(Defect::new(0, "is no file"));
+        return Err(FileDefect::new(0, "is no file"));
     }
     let mut bytes = Vec::new();
     std::fs::File::open(path).map_err(failed)?.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > FILE_MAX {
-        return Err(Defect::new(0, "has more than 1 MiB"));
+        return Err(FileDefect::new(0, "has more than 1 MiB"));
     }
     Ok(Content { bytes, open: found.mode() & 0o007 != 0 })
 }
@@ -85,7 +85,7 @@ impl Watched {
     }
 
     /// What they hold, if they have changed.
-    async fn news(&mut self, env: &Env) -> Option<Result<Vec<Content>, Defect>> {
+    async fn news(&mut self, env: &Env) -> Option<Result<Vec<Content>, FileDefect>> {
         let (paths, seen) = (self.paths.clone(), self.seen.clone());
         let looked = env.blocking(move || {
             let stamps = || paths.iter().map(|path| Stamp::of(path)).collect::<Vec<_>>();
@@ -94,12 +94,12 @@ impl Watched {
                 return None;
             }
             let read = paths.iter().map(|path| {
-                content(path).map_err(|defect| Defect {
+                content(path).map_err(|defect| FileDefect {
                     what: format!("`{}` {}", path.display(), defect.what),
                     ..defect
                 })
             });
-            let read: Result<Vec<Content>, Defect> = read.collect();
+            let read: Result<Vec<Content>, FileDefect> = read.collect();
             // Whoever is just writing it is let finish; at the start there is nothing to keep meanwhile.
             (seen.is_none() || stamps() == before).then_some((before, read))
         });
@@ -157,7 +157,7 @@ impl Files {
     }
 }
 
-fn settle(shared: &Shared, watched: &Watched, outcome: Result<(), Defect>) {
+fn settle(shared: &Shared, watched: &Watched, outcome: Result<(), FileDefect>) {
     let key = watched.key;
     let mut problems = shared.access.problems.borrow_mut();
     match outcome {
@@ -165,16 +165,16 @@ fn settle(shared: &Shared, watched: &Watched, outcome: Result<(), Defect>) {
             problems.remove(key);
             tracing::info!(key, files = ?watched.paths, "read");
         }
-        Err(Defect { line, what }) => {
+        Err(FileDefect { line, what }) => {
             let told = if line > 0 { format!("line {line}: {what}") } else { what };
-            tracing::error!(key, files = ?watched.paths, %told, "invalid file of users or rights; the previous one stays in force");
+            events::file_refused(&shared.env, key, &watched.paths, &told);
             problems.insert(key, told);
         }
     }
 }
 
-fn take_users(shared: &Shared, all: &[Content]) -> Result<(), Defect> {
-    let content = all.first().ok_or_else(|| Defect::new(0, "is not there"))?;
+fn take_users(shared: &Shared, all: &[Content]) -> Result<(), FileDefect> {
+    let content = all.first().ok_or_else(|| FileDefect::new(0, "is not there"))?;
     let users = Users::parse(content.text()?)?;
     let (count, weak) = (users.len(), users.weak());
     if content.open {
@@ -197,8 +197,8 @@ fn take_users(shared: &Shared, all: &[Content]) -> Result<(), Defect> {
     Ok(())
 }
 
-fn take_acl(shared: &Shared, all: &[Content]) -> Result<(), Defect> {
-    let content = all.first().ok_or_else(|| Defect::new(0, "is not there"))?;
+fn take_acl(shared: &Shared, all: &[Content]) -> Result<(), FileDefect> {
+    let content = all.first().ok_or_else(|| FileDefect::new(0, "is not there"))?;
     let acl = Acl::parse(content.text()?)?;
     shared.broker.borrow_mut().set_acl(acl);
     Ok(())
@@ -220,7 +220,7 @@ mod tests {
         std::fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
         assert_eq!(what(&path), "has more than 1 MiB");
         let bad = Content { bytes: b"a\nb\n\xff".to_vec(), open: false };
-        assert_eq!(bad.text().unwrap_err(), Defect::new(3, "is not UTF-8"));
+        assert_eq!(bad.text().unwrap_err(), FileDefect::new(3, "is not UTF-8"));
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let env = Env::seeded(1);
             let mut watched = Watched::new("k", vec![path.clone()]);
-            let text = |news: Option<Result<Vec<Content>, Defect>>| {
+            let text = |news: Option<Result<Vec<Content>, FileDefect>>| {
                 news.map(|all| {
                     all.map(|all| String::from_utf8(all[0].bytes.clone()).unwrap()).unwrap_or_default()
                 })

@@ -12,7 +12,7 @@ use aws_lc_rs::{constant_time, digest, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::access::Defect;
+use crate::access::FileDefect;
 use crate::packet::Password;
 use crate::{identity, plan};
 
@@ -31,31 +31,31 @@ const SALT_BYTES: usize = 256;
 
 /// How a password is hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum HashFormat {
     /// `$6$`
     Sha512,
     /// `$7$`
     Pbkdf2(NonZeroU32),
 }
 
-impl Form {
+impl HashFormat {
     fn rounds(self) -> u32 {
         match self {
-            Form::Sha512 => 1,
-            Form::Pbkdf2(rounds) => rounds.get(),
+            HashFormat::Sha512 => 1,
+            HashFormat::Pbkdf2(rounds) => rounds.get(),
         }
     }
 }
 
 /// A user's hash.
 #[derive(PartialEq, Eq)]
-pub(crate) struct Hash {
-    form: Form,
+pub(crate) struct PasswordHash {
+    form: HashFormat,
     salt: Vec<u8>,
     hash: Vec<u8>,
 }
 
-impl std::fmt::Debug for Hash {
+impl std::fmt::Debug for PasswordHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Hash of {} rounds", self.form.rounds())
     }
@@ -64,29 +64,29 @@ impl std::fmt::Debug for Hash {
 /// The users of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Users {
-    by_name: BTreeMap<String, Arc<Hash>>,
+    by_name: BTreeMap<String, Arc<PasswordHash>>,
     /// The most rounds of any of them: every check takes as many.
     rounds: u32,
 }
 
 /// What a password is held against, without the rest of the file.
 #[derive(Debug, Clone)]
-pub(crate) struct Check {
+pub(crate) struct PasswordCheck {
     /// Of nobody, if there is no such user.
-    hash: Option<Arc<Hash>>,
+    hash: Option<Arc<PasswordHash>>,
     rounds: u32,
 }
 
 impl Users {
     /// Reads a file.
-    pub(crate) fn parse(text: &str) -> Result<Self, Defect> {
+    pub(crate) fn parse(text: &str) -> Result<Self, FileDefect> {
         let mut users = Users::default();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let at = |what: &str| Defect::new(number, what);
+            let at = |what: &str| FileDefect::new(number, what);
             let (name, hash) = line.split_once(':').ok_or_else(|| at("is not name:hash"))?;
             if let Some(identity::InvalidName(what)) = identity::user_defect(name) {
                 return Err(at(what));
@@ -104,11 +104,11 @@ impl Users {
     }
 
     /// What the password of `name` is to be held against.
-    pub(crate) fn check(&self, name: &str) -> Check {
-        Check { hash: self.by_name.get(name).cloned(), rounds: self.rounds.max(1) }
+    pub(crate) fn check(&self, name: &str) -> PasswordCheck {
+        PasswordCheck { hash: self.by_name.get(name).cloned(), rounds: self.rounds.max(1) }
     }
 
-    pub(crate) fn hash(&self, name: &str) -> Option<&Arc<Hash>> {
+    pub(crate) fn hash(&self, name: &str) -> Option<&Arc<PasswordHash>> {
         self.by_name.get(name)
     }
 
@@ -122,10 +122,10 @@ impl Users {
     }
 }
 
-impl Check {
+impl PasswordCheck {
     /// Whether the password is right, and whose hash said so. Takes the same work for every user of the file, and for a
     /// name that is none.
-    pub(crate) fn proves(&self, password: &Password) -> Option<Arc<Hash>> {
+    pub(crate) fn proves(&self, password: &Password) -> Option<Arc<PasswordHash>> {
         let (done, right) = match &self.hash {
             Some(hash) => (hash.form.rounds(), hash.is_of(password.bytes())),
             None => (0, false),
@@ -137,16 +137,16 @@ impl Check {
     }
 }
 
-impl Hash {
+impl PasswordHash {
     fn is_of(&self, password: &[u8]) -> bool {
         let found = match self.form {
-            Form::Sha512 => {
+            HashFormat::Sha512 => {
                 let mut context = digest::Context::new(&digest::SHA512);
                 context.update(password);
                 context.update(&self.salt);
                 context.finish().as_ref().to_vec()
             }
-            Form::Pbkdf2(rounds) => derive(rounds, &self.salt, password),
+            HashFormat::Pbkdf2(rounds) => derive(rounds, &self.salt, password),
         };
         constant_time::verify_slices_are_equal(&found, &self.hash).is_ok()
     }
@@ -158,17 +158,17 @@ fn derive(rounds: NonZeroU32, salt: &[u8], password: &[u8]) -> Vec<u8> {
     out
 }
 
-fn read(text: &str) -> Result<Hash, &'static str> {
+fn read(text: &str) -> Result<PasswordHash, &'static str> {
     let fields: Vec<&str> = text.split('$').collect();
     let (form, salt, hash) = match fields.as_slice() {
-        ["", "6", salt, hash] => (Form::Sha512, salt, hash),
+        ["", "6", salt, hash] => (HashFormat::Sha512, salt, hash),
         ["", "7", rounds, salt, hash] => {
             let rounds: NonZeroU32 =
                 rounds.parse().map_err(|_| "rounds of the hash are no number from 1 on")?;
             if rounds.get() > ROUNDS_MAX {
                 return Err("hash has more than 1000000 rounds");
             }
-            (Form::Pbkdf2(rounds), salt, hash)
+            (HashFormat::Pbkdf2(rounds), salt, hash)
         }
         ["", "argon2id" | "argon2i" | "argon2d", ..] => {
             return Err(
@@ -186,7 +186,7 @@ fn read(text: &str) -> Result<Hash, &'static str> {
     if salt.is_empty() || salt.len() > SALT_BYTES || hash.len() != HASH_BYTES {
         return Err("hash is not 64 bytes long, or its salt not 1 to 256");
     }
-    Ok(Hash { form, salt, hash })
+    Ok(PasswordHash { form, salt, hash })
 }
 
 /// A line of a password file.

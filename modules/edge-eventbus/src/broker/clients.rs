@@ -7,13 +7,13 @@ use std::sync::Arc;
 use beehive::Moment;
 
 use super::{Broker, ClientId};
-use crate::access::{Acl, Hash, Proof, Rights};
+use crate::access::{Acl, AuthMethod, PasswordHash, Rights};
 use crate::connection_limits::{self, Admission, ClientConnection, ConnectionLimits};
 use crate::events::Counters;
 use crate::peer::PeerOrigin;
 use crate::quotas::{self, Quotas, SessionEntry, SessionRoom};
 use crate::session::{CloseReason, ConnectInfo, Message};
-use crate::{events, identity, plan, topic};
+use crate::{identity, plan, topic};
 
 impl Broker {
     /// SessionRoom for so many clients, and for as many sessions of absent ones.
@@ -107,10 +107,7 @@ impl Broker {
             Admission::Free => true,
             Admission::Refused => false,
             Admission::Evict(victim) => {
-                let displaced = self.counts.count(events::CLIENT_DISPLACED);
-                if displaced.is_power_of_two() {
-                    tracing::warn!(client = ?victim, newcomer = ?client, displaced, "too many clients: one made room");
-                }
+                self.counts.client_displaced(&victim, client);
                 if let Some(handle) = self.sessions.get(&victim).and_then(|session| session.handle.as_ref()) {
                     handle.close(CloseReason::MadeRoom);
                 }
@@ -122,10 +119,10 @@ impl Broker {
     /// Users have changed. `fate` says of each that came by password whether it stays (`None`) or has to log in again,
     /// and with `Some(true)` that there is no such user any more, so that its sessions end, too. Returns how many
     /// connections end.
-    pub(crate) fn revoke(&mut self, fate: impl Fn(&str, &Arc<Hash>) -> Option<bool>) -> usize {
+    pub(crate) fn revoke(&mut self, fate: impl Fn(&str, &Arc<PasswordHash>) -> Option<bool>) -> usize {
         let (mut cut, mut gone) = (0, Vec::new());
         for (client, session) in &mut self.sessions {
-            let Proof::Password(hash) = &session.proof else { continue };
+            let AuthMethod::Password(hash) = &session.auth_method else { continue };
             let (Some(user), _) = identity::parts(client) else { continue };
             let Some(ends) = fate(user, hash) else { continue };
             session.clean |= ends;
@@ -144,7 +141,8 @@ impl Broker {
 
     /// Other certificates are trusted than before: who came with one shows it again.
     pub(crate) fn revoke_certified(&self) {
-        for session in self.sessions.values().filter(|session| session.proof == Proof::Certificate) {
+        for session in self.sessions.values().filter(|session| session.auth_method == AuthMethod::Certificate)
+        {
             if let Some(handle) = &session.handle {
                 handle.close(CloseReason::Revoked);
             }
@@ -172,7 +170,7 @@ impl Broker {
 fn connection(client: &ClientId, connect_info: &ConnectInfo, heard: Option<Moment>) -> ClientConnection {
     ClientConnection {
         client: Rc::clone(client),
-        named: connect_info.proof != Proof::None,
+        named: connect_info.auth_method != AuthMethod::None,
         listener: connect_info.peer.listener,
         source: connect_info.peer.source,
         keep_alive: connect_info.keep_alive,

@@ -2,7 +2,6 @@
 
 use super::Broker;
 use crate::error::RouterError;
-use crate::events;
 use crate::router::{self, Match, RouterTx};
 
 impl Broker {
@@ -38,7 +37,7 @@ impl Broker {
     /// An empty router comes for one that is full. Clients, sessions and retained messages are not the router's, so that
     /// it has only to learn the filters.
     pub(crate) fn router_replaced(&mut self, router: RouterTx) {
-        self.counts.count(events::ROUTER_REPLACED);
+        self.counts.router_replaced();
         self.router_left();
         self.router_started(router);
     }
@@ -49,9 +48,9 @@ impl Broker {
     }
 
     /// The router is gone.
-    pub(crate) fn router_died(&mut self) {
+    pub(crate) fn router_died(&mut self, error: &RouterError) {
         if self.has_router() {
-            self.counts.count(events::ROUTER_DIED);
+            self.counts.router_died(error);
             self.router_left();
         }
     }
@@ -147,7 +146,6 @@ impl Broker {
     }
 
     pub(super) fn router_failed(&mut self, error: &RouterError) {
-        tracing::error!(%error, "router takes nothing more");
-        self.router_died();
+        self.router_died(error);
     }
 }

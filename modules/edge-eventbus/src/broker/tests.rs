@@ -1,6 +1,8 @@
 //! The broker between a real router and clients without sockets.
 
 use super::*;
+use crate::error::RouterError;
+use crate::events;
 use crate::router::RouterRx;
 use bytes::Bytes;
 
@@ -91,7 +93,7 @@ fn a_dead_router_loses_nothing_and_a_new_one_goes_on() {
             broker.publish(message("a/b", n), false);
         }
         assert!(out.next().await.is_err());
-        broker.router_died();
+        broker.router_died(&RouterError::Stalled);
         broker.publish(message("a/b", "between"), false);
         let (router_tx, mut out) = router::start().unwrap();
         broker.router_started(router_tx);
@@ -302,9 +304,9 @@ fn all_sessions_together_hold_no_more_than_the_bound_and_the_greediest_gives_way
 }
 
 /// Deterministic noise: the sequence of splitmix64.
-struct Noise(u64);
+struct Rng(u64);
 
-impl Noise {
+impl Rng {
     fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -351,7 +353,7 @@ impl Guest {
     }
 
     /// Reads what there is, and acknowledges `patience` out of ten.
-    fn read(&mut self, broker: &mut Broker, noise: &mut Noise, patience: usize) {
+    fn read(&mut self, broker: &mut Broker, noise: &mut Rng, patience: usize) {
         let Some(handle) = self.handle.clone() else { return };
         let mut out = BytesMut::new();
         broker.fill(&self.id, &handle, &mut out);
@@ -386,7 +388,7 @@ impl Guest {
 fn whatever_clients_do_every_session_gets_what_it_is_owed() {
     run(async {
         for seed in 0..8 {
-            let mut noise = Noise(seed);
+            let mut noise = Rng(seed);
             let (mut broker, mut out) =
                 with_small_router(RouterCaps { filters: 6, topics: 5, topic_bytes: 1000 });
             let guest = |n: usize| Guest {
@@ -446,7 +448,7 @@ fn whatever_clients_do_every_session_gets_what_it_is_owed() {
                     _ => {
                         // One in many routers dies; what it was handed is not lost.
                         if noise.below(8) == 0 {
-                            broker.router_died();
+                            broker.router_died(&RouterError::Stalled);
                             let (router_tx, fresh) = router::start().unwrap();
                             broker.router_started(router_tx);
                             out = fresh;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 const LIMIT: usize = 4096;
 
-fn whole(bytes: &[u8]) -> Result<Option<Packet>, Malformed> {
+fn whole(bytes: &[u8]) -> Result<Option<Packet>, MalformedPacket> {
     decode(&mut BytesMut::from(bytes), LIMIT)
 }
 
@@ -49,17 +49,20 @@ fn what_the_specification_forbids_is_refused() {
         b"\x20\x02\x00\x00",
     ];
     for bytes in forbidden {
-        assert!(matches!(whole(bytes), Err(Malformed::Forbidden(_))), "{bytes:x?}");
+        assert!(matches!(whole(bytes), Err(MalformedPacket::Forbidden(_))), "{bytes:x?}");
     }
-    assert_eq!(whole(b"\xc0\x01\x00"), Err(Malformed::Fields("PINGREQ")));
-    assert_eq!(whole(b"\x30\xff\xff\xff\xff"), Err(Malformed::Length));
-    assert_eq!(whole(b"\x30\xff\xff\xff\x7f"), Err(Malformed::TooLarge { size: 268_435_455, limit: LIMIT }));
+    assert_eq!(whole(b"\xc0\x01\x00"), Err(MalformedPacket::Fields("PINGREQ")));
+    assert_eq!(whole(b"\x30\xff\xff\xff\xff"), Err(MalformedPacket::Length));
+    assert_eq!(
+        whole(b"\x30\xff\xff\xff\x7f"),
+        Err(MalformedPacket::TooLarge { size: 268_435_455, limit: LIMIT })
+    );
 }
 
 /// Deterministic noise: the sequence of splitmix64.
-struct Noise(u64);
+struct Rng(u64);
 
-impl Noise {
+impl Rng {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -84,7 +87,7 @@ fn two_hundred_thousand_broken_packets_are_refused_or_read_and_never_make_room_f
         b"\xc0\x00",
         b"\xe0\x00",
     ];
-    let mut noise = Noise(3);
+    let mut noise = Rng(3);
     let (mut read, mut refused, mut unfinished) = (0, 0, 0);
     for _ in 0..200_000 {
         let mut bytes = whole.get(noise.below(whole.len())).unwrap().to_vec();

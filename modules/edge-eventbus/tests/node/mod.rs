@@ -1,7 +1,7 @@
 //! A broker on a real socket with a probe for DeviceTwin, and clients of four kinds.
 #![allow(dead_code, reason = "each binary of tests uses some of it")]
 
-pub(crate) mod line;
+pub(crate) mod blocking_client;
 pub(crate) mod users;
 
 use std::net::SocketAddr;
@@ -156,12 +156,12 @@ impl Node {
             .unwrap()
     }
 
-    pub(crate) async fn raw(&self) -> Raw {
-        Raw { socket: TcpStream::connect(self.address).await.unwrap(), env: self.env.clone() }
+    pub(crate) async fn raw(&self) -> RawClient {
+        RawClient { socket: TcpStream::connect(self.address).await.unwrap(), env: self.env.clone() }
     }
 
     /// A client that is connected: clean session, no keep-alive, no will.
-    pub(crate) async fn client(&self, id: &str) -> Raw {
+    pub(crate) async fn client(&self, id: &str) -> RawClient {
         let mut raw = self.raw().await;
         raw.send(&connect(id, true, 0, None)).await;
         raw.expect(b"\x20\x02\x00\x00").await;
@@ -176,12 +176,12 @@ pub(crate) async fn lines(child: Child) -> Vec<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-pub(crate) struct Raw {
+pub(crate) struct RawClient {
     pub(crate) socket: TcpStream,
     pub(crate) env: Env,
 }
 
-impl Raw {
+impl RawClient {
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).await.unwrap();
     }

@@ -7,7 +7,7 @@ use config::edge::EventBus as Settings;
 use contract::rows;
 use edge_store::Store;
 
-use super::{Node, Raw, SOON, connect_as, publish, subscribe};
+use super::{Node, RawClient, SOON, connect_as, publish, subscribe};
 
 /// What only `edgecore` says (section 3.2 of the contracts), and what it would take from the cloud.
 pub(crate) const EDGECORES: [&str; 13] = [
@@ -72,7 +72,7 @@ pub(crate) async fn answer(node: &Node, bytes: &[u8]) -> Vec<u8> {
     client.rest().await
 }
 
-pub(crate) async fn login(node: &Node, id: &str, user: &str, password: &str) -> Raw {
+pub(crate) async fn login(node: &Node, id: &str, user: &str, password: &str) -> RawClient {
     let mut client = node.raw().await;
     client.send(&connect_as(id, user, Some(password.as_bytes()))).await;
     client.expect(&WELCOME).await;
@@ -80,7 +80,7 @@ pub(crate) async fn login(node: &Node, id: &str, user: &str, password: &str) -> 
 }
 
 /// Publishes, and takes the whole handshake of the QoS.
-pub(crate) async fn say(client: &mut Raw, topic: &str, payload: &str, qos: u8, retain: bool) {
+pub(crate) async fn say(client: &mut RawClient, topic: &str, payload: &str, qos: u8, retain: bool) {
     let mut bytes = publish(topic, payload, qos, 7);
     *bytes.first_mut().unwrap() |= u8::from(retain);
     client.send(&bytes).await;
@@ -95,7 +95,7 @@ pub(crate) async fn say(client: &mut Raw, topic: &str, payload: &str, qos: u8, r
     }
 }
 
-pub(crate) async fn granted(client: &mut Raw, filter: &str, code: u8) {
+pub(crate) async fn granted(client: &mut RawClient, filter: &str, code: u8) {
     client.send(&subscribe(filter, 0)).await;
     client.expect(&[0x90, 3, 0, 9, code]).await;
 }
@@ -106,13 +106,13 @@ pub(crate) fn kept(topic: &str, payload: &str) -> Vec<u8> {
     bytes
 }
 
-pub(crate) async fn byte(client: &mut Raw) -> u8 {
+pub(crate) async fn byte(client: &mut RawClient) -> u8 {
     let read = tokio::time::timeout(SOON, tokio::io::AsyncReadExt::read_u8(&mut client.socket)).await;
     read.unwrap().unwrap()
 }
 
 /// Publishes until the broker has read that this is forbidden now.
-pub(crate) async fn until_refused(node: &Node, client: &mut Raw, topic: &str) {
+pub(crate) async fn until_refused(node: &Node, client: &mut RawClient, topic: &str) {
     let before = node.view().await["refusedPublishes"].as_u64().unwrap();
     let until = Instant::now() + SOON;
     while node.view().await["refusedPublishes"] == before {

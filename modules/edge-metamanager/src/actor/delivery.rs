@@ -15,14 +15,14 @@ use edge_store::{OutboxRow, Write};
 
 use super::MetaManager;
 use crate::events::{Event, REPORTS_CONFIRMED};
-use crate::plan::{self, Delivery, Repeats, Sender};
+use crate::plan::{self, Delivery, DeliverySchedule, SentRows};
 
 /// 30 s: a delivery waits for the cloud's own writes.
 const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The cloud's mailboxes while the link is up.
 #[derive(Clone)]
-pub(super) struct Cloud {
+pub(super) struct CloudAddresses {
     pub(super) edge: Address<EdgeUp>,
     pub(super) device: Address<DeviceUp>,
     pub(super) router: Address<RouterUp>,
@@ -33,8 +33,8 @@ pub(super) struct Cloud {
 /// One queue of the outbox on its way.
 #[derive(Debug, Default)]
 pub(super) struct QueueDelivery {
-    pub(super) sender: Sender,
-    pub(super) repeats: Repeats,
+    pub(super) sender: DeliverySchedule,
+    pub(super) sent_rows: SentRows,
     /// All rows up to this seq are of kinds that this release does not know: they stay and are not read again.
     pub(super) passed: i64,
 }
@@ -42,7 +42,7 @@ pub(super) struct QueueDelivery {
 impl QueueDelivery {
     /// A queue whose newest row is `newest` when MetaManager begins.
     pub(super) fn after(newest: i64) -> Self {
-        QueueDelivery { repeats: Repeats::after(newest), passed: i64::MIN, ..QueueDelivery::default() }
+        QueueDelivery { sent_rows: SentRows::after(newest), passed: i64::MIN, ..QueueDelivery::default() }
     }
 }
 
@@ -109,7 +109,7 @@ impl MetaManager {
             }
             let seqs: Vec<i64> = rows.iter().map(|row: &OutboxRow| row.seq).collect();
             let state = self.queue(queue);
-            let delivery = plan::sort(rows, &mut state.repeats, peer);
+            let delivery = plan::sort(rows, &mut state.sent_rows, peer);
             for (seq, kind) in delivery.passed_over(&seqs) {
                 state.passed = seq;
                 Event::ReportKept { kind }.happened(cx.env());
@@ -157,7 +157,7 @@ impl MetaManager {
 }
 
 /// The rows that need not be sent any more; `None` when there is none.
-async fn send(delivery: Delivery, cloud: &Cloud) -> Option<Vec<i64>> {
+async fn send(delivery: Delivery, cloud: &CloudAddresses) -> Option<Vec<i64>> {
     let Delivery { edge: to_edge, device: to_device, router: to_router, unreadable, unsupported, .. } =
         delivery;
     let for_edge = async {

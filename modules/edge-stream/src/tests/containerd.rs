@@ -30,7 +30,7 @@ const WEB_SOCKET: [(&str, &str); 5] = [
 ];
 const SCRIPT: &str = "nc -ll -p 8080 -e cat & n=0; while true; do echo line $n; n=$((n+1)); sleep 0.2; done";
 
-struct Bench {
+struct Fixture {
     node: Node,
     runtime: Arc<Grpc>,
     container: String,
@@ -39,7 +39,7 @@ struct Bench {
 }
 
 /// Runs `test` in the network namespace of a host with one pod.
-fn run(name: &'static str, test: impl AsyncFnOnce(&Bench) + Send + 'static) {
+fn run(name: &'static str, test: impl AsyncFnOnce(&Fixture) + Send + 'static) {
     let host = TestHost::new(name).unwrap();
     let namespace = File::open(format!("/run/netns/{}", host.netns())).unwrap();
     let (endpoint, logs) = (host.endpoint(), host.dir().join("logs"));
@@ -48,12 +48,12 @@ fn run(name: &'static str, test: impl AsyncFnOnce(&Bench) + Send + 'static) {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio.block_on(async {
             let uid = format!("u-{}-{name}", std::process::id());
-            let bench = Bench::new(&endpoint, logs, uid).await;
-            test(&bench).await;
-            bench.runtime.stop_sandbox(&bench.sandbox).await.unwrap();
-            bench.runtime.remove_sandbox(&bench.sandbox).await.unwrap();
+            let fixture = Fixture::new(&endpoint, logs, uid).await;
+            test(&fixture).await;
+            fixture.runtime.stop_sandbox(&fixture.sandbox).await.unwrap();
+            fixture.runtime.remove_sandbox(&fixture.sandbox).await.unwrap();
             for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap() {
-                let of_pod = hierarchy.unwrap().path().join(cgroup(&bench.uid).trim_start_matches('/'));
+                let of_pod = hierarchy.unwrap().path().join(cgroup(&fixture.uid).trim_start_matches('/'));
                 drop(std::fs::remove_dir(of_pod));
             }
         });
@@ -68,8 +68,8 @@ fn cgroup(uid: &str) -> String {
     format!("/kubepods/besteffort/pod{uid}")
 }
 
-impl Bench {
-    async fn new(endpoint: &str, logs: std::path::PathBuf, uid: String) -> Bench {
+impl Fixture {
+    async fn new(endpoint: &str, logs: std::path::PathBuf, uid: String) -> Fixture {
         let runtime = Arc::new(Grpc::new(endpoint, endpoint, Duration::from_secs(60)).unwrap());
         let mut labels = HashMap::from([
             (POD_NAME.to_owned(), "p".to_owned()),
@@ -110,7 +110,7 @@ impl Bench {
         let node = Node::over(Arc::clone(&runtime) as _, Some(logs));
         let running = json!({"state": {"running": {}}, "containerID": format!("containerd://{container}")});
         node.put("p", &uid, status(running)).await;
-        Bench { node, runtime, container, sandbox, uid }
+        Fixture { node, runtime, container, sandbox, uid }
     }
 
     async fn web_socket(&self, target: &str) -> WebSocketStream<DuplexStream> {
@@ -143,11 +143,11 @@ async fn channel(
 
 #[test]
 fn a_command_gets_its_input_and_its_exit_code_comes_back() {
-    run("streamexec", async |bench: &Bench| {
+    run("streamexec", async |fixture: &Fixture| {
         let script = "read%20x;echo%20got%20$x;echo%20oops%20%3E%262;exit%203";
         let target =
             format!("/exec/d/p/c?command=/bin/sh&command=-c&command={script}&input=1&output=1&error=1");
-        let mut socket = bench.web_socket(&target).await;
+        let mut socket = fixture.web_socket(&target).await;
         let mut heard = HashMap::new();
         socket.send(Message::Binary(b"\x00hello\n".to_vec().into())).await.unwrap();
         let ended = |heard: &HashMap<u8, Vec<u8>>| heard.get(&3).is_some_and(|error| !error.is_empty());
@@ -160,9 +160,9 @@ fn a_command_gets_its_input_and_its_exit_code_comes_back() {
         // What the runtime does not speak is refused before anything is upgraded.
         let mut headers = WEB_SOCKET;
         headers[4].1 = "v5.channel.k8s.io";
-        let (head, _) = bench.node.call("GET", &target, &headers).await;
+        let (head, _) = fixture.node.call("GET", &target, &headers).await;
         assert!(head.status >= 400, "{head:?}");
-        let (head, mut stream) = bench.node.call("POST", "/run/d/p/c?cmd=echo%20hi", &[]).await;
+        let (head, mut stream) = fixture.node.call("POST", "/run/d/p/c?cmd=echo%20hi", &[]).await;
         let mut body = String::new();
         stream.read_to_string(&mut body).await.unwrap();
         assert_eq!((head.status, body.as_str()), (200, "hi\n"));
@@ -171,13 +171,13 @@ fn a_command_gets_its_input_and_its_exit_code_comes_back() {
 
 #[test]
 fn a_port_is_forwarded_and_a_container_attached_to() {
-    run("streamport", async |bench: &Bench| {
+    run("streamport", async |fixture: &Fixture| {
         let mut heard = HashMap::new();
-        let mut socket = bench.web_socket("/attach/d/p/c?output=1&error=1").await;
+        let mut socket = fixture.web_socket("/attach/d/p/c?output=1&error=1").await;
         let spoken = |heard: &HashMap<u8, Vec<u8>>| heard.get(&1).is_some_and(|out| out.contains(&b'\n'));
         channel(&mut socket, &mut heard, spoken).await;
         assert!(heard[&1].starts_with(b"line "), "{heard:?}");
-        let mut socket = bench.web_socket("/portForward/d/p?port=8080").await;
+        let mut socket = fixture.web_socket("/portForward/d/p?port=8080").await;
         socket.send(Message::Binary(b"\x00echo me".to_vec().into())).await.unwrap();
         let mut heard = HashMap::new();
         let echoed = |heard: &HashMap<u8, Vec<u8>>| heard.get(&0).is_some_and(|data| data.len() >= 9);
@@ -189,32 +189,32 @@ fn a_port_is_forwarded_and_a_container_attached_to() {
 
 #[test]
 fn a_log_is_followed_to_its_containers_end_and_its_use_is_counted() {
-    run("streamlog", async |bench: &Bench| {
-        let (head, stream) = bench.node.call("GET", "/containerLogs/d/p/c?follow=true", &[]).await;
+    run("streamlog", async |fixture: &Fixture| {
+        let (head, stream) = fixture.node.call("GET", "/containerLogs/d/p/c?follow=true", &[]).await;
         assert_eq!(head.status, 200);
         let mut lines = BufReader::new(stream).lines();
         for number in 0..3 {
             let line = tokio::time::timeout(LONG, lines.next_line()).await.unwrap().unwrap();
             assert_eq!(line, Some(format!("line {number}")));
         }
-        let sample: Value = serde_json::from_str(&bench.node.get("/stats/summary").await.1).unwrap();
+        let sample: Value = serde_json::from_str(&fixture.node.get("/stats/summary").await.1).unwrap();
         let pod = &sample["pods"][0];
         assert_eq!(pod["podRef"]["name"], "p", "{sample}");
         assert!(pod["containers"][0]["memory"]["workingSetBytes"].as_u64() > Some(0), "{sample}");
         assert!(pod["containers"][0]["cpu"]["usageCoreNanoSeconds"].as_u64() > Some(0), "{sample}");
         assert!(pod["containers"][0]["logs"]["usedBytes"].as_u64() > Some(0), "{sample}");
         assert_eq!(pod["network"]["name"], "eth0", "{sample}");
-        let resource = bench.node.get("/metrics/resource").await.1;
+        let resource = fixture.node.get("/metrics/resource").await.1;
         let series = "container_cpu_usage_seconds_total{container=\"c\",namespace=\"d\",pod=\"p\"}";
         assert!(resource.contains(series), "{resource}");
-        let cadvisor = bench.node.get("/metrics/cadvisor").await.1;
+        let cadvisor = fixture.node.get("/metrics/cadvisor").await.1;
         assert!(cadvisor.contains("container_network_receive_bytes_total{container=\"\""), "{cadvisor}");
-        let id = format!("id=\"{}/{}\"", cgroup(&bench.uid), bench.sandbox);
+        let id = format!("id=\"{}/{}\"", cgroup(&fixture.uid), fixture.sandbox);
         let of_sandbox =
             |family: &str| cadvisor.lines().any(|line| line.starts_with(family) && line.contains(&id));
         assert!(of_sandbox("container_network_receive_packets_total{"), "{cadvisor}");
         assert!(of_sandbox("container_cpu_usage_seconds_total{"), "{cadvisor}");
-        bench.runtime.stop_container(&bench.container, Duration::from_secs(0)).await.unwrap();
+        fixture.runtime.stop_container(&fixture.container, Duration::from_secs(0)).await.unwrap();
         let rest = async { while lines.next_line().await.unwrap().is_some() {} };
         tokio::time::timeout(LONG, rest).await.unwrap();
     });

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::list_encoder::{ListEncoder, YIELD_EVERY, Yielder};
-use super::{ReadApi, decode_stored, printers};
+use super::{ReadApi, printers};
 use crate::error::ApiError;
 use crate::kind::Source;
 use crate::request::{ApiRequest, Attributes, Query, Representation};
@@ -60,7 +60,13 @@ impl<S: ReadStore> ReadApi<S> {
         let mut encoder = ListEncoder::begin(&head, "items")?;
         let is_custom = matches!(kind.source, Source::Custom(_));
         for item in items {
-            let mut object = decode_stored(kind, &item.json, item.revision)?;
+            let mut object = match self.readable(kind, item) {
+                Ok(object) => object,
+                Err(why) => {
+                    encoder.skip(why);
+                    continue;
+                }
+            };
             if request.representation == Representation::Metadata {
                 object = printers::partial(&object);
             } else if !is_custom {
@@ -81,7 +87,10 @@ impl<S: ReadStore> ReadApi<S> {
         let mut encoder = ListEncoder::begin(&head, "rows")?;
         let (mut some, mut bytes) = (Vec::new(), 0);
         for (at, item) in items.iter().enumerate() {
-            some.push(decode_stored(&request.kind, &item.json, item.revision)?);
+            match self.readable(&request.kind, item) {
+                Ok(object) => some.push(object),
+                Err(why) => encoder.skip(why),
+            }
             bytes += item.json.len();
             if bytes < YIELD_EVERY && at + 1 < items.len() {
                 continue;
@@ -133,16 +142,17 @@ impl<S: ReadStore> ReadApi<S> {
         let namespace = request.kind.namespaced.then(|| request.attributes.namespace.clone());
         let namespace = namespace.filter(|namespace| !namespace.is_empty());
         let resource = request.kind.group_resource();
-        let takes = |item: &Item| -> Result<bool, ApiError> {
-            Ok(selector.is_everything()
-                || selector.matches(&decode_stored(&request.kind, &item.json, item.revision)?))
+        // What cannot be read has nothing that a selector could look at.
+        let takes = |item: &Item| {
+            selector.is_everything()
+                || self.readable(&request.kind, item).is_ok_and(|object| selector.matches(&object))
         };
         if let Some(name) = selector.only(request.kind.namespaced, &request.attributes.namespace) {
             // The revision first: what changes after it comes by the watch.
             let revision = self.inner.store.revision();
             let key = ObjectKey::new(resource, namespace.unwrap_or_default(), name);
             let item = self.inner.store.get(&key).await?;
-            let taken = item.as_ref().map(takes).transpose()?.unwrap_or(false);
+            let taken = item.as_ref().is_some_and(takes);
             return Ok((item.into_iter().filter(|_| taken).collect(), revision, false));
         }
         let (mut items, mut yielder) = (Vec::new(), Yielder::default());
@@ -164,7 +174,7 @@ impl<S: ReadStore> ReadApi<S> {
                 if !selector.is_everything() {
                     yielder.after(item.json.len()).await;
                 }
-                if !takes(&item)? {
+                if !takes(&item) {
                     continue;
                 }
                 items.push(item);

@@ -9,6 +9,9 @@ use crate::response::Answer;
 /// 256 KiB of stored objects, some milliseconds of work, between two looks at what else there is to do.
 pub(crate) const YIELD_EVERY: usize = 256 << 10;
 
+/// 10 warnings of a list, so that they fit into the head of an answer.
+const WARNINGS_MAX: usize = 10;
+
 /// Counts work, and yields to other tasks in between.
 #[derive(Default)]
 pub(crate) struct Yielder(usize);
@@ -30,6 +33,9 @@ pub(crate) struct ListEncoder {
     text: Vec<u8>,
     is_first: bool,
     yielder: Yielder,
+    /// Why objects are not in it, the first few, and how many there are.
+    skipped: Vec<String>,
+    skipped_count: usize,
 }
 
 impl ListEncoder {
@@ -39,7 +45,13 @@ impl ListEncoder {
         // The brace at its end.
         text.pop();
         text.extend_from_slice(format!(",\"{field}\":[").as_bytes());
-        Ok(ListEncoder { text, is_first: true, yielder: Yielder::default() })
+        Ok(ListEncoder {
+            text,
+            is_first: true,
+            yielder: Yielder::default(),
+            skipped: Vec::new(),
+            skipped_count: 0,
+        })
     }
 
     /// Appends to the list; `bytes` is how large the object is that it was made of.
@@ -52,8 +64,20 @@ impl ListEncoder {
         Ok(())
     }
 
+    /// An object is left out, and why.
+    pub(crate) fn skip(&mut self, why: String) {
+        self.skipped_count += 1;
+        if self.skipped.len() < WARNINGS_MAX {
+            self.skipped.push(why);
+        }
+    }
+
     pub(crate) fn end(mut self) -> Answer {
         self.text.extend_from_slice(b"]}");
-        Answer::Raw("application/json", Bytes::from(self.text))
+        let more = self.skipped_count - self.skipped.len();
+        if more > 0 {
+            self.skipped.push(format!("{more} more objects cannot be read and are left out"));
+        }
+        Answer::Raw("application/json", Bytes::from(self.text), self.skipped)
     }
 }

@@ -6,6 +6,7 @@ mod list;
 pub(crate) mod list_encoder;
 mod openapi;
 mod printers;
+mod shared_events;
 mod watch;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,9 +25,10 @@ use crate::options::Options;
 use crate::request::{ApiRequest, Attributes, Query, Representation, User};
 use crate::response::{Answer, Body, respond};
 use crate::store::{Item, Range, ReadStore};
-use crate::unstructured::{as_fields, entry};
+use crate::unstructured::{self, as_fields, entry};
 
 pub use discovery::ExtraResource;
+use shared_events::SharedEvents;
 
 /// The reading half of the Kubernetes API over a store. Cheap to clone.
 pub struct ReadApi<S: ReadStore> {
@@ -44,6 +46,7 @@ struct Inner<S> {
     options: Options,
     extra: &'static [ExtraResource],
     kinds: RwLock<ServedKinds>,
+    events: SharedEvents,
 }
 
 /// What is served, as far as it is known.
@@ -55,8 +58,14 @@ struct ServedKinds {
 }
 
 /// A stored object as a client sees it.
+///
+/// # Errors
+/// 500 for what is no object with a name: a row of the store that was torn, or written by somebody else.
 pub(crate) fn decode_stored(kind: &ServedKind, json: &[u8], revision: u64) -> Result<Value, ApiError> {
     let mut object: Value = serde_json::from_slice(json).map_err(|error| ApiError::internal(&error))?;
+    if unstructured::name(&object).is_empty() {
+        return Err(ApiError::internal(&"what is stored is no object with a name"));
+    }
     as_fields(&mut object).insert("apiVersion".to_owned(), json!(kind.api_version()));
     as_fields(&mut object).insert("kind".to_owned(), json!(&*kind.kind));
     as_fields(entry(&mut object, "metadata"))
@@ -67,7 +76,15 @@ pub(crate) fn decode_stored(kind: &ServedKind, json: &[u8], revision: u64) -> Re
 impl<S: ReadStore> ReadApi<S> {
     /// The API over `store`. `extra` is what discovery lists beside the stored kinds.
     pub fn new(store: Arc<S>, options: Options, extra: &'static [ExtraResource]) -> Self {
-        ReadApi { inner: Arc::new(Inner { store, options, extra, kinds: RwLock::default() }) }
+        ReadApi {
+            inner: Arc::new(Inner {
+                store,
+                options,
+                extra,
+                kinds: RwLock::default(),
+                events: SharedEvents::default(),
+            }),
+        }
     }
 
     /// The store behind it.
@@ -157,7 +174,7 @@ impl<S: ReadStore> ReadApi<S> {
             ["apis", group, version] => discovery::resources(&kinds, extra, group, version),
             ["openapi", "v2"] => {
                 let (media, document) = openapi::v2(parts.headers.get(http::header::ACCEPT));
-                return Ok(Answer::Raw(media, document));
+                return Ok(Answer::Raw(media, document, Vec::new()));
             }
             ["openapi", "v3"] => Some(openapi::v3_index(&kinds)),
             ["openapi", "v3", rest @ ..] => openapi::v3(&kinds, &rest.join("/")),
@@ -199,9 +216,11 @@ impl<S: ReadStore> ReadApi<S> {
             limit: None,
         };
         for item in self.inner.store.list(range).await?.items {
-            let definition =
-                serde_json::from_slice(&item.json).map_err(|error| ApiError::internal(&error))?;
-            kinds.extend(crd::kinds(&definition));
+            // One that cannot be read must not take every other kind with it.
+            match serde_json::from_slice(&item.json) {
+                Ok(definition) => kinds.extend(crd::kinds(&definition)),
+                Err(error) => self.inner.store.unreadable(&item, &error.to_string()),
+            }
         }
         let kinds = Arc::new(kinds);
         let mut kept = self.inner.kinds.write().unwrap_or_else(PoisonError::into_inner);
@@ -232,8 +251,16 @@ impl<S: ReadStore> ReadApi<S> {
     pub(crate) async fn stored(&self, kind: &ServedKind, key: &ObjectKey) -> Result<(Item, Value), ApiError> {
         let item = self.inner.store.get(key).await?;
         let item = item.ok_or_else(|| ApiError::not_found(kind, &key.name))?;
-        let object = decode_stored(kind, &item.json, item.revision)?;
+        let object = self.readable(kind, &item).map_err(|why| ApiError::internal(&why))?;
         Ok((item, object))
+    }
+
+    /// A stored object as a client sees it, or why there is none. The store is told of one that cannot be read.
+    pub(crate) fn readable(&self, kind: &ServedKind, item: &Item) -> Result<Value, String> {
+        decode_stored(kind, &item.json, item.revision).map_err(|error| {
+            self.inner.store.unreadable(item, &error.message);
+            format!("{} cannot be read and is left out: {}", item.key, error.message)
+        })
     }
 
     async fn get(&self, request: &ApiRequest<'_>) -> Result<Answer, ApiError> {

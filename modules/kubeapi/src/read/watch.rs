@@ -9,9 +9,10 @@ use futures::future::{BoxFuture, Either, select};
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
-use super::{ReadApi, decode_stored, printers};
+use super::shared_events::LineOf;
+use super::{ReadApi, printers};
 use crate::error::ApiError;
-use crate::kind::ServedKind;
+use crate::kind::{ServedKind, Source};
 use crate::request::{ApiRequest, Representation};
 use crate::response::Answer;
 use crate::selector::Selector;
@@ -34,7 +35,7 @@ struct EventEncoder<S: ReadStore> {
 impl<S: ReadStore> EventEncoder<S> {
     fn line(&self, event: &str, object: &Value, first: bool) -> Bytes {
         let object = match self.representation {
-            Representation::Object => object.clone(),
+            Representation::Object => return line(event, object),
             Representation::Metadata => printers::partial(object),
             Representation::Table => {
                 let meta = json!({ "resourceVersion": object["metadata"]["resourceVersion"] });
@@ -50,26 +51,38 @@ impl<S: ReadStore> EventEncoder<S> {
         line(event, &object)
     }
 
-    /// What a change is to this watcher, who sees only what the selector takes.
-    fn event(&self, change: &Change) -> Result<Option<(&'static str, Value)>, ApiError> {
-        let side = |json: &Option<Bytes>| {
-            json.as_ref().map(|json| decode_stored(&self.kind, json, change.revision)).transpose()
-        };
-        if self.selector.is_everything()
-            && let Some(object) = side(&change.after)?
+    /// What a change is to this watcher, who sees only what the selector takes. What cannot be read is not there for it.
+    fn event(&self, change: &Change, first: &mut bool) -> Option<Bytes> {
+        let shared = self.api.inner.events.of(&self.kind, change);
+        let after = shared.after(&self.kind, change);
+        let (event, object) = if self.selector.is_everything()
+            && let Some(object) = after
         {
             // What it was before makes no difference to this reader.
-            let event = if change.before.is_none() { "ADDED" } else { "MODIFIED" };
-            return Ok(Some((event, object)));
+            (if change.before.is_none() { "ADDED" } else { "MODIFIED" }, object)
+        } else {
+            let taken = |object: &&Value| self.selector.matches(object);
+            match (shared.before(&self.kind, change).filter(taken), after.filter(taken)) {
+                (None, None) => return None,
+                (None, Some(object)) => ("ADDED", object),
+                (Some(_), Some(object)) => ("MODIFIED", object),
+                (Some(object), None) => ("DELETED", object),
+            }
+        };
+        let is_table = self.representation == Representation::Table;
+        let first = std::mem::take(first);
+        let make = || self.line(event, object, first);
+        if is_table && matches!(self.kind.source, Source::Custom(_)) {
+            // Its columns are those of the definition as this watcher found it.
+            return Some(make());
         }
-        let taken = |object: &Value| self.selector.matches(object);
-        let (before, after) = (side(&change.before)?.filter(taken), side(&change.after)?.filter(taken));
-        Ok(match (before, after) {
-            (None, None) => None,
-            (None, Some(object)) => Some(("ADDED", object)),
-            (Some(_), Some(object)) => Some(("MODIFIED", object)),
-            (Some(object), None) => Some(("DELETED", object)),
-        })
+        let of = LineOf {
+            event,
+            representation: self.representation,
+            include: if is_table { self.include.clone() } else { String::new() },
+            first: is_table && first,
+        };
+        Some(shared.line(of, make))
     }
 
     fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
@@ -93,8 +106,11 @@ impl<S: ReadStore> EventEncoder<S> {
 }
 
 fn line(event: &str, object: &Value) -> Bytes {
-    let mut line = json!({ "type": event, "object": object }).to_string();
-    line.push('\n');
+    // The type first: readers that know it read the object as what it is, without keeping it aside.
+    let mut line = format!("{{\"type\":\"{event}\",\"object\":").into_bytes();
+    // A value can be written.
+    let _ = serde_json::to_writer(&mut line, object);
+    line.extend_from_slice(b"}\n");
     Bytes::from(line)
 }
 
@@ -187,16 +203,10 @@ enum Wakeup {
 async fn next<S: ReadStore>(mut stream: WatchStream<S>) -> Option<(Bytes, WatchStream<S>)> {
     loop {
         if let Some(item) = stream.initial.next() {
+            // One that cannot be read is left out, as in a list.
+            let Ok(object) = stream.encoder.api.readable(&stream.encoder.kind, &item) else { continue };
             let first = std::mem::take(&mut stream.first);
-            let line = match decode_stored(&stream.encoder.kind, &item.json, item.revision) {
-                Ok(object) => stream.encoder.line("ADDED", &object, first),
-                Err(error) => {
-                    stream.over = true;
-                    stream.initial = Vec::new().into_iter();
-                    stream.ready.clear();
-                    line("ERROR", &error.to_status())
-                }
-            };
+            let line = stream.encoder.line("ADDED", &object, first);
             return Some((line, stream));
         }
         if let Some(line) = stream.ready.pop_front() {
@@ -229,17 +239,8 @@ async fn next<S: ReadStore>(mut stream: WatchStream<S>) -> Option<(Bytes, WatchS
             None => return None,
             Some(Ok(change)) => {
                 stream.revision = change.revision;
-                match stream.encoder.event(&change) {
-                    Ok(None) => {}
-                    Ok(Some((event, object))) => {
-                        let line = stream.encoder.line(event, &object, std::mem::take(&mut stream.first));
-                        stream.ready.push_back(line);
-                    }
-                    Err(error) => {
-                        stream.ready.push_back(line("ERROR", &error.to_status()));
-                        stream.over = true;
-                    }
-                }
+                let line = stream.encoder.event(&change, &mut stream.first);
+                stream.ready.extend(line);
             }
             Some(Err(error)) => {
                 let error = match error {

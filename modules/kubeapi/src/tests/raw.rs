@@ -24,9 +24,9 @@ const SEEDS: &[&[u8]] = &[
 ];
 
 /// xorshift64*: the same bytes at each run.
-struct Dice(u64);
+struct Xorshift(u64);
 
-impl Dice {
+impl Xorshift {
     fn roll(&mut self, below: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -78,15 +78,15 @@ impl Dice {
 #[tokio::test]
 async fn bodies_are_refused_or_come_to_an_object() {
     let server = server().await;
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     let (mut taken, mut refused) = (0, 0);
     for _ in 0..BODIES {
-        let (media, method) = &MEDIA[dice.roll(MEDIA.len())];
+        let (media, method) = &MEDIA[random.roll(MEDIA.len())];
         let parts = ["", "/p", "/p/status", "/p/binding", "/p/eviction"];
         let part =
-            if *method == Method::POST && dice.roll(4) > 0 { "" } else { parts[dice.roll(parts.len())] };
-        let strict = ["", "?fieldValidation=Strict", "?dryRun=All"][dice.roll(3)];
-        let body = dice.spoilt();
+            if *method == Method::POST && random.roll(4) > 0 { "" } else { parts[random.roll(parts.len())] };
+        let strict = ["", "?fieldValidation=Strict", "?dryRun=All"][random.roll(3)];
+        let body = random.spoilt();
         let message = format!("{method} {media} {part} {strict} {}", String::from_utf8_lossy(&body));
         let request = Request::builder().method(method).uri(format!("{PODS}{part}{strict}"));
         let request = request.header("content-type", *media).body(Bytes::from(body)).unwrap();
@@ -140,11 +140,11 @@ async fn queries_and_paths_are_refused_or_answered() {
         "~",
         "\u{e9}",
     ];
-    let mut dice = Dice(0x1234_5678_9abc_def1);
+    let mut random = Xorshift(0x1234_5678_9abc_def1);
     for _ in 0..BODIES {
-        let text: String = (0..dice.roll(8)).map(|_| words[dice.roll(words.len())]).collect();
+        let text: String = (0..random.roll(8)).map(|_| words[random.roll(words.len())]).collect();
         let text = text.replace(' ', "%20");
-        let uri = match dice.roll(3) {
+        let uri = match random.roll(3) {
             0 => format!("/api/v1/pods?{text}"),
             1 => format!("/api/v1/{text}"),
             _ => format!("/apis/{text}"),

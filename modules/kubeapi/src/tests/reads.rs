@@ -150,3 +150,35 @@ async fn a_list_lets_others_work_and_says_the_same_in_every_form() {
     assert_eq!((gone["items"].as_array().unwrap().len(), &gone["kind"]), (1, &json!("ConfigMapList")));
     assert_eq!(gone["items"][0]["metadata"]["name"], "m07");
 }
+
+#[tokio::test]
+async fn one_change_is_written_once_for_all_who_watch_it() {
+    let server = server().await;
+    let lines = async |uri: &str, accept: &str| {
+        let request = Request::builder().uri(uri).header("accept", accept).body(Bytes::new()).unwrap();
+        let Body::Stream(lines) = server.0.handle(request, &User::default()).await.into_body() else {
+            panic!()
+        };
+        lines
+    };
+    let from = server.0.store().revision();
+    let watch = format!("{MAPS}?watch=true&resourceVersion={from}");
+    let mut all = Vec::new();
+    for _ in 0..50 {
+        all.push(lines(&watch, "application/json").await);
+        all.push(lines(&format!("{watch}&labelSelector=a%3Db"), "application/json").await);
+    }
+    let partial = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+    let mut partial = lines(&watch, partial).await;
+    let map = json!({"metadata": {"name": "m", "labels": {"a": "b"}}, "data": {"k": "x".repeat(1 << 16)}});
+    server.ok(Method::POST, MAPS, map).await;
+    let mut places = std::collections::BTreeSet::new();
+    for lines in &mut all {
+        let line = lines.next().await.unwrap();
+        let event: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("m")));
+        places.insert(line.as_ptr().addr());
+    }
+    assert_eq!(places.len(), 1, "all have the same bytes");
+    assert!(partial.next().await.unwrap().len() < 1024, "another form is another line");
+}

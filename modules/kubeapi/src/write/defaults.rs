@@ -202,8 +202,10 @@ fn service(object: &mut Value) {
     }
     for port in items(spec, "ports") {
         default(port, "protocol", json!("TCP"));
-        let number = port["port"].clone();
-        default(port, "targetPort", number);
+        // What a client in Go sends for one that it leaves open (Kubernetes: SetDefaults_Service).
+        if matches!(&port["targetPort"], Value::Null) || port["targetPort"] == 0 || port["targetPort"] == "" {
+            port["targetPort"] = port["port"].clone();
+        }
     }
     default(entry(object, "status"), "loadBalancer", json!({}));
 }
@@ -220,6 +222,16 @@ fn definition(object: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_services_open_target_is_its_port() {
+        for open in [json!(null), json!(0), json!("")] {
+            let mut object = json!({"spec": {"ports": [{"port": 80, "targetPort": open}, {"port": 81, "targetPort": "web"}]}});
+            service(&mut object);
+            let ports = &object["spec"]["ports"];
+            assert_eq!((&ports[0]["targetPort"], &ports[1]["targetPort"]), (&json!(80), &json!("web")));
+        }
+    }
 
     #[test]
     fn a_pod_gets_what_users_see_in_a_cluster() {

@@ -12,7 +12,7 @@ use crate::read::decode_stored;
 use crate::read::list_encoder::ListEncoder;
 use crate::request::ApiRequest;
 use crate::response::Answer;
-use crate::store::{QuotaCheck, Store, WriteError};
+use crate::store::{Item, QuotaCheck, Store, Write, WriteError};
 use crate::unstructured::{as_fields, entry, list, name, number, text};
 
 /// `metav1.DeleteOptions`, as far as they are understood.
@@ -53,9 +53,13 @@ impl DeleteOptions {
                 return Err(ApiError::bad_request(message));
             }
         };
-        let grace = options["gracePeriodSeconds"].as_i64();
-        let grace =
-            grace.or_else(|| request.query.get("gracePeriodSeconds").and_then(|text| text.parse().ok()));
+        let grace = match &options["gracePeriodSeconds"] {
+            Value::Null => {
+                let text = request.query.get("gracePeriodSeconds").filter(|text| !text.is_empty());
+                text.map(|text| text.parse().map_err(|_| bad_grace(text))).transpose()?
+            }
+            wanted => Some(wanted.as_i64().ok_or_else(|| bad_grace(&wanted.to_string()))?),
+        };
         let owned = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         Ok(DeleteOptions {
             grace: grace.map(|grace| grace.max(0)),
@@ -82,6 +86,23 @@ impl DeleteOptions {
         }
         Ok(())
     }
+}
+
+fn bad_grace(found: &str) -> ApiError {
+    let found: String = found.chars().take(64).collect();
+    ApiError::bad_request(format!(
+        "gracePeriodSeconds is `{}`, no whole number of seconds",
+        found.escape_debug()
+    ))
+}
+
+/// What is known of a stored object that cannot be read.
+fn named_alone(kind: &ServedKind, item: &Item) -> Value {
+    let mut metadata = json!({ "name": item.key.name, "resourceVersion": item.revision.to_string() });
+    if kind.namespaced {
+        metadata["namespace"] = json!(item.key.namespace);
+    }
+    json!({ "kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata })
 }
 
 impl<S: Store> Api<S> {
@@ -141,7 +162,11 @@ impl<S: Store> Api<S> {
     ) -> Result<(Value, bool), ApiError> {
         let kind = &request.kind;
         for _ in 0..TRIES {
-            let (item, current) = self.reader.stored(kind, key).await?;
+            let item = self.store().get(key).await?.ok_or_else(|| ApiError::not_found(kind, &key.name))?;
+            let read = self.reader.readable(kind, &item);
+            // What cannot be read has no finalizers to wait for, and nobody else can be rid of it.
+            let is_torn = read.is_err();
+            let current = read.unwrap_or_else(|_| named_alone(kind, &item));
             options.check_preconditions(kind, &current)?;
             let admission = Admission { request, operation: Operation::Delete, old: Some(&current) };
             self.policy.validate(admission, &current).await?;
@@ -150,7 +175,11 @@ impl<S: Store> Api<S> {
                 let gone = is_deletion_complete(kind, &marked);
                 return Ok((marked, gone));
             }
-            let (write, gone) = write_of(kind, &item, &marked);
+            let (write, gone) = if is_torn {
+                (Write::Delete { key: key.clone(), expected: item.revision }, true)
+            } else {
+                write_of(kind, &item, &marked)
+            };
             if !gone && encode(&marked) == encode(&current) {
                 return Ok((current, false));
             }
@@ -176,8 +205,11 @@ impl<S: Store> Api<S> {
         let first = metadata.get("deletionTimestamp").is_none();
         // A second delete can only shorten the wait.
         if first || earlier.is_none_or(|earlier| grace < earlier) {
-            let second = self.reader.now().as_second().saturating_add(grace);
-            let at = jiff::Timestamp::from_second(second).unwrap_or_default();
+            // A time that no calendar has is the last one that it has: never one that is past.
+            let now = self.reader.now().as_second();
+            let second = now.saturating_add(grace).min(jiff::Timestamp::MAX.as_second());
+            let at = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::MAX);
+            let grace = second.saturating_sub(now);
             metadata.insert("deletionTimestamp".to_owned(), json!(at.to_string()));
             metadata.insert("deletionGracePeriodSeconds".to_owned(), json!(grace));
             if first && kind.generation {

@@ -23,7 +23,7 @@ use http::{Request, Response};
 
 pub use self::api::{Admission, Api, NoPolicy, Operation, Policy};
 pub use self::create::random_suffix;
-use self::update::Part;
+use self::update::Subresource;
 pub use self::validation::bad_subdomain;
 use crate::error::ApiError;
 use crate::request::{Attributes, BODY_MAX, User};
@@ -58,8 +58,8 @@ impl<S: Store> Api<S> {
         let is_named = !request.attributes.name.is_empty();
         match request.attributes.verb.as_str() {
             "create" if !is_named => self.create(&request).await,
-            "update" if is_named => self.replace(&request, Part::Main).await,
-            "patch" if is_named => self.patch(&request, Part::Main).await,
+            "update" if is_named => self.replace(&request, Subresource::Main).await,
+            "patch" if is_named => self.patch(&request, Subresource::Main).await,
             "delete" => self.delete(&request).await,
             "deletecollection" => self.delete_collection(&request).await,
             _ => Err(ApiError::method_not_allowed()),

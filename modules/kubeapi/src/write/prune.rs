@@ -8,7 +8,7 @@ use serde_json::Value;
 ///
 /// # Errors
 /// A sentence, when a field is of another type than `T` wants.
-pub(super) fn understand<T: DeserializeOwned + Serialize>(value: &Value) -> Result<Value, String> {
+pub(super) fn decode_as<T: DeserializeOwned + Serialize>(value: &Value) -> Result<Value, String> {
     let typed: T = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
     serde_json::to_value(&typed).map_err(|error| error.to_string())
 }
@@ -62,7 +62,7 @@ mod tests {
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {}, "colour": "red"},
             "spec": {"containers": [{"name": "c", "imagee": "x", "resources": {"limits": {"cpu": 1}}}]},
         });
-        let understood = understand::<Pod>(&pod).unwrap();
+        let understood = decode_as::<Pod>(&pod).unwrap();
         let unknown = prune(&mut pod, &understood);
         assert_eq!(unknown, ["metadata.colour", "spec.containers[0].imagee"]);
         assert_eq!(pod["spec"]["containers"][0].get("imagee"), None);
@@ -72,6 +72,6 @@ mod tests {
     #[test]
     fn another_type_is_a_sentence() {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": {"containers": "x"}});
-        assert!(understand::<Pod>(&pod).unwrap_err().contains("expected"));
+        assert!(decode_as::<Pod>(&pod).unwrap_err().contains("expected"));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::api::Api;
 use super::body;
 use super::patch::{self, PatchType};
-use super::update::Part;
+use super::update::Subresource;
 use crate::error::{ApiError, FieldError};
 use crate::kind::{Source, StatusSubresource};
 use crate::request::{ApiRequest, Attributes, Representation, User};
@@ -23,8 +23,8 @@ impl<S: Store> Api<S> {
             (_, "status", _) if request.kind.status == StatusSubresource::None => {
                 Err(ApiError::no_such_path())
             }
-            (_, "status", "update") => self.replace(request, Part::Status).await,
-            (_, "status", "patch") => self.patch(request, Part::Status).await,
+            (_, "status", "update") => self.replace(request, Subresource::Status).await,
+            (_, "status", "patch") => self.patch(request, Subresource::Status).await,
             (_, "status", _) => {
                 self.reader.read(request).await.unwrap_or_else(|| Err(ApiError::no_such_path()))
             }
@@ -39,7 +39,7 @@ impl<S: Store> Api<S> {
         let body = request.decode_typed(request.object()?)?.object;
         let finalizers = body["spec"]["finalizers"].clone();
         let version = text(&body, "/metadata/resourceVersion").to_owned();
-        let stored = self.update(request, Part::Finalize, &version, |current| {
+        let stored = self.update(request, Subresource::Finalize, &version, |current| {
             let mut next = current.clone();
             // An empty list is said, or the default would come back.
             let list = if finalizers.is_array() { finalizers.clone() } else { json!([]) };
@@ -76,7 +76,7 @@ impl<S: Store> Api<S> {
         };
         let replicas = replicas(request, &next)?;
         let (stored, _) = self
-            .update(request, Part::Main, &wanted_version, |current| {
+            .update(request, Subresource::Main, &wanted_version, |current| {
                 let mut next = current.clone();
                 let mut here = &mut next;
                 for field in spec_pointer.split('/').filter(|field| !field.is_empty()) {

@@ -19,29 +19,29 @@ use crate::unstructured::{as_fields, drop_nulls, entry, remove, text};
 ///
 /// # Errors
 /// A sentence, when a field is of another type.
-type Understand = fn(&Value) -> Result<Value, String>;
+type DecodeFn = fn(&Value) -> Result<Value, String>;
 
 /// How a built-in kind is understood.
-pub(super) fn built_in(group_resource: &str) -> Option<Understand> {
+pub(super) fn built_in(group_resource: &str) -> Option<DecodeFn> {
     Some(match group_resource {
-        resource::NAMESPACES => prune::understand::<core::Namespace>,
-        resource::NODES => prune::understand::<core::Node>,
-        resource::PODS => prune::understand::<core::Pod>,
-        resource::CONFIG_MAPS => prune::understand::<core::ConfigMap>,
-        resource::SECRETS => prune::understand::<core::Secret>,
-        resource::SERVICE_ACCOUNTS => prune::understand::<core::ServiceAccount>,
-        resource::SERVICES => prune::understand::<core::Service>,
-        resource::ENDPOINTS => prune::understand::<core::Endpoints>,
-        resource::EVENTS => prune::understand::<core::Event>,
-        resource::DEPLOYMENTS => prune::understand::<apps::Deployment>,
-        resource::REPLICA_SETS => prune::understand::<apps::ReplicaSet>,
-        resource::LEASES => prune::understand::<coordination::Lease>,
-        resource::ENDPOINT_SLICES => prune::understand::<discovery::EndpointSlice>,
-        resource::CLUSTER_ROLES => prune::understand::<rbac::ClusterRole>,
-        resource::CLUSTER_ROLE_BINDINGS => prune::understand::<rbac::ClusterRoleBinding>,
-        resource::ROLES => prune::understand::<rbac::Role>,
-        resource::ROLE_BINDINGS => prune::understand::<rbac::RoleBinding>,
-        resource::CUSTOM_RESOURCE_DEFINITIONS => prune::understand::<CustomResourceDefinition>,
+        resource::NAMESPACES => prune::decode_as::<core::Namespace>,
+        resource::NODES => prune::decode_as::<core::Node>,
+        resource::PODS => prune::decode_as::<core::Pod>,
+        resource::CONFIG_MAPS => prune::decode_as::<core::ConfigMap>,
+        resource::SECRETS => prune::decode_as::<core::Secret>,
+        resource::SERVICE_ACCOUNTS => prune::decode_as::<core::ServiceAccount>,
+        resource::SERVICES => prune::decode_as::<core::Service>,
+        resource::ENDPOINTS => prune::decode_as::<core::Endpoints>,
+        resource::EVENTS => prune::decode_as::<core::Event>,
+        resource::DEPLOYMENTS => prune::decode_as::<apps::Deployment>,
+        resource::REPLICA_SETS => prune::decode_as::<apps::ReplicaSet>,
+        resource::LEASES => prune::decode_as::<coordination::Lease>,
+        resource::ENDPOINT_SLICES => prune::decode_as::<discovery::EndpointSlice>,
+        resource::CLUSTER_ROLES => prune::decode_as::<rbac::ClusterRole>,
+        resource::CLUSTER_ROLE_BINDINGS => prune::decode_as::<rbac::ClusterRoleBinding>,
+        resource::ROLES => prune::decode_as::<rbac::Role>,
+        resource::ROLE_BINDINGS => prune::decode_as::<rbac::RoleBinding>,
+        resource::CUSTOM_RESOURCE_DEFINITIONS => prune::decode_as::<CustomResourceDefinition>,
         _ => return None,
     })
 }
@@ -104,15 +104,15 @@ fn unknown_fields(kind: &ServedKind, object: &mut Value) -> Result<Vec<String>, 
         Source::BuiltIn => {
             drop_nulls(object);
             let group_resource = kind.group_resource();
-            let understand =
+            let decode_as =
                 built_in(&group_resource).ok_or_else(|| format!("{group_resource} has no type here"))?;
-            let understood = understand(object)?;
+            let understood = decode_as(object)?;
             Ok(prune::prune(object, &understood))
         }
         Source::Custom(custom) => {
             let mut unknown = custom.prune(object);
             // Metadata is typed for custom kinds, too.
-            let understood = prune::understand::<ObjectMeta>(&object["metadata"])?;
+            let understood = prune::decode_as::<ObjectMeta>(&object["metadata"])?;
             let inner = prune::prune(entry(object, "metadata"), &understood);
             unknown.extend(inner.into_iter().map(|path| format!("metadata.{path}")));
             Ok(unknown)

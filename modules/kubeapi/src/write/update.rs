@@ -20,7 +20,7 @@ use crate::unstructured::{as_fields, entry, name, put, remove, text};
 
 /// Which part of an object a write is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum Subresource {
     Main,
     Status,
     /// `spec.finalizers` of a namespace.
@@ -41,7 +41,11 @@ const FIXED_METADATA: [&str; 8] = [
 
 impl<S: Store> Api<S> {
     /// PUT of the object or of its status.
-    pub(super) async fn replace(&self, request: &ApiRequest<'_>, part: Part) -> Result<Answer, ApiError> {
+    pub(super) async fn replace(
+        &self,
+        request: &ApiRequest<'_>,
+        part: Subresource,
+    ) -> Result<Answer, ApiError> {
         let Decoded { object, mut warnings } = request.decode_typed(request.object()?)?;
         let version = text(&object, "/metadata/resourceVersion").to_owned();
         if version.is_empty() && !request.kind.allows_unconditional_update {
@@ -58,7 +62,11 @@ impl<S: Store> Api<S> {
     }
 
     /// PATCH of the object or of its status.
-    pub(super) async fn patch(&self, request: &ApiRequest<'_>, part: Part) -> Result<Answer, ApiError> {
+    pub(super) async fn patch(
+        &self,
+        request: &ApiRequest<'_>,
+        part: Subresource,
+    ) -> Result<Answer, ApiError> {
         let patch_type = PatchType::of(&request.content_type)?;
         if patch_type == PatchType::StrategicMerge && matches!(request.kind.source, Source::Custom(_)) {
             let what =
@@ -86,7 +94,7 @@ impl<S: Store> Api<S> {
     pub(super) async fn update(
         &self,
         request: &ApiRequest<'_>,
-        part: Part,
+        part: Subresource,
         version: &str,
         mut next: impl FnMut(&Value) -> Result<Value, ApiError>,
     ) -> Result<(Value, Vec<String>), ApiError> {
@@ -105,7 +113,7 @@ impl<S: Store> Api<S> {
             let mut object = next(&current)?;
             check_identity(kind, &current, &object)?;
             self.prepare_for_update(kind, part, &current, &mut object);
-            if part == Part::Main {
+            if part == Subresource::Main {
                 self.policy.mutate(admission, &mut object).await?;
                 count_generation(kind, &current, &mut object);
             }
@@ -162,18 +170,18 @@ impl<S: Store> Api<S> {
     }
 
     /// What an update comes to: identity and the parts that it is not for stay, defaults come.
-    fn prepare_for_update(&self, kind: &ServedKind, part: Part, current: &Value, next: &mut Value) {
+    fn prepare_for_update(&self, kind: &ServedKind, part: Subresource, current: &Value, next: &mut Value) {
         match part {
-            Part::Main | Part::Finalize => {
+            Subresource::Main | Subresource::Finalize => {
                 if kind.status != StatusSubresource::None {
                     put(next, "status", current.get("status").cloned());
                 }
-                if kind.is(resource::NAMESPACES) && part == Part::Main {
+                if kind.is(resource::NAMESPACES) && part == Subresource::Main {
                     let finalizers = current.pointer("/spec/finalizers").cloned();
                     put(entry(next, "spec"), "finalizers", finalizers);
                 }
             }
-            Part::Status => {
+            Subresource::Status => {
                 let status = remove(next, "status");
                 let metadata = next["metadata"].clone();
                 *next = current.clone();
@@ -194,7 +202,7 @@ impl<S: Store> Api<S> {
             custom.default(next);
         }
         defaults::fill(&kind.group_resource(), next);
-        if kind.is(resource::CUSTOM_RESOURCE_DEFINITIONS) && part == Part::Main {
+        if kind.is(resource::CUSTOM_RESOURCE_DEFINITIONS) && part == Subresource::Main {
             definition::establish(next, &self.now_text());
         }
     }

@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use beehive::Moment;
-use contract::{NodeName, Object, ObjectKey};
+use contract::{NodeName, ObjectKey};
 use futures::TryStreamExt;
 use futures::future::{Either, select};
 use http::Request;
 use kube::api::{DynamicObject, ListParams, ObjectList, WatchEvent, WatchParams};
 use kube::core::Request as Requests;
+use kube::{Resource, ResourceExt};
 use tokio::sync::Notify;
 
 use super::Reflectors;
 use crate::cache::sent;
-use crate::reading::as_node;
-use crate::{AGAIN_AFTER, AGAIN_MAX, Reading, Watched, events};
+use crate::read_as::as_node;
+use crate::{AGAIN_AFTER, AGAIN_MAX, ReadAs, WatchedKind, WatchedObject, events};
 
 /// 30 s for an answer to begin.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -36,7 +37,7 @@ const REFUSED_MAX: Duration = Duration::from_secs(300);
 const ASKED_EVERY: Duration = Duration::from_secs(30);
 
 /// How a turn ended.
-enum End {
+enum AttemptEnd {
     /// The API server does not let us read it.
     Refused(Box<kube::core::Status>),
     /// Whatever else: only a list says what was missed.
@@ -48,39 +49,39 @@ enum End {
 }
 
 /// What a watch remembers of its turns.
-struct Past {
+struct RetryState {
     refused_since: Option<Moment>,
     refused_pause: Duration,
     pause: Duration,
     was_said: bool,
 }
 
-impl Past {
+impl RetryState {
     fn new() -> Self {
-        Past { refused_since: None, refused_pause: REFUSED_AFTER, pause: AGAIN_AFTER, was_said: false }
+        RetryState { refused_since: None, refused_pause: REFUSED_AFTER, pause: AGAIN_AFTER, was_said: false }
     }
 }
 
 /// Lists and watches it, again after each break.
-pub(super) async fn keep(reflectors: &Reflectors, key: &ObjectKey, what: &Watched, again: &Notify) {
-    let mut past = Past::new();
+pub(super) async fn keep(reflectors: &Reflectors, key: &ObjectKey, what: &WatchedKind, again: &Notify) {
+    let mut retry = RetryState::new();
     loop {
-        let pause = match turn(reflectors, key, what, &mut past).await {
-            End::Broken(reason) => {
+        let pause = match attempt(reflectors, key, what, &mut retry).await {
+            AttemptEnd::Broken(reason) => {
                 events::object_watch_interrupted(&reflectors.env, key, &reason);
                 reflectors.broken(key);
-                let pause = past.pause;
-                past.pause = (2 * pause).min(AGAIN_MAX);
+                let pause = retry.pause;
+                retry.pause = (2 * pause).min(AGAIN_MAX);
                 pause
             }
-            End::Refused(status) => refused(reflectors, key, &status, &mut past).await,
-            End::Moved => continue,
-            End::Unwatched => ASKED_EVERY,
+            AttemptEnd::Refused(status) => refused(reflectors, key, &status, &mut retry).await,
+            AttemptEnd::Moved => continue,
+            AttemptEnd::Unwatched => ASKED_EVERY,
         };
         let rest = reflectors.env.sleep(reflectors.env.jitter(pause));
         let called = std::pin::pin!(again.notified());
         if let Either::Right(_) = select(rest, called).await {
-            past.refused_since = None;
+            retry.refused_since = None;
         }
     }
 }
@@ -90,79 +91,84 @@ async fn refused(
     reflectors: &Reflectors,
     key: &ObjectKey,
     status: &kube::core::Status,
-    past: &mut Past,
+    retry: &mut RetryState,
 ) -> Duration {
     let now = reflectors.env.now();
-    let since = *past.refused_since.get_or_insert(now);
-    if reflectors.reading == Reading::AsNodes && now.since(since) < LEARNT_WITHIN {
+    let since = *retry.refused_since.get_or_insert(now);
+    if reflectors.read_as == ReadAs::Nodes && now.since(since) < LEARNT_WITHIN {
         return LEARN_PAUSE;
     }
-    if !std::mem::replace(&mut past.was_said, true) {
-        let cure = match reflectors.reading {
-            Reading::AsNodes => {
+    if !std::mem::replace(&mut retry.was_said, true) {
+        let cure = match reflectors.read_as {
+            ReadAs::Nodes => {
                 "does the server authorize with `Node`, and is the pod that refers to it still bound?"
             }
-            Reading::AsItself => {
+            ReadAs::CloudCore => {
                 "apply cloud/deploy/rbac-secrets.yaml, or bind its ClusterRole in this namespace"
             }
         };
         events::object_forbidden(&reflectors.env, key, &status.message, cure);
     }
     reflectors.refused(key).await;
-    let pause = past.refused_pause;
-    past.refused_pause = (2 * pause).min(REFUSED_MAX);
+    let pause = retry.refused_pause;
+    retry.refused_pause = (2 * pause).min(REFUSED_MAX);
     pause
 }
 
-async fn turn(reflectors: &Reflectors, key: &ObjectKey, what: &Watched, past: &mut Past) -> End {
-    let turn = Turn { reflectors, key, what };
-    let (mut version, reader) = match turn.list().await {
+async fn attempt(
+    reflectors: &Reflectors,
+    key: &ObjectKey,
+    what: &WatchedKind,
+    retry: &mut RetryState,
+) -> AttemptEnd {
+    let attempt = WatchAttempt { reflectors, key, what };
+    let (mut version, reader) = match attempt.list().await {
         Ok(listed) => listed,
         Err(end) => return end,
     };
-    *past = Past::new();
-    let Ok(_room) = reflectors.watches.try_acquire() else { return End::Unwatched };
+    *retry = RetryState::new();
+    let Ok(_room) = reflectors.watches.try_acquire() else { return AttemptEnd::Unwatched };
     loop {
         let began = reflectors.env.now();
-        match turn.watch(version, reader.as_ref()).await {
+        match attempt.watch(version, reader.as_ref()).await {
             Ok(_) if reflectors.env.now().since(began) < SHORTEST => {
-                return End::Broken("the server ends watches at once".to_owned());
+                return AttemptEnd::Broken("the server ends watches at once".to_owned());
             }
             Ok(newer) => version = newer,
             Err(end) => return end,
         }
         if reader.as_ref().is_some_and(|reader| !reflectors.readers(key).contains(reader)) {
-            return End::Moved;
+            return AttemptEnd::Moved;
         }
     }
 }
 
-struct Turn<'a> {
+struct WatchAttempt<'a> {
     reflectors: &'a Reflectors,
     key: &'a ObjectKey,
-    what: &'a Watched,
+    what: &'a WatchedKind,
 }
 
-impl Turn<'_> {
+impl WatchAttempt<'_> {
     fn requests(&self) -> Requests {
         let namespace = Some(self.key.namespace.as_str());
-        Requests::new(<DynamicObject as kube::Resource>::url_path(&self.what.api_resource(), namespace))
+        Requests::new(<DynamicObject as Resource>::url_path(&self.what.api_resource(), namespace))
     }
 
     /// Tells what is there. Answers the version of the list, and as whom it was read.
-    async fn list(&self) -> Result<(String, Option<NodeName>), End> {
+    async fn list(&self) -> Result<(String, Option<NodeName>), AttemptEnd> {
         let fields = format!("metadata.name={}", self.key.name);
-        let mut last = End::Broken("nobody reads it".to_owned());
+        let mut last = AttemptEnd::Broken("nobody reads it".to_owned());
         for reader in self.readers() {
             let request = self.requests().list(&ListParams::default().fields(&fields));
-            let Ok(request) = request else { return Err(End::Broken("no such request".to_owned())) };
+            let Ok(request) = request else { return Err(AttemptEnd::Broken("no such request".to_owned())) };
             let asked = self.reflectors.client.request(by(request, reader.as_ref()));
-            let listed: ObjectList<DynamicObject> = {
+            let listed: ObjectList<WatchedObject> = {
                 // It is never closed.
                 let _permit = self.reflectors.lists.acquire().await;
                 match self.in_time(asked).await {
                     Ok(listed) => listed,
-                    Err(end @ End::Refused(_)) => {
+                    Err(end @ AttemptEnd::Refused(_)) => {
                         last = end;
                         continue;
                     }
@@ -170,10 +176,12 @@ impl Turn<'_> {
                 }
             };
             let Some(version) = listed.metadata.resource_version else {
-                return Err(End::Broken("a list without a version".to_owned()));
+                return Err(AttemptEnd::Broken("a list without a version".to_owned()));
             };
-            let found = listed.items.into_iter().find_map(|object| self.take(object));
-            self.reflectors.told(self.key, found).await;
+            match listed.items.into_iter().find(|object| self.is_it(object)) {
+                Some(object) => self.tell(object).await,
+                None => self.reflectors.told(self.key, None).await,
+            }
             return Ok((version, reader));
         }
         Err(last)
@@ -181,56 +189,71 @@ impl Turn<'_> {
 
     /// As nodes that need it, and if none may, as itself: an administrator may have granted that.
     fn readers(&self) -> Vec<Option<NodeName>> {
-        let nodes = match self.reflectors.reading {
-            Reading::AsItself => Vec::new(),
-            Reading::AsNodes => self.reflectors.readers(self.key),
+        let nodes = match self.reflectors.read_as {
+            ReadAs::CloudCore => Vec::new(),
+            ReadAs::Nodes => self.reflectors.readers(self.key),
         };
         nodes.into_iter().map(Some).chain([None]).collect()
     }
 
     /// Tells what moves, until the server ends the watch. Answers the version to go on from.
-    async fn watch(&self, mut version: String, reader: Option<&NodeName>) -> Result<String, End> {
+    async fn watch(&self, mut version: String, reader: Option<&NodeName>) -> Result<String, AttemptEnd> {
         let span = self.reflectors.env.jitter(WATCH_FOR);
         let seconds = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
         let params =
             WatchParams::default().fields(&format!("metadata.name={}", self.key.name)).timeout(seconds);
         let request = self.requests().watch(&params, &version);
-        let Ok(request) = request else { return Err(End::Broken("no such request".to_owned())) };
-        let opened = self.reflectors.client.request_events::<DynamicObject>(by(request, reader));
+        let Ok(request) = request else { return Err(AttemptEnd::Broken("no such request".to_owned())) };
+        let opened = self.reflectors.client.request_events::<WatchedObject>(by(request, reader));
         let mut events = std::pin::pin!(self.in_time(opened).await?);
         loop {
             let Some(event) = self.reflectors.env.timeout(span + SILENT_FOR, events.try_next()).await else {
-                return Err(End::Broken("nothing came for too long".to_owned()));
+                return Err(AttemptEnd::Broken("nothing came for too long".to_owned()));
             };
             match event.map_err(end)? {
                 None => return Ok(version),
                 Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
-                    version = object.metadata.resource_version.clone().unwrap_or(version);
-                    if let Some(object) = self.take(object) {
-                        self.reflectors.told(self.key, Some(object)).await;
+                    version = object.resource_version().unwrap_or(version);
+                    if self.is_it(&object) {
+                        self.tell(object).await;
                     }
                 }
                 Some(WatchEvent::Deleted(object)) => {
-                    version = object.metadata.resource_version.clone().unwrap_or(version);
-                    if object.metadata.name.as_deref() == Some(&self.key.name) {
+                    version = object.resource_version().unwrap_or(version);
+                    if self.is_it(&object) {
                         self.reflectors.told(self.key, None).await;
                     }
                 }
                 Some(WatchEvent::Bookmark(mark)) => version = mark.metadata.resource_version,
-                Some(WatchEvent::Error(status)) => return Err(End::Broken(status.message)),
+                Some(WatchEvent::Error(status)) => return Err(AttemptEnd::Broken(status.message)),
             }
         }
     }
 
-    /// What nodes are to see of it, if it is the one that was asked for.
-    fn take(&self, object: DynamicObject) -> Option<Object> {
-        sent(self.what, object).filter(|object| object.key == *self.key)
+    /// Whether it is the one that was asked for.
+    fn is_it(&self, object: &WatchedObject) -> bool {
+        let metadata = object.meta();
+        metadata.name.as_deref() == Some(&self.key.name)
+            && metadata.namespace.as_deref().unwrap_or_default() == self.key.namespace
     }
 
-    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, End> {
+    /// Tells what nodes are to see of it, or that it cannot be read.
+    async fn tell(&self, object: WatchedObject) {
+        let uid = object.uid();
+        let read = object.into_read().map_err(|unreadable| unreadable.why);
+        let sent = read.and_then(|object| {
+            sent(self.what, object).ok_or_else(|| "it has no uid or no resourceVersion".to_owned())
+        });
+        match sent {
+            Ok(object) => self.reflectors.told(self.key, Some(object)).await,
+            Err(why) => self.reflectors.unreadable(self.key, uid.as_deref(), &why).await,
+        }
+    }
+
+    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, AttemptEnd> {
         match self.reflectors.env.timeout(ANSWER_WITHIN, asked).await {
             Some(answer) => answer.map_err(end),
-            None => Err(End::Broken("the API server did not answer in time".to_owned())),
+            None => Err(AttemptEnd::Broken("the API server did not answer in time".to_owned())),
         }
     }
 }
@@ -242,9 +265,9 @@ fn by(request: Request<Vec<u8>>, reader: Option<&NodeName>) -> Request<Vec<u8>> 
     }
 }
 
-fn end(error: kube::Error) -> End {
+fn end(error: kube::Error) -> AttemptEnd {
     match error {
-        kube::Error::Api(status) if matches!(status.code, 403 | 404) => End::Refused(status),
-        error => End::Broken(beehive::Fault::from_error(&error).reason),
+        kube::Error::Api(status) if matches!(status.code, 403 | 404) => AttemptEnd::Refused(status),
+        error => AttemptEnd::Broken(beehive::Fault::from_error(&error).reason),
     }
 }

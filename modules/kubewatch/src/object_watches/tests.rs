@@ -124,24 +124,24 @@ fn status(code: u16, message: &str) -> Response<Body> {
     whole(StatusCode::from_u16(code).unwrap(), &status)
 }
 
-struct Bench {
+struct Fixture {
     server: Server,
     named: ObjectWatches,
     env: Env,
-    nudges: Rc<RefCell<usize>>,
+    notified: Rc<RefCell<usize>>,
 }
 
-impl Bench {
-    fn new(reading: Reading, most: (usize, usize)) -> Bench {
-        let (server, env, nudges) = (Server::default(), Env::seeded(3), Rc::new(RefCell::new(0)));
-        let count = Rc::clone(&nudges);
-        let nudge: Nudge = Box::new(move || {
+impl Fixture {
+    fn new(read_as: ReadAs, most: (usize, usize)) -> Fixture {
+        let (server, env, notified) = (Server::default(), Env::seeded(3), Rc::new(RefCell::new(0)));
+        let count = Rc::clone(&notified);
+        let notify_change: NotifyChange = Box::new(move || {
             *count.borrow_mut() += 1;
             futures::future::ready(()).boxed_local()
         });
-        let kinds = [Watched::core("secrets", "Secret")];
-        let named = ObjectWatches::with(&server.client(), reading, &kinds, &env, nudge, most);
-        Bench { server, named, env, nudges }
+        let kinds = [WatchedKind::core("secrets", "Secret")];
+        let named = ObjectWatches::with(&server.client(), read_as, &kinds, &env, notify_change, most);
+        Fixture { server, named, env, notified }
     }
 
     async fn after(&self, milliseconds: u64) {
@@ -172,169 +172,214 @@ fn run(test: impl AsyncFnOnce()) {
 #[test]
 fn one_watch_tells_what_is_there_what_moves_and_ends_when_nobody_needs_it() {
     run(async || {
-        let bench = Bench::new(Reading::AsItself, (9, 9));
-        bench.server.put("a", Some("1"));
-        bench.want("a", &["n1"]);
-        assert_eq!(bench.named.known(&key("a")), Known::Unknown);
-        bench.after(10).await;
-        assert_eq!((bench.named.known(&key("a")), bench.named.is_whole(&key("a"))), (Known::Present, true));
-        assert_eq!(bench.value("a").unwrap(), "1");
-        assert_eq!(*bench.nudges.borrow(), 1);
-        bench.server.put("a", Some("2"));
-        bench.after(10).await;
-        assert_eq!(*bench.nudges.borrow(), 1, "told once until somebody looks");
-        assert_eq!(bench.named.take_moved(), BTreeSet::from([key("a")]));
+        let fixture = Fixture::new(ReadAs::CloudCore, (9, 9));
+        fixture.server.put("a", Some("1"));
+        fixture.want("a", &["n1"]);
+        assert_eq!(fixture.named.presence(&key("a")), Presence::Unknown);
+        fixture.after(10).await;
+        assert_eq!(
+            (fixture.named.presence(&key("a")), fixture.named.is_whole(&key("a"))),
+            (Presence::Present, true)
+        );
+        assert_eq!(fixture.value("a").unwrap(), "1");
+        assert_eq!(*fixture.notified.borrow(), 1);
+        fixture.server.put("a", Some("2"));
+        fixture.after(10).await;
+        assert_eq!(*fixture.notified.borrow(), 1, "told once until somebody looks");
+        assert_eq!(fixture.named.take_moved(), BTreeSet::from([key("a")]));
         // Thousands of nodes share it: nothing more is asked.
         for n in 0..3000 {
-            bench.want("a", &[&format!("n{n}"), "m"]);
+            fixture.want("a", &[&format!("n{n}"), "m"]);
         }
-        bench.server.put("a", None);
-        bench.after(10).await;
-        assert_eq!((bench.named.known(&key("a")), *bench.nudges.borrow()), (Known::Absent, 2));
-        let asked: Vec<_> = bench.server.asked().into_iter().map(|(what, ..)| what).collect();
-        assert_eq!((asked, bench.server.open()), (vec!["list", "watch"], 1));
-        bench.want("a", &[]);
-        bench.after(10).await;
-        assert_eq!((bench.server.open(), bench.named.counts()), (0, (0, 0)));
-        drop(bench.named);
+        fixture.server.put("a", None);
+        fixture.after(10).await;
+        assert_eq!((fixture.named.presence(&key("a")), *fixture.notified.borrow()), (Presence::Absent, 2));
+        let asked: Vec<_> = fixture.server.asked().into_iter().map(|(what, ..)| what).collect();
+        assert_eq!((asked, fixture.server.open()), (vec!["list", "watch"], 1));
+        fixture.want("a", &[]);
+        fixture.after(10).await;
+        assert_eq!((fixture.server.open(), fixture.named.counts()), (0, (0, 0)));
+        drop(fixture.named);
     });
 }
 
 #[test]
 fn a_watch_that_breaks_off_is_not_whole_until_it_has_listed_again() {
     run(async || {
-        let bench = Bench::new(Reading::AsItself, (9, 9));
-        bench.server.put("a", Some("1"));
-        bench.want("a", &["n1"]);
-        bench.after(10).await;
-        bench.named.take_moved();
-        bench.server.asked();
-        bench.server.0.lock().unwrap().away = true;
-        bench.server.cut();
-        bench.server.put("a", Some("2"));
-        bench.after(60_000).await;
-        assert!(!bench.named.is_whole(&key("a")));
-        assert_eq!(bench.value("a").unwrap(), "1", "what was known is kept");
-        let tries = bench.server.asked().len();
+        let fixture = Fixture::new(ReadAs::CloudCore, (9, 9));
+        fixture.server.put("a", Some("1"));
+        fixture.want("a", &["n1"]);
+        fixture.after(10).await;
+        fixture.named.take_moved();
+        fixture.server.asked();
+        fixture.server.0.lock().unwrap().away = true;
+        fixture.server.cut();
+        fixture.server.put("a", Some("2"));
+        fixture.after(60_000).await;
+        assert!(!fixture.named.is_whole(&key("a")));
+        assert_eq!(fixture.value("a").unwrap(), "1", "what was known is kept");
+        let tries = fixture.server.asked().len();
         assert!((5..=20).contains(&tries), "{tries} lists in a minute");
-        bench.server.0.lock().unwrap().away = false;
-        bench.after(8100).await;
-        assert!(bench.named.is_whole(&key("a")));
-        assert_eq!((bench.value("a").unwrap(), bench.named.take_moved().len()), ("2".to_owned(), 1));
+        fixture.server.0.lock().unwrap().away = false;
+        fixture.after(8100).await;
+        assert!(fixture.named.is_whole(&key("a")));
+        assert_eq!((fixture.value("a").unwrap(), fixture.named.take_moved().len()), ("2".to_owned(), 1));
+    });
+}
+
+#[test]
+fn an_object_that_cannot_be_read_keeps_its_last_version_and_breaks_no_watch() {
+    run(async || {
+        let fixture = Fixture::new(ReadAs::CloudCore, (9, 9));
+        fixture.server.put("a", Some("1"));
+        fixture.want("a", &["n1"]);
+        fixture.after(10).await;
+        let odd = |uid: &str| {
+            let metadata =
+                json!({ "namespace": "d", "name": "a", "uid": uid, "resourceVersion": "50", "labels": 7 });
+            let object = json!({ "kind": "Secret", "apiVersion": "v1", "metadata": metadata });
+            let line = Bytes::from(json!({ "type": "MODIFIED", "object": object }).to_string() + "\n");
+            let mut state = fixture.server.0.lock().unwrap();
+            state.objects.insert("a".to_owned(), object);
+            for (_, lines) in &state.watches {
+                lines.unbounded_send(line.clone()).unwrap();
+            }
+        };
+        fixture.server.asked();
+        odd("a");
+        fixture.after(60_000).await;
+        assert_eq!((fixture.value("a").unwrap(), fixture.named.is_whole(&key("a"))), ("1".to_owned(), true));
+        assert!(fixture.server.asked().is_empty(), "the watch goes on");
+        fixture.server.cut();
+        fixture.after(60_000).await;
+        assert_eq!(fixture.value("a").unwrap(), "1", "a list that cannot be read in part, too");
+        odd("another");
+        fixture.after(10).await;
+        assert_eq!(
+            (fixture.value("a"), fixture.named.presence(&key("a"))),
+            (None, Presence::Absent),
+            "another object"
+        );
+        fixture.server.put("a", Some("2"));
+        fixture.after(10).await;
+        assert_eq!(fixture.value("a").unwrap(), "2");
     });
 }
 
 #[test]
 fn a_refusal_is_an_answer_and_no_loop() {
     run(async || {
-        let bench = Bench::new(Reading::AsItself, (9, 9));
-        bench.server.put("a", Some("1"));
-        bench.server.0.lock().unwrap().refused.insert("a".into(), None);
-        bench.want("a", &["n1"]);
-        bench.after(10).await;
-        assert_eq!((bench.named.known(&key("a")), bench.named.is_whole(&key("a"))), (Known::Absent, true));
-        bench.after(600_000).await;
-        let tries = bench.server.asked().len();
+        let fixture = Fixture::new(ReadAs::CloudCore, (9, 9));
+        fixture.server.put("a", Some("1"));
+        fixture.server.0.lock().unwrap().refused.insert("a".into(), None);
+        fixture.want("a", &["n1"]);
+        fixture.after(10).await;
+        assert_eq!(
+            (fixture.named.presence(&key("a")), fixture.named.is_whole(&key("a"))),
+            (Presence::Absent, true)
+        );
+        fixture.after(600_000).await;
+        let tries = fixture.server.asked().len();
         assert!(tries <= 8, "{tries} in ten minutes");
-        bench.server.0.lock().unwrap().refused.clear();
-        bench.after(301_000).await;
-        assert_eq!(bench.value("a").unwrap(), "1", "a right that comes later is found");
+        fixture.server.0.lock().unwrap().refused.clear();
+        fixture.after(301_000).await;
+        assert_eq!(fixture.value("a").unwrap(), "1", "a right that comes later is found");
         // One that is withdrawn takes nothing away.
-        bench.server.0.lock().unwrap().refused.insert("a".into(), None);
-        bench.server.cut();
-        bench.after(20_000).await;
-        assert_eq!((bench.value("a").unwrap(), bench.named.is_whole(&key("a"))), ("1".to_owned(), true));
+        fixture.server.0.lock().unwrap().refused.insert("a".into(), None);
+        fixture.server.cut();
+        fixture.after(20_000).await;
+        assert_eq!((fixture.value("a").unwrap(), fixture.named.is_whole(&key("a"))), ("1".to_owned(), true));
     });
 }
 
 #[test]
 fn it_is_read_as_a_node_that_needs_it_and_as_another_when_that_one_may_not() {
     run(async || {
-        let bench = Bench::new(Reading::AsNodes, (9, 9));
-        bench.server.put("a", Some("1"));
+        let fixture = Fixture::new(ReadAs::Nodes, (9, 9));
+        fixture.server.put("a", Some("1"));
         let refuse = |node: Option<&str>| {
             let to = node.map(|node| format!("system:node:{node}"));
-            bench.server.0.lock().unwrap().refused.insert("a".into(), to);
+            fixture.server.0.lock().unwrap().refused.insert("a".into(), to);
         };
         refuse(Some("n1"));
-        bench.want("a", &["n1", "n2"]);
-        bench.after(10).await;
+        fixture.want("a", &["n1", "n2"]);
+        fixture.after(10).await;
         let user = |node: &str| format!("system:node:{node}");
         let expected = [("list", user("n1")), ("list", user("n2")), ("watch", user("n2"))];
-        assert_eq!(bench.server.asked(), expected.map(|(what, user)| (what, "a".to_owned(), user)));
-        assert_eq!(bench.value("a").unwrap(), "1");
+        assert_eq!(fixture.server.asked(), expected.map(|(what, user)| (what, "a".to_owned(), user)));
+        assert_eq!(fixture.value("a").unwrap(), "1");
 
         // The authorizer learns of a pod a moment after everybody else.
         refuse(None);
-        bench.server.put("b", Some("1"));
-        bench.server.0.lock().unwrap().refused.insert("b".into(), None);
-        bench.want("b", &["n1"]);
-        bench.after(900).await;
-        assert_eq!(bench.named.known(&key("b")), Known::Unknown);
-        bench.server.0.lock().unwrap().refused.clear();
-        bench.after(201).await;
-        assert_eq!(bench.named.known(&key("b")), Known::Present);
-        assert!(bench.server.asked().len() < 20);
+        fixture.server.put("b", Some("1"));
+        fixture.server.0.lock().unwrap().refused.insert("b".into(), None);
+        fixture.want("b", &["n1"]);
+        fixture.after(900).await;
+        assert_eq!(fixture.named.presence(&key("b")), Presence::Unknown);
+        fixture.server.0.lock().unwrap().refused.clear();
+        fixture.after(201).await;
+        assert_eq!(fixture.named.presence(&key("b")), Presence::Present);
+        assert!(fixture.server.asked().len() < 20);
 
         // Where it never does it is an answer after all, until another node needs it.
-        bench.server.put("c", Some("1"));
-        bench.server.0.lock().unwrap().refused.insert("c".into(), Some(user("n1")));
-        bench.server.0.lock().unwrap().refused.insert("d".into(), None);
-        bench.want("d", &["n1"]);
-        bench.after(6000).await;
-        assert_eq!(bench.named.known(&key("d")), Known::Absent);
-        bench.server.put("d", Some("1"));
-        bench.server.0.lock().unwrap().refused.clear();
-        bench.want("d", &["n2"]);
-        bench.after(10).await;
-        assert_eq!(bench.value("d").unwrap(), "1", "at once");
+        fixture.server.put("c", Some("1"));
+        fixture.server.0.lock().unwrap().refused.insert("c".into(), Some(user("n1")));
+        fixture.server.0.lock().unwrap().refused.insert("d".into(), None);
+        fixture.want("d", &["n1"]);
+        fixture.after(6000).await;
+        assert_eq!(fixture.named.presence(&key("d")), Presence::Absent);
+        fixture.server.put("d", Some("1"));
+        fixture.server.0.lock().unwrap().refused.clear();
+        fixture.want("d", &["n2"]);
+        fixture.after(10).await;
+        assert_eq!(fixture.value("d").unwrap(), "1", "at once");
     });
 }
 
 #[test]
 fn what_no_object_can_be_called_is_not_asked_for_and_what_is_too_much_waits() {
     run(async || {
-        let bench = Bench::new(Reading::AsItself, (2, 9));
+        let fixture = Fixture::new(ReadAs::CloudCore, (2, 9));
         for bad in ["a,metadata.name!=b", "../x", "A", "a=b", ""] {
-            bench.want(bad, &["n1"]);
-            assert_eq!(bench.named.known(&key(bad)), Known::Absent);
-            assert!(bench.named.has_moved());
+            fixture.want(bad, &["n1"]);
+            assert_eq!(fixture.named.presence(&key(bad)), Presence::Absent);
+            assert!(fixture.named.has_moved());
         }
-        assert_eq!(bench.named.take_moved().len(), 5);
+        assert_eq!(fixture.named.take_moved().len(), 5);
         for name in ["a", "b", "c"] {
-            bench.server.put(name, Some("1"));
-            bench.want(name, &["n1"]);
+            fixture.server.put(name, Some("1"));
+            fixture.want(name, &["n1"]);
         }
-        bench.after(10).await;
-        assert_eq!((bench.named.known(&key("c")), bench.server.open()), (Known::Absent, 2));
-        bench.want("a", &[]);
-        bench.after(10).await;
-        assert_eq!((bench.named.known(&key("c")), bench.server.open()), (Known::Present, 2));
+        fixture.after(10).await;
+        assert_eq!((fixture.named.presence(&key("c")), fixture.server.open()), (Presence::Absent, 2));
+        fixture.want("a", &[]);
+        fixture.after(10).await;
+        assert_eq!((fixture.named.presence(&key("c")), fixture.server.open()), (Presence::Present, 2));
     });
 }
 
 #[test]
 fn what_there_is_no_watch_for_is_asked_for_now_and_then_until_there_is_one() {
     run(async || {
-        let bench = Bench::new(Reading::AsItself, (9, 1));
+        let fixture = Fixture::new(ReadAs::CloudCore, (9, 1));
         for name in ["a", "b"] {
-            bench.server.put(name, Some("1"));
-            bench.want(name, &["n1"]);
+            fixture.server.put(name, Some("1"));
+            fixture.want(name, &["n1"]);
         }
-        bench.after(10).await;
-        assert_eq!((bench.value("b").unwrap(), bench.server.open()), ("1".to_owned(), 1));
-        bench.server.put("b", Some("2"));
-        bench.after(30_000).await;
-        assert_eq!(bench.value("b").unwrap(), "2");
-        bench.server.asked();
-        bench.after(300_000).await;
-        let asked = bench.server.asked().iter().filter(|(_, name, _)| name == "b").count();
+        fixture.after(10).await;
+        assert_eq!((fixture.value("b").unwrap(), fixture.server.open()), ("1".to_owned(), 1));
+        fixture.server.put("b", Some("2"));
+        fixture.after(30_000).await;
+        assert_eq!(fixture.value("b").unwrap(), "2");
+        fixture.server.asked();
+        fixture.after(300_000).await;
+        let asked = fixture.server.asked().iter().filter(|(_, name, _)| name == "b").count();
         assert!((9..=21).contains(&asked), "{asked} times in five minutes");
-        bench.want("a", &[]);
-        bench.after(31_000).await;
-        bench.server.put("b", Some("3"));
-        bench.after(1).await;
-        assert_eq!(bench.value("b").unwrap(), "3", "watched now");
+        fixture.want("a", &[]);
+        fixture.after(31_000).await;
+        fixture.server.put("b", Some("3"));
+        fixture.after(1).await;
+        assert_eq!(fixture.value("b").unwrap(), "3", "watched now");
     });
 }
 
@@ -342,41 +387,45 @@ fn what_there_is_no_watch_for_is_asked_for_now_and_then_until_there_is_one() {
 fn in_any_history_what_is_known_comes_to_what_the_server_holds() {
     for seed in 0..200 {
         run(async || {
-            let bench = Bench::new(Reading::AsItself, (100, 100));
+            let fixture = Fixture::new(ReadAs::CloudCore, (100, 100));
             let lots = Env::seeded(seed);
             let mut wanted = BTreeSet::new();
             for _ in 0..60 {
                 let name = format!("s{}", lots.random_below(4));
                 match lots.random_below(7) {
                     0 => {
-                        bench.want(&name, &[]);
+                        fixture.want(&name, &[]);
                         wanted.remove(&name);
                     }
                     1 | 2 => {
-                        bench.want(&name, &["n1"]);
+                        fixture.want(&name, &["n1"]);
                         wanted.insert(name);
                     }
-                    3 => bench.server.put(&name, None),
-                    4 => bench.server.put(&name, Some(&lots.random_below(9).to_string())),
+                    3 => fixture.server.put(&name, None),
+                    4 => fixture.server.put(&name, Some(&lots.random_below(9).to_string())),
                     5 => {
-                        let mut state = bench.server.0.lock().unwrap();
+                        let mut state = fixture.server.0.lock().unwrap();
                         state.away = !state.away;
                     }
-                    _ => bench.server.cut(),
+                    _ => fixture.server.cut(),
                 }
-                bench.after(lots.random_below(400)).await;
-                let (needed, _) = bench.named.counts();
+                fixture.after(lots.random_below(400)).await;
+                let (needed, _) = fixture.named.counts();
                 assert_eq!(needed, wanted.len(), "seed {seed}");
             }
-            bench.server.0.lock().unwrap().away = false;
-            bench.after(20_000).await;
-            assert_eq!(bench.server.open(), wanted.len(), "seed {seed}: one watch for each that is needed");
+            fixture.server.0.lock().unwrap().away = false;
+            fixture.after(20_000).await;
+            assert_eq!(fixture.server.open(), wanted.len(), "seed {seed}: one watch for each that is needed");
             for name in (0..4).map(|n| format!("s{n}")) {
-                let held = bench.server.0.lock().unwrap().objects.get(&name).cloned();
+                let held = fixture.server.0.lock().unwrap().objects.get(&name).cloned();
                 let held = held.filter(|_| wanted.contains(&name));
                 let held = held.map(|object| object["data"]["k"].as_str().unwrap().to_owned());
-                assert_eq!(bench.value(&name), held, "seed {seed}: {name}");
-                assert_eq!(bench.named.is_whole(&key(&name)), wanted.contains(&name), "seed {seed}: {name}");
+                assert_eq!(fixture.value(&name), held, "seed {seed}: {name}");
+                assert_eq!(
+                    fixture.named.is_whole(&key(&name)),
+                    wanted.contains(&name),
+                    "seed {seed}: {name}"
+                );
             }
         });
     }

@@ -146,9 +146,9 @@ fn a_token_is_worth_what_its_object_says() {
         change(&mut spec);
         JoinToken::new("t1", spec)
     };
-    let open = Ticket { id: "t1".into(), node: None };
-    let bound = Ticket { id: "t1".into(), node: Some("edge-2".into()) };
-    let of = |ticket: &Ticket, token: JoinToken| may_use(ticket, Some(&token), &name(), NOW);
+    let open = TokenClaims { id: "t1".into(), node: None };
+    let bound = TokenClaims { id: "t1".into(), node: Some("edge-2".into()) };
+    let of = |claims: &TokenClaims, token: JoinToken| may_use(claims, Some(&token), &name(), NOW);
     assert_eq!(of(&open, token(&|_| ())), Ok(()));
     assert_eq!(may_use(&open, None, &name(), NOW), Err(Refusal::TokenWithdrawn));
     assert_eq!(of(&open, token(&|spec| spec.used = Some(2))), Err(Refusal::TokenSpent(2)));
@@ -208,10 +208,10 @@ fn what_was_deleted_counts_as_gone_though_finalizers_hold_it() {
     // A token.
     let spec = crd::JoinTokenSpec { expires: Some(rfc3339(NOW + 10)), ..crd::JoinTokenSpec::default() };
     let mut token = JoinToken::new("t1", spec);
-    let ticket = Ticket { id: "t1".into(), node: None };
-    assert_eq!(may_use(&ticket, Some(&token), &name(), NOW), Ok(()));
+    let claims = TokenClaims { id: "t1".into(), node: None };
+    assert_eq!(may_use(&claims, Some(&token), &name(), NOW), Ok(()));
     token.metadata = ending();
-    assert_eq!(may_use(&ticket, Some(&token), &name(), NOW), Err(Refusal::TokenWithdrawn));
+    assert_eq!(may_use(&claims, Some(&token), &name(), NOW), Err(Refusal::TokenWithdrawn));
     // A name.
     let mut object = EdgeNode::new("edge-1", EdgeNodeSpec::default());
     enrolled(&mut object, &certificate("aa"), Some(("u1".into(), NodeOwner::Made)), "t1", NOW);

@@ -78,7 +78,7 @@ impl Node {
         self.twin.tell(TwinMsg::ObjectsChanged(contract::ChangedObjects::Any)).await.unwrap();
     }
 
-    /// Takes what the actor has told its neighbours.
+    /// Takes what the actor has told other actors.
     pub(crate) fn drain(&mut self) {
         while self.bus.next(LONG).now_or_never().flatten().is_some() {}
         while self.meta.next(LONG).now_or_never().flatten().is_some() {}

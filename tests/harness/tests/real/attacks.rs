@@ -4,10 +4,10 @@ use http::Request;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::{Attack, Refused, Stage, Tries, call, event, joined, lease, token, token_for};
+use crate::{Attack, Attempts, Fixture, Refused, call, event, joined, lease, token, token_for};
 
-pub(crate) async fn secrets_and_users(stage: &Stage) -> Vec<Attack> {
-    let (ns, mut t) = (&stage.namespace, Tries(stage, Vec::new()));
+pub(crate) async fn secrets_and_users(fixture: &Fixture) -> Vec<Attack> {
+    let (ns, mut t) = (&fixture.namespace, Attempts(fixture, Vec::new()));
     let secrets = format!("/api/v1/namespaces/{ns}/secrets");
     let none = Value::Null;
     t.tries("list all Secrets", "GET", "/api/v1/secrets", none.clone()).await;
@@ -21,14 +21,14 @@ pub(crate) async fn secrets_and_users(stage: &Stage) -> Vec<Attack> {
     )
     .await;
     t.tries("read Secrets of kubeedge", "GET", "/api/v1/namespaces/kubeedge/secrets", none.clone()).await;
-    let nodes = [&stage.edge, &stage.plane].map(|node| format!("system:node:{node}"));
+    let nodes = [&fixture.edge, &fixture.plane].map(|node| format!("system:node:{node}"));
     for node in &nodes {
         let other = format!("{secrets}?fieldSelector=metadata.name%3Dother");
         t.tries_as(node, "read a Secret that no pod there refers to", "GET", &other, none.clone()).await;
         t.tries_as(node, "list all Secrets", "GET", "/api/v1/secrets", none.clone()).await;
         t.tries_as(node, "get a Secret", "GET", &format!("{secrets}/referred"), none.clone()).await;
         t.tries_as(node, "list pods", "GET", "/api/v1/pods", none.clone()).await;
-        let path = format!("/api/v1/nodes/{}/status", stage.plane);
+        let path = format!("/api/v1/nodes/{}/status", fixture.plane);
         t.tries_as(node, "write a status", "PATCH", &path, json!({"status": {"phase": "x"}})).await;
         let path = format!("/api/v1/namespaces/{ns}/serviceaccounts/powerful/token");
         t.tries_as(node, "get a token", "POST", &path, token(None, 3600)).await;
@@ -48,14 +48,14 @@ pub(crate) async fn secrets_and_users(stage: &Stage) -> Vec<Attack> {
     t.1
 }
 
-pub(crate) async fn pods(stage: &Stage) -> Vec<Attack> {
-    let (ns, mut t) = (&stage.namespace, Tries(stage, Vec::new()));
+pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
+    let (ns, mut t) = (&fixture.namespace, Attempts(fixture, Vec::new()));
     let pods = format!("/api/v1/namespaces/{ns}/pods");
-    stage.pod("loose", None, "plain").await;
-    stage.pod("plane", Some(&stage.plane), "plain").await;
-    stage.pod("foreign", Some(&stage.foreign), "plain").await;
-    let powerful = stage.pod("powerful", Some(&stage.edge), "powerful").await;
-    let plain = stage.pod("plain", Some(&stage.edge), "plain").await;
+    fixture.pod("loose", None, "plain").await;
+    fixture.pod("plane", Some(&fixture.plane), "plain").await;
+    fixture.pod("foreign", Some(&fixture.foreign), "plain").await;
+    let powerful = fixture.pod("powerful", Some(&fixture.edge), "powerful").await;
+    let plain = fixture.pod("plain", Some(&fixture.edge), "plain").await;
 
     let image = json!({"spec": {"containers": [{"name": "c", "image": "mine:1"}]}});
     let lifted = json!({"spec": {"tolerations": [
@@ -93,7 +93,7 @@ pub(crate) async fn pods(stage: &Stage) -> Vec<Attack> {
     let mine = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "mine"},
         "spec": {"containers": [{"name": "c", "image": "mine:1"}]}});
     t.tries("make a pod", "POST", &pods, mine).await;
-    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "loose"}, "target": {"kind": "Node", "name": stage.edge}});
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "loose"}, "target": {"kind": "Node", "name": fixture.edge}});
     t.tries("bind a pod", "POST", &format!("{pods}/loose/binding"), binding).await;
 
     let accounts = format!("/api/v1/namespaces/{ns}/serviceaccounts");
@@ -112,11 +112,11 @@ pub(crate) async fn pods(stage: &Stage) -> Vec<Attack> {
     t.1
 }
 
-pub(crate) async fn nodes(stage: &Stage) -> Vec<Attack> {
-    let mut t = Tries(stage, Vec::new());
+pub(crate) async fn nodes(fixture: &Fixture) -> Vec<Attack> {
+    let mut t = Attempts(fixture, Vec::new());
     let (nodes, made) = ("/api/v1/nodes", "/api/v1/nodes?dryRun=All");
     let ready = json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.66"}]}});
-    for node in [&stage.plane, &stage.foreign] {
+    for node in [&fixture.plane, &fixture.foreign] {
         t.tries(
             &format!("write the status of {node}"),
             "PATCH",
@@ -125,12 +125,12 @@ pub(crate) async fn nodes(stage: &Stage) -> Vec<Attack> {
         )
         .await;
     }
-    for node in [&stage.plane, &stage.foreign, &stage.edge] {
+    for node in [&fixture.plane, &fixture.foreign, &fixture.edge] {
         let (path, status) = (format!("{nodes}/{node}"), format!("{nodes}/{node}/status"));
         let labels = json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
         t.tries(&format!("label {node}"), "MERGE", &path, labels.clone()).await;
         t.tries(&format!("label {node} with a status"), "MERGE", &status, labels).await;
-        let found = call(&stage.admin, "GET", &path, None, Value::Null).await.unwrap();
+        let found = call(&fixture.admin, "GET", &path, None, Value::Null).await.unwrap();
         let adopted = json!({"metadata": {"annotations": {"kubehive.io/adopted": found["metadata"]["uid"]}}});
         t.tries(&format!("adopt {node}"), "MERGE", &path, adopted.clone()).await;
         t.tries(&format!("adopt {node} with a status"), "MERGE", &status, adopted).await;
@@ -186,21 +186,21 @@ pub(crate) async fn nodes(stage: &Stage) -> Vec<Attack> {
         t.tries(&format!("make a Node with {key}: {value}"), "POST", made, node).await;
     }
     let attached = json!({"status": {"volumesAttached": [{"name": "v", "devicePath": "/dev/sda"}]}});
-    let path = format!("{nodes}/{}/status", stage.edge);
+    let path = format!("{nodes}/{}/status", fixture.edge);
     t.tries("say that a volume is attached", "MERGE", &path, attached).await;
 
     // A node itself: what a captured kubelet's certificate may.
     let adopt = |uid: &Value| json!({"metadata": {"annotations": {"kubehive.io/adopted": uid}}});
-    let path = format!("{nodes}/{}", stage.plane);
-    let found = call(&stage.admin, "GET", &path, None, Value::Null).await.unwrap();
+    let path = format!("{nodes}/{}", fixture.plane);
+    let found = call(&fixture.admin, "GET", &path, None, Value::Null).await.unwrap();
     for path in [path.clone(), format!("{path}/status")] {
         let request = Request::patch(&path)
             .header("content-type", "application/merge-patch+json")
-            .header("impersonate-user", format!("system:node:{}", stage.plane))
+            .header("impersonate-user", format!("system:node:{}", fixture.plane))
             .header("impersonate-group", "system:nodes")
             .body(adopt(&found["metadata"]["uid"]).to_string().into_bytes())
             .unwrap();
-        let outcome = match stage.admin.request::<Value>(request).await {
+        let outcome = match fixture.admin.request::<Value>(request).await {
             Ok(value) => Ok(value),
             Err(kube::Error::Api(status)) => Err(Refused { code: status.code, reason: status.message }),
             Err(error) => panic!("{error}"),
@@ -210,8 +210,8 @@ pub(crate) async fn nodes(stage: &Stage) -> Vec<Attack> {
     t.1
 }
 
-pub(crate) async fn events_and_leases(stage: &Stage) -> Vec<Attack> {
-    let (ns, mut t) = (&stage.namespace, Tries(stage, Vec::new()));
+pub(crate) async fn events_and_leases(fixture: &Fixture) -> Vec<Attack> {
+    let (ns, mut t) = (&fixture.namespace, Attempts(fixture, Vec::new()));
     let about = |part: &str, value: Value| {
         let mut told = event("bad.1", ns, "x");
         told["involvedObject"][part] = value;
@@ -241,8 +241,8 @@ pub(crate) async fn events_and_leases(stage: &Stage) -> Vec<Attack> {
     }
 
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
-    let held = stage.objects("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"));
-    for node in [&stage.plane, &stage.foreign] {
+    let held = fixture.objects("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"));
+    for node in [&fixture.plane, &fixture.foreign] {
         t.tries(&format!("make the Lease of {node}"), "POST", leases, lease(node)).await;
         held.create(&PostParams::default(), &serde_json::from_value(lease(node)).unwrap()).await.unwrap();
         let renewed =
@@ -254,7 +254,7 @@ pub(crate) async fn events_and_leases(stage: &Stage) -> Vec<Attack> {
         json!({"leaseDurationSeconds": 1_000_000}),
         json!({"leaseDurationSeconds": null}),
     ] {
-        let path = format!("{leases}/{}", stage.edge);
+        let path = format!("{leases}/{}", fixture.edge);
         t.tries("bend a Lease", "MERGE", &path, json!({"spec": spec})).await;
     }
     t.tries(
@@ -267,8 +267,8 @@ pub(crate) async fn events_and_leases(stage: &Stage) -> Vec<Attack> {
     t.1
 }
 
-pub(crate) async fn rights(stage: &Stage) -> Vec<Attack> {
-    let mut t = Tries(stage, Vec::new());
+pub(crate) async fn rights(fixture: &Fixture) -> Vec<Attack> {
+    let mut t = Attempts(fixture, Vec::new());
     let rbac = "/apis/rbac.authorization.k8s.io/v1";
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
         "metadata": {"name": "mine"},
@@ -280,15 +280,15 @@ pub(crate) async fn rights(stage: &Stage) -> Vec<Attack> {
     let policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
     t.tries("lift a policy", "DELETE", &format!("{policies}/kubehive-cloudcore-pods"), Value::Null).await;
     let label = json!({"metadata": {"labels": {"kubehive.io/powerful-accounts": "allowed"}}});
-    t.tries("open a namespace", "MERGE", &format!("/api/v1/namespaces/{}", stage.namespace), label).await;
+    t.tries("open a namespace", "MERGE", &format!("/api/v1/namespaces/{}", fixture.namespace), label).await;
     let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/edgenodes.kubehive.io";
     t.tries("change a definition", "MERGE", definition, json!({"metadata": {"labels": {"a": "b"}}})).await;
 
     let names = "/apis/kubehive.io/v1alpha1/edgenodes";
-    let path = format!("{names}/{}", stage.edge);
+    let path = format!("{names}/{}", fixture.edge);
     let barred = Patch::Merge(json!({"metadata": {"labels": {"kubehive.io/revoked": "true"}}}));
-    let entries = stage.objects("kubehive.io/v1alpha1", "EdgeNode", None);
-    let barred = entries.patch(&stage.edge, &PatchParams::default(), &barred).await.unwrap();
+    let entries = fixture.objects("kubehive.io/v1alpha1", "EdgeNode", None);
+    let barred = entries.patch(&fixture.edge, &PatchParams::default(), &barred).await.unwrap();
     let mut freed = serde_json::to_value(&barred).unwrap();
     freed["metadata"]["labels"] = json!({});
     t.tries("free a barred name", "PUT", &path, freed).await;
@@ -300,7 +300,7 @@ pub(crate) async fn rights(stage: &Stage) -> Vec<Attack> {
     t.tries("forget what is known of a barred name", "PUT", &path, forgotten).await;
     for word in ["True", "yes", "1", ""] {
         let barred = Patch::Merge(json!({"metadata": {"labels": {"kubehive.io/revoked": word}}}));
-        let barred = entries.patch(&stage.edge, &PatchParams::default(), &barred).await.unwrap();
+        let barred = entries.patch(&fixture.edge, &PatchParams::default(), &barred).await.unwrap();
         let mut certified = serde_json::to_value(&barred).unwrap();
         certified["metadata"]["annotations"]["kubehive.io/certificate"] = "0c".into();
         t.tries(&format!("give a name that is barred by `{word}` a certificate"), "PUT", &path, certified)
@@ -309,8 +309,8 @@ pub(crate) async fn rights(stage: &Stage) -> Vec<Attack> {
     t.tries("delete a barred name", "DELETE", &path, Value::Null).await;
 
     let tokens = "/apis/kubehive.io/v1alpha1/jointokens";
-    let path = format!("{tokens}/{}", stage.namespace);
-    let held = call(&stage.admin, "GET", &path, None, Value::Null).await.unwrap();
+    let path = format!("{tokens}/{}", fixture.namespace);
+    let held = call(&fixture.admin, "GET", &path, None, Value::Null).await.unwrap();
     for (field, value) in [
         ("uses", json!(1000)),
         ("expires", json!("2099-01-01T00:00:00Z")),

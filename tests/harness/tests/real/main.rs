@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attacks;
-mod life;
 mod metadata;
-mod powers;
+mod node_lifecycle;
+mod permissions;
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ impl Refused {
 }
 
 /// What a test made, for its end.
-struct Stage {
+struct Fixture {
     admin: kube::Client,
     account: kube::Client,
     namespace: String,
@@ -74,7 +74,7 @@ struct Stage {
     plane: String,
 }
 
-impl Stage {
+impl Fixture {
     fn objects(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
         match namespace {
             Some(namespace) => {
@@ -98,9 +98,9 @@ impl Stage {
         made.unwrap_or_else(|error| panic!("{kind}: {error}"))
     }
 
-    async fn set(cluster: &RealCluster) -> Stage {
+    async fn set(cluster: &RealCluster) -> Fixture {
         let id = std::process::id();
-        let stage = Stage {
+        let fixture = Fixture {
             admin: cluster.admin(),
             account: cluster.account().await,
             namespace: format!("kubehive-test-{id}"),
@@ -108,49 +108,49 @@ impl Stage {
             foreign: format!("kubehive-foreign-{id}"),
             plane: format!("kubehive-plane-{id}"),
         };
-        stage.make("v1", "Namespace", None, json!({"metadata": {"name": stage.namespace}})).await;
-        stage
+        fixture.make("v1", "Namespace", None, json!({"metadata": {"name": fixture.namespace}})).await;
+        fixture
             .make(
                 "v1",
                 "Node",
                 None,
-                json!({"metadata": {"name": stage.plane,
+                json!({"metadata": {"name": fixture.plane,
             "labels": {"node-role.kubernetes.io/control-plane": "", "node-role.kubernetes.io/edge": ""},
             "annotations": {"kubehive.io/enrolment": "0a"}}}),
             )
             .await;
-        stage
+        fixture
             .make(
                 "v1",
                 "Node",
                 None,
-                json!({"metadata": {"name": stage.foreign,
+                json!({"metadata": {"name": fixture.foreign,
             "labels": {"node-role.kubernetes.io/edge": ""}}}),
             )
             .await;
-        stage.make("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", None, json!({
-            "metadata": {"name": stage.namespace},
+        fixture.make("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", None, json!({
+            "metadata": {"name": fixture.namespace},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-            "subjects": [{"kind": "ServiceAccount", "name": "powerful", "namespace": stage.namespace}]})).await;
-        let ns = Some(stage.namespace.as_str());
+            "subjects": [{"kind": "ServiceAccount", "name": "powerful", "namespace": fixture.namespace}]})).await;
+        let ns = Some(fixture.namespace.as_str());
         for account in ["plain", "powerful", "probe"] {
-            stage.make("v1", "ServiceAccount", ns, json!({"metadata": {"name": account}})).await;
+            fixture.make("v1", "ServiceAccount", ns, json!({"metadata": {"name": account}})).await;
         }
         // Who asks for no audience gets the API server's own.
-        let path = format!("/api/v1/namespaces/{}/serviceaccounts/plain/token", stage.namespace);
-        let granted = call(&stage.admin, "POST", &path, None, token(None, 3600)).await.unwrap();
+        let path = format!("/api/v1/namespaces/{}/serviceaccounts/plain/token", fixture.namespace);
+        let granted = call(&fixture.admin, "POST", &path, None, token(None, 3600)).await.unwrap();
         let own = granted["spec"]["audiences"].as_array().unwrap().iter().filter_map(Value::as_str);
         let listed = own.chain(["vault"]).collect::<Vec<_>>().join(",");
         let listed =
             Patch::Merge(json!({"metadata": {"annotations": {"kubehive.io/token-audiences": listed}}}));
-        let namespaces = stage.objects("v1", "Namespace", None);
-        namespaces.patch(&stage.namespace, &PatchParams::default(), &listed).await.unwrap();
+        let namespaces = fixture.objects("v1", "Namespace", None);
+        namespaces.patch(&fixture.namespace, &PatchParams::default(), &listed).await.unwrap();
         for secret in ["referred", "other"] {
-            stage
+            fixture
                 .make("v1", "Secret", ns, json!({"metadata": {"name": secret}, "stringData": {"k": "v"}}))
                 .await;
         }
-        stage
+        fixture
     }
 
     async fn pod(&self, name: &str, node: Option<&str>, account: &str) -> String {
@@ -182,7 +182,7 @@ impl Stage {
         let _ = self.objects("kubehive.io/v1alpha1", "JoinToken", None).delete(&self.namespace, &now).await;
         let bindings = self.objects("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", None);
         let _ = bindings.delete(&self.namespace, &now).await;
-        powers::clear(&self).await;
+        permissions::clear(&self).await;
         let _ = self.objects("v1", "Namespace", None).delete(&self.namespace, &now).await;
     }
 }
@@ -238,10 +238,10 @@ fn token_for(audiences: &[&str], pod: Option<(&str, &str)>, seconds: i64) -> Val
 }
 
 /// What CloudCore does, each once. Everything that the attack has to be told apart from.
-async fn work(stage: &Stage) {
-    let (ns, edge) = (&stage.namespace, &stage.edge);
+async fn work(fixture: &Fixture) {
+    let (ns, edge) = (&fixture.namespace, &fixture.edge);
     let must = async |what: &str, method: &str, path: &str, body: Value| {
-        let done = stage.does(method, path, body).await;
+        let done = fixture.does(method, path, body).await;
         done.unwrap_or_else(|refused| panic!("CloudCore cannot {what}: {refused:?}"))
     };
     let labels = json!({"topology.kubernetes.io/zone": "hall-1", "node.kubernetes.io/instance-type": "box",
@@ -266,14 +266,14 @@ async fn work(stage: &Stage) {
     must("see the register", "GET", "/apis/kubehive.io/v1alpha1/edgenodes", Value::Null).await;
     let join =
         json!({"metadata": {"name": ns}, "spec": {"expires": "2030-01-01T00:00:00Z", "uses": 2, "used": 0}});
-    let made = stage.make("kubehive.io/v1alpha1", "JoinToken", None, join).await;
+    let made = fixture.make("kubehive.io/v1alpha1", "JoinToken", None, join).await;
     let mut used = serde_json::to_value(&made).unwrap();
     used["spec"]["used"] = json!(1);
     must("count a use", "PUT", &format!("/apis/kubehive.io/v1alpha1/jointokens/{ns}"), used).await;
 
     let device =
         json!({"metadata": {"name": "pump"}, "spec": {"nodeName": edge, "deviceModelRef": {"name": "pump"}}});
-    let device = stage.make("devices.kubeedge.io/v1beta1", "Device", Some(ns), device).await;
+    let device = fixture.make("devices.kubeedge.io/v1beta1", "Device", Some(ns), device).await;
     let statuses = format!("/apis/devices.kubeedge.io/v1beta1/namespaces/{ns}/devicestatuses");
     let owned = device_status("pump", &device.metadata.uid.unwrap());
     must("make a DeviceStatus", "POST", &statuses, owned).await;
@@ -281,7 +281,7 @@ async fn work(stage: &Stage) {
         json!({"metadata": {"annotations": {"kubehive.io/reported": "1.1/u"}}, "status": {"state": "ok"}});
     must("write a DeviceStatus", "MERGE", &format!("{statuses}/pump"), said).await;
 
-    let uid = stage.pod("edge", Some(edge), "plain").await;
+    let uid = fixture.pod("edge", Some(edge), "plain").await;
     let pod = format!("/api/v1/namespaces/{ns}/pods/edge");
     let held = must("see pods", "GET", &pod, Value::Null).await;
     let mut tolerations = held["spec"]["tolerations"].clone();
@@ -307,9 +307,9 @@ async fn work(stage: &Stage) {
     about_node["involvedObject"] = json!({"apiVersion": "v1", "kind": "Node", "name": edge, "uid": "u"});
     must("tell an event of a Node", "POST", "/api/v1/namespaces/default/events?dryRun=All", about_node).await;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "casecret"}});
-    let made = stage.does("POST", "/api/v1/namespaces/kubeedge/secrets?dryRun=All", secret).await;
+    let made = fixture.does("POST", "/api/v1/namespaces/kubeedge/secrets?dryRun=All", secret).await;
     assert!(matches!(made, Ok(_) | Err(Refused { code: 409, .. })), "{made:?}");
-    let read = stage.does("GET", "/api/v1/namespaces/kubeedge/secrets/casecret", Value::Null).await;
+    let read = fixture.does("GET", "/api/v1/namespaces/kubeedge/secrets/casecret", Value::Null).await;
     assert!(matches!(read, Ok(_) | Err(Refused { code: 404, .. })), "{read:?}");
     let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/edgenodes.kubehive.io";
     must("see its definitions", "GET", definition, Value::Null).await;
@@ -320,7 +320,7 @@ async fn work(stage: &Stage) {
         format!("/api/v1/namespaces/{ns}/secrets?fieldSelector=metadata.name%3Dreferred"),
     );
     until("a Secret is read as the node that needs it", async || {
-        let listed = call(&stage.account, "GET", &named, Some(&user), Value::Null).await;
+        let listed = call(&fixture.account, "GET", &named, Some(&user), Value::Null).await;
         listed.is_ok_and(|listed| listed["items"][0]["metadata"]["name"] == "referred")
     })
     .await;
@@ -330,17 +330,17 @@ async fn work(stage: &Stage) {
 fn a_stolen_token_of_cloudcores_account_does_what_cloudcore_does_and_nothing_else() {
     run(async || {
         let Some(cluster) = RealCluster::named().await else { return };
-        let stage = Stage::set(&cluster).await;
+        let fixture = Fixture::set(&cluster).await;
         // Policies take effect a moment after they are made.
         until("the policies are in force", async || {
-            let node = joined(&stage.edge, json!({"node-role.kubernetes.io/control-plane": ""}));
-            let made = stage.does("POST", "/api/v1/nodes?dryRun=All", node).await;
-            made.is_err_and(|refused| refused.is_by_policy()) && powers::are_judged(&stage).await
+            let node = joined(&fixture.edge, json!({"node-role.kubernetes.io/control-plane": ""}));
+            let made = fixture.does("POST", "/api/v1/nodes?dryRun=All", node).await;
+            made.is_err_and(|refused| refused.is_by_policy()) && permissions::are_judged(&fixture).await
         })
         .await;
-        let suspect = type_warnings(&stage).await;
-        work(&stage).await;
-        let attacks = all(&stage).await;
+        let suspect = type_warnings(&fixture).await;
+        work(&fixture).await;
+        let attacks = all(&fixture).await;
         let mut broken = Vec::new();
         for (what, outcome) in attacks {
             match outcome {
@@ -349,7 +349,7 @@ fn a_stolen_token_of_cloudcores_account_does_what_cloudcore_does_and_nothing_els
                 Ok(_) => broken.push(format!("{what}: done")),
             }
         }
-        stage.clear().await;
+        fixture.clear().await;
         assert!(suspect.is_empty(), "the server's check of the policies:\n{}", suspect.join("\n"));
         assert!(broken.is_empty(), "a stolen token can:\n{}", broken.join("\n"));
     });
@@ -357,20 +357,20 @@ fn a_stolen_token_of_cloudcores_account_does_what_cloudcore_does_and_nothing_els
 
 type Attack = (String, Result<Value, Refused>);
 
-async fn all(stage: &Stage) -> Vec<Attack> {
-    let mut all = attacks::secrets_and_users(stage).await;
-    all.extend(attacks::pods(stage).await);
-    all.extend(attacks::nodes(stage).await);
-    all.extend(attacks::events_and_leases(stage).await);
-    all.extend(powers::tokens(stage).await);
-    all.extend(metadata::attacks(stage).await);
-    all.extend(attacks::rights(stage).await);
+async fn all(fixture: &Fixture) -> Vec<Attack> {
+    let mut all = attacks::secrets_and_users(fixture).await;
+    all.extend(attacks::pods(fixture).await);
+    all.extend(attacks::nodes(fixture).await);
+    all.extend(attacks::events_and_leases(fixture).await);
+    all.extend(permissions::tokens(fixture).await);
+    all.extend(metadata::attacks(fixture).await);
+    all.extend(attacks::rights(fixture).await);
     all
 }
 
 /// What the API server finds wrong with our policies.
-async fn type_warnings(stage: &Stage) -> Vec<String> {
-    let policies = stage.objects("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", None);
+async fn type_warnings(fixture: &Fixture) -> Vec<String> {
+    let policies = fixture.objects("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", None);
     let ours = async || {
         let mut listed = policies.list(&Default::default()).await.unwrap().items;
         listed.retain(|policy| policy.metadata.name.as_deref().unwrap_or_default().starts_with("kubehive-"));
@@ -390,9 +390,9 @@ async fn type_warnings(stage: &Stage) -> Vec<String> {
     ours().await.iter().filter_map(warned).collect()
 }
 
-struct Tries<'a>(&'a Stage, Vec<Attack>);
+struct Attempts<'a>(&'a Fixture, Vec<Attack>);
 
-impl Tries<'_> {
+impl Attempts<'_> {
     async fn tries(&mut self, what: &str, method: &str, path: &str, body: Value) {
         let outcome = self.0.does(method, path, body).await;
         self.1.push((what.to_owned(), outcome));

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Attack, Stage, Tries, call, device_status, event, joined, lease};
+use crate::{Attack, Attempts, Fixture, call, device_status, event, joined, lease};
 
 fn bent() -> [(&'static str, Value); 4] {
     let nobody = json!([{"apiVersion": "v1", "kind": "Node", "name": "nobody", "uid": "00000000-0000-0000-0000-000000000000"}]);
@@ -15,15 +15,15 @@ fn bent() -> [(&'static str, Value); 4] {
     ]
 }
 
-pub(crate) async fn attacks(stage: &Stage) -> Vec<Attack> {
-    let mut all = changed(stage).await;
-    all.extend(made(stage).await);
+pub(crate) async fn attacks(fixture: &Fixture) -> Vec<Attack> {
+    let mut all = changed(fixture).await;
+    all.extend(made(fixture).await);
     all
 }
 
 /// On what is there.
-async fn changed(stage: &Stage) -> Vec<Attack> {
-    let (ns, edge, mut t) = (&stage.namespace, &stage.edge, Tries(stage, Vec::new()));
+async fn changed(fixture: &Fixture) -> Vec<Attack> {
+    let (ns, edge, mut t) = (&fixture.namespace, &fixture.edge, Attempts(fixture, Vec::new()));
     let kubehive = "/apis/kubehive.io/v1alpha1";
     for (method, path, written) in [
         ("PUT", format!("{kubehive}/edgenodes/{edge}"), None),
@@ -34,7 +34,7 @@ async fn changed(stage: &Stage) -> Vec<Attack> {
         ("MERGE", format!("/api/v1/namespaces/{ns}/pods/edge"), Some("status")),
         ("MERGE", format!("/api/v1/namespaces/{ns}/pods/edge"), None),
     ] {
-        let held = call(&stage.admin, "GET", &path, None, Value::Null).await.unwrap();
+        let held = call(&fixture.admin, "GET", &path, None, Value::Null).await.unwrap();
         let to = written.map_or(path.clone(), |written| format!("{path}/{written}"));
         for (field, value) in bent() {
             // With a pod's status the API server takes no owners: it says yes, and changes nothing.
@@ -57,8 +57,8 @@ async fn changed(stage: &Stage) -> Vec<Attack> {
 }
 
 /// On what is new.
-async fn made(stage: &Stage) -> Vec<Attack> {
-    let (ns, mut t) = (&stage.namespace, Tries(stage, Vec::new()));
+async fn made(fixture: &Fixture) -> Vec<Attack> {
+    let (ns, mut t) = (&fixture.namespace, Attempts(fixture, Vec::new()));
     let entry = json!({"apiVersion": "kubehive.io/v1alpha1", "kind": "EdgeNode", "metadata": {"name": "kubehive-x"}, "spec": {}});
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "casecret"}});
     let mut of_nobody = device_status("valve", "00000000-0000-0000-0000-000000000000");

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::hand::Identity;
+use super::raw_link::Identity;
 
 /// An answer that takes longer is none.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

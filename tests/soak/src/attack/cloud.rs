@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use beehive::link::tls::Credentials;
 use testhost::{Daemon, free_ports};
 
-use super::hand::Identity;
+use super::raw_link::Identity;
 use crate::kubectl::said;
 
 /// Two addresses of one machine: from the one comes whoever is honest, from the other whoever is not.
@@ -18,7 +18,7 @@ const UP_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The CloudCore that is attacked. Dropping it ends it and removes its files.
-pub(crate) struct Target {
+pub(crate) struct AttackedCloud {
     daemon: Daemon,
     binaries: PathBuf,
     folder: PathBuf,
@@ -27,8 +27,8 @@ pub(crate) struct Target {
     enrolment: u16,
 }
 
-impl Target {
-    pub(crate) async fn start(name: &str, binaries: &Path) -> Result<Target> {
+impl AttackedCloud {
+    pub(crate) async fn start(name: &str, binaries: &Path) -> Result<AttackedCloud> {
         let folder = std::env::temp_dir().join(format!("kh-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).context("make a folder")?;
         let [api, quic, websocket, enrolment, monitor] = free_ports()?;
@@ -46,7 +46,7 @@ impl Target {
         command.arg("--standalone-dir").arg(folder.join("cloud"));
         command.arg("--standalone-listen").arg(format!("127.0.0.1:{api}"));
         let daemon = Daemon::start("cloudcore", &folder, &mut command)?;
-        Ok(Target { daemon, binaries: binaries.to_owned(), folder, quic, websocket, enrolment })
+        Ok(AttackedCloud { daemon, binaries: binaries.to_owned(), folder, quic, websocket, enrolment })
     }
 
     /// A node that has joined as every node does.
@@ -121,7 +121,7 @@ impl Target {
     }
 }
 
-impl Drop for Target {
+impl Drop for AttackedCloud {
     fn drop(&mut self) {
         self.daemon.kill();
         let _ = std::fs::remove_dir_all(&self.folder);

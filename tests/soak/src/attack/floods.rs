@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
 use super::cells::{Socket, cell};
-use super::hand::{ByHand, Identity, OPEN, PING, TELL, Way, frame};
+use super::raw_link::{Identity, OPEN, PING, RawLink, TELL, Transport, frame};
 
 /// 140 silent connections: as many as the review had.
 const SILENT: usize = 140;
@@ -31,51 +31,55 @@ fn count(done: &AtomicU64) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flood {
     /// Connections that say nothing, again and again.
-    Silent(Way),
+    Silent(Transport),
     /// Before the hello: every stream, as many bytes as are taken.
-    Strangers(Way),
+    Strangers(Transport),
     /// A hello, and the next one at once: the link of the same node over and over.
-    Links(Way),
+    Links(Transport),
     /// After the hello: every stream filled, named and unnamed, with frames that never end.
-    Streams(Way),
+    Streams(Transport),
     /// After the hello: streams that come and go, and pings whose answers are not read.
-    Resets(Way),
+    Resets(Transport),
     /// After the hello: one byte in each cell, on every stream.
     OneByteCells,
     /// Before the hello: the same.
     OneByteStrangers,
     /// Handshakes that are begun and never ended, without a certificate.
-    HalfOpen(Way),
+    HalfOpen(Transport),
 }
 
 impl Flood {
     pub(crate) const ALL: [Flood; 14] = [
-        Flood::Silent(Way::Quic),
-        Flood::Silent(Way::WebSocket),
-        Flood::Strangers(Way::Quic),
-        Flood::Strangers(Way::WebSocket),
+        Flood::Silent(Transport::Quic),
+        Flood::Silent(Transport::WebSocket),
+        Flood::Strangers(Transport::Quic),
+        Flood::Strangers(Transport::WebSocket),
         Flood::OneByteStrangers,
-        Flood::Links(Way::Quic),
-        Flood::Links(Way::WebSocket),
-        Flood::Streams(Way::Quic),
-        Flood::Streams(Way::WebSocket),
-        Flood::Resets(Way::Quic),
-        Flood::Resets(Way::WebSocket),
+        Flood::Links(Transport::Quic),
+        Flood::Links(Transport::WebSocket),
+        Flood::Streams(Transport::Quic),
+        Flood::Streams(Transport::WebSocket),
+        Flood::Resets(Transport::Quic),
+        Flood::Resets(Transport::WebSocket),
         Flood::OneByteCells,
-        Flood::HalfOpen(Way::Quic),
-        Flood::HalfOpen(Way::WebSocket),
+        Flood::HalfOpen(Transport::Quic),
+        Flood::HalfOpen(Transport::WebSocket),
     ];
 
     pub(crate) fn name(self) -> String {
         match self {
-            Flood::Silent(way) => format!("{SILENT} silent connections, {}", way.name()),
-            Flood::Strangers(way) => format!("every stream filled before the hello, {}", way.name()),
-            Flood::Links(way) => format!("link upon link, {}", way.name()),
-            Flood::Streams(way) => format!("frames that never end on every stream, {}", way.name()),
-            Flood::Resets(way) => format!("streams that come and go, {}", way.name()),
+            Flood::Silent(transport) => format!("{SILENT} silent connections, {}", transport.name()),
+            Flood::Strangers(transport) => {
+                format!("every stream filled before the hello, {}", transport.name())
+            }
+            Flood::Links(transport) => format!("link upon link, {}", transport.name()),
+            Flood::Streams(transport) => {
+                format!("frames that never end on every stream, {}", transport.name())
+            }
+            Flood::Resets(transport) => format!("streams that come and go, {}", transport.name()),
             Flood::OneByteCells => "one-byte cells after the hello".to_owned(),
             Flood::OneByteStrangers => "one-byte cells before the hello".to_owned(),
-            Flood::HalfOpen(way) => format!("half-open handshakes, {}", way.name()),
+            Flood::HalfOpen(transport) => format!("half-open handshakes, {}", transport.name()),
         }
     }
 
@@ -83,16 +87,16 @@ impl Flood {
     pub(crate) async fn run(self, who: &Identity, done: &Arc<AtomicU64>) -> Result<()> {
         let who = Arc::new(who.clone());
         let mut tasks = JoinSet::new();
-        let (at_once, way) = match self {
-            Flood::Silent(way) => (SILENT, way),
-            Flood::OneByteCells => (1, Way::WebSocket),
-            Flood::OneByteStrangers => (4, Way::WebSocket),
-            Flood::Streams(way) | Flood::Resets(way) => (1, way),
-            Flood::HalfOpen(Way::Quic) => (1, Way::Quic),
-            Flood::HalfOpen(Way::WebSocket) => (300, Way::WebSocket),
-            Flood::Strangers(way) | Flood::Links(way) => (AT_ONCE, way),
+        let (at_once, transport) = match self {
+            Flood::Silent(transport) => (SILENT, transport),
+            Flood::OneByteCells => (1, Transport::WebSocket),
+            Flood::OneByteStrangers => (4, Transport::WebSocket),
+            Flood::Streams(transport) | Flood::Resets(transport) => (1, transport),
+            Flood::HalfOpen(Transport::Quic) => (1, Transport::Quic),
+            Flood::HalfOpen(Transport::WebSocket) => (300, Transport::WebSocket),
+            Flood::Strangers(transport) | Flood::Links(transport) => (AT_ONCE, transport),
         };
-        let dialer = who.dialer(way)?;
+        let dialer = who.dialer(transport)?;
         for _ in 0..at_once {
             let (who, dialer, done) = (Arc::clone(&who), Arc::clone(&dialer), Arc::clone(done));
             tasks.spawn(async move {
@@ -111,19 +115,19 @@ impl Flood {
             Flood::Silent(_) => silent(dialer, done).await,
             Flood::Strangers(_) => fill(&*dialer.dial().await?, &[], done).await,
             Flood::Links(_) => {
-                let _link = ByHand::link(who, dialer).await?;
+                let _link = RawLink::link(who, dialer).await?;
                 count(done);
                 Ok(())
             }
             Flood::Streams(_) => {
-                let link = ByHand::link(who, dialer).await?;
+                let link = RawLink::link(who, dialer).await?;
                 fill(&*link.connection, &frame(1, OPEN, MAILBOX), done).await
             }
             Flood::Resets(_) => resets(who, dialer, done).await,
             Flood::OneByteCells => one_byte_cells(who, true, done).await,
             Flood::OneByteStrangers => one_byte_cells(who, false, done).await,
-            Flood::HalfOpen(Way::Quic) => half_open_quic(who, done).await,
-            Flood::HalfOpen(Way::WebSocket) => half_open_tcp(who, done).await,
+            Flood::HalfOpen(Transport::Quic) => half_open_quic(who, done).await,
+            Flood::HalfOpen(Transport::WebSocket) => half_open_tcp(who, done).await,
         }
     }
 }
@@ -160,7 +164,7 @@ async fn fill(connection: &dyn Connection, first: &[u8], done: &AtomicU64) -> Re
 
 /// Streams that are opened and left, and pings whose answers nobody reads.
 async fn resets(who: &Identity, dialer: &dyn Dialer, done: &AtomicU64) -> Result<()> {
-    let ByHand { connection, mut writer, .. } = ByHand::link(who, dialer).await?;
+    let RawLink { connection, mut writer, .. } = RawLink::link(who, dialer).await?;
     let streams = async {
         for number in 0_u64.. {
             let (mut stream, reader) = connection.open(Urgency::Work).await?;
@@ -218,7 +222,7 @@ async fn half_open_quic(who: &Identity, done: &AtomicU64) -> Result<()> {
     let mut dials = JoinSet::new();
     let mut packet = vec![0; 2048];
     loop {
-        let dialer = away.dialer(Way::Quic)?;
+        let dialer = away.dialer(Transport::Quic)?;
         for _ in 0..20 {
             let dialer = Arc::clone(&dialer);
             dials.spawn(async move {

@@ -4,8 +4,8 @@
 mod cells;
 mod cloud;
 mod floods;
-mod hand;
-mod honest;
+mod latency;
+mod raw_link;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::{Outcome, Say};
-use cloud::{HOSTILE, Target};
+use crate::{Console, Outcome};
+use cloud::{AttackedCloud, HOSTILE};
 use floods::Flood;
-use hand::{Identity, Way};
-use honest::{Felt, Watchers};
+use latency::{Latencies, LatencyProbes};
+use raw_link::{Identity, Transport};
 
 /// 32 MiB: what CloudCore may hold more under any of them.
 const MORE_MAX: f64 = 32.0;
@@ -40,9 +40,9 @@ pub struct Options {
 }
 
 /// Runs it. What goes wrong for good ends it and is a violation.
-pub async fn run(name: &str, binaries: &Path, options: &Options, say: &Say) -> Outcome {
+pub async fn run(name: &str, binaries: &Path, options: &Options, console: &Console) -> Outcome {
     let mut outcome = Outcome::new("attacks on the link's doors");
-    if let Err(error) = story(name, binaries, options, say, &mut outcome).await {
+    if let Err(error) = story(name, binaries, options, console, &mut outcome).await {
         outcome.violation(format!("{error:#}"));
     }
     outcome
@@ -52,30 +52,31 @@ async fn story(
     name: &str,
     binaries: &Path,
     options: &Options,
-    say: &Say,
+    console: &Console,
     outcome: &mut Outcome,
 ) -> Result<()> {
-    say.at("bringing up a CloudCore, and five nodes that join it");
-    let mut target = Target::start(name, binaries).await?;
+    console.at("bringing up a CloudCore, and five nodes that join it");
+    let mut target = AttackedCloud::start(name, binaries).await?;
     let loud = Identity { host: HOSTILE, ..target.join("loud").await? };
     let stay = [target.join("stays-0").await?, target.join("stays-1").await?];
     let come = [target.join("comes-0").await?, target.join("comes-1").await?];
-    let watchers = Watchers::start(&stay, &come);
+    let watchers = LatencyProbes::start(&stay, &come);
     // What is made once is there then.
     tokio::time::sleep(options.hold / 2).await;
     let (quiet, _, ()) = watchers.during(async { sleep(options.hold).await }).await?;
     outcome.row("in quiet: round trip, new link", shown(quiet));
-    say.at(&format!("quiet: {}", shown(quiet)));
+    console.at(&format!("quiet: {}", shown(quiet)));
     for flood in Flood::ALL {
         let (before, spent) = (target.resident()?, target.spent()?);
         let done = Arc::<AtomicU64>::default();
         let during = watchers.during(under(flood, &loud, &mut target, options.hold, &done));
-        let (felt, lost, peak) = during.await?;
+        let (latencies, lost, peak) = during.await?;
         let more = peak - before;
         let deeds = done.load(Ordering::Relaxed);
         let core = (target.spent()? - spent) / options.hold.as_secs_f64() * 100.0;
-        let row = format!("{more:5.1} MiB more; {}; {core:.0} % of a core; done {deeds} times", shown(felt));
-        say.at(&format!("{}: {row}; {} lost", flood.name(), lost.len()));
+        let row =
+            format!("{more:5.1} MiB more; {}; {core:.0} % of a core; done {deeds} times", shown(latencies));
+        console.at(&format!("{}: {row}; {} lost", flood.name(), lost.len()));
         outcome.row(&flood.name(), row);
         if more > MORE_MAX {
             outcome
@@ -88,7 +89,7 @@ async fn story(
             outcome.violation(format!("{}: it got nowhere, and so shows nothing", flood.name()));
         }
         if options.judge_others {
-            judge(&flood.name(), quiet, felt, outcome);
+            judge(&flood.name(), quiet, latencies, outcome);
             lost.iter().for_each(|what| outcome.violation(format!("{}: {what}", flood.name())));
         }
     }
@@ -104,7 +105,7 @@ async fn sleep(time: Duration) -> Result<()> {
 async fn under(
     flood: Flood,
     loud: &Identity,
-    target: &mut Target,
+    target: &mut AttackedCloud,
     hold: Duration,
     done: &Arc<AtomicU64>,
 ) -> Result<f64> {
@@ -125,27 +126,27 @@ async fn under(
     Ok(peak)
 }
 
-fn judge(name: &str, quiet: Felt, felt: Felt, outcome: &mut Outcome) {
-    for (at, way) in Way::BOTH.into_iter().enumerate() {
+fn judge(name: &str, quiet: Latencies, latencies: Latencies, outcome: &mut Outcome) {
+    for (at, transport) in Transport::BOTH.into_iter().enumerate() {
         let pairs = [
-            ("round trip", quiet.round_trip[at], felt.round_trip[at]),
-            ("new link", quiet.link[at], felt.link[at]),
+            ("round trip", quiet.round_trip[at], latencies.round_trip[at]),
+            ("new link", quiet.link[at], latencies.link[at]),
         ];
-        for (what, quiet, felt) in pairs {
-            let within = felt <= quiet * SLOWER_MAX + SLICE;
+        for (what, quiet, latencies) in pairs {
+            let within = latencies <= quiet * SLOWER_MAX + SLICE;
             if !within {
-                let way = way.name();
+                let transport = transport.name();
                 outcome.violation(format!(
-                    "{name}: a {what} over {way} took {felt:.1} ms, in quiet {quiet:.1} ms"
+                    "{name}: a {what} over {transport} took {latencies:.1} ms, in quiet {quiet:.1} ms"
                 ));
             }
         }
     }
 }
 
-fn shown(felt: Felt) -> String {
-    let [quic, websocket] = felt.round_trip;
-    let [new_quic, new_websocket] = felt.link;
+fn shown(latencies: Latencies) -> String {
+    let [quic, websocket] = latencies.round_trip;
+    let [new_quic, new_websocket] = latencies.link;
     format!(
         "round trip {quic:.2} / {websocket:.2} ms, new link {new_quic:.1} / {new_websocket:.1} ms (QUIC / WebSocket)"
     )

@@ -1,4 +1,4 @@
-//! Devices that report over MQTT, and what is desired of them: the books of both ways.
+//! Devices that report over MQTT, and what is desired of them: the deliveries of both directions.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use crate::kubectl::Kubectl;
 use crate::mqtt::Client;
-use crate::stage::NODE;
-use crate::{Ledger, Rule};
+use crate::testbed::NODE;
+use crate::{DeliveryCheck, DeliveryRule};
 
 const MODEL: &str = "counter";
 /// What the device reports.
@@ -24,11 +24,11 @@ const WANTED: &str = "goal";
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// What was accepted and what arrived.
-pub(crate) struct Books {
+pub(crate) struct DeviceDeliveries {
     /// Reports: accepted with a PUBACK on the node, arrived in a watch of the cloud.
-    pub(crate) reported: Ledger,
+    pub(crate) reported: DeliveryCheck,
     /// Desired values: accepted by the API server, arrived at a client on the node.
-    pub(crate) desired: Ledger,
+    pub(crate) desired: DeliveryCheck,
     /// Acknowledged, and answered with an error.
     pub(crate) refused: Vec<String>,
     /// Acknowledged, and not there after a restart.
@@ -36,14 +36,15 @@ pub(crate) struct Books {
     pub(crate) reconnects: u64,
 }
 
-/// Shared books.
+/// The deliveries, shared.
 #[derive(Clone)]
-pub(crate) struct Shared(Arc<Mutex<Books>>);
+pub(crate) struct SharedDeliveries(Arc<Mutex<DeviceDeliveries>>);
 
-impl Shared {
-    pub(crate) fn new() -> Shared {
-        let (reported, desired) = (Ledger::new(Rule::Newest), Ledger::new(Rule::Newest));
-        Shared(Arc::new(Mutex::new(Books {
+impl SharedDeliveries {
+    pub(crate) fn new() -> SharedDeliveries {
+        let (reported, desired) =
+            (DeliveryCheck::new(DeliveryRule::Newest), DeliveryCheck::new(DeliveryRule::Newest));
+        SharedDeliveries(Arc::new(Mutex::new(DeviceDeliveries {
             reported,
             desired,
             refused: Vec::new(),
@@ -52,7 +53,7 @@ impl Shared {
         })))
     }
 
-    pub(crate) fn open(&self) -> MutexGuard<'_, Books> {
+    pub(crate) fn open(&self) -> MutexGuard<'_, DeviceDeliveries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,7 +126,7 @@ pub(crate) async fn report(
     device: String,
     above: u64,
     every: Duration,
-    books: Shared,
+    deliveries: SharedDeliveries,
     mut stop: watch::Receiver<bool>,
 ) {
     let filters =
@@ -138,14 +139,17 @@ pub(crate) async fn report(
             tokio::time::sleep(AGAIN).await;
             continue;
         };
-        books.open().reconnects += 1;
+        deliveries.open().reconnects += 1;
         if let Some(last) = accepted {
             let Ok(held) = read(&mut client, &device).await.map(|twin| count(&twin)) else {
                 tokio::time::sleep(AGAIN).await;
                 continue;
             };
             if held < Some(last) {
-                books.open().lost.push(format!("{device}: the node holds {held:?} and had accepted {last}"));
+                deliveries
+                    .open()
+                    .lost
+                    .push(format!("{device}: the node holds {held:?} and had accepted {last}"));
             }
         }
         while !*stop.borrow() {
@@ -154,9 +158,9 @@ pub(crate) async fn report(
                 "twin": {REPORTED: {"actual": {"value": value.to_string()}, "metadata": {"type": "int"}}}});
             let Ok(heard) = client.publish(&topic(&device, "update"), body.to_string()).await else { break };
             accepted = Some(value);
-            books.open().reported.accepted(&device, value);
+            deliveries.open().reported.accepted(&device, value);
             for publish in heard {
-                take(&books, &device, &publish);
+                take(&deliveries, &device, &publish);
             }
             // Either way the condition of the loop decides.
             let _ = tokio::time::timeout(every, stop.wait_for(|stop| *stop)).await;
@@ -164,14 +168,14 @@ pub(crate) async fn report(
     }
 }
 
-fn take(books: &Shared, device: &str, publish: &Publish) {
+fn take(deliveries: &SharedDeliveries, device: &str, publish: &Publish) {
     let Ok(body) = serde_json::from_slice::<Value>(&publish.payload) else { return };
     if publish.topic.ends_with("/result") {
         if !body["code"].is_null() {
-            books.open().refused.push(format!("{device}: {body}"));
+            deliveries.open().refused.push(format!("{device}: {body}"));
         }
     } else if let Some(goal) = body.get("twin").and_then(goal) {
-        books.open().desired.arrived(device, goal, publish.dup);
+        deliveries.open().desired.arrived(device, goal, publish.dup);
     }
 }
 
@@ -183,7 +187,7 @@ pub(crate) async fn want(
     above: u64,
     every: Duration,
     seed: u64,
-    books: Shared,
+    deliveries: SharedDeliveries,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut dice = SmallRng::seed_from_u64(seed);
@@ -193,14 +197,14 @@ pub(crate) async fn want(
         let Some(device) = devices.get(dice.random_range(0..devices.len().max(1))) else { return };
         let patch = json!({"spec": {"properties": properties(value)}});
         if kubectl.merge("device", device, &patch).await.is_ok() {
-            books.open().desired.accepted(device, value);
+            deliveries.open().desired.accepted(device, value);
         }
         let _ = tokio::time::timeout(every, stop.wait_for(|stop| *stop)).await;
     }
 }
 
 /// Watches what the cloud shows of reports, for as long as it is polled. A watch that ends is begun again.
-pub(crate) async fn watch_reports(kubectl: Kubectl, books: Shared) {
+pub(crate) async fn watch_reports(kubectl: Kubectl, deliveries: SharedDeliveries) {
     let path =
         format!(r#"{{.metadata.name}} {{.status.twins[?(@.propertyName=="{REPORTED}")].reported.value}}"#);
     loop {
@@ -209,7 +213,7 @@ pub(crate) async fn watch_reports(kubectl: Kubectl, books: Shared) {
                 if let Some((device, value)) = line.split_once(' ')
                     && let Ok(value) = value.trim().parse()
                 {
-                    books.open().reported.arrived(device, value, false);
+                    deliveries.open().reported.arrived(device, value, false);
                 }
             }
         }

@@ -14,18 +14,18 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::pods::{self, Inside};
-use crate::relay::Lie;
-use crate::stage::LONG;
+use crate::pods::{self, RunningContainer};
+use crate::relay::LinkFault;
+use crate::testbed::LONG;
 use crate::uploads::{self, Uploads};
-use crate::{Outcome, Samples, Say, Stage};
-use device::Shared;
-use schedule::{Act, Fault, schedule};
+use crate::{Console, Outcome, Samples, Testbed};
+use device::SharedDeliveries;
+use schedule::{Fault, ScheduledFault, schedule};
 
 /// How it is done.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How often all of it is done. After each stretch everything is made whole, and the books are compared.
+    /// How often all of it is done. After each stretch everything is made whole, and what was accepted is compared with what arrived.
     pub stretches: u32,
     /// How long a stretch is.
     pub stretch: Duration,
@@ -59,11 +59,11 @@ struct Figures {
 }
 
 /// Runs it. What goes wrong for good ends it and is a violation.
-pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
+pub async fn run(testbed: &mut Testbed, options: &Options, console: &Console) -> Outcome {
     let mut outcome = Outcome::new(&format!("ids accepted under cuts and kill -9, seed {}", options.seed));
-    let (books, uploads, mut figures) = (Shared::new(), Uploads::new(), Figures::default());
-    let both = Both { books: &books, uploads: &uploads };
-    if let Err(error) = story(stage, options, say, both, &mut figures, &mut outcome).await {
+    let (deliveries, uploads, mut figures) = (SharedDeliveries::new(), Uploads::new(), Figures::default());
+    let workloads = Workloads { deliveries: &deliveries, uploads: &uploads };
+    if let Err(error) = story(testbed, options, console, workloads, &mut figures, &mut outcome).await {
         outcome.violation(format!("stretch {}: {error:#}", figures.stretches + 1));
     }
     let stretch = options.stretch.as_secs();
@@ -74,21 +74,21 @@ pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
             outcome.violation(format!("{} never struck", fault.name()));
         }
     }
-    let books = books.open();
-    for (what, ledger) in [("reports", &books.reported), ("desired values", &books.desired)] {
-        let (accepted, arrived) = ledger.counts();
+    let deliveries = deliveries.open();
+    for (what, deliveries) in [("reports", &deliveries.reported), ("desired values", &deliveries.desired)] {
+        let (accepted, arrived) = deliveries.counts();
         outcome.row(what, format!("{accepted} accepted, {arrived} sights of them at the other end"));
-        for violation in ledger.violations() {
+        for violation in deliveries.violations() {
             outcome.violation(format!("{what}: {violation}"));
         }
     }
-    outcome.row("connections of devices to the broker", books.reconnects.to_string());
+    outcome.row("connections of devices to the broker", deliveries.reconnects.to_string());
     uploads.open().show(&mut outcome);
     outcome.row("all whole → last report in the cloud", figures.reported.shown());
     outcome.row("then: every accepted upload in the cloud", figures.uploaded.shown());
     outcome.row("then: what is wanted on the node", figures.desired.shown());
     for (what, found) in
-        [("acknowledged and refused", &books.refused), ("acknowledged and lost", &books.lost)]
+        [("acknowledged and refused", &deliveries.refused), ("acknowledged and lost", &deliveries.lost)]
     {
         for one in found {
             outcome.violation(format!("{what}: {one}"));
@@ -99,47 +99,47 @@ pub async fn run(stage: &mut Stage, options: &Options, say: &Say) -> Outcome {
 
 /// What devices and what uploading clients did.
 #[derive(Clone, Copy)]
-struct Both<'a> {
-    books: &'a Shared,
+struct Workloads<'a> {
+    deliveries: &'a SharedDeliveries,
     uploads: &'a Uploads,
 }
 
 async fn story(
-    stage: &mut Stage,
+    testbed: &mut Testbed,
     options: &Options,
-    say: &Say,
-    both: Both<'_>,
+    console: &Console,
+    workloads: Workloads<'_>,
     figures: &mut Figures,
     outcome: &mut Outcome,
 ) -> Result<()> {
     let devices: Vec<String> = (0..options.devices).map(device::name).collect();
-    let before = begin(stage, &devices).await?;
-    let Both { books, uploads } = both;
+    let before = begin(testbed, &devices).await?;
+    let Workloads { deliveries, uploads } = workloads;
     // Dropped, and so ended, with this story.
     let mut watches = JoinSet::new();
-    watches.spawn(device::watch_reports(stage.kubectl.clone(), books.clone()));
-    watches.spawn(uploads::follow(stage.cloudcore_log(), uploads.clone()));
+    watches.spawn(device::watch_reports(testbed.kubectl.clone(), deliveries.clone()));
+    watches.spawn(uploads::follow(testbed.cloudcore_log(), uploads.clone()));
     let paused = watch::Sender::new(true);
     for number in 0..options.uploaders {
-        let (broker, name, every) = (stage.broker(), format!("sensor-{number}"), options.upload_every);
+        let (broker, name, every) = (testbed.broker(), format!("sensor-{number}"), options.upload_every);
         watches.spawn(uploads::publish(broker, name, every, uploads.clone(), paused.subscribe()));
     }
     for number in 0..options.stretches {
         paused.send_replace(false);
-        stretch(stage, options, number, &devices, books, figures, &paused).await?;
-        let [took, uploaded, desired] = settle(stage, &devices, both).await?;
+        stretch(testbed, options, number, &devices, deliveries, figures, &paused).await?;
+        let [took, uploaded, desired] = settle(testbed, &devices, workloads).await?;
         figures.reported.add(took);
         figures.uploaded.add(uploaded);
         figures.desired.add(desired);
-        for owed in books.open().desired.owed() {
+        for owed in deliveries.open().desired.owed() {
             outcome.violation(format!("desired values: {owed}"));
         }
-        compare(stage, &before, outcome).await?;
+        compare(testbed, &before, outcome).await?;
         figures.stretches += 1;
-        let (accepted, _) = books.open().reported.counts();
-        let (wanted, _) = books.open().desired.counts();
+        let (accepted, _) = deliveries.open().reported.counts();
+        let (wanted, _) = deliveries.open().desired.counts();
         let (uploaded, _) = uploads.open().counts();
-        say.at(&format!(
+        console.at(&format!(
             "stretch {:3}: last report in the cloud {:.2} s after all was whole; {accepted} reports, {uploaded} uploads and {wanted} desired values so far",
             figures.stretches,
             took.as_secs_f64(),
@@ -151,11 +151,11 @@ async fn story(
 /// Values go both ways while things break. At its end the link is cut, and the daemons are killed right after the last
 /// value that they accepted.
 async fn stretch(
-    stage: &mut Stage,
+    testbed: &mut Testbed,
     options: &Options,
     number: u32,
     devices: &[String],
-    books: &Shared,
+    deliveries: &SharedDeliveries,
     figures: &mut Figures,
     paused: &watch::Sender<bool>,
 ) -> Result<()> {
@@ -163,32 +163,32 @@ async fn stretch(
     let (stop, stopped) = watch::channel(false);
     let (mut up, mut down) = (JoinSet::new(), JoinSet::new());
     for name in devices {
-        let (broker, every, books) = (stage.broker(), options.report_every, books.clone());
-        up.spawn(device::report(broker, name.clone(), above, every, books, stopped.clone()));
+        let (broker, every, deliveries) = (testbed.broker(), options.report_every, deliveries.clone());
+        up.spawn(device::report(broker, name.clone(), above, every, deliveries, stopped.clone()));
     }
-    let (kubectl, devices, every) = (stage.kubectl.clone(), devices.to_vec(), options.want_every);
-    down.spawn(device::want(kubectl, devices, above, every, seed, books.clone(), stopped));
+    let (kubectl, devices, every) = (testbed.kubectl.clone(), devices.to_vec(), options.want_every);
+    down.spawn(device::want(kubectl, devices, above, every, seed, deliveries.clone(), stopped));
     let begun = Instant::now();
-    for act in schedule(seed, options.stretch) {
-        tokio::time::sleep(act.at.saturating_sub(begun.elapsed())).await;
-        stage.check()?;
-        figures.struck[act.fault as usize] += usize::from(!act.heals);
-        perform(stage, act)?;
+    for scheduled in schedule(seed, options.stretch) {
+        tokio::time::sleep(scheduled.at.saturating_sub(begun.elapsed())).await;
+        testbed.check()?;
+        figures.struck[scheduled.fault as usize] += usize::from(!scheduled.heals);
+        perform(testbed, scheduled)?;
     }
     tokio::time::sleep(options.stretch.saturating_sub(begun.elapsed())).await;
-    stage.relay.tell(Lie::Cut);
+    testbed.relay.inject(LinkFault::Cut);
     tokio::time::sleep(LAST_CUT).await;
-    stage.check()?;
+    testbed.check()?;
     // Nobody listens any more if all sources have ended.
     let _ = stop.send(true);
     paused.send_replace(true);
     ended(up).await?;
-    stage.kill_edgecore();
+    testbed.kill_edgecore();
     ended(down).await?;
-    stage.kill_cloudcore();
-    stage.start_cloudcore()?;
-    stage.start_edgecore()?;
-    stage.relay.tell(Lie::None);
+    testbed.kill_cloudcore();
+    testbed.start_cloudcore()?;
+    testbed.start_edgecore()?;
+    testbed.relay.inject(LinkFault::None);
     Ok(())
 }
 
@@ -200,21 +200,21 @@ async fn ended(mut sources: JoinSet<()>) -> Result<()> {
 }
 
 /// Pods and devices are there, on the node too.
-async fn begin(stage: &mut Stage, devices: &[String]) -> Result<Vec<Inside>> {
-    let kubectl = stage.kubectl.clone();
+async fn begin(testbed: &mut Testbed, devices: &[String]) -> Result<Vec<RunningContainer>> {
+    let kubectl = testbed.kubectl.clone();
     kubectl.apply(&pods::needs(0)).await?;
     kubectl.apply(&[pods::deployment(PODS), device::model()]).await?;
     kubectl.apply(&devices.iter().map(|name| device::device(name)).collect::<Vec<_>>()).await?;
-    let (running, _) = stage
-        .until("all pods run", LONG, async |stage| {
-            let running = pods::running(&stage.host).await?;
+    let (running, _) = testbed
+        .until("all pods run", LONG, async |testbed| {
+            let running = pods::running(&testbed.host).await?;
             Ok((running.len() == PODS as usize).then_some(running))
         })
         .await?;
-    stage
-        .until("the node knows all devices", LONG, async |stage| {
+    testbed
+        .until("the node knows all devices", LONG, async |testbed| {
             for name in devices {
-                device::twin(&stage.broker(), name).await?;
+                device::twin(&testbed.broker(), name).await?;
             }
             Ok(Some(()))
         })
@@ -222,38 +222,42 @@ async fn begin(stage: &mut Stage, devices: &[String]) -> Result<Vec<Inside>> {
     Ok(running)
 }
 
-fn perform(stage: &mut Stage, act: Act) -> Result<()> {
-    match (act.fault, act.heals) {
-        (Fault::Cut, false) => stage.relay.tell(Lie::Cut),
-        (Fault::Cut, true) => stage.relay.tell(Lie::None),
-        (Fault::KillEdge, false) => stage.kill_edgecore(),
-        (Fault::KillEdge, true) => stage.start_edgecore()?,
-        (Fault::KillCloud, false) => stage.kill_cloudcore(),
-        (Fault::KillCloud, true) => stage.start_cloudcore()?,
+fn perform(testbed: &mut Testbed, scheduled: ScheduledFault) -> Result<()> {
+    match (scheduled.fault, scheduled.heals) {
+        (Fault::Cut, false) => testbed.relay.inject(LinkFault::Cut),
+        (Fault::Cut, true) => testbed.relay.inject(LinkFault::None),
+        (Fault::KillEdge, false) => testbed.kill_edgecore(),
+        (Fault::KillEdge, true) => testbed.start_edgecore()?,
+        (Fault::KillCloud, false) => testbed.kill_cloudcore(),
+        (Fault::KillCloud, true) => testbed.start_cloudcore()?,
     }
     Ok(())
 }
 
 /// Everything is whole again: both ways catch up. Answers how long each took.
-async fn settle(stage: &mut Stage, devices: &[String], both: Both<'_>) -> Result<[Duration; 3]> {
-    let Both { books, uploads } = both;
-    let ((), reported) = stage
+async fn settle(
+    testbed: &mut Testbed,
+    devices: &[String],
+    workloads: Workloads<'_>,
+) -> Result<[Duration; 3]> {
+    let Workloads { deliveries, uploads } = workloads;
+    let ((), reported) = testbed
         .until("the last accepted report of every device in the cloud", LONG, async |_| {
-            match books.open().reported.owed().as_slice() {
+            match deliveries.open().reported.owed().as_slice() {
                 [] => Ok(Some(())),
                 owed => bail!("{}", owed.join("; ")),
             }
         })
         .await?;
     let every = "every accepted upload in the cloud";
-    let ((), uploaded) = stage.until(every, LONG, async |_| uploads.open().all_arrived()).await?;
-    let ((), desired) = stage
-        .until("what the cloud wants of every device on the node", LONG, async |stage| {
+    let ((), uploaded) = testbed.until(every, LONG, async |_| uploads.open().all_arrived()).await?;
+    let ((), desired) = testbed
+        .until("what the cloud wants of every device on the node", LONG, async |testbed| {
             for name in devices {
-                let device = stage.kubectl.get("device", name).await?.context("a device is gone")?;
+                let device = testbed.kubectl.get("device", name).await?.context("a device is gone")?;
                 let wanted = device.pointer("/spec/properties/1/desired/value").and_then(Value::as_str);
-                let held = device::goal(&device::twin(&stage.broker(), name).await?).context("no goal")?;
-                books.open().desired.arrived(name, held, true);
+                let held = device::goal(&device::twin(&testbed.broker(), name).await?).context("no goal")?;
+                deliveries.open().desired.arrived(name, held, true);
                 if wanted != Some(held.to_string().as_str()) {
                     bail!("{name}: the cloud wants {wanted:?}, the node holds {held}");
                 }
@@ -265,16 +269,18 @@ async fn settle(stage: &mut Stage, devices: &[String], both: Both<'_>) -> Result
 }
 
 /// The pods were left alone.
-async fn compare(stage: &mut Stage, before: &[Inside], outcome: &mut Outcome) -> Result<()> {
-    let ids = |running: &[Inside]| running.iter().map(|inside| inside.container.clone()).collect::<Vec<_>>();
-    let after = pods::running(&stage.host).await?;
+async fn compare(testbed: &mut Testbed, before: &[RunningContainer], outcome: &mut Outcome) -> Result<()> {
+    let ids = |running: &[RunningContainer]| {
+        running.iter().map(|inside| inside.container.clone()).collect::<Vec<_>>()
+    };
+    let after = pods::running(&testbed.host).await?;
     if ids(before) != ids(&after) {
         outcome.violation(format!("the containers are {:?} and were {:?}", ids(&after), ids(before)));
     }
-    stage
-        .until("the node Ready and its pods Running without a restart", LONG, async |stage| {
-            stage.ready().await?.context("the node is not Ready")?;
-            for pod in stage.kubectl.list("pods", "app").await? {
+    testbed
+        .until("the node Ready and its pods Running without a restart", LONG, async |testbed| {
+            testbed.ready().await?.context("the node is not Ready")?;
+            for pod in testbed.kubectl.list("pods", "app").await? {
                 let (name, status) = (&pod["metadata"]["name"], &pod["status"]);
                 let restarts = &status["containerStatuses"][0]["restartCount"];
                 if status["phase"] != "Running"

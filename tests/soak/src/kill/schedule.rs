@@ -37,15 +37,15 @@ impl Fault {
 
 /// One thing to do: the fault strikes, or what it broke is started or mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Act {
+pub(crate) struct ScheduledFault {
     pub(crate) at: Duration,
     pub(crate) fault: Fault,
     pub(crate) heals: bool,
 }
 
 /// All acts within `length`, in order. Faults of different kinds overlap; each is healed within `length`.
-pub(crate) fn schedule(seed: u64, length: Duration) -> Vec<Act> {
-    let mut acts = Vec::new();
+pub(crate) fn schedule(seed: u64, length: Duration) -> Vec<ScheduledFault> {
+    let mut scheduled_faults = Vec::new();
     for (number, fault) in Fault::ALL.into_iter().enumerate() {
         let mut dice = SmallRng::seed_from_u64(seed ^ ((number as u64 + 1) << 32));
         let mut span = |[least, most]: [f64; 2]| Duration::from_secs_f64(dice.random_range(least..most));
@@ -57,13 +57,13 @@ pub(crate) fn schedule(seed: u64, length: Duration) -> Vec<Act> {
             if healed > length {
                 break;
             }
-            acts.push(Act { at: strikes, fault, heals: false });
-            acts.push(Act { at: healed, fault, heals: true });
+            scheduled_faults.push(ScheduledFault { at: strikes, fault, heals: false });
+            scheduled_faults.push(ScheduledFault { at: healed, fault, heals: true });
             at = healed;
         }
     }
-    acts.sort_unstable();
-    acts
+    scheduled_faults.sort_unstable();
+    scheduled_faults
 }
 
 #[cfg(test)]
@@ -74,15 +74,18 @@ mod tests {
     fn a_seed_replays_and_every_fault_strikes_and_is_healed() {
         let length = Duration::from_secs(60);
         for seed in 0..50 {
-            let acts = schedule(seed, length);
-            assert_eq!(acts, schedule(seed, length));
+            let scheduled_faults = schedule(seed, length);
+            assert_eq!(scheduled_faults, schedule(seed, length));
             for fault in Fault::ALL {
-                let of: Vec<bool> =
-                    acts.iter().filter(|act| act.fault == fault).map(|act| act.heals).collect();
+                let of: Vec<bool> = scheduled_faults
+                    .iter()
+                    .filter(|scheduled| scheduled.fault == fault)
+                    .map(|scheduled| scheduled.heals)
+                    .collect();
                 assert!(!of.is_empty() && of.len().is_multiple_of(2), "{seed}: {fault:?}");
                 assert!(of.chunks(2).all(|two| two == [false, true]), "{seed}: {fault:?}");
             }
-            assert!(acts.iter().all(|act| act.at <= length));
+            assert!(scheduled_faults.iter().all(|scheduled| scheduled.at <= length));
         }
         assert_ne!(schedule(1, length), schedule(2, length));
     }

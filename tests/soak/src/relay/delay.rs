@@ -10,11 +10,11 @@ const PACKETS: usize = 16_384;
 
 /// The line's beginning. It ends when all of these are gone.
 #[derive(Clone)]
-pub(super) struct Line(mpsc::Sender<(Instant, Vec<u8>)>);
+pub(super) struct DelayQueue(mpsc::Sender<(Instant, Vec<u8>)>);
 
-impl Line {
+impl DelayQueue {
     /// `leave` is given each packet when its time has come.
-    pub(super) fn start<F>(leave: impl Fn(Vec<u8>) -> F + Send + 'static) -> Line
+    pub(super) fn start<F>(leave: impl Fn(Vec<u8>) -> F + Send + 'static) -> DelayQueue
     where
         F: Future<Output = ()> + Send,
     {
@@ -25,7 +25,7 @@ impl Line {
                 leave(packet).await;
             }
         });
-        Line(put)
+        DelayQueue(put)
     }
 
     /// The packet leaves `after` this.

@@ -1,7 +1,7 @@
-//! The only way between the node and the cloud: a relay for UDP, and for TCP where asked, that can lie.
+//! The only way between the node and the cloud: a relay for UDP, and for TCP where asked, that can inject faults.
 
+mod capture;
 mod delay;
-mod record;
 mod tcp;
 
 use std::collections::HashMap;
@@ -17,8 +17,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
-pub(crate) use record::Packet;
-use record::Record;
+use capture::Capture;
+pub(crate) use capture::Packet;
 pub(crate) use tcp::TcpRelay;
 
 /// 64 KiB: the largest UDP packet.
@@ -28,7 +28,7 @@ const LATE_MILLIS: u64 = 60;
 
 /// What the relay does to packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lie {
+pub(crate) enum LinkFault {
     /// Passes them on.
     None,
     /// Drops all.
@@ -49,58 +49,62 @@ pub(crate) enum Lie {
 
 /// From the node, or to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Direction {
     Up,
     Down,
 }
 
-impl Lie {
-    /// Whether TCP gets through. It is not told the finer lies: what gets lost or late below it is what QUIC is told.
-    fn lets_tcp(self, way: Way) -> bool {
+impl LinkFault {
+    /// Whether TCP gets through. It has none of the finer faults: what gets lost or late below it is what QUIC is told.
+    fn lets_tcp(self, direction: Direction) -> bool {
         match self {
-            Lie::Cut => false,
-            Lie::NothingUp => way == Way::Down,
-            Lie::NothingDown => way == Way::Up,
-            Lie::None | Lie::NoUdp | Lie::Delay(_) | Lie::Reorder | Lie::Duplicate => true,
+            LinkFault::Cut => false,
+            LinkFault::NothingUp => direction == Direction::Down,
+            LinkFault::NothingDown => direction == Direction::Up,
+            LinkFault::None
+            | LinkFault::NoUdp
+            | LinkFault::Delay(_)
+            | LinkFault::Reorder
+            | LinkFault::Duplicate => true,
         }
     }
 }
 
 /// When copies of a packet go on: none means that it is dropped.
-fn copies(lie: Lie, way: Way, dice: &mut SmallRng) -> Vec<Duration> {
-    let late = |dice: &mut SmallRng| Duration::from_millis(dice.random_range(1..=LATE_MILLIS));
-    match lie {
-        Lie::Cut | Lie::NoUdp => vec![],
-        Lie::NothingUp if way == Way::Up => vec![],
-        Lie::NothingDown if way == Way::Down => vec![],
-        Lie::None | Lie::NothingUp | Lie::NothingDown => vec![Duration::ZERO],
-        Lie::Delay(time) => vec![time],
-        Lie::Reorder if dice.random_ratio(1, 3) => vec![late(dice)],
-        Lie::Reorder => vec![Duration::ZERO],
-        Lie::Duplicate if dice.random_ratio(1, 2) => vec![Duration::ZERO, late(dice)],
-        Lie::Duplicate => vec![Duration::ZERO],
+fn copies(fault: LinkFault, direction: Direction, random: &mut SmallRng) -> Vec<Duration> {
+    let late = |random: &mut SmallRng| Duration::from_millis(random.random_range(1..=LATE_MILLIS));
+    match fault {
+        LinkFault::Cut | LinkFault::NoUdp => vec![],
+        LinkFault::NothingUp if direction == Direction::Up => vec![],
+        LinkFault::NothingDown if direction == Direction::Down => vec![],
+        LinkFault::None | LinkFault::NothingUp | LinkFault::NothingDown => vec![Duration::ZERO],
+        LinkFault::Delay(time) => vec![time],
+        LinkFault::Reorder if random.random_ratio(1, 3) => vec![late(random)],
+        LinkFault::Reorder => vec![Duration::ZERO],
+        LinkFault::Duplicate if random.random_ratio(1, 2) => vec![Duration::ZERO, late(random)],
+        LinkFault::Duplicate => vec![Duration::ZERO],
     }
 }
 
 #[derive(Clone)]
-struct Outside {
+struct ClientFlow {
     socket: Arc<UdpSocket>,
     back: AbortHandle,
-    late: delay::Line,
+    late: delay::DelayQueue,
 }
 
 struct State {
-    dice: SmallRng,
+    random: SmallRng,
     /// One socket towards the cloud per client, as a NAT has.
-    clients: HashMap<SocketAddr, Outside>,
+    clients: HashMap<SocketAddr, ClientFlow>,
 }
 
 struct Shared {
     inside: UdpSocket,
     cloud: SocketAddr,
-    lie: watch::Sender<Lie>,
+    fault: watch::Sender<LinkFault>,
     state: Mutex<State>,
-    record: Record,
+    capture: Capture,
     passed: AtomicU64,
     dropped: AtomicU64,
 }
@@ -110,14 +114,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn copies(&self, way: Way, length: usize) -> Vec<Duration> {
-        let lie = *self.lie.borrow();
-        let copies = copies(lie, way, &mut self.state().dice);
+    fn copies(&self, direction: Direction, length: usize) -> Vec<Duration> {
+        let fault = *self.fault.borrow();
+        let copies = copies(fault, direction, &mut self.state().random);
         if copies.is_empty() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         } else {
             self.passed.fetch_add(length as u64, Ordering::Relaxed);
-            self.record.add(way, length);
+            self.capture.add(direction, length);
         }
         copies
     }
@@ -142,13 +146,13 @@ impl Relay {
     pub(crate) async fn start(cloud: SocketAddr, seed: u64) -> Result<Relay> {
         let inside = UdpSocket::bind("0.0.0.0:0").await.context("open the relay's socket")?;
         let port = inside.local_addr()?.port();
-        let state = State { dice: SmallRng::seed_from_u64(seed), clients: HashMap::new() };
+        let state = State { random: SmallRng::seed_from_u64(seed), clients: HashMap::new() };
         let shared = Arc::new(Shared {
             inside,
             cloud,
-            lie: watch::Sender::new(Lie::None),
+            fault: watch::Sender::new(LinkFault::None),
             state: Mutex::new(state),
-            record: Record::default(),
+            capture: Capture::default(),
             passed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         });
@@ -157,12 +161,12 @@ impl Relay {
     }
 
     /// From now on packets meet this.
-    pub(crate) fn tell(&self, lie: Lie) {
-        self.shared.lie.send_replace(lie);
+    pub(crate) fn inject(&self, fault: LinkFault) {
+        self.shared.fault.send_replace(fault);
     }
 
-    fn lies(&self) -> watch::Receiver<Lie> {
-        self.shared.lie.subscribe()
+    fn faults(&self) -> watch::Receiver<LinkFault> {
+        self.shared.fault.subscribe()
     }
 
     /// From now on the cloud sees every client at a new port, and what it sends to the old one is lost.
@@ -173,13 +177,13 @@ impl Relay {
     }
 
     /// From now on every packet that is passed on is written down, and what was before is forgotten.
-    pub(crate) fn record(&self) {
-        self.shared.record.begin();
+    pub(crate) fn capture(&self) {
+        self.shared.capture.begin();
     }
 
     /// What was written down so far.
-    pub(crate) fn recorded(&self) -> Vec<Packet> {
-        self.shared.record.shown()
+    pub(crate) fn captured(&self) -> Vec<Packet> {
+        self.shared.capture.shown()
     }
 
     /// Bytes that crossed, both ways.
@@ -208,7 +212,7 @@ async fn forth(shared: Arc<Shared>) {
                 outside
             }
         };
-        for after in shared.copies(Way::Up, length) {
+        for after in shared.copies(Direction::Up, length) {
             if after.is_zero() {
                 let _ = outside.socket.send(&packet[..length]).await;
                 continue;
@@ -228,21 +232,21 @@ async fn forth(shared: Arc<Shared>) {
 
 /// Whether what is late stays in order: what is late by chance does not.
 fn in_order(shared: &Shared) -> bool {
-    matches!(*shared.lie.borrow(), Lie::Delay(_))
+    matches!(*shared.fault.borrow(), LinkFault::Delay(_))
 }
 
-async fn open(shared: &Arc<Shared>, client: SocketAddr) -> std::io::Result<Outside> {
+async fn open(shared: &Arc<Shared>, client: SocketAddr) -> std::io::Result<ClientFlow> {
     let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
     socket.connect(shared.cloud).await?;
     let back = tokio::spawn(back(Arc::clone(&socket), Arc::clone(shared), client)).abort_handle();
     let to_cloud = Arc::clone(&socket);
-    let late = delay::Line::start(move |packet| {
+    let late = delay::DelayQueue::start(move |packet| {
         let to_cloud = Arc::clone(&to_cloud);
         async move {
             let _ = to_cloud.send(&packet).await;
         }
     });
-    let outside = Outside { socket, back, late };
+    let outside = ClientFlow { socket, back, late };
     shared.state().clients.insert(client, outside.clone());
     Ok(outside)
 }
@@ -250,7 +254,7 @@ async fn open(shared: &Arc<Shared>, client: SocketAddr) -> std::io::Result<Outsi
 async fn back(outside: Arc<UdpSocket>, shared: Arc<Shared>, client: SocketAddr) {
     let mut packet = vec![0; PACKET_MAX];
     let to_client = Arc::clone(&shared);
-    let late = delay::Line::start(move |packet| {
+    let late = delay::DelayQueue::start(move |packet| {
         let to_client = Arc::clone(&to_client);
         async move {
             let _ = to_client.inside.send_to(&packet, client).await;
@@ -262,7 +266,7 @@ async fn back(outside: Arc<UdpSocket>, shared: Arc<Shared>, client: SocketAddr) 
             tokio::task::yield_now().await;
             continue;
         };
-        for after in shared.copies(Way::Down, length) {
+        for after in shared.copies(Direction::Down, length) {
             if after.is_zero() {
                 let _ = shared.inside.send_to(&packet[..length], client).await;
                 continue;

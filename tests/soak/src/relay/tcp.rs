@@ -1,4 +1,4 @@
-//! TCP through the relay. Closed, it is a port at which nobody listens; open, it passes bytes on as the lie lets them.
+//! TCP through the relay. Closed, it is a port at which nobody listens; open, it passes bytes on as the fault lets them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{Lie, Relay, Way};
+use super::{Direction, LinkFault, Relay};
 
 /// 16 KiB at a time.
 const CHUNK: usize = 16 << 10;
 
 struct Shared {
     cloud: SocketAddr,
-    lie: watch::Receiver<Lie>,
+    fault: watch::Receiver<LinkFault>,
     open: watch::Receiver<bool>,
     passed: AtomicU64,
 }
@@ -39,12 +39,13 @@ impl Drop for TcpRelay {
 }
 
 impl TcpRelay {
-    /// Closed at first. It is told the lies of `udp`.
+    /// Closed at first. It has the faults of `udp`.
     pub(crate) async fn start(cloud: SocketAddr, udp: &Relay) -> Result<TcpRelay> {
         let listener = TcpListener::bind("0.0.0.0:0").await.context("open the relay's TCP port")?;
         let port = listener.local_addr()?.port();
         let (open, is_open) = watch::channel(false);
-        let shared = Arc::new(Shared { cloud, lie: udp.lies(), open: is_open, passed: AtomicU64::new(0) });
+        let shared =
+            Arc::new(Shared { cloud, fault: udp.faults(), open: is_open, passed: AtomicU64::new(0) });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(TcpRelay { port, open, shared, task })
     }
@@ -78,30 +79,30 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn connection(inside: TcpStream, shared: &Shared) {
     // A SYN gets lost like anything else.
-    passes(shared, Way::Up).await;
+    passes(shared, Direction::Up).await;
     let Ok(outside) = TcpStream::connect(shared.cloud).await else { return };
     let _ = (inside.set_nodelay(true), outside.set_nodelay(true));
     let ((from_node, to_node), (from_cloud, to_cloud)) = (inside.into_split(), outside.into_split());
     let mut open = shared.open.clone();
     tokio::select! {
         _ = async { tokio::join!(
-            pass(from_node, to_cloud, Way::Up, shared),
-            pass(from_cloud, to_node, Way::Down, shared),
+            pass(from_node, to_cloud, Direction::Up, shared),
+            pass(from_cloud, to_node, Direction::Down, shared),
         ) } => {}
         _ = open.wait_for(|open| !open) => {}
     }
 }
 
-async fn passes(shared: &Shared, way: Way) {
+async fn passes(shared: &Shared, direction: Direction) {
     // Without its sender the relay is gone, and this with it.
-    let _ = shared.lie.clone().wait_for(|lie| lie.lets_tcp(way)).await;
+    let _ = shared.fault.clone().wait_for(|fault| fault.lets_tcp(direction)).await;
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, shared: &Shared) {
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, direction: Direction, shared: &Shared) {
     let mut chunk = vec![0; CHUNK];
     loop {
         let read = from.read(&mut chunk).await;
-        passes(shared, way).await;
+        passes(shared, direction).await;
         match read {
             Ok(length) if length > 0 => {
                 shared.passed.fetch_add(length as u64, Ordering::Relaxed);
@@ -141,18 +142,18 @@ mod tests {
         assert!(!matches!(in_time(dial().await.read(&mut byte)).await, Ok(1..)));
 
         relay.serve(true);
-        udp.tell(Lie::NoUdp);
+        udp.inject(LinkFault::NoUdp);
         let mut node = dial().await;
         let (mut end, _) = in_time(cloud.accept()).await.unwrap();
         node.write_all(b"a").await.unwrap();
         assert_eq!(in_time(end.read_u8()).await.unwrap(), b'a');
-        udp.tell(Lie::NothingUp);
+        udp.inject(LinkFault::NothingUp);
         node.write_all(b"b").await.unwrap();
         end.write_all(b"c").await.unwrap();
         assert_eq!(in_time(node.read_u8()).await.unwrap(), b'c');
         // Up and down are passed on by one task: what came down shows that nothing went up before.
         assert_eq!(relay.passed(), 2);
-        udp.tell(Lie::None);
+        udp.inject(LinkFault::None);
         assert_eq!(in_time(end.read_u8()).await.unwrap(), b'b');
         relay.serve(false);
         assert!(!matches!(in_time(end.read(&mut byte)).await, Ok(1..)));

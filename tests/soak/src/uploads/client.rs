@@ -25,17 +25,17 @@ struct Sent {
     dup: bool,
 }
 
-struct Flight {
+struct InFlight {
     topics: [String; 3],
     ids: [u64; 3],
     turn: usize,
     sent: VecDeque<Sent>,
 }
 
-type Shared = Arc<Mutex<Flight>>;
+type Shared = Arc<Mutex<InFlight>>;
 
-fn open(flight: &Shared) -> MutexGuard<'_, Flight> {
-    flight.lock().unwrap_or_else(PoisonError::into_inner)
+fn open(in_flight: &Shared) -> MutexGuard<'_, InFlight> {
+    in_flight.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Publishes for as long as it is polled, to each kind of topic that is for the cloud, in turn. While it is `paused` it
@@ -52,10 +52,10 @@ pub(crate) async fn publish(
         "SYS/dis/upload_records".to_owned(),
         format!("{id}/user/reading"),
     ];
-    let flight = Arc::new(Mutex::new(Flight { topics, ids: [0; 3], turn: 0, sent: VecDeque::new() }));
+    let in_flight = Arc::new(Mutex::new(InFlight { topics, ids: [0; 3], turn: 0, sent: VecDeque::new() }));
     loop {
         // It ends when the connection does.
-        let _ = connection(&broker, &id, every, &uploads, &flight, &paused).await;
+        let _ = connection(&broker, &id, every, &uploads, &in_flight, &paused).await;
         tokio::time::sleep(AGAIN).await;
     }
 }
@@ -65,7 +65,7 @@ async fn connection(
     id: &str,
     every: Duration,
     uploads: &Uploads,
-    flight: &Shared,
+    in_flight: &Shared,
     paused: &watch::Receiver<bool>,
 ) -> Result<()> {
     let mut options = MqttOptions::new(id, host, *port);
@@ -73,22 +73,22 @@ async fn connection(
     let (client, mut events) = AsyncClient::new(options, 2 * WINDOW);
     while !matches!(events.poll().await?, Event::Incoming(Packet::ConnAck(_))) {}
     uploads.open().connections += 1;
-    events.pending = again(&mut open(flight));
+    events.pending = again(&mut open(in_flight));
     let result = tokio::select! {
-        result = make(&client, every, uploads, flight, paused) => result,
-        result = listen(&mut events, id, uploads, flight) => result,
+        result = make(&client, every, uploads, in_flight, paused) => result,
+        result = listen(&mut events, id, uploads, in_flight) => result,
     };
     // What it sent last may not have been told.
     for event in std::mem::take(&mut events.state.events) {
-        note(&event, id, uploads, flight);
+        note(&event, id, uploads, in_flight);
     }
     result
 }
 
 /// What was sent and not acknowledged, in order.
-fn again(flight: &mut Flight) -> VecDeque<Request> {
-    let topics = flight.topics.clone();
-    let sent = flight.sent.iter_mut().map(|sent| {
+fn again(in_flight: &mut InFlight) -> VecDeque<Request> {
+    let topics = in_flight.topics.clone();
+    let sent = in_flight.sent.iter_mut().map(|sent| {
         sent.dup |= sent.packet.take().is_some();
         let mut publish = Publish::new(&topics[sent.topic], QoS::AtLeastOnce, sent.id.to_string());
         publish.dup = sent.dup;
@@ -101,7 +101,7 @@ async fn make(
     client: &AsyncClient,
     every: Duration,
     uploads: &Uploads,
-    flight: &Shared,
+    in_flight: &Shared,
     paused: &watch::Receiver<bool>,
 ) -> Result<()> {
     let mut paused = paused.clone();
@@ -109,45 +109,45 @@ async fn make(
         tokio::time::sleep(every).await;
         paused.wait_for(|paused| !paused).await?;
         let next = {
-            let mut flight = open(flight);
-            if flight.sent.len() >= WINDOW {
+            let mut in_flight = open(in_flight);
+            if in_flight.sent.len() >= WINDOW {
                 continue;
             }
-            let topic = flight.turn;
-            flight.turn = (topic + 1) % flight.topics.len();
-            flight.ids[topic] += 1;
-            let id = flight.ids[topic];
-            flight.sent.push_back(Sent { topic, id, packet: None, dup: false });
+            let topic = in_flight.turn;
+            in_flight.turn = (topic + 1) % in_flight.topics.len();
+            in_flight.ids[topic] += 1;
+            let id = in_flight.ids[topic];
+            in_flight.sent.push_back(Sent { topic, id, packet: None, dup: false });
             uploads.open().in_flight += 1;
-            (flight.topics[topic].clone(), id.to_string())
+            (in_flight.topics[topic].clone(), id.to_string())
         };
         client.publish(next.0, QoS::AtLeastOnce, false, next.1).await?;
     }
 }
 
-async fn listen(events: &mut EventLoop, id: &str, uploads: &Uploads, flight: &Shared) -> Result<()> {
+async fn listen(events: &mut EventLoop, id: &str, uploads: &Uploads, in_flight: &Shared) -> Result<()> {
     loop {
         let event = events.poll().await?;
-        note(&event, id, uploads, flight);
+        note(&event, id, uploads, in_flight);
     }
 }
 
 /// Packets go out in the order of the flight, so that each takes the next number; acknowledgements name it.
-fn note(event: &Event, client: &str, uploads: &Uploads, flight: &Shared) {
-    let mut flight = open(flight);
+fn note(event: &Event, client: &str, uploads: &Uploads, in_flight: &Shared) {
+    let mut in_flight = open(in_flight);
     match event {
         Event::Outgoing(Outgoing::Publish(packet)) => {
-            if let Some(sent) = flight.sent.iter_mut().find(|sent| sent.packet.is_none()) {
+            if let Some(sent) = in_flight.sent.iter_mut().find(|sent| sent.packet.is_none()) {
                 sent.packet = Some(*packet);
             }
         }
         Event::Incoming(Packet::PubAck(ack)) => {
-            let at = flight.sent.iter().position(|sent| sent.packet == Some(ack.pkid));
-            if let Some(sent) = at.and_then(|at| flight.sent.remove(at)) {
-                let source = source(client, &flight.topics[sent.topic]);
-                let mut book = uploads.open();
-                book.in_flight -= 1;
-                book.ids.accepted(&source, sent.id);
+            let at = in_flight.sent.iter().position(|sent| sent.packet == Some(ack.pkid));
+            if let Some(sent) = at.and_then(|at| in_flight.sent.remove(at)) {
+                let source = source(client, &in_flight.topics[sent.topic]);
+                let mut log = uploads.open();
+                log.in_flight -= 1;
+                log.ids.accepted(&source, sent.id);
             }
         }
         Event::Incoming(_) | Event::Outgoing(_) => {}

@@ -4,7 +4,7 @@
 //! it confirms it: the log outlives a kill of CloudCore, and its counters do not.
 
 mod client;
-mod line;
+mod log_line;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,20 +12,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::metrics::Metrics;
-use crate::stage::NODE;
-use crate::{Ledger, Outcome, Rule};
+use crate::testbed::NODE;
+use crate::{DeliveryCheck, DeliveryRule, Outcome};
 
 pub(crate) use client::publish;
-pub(crate) use line::TARGET;
-use line::Upload;
+pub(crate) use log_line::TARGET;
+use log_line::Upload;
 
 /// 20 ms between looks into the log.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The book of uploads.
+/// What was uploaded and what arrived.
 #[derive(Debug)]
-pub(crate) struct Book {
-    ids: Ledger,
+pub(crate) struct UploadLog {
+    ids: DeliveryCheck,
     /// The last number of each source and boot, as the node has numbered them.
     numbers: BTreeMap<(String, String), u64>,
     repeats: u64,
@@ -36,10 +36,10 @@ pub(crate) struct Book {
     violations: Vec<String>,
 }
 
-impl Book {
-    fn new() -> Book {
-        Book {
-            ids: Ledger::new(Rule::Each),
+impl UploadLog {
+    fn new() -> UploadLog {
+        UploadLog {
+            ids: DeliveryCheck::new(DeliveryRule::Each),
             numbers: BTreeMap::new(),
             repeats: 0,
             again_by_clients: 0,
@@ -135,16 +135,16 @@ fn source(client: &str, topic: &str) -> String {
     format!("{client} on {topic}")
 }
 
-/// The book, shared.
+/// The log, shared.
 #[derive(Clone)]
-pub(crate) struct Uploads(Arc<Mutex<Book>>);
+pub(crate) struct Uploads(Arc<Mutex<UploadLog>>);
 
 impl Uploads {
     pub(crate) fn new() -> Uploads {
-        Uploads(Arc::new(Mutex::new(Book::new())))
+        Uploads(Arc::new(Mutex::new(UploadLog::new())))
     }
 
-    pub(crate) fn open(&self) -> MutexGuard<'_, Book> {
+    pub(crate) fn open(&self) -> MutexGuard<'_, UploadLog> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -155,7 +155,7 @@ pub(crate) async fn follow(log: PathBuf, uploads: Uploads) {
     loop {
         // What cannot be read now is read by the next look.
         for line in log.lines().unwrap_or_default() {
-            if let Some(upload) = line::parse(&line) {
+            if let Some(upload) = log_line::parse(&line) {
                 uploads.open().arrived(&upload);
             }
         }
@@ -179,16 +179,16 @@ mod tests {
         }
     }
 
-    /// A book of which ids 1 to 3 were accepted.
+    /// A log of which ids 1 to 3 were accepted.
     fn of(uploads: &[Upload]) -> (Vec<String>, Vec<String>) {
-        let mut book = Book::new();
+        let mut log = UploadLog::new();
         for id in 1..=3 {
-            book.ids.accepted(&source("c", "t"), id);
+            log.ids.accepted(&source("c", "t"), id);
         }
-        uploads.iter().for_each(|upload| book.arrived(upload));
+        uploads.iter().for_each(|upload| log.arrived(upload));
         let mut outcome = Outcome::new("a test");
-        book.show(&mut outcome);
-        (book.owed(), outcome.violations().to_vec())
+        log.show(&mut outcome);
+        (log.owed(), outcome.violations().to_vec())
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use apimachinery::{NamespacedName, kind};
 use serde_json::{Value, json};
 
-use self::plan::Step;
+use self::plan::RolloutStep;
 use super::api_error::{code, message, unless_stale};
 use super::backoff::{Backoff, sooner};
 use super::controller::Reconciler;
@@ -116,8 +116,8 @@ async fn reconcile_one(
     let old_pods = own.iter().any(|set| running.contains(uid(set)) && !template::is_same(deployment, set));
     let plan = plan::plan(deployment, &own, old_pods, context.client.wall());
     // The deployment's own annotation comes last: the status is written against the version that was read.
-    let (last, first): (Vec<Step>, Vec<Step>) =
-        plan.steps.into_iter().partition(|step| matches!(step, Step::Revision(_)));
+    let (last, first): (Vec<RolloutStep>, Vec<RolloutStep>) =
+        plan.steps.into_iter().partition(|step| matches!(step, RolloutStep::Revision(_)));
     for step in first {
         write(context, deployment, &own, step).await?;
     }
@@ -134,11 +134,11 @@ async fn write(
     context: &ControllerContext,
     deployment: &Value,
     own: &[&Value],
-    step: Step,
+    step: RolloutStep,
 ) -> Result<(), kube::Error> {
     let key = |set: &str| NamespacedName::new(namespace(deployment), set);
     match step {
-        Step::Create(set) => {
+        RolloutStep::Create(set) => {
             let (set_name, size) = (name(&set).to_owned(), rollout::size(&set));
             match context.client.create(&kind::REPLICA_SETS, namespace(deployment), set).await {
                 Ok(_) => {
@@ -155,10 +155,10 @@ async fn write(
                 }
             }
         }
-        Step::Patch { set, patch } => {
+        RolloutStep::Patch { set, patch } => {
             unless_stale(context.client.patch(&kind::REPLICA_SETS, &key(&set), &patch).await)
         }
-        Step::Scale { set, patch, from, to } => {
+        RolloutStep::Scale { set, patch, from, to } => {
             match context.client.patch(&kind::REPLICA_SETS, &key(&set), &patch).await {
                 Ok(()) => {
                     if from != to {
@@ -171,11 +171,11 @@ async fn write(
                 Err(error) => unless_stale::<()>(Err(error)),
             }
         }
-        Step::Delete(set) => match own.iter().find(|own| name(own) == set) {
+        RolloutStep::Delete(set) => match own.iter().find(|own| name(own) == set) {
             Some(set) => unless_stale(context.client.delete(&kind::REPLICA_SETS, set, None).await),
             None => Ok(()),
         },
-        Step::Revision(patch) => unless_stale(
+        RolloutStep::Revision(patch) => unless_stale(
             context.client.patch(&kind::DEPLOYMENTS, &NamespacedName::of(deployment), &patch).await,
         ),
     }

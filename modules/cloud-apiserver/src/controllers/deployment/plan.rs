@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::rollout::{self, Bounds, Resize, size, size_annotations, total};
+use super::rollout::{self, ReplicaBounds, Resize, size, size_annotations, total};
 use super::template;
 use crate::controllers::object::{
     annotation, condition, condition_status, is_deleting, list, name, number, reference_to, seconds, text,
@@ -28,7 +28,7 @@ const HISTORY_MAX: usize = 2000;
 
 /// One thing to write.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Step {
+pub(crate) enum RolloutStep {
     /// A replica set for the deployment's template.
     Create(Value),
     /// A merge patch of a replica set.
@@ -44,7 +44,7 @@ pub(crate) enum Step {
 /// What to write, and when to look again if nothing changes.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<RolloutStep>,
     pub(crate) status: Value,
     pub(crate) wake: Option<Duration>,
 }
@@ -74,7 +74,7 @@ fn steps(
     new: Option<&Value>,
     old: &[&Value],
     old_pods: bool,
-    steps: &mut Vec<Step>,
+    steps: &mut Vec<RolloutStep>,
 ) -> Option<(&'static str, String)> {
     let is_paused = deployment["spec"]["paused"] == json!(true);
     let all: Vec<&Value> = old.iter().copied().chain(new).collect();
@@ -82,7 +82,7 @@ fn steps(
     let mut progress = None;
     if let Some(new) = new {
         if let Some(patch) = take_over(deployment, new, highest + 1) {
-            steps.push(Step::Patch { set: name(new).to_owned(), patch });
+            steps.push(RolloutStep::Patch { set: name(new).to_owned(), patch });
         }
         let own = revision(new).max(highest + 1).to_string();
         say_revision(deployment, &own, steps);
@@ -106,7 +106,7 @@ fn steps(
             let size = rollout::new_size(deployment, 0, total(old));
             let set = make(deployment, highest + 1, size);
             let made = format!("Created new replica set \"{}\"", name(&set));
-            steps.push(Step::Create(set));
+            steps.push(RolloutStep::Create(set));
             say_revision(deployment, &(highest + 1).to_string(), steps);
             progress = Some(("NewReplicaSetCreated", made));
         }
@@ -115,7 +115,7 @@ fn steps(
     if !rollout::is_rolling(deployment) {
         let shrunk = all_down(old);
         if shrunk.is_empty() && !old_pods {
-            let wanted = Bounds::of(deployment).replicas;
+            let wanted = ReplicaBounds::of(deployment).replicas;
             resize(deployment, &[(new, wanted)], steps);
         } else {
             resize(deployment, &shrunk, steps);
@@ -143,7 +143,7 @@ fn patch_of(set: &Value, annotations: serde_json::Map<String, Value>) -> Value {
     json!({ "metadata": { "uid": uid(set), "resourceVersion": version(set), "annotations": annotations } })
 }
 
-fn resize(deployment: &Value, resizes: &[Resize<'_>], steps: &mut Vec<Step>) {
+fn resize(deployment: &Value, resizes: &[Resize<'_>], steps: &mut Vec<RolloutStep>) {
     for (set, to) in resizes {
         let from = size(set);
         let annotations = size_annotations(deployment);
@@ -155,22 +155,22 @@ fn resize(deployment: &Value, resizes: &[Resize<'_>], steps: &mut Vec<Step>) {
             annotations.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         // One write per set: what else was to be said about it goes along.
         steps.retain(|step| match step {
-            Step::Patch { set: other, patch } if other == name(set) => {
+            RolloutStep::Patch { set: other, patch } if other == name(set) => {
                 let more = patch["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
                 fields.extend(
                     more.into_iter().filter(|(key, _)| key != rollout::DESIRED && key != rollout::MAX),
                 );
                 false
             }
-            Step::Patch { .. }
-            | Step::Create(_)
-            | Step::Scale { .. }
-            | Step::Delete(_)
-            | Step::Revision(_) => true,
+            RolloutStep::Patch { .. }
+            | RolloutStep::Create(_)
+            | RolloutStep::Scale { .. }
+            | RolloutStep::Delete(_)
+            | RolloutStep::Revision(_) => true,
         });
         let mut patch = patch_of(set, fields);
         patch["spec"] = json!({ "replicas": to, "minReadySeconds": min_ready(deployment) });
-        steps.push(Step::Scale { set: name(set).to_owned(), patch, from, to: *to });
+        steps.push(RolloutStep::Scale { set: name(set).to_owned(), patch, from, to: *to });
     }
 }
 
@@ -182,9 +182,9 @@ fn revision(object: &Value) -> i64 {
     annotation(object, REVISION).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-fn say_revision(deployment: &Value, revision: &str, steps: &mut Vec<Step>) {
+fn say_revision(deployment: &Value, revision: &str, steps: &mut Vec<RolloutStep>) {
     if annotation(deployment, REVISION) != Some(revision) {
-        steps.push(Step::Revision(json!({
+        steps.push(RolloutStep::Revision(json!({
             "metadata": { "uid": uid(deployment), "annotations": { REVISION: revision } },
         })));
     }
@@ -239,7 +239,7 @@ fn take_over(deployment: &Value, set: &Value, least: i64) -> Option<Value> {
 }
 
 /// Old replica sets beyond the history that is kept.
-fn leftovers(deployment: &Value, old: &[&Value]) -> Vec<Step> {
+fn leftovers(deployment: &Value, old: &[&Value]) -> Vec<RolloutStep> {
     let Some(limit) = number(deployment, "/spec/revisionHistoryLimit") else { return Vec::new() };
     let mut idle: Vec<&Value> = old.iter().copied().filter(|set| !is_deleting(set)).collect();
     idle.sort_by_key(|set| revision(set));
@@ -249,7 +249,7 @@ fn leftovers(deployment: &Value, old: &[&Value]) -> Vec<Step> {
             && number(set, "/status/replicas").unwrap_or_default() == 0
             && number(set, "/status/observedGeneration") >= number(set, "/metadata/generation")
     };
-    idle.into_iter().take(over).filter(is_idle).map(|set| Step::Delete(name(set).to_owned())).collect()
+    idle.into_iter().take(over).filter(is_idle).map(|set| RolloutStep::Delete(name(set).to_owned())).collect()
 }
 
 fn status(deployment: &Value, new: Option<&Value>, sets: &[&Value]) -> Value {
@@ -309,7 +309,8 @@ fn conditions_of(
     now: Timestamp,
 ) -> (Vec<Value>, Option<Duration>) {
     let told = |kind: &str, state: &str, reason: &str, message: &str| json!({ "type": kind, "status": state, "reason": reason, "message": message, "lastUpdateTime": seconds(now) });
-    let enough = status["availableReplicas"].as_i64().unwrap_or_default() >= Bounds::of(deployment).fewest();
+    let enough =
+        status["availableReplicas"].as_i64().unwrap_or_default() >= ReplicaBounds::of(deployment).fewest();
     let (state, reason, message) = if enough {
         ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
     } else {

@@ -21,8 +21,11 @@ fn stored(plan: &Plan, count: i64) -> Value {
         .steps
         .iter()
         .find_map(|step| match step {
-            Step::Create(set) => Some(set.clone()),
-            Step::Patch { .. } | Step::Scale { .. } | Step::Delete(_) | Step::Revision(_) => None,
+            RolloutStep::Create(set) => Some(set.clone()),
+            RolloutStep::Patch { .. }
+            | RolloutStep::Scale { .. }
+            | RolloutStep::Delete(_)
+            | RolloutStep::Revision(_) => None,
         })
         .unwrap();
     set["metadata"]["uid"] = json!(format!("uid-{}", name(&set)));
@@ -38,7 +41,7 @@ fn with_pods(set: &mut Value, count: i64) {
 fn said(deployment: &mut Value, plan: &Plan) {
     deployment["status"] = plan.status.clone();
     for step in &plan.steps {
-        if let Step::Revision(patch) = step {
+        if let RolloutStep::Revision(patch) = step {
             deployment["metadata"]["annotations"][REVISION] =
                 patch["metadata"]["annotations"][REVISION].clone();
         }
@@ -121,7 +124,11 @@ fn another_template_rolls_and_old_sets_beyond_the_history_go() {
 
     with_pods(&mut two, 1);
     let third = plan(&deployment, &[&one, &two], true, at(11));
-    assert!(matches!(third.steps.as_slice(), [Step::Scale { from: 2, to: 1, .. }]), "{:?}", third.steps);
+    assert!(
+        matches!(third.steps.as_slice(), [RolloutStep::Scale { from: 2, to: 1, .. }]),
+        "{:?}",
+        third.steps
+    );
 
     // Rolled over, and rolled back: the old set gets a new number and remembers its old one.
     one["spec"]["replicas"] = json!(0);
@@ -130,8 +137,8 @@ fn another_template_rolls_and_old_sets_beyond_the_history_go() {
     with_pods(&mut two, 2);
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("a");
     let back = plan(&deployment, &[&one, &two], true, at(20));
-    let Some(Step::Scale { patch, to: 1, .. }) =
-        back.steps.iter().find(|step| matches!(step, Step::Scale { .. }))
+    let Some(RolloutStep::Scale { patch, to: 1, .. }) =
+        back.steps.iter().find(|step| matches!(step, RolloutStep::Scale { .. }))
     else {
         panic!("{:?}", back.steps)
     };
@@ -148,8 +155,8 @@ fn another_template_rolls_and_old_sets_beyond_the_history_go() {
     two["spec"]["replicas"] = json!(0);
     with_pods(&mut two, 0);
     let done = plan(&deployment, &[&one, &two, &three], false, at(30));
-    assert!(done.steps.contains(&Step::Delete(name(&one).to_owned())), "{:?}", done.steps);
-    assert!(!done.steps.contains(&Step::Delete(name(&two).to_owned())));
+    assert!(done.steps.contains(&RolloutStep::Delete(name(&one).to_owned())), "{:?}", done.steps);
+    assert!(!done.steps.contains(&RolloutStep::Delete(name(&two).to_owned())));
 }
 
 #[test]
@@ -161,7 +168,7 @@ fn recreate_waits_for_the_old_pods() {
     deployment["spec"]["strategy"] = json!({"type": "Recreate"});
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("b");
     let down = plan(&deployment, &[&one], true, at(1));
-    assert!(matches!(down.steps.as_slice(), [Step::Scale { to: 0, .. }]), "{:?}", down.steps);
+    assert!(matches!(down.steps.as_slice(), [RolloutStep::Scale { to: 0, .. }]), "{:?}", down.steps);
     one["spec"]["replicas"] = json!(0);
     assert!(plan(&deployment, &[&one], true, at(2)).steps.is_empty());
     let up = plan(&deployment, &[&one], false, at(3));
@@ -179,7 +186,11 @@ fn a_paused_deployment_scales_and_does_not_roll() {
     deployment["spec"]["replicas"] = json!(5);
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("b");
     let paused = plan(&deployment, &[&one], true, at(1));
-    assert!(matches!(paused.steps.as_slice(), [Step::Scale { from: 2, to: 5, .. }]), "{:?}", paused.steps);
+    assert!(
+        matches!(paused.steps.as_slice(), [RolloutStep::Scale { from: 2, to: 5, .. }]),
+        "{:?}",
+        paused.steps
+    );
     assert_eq!(progressing(&paused), ("Unknown".to_owned(), "DeploymentPaused".to_owned()));
 }
 
@@ -193,7 +204,7 @@ fn a_scaled_deployment_scales_its_set() {
     for (replicas, to) in [(4, 4), (1, 1), (0, 0)] {
         deployment["spec"]["replicas"] = json!(replicas);
         let scaled = plan(&deployment, &[&one], false, at(1));
-        let Some(Step::Scale { to: planned, .. }) = scaled.steps.first() else {
+        let Some(RolloutStep::Scale { to: planned, .. }) = scaled.steps.first() else {
             panic!("{:?}", scaled.steps)
         };
         assert_eq!(*planned, to);

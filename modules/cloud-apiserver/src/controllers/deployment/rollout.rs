@@ -9,18 +9,18 @@ pub(crate) const MAX: &str = "deployment.kubernetes.io/max-replicas";
 
 /// The numbers that bound a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Bounds {
+pub(crate) struct ReplicaBounds {
     pub(crate) replicas: i64,
     pub(crate) surge: i64,
     pub(crate) unavailable: i64,
 }
 
-impl Bounds {
+impl ReplicaBounds {
     /// As the deployment says; a surge is rounded up, an absence down, and one of them is at least 1.
     pub(crate) fn of(deployment: &Value) -> Self {
         let replicas = number(deployment, "/spec/replicas").unwrap_or(1);
         if !is_rolling(deployment) {
-            return Bounds { replicas, surge: 0, unavailable: 0 };
+            return ReplicaBounds { replicas, surge: 0, unavailable: 0 };
         }
         let rolling = &deployment["spec"]["strategy"]["rollingUpdate"];
         let surge = int_or_percent(&rolling["maxSurge"], replicas, true);
@@ -28,7 +28,7 @@ impl Bounds {
         if surge == 0 && unavailable == 0 {
             unavailable = 1;
         }
-        Bounds { replicas, surge, unavailable: unavailable.min(replicas) }
+        ReplicaBounds { replicas, surge, unavailable: unavailable.min(replicas) }
     }
 
     /// The most pods that there may be.
@@ -87,7 +87,7 @@ fn by_age<'a>(sets: &[&'a Value]) -> Vec<&'a Value> {
 
 /// The size that the new set gets next, while old ones are there.
 pub(crate) fn new_size(deployment: &Value, current: i64, all: i64) -> i64 {
-    let bounds = Bounds::of(deployment);
+    let bounds = ReplicaBounds::of(deployment);
     if !is_rolling(deployment) {
         return bounds.replicas;
     }
@@ -100,7 +100,7 @@ pub(crate) fn new_size(deployment: &Value, current: i64, all: i64) -> i64 {
 
 /// Which old sets shrink now: first what is not available anyway, then as far as enough stays available.
 pub(crate) fn shrink_old<'a>(deployment: &Value, new: &Value, old: &[&'a Value]) -> Vec<Resize<'a>> {
-    let bounds = Bounds::of(deployment);
+    let bounds = ReplicaBounds::of(deployment);
     let all = total(old) + size(new);
     let new_missing = size(new) - available(new);
     let may_go = all - bounds.fewest() - new_missing;
@@ -135,7 +135,7 @@ pub(crate) fn is_scaled(deployment: &Value, sets: &[&Value]) -> bool {
 
 /// Sizes after the deployment was scaled or while it is paused: in the middle of a rollout each set gets its share.
 pub(crate) fn scale<'a>(deployment: &Value, new: Option<&'a Value>, old: &[&'a Value]) -> Vec<Resize<'a>> {
-    let bounds = Bounds::of(deployment);
+    let bounds = ReplicaBounds::of(deployment);
     let all: Vec<&Value> = old.iter().copied().chain(new).collect();
     let active: Vec<&Value> = all.iter().copied().filter(|set| size(set) > 0).collect();
     let only = match active.as_slice() {
@@ -176,7 +176,7 @@ pub(crate) fn scale<'a>(deployment: &Value, new: Option<&'a Value>, old: &[&'a V
 }
 
 /// What a set gains or loses when it keeps its share of the whole.
-fn fraction(deployment: &Value, set: &Value, bounds: Bounds) -> i64 {
+fn fraction(deployment: &Value, set: &Value, bounds: ReplicaBounds) -> i64 {
     if bounds.replicas == 0 {
         return -size(set);
     }
@@ -189,7 +189,7 @@ fn fraction(deployment: &Value, set: &Value, bounds: Bounds) -> i64 {
 
 /// What a set's annotations say about the size of the whole.
 pub(crate) fn size_annotations(deployment: &Value) -> [(&'static str, Value); 2] {
-    let bounds = Bounds::of(deployment);
+    let bounds = ReplicaBounds::of(deployment);
     [(DESIRED, json!(bounds.replicas.to_string())), (MAX, json!(bounds.most().to_string()))]
 }
 
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn bounds_round_up_and_down_and_are_never_both_nothing() {
         let bounds = |replicas, surge, unavailable| {
-            let bounds = Bounds::of(&deployment(replicas, surge, unavailable));
+            let bounds = ReplicaBounds::of(&deployment(replicas, surge, unavailable));
             (bounds.surge, bounds.unavailable)
         };
         assert_eq!(bounds(10, json!("25%"), json!("25%")), (3, 2));
@@ -222,15 +222,15 @@ mod tests {
         assert_eq!(bounds(3, json!(0), json!("0%")), (0, 1));
         assert_eq!(bounds(2, json!(1), json!(5)), (1, 2));
         assert_eq!(
-            Bounds::of(&json!({"spec": {"replicas": 4}})),
-            Bounds { replicas: 4, surge: 1, unavailable: 1 }
+            ReplicaBounds::of(&json!({"spec": {"replicas": 4}})),
+            ReplicaBounds { replicas: 4, surge: 1, unavailable: 1 }
         );
     }
 
     #[test]
     fn a_rollout_never_has_too_many_nor_too_few() {
         let deployment = deployment(4, json!(1), json!(1));
-        let bounds = Bounds::of(&deployment);
+        let bounds = ReplicaBounds::of(&deployment);
         // What is wanted comes up and goes down at once; the loop is the controller.
         let (mut old, mut new) = (4, 0);
         let mut steps = 0;

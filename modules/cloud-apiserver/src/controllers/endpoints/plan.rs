@@ -36,7 +36,13 @@ fn picked<'a>(service: &Value, pods: &[&'a Value]) -> Vec<&'a Value> {
 
 /// The service's ports as this pod has them; a name that the pod does not know is left out.
 fn ports(service: &Value, pod: &Value) -> Vec<(String, i64, String)> {
-    let containers = || list(pod, "/spec/containers").iter().flat_map(|container| list(container, "/ports"));
+    let containers = list(pod, "/spec/containers").iter().flat_map(|container| list(container, "/ports"));
+    // By name and protocol, with its place, so that a service of many ports and a pod of many take no time by their product.
+    let mut named: BTreeMap<(&str, &str), (usize, Option<i64>)> = BTreeMap::new();
+    for (at, port) in containers.enumerate() {
+        let key = (text(port, "/name"), text(port, "/protocol"));
+        named.entry(key).or_insert((at, port["containerPort"].as_i64()));
+    }
     let resolved = list(service, "/spec/ports").iter().filter_map(|port| {
         let protocol = match text(port, "/protocol") {
             "" => "TCP",
@@ -44,12 +50,11 @@ fn ports(service: &Value, pod: &Value) -> Vec<(String, i64, String)> {
         };
         let target = match &port["targetPort"] {
             Value::Number(number) => number.as_i64(),
-            Value::String(wanted) => containers()
-                .find(|port| {
-                    text(port, "/name") == wanted
-                        && matches!(text(port, "/protocol"), p if p == protocol || p.is_empty())
-                })
-                .and_then(|port| port["containerPort"].as_i64()),
+            Value::String(wanted) => {
+                // One without a protocol is of any.
+                let found = [protocol, ""].into_iter().filter_map(|of| named.get(&(wanted.as_str(), of)));
+                found.min().and_then(|(_, port)| *port)
+            }
             _ => port["port"].as_i64(),
         };
         Some((text(port, "/name").to_owned(), target?, protocol.to_owned()))
@@ -77,14 +82,21 @@ fn is_taken_for_ready(service: &Value, pod: &Value) -> bool {
     is_ready(pod) || service["spec"]["publishNotReadyAddresses"] == json!(true)
 }
 
+/// The ports of Endpoints: one without a name has none.
 fn port_list(ports: &[(String, i64, String)]) -> Vec<Value> {
-    let entry = |(name, port, protocol): &(String, i64, String)| {
-        let mut entry = json!({ "port": port, "protocol": protocol });
-        if !name.is_empty() {
-            entry["name"] = json!(name);
+    let named = |(port, (name, ..)): (Value, &(String, i64, String))| match (port, name.is_empty()) {
+        (Value::Object(mut port), true) => {
+            port.remove("name");
+            Value::Object(port)
         }
-        entry
+        (port, _) => port,
     };
+    slice_ports(ports).into_iter().zip(ports).map(named).collect()
+}
+
+/// The ports of an EndpointSlice: one without a name has the empty one (Kubernetes: SetDefaults_EndpointPort).
+fn slice_ports(ports: &[(String, i64, String)]) -> Vec<Value> {
+    let entry = |(name, port, protocol): &(String, i64, String)| json!({ "name": name, "port": port, "protocol": protocol });
     ports.iter().map(entry).collect()
 }
 
@@ -150,7 +162,7 @@ pub(crate) fn slices(service: &Value, pods: &[&Value]) -> BTreeMap<String, Value
                     },
                     "ownerReferences": [reference_to(service, "v1", "Service")],
                 },
-                "addressType": "IPv4", "endpoints": endpoints, "ports": port_list(&ports),
+                "addressType": "IPv4", "endpoints": endpoints, "ports": slice_ports(&ports),
             });
             slices.insert(name_of, slice);
         }
@@ -191,6 +203,7 @@ mod tests {
         assert_eq!(subset["addresses"].as_array().map(Vec::len), Some(2));
         assert_eq!(subset["notReadyAddresses"][0]["ip"], "10.0.0.3");
         let slices = slices(&service(json!("http")), &pods);
+        assert!(slices.values().all(|slice| slice["ports"][0]["name"] == ""), "{slices:?}");
         assert_eq!(slices.len(), 1);
         let slice = &slices["web-12345-0"];
         assert_eq!(slice["endpoints"][2]["conditions"]["ready"], false);

@@ -9,14 +9,15 @@ use apimachinery::{NamespacedName, kind};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
 use serde_json::{Value, json};
 
-use self::plan::Left;
+use self::plan::RemainingContent;
 use super::ControllerContext;
 use super::api_error::{code, message, unless_stale};
 use super::backoff::Backoff;
 use super::controller::Reconciler;
-use super::discover::{self, Served};
+use super::discovery::{self, ListableKind};
 use super::informer::Lister;
 use super::object::name;
+use super::resource::path_segment;
 
 /// 2 s: what is left goes by itself, a pod for example after its grace period; it is looked for that often.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(2);
@@ -68,7 +69,7 @@ impl Reconciler for Namespaces {
 
 /// Deletes what is in the namespace. Answers whether it was let go.
 async fn empty(context: &ControllerContext, namespace: &Value) -> Result<bool, kube::Error> {
-    let kinds = discover::kinds(context.client.client()).await?;
+    let kinds = discovery::kinds(context.client.client()).await?;
     let (mut left, mut failure) = (Vec::new(), None);
     for served in kinds.iter().filter(|served| served.namespaced && served.deleted) {
         match empty_of(context, name(namespace), served).await {
@@ -94,8 +95,8 @@ async fn empty(context: &ControllerContext, namespace: &Value) -> Result<bool, k
 async fn empty_of(
     context: &ControllerContext,
     namespace: &str,
-    served: &Served,
-) -> Result<Option<Left>, kube::Error> {
+    served: &ListableKind,
+) -> Result<Option<RemainingContent>, kube::Error> {
     let client = context.client.client().clone();
     let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &served.resource);
     if list(&api).await?.is_empty() {
@@ -108,7 +109,10 @@ async fn empty_of(
         context.client.send(request).await?;
     } else {
         for object in list(&api).await? {
-            let (api, how, name) = (api.clone(), how.clone(), object.metadata.name.unwrap_or_default());
+            let Some(name) = path_segment(object.metadata.name.as_deref().unwrap_or_default()) else {
+                continue;
+            };
+            let (api, how) = (api.clone(), how.clone());
             let request = async move { api.delete(&name, &how).await.map(|_| ()) };
             unless_stale(context.client.send(request).await)?;
         }
@@ -120,7 +124,7 @@ async fn empty_of(
     let resource = format!("{}.{}", served.resource.plural, served.resource.group);
     let finalizers =
         rest.iter().flat_map(|object| plan::finalizers(&json!({ "metadata": object.metadata }))).collect();
-    Ok(Some(Left { resource, count: rest.len(), finalizers }))
+    Ok(Some(RemainingContent { resource, count: rest.len(), finalizers }))
 }
 
 async fn list(

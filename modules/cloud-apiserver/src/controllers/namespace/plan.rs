@@ -25,7 +25,7 @@ pub(crate) fn finalized(namespace: &Value) -> Value {
 
 /// What is left of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Left {
+pub(crate) struct RemainingContent {
     /// `pods.` or `deployments.apps`, as upstream writes it.
     pub(crate) resource: String,
     pub(crate) count: usize,
@@ -36,7 +36,7 @@ pub(crate) struct Left {
 /// The conditions that say what the namespace waits for; `None` if they say it already.
 pub(crate) fn conditions(
     namespace: &Value,
-    left: &[Left],
+    left: &[RemainingContent],
     failure: Option<&str>,
     now: Timestamp,
 ) -> Option<Vec<Value>> {
@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn conditions_name_what_is_left_and_are_written_once() {
-        let left = [Left { resource: "pods.".to_owned(), count: 2, finalizers: vec!["x/y".to_owned()] }];
+        let left =
+            [RemainingContent { resource: "pods.".to_owned(), count: 2, finalizers: vec!["x/y".to_owned()] }];
         let mut namespace = json!({});
         let said = conditions(&namespace, &left, None, Timestamp::UNIX_EPOCH).unwrap();
         namespace["status"]["conditions"] = Value::Array(said);

@@ -10,7 +10,7 @@ use apimachinery::{NamespacedName, kind};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use self::plan::{Placement, Room};
+use self::plan::{NodeInfo, ScheduleResult};
 use super::api_error::{is_stale, unless_stale};
 use super::backoff::Backoff;
 use super::controller::Reconciler;
@@ -45,12 +45,12 @@ impl Reconciler for Scheduler {
             pods.iter().any(|pod| uid(pod) == uid_bound && text(pod, "/spec/nodeName").is_empty())
         });
         self.backoff.retain(|key| context.pods.get(key).is_some());
-        let mut rooms: BTreeMap<String, Room<'_>> =
-            nodes.iter().map(|node| (name(node).to_owned(), Room::new(node))).collect();
+        let mut node_infos: BTreeMap<String, NodeInfo<'_>> =
+            nodes.iter().map(|node| (name(node).to_owned(), NodeInfo::new(node))).collect();
         for pod in &pods {
             let assumed = self.bound.get(uid(pod)).map(String::as_str);
-            if let Some(room) = rooms.get_mut(assumed.unwrap_or(text(pod, "/spec/nodeName"))) {
-                room.take(pod);
+            if let Some(node_info) = node_infos.get_mut(assumed.unwrap_or(text(pod, "/spec/nodeName"))) {
+                node_info.take(pod);
             }
         }
         let now = context.env().now();
@@ -67,15 +67,15 @@ impl Reconciler for Scheduler {
                 decisions.push(Decision::Wait(pod, "SchedulingGated", why));
                 continue;
             }
-            match plan::place(pod, &rooms) {
-                Placement::Nowhere(why) => decisions.push(Decision::Wait(pod, "Unschedulable", why)),
-                Placement::Best(best) => {
+            match plan::place(pod, &node_infos) {
+                ScheduleResult::Nowhere(why) => decisions.push(Decision::Wait(pod, "Unschedulable", why)),
+                ScheduleResult::Best(best) => {
                     let pick = context.env().random_below(u64::try_from(best.len()).unwrap_or_default());
                     let Some(node) = best.into_iter().nth(usize::try_from(pick).unwrap_or_default()) else {
                         continue;
                     };
-                    if let Some(room) = rooms.get_mut(&node) {
-                        room.take(pod);
+                    if let Some(node_info) = node_infos.get_mut(&node) {
+                        node_info.take(pod);
                     }
                     decisions.push(Decision::Bind(pod, node));
                 }

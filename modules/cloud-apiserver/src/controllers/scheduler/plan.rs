@@ -14,7 +14,7 @@ const ASSUMED: [(&str, i128); 2] = [("cpu", ONE / 10), ("memory", 200 * 1024 * 1
 const FULL: i128 = 100;
 
 /// A node with what its pods take.
-pub(crate) struct Room<'a> {
+pub(crate) struct NodeInfo<'a> {
     node: &'a Value,
     allocatable: Amounts,
     used: Amounts,
@@ -23,11 +23,11 @@ pub(crate) struct Room<'a> {
     ports: BTreeSet<(String, i64, String)>,
 }
 
-impl<'a> Room<'a> {
+impl<'a> NodeInfo<'a> {
     pub(crate) fn new(node: &'a Value) -> Self {
         let said = [&node["status"]["allocatable"], &node["status"]["capacity"]];
         let allocatable = said.into_iter().find(|amounts| amounts.is_object()).unwrap_or(&Value::Null);
-        Room {
+        NodeInfo {
             node,
             allocatable: requests::amounts(allocatable),
             used: Amounts::new(),
@@ -56,7 +56,7 @@ impl<'a> Room<'a> {
     }
 
     /// Why the pod cannot go here, in kube-scheduler's words; empty if it can.
-    fn against(&self, pod: &Value, asked: &Amounts) -> Vec<String> {
+    fn filter_reasons(&self, pod: &Value, asked: &Amounts) -> Vec<String> {
         if self.node["spec"]["unschedulable"] == json!(true) {
             let taint = json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
             if !tolerates(pod, &taint) {
@@ -72,7 +72,7 @@ impl<'a> Room<'a> {
         if !wants_node(pod, self.node) {
             return vec!["node(s) didn't match Pod's node affinity/selector".to_owned()];
         }
-        if host_ports(pod).iter().any(|port| self.ports.iter().any(|taken| collide(port, taken))) {
+        if host_ports(pod).iter().any(|port| self.is_taken(port)) {
             return vec!["node(s) didn't have free ports for the requested pod ports".to_owned()];
         }
         let mut reasons = Vec::new();
@@ -88,6 +88,13 @@ impl<'a> Room<'a> {
             }
         }
         reasons
+    }
+
+    /// Looks only at those of its protocol and number: a node and a pod may have thousands each.
+    fn is_taken(&self, port: &(String, i64, String)) -> bool {
+        let from = (port.0.clone(), port.1, String::new());
+        let same = self.ports.range(from..).take_while(|taken| taken.0 == port.0 && taken.1 == port.1);
+        same.into_iter().any(|taken| collide(port, taken))
     }
 
     /// More is better: free share of cpu and memory, wished affinity, and taints that are only disliked.
@@ -136,7 +143,7 @@ fn collide(one: &(String, i64, String), other: &(String, i64, String)) -> bool {
 
 /// Where a pod can go.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Placement {
+pub(crate) enum ScheduleResult {
     /// Any of these is as good as the others.
     Best(Vec<String>),
     /// Nowhere, and why.
@@ -144,22 +151,22 @@ pub(crate) enum Placement {
 }
 
 /// Looks for the best nodes for a pod.
-pub(crate) fn place(pod: &Value, rooms: &BTreeMap<String, Room<'_>>) -> Placement {
-    if rooms.is_empty() {
-        return Placement::Nowhere("no nodes available to schedule pods".to_owned());
+pub(crate) fn place(pod: &Value, node_infos: &BTreeMap<String, NodeInfo<'_>>) -> ScheduleResult {
+    if node_infos.is_empty() {
+        return ScheduleResult::Nowhere("no nodes available to schedule pods".to_owned());
     }
     if let Some(what) = not_understood(pod) {
-        return Placement::Nowhere(format!("0/{} nodes are available: {what}.", rooms.len()));
+        return ScheduleResult::Nowhere(format!("0/{} nodes are available: {what}.", node_infos.len()));
     }
     let asked = requests::requests(pod);
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut fitting = Vec::new();
-    for room in rooms.values() {
-        let against = room.against(pod, &asked);
-        if against.is_empty() {
-            fitting.push(room);
+    for node_info in node_infos.values() {
+        let filter_reasons = node_info.filter_reasons(pod, &asked);
+        if filter_reasons.is_empty() {
+            fitting.push(node_info);
         }
-        for reason in against {
+        for reason in filter_reasons {
             *reasons.entry(reason).or_default() += 1;
         }
     }
@@ -168,16 +175,26 @@ pub(crate) fn place(pod: &Value, rooms: &BTreeMap<String, Room<'_>>) -> Placemen
         let mut told: Vec<String> =
             reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         told.sort();
-        return Placement::Nowhere(format!("0/{} nodes are available: {}.", rooms.len(), told.join(", ")));
+        return ScheduleResult::Nowhere(format!(
+            "0/{} nodes are available: {}.",
+            node_infos.len(),
+            told.join(", ")
+        ));
     }
     let owner = controller_uid(pod);
-    let siblings = |room: &Room<'_>| room.owners.get(owner).copied().unwrap_or_default();
-    let most = fitting.iter().map(|room| siblings(room)).max().unwrap_or_default().max(1);
+    let siblings = |node_info: &NodeInfo<'_>| node_info.owners.get(owner).copied().unwrap_or_default();
+    let most = fitting.iter().map(|node_info| siblings(node_info)).max().unwrap_or_default().max(1);
     // The spread of siblings counts twice, as in the default weights.
-    let total = |room: &Room<'_>| room.score(pod, &asked) + 2 * FULL * (most - siblings(room)) / most;
-    let best = fitting.iter().map(|room| total(room)).max().unwrap_or_default();
-    Placement::Best(
-        fitting.iter().filter(|room| total(room) == best).map(|room| room.name().to_owned()).collect(),
+    let total = |node_info: &NodeInfo<'_>| {
+        node_info.score(pod, &asked) + 2 * FULL * (most - siblings(node_info)) / most
+    };
+    let best = fitting.iter().map(|node_info| total(node_info)).max().unwrap_or_default();
+    ScheduleResult::Best(
+        fitting
+            .iter()
+            .filter(|node_info| total(node_info) == best)
+            .map(|node_info| node_info.name().to_owned())
+            .collect(),
     )
 }
 
@@ -237,31 +254,31 @@ mod tests {
             "spec": {"containers": [{"resources": {"requests": {"cpu": cpu}}}]}})
     }
 
-    fn rooms<'a>(nodes: &'a [Value], pods: &[(&str, Value)]) -> BTreeMap<String, Room<'a>> {
-        let mut rooms: BTreeMap<String, Room<'_>> =
-            nodes.iter().map(|node| (name(node).to_owned(), Room::new(node))).collect();
+    fn node_infos<'a>(nodes: &'a [Value], pods: &[(&str, Value)]) -> BTreeMap<String, NodeInfo<'a>> {
+        let mut node_infos: BTreeMap<String, NodeInfo<'_>> =
+            nodes.iter().map(|node| (name(node).to_owned(), NodeInfo::new(node))).collect();
         for (node, pod) in pods {
-            rooms.get_mut(*node).unwrap().take(pod);
+            node_infos.get_mut(*node).unwrap().take(pod);
         }
-        rooms
+        node_infos
     }
 
-    fn nowhere(placement: Placement) -> String {
+    fn nowhere(placement: ScheduleResult) -> String {
         match placement {
-            Placement::Nowhere(why) => why,
-            Placement::Best(nodes) => format!("{nodes:?}"),
+            ScheduleResult::Nowhere(why) => why,
+            ScheduleResult::Best(nodes) => format!("{nodes:?}"),
         }
     }
 
     #[test]
     fn siblings_spread_and_the_emptier_node_wins() {
         let nodes = [node("a", "4"), node("b", "4")];
-        let best = |pods: &[(&str, Value)]| place(&pod("1"), &rooms(&nodes, pods));
-        assert_eq!(best(&[]), Placement::Best(vec!["a".to_owned(), "b".to_owned()]));
-        assert_eq!(best(&[("a", pod("1"))]), Placement::Best(vec!["b".to_owned()]));
+        let best = |pods: &[(&str, Value)]| place(&pod("1"), &node_infos(&nodes, pods));
+        assert_eq!(best(&[]), ScheduleResult::Best(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(best(&[("a", pod("1"))]), ScheduleResult::Best(vec!["b".to_owned()]));
         let mut stranger = pod("2");
         stranger["metadata"]["ownerReferences"] = json!([]);
-        assert_eq!(best(&[("b", stranger)]), Placement::Best(vec!["a".to_owned()]));
+        assert_eq!(best(&[("b", stranger)]), ScheduleResult::Best(vec!["a".to_owned()]));
     }
 
     #[test]
@@ -271,14 +288,14 @@ mod tests {
         nodes[0]["spec"]["taints"] =
             json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}]);
         assert_eq!(
-            nowhere(place(&pod("2"), &rooms(&nodes, &[]))),
+            nowhere(place(&pod("2"), &node_infos(&nodes, &[]))),
             "0/3 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/unreachable: }, 2 Insufficient cpu."
         );
         nodes[1]["spec"]["unschedulable"] = json!(true);
         let mut choosy = pod("1");
         choosy["spec"]["nodeSelector"] = json!({"on": "z"});
         assert_eq!(
-            nowhere(place(&choosy, &rooms(&nodes, &[]))),
+            nowhere(place(&choosy, &node_infos(&nodes, &[]))),
             "0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint {node.kubernetes.io/unreachable: }, 1 node(s) were unschedulable."
         );
     }
@@ -288,16 +305,16 @@ mod tests {
         let nodes = [node("a", "4")];
         let mut ended = pod("4");
         ended["status"] = json!({"phase": "Succeeded"});
-        assert!(matches!(place(&pod("4"), &rooms(&nodes, &[("a", ended)])), Placement::Best(_)));
+        assert!(matches!(place(&pod("4"), &node_infos(&nodes, &[("a", ended)])), ScheduleResult::Best(_)));
         let three = [("a", pod("0")), ("a", pod("0")), ("a", pod("0"))];
         assert_eq!(
-            nowhere(place(&pod("0"), &rooms(&nodes, &three))),
+            nowhere(place(&pod("0"), &node_infos(&nodes, &three))),
             "0/1 nodes are available: 1 Too many pods."
         );
         let mut with_port = pod("1");
         with_port["spec"]["containers"][0]["ports"] = json!([{"hostPort": 80}]);
         assert_eq!(
-            nowhere(place(&with_port, &rooms(&nodes, &[("a", with_port.clone())]))),
+            nowhere(place(&with_port, &node_infos(&nodes, &[("a", with_port.clone())]))),
             "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
         );
     }
@@ -309,13 +326,13 @@ mod tests {
         picky["spec"]["affinity"] =
             json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}});
         assert_eq!(
-            nowhere(place(&picky, &rooms(&nodes, &[]))),
+            nowhere(place(&picky, &node_infos(&nodes, &[]))),
             "0/1 nodes are available: required podAntiAffinity is not honoured by this scheduler."
         );
         let mut claiming = pod("1");
         claiming["spec"]["volumes"] = json!([{"persistentVolumeClaim": {"claimName": "data"}}]);
         assert_eq!(
-            nowhere(place(&claiming, &rooms(&nodes, &[]))),
+            nowhere(place(&claiming, &node_infos(&nodes, &[]))),
             "0/1 nodes are available: persistentvolumeclaim \"data\" not found."
         );
     }

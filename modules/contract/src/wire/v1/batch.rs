@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::batch::{Batch, Opened, SkipReason, Skipped};
+use crate::batch::{Batch, DecodedBatch, SkipReason, SkippedRow};
 use crate::wire::deflate::{deflate, inflate};
 use crate::wire::{BATCH_MAX, BODY_MAX, WireError};
 
@@ -18,7 +18,7 @@ const REPEAT: u8 = 1;
 const DEFLATE_FROM: usize = 256;
 
 /// One entry.
-pub(crate) struct Entry {
+pub(crate) struct BatchEntry {
     pub(crate) row: i64,
     pub(crate) repeat: bool,
     pub(crate) kind: u16,
@@ -29,15 +29,15 @@ pub(crate) struct Entry {
 pub(crate) fn encode<T>(
     batch: Batch<T>,
     deflates: bool,
-    entry: impl Fn(T) -> Result<Entry, WireError>,
+    entry: impl Fn(T) -> Result<BatchEntry, WireError>,
 ) -> Result<Vec<u8>, WireError> {
-    let Opened { items, skipped } = batch.open()?;
+    let DecodedBatch { items, skipped } = batch.open()?;
     if !skipped.is_empty() {
         return Err(WireError::Received);
     }
     let mut entries = vec![PLAIN];
     for item in items {
-        let Entry { row, repeat, kind, body } = entry(item)?;
+        let BatchEntry { row, repeat, kind, body } = entry(item)?;
         entries.extend(row.to_le_bytes());
         entries.push(if repeat { REPEAT } else { 0 });
         entries.extend(kind.to_le_bytes());
@@ -57,7 +57,7 @@ pub(crate) fn encode<T>(
 pub(crate) fn open<T>(
     bytes: &[u8],
     item: impl Fn(i64, bool, u16, &[u8]) -> Result<T, SkipReason>,
-) -> Result<Opened<T>, WireError> {
+) -> Result<DecodedBatch<T>, WireError> {
     let entries = match bytes.split_first() {
         Some((&PLAIN, entries)) => Cow::Borrowed(entries),
         Some((&DEFLATED, entries)) => {
@@ -75,10 +75,10 @@ pub(crate) fn open<T>(
         let (row, flags, kind, body) = entry(&mut rest).ok_or(WireError::Batch)?;
         match item(row, flags & REPEAT != 0, kind, body) {
             Ok(item) => items.push(item),
-            Err(reason) => skipped.push(Skipped { row, reason }),
+            Err(reason) => skipped.push(SkippedRow { row, reason }),
         }
     }
-    Ok(Opened { items, skipped })
+    Ok(DecodedBatch { items, skipped })
 }
 
 /// The next entry: row, flags, kind and body.
@@ -105,11 +105,11 @@ mod tests {
     type Item = (i64, bool, Vec<u8>);
 
     fn made(items: &[Item], deflates: bool) -> Vec<u8> {
-        let entry = |(row, repeat, body): Item| Ok(Entry { row, repeat, kind: 3, body });
+        let entry = |(row, repeat, body): Item| Ok(BatchEntry { row, repeat, kind: 3, body });
         encode(Batch::from(items.to_vec()), deflates, entry).unwrap()
     }
 
-    fn opened(bytes: &[u8]) -> Result<Opened<Item>, WireError> {
+    fn opened(bytes: &[u8]) -> Result<DecodedBatch<Item>, WireError> {
         open(bytes, |row, repeat, kind, body| match (kind, body) {
             (3, [0xff, ..]) => Err(SkipReason::Malformed { kind }),
             (3, body) => Ok((row, repeat, body.to_vec())),
@@ -123,7 +123,7 @@ mod tests {
         let (plain, deflated) = (made(&items, false), made(&items, true));
         assert!(plain.len() > 800 && deflated.len() < 150, "{} and {}", plain.len(), deflated.len());
         for bytes in [plain, deflated] {
-            assert_eq!(opened(&bytes).unwrap(), Opened { items: items.to_vec(), skipped: vec![] });
+            assert_eq!(opened(&bytes).unwrap(), DecodedBatch { items: items.to_vec(), skipped: vec![] });
         }
         // What gains nothing goes as it is: something short, and bytes of which no two in a row are alike.
         let dense: Vec<u8> = (0..=255_u8).map(|n| n.wrapping_mul(167) ^ (n >> 3)).collect();
@@ -141,7 +141,7 @@ mod tests {
         bytes.extend(&made(&[(5, true, vec![2])], false)[1..]);
         let opened = opened(&bytes).unwrap();
         assert_eq!(opened.items, [(1, false, vec![1]), (5, true, vec![2])]);
-        let skipped = |row, reason| Skipped { row, reason };
+        let skipped = |row, reason| SkippedRow { row, reason };
         assert_eq!(
             opened.skipped,
             [skipped(2, SkipReason::Malformed { kind: 3 }), skipped(4, SkipReason::Unknown { kind: 9 })]
@@ -154,7 +154,7 @@ mod tests {
         for cut in 2..good.len() {
             assert!(matches!(opened(&good[..cut]), Err(WireError::Batch)), "{cut}");
         }
-        assert_eq!(opened(&good[..1]).unwrap(), Opened { items: vec![], skipped: vec![] });
+        assert_eq!(opened(&good[..1]).unwrap(), DecodedBatch { items: vec![], skipped: vec![] });
         assert!(matches!(opened(&[]), Err(WireError::Batch)));
         assert!(matches!(opened(&[2]), Err(WireError::Batch)));
         assert!(matches!(opened(&[1, 0xff, 0xff]), Err(WireError::Deflated)));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::batch::Entry;
+use super::batch::BatchEntry;
 use crate::batch::SkipReason;
 use crate::wire::WireError;
 use crate::wire::codec;
@@ -110,9 +110,9 @@ fn read<T: DeserializeOwned + Into<UpReport>>(kind: u16, bytes: &[u8]) -> Result
 }
 
 /// An entry of a batch.
-pub(crate) fn entry(Report { row, repeat, report }: Report) -> Result<Entry, WireError> {
+pub(crate) fn entry(Report { row, repeat, report }: Report) -> Result<BatchEntry, WireError> {
     let (kind, body) = encode(report.0)?;
-    Ok(Entry { row, repeat, kind, body })
+    Ok(BatchEntry { row, repeat, kind, body })
 }
 
 /// A report from an entry of a batch.

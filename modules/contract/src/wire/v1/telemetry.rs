@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::batch::Entry;
+use super::batch::BatchEntry;
 use crate::batch::SkipReason;
 use crate::wire::WireError;
 use crate::wire::codec;
@@ -42,9 +42,9 @@ pub(crate) fn decode(kind: u16, bytes: &[u8]) -> Result<Telemetry, SkipReason> {
 }
 
 /// An entry of a batch.
-pub(crate) fn entry(Upload { row, repeat, telemetry }: Upload) -> Result<Entry, WireError> {
+pub(crate) fn entry(Upload { row, repeat, telemetry }: Upload) -> Result<BatchEntry, WireError> {
     let (kind, body) = encode(telemetry)?;
-    Ok(Entry { row, repeat, kind, body })
+    Ok(BatchEntry { row, repeat, kind, body })
 }
 
 /// An upload from an entry of a batch.

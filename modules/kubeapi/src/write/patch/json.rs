@@ -7,11 +7,10 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::request::BODY_MAX;
+use crate::unstructured::{DEPTH_MAX, depth};
 
 /// 10,000 operations at most, as with a real server.
 const OPERATIONS_MAX: usize = 10_000;
-/// 120: how deep an object may become. What nests 128 deep cannot be read again, and lists and events wrap it.
-const DEPTH_MAX: usize = 120;
 
 /// Changes `object` by `patch`.
 pub(super) fn apply(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
@@ -40,7 +39,9 @@ pub(super) fn apply(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
                 return Err(ApiError::unprocessable(&what));
             }
         }
-        if value.is_some_and(|value| operation.path().tokens().count() + depth(value) > DEPTH_MAX) {
+        if value
+            .is_some_and(|value| operation.path().tokens().count() + depth(value, DEPTH_MAX + 1) > DEPTH_MAX)
+        {
             return Err(ApiError::unprocessable(&format!("operation '/{at}' nests deeper than {DEPTH_MAX}")));
         }
         json_patch::patch(object, std::slice::from_ref(operation)).map_err(|mut error| {
@@ -67,15 +68,6 @@ pub(super) fn size(value: &Value) -> usize {
     // Neither a value nor a counter can fail.
     let _ = serde_json::to_writer(&mut count, value);
     count.0
-}
-
-/// How many lists and objects are around the innermost value.
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or_default(),
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
-    }
 }
 
 #[cfg(test)]
@@ -118,7 +110,7 @@ mod tests {
         });
         let mut object = json!({});
         let error = apply(&mut object, &Value::from(patch.collect::<Vec<_>>())).unwrap_err();
-        assert!(error.code() == 422 && error.message.contains("nests deeper than 120"), "{}", error.message);
+        assert!(error.code() == 422 && error.message.contains("nests deeper than 64"), "{}", error.message);
         serde_json::from_str::<Value>(&object.to_string()).unwrap();
     }
 

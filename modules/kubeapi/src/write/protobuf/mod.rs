@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
-use self::schema::Special;
+use self::schema::WellKnownType;
 use self::wire::{Payload, Reader, WireError};
 use super::json;
 use crate::error::ApiError;
@@ -215,7 +215,9 @@ impl Decoder {
     ) -> Result<(), ApiError> {
         let earlier = fields.remove(field.name());
         let value = match (field.kind(), earlier) {
-            (Kind::Message(message), Some(Value::Object(mut earlier))) if Special::of(&message).is_none() => {
+            (Kind::Message(message), Some(Value::Object(mut earlier)))
+                if WellKnownType::of(&message).is_none() =>
+            {
                 self.message(&message, location.bytes(payload)?, depth + 1, &mut earlier)?;
                 Value::Object(earlier)
             }
@@ -298,15 +300,17 @@ impl Decoder {
                 let bytes = location.bytes(payload)?;
                 let mut fields = Map::new();
                 self.message(message, bytes, depth + 1, &mut fields)?;
-                match Special::of(message) {
+                match WellKnownType::of(message) {
                     None => Ok(Value::Object(fields)),
-                    Some(Special::Quantity) => Ok(fields.remove("string").unwrap_or(json!("0"))),
-                    Some(Special::IntOrString) => int_or_string(location, fields),
-                    Some(Special::Time | Special::MicroTime) if bytes.is_empty() => Ok(Value::Null),
-                    Some(Special::Time) => time(location, &fields, false),
-                    Some(Special::MicroTime) => time(location, &fields, true),
-                    Some(Special::FieldsV1) => self.raw_json(location, &fields),
-                    Some(Special::ExtraValue) => Ok(fields.remove("items").unwrap_or(json!([]))),
+                    Some(WellKnownType::Quantity) => Ok(fields.remove("string").unwrap_or(json!("0"))),
+                    Some(WellKnownType::IntOrString) => int_or_string(location, fields),
+                    Some(WellKnownType::Time | WellKnownType::MicroTime) if bytes.is_empty() => {
+                        Ok(Value::Null)
+                    }
+                    Some(WellKnownType::Time) => time(location, &fields, false),
+                    Some(WellKnownType::MicroTime) => time(location, &fields, true),
+                    Some(WellKnownType::FieldsV1) => self.raw_json(location, &fields),
+                    Some(WellKnownType::ExtraValue) => Ok(fields.remove("items").unwrap_or(json!([]))),
                 }
             }
             _ => Err(location.refuse("no message of Kubernetes has such a field")),

@@ -68,7 +68,7 @@ pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<MessageDescriptor
 
 /// Messages that are no object in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Special {
+pub(super) enum WellKnownType {
     /// A text.
     Quantity,
     /// A number or a text.
@@ -83,16 +83,16 @@ pub(super) enum Special {
     ExtraValue,
 }
 
-impl Special {
-    pub(super) fn of(message: &MessageDescriptor) -> Option<Special> {
+impl WellKnownType {
+    pub(super) fn of(message: &MessageDescriptor) -> Option<WellKnownType> {
         match message.full_name() {
-            "k8s.io.apimachinery.pkg.api.resource.Quantity" => Some(Special::Quantity),
-            "k8s.io.apimachinery.pkg.util.intstr.IntOrString" => Some(Special::IntOrString),
-            "k8s.io.apimachinery.pkg.apis.meta.v1.Time" => Some(Special::Time),
-            "k8s.io.apimachinery.pkg.apis.meta.v1.MicroTime" => Some(Special::MicroTime),
-            "k8s.io.apimachinery.pkg.apis.meta.v1.FieldsV1" => Some(Special::FieldsV1),
+            "k8s.io.apimachinery.pkg.api.resource.Quantity" => Some(WellKnownType::Quantity),
+            "k8s.io.apimachinery.pkg.util.intstr.IntOrString" => Some(WellKnownType::IntOrString),
+            "k8s.io.apimachinery.pkg.apis.meta.v1.Time" => Some(WellKnownType::Time),
+            "k8s.io.apimachinery.pkg.apis.meta.v1.MicroTime" => Some(WellKnownType::MicroTime),
+            "k8s.io.apimachinery.pkg.apis.meta.v1.FieldsV1" => Some(WellKnownType::FieldsV1),
             "k8s.io.api.authentication.v1.ExtraValue" | "k8s.io.api.authorization.v1.ExtraValue" => {
-                Some(Special::ExtraValue)
+                Some(WellKnownType::ExtraValue)
             }
             _ => None,
         }

@@ -5,7 +5,7 @@ use prost_reflect::prost_types::{DescriptorProto, FieldDescriptorProto, FileDesc
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Value, json};
 
-use super::schema::{KINDS, Special, embedded, of_kind};
+use super::schema::{KINDS, WellKnownType, embedded, of_kind};
 use super::{DEPTH_MAX, Decoder, VALUES_MAX, decode, delete_options};
 
 fn varint(mut value: u64) -> Vec<u8> {
@@ -318,17 +318,17 @@ fn sample_of(field: &FieldDescriptor, depth: usize) -> (Vec<u8>, Value) {
         Kind::Bool => (number(of, 1), json!(true)),
         Kind::Int32 | Kind::Int64 => (number(of, -7), json!(-7)),
         Kind::Bytes => (part(of, "abc"), json!("YWJj")),
-        Kind::Message(inner) => match Special::of(&inner) {
+        Kind::Message(inner) => match WellKnownType::of(&inner) {
             None => {
                 let (bytes, value) = sample(&inner, depth + 1);
                 (part(of, bytes), value)
             }
-            Some(Special::Quantity) => (part(of, part(1, "1Gi")), json!("1Gi")),
-            Some(Special::IntOrString) => (part(of, number(2, 8)), json!(8)),
-            Some(Special::Time) => (part(of, number(1, 5)), json!("1970-01-01T00:00:05Z")),
-            Some(Special::MicroTime) => (part(of, number(1, 5)), json!("1970-01-01T00:00:05.000000Z")),
-            Some(Special::FieldsV1) => (part(of, part(1, r#"{"f":{}}"#)), json!({ "f": {} })),
-            Some(Special::ExtraValue) => (part(of, part(1, "w")), json!(["w"])),
+            Some(WellKnownType::Quantity) => (part(of, part(1, "1Gi")), json!("1Gi")),
+            Some(WellKnownType::IntOrString) => (part(of, number(2, 8)), json!(8)),
+            Some(WellKnownType::Time) => (part(of, number(1, 5)), json!("1970-01-01T00:00:05Z")),
+            Some(WellKnownType::MicroTime) => (part(of, number(1, 5)), json!("1970-01-01T00:00:05.000000Z")),
+            Some(WellKnownType::FieldsV1) => (part(of, part(1, r#"{"f":{}}"#)), json!({ "f": {} })),
+            Some(WellKnownType::ExtraValue) => (part(of, part(1, "w")), json!(["w"])),
         },
         other => panic!("{}: {other:?}", field.full_name()),
     }
@@ -362,8 +362,8 @@ fn every_field_is_read_and_known_to_the_typed_kind() {
         expected["kind"] = json!(&*kind.kind);
         let read = decode(&body(&kind.api_version(), &kind.kind, raw)).unwrap();
         assert_eq!(read, expected, "{kind:?}");
-        let understand = super::super::typed::built_in(&kind.group_resource()).unwrap();
-        let understood = understand(&read).unwrap_or_else(|what| panic!("{kind:?}: {what}"));
+        let decode_as = super::super::typed::built_in(&kind.group_resource()).unwrap();
+        let understood = decode_as(&read).unwrap_or_else(|what| panic!("{kind:?}: {what}"));
         let mut pruned = read.clone();
         let unknown = super::super::prune::prune(&mut pruned, &understood);
         lost.extend(unknown.iter().filter_map(|path| path.rsplit('.').next()).map(str::to_owned));

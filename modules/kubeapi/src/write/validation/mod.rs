@@ -10,13 +10,17 @@ use serde_json::Value;
 pub use self::references::bad_subdomain;
 use crate::error::ApiError;
 use crate::kind::{ServedKind, Source};
-use crate::unstructured::{name, remove, text};
+use crate::unstructured::{DEPTH_MAX, depth, name, remove, text};
+
+/// 128: no body that is deeper is read.
+const SERDE_DEPTH: usize = 128;
 
 /// Whether `object` may be stored in place of `old` (`None`: a new one).
 ///
 /// # Errors
 /// 422 with everything that is wrong.
 pub(super) fn validate(kind: &ServedKind, old: Option<&Value>, object: &Value) -> Result<(), ApiError> {
+    nesting(old, object)?;
     let group_resource = kind.group_resource();
     let mut causes = metadata::metadata(kind, object);
     causes.extend(references::causes(&group_resource, object));
@@ -34,6 +38,20 @@ pub(super) fn validate(kind: &ServedKind, old: Option<&Value>, object: &Value) -
     }
     causes.extend(leaving.and_then(|old| updates::new_finalizers(old, object)));
     if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(kind, name(object), &causes)) }
+}
+
+/// What is stored can be read again by whoever lists or watches it. One that was deeper may stay as deep, so that it can be
+/// changed, and let go of.
+fn nesting(old: Option<&Value>, object: &Value) -> Result<(), ApiError> {
+    let deepest = depth(object, SERDE_DEPTH);
+    if deepest <= DEPTH_MAX || old.is_some_and(|old| deepest <= depth(old, SERDE_DEPTH)) {
+        return Ok(());
+    }
+    let what = format!(
+        "the object is nested deeper than {DEPTH_MAX} levels: lists and watches put it into something else, and many clients \
+         read no more than 100 levels"
+    );
+    Err(ApiError::unprocessable(&what))
 }
 
 /// An object without its metadata and its status.

@@ -30,6 +30,9 @@ fn pod_spec(spec: &Value, path: &str, causes: &mut Vec<FieldError>) {
     if list(spec, "/containers").is_empty() {
         causes.push(FieldError::required(format!("{path}.containers"), ""));
     }
+    // Once, and not for each container: there may be thousands of both.
+    let declared: BTreeSet<&str> =
+        list(spec, "/volumes").iter().map(|volume| text(volume, "/name")).collect();
     let mut names = BTreeSet::new();
     for field in ["initContainers", "containers"] {
         for (at, container) in list(spec, &format!("/{field}")).iter().enumerate() {
@@ -42,7 +45,7 @@ fn pod_spec(spec: &Value, path: &str, causes: &mut Vec<FieldError>) {
             } else if !names.insert(name) {
                 causes.push(FieldError::duplicate(format!("{here}.name"), &json!(name)));
             }
-            self::container(spec, container, &here, causes);
+            self::container(&declared, container, &here, causes);
         }
     }
     let mut volumes = BTreeSet::new();
@@ -63,7 +66,7 @@ fn pod_spec(spec: &Value, path: &str, causes: &mut Vec<FieldError>) {
     enumerated(spec, path, "dnsPolicy", &dns, causes);
 }
 
-fn container(spec: &Value, container: &Value, here: &str, causes: &mut Vec<FieldError>) {
+fn container(volumes: &BTreeSet<&str>, container: &Value, here: &str, causes: &mut Vec<FieldError>) {
     if text(container, "/image").trim().is_empty() {
         causes.push(FieldError::required(format!("{here}.image"), ""));
     }
@@ -88,11 +91,10 @@ fn container(spec: &Value, container: &Value, here: &str, causes: &mut Vec<Field
             ));
         }
     }
-    let volumes: Vec<&str> = list(spec, "/volumes").iter().map(|volume| text(volume, "/name")).collect();
     let mut paths = BTreeSet::new();
     for (at, mount) in list(container, "/volumeMounts").iter().enumerate() {
         let (name, path) = (text(mount, "/name"), text(mount, "/mountPath"));
-        if !volumes.contains(&name) {
+        if !volumes.contains(name) {
             let message = format!("Not found: \"{name}\"");
             let field = format!("{here}.volumeMounts[{at}].name");
             causes.push(FieldError { field, reason: "FieldValueNotFound", message });

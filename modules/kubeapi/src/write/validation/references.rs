@@ -28,6 +28,19 @@ fn bad_segment(name: &str) -> Option<&'static str> {
 /// All such names of an object that cannot be. What is missing is not looked at here.
 pub(super) fn causes(group_resource: &str, object: &Value) -> Vec<FieldError> {
     let mut causes = Vec::new();
+    for (at, owner) in list(object, "/metadata/ownerReferences").iter().enumerate() {
+        for (field, what) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
+            if owner[field].as_str().unwrap_or_default().is_empty() {
+                let here = format!("metadata.ownerReferences[{at}].{field}");
+                causes.push(FieldError::invalid(here, &json!(""), what));
+            }
+        }
+    }
     let mut look = |object: &Value, pointer: &str, field: String, bad: fn(&str) -> Option<&'static str>| {
         let name = text(object, pointer);
         if let Some(what) = Some(name).filter(|name| !name.is_empty()).and_then(bad) {

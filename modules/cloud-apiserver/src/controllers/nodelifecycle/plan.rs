@@ -1,0 +1,289 @@
+//! Which nodes are silent, which taints they carry, and which pods may not stay on them.
+
+use std::time::Duration;
+
+use beehive::Moment;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::controllers::object::{condition, condition_status, list, number, seconds, text, with_condition};
+use crate::controllers::selector::covers;
+
+pub(crate) const NOT_READY: &str = "node.kubernetes.io/not-ready";
+pub(crate) const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+/// Conditions that nobody knows any more when a node is silent.
+const KNOWN_BY_THE_NODE: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
+/// Conditions that keep new pods away while they are `True`.
+const PRESSURES: [(&str, &str); 4] = [
+    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
+    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
+    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
+    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
+];
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
+/// When we last saw a sign of life. The clocks of nodes do not matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeHealth {
+    lease: String,
+    heartbeat: String,
+    at: Moment,
+}
+
+impl NodeHealth {
+    /// A node that is seen for the first time.
+    pub(crate) fn first(now: Moment) -> Self {
+        NodeHealth { lease: String::new(), heartbeat: String::new(), at: now }
+    }
+
+    /// Compares with what the node says now.
+    pub(crate) fn look(&mut self, node: &Value, lease: Option<&Value>, now: Moment) {
+        let renewed = lease.map(|lease| text(lease, "/spec/renewTime")).unwrap_or_default();
+        if !renewed.is_empty() && renewed != self.lease {
+            renewed.clone_into(&mut self.lease);
+            self.at = now;
+        }
+        // `Unknown` is what we wrote ourselves.
+        let Some(ready) = condition(node, "Ready").filter(|ready| text(ready, "/status") != "Unknown") else {
+            return;
+        };
+        let heartbeat = format!("{} {}", text(ready, "/lastHeartbeatTime"), text(ready, "/status"));
+        if heartbeat != self.heartbeat {
+            self.heartbeat = heartbeat;
+            self.at = now;
+        }
+    }
+
+    /// How much longer the node may be silent; zero when it has been for too long.
+    pub(crate) fn left(&self, node: &Value, now: Moment, grace: Duration, startup: Duration) -> Duration {
+        let never = self.lease.is_empty() && condition(node, "Ready").is_none();
+        let grace = if never { startup } else { grace };
+        grace.saturating_sub(now.since(self.at))
+    }
+}
+
+/// The conditions of a silent node; `None` if they say it already.
+pub(crate) fn silent(node: &Value, now: Timestamp) -> Option<Vec<Value>> {
+    let old = list(node, "/status/conditions");
+    let mut conditions = old.to_vec();
+    let mut moved = false;
+    for kind in KNOWN_BY_THE_NODE {
+        let new = match condition(node, kind) {
+            Some(said) if text(said, "/status") == "Unknown" => continue,
+            Some(said) => {
+                let mut new = said.clone();
+                new["status"] = json!("Unknown");
+                new["reason"] = json!("NodeStatusUnknown");
+                new["message"] = json!("Kubelet stopped posting node status.");
+                new
+            }
+            None => json!({
+                "type": kind, "status": "Unknown", "reason": "NodeStatusNeverUpdated",
+                "message": "Kubelet never posted node status.", "lastHeartbeatTime": seconds(now),
+            }),
+        };
+        moved = true;
+        conditions = with_condition(&conditions, new, now);
+    }
+    moved.then_some(conditions)
+}
+
+/// The taints that a node should carry; `None` if it carries them already.
+pub(crate) fn taints(node: &Value, now: Timestamp) -> Option<Vec<Value>> {
+    let mut wanted: Vec<(&str, &str)> = Vec::new();
+    match condition_status(node, "Ready") {
+        "True" => {}
+        "False" => wanted.extend([(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")]),
+        "Unknown" => wanted.extend([(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")]),
+        // It has not said anything yet: nothing new goes there, and nothing has to leave.
+        _ => wanted.push((NOT_READY, "NoSchedule")),
+    }
+    for (kind, key) in PRESSURES {
+        if condition_status(node, kind) == "True" {
+            wanted.push((key, "NoSchedule"));
+        }
+    }
+    if node["spec"]["unschedulable"] == json!(true) {
+        wanted.push((UNSCHEDULABLE, "NoSchedule"));
+    }
+    let is_ours = |taint: &Value| {
+        let (key, effect) = (text(taint, "/key"), text(taint, "/effect"));
+        let executes = matches!(key, NOT_READY | UNREACHABLE) && effect == "NoExecute";
+        let keeps_away = effect == "NoSchedule"
+            && (matches!(key, NOT_READY | UNREACHABLE | UNSCHEDULABLE)
+                || PRESSURES.iter().any(|(_, pressure)| *pressure == key));
+        executes || keeps_away
+    };
+    let old = list(node, "/spec/taints");
+    let same = |taint: &Value, (key, effect): &(&str, &str)| {
+        text(taint, "/key") == *key && text(taint, "/effect") == *effect
+    };
+    let mut next: Vec<Value> = old
+        .iter()
+        .filter(|taint| !is_ours(taint) || wanted.iter().any(|wanted| same(taint, wanted)))
+        .cloned()
+        .collect();
+    for taint in wanted {
+        if !next.iter().any(|there| same(there, &taint)) {
+            next.push(json!({ "key": taint.0, "effect": taint.1, "timeAdded": seconds(now) }));
+        }
+    }
+    (next != old).then_some(next)
+}
+
+/// How long a pod may stay on a node with these taints.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TolerationTime {
+    Forever,
+    /// From when the taints were first seen.
+    For(Duration),
+}
+
+/// What the pod's tolerations say about the node's `NoExecute` taints.
+pub(crate) fn toleration_time(pod: &Value, node: &Value) -> TolerationTime {
+    let mut shortest = None;
+    for taint in list(node, "/spec/taints").iter().filter(|taint| text(taint, "/effect") == "NoExecute") {
+        let mut covering =
+            list(pod, "/spec/tolerations").iter().filter(|toleration| covers(toleration, taint)).peekable();
+        if covering.peek().is_none() {
+            return TolerationTime::For(Duration::ZERO);
+        }
+        for limit in covering.filter_map(|toleration| number(toleration, "/tolerationSeconds")) {
+            let limit = Duration::from_secs(u64::try_from(limit).unwrap_or_default());
+            shortest = Some(shortest.map_or(limit, |shortest: Duration| shortest.min(limit)));
+        }
+    }
+    shortest.map_or(TolerationTime::Forever, TolerationTime::For)
+}
+
+/// The pod's conditions when its node is not ready; `None` if nothing has to be said.
+pub(crate) fn unready(pod: &Value, now: Timestamp) -> Option<Vec<Value>> {
+    let mut ready = condition(pod, "Ready").filter(|ready| text(ready, "/status") == "True")?.clone();
+    ready["status"] = json!("False");
+    Some(with_condition(list(pod, "/status/conditions"), ready, now))
+}
+
+/// The pod's status when it is removed from outside.
+pub(crate) fn disrupted(pod: &Value, reason: &str, message: &str, now: Timestamp) -> Vec<Value> {
+    let new = json!({ "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message });
+    with_condition(list(pod, "/status/conditions"), new, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(40);
+    const STARTUP: Duration = Duration::from_secs(60);
+
+    fn node(ready: &str, heartbeat: &str) -> Value {
+        json!({"status": {"conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": heartbeat}]}})
+    }
+
+    fn lease(renewed: &str) -> Value {
+        json!({"spec": {"renewTime": renewed}})
+    }
+
+    fn at(second: u64) -> Moment {
+        Moment(Duration::from_secs(second))
+    }
+
+    #[test]
+    fn a_lease_counts_from_when_we_saw_it_change() {
+        let node = node("True", "h1");
+        let mut health = NodeHealth::first(at(0));
+        let left =
+            |health: &NodeHealth, second: u64| health.left(&node, at(second), GRACE, STARTUP).as_secs();
+        // Its clock may say whatever it likes.
+        health.look(&node, Some(&lease("1999-01-01T00:00:00Z")), at(10));
+        assert_eq!(left(&health, 10), 40);
+        health.look(&node, Some(&lease("1999-01-01T00:00:00Z")), at(30));
+        assert_eq!(left(&health, 30), 20);
+        health.look(&node, Some(&lease("1999-01-01T00:00:01Z")), at(30));
+        assert_eq!(left(&health, 70), 0);
+        let unknown = super::tests::node("Unknown", "h1");
+        health.look(&unknown, Some(&lease("1999-01-01T00:00:01Z")), at(71));
+        assert_eq!(left(&health, 71), 0, "what we wrote is no sign of life");
+        health.look(&super::tests::node("True", "h2"), None, at(72));
+        assert_eq!(left(&health, 72), 40, "a report is one");
+    }
+
+    #[test]
+    fn a_node_that_was_never_heard_of_has_longer() {
+        let health = NodeHealth::first(at(0));
+        assert_eq!(health.left(&json!({}), at(50), GRACE, STARTUP).as_secs(), 10);
+        assert_eq!(health.left(&node("True", ""), at(50), GRACE, STARTUP).as_secs(), 0);
+    }
+
+    #[test]
+    fn a_silent_node_is_unknown_once() {
+        let mut node = node("True", "h");
+        let conditions = silent(&node, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(conditions.len(), 4);
+        assert_eq!(conditions[0]["message"], "Kubelet stopped posting node status.");
+        assert_eq!(conditions[0]["lastHeartbeatTime"], "h");
+        assert_eq!(conditions[1]["reason"], "NodeStatusNeverUpdated");
+        node["status"]["conditions"] = Value::Array(conditions);
+        assert_eq!(silent(&node, Timestamp::UNIX_EPOCH), None);
+    }
+
+    #[test]
+    fn taints_follow_the_conditions_and_others_stay() {
+        let carried = |ready: &str, taints: Value| {
+            let mut node = node(ready, "");
+            node["spec"]["taints"] = taints;
+            let next = super::taints(&node, Timestamp::UNIX_EPOCH);
+            next.map(|next| {
+                next.iter().map(|t| format!("{}:{}", text(t, "/key"), text(t, "/effect"))).collect::<Vec<_>>()
+            })
+        };
+        let mine = json!([{"key": "mine", "effect": "NoExecute"}]);
+        assert_eq!(carried("True", mine.clone()), None);
+        let lost = [
+            "mine:NoExecute",
+            "node.kubernetes.io/unreachable:NoSchedule",
+            "node.kubernetes.io/unreachable:NoExecute",
+        ];
+        assert_eq!(carried("Unknown", mine).unwrap(), lost);
+        let unreachable = json!([
+            {"key": UNREACHABLE, "effect": "NoSchedule"}, {"key": UNREACHABLE, "effect": "NoExecute"}]);
+        assert_eq!(carried("Unknown", unreachable.clone()), None);
+        assert_eq!(
+            carried("False", unreachable.clone()).unwrap(),
+            ["node.kubernetes.io/not-ready:NoSchedule", "node.kubernetes.io/not-ready:NoExecute"]
+        );
+        assert_eq!(carried("True", unreachable).unwrap(), Vec::<String>::new());
+        let new = super::taints(&json!({"spec": {"unschedulable": true}}), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(new.len(), 2, "a node that has said nothing is not ready, and this one is cordoned");
+    }
+
+    #[test]
+    fn tolerations_say_how_long_a_pod_stays() {
+        let mut node = node("Unknown", "");
+        node["spec"]["taints"] = json!([{"key": UNREACHABLE, "effect": "NoExecute"}]);
+        let toleration_time = |tolerations: Value| {
+            super::toleration_time(&json!({"spec": {"tolerations": tolerations}}), &node)
+        };
+        let lasting = |seconds: Value| json!({"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+        assert_eq!(toleration_time(json!([])), TolerationTime::For(Duration::ZERO));
+        assert_eq!(
+            toleration_time(json!([lasting(json!(300))])),
+            TolerationTime::For(Duration::from_secs(300))
+        );
+        assert_eq!(toleration_time(json!([lasting(Value::Null)])), TolerationTime::Forever);
+        assert_eq!(
+            toleration_time(json!([lasting(Value::Null), lasting(json!(5))])),
+            TolerationTime::For(Duration::from_secs(5))
+        );
+        assert_eq!(toleration_time(json!([{"operator": "Exists"}])), TolerationTime::Forever);
+        assert_eq!(super::toleration_time(&json!({}), &json!({})), TolerationTime::Forever);
+    }
+
+    #[test]
+    fn pods_of_a_lost_node_are_not_ready() {
+        let pod = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        assert_eq!(unready(&pod, Timestamp::UNIX_EPOCH).unwrap()[0]["status"], "False");
+        assert_eq!(unready(&json!({}), Timestamp::UNIX_EPOCH), None);
+        assert_eq!(disrupted(&pod, "r", "m", Timestamp::UNIX_EPOCH).len(), 2);
+    }
+}

@@ -1,0 +1,518 @@
+//! What every edge node should hold, kept up by what changed in the informers' caches: reconciling costs by
+//! that, not by all pods. Pure.
+//!
+//! # What a pod needs goes with or before it
+//! Secrets and config maps are watched one by one, by the names that pods on edge nodes refer to. So it is known of each
+//! whether the API server has answered: a new pod goes as soon as it has for all that it needs, whatever the answer was,
+//! because what is missing may be optional, or may never come, and the node says which. What was there when the pod was
+//! made is in the answer: it is asked for after the pod was seen. Only where another pod needed it before may a change of
+//! just then follow the pod, as with kubelets. A pod does not wait longer than [`TIMEOUT`].
+//! A pod that has gone once never waits again, and nothing is deleted because of a wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use beehive::Moment;
+use contract::{NodeName, ObjectKey};
+use kubewatch::{NodeIndex, Placement, Presence};
+use serde_json::Value;
+
+use crate::plan::{self, DesiredKeys};
+use crate::references::References;
+
+/// 5 s: so long may a new pod wait for the API server's word on what it needs.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+/// 60 s: so long may the needs of the first reconciliation go unanswered until the other nodes wait no more for them.
+pub const FIRST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What follows from all that changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// What the nodes should hold that anything touched; nothing on those that are no edge nodes (any more).
+    pub desired_keys: DesiredKeys,
+    /// Pods that came to an edge node or changed there.
+    pub pods: BTreeSet<ObjectKey>,
+    /// When to reconcile again though nothing changes: a pod waits, or the first list does.
+    pub again: Option<Duration>,
+    /// Whether everything was answered that the first reconciliation asked for: until then nothing is known to be missing.
+    pub is_complete: bool,
+    /// The needs whose nodes changed, and nodes to read them as: see [`References::take`].
+    pub needs: BTreeMap<ObjectKey, Vec<NodeName>>,
+}
+
+/// The index over the caches.
+#[derive(Debug, Default)]
+pub struct PodIndex {
+    edge_nodes: BTreeSet<NodeName>,
+    placed: NodeIndex,
+    references: References,
+    uids: BTreeMap<ObjectKey, String>,
+    /// New pods that wait, and since when.
+    waiting: BTreeMap<ObjectKey, Moment>,
+    /// Since it was last reconciled.
+    touched: BTreeSet<NodeName>,
+    changed: BTreeSet<ObjectKey>,
+    /// What the first reconciliation asked for and was not answered yet, and when that was.
+    first: Option<(Moment, BTreeSet<ObjectKey>)>,
+}
+
+impl PodIndex {
+    /// A node came, changed, or went (`None`).
+    pub fn node(&mut self, key: &ObjectKey, node: Option<&Value>, now: Moment) {
+        let Ok(name) = NodeName::parse(&key.name) else { return };
+        let is_edge = node.is_some_and(plan::is_edge);
+        let has_turned =
+            if is_edge { self.edge_nodes.insert(name.clone()) } else { self.edge_nodes.remove(&name) };
+        if has_turned {
+            for (pod, place) in self.placed.on(&name) {
+                self.changed.insert(pod.clone());
+                if is_edge {
+                    self.references.add(&name, &place.needs);
+                    self.waiting.insert(pod.clone(), now);
+                } else {
+                    self.references.remove(&name, &place.needs);
+                    self.waiting.remove(pod);
+                }
+            }
+            self.touched.insert(name);
+        }
+    }
+
+    /// A pod came, changed, or went (`None`).
+    pub fn pod(&mut self, key: &ObjectKey, pod: Option<&Value>, now: Moment) {
+        let place =
+            pod.and_then(|pod| Some(Placement { node: plan::node_of(pod)?, needs: plan::needs_of(pod) }));
+        let uid = pod.and_then(|pod| pod.pointer("/metadata/uid")?.as_str()).unwrap_or_default();
+        let at_the_edge = place.as_ref().filter(|place| self.edge_nodes.contains(&place.node));
+        if place.is_none() {
+            self.uids.remove(key);
+        } else {
+            if self.uids.get(key).is_none_or(|presence| presence != uid) {
+                self.uids.insert(key.clone(), uid.to_owned());
+                self.waiting.insert(key.clone(), now);
+            }
+            self.changed.insert(key.clone());
+        }
+        if at_the_edge.is_none() {
+            self.waiting.remove(key);
+        }
+        // First what is new: what stays needed is not let go in between.
+        if let Some(place) = at_the_edge {
+            self.references.add(&place.node, &place.needs);
+        }
+        if let Some(before) = self.placed.place(key).filter(|place| self.edge_nodes.contains(&place.node)) {
+            self.references.remove(&before.node, &before.needs);
+        }
+        self.placed.put(key, place, &mut self.touched);
+    }
+
+    /// What the node should hold is to be said again.
+    pub fn touch(&mut self, node: &NodeName) {
+        self.touched.insert(node.clone());
+    }
+
+    /// What all nodes should hold is to be said again.
+    pub fn touch_all(&mut self) {
+        self.touched.extend(self.edge_nodes.iter().cloned());
+    }
+
+    /// Something that pods may need came, changed or went.
+    pub fn need(&mut self, key: &ObjectKey) {
+        self.placed.need_changed(key, &mut self.touched);
+    }
+
+    /// What follows from all that changed since the last time, when this is known of the needs.
+    pub fn reconcile(&mut self, presence: impl Fn(&ObjectKey) -> Presence, now: Moment) -> Reconciled {
+        let needs = self.references.take();
+        let rest = self.first_wait(&presence, now);
+        let next = self.release_pods(&presence, now);
+        let touched = std::mem::take(&mut self.touched);
+        let desired_keys = touched.into_iter().map(|node| {
+            let keys = self.wanted_on(&node, &presence);
+            (node, keys)
+        });
+        let desired_keys: DesiredKeys = desired_keys.collect();
+        let mut pods = std::mem::take(&mut self.changed);
+        pods.retain(|pod| self.placed.place(pod).is_some_and(|at| self.edge_nodes.contains(&at.node)));
+        let again = next.into_iter().chain(rest).min();
+        Reconciled { desired_keys, pods, again, is_complete: rest.is_none(), needs }
+    }
+
+    /// For how long the first reconciliation may still wait for its answers; `None` when it waits no more.
+    fn first_wait(&mut self, presence: impl Fn(&ObjectKey) -> Presence, now: Moment) -> Option<Duration> {
+        let references = &self.references;
+        let (since, open) = self.first.get_or_insert_with(|| (now, references.all().cloned().collect()));
+        open.retain(|need| references.is_needed(need) && presence(need) == Presence::Unknown);
+        let rest = FIRST_TIMEOUT.saturating_sub(now.since(*since));
+        if rest.is_zero() {
+            open.clear();
+        }
+        (!open.is_empty()).then_some(rest)
+    }
+
+    /// Why nobody should begin to speak for the node now: something that it should hold is not known to be, or not to be,
+    /// as the API server has it. Whoever did would have the node forget it.
+    pub fn blocked_by(&self, node: &NodeName, is_whole: impl Fn(&ObjectKey) -> bool) -> Option<&ObjectKey> {
+        if !self.edge_nodes.contains(node) {
+            return None;
+        }
+        self.placed.on(node).find_map(|(pod, place)| {
+            let waits = self.waiting.contains_key(pod).then_some(pod);
+            waits.or_else(|| place.needs.iter().find(|need| !is_whole(need)))
+        })
+    }
+
+    fn wanted_on(&self, node: &NodeName, presence: impl Fn(&ObjectKey) -> Presence) -> BTreeSet<ObjectKey> {
+        let mut desired_keys = BTreeSet::new();
+        if !self.edge_nodes.contains(node) {
+            return desired_keys;
+        }
+        for (pod, place) in self.placed.on(node) {
+            if !self.waiting.contains_key(pod) {
+                desired_keys.insert(pod.clone());
+            }
+            desired_keys
+                .extend(place.needs.iter().filter(|need| presence(need) == Presence::Present).cloned());
+        }
+        desired_keys
+    }
+
+    /// Lets the pods go whose needs are answered or that have waited long enough. Answers in how long the next one will have.
+    fn release_pods(&mut self, presence: impl Fn(&ObjectKey) -> Presence, now: Moment) -> Option<Duration> {
+        let mut again: Option<Duration> = None;
+        let (placed, touched) = (&self.placed, &mut self.touched);
+        self.waiting.retain(|pod, since| {
+            let Some(place) = placed.place(pod) else { return false };
+            let is_answered = place.needs.iter().all(|need| presence(need) != Presence::Unknown);
+            let rest = TIMEOUT.saturating_sub(now.since(*since));
+            if is_answered || rest.is_zero() {
+                touched.insert(place.node.clone());
+                return false;
+            }
+            again = Some(again.map_or(rest, |again| again.min(rest)));
+            true
+        });
+        again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::EDGE_LABEL;
+    use Presence::{Absent, Present, Unknown};
+    use contract::ids::{CONFIG_MAPS, NODES, PODS};
+    use noderegistry::ENROLMENT_ANNOTATION;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn at(milliseconds: u64) -> Moment {
+        Moment(Duration::from_millis(milliseconds))
+    }
+
+    fn edge_node() -> Value {
+        json!({ "metadata": { "labels": { EDGE_LABEL: "" }, "annotations": { ENROLMENT_ANNOTATION: "0a" } } })
+    }
+
+    fn pod(uid: &str, node: &str, maps: &[&str]) -> Value {
+        let volumes: Vec<Value> = maps.iter().map(|map| json!({ "configMap": { "name": map } })).collect();
+        json!({
+            "metadata": { "namespace": "d", "uid": uid },
+            "spec": { "nodeName": node, "volumes": volumes },
+        })
+    }
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new(PODS, "d", name)
+    }
+
+    fn node_key(name: &str) -> ObjectKey {
+        ObjectKey::new(NODES, "", name)
+    }
+
+    fn map(name: &str) -> ObjectKey {
+        ObjectKey::new(CONFIG_MAPS, "d", name)
+    }
+
+    fn shown(found: &Reconciled) -> Vec<String> {
+        let keys = |(node, keys): (&NodeName, &BTreeSet<ObjectKey>)| {
+            let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+            format!("{node}: {}", names.join(" "))
+        };
+        found.desired_keys.iter().map(keys).collect()
+    }
+
+    /// Of everything.
+    fn all(presence: Presence) -> impl Fn(&ObjectKey) -> Presence {
+        move |_| presence
+    }
+
+    fn needs(found: &Reconciled) -> Vec<String> {
+        let needs = found.needs.iter();
+        needs.map(|(need, nodes)| format!("{} by {}", need.name, nodes.len())).collect()
+    }
+
+    fn index_with_edge_1() -> PodIndex {
+        let mut index = PodIndex::default();
+        index.node(&node_key("edge-1"), Some(&edge_node()), at(0));
+        assert!(index.reconcile(all(Unknown), at(0)).is_complete);
+        index
+    }
+
+    #[test]
+    fn a_new_pod_goes_when_all_that_it_needs_is_answered() {
+        let mut index = index_with_edge_1();
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page", "extra"])), at(1000));
+        let found = index.reconcile(all(Unknown), at(1000));
+        assert_eq!((shown(&found), found.again), (vec!["edge-1: ".to_owned()], Some(TIMEOUT)));
+        assert_eq!(needs(&found), ["extra by 1", "page by 1"]);
+        assert_eq!(found.pods, BTreeSet::from([key("web")]));
+
+        index.need(&map("page"));
+        let presence = |need: &ObjectKey| if need.name == "page" { Present } else { Unknown };
+        let found = index.reconcile(presence, at(1020));
+        assert_eq!(shown(&found), ["edge-1: page"], "what it needs goes ahead");
+        assert_eq!(found.again, Some(TIMEOUT - Duration::from_millis(20)));
+        let presence = |need: &ObjectKey| if need.name == "page" { Present } else { Absent };
+        let found = index.reconcile(presence, at(1021));
+        assert_eq!((shown(&found), found.again), (vec!["edge-1: page web".to_owned()], None));
+        assert_eq!(index.reconcile(presence, at(1051)).desired_keys, DesiredKeys::new(), "nothing moved");
+        index.pod(&key("next"), Some(&pod("u2", "edge-1", &["page"])), at(1060));
+        assert_eq!(
+            shown(&index.reconcile(presence, at(1060))),
+            ["edge-1: page next web"],
+            "its need is known"
+        );
+    }
+
+    #[test]
+    fn a_pod_that_waits_in_vain_goes_and_one_that_has_gone_never_waits_again() {
+        let mut index = index_with_edge_1();
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["never"])), at(1000));
+        assert_eq!(shown(&index.reconcile(all(Unknown), at(5999))), ["edge-1: "]);
+        assert_eq!(shown(&index.reconcile(all(Unknown), at(6000))), ["edge-1: web"]);
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["never", "neither"])), at(6300));
+        assert_eq!(shown(&index.reconcile(all(Unknown), at(6300))), ["edge-1: web"]);
+        index.pod(&key("web"), Some(&pod("u2", "edge-1", &["never"])), at(6400));
+        assert_eq!(
+            shown(&index.reconcile(all(Unknown), at(6400))),
+            ["edge-1: "],
+            "another pod of that name is new"
+        );
+        index.pod(&key("web"), None, at(6410));
+        let found = index.reconcile(all(Unknown), at(6410));
+        assert_eq!((shown(&found), found.again), (vec!["edge-1: ".to_owned()], None));
+        index.pod(&key("bare"), Some(&pod("u3", "edge-1", &[])), at(6500));
+        assert_eq!(
+            shown(&index.reconcile(all(Unknown), at(6500))),
+            ["edge-1: bare"],
+            "what needs nothing waits for nothing"
+        );
+    }
+
+    #[test]
+    fn nothing_is_known_to_be_missing_before_the_first_needs_are_answered() {
+        let first = || {
+            let mut index = PodIndex::default();
+            index.node(&node_key("edge-1"), Some(&edge_node()), at(0));
+            index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(1000));
+            index.pod(&key("else"), Some(&pod("u1", "cloud-1", &["never"])), at(1000));
+            assert!(!index.reconcile(all(Unknown), at(1000)).is_complete);
+            index
+        };
+        let mut index = first();
+        let presence = |need: &ObjectKey| if need.name == "page" { Absent } else { Unknown };
+        index.pod(&key("later"), Some(&pod("u2", "edge-1", &["slow"])), at(1150));
+        let found = index.reconcile(presence, at(1150));
+        assert!(found.is_complete, "whatever came since");
+        assert_eq!(shown(&found), ["edge-1: web"]);
+
+        let mut index = first();
+        assert!(!index.reconcile(all(Unknown), at(50_000)).is_complete, "though the pod went");
+        let found = index.reconcile(all(Unknown), at(61_000));
+        assert!(found.is_complete, "one that is never answered holds up its own nodes only");
+        let edge = NodeName::parse("edge-1").unwrap();
+        assert_eq!(index.blocked_by(&edge, |_| false), Some(&map("page")));
+
+        let mut index = first();
+        index.pod(&key("web"), None, at(1200));
+        assert!(index.reconcile(all(Unknown), at(1200)).is_complete, "nobody needs it any more");
+    }
+
+    #[test]
+    fn a_node_is_blocked_by_a_pod_that_waits_and_by_a_need_that_is_not_whole() {
+        let mut index = index_with_edge_1();
+        let edge = NodeName::parse("edge-1").unwrap();
+        let other = NodeName::parse("edge-2").unwrap();
+        assert_eq!(index.blocked_by(&edge, |_| false), None, "nothing is there");
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(1000));
+        index.reconcile(all(Unknown), at(1000));
+        assert_eq!(index.blocked_by(&edge, |_| false), Some(&key("web")));
+        index.reconcile(all(Absent), at(1010));
+        assert_eq!(index.blocked_by(&edge, |_| true), None);
+        assert_eq!(index.blocked_by(&edge, |_| false), Some(&map("page")), "its watch is broken");
+        assert_eq!(index.blocked_by(&other, |_| false), None);
+    }
+
+    #[test]
+    fn a_node_that_turns_to_the_edge_gets_its_pods_and_one_that_turns_away_nothing() {
+        let mut index = PodIndex::default();
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(0));
+        let found = index.reconcile(all(Unknown), at(0));
+        assert_eq!(
+            (found.again, needs(&found).len()),
+            (None, 0),
+            "nobody waits for a pod of the cloud's nodes"
+        );
+        index.node(&node_key("edge-1"), Some(&edge_node()), at(900));
+        let found = index.reconcile(all(Unknown), at(1000));
+        assert_eq!((shown(&found), found.pods.len()), (vec!["edge-1: ".to_owned()], 1));
+        assert_eq!(needs(&found), ["page by 1"]);
+        assert_eq!(shown(&index.reconcile(all(Present), at(1001))), ["edge-1: page web"]);
+        index.node(&node_key("edge-1"), Some(&edge_node()), at(1002));
+        assert_eq!(
+            index.reconcile(all(Present), at(1002)),
+            Reconciled { is_complete: true, ..Reconciled::default() }
+        );
+        index.node(&node_key("edge-1"), Some(&json!({ "metadata": {} })), at(1003));
+        let found = index.reconcile(all(Present), at(1003));
+        assert_eq!(
+            (shown(&found), needs(&found)),
+            (vec!["edge-1: ".to_owned()], vec!["page by 0".to_owned()])
+        );
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Node(usize, Option<bool>),
+        Pod(usize, Option<(usize, usize, Vec<usize>)>),
+        /// What the API server holds.
+        Need(usize, bool),
+        /// It answers what is asked of a need.
+        Answer(usize),
+        Reconcile(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let placed = (0_usize..3, 0_usize..5, prop::collection::vec(0_usize..4, 0..3));
+        let step = prop_oneof![
+            (0_usize..4, prop::option::of(any::<bool>())).prop_map(|(node, edge)| Step::Node(node, edge)),
+            (0_usize..6, prop::option::of(placed)).prop_map(|(pod, place)| Step::Pod(pod, place)),
+            (0_usize..4, any::<bool>()).prop_map(|(need, there)| Step::Need(need, there)),
+            (0_usize..4).prop_map(Step::Answer),
+            (0_u64..3000).prop_map(Step::Reconcile),
+        ];
+        prop::collection::vec(step, 1..60)
+    }
+
+    /// Takes what a look says as what the nodes hold.
+    fn follow(told: &mut DesiredKeys, found: Reconciled) {
+        for (node, keys) in found.desired_keys {
+            if keys.is_empty() {
+                told.remove(&node)
+            } else {
+                told.insert(node, keys)
+            };
+        }
+    }
+
+    /// The API server and the named watches, by a few lines.
+    #[derive(Default)]
+    struct FakeWatches {
+        there: BTreeSet<ObjectKey>,
+        /// Those that are watched, and whether each was answered.
+        watched: BTreeMap<ObjectKey, bool>,
+    }
+
+    impl FakeWatches {
+        fn presence(&self, need: &ObjectKey) -> Presence {
+            match (self.watched.get(need), self.there.contains(need)) {
+                (Some(true), true) => Present,
+                (Some(true), false) => Absent,
+                _ => Unknown,
+            }
+        }
+
+        fn follow(&mut self, needs: &BTreeMap<ObjectKey, Vec<NodeName>>) {
+            for (need, nodes) in needs {
+                if nodes.is_empty() {
+                    self.watched.remove(need);
+                } else {
+                    self.watched.entry(need.clone()).or_default();
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// However things moved: exactly what a pod on an edge node needs is watched; once everything is answered what was
+        /// told is what a look at everything would say; and before that a pod is late at the most, and nothing else is
+        /// missing or too much.
+        #[test]
+        fn the_index_comes_to_what_all_pods_say(steps in steps()) {
+            let (mut index, mut told, mut now) = (PodIndex::default(), DesiredKeys::new(), at(0));
+            let (mut nodes, mut pods) = (BTreeSet::new(), BTreeMap::new());
+            let mut watches = FakeWatches::default();
+            let answers = (0..4).map(Step::Answer);
+            let all = [Step::Reconcile(0)].into_iter().chain(answers).chain([Step::Reconcile(0)]);
+            for step in steps.into_iter().chain(all) {
+                match step {
+                    Step::Node(n, edge) => {
+                        let name = format!("n{n}");
+                        let value = edge.map(|edge| if edge { edge_node() } else { json!({}) });
+                        index.node(&node_key(&name), value.as_ref(), now);
+                        let name = NodeName::parse(&name).unwrap();
+                        if edge == Some(true) { nodes.insert(name) } else { nodes.remove(&name) };
+                    }
+                    Step::Pod(n, place) => {
+                        // Node 4 stands for a pod that is bound to none.
+                        let value = place.map(|(uid, node, maps)| {
+                            let node = if node == 4 { String::new() } else { format!("n{node}") };
+                            let maps: Vec<String> = maps.iter().map(|map| format!("m{map}")).collect();
+                            let maps: Vec<&str> = maps.iter().map(String::as_str).collect();
+                            pod(&uid.to_string(), &node, &maps)
+                        });
+                        let key = key(&format!("p{n}"));
+                        index.pod(&key, value.as_ref(), now);
+                        match value {
+                            Some(value) => pods.insert(key, value),
+                            None => pods.remove(&key),
+                        };
+                    }
+                    Step::Need(n, there) => {
+                        let key = map(&format!("m{n}"));
+                        if there { watches.there.insert(key.clone()) } else { watches.there.remove(&key) };
+                        index.need(&key);
+                    }
+                    Step::Answer(n) => {
+                        let key = map(&format!("m{n}"));
+                        if let Some(answered) = watches.watched.get_mut(&key) {
+                            *answered = true;
+                            index.need(&key);
+                        }
+                    }
+                    Step::Reconcile(milliseconds) => {
+                        now = now + Duration::from_millis(milliseconds);
+                        let found = index.reconcile(|need| watches.presence(need), now);
+                        watches.follow(&found.needs);
+                        follow(&mut told, found);
+                        let needed: BTreeSet<ObjectKey> =
+                            plan::desired_keys(&nodes, &pods, |_| true).into_values().flatten()
+                                .filter(|key| key.resource != PODS).collect();
+                        prop_assert!(watches.watched.keys().eq(&needed));
+                        let full = plan::desired_keys(&nodes, &pods, |need| watches.presence(need) == Present);
+                        for (node, keys) in &full {
+                            let here = told.get(node).cloned().unwrap_or_default();
+                            prop_assert!(here.is_subset(keys));
+                            let late: Vec<&ObjectKey> = keys.difference(&here).collect();
+                            prop_assert!(late.iter().all(|key| index.waiting.contains_key(*key)), "{late:?}");
+                        }
+                        prop_assert!(told.keys().all(|node| full.contains_key(node)));
+                    }
+                }
+            }
+            prop_assert!(index.waiting.is_empty(), "everything is answered");
+            prop_assert_eq!(told, plan::desired_keys(&nodes, &pods, |need| watches.presence(need) == Present));
+        }
+    }
+}

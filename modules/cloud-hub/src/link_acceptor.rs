@@ -1,0 +1,228 @@
+//! From a connection to a session: the hello, the claim of the node, the answer.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::link::{Acceptor, Connection, IncomingLink, Link, LinkError, PeerName, Refused, Routes};
+use beehive::{Address, Env, Fault};
+use contract::NodeName;
+use contract::cloudhub::CloudHubMsg;
+use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
+use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
+use contract::nodelease::{ClaimRefused, NodeLeaseMsg};
+use contract::router::{RouterMsg, RouterUp};
+use futures::StreamExt;
+use futures::future::Abortable;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::addresses::Addresses;
+use crate::connection_limiter::{ConnectionLimiter, CountedConnection, Progress};
+use crate::events;
+use crate::plan::{NodeLimit, NodePermit};
+use crate::rate_limit::SessionRateLimiter;
+use crate::revocation::CertificateCheck;
+
+/// What stands before a node's name in its certificate (Kubernetes' node authorizer).
+const NODE_PREFIX: &str = "system:node:";
+/// 64: nodes that are claimed at once; those of a storm that were let through wait for their turn.
+const CLAIMS_MAX: usize = 64;
+/// 30 s: what a node is asked to wait that finds the hub full.
+const FULL_WAIT: Duration = Duration::from_secs(30);
+/// 5 s for claiming a node: half of what its hello waits for an answer. A node that has given up and gone elsewhere is not
+/// to be taken from there.
+const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
+/// 2 s: what a node is asked to wait that could not be claimed.
+const CLAIM_WAIT: Duration = Duration::from_secs(2);
+
+/// A link that was admitted and has no session yet.
+pub(crate) struct AdmittedLink {
+    pub(crate) link: Link,
+    pub(crate) permit: LinkPermit,
+}
+
+/// A node that is linked or about to be: it counts against the limit, and its certificate is held against the register.
+pub(crate) struct LinkPermit {
+    pub(crate) certificate: TrackedCertificate,
+    _counted: NodePermit,
+}
+
+/// A certificate that is held against the register, until this is dropped.
+pub(crate) struct TrackedCertificate {
+    check: Rc<RefCell<CertificateCheck>>,
+    node: NodeName,
+    pub(crate) id: u64,
+    pub(crate) serial: String,
+}
+
+impl TrackedCertificate {
+    fn new(check: &Rc<RefCell<CertificateCheck>>, node: &NodeName, serial: &str) -> Self {
+        let id = check.borrow_mut().enter(node, serial);
+        TrackedCertificate { check: Rc::clone(check), node: node.clone(), id, serial: serial.to_owned() }
+    }
+
+    /// Why it is not good any more, if it is not.
+    pub(crate) fn revoked(&self) -> Option<&'static str> {
+        self.check.borrow().revoked(&self.node, self.id)
+    }
+}
+
+impl Drop for TrackedCertificate {
+    fn drop(&mut self) {
+        self.check.borrow_mut().leave(&self.node, self.id);
+    }
+}
+
+/// Links that were admitted, for the hub to open their sessions.
+pub(crate) type AdmittedLinks = Rc<RefCell<BTreeMap<(NodeName, u64), AdmittedLink>>>;
+
+/// What arrivals need of the hub. It is of one incarnation: its end ends every connection here.
+pub(crate) struct LinkAcceptor {
+    env: Env,
+    addresses: Addresses,
+    limiter: ConnectionLimiter,
+    rates: RefCell<SessionRateLimiter>,
+    claims: Arc<Semaphore>,
+    nodes: NodeLimit,
+    check: Rc<RefCell<CertificateCheck>>,
+    admitted: AdmittedLinks,
+    hub: Address<CloudHubMsg>,
+}
+
+impl LinkAcceptor {
+    pub(crate) fn new(
+        env: Env,
+        addresses: Addresses,
+        node_limit: usize,
+        check: Rc<RefCell<CertificateCheck>>,
+        admitted: AdmittedLinks,
+        hub: Address<CloudHubMsg>,
+    ) -> Self {
+        LinkAcceptor {
+            limiter: ConnectionLimiter::new(),
+            rates: RefCell::new(SessionRateLimiter::new(env.now())),
+            claims: Arc::new(Semaphore::new(CLAIMS_MAX)),
+            nodes: NodeLimit::new(node_limit),
+            env,
+            addresses,
+            check,
+            admitted,
+            hub,
+        }
+    }
+
+    /// Takes connections at once, whatever the earlier ones do: whoever waits does so under the bounds of the limiter.
+    pub(crate) async fn run(self, acceptor: Rc<Mutex<Box<dyn Acceptor>>>) {
+        let acceptor = acceptor.lock().await;
+        let connections = futures::stream::unfold(acceptor, async |mut acceptor| {
+            acceptor.accept().await.map(|connection| (connection, acceptor))
+        });
+        let mut connections = std::pin::pin!(connections.fuse());
+        let mut arrivals = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(()) = arrivals.next() => {}
+                Some(connection) = connections.next() => arrivals.extend(self.arrive(connection)),
+                else => return,
+            }
+        }
+    }
+
+    fn arrive(&self, connection: Box<dyn Connection>) -> Option<impl Future<Output = ()>> {
+        let counted = self.limiter.enter(connection, self.env.now())?;
+        Some(self.receive(counted))
+    }
+
+    async fn receive(&self, counted: CountedConnection) {
+        let CountedConnection { connection, progress, until } = counted;
+        let peer = connection.peer().clone();
+        let met = Abortable::new(IncomingLink::read_hello(&self.env, connection), until).await;
+        let arrival = match met.unwrap_or(Err(LinkError::Late)) {
+            Ok(arrival) => arrival,
+            Err(error @ LinkError::Broke(_)) => {
+                return events::left_early(&self.env, &peer, &Fault::from_error(&error).reason);
+            }
+            Err(error) => return events::hello_refused(&self.env, &peer, &Fault::from_error(&error).reason),
+        };
+        let (node, session, permit) = match self.claim(&peer, &progress).await {
+            Ok(claimed) => claimed,
+            Err(refused) => {
+                events::node_refused(&self.env, &peer, &refused.reason);
+                return arrival.refuse(refused).await;
+            }
+        };
+        progress.session();
+        match arrival.admit(self.routes(&node, session)).await {
+            Ok(link) => {
+                self.admitted.borrow_mut().insert((node.clone(), session), AdmittedLink { link, permit });
+                let _ = self.hub.tell(CloudHubMsg::Opened { node, session }).await;
+            }
+            Err(error) => events::left_early(&self.env, &peer, &Fault::from_error(&error).reason),
+        }
+    }
+
+    /// Checks who it is, and claims the node: from now on this CloudCore has it, and every other one has not.
+    async fn claim(
+        &self,
+        peer: &PeerName,
+        progress: &Progress,
+    ) -> Result<(NodeName, u64, LinkPermit), Refused> {
+        self.take_turn(peer, progress)?;
+        let _turn = self.claims.acquire().await;
+        let node = node_of(peer)?;
+        let counted = self.nodes.enter(&node).ok_or_else(|| {
+            let reason = format!("this CloudCore serves its limit of {} nodes", self.nodes.most());
+            Refused { reason, wait: Some(FULL_WAIT) }
+        })?;
+        let certificate = TrackedCertificate::new(&self.check, &node, peer.serial());
+        let serial = certificate.serial.clone();
+        let claim = |reply| NodeLeaseMsg::Claim { node: node.clone(), certificate: serial, reply };
+        match self.addresses.lease.ask(CLAIM_DEADLINE, claim).await {
+            Ok(Ok(session)) => Ok((node, session, LinkPermit { certificate, _counted: counted })),
+            Ok(Err(ClaimRefused { reason, wait })) => Err(Refused { reason, wait }),
+            Err(error) => {
+                events::claim_failed(&self.env, &node, &error.to_string());
+                let reason = "whose the node is cannot be found out now".to_owned();
+                Err(Refused { reason, wait: Some(CLAIM_WAIT) })
+            }
+        }
+    }
+
+    /// Before anything is read for it: a storm is sent away cheaply, and one node's storm takes nothing of another's.
+    fn take_turn(&self, peer: &PeerName, progress: &Progress) -> Result<(), Refused> {
+        let refuse = |reason: &str, wait| Refused { reason: reason.to_owned(), wait: Some(wait) };
+        progress.hello().map_err(|wait| refuse("other links of this node are not over", wait))?;
+        let taken = self.rates.borrow_mut().take(peer.as_str(), self.env.now());
+        taken.map_err(|wait| refuse("too many nodes arrive at once", wait))
+    }
+
+    /// What the node says is of this node and this session, whatever it says.
+    fn routes(&self, node: &NodeName, session: u64) -> Routes {
+        let (edge_node, device_node, router_node) = (node.clone(), node.clone(), node.clone());
+        Routes::new()
+            .accept(self.addresses.edge.clone(), move |message: EdgeUp, _: &PeerName| EdgeControllerMsg::Up {
+                node: edge_node.clone(),
+                session,
+                message,
+            })
+            .accept(self.addresses.device.clone(), move |message: DeviceUp, _: &PeerName| {
+                DeviceControllerMsg::Up { node: device_node.clone(), session, message }
+            })
+            .accept(self.addresses.router.clone(), move |message: RouterUp, _: &PeerName| RouterMsg::Up {
+                node: router_node.clone(),
+                message,
+            })
+    }
+}
+
+fn node_of(peer: &PeerName) -> Result<NodeName, Refused> {
+    let name = peer.as_str().strip_prefix(NODE_PREFIX).and_then(|name| NodeName::parse(name).ok());
+    name.ok_or_else(|| Refused {
+        reason: format!("`{peer}` is not the name of a node: run `keadm join`"),
+        wait: None,
+    })
+}

@@ -1,0 +1,106 @@
+//! One node that arrives as often as it can, and what another feels of it. Over the transport in memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod fixture;
+
+use std::time::Duration;
+
+use beehive::Env;
+use beehive::link::{Connection, Link, LinkError, Urgency};
+use beehive::testing::Probe;
+use fixture::LONG;
+use harness::MemoryApi;
+use noderegistry::Registry;
+use tokio::io::AsyncReadExt;
+
+/// A hello is due within 5 s: who waits for others' is later than that.
+const SOON: Duration = Duration::from_secs(2);
+const LOUD: &str = "system:node:loud";
+const QUIET: &str = "system:node:quiet";
+
+struct Fixture {
+    env: Env,
+    it: fixture::Fixture,
+}
+
+fn run(test: impl AsyncFnOnce(Fixture)) {
+    actix_rt::System::new().block_on(async {
+        let env = Env::real();
+        // Nobody is in the register, and nothing changes there: whoever is claimed is let in.
+        let registry = Registry::new(MemoryApi::start().await.client());
+        let mut it = fixture::Fixture::start(&env, registry, 10, Vec::new());
+        drain(&env, std::mem::replace(&mut it.edge, Probe::new(&env, 1).0));
+        drain(&env, std::mem::replace(&mut it.sync, Probe::new(&env, 1).0));
+        drain(&env, std::mem::replace(&mut it.device, Probe::new(&env, 1).0));
+        drain(&env, std::mem::replace(&mut it.lease, Probe::new(&env, 1).0));
+        test(Fixture { env, it }).await;
+    });
+}
+
+fn drain<M: beehive::Message>(env: &Env, mut probe: Probe<M>) {
+    env.spawn(async move { while probe.next(Duration::from_secs(3600)).await.is_some() {} });
+}
+
+impl Fixture {
+    async fn dial(&self, name: &str) -> Box<dyn Connection> {
+        self.it.dial(name, "aa").await
+    }
+
+    async fn link(&self, name: &str) -> Result<Link, LinkError> {
+        self.it.link(name, "aa").await
+    }
+
+    /// Whether the other end has ended it.
+    async fn is_over(&self, connection: &dyn Connection, within: Duration) -> bool {
+        self.env.timeout(within, connection.accept()).await.is_some()
+    }
+}
+
+#[test]
+fn silent_connections_of_one_node_keep_no_other_waiting_and_two_of_them_stay() {
+    run(async |fixture| {
+        let mut silent = Vec::new();
+        for _ in 0..140 {
+            silent.push(fixture.dial(LOUD).await);
+        }
+        let link = fixture.env.timeout(SOON, fixture.link(QUIET)).await;
+        assert!(link.expect("kept waiting").is_ok());
+        let mut left = 0;
+        for connection in &silent {
+            left += usize::from(!fixture.is_over(&**connection, Duration::from_millis(20)).await);
+        }
+        assert!((1..=2).contains(&left), "{left}");
+        // And those have to say who they are in time.
+        for connection in &silent {
+            assert!(fixture.is_over(&**connection, Duration::from_secs(6)).await);
+        }
+    });
+}
+
+#[test]
+fn who_holds_the_certificate_of_a_node_keeps_it_not_out_by_saying_nothing() {
+    run(async |fixture| {
+        let (one, two) = (fixture.dial(QUIET).await, fixture.dial(QUIET).await);
+        // They began to speak and do not go on.
+        let (mut writer, mut reader) = one.open(Urgency::Link).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut writer, &[0, 0]).await.unwrap();
+        let link = fixture.env.timeout(SOON, fixture.link(QUIET)).await;
+        assert!(link.expect("kept out").is_ok());
+        assert!(fixture.env.timeout(SOON, reader.read_u8()).await.unwrap().is_err(), "the oldest has to go");
+        drop(two);
+    });
+}
+
+#[test]
+fn link_upon_link_of_one_node_takes_no_place_of_others() {
+    run(async |fixture| {
+        let mut let_in = 0;
+        for _ in 0..60 {
+            let link = fixture.env.timeout(LONG, fixture.link(LOUD)).await.unwrap();
+            let_in += usize::from(link.is_ok());
+        }
+        assert!((1..=20).contains(&let_in), "{let_in}");
+        let link = fixture.env.timeout(SOON, fixture.link(QUIET)).await;
+        assert!(link.expect("kept waiting").is_ok());
+    });
+}

@@ -1,0 +1,232 @@
+//! Where the story plays: a host with a private containerd, folders, ports, processes.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use testhost::{Daemon, TestHost, free_ports, tail};
+
+use crate::console::Console;
+use crate::relay::Relay;
+use crate::setup::Tools;
+
+/// The node's name.
+pub(crate) const NODE: &str = "edge-1";
+/// 100 ms between looks at what is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Ports on loopback that were free a moment ago.
+pub(crate) struct Ports {
+    pub(crate) api: u16,
+    pub(crate) link: u16,
+    pub(crate) enrolment: u16,
+    pub(crate) monitor: u16,
+    pub(crate) mqtt: u16,
+    pub(crate) device: u16,
+}
+
+/// The stage.
+pub(crate) struct Testbed<'a> {
+    pub(crate) tools: &'a Tools,
+    pub(crate) host: TestHost,
+    pub(crate) folder: PathBuf,
+    pub(crate) ports: Ports,
+    /// The kubeconfig of a cluster that is not ours.
+    pub(crate) cluster: Option<PathBuf>,
+    pub(crate) relay: Option<Relay>,
+    pub(crate) cloudcore: Option<Daemon>,
+    pub(crate) edgecore: Option<Daemon>,
+    pub(crate) device: Option<Daemon>,
+    pub(crate) mapper: Option<Daemon>,
+}
+
+impl<'a> Testbed<'a> {
+    pub(crate) fn new(tools: &'a Tools, cluster: Option<PathBuf>) -> Result<Testbed<'a>> {
+        let host = TestHost::new("demo")?;
+        let folder = host.dir().join("story");
+        std::fs::create_dir_all(&folder).context("make the story's folder")?;
+        let [api, link, enrolment, monitor, mqtt, device] = free_ports()?;
+        let ports = Ports { api, link, enrolment, monitor, mqtt, device };
+        Ok(Testbed {
+            tools,
+            host,
+            folder,
+            ports,
+            cluster,
+            relay: None,
+            cloudcore: None,
+            edgecore: None,
+            device: None,
+            mapper: None,
+        })
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.cluster.clone().unwrap_or_else(|| self.folder.join("cloud/admin.kubeconfig"))
+    }
+
+    pub(crate) fn edgecore_config(&self) -> PathBuf {
+        self.folder.join("edgecore.yaml")
+    }
+
+    pub(crate) fn our(&self, binary: &str) -> Command {
+        Command::new(self.tools.binaries.join(binary))
+    }
+
+    pub(crate) fn start_edgecore(&mut self) -> Result<()> {
+        let mut command = self.our("edgecore");
+        command.arg("--config").arg(self.edgecore_config());
+        self.edgecore = Some(Daemon::start("edgecore", &self.folder, &mut command)?);
+        Ok(())
+    }
+
+    /// What kubectl prints.
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.kubectl_with(args, "")
+    }
+
+    pub(crate) fn kubectl_with(&self, args: &[&str], input: &str) -> Result<String> {
+        let mut command = Command::new(&self.tools.kubectl);
+        command.arg("--kubeconfig").arg(self.kubeconfig());
+        command.arg("--cache-dir").arg(self.folder.join("kubectl-cache")).args(args);
+        said(&mut command, input)
+    }
+
+    /// Ids of running containers of this name, by the runtime's own word.
+    pub(crate) fn running(&self, container: &str) -> Result<Vec<String>> {
+        let filter = format!("labels.\"io.kubernetes.container.name\"=={container}");
+        let named = said(self.host.ctr().args(["containers", "list", "--quiet", &filter]), "")?;
+        let tasks = said(self.host.ctr().args(["tasks", "list"]), "")?;
+        let runs = |id: &str| {
+            tasks
+                .lines()
+                .any(|line| line.starts_with(id) && line.split_whitespace().last() == Some("RUNNING"))
+        };
+        Ok(named.lines().filter(|id| !id.is_empty() && runs(id)).map(str::to_owned).collect())
+    }
+
+    /// One holding register, read by pymodbus.
+    pub(crate) fn register(&self, number: u16) -> Result<i64> {
+        let script = self.folder.join("register.py");
+        std::fs::write(&script, include_str!("register.py"))?;
+        let mut command = Command::new(&self.tools.python);
+        command.arg(script).arg(self.ports.device.to_string()).arg(number.to_string());
+        said(&mut command, "")?.trim().parse().context("pymodbus printed no number")
+    }
+
+    /// The pod's page, fetched from inside the node's network.
+    pub(crate) fn page(&self, address: &str) -> Result<String> {
+        let script = self.folder.join("page.py");
+        std::fs::write(&script, include_str!("page.py"))?;
+        let python = self.tools.python.display().to_string();
+        said(self.host.command(&python).arg(script).arg(format!("http://{address}/")), "")
+    }
+
+    /// Looks until `holds` answers, and says how long it took. Errors of a look are told only if it never holds.
+    pub(crate) async fn until<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut holds: impl FnMut(&Testbed<'a>) -> Result<Option<T>>,
+    ) -> Result<(T, Duration)> {
+        let begun = Instant::now();
+        let mut last = None;
+        while begun.elapsed() < limit {
+            let parts = [&mut self.cloudcore, &mut self.edgecore, &mut self.mapper, &mut self.device];
+            for part in parts.into_iter().flatten() {
+                part.check()?;
+            }
+            match tokio::task::block_in_place(|| holds(self)) {
+                Ok(Some(found)) => return Ok((found, begun.elapsed())),
+                Ok(None) => {}
+                Err(error) => last = Some(error),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let why = last.map(|error| format!(" (last: {error:#})")).unwrap_or_default();
+        bail!("not seen within {} s: {what}{why}", limit.as_secs())
+    }
+
+    pub(crate) fn show_logs(&self, console: &Console) {
+        for name in ["cloudcore", "edgecore", "mapper", "device"] {
+            let log = self.folder.join(format!("{name}.log"));
+            if log.exists() {
+                console.line(&format!("\n--- the end of {name}'s log\n{}", tail(&log, 12)));
+            }
+        }
+    }
+
+    /// Stays up until Ctrl-C.
+    pub(crate) async fn stay(&self, console: &Console) -> Result<()> {
+        console.line("\nThe cluster stays up until Ctrl-C. Try it:\n");
+        console.line(&format!("  export KUBECONFIG={}", self.kubeconfig().display()));
+        console.line("  kubectl get nodes,pods -o wide");
+        console.line("  kubectl get devicestatus boiler-1 -w");
+        console.line(&format!("  mosquitto_sub -p {} -t '$hw/events/#' -v", self.ports.mqtt));
+        tokio::signal::ctrl_c().await.context("wait for Ctrl-C")
+    }
+
+    /// Ends everything that was started.
+    pub(crate) async fn leave(mut self, console: &Console) {
+        console.doing("cleaning up");
+        if self.cluster.is_some() {
+            // While edgecore is there, pods end in order.
+            for kinds in
+                ["deployment/web", "pod/extra", "configmap/page", "device/boiler-1", "devicemodel/boiler"]
+            {
+                self.forget(&["delete", kinds, "--ignore-not-found", "--timeout=30s"], console);
+            }
+            self.forget(&["wait", "--for=delete", "pod", "-l", "app=web", "--timeout=30s"], console);
+            if let Some(edgecore) = &mut self.edgecore {
+                edgecore.end();
+            }
+            if let Err(error) =
+                said(self.our("keadm").arg("reset").arg("--config").arg(self.edgecore_config()), "")
+            {
+                console.line(&format!("the name {NODE} is not given back: {error:#}"));
+            }
+            self.forget(&["delete", "node", NODE, "--ignore-not-found"], console);
+        }
+        let parts = [&mut self.mapper, &mut self.edgecore, &mut self.cloudcore, &mut self.device];
+        for part in parts.into_iter().flatten() {
+            part.end();
+        }
+        // The host's containers, namespace and folder go with it.
+        drop(self.host);
+    }
+}
+
+impl Testbed<'_> {
+    fn forget(&self, args: &[&str], console: &Console) {
+        if let Err(error) = self.kubectl(args) {
+            console.line(&format!("left in the cluster: {error:#}"));
+        }
+    }
+}
+
+/// What a program prints; an error holds what it said.
+pub(crate) fn said(command: &mut Command, input: &str) -> Result<String> {
+    let output = answered(command, input)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let shown =
+        Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    bail!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim())
+}
+
+fn answered(command: &mut Command, input: &str) -> Result<Output> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {command:?}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that reads no input may have gone already.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    child.wait_with_output().context("wait for a program")
+}
