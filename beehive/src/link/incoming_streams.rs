@@ -1,7 +1,8 @@
 //! The streams that the other end of a link opens: what each is for, and how many there may be.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -31,16 +32,16 @@ pub(super) async fn take_streams(
     bytes: Arc<byte_stream::Shared>,
     routes: Routes,
 ) {
-    let streams = Arc::new(IncomingStreams {
+    let streams = Rc::new(IncomingStreams {
         env: env.clone(),
         core: Arc::clone(&core),
         bytes,
         routes,
         budget: LinkBudget::new(),
         headers: Semaphore::new(HEADERS_AT_ONCE),
-        unnamed: AtomicUsize::new(0),
-        mailboxes: AtomicUsize::new(0),
-        pace: Mutex::new(RateLimiter::new(MAILBOX_RATE.0, MAILBOX_RATE.1)),
+        unnamed: Cell::new(0),
+        mailboxes: Cell::new(0),
+        pace: RefCell::new(RateLimiter::new(MAILBOX_RATE.0, MAILBOX_RATE.1)),
     });
     let (per_second, burst) = STREAM_RATE;
     let mut pace = RateLimiter::new(per_second, burst);
@@ -52,7 +53,7 @@ pub(super) async fn take_streams(
         }
         match next {
             Ok((writer, reader)) => {
-                env.spawn(Arc::clone(&core).until_end(Arc::clone(&streams).take(writer, reader)));
+                env.spawn(Arc::clone(&core).until_end(Rc::clone(&streams).take(writer, reader)));
             }
             Err(error) => {
                 core.end(CloseReason::Broken(error.to_string()));
@@ -71,34 +72,33 @@ struct IncomingStreams {
     budget: LinkBudget,
     headers: Semaphore,
     /// Streams that have not yet said what they are for, and those of mailboxes.
-    unnamed: AtomicUsize,
-    mailboxes: AtomicUsize,
-    pace: Mutex<RateLimiter<()>>,
+    unnamed: Cell<usize>,
+    mailboxes: Cell<usize>,
+    pace: RefCell<RateLimiter<()>>,
 }
 
 /// One more in a count, as long as it lives; `None` when there are so many already.
-struct Counted<'a>(&'a AtomicUsize);
+struct Counted<'a>(&'a Cell<usize>);
 
 impl<'a> Counted<'a> {
-    fn one_more(count: &'a AtomicUsize, most: usize) -> Option<Self> {
-        // The link's tasks are on one thread: nobody else counts between the two.
-        if count.load(Ordering::Relaxed) >= most {
+    fn one_more(count: &'a Cell<usize>, most: usize) -> Option<Self> {
+        if count.get() >= most {
             return None;
         }
-        count.fetch_add(1, Ordering::Relaxed);
+        count.set(count.get() + 1);
         Some(Counted(count))
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.set(self.0.get() - 1);
     }
 }
 
 impl IncomingStreams {
     /// Reads what a stream is for, and serves it.
-    async fn take(self: Arc<Self>, mut writer: Writer, mut reader: Reader) {
+    async fn take(self: Rc<Self>, mut writer: Writer, mut reader: Reader) {
         let core = &self.core;
         let purpose = match Counted::one_more(&self.unnamed, STREAMS_MAX + BYTE_STREAMS_MAX) {
             Some(_unnamed) => inbound::purpose(core, &self.routes, &self.headers, &mut reader).await,
@@ -129,6 +129,6 @@ impl IncomingStreams {
     }
 
     fn later(&self) -> Result<(), Duration> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner).take(&(), self.env.now())
+        self.pace.borrow_mut().take(&(), self.env.now())
     }
 }

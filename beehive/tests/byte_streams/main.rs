@@ -1,5 +1,5 @@
 //! Byte streams beside the mailboxes of a link: in memory, and over real QUIC and WebSocket on loopback.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "../wire/mod.rs"]
 #[allow(dead_code, reason = "others use the rest")]

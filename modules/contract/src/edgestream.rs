@@ -19,6 +19,11 @@ pub enum EdgeStreamMsg {
         /// Which server.
         server: u64,
     },
+    /// The thread of the calls has ended by itself.
+    CallsEnded {
+        /// How it ended.
+        reason: String,
+    },
 }
 
 impl std::fmt::Debug for EdgeStreamMsg {
@@ -33,6 +38,7 @@ impl Message for EdgeStreamMsg {
             EdgeStreamMsg::Opened { .. } => "Opened",
             EdgeStreamMsg::Serve => "Serve",
             EdgeStreamMsg::ServerEnded { .. } => "ServerEnded",
+            EdgeStreamMsg::CallsEnded { .. } => "CallsEnded",
         }
     }
 }

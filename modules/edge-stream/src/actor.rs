@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_rt::Arbiter;
 use beehive::link::{BYTE_STREAMS_MAX, ByteStream, WireVersion};
 use beehive::{Actor, Context, Env, Fault, Liveness, Sample};
 use contract::edgestream::EdgeStreamMsg;
@@ -15,6 +14,7 @@ use https::{Http, Limits, Port, Server};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Semaphore;
 
+use crate::call_thread::CallThread;
 use crate::error::Refusal;
 use crate::events;
 use crate::handler::Kubelet;
@@ -39,21 +39,12 @@ pub struct EdgeStream {
     store: Store,
     liveness: Option<Liveness>,
     kubelet: Option<Arc<Kubelet>>,
-    /// A place for each call.
-    places: Arc<Semaphore>,
+    /// A permit for each call.
+    permits: Arc<Semaphore>,
     /// The thread of the calls, once there was one.
-    thread: Option<Thread>,
+    thread: Option<CallThread>,
     local: Option<Server>,
     servers: u64,
-}
-
-/// A thread that ends with what runs on it.
-struct Thread(Arbiter);
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
 }
 
 impl EdgeStream {
@@ -71,7 +62,7 @@ impl EdgeStream {
             store,
             liveness,
             kubelet: None,
-            places: Arc::new(Semaphore::new(BYTE_STREAMS_MAX)),
+            permits: Arc::new(Semaphore::new(BYTE_STREAMS_MAX)),
             thread: None,
             local: None,
             servers: 0,
@@ -94,7 +85,7 @@ impl Actor for EdgeStream {
 
     async fn handle(&mut self, message: EdgeStreamMsg, cx: &mut Context<EdgeStreamMsg>) -> Result<(), Fault> {
         match message {
-            EdgeStreamMsg::Opened { header, stream } => self.opened(&header, stream, cx.env()),
+            EdgeStreamMsg::Opened { header, stream } => self.opened(&header, stream, cx)?,
             EdgeStreamMsg::Serve => self.serve(cx).await,
             EdgeStreamMsg::ServerEnded { server } if server == self.servers => {
                 events::not_served(cx.env().metrics(), &"the server has ended");
@@ -102,6 +93,8 @@ impl Actor for EdgeStream {
                 cx.after(SERVE_AGAIN, EdgeStreamMsg::Serve);
             }
             EdgeStreamMsg::ServerEnded { .. } => {}
+            // The calls on it are cut, and the next ones would be: another incarnation begins with another thread.
+            EdgeStreamMsg::CallsEnded { reason } => return Err(Fault::new(reason)),
         }
         Ok(())
     }
@@ -128,27 +121,32 @@ impl Actor for EdgeStream {
 
 impl EdgeStream {
     fn calls(&self) -> usize {
-        BYTE_STREAMS_MAX - self.places.available_permits()
+        BYTE_STREAMS_MAX - self.permits.available_permits()
     }
 
     /// A call of CloudCore's: it goes on on a thread of its own.
-    fn opened(&mut self, header: &[u8], mut stream: ByteStream, env: &Env) {
-        let Some(kubelet) = self.kubelet.clone() else { return };
-        let place = Arc::clone(&self.places).try_acquire_owned();
+    fn opened(
+        &mut self,
+        header: &[u8],
+        mut stream: ByteStream,
+        cx: &Context<EdgeStreamMsg>,
+    ) -> Result<(), Fault> {
+        let Some(kubelet) = self.kubelet.clone() else { return Ok(()) };
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
         let request = StreamRequest::decode(header, WireVersion::ONE);
         let calls = self.calls();
-        let thread = &self.thread.get_or_insert_with(|| Thread(Arbiter::new())).0;
-        let refusal = match (request, place) {
-            (Ok(request), Ok(place)) => {
+        let thread = self.thread(cx)?;
+        let refusal = match (request, permit) {
+            (Ok(request), Ok(permit)) => {
                 thread.spawn(async move {
                     link_door::serve(kubelet, request, stream).await;
-                    drop(place);
+                    drop(permit);
                 });
-                return;
+                return Ok(());
             }
             (Err(error), _) => Refusal::bad(error.to_string()),
             (Ok(_), Err(_)) => {
-                events::full(env.metrics(), calls);
+                events::full(cx.env().metrics(), calls);
                 Refusal::too_many("calls")
             }
         };
@@ -157,6 +155,24 @@ impl EdgeStream {
                 tracing::debug!(%error, "a refused call was broken off");
             }
         });
+        Ok(())
+    }
+
+    /// The thread of the calls. A node of which nobody asks anything has none.
+    fn thread(&mut self, cx: &Context<EdgeStreamMsg>) -> Result<&CallThread, Fault> {
+        let thread = match self.thread.take() {
+            Some(thread) => thread,
+            None => {
+                let thread = CallThread::start().map_err(|error| Fault::from_error(&error))?;
+                let (ended, owner) = (thread.ended(), cx.myself());
+                cx.spawn(async move {
+                    let reason = ended.await.reason;
+                    let _ = owner.tell(EdgeStreamMsg::CallsEnded { reason }).await;
+                });
+                thread
+            }
+        };
+        Ok(self.thread.insert(thread))
     }
 
     /// Opens the port for agents on the node; what stands in the way is said, and it is tried again.

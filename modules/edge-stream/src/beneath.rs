@@ -75,7 +75,7 @@ impl Folder {
             }
             found = Some(next);
         }
-        found.map_or_else(|| Ok(self.0.try_clone()?), Ok)
+        found.map_or_else(|| self.0.try_clone(), Ok)
     }
 
     /// What the kernel says of what lies at `at`, and never of what a link leads to.

@@ -27,6 +27,7 @@ mod actor;
 mod answer;
 mod beneath;
 mod budget;
+mod call_thread;
 mod containers;
 mod disk;
 mod error;

@@ -22,7 +22,7 @@ impl Rates {
         };
         let passed = now.at.saturating_sub(before.at);
         // Less than before: it was made anew, or the clock was set.
-        if passed < 0 || passed > MOST || now.usage < before.usage {
+        if !(0..=MOST).contains(&passed) || now.usage < before.usage {
             *before = now;
             return now;
         }
