@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_larger_than_a_cell_is_refused_at_its_head() {
+    fn a_frame_that_is_larger_than_a_mux_frame_is_refused_at_its_head() {
         let long = frame(MUX_FRAME_MAX + 1);
         let turns = turns(vec![frame(3), long[..FRAME_HEAD_MAX].to_vec()]);
         assert!(matches!(&turns[..], [Ok(_), Err(PayloadError::Overflow)]), "{turns:?}");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_read_than_was_used_and_two_cells() {
+    fn no_more_is_read_than_was_used_and_two_mux_frames() {
         let bound = ReadBound::default();
         let mut cx = Context::from_waker(Waker::noop());
         bound.read(HEAD_MAX);
