@@ -32,7 +32,7 @@ pub(crate) struct Incarnation<A: Actor> {
 }
 
 /// What an incarnation is asked to do.
-pub(crate) enum Job<M> {
+pub(crate) enum Callback<M> {
     Start,
     Handle(M),
     Stop,
@@ -57,7 +57,7 @@ enum Phase {
 
 /// What the cell does next.
 pub(crate) enum Next<M> {
-    Job(Job<M>),
+    Callback(Callback<M>),
     /// The phase has changed.
     Again,
     End,
@@ -71,7 +71,7 @@ pub(crate) struct Cell<A: Actor> {
     pub(crate) env: Env,
     pub(crate) registry: Registry,
     pub(crate) mailbox: Mailbox<A::Message>,
-    /// `None` while a job has it, and between two of them.
+    /// `None` while a callback has it, and between two of them.
     pub(crate) incarnation: Option<Box<Incarnation<A>>>,
     pub(crate) panic_at: Option<PanicAt>,
     /// The names of the jobs so far, as the meters know them.
@@ -110,8 +110,8 @@ impl<A: Actor> actix::Handler<Command> for Cell<A> {
                 self.stop_within = Some(within);
                 self.stopped.push(done);
             }
-            Command::Replace(job, held) => {
-                if let Some(what) = self.mailbox.meters.name_of(job) {
+            Command::Replace(callback, held) => {
+                if let Some(what) = self.mailbox.meters.name_of(callback) {
                     self.stuck = Some(Fault::new(format!("stuck in `{what}` for {} s", held.as_secs())));
                 }
             }
@@ -205,7 +205,7 @@ impl<A: Actor> Cell<A> {
                 self.phase = Phase::Creating;
                 Poll::Ready(Next::Again)
             }
-            // A job is in hand in the first two.
+            // A callback is in hand in the first two.
             Phase::Starting | Phase::Stopping | Phase::Ended => Poll::Ready(Next::End),
         }
     }
@@ -215,21 +215,21 @@ impl<A: Actor> Cell<A> {
         if !self.mailbox.control.is_empty()
             && let Poll::Ready(Some(message)) = self.mailbox.control.poll_recv(task)
         {
-            return Poll::Ready(Next::Job(Job::Handle(message)));
+            return Poll::Ready(Next::Callback(Callback::Handle(message)));
         }
         let work = self.mailbox.work.poll_recv(task);
         if let Poll::Ready(Some(message)) = work {
-            return Poll::Ready(Next::Job(Job::Handle(message)));
+            return Poll::Ready(Next::Callback(Callback::Handle(message)));
         }
         match (self.mailbox.control.poll_recv(task), work) {
-            (Poll::Ready(Some(message)), _) => Poll::Ready(Next::Job(Job::Handle(message))),
+            (Poll::Ready(Some(message)), _) => Poll::Ready(Next::Callback(Callback::Handle(message))),
             // The cell holds senders of both: this is the end of a queue that was closed.
             (Poll::Ready(None), Poll::Ready(None)) => {
                 if let Some(children) = &self.children {
                     children.end();
                 }
                 self.phase = Phase::Stopping;
-                Poll::Ready(Next::Job(Job::Stop))
+                Poll::Ready(Next::Callback(Callback::Stop))
             }
             _ => Poll::Pending,
         }
@@ -251,10 +251,10 @@ impl<A: Actor> Cell<A> {
         self.children = Some(children);
         self.incarnation = Some(Box::new(Incarnation { actor, cx }));
         self.phase = Phase::Starting;
-        Next::Job(Job::Start)
+        Next::Callback(Callback::Start)
     }
 
-    /// A job has ended well.
+    /// A callback has ended well.
     pub(crate) fn done(&mut self, incarnation: Box<Incarnation<A>>) {
         self.incarnation = Some(incarnation);
         match self.phase {

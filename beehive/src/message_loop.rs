@@ -11,7 +11,7 @@ use std::task::{Context as Task, Poll};
 use actix::fut::ActorFuture;
 use actix::{ActorContext as _, AsyncContext as _};
 
-use crate::cell::{Cell, Incarnation, Job, Next};
+use crate::cell::{Callback, Cell, Incarnation, Next};
 use crate::in_handler::InHandler;
 use crate::{Actor, Fault, Message as _};
 
@@ -20,19 +20,22 @@ impl<A: Actor> actix::Actor for Cell<A> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.myself = Some(ctx.address().recipient());
-        ctx.spawn(MessageLoop::new(run_job::<A>));
+        ctx.spawn(MessageLoop::new(run_callback::<A>));
     }
 }
 
 type Done<A> = (Box<Incarnation<A>>, Result<(), Fault>);
 
-/// Does one job, and gives the incarnation back.
-async fn run_job<A: Actor>(mut incarnation: Box<Incarnation<A>>, job: Job<A::Message>) -> Done<A> {
+/// Does one callback, and gives the incarnation back.
+async fn run_callback<A: Actor>(
+    mut incarnation: Box<Incarnation<A>>,
+    callback: Callback<A::Message>,
+) -> Done<A> {
     let Incarnation { actor, cx } = &mut *incarnation;
-    let result = match job {
-        Job::Start => actor.started(cx).await,
-        Job::Handle(message) => actor.handle(message, cx).await,
-        Job::Stop => {
+    let result = match callback {
+        Callback::Start => actor.started(cx).await,
+        Callback::Handle(message) => actor.handle(message, cx).await,
+        Callback::Stop => {
             actor.stopping(cx).await;
             Ok(())
         }
@@ -43,7 +46,7 @@ async fn run_job<A: Actor>(mut incarnation: Box<Incarnation<A>>, job: Job<A::Mes
 /// Polls the lanes and the handler of a cell, one message at a time.
 struct MessageLoop<W, F> {
     run: W,
-    /// The job in hand.
+    /// The callback in hand.
     in_hand: Pin<Box<Option<F>>>,
 }
 
@@ -56,7 +59,7 @@ impl<W, F> MessageLoop<W, F> {
 impl<A, W, F> ActorFuture<Cell<A>> for MessageLoop<W, F>
 where
     A: Actor,
-    W: Fn(Box<Incarnation<A>>, Job<A::Message>) -> F + Unpin,
+    W: Fn(Box<Incarnation<A>>, Callback<A::Message>) -> F + Unpin,
     F: Future<Output = Done<A>>,
 {
     type Output = ();
@@ -83,7 +86,7 @@ impl<W, F> MessageLoop<W, F> {
     fn steps<A>(&mut self, cell: &mut Cell<A>, task: &mut Task<'_>) -> Poll<()>
     where
         A: Actor,
-        W: Fn(Box<Incarnation<A>>, Job<A::Message>) -> F,
+        W: Fn(Box<Incarnation<A>>, Callback<A::Message>) -> F,
         F: Future<Output = Done<A>>,
     {
         for _ in 0..cell.env.messages_per_poll() {
@@ -100,7 +103,7 @@ impl<W, F> MessageLoop<W, F> {
     fn step<A>(&mut self, cell: &mut Cell<A>, task: &mut Task<'_>) -> Poll<bool>
     where
         A: Actor,
-        W: Fn(Box<Incarnation<A>>, Job<A::Message>) -> F,
+        W: Fn(Box<Incarnation<A>>, Callback<A::Message>) -> F,
         F: Future<Output = Done<A>>,
     {
         if let Some(fault) = cell.pending_fault() {
@@ -109,7 +112,7 @@ impl<W, F> MessageLoop<W, F> {
         }
         if self.in_hand.is_none() {
             match std::task::ready!(cell.next(task)) {
-                Next::Job(job) => self.begin(cell, job),
+                Next::Callback(callback) => self.begin(cell, callback),
                 Next::Again => return Poll::Ready(true),
                 Next::End => return Poll::Ready(false),
             }
@@ -135,25 +138,25 @@ impl<W, F> MessageLoop<W, F> {
         }
     }
 
-    fn begin<A>(&mut self, cell: &mut Cell<A>, job: Job<A::Message>)
+    fn begin<A>(&mut self, cell: &mut Cell<A>, callback: Callback<A::Message>)
     where
         A: Actor,
-        W: Fn(Box<Incarnation<A>>, Job<A::Message>) -> F,
+        W: Fn(Box<Incarnation<A>>, Callback<A::Message>) -> F,
     {
         let (panics, meters) = (&cell.registry.panics, &cell.mailbox.meters);
-        let (what, panic_at) = match &job {
-            Job::Start => ("started", panics.due_in_phase(meters, "started")),
-            Job::Stop => ("stopping", panics.due_in_phase(meters, "stopping")),
-            Job::Handle(message) => {
+        let (what, panic_at) = match &callback {
+            Callback::Start => ("started", panics.due_in_phase(meters, "started")),
+            Callback::Stop => ("stopping", panics.due_in_phase(meters, "stopping")),
+            Callback::Handle(message) => {
                 cell.mailbox.tap(message);
                 (message.name(), panics.due(meters, message.name()))
             }
         };
         cell.panic_at = panic_at;
-        // There is one whenever there is a job.
+        // There is one whenever there is a callback.
         if let Some(incarnation) = cell.incarnation.take() {
             cell.mailbox.meters.begin(what, &mut cell.jobs);
-            self.in_hand.set(Some((self.run)(incarnation, job)));
+            self.in_hand.set(Some((self.run)(incarnation, callback)));
         }
     }
 
@@ -162,13 +165,13 @@ impl<W, F> MessageLoop<W, F> {
         A: Actor,
         F: Future<Output = Done<A>>,
     {
-        let Some(job) = self.in_hand.as_mut().as_pin_mut() else { return Poll::Pending };
+        let Some(callback) = self.in_hand.as_mut().as_pin_mut() else { return Poll::Pending };
         let panic_at = &mut cell.panic_at;
         let poll = AssertUnwindSafe(|| {
             if let Some(at) = panic_at {
                 at.poll();
             }
-            job.poll(task)
+            callback.poll(task)
         });
         match catch_unwind(poll) {
             Ok(polled) => polled.map(Ok),
@@ -176,7 +179,7 @@ impl<W, F> MessageLoop<W, F> {
         }
     }
 
-    /// Drops the job in hand, whether it has ended or not.
+    /// Drops the callback in hand, whether it has ended or not.
     fn drop_job<A: Actor>(&mut self, cell: &mut Cell<A>) {
         cell.panic_at = None;
         cell.mailbox.meters.end();

@@ -62,7 +62,8 @@ impl Metrics {
         self.series().counters.get(event).copied().unwrap_or_default()
     }
 
-    pub(crate) fn counters(&self) -> BTreeMap<&'static str, u64> {
+    /// Every event and how often it was counted.
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
         self.series().counters.clone()
     }
 

@@ -114,12 +114,16 @@ struct Planned {
 }
 
 impl Planned {
-    /// After how many awaits it is due in this job.
-    fn due(&mut self, job: Job) -> Option<u32> {
-        match (self.at, job) {
-            (At::Task { awaits }, Job::Task) => Some(awaits),
-            (At::Message(point), Job::Phase(name)) => (point.message == Some(name)).then_some(point.awaits),
-            (At::Message(point), Job::Message(name)) if point.message.is_none_or(|meant| meant == name) => {
+    /// After how many awaits it is due here.
+    fn due(&mut self, site: PanicSite) -> Option<u32> {
+        match (self.at, site) {
+            (At::Task { awaits }, PanicSite::Task) => Some(awaits),
+            (At::Message(point), PanicSite::Phase(name)) => {
+                (point.message == Some(name)).then_some(point.awaits)
+            }
+            (At::Message(point), PanicSite::Message(name))
+                if point.message.is_none_or(|meant| meant == name) =>
+            {
                 self.seen += 1;
                 (self.seen >= point.nth).then_some(point.awaits)
             }
@@ -128,9 +132,9 @@ impl Planned {
     }
 }
 
-/// What an actor has to do.
+/// Where in an actor a panic may be due.
 #[derive(Clone, Copy)]
-enum Job {
+enum PanicSite {
     Message(&'static str),
     Phase(&'static str),
     Task,
@@ -146,20 +150,20 @@ pub(crate) struct Panics {
 impl Panics {
     /// The panic that is due with this message.
     pub(crate) fn due(&self, meters: &Meters, message: &'static str) -> Option<PanicAt> {
-        self.find(meters.name(), meters.kind(), Job::Message(message))
+        self.find(meters.name(), meters.kind(), PanicSite::Message(message))
     }
 
     /// The panic that is due while the actor starts or stops.
     pub(crate) fn due_in_phase(&self, meters: &Meters, phase: &'static str) -> Option<PanicAt> {
-        self.find(meters.name(), meters.kind(), Job::Phase(phase))
+        self.find(meters.name(), meters.kind(), PanicSite::Phase(phase))
     }
 
     /// The panic that is due with a task of the actor.
     pub(crate) fn due_in_task(&self, name: &str, kind: &str) -> Option<PanicAt> {
-        self.find(name, kind, Job::Task)
+        self.find(name, kind, PanicSite::Task)
     }
 
-    fn find(&self, name: &str, kind: &str, job: Job) -> Option<PanicAt> {
+    fn find(&self, name: &str, kind: &str, site: PanicSite) -> Option<PanicAt> {
         if !self.is_any.get() {
             return None;
         }
@@ -167,15 +171,15 @@ impl Panics {
         let mut due = None;
         planned.retain_mut(|plan| {
             let is_meant = plan.actor == name || plan.actor == kind;
-            let Some(awaits) = is_meant.then(|| plan.due(job)).flatten() else { return true };
+            let Some(awaits) = is_meant.then(|| plan.due(site)).flatten() else { return true };
             // One panic is of one plan: others that are due wait for the next occasion.
             if due.is_some() {
                 return true;
             }
             let happened = Rc::clone(&plan.happened);
-            let place = match job {
-                Job::Message(name) | Job::Phase(name) => name,
-                Job::Task => TASK,
+            let place = match site {
+                PanicSite::Message(name) | PanicSite::Phase(name) => name,
+                PanicSite::Task => TASK,
             };
             due = Some(PanicAt { awaits, place, happened });
             false

@@ -5,7 +5,7 @@ mod wire;
 
 use std::time::Duration;
 
-use beehive::link::memory::{Cable, MemoryConnection, pair};
+use beehive::link::memory::{MemoryConnection, NetworkPath, pair};
 use beehive::link::{
     CloseReason, Connection, Hello, IncomingLink, Link, LinkError, PeerName, Refused, Routes, Urgency,
     Versions,
@@ -14,9 +14,9 @@ use beehive::{AskError, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::{Heard, LONG, Talk, link, run};
 
-fn ends(cable: &Cable) -> (Box<dyn Connection>, Box<dyn Connection>) {
+fn ends(network_path: &NetworkPath) -> (Box<dyn Connection>, Box<dyn Connection>) {
     let (edge, cloud): (MemoryConnection, MemoryConnection) =
-        pair(cable, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
+        pair(network_path, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
     (Box::new(edge), Box::new(cloud))
 }
 
@@ -30,7 +30,7 @@ fn text(heard: Heard) -> Vec<u8> {
 #[test]
 fn messages_arrive_in_order_under_the_name_of_the_certificate() {
     run(async |env| {
-        let (edge, cloud) = ends(&Cable::new());
+        let (edge, cloud) = ends(&NetworkPath::new());
         let (edge, _cloud, mut probe) = link(&env, edge, cloud, 200).await;
         let edge = edge.unwrap();
         let talk = edge.remote::<Talk>();
@@ -49,7 +49,7 @@ fn messages_arrive_in_order_under_the_name_of_the_certificate() {
 #[test]
 fn an_ask_brings_its_answer_and_a_refused_body_a_sentence() {
     run(async |env| {
-        let (edge, cloud) = ends(&Cable::new());
+        let (edge, cloud) = ends(&NetworkPath::new());
         let (edge, _cloud, mut probe) = link(&env, edge, cloud, 4).await;
         let edge = edge.unwrap();
         let talk = edge.remote::<Talk>();
@@ -75,7 +75,7 @@ fn an_ask_brings_its_answer_and_a_refused_body_a_sentence() {
 #[test]
 fn a_mailbox_that_nobody_empties_stops_its_sender_and_nothing_else() {
     run(async |env| {
-        let (edge, cloud) = ends(&Cable::new());
+        let (edge, cloud) = ends(&NetworkPath::new());
         let (edge, _cloud, mut probe) = link(&env, edge, cloud, 1).await;
         let edge = edge.unwrap();
         let talk = edge.remote::<Talk>();
@@ -101,17 +101,17 @@ fn a_mailbox_that_nobody_empties_stops_its_sender_and_nothing_else() {
 }
 
 #[test]
-fn a_silent_cable_ends_the_link_within_ten_seconds_and_its_asks_with_it() {
+fn a_silent_network_path_ends_the_link_within_ten_seconds_and_its_asks_with_it() {
     run(async |env| {
-        let cable = Cable::new();
-        let (edge, cloud) = ends(&cable);
+        let network_path = NetworkPath::new();
+        let (edge, cloud) = ends(&network_path);
         let (edge, cloud, _probe) = link(&env, edge, cloud, 4).await;
         let (edge, cloud) = (edge.unwrap(), cloud.unwrap());
         let talk = edge.remote::<Talk>();
-        // An hour of silence on a whole cable ends nothing.
+        // An hour of silence on a whole network path ends nothing.
         env.sleep(Duration::from_secs(3600)).await;
         assert!(talk.is_up());
-        cable.cut();
+        network_path.cut();
         let cut_at = env.now();
         let ask = talk.ask(Duration::from_secs(60), |reply| Talk::Length(vec![1], reply));
         let (answer, edge_end, cloud_end) = futures::join!(ask, edge.ended(), cloud.ended());
@@ -127,7 +127,7 @@ fn a_silent_cable_ends_the_link_within_ten_seconds_and_its_asks_with_it() {
 #[test]
 fn a_link_that_is_closed_says_so_to_the_other_end() {
     run(async |env| {
-        let (edge, cloud) = ends(&Cable::new());
+        let (edge, cloud) = ends(&NetworkPath::new());
         let (edge, cloud, _probe) = link(&env, edge, cloud, 4).await;
         let closed_at = env.now();
         let ended = cloud.as_ref().unwrap().ended();
@@ -140,7 +140,7 @@ fn a_link_that_is_closed_says_so_to_the_other_end() {
 #[test]
 fn only_allowed_mailboxes_can_be_reached() {
     run(async |env| {
-        let (edge, cloud) = ends(&Cable::new());
+        let (edge, cloud) = ends(&NetworkPath::new());
         let greeting = Hello::of("edge-1");
         let greet = Link::connect(&env, edge, &greeting, Routes::new());
         let meet = async { IncomingLink::read_hello(&env, cloud).await.unwrap().admit(Routes::new()).await };
@@ -155,7 +155,7 @@ fn only_allowed_mailboxes_can_be_reached() {
 #[test]
 fn a_refused_link_is_told_why_and_how_long_to_wait() {
     run(async |env| {
-        let (edge, cloud) = ends(&Cable::new());
+        let (edge, cloud) = ends(&NetworkPath::new());
         let greeting = Hello::of("edge-1");
         let greet = Link::connect(&env, edge, &greeting, Routes::new());
         let why = Refused { reason: "too many".to_owned(), wait: Some(Duration::from_secs(7)) };
@@ -176,7 +176,7 @@ fn a_wrong_name_and_an_unknown_version_are_refused() {
             ),
         ];
         for (greeting, sentence) in cases {
-            let (edge, cloud) = ends(&Cable::new());
+            let (edge, cloud) = ends(&NetworkPath::new());
             let greet = Link::connect(&env, edge, &greeting, Routes::new());
             let (edge, cloud) = futures::join!(greet, IncomingLink::read_hello(&env, cloud));
             assert!(cloud.is_err());
@@ -191,7 +191,7 @@ fn a_wrong_name_and_an_unknown_version_are_refused() {
 #[test]
 fn silence_instead_of_a_hello_is_given_up_after_five_seconds() {
     run(async |env| {
-        let (edge, cloud) = ends(&Cable::new());
+        let (edge, cloud) = ends(&NetworkPath::new());
         let begun = env.now();
         assert!(matches!(IncomingLink::read_hello(&env, cloud).await, Err(LinkError::Late)));
         assert_eq!(env.now().since(begun), Duration::from_secs(5));
@@ -202,9 +202,9 @@ fn silence_instead_of_a_hello_is_given_up_after_five_seconds() {
 #[test]
 fn bytes_that_are_no_frames_end_their_stream_only() {
     run(async |env| {
-        let cable = Cable::new();
+        let network_path = NetworkPath::new();
         let (edge, cloud) =
-            pair(&cable, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
+            pair(&network_path, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
         let (probe, heard) = beehive::testing::Probe::<Heard>::new(&env, 4);
         let meet = async {
             IncomingLink::read_hello(&env, Box::new(cloud)).await.unwrap().admit(wire::routes(heard)).await

@@ -8,8 +8,8 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use beehive::Env;
-use beehive::link::memory::{Cable, MemoryConnection, pair};
-use beehive::link::mux::{CELL_MAX, Role, over};
+use beehive::link::memory::{MemoryConnection, NetworkPath, pair};
+use beehive::link::mux::{MUX_FRAME_MAX, Role, over};
 use beehive::link::{Connection, IncomingLink, PeerName, Routes, Urgency};
 use beehive::testing::Probe;
 use bytes::Bytes;
@@ -87,7 +87,7 @@ fn hostile(numbers: &mut Numbers, kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn ends() -> (MemoryConnection, MemoryConnection) {
-    pair(&Cable::new(), PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"))
+    pair(&NetworkPath::new(), PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"))
 }
 
 /// Says something that may be a hello, and goes.
@@ -178,14 +178,15 @@ async fn strangers(env: &Env, edge: &MemoryConnection, inputs: std::ops::Range<u
 /// Cells that may be some, until the connection is ended.
 fn pipe(env: &Env, input: usize) {
     let mut numbers = Numbers::of(input);
-    let (connection, inlet, _outlet) = over(Role::Accepted, PeerName::verified("edge-1", "01"), env.clock());
+    let (connection, ingress, _outlet) =
+        over(Role::Accepted, PeerName::verified("edge-1", "01"), env.clock());
     if input.is_multiple_of(2) {
         connection.admitted();
     }
     for _ in 0..numbers.below(30) {
         let mut cell = match numbers.below(4) {
             0 => numbers.bytes(32),
-            1 => vec![2; CELL_MAX],
+            1 => vec![2; MUX_FRAME_MAX],
             kind => [vec![u8::try_from(kind - 1).unwrap()], vec![0, 0, 0, 1, 1]].concat(),
         };
         if let Some(first) = cell.first_mut()
@@ -193,7 +194,7 @@ fn pipe(env: &Env, input: usize) {
         {
             *first = u8::try_from(numbers.below(10)).unwrap();
         }
-        if inlet.take(Bytes::from(cell)).is_err() {
+        if ingress.take(Bytes::from(cell)).is_err() {
             break;
         }
     }

@@ -13,10 +13,12 @@ use cloud_hub::{EnrolmentSettings, SecretError, SecretStore, WebSocketListener, 
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
 use https::{Port, TlsError};
 use kubewatch::{Interruptions, ReadAs, ReadAsError};
+use nodecalls::NodeCalls;
 use noderegistry::Registry;
 use thiserror::Error;
 
 use crate::crds::{self, CrdError};
+use crate::kubelet_endpoint::{self, KubeletEndpointError};
 use crate::listeners::{self, EnrolmentListener, FallbackListener};
 use crate::monitor::{MonitorError, MonitorPorts};
 use crate::topology::{self, Dependencies};
@@ -58,6 +60,9 @@ pub enum StartError {
     /// The map is wrong.
     #[error("wiring")]
     Wiring(#[from] WiringError),
+    /// It cannot be the kubelet endpoint of its nodes.
+    #[error("the nodes' kubelet endpoints (modules.cloudStream)")]
+    KubeletEndpoint(#[from] KubeletEndpointError),
     /// The stand-alone API's kubeconfig cannot be written.
     #[error("the stand-alone API")]
     StandAlone(#[source] Box<cloud_apiserver::StartError>),
@@ -81,6 +86,7 @@ pub struct CloudCore {
     monitor: MonitorPorts,
     link: Option<SocketAddr>,
     websocket: Option<SocketAddr>,
+    calls: NodeCalls,
 }
 
 impl CloudCore {
@@ -125,6 +131,9 @@ impl CloudCore {
         let monitor = MonitorPorts::bind(socket(&monitor.bind_address)?, healthz)?;
         let enrolment_address = enrolment.port.address();
         let interruptions = Interruptions::default();
+        let calls = kubelet_endpoint::calls(settings, &env);
+        let authority = &enrolment.settings.authority;
+        let serving = kubelet_endpoint::serving(settings, (authority.cert_pem(), authority.key_pem()))?;
         let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
         let dependencies = Dependencies {
             client,
@@ -135,12 +144,15 @@ impl CloudCore {
             identity,
             read_as,
             interruptions: interruptions.clone(),
+            calls: calls.clone(),
+            serving,
         };
         let listening =
             listeners::ListenerDependencies { enrolment, fallback, monitor: monitor.clone(), interruptions };
         let mut hive = Hive::new("cloudcore", env);
         // First, so that it stops last.
         if let Some(api) = &api {
+            api.reach_nodes(calls.clone());
             let mailboxes = cloud_apiserver::mailboxes(&mut hive);
             cloud_apiserver::actors(&mut hive, mailboxes, api);
         }
@@ -153,7 +165,7 @@ impl CloudCore {
         if let Some(api) = &api {
             api.write_kubeconfig().map_err(|error| StartError::StandAlone(Box::new(error)))?;
         }
-        Ok(CloudCore { hive, enrolment: enrolment_address, monitor, link, websocket })
+        Ok(CloudCore { hive, enrolment: enrolment_address, monitor, link, websocket, calls })
     }
 
     /// Where enrolment listens.
@@ -174,6 +186,11 @@ impl CloudCore {
     /// Where the admin endpoint listens.
     pub fn monitor_address(&self) -> SocketAddr {
         self.monitor.address()
+    }
+
+    /// The way to its nodes' kubelet endpoints.
+    pub fn calls(&self) -> NodeCalls {
+        self.calls.clone()
     }
 
     /// Reads the state of every actor.

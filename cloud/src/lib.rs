@@ -7,6 +7,7 @@
 
 mod core;
 mod crds;
+mod kubelet_endpoint;
 pub mod listeners;
 mod metrics;
 mod monitor;
@@ -14,4 +15,5 @@ pub mod topology;
 
 pub use core::{CloudCore, StartError, Transport, identity};
 pub use crds::{CrdError, apply as apply_definitions};
+pub use kubelet_endpoint::KubeletEndpointError;
 pub use monitor::{Monitor, MonitorError, MonitorMsg, MonitorPorts};

@@ -134,10 +134,10 @@ impl Monitor {
         let limits = if shows == PageSet::Everything { LIMITS } else { PROBES };
         let (metrics, monitor) = (cx.env().metrics().clone(), cx.myself());
         let liveness = self.inspector.liveness();
-        let notice = move |event| count(&metrics, event);
+        let on_event = move |event| count(&metrics, event);
         let (interruptions, clock) = (self.interruptions.clone(), cx.env().clock());
         let pages = move || Http::new(Pages { shows, monitor, liveness, interruptions, clock });
-        let server = Server::start(name, port, None, limits, cx.env().clock(), notice, pages);
+        let server = Server::start(name, port, None, limits, cx.env().clock(), on_event, pages);
         let server = server.map_err(|error| Fault::from_error(&error))?;
         server.tell_end(cx, MonitorMsg::ServerEnded);
         self.servers.push(server);
@@ -171,8 +171,7 @@ impl Actor for Monitor {
     }
 
     async fn stopping(&mut self, _: &mut Context<MonitorMsg>) {
-        let stops = self.servers.drain(..).map(|server| server.stop(STOP_GRACE));
-        futures::future::join_all(stops).await;
+        futures::future::join_all(self.servers.iter().map(|server| server.stop(STOP_GRACE))).await;
     }
 
     fn snapshot(&self) -> serde_json::Value {

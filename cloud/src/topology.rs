@@ -10,8 +10,10 @@ use cloud_edgecontroller::EdgeController;
 use cloud_hub::{Addresses, CloudHub};
 use cloud_nodelease::NodeLease;
 use cloud_router::CloudRouter;
+use cloud_stream::CloudStream;
 use cloud_synccontroller::SyncController;
 use contract::cloudhub::CloudHubMsg;
+use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::NodeLeaseMsg;
@@ -19,6 +21,7 @@ use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use contract::wire::META_MAILBOX;
 use kubewatch::{Interruptions, ReadAs};
+use nodecalls::NodeCalls;
 use noderegistry::Registry;
 use tokio::sync::Mutex;
 
@@ -28,6 +31,7 @@ const DEVICE: &str = contract::wire::DEVICE_MAILBOX;
 const ROUTER: &str = contract::wire::ROUTER_MAILBOX;
 const SYNC: &str = "cloud-synccontroller";
 const LEASE: &str = "cloud-nodelease";
+const STREAM: &str = "cloud-stream";
 
 /// Every mailbox of CloudCore and every address that was granted.
 pub struct Mailboxes {
@@ -36,11 +40,15 @@ pub struct Mailboxes {
     edge: Mailbox<EdgeControllerMsg>,
     device: Mailbox<DeviceControllerMsg>,
     router: Mailbox<RouterMsg>,
+    stream: Mailbox<CloudStreamMsg>,
     hub: Mailbox<CloudHubMsg>,
     lease_to_hub: Address<CloudHubMsg>,
     sync_to: cloud_synccontroller::Addresses,
     edge_to: ControllerAddresses,
     device_to: ControllerAddresses,
+    edge_to_stream: Address<CloudStreamMsg>,
+    stream_to_edge: Address<EdgeControllerMsg>,
+    stream_to_hub: Address<CloudHubMsg>,
     hub_to: Addresses,
 }
 
@@ -69,13 +77,17 @@ pub struct Dependencies {
     pub read_as: ReadAs,
     /// Which watches have broken off, as all of them say it.
     pub interruptions: Interruptions,
+    /// The way to the nodes' kubelet endpoints.
+    pub calls: NodeCalls,
+    /// The ports at which it is open to others, if it is.
+    pub serving: Option<cloud_stream::Serving>,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
 /// the map can be printed anywhere. What listens comes after it: see [`crate::listeners`].
 ///
-/// Who waits for whom goes one way: the hub for the controllers, those for SyncController, all for NodeLease. What goes the
-/// other way waits in tasks beside the actor.
+/// Who waits for whom goes one way: the hub for the controllers and CloudStream, that for EdgeController, those for
+/// SyncController, all for NodeLease. What goes the other way waits in tasks beside the actor.
 pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let lease =
         hive.mailbox(LEASE, Capacity::new(1024, "a claim and a question of each of a thousand nodes"));
@@ -84,8 +96,10 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let edge = hive.mailbox(EDGE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
     let device = hive.mailbox(DEVICE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
     let router = hive.mailbox(ROUTER, Capacity::new(256, "a frame each, so 64 MiB of telemetry at the most"));
+    let stream = hive.mailbox(STREAM, Capacity::new(1024, "a thousand nodes that come back together"));
     let hub = hive.mailbox(HUB, Capacity::new(1024, "a thousand nodes that come back together"));
     hive.declare_child(HUB, cloud_hub::SESSION);
+    hive.declare_child(STREAM, cloud_stream::ENDPOINT);
     let mut controller = |name| ControllerAddresses {
         sync: hive.grant(name, &sync, Flow::Tell),
         lease: hive.grant(name, &lease, Flow::Ask),
@@ -102,11 +116,15 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         },
         edge_to,
         device_to,
+        edge_to_stream: hive.grant(EDGE, &stream, Flow::Spawned),
+        stream_to_edge: hive.grant(STREAM, &edge, Flow::Tell),
+        stream_to_hub: hive.grant(STREAM, &hub, Flow::Spawned),
         hub_to: Addresses {
             sync: hive.grant(HUB, &sync, Flow::Tell),
             lease: hive.grant(HUB, &lease, Flow::Ask),
             edge: hive.grant(HUB, &edge, Flow::Tell),
             device: hive.grant(HUB, &device, Flow::Tell),
+            stream: hive.grant(HUB, &stream, Flow::Tell),
             router: hive.grant(HUB, &router, Flow::Tell),
         },
         lease,
@@ -114,6 +132,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         edge,
         device,
         router,
+        stream,
         hub,
     };
     hive.declare_remote(SYNC, META_MAILBOX);
@@ -134,6 +153,8 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         identity,
         read_as,
         interruptions,
+        calls,
+        serving,
     } = dependencies;
     let lease_dependencies = cloud_nodelease::Dependencies {
         client: client.clone(),
@@ -152,10 +173,21 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         sync,
         lease,
         hub,
+        stream: mailboxes.edge_to_stream,
         interruptions: watched,
         read_as,
     };
     hive.supervise(mailboxes.edge, Policy::default(), move || EdgeController::new(edge_dependencies.clone()));
+    let stream_dependencies = cloud_stream::Dependencies {
+        client: client.clone(),
+        hub: mailboxes.stream_to_hub,
+        edge: mailboxes.stream_to_edge,
+        calls,
+        serving,
+    };
+    hive.supervise(mailboxes.stream, Policy::default(), move || {
+        CloudStream::new(stream_dependencies.clone())
+    });
     let ControllerAddresses { sync, lease, hub } = mailboxes.device_to;
     let device_dependencies =
         cloud_devicecontroller::Dependencies { client, sync, lease, hub, interruptions };

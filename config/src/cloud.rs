@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cloud_stream::CloudStream;
 use crate::error::{ConfigError, Defect};
 use crate::kubeedge;
 use crate::load::{self, Parsed};
@@ -93,6 +94,8 @@ pub struct Modules {
     pub cloud_hub: CloudHub,
     /// Nodes and pods.
     pub edge_controller: EdgeController,
+    /// The kubelet endpoints of the nodes.
+    pub cloud_stream: CloudStream,
 }
 
 /// Sessions, certificates, enrolment.
@@ -224,6 +227,11 @@ impl CloudCore {
                 self.modules.edge_controller.node_update_frequency as usize,
             ),
         ];
+        if self.modules.cloud_stream.enable {
+            let websocket = hub.websocket.enable.then_some(hub.websocket.port);
+            let others: Vec<u16> = [hub.quic.port, hub.https.port].into_iter().chain(websocket).collect();
+            self.modules.cloud_stream.check(hub.node_limit, &others, &mut defects);
+        }
         for (key, value) in positive {
             if value == 0 {
                 defects.push(Defect::new(key, "is 0; it must be at least 1"));

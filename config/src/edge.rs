@@ -1,6 +1,7 @@
 //! `edgecore.yaml`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,8 @@ pub struct Modules {
     pub event_bus: EventBus,
     /// Twins and mappers.
     pub device_twin: DeviceTwin,
+    /// The node's kubelet API.
+    pub edge_stream: EdgeStream,
 }
 
 /// Pods.
@@ -118,6 +121,10 @@ impl Default for Edged {
 pub struct TailoredKubeletConfig {
     /// `unix://` and a path.
     pub container_runtime_endpoint: String,
+    /// Where agents on the node itself ask for health, metrics, statistics and pods: an address of loopback.
+    pub address: String,
+    /// The port there; 0: none. KubeEdge's name: here whoever asks shows the token in [`EdgeStream::token_file`].
+    pub read_only_port: u16,
     /// Containers' logs.
     pub pod_logs_dir: PathBuf,
     /// The same as the runtime's.
@@ -147,6 +154,8 @@ impl Default for TailoredKubeletConfig {
     fn default() -> Self {
         TailoredKubeletConfig {
             container_runtime_endpoint: "unix:///run/containerd/containerd.sock".to_owned(),
+            address: "127.0.0.1".to_owned(),
+            read_only_port: 10350,
             pod_logs_dir: PathBuf::from("/var/log/pods"),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cluster_domain: "cluster.local".to_owned(),
@@ -163,6 +172,12 @@ impl Default for TailoredKubeletConfig {
 }
 
 impl TailoredKubeletConfig {
+    /// Where agents on the node itself ask; `None`: nowhere.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        let ip = self.address.parse().ok()?;
+        (self.read_only_port > 0).then(|| SocketAddr::new(ip, self.read_only_port))
+    }
+
     /// The socket behind `containerRuntimeEndpoint`.
     pub fn runtime_socket(&self) -> PathBuf {
         let endpoint = &self.container_runtime_endpoint;
@@ -316,4 +331,21 @@ pub struct MapperRule {
     pub uid: Option<u32>,
     /// The protocols that they may register for; empty: any.
     pub protocols: Vec<String>,
+}
+
+/// The node's kubelet API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeStream {
+    /// Whether CloudCore may ask for logs, exec, attach, port-forward and statistics over the link, and agents on the node for
+    /// some of it.
+    pub enable: bool,
+    /// Holds the token that agents on the node show, mode 0600; it is made where there is none.
+    pub token_file: PathBuf,
+}
+
+impl Default for EdgeStream {
+    fn default() -> Self {
+        EdgeStream { enable: true, token_file: PathBuf::from("/var/lib/kubeedge/kubelet.token") }
+    }
 }

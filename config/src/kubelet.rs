@@ -8,6 +8,7 @@ pub(crate) fn defects(edged: &Edged) -> Vec<Defect> {
     let mut defects = Vec::new();
     let kubelet = &edged.tailored_kubelet_config;
     without_effect(edged, &mut defects);
+    address(kubelet, &mut defects);
     sysctls(kubelet, &mut defects);
     images(kubelet, &mut defects);
     defects
@@ -28,6 +29,20 @@ fn without_effect(edged: &Edged, defects: &mut Vec<Defect>) {
         defects.push(Defect::new(
             "modules.edged.tailoredKubeletConfig.evictionHard.imagefs.available",
             "is not 15% and has no effect: the runtime's file system is not measured; leave it out",
+        ));
+    }
+}
+
+/// A token that is shown in plain HTTP stays on the machine.
+fn address(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
+    let ip = kubelet.address.parse::<std::net::IpAddr>();
+    if !ip.is_ok_and(|ip| ip.is_loopback()) {
+        defects.push(Defect::new(
+            "modules.edged.tailoredKubeletConfig.address",
+            format!(
+                "is `{}`, not an address of loopback, as 127.0.0.1: others ask CloudCore",
+                kubelet.address
+            ),
         ));
     }
 }
@@ -111,6 +126,15 @@ mod tests {
         kubelet.preloaded_images_verification_allowlist =
             vec!["r.example/a:1".to_owned(), "*".to_owned(), "busybox:1".to_owned()];
         assert_eq!(config.defects().len(), 3);
+    }
+
+    #[test]
+    fn agents_are_served_on_loopback_alone() {
+        let mut config = EdgeCore::default();
+        for (address, wrong) in [("127.0.0.1", 0), ("::1", 0), ("0.0.0.0", 1), ("192.0.2.1", 1), ("", 1)] {
+            config.modules.edged.tailored_kubelet_config.address = address.to_owned();
+            assert_eq!(config.defects().len(), wrong, "{address}");
+        }
     }
 
     #[test]

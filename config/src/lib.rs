@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod cloud;
+pub mod cloud_stream;
 pub mod edge;
 mod edge_file;
 mod error;

@@ -92,16 +92,16 @@ fn kubeedges_own_edgecore_yaml_is_taken_and_what_has_no_effect_is_named() {
         "modules.eventBus.mqttMode",
         "modules.edgeHub.quic.enable",
         "modules.metaManager",
-        "modules.edgeStream",
+        "modules.edgeStream.server",
         "modules.serviceBus",
     ] {
         assert!(all.contains(&format!("`{key}`")), "{key}: {all}");
     }
-    // Of all that, two ask for something: metaServer and edgeStream are on.
+    assert!(settings.modules.edge_stream.enable);
+    // Of all that, one asks for something: metaServer is on.
     let demands: Vec<&String> = said.iter().filter(|line| line.contains(", and has no effect")).collect();
-    assert_eq!(demands.len(), 2, "{demands:?}");
-    assert!(demands[0].contains("`modules.edgeStream.enable` is true"), "{demands:?}");
-    assert!(demands[1].contains("`modules.metaManager.metaServer.enable` is true"), "{demands:?}");
+    assert_eq!(demands.len(), 1, "{demands:?}");
+    assert!(demands[0].contains("`modules.metaManager.metaServer.enable` is true"), "{demands:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use contract::NodeName;
 use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
+use contract::edgestream::EdgeStreamMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX};
@@ -20,12 +21,14 @@ use edge_hub::network::Network;
 use edge_hub::{EdgeHub, Endpoints};
 use edge_metamanager::MetaManager;
 use edge_store::Store;
+use edge_stream::EdgeStream;
 
 const META: &str = META_MAILBOX;
 const EDGED: &str = "edge-edged";
 const TWIN: &str = "edge-devicetwin";
 const BUS: &str = "edge-eventbus";
 const HUB: &str = "edge-hub";
+const STREAM: &str = "edge-stream";
 
 /// Every mailbox of EdgeCore and every address that was granted.
 pub struct Mailboxes {
@@ -34,6 +37,7 @@ pub struct Mailboxes {
     edged: Mailbox<EdgedMsg>,
     meta: Mailbox<MetaMsg>,
     hub: Mailbox<EdgeHubMsg>,
+    stream: Mailbox<EdgeStreamMsg>,
     twin_to_bus: Address<EventBusMsg>,
     twin_to_meta: Address<MetaMsg>,
     bus_to_twin: Address<TwinMsg>,
@@ -43,6 +47,7 @@ pub struct Mailboxes {
     meta_to_twin: Address<TwinMsg>,
     meta_to_hub: Address<EdgeHubMsg>,
     hub_to_meta: Address<MetaMsg>,
+    hub_to_stream: Address<EdgeStreamMsg>,
 }
 
 /// What the actors are made of.
@@ -75,6 +80,8 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let edged =
         hive.mailbox(EDGED, Capacity::new(256, "a word of each of twice as many pods as a node takes"));
     let hub = hive.mailbox(HUB, Capacity::new(16, "the ends of a few attempts"));
+    let stream =
+        hive.mailbox(STREAM, Capacity::new(64, "calls that come at once; each goes on on another thread"));
     let mailboxes = Mailboxes {
         twin_to_bus: hive.grant(TWIN, &bus, Flow::TryTell),
         twin_to_meta: hive.grant(TWIN, &meta, Flow::TryTell),
@@ -85,11 +92,13 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         meta_to_twin: hive.grant(META, &twin, Flow::TryTell),
         meta_to_hub: hive.grant(META, &hub, Flow::TryTell),
         hub_to_meta: hive.grant(HUB, &meta, Flow::Tell),
+        hub_to_stream: hive.grant(HUB, &stream, Flow::TryTell),
         bus,
         twin,
         edged,
         meta,
         hub,
+        stream,
     };
     hive.declare_remote(META, EDGE_MAILBOX);
     hive.declare_child(EDGED, edge_edged::POD_WORKER);
@@ -131,11 +140,19 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     let heartbeat = Duration::from_secs(modules.edge_hub.heartbeat.into());
     let pods = edge_edged::Settings::new(node.as_str(), &modules.edged).alive_every(heartbeat);
     let kept = store.clone();
+    let own_runtime = Arc::clone(&runtime);
     hive.supervise(mailboxes.edged, Policy::default(), move || {
-        Edged::new(pods.clone(), Arc::clone(&runtime), kept.clone(), mailboxes.edged_to_meta.clone())
+        Edged::new(pods.clone(), Arc::clone(&own_runtime), kept.clone(), mailboxes.edged_to_meta.clone())
+    });
+    let calls = edge_stream::Settings::new(node.as_str(), settings);
+    let (is_served, liveness) = (modules.edge_stream.enable, hive.inspector().liveness());
+    hive.supervise(mailboxes.stream, Policy::default(), move || {
+        EdgeStream::new(calls.clone(), Arc::clone(&runtime), store.clone(), Some(liveness.clone()))
     });
     hive.supervise(mailboxes.hub, Policy::default(), move || {
         let hub = EdgeHub::new(endpoints.clone(), &common_name, mailboxes.hub_to_meta.clone());
+        let streams = mailboxes.hub_to_stream.clone();
+        let hub = if is_served { hub.streaming_to(streams) } else { hub };
         match &network {
             Some(network) => hub.watching(Rc::clone(network)),
             None => hub,

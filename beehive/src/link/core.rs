@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::select;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::capability::Capabilities;
@@ -68,13 +69,13 @@ impl Core {
         reader: &mut Reader,
         most: usize,
     ) -> Result<Option<usize>, FrameError> {
-        frame::read_len(&mut Heard { core: self, reader }, most).await
+        frame::read_len(&mut CountingReader { core: self, reader }, most).await
     }
 
     /// Reads what follows a length. Its bytes are a sign of life as they come: a large frame may take a slow link half a
     /// minute.
     pub(super) async fn read_rest(&self, reader: &mut Reader, len: usize) -> Result<Frame, FrameError> {
-        frame::read_rest(&mut Heard { core: self, reader }, len, self.protocol.version).await
+        frame::read_rest(&mut CountingReader { core: self, reader }, len, self.protocol.version).await
     }
 
     pub(super) async fn write(&self, writer: &mut Writer, frame: &Frame) -> io::Result<()> {
@@ -94,6 +95,17 @@ impl Core {
         self.ending.change(|ending| {
             ending.get_or_insert(why);
         });
+    }
+
+    /// Why the link has ended, if it has.
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
+        self.ending.look(Clone::clone)
+    }
+
+    /// Does some work until it is done or the link ends.
+    pub(super) async fn until_end(self: Arc<Self>, work: impl Future<Output = ()>) {
+        let (work, ended) = (std::pin::pin!(work), std::pin::pin!(self.ended()));
+        drop(select(work, ended).await);
     }
 
     /// Waits for the link's end.
@@ -117,13 +129,13 @@ impl Core {
     }
 }
 
-/// A stream whose bytes are heard.
-struct Heard<'a> {
+/// A reader that counts bytes as they come, as a sign of life.
+struct CountingReader<'a> {
     core: &'a Core,
     reader: &'a mut Reader,
 }
 
-impl AsyncRead for Heard<'_> {
+impl AsyncRead for CountingReader<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -56,22 +56,55 @@ pub(crate) enum Kind {
     Pong = 11,
     /// The sender ends the link in order.
     Bye = 12,
+    /// First on a byte stream: `id` is its number, odd from the end that dialled, even from the other. Body: its header.
+    StreamOpen = 13,
+    /// The byte stream `id` was accepted: chunks follow, in both directions.
+    StreamAccept = 14,
+    /// The byte stream `id` was not accepted, and ends. `amount`: a code. Body: a sentence.
+    StreamRefuse = 15,
+    /// On the link's own stream, as the next three: `id` bytes of byte streams have arrived in all.
+    StreamArrived = 16,
+    /// `amount` more bytes may be sent on the byte stream `id`.
+    StreamWindow = 17,
+    /// `amount` bytes of what may be sent on the byte stream `id` are not needed now and given back.
+    StreamWindowReturn = 18,
+    /// The sender reads no more of the byte stream `id`.
+    StreamStop = 19,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind::{Ask, Bye, Credit, Hello, HelloAck, Nack, Open, Ping, Pong, Refuse, Reply, Tell};
-        [Open, Tell, Ask, Reply, Nack, Credit, Hello, HelloAck, Refuse, Ping, Pong, Bye]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        use Kind::{
+            StreamAccept, StreamArrived, StreamOpen, StreamRefuse, StreamStop, StreamWindow,
+            StreamWindowReturn,
+        };
+        let mailboxes = [Open, Tell, Ask, Reply, Nack, Credit, Hello, HelloAck, Refuse, Ping, Pong, Bye];
+        let streams = [
+            StreamOpen,
+            StreamAccept,
+            StreamRefuse,
+            StreamArrived,
+            StreamWindow,
+            StreamWindowReturn,
+            StreamStop,
+        ];
+        mailboxes.into_iter().chain(streams).find(|kind| *kind as u8 == byte)
     }
 
     /// The number of the version that a frame of this kind carries where `agreed` is spoken.
     fn version(self, agreed: WireVersion) -> u8 {
         use Kind::{Ask, Bye, Credit, Hello, HelloAck, Nack, Open, Ping, Pong, Refuse, Reply, Tell};
+        use Kind::{
+            StreamAccept, StreamArrived, StreamOpen, StreamRefuse, StreamStop, StreamWindow,
+            StreamWindowReturn,
+        };
         match self {
             Hello | HelloAck | Refuse => BEFORE_VERSIONS,
-            Open | Tell | Ask | Reply | Nack | Credit | Ping | Pong | Bye => agreed.number(),
+            Open | Tell | Ask | Reply | Nack | Credit | Ping | Pong | Bye | StreamOpen | StreamAccept
+            | StreamRefuse | StreamArrived | StreamWindow | StreamWindowReturn | StreamStop => {
+                agreed.number()
+            }
         }
     }
 }
@@ -149,16 +182,16 @@ impl Frame {
 }
 
 /// What stands before the extension and the body.
-struct Head {
+struct FrameHeader {
     kind: Kind,
     id: u64,
     amount: u32,
     extension: usize,
 }
 
-impl Head {
+impl FrameHeader {
     /// Takes the fixed part of a frame apart, on a link that speaks `agreed`.
-    fn decode(fixed: &[u8; FIXED], agreed: WireVersion) -> Result<Head, FrameError> {
+    fn decode(fixed: &[u8; FIXED], agreed: WireVersion) -> Result<FrameHeader, FrameError> {
         let (found, byte) = (fixed[0], fixed[1]);
         let kind = Kind::from_byte(byte);
         let agreed = kind.map_or(agreed.number(), |kind| kind.version(agreed));
@@ -169,7 +202,7 @@ impl Head {
         let number = |at: std::ops::Range<usize>| {
             fixed.get(at).into_iter().flatten().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte))
         };
-        Ok(Head {
+        Ok(FrameHeader {
             kind,
             id: number(2..10),
             amount: u32::try_from(number(10..14)).unwrap_or(u32::MAX),
@@ -205,13 +238,13 @@ pub(crate) async fn read_rest<R: AsyncRead + Unpin + ?Sized>(
     let mut fixed = [0; FIXED];
     reader.read_exact(&mut fixed).await?;
     // Before the rest is read: of what is no frame there is nothing to keep.
-    let head = Head::decode(&fixed, agreed)?;
-    let Some(body) = len.checked_sub(FIXED + head.extension) else {
-        return Err(FrameError::Extension(head.extension));
+    let header = FrameHeader::decode(&fixed, agreed)?;
+    let Some(body) = len.checked_sub(FIXED + header.extension) else {
+        return Err(FrameError::Extension(header.extension));
     };
-    let extension = read_piece(reader, head.extension).await?;
+    let extension = read_piece(reader, header.extension).await?;
     let body = read_piece(reader, body).await?;
-    Ok(Frame { kind: head.kind, id: head.id, amount: head.amount, extension, body })
+    Ok(Frame { kind: header.kind, id: header.id, amount: header.amount, extension, body })
 }
 
 /// Reads so many bytes. Memory doubles as they come and ends at what is needed: a declared length alone costs nothing.
@@ -280,7 +313,7 @@ mod tests {
 
         #[test]
         fn what_is_almost_a_frame_is_a_frame_or_refused(
-            (kind, at, byte) in (1..=12_u8, 0..24_usize, any::<u8>())
+            (kind, at, byte) in (1..=19_u8, 0..24_usize, any::<u8>())
         ) {
             let frame = Frame::new(Kind::from_byte(kind).unwrap(), 1, vec![0; 8]);
             let mut bytes = frame.encode(ONE)[4..].to_vec();

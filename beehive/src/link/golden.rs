@@ -33,6 +33,13 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("ping", frame(Kind::Ping, 0, 6000, b"")),
         ("pong", frame(Kind::Pong, 0, 0, b"")),
         ("bye", frame(Kind::Bye, 0, 0, b"")),
+        ("stream-open", frame(Kind::StreamOpen, 3, 0, b"header")),
+        ("stream-accept", frame(Kind::StreamAccept, 3, 0, b"")),
+        ("stream-refuse", frame(Kind::StreamRefuse, 3, 404, b"no such thing")),
+        ("stream-arrived", frame(Kind::StreamArrived, 4096, 0, b"")),
+        ("stream-window", frame(Kind::StreamWindow, 3, 4096, b"")),
+        ("stream-window-return", frame(Kind::StreamWindowReturn, 3, 4096, b"")),
+        ("stream-stop", frame(Kind::StreamStop, 3, 0, b"")),
     ]
 }
 

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, Either, select};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
+use super::byte_stream::{self, BYTE_STREAM_HEADER_MAX, ByteStreamHandler};
 use super::capability::Capabilities;
 use super::core::Core;
 use super::events;
@@ -24,7 +25,7 @@ const NAME_WITHIN: Duration = Duration::from_secs(10);
 
 type Delivery = BoxFuture<'static, Result<(), Refusal>>;
 
-trait Route: Send + Sync {
+pub(super) trait Route: Send + Sync {
     fn deliver(&self, body: &[u8], reply: Option<ReplyTo>, core: &Core) -> Result<Delivery, DecodeError>;
 }
 
@@ -49,6 +50,7 @@ impl<W: Wire, M: Message> Route for RouteTo<W, M> {
 pub struct Routes {
     mailboxes: BTreeMap<&'static str, Arc<dyn Route>>,
     capabilities: BTreeSet<&'static str>,
+    byte_streams: Option<Arc<dyn ByteStreamHandler>>,
 }
 
 impl Routes {
@@ -68,6 +70,18 @@ impl Routes {
         self.mailboxes.insert(W::MAILBOX, Arc::new(RouteTo { to, wrap: Box::new(wrap) }));
         self.capabilities.extend(W::CAPABILITIES);
         self
+    }
+
+    /// Lets the other end open byte streams, which `handler` takes. Without one they are refused.
+    #[must_use]
+    pub fn byte_streams(mut self, handler: Arc<dyn ByteStreamHandler>) -> Self {
+        self.byte_streams = Some(handler);
+        self.capabilities.insert(byte_stream::CAPABILITY);
+        self
+    }
+
+    pub(super) fn byte_stream_handler(&self) -> Option<Arc<dyn ByteStreamHandler>> {
+        self.byte_streams.clone()
     }
 
     /// What this end understands, as its hello says it: what its open mailboxes do.
@@ -94,50 +108,78 @@ impl From<Frame> for Back {
     }
 }
 
-/// Serves one stream that the other end opened, until it ends.
+/// What a stream is for that the other end opened.
+pub(super) enum Purpose {
+    /// Messages to a mailbox.
+    Mailbox(Arc<dyn Route>),
+    /// Bytes, opened with this frame.
+    Bytes(Frame),
+}
+
+/// Reads what a stream is for; a sentence when it is nothing that this end serves. `headers` bounds the bytes of headers
+/// that are being read.
+pub(super) async fn purpose(
+    core: &Core,
+    routes: &Routes,
+    headers: &Semaphore,
+    reader: &mut Reader,
+) -> Result<Purpose, String> {
+    let open = std::pin::pin!(open(core, routes, headers, reader));
+    match select(open, core.clock.sleep(NAME_WITHIN)).await {
+        Either::Left((named, _)) => named,
+        Either::Right(_) => Err("a stream says what it is for within 10 s".to_owned()),
+    }
+}
+
+/// Serves the stream of a mailbox until it ends.
 pub(super) async fn serve(
-    core: Arc<Core>,
-    routes: Routes,
+    core: &Core,
+    route: Arc<dyn Route>,
     budget: LaneBudget,
     writer: Writer,
     mut reader: Reader,
 ) {
-    let named = {
-        let open = std::pin::pin!(open(&core, &routes, &mut reader));
-        match select(open, core.clock.sleep(NAME_WITHIN)).await {
-            Either::Left((named, _)) => named,
-            Either::Right(_) => Err("a stream names its mailbox within 10 s".to_owned()),
-        }
-    };
-    let route = match named {
-        Ok(route) => route,
-        Err(sentence) => {
-            tracing::warn!(peer = %core.peer, reason = sentence, "refused a stream");
-            let nack = Frame::new(Kind::Nack, 0, sentence.into_bytes());
-            let mut writer = writer;
-            let _ = core.write(&mut writer, &nack).await;
-            return;
-        }
-    };
     // Room for every answer that may be outstanding and for the credits; memory is taken as it is used.
     let (back, answers) = mpsc::channel(ASKS_MAX + LANE_MESSAGES);
     let (inbox, messages) = mpsc::channel(LANE_MESSAGES);
-    let write = answer(&core, writer, answers);
-    let read = fill(&core, &mut reader, &budget, inbox, back.clone());
-    let forward = forward(&core, route, &budget, messages, back);
+    let write = answer(core, writer, answers);
+    let read = fill(core, &mut reader, &budget, inbox, back.clone());
+    let forward = forward(core, route, &budget, messages, back);
     // The forwarder and the writer end by themselves when the reader has: what was taken is still delivered.
     futures::join!(read, forward, write);
 }
 
-async fn open(core: &Core, routes: &Routes, reader: &mut Reader) -> Result<Arc<dyn Route>, String> {
-    let first = core.read(reader, FIXED + NAME_MAX).await.map_err(|error| error.to_string())?;
-    let Some(first) = first.filter(|frame| frame.kind == Kind::Open) else {
-        return Err("a stream begins by naming its mailbox".to_owned());
+async fn open(
+    core: &Core,
+    routes: &Routes,
+    headers: &Semaphore,
+    reader: &mut Reader,
+) -> Result<Purpose, String> {
+    let none = || "a stream begins by naming its mailbox or with the header of a byte stream".to_owned();
+    let len =
+        core.read_len(reader, FIXED + BYTE_STREAM_HEADER_MAX).await.map_err(|error| error.to_string())?;
+    let len = len.ok_or_else(none)?;
+    // Before a byte of it is read. The name of a mailbox is short and waits for nobody.
+    let header = u32::try_from(len).ok().filter(|_| len > FIXED + NAME_MAX);
+    let _room = match header {
+        Some(len) => headers.acquire_many(len).await.ok(),
+        None => None,
     };
-    let name = String::from_utf8_lossy(&first.body);
-    match routes.mailboxes.get(name.as_ref()) {
-        Some(route) => Ok(Arc::clone(route)),
-        None => Err(format!("mailbox `{}` is not open to this link", name.escape_debug())),
+    let first = core.read_rest(reader, len).await.map_err(|error| error.to_string())?;
+    match first.kind {
+        Kind::StreamOpen => Ok(Purpose::Bytes(first)),
+        Kind::Open if first.body.len() > NAME_MAX => {
+            let len = first.body.len();
+            Err(format!("a mailbox's name of {len} bytes; at most {NAME_MAX} are looked at"))
+        }
+        Kind::Open => {
+            let name = String::from_utf8_lossy(&first.body);
+            match routes.mailboxes.get(name.as_ref()) {
+                Some(route) => Ok(Purpose::Mailbox(Arc::clone(route))),
+                None => Err(format!("mailbox `{}` is not open to this link", name.escape_debug())),
+            }
+        }
+        _ => Err(none()),
     }
 }
 

@@ -111,7 +111,7 @@ impl IncomingLink {
             .write(&mut self.control.0, &ack)
             .await
             .map_err(|error| LinkError::Broke(error.to_string()))?;
-        Ok(Link::start(self.env, self.core, self.connection, self.control, routes))
+        Ok(Link::start(self.env, self.core, self.connection, self.control, routes, false))
     }
 
     /// Refuses it, and says why.

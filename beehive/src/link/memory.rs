@@ -1,6 +1,6 @@
 //! A transport inside one process: for tests, and for clusters that live in one.
 //!
-//! Its cable can be cut, both ways or one: bytes that are on their way then stay there, as they do when packets are
+//! Its path can be cut, in both directions or in one: bytes that are on their way then stay there, as they do when packets are
 //! dropped, and go on when it is mended. It can be made slow, and late by a pause that is drawn for each piece of each
 //! stream, so that streams overtake each other as QUIC's do. It can fall silent for the connections that it has, as QUIC
 //! does when it is re-bound too often: nothing of theirs arrives any more, and no end either.
@@ -28,35 +28,35 @@ const STREAM_WINDOW: usize = 64 << 10;
 /// 64: streams and connections that wait to be taken.
 const BACKLOG: usize = 64;
 
-/// 1200 bytes: what goes over a slow cable at a time, so that streams take turns on it as packets do.
+/// 1200 bytes: what goes over a slow network path at a time, so that streams take turns on it as packets do.
 const PACKET: usize = 1200;
 
-/// 16 KiB: what a late cable holds back at a time.
+/// 16 KiB: what a late network path holds back at a time.
 const PIECE: usize = 16 << 10;
 
-/// A direction of a cable.
+/// A direction of a network path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// From the end that dialled.
     ToAcceptor,
     /// From the end that accepted.
     ToDialler,
 }
 
-/// The cable between two ends.
+/// The network path between two ends.
 #[derive(Clone, Default)]
-pub struct Cable(Arc<Mutex<Wires>>);
+pub struct NetworkPath(Arc<Mutex<PathState>>);
 
 #[derive(Default)]
-struct Wires {
-    ways: [Wire; 2],
+struct PathState {
+    directions: [DirectionState; 2],
     /// How often it fell silent: connections that were made before carry nothing.
     silences: u64,
 }
 
 /// One direction.
 #[derive(Default)]
-struct Wire {
+struct DirectionState {
     cut: bool,
     waiting: Vec<Waker>,
     slow: Option<Slow>,
@@ -75,32 +75,32 @@ struct Slow {
     free_at: Moment,
 }
 
-impl Cable {
-    /// A whole cable.
+impl NetworkPath {
+    /// A whole network path.
     pub fn new() -> Self {
         Self::default()
     }
 
-    fn wires(&self) -> MutexGuard<'_, Wires> {
+    fn state(&self) -> MutexGuard<'_, PathState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on nothing arrives.
     pub fn cut(&self) {
-        self.cut_way(Way::ToAcceptor);
-        self.cut_way(Way::ToDialler);
+        self.cut_direction(Direction::ToAcceptor);
+        self.cut_direction(Direction::ToDialler);
     }
 
     /// From now on nothing arrives in this direction.
-    pub fn cut_way(&self, way: Way) {
-        self.with(way, |wire| wire.cut = true);
+    pub fn cut_direction(&self, direction: Direction) {
+        self.with(direction, |direction_state| direction_state.cut = true);
     }
 
     /// Everything goes on.
     pub fn mend(&self) {
-        for wire in &mut self.wires().ways {
-            wire.cut = false;
-            for waker in wire.waiting.drain(..) {
+        for direction_state in &mut self.state().directions {
+            direction_state.cut = false;
+            for waker in direction_state.waiting.drain(..) {
                 waker.wake();
             }
         }
@@ -108,73 +108,73 @@ impl Cable {
 
     /// From now on all streams together carry so many bytes a second in each direction.
     pub fn slow_down(&self, clock: &Arc<dyn Clock>, bytes_per_second: u64) {
-        for wire in &mut self.wires().ways {
+        for direction_state in &mut self.state().directions {
             let (clock, bytes_per_second) = (Arc::clone(clock), bytes_per_second.max(1));
-            wire.slow = Some(Slow { clock, bytes_per_second, free_at: Moment::default() });
+            direction_state.slow = Some(Slow { clock, bytes_per_second, free_at: Moment::default() });
         }
     }
 
     /// From now on each piece of each stream is held back for what `pause` says then. Order is kept within a stream, and
     /// not between streams.
     pub fn hold_back(&self, clock: &Arc<dyn Clock>, pause: impl Fn() -> Duration + Clone + Send + 'static) {
-        for wire in &mut self.wires().ways {
-            wire.late = Some(Late { clock: Arc::clone(clock), pause: Box::new(pause.clone()) });
+        for direction_state in &mut self.state().directions {
+            direction_state.late = Some(Late { clock: Arc::clone(clock), pause: Box::new(pause.clone()) });
         }
     }
 
     /// It carries as much as it is given again, and at once.
     pub fn speed_up(&self) {
-        for wire in &mut self.wires().ways {
-            (wire.slow, wire.late) = (None, None);
+        for direction_state in &mut self.state().directions {
+            (direction_state.slow, direction_state.late) = (None, None);
         }
     }
 
     /// Nothing of the connections that it has now ever arrives again, and neither end is told. New ones are carried.
     pub fn fall_silent(&self) {
-        self.wires().silences += 1;
+        self.state().silences += 1;
     }
 
     /// Whether nothing arrives now in one direction at least: nobody can connect then.
     pub fn is_cut(&self) -> bool {
-        self.wires().ways.iter().any(|wire| wire.cut)
+        self.state().directions.iter().any(|direction_state| direction_state.cut)
     }
 
-    fn with<T>(&self, way: Way, work: impl FnOnce(&mut Wire) -> T) -> T {
-        let [to_acceptor, to_dialler] = &mut self.wires().ways;
-        work(match way {
-            Way::ToAcceptor => to_acceptor,
-            Way::ToDialler => to_dialler,
+    fn with<T>(&self, direction: Direction, work: impl FnOnce(&mut DirectionState) -> T) -> T {
+        let [to_acceptor, to_dialler] = &mut self.state().directions;
+        work(match direction {
+            Direction::ToAcceptor => to_acceptor,
+            Direction::ToDialler => to_dialler,
         })
     }
 
     fn silences(&self) -> u64 {
-        self.wires().silences
+        self.state().silences
     }
 
-    /// Ready while the cable is whole, and has not fallen silent since `born`.
-    fn poll_whole(&self, way: Way, born: u64, cx: &Context<'_>) -> Poll<()> {
+    /// Ready while the network path is whole, and has not fallen silent since `born`.
+    fn poll_whole(&self, direction: Direction, born: u64, cx: &Context<'_>) -> Poll<()> {
         if self.silences() != born {
             // Nobody is ever woken: whoever waits gives up by its own clock.
             return Poll::Pending;
         }
-        self.with(way, |wire| {
-            if !wire.cut {
+        self.with(direction, |direction_state| {
+            if !direction_state.cut {
                 return Poll::Ready(());
             }
-            if !wire.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                wire.waiting.push(cx.waker().clone());
+            if !direction_state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                direction_state.waiting.push(cx.waker().clone());
             }
             Poll::Pending
         })
     }
 
-    async fn whole(&self, way: Way, born: u64) {
-        futures::future::poll_fn(|cx| self.poll_whole(way, born, cx)).await;
+    async fn whole(&self, direction: Direction, born: u64) {
+        futures::future::poll_fn(|cx| self.poll_whole(direction, born, cx)).await;
     }
 
     /// How much goes over it at a time, if it takes its time.
-    fn piece(&self, way: Way) -> Option<usize> {
-        self.with(way, |wire| match (&wire.slow, &wire.late) {
+    fn piece(&self, direction: Direction) -> Option<usize> {
+        self.with(direction, |direction_state| match (&direction_state.slow, &direction_state.late) {
             (Some(_), _) => Some(PACKET),
             (None, Some(_)) => Some(PIECE),
             (None, None) => None,
@@ -182,15 +182,15 @@ impl Cable {
     }
 
     /// Completes when so many bytes are over: behind all that were put on it before, and after their own pause.
-    fn carry(&self, way: Way, bytes: usize) -> BoxFuture<'static, ()> {
-        self.with(way, |wire| {
-            let slow = wire.slow.as_mut().map(|slow| {
+    fn carry(&self, direction: Direction, bytes: usize) -> BoxFuture<'static, ()> {
+        self.with(direction, |direction_state| {
+            let slow = direction_state.slow.as_mut().map(|slow| {
                 let now = slow.clock.now();
                 let micros = (bytes as u64).saturating_mul(1_000_000) / slow.bytes_per_second;
                 slow.free_at = slow.free_at.max(now) + Duration::from_micros(micros);
                 (Arc::clone(&slow.clock), slow.free_at.since(now))
             });
-            let late = wire.late.as_ref().map(|late| (Arc::clone(&late.clock), (late.pause)()));
+            let late = direction_state.late.as_ref().map(|late| (Arc::clone(&late.clock), (late.pause)()));
             match (slow, late) {
                 (None, None) => Box::pin(std::future::ready(())),
                 (Some((clock, pause)), None) | (None, Some((clock, pause))) => clock.sleep(pause),
@@ -200,32 +200,32 @@ impl Cable {
     }
 }
 
-struct CableReader {
-    cable: Cable,
-    way: Way,
+struct PathReader {
+    network_path: NetworkPath,
+    direction: Direction,
     born: u64,
     end: tokio::io::ReadHalf<DuplexStream>,
-    /// What is on a slow or late cable, and what it still takes.
+    /// What is on a slow or late network path, and what it still takes.
     packet: Option<(Bytes, BoxFuture<'static, ()>)>,
 }
 
-impl AsyncRead for CableReader {
+impl AsyncRead for PathReader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        futures::ready!(this.cable.poll_whole(this.way, this.born, cx));
+        futures::ready!(this.network_path.poll_whole(this.direction, this.born, cx));
         if this.packet.is_none() {
-            let Some(piece) = this.cable.piece(this.way) else {
+            let Some(piece) = this.network_path.piece(this.direction) else {
                 return Pin::new(&mut this.end).poll_read(cx, buf);
             };
             let mut bytes = vec![0; piece];
             let mut packet = ReadBuf::new(&mut bytes);
             futures::ready!(Pin::new(&mut this.end).poll_read(cx, &mut packet))?;
             let bytes = Bytes::copy_from_slice(packet.filled());
-            let over = this.cable.carry(this.way, bytes.len());
+            let over = this.network_path.carry(this.direction, bytes.len());
             this.packet = Some((bytes, over));
         }
         let Some((bytes, over)) = &mut this.packet else { return Poll::Pending };
@@ -278,9 +278,9 @@ type Stream = (Writer, Reader);
 /// One end of a connection in memory.
 pub struct MemoryConnection {
     peer: PeerName,
-    cable: Cable,
+    network_path: NetworkPath,
     /// The direction that leads here.
-    here: Way,
+    here: Direction,
     born: u64,
     opened: mpsc::Sender<Stream>,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Stream>>,
@@ -288,45 +288,57 @@ pub struct MemoryConnection {
     closed: Arc<OrderedWatch<bool>>,
 }
 
-/// The two ends of a connection over `cable`: of `one`, who dialled, and of `other`, who accepted. Each is told who the
+/// The two ends of a connection over `network_path`: of `one`, who dialled, and of `other`, who accepted. Each is told who the
 /// other is.
-pub fn pair(cable: &Cable, one: PeerName, other: PeerName) -> (MemoryConnection, MemoryConnection) {
+pub fn pair(
+    network_path: &NetworkPath,
+    one: PeerName,
+    other: PeerName,
+) -> (MemoryConnection, MemoryConnection) {
     let (to_other, from_one) = mpsc::channel(BACKLOG);
     let (to_one, from_other) = mpsc::channel(BACKLOG);
     let closed = Arc::new(OrderedWatch::new(false));
-    let born = cable.silences();
+    let born = network_path.silences();
     let end = |peer, here, opened, incoming| MemoryConnection {
         peer,
-        cable: cable.clone(),
+        network_path: network_path.clone(),
         here,
         born,
         opened,
         incoming: tokio::sync::Mutex::new(incoming),
         closed: Arc::clone(&closed),
     };
-    (end(other, Way::ToDialler, to_other, from_other), end(one, Way::ToAcceptor, to_one, from_one))
+    (
+        end(other, Direction::ToDialler, to_other, from_other),
+        end(one, Direction::ToAcceptor, to_one, from_one),
+    )
 }
 
 impl MemoryConnection {
-    /// The halves at the end of the cable that `here` leads to.
-    fn halves(&self, here: Way, end: DuplexStream) -> Stream {
+    /// The halves at the end of the network path that `here` leads to.
+    fn halves(&self, here: Direction, end: DuplexStream) -> Stream {
         let (reader, writer) = tokio::io::split(end);
-        let reader =
-            CableReader { cable: self.cable.clone(), way: here, born: self.born, end: reader, packet: None };
+        let reader = PathReader {
+            network_path: self.network_path.clone(),
+            direction: here,
+            born: self.born,
+            end: reader,
+            packet: None,
+        };
         (Box::new(StreamWriter(writer)), Box::new(reader))
     }
 
-    fn there(&self) -> Way {
+    fn there(&self) -> Direction {
         match self.here {
-            Way::ToAcceptor => Way::ToDialler,
-            Way::ToDialler => Way::ToAcceptor,
+            Direction::ToAcceptor => Direction::ToDialler,
+            Direction::ToDialler => Direction::ToAcceptor,
         }
     }
 
     async fn until_closed(&self) {
-        // A word about the end crosses the cable like everything else.
+        // A word about the end crosses the network path like everything else.
         self.closed.until(|closed| closed.then_some(())).await;
-        self.cable.whole(self.here, self.born).await;
+        self.network_path.whole(self.here, self.born).await;
     }
 }
 
@@ -351,7 +363,7 @@ impl Connection for MemoryConnection {
             let mut incoming = self.incoming.lock().await;
             let next = async {
                 let stream = incoming.recv().await;
-                self.cable.whole(self.here, self.born).await;
+                self.network_path.whole(self.here, self.born).await;
                 stream
             };
             tokio::select! {
@@ -405,9 +417,9 @@ pub fn listen(name: PeerName) -> (MemoryPort, MemoryAcceptor) {
 }
 
 impl MemoryPort {
-    /// A dialer of this place that is known there as `name` and whose connections go over `cable`.
-    pub fn dialer(&self, name: PeerName, cable: Cable) -> MemoryDialer {
-        MemoryDialer { port: self.clone(), name, cable }
+    /// A dialer of this place that is known there as `name` and whose connections go over `network_path`.
+    pub fn dialer(&self, name: PeerName, network_path: NetworkPath) -> MemoryDialer {
+        MemoryDialer { port: self.clone(), name, network_path }
     }
 }
 
@@ -415,7 +427,7 @@ impl MemoryPort {
 pub struct MemoryDialer {
     port: MemoryPort,
     name: PeerName,
-    cable: Cable,
+    network_path: NetworkPath,
 }
 
 impl Dialer for MemoryDialer {
@@ -425,10 +437,10 @@ impl Dialer for MemoryDialer {
                 target: self.port.name.to_string(),
                 reason: reason.to_owned(),
             };
-            if self.cable.is_cut() {
-                return Err(refused("the cable is cut"));
+            if self.network_path.is_cut() {
+                return Err(refused("the network path is cut"));
             }
-            let (mine, theirs) = pair(&self.cable, self.name.clone(), self.port.name.clone());
+            let (mine, theirs) = pair(&self.network_path, self.name.clone(), self.port.name.clone());
             self.port.arrivals.send(theirs).await.map_err(|_| refused("nobody listens"))?;
             Ok(Box::new(mine) as Box<dyn Connection>)
         })

@@ -22,6 +22,8 @@
 //!   come from one address is bounded by the transports ([`accept_limiter`]).
 //! * Urgent first: control lanes have streams of their own, and so has the link itself (its pings, its end). What a lane holds
 //!   beyond 16 KiB comes out of what all lanes of the link share; up to that it passes, however much the others hold.
+//! * Bulk beside the mailboxes: either end opens byte streams ([`ByteStreams`], [`Routes::byte_streams`]), 1,200 at the most.
+//!   What of them is on its way is bounded, so that all of the above holds beside them.
 //! * The other end can reach only what [`Routes`] allow, and is who its certificate says.
 //! * Both ends speak one wire version, agreed in the hello: see [`WireVersion`] and [`Versions`]. Each says what it
 //!   understands beyond that ([`Capabilities`]), and is sent nothing else. A message that an end does not understand is
@@ -33,8 +35,11 @@
 pub mod accept_limiter;
 #[cfg(test)]
 mod address_validation_tests;
+mod backlog;
+mod byte_stream;
 mod capability;
 mod close_reason;
+mod congestion_window;
 mod core;
 pub mod events;
 mod frame;
@@ -43,6 +48,7 @@ mod golden;
 mod handshake_limiter;
 mod inbound;
 mod incoming;
+mod incoming_streams;
 mod keepalive;
 pub mod memory;
 pub mod mux;
@@ -57,6 +63,10 @@ mod version;
 pub mod wire;
 pub mod ws;
 
+pub use byte_stream::{
+    BYTE_STREAM_HEADER_MAX, BYTE_STREAMS_MAX, ByteStream, ByteStreamError, ByteStreamHandler,
+    ByteStreamRefusal, ByteStreams,
+};
 pub use capability::{CAPABILITIES_MAX, Capabilities, NAME_MAX as CAPABILITY_NAME_MAX};
 pub use close_reason::CloseReason;
 pub use frame::FRAME_MAX;

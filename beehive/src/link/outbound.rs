@@ -346,7 +346,14 @@ impl LaneTask {
             | Kind::Refuse
             | Kind::Ping
             | Kind::Pong
-            | Kind::Bye => {
+            | Kind::Bye
+            | Kind::StreamOpen
+            | Kind::StreamAccept
+            | Kind::StreamRefuse
+            | Kind::StreamArrived
+            | Kind::StreamWindow
+            | Kind::StreamWindowReturn
+            | Kind::StreamStop => {
                 tracing::warn!(peer = %self.core.peer, kind = ?frame.kind, "unexpected frame on an answering stream");
             }
         }

@@ -23,6 +23,7 @@ use tokio::sync::{Mutex, Notify};
 
 pub use super::tls::{Credentials, EndpointError};
 
+use super::byte_stream::BYTE_STREAMS_MAX;
 use super::handshake_limiter::{self, HandshakeLimiter, PendingHandshake};
 use super::tls;
 use super::transport::{
@@ -52,8 +53,9 @@ const CONNECTION_WINDOW: u64 = 4 << 20;
 /// 8 bytes, half of what the library takes: every packet carries one, and on an idle link packets are little else. Random
 /// ones of 64 bits do not meet.
 const ID_BYTES: usize = 8;
-/// 72: streams that may be open at once from one end; the link itself allows 64 and refuses the others one by one.
-const STREAMS: u64 = 72;
+/// 1,272: streams that may be open at once from one end; the link itself allows 64 and the byte streams, and refuses the
+/// others one by one.
+const STREAMS: u64 = 72 + BYTE_STREAMS_MAX as u64;
 /// 16 KiB of the first stream: what is taken of somebody who was not yet let in. A hello has a few hundred bytes.
 const BEFORE_HELLO_MAX: u64 = 16 << 10;
 

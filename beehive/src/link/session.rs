@@ -1,22 +1,21 @@
 //! A link from hello to its end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::{Either, select};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::accept_limiter::RateLimiter;
+use super::byte_stream::{self, ByteStreams};
 use super::capability::Capabilities;
 use super::close_reason::CloseReason;
 use super::core::Core;
 use super::frame::{Frame, Kind};
-use super::inbound::{self, Routes};
+use super::inbound::Routes;
+use super::incoming_streams::take_streams;
 use super::keepalive::{self, Action};
 use super::outbound::Remote;
-use super::receive_budget::{LinkBudget, STREAMS_MAX};
 use super::transport::{Connection, PeerName, Reader, Traffic, Transport, Urgency, Writer};
 use super::version::{Protocol, Versions, WireVersion};
 use super::wire::Wire;
@@ -26,9 +25,6 @@ use crate::{Address, Env};
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// 8 KiB: frames of the first stream are short, and one is read of somebody who is not yet let in.
 pub(super) const LINK_FRAME_MAX: usize = 8 << 10;
-
-/// 20 streams a second, and 128 at once: an end opens a few for each mailbox, once.
-const STREAM_RATE: (f64, f64) = (20.0, 128.0);
 
 /// What a dialling end says of itself. Its name has to be the one in its certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +126,7 @@ pub struct Link {
     env: Env,
     core: Arc<Core>,
     connection: Arc<dyn Connection>,
+    bytes: Arc<byte_stream::Shared>,
 }
 
 impl std::fmt::Debug for Link {
@@ -189,7 +186,7 @@ impl Link {
             Kind::HelloAck => match agreed(&answer, greeting.versions) {
                 Some(protocol) => {
                     core.protocol = protocol;
-                    Ok(Link::start(env.clone(), core, connection, control, routes))
+                    Ok(Link::start(env.clone(), core, connection, control, routes, true))
                 }
                 None => {
                     connection.close();
@@ -213,7 +210,14 @@ impl Link {
             | Kind::Hello
             | Kind::Ping
             | Kind::Pong
-            | Kind::Bye => {
+            | Kind::Bye
+            | Kind::StreamOpen
+            | Kind::StreamAccept
+            | Kind::StreamRefuse
+            | Kind::StreamArrived
+            | Kind::StreamWindow
+            | Kind::StreamWindowReturn
+            | Kind::StreamStop => {
                 connection.close();
                 Err(LinkError::Unexpected { expected: "answer to the hello" })
             }
@@ -226,12 +230,21 @@ impl Link {
         connection: Box<dyn Connection>,
         control: (Writer, Reader),
         routes: Routes,
+        dialled: bool,
     ) -> Link {
         let (core, connection): (Arc<Core>, Arc<dyn Connection>) = (Arc::new(core), Arc::from(connection));
-        env.spawn(keep(Arc::clone(&core), Arc::clone(&connection), control));
-        let taken = take_streams(env.clone(), Arc::clone(&core), Arc::clone(&connection), routes);
-        env.spawn(until_end(Arc::clone(&core), taken));
-        Link { env, core, connection }
+        let bytes = byte_stream::Shared::new(&core, connection.transport(), dialled);
+        env.spawn(keep(Arc::clone(&core), Arc::clone(&connection), Arc::clone(&bytes), control));
+        env.spawn(Arc::clone(&bytes).run(env.clone(), Arc::clone(&connection)));
+        let taken =
+            take_streams(env.clone(), Arc::clone(&core), Arc::clone(&connection), Arc::clone(&bytes), routes);
+        env.spawn(Arc::clone(&core).until_end(taken));
+        Link { env, core, connection, bytes }
+    }
+
+    /// Opens byte streams to the other end.
+    pub fn byte_streams(&self) -> ByteStreams {
+        ByteStreams::new(Arc::clone(&self.bytes))
     }
 
     /// The mailbox at the other end that accepts `M`.
@@ -283,56 +296,21 @@ impl Drop for Link {
     }
 }
 
-async fn until_end(core: Arc<Core>, work: impl Future<Output = ()>) {
-    let (work, ended) = (std::pin::pin!(work), std::pin::pin!(core.ended()));
-    drop(select(work, ended).await);
-}
-
-/// Serves each stream that the other end opens.
-async fn take_streams(env: Env, core: Arc<Core>, connection: Arc<dyn Connection>, routes: Routes) {
-    let open = Arc::new(AtomicUsize::new(0));
-    let budget = LinkBudget::new();
-    let (per_second, burst) = STREAM_RATE;
-    let mut pace = RateLimiter::new(per_second, burst);
-    loop {
-        let next = connection.accept().await;
-        // Streams that come and go cost a task and a line of the log each.
-        while let Err(wait) = pace.take(&(), env.now()) {
-            env.sleep(wait).await;
-        }
-        match next {
-            Ok(_) if open.load(Ordering::Relaxed) >= STREAMS_MAX => {
-                tracing::warn!(peer = %core.peer, "more than {STREAMS_MAX} streams; one was refused");
-            }
-            Ok((writer, reader)) => {
-                open.fetch_add(1, Ordering::Relaxed);
-                let open = Arc::clone(&open);
-                let budget = budget.lane();
-                let serve = inbound::serve(Arc::clone(&core), routes.clone(), budget, writer, reader);
-                let core = Arc::clone(&core);
-                env.spawn(async move {
-                    until_end(core, serve).await;
-                    open.fetch_sub(1, Ordering::Relaxed);
-                });
-            }
-            Err(error) => {
-                core.end(CloseReason::Broken(error.to_string()));
-                return;
-            }
-        }
-    }
-}
-
 /// Watches over the link: pings, answers, the end.
-async fn keep(core: Arc<Core>, connection: Arc<dyn Connection>, control: (Writer, Reader)) {
+async fn keep(
+    core: Arc<Core>,
+    connection: Arc<dyn Connection>,
+    bytes: Arc<byte_stream::Shared>,
+    control: (Writer, Reader),
+) {
     let (mut writer, mut reader) = control;
     {
         // Two pings and two answers may wait behind a stream that takes no more bytes. Further ones would say nothing new.
         let (out, waiting) = mpsc::channel(4);
         // Both wait for each other's turn, and neither may be dropped in the middle of a frame.
         let (pings, heard) = mpsc::channel(4);
-        let write = write_all(&core, &mut writer, waiting);
-        let read = listen(&core, &mut reader, pings);
+        let write = write_all(&core, &bytes, &mut writer, waiting);
+        let read = listen(&core, &bytes, &mut reader, pings);
         let live = live(&core, heard, out);
         let work = std::pin::pin!(async { futures::join!(read, write, live) });
         let ended = std::pin::pin!(core.ended());
@@ -352,10 +330,11 @@ async fn keep(core: Arc<Core>, connection: Arc<dyn Connection>, control: (Writer
 }
 
 /// Hands on each ping and its answer, and notes the end.
-async fn listen(core: &Core, reader: &mut Reader, pings: mpsc::Sender<Frame>) {
+async fn listen(core: &Core, bytes: &byte_stream::Shared, reader: &mut Reader, pings: mpsc::Sender<Frame>) {
     loop {
         match core.read(reader, LINK_FRAME_MAX).await {
             Ok(Some(frame)) if frame.kind == Kind::Bye => return core.end(CloseReason::Remote),
+            Ok(Some(frame)) if bytes.take(&frame) => {}
             Ok(Some(frame)) => {
                 if pings.send(frame).await.is_err() {
                     return;
@@ -367,8 +346,21 @@ async fn listen(core: &Core, reader: &mut Reader, pings: mpsc::Sender<Frame>) {
     }
 }
 
-async fn write_all(core: &Core, writer: &mut Writer, mut waiting: mpsc::Receiver<Frame>) {
-    while let Some(frame) = waiting.recv().await {
+async fn write_all(
+    core: &Core,
+    bytes: &byte_stream::Shared,
+    writer: &mut Writer,
+    mut waiting: mpsc::Receiver<Frame>,
+) {
+    loop {
+        // Pings first.
+        let frame = {
+            let (ping, told) = (std::pin::pin!(waiting.recv()), std::pin::pin!(bytes.next_frame()));
+            match select(ping, told).await {
+                Either::Left((Some(frame), _)) | Either::Right((frame, _)) => frame,
+                Either::Left((None, _)) => return,
+            }
+        };
         if let Err(error) = core.write(writer, &frame).await {
             return core.end(CloseReason::Broken(error.to_string()));
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, select_all};
@@ -83,6 +83,8 @@ pub enum Urgency {
     Control,
     /// A work lane.
     Work,
+    /// A byte stream: what the others leave.
+    Bulk,
 }
 
 /// What carries a link.
@@ -94,6 +96,16 @@ pub enum Transport {
     WebSocket,
     /// One process.
     Memory,
+}
+
+impl Transport {
+    /// Whether it sends what is urgent first ([`Urgency`]). s2n-quic serves all streams alike.
+    pub(crate) fn knows_urgency(self) -> bool {
+        match self {
+            Transport::WebSocket => true,
+            Transport::Quic | Transport::Memory => false,
+        }
+    }
 }
 
 impl std::fmt::Display for Transport {
@@ -178,11 +190,14 @@ pub trait Connection: Send + Sync {
     fn close(&self);
 }
 
-/// Bytes of frames that crossed one link, headers included.
+/// What crossed one link: bytes of frames with their headers, byte streams among them.
 #[derive(Debug, Default)]
 pub struct Traffic {
     received: AtomicU64,
     sent: AtomicU64,
+    byte_streams: AtomicUsize,
+    byte_stream_received: AtomicU64,
+    byte_stream_sent: AtomicU64,
 }
 
 impl Traffic {
@@ -194,13 +209,40 @@ impl Traffic {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Bytes that came in.
+    pub(crate) fn add_byte_stream_received(&self, bytes: usize) {
+        self.byte_stream_received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_byte_stream_sent(&self, bytes: usize) {
+        self.byte_stream_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_byte_streams(&self, open: usize) {
+        self.byte_streams.store(open, Ordering::Relaxed);
+    }
+
+    /// Bytes that came in, all together.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Bytes that went out.
+    /// Bytes that went out, all together.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Byte streams that are open now, whoever opened them.
+    pub fn byte_streams(&self) -> usize {
+        self.byte_streams.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that came in on byte streams, as their readers see them.
+    pub fn byte_stream_received(&self) -> u64 {
+        self.byte_stream_received.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that went out on byte streams, as their writers gave them.
+    pub fn byte_stream_sent(&self) -> u64 {
+        self.byte_stream_sent.load(Ordering::Relaxed)
     }
 }

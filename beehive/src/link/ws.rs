@@ -1,6 +1,6 @@
 //! The link where UDP is blocked: WebSocket (RFC 6455) over TLS, verified both ways, carrying the same frames.
 //!
-//! Each binary message is one cell of [`super::mux`]. Here is the end that dials; who accepts listens and bounds who comes.
+//! Each binary message is one frame of [`super::mux`]. Here is the end that dials; who accepts listens and bounds who comes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::mux::{self, CELL_MAX, Inlet, Outlet, Role};
+use super::mux::{self, Egress, Ingress, MUX_FRAME_MAX, Role};
 use super::tls::{self, Credentials, EndpointError};
 use super::transport::{Connection, DialError, Dialer, PeerName};
 use crate::Clock;
 
 /// The path of the upgrade request.
 pub const PATH: &str = "/link";
-/// What this link speaks above WebSocket (`Sec-WebSocket-Protocol`): the cells of [`super::mux`]. Which version of the
+/// What this link speaks above WebSocket (`Sec-WebSocket-Protocol`): the frames of [`super::mux`]. Which version of the
 /// frames is in them is agreed in the hello, as on every link.
 pub const PROTOCOL: &str = "hive-link.1";
 /// What both ends speak above TLS (ALPN): upgrades are of HTTP/1.1.
@@ -36,7 +36,7 @@ pub const ALPN: &[u8] = b"http/1.1";
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// 10 s for TLS and the upgrade.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// 30 s for one cell: a socket that takes longer belongs to a link that was given up long before.
+/// 30 s for one frame: a socket that takes longer belongs to a link that was given up long before.
 const SEND_WITHIN: Duration = Duration::from_secs(30);
 /// 1 s for the last words to leave.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// 3600: no other end is believed that asks for more seconds.
 const WAIT_MAX: u64 = 3600;
-/// 16 KiB of reading at a time: two cells.
+/// 16 KiB of reading at a time: two frames.
 const READ_AT_ONCE: usize = 16 << 10;
 /// 64 messages: then the other sockets of the thread have their turn.
 const MESSAGES_A_TURN: usize = 64;
@@ -55,8 +55,8 @@ fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_AT_ONCE)
         .write_buffer_size(0)
-        .max_message_size(Some(CELL_MAX))
-        .max_frame_size(Some(CELL_MAX))
+        .max_message_size(Some(MUX_FRAME_MAX))
+        .max_frame_size(Some(MUX_FRAME_MAX))
 }
 
 /// Dials one `host:port`.
@@ -113,7 +113,7 @@ impl WebSocketDialer {
             async { TcpStream::connect(addresses.as_slice()).await.map_err(|error| self.failed(error)) };
         let socket = self.within(ANSWER_WITHIN, connect).await;
         let socket = socket.unwrap_or_else(|| Err(DialError::Unanswered { target: self.target() }))?;
-        // Each cell is a message of its own; none must wait for the next.
+        // Each frame is a message of its own; none must wait for the next.
         socket.set_nodelay(true).map_err(|error| self.failed(error))?;
         Ok(socket)
     }
@@ -151,20 +151,20 @@ impl Dialer for WebSocketDialer {
             let upgraded = self.within(HANDSHAKE, self.upgrade(socket)).await;
             let (socket, peer) =
                 upgraded.unwrap_or_else(|| Err(self.failed("no answer to the upgrade within 10 s")))?;
-            let (connection, inlet, outlet) = mux::over(Role::Dialled, peer, Arc::clone(&self.clock));
-            tokio::spawn(carry(socket, inlet, outlet, Arc::clone(&self.clock)));
+            let (connection, ingress, egress) = mux::over(Role::Dialled, peer, Arc::clone(&self.clock));
+            tokio::spawn(carry(socket, ingress, egress, Arc::clone(&self.clock)));
             Ok(Box::new(connection) as Box<dyn Connection>)
         })
     }
 }
 
 /// Moves messages between the socket and the connection, until either ends.
-async fn carry(socket: Socket, inlet: Inlet, outlet: Outlet, clock: Arc<dyn Clock>) {
-    let over = outlet.over();
+async fn carry(socket: Socket, ingress: Ingress, egress: Egress, clock: Arc<dyn Clock>) {
+    let over = egress.over();
     let (sink, stream) = socket.split();
-    let (write, read) = (Box::pin(write(sink, outlet, &*clock)), Box::pin(read(stream, inlet)));
+    let (write, read) = (Box::pin(write(sink, egress, &*clock)), Box::pin(read(stream, ingress)));
     let carried = std::pin::pin!(async {
-        // Whichever ends drops its inlet or outlet, and so ends the connection; the last words still want to leave.
+        // Whichever ends drops its ingress or egress, and so ends the connection; the last words still want to leave.
         match select(write, read).await {
             Either::Left(_) => {}
             Either::Right(((), write)) => write.await,
@@ -178,12 +178,12 @@ async fn carry(socket: Socket, inlet: Inlet, outlet: Outlet, clock: Arc<dyn Cloc
     let _ = select(carried, late).await;
 }
 
-async fn write<S>(mut sink: S, mut outlet: Outlet, clock: &dyn Clock)
+async fn write<S>(mut sink: S, mut egress: Egress, clock: &dyn Clock)
 where
     S: Sink<Message, Error = Error> + Unpin,
 {
-    while let Some(cell) = outlet.next().await {
-        match select(sink.send(Message::Binary(cell)), clock.sleep(SEND_WITHIN)).await {
+    while let Some(frame) = egress.next().await {
+        match select(sink.send(Message::Binary(frame)), clock.sleep(SEND_WITHIN)).await {
             Either::Left((Ok(()), _)) => {}
             Either::Left((Err(error), _)) => {
                 tracing::debug!(%error, "socket takes no more");
@@ -195,7 +195,7 @@ where
     let _ = sink.send(Message::Close(None)).await;
 }
 
-async fn read<S>(mut stream: S, inlet: Inlet)
+async fn read<S>(mut stream: S, ingress: Ingress)
 where
     S: Stream<Item = Result<Message, Error>> + Unpin,
 {
@@ -205,8 +205,8 @@ where
         if turn % MESSAGES_A_TURN == 0 {
             tokio::task::yield_now().await;
         }
-        let cell: Bytes = match message {
-            Ok(Message::Binary(cell)) => cell,
+        let frame: Bytes = match message {
+            Ok(Message::Binary(frame)) => frame,
             // The library answers pings by itself.
             Ok(Message::Ping(_) | Message::Pong(_)) => continue,
             Ok(Message::Close(_)) => return,
@@ -219,8 +219,8 @@ where
                 return;
             }
         };
-        if let Err(breach) = inlet.take(cell) {
-            tracing::warn!(error = %breach, "the other end breaks the rules; the connection is ended");
+        if let Err(protocol_error) = ingress.take(frame) {
+            tracing::warn!(error = %protocol_error, "the other end breaks the rules; the connection is ended");
             return;
         }
     }

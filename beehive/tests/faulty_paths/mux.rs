@@ -6,7 +6,7 @@ use crate::pipe::{self, Pipe};
 use crate::wire::run;
 use crate::wire::{LONG, Talk, link};
 use beehive::Refusal;
-use beehive::link::mux::{self, CELL_MAX, Role, STREAMS_MAX};
+use beehive::link::mux::{self, MUX_FRAME_MAX, Role, STREAMS_MAX};
 use beehive::link::{CloseReason, Connection, PeerName, Urgency};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -90,14 +90,14 @@ fn a_reader_that_is_gone_stops_the_writer_and_streams_are_used_up_by_no_number_o
 #[test]
 fn a_pipe_that_ends_ends_the_connection_and_what_came_is_still_read() {
     run(async |env| {
-        let (edge, inlet, mut outlet) = pipe::end(&env, Role::Dialled, "cloud");
+        let (edge, ingress, mut egress) = pipe::end(&env, Role::Dialled, "cloud");
         let (mut writer, mut reader) = edge.open(Urgency::Link).await.unwrap();
         writer.write_all(b"hello").await.unwrap();
-        let cells: Vec<Bytes> = vec![outlet.next().await.unwrap(), outlet.next().await.unwrap()];
-        assert_eq!(cells[0][..], [1, 0, 0, 0, 1, 0]);
-        assert_eq!(cells[1][..], *b"\x03\0\0\0\x01hello");
-        inlet.take(Bytes::from_static(b"\x02\0\0\0\x01back")).unwrap();
-        drop(inlet);
+        let frames: Vec<Bytes> = vec![egress.next().await.unwrap(), egress.next().await.unwrap()];
+        assert_eq!(frames[0][..], [1, 0, 0, 0, 1, 0]);
+        assert_eq!(frames[1][..], *b"\x03\0\0\0\x01hello");
+        ingress.take(Bytes::from_static(b"\x02\0\0\0\x01back")).unwrap();
+        drop(ingress);
         let mut back = [0; 4];
         reader.read_exact(&mut back).await.unwrap();
         assert_eq!(&back, b"back");
@@ -105,24 +105,24 @@ fn a_pipe_that_ends_ends_the_connection_and_what_came_is_still_read() {
         assert!(writer.write_all(b"more").await.is_err());
         assert!(edge.accept().await.is_err());
         assert!(edge.open(Urgency::Work).await.is_err());
-        assert_eq!(outlet.next().await, None);
+        assert_eq!(egress.next().await, None);
     });
 }
 
 #[test]
 fn a_connection_that_is_closed_says_so_and_ends() {
     run(async |env| {
-        let (edge, _inlet, mut outlet) = pipe::end(&env, Role::Dialled, "cloud");
+        let (edge, _inlet, mut egress) = pipe::end(&env, Role::Dialled, "cloud");
         drop(edge);
-        assert_eq!(outlet.next().await.unwrap()[..], [8]);
-        assert_eq!(outlet.next().await, None);
+        assert_eq!(egress.next().await.unwrap()[..], [8]);
+        assert_eq!(egress.next().await, None);
     });
 }
 
 #[test]
 fn a_protocol_violation_is_named_and_ends_the_connection() {
     run(async |env| {
-        let too_long = [vec![2, 0, 0, 0, 1], vec![0; CELL_MAX]].concat();
+        let too_long = [vec![2, 0, 0, 0, 1], vec![0; MUX_FRAME_MAX]].concat();
         let cases: [(&[&[u8]], &str); 8] = [
             (&[b"\x01\0\0\0\x02\x02"], "stream 2 opened, which is not the next"),
             (&[b"\x01\0\0\0\x03\x02", b"\x01\0\0\0\x01\x02"], "stream 1 opened"),
@@ -133,16 +133,16 @@ fn a_protocol_violation_is_named_and_ends_the_connection() {
             (&[b"GET / HTTP/1.1\r\n\r\n"], "unknown kind 71"),
             (&[&too_long], "at most"),
         ];
-        for (cells, sentence) in cases {
-            let (cloud, inlet, mut outlet) = pipe::end(&env, Role::Accepted, "edge-1");
+        for (frames, sentence) in cases {
+            let (cloud, ingress, mut egress) = pipe::end(&env, Role::Accepted, "edge-1");
             let mut last = Ok(());
-            for cell in cells {
-                last = inlet.take(Bytes::copy_from_slice(cell));
+            for frame in frames {
+                last = ingress.take(Bytes::copy_from_slice(frame));
             }
             let breach = last.unwrap_err().to_string();
             assert!(breach.contains(sentence), "{breach}");
             assert!(cloud.open(Urgency::Work).await.is_err());
-            assert_eq!(outlet.next().await, None);
+            assert_eq!(egress.next().await, None);
         }
     });
 }
@@ -150,8 +150,9 @@ fn a_protocol_violation_is_named_and_ends_the_connection() {
 #[test]
 fn neither_more_streams_nor_more_bytes_than_agreed_are_held() {
     run(async |env| {
-        let (_cloud, inlet, _outlet) = pipe::end(&env, Role::Accepted, "edge-1");
-        let open = |id: u32| inlet.take(Bytes::from([vec![1], id.to_be_bytes().to_vec(), vec![2]].concat()));
+        let (_cloud, ingress, _outlet) = pipe::end(&env, Role::Accepted, "edge-1");
+        let open =
+            |id: u32| ingress.take(Bytes::from([vec![1], id.to_be_bytes().to_vec(), vec![2]].concat()));
         for number in 0..STREAMS_MAX as u32 {
             open(2 * number + 1).unwrap();
         }
@@ -162,26 +163,26 @@ fn neither_more_streams_nor_more_bytes_than_agreed_are_held() {
 const WINDOW: u8 = 4;
 
 /// Opens so many streams and sends on each as much as it may; answers how many bytes were taken of each.
-async fn fill(env: &beehive::Env, streams: u32, cell: usize) -> Vec<usize> {
-    let (_cloud, inlet, mut outlet) = pipe::end(env, Role::Accepted, "edge-1");
+async fn fill(env: &beehive::Env, streams: u32, frame: usize) -> Vec<usize> {
+    let (_cloud, ingress, mut egress) = pipe::end(env, Role::Accepted, "edge-1");
     let mut taken = Vec::new();
     for id in (0..streams).map(|number| (2 * number + 1).to_be_bytes().to_vec()) {
-        inlet.take(Bytes::from([vec![1], id.clone(), vec![2]].concat())).unwrap();
+        ingress.take(Bytes::from([vec![1], id.clone(), vec![2]].concat())).unwrap();
         let (mut sent, mut allowed) = (0, 32 << 10);
         while sent < allowed {
-            let cell = cell.min(allowed - sent);
-            inlet.take(Bytes::from([vec![2], id.clone(), vec![0; cell]].concat())).unwrap();
-            sent += cell;
-            while let Some(Some(cell)) = env.timeout(Duration::ZERO, outlet.next()).await {
-                if cell[0] == WINDOW {
-                    allowed += u32::from_be_bytes(cell[5..9].try_into().unwrap()) as usize;
+            let frame = frame.min(allowed - sent);
+            ingress.take(Bytes::from([vec![2], id.clone(), vec![0; frame]].concat())).unwrap();
+            sent += frame;
+            while let Some(Some(frame)) = env.timeout(Duration::ZERO, egress.next()).await {
+                if frame[0] == WINDOW {
+                    allowed += u32::from_be_bytes(frame[5..9].try_into().unwrap()) as usize;
                 }
             }
         }
         taken.push(sent);
     }
     // Not one more.
-    let more = inlet.take(Bytes::from_static(b"\x02\0\0\0\x01x"));
+    let more = ingress.take(Bytes::from_static(b"\x02\0\0\0\x01x"));
     assert!(more.unwrap_err().to_string().contains("than its window allows"));
     taken
 }
@@ -203,27 +204,27 @@ fn before_a_hello_was_answered_one_stream_and_a_few_bytes_are_taken() {
         let stranger = || mux::over(Role::Accepted, PeerName::verified("edge-1", "01"), env.clock());
         let first = Bytes::from_static(b"\x01\0\0\0\x01\0");
         let data = |len| Bytes::from([vec![2, 0, 0, 0, 1], vec![0; len]].concat());
-        let (cloud, inlet, _outlet) = stranger();
-        inlet.take(first.clone()).unwrap();
-        inlet.take(data(8192)).unwrap();
-        inlet.take(data(8192)).unwrap();
-        assert!(inlet.take(data(1)).unwrap_err().to_string().contains("more than a hello"));
+        let (cloud, ingress, _outlet) = stranger();
+        ingress.take(first.clone()).unwrap();
+        ingress.take(data(8192)).unwrap();
+        ingress.take(data(8192)).unwrap();
+        assert!(ingress.take(data(1)).unwrap_err().to_string().contains("more than a hello"));
         assert!(cloud.open(Urgency::Work).await.is_err());
-        let (cloud, inlet, _outlet) = stranger();
-        inlet.take(first).unwrap();
+        let (cloud, ingress, _outlet) = stranger();
+        ingress.take(first).unwrap();
         let second = Bytes::from_static(b"\x01\0\0\0\x03\x02");
-        assert!(inlet.take(second.clone()).unwrap_err().to_string().contains("a second stream before"));
+        assert!(ingress.take(second.clone()).unwrap_err().to_string().contains("a second stream before"));
         drop(cloud);
         // Also when the first is over.
-        let (cloud, inlet, _outlet) = stranger();
-        inlet.take(Bytes::from_static(b"\x01\0\0\0\x01\0")).unwrap();
-        inlet.take(Bytes::from_static(b"\x05\0\0\0\x01")).unwrap();
+        let (cloud, ingress, _outlet) = stranger();
+        ingress.take(Bytes::from_static(b"\x01\0\0\0\x01\0")).unwrap();
+        ingress.take(Bytes::from_static(b"\x05\0\0\0\x01")).unwrap();
         drop(cloud.accept().await.unwrap());
-        assert!(inlet.take(second.clone()).is_err());
-        let (cloud, inlet, _outlet) = stranger();
-        inlet.take(Bytes::from_static(b"\x01\0\0\0\x01\0")).unwrap();
+        assert!(ingress.take(second.clone()).is_err());
+        let (cloud, ingress, _outlet) = stranger();
+        ingress.take(Bytes::from_static(b"\x01\0\0\0\x01\0")).unwrap();
         cloud.admitted();
-        inlet.take(second).unwrap();
+        ingress.take(second).unwrap();
     });
 }
 
@@ -231,17 +232,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn no_messages_end_more_than_their_connection(
-        cells in proptest::collection::vec((0_u8..9, 0_u32..6, proptest::collection::vec(any::<u8>(), 0..9)), 0..60),
+        frames in proptest::collection::vec((0_u8..9, 0_u32..6, proptest::collection::vec(any::<u8>(), 0..9)), 0..60),
     ) {
         run(async |env| {
-            let (cloud, inlet, mut outlet) = pipe::end(&env, Role::Accepted, "edge-1");
-            for (kind, stream, rest) in cells {
-                let cell = [vec![kind], stream.to_be_bytes().to_vec(), rest].concat();
-                if inlet.take(Bytes::from(cell)).is_err() {
+            let (cloud, ingress, mut egress) = pipe::end(&env, Role::Accepted, "edge-1");
+            for (kind, stream, rest) in frames {
+                let frame = [vec![kind], stream.to_be_bytes().to_vec(), rest].concat();
+                if ingress.take(Bytes::from(frame)).is_err() {
                     break;
                 }
                 drop(env.timeout(Duration::ZERO, cloud.accept()).await);
-                while env.timeout(Duration::ZERO, outlet.next()).await.flatten().is_some() {}
+                while env.timeout(Duration::ZERO, egress.next()).await.flatten().is_some() {}
             }
         });
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use beehive::Env;
-use beehive::link::mux::{Inlet, MuxConnection, Outlet, Role, over};
+use beehive::link::mux::{Egress, Ingress, MuxConnection, Role, over};
 use beehive::link::{Connection, PeerName};
 use futures::StreamExt;
 use tokio::sync::mpsc;
@@ -30,30 +30,30 @@ pub(crate) fn ends(env: &Env, pipe: Pipe) -> (Box<dyn Connection>, Box<dyn Conne
     (Box::new(edge), Box::new(cloud))
 }
 
-pub(crate) fn end(env: &Env, role: Role, peer: &str) -> (MuxConnection, Inlet, Outlet) {
-    let (connection, inlet, outlet) = over(role, PeerName::verified(peer, "01"), env.clock());
+pub(crate) fn end(env: &Env, role: Role, peer: &str) -> (MuxConnection, Ingress, Egress) {
+    let (connection, ingress, egress) = over(role, PeerName::verified(peer, "01"), env.clock());
     // Most say no hello.
     connection.admitted();
-    (connection, inlet, outlet)
+    (connection, ingress, egress)
 }
 
-fn carry(env: &Env, mut from: Outlet, to: Inlet, pipe: Pipe) {
+fn carry(env: &Env, mut from: Egress, to: Ingress, pipe: Pipe) {
     let (put, mut taken) = mpsc::channel(pipe.deep);
     let (sender, receiver) = (env.clone(), env.clone());
     env.spawn(async move {
         let mut free_at = sender.now();
-        while let Some(cell) = from.next().await {
-            let micros = cell.len() as u64 * 1_000_000 / pipe.bytes_per_second;
+        while let Some(frame) = from.next().await {
+            let micros = frame.len() as u64 * 1_000_000 / pipe.bytes_per_second;
             free_at = free_at.max(sender.now()) + Duration::from_micros(micros);
-            if put.send((free_at + pipe.one_way, cell)).await.is_err() {
+            if put.send((free_at + pipe.one_way, frame)).await.is_err() {
                 return;
             }
         }
     });
     env.spawn(async move {
-        while let Some((at, cell)) = taken.recv().await {
+        while let Some((at, frame)) = taken.recv().await {
             receiver.sleep(at.since(receiver.now())).await;
-            if to.take(cell).is_err() {
+            if to.take(frame).is_err() {
                 return;
             }
         }

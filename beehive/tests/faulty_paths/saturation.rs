@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::pipe::{self, Pipe};
 use crate::wire::run;
 use crate::wire::{Talk, link};
-use beehive::link::memory::{Cable, pair};
+use beehive::link::memory::{NetworkPath, pair};
 use beehive::link::{Connection, PeerName};
 use beehive::{Env, Moment};
 
@@ -62,12 +62,12 @@ fn control_passes_a_slow_pipe_that_takes_megabytes_in_advance() {
 }
 
 #[test]
-fn control_passes_a_slow_cable_with_streams_of_its_own() {
+fn control_passes_a_slow_network_path_with_streams_of_its_own() {
     run(async |env| {
-        let cable = Cable::new();
-        cable.slow_down(&env.clock(), SLOW);
+        let network_path = NetworkPath::new();
+        network_path.slow_down(&env.clock(), SLOW);
         let (edge, cloud) =
-            pair(&cable, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
+            pair(&network_path, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
         let (late, carried) = fill(&env, Box::new(edge), Box::new(cloud)).await;
         check(&late, carried);
     });

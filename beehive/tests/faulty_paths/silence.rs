@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::pipe;
 use crate::wire::run;
 use crate::wire::{Talk, link};
-use beehive::link::memory::{Cable, MemoryConnection, Way, pair};
+use beehive::link::memory::{Direction, MemoryConnection, NetworkPath, pair};
 use beehive::link::mux::Role;
 use beehive::link::{CloseReason, Connection, Hello, IncomingLink, Link, PeerName, Routes, Urgency};
 use beehive::{Env, Moment};
@@ -17,13 +17,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const JUST_BEFORE: Duration = Duration::from_millis(9500);
 const TEN: Duration = Duration::from_secs(10);
 
-fn ends(cable: &Cable) -> (MemoryConnection, MemoryConnection) {
-    pair(cable, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"))
+fn ends(network_path: &NetworkPath) -> (MemoryConnection, MemoryConnection) {
+    pair(network_path, PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"))
 }
 
 /// A link that has been idle for so long that pings have gone both ways, and whatever is in the middle of a pause.
-async fn idle(env: &Env, cable: &Cable, phase: Duration) -> (Link, Link) {
-    let (edge, cloud) = ends(cable);
+async fn idle(env: &Env, network_path: &NetworkPath, phase: Duration) -> (Link, Link) {
+    let (edge, cloud) = ends(network_path);
     let (edge, cloud, _probe) = link(env, Box::new(edge), Box::new(cloud), 4).await;
     env.sleep(Duration::from_secs(60) + phase).await;
     (edge.unwrap(), cloud.unwrap())
@@ -48,12 +48,13 @@ fn phases() -> impl Iterator<Item = Duration> {
 #[test]
 fn a_way_that_closes_in_one_direction_is_noticed_at_both_ends() {
     run(async |env| {
-        for (way, phase) in
-            [Way::ToAcceptor, Way::ToDialler].into_iter().flat_map(|way| phases().map(move |p| (way, p)))
+        for (way, phase) in [Direction::ToAcceptor, Direction::ToDialler]
+            .into_iter()
+            .flat_map(|way| phases().map(move |p| (way, p)))
         {
-            let cable = Cable::new();
-            let (edge, cloud) = idle(&env, &cable, phase).await;
-            cable.cut_way(way);
+            let network_path = NetworkPath::new();
+            let (edge, cloud) = idle(&env, &network_path, phase).await;
+            network_path.cut_direction(way);
             let (_, _, after) = both_end(&env, env.now(), &edge, &cloud).await;
             assert!(after <= TEN, "{way:?} {phase:?}: {after:?}");
         }
@@ -63,19 +64,21 @@ fn a_way_that_closes_in_one_direction_is_noticed_at_both_ends() {
 #[test]
 fn both_ends_time_out_even_when_the_last_frame_is_lost() {
     run(async |env| {
-        for (way, back) in [(Way::ToAcceptor, Way::ToDialler), (Way::ToDialler, Way::ToAcceptor)] {
-            let cable = Cable::new();
-            let (edge, cloud) = idle(&env, &cable, Duration::ZERO).await;
+        for (way, back) in
+            [(Direction::ToAcceptor, Direction::ToDialler), (Direction::ToDialler, Direction::ToAcceptor)]
+        {
+            let network_path = NetworkPath::new();
+            let (edge, cloud) = idle(&env, &network_path, Duration::ZERO).await;
             // A message and its credit: both ends have just been heard.
             edge.remote::<Talk>().tell(Talk::Hurry).await.unwrap();
             env.sleep(Duration::from_millis(1)).await;
             let cut_at = env.now();
-            cable.cut_way(way);
+            network_path.cut_direction(way);
             // Just before the deaf end gives up, the way back closes, too: its goodbye does not arrive.
-            let (cutter, clock) = (cable.clone(), env.clone());
+            let (cutter, clock) = (network_path.clone(), env.clone());
             env.spawn(async move {
                 clock.sleep(JUST_BEFORE).await;
-                cutter.cut_way(back);
+                cutter.cut_direction(back);
             });
             let (_, _, after) = both_end(&env, cut_at, &edge, &cloud).await;
             assert!(after <= TEN, "{way:?}: {after:?}");
@@ -87,10 +90,10 @@ fn both_ends_time_out_even_when_the_last_frame_is_lost() {
 fn an_end_that_vanished_without_a_word_is_noticed() {
     run(async |env| {
         for phase in phases() {
-            let cable = Cable::new();
-            let (edge, cloud) = idle(&env, &cable, phase).await;
+            let network_path = NetworkPath::new();
+            let (edge, cloud) = idle(&env, &network_path, phase).await;
             let gone_at = env.now();
-            cable.cut();
+            network_path.cut();
             drop(cloud);
             edge.ended().await;
             assert!(env.now().since(gone_at) <= TEN);
@@ -101,8 +104,8 @@ fn an_end_that_vanished_without_a_word_is_noticed() {
 #[test]
 fn an_end_that_stands_still_is_noticed_however_much_is_sent_to_it() {
     run(async |env| {
-        let cable = Cable::new();
-        let (edge, cloud) = ends(&cable);
+        let network_path = NetworkPath::new();
+        let (edge, cloud) = ends(&network_path);
         // It says hello and never looks at the connection again, as a frozen process does.
         let frozen = async {
             let (mut writer, mut reader) = cloud.accept().await.unwrap();
@@ -132,15 +135,15 @@ fn an_end_that_stands_still_is_noticed_however_much_is_sent_to_it() {
 #[test]
 fn a_pipe_that_takes_no_more_is_noticed() {
     run(async |env| {
-        let (edge, inlet, mut outlet) = pipe::end(&env, Role::Dialled, "cloud");
+        let (edge, ingress, mut egress) = pipe::end(&env, Role::Dialled, "cloud");
         let cloud = async {
             // The stream opens, the hello comes; its answer goes back, and then the pipe stalls in both directions.
             for _ in 0..2 {
-                outlet.next().await.unwrap();
+                egress.next().await.unwrap();
             }
             let ack = b"\x02\0\0\0\x01\0\0\0\x12\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0";
-            inlet.take(Bytes::from_static(ack)).unwrap();
-            (inlet, outlet)
+            ingress.take(Bytes::from_static(ack)).unwrap();
+            (ingress, egress)
         };
         let greeting = Hello::of("edge-1");
         let greet = Link::connect(&env, Box::new(edge), &greeting, Routes::new());
@@ -156,9 +159,9 @@ fn a_pipe_that_takes_no_more_is_noticed() {
 #[test]
 fn a_frame_that_takes_half_a_minute_is_a_sign_of_life_all_the_while() {
     run(async |env| {
-        let cable = Cable::new();
-        cable.slow_down(&env.clock(), 32_000);
-        let (edge, cloud) = ends(&cable);
+        let network_path = NetworkPath::new();
+        network_path.slow_down(&env.clock(), 32_000);
+        let (edge, cloud) = ends(&network_path);
         let (edge, cloud, mut probe) = link(&env, Box::new(edge), Box::new(cloud), 4).await;
         let (edge, _cloud) = (edge.unwrap(), cloud.unwrap());
         let begun = env.now();
@@ -175,11 +178,11 @@ fn a_frame_that_takes_half_a_minute_is_a_sign_of_life_all_the_while() {
 fn a_short_hole_in_one_direction_ends_nothing() {
     run(async |env| {
         for phase in phases() {
-            let cable = Cable::new();
-            let (edge, cloud) = idle(&env, &cable, phase).await;
-            cable.cut_way(Way::ToAcceptor);
+            let network_path = NetworkPath::new();
+            let (edge, cloud) = idle(&env, &network_path, phase).await;
+            network_path.cut_direction(Direction::ToAcceptor);
             env.sleep(Duration::from_millis(2500)).await;
-            cable.mend();
+            network_path.mend();
             env.sleep(Duration::from_secs(60)).await;
             assert!(env.timeout(Duration::ZERO, edge.ended()).await.is_none(), "{phase:?}");
             drop((edge, cloud));
@@ -190,7 +193,7 @@ fn a_short_hole_in_one_direction_ends_nothing() {
 #[test]
 fn a_connection_that_opens_streams_without_a_hello_is_closed() {
     run(async |env| {
-        let (edge, cloud) = ends(&Cable::new());
+        let (edge, cloud) = ends(&NetworkPath::new());
         let mut kept = Vec::new();
         for _ in 0..3 {
             kept.push(edge.open(Urgency::Work).await.unwrap());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::Env;
-use beehive::link::memory::{Cable, MemoryConnection, pair};
+use beehive::link::memory::{MemoryConnection, NetworkPath, pair};
 use beehive::link::{
     Connection, Hello, IncomingLink, Link, LinkError, PeerName, Reader, Routes, Urgency, Writer,
 };
@@ -93,7 +93,7 @@ pub(crate) async fn next(reader: &mut Reader) -> Option<Said> {
 }
 
 pub(crate) fn ends() -> (MemoryConnection, MemoryConnection) {
-    pair(&Cable::new(), PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"))
+    pair(&NetworkPath::new(), PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"))
 }
 
 /// A link whose dialling end speaks by hand and whose other end is ours.

@@ -248,9 +248,12 @@ fn a_stream_that_begins_with_anything_but_a_name_is_told_so() {
         let (_probe, heard) = Probe::<Heard>::new(&env, 4);
         let raw = Raw::link(&env, 1, routes(heard)).await;
         for (first, sentence) in [
-            (frame(1, TELL, 0, 0, b"\x01x"), "a stream begins by naming its mailbox"),
+            (
+                frame(1, TELL, 0, 0, b"\x01x"),
+                "a stream begins by naming its mailbox or with the header of a byte stream",
+            ),
             (frame(1, OPEN, 0, 0, b"wh\nat"), "mailbox `wh\\nat` is not open to this link"),
-            (frame(1, OPEN, 0, 0, &[b'x'; 129]), "frame of 145 bytes; at most 144 are read here"),
+            (frame(1, OPEN, 0, 0, &[b'x'; 129]), "a mailbox's name of 129 bytes; at most 128 are looked at"),
         ] {
             let (mut writer, mut reader) = raw.connection.open(Urgency::Work).await.unwrap();
             writer.write_all(&first).await.unwrap();
@@ -330,7 +333,7 @@ fn a_message_is_sent_only_to_an_end_that_has_named_its_capability() {
         let (edge, cloud) = linked(&env, routes).await;
         assert_eq!(
             (edge.capabilities().to_string(), cloud.capabilities().to_string()),
-            ("added".into(), "none".to_owned())
+            ("added".into(), "none".into())
         );
         assert_eq!((edge.transport(), cloud.transport()), (Transport::Memory, Transport::Memory));
         edge.remote::<Growing>().tell(Growing::Added).await.unwrap();

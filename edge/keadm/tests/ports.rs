@@ -27,6 +27,8 @@ fn two_ports() -> u16 {
 
 async fn cloudcore(api: &StandAlone, port: u16, env: &Env) -> CloudCore {
     let mut settings = config::cloud::CloudCore::default();
+    let endpoint = &mut settings.modules.cloud_stream.kubelet_endpoint;
+    (endpoint.bind_address, endpoint.first_port) = ("127.0.0.1".to_owned(), 0);
     settings.common_config.monitor_server.bind_address = "127.0.0.1:0".to_owned();
     let hub = &mut settings.modules.cloud_hub;
     (hub.websocket.address, hub.websocket.port) = ("127.0.0.1".to_owned(), port);

@@ -23,6 +23,8 @@ const IMAGE: &str = "web:1";
 
 async fn cloud(cluster: &Cluster) -> CloudCore {
     let mut settings = config::cloud::CloudCore::default();
+    let endpoint = &mut settings.modules.cloud_stream.kubelet_endpoint;
+    (endpoint.bind_address, endpoint.first_port) = ("127.0.0.1".to_owned(), 0);
     settings.common_config.monitor_server.bind_address = "127.0.0.1:0".to_owned();
     settings.modules.edge_controller.node_update_frequency = 2;
     let hub = &mut settings.modules.cloud_hub;

@@ -62,6 +62,19 @@ fn objects() -> Vec<(String, Value)> {
                 "verbs": ["create"]}]),
         ),
         binding("system:basic-user", "system:authenticated"),
+        // Client certificates are not taken here, so that no CA of them is named.
+        (
+            "/api/v1/namespaces/kube-system/configmaps".to_owned(),
+            json!({"metadata": {"name": "extension-apiserver-authentication"}}),
+        ),
+        (
+            format!("{RBAC}/namespaces/kube-system/roles"),
+            json!({
+                "metadata": {"name": "extension-apiserver-authentication-reader"},
+                "rules": [{"apiGroups": [""], "resources": ["configmaps"],
+                    "resourceNames": ["extension-apiserver-authentication"], "verbs": ["get", "list", "watch"]}],
+            }),
+        ),
         (
             "/api/v1/namespaces/default/services".to_owned(),
             json!({

@@ -20,9 +20,11 @@ use hyper::body::Incoming;
 use kubeapi::{Api, ApiError, Attributes, BODY_MAX, Body, User};
 
 use crate::access::AccessControl as _;
+use crate::answer::reply;
 use crate::authenticator::Authenticator;
 use crate::events;
 use crate::impersonate::{self, ImpersonationError};
+use crate::kubelets::{self, Kubelets, Wanted};
 use crate::quota::{ByteQuota, BytesPermit};
 use crate::rbac;
 use crate::store::SqliteStore;
@@ -55,6 +57,7 @@ pub(crate) struct ApiHandler {
     api: Api<SqliteStore>,
     authenticator: Arc<Authenticator>,
     quotas: Arc<Quotas>,
+    kubelets: Kubelets,
     metrics: Metrics,
 }
 
@@ -105,9 +108,14 @@ impl Handler for ApiHandler {
 }
 
 impl ApiHandler {
-    pub(crate) fn new(api: Api<SqliteStore>, authenticator: Arc<Authenticator>, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        api: Api<SqliteStore>,
+        authenticator: Arc<Authenticator>,
+        kubelets: Kubelets,
+        metrics: Metrics,
+    ) -> Self {
         let quotas = Quotas { masters: UserQuotas::new(), others: UserQuotas::new() };
-        ApiHandler { api, authenticator, quotas: Arc::new(quotas), metrics }
+        ApiHandler { api, authenticator, quotas: Arc::new(quotas), kubelets, metrics }
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
@@ -145,7 +153,16 @@ impl ApiHandler {
                 return closing(reply(ApiError::bad_request(format!("impersonation: {what}")).to_response()));
             }
         };
-        let wanted = Attributes::of(&parts);
+        let mut wanted = Attributes::of(&parts);
+        if let Some(of_node) = Wanted::of(&mut wanted) {
+            for right in of_node.rights(&wanted) {
+                if !self.authenticator.authorize(&user, &right).await {
+                    return reply(ApiError::forbidden(rbac::refusal(&user, &right)).to_response());
+                }
+            }
+            let (of, request) = ((of_node, &wanted), Request::from_parts(parts, body));
+            return kubelets::answer((&self.api, &self.kubelets), of, &user, request, peer).await;
+        }
         if !open && !self.authenticator.authorize(&user, &wanted).await {
             return reply(ApiError::forbidden(rbac::refusal(&user, &wanted)).to_response());
         }
@@ -254,11 +271,4 @@ fn busy(what: &str) -> Answer {
 fn closing(mut reply: Answer) -> Answer {
     reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     reply
-}
-
-pub(crate) fn reply(response: Response<Body>) -> Answer {
-    response.map(|body| match body {
-        Body::Whole(bytes) => https::body::whole(bytes),
-        Body::Stream(lines) => UnsyncBoxBody::new(StreamBody::new(lines.map(|line| Ok(Frame::data(line))))),
-    })
 }

@@ -12,7 +12,7 @@
 //! One folder: the database, the CA, the key of the tokens, the admin's kubeconfig. Secrets are in the clear there: the
 //! folder's mode 0700 and the files' 0600 protect them, checked at each start ([`FolderError`]). One port.
 //! # Accepts
-//! HTTPS with bearer tokens; requests of the same process through [`StandAlone::client`].
+//! HTTPS with bearer tokens, of nodes too (`pods/log`, `exec`, `nodes/proxy`: by [`nodecalls`]); requests of the same process through [`StandAlone::client`].
 //! # Tells
 //! Nobody: its clients watch.
 //! # Keeps across a restart
@@ -28,6 +28,7 @@
 mod access;
 mod actor;
 mod admission;
+mod answer;
 mod authenticator;
 mod bootstrap;
 pub mod controllers;
@@ -37,6 +38,7 @@ mod folder;
 mod handler;
 mod impersonate;
 mod keys;
+mod kubelets;
 mod loopback;
 mod quota;
 mod rbac;

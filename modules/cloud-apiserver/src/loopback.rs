@@ -8,7 +8,7 @@ use http::Request;
 use http_body_util::{BodyExt, Limited};
 use kubeapi::{Api, BODY_MAX, User};
 
-use crate::handler;
+use crate::answer::reply;
 use crate::store::SqliteStore;
 
 /// A client that is `user`.
@@ -21,7 +21,7 @@ pub(crate) fn client_of(api: &Api<SqliteStore>, user: User) -> kube::Client {
             let body = Limited::new(body, BODY_MAX + 1).collect().await;
             let body = body.map_or_else(|_| Bytes::from(vec![0; BODY_MAX + 1]), |body| body.to_bytes());
             let response = api.handle(Request::from_parts(parts, body), &user).await;
-            Ok::<_, Infallible>(handler::reply(response))
+            Ok::<_, Infallible>(reply(response))
         }
     });
     kube::Client::new(service, "default")

@@ -10,6 +10,7 @@ use beehive::{Capacity, Ended, Env, Hive, Inspector, Mailbox, Policy};
 use https::{ClientCertificates, Port, Tls};
 use jiff::Timestamp;
 use kubeapi::{Api, Options, VersionInfo};
+use nodecalls::NodeCalls;
 use pki::SubjectAltNames;
 
 use crate::access::AccessControl;
@@ -22,6 +23,7 @@ use crate::error::StartError;
 use crate::folder;
 use crate::handler::ApiHandler;
 use crate::keys::{self, Keys};
+use crate::kubelets::Kubelets;
 use crate::loopback::client_of;
 use crate::store::SqliteStore;
 
@@ -64,6 +66,7 @@ pub struct StandAlone {
     kubeconfig_text: String,
     api: Api<SqliteStore>,
     handler: ApiHandler,
+    kubelets: Kubelets,
     controllers: controllers::ControllerSettings,
 }
 
@@ -120,7 +123,8 @@ impl StandAlone {
             ca_pem: keys.authority.cert_pem().to_owned(),
             ..settings.controllers
         };
-        let handler = ApiHandler::new(api.clone(), authenticator, env.metrics().clone());
+        let kubelets = Kubelets::default();
+        let handler = ApiHandler::new(api.clone(), authenticator, kubelets.clone(), env.metrics().clone());
         Ok(StandAlone {
             port: Rc::new(port),
             tls,
@@ -129,6 +133,7 @@ impl StandAlone {
             store,
             api,
             handler,
+            kubelets,
             controllers,
         })
     }
@@ -141,6 +146,11 @@ impl StandAlone {
     /// Where the admin's kubeconfig is, once it was written.
     pub fn kubeconfig_path(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// From now on logs, commands and whatever else is asked of a node go by these calls: of the CloudCore in this process.
+    pub fn reach_nodes(&self, calls: NodeCalls) {
+        self.kubelets.set(calls);
     }
 
     /// Writes the admin's kubeconfig. Whoever starts the daemon does so when nothing can go wrong any more: one that a start
@@ -213,6 +223,11 @@ impl Running {
     /// The admin's kubeconfig.
     pub fn kubeconfig_path(&self) -> &Path {
         self.api.kubeconfig_path()
+    }
+
+    /// See [`StandAlone::reach_nodes`].
+    pub fn reach_nodes(&self, calls: NodeCalls) {
+        self.api.reach_nodes(calls);
     }
 
     /// A client inside this process, as `system:masters`.

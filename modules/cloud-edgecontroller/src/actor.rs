@@ -1,19 +1,22 @@
 //! EdgeController's actor.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Fault, Moment};
 use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::cloudstream::{CloudStreamMsg, KubeletEndpoint};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::nodelease::{NodeLeaseMsg, SessionState};
 use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, ObjectKey};
-use fairshare::{Delivery, ReportQueues};
+use fairshare::{Delivery, ReportQueues, ReportSender};
 use kubewatch::{DesiredObjects, Interruptions, ObjectWatches, Publisher, ReadAs, SharedCache, WatchedKind};
 
+use crate::kubelet_endpoint::{EndpointWriter, Endpoints};
 use crate::pod_index::{PodIndex, Reconciled};
 use crate::status::{self, NodeReportWriter};
 use crate::tokens::{self, QueuedTokenRequest, TokenQueues};
@@ -38,6 +41,8 @@ pub struct Dependencies {
     pub lease: Address<NodeLeaseMsg>,
     /// CloudHub, which is asked who is linked.
     pub hub: Address<CloudHubMsg>,
+    /// CloudStream, which is asked where kubelet endpoints are.
+    pub stream: Address<CloudStreamMsg>,
     /// Counts the watches that have broken off.
     pub interruptions: Interruptions,
     /// As whom Secrets and config maps are read.
@@ -62,6 +67,8 @@ pub struct EdgeController {
     tokens: TokenQueues,
     /// Of which Node the node's session is, as NodeLease has said.
     node_uids: BTreeMap<NodeName, (u64, String)>,
+    /// Where the kubelet endpoints of the sessions are, as CloudStream has said.
+    endpoints: Endpoints,
     /// Nodes that are told nothing until their link has ended.
     withheld: BTreeSet<NodeName>,
     /// When the timer goes off that reconciles though nothing changes.
@@ -78,6 +85,7 @@ impl EdgeController {
             index: PodIndex::default(),
             tokens: tokens::queues(),
             node_uids: BTreeMap::new(),
+            endpoints: Endpoints::default(),
             withheld: BTreeSet::new(),
             wakes: None,
         }
@@ -88,7 +96,7 @@ impl Actor for EdgeController {
     type Message = EdgeControllerMsg;
 
     async fn started(&mut self, cx: &mut Context<EdgeControllerMsg>) -> Result<(), Fault> {
-        let Dependencies { client, lease, hub, interruptions, read_as, .. } = &self.dependencies;
+        let Dependencies { client, lease, hub, stream, interruptions, read_as, .. } = &self.dependencies;
         let watch = |resource, kind, selector| {
             let what = WatchedKind::core(resource, kind);
             kubewatch::watch(client, what, selector, interruptions, cx, || EdgeControllerMsg::Reconcile)
@@ -99,6 +107,7 @@ impl Actor for EdgeController {
             client: client.clone(),
             lease: lease.clone(),
             pods: pods.clone(),
+            endpoints: Rc::clone(&self.endpoints),
             rates: Default::default(),
             env: cx.env().clone(),
         };
@@ -109,6 +118,7 @@ impl Actor for EdgeController {
             reports: ReportQueues::new(writer, lease.clone()),
         });
         cx.spawn_tell(hub, CloudHubMsg::TellSessions { to: SessionReader::EdgeController });
+        cx.spawn_tell(stream, CloudStreamMsg::TellEndpoints);
         Ok(())
     }
 
@@ -133,6 +143,9 @@ impl Actor for EdgeController {
             }
             EdgeControllerMsg::Up { node, session, message: EdgeUp::Token { query, reply } } => {
                 self.token(&node, QueuedTokenRequest { session, query, reply }, cx);
+            }
+            EdgeControllerMsg::KubeletEndpoint { node, session, endpoint } => {
+                self.kubelet_endpoint(ReportSender { node, session }, endpoint, cx);
             }
             EdgeControllerMsg::Reconcile => self.reconcile(cx).await,
         }
@@ -161,6 +174,7 @@ impl EdgeController {
     async fn all_nodes_down(&mut self, cx: &Context<EdgeControllerMsg>) {
         self.publisher.all_nodes_down();
         self.node_uids.clear();
+        self.endpoints.borrow_mut().clear();
         for node in std::mem::take(&mut self.withheld) {
             self.index.touch(&node);
         }
@@ -175,6 +189,7 @@ impl EdgeController {
     async fn node_down(&mut self, node: &NodeName, session: u64, cx: &Context<EdgeControllerMsg>) {
         if self.publisher.node_down(node, session) {
             self.node_uids.remove(node);
+            self.endpoints.borrow_mut().remove(node);
             if self.withheld.remove(node) {
                 self.index.touch(node);
                 self.reconcile(cx).await;
@@ -187,6 +202,27 @@ impl EdgeController {
             self.index.touch_all();
             self.reconcile(cx).await;
         }
+    }
+
+    /// Where a node's kubelet endpoint is. Of a session that was not told yet, or has ended, it counts for nothing: its Node is not
+    /// this session's to write.
+    fn kubelet_endpoint(
+        &self,
+        from: ReportSender,
+        endpoint: KubeletEndpoint,
+        cx: &Context<EdgeControllerMsg>,
+    ) {
+        if self.publisher.session_of(&from.node) != Some(from.session) {
+            return;
+        }
+        self.endpoints.borrow_mut().insert(from.node.clone(), (from.session, endpoint));
+        let writer = EndpointWriter {
+            client: self.dependencies.client.clone(),
+            lease: self.dependencies.lease.clone(),
+            endpoints: Rc::clone(&self.endpoints),
+            env: cx.env().clone(),
+        };
+        cx.spawn(writer.write(from, endpoint));
     }
 
     fn token(&self, node: &NodeName, asked: QueuedTokenRequest, cx: &Context<EdgeControllerMsg>) {

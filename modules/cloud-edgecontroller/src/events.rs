@@ -1,6 +1,7 @@
 //! Named events: each is one log line and one counter.
 
 use beehive::Env;
+use contract::cloudstream::KubeletEndpoint;
 use contract::{NodeName, ObjectKey};
 
 /// A report could not be written now; the node sends it again.
@@ -45,4 +46,17 @@ pub(crate) fn too_many_references(env: &Env, key: &ObjectKey, most: usize) {
 pub(crate) fn node_withheld(env: &Env, node: &NodeName) {
     env.count("edgecontroller_node_withheld");
     tracing::info!(%node, "node withheld: its Node is gone or another one; nothing is sent to it until its link has ended");
+}
+
+/// A Node says where the kubelet endpoint of its node is.
+pub(crate) fn endpoint_written(env: &Env, node: &NodeName, endpoint: &KubeletEndpoint) {
+    env.count("edgecontroller_endpoint_written");
+    let address = endpoint.address.map_or_else(|| "the node's own".to_owned(), |address| address.to_string());
+    tracing::info!(%node, address, port = endpoint.port, "the Node says where its kubelet endpoint is");
+}
+
+/// A Node could not be written.
+pub(crate) fn endpoint_not_written(env: &Env, node: &NodeName, reason: &str) {
+    env.count("edgecontroller_endpoint_not_written");
+    tracing::warn!(%node, reason, "the Node does not say yet where its kubelet endpoint is; tried again");
 }

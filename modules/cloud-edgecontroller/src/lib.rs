@@ -5,7 +5,7 @@
 //! was last sent of each edge node. They belong to the incarnation: a new one lists again.
 //! # Accepts
 //! [`contract::edgecontroller::EdgeControllerMsg`]: who is linked from the hub, SyncController's word that it has begun anew,
-//! reports and token requests of nodes, changes in its own informers' caches.
+//! reports and token requests of nodes, CloudStream's word where a node's kubelet endpoint is, changes in its own informers' caches.
 //! # Tells
 //! SyncController what each node should hold, and of each session when all of it was sent; NodeLease that Edged of a node is
 //! alive, and is asked what sessions are worth; the API server what nodes report.
@@ -21,6 +21,7 @@ mod actor;
 mod error;
 mod event_reports;
 mod events;
+mod kubelet_endpoint;
 pub mod plan;
 pub mod pod_index;
 pub mod references;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use beehive::defect::{self, Defect};
 use beehive::{Address, Env, Fault};
+use contract::cloudstream::KubeletEndpoint;
 use contract::ids::{Namespace, ObjectName, PODS};
 use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
 use contract::parsed::{NodeReport, PodId};
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 use crate::error::{NodeReportError, is_final, status_code};
 use crate::event_reports::{self, EventRates, InvolvedObject};
 use crate::events;
+use crate::kubelet_endpoint::{self, Endpoints};
 use crate::registration;
 use crate::report_version::{self, ReportOrder};
 
@@ -49,6 +51,8 @@ pub(crate) struct NodeReportWriter {
     pub(crate) lease: Address<NodeLeaseMsg>,
     /// The pods that are bound to any node.
     pub(crate) pods: SharedCache,
+    /// Where the kubelet endpoints of the sessions are.
+    pub(crate) endpoints: Endpoints,
     /// The events of each node, over all its sessions.
     pub(crate) rates: RefCell<BTreeMap<NodeName, EventRates>>,
     pub(crate) env: Env,
@@ -127,6 +131,7 @@ impl NodeReportWriter {
         let Some(status) = registration::node_status(&report["status"]) else {
             return Ok(Outcome::Refused("a status of a Node that is none"));
         };
+        let (own, status) = (status.addresses.clone().unwrap_or_default(), json!(status));
         let nodes: Api<Node> = Api::all(self.client.clone());
         for _ in 0..WRITE_TRIES {
             let found = nodes.get_opt(from.node.as_str()).await?;
@@ -149,7 +154,9 @@ impl NodeReportWriter {
             if let Some(outcome) = self.spared(from, &found.metadata, ours).await? {
                 return Ok(outcome);
             }
-            let metadata = report_version::patch_of(&found.metadata, ours);
+            let (mut metadata, mut status) =
+                (report_version::patch_of(&found.metadata, ours), status.clone());
+            kubelet_endpoint::complete(&mut metadata, &mut status, (self.endpoint(from), &own), &found);
             let patch = json!({ "metadata": metadata, "status": status });
             let patch = Patch::Strategic(&patch);
             match nodes.patch_status(from.node.as_str(), &PatchParams::default(), &patch).await {
@@ -159,6 +166,14 @@ impl NodeReportWriter {
             }
         }
         Err(NodeReportError::Contended)
+    }
+
+    fn endpoint(&self, from: &ReportSender) -> Option<KubeletEndpoint> {
+        let endpoints = self.endpoints.borrow();
+        endpoints
+            .get(&from.node)
+            .filter(|(session, _)| *session == from.session)
+            .map(|(_, endpoint)| *endpoint)
     }
 
     /// NodeLease looks into it, and ends the session if the Node is gone or another one.

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use cloud_edgecontroller::{Dependencies, EdgeController};
 use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
+use contract::cloudstream::CloudStreamMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::{NodeLeaseMsg, SessionState};
 use contract::synccontroller::SyncMsg;
@@ -68,6 +69,7 @@ struct Fixture {
     _hive: Hive,
     sync: Probe<SyncMsg>,
     _hub: Probe<CloudHubMsg>,
+    _stream: Probe<CloudStreamMsg>,
     /// What NodeLease says of the sessions.
     sessions: Sessions,
     watches: BTreeMap<&'static str, mpsc::Sender<Bytes>>,
@@ -110,6 +112,7 @@ fn fixture(mut lists: Lists, gated: &[&'static str]) -> Fixture {
     let (sync, to_sync) = Probe::new(&env, 64);
     let (hub, to_hub) = Probe::new(&env, 1);
     let (lease, to_lease) = Probe::new(&env, 16);
+    let (stream, to_stream) = Probe::new(&env, 16);
     let sessions = Sessions::default();
     tokio::task::spawn_local(node_lease(lease, Rc::clone(&sessions)));
     let mut hive = Hive::new("test", env.clone());
@@ -120,12 +123,13 @@ fn fixture(mut lists: Lists, gated: &[&'static str]) -> Fixture {
         sync: to_sync,
         lease: to_lease,
         hub: to_hub,
+        stream: to_stream,
         interruptions: Interruptions::default(),
         read_as: ReadAs::CloudCore,
     };
     hive.supervise(mailbox, Policy::default(), move || EdgeController::new(dependencies.clone()));
     hive.open().unwrap();
-    Fixture { env, _hive: hive, sync, _hub: hub, sessions, watches, gates, controller }
+    Fixture { env, _hive: hive, sync, _hub: hub, _stream: stream, sessions, watches, gates, controller }
 }
 
 fn node() -> Value {

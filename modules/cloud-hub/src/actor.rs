@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use beehive::defect::{self, Defect};
-use beehive::link::{Acceptor, Capabilities};
+use beehive::link::{Acceptor, ByteStreams, Capabilities, WireVersion};
 use beehive::{Actor, Address, Context, Fault, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::MetaDown;
@@ -25,21 +26,23 @@ use crate::revocation::CertificateCheck;
 use crate::session::{ENDS_WITHIN, Session};
 
 /// Everybody who is told of sessions.
-const READERS: [SessionReader; 4] = [
+const READERS: [SessionReader; 5] = [
     SessionReader::NodeLease,
     SessionReader::SyncController,
     SessionReader::EdgeController,
     SessionReader::DeviceController,
+    SessionReader::CloudStream,
 ];
 
 /// A session that is open.
 struct OpenSession {
     session: u64,
     link: OpenLink,
-    wire_version: u8,
+    version: WireVersion,
     /// What the node's end understands beyond its wire version.
     capabilities: Capabilities,
     meta: Address<MetaDown>,
+    streams: ByteStreams,
     permit: LinkPermit,
 }
 
@@ -118,7 +121,7 @@ impl Actor for CloudHub {
                 let (bytes_in, bytes_out) = (open.link.traffic.received(), open.link.traffic.sent());
                 let view = serde_json::json!({
                     "session": open.session, "bytesIn": bytes_in, "bytesOut": bytes_out,
-                    "transport": open.link.transport.to_string(), "wireVersion": open.wire_version,
+                    "transport": open.link.transport.to_string(), "wireVersion": open.version.number(),
                     "capabilities": open.capabilities.names().collect::<Vec<_>>(),
                 });
                 (node.as_str(), view)
@@ -196,9 +199,10 @@ impl CloudHub {
         let open = OpenSession {
             session,
             link: OpenLink { transport: link.transport(), traffic: link.traffic() },
-            wire_version: link.version().number(),
+            version: link.version(),
             capabilities: link.capabilities().clone(),
             meta: link.remote(),
+            streams: link.byte_streams(),
             permit,
         };
         for reader in READERS {
@@ -225,6 +229,7 @@ impl CloudHub {
         let _ = self.addresses.edge.tell(EdgeControllerMsg::NodeDown { node: node.clone(), session }).await;
         let _ =
             self.addresses.device.tell(DeviceControllerMsg::NodeDown { node: node.clone(), session }).await;
+        let _ = self.addresses.stream.tell(CloudStreamMsg::NodeDown { node: node.clone(), session }).await;
         let _ = self.addresses.lease.tell(NodeLeaseMsg::NodeDown { node, session }).await;
     }
 
@@ -237,17 +242,18 @@ impl CloudHub {
     }
 
     async fn tell_none(&self, to: SessionReader) {
-        let Addresses { lease, sync, edge, device, .. } = &self.addresses;
+        let Addresses { lease, sync, edge, device, stream, .. } = &self.addresses;
         let _ = match to {
             SessionReader::NodeLease => lease.tell(NodeLeaseMsg::AllNodesDown).await,
             SessionReader::SyncController => sync.tell(SyncMsg::AllNodesDown).await,
             SessionReader::EdgeController => edge.tell(EdgeControllerMsg::AllNodesDown).await,
             SessionReader::DeviceController => device.tell(DeviceControllerMsg::AllNodesDown).await,
+            SessionReader::CloudStream => stream.tell(CloudStreamMsg::AllNodesDown).await,
         };
     }
 
     async fn tell_up(&self, to: SessionReader, node: &NodeName, open: &OpenSession) {
-        let Addresses { lease, sync, edge, device, .. } = &self.addresses;
+        let Addresses { lease, sync, edge, device, stream, .. } = &self.addresses;
         let (node, session) = (node.clone(), open.session);
         let _ = match to {
             SessionReader::NodeLease => {
@@ -261,6 +267,10 @@ impl CloudHub {
             SessionReader::EdgeController => edge.tell(EdgeControllerMsg::NodeUp { node, session }).await,
             SessionReader::DeviceController => {
                 device.tell(DeviceControllerMsg::NodeUp { node, session }).await
+            }
+            SessionReader::CloudStream => {
+                let (streams, version) = (open.streams.clone(), open.version);
+                stream.tell(CloudStreamMsg::NodeUp { node, session, streams, version }).await
             }
         };
     }

@@ -1,6 +1,7 @@
 //! Whom the hub speaks to.
 
 use beehive::Address;
+use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::NodeLeaseMsg;
@@ -18,6 +19,8 @@ pub struct Addresses {
     pub edge: Address<EdgeControllerMsg>,
     /// DeviceController.
     pub device: Address<DeviceControllerMsg>,
+    /// CloudStream.
+    pub stream: Address<CloudStreamMsg>,
     /// CloudRouter.
     pub router: Address<RouterMsg>,
 }

@@ -10,7 +10,7 @@
 //! are over elsewhere, and who wants to be told of them again. HTTPS on 10002: `GET /ca.crt`, `GET /edge.crt` with a join token,
 //! `DELETE /edge.crt` with the node's own certificate.
 //! # Tells
-//! NodeLease, SyncController, EdgeController and DeviceController which sessions are open; NodeLease is asked to claim a node before it is
+//! NodeLease, SyncController, EdgeController, DeviceController and CloudStream which sessions are open; NodeLease is asked to claim a node before it is
 //! let in, and its Lease's epoch is the session's number. What a node says goes past the hub, into the controllers' own
 //! mailboxes, under the name in the node's certificate.
 //! # Keeps across a restart

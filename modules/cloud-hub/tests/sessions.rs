@@ -9,6 +9,7 @@ use beehive::Env;
 use beehive::link::{CloseReason, Link, LinkError};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::nodelease::{ClaimRefused, NodeLeaseMsg};
@@ -205,7 +206,7 @@ fn whoever_has_begun_anew_is_told_which_sessions_are_open() {
     run(async |mut fixture| {
         let _one = fixture.link("system:node:a", "aa").await.unwrap();
         let _two = fixture.link("system:node:b", "bb").await.unwrap();
-        // All four were told of both.
+        // All five were told of both.
         let mut ups = 0;
         while ups < 2 {
             ups += u32::from(matches!(
@@ -218,6 +219,7 @@ fn whoever_has_begun_anew_is_told_which_sessions_are_open() {
             (SessionReader::SyncController, "sync"),
             (SessionReader::EdgeController, "edge"),
             (SessionReader::DeviceController, "device"),
+            (SessionReader::CloudStream, "stream"),
         ] {
             fixture.hub.tell(CloudHubMsg::TellSessions { to }).await.unwrap();
             let mut told = Vec::new();
@@ -238,6 +240,10 @@ fn whoever_has_begun_anew_is_told_which_sessions_are_open() {
                     SessionReader::EdgeController => match fixture.edge.next(LONG).await.unwrap() {
                         EdgeControllerMsg::NodeUp { node, .. } => (false, Some(node)),
                         other => (matches!(other, EdgeControllerMsg::AllNodesDown), None),
+                    },
+                    SessionReader::CloudStream => match fixture.stream.next(LONG).await.unwrap() {
+                        CloudStreamMsg::NodeUp { node, .. } => (false, Some(node)),
+                        other => (matches!(other, CloudStreamMsg::AllNodesDown), None),
                     },
                     SessionReader::DeviceController => {
                         // The first round has been read.

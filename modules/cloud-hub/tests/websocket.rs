@@ -307,7 +307,7 @@ fn a_frame_that_is_larger_than_a_cell_ends_the_socket_before_its_body_has_come()
     run(async |env| {
         let authority = authority(&env);
         let mut server = listen(&authority, &env);
-        // 8 KiB and a head are a cell; one that says 1 GiB, and a text, and a piece of a message.
+        // 8 KiB and a head are a frame of the mux; one that says 1 GiB, and a text, and a piece of a message.
         let long = [&[0x82, 0xff][..], &(1_u64 << 30).to_be_bytes(), &[0; 4], &[0; 500]].concat();
         for bytes in [long, vec![0x81, 0x81, 0, 0, 0, 0, b'a'], vec![0x02, 0x81, 0, 0, 0, 0, 1]] {
             let mut socket = by_hand(server.port, &of_node(&authority, "a", &env)).await;

@@ -53,6 +53,8 @@ pub enum SessionReader {
     EdgeController,
     /// DeviceController.
     DeviceController,
+    /// CloudStream.
+    CloudStream,
 }
 
 impl Message for CloudHubMsg {

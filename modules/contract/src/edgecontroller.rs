@@ -3,6 +3,7 @@
 use beehive::Message;
 
 use crate::NodeName;
+use crate::cloudstream::KubeletEndpoint;
 pub use crate::uplink::EdgeUp;
 
 /// Messages to EdgeController.
@@ -35,6 +36,15 @@ pub enum EdgeControllerMsg {
         /// What it says.
         message: EdgeUp,
     },
+    /// Where the node's kubelet endpoint is reached in this session: its Node is to say so.
+    KubeletEndpoint {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+        /// Where.
+        endpoint: KubeletEndpoint,
+    },
     /// The informers' caches have changed, or something that waited is due.
     Reconcile,
 }
@@ -47,6 +57,7 @@ impl Message for EdgeControllerMsg {
             EdgeControllerMsg::NodeDown { .. } => "NodeDown",
             EdgeControllerMsg::ListAgain => "ListAgain",
             EdgeControllerMsg::Up { message, .. } => message.name(),
+            EdgeControllerMsg::KubeletEndpoint { .. } => "KubeletEndpoint",
             EdgeControllerMsg::Reconcile => "Reconcile",
         }
     }

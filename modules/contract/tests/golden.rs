@@ -13,6 +13,7 @@ use beehive::link::{Capabilities, Protocol, WireVersion};
 use bytes::Bytes;
 use contract::downlink::{Inventory, MetaDown, NotApplied};
 use contract::report::OutboxQueue;
+use contract::stream::{self, StreamRequest, StreamResponse};
 use contract::uplink::{DeviceUp, EdgeUp, RouterUp};
 use contract::{
     Change, Digest, Object, ObjectKey, ObjectVersion, Report, Telemetry, TokenGrant, TokenQuery, TwinValue,
@@ -176,6 +177,19 @@ fn apply(change: Change) -> Vec<u8> {
     body(MetaDown::Apply { inventory: 5, sequence: 6, changes: vec![change], reply: Reply::channel().0 })
 }
 
+fn stream_request() -> StreamRequest {
+    StreamRequest {
+        method: s("POST"),
+        target: s("/exec/d/p/c?command=ls"),
+        headers: vec![(s("upgrade"), s("SPDY/3.1"))],
+        user: s("u"),
+    }
+}
+
+fn stream_response() -> StreamResponse {
+    StreamResponse { status: 101, headers: vec![(s("upgrade"), s("SPDY/3.1"))] }
+}
+
 /// (name, bytes) of every message.
 fn messages() -> Vec<(String, Vec<u8>)> {
     let versions =
@@ -194,6 +208,8 @@ fn messages() -> Vec<(String, Vec<u8>)> {
         all.push((format!("report-{name}"), reported(report.clone(), false)));
         all.push((format!("repeat-{name}"), reported(report, true)));
     }
+    all.push((s("stream-request"), stream_request().encode(WireVersion::ONE).unwrap()));
+    all.push((s("stream-response"), stream_response().encode(WireVersion::ONE).unwrap()));
     all
 }
 
@@ -322,6 +338,16 @@ fn golden_messages_are_read_back() {
     let RouterUp::Telemetry { uploads: read, .. } = read("telemetry");
     let read = read.open().unwrap();
     assert_eq!((read.items, read.skipped), (uploads(), vec![]));
+}
+
+#[test]
+fn golden_heads_of_streams_are_read_back() {
+    let held = golden(WIRE);
+    let request = StreamRequest::decode(&held["stream-request"], WireVersion::ONE);
+    assert_eq!(request, Ok(stream_request()));
+    let (length, head) = held["stream-response"].split_first_chunk().unwrap();
+    assert_eq!(stream::head_length(*length), Ok(head.len()));
+    assert_eq!(StreamResponse::decode(head, WireVersion::ONE), Ok(stream_response()));
 }
 
 #[test]

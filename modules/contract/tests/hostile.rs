@@ -7,6 +7,7 @@ use beehive::link::{Capabilities, Protocol, WireVersion};
 use bytes::Bytes;
 use contract::downlink::MetaDown;
 use contract::rows::{decode_report, decode_telemetry, encode_report, encode_telemetry};
+use contract::stream::{self, StreamHeadError, StreamRequest, StreamResponse};
 use contract::uplink::{DeviceUp, EdgeUp, RouterUp};
 use contract::wire::{BODY_MAX, DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, OBJECT_MAX, ROUTER_MAILBOX};
 use contract::{Batch, Change, DecodedBatch, Object, ObjectKey, Report, capability};
@@ -63,6 +64,14 @@ fn show(bytes: &[u8]) {
         let RouterUp::Telemetry { uploads, .. } =
             RouterUp::decode(&written(again), way(), &protocol()).unwrap();
         assert_eq!(uploads.open().unwrap(), DecodedBatch { items, skipped: vec![] });
+    }
+    for head in [bytes, bytes.get(stream::LENGTH..).unwrap_or_default()] {
+        if let Ok(request) = StreamRequest::decode(head, WireVersion::ONE) {
+            assert_eq!(request.encode(WireVersion::ONE).unwrap(), head);
+        }
+        if let Ok(response) = StreamResponse::decode(head, WireVersion::ONE) {
+            assert_eq!(&response.encode(WireVersion::ONE).unwrap()[stream::LENGTH..], head);
+        }
     }
     // Objects may be deflated in more than one way: not written back to the byte.
     drop(MetaDown::decode(bytes, way(), &protocol()));
@@ -185,4 +194,64 @@ fn a_message_of_an_unknown_kind_is_named() {
     unknown(RouterUp::decode(&bytes, way(), &protocol()).unwrap_err(), ROUTER_MAILBOX);
     unknown(MetaDown::decode(&bytes, way(), &protocol()).unwrap_err(), META_MAILBOX);
     assert!(matches!(EdgeUp::decode(&[1], way(), &protocol()), Err(DecodeError::Malformed(_))));
+}
+
+fn stream_request() -> StreamRequest {
+    StreamRequest {
+        method: "GET".to_owned(),
+        target: "/pods".to_owned(),
+        headers: vec![],
+        user: "u".to_owned(),
+    }
+}
+
+#[test]
+fn a_head_of_a_stream_that_breaks_a_bound_is_neither_written_nor_read() {
+    let refused = |change: &dyn Fn(&mut StreamRequest)| {
+        let mut request = stream_request();
+        change(&mut request);
+        request.encode(WireVersion::ONE).unwrap_err()
+    };
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    for method in ["", "get", "GET /", "ABCDEFGHIJKLMNOPQ"] {
+        assert_eq!(refused(&|request| request.method = method.to_owned()), StreamHeadError::Method);
+    }
+    for target in ["", "pods", "/a b", "/a\r\nx", &format!("/{}", "a".repeat(stream::TARGET_MAX))] {
+        assert_eq!(refused(&|request| request.target = target.to_owned()), StreamHeadError::Target);
+    }
+    for (name, value) in [("authorization", "Bearer x"), ("Accept", "*"), ("accept", "a\r\nb: c")] {
+        let error = refused(&|request| request.headers = vec![header(name, value)]);
+        assert_eq!(error, StreamHeadError::Header(name.to_owned()));
+    }
+    let many = vec![header("accept", "*"); stream::HEADERS_MAX + 1];
+    let large = vec![header("accept", &"a".repeat(stream::HEADER_BYTES_MAX))];
+    for headers in [many, large] {
+        assert_eq!(refused(&|request| request.headers = headers.clone()), StreamHeadError::Headers);
+    }
+    assert_eq!(refused(&|request| request.user = "u".repeat(1025)), StreamHeadError::User);
+    for status in [0, 100, 102, 199, 600] {
+        let response = StreamResponse { status, headers: vec![] };
+        assert_eq!(response.encode(WireVersion::ONE), Err(StreamHeadError::Status(status)));
+    }
+}
+
+#[test]
+fn the_largest_head_of_a_stream_is_within_its_length_and_a_longer_one_is_not_read() {
+    let value = "a".repeat(stream::HEADER_BYTES_MAX / stream::HEADERS_MAX - "accept".len());
+    let request = StreamRequest {
+        method: "A".repeat(stream::METHOD_MAX),
+        target: format!("/{}", "a".repeat(stream::TARGET_MAX - 1)),
+        headers: vec![("accept".to_owned(), value); stream::HEADERS_MAX],
+        user: "u".repeat(stream::USER_MAX),
+    };
+    let bytes = request.encode(WireVersion::ONE).unwrap();
+    assert_eq!(StreamRequest::decode(&bytes, WireVersion::ONE), Ok(request));
+    for length in [0, 1, u32::try_from(stream::HEAD_MAX).unwrap() + 1, u32::MAX] {
+        assert!(stream::head_length(length.to_le_bytes()).is_err());
+    }
+    let long = StreamRequest::decode(&vec![1; stream::HEAD_MAX + 1], WireVersion::ONE);
+    assert_eq!(long, Err(StreamHeadError::Length(stream::HEAD_MAX + 1)));
+    let response = StreamResponse { status: 200, headers: vec![] }.encode(WireVersion::ONE).unwrap();
+    let confused = StreamRequest::decode(&response[stream::LENGTH..], WireVersion::ONE);
+    assert_eq!(confused, Err(StreamHeadError::Kind(2)));
 }

@@ -53,6 +53,14 @@ pub enum Error {
         /// The call.
         call: &'static str,
     },
+    /// The runtime has as much to do as it takes.
+    #[error("{call}: {message}")]
+    Exhausted {
+        /// The call.
+        call: &'static str,
+        /// What the runtime said.
+        message: String,
+    },
     /// Anything else that the runtime said.
     #[error("{call}: {message}")]
     Failed {
@@ -88,6 +96,25 @@ impl Error {
         matches!(self, Error::NotFound { .. } | Error::ImageNotFound { .. })
     }
 
+    /// The error as clients written in Go print it, which is what a kubelet hands on to who asked it.
+    #[must_use]
+    pub fn grpc_text(&self) -> String {
+        let (code, message) = match self {
+            Error::NotFound { message, .. } | Error::ImageNotFound { message, .. } => {
+                ("NotFound", message.clone())
+            }
+            Error::Exhausted { message, .. } => ("ResourceExhausted", message.clone()),
+            Error::Unreachable { message, .. } => ("Unavailable", message.clone()),
+            Error::Deadline { .. } => ("DeadlineExceeded", "context deadline exceeded".to_owned()),
+            Error::Unsupported { call } => ("Unimplemented", format!("unknown method {call}")),
+            Error::Failed { message, .. } | Error::PullRefused { message, .. } => {
+                ("Unknown", message.clone())
+            }
+            Error::BadEndpoint(_) => ("Unavailable", self.to_string()),
+        };
+        format!("rpc error: code = {code} desc = {message}")
+    }
+
     pub(crate) fn from_status(call: &'static str, endpoint: &str, status: &Status) -> Error {
         let message = shorten(status.message());
         match status.code() {
@@ -96,6 +123,7 @@ impl Error {
             Code::Cancelled if status.message().contains("Timeout expired") => Error::Deadline { call },
             Code::NotFound => Error::NotFound { call, message },
             Code::Unimplemented => Error::Unsupported { call },
+            Code::ResourceExhausted => Error::Exhausted { call, message },
             Code::Unavailable => Error::Unreachable { endpoint: endpoint.to_owned(), message },
             _ if transport_broke(status) => Error::Unreachable { endpoint: endpoint.to_owned(), message },
             _ => Error::Failed { call, message },
@@ -149,6 +177,16 @@ mod tests {
         assert!(matches!(Error::from_pull("r/x:1", "e", &refused), Error::PullRefused { .. }));
         let down = Status::new(Code::Unknown, "dial tcp 127.0.0.1:5000: connect: connection refused");
         assert!(matches!(Error::from_pull("r/x:1", "e", &down), Error::Failed { .. }));
+    }
+
+    #[test]
+    fn an_error_has_the_text_that_go_gives_it() {
+        let gone = Error::from_status("Exec", "e", &Status::new(Code::NotFound, "container \"x\" not found"));
+        assert_eq!(gone.grpc_text(), "rpc error: code = NotFound desc = container \"x\" not found");
+        let full =
+            Error::from_status("Exec", "e", &Status::new(Code::ResourceExhausted, "too many requests"));
+        assert!(matches!(full, Error::Exhausted { .. }), "{full:?}");
+        assert_eq!(full.grpc_text(), "rpc error: code = ResourceExhausted desc = too many requests");
     }
 
     #[test]

@@ -309,6 +309,43 @@ impl Runtime for Grpc {
             |answer: ImageFsInfoResponse| { answer.image_filesystems }
         )
     }
+
+    fn exec(&self, request: ExecRequest) -> Answer<'_, String> {
+        unary!(self, runtime, exec, "Exec", self.request(request), |answer: ExecResponse| answer.url)
+    }
+
+    fn attach(&self, request: AttachRequest) -> Answer<'_, String> {
+        unary!(self, runtime, attach, "Attach", self.request(request), |answer: AttachResponse| answer.url)
+    }
+
+    fn port_forward(&self, request: PortForwardRequest) -> Answer<'_, String> {
+        let request = self.request(request);
+        unary!(self, runtime, port_forward, "PortForward", request, |answer: PortForwardResponse| answer.url)
+    }
+
+    fn container_stats(&self, filter: ContainerStatsFilter) -> Answer<'_, Vec<ContainerStats>> {
+        let body = ListContainerStatsRequest { filter: Some(filter) };
+        unary!(
+            self,
+            runtime,
+            list_container_stats,
+            "ListContainerStats",
+            self.request(body),
+            |answer: ListContainerStatsResponse| { answer.stats }
+        )
+    }
+
+    fn sandbox_stats(&self, filter: PodSandboxStatsFilter) -> Answer<'_, Vec<PodSandboxStats>> {
+        let body = ListPodSandboxStatsRequest { filter: Some(filter) };
+        unary!(
+            self,
+            runtime,
+            list_pod_sandbox_stats,
+            "ListPodSandboxStats",
+            self.request(body),
+            |answer: ListPodSandboxStatsResponse| { answer.stats }
+        )
+    }
 }
 
 fn spec_of(image: &str) -> ImageSpec {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use crate::v1::{
-    AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStatus, ExecSyncResponse,
-    FilesystemUsage, Image, PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxStatus, RuntimeStatus,
-    VersionResponse,
+    AttachRequest, AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStats,
+    ContainerStatsFilter, ContainerStatus, ExecRequest, ExecSyncResponse, FilesystemUsage, Image, PodSandbox,
+    PodSandboxConfig, PodSandboxFilter, PodSandboxStats, PodSandboxStatsFilter, PodSandboxStatus,
+    PortForwardRequest, RuntimeStatus, VersionResponse,
 };
 use crate::{Error, EventStream};
 
@@ -62,4 +63,34 @@ pub trait Runtime: Send + Sync {
     fn remove_image(&self, image: &str) -> Answer<'_, ()>;
     /// The file systems that hold the images.
     fn image_filesystems(&self) -> Answer<'_, Vec<FilesystemUsage>>;
+    /// Prepares a command in a container; answers the URL that takes one connection for it.
+    fn exec(&self, request: ExecRequest) -> Answer<'_, String> {
+        drop(request);
+        unsupported("Exec")
+    }
+    /// Prepares a connection to a container's own process; answers the URL that takes it.
+    fn attach(&self, request: AttachRequest) -> Answer<'_, String> {
+        drop(request);
+        unsupported("Attach")
+    }
+    /// Prepares a connection to ports of a sandbox; answers the URL that takes it.
+    fn port_forward(&self, request: PortForwardRequest) -> Answer<'_, String> {
+        drop(request);
+        unsupported("PortForward")
+    }
+    /// What the running containers that pass the filter use.
+    fn container_stats(&self, filter: ContainerStatsFilter) -> Answer<'_, Vec<ContainerStats>> {
+        drop(filter);
+        unsupported("ListContainerStats")
+    }
+    /// What the sandboxes that pass the filter use.
+    fn sandbox_stats(&self, filter: PodSandboxStatsFilter) -> Answer<'_, Vec<PodSandboxStats>> {
+        drop(filter);
+        unsupported("ListPodSandboxStats")
+    }
+}
+
+/// The answer of a runtime that does not have a call.
+fn unsupported<'a, T: Send + 'a>(call: &'static str) -> Answer<'a, T> {
+    Box::pin(std::future::ready(Err(Error::Unsupported { call })))
 }

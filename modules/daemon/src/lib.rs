@@ -17,6 +17,7 @@
 //! as often as he likes a few lines are written, and then one at times with the count of those that were left out.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod files;
 pub mod log;
 pub mod notify;
 mod run;

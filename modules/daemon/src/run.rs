@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use beehive::{Blocked, Ended, HiveReport, Inspector};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{log, notify, sentence};
+use crate::{files, log, notify, sentence};
 
 /// 10 s: what a stop may take. Kubernetes kills after 30, systemd after 90.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -34,6 +34,7 @@ pub trait Running {
 /// code: 0, or 1 with a sentence in the log.
 pub fn main(filter: &str, work: impl AsyncFnOnce() -> Result<()>) -> ExitCode {
     log::start(filter);
+    files::raise_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)

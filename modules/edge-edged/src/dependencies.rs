@@ -16,7 +16,6 @@ use tokio::sync::Semaphore;
 
 use crate::error::StepError;
 use crate::events;
-use crate::images::pull;
 use crate::json_error;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
@@ -71,7 +70,7 @@ impl Dependencies {
         node: NodeInfo,
     ) -> Self {
         let recorder = Recorder::new(&settings.node_name, env.random_id());
-        let pulls = Semaphore::new(pull::at_once(settings.serial_pulls));
+        let pulls = Semaphore::new(settings.pulls_at_once());
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
         Dependencies { settings, runtime, store, meta, edged, env, ids, tokens, recorder, pulls, node }

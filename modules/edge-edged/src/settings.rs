@@ -7,6 +7,9 @@ use std::time::Duration;
 use config::EvictionHard;
 use config::edge::{CgroupDriver, ImageVerification, Taint};
 
+/// Pulls at a time when they are not serial.
+const PULLS: usize = 5;
+
 /// Edged's settings: those of `edgecore.yaml`, and what has no key there yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -96,6 +99,11 @@ impl Settings {
             report_events: true,
             version: format!("{KUBERNETES}-kubehive-{}", env!("CARGO_PKG_VERSION")),
         }
+    }
+
+    /// How many images are pulled at a time.
+    pub(crate) fn pulls_at_once(&self) -> usize {
+        if self.serial_pulls { 1 } else { PULLS }
     }
 
     /// With a sign of life at least every `heartbeat` (`modules.edgeHub.heartbeat`).

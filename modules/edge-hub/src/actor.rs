@@ -3,11 +3,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::link::{Hello, Link};
 use beehive::{Actor, Address, Context, Fault};
 use contract::edgehub::EdgeHubMsg;
+use contract::edgestream::EdgeStreamMsg;
 use contract::metamanager::MetaMsg;
 use futures::future::AbortHandle;
 
@@ -17,6 +19,7 @@ use crate::endpoints::Endpoints;
 use crate::events;
 use crate::network::Network;
 use crate::plan::{Carrier, NextStep, Outage, Plan};
+use crate::stream_door::StreamDoor;
 
 /// 1 s between looks at the node's network.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -27,6 +30,7 @@ pub struct EdgeHub {
     greeting: Hello,
     meta: Address<MetaMsg>,
     network: Option<Rc<dyn Network>>,
+    streams: Option<Arc<StreamDoor>>,
     plan: Plan,
     last_attempt: u64,
     /// The attempt that is under way: at most one.
@@ -66,6 +70,7 @@ impl EdgeHub {
             greeting: Hello::of(name),
             meta,
             network: None,
+            streams: None,
             last_attempt: 0,
             trying: None,
             up: None,
@@ -80,6 +85,13 @@ impl EdgeHub {
     #[must_use]
     pub fn watching(mut self, network: Rc<dyn Network>) -> Self {
         self.network = Some(network);
+        self
+    }
+
+    /// With EdgeStream for the byte streams that the cloud opens; without it the hello says that there are none.
+    #[must_use]
+    pub fn streaming_to(mut self, streams: Address<EdgeStreamMsg>) -> Self {
+        self.streams = Some(Arc::new(StreamDoor(streams)));
         self
     }
 }
@@ -180,7 +192,7 @@ impl EdgeHub {
         self.last_attempt += 1;
         let attempt = self.last_attempt;
         let (env, greeting, meta) = (cx.env().clone(), self.greeting.clone(), self.meta.clone());
-        let caller = AttemptContext { env, greeting, meta };
+        let caller = AttemptContext { env, greeting, meta, streams: self.streams.clone() };
         let (links, myself) = (Rc::clone(&self.links), cx.myself());
         let others = self.plan.has_others();
         let task = cx.spawn(async move {

@@ -1,6 +1,7 @@
 //! One attempt at one server: dial after dial until somebody takes a connection, and then the hello.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::link::{Connection, DialError, Dialer, Hello, Link, LinkError, PeerName, Routes};
@@ -12,6 +13,7 @@ use futures::stream::FuturesUnordered;
 use crate::dial_schedule::{DialSchedule, DialStep};
 use crate::endpoints::Server;
 use crate::plan::{ATTEMPT_LIMIT, Carrier};
+use crate::stream_door::StreamDoor;
 
 /// 3 s: whoever has answered a dial and says no more for so long is silent again.
 const ANSWER_LASTS: Duration = Duration::from_secs(3);
@@ -59,6 +61,8 @@ pub(crate) struct AttemptContext {
     pub(crate) env: Env,
     pub(crate) greeting: Hello,
     pub(crate) meta: Address<MetaMsg>,
+    /// Who takes the byte streams that the cloud opens, if anybody does.
+    pub(crate) streams: Option<Arc<StreamDoor>>,
 }
 
 impl AttemptContext {
@@ -144,6 +148,10 @@ impl AttemptContext {
         // What the cloud says is checked by its certificate alone; it may reach MetaManager and nothing else.
         let meta = self.meta.clone();
         let routes = Routes::new().accept(meta, |message: MetaDown, _: &PeerName| MetaMsg::Down(message));
+        let routes = match &self.streams {
+            Some(streams) => routes.byte_streams(Arc::<StreamDoor>::clone(streams)),
+            None => routes,
+        };
         Link::connect(&self.env, connection, &self.greeting, routes).await.map_err(|error| {
             let reason = Fault::from_error(&error).reason;
             match error {

@@ -7,7 +7,8 @@
 //! [`contract::edgehub::EdgeHubMsg`]: what became of an attempt, that it is time for the next, and that the node's network
 //! has changed.
 //! # Tells
-//! MetaManager that the link is up, with the cloud's mailboxes, and that it is down.
+//! MetaManager that the link is up, with the cloud's mailboxes, and that it is down. EdgeStream: the byte streams that the
+//! cloud opens.
 //! # Keeps across a restart
 //! Nothing. A restart of the hub ends its link.
 //! # Never
@@ -22,6 +23,7 @@ mod error;
 pub mod events;
 pub mod network;
 pub mod plan;
+mod stream_door;
 
 pub use actor::EdgeHub;
 pub use endpoints::{Endpoints, Server};

@@ -4,21 +4,24 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::link::memory::{Cable, MemoryAcceptor, listen};
+use beehive::link::memory::{MemoryAcceptor, NetworkPath, listen};
 use beehive::link::{Acceptor, CloseReason, IncomingLink, Link, PeerName, Refused, Routes};
 use beehive::testing::Probe;
 use beehive::{Capacity, Env, Hive, Moment, Policy};
 use contract::edgehub::EdgeHubMsg;
+use contract::edgestream::EdgeStreamMsg;
 use contract::metamanager::{MetaDown, MetaMsg};
 use edge_hub::EdgeHub;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const LONG: Duration = Duration::from_secs(100);
 
 struct Fixture {
     env: Env,
     cloud: MemoryAcceptor,
-    cable: Cable,
+    network_path: NetworkPath,
     meta: Probe<MetaMsg>,
+    streams: Probe<EdgeStreamMsg>,
     hub: beehive::Address<EdgeHubMsg>,
     _hive: Hive,
 }
@@ -29,17 +32,19 @@ fn run(test: impl AsyncFnOnce(Fixture)) {
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let env = Env::seeded(3);
         let (port, cloud) = listen(PeerName::verified("cloud", "01"));
-        let cable = Cable::new();
-        let dialer = Rc::new(port.dialer(PeerName::verified("system:node:a", "02"), cable.clone()));
+        let network_path = NetworkPath::new();
+        let dialer = Rc::new(port.dialer(PeerName::verified("system:node:a", "02"), network_path.clone()));
         let (meta, meta_address) = Probe::new(&env, 16);
+        let (streams, streams_address) = Probe::new(&env, 16);
         let mut hive = Hive::new("test", env.clone());
         let mailbox = hive.mailbox::<EdgeHubMsg>("edge-hub", Capacity::new(8, "a test's choice"));
         let hub = hive.grant("tester", &mailbox, beehive::Flow::Tell);
         hive.supervise(mailbox, Policy::default(), move || {
             EdgeHub::new(dialer.clone(), "system:node:a", meta_address.clone())
+                .streaming_to(streams_address.clone())
         });
         hive.open().unwrap();
-        test(Fixture { env, cloud, cable, meta, hub, _hive: hive }).await;
+        test(Fixture { env, cloud, network_path, meta, streams, hub, _hive: hive }).await;
     });
 }
 
@@ -82,6 +87,27 @@ fn the_cloud_reaches_metamanager_over_the_link() {
 }
 
 #[test]
+fn a_byte_stream_that_the_cloud_opens_reaches_edgestream() {
+    run(async |mut fixture| {
+        let link = fixture.admit().await;
+        fixture.until_up().await;
+        let streams = link.byte_streams();
+        let take = fixture.streams.find(LONG, |message| match message {
+            EdgeStreamMsg::Opened { header, stream } => Some((header, stream)),
+            _ => None,
+        });
+        let (opened, taken) = tokio::join!(streams.open(b"a call".to_vec()), take);
+        let (header, mut stream) = taken.unwrap();
+        assert_eq!(header, b"a call");
+        stream.write_all(b"an answer").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        opened.unwrap().read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "an answer");
+    });
+}
+
+#[test]
 fn a_link_that_ends_is_made_anew_at_once() {
     run(async |mut fixture| {
         let link = fixture.admit().await;
@@ -94,15 +120,15 @@ fn a_link_that_ends_is_made_anew_at_once() {
 }
 
 #[test]
-fn a_cut_is_noticed_within_ten_seconds_and_a_mended_cable_used_within_two() {
+fn a_cut_is_noticed_within_ten_seconds_and_a_mended_network_path_used_within_two() {
     run(async |mut fixture| {
         let _link = fixture.admit().await;
         let up = fixture.until_up().await;
-        fixture.cable.cut();
+        fixture.network_path.cut();
         fixture.until_down().await;
         assert!(fixture.env.now().since(up) <= Duration::from_secs(10));
         fixture.env.sleep(Duration::from_secs(3600)).await;
-        fixture.cable.mend();
+        fixture.network_path.mend();
         let mended = fixture.env.now();
         let _again = fixture.admit().await;
         let up = fixture.until_up().await;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use beehive::link::memory::{Cable, MemoryAcceptor, MemoryDialer, MemoryPort, listen};
+use beehive::link::memory::{MemoryAcceptor, MemoryDialer, MemoryPort, NetworkPath, listen};
 use beehive::link::{
     Acceptor, CloseReason, Connection, DialError, Dialer, IncomingLink, Link, PeerName, Refused, Routes,
 };
@@ -91,7 +91,7 @@ struct Fixture {
 }
 
 fn blockable_dialer(env: &Env, port: &MemoryPort) -> Rc<BlockableDialer> {
-    let to = port.dialer(PeerName::verified("system:node:a", "02"), Cable::new());
+    let to = port.dialer(PeerName::verified("system:node:a", "02"), NetworkPath::new());
     Rc::new(BlockableDialer {
         to,
         clock: env.clock(),

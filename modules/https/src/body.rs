@@ -1,6 +1,6 @@
 //! Bodies of answers and of requests.
 
-use std::convert::Infallible;
+use std::io;
 use std::time::Duration;
 
 use beehive::Clock;
@@ -12,8 +12,9 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use thiserror::Error;
 
-/// An answer's body: whole ([`whole`]) or a stream (`http_body_util::StreamBody`, boxed).
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// An answer's body: whole ([`whole`]) or a stream (`http_body_util::StreamBody`, boxed). One that fails ends its
+/// connection, so that nobody takes half an answer for a whole one.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Why a request's body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -31,7 +32,7 @@ pub enum BodyError {
 
 /// A body of these bytes.
 pub fn whole(bytes: impl Into<Bytes>) -> Body {
-    UnsyncBoxBody::new(Full::new(bytes.into()))
+    UnsyncBoxBody::new(Full::new(bytes.into()).map_err(|never| match never {}))
 }
 
 /// An answer of these bytes.

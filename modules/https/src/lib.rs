@@ -1,7 +1,7 @@
 //! Servers of HTTPS, and of HTTP on loopback, with bounds on everything that a stranger may take.
 //!
 //! A [`Port`] is bound once and outlives the servers at it, so that one that is started anew after a fault finds it. A
-//! [`Server`] takes connections at a port on a thread of its own, makes the TLS handshakes ([`Tls`]) and hands each
+//! [`Server`] takes connections at a port, or at many, on a thread of its own, makes the TLS handshakes ([`Tls`]) and hands each
 //! connection, as [`Stream`] and [`Peer`], to a [`Protocol`]. [`Http`] is the protocol of all but one server: it reads
 //! requests and asks a [`Handler`] for each answer. The link's WebSocket brings its own.
 //!
@@ -20,6 +20,7 @@
 
 mod admission;
 pub mod body;
+mod client_certificate;
 mod events;
 mod http1;
 mod limits;
@@ -35,6 +36,6 @@ pub use http1::{Answer, Handler, Http, Upgraded};
 pub use limits::{Limits, Rate};
 pub use peer::{Peer, TooMany};
 pub use port::Port;
-pub use server::{Protocol, Server, ServerContext};
+pub use server::{Listening, Protocol, Server, ServerContext};
 pub use stream::Stream;
 pub use tls::{ClientCertificates, Tls, TlsError};

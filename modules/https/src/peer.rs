@@ -109,6 +109,7 @@ pub struct Peer(Arc<Connected>);
 
 struct Connected {
     address: SocketAddr,
+    port: SocketAddr,
     certificate: Option<CertificateDer<'static>>,
     permit: ConnectionPermit,
     end: CancellationToken,
@@ -117,18 +118,23 @@ struct Connected {
 
 impl Peer {
     pub(crate) fn new(
-        address: SocketAddr,
+        (address, port): (SocketAddr, SocketAddr),
         certificate: Option<CertificateDer<'static>>,
         permit: ConnectionPermit,
         end: CancellationToken,
         stopping: CancellationToken,
     ) -> Self {
-        Peer(Arc::new(Connected { address, certificate, permit, end, stopping }))
+        Peer(Arc::new(Connected { address, port, certificate, permit, end, stopping }))
     }
 
     /// Where it comes from.
     pub fn address(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// The port that it came in at, with the address that this is bound to.
+    pub fn port(&self) -> SocketAddr {
+        self.0.port
     }
 
     /// The certificate that it showed, verified against the CAs of [`ClientCertificates`](crate::ClientCertificates).
@@ -154,7 +160,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Completes when the server stops: an answer without an end, as a watch, is to end then.
+    /// Completes when the server, or what listens at its port, stops: an answer without an end, as a watch, is to end then.
     pub fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
         self.0.stopping.clone().cancelled_owned()
     }

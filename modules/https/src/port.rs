@@ -36,6 +36,10 @@ impl Port {
         self.address
     }
 
+    pub(crate) fn into_listener(self) -> TcpListener {
+        self.listener
+    }
+
     pub(crate) fn share(&self) -> io::Result<TcpListener> {
         self.listener.try_clone()
     }

@@ -12,8 +12,9 @@ use actix_rt::Arbiter;
 use beehive::link::accept_limiter::{RateLimiter, address_prefix};
 use beehive::{Clock, Context, Message, Moment};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::events::Event;
 use crate::peer::{ConnectionPermit, Connections};
@@ -26,6 +27,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(60);
 /// 1 s for connections that were told to end at once.
 const END_WITHIN: Duration = Duration::from_secs(1);
+/// 64: ports that were opened and are not listened at yet; more wait for their turn.
+const OPENING_MAX: usize = 64;
 
 /// What is done with a connection. Lives on the server's thread.
 pub trait Protocol: 'static {
@@ -64,13 +67,29 @@ impl ServerContext {
 
 /// A running server. It ends when this is dropped.
 pub struct Server {
-    address: SocketAddr,
+    opening: mpsc::Sender<Opened>,
+    /// The port that it was started at, if it was started at one.
+    first: Option<Listening>,
     connections: Arc<Connections>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
     cut: CancellationToken,
     over: CancellationToken,
     thread: Arbiter,
+}
+
+/// A port that a server listens at, until this is dropped: then it takes no connection there any more, idle ones end, and
+/// what is in hand is answered.
+#[derive(Debug)]
+pub struct Listening {
+    _close: DropGuard,
+}
+
+/// A port on its way to the server's thread.
+struct Opened {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    close: CancellationToken,
 }
 
 impl Server {
@@ -88,12 +107,30 @@ impl Server {
         on_event: impl Fn(Event) + Send + Sync + 'static,
         protocol: impl FnOnce() -> P + Send + 'static,
     ) -> io::Result<Self> {
-        let listener = port.share()?;
+        let mut server = Self::without_port(name, tls, limits, clock, on_event, protocol);
+        let (opened, listening) = server.open(port.share()?, port.address());
+        // The queue is empty yet.
+        server.opening.try_send(opened).map_err(|_| io::Error::other("the server has ended"))?;
+        server.first = Some(listening);
+        Ok(server)
+    }
+
+    /// The same at no port yet: [`Server::listen`] opens any number of them, which share the thread, the bounds and the
+    /// protocol. [`Peer::port`] says where a connection came in.
+    pub fn without_port<P: Protocol>(
+        name: &'static str,
+        tls: Option<Tls>,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        on_event: impl Fn(Event) + Send + Sync + 'static,
+        protocol: impl FnOnce() -> P + Send + 'static,
+    ) -> Self {
         let (connections, stop, cut) =
             (Connections::new(&limits), CancellationToken::new(), CancellationToken::new());
         let over = CancellationToken::new();
         let end = over.clone().drop_guard();
-        let entrance = {
+        let (opening, opened) = mpsc::channel(OPENING_MAX);
+        let listener = {
             let (connections, stop, cut) = (Arc::clone(&connections), stop.clone(), cut.clone());
             let (clock, on_event): (_, EventHandler) = (Arc::clone(&clock), Arc::new(on_event));
             move || {
@@ -116,18 +153,28 @@ impl Server {
             actix_rt::spawn(async move {
                 // Its end is also seen when it panics: the guard goes with the task.
                 let _end = end;
-                match TcpListener::from_std(listener) {
-                    Ok(listener) => entrance().accept(listener).await,
-                    Err(error) => tracing::error!(server = name, %error, "the port cannot be listened at"),
-                }
+                listener().run(opened).await;
             });
         });
-        Ok(Server { address: port.address(), connections, clock, stop, cut, over, thread })
+        Server { opening, first: None, connections, clock, stop, cut, over, thread }
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    fn open(&self, listener: std::net::TcpListener, address: SocketAddr) -> (Opened, Listening) {
+        let close = self.stop.child_token();
+        let listening = Listening { _close: close.clone().drop_guard() };
+        (Opened { listener, address, close }, listening)
+    }
+
+    /// Takes connections at `port`, too. The port is the server's from now on, and free when it is not listened at any more.
+    ///
+    /// # Errors
+    /// When the server has ended.
+    pub async fn listen(&self, port: Port) -> io::Result<Listening> {
+        let address = port.address();
+        let (opened, listening) = self.open(port.into_listener(), address);
+        let sent = self.opening.send(opened).await;
+        sent.map_err(|_| io::Error::other("the server has ended"))?;
+        Ok(listening)
     }
 
     /// Its counters and open connections.
@@ -150,7 +197,7 @@ impl Server {
     }
 
     /// Takes no more connections, answers what is in hand within `grace`, and ends the rest.
-    pub async fn stop(self, grace: Duration) {
+    pub async fn stop(&self, grace: Duration) {
         self.stop.cancel();
         for within in [grace, END_WITHIN] {
             tokio::select! {
@@ -169,6 +216,13 @@ impl Drop for Server {
     }
 }
 
+/// Both ends of a connection that comes in.
+struct Side<'a> {
+    address: SocketAddr,
+    port: SocketAddr,
+    close: &'a CancellationToken,
+}
+
 /// What all connections of a server share.
 struct Listener<P> {
     context: ServerContext,
@@ -181,15 +235,42 @@ struct Listener<P> {
 }
 
 impl<P: Protocol> Listener<P> {
-    async fn accept(self: Rc<Self>, listener: TcpListener) {
-        let mut connections = JoinSet::new();
+    /// Listens at what is opened, until it is told to stop or a port fails.
+    async fn run(self: Rc<Self>, mut opened: mpsc::Receiver<Opened>) {
+        let mut ports = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
+                Some(ended) = ports.join_next() => {
+                    if ended.is_err() {
+                        break tracing::error!(server = self.context.name, "what listens at a port failed");
+                    }
+                }
+                Some(Opened { listener, address, close }) = opened.recv() => match TcpListener::from_std(listener) {
+                    Ok(listener) => drop(ports.spawn_local(Rc::clone(&self).accept(listener, address, close))),
+                    Err(error) => {
+                        break tracing::error!(server = self.context.name, %address, %error, "the port cannot be listened at");
+                    }
+                },
+                else => break,
+            }
+        }
+        self.stop.cancel();
+        while ports.join_next().await.is_some() {}
+        // Those that were upgraded are not among these tasks.
+        self.connections.empty().await;
+    }
+
+    async fn accept(self: Rc<Self>, listener: TcpListener, port: SocketAddr, close: CancellationToken) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = close.cancelled() => break,
                 Some(ended) = connections.join_next() => self.joined(ended),
                 accepted = listener.accept() => match accepted {
-                    Ok((socket, address)) => self.enter(socket, address, &mut connections),
+                    Ok((socket, address)) => self.enter(socket, Side { address, port, close: &close }, &mut connections),
                     Err(error) => {
                         // Out of descriptors, most often: others have to end first.
                         tracing::debug!(server = self.context.name, %error, "no connection taken");
@@ -203,8 +284,6 @@ impl<P: Protocol> Listener<P> {
         while let Some(ended) = connections.join_next().await {
             self.joined(ended);
         }
-        // Those that were upgraded are not among these tasks.
-        self.connections.empty().await;
     }
 
     fn joined(&self, ended: Result<(), JoinError>) {
@@ -217,8 +296,9 @@ impl<P: Protocol> Listener<P> {
         }
     }
 
-    fn enter(self: &Rc<Self>, socket: TcpStream, address: SocketAddr, connections: &mut JoinSet<()>) {
-        let end = self.cut.child_token();
+    fn enter(self: &Rc<Self>, socket: TcpStream, side: Side<'_>, connections: &mut JoinSet<()>) {
+        let Side { address, port, close } = side;
+        let (end, close) = (self.cut.child_token(), close.clone());
         let permit = match self.connections.enter(address, self.context.clock.now(), end.clone()) {
             Ok((permit, displaced)) => {
                 if displaced {
@@ -239,11 +319,11 @@ impl<P: Protocol> Listener<P> {
             }
         };
         self.connections.counters.accepted();
-        let entrance = Rc::clone(self);
+        let listener = Rc::clone(self);
         connections.spawn_local(async move {
             let over = end.clone();
             tokio::select! {
-                () = entrance.connection(socket, address, permit, end) => {}
+                () = listener.connection(socket, (address, port), permit, (end, close)) => {}
                 () = over.cancelled() => {}
             }
         });
@@ -252,28 +332,32 @@ impl<P: Protocol> Listener<P> {
     async fn connection(
         &self,
         socket: TcpStream,
-        address: SocketAddr,
+        (address, port): (SocketAddr, SocketAddr),
         permit: ConnectionPermit,
-        end: CancellationToken,
+        (end, close): (CancellationToken, CancellationToken),
     ) {
         let Limits { handshake_within, taken_within, .. } = self.context.limits;
         // An answer's last bytes, or a watch's line, are not to wait for more.
         let _ = socket.set_nodelay(true);
         let clock = &self.context.clock;
         let socket = WriteTimeout::new(socket, taken_within, Arc::clone(clock));
+        let mut certificate = None;
         let stream = match &self.tls {
             None => Stream(MaybeTls::Plain(socket)),
             Some(tls) => {
                 let handshake = async {
                     self.turn(address).await;
-                    tls.acceptor.accept(socket).await
+                    tls.accept(socket, &**clock).await
                 };
                 let shaken = tokio::select! {
                     shaken = handshake => shaken.map_err(|error| error.to_string()),
                     () = clock.sleep(handshake_within) => Err("it took too long".to_owned()),
                 };
                 match shaken {
-                    Ok(stream) => Stream(MaybeTls::Tls(Box::new(stream))),
+                    Ok((stream, shown)) => {
+                        certificate = shown;
+                        Stream(MaybeTls::Tls(Box::new(stream)))
+                    }
                     Err(reason) => {
                         self.connections.counters.event(Event::HandshakeFailed);
                         (self.context.on_event)(Event::HandshakeFailed);
@@ -282,7 +366,7 @@ impl<P: Protocol> Listener<P> {
                 }
             }
         };
-        let peer = Peer::new(address, stream.certificate(), permit, end, self.stop.clone());
+        let peer = Peer::new((address, port), certificate, permit, end, close);
         self.protocol.serve(stream, peer, &self.context).await;
     }
 

@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use beehive::Clock;
-use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -72,18 +71,6 @@ pub(crate) enum MaybeTls {
 
 /// A connection's bytes.
 pub struct Stream(pub(crate) MaybeTls);
-
-impl Stream {
-    /// The certificate that the client showed, verified.
-    pub(crate) fn certificate(&self) -> Option<CertificateDer<'static>> {
-        match &self.0 {
-            MaybeTls::Plain(_) => None,
-            MaybeTls::Tls(tls) => {
-                tls.get_ref().1.peer_certificates()?.first().map(|leaf| leaf.clone().into_owned())
-            }
-        }
-    }
-}
 
 impl AsyncRead for Stream {
     fn poll_read(

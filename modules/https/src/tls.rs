@@ -1,14 +1,21 @@
 //! A server's certificate, and what is asked of its clients.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
+use beehive::Clock;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::client_certificate::AnyCertificate;
 
 /// HTTP/1.1 is all that is served.
 const ALPN: &[u8] = b"http/1.1";
@@ -36,14 +43,25 @@ pub enum ClientCertificates {
     NotAsked,
     /// One may be shown; a wrong one ends the handshake.
     Optional(Vec<Vec<u8>>),
+    /// One may be shown; a wrong one is as none. No CA is named to the client, so that it shows what it has: as a kubelet
+    /// asks, which answers 401 and no alert.
+    Checked(Vec<Vec<u8>>),
     /// One must be shown.
     Required(Vec<Vec<u8>>),
 }
 
-/// TLS 1.3, and 1.2 where it is asked for, with a certificate.
+/// TLS 1.3, and 1.2 where it is asked for, with a certificate. Its clones are one: see [`Tls::replace`].
 #[derive(Clone)]
 pub struct Tls {
-    pub(crate) acceptor: TlsAcceptor,
+    now: Arc<RwLock<Handshakes>>,
+}
+
+/// How handshakes are made from now on.
+#[derive(Clone)]
+struct Handshakes {
+    acceptor: TlsAcceptor,
+    /// What a certificate is held against after the handshake, if it was not during it.
+    checked: Option<Option<Arc<dyn ClientCertVerifier>>>,
 }
 
 impl Tls {
@@ -86,20 +104,71 @@ impl Tls {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .map_err(refused)?;
-        let builder = match verifier(clients, provider)? {
+        let (verifier, checked) = match clients {
+            ClientCertificates::NotAsked => (None, None),
+            ClientCertificates::Optional(authorities) => (verifier(authorities, true, provider)?, None),
+            ClientCertificates::Required(authorities) => (verifier(authorities, false, provider)?, None),
+            ClientCertificates::Checked(authorities) if authorities.is_empty() => {
+                (Some(AnyCertificate::of(provider)), Some(None))
+            }
+            ClientCertificates::Checked(authorities) => {
+                let checked = verifier(authorities, true, Arc::clone(&provider))?;
+                (Some(AnyCertificate::of(provider)), Some(checked))
+            }
+        };
+        let builder = match verifier {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(refused)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)) })
+        Ok(Self::with(config, checked))
+    }
+
+    fn with(config: ServerConfig, checked: Option<Option<Arc<dyn ClientCertVerifier>>>) -> Self {
+        let handshakes = Handshakes { acceptor: TlsAcceptor::from(Arc::new(config)), checked };
+        Tls { now: Arc::new(RwLock::new(handshakes)) }
+    }
+
+    /// Handshakes that begin from now on are made as `other` makes them, at all servers that have a clone of this: a
+    /// certificate was renewed, or a CA has changed. Connections go on as they are.
+    pub fn replace(&self, other: &Tls) {
+        let handshakes = other.handshakes();
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = handshakes;
+    }
+
+    fn handshakes(&self) -> Handshakes {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes a handshake. Answers the stream, and the certificate that the client showed if that is good.
+    pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        socket: S,
+        clock: &dyn Clock,
+    ) -> io::Result<(TlsStream<S>, Option<CertificateDer<'static>>)> {
+        let Handshakes { acceptor, checked } = self.handshakes();
+        let stream = acceptor.accept(socket).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::split_first);
+        let certificate = shown.and_then(|(leaf, rest)| {
+            let is_good = match &checked {
+                None => true,
+                Some(None) => false,
+                Some(Some(verifier)) => {
+                    let unix = clock.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                    verifier.verify_client_cert(leaf, rest, UnixTime::since_unix_epoch(unix)).is_ok()
+                }
+            };
+            is_good.then(|| leaf.clone().into_owned())
+        });
+        Ok((stream, certificate))
     }
 }
 
 impl From<ServerConfig> for Tls {
     /// For a protocol that has its own rules, as the link's.
     fn from(config: ServerConfig) -> Self {
-        Tls { acceptor: TlsAcceptor::from(Arc::new(config)) }
+        Self::with(config, None)
     }
 }
 
@@ -108,14 +177,10 @@ fn refused(error: impl std::fmt::Display) -> TlsError {
 }
 
 fn verifier(
-    clients: &ClientCertificates,
+    authorities: &[Vec<u8>],
+    is_optional: bool,
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
-    let (authorities, is_optional) = match clients {
-        ClientCertificates::NotAsked => return Ok(None),
-        ClientCertificates::Optional(authorities) => (authorities, true),
-        ClientCertificates::Required(authorities) => (authorities, false),
-    };
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         roots.add(CertificateDer::from(authority.clone())).map_err(refused)?;

@@ -1,5 +1,5 @@
 //! Real sockets on loopback against a server: what a stranger may take, and how a server ends.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,6 +45,16 @@ impl Handler for Pages {
                 Ok(()) => body::sentence(StatusCode::OK, "welcome"),
                 Err(error) => body::sentence(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
             },
+            "/port" => body::sentence(StatusCode::OK, peer.port().port().to_string()),
+            "/broken" => {
+                let half = futures::stream::once(async { Ok(Frame::data(Bytes::from_static(b"half"))) });
+                let release = Arc::clone(&self.release);
+                let cut = futures::stream::once(async move {
+                    release.notified().await;
+                    Err(std::io::Error::other("cut"))
+                });
+                Response::new(UnsyncBoxBody::new(StreamBody::new(futures::StreamExt::chain(half, cut))))
+            }
             "/watch" => {
                 let stopping = peer.stopping();
                 let lines = futures::stream::once(async { Ok(Frame::data(Bytes::from_static(b"line\n"))) });
@@ -103,7 +113,7 @@ impl Fixture {
     }
 
     fn address(&self) -> SocketAddr {
-        self.server.address()
+        self.port.address()
     }
 
     async fn until(&self, what: &str, is: impl Fn(&Self) -> bool) {
@@ -142,10 +152,13 @@ fn serve(
     pages: &Pages,
     events: &Arc<Mutex<Vec<Event>>>,
 ) -> Server {
-    let events = Arc::clone(events);
-    let on_event = move |event| events.lock().unwrap().push(event);
-    let pages = pages.clone();
+    let (on_event, pages) = (on_event(events), pages.clone());
     Server::start("test", port, tls, limits, env.clock(), on_event, move || Http::new(pages)).unwrap()
+}
+
+fn on_event(events: &Arc<Mutex<Vec<Event>>>) -> impl Fn(Event) + Send + Sync + 'static {
+    let events = Arc::clone(events);
+    move |event| events.lock().unwrap().push(event)
 }
 
 fn request(path: &str, headers: &str) -> String {
@@ -268,7 +281,7 @@ async fn an_address_that_floods_takes_no_place_of_another_and_none_of_a_user() {
 #[actix_rt::test]
 async fn a_server_that_stops_answers_what_is_in_hand_ends_watches_and_frees_its_port() {
     let Fixture { env, port, pages, events, server } = Fixture::start(Limits::default(), None);
-    let address = server.address();
+    let address = port.address();
     let open = async |path: &str| {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request(path, "").as_bytes()).await.unwrap();
@@ -338,16 +351,109 @@ async fn a_server_that_stops_cuts_what_does_not_end() {
 }
 
 #[actix_rt::test]
+async fn a_server_listens_at_many_ports_and_each_is_closed_alone() {
+    let (env, pages) = (Env::real(), Pages::default());
+    let (on_event, handler) = (on_event(&Arc::default()), pages.clone());
+    let server =
+        Server::without_port("many", None, Limits::default(), env.clock(), on_event, || Http::new(handler));
+    let (mut listening, mut ports) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let port = Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        ports.push(port.address());
+        listening.push(server.listen(port).await.unwrap());
+    }
+    for port in &ports {
+        assert_eq!(port_of(*port).await, port.port().to_string());
+    }
+    // What is in hand at a port that is closed is answered; what is idle ends.
+    let mut open = TcpStream::connect(ports[0]).await.unwrap();
+    open.write_all(request("/wait", "").as_bytes()).await.unwrap();
+    let begun = async {
+        while pages.begun.load(Ordering::SeqCst) < 4 {
+            env.sleep(Duration::from_millis(5)).await;
+        }
+    };
+    env.timeout(LONG, begun).await.expect("the request is in hand");
+    drop(listening.remove(0));
+    pages.release.notify_one();
+    let mut answer = String::new();
+    env.timeout(LONG, open.read_to_string(&mut answer)).await.expect("the connection ends").unwrap();
+    assert!(answer.ends_with("released"), "{answer}");
+    assert!(TcpStream::connect(ports[0]).await.is_err(), "nobody waits there");
+    for port in &ports[1..] {
+        assert_eq!(port_of(*port).await, port.port().to_string());
+    }
+    // The port is free for whoever comes next.
+    let _again = server.listen(Port::bind(ports[0]).unwrap()).await.unwrap();
+    assert_eq!(port_of(ports[0]).await, ports[0].port().to_string());
+    env.timeout(LONG, server.stop(SOON)).await.expect("it stops");
+}
+
+/// A port for each of a thousand nodes.
+#[actix_rt::test]
+async fn a_thousand_ports_cost_one_thread_and_little_memory() {
+    let status = |key: &str| -> u64 {
+        let text = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let (env, on_event) = (Env::real(), on_event(&Arc::default()));
+    let server = Server::without_port("many", None, Limits::default(), env.clock(), on_event, || {
+        Http::new(Pages::default())
+    });
+    let (memory, threads) = (status("VmRSS:"), status("Threads:"));
+    let (mut listening, mut last) = (Vec::new(), None);
+    for _ in 0..1000 {
+        let port = Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        last = Some(port.address());
+        listening.push(server.listen(port).await.unwrap());
+    }
+    // It is the last one that is listened at.
+    let last = last.unwrap();
+    assert_eq!(port_of(last).await, last.port().to_string());
+    let (grown, more) = (status("VmRSS:").saturating_sub(memory), status("Threads:").saturating_sub(threads));
+    println!("1000 ports: {grown} KiB, {more} threads");
+    assert!(grown <= 8 << 10 && more <= 1, "{grown} KiB, {more} threads");
+}
+
+/// The port that a handler sees.
+async fn port_of(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request("/port", "Connection: close\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.rsplit("\r\n").next().unwrap().to_owned()
+}
+
+#[actix_rt::test]
+async fn a_body_that_fails_is_not_taken_for_a_whole_one() {
+    let fixture = Fixture::start(Limits::default(), None);
+    let mut stream = TcpStream::connect(fixture.address()).await.unwrap();
+    stream.write_all(request("/broken", "").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"half\r\n") {
+        answer.push(fixture.env.timeout(LONG, stream.read_u8()).await.unwrap().unwrap());
+    }
+    fixture.pages.release.notify_one();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(
+        answer.ends_with(b"half\r\n"),
+        "no end of the body is said: {}",
+        String::from_utf8_lossy(&answer)
+    );
+}
+
+#[actix_rt::test]
 async fn a_dropped_server_leaves_no_connection_and_no_listener() {
     let Fixture { env, port, server, pages, events } = Fixture::start(Limits::default(), None);
-    let mut hangs = TcpStream::connect(server.address()).await.unwrap();
+    let mut hangs = TcpStream::connect(port.address()).await.unwrap();
     hangs.write_all(request("/never", "").as_bytes()).await.unwrap();
-    let mut upgraded = TcpStream::connect(server.address()).await.unwrap();
+    let mut upgraded = TcpStream::connect(port.address()).await.unwrap();
     upgraded
         .write_all(request("/upgrade", "Connection: upgrade\r\nUpgrade: echo\r\n").as_bytes())
         .await
         .unwrap();
-    let address = server.address();
+    let address = port.address();
     drop(server);
     drop(port);
     for stream in [&mut hangs, &mut upgraded] {
@@ -390,10 +496,22 @@ async fn a_clients_certificate_is_shown_to_the_handler_and_a_strangers_is_refuse
     assert_eq!(who(&fixture, &authority, Some(&good)).await.as_deref(), Some("edge-1"));
     assert_eq!(who(&fixture, &authority, None).await.as_deref(), Some(""));
     assert_eq!(who(&fixture, &authority, Some(&foreign)).await, None);
-    let required = Tls::also_tls12(&chain, &key, &ClientCertificates::Required(ours)).unwrap();
+    let required = Tls::also_tls12(&chain, &key, &ClientCertificates::Required(ours.clone())).unwrap();
     let fixture = Fixture::start(Limits::default(), Some(required));
     assert_eq!(who(&fixture, &authority, None).await, None);
     assert_eq!(who(&fixture, &authority, Some(&good)).await.as_deref(), Some("edge-1"));
+    let checked = |authorities| Tls::new(&chain, &key, &ClientCertificates::Checked(authorities)).unwrap();
+    let tls = checked(vec![]);
+    let fixture = Fixture::start(Limits::default(), Some(tls.clone()));
+    assert_eq!(who(&fixture, &authority, Some(&good)).await.as_deref(), Some(""), "no CA is known yet");
+    tls.replace(&checked(ours));
+    assert_eq!(who(&fixture, &authority, Some(&good)).await.as_deref(), Some("edge-1"));
+    assert_eq!(
+        who(&fixture, &authority, Some(&foreign)).await.as_deref(),
+        Some(""),
+        "a wrong one is as none"
+    );
+    assert_eq!(who(&fixture, &authority, None).await.as_deref(), Some(""));
 }
 
 /// What `/who` answers over TLS, or `None` when there is no answer.

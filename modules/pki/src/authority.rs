@@ -44,6 +44,9 @@ pub enum AuthorityError {
     /// A certificate cannot be read.
     #[error("not an X.509 certificate")]
     BadCertificate,
+    /// The certificate names no user.
+    #[error("certificate has not one common name, which would be the user")]
+    NotAUser,
     /// The certificate is not a node's.
     #[error("certificate's common name `{0}` is not system:node:<name>")]
     NotANode(String),
@@ -285,6 +288,31 @@ pub fn node_of_certificate(der: &[u8]) -> Result<String, AuthorityError> {
         .ok_or_else(|| AuthorityError::NotANode(name.chars().take(64).collect()))
 }
 
+/// Whose client certificate this is, as Kubernetes reads it: the common name, and the organizations as groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateUser {
+    /// The user's name; never empty.
+    pub name: String,
+    /// The user's groups.
+    pub groups: Vec<String>,
+}
+
+/// The user of a client certificate. Says nothing about who signed it.
+///
+/// # Errors
+/// When `der` is no certificate, or names no user or more than one.
+pub fn user_of_certificate(der: &[u8]) -> Result<CertificateUser, AuthorityError> {
+    let (_, cert) = X509Certificate::from_der(der).map_err(|_| AuthorityError::BadCertificate)?;
+    let mut names = cert.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+    let name = names.next().unwrap_or_default();
+    // A second common name could be read differently elsewhere.
+    if name.is_empty() || names.next().is_some() {
+        return Err(AuthorityError::NotAUser);
+    }
+    let groups = cert.subject().iter_organization().filter_map(|group| group.as_str().ok());
+    Ok(CertificateUser { name: name.to_owned(), groups: groups.map(str::to_owned).collect() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,6 +348,11 @@ mod tests {
         let (_, ca) = X509Certificate::from_der(first.cert_der()).unwrap();
         assert!(parsed.verify_signature(Some(ca.public_key())).is_ok());
         assert_eq!(node_of_certificate(&cert.der).unwrap(), "edge-1");
+        let user = user_of_certificate(&cert.der).unwrap();
+        assert_eq!(
+            (user.name.as_str(), user.groups),
+            ("system:node:edge-1", vec!["system:nodes".to_owned()])
+        );
         assert_eq!(cert.serial, serial_of(&cert.der).unwrap());
     }
 

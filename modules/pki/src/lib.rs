@@ -11,7 +11,8 @@ mod authority;
 mod token;
 
 pub use authority::{
-    Authority, AuthorityError, CSR_MAX, Issued, NodeRequest, SubjectAltNames, node_of_certificate, serial_of,
+    Authority, AuthorityError, CSR_MAX, CertificateUser, Issued, NodeRequest, SubjectAltNames,
+    node_of_certificate, serial_of, user_of_certificate,
 };
 pub use token::{JoinToken, JoinTokenClaims, TOKEN_MAX, TokenError, TokenKey};
 

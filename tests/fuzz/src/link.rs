@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use beehive::TokioClock;
-use beehive::link::memory::{Cable, pair};
-use beehive::link::mux::{Inlet, MuxConnection, Outlet, Role, over};
+use beehive::link::memory::{NetworkPath, pair};
+use beehive::link::mux::{Egress, Ingress, MuxConnection, Role, over};
 use beehive::link::{Connection, IncomingLink, PeerName, Routes, Urgency};
 use beehive::{Clock, Env};
 use bytes::Bytes;
@@ -42,26 +42,26 @@ pub async fn head(bytes: &[u8], clock: Arc<dyn Clock>) -> Vec<u8> {
 
 /// Messages of a WebSocket, one after the other, each with its length in front of it (two bytes). With `admitted`, as of an
 /// end that was let in.
-pub fn cells(mut bytes: &[u8], admitted: bool) {
-    let (connection, inlet, outlet): (MuxConnection, Inlet, Outlet) =
+pub fn mux_frames(mut bytes: &[u8], admitted: bool) {
+    let (connection, ingress, egress): (MuxConnection, Ingress, Egress) =
         over(Role::Accepted, peer(), Arc::new(TokioClock::real()));
     if admitted {
         connection.admitted();
     }
-    let mut outlet = std::pin::pin!(outlet);
+    let mut egress = std::pin::pin!(egress);
     while let Some((len, rest)) = bytes.split_first_chunk::<2>() {
-        let (cell, rest) = rest.split_at(usize::from(u16::from_be_bytes(*len)).min(rest.len()));
-        if inlet.take(Bytes::copy_from_slice(cell)).is_err() {
+        let (frame, rest) = rest.split_at(usize::from(u16::from_be_bytes(*len)).min(rest.len()));
+        if ingress.take(Bytes::copy_from_slice(frame)).is_err() {
             return;
         }
-        while let Some(Some(_)) = futures::FutureExt::now_or_never(outlet.next()) {}
+        while let Some(Some(_)) = futures::FutureExt::now_or_never(egress.next()) {}
         bytes = rest;
     }
 }
 
 /// The first stream of a connection: what should be a hello.
 pub async fn hello(bytes: &[u8], env: &Env) {
-    let (edge, cloud) = pair(&Cable::new(), peer(), PeerName::verified("cloud", "02"));
+    let (edge, cloud) = pair(&NetworkPath::new(), peer(), PeerName::verified("cloud", "02"));
     let say = async {
         let Ok((mut writer, mut reader)) = edge.open(Urgency::Link).await else { return };
         let _ = writer.write_all(bytes).await;

@@ -15,7 +15,7 @@
 //!         "spec": {"containers": [{"name": "web", "image": "web:1"}]},
 //!     })).await;
 //!     cluster.until("web runs", || node.runtime().running().iter().any(|c| c.pod == "web")).await;
-//!     node.cable().cut();
+//!     node.network path().cut();
 //! });
 //! # }
 //! ```
@@ -25,7 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::memory::{Cable, MemoryPort, listen};
+use beehive::link::memory::{MemoryPort, NetworkPath, listen};
 use beehive::link::tls::Credentials;
 use beehive::link::{Dialer, Hello, Link, LinkError, PeerName, Routes};
 use beehive::{Env, Message};
@@ -52,7 +52,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What carries the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkTransport {
-    /// A cable in memory, that can be cut.
+    /// A network path in memory, that can be cut.
     Memory,
     /// Real QUIC on loopback, with certificates of the cluster's own CA.
     Quic,
@@ -81,7 +81,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster whose links are cables in memory.
+    /// A cluster whose links are network paths in memory.
     pub async fn spawn() -> Cluster {
         Cluster::over(LinkTransport::Memory).await
     }
@@ -122,6 +122,8 @@ impl Cluster {
             listener.address = "127.0.0.1".to_owned();
             listener.port = 0;
         }
+        let endpoint = &mut settings.modules.cloud_stream.kubelet_endpoint;
+        (endpoint.bind_address, endpoint.first_port) = ("127.0.0.1".to_owned(), 0);
         let websocket = &mut settings.modules.cloud_hub.websocket;
         websocket.enable = carrier == LinkTransport::WebSocket;
         websocket.address = "127.0.0.1".to_owned();
@@ -152,6 +154,9 @@ impl Cluster {
         }
         if let Some(address) = cloud.websocket_address() {
             self.settings.modules.cloud_hub.websocket.port = address.port();
+        }
+        if let ClusterApi::StandAlone(api) = &self.api {
+            api.reach_nodes(cloud.calls());
         }
         self.cloud = Some(cloud);
     }
@@ -199,19 +204,19 @@ impl Cluster {
 
     /// Makes an EdgeCore over a runtime in memory, with the store of an earlier one of this name if there was one.
     pub async fn node(&mut self, name: &str) -> Node {
-        let cable = Cable::new();
-        let endpoints = self.endpoints(name, &cable).await;
-        self.over_stand_in(name, cable, endpoints).await
+        let network_path = NetworkPath::new();
+        let endpoints = self.endpoints(name, &network_path).await;
+        self.over_stand_in(name, network_path, endpoints).await
     }
 
     /// The same for a node that has joined by itself, with its own endpoints to whatever CloudCores there are.
     pub async fn node_by(&mut self, name: &str, endpoints: Endpoints) -> Node {
-        self.over_stand_in(name, Cable::new(), endpoints).await
+        self.over_stand_in(name, NetworkPath::new(), endpoints).await
     }
 
-    async fn over_stand_in(&mut self, name: &str, cable: Cable, endpoints: Endpoints) -> Node {
+    async fn over_stand_in(&mut self, name: &str, network_path: NetworkPath, endpoints: Endpoints) -> Node {
         let runtime = StandInRuntime::default();
-        let mut node = self.unstarted(name, Arc::new(runtime.clone()), cable, endpoints);
+        let mut node = self.unstarted(name, Arc::new(runtime.clone()), network_path, endpoints);
         node.stand_in = Some(runtime);
         // Nothing runs, so nothing is bounded: the runtime is said to make the pods' cgroups.
         node.settings.modules.edged.tailored_kubelet_config.cgroup_driver = CgroupDriver::Systemd;
@@ -221,9 +226,9 @@ impl Cluster {
 
     /// Makes an EdgeCore over any runtime.
     pub async fn node_over(&mut self, name: &str, runtime: Arc<dyn cri::Runtime>) -> Node {
-        let cable = Cable::new();
-        let endpoints = self.endpoints(name, &cable).await;
-        let mut node = self.unstarted(name, runtime, cable, endpoints);
+        let network_path = NetworkPath::new();
+        let endpoints = self.endpoints(name, &network_path).await;
+        let mut node = self.unstarted(name, runtime, network_path, endpoints);
         node.start().await;
         node
     }
@@ -238,7 +243,7 @@ impl Cluster {
         &mut self,
         name: &str,
         runtime: Arc<dyn cri::Runtime>,
-        cable: Cable,
+        network_path: NetworkPath,
         endpoints: Endpoints,
     ) -> Node {
         let folder = self.folder_of(name);
@@ -249,6 +254,8 @@ impl Cluster {
         settings.modules.edged.node_ip = "127.0.0.1".to_owned();
         settings.modules.edged.root_directory = folder.join("kubelet");
         settings.modules.edged.tailored_kubelet_config.pod_logs_dir = folder.join("logs");
+        // Many nodes share this machine.
+        settings.modules.edged.tailored_kubelet_config.read_only_port = 0;
         // A test is not about how full this machine's disk is.
         settings.modules.edged.tailored_kubelet_config.eviction_hard.nodefs_available = Threshold::Part(0);
         settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
@@ -258,7 +265,7 @@ impl Cluster {
             env: self.env.clone(),
             settings,
             folder,
-            cable,
+            network_path,
             endpoints,
             runtime,
             stand_in: None,
@@ -266,12 +273,12 @@ impl Cluster {
         }
     }
 
-    async fn endpoints(&self, name: &str, cable: &Cable) -> Endpoints {
+    async fn endpoints(&self, name: &str, network_path: &NetworkPath) -> Endpoints {
         let common_name = format!("system:node:{name}");
         match &self.port {
             Some(port) => {
                 enter(self.client(), name, "01", self.env.wall()).await;
-                Rc::new(port.dialer(PeerName::verified(common_name, "01"), cable.clone())).into()
+                Rc::new(port.dialer(PeerName::verified(common_name, "01"), network_path.clone())).into()
             }
             None => {
                 let secrets = SecretStore::new(self.client());
@@ -309,7 +316,7 @@ impl Cluster {
     /// As the hub refuses it.
     ///
     /// # Panics
-    /// When the links are no cables in memory.
+    /// When the links are no network paths in memory.
     pub async fn dial_as(
         &self,
         node: &str,
@@ -317,8 +324,8 @@ impl Cluster {
         heard: beehive::Address<MetaDown>,
     ) -> Result<Link, LinkError> {
         let me = PeerName::verified(format!("system:node:{node}"), serial);
-        let port = self.port.as_ref().expect("the links are cables in memory");
-        let dialled = port.dialer(me.clone(), Cable::new()).dial().await;
+        let port = self.port.as_ref().expect("the links are network paths in memory");
+        let dialled = port.dialer(me.clone(), NetworkPath::new()).dial().await;
         let connection = dialled.map_err(|error| LinkError::Broke(error.to_string()))?;
         let routes = Routes::new().accept(heard, |message: MetaDown, _: &PeerName| message);
         Link::connect(&self.env, connection, &Hello::of(me.as_str()), routes).await
@@ -406,7 +413,7 @@ pub struct Node {
     env: Env,
     settings: config::edge::EdgeCore,
     folder: PathBuf,
-    cable: Cable,
+    network_path: NetworkPath,
     endpoints: Endpoints,
     runtime: Arc<dyn cri::Runtime>,
     stand_in: Option<StandInRuntime>,
@@ -424,9 +431,9 @@ impl Node {
         &self.folder
     }
 
-    /// The cable to the cloud. A carrier of packets has none that can be cut: use a relay.
-    pub fn cable(&self) -> &Cable {
-        &self.cable
+    /// The network path to the cloud. A carrier of packets has none that can be cut: use a relay.
+    pub fn network_path(&self) -> &NetworkPath {
+        &self.network_path
     }
 
     /// Its runtime in memory.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use beehive::link::memory::{Cable, MemoryPort, listen};
+use beehive::link::memory::{MemoryPort, NetworkPath, listen};
 use beehive::link::{Dialer, PeerName};
 use beehive::{Ended, Env};
 use cloud::{CloudCore, Transport};
@@ -30,6 +30,8 @@ struct Cloud {
 impl Cloud {
     async fn start(cluster: &Cluster) -> Cloud {
         let mut settings = config::cloud::CloudCore::default();
+        let endpoint = &mut settings.modules.cloud_stream.kubelet_endpoint;
+        (endpoint.bind_address, endpoint.first_port) = ("127.0.0.1".to_owned(), 0);
         settings.common_config.monitor_server.bind_address = "127.0.0.1:0".to_owned();
         settings.modules.edge_controller.node_update_frequency = 1;
         settings.modules.cloud_hub.https.address = "127.0.0.1".to_owned();
@@ -53,9 +55,9 @@ impl Cloud {
         self.snapshot("cloud-hub").await["nodes"].get(NODE).is_some()
     }
 
-    fn server(&self, name: &str, cable: &Cable) -> Server {
+    fn server(&self, name: &str, network_path: &NetworkPath) -> Server {
         let me = PeerName::verified(format!("system:node:{NODE}"), "01");
-        let dialer: Rc<dyn Dialer> = Rc::new(self.port.dialer(me, cable.clone()));
+        let dialer: Rc<dyn Dialer> = Rc::new(self.port.dialer(me, network_path.clone()));
         Server { name: name.to_owned(), quic: Some(dialer), websocket: None }
     }
 }
@@ -68,6 +70,7 @@ async fn edge(folder: &Path, servers: Vec<Server>, runtime: &StandInRuntime) -> 
     edged.node_ip = "127.0.0.1".to_owned();
     edged.root_directory = folder.join("kubelet");
     edged.tailored_kubelet_config.pod_logs_dir = folder.join("logs");
+    edged.tailored_kubelet_config.read_only_port = 0;
     edged.tailored_kubelet_config.cgroup_driver = CgroupDriver::Systemd;
     edged.tailored_kubelet_config.eviction_hard.nodefs_available = Threshold::Part(0);
     settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
@@ -116,11 +119,11 @@ fn a_node_goes_on_with_the_other_cloudcore_and_comes_back() {
         let names = (a.identity().await, b.identity().await);
         assert_ne!(names.0, names.1);
         let folder = tempfile::tempdir().unwrap();
-        let cables = (Cable::new(), Cable::new());
+        let network_paths = (NetworkPath::new(), NetworkPath::new());
         // At first there is no way to the second one.
-        cables.1.cut();
+        network_paths.1.cut();
         harness::enter(cluster.client(), NODE, "01", std::time::SystemTime::now()).await;
-        let servers = vec![a.server("a", &cables.0), b.server("b", &cables.1)];
+        let servers = vec![a.server("a", &network_paths.0), b.server("b", &network_paths.1)];
         let runtime = StandInRuntime::default();
         runtime.add_image(IMAGE);
         let node = edge(folder.path(), servers, &runtime).await;
@@ -136,8 +139,8 @@ fn a_node_goes_on_with_the_other_cloudcore_and_comes_back() {
         assert_eq!(first, names.0);
 
         // The way to the first one is gone and the first one is not: it does not know yet that its session is over.
-        cables.0.cut();
-        cables.1.mend();
+        network_paths.0.cut();
+        network_paths.1.mend();
         cluster.until_async("the second one has the node", async || b.has_a_session().await).await;
         let (second, later) = holder(&cluster).await;
         assert!(second == names.1 && later > epoch, "{second} {later}");
@@ -148,7 +151,7 @@ fn a_node_goes_on_with_the_other_cloudcore_and_comes_back() {
         assert_eq!(holder(&cluster).await, (second, later), "and has not taken it back");
 
         // The second one ends; the first one is reached again.
-        cables.0.mend();
+        network_paths.0.mend();
         assert_eq!(b.core.stop(LONG).await, Ended::InOrder);
         cluster.until_async("the first one has the node again", async || a.has_a_session().await).await;
         pod(&cluster, "three").await;

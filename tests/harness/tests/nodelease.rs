@@ -95,6 +95,7 @@ fn a_claim_is_answered_while_edgecontroller_is_busy_with_ten_thousand_objects() 
         let edge = hive.mailbox::<EdgeControllerMsg>("edge", Capacity::new(16, "a test's choice"));
         let lease_to = hive.grant("a test", &lease, Flow::Ask);
         let (_hub, hub) = Probe::new(&env, 16);
+        let (_stream, stream) = Probe::new(&env, 16);
         // SyncController has room for few, and takes none: EdgeController waits in the middle of it.
         let (mut sync, to_sync) = Probe::<SyncMsg>::new(&env, 16);
         let interruptions = Interruptions::default();
@@ -111,6 +112,7 @@ fn a_claim_is_answered_while_edgecontroller_is_busy_with_ten_thousand_objects() 
             sync: to_sync,
             lease: lease_to.clone(),
             hub,
+            stream,
             interruptions,
             read_as: ReadAs::CloudCore,
         };

@@ -122,7 +122,7 @@ fn a_cut_stops_nothing_and_what_comes_after_it_is_the_difference() {
             })
             .await;
 
-        node.cable().cut();
+        node.network_path().cut();
         let old = container_of(&node, "stays").unwrap();
         node.runtime().kill(&old, 137);
         cluster
@@ -151,7 +151,7 @@ fn a_cut_stops_nothing_and_what_comes_after_it_is_the_difference() {
             MetaMsg::Down(MetaDown::Apply { changes, .. }) => Some(changes.len()),
             _ => None,
         });
-        node.cable().mend();
+        node.network_path().mend();
         cluster.until("the volume follows", || page_on(&node) == "two").await;
         cluster.until("the deleted pod ends", || container_of(&node, "goes").is_none()).await;
         cluster

@@ -15,6 +15,7 @@ use cloud_edgecontroller::report_version;
 use cloud_nodelease::NodeLease;
 use cloud_nodelease::lease::CLOUDCORE_ANNOTATION;
 use contract::cloudhub::CloudHubMsg;
+use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::ids::REPORTED_ANNOTATION;
@@ -117,6 +118,7 @@ struct Cloud {
     device: Address<DeviceControllerMsg>,
     hub: Probe<CloudHubMsg>,
     _sync: Probe<SyncMsg>,
+    _stream: Probe<CloudStreamMsg>,
     _hive: Hive,
 }
 
@@ -127,6 +129,7 @@ impl Cloud {
         let lease = hive.mailbox("lease", capacity());
         let (edge, device) = (hive.mailbox("edge", capacity()), hive.mailbox("device", capacity()));
         let ((sync, to_sync), (hub, to_hub)) = (Probe::new(env, 4096), Probe::new(env, 256));
+        let (stream, to_stream) = Probe::new(env, 16);
         let lease_to = hive.grant("a test", &lease, Flow::Ask);
         let (edge_to, device_to) =
             (hive.grant("a test", &edge, Flow::Ask), hive.grant("a test", &device, Flow::Ask));
@@ -144,6 +147,7 @@ impl Cloud {
             sync: to_sync.clone(),
             lease: lease_to.clone(),
             hub: to_hub.clone(),
+            stream: to_stream,
             interruptions: interruptions.clone(),
             read_as: ReadAs::CloudCore,
         };
@@ -153,7 +157,15 @@ impl Cloud {
             cloud_devicecontroller::Dependencies { client, sync: to_sync, lease, hub: to_hub, interruptions };
         hive.supervise(device, Policy::default(), move || DeviceController::new(device_dependencies.clone()));
         hive.open().unwrap();
-        Cloud { lease: lease_to, edge: edge_to, device: device_to, hub, _sync: sync, _hive: hive }
+        Cloud {
+            lease: lease_to,
+            edge: edge_to,
+            device: device_to,
+            hub,
+            _sync: sync,
+            _stream: stream,
+            _hive: hive,
+        }
     }
 
     async fn claim(&self) -> u64 {

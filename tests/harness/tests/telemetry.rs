@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use beehive::link::memory::Way;
+use beehive::link::memory::Direction;
 use contract::router::{RouterMsg, RouterUp};
 use contract::wire::ROUTER_MAILBOX;
 use edge_store::Class;
@@ -132,12 +132,12 @@ struct Arrived {
 
 /// What the router is handed, and the end of the way back when it is asked for.
 fn arrivals(cluster: &Cluster, node: &Node, lose_an_answer: &Arc<AtomicBool>) -> Recorded<Vec<Arrived>> {
-    let (cable, lose) = (node.cable().clone(), Arc::clone(lose_an_answer));
+    let (network_path, lose) = (node.network_path().clone(), Arc::clone(lose_an_answer));
     cluster.probe(ROUTER_MAILBOX, move |message: &RouterMsg| {
         let RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, .. } } = message;
         assert_eq!(node.as_str(), "edge-1");
         if lose.swap(false, Ordering::SeqCst) {
-            cable.cut_way(Way::ToDialler);
+            network_path.cut_direction(Direction::ToDialler);
         }
         let arrived = |upload: &contract::Upload| {
             let telemetry = &upload.telemetry;
@@ -183,16 +183,16 @@ fn every_message_arrives_in_order_per_source_and_repeats_are_marked() {
         // The router has it, and its answer does not come back.
         lose_an_answer.store(true, Ordering::SeqCst);
         shared.go_on(50);
-        cluster.until("the cable is cut", || !lose_an_answer.load(Ordering::SeqCst)).await;
+        cluster.until("the network path is cut", || !lose_an_answer.load(Ordering::SeqCst)).await;
         cluster.until("they are acknowledged without the cloud", || shared.is_reached()).await;
         until_linked(&cluster, &node, false).await;
-        node.cable().cut();
+        node.network_path().cut();
         // The node ends in the middle of their sending, and comes back without a link.
         shared.go_on(100);
         restart(&cluster, &mut node, &shared).await;
         cluster.until("they go on behind the cut", || shared.is_reached()).await;
         assert!(node.core().store().snapshot().outbox_rows >= 150);
-        node.cable().mend();
+        node.network_path().mend();
         // Once more, while it empties its outbox.
         shared.go_on(130);
         let so_far = arrived.len();

@@ -25,7 +25,7 @@ pub enum Daemon {
     Edge,
 }
 
-/// All of them. A run holds every message that an actor with a probe is handed against this list.
+/// All of them. A run holds every message that an actor with a probe is delivered against this list.
 pub const ACTORS: [ActorKind; 13] = [
     ActorKind {
         name: "cloud-nodelease",
@@ -164,11 +164,11 @@ pub const ACTORS: [ActorKind; 13] = [
 /// An actor and one of its messages.
 pub type ActorMessage = (&'static str, &'static str);
 
-/// Which messages the actors with a probe were handed.
+/// Which messages the actors with a probe were given.
 #[derive(Clone, Default)]
-pub(crate) struct HandedMessages(Arc<Mutex<BTreeSet<ActorMessage>>>);
+pub(crate) struct DeliveredMessages(Arc<Mutex<BTreeSet<ActorMessage>>>);
 
-impl HandedMessages {
+impl DeliveredMessages {
     pub(crate) fn note(&self, actor: &'static str, message: &'static str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((actor, message));
     }

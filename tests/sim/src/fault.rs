@@ -3,13 +3,13 @@
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// A cable is cut both ways.
+    /// A network path is cut both ways.
     Cut,
     /// Nothing goes up any more.
     CutUp,
     /// Nothing comes down any more.
     CutDown,
-    /// A cable carries little.
+    /// A network path carries little.
     Slow,
     /// Everything comes late.
     Delayed,

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use beehive::link::memory::{Cable, Way};
+use beehive::link::memory::{Direction, NetworkPath};
 use contract::report::OutboxQueue;
 use edge_store::{Class, Write};
 use harness::StartedContainer;
@@ -28,12 +28,12 @@ impl Run {
         let number = self.random.random_range(0..self.world.nodes.len());
         let struck = match fault {
             Fault::Cut | Fault::CutUp | Fault::CutDown | Fault::Slow | Fault::Delayed | Fault::Reordered => {
-                self.strike_cable(fault, number);
+                self.strike_network_path(fault, number);
                 true
             }
             Fault::Rebound => self.rebind(number).await,
             Fault::Silenced => {
-                self.some_cables(number).iter().for_each(Cable::fall_silent);
+                self.some_network_paths(number).iter().for_each(NetworkPath::fall_silent);
                 true
             }
             Fault::AnswerLost => {
@@ -90,12 +90,12 @@ impl Run {
         }
     }
 
-    /// All of a node's cables, or that to one CloudCore.
-    fn some_cables(&mut self, number: usize) -> Vec<Cable> {
-        let cables = self.world.nodes[number].cables.clone();
-        match self.random.random_range(0..=cables.len()) {
-            0 => cables,
-            one => vec![cables[one - 1].clone()],
+    /// All of a node's network paths, or that to one CloudCore.
+    fn some_network_paths(&mut self, number: usize) -> Vec<NetworkPath> {
+        let network_paths = self.world.nodes[number].network_paths.clone();
+        match self.random.random_range(0..=network_paths.len()) {
+            0 => network_paths,
+            one => vec![network_paths[one - 1].clone()],
         }
     }
 
@@ -108,24 +108,24 @@ impl Run {
         }
     }
 
-    fn strike_cable(&mut self, fault: Fault, number: usize) {
+    fn strike_network_path(&mut self, fault: Fault, number: usize) {
         let clock = self.world.env.clock();
         let rate = self.random.random_range(500..20_000);
         let delay = Duration::from_millis(self.random.random_range(20..2_000));
-        for cable in self.some_cables(number) {
+        for network_path in self.some_network_paths(number) {
             if fault == Fault::Cut {
-                cable.cut();
+                network_path.cut();
             } else if fault == Fault::CutUp {
-                cable.cut_way(Way::ToAcceptor);
+                network_path.cut_direction(Direction::ToAcceptor);
             } else if fault == Fault::CutDown {
-                cable.cut_way(Way::ToDialler);
+                network_path.cut_direction(Direction::ToDialler);
             } else if fault == Fault::Slow {
-                cable.slow_down(&clock, rate);
+                network_path.slow_down(&clock, rate);
             } else if fault == Fault::Delayed {
-                cable.hold_back(&clock, move || delay);
+                network_path.hold_back(&clock, move || delay);
             } else {
                 let lots = Arc::new(Mutex::new(StdRng::seed_from_u64(self.random.random())));
-                cable.hold_back(&clock, move || {
+                network_path.hold_back(&clock, move || {
                     let mut lots = lots.lock().unwrap_or_else(PoisonError::into_inner);
                     Duration::from_millis(lots.random_range(0..1_500))
                 });
@@ -135,45 +135,45 @@ impl Run {
 
     /// Nothing is lost by it, and nobody need notice.
     async fn rebind(&mut self, number: usize) -> bool {
-        let cables = self.world.nodes[number].cables.clone();
-        if cables.iter().any(Cable::is_cut) {
+        let network_paths = self.world.nodes[number].network_paths.clone();
+        if network_paths.iter().any(NetworkPath::is_cut) {
             return false;
         }
-        cables.iter().for_each(Cable::cut);
+        network_paths.iter().for_each(NetworkPath::cut);
         let pause = self.random.random_range(20..4_000);
         self.world.env.sleep(Duration::from_millis(pause)).await;
-        cables.iter().for_each(Cable::mend);
+        network_paths.iter().for_each(NetworkPath::mend);
         true
     }
 
     /// The node says something to a CloudCore that hardly reaches the API server, and something newer to another.
     async fn take_over(&mut self, number: usize) -> bool {
-        let cables = self.world.nodes[number].cables.clone();
-        if cables.len() < 2 {
+        let network_paths = self.world.nodes[number].network_paths.clone();
+        if network_paths.len() < 2 {
             return false;
         }
-        let old = self.random.random_range(0..cables.len());
+        let old = self.random.random_range(0..network_paths.len());
         // Whatever else was wrong would only keep the two from meeting.
         self.world.nodes[number].disk_full.store(false, Ordering::Relaxed);
         for cloud in &self.world.clouds {
             cloud.path.set_away(false);
             cloud.path.set_slow(false);
         }
-        cables.iter().for_each(Cable::speed_up);
+        network_paths.iter().for_each(NetworkPath::speed_up);
         let path = self.world.clouds[old].path.clone();
-        for (at, cable) in cables.iter().enumerate() {
-            if at == old { cable.mend() } else { cable.cut() }
+        for (at, network_path) in network_paths.iter().enumerate() {
+            if at == old { network_path.mend() } else { network_path.cut() }
         }
         self.wait(LINKED_WITHIN).await;
         // The node hears nothing any more, and is still heard.
-        cables[old].cut_way(Way::ToDialler);
+        network_paths[old].cut_direction(Direction::ToDialler);
         self.wait(Duration::from_secs(7)).await;
         path.set_stuck(true);
         self.report(number).await;
         let pause = self.random.random_range(500..3_000);
         self.wait(Duration::from_millis(pause)).await;
-        for (at, cable) in cables.iter().enumerate() {
-            if at == old { cable.cut() } else { cable.mend() }
+        for (at, network_path) in network_paths.iter().enumerate() {
+            if at == old { network_path.cut() } else { network_path.mend() }
         }
         // Silence is noticed by now, and the old CloudCore tried for six seconds.
         self.wait(Duration::from_secs(9)).await;
@@ -316,8 +316,8 @@ impl Run {
     pub(crate) async fn mend(&mut self) {
         let number = self.random.random_range(0..self.world.nodes.len());
         match self.random.random_range(0..5) {
-            0 => self.some_cables(number).iter().for_each(Cable::mend),
-            1 => self.some_cables(number).iter().for_each(Cable::speed_up),
+            0 => self.some_network_paths(number).iter().for_each(NetworkPath::mend),
+            1 => self.some_network_paths(number).iter().for_each(NetworkPath::speed_up),
             2 => self.world.nodes[number].disk_full.store(false, Ordering::Relaxed),
             3 => self.some_paths().iter().for_each(|path| path.set_slow(false)),
             _ => self.some_paths().iter().for_each(|path| path.set_away(false)),
@@ -334,8 +334,8 @@ impl Run {
         }
         for node in &self.world.nodes {
             node.answer_loss.lift();
-            node.cables.iter().for_each(Cable::mend);
-            node.cables.iter().for_each(Cable::speed_up);
+            node.network_paths.iter().for_each(NetworkPath::mend);
+            node.network_paths.iter().for_each(NetworkPath::speed_up);
             node.disk_full.store(false, Ordering::Relaxed);
         }
         for number in 0..self.world.clouds.len() {

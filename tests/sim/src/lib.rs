@@ -1,7 +1,7 @@
 //! A simulation of both sides of the link.
 //!
 //! The real actors, plans, store and frames run on a simulated clock in one thread, with faults that a seed draws: see
-//! [`Fault`]. TLS, QUIC, rumqttd and containers stay outside: the cable, the broker's place and the runtime are
+//! [`Fault`]. TLS, QUIC, rumqttd and containers stay outside: the network path, the broker's place and the runtime are
 //! stand-ins, and telemetry enters by the broker's own code. There are one or two CloudCores and one to three nodes. A
 //! run ends with everything put right, and then has to come to rest within five simulated minutes; what has to hold is in
 //! `check`, and in `probes`, `telemetry` and `store`, which look on all the time.

@@ -1,8 +1,8 @@
-//! The link of a run: cables in memory, and a cloud that may be gone.
+//! The link of a run: network paths in memory, and a cloud that may be gone.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use beehive::link::memory::{Cable, MemoryPort};
+use beehive::link::memory::{MemoryPort, NetworkPath};
 use beehive::link::{Connection, DialError, Dialer, PeerName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -20,7 +20,7 @@ impl ListenAddress {
 /// Dials wherever CloudCore listens now.
 pub(crate) struct ToCloud {
     pub(crate) place: ListenAddress,
-    pub(crate) cable: Cable,
+    pub(crate) network_path: NetworkPath,
     pub(crate) me: PeerName,
 }
 
@@ -29,7 +29,7 @@ impl Dialer for ToCloud {
         let port = self.place.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         async move {
             match port {
-                Some(port) => port.dialer(self.me.clone(), self.cable.clone()).dial().await,
+                Some(port) => port.dialer(self.me.clone(), self.network_path.clone()).dial().await,
                 None => Err(DialError::Connect {
                     target: "the cloud".to_owned(),
                     reason: "nobody listens".to_owned(),

@@ -1,4 +1,4 @@
-//! Probes at every mailbox of a run: what each actor is handed is noted, some of it is judged, and the link falls silent before
+//! Probes at every mailbox of a run: what each actor is delivered is noted, some of it is judged, and the link falls silent before
 //! an answer that is to be lost.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use beehive::link::memory::Cable;
+use beehive::link::memory::NetworkPath;
 use beehive::{Hive, Message};
 use contract::cloudhub::CloudHubMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
@@ -25,7 +25,7 @@ use contract::{Change, NodeName, ObjectKey};
 use edge::EdgeCore;
 use serde_json::Value;
 
-use crate::actors::HandedMessages;
+use crate::actors::DeliveredMessages;
 use crate::api_store::WantedPods;
 use crate::telemetry::UploadLog;
 use crate::trace::Trace;
@@ -40,17 +40,17 @@ pub(crate) enum Side {
     Cloud,
 }
 
-/// Waits at a node's cables for something that will be answered, and lets no answer through.
+/// Waits at a node's network paths for something that will be answered, and lets no answer through.
 #[derive(Clone)]
 pub(crate) struct AnswerLoss {
-    cables: Vec<Cable>,
+    network_paths: Vec<NetworkPath>,
     laid: Arc<AtomicU8>,
     struck: Arc<AtomicUsize>,
 }
 
 impl AnswerLoss {
-    pub(crate) fn at(cables: &[Cable]) -> AnswerLoss {
-        AnswerLoss { cables: cables.to_vec(), laid: Arc::default(), struck: Arc::default() }
+    pub(crate) fn at(network_paths: &[NetworkPath]) -> AnswerLoss {
+        AnswerLoss { network_paths: network_paths.to_vec(), laid: Arc::default(), struck: Arc::default() }
     }
 
     pub(crate) fn lay(&self, side: Side) {
@@ -61,11 +61,11 @@ impl AnswerLoss {
         self.laid.store(0, Ordering::Relaxed);
     }
 
-    /// An actor of this side is about to be handed what it will answer.
+    /// An actor of this side is about to be delivered what it will answer.
     fn answer(&self, side: Side) {
         let laid = side as u8 + 1;
         if self.laid.compare_exchange(laid, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.cables.iter().for_each(Cable::fall_silent);
+            self.network_paths.iter().for_each(NetworkPath::fall_silent);
             self.struck.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -87,7 +87,7 @@ pub(crate) struct NodeProbes {
     pub(crate) answer_loss: AnswerLoss,
     pub(crate) newest: Newest,
     pub(crate) violations: Violations,
-    pub(crate) handed: HandedMessages,
+    pub(crate) delivered: DeliveredMessages,
     /// In the API.
     pub(crate) wanted: WantedPods,
 }
@@ -100,7 +100,7 @@ impl NodeProbes {
         self.only_note::<EventBusMsg>(core, "edge-eventbus");
         let tapped = core.tap(META_MAILBOX, move |message: &MetaMsg| {
             self.trace.note(self.name.as_str(), format_args!("{META_MAILBOX} {message:?}"));
-            self.handed.note(META_MAILBOX, message.name());
+            self.delivered.note(META_MAILBOX, message.name());
             if let MetaMsg::Down(MetaDown::Apply { changes, .. }) = message {
                 self.no_older_after_newer(changes);
                 self.nothing_deleted_that_stays(changes);
@@ -111,10 +111,10 @@ impl NodeProbes {
     }
 
     fn only_note<M: Message + Debug>(&self, core: &EdgeCore, mailbox: &'static str) {
-        let (trace, name, handed) = (self.trace.clone(), self.name.clone(), self.handed.clone());
+        let (trace, name, delivered) = (self.trace.clone(), self.name.clone(), self.delivered.clone());
         let see = move |message: &M| {
             trace.note(name.as_str(), format_args!("{mailbox} {message:?}"));
-            handed.note(mailbox, message.name());
+            delivered.note(mailbox, message.name());
         };
         core.tap(mailbox, see).expect("nobody else looks on");
     }
@@ -131,7 +131,7 @@ impl NodeProbes {
         }
     }
 
-    /// A version that is older than one which was handed in before is never applied: versions of the API only grow.
+    /// A version that is older than one which was delivered in before is never applied: versions of the API only grow.
     fn no_older_after_newer(&self, changes: &[Change]) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         for change in changes {
@@ -161,7 +161,7 @@ pub(crate) struct CloudProbes {
     pub(crate) upload_log: UploadLog,
     /// By node.
     pub(crate) answer_losses: Arc<Mutex<BTreeMap<NodeName, AnswerLoss>>>,
-    pub(crate) handed: HandedMessages,
+    pub(crate) delivered: DeliveredMessages,
 }
 
 impl CloudProbes {
@@ -192,7 +192,7 @@ impl CloudProbes {
         let probes = self.clone();
         let see = move |message: &M| {
             probes.trace.note(&probes.name, format_args!("{mailbox} {message:?}"));
-            probes.handed.note(mailbox, message.name());
+            probes.delivered.note(mailbox, message.name());
             judge(&probes, message);
         };
         hive.tap(mailbox, see).expect("nobody else looks on");

@@ -143,7 +143,7 @@ impl RestartRun {
 
     /// The link falls silent; meanwhile something changes that the node holds.
     async fn reconnect(&mut self) {
-        self.world.nodes[0].cables.iter().for_each(beehive::link::memory::Cable::fall_silent);
+        self.world.nodes[0].network_paths.iter().for_each(beehive::link::memory::NetworkPath::fall_silent);
         self.change().await;
         self.world.env.sleep(Duration::from_secs(20)).await;
     }

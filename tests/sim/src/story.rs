@@ -60,7 +60,7 @@ impl Run {
         self.struck(Fault::AnswerLost, answers_lost);
         self.count_panics();
         self.outcome.panics = self.panics();
-        self.outcome.handed = self.world.handed.all();
+        self.outcome.handed = self.world.delivered.all();
         let known =
             |actor, message| ACTORS.iter().any(|kind| kind.name == actor && kind.messages.contains(&message));
         let unknown = self.outcome.handed.iter().find(|(actor, message)| !known(*actor, *message));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use beehive::link::PeerName;
-use beehive::link::memory::{Cable, listen};
+use beehive::link::memory::{NetworkPath, listen};
 use beehive::{Actor, Address, Clock, Context, Ended, Env, Fault, Hive, Reply};
 use contract::NodeName;
 use contract::devicetwin::TwinMsg;
@@ -22,7 +22,7 @@ use harness::StandInRuntime;
 use noderegistry::Registry;
 use serde_json::{Value, json};
 
-use crate::actors::HandedMessages;
+use crate::actors::DeliveredMessages;
 use crate::api::{Path, Server, create};
 use crate::api_store::WantedPods;
 use crate::clock::MachineClock;
@@ -35,6 +35,8 @@ use crate::violations::Violations;
 
 /// 10 s between renewals of a node's Lease: the default.
 const LEASE_PERIOD: Duration = Duration::from_secs(10);
+/// Nobody calls a node here.
+const CALLS: nodecalls::Limits = nodecalls::Limits { of_node: 0, of_user: 0, all: 0 };
 /// 1 s: a daemon that does not use up its turns by then is killed where it stands.
 const TURNS_WITHIN: Duration = Duration::from_secs(1);
 /// 60 s for a daemon that is told to stop.
@@ -82,12 +84,12 @@ struct EventBusHandles {
     intake: Uploader,
 }
 
-/// An edge node. Its folder, its runtime and its cable outlive its EdgeCore.
+/// An edge node. Its folder, its runtime and its network path outlive its EdgeCore.
 pub(crate) struct Node {
     pub(crate) name: NodeName,
     settings: config::edge::EdgeCore,
     /// One to each CloudCore.
-    pub(crate) cables: Vec<Cable>,
+    pub(crate) network_paths: Vec<NetworkPath>,
     pub(crate) answer_loss: AnswerLoss,
     endpoints: Endpoints,
     pub(crate) runtime: StandInRuntime,
@@ -114,7 +116,7 @@ pub(crate) struct World {
     /// The run's own client.
     pub(crate) client: kube::Client,
     pub(crate) violations: Violations,
-    pub(crate) handed: HandedMessages,
+    pub(crate) delivered: DeliveredMessages,
     wanted: WantedPods,
     pub(crate) trace: Trace,
     pub(crate) upload_log: UploadLog,
@@ -146,7 +148,7 @@ impl World {
             client,
             upload_log: UploadLog::new(&violations),
             violations,
-            handed: HandedMessages::default(),
+            delivered: DeliveredMessages::default(),
             wanted,
             trace,
             answer_losses: Arc::default(),
@@ -196,20 +198,22 @@ impl World {
         edged.node_ip = "127.0.0.1".to_owned();
         edged.root_directory = folder.join("kubelet");
         edged.tailored_kubelet_config.pod_logs_dir = folder.join("logs");
+        edged.tailored_kubelet_config.read_only_port = 0;
         edged.tailored_kubelet_config.cgroup_driver = config::edge::CgroupDriver::Systemd;
         edged.tailored_kubelet_config.eviction_hard.nodefs_available = config::Threshold::Part(0);
         settings.modules.device_twin.dmi_sock_path = folder;
         let clock = MachineClock::new(self.env.clock());
         let runtime = StandInRuntime::with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         runtime.add_image(IMAGE);
-        let cables: Vec<Cable> = self.clouds.iter().map(|_| Cable::new()).collect();
+        let network_paths: Vec<NetworkPath> = self.clouds.iter().map(|_| NetworkPath::new()).collect();
         let server = |(number, cloud): (usize, &Cloud)| {
             let me = PeerName::verified(format!("system:node:{name}"), SERIAL);
-            let dialer = ToCloud { place: cloud.place.clone(), cable: cables[number].clone(), me };
+            let dialer =
+                ToCloud { place: cloud.place.clone(), network_path: network_paths[number].clone(), me };
             CloudServer { name: format!("cloud-{number}"), quic: Some(Rc::new(dialer)), websocket: None }
         };
         let endpoints = Endpoints(self.clouds.iter().enumerate().map(server).collect());
-        let answer_loss = AnswerLoss::at(&cables);
+        let answer_loss = AnswerLoss::at(&network_paths);
         let name = NodeName::parse(name).expect("a node's name");
         self.answer_losses
             .lock()
@@ -218,7 +222,7 @@ impl World {
         Node {
             name,
             settings,
-            cables,
+            network_paths,
             answer_loss,
             endpoints,
             runtime,
@@ -245,7 +249,7 @@ impl World {
             trace: self.trace.clone(),
             upload_log: self.upload_log.clone(),
             answer_losses: Arc::clone(&self.answer_losses),
-            handed: self.handed.clone(),
+            delivered: self.delivered.clone(),
         };
         let make = |env: Env| async move {
             let dependencies = cloud::topology::Dependencies {
@@ -257,6 +261,8 @@ impl World {
                 identity: cloud::identity(&env),
                 read_as: kubewatch::ReadAs::CloudCore,
                 interruptions: kubewatch::Interruptions::default(),
+                calls: nodecalls::NodeCalls::new(CALLS, env.metrics().clone(), env.clock()),
+                serving: None,
             };
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);
@@ -364,7 +370,7 @@ impl World {
             answer_loss: node.answer_loss.clone(),
             newest: Arc::clone(&node.newest),
             violations: Arc::clone(&self.violations),
-            handed: self.handed.clone(),
+            delivered: self.delivered.clone(),
             wanted: self.wanted.clone(),
         };
         probes.watch(&core);

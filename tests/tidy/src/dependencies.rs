@@ -4,7 +4,7 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 14] = [
+const SHARED: [(&str, &str); 15] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
@@ -13,6 +13,7 @@ const SHARED: [(&str, &str); 14] = [
     ("https", "bounded servers of HTTPS"),
     ("kubeapi", "the rules of the REST API, over a trait"),
     ("kubewatch", "caches that the cloud's controllers read"),
+    ("nodecalls", "HTTP over a node's byte streams, for whoever serves it"),
     ("noderegistry", "whose a Node is, and the objects where it stands"),
     ("pki", "certificates and tokens, pure"),
     ("cri", "the container runtime's wire"),

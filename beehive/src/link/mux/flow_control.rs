@@ -4,12 +4,15 @@ use std::task::Waker;
 
 use bytes::BytesMut;
 
-use super::backlog::Backlog;
+use crate::link::backlog::Backlog;
 use crate::link::transport::Urgency;
 
 /// 32 KiB: what may be sent on a stream that has only begun, before this end has read it. As much as a connection begins
 /// with on its way.
 pub(super) const OWN: u32 = 32 << 10;
+/// 4 KiB: the same for bulk bytes. They have windows of their own above this one, and a thousand streams of them cost
+/// little.
+pub(super) const OWN_BULK: u32 = 4 << 10;
 /// 256 KiB: the same for a stream on which more comes, as long as the connection has room for it.
 pub(super) const WIDE: u32 = 256 << 10;
 /// 64 KiB: what a writer may leave here before it waits.
@@ -48,6 +51,8 @@ pub(super) struct ReceiveHalf {
     pub(super) read: u32,
     /// What is granted, waits or was read, together.
     width: u32,
+    /// What of that is its own, whatever other streams hold.
+    own: u32,
     /// Whether that may grow. What is vital is little.
     grows: bool,
     pub(super) complete: bool,
@@ -59,12 +64,14 @@ pub(super) struct ReceiveHalf {
 
 impl Stream {
     pub(super) fn new(urgency: Urgency, announced: bool) -> Self {
+        let own = if urgency == Urgency::Bulk { OWN_BULK } else { OWN };
         Stream {
             urgency,
-            out: SendHalf { announced, allowed: u64::from(OWN), ..SendHalf::default() },
+            out: SendHalf { announced, allowed: u64::from(own), ..SendHalf::default() },
             into: ReceiveHalf {
-                granted: OWN,
-                width: OWN,
+                granted: own,
+                width: own,
+                own,
                 grows: urgency != Urgency::Link,
                 ..ReceiveHalf::default()
             },
@@ -94,19 +101,20 @@ impl Stream {
 impl ReceiveHalf {
     /// What it has of the room that the connection's streams share.
     pub(super) fn of_shared(&self) -> u32 {
-        self.width - OWN
+        self.width - self.own
     }
 
     /// What it takes of the shared room to become wide, if it should.
     fn widens(&self, shared: u32) -> Option<u32> {
         let used = self.width - self.granted;
-        let wants = self.grows && self.width == OWN && used >= OWN / 2;
-        (wants && shared >= WIDE - OWN).then_some(WIDE - OWN)
+        let wants = self.grows && self.width == self.own && used >= self.own / 2;
+        (wants && shared >= WIDE - self.own).then_some(WIDE - self.own)
     }
 
     /// Whether the other end is to be told that it may send more.
     pub(super) fn is_due(&self, shared: u32) -> bool {
-        !self.complete && (self.unread || self.read >= self.width / 2 || self.widens(shared).is_some())
+        let may_send_more = self.read >= self.width / 2 || self.widens(shared).is_some();
+        !self.complete && if self.unread { !self.stop_sent } else { may_send_more }
     }
 
     /// How much more the other end may send, and what that takes of the shared room; 0 when there is nothing to tell.

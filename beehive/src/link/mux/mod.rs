@@ -2,21 +2,19 @@
 //!
 //! An ordered pipe has one queue, and what is put into it first arrives first. Two things keep it short for what is
 //! urgent: a message for the pipe is chosen at the last moment, the most urgent stream first and streams of one urgency
-//! in turn ([`Urgency`]); and [`congestion_window`] bounds the bytes that are on their way, so that a pipe that takes megabytes in
+//! in turn ([`Urgency`]); and a window (`congestion_window`) bounds the bytes that are on their way, so that a pipe that takes megabytes in
 //! advance is not given them. Each stream has a window of its own, so that one that nobody reads stops only its writer.
 //!
 //! [`over`] makes a [`Connection`] and its two ends of the pipe. Whoever owns the pipe hands each message that came to
-//! [`Inlet::take`], and sends what [`Outlet`] yields, in order. Dropping either ends the connection.
+//! [`Ingress::take`], and sends what [`Egress`] yields, in order. Dropping either ends the connection.
 //!
-//! Everything that comes in is hostile until parsed: cells are at most [`CELL_MAX`] bytes. Of an end that dialled and was not
+//! Everything that comes in is hostile until parsed: frames are at most [`MUX_FRAME_MAX`] bytes. Of an end that dialled and was not
 //! yet let in ([`Connection::admitted`]) one stream and 16 KiB are taken. After that a stream holds at most its window and a
 //! connection at most [`STREAMS_MAX`] streams of the other end and 4 MiB of all of them, in memory of their own: what waits
-//! costs no more for coming in small cells. Each stream has a small window of its own, and a wide one out of what they share.
+//! costs no more for coming in small frames. Each stream has a small window of its own, and a wide one out of what they share.
 
-mod backlog;
-mod cell;
-mod congestion_window;
 mod flow_control;
+mod mux_frame;
 mod state;
 mod stream;
 
@@ -30,16 +28,16 @@ use bytes::Bytes;
 use futures::Stream;
 use futures::future::BoxFuture;
 
-pub use cell::CELL_MAX;
-use cell::Cell;
+pub use mux_frame::MUX_FRAME_MAX;
+use mux_frame::MuxFrame;
 use state::State;
-pub use state::{Breach, Role, STREAMS_MAX};
+pub use state::{ProtocolError, Role, STREAMS_MAX};
 use stream::{StreamReader, StreamWriter};
 
 use super::transport::{Connection, PeerName, Reader, Transport, Urgency, Writer};
 use crate::Clock;
 
-/// What inlet, outlet, the connection and its streams share.
+/// What ingress, egress, the connection and its streams share.
 struct Shared {
     state: Mutex<State>,
     clock: Arc<dyn Clock>,
@@ -51,49 +49,50 @@ impl Shared {
     }
 }
 
-/// A connection over a pipe whose other end is `peer`, with the pipe's inlet and outlet.
-pub fn over(role: Role, peer: PeerName, clock: Arc<dyn Clock>) -> (MuxConnection, Inlet, Outlet) {
+/// A connection over a pipe whose other end is `peer`, with the pipe's ingress and egress.
+pub fn over(role: Role, peer: PeerName, clock: Arc<dyn Clock>) -> (MuxConnection, Ingress, Egress) {
     let shared = Arc::new(Shared { state: Mutex::new(State::new(role)), clock });
-    let (inlet, outlet) = (Inlet(Arc::clone(&shared)), Outlet(Arc::clone(&shared)));
-    (MuxConnection { shared, peer, address: None }, inlet, outlet)
+    let (ingress, egress) = (Ingress(Arc::clone(&shared)), Egress(Arc::clone(&shared)));
+    (MuxConnection { shared, peer, address: None }, ingress, egress)
 }
 
 /// Where messages of the pipe go in.
-pub struct Inlet(Arc<Shared>);
+pub struct Ingress(Arc<Shared>);
 
-impl Inlet {
+impl Ingress {
     /// Takes one message that came. Never waits: the streams' windows bound what is held.
     ///
     /// # Errors
     /// When the other end breaks the rules; the connection has ended then, and the pipe should.
-    pub fn take(&self, message: Bytes) -> Result<(), Breach> {
+    pub fn take(&self, message: Bytes) -> Result<(), ProtocolError> {
         let mut state = self.0.state();
-        let taken =
-            Cell::decode(message).map_err(Breach::from).and_then(|cell| state.take(cell, self.0.clock.now()));
-        taken.inspect_err(|breach| state.end(io::ErrorKind::InvalidData, &breach.to_string()))
+        let taken = MuxFrame::decode(message)
+            .map_err(ProtocolError::from)
+            .and_then(|frame| state.take(frame, self.0.clock.now()));
+        taken.inspect_err(|protocol_error| state.end(io::ErrorKind::InvalidData, &protocol_error.to_string()))
     }
 }
 
-impl Drop for Inlet {
+impl Drop for Ingress {
     fn drop(&mut self) {
         self.0.state().end(io::ErrorKind::ConnectionReset, "the pipe ended");
     }
 }
 
 /// Where messages for the pipe come out. Ends when the connection was closed and the pipe may be, too.
-pub struct Outlet(Arc<Shared>);
+pub struct Egress(Arc<Shared>);
 
-impl Stream for Outlet {
+impl Stream for Egress {
     type Item = Bytes;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.0.state();
-        let next = state.poll_cell(cx, self.0.clock.now());
-        next.map(|cell| cell.map(|cell| cell.encode()))
+        let next = state.poll_frame(cx, self.0.clock.now());
+        next.map(|frame| frame.map(|frame| frame.encode()))
     }
 }
 
-impl Outlet {
+impl Egress {
     /// Completes once the connection is over or about to be: what is left to say is short.
     pub fn over(&self) -> impl Future<Output = ()> + Send + 'static {
         let shared = Arc::clone(&self.0);
@@ -101,7 +100,7 @@ impl Outlet {
     }
 }
 
-impl Drop for Outlet {
+impl Drop for Egress {
     fn drop(&mut self) {
         self.0.state().end(io::ErrorKind::ConnectionReset, "the pipe ended");
     }

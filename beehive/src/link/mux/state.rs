@@ -1,6 +1,6 @@
 //! The streams of one connection: what each holds, what may go next. No input or output; it wakes who waits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::task::{Context, Poll, Waker};
 
@@ -8,18 +8,26 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::io::ReadBuf;
 
-use super::cell::{Cell, CellError, DATA_MAX};
-use super::congestion_window::{CongestionWindow, ECHO_EVERY};
 use super::flow_control::{OUT_MAX, OWN, Stream};
+use super::mux_frame::{DATA_MAX, MuxFrame, MuxFrameError};
 use crate::Moment;
+use crate::link::byte_stream::BYTE_STREAMS_MAX;
+use crate::link::congestion_window::{CongestionWindow, ECHO_EVERY};
 use crate::link::transport::Urgency;
 
-/// 72: streams that the other end may have open at once; the link itself allows 64 and refuses the others one by one.
+/// 72: streams that the other end may have open at once beside bulk ones; the link itself allows 64 and refuses the others
+/// one by one.
 pub const STREAMS_MAX: usize = 72;
-/// 4 MiB: what all streams together may make this end hold, as a connection of QUIC.
+/// 8 more than the link itself allows and refuses one by one: bulk streams that the other end may have open at once.
+const BULK_STREAMS_MAX: usize = BYTE_STREAMS_MAX + 8;
+/// 4 MiB: what all streams that are not bulk may make this end hold together, as a connection of QUIC.
 const CONNECTION_MAX: u32 = 4 << 20;
-/// What of that streams take when more comes on them than their own window holds.
+/// What streams take when more comes on them than their own window holds.
 const SHARED: u32 = CONNECTION_MAX - STREAMS_MAX as u32 * OWN;
+/// Two frames: a link so slow that these are too many is slower than anything that pays to be used.
+const LEAST: u64 = 2 * DATA_MAX as u64;
+/// What streams hold at the most, bulk ones with their own window each: as much as may be on its way.
+const MOST: u64 = 4 << 20;
 /// 16 KiB of one stream: what is taken of somebody who was not yet let in. A hello has a few hundred bytes.
 const BEFORE_HELLO_MAX: u32 = 16 << 10;
 
@@ -35,16 +43,16 @@ pub enum Role {
 /// How the other end broke the rules of the pipe.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("not as agreed: {0}")]
-pub struct Breach(String);
+pub struct ProtocolError(String);
 
-impl From<CellError> for Breach {
-    fn from(error: CellError) -> Self {
-        Breach(error.to_string())
+impl From<MuxFrameError> for ProtocolError {
+    fn from(error: MuxFrameError) -> Self {
+        ProtocolError(error.to_string())
     }
 }
 
-fn breach(what: impl Into<String>) -> Breach {
-    Breach(what.into())
+fn protocol_error(what: impl Into<String>) -> ProtocolError {
+    ProtocolError(what.into())
 }
 
 enum Lifecycle {
@@ -61,14 +69,17 @@ pub(super) struct State {
     streams: BTreeMap<u32, Stream>,
     arrivals: VecDeque<u32>,
     arrival_waker: Option<Waker>,
-    outlet_waker: Option<Waker>,
+    egress_waker: Option<Waker>,
     over_waker: Option<Waker>,
     /// What an end that was not yet let in may still send.
     stranger: Option<u32>,
     /// Room that no stream has taken.
     shared: u32,
-    /// Per urgency, the stream that was served last.
-    served: [u32; 3],
+    /// Per urgency, the streams that have something to send, and the one that was served last.
+    ready: [BTreeSet<u32>; 4],
+    served: [u32; 4],
+    /// Streams of which the other end is to be told that it may send more, or need not.
+    due: BTreeSet<u32>,
     budget: CongestionWindow,
     /// Bytes of streams that came in all, and how many of them the other end has been told of.
     arrived: u64,
@@ -86,13 +97,15 @@ impl State {
             streams: BTreeMap::new(),
             arrivals: VecDeque::new(),
             arrival_waker: None,
-            outlet_waker: None,
+            egress_waker: None,
             over_waker: None,
             // Who dialled has chosen whom it reached.
             stranger: (role == Role::Accepted).then_some(BEFORE_HELLO_MAX),
             shared: SHARED,
-            served: [0; 3],
-            budget: CongestionWindow::new(),
+            ready: Default::default(),
+            served: [0; 4],
+            due: BTreeSet::new(),
+            budget: CongestionWindow::new(LEAST, MOST),
             arrived: 0,
             echoed: 0,
             echo_wanted: false,
@@ -130,7 +143,7 @@ impl State {
 
     fn wake_all(&mut self) {
         self.streams.values_mut().for_each(Stream::wake);
-        let wakers = [self.arrival_waker.take(), self.outlet_waker.take(), self.over_waker.take()];
+        let wakers = [self.arrival_waker.take(), self.egress_waker.take(), self.over_waker.take()];
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
@@ -139,18 +152,30 @@ impl State {
         self.stranger = None;
     }
 
-    fn wake_outlet(&mut self) {
-        if let Some(waker) = self.outlet_waker.take() {
+    fn wake_egress(&mut self) {
+        if let Some(waker) = self.egress_waker.take() {
             waker.wake();
         }
     }
 
-    /// Drops a stream of which nothing is left to do.
-    fn forget_if_over(&mut self, id: u32) {
-        if self.streams.get(&id).is_some_and(Stream::is_over)
+    /// A stream has changed: notes what is to be sent of it, and drops it when nothing is left to do.
+    fn changed(&mut self, id: u32) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let note =
+            |set: &mut BTreeSet<u32>, is_in: bool| if is_in { set.insert(id) } else { set.remove(&id) };
+        let mut wanted = false;
+        if let Some(ready) = self.ready.get_mut(stream.urgency as usize) {
+            wanted |= note(ready, stream.has_something());
+        }
+        wanted |= note(&mut self.due, stream.out.announced && stream.into.is_due(self.shared));
+        if stream.is_over()
             && let Some(stream) = self.streams.remove(&id)
         {
             self.shared += stream.into.of_shared();
+            self.due.remove(&id);
+        }
+        if wanted {
+            self.wake_egress();
         }
     }
 }
@@ -165,7 +190,7 @@ impl State {
         self.next =
             id.checked_add(2).ok_or_else(|| io::Error::other("the connection has used up its streams"))?;
         self.streams.insert(id, Stream::new(urgency, false));
-        self.wake_outlet();
+        self.changed(id);
         Ok(id)
     }
 
@@ -205,7 +230,7 @@ impl State {
         let taken = bytes.get(..room).unwrap_or(bytes);
         out.waiting.extend_from_slice(taken);
         let taken = taken.len();
-        self.wake_outlet();
+        self.changed(id);
         Poll::Ready(Ok(taken))
     }
 
@@ -213,7 +238,7 @@ impl State {
     pub(super) fn complete(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.out.complete = true;
-            self.wake_outlet();
+            self.changed(id);
         }
     }
 
@@ -231,10 +256,7 @@ impl State {
             let taken = into.waiting.take(buffer.initialize_unfilled());
             buffer.advance(taken);
             into.read += u32::try_from(taken).unwrap_or(u32::MAX);
-            if into.is_due(self.shared) {
-                self.wake_outlet();
-            }
-            self.forget_if_over(id);
+            self.changed(id);
             return Poll::Ready(Ok(()));
         }
         if into.complete {
@@ -252,35 +274,34 @@ impl State {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.into.unread = true;
             stream.into.waiting.clear();
-            self.wake_outlet();
-            self.forget_if_over(id);
+            self.changed(id);
         }
     }
 }
 
-/// What inlet and outlet ask.
+/// What ingress and egress ask.
 impl State {
     /// Takes what the other end sent.
-    pub(super) fn take(&mut self, cell: Cell, now: Moment) -> Result<(), Breach> {
+    pub(super) fn take(&mut self, frame: MuxFrame, now: Moment) -> Result<(), ProtocolError> {
         if !matches!(self.life, Lifecycle::Up) {
             return Ok(());
         }
-        match cell {
-            Cell::Open { stream, urgency } => self.opened(stream, urgency)?,
-            Cell::Data { stream, bytes, echo } => self.data(stream, bytes, echo)?,
-            Cell::Window { stream, more } => self.window(stream, more)?,
-            Cell::End { stream } => {
+        match frame {
+            MuxFrame::Open { stream, urgency } => self.opened(stream, urgency)?,
+            MuxFrame::Data { stream, bytes, echo } => self.data(stream, bytes, echo)?,
+            MuxFrame::Window { stream, more } => self.window(stream, more)?,
+            MuxFrame::End { stream } => {
                 let Some(ended) = self.streams.get_mut(&stream).filter(|stream| !stream.into.complete) else {
-                    return Err(breach(format!("the end of stream {stream}, which is not open")));
+                    return Err(protocol_error(format!("the end of stream {stream}, which is not open")));
                 };
                 ended.into.complete = true;
                 if let Some(waker) = ended.into.waker.take() {
                     waker.wake();
                 }
-                self.forget_if_over(stream);
+                self.changed(stream);
             }
-            Cell::Stop { stream } => {
-                // It may have ended on its way: that is no breach.
+            MuxFrame::Stop { stream } => {
+                // It may have ended on its way: that is no protocol error.
                 if let Some(stopped) = self.streams.get_mut(&stream) {
                     stopped.out.unwanted = true;
                     stopped.out.complete = true;
@@ -288,28 +309,34 @@ impl State {
                     if let Some(waker) = stopped.out.waker.take() {
                         waker.wake();
                     }
-                    self.wake_outlet();
+                    self.changed(stream);
                 }
             }
-            Cell::Echo { arrived } => {
+            MuxFrame::Echo { arrived } => {
                 self.budget.echoed(arrived, now);
-                self.wake_outlet();
+                self.wake_egress();
             }
-            Cell::Close => self.end(io::ErrorKind::ConnectionAborted, "the other end closed it"),
+            MuxFrame::Close => self.end(io::ErrorKind::ConnectionAborted, "the other end closed it"),
         }
         Ok(())
     }
 
-    fn opened(&mut self, id: u32, urgency: Urgency) -> Result<(), Breach> {
+    fn opened(&mut self, id: u32, urgency: Urgency) -> Result<(), ProtocolError> {
         let theirs = if self.role == Role::Dialled { 0 } else { 1 };
         if id % 2 != theirs || id <= self.last_of_peer {
-            return Err(breach(format!("stream {id} opened, which is not the next")));
+            return Err(protocol_error(format!("stream {id} opened, which is not the next")));
         }
         if self.stranger.is_some() && self.last_of_peer > 0 {
-            return Err(breach("a second stream before its hello was answered"));
+            return Err(protocol_error("a second stream before its hello was answered"));
         }
-        if self.streams.keys().filter(|id| *id % 2 == theirs).count() >= STREAMS_MAX {
-            return Err(breach(format!("more than {STREAMS_MAX} streams")));
+        let (bulk, most) = match urgency {
+            Urgency::Bulk => (true, BULK_STREAMS_MAX),
+            Urgency::Link | Urgency::Control | Urgency::Work => (false, STREAMS_MAX),
+        };
+        let alike =
+            |(id, stream): &(&u32, &Stream)| *id % 2 == theirs && (stream.urgency == Urgency::Bulk) == bulk;
+        if self.streams.iter().filter(alike).count() >= most {
+            return Err(protocol_error(format!("more than {most} streams")));
         }
         self.last_of_peer = id;
         self.streams.insert(id, Stream::new(urgency, true));
@@ -320,44 +347,44 @@ impl State {
         Ok(())
     }
 
-    fn data(&mut self, id: u32, bytes: Bytes, echo: bool) -> Result<(), Breach> {
+    fn data(&mut self, id: u32, bytes: Bytes, echo: bool) -> Result<(), ProtocolError> {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.into.complete) else {
-            return Err(breach(format!("bytes on stream {id}, which is not open")));
+            return Err(protocol_error(format!("bytes on stream {id}, which is not open")));
         };
         if let Some(left) = &mut self.stranger {
             let within = left.checked_sub(len);
-            *left = within.ok_or_else(|| breach("more than a hello before it was answered"))?;
+            *left = within.ok_or_else(|| protocol_error("more than a hello before it was answered"))?;
         }
         let into = &mut stream.into;
         into.granted = into
             .granted
             .checked_sub(len)
-            .ok_or_else(|| breach(format!("more bytes on stream {id} than its window allows")))?;
+            .ok_or_else(|| protocol_error(format!("more bytes on stream {id} than its window allows")))?;
         if !into.unread {
             into.waiting.push(&bytes);
             if let Some(waker) = into.waker.take() {
                 waker.wake();
             }
         }
-        let due = into.is_due(self.shared);
         self.arrived += u64::from(len);
         self.echo_wanted |= echo || self.arrived - self.echoed >= ECHO_EVERY;
-        if self.echo_wanted || due {
-            self.wake_outlet();
+        if self.echo_wanted {
+            self.wake_egress();
         }
+        self.changed(id);
         Ok(())
     }
 
-    fn window(&mut self, id: u32, more: u32) -> Result<(), Breach> {
-        // It may have ended on its way: that is no breach.
+    fn window(&mut self, id: u32, more: u32) -> Result<(), ProtocolError> {
+        // It may have ended on its way: that is no protocol error.
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         let allowed = stream.out.allowed + u64::from(more);
         if allowed > u64::from(u32::MAX) {
-            return Err(breach(format!("a window of {allowed} bytes for stream {id}")));
+            return Err(protocol_error(format!("a window of {allowed} bytes for stream {id}")));
         }
         stream.out.allowed = allowed;
-        self.wake_outlet();
+        self.changed(id);
         Ok(())
     }
 
@@ -370,35 +397,35 @@ impl State {
         Poll::Pending
     }
 
-    /// The next cell for the pipe; `None` once the connection is over and nothing is left to say.
-    pub(super) fn poll_cell(&mut self, cx: &mut Context<'_>, now: Moment) -> Poll<Option<Cell>> {
+    /// The next frame for the pipe; `None` once the connection is over and nothing is left to say.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>, now: Moment) -> Poll<Option<MuxFrame>> {
         match self.life {
             Lifecycle::Over(..) => return Poll::Ready(None),
             Lifecycle::Closing => {
                 self.end(io::ErrorKind::NotConnected, "this end closed the connection");
-                return Poll::Ready(Some(Cell::Close));
+                return Poll::Ready(Some(MuxFrame::Close));
             }
             Lifecycle::Up => {}
         }
-        match self.next_cell(now) {
-            Some(cell) => Poll::Ready(Some(cell)),
+        match self.next_frame(now) {
+            Some(frame) => Poll::Ready(Some(frame)),
             None => {
-                self.outlet_waker = Some(cx.waker().clone());
+                self.egress_waker = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
     }
 
-    fn next_cell(&mut self, now: Moment) -> Option<Cell> {
+    fn next_frame(&mut self, now: Moment) -> Option<MuxFrame> {
         if std::mem::take(&mut self.echo_wanted) {
             self.echoed = self.arrived;
-            return Some(Cell::Echo { arrived: self.arrived });
+            return Some(MuxFrame::Echo { arrived: self.arrived });
         }
-        if let Some(cell) = self.next_grant() {
-            return Some(cell);
+        if let Some(frame) = self.next_grant() {
+            return Some(frame);
         }
-        for urgency in [Urgency::Link, Urgency::Control, Urgency::Work] {
-            if !self.budget.has_room(urgency) {
+        for urgency in [Urgency::Link, Urgency::Control, Urgency::Work, Urgency::Bulk] {
+            if !self.has_room(urgency) {
                 return None;
             }
             if let Some(id) = self.next_turn(urgency) {
@@ -408,43 +435,60 @@ impl State {
         None
     }
 
+    /// Whether a further frame of this urgency may go. Pings always may; they are small, and the link lives by them.
+    fn has_room(&mut self, urgency: Urgency) -> bool {
+        let limit = match urgency {
+            Urgency::Link => return true,
+            Urgency::Control => 2 * self.budget.limit(),
+            Urgency::Work | Urgency::Bulk => self.budget.limit(),
+        };
+        let has_room = self.budget.in_flight() < limit;
+        if !has_room {
+            self.budget.holds_back();
+        }
+        has_room
+    }
+
     /// A stream whose reader has made room, or is gone.
-    fn next_grant(&mut self) -> Option<Cell> {
-        let shared = &mut self.shared;
-        self.streams.iter_mut().find_map(|(id, stream)| {
+    fn next_grant(&mut self) -> Option<MuxFrame> {
+        while let Some(id) = self.due.pop_first() {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
             let into = &mut stream.into;
-            if !stream.out.announced || !into.is_due(*shared) {
-                return None;
-            }
             if into.unread {
-                let first = !std::mem::replace(&mut into.stop_sent, true);
-                return first.then_some(Cell::Stop { stream: *id });
+                if !std::mem::replace(&mut into.stop_sent, true) {
+                    return Some(MuxFrame::Stop { stream: id });
+                }
+                continue;
             }
-            let more = into.grant(shared);
-            (more > 0).then_some(Cell::Window { stream: *id, more })
-        })
+            let more = into.grant(&mut self.shared);
+            if more > 0 {
+                return Some(MuxFrame::Window { stream: id, more });
+            }
+        }
+        None
     }
 
     /// The stream of this urgency whose turn it is.
     fn next_turn(&mut self, urgency: Urgency) -> Option<u32> {
-        let served = self.served.get_mut(urgency as usize)?;
-        let waits = |(_, stream): &(&u32, &Stream)| stream.urgency == urgency && stream.has_something();
-        let (after, upto) = (self.streams.range(*served + 1..), self.streams.range(..=*served));
-        let (id, _) = after.chain(upto).find(waits)?;
-        *served = *id;
-        Some(*id)
+        let (ready, served) = (self.ready.get_mut(urgency as usize)?, self.served.get_mut(urgency as usize)?);
+        let next = ready.range(*served + 1..).next().or_else(|| ready.first()).copied()?;
+        *served = next;
+        Some(next)
     }
 
-    fn serve(&mut self, id: u32, now: Moment) -> Option<Cell> {
+    /// A frame of a stream that has something to send.
+    fn serve(&mut self, id: u32, now: Moment) -> Option<MuxFrame> {
         let stream = self.streams.get_mut(&id)?;
         if !stream.out.announced {
             stream.out.announced = true;
-            return Some(Cell::Open { stream: id, urgency: stream.urgency });
+            let open = MuxFrame::Open { stream: id, urgency: stream.urgency };
+            self.changed(id);
+            return Some(open);
         }
         if stream.may_end() {
             stream.out.ended = true;
-            self.forget_if_over(id);
-            return Some(Cell::End { stream: id });
+            self.changed(id);
+            return Some(MuxFrame::End { stream: id });
         }
         let out = &mut stream.out;
         let allowed = usize::try_from(out.allowed).unwrap_or(usize::MAX);
@@ -454,7 +498,8 @@ impl State {
         if let Some(waker) = out.waker.take() {
             waker.wake();
         }
+        self.changed(id);
         let echo = self.budget.sent(len, now);
-        Some(Cell::Data { stream: id, bytes, echo })
+        Some(MuxFrame::Data { stream: id, bytes, echo })
     }
 }

@@ -83,7 +83,7 @@ impl Actor for Enrolment {
         );
         let server = server.map_err(|error| Fault::from_error(&error))?;
         server.tell_end(cx, EnrolmentMsg::ServerEnded);
-        tracing::info!(address = %server.address(), "enrolment listens");
+        tracing::info!(address = %self.port.address(), "enrolment listens");
         self.server = Some(server);
         Ok(())
     }

@@ -123,7 +123,7 @@ impl Actor for WebSocketListener {
         );
         let server = server.map_err(|error| Fault::from_error(&error))?;
         server.tell_end(cx, WebSocketMsg::ServerEnded);
-        tracing::info!(address = %server.address(), "the link's fallback listens");
+        tracing::info!(address = %self.port.address(), "the link's fallback listens");
         self.server = Some(server);
         Ok(())
     }

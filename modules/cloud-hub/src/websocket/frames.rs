@@ -1,7 +1,7 @@
-//! What is read of a socket, and how much: up to the end of one frame at a time, and no more ahead than two cells.
+//! What is read of a socket, and how much: up to the end of one frame at a time, and no more ahead than two frames of the mux.
 //!
 //! actix-web-actors reads as much as comes, and a frame to its end before it looks at its size. So it is fed by [`Frames`]: one
-//! frame at a time, and none that is larger than a cell.
+//! frame at a time, and none that is larger than a frame of the mux.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -11,13 +11,13 @@ use std::task::{Context, Poll, Waker, ready};
 
 use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
-use beehive::link::mux::CELL_MAX;
+use beehive::link::mux::MUX_FRAME_MAX;
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// 16 KiB for all that comes before the upgrade: a request for it has some 300 bytes.
 const HEAD_MAX: usize = 16 << 10;
-/// 16 KiB of reading ahead after it: two cells.
+/// 16 KiB of reading ahead after it: two frames of the mux.
 const READ_AHEAD: usize = 16 << 10;
 /// 14 bytes at most are in front of a frame (RFC 6455 section 5.2).
 const FRAME_HEAD_MAX: usize = 14;
@@ -127,7 +127,7 @@ impl<B> Frames<B> {
         Frames { bytes, bound, held: Bytes::new(), head, left: None }
     }
 
-    /// What of the current frame is held, or `None` when the frame is larger than a cell.
+    /// What of the current frame is held, or `None` when the frame is larger than a frame of the mux.
     fn piece(&mut self) -> Option<Bytes> {
         let wanted = match self.left {
             Some(left) => left,
@@ -141,7 +141,7 @@ impl<B> Frames<B> {
                 (self.head.len() == head_len(&self.head)).then(|| body_len(&self.head))
             }
         };
-        self.left.is_none_or(|left| left <= CELL_MAX).then_some(piece)
+        self.left.is_none_or(|left| left <= MUX_FRAME_MAX).then_some(piece)
     }
 }
 
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn one_frame_a_turn_however_its_bytes_come() {
-        let frames: Vec<Vec<u8>> = [0, 1, 125, 126, 700, CELL_MAX].map(frame).into();
+        let frames: Vec<Vec<u8>> = [0, 1, 125, 126, 700, MUX_FRAME_MAX].map(frame).into();
         let bytes = frames.concat();
         for size in [1, 2, 3, 13, 500, bytes.len()] {
             let turns: Vec<_> = turns(bytes.chunks(size).map(<[u8]>::to_vec).collect());
@@ -242,8 +242,8 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_larger_than_a_cell_is_refused_at_its_head() {
-        let long = frame(CELL_MAX + 1);
+    fn a_frame_that_is_larger_than_a_mux_frame_is_refused_at_its_head() {
+        let long = frame(MUX_FRAME_MAX + 1);
         let turns = turns(vec![frame(3), long[..FRAME_HEAD_MAX].to_vec()]);
         assert!(matches!(&turns[..], [Ok(_), Err(PayloadError::Overflow)]), "{turns:?}");
         let endless = [&[0x82, 0xff][..], &[0xff; 12]].concat();
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_read_than_was_used_and_two_cells() {
+    fn no_more_is_read_than_was_used_and_two_mux_frames() {
         let bound = ReadBound::default();
         let mut cx = Context::from_waker(Waker::noop());
         bound.read(HEAD_MAX);

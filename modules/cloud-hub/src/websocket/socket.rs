@@ -1,4 +1,4 @@
-//! The actor of one socket: moves cells between it and the connection.
+//! The actor of one socket: moves frames between it and the connection.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,32 +7,32 @@ use actix::{Actor, ActorContext, AsyncContext, StreamHandler};
 use actix_web::web::Bytes;
 use actix_web_actors::ws;
 use beehive::link::PeerName;
-use beehive::link::mux::{Inlet, Outlet};
+use beehive::link::mux::{Egress, Ingress};
 use futures::Stream;
 
-/// Moves the cells of one socket.
+/// Moves the frames of one socket.
 pub(super) struct Socket {
     pub(super) peer: PeerName,
-    pub(super) inlet: Inlet,
-    pub(super) outlet: Option<Outlet>,
+    pub(super) ingress: Ingress,
+    pub(super) egress: Option<Egress>,
 }
 
-/// A cell for the socket.
+/// A frame for the socket.
 pub(super) struct Outgoing(Bytes);
 
 impl Actor for Socket {
     type Context = ws::WebsocketContext<Self>;
 
     fn started(&mut self, cx: &mut Self::Context) {
-        if let Some(outlet) = self.outlet.take() {
-            cx.add_stream(OneCellPerPoll { outlet, rest: false });
+        if let Some(egress) = self.egress.take() {
+            cx.add_stream(OneFramePerPoll { egress, rest: false });
         }
     }
 }
 
 impl StreamHandler<Outgoing> for Socket {
-    fn handle(&mut self, Outgoing(cell): Outgoing, cx: &mut Self::Context) {
-        cx.binary(cell);
+    fn handle(&mut self, Outgoing(frame): Outgoing, cx: &mut Self::Context) {
+        cx.binary(frame);
     }
 
     /// The connection was closed.
@@ -45,9 +45,9 @@ impl StreamHandler<Outgoing> for Socket {
 impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Socket {
     fn handle(&mut self, message: Result<ws::Message, ws::ProtocolError>, cx: &mut Self::Context) {
         match message {
-            Ok(ws::Message::Binary(cell)) => {
-                if let Err(breach) = self.inlet.take(cell) {
-                    tracing::warn!(peer = %self.peer, error = %breach, "breaks the rules; its socket is ended");
+            Ok(ws::Message::Binary(frame)) => {
+                if let Err(error) = self.ingress.take(frame) {
+                    tracing::warn!(peer = %self.peer, %error, "breaks the rules; its socket is ended");
                     cx.stop();
                 }
             }
@@ -55,7 +55,7 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Socket {
             Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
             Ok(ws::Message::Close(_)) => cx.stop(),
             Ok(ws::Message::Text(_) | ws::Message::Continuation(_)) => {
-                tracing::warn!(peer = %self.peer, "a message that is no cell; its socket is ended");
+                tracing::warn!(peer = %self.peer, "a message that is no frame; its socket is ended");
                 cx.stop();
             }
             Err(error) => {
@@ -70,13 +70,13 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Socket {
     }
 }
 
-/// Yields one cell each time that the socket's actor is polled: what is chosen later may be more urgent.
-struct OneCellPerPoll {
-    outlet: Outlet,
+/// Yields one frame each time that the socket's actor is polled: what is chosen later may be more urgent.
+struct OneFramePerPoll {
+    egress: Egress,
     rest: bool,
 }
 
-impl Stream for OneCellPerPoll {
+impl Stream for OneFramePerPoll {
     type Item = Outgoing;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Outgoing>> {
@@ -84,8 +84,8 @@ impl Stream for OneCellPerPoll {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let next = Pin::new(&mut self.outlet).poll_next(cx);
+        let next = Pin::new(&mut self.egress).poll_next(cx);
         self.rest = matches!(next, Poll::Ready(Some(_)));
-        next.map(|cell| cell.map(Outgoing))
+        next.map(|frame| frame.map(Outgoing))
     }
 }

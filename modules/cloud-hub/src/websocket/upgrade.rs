@@ -1,7 +1,7 @@
-//! From a socket whose other end is known to a link: the request for the upgrade to WebSocket (RFC 6455), and the cells after it.
+//! From a socket whose other end is known to a link: the request for the upgrade to WebSocket (RFC 6455), and the frames after it.
 //!
-//! actix-web answers the request, and an actor of actix-web-actors moves cells between the socket and [`mux`]. It is polled
-//! only while the socket takes bytes; together with one cell a turn that is its back-pressure.
+//! actix-web answers the request, and an actor of actix-web-actors moves frames between the socket and [`mux`]. It is polled
+//! only while the socket takes bytes; together with one frame a turn that is its back-pressure.
 //!
 //! actix-web-actors is no longer developed and stays within this folder; its successor is actix-ws.
 //!
@@ -23,7 +23,7 @@ use actix_web::http::header::{RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use actix_web_actors::ws;
 use beehive::Clock;
-use beehive::link::mux::{self, CELL_MAX, MuxConnection, Role};
+use beehive::link::mux::{self, MUX_FRAME_MAX, MuxConnection, Role};
 use beehive::link::{PeerName, ws as link};
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, Either, LocalBoxFuture, select};
@@ -78,7 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Upgrader<S> {
     }
 
     /// Reads the request of `peer` and answers it. `room` is asked last: with a wait, the other end is told to come again
-    /// after that; what it yields otherwise is answered beside the connection. The third answer moves the connection's cells, and
+    /// after that; what it yields otherwise is answered beside the connection. The third answer moves the connection's frames, and
     /// completes when the socket has ended: without it nothing moves.
     ///
     /// # Errors
@@ -155,12 +155,12 @@ async fn answer(request: HttpRequest, body: web::Payload) -> Result<HttpResponse
     if !offered.any(|protocol| protocol.trim() == link::PROTOCOL) {
         return Ok(HttpResponse::BadRequest().body("this end speaks another link: upgrade the older end"));
     }
-    let (connection, inlet, outlet) = mux::over(Role::Accepted, peer.clone(), clock);
-    let over = Box::pin(outlet.over());
-    let socket = Socket { peer: peer.clone(), inlet, outlet: Some(outlet) };
+    let (connection, ingress, egress) = mux::over(Role::Accepted, peer.clone(), clock);
+    let over = Box::pin(egress.over());
+    let socket = Socket { peer: peer.clone(), ingress, egress: Some(egress) };
     let upgraded = ws::WsResponseBuilder::new(socket, &request, Frames::of(body, Rc::clone(bound)))
         .protocols(&[link::PROTOCOL])
-        .frame_size(CELL_MAX)
+        .frame_size(MUX_FRAME_MAX)
         .start()?;
     if let Err(wait) = room() {
         let busy = HttpResponse::ServiceUnavailable()

@@ -109,10 +109,10 @@ fn what_a_source_says_of_a_session_is_kept_until_the_session_is_told() {
         }
         happens(&mut plan);
         // The node holds what was deleted while nobody remembered it.
-        let mut bench = Fixture::new(plan, Edge::holding(&set(&[&object(PODS, "left", "1")])));
-        let effects = bench.plan.node_up(name(), 4);
-        bench.settle(effects);
-        assert_eq!(bench.edge.batches, [["-left"]], "{what}");
+        let mut fixture = Fixture::new(plan, Edge::holding(&set(&[&object(PODS, "left", "1")])));
+        let effects = fixture.plan.node_up(name(), 4);
+        fixture.settle(effects);
+        assert_eq!(fixture.edge.batches, [["-left"]], "{what}");
     }
 }
 
@@ -337,26 +337,26 @@ fn a_node_that_does_not_answer_is_asked_again() {
 
 #[test]
 fn during_a_cut_the_gauge_and_the_condition_say_the_same_and_that_the_link_is_down_is_shown() {
-    let mut bench = Fixture::new(new_plan([]), Edge::default());
-    bench.put(object(PODS, "a", "1"));
-    bench.up(1);
-    bench.pass(12);
-    assert_eq!((bench.view().in_sync, bench.shown.last().unwrap().1.linked), (true, true));
-    bench.plan.node_down(&name(), 1);
-    bench.pass(13);
-    let (_, last) = bench.shown.last().unwrap();
+    let mut fixture = Fixture::new(new_plan([]), Edge::default());
+    fixture.put(object(PODS, "a", "1"));
+    fixture.up(1);
+    fixture.pass(12);
+    assert_eq!((fixture.view().in_sync, fixture.shown.last().unwrap().1.linked), (true, true));
+    fixture.plan.node_down(&name(), 1);
+    fixture.pass(13);
+    let (_, last) = fixture.shown.last().unwrap();
     assert_eq!((last.state, last.linked), (SyncState::InSync, false));
-    let view = bench.view();
+    let view = fixture.view();
     assert_eq!((view.in_sync, view.linked), (true, false));
-    bench.put(object(PODS, "a", "2"));
-    bench.pass(13);
-    let (_, last) = bench.shown.last().unwrap();
+    fixture.put(object(PODS, "a", "2"));
+    fixture.pass(13);
+    let (_, last) = fixture.shown.last().unwrap();
     assert_eq!((last.state, last.linked), (SyncState::Waiting, false));
-    assert!(!bench.view().in_sync);
-    bench.up(2);
-    bench.pass(13);
-    let (_, last) = bench.shown.last().unwrap();
-    assert_eq!((last.state, last.linked, bench.view().in_sync), (SyncState::InSync, true, true));
+    assert!(!fixture.view().in_sync);
+    fixture.up(2);
+    fixture.pass(13);
+    let (_, last) = fixture.shown.last().unwrap();
+    assert_eq!((last.state, last.linked, fixture.view().in_sync), (SyncState::InSync, true, true));
 }
 
 #[test]

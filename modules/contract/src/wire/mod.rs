@@ -28,6 +28,7 @@
 pub(crate) mod codec;
 pub(crate) mod deflate;
 pub(crate) mod error;
+mod streams;
 pub(crate) mod v1;
 
 use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo, Wire};

@@ -6,7 +6,7 @@ mod next;
 
 use std::time::Duration;
 
-use beehive::link::memory::{Cable, pair};
+use beehive::link::memory::{NetworkPath, pair};
 use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo, Wire};
 use beehive::link::{Hello, IncomingLink, Link, PeerName, Protocol, Routes, Versions, events};
 use beehive::testing::Probe;
@@ -40,7 +40,7 @@ struct Ends<Down: Message, Up: Message> {
 /// A link between an edge that speaks `edge` and hears `Down`, and a cloud that speaks `cloud` and hears `Up`.
 async fn ends<Down: Wire, Up: Wire>(env: &Env, edge: Versions, cloud: Versions) -> Ends<Down, Up> {
     let (edge_end, cloud_end) =
-        pair(&Cable::new(), PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
+        pair(&NetworkPath::new(), PeerName::verified("edge-1", "01"), PeerName::verified("cloud", "02"));
     let (down, to_meta) = Probe::<Down>::new(env, 4);
     let (up, to_edge) = Probe::<Up>::new(env, 4);
     let (telemetry, to_router) = Probe::<RouterUp>::new(env, 4);

@@ -15,14 +15,6 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
 use crate::pod::sync_state::ImageReady;
 
-/// Pulls at a time when they are not serial.
-const PULLS: usize = 5;
-
-/// How many images are pulled at a time.
-pub(crate) fn at_once(serial: bool) -> usize {
-    if serial { 1 } else { PULLS }
-}
-
 /// Sees to it that a container's image is here. `ran_before`: this pod has run this image, so it was fetched with this
 /// pod's credentials once.
 pub(crate) async fn ensure_image(

@@ -230,39 +230,39 @@ fn a_watch_that_breaks_off_is_not_whole_until_it_has_listed_again() {
 #[test]
 fn an_object_that_cannot_be_read_keeps_its_last_version_and_breaks_no_watch() {
     run(async || {
-        let bench = Fixture::new(ReadAs::CloudCore, (9, 9));
-        bench.server.put("a", Some("1"));
-        bench.want("a", &["n1"]);
-        bench.after(10).await;
+        let fixture = Fixture::new(ReadAs::CloudCore, (9, 9));
+        fixture.server.put("a", Some("1"));
+        fixture.want("a", &["n1"]);
+        fixture.after(10).await;
         let odd = |uid: &str| {
             let metadata =
                 json!({ "namespace": "d", "name": "a", "uid": uid, "resourceVersion": "50", "labels": 7 });
             let object = json!({ "kind": "Secret", "apiVersion": "v1", "metadata": metadata });
             let line = Bytes::from(json!({ "type": "MODIFIED", "object": object }).to_string() + "\n");
-            let mut state = bench.server.0.lock().unwrap();
+            let mut state = fixture.server.0.lock().unwrap();
             state.objects.insert("a".to_owned(), object);
             for (_, lines) in &state.watches {
                 lines.unbounded_send(line.clone()).unwrap();
             }
         };
-        bench.server.asked();
+        fixture.server.asked();
         odd("a");
-        bench.after(60_000).await;
-        assert_eq!((bench.value("a").unwrap(), bench.named.is_whole(&key("a"))), ("1".to_owned(), true));
-        assert!(bench.server.asked().is_empty(), "the watch goes on");
-        bench.server.cut();
-        bench.after(60_000).await;
-        assert_eq!(bench.value("a").unwrap(), "1", "a list that cannot be read in part, too");
+        fixture.after(60_000).await;
+        assert_eq!((fixture.value("a").unwrap(), fixture.named.is_whole(&key("a"))), ("1".to_owned(), true));
+        assert!(fixture.server.asked().is_empty(), "the watch goes on");
+        fixture.server.cut();
+        fixture.after(60_000).await;
+        assert_eq!(fixture.value("a").unwrap(), "1", "a list that cannot be read in part, too");
         odd("another");
-        bench.after(10).await;
+        fixture.after(10).await;
         assert_eq!(
-            (bench.value("a"), bench.named.presence(&key("a"))),
+            (fixture.value("a"), fixture.named.presence(&key("a"))),
             (None, Presence::Absent),
             "another object"
         );
-        bench.server.put("a", Some("2"));
-        bench.after(10).await;
-        assert_eq!(bench.value("a").unwrap(), "2");
+        fixture.server.put("a", Some("2"));
+        fixture.after(10).await;
+        assert_eq!(fixture.value("a").unwrap(), "2");
     });
 }
 

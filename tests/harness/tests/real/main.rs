@@ -253,6 +253,10 @@ async fn work(fixture: &Fixture) {
     let status = json!({"metadata": {"annotations": {"kubehive.io/reported": "1.1/u"}},
         "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     must("write a Node's status", "PATCH", &format!("{node}/status"), status).await;
+    let endpoint = json!({"metadata": {"annotations": {"kubehive.io/kubelet-address": "192.0.2.10"}},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.10"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 12000}}}});
+    must("say where a node's kubelet endpoint is", "PATCH", &format!("{node}/status"), endpoint).await;
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
     must("make a Lease", "POST", leases, lease(edge)).await;
     let renewed = json!({"spec": {"holderIdentity": edge, "leaseDurationSeconds": 40,

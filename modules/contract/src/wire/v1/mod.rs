@@ -10,5 +10,6 @@ pub(crate) mod edge;
 pub(crate) mod objects;
 pub(crate) mod reports;
 pub(crate) mod router;
+pub(crate) mod streams;
 pub(crate) mod telemetry;
 pub(crate) mod tokens;

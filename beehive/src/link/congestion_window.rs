@@ -6,18 +6,12 @@
 
 use std::time::Duration;
 
-use super::cell::DATA_MAX;
 use crate::Moment;
-use crate::link::transport::Urgency;
 
 /// 300 ms: what a queue of ours may add to the round trip. A ping behind it still has its answer well within 2 s.
 const QUEUE_TARGET: Duration = Duration::from_millis(300);
-/// Two cells: a link so slow that these are too many is slower than anything that pays to be used.
-const LEAST: u64 = 2 * DATA_MAX as u64;
 /// 32 KiB: where it begins, a second of a link of 256 kbit/s.
 const FIRST: u64 = 32 << 10;
-/// 4 MiB: as much as a connection of QUIC may have on its way.
-const MOST: u64 = 4 << 20;
 /// 2 KiB between measurements: what is small and rare is not measured, so that an idle link stays idle.
 const MEASURE_EVERY: u64 = 2 << 10;
 /// 4 KiB: when the receiving end echoes without being asked.
@@ -26,6 +20,9 @@ pub(super) const ECHO_EVERY: u64 = 4 << 10;
 const BASE_PERIOD: Duration = Duration::from_secs(60);
 
 pub(super) struct CongestionWindow {
+    /// What it never goes below, and never above.
+    least: u64,
+    most: u64,
     limit: u64,
     sent: u64,
     arrived: u64,
@@ -48,9 +45,12 @@ struct Measuring {
 }
 
 impl CongestionWindow {
-    pub(super) fn new() -> Self {
+    /// A window that stays between `least` and `most` bytes.
+    pub(super) fn new(least: u64, most: u64) -> Self {
         CongestionWindow {
-            limit: FIRST,
+            least,
+            most,
+            limit: FIRST.clamp(least, most),
             sent: 0,
             arrived: 0,
             measuring: None,
@@ -61,18 +61,35 @@ impl CongestionWindow {
         }
     }
 
-    /// Whether a further cell of this urgency may go. Pings always may; they are small, and the link lives by them.
-    pub(super) fn has_room(&mut self, urgency: Urgency) -> bool {
-        let limit = match urgency {
-            Urgency::Link => return true,
-            Urgency::Control => 2 * self.limit,
-            Urgency::Work => self.limit,
-        };
-        let has_room = self.sent - self.arrived < limit;
-        if !has_room && let Some(measuring) = &mut self.measuring {
+    /// Bytes that may be on their way.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Bytes that are on their way.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.sent - self.arrived
+    }
+
+    /// From now on it stays below `most`.
+    pub(super) fn cap(&mut self, most: u64) {
+        self.most = most.max(self.least);
+        self.limit = self.limit.min(self.most);
+    }
+
+    /// The window holds its sender back: it may grow when all goes well.
+    pub(super) fn holds_back(&mut self) {
+        if let Some(measuring) = &mut self.measuring {
             measuring.full = true;
         }
-        has_room
+    }
+
+    /// Bytes that were counted as sent were not, and never will be.
+    pub(super) fn withdraw(&mut self, bytes: usize) {
+        self.sent = self.sent.saturating_sub(bytes as u64).max(self.arrived);
+        if let Some(measuring) = &mut self.measuring {
+            measuring.mark = measuring.mark.min(self.sent);
+        }
     }
 
     /// Bytes of a stream went into the pipe. Answers whether to ask for their echo.
@@ -108,13 +125,13 @@ impl CongestionWindow {
             self.opening = false;
             let part = (base + QUEUE_TARGET).as_secs_f64() / round_trip.as_secs_f64();
             // Truncation is harmless: the result is clamped.
-            self.limit = ((self.limit as f64 * part) as u64).max(LEAST);
+            self.limit = ((self.limit as f64 * part) as u64).max(self.least);
         } else if full {
-            // Near the edge in small steps: a sixteenth, and half a cell at the least.
-            let step = (self.limit / 16).max(DATA_MAX as u64 / 2);
+            // Near the edge in small steps: a sixteenth, and a quarter of the least at the least.
+            let step = (self.limit / 16).max(self.least / 4);
             let far = self.opening && queued < QUEUE_TARGET / 4;
-            let more = if far { carried.max(LEAST) } else { step };
-            self.limit = (self.limit + more).min(MOST);
+            let more = if far { carried.max(self.least) } else { step };
+            self.limit = (self.limit + more).min(self.most);
         }
     }
 }
@@ -123,10 +140,25 @@ impl CongestionWindow {
 mod tests {
     use super::*;
 
+    /// What is sent at a time.
+    const PIECE: usize = 8 << 10;
+
+    fn window() -> CongestionWindow {
+        CongestionWindow::new(16 << 10, 4 << 20)
+    }
+
+    fn has_room(window: &mut CongestionWindow) -> bool {
+        let has_room = window.in_flight() < window.limit();
+        if !has_room {
+            window.holds_back();
+        }
+        has_room
+    }
+
     /// A link with a deep queue: sends whenever there is room, for so long; answers the longest stay in the last half of
     /// the time and the bytes that were carried.
     fn saturate(rate: u64, way: Duration, how_long: Duration) -> (Duration, u64) {
-        let mut budget = CongestionWindow::new();
+        let mut budget = window();
         let step = Duration::from_millis(1);
         let (mut now, mut free_at) = (Moment::default(), Moment::default());
         let mut echoes: std::collections::VecDeque<(Moment, u64)> = Default::default();
@@ -136,10 +168,10 @@ mod tests {
                 arrived = bytes;
                 budget.echoed(bytes, now);
             }
-            while budget.has_room(Urgency::Work) {
-                budget.sent(DATA_MAX, now);
-                sent += DATA_MAX as u64;
-                let takes = Duration::from_secs_f64(DATA_MAX as f64 / rate as f64);
+            while has_room(&mut budget) {
+                budget.sent(PIECE, now);
+                sent += PIECE as u64;
+                let takes = Duration::from_secs_f64(PIECE as f64 / rate as f64);
                 free_at = free_at.max(now) + takes;
                 if now.0 > how_long / 2 {
                     longest = longest.max(free_at.since(now));
@@ -169,19 +201,17 @@ mod tests {
 
     #[test]
     fn an_echo_of_what_was_never_sent_makes_no_room() {
-        let mut budget = CongestionWindow::new();
+        let mut budget = window();
         budget.echoed(u64::MAX, Moment::default());
-        while budget.has_room(Urgency::Work) {
-            budget.sent(DATA_MAX, Moment::default());
+        while has_room(&mut budget) {
+            budget.sent(PIECE, Moment::default());
         }
         assert_eq!(budget.sent, FIRST);
-        assert!(budget.has_room(Urgency::Control));
-        assert!(budget.has_room(Urgency::Link));
     }
 
     #[test]
     fn small_talk_is_not_measured() {
-        let mut budget = CongestionWindow::new();
+        let mut budget = window();
         assert!(budget.sent(30, Moment::default()));
         budget.echoed(30, Moment::default());
         let asked = (0..60).filter(|_| budget.sent(20, Moment::default())).count();

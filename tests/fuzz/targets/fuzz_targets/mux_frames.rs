@@ -5,6 +5,6 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some((first, rest)) = bytes.split_first() {
-        fuzz::link::cells(rest, first % 2 == 0);
+        fuzz::link::mux_frames(rest, first % 2 == 0);
     }
 });

@@ -1,8 +1,8 @@
 //! The backlog of a stream: bytes that wait for its reader, in memory of their own.
 //!
-//! What comes from the pipe is a piece of a larger buffer, and a piece that waits keeps the whole of it; one byte in a cell
-//! of its own costs a hundred. So bytes are copied, and small cells share a piece: what waits costs what it is long and at
-//! most a fourth beside, whatever the cells were.
+//! What comes from the pipe is a piece of a larger buffer, and a piece that waits keeps the whole of it; one byte in a frame
+//! of its own costs a hundred. So bytes are copied, and small frames share a piece: what waits costs what it is long and at
+//! most a fourth beside, whatever the frames were.
 
 use std::collections::VecDeque;
 
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn one_byte_in_a_cell_of_its_own_costs_a_byte() {
+    fn one_byte_in_a_frame_of_its_own_costs_a_byte() {
         let mut held = Backlog::default();
         for _ in 0..256 << 10 {
             held.push(&[7]);
@@ -94,13 +94,13 @@ mod tests {
     proptest! {
         #[test]
         fn bytes_come_out_as_they_went_in(
-            cells in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..9000), 1..20),
+            frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..9000), 1..20),
             room in 1_usize..5000,
         ) {
             let (mut held, mut out) = (Backlog::default(), Vec::new());
             let mut into = vec![0; room];
-            for (number, cell) in cells.iter().enumerate() {
-                held.push(cell);
+            for (number, frame) in frames.iter().enumerate() {
+                held.push(frame);
                 if number % 3 == 0 {
                     let taken = held.take(&mut into);
                     out.extend_from_slice(&into[..taken]);
@@ -110,7 +110,7 @@ mod tests {
                 let taken = held.take(&mut into);
                 out.extend_from_slice(&into[..taken]);
             }
-            prop_assert_eq!(out, cells.concat());
+            prop_assert_eq!(out, frames.concat());
         }
     }
 }

@@ -1,0 +1,90 @@
+//! How this CloudCore is the kubelet endpoint of its nodes, by the settings and by where it runs.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use beehive::Env;
+use cloud_stream::{Serving, ServingCertificate};
+use config::cloud::CloudCore as Settings;
+use config::cloud_stream::AddressChoice;
+use nodecalls::{Limits, NodeCalls};
+use pki::Authority;
+use thiserror::Error;
+
+/// What `deployment.yaml` sets from the pod's own status.
+const POD_IP: &str = "POD_IP";
+const HOST_IP: &str = "HOST_IP";
+/// 4096 calls at once in all: a follower of a log is one.
+const CALLS_MAX: usize = 4096;
+
+/// Why it is not.
+#[derive(Debug, Error)]
+pub enum KubeletEndpointError {
+    /// Nodes are to say the host's address, and nobody says which that is.
+    #[error(
+        "modules.cloudStream.kubeletEndpoint.address is host, and the variable HOST_IP is not set: set it from status.hostIP as deployment.yaml does, or name an address with given"
+    )]
+    NoHostAddress,
+    /// The CA cannot be used.
+    #[error("the CA for the kubelet endpoints' certificate")]
+    Authority(#[source] pki::AuthorityError),
+    /// A setting that was not validated, or a variable.
+    #[error("`{0}` is no IP address: see modules.cloudStream.kubeletEndpoint, POD_IP and HOST_IP")]
+    Address(String),
+}
+
+fn ip(text: &str) -> Result<IpAddr, KubeletEndpointError> {
+    text.parse().map_err(|_| KubeletEndpointError::Address(text.to_owned()))
+}
+
+/// The way to the nodes, within the bounds of the settings.
+pub(crate) fn calls(settings: &Settings, env: &Env) -> NodeCalls {
+    let stream = &settings.modules.cloud_stream;
+    let limits = Limits { of_node: stream.calls_per_node, of_user: stream.calls_per_user, all: CALLS_MAX };
+    NodeCalls::new(limits, env.metrics().clone(), env.clock())
+}
+
+/// Its ports and its certificate, of the CA that stands in `authority_pem`. `None`: it is switched off.
+///
+/// # Errors
+/// When the address is not known.
+pub(crate) fn serving(
+    settings: &Settings,
+    (certificate, key): (&str, &str),
+) -> Result<Option<Serving>, KubeletEndpointError> {
+    let stream = &settings.modules.cloud_stream;
+    if !stream.enable {
+        return Ok(None);
+    }
+    let hub = &settings.modules.cloud_hub;
+    let advertised: Result<Vec<IpAddr>, KubeletEndpointError> =
+        hub.advertise_address.iter().map(|text| ip(text)).collect();
+    let advertised = advertised?;
+    let endpoint = &stream.kubelet_endpoint;
+    let address = match endpoint.address {
+        AddressChoice::Node => None,
+        AddressChoice::Given => Some(ip(&endpoint.given_address)?),
+        AddressChoice::Host => Some(of_environment(HOST_IP)?.ok_or(KubeletEndpointError::NoHostAddress)?),
+        AddressChoice::Pod => of_environment(POD_IP)?.or(advertised.first().copied()),
+    };
+    let authority = Authority::from_pem(certificate, key).map_err(KubeletEndpointError::Authority)?;
+    let addresses = address.into_iter().chain(advertised).collect();
+    match address {
+        Some(address) => tracing::info!(%address, "the API server finds the nodes' kubelet endpoints here"),
+        None => tracing::info!("Nodes say their own address first: lead their ports here"),
+    }
+    Ok(Some(Serving {
+        bind: ip(&endpoint.bind_address)?,
+        first_port: endpoint.first_port,
+        ports: hub.node_limit,
+        address,
+        certificate: Rc::new(ServingCertificate::new(authority, addresses, hub.dns_names.clone())),
+    }))
+}
+
+fn of_environment(name: &str) -> Result<Option<IpAddr>, KubeletEndpointError> {
+    match std::env::var(name) {
+        Ok(text) if !text.is_empty() => ip(&text).map(Some),
+        _ => Ok(None),
+    }
+}

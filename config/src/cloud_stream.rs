@@ -1,0 +1,155 @@
+//! `modules.cloudStream` of `cloudcore.yaml`: the kubelet endpoints of the nodes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Defect;
+use crate::load;
+
+/// The ports that Linux gives to outgoing connections by default (`net.ipv4.ip_local_port_range`).
+const EPHEMERAL: std::ops::RangeInclusive<usize> = 32_768..=60_999;
+
+/// CloudCore as the kubelet endpoint of its nodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CloudStream {
+    /// Whether it is. Without it the API server reaches no node: no logs, no commands, no metrics of nodes.
+    pub enable: bool,
+    /// Where the API server finds it.
+    pub kubelet_endpoint: KubeletEndpoint,
+    /// Calls at once to one node.
+    pub calls_per_node: usize,
+    /// Calls at once of one user who shows a token. The API server speaks for all its users, and has no such bound.
+    pub calls_per_user: usize,
+}
+
+/// Where the API server finds the kubelet endpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubeletEndpoint {
+    /// Which address the Nodes say first.
+    pub address: AddressChoice,
+    /// That address, for `given`.
+    pub given_address: String,
+    /// An IP address of this host, or 0.0.0.0 or ::, at which the ports are.
+    pub bind_address: String,
+    /// The first of `nodeLimit` ports, one for each node; 0: any that are free.
+    pub first_port: u16,
+}
+
+/// Which address of CloudCore a Node says first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AddressChoice {
+    /// The pod's own, from `POD_IP`; outside a pod the first of `cloudHub.advertiseAddress`.
+    Pod,
+    /// The host's, from `HOST_IP`: for a pod with `hostNetwork` or `hostPort`s.
+    Host,
+    /// `givenAddress`.
+    Given,
+    /// None of CloudCore: the node's own comes first, and the administrator leads its port here.
+    Node,
+}
+
+impl Default for CloudStream {
+    fn default() -> Self {
+        CloudStream {
+            enable: true,
+            kubelet_endpoint: KubeletEndpoint {
+                address: AddressChoice::Pod,
+                given_address: String::new(),
+                bind_address: "0.0.0.0".to_owned(),
+                first_port: 12_000,
+            },
+            calls_per_node: 128,
+            calls_per_user: 64,
+        }
+    }
+}
+
+impl CloudStream {
+    /// Adds what is wrong. `node_limit` ports are needed, and CloudCore listens at `others` itself.
+    pub(crate) fn check(&self, node_limit: usize, others: &[u16], defects: &mut Vec<Defect>) {
+        let KubeletEndpoint { address, given_address, bind_address, first_port } = &self.kubelet_endpoint;
+        load::check_ip("modules.cloudStream.kubeletEndpoint.bindAddress", bind_address, defects);
+        let given = "modules.cloudStream.kubeletEndpoint.givenAddress";
+        match address {
+            AddressChoice::Given => load::check_ip(given, given_address, defects),
+            _ if !given_address.is_empty() => {
+                defects.push(Defect::new(
+                    given,
+                    "has no effect: set kubeletEndpoint.address to given, or leave it empty",
+                ));
+            }
+            _ => {}
+        }
+        let key = "modules.cloudStream.kubeletEndpoint.firstPort";
+        let (first, last) =
+            (usize::from(*first_port), usize::from(*first_port) + node_limit.saturating_sub(1));
+        if first != 0 && last > usize::from(u16::MAX) {
+            let text = format!("is {first}: the {node_limit} ports of nodeLimit end at {last}, beyond 65535");
+            defects.push(Defect::new(key, text));
+        } else if first != 0 && first <= *EPHEMERAL.end() && last >= *EPHEMERAL.start() {
+            let text = format!(
+                "is {first}: the {node_limit} ports of nodeLimit end at {last}, among those that Linux gives to outgoing connections (32768 to 60999)"
+            );
+            defects.push(Defect::new(key, text));
+        }
+        if let Some(other) =
+            others.iter().find(|other| first != 0 && (first..=last).contains(&usize::from(**other)))
+        {
+            let text = format!(
+                "is {first}: port {other} is among the {node_limit} that follow, and CloudCore listens there"
+            );
+            defects.push(Defect::new(key, text));
+        }
+        for (key, value) in [
+            ("modules.cloudStream.callsPerNode", self.calls_per_node),
+            ("modules.cloudStream.callsPerUser", self.calls_per_user),
+        ] {
+            if value == 0 {
+                defects.push(Defect::new(key, "is 0; it must be at least 1"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(change: impl FnOnce(&mut CloudStream)) -> Vec<String> {
+        let (mut stream, mut defects) = (CloudStream::default(), Vec::new());
+        change(&mut stream);
+        stream.check(1000, &[10_000, 10_001, 10_002], &mut defects);
+        defects.into_iter().map(|defect| defect.key).collect()
+    }
+
+    #[test]
+    fn the_ports_of_a_range_are_free_and_there_are_enough() {
+        let first = |port: u16| told(|stream| stream.kubelet_endpoint.first_port = port);
+        let key = "modules.cloudStream.kubeletEndpoint.firstPort";
+        for good in [12_000, 0, 10_003, 31_768, 61_000, 64_536] {
+            assert_eq!(first(good), [] as [&str; 0], "{good}");
+        }
+        for bad in [9_500, 10_002, 31_769, 32_768, 60_999, 64_537] {
+            assert_eq!(first(bad), [key], "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_given_is_one_and_is_used() {
+        let with = |choice, text: &str| {
+            told(|stream| {
+                (stream.kubelet_endpoint.address, stream.kubelet_endpoint.given_address) =
+                    (choice, text.to_owned());
+            })
+        };
+        let key = "modules.cloudStream.kubeletEndpoint.givenAddress";
+        assert_eq!(with(AddressChoice::Given, "192.0.2.1"), [] as [&str; 0]);
+        assert_eq!(with(AddressChoice::Given, "cloud.example"), [key]);
+        assert_eq!(with(AddressChoice::Given, ""), [key]);
+        assert_eq!(with(AddressChoice::Host, "192.0.2.1"), [key]);
+        let none = told(|stream| (stream.calls_per_node, stream.calls_per_user) = (0, 0));
+        assert_eq!(none, ["modules.cloudStream.callsPerNode", "modules.cloudStream.callsPerUser"]);
+    }
+}

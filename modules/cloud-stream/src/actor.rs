@@ -1,0 +1,333 @@
+//! CloudStream's actor: the server of all ports, an endpoint for each node that is linked, and what they are shown as.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::{Actor, Address, Context, Fault, Sample};
+use contract::NodeName;
+use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::cloudstream::{CloudStreamMsg, KubeletEndpoint};
+use contract::edgecontroller::EdgeControllerMsg;
+use https::{Http, Limits, Server, Tls};
+use nodecalls::NodeCalls;
+
+use crate::certificate::{Issued, RENEWED_AFTER, ServingCertificate};
+use crate::endpoint::{ENDS_WITHIN, Endpoint, EndpointDependencies};
+use crate::handler::{KubeletHandler, NodesByPort};
+use crate::ports::Ports;
+use crate::reviews::Reviews;
+use crate::{client_ca, events};
+
+/// 256 strangers, 64 of an address, of whom the oldest goes first. 4,096 connections of callers, each of which may be an upgraded
+/// one, and 1,024 more for API servers, so that no other caller shuts them out.
+const LIMITS: Limits = Limits {
+    strangers: 256,
+    strangers_per_address: 64,
+    yields_after: Duration::ZERO,
+    users: 4096,
+    connections_per_user: 4096,
+    reserved: 1024,
+    handshakes: None,
+    handshake_within: Duration::from_secs(10),
+    // As long as a kubelet keeps an idle connection.
+    head_within: Duration::from_secs(90),
+    // A node has a bound of its own, and what it answers may have no end.
+    answer_within: None,
+    // As a kubelet: somebody may hold a log with Ctrl-S.
+    taken_within: Duration::from_secs(4 * 3600),
+    // Service account tokens are long.
+    head_bytes: 64 << 10,
+    header_fields: 100,
+    keep_alive: true,
+};
+/// 2 s for calls in hand when it stops; the others are cut.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+/// 1 min before a port is looked for again where all were used.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// 1 h before a certificate is tried again that could not be made.
+const CERTIFICATE_AGAIN: Duration = Duration::from_secs(3600);
+
+/// Where the ports are, and how they are shown.
+#[derive(Clone)]
+pub struct Serving {
+    /// What they listen at.
+    pub bind: IpAddr,
+    /// The first of them; 0: whichever the system gives.
+    pub first_port: u16,
+    /// How many.
+    pub ports: usize,
+    /// The address that Nodes say; `None`: each node's own.
+    pub address: Option<IpAddr>,
+    /// The certificate that is shown there.
+    pub certificate: Rc<ServingCertificate>,
+}
+
+/// What a CloudStream is made of.
+#[derive(Clone)]
+pub struct Dependencies {
+    /// The API server.
+    pub client: kube::Client,
+    /// CloudHub, which is asked who is linked.
+    pub hub: Address<CloudHubMsg>,
+    /// EdgeController, which writes endpoints into Nodes.
+    pub edge: Address<EdgeControllerMsg>,
+    /// Makes the calls; it is told here of links.
+    pub calls: NodeCalls,
+    /// The ports. `None`: nobody outside this process reaches a node through it.
+    pub serving: Option<Serving>,
+}
+
+/// Brings calls to nodes.
+pub struct CloudStream {
+    dependencies: Dependencies,
+    running: Option<Running>,
+    /// The sessions, and the port of each node that is listened at.
+    nodes: BTreeMap<NodeName, Linked>,
+}
+
+struct Linked {
+    session: u64,
+    port: Option<u16>,
+}
+
+/// What an incarnation with ports has.
+struct Running {
+    serving: Serving,
+    server: Rc<Server>,
+    tls: Tls,
+    issued: Issued,
+    client_ca: Option<String>,
+    by_port: NodesByPort,
+    ports: Ports,
+}
+
+impl CloudStream {
+    /// One that knows of no node yet.
+    pub fn new(dependencies: Dependencies) -> Self {
+        CloudStream { dependencies, running: None, nodes: BTreeMap::new() }
+    }
+}
+
+impl Actor for CloudStream {
+    type Message = CloudStreamMsg;
+
+    async fn started(&mut self, cx: &mut Context<CloudStreamMsg>) -> Result<(), Fault> {
+        self.dependencies.calls.all_nodes_down();
+        if let Some(serving) = self.dependencies.serving.clone() {
+            self.running = Some(self.serve(serving, cx).map_err(|error| Fault::from_error(&error))?);
+            client_ca::watch(self.dependencies.client.clone(), cx);
+            cx.after(RENEWED_AFTER, CloudStreamMsg::RenewCertificate);
+        }
+        cx.spawn_tell(&self.dependencies.hub, CloudHubMsg::TellSessions { to: SessionReader::CloudStream });
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        message: CloudStreamMsg,
+        cx: &mut Context<CloudStreamMsg>,
+    ) -> Result<(), Fault> {
+        match message {
+            CloudStreamMsg::AllNodesDown => {
+                self.dependencies.calls.all_nodes_down();
+                for node in std::mem::take(&mut self.nodes).into_keys() {
+                    self.close(&node, cx);
+                }
+            }
+            CloudStreamMsg::NodeUp { node, session, streams, version } => {
+                self.dependencies.calls.node_up(node.clone(), session, streams, version);
+                self.node_up(node, session, cx).await;
+            }
+            CloudStreamMsg::NodeDown { node, session } => {
+                self.dependencies.calls.node_down(&node, session);
+                if self.nodes.get(&node).is_some_and(|linked| linked.session == session) {
+                    self.nodes.remove(&node);
+                    self.close(&node, cx);
+                }
+            }
+            CloudStreamMsg::TellEndpoints => {
+                for node in self.nodes.keys() {
+                    self.tell_endpoint(node).await;
+                }
+            }
+            CloudStreamMsg::Listening { node, port } => self.listening(&node, port, cx).await,
+            CloudStreamMsg::PortRefused { node, port, reason } => {
+                events::port_refused(cx.env(), &node, port, &reason);
+                self.port_refused(&node, cx);
+            }
+            CloudStreamMsg::OpenAgain { node } => self.open(&node, cx),
+            CloudStreamMsg::ClientCa(pem) => self.client_ca(pem, cx),
+            CloudStreamMsg::RenewCertificate => self.renew(cx),
+            CloudStreamMsg::ServerEnded => {
+                return Err(Fault::new("the server of the kubelet endpoints has ended by itself"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn stopping(&mut self, _: &mut Context<CloudStreamMsg>) {
+        if let Some(running) = self.running.take() {
+            running.server.stop(STOP_GRACE).await;
+        }
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        let ports: BTreeMap<&str, Option<u16>> =
+            self.nodes.iter().map(|(node, linked)| (node.as_str(), linked.port)).collect();
+        let counts = self.running.as_ref().map(|running| running.server.counts());
+        let client_ca = self.running.as_ref().is_some_and(|running| running.client_ca.is_some());
+        serde_json::json!({ "ports": ports, "connections": counts, "clientCa": client_ca })
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let open = self.dependencies.calls.open();
+        let of_node = |(node, open): (NodeName, usize)| {
+            Sample::new("kubehive_node_kubelet_calls", open as f64).of("node", node.as_str())
+        };
+        open.into_iter().map(of_node).collect()
+    }
+}
+
+impl CloudStream {
+    fn serve(
+        &self,
+        serving: Serving,
+        cx: &Context<CloudStreamMsg>,
+    ) -> Result<Running, crate::CertificateError> {
+        let issued = serving.certificate.issue(cx.env())?;
+        let tls = issued.tls(None)?;
+        let (by_port, metrics) = (NodesByPort::default(), cx.env().metrics().clone());
+        let handler = KubeletHandler {
+            nodes: by_port.clone(),
+            reviews: Arc::new(Reviews::new(self.dependencies.client.clone(), cx.env().clock())),
+            calls: self.dependencies.calls.clone(),
+            metrics: metrics.clone(),
+        };
+        let on_event = move |event| events::connection(&metrics, event);
+        let clock = cx.env().clock();
+        let server = Server::without_port("kubelet", Some(tls.clone()), LIMITS, clock, on_event, || {
+            Http::new(handler)
+        });
+        server.tell_end(cx, CloudStreamMsg::ServerEnded);
+        let ports = Ports::new(serving.first_port, serving.ports);
+        Ok(Running { serving, server: Rc::new(server), tls, issued, client_ca: None, by_port, ports })
+    }
+
+    async fn node_up(&mut self, node: NodeName, session: u64, cx: &Context<CloudStreamMsg>) {
+        let held = self.nodes.get(&node);
+        if held.is_some_and(|linked| linked.session > session) {
+            return;
+        }
+        let port = held.and_then(|linked| linked.port);
+        self.nodes.insert(node.clone(), Linked { session, port });
+        match port {
+            Some(_) => self.tell_endpoint(&node).await,
+            None => self.open(&node, cx),
+        }
+    }
+
+    /// Makes the endpoint of a node that is linked and has none.
+    fn open(&mut self, node: &NodeName, cx: &Context<CloudStreamMsg>) {
+        let Some(running) = &mut self.running else { return };
+        let has_none = self.nodes.get(node).is_some_and(|linked| linked.port.is_none());
+        if !has_none || cx.has_child(Endpoint::name(node)) {
+            return;
+        }
+        let Some(port) = running.ports.take(node) else {
+            events::no_port(cx.env(), node);
+            cx.after(LOOK_AGAIN, CloudStreamMsg::OpenAgain { node: node.clone() });
+            return;
+        };
+        let dependencies = EndpointDependencies {
+            node: node.clone(),
+            address: running.serving.bind,
+            port,
+            server: Rc::clone(&running.server),
+            ports: Rc::new(running.by_port.clone()),
+            parent: cx.for_children(),
+        };
+        cx.child(Endpoint::name(node), Endpoint::policy(), Endpoint::factory(dependencies));
+    }
+
+    fn close(&mut self, node: &NodeName, cx: &Context<CloudStreamMsg>) {
+        let Some(running) = &mut self.running else { return };
+        running.ports.release(node);
+        // It goes on by itself; a child that has ended is not there any more.
+        drop(cx.stop_child(Endpoint::name(node), ENDS_WITHIN));
+        events::endpoint_closed(cx.env(), node);
+    }
+
+    async fn listening(&mut self, node: &NodeName, port: u16, cx: &Context<CloudStreamMsg>) {
+        // It was told to end while it began.
+        if !cx.has_child(Endpoint::name(node)) {
+            return;
+        }
+        let Some(linked) = self.nodes.get_mut(node) else { return };
+        linked.port = Some(port);
+        events::endpoint_opened(cx.env(), node, port);
+        self.tell_endpoint(node).await;
+    }
+
+    /// Somebody else has the port: the next one. After a round through all of them it waits.
+    fn port_refused(&mut self, node: &NodeName, cx: &Context<CloudStreamMsg>) {
+        let Some(running) = &mut self.running else { return };
+        let refusals = running.ports.refused(node);
+        if refusals < running.ports.count() {
+            // The child that was refused is about to end, or has.
+            drop(cx.stop_child(Endpoint::name(node), ENDS_WITHIN));
+            self.open(node, cx);
+        } else {
+            events::no_port(cx.env(), node);
+            running.ports.forget_refusals(node);
+            cx.after(LOOK_AGAIN, CloudStreamMsg::OpenAgain { node: node.clone() });
+        }
+    }
+
+    async fn tell_endpoint(&self, node: &NodeName) {
+        let Some(Linked { session, port: Some(port) }) = self.nodes.get(node) else { return };
+        let Some(running) = &self.running else { return };
+        let endpoint = KubeletEndpoint { address: running.serving.address, port: *port };
+        let told = EdgeControllerMsg::KubeletEndpoint { node: node.clone(), session: *session, endpoint };
+        let _ = self.dependencies.edge.tell(told).await;
+    }
+
+    fn client_ca(&mut self, pem: Option<String>, cx: &Context<CloudStreamMsg>) {
+        let Some(running) = &mut self.running else { return };
+        match running.issued.tls(pem.as_deref()) {
+            Ok(_) if pem == running.client_ca && pem.is_some() => {}
+            Ok(tls) => {
+                running.tls.replace(&tls);
+                match &pem {
+                    Some(_) => events::client_ca_learnt(cx.env()),
+                    None => events::client_ca_missing(cx.env()),
+                }
+                running.client_ca = pem;
+            }
+            Err(error) => events::client_ca_unusable(cx.env(), &Fault::from_error(&error).reason),
+        }
+    }
+
+    fn renew(&mut self, cx: &Context<CloudStreamMsg>) {
+        let Some(running) = &mut self.running else { return };
+        let made = running.serving.certificate.issue(cx.env()).and_then(|issued| {
+            let tls = issued.tls(running.client_ca.as_deref())?;
+            Ok((issued, tls))
+        });
+        let next = match made {
+            Ok((issued, tls)) => {
+                running.issued = issued;
+                running.tls.replace(&tls);
+                events::certificate_renewed(cx.env());
+                RENEWED_AFTER
+            }
+            Err(error) => {
+                events::certificate_not_renewed(cx.env(), &Fault::from_error(&error).reason);
+                CERTIFICATE_AGAIN
+            }
+        };
+        cx.after(next, CloudStreamMsg::RenewCertificate);
+    }
+}

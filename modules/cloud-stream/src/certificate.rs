@@ -1,0 +1,57 @@
+//! The certificate that is shown at the ports: one for all addresses of this CloudCore, of our CA, made anew before it ends.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use beehive::Env;
+use https::{ClientCertificates, Tls};
+use pki::{Authority, SubjectAltNames};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::error::CertificateError;
+
+/// 90 days. It is made at each start, and again long before it ends.
+const LIFE: Duration = Duration::from_secs(90 * 86_400);
+/// 60 days: a third of its life is left then.
+pub(crate) const RENEWED_AFTER: Duration = Duration::from_secs(60 * 86_400);
+
+/// What a certificate is made of.
+pub struct ServingCertificate {
+    authority: Authority,
+    alt_names: SubjectAltNames,
+}
+
+/// A certificate and its key.
+#[derive(Clone)]
+pub(crate) struct Issued {
+    chain: String,
+    key: String,
+}
+
+impl ServingCertificate {
+    /// One for `addresses` and `names`, signed by `authority`.
+    pub fn new(authority: Authority, addresses: Vec<IpAddr>, names: Vec<String>) -> Self {
+        ServingCertificate { authority, alt_names: SubjectAltNames { addresses, names } }
+    }
+
+    pub(crate) fn issue(&self, env: &Env) -> Result<Issued, CertificateError> {
+        let (issued, key) = self.authority.server(&self.alt_names, env.wall(), LIFE, env.random_id())?;
+        Ok(Issued { chain: format!("{}{}", issued.pem, self.authority.cert_pem()), key })
+    }
+}
+
+impl Issued {
+    /// TLS with it, for clients whose certificate may be of this CA: the PEM of the API server's.
+    pub(crate) fn tls(&self, client_ca: Option<&str>) -> Result<Tls, CertificateError> {
+        let authorities = authorities(client_ca.unwrap_or_default())?;
+        Ok(Tls::also_tls12(&self.chain, &self.key, &ClientCertificates::Checked(authorities))?)
+    }
+}
+
+/// The certificates of a PEM bundle, in DER.
+fn authorities(pem: &str) -> Result<Vec<Vec<u8>>, CertificateError> {
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let parsed = parsed.map_err(|error| CertificateError::ClientCa(error.to_string()))?;
+    Ok(parsed.into_iter().map(|certificate| certificate.to_vec()).collect())
+}

@@ -1,0 +1,39 @@
+//! Why CloudStream cannot do something.
+
+use https::TlsError;
+use pki::AuthorityError;
+use thiserror::Error;
+
+/// Why there is no serving certificate.
+#[derive(Debug, Error)]
+pub enum CertificateError {
+    /// The CA did not sign it.
+    #[error("the kubelet endpoint's certificate")]
+    Authority(#[from] AuthorityError),
+    /// It, or the CA of the API server's clients, is not usable.
+    #[error("the kubelet endpoint's TLS")]
+    Tls(#[from] TlsError),
+    /// The API server's CA is no PEM.
+    #[error("client-ca-file of kube-system/extension-apiserver-authentication is not usable PEM: {0}")]
+    ClientCa(String),
+}
+
+/// Why the API server has not said who somebody is, or what he may.
+#[derive(Debug, Error)]
+pub enum ReviewError {
+    /// It refused the question or could not be reached.
+    #[error("the API server did not answer a {kind}")]
+    Api {
+        /// `TokenReview` or `SubjectAccessReview`.
+        kind: &'static str,
+        /// Why.
+        #[source]
+        source: kube::Error,
+    },
+    /// It answered without a status.
+    #[error("the API server answered a {0} without a status")]
+    Empty(&'static str),
+    /// It did not answer in time.
+    #[error("the API server did not answer a {0} in time")]
+    Late(&'static str),
+}

@@ -1,0 +1,107 @@
+//! What happens in CloudStream: each event is one line of the log and one counter.
+
+use beehive::{Env, Metrics};
+use contract::NodeName;
+use https::Event;
+
+/// A node's port is listened at.
+pub(crate) fn endpoint_opened(env: &Env, node: &NodeName, port: u16) {
+    env.count("stream_endpoint_opened");
+    tracing::info!(%node, port, "the node's kubelet endpoint listens");
+}
+
+/// A node's port is closed.
+pub(crate) fn endpoint_closed(env: &Env, node: &NodeName) {
+    env.count("stream_endpoint_closed");
+    tracing::info!(%node, "the node's kubelet endpoint is closed: its link has ended");
+}
+
+/// A port cannot be listened at; the next one is tried.
+pub(crate) fn port_refused(env: &Env, node: &NodeName, port: u16, reason: &str) {
+    env.count("stream_port_refused");
+    tracing::warn!(%node, port, reason, "no kubelet endpoint at this port; the next one is tried: see modules.cloudStream.kubeletEndpoint.firstPort");
+}
+
+/// No port is left for a node.
+pub(crate) fn no_port(env: &Env, node: &NodeName) {
+    env.count("stream_no_port");
+    tracing::error!(%node, "no port is free for the node's kubelet endpoint: change modules.cloudStream.kubeletEndpoint.firstPort, or free ports behind it; tried again in a minute");
+}
+
+/// The CA of the API server's clients is known, or another one.
+pub(crate) fn client_ca_learnt(env: &Env) {
+    env.count("stream_client_ca_learnt");
+    tracing::info!("the API server's client certificates are known");
+}
+
+/// The API server names no CA of its clients.
+pub(crate) fn client_ca_missing(env: &Env) {
+    env.count("stream_client_ca_missing");
+    tracing::warn!(
+        "kube-system/extension-apiserver-authentication names no client-ca-file: no client certificate is known, callers need bearer tokens"
+    );
+}
+
+/// The ConfigMap cannot be read; it is tried again, and what was known stays.
+pub(crate) fn client_ca_unreadable(env: &Env, reason: &str) {
+    env.count("stream_client_ca_unreadable");
+    tracing::warn!(
+        reason,
+        "kube-system/extension-apiserver-authentication cannot be read: is CloudCore's account bound to the Role extension-apiserver-authentication-reader?"
+    );
+}
+
+/// The ConfigMap holds what is no CA; what was known stays.
+pub(crate) fn client_ca_unusable(env: &Env, reason: &str) {
+    env.count("stream_client_ca_unusable");
+    tracing::error!(
+        reason,
+        "the CA of the API server's clients is not usable; the one that was known is kept"
+    );
+}
+
+/// The serving certificate was made anew.
+pub(crate) fn certificate_renewed(env: &Env) {
+    env.count("stream_certificate_renewed");
+    tracing::info!("the kubelet endpoint's certificate is made anew");
+}
+
+/// The serving certificate could not be made anew; it is tried again.
+pub(crate) fn certificate_not_renewed(env: &Env, reason: &str) {
+    env.count("stream_certificate_not_renewed");
+    tracing::error!(
+        reason,
+        "the kubelet endpoint's certificate could not be made anew; tried again in an hour"
+    );
+}
+
+/// Somebody whom nobody knows.
+pub(crate) fn unauthenticated(metrics: &Metrics, node: &NodeName, path: &str) {
+    metrics.add("stream_unauthenticated", 1);
+    tracing::debug!(%node, path, "call without a good credential refused");
+}
+
+/// Somebody who may not.
+pub(crate) fn forbidden(metrics: &Metrics, node: &NodeName, user: &str, path: &str) {
+    metrics.add("stream_forbidden", 1);
+    tracing::info!(%node, user, path, "call refused: the user may not");
+}
+
+/// Nobody could say who somebody is, or what he may.
+pub(crate) fn review_failed(metrics: &Metrics, node: &NodeName, reason: &str) {
+    metrics.add("stream_review_failed", 1);
+    tracing::warn!(%node, reason, "call refused: the API server has not said whether it may be made");
+}
+
+/// The name of what happened to a connection.
+pub(crate) fn connection(metrics: &Metrics, event: Event) {
+    let name = match event {
+        Event::Refused => "stream_connection_refused",
+        Event::Displaced => "stream_connection_displaced",
+        Event::HandshakeFailed => "stream_handshake_failed",
+        Event::AnswerLate => "stream_answer_late",
+        Event::Panicked => "stream_handler_panicked",
+        Event::AcceptFailed => "stream_accept_failed",
+    };
+    metrics.add(name, 1);
+}

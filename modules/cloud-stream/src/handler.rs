@@ -1,0 +1,136 @@
+//! A call at a port: who, may he, and on to the node. In a kubelet's order, with its words.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use beehive::{Fault, Metrics};
+use contract::NodeName;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use https::{Answer, Handler, Peer, body};
+use hyper::body::Incoming;
+use nodecalls::{Call, NodeCalls};
+
+use crate::credentials::{self, User};
+use crate::endpoint::OpenPorts;
+use crate::events;
+use crate::plan::{self, Needs, Route};
+use crate::reviews::Reviews;
+
+/// Which node each open port is of.
+#[derive(Clone, Default)]
+pub(crate) struct NodesByPort(Arc<RwLock<BTreeMap<u16, NodeName>>>);
+
+impl OpenPorts for NodesByPort {
+    fn opened(&self, port: u16, node: &NodeName) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(port, node.clone());
+    }
+
+    fn closed(&self, port: u16) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&port);
+    }
+}
+
+impl NodesByPort {
+    fn node(&self, port: u16) -> Option<NodeName> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&port).cloned()
+    }
+}
+
+/// Who asks, and how he has shown it.
+struct Caller {
+    user: User,
+    /// The API server, by its certificate: it asks for all its users.
+    by_certificate: bool,
+}
+
+/// Answers at all ports.
+pub(crate) struct KubeletHandler {
+    pub(crate) nodes: NodesByPort,
+    pub(crate) reviews: Arc<Reviews>,
+    pub(crate) calls: NodeCalls,
+    pub(crate) metrics: Metrics,
+}
+
+impl Handler for KubeletHandler {
+    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
+        match self.decide(&request, peer).await {
+            Ok((node, caller)) => {
+                let target = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+                let user = caller.user.name.as_str();
+                let call =
+                    Call { node: &node, target: &target, user, speaks_for_himself: !caller.by_certificate };
+                self.calls.call(call, request, peer).await
+            }
+            Err(refusal) => refusal,
+        }
+    }
+}
+
+impl KubeletHandler {
+    /// The node that is to answer, and who asks; or the refusal.
+    async fn decide(&self, request: &Request<Incoming>, peer: &Peer) -> Result<(NodeName, Caller), Answer> {
+        let path = request.uri().path();
+        let needs = match plan::route(request.method(), path) {
+            Route::Unknown => return Err(body::sentence(StatusCode::NOT_FOUND, "404 page not found\n")),
+            Route::Moved(to) => return Err(moved(to)),
+            Route::Node(needs) => needs,
+        };
+        let Some(node) = self.nodes.node(peer.port().port()) else {
+            let words = "this port is no node's any more: its link has ended\n";
+            return Err(closing(body::sentence(StatusCode::SERVICE_UNAVAILABLE, words)));
+        };
+        let Some(caller) = self.authenticate(request.headers(), peer, &node).await else {
+            events::unauthenticated(&self.metrics, &node, path);
+            return Err(closing(body::sentence(StatusCode::UNAUTHORIZED, "Unauthorized")));
+        };
+        if peer.identify(&caller.user.name, caller.by_certificate).is_err() {
+            let words =
+                format!("user `{}` has too many connections: close one, then try again\n", caller.user.name);
+            return Err(closing(body::sentence(StatusCode::TOO_MANY_REQUESTS, words)));
+        }
+        self.authorize(&caller.user, &node, &needs, path).await?;
+        Ok((node, caller))
+    }
+
+    /// By certificate, else by token, as a kubelet tries them.
+    async fn authenticate(&self, headers: &HeaderMap, peer: &Peer, node: &NodeName) -> Option<Caller> {
+        if let Some(user) = peer.certificate().and_then(|der| User::of_certificate(der)) {
+            return Some(Caller { user, by_certificate: true });
+        }
+        for token in credentials::tokens(headers) {
+            match self.reviews.user_of(&token).await {
+                Ok(Some(user)) => return Some(Caller { user, by_certificate: false }),
+                Ok(None) => {}
+                Err(error) => events::review_failed(&self.metrics, node, &Fault::from_error(&error).reason),
+            }
+        }
+        None
+    }
+
+    async fn authorize(&self, user: &User, node: &NodeName, needs: &Needs, path: &str) -> Result<(), Answer> {
+        match self.reviews.may(user, node, needs).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                events::forbidden(&self.metrics, node, &user.name, path);
+                Err(body::sentence(StatusCode::FORBIDDEN, plan::forbidden(&user.name, needs)))
+            }
+            Err((subresource, error)) => {
+                events::review_failed(&self.metrics, node, &Fault::from_error(&error).reason);
+                let words = plan::not_authorized(&user.name, needs.verb, subresource);
+                Err(body::sentence(StatusCode::INTERNAL_SERVER_ERROR, words))
+            }
+        }
+    }
+}
+
+fn moved(to: &'static str) -> Answer {
+    let mut answer = body::sentence(StatusCode::MOVED_PERMANENTLY, "");
+    answer.headers_mut().insert(header::LOCATION, HeaderValue::from_static(to));
+    answer
+}
+
+/// The connection ends with this answer: what else was sent on it is not read.
+fn closing(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}

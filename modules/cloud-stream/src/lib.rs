@@ -1,0 +1,35 @@
+//! CloudCore as the kubelet endpoint of its nodes: who may ask, a port for each node, and the way there.
+//!
+//! # Owns
+//! One HTTPS server for all nodes, with a port for each node that is linked ([`CloudStream`]'s children hold them), its serving
+//! certificate, and what the API server has said of callers, for as long as a kubelet keeps that.
+//! # Accepts
+//! [`contract::cloudstream::CloudStreamMsg`]: which nodes are linked. HTTPS at the ports: a kubelet's paths, from whoever shows a
+//! client certificate of the API server's CA or a bearer token, and may ask that by SubjectAccessReview.
+//! # Tells
+//! The node, by [`nodecalls`]; EdgeController, where the node's endpoint is, for its Node; the API server, who asks.
+//! # Keeps across a restart
+//! Nothing. Which port a node had is remembered within an incarnation, so that a Node that was not rewritten yet leads to no other
+//! node.
+//! # Never
+//! Serves anybody whom it does not know, takes a front proxy's certificate for a caller's, lets a `get` run a command, or sends
+//! a node a caller's credential.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod actor;
+mod cache;
+mod certificate;
+mod client_ca;
+mod credentials;
+mod endpoint;
+mod error;
+mod events;
+mod handler;
+pub mod plan;
+mod ports;
+mod reviews;
+
+pub use actor::{CloudStream, Dependencies, Serving};
+pub use certificate::ServingCertificate;
+pub use endpoint::ENDPOINT;
+pub use error::{CertificateError, ReviewError};

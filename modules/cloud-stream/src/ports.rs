@@ -1,0 +1,125 @@
+//! Which node has which port. Pure.
+//!
+//! A node gets the port that it had before, if nobody else has it; else the one that has been free for longest. So a Node that says
+//! an earlier port of its node, which nobody could rewrite yet, leads to no other node for as long as there are ports enough.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use contract::NodeName;
+
+/// The ports of a range.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    /// Whichever the system gives: a range without an end.
+    any: bool,
+    used: BTreeMap<NodeName, u16>,
+    /// Who had a port last that is free.
+    before: BTreeMap<u16, NodeName>,
+    /// Free, the one that has been so for longest first.
+    free: VecDeque<u16>,
+    /// How many ports in a row were somebody else's, by the node that they were for.
+    refusals: BTreeMap<NodeName, usize>,
+}
+
+impl Ports {
+    /// `count` ports from `first` on; with `first` 0 whichever the system gives.
+    pub(crate) fn new(first: u16, count: usize) -> Self {
+        let last = usize::from(first).saturating_add(count).min(1 + usize::from(u16::MAX));
+        let free = (usize::from(first)..last).filter_map(|port| u16::try_from(port).ok());
+        let any = first == 0;
+        let free = if any { VecDeque::new() } else { free.collect() };
+        Ports { any, used: BTreeMap::new(), before: BTreeMap::new(), free, refusals: BTreeMap::new() }
+    }
+
+    /// A port for the node: the one that it has, the one that it had, or another. `None`: all are used.
+    pub(crate) fn take(&mut self, node: &NodeName) -> Option<u16> {
+        if self.any {
+            return Some(0);
+        }
+        if let Some(port) = self.used.get(node) {
+            return Some(*port);
+        }
+        let own = self.free.iter().position(|port| self.before.get(port) == Some(node));
+        let port = self.free.remove(own.unwrap_or(0))?;
+        self.before.remove(&port);
+        self.used.insert(node.clone(), port);
+        Some(port)
+    }
+
+    /// The node's port is not used any more.
+    pub(crate) fn release(&mut self, node: &NodeName) {
+        self.refusals.remove(node);
+        if let Some(port) = self.used.remove(node) {
+            // One port remembers one node, and a node one port.
+            self.before.retain(|_, held| held != node);
+            self.before.insert(port, node.clone());
+            self.free.push_back(port);
+        }
+    }
+
+    /// Somebody else on this machine has the node's port: another one is tried first from now on. Answers how many of the node
+    /// were so in a row.
+    pub(crate) fn refused(&mut self, node: &NodeName) -> usize {
+        if let Some(port) = self.used.remove(node) {
+            self.free.push_back(port);
+        }
+        let refusals = self.refusals.entry(node.clone()).or_default();
+        *refusals += 1;
+        *refusals
+    }
+
+    /// A new round begins.
+    pub(crate) fn forget_refusals(&mut self, node: &NodeName) {
+        self.refusals.remove(node);
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.free.len() + self.used.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeName {
+        NodeName::parse(name).unwrap()
+    }
+
+    #[test]
+    fn a_node_gets_its_port_again_and_others_get_it_last() {
+        let mut ports = Ports::new(12_000, 3);
+        assert_eq!((ports.take(&node("a")), ports.take(&node("b"))), (Some(12_000), Some(12_001)));
+        assert_eq!(ports.take(&node("a")), Some(12_000), "it has one");
+        ports.release(&node("a"));
+        assert_eq!(ports.take(&node("c")), Some(12_002), "not a's, which its Node may still say");
+        assert_eq!(ports.take(&node("a")), Some(12_000));
+        ports.release(&node("a"));
+        ports.release(&node("b"));
+        assert_eq!(ports.take(&node("d")), Some(12_000), "there is no other");
+        assert_eq!(ports.take(&node("a")), Some(12_001), "a's own is used");
+        assert_eq!(ports.take(&node("e")), None);
+        ports.release(&node("e"));
+        assert_eq!(ports.count(), 3);
+    }
+
+    #[test]
+    fn a_port_of_somebody_else_is_tried_last() {
+        let mut ports = Ports::new(12_000, 2);
+        assert_eq!(ports.take(&node("a")), Some(12_000));
+        assert_eq!(ports.refused(&node("a")), 1);
+        assert_eq!(ports.take(&node("a")), Some(12_001));
+        assert_eq!(ports.refused(&node("a")), 2);
+        assert_eq!(ports.take(&node("a")), Some(12_000));
+        ports.forget_refusals(&node("a"));
+        assert_eq!(ports.refused(&node("a")), 1);
+    }
+
+    #[test]
+    fn a_range_ends_with_the_ports() {
+        assert_eq!(Ports::new(65_530, 1000).count(), 6);
+        let mut any = Ports::new(0, 1000);
+        assert_eq!((any.take(&node("a")), any.take(&node("b"))), (Some(0), Some(0)));
+    }
+}

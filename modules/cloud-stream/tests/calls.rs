@@ -1,0 +1,300 @@
+//! Calls at a node's port, from the TLS handshake to the node and back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod fixture;
+
+use contract::cloudstream::CloudStreamMsg;
+use fixture::{Fixture, LONG, node, read_until};
+use nodecalls::Limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const UPGRADE: &str =
+    "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n";
+
+fn as_user(user: &str) -> String {
+    format!("Authorization: Bearer {user}-token\r\n")
+}
+
+#[actix_rt::test]
+async fn nobody_is_served_whom_the_api_server_does_not_know() {
+    let mut fixture = Fixture::start().await;
+    let _link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.until_client_ca().await;
+    for headers in [
+        "",
+        "Authorization: Bearer wrong\r\n",
+        "Authorization: Basic a2F0ZQ==\r\n",
+        "X-Remote-User: kate\r\n",
+    ] {
+        let told = fixture.ask(port, None, "GET /pods", headers).await;
+        assert_eq!((told.status, told.body.as_str()), (401, "Unauthorized"), "{headers}");
+        assert!(!told.head.contains("www-authenticate"), "a kubelet sends none: {}", told.head);
+    }
+    // A certificate of another CA is as none, and no alert: CloudCore's own nodes are not the API server's clients.
+    let foreign = fixture.identity(&fixture.ours, "edge-2");
+    let told = fixture.ask(port, Some(&foreign), "GET /pods", "").await;
+    assert_eq!((told.status, told.body.as_str()), (401, "Unauthorized"));
+    // Without a credential not even what exists is told, but for what a kubelet's mux tells.
+    assert_eq!(fixture.ask(port, None, "GET /nowhere", "").await.status, 404);
+    assert!(fixture.node.asked.lock().unwrap().is_empty(), "the node was never asked");
+    // A token is asked about once in its time, a wrong one too.
+    fixture.ask(port, None, "GET /pods", "Authorization: Bearer wrong\r\n").await;
+    assert_eq!(fixture.api.tokens_asked(), ["wrong"]);
+}
+
+#[actix_rt::test]
+async fn whoever_is_known_needs_the_right_and_create_to_run_a_command() {
+    let mut fixture = Fixture::start().await;
+    let _link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    let told = fixture.ask_as(port, "kate", "GET /pods").await;
+    let words = "Forbidden (user=kate, verb=get, resource=nodes, subresource(s)=[pods proxy])\n";
+    assert_eq!((told.status, told.body.as_str()), (403, words));
+    assert_eq!(fixture.api.rights_asked(), ["kate get pods@edge-1", "kate get proxy@edge-1"]);
+    // The answer is kept: the right that was granted meanwhile does not show yet; another's does.
+    fixture.api.grant("paul get proxy@edge-1");
+    let told = fixture.ask_as(port, "paul", "GET /pods").await;
+    assert_eq!((told.status, told.body.as_str()), (200, "{}"), "the second subresource decides, too");
+    // Who may get nodes/proxy runs no command, by no method.
+    for request in ["GET /exec/d/p/c?command=id", "POST /exec/d/p/c?command=id", "POST /run/d/p/c?cmd=id"] {
+        let told = fixture.ask(port, None, request, &format!("{UPGRADE}{}", as_user("paul"))).await;
+        let words = "Forbidden (user=paul, verb=create, resource=nodes, subresource(s)=[proxy])\n";
+        assert_eq!((told.status, told.body.as_str()), (403, words), "{request}");
+    }
+    let told = fixture.ask_as(port, "undecided", "GET /configz").await;
+    let words = "Authorization error (user=undecided, verb=get, resource=nodes, subresource=configz)\n";
+    assert_eq!((told.status, told.body.as_str()), (500, words));
+    let asked = fixture.node.asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 1);
+    assert_eq!((asked[0].target.as_str(), asked[0].user.as_str()), ("/pods", "paul"));
+    assert!(!format!("{:?}", asked[0]).contains("token"), "no credential reaches the node");
+}
+
+#[actix_rt::test]
+async fn the_api_servers_certificate_is_a_user_like_any_other() {
+    let mut fixture = Fixture::start().await;
+    let _link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.until_client_ca().await;
+    let server = fixture.identity(fixture.api.clients(), "apiserver");
+    assert_eq!(fixture.ask(port, Some(&server), "GET /healthz", "").await.status, 403);
+    fixture.api.grant("system:node:apiserver get log@edge-1");
+    let told = fixture
+        .ask(port, Some(&server), "GET /logs/a.log?x=%20y", "Accept: text/plain\r\nCookie: c\r\n")
+        .await;
+    assert_eq!((told.status, told.body.as_str()), (200, "{}"));
+    assert!(told.head.contains("content-type: application/json") && told.head.contains("content-length: 2"));
+    let asked = fixture.node.asked.lock().unwrap()[0].clone();
+    assert_eq!((asked.target.as_str(), asked.user.as_str()), ("/logs/a.log?x=%20y", "system:node:apiserver"));
+    assert_eq!(asked.headers, [("accept".to_owned(), "text/plain".to_owned())]);
+    assert_eq!(fixture.api.tokens_asked(), [] as [&str; 0]);
+}
+
+#[actix_rt::test]
+async fn a_log_comes_as_it_is_written_and_a_cut_link_is_said_in_it_at_once() {
+    let mut fixture = Fixture::start().await;
+    let link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.api.grant("kate get proxy@edge-1");
+    let ask = async |path: &str| {
+        let mut stream = fixture.connect(port, None).await;
+        let text = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{}\r\n", as_user("kate"));
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    };
+    let mut log = ask("/containerLogs/d/p/c?follow=true").await;
+    let head = read_until(&fixture, &mut log, "line 1\n").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    fixture.node.more.notify_one();
+    read_until(&fixture, &mut log, "line 2\n").await;
+    assert_eq!(fixture.calls.open().get(&node("edge-1")), Some(&1));
+    link.close();
+    let end = read_until(&fixture, &mut log, "\r\n0\r\n\r\n").await;
+    assert!(end.contains("the log of node `edge-1` broke off here"), "{end}");
+    assert!(end.contains("read it again when the node is Ready"), "{end}");
+    fixture.until("the call is over", async || fixture.calls.open().is_empty()).await;
+    // The next one is told at once, too; the port is closed when the hub has said that the session is over.
+    let told = fixture.ask_as(port, "kate", "GET /containerLogs/d/p/c").await;
+    assert_eq!(told.status, 502);
+    assert!(told.body.contains("the link to node `edge-1` is down"), "{}", told.body);
+    fixture.stream.tell(CloudStreamMsg::NodeDown { node: node("edge-1"), session: 1 }).await.unwrap();
+    fixture
+        .until("the port is closed", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err()
+        })
+        .await;
+}
+
+#[actix_rt::test]
+async fn what_is_not_a_log_and_is_cut_has_no_end_that_looks_whole() {
+    let mut fixture = Fixture::start().await;
+    let _link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.api.grant("kate get metrics@edge-1");
+    fixture.api.grant("kate get configz@edge-1");
+    fixture.api.grant("kate get stats@edge-1");
+    let mut stream = fixture.connect(port, None).await;
+    stream
+        .write_all(format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{}\r\n", as_user("kate")).as_bytes())
+        .await
+        .unwrap();
+    read_until(&fixture, &mut stream, "half of them\r\n").await;
+    fixture.node.more.notify_one();
+    let mut rest = Vec::new();
+    let _ = fixture.env.timeout(LONG, stream.read_to_end(&mut rest)).await.expect("it ends at once");
+    assert_eq!(rest, b"", "not even the end of the chunks");
+    let told = fixture.ask_as(port, "kate", "GET /configz").await;
+    assert_eq!(told.status, 502);
+    assert!(told.body.contains("node `edge-1` broke the call off"), "{}", told.body);
+    let told = fixture.ask_as(port, "kate", "GET /stats/summary").await;
+    assert_eq!((told.status, told.body.as_str()), (429, "the node has as many calls as it serves\n"));
+}
+
+#[actix_rt::test]
+async fn an_upgraded_connection_is_bytes_both_ways_and_each_side_ends_alone() {
+    let mut fixture = Fixture::start().await;
+    let _link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.api.grant("kate create proxy@edge-1");
+    let mut stream = fixture.connect(port, None).await;
+    let text =
+        format!("POST /exec/d/p/c?command=cat HTTP/1.1\r\nHost: x\r\n{UPGRADE}{}\r\n", as_user("kate"));
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let head = read_until(&fixture, &mut stream, "\r\n\r\n").await.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 101 ") && head.contains("upgrade: spdy/3.1"), "{head}");
+    // More than fits into any buffer on the way.
+    let sent: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let send = async {
+        for piece in sent.chunks(10_000) {
+            writer.write_all(piece).await.unwrap();
+        }
+        writer.flush().await.unwrap();
+        writer.shutdown().await.unwrap();
+    };
+    let mut received = Vec::new();
+    let both = async { tokio::join!(send, reader.read_to_end(&mut received)) };
+    let _ = fixture.env.timeout(LONG, both).await.expect("both sides end");
+    assert!(received.ends_with(b"bye"), "the node's side went on after the caller's had ended");
+    assert!(received[..received.len() - 3] == sent, "{} bytes of {}", received.len(), sent.len());
+    fixture.until("the call is over", async || fixture.calls.open().is_empty()).await;
+    let asked = fixture.node.asked.lock().unwrap()[0].clone();
+    assert_eq!(
+        contract::stream::header(&asked.headers, "x-stream-protocol-version"),
+        Some("v4.channel.k8s.io")
+    );
+}
+
+#[actix_rt::test]
+async fn a_cut_link_ends_an_upgraded_connection_at_once() {
+    let mut fixture = Fixture::start().await;
+    let link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.api.grant("kate create proxy@edge-1");
+    let mut stream = fixture.connect(port, None).await;
+    let text = format!("POST /exec/d/p/c HTTP/1.1\r\nHost: x\r\n{UPGRADE}{}\r\n", as_user("kate"));
+    stream.write_all(text.as_bytes()).await.unwrap();
+    read_until(&fixture, &mut stream, "\r\n\r\n").await;
+    stream.write_all(b"echo").await.unwrap();
+    read_until(&fixture, &mut stream, "echo").await;
+    link.close();
+    let mut rest = Vec::new();
+    let _ = fixture.env.timeout(LONG, stream.read_to_end(&mut rest)).await.expect("it ends");
+    assert_eq!(rest, b"");
+    fixture.until("the call is over", async || fixture.calls.open().is_empty()).await;
+}
+
+#[actix_rt::test]
+async fn a_body_reaches_the_node_whole() {
+    let mut fixture = Fixture::start().await;
+    let _link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.api.grant("kate create proxy@edge-1");
+    let body = "x".repeat(300_000);
+    let headers = format!("{}Content-Length: {}\r\n\r\n{body}", as_user("kate"), body.len());
+    let told = fixture.ask(port, None, "POST /run/d/p/c?cmd=cat", &headers).await;
+    assert_eq!(told.status, 200);
+    assert!(told.body.matches('x').count() == body.len(), "{} bytes", told.body.len());
+}
+
+#[actix_rt::test]
+async fn calls_have_bounds_by_node_and_by_user_but_not_by_api_server() {
+    let mut fixture = Fixture::with(Limits { of_node: 2, of_user: 1, all: 64 }).await;
+    let _link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.until_client_ca().await;
+    let server = fixture.identity(fixture.api.clients(), "apiserver");
+    for right in ["kate get proxy@edge-1", "system:node:apiserver get proxy@edge-1"] {
+        fixture.api.grant(right);
+    }
+    let mut held = Vec::new();
+    for (identity, headers) in [(None, as_user("kate")), (Some(&server), String::new())] {
+        let mut stream = fixture.connect(port, identity).await;
+        let text = format!("GET /containerLogs/d/p/c HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        stream.write_all(text.as_bytes()).await.unwrap();
+        read_until(&fixture, &mut stream, "line 1\n").await;
+        held.push(stream);
+    }
+    let told = fixture.ask(port, Some(&server), "GET /containerLogs/d/p/c", "").await;
+    assert_eq!(told.status, 429);
+    assert!(
+        told.head.contains("retry-after: 1") && told.body.contains("node `edge-1` has 2 calls open"),
+        "{told:?}"
+    );
+    // Whoever goes makes room, and the node sees it.
+    held.pop();
+    fixture.until("there is room", async || fixture.calls.open().get(&node("edge-1")) == Some(&1)).await;
+    let told = fixture.ask_as(port, "kate", "GET /containerLogs/d/p/c").await;
+    assert_eq!(told.status, 429);
+    assert!(told.body.contains("user `kate` has 1 calls open"), "{}", told.body);
+}
+
+#[actix_rt::test]
+async fn each_node_has_a_port_that_a_later_session_keeps() {
+    let mut fixture = Fixture::start().await;
+    let _one = fixture.link("edge-1", 1).await;
+    let first = fixture.endpoint("edge-1", 1).await;
+    let _two = fixture.link("edge-2", 2).await;
+    let second = fixture.endpoint("edge-2", 2).await;
+    assert_eq!(first.address, Some([127, 0, 0, 1].into()));
+    assert_ne!(first.port, second.port);
+    let _later = fixture.link("edge-1", 3).await;
+    assert_eq!(fixture.endpoint("edge-1", 3).await, first, "EdgeController is told of the new session");
+    // The end of the earlier session is not this one's.
+    fixture.stream.tell(CloudStreamMsg::NodeDown { node: node("edge-1"), session: 1 }).await.unwrap();
+    fixture.stream.tell(CloudStreamMsg::TellEndpoints).await.unwrap();
+    assert_eq!(fixture.endpoint("edge-1", 3).await, first);
+    assert_eq!(fixture.endpoint("edge-2", 2).await, second);
+    fixture.api.grant("kate get proxy@edge-1");
+    assert_eq!(fixture.ask_as(first.port, "kate", "GET /pods").await.status, 200);
+    // The right is for one node.
+    assert_eq!(fixture.ask_as(second.port, "kate", "GET /pods").await.status, 403);
+    fixture.hive.shutdown(LONG).await;
+    assert!(tokio::net::TcpStream::connect(("127.0.0.1", first.port)).await.is_err());
+}
+
+#[actix_rt::test]
+async fn a_node_that_comes_back_has_its_port_again_and_a_port_of_somebody_else_is_passed_over() {
+    // Eight ports that were free a moment ago, the second of which is somebody else's.
+    let (first, _somebody) = loop {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let first = probe.local_addr().unwrap().port().saturating_sub(1);
+        if first > 1024 && std::net::TcpListener::bind(("127.0.0.1", first)).is_ok() {
+            break (first, probe);
+        }
+    };
+    let mut fixture = Fixture::at(Limits { of_node: 4, of_user: 4, all: 4 }, first).await;
+    let one = fixture.link("edge-1", 1).await;
+    assert_eq!(fixture.endpoint("edge-1", 1).await.port, first);
+    let _two = fixture.link("edge-2", 2).await;
+    let second = fixture.endpoint("edge-2", 2).await.port;
+    assert!(second > first + 1, "{second}");
+    // In one breath, as when a session takes another's place.
+    drop(one);
+    fixture.stream.tell(CloudStreamMsg::NodeDown { node: node("edge-1"), session: 1 }).await.unwrap();
+    let _again = fixture.link("edge-1", 3).await;
+    assert_eq!(fixture.endpoint("edge-1", 3).await.port, first);
+    fixture.api.grant("kate get proxy@edge-1");
+    assert_eq!(fixture.ask_as(first, "kate", "GET /pods").await.status, 200);
+}

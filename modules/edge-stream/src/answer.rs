@@ -1,0 +1,62 @@
+//! How a call is answered, whichever door it came by.
+
+use std::fs::File;
+
+use crate::error::Refusal;
+use crate::log::instance::Instance;
+use crate::log::options::LogOptions;
+use crate::upgrade::Upgraded;
+
+/// An answer's head and what is to come behind it.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Body,
+}
+
+/// What comes behind an answer's head.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Whole(Vec<u8>),
+    /// The log of an instance of a container.
+    Log(Instance, LogOptions),
+    /// So many bytes of a file.
+    Content(File, u64),
+    /// The bytes of a connection to the runtime.
+    Upgraded(Box<Upgraded>),
+}
+
+impl Reply {
+    pub(crate) fn new(content_type: &str, bytes: impl Into<Vec<u8>>) -> Reply {
+        Reply { status: 200, headers: Vec::new(), body: Body::Whole(bytes.into()) }
+            .with("content-type", content_type)
+    }
+
+    pub(crate) fn text(text: impl Into<String>) -> Reply {
+        Reply::new("text/plain; charset=utf-8", text.into())
+    }
+
+    pub(crate) fn json(bytes: impl Into<Vec<u8>>) -> Reply {
+        Reply::new("application/json", bytes)
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Reply {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Reply {
+        let Refusal { status, text, headers } = refusal;
+        let mut reply = Reply::text(text);
+        reply.status = status;
+        // What the runtime says of its body counts.
+        if headers.iter().any(|(name, _)| name == "content-type") {
+            reply.headers.clear();
+        }
+        reply.headers.extend(headers);
+        reply
+    }
+}

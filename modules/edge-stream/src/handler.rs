@@ -1,0 +1,332 @@
+//! The node's kubelet API: one handler behind both doors.
+
+use std::io;
+use std::sync::Arc;
+
+use apimachinery::NamespacedName;
+use beehive::{Clock, Liveness, Metrics};
+use contract::stream::StreamRequest;
+use cri::Runtime;
+use cri::v1::{AttachRequest, ExecRequest, PortForwardRequest};
+use edge_store::Store;
+use serde_json::{Value, json};
+
+use crate::answer::{Body, Reply};
+use crate::budget::Budget;
+use crate::containers;
+use crate::disk::Disk;
+use crate::error::Refusal;
+use crate::events;
+use crate::health;
+use crate::log::changes::Changes;
+use crate::log::copy::Logs;
+use crate::log::instance;
+use crate::log::options::LogOptions;
+use crate::log::running::Running;
+use crate::node_logs;
+use crate::plan::{self, Call, InPod, Page};
+use crate::pods::{KnownPod, Pods};
+use crate::settings::Settings;
+use crate::stats::collect::{Collector, Places};
+use crate::stats::{cadvisor, exposition, kubelet, resource, summary};
+use crate::upgrade;
+
+/// 4 h: a kubelet's own bound for an answer; a command by `run` gets no longer.
+pub(crate) const LONGEST: std::time::Duration = std::time::Duration::from_secs(4 * 3600);
+
+/// Answers calls. Shared by all that are under way.
+pub(crate) struct Kubelet {
+    settings: Settings,
+    runtime: Arc<dyn Runtime>,
+    pods: Pods,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    liveness: Option<Liveness>,
+    disk: Disk,
+    budget: Arc<Budget>,
+    stats: Collector,
+    pub(crate) logs: Logs,
+}
+
+impl Kubelet {
+    pub(crate) fn new(
+        settings: Settings,
+        runtime: Arc<dyn Runtime>,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        liveness: Option<Liveness>,
+    ) -> Kubelet {
+        let (disk, budget) = (Disk::default(), Arc::new(Budget::default()));
+        let places = Places {
+            logs: settings.logs.clone(),
+            root: settings.root.clone(),
+            cgroups: settings.cgroups.clone(),
+            driver: settings.cgroup_driver,
+        };
+        let logs = Logs {
+            runtime: Arc::clone(&runtime),
+            clock: Arc::clone(&clock),
+            root: settings.logs.clone(),
+            disk: disk.clone(),
+            budget: Arc::clone(&budget),
+            changes: Changes::new(Arc::clone(&clock)),
+            running: Running::new(Arc::clone(&runtime), Arc::clone(&clock)),
+        };
+        Kubelet {
+            pods: Pods::new(store, &settings.node),
+            stats: Collector::new(Arc::clone(&runtime), Arc::clone(&clock), disk.clone(), places),
+            settings,
+            runtime,
+            clock,
+            metrics,
+            liveness,
+            disk,
+            budget,
+            logs,
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Answers a request. `is_local`: it comes from an agent on the node itself. Answers the call's name, too.
+    pub(crate) async fn answer(&self, request: &StreamRequest, is_local: bool) -> (&'static str, Reply) {
+        let is_web_socket = upgrade::is_web_socket(&request.headers);
+        let (name, reply) = match plan::call(&request.method, &request.target, is_web_socket) {
+            Err(refusal) => ("none", Err(refusal)),
+            Ok(call) if is_local && !call.is_local() => {
+                (call.name(), Err(Refusal::missing("404 page not found\n")))
+            }
+            Ok(call) => (call.name(), self.call(call, request).await),
+        };
+        let reply = reply.unwrap_or_else(Reply::from);
+        events::called(&self.metrics, name, &request.user, &request.target, reply.status);
+        (name, reply)
+    }
+
+    async fn call(&self, call: Call, request: &StreamRequest) -> Result<Reply, Refusal> {
+        match call {
+            Call::Logs { pod, container, options } => self.container_logs(&pod, &container, options).await,
+            Call::Exec { of, streams, command } => {
+                let id = self.running(&of, &format!("container not found ({:?})", of.container)).await?;
+                must_upgrade(request)?;
+                let place = self.budget.upgraded()?;
+                let exec = ExecRequest {
+                    container_id: id,
+                    cmd: command,
+                    tty: streams.tty,
+                    stdin: streams.stdin,
+                    stdout: streams.stdout,
+                    stderr: streams.stderr,
+                };
+                let url = self.runtime.exec(exec).await;
+                self.upgrade(url, request, place).await
+            }
+            Call::Attach { of, streams } => {
+                let NamespacedName { namespace, name } = &of.pod;
+                let missing = format!("container {} not found in pod {name}_{namespace}", of.container);
+                let pod = self.pod(&of.pod, "pod does not exist").await?;
+                let id = self.running(&of, &missing).await?;
+                must_upgrade(request)?;
+                // Whether there is a terminal was decided when the container was made.
+                let tty = pod.container(&of.container).is_some_and(|spec| spec.tty);
+                let place = self.budget.upgraded()?;
+                let attach = AttachRequest {
+                    container_id: id,
+                    stdin: streams.stdin,
+                    tty,
+                    stdout: streams.stdout,
+                    stderr: streams.stderr && !tty,
+                };
+                let url = self.runtime.attach(attach).await;
+                self.upgrade(url, request, place).await
+            }
+            Call::PortForward { pod, uid, ports } => {
+                let found = self.pod(&pod, "pod does not exist").await?;
+                if uid.is_some_and(|uid| uid != found.uid()) {
+                    return Err(Refusal::missing("pod not found"));
+                }
+                must_upgrade(request)?;
+                let sandbox = containers::sandbox(&*self.runtime, found.uid()).await;
+                let missing =
+                    || Refusal::failed(format!("pod not found (\"{}_{}\")", pod.name, pod.namespace));
+                let id = sandbox.map_err(|error| Refusal::of_runtime(&error))?.ok_or_else(missing)?;
+                let place = self.budget.upgraded()?;
+                let forward = PortForwardRequest { pod_sandbox_id: id, port: ports };
+                let url = self.runtime.port_forward(forward).await;
+                self.upgrade(url, request, place).await
+            }
+            Call::Run { of, command } => self.run(&of, command).await,
+            Call::Pods => {
+                let pods = self.pods.clone();
+                let list = self.disk.blocking(move || pods.list()).await;
+                list.map(Reply::json).map_err(|error| unreadable(&error))
+            }
+            Call::RunningPods => self.running_pods().await,
+            Call::Summary { only_cpu_and_memory } => {
+                let internal =
+                    |error: cri::Error| Refusal::failed(format!("Internal Error: {}", error.grpc_text()));
+                let sample = self.stats.sample().await.map_err(internal)?;
+                let summary = summary::summary(&self.settings.node, &sample, only_cpu_and_memory);
+                Ok(Reply::json(summary.to_string()))
+            }
+            Call::Metrics(page) => self.metrics_page(page).await,
+            Call::Health { check, verbose, excluded } => {
+                let turns = self.liveness.as_ref().is_none_or(|liveness| liveness.blocked().is_none());
+                let checks = [("ping", true), ("log", true), ("syncloop", turns)];
+                health::answer(&checks, check.as_deref(), verbose, &excluded)
+            }
+            Call::Configz => {
+                Ok(Reply::json(self.settings.shown.to_string()).with("x-content-type-options", "nosniff"))
+            }
+            Call::NodeLogs { path, is_folder } => {
+                let root = self.settings.node_logs.clone();
+                let look = self.disk.blocking(move || node_logs::look(&root, &path, is_folder)).await;
+                look.map_err(|error| Refusal::failed(error.to_string()))?
+            }
+            Call::Checkpoint { pod, container } => {
+                let found = self.pod(&pod, "pod does not exist").await?;
+                if found.container(&container).is_none() {
+                    return Err(Refusal::missing(format!("container {container} does not exist")));
+                }
+                let unknown = cri::Error::Unsupported { call: "CheckpointContainer" }.grpc_text();
+                let what =
+                    format!("checkpointing of {}/{}/{container} failed ({unknown})", pod.namespace, pod.name);
+                Err(Refusal::failed(what))
+            }
+        }
+    }
+
+    async fn pod(&self, name: &NamespacedName, missing: &str) -> Result<KnownPod, Refusal> {
+        let (pods, name) = (self.pods.clone(), name.clone());
+        let found = self.disk.blocking(move || pods.find(&name)).await;
+        found.map_err(|error| unreadable(&error))?.ok_or_else(|| Refusal::missing(missing))
+    }
+
+    async fn container_logs(
+        &self,
+        name: &NamespacedName,
+        container: &str,
+        options: LogOptions,
+    ) -> Result<Reply, Refusal> {
+        let pod = self.pod(name, &format!("pod {:?} does not exist", name.name)).await?;
+        if pod.container(container).is_none() {
+            let text = format!("container {container:?} not found in pod {:?}", name.name);
+            return Err(Refusal::missing(text));
+        }
+        let status = pod.pod.status.as_ref();
+        let instance = instance::choose(&name.name, status, container, options.previous)?;
+        Ok(Reply { status: 200, headers: Vec::new(), body: Body::Log(instance, options) })
+    }
+
+    /// The running container of a call; `missing`: the words where there is none.
+    async fn running(&self, of: &InPod, missing: &str) -> Result<String, Refusal> {
+        let pod = self.pod(&of.pod, "pod does not exist").await?;
+        let missing = || Refusal::failed(missing);
+        if of.uid.as_deref().is_some_and(|uid| uid != pod.uid()) {
+            return Err(missing());
+        }
+        let found = containers::running(&*self.runtime, pod.uid(), &of.container).await;
+        found.map_err(|error| Refusal::of_runtime(&error))?.ok_or_else(missing)
+    }
+
+    async fn upgrade(
+        &self,
+        url: Result<String, cri::Error>,
+        request: &StreamRequest,
+        place: tokio::sync::OwnedSemaphorePermit,
+    ) -> Result<Reply, Refusal> {
+        let url = url.map_err(|error| Refusal::of_runtime(&error))?;
+        let upgraded = upgrade::connect(&url, &request.method, &request.headers, place, &*self.clock).await?;
+        let headers = upgraded.headers.clone();
+        Ok(Reply { status: 101, headers, body: Body::Upgraded(Box::new(upgraded)) })
+    }
+
+    async fn run(&self, of: &InPod, command: Vec<String>) -> Result<Reply, Refusal> {
+        let id = self.running(of, &format!("container not found ({:?})", of.container)).await?;
+        let _place = self.budget.run()?;
+        let ended = self.runtime.exec_sync(&id, command.clone(), LONGEST).await;
+        let ended = ended.map_err(|error| Refusal::of_runtime(&error))?;
+        if ended.exit_code != 0 {
+            let (command, code) = (command.join(" "), ended.exit_code);
+            let said = String::from_utf8_lossy(&ended.stderr);
+            return Err(Refusal::failed(format!("command '{command}' exited with {code}: {said}")));
+        }
+        let mut output = ended.stdout;
+        output.extend_from_slice(&ended.stderr);
+        Ok(Reply::json(output))
+    }
+
+    /// The pods as the runtime has them: names, uid, containers with their images.
+    async fn running_pods(&self) -> Result<Reply, Refusal> {
+        let sample = self.stats.sample().await.map_err(|error| Refusal::of_runtime(&error))?;
+        let pods = sample.pods.iter().map(|pod| {
+            let containers = sample.containers_of(&pod.uid);
+            let containers: Vec<Value> = containers
+                .map(|own| json!({"name": own.name, "image": own.image, "resources": {}}))
+                .collect();
+            json!({
+                "metadata": {"name": pod.pod.name, "namespace": pod.pod.namespace, "uid": pod.uid},
+                "spec": {"containers": containers},
+                "status": {},
+            })
+        });
+        let items: Vec<Value> = pods.collect();
+        let items = if items.is_empty() { Value::Null } else { Value::Array(items) };
+        let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
+        Ok(Reply::json(list.to_string()))
+    }
+
+    async fn metrics_page(&self, page: Page) -> Result<Reply, Refusal> {
+        let text = match page {
+            // The families are there once a pod has probes that are run.
+            Page::Probes => String::new(),
+            Page::Resource => resource::page(self.sample().await.as_deref()),
+            Page::Kubelet => {
+                let sample = self.sample().await;
+                kubelet::page(&self.settings.node, sample.as_deref(), &self.metrics.counters())
+            }
+            Page::Cadvisor => {
+                let sample = self.stats.sample().await.map_err(|error| Refusal::of_runtime(&error))?;
+                let page = self.disk.blocking(move || Ok(cadvisor::page(&sample))).await;
+                page.map_err(|error| Refusal::failed(error.to_string()))?
+            }
+        };
+        Ok(Reply::new(exposition::CONTENT_TYPE, text))
+    }
+
+    async fn sample(&self) -> Option<Arc<crate::stats::sample::Sample>> {
+        match self.stats.sample().await {
+            Ok(sample) => Some(sample),
+            Err(error) => {
+                tracing::debug!(%error, "no statistics");
+                None
+            }
+        }
+    }
+}
+
+fn must_upgrade(request: &StreamRequest) -> Result<(), Refusal> {
+    if upgrade::is_upgrade(&request.headers) {
+        return Ok(());
+    }
+    Err(Refusal::failed("Upgrade request required\n"))
+}
+
+fn unreadable(error: &io::Error) -> Refusal {
+    Refusal::failed(format!("the node's store cannot be read: {error}"))
+}

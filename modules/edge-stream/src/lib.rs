@@ -1,0 +1,52 @@
+//! The node's kubelet API: containers' logs, exec, attach and port-forward, statistics and metrics, with a kubelet's paths,
+//! parameters, status codes and texts.
+//!
+//! One handler answers at two doors: byte streams that CloudCore opens on the link, and HTTP on loopback
+//! (`tailoredKubeletConfig.address` and `readOnlyPort`, 127.0.0.1:10350) for agents on the node, which show the token in
+//! `modules.edgeStream.tokenFile` and get health, metrics, statistics and pods alone. CloudCore has asked who may; the node
+//! decides again what there is: its own pods, and no path that is not known.
+//!
+//! exec, attach and port-forward pass as bytes to the runtime's streaming server on loopback, which speaks what it speaks:
+//! containerd 1.6 has SPDY/3.1 and WebSocket up to v4.channel.k8s.io. So the node does not declare
+//! `ExtendWebSocketsToKubelet`, and an API server translates a client's v5 to SPDY before it asks here.
+//!
+//! # Owns
+//! The port for agents on the node and its token file; a thread on which all calls of CloudCore's run.
+//! # Accepts
+//! [`contract::edgestream::EdgeStreamMsg`]: byte streams of the link, each a call.
+//! # Tells
+//! Nobody but who called.
+//! # Keeps across a restart
+//! The token. A call ends with the incarnation that took it.
+//! # Never
+//! Follows a link below a folder of logs, dials a runtime that is not on loopback, holds a line or a file whole, or does anything
+//! of a call on the hive's thread.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod actor;
+mod answer;
+mod beneath;
+mod budget;
+mod call_thread;
+mod containers;
+mod disk;
+mod error;
+mod events;
+mod handler;
+mod health;
+mod link_door;
+mod local_door;
+mod log;
+mod node_logs;
+mod plan;
+mod pods;
+mod query;
+mod settings;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod token;
+mod upgrade;
+
+pub use actor::EdgeStream;
+pub use settings::Settings;

@@ -1,0 +1,142 @@
+//! The node's pods as its store holds them, each with the status that Edged reported last. What reads here blocks.
+
+use std::io;
+
+use apimachinery::{NamespacedName, ObjectKey};
+use contract::ids::PODS;
+use edge_store::{Store, Table};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use serde_json::{Value, json};
+
+/// One pod of this node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownPod {
+    pub(crate) pod: Pod,
+}
+
+/// What of a container a call needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ContainerSpec {
+    pub(crate) tty: bool,
+}
+
+impl KnownPod {
+    pub(crate) fn uid(&self) -> &str {
+        self.pod.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// A container of any of the three lists.
+    pub(crate) fn container(&self, name: &str) -> Option<ContainerSpec> {
+        let spec = self.pod.spec.as_ref()?;
+        let own = |containers: &[Container]| {
+            let found = containers.iter().find(|container| container.name == name);
+            found.map(|container| ContainerSpec { tty: container.tty.unwrap_or(false) })
+        };
+        let ephemeral = || {
+            let mut all = spec.ephemeral_containers.iter().flatten();
+            let found = all.find(|container| container.name == name);
+            found.map(|container| ContainerSpec { tty: container.tty.unwrap_or(false) })
+        };
+        own(&spec.containers)
+            .or_else(|| own(spec.init_containers.as_deref().unwrap_or_default()))
+            .or_else(ephemeral)
+    }
+}
+
+/// The pods of one node.
+#[derive(Clone)]
+pub(crate) struct Pods {
+    store: Store,
+    node: String,
+}
+
+impl Pods {
+    pub(crate) fn new(store: Store, node: &str) -> Pods {
+        Pods { store, node: node.to_owned() }
+    }
+
+    /// A pod of this node; `None`: there is none of this name.
+    pub(crate) fn find(&self, name: &NamespacedName) -> io::Result<Option<KnownPod>> {
+        let key = ObjectKey::new(PODS, &*name.namespace, &*name.name);
+        let Some(object) = self.store.get_object(&key).map_err(io::Error::other)? else { return Ok(None) };
+        let Some(value) = self.with_status(&object.json)? else { return Ok(None) };
+        Ok(Some(KnownPod { pod: serde_json::from_value(value).map_err(io::Error::other)? }))
+    }
+
+    /// All pods as a `PodList`, and as a kubelet writes one: without any, `items` is null.
+    pub(crate) fn list(&self) -> io::Result<Vec<u8>> {
+        let mut items = Vec::new();
+        for object in self.store.list_objects(PODS, None).map_err(io::Error::other)? {
+            // One that is no JSON is Edged's to complain about.
+            items.extend(self.with_status(&object.json).unwrap_or_default());
+        }
+        let items = if items.is_empty() { Value::Null } else { Value::Array(items) };
+        let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
+        serde_json::to_vec(&list).map_err(io::Error::other)
+    }
+
+    /// The pod with the node's own word on its status; `None` when it is another node's.
+    fn with_status(&self, pod: &[u8]) -> io::Result<Option<Value>> {
+        let mut pod: Value = serde_json::from_slice(pod).map_err(io::Error::other)?;
+        if pod.pointer("/spec/nodeName").and_then(Value::as_str) != Some(&self.node) {
+            return Ok(None);
+        }
+        let uid = pod.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+        let reported = self.store.get_row(Table::PodStatuses, uid, "").map_err(io::Error::other)?;
+        let status = reported.and_then(|status| serde_json::from_slice::<Value>(&status).ok());
+        if let (Some(status), Some(pod)) = (status, pod.as_object_mut()) {
+            pod.insert("status".to_owned(), status);
+        }
+        Ok(Some(pod))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edge_store::{Options, Write};
+
+    #[tokio::test]
+    async fn only_the_nodes_own_pods_are_known_with_the_status_that_it_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
+        let pods = Pods::new(store.clone(), "n");
+        assert_eq!(
+            serde_json::from_slice::<Value>(&pods.list().unwrap()).unwrap(),
+            json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": null})
+        );
+        let put = |name: &str, node: &str| Write::PutObject {
+            key: ObjectKey::new(PODS, "d", name),
+            uid: format!("u-{name}"),
+            content_hash: "h".into(),
+            resource_version: "1".into(),
+            json: json!({"metadata": {"namespace": "d", "name": name, "uid": format!("u-{name}")},
+                "spec": {"nodeName": node, "containers": [{"name": "c", "tty": true}],
+                    "initContainers": [{"name": "i"}], "ephemeralContainers": [{"name": "e"}]},
+                "status": {"phase": "Pending"}})
+            .to_string()
+            .into_bytes(),
+        };
+        let status = Write::PutRow {
+            table: Table::PodStatuses,
+            key1: "u-p".into(),
+            key2: String::new(),
+            value: br#"{"phase":"Running"}"#.to_vec(),
+        };
+        store.commit(vec![put("p", "n"), put("q", "other"), put("r", "n"), status]).await.unwrap();
+        let found = pods.find(&NamespacedName::new("d", "p")).unwrap().unwrap();
+        assert_eq!(found.pod.status.as_ref().unwrap().phase.as_deref(), Some("Running"));
+        assert_eq!(found.container("c"), Some(ContainerSpec { tty: true }));
+        assert!(
+            found.container("i").is_some()
+                && found.container("e").is_some()
+                && found.container("x").is_none()
+        );
+        assert!(pods.find(&NamespacedName::new("d", "q")).unwrap().is_none(), "another node's");
+        assert!(pods.find(&NamespacedName::new("x", "p")).unwrap().is_none());
+        let list: Value = serde_json::from_slice(&pods.list().unwrap()).unwrap();
+        let phases: Vec<_> =
+            list["items"].as_array().unwrap().iter().map(|pod| &pod["status"]["phase"]).collect();
+        assert_eq!(phases, ["Running", "Pending"]);
+    }
+}

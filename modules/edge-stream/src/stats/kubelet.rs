@@ -1,0 +1,65 @@
+//! `/metrics`: the kubelet's own families that are known here, and EdgeCore's counters.
+
+use std::collections::BTreeMap;
+
+use crate::stats::exposition::Exposition;
+use crate::stats::sample::Sample;
+
+/// The page. `counters`: EdgeCore's events and how often each was counted.
+pub(crate) fn page(node: &str, sample: Option<&Sample>, counters: &BTreeMap<&'static str, u64>) -> String {
+    let mut page = Exposition::default();
+    page.gauge("kubelet_node_name", "The node's name. The count is always 1.").add(
+        &[("node", node)],
+        1.0,
+        None,
+    );
+    if let Some(sample) = sample {
+        let help = "Number of pods that have a running pod sandbox";
+        page.gauge("kubelet_running_pods", help).add(&[], sample.pods.len() as f64, None);
+        let running = [("container_state", "running")];
+        let help = "Number of containers currently running";
+        page.gauge("kubelet_running_containers", help).add(&running, sample.containers.len() as f64, None);
+        for own in &sample.containers {
+            let labels = [
+                ("container", own.name.as_str()),
+                ("namespace", &own.pod.namespace),
+                ("pod", &own.pod.name),
+                ("uid", &own.uid),
+            ];
+            if let Some(bytes) = own.logs.used {
+                let help = "Bytes used by the container's logs on the filesystem.";
+                page.gauge("kubelet_container_log_filesystem_used_bytes", help).add(
+                    &labels,
+                    bytes as f64,
+                    None,
+                );
+            }
+        }
+    }
+    let help = "How often an event of EdgeCore's was counted since it began";
+    for (event, count) in counters {
+        page.counter("kubehive_edge_events_total", help).add(&[("event", event)], *count as f64, None);
+    }
+    page.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::testing::sample;
+
+    #[test]
+    fn the_node_its_pods_and_its_events_are_counted() {
+        let text = page("n", Some(&sample()), &BTreeMap::from([("edgehub_linked", 3)]));
+        for line in [
+            "kubelet_node_name{node=\"n\"} 1",
+            "kubelet_running_pods 1",
+            "kubelet_running_containers{container_state=\"running\"} 1",
+            "kubelet_container_log_filesystem_used_bytes{container=\"c\",namespace=\"d\",pod=\"p\",uid=\"u\"} 5",
+            "kubehive_edge_events_total{event=\"edgehub_linked\"} 3",
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line} in {text}");
+        }
+        assert!(page("n", None, &BTreeMap::new()).contains("kubelet_node_name"));
+    }
+}

@@ -1,0 +1,6 @@
+//! The handler behind the link's door, with a runtime that a test makes and with containerd.
+
+mod calls;
+mod containerd;
+mod follow;
+mod node;

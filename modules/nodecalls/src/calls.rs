@@ -1,0 +1,187 @@
+//! A call, from the caller's request to the node's answer.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use beehive::link::{ByteStream, ByteStreams, WireVersion};
+use beehive::{Clock, Metrics};
+use contract::NodeName;
+use contract::stream::{LENGTH, StreamResponse, head_length};
+use http::{Request, Response, StatusCode};
+use https::{Answer, Peer, body};
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, ReadHalf};
+
+use crate::error::CallError;
+use crate::nodes::{Linked, Nodes};
+use crate::open_call::{OpenCall, lock};
+use crate::shares::{Limits, Shares};
+use crate::transfer::{Sending, pass_both_ways, passed_body};
+use crate::{events, head};
+
+/// 30 s for the node to begin its answer: a kubelet's own client has no bound, and a person has given up by then.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// What answers when a command has ended, however long that takes.
+const UNBOUNDED: &str = "/run/";
+/// Where text after the cut is seen by a person, and nothing else is (client-go ignores how a log ends).
+const LOGS: &str = "/containerLogs/";
+
+/// A call that may be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The node.
+    pub node: &'a NodeName,
+    /// Path and query at the kubelet's endpoint.
+    pub target: &'a str,
+    /// Who asks, authenticated and authorised: for the node's log.
+    pub user: &'a str,
+    /// Whether the user speaks for himself, and so has a share of his own. An API server does not.
+    pub speaks_for_himself: bool,
+}
+
+/// Makes calls. Its clones are one, and may be used on any thread.
+#[derive(Clone)]
+pub struct NodeCalls(Arc<Inside>);
+
+struct Inside {
+    nodes: Mutex<Nodes>,
+    shares: Arc<Mutex<Shares>>,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+}
+
+impl NodeCalls {
+    /// Calls within these bounds, of no node yet.
+    pub fn new(limits: Limits, metrics: Metrics, clock: Arc<dyn Clock>) -> Self {
+        let (nodes, shares) = (Mutex::default(), Arc::new(Mutex::new(Shares::new(limits))));
+        NodeCalls(Arc::new(Inside { nodes, shares, metrics, clock }))
+    }
+
+    /// A session of a node has opened.
+    pub fn node_up(&self, node: NodeName, session: u64, streams: ByteStreams, version: WireVersion) {
+        lock(&self.0.nodes).up(node, session, streams, version);
+    }
+
+    /// A session has ended. Its calls end with the link.
+    pub fn node_down(&self, node: &NodeName, session: u64) {
+        lock(&self.0.nodes).down(node, session);
+    }
+
+    /// No session is open any more.
+    pub fn all_nodes_down(&self) {
+        lock(&self.0.nodes).all_down();
+    }
+
+    /// How many calls are open of each node that has any.
+    pub fn open(&self) -> BTreeMap<NodeName, usize> {
+        lock(&self.0.shares).of_nodes()
+    }
+
+    /// Asks the node, and answers what it answers. Runs on the thread of an [`https::Server`].
+    pub async fn call(&self, call: Call<'_>, request: Request<Incoming>, peer: &Peer) -> Answer {
+        let path = call.target.split('?').next().unwrap_or_default().to_owned();
+        match self.answer(call, request, peer).await {
+            Ok(answer) => {
+                events::answered(&self.0.metrics, call.node, call.user, &path, answer.status().as_u16());
+                answer
+            }
+            Err(error) => {
+                events::failed(&self.0.metrics, call.node, call.user, &path, &error);
+                error.answer()
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        call: Call<'_>,
+        mut request: Request<Incoming>,
+        peer: &Peer,
+    ) -> Result<Answer, CallError> {
+        let Call { node, target, user, .. } = call;
+        let open = self.share(&call)?;
+        let linked = lock(&self.0.nodes).get(node).ok_or_else(|| CallError::NotLinked(node.clone()))?;
+        let asked = head::request(request.method(), request.headers(), target.to_owned(), user);
+        let header = asked.and_then(|asked| asked.encode(linked.version)).map_err(CallError::Request)?;
+        let upgrade = head::is_upgrade(request.headers()).then(|| peer.upgrade(&mut request));
+        let stream = self.within(&call, open_stream(node, &linked, header)).await??;
+        let (mut reader, writer) = tokio::io::split(stream);
+        let mut sending = match &upgrade {
+            Some(_) => Sending::kept(writer),
+            None => Sending::of(request.into_body(), writer, self.0.metrics.clone()),
+        };
+        let answered = self.within(&call, async {
+            tokio::select! {
+                answered = read_head(node, &mut reader, linked.version) => answered,
+                never = sending.run() => match never {},
+            }
+        });
+        let answered = answered.await??;
+        let broken = |reason: &str| CallError::Broken { node: node.clone(), reason: reason.to_owned() };
+        let (status, headers) = head::response(&answered)
+            .ok_or_else(|| broken("its answer has a status or a header that is none"))?;
+        let body = match (status, upgrade, sending.writer()) {
+            (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade), Some(writer)) => {
+                actix_rt::spawn(async move {
+                    // The caller may have gone meanwhile.
+                    if let Ok(upgraded) = upgrade.await {
+                        pass_both_ways(upgraded, reader, writer, open).await;
+                    }
+                });
+                body::whole("")
+            }
+            (StatusCode::SWITCHING_PROTOCOLS, _, _) => return Err(broken("it upgraded what was no upgrade")),
+            (StatusCode::OK, _, _) if target.starts_with(LOGS) => passed_body(reader, sending, open, true),
+            _ => passed_body(reader, sending, open, false),
+        };
+        let mut answer = Response::new(body);
+        (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
+        Ok(answer)
+    }
+
+    fn share(&self, call: &Call<'_>) -> Result<OpenCall, CallError> {
+        let user = call.speaks_for_himself.then_some(call.user);
+        let Inside { shares, metrics, clock, .. } = &*self.0;
+        let opened = OpenCall::open(shares, (call.node, user), metrics, clock);
+        opened.map_err(|full| CallError::of_share(call.node, call.user, full))
+    }
+
+    async fn within<T>(&self, call: &Call<'_>, work: impl Future<Output = T>) -> Result<T, CallError> {
+        if call.target.starts_with(UNBOUNDED) {
+            return Ok(work.await);
+        }
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.0.clock.sleep(HEAD_WITHIN) => {
+                Err(CallError::Late { node: call.node.clone(), within: HEAD_WITHIN })
+            }
+        }
+    }
+}
+
+async fn open_stream(node: &NodeName, linked: &Linked, header: Vec<u8>) -> Result<ByteStream, CallError> {
+    linked.streams.open(header).await.map_err(|error| CallError::of_stream(node, error))
+}
+
+/// The head of the node's answer. Its length is looked at before anything is allocated for it.
+async fn read_head(
+    node: &NodeName,
+    reader: &mut ReadHalf<ByteStream>,
+    version: WireVersion,
+) -> Result<StreamResponse, CallError> {
+    let broken = |reason: String| CallError::Broken { node: node.clone(), reason };
+    let cut = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::ConnectionAborted => {
+            CallError::LinkDown { node: node.clone(), reason: error.to_string() }
+        }
+        std::io::ErrorKind::UnexpectedEof => broken("it ended without an answer".to_owned()),
+        _ => broken(error.to_string()),
+    };
+    let mut length = [0; LENGTH];
+    reader.read_exact(&mut length).await.map_err(cut)?;
+    let length = head_length(length).map_err(|error| broken(error.to_string()))?;
+    let mut head = vec![0; length];
+    reader.read_exact(&mut head).await.map_err(cut)?;
+    StreamResponse::decode(&head, version).map_err(|error| broken(error.to_string()))
+}

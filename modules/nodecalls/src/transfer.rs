@@ -1,0 +1,210 @@
+//! Bytes as they come: a request's body to the node, an answer's body back, and both ways after an upgrade.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use beehive::Metrics;
+use beehive::link::ByteStream;
+use bytes::Bytes;
+use futures::future::{BoxFuture, Either, select};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use https::{Body, Upgraded};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+
+use crate::events;
+use crate::open_call::OpenCall;
+
+/// 16 KiB: what is passed at a time.
+const PIECE: usize = 16 << 10;
+/// 60 s in which nothing passes, after one side of an upgraded connection has ended: whoever ended it may be gone for good,
+/// and a kubelet ends both at once.
+const LINGERS: Duration = Duration::from_secs(60);
+
+/// The caller's side of a call.
+pub(crate) enum Sending {
+    /// It stays open, for an upgrade.
+    Kept(WriteHalf<ByteStream>),
+    /// A body goes there.
+    Body(BoxFuture<'static, ()>),
+    /// It has ended.
+    Done,
+}
+
+impl Sending {
+    pub(crate) fn kept(writer: WriteHalf<ByteStream>) -> Self {
+        Sending::Kept(writer)
+    }
+
+    /// Sends a body, and ends the side when it has ended whole. One that breaks off ends the stream: half a body must not be
+    /// taken for a whole one.
+    pub(crate) fn of(body: Incoming, writer: WriteHalf<ByteStream>, metrics: Metrics) -> Self {
+        Sending::Body(Box::pin(async move {
+            let mut writer = writer;
+            if let Err(reason) = send(body, &mut writer, &metrics).await {
+                tracing::debug!(%reason, "a request's body did not reach the node");
+                // Not before the node's answer is read: it may be the reason.
+                std::future::pending::<()>().await;
+            }
+        }))
+    }
+
+    /// Sends on, for as long as it is polled. It has no end of its own: whoever runs it waits for something else.
+    pub(crate) async fn run(&mut self) -> Infallible {
+        if let Sending::Body(sending) = self {
+            sending.await;
+            *self = Sending::Done;
+        }
+        std::future::pending().await
+    }
+
+    /// The side that was kept.
+    pub(crate) fn writer(&mut self) -> Option<WriteHalf<ByteStream>> {
+        match std::mem::replace(self, Sending::Done) {
+            Sending::Kept(writer) => Some(writer),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
+async fn send(mut body: Incoming, writer: &mut WriteHalf<ByteStream>, metrics: &Metrics) -> io::Result<()> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(io::Error::other)?;
+        if let Ok(bytes) = frame.into_data() {
+            writer.write_all(&bytes).await?;
+            events::sent(metrics, bytes.len());
+        }
+    }
+    writer.shutdown().await
+}
+
+/// What is read of an answer.
+struct Answering {
+    reader: ReadHalf<ByteStream>,
+    sending: Sending,
+    open: OpenCall,
+    says_cut: bool,
+    ended: bool,
+}
+
+/// The node's answer as a body. A link that is cut ends it: with a sentence where only text is seen (`says_cut`), else with an
+/// error, which breaks the caller's connection off.
+pub(crate) fn passed_body(
+    reader: ReadHalf<ByteStream>,
+    sending: Sending,
+    open: OpenCall,
+    says_cut: bool,
+) -> Body {
+    let answering = Answering { reader, sending, open, says_cut, ended: false };
+    let pieces = futures::stream::unfold(answering, async |mut answering| {
+        if answering.ended {
+            return None;
+        }
+        let piece = answering.piece().await.transpose()?;
+        Some((piece.map(Frame::data), answering))
+    });
+    UnsyncBoxBody::new(StreamBody::new(pieces))
+}
+
+impl Answering {
+    async fn piece(&mut self) -> io::Result<Option<Bytes>> {
+        let mut piece = vec![0; PIECE];
+        let read = tokio::select! {
+            read = self.reader.read(&mut piece) => read,
+            never = self.sending.run() => match never {},
+        };
+        match read {
+            Ok(0) => Ok(None),
+            Ok(length) => {
+                events::received(self.open.metrics(), length);
+                piece.truncate(length);
+                // A copy where little came: a follower of a quiet log keeps no 16 KiB for each line.
+                let bytes = if length < PIECE / 2 { Bytes::copy_from_slice(&piece) } else { piece.into() };
+                Ok(Some(bytes))
+            }
+            Err(error) => {
+                self.ended = true;
+                let node = &self.open.node;
+                events::cut(self.open.metrics(), node, &error.to_string());
+                if !self.says_cut {
+                    return Err(error);
+                }
+                let words = format!(
+                    "\nthe log of node `{node}` broke off here ({error}): read it again when the node is Ready\n"
+                );
+                Ok(Some(words.into()))
+            }
+        }
+    }
+}
+
+/// Bytes of an upgraded connection, both ways, until both sides have ended or one breaks off: then both end at once. A side that
+/// has ended leaves the other its time.
+pub(crate) async fn pass_both_ways(
+    upgraded: Upgraded,
+    from_node: ReadHalf<ByteStream>,
+    to_node: WriteHalf<ByteStream>,
+    open: OpenCall,
+) {
+    let (from_caller, to_caller) = tokio::io::split(upgraded);
+    let (metrics, passed) = (open.metrics(), AtomicU64::new(0));
+    let count = |bytes: usize, event: fn(&Metrics, usize)| {
+        passed.fetch_add(bytes as u64, Ordering::Relaxed);
+        event(metrics, bytes);
+    };
+    let sent = std::pin::pin!(pass(from_caller, to_node, |bytes| count(bytes, events::sent)));
+    let received = std::pin::pin!(pass(from_node, to_caller, |bytes| count(bytes, events::received)));
+    let ended = match select(sent, received).await {
+        Either::Left((Ok(()), received)) => lingering(received, &passed, &open).await,
+        Either::Right((Ok(()), sent)) => lingering(sent, &passed, &open).await,
+        Either::Left((broken, _)) | Either::Right((broken, _)) => broken,
+    };
+    if let Err(error) = ended {
+        events::cut(metrics, &open.node, &error.to_string());
+    }
+}
+
+/// The way that is left, until it ends too or nothing passes any more.
+async fn lingering(
+    mut way: impl Future<Output = io::Result<()>> + Unpin,
+    passed: &AtomicU64,
+    open: &OpenCall,
+) -> io::Result<()> {
+    loop {
+        let before = passed.load(Ordering::Relaxed);
+        tokio::select! {
+            ended = &mut way => return ended,
+            () = open.sleep(LINGERS) => {
+                if passed.load(Ordering::Relaxed) == before {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// One way, and its end.
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    count: impl Fn(usize),
+) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let length = from.read(&mut piece).await?;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&piece[..length]).await?;
+        // What is typed is not to wait for more.
+        to.flush().await?;
+        count(length);
+    }
+}
