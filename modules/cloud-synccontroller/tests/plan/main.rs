@@ -94,7 +94,8 @@ fn a_session_gets_nothing_before_every_source_has_sent_all_and_again_after_one_b
 
 #[test]
 fn what_a_source_says_of_a_session_is_kept_until_the_session_is_told() {
-    let forgets: [(&str, fn(&mut Plan)); 3] = [
+    type Happening = fn(&mut Plan);
+    let forgets: [(&str, Happening); 3] = [
         ("the sessions are told anew", |plan| plan.all_nodes_down()),
         ("a key that nobody holds is deleted", |plan| {
             plan.delete(&name(), &object(PODS, "gone", "1").key, at(0));
