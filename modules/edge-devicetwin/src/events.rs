@@ -78,10 +78,9 @@ impl Event<'_> {
             Event::PushNotKept { protocol, reason } => {
                 tracing::warn!(protocol, reason, "what the mapper has was not kept");
             }
+            // The log thins it out.
             Event::CallDenied { denied, reason } => {
-                if denied.is_power_of_two() {
-                    tracing::warn!(denied, reason, "a call over DMI was denied");
-                }
+                tracing::warn!(denied, reason, "a call over DMI was denied");
             }
             Event::PublicationDropped { dropped } => {
                 if dropped.is_power_of_two() {

@@ -79,14 +79,11 @@ pub(crate) const FILE_REFUSED: &str = "eventbus_file_refused";
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counters(Metrics);
 
-/// The line of an event that clients cause, at each doubling.
+/// The line of an event that clients cause, with how often it was caused by all of them. The log thins them for each client, so
+/// that one who floods hides no other.
 macro_rules! tell {
     ($level:ident, $event:expr, $times:expr, $($fields_and_words:tt)+) => {
-        if $times.is_power_of_two() {
-            tracing::$level!(event = $event, times = $times, $($fields_and_words)+);
-        } else {
-            tracing::debug!(event = $event, times = $times, $($fields_and_words)+);
-        }
+        tracing::$level!(event = $event, times = $times, $($fields_and_words)+)
     };
 }
 
