@@ -15,7 +15,7 @@
 //!         "spec": {"containers": [{"name": "web", "image": "web:1"}]},
 //!     })).await;
 //!     cluster.until("web runs", || node.runtime().running().iter().any(|c| c.pod == "web")).await;
-//!     node.network path().cut();
+//!     node.network_path().cut();
 //! });
 //! # }
 //! ```
